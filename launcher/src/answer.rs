@@ -1,0 +1,146 @@
+//! The one shape of every probing tool's answer: problems first, evidence, then the tool's own section, then how it was got.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use syringe_core::diagnosis::{Diagnosis, Finding, Unknown, Verdict};
+use syringe_core::facts::kernel_log::Coverage;
+use syringe_core::report::{Report, Source};
+
+use crate::syringe::{Probed, Timings};
+
+/// Findings in one answer. The rest is counted: more than this is read by nobody.
+const MOST_FINDINGS: usize = 40;
+
+/// An answer about one node. `T` is the tool's own section.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Answer<T> {
+    /// The worst finding, or `unknown` where the facts do not suffice.
+    pub verdict: Verdict,
+    /// One or two sentences.
+    pub summary: String,
+    /// Worst first.
+    pub findings: Vec<Finding>,
+    /// Findings left out of `findings` for space.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub findings_omitted: Option<usize>,
+    /// What could not be read: nothing is concluded from its absence.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<Unknown>,
+    /// Windows that the kernel logs really cover.
+    #[serde(skip_serializing_if = "CoverageOf::is_empty")]
+    pub coverage: CoverageOf,
+    /// The tool's own section.
+    #[serde(flatten)]
+    pub section: T,
+    /// How the facts were got.
+    pub probe: ProbeNote,
+}
+
+/// What was looked at, where that is a window in time.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct CoverageOf {
+    /// Kernel logs.
+    pub kernel_log: Vec<Coverage>,
+}
+
+impl CoverageOf {
+    fn is_empty(&self) -> bool {
+        self.kernel_log.is_empty()
+    }
+}
+
+/// How the facts were got, and what is left of it.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ProbeNote {
+    /// The way in.
+    pub via: &'static str,
+    /// The node.
+    pub node: String,
+    /// The kubeconfig context.
+    pub context: String,
+    /// `hardware`, or `file` for replayed facts (the demo).
+    pub source: Source,
+    /// Version of node-probe.
+    pub version: String,
+    /// When the facts were taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub taken_at: Option<jiff::Timestamp>,
+    /// Whether the probe pod is gone for certain.
+    pub removed: bool,
+    /// What is left on the cluster, and what to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_behind: Option<String>,
+    /// What is worth knowing of the way (a retry, a probe that did not end).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// Duration of each phase.
+    pub timings_ms: TimingsMs,
+}
+
+/// Duration of each phase in milliseconds.
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+pub struct TimingsMs {
+    /// Until the API server had the pod.
+    pub create: u64,
+    /// From there until the probe ran.
+    pub start: u64,
+    /// Until its document was complete.
+    pub exec: u64,
+    /// Until the pod was gone.
+    pub remove: u64,
+    /// All of it.
+    pub total: u64,
+}
+
+impl From<Timings> for TimingsMs {
+    fn from(timings: Timings) -> Self {
+        let Timings { create, start, exec, remove, total } = timings;
+        let millis = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            create: millis(create),
+            start: millis(start),
+            exec: millis(exec),
+            remove: millis(remove),
+            total: millis(total),
+        }
+    }
+}
+
+impl<T> Answer<T> {
+    /// Puts an answer together.
+    pub fn new(diagnosis: Diagnosis, section: T, probe: ProbeNote) -> Self {
+        let Diagnosis { verdict, summary, mut findings, unknown, kernel_log } = diagnosis;
+        let omitted = findings.len().saturating_sub(MOST_FINDINGS);
+        findings.truncate(MOST_FINDINGS);
+        Self {
+            verdict,
+            summary,
+            findings,
+            findings_omitted: (omitted > 0).then_some(omitted),
+            unknown,
+            coverage: CoverageOf { kernel_log },
+            section,
+            probe,
+        }
+    }
+}
+
+impl ProbeNote {
+    /// The note for a probe pod that brought back `report`.
+    pub fn of_pod(node: &str, context: &str, probed: &Probed) -> Self {
+        let Probed { report, removed, left_behind, timings, note, .. } = probed;
+        let Report { source, probe_version, taken_at, .. } = report;
+        Self {
+            via: "pod",
+            node: node.to_owned(),
+            context: context.to_owned(),
+            source: source.clone(),
+            version: syringe_core::text::clean(probe_version, 40),
+            taken_at: *taken_at,
+            removed: *removed,
+            left_behind: left_behind.clone(),
+            note: note.clone(),
+            timings_ms: (*timings).into(),
+        }
+    }
+}

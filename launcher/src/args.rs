@@ -1,0 +1,79 @@
+//! What can be typed after `gpu-syringe`.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde_json::Value;
+
+use crate::settings::Settings;
+use crate::tools::analyze_xid_errors::XidArgs;
+use crate::tools::list_gpu_nodes::ListArgs;
+use crate::tools::{NodeArgs, Tool};
+use crate::tools::{analyze_xid_errors, get_gpu_inventory, get_gpu_telemetry, list_gpu_nodes};
+
+/// Asks the GPU nodes of a Kubernetes cluster what is wrong with them, and leaves nothing behind.
+///
+/// For each question a short-lived privileged pod is put on the node, read and removed. `gpu-syringe mcp` serves the same
+/// tools to an AI host.
+#[derive(Debug, Parser)]
+#[command(name = "gpu-syringe", version, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+    /// table or json; by default a table on a terminal and JSON into a pipe
+    #[arg(long, global = true, value_name = "FORM")]
+    pub(crate) output: Option<Output>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Form of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Table,
+    /// For programs: what an AI host would get.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve the tools to an AI host over standard input and output (MCP)
+    Mcp,
+    /// Print the pod that a probe would create, and create nothing
+    PodSpec(PodSpec),
+    /// Remove probe pods that a killed launcher left behind
+    Sweep,
+    #[command(flatten)]
+    Tool(ToolCommand),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PodSpec {
+    /// Node that the pod would go to
+    #[arg(long, value_name = "NODE", default_value = "NODE")]
+    pub(crate) node_name: String,
+}
+
+/// Each tool, with the arguments that an AI host would give.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ToolCommand {
+    /// GPU nodes as Kubernetes knows them; creates nothing
+    ListGpuNodes(ListArgs),
+    /// What the GPUs of a node are
+    GetGpuInventory(NodeArgs),
+    /// What the GPUs of a node do now
+    GetGpuTelemetry(NodeArgs),
+    /// Xid and other GPU lines of a node's kernel log, decoded
+    AnalyzeXidErrors(XidArgs),
+}
+
+impl ToolCommand {
+    /// The tool's name and its arguments as an AI host would send them.
+    pub(crate) fn into_call(self) -> (&'static str, serde_json::Result<Value>) {
+        match self {
+            Self::ListGpuNodes(args) => (list_gpu_nodes::ListGpuNodes::NAME, serde_json::to_value(args)),
+            Self::GetGpuInventory(args) => (get_gpu_inventory::GetGpuInventory::NAME, serde_json::to_value(args)),
+            Self::GetGpuTelemetry(args) => (get_gpu_telemetry::GetGpuTelemetry::NAME, serde_json::to_value(args)),
+            Self::AnalyzeXidErrors(args) => (analyze_xid_errors::AnalyzeXidErrors::NAME, serde_json::to_value(args)),
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! What the Kubernetes API itself can answer, and the way to it.
+
+mod connect;
+pub mod gpu_nodes;
+pub mod node;
+mod plugin;
+
+pub use connect::{Connection, Contexts};

@@ -1,0 +1,112 @@
+//! One node, as Kubernetes knows it: whether a probe can go there, and what the rules want to know of it.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use kube::{Api, ResourceExt};
+use syringe_core::diagnosis::ClusterFacts;
+use syringe_core::text::clean;
+use tokio::time::timeout;
+
+use super::Connection;
+use super::gpu_nodes::{gpu_conditions, gpu_count, label_number};
+use crate::error::{Failure, kube_reason};
+
+/// Time for one read of the API.
+pub(crate) const READ_TIME: Duration = Duration::from_secs(8);
+
+/// Longest node name that Kubernetes allows (a DNS subdomain).
+const LONGEST_NAME: usize = 253;
+
+/// Reads the node `name`.
+pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> {
+    let what = || format!("Reading node {}", clean(name, LONGEST_NAME));
+    if !is_node_name(name) {
+        return Err(Failure::new(
+            what(),
+            "a node name has lower-case letters, digits, '-' and '.' only",
+            "list_gpu_nodes shows the names of the GPU nodes.",
+        ));
+    }
+    let nodes: Api<Node> = Api::all(connection.client.clone());
+    match timeout(READ_TIME, nodes.get_opt(name)).await {
+        Ok(Ok(Some(node))) => Ok(node),
+        Ok(Ok(None)) => Err(Failure::new(
+            what(),
+            format!("there is no such node in context {} ({})", connection.context, connection.server),
+            "list_gpu_nodes shows the names of the GPU nodes.",
+        )),
+        Ok(Err(error)) => Err(unanswered(connection, what(), &error)),
+        Err(_) => Err(timed_out(connection, what())),
+    }
+}
+
+/// A failed read of the API, with the server's address and what may help.
+pub(crate) fn unanswered(connection: &Connection, what: String, error: &kube::Error) -> Failure {
+    let next = match error {
+        kube::Error::Api(status) if status.code == 403 => {
+            "Your user needs get and list on nodes: see deploy/rbac.yaml.".to_owned()
+        }
+        kube::Error::Api(status) if status.code == 401 => {
+            "Sign in again: the credentials of this context are no longer accepted.".to_owned()
+        }
+        kube::Error::Api(_) => "Try again; the API server's own message says more.".to_owned(),
+        _ => format!("Check that {} can be reached from here (VPN, proxy, firewall).", connection.server),
+    };
+    Failure::new(what, format!("{}: {}", connection.server, kube_reason(error)), next)
+}
+
+/// The API server did not answer.
+pub(crate) fn timed_out(connection: &Connection, what: String) -> Failure {
+    let Connection { server, .. } = connection;
+    Failure::new(
+        what,
+        format!("{server} did not answer within {READ_TIME:?}"),
+        format!("Check that {server} can be reached from here (VPN, proxy, firewall)."),
+    )
+}
+
+/// Refuses a node on which a probe cannot run, with the reason.
+pub fn must_be_ready(node: &Node) -> Result<(), Failure> {
+    let name = node.name_any();
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
+    if ready.is_some_and(|condition| condition.status == "True") {
+        return Ok(());
+    }
+    let why = ready.map_or_else(
+        || "it reports no Ready condition".to_owned(),
+        |condition| {
+            let reason = condition.reason.as_deref().unwrap_or("no reason given");
+            let message = clean(condition.message.as_deref().unwrap_or_default(), 200);
+            let since = condition.last_transition_time.as_ref().map(|time| format!(" since {}", time.0));
+            format!("Ready is {}{} ({reason}: {message})", condition.status, since.unwrap_or_default())
+        },
+    );
+    Err(Failure::new(
+        format!("Probing node {name}"),
+        format!("{why}; its kubelet would not start a pod, so nothing was created"),
+        "Bring the node back first (kubelet, network, power); describe_gpu_node shows what Kubernetes still knows of it.",
+    ))
+}
+
+/// What Kubernetes says about the node, as far as the rules use it.
+pub fn cluster_facts(node: &Node) -> ClusterFacts {
+    let status = node.status.as_ref();
+    let quantities = |read: fn(&k8s_openapi::api::core::v1::NodeStatus) -> Option<_>| status.and_then(read);
+    let replicas = label_number(node, "nvidia.com/gpu.replicas").filter(|replicas| *replicas > 1).unwrap_or(1);
+    let gpus = |resources: Option<_>| resources.as_ref().and_then(gpu_count).map(|count| count / replicas);
+    ClusterFacts {
+        node: Some(node.name_any()),
+        gpu_capacity: gpus(quantities(|status| status.capacity.clone())),
+        gpu_allocatable: gpus(quantities(|status| status.allocatable.clone())),
+        gpu_label_count: label_number(node, "nvidia.com/gpu.count"),
+        live_pod_uids: None,
+        gpu_conditions: gpu_conditions(node),
+    }
+}
+
+fn is_node_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
+    !name.is_empty() && name.len() <= LONGEST_NAME && name.bytes().all(plain) && !name.starts_with(['-', '.'])
+}

@@ -1,0 +1,110 @@
+//! The cluster of `--demo`: three GPU nodes (one healthy, two with trouble), a node without GPUs, and their workloads.
+
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod, PodCondition, PodSpec, PodStatus, Taint};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use syringe_core::report::Report;
+use syringe_core::scenarios;
+
+use super::fixture::{Fixture, Timing};
+use super::identity;
+use super::node::NodeFixture;
+use super::workload::{workload_pod, workloads_of};
+
+/// The nodes, each with the scenario that it is in.
+const NODES: [(&str, &str); 4] =
+    [("gpu-1", "healthy-h100-8"), ("gpu-2", "xid79-off-bus"), ("gpu-3", "ecc-remap-pending"), ("cpu-1", "no-gpu")];
+/// The namespace of the pod that finds no GPU.
+const NAMESPACE: &str = "research";
+/// Why it finds none.
+const NO_ROOM: &str = "0/4 nodes are available: 4 Insufficient nvidia.com/gpu. preemption: 0/4 nodes are available: \
+     4 No preemption victims found for incoming pod.";
+
+/// The cluster of `--demo`, as fast as a real one.
+pub fn demo() -> Fixture {
+    let nodes: Vec<NodeFixture> = NODES.iter().map(|(name, scenario)| node(name, scenario)).collect();
+    let mut pods: Vec<Pod> = nodes.iter().flat_map(workloads_of).collect();
+    pods.push(workload_pod("monitoring", "prometheus-0", "cpu-1", 0));
+    pods.push(waiting_pod());
+    Fixture {
+        cluster_name: "demo".to_owned(),
+        nodes,
+        pods,
+        events: vec![no_room()],
+        timing: Timing::default(),
+        ..Fixture::default()
+    }
+}
+
+fn node(name: &str, scenario: &str) -> NodeFixture {
+    let facts = scenarios::named(scenario).map(scenarios::Scenario::report).unwrap_or_default();
+    // The node's own name, not that of the machine that the scenario is of.
+    let node = NodeFixture::from_facts(name, Report { hostname: Some(name.to_owned()), ..facts });
+    if node.resources.is_empty() {
+        return node;
+    }
+    let taint = Taint { key: "nvidia.com/gpu".to_owned(), effect: "NoSchedule".to_owned(), ..Taint::default() };
+    NodeFixture { taints: vec![taint], ..node }
+}
+
+/// A pod that wants more GPUs than are left.
+fn waiting_pod() -> Pod {
+    let pod = workload_pod(NAMESPACE, "finetune-0", "", 8);
+    let condition = PodCondition {
+        type_: "PodScheduled".to_owned(),
+        status: "False".to_owned(),
+        reason: Some("Unschedulable".to_owned()),
+        message: Some(NO_ROOM.to_owned()),
+        ..PodCondition::default()
+    };
+    Pod {
+        spec: pod.spec.map(|spec| PodSpec { node_name: None, ..spec }),
+        status: Some(PodStatus {
+            phase: Some("Pending".to_owned()),
+            conditions: Some(vec![condition]),
+            ..PodStatus::default()
+        }),
+        ..pod
+    }
+}
+
+fn no_room() -> Event {
+    let text = |text: &str| Some(text.to_owned());
+    let now = Some(Time(identity::now()));
+    Event {
+        metadata: ObjectMeta { name: text("finetune-0.1"), namespace: text(NAMESPACE), ..ObjectMeta::default() },
+        involved_object: ObjectReference {
+            api_version: text("v1"),
+            kind: text("Pod"),
+            namespace: text(NAMESPACE),
+            name: text("finetune-0"),
+            ..ObjectReference::default()
+        },
+        type_: text("Warning"),
+        reason: text("FailedScheduling"),
+        message: text(NO_ROOM),
+        count: Some(1),
+        first_timestamp: now.clone(),
+        last_timestamp: now,
+        source: Some(EventSource { component: text("default-scheduler"), host: None }),
+        reporting_component: text("default-scheduler"),
+        ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_demo_s_nodes_are_what_their_scenarios_say() {
+        let demo = demo();
+        let gpus: Vec<_> =
+            demo.nodes.iter().map(|node| (node.name.as_str(), node.resources.get("nvidia.com/gpu").copied())).collect();
+        let expected = [("gpu-1", Some((8, 8))), ("gpu-2", Some((8, 7))), ("gpu-3", Some((8, 8))), ("cpu-1", None)];
+        assert_eq!(gpus, expected);
+        for node in ["gpu-1", "gpu-2", "gpu-3"] {
+            let on_node = |pod: &&Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(node);
+            assert!(demo.pods.iter().filter(on_node).count() > 0, "{node}");
+        }
+    }
+}

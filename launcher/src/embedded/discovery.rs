@@ -1,0 +1,86 @@
+//! What a client may ask before it knows anything: version, health, groups and resources.
+
+use http::{Method, Response};
+use k8s_openapi::apimachinery::pkg::version::Info;
+use serde_json::{Value, json};
+
+use super::answer::{self, Body, Refusal};
+use super::shared::Shared;
+
+/// A resource as discovery lists it: name, kind, whether it is namespaced, its verbs.
+type Resource = (&'static str, &'static str, bool, &'static [&'static str]);
+
+const CORE: &[Resource] = &[
+    ("events", "Event", true, &["get", "list", "watch"]),
+    ("namespaces", "Namespace", false, &["get", "list", "watch"]),
+    ("nodes", "Node", false, &["get", "list", "watch"]),
+    ("pods", "Pod", true, &["create", "delete", "deletecollection", "get", "list", "patch", "watch"]),
+    ("pods/ephemeralcontainers", "Pod", true, &["get", "patch", "update"]),
+    ("pods/exec", "PodExecOptions", true, &["create", "get"]),
+    ("pods/log", "Pod", true, &["get"]),
+];
+/// The groups beside the core group, each with its one version.
+const GROUPS: &[(&str, &[Resource])] = &[
+    ("authorization.k8s.io", &[("selfsubjectaccessreviews", "SelfSubjectAccessReview", false, &["create"])]),
+    (
+        "resource.k8s.io",
+        &[
+            ("resourceclaims", "ResourceClaim", true, &["get", "list"]),
+            ("resourceslices", "ResourceSlice", false, &["get", "list"]),
+        ],
+    ),
+];
+
+/// Serves a path that names no resource.
+pub(super) fn serve(shared: &Shared, method: &Method, path: &str) -> Result<Response<Body>, Refusal> {
+    if method != Method::GET {
+        return Err(Refusal::MethodNotAllowed);
+    }
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let found = match parts[..] {
+        ["version"] => return Ok(answer::json(200, &version(&shared.version))),
+        ["readyz" | "livez" | "healthz"] => return Ok(answer::plain(200, "ok")),
+        ["api"] => Some(json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})),
+        ["api", "v1"] => Some(resources("v1", CORE)),
+        ["apis"] => {
+            let groups: Vec<_> = GROUPS.iter().map(|(name, _)| group(name)).collect();
+            Some(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
+        }
+        ["apis", name] => known(name).map(|_| group(name)),
+        ["apis", name, "v1"] => known(name).map(|own| resources(&format!("{name}/v1"), own)),
+        _ => None,
+    };
+    found.map(|value| answer::json(200, &value)).ok_or(Refusal::NoSuchPath)
+}
+
+fn known(name: &str) -> Option<&'static [Resource]> {
+    GROUPS.iter().find(|(group, _)| *group == name).map(|(_, resources)| *resources)
+}
+
+fn group(name: &str) -> Value {
+    let version = json!({"groupVersion": format!("{name}/v1"), "version": "v1"});
+    json!({"kind": "APIGroup", "apiVersion": "v1", "name": name, "versions": [version], "preferredVersion": version})
+}
+
+fn resources(group_version: &str, resources: &[Resource]) -> Value {
+    let each: Vec<_> = resources
+        .iter()
+        .map(|(name, kind, namespaced, verbs)| {
+            json!({"name": name, "singularName": "", "kind": kind, "namespaced": namespaced, "verbs": verbs})
+        })
+        .collect();
+    json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": each})
+}
+
+/// `v1.36.2` → major `1`, minor `36`.
+fn version(git_version: &str) -> Info {
+    let mut numbers = git_version.trim_start_matches('v').split('.').map(str::to_owned);
+    Info {
+        major: numbers.next().unwrap_or_default(),
+        minor: numbers.next().unwrap_or_default(),
+        git_version: git_version.to_owned(),
+        platform: "linux/amd64".to_owned(),
+        git_tree_state: "clean".to_owned(),
+        ..Info::default()
+    }
+}

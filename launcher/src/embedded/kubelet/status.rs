@@ -1,0 +1,194 @@
+//! A pod's status as a kubelet writes it: container states, and the phase and conditions that follow from them.
+
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP,
+    Pod, PodCondition, PodIP, PodStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::super::identity;
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) exit_code: i32,
+    pub(super) reason: &'static str,
+    pub(super) message: Option<String>,
+}
+
+impl End {
+    /// The end of a process that ran.
+    pub(super) fn exit(exit_code: i32) -> Self {
+        Self { exit_code, reason: if exit_code == 0 { "Completed" } else { "Error" }, message: None }
+    }
+}
+
+fn now() -> Time {
+    Time(identity::now())
+}
+
+fn status(pod: &mut Pod) -> &mut PodStatus {
+    pod.status.get_or_insert_with(PodStatus::default)
+}
+
+/// The status of one container, ephemeral ones included.
+fn slot<'a>(pod: &'a mut Pod, name: &str) -> &'a mut ContainerStatus {
+    let spec = pod.spec.as_ref();
+    let ephemeral =
+        spec.and_then(|spec| spec.ephemeral_containers.as_ref()?.iter().find(|container| container.name == name));
+    let own = spec.and_then(|spec| spec.containers.iter().find(|container| container.name == name));
+    let image = ephemeral.map(|container| &container.image).or(own.map(|container| &container.image));
+    let image = image.cloned().flatten().unwrap_or_default();
+    let is_ephemeral = ephemeral.is_some();
+    let status = status(pod);
+    let slots = if is_ephemeral {
+        status.ephemeral_container_statuses.get_or_insert_default()
+    } else {
+        status.container_statuses.get_or_insert_default()
+    };
+    let at = slots.iter().position(|slot| slot.name == name).unwrap_or_else(|| {
+        slots.push(ContainerStatus { name: name.to_owned(), image, ..ContainerStatus::default() });
+        slots.len() - 1
+    });
+    &mut slots[at]
+}
+
+fn condition(pod: &mut Pod, kind: &str, holds: bool, reason: Option<&str>) {
+    let conditions = status(pod).conditions.get_or_insert_default();
+    let text = if holds { "True" } else { "False" };
+    if conditions.iter().any(|one| one.type_ == kind && one.status == text && one.reason.as_deref() == reason) {
+        return;
+    }
+    conditions.retain(|one| one.type_ != kind);
+    conditions.push(PodCondition {
+        type_: kind.to_owned(),
+        status: text.to_owned(),
+        reason: reason.map(str::to_owned),
+        last_transition_time: Some(now()),
+        ..PodCondition::default()
+    });
+}
+
+/// The kubelet has taken the pod on and makes its containers.
+pub(super) fn creating(pod: &mut Pod, host_ip: &str) {
+    let names: Vec<_> = pod.spec.iter().flat_map(|spec| &spec.containers).map(|one| one.name.clone()).collect();
+    for name in names {
+        waiting(pod, &name, "ContainerCreating", None);
+    }
+    condition(pod, "PodReadyToStartContainers", false, None);
+    condition(pod, "Initialized", true, None);
+    condition(pod, "Ready", false, Some("ContainersNotReady"));
+    condition(pod, "ContainersReady", false, Some("ContainersNotReady"));
+    condition(pod, "PodScheduled", true, None);
+    let host_network = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+    let status = status(pod);
+    status.start_time.get_or_insert_with(now);
+    status.host_ip = Some(host_ip.to_owned());
+    status.host_ips = Some(vec![HostIP { ip: host_ip.to_owned() }]);
+    if host_network {
+        status.pod_ip = Some(host_ip.to_owned());
+        status.pod_ips = Some(vec![PodIP { ip: host_ip.to_owned() }]);
+    }
+}
+
+/// A container waits.
+pub(super) fn waiting(pod: &mut Pod, container: &str, reason: &str, message: Option<String>) {
+    let slot = slot(pod, container);
+    (slot.ready, slot.started) = (false, Some(false));
+    slot.state = Some(ContainerState {
+        waiting: Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message }),
+        ..ContainerState::default()
+    });
+}
+
+/// A container runs.
+pub(super) fn running(pod: &mut Pod, container: &str) {
+    let slot = slot(pod, container);
+    (slot.ready, slot.started) = (true, Some(true));
+    slot.container_id = Some(format!("containerd://{container}"));
+    slot.image_id.clone_from(&slot.image);
+    slot.state = Some(ContainerState {
+        running: Some(ContainerStateRunning { started_at: Some(now()) }),
+        ..ContainerState::default()
+    });
+    conclude(pod);
+}
+
+/// A container has ended.
+pub(super) fn terminated(pod: &mut Pod, container: &str, end: &End) {
+    let slot = slot(pod, container);
+    let running = slot.state.take().and_then(|state| state.running);
+    (slot.ready, slot.started) = (false, Some(false));
+    slot.state = Some(ContainerState {
+        terminated: Some(ContainerStateTerminated {
+            exit_code: end.exit_code,
+            reason: Some(end.reason.to_owned()),
+            message: end.message.clone(),
+            started_at: Some(running.and_then(|running| running.started_at).unwrap_or_else(now)),
+            finished_at: Some(now()),
+            ..ContainerStateTerminated::default()
+        }),
+        ..ContainerState::default()
+    });
+    conclude(pod);
+}
+
+/// Phase and conditions from the states of the containers that are not ephemeral.
+fn conclude(pod: &mut Pod) {
+    let expected = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
+    let states = status(pod).container_statuses.as_deref().unwrap_or_default();
+    let ends: Vec<_> =
+        states.iter().filter_map(|slot| slot.state.as_ref()?.terminated.as_ref()).map(|end| end.exit_code).collect();
+    let any_runs = states.iter().any(|slot| slot.state.as_ref().is_some_and(|state| state.running.is_some()));
+    let all_ready = states.len() == expected && states.iter().all(|slot| slot.ready);
+    let all_ended = expected > 0 && ends.len() == expected;
+    let phase = match (all_ended, ends.iter().all(|code| *code == 0)) {
+        (true, true) => "Succeeded",
+        (true, false) => "Failed",
+        _ if any_runs || !ends.is_empty() => "Running",
+        _ => "Pending",
+    };
+    let reason = match phase {
+        "Succeeded" => Some("PodCompleted"),
+        "Failed" => Some("PodFailed"),
+        _ => (!all_ready).then_some("ContainersNotReady"),
+    };
+    status(pod).phase = Some(phase.to_owned());
+    condition(pod, "PodReadyToStartContainers", !all_ended, None);
+    condition(pod, "Ready", all_ready, reason);
+    condition(pod, "ContainersReady", all_ready, reason);
+}
+
+/// The kubelet would not have the pod.
+pub(super) fn rejected(pod: &mut Pod, reason: &str, message: &str) {
+    let status = status(pod);
+    status.phase = Some("Failed".to_owned());
+    status.reason = Some(reason.to_owned());
+    status.message = Some(format!("Pod was rejected: {message}"));
+    status.start_time.get_or_insert_with(now);
+}
+
+/// The pod lived longer than `activeDeadlineSeconds`: everything in it was killed.
+pub(super) fn deadline_exceeded(pod: &mut Pod) {
+    let names: Vec<_> = pod.spec.iter().flat_map(|spec| &spec.containers).map(|one| one.name.clone()).collect();
+    for name in names {
+        terminated(pod, &name, &End::exit(137));
+    }
+    let status = status(pod);
+    status.phase = Some("Failed".to_owned());
+    status.reason = Some("DeadlineExceeded".to_owned());
+    status.message = Some("Pod was active on the node longer than the specified deadline".to_owned());
+}
+
+/// Whether no kubelet has started the pod, as far as the API knows.
+pub(in super::super) fn is_pending(pod: &Pod) -> bool {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).is_none_or(|phase| phase == "Pending")
+}
+
+/// The names of the containers that run, as far as the API knows.
+pub(in super::super) fn running_containers(pod: &Pod) -> Vec<String> {
+    let Some(status) = &pod.status else { return Vec::new() };
+    let slots = status.container_statuses.iter().chain(&status.ephemeral_container_statuses).flatten();
+    let runs = |slot: &&ContainerStatus| slot.state.as_ref().is_some_and(|state| state.running.is_some());
+    slots.filter(runs).map(|slot| slot.name.clone()).collect()
+}

@@ -1,0 +1,102 @@
+//! What a request is about: its verb, resource and object, read from method, path and query as the API server does.
+
+use http::{Method, Uri};
+
+use super::query::Query;
+
+/// A request to one resource, in the words that RBAC rules use.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Target {
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`.
+    pub(super) verb: &'static str,
+    /// The API group; empty for the core group.
+    pub(super) group: String,
+    pub(super) version: String,
+    pub(super) namespace: Option<String>,
+    pub(super) resource: String,
+    pub(super) name: Option<String>,
+    pub(super) subresource: Option<String>,
+}
+
+impl Target {
+    /// Reads the target; `None` for a path that names no resource (`/version`, `/apis`).
+    pub(super) fn of(method: &Method, uri: &Uri, query: &Query) -> Option<Self> {
+        let parts: Vec<&str> = uri.path().split('/').filter(|part| !part.is_empty()).collect();
+        let (group, version, rest) = match parts[..] {
+            ["api", version, ref rest @ ..] if !rest.is_empty() => ("", version, rest),
+            ["apis", group, version, ref rest @ ..] if !rest.is_empty() => (group, version, rest),
+            _ => return None,
+        };
+        // `namespaces/x` alone is the object x; with more behind it, it is where the rest is.
+        let (namespace, rest) = match *rest {
+            ["namespaces", namespace, ref inner @ ..] if !inner.is_empty() => (Some(namespace), inner),
+            _ => (None, rest),
+        };
+        let (resource, name, subresource) = match *rest {
+            [resource] => (resource, None, None),
+            [resource, name] => (resource, Some(name), None),
+            [resource, name, subresource] => (resource, Some(name), Some(subresource)),
+            _ => return None,
+        };
+        Some(Self {
+            verb: verb(method, name.is_some(), query.flag("watch"))?,
+            group: group.to_owned(),
+            version: version.to_owned(),
+            namespace: namespace.map(str::to_owned),
+            resource: resource.to_owned(),
+            name: name.map(str::to_owned),
+            subresource: subresource.map(str::to_owned),
+        })
+    }
+
+    /// Resource and subresource as RBAC writes them: `pods/exec`.
+    pub(super) fn full_resource(&self) -> String {
+        match &self.subresource {
+            Some(subresource) => format!("{}/{subresource}", self.resource),
+            None => self.resource.clone(),
+        }
+    }
+}
+
+fn verb(method: &Method, named: bool, watch: bool) -> Option<&'static str> {
+    Some(match (method, named) {
+        (&Method::GET, true) => "get",
+        (&Method::GET, false) if watch => "watch",
+        (&Method::GET, false) => "list",
+        (&Method::POST, _) => "create",
+        (&Method::PUT, _) => "update",
+        (&Method::PATCH, _) => "patch",
+        (&Method::DELETE, true) => "delete",
+        (&Method::DELETE, false) => "deletecollection",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(method: Method, uri: &'static str) -> Option<Target> {
+        let uri = Uri::from_static(uri);
+        Target::of(&method, &uri, &Query::parse(uri.query().unwrap_or_default()))
+    }
+
+    #[test]
+    fn a_namespace_is_an_object_or_the_place_of_one() {
+        let namespace = target(Method::GET, "/api/v1/namespaces/a").expect("a target");
+        assert_eq!((namespace.full_resource().as_str(), namespace.name.as_deref()), ("namespaces", Some("a")));
+        let exec = target(Method::GET, "/api/v1/namespaces/a/pods/b/exec?command=x").expect("a target");
+        assert_eq!((exec.verb, exec.full_resource().as_str()), ("get", "pods/exec"));
+        assert_eq!((exec.namespace.as_deref(), exec.name.as_deref()), (Some("a"), Some("b")));
+    }
+
+    #[test]
+    fn verbs_follow_method_name_and_watch() {
+        let verb = |method, uri| target(method, uri).expect("a target").verb;
+        assert_eq!(verb(Method::GET, "/api/v1/pods?watch=true"), "watch");
+        assert_eq!(verb(Method::GET, "/apis/resource.k8s.io/v1/resourceslices"), "list");
+        assert_eq!(verb(Method::DELETE, "/api/v1/namespaces/a/pods"), "deletecollection");
+        assert_eq!(target(Method::GET, "/version"), None);
+        assert_eq!(target(Method::GET, "/apis/resource.k8s.io/v1"), None);
+    }
+}

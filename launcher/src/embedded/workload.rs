@@ -1,0 +1,148 @@
+//! Pods for fixtures: workloads that run and hold GPUs.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateRunning, ContainerStatus, Pod, PodCondition, PodSpec, PodStatus,
+    ResourceRequirements,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use syringe_core::facts::kubelet::Allocation;
+use syringe_core::report::Report;
+
+use super::identity;
+use super::node::NodeFixture;
+
+/// The namespace of pods whose facts do not tell theirs.
+const NAMESPACE: &str = "workloads";
+
+/// A pod that runs on `node` and holds `gpus` of `nvidia.com/gpu`.
+pub fn workload_pod(namespace: &str, name: &str, node: &str, gpus: u64) -> Pod {
+    let held = (gpus > 0).then(|| ("nvidia.com/gpu".to_owned(), gpus));
+    pod(namespace, name, node, vec![container("main", held)], |_| None)
+}
+
+/// The pods that a node's facts speak of (by the kubelet's allocations), with the UIDs, containers and resources that they
+/// name. A pod whose name the facts do not tell is named after its node, its container and its place among its like.
+pub fn workloads_of(node: &NodeFixture) -> Vec<Pod> {
+    let facts: &Report = &node.facts;
+    let allocations = facts.sections.kubelet.iter().filter_map(|section| section.data.as_ref());
+    let mut pods: Vec<(&str, Vec<&Allocation>)> = Vec::new();
+    for allocation in allocations.flat_map(|kubelet| &kubelet.allocations) {
+        match pods.iter_mut().find(|(uid, _)| *uid == allocation.pod_uid) {
+            Some((_, held)) => held.push(allocation),
+            None => pods.push((&allocation.pod_uid, vec![allocation])),
+        }
+    }
+    let one = |(place, (uid, held)): (usize, (&str, Vec<&Allocation>))| {
+        let first = held[0];
+        let namespace = first.namespace.as_deref().unwrap_or(NAMESPACE);
+        let name = first.pod.clone().unwrap_or_else(|| format!("{}-{}-{place}", node.name, main_name(first)));
+        let containers = held.iter().map(|held| container(main_name(held), amount(held))).collect();
+        let mut pod = pod(namespace, &name, &node.name, containers, |_| container_id(facts, uid));
+        pod.metadata.uid = Some(uid.to_owned());
+        pod
+    };
+    pods.into_iter().enumerate().map(one).collect()
+}
+
+/// A claim of dynamic resource allocation names no container.
+fn main_name(allocation: &Allocation) -> &str {
+    if allocation.container.is_empty() { "main" } else { &allocation.container }
+}
+
+/// What a container asks for to be given this; nothing for a claim, which is no resource of a container.
+fn amount(allocation: &Allocation) -> Option<(String, u64)> {
+    let count = allocation.replicas.map_or(allocation.devices.len() as u64, u64::from);
+    allocation.claim.is_none().then(|| (allocation.resource.clone(), count))
+}
+
+fn container_id(facts: &Report, pod_uid: &str) -> Option<String> {
+    let processes = facts.sections.processes.as_ref()?.data.as_ref()?;
+    let of_pod = processes.processes.iter().find(|process| process.pod_uid.as_deref() == Some(pod_uid))?;
+    of_pod.container_id.as_ref().map(|id| format!("containerd://{id}"))
+}
+
+fn container(name: &str, held: Option<(String, u64)>) -> Container {
+    let amounts = held.map(|(resource, count)| BTreeMap::from([(resource, Quantity(count.to_string()))]));
+    let resources = amounts.map(|amounts| ResourceRequirements {
+        limits: Some(amounts.clone()),
+        requests: Some(amounts),
+        ..ResourceRequirements::default()
+    });
+    let image = Some("registry.example/workload:3".to_owned());
+    Container { name: name.to_owned(), image, resources, ..Container::default() }
+}
+
+fn pod(
+    namespace: &str,
+    name: &str,
+    node: &str,
+    containers: Vec<Container>,
+    id: impl Fn(&Container) -> Option<String>,
+) -> Pod {
+    let now = Time(identity::now());
+    let running = |container: &Container| ContainerStatus {
+        name: container.name.clone(),
+        image: container.image.clone().unwrap_or_default(),
+        container_id: id(container),
+        ready: true,
+        started: Some(true),
+        state: Some(ContainerState {
+            running: Some(ContainerStateRunning { started_at: Some(now.clone()) }),
+            ..ContainerState::default()
+        }),
+        ..ContainerStatus::default()
+    };
+    let condition =
+        |kind: &str| PodCondition { type_: kind.to_owned(), status: "True".to_owned(), ..PodCondition::default() };
+    let status = PodStatus {
+        phase: Some("Running".to_owned()),
+        start_time: Some(now.clone()),
+        conditions: Some(["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(condition).to_vec()),
+        container_statuses: Some(containers.iter().map(running).collect()),
+        ..PodStatus::default()
+    };
+    Pod {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(namespace.to_owned()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(PodSpec {
+            node_name: Some(node.to_owned()),
+            restart_policy: Some("Always".to_owned()),
+            containers,
+            ..PodSpec::default()
+        }),
+        status: Some(status),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_of_the_facts_has_their_uid_and_their_gpus() {
+        let facts = serde_json::from_value(serde_json::json!({"sections": {
+            "kubelet": {"status": "ok", "data": {"allocations": [
+                {"pod_uid": "u1", "container": "trainer", "resource": "nvidia.com/gpu", "devices": ["a", "b"]},
+                {"pod_uid": "u1", "container": "side", "resource": "nvidia.com/mig-1g.10gb", "devices": ["c"]},
+                {"pod_uid": "u2", "namespace": "n", "pod": "p", "resource": "gpu.nvidia.com", "claim": "x"},
+            ]}},
+            "processes": {"status": "ok", "data": {"processes": [{"pid": 1, "pod_uid": "u1", "container_id": "abc"}]}},
+        }}));
+        let pods = workloads_of(&NodeFixture::from_facts("gpu-1", facts.expect("facts")));
+        assert_eq!(pods.len(), 2);
+        assert_eq!(pods[0].metadata.uid.as_deref(), Some("u1"));
+        assert_eq!(pods[0].metadata.name.as_deref(), Some("gpu-1-trainer-0"));
+        let spec = pods[0].spec.as_ref().expect("a spec");
+        let limits = |at: usize| spec.containers[at].resources.as_ref().and_then(|all| all.limits.clone());
+        assert_eq!(limits(0).expect("limits")["nvidia.com/gpu"].0, "2");
+        assert_eq!(limits(1).expect("limits")["nvidia.com/mig-1g.10gb"].0, "1");
+        let second = pods[1].metadata.clone();
+        assert_eq!((second.namespace.as_deref(), second.name.as_deref()), (Some("n"), Some("p")));
+    }
+}

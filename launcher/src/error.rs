@@ -1,0 +1,62 @@
+//! What a caller is told when a call fails: what failed, why, and the next step. Never a bare error code.
+
+use std::fmt;
+
+/// A failed call, in the three sentences that a person or a model can act on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What failed, with the names that matter.
+    pub what: String,
+    /// The cause, in the words of whoever refused.
+    pub why: String,
+    /// What to do next.
+    pub next_step: String,
+    /// What is left on the cluster, where something is or may be.
+    pub left_behind: Option<String>,
+}
+
+impl Failure {
+    /// A failure that leaves nothing behind.
+    pub fn new(what: impl Into<String>, why: impl fmt::Display, next_step: impl Into<String>) -> Self {
+        let why = syringe_core::text::clean(&why.to_string(), 600);
+        Self { what: what.into(), why, next_step: next_step.into(), left_behind: None }
+    }
+
+    /// The same, with what could not be removed.
+    pub fn leaving(mut self, left_behind: Option<String>) -> Self {
+        self.left_behind = left_behind;
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, why, next_step, left_behind } = self;
+        let why = why.trim_end_matches('.');
+        write!(formatter, "{what}: {why}.\nNext step: {next_step}")?;
+        match left_behind {
+            Some(left) => write!(formatter, "\nLeft behind: {left}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// A kube error in words: the API server's own message where there is one, else the chain of causes.
+pub(crate) fn kube_reason(error: &kube::Error) -> String {
+    if let kube::Error::Api(status) = error {
+        let message = if status.message.is_empty() { &status.reason } else { &status.message };
+        return format!("{message} (HTTP {})", status.code);
+    }
+    let mut reason = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        let text = next.to_string();
+        if !reason.contains(&text) {
+            reason = format!("{reason}: {text}");
+        }
+        cause = next.source();
+    }
+    reason
+}

@@ -1,0 +1,23 @@
+//! gpu-syringe: the launcher. Runs beside an AI host or a person, with a kubeconfig; puts a probe on a node, reads the one
+//! document that it prints, takes it out again.
+//!
+//! ```text
+//!   args ─▶ settings ─┬─▶ mcp (standard input and output) ─┐
+//!                     └─▶ command line ────────────────────┴─▶ tools ─┬─▶ cluster  (answers of the API alone)
+//!                                                                     └─▶ syringe  (create, exec, withdraw, sweep)
+//! ```
+
+mod answer;
+mod args;
+pub mod cluster;
+pub mod embedded;
+mod error;
+pub mod mcp;
+mod program;
+mod schema;
+pub mod settings;
+pub mod syringe;
+pub mod tools;
+
+pub use error::Failure;
+pub use program::main;

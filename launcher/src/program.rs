@@ -1,0 +1,212 @@
+//! The program: from its arguments to its exit status, with every pod taken out before it ends.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Cli, Command, Output};
+use crate::cluster::Contexts;
+use crate::embedded;
+use crate::error::Failure;
+use crate::mcp::{Server, serve};
+use crate::settings::Settings;
+use crate::syringe::{OnPhase, Owner, ProbePod, Syringe};
+use crate::tools::{self, Call, Rendered};
+
+/// The command failed.
+const FAILED: u8 = 1;
+/// Longest that an end waits for pods to be removed: longer than one removal with all its tries.
+const SETTLE_TIME: Duration = Duration::from_secs(12);
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_logging();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&Failure::new("Starting", error, "Free some memory or threads.")),
+    };
+    let code = match runtime.block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => complain(&failure),
+    };
+    // A blocked read of standard input must not hold the process: everything that matters has been awaited.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let Cli { settings, output, command } = cli;
+    let stop = CancellationToken::new();
+    let syringe = Syringe::new(Arc::new(settings.clone()), stop.clone());
+    watch_signals(stop.clone());
+    // The built-in cluster lives as long as this variable.
+    let demo = if settings.demo { Some(start_demo().await?) } else { None };
+    let contexts = Arc::new(match &demo {
+        Some(cluster) => Contexts::given(cluster.kubeconfig(), settings.context.clone()),
+        None => Contexts::new(&settings),
+    });
+    let settings = Arc::new(settings);
+    let done = obey(command, output, &settings, &contexts, &syringe, &stop).await;
+    stop.cancel();
+    if tokio::time::timeout(SETTLE_TIME, syringe.settle()).await.is_err() {
+        tracing::error!("ended before every probe pod was removed; the next start sweeps what is left");
+    }
+    done
+}
+
+async fn obey(
+    command: Command,
+    output: Option<Output>,
+    settings: &Arc<Settings>,
+    contexts: &Arc<Contexts>,
+    syringe: &Syringe,
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
+    match command {
+        Command::Mcp => {
+            sweep_at_start(contexts.clone(), syringe.clone());
+            let server = Server::new(settings.clone(), contexts.clone(), syringe.clone(), tools::all());
+            serve(server, stop.clone()).await
+        }
+        Command::PodSpec(args) => {
+            let pod = ProbePod::new(settings, &Owner::claim(), &args.node_name, "pod-spec");
+            let text = serde_json::to_string_pretty(&pod.object)
+                .map_err(|error| Failure::new("Writing the pod", error, "Please report this."))?;
+            print(&text)
+        }
+        Command::Sweep => {
+            let connection = contexts.connect(None).await?;
+            let swept = syringe.sweep(&connection).await?;
+            print(&swept_text(&swept, wants_json(output), &settings.namespace))
+        }
+        Command::Tool(command) => {
+            let (name, args) = command.into_call();
+            let args = args.map_err(|error| Failure::new("Reading the arguments", error, "Please report this."))?;
+            let tools = tools::all();
+            let Some(entry) = tools.iter().find(|entry| entry.name == name) else {
+                return Err(Failure::new(format!("Running {name}"), "no such tool", "See gpu-syringe --help."));
+            };
+            let call = Call {
+                settings: settings.clone(),
+                contexts: contexts.clone(),
+                syringe: syringe.clone(),
+                on_phase: phases_on_terminal(),
+                cancel: stop.clone(),
+            };
+            let Rendered { json, table } = entry.call(call, args).await?;
+            if wants_json(output) { print(&json.to_string()) } else { print(table.trim_end()) }
+        }
+    }
+}
+
+async fn start_demo() -> Result<embedded::Cluster, Failure> {
+    embedded::Cluster::start(embedded::demo()).await.map_err(|error| {
+        Failure::new("Starting the built-in cluster", error, "It needs a free port on the loopback interface.")
+    })
+}
+
+/// What an earlier launcher left is removed at the first chance; a cluster that cannot be reached is no news yet.
+fn sweep_at_start(contexts: Arc<Contexts>, syringe: Syringe) {
+    tokio::spawn(async move {
+        match contexts.connect(None).await {
+            Ok(connection) => syringe.sweep_in_background(&connection),
+            Err(failure) => tracing::debug!(%failure, "no sweep at the start"),
+        }
+    });
+}
+
+/// SIGINT and SIGTERM end every call; the pods are removed before the program ends.
+fn watch_signals(stop: CancellationToken) {
+    tokio::spawn(async move {
+        let interrupted = async {
+            // Without a handler the signal keeps its default action.
+            if tokio::signal::ctrl_c().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = interrupted => {}
+            () = terminated() => {}
+        }
+        stop.cancel();
+    });
+}
+
+#[cfg(unix)]
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut hangup)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn terminated() {
+    std::future::pending().await
+}
+
+/// A person who waits sees what for; a pipe sees nothing of it.
+fn phases_on_terminal() -> OnPhase {
+    let terminal = std::io::stderr().is_terminal();
+    Arc::new(move |phase| {
+        if terminal {
+            let words = phase.words();
+            let _ = write!(std::io::stderr(), "\r\x1b[2K{words} …");
+            if phase.number() == crate::syringe::Phase::COUNT {
+                let _ = write!(std::io::stderr(), "\r\x1b[2K");
+            }
+        }
+    })
+}
+
+fn swept_text(swept: &crate::syringe::Swept, json: bool, namespace: &str) -> String {
+    let crate::syringe::Swept { removed, kept, failed } = swept;
+    if json {
+        return serde_json::json!({ "namespace": namespace, "removed": removed, "kept": kept, "failed": failed }).to_string();
+    }
+    let mut text = format!("namespace {namespace}: {} removed, {} in use, {} failed", removed.len(), kept.len(), failed.len());
+    for name in removed {
+        text.push_str(&format!("\n  removed {name}"));
+    }
+    for (name, reason) in failed {
+        text.push_str(&format!("\n  FAILED {name}: {reason}"));
+    }
+    text
+}
+
+fn wants_json(output: Option<Output>) -> bool {
+    match output {
+        Some(output) => output == Output::Json,
+        None => !std::io::stdout().is_terminal(),
+    }
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    match writeln!(std::io::stdout(), "{text}") {
+        // Whoever reads has read enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::new("Writing the answer", error, "Check where standard output goes.")),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn complain(failure: &Failure) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "gpu-syringe: {failure}");
+    ExitCode::from(FAILED)
+}
+
+/// Logs are JSON lines on standard error: standard output is protocol.
+fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("GPU_SYRINGE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let _ = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}

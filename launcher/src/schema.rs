@@ -1,0 +1,48 @@
+//! JSON Schemas as tool definitions carry them: complete, and small.
+
+use schemars::generate::SchemaSettings;
+use schemars::transform::{RecursiveTransform, Transform};
+use schemars::{JsonSchema, Schema};
+use serde_json::Value;
+
+/// Schema of a tool's arguments.
+pub(crate) fn input<T: JsonSchema>() -> Value {
+    let mut schema =
+        SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator().into_root_schema_for::<T>();
+    for noise in ["$schema", "title", "description"] {
+        schema.remove(noise);
+    }
+    RecursiveTransform(drop_null_alternative).transform(&mut schema);
+    schema.into()
+}
+
+/// Schema of a tool's answer: what may be in it, without the prose (the names say their units).
+pub(crate) fn output<T: JsonSchema>() -> Value {
+    let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
+    let mut schema = generator.into_root_schema_for::<T>();
+    for noise in ["$schema", "title"] {
+        schema.remove(noise);
+    }
+    RecursiveTransform(drop_prose).transform(&mut schema);
+    schema.into()
+}
+
+/// An argument that may be left out needs no `null` beside its type.
+fn drop_null_alternative(schema: &mut Schema) {
+    if let Some(Value::Array(types)) = schema.get_mut("type") {
+        types.retain(|word| word != "null");
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            schema.insert("type".into(), only);
+        }
+    }
+    if schema.get("default").is_some_and(Value::is_null) {
+        schema.remove("default");
+    }
+}
+
+fn drop_prose(schema: &mut Schema) {
+    schema.remove("description");
+    schema.remove("format");
+    schema.remove("default");
+}

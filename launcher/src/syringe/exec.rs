@@ -1,0 +1,193 @@
+//! One command in a container over a websocket, read to its end.
+//!
+//! A loop of our own in place of kube's `AttachedProcess`: there, the reader of standard output is not told when the
+//! connection is lost and waits for ever (its pipes have no end on drop). Here the stream itself is read, so a lost
+//! connection is an error at once, and the end of the data is explicit: the status on channel 3, which the API server
+//! sends only after all output.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use kube::Client;
+use kube::api::{AttachParams, Request};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+
+const STDIN: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+const STATUS: u8 = 3;
+const CLOSE: u8 = 255;
+
+/// Most output that is taken: ten times the largest report.
+const MOST_OUTPUT_BYTES: usize = 4 << 20;
+/// Most of standard error that is kept: it is only ever quoted.
+const MOST_STDERR_BYTES: usize = 4096;
+/// How long the status may stay away once the output is complete. A process stuck in the driver never sends one.
+const STATUS_GRACE: Duration = Duration::from_secs(2);
+
+/// What came back from one command.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Output {
+    /// Standard output, all of it unless `ended` says otherwise.
+    pub(crate) stdout: Vec<u8>,
+    /// The beginning of standard error.
+    pub(crate) stderr: String,
+    /// How it ended.
+    pub(crate) ended: Ended,
+}
+
+/// How an exec ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// With an exit code.
+    Exit(i32),
+    /// The runtime could not run it, in its own words.
+    Refused(String),
+    /// A whole document had come, and then nothing: the process does not end.
+    DocumentOnly,
+    /// The connection was lost first.
+    #[default]
+    Cut,
+}
+
+/// Why a command could not be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExecError {
+    /// The API server or a proxy before it refused.
+    #[error("{}", crate::error::kube_reason(.0))]
+    Kube(#[from] kube::Error),
+    /// No answer to the upgrade.
+    #[error("the API server did not answer the exec request within {0:?}")]
+    Timeout(Duration),
+}
+
+/// The container and the words to run in it.
+pub(crate) struct Command<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) pod: &'a str,
+    pub(crate) container: &'a str,
+    pub(crate) argv: &'a [String],
+}
+
+/// Runs a command and reads what it prints. The caller bounds the whole with a timeout of its own; `connect_time` bounds
+/// the upgrade alone. `started` is called once the connection stands.
+pub(crate) async fn run(
+    client: &Client,
+    command: &Command<'_>,
+    connect_time: Duration,
+    started: impl FnOnce(),
+) -> Result<Output, ExecError> {
+    let Command { namespace, pod, container, argv } = command;
+    // Standard input is asked for and closed unused: without it some runtimes end the output after its first flush.
+    let params = AttachParams::default().container(*container).stdin(true).stdout(true).stderr(true).tty(false);
+    let path = <k8s_openapi::api::core::v1::Pod as kube::Resource>::url_path(&(), Some(namespace));
+    let request = Request::new(path).exec(pod, argv.iter().cloned(), &params).map_err(kube::Error::BuildRequest)?;
+    let connection =
+        timeout(connect_time, client.connect(request)).await.map_err(|_| ExecError::Timeout(connect_time))??;
+    started();
+    let half_close = connection.supports_stream_close();
+    let mut stream = connection.into_stream();
+    if half_close {
+        let _ = stream.send(Message::Binary(Bytes::from_static(&[CLOSE, STDIN]))).await;
+    }
+    let mut output = Output::default();
+    loop {
+        let next = if is_document(&output.stdout) {
+            match timeout(STATUS_GRACE, stream.next()).await {
+                Ok(next) => next,
+                Err(_) => {
+                    output.ended = Ended::DocumentOnly;
+                    break;
+                }
+            }
+        } else {
+            stream.next().await
+        };
+        match next {
+            Some(Ok(Message::Binary(frame))) => {
+                if let Some(ended) = output.take(&frame) {
+                    output.ended = ended;
+                    break;
+                }
+            }
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Text(_) | Message::Frame(_))) => {}
+            // Without a status this is a connection that somebody cut, however politely.
+            Some(Ok(Message::Close(_)) | Err(_)) | None => break,
+        }
+    }
+    let _ = timeout(Duration::from_millis(200), stream.close(None)).await;
+    Ok(output)
+}
+
+/// A whole document is one line, and the newline ends it.
+fn is_document(stdout: &[u8]) -> bool {
+    stdout.ends_with(b"}\n")
+}
+
+impl Output {
+    /// Takes one frame: a channel number and its bytes. `Some` when the frame was the last one.
+    fn take(&mut self, frame: &[u8]) -> Option<Ended> {
+        let (channel, data) = frame.split_first()?;
+        match *channel {
+            STDOUT if self.stdout.len() + data.len() > MOST_OUTPUT_BYTES => {
+                Some(Ended::Refused(format!("it printed more than {MOST_OUTPUT_BYTES} bytes")))
+            }
+            STDOUT => {
+                self.stdout.extend_from_slice(data);
+                None
+            }
+            STDERR => {
+                let room = MOST_STDERR_BYTES.saturating_sub(self.stderr.len());
+                self.stderr.push_str(&String::from_utf8_lossy(&data[..data.len().min(room)]));
+                None
+            }
+            STATUS => Some(ended(data)),
+            _ => None,
+        }
+    }
+}
+
+/// Reads the status frame: success, an exit code, or the reason why the command could not run.
+fn ended(data: &[u8]) -> Ended {
+    let Ok(status) = serde_json::from_slice::<Status>(data) else {
+        return Ended::Refused(syringe_core::text::clean(&String::from_utf8_lossy(data), 300));
+    };
+    if status.status.as_deref() == Some("Success") {
+        return Ended::Exit(0);
+    }
+    let causes = status.details.and_then(|details| details.causes).unwrap_or_default();
+    let code = causes.iter().find(|cause| cause.reason.as_deref() == Some("ExitCode"));
+    match code.and_then(|cause| cause.message.as_deref()).and_then(|code| code.parse().ok()) {
+        Some(code) => Ended::Exit(code),
+        None => Ended::Refused(syringe_core::text::clean(&status.message.unwrap_or_default(), 300)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ended, Output, ended};
+
+    #[test]
+    fn exit_codes_come_from_the_status() {
+        assert_eq!(ended(br#"{"status":"Success"}"#), Ended::Exit(0));
+        let failed = br#"{"status":"Failure","reason":"NonZeroExitCode","details":{"causes":[{"reason":"ExitCode","message":"137"}]}}"#;
+        assert_eq!(ended(failed), Ended::Exit(137));
+        let missing = br#"{"status":"Failure","message":"container not found (\"probe\")"}"#;
+        assert_eq!(ended(missing), Ended::Refused("container not found (\"probe\")".into()));
+        assert_eq!(ended(b"\x00\x01junk"), Ended::Refused("junk".into()));
+    }
+
+    #[test]
+    fn frames_go_to_their_channels_and_a_flood_is_stopped() {
+        let mut output = Output::default();
+        assert_eq!(output.take(b"\x01{\"a\":"), None);
+        assert_eq!(output.take(b"\x02warning"), None);
+        assert_eq!(output.take(b""), None);
+        assert_eq!(output.take(b"\x011}\n"), None);
+        assert_eq!((output.stdout.as_slice(), output.stderr.as_str()), (b"{\"a\":1}\n".as_slice(), "warning"));
+        let flood = [vec![1], vec![b' '; super::MOST_OUTPUT_BYTES]].concat();
+        assert!(matches!(output.take(&flood), Some(Ended::Refused(_))));
+    }
+}

@@ -1,0 +1,183 @@
+//! The syringe: a probe pod goes in, one JSON document comes out, the pod is taken out again.
+//!
+//! ```text
+//!   Syringe::probe ─▶ life (a tracked task of its own)
+//!                       create ─▶ exec, again and again until the container runs ─▶ read the document
+//!                       withdraw, whatever happened ◀──────────────────────────────────┘
+//! ```
+//!
+//! The life of a pod is a task that nobody can drop: a caller that is cancelled stops waiting, and the task goes on to the
+//! pod's removal. [`Syringe::settle`] waits for all of them, and the program does not end before.
+
+mod exec;
+mod life;
+mod owner;
+mod pod;
+mod sweep;
+mod withdraw;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use syringe_core::report::Report;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use owner::Owner;
+pub use pod::{CONTAINER, MANAGED_BY, ProbePod};
+pub use sweep::Swept;
+
+use crate::cluster::Connection;
+use crate::error::Failure;
+use crate::settings::Settings;
+
+/// How far a call has come, told to whoever waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The pod is being created.
+    Create,
+    /// The pod exists; its container is awaited.
+    Start,
+    /// The probe runs.
+    Read,
+    /// The pod is being removed.
+    Remove,
+}
+
+impl Phase {
+    /// Number of phases.
+    pub const COUNT: u32 = 4;
+
+    /// Position, from 1.
+    pub fn number(self) -> u32 {
+        match self {
+            Self::Create => 1,
+            Self::Start => 2,
+            Self::Read => 3,
+            Self::Remove => 4,
+        }
+    }
+
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Create => "creating the probe pod",
+            Self::Start => "waiting for the probe's container",
+            Self::Read => "reading the node",
+            Self::Remove => "removing the probe pod",
+        }
+    }
+}
+
+/// Told of each phase. Must not block.
+pub type OnPhase = Arc<dyn Fn(Phase) + Send + Sync>;
+
+/// One probe to be made.
+#[derive(Clone)]
+pub struct Order {
+    /// Node to read.
+    pub node: String,
+    /// Words after `node-probe`.
+    pub command: Vec<String>,
+    /// Tool on whose behalf, for the pod's labels.
+    pub tool: &'static str,
+    /// Time for everything, removal not included.
+    pub deadline: Duration,
+}
+
+/// What a probe brought back.
+#[derive(Clone, Debug)]
+pub struct Probed {
+    /// The document.
+    pub report: Report,
+    /// Name of the pod that was used.
+    pub pod: String,
+    /// Whether the pod is gone for certain.
+    pub removed: bool,
+    /// Why it is not, and what to do.
+    pub left_behind: Option<String>,
+    /// How long each phase took.
+    pub timings: Timings,
+    /// What a reader should know of the way the document came (a retry, a probe that did not end).
+    pub note: Option<String>,
+}
+
+/// Duration of each phase.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timings {
+    /// Until the API server had the pod.
+    pub create: Duration,
+    /// From there until the probe ran.
+    pub start: Duration,
+    /// Until its document was complete.
+    pub exec: Duration,
+    /// Until the pod was gone.
+    pub remove: Duration,
+    /// All of it.
+    pub total: Duration,
+}
+
+/// Makes probes and sees to it that each is taken out.
+#[derive(Clone)]
+pub struct Syringe {
+    settings: Arc<Settings>,
+    owner: Arc<Owner>,
+    lives: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Syringe {
+    /// A syringe that works by `settings`. `stop` ends every life early, removal included.
+    pub fn new(settings: Arc<Settings>, stop: CancellationToken) -> Self {
+        Self { settings, owner: Arc::new(Owner::claim()), lives: TaskTracker::new(), stop }
+    }
+
+    /// Reads a node. When `cancel` fires the answer is a failure, and the pod is removed all the same.
+    pub async fn probe(
+        &self,
+        connection: &Connection,
+        order: Order,
+        on_phase: OnPhase,
+        cancel: CancellationToken,
+    ) -> Result<Probed, Failure> {
+        let life = life::Life {
+            connection: connection.clone(),
+            pod: ProbePod::new(&self.settings, &self.owner, &order.node, order.tool),
+            settings: self.settings.clone(),
+            order,
+            on_phase,
+            cancel,
+            stop: self.stop.clone(),
+        };
+        let task = self.lives.spawn(life.run());
+        // The join error of a task is a panic: it must not take the server down, nor be mistaken for an answer.
+        task.await.unwrap_or_else(|panic| {
+            Err(Failure::new("The call", panic, "This is a defect of gpu-syringe: please report it."))
+        })
+    }
+
+    /// Removes what earlier launchers left in the namespace: pods of ours whose process is dead, and pods past their time.
+    pub async fn sweep(&self, connection: &Connection) -> Result<Swept, Failure> {
+        sweep::sweep(connection, &self.settings.namespace, &self.owner).await
+    }
+
+    /// The same in the background: nobody waits for it, but the program does not end in its middle.
+    pub fn sweep_in_background(&self, connection: &Connection) {
+        let (syringe, connection) = (self.clone(), connection.clone());
+        self.lives.spawn(async move {
+            match syringe.sweep(&connection).await {
+                Ok(swept) if !swept.removed.is_empty() => {
+                    tracing::info!(pods = ?swept.removed, "swept probe pods that an earlier launcher left");
+                }
+                Ok(_) => {}
+                Err(failure) => tracing::debug!(%failure, "sweep failed"),
+            }
+        });
+    }
+
+    /// Waits until every pod is taken out. Call after `stop`.
+    pub async fn settle(&self) {
+        self.lives.close();
+        self.lives.wait().await;
+    }
+}

@@ -1,0 +1,148 @@
+//! The probe pod: exactly what is created on a node. `gpu-syringe pod-spec` prints it.
+//!
+//! Every field is there for a reason that a security team can check; see the README for the same in prose.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Container, LocalObjectReference, Pod, PodSpec, ResourceRequirements, SecurityContext, Toleration,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::Owner;
+use crate::settings::Settings;
+
+/// Name of the pod's only container.
+pub const CONTAINER: &str = "probe";
+/// Value of the `app.kubernetes.io/managed-by` label: what the sweep looks for.
+pub const MANAGED_BY: &str = "gpu-syringe";
+/// Label: which directory of locks the launcher uses.
+pub(crate) const OWNER_LABEL: &str = "gpu-syringe.dev/owner";
+/// Label: which launcher process made the pod.
+pub(crate) const SESSION_LABEL: &str = "gpu-syringe.dev/session";
+/// Label: which tool the pod was made for.
+const TOOL_LABEL: &str = "gpu-syringe.dev/tool";
+/// Memory of the probe: ten times what it was measured to need, and far too little to hurt a node.
+const MEMORY_LIMIT: &str = "128Mi";
+/// Kubernetes ends the pod this long after its own process should have ended.
+const DEADLINE_SLACK_SECONDS: u64 = 10;
+
+/// A probe pod that is about to be created.
+#[derive(Clone, Debug)]
+pub struct ProbePod {
+    /// Its name: unique, so that a lost answer to the creation can be followed by a removal by name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// The whole object.
+    pub object: Pod,
+}
+
+impl ProbePod {
+    /// The pod for one call of `tool` on `node`.
+    pub fn new(settings: &Settings, owner: &Owner, node: &str, tool: &str) -> Self {
+        let name = format!("gpu-syringe-{}", random_suffix());
+        let lifetime = settings.probe_lifetime().as_secs();
+        let object = Pod {
+            metadata: ObjectMeta {
+                name: Some(name.clone()),
+                namespace: Some(settings.namespace.clone()),
+                labels: Some(labels(owner, tool)),
+                annotations: Some(annotations()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(PodSpec {
+                // No scheduler: a cordoned, tainted or full node is just the one to be looked at.
+                node_name: Some(node.to_owned()),
+                tolerations: Some(vec![Toleration { operator: Some("Exists".into()), ..Toleration::default() }]),
+                // The host's processes, and through /proc/1/root its files: no volume is needed, which halves the start.
+                host_pid: Some(true),
+                // No CNI: starts faster, and on a node whose network is broken.
+                host_network: Some(true),
+                dns_policy: Some("Default".into()),
+                restart_policy: Some("Never".into()),
+                active_deadline_seconds: i64::try_from(lifetime + DEADLINE_SLACK_SECONDS).ok(),
+                termination_grace_period_seconds: Some(0),
+                // No credential of the cluster goes near the node.
+                automount_service_account_token: Some(false),
+                enable_service_links: Some(false),
+                image_pull_secrets: pull_secrets(settings),
+                containers: vec![container(settings, lifetime)],
+                ..PodSpec::default()
+            }),
+            status: None,
+        };
+        Self { name, namespace: settings.namespace.clone(), object }
+    }
+}
+
+fn container(settings: &Settings, lifetime: u64) -> Container {
+    let quantities = |pairs: &[(&str, &str)]| {
+        let quantity = |(name, amount): &(&str, &str)| ((*name).to_owned(), Quantity((*amount).to_owned()));
+        Some(pairs.iter().map(quantity).collect::<BTreeMap<_, _>>())
+    };
+    Container {
+        name: CONTAINER.into(),
+        image: Some(settings.image.clone()),
+        image_pull_policy: Some(settings.image_pull_policy.as_str().into()),
+        // Ends by itself: with the launcher killed and the network gone, nothing is left running.
+        command: Some(vec!["node-probe".into(), "hold".into(), "--seconds".into(), lifetime.to_string()]),
+        resources: Some(ResourceRequirements {
+            // Requests of zero, said aloud: a LimitRange would fill in its own, and a full node refuse them.
+            requests: quantities(&[("cpu", "0"), ("memory", "0")]),
+            limits: quantities(&[("memory", MEMORY_LIMIT)]),
+            ..ResourceRequirements::default()
+        }),
+        security_context: Some(SecurityContext {
+            // The device files, /dev/kmsg, and other processes' /proc entries are closed to anything less.
+            privileged: Some(true),
+            read_only_root_filesystem: Some(true),
+            run_as_user: Some(0),
+            ..SecurityContext::default()
+        }),
+        ..Container::default()
+    }
+}
+
+fn labels(owner: &Owner, tool: &str) -> BTreeMap<String, String> {
+    [
+        ("app.kubernetes.io/name", "node-probe"),
+        ("app.kubernetes.io/managed-by", MANAGED_BY),
+        ("app.kubernetes.io/version", env!("CARGO_PKG_VERSION")),
+        (TOOL_LABEL, tool),
+        (OWNER_LABEL, owner.id.as_str()),
+        (SESSION_LABEL, owner.session.as_str()),
+        // Newer Istio asks the label, older the annotation.
+        ("sidecar.istio.io/inject", "false"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+/// A sidecar would keep the pod alive and slow its start.
+fn annotations() -> BTreeMap<String, String> {
+    [
+        ("sidecar.istio.io/inject", "false"),
+        ("linkerd.io/inject", "disabled"),
+        ("kuma.io/sidecar-injection", "disabled"),
+        ("cluster-autoscaler.kubernetes.io/safe-to-evict", "true"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
+fn pull_secrets(settings: &Settings) -> Option<Vec<LocalObjectReference>> {
+    let secrets: Vec<_> =
+        settings.image_pull_secret.iter().map(|name| LocalObjectReference { name: name.clone() }).collect();
+    (!secrets.is_empty()).then_some(secrets)
+}
+
+/// Ten letters and digits: 50 bits, so that no two pods ever share a name.
+pub(crate) fn random_suffix() -> String {
+    const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let mut bytes = [0; 10];
+    // Fails only on systems without a source of randomness; a repeated name is then refused by the API server.
+    let _ = getrandom::fill(&mut bytes);
+    bytes.iter().map(|byte| ALPHABET[usize::from(byte & 31)] as char).collect()
+}

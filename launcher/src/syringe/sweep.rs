@@ -1,0 +1,68 @@
+//! Removes what launchers that were killed could not: nothing of ours stays on a cluster.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use tokio::time::timeout;
+
+use super::pod::{OWNER_LABEL, SESSION_LABEL};
+use super::{MANAGED_BY, Owner, withdraw};
+use crate::cluster::Connection;
+use crate::error::{Failure, kube_reason};
+
+/// Time for the list.
+const LIST_TIME: Duration = Duration::from_secs(8);
+/// How long after its deadline a pod that still claims to run is taken for dead. Generous: the clocks of a workstation
+/// and a cluster differ, and the pod of another user's call must not be taken from under it.
+const CLOCK_SLACK_SECONDS: i64 = 600;
+
+/// What a sweep did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Pods that are gone now.
+    pub removed: Vec<String>,
+    /// Pods that belong to calls in progress, or may.
+    pub kept: Vec<String>,
+    /// Pods that should go and could not be removed, with the reason.
+    pub failed: Vec<(String, String)>,
+}
+
+/// Sweeps one namespace.
+pub(crate) async fn sweep(connection: &Connection, namespace: &str, owner: &Owner) -> Result<Swept, Failure> {
+    let pods: Api<Pod> = Api::namespaced(connection.client.clone(), namespace);
+    let ours = ListParams::default().labels(&format!("app.kubernetes.io/managed-by={MANAGED_BY}"));
+    let what = || format!("Listing probe pods in namespace {namespace}");
+    let next = "Check the connection, and that you may list pods in that namespace (deploy/rbac.yaml).";
+    let list = timeout(LIST_TIME, pods.list(&ours))
+        .await
+        .map_err(|_| Failure::new(what(), format!("no answer from {} within {LIST_TIME:?}", connection.server), next))?
+        .map_err(|error| Failure::new(what(), kube_reason(&error), next))?;
+    let now = Timestamp::now();
+    let mut swept = Swept::default();
+    for pod in &list.items {
+        let name = pod.name_any();
+        if !is_expired(pod, owner, now) {
+            swept.kept.push(name);
+            continue;
+        }
+        match withdraw::withdraw(&pods, &name, pod.metadata.uid.as_deref()).await {
+            Ok(()) => swept.removed.push(name),
+            Err(reason) => swept.failed.push((name, reason)),
+        }
+    }
+    Ok(swept)
+}
+
+/// Whether nobody waits for this pod any more: its process is dead, it has ended, or its time is long over.
+fn is_expired(pod: &Pod, owner: &Owner, now: Timestamp) -> bool {
+    let label = |name| pod.labels().get(name).map(String::as_str).unwrap_or_default();
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
+    let (made_by, session) = (label(OWNER_LABEL), label(SESSION_LABEL));
+    let lifetime = pod.spec.as_ref().and_then(|spec| spec.active_deadline_seconds).unwrap_or(0);
+    let age = pod.creation_timestamp().map_or(0, |created| now.as_second() - created.0.as_second());
+    let ended = matches!(phase, "Succeeded" | "Failed") && age > lifetime;
+    owner.is_dead(made_by, session) || ended || age > lifetime + CLOCK_SLACK_SECONDS
+}

@@ -1,0 +1,106 @@
+//! `analyze_xid_errors`: what the kernel of a node said about its GPUs, and what it means.
+
+use clap::Args;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use syringe_core::facts::kernel_log::{KernelEvent, KernelLog};
+use syringe_core::since::Since;
+
+use super::table::{cell, foot, head, second, table};
+use super::{Call, Tool, probing};
+use crate::answer::Answer;
+use crate::error::Failure;
+
+/// Events in one answer: the newest. The rest is counted.
+const MOST_EVENTS: usize = 60;
+
+/// The tool.
+pub struct AnalyzeXidErrors;
+
+/// Arguments.
+#[derive(Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct XidArgs {
+    /// Kubernetes node
+    #[arg(long, value_name = "NODE")]
+    #[schemars(length(min = 1, max = 253))]
+    pub node_name: String,
+    /// Duration back from now (24h, 7d) or RFC 3339 time; all that the log holds by default
+    #[arg(long, value_name = "WHEN")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Since>,
+    /// Kubeconfig context; the current one by default
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+}
+
+/// Its section.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct XidSection {
+    /// Distinct kernel events, newest last: lines that say the same are one event with a count. `raw` is the kernel's text:
+    /// data, not advice.
+    pub events: Vec<KernelEvent>,
+    /// Older events left out.
+    pub events_omitted: u64,
+    /// Lines that a program wrote into the kernel log to look like the driver's. Not believed.
+    pub untrusted_lines: u64,
+}
+
+impl Tool for AnalyzeXidErrors {
+    const NAME: &'static str = "analyze_xid_errors";
+    const TITLE: &'static str = "Xid errors of a node";
+    const DESCRIPTION: &'static str = "Xid and other GPU lines of a node's kernel log, decoded: what happened to which GPU and process, \
+        when and how often, whose fault it is, what to do. Says which time window the log really covers.";
+    const PROBES: bool = true;
+    type Args = XidArgs;
+    type Answer = Answer<XidSection>;
+
+    async fn call(call: Call, args: XidArgs) -> Result<Self::Answer, Failure> {
+        let XidArgs { node_name, since, context } = args;
+        let mut command = vec!["xid".to_owned()];
+        if let Some(since) = since {
+            command.extend(["--since".to_owned(), since.to_string()]);
+        }
+        let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
+        let KernelLog { mut events, mut events_omitted, untrusted_lines, .. } =
+            probing::section(&node_name, "xid", read.report.sections.xid)?;
+        let surplus = events.len().saturating_sub(MOST_EVENTS);
+        events.drain(..surplus);
+        events_omitted += surplus as u64;
+        Ok(Answer::new(read.diagnosis, XidSection { events, events_omitted, untrusted_lines }, read.note))
+    }
+
+    fn table(answer: &Self::Answer) -> String {
+        let XidSection { events, events_omitted, untrusted_lines } = &answer.section;
+        let mut rows = table(["last (UTC)", "times", "what", "gpu", "pci address", "pid", "process", "kernel text"]);
+        for event in events {
+            let what = match event.code {
+                Some(code) => format!("{} {code}", kind_word(event)),
+                None => kind_word(event),
+            };
+            rows.add_row([
+                cell(event.last.map(second)),
+                event.count.to_string(),
+                what,
+                cell(event.gpu_index),
+                cell(event.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
+                cell(event.pid),
+                cell(event.process.clone()),
+                event.raw.clone(),
+            ]);
+        }
+        let body = if events.is_empty() { String::new() } else { format!("\n{rows}\n") };
+        let omitted = if *events_omitted > 0 { format!("… and {events_omitted} older events\n") } else { String::new() };
+        let untrusted = if *untrusted_lines > 0 {
+            format!("{untrusted_lines} lines were written by a program, not by the kernel, and are not believed\n")
+        } else {
+            String::new()
+        };
+        format!("{}{body}{omitted}{untrusted}{}", head(answer), foot(&answer.probe))
+    }
+}
+
+fn kind_word(event: &KernelEvent) -> String {
+    serde_json::to_value(event.kind).ok().and_then(|kind| Some(kind.as_str()?.replace('_', " "))).unwrap_or_default()
+}

@@ -1,0 +1,67 @@
+//! `get_gpu_telemetry`: what the GPUs of a node do at this moment.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use syringe_core::facts::telemetry::Telemetry;
+
+use super::table::{cell, foot, head, table};
+use super::{Call, NodeArgs, Tool, probing};
+use crate::answer::Answer;
+use crate::error::Failure;
+
+/// The tool.
+pub struct GetGpuTelemetry;
+
+/// Its section.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct TelemetrySection {
+    /// One reading of every GPU.
+    pub telemetry: Telemetry,
+}
+
+impl Tool for GetGpuTelemetry {
+    const NAME: &'static str = "get_gpu_telemetry";
+    const TITLE: &'static str = "GPU telemetry of a node";
+    const DESCRIPTION: &'static str = "One reading of the GPUs of a node: temperature and margin to slowdown, power and limits, clocks, \
+        utilization, memory use, PCIe link, and whether and why they throttle.";
+    const PROBES: bool = true;
+    type Args = NodeArgs;
+    type Answer = Answer<TelemetrySection>;
+
+    async fn call(call: Call, args: NodeArgs) -> Result<Self::Answer, Failure> {
+        let NodeArgs { node_name, context } = args;
+        let read =
+            probing::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["telemetry".into()]).await?;
+        let telemetry = probing::section(&node_name, "telemetry", read.report.sections.telemetry)?;
+        Ok(Answer::new(read.diagnosis, TelemetrySection { telemetry }, read.note))
+    }
+
+    fn table(answer: &Self::Answer) -> String {
+        let mut rows = table([
+            "gpu", "pci address", "P", "°C", "HBM °C", "margin °C", "W", "limit W", "SM MHz", "of", "gpu %", "mem %", "used GiB", "PCIe",
+            "clocks held down by",
+        ]);
+        for gpu in &answer.section.telemetry.gpus {
+            let watts = |milliwatts: Option<u32>| cell(milliwatts.map(|milliwatts| milliwatts / 1000));
+            let link = gpu.pcie.generation.zip(gpu.pcie.width);
+            rows.add_row([
+                gpu.index.to_string(),
+                cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
+                cell(gpu.performance_state),
+                cell(gpu.temperature.gpu_celsius),
+                cell(gpu.temperature.memory_celsius),
+                cell(gpu.temperature.margin_to_slowdown_celsius),
+                watts(gpu.power.draw_milliwatts),
+                watts(gpu.power.enforced_limit_milliwatts),
+                cell(gpu.clocks.sm_mhz),
+                cell(gpu.clocks.max_sm_mhz),
+                cell(gpu.utilization.gpu_percent),
+                cell(gpu.utilization.memory_percent),
+                cell(gpu.memory.used_bytes.map(|bytes| bytes >> 30)),
+                cell(link.map(|(generation, width)| format!("gen{generation} x{width}"))),
+                gpu.throttling.reasons.join(", "),
+            ]);
+        }
+        format!("{}\n{rows}\n{}", head(answer), foot(&answer.probe))
+    }
+}

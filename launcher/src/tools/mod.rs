@@ -1,0 +1,147 @@
+//! The tools: one file each, the same for an AI host and for a person at a terminal.
+//!
+//! A tool has typed arguments, an answer with a schema, and a table for people. It never learns which of the two asked.
+
+pub mod analyze_xid_errors;
+pub mod get_gpu_inventory;
+pub mod get_gpu_telemetry;
+pub mod list_gpu_nodes;
+mod probing;
+pub mod table;
+
+use std::sync::Arc;
+
+use clap::Args;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::Contexts;
+use crate::error::Failure;
+use crate::settings::Settings;
+use crate::syringe::{OnPhase, Syringe};
+
+/// What every call works with.
+#[derive(Clone)]
+pub struct Call {
+    /// Settings of this launcher.
+    pub settings: Arc<Settings>,
+    /// The way to the clusters.
+    pub contexts: Arc<Contexts>,
+    /// Makes the probes.
+    pub syringe: Syringe,
+    /// Told of each phase.
+    pub on_phase: OnPhase,
+    /// Fires when the caller no longer wants the answer.
+    pub cancel: CancellationToken,
+}
+
+/// One tool.
+pub trait Tool: Send + Sync + 'static {
+    /// Name in MCP; with dashes it is the command.
+    const NAME: &'static str;
+    /// For people.
+    const TITLE: &'static str;
+    /// For models: what it answers, and when to use it.
+    const DESCRIPTION: &'static str;
+    /// Whether a pod is created for it. Such a tool does not claim to be read-only.
+    const PROBES: bool;
+    /// Arguments, all validated before anything is created.
+    type Args: DeserializeOwned + Serialize + JsonSchema + Send;
+    /// The answer.
+    type Answer: Serialize + JsonSchema + Send;
+
+    /// Answers.
+    fn call(call: Call, args: Self::Args) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
+
+    /// The answer for a person at a terminal.
+    fn table(answer: &Self::Answer) -> String;
+}
+
+/// An answer in both of its forms.
+#[derive(Clone, Debug)]
+pub struct Rendered {
+    /// As it goes to a model or into a pipe.
+    pub json: Value,
+    /// As it goes to a terminal.
+    pub table: String,
+}
+
+/// A tool with its types erased.
+pub struct Entry {
+    /// Name in MCP.
+    pub name: &'static str,
+    /// For people.
+    pub title: &'static str,
+    /// For models.
+    pub description: &'static str,
+    /// Whether a pod is created.
+    pub probes: bool,
+    /// JSON Schema of the arguments.
+    pub input_schema: fn() -> Value,
+    /// JSON Schema of the answer.
+    pub output_schema: fn() -> Value,
+    call: fn(Call, Value) -> BoxFuture<'static, Result<Rendered, Failure>>,
+}
+
+impl Entry {
+    fn of<T: Tool>() -> Self {
+        Self {
+            name: T::NAME,
+            title: T::TITLE,
+            description: T::DESCRIPTION,
+            probes: T::PROBES,
+            input_schema: crate::schema::input::<T::Args>,
+            output_schema: crate::schema::output::<T::Answer>,
+            call: |call, args| run::<T>(call, args).boxed(),
+        }
+    }
+
+    /// Runs the tool.
+    pub fn call(&self, call: Call, args: Value) -> BoxFuture<'static, Result<Rendered, Failure>> {
+        (self.call)(call, args)
+    }
+}
+
+async fn run<T: Tool>(call: Call, args: Value) -> Result<Rendered, Failure> {
+    let args = serde_json::from_value(args).map_err(|error| {
+        Failure::new(
+            format!("The arguments of {}", T::NAME),
+            error,
+            "Correct them after the tool's input schema.",
+        )
+    })?;
+    let answer = T::call(call, args).await?;
+    let json = serde_json::to_value(&answer).map_err(|error| {
+        Failure::new("Writing the answer", error, "This is a defect of gpu-syringe: please report it.")
+    })?;
+    Ok(Rendered { json, table: T::table(&answer) })
+}
+
+/// Every tool that this launcher offers, in the order in which they are listed.
+pub fn all() -> Vec<Entry> {
+    vec![
+        Entry::of::<list_gpu_nodes::ListGpuNodes>(),
+        Entry::of::<get_gpu_inventory::GetGpuInventory>(),
+        Entry::of::<get_gpu_telemetry::GetGpuTelemetry>(),
+        Entry::of::<analyze_xid_errors::AnalyzeXidErrors>(),
+    ]
+}
+
+/// Arguments of a tool that reads one node.
+#[derive(Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NodeArgs {
+    /// Kubernetes node
+    #[arg(long, value_name = "NODE")]
+    #[schemars(length(min = 1, max = 253))]
+    pub node_name: String,
+    /// Kubeconfig context; the current one by default
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+}

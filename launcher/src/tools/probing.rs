@@ -1,0 +1,82 @@
+//! What every tool that reads one node does: look at the node, probe it, conclude.
+
+use k8s_openapi::api::core::v1::Node;
+use syringe_core::diagnosis::{self, ClusterFacts, Diagnosis};
+use syringe_core::report::{Problem, Report, Section};
+
+use super::Call;
+use crate::answer::ProbeNote;
+use crate::cluster::{Connection, node};
+use crate::error::Failure;
+use crate::syringe::{Order, Probed};
+
+/// Time of a call that is kept for the removal of the pod.
+const KEPT_FOR_REMOVAL: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// A node that was read.
+pub(super) struct Read {
+    pub(super) report: Report,
+    pub(super) diagnosis: Diagnosis,
+    pub(super) note: ProbeNote,
+}
+
+/// Reads `node_name` with one probe that runs `node-probe` with `command`.
+pub(super) async fn read(
+    call: &Call,
+    context: Option<&str>,
+    node_name: &str,
+    tool: &'static str,
+    command: Vec<String>,
+) -> Result<Read, Failure> {
+    let connection = call.contexts.connect(context).await?;
+    call.syringe.sweep_in_background(&connection);
+    let kubernetes = node::read(&connection, node_name).await?;
+    node::must_be_ready(&kubernetes)?;
+    let probed = probe(call, &connection, node_name, tool, command).await?;
+    let cluster = cluster_facts(&kubernetes);
+    let note = ProbeNote::of_pod(node_name, &connection.context, &probed);
+    let diagnosis = diagnosis::diagnose(&probed.report, &cluster);
+    Ok(Read { report: probed.report, diagnosis, note })
+}
+
+fn cluster_facts(kubernetes: &Node) -> ClusterFacts {
+    node::cluster_facts(kubernetes)
+}
+
+async fn probe(
+    call: &Call,
+    connection: &Connection,
+    node: &str,
+    tool: &'static str,
+    command: Vec<String>,
+) -> Result<Probed, Failure> {
+    let order = Order {
+        node: node.to_owned(),
+        command,
+        tool,
+        deadline: call.settings.call_time().saturating_sub(KEPT_FOR_REMOVAL),
+    };
+    let probed = call.syringe.probe(connection, order, call.on_phase.clone(), call.cancel.clone()).await?;
+    if let Some(problem) = &probed.report.error {
+        return Err(unusable(node, problem).leaving(probed.left_behind));
+    }
+    Ok(probed)
+}
+
+/// The section of a report, or the failure that it could not be read at all.
+pub(super) fn section<T>(node: &str, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
+    let missing = || Failure::new(format!("Reading {name} of node {node}"), "the probe did not report it", OLD_PROBE);
+    let section = section.ok_or_else(missing)?;
+    let problem = section.problems.into_iter().next();
+    section.data.ok_or_else(|| match problem {
+        Some(problem) => unusable(node, &problem),
+        None => missing(),
+    })
+}
+
+const OLD_PROBE: &str = "The probe's image may be older than this launcher: name a newer one with --image.";
+
+fn unusable(node: &str, problem: &Problem) -> Failure {
+    let next = if problem.next_step.is_empty() { OLD_PROBE } else { &problem.next_step };
+    Failure::new(format!("Reading {} of node {node}", problem.what), &problem.why, next)
+}

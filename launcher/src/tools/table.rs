@@ -1,0 +1,101 @@
+//! Tables for people. Problems come first here too.
+
+use comfy_table::{ContentArrangement, Table, presets};
+use syringe_core::diagnosis::{Finding, Severity, Verdict};
+
+use crate::answer::{Answer, ProbeNote};
+
+/// Width when the terminal does not tell.
+const USUAL_WIDTH: u16 = 120;
+
+/// A table with these column heads, as wide as the terminal.
+pub fn table<const N: usize>(heads: [&str; N]) -> Table {
+    let mut table = Table::new();
+    let width = terminal_size::terminal_size().map_or(USUAL_WIDTH, |(width, _)| width.0.max(60));
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    table.set_header(heads.map(str::to_ascii_uppercase));
+    table
+}
+
+/// `-` for what is not known.
+pub fn cell<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".into(), |value| value.to_string())
+}
+
+/// Verdict, summary and findings: the head of every answer about a node.
+pub fn head<T>(answer: &Answer<T>) -> String {
+    let Answer { verdict, summary, findings, findings_omitted, unknown, coverage, .. } = answer;
+    let mut text = format!("{}  {summary}\n", verdict_word(*verdict));
+    for finding in findings {
+        text.push_str(&finding_lines(finding));
+    }
+    if let Some(omitted) = findings_omitted {
+        text.push_str(&format!("  … and {omitted} more findings (--output json has the count only)\n"));
+    }
+    for unknown in unknown {
+        let gpu = unknown.gpu.map(|gpu| format!(" of GPU {gpu}")).unwrap_or_default();
+        text.push_str(&format!("\nUNKNOWN  {}{gpu}: {}\n", unknown.section, unknown.why));
+    }
+    for log in &coverage.kernel_log {
+        let from = log.from.map_or_else(|| "?".into(), second);
+        let to = log.to.map_or_else(|| "?".into(), second);
+        let lost = if log.lost_records > 0 { format!(", {} records lost", log.lost_records) } else { String::new() };
+        text.push_str(&format!("\nlooked at {} from {from} to {to} ({} records{lost})\n", log.source, log.records));
+    }
+    text
+}
+
+/// Where the facts came from and what is left: the foot of every answer about a node.
+pub fn foot(note: &ProbeNote) -> String {
+    let ProbeNote { via, node, source, removed, left_behind, note, timings_ms, .. } = note;
+    let gone = if *removed { "removed" } else { "NOT REMOVED" };
+    let source = match source {
+        syringe_core::report::Source::Hardware => "hardware",
+        syringe_core::report::Source::File => "a facts file",
+    };
+    let mut text = format!("\n{node} via {via} in {} ms, read from {source}; probe {gone}\n", timings_ms.total);
+    for more in [note, left_behind].into_iter().flatten() {
+        text.push_str(more);
+        text.push('\n');
+    }
+    text
+}
+
+/// A time to the second: what a person compares.
+pub fn second(time: jiff::Timestamp) -> String {
+    jiff::Timestamp::from_second(time.as_second()).map_or_else(|_| time.to_string(), |time| time.to_string())
+}
+
+fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Healthy => "HEALTHY",
+        Verdict::Unknown => "UNKNOWN",
+        Verdict::Warning => "WARNING",
+        Verdict::Critical => "CRITICAL",
+        Verdict::Fatal => "FATAL",
+    }
+}
+
+fn finding_lines(finding: &Finding) -> String {
+    let Finding { id, severity, scope, title, evidence, action, .. } = finding;
+    let severity = match severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Critical => "critical",
+        Severity::Fatal => "fatal",
+    };
+    let place = match (scope.gpu, &scope.pci) {
+        (Some(gpu), Some(pci)) => format!(" GPU {gpu} ({})", pci.sysfs()),
+        (Some(gpu), None) => format!(" GPU {gpu}"),
+        (None, Some(pci)) => format!(" {}", pci.sysfs()),
+        (None, None) => String::new(),
+    };
+    let mut lines = format!("\n[{severity}]{place} {title}  ({id})\n");
+    for line in evidence {
+        lines.push_str(&format!("    {line}\n"));
+    }
+    if !action.text.is_empty() {
+        lines.push_str(&format!("  → {}\n", action.text));
+    }
+    lines
+}

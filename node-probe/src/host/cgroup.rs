@@ -1,0 +1,181 @@
+//! Pod, container and quality of service out of `/proc/PID/cgroup`. Pure.
+//!
+//! Shapes: cgroup v1 and v2; the kubelet's systemd driver (`kubepods-burstable-pod<uid>.slice`) and cgroupfs driver
+//! (`burstable/pod<uid>`); containerd, CRI-O, Docker. A node that is itself a container (kind, sysbox) has an outer
+//! path in front: the last pod in the path counts.
+
+/// What a cgroup path says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Membership {
+    /// Pod UID. A static pod has a hash of 32 digits in its place.
+    pub(super) pod_uid: Option<String>,
+    /// Container id, 64 hex digits.
+    pub(super) container_id: Option<String>,
+    /// `guaranteed`, `burstable`, `besteffort`.
+    pub(super) qos: Option<String>,
+}
+
+/// Reads the whole file: one line per hierarchy, `number:controllers:path`.
+pub(super) fn parse(text: &str) -> Membership {
+    let paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let memberships = paths.map(membership);
+    // v1 has a line per controller, some of them at the root: the one that says most counts.
+    memberships.max_by_key(|found| (found.pod_uid.is_some(), found.container_id.is_some())).unwrap_or_default()
+}
+
+fn membership(path: &str) -> Membership {
+    // Without its systemd driver, containerd below a systemd kubelet writes `…-pod<uid>.slice:cri-containerd:<id>`.
+    let parts: Vec<&str> = path.split(['/', ':']).filter(|part| !part.is_empty()).collect();
+    let pod = parts.iter().enumerate().rev().find_map(|(at, part)| Some((at, pod_uid(part)?)));
+    let Some((at, pod_uid)) = pod else {
+        let container_id = parts.iter().rev().find_map(|part| container_id(part));
+        return Membership { container_id, ..Membership::default() };
+    };
+    Membership {
+        pod_uid: Some(pod_uid),
+        // The first container below the pod: one that runs inside it (Docker in a pod) is not the kubelet's.
+        container_id: parts.iter().skip(at + 1).find_map(|part| container_id(part)),
+        qos: qos(
+            parts.get(at).copied().unwrap_or_default(),
+            at.checked_sub(1).and_then(|above| parts.get(above)).copied(),
+        ),
+    }
+}
+
+/// `pod<uid>`, `kubepods-burstable-pod<uid>.slice` (with `_` for `-`), `kubelet-kubepods-pod<uid>.slice`.
+fn pod_uid(part: &str) -> Option<String> {
+    let name = part.strip_suffix(".slice").unwrap_or(part);
+    let uid = match name.rsplit_once("-pod") {
+        Some((above, uid)) if above.ends_with("kubepods") || above.contains("kubepods-") => uid.replace('_', "-"),
+        _ => name.strip_prefix("pod")?.to_owned(),
+    };
+    let hex = uid.bytes().filter(u8::is_ascii_hexdigit).count();
+    let dashes = uid.bytes().filter(|byte| *byte == b'-').count();
+    let shape = (uid.len() == 36 && dashes == 4) || (uid.len() == 32 && dashes == 0);
+    (shape && hex == 32).then_some(uid)
+}
+
+/// 64 hex digits, with a runtime's prefix (`cri-containerd-`, `crio-`, `docker-`) and `.scope` around them.
+fn container_id(part: &str) -> Option<String> {
+    let name = part.strip_suffix(".scope").unwrap_or(part);
+    let id = name.rsplit('-').next()?;
+    // CRI-O gives its monitor process a cgroup beside the container's, with the same id.
+    let monitor = name.contains("conmon");
+    (id.len() == 64 && !monitor && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
+}
+
+fn qos(pod: &str, above: Option<&str>) -> Option<String> {
+    let class = ["burstable", "besteffort"].into_iter().find(|class| pod.contains(class) || above == Some(class));
+    let guaranteed = pod.contains("kubepods-pod") || above.is_some_and(|above| above.starts_with("kubepods"));
+    class.or(guaranteed.then_some("guaranteed")).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UID: &str = "0f8a7c2e-11aa-4bbb-8ccc-123456789abc";
+    const SLICE: &str = "0f8a7c2e_11aa_4bbb_8ccc_123456789abc";
+    const ID: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    const OUTER: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    /// What it is, the file, and the pod, container and class in it.
+    type Case<'a> = (&'a str, String, Option<&'a str>, Option<&'a str>, Option<&'a str>);
+
+    fn check(cases: &[Case<'_>]) {
+        for (name, text, pod_uid, container_id, qos) in cases {
+            let expected = Membership {
+                pod_uid: pod_uid.map(str::to_owned),
+                container_id: container_id.map(str::to_owned),
+                qos: qos.map(str::to_owned),
+            };
+            assert_eq!(parse(text), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_driver_and_runtime_names_the_same_pod_and_container() {
+        let slice = format!("kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{SLICE}.slice");
+        let (burstable, best) = (Some("burstable"), Some("besteffort"));
+        let found = |name, text, qos| (name, text, Some(UID), Some(ID), qos);
+        check(&[
+            found("v2, systemd, containerd", format!("0::/{slice}/cri-containerd-{ID}.scope\n"), burstable),
+            found("v2, systemd, CRI-O with crun", format!("0::/{slice}/crio-{ID}.scope/container\n"), burstable),
+            found("v2, systemd, Docker", format!("0::/{slice}/docker-{ID}.scope\n"), burstable),
+            found("v2, cgroupfs", format!("0::/kubepods/besteffort/pod{UID}/{ID}\n"), best),
+            found("v2, cgroupfs, guaranteed", format!("0::/kubepods/pod{UID}/{ID}\n"), Some("guaranteed")),
+            found(
+                "v2, systemd, guaranteed",
+                format!("0::/kubepods.slice/kubepods-pod{SLICE}.slice/cri-containerd-{ID}.scope"),
+                Some("guaranteed"),
+            ),
+            found(
+                "v1, several controllers",
+                format!("12:rdma:/\n4:memory:/kubepods/burstable/pod{UID}/{ID}\n1:name=systemd:/\n0::/system.slice\n"),
+                burstable,
+            ),
+            found(
+                "systemd kubelet, cgroupfs containerd",
+                format!(
+                    "11:pids:/system.slice/containerd.service/kubepods-besteffort-pod{SLICE}.slice:cri-containerd:{ID}\n"
+                ),
+                best,
+            ),
+            found(
+                "a private cgroup namespace",
+                format!("0::/../../kubepods-burstable-pod{SLICE}.slice/cri-containerd-{ID}.scope"),
+                burstable,
+            ),
+        ]);
+    }
+
+    #[test]
+    fn in_nested_nodes_the_innermost_pod_and_its_own_container_count() {
+        let inner = format!("kubelet-kubepods-besteffort-pod{SLICE}.slice/cri-containerd-{ID}.scope");
+        check(&[
+            (
+                "kind, systemd",
+                format!(
+                    "0::/system.slice/docker-{OUTER}.scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-besteffort.slice/{inner}"
+                ),
+                Some(UID),
+                Some(ID),
+                Some("besteffort"),
+            ),
+            (
+                "kind, cgroupfs",
+                format!("0::/docker/{OUTER}/kubelet/kubepods/burstable/pod{UID}/{ID}"),
+                Some(UID),
+                Some(ID),
+                Some("burstable"),
+            ),
+            (
+                "Docker inside a pod",
+                format!("0::/kubepods/burstable/pod{UID}/{ID}/docker/{OUTER}"),
+                Some(UID),
+                Some(ID),
+                Some("burstable"),
+            ),
+        ]);
+    }
+
+    #[test]
+    fn what_is_no_pod_is_none() {
+        check(&[
+            ("plain Docker", format!("0::/system.slice/docker-{ID}.scope"), None, Some(ID), None),
+            ("a service", "0::/system.slice/nvidia-persistenced.service".into(), None, None, None),
+            ("a user's slice that poses as a pod", format!("0::/user.slice/my-pod{SLICE}.slice"), None, None, None),
+            ("CRI-O's monitor", format!("0::/machine.slice/crio-conmon-{ID}.scope"), None, None, None),
+            ("nothing", String::new(), None, None, None),
+            ("rubbish", "::\n:\npod".into(), None, None, None),
+        ]);
+    }
+
+    #[test]
+    fn a_static_pod_has_a_hash_in_place_of_a_uid() {
+        let hash = "d41d8cd98f00b204e9800998ecf8427e";
+        let text =
+            format!("0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{hash}.slice/crio-{ID}.scope");
+        check(&[("static pod", text, Some(hash), Some(ID), Some("burstable"))]);
+    }
+}

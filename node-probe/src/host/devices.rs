@@ -1,0 +1,121 @@
+//! Device files of the NVIDIA driver: which are there, and which should be.
+//!
+//! Limit: by name alone. Whether a container may open them is its device cgroup's matter and not to be seen here.
+
+use std::path::Path;
+
+use super::{files, pci};
+use crate::paths::Paths;
+
+/// Sub-folders of `/dev` with capability devices (MIG, IMEX channels).
+const FOLDERS: [&str; 2] = ["nvidia-caps", "nvidia-caps-imex-channels"];
+
+/// MIG makes hundreds of capability devices and IMEX up to 2048: this many names per folder, then their number.
+const MOST_PER_FOLDER: usize = 32;
+
+/// What the probe needs to know about device files.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Nodes {
+    pub(super) present: Vec<String>,
+    pub(super) missing: Vec<String>,
+}
+
+/// Looks into `/dev`. `modules`: the loaded kernel modules of interest.
+pub(super) fn read(paths: &Paths, gpus: &[pci::Function], modules: &[String]) -> Nodes {
+    let mut present: Vec<String> = files::names(&paths.dev)
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|name| name.starts_with("nvidia") && !paths.dev.join(name).is_dir())
+        .collect();
+    let missing = expected(paths, gpus, modules).into_iter().filter(|name| !present.contains(name)).collect();
+    present.sort_by_key(|name| natural(name));
+    for folder in FOLDERS {
+        present.extend(capabilities(&paths.dev.join(folder), folder));
+    }
+    Nodes { present, missing }
+}
+
+fn expected(paths: &Paths, gpus: &[pci::Function], modules: &[String]) -> Vec<String> {
+    let loaded = |name: &str| modules.iter().any(|module| module == name);
+    let mut names = Vec::new();
+    if loaded("nvidia") {
+        names.push("nvidiactl".to_owned());
+        let bound = gpus.iter().filter(|gpu| gpu.driver().as_deref() == Some("nvidia"));
+        let mut minors: Vec<u32> = bound.filter_map(|gpu| minor(paths, gpu)).collect();
+        minors.sort_unstable();
+        names.extend(minors.into_iter().map(|minor| format!("nvidia{minor}")));
+    }
+    if loaded("nvidia_uvm") {
+        names.push("nvidia-uvm".to_owned());
+    }
+    names
+}
+
+/// The minor number that the driver gave to a GPU (`Device Minor: 3`).
+fn minor(paths: &Paths, gpu: &pci::Function) -> Option<u32> {
+    let file = paths.proc.join("driver/nvidia/gpus").join(gpu.address.sysfs()).join("information");
+    let text = files::text(&file)?;
+    text.lines().find_map(|line| line.strip_prefix("Device Minor:")?.trim().parse().ok())
+}
+
+fn capabilities(path: &Path, folder: &str) -> Vec<String> {
+    let mut names = files::names(path).unwrap_or_default();
+    names.sort_by_key(|name| natural(name));
+    let more = names.len().saturating_sub(MOST_PER_FOLDER);
+    names.truncate(MOST_PER_FOLDER);
+    let shown = names.iter().map(|name| syringe_core::text::clean(&format!("{folder}/{name}"), 80));
+    shown.chain((more > 0).then(|| format!("{folder}/… ({more} more)"))).collect()
+}
+
+/// Sorts `nvidia10` behind `nvidia9`.
+fn natural(name: &str) -> (String, u64) {
+    let stem = name.trim_end_matches(|letter: char| letter.is_ascii_digit());
+    (stem.to_owned(), name.get(stem.len()..).and_then(|digits| digits.parse().ok()).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::testing::Tree;
+
+    #[test]
+    fn a_device_file_that_the_driver_expects_and_dev_lacks_is_missing() {
+        let tree = Tree::new();
+        for (bus, minor, driver) in [("5d", 0, "nvidia"), ("5e", 10, "nvidia"), ("5f", 2, "vfio-pci")] {
+            tree.pci(&format!("pci0000:00/0000:{bus}:00.0"), "0x10de", "0x2330", "0x030200");
+            tree.link(
+                &format!("sys/bus/pci/devices/0000:{bus}:00.0/driver"),
+                &format!("/sys/bus/pci/drivers/{driver}"),
+            );
+            tree.file(
+                &format!("proc/driver/nvidia/gpus/0000:{bus}:00.0/information"),
+                format!("Model: \t\t NVIDIA H100\nDevice Minor: \t {minor}\n"),
+            );
+        }
+        tree.file("dev/nvidia10", "")
+            .file("dev/nvidiactl", "")
+            .file("dev/null", "")
+            .file("dev/nvidia-caps/nvidia-cap1", "");
+        let gpus = pci::nvidia(&tree.paths()).expect("sysfs is there");
+        let nodes = read(&tree.paths(), &gpus, &["nvidia".into(), "nvidia_uvm".into()]);
+        assert_eq!(nodes.missing, ["nvidia0", "nvidia-uvm"]);
+        assert_eq!(nodes.present, ["nvidia10", "nvidiactl", "nvidia-caps/nvidia-cap1"]);
+    }
+
+    #[test]
+    fn without_the_module_nothing_is_expected() {
+        assert_eq!(read(&Tree::new().paths(), &[], &[]), Nodes::default());
+    }
+
+    #[test]
+    fn hundreds_of_capabilities_are_counted_and_not_listed() {
+        let tree = Tree::new();
+        for number in 0..40 {
+            tree.file(&format!("dev/nvidia-caps/nvidia-cap{number}"), "");
+        }
+        let present = read(&tree.paths(), &[], &[]).present;
+        assert_eq!(present.len(), MOST_PER_FOLDER + 1);
+        assert_eq!(present[9], "nvidia-caps/nvidia-cap9");
+        assert_eq!(present[MOST_PER_FOLDER], "nvidia-caps/… (8 more)");
+    }
+}

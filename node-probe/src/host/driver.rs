@@ -1,0 +1,236 @@
+//! The versions that must agree: loaded kernel module, module on disk, NVML library. And what else a driver installs.
+//!
+//! Files alone: nothing is opened as a library here, and no version is guessed from a package database.
+
+use std::path::{Path, PathBuf};
+
+use syringe_core::facts::host::DriverVersions;
+use syringe_core::text::clean;
+
+use super::{files, module_file};
+use crate::paths::Paths;
+
+/// Where the GPU Operator's driver container mounts its root on the host.
+const OPERATOR_ROOT: &str = "run/nvidia/driver";
+
+/// Folders that hold the NVML library on the distributions that Kubernetes nodes run, below the host's root.
+const LIBRARY_FOLDERS: [&str; 19] = [
+    "run/nvidia/driver/usr/lib/x86_64-linux-gnu",
+    "run/nvidia/driver/usr/lib/aarch64-linux-gnu",
+    "run/nvidia/driver/usr/lib64",
+    "usr/lib/x86_64-linux-gnu",
+    "usr/lib/x86_64-linux-gnu/nvidia/current",
+    "usr/lib/aarch64-linux-gnu",
+    "usr/lib/aarch64-linux-gnu/nvidia/current",
+    "usr/lib64",
+    "usr/lib64/nvidia",
+    "usr/lib",
+    "usr/local/nvidia/lib64",
+    // GKE.
+    "home/kubernetes/bin/nvidia/lib64",
+    // Bottlerocket.
+    "x86_64-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla",
+    "aarch64-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla",
+    // Talos, several releases.
+    "usr/local/glibc/usr/lib",
+    "usr/local/glibc/lib",
+    "usr/lib/glibc/lib64",
+    "opt/nvidia/lib64",
+    "usr/bin/lib64",
+];
+
+const LIBRARY: &str = "libnvidia-ml.so.";
+
+/// Folders of GSP firmware, below the host's root.
+const FIRMWARE_FOLDERS: [&str; 4] = [
+    "lib/firmware/nvidia",
+    "usr/lib/firmware/nvidia",
+    "run/nvidia/driver/lib/firmware/nvidia",
+    "home/kubernetes/bin/nvidia/firmware/nvidia",
+];
+
+/// Folders of CDI specifications, below the host's root.
+const CDI_FOLDERS: [&str; 2] = ["etc/cdi", "var/run/cdi"];
+
+/// A specification names its kind in its first lines.
+const CDI_HEAD: usize = 64 * 1024;
+
+/// Places of the container runtime, below the host's root.
+const TOOLKIT: [&str; 5] = [
+    "usr/local/nvidia/toolkit/nvidia-container-runtime",
+    "usr/bin/nvidia-container-runtime",
+    "usr/local/bin/nvidia-container-runtime",
+    "opt/nvidia/toolkit/nvidia-container-runtime",
+    "usr/bin/nvidia-ctk",
+];
+
+/// Reads all versions.
+pub(super) fn versions(paths: &Paths) -> DriverVersions {
+    let banner = files::text(&paths.proc.join("driver/nvidia/version"));
+    let loaded = files::text(&paths.sys.join("module/nvidia/version"))
+        .or_else(|| banner.as_deref().and_then(version_in))
+        .map(|version| clean(&version, 40));
+    let library = library(paths, loaded.as_deref());
+    let by_operator = library.as_ref().is_some_and(|(path, _)| path.starts_with(paths.host.join(OPERATOR_ROOT)));
+    let (first, second) = if by_operator { (OPERATOR_ROOT, "") } else { ("", OPERATOR_ROOT) };
+    let kernel = files::text(&paths.proc.join("sys/kernel/osrelease"));
+    let module_on_disk = kernel.and_then(|kernel| {
+        [first, second].into_iter().find_map(|below| module_file::version(&paths.host.join(below), &kernel))
+    });
+    DriverVersions {
+        loaded,
+        flavor: banner.as_deref().map(flavor),
+        module_on_disk,
+        library_path: library.as_ref().map(|(path, _)| files::shown(&paths.host, path)),
+        library: library.map(|(_, version)| version),
+    }
+}
+
+/// `NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.124.06  Release Build …`
+fn flavor(banner: &str) -> String {
+    let open = banner.lines().next().is_some_and(|line| line.contains("Open Kernel Module"));
+    if open { "open" } else { "proprietary" }.to_owned()
+}
+
+/// The first word that is a driver version.
+fn version_in(banner: &str) -> Option<String> {
+    banner.lines().next()?.split_whitespace().find(|word| is_version(word)).map(str::to_owned)
+}
+
+/// `570.124.06`, `535.261`: two numbers or more. A bare branch (`570`) is no version: it would look like a mismatch.
+pub(super) fn is_version(text: &str) -> bool {
+    let numbers = |part: &str| !part.is_empty() && part.len() <= 5 && part.bytes().all(|byte| byte.is_ascii_digit());
+    text.len() <= 20 && (2..=4).contains(&text.split('.').count()) && text.split('.').all(numbers)
+}
+
+/// The NVML library that fits the loaded module, else the first that is found: its path and version.
+fn library(paths: &Paths, loaded: Option<&str>) -> Option<(PathBuf, String)> {
+    let found: Vec<(PathBuf, String)> =
+        LIBRARY_FOLDERS.iter().filter_map(|folder| library_in(&paths.host, folder)).collect();
+    let fits = found.iter().find(|(_, version)| Some(version.as_str()) == loaded);
+    fits.or(found.first()).cloned()
+}
+
+/// What `libnvidia-ml.so.1` of a folder leads to; without that link, a versioned file beside it.
+fn library_in(host: &Path, folder: &str) -> Option<(PathBuf, String)> {
+    let version = |path: &Path| {
+        let version = path.file_name()?.to_str()?.strip_prefix(LIBRARY)?;
+        is_version(version).then(|| version.to_owned())
+    };
+    let linked = files::inside(host, &format!("{folder}/{LIBRARY}1"));
+    if let Some(found) = linked.and_then(|path| version(&path).map(|version| (path, version))) {
+        return Some(found);
+    }
+    let folder = files::inside(host, folder)?;
+    let mut candidates = files::names(&folder).ok()?.into_iter().map(|name| folder.join(name));
+    candidates.find_map(|path| version(&path).map(|version| (path, version)))
+}
+
+/// Driver versions that have GSP firmware on disk.
+pub(super) fn gsp_firmware(paths: &Paths) -> Vec<String> {
+    let mut versions: Vec<String> = FIRMWARE_FOLDERS
+        .iter()
+        .filter_map(|folder| files::inside(&paths.host, folder))
+        .flat_map(|folder| {
+            let names = files::names(&folder).unwrap_or_default();
+            names.into_iter().filter(|name| is_version(name)).filter(move |name| has_gsp(&folder.join(name)))
+        })
+        .collect();
+    versions.sort_unstable();
+    versions.dedup();
+    versions
+}
+
+fn has_gsp(folder: &Path) -> bool {
+    files::names(folder).is_ok_and(|names| names.iter().any(|name| name.starts_with("gsp") && name.contains(".bin")))
+}
+
+/// A CDI specification that describes NVIDIA devices.
+pub(super) fn cdi_spec(paths: &Paths) -> Option<String> {
+    CDI_FOLDERS.iter().filter_map(|folder| files::inside(&paths.host, folder)).find_map(|folder| {
+        let names = files::names(&folder).ok()?;
+        let spec = |name: &String| [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
+        let path =
+            names.iter().filter(|name| spec(name)).map(|name| folder.join(name)).find(|path| names_nvidia(path))?;
+        Some(files::shown(&paths.host, &path))
+    })
+}
+
+fn names_nvidia(spec: &Path) -> bool {
+    files::head(spec, CDI_HEAD).is_ok_and(|head| String::from_utf8_lossy(&head).contains("nvidia.com/"))
+}
+
+/// The NVIDIA container runtime, if installed.
+pub(super) fn container_toolkit(paths: &Paths) -> Option<String> {
+    let exists = |path: &&&str| files::inside(&paths.host, path).is_some();
+    TOOLKIT.iter().find(exists).map(|path| format!("/{path}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::testing::Tree;
+
+    #[test]
+    fn an_updated_library_beside_an_old_module_can_be_told() {
+        let tree = Tree::new();
+        tree.file("sys/module/nvidia/version", "570.124.06\n");
+        tree.file(
+            "proc/driver/nvidia/version",
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.124.06  Release Build\n",
+        );
+        tree.link("usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1", "libnvidia-ml.so.580.65.06");
+        tree.file("usr/lib/x86_64-linux-gnu/libnvidia-ml.so.580.65.06", "");
+        let DriverVersions { loaded, flavor, module_on_disk, library, library_path } = versions(&tree.paths());
+        assert_eq!((loaded.as_deref(), library.as_deref()), (Some("570.124.06"), Some("580.65.06")));
+        assert_eq!((flavor.as_deref(), module_on_disk), (Some("open"), None));
+        assert_eq!(library_path.as_deref(), Some("/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.580.65.06"));
+    }
+
+    #[test]
+    fn of_two_libraries_the_one_of_the_loaded_module_is_named() {
+        let tree = Tree::new();
+        tree.file("sys/module/nvidia/version", "550.163.01\n");
+        tree.file("run/nvidia/driver/usr/lib64/libnvidia-ml.so.535.261.03", "");
+        // Debian: through /etc/alternatives, with absolute links.
+        tree.link("usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1", "/etc/alternatives/libnvidia-ml.so.1");
+        tree.link("etc/alternatives/libnvidia-ml.so.1", "/usr/lib/x86_64-linux-gnu/nvidia/current/libnvidia-ml.so.1");
+        tree.link("usr/lib/x86_64-linux-gnu/nvidia/current/libnvidia-ml.so.1", "libnvidia-ml.so.550.163.01");
+        tree.file("usr/lib/x86_64-linux-gnu/nvidia/current/libnvidia-ml.so.550.163.01", "");
+        assert_eq!(versions(&tree.paths()).library.as_deref(), Some("550.163.01"));
+    }
+
+    #[test]
+    fn the_old_banner_is_proprietary_and_names_the_version() {
+        let tree = Tree::new();
+        tree.file(
+            "proc/driver/nvidia/version",
+            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.261.03  Tue\nGCC version: gcc 12.3.0\n",
+        );
+        let versions = versions(&tree.paths());
+        assert_eq!((versions.loaded.as_deref(), versions.flavor.as_deref()), (Some("535.261.03"), Some("proprietary")));
+    }
+
+    #[test]
+    fn a_branch_is_no_version() {
+        for (text, expected) in
+            [("570.124.06", true), ("535.261", true), ("570", false), ("x.1", false), ("1.2.3.4.5", false), ("", false)]
+        {
+            assert_eq!(is_version(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn firmware_cdi_and_toolkit_are_found_where_the_host_keeps_them() {
+        let tree = Tree::new();
+        tree.file("usr/lib/firmware/nvidia/570.124.06/gsp_ga10x.bin", "").folder("usr/lib/firmware/nvidia/550.90.07");
+        tree.link("lib", "usr/lib").folder("usr/lib/firmware/nvidia/ga102");
+        tree.file("etc/cdi/vendor.json", "{\"kind\": \"example.com/x\"}").link("var/run", "/run");
+        tree.file("run/cdi/nvidia.yaml", "cdiVersion: 0.5.0\nkind: nvidia.com/gpu\n");
+        tree.file("usr/bin/nvidia-container-runtime", "");
+        let paths = tree.paths();
+        assert_eq!(gsp_firmware(&paths), ["570.124.06"]);
+        assert_eq!(cdi_spec(&paths).as_deref(), Some("/run/cdi/nvidia.yaml"));
+        assert_eq!(container_toolkit(&paths).as_deref(), Some("/usr/bin/nvidia-container-runtime"));
+    }
+}

@@ -1,0 +1,176 @@
+//! Reading files that other people wrote: bounded, never blocking, and inside one root.
+//!
+//! Every read has a cap, a FIFO in place of a file does not hang the probe, and a symbolic link of the host's file
+//! system is followed in that file system: `/proc/1/root/etc/x -> /usr/y` means the host's `/usr/y`, not the pod's.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Component, Path, PathBuf};
+use std::str::FromStr;
+
+use rustix::fs::OFlags;
+use syringe_core::report::Problem;
+
+/// Files of procfs and sysfs are far below this.
+pub(crate) const SMALL: usize = 64 * 1024;
+
+/// The kernel's own limit on links in one path.
+const MOST_LINKS: u32 = 40;
+
+/// Entries of one directory that are looked at. `/proc` of a large node has some ten thousand.
+const MOST_ENTRIES: usize = 100_000;
+
+/// Opens for reading without ever waiting: a FIFO or a device answers at once.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+}
+
+/// The first `cap` bytes of a file.
+pub(crate) fn head(path: &Path, cap: usize) -> io::Result<Vec<u8>> {
+    let mut data = Vec::new();
+    open(path)?.take(u64::try_from(cap).unwrap_or(u64::MAX)).read_to_end(&mut data)?;
+    Ok(data)
+}
+
+/// A whole file; an error where it is longer than `cap`.
+pub(crate) fn whole(path: &Path, cap: usize) -> io::Result<Vec<u8>> {
+    let data = head(path, cap.saturating_add(1))?;
+    if data.len() > cap {
+        return Err(io::Error::other(format!("the file is longer than {cap} bytes")));
+    }
+    Ok(data)
+}
+
+/// A small file as text without the blanks around it; `None` where it cannot be read or is empty.
+pub(crate) fn text(path: &Path) -> Option<String> {
+    let data = head(path, SMALL).ok()?;
+    let text = String::from_utf8_lossy(&data);
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// A small file that holds one number.
+pub(crate) fn number<T: FromStr>(path: &Path) -> Option<T> {
+    text(path)?.parse().ok()
+}
+
+/// A small file that holds one hexadecimal number (`0x10de`).
+pub(crate) fn hex(path: &Path) -> Option<u32> {
+    let text = text(path)?;
+    u32::from_str_radix(text.strip_prefix("0x").unwrap_or(&text), 16).ok()
+}
+
+/// The names in a directory, sorted.
+pub(crate) fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let mut names: Vec<String> = fs::read_dir(folder)?
+        .take(MOST_ENTRIES)
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// The process ids in `/proc`, in order.
+pub(crate) fn pids(proc: &Path) -> io::Result<Vec<u32>> {
+    let mut pids: Vec<u32> = names(proc)?.iter().filter_map(|name| name.parse().ok()).collect();
+    pids.sort_unstable();
+    Ok(pids)
+}
+
+/// Where `path` really is when `root` is the root directory: links are followed inside it. `None`: it does not exist.
+pub(crate) fn inside(root: &Path, path: &str) -> Option<PathBuf> {
+    let mut pending: Vec<PathBuf> = parts(Path::new(path));
+    let mut reached = PathBuf::new();
+    let mut links = 0;
+    while let Some(part) = pending.pop() {
+        match part.components().next()? {
+            Component::RootDir => reached.clear(),
+            Component::ParentDir => {
+                reached.pop();
+            }
+            Component::Normal(name) => {
+                let candidate = root.join(&reached).join(name);
+                if fs::symlink_metadata(&candidate).ok()?.is_symlink() {
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return None;
+                    }
+                    pending.extend(parts(&fs::read_link(&candidate).ok()?));
+                } else {
+                    reached.push(name);
+                }
+            }
+            Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    Some(root.join(reached))
+}
+
+/// The components of a path, last one first.
+fn parts(path: &Path) -> Vec<PathBuf> {
+    let mut parts: Vec<PathBuf> = path.components().map(|part| PathBuf::from(part.as_os_str())).collect();
+    parts.reverse();
+    parts
+}
+
+/// `path` as the host sees it: without the root in front.
+pub(crate) fn shown(root: &Path, path: &Path) -> String {
+    let below = path.strip_prefix(root).unwrap_or(path).to_string_lossy();
+    syringe_core::text::clean(&format!("/{}", below.trim_start_matches('/')), 200)
+}
+
+/// A problem in one expression.
+pub(crate) fn problem(code: &str, what: impl Into<String>, why: impl ToString, next_step: &str) -> Problem {
+    Problem {
+        what: what.into(),
+        why: why.to_string(),
+        next_step: next_step.to_owned(),
+        gpu: None,
+        code: code.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::testing::Tree;
+
+    #[test]
+    fn a_link_of_the_host_is_followed_inside_the_host() {
+        let tree = Tree::new();
+        tree.file("usr/lib/os-release", "here").link("etc/os-release", "../usr/lib/os-release");
+        tree.link("usr/lib/x.so", "/etc/alternatives/x").link("etc/alternatives/x", "/usr/lib/real/x.so.1");
+        tree.file("usr/lib/real/x.so.1", "");
+        let root = tree.path();
+        assert_eq!(inside(root, "/etc/os-release"), Some(root.join("usr/lib/os-release")));
+        assert_eq!(inside(root, "usr/lib/x.so"), Some(root.join("usr/lib/real/x.so.1")));
+        assert_eq!(inside(root, "/../../etc/nothing"), None);
+    }
+
+    #[test]
+    fn a_circle_of_links_ends() {
+        let tree = Tree::new();
+        tree.link("a", "b").link("b", "a");
+        assert_eq!(inside(tree.path(), "a"), None);
+    }
+
+    #[test]
+    fn a_file_above_its_cap_is_an_error_and_not_a_shortened_truth() {
+        let tree = Tree::new();
+        tree.file("big", "123456");
+        assert_eq!(head(&tree.path().join("big"), 3).ok().as_deref(), Some(&b"123"[..]));
+        assert!(whole(&tree.path().join("big"), 5).is_err());
+        assert!(whole(&tree.path().join("big"), 6).is_ok());
+    }
+
+    #[test]
+    fn a_fifo_in_place_of_a_file_does_not_hang_the_probe() {
+        let tree = Tree::new();
+        let path = tree.path().join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+            .expect("a FIFO can be made in a temporary directory");
+        assert_eq!(text(&path), None);
+    }
+}

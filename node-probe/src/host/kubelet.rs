@@ -1,0 +1,263 @@
+//! The `kubelet` section: the device manager's checkpoint, and the claims of dynamic resource allocation (see `dra`).
+//!
+//! Limits: the pod-resources socket is not asked. It speaks gRPC, whose client would weigh more than the rest of the
+//! probe; what it knows beyond the checkpoint (pod names) the cluster's API knows too. The checksum is not verified:
+//! the kubelet computes it over its own structures, and a file that parses to its end is whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use serde::Deserialize;
+use syringe_core::facts::kubelet::{Allocation, Kubelet, RegisteredDevices};
+use syringe_core::report::{Problem, Section};
+use syringe_core::text::clean;
+
+use super::{dra, files};
+use crate::paths::Paths;
+
+/// The device manager's folder is fixed in the kubelet, whatever its root directory is.
+const CHECKPOINT: &str = "var/lib/kubelet/device-plugins/kubelet_internal_checkpoint";
+
+/// Where plugins register, in the same folder.
+const SOCKET: &str = "var/lib/kubelet/device-plugins/kubelet.sock";
+
+/// 250 pods with 8 devices and their responses are about 1 MiB.
+const MOST_CHECKPOINT: usize = 16 * 1024 * 1024;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Checkpoint {
+    data: Data,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Data {
+    #[serde(default)]
+    pod_device_entries: Option<Vec<Entry>>,
+    #[serde(default)]
+    registered_devices: Option<BTreeMap<String, Option<Vec<String>>>>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(rename = "PodUID")]
+    pod_uid: String,
+    #[serde(rename = "ContainerName")]
+    container: String,
+    #[serde(rename = "ResourceName")]
+    resource: String,
+    #[serde(rename = "DeviceIDs", default)]
+    devices: Option<DeviceIds>,
+}
+
+/// By NUMA node since Kubernetes 1.20; before that a plain list.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum DeviceIds {
+    ByNuma(BTreeMap<String, Option<Vec<String>>>),
+    List(Vec<String>),
+}
+
+impl DeviceIds {
+    fn all(self) -> Vec<String> {
+        match self {
+            Self::ByNuma(nodes) => nodes.into_values().flatten().flatten().collect(),
+            Self::List(ids) => ids,
+        }
+    }
+}
+
+/// Reads which GPU device the kubelet gave to which container.
+pub fn kubelet(paths: &Paths) -> Section<Kubelet> {
+    let mut problems = Vec::new();
+    let claims = dra::claims(paths, &mut problems);
+    let checkpoint = match read(paths) {
+        Ok(checkpoint) => checkpoint,
+        Err(error) => {
+            let problem = unreadable(&error);
+            if claims.is_empty() {
+                return Section::failed(problem);
+            }
+            problems.push(problem);
+            Data::default()
+        }
+    };
+    let Data { pod_device_entries, registered_devices } = checkpoint;
+    let entries = pod_device_entries.unwrap_or_default().into_iter();
+    let mut allocations: Vec<Allocation> = entries.filter_map(allocation).chain(claims).collect();
+    allocations.sort_by(|one, other| key(one).cmp(&key(other)));
+    let registered = registered_devices.unwrap_or_default().into_iter().filter_map(|(resource, ids)| {
+        let ids = ids.unwrap_or_default();
+        let devices = distinct(&ids);
+        is_gpu(&resource, &ids).then(|| RegisteredDevices { resource: clean(&resource, 100), devices })
+    });
+    let kubelet = Kubelet { source: "checkpoint".to_owned(), allocations, registered: registered.collect() };
+    Section::read(kubelet, problems)
+}
+
+fn read(paths: &Paths) -> io::Result<Data> {
+    let Some(path) = files::inside(&paths.host, CHECKPOINT) else {
+        // The file is first written when a plugin registers. Without its socket beside it, this is no kubelet's folder.
+        let kubelet_is_here = files::inside(&paths.host, SOCKET).is_some();
+        return if kubelet_is_here { Ok(Data::default()) } else { Err(io::ErrorKind::NotFound.into()) };
+    };
+    let text = files::whole(&path, MOST_CHECKPOINT)?;
+    let Checkpoint { data } = serde_json::from_slice(&text)?;
+    Ok(data)
+}
+
+fn unreadable(error: &io::Error) -> Problem {
+    let what = format!("the kubelet's device checkpoint (/{CHECKPOINT})");
+    let (code, next_step) = match error.kind() {
+        io::ErrorKind::NotFound => (
+            "checkpoint_missing",
+            "The kubelet may run in another file system than the probe sees. Its pod-resources socket is not asked; \
+             requests and limits of the pods on this node still say how many GPUs each holds.",
+        ),
+        io::ErrorKind::PermissionDenied => ("permission", "Run the probe as root."),
+        _ => (
+            "checkpoint_unreadable",
+            "Try again: the kubelet may have been writing. If it stays so, restart the kubelet.",
+        ),
+    };
+    files::problem(code, what, error, next_step)
+}
+
+fn allocation(entry: Entry) -> Option<Allocation> {
+    let Entry { pod_uid, container, resource, devices } = entry;
+    let ids = devices.map(DeviceIds::all).unwrap_or_default();
+    is_gpu(&resource, &ids).then(|| Allocation {
+        pod_uid: clean(&pod_uid, 64),
+        container: clean(&container, 64),
+        resource: clean(&resource, 100),
+        devices: distinct(&ids),
+        replicas: ids.iter().any(|id| device(id) != id).then(|| u32::try_from(ids.len()).unwrap_or(u32::MAX)),
+        ..Allocation::default()
+    })
+}
+
+fn key(allocation: &Allocation) -> (&str, &str, &str, &[String]) {
+    (&allocation.pod_uid, &allocation.container, &allocation.resource, &allocation.devices)
+}
+
+/// Resources of NVIDIA's plugins, and of others that hand out GPUs by UUID.
+fn is_gpu(resource: &str, ids: &[String]) -> bool {
+    let domain = resource.split_once('/').map_or("", |(domain, _)| domain);
+    let nvidia = domain == "nvidia.com" || domain.ends_with(".nvidia.com");
+    nvidia || ids.iter().any(|id| id.starts_with("GPU-") || id.starts_with("MIG-"))
+}
+
+/// The devices behind the ids, each once, in order.
+fn distinct(ids: &[String]) -> Vec<String> {
+    let devices: BTreeSet<&str> = ids.iter().map(|id| device(id)).collect();
+    devices.into_iter().map(|device| clean(device, 100)).collect()
+}
+
+/// The device behind an id. A shared one carries its replica behind it: `GPU-…::3` (NVIDIA's plugin), `GPU-…-3`
+/// (HAMi), `nvidia0/vgpu3` (GKE).
+fn device(id: &str) -> &str {
+    /// `GPU-` or `MIG-` and a UUID.
+    const UUID: usize = 4 + 36;
+    if let Some((device, _)) = id.split_once("::") {
+        return device;
+    }
+    if let Some((device, _)) = id.split_once("/vgpu") {
+        return device;
+    }
+    let named = id.starts_with("GPU-") || id.starts_with("MIG-");
+    match id.split_at_checked(UUID) {
+        // The old spelling of MIG (`MIG-GPU-…/7/0`) is longer and has no `-` there.
+        Some((device, replica)) if named && replica.starts_with('-') => device,
+        _ => id,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syringe_core::report::Status;
+
+    use super::*;
+    use crate::host::testing::Tree;
+
+    const A: &str = "GPU-11111111-2222-3333-4444-555555555555";
+    const B: &str = "GPU-66666666-7777-8888-9999-aaaaaaaaaaaa";
+
+    fn with(checkpoint: &str) -> Section<Kubelet> {
+        let tree = Tree::new();
+        tree.file(CHECKPOINT, checkpoint);
+        kubelet(&tree.paths())
+    }
+
+    #[test]
+    fn allocations_by_numa_node_and_registered_devices_are_read() {
+        let section = with(&format!(
+            r#"{{"Data":{{"PodDeviceEntries":[
+                {{"PodUID":"u1","ContainerName":"train","ResourceName":"nvidia.com/gpu","DeviceIDs":{{"0":["{B}"],"1":["{A}"]}},"AllocResp":"eA=="}},
+                {{"PodUID":"u2","ContainerName":"net","ResourceName":"rdma/hca","DeviceIDs":{{"-1":["mlx5_0"]}},"AllocResp":""}}],
+               "RegisteredDevices":{{"nvidia.com/gpu":["{B}","{A}"],"rdma/hca":["mlx5_0"],"nvidia.com/mig-1g.10gb":null}}}},"Checksum":1}}"#
+        ));
+        assert_eq!(section.status, Status::Ok, "{:?}", section.problems);
+        let Kubelet { source, allocations, registered } = section.data.expect("data");
+        assert_eq!((source.as_str(), allocations.len()), ("checkpoint", 1));
+        let held = &allocations[0];
+        assert_eq!((held.pod_uid.as_str(), held.container.as_str()), ("u1", "train"));
+        assert_eq!((&held.devices[..], held.replicas), (&[A.to_owned(), B.to_owned()][..], None));
+        let resources: Vec<_> = registered.iter().map(|of| (of.resource.as_str(), of.devices.len())).collect();
+        assert_eq!(resources, [("nvidia.com/gpu", 2), ("nvidia.com/mig-1g.10gb", 0)]);
+    }
+
+    #[test]
+    fn replicas_of_a_shared_gpu_are_one_device_and_are_counted() {
+        for (first, second, device) in [
+            (format!("{A}::0"), format!("{A}::3"), A),
+            (format!("{A}-0"), format!("{A}-11"), A),
+            ("nvidia0/vgpu1".into(), "nvidia0/vgpu2".into(), "nvidia0"),
+        ] {
+            let section = with(&format!(
+                r#"{{"Data":{{"PodDeviceEntries":[{{"PodUID":"u","ContainerName":"c","ResourceName":"nvidia.com/gpu.shared","DeviceIDs":["{first}","{second}"]}}],"RegisteredDevices":{{}}}}}}"#
+            ));
+            let held = section.data.expect("data").allocations.remove(0);
+            assert_eq!((&held.devices[..], held.replicas), (&[device.to_owned()][..], Some(2)));
+        }
+    }
+
+    #[test]
+    fn mig_ids_are_devices_of_their_own() {
+        for id in [
+            "MIG-11111111-2222-3333-4444-555555555555",
+            "MIG-GPU-11111111-2222-3333-4444-555555555555/7/0",
+            "nvidia0/gi1",
+        ] {
+            assert_eq!(device(id), id);
+        }
+    }
+
+    #[test]
+    fn an_empty_checkpoint_is_no_error() {
+        let section = with(r#"{"Data":{"PodDeviceEntries":null,"RegisteredDevices":null},"Checksum":0}"#);
+        assert_eq!(
+            (section.status, section.data),
+            (Status::Ok, Some(Kubelet { source: "checkpoint".into(), ..Kubelet::default() }))
+        );
+    }
+
+    #[test]
+    fn a_kubelet_without_any_device_plugin_has_nothing_registered_which_is_a_fact() {
+        let tree = Tree::new();
+        tree.file(SOCKET, "");
+        let section = kubelet(&tree.paths());
+        assert_eq!((section.status, section.data.map(|data| data.registered.len())), (Status::Ok, Some(0)));
+    }
+
+    #[test]
+    fn a_missing_or_cut_checkpoint_says_why() {
+        for (section, code) in [
+            (kubelet(&Tree::new().paths()), "checkpoint_missing"),
+            (with(r#"{"Data":{"PodDev"#), "checkpoint_unreadable"),
+        ] {
+            assert_eq!((section.status, section.problems[0].code.as_str()), (Status::Error, code));
+            assert!(!section.problems[0].next_step.is_empty());
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Everything about a GPU node that needs no NVML: procfs, sysfs, the host's files, the kubelet's checkpoint.
+//!
+//! All of it starts from [`Paths`], so that a saved file tree reads like a machine. Nothing here waits for another
+//! process or writes anything; a source that is not there costs its own fields and no others.
+//!
+//! ```text
+//!   mod        host section ── system, driver (module_file), pci, devices, daemons
+//!   topology   what sysfs adds ── pcie_path, nics
+//!   processes  who uses the GPUs ── process, cgroup, holders
+//!   kubelet    device allocation ── dra
+//!   files      bounded reads under all of them
+//! ```
+
+mod cgroup;
+mod daemons;
+mod devices;
+mod dra;
+mod driver;
+pub(crate) mod files;
+mod holders;
+mod kubelet;
+mod module_file;
+mod nics;
+mod pci;
+mod pcie_path;
+mod pid_namespace;
+mod process;
+mod processes;
+mod system;
+#[cfg(test)]
+pub(crate) mod testing;
+mod topology;
+
+use syringe_core::facts::host::Host;
+use syringe_core::pci::PciAddress;
+use syringe_core::report::Section;
+use syringe_core::text::clean;
+
+pub use self::kubelet::kubelet;
+pub use self::processes::processes;
+pub use self::topology::{complete_topology, pci_topology};
+use crate::paths::Paths;
+
+/// What tells one node and one boot from another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Host name (of the probe's UTS namespace: the node's with hostNetwork).
+    pub hostname: Option<String>,
+    /// Changes with every boot.
+    pub boot_id: Option<String>,
+    /// Kernel release.
+    pub kernel: Option<String>,
+}
+
+/// Reads the identity from `/proc/sys/kernel`.
+pub fn identity(paths: &Paths) -> Identity {
+    let kernel = paths.proc.join("sys/kernel");
+    let read = |file: &str, cap| files::text(&kernel.join(file)).map(|text| clean(&text, cap));
+    Identity { hostname: read("hostname", 253), boot_id: read("random/boot_id", 40), kernel: read("osrelease", 100) }
+}
+
+/// Reads the `host` section. `nvml`: the addresses that NVML lists, where it could be asked.
+pub fn read(paths: &Paths, nvml: Option<&[PciAddress]>) -> Section<Host> {
+    let mut problems = Vec::new();
+    let functions = pci::nvidia(paths).unwrap_or_else(|error| {
+        let next_step = "Give the probe the host's sysfs: a privileged pod has it at /sys.";
+        problems.push(files::problem("sysfs", "GPUs on the PCI bus (/sys/bus/pci/devices)", error, next_step));
+        Vec::new()
+    });
+    let modules = system::modules(paths).unwrap_or_else(|error| {
+        problems.push(files::problem("procfs", "loaded kernel modules (/proc/modules)", error, ""));
+        Vec::new()
+    });
+    let gpus: Vec<pci::Function> = functions.into_iter().filter(pci::Function::is_gpu).collect();
+    let nodes = devices::read(paths, &gpus, &modules);
+    let (memory_total_bytes, memory_available_bytes) = system::memory(paths);
+    let host = Host {
+        operating_system: system::operating_system(paths),
+        uptime_seconds: system::uptime_seconds(paths),
+        driver: driver::versions(paths),
+        modules,
+        pci_gpus: gpus.iter().map(|gpu| pci::describe(gpu, nvml)).collect(),
+        device_nodes: nodes.present,
+        device_nodes_missing: nodes.missing,
+        daemons: daemons::read(paths),
+        gsp_firmware_versions: driver::gsp_firmware(paths),
+        cdi_spec: driver::cdi_spec(paths),
+        container_toolkit: driver::container_toolkit(paths),
+        iommu: system::iommu(paths),
+        numa_nodes: system::numa_nodes(paths),
+        hugepages: system::hugepages(paths),
+        memory_total_bytes,
+        memory_available_bytes,
+    };
+    Section::read(host, problems)
+}
+
+#[cfg(test)]
+mod tests {
+    use syringe_core::report::Status;
+
+    use super::testing::Tree;
+    use super::*;
+
+    #[test]
+    fn a_machine_without_any_gpu_reads_without_a_problem() {
+        let tree = Tree::new();
+        tree.folder("sys/bus/pci/devices").file("proc/modules", "ext4 1 1 - Live 0x0\n");
+        let section = read(&tree.paths(), None);
+        assert_eq!(section.status, Status::Ok, "{:?}", section.problems);
+        assert_eq!(section.data.expect("data").pci_gpus, []);
+    }
+
+    #[test]
+    fn an_empty_tree_says_what_is_missing_instead_of_no_gpus() {
+        let section = read(&Tree::new().paths(), None);
+        assert_eq!(section.status, Status::Partial);
+        let codes: Vec<&str> = section.problems.iter().map(|problem| problem.code.as_str()).collect();
+        assert_eq!(codes, ["sysfs", "procfs"]);
+    }
+
+    #[test]
+    fn a_gpu_that_nvml_lacks_is_on_the_bus_and_not_in_nvml() {
+        let tree = Tree::new();
+        tree.file("proc/modules", "nvidia 1 1 - Live 0x0\n");
+        tree.pci("pci0000:00/0000:5d:00.0", "0x10de", "0x2330", "0x030200");
+        tree.pci("pci0000:00/0000:5e:00.0", "0x10de", "0x2330", "0x030200");
+        let listed = [PciAddress::new(0, 0x5e, 0, 0)];
+        let host = read(&tree.paths(), Some(&listed)).data.expect("data");
+        let seen: Vec<Option<bool>> = host.pci_gpus.iter().map(|gpu| gpu.in_nvml).collect();
+        assert_eq!(seen, [Some(false), Some(true)]);
+    }
+
+    #[test]
+    fn identity_is_read_and_cleaned() {
+        let tree = Tree::new();
+        tree.file("proc/sys/kernel/hostname", "gpu-1\u{1b}[2J\n").file("proc/sys/kernel/random/boot_id", "c0ffee\n");
+        let identity = identity(&tree.paths());
+        assert_eq!(identity.hostname.as_deref(), Some("gpu-1 [2J"));
+        assert_eq!((identity.boot_id.as_deref(), identity.kernel), (Some("c0ffee"), None));
+    }
+}

@@ -1,0 +1,189 @@
+//! The version of the `nvidia.ko` that the next load would take.
+//!
+//! `modules.dep` says which file that is. An uncompressed module names its version in its `.modinfo` section. A
+//! compressed one is not unpacked (a decompressor would weigh more than the answer): there DKMS's own folders may tell,
+//! or nothing.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+
+use super::{driver, files};
+
+/// `modules.dep` of a distribution kernel has about 700 KiB.
+const MOST_DEP: usize = 8 * 1024 * 1024;
+/// Section headers of a module: some hundred of 64 bytes each.
+const MOST_SECTIONS: u64 = 4096;
+/// `.modinfo` of nvidia.ko has about 12 KiB (an alias line per device, firmware lines).
+const MOST_MODINFO: u64 = 256 * 1024;
+
+/// The module's version below `root` for the kernel `release`.
+pub(super) fn version(root: &Path, release: &str) -> Option<String> {
+    // A release is one path component; anything else would leave the folder.
+    let plain = release.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._+~-".contains(&byte));
+    if !plain || release.starts_with('.') {
+        return None;
+    }
+    let below = listed(root, release)?;
+    if let Some(version) = below.split('/').find(|part| driver::is_version(part)) {
+        return Some(version.to_owned());
+    }
+    let path = files::inside(root, &format!("lib/modules/{release}/{below}"))?;
+    if path.extension().is_some_and(|end| end == "ko") { modinfo_version(&path) } else { dkms_version(root, release) }
+}
+
+/// The path that `modules.dep` gives for nvidia.ko, relative to the kernel's folder. Debian calls it `nvidia-current`.
+fn listed(root: &Path, release: &str) -> Option<String> {
+    let dep = files::inside(root, &format!("lib/modules/{release}/modules.dep"))?;
+    let dep = files::whole(&dep, MOST_DEP).ok()?;
+    let dep = String::from_utf8_lossy(&dep);
+    let module = |line: &str| {
+        let path = line.split_once(':')?.0;
+        let name = path.rsplit('/').next()?.split_once(".ko")?.0;
+        matches!(name, "nvidia" | "nvidia-current").then(|| path.to_owned())
+    };
+    dep.lines().find_map(module)
+}
+
+/// The one version that DKMS built for this kernel: `/var/lib/dkms/nvidia*/VERSION/RELEASE`.
+fn dkms_version(root: &Path, release: &str) -> Option<String> {
+    let dkms = files::inside(root, "var/lib/dkms")?;
+    let packages = files::names(&dkms).ok()?.into_iter().filter(|name| name.starts_with("nvidia"));
+    let mut built = packages.flat_map(|package| {
+        let folder = dkms.join(package);
+        let versions = files::names(&folder).unwrap_or_default();
+        versions
+            .into_iter()
+            .filter(move |version| driver::is_version(version) && folder.join(version).join(release).is_dir())
+    });
+    let version = built.next()?;
+    // Two of them: which one was installed last cannot be told from here.
+    built.next().is_none().then_some(version)
+}
+
+/// `version=` of the `.modinfo` section, found through the ELF section table: some kilobytes of a file of up to 100 MB.
+fn modinfo_version(path: &Path) -> Option<String> {
+    let mut file = files::open(path).ok()?;
+    let header = at(&mut file, 0, 64)?;
+    // ELF, 64 bits, little endian: every machine that has these drivers.
+    if header.get(..6)? != [0x7f, b'E', b'L', b'F', 2, 1] {
+        return None;
+    }
+    let table = word(&header, 0x28)?;
+    let (size, count, names) = (half(&header, 0x3a)?, half(&header, 0x3c)?, half(&header, 0x3e)?);
+    if size != 64 || count == 0 || count > MOST_SECTIONS {
+        return None;
+    }
+    let sections = at(&mut file, table, size * count)?;
+    let section = |number: u64| {
+        let start = usize::try_from(number * size).ok()?;
+        sections.get(start..start.checked_add(64)?)
+    };
+    let names = section(names)?;
+    let names = at(&mut file, word(names, 0x18)?, word(names, 0x20)?.min(MOST_MODINFO))?;
+    let modinfo = (0..count).filter_map(section).find(|section| {
+        let name = section.first_chunk::<4>().map(|bytes| u32::from_le_bytes(*bytes));
+        let name = name.and_then(|offset| names.get(usize::try_from(offset).ok()?..));
+        name.is_some_and(|name| name.starts_with(b".modinfo\0"))
+    })?;
+    let strings = at(&mut file, word(modinfo, 0x18)?, word(modinfo, 0x20)?.min(MOST_MODINFO))?;
+    let version = strings.split(|byte| *byte == 0).find_map(|line| line.strip_prefix(b"version="))?;
+    let version = std::str::from_utf8(version).ok()?;
+    driver::is_version(version).then(|| version.to_owned())
+}
+
+/// `length` bytes at `offset`; `None` where the file ends before.
+fn at(file: &mut File, offset: u64, length: u64) -> Option<Vec<u8>> {
+    file.seek(SeekFrom::Start(offset)).ok()?;
+    let mut bytes = Vec::new();
+    file.take(length).read_to_end(&mut bytes).ok()?;
+    (u64::try_from(bytes.len()).ok()? == length).then_some(bytes)
+}
+
+fn word(bytes: &[u8], offset: usize) -> Option<u64> {
+    bytes.get(offset..)?.first_chunk::<8>().map(|bytes| u64::from_le_bytes(*bytes))
+}
+
+fn half(bytes: &[u8], offset: usize) -> Option<u64> {
+    bytes.get(offset..)?.first_chunk::<2>().map(|bytes| u64::from(u16::from_le_bytes(*bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::testing::Tree;
+
+    const RELEASE: &str = "6.8.0-1021-aws";
+
+    /// An ELF file with a section table of three: null, `.modinfo`, the names.
+    fn module(modinfo: &[u8]) -> Vec<u8> {
+        let names = b"\0.modinfo\0.shstrtab\0";
+        let table = 64 + modinfo.len() + names.len();
+        let mut file = vec![0; 64];
+        file[..6].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1]);
+        file[0x28..0x30].copy_from_slice(&(table as u64).to_le_bytes());
+        file[0x3a] = 64;
+        file[0x3c] = 3;
+        file[0x3e] = 2;
+        file.extend(modinfo);
+        file.extend(names);
+        file.extend([0; 64]);
+        for (name, offset, length) in [(1_u32, 64, modinfo.len()), (10, 64 + modinfo.len(), names.len())] {
+            let mut section = vec![0; 64];
+            section[..4].copy_from_slice(&name.to_le_bytes());
+            section[0x18..0x20].copy_from_slice(&(offset as u64).to_le_bytes());
+            section[0x20..0x28].copy_from_slice(&(length as u64).to_le_bytes());
+            file.extend(section);
+        }
+        file
+    }
+
+    fn dep(path: &str) -> Tree {
+        let tree = Tree::new();
+        tree.file(
+            &format!("lib/modules/{RELEASE}/modules.dep"),
+            format!("kernel/fs/x.ko: \nupdates/dkms/nvidia-uvm.ko: {path}\n{path}: kernel/drivers/char/y.ko\n"),
+        );
+        tree
+    }
+
+    #[test]
+    fn an_uncompressed_module_names_its_version() {
+        let tree = dep("updates/dkms/nvidia.ko");
+        let content = module(b"license=Dual MIT/GPL\0srcversion=ABC\0version=580.65.06\0name=nvidia\0");
+        tree.file(&format!("lib/modules/{RELEASE}/updates/dkms/nvidia.ko"), content);
+        assert_eq!(version(tree.path(), RELEASE).as_deref(), Some("580.65.06"));
+    }
+
+    #[test]
+    fn for_a_compressed_module_dkms_tells_unless_it_built_two() {
+        let tree = dep("updates/dkms/nvidia.ko.zst");
+        tree.file(&format!("lib/modules/{RELEASE}/updates/dkms/nvidia.ko.zst"), "(");
+        tree.folder(&format!("var/lib/dkms/nvidia/570.124.06/{RELEASE}")).folder("var/lib/dkms/nvidia/550.90.07/6.5.0");
+        assert_eq!(version(tree.path(), RELEASE).as_deref(), Some("570.124.06"));
+        tree.folder(&format!("var/lib/dkms/nvidia-srv/580.65.06/{RELEASE}"));
+        assert_eq!(version(tree.path(), RELEASE), None);
+    }
+
+    #[test]
+    fn a_branch_in_the_path_is_not_taken_for_a_version() {
+        let tree = dep("kernel/nvidia-570srv-open/nvidia.ko.zst");
+        tree.file(&format!("lib/modules/{RELEASE}/kernel/nvidia-570srv-open/nvidia.ko.zst"), "(");
+        assert_eq!(version(tree.path(), RELEASE), None);
+    }
+
+    #[test]
+    fn a_broken_module_file_is_unknown_and_no_crash() {
+        let tree = dep("extra/nvidia.ko");
+        let whole = module(b"version=580.65.06\0");
+        for length in [0, 5, 63, 64, 80, 100, whole.len() - 1] {
+            tree.file(&format!("lib/modules/{RELEASE}/extra/nvidia.ko"), &whole[..length]);
+            assert_eq!(version(tree.path(), RELEASE), None, "{length}");
+        }
+        let mut wrong = whole;
+        wrong[0x28..0x30].copy_from_slice(&u64::MAX.to_le_bytes());
+        tree.file(&format!("lib/modules/{RELEASE}/extra/nvidia.ko"), wrong);
+        assert_eq!(version(tree.path(), RELEASE), None);
+        assert_eq!(version(tree.path(), "../../etc"), None);
+    }
+}

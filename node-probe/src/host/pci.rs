@@ -1,0 +1,164 @@
+//! NVIDIA functions on the PCI bus as sysfs shows them, whether or not a driver has them.
+//!
+//! Limit: a function that the kernel removed from its tree (surprise removal) is not here any more.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use syringe_core::facts::host::PciGpu;
+use syringe_core::pci::PciAddress;
+
+use super::files;
+use crate::paths::Paths;
+
+const NVIDIA: u32 = 0x10de;
+/// VGA and 3D controllers: GPUs.
+const DISPLAY: [u32; 2] = [0x0300, 0x0302];
+/// "Other bridge": NVSwitch.
+const BRIDGE_OTHER: u32 = 0x0680;
+
+/// One NVIDIA function.
+#[derive(Clone, Debug)]
+pub(super) struct Function {
+    pub(super) address: PciAddress,
+    /// Its folder in sysfs (a link).
+    pub(super) folder: PathBuf,
+    /// Class without the programming interface: `0302`.
+    class: u32,
+}
+
+impl Function {
+    pub(super) fn is_gpu(&self) -> bool {
+        DISPLAY.contains(&self.class)
+    }
+
+    pub(super) fn is_nvswitch(&self) -> bool {
+        self.class == BRIDGE_OTHER
+    }
+
+    /// The bound driver.
+    pub(super) fn driver(&self) -> Option<String> {
+        target_name(&self.folder.join("driver"))
+    }
+}
+
+/// Every NVIDIA function, ordered by address.
+pub(super) fn nvidia(paths: &Paths) -> io::Result<Vec<Function>> {
+    let bus = paths.sys.join("bus/pci/devices");
+    let mut found: Vec<Function> = files::names(&bus)?
+        .iter()
+        .filter_map(|name| {
+            let folder = bus.join(name);
+            let nvidia = files::hex(&folder.join("vendor")) == Some(NVIDIA);
+            let class = if nvidia { files::hex(&folder.join("class"))? >> 8 } else { return None };
+            Some(Function { address: PciAddress::parse(name)?, folder, class })
+        })
+        .collect();
+    found.sort_by(|one, other| one.address.cmp(&other.address));
+    Ok(found)
+}
+
+/// The folder of a function in sysfs, by its address.
+pub(super) fn folder(paths: &Paths, address: &PciAddress) -> PathBuf {
+    paths.sys.join("bus/pci/devices").join(address.sysfs())
+}
+
+/// What the `host` section says of one GPU. `nvml`: the addresses that NVML lists, where it could be asked.
+pub(super) fn describe(gpu: &Function, nvml: Option<&[PciAddress]>) -> PciGpu {
+    PciGpu {
+        pci_address: Some(gpu.address.clone()),
+        device_id: files::hex(&gpu.folder.join("device")).map(|id| format!("{id:04x}")),
+        driver: gpu.driver(),
+        in_nvml: nvml.map(|listed| listed.contains(&gpu.address)),
+        numa_node: numa_node(&gpu.folder),
+        iommu_group: target_name(&gpu.folder.join("iommu_group")).and_then(|group| group.parse().ok()),
+        answers: answers(&gpu.folder),
+    }
+}
+
+/// The NUMA node of a function; the kernel's `-1` (no NUMA, or the firmware does not say) is `None`.
+pub(super) fn numa_node(folder: &Path) -> Option<u32> {
+    files::number(&folder.join("numa_node"))
+}
+
+/// Whether the configuration space still answers: a device that left the bus reads as all ones.
+fn answers(folder: &Path) -> Option<bool> {
+    let vendor_and_device = files::head(&folder.join("config"), 4).ok()?;
+    (vendor_and_device.len() == 4).then(|| vendor_and_device != [0xff; 4])
+}
+
+/// The port type of the PCI Express capability (bits 7:4 of its flags register): 4 root port, 5 upstream, 6 downstream.
+///
+/// `None` for a function that is not PCI Express, or where only the first 64 bytes may be read (not root).
+pub(super) fn port_type(folder: &Path) -> Option<u8> {
+    /// Offset of the pointer to the first capability.
+    const FIRST: usize = 0x34;
+    const EXPRESS: u8 = 0x10;
+    /// 192 bytes hold at most 48 capabilities: a list that is longer is a circle.
+    const MOST: usize = 48;
+
+    let config = files::head(&folder.join("config"), 256).ok()?;
+    let mut at = usize::from(config.get(FIRST)? & 0xfc);
+    for _ in 0..MOST {
+        if at < 0x40 {
+            return None;
+        }
+        if *config.get(at)? == EXPRESS {
+            return Some(config.get(at + 2)? >> 4);
+        }
+        at = usize::from(config.get(at + 1)? & 0xfc);
+    }
+    None
+}
+
+/// The last part of what a link points to.
+fn target_name(link: &Path) -> Option<String> {
+    let target = std::fs::read_link(link).ok()?;
+    Some(syringe_core::text::clean(target.file_name()?.to_str()?, 40))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::testing::Tree;
+
+    #[test]
+    fn a_gpu_that_left_the_bus_is_seen_and_does_not_answer() {
+        let tree = Tree::new();
+        tree.pci("pci0000:5d/0000:5d:00.0", "0x10de", "0x2330", "0x030200");
+        tree.pci_file("0000:5d:00.0", "config", [0xff; 64]).pci_file("0000:5d:00.0", "numa_node", "1\n");
+        tree.link("sys/bus/pci/devices/0000:5d:00.0/driver", "../../../bus/pci/drivers/nvidia");
+        tree.link("sys/bus/pci/devices/0000:5d:00.0/iommu_group", "../../../kernel/iommu_groups/17");
+        let found = nvidia(&tree.paths()).expect("sysfs is there");
+        let gpu = describe(&found[0], Some(&[]));
+        assert_eq!(gpu.answers, Some(false));
+        assert_eq!((gpu.in_nvml, gpu.numa_node, gpu.iommu_group), (Some(false), Some(1), Some(17)));
+        assert_eq!((gpu.driver.as_deref(), gpu.device_id.as_deref()), (Some("nvidia"), Some("2330")));
+    }
+
+    #[test]
+    fn audio_functions_and_other_vendors_are_no_gpus() {
+        let tree = Tree::new();
+        tree.pci("pci0000:00/0000:01:00.0", "0x10de", "0x2684", "0x030000");
+        tree.pci("pci0000:00/0000:01:00.1", "0x10de", "0x22ba", "0x040300");
+        tree.pci("pci0000:00/0000:02:00.0", "0x1a03", "0x2000", "0x030000");
+        tree.pci("pci0000:00/0000:03:00.0", "0x10de", "0x22a3", "0x068000");
+        let found = nvidia(&tree.paths()).expect("sysfs is there");
+        let addresses = |of: &dyn Fn(&Function) -> bool| -> Vec<String> {
+            found.iter().filter(|function| of(function)).map(|function| function.address.to_string()).collect()
+        };
+        assert_eq!(addresses(&Function::is_gpu), ["00000000:01:00.0"]);
+        assert_eq!(addresses(&Function::is_nvswitch), ["00000000:03:00.0"]);
+    }
+
+    #[test]
+    fn no_numa_is_none_and_not_node_4294967295() {
+        let tree = Tree::new();
+        tree.pci("pci0000:00/0000:01:00.0", "0x10de", "0x2684", "0x030000");
+        tree.pci_file("0000:01:00.0", "numa_node", "-1\n");
+        let found = nvidia(&tree.paths()).expect("sysfs is there");
+        assert_eq!(describe(&found[0], None).numa_node, None);
+        assert_eq!(describe(&found[0], None).in_nvml, None);
+        assert_eq!(describe(&found[0], None).answers, None);
+    }
+}

@@ -1,0 +1,167 @@
+//! One process out of `/proc/PID`.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use jiff::Timestamp;
+use syringe_core::facts::processes::GpuProcess;
+use syringe_core::text::clean;
+
+use super::{cgroup, files};
+use crate::paths::Paths;
+
+/// Clock ticks per second in what the kernel shows to programs (`USER_HZ`): 100 on x86-64 and arm64, whatever `HZ` is.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// Longest command line in a report, in characters.
+const MOST_COMMAND: usize = 160;
+
+/// A passwd file of a node with many system users is some KiB; one from a directory dump could be anything.
+const MOST_PASSWD: usize = 1024 * 1024;
+
+/// What describing any process needs from elsewhere, read once.
+pub(super) struct Known {
+    boot: Option<i64>,
+    users: HashMap<u32, String>,
+}
+
+impl Known {
+    pub(super) fn read(paths: &Paths) -> Self {
+        let stat = files::whole(&paths.proc.join("stat"), 4 * files::SMALL).unwrap_or_default();
+        let stat = String::from_utf8_lossy(&stat);
+        let boot = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok());
+        let passwd = files::inside(&paths.host, "etc/passwd").and_then(|path| files::whole(&path, MOST_PASSWD).ok());
+        Self { boot, users: users(&String::from_utf8_lossy(&passwd.unwrap_or_default())) }
+    }
+}
+
+fn users(passwd: &str) -> HashMap<u32, String> {
+    let mut users = HashMap::new();
+    for line in passwd.lines() {
+        let mut fields = line.split(':');
+        if let (Some(name), Some(uid)) = (fields.next(), fields.nth(1).and_then(|uid| uid.parse().ok())) {
+            // Two names for one id: the first is what the system shows.
+            users.entry(uid).or_insert_with(|| clean(name, 40));
+        }
+    }
+    users
+}
+
+/// The fields of `/proc/PID/stat` that matter here.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Stat {
+    state: Option<String>,
+    parent: Option<u32>,
+    start_ticks: Option<u64>,
+}
+
+/// Reads `pid (comm) state ppid …`. `comm` may hold anything, blanks and parentheses too: fields count from the last
+/// `)`.
+fn stat(text: &str) -> Stat {
+    let Some((_, rest)) = text.rsplit_once(')') else { return Stat::default() };
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    // Field 3 of the manual (state) is the first one here.
+    let field = |number: usize| fields.get(number - 3).copied();
+    Stat {
+        state: field(3).filter(|state| state.len() == 1).map(|state| clean(state, 1)),
+        parent: field(4).and_then(|parent| parent.parse().ok()),
+        start_ticks: field(22).and_then(|ticks| ticks.parse().ok()),
+    }
+}
+
+/// Describes one process; its `uses` and `holds` stay empty. `None`: there is no such process (any more).
+pub(super) fn describe(proc: &Path, pid: u32, known: &Known) -> Option<GpuProcess> {
+    let folder = proc.join(pid.to_string());
+    let Stat { state, parent, start_ticks } = stat(&files::text(&folder.join("stat"))?);
+    let uid = files::text(&folder.join("status")).and_then(|status| uid(&status));
+    let groups = files::text(&folder.join("cgroup")).map(|text| cgroup::parse(&text)).unwrap_or_default();
+    let zombie = state.as_deref() == Some("Z");
+    // Reading the command line waits for the process's memory map, which one that hangs in the driver may have locked.
+    let stuck = state.as_deref() == Some("D");
+    Some(GpuProcess {
+        pid,
+        name: files::text(&folder.join("comm")).map(|name| clean(&name, 40)),
+        command: if stuck { None } else { command(&folder) },
+        uid,
+        user: uid.and_then(|uid| known.users.get(&uid).cloned()),
+        started_at: started_at(known.boot, start_ticks),
+        start_ticks,
+        state,
+        uses: Vec::new(),
+        holds: Vec::new(),
+        pod_uid: groups.pod_uid,
+        container_id: groups.container_id,
+        qos: groups.qos,
+        parent_pid: parent.filter(|_| zombie),
+    })
+}
+
+/// The real user id, the first number of the line `Uid:`.
+fn uid(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// The command line with blanks for NULs. A kernel thread and a zombie have none.
+fn command(folder: &Path) -> Option<String> {
+    // Four bytes a character at most, and blanks that cleaning removes.
+    let line = files::head(&folder.join("cmdline"), MOST_COMMAND * 8).ok()?;
+    let line = clean(&String::from_utf8_lossy(&line), MOST_COMMAND);
+    (!line.is_empty()).then_some(line)
+}
+
+fn started_at(boot: Option<i64>, ticks: Option<u64>) -> Option<Timestamp> {
+    let ticks = ticks?;
+    let milliseconds = i64::try_from(ticks / TICKS_PER_SECOND * 1000 + ticks % TICKS_PER_SECOND * 10).ok()?;
+    Timestamp::from_millisecond(boot?.checked_mul(1000)?.checked_add(milliseconds)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::testing::Tree;
+
+    #[test]
+    fn a_name_with_parentheses_and_blanks_does_not_shift_the_fields() {
+        let text = "4242 (a) R 1 (b) S 17 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 987654 0 0";
+        let expected = Stat { state: Some("S".into()), parent: Some(17), start_ticks: Some(987_654) };
+        assert_eq!(stat(text), expected);
+        assert_eq!(stat("no parenthesis"), Stat::default());
+        assert_eq!(stat("1 (x) "), Stat::default());
+    }
+
+    #[test]
+    fn a_process_is_described_with_its_user_start_and_pod() {
+        let tree = Tree::new();
+        tree.file("proc/stat", "cpu 1 2\nbtime 1763688000\nprocesses 1\n");
+        tree.file("etc/passwd", "root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/:/bin/sh\nalso:x:1000:1::/:/bin/sh\n");
+        tree.file("proc/4242/stat", "4242 (python3) S 17 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 12345 0 0");
+        tree.file("proc/4242/comm", "python3\n").file("proc/4242/status", "Name:\tpython3\nUid:\t1000\t0\t0\t0\n");
+        tree.file("proc/4242/cmdline", b"python3\0train.py\0--name\0a\x1b[31mb\0");
+        let known = Known::read(&tree.paths());
+        let process = describe(&tree.paths().proc, 4242, &known).expect("the process is there");
+        assert_eq!(process.command.as_deref(), Some("python3 train.py --name a [31mb"));
+        assert_eq!((process.uid, process.user.as_deref()), (Some(1000), Some("alice")));
+        assert_eq!(process.started_at.map(|at| at.to_string()).as_deref(), Some("2025-11-21T01:22:03.45Z"));
+        assert_eq!((process.start_ticks, process.parent_pid), (Some(12_345), None));
+        assert!(describe(&tree.paths().proc, 1, &known).is_none());
+    }
+
+    #[test]
+    fn the_command_line_of_a_process_that_hangs_in_the_kernel_is_not_touched() {
+        let tree = Tree::new();
+        tree.file("proc/9/stat", "9 (python3) D 17 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 12345 0 0");
+        tree.file("proc/9/cmdline", "python3\0").file("proc/9/comm", "python3\n");
+        let process = describe(&tree.paths().proc, 9, &Known::read(&tree.paths())).expect("the process is there");
+        assert_eq!((process.command, process.name.as_deref()), (None, Some("python3")));
+    }
+
+    #[test]
+    fn a_zombie_names_the_parent_that_must_reap_it() {
+        let tree = Tree::new();
+        tree.file("proc/9/stat", "9 (python3) Z 17 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 12345 0 0");
+        tree.file("proc/9/cmdline", "");
+        let process = describe(&tree.paths().proc, 9, &Known::read(&tree.paths())).expect("the process is there");
+        assert_eq!((process.state.as_deref(), process.parent_pid, process.command), (Some("Z"), Some(17), None));
+    }
+}

@@ -1,0 +1,143 @@
+//! The machine around the GPUs: system name, uptime, memory, huge pages, NUMA, IOMMU, kernel modules.
+
+use std::io;
+
+use syringe_core::facts::host::HugePages;
+use syringe_core::text::clean;
+
+use super::files;
+use crate::paths::Paths;
+
+/// Modules that matter on a GPU node. `nouveau` and `vfio_pci` explain why the NVIDIA driver has no GPU.
+const MODULES: [&str; 12] = [
+    "nvidia",
+    "nvidia_uvm",
+    "nvidia_modeset",
+    "nvidia_drm",
+    "nvidia_peermem",
+    "nvidia_fs",
+    "nvidia_vgpu_vfio",
+    "gdrdrv",
+    "nouveau",
+    "vfio_pci",
+    "mlx5_core",
+    "ib_core",
+];
+
+/// `/proc/modules` of a machine with all its drivers has some 20 KiB.
+const MOST_MODULES: usize = 512 * 1024;
+
+/// `PRETTY_NAME` of the host's `os-release`.
+pub(super) fn operating_system(paths: &Paths) -> Option<String> {
+    let file = ["etc/os-release", "usr/lib/os-release"].iter().find_map(|path| files::inside(&paths.host, path))?;
+    let text = files::text(&file)?;
+    let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
+    Some(clean(name.trim_matches(['"', '\'']), 100))
+}
+
+/// Whole seconds since boot.
+pub(super) fn uptime_seconds(paths: &Paths) -> Option<u64> {
+    files::text(&paths.proc.join("uptime"))?.split('.').next()?.parse().ok()
+}
+
+/// The loaded modules of interest, in the order of the list above.
+pub(super) fn modules(paths: &Paths) -> io::Result<Vec<String>> {
+    let text = files::whole(&paths.proc.join("modules"), MOST_MODULES)?;
+    let text = String::from_utf8_lossy(&text);
+    let loaded: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
+    Ok(MODULES.iter().filter(|module| loaded.contains(module)).map(|&module| module.to_owned()).collect())
+}
+
+/// Total and available memory in bytes.
+pub(super) fn memory(paths: &Paths) -> (Option<u64>, Option<u64>) {
+    let text = files::text(&paths.proc.join("meminfo")).unwrap_or_default();
+    let bytes = |name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        let kibibytes: u64 = value.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+        kibibytes.checked_mul(1024)
+    };
+    (bytes("MemTotal"), bytes("MemAvailable"))
+}
+
+/// Huge pages by size, smallest first.
+pub(super) fn hugepages(paths: &Paths) -> Vec<HugePages> {
+    let folder = paths.sys.join("kernel/mm/hugepages");
+    let mut sizes: Vec<HugePages> = files::names(&folder)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|name| {
+            let size_kib = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+            let total = files::number(&folder.join(name).join("nr_hugepages"))?;
+            let free = files::number(&folder.join(name).join("free_hugepages"))?;
+            Some(HugePages { size_kib, total, free })
+        })
+        .collect();
+    sizes.sort_by_key(|pages| pages.size_kib);
+    sizes
+}
+
+/// Number of NUMA nodes.
+pub(super) fn numa_nodes(paths: &Paths) -> Option<u32> {
+    let names = files::names(&paths.sys.join("devices/system/node")).ok()?;
+    let nodes =
+        names.iter().filter(|name| name.strip_prefix("node").is_some_and(|number| number.parse::<u32>().is_ok()));
+    u32::try_from(nodes.count()).ok()
+}
+
+/// Whether an IOMMU is active.
+pub(super) fn iommu(paths: &Paths) -> Option<bool> {
+    match files::names(&paths.sys.join("class/iommu")) {
+        Ok(names) => Some(!names.is_empty()),
+        // The folder is there only when the kernel has IOMMU support at all.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && paths.sys.join("class").is_dir() => Some(false),
+        Err(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::testing::Tree;
+
+    #[test]
+    fn the_machine_is_described_in_its_own_numbers() {
+        let tree = Tree::new();
+        tree.file("usr/lib/os-release", "NAME=x\nPRETTY_NAME=\"Ubuntu 24.04.2 LTS\"\n")
+            .link("etc/os-release", "/usr/lib/os-release");
+        tree.file("proc/uptime", "171620.23 999.0\n");
+        tree.file("proc/meminfo", "MemTotal:       2113525404 kB\nMemFree: 1 kB\nMemAvailable:   1890000000 kB\n");
+        tree.file("sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages", "0\n");
+        tree.file("sys/kernel/mm/hugepages/hugepages-1048576kB/free_hugepages", "0\n");
+        tree.file("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "512\n");
+        tree.file("sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "100\n");
+        tree.folder("sys/devices/system/node/node0")
+            .folder("sys/devices/system/node/node1")
+            .folder("sys/class/iommu/dmar0");
+        tree.file("sys/devices/system/node/online", "0-1\n");
+        let paths = tree.paths();
+        assert_eq!(operating_system(&paths).as_deref(), Some("Ubuntu 24.04.2 LTS"));
+        assert_eq!(uptime_seconds(&paths), Some(171_620));
+        assert_eq!(memory(&paths), (Some(2_113_525_404 * 1024), Some(1_890_000_000 * 1024)));
+        let pages = hugepages(&paths);
+        assert_eq!((pages[0].size_kib, pages[0].total, pages[0].free, pages.len()), (2048, 512, 100, 2));
+        assert_eq!((numa_nodes(&paths), iommu(&paths)), (Some(2), Some(true)));
+    }
+
+    #[test]
+    fn what_the_machine_lacks_is_not_invented() {
+        let tree = Tree::new();
+        let paths = tree.paths();
+        assert_eq!((memory(&paths), uptime_seconds(&paths), numa_nodes(&paths)), ((None, None), None, None));
+        assert_eq!((iommu(&paths), operating_system(&paths)), (None, None));
+        assert!(modules(&paths).is_err());
+        tree.folder("sys/class");
+        assert_eq!(iommu(&paths), Some(false));
+    }
+
+    #[test]
+    fn a_module_whose_name_only_begins_the_same_is_not_loaded() {
+        let tree = Tree::new();
+        tree.file("proc/modules", "nvidia_uvm 4 0 - Live 0x0\nnouveau 1 0 - Live 0x0\next4 1 1 - Live 0x0\n");
+        assert_eq!(modules(&tree.paths()).expect("the file is there"), ["nvidia_uvm", "nouveau"]);
+    }
+}

@@ -1,0 +1,67 @@
+//! A file tree in a temporary directory, for the tests of this folder.
+
+use std::fs;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::paths::Paths;
+
+/// A tree that goes away with the value.
+pub(crate) struct Tree(TempDir);
+
+impl Tree {
+    /// An empty tree.
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    /// Its root.
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The roots of everything, below it.
+    pub(crate) fn paths(&self) -> Paths {
+        Paths::below(self.path())
+    }
+
+    /// Writes a file, with the folders above it.
+    pub(crate) fn file(&self, path: &str, content: impl AsRef<[u8]>) -> &Self {
+        let path = self.path().join(path);
+        fs::create_dir_all(path.parent().expect("a file has a folder")).expect("the folder can be made");
+        fs::write(path, content).expect("the file can be written");
+        self
+    }
+
+    /// Makes a symbolic link, dangling or not.
+    pub(crate) fn link(&self, path: &str, target: &str) -> &Self {
+        let path = self.path().join(path);
+        fs::create_dir_all(path.parent().expect("a link has a folder")).expect("the folder can be made");
+        std::os::unix::fs::symlink(target, path).expect("the link can be made");
+        self
+    }
+
+    /// Makes a folder.
+    pub(crate) fn folder(&self, path: &str) -> &Self {
+        fs::create_dir_all(self.path().join(path)).expect("the folder can be made");
+        self
+    }
+
+    /// A PCI function at `below` (a path under `sys/devices`, its last part the address), with the link that sysfs has.
+    pub(crate) fn pci(&self, below: &str, vendor: &str, device: &str, class: &str) -> &Self {
+        let address = below.rsplit('/').next().expect("a path has a last part");
+        let folder = format!("sys/devices/{below}");
+        self.file(&format!("{folder}/vendor"), format!("{vendor}\n"));
+        self.file(&format!("{folder}/device"), format!("{device}\n"));
+        self.file(&format!("{folder}/class"), format!("{class}\n"));
+        self.link(&format!("sys/bus/pci/devices/{address}"), &format!("../../../devices/{below}"))
+    }
+
+    /// One more file of a PCI function.
+    pub(crate) fn pci_file(&self, address: &str, name: &str, content: impl AsRef<[u8]>) -> &Self {
+        fs::write(self.path().join("sys/bus/pci/devices").join(address).join(name), content)
+            .expect("the function exists");
+        self
+    }
+}

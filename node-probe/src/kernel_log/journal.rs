@@ -1,0 +1,205 @@
+//! Earlier boots: the host's own `journalctl`, run in the host's root.
+//!
+//! The journal's format is its writer's alone, so its writer's tool reads it. Time and output are bounded, and a tool
+//! that hangs is killed. Limits: a host without systemd has none, and a probe image without `chroot` cannot run it.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use syringe_core::report::Problem;
+use syringe_core::text::clean;
+use syringe_core::xid::EventLog;
+
+use super::lines::Lines;
+use crate::host::files;
+
+/// Half of the probe's usual time.
+pub(super) const TIME: Duration = Duration::from_secs(4);
+
+/// Entries asked for, the newest ones: some 40 MiB.
+const MOST_ENTRIES: u32 = 100_000;
+
+/// Output that is read, in bytes.
+const MOST_OUTPUT: usize = 128 * 1024 * 1024;
+
+/// How far back where nobody says: a journal may hold years.
+const LOOK_BACK: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
+
+const CHUNK: usize = 64 * 1024;
+
+/// What a failing tool says, in bytes.
+const MOST_STDERR: u64 = 2048;
+
+/// What the parser uses of an entry. journalctl adds time, boot and cursor by itself.
+const FIELDS: &str =
+    "--output-fields=MESSAGE,PRIORITY,SYSLOG_FACILITY,_TRANSPORT,_SOURCE_MONOTONIC_TIMESTAMP,_BOOT_ID,_HOSTNAME";
+
+/// Whether the host keeps a journal: persistent, or for this boot only.
+pub(super) fn exists(host: &Path) -> bool {
+    ["var/log/journal", "run/log/journal"].iter().any(|folder| {
+        files::inside(host, folder).and_then(|folder| files::names(&folder).ok()).is_some_and(|names| !names.is_empty())
+    })
+}
+
+/// The command that prints the kernel's entries of all boots. `None`: the host has no journalctl.
+///
+/// `-k` is left out on purpose: it means this boot only.
+pub(super) fn command(host: &Path, since: Option<Timestamp>, now: Timestamp) -> Option<Command> {
+    let tool = ["usr/bin/journalctl", "bin/journalctl"].into_iter().find(|tool| files::inside(host, tool).is_some())?;
+    let tool = format!("/{tool}");
+    let mut command = if host == Path::new("/") {
+        Command::new(tool)
+    } else {
+        let mut command = Command::new("chroot");
+        command.arg(host).arg(tool);
+        command
+    };
+    let since = since.or_else(|| now.checked_sub(LOOK_BACK).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
+    command.args(["--no-pager", "--quiet", "--output=json", FIELDS]);
+    command.arg(format!("--lines={MOST_ENTRIES}")).arg(format!("--since=@{}", since.as_second()));
+    command.arg("_TRANSPORT=kernel");
+    command.env("LC_ALL", "C").env("TZ", "UTC");
+    Some(command)
+}
+
+/// Runs the command and pushes what it prints. What came before a failure stays pushed.
+pub(super) fn run(mut command: Command, log: &mut EventLog, time: Duration) -> Result<(), Problem> {
+    let deadline = Instant::now() + time;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| {
+        let tool = command.get_program().to_string_lossy().into_owned();
+        failed(format!("cannot run {tool}: {error}"))
+    })?;
+    let said = child.stderr.take().map(|stderr| {
+        thread::spawn(move || {
+            let mut said = Vec::new();
+            // A tool that cannot even say what is wrong leaves its exit status.
+            let _ = stderr.take(MOST_STDERR).read_to_end(&mut said);
+            said
+        })
+    });
+    let (sender, chunks) = sync_channel(16);
+    if let Some(stdout) = child.stdout.take() {
+        thread::spawn(move || forward(stdout, &sender));
+    }
+    let (mut lines, mut taken) = (Lines::default(), 0_usize);
+    loop {
+        match chunks.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(chunk) => {
+                taken = taken.saturating_add(chunk.len());
+                lines.push(&chunk, |line| log.push_line(line));
+                if taken > MOST_OUTPUT {
+                    end(child);
+                    return Err(failed(format!("more than {MOST_OUTPUT} bytes; the newest entries are missing")));
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                end(child);
+                let seconds = time.as_secs_f32();
+                let why = format!("journalctl was not done after {seconds:.1} s; the newest entries are missing");
+                return Err(Problem { code: "timeout".to_owned(), ..failed(why) });
+            }
+        }
+    }
+    lines.finish(|line| log.push_line(line));
+    let status = child.wait().map_err(|error| failed(error.to_string()))?;
+    if status.success() {
+        return Ok(());
+    }
+    let said = said.and_then(|thread| thread.join().ok()).unwrap_or_default();
+    Err(failed(format!("{status}: {}", clean(&String::from_utf8_lossy(&said), 300))))
+}
+
+/// Hands the tool's output over until it ends or nobody listens.
+fn forward(mut stdout: impl Read, sender: &SyncSender<Vec<u8>>) {
+    let mut chunk = vec![0; CHUNK];
+    while let Ok(length @ 1..) = stdout.read(&mut chunk) {
+        let part = chunk.get(..length).unwrap_or_default().to_vec();
+        if sender.send(part).is_err() {
+            return;
+        }
+    }
+}
+
+/// Kills the tool, and waits for it beside: one that is stuck in the kernel must not hold the probe.
+fn end(mut child: Child) {
+    let _ = child.kill();
+    thread::spawn(move || child.wait());
+}
+
+fn failed(why: String) -> Problem {
+    let next_step = "Only this boot is covered as far as the kernel's buffer reaches. On the node: journalctl -o json \
+                     _TRANSPORT=kernel, and analyse that file.";
+    files::problem("journal", "kernel log of earlier boots (journal)", why, next_step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::testing::Tree;
+    use syringe_core::xid::Options;
+
+    const ENTRY: &str = r#"{"__REALTIME_TIMESTAMP":"1740327858123456","_BOOT_ID":"c0ffee","_TRANSPORT":"kernel","SYSLOG_FACILITY":"0","MESSAGE":"NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus."}"#;
+
+    fn shell(script: &str, time: Duration) -> (EventLog, Result<(), Problem>) {
+        let mut log = EventLog::new(None, Options::default());
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let result = run(command, &mut log, time);
+        (log, result)
+    }
+
+    #[test]
+    fn entries_of_an_earlier_boot_become_its_events() {
+        let (log, result) = shell(&format!("echo '{ENTRY}'; echo '{ENTRY}'"), TIME);
+        assert_eq!(result, Ok(()));
+        let events = log.finish().events;
+        assert_eq!((events[0].code, events[0].boot_id.as_deref()), (Some(79), Some("c0ffee")));
+    }
+
+    #[test]
+    fn a_tool_that_hangs_is_ended_and_what_it_said_before_stays() {
+        let started = Instant::now();
+        let (log, result) = shell(&format!("echo '{ENTRY}'; exec sleep 60"), Duration::from_millis(300));
+        assert!(started.elapsed() < Duration::from_secs(20));
+        assert_eq!(result.map_err(|problem| problem.code), Err("timeout".to_owned()));
+        assert_eq!(log.finish().events.len(), 1);
+    }
+
+    #[test]
+    fn a_tool_that_fails_is_quoted() {
+        let (_, result) = shell("echo 'No journal files were found.' >&2; exit 1", TIME);
+        let problem = result.expect_err("it failed");
+        assert!(problem.why.contains("exit status: 1") && problem.why.contains("No journal files"), "{}", problem.why);
+        let missing = run(Command::new("/nonexistent/tool"), &mut EventLog::new(None, Options::default()), TIME);
+        assert!(missing.expect_err("it cannot run").why.contains("/nonexistent/tool"));
+    }
+
+    #[test]
+    fn the_command_asks_for_all_boots_and_for_a_bounded_past() {
+        let tree = Tree::new();
+        let now: Timestamp = "2026-11-21T00:00:00Z".parse().expect("a time");
+        assert!(command(tree.path(), None, now).is_none());
+        tree.file("usr/bin/journalctl", "");
+        let made = command(tree.path(), None, now).expect("there is a tool");
+        let args: Vec<String> = made.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        assert_eq!((made.get_program().to_str(), args[1].as_str()), (Some("chroot"), "/usr/bin/journalctl"));
+        assert!(args.contains(&"--since=@1794614400".to_owned()), "{args:?}");
+        assert!(args.contains(&"_TRANSPORT=kernel".to_owned()) && !args.contains(&"-k".to_owned()));
+    }
+
+    #[test]
+    fn an_empty_journal_folder_is_no_journal() {
+        let tree = Tree::new();
+        tree.folder("var/log/journal");
+        assert!(!exists(tree.path()));
+        tree.folder("var/log/journal/0123456789abcdef");
+        assert!(exists(tree.path()));
+    }
+}

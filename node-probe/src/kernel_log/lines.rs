@@ -1,0 +1,71 @@
+//! Lines out of chunks of bytes, with a bound on each line.
+
+/// The kernel prints at most 1 KiB of text in a record, and a journal line adds its fields: what is longer is no log
+/// line.
+const MOST_LINE: usize = 64 * 1024;
+
+/// Puts lines together that a reader got in pieces. A line beyond the bound loses its end.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    begun: Vec<u8>,
+}
+
+impl Lines {
+    /// Takes the next chunk, calls `line` for every line that it completes.
+    pub(super) fn push(&mut self, chunk: &[u8], mut line: impl FnMut(&str)) {
+        let mut rest = chunk;
+        while let Some(at) = rest.iter().position(|byte| *byte == b'\n') {
+            let (end, following) = rest.split_at(at);
+            rest = following.get(1..).unwrap_or_default();
+            if self.begun.is_empty() {
+                line(&String::from_utf8_lossy(end.get(..MOST_LINE).unwrap_or(end)));
+            } else {
+                self.begin(end);
+                self.finish(&mut line);
+            }
+        }
+        self.begin(rest);
+    }
+
+    /// The last line, where the log does not end in a newline.
+    pub(super) fn finish(&mut self, mut line: impl FnMut(&str)) {
+        if !self.begun.is_empty() {
+            line(&String::from_utf8_lossy(&self.begun));
+            self.begun.clear();
+        }
+    }
+
+    fn begin(&mut self, part: &[u8]) {
+        let room = MOST_LINE.saturating_sub(self.begun.len());
+        self.begun.extend_from_slice(part.get(..room).unwrap_or(part));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(chunks: &[&[u8]]) -> Vec<String> {
+        let (mut lines, mut found) = (Lines::default(), Vec::new());
+        chunks.iter().for_each(|chunk| lines.push(chunk, |line| found.push(line.to_owned())));
+        lines.finish(|line| found.push(line.to_owned()));
+        found
+    }
+
+    #[test]
+    fn a_line_that_comes_in_pieces_is_one_line() {
+        assert_eq!(lines(&[b"a\nb", b"", b"c\n\nd", b"\n", b"e"]), ["a", "bc", "", "d", "e"]);
+    }
+
+    #[test]
+    fn an_endless_line_does_not_fill_the_memory() {
+        let long = vec![b'x'; MOST_LINE];
+        let found = lines(&[&long, &long, b"\nnext\n"]);
+        assert_eq!((found[0].len(), found[1].as_str()), (MOST_LINE, "next"));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_marked_and_do_no_harm() {
+        assert_eq!(lines(&[b"a\xffb\n"]), ["a\u{fffd}b"]);
+    }
+}

@@ -1,0 +1,200 @@
+//! Reads kernel logs: the running kernel's buffer, earlier boots from the host's journal or text logs, a saved file.
+//!
+//! ```text
+//!   kmsg ─────────┐ this boot, as far back as the ring buffer reaches
+//!   journal ──────┼─▶ EventLog (syringe_core::xid) ─▶ KernelLog, each line once
+//!   text_logs ────┘ earlier boots: the journal, else a text log
+//!   saved ────────▶ the same, from one file
+//! ```
+//!
+//! Nothing waits for a new record, and every source has a bound on time and size. What the lines mean is not known
+//! here. Not asked: `syslog(2)` (same buffer, and no safe interface to it).
+
+mod journal;
+mod kmsg;
+mod lines;
+mod pstore;
+mod saved;
+mod text_logs;
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use syringe_core::facts::kernel_log::KernelLog;
+use syringe_core::report::{Problem, Section};
+use syringe_core::xid::{self, Clock, EventLog};
+
+pub use self::saved::read_file;
+use crate::host::{self, files};
+use crate::paths::Paths;
+
+/// Saved trees only: a `dev/kmsg` that is a file.
+const MOST_SAVED: usize = 64 * 1024 * 1024;
+
+/// How to read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Lines before this time make no events.
+    pub since: Option<Timestamp>,
+    /// Whether the host's `journalctl` may be run for what the kernel's buffer no longer holds.
+    pub journal: bool,
+}
+
+/// The kernel's buffer, opened.
+struct Buffer {
+    file: File,
+    /// A device on a machine; a file in a saved tree.
+    live: bool,
+}
+
+/// Reads this machine's kernel log.
+pub fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
+    let now = Timestamp::now();
+    let opened = open(paths);
+    let (began, clock) = match &opened {
+        Ok(Buffer { live: false, .. }) => (u64::MAX, boot_of_tree(paths)),
+        _ => {
+            let (began, clock) = kmsg::clocks();
+            (began, Some(clock))
+        }
+    };
+    let running_boot_id = host::identity(paths).boot_id;
+    let since = options.since;
+    let mut log =
+        EventLog::new(clock, xid::Options { running_boot_id, now: Some(now), since, ..xid::Options::default() });
+    let mut problems = Vec::new();
+    let buffer = opened.and_then(|buffer| kernel_buffer(buffer, &mut log, began, &mut problems));
+    let boot_is_there = *buffer.as_ref().unwrap_or(&false);
+    let window_in_boot = clock.zip(since).is_some_and(|(clock, since)| since >= clock.boot_wall_time);
+    let mut note = text_logs::Found::default();
+    let mut others = 0;
+    // Another log can add something only to a buffer that lost its beginning, or for a time before this boot.
+    if !(boot_is_there && window_in_boot) {
+        let ran = options.journal && from_journal(paths, &mut log, since, now, &mut problems);
+        if !ran {
+            note = from_text_logs(paths, &mut log, since, now, &mut problems);
+        }
+        others = note.names.len() + usize::from(ran);
+    }
+    if let Err(error) = buffer {
+        problems.push(no_buffer(&error));
+        if others == 0 {
+            return Section { problems, ..Section::failed(Problem::default()) };
+        }
+    }
+    let mut facts = log.finish();
+    for coverage in facts.coverage.iter_mut().filter(|coverage| note.names.contains(&coverage.source)) {
+        coverage.note = note.note.to_owned();
+    }
+    facts.coverage.extend(pstore::coverage(paths));
+    Section::read(facts, problems)
+}
+
+/// Opens `/dev/kmsg`, the probe's or the host's.
+fn open(paths: &Paths) -> io::Result<Buffer> {
+    let places: [PathBuf; 2] = [paths.dev.join("kmsg"), paths.host.join("dev/kmsg")];
+    let mut first = None;
+    for place in places {
+        match open_one(&place) {
+            Ok(buffer) => return Ok(buffer),
+            Err(error) => drop(first.get_or_insert(error)),
+        }
+    }
+    Err(first.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+}
+
+fn open_one(place: &Path) -> io::Result<Buffer> {
+    let file = files::open(place)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_char_device() || kind.is_file() {
+        Ok(Buffer { file, live: kind.is_char_device() })
+    } else {
+        Err(io::Error::other("neither a device nor a file"))
+    }
+}
+
+/// Pushes the kernel's buffer. Returns whether it still had this boot's first record.
+fn kernel_buffer(buffer: Buffer, log: &mut EventLog, began: u64, problems: &mut Vec<Problem>) -> io::Result<bool> {
+    let Buffer { mut file, live } = buffer;
+    log.source("/dev/kmsg");
+    if !live {
+        let text = read_all(file)?;
+        let mut lines = lines::Lines::default();
+        lines.push(&text, |line| log.push_line(line));
+        lines.finish(|line| log.push_line(line));
+        let first = text.split(|byte| *byte == b'\n').next().map(String::from_utf8_lossy);
+        return Ok(first.and_then(|first| xid::record::parse_kmsg(&first)?.seq) == Some(0));
+    }
+    let drained = kmsg::drain(&mut file, log, began, kmsg::TIME)?;
+    if drained.end == kmsg::End::TimeUp {
+        let why = format!("the kernel prints faster than it can be read ({:.1} s)", kmsg::TIME.as_secs_f32());
+        problems.push(files::problem("timeout", "the newest records of /dev/kmsg", why, "Read it again."));
+    }
+    Ok(drained.since_boot)
+}
+
+fn read_all(file: File) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    io::Read::read_to_end(&mut io::Read::take(file, u64::try_from(MOST_SAVED).unwrap_or(u64::MAX)), &mut text)?;
+    Ok(text)
+}
+
+/// When the machine that a tree was saved from booted.
+fn boot_of_tree(paths: &Paths) -> Option<Clock> {
+    let stat = files::text(&paths.proc.join("stat"))?;
+    let seconds = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())?;
+    Some(Clock { boot_wall_time: Timestamp::from_second(seconds).ok()? })
+}
+
+/// Whether the host has a journal and a tool to read it with; what went wrong then is a problem.
+fn from_journal(
+    paths: &Paths,
+    log: &mut EventLog,
+    since: Option<Timestamp>,
+    now: Timestamp,
+    problems: &mut Vec<Problem>,
+) -> bool {
+    let command = journal::command(&paths.host, since, now).filter(|_| journal::exists(&paths.host));
+    let Some(command) = command else { return false };
+    log.source("journal");
+    match journal::run(command, log, journal::TIME) {
+        Ok(()) => true,
+        Err(problem) => {
+            let timed_out = problem.code == "timeout";
+            problems.push(problem);
+            timed_out
+        }
+    }
+}
+
+fn from_text_logs(
+    paths: &Paths,
+    log: &mut EventLog,
+    since: Option<Timestamp>,
+    now: Timestamp,
+    problems: &mut Vec<Problem>,
+) -> text_logs::Found {
+    text_logs::read(&paths.host, log, since, now).unwrap_or_else(|error| {
+        problems.push(files::problem("text_log", "kernel log of earlier boots (/var/log)", error, ""));
+        text_logs::Found::default()
+    })
+}
+
+fn no_buffer(error: &io::Error) -> Problem {
+    let next_step = match error.kind() {
+        io::ErrorKind::NotFound => {
+            "A privileged pod has /dev/kmsg; without it the kernel log of this boot is not there."
+        }
+        io::ErrorKind::PermissionDenied => {
+            "kernel.dmesg_restrict=1 asks for CAP_SYSLOG: run the probe privileged, or no Xid of this boot is seen."
+        }
+        _ => "Look at the node itself: dmesg -T | grep -i -e NVRM -e AER.",
+    };
+    files::problem("kmsg", "kernel log of this boot (/dev/kmsg)", error, next_step)
+}
+
+#[cfg(test)]
+mod tests;

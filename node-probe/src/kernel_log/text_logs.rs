@@ -1,0 +1,175 @@
+//! Text logs of the host (`kern.log`, `messages`, `syslog`), where there is no journal.
+//!
+//! Their times are the host's local time, often without year: read in the host's time zone. Limits: the newest part of
+//! the newest two files, uncompressed.
+
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use syringe_core::xid::EventLog;
+use syringe_core::xid::record::{self, Record, Wall};
+
+use super::lines::Lines;
+use crate::host::files;
+
+/// The first one that exists is read: on one host they hold the same kernel lines.
+const LOGS: [&str; 3] = ["var/log/kern.log", "var/log/messages", "var/log/syslog"];
+
+/// The end of each file that is read.
+const MOST_BYTES: u64 = 32 * 1024 * 1024;
+
+/// For all files together.
+const TIME: Duration = Duration::from_millis(1500);
+
+const CHUNK: usize = 64 * 1024;
+
+/// What was read.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// The name of each log, as the coverage has it.
+    pub(super) names: Vec<String>,
+    /// What limits the use of its times.
+    pub(super) note: &'static str,
+}
+
+/// Pushes the host's text log, older file first.
+pub(super) fn read(host: &Path, log: &mut EventLog, since: Option<Timestamp>, now: Timestamp) -> io::Result<Found> {
+    let mut found = Found::default();
+    let Some(name) = LOGS.into_iter().find(|name| files::inside(host, name).is_some()) else { return Ok(found) };
+    let deadline = Instant::now() + TIME;
+    let zone = zone(host);
+    for name in [format!("{name}.1"), name.to_owned()] {
+        let Some(path) = files::inside(host, &name).filter(|path| recent(path, since)) else { continue };
+        let name = format!("/{name}");
+        log.source(&name);
+        found.names.push(name);
+        let without_year = push(&path, log, &zone, now, deadline)?;
+        if without_year {
+            found.note = "no year in the log, the latest possible one is assumed; read in the host's time zone";
+        }
+    }
+    Ok(found)
+}
+
+/// A log that was last written before the window has nothing to say about it.
+fn recent(path: &Path, since: Option<Timestamp>) -> bool {
+    let written = path.metadata().and_then(|metadata| metadata.modified()).ok();
+    let written = written.and_then(|time| Timestamp::try_from(time).ok());
+    since.is_none_or(|since| written.is_none_or(|written| written >= since))
+}
+
+/// The host's time zone; UTC where it has none or one that cannot be read.
+fn zone(host: &Path) -> TimeZone {
+    let file = files::inside(host, "etc/localtime").and_then(|path| files::whole(&path, files::SMALL).ok());
+    file.and_then(|rules| TimeZone::tzif("host", &rules).ok()).unwrap_or(TimeZone::UTC)
+}
+
+fn push(path: &Path, log: &mut EventLog, zone: &TimeZone, now: Timestamp, deadline: Instant) -> io::Result<bool> {
+    let mut file = files::open(path)?;
+    let length = file.metadata()?.len();
+    let begun_inside = length > MOST_BYTES;
+    if begun_inside {
+        file.seek(SeekFrom::Start(length - MOST_BYTES))?;
+    }
+    let (mut lines, mut chunk, mut without_year) = (Lines::default(), vec![0; CHUNK], false);
+    // The first line of a file that is entered in the middle is a piece of one.
+    let mut skip = begun_inside;
+    let mut line = |line: &str| {
+        if std::mem::take(&mut skip) {
+            return;
+        }
+        if let Some(mut record) = record::parse_line(line) {
+            without_year |= matches!(record.wall, Some(Wall::NoYear { .. }));
+            localise(&mut record, zone, now);
+            log.push_record(&record);
+        }
+    };
+    let mut reader = file.take(MOST_BYTES);
+    while let Ok(length @ 1..) = reader.read(&mut chunk) {
+        lines.push(chunk.get(..length).unwrap_or_default(), &mut line);
+        if Instant::now() > deadline {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the log is too long to be read in time"));
+        }
+    }
+    lines.finish(&mut line);
+    Ok(without_year)
+}
+
+/// Gives a local time its zone.
+fn localise(record: &mut Record<'_>, zone: &TimeZone, now: Timestamp) {
+    if matches!(record.wall, Some(Wall::NoYear { .. } | Wall::At { zone: false, .. }))
+        && let Some(microseconds) = record.wall.and_then(|wall| wall.microseconds(Some(now.as_microsecond())))
+        && let Ok(read_as_utc) = Timestamp::from_microsecond(microseconds)
+        && let Ok(time) = zone.to_timestamp(TimeZone::UTC.to_datetime(read_as_utc))
+    {
+        record.wall = Some(Wall::At { microseconds: time.as_microsecond(), zone: true });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::testing::Tree;
+    use syringe_core::xid::Options;
+
+    fn now() -> Timestamp {
+        "2026-11-21T00:00:00Z".parse().expect("a time")
+    }
+
+    fn events(tree: &Tree) -> (Found, syringe_core::facts::kernel_log::KernelLog) {
+        let mut log = EventLog::new(None, Options { now: Some(now()), ..Options::default() });
+        let found = read(tree.path(), &mut log, None, now()).expect("the log can be read");
+        (found, log.finish())
+    }
+
+    /// The smallest zone file: no transitions, `+02` for ever. Twice, as version 2 has it, and the rule at its end.
+    fn two_hours_east() -> Vec<u8> {
+        let mut block = b"TZif2".to_vec();
+        block.extend([0; 15]);
+        block.extend([0_u32, 0, 0, 0, 1, 4].into_iter().flat_map(u32::to_be_bytes));
+        block.extend(7200_i32.to_be_bytes());
+        block.extend(b"\0\0+02\0");
+        [&block[..], &block[..], b"\n<+02>-2\n"].concat()
+    }
+
+    #[test]
+    fn of_several_logs_one_is_read_with_its_older_file_first() {
+        let tree = Tree::new();
+        let xid = |day| {
+            format!("2026-11-{day}T01:02:03.000000+01:00 gpu-1 kernel: NVRM: Xid (PCI:0000:5d:00): 79, GPU lost\n")
+        };
+        tree.file("var/log/kern.log", xid(20)).file("var/log/kern.log.1", xid(10)).file("var/log/syslog", xid(20));
+        let (found, facts) = events(&tree);
+        assert_eq!(found.names, ["/var/log/kern.log.1", "/var/log/kern.log"]);
+        assert_eq!((facts.events[0].code, facts.events[0].count), (Some(79), 2));
+        assert_eq!(facts.events[0].last.map(|at| at.to_string()).as_deref(), Some("2026-11-20T00:02:03Z"));
+    }
+
+    #[test]
+    fn local_times_are_read_in_the_hosts_zone() {
+        let tree = Tree::new();
+        tree.file("var/log/messages", "Nov 20 10:00:00 gpu-1 kernel: NVRM: Xid (PCI:0000:5d:00): 79, GPU lost\n");
+        tree.file("etc/localtime", two_hours_east());
+        let (found, facts) = events(&tree);
+        assert_eq!(facts.events[0].last.map(|at| at.to_string()).as_deref(), Some("2026-11-20T08:00:00Z"));
+        assert!(found.note.contains("no year"));
+    }
+
+    #[test]
+    fn a_log_that_ended_before_the_window_is_left_alone() {
+        let tree = Tree::new();
+        tree.file("var/log/messages", "Nov 20 10:00:00 gpu-1 kernel: NVRM: Xid (PCI:0000:5d:00): 79, GPU lost\n");
+        let mut log = EventLog::new(None, Options::default());
+        let tomorrow = Timestamp::now().checked_add(jiff::SignedDuration::from_hours(24)).expect("a time");
+        let found = read(tree.path(), &mut log, Some(tomorrow), now()).expect("nothing to be read");
+        assert_eq!(found.names, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_host_without_text_logs_has_none() {
+        assert_eq!(events(&Tree::new()).0.names, Vec::<String>::new());
+    }
+}

@@ -1,0 +1,154 @@
+//! node-probe: reads a GPU node, prints one JSON document, exits. Synchronous; holds nothing open; changes nothing.
+//!
+//! ```text
+//!   args ──▶ Request ──▶ collect (hardware) ─┐
+//!                   └──▶ replay (facts file) ─┴──▶ Report ──▶ one JSON document
+//! ```
+//!
+//! The library exists so that the launcher's embedded cluster can run the same code as a container would; it is not an API
+//! for others.
+
+mod args;
+#[cfg(target_os = "linux")]
+mod collect;
+#[cfg(target_os = "linux")]
+pub mod host;
+#[cfg(target_os = "linux")]
+pub mod kernel_log;
+#[cfg(target_os = "linux")]
+pub mod nvml;
+pub mod paths;
+mod replay;
+mod section;
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Sections, Source, Status};
+
+use crate::args::{Cli, Request, Task};
+pub use crate::section::SectionName;
+
+/// Version that reports carry.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Answered, also in part.
+const ANSWERED: i32 = 0;
+/// Nothing could be read.
+const NOTHING_READ: i32 = 1;
+/// The words on the command line made no sense.
+const WRONG_USAGE: i32 = 2;
+
+/// What one run printed and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Standard output: one JSON document and a newline (or the help text).
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+    /// 0 answered, 1 nothing could be read, 2 wrong usage.
+    pub exit_code: i32,
+}
+
+/// The program: reads the process's arguments, prints, and says how to exit.
+pub fn main() -> ExitCode {
+    let args = std::env::args_os().skip(1);
+    let outcome = match parse(args) {
+        Ok(Task::Hold(duration)) => {
+            std::thread::sleep(duration);
+            return ExitCode::SUCCESS;
+        }
+        Ok(Task::Read(request)) => answer(&report(&request, None), std::io::stdout().is_terminal()),
+        Err(outcome) => outcome,
+    };
+    let written = std::io::stdout().write_all(&outcome.stdout).and_then(|()| std::io::stdout().flush());
+    let _ = std::io::stderr().write_all(&outcome.stderr);
+    let code = if written.is_ok() { outcome.exit_code } else { NOTHING_READ };
+    // A reader that is stuck inside the driver must not keep the process (and the exec stream behind it) alive.
+    std::process::exit(code)
+}
+
+/// Runs one command line (without the program's name) in place of a container. `replay` stands in for the node's hardware.
+/// `hold` returns at once: whoever embeds this decides what holding means.
+pub fn run(args: &[String], replay: Option<&Report>) -> Outcome {
+    match parse(args.iter().map(OsString::from)) {
+        Ok(Task::Hold(_)) => Outcome { stdout: Vec::new(), stderr: Vec::new(), exit_code: ANSWERED },
+        Ok(Task::Read(request)) => answer(&report(&request, replay), false),
+        Err(outcome) => outcome,
+    }
+}
+
+fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Outcome> {
+    match Cli::try_parse_from(std::iter::once(OsString::from("node-probe")).chain(args)) {
+        Ok(cli) => Ok(cli.into_task()),
+        Err(error) if !error.use_stderr() => {
+            Err(Outcome { stdout: error.to_string().into_bytes(), stderr: Vec::new(), exit_code: ANSWERED })
+        }
+        Err(error) => {
+            let why = syringe_core::text::clean(&error.to_string(), 400);
+            let problem = Problem {
+                what: "command line".into(),
+                why,
+                next_step: "node-probe --help lists the commands and their options.".into(),
+                code: "usage".into(),
+                gpu: None,
+            };
+            let report = Report { error: Some(problem), ..blank() };
+            Err(Outcome { stderr: error.to_string().into_bytes(), ..answer(&report, false) })
+        }
+    }
+}
+
+/// The report that a request asks for. Never fails: what goes wrong is in it.
+fn report(request: &Request, replay: Option<&Report>) -> Report {
+    match (replay, &request.facts) {
+        (Some(facts), _) => replay::replay(facts, request),
+        (None, Some(path)) => match replay::load(path) {
+            Ok(facts) => replay::replay(&facts, request),
+            Err(problem) => Report { source: Source::File, error: Some(problem), ..blank() },
+        },
+        (None, None) => hardware(request),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn hardware(request: &Request) -> Report {
+    collect::collect(request)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn hardware(_: &Request) -> Report {
+    let problem = Problem {
+        what: "hardware".into(),
+        why: format!("node-probe reads Linux nodes, this is {}", std::env::consts::OS),
+        next_step: "Replay a saved report with --facts FILE.".into(),
+        code: "not_linux".into(),
+        gpu: None,
+    };
+    Report { error: Some(problem), ..blank() }
+}
+
+/// An envelope with nothing in it.
+fn blank() -> Report {
+    Report { schema_version: SCHEMA_VERSION, probe_version: VERSION.into(), ..Report::default() }
+}
+
+fn answer(report: &Report, pretty: bool) -> Outcome {
+    let document = if pretty { serde_json::to_vec_pretty(report) } else { serde_json::to_vec(report) };
+    // A report holds strings, numbers, lists and string-keyed maps: writing it to memory cannot fail.
+    let mut stdout = document.unwrap_or_default();
+    stdout.push(b'\n');
+    let exit_code = match &report.error {
+        Some(problem) if problem.code == "usage" => WRONG_USAGE,
+        Some(_) => NOTHING_READ,
+        None if nothing_read(&report.sections) => NOTHING_READ,
+        None => ANSWERED,
+    };
+    Outcome { stdout, stderr: Vec::new(), exit_code }
+}
+
+fn nothing_read(sections: &Sections) -> bool {
+    sections.statuses().iter().all(|(_, status)| *status == Status::Error)
+}

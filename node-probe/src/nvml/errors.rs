@@ -1,0 +1,258 @@
+//! NVML's return codes: what they mean here, in NVML's own words, and what a person can do.
+//!
+//! Three kinds matter. *Absent*: this hardware or driver does not have the value, which is no defect. *Gone*: the GPU will
+//! not answer anything any more, so it is not asked again. *Failed*: everything else.
+
+use nvml_wrapper::error::NvmlError;
+use nvml_wrapper_sys::bindings::nvmlReturn_t;
+use syringe_core::report::Problem;
+use syringe_core::text::clean;
+
+/// Longest error text of another program (the dynamic loader) that a report carries.
+const FOREIGN_TEXT: usize = 200;
+
+/// Why an NVML call gave no value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// NVML's own return code.
+    Code(u32),
+    /// The library does not have the function: it is older than the function.
+    MissingFunction,
+    /// The answer makes no sense to this version.
+    Unreadable(String),
+    /// The dynamic loader could not open the library.
+    Unloadable(String),
+}
+
+/// What a refusal means for the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The hardware or the driver does not offer it.
+    Absent,
+    /// This GPU answers nothing any more.
+    Gone,
+    /// It should have worked.
+    Failed,
+}
+
+/// One NVML return code.
+struct Meaning {
+    number: u32,
+    code: &'static str,
+    kind: Kind,
+    /// The words of `nvmlErrorString`.
+    words: &'static str,
+    next_step: &'static str,
+}
+
+const fn meaning(number: u32, code: &'static str, kind: Kind, words: &'static str, next_step: &'static str) -> Meaning {
+    Meaning { number, code, kind, words, next_step }
+}
+
+const KERNEL_LOG: &str = "Look at the kernel log (xid section) for what the driver says about this GPU.";
+const RELOAD: &str = "The driver was replaced while the old kernel module is loaded: drain the node and reboot it, or unload \
+                      and reload the nvidia modules.";
+
+/// `nvmlReturn_t`. *Invalid argument* is Absent: we only pass what the header allows, and drivers answer so for "not on this
+/// hardware" and for field ids and structure versions that are newer than they are.
+const MEANINGS: &[Meaning] = &[
+    meaning(1, "uninitialized", Kind::Failed, "Uninitialized", ""),
+    meaning(2, "not_supported", Kind::Absent, "Invalid Argument", ""),
+    meaning(3, "not_supported", Kind::Absent, "Not Supported", ""),
+    meaning(4, "no_permission", Kind::Failed, "Insufficient Permissions", "Run the probe privileged, as root."),
+    meaning(6, "not_found", Kind::Absent, "Not Found", ""),
+    meaning(7, "insufficient_size", Kind::Failed, "Insufficient Size", ""),
+    meaning(8, "insufficient_power", Kind::Failed, "Insufficient External Power", "Check the power cables of the GPU."),
+    meaning(
+        9,
+        "driver_not_loaded",
+        Kind::Failed,
+        "Driver Not Loaded",
+        "Install or rebuild the NVIDIA driver for the running kernel, then load it (modprobe nvidia).",
+    ),
+    meaning(10, "timeout", Kind::Gone, "Timeout", KERNEL_LOG),
+    meaning(11, "irq_issue", Kind::Failed, "Interrupt Request Issue", KERNEL_LOG),
+    meaning(
+        12,
+        "library_not_found",
+        Kind::Failed,
+        "NVML Shared Library Not Found",
+        "Nothing to do on a node without GPUs; otherwise install the NVIDIA driver.",
+    ),
+    meaning(
+        14,
+        "corrupted_inforom",
+        Kind::Failed,
+        "Corrupted infoROM",
+        "Counters and settings kept in the InfoROM are not reliable: have the board checked or replaced.",
+    ),
+    meaning(
+        15,
+        "gpu_lost",
+        Kind::Gone,
+        "GPU is lost",
+        "Drain the node and power-cycle it; a GPU reset cannot bring it back. If it happens again, return the GPU.",
+    ),
+    meaning(
+        16,
+        "reset_required",
+        Kind::Failed,
+        "GPU requires reset",
+        "Drain the GPU's work, then reset the GPU or reboot the node.",
+    ),
+    meaning(
+        17,
+        "operating_system",
+        Kind::Failed,
+        "GPU access blocked by the operating system",
+        "Check that /dev/nvidiactl and /dev/nvidiaN exist and that the device cgroup allows them (a privileged pod has all \
+         device nodes that existed at its start).",
+    ),
+    meaning(18, "version_mismatch", Kind::Failed, "Driver/library version mismatch", RELOAD),
+    meaning(19, "in_use", Kind::Failed, "In use by another client", ""),
+    meaning(20, "memory", Kind::Failed, "Insufficient Memory", "Give the probe pod more memory."),
+    meaning(21, "no_data", Kind::Absent, "No data", ""),
+    meaning(22, "not_supported", Kind::Absent, "vGPU is not supported while ECC is enabled", ""),
+    meaning(23, "insufficient_resources", Kind::Failed, "Insufficient resources", ""),
+    meaning(24, "not_supported", Kind::Absent, "Frequency not supported", ""),
+    meaning(25, "not_supported", Kind::Absent, "Argument version mismatch", ""),
+    meaning(26, "not_supported", Kind::Absent, "Deprecated", ""),
+    meaning(27, "not_ready", Kind::Failed, "Not ready", "Ask again in some seconds."),
+    meaning(28, "gpu_not_found", Kind::Gone, "GPU not found", KERNEL_LOG),
+    meaning(29, "invalid_state", Kind::Failed, "Invalid state", KERNEL_LOG),
+    meaning(999, "unknown", Kind::Failed, "Unknown Error", KERNEL_LOG),
+];
+
+/// `NVML_ERROR_FUNCTION_NOT_FOUND`.
+const FUNCTION_NOT_FOUND: u32 = 13;
+
+/// The highest code that nvml-wrapper has a name for; see [`Refusal::from`].
+const LAST_NAMED: u32 = 22;
+
+impl Refusal {
+    /// NVML's `NVML_ERROR_NOT_SUPPORTED`.
+    pub(super) const NOT_SUPPORTED: Self = Self::Code(3);
+
+    /// `Ok` for `NVML_SUCCESS`. A function that is there only to say that it is not is as good as missing.
+    pub(super) fn check(code: nvmlReturn_t) -> Result<(), Self> {
+        match code {
+            0 => Ok(()),
+            FUNCTION_NOT_FOUND => Err(Self::MissingFunction),
+            code => Err(Self::Code(code)),
+        }
+    }
+
+    fn meaning(&self) -> Option<&'static Meaning> {
+        let Self::Code(number) = self else { return None };
+        MEANINGS.iter().find(|meaning| meaning.number == *number)
+    }
+
+    /// What this means for the report.
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::MissingFunction => Kind::Absent,
+            Self::Code(_) => self.meaning().map_or(Kind::Failed, |meaning| meaning.kind),
+            Self::Unreadable(_) | Self::Unloadable(_) => Kind::Failed,
+        }
+    }
+
+    /// The stable word for it.
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::MissingFunction => "not_supported",
+            Self::Code(_) => self.meaning().map_or("unknown", |meaning| meaning.code),
+            Self::Unreadable(_) => "unreadable",
+            Self::Unloadable(_) => "library_not_found",
+        }
+    }
+
+    /// The cause in a sentence, e.g. `NVML: GPU is lost`.
+    pub(super) fn why(&self) -> String {
+        match (self, self.meaning()) {
+            (_, Some(meaning)) => format!("NVML: {}", meaning.words),
+            (Self::Code(number), None) => format!("NVML: error {number}"),
+            (Self::MissingFunction, _) => "NVML: this driver's library does not have the function".into(),
+            (Self::Unreadable(text), _) => format!("NVML's answer cannot be read: {text}"),
+            (Self::Unloadable(text), _) => text.clone(),
+        }
+    }
+
+    /// The refusal as an entry of a report.
+    pub(super) fn problem(&self, what: impl Into<String>, gpu: Option<u32>) -> Problem {
+        let next_step = match self {
+            Self::MissingFunction => "Update the driver if this value is needed.",
+            _ => self.meaning().map_or("", |meaning| meaning.next_step),
+        };
+        Problem { what: what.into(), why: self.why(), next_step: next_step.into(), gpu, code: self.code().into() }
+    }
+}
+
+impl From<NvmlError> for Refusal {
+    fn from(error: NvmlError) -> Self {
+        match error {
+            NvmlError::FailedToLoadSymbol(_) | NvmlError::FunctionNotFound => Self::MissingFunction,
+            NvmlError::LibloadingError(error) => Self::Unloadable(clean(&error.to_string(), FOREIGN_TEXT)),
+            // The wrapper uses this variant twice: for return codes without a name, which all lie above the named ones, and
+            // for values that its enums lack.
+            NvmlError::UnexpectedVariant(value) if value <= LAST_NAMED => {
+                Self::Unreadable(format!("{value} is not a known value"))
+            }
+            NvmlError::Utf8Error(_) | NvmlError::IncorrectBits(_) | NvmlError::StringTooLong { .. } => {
+                Self::Unreadable(clean(&error.to_string(), FOREIGN_TEXT))
+            }
+            error => Self::Code(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, NvmlError, Refusal};
+
+    #[test]
+    fn what_the_hardware_lacks_is_no_failure() {
+        for error in [
+            NvmlError::NotSupported,
+            NvmlError::InvalidArg,
+            NvmlError::NotFound,
+            NvmlError::FunctionNotFound,
+            NvmlError::FailedToLoadSymbol("nvmlDeviceGetRepairStatus".into()),
+            NvmlError::UnexpectedVariant(25),
+        ] {
+            let refusal = Refusal::from(error);
+            assert_eq!(refusal.kind(), Kind::Absent, "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn a_lost_gpu_is_said_in_nvmls_words_with_what_to_do() {
+        let problem = Refusal::from(NvmlError::GpuLost).problem("GPU 3", Some(3));
+        assert_eq!((problem.code.as_str(), problem.why.as_str()), ("gpu_lost", "NVML: GPU is lost"));
+        assert_eq!(problem.gpu, Some(3));
+        assert!(problem.next_step.contains("power-cycle"));
+    }
+
+    #[test]
+    fn set_up_faults_have_codes_of_their_own() {
+        let code = |error| Refusal::from(error).code();
+        assert_eq!(code(NvmlError::DriverNotLoaded), "driver_not_loaded");
+        assert_eq!(code(NvmlError::LibraryNotFound), "library_not_found");
+        assert_eq!(code(NvmlError::LibRmVersionMismatch), "version_mismatch");
+        assert_eq!(code(NvmlError::OperatingSystem), "operating_system");
+        assert_eq!(code(NvmlError::NoPermission), "no_permission");
+        assert_eq!(code(NvmlError::ResetRequired), "reset_required");
+        assert_eq!(code(NvmlError::Unknown), "unknown");
+    }
+
+    #[test]
+    fn a_code_from_a_newer_driver_is_a_failure_with_its_number() {
+        let refusal = Refusal::from(NvmlError::UnexpectedVariant(77));
+        assert_eq!((refusal.kind(), refusal.why().as_str()), (Kind::Failed, "NVML: error 77"));
+    }
+
+    #[test]
+    fn an_unknown_enum_value_is_not_mistaken_for_a_return_code() {
+        let refusal = Refusal::from(NvmlError::UnexpectedVariant(15));
+        assert_eq!((refusal.kind(), refusal.code()), (Kind::Failed, "unreadable"));
+    }
+}

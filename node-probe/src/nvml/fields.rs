@@ -1,0 +1,74 @@
+//! Values that NVML offers by number (`nvmlDeviceGetFieldValues`), asked for several at a time.
+
+use nvml_wrapper::Device;
+
+use super::errors::Refusal;
+use super::missing::Asker;
+use super::raw::{FieldKey, field_values};
+
+/// The function that a deadline names.
+const FUNCTION: &str = "nvmlDeviceGetFieldValues";
+
+/// Temperature of the memory, in degrees Celsius.
+pub(super) const MEMORY_TEMPERATURE: u32 = 82;
+/// Speed of the NVLinks in megabytes a second, before R525.
+pub(super) const NVLINK_SPEED_COMMON: u32 = 90;
+/// Times that the PCIe replay counter wrapped.
+pub(super) const PCIE_REPLAY_ROLLOVERS: u32 = 95;
+/// Speed of one NVLink in megabytes a second.
+pub(super) const NVLINK_SPEED: u32 = 164;
+/// Power draw at this instant, in milliwatts.
+pub(super) const POWER_INSTANT: u32 = 186;
+/// What the driver wants done with the GPU.
+pub(super) const RECOVERY_ACTION: u32 = 230;
+
+/// Counters of one NVLink 5 link and their names in the report; the scope is the link. Bit error rates (220, 222) are no
+/// counts; of the FEC history only the bins of 8 and more errors in a block are told, the lower ones count on sound links too.
+pub(super) const NVLINK5_ERRORS: &[(u32, &str)] = &[
+    (205, "vl15_dropped"),
+    (206, "malformed_packets"),
+    (207, "buffer_overrun"),
+    (208, "receive"),
+    (209, "receive_remote"),
+    (210, "receive_general"),
+    (211, "local_link_integrity"),
+    (212, "transmit_discards"),
+    (213, "link_recovery_successful"),
+    (214, "link_recovery_failed"),
+    (215, "link_recovery"),
+    (219, "effective_errors"),
+    (221, "symbol_errors"),
+    (243, "fec_history_8"),
+    (244, "fec_history_9"),
+    (245, "fec_history_10"),
+    (246, "fec_history_11"),
+    (247, "fec_history_12"),
+    (248, "fec_history_13"),
+    (249, "fec_history_14"),
+    (250, "fec_history_15"),
+];
+
+/// The values of some fields of the whole GPU; what is missing is noted under the field's path.
+pub(super) fn of_gpu<const N: usize>(
+    device: &Device<'_>,
+    asker: &mut Asker<'_>,
+    wanted: [(u32, &'static str); N],
+) -> [Option<i128>; N] {
+    let keys = wanted.map(|(id, _)| FieldKey { id, scope: 0 });
+    let answers = asker.attempt(FUNCTION, || field_values(device, &keys));
+    std::array::from_fn(|at| {
+        let answer = match &answers {
+            Ok(answers) => answers.get(at).cloned().unwrap_or(Err(Refusal::NOT_SUPPORTED)),
+            Err(refusal) => Err(refusal.clone()),
+        };
+        answer.map_err(|refusal| asker.note(&refusal, &[wanted[at].1])).ok()
+    })
+}
+
+/// The values of some fields of one NVLink, in order. Silent about what is missing.
+pub(super) fn of_link(device: &Device<'_>, asker: &Asker<'_>, link: u32, ids: &[u32]) -> Vec<Option<u64>> {
+    let keys: Vec<_> = ids.iter().map(|id| FieldKey { id: *id, scope: link }).collect();
+    let answers = asker.quietly(FUNCTION, || field_values(device, &keys)).unwrap_or_default();
+    let number = |at: usize| u64::try_from(*answers.get(at)?.as_ref().ok()?).ok();
+    (0..ids.len()).map(number).collect()
+}

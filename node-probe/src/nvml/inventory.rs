@@ -1,0 +1,181 @@
+//! The `inventory` section: what the GPUs are.
+
+use nvml_wrapper::enum_wrappers::device::InfoRom;
+use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::{Device, cuda_driver_version_major, cuda_driver_version_minor};
+use syringe_core::facts::Mode;
+use syringe_core::facts::inventory::{GpuInventory, InforomVersions, Inventory, Platform};
+use syringe_core::report::Section;
+use syringe_core::text::clean;
+
+use super::errors::Refusal;
+use super::missing::{Asker, Missing};
+use super::session::{Identity, Session, text};
+use super::{raw, words};
+
+/// Longest library path in a report.
+const PATH_TEXT: usize = 300;
+
+impl Session {
+    /// Reads the inventory: driver versions and every GPU's permanent properties.
+    pub fn inventory(&self) -> Section<Inventory> {
+        let (gpus, mut missing) = self.each(entry, read);
+        let nvml = self.nvml();
+        let driver =
+            self.version("driver_version", "nvmlSystemGetDriverVersion", &mut missing, || nvml.sys_driver_version());
+        let library =
+            self.version("nvml_version", "nvmlSystemGetNVMLVersion", &mut missing, || nvml.sys_nvml_version());
+        let cuda = self.version("cuda_version", "nvmlSystemGetCudaDriverVersion_v2", &mut missing, || {
+            let version = nvml.sys_cuda_driver_version()?;
+            Ok(format!("{}.{}", cuda_driver_version_major(version), cuda_driver_version_minor(version)))
+        });
+        let inventory = Inventory {
+            driver_version: driver,
+            nvml_version: library,
+            cuda_version: cuda,
+            nvml_library: Some(clean(&self.library().display().to_string(), PATH_TEXT)),
+            gpus,
+            unsupported: missing.unsupported,
+        };
+        Section::read(inventory, missing.problems)
+    }
+
+    /// A version of the installation as a whole.
+    fn version(
+        &self,
+        field: &'static str,
+        function: &'static str,
+        missing: &mut Missing,
+        call: impl FnOnce() -> Result<String, NvmlError>,
+    ) -> Option<String> {
+        let _under_way = self.trace().enter(function, None);
+        match call() {
+            Ok(version) => text(&version),
+            Err(error) => {
+                missing.problems.push(Refusal::from(error).problem(field, None));
+                None
+            }
+        }
+    }
+}
+
+fn entry(gpu: Identity) -> GpuInventory {
+    let Identity { index, uuid, pci_address } = gpu;
+    GpuInventory { index, uuid, pci_address, ..GpuInventory::default() }
+}
+
+fn read(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuInventory) {
+    product(device, asker, gpu);
+    board(device, asker, gpu);
+    firmware(device, asker, gpu);
+    modes(device, asker, gpu);
+    capacity(device, asker, gpu);
+    gpu.platform = asker.ask("nvmlDeviceGetPlatformInfo", &["platform"], || raw::platform_info(device)).map(|info| {
+        let serial = String::from_utf8_lossy(&info.chassisSerialNumber).into_owned();
+        Platform {
+            chassis_serial: text(serial.trim_end_matches('\0')),
+            slot: Some(info.slotNumber.into()),
+            tray: Some(info.trayIndex.into()),
+            host_id: Some(info.hostId.into()),
+            module_id: Some(info.moduleId.into()),
+        }
+    });
+}
+
+fn product(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuInventory) {
+    gpu.name = string(asker, "nvmlDeviceGetName", "name", || device.name());
+    gpu.brand = asker.ask("nvmlDeviceGetBrand", &["brand"], || raw::brand(device)).map(words::brand);
+    gpu.architecture = asker
+        .ask("nvmlDeviceGetArchitecture", &["architecture"], || raw::architecture(device))
+        .and_then(words::architecture);
+    gpu.compute_capability = asker
+        .ask("nvmlDeviceGetCudaComputeCapability", &["compute_capability"], || device.cuda_compute_capability())
+        .map(|capability| format!("{}.{}", capability.major, capability.minor));
+    gpu.cores = asker.ask("nvmlDeviceGetNumGpuCores", &["cores"], || device.num_cores());
+}
+
+fn board(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuInventory) {
+    gpu.serial = string(asker, "nvmlDeviceGetSerial", "serial", || device.serial());
+    gpu.board_part_number =
+        string(asker, "nvmlDeviceGetBoardPartNumber", "board_part_number", || device.board_part_number());
+    gpu.board_id = asker.ask("nvmlDeviceGetBoardId", &["board_id"], || device.board_id()).map(|id| format!("{id:#x}"));
+    gpu.minor_number = asker.ask("nvmlDeviceGetMinorNumber", &["minor_number"], || device.minor_number());
+    gpu.module_id = asker.ask("nvmlDeviceGetModuleId", &["module_id"], || raw::module_id(device));
+    let pci = asker.ask("nvmlDeviceGetPciInfo_v3", &["pci_device_id", "pci_subsystem_id"], || device.pci_info());
+    if let Some(pci) = pci {
+        gpu.pci_device_id = Some(format!("{:08x}", pci.pci_device_id));
+        gpu.pci_subsystem_id = pci.pci_sub_system_id.map(|id| format!("{id:08x}"));
+    }
+}
+
+fn firmware(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuInventory) {
+    gpu.vbios_version = string(asker, "nvmlDeviceGetVbiosVersion", "vbios_version", || device.vbios_version());
+    const OBJECT: &str = "nvmlDeviceGetInforomVersion";
+    gpu.inforom = InforomVersions {
+        image: string(asker, "nvmlDeviceGetInforomImageVersion", "inforom.image", || device.info_rom_image_version()),
+        oem: string(asker, OBJECT, "inforom.oem", || device.info_rom_version(InfoRom::OEM)),
+        ecc: string(asker, OBJECT, "inforom.ecc", || device.info_rom_version(InfoRom::ECC)),
+        power: string(asker, OBJECT, "inforom.power", || device.info_rom_version(InfoRom::Power)),
+    };
+    gpu.gsp_enabled = asker
+        .ask("nvmlDeviceGetGspFirmwareMode", &["gsp_enabled"], || device.gsp_firmware_mode())
+        .map(|mode| mode.enabled);
+    // Without GSP there is no version to ask for; `gsp_enabled` says it.
+    if gpu.gsp_enabled != Some(false) {
+        gpu.gsp_firmware_version =
+            string(asker, "nvmlDeviceGetGspFirmwareVersion", "gsp_firmware_version", || device.gsp_firmware_version());
+    }
+}
+
+fn modes(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuInventory) {
+    gpu.persistence_mode =
+        asker.ask("nvmlDeviceGetPersistenceMode", &["persistence_mode"], || device.is_in_persistent_mode());
+    gpu.compute_mode =
+        asker.ask("nvmlDeviceGetComputeMode", &["compute_mode"], || raw::compute_mode(device)).map(words::compute_mode);
+    gpu.virtualization_mode = asker
+        .ask("nvmlDeviceGetVirtualizationMode", &["virtualization_mode"], || raw::virtualization_mode(device))
+        .map(words::virtualization_mode);
+    gpu.display_active = asker.ask("nvmlDeviceGetDisplayActive", &["display_active"], || device.is_display_active());
+    gpu.mig_mode = mig_mode(device, asker, "mig_mode");
+    gpu.ecc_mode = ecc_mode(device, asker, "ecc_mode");
+}
+
+fn capacity(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuInventory) {
+    let fields = ["memory_total_bytes", "memory_reserved_bytes"];
+    let memory = asker.ask("nvmlDeviceGetMemoryInfo_v2", &fields, || raw::memory(device));
+    if let Some(memory) = memory {
+        gpu.memory_total_bytes = Some(memory.total);
+        gpu.memory_reserved_bytes = memory.reserved;
+        if memory.reserved.is_none() {
+            asker.note(&Refusal::MissingFunction, &["memory_reserved_bytes"]);
+        }
+    }
+    gpu.bar1_total_bytes = asker
+        .ask("nvmlDeviceGetBAR1MemoryInfo", &["bar1_total_bytes"], || device.bar1_memory_info())
+        .map(|bar1| bar1.total);
+    gpu.pcie_max_generation =
+        asker.ask("nvmlDeviceGetMaxPcieLinkGeneration", &["pcie_max_generation"], || device.max_pcie_link_gen());
+    gpu.pcie_max_width =
+        asker.ask("nvmlDeviceGetMaxPcieLinkWidth", &["pcie_max_width"], || device.max_pcie_link_width());
+}
+
+/// `nvmlDeviceGetMigMode`.
+pub(super) fn mig_mode(device: &Device<'_>, asker: &mut Asker<'_>, field: &'static str) -> Option<Mode> {
+    let mode = asker.ask("nvmlDeviceGetMigMode", &[field], || device.mig_mode())?;
+    Some(Mode { current: mode.current != 0, pending: mode.pending != 0 })
+}
+
+/// `nvmlDeviceGetEccMode`.
+pub(super) fn ecc_mode(device: &Device<'_>, asker: &mut Asker<'_>, field: &'static str) -> Option<Mode> {
+    let mode = asker.ask("nvmlDeviceGetEccMode", &[field], || device.is_ecc_enabled())?;
+    Some(Mode { current: mode.currently_enabled, pending: mode.pending_enabled })
+}
+
+fn string(
+    asker: &mut Asker<'_>,
+    function: &'static str,
+    field: &'static str,
+    call: impl FnOnce() -> Result<String, NvmlError>,
+) -> Option<String> {
+    asker.ask(function, &[field], call).and_then(|raw| text(&raw))
+}

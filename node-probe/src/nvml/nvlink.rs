@@ -1,0 +1,196 @@
+//! The NVLinks of one GPU: every link that it has, the inactive ones too, those that agree in everything as one entry.
+
+use std::collections::BTreeMap;
+
+use nvml_wrapper::Device;
+use syringe_core::facts::topology::{GpuTopology, NvlinkGroup};
+use syringe_core::pci::PciAddress;
+
+use super::errors::{Kind, Refusal};
+use super::fields::{self, NVLINK_SPEED, NVLINK_SPEED_COMMON, NVLINK5_ERRORS};
+use super::missing::Asker;
+use super::{raw, words};
+
+/// `NVML_NVLINK_MAX_LINKS` of the newest header. The end is where NVML says that the number is no link.
+const MOST_LINKS: u32 = 36;
+
+/// Counters of `nvmlDeviceGetNvLinkErrorCounter` (`nvmlNvLinkErrorCounter_t`) and their names in the report. NVLink 5 has
+/// others: [`NVLINK5_ERRORS`].
+const ERRORS: &[(u32, &str)] = &[(2, "crc_flit"), (3, "crc_data"), (0, "replay"), (1, "recovery"), (4, "ecc")];
+
+/// What a refused link number means.
+enum Link {
+    /// The link exists.
+    State(bool),
+    /// It exists, but its state could not be read.
+    Unreadable,
+    /// The GPU's numbering has a gap here.
+    Gap,
+    /// There is no link of this number or above.
+    End,
+}
+
+/// Every NVLink that the GPU has.
+pub(super) fn links(device: &Device<'_>, asker: &mut Asker<'_>) -> Vec<NvlinkGroup> {
+    let architecture = asker.quietly("nvmlDeviceGetArchitecture", || raw::architecture(device));
+    let mut links = Vec::new();
+    for number in 0..MOST_LINKS {
+        let active = match state(device, asker, number) {
+            Link::State(active) => Some(active),
+            Link::Unreadable => None,
+            Link::Gap => continue,
+            Link::End => break,
+        };
+        let mut link = one_link(device, asker, number, active);
+        link.version = link.version.map(|version| words::nvlink_version(version, architecture));
+        links.push(link);
+    }
+    if links.is_empty() {
+        asker.note(&Refusal::NOT_SUPPORTED, &["nvlinks"]);
+    }
+    group(links)
+}
+
+fn state(device: &Device<'_>, asker: &mut Asker<'_>, number: u32) -> Link {
+    let link = device.link_wrapper_for(number);
+    match asker.attempt("nvmlDeviceGetNvLinkState", || link.is_active()) {
+        Ok(active) => Link::State(active),
+        Err(Refusal::NOT_SUPPORTED) => Link::Gap,
+        Err(refusal) if refusal.kind() == Kind::Failed => {
+            asker.note(&refusal, &["nvlinks.active"]);
+            Link::Unreadable
+        }
+        Err(_) => Link::End,
+    }
+}
+
+/// One link. What an inactive link does not tell is no news.
+fn one_link(device: &Device<'_>, asker: &Asker<'_>, number: u32, active: Option<bool>) -> NvlinkGroup {
+    let link = device.link_wrapper_for(number);
+    let remote = asker.quietly("nvmlDeviceGetNvLinkRemotePciInfo_v2", || link.remote_pci_info());
+    let remote_type = asker.quietly("nvmlDeviceGetNvLinkRemoteDeviceType", || raw::nvlink_remote_type(device, number));
+    let speed = fields::of_link(device, asker, number, &[NVLINK_SPEED, NVLINK_SPEED_COMMON]);
+    let speed = speed.into_iter().flatten().find(|speed| *speed > 0);
+    NvlinkGroup {
+        links: vec![number],
+        active,
+        version: asker.quietly("nvmlDeviceGetNvLinkVersion", || link.version()).filter(|version| *version > 0),
+        speed_megabytes_per_second: speed.and_then(|speed| u32::try_from(speed).ok()),
+        remote_type: remote_type.map(|kind| words::link_end(kind).to_owned()),
+        remote_pci_address: remote.and_then(|pci| PciAddress::parse(&pci.bus_id)).filter(is_somewhere),
+        errors: errors(device, asker, number),
+    }
+}
+
+/// A link without a partner has an address of zeros, or of ones.
+fn is_somewhere(address: &PciAddress) -> bool {
+    !matches!(address.as_str(), "00000000:00:00.0" | "ffffffff:ff:1f.0" | "ffffffff:ff:ff.0")
+}
+
+/// The counters that are not zero.
+fn errors(device: &Device<'_>, asker: &Asker<'_>, number: u32) -> BTreeMap<String, u64> {
+    let mut errors = BTreeMap::new();
+    let mut count = |name: &str, value: Option<u64>| {
+        if let Some(value) = value.filter(|value| *value > 0) {
+            errors.insert(name.to_owned(), value);
+        }
+    };
+    let mut is_nvlink5 = false;
+    for (counter, name) in ERRORS {
+        let answer =
+            asker.attempt("nvmlDeviceGetNvLinkErrorCounter", || raw::nvlink_error_counter(device, number, *counter));
+        // Blackwell and later have none of these; other GPUs lack the ECC counter only.
+        is_nvlink5 |= *counter == ERRORS[0].0 && matches!(&answer, Err(refusal) if refusal.kind() == Kind::Absent);
+        if is_nvlink5 {
+            break;
+        }
+        count(name, answer.ok());
+    }
+    if is_nvlink5 {
+        let ids: Vec<_> = NVLINK5_ERRORS.iter().map(|(id, _)| *id).collect();
+        for ((_, name), value) in NVLINK5_ERRORS.iter().zip(fields::of_link(device, asker, number, &ids)) {
+            count(name, value);
+        }
+    }
+    errors
+}
+
+/// Links that agree in everything but their number become one entry, in the order of their first.
+fn group(links: Vec<NvlinkGroup>) -> Vec<NvlinkGroup> {
+    let mut groups: Vec<NvlinkGroup> = Vec::new();
+    for mut link in links {
+        let numbers = std::mem::take(&mut link.links);
+        let same = |group: &&mut NvlinkGroup| NvlinkGroup { links: Vec::new(), ..(**group).clone() } == link;
+        match groups.iter_mut().find(same) {
+            Some(group) => group.links.extend(numbers),
+            None => groups.push(NvlinkGroup { links: numbers, ..link }),
+        }
+    }
+    groups
+}
+
+/// How many active NVLinks join two GPUs: directly, or each to switches. `None` where none do.
+pub(super) fn between(own: &GpuTopology, other: &GpuTopology) -> Option<usize> {
+    let to = |gpu: &GpuTopology, far: &GpuTopology| {
+        let there =
+            |group: &&NvlinkGroup| group.remote_pci_address.is_some() && group.remote_pci_address == far.pci_address;
+        active(&gpu.nvlinks).filter(there).map(|group| group.links.len()).sum::<usize>()
+    };
+    let to_switches = |gpu: &GpuTopology| {
+        let switched = |group: &&NvlinkGroup| group.remote_type.as_deref() == Some("switch");
+        active(&gpu.nvlinks).filter(switched).map(|group| group.links.len()).sum::<usize>()
+    };
+    // One end may not know its partner's address.
+    let direct = to(own, other).max(to(other, own));
+    let switched = to_switches(own).min(to_switches(other));
+    Some(if direct > 0 { direct } else { switched }).filter(|links| *links > 0)
+}
+
+fn active(groups: &[NvlinkGroup]) -> impl Iterator<Item = &NvlinkGroup> {
+    groups.iter().filter(|group| group.active == Some(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GpuTopology, NvlinkGroup, PciAddress, between, group};
+
+    fn link(number: u32, active: bool, remote: &str, kind: &str) -> NvlinkGroup {
+        NvlinkGroup {
+            links: vec![number],
+            active: Some(active),
+            remote_type: Some(kind.into()),
+            remote_pci_address: PciAddress::parse(remote),
+            ..NvlinkGroup::default()
+        }
+    }
+
+    #[test]
+    fn links_that_agree_in_everything_are_one_entry() {
+        let links = [(0, true), (1, true), (2, false), (3, true)];
+        let groups = group(links.map(|(number, active)| link(number, active, "5:00.0", "switch")).into());
+        let numbers: Vec<_> = groups.iter().map(|group| group.links.clone()).collect();
+        assert_eq!(numbers, [vec![0, 1, 3], vec![2]]);
+    }
+
+    fn gpu(address: &str, nvlinks: Vec<NvlinkGroup>) -> GpuTopology {
+        GpuTopology { pci_address: PciAddress::parse(address), nvlinks, ..GpuTopology::default() }
+    }
+
+    #[test]
+    fn gpus_on_switches_are_joined_by_the_links_that_are_up_at_both() {
+        let links = |down| (0..18).map(|number| link(number, number != down, "5:00.0", "switch")).collect();
+        let (own, other) = (gpu("1:00.0", group(links(99))), gpu("2:00.0", group(links(7))));
+        assert_eq!(between(&own, &other), Some(17));
+        assert_eq!(between(&own, &gpu("3:00.0", vec![])), None);
+    }
+
+    #[test]
+    fn direct_links_count_by_the_partners_address() {
+        let links =
+            vec![link(0, true, "2:00.0", "gpu"), link(1, true, "3:00.0", "gpu"), link(2, false, "2:00.0", "gpu")];
+        let own = gpu("1:00.0", links);
+        assert_eq!(between(&own, &gpu("2:00.0", vec![])), Some(1));
+        assert_eq!(between(&gpu("2:00.0", vec![]), &own), Some(1));
+        assert_eq!(between(&own, &gpu("4:00.0", vec![])), None);
+    }
+}

@@ -1,0 +1,95 @@
+//! Who uses the GPUs, as far as NVML knows: process ids, what they do and how much memory they hold. Who the processes are
+//! is read from `/proc` elsewhere.
+
+use nvml_wrapper::Device;
+use syringe_core::facts::processes::GpuUse;
+use syringe_core::report::Section;
+
+use super::errors::Kind;
+use super::mig;
+use super::missing::Asker;
+use super::raw::{self, Process, ProcessList};
+use super::session::Session;
+
+/// The lists, in the order of the report.
+const LISTS: [(ProcessList, &str, &str); 3] = [
+    (ProcessList::Compute, "compute", "nvmlDeviceGetComputeRunningProcesses_v3"),
+    (ProcessList::Graphics, "graphics", "nvmlDeviceGetGraphicsRunningProcesses_v3"),
+    (ProcessList::Mps, "mps", "nvmlDeviceGetMPSComputeRunningProcesses_v3"),
+];
+/// What is missing where a list is.
+const WHAT: &str = "processes";
+/// `NVML_VALUE_NOT_AVAILABLE` in a number of bytes.
+const NO_BYTES: u64 = u64::MAX;
+/// No MIG instance.
+const NO_INSTANCE: u32 = u32::MAX;
+
+impl Session {
+    /// Every use of a GPU by a process: the compute, graphics and MPS lists, those of MIG instances included. A process that
+    /// is in several lists has a use in each, with the same memory in each. Process ids are those of the probe's PID
+    /// namespace, and NVML leaves out processes that are not visible there.
+    pub fn gpu_uses(&self) -> Section<Vec<(u32, GpuUse)>> {
+        let (uses, missing) = self.each(|_| Vec::new(), read);
+        Section::read(uses.into_iter().flatten().collect(), missing.problems)
+    }
+}
+
+fn read(device: &Device<'_>, asker: &mut Asker<'_>, uses: &mut Vec<(u32, GpuUse)>) {
+    let is_mig = asker.quietly("nvmlDeviceGetMigMode", || device.mig_mode()).is_some_and(|mode| mode.current != 0);
+    for (list, kind, function) in LISTS {
+        match asker.attempt(function, || raw::processes(device, list)) {
+            Ok(processes) => add(uses, asker.gpu(), kind, &processes),
+            // Without the compute list an empty answer would pass for an idle GPU.
+            Err(refusal) if list == ProcessList::Compute && refusal.kind() == Kind::Absent && !is_mig => {
+                asker.fail(&refusal, &[WHAT]);
+            }
+            Err(refusal) if refusal.kind() == Kind::Failed => asker.note(&refusal, &[WHAT]),
+            Err(_) => {}
+        }
+    }
+    // The parent of MIG devices lists their processes only to those that it thinks privileged.
+    if is_mig && uses.is_empty() {
+        let most = asker.quietly("nvmlDeviceGetMaxMigDeviceCount", || device.mig_device_count());
+        for instance in mig::devices(device, asker, most) {
+            for (list, kind, function) in LISTS {
+                let processes = asker.quietly(function, || raw::processes(&instance, list)).unwrap_or_default();
+                add(uses, asker.gpu(), kind, &processes);
+            }
+        }
+    }
+}
+
+fn add(uses: &mut Vec<(u32, GpuUse)>, gpu: u32, kind: &str, processes: &[Process]) {
+    for process in processes.iter().filter(|process| process.pid != 0) {
+        let instance = |id: u32| Some(id).filter(|id| *id != NO_INSTANCE);
+        let entry = GpuUse {
+            gpu,
+            kind: kind.to_owned(),
+            memory_bytes: Some(process.usedGpuMemory).filter(|bytes| *bytes != NO_BYTES),
+            mig_gpu_instance: instance(process.gpuInstanceId),
+            mig_compute_instance: instance(process.computeInstanceId),
+        };
+        let entry = (process.pid, entry);
+        if !uses.contains(&entry) {
+            uses.push(entry);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NO_BYTES, NO_INSTANCE, Process, add};
+
+    #[test]
+    fn what_nvml_cannot_tell_is_absent_and_not_a_huge_number() {
+        let mut uses = Vec::new();
+        let process =
+            Process { pid: 7, usedGpuMemory: NO_BYTES, gpuInstanceId: NO_INSTANCE, computeInstanceId: NO_INSTANCE };
+        add(&mut uses, 2, "compute", &[process, process]);
+        add(&mut uses, 2, "compute", &[Process { pid: 8, usedGpuMemory: 1024, gpuInstanceId: 3, ..process }]);
+        assert_eq!(uses.len(), 2);
+        let (pid, entry) = &uses[0];
+        assert_eq!((*pid, entry.gpu, entry.memory_bytes, entry.mig_gpu_instance), (7, 2, None, None));
+        assert_eq!((uses[1].1.memory_bytes, uses[1].1.mig_gpu_instance), (Some(1024), Some(3)));
+    }
+}

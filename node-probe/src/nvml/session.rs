@@ -1,0 +1,197 @@
+//! NVML, opened once, and the GPUs that it lists. Sections ask one GPU after the other through [`Session::each`].
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use nvml_wrapper::{Device, Nvml};
+use syringe_core::pci::PciAddress;
+use syringe_core::report::Problem;
+use syringe_core::text::clean;
+
+use super::errors::{Kind, Refusal};
+use super::library;
+use super::missing::{Asker, Missing};
+use super::trace::Trace;
+use crate::paths::Paths;
+
+/// Longest text that NVML is allowed to bring into a report; its own buffers hold 96 bytes.
+const TEXT: usize = 96;
+/// GPUs that are asked. No node has more; a driver that says so is not believed.
+const MOST_GPUS: u32 = 128;
+
+/// NVML opened and initialised once. Dropping it shuts NVML down.
+pub struct Session {
+    nvml: Nvml,
+    library: PathBuf,
+    trace: Trace,
+    gpus: Vec<Gpu>,
+}
+
+/// One GPU that NVML lists.
+struct Gpu {
+    identity: Identity,
+    /// Why nothing of it can be read: there is no handle, or it was lost before the session opened.
+    closed: Option<Refusal>,
+    /// Why it answers nothing any more, since some call said so.
+    gone: OnceLock<Refusal>,
+}
+
+/// What tells a GPU from others, read when the session opens.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Identity {
+    /// NVML index.
+    pub(super) index: u32,
+    /// `nvmlDeviceGetUUID`.
+    pub(super) uuid: Option<String>,
+    /// `nvmlDeviceGetPciInfo_v3`.
+    pub(super) pci_address: Option<PciAddress>,
+}
+
+impl Session {
+    /// Finds NVML, initialises it and asks it for its GPUs. `library` names the library file instead of searching for it;
+    /// `trace` tells another thread what NVML is being asked.
+    ///
+    /// # Errors
+    ///
+    /// A problem that lists every library that was tried, with its error and the next step.
+    pub fn open(library: Option<&Path>, paths: &Paths, trace: &Trace) -> Result<Self, Problem> {
+        let (nvml, library) = library::open(library, paths, trace)?;
+        let count = {
+            let _under_way = trace.enter("nvmlDeviceGetCount_v2", None);
+            nvml.device_count().map_err(|error| Refusal::from(error).problem("number of GPUs", None))?
+        };
+        let gpus = (0..count.min(MOST_GPUS)).map(|index| Gpu::open(&nvml, index, trace)).collect();
+        Ok(Self { nvml, library, trace: trace.clone(), gpus })
+    }
+
+    /// Path of the library that is open.
+    pub fn library(&self) -> &Path {
+        &self.library
+    }
+
+    /// The GPUs that NVML opened and that answered: PCI address, NVML index, UUID.
+    pub fn pci_addresses(&self) -> Vec<(PciAddress, u32, Option<String>)> {
+        let identities = self.gpus.iter().filter(|gpu| gpu.closed.is_none()).map(|gpu| &gpu.identity);
+        identities.filter_map(|gpu| Some((gpu.pci_address.clone()?, gpu.index, gpu.uuid.clone()))).collect()
+    }
+
+    /// Frame buffer in use (`nvmlDeviceGetMemoryInfo_v2`): NVML index and bytes. GPUs that do not say are left out.
+    pub fn memory_used(&self) -> Vec<(u32, u64)> {
+        let used = |device: &Device<'_>, asker: &mut Asker<'_>, used: &mut Option<u64>| {
+            *used =
+                asker.quietly("nvmlDeviceGetMemoryInfo_v2", || super::raw::memory(device)).map(|memory| memory.used);
+        };
+        self.numbers(used)
+    }
+
+    /// `/dev/nvidiaN` of each GPU (`nvmlDeviceGetMinorNumber`): NVML index and N. GPUs that do not say are left out.
+    pub fn minor_numbers(&self) -> Vec<(u32, u32)> {
+        self.numbers(|device, asker, minor| {
+            *minor = asker.quietly("nvmlDeviceGetMinorNumber", || device.minor_number());
+        })
+    }
+
+    fn numbers<N>(&self, read: impl FnMut(&Device<'_>, &mut Asker<'_>, &mut Option<N>)) -> Vec<(u32, N)> {
+        let mut indices = Vec::new();
+        let note = |gpu: Identity| {
+            indices.push(gpu.index);
+            None
+        };
+        let (numbers, _) = self.each(note, read);
+        indices.into_iter().zip(numbers).filter_map(|(index, number)| Some((index, number?))).collect()
+    }
+
+    /// NVML itself, for what is asked of no GPU.
+    pub(super) fn nvml(&self) -> &Nvml {
+        &self.nvml
+    }
+
+    /// Notes the call under way, for functions that concern no GPU.
+    pub(super) fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// Reads every GPU: `start` makes its entry from what identifies it, `read` fills it in. A GPU without a handle has no
+    /// entry, one that stopped to answer keeps what was read before; both are among the problems.
+    pub(super) fn each<T>(
+        &self,
+        mut start: impl FnMut(Identity) -> T,
+        mut read: impl FnMut(&Device<'_>, &mut Asker<'_>, &mut T),
+    ) -> (Vec<T>, Missing) {
+        let (mut entries, mut missing) = (Vec::new(), Missing::default());
+        for gpu in &self.gpus {
+            if let Some(refusal) = &gpu.closed {
+                missing.gone(gpu.identity.index, refusal);
+                continue;
+            }
+            let mut entry = start(gpu.identity.clone());
+            let mut asker = Asker::new(gpu.identity.index, &self.trace, &gpu.gone);
+            match asker.attempt(HANDLE, || self.nvml.device_by_index(gpu.identity.index)) {
+                Ok(device) => read(&device, &mut asker, &mut entry),
+                Err(refusal) if refusal.kind() != Kind::Gone => missing.gone(gpu.identity.index, &refusal),
+                Err(_) => {}
+            }
+            missing.take(asker);
+            entries.push(entry);
+        }
+        (entries, missing)
+    }
+
+    /// The handle of a GPU that answers, for questions about two.
+    pub(super) fn device(&self, index: u32) -> Option<Device<'_>> {
+        let gpu = self.gpus.iter().find(|gpu| gpu.identity.index == index)?;
+        let answers = gpu.closed.is_none() && gpu.gone.get().is_none();
+        if answers { self.nvml.device_by_index(index).ok() } else { None }
+    }
+}
+
+const HANDLE: &str = "nvmlDeviceGetHandleByIndex_v2";
+
+impl Gpu {
+    /// Opens one GPU. The first process to do so makes the driver initialise it, which can take seconds.
+    fn open(nvml: &Nvml, index: u32, trace: &Trace) -> Self {
+        let mut gpu = Self { identity: Identity { index, ..Identity::default() }, closed: None, gone: OnceLock::new() };
+        let opened = {
+            let _under_way = trace.enter(HANDLE, Some(index));
+            nvml.device_by_index(index)
+        };
+        match opened {
+            Ok(device) => gpu.identify(&device, trace),
+            Err(error) => gpu.closed = Some(error.into()),
+        }
+        // NVML may still hand out the handle of a GPU that is lost. There is nothing to read behind it.
+        if let Some(refusal) = gpu.gone.get() {
+            gpu.closed = Some(refusal.clone());
+        }
+        gpu
+    }
+
+    fn identify(&mut self, device: &Device<'_>, trace: &Trace) {
+        let index = self.identity.index;
+        let pci = {
+            let _under_way = trace.enter("nvmlDeviceGetPciInfo_v3", Some(index));
+            device.pci_info().map_err(Refusal::from)
+        };
+        let uuid = {
+            let _under_way = trace.enter("nvmlDeviceGetUUID", Some(index));
+            device.uuid().map_err(Refusal::from)
+        };
+        for refusal in [pci.as_ref().err(), uuid.as_ref().err()].into_iter().flatten() {
+            if refusal.kind() == Kind::Gone {
+                let _ = self.gone.set(refusal.clone());
+            }
+        }
+        self.identity.pci_address = pci.ok().and_then(|pci| PciAddress::parse(&pci.bus_id));
+        self.identity.uuid = uuid.ok().and_then(|uuid| text(&uuid));
+    }
+}
+
+/// A text from NVML, clean and short; `None` where it is empty.
+pub(super) fn text(raw: &str) -> Option<String> {
+    Some(clean(raw, TEXT)).filter(|text| !text.is_empty())
+}
+
+/// The number where it is in range, else nothing.
+pub(super) fn fit<N: TryFrom<i128>>(number: Option<i128>) -> Option<N> {
+    number.and_then(|number| N::try_from(number).ok())
+}

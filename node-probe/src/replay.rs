@@ -1,0 +1,147 @@
+//! A facts file in place of hardware: the same report, from what somebody saved.
+//!
+//! "Now" is the moment at which the facts were taken, so that the same file gives the same answer for ever.
+
+use std::fs;
+use std::path::Path;
+
+use jiff::{SignedDuration, Timestamp};
+use syringe_core::diagnosis;
+use syringe_core::facts::kernel_log::KernelLog;
+use syringe_core::facts::topology;
+use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Section, Sections, Source};
+use syringe_core::xid;
+use syringe_core::xid::{Clock, EventLog, Options};
+
+use crate::args::Request;
+use crate::section::SectionName;
+use crate::{VERSION, blank};
+
+/// Largest facts file that is read. A full report of 16 GPUs has 100 KB; saved kernel logs can be long.
+const LARGEST_FILE_BYTES: u64 = 256 << 20;
+
+/// Reads a facts file.
+pub(crate) fn load(path: &Path) -> Result<Report, Problem> {
+    let failed = |why: String, next_step: &str| Problem {
+        what: format!("facts file {}", path.display()),
+        why,
+        next_step: next_step.into(),
+        code: "facts_file".into(),
+        gpu: None,
+    };
+    let size = fs::metadata(path).map_err(|error| failed(error.to_string(), "Name a file that can be read."))?.len();
+    if size > LARGEST_FILE_BYTES {
+        return Err(failed(format!("{size} bytes are more than {LARGEST_FILE_BYTES}"), "Name a report of node-probe."));
+    }
+    let text = fs::read(path).map_err(|error| failed(error.to_string(), "Name a file that can be read."))?;
+    let facts: Report = serde_json::from_slice(&text)
+        .map_err(|error| failed(format!("not a report: {error}"), "Make one with: node-probe all > FILE"))?;
+    if facts.schema_version > SCHEMA_VERSION {
+        let why = format!("its schema version is {}, this program knows {SCHEMA_VERSION}", facts.schema_version);
+        return Err(failed(why, "Use a node-probe at least as new as the one that wrote it."));
+    }
+    Ok(facts)
+}
+
+/// The requested sections of `facts`, with the kernel log parsed and the window applied.
+pub(crate) fn replay(facts: &Report, request: &Request) -> Report {
+    let mut sections = Sections::default();
+    for name in &request.sections {
+        copy(*name, facts, request, &mut sections);
+    }
+    let Report { hostname, boot_id, kernel, taken_at, duration_ms, probe_version, .. } = facts.clone();
+    let probe_version = if probe_version.is_empty() { VERSION.into() } else { probe_version };
+    Report {
+        probe_version,
+        source: Source::File,
+        hostname,
+        boot_id,
+        kernel,
+        taken_at,
+        duration_ms,
+        sections,
+        ..blank()
+    }
+}
+
+fn copy(name: SectionName, facts: &Report, request: &Request, into: &mut Sections) {
+    let from = &facts.sections;
+    match name {
+        SectionName::Inventory => into.inventory = Some(saved(name, &from.inventory)),
+        SectionName::Telemetry => into.telemetry = Some(saved(name, &from.telemetry)),
+        SectionName::Topology => into.topology = Some(saved(name, &from.topology)),
+        SectionName::Ecc => into.ecc = Some(saved(name, &from.ecc)),
+        SectionName::Processes => into.processes = Some(saved(name, &from.processes)),
+        SectionName::Mig => into.mig = Some(saved(name, &from.mig)),
+        SectionName::Kubelet => into.kubelet = Some(saved(name, &from.kubelet)),
+        SectionName::Host => into.host = Some(saved(name, &from.host)),
+        SectionName::Xid => into.xid = Some(kernel_log(facts, request)),
+        SectionName::Health => {
+            let mut all = from.clone();
+            all.xid = Some(kernel_log(facts, request));
+            let facts = Report { sections: all, ..facts.clone() };
+            into.health = Some(Section::read(diagnosis::health(&facts), Vec::new()));
+        }
+    }
+}
+
+fn saved<T: Clone>(name: SectionName, section: &Option<Section<T>>) -> Section<T> {
+    section.clone().unwrap_or_else(|| {
+        Section::failed(Problem {
+            what: name.word().into(),
+            why: format!("the facts file has no {} section", name.word()),
+            next_step: "Take the facts anew with: node-probe all".into(),
+            code: "not_in_facts".into(),
+            gpu: None,
+        })
+    })
+}
+
+/// The `xid` section: parsed from raw records where the file carries them, else as it was saved.
+fn kernel_log(facts: &Report, request: &Request) -> Section<KernelLog> {
+    let since = request.since.as_ref().map(|since| since.resolve(facts.taken_at.unwrap_or(Timestamp::MAX)));
+    let mut section = if let Some(path) = &request.kernel_log {
+        from_file(path, since)
+    } else if facts.kernel_log.is_empty() {
+        let mut saved = saved(SectionName::Xid, &facts.sections.xid);
+        if let (Some(since), Some(log)) = (since, &mut saved.data) {
+            xid::since(log, since);
+        }
+        saved
+    } else {
+        Section::read(parse(facts, since), Vec::new())
+    };
+    if let Some(log) = &mut section.data {
+        let links = facts.sections.topology.as_ref().and_then(|section| section.data.as_ref());
+        let ports = links.map(|links| topology::ports_above_one_gpu(&links.gpus)).unwrap_or_default();
+        let gpus = diagnosis::gpu_addresses(facts).into_iter();
+        let gpus: Vec<_> = gpus.map(|(pci, index, uuid)| (pci, index, uuid.unwrap_or_default())).collect();
+        xid::join(log, &gpus, &ports);
+    }
+    section
+}
+
+#[cfg(target_os = "linux")]
+fn from_file(path: &Path, since: Option<Timestamp>) -> Section<KernelLog> {
+    crate::kernel_log::read_file(path, &crate::kernel_log::Options { since, journal: false })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn from_file(_: &Path, _: Option<Timestamp>) -> Section<KernelLog> {
+    saved(SectionName::Xid, &None)
+}
+
+fn parse(facts: &Report, since: Option<Timestamp>) -> KernelLog {
+    let host = facts.sections.host.as_ref().and_then(|section| section.data.as_ref());
+    let uptime = host.and_then(|host| host.uptime_seconds);
+    let boot = facts.taken_at.zip(uptime).and_then(|(taken_at, uptime)| {
+        taken_at.checked_sub(SignedDuration::from_secs(i64::try_from(uptime).ok()?)).ok()
+    });
+    let options = Options { running_boot_id: facts.boot_id.clone(), now: facts.taken_at, since, ..Options::default() };
+    let mut log = EventLog::new(boot.map(|boot_wall_time| Clock { boot_wall_time }), options);
+    log.source("facts file");
+    for record in &facts.kernel_log {
+        log.push_line(record);
+    }
+    log.finish()
+}

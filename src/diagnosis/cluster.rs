@@ -1,0 +1,146 @@
+//! What Kubernetes and the kubelet believe about the GPUs, against what is there.
+//!
+//! A node that shows no GPU at all is the classic false all-clear: nothing is wrong with nothing. So the count is compared
+//! with everybody who counts: the PCI bus (`lost`), capacity, labels, and the devices that the kubelet handed out.
+
+use super::draft::Draft;
+use super::node::Node;
+use super::rules::{DEBUG_DOC, PLUGIN_DOC, rules};
+use super::{Severity, quote};
+
+rules! {
+    NONE_FOUND: "no-gpus-found" Fatal Hardware DEBUG_DOC, "No GPU found on a node that should have some",
+        DrainAndReboot "Drain and reboot {node}; if PCI still shows no GPU, have the machine (or its instance type) checked.";
+    FEWER: "gpu-count-low" Critical Hardware DEBUG_DOC, "Fewer GPUs than Kubernetes counted",
+        DrainAndReboot "Drain and reboot {node}; if a GPU stays missing, have its seating and power checked.";
+    NOT_GPU_NODE: "not-a-gpu-node" Info Driver None, "No NVIDIA GPU here",
+        None "Nothing: {node} has no NVIDIA GPU, and nothing says that it should.";
+    UNALLOCATABLE: "gpus-not-allocatable" Warning Driver PLUGIN_DOC, "Kubernetes does not give out all GPUs",
+        Watch "Look at the device plugin's log on {node} for the devices that it marks unhealthy, and at the findings above.";
+    NOT_ADVERTISED: "gpus-not-advertised" Warning Driver PLUGIN_DOC, "GPUs that Kubernetes does not offer",
+        UpdateSoftware "Check the NVIDIA device plugin on {node} (is its pod running, with the nvidia runtime?).";
+    ALLOCATED_MISSING: "allocated-gpu-missing" Critical Hardware PLUGIN_DOC, "A pod holds a GPU that is not there",
+        RestartPod "Restart the pod once {node} has its GPU back, or let it go to another node.";
+    STALE_DEVICES: "device-plugin-stale" Warning Driver PLUGIN_DOC, "The device plugin offers GPUs that are not there",
+        UpdateSoftware "Restart the NVIDIA device plugin on {node}, so that it offers what exists.";
+    STALE_ALLOCATION: "allocation-stale" Info Driver PLUGIN_DOC, "The kubelet still books GPUs for pods that are gone",
+        Watch "Nothing by itself: the kubelet frees them at the next admission on {node}.";
+    CONDITION: "kubernetes-gpu-condition" Warning Driver None, "A node condition speaks of GPU trouble",
+        Watch "Compare with the other findings of {node}: the condition is another monitor's view.";
+}
+
+/// Devices named in one line of evidence.
+const NAMED: usize = 4;
+
+/// Counts, allocations, conditions.
+pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = counts(node);
+    drafts.extend(offers(node));
+    drafts.extend(kubelet(node));
+    if !node.cluster.gpu_conditions.is_empty() {
+        let conditions = node.cluster.gpu_conditions.iter().map(|text| crate::text::clean(text, 160));
+        drafts.push(Draft::here(CONDITION).because_of(conditions));
+    }
+    drafts
+}
+
+/// Whether any GPU is cut into MIG instances: then whole GPUs are not what Kubernetes counts.
+fn has_mig(node: &Node<'_>) -> bool {
+    let section = node.mig().is_some_and(|mig| mig.gpus.iter().any(|gpu| gpu.mode.is_some_and(|mode| mode.current)));
+    section || node.inventory().is_some_and(|all| all.gpus.iter().any(|gpu| gpu.mig_mode.is_some_and(|mode| mode.current)))
+}
+
+/// The GPUs that Kubernetes expects, and who says so.
+fn expected(node: &Node<'_>) -> Option<(u32, &'static str)> {
+    let capacity = node.cluster.gpu_capacity.filter(|_| !has_mig(node)).map(|count| (count, "capacity"));
+    let label = node.cluster.gpu_label_count.map(|count| (count, "label nvidia.com/gpu.count"));
+    capacity.into_iter().chain(label).max_by_key(|(count, _)| *count).filter(|(count, _)| *count > 0)
+}
+
+fn counts(node: &Node<'_>) -> Vec<Draft> {
+    let on_pci = node.host().map(|host| host.pci_gpus.len());
+    let in_nvml = node.inventory().map(|inventory| inventory.gpus.len());
+    let nobody = in_nvml.unwrap_or(0) == 0 && on_pci.unwrap_or(0) == 0;
+    let looked = on_pci.is_some() || in_nvml.is_some();
+    let seen = |count: Option<usize>| count.map_or("not readable".to_owned(), |count| count.to_string());
+    let counted = format!("NVML lists {}, PCI shows {}", seen(in_nvml), seen(on_pci));
+    match expected(node) {
+        Some((count, who)) if looked && nobody => {
+            vec![Draft::here(NONE_FOUND).because(format!("Kubernetes {who}: {count}")).because(counted)]
+        }
+        // With PCI unread, NVML's failure says nothing about the hardware.
+        None if nobody && on_pci.is_some() => vec![Draft::here(NOT_GPU_NODE).because(counted)],
+        Some((count, who)) => {
+            let known = u32::try_from(node.gpus.len()).unwrap_or(u32::MAX);
+            // GPUs that are known but do not answer have their own finding.
+            let fewer = known > 0 && known < count;
+            let draft = || Draft::here(FEWER).because(format!("Kubernetes {who}: {count}")).because(counted.clone());
+            fewer.then(draft).into_iter().collect()
+        }
+        None => Vec::new(),
+    }
+}
+
+fn offers(node: &Node<'_>) -> Option<Draft> {
+    let capacity = node.cluster.gpu_capacity?;
+    let present = u32::try_from(node.answering().count()).unwrap_or(u32::MAX);
+    if capacity == 0 {
+        let idle = present > 0 && !has_mig(node);
+        return idle.then(|| {
+            Draft::here(NOT_ADVERTISED).because(format!("Kubernetes capacity: 0, NVML lists {present}"))
+        });
+    }
+    let allocatable = node.cluster.gpu_allocatable?;
+    (allocatable < capacity).then(|| {
+        Draft::here(UNALLOCATABLE).because(format!("Kubernetes capacity {capacity}, allocatable {allocatable}"))
+    })
+}
+
+/// The kubelet's books against NVML's list.
+fn kubelet(node: &Node<'_>) -> Vec<Draft> {
+    let Some(kubelet) = node.kubelet() else { return Vec::new() };
+    let mut drafts = Vec::new();
+    for allocation in &kubelet.allocations {
+        let missing: Vec<&str> =
+            allocation.devices.iter().map(String::as_str).filter(|device| is_missing(node, device)).collect();
+        if !missing.is_empty() {
+            let names = missing.iter().take(NAMED).map(|name| quote::data(name)).collect::<Vec<_>>().join(", ");
+            let who = format!("pod {} container {} holds {names}", quote::data(&allocation.pod_uid), quote::data(&allocation.container));
+            let mut draft = Draft::here(ALLOCATED_MISSING).because(who).because("NVML does not list it");
+            draft.scope.pod_uid = Some(allocation.pod_uid.clone());
+            draft.scope.uuid = missing.first().map(|name| quote::data(name));
+            drafts.push(draft);
+        }
+    }
+    for registered in &kubelet.registered {
+        let missing: Vec<String> =
+            registered.devices.iter().filter(|device| is_missing(node, device)).take(NAMED).map(|name| quote::data(name)).collect();
+        if !missing.is_empty() {
+            let resource = quote::data(&registered.resource);
+            drafts.push(Draft::here(STALE_DEVICES).because(format!("{resource}: {}", missing.join(", "))));
+        }
+    }
+    if let Some(live) = &node.cluster.live_pod_uids {
+        let gone = kubelet.allocations.iter().filter(|allocation| !live.contains(&allocation.pod_uid));
+        let gone: Vec<String> = gone.map(|allocation| format!("pod {}", quote::data(&allocation.pod_uid))).collect();
+        if !gone.is_empty() {
+            drafts.push(Draft::here(STALE_ALLOCATION).because_of(gone).graded(Severity::Info));
+        }
+    }
+    drafts
+}
+
+/// Whether a device id names a GPU or MIG device that NVML would list, and does not.
+fn is_missing(node: &Node<'_>, device: &str) -> bool {
+    let id = device.split("::").next().unwrap_or(device);
+    let complete = node.inventory().filter(|inventory| !inventory.gpus.is_empty());
+    if id.starts_with("GPU-") {
+        return complete.is_some_and(|inventory| inventory.gpus.iter().all(|gpu| gpu.uuid.as_deref() != Some(id)));
+    }
+    let on = node.mig().filter(|mig| !mig.gpus.is_empty());
+    id.starts_with("MIG-")
+        && on.is_some_and(|mig| {
+            let mut devices = mig.gpus.iter().flat_map(|gpu| &gpu.devices);
+            devices.all(|device| device.uuid.as_deref() != Some(id))
+        })
+}

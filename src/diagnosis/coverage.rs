@@ -1,0 +1,87 @@
+//! How much of the kernel log there was to be read, and what else it says about the machine around the GPUs.
+//!
+//! "No Xid" holds for the window that was read. A window of minutes on a machine that runs for weeks is no all-clear.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::draft::Draft;
+use super::node::Node;
+use super::rules::{DEBUG_DOC, rules};
+use super::{Severity, quote};
+use crate::facts::kernel_log::KernelEventKind as Kind;
+
+rules! {
+    SHORT: "kernel-log-short" Info Driver DEBUG_DOC, "The kernel log covers a short time only",
+        Watch "Look for older Xids of {node} where logs are kept (journal, log system), or enlarge the kernel's buffer (log_buf_len).";
+    LOST: "kernel-log-lost-records" Info Driver None, "Kernel log records were overwritten",
+        Watch "Counts of kernel events on {node} are lower bounds.";
+    OMITTED: "kernel-log-events-omitted" Info Driver None, "More kernel events than a report holds",
+        Watch "The oldest events of {node} were left out; ask for a shorter window.";
+    UNTRUSTED: "kernel-log-untrusted-lines" Info Driver None, "A program wrote lines that look like GPU errors",
+        Watch "They were not believed. Find out which program writes to /dev/kmsg on {node} (a fault-injection test?).";
+    MACHINE_CHECK: "machine-check" Warning Hardware DEBUG_DOC, "Machine checks: CPU, host memory or PCIe",
+        Watch "Look at the hardware log (BMC) of {node}; the GPUs may be victims.";
+    NIC: "nic-trouble" Warning Fabric None, "A network card reports trouble",
+        CheckCabling "Check the named network card of {node}: power, cooling, cable. Not a GPU fault, but jobs see it.";
+}
+
+/// Below an hour, an Xid that failed a job may well have left the buffer before anybody asked.
+const SHORTEST: SignedDuration = SignedDuration::from_hours(1);
+
+/// The log's window, its gaps, and the machine's other trouble.
+pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = window_too_short(node).map(|words| Draft::here(SHORT).because(words)).into_iter().collect();
+    if let Some(log) = node.kernel_log() {
+        let lost: u64 = log.coverage.iter().fold(0, |sum, source| sum.saturating_add(source.lost_records));
+        let counts = [
+            (LOST, lost, "records overwritten before they could be read"),
+            (OMITTED, log.events_omitted, "events left out"),
+            (UNTRUSTED, log.untrusted_lines, "lines of another facility than the kernel's"),
+        ];
+        for (rule, count, words) in counts {
+            if count > 0 {
+                drafts.push(Draft::here(rule).because(format!("{count} {words}")));
+            }
+        }
+    }
+    drafts.extend(neighbours(node));
+    drafts
+}
+
+/// Since when the log was read: the oldest record of any source that was read.
+pub(super) fn since(node: &Node<'_>) -> Option<Timestamp> {
+    node.kernel_log()?.coverage.iter().filter_map(|source| source.from).min()
+}
+
+/// In words, why the log is too short for "no Xid"; `None` where it is long enough or begins at boot.
+pub(super) fn window_too_short(node: &Node<'_>) -> Option<String> {
+    let log = node.kernel_log()?;
+    let complete = log.coverage.iter().any(|source| source.complete_since_boot == Some(true));
+    let window = node.age(since(node))?;
+    let uptime = node.host().and_then(|host| host.uptime_seconds).and_then(|uptime| i64::try_from(uptime).ok());
+    // Just booted: there is no more to read.
+    let since_boot = uptime.is_some_and(|uptime| window.as_secs() + 60 >= uptime);
+    if complete || since_boot || window >= SHORTEST {
+        return None;
+    }
+    let uptime = uptime.map(|uptime| format!(", the node runs for {}", quote::span(SignedDuration::from_secs(uptime))));
+    Some(format!("the kernel log reaches back {} only{}", quote::span(window), uptime.unwrap_or_default()))
+}
+
+fn neighbours(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    let harmless = |sub: Option<&str>| matches!(sub, Some("firmware_corrected" | "memory_corrected" | "logged"));
+    let (corrected, grave): (Vec<_>, Vec<_>) =
+        node.timeline.of_kind(Kind::Mce).partition(|event| harmless(event.sub_code.as_deref()));
+    for (events, severity) in [(grave, Severity::Warning), (corrected, Severity::Info)] {
+        if !events.is_empty() {
+            drafts.push(Draft::here(MACHINE_CHECK).graded(severity).seen_all(events));
+        }
+    }
+    let cards = node.timeline.of_kind(Kind::Nic).filter(|event| event.sub_code.as_deref() != Some("insufficient_power"));
+    let cards: Vec<_> = cards.collect();
+    if !cards.is_empty() {
+        drafts.push(Draft::here(NIC).seen_all(cards));
+    }
+    drafts
+}

@@ -1,0 +1,208 @@
+//! A finding in the making: a rule applied to a place, with its evidence. Names are filled in last, after drafts that
+//! say the same of several GPUs have become one.
+
+use jiff::Timestamp;
+
+use super::node::Gpu;
+use super::rules::Rule;
+use super::{Action, ActionCode, Class, Finding, Scope, Severity, quote};
+use crate::facts::kernel_log::KernelEvent;
+
+/// Findings of one rule are merged from this many GPUs on: two lines read well, eight do not.
+const MERGE_FROM: usize = 3;
+
+/// Lines of evidence that one finding keeps. The rest is counted.
+const MOST_EVIDENCE: usize = 8;
+
+/// A finding without its names.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Draft {
+    pub(super) rule: Rule,
+    pub(super) severity: Severity,
+    pub(super) scope: Scope,
+    pub(super) evidence: Vec<String>,
+    pub(super) action: ActionCode,
+    /// The newest kernel event among the evidence.
+    pub(super) when: Option<Timestamp>,
+    advice: String,
+}
+
+/// A finding with what its summary needs.
+pub(super) struct Concluded {
+    pub(super) finding: Finding,
+    /// The GPU or GPUs in words; empty for the node.
+    pub(super) place: String,
+    pub(super) when: Option<Timestamp>,
+}
+
+impl Draft {
+    /// The rule applied to the node as a whole.
+    pub(super) fn here(rule: Rule) -> Self {
+        Self {
+            rule,
+            severity: rule.severity,
+            scope: Scope::default(),
+            evidence: Vec::new(),
+            action: rule.action,
+            when: None,
+            advice: rule.advice.to_owned(),
+        }
+    }
+
+    /// The rule applied to one GPU.
+    pub(super) fn on(rule: Rule, gpu: &Gpu) -> Self {
+        let scope = Scope { gpu: gpu.index, uuid: gpu.uuid.clone(), pci: gpu.pci.clone(), ..Scope::default() };
+        Self { scope, ..Self::here(rule) }
+    }
+
+    /// Adds a fact.
+    pub(super) fn because(mut self, evidence: impl Into<String>) -> Self {
+        let evidence = evidence.into();
+        if !evidence.is_empty() && !self.evidence.contains(&evidence) {
+            self.evidence.push(evidence);
+        }
+        self
+    }
+
+    /// Adds several facts.
+    pub(super) fn because_of(self, evidence: impl IntoIterator<Item = String>) -> Self {
+        evidence.into_iter().fold(self, Self::because)
+    }
+
+    /// Adds a kernel event.
+    pub(super) fn seen(mut self, event: &KernelEvent) -> Self {
+        self.when = self.when.max(event.last);
+        self.because(quote::event(event))
+    }
+
+    /// Adds several kernel events.
+    pub(super) fn seen_all<'a>(self, events: impl IntoIterator<Item = &'a KernelEvent>) -> Self {
+        events.into_iter().fold(self, Self::seen)
+    }
+
+    /// Makes it as grave as the facts are; the rule's own severity is the most.
+    pub(super) fn graded(self, severity: Severity) -> Self {
+        Self { severity: severity.min(self.rule.severity), ..self }
+    }
+
+    /// Replaces the usual action.
+    pub(super) fn act(self, action: ActionCode, advice: impl Into<String>) -> Self {
+        Self { action, advice: advice.into(), ..self }
+    }
+
+    /// Names a process.
+    pub(super) fn of_process(mut self, pid: u32, pod_uid: Option<&str>) -> Self {
+        self.scope.pid = Some(pid);
+        self.scope.pod_uid = pod_uid.map(str::to_owned);
+        self
+    }
+
+    /// Whether it names this GPU.
+    pub(super) fn is_on(&self, gpu: &Gpu) -> bool {
+        let Scope { gpu: index, pci, .. } = &self.scope;
+        (pci.is_some() && *pci == gpu.pci) || (index.is_some() && *index == gpu.index)
+    }
+
+    fn merges_with(&self, other: &Self) -> bool {
+        self.rule.id == other.rule.id
+            && self.severity == other.severity
+            && self.action == other.action
+            && self.advice == other.advice
+            && self.scope.pid.is_none()
+            && other.scope.pid.is_none()
+            && self.names_gpu()
+            && other.names_gpu()
+    }
+
+    fn names_gpu(&self) -> bool {
+        self.scope.gpu.is_some() || self.scope.pci.is_some()
+    }
+}
+
+/// Drafts → findings: merged, named, worst first.
+pub(super) fn finish(drafts: Vec<Draft>, node: &str) -> Vec<Concluded> {
+    let mut groups: Vec<(Draft, Vec<Draft>)> = Vec::new();
+    for draft in drafts {
+        match groups.iter_mut().find(|(first, _)| first.merges_with(&draft)) {
+            Some((_, others)) => others.push(draft),
+            None => groups.push((draft, Vec::new())),
+        }
+    }
+    let mut concluded: Vec<Concluded> = Vec::new();
+    for (first, others) in groups {
+        if others.len() + 1 < MERGE_FROM {
+            concluded.extend(std::iter::once(first).chain(others).map(|draft| single(draft, node)));
+        } else {
+            concluded.push(merged(first, others, node));
+        }
+    }
+    concluded.sort_by(|left, right| order(&left.finding).cmp(&order(&right.finding)));
+    concluded
+}
+
+/// Worst first, hardware before set-up, then by id and place.
+fn order(finding: &Finding) -> impl Ord + '_ {
+    let Finding { id, severity, class, scope, evidence, .. } = finding;
+    let whose = match class {
+        Class::Hardware => 0,
+        Class::Fabric | Class::Power | Class::Thermal => 1,
+        Class::Driver => 2,
+        Class::Application => 3,
+    };
+    (std::cmp::Reverse(*severity), whose, id, scope, evidence)
+}
+
+type Label = (Option<u32>, String);
+
+fn label(draft: &Draft) -> Label {
+    (draft.scope.gpu, quote::gpu_of(&draft.scope))
+}
+
+fn single(draft: Draft, node: &str) -> Concluded {
+    let place = if draft.names_gpu() { quote::gpu_of(&draft.scope) } else { String::new() };
+    let evidence = capped(draft.evidence.clone());
+    named(draft, evidence, place, node)
+}
+
+fn merged(first: Draft, others: Vec<Draft>, node: &str) -> Concluded {
+    let mut group: Vec<&Draft> = std::iter::once(&first).chain(&others).collect();
+    group.sort_by(|left, right| left.scope.cmp(&right.scope));
+    let place = quote::gpus(&group.iter().map(|draft| label(draft)).collect::<Vec<_>>());
+    // The same words about several GPUs are one line.
+    let mut lines: Vec<(&str, Vec<Label>)> = Vec::new();
+    for draft in &group {
+        for evidence in &draft.evidence {
+            match lines.iter_mut().find(|(text, _)| text == evidence) {
+                Some((_, gpus)) => gpus.push(label(draft)),
+                None => lines.push((evidence, vec![label(draft)])),
+            }
+        }
+    }
+    let evidence = capped(lines.into_iter().map(|(text, gpus)| format!("{}: {text}", quote::gpus(&gpus))).collect());
+    let when = group.iter().filter_map(|draft| draft.when).max();
+    named(Draft { scope: Scope::default(), when, ..first }, evidence, place, node)
+}
+
+fn named(draft: Draft, evidence: Vec<String>, place: String, node: &str) -> Concluded {
+    let text = draft.advice.replace("{gpu}", &place).replace("{node}", node);
+    let finding = Finding {
+        id: draft.rule.id.to_owned(),
+        severity: draft.severity,
+        class: draft.rule.class,
+        scope: Scope { node: (node != super::node::NAMELESS).then(|| node.to_owned()), ..draft.scope },
+        title: draft.rule.title.to_owned(),
+        evidence,
+        action: Action { code: draft.action, text },
+        reference: draft.rule.reference.map(str::to_owned),
+    };
+    Concluded { finding, place, when: draft.when }
+}
+
+fn capped(mut evidence: Vec<String>) -> Vec<String> {
+    if evidence.len() > MOST_EVIDENCE {
+        let more = evidence.len() - (MOST_EVIDENCE - 1);
+        evidence.truncate(MOST_EVIDENCE - 1);
+        evidence.push(format!("and {more} more facts of this kind"));
+    }
+    evidence
+}

@@ -1,0 +1,243 @@
+//! Driver, firmware and set-up: what keeps the GPUs from being used though nothing is broken.
+//!
+//! NVML's refusal to start has a handful of causes with a different remedy each; the host's own facts (loaded module,
+//! files on disk, who owns the PCI device) tell them apart.
+
+use super::draft::Draft;
+use super::node::Node;
+use super::rules::{DEBUG_DOC, FABRIC_DOC, NVML_DOC, PERSISTENCE_DOC, XID_DOC, rules};
+use super::{Severity, lost, quote};
+use crate::facts::host::Host;
+use crate::facts::kernel_log::KernelEventKind as Kind;
+
+rules! {
+    NOT_LOADED: "driver-not-loaded" Fatal Driver NVML_DOC, "The nvidia driver is not loaded",
+        UpdateSoftware "Install or load the nvidia kernel module on {node} (with the GPU Operator: is its driver pod ready?).";
+    MISMATCH: "driver-version-mismatch" Fatal Driver NVML_DOC, "Driver library and kernel module differ",
+        DrainAndReboot "Drain and reboot {node} (or reload the nvidia modules): the driver was updated under the loaded one.";
+    NO_LIBRARY: "nvml-library-missing" Critical Driver NVML_DOC, "The driver's NVML library was not found",
+        UpdateSoftware "Reinstall the driver's user-space libraries on {node}; the kernel module alone does not serve containers.";
+    BLOCKED: "nvml-access-blocked" Critical Driver NVML_DOC, "NVML has no access to the device files",
+        UpdateSoftware "Create the missing /dev/nvidia* on {node} (nvidia-modprobe, nvidia-persistenced or the toolkit do).";
+    HANGS: "nvml-not-answering" Critical Driver DEBUG_DOC, "NVML does not answer in time",
+        DrainAndReboot "Drain {node}; if NVML still hangs (nvidia-smi hangs too), reboot it and look at the kernel log.";
+    NVML_FAILED: "nvml-failed" Critical Driver NVML_DOC, "NVML could not be used",
+        UpdateSoftware "Look at the kernel log of {node} for what the driver says, then repair or reinstall the driver.";
+    NOUVEAU: "driver-nouveau" Critical Driver DEBUG_DOC, "The nouveau driver owns the GPUs",
+        UpdateSoftware "Blacklist nouveau on {node}, rebuild the initramfs and reboot; then load the nvidia driver.";
+    UPDATE_PENDING: "driver-update-pending" Info Driver NVML_DOC, "Another driver version takes over at the next load",
+        None "Nothing now; plan a drain of {node}: the version on disk loads at its next reboot.";
+    DEVICE_NODES: "device-nodes-missing" Critical Driver DEBUG_DOC, "GPU device files are missing",
+        UpdateSoftware "Create the missing device files on {node} (nvidia-modprobe -c 0 -u), or restart the component that does.";
+    PERSISTENCE: "persistence-off" Warning Driver PERSISTENCE_DOC, "Persistence mode is off",
+        UpdateSoftware "Run nvidia-persistenced on {node}: without it GPU state and volatile error counters reset with the last client.";
+    NO_FABRIC_MANAGER: "fabric-manager-not-running" Critical Fabric FABRIC_DOC, "Fabric Manager is not running on an NVSwitch board",
+        UpdateSoftware "Start nvidia-fabricmanager on {node}, in the driver's version; CUDA cannot start on unregistered GPUs.";
+    GSP: "gsp-failed" Fatal Driver XID_DOC, "GSP firmware does not answer",
+        DrainAndReset "Drain {node}, end all processes on {gpu} and reset it; reboot {node} if a process cannot be killed.";
+    GSP_SEVERAL: "gsp-failed-on-several" Fatal Driver XID_DOC, "GSP firmware fails on several GPUs",
+        DrainAndReboot "Drain and reboot {node}; several GPUs at once mean driver, firmware or host: compare the driver version with NVIDIA's notes.";
+    GSP_LINES: "gsp-errors-logged" Warning Driver XID_DOC, "The driver logged GSP firmware errors",
+        Watch "Watch {gpu} of {node} for Xid 119 or 120; update the driver if it repeats.";
+    GSP_OFF: "gsp-differs" Info Driver None, "GSP firmware is on for some GPUs only",
+        None "Nothing by itself; {gpu} runs without GSP, unlike its siblings.";
+    PROBE_FAILED: "driver-probe-failed" Warning Driver DEBUG_DOC, "The driver could not take a device",
+        UpdateSoftware "Look at the kernel log of {node} around driver load: another driver or a failed card kept nvidia off a device.";
+    API_MISMATCH: "client-version-mismatch" Info Driver NVML_DOC, "A client with another driver version was refused",
+        UpdateSoftware "Find the container on {node} that brings its own NVIDIA libraries; the toolkit must inject the node's.";
+    PEERMEM: "peermem-error" Warning Driver DEBUG_DOC, "nvidia-peermem reported errors",
+        UpdateSoftware "Reload nvidia_peermem on {node} after the RDMA driver, or use DMA-BUF; GPUDirect RDMA may be off.";
+    ASSERTION: "driver-assertion" Info Driver XID_DOC, "The driver logged assertion failures",
+        Watch "Nothing by itself; a hint if {node} has driver trouble. Update the driver if it repeats.";
+}
+
+/// One finding for the driver as a whole, then its set-up.
+pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = usable(node);
+    let broken = drafts.iter().any(|draft| draft.severity >= Severity::Critical);
+    if let Some(host) = node.host() {
+        drafts.extend(set_up(node, host, broken));
+    }
+    drafts.extend(persistence(node));
+    drafts.extend(gsp(node));
+    drafts.extend(logged(node, broken));
+    drafts
+}
+
+/// Whether NVML can be used at all, and if not, why.
+fn usable(node: &Node<'_>) -> Vec<Draft> {
+    let host = node.host();
+    let all_on = |driver: &str| {
+        host.is_some_and(|host| {
+            !host.pci_gpus.is_empty() && host.pci_gpus.iter().all(|gpu| gpu.driver.as_deref() == Some(driver))
+        })
+    };
+    let nouveau = host.is_some_and(|host| host.pci_gpus.iter().any(|gpu| gpu.driver.as_deref() == Some("nouveau")));
+    if nouveau {
+        let gpus = host.map_or(0, |host| host.pci_gpus.len());
+        let evidence = format!("nouveau is bound to GPUs of {}", quote::count(gpus, "GPU"));
+        return vec![Draft::here(NOUVEAU).because(evidence)];
+    }
+    let works = node.inventory().is_some_and(|inventory| !inventory.gpus.is_empty());
+    if works {
+        return Vec::new();
+    }
+    if all_on("vfio-pci") {
+        return node.gpus.iter().map(lost::passthrough).collect();
+    }
+    // A node without any GPU needs no driver; `cluster` says whether it should have one.
+    if host.is_some_and(|host| host.pci_gpus.is_empty()) && host.is_some_and(|host| host.driver.loaded.is_none()) {
+        return Vec::new();
+    }
+    refusal(node).into_iter().collect()
+}
+
+/// NVML's own reason, or the host's.
+fn refusal(node: &Node<'_>) -> Option<Draft> {
+    const REASONS: [(&[&str], super::rules::Rule); 5] = [
+        (&["version_mismatch"], MISMATCH),
+        (&["driver_not_loaded"], NOT_LOADED),
+        (&["access_blocked", "no_permission"], BLOCKED),
+        (&["timeout"], HANGS),
+        (&["unknown", "uninitialized", "insufficient_resources", "not_ready", "invalid_state", "interrupt_issue"], NVML_FAILED),
+    ];
+    let driver = node.host().map(|host| &host.driver);
+    let not_loaded = driver.is_some_and(|driver| driver.loaded.is_none());
+    let found = REASONS.into_iter().find_map(|(codes, rule)| Some((rule, node.nvml_problem(codes)?)));
+    let library = node.nvml_problem(&["library_not_found"]);
+    let (rule, problem) = match (found, library) {
+        (Some((rule, problem)), _) => (rule, Some(problem)),
+        (None, library) if not_loaded => (NOT_LOADED, library),
+        (None, Some(problem)) => (NO_LIBRARY, Some(problem)),
+        (None, None) => return None,
+    };
+    let mut draft = Draft::here(rule).because_of(problem.map(|problem| crate::text::clean(&problem.why, 160)));
+    if let Some(driver) = driver {
+        let versions = [("loaded module", &driver.loaded), ("library on disk", &driver.library)];
+        let words = versions.map(|(what, version)| {
+            format!("{what} {}", version.as_deref().map_or("none".to_owned(), quote::data))
+        });
+        draft = draft.because(words.join(", "));
+    }
+    let pci = node.host().map_or(0, |host| host.pci_gpus.len());
+    if pci > 0 {
+        draft = draft.because(format!("PCI shows {}", quote::count(pci, "GPU")));
+    }
+    Some(draft.because_of(node.timeline.of_kind(Kind::ApiMismatch).map(quote::event).take(1)))
+}
+
+fn set_up(node: &Node<'_>, host: &Host, broken: bool) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    if !host.device_nodes_missing.is_empty() && !broken && host.driver.loaded.is_some() {
+        let names: Vec<String> = host.device_nodes_missing.iter().take(8).map(|name| quote::data(name)).collect();
+        drafts.push(Draft::here(DEVICE_NODES).because(format!("missing in /dev: {}", names.join(", "))));
+    }
+    if let (Some(loaded), false) = (&host.driver.loaded, broken) {
+        let others = [("module on disk", &host.driver.module_on_disk), ("library on disk", &host.driver.library)];
+        let differing = others.into_iter().filter_map(|(what, version)| {
+            let version = version.as_ref().filter(|version| *version != loaded)?;
+            Some(format!("loaded {}, {what} {}", quote::data(loaded), quote::data(version)))
+        });
+        let differing: Vec<String> = differing.collect();
+        if !differing.is_empty() {
+            drafts.push(Draft::here(UPDATE_PENDING).because_of(differing));
+        }
+    }
+    drafts.extend(fabric_manager(node, host));
+    drafts
+}
+
+/// NVSwitches on this node's own PCI bus need Fabric Manager on this node; racks (GB200) manage theirs elsewhere.
+fn fabric_manager(node: &Node<'_>, host: &Host) -> Option<Draft> {
+    let topology = node.topology()?;
+    if topology.nvswitches.is_empty() || host.daemons.fabric_manager != Some(false) {
+        return None;
+    }
+    let states: Vec<&str> =
+        topology.gpus.iter().filter_map(|gpu| Some(gpu.fabric.as_ref()?.state.as_str())).collect();
+    let registered = !states.is_empty() && states.iter().all(|state| *state == "completed");
+    let switches = u32::try_from(topology.nvswitches.len()).unwrap_or(u32::MAX);
+    let draft = Draft::here(NO_FABRIC_MANAGER)
+        .because(format!("{switches} NVSwitches on PCI, nv-fabricmanager is not running"));
+    Some(if registered {
+        // What runs goes on; what is reset will not come back.
+        draft.graded(Severity::Warning).because("all GPUs are still registered with the fabric")
+    } else {
+        draft
+    })
+}
+
+fn persistence(node: &Node<'_>) -> Vec<Draft> {
+    let daemon = node.host().and_then(|host| host.daemons.persistenced);
+    let off = node.gpus.iter().filter(|gpu| {
+        node.inventory_of(gpu).is_some_and(|inventory| inventory.persistence_mode == Some(false))
+    });
+    let evidence = if daemon == Some(false) { "persistence mode off, nvidia-persistenced not running" } else { "persistence mode off" };
+    off.map(|gpu| Draft::on(PERSISTENCE, gpu).because(evidence)).collect()
+}
+
+/// 119 and 120: the firmware that runs the GPU for the driver.
+fn gsp(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    let positions = |gpu| -> Vec<usize> {
+        let of_gpu = node.timeline.present().filter(|(_, event)| {
+            super::timeline::is_xid(event, &super::xid::GSP_CODES) && super::timeline::concerns(event, gpu)
+        });
+        of_gpu.map(|(at, _)| at).collect()
+    };
+    let failing: Vec<_> = node.gpus.iter().map(|gpu| (gpu, positions(gpu))).filter(|(_, at)| !at.is_empty()).collect();
+    let limited = node.timeline.of_kind(Kind::GspRateLimit).next().is_some();
+    let stuck = node.processes().into_iter().flat_map(|section| &section.processes);
+    let stuck: Vec<u32> = stuck.filter(|process| process.state.as_deref() == Some("D")).map(|process| process.pid).collect();
+    for (gpu, at) in &failing {
+        let rule = if failing.len() > 1 { GSP_SEVERAL } else { GSP };
+        let mut draft = Draft::on(rule, gpu).seen_all(at.iter().map(|&at| node.timeline.events[at].fact));
+        if limited {
+            draft = draft.because("the driver limits these lines: the count is a lower bound");
+        }
+        if !stuck.is_empty() {
+            let pids: Vec<String> = stuck.iter().take(4).map(u32::to_string).collect();
+            draft = draft.because(format!("uninterruptible processes: pid {}", pids.join(", ")));
+        }
+        drafts.push(draft.because_of(node.timeline.consequences(at)));
+    }
+    for gpu in &node.gpus {
+        let lines = node.timeline.of_kind(Kind::GspFailed).filter(|event| super::timeline::concerns(event, gpu));
+        let lines: Vec<String> = lines.map(quote::event).collect();
+        let known = failing.iter().any(|(other, _)| *other == gpu);
+        if !lines.is_empty() && !known {
+            drafts.push(Draft::on(GSP_LINES, gpu).because_of(lines));
+        }
+    }
+    drafts.extend(gsp_differs(node));
+    drafts
+}
+
+fn gsp_differs(node: &Node<'_>) -> Vec<Draft> {
+    let enabled = |gpu| node.inventory_of(gpu).and_then(|inventory| inventory.gsp_enabled);
+    let some_on = node.gpus.iter().any(|gpu| enabled(gpu) == Some(true));
+    let off = node.gpus.iter().filter(|gpu| some_on && enabled(gpu) == Some(false));
+    off.map(|gpu| Draft::on(GSP_OFF, gpu).because("GSP firmware off")).collect()
+}
+
+/// Lines of the driver that are no Xid.
+fn logged(node: &Node<'_>, broken: bool) -> Vec<Draft> {
+    let table = [
+        (Kind::PeermemError, PEERMEM, false),
+        (Kind::Assertion, ASSERTION, false),
+        (Kind::ApiMismatch, API_MISMATCH, true),
+        (Kind::ProbeFailed, PROBE_FAILED, true),
+    ];
+    let mut drafts = Vec::new();
+    for (kind, rule, evidence_of_other) in table {
+        // Beside a finding about the driver as a whole these are its evidence, not findings.
+        if evidence_of_other && (broken || node.gpus.iter().any(|gpu| !gpu.answers)) {
+            continue;
+        }
+        let lines: Vec<String> = node.timeline.of_kind(kind).map(quote::event).collect();
+        if !lines.is_empty() {
+            drafts.push(Draft::here(rule).because_of(lines));
+        }
+    }
+    drafts
+}

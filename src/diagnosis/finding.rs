@@ -1,0 +1,197 @@
+//! The shape of a conclusion: what is wrong, where, on what evidence, and the one thing to do about it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::facts::kernel_log::Coverage;
+use crate::pci::PciAddress;
+
+/// What the rules have to say about one node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Diagnosis {
+    /// The worst finding, or `unknown` where the facts do not suffice for `healthy`.
+    pub verdict: Verdict,
+    /// One or two sentences for a person.
+    pub summary: String,
+    /// Worst first.
+    pub findings: Vec<Finding>,
+    /// What could not be read, so that nothing is concluded from its absence.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<Unknown>,
+    /// The kernel logs that were read and the window each covers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kernel_log: Vec<Coverage>,
+}
+
+/// One conclusion.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Finding {
+    /// Stable identifier of the rule's conclusion, e.g. `gpu-off-bus`.
+    pub id: String,
+    /// How bad.
+    pub severity: Severity,
+    /// Whose fault it is.
+    pub class: Class,
+    /// What it concerns.
+    pub scope: Scope,
+    /// In a few words.
+    pub title: String,
+    /// Facts that the conclusion rests on, quoted with their values and times.
+    pub evidence: Vec<String>,
+    /// The one thing to do.
+    pub action: Action,
+    /// Where the rule comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing; nothing to do, or history.
+    #[default]
+    Info,
+    /// Works; plan something.
+    Warning,
+    /// Work on it is failing or will fail.
+    Critical,
+    /// Out of service.
+    Fatal,
+}
+
+/// What kind of thing is at fault.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// The program that ran on the GPU.
+    #[default]
+    Application,
+    /// Driver, firmware, or how they are set up.
+    Driver,
+    /// The GPU or its board.
+    Hardware,
+    /// NVLink, NVSwitch, PCIe.
+    Fabric,
+    /// Heat.
+    Thermal,
+    /// Power supply.
+    Power,
+}
+
+/// What a finding concerns. Empty for the node as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Scope {
+    /// Kubernetes node, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// NVML index.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<u32>,
+    /// GPU or MIG UUID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// PCI address of the GPU or switch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pci: Option<PciAddress>,
+    /// Process id on the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// UID of the pod concerned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Action {
+    /// One of a closed list.
+    pub code: ActionCode,
+    /// The same in words, with names filled in.
+    pub text: String,
+}
+
+/// The closed list of actions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ActionCode {
+    /// Nothing.
+    #[default]
+    None,
+    /// Look again later.
+    Watch,
+    /// Restart the pod.
+    RestartPod,
+    /// Update driver or firmware, or set something up.
+    UpdateSoftware,
+    /// Reset the GPU.
+    ResetGpu,
+    /// Drain the node, then reset the GPU.
+    DrainAndReset,
+    /// Drain the node, then reboot it.
+    DrainAndReboot,
+    /// Check cables, seating and slots.
+    CheckCabling,
+    /// Contact the vendor; the part is likely to be returned (RMA).
+    ContactVendor,
+}
+
+/// Something that could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Unknown {
+    /// Section of the report.
+    pub section: String,
+    /// NVML index, where it is about one GPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<u32>,
+    /// Why, and what to do.
+    pub why: String,
+}
+
+/// A node in one word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Nothing above `info` was found, and enough was read to say so.
+    Healthy,
+    /// The facts do not suffice to say `healthy`.
+    #[default]
+    Unknown,
+    /// The worst finding is a warning.
+    Warning,
+    /// The worst finding is critical.
+    Critical,
+    /// The worst finding is fatal.
+    Fatal,
+}
+
+/// What Kubernetes says about a node, as far as rules use it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClusterFacts {
+    /// Name of the node.
+    pub node: Option<String>,
+    /// GPUs in the node's capacity (`nvidia.com/gpu`), replicas of time-slicing divided out.
+    pub gpu_capacity: Option<u32>,
+    /// GPUs in the node's allocatable.
+    pub gpu_allocatable: Option<u32>,
+    /// GPUs that GPU Feature Discovery counted (`nvidia.com/gpu.count`).
+    pub gpu_label_count: Option<u32>,
+    /// UIDs of the pods that exist on the node now (not Succeeded or Failed). `None`: not asked.
+    pub live_pod_uids: Option<Vec<String>>,
+    /// Conditions that speak of GPUs and are not in their healthy state: `type: reason, message`.
+    pub gpu_conditions: Vec<String>,
+}

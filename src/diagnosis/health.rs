@@ -1,0 +1,85 @@
+//! A score that explains itself: 100, less points for each finding.
+//!
+//! What could not be read lowers certainty (the status becomes unknown), never the score: a guess is not a deduction.
+
+use super::draft::Draft;
+use super::node::{Gpu, Node};
+use super::{Severity, unknown};
+use crate::facts::health::{Deduction, GpuHealth, Health, HealthStatus};
+use crate::report::Status;
+
+/// Points that a finding costs. A fatal one leaves nothing; two critical ones leave nothing either; warnings add up.
+fn points(severity: Severity) -> u32 {
+    match severity {
+        Severity::Info => 0,
+        Severity::Warning => 15,
+        Severity::Critical => 50,
+        Severity::Fatal => 100,
+    }
+}
+
+/// Scores from unmerged drafts.
+pub(super) fn score(node: &Node<'_>, drafts: &[Draft]) -> Health {
+    let gpus: Vec<GpuHealth> = node.gpus.iter().map(|gpu| of_gpu(node, gpu, drafts)).collect();
+    let on_node = drafts.iter().filter(|draft| !node.gpus.iter().any(|gpu| draft.is_on(gpu)));
+    let (deductions, worst) = deductions(on_node);
+    let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
+    let base = gpus.iter().map(|gpu| gpu.score).min().unwrap_or(100);
+    let certain = !unknown::list(node).1 && !gpus.is_empty();
+    let gpu_status = gpus.iter().map(|gpu| gpu.status).max().unwrap_or(HealthStatus::Unknown);
+    Health {
+        score: base.saturating_sub(lost),
+        status: status(worst, certain).max(gpu_status),
+        deductions,
+        gpus,
+    }
+}
+
+fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> GpuHealth {
+    let (deductions, worst) = deductions(drafts.iter().filter(|draft| draft.is_on(gpu)));
+    let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
+    GpuHealth {
+        index: gpu.index,
+        uuid: gpu.uuid.clone(),
+        pci_address: gpu.pci.clone(),
+        score: 100_u32.saturating_sub(lost),
+        status: status(worst, is_certain(node, gpu)),
+        deductions,
+    }
+}
+
+/// Whether enough was read of one GPU: it answers, nothing of it failed, and no section failed as a whole.
+fn is_certain(node: &Node<'_>, gpu: &Gpu) -> bool {
+    let passed_on = node.pci_of(gpu).is_some_and(|device| device.driver.as_deref() == Some("vfio-pci"));
+    let failed = node.problems().any(|problem| problem.gpu.is_some() && problem.gpu == gpu.index);
+    let sections = node.report.sections.statuses();
+    let missing = sections.iter().any(|(name, status)| {
+        matches!(*name, "inventory" | "ecc" | "telemetry" | "xid") && *status == Status::Error
+    });
+    gpu.answers && !failed && !missing && !passed_on
+}
+
+fn status(worst: Severity, certain: bool) -> HealthStatus {
+    match worst {
+        Severity::Fatal | Severity::Critical => HealthStatus::Unhealthy,
+        Severity::Warning => HealthStatus::Degraded,
+        Severity::Info if certain => HealthStatus::Healthy,
+        Severity::Info => HealthStatus::Unknown,
+    }
+}
+
+fn deductions<'a>(drafts: impl Iterator<Item = &'a Draft>) -> (Vec<Deduction>, Severity) {
+    let mut deductions: Vec<Deduction> = Vec::new();
+    let mut worst = Severity::Info;
+    for draft in drafts {
+        worst = worst.max(draft.severity);
+        let points = points(draft.severity);
+        let known = deductions.iter().any(|deduction| deduction.finding == draft.rule.id);
+        if points > 0 && !known {
+            let why = draft.evidence.first().cloned().unwrap_or_else(|| draft.rule.title.to_owned());
+            deductions.push(Deduction { points, finding: draft.rule.id.to_owned(), why });
+        }
+    }
+    deductions.sort_by(|left, right| right.points.cmp(&left.points).then_with(|| left.finding.cmp(&right.finding)));
+    (deductions, worst)
+}

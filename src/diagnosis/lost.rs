@@ -1,0 +1,156 @@
+//! GPUs that are not there: off the bus, lost to the driver, never initialised, handed to somebody else.
+//!
+//! Three witnesses are compared for each GPU: the PCI bus, NVML and the kernel log. Each GPU gets one finding, the most
+//! certain one. GPUs that only Kubernetes misses are in `cluster`.
+
+use super::draft::Draft;
+use super::node::{Gpu, Node};
+use super::rules::{DEBUG_DOC, NVML_DOC, XID_DOC, rules};
+use super::timeline::{concerns, follows, is_off_bus, is_xid};
+use super::{Severity, quote};
+use crate::facts::host::PciGpu;
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+
+rules! {
+    OFF_BUS: "gpu-off-bus" Fatal Hardware XID_DOC, "GPU fell off the PCIe bus",
+        DrainAndReboot "Cordon and drain {node}, power-cycle it (a reset cannot reach {gpu}); if it happens again, return the GPU.";
+    LOST: "gpu-lost" Fatal Hardware NVML_DOC, "NVML reports the GPU as lost",
+        DrainAndReboot "Cordon and drain {node}, power-cycle it; if {gpu} is lost again, return it.";
+    INIT_FAILED: "gpu-init-failed" Fatal Driver DEBUG_DOC, "The driver could not initialise the GPU",
+        DrainAndReboot "Drain and reboot {node}; if {gpu} still does not initialise, check its power and firmware, then contact the vendor.";
+    NOT_IN_NVML: "gpu-missing-from-nvml" Fatal Hardware DEBUG_DOC, "GPU on the PCI bus that NVML does not list",
+        DrainAndReboot "Drain and reboot {node}; if {gpu} stays missing, have its power and seating checked.";
+    RESET_REQUIRED: "gpu-reset-required" Critical Hardware NVML_DOC, "NVML says the GPU must be reset",
+        DrainAndReset "Drain the work of {gpu} on {node}, then reset it.";
+    UNRESPONSIVE: "gpu-unresponsive" Critical Driver DEBUG_DOC, "Calls to the GPU do not return",
+        DrainAndReboot "Drain {node} and reboot it: a driver that hangs on {gpu} seldom recovers.";
+    NOT_BOUND: "gpu-not-bound" Warning Driver DEBUG_DOC, "GPU without a driver",
+        UpdateSoftware "Find out why the nvidia driver did not take {gpu} on {node} (kernel log at driver load), then bind it.";
+    PASSTHROUGH: "gpu-passthrough" Info Driver None, "GPU handed to virtual machines",
+        None "Nothing: {gpu} is bound to vfio-pci on purpose and cannot be used by containers.";
+}
+
+/// PCIe errors this long before a GPU left the bus are quoted beside it.
+const PRELUDE: jiff::SignedDuration = jiff::SignedDuration::from_secs(300);
+
+/// One finding for each GPU that is not there.
+pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = node.gpus.iter().filter_map(|gpu| of_gpu(node, gpu)).collect();
+    drafts.extend(off_bus_elsewhere(node));
+    drafts
+}
+
+fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let device = node.pci_of(gpu);
+    let silent = device.is_some_and(|device| device.answers == Some(false));
+    let events: Vec<(usize, &KernelEvent)> =
+        node.timeline.present().filter(|(_, event)| is_off_bus(event) && concerns(event, gpu)).collect();
+    if silent || !events.is_empty() {
+        return Some(off_bus(node, gpu, &events, silent));
+    }
+    if let Some(problem) = node.gpu_problem(gpu, &["gpu_lost", "gpu_not_found"]) {
+        return Some(Draft::on(LOST, gpu).because(quote::data(&problem.why)).because_of(counted(node)));
+    }
+    if let Some(problem) = node.gpu_problem(gpu, &["reset_required"]) {
+        return Some(Draft::on(RESET_REQUIRED, gpu).because(quote::data(&problem.why)));
+    }
+    if let Some(problem) = node.gpu_problem(gpu, &["timeout"]) {
+        return Some(Draft::on(UNRESPONSIVE, gpu).because(quote::data(&problem.why)));
+    }
+    device.and_then(|device| unlisted(node, gpu, device))
+}
+
+fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent: bool) -> Draft {
+    let positions: Vec<usize> = events.iter().map(|(at, _)| *at).collect();
+    let mut draft = Draft::on(OFF_BUS, gpu).seen_all(events.iter().map(|(_, event)| *event));
+    if silent {
+        draft = draft.because("its PCI configuration space reads all ones");
+    }
+    // It fell and answers again: somebody reset the bus. The reason is still unknown.
+    let back = gpu.answers && !silent && node.telemetry_of(gpu).is_some_and(|now| now.temperature.gpu_celsius.is_some());
+    if back {
+        draft = draft.graded(Severity::Critical).because("NVML reads it again now");
+    } else {
+        draft = draft.because_of(counted(node));
+    }
+    draft.because_of(node.timeline.consequences(&positions)).because_of(prelude(node, events))
+}
+
+/// PCIe errors and links lost just before.
+fn prelude(node: &Node<'_>, events: &[(usize, &KernelEvent)]) -> Vec<String> {
+    let near = |event: &&KernelEvent| {
+        let kind = matches!(event.kind, Kind::Aer | Kind::PcieLink)
+            && event.sub_code.as_deref().is_none_or(|sub| sub != "bandwidth_limited");
+        kind && event.last.is_some() && events.iter().any(|(_, fall)| follows(event, fall, Some(PRELUDE)))
+    };
+    let quoted = node.timeline.current().filter(near).map(|event| {
+        let place = event.pci_address.as_ref().map(|pci| format!(" on {}", pci.sysfs())).unwrap_or_default();
+        format!("just before: {}{place}", quote::event(event))
+    });
+    quoted.take(2).collect()
+}
+
+/// `NVML lists 7 GPUs, PCI lists 8`.
+fn counted(node: &Node<'_>) -> Option<String> {
+    let (nvml, pci) = (node.inventory()?.gpus.len(), node.host()?.pci_gpus.len());
+    (nvml != pci).then(|| format!("NVML lists {}, PCI lists {pci}", quote::count(nvml, "GPU")))
+}
+
+/// On the bus, but not in NVML, though NVML works.
+fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
+    let inventory = node.inventory()?;
+    let listed = gpu.index.is_some() || inventory.gpus.iter().any(|other| other.pci_address == gpu.pci);
+    if listed || device.in_nvml == Some(true) {
+        return None;
+    }
+    match device.driver.as_deref() {
+        Some("vfio-pci") => Some(passthrough(gpu)),
+        // Judged by `driver`: one foreign driver takes all of them.
+        Some("nouveau") => None,
+        Some("nvidia") => Some(uninitialised(node, gpu)),
+        Some(other) => Some(Draft::on(NOT_BOUND, gpu).because(format!("bound to {}", quote::data(other)))),
+        None => Some(Draft::on(NOT_BOUND, gpu).because("on the PCI bus, no driver bound").because_of(counted(node))),
+    }
+}
+
+/// A GPU bound to vfio-pci.
+pub(super) fn passthrough(gpu: &Gpu) -> Draft {
+    Draft::on(PASSTHROUGH, gpu).because("bound to vfio-pci")
+}
+
+fn uninitialised(node: &Node<'_>, gpu: &Gpu) -> Draft {
+    let failed = |event: &&KernelEvent| {
+        (event.kind == Kind::RmInitFailed || is_xid(event, &[143])) && concerns(event, gpu)
+    };
+    let events: Vec<&KernelEvent> = node.timeline.current().filter(failed).collect();
+    let probe = node.timeline.of_kind(Kind::ProbeFailed).map(quote::event);
+    let rule = if events.is_empty() { NOT_IN_NVML } else { INIT_FAILED };
+    Draft::on(rule, gpu)
+        .seen_all(events)
+        .because("bound to the nvidia driver on PCI, absent from NVML")
+        .because_of(counted(node))
+        .because_of(probe)
+}
+
+/// The kernel saw a GPU leave whose address nobody else knows: the report lacks `host`, or the device is gone from PCI.
+fn off_bus_elsewhere(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = Vec::new();
+    let unknown = node.timeline.present().filter(|(_, event)| {
+        is_off_bus(event) && !node.gpus.iter().any(|gpu| concerns(event, gpu))
+    });
+    for (at, event) in unknown {
+        let gpu = Gpu {
+            index: event.gpu_index,
+            uuid: event.gpu_uuid.clone(),
+            pci: event.pci_address.clone(),
+            ..Gpu::default()
+        };
+        if drafts.iter().any(|draft| draft.is_on(&gpu)) {
+            continue;
+        }
+        let gone = node.host().is_some().then(|| "the PCI bus no longer shows it".to_owned());
+        let draft = Draft::on(OFF_BUS, &gpu).seen(event).because_of(gone);
+        drafts.push(draft.because_of(node.timeline.consequences(&[at])));
+    }
+    drafts
+}

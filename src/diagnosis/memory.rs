@@ -1,0 +1,286 @@
+//! Memory errors and repairs: what the counters, the row remapper and the Xids of the memory say together.
+//!
+//! NVML's state outranks the log: an Xid 63 says that a repair was recorded, only NVML says whether it still waits. And
+//! aggregate counters are the board's biography, not its condition.
+
+use super::draft::Draft;
+use super::node::{Gpu, Node};
+use super::rules::{MEMORY_DOC, RETIREMENT_DOC, XID_DOC, rules};
+use super::{ActionCode, Severity, quote};
+use crate::facts::ecc::{ErrorCounts, GpuEcc, RemappedRows, RetiredPages, SramErrors};
+use crate::facts::kernel_log::KernelEvent;
+
+rules! {
+    REMAP_FAILED: "row-remap-failed" Fatal Hardware MEMORY_DOC, "Row remapping failed: no spare row left",
+        ContactVendor "Drain {node}, run NVIDIA's field diagnostic on {gpu} and return it (RMA).";
+    REMAP_PENDING: "row-remap-pending" Critical Hardware MEMORY_DOC, "A row remap waits for a GPU reset",
+        DrainAndReset "Drain the work of {gpu} on {node} and reset it; the remap then takes effect. No return needed.";
+    REMAP_MANY: "row-remap-many" Critical Hardware MEMORY_DOC, "Very many rows remapped",
+        ContactVendor "Plan to return {gpu} of {node}: its memory keeps wearing out.";
+    REMAP_SPARES: "row-remap-spares-used" Warning Hardware MEMORY_DOC, "Banks without spare rows",
+        Watch "Nothing now; the next bad row in such a bank of {gpu} cannot be repaired. Plan its replacement.";
+    REMAP_DONE: "row-remap-done" Info Hardware MEMORY_DOC, "Bad rows were repaired",
+        None "Nothing: the repair of {gpu} worked.";
+    REMAP_UNVERIFIED: "row-remap-recorded" Warning Hardware MEMORY_DOC, "The driver recorded a memory repair",
+        Watch "Ask NVML whether a remap of {gpu} is pending or failed (ecc section); reset it at the next drain.";
+    REMAP_NOT_RECORDED: "row-remap-not-recorded" Critical Hardware XID_DOC, "The driver could not record a memory repair",
+        DrainAndReset "Drain {node}, reset {gpu}, then run NVIDIA's field diagnostic; return it if the repair fails again.";
+    SRAM_THRESHOLD: "sram-threshold-exceeded" Fatal Hardware MEMORY_DOC, "Too many uncorrected SRAM errors",
+        ContactVendor "Drain {node}, run NVIDIA's field diagnostic on {gpu} and return it (RMA).";
+    UNCONTAINED: "ecc-uncontained" Fatal Hardware MEMORY_DOC, "Uncontained memory error",
+        DrainAndReset "Give {gpu} of {node} no new work, drain it and reset it: other processes may have read bad data.";
+    CONTAINED: "ecc-contained" Critical Hardware MEMORY_DOC, "Uncorrectable memory error, contained",
+        DrainAndReset "Restart the application that was hit; other work on {gpu} may go on. Reset {gpu} of {node} at the next drain.";
+    DOUBLE_BIT: "ecc-double-bit" Critical Hardware XID_DOC, "Uncorrectable memory error",
+        DrainAndReset "Drain the work of {gpu} on {node} and reset it.";
+    UNCORRECTED: "ecc-uncorrected" Warning Hardware MEMORY_DOC, "Uncorrected memory errors since the driver was loaded",
+        Watch "Look for Xid 48, 63, 94 or 95 of {gpu} in older logs; reset it at the next drain of {node}.";
+    STORM: "ecc-correctable-storm" Warning Hardware XID_DOC, "Storm of corrected memory errors",
+        Watch "Nothing at once: corrected errors harm nobody. Watch {gpu} for row remaps, run a diagnostic at the next drain.";
+    HISTORY: "ecc-history" Info Hardware MEMORY_DOC, "Memory errors in the board's past",
+        None "Nothing: the lifetime counters of {gpu} stand still, none since the driver was loaded.";
+    PAGES_PENDING: "retired-pages-pending" Critical Hardware RETIREMENT_DOC, "A page retirement waits for a reboot",
+        DrainAndReset "Drain the work of {gpu} on {node} and reset it, or reload the driver.";
+    PAGES_LIMIT: "retired-pages-limit" Fatal Hardware RETIREMENT_DOC, "Retired pages at NVIDIA's limit",
+        ContactVendor "Return {gpu} of {node}: no more pages can be retired.";
+    PAGES_MANY: "retired-pages-many" Warning Hardware RETIREMENT_DOC, "Many pages retired for double-bit errors",
+        Watch "Watch {gpu}: more such pages within a week are a reason to return it.";
+    ECC_OFF: "ecc-disabled" Warning Driver MEMORY_DOC, "ECC is switched off",
+        UpdateSoftware "Enable ECC on {gpu} of {node} (nvidia-smi -e 1) and reset it; without ECC errors stay unseen and unrepaired.";
+    ECC_PENDING: "ecc-mode-pending" Warning Driver MEMORY_DOC, "An ECC mode change waits for a reset",
+        DrainAndReset "Reset {gpu} or reboot {node} when it is drained; until then the old ECC mode holds.";
+    INFOROM: "inforom-corrupted" Critical Hardware XID_DOC, "InfoROM corrupted",
+        ContactVendor "Have {gpu} of {node} checked: its stored counters and settings are not reliable.";
+    REPAIR_PENDING: "repair-pending" Critical Hardware MEMORY_DOC, "A hardware repair waits for a GPU reset",
+        DrainAndReset "Drain the work of {gpu} on {node} and reset it; the repair then takes effect.";
+}
+
+/// DCGM fails a GPU at this many rows remapped for uncorrectable errors: the remapper's whole reserve.
+const MOST_REMAPS: u32 = 512;
+
+/// NVIDIA's limit of retired pages is 64; from 60 on the next storm reaches it.
+const PAGES_NEAR_LIMIT: u32 = 60;
+
+/// NVIDIA's return criterion speaks of more than 15 double-bit pages that still grow.
+const DOUBLE_BIT_PAGES: u32 = 15;
+
+/// Xids of the memory that this family judges.
+pub(super) const CODES: [u32; 9] = [48, 63, 64, 92, 94, 95, 140, 171, 172];
+
+/// Memory findings of every GPU.
+pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    for gpu in &node.gpus {
+        let ecc = node.ecc_of(gpu);
+        if let Some(ecc) = ecc {
+            ecc.remapped_rows.iter().for_each(|rows| drafts.extend(remapped(node, gpu, rows)));
+            ecc.retired_pages.iter().for_each(|pages| drafts.extend(retired(gpu, pages)));
+            ecc.sram.iter().for_each(|sram| drafts.extend(sram_threshold(gpu, sram)));
+            drafts.extend(state(gpu, ecc));
+        }
+        let events = errors(node, gpu);
+        // With an Xid the counters are its evidence, without one they are a finding of their own.
+        match (events, ecc) {
+            (Some(draft), _) => drafts.push(draft),
+            (None, Some(ecc)) => drafts.extend(counted(gpu, ecc)),
+            (None, None) => {}
+        }
+        drafts.extend(repairs(node, gpu, ecc));
+        drafts.extend(mode(node, gpu));
+        drafts.extend(storm(node, gpu));
+    }
+    drafts
+}
+
+fn remapped(node: &Node<'_>, gpu: &Gpu, rows: &RemappedRows) -> Vec<Draft> {
+    let RemappedRows { correctable, uncorrectable, pending, failure_occurred, histogram } = rows;
+    let counts = format!("rows remapped: {uncorrectable} for uncorrectable, {correctable} for corrected errors");
+    let log = || node.timeline.xids(gpu, &[63, 64]).map(quote::event).take(2);
+    let mut drafts = Vec::new();
+    if *failure_occurred {
+        let draft = Draft::on(REMAP_FAILED, gpu).because("NVML: row remapping failure flag set");
+        drafts.push(draft.because(counts.clone()).because_of(log()));
+    }
+    if *pending {
+        let draft = Draft::on(REMAP_PENDING, gpu).because("NVML: row remap pending");
+        drafts.push(draft.because(counts.clone()).because_of(log()));
+    }
+    if *uncorrectable >= MOST_REMAPS {
+        drafts.push(Draft::on(REMAP_MANY, gpu).because(counts.clone()));
+    }
+    let exhausted = histogram.as_ref().map_or(0, |histogram| histogram.none);
+    if exhausted > 0 {
+        let banks = format!("{} without a spare row", quote::count(usize::try_from(exhausted).unwrap_or(0), "bank"));
+        drafts.push(Draft::on(REMAP_SPARES, gpu).because(banks));
+    }
+    if *uncorrectable > 0 && drafts.is_empty() {
+        drafts.push(Draft::on(REMAP_DONE, gpu).because(counts).because("none pending, none failed"));
+    }
+    drafts
+}
+
+fn retired(gpu: &Gpu, pages: &RetiredPages) -> Vec<Draft> {
+    let RetiredPages { single_bit, double_bit, pending } = *pages;
+    let counts = format!("pages retired: {double_bit} for double-bit, {single_bit} for single-bit errors");
+    let mut drafts = Vec::new();
+    if pending == Some(true) {
+        drafts.push(Draft::on(PAGES_PENDING, gpu).because("NVML: page retirement pending").because(counts.clone()));
+    }
+    if single_bit.saturating_add(double_bit) >= PAGES_NEAR_LIMIT {
+        drafts.push(Draft::on(PAGES_LIMIT, gpu).because(counts).because("the limit is 64"));
+    } else if double_bit > DOUBLE_BIT_PAGES {
+        drafts.push(Draft::on(PAGES_MANY, gpu).because(counts));
+    }
+    drafts
+}
+
+fn sram_threshold(gpu: &Gpu, sram: &SramErrors) -> Option<Draft> {
+    let uncorrected = sram.aggregate_uncorrected_parity.saturating_add(sram.aggregate_uncorrected_secded);
+    sram.threshold_exceeded.then(|| {
+        Draft::on(SRAM_THRESHOLD, gpu)
+            .because("NVML: SRAM uncorrected error threshold exceeded")
+            .because(format!("{uncorrected} uncorrected SRAM errors in the board's life"))
+    })
+}
+
+/// Repairs that wait, and the InfoROM.
+fn state(gpu: &Gpu, ecc: &GpuEcc) -> Vec<Draft> {
+    let waiting = [(ecc.channel_repair_pending, "channel repair"), (ecc.tpc_repair_pending, "TPC repair")];
+    let waiting: Vec<String> = waiting
+        .into_iter()
+        .filter(|(pending, _)| *pending == Some(true))
+        .map(|(_, what)| format!("NVML: {what} pending"))
+        .collect();
+    let mut drafts = Vec::new();
+    if !waiting.is_empty() {
+        drafts.push(Draft::on(REPAIR_PENDING, gpu).because_of(waiting));
+    }
+    if ecc.inforom_valid == Some(false) {
+        drafts.push(Draft::on(INFOROM, gpu).because("NVML: the InfoROM's checksum does not hold"));
+    }
+    drafts
+}
+
+/// The gravest memory error in the log, with its companions as evidence: 95 and 140 before 94 before 48.
+fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let found = |codes: &'static [u32]| -> Vec<&KernelEvent> { node.timeline.xids(gpu, codes).collect() };
+    let (uncontained, contained, double_bit) = (found(&[95, 140]), found(&[94]), found(&[48, 171, 172]));
+    let rule = if uncontained.iter().any(|event| escaped(event)) {
+        UNCONTAINED
+    } else if !contained.is_empty() {
+        CONTAINED
+    } else if !double_bit.is_empty() {
+        DOUBLE_BIT
+    } else {
+        return None;
+    };
+    let events = uncontained.into_iter().chain(contained).chain(double_bit);
+    let positions = positions(node, gpu);
+    let mut draft = Draft::on(rule, gpu).seen_all(events);
+    draft = draft.because_of(node.timeline.consequences(&positions));
+    if let Some(ecc) = node.ecc_of(gpu) {
+        draft = draft.because_of(since_load(&ecc.volatile));
+        let failed = ecc.remapped_rows.as_ref().is_some_and(|rows| rows.failure_occurred);
+        if failed || node.timeline.xids(gpu, &[64]).any(exhausted) {
+            draft = draft.act(
+                ActionCode::ContactVendor,
+                "Drain {node}, reset {gpu}, run NVIDIA's field diagnostic and return it: the repair failed.",
+            );
+        }
+    }
+    Some(draft)
+}
+
+/// 140 lists counters; all zero (or negative, which the driver does print) is no escape.
+fn escaped(event: &KernelEvent) -> bool {
+    let counters: Vec<i64> = ["dram", "ltc", "mmu", "pcie"]
+        .iter()
+        .filter_map(|name| event.details.get(*name)?.parse().ok())
+        .collect();
+    event.code != Some(140) || counters.is_empty() || counters.iter().any(|&count| count > 0)
+}
+
+fn positions(node: &Node<'_>, gpu: &Gpu) -> Vec<usize> {
+    let events = node.timeline.events.iter().enumerate().filter(|(_, event)| {
+        super::timeline::is_xid(event.fact, &CODES) && super::timeline::concerns(event.fact, gpu)
+    });
+    events.map(|(at, _)| at).collect()
+}
+
+/// Whether a 64 means that spares are used up; "already pending" and "reserved row" mean less.
+fn exhausted(event: &KernelEvent) -> bool {
+    let state = event.details.get("row_remap").map(String::as_str);
+    matches!(state, Some("table_full" | "bank_spares_used"))
+}
+
+fn since_load(volatile: &ErrorCounts) -> Option<String> {
+    let uncorrected = volatile.uncorrected.filter(|&count| count > 0)?;
+    let places: Vec<String> = volatile
+        .locations
+        .iter()
+        .filter(|place| place.uncorrected > 0)
+        .map(|place| format!("{} {}", place.uncorrected, quote::data(&place.location)))
+        .collect();
+    let places = if places.is_empty() { String::new() } else { format!(" ({})", places.join(", ")) };
+    Some(format!("uncorrected since driver load: {uncorrected}{places}"))
+}
+
+/// Counters without an Xid.
+fn counted(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
+    let lifetime = ecc.aggregate.uncorrected.filter(|&count| count > 0);
+    let lifetime_words = lifetime.map(|count| format!("uncorrected in the board's life: {count}"));
+    if let Some(evidence) = since_load(&ecc.volatile) {
+        return Some(Draft::on(UNCORRECTED, gpu).because(evidence).because_of(lifetime_words));
+    }
+    // Without the volatile counter nothing says that the past is past.
+    ecc.volatile.uncorrected?;
+    let draft = Draft::on(HISTORY, gpu).because_of(lifetime_words.clone());
+    lifetime_words.map(|_| draft.because("uncorrected since driver load: 0"))
+}
+
+/// 63 and 64 ask NVML for the state of the remapper; only where it cannot say do they speak for themselves.
+fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
+    let state_known = ecc.is_some_and(|ecc| {
+        ecc.remapped_rows.is_some() || ecc.retired_pages.as_ref().is_some_and(|pages| pages.pending.is_some())
+    });
+    let failures: Vec<&KernelEvent> = node
+        .timeline
+        .xids(gpu, &[64])
+        .filter(|event| event.details.get("row_remap").is_none_or(|state| state != "already_pending"))
+        .collect();
+    let failed_already = ecc.and_then(|ecc| ecc.remapped_rows.as_ref()).is_some_and(|rows| rows.failure_occurred);
+    if !failures.is_empty() && !failed_already {
+        return Some(Draft::on(REMAP_NOT_RECORDED, gpu).seen_all(failures));
+    }
+    let mut recorded = node.timeline.xids(gpu, &[63, 64]).peekable();
+    if state_known || recorded.peek().is_none() {
+        return None;
+    }
+    let draft = Draft::on(REMAP_UNVERIFIED, gpu).seen_all(recorded);
+    Some(draft.because("NVML's remap state was not read"))
+}
+
+/// ECC off on a board that has it, or about to change.
+fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let inventory = node.inventory_of(gpu);
+    let mode = node.ecc_of(gpu).and_then(|ecc| ecc.mode).or_else(|| inventory.and_then(|gpu| gpu.ecc_mode))?;
+    if mode.current != mode.pending {
+        let word = |on: bool| if on { "on" } else { "off" };
+        let evidence = format!("ECC is {}, {} after the next reset", word(mode.current), word(mode.pending));
+        return Some(Draft::on(ECC_PENDING, gpu).because(evidence));
+    }
+    (!mode.current && !leaves_factory_without_ecc(gpu)).then(|| Draft::on(ECC_OFF, gpu).because("ECC mode off"))
+}
+
+/// Workstation and consumer boards have ECC off, or none, by default.
+fn leaves_factory_without_ecc(gpu: &Gpu) -> bool {
+    let name = gpu.name.as_deref().unwrap_or("RTX");
+    ["GeForce", "RTX", "Quadro", "TITAN"].iter().any(|brand| name.contains(brand))
+}
+
+fn storm(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let events: Vec<String> = node.timeline.xids(gpu, &[92]).map(quote::event).collect();
+    let corrected = node.ecc_of(gpu).and_then(|ecc| ecc.volatile.corrected);
+    let corrected = corrected.map(|count| format!("corrected since driver load: {count}"));
+    (!events.is_empty()).then(|| Draft::on(STORM, gpu).because_of(events).because_of(corrected).graded(Severity::Warning))
+}

@@ -1,0 +1,96 @@
+//! Facts in, findings out: what a senior GPU engineer concludes, as pure rules.
+//!
+//! Two ways to lose the reader guide every rule: an alarm about hardware that is fine, and an all-clear over facts that were
+//! never read. So a finding quotes its evidence, and what could not be read is listed as unknown, never as healthy.
+//!
+//! ```text
+//!   Report ──▶ node (every GPU once) ──▶ families ──▶ drafts ──▶ recovery ──▶ merged, named ──▶ Diagnosis
+//!              timeline (cause, history)  lost, xid, memory, …              └──▶ health (points per GPU)
+//! ```
+
+mod cluster;
+mod coverage;
+mod draft;
+mod driver;
+pub mod finding;
+mod health;
+mod lost;
+mod memory;
+mod node;
+mod nvlink;
+mod quote;
+mod recovery;
+mod rules;
+mod summary;
+mod timeline;
+mod unknown;
+mod xid;
+
+pub use finding::{Action, ActionCode, Class, ClusterFacts, Diagnosis, Finding, Scope, Severity, Unknown, Verdict};
+pub use rules::{Rule, catalogue_of_rules};
+
+use crate::facts::health::Health;
+use crate::pci::PciAddress;
+use crate::report::Report;
+use draft::Draft;
+use node::Node;
+
+/// Rules about one subject.
+struct Family {
+    rules: &'static [Rule],
+    judge: fn(&Node<'_>) -> Vec<Draft>,
+}
+
+/// Every family. `recovery` comes after them: it joins what they found.
+const FAMILIES: &[Family] = &[
+    Family { rules: lost::RULES, judge: lost::judge },
+    Family { rules: driver::RULES, judge: driver::judge },
+    Family { rules: memory::RULES, judge: memory::judge },
+    Family { rules: xid::RULES, judge: xid::judge },
+    Family { rules: nvlink::RULES, judge: nvlink::judge },
+    Family { rules: cluster::RULES, judge: cluster::judge },
+    Family { rules: coverage::RULES, judge: coverage::judge },
+    Family { rules: recovery::RULES, judge: |_| Vec::new() },
+];
+
+fn drafts(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = FAMILIES.iter().flat_map(|family| (family.judge)(node)).collect();
+    recovery::apply(node, &mut drafts);
+    drafts
+}
+
+/// Everything that the rules conclude from one node's report and what Kubernetes says about the node.
+pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
+    let node = Node::new(report, cluster);
+    let (unknown, undecided) = unknown::list(&node);
+    let concluded = draft::finish(drafts(&node), &node.name);
+    let worst = concluded.iter().map(|concluded| concluded.finding.severity).max().unwrap_or_default();
+    // Nothing to look at is not health.
+    let nothing_read = node.gpus.is_empty() && report.sections.xid.is_none();
+    let no_gpu = node.gpus.is_empty() && (node.inventory().is_some() || node.host().is_some());
+    let verdict = match worst {
+        Severity::Fatal => Verdict::Fatal,
+        Severity::Critical => Verdict::Critical,
+        Severity::Warning => Verdict::Warning,
+        Severity::Info if undecided || nothing_read || no_gpu => Verdict::Unknown,
+        Severity::Info => Verdict::Healthy,
+    };
+    let summary = summary::write(&node, verdict, &concluded);
+    let kernel_log = node.kernel_log().map(|log| log.coverage.clone()).unwrap_or_default();
+    let findings = concluded.into_iter().map(|concluded| concluded.finding).collect();
+    Diagnosis { verdict, summary, findings, unknown, kernel_log }
+}
+
+/// Score and status of each GPU and of the node.
+pub fn health(report: &Report) -> Health {
+    let cluster = ClusterFacts::default();
+    let node = Node::new(report, &cluster);
+    health::score(&node, &drafts(&node))
+}
+
+/// The PCI address, index and UUID of every GPU that the inventory lists: what kernel events are joined to.
+pub fn gpu_addresses(report: &Report) -> Vec<(PciAddress, u32, Option<String>)> {
+    let inventory = report.sections.inventory.as_ref().and_then(|section| section.data.as_ref());
+    let gpus = inventory.map(|inventory| inventory.gpus.as_slice()).unwrap_or_default();
+    gpus.iter().filter_map(|gpu| Some((gpu.pci_address.clone()?, gpu.index, gpu.uuid.clone()))).collect()
+}

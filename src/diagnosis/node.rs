@@ -1,0 +1,256 @@
+//! The report as rules look at it: sections by name, and every GPU once, however many sections speak of it.
+//!
+//! A GPU may be known to NVML (index, UUID, address), to the PCI bus alone (address), or only by a call that failed
+//! (index). The three are joined here, so that no rule has to.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::ClusterFacts;
+use super::timeline::Timeline;
+use crate::facts::ecc::{Ecc, GpuEcc};
+use crate::facts::host::{Host, PciGpu};
+use crate::facts::inventory::{GpuInventory, Inventory};
+use crate::facts::kernel_log::KernelLog;
+use crate::facts::kubelet::Kubelet;
+use crate::facts::mig::Mig;
+use crate::facts::processes::Processes;
+use crate::facts::telemetry::{GpuTelemetry, Telemetry};
+use crate::facts::topology::{GpuTopology, Topology};
+use crate::pci::PciAddress;
+use crate::report::{Problem, Report, Section};
+use crate::text::clean;
+
+/// What a node is called whose name nobody knows.
+pub(super) const NAMELESS: &str = "the node";
+
+/// One GPU, from whichever source knows it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Gpu {
+    /// NVML index.
+    pub(super) index: Option<u32>,
+    /// UUID.
+    pub(super) uuid: Option<String>,
+    /// PCI address.
+    pub(super) pci: Option<PciAddress>,
+    /// Product name.
+    pub(super) name: Option<String>,
+    /// Whether NVML gave facts about it.
+    pub(super) answers: bool,
+}
+
+/// A report and what Kubernetes says, ready to be judged.
+pub(super) struct Node<'a> {
+    pub(super) report: &'a Report,
+    pub(super) cluster: &'a ClusterFacts,
+    /// The node's name, or `the node`.
+    pub(super) name: String,
+    /// When the facts were taken: the "now" of every age.
+    pub(super) now: Option<Timestamp>,
+    /// NVML's GPUs by index, then those that only PCI shows.
+    pub(super) gpus: Vec<Gpu>,
+    /// Kernel events with what explains them.
+    pub(super) timeline: Timeline<'a>,
+}
+
+impl<'a> Node<'a> {
+    pub(super) fn new(report: &'a Report, cluster: &'a ClusterFacts) -> Self {
+        let name = cluster.node.as_deref().or(report.hostname.as_deref()).unwrap_or(NAMELESS);
+        let gpus = gpus(report);
+        let timeline = Timeline::new(report);
+        Self { report, cluster, name: clean(name, 63), now: report.taken_at, gpus, timeline }
+    }
+
+    pub(super) fn inventory(&self) -> Option<&'a Inventory> {
+        data(&self.report.sections.inventory)
+    }
+
+    pub(super) fn telemetry(&self) -> Option<&'a Telemetry> {
+        data(&self.report.sections.telemetry)
+    }
+
+    pub(super) fn topology(&self) -> Option<&'a Topology> {
+        data(&self.report.sections.topology)
+    }
+
+    pub(super) fn ecc(&self) -> Option<&'a Ecc> {
+        data(&self.report.sections.ecc)
+    }
+
+    pub(super) fn mig(&self) -> Option<&'a Mig> {
+        data(&self.report.sections.mig)
+    }
+
+    pub(super) fn processes(&self) -> Option<&'a Processes> {
+        data(&self.report.sections.processes)
+    }
+
+    pub(super) fn kubelet(&self) -> Option<&'a Kubelet> {
+        data(&self.report.sections.kubelet)
+    }
+
+    pub(super) fn host(&self) -> Option<&'a Host> {
+        data(&self.report.sections.host)
+    }
+
+    pub(super) fn kernel_log(&self) -> Option<&'a KernelLog> {
+        data(&self.report.sections.xid)
+    }
+
+    /// Every problem of every section.
+    pub(super) fn problems(&self) -> impl Iterator<Item = &'a Problem> {
+        self.report.sections.problems().into_iter().map(|(_, problem)| problem)
+    }
+
+    /// The first problem with one of these codes that concerns NVML as a whole.
+    pub(super) fn nvml_problem(&self, codes: &[&str]) -> Option<&'a Problem> {
+        self.problems().find(|problem| problem.gpu.is_none() && codes.contains(&problem.code.as_str()))
+    }
+
+    /// The first problem with one of these codes that concerns this GPU.
+    pub(super) fn gpu_problem(&self, gpu: &Gpu, codes: &[&str]) -> Option<&'a Problem> {
+        self.problems().find(|problem| {
+            problem.gpu.is_some() && problem.gpu == gpu.index && codes.contains(&problem.code.as_str())
+        })
+    }
+
+    /// The GPU with this NVML index.
+    pub(super) fn gpu(&self, index: u32) -> Option<&Gpu> {
+        self.gpus.iter().find(|gpu| gpu.index == Some(index))
+    }
+
+    /// What the inventory says of a GPU.
+    pub(super) fn inventory_of(&self, gpu: &Gpu) -> Option<&'a GpuInventory> {
+        self.inventory()?.gpus.iter().find(|entry| Some(entry.index) == gpu.index)
+    }
+
+    /// What telemetry says of a GPU.
+    pub(super) fn telemetry_of(&self, gpu: &Gpu) -> Option<&'a GpuTelemetry> {
+        self.telemetry()?.gpus.iter().find(|entry| Some(entry.index) == gpu.index)
+    }
+
+    /// What the `ecc` section says of a GPU.
+    pub(super) fn ecc_of(&self, gpu: &Gpu) -> Option<&'a GpuEcc> {
+        self.ecc()?.gpus.iter().find(|entry| Some(entry.index) == gpu.index)
+    }
+
+    /// What topology says of a GPU.
+    pub(super) fn topology_of(&self, gpu: &Gpu) -> Option<&'a GpuTopology> {
+        self.topology()?.gpus.iter().find(|entry| Some(entry.index) == gpu.index)
+    }
+
+    /// What the PCI bus says of a GPU.
+    pub(super) fn pci_of(&self, gpu: &Gpu) -> Option<&'a PciGpu> {
+        self.host()?.pci_gpus.iter().find(|entry| entry.pci_address.is_some() && entry.pci_address == gpu.pci)
+    }
+
+    /// GPUs that NVML gave facts about.
+    pub(super) fn answering(&self) -> impl Iterator<Item = &Gpu> {
+        self.gpus.iter().filter(|gpu| gpu.answers)
+    }
+
+    /// The GPU below a PCIe device (a port of its path, or itself).
+    pub(super) fn gpu_below(&self, address: &PciAddress) -> Option<&Gpu> {
+        let on_path = |gpu: &&Gpu| {
+            let path = self.topology_of(gpu).map(|topology| topology.pcie_path.as_slice()).unwrap_or_default();
+            path.iter().any(|hop| hop.pci_address.as_ref() == Some(address))
+        };
+        self.gpus.iter().find(|gpu| gpu.pci.as_ref() == Some(address)).or_else(|| {
+            // A port with several GPUs below it says nothing about one of them.
+            let mut below = self.gpus.iter().filter(on_path);
+            below.next().filter(|_| below.next().is_none())
+        })
+    }
+
+    /// How long ago something was.
+    pub(super) fn age(&self, then: Option<Timestamp>) -> Option<SignedDuration> {
+        Some(self.now?.duration_since(then?))
+    }
+}
+
+fn data<T>(section: &Option<Section<T>>) -> Option<&T> {
+    section.as_ref()?.data.as_ref()
+}
+
+fn gpus(report: &Report) -> Vec<Gpu> {
+    let sections = &report.sections;
+    let mut gpus: Vec<Gpu> = Vec::new();
+    let mut add = |index: u32, uuid: &Option<String>, pci: &Option<PciAddress>, name: &Option<String>| {
+        match gpus.iter_mut().find(|gpu| gpu.index == Some(index)) {
+            Some(gpu) => {
+                gpu.uuid = gpu.uuid.take().or_else(|| uuid.clone());
+                gpu.pci = gpu.pci.take().or_else(|| pci.clone());
+                gpu.name = gpu.name.take().or_else(|| name.clone());
+            }
+            None => gpus.push(Gpu {
+                index: Some(index),
+                uuid: uuid.clone(),
+                pci: pci.clone(),
+                name: name.as_deref().map(|name| clean(name, 60)),
+                answers: true,
+            }),
+        }
+    };
+    data(&sections.inventory)
+        .into_iter()
+        .flat_map(|section| &section.gpus)
+        .for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &gpu.name));
+    let rest = data(&sections.telemetry).into_iter().flat_map(|section| &section.gpus);
+    rest.for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &None));
+    let rest = data(&sections.ecc).into_iter().flat_map(|section| &section.gpus);
+    rest.for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &None));
+    let rest = data(&sections.topology).into_iter().flat_map(|section| &section.gpus);
+    rest.for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &None));
+    let rest = data(&sections.mig).into_iter().flat_map(|section| &section.gpus);
+    rest.for_each(|gpu| add(gpu.index, &gpu.uuid, &None, &None));
+    add_from_problems(report, &mut gpus);
+    add_from_pci(report, &mut gpus);
+    gpus.sort_by_key(|gpu| (gpu.index.is_none(), gpu.index, gpu.pci.clone()));
+    name_lost(report, &mut gpus);
+    gpus
+}
+
+/// Codes after which a GPU answers nothing any more.
+const GONE: [&str; 3] = ["gpu_lost", "gpu_not_found", "timeout"];
+
+/// GPUs that NVML counts but could not read: known by the index of the call that failed.
+fn add_from_problems(report: &Report, gpus: &mut Vec<Gpu>) {
+    for (_, problem) in report.sections.problems() {
+        let Some(index) = problem.gpu else { continue };
+        let gone = GONE.contains(&problem.code.as_str());
+        match gpus.iter_mut().find(|gpu| gpu.index == Some(index)) {
+            Some(gpu) => gpu.answers &= !gone,
+            None => gpus.push(Gpu { index: Some(index), answers: false, ..Gpu::default() }),
+        }
+    }
+}
+
+/// GPUs that only the PCI bus shows. An index without an address takes the address at its place: NVML counts in bus order.
+fn add_from_pci(report: &Report, gpus: &mut Vec<Gpu>) {
+    let Some(host) = data(&report.sections.host) else { return };
+    let mut addresses: Vec<&PciAddress> = host.pci_gpus.iter().filter_map(|gpu| gpu.pci_address.as_ref()).collect();
+    addresses.sort();
+    addresses.dedup();
+    let unknown: Vec<&PciAddress> =
+        addresses.iter().copied().filter(|address| !gpus.iter().any(|gpu| gpu.pci.as_ref() == Some(address))).collect();
+    let nameless = gpus.iter().filter(|gpu| gpu.pci.is_none()).count();
+    for gpu in gpus.iter_mut().filter(|gpu| gpu.pci.is_none()) {
+        let at_place = gpu.index.and_then(|index| addresses.get(usize::try_from(index).ok()?)).copied();
+        let only = (nameless == 1 && unknown.len() == 1).then(|| unknown.first().copied()).flatten();
+        let address = only.or(at_place.filter(|address| unknown.contains(address)));
+        gpu.pci = address.cloned();
+    }
+    for address in unknown {
+        if !gpus.iter().any(|gpu| gpu.pci.as_ref() == Some(address)) {
+            gpus.push(Gpu { pci: Some(address.clone()), ..Gpu::default() });
+        }
+    }
+}
+
+/// The UUID of a lost GPU, from the kernel's note of which GPU sits where.
+fn name_lost(report: &Report, gpus: &mut [Gpu]) {
+    let events = data(&report.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
+    for gpu in gpus.iter_mut().filter(|gpu| gpu.uuid.is_none() && gpu.pci.is_some()) {
+        let event = events.iter().rev().find(|event| event.pci_address == gpu.pci && event.gpu_uuid.is_some());
+        gpu.uuid = event.and_then(|event| event.gpu_uuid.clone());
+    }
+}

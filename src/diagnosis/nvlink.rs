@@ -1,0 +1,303 @@
+//! NVLink, NVSwitch and the fabric: links that are down or erring, GPUs that the fabric has not accepted, and their Xids.
+//!
+//! A counter shows more links than a board has wired, so "inactive" alone means nothing: the siblings tell how many there
+//! should be. A fatal SXid and the Xid 74 of the GPU on that port are one event seen from both ends.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+
+use super::draft::Draft;
+use super::node::{Gpu, Node};
+use super::rules::{FABRIC_DOC, XID_DOC, rules};
+use super::timeline::{concerns, follows, is_xid};
+use super::{Scope, Severity, quote};
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use crate::facts::topology::{Fabric, GpuTopology, NvlinkGroup};
+use crate::xid::catalogue::{self, Fatality};
+
+rules! {
+    DOWN: "nvlink-down" Critical Fabric FABRIC_DOC, "NVLinks are down that should be up",
+        DrainAndReset "Drain {node} and reset {gpu}; if the same links stay down, have board and cables checked.";
+    ERRORS: "nvlink-errors" Warning Fabric XID_DOC, "NVLink error counters stand out",
+        Watch "Read the counters of {gpu} again later: only growing ones matter. Check seating and cables if they grow.";
+    COUNTED: "nvlink-errors-counted" Info Fabric XID_DOC, "NVLink counted errors and recovered",
+        None "Nothing now: a total since driver load; compare {gpu} later if NCCL is slow.";
+    NOT_REGISTERED: "fabric-not-registered" Critical Fabric FABRIC_DOC, "GPU not registered with the NVSwitch fabric",
+        UpdateSoftware "Restart Fabric Manager on {node} (on racks: IMEX and the NVLink manager) in the driver's version; CUDA cannot start on {gpu}.";
+    UNHEALTHY: "fabric-unhealthy" Critical Fabric FABRIC_DOC, "The fabric reports problems for the GPU",
+        CheckCabling "Drain {node}; check its NVSwitch trays, cables and the fabric's configuration, then reset {gpu}.";
+    LIMITED: "fabric-limited" Warning Fabric FABRIC_DOC, "The fabric works with limited capacity",
+        CheckCabling "Check the NVLinks of {gpu} on {node} at the next maintenance; bandwidth is reduced.";
+    FAULT: "nvlink-fault" Fatal Fabric XID_DOC, "NVLink fault",
+        DrainAndReset "Drain {node} and reset {gpu}; if the same link fails again, have board and cables checked.";
+    SWITCH: "nvswitch-fault" Fatal Fabric FABRIC_DOC, "NVSwitch fault",
+        DrainAndReset "Drain {node}, then reset all its GPUs and NVSwitches together; contact the vendor if it repeats.";
+    SWITCH_HOT: "nvswitch-thermal" Critical Thermal FABRIC_DOC, "NVSwitch too hot",
+        CheckCabling "Check cooling and airflow of the NVSwitches of {node}.";
+    MINOR: "nvlink-event" Info Fabric XID_DOC, "NVLink or NVSwitch event without consequence",
+        Watch "Nothing by itself; watch whether events of {gpu} on {node} become frequent.";
+    INIT: "nvlink-init-failed" Warning Fabric FABRIC_DOC, "NVLink did not initialise",
+        DrainAndReset "Drain {node} and reset {gpu}, with Fabric Manager running where there are NVSwitches.";
+}
+
+/// Xids of NVLink that this family judges. 121 and 173 (C2C) are left to the catalogue.
+pub(super) const CODES: [u32; 13] = [74, 108, 136, 137, 144, 145, 146, 147, 148, 149, 150, 155, 166];
+
+/// Both ends of a link report within moments.
+const SAME_FAULT: SignedDuration = SignedDuration::from_secs(10);
+
+/// Links that an SXM board of each architecture has wired. PCIe cards have fewer, and then siblings decide.
+const WIRED: [(&str, u32); 4] = [("Volta", 6), ("Ampere", 12), ("Hopper", 18), ("Blackwell", 18)];
+
+/// A link whose count is this many times its siblings' is worth a look, from this count on.
+const OUTLIER_TIMES: u64 = 10;
+const OUTLIER_LEAST: u64 = 100;
+
+/// Counters of which one is too many: the link had to be trained anew, or could not be.
+const GRAVE_COUNTERS: [&str; 4] = ["recovery", "link_recovery_failed", "ecc", "malformed_packets"];
+
+/// Findings about links, fabric and switches.
+pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    for gpu in node.answering() {
+        let Some(topology) = node.topology_of(gpu) else { continue };
+        drafts.extend(down(node, gpu, topology));
+        drafts.extend(counters(gpu, topology));
+        drafts.extend(topology.fabric.as_ref().and_then(|fabric| registration(node, gpu, fabric)));
+    }
+    let claimed: Vec<usize> = switches(node, &mut drafts);
+    for gpu in &node.gpus {
+        drafts.extend(faults(node, gpu, &claimed));
+        drafts.extend(init_failed(node, gpu));
+    }
+    drafts
+}
+
+fn active(topology: &GpuTopology) -> u32 {
+    let groups = topology.nvlinks.iter().filter(|group| group.active == Some(true));
+    u32::try_from(groups.map(|group| group.links.len()).sum::<usize>()).unwrap_or(0)
+}
+
+fn on_switch(topology: &GpuTopology) -> bool {
+    topology.nvlinks.iter().any(|group| group.remote_type.as_deref() == Some("switch"))
+}
+
+/// Fewer links up than on the siblings, or than an NVSwitch board has wired.
+fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
+    let up = active(topology);
+    let listed: usize = topology.nvlinks.iter().map(|group| group.links.len()).sum();
+    let siblings = node.answering().filter(|other| other.name == gpu.name).filter_map(|other| node.topology_of(other));
+    let most = siblings.map(active).max().unwrap_or(up);
+    let architecture = node.inventory_of(gpu).and_then(|inventory| inventory.architecture.as_deref());
+    let wired = WIRED.iter().find(|(name, _)| architecture == Some(*name)).map_or(0, |(_, links)| *links);
+    let has_switches = node.topology().is_some_and(|all| !all.nvswitches.is_empty()) || on_switch(topology);
+    let wired = if has_switches { wired.min(u32::try_from(listed).unwrap_or(0)) } else { 0 };
+    let expected = most.max(wired);
+    let silent: Vec<u32> = topology
+        .nvlinks
+        .iter()
+        .filter(|group| group.active == Some(false))
+        .flat_map(|group| group.links.iter().copied())
+        .collect();
+    if up >= expected || silent.is_empty() {
+        return None;
+    }
+    let mut links = silent;
+    links.sort_unstable();
+    let evidence = format!("{up} of {expected} NVLinks up; inactive: {}", quote::ranges(&links));
+    let severity = if has_switches { Severity::Critical } else { Severity::Warning };
+    Some(Draft::on(DOWN, gpu).graded(severity).because(evidence))
+}
+
+/// Totals since driver load: one snapshot cannot tell whether they grow, so only the grave or the odd one stands out.
+fn counters(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
+    let mut by_name: BTreeMap<&str, Vec<(u64, &NvlinkGroup)>> = BTreeMap::new();
+    for group in &topology.nvlinks {
+        for (name, &count) in group.errors.iter().filter(|(_, count)| **count > 0) {
+            by_name.entry(name).or_default().push((count, group));
+        }
+    }
+    let links: usize = topology.nvlinks.iter().map(|group| group.links.len()).sum();
+    let mut grave = Vec::new();
+    let mut counted = Vec::new();
+    for (name, groups) in by_name {
+        // Corrected before anybody noticed: NVLink 5 counts them all the time.
+        if name.contains("fec") || name.ends_with("successful") || name.contains("ber") {
+            continue;
+        }
+        let total: u64 = groups.iter().fold(0, |sum, (count, _)| sum.saturating_add(*count));
+        let worst = groups.iter().max_by_key(|(count, _)| *count);
+        let Some((count, group)) = worst else { continue };
+        let others = total.saturating_sub(*count) / u64::try_from(links.saturating_sub(1)).unwrap_or(0).max(1);
+        let outlier = *count >= OUTLIER_LEAST && *count >= others.saturating_mul(OUTLIER_TIMES);
+        let words = format!("{}: {count} on link {}", quote::data(name), quote::ranges(&group.links));
+        if GRAVE_COUNTERS.contains(&name) || outlier {
+            grave.push(words);
+        } else {
+            counted.push(words);
+        }
+    }
+    match (grave.is_empty(), counted.is_empty()) {
+        (true, true) => None,
+        (true, false) => Some(Draft::on(COUNTED, gpu).because_of(counted)),
+        (false, _) => Some(Draft::on(ERRORS, gpu).because_of(grave).because("since driver load")),
+    }
+}
+
+fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric) -> Option<Draft> {
+    let Fabric { state, status, health, health_issues, .. } = fabric;
+    let failed = status.as_deref().filter(|status| !matches!(*status, "success" | "not_supported"));
+    let fault = match state.as_str() {
+        "in_progress" | "not_started" => Some(format!("fabric state: {}", quote::data(state))),
+        "completed" => failed.map(|status| format!("fabric registration failed: {}", quote::data(status))),
+        _ => None,
+    };
+    if let Some(fault) = fault {
+        let manager = node.host().and_then(|host| host.daemons.fabric_manager);
+        let manager = (manager == Some(false)).then(|| "nv-fabricmanager is not running on the node".to_owned());
+        return Some(Draft::on(NOT_REGISTERED, gpu).because(fault).because_of(manager));
+    }
+    let issues: Vec<String> = health_issues.iter().take(6).map(|issue| quote::data(issue)).collect();
+    let evidence = |health: &str| format!("fabric health: {health} {}", issues.join(", ")).trim_end().to_owned();
+    match health.as_deref() {
+        Some("unhealthy") => Some(Draft::on(UNHEALTHY, gpu).because(evidence("unhealthy"))),
+        Some("limited_capacity") => Some(Draft::on(LIMITED, gpu).because(evidence("limited capacity"))),
+        _ if !issues.is_empty() => Some(Draft::on(LIMITED, gpu).because(evidence("issues:"))),
+        _ => None,
+    }
+}
+
+/// SXids by switch; gives back the GPU events that they explain.
+fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
+    let mut claimed = Vec::new();
+    let mut by_switch: BTreeMap<(Option<String>, u8), Vec<&KernelEvent>> = BTreeMap::new();
+    for (_, event) in node.timeline.present().filter(|(_, event)| event.kind == Kind::Sxid) {
+        let pci = event.pci_address.as_ref().map(ToString::to_string);
+        by_switch.entry((pci, gravity(event))).or_default().push(event);
+    }
+    for ((_, gravity), events) in by_switch {
+        let rule = match gravity {
+            0 => MINOR,
+            1 => SWITCH_HOT,
+            _ => SWITCH,
+        };
+        let mut draft = Draft::here(rule).because_of(events.iter().map(|event| quote_sxid(event)));
+        draft.scope = Scope { pci: events.first().and_then(|event| event.pci_address.clone()), ..Scope::default() };
+        let ends = node.timeline.present().filter(|(_, end)| {
+            is_xid(end, &CODES) && gravity > 1 && events.iter().any(|event| together(event, end))
+        });
+        for (at, end) in ends {
+            claimed.push(at);
+            draft = draft.because(format!("the other end: {}{}", place(end), quote::event(end)));
+        }
+        drafts.push(draft.because_of(node.timeline.consequences(&claimed)));
+    }
+    claimed
+}
+
+fn place(event: &KernelEvent) -> String {
+    match (event.gpu_index, &event.pci_address) {
+        (Some(index), _) => format!("GPU {index}, "),
+        (None, Some(pci)) => format!("{}, ", pci.sysfs()),
+        (None, None) => String::new(),
+    }
+}
+
+fn together(left: &KernelEvent, right: &KernelEvent) -> bool {
+    let timed = left.last.is_some() && right.last.is_some();
+    timed && (follows(left, right, Some(SAME_FAULT)) || follows(right, left, Some(SAME_FAULT)))
+}
+
+/// 0 harmless, 1 heat, 2 fatal. The word of the line outranks the catalogue.
+fn gravity(event: &KernelEvent) -> u8 {
+    let entry = event.code.and_then(catalogue::sxid);
+    let word = event.details.get("nv_severity").map(String::as_str);
+    let hot = entry.is_some_and(|entry| entry.action == Some("CHECK_COOLING"));
+    match (word, entry.and_then(|entry| entry.fatality)) {
+        _ if hot => 1,
+        (Some("Fatal"), _) => 2,
+        (Some(_), _) => 0,
+        (None, Some(Fatality::Fatal | Fatality::AlwaysFatal)) => 2,
+        (None, _) => 0,
+    }
+}
+
+fn quote_sxid(event: &KernelEvent) -> String {
+    let words = event.code.and_then(catalogue::sxid).map(|entry| format!(" {}", entry.words)).unwrap_or_default();
+    format!("{}{words}", quote::event(event))
+}
+
+/// NVLink Xids of one GPU that no switch explains: the fatal ones are one finding, the others one.
+fn faults(node: &Node<'_>, gpu: &Gpu, claimed: &[usize]) -> Vec<Draft> {
+    let events: Vec<(usize, &KernelEvent)> = node
+        .timeline
+        .present()
+        .filter(|(at, event)| is_xid(event, &CODES) && concerns(event, gpu) && !claimed.contains(at))
+        .collect();
+    let mut drafts = Vec::new();
+    for severity in [Severity::Fatal, Severity::Critical, Severity::Warning, Severity::Info] {
+        let of_grade: Vec<&(usize, &KernelEvent)> =
+            events.iter().filter(|(_, event)| grade(event) == severity).collect();
+        if of_grade.is_empty() {
+            continue;
+        }
+        let positions: Vec<usize> = of_grade.iter().map(|(at, _)| *at).collect();
+        let rule = if severity <= Severity::Info { MINOR } else { FAULT };
+        let both = of_grade.iter().find_map(|(_, event)| other_end(node, gpu, event));
+        drafts.push(
+            Draft::on(rule, gpu)
+                .graded(severity)
+                .because_of(of_grade.iter().map(|(_, event)| quote_xid(event)))
+                .because_of(both)
+                .because_of(node.timeline.consequences(&positions)),
+        );
+    }
+    drafts
+}
+
+fn quote_xid(event: &KernelEvent) -> String {
+    let detail = |name: &str| event.details.get(name).map(|value| quote::data(value));
+    let class = detail("register_class").map(|class| format!(", registers say {class}")).unwrap_or_default();
+    let reason = detail("link_down_reason").filter(|_| event.code == Some(149));
+    let reason = reason.map(|reason| format!(", link-down reason {reason}")).unwrap_or_default();
+    format!("{}{class}{reason}", quote::event(event))
+}
+
+/// How grave one NVLink Xid is: by the decoded registers, where there are any.
+fn grade(event: &KernelEvent) -> Severity {
+    let detail = |name: &str| event.details.get(name).map(String::as_str);
+    let action = detail("action");
+    match event.code {
+        Some(144..=150) => match (action, detail("fatal")) {
+            (Some("IGNORE"), Some("false") | None) => Severity::Info,
+            (Some("RESET_GPU"), _) | (_, Some("true")) => Severity::Fatal,
+            // Conditional: a recovery action (154) decides, and has its own finding.
+            _ => Severity::Warning,
+        },
+        Some(74) => match detail("register_class") {
+            Some("ignore" | "corrected_threshold") => Severity::Info,
+            Some("secondary" | "signal_integrity") => Severity::Warning,
+            Some("secondary_fabric_reset" | "report_if_repeated" | "diagnose_if_repeated") => Severity::Critical,
+            _ => Severity::Fatal,
+        },
+        Some(108 | 137) => Severity::Warning,
+        _ => Severity::Critical,
+    }
+}
+
+/// Both ends report: cable or board between them. One end: that device.
+fn other_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> {
+    let mut ends = node.timeline.of_kind(Kind::Xid).filter(|other| {
+        is_xid(other, &CODES) && !concerns(other, gpu) && together(other, event)
+    });
+    ends.next().map(|end| format!("{}the same moment: {}", place(end), quote::event(end)))
+}
+
+fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let lines: Vec<String> =
+        node.timeline.of_kind(Kind::NvlinkInitFailed).filter(|event| concerns(event, gpu)).map(quote::event).collect();
+    // Links that are up have got over it.
+    let up = node.topology_of(gpu).is_some_and(|topology| down(node, gpu, topology).is_none() && active(topology) > 0);
+    (!lines.is_empty() && !up).then(|| Draft::on(INIT, gpu).because_of(lines))
+}

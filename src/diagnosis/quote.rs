@@ -1,0 +1,179 @@
+//! How facts are quoted in evidence: times, ages, kernel events, lists of GPUs, sizes.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Scope;
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use crate::text::clean;
+
+/// Longest name of a process, reason or version that evidence repeats.
+const NAME_CAP: usize = 60;
+
+/// Text that comes from the node.
+pub(super) fn data(text: &str) -> String {
+    clean(text, NAME_CAP)
+}
+
+/// `2026-11-21T02:31:07Z`: seconds suffice for a person.
+pub(super) fn time(moment: Timestamp) -> String {
+    moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// `14 min`, `3 h`, `12 d`: one unit suffices for an age.
+pub(super) fn span(duration: SignedDuration) -> String {
+    let seconds = duration.as_secs().max(0);
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// `14 min ago`, or nothing where the time is not known.
+pub(super) fn ago(now: Option<Timestamp>, then: Option<Timestamp>) -> Option<String> {
+    Some(format!("{} ago", span(now?.duration_since(then?))))
+}
+
+/// `1 time`, `4 times`.
+pub(super) fn times(count: u64) -> String {
+    if count == 1 { "1 time".to_owned() } else { format!("{count} times") }
+}
+
+/// `1 GPU`, `8 GPUs`.
+pub(super) fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// `GPU 3 (0000:5d:00.0)`, the place in an action's words.
+pub(super) fn gpu_of(scope: &Scope) -> String {
+    match (scope.gpu, &scope.pci) {
+        (Some(index), Some(pci)) => format!("GPU {index} ({})", pci.sysfs()),
+        (Some(index), None) => format!("GPU {index}"),
+        (None, Some(pci)) => format!("the GPU at {}", pci.sysfs()),
+        (None, None) => "the GPU".to_owned(),
+    }
+}
+
+/// `GPUs 0-3, 7`; GPUs without an index by their labels.
+pub(super) fn gpus(labels: &[(Option<u32>, String)]) -> String {
+    let mut indices: Vec<u32> = labels.iter().filter_map(|(index, _)| *index).collect();
+    indices.sort_unstable();
+    indices.dedup();
+    let mut parts = Vec::new();
+    match indices[..] {
+        [] => {}
+        [_] if labels.len() == 1 => return labels.iter().map(|(_, label)| label.clone()).collect(),
+        _ => parts.push(format!("{} {}", if indices.len() == 1 { "GPU" } else { "GPUs" }, ranges(&indices))),
+    }
+    parts.extend(labels.iter().filter(|(index, _)| index.is_none()).map(|(_, label)| label.clone()));
+    parts.join(", ")
+}
+
+/// `0-3, 7`.
+pub(super) fn ranges(sorted: &[u32]) -> String {
+    let mut parts: Vec<(u32, u32)> = Vec::new();
+    for &number in sorted {
+        match parts.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(number) => *last = number,
+            _ => parts.push((number, number)),
+        }
+    }
+    let words = parts.into_iter().map(|(first, last)| match last - first {
+        0 => first.to_string(),
+        1 => format!("{first}, {last}"),
+        _ => format!("{first}-{last}"),
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// `1.5 GiB`.
+pub(super) fn bytes(bytes: u64) -> String {
+    const GIB: f64 = 1_073_741_824.0;
+    #[expect(clippy::cast_precision_loss, reason = "a size for a person")]
+    let gib = bytes as f64 / GIB;
+    if gib >= 1.0 { format!("{gib:.1} GiB") } else { format!("{} MiB", bytes >> 20) }
+}
+
+/// What a kernel event is called: `Xid 79`, `SXid 20034`, `PCIe AER`.
+pub(super) fn event_name(event: &KernelEvent) -> String {
+    let code = event.code.map(|code| code.to_string()).unwrap_or_default();
+    match event.kind {
+        Kind::Xid => format!("Xid {code}"),
+        Kind::Sxid => format!("SXid {code}"),
+        Kind::OffBus => "GPU has fallen off the bus".into(),
+        Kind::RmInitFailed => "RmInitAdapter failed".into(),
+        Kind::ProbeFailed => "NVIDIA probe routine failed".into(),
+        Kind::GspRateLimit => "GSP errors rate-limited".into(),
+        Kind::GspFailed => "GSP firmware failure".into(),
+        Kind::ApiMismatch => "API mismatch".into(),
+        Kind::DriverLoaded => "driver loaded".into(),
+        Kind::Assertion => "NVRM assertion failed".into(),
+        Kind::NvlinkInitFailed => "NVLink did not initialise".into(),
+        Kind::PeermemError => "nvidia-peermem error".into(),
+        Kind::Aer => "PCIe AER".into(),
+        Kind::PcieLink => "PCIe link".into(),
+        Kind::Mce => "machine check".into(),
+        Kind::OomKill => "out-of-memory kill".into(),
+        Kind::HungTask => "task blocked".into(),
+        Kind::Segfault => "segmentation fault in a CUDA library".into(),
+        Kind::Nic => "network card".into(),
+    }
+}
+
+/// `kernel 2026-11-21T02:31:07Z: Xid 79 (1 time)`, with sub-code and process where they are known.
+pub(super) fn event(event: &KernelEvent) -> String {
+    let when = match (event.first, event.last) {
+        (Some(first), Some(last)) if last.duration_since(first).as_secs() > 0 => {
+            format!("kernel {} to {}", time(first), time(last))
+        }
+        (_, Some(last)) => format!("kernel {}", time(last)),
+        _ => match event.last_uptime_seconds {
+            Some(uptime) => format!("kernel {uptime:.0} s after boot"),
+            None => "kernel".to_owned(),
+        },
+    };
+    let sub = event.sub_code.as_deref().map(|sub| format!(" {}", data(sub))).unwrap_or_default();
+    let process = match (event.pid, event.process.as_deref()) {
+        (Some(pid), Some(name)) => format!(", pid {pid} '{}'", data(name)),
+        (Some(pid), None) => format!(", pid {pid}"),
+        (None, Some(name)) => format!(", process '{}'", data(name)),
+        (None, None) => String::new(),
+    };
+    format!("{when}: {}{sub} ({}){process}", event_name(event), times(event.count.max(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gpus_are_listed_in_ranges() {
+        assert_eq!(ranges(&[0, 1, 2, 3, 5, 6, 9]), "0-3, 5, 6, 9");
+        let label = |index| (Some(index), format!("GPU {index} (0000:0{index}:00.0)"));
+        assert_eq!(gpus(&[label(0), label(1), label(2)]), "GPUs 0-2");
+        assert_eq!(gpus(&[label(1)]), "GPU 1 (0000:01:00.0)");
+        assert_eq!(gpus(&[label(1), (None, "the GPU at x".into())]), "GPU 1, the GPU at x");
+    }
+
+    #[test]
+    fn ages_have_one_unit() {
+        let of = |seconds| span(SignedDuration::from_secs(seconds));
+        assert_eq!([of(-3), of(14), of(840), of(10_800), of(1_036_800)], ["0 s", "14 s", "14 min", "3 h", "12 d"]);
+    }
+
+    #[test]
+    fn an_event_is_quoted_with_time_count_and_process() {
+        let last = "2026-11-21T02:31:07.25Z".parse().ok();
+        let quoted = event(&KernelEvent {
+            code: Some(31),
+            count: 2,
+            last,
+            first: last,
+            pid: Some(7),
+            process: Some("ray::\u{1b}Worker".into()),
+            ..KernelEvent::default()
+        });
+        assert_eq!(quoted, "kernel 2026-11-21T02:31:07Z: Xid 31 (2 times), pid 7 'ray:: Worker'");
+    }
+}

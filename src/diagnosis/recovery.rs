@@ -1,0 +1,86 @@
+//! The driver's own verdict on a GPU: the recovery action that NVML reports (R570 on) and that Xid 154 logs (R565 on).
+//!
+//! It outranks what we would have advised. Where another finding already says why, the action joins it; alone it is a
+//! finding of its own.
+
+use super::draft::Draft;
+use super::node::{Gpu, Node};
+use super::rules::{NVML_DOC, Rule, rules};
+use super::{ActionCode, Severity, quote};
+use crate::facts::ecc::RecoveryAction;
+use crate::facts::kernel_log::KernelEvent;
+
+rules! {
+    RESET: "recovery-gpu-reset" Critical Hardware NVML_DOC, "The driver asks for a GPU reset",
+        DrainAndReset "Drain the work of {gpu} on {node} and reset it.";
+    REBOOT: "recovery-node-reboot" Fatal Hardware NVML_DOC, "The driver asks for a reboot",
+        DrainAndReboot "Cordon, drain and reboot {node}: a reset of {gpu} does not suffice.";
+    DRAIN_RESET: "recovery-drain-and-reset" Critical Hardware NVML_DOC, "The driver asks for drain and reset",
+        DrainAndReset "Give {gpu} of {node} no new work, let unaffected work end, then reset it.";
+    DRAIN_P2P: "recovery-drain-p2p" Warning Fabric NVML_DOC, "The driver asks to stop peer-to-peer work",
+        DrainAndReset "End the peer-to-peer work of {gpu} on {node} and ask again; if the driver still asks, reset it.";
+    IMEX: "recovery-imex" Critical Fabric NVML_DOC, "The driver asks to recover the IMEX domain",
+        UpdateSoftware "Restart nvidia-imex on the nodes of this IMEX domain, {node} among them.";
+    OTHER: "recovery-unknown" Warning Driver NVML_DOC, "The driver asks for an unknown recovery",
+        Watch "The driver is newer than this tool: ask nvidia-smi -q on {node} for the recovery action of {gpu}.";
+}
+
+/// Adds the driver's wish to the findings of each GPU.
+pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
+    for gpu in &node.gpus {
+        let Some((action, event)) = wish(node, gpu) else { continue };
+        let Some(rule) = rule(action) else { continue };
+        let words = match event {
+            Some(event) => quote::event(event),
+            None => format!("NVML: recovery action {}", word(action)),
+        };
+        let grave = |draft: &&mut Draft| draft.is_on(gpu) && draft.severity >= Severity::Critical;
+        match drafts.iter_mut().filter(grave).max_by_key(|draft| draft.severity) {
+            Some(draft) => join(draft, rule, words),
+            None => drafts.push(Draft::on(rule, gpu).because(words)),
+        }
+    }
+}
+
+/// A return to the vendor, and a reboot, stand; anything less gives way to what the driver asks.
+fn join(draft: &mut Draft, rule: Rule, words: String) {
+    let keeps = matches!(draft.action, ActionCode::ContactVendor | ActionCode::DrainAndReboot);
+    let joined = draft.clone().because(format!("{words} (the driver's own wish)"));
+    *draft = if keeps || draft.action == rule.action { joined } else { joined.act(rule.action, rule.advice) };
+}
+
+/// NVML's present answer; where it has none, the last Xid 154.
+fn wish<'a>(node: &Node<'a>, gpu: &Gpu) -> Option<(RecoveryAction, Option<&'a KernelEvent>)> {
+    if let Some(action) = node.ecc_of(gpu).and_then(|ecc| ecc.recovery_action) {
+        return Some((action, None));
+    }
+    let last = node.timeline.xids(gpu, &[154]).last()?;
+    let value: u32 = last.details.get("recovery_to")?.parse().ok()?;
+    Some((RecoveryAction::from(value), Some(last)))
+}
+
+fn rule(action: RecoveryAction) -> Option<Rule> {
+    match action {
+        RecoveryAction::None => None,
+        RecoveryAction::GpuReset | RecoveryAction::BusReset => Some(RESET),
+        RecoveryAction::NodeReboot | RecoveryAction::SystemReboot => Some(REBOOT),
+        RecoveryAction::DrainP2p => Some(DRAIN_P2P),
+        RecoveryAction::DrainAndReset => Some(DRAIN_RESET),
+        RecoveryAction::RecoverImex => Some(IMEX),
+        RecoveryAction::Unknown => Some(OTHER),
+    }
+}
+
+fn word(action: RecoveryAction) -> &'static str {
+    match action {
+        RecoveryAction::None => "none",
+        RecoveryAction::GpuReset => "GPU reset",
+        RecoveryAction::NodeReboot => "node reboot",
+        RecoveryAction::DrainP2p => "drain P2P",
+        RecoveryAction::DrainAndReset => "drain and reset",
+        RecoveryAction::RecoverImex => "recover IMEX domain",
+        RecoveryAction::BusReset => "bus reset",
+        RecoveryAction::SystemReboot => "system reboot",
+        RecoveryAction::Unknown => "not known to this version",
+    }
+}

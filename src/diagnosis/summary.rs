@@ -1,0 +1,112 @@
+//! One or two sentences for a person: the worst finding and where, or what was looked at when there is none.
+
+use super::draft::Concluded;
+use super::node::Node;
+use super::{Severity, Verdict, coverage, quote};
+use crate::facts::kernel_log::KernelEventKind as Kind;
+
+/// The summary of a diagnosis.
+pub(super) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded]) -> String {
+    let notable: Vec<&Concluded> =
+        concluded.iter().filter(|concluded| concluded.finding.severity > Severity::Info).collect();
+    match (notable.first(), verdict) {
+        (Some(worst), _) => trouble(node, worst, &notable),
+        (None, Verdict::Healthy) => looked_at(node, concluded),
+        (None, _) => undecided(node, concluded),
+    }
+}
+
+fn trouble(node: &Node<'_>, worst: &Concluded, notable: &[&Concluded]) -> String {
+    let place = if worst.place.is_empty() { String::new() } else { format!("{}: ", worst.place) };
+    let age = quote::ago(node.now, worst.when).map(|age| format!(", {age}")).unwrap_or_default();
+    let first = format!("{place}{}{age}.", worst.finding.title);
+    let mut rest = Vec::new();
+    if notable.len() > 1 {
+        let mut others: Vec<&str> = notable.iter().skip(1).map(|other| other.finding.id.as_str()).collect();
+        others.dedup();
+        let named = others.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+        let more = if others.len() > 3 { ", …" } else { "" };
+        rest.push(format!("{}: {named}{more}", quote::count(notable.len() - 1, "more finding")));
+    }
+    rest.extend(answering(node));
+    if rest.is_empty() { first } else { format!("{first} {}.", capital(&rest.join("; "))) }
+}
+
+fn capital(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
+/// `8 of 8 NVIDIA H100 80GB HBM3 answer`.
+fn answering(node: &Node<'_>) -> Option<String> {
+    if node.gpus.is_empty() {
+        return None;
+    }
+    let names: std::collections::BTreeSet<&str> = node.gpus.iter().filter_map(|gpu| gpu.name.as_deref()).collect();
+    let kind = match names.len() {
+        1 => names.first().copied().unwrap_or("GPU").to_owned(),
+        _ => "GPUs".to_owned(),
+    };
+    Some(format!("{} of {} {kind} answer", node.answering().count(), node.gpus.len()))
+}
+
+/// What was looked at and found in order. Only what was read is named.
+fn looked_at(node: &Node<'_>, concluded: &[Concluded]) -> String {
+    let mut parts: Vec<String> = answering(node).into_iter().collect();
+    let mut clean = Vec::new();
+    if node.ecc().is_some_and(|ecc| !ecc.gpus.is_empty()) {
+        clean.push("pending repairs or new memory errors");
+    }
+    if node.telemetry().is_some_and(|telemetry| !telemetry.gpus.is_empty()) {
+        clean.push("throttling or overheating");
+    }
+    if let Some(topology) = node.topology().filter(|topology| !topology.gpus.is_empty()) {
+        let linked = topology.gpus.iter().any(|gpu| !gpu.nvlinks.is_empty());
+        clean.push(if linked { "NVLink or PCIe fault" } else { "PCIe fault" });
+    }
+    if node.host().is_some() {
+        clean.push("driver trouble");
+    }
+    parts.extend(log(node));
+    if !clean.is_empty() {
+        parts.push(format!("no {}", clean.join(", no ")));
+    }
+    let notes: Vec<&str> = concluded.iter().map(|note| note.finding.id.as_str()).collect();
+    if !notes.is_empty() {
+        let mut notes = notes;
+        notes.dedup();
+        parts.push(format!("for information: {}", notes.join(", ")));
+    }
+    if parts.is_empty() { "Nothing found in the sections that were read.".to_owned() } else { capital(&format!("{}.", parts.join("; "))) }
+}
+
+/// `no Xid since 2026-11-19T08:00:12Z`.
+fn log(node: &Node<'_>) -> Option<String> {
+    node.kernel_log()?;
+    let since = coverage::since(node).map(|since| format!(" since {}", quote::time(since))).unwrap_or_default();
+    let xids = node.timeline.current().filter(|event| matches!(event.kind, Kind::Xid | Kind::Sxid)).count();
+    Some(if xids == 0 { format!("no Xid{since}") } else { format!("no Xid of hardware or driver{since}") })
+}
+
+fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
+    let mut parts: Vec<String> = answering(node).into_iter().collect();
+    let failed: Vec<&str> = node
+        .report
+        .sections
+        .statuses()
+        .into_iter()
+        .filter(|(_, status)| *status != crate::report::Status::Ok)
+        .map(|(name, _)| name)
+        .collect();
+    if !failed.is_empty() {
+        parts.push(format!("not or not fully read: {}", failed.join(", ")));
+    }
+    parts.extend(coverage::window_too_short(node));
+    let mut notes: Vec<String> = concluded.iter().map(|note| note.finding.title.clone()).collect();
+    notes.dedup();
+    parts.extend(notes.into_iter().take(3));
+    if parts.is_empty() {
+        return "Nothing was read that could be judged.".to_owned();
+    }
+    format!("Not enough was read to call the node healthy. {}.", capital(&parts.join("; ")))
+}

@@ -1,0 +1,205 @@
+//! Kernel events with what explains them: cause before consequence, history apart from the present.
+//!
+//! An Xid 79 is followed by dozens of 45, a link that goes down by the errors of everybody who used it. One finding with
+//! one cause is right, thirty findings are noise. And what happened before the driver was last loaded, or before the boot,
+//! says nothing about the GPU now.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::node::Gpu;
+use super::quote;
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use crate::pci::PciAddress;
+use crate::report::Report;
+
+/// A channel torn down (45) or reset (43) this soon after another Xid of the GPU is its consequence. NVIDIA's catalogue
+/// says "follow the other Xid"; 30 s covers a driver that walks through hundreds of channels.
+const TEARDOWN: SignedDuration = SignedDuration::from_secs(30);
+
+/// NVIDIA's NVLink workflow: errors within 30 s of a link-down are follow-ups.
+const LINK_DOWN: SignedDuration = SignedDuration::from_secs(30);
+
+/// A process that the kernel killed for memory leaves its channels within moments; a core dump may take a minute.
+const KILL: SignedDuration = SignedDuration::from_secs(60);
+
+/// Records of one instant may be stamped in any order.
+const SAME_INSTANT: SignedDuration = SignedDuration::from_secs(2);
+
+/// Xids by which an application's channel ends, whoever caused it.
+const TEARDOWN_CODES: [u32; 4] = [43, 45, 141, 174];
+
+/// A kernel event and what is known about its place in time.
+pub(super) struct Event<'a> {
+    pub(super) fact: &'a KernelEvent,
+    /// Why it belongs to the past: it was before the last boot, driver load or GPU reset.
+    pub(super) history: Option<&'static str>,
+    /// The event that explains it, by its position in the timeline.
+    pub(super) cause: Option<usize>,
+}
+
+/// All events, oldest first; order does not depend on how the log was read.
+#[derive(Default)]
+pub(super) struct Timeline<'a> {
+    pub(super) events: Vec<Event<'a>>,
+}
+
+impl<'a> Timeline<'a> {
+    pub(super) fn new(report: &'a Report) -> Self {
+        let log = report.sections.xid.as_ref().and_then(|section| section.data.as_ref());
+        let mut facts: Vec<&KernelEvent> = log.map(|log| log.events.iter().collect()).unwrap_or_default();
+        facts.sort_by(|left, right| order(left).cmp(&order(right)));
+        let running = report.boot_id.as_deref();
+        let history: Vec<Option<&'static str>> = facts.iter().map(|fact| past(fact, &facts, running)).collect();
+        let events = facts.iter().enumerate().map(|(at, fact)| {
+            let causes = facts.iter().enumerate().filter(|(other, cause)| {
+                *other != at && history[*other].is_some() == history[at].is_some() && explains(cause, fact)
+            });
+            let cause = causes.map(|(other, _)| other).min_by_key(|&other| rank(facts[other]));
+            Event { fact, history: history[at], cause }
+        });
+        Self { events: events.collect() }
+    }
+
+    /// Events of the present that nothing else explains, with their positions.
+    pub(super) fn present(&self) -> impl Iterator<Item = (usize, &'a KernelEvent)> {
+        let open = self.events.iter().enumerate().filter(|(_, event)| event.history.is_none() && event.cause.is_none());
+        open.map(|(at, event)| (at, event.fact))
+    }
+
+    /// Every event of the present, explained or not.
+    pub(super) fn current(&self) -> impl Iterator<Item = &'a KernelEvent> {
+        self.events.iter().filter(|event| event.history.is_none()).map(|event| event.fact)
+    }
+
+    /// Present events of one kind.
+    pub(super) fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &'a KernelEvent> {
+        self.current().filter(move |event| event.kind == kind)
+    }
+
+    /// Present Xids of one GPU with one of these codes.
+    pub(super) fn xids<'b>(&'b self, gpu: &'b Gpu, codes: &'b [u32]) -> impl Iterator<Item = &'a KernelEvent> + 'b {
+        self.of_kind(Kind::Xid)
+            .filter(|event| event.code.is_some_and(|code| codes.contains(&code)) && concerns(event, gpu))
+    }
+
+    /// `after it, as its consequence: 9 Xid 45, 2 Xid 119`.
+    pub(super) fn consequences(&self, causes: &[usize]) -> Option<String> {
+        let mut counts: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
+        for event in &self.events {
+            if event.cause.is_some_and(|cause| causes.contains(&cause)) {
+                *counts.entry(quote::event_name(event.fact)).or_default() += event.fact.count.max(1);
+            }
+        }
+        let words: Vec<String> = counts.into_iter().map(|(name, count)| format!("{count} {name}")).collect();
+        (!words.is_empty()).then(|| format!("explained by it: {}", words.join(", ")))
+    }
+}
+
+/// Whether an event names this GPU.
+pub(super) fn concerns(event: &KernelEvent, gpu: &Gpu) -> bool {
+    match (&event.pci_address, &gpu.pci) {
+        (Some(address), Some(pci)) => address == pci,
+        _ => event.gpu_index.is_some() && event.gpu_index == gpu.index,
+    }
+}
+
+/// Whether an event is of a given Xid code.
+pub(super) fn is_xid(event: &KernelEvent, codes: &[u32]) -> bool {
+    event.kind == Kind::Xid && event.code.is_some_and(|code| codes.contains(&code))
+}
+
+/// Whether the GPU left the bus: Xid 79, or the driver's line without one (old drivers, and at probe).
+pub(super) fn is_off_bus(event: &KernelEvent) -> bool {
+    event.kind == Kind::OffBus || is_xid(event, &[79])
+}
+
+/// Whether a link went down: NETIR link events of NVLink 5, training failures.
+fn is_link_down(event: &KernelEvent) -> bool {
+    let sub = event.sub_code.as_deref().unwrap_or_default();
+    is_xid(event, &[149]) && sub.starts_with("NETIR_LINK_EVT")
+}
+
+fn order(event: &KernelEvent) -> impl Ord + '_ {
+    let KernelEvent { kind, code, pci_address, sub_code, pid, process, boot_id, first, last, count, raw, .. } = event;
+    (last, first, kind, code, pci_address, pid, (sub_code, process, boot_id, count, raw))
+}
+
+/// Of several causes the gravest counts: the loss of the GPU, then whatever came first.
+fn rank(cause: &KernelEvent) -> impl Ord + '_ {
+    let grave = match cause {
+        cause if is_xid(cause, &[79]) => 0,
+        cause if is_off_bus(cause) => 1,
+        cause if cause.kind == Kind::OomKill => 2,
+        cause if is_link_down(cause) => 3,
+        _ => 4,
+    };
+    (grave, cause.first, cause.code, cause.sub_code.as_deref(), cause.pid)
+}
+
+fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> Option<&'static str> {
+    if event.boot_id.is_some() && event.boot_id.as_deref() != running {
+        return Some("before the last boot");
+    }
+    let last = event.last?;
+    let newest = |wanted: &dyn Fn(&KernelEvent) -> bool| -> Option<Timestamp> {
+        let same_boot = all.iter().filter(|other| other.boot_id.is_none() || other.boot_id.as_deref() == running);
+        same_boot.filter(|other| wanted(other)).filter_map(|other| other.last).max()
+    };
+    if newest(&|other| other.kind == Kind::DriverLoaded).is_some_and(|loaded| last < loaded) {
+        return Some("before the driver was last loaded");
+    }
+    // The driver takes its wish back once the GPU was reset.
+    let reset = newest(&|other| {
+        is_xid(other, &[154])
+            && other.details.get("recovery_to").is_some_and(|to| to == "0")
+            && same_gpu(other, event)
+    });
+    (reset.is_some_and(|reset| last < reset)).then_some("before the GPU was last reset")
+}
+
+fn same_gpu(left: &KernelEvent, right: &KernelEvent) -> bool {
+    fn place(event: &KernelEvent) -> Option<&PciAddress> {
+        event.pci_address.as_ref()
+    }
+    match (place(left), place(right)) {
+        (Some(left), Some(right)) => left == right,
+        _ => left.gpu_index.is_some() && left.gpu_index == right.gpu_index,
+    }
+}
+
+/// Whether `effect` lies within `window` after `cause`. Events without times are taken to belong together.
+pub(super) fn follows(cause: &KernelEvent, effect: &KernelEvent, window: Option<SignedDuration>) -> bool {
+    let (Some(begun), Some(ended)) = (cause.first.or(cause.last), cause.last) else { return true };
+    let (Some(first), Some(last)) = (effect.first.or(effect.last), effect.last) else { return true };
+    let begins_after = first.duration_since(begun) >= -SAME_INSTANT;
+    begins_after && window.is_none_or(|window| last.duration_since(ended) <= window)
+}
+
+/// The table of explanations: which event is the consequence of which.
+fn explains(cause: &KernelEvent, effect: &KernelEvent) -> bool {
+    if cause.boot_id != effect.boot_id {
+        return false;
+    }
+    let code = effect.code.filter(|_| effect.kind == Kind::Xid);
+    let teardown = code.is_some_and(|code| TEARDOWN_CODES.contains(&code));
+    let same_process = cause.pid.is_some() && cause.pid == effect.pid;
+    match cause.kind {
+        // Everything that the driver says of a GPU that is gone is a consequence of that.
+        _ if is_off_bus(cause) && same_gpu(cause, effect) => {
+            let weaker = !is_off_bus(effect) || (is_xid(cause, &[79]) && !is_xid(effect, &[79]));
+            weaker && follows(cause, effect, None)
+        }
+        // A process that was killed or crashed leaves its channels behind.
+        Kind::OomKill | Kind::Segfault => teardown && same_process && follows(cause, effect, Some(KILL)),
+        Kind::Xid if is_link_down(cause) && same_gpu(cause, effect) => {
+            let follow_up = !is_link_down(effect) && matches!(code, Some(74 | 108 | 136 | 137 | 144..=150 | 155 | 43 | 45));
+            follow_up && follows(cause, effect, Some(LINK_DOWN))
+        }
+        Kind::Xid if teardown && same_gpu(cause, effect) => {
+            let named = effect.details.get("caused_by").and_then(|text| text.parse::<u32>().ok());
+            let primary = cause.code.is_some_and(|code| !TEARDOWN_CODES.contains(&code) && code != 154);
+            primary && (named == cause.code || follows(cause, effect, Some(TEARDOWN)))
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,56 @@
+//! What could not be read, so that nothing is concluded from its absence.
+//!
+//! Only sections that were asked for count: a report of telemetry alone is not "unknown" for its lack of ECC. The same
+//! cause in several sections is one entry.
+
+use super::node::Node;
+use super::{Unknown, coverage};
+use crate::report::{Report, Status};
+use crate::text::clean;
+
+/// Sections without which "healthy" is not known. Who uses a GPU, and how it is cut or given out, is another question.
+const DECISIVE: [&str; 6] = ["inventory", "telemetry", "topology", "ecc", "host", "xid"];
+
+/// Entries that an answer carries.
+const MOST: usize = 12;
+
+/// Longest reason.
+const WHY: usize = 240;
+
+/// What could not be read, and whether that forbids to say "healthy".
+pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
+    let mut entries: Vec<(Vec<&str>, Unknown)> = Vec::new();
+    for (section, problem) in node.report.sections.problems() {
+        let what = if problem.what == section { String::new() } else { format!("{}: ", problem.what) };
+        let next = if problem.next_step.is_empty() { String::new() } else { format!(". {}", problem.next_step) };
+        let why = clean(&format!("{what}{}{next}", problem.why), WHY);
+        match entries.iter_mut().find(|(_, entry)| entry.gpu == problem.gpu && entry.why == why) {
+            Some((sections, _)) if sections.contains(&section) => {}
+            Some((sections, _)) => sections.push(section),
+            None => entries.push((vec![section], Unknown { section: String::new(), gpu: problem.gpu, why })),
+        }
+    }
+    let mut list: Vec<Unknown> = entries
+        .into_iter()
+        .map(|(sections, entry)| Unknown { section: sections.join(", "), ..entry })
+        .collect();
+    let short = coverage::window_too_short(node);
+    let decisive = short.is_some() || undecided(node.report);
+    list.extend(short.map(|why| Unknown { section: "xid".to_owned(), gpu: None, why }));
+    if list.len() > MOST {
+        let more = list.len() - (MOST - 1);
+        list.truncate(MOST - 1);
+        let why = format!("{more} more values could not be read; the sections' problems name them");
+        list.push(Unknown { section: "all".to_owned(), gpu: None, why });
+    }
+    (list, decisive)
+}
+
+fn undecided(report: &Report) -> bool {
+    let failed = |(name, status): (&str, Status)| DECISIVE.contains(&name) && status == Status::Error;
+    let log = report.sections.xid.as_ref();
+    // A log with one of its sources missing still has a window; the coverage says which.
+    let partial = report.sections.problems().iter().any(|(name, _)| DECISIVE.contains(name) && *name != "xid");
+    let no_log = log.is_some_and(|log| log.data.as_ref().is_none_or(|data| data.coverage.is_empty()));
+    partial || no_log || report.sections.statuses().into_iter().any(failed) || report.error.is_some()
+}

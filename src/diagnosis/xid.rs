@@ -1,0 +1,276 @@
+//! Xids that no other family claims, by class: an application's fault, the driver's, the hardware's. And history.
+//!
+//! NVIDIA's own device plugin ignores 13, 31, 43, 45, 68 and 109: programs cause them. Only a pattern raises suspicion:
+//! different workloads that fail on one GPU while its siblings are fine.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::SignedDuration;
+
+use super::draft::Draft;
+use super::node::{Gpu, Node};
+use super::rules::{Rule, XID_DOC, rules};
+use super::timeline::concerns;
+use super::{ActionCode, Severity, quote};
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use crate::xid::catalogue::{self, Class as Cause, Severity as Grade};
+
+rules! {
+    APPLICATION: "application-fault" Info Application XID_DOC, "An application faulted on the GPU",
+        RestartPod "Look at the application's own log; {gpu} of {node} is fine, other work on it may go on.";
+    KILLED: "application-killed" Info Application XID_DOC, "A process on the GPU was killed or crashed",
+        RestartPod "Look at why the process ended (memory limit, crash); {gpu} of {node} is fine.";
+    SUSPECT: "application-faults-on-one-gpu" Warning Hardware XID_DOC, "Different workloads fault on one GPU only",
+        Watch "Run one of these workloads on another GPU of {node}; if it only fails on {gpu}, run a diagnostic on it (dcgmi diag).";
+    CONTEXT_SWITCH: "context-switch-timeout" Warning Driver XID_DOC, "Context-switch timeout",
+        RestartPod "Restart the application; if {gpu} of {node} takes no new work, drain and reset it. Usually a program's or the driver's fault.";
+    DRIVER: "xid-driver" Critical Driver XID_DOC, "Driver or firmware error",
+        DrainAndReset "Drain the work of {gpu} on {node} and reset it; update the driver if it repeats.";
+    HARDWARE: "xid-hardware" Fatal Hardware XID_DOC, "Hardware error",
+        DrainAndReset "Drain the work of {gpu} on {node}, reset it and run a diagnostic; contact the vendor if it repeats.";
+    FABRIC: "xid-fabric" Critical Fabric XID_DOC, "NVLink or C2C error",
+        DrainAndReset "Drain the work of {gpu} on {node} and reset it.";
+    THERMAL: "xid-thermal" Warning Thermal XID_DOC, "Thermal event",
+        CheckCabling "Check cooling and airflow of {gpu} on {node}.";
+    POWER: "xid-power" Critical Power XID_DOC, "Power event",
+        CheckCabling "Check the power supply and power cables of {gpu} on {node}.";
+    UNKNOWN_CODE: "xid-unknown" Warning Driver XID_DOC, "Xid that this version does not know",
+        Watch "Look the code up in NVIDIA's Xid catalogue; it is newer than this tool.";
+    RECURRING: "xid-recurring" Warning Hardware XID_DOC, "The same grave Xid in several boots",
+        ContactVendor "Have {gpu} of {node} inspected: resets and reboots have not cured it.";
+    PAST: "xid-history" Info Driver XID_DOC, "Xids from before the last boot, driver load or reset",
+        None "Nothing: they say nothing about the GPUs of {node} now.";
+}
+
+/// Xids that NVIDIA's device plugin ignores, less 109, which the driver may want a reset for.
+const APPLICATION_CODES: [u32; 5] = [13, 31, 43, 45, 68];
+
+/// Faults that broken hardware can cause too.
+const SUSPICIOUS_CODES: [u32; 2] = [13, 31];
+
+/// GSP timeouts and errors: judged by `driver`.
+pub(super) const GSP_CODES: [u32; 3] = [119, 120, 175];
+
+/// A warning without a reset is old news after a day: what it warned of has come or has not.
+const STALE: SignedDuration = SignedDuration::from_hours(24);
+
+/// Codes that condemn a GPU when they come back after a boot.
+const GRAVE: [u32; 9] = [48, 62, 74, 79, 95, 119, 120, 140, 149];
+
+/// Findings from Xids, per GPU and for addresses that no GPU has.
+pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    for gpu in places(node) {
+        drafts.extend(applications(node, &gpu));
+        drafts.extend(other_codes(node, &gpu));
+    }
+    drafts.extend(recurring(node));
+    drafts.extend(history(node));
+    drafts
+}
+
+/// The GPUs, and those that only an Xid names.
+fn places(node: &Node<'_>) -> Vec<Gpu> {
+    let mut places = node.gpus.clone();
+    for event in node.timeline.of_kind(Kind::Xid) {
+        if !places.iter().any(|gpu| concerns(event, gpu)) {
+            let (index, uuid, pci) = (event.gpu_index, event.gpu_uuid.clone(), event.pci_address.clone());
+            places.push(Gpu { index, uuid, pci, ..Gpu::default() });
+        }
+    }
+    places
+}
+
+/// Faults of programs on one GPU: one finding, with a second thought about the hardware.
+fn applications(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let faults: Vec<(usize, &KernelEvent)> = node
+        .timeline
+        .present()
+        .filter(|(_, event)| concerns(event, gpu) && event.kind == Kind::Xid && is_application(event))
+        .collect();
+    let killed = killed(node, gpu);
+    if faults.is_empty() {
+        return killed;
+    }
+    let codes: BTreeSet<u32> = faults.iter().filter_map(|(_, event)| event.code).collect();
+    let lone_45 = codes.iter().all(|code| *code == 45);
+    let total: u64 = faults.iter().map(|(_, event)| event.count.max(1)).sum();
+    let positions: Vec<usize> = faults.iter().map(|(at, _)| *at).collect();
+    let suspicion = suspicion(node, gpu, &faults);
+    let draft = Draft::on(if suspicion.is_some() { SUSPECT } else { APPLICATION }, gpu);
+    let mut draft = draft.because_of(suspicion).seen_all(most_recent(&faults));
+    if faults.len() > SHOWN {
+        draft = draft.because(format!("{total} in all, from {}", quote::count(pids(&faults).len(), "pid")));
+    }
+    if lone_45 {
+        draft = draft.because("no other Xid before it: the process was killed, or ended with work on the GPU");
+    }
+    Some(draft.because_of(node.timeline.consequences(&positions)))
+}
+
+/// Events shown of one GPU's application faults.
+const SHOWN: usize = 3;
+
+fn most_recent<'a>(faults: &[(usize, &'a KernelEvent)]) -> Vec<&'a KernelEvent> {
+    faults.iter().rev().take(SHOWN).map(|(_, event)| *event).collect()
+}
+
+fn pids(faults: &[(usize, &KernelEvent)]) -> BTreeSet<u32> {
+    faults.iter().filter_map(|(_, event)| event.pid).collect()
+}
+
+fn is_application(event: &KernelEvent) -> bool {
+    let Some(code) = event.code else { return false };
+    let usual = catalogue::xid(code).is_some_and(|entry| entry.class == Cause::Application);
+    APPLICATION_CODES.contains(&code) || (usual && code != 109)
+}
+
+/// Why a GPU whose programs fault may be at fault itself. Never more than a suspicion.
+///
+/// One workload that restarts has a new pid each time: the same name is no second witness. A workload that fails on
+/// several GPUs is its own fault.
+fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Option<String> {
+    let suspicious = |event: &KernelEvent| event.code.is_some_and(|code| SUSPICIOUS_CODES.contains(&code));
+    let here: Vec<&KernelEvent> = faults.iter().map(|(_, event)| *event).filter(|event| suspicious(event)).collect();
+    let elsewhere = node.timeline.of_kind(Kind::Xid).any(|event| suspicious(event) && !concerns(event, gpu));
+    let pids: BTreeSet<u32> = here.iter().filter_map(|event| event.pid).collect();
+    if elsewhere || pids.len() < 2 {
+        return None;
+    }
+    let names: BTreeSet<&str> = here.iter().filter_map(|event| event.process.as_deref()).collect();
+    let nameless = here.iter().any(|event| event.process.is_none());
+    let pods: BTreeSet<&str> = pids.iter().filter_map(|pid| pod_of(node, *pid)).collect();
+    let mut places: BTreeMap<(&String, &String), BTreeSet<u32>> = BTreeMap::new();
+    for event in &here {
+        if let (Some(gpc), Some(tpc), Some(pid)) = (event.details.get("gpc"), event.details.get("tpc"), event.pid) {
+            places.entry((gpc, tpc)).or_default().insert(pid);
+        }
+    }
+    let place = places.iter().find(|(_, pids)| pids.len() > 1).map(|((gpc, tpc), _)| {
+        format!("always at GPC {}, TPC {}", quote::data(gpc), quote::data(tpc))
+    });
+    let different = names.len() > 1 || nameless || pods.len() > 1;
+    if !different && place.is_none() {
+        return None;
+    }
+    let place = place.map(|place| format!(", {place}")).unwrap_or_default();
+    Some(format!("{} different processes faulted on this GPU and on no other{place}", pids.len()))
+}
+
+fn pod_of<'a>(node: &Node<'a>, pid: u32) -> Option<&'a str> {
+    let process = node.processes()?.processes.iter().find(|process| process.pid == pid)?;
+    process.pod_uid.as_deref()
+}
+
+/// 43 and 45 of a process that the kernel killed, or that crashed: the kill is the story.
+fn killed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let mut kills: Vec<usize> = Vec::new();
+    for event in node.timeline.events.iter().filter(|event| event.history.is_none() && concerns(event.fact, gpu)) {
+        let cause = event.cause.filter(|&cause| {
+            matches!(node.timeline.events[cause].fact.kind, Kind::OomKill | Kind::Segfault)
+        });
+        kills.extend(cause.filter(|cause| !kills.contains(cause)));
+    }
+    let shown = kills.iter().take(SHOWN).map(|&at| node.timeline.events[at].fact);
+    let consequences = node.timeline.consequences(&kills)?;
+    Some(Draft::on(KILLED, gpu).seen_all(shown).because(consequences))
+}
+
+/// Everything that neither a program nor another family answers for: one finding per code.
+fn other_codes(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
+    let mut by_code: BTreeMap<u32, Vec<(usize, &KernelEvent)>> = BTreeMap::new();
+    for (at, event) in node.timeline.present().filter(|(_, event)| concerns(event, gpu) && event.kind == Kind::Xid) {
+        let Some(code) = event.code.filter(|&code| !claimed(code) && !is_application(event)) else { continue };
+        by_code.entry(code).or_default().push((at, event));
+    }
+    by_code.into_iter().filter_map(|(code, events)| of_code(node, gpu, code, &events)).collect()
+}
+
+/// Codes that other families judge.
+fn claimed(code: u32) -> bool {
+    super::memory::CODES.contains(&code)
+        || super::nvlink::CODES.contains(&code)
+        || GSP_CODES.contains(&code)
+        || matches!(code, 79 | 143 | 154)
+}
+
+fn of_code(node: &Node<'_>, gpu: &Gpu, code: u32, events: &[(usize, &KernelEvent)]) -> Option<Draft> {
+    let entry = catalogue::xid(code);
+    let (rule, severity) = match entry {
+        None => (UNKNOWN_CODE, Severity::Warning),
+        Some(entry) => (rule_for(code, entry.class)?, severity(entry.severity)),
+    };
+    let newest = events.iter().filter_map(|(_, event)| event.last).max();
+    let stale = severity == Severity::Warning && node.age(newest).is_some_and(|age| age > STALE);
+    let severity = if stale { Severity::Info } else { severity };
+    let positions: Vec<usize> = events.iter().map(|(at, _)| *at).collect();
+    let mut draft = Draft::on(rule, gpu).graded(severity).seen_all(events.iter().map(|(_, event)| *event));
+    if let Some(entry) = entry {
+        draft = draft.because(format!("Xid {code}: {}", entry.name));
+        // The catalogue's own advice is more exact than the class's.
+        if rule != CONTEXT_SWITCH && severity < Severity::Critical {
+            draft = draft.act(ActionCode::Watch, format!("{{gpu}} of {{node}}: {}.", entry.sre_action.trim_end_matches('.')));
+        }
+    }
+    Some(draft.because_of(node.timeline.consequences(&positions)))
+}
+
+fn rule_for(code: u32, class: Cause) -> Option<Rule> {
+    match (code, class) {
+        (109, _) => Some(CONTEXT_SWITCH),
+        (_, Cause::Info) => None,
+        (_, Cause::Application) => Some(APPLICATION),
+        (_, Cause::Driver) => Some(DRIVER),
+        (_, Cause::Hardware) => Some(HARDWARE),
+        (_, Cause::Fabric) => Some(FABRIC),
+        (_, Cause::Thermal) => Some(THERMAL),
+        (_, Cause::Power) => Some(POWER),
+    }
+}
+
+fn severity(grade: Grade) -> Severity {
+    match grade {
+        Grade::Info => Severity::Info,
+        Grade::Warning => Severity::Warning,
+        Grade::Critical => Severity::Critical,
+        Grade::Fatal => Severity::Fatal,
+    }
+}
+
+/// The same grave Xid on one GPU in at least two boots: resets and reboots did not cure it.
+fn recurring(node: &Node<'_>) -> Vec<Draft> {
+    let mut boots: BTreeMap<(String, u32), BTreeSet<Option<&str>>> = BTreeMap::new();
+    for event in node.timeline.events.iter().map(|event| event.fact).filter(|event| event.kind == Kind::Xid) {
+        let (Some(pci), Some(code)) = (&event.pci_address, event.code.filter(|code| GRAVE.contains(code))) else { continue };
+        boots.entry((pci.to_string(), code)).or_default().insert(event.boot_id.as_deref());
+    }
+    let mut drafts = Vec::new();
+    for ((pci, code), boots) in boots.into_iter().filter(|(_, boots)| boots.len() > 1) {
+        let known = node.gpus.iter().find(|gpu| gpu.pci.as_ref().is_some_and(|address| address.as_str() == pci));
+        let gpu = known.cloned().unwrap_or_else(|| Gpu { pci: crate::pci::PciAddress::parse(&pci), ..Gpu::default() });
+        drafts.push(Draft::on(RECURRING, &gpu).because(format!("Xid {code} in {} boots", boots.len())));
+    }
+    drafts
+}
+
+/// What was, in one finding.
+fn history(node: &Node<'_>) -> Option<Draft> {
+    let mut past: BTreeMap<(String, &'static str), (u64, Option<jiff::Timestamp>, BTreeSet<String>)> = BTreeMap::new();
+    for event in node.timeline.events.iter().filter(|event| matches!(event.fact.kind, Kind::Xid | Kind::Sxid | Kind::OffBus)) {
+        let Some(why) = event.history else { continue };
+        let entry = past.entry((quote::event_name(event.fact), why)).or_default();
+        entry.0 += event.fact.count.max(1);
+        entry.1 = entry.1.max(event.fact.last);
+        let pci = event.fact.pci_address.as_ref().map(|pci| pci.sysfs().to_owned());
+        entry.2.extend(event.fact.gpu_index.map(|index| format!("GPU {index}")).or(pci));
+    }
+    let lines: Vec<String> = past
+        .into_iter()
+        .map(|((name, why), (count, last, places))| {
+            let when = last.map(|last| format!(", last {}", quote::time(last))).unwrap_or_default();
+            let places: Vec<String> = places.into_iter().take(4).collect();
+            format!("{name} ({}) {why}{when}, on {}", quote::times(count), places.join(", "))
+        })
+        .collect();
+    (!lines.is_empty()).then(|| Draft::here(PAST).because_of(lines))
+}

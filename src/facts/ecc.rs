@@ -1,0 +1,207 @@
+//! The `ecc` section: memory errors, repairs, and what the driver asks for. Source: NVML.
+//!
+//! *Volatile* counters start anew when the driver is loaded (and, without persistence mode, when the last client leaves);
+//! *aggregate* counters are kept in the InfoROM for the life of the board.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Mode, Unsupported};
+use crate::pci::PciAddress;
+
+/// ECC state of every GPU.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Ecc {
+    /// One entry per GPU, in NVML's order.
+    pub gpus: Vec<GpuEcc>,
+    /// Fields that the driver does not offer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unsupported: Vec<Unsupported>,
+}
+
+/// One GPU's memory health.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct GpuEcc {
+    /// NVML index.
+    pub index: u32,
+    /// UUID.
+    pub uuid: Option<String>,
+    /// PCI address.
+    pub pci_address: Option<PciAddress>,
+    /// ECC mode.
+    pub mode: Option<Mode>,
+    /// Errors since the driver was loaded.
+    pub volatile: ErrorCounts,
+    /// Errors in the life of the board.
+    pub aggregate: ErrorCounts,
+    /// SRAM errors in detail (`nvmlDeviceGetSramEccErrorStatus`, Ampere on).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sram: Option<SramErrors>,
+    /// Row remapping (Ampere on).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remapped_rows: Option<RemappedRows>,
+    /// Page retirement (before Ampere).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retired_pages: Option<RetiredPages>,
+    /// What NVIDIA's driver asks for (field 230, R570 on).
+    pub recovery_action: Option<RecoveryAction>,
+    /// Channel repair waits for a reset (`nvmlDeviceGetRepairStatus`, Blackwell on).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel_repair_pending: Option<bool>,
+    /// TPC repair waits for a reset (Blackwell on).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tpc_repair_pending: Option<bool>,
+    /// Whether the InfoROM's checksum holds (`nvmlDeviceValidateInforom`).
+    pub inforom_valid: Option<bool>,
+}
+
+/// Corrected and uncorrected errors of one counter kind.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct ErrorCounts {
+    /// All locations (`nvmlDeviceGetTotalEccErrors`).
+    pub corrected: Option<u64>,
+    /// All locations.
+    pub uncorrected: Option<u64>,
+    /// Per location, those that are not zero (`nvmlDeviceGetMemoryErrorCounter`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub locations: Vec<LocationErrors>,
+}
+
+/// Errors at one location.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct LocationErrors {
+    /// `dram` (device memory), `sram`, `l1_cache`, `l2_cache`, `register_file`, `texture_memory`, `texture_shm`, `cbu`.
+    pub location: String,
+    /// Corrected errors.
+    pub corrected: u64,
+    /// Uncorrected errors.
+    pub uncorrected: u64,
+}
+
+/// SRAM errors by kind and by place. Counts over the life of the board unless said otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct SramErrors {
+    /// The driver's own verdict: too many uncorrected SRAM errors, the board should be replaced.
+    pub threshold_exceeded: bool,
+    /// Since driver load.
+    pub volatile_corrected: u64,
+    /// Since driver load, parity.
+    pub volatile_uncorrected_parity: u64,
+    /// Since driver load, SEC-DED.
+    pub volatile_uncorrected_secded: u64,
+    /// Life of the board.
+    pub aggregate_corrected: u64,
+    /// Life of the board, parity.
+    pub aggregate_uncorrected_parity: u64,
+    /// Life of the board, SEC-DED.
+    pub aggregate_uncorrected_secded: u64,
+    /// Uncorrected in the L2 cache.
+    pub bucket_l2: u64,
+    /// Uncorrected in an SM.
+    pub bucket_sm: u64,
+    /// Uncorrected in PCIe.
+    pub bucket_pcie: u64,
+    /// Uncorrected in a microcontroller.
+    pub bucket_microcontroller: u64,
+    /// Uncorrected elsewhere.
+    pub bucket_other: u64,
+}
+
+/// Row remapping: bad rows of HBM replaced by spare ones.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct RemappedRows {
+    /// Rows remapped for corrected errors.
+    pub correctable: u32,
+    /// Rows remapped for uncorrected errors.
+    pub uncorrectable: u32,
+    /// A remap waits for a GPU reset.
+    pub pending: bool,
+    /// A remap has failed, now or ever: no spare row was left.
+    pub failure_occurred: bool,
+    /// Banks by how many spare rows they have left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub histogram: Option<RemapHistogram>,
+}
+
+/// Number of memory banks by the spare rows that they have left (`nvmlDeviceGetRowRemapperHistogram`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct RemapHistogram {
+    /// All spare rows left.
+    pub max: u32,
+    /// Many left.
+    pub high: u32,
+    /// Some left.
+    pub partial: u32,
+    /// One left.
+    pub low: u32,
+    /// None left: the next bad row of such a bank cannot be repaired.
+    pub none: u32,
+}
+
+/// Retired pages (before Ampere).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct RetiredPages {
+    /// For several single-bit errors at one place.
+    pub single_bit: u32,
+    /// For a double-bit error.
+    pub double_bit: u32,
+    /// Waiting for a reboot or driver reload.
+    pub pending: Option<bool>,
+}
+
+/// What the driver wants done with the GPU (`NVML_FI_DEV_GET_GPU_RECOVERY_ACTION`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum RecoveryAction {
+    /// Nothing.
+    #[default]
+    None,
+    /// Reset the GPU.
+    GpuReset,
+    /// Reboot the node.
+    NodeReboot,
+    /// Stop peer-to-peer work, then ask again.
+    DrainP2p,
+    /// No new work, let the present end, then reset.
+    DrainAndReset,
+    /// Recover the IMEX domain.
+    RecoverImex,
+    /// Bus reset.
+    BusReset,
+    /// Reboot the whole system.
+    SystemReboot,
+    /// A value that this version does not know.
+    Unknown,
+}
+
+impl From<u32> for RecoveryAction {
+    fn from(value: u32) -> Self {
+        match value {
+            0 => Self::None,
+            1 => Self::GpuReset,
+            2 => Self::NodeReboot,
+            3 => Self::DrainP2p,
+            4 => Self::DrainAndReset,
+            5 => Self::RecoverImex,
+            6 => Self::BusReset,
+            7 => Self::SystemReboot,
+            _ => Self::Unknown,
+        }
+    }
+}

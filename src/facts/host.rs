@@ -1,0 +1,116 @@
+//! The `host` section: everything about the GPUs that needs no NVML. Source: procfs, sysfs, the host's file system.
+
+use serde::{Deserialize, Serialize};
+
+use crate::pci::PciAddress;
+
+/// The node around its GPUs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Host {
+    /// Operating system (`PRETTY_NAME` of `/etc/os-release`).
+    pub operating_system: Option<String>,
+    /// Seconds since boot.
+    pub uptime_seconds: Option<u64>,
+    /// Driver versions that must agree.
+    pub driver: DriverVersions,
+    /// Kernel modules of interest that are loaded: `nvidia`, `nvidia_uvm`, `nvidia_peermem`, `nouveau`, `vfio_pci`, …
+    pub modules: Vec<String>,
+    /// NVIDIA display devices on the PCI bus (vendor 10de, class 0300 or 0302).
+    pub pci_gpus: Vec<PciGpu>,
+    /// Character devices present: `nvidiactl`, `nvidia0`, `nvidia-uvm`, `nvidia-caps/nvidia-cap1`, …
+    pub device_nodes: Vec<String>,
+    /// Character devices that should be there and are not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub device_nodes_missing: Vec<String>,
+    /// Daemons that belong to a GPU node.
+    pub daemons: Daemons,
+    /// GSP firmware files on disk, by driver version.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gsp_firmware_versions: Vec<String>,
+    /// Path of a CDI specification for NVIDIA devices, if there is one.
+    pub cdi_spec: Option<String>,
+    /// Path of the NVIDIA container runtime, if installed.
+    pub container_toolkit: Option<String>,
+    /// Whether an IOMMU is active.
+    pub iommu: Option<bool>,
+    /// NUMA nodes.
+    pub numa_nodes: Option<u32>,
+    /// Huge pages by size in KiB: total and free.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hugepages: Vec<HugePages>,
+    /// Memory of the node.
+    pub memory_total_bytes: Option<u64>,
+    /// Memory of the node that could be given to processes.
+    pub memory_available_bytes: Option<u64>,
+}
+
+/// The versions that must agree: NVML refuses to work when they do not.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct DriverVersions {
+    /// The loaded kernel module (`/sys/module/nvidia/version`); `None`: not loaded.
+    pub loaded: Option<String>,
+    /// `open` or `proprietary`, from `/proc/driver/nvidia/version`.
+    pub flavor: Option<String>,
+    /// The module file that the next load would take (`/lib/modules/…/nvidia.ko`), where it could be found.
+    pub module_on_disk: Option<String>,
+    /// The NVML library on disk, from its file name (`libnvidia-ml.so.570.124.06`).
+    pub library: Option<String>,
+    /// Where that library is.
+    pub library_path: Option<String>,
+}
+
+/// An NVIDIA GPU on the PCI bus, whether or not the driver has it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct PciGpu {
+    /// PCI address.
+    pub pci_address: Option<PciAddress>,
+    /// PCI device id, e.g. `2330`.
+    pub device_id: Option<String>,
+    /// Bound driver: `nvidia`, `nouveau`, `vfio-pci`, or `None`.
+    pub driver: Option<String>,
+    /// Whether NVML lists it; `None` where NVML could not be asked.
+    pub in_nvml: Option<bool>,
+    /// NUMA node.
+    pub numa_node: Option<u32>,
+    /// IOMMU group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iommu_group: Option<u32>,
+    /// Whether the device still answers on the bus (its configuration space is not all ones).
+    pub answers: Option<bool>,
+}
+
+/// Daemons: `Some(true)` running, `Some(false)` not, `None` could not be told.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Daemons {
+    /// `nvidia-persistenced`.
+    pub persistenced: Option<bool>,
+    /// `nv-fabricmanager`.
+    pub fabric_manager: Option<bool>,
+    /// `nvidia-imex`.
+    pub imex: Option<bool>,
+    /// `nv-hostengine` (DCGM).
+    pub dcgm: Option<bool>,
+    /// `nvidia-cuda-mps-control`.
+    pub mps: Option<bool>,
+}
+
+/// Huge pages of one size.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct HugePages {
+    /// Page size.
+    pub size_kib: u64,
+    /// Configured.
+    pub total: u64,
+    /// Unused.
+    pub free: u64,
+}

@@ -1,0 +1,128 @@
+//! The `inventory` section: what the GPUs are. Source: NVML; the kernel module's version from `/proc/driver/nvidia`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Mode, Unsupported};
+use crate::pci::PciAddress;
+
+/// The driver and the GPUs that NVML lists.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Inventory {
+    /// `nvmlSystemGetDriverVersion`, e.g. `570.124.06`.
+    pub driver_version: Option<String>,
+    /// `nvmlSystemGetNVMLVersion`, e.g. `12.570.124.06`.
+    pub nvml_version: Option<String>,
+    /// Newest CUDA that the driver supports (`nvmlSystemGetCudaDriverVersion_v2`), e.g. `12.8`.
+    pub cuda_version: Option<String>,
+    /// Path of the NVML library that was opened.
+    pub nvml_library: Option<String>,
+    /// One entry per GPU, in NVML's order. A GPU that could not be opened is in the section's problems instead.
+    pub gpus: Vec<GpuInventory>,
+    /// Fields that the driver does not offer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unsupported: Vec<Unsupported>,
+}
+
+/// One GPU. What does not change while it runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct GpuInventory {
+    /// NVML index. Changes when a GPU is lost: use the UUID or the PCI address as identity.
+    pub index: u32,
+    /// `nvmlDeviceGetUUID`, e.g. `GPU-5b…`.
+    pub uuid: Option<String>,
+    /// `nvmlDeviceGetPciInfo`.
+    pub pci_address: Option<PciAddress>,
+    /// Product name, e.g. `NVIDIA H100 80GB HBM3`.
+    pub name: Option<String>,
+    /// Product brand, e.g. `NVIDIA`, `Tesla`.
+    pub brand: Option<String>,
+    /// Architecture, e.g. `Hopper`.
+    pub architecture: Option<String>,
+    /// CUDA compute capability, e.g. `9.0`.
+    pub compute_capability: Option<String>,
+    /// Serial number of the board.
+    pub serial: Option<String>,
+    /// Part number of the board.
+    pub board_part_number: Option<String>,
+    /// `nvmlDeviceGetBoardId`, hexadecimal.
+    pub board_id: Option<String>,
+    /// N of `/dev/nvidiaN`.
+    pub minor_number: Option<u32>,
+    /// Position on the baseboard (`nvmlDeviceGetModuleId`).
+    pub module_id: Option<u32>,
+    /// PCI device and vendor id, e.g. `233010de`.
+    pub pci_device_id: Option<String>,
+    /// PCI subsystem id.
+    pub pci_subsystem_id: Option<String>,
+    /// VBIOS version.
+    pub vbios_version: Option<String>,
+    /// InfoROM versions.
+    pub inforom: InforomVersions,
+    /// GSP firmware version; `None` where GSP is off or absent (`gsp_enabled` tells).
+    pub gsp_firmware_version: Option<String>,
+    /// Whether the GPU runs with GSP firmware.
+    pub gsp_enabled: Option<bool>,
+    /// Persistence mode.
+    pub persistence_mode: Option<bool>,
+    /// Compute mode: `default`, `prohibited`, `exclusive_process`.
+    pub compute_mode: Option<String>,
+    /// Virtualization mode: `none`, `passthrough`, `vgpu`, `host_vgpu`, `host_vsga`.
+    pub virtualization_mode: Option<String>,
+    /// Whether a display is active on it.
+    pub display_active: Option<bool>,
+    /// MIG mode.
+    pub mig_mode: Option<Mode>,
+    /// ECC mode.
+    pub ecc_mode: Option<Mode>,
+    /// Frame buffer, all of it.
+    pub memory_total_bytes: Option<u64>,
+    /// Frame buffer that the driver keeps for itself.
+    pub memory_reserved_bytes: Option<u64>,
+    /// BAR1 aperture.
+    pub bar1_total_bytes: Option<u64>,
+    /// Highest PCIe generation that GPU and slot allow together.
+    pub pcie_max_generation: Option<u32>,
+    /// Widest PCIe link that GPU and slot allow together, in lanes.
+    pub pcie_max_width: Option<u32>,
+    /// Number of multiprocessor cores.
+    pub cores: Option<u32>,
+    /// Where the GPU sits in a rack-scale system (`nvmlDeviceGetPlatformInfo`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+}
+
+/// InfoROM object versions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct InforomVersions {
+    /// Image version, e.g. `G520.0200.00.05`.
+    pub image: Option<String>,
+    /// OEM object.
+    pub oem: Option<String>,
+    /// ECC object.
+    pub ecc: Option<String>,
+    /// Power management object.
+    pub power: Option<String>,
+}
+
+/// Position in a rack-scale system.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Platform {
+    /// Serial number of the chassis.
+    pub chassis_serial: Option<String>,
+    /// Slot number.
+    pub slot: Option<u32>,
+    /// Tray index.
+    pub tray: Option<u32>,
+    /// Host id inside the tray.
+    pub host_id: Option<u32>,
+    /// Module id inside the node.
+    pub module_id: Option<u32>,
+}

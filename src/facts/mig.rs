@@ -1,0 +1,60 @@
+//! The `mig` section: MIG mode and instances. Source: NVML.
+
+use serde::{Deserialize, Serialize};
+
+use super::Mode;
+use super::Unsupported;
+
+/// MIG on every GPU that knows it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Mig {
+    /// One entry per GPU, in NVML's order.
+    pub gpus: Vec<GpuMig>,
+    /// Fields that the driver does not offer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unsupported: Vec<Unsupported>,
+}
+
+/// MIG on one GPU.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct GpuMig {
+    /// NVML index.
+    pub index: u32,
+    /// UUID of the GPU.
+    pub uuid: Option<String>,
+    /// Mode; `None` where the GPU knows no MIG.
+    pub mode: Option<Mode>,
+    /// Most MIG devices that the GPU can have.
+    pub max_devices: Option<u32>,
+    /// The MIG devices (a compute instance of a GPU instance).
+    pub devices: Vec<MigDevice>,
+}
+
+/// One MIG device.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct MigDevice {
+    /// `MIG-…`.
+    pub uuid: Option<String>,
+    /// GPU instance id.
+    pub gpu_instance: Option<u32>,
+    /// Compute instance id.
+    pub compute_instance: Option<u32>,
+    /// Profile as NVIDIA names it, e.g. `1g.10gb`, `1c.3g.40gb`.
+    pub profile: Option<String>,
+    /// GPU instance slices.
+    pub gpu_slices: Option<u32>,
+    /// Compute instance slices.
+    pub compute_slices: Option<u32>,
+    /// Multiprocessors.
+    pub multiprocessors: Option<u32>,
+    /// Frame buffer.
+    pub memory_total_bytes: Option<u64>,
+    /// Frame buffer in use.
+    pub memory_used_bytes: Option<u64>,
+}

@@ -1,0 +1,91 @@
+//! The `processes` section: who uses the GPUs. Source: NVML process lists, `/proc`, cgroups.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Processes on the GPUs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Processes {
+    /// Whether process ids are the host's (the probe runs in the initial PID namespace). Without it NVML leaves out what it
+    /// cannot name, and a short list proves nothing.
+    pub host_pid_namespace: bool,
+    /// One entry per process.
+    pub processes: Vec<GpuProcess>,
+    /// Memory in use that no listed process accounts for, per GPU, where it is more than driver overhead explains.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unaccounted_memory: Vec<UnaccountedMemory>,
+}
+
+/// One process that NVML lists on a GPU, or that holds a GPU device file open.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct GpuProcess {
+    /// Process id in the host's namespace.
+    pub pid: u32,
+    /// The kernel's name of it (`comm`).
+    pub name: Option<String>,
+    /// Command line, cleaned and capped.
+    pub command: Option<String>,
+    /// User id.
+    pub uid: Option<u32>,
+    /// User name on the host, where `/etc/passwd` knows the id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// When it started. Together with the pid its identity.
+    pub started_at: Option<Timestamp>,
+    /// Field 22 of `/proc/PID/stat`, clock ticks since boot: what an action compares.
+    pub start_ticks: Option<u64>,
+    /// Scheduler state: `R`, `S`, `D` (uninterruptible: no signal helps), `Z` (zombie), …; `X`: NVML lists it
+    /// though `/proc` does not have it any more.
+    pub state: Option<String>,
+    /// What it does on which GPU.
+    pub uses: Vec<GpuUse>,
+    /// Device files of GPUs that it holds open though NVML does not list it there (`/dev/nvidiaN`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<String>,
+    /// The pod that its cgroup names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+    /// The container that its cgroup names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_id: Option<String>,
+    /// Quality of service class: `guaranteed`, `burstable`, `besteffort`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub qos: Option<String>,
+    /// The process that waits for it, where it is a zombie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_pid: Option<u32>,
+}
+
+/// A process on one GPU.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct GpuUse {
+    /// NVML index.
+    pub gpu: u32,
+    /// `compute`, `graphics` or `mps`.
+    pub kind: String,
+    /// Frame buffer; `None` where the driver does not say.
+    pub memory_bytes: Option<u64>,
+    /// MIG GPU instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mig_gpu_instance: Option<u32>,
+    /// MIG compute instance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mig_compute_instance: Option<u32>,
+}
+
+/// Memory that nobody claims.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct UnaccountedMemory {
+    /// NVML index.
+    pub gpu: u32,
+    /// Bytes in use minus the listed processes' bytes.
+    pub bytes: u64,
+}

@@ -1,0 +1,192 @@
+//! The `topology` section: how GPUs, switches, NICs and CPUs are connected. Source: NVML and sysfs.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Unsupported;
+use crate::pci::PciAddress;
+
+/// Connections of every GPU.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Topology {
+    /// One entry per GPU, in NVML's order.
+    pub gpus: Vec<GpuTopology>,
+    /// How each pair of GPUs is connected, row and column in the order of `gpus`: `X` (itself), `NV18` (18 NVLinks), `PIX`,
+    /// `PXB`, `PHB`, `NODE`, `SYS`, or `?`. The words are those of `nvidia-smi topo -m`.
+    pub matrix: Vec<Vec<String>>,
+    /// Peer-to-peer capability of each pair, where not all pairs are `ok`; see `p2p_all_ok`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub p2p: Vec<P2pPair>,
+    /// Capabilities that every pair of GPUs has: of `read`, `write`, `atomics`.
+    pub p2p_all_ok: Vec<String>,
+    /// InfiniBand and RoCE ports.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nics: Vec<NicPort>,
+    /// NVSwitches that PCI shows on this node.
+    pub nvswitches: Vec<PciAddress>,
+    /// Fields that the driver does not offer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unsupported: Vec<Unsupported>,
+}
+
+/// One GPU's connections.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct GpuTopology {
+    /// NVML index.
+    pub index: u32,
+    /// UUID.
+    pub uuid: Option<String>,
+    /// PCI address.
+    pub pci_address: Option<PciAddress>,
+    /// NUMA node of the GPU (sysfs), `None` where the machine has no NUMA.
+    pub numa_node: Option<u32>,
+    /// CPUs near the GPU, e.g. `0-47,96-143`.
+    pub cpu_affinity: Option<String>,
+    /// Every NVLink that the GPU has, the inactive ones too. Links that agree in everything are one entry.
+    pub nvlinks: Vec<NvlinkGroup>,
+    /// Registration with the NVSwitch fabric (Hopper on, on NVSwitch boards).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fabric: Option<Fabric>,
+    /// The PCIe path from the GPU (first) up to the root port, as sysfs shows it.
+    pub pcie_path: Vec<PcieHop>,
+    /// Replays since the driver was loaded.
+    pub pcie_replays: Option<u64>,
+}
+
+/// NVLinks of one GPU that agree in everything.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct NvlinkGroup {
+    /// Link numbers.
+    pub links: Vec<u32>,
+    /// Whether the links are up. `None` where the driver would not say.
+    pub active: Option<bool>,
+    /// NVLink version, e.g. `4`.
+    pub version: Option<u32>,
+    /// Speed of one link and direction (field 164: `NVLINK_SPEED_MBPS_COMMON`, in megabytes a second).
+    pub speed_megabytes_per_second: Option<u32>,
+    /// What is at the other end: `gpu`, `switch`, `ibm_npu`, `unknown`.
+    pub remote_type: Option<String>,
+    /// PCI address of the other end.
+    pub remote_pci_address: Option<PciAddress>,
+    /// Error counters that are not zero, by name (`crc_flit`, `crc_data`, `replay`, `recovery`, `ecc`, and on NVLink 5
+    /// `malformed_packets`, `buffer_overrun`, `local_link_integrity`, `link_recovery_successful`, `link_recovery_failed`,
+    /// `symbol_errors`, `effective_errors`, …). Since the driver was loaded.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub errors: BTreeMap<String, u64>,
+}
+
+/// NVSwitch fabric registration (`nvmlDeviceGetGpuFabricInfoV`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Fabric {
+    /// `not_supported`, `not_started`, `in_progress`, `completed`.
+    pub state: String,
+    /// Result of the registration once completed: `success`, or NVML's error.
+    pub status: Option<String>,
+    /// NVLink clique.
+    pub clique_id: Option<u32>,
+    /// Cluster UUID; absent where it is all zero (a single node).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_uuid: Option<String>,
+    /// Health summary (R570 on): `healthy`, `unhealthy`, `limited_capacity`, `not_supported`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+    /// What the health mask names as wrong: `degraded_bandwidth`, `route_recovery`, `route_unhealthy`, `access_timeout`,
+    /// `incorrect_configuration`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub health_issues: Vec<String>,
+}
+
+/// One device on the PCIe path.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct PcieHop {
+    /// PCI address.
+    pub pci_address: Option<PciAddress>,
+    /// `gpu`, `switch_downstream`, `switch_upstream`, `root_port`, `bridge`.
+    pub kind: String,
+    /// Generation now (from `current_link_speed`).
+    pub generation: Option<u32>,
+    /// Lanes now.
+    pub width: Option<u32>,
+    /// Highest generation of this end.
+    pub max_generation: Option<u32>,
+    /// Most lanes of this end.
+    pub max_width: Option<u32>,
+    /// AER totals that are not zero: `correctable`, `nonfatal`, `fatal` (`aer_dev_*`).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub aer: BTreeMap<String, u64>,
+}
+
+/// A pair of GPUs that lacks a peer-to-peer capability.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct P2pPair {
+    /// NVML indices.
+    pub gpus: [u32; 2],
+    /// `read`, `write` or `atomics`.
+    pub capability: String,
+    /// NVML's word: `chipset_not_supported`, `topology_not_supported`, `disabled_by_regkey`, `not_supported`, `unknown`, …
+    pub status: String,
+}
+
+/// One InfiniBand or RoCE port (`/sys/class/infiniband`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct NicPort {
+    /// Device name, e.g. `mlx5_0`.
+    pub device: String,
+    /// Port number.
+    pub port: u32,
+    /// PCI address.
+    pub pci_address: Option<PciAddress>,
+    /// NUMA node.
+    pub numa_node: Option<u32>,
+    /// `InfiniBand` or `Ethernet`.
+    pub link_layer: Option<String>,
+    /// E.g. `ACTIVE`, `DOWN`.
+    pub state: Option<String>,
+    /// Rate.
+    pub rate_gigabits_per_second: Option<f64>,
+    /// The nearest GPU's index and how it is connected (`PIX`, `PXB`, `PHB`, `NODE`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub near: Vec<NearGpu>,
+}
+
+/// A GPU near a NIC.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct NearGpu {
+    /// NVML index.
+    pub gpu: u32,
+    /// `PIX`, `PXB`, `PHB`, `NODE`.
+    pub via: String,
+}
+
+/// PCIe ports above exactly one GPU, with that GPU: an error that such a port reports is about its GPU's link.
+pub fn ports_above_one_gpu(gpus: &[GpuTopology]) -> Vec<(PciAddress, PciAddress)> {
+    let mut below: BTreeMap<&PciAddress, Vec<&PciAddress>> = BTreeMap::new();
+    for gpu in gpus {
+        let Some(address) = &gpu.pci_address else { continue };
+        for port in gpu.pcie_path.iter().filter_map(|hop| hop.pci_address.as_ref()).filter(|port| *port != address) {
+            below.entry(port).or_default().push(address);
+        }
+    }
+    let only = below.into_iter().filter_map(|(port, gpus)| match gpus.as_slice() {
+        [gpu] => Some((port.clone(), (*gpu).clone())),
+        _ => None,
+    });
+    only.collect()
+}

@@ -1,0 +1,21 @@
+//! What the two ends of gpu-syringe agree on.
+//!
+//! `node-probe` (on the node) prints a [`report::Report`]: [`facts`] and what could not be read. The launcher turns
+//! facts into findings with [`diagnosis`]. Everything here is pure: no I/O, no async, no Kubernetes client, no NVML.
+//!
+//! ```text
+//!   hardware ──▶ facts ──▶ Report (one JSON document) ──▶ diagnosis ──▶ findings ──▶ answer
+//!                  ▲
+//!   facts file ────┘   (a Report that somebody saved is a facts file)
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod diagnosis;
+pub mod facts;
+pub mod pci;
+pub mod report;
+#[cfg(feature = "scenarios")]
+pub mod scenarios;
+pub mod since;
+pub mod text;
+pub mod xid;

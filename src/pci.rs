@@ -1,0 +1,104 @@
+//! PCI addresses in one spelling, so that NVML, the kernel log and sysfs can be joined.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A PCI function as `dddddddd:bb:dd.f`: 8 hex digits of domain, lower case, function always present.
+///
+/// NVML prints `00000000:5D:00.0`, the kernel `0000:5d:00.0`, an Xid line `PCI:0000:5d:00`, older NVRM lines `5d:00.0`.
+/// All of them parse to the same value; text that is none of them does not parse.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PciAddress(String);
+
+impl PciAddress {
+    /// Reads any of the spellings above. A missing domain is 0, a missing function is 0.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let text = text.strip_prefix("PCI:").unwrap_or(text);
+        let mut parts = text.rsplitn(3, ':');
+        let (slot, bus, domain) = (parts.next()?, parts.next()?, parts.next().unwrap_or("0"));
+        let (device, function) = slot.split_once('.').unwrap_or((slot, "0"));
+        let (domain, bus) = (hex(domain, 8)?, hex(bus, 2)?);
+        let (device, function) = (hex(device, 2)?, hex(function, 1)?);
+        Some(Self::new(domain, bus, device, function))
+    }
+
+    /// The address of one PCI function from its numbers.
+    pub fn new(domain: u32, bus: u32, device: u32, function: u32) -> Self {
+        Self(format!("{domain:08x}:{bus:02x}:{device:02x}.{function:x}"))
+    }
+
+    /// `dddddddd:bb:dd.f`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The spelling of sysfs and of the kernel: 4 digits of domain where they suffice.
+    pub fn sysfs(&self) -> &str {
+        self.0.strip_prefix("0000").unwrap_or(&self.0)
+    }
+}
+
+fn hex(digits: &str, most: usize) -> Option<u32> {
+    let fits = !digits.is_empty() && digits.len() <= most && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if fits { u32::from_str_radix(digits, 16).ok() } else { None }
+}
+
+impl fmt::Display for PciAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for PciAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        Self::parse(&text).ok_or_else(|| format!("not a PCI address: {}", crate::text::clean(&text, 40)))
+    }
+}
+
+impl From<PciAddress> for String {
+    fn from(address: PciAddress) -> Self {
+        address.0
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for PciAddress {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "PciAddress".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "description": "PCI address, dddddddd:bb:dd.f" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PciAddress;
+
+    #[test]
+    fn every_spelling_of_one_function_is_one_address() {
+        for text in ["00000000:5D:00.0", "0000:5d:00.0", "PCI:0000:5d:00", "5d:00.0", "5D:00", " 0:5d:00.0 "] {
+            assert_eq!(PciAddress::parse(text).map(String::from).as_deref(), Some("00000000:5d:00.0"), "{text}");
+        }
+        assert_eq!(PciAddress::parse("0018:01:00").map(String::from).as_deref(), Some("00000018:01:00.0"));
+        assert_eq!(PciAddress::new(0x10000, 1, 2, 3).sysfs(), "00010000:01:02.3");
+        assert_eq!(PciAddress::new(0, 0xc1, 2, 3).sysfs(), "0000:c1:02.3");
+    }
+
+    #[test]
+    fn what_is_no_address_does_not_parse() {
+        for text in ["", "invalid", "5d", "0000:5d:zz.0", "0:0:0:0.0", "123456789:00:00.0", "0000:+5:00.0"] {
+            assert!(PciAddress::parse(text).is_none(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! The scenarios of `tests/scenarios`, compiled in: nodes in one state each, for the demo and for tests.
+//!
+//! A scenario is a facts file, i.e. a saved [`Report`]. `tests/scenarios/generate.py` writes them.
+
+use crate::report::Report;
+
+/// One node in one state.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// The file's name without its ending, e.g. `xid79-off-bus`.
+    pub name: &'static str,
+    /// The facts file.
+    pub json: &'static str,
+}
+
+impl Scenario {
+    /// The facts, read.
+    ///
+    /// # Panics
+    ///
+    /// When the file is no valid report; the message names it. A test reads every scenario.
+    pub fn report(&self) -> Report {
+        serde_json::from_str(self.json).unwrap_or_else(|error| panic!("scenario {}: {error}", self.name))
+    }
+}
+
+macro_rules! scenarios {
+    ($($name:literal)*) => {
+        &[$(Scenario { name: $name, json: include_str!(concat!("../tests/scenarios/", $name, ".json")) }),*]
+    };
+}
+
+/// Every scenario.
+pub fn all() -> &'static [Scenario] {
+    scenarios! {
+        "healthy-h100-8"
+        "healthy-t4-1"
+        "a100-mig-8"
+        "gb200-4"
+        "l40s-4-idle"
+        "xid79-off-bus"
+        "ecc-remap-pending"
+        "no-driver"
+        "driver-mismatch"
+        "no-gpu"
+    }
+}
+
+/// The scenario of this name.
+pub fn named(name: &str) -> Option<&'static Scenario> {
+    all().iter().find(|scenario| scenario.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::{all, named};
+
+    /// What a type does not know is lost when it is read: a misspelled field would make a scenario say less than it seems to.
+    #[test]
+    fn every_scenario_is_a_whole_report_and_nothing_else() {
+        for scenario in all() {
+            let written: Value = serde_json::from_str(scenario.json).expect(scenario.name);
+            let read = serde_json::to_value(scenario.report()).expect(scenario.name);
+            assert_same(&written, &read, scenario.name);
+        }
+    }
+
+    /// Names the first place where two documents differ; two whole reports side by side help nobody.
+    fn assert_same(written: &Value, read: &Value, place: &str) {
+        match (written, read) {
+            (Value::Object(one), Value::Object(other)) => {
+                for key in one.keys().chain(other.keys()) {
+                    let (Some(one), Some(other)) = (one.get(key), other.get(key)) else {
+                        panic!("{place}.{key}: written {:?}, read {:?}", one.get(key), other.get(key));
+                    };
+                    assert_same(one, other, &format!("{place}.{key}"));
+                }
+            }
+            (Value::Array(one), Value::Array(other)) if one.len() == other.len() => {
+                for (index, (one, other)) in one.iter().zip(other).enumerate() {
+                    assert_same(one, other, &format!("{place}[{index}]"));
+                }
+            }
+            _ => assert_eq!(written, read, "{place}"),
+        }
+    }
+
+    #[test]
+    fn every_scenario_says_what_the_replay_needs() {
+        for scenario in all() {
+            let report = scenario.report();
+            let name = scenario.name;
+            assert_eq!(report.schema_version, crate::report::SCHEMA_VERSION, "{name}");
+            assert_eq!(report.source, crate::report::Source::File, "{name}");
+            assert!(report.taken_at.is_some() && report.hostname.is_some() && report.boot_id.is_some(), "{name}");
+            let host = report.sections.host.and_then(|section| section.data).expect(name);
+            // Kernel log records carry time since boot; this is how a replay gets at wall time.
+            assert!(host.uptime_seconds.is_some(), "{name}");
+            assert!(report.kernel_log.len() > 15 && report.sections.xid.is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_scenario_can_be_asked_for_by_its_name() {
+        for scenario in all() {
+            assert_eq!(named(scenario.name).map(|found| found.json), Some(scenario.json));
+        }
+        assert!(named("../healthy-h100-8").is_none());
+    }
+}

@@ -1,0 +1,117 @@
+//! "Since when" as a person types it: a duration back from now (`24h`, `30m`, `7d`) or a moment (RFC 3339).
+
+use std::str::FromStr;
+
+use jiff::{Span, SpanRelativeTo, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// A start of a window, not yet tied to a "now".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Since {
+    text: String,
+    start: Start,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    Ago(jiff::SignedDuration),
+    At(Timestamp),
+}
+
+/// Longest look back: the kernel's buffer and journals hold less in practice, and arithmetic stays in range.
+const LONGEST: jiff::SignedDuration = jiff::SignedDuration::from_hours(10 * 366 * 24);
+
+impl Since {
+    /// The moment, given what "now" is.
+    pub fn resolve(&self, now: Timestamp) -> Timestamp {
+        match self.start {
+            Start::Ago(duration) => now.checked_sub(duration).unwrap_or(Timestamp::MIN),
+            Start::At(moment) => moment,
+        }
+    }
+}
+
+impl FromStr for Since {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let shown = crate::text::clean(text, 40);
+        let wrong = || format!("'{shown}' is neither a duration such as 24h, 30m or 7d nor an RFC 3339 time");
+        let start = match text.parse::<Timestamp>() {
+            Ok(moment) => Start::At(moment),
+            Err(_) => {
+                let span: Span = text.parse().map_err(|_| wrong())?;
+                let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
+                if duration.is_negative() || duration.is_zero() || duration > LONGEST {
+                    return Err(format!("'{shown}' must be more than nothing and at most 10 years"));
+                }
+                Start::Ago(duration)
+            }
+        };
+        Ok(Self { text: text.to_owned(), start })
+    }
+}
+
+impl TryFrom<String> for Since {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Since> for String {
+    fn from(since: Since) -> Self {
+        since.text
+    }
+}
+
+impl std::fmt::Display for Since {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Since {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Since".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "maxLength": 40 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Since;
+
+    #[test]
+    fn durations_count_back_from_now_and_moments_stand() {
+        let now = "2026-11-21T02:45:10Z".parse().expect("a time");
+        for (text, expected) in [
+            ("24h", "2026-11-20T02:45:10Z"),
+            ("30m", "2026-11-21T02:15:10Z"),
+            ("7d", "2026-11-14T02:45:10Z"),
+            ("1h30m", "2026-11-21T01:15:10Z"),
+            ("2026-11-01T00:00:00Z", "2026-11-01T00:00:00Z"),
+        ] {
+            let since: Since = text.parse().expect(text);
+            assert_eq!(since.resolve(now).to_string(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_window_is_refused_with_examples() {
+        for text in ["", "yesterday", "-3h", "0s", "99999999h", "24", "; rm -rf /"] {
+            let refusal = text.parse::<Since>().expect_err(text);
+            assert!(refusal.contains("24h") || refusal.contains("10 years"), "{refusal}");
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! What NVIDIA says of every Xid and SXid code, and what an operator does about it.
+//!
+//! Sources: NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors) for the Xid actions; the error names of the open
+//! GPU kernel modules 595.45.04 (`nverror.h`, `ctrl_dev_nvswitch.h`); the Fabric Manager user guide for which SXid is
+//! fatal. Names, classes, severities and the advice are our own words. The tables are `data/xid.tsv` and
+//! `data/sxid.tsv`, one row a code, parsed once at first use.
+//!
+//! Limits: the severity of a code is its usual one. Where the line itself decides (144 to 150, 154, SXid), the event's
+//! details have the last word.
+
+use std::sync::LazyLock;
+
+const XID_ROWS: &str = include_str!("data/xid.tsv");
+const SXID_ROWS: &str = include_str!("data/sxid.tsv");
+
+/// Where the cause of a code usually lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// The program that used the GPU.
+    Application,
+    /// Driver or GPU firmware.
+    Driver,
+    /// The GPU itself.
+    Hardware,
+    /// NVLink, NVSwitch, C2C.
+    Fabric,
+    /// Cooling.
+    Thermal,
+    /// Power supply.
+    Power,
+    /// Nothing is wrong: a message about something else.
+    Info,
+}
+
+/// How bad a code usually is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Something failed, the GPU goes on.
+    Warning,
+    /// The GPU needs attention soon (a reset, a drain).
+    Critical,
+    /// The GPU cannot be used until somebody acts.
+    Fatal,
+}
+
+/// Whether an SXid takes the fabric down, after the Fabric Manager user guide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fatality {
+    /// Traffic goes on.
+    NonFatal,
+    /// The GPUs on that port lose the fabric.
+    Fatal,
+    /// The whole NVSwitch is lost, on whichever port it happened.
+    AlwaysFatal,
+}
+
+/// One Xid code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct XidEntry {
+    /// The number in the line.
+    pub code: u32,
+    /// The driver's own name for it.
+    pub mnemonic: &'static str,
+    /// What it means, in a few words.
+    pub name: &'static str,
+    /// Where its cause usually lies.
+    pub class: Class,
+    /// How bad it usually is.
+    pub severity: Severity,
+    /// NVIDIA's immediate action (`RESET_GPU`, `RESTART_APP`, `WORKFLOW_…`), where the catalogue gives one.
+    pub nvidia_action: Option<&'static str>,
+    /// NVIDIA's action for whoever looks into it afterwards.
+    pub nvidia_investigation: Option<&'static str>,
+    /// What an operator of a Kubernetes node does.
+    pub sre_action: &'static str,
+    /// Whether drivers from R565 (some codes: later) follow it with an Xid 154 that names the recovery action.
+    pub raises_recovery_action: bool,
+    /// What is easily misread about this code.
+    pub note: Option<&'static str>,
+}
+
+/// One SXid code: what an NVSwitch of generation 2 or 3 (A100, H100 boards) reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SxidEntry {
+    /// The number in the line.
+    pub code: u32,
+    /// The driver's own name for it, without its `NVSWITCH_ERR_` prefix.
+    pub mnemonic: &'static str,
+    /// The same in plain words.
+    pub words: String,
+    /// The guide's class. `None`: only the Fatal/Non-fatal word of the line tells.
+    pub fatality: Option<Fatality>,
+    /// How bad it usually is, where that is known.
+    pub severity: Option<Severity>,
+    /// The action in one word (`RESET_SCOPED`, `RESTART_HOST`, …), where the guide gives one.
+    pub action: Option<&'static str>,
+}
+
+impl SxidEntry {
+    /// What an operator does about it.
+    pub fn sre_action(&self) -> &'static str {
+        match self.action {
+            Some("IGNORE") => "Nothing by itself: watch the rate, and whether a fatal SXid follows",
+            Some("CHECK_COOLING") => "Check cooling and airflow of the NVSwitch",
+            Some("CHECK_MECHANICALS") => "Check how board and cables are seated",
+            Some("RESTART_VM") => "Check the fabric's partition and routing configuration, then restart the guest VM",
+            Some("RESET_SCOPED") => {
+                "Access port: drain and reset the GPUs on that port (or restart the VM). Trunk port: all GPUs and NVSwitches"
+            }
+            Some("RESET_ALL") => "Drain the node, then reset all its GPUs and NVSwitches",
+            Some("RESTART_HOST") => "Drain and restart the host (or reset all GPUs and NVSwitches through their bus)",
+            _ => {
+                "Go by the Fatal or Non-fatal word of the line. Fatal: drain and reset the GPUs on that port. Non-fatal: watch"
+            }
+        }
+    }
+}
+
+static XIDS: LazyLock<Vec<XidEntry>> = LazyLock::new(|| rows(XID_ROWS).filter_map(xid_row).collect());
+static SXIDS: LazyLock<Vec<SxidEntry>> = LazyLock::new(|| rows(SXID_ROWS).filter_map(sxid_row).collect());
+
+/// What is known of an Xid code. `None`: a code that is newer than the catalogue, or none at all.
+pub fn xid(code: u32) -> Option<&'static XidEntry> {
+    let at = XIDS.binary_search_by_key(&code, |entry| entry.code).ok()?;
+    XIDS.get(at)
+}
+
+/// What is known of an SXid code.
+pub fn sxid(code: u32) -> Option<&'static SxidEntry> {
+    let at = SXIDS.binary_search_by_key(&code, |entry| entry.code).ok()?;
+    SXIDS.get(at)
+}
+
+/// Every Xid of the catalogue, by code.
+pub fn xids() -> impl Iterator<Item = &'static XidEntry> {
+    XIDS.iter()
+}
+
+/// Every SXid of the catalogue, by code.
+pub fn sxids() -> impl Iterator<Item = &'static SxidEntry> {
+    SXIDS.iter()
+}
+
+/// The rows of a table, without its comment lines.
+pub(super) fn rows(table: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
+    table.lines().filter(|row| !row.starts_with('#')).map(|row| row.split('\t').collect())
+}
+
+/// `-` stands for "nothing" in every table.
+fn given(field: &'static str) -> Option<&'static str> {
+    (field != "-").then_some(field)
+}
+
+fn xid_row(fields: Vec<&'static str>) -> Option<XidEntry> {
+    let [code, mnemonic, name, class, severity, action, investigation, raises, sre_action, note] = fields[..] else {
+        return None;
+    };
+    Some(XidEntry {
+        code: code.parse().ok()?,
+        mnemonic,
+        name,
+        class: match class {
+            "application" => Class::Application,
+            "driver" => Class::Driver,
+            "hardware" => Class::Hardware,
+            "fabric" => Class::Fabric,
+            "thermal" => Class::Thermal,
+            "power" => Class::Power,
+            "info" => Class::Info,
+            _ => return None,
+        },
+        severity: severity_of(severity)?,
+        nvidia_action: given(action),
+        nvidia_investigation: given(investigation),
+        sre_action,
+        raises_recovery_action: raises == "yes",
+        note: given(note),
+    })
+}
+
+fn sxid_row(fields: Vec<&'static str>) -> Option<SxidEntry> {
+    let [code, mnemonic, fatality, severity, action] = fields[..] else { return None };
+    Some(SxidEntry {
+        code: code.parse().ok()?,
+        mnemonic,
+        words: mnemonic.strip_prefix("HW_").unwrap_or(mnemonic).to_ascii_lowercase().replace('_', " "),
+        fatality: match fatality {
+            "non_fatal" => Some(Fatality::NonFatal),
+            "fatal" => Some(Fatality::Fatal),
+            "always_fatal" => Some(Fatality::AlwaysFatal),
+            _ => None,
+        },
+        severity: severity_of(severity),
+        action: given(action),
+    })
+}
+
+fn severity_of(word: &str) -> Option<Severity> {
+    match word {
+        "info" => Some(Severity::Info),
+        "warning" => Some(Severity::Warning),
+        "critical" => Some(Severity::Critical),
+        "fatal" => Some(Severity::Fatal),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data_rows(table: &str) -> usize {
+        table.lines().filter(|row| !row.starts_with('#')).count()
+    }
+
+    #[test]
+    fn every_row_of_the_tables_is_an_entry_and_the_codes_ascend() {
+        assert_eq!((xids().count(), data_rows(XID_ROWS)), (178, 178));
+        assert_eq!((sxids().count(), data_rows(SXID_ROWS)), (410, 410));
+        assert!(XIDS.windows(2).all(|pair| pair[0].code < pair[1].code));
+        assert!(SXIDS.windows(2).all(|pair| pair[0].code < pair[1].code));
+    }
+
+    #[test]
+    fn every_code_from_1_to_177_is_known_and_so_is_185() {
+        assert!((1..=177).all(|code| xid(code).is_some()));
+        assert!(xid(185).is_some());
+        assert!(xid(0).is_none() && xid(178).is_none() && xid(99_999).is_none());
+    }
+
+    #[test]
+    fn classes_and_severities_are_spread_as_in_the_source() {
+        let class = |class| xids().filter(|entry| entry.class == class).count();
+        assert_eq!(
+            [Class::Application, Class::Driver, Class::Hardware, Class::Fabric].map(class),
+            [76, 46, 25, 15],
+            "application, driver, hardware, fabric"
+        );
+        assert_eq!([Class::Power, Class::Info, Class::Thermal].map(class), [8, 5, 3]);
+        let severity = |severity| xids().filter(|entry| entry.severity == severity).count();
+        assert_eq!(
+            [Severity::Warning, Severity::Critical, Severity::Fatal, Severity::Info].map(severity),
+            [119, 38, 15, 6]
+        );
+        assert_eq!(xids().filter(|entry| entry.raises_recovery_action).count(), 26);
+        assert_eq!(xids().filter(|entry| entry.nvidia_action.is_none()).count(), 17);
+        assert!(xids().all(|entry| !entry.name.is_empty() && entry.sre_action.len() > 8));
+    }
+
+    #[test]
+    fn the_codes_that_take_a_gpu_away_are_fatal() {
+        let off_bus = xid(79).expect("79 is in the catalogue");
+        assert_eq!(off_bus.mnemonic, "ROBUST_CHANNEL_GPU_HAS_FALLEN_OFF_THE_BUS");
+        assert_eq!((off_bus.class, off_bus.severity), (Class::Hardware, Severity::Fatal));
+        assert_eq!(off_bus.nvidia_action, Some("RESTART_BM"));
+        assert!(off_bus.raises_recovery_action);
+        for code in [48, 62, 74, 95, 119, 120, 140] {
+            assert_eq!(xid(code).map(|entry| entry.severity), Some(Severity::Fatal), "{code}");
+        }
+        for code in [13, 31, 43, 45] {
+            assert_eq!(xid(code).map(|entry| entry.class), Some(Class::Application), "{code}");
+        }
+    }
+
+    #[test]
+    fn an_sxid_says_its_words_fatality_and_action() {
+        let fault = sxid(20034).expect("20034 is in the catalogue");
+        assert_eq!((fault.mnemonic, fault.words.as_str()), ("HW_DLPL_LTSSM_FAULT_UP", "dlpl ltssm fault up"));
+        assert_eq!((fault.fatality, fault.severity), (Some(Fatality::Fatal), Some(Severity::Fatal)));
+        assert_eq!(fault.action, Some("RESET_SCOPED"));
+        assert_eq!(sxid(0).map(|entry| entry.words.as_str()), Some("no error"));
+        let fatality = |fatality| sxids().filter(|entry| entry.fatality == fatality).count();
+        assert_eq!(
+            [Some(Fatality::NonFatal), Some(Fatality::Fatal), Some(Fatality::AlwaysFatal)].map(fatality),
+            [29, 43, 20]
+        );
+        assert!(sxid(10000).is_none(), "a group's marker is no error");
+    }
+}

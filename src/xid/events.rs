@@ -1,0 +1,383 @@
+//! From records to events: the accumulator that makes 800,000 lines of a storm into a few lines of report.
+//!
+//! Push every record of a log, in any spelling; a line costs constant time. Most lines are let go after a few bytes;
+//! a text that was seen before is counted without being parsed again. Several logs may be pushed one after the other
+//! ([`EventLog::source`]): a line that stands in two of them (same boot, same text, within two seconds) counts once.
+//!
+//! Limits: events beyond [`Options::max_events`] are dropped, the least telling and oldest first, and counted. Lines
+//! without any time cannot be told apart across logs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+use jiff::Timestamp;
+
+use crate::facts::kernel_log::{KernelEvent, KernelLog};
+use crate::pci::PciAddress;
+
+use super::line::{self, Parsed};
+use super::multiline::{self, Pending, Step};
+use super::record::{self, Origin, Record};
+use super::seen::{SAME_LINE, Seen};
+use super::slot::{Key, Moment, Slot, Variant};
+use super::sources::Source;
+
+/// Texts whose meaning is remembered. A storm has few; beyond this each further text is parsed again.
+const MOST_TEXTS: usize = 4096;
+
+/// Bytes of a text that are read. The kernel's own limit is 1 KiB a record.
+const TEXT_CAP: usize = 4096;
+
+/// GPUs whose identity is remembered; no host has more.
+const MOST_GPUS: usize = 256;
+
+/// How a kernel's clock becomes wall-clock time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// The wall-clock time at uptime 0 of the running boot: now minus the monotonic clock.
+    pub boot_wall_time: Timestamp,
+}
+
+/// How a log is to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Id of the running boot: journal entries with it join the kernel's own buffer. Dashes do not matter.
+    pub running_boot_id: Option<String>,
+    /// "Now": gives a year to syslog lines, which have none.
+    pub now: Option<Timestamp>,
+    /// Lines before this time are read but make no events.
+    pub since: Option<Timestamp>,
+    /// Distinct events to keep at most.
+    pub max_events: usize,
+    /// For tests on a live machine only: believe records that programs wrote.
+    pub believe_programs: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { running_boot_id: None, now: None, since: None, max_events: 512, believe_programs: false }
+    }
+}
+
+/// What the record before was: a line without prefixes may belong to it.
+#[derive(Debug, Default)]
+struct Before {
+    moment: Moment,
+    boot: usize,
+    /// Whether a text log said that a program wrote it.
+    by_program: bool,
+}
+
+/// The accumulator. See the module.
+#[derive(Debug)]
+pub struct EventLog {
+    /// Microseconds since 1970 at uptime 0.
+    boot_time: Option<i64>,
+    now: Option<i64>,
+    since: Option<i64>,
+    max_events: usize,
+    believe_programs: bool,
+    /// Boots by index. The first is the running one.
+    boots: Vec<String>,
+    sources: Vec<Source>,
+    slots: Vec<Slot>,
+    by_key: HashMap<Rc<Key>, usize>,
+    /// One map a boot.
+    texts: Vec<HashMap<Rc<str>, Seen>>,
+    known_texts: usize,
+    pending: Option<(Pending, Moment, usize)>,
+    before: Before,
+    uuids: BTreeMap<PciAddress, String>,
+    serials: BTreeMap<PciAddress, String>,
+    last_named_gpu: Option<PciAddress>,
+    omitted: u64,
+    untrusted: u64,
+}
+
+impl EventLog {
+    /// An empty log. Without a clock, lines that only know the uptime get no wall-clock time.
+    pub fn new(clock: Option<Clock>, options: Options) -> Self {
+        let Options { running_boot_id, now, since, max_events, believe_programs } = options;
+        Self {
+            boot_time: clock.map(|clock| clock.boot_wall_time.as_microsecond()),
+            now: now.map(Timestamp::as_microsecond),
+            since: since.map(Timestamp::as_microsecond),
+            max_events: max_events.max(1),
+            believe_programs,
+            boots: vec![running_boot_id.map(|id| bare_id(&id)).unwrap_or_default()],
+            sources: Vec::new(),
+            slots: Vec::new(),
+            by_key: HashMap::new(),
+            texts: Vec::new(),
+            known_texts: 0,
+            pending: None,
+            before: Before::default(),
+            uuids: BTreeMap::new(),
+            serials: BTreeMap::new(),
+            last_named_gpu: None,
+            omitted: 0,
+            untrusted: 0,
+        }
+    }
+
+    /// Begins another log: `/dev/kmsg`, `journal`, a file's name. What is pushed from here on came from it.
+    pub fn source(&mut self, name: &str) {
+        self.end_message();
+        self.before = Before::default();
+        self.sources.push(Source::named(name));
+    }
+
+    /// One record as `/dev/kmsg` gives it, or one that was saved. Bytes of any other shape are ignored.
+    pub fn push_kmsg(&mut self, record: &[u8]) {
+        // The kernel escapes what is not plain text; only a damaged copy needs the slower way.
+        let text = std::str::from_utf8(record).map_or_else(|_| String::from_utf8_lossy(record), Into::into);
+        if let Some(record) = record::parse_kmsg(&text) {
+            self.push_record(&record);
+        }
+    }
+
+    /// One line (or several) in any spelling.
+    pub fn push_line(&mut self, line: &str) {
+        if line.contains('\n') && record::parse_kmsg(line).is_none() {
+            line.lines().for_each(|line| self.push_line(line));
+        } else if let Some(record) = record::parse_line(line) {
+            self.push_record(&record);
+        }
+    }
+
+    /// One record that is already taken apart.
+    pub fn push_record(&mut self, record: &Record<'_>) {
+        let continues = !record.stamped && record.text.starts_with([' ', '\t']);
+        let (moment, boot) = if continues { (self.before.moment, self.before.boot) } else { self.when(record) };
+        // A text log's line without prefixes is the rest of the line before, and no better than that.
+        let by_program = record.origin == Origin::Program || !record.stamped && self.before.by_program;
+        let text_log = record.seq.is_none() && record.boot_id.is_none();
+        self.before = Before { moment, boot, by_program: by_program && text_log };
+        if !continues {
+            self.current_source(record).count(record, moment.wall);
+        }
+        let text = record.text.trim_start();
+        if by_program && !self.believe_programs {
+            self.untrusted += u64::from(line::looks_like_gpu_error(&super::scan::unescape(cap(text))));
+            return;
+        }
+        if line::family(text).is_none() || moment.wall.is_some_and(|wall| self.since.is_some_and(|since| wall < since))
+        {
+            return;
+        }
+        let text = super::scan::unescape(cap(text));
+        self.read(text.trim_end(), moment, boot);
+    }
+
+    /// The facts, with everything that was pushed.
+    pub fn finish(mut self) -> KernelLog {
+        self.end_message();
+        self.fold_exceptions();
+        self.drop_beyond(self.max_events);
+        let Self { slots, boots, uuids, serials, sources, omitted, untrusted, .. } = self;
+        let mut events: Vec<KernelEvent> = Vec::with_capacity(slots.len());
+        for slot in slots {
+            let boot = slot.key.boot;
+            let mut event = slot.into_event();
+            event.boot_id = if boot == 0 { None } else { boots.get(boot).cloned() };
+            if let Some(pci) = &event.pci_address {
+                event.gpu_uuid = uuids.get(pci).cloned();
+                if let Some(serial) = serials.get(pci) {
+                    event.details.insert("board_serial".to_owned(), serial.clone());
+                }
+            }
+            events.push(event);
+        }
+        events.sort_by(order);
+        let coverage = sources.into_iter().map(Source::coverage).collect();
+        KernelLog { coverage, events, events_omitted: omitted, untrusted_lines: untrusted }
+    }
+
+    fn current_source(&mut self, record: &Record<'_>) -> &mut Source {
+        if self.sources.is_empty() {
+            let name = if record.seq.is_some() { "/dev/kmsg" } else { "log" };
+            self.sources.push(Source::named(name));
+        }
+        let last = self.sources.len() - 1;
+        &mut self.sources[last]
+    }
+
+    /// Time and boot of a record.
+    fn when(&mut self, record: &Record<'_>) -> (Moment, usize) {
+        let boot = record.boot_id.as_deref().map_or(0, |id| self.boot(id));
+        let uptime = record.uptime_us.and_then(|uptime| i64::try_from(uptime).ok());
+        let by_uptime = uptime.and_then(|uptime| self.boot_time?.checked_add(uptime)).filter(|_| boot == 0);
+        let stamped = record.wall.and_then(|wall| wall.microseconds(self.now));
+        let by_delta = record.delta_us.and_then(|delta| self.before.moment.wall?.checked_add(delta.try_into().ok()?));
+        // The journal's wall-clock time is when it received the line; within the running boot uptime is exact.
+        let exact = by_uptime.filter(|_| stamped.is_none() || record.boot_id.is_some());
+        let wall = exact.or(stamped).or(by_delta);
+        let moment = Moment { wall, uptime: record.uptime_us };
+        let before_boot = wall.zip(self.boot_time).is_some_and(|(wall, boot)| wall.saturating_add(SAME_LINE) < boot);
+        if record.boot_id.is_none() && before_boot { (moment, self.boot("earlier")) } else { (moment, boot) }
+    }
+
+    fn boot(&mut self, id: &str) -> usize {
+        let id = bare_id(&crate::text::clean(id, 64));
+        if let Some(at) = self.boots.iter().position(|known| *known == id) {
+            return at;
+        }
+        // Hundreds of boots in one log are no log: they share the last place.
+        if self.boots.len() < 256 {
+            self.boots.push(id);
+        }
+        self.boots.len() - 1
+    }
+
+    /// Puts messages of several lines together, then counts.
+    fn read(&mut self, text: &str, moment: Moment, boot: usize) {
+        if let Some((pending, began, of_boot)) = &mut self.pending {
+            let (began, of_boot) = (*began, *of_boot);
+            match pending.offer(text) {
+                Step::Alone => {}
+                Step::Kept => return,
+                Step::Done(whole) => {
+                    self.pending = None;
+                    return self.observe(&whole, began, of_boot);
+                }
+                Step::GivenUp(part) => {
+                    self.pending = None;
+                    self.observe(&part, began, of_boot);
+                }
+            }
+        }
+        match multiline::opens(text) {
+            Some(opened) => {
+                self.end_message();
+                self.pending = Some((opened, moment, boot));
+            }
+            None => self.observe(text, moment, boot),
+        }
+    }
+
+    fn end_message(&mut self) {
+        if let Some((pending, moment, boot)) = self.pending.take() {
+            self.observe(&pending.into_text(), moment, boot);
+        }
+    }
+
+    /// Counts one whole text.
+    fn observe(&mut self, text: &str, moment: Moment, boot: usize) {
+        let source = self.sources.len();
+        if let Some(seen) = self.texts.get_mut(boot).and_then(|texts| texts.get_mut(text)) {
+            if !seen.stands_in_another(source, moment) {
+                seen.note(source, moment);
+                if let Some(slot) = self.slots.get_mut(seen.slot) {
+                    slot.count(&seen.variant, moment);
+                }
+            }
+            return;
+        }
+        match line::parse(text) {
+            Some(Parsed::Event(line)) => self.add(text, line, moment, boot),
+            Some(Parsed::GpuUuid { pci, uuid }) => {
+                self.last_named_gpu = Some(pci.clone());
+                remember(&mut self.uuids, pci, uuid);
+            }
+            Some(Parsed::GpuSerial { pci, serial }) => {
+                if let Some(pci) = pci.or_else(|| self.last_named_gpu.clone()) {
+                    remember(&mut self.serials, pci, serial);
+                }
+            }
+            Some(Parsed::Companion(_)) | None => {}
+        }
+    }
+
+    fn add(&mut self, text: &str, line: line::Line, moment: Moment, boot: usize) {
+        let key = Key::of(&line, boot);
+        let variant = Rc::new(Variant { text: text.into(), line });
+        let slot = match self.by_key.get(&key) {
+            Some(&slot) => slot,
+            None => self.add_slot(key),
+        };
+        if let Some(slot) = self.slots.get_mut(slot) {
+            slot.count(&variant, moment);
+        }
+        if self.known_texts < MOST_TEXTS {
+            self.known_texts += 1;
+            let mut seen = Seen::new(slot, Rc::clone(&variant));
+            seen.note(self.sources.len(), moment);
+            if self.texts.len() <= boot {
+                self.texts.resize_with(boot + 1, HashMap::new);
+            }
+            self.texts[boot].insert(Rc::clone(&variant.text), seen);
+        }
+    }
+
+    fn add_slot(&mut self, key: Key) -> usize {
+        // Twice the limit before a clean-up keeps its cost small per line.
+        if self.slots.len() >= self.max_events.saturating_mul(2) {
+            self.drop_beyond(self.max_events);
+        }
+        let key = Rc::new(key);
+        self.slots.push(Slot::new(Rc::clone(&key)));
+        self.by_key.insert(key, self.slots.len() - 1);
+        self.slots.len() - 1
+    }
+
+    /// Keeps the `most` events that tell most and are newest.
+    fn drop_beyond(&mut self, most: usize) {
+        if self.slots.len() <= most {
+            return;
+        }
+        self.slots.sort_by_cached_key(|slot| std::cmp::Reverse(slot.rank()));
+        self.omitted += u64::try_from(self.slots.len() - most).unwrap_or(u64::MAX);
+        self.slots.truncate(most);
+        self.texts.clear();
+        self.known_texts = 0;
+        self.by_key = self.slots.iter().enumerate().map(|(at, slot)| (Rc::clone(&slot.key), at)).collect();
+    }
+
+    /// The first lines of a graphics exception name no process, the last one does: they are one event.
+    fn fold_exceptions(&mut self) {
+        let mut at = 0;
+        while at < self.slots.len() {
+            let part = &self.slots[at];
+            let fits = |slot: &Slot| part.key.is_anonymous_part_of(&slot.key) && slot.covers(part);
+            let wholes = self.slots.iter().enumerate().filter(|(_, slot)| fits(slot));
+            match wholes.max_by_key(|(_, slot)| slot.rank()).map(|(whole, _)| whole) {
+                Some(whole) => {
+                    let part = self.slots.remove(at);
+                    let whole = if whole > at { whole - 1 } else { whole };
+                    self.slots[whole].absorb(part);
+                }
+                None => at += 1,
+            }
+        }
+    }
+}
+
+fn remember(map: &mut BTreeMap<PciAddress, String>, pci: PciAddress, value: String) {
+    if map.len() < MOST_GPUS || map.contains_key(&pci) {
+        map.insert(pci, value);
+    }
+}
+
+fn bare_id(id: &str) -> String {
+    id.chars().filter(|character| *character != '-').collect::<String>().to_ascii_lowercase()
+}
+
+/// At most [`TEXT_CAP`] bytes of a text.
+fn cap(text: &str) -> &str {
+    if text.len() <= TEXT_CAP { text } else { &text[..text.floor_char_boundary(TEXT_CAP)] }
+}
+
+/// Newest last; what is equally new stands in one order, whatever order it came in.
+fn order(a: &KernelEvent, b: &KernelEvent) -> std::cmp::Ordering {
+    fn key(event: &KernelEvent) -> impl Ord + '_ {
+        let uptime = event.last_uptime_seconds.map_or(0, f64::to_bits);
+        let process = (event.pid, &event.process, &event.boot_id);
+        let mig = (event.mig_gpu_instance, event.mig_compute_instance);
+        ((event.last, uptime), (event.kind, event.code, &event.pci_address, mig, &event.sub_code), process, &event.raw)
+    }
+    key(a).cmp(&key(b))
+}
+
+#[cfg(test)]
+#[path = "events_tests.rs"]
+mod tests;

@@ -1,0 +1,45 @@
+//! Which GPU an event is about, and which events are recent enough.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
+use crate::pci::PciAddress;
+
+/// Fills in NVML index and UUID of every event whose PCI function is a GPU of the inventory.
+///
+/// `gpus`: address, NVML index, UUID. `ports`: PCIe port → the GPU below it; an AER or link event on such a port is an
+/// event of that GPU. It keeps its own address and gains the detail `gpu_below`.
+pub fn join(log: &mut KernelLog, gpus: &[(PciAddress, u32, String)], ports: &[(PciAddress, PciAddress)]) {
+    let gpus: BTreeMap<&PciAddress, (u32, &str)> =
+        gpus.iter().map(|(pci, index, uuid)| (pci, (*index, uuid.as_str()))).collect();
+    let ports: BTreeMap<&PciAddress, &PciAddress> = ports.iter().map(|(port, gpu)| (port, gpu)).collect();
+    for event in &mut log.events {
+        let Some(pci) = event.pci_address.clone() else { continue };
+        let below = ports.get(&pci).filter(|_| travels_through_ports(event)).copied();
+        if let Some(gpu) = below {
+            event.details.insert("gpu_below".to_owned(), gpu.as_str().to_owned());
+        }
+        // The kernel may name a GPU's other functions (its audio or USB part); the driver only knows function 0.
+        if let Some(&(index, uuid)) = gpus.get(below.unwrap_or(&pci)) {
+            event.gpu_index = Some(index);
+            if !uuid.is_empty() {
+                event.gpu_uuid = Some(uuid.to_owned());
+            }
+        }
+    }
+}
+
+fn travels_through_ports(event: &KernelEvent) -> bool {
+    matches!(event.kind, KernelEventKind::Aer | KernelEventKind::PcieLink)
+}
+
+/// Drops every event that ended before `time`. An event without a time stays. Counts still hold earlier lines of an
+/// event that went on: to have them counted from `time` on, set [`Options::since`](super::Options::since) instead.
+pub fn since(log: &mut KernelLog, time: Timestamp) {
+    log.events.retain(|event| event.last.is_none_or(|last| last >= time));
+    for coverage in &mut log.coverage {
+        coverage.from = coverage.from.map(|from| from.max(time));
+    }
+}

@@ -1,0 +1,124 @@
+//! One line of `journalctl -o json`.
+//!
+//! Only what journald itself wrote is trusted: `_TRANSPORT=kernel` with the facility of the kernel. A program that
+//! writes to `/dev/kmsg` arrives with the first but never with the second. Other fields are skipped unread.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use super::record::{Origin, Record};
+use super::stamp::Wall;
+
+/// A field as journald prints it: text, an array of bytes (text with control characters), `null` (too long), or an
+/// array of texts (the field came twice).
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Field<'a> {
+    #[serde(borrow)]
+    Text(Cow<'a, str>),
+    Bytes(Vec<u8>),
+    Other(serde::de::IgnoredAny),
+}
+
+#[derive(Deserialize)]
+struct Entry<'a> {
+    #[serde(rename = "MESSAGE", borrow)]
+    message: Option<Field<'a>>,
+    #[serde(rename = "_TRANSPORT", borrow)]
+    transport: Option<Field<'a>>,
+    #[serde(rename = "SYSLOG_FACILITY", borrow)]
+    facility: Option<Field<'a>>,
+    #[serde(rename = "PRIORITY", borrow)]
+    level: Option<Field<'a>>,
+    #[serde(rename = "__REALTIME_TIMESTAMP", borrow)]
+    realtime: Option<Field<'a>>,
+    #[serde(rename = "_SOURCE_MONOTONIC_TIMESTAMP", borrow)]
+    monotonic: Option<Field<'a>>,
+    #[serde(rename = "_BOOT_ID", borrow)]
+    boot_id: Option<Field<'a>>,
+    #[serde(rename = "_HOSTNAME", borrow)]
+    hostname: Option<Field<'a>>,
+}
+
+/// Reads one entry. `None`: no JSON object, or one without a message.
+pub(super) fn parse(line: &str) -> Option<Record<'_>> {
+    let entry: Entry<'_> = serde_json::from_str(line).ok()?;
+    let facility = number(entry.facility.as_ref());
+    let kernel = matches!(&entry.transport, Some(Field::Text(transport)) if transport == "kernel");
+    let trusted = kernel && facility.unwrap_or(0) == 0;
+    Some(Record {
+        origin: if trusted { Origin::Kernel } else { Origin::Program },
+        facility: facility.or(kernel.then_some(0)).and_then(|facility| facility.try_into().ok()),
+        level: number(entry.level.as_ref()).and_then(|level| level.try_into().ok()),
+        uptime_us: number(entry.monotonic.as_ref()),
+        wall: number(entry.realtime.as_ref())
+            .and_then(|time| time.try_into().ok())
+            .map(|microseconds| Wall::At { microseconds, zone: true }),
+        boot_id: text(entry.boot_id),
+        hostname: text(entry.hostname),
+        stamped: true,
+        ..Record::bare(message(entry.message?)?)
+    })
+}
+
+fn message(field: Field<'_>) -> Option<Cow<'_, str>> {
+    match field {
+        Field::Text(text) => Some(text),
+        Field::Bytes(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned().into()),
+        Field::Other(_) => None,
+    }
+}
+
+fn text(field: Option<Field<'_>>) -> Option<Cow<'_, str>> {
+    match field {
+        Some(Field::Text(text)) => Some(text),
+        _ => None,
+    }
+}
+
+fn number(field: Option<&Field<'_>>) -> Option<u64> {
+    match field {
+        Some(Field::Text(text)) => text.parse().ok(),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KERNEL: &str = r#"{"__REALTIME_TIMESTAMP":"1740327858123456","_SOURCE_MONOTONIC_TIMESTAMP":"171620236","_BOOT_ID":"c0ffee","_TRANSPORT":"kernel","SYSLOG_FACILITY":"0","PRIORITY":"3","_HOSTNAME":"gpu-1","MESSAGE":"NVRM: \"x\"","N":1}"#;
+
+    #[test]
+    fn a_kernel_entry_carries_its_boot_and_both_times() {
+        let record = parse(KERNEL).expect("an entry");
+        assert_eq!((record.origin, record.facility, record.level), (Origin::Kernel, Some(0), Some(3)));
+        assert_eq!((record.boot_id.as_deref(), record.hostname.as_deref()), (Some("c0ffee"), Some("gpu-1")));
+        assert_eq!(record.uptime_us, Some(171_620_236));
+        assert_eq!(record.wall.and_then(|wall| wall.microseconds(None)), Some(1_740_327_858_123_456));
+        assert_eq!(record.text, "NVRM: \"x\"");
+    }
+
+    #[test]
+    fn only_the_kernel_itself_is_trusted() {
+        for (from, to) in [
+            (r#""_TRANSPORT":"kernel""#, r#""_TRANSPORT":"syslog""#),
+            (r#""_TRANSPORT":"kernel","#, ""),
+            (r#""SYSLOG_FACILITY":"0""#, r#""SYSLOG_FACILITY":"1""#),
+        ] {
+            let line = KERNEL.replace(from, to);
+            let record = parse(&line).expect("an entry");
+            assert_eq!(record.origin, Origin::Program, "{to}");
+        }
+    }
+
+    #[test]
+    fn a_message_of_bytes_is_text_and_one_without_is_no_record() {
+        let bytes = parse(r#"{"MESSAGE":[78,86,82,77,58,10,255],"_TRANSPORT":"kernel"}"#).expect("an entry");
+        assert_eq!(bytes.text, "NVRM:\n\u{fffd}");
+        for line in [r#"{"MESSAGE":null}"#, r#"{"A":"b"}"#, "{", r#"{"MESSAGE":["a","b"]}"#] {
+            assert!(parse(line).is_none(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! One kernel text → what it says about GPUs.
+//!
+//! [`family`] looks at a few bytes and lets almost every line of a busy node go; only what is left is parsed. A line
+//! that merely mentions a GPU is nothing: the driver's own frames count, and their addresses must be addresses.
+
+use std::collections::BTreeMap;
+
+use crate::facts::kernel_log::KernelEventKind;
+use crate::pci::PciAddress;
+use crate::text::clean;
+
+use super::{host, nvrm, pcie, scan, sxid, xid_frame};
+
+/// The longest value that goes into an event's details.
+const VALUE_CAP: usize = 160;
+
+/// The longest process name: the kernel keeps 15 bytes, some lines print a whole program name.
+const PROCESS_CAP: usize = 64;
+
+/// What one line says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    /// What it is about.
+    pub kind: KernelEventKind,
+    /// Xid or SXid number.
+    pub code: Option<u32>,
+    /// The PCI function it names.
+    pub pci: Option<PciAddress>,
+    /// MIG GPU instance.
+    pub gpu_instance: Option<u32>,
+    /// MIG compute instance.
+    pub compute_instance: Option<u32>,
+    /// What tells events of one code apart.
+    pub sub_code: Option<String>,
+    /// Facts taken out of the text.
+    pub details: BTreeMap<&'static str, String>,
+    /// Process id.
+    pub pid: Option<u32>,
+    /// Process name.
+    pub process: Option<String>,
+}
+
+/// What became of a line that was worth parsing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// An event.
+    Event(Line),
+    /// More about an event that has its own line: not to be counted again.
+    Companion(Line),
+    /// The driver's own note of which GPU sits where. It outlives the GPU.
+    GpuUuid {
+        /// Where.
+        pci: PciAddress,
+        /// Which: `GPU-…`.
+        uuid: String,
+    },
+    /// A board's serial number. Without an address it belongs to the GPU named just before.
+    GpuSerial {
+        /// Where, if the line says so.
+        pci: Option<PciAddress>,
+        /// The serial number, as printed.
+        serial: String,
+    },
+}
+
+/// Which parser a text belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// The NVIDIA driver (`NVRM: …`).
+    Nvrm,
+    /// The NVSwitch driver.
+    Nvswitch,
+    /// GPUDirect RDMA.
+    Peermem,
+    /// A PCI device or port.
+    Pcie,
+    /// A Mellanox network card.
+    Nic,
+    /// Machine checks and firmware's hardware error records.
+    MachineCheck,
+    /// The out-of-memory killer.
+    Oom,
+    /// A task that does not move.
+    HungTask,
+    /// A crash of a program.
+    Crash,
+}
+
+/// The parser that a text belongs to, from its first bytes. `None` for almost every line of a log.
+#[inline]
+pub fn family(text: &str) -> Option<Family> {
+    let found = match text.as_bytes().first()? {
+        b'N' if text.starts_with("NVRM: ") => Family::Nvrm,
+        b'n' if text.starts_with("nvidia-nvswitch") => Family::Nvswitch,
+        b'n' if text.starts_with("nvidia-peermem") || text.starts_with("nvidia_peermem") => Family::Peermem,
+        b'n' if text.starts_with("nvidia ") => Family::Pcie,
+        b'p' if text.starts_with("pcieport ") || text.starts_with("pci ") || text.starts_with("pciehp ") => {
+            Family::Pcie
+        }
+        b'm' if text.starts_with("mlx5_core ") => Family::Nic,
+        b'm' if text.starts_with("mce: ") => Family::MachineCheck,
+        b'E' if text.starts_with("EDAC ") => Family::MachineCheck,
+        b'{' | b'[' if text.contains("[Hardware Error]") => Family::MachineCheck,
+        b'O' if text.starts_with("Out of memory") => Family::Oom,
+        b'M' if text.starts_with("Memory cgroup out of memory") => Family::Oom,
+        b'o' if text.starts_with("oom-kill:") => Family::Oom,
+        b'I' if text.starts_with("INFO: task ") => Family::HungTask,
+        b't' if text.starts_with("traps: ") => Family::Crash,
+        _ if is_segfault(text.as_bytes()) => Family::Crash,
+        _ => return None,
+    };
+    Some(found)
+}
+
+/// `name[pid]: segfault at …`: the name is whatever a program calls itself, so the marker is looked for after it.
+fn is_segfault(text: &[u8]) -> bool {
+    /// 15 bytes of name, 10 of pid, the brackets.
+    const REACH: usize = 32;
+    let head = &text[..text.len().min(REACH)];
+    let Some(close) = head.iter().position(|&byte| byte == b']') else { return false };
+    text[close..].starts_with(b"]: segfault at ")
+}
+
+/// Parses the text of one record. `None`: nothing that concerns a GPU, or a broken line.
+///
+/// A text of several lines (one record of the kernel may hold them) is read as one.
+pub fn parse(text: &str) -> Option<Parsed> {
+    let family = family(text)?;
+    if text.contains('\n') {
+        let joined = text.replace("\nNVRM: ", " ").replace('\n', " ");
+        return parse_family(family, &joined);
+    }
+    parse_family(family, text)
+}
+
+fn parse_family(family: Family, text: &str) -> Option<Parsed> {
+    match family {
+        Family::Nvrm if text.starts_with("NVRM: Xid") => xid_frame::parse(text).map(Parsed::Event),
+        Family::Nvrm => nvrm::parse(text),
+        Family::Nvswitch => sxid::parse(text),
+        Family::Peermem => nvrm::peermem(text).map(Parsed::Event),
+        Family::Pcie => pcie::parse(text).map(Parsed::Event),
+        Family::Nic => host::nic(text).map(Parsed::Event),
+        Family::MachineCheck => host::machine_check(text).map(Parsed::Event),
+        Family::Oom => host::out_of_memory(text).map(Parsed::Event),
+        Family::HungTask => host::hung_task(text).map(Parsed::Event),
+        Family::Crash => host::crash(text).map(Parsed::Event),
+    }
+}
+
+/// Whether a text that a program wrote looks like a GPU error: it holds a driver's frame, at its start or further on.
+pub fn looks_like_gpu_error(text: &str) -> bool {
+    let frame = ["NVRM: ", "nvidia-nvswitch"].iter().filter_map(|marker| text.find(marker)).min();
+    frame.and_then(|at| text.get(at..)).is_some_and(|frame| matches!(parse(frame), Some(Parsed::Event(_))))
+}
+
+impl Line {
+    /// An empty line of one kind.
+    pub(super) fn of(kind: KernelEventKind) -> Self {
+        Self { kind, ..Self::default() }
+    }
+
+    /// Adds a detail, cleaned and capped.
+    pub(super) fn put(&mut self, name: &'static str, value: impl Into<String>) {
+        let value = value.into();
+        // Numbers and single words need no cleaning; in a storm they are most of the work.
+        let plain = value.len() <= VALUE_CAP && value.bytes().all(|byte| byte.is_ascii_graphic());
+        let value = if plain { value } else { clean(&value, VALUE_CAP) };
+        if !value.is_empty() {
+            self.details.insert(name, value);
+        }
+    }
+
+    /// Adds a detail that may be missing.
+    pub(super) fn put_some<T: ToString>(&mut self, name: &'static str, value: Option<T>) {
+        if let Some(value) = value {
+            self.put(name, value.to_string());
+        }
+    }
+
+    /// A detail that is already there.
+    pub(super) fn detail(&self, name: &str) -> Option<&str> {
+        self.details.get(name).map(String::as_str)
+    }
+
+    /// Sets the process's name, unless it is empty or `<unknown>`.
+    pub(super) fn name_process(&mut self, name: &str) {
+        let name = clean(name, PROCESS_CAP);
+        if !name.is_empty() && name != "<unknown>" {
+            self.process = Some(name);
+        }
+    }
+}
+
+/// A PCI address at the start of `text` (with or without `PCI:`), ended by a blank or by `: `, and what follows.
+pub(super) fn leading_address(text: &str) -> Option<(PciAddress, &str)> {
+    let token = text.split_once(' ').map_or(text, |(token, _)| token);
+    let rest = text.get(token.len()..)?;
+    let address = PciAddress::parse(token.trim_end_matches([':', '.', ',']))?;
+    Some((address, rest.trim_start()))
+}
+
+/// The address that follows `marker`.
+pub(super) fn address_after(text: &str, marker: &str) -> Option<PciAddress> {
+    leading_address(scan::after(text, marker)?).map(|(address, _)| address)
+}
+
+#[cfg(test)]
+#[path = "line_tests.rs"]
+mod tests;

@@ -1,0 +1,37 @@
+//! What is known of Xid, SXid and the other kernel lines that speak of GPUs.
+//!
+//! ```text
+//!   kernel log record ──record──▶ text ──line──▶ what it says ──events──▶ KernelLog (facts)
+//!   (any spelling)                       │
+//!                                        └─ xid_text, nvlink5, nvlink4, sxid, nvrm, pcie, host: one family each
+//! ```
+//!
+//! Frames are read strictly (a program's name must not be able to pose as a driver line), texts loosely (their wording
+//! belongs to a firmware version). Nothing here reads a file: whoever has a log pushes its records into an
+//! [`events::EventLog`]. Nothing here concludes anything either: that is the work of `diagnosis`.
+
+pub mod catalogue;
+pub mod events;
+mod host;
+pub mod identity;
+mod journal;
+pub mod line;
+mod multiline;
+pub mod nvlink4;
+pub mod nvlink5;
+mod nvrm;
+mod pcie;
+pub mod record;
+mod scan;
+mod seen;
+mod slot;
+mod sources;
+mod stamp;
+mod sxid;
+mod syslog;
+mod xid_frame;
+mod xid_text;
+
+pub use catalogue::{Class, Fatality, Severity, SxidEntry, XidEntry, sxid, sxids, xid, xids};
+pub use events::{Clock, EventLog, Options};
+pub use identity::{join, since};

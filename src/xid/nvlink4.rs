@@ -1,0 +1,126 @@
+//! Decoder for the register words of Xid 74: NVLink up to generation 4.
+//!
+//! Source: the Xid 74 workflow of NVIDIA's Xid documentation. Seven words r1 to r7 come with the line; on Hopper only
+//! r1, r3, r4 and r5 hold anything. One event is seldom enough: several classes count only when they repeat on a link.
+
+/// What a set bit says about the link. Ordered from harmless to grave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Carries no meaning of its own.
+    Ignore,
+    /// Corrected errors reached their threshold: go on.
+    Corrected,
+    /// A consequence of an error elsewhere.
+    Secondary,
+    /// A consequence, but the fabric must be reset.
+    SecondaryFabricReset,
+    /// Marginal signal: watch it, reseat.
+    SignalIntegrity,
+    /// Report when it repeats.
+    ReportRepeated,
+    /// Run the field diagnostic when it repeats.
+    DiagnoseRepeated,
+    /// May be mechanical: reseat, then report.
+    Mechanical,
+    /// Must not happen: report it.
+    Unexpected,
+    /// Hardware ECC or parity: more than two on the same link end in a return.
+    Hardware,
+}
+
+impl Class {
+    /// The word used in an event's details.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ignore => "ignore",
+            Self::Corrected => "corrected_threshold",
+            Self::Secondary => "secondary",
+            Self::SecondaryFabricReset => "secondary_fabric_reset",
+            Self::SignalIntegrity => "signal_integrity",
+            Self::ReportRepeated => "report_if_repeated",
+            Self::DiagnoseRepeated => "diagnose_if_repeated",
+            Self::Mechanical => "mechanical",
+            Self::Unexpected => "unexpected",
+            Self::Hardware => "hardware",
+        }
+    }
+}
+
+/// Which bits of which word belong to which class. Words count from 1, as in NVIDIA's text.
+const TABLE: [(usize, &[u32], Class); 14] = [
+    (1, &[0, 23, 30], Class::Ignore),
+    (1, &[1, 20], Class::Secondary),
+    (1, &[4, 5], Class::Hardware),
+    (1, &[8, 9, 12, 16, 17, 24, 28], Class::Mechanical),
+    (1, &[21, 22], Class::SignalIntegrity),
+    (1, &[27, 29], Class::ReportRepeated),
+    (3, &[0, 1, 2, 6], Class::Hardware),
+    (3, &[13], Class::Unexpected),
+    (3, &[16, 19], Class::DiagnoseRepeated),
+    (3, &[17, 18], Class::ReportRepeated),
+    (4, &[16, 17], Class::Secondary),
+    (4, &[18], Class::SecondaryFabricReset),
+    (5, &[18, 19, 21, 22, 24, 25, 27, 28], Class::Hardware),
+    (5, &[20, 23, 26, 29], Class::Corrected),
+];
+
+/// One set bit that the table knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bit {
+    /// 1 to 7.
+    pub word: usize,
+    /// 0 to 31.
+    pub bit: u32,
+    /// What it says.
+    pub class: Class,
+}
+
+/// The set bits of the register words that the table knows, worst first.
+pub fn decode(words: &[u32]) -> Vec<Bit> {
+    let mut found = Vec::new();
+    for &(word, bits, class) in &TABLE {
+        let Some(value) = words.get(word - 1) else { continue };
+        found.extend(bits.iter().filter(|&&bit| value >> bit & 1 == 1).map(|&bit| Bit { word, bit, class }));
+    }
+    found.sort_by_key(|found| (std::cmp::Reverse(found.class), found.word, found.bit));
+    found
+}
+
+/// The worst class among the set bits. `None`: no bit is set that the table knows.
+pub fn worst(words: &[u32]) -> Option<Class> {
+    decode(words).first().map(|bit| bit.class)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parity_bit_outweighs_a_secondary_one() {
+        let found = decode(&[1 << 1 | 1 << 4, 0, 0, 1 << 17, 0, 0, 0]);
+        assert_eq!(found.first().map(|bit| (bit.word, bit.bit, bit.class)), Some((1, 4, Class::Hardware)));
+        assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn each_class_has_its_bits() {
+        for (words, class) in [
+            (vec![1 << 23], Class::Ignore),
+            (vec![1 << 16], Class::Mechanical),
+            (vec![1 << 21], Class::SignalIntegrity),
+            (vec![1 << 27], Class::ReportRepeated),
+            (vec![0, 0, 1 << 13], Class::Unexpected),
+            (vec![0, 0, 1 << 16], Class::DiagnoseRepeated),
+            (vec![0, 0, 0, 1 << 18], Class::SecondaryFabricReset),
+            (vec![0, 0, 0, 0, 1 << 20], Class::Corrected),
+        ] {
+            assert_eq!(worst(&words), Some(class), "{words:x?}");
+        }
+    }
+
+    #[test]
+    fn words_without_a_known_bit_say_nothing() {
+        assert_eq!(worst(&[0x40, 0xffff_ffff, 0, 0, 0, 0, 0]), None);
+        assert_eq!(worst(&[]), None);
+    }
+}

@@ -1,0 +1,101 @@
+//! PCI Express lines of the kernel: Advanced Error Reporting and links.
+//!
+//! Source: the kernel's `drivers/pci/pcie/aer.c`, `drivers/pci/hotplug/pciehp_*.c` and `drivers/pci/pci.c`. The device
+//! that a line names is often the port above the GPU; who knows the tree maps it (see `identity`).
+
+use crate::facts::kernel_log::KernelEventKind as Kind;
+
+use super::line::{Line, address_after, leading_address};
+use super::scan::{after, between};
+
+/// Reads `DRIVER dddd:bb:dd.f: …`.
+pub(super) fn parse(text: &str) -> Option<Line> {
+    let (driver, rest) = text.split_once(' ')?;
+    let (reporter, rest) = leading_address(rest)?;
+    let mut line = if let Some(rest) = rest.strip_prefix("PCIe Bus Error: ") {
+        bus_error(rest)
+    } else if let Some(rest) = rest.strip_prefix("AER: ") {
+        aer(rest)?
+    } else {
+        link(driver, rest)?
+    };
+    line.put("reporter", reporter.as_str());
+    line.pci.get_or_insert(reporter);
+    Some(line)
+}
+
+/// `severity=Uncorrected (Fatal), type=Transaction Layer, (Requester ID)`.
+fn bus_error(rest: &str) -> Line {
+    let mut line = Line::of(Kind::Aer);
+    let severity = after(rest, "severity=").map(|rest| rest.split(',').next().unwrap_or(rest));
+    line.put_some("aer_severity", severity);
+    line.put_some("aer_type", after(rest, "type=").map(|rest| rest.split(',').next().unwrap_or(rest)));
+    line.put_some("agent", between(rest, ", (", ")"));
+    line.sub_code = severity.and_then(severity_word).map(str::to_owned);
+    line
+}
+
+/// `[Multiple ]Uncorrected (Fatal) error received: ID`, `can't recover (…)`, `device recovery failed`.
+fn aer(rest: &str) -> Option<Line> {
+    let mut line = Line::of(Kind::Aer);
+    if rest.contains("can't recover") {
+        line.put("recovery", "impossible");
+        line.sub_code = Some("cannot_recover".to_owned());
+        return Some(line);
+    }
+    if let Some(outcome) = after(rest, "device recovery ") {
+        let failed = outcome.starts_with("failed");
+        line.put("recovery", if failed { "failed" } else { "successful" });
+        line.sub_code = Some(if failed { "recovery_failed" } else { "recovered" }.to_owned());
+        return Some(line);
+    }
+    let (severity, _) = rest.split_once(" error ")?;
+    let multiple = severity.strip_prefix("Multiple ");
+    let severity = multiple.unwrap_or(severity);
+    line.sub_code = Some(severity_word(severity)?.to_owned());
+    line.put("aer_severity", severity);
+    line.put("multiple", multiple.is_some().to_string());
+    line.pci = address_after(rest, "received: ").or_else(|| address_after(rest, "received from "));
+    Some(line)
+}
+
+/// The kernel said `Corrected` and `Uncorrected` up to 6.x and `Correctable`, `Uncorrectable` since.
+fn severity_word(severity: &str) -> Option<&'static str> {
+    if severity.starts_with("Corrected") || severity.starts_with("Correctable") {
+        Some("corrected")
+    } else if !severity.starts_with("Uncorrect") {
+        None
+    } else if severity.contains("(Non-Fatal)") {
+        Some("uncorrected_nonfatal")
+    } else if severity.contains("(Fatal)") {
+        Some("uncorrected_fatal")
+    } else {
+        Some("uncorrected")
+    }
+}
+
+fn link(driver: &str, rest: &str) -> Option<Line> {
+    let hotplug = driver == "pciehp" || rest.starts_with("pciehp: ");
+    let state = if let Some((available, limit)) = rest.split_once(" available PCIe bandwidth, limited by ") {
+        let mut line = Line::of(Kind::PcieLink);
+        line.put("available", available);
+        line.put("limited_by", limit.split(" (capable").next().unwrap_or(limit));
+        line.put_some("capable", between(limit, "(capable of ", ")"));
+        line.sub_code = Some("bandwidth_limited".to_owned());
+        return Some(line);
+    } else if rest.contains("Card not present") {
+        "card_not_present"
+    } else if hotplug && rest.contains("Link Down") || driver == "pcieport" && rest.contains("link is down") {
+        "link_down"
+    } else if hotplug && rest.contains("Link Up") {
+        "link_up"
+    } else if rest.contains("Unable to change power state") {
+        "power_state"
+    } else {
+        return None;
+    };
+    let mut line = Line::of(Kind::PcieLink);
+    line.put_some("slot", between(rest, "Slot(", ")"));
+    line.sub_code = Some(state.to_owned());
+    Some(line)
+}

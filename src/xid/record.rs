@@ -1,0 +1,119 @@
+//! One record of a kernel log, in any spelling, taken apart: who wrote it, when, and its text.
+//!
+//! Spellings: `/dev/kmsg` records; `dmesg` with its time formats and `-x`; syslog files; `journalctl` in its short
+//! formats and `-o json`. Source of the first: the kernel's `dev-kmsg` documentation.
+//!
+//! Only facility 0 is the kernel's own word. A program may write to `/dev/kmsg`, but the kernel never lets it claim
+//! facility 0; so everything else is a [`Origin::Program`] and no evidence.
+//!
+//! Limits: fragments of one line that old kernels printed in pieces (flags `c` and `+`) are not put together again.
+
+use std::borrow::Cow;
+
+pub use super::stamp::Wall;
+use super::{journal, scan, syslog};
+
+/// Who wrote a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The kernel, as far as the spelling can tell.
+    Kernel,
+    /// A program. Never evidence.
+    Program,
+}
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Who wrote it.
+    pub origin: Origin,
+    /// Syslog facility, where the spelling carries one. 0 is the kernel.
+    pub facility: Option<u8>,
+    /// Syslog level, 0 (emergency) to 7 (debug).
+    pub level: Option<u8>,
+    /// Sequence number (`/dev/kmsg` only). A gap means lost records.
+    pub seq: Option<u64>,
+    /// Microseconds since boot.
+    pub uptime_us: Option<u64>,
+    /// Microseconds since the line before (`dmesg -H`).
+    pub delta_us: Option<u64>,
+    /// Wall-clock time, where the record carries one.
+    pub wall: Option<Wall>,
+    /// The boot (journal only).
+    pub boot_id: Option<Cow<'a, str>>,
+    /// The host (syslog and journal).
+    pub hostname: Option<Cow<'a, str>>,
+    /// The flags of a `/dev/kmsg` record.
+    pub flags: Option<&'a str>,
+    /// Thread or CPU that printed it (`T1946`, `C12`), where the kernel was built to say so.
+    pub caller: Option<&'a str>,
+    /// Whether the line had any prefix. One without may be the rest of the line before.
+    pub stamped: bool,
+    /// What it says. `/dev/kmsg` escapes are undone by [`Record::plain_text`].
+    pub text: Cow<'a, str>,
+}
+
+impl<'a> Record<'a> {
+    /// A record of which only the text is known.
+    pub fn bare(text: impl Into<Cow<'a, str>>) -> Self {
+        Self {
+            origin: Origin::Kernel,
+            facility: None,
+            level: None,
+            seq: None,
+            uptime_us: None,
+            delta_us: None,
+            wall: None,
+            boot_id: None,
+            hostname: None,
+            flags: None,
+            caller: None,
+            stamped: false,
+            text: text.into(),
+        }
+    }
+
+    /// The text with `\xNN` undone. Costs nothing when there is none.
+    pub fn plain_text(&self) -> Cow<'_, str> {
+        scan::unescape(&self.text)
+    }
+}
+
+/// Reads one line in whatever spelling it is.
+pub fn parse_line(line: &str) -> Option<Record<'_>> {
+    let line = line.trim_end_matches(['\n', '\r', '\0']);
+    match line.bytes().next()? {
+        b'{' if line.starts_with("{\"") || line.starts_with("{ ") => journal::parse(line),
+        b'0'..=b'9' => parse_kmsg(line).or_else(|| Some(syslog::parse(line))),
+        _ => Some(syslog::parse(line)),
+    }
+}
+
+/// Reads one `/dev/kmsg` record: `prio,seq,usec,flags[,more];TEXT`, with its ` KEY=value` lines left out.
+///
+/// `None`: it has not this shape.
+pub fn parse_kmsg(record: &str) -> Option<Record<'_>> {
+    let (priority, rest) = scan::decimal(record)?;
+    let (seq, rest) = scan::decimal(rest.strip_prefix(',')?)?;
+    let (uptime, rest) = scan::decimal(rest.strip_prefix(',')?)?;
+    let (flags, text) = rest.strip_prefix(',')?.split_once(';')?;
+    let text = text.split_once('\n').map_or(text, |(text, _)| text);
+    let mut fields = flags.split(',');
+    let flags = fields.next()?;
+    let facility = u8::try_from(priority >> 3).unwrap_or(u8::MAX);
+    Some(Record {
+        origin: if facility == 0 { Origin::Kernel } else { Origin::Program },
+        facility: Some(facility),
+        level: u8::try_from(priority & 7).ok(),
+        seq: Some(seq),
+        uptime_us: Some(uptime),
+        flags: Some(flags),
+        caller: fields.find_map(|field| field.strip_prefix("caller=")),
+        stamped: true,
+        ..Record::bare(text)
+    })
+}
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;

@@ -1,0 +1,128 @@
+//! Small scanners over text: numbers, words, what follows a marker. None of them can fail loudly.
+
+/// What follows the first `marker`.
+pub(super) fn after<'a>(text: &'a str, marker: &str) -> Option<&'a str> {
+    text.find(marker).and_then(|at| text.get(at + marker.len()..))
+}
+
+/// What stands between `open` and the next `close`.
+pub(super) fn between<'a>(text: &'a str, open: &str, close: &str) -> Option<&'a str> {
+    let rest = after(text, open)?;
+    rest.find(close).and_then(|at| rest.get(..at))
+}
+
+/// The text up to the first byte that is none of a word's (`A-Z a-z 0-9 _ - .` and `/`), and the rest.
+pub(super) fn word(text: &str) -> (&str, &str) {
+    let end = text.bytes().position(|byte| !(byte.is_ascii_alphanumeric() || b"_-./".contains(&byte)));
+    text.split_at(end.unwrap_or(text.len()))
+}
+
+/// A decimal number at the start of `text`, and the rest.
+pub(super) fn decimal(text: &str) -> Option<(u64, &str)> {
+    let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, rest) = text.split_at(end);
+    Some((digits.parse().ok()?, rest))
+}
+
+/// The same with an optional minus sign.
+pub(super) fn signed(text: &str) -> Option<(i64, &str)> {
+    match text.strip_prefix('-') {
+        Some(digits) => decimal(digits).and_then(|(number, rest)| Some((-i64::try_from(number).ok()?, rest))),
+        None => decimal(text).and_then(|(number, rest)| Some((i64::try_from(number).ok()?, rest))),
+    }
+}
+
+/// A hexadecimal number at the start of `text`, with or without `0x`; the driver's `_` between its halves is skipped.
+pub(super) fn hex(text: &str) -> Option<(u64, &str)> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let (mut value, mut length, mut end) = (0_u64, 0, digits.len());
+    for (at, byte) in digits.bytes().enumerate() {
+        match char::from(byte).to_digit(16) {
+            Some(digit) => {
+                length += 1;
+                value = value << 4 | u64::from(digit);
+            }
+            None if byte == b'_' && length > 0 => {}
+            None => {
+                end = at;
+                break;
+            }
+        }
+    }
+    (1..=16).contains(&length).then(|| (value, digits.split_at(end).1))
+}
+
+/// A hexadecimal number of any width after `marker`, as `0x…` in lower case without leading zeroes.
+pub(super) fn hex_after(text: &str, marker: &str) -> Option<String> {
+    let (value, _) = hex(after(text, marker)?.trim_start())?;
+    Some(format!("{value:#x}"))
+}
+
+/// A decimal number after `marker`.
+pub(super) fn decimal_after(text: &str, marker: &str) -> Option<u64> {
+    decimal(after(text, marker)?.trim_start()).map(|(number, _)| number)
+}
+
+/// The word after `marker`, if there is one.
+pub(super) fn word_after<'a>(text: &'a str, marker: &str) -> Option<&'a str> {
+    let (found, _) = word(after(text, marker)?.trim_start());
+    let found = found.trim_end_matches('.');
+    (!found.is_empty()).then_some(found)
+}
+
+/// Undoes `\xNN` (the kernel's way to print a byte that is not plain text). Borrowed when there is nothing to undo.
+pub(super) fn unescape(text: &str) -> std::borrow::Cow<'_, str> {
+    if !text.contains("\\x") {
+        return text.into();
+    }
+    let bytes = text.as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let escaped = match bytes.get(at..at + 4) {
+            Some(&[b'\\', b'x', high, low]) => nibble(high).zip(nibble(low)),
+            _ => None,
+        };
+        match escaped {
+            Some((high, low)) => {
+                plain.push(high << 4 | low);
+                at += 4;
+            }
+            None => {
+                plain.push(byte);
+                at += 1;
+            }
+        }
+    }
+    match String::from_utf8(plain) {
+        Ok(plain) => plain.into(),
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned().into(),
+    }
+}
+
+fn nibble(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_are_undone_and_what_is_no_escape_stays() {
+        assert_eq!(unescape(r"a\x0ab\x5cc"), "a\nb\\c");
+        assert_eq!(unescape(r"\x4 \xzz \x"), r"\x4 \xzz \x");
+        assert_eq!(unescape(r"\xc3\xa4\xff"), "ä\u{fffd}");
+    }
+
+    #[test]
+    fn numbers_stop_where_they_end() {
+        assert_eq!(decimal("12, rest"), Some((12, ", rest")));
+        assert_eq!(decimal("99999999999999999999"), None);
+        assert_eq!(signed("-1,"), Some((-1, ",")));
+        assert_eq!(hex("0x7f29_5b8c9000. Fault"), Some((0x7f29_5b8c_9000, ". Fault")));
+        assert_eq!(hex("0x"), None);
+        assert_eq!(hex("_1"), None);
+        assert_eq!(hex("11112222333344445"), None);
+    }
+}

@@ -1,0 +1,274 @@
+//! One event while lines of it still come in.
+//!
+//! Whatever is kept depends on the lines and their times, never on the order in which lines of one time arrive.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
+use crate::pci::PciAddress;
+use crate::text::clean;
+
+use super::catalogue::{self, Class};
+use super::line::Line;
+use super::sources::timestamp;
+
+/// The longest raw line in a report.
+const RAW_CAP: usize = 320;
+
+/// Different texts of one event whose details are put together.
+const MOST_VARIANTS: usize = 8;
+
+/// Places (GPC, TPC, SM) of one event that are listed.
+const MOST_PLACES: usize = 16;
+
+/// Lines of one fault come within this time (microseconds).
+pub(super) const BURST: i64 = 1_000_000;
+
+/// When a line was printed, as far as it is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Moment {
+    /// Microseconds since 1970.
+    pub(super) wall: Option<i64>,
+    /// Microseconds since boot.
+    pub(super) uptime: Option<u64>,
+}
+
+impl Moment {
+    /// The time to compare by, within one boot.
+    pub(super) fn order(self) -> Option<i64> {
+        self.wall.or(self.uptime.and_then(|uptime| uptime.try_into().ok()))
+    }
+}
+
+/// What two lines have in common that are one event.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Key {
+    pub(super) kind: KernelEventKind,
+    pub(super) code: Option<u32>,
+    pub(super) pci: Option<PciAddress>,
+    gpu_instance: Option<u32>,
+    compute_instance: Option<u32>,
+    sub_code: Option<String>,
+    pid: Option<u32>,
+    process: Option<String>,
+    /// Index of the boot; 0 is the running one.
+    pub(super) boot: usize,
+}
+
+impl Key {
+    pub(super) fn of(line: &Line, boot: usize) -> Self {
+        let Line { kind, code, pci, gpu_instance, compute_instance, sub_code, pid, process, details: _ } = line;
+        Self {
+            kind: *kind,
+            code: *code,
+            pci: pci.clone(),
+            gpu_instance: *gpu_instance,
+            compute_instance: *compute_instance,
+            sub_code: sub_code.clone(),
+            pid: *pid,
+            process: process.clone(),
+            boot,
+        }
+    }
+
+    /// One fault of these prints several lines: they count once.
+    fn comes_in_bursts(&self) -> bool {
+        self.kind == KernelEventKind::OomKill || self.kind == KernelEventKind::Xid && self.code == Some(13)
+    }
+
+    /// Whether the other key is the same graphics exception, with the process that this one lacks.
+    pub(super) fn is_anonymous_part_of(&self, other: &Self) -> bool {
+        let exception = self.kind == KernelEventKind::Xid && self.code == Some(13);
+        let named = Self { pid: other.pid, process: other.process.clone(), ..self.clone() };
+        exception && self.pid.is_none() && other.pid.is_some() && named == *other
+    }
+
+    /// How much would be lost with the event: 0 is the neighbourhood, 1 the doings of programs, 2 everything else.
+    pub(super) fn weight(&self) -> u8 {
+        use KernelEventKind as Kind;
+        match self.kind {
+            Kind::OomKill | Kind::Segfault | Kind::HungTask | Kind::Nic | Kind::PcieLink => 0,
+            Kind::Aer if self.sub_code.as_deref() == Some("corrected") => 0,
+            Kind::Assertion => 1,
+            Kind::Xid => {
+                let class = self.code.and_then(catalogue::xid).map(|entry| entry.class);
+                if class == Some(Class::Application) { 1 } else { 2 }
+            }
+            _ => 2,
+        }
+    }
+}
+
+/// One text of an event.
+#[derive(Debug)]
+pub(super) struct Variant {
+    pub(super) text: Rc<str>,
+    pub(super) line: Line,
+}
+
+/// One event.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) key: Rc<Key>,
+    bursts: bool,
+    count: u64,
+    /// First and last time by [`Moment::order`].
+    span: Option<(i64, i64)>,
+    wall: Option<(i64, i64)>,
+    uptime: Option<u64>,
+    burst: Option<i64>,
+    /// With the time of their last line, newest last.
+    variants: Vec<(i64, Rc<Variant>)>,
+    places: BTreeSet<String>,
+}
+
+impl Slot {
+    pub(super) fn new(key: Rc<Key>) -> Self {
+        let bursts = key.comes_in_bursts();
+        Self {
+            key,
+            bursts,
+            count: 0,
+            span: None,
+            wall: None,
+            uptime: None,
+            burst: None,
+            variants: Vec::new(),
+            places: BTreeSet::new(),
+        }
+    }
+
+    /// Counts one line.
+    pub(super) fn count(&mut self, variant: &Rc<Variant>, moment: Moment) {
+        let order = moment.order();
+        if !self.bursts || self.starts_a_burst(order) {
+            self.count += 1;
+        }
+        self.span = widen(self.span, order);
+        self.wall = widen(self.wall, moment.wall);
+        self.uptime = self.uptime.max(moment.uptime);
+        self.keep(variant, order.unwrap_or(0));
+    }
+
+    fn starts_a_burst(&mut self, order: Option<i64>) -> bool {
+        let Some(order) = order else { return true };
+        let inside = self.burst.is_some_and(|burst| order.abs_diff(burst) <= BURST.unsigned_abs());
+        if !inside {
+            self.burst = Some(order);
+        }
+        !inside
+    }
+
+    fn keep(&mut self, variant: &Rc<Variant>, order: i64) {
+        if let Some((last, newest)) = self.variants.last_mut()
+            && Rc::ptr_eq(newest, variant)
+        {
+            // The usual case in a storm: the same text again.
+            *last = order.max(*last);
+            return;
+        }
+        match self.variants.iter_mut().find(|(_, known)| known.text == variant.text) {
+            Some((last, _)) => *last = order.max(*last),
+            None => {
+                self.add_place(&variant.line);
+                self.variants.push((order, Rc::clone(variant)));
+            }
+        }
+        self.variants.sort_by(|(a, x), (b, y)| (a, &x.text).cmp(&(b, &y.text)));
+        if self.variants.len() > MOST_VARIANTS {
+            self.variants.remove(0);
+        }
+    }
+
+    fn add_place(&mut self, line: &Line) {
+        if line.code != Some(13) {
+            return;
+        }
+        let [gpc, tpc, sm] = ["gpc", "tpc", "sm"].map(|name| line.detail(name));
+        if let (Some(gpc), Some(tpc)) = (gpc, tpc) {
+            self.places.insert(format!("GPC {gpc} TPC {tpc} SM {}", sm.unwrap_or("?")));
+        }
+        if self.places.len() > MOST_PLACES {
+            self.places.pop_last();
+        }
+    }
+
+    /// Takes in an event that turned out to be a part of this one, if their times fit.
+    pub(super) fn covers(&self, part: &Self) -> bool {
+        match (self.span, part.span) {
+            (Some((first, last)), Some((from, to))) => first - BURST <= from && to <= last.saturating_add(BURST),
+            _ => false,
+        }
+    }
+
+    /// Takes in the lines of a part.
+    pub(super) fn absorb(&mut self, part: Self) {
+        self.count = self.count.max(part.count);
+        if let Some((first, last)) = part.span {
+            self.span = widen(widen(self.span, Some(first)), Some(last));
+        }
+        if let Some((first, last)) = part.wall {
+            self.wall = widen(widen(self.wall, Some(first)), Some(last));
+        }
+        self.uptime = self.uptime.max(part.uptime);
+        self.places.extend(part.places);
+        while self.places.len() > MOST_PLACES {
+            self.places.pop_last();
+        }
+        for (order, variant) in part.variants {
+            self.keep(&variant, order);
+        }
+    }
+
+    /// What goes first when there is no room: the least telling, of those the oldest.
+    pub(super) fn rank(&self) -> (u8, Option<i64>, Rc<Key>) {
+        (self.key.weight(), self.span.map(|(_, last)| last), Rc::clone(&self.key))
+    }
+
+    /// The event as it is reported, all but its GPU's identity and boot.
+    pub(super) fn into_event(self) -> KernelEvent {
+        let Key { kind, code, pci, gpu_instance, compute_instance, sub_code, pid, process, boot: _ } = &*self.key;
+        let mut details = BTreeMap::new();
+        for (_, variant) in &self.variants {
+            let found = &variant.line.details;
+            details.extend(found.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        }
+        if !self.places.is_empty() {
+            let places: Vec<String> = self.places.into_iter().collect();
+            details.insert("places".to_owned(), places.join("; "));
+        }
+        let newest = self.variants.last().map_or("", |(_, variant)| &variant.text);
+        KernelEvent {
+            kind: *kind,
+            code: *code,
+            name: code.and_then(|code| name(*kind, code)),
+            pci_address: pci.clone(),
+            mig_gpu_instance: *gpu_instance,
+            mig_compute_instance: *compute_instance,
+            sub_code: sub_code.clone(),
+            details,
+            pid: *pid,
+            process: process.clone(),
+            count: self.count,
+            first: self.wall.and_then(|(first, _)| timestamp(first)),
+            last: self.wall.and_then(|(_, last)| timestamp(last)),
+            last_uptime_seconds: self.uptime.map(|uptime| uptime as f64 / 1e6),
+            raw: clean(newest, RAW_CAP),
+            ..KernelEvent::default()
+        }
+    }
+}
+
+fn name(kind: KernelEventKind, code: u32) -> Option<String> {
+    match kind {
+        KernelEventKind::Xid => catalogue::xid(code).map(|entry| entry.name.to_owned()),
+        KernelEventKind::Sxid => catalogue::sxid(code).map(|entry| entry.words.clone()),
+        _ => None,
+    }
+}
+
+fn widen(span: Option<(i64, i64)>, time: Option<i64>) -> Option<(i64, i64)> {
+    let Some(time) = time else { return span };
+    Some(span.map_or((time, time), |(first, last)| (first.min(time), last.max(time))))
+}

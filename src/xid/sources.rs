@@ -1,0 +1,90 @@
+//! How much of a log was there to be read: the window, the gaps, and what its times are worth.
+
+use jiff::Timestamp;
+
+use crate::facts::kernel_log::Coverage;
+
+use super::record::{Record, Wall};
+
+/// One log while it is read.
+#[derive(Debug, Default)]
+pub(super) struct Source {
+    name: String,
+    from: Option<i64>,
+    to: Option<i64>,
+    records: u64,
+    lost: u64,
+    last_seq: Option<u64>,
+    complete: Option<bool>,
+    without_year: bool,
+    without_zone: bool,
+    without_wall: bool,
+}
+
+impl Source {
+    pub(super) fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), ..Self::default() }
+    }
+
+    /// Counts one record, whose wall-clock time is `wall` (microseconds since 1970).
+    pub(super) fn count(&mut self, record: &Record<'_>, wall: Option<i64>) {
+        if self.records == 0 {
+            self.complete = complete(record);
+        }
+        self.records += 1;
+        if let Some(seq) = record.seq {
+            // A lower number than the last is another capture in the same file, not a loss.
+            let expected = self.last_seq.and_then(|last| last.checked_add(1));
+            self.lost = self.lost.saturating_add(expected.map_or(0, |expected| seq.saturating_sub(expected)));
+            self.last_seq = Some(seq);
+        }
+        match record.wall {
+            Some(Wall::NoYear { .. }) => self.without_year = true,
+            Some(Wall::At { zone: false, .. }) => self.without_zone = true,
+            _ => {}
+        }
+        match wall {
+            Some(wall) => {
+                self.from = Some(self.from.map_or(wall, |from| from.min(wall)));
+                self.to = Some(self.to.map_or(wall, |to| to.max(wall)));
+            }
+            None => self.without_wall = true,
+        }
+    }
+
+    /// What to say of it.
+    pub(super) fn coverage(self) -> Coverage {
+        let Self { name, from, to, records, lost, complete, without_year, without_zone, without_wall, .. } = self;
+        let notes = [
+            (without_year, "no year in the log, the latest possible one is assumed"),
+            (without_year || without_zone, "time zone not stated, read as UTC"),
+            (without_wall, "some records have no wall-clock time"),
+        ];
+        let notes: Vec<&str> = notes.into_iter().filter_map(|(given, note)| given.then_some(note)).collect();
+        Coverage {
+            source: name,
+            from: from.and_then(timestamp),
+            to: to.and_then(timestamp),
+            records,
+            lost_records: lost,
+            complete_since_boot: complete,
+            note: notes.join("; "),
+        }
+    }
+}
+
+/// Whether a log that begins with this record begins at boot. Text logs seldom tell.
+fn complete(first: &Record<'_>) -> Option<bool> {
+    /// The kernel's banner is printed before its clock runs.
+    const FIRST_MILLISECOND: u64 = 1000;
+    match (first.seq, first.uptime_us) {
+        (Some(seq), _) => Some(seq == 0),
+        (None, Some(uptime)) if first.wall.is_none() => Some(uptime < FIRST_MILLISECOND),
+        _ => None,
+    }
+}
+
+/// Microseconds since 1970 as a time, if there is such a time.
+pub(super) fn timestamp(microseconds: i64) -> Option<Timestamp> {
+    Timestamp::from_microsecond(microseconds).ok()
+}

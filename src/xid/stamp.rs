@@ -1,0 +1,233 @@
+//! The ways a log writes the time of a line.
+//!
+//! All become microseconds: since boot, or since 1970. Limits: a time without zone is read as UTC, and a time without
+//! year gets its year from whoever knows "now".
+
+use jiff::civil;
+use jiff::tz::Offset;
+
+use super::scan::decimal;
+
+/// A wall-clock time as far as the line gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wall {
+    /// A full date.
+    At {
+        /// Microseconds since 1970.
+        microseconds: i64,
+        /// Whether the line names its zone. If not, the time was read as UTC.
+        zone: bool,
+    },
+    /// A date without a year, as classic syslog writes it.
+    NoYear {
+        /// 1 to 12.
+        month: i8,
+        /// 1 to 31.
+        day: i8,
+        /// Microseconds since midnight.
+        of_day: i64,
+    },
+}
+
+impl Wall {
+    /// Microseconds since 1970. A missing year becomes the last one in which that time was not in the future.
+    pub fn microseconds(self, now: Option<i64>) -> Option<i64> {
+        /// Clocks of hosts differ, and the zone of such a line is unknown: a day ahead is still this year.
+        const SLACK: i64 = 86_400_000_000;
+        match self {
+            Self::At { microseconds, .. } => Some(microseconds),
+            Self::NoYear { month, day, of_day } => {
+                let now = now?;
+                let year = jiff::Timestamp::from_microsecond(now).ok()?.to_zoned(jiff::tz::TimeZone::UTC).year();
+                // Eight years back: a 29 February is found even across a skipped leap year.
+                (0..=8).find_map(|back| {
+                    let time = midnight(year.checked_sub(back)?, month, day)?.checked_add(of_day)?;
+                    (time <= now.checked_add(SLACK)?).then_some(time)
+                })
+            }
+        }
+    }
+}
+
+/// `secs.fraction` since boot.
+pub(super) fn uptime(text: &str) -> Option<u64> {
+    let (seconds, rest) = decimal(text.trim())?;
+    let microseconds = fraction(rest.strip_prefix('.')?)?;
+    seconds.checked_mul(1_000_000)?.checked_add(microseconds)
+}
+
+/// Digits after a decimal point, as microseconds; nothing may follow them.
+fn fraction(digits: &str) -> Option<u64> {
+    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let six = digits.bytes().chain(std::iter::repeat(b'0')).take(6);
+    plain.then(|| six.fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+}
+
+/// `Sun Feb 23 16:24:18 2025` (`dmesg -T`), or `Feb23 16:24` (`dmesg -H`).
+pub(super) fn ctime(text: &str) -> Option<Wall> {
+    let mut words = text.split_ascii_whitespace();
+    let (first, second) = (words.next()?, words.next()?);
+    if let Some(short) = month(first.get(..3)?).zip(first.get(3..).and_then(|day| day.parse().ok())) {
+        let (hour, minute) = second.split_once(':')?;
+        let minutes = hour.parse::<i64>().ok()? * 60 + minute.parse::<i64>().ok()?;
+        let valid =
+            (0..1440).contains(&minutes) && words.next().is_none() && midnight(2000, short.0, short.1).is_some();
+        return valid.then_some(Wall::NoYear { month: short.0, day: short.1, of_day: minutes * 60_000_000 });
+    }
+    let day = words.next()?.parse().ok()?;
+    let of_day = clock(words.next()?)?;
+    let date = midnight(words.next()?.parse().ok()?, month(second)?, day)?;
+    words.next().is_none().then_some(Wall::At { microseconds: date + of_day, zone: false })
+}
+
+/// `Feb 23 16:24:18[.ffffff]` at the start of a line, and the rest.
+pub(super) fn syslog(text: &str) -> Option<(Wall, &str)> {
+    let month = month(text.get(..3)?)?;
+    let (day, rest) = decimal(text.get(3..)?.strip_prefix(' ')?.trim_start_matches(' '))?;
+    let rest = rest.strip_prefix(' ')?;
+    let (time, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+    let (day, of_day) = (i8::try_from(day).ok()?, clock(time)?);
+    midnight(2000, month, day)?;
+    Some((Wall::NoYear { month, day, of_day }, rest))
+}
+
+/// An ISO 8601 time at the start of a line.
+pub(super) struct Iso<'a> {
+    pub(super) wall: Wall,
+    /// `dmesg` writes the fraction after a comma, journal and syslog after a point: the first has no host and tag.
+    pub(super) comma: bool,
+    pub(super) rest: &'a str,
+}
+
+/// `2025-02-23T16:24:18[.,ffffff][Z|±hh:mm|±hhmm] rest`.
+pub(super) fn iso(text: &str) -> Option<Iso<'_>> {
+    let (stamp, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let (date, time) = stamp.split_once('T')?;
+    let date = iso_date(date)?;
+    let zone_at = time.find(['Z', '+', '-']).unwrap_or(time.len());
+    let (time, zone) = time.split_at(zone_at);
+    let microseconds = date.checked_add(clock(time)?)?.checked_sub(offset(zone)?)?;
+    let wall = Wall::At { microseconds, zone: !zone.is_empty() };
+    Some(Iso { wall, comma: time.contains(','), rest })
+}
+
+/// `Sun 2025-02-23 16:24:18 UTC rest` (`journalctl -o short-full`).
+pub(super) fn short_full(text: &str) -> Option<(Wall, &str)> {
+    let mut parts = text.splitn(5, ' ');
+    let (weekday, date, time) = (parts.next()?, parts.next()?, parts.next()?);
+    let (zone, rest) = (parts.next()?, parts.next()?);
+    let microseconds = iso_date(date)?.checked_add(clock(time)?)?;
+    (weekday.len() == 3).then_some((Wall::At { microseconds, zone: zone == "UTC" }, rest))
+}
+
+/// `1740327858.123456 rest` (`journalctl -o short-unix`).
+pub(super) fn unix(text: &str) -> Option<(Wall, &str)> {
+    let (stamp, rest) = text.split_once(' ')?;
+    let microseconds = i64::try_from(uptime(stamp)?).ok()?;
+    Some((Wall::At { microseconds, zone: true }, rest))
+}
+
+fn iso_date(text: &str) -> Option<i64> {
+    let mut parts = text.split('-');
+    let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
+    let shape = year.len() == 4 && month.len() == 2 && day.len() == 2 && parts.next().is_none();
+    if shape { midnight(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?) } else { None }
+}
+
+/// `hh:mm:ss` with an optional fraction, as microseconds since midnight.
+fn clock(text: &str) -> Option<i64> {
+    let (whole, part) = match text.find(['.', ',']) {
+        Some(at) => (text.get(..at)?, i64::try_from(fraction(text.get(at + 1..)?)?).ok()?),
+        None => (text, 0),
+    };
+    let mut parts = whole.split(':');
+    let mut next = |limit: i64| {
+        let digits = parts.next().filter(|digits| digits.len() == 2)?;
+        digits.parse::<i64>().ok().filter(|number| (0..limit).contains(number))
+    };
+    // A leap second is 60.
+    let (hour, minute, second) = (next(24)?, next(60)?, next(61)?);
+    parts.next().is_none().then_some(((hour * 60 + minute) * 60 + second) * 1_000_000 + part)
+}
+
+/// A zone as microseconds east of UTC; nothing is 0.
+fn offset(zone: &str) -> Option<i64> {
+    if matches!(zone, "" | "Z") {
+        return Some(0);
+    }
+    let (sign, digits) = if let Some(digits) = zone.strip_prefix('-') { (-1, digits) } else { (1, zone.get(1..)?) };
+    let (hours, minutes) = match digits.split_once(':') {
+        Some(parts) => parts,
+        None => (digits.get(..2)?, digits.get(2..).filter(|minutes| !minutes.is_empty()).unwrap_or("00")),
+    };
+    let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let fits = (0..=15).contains(&hours) && (0..60).contains(&minutes);
+    fits.then_some(sign * (hours * 60 + minutes) * 60_000_000)
+}
+
+fn midnight(year: i16, month: i8, day: i8) -> Option<i64> {
+    let date = civil::Date::new(year, month, day).ok()?;
+    Some(Offset::UTC.to_timestamp(date.at(0, 0, 0, 0)).ok()?.as_microsecond())
+}
+
+fn month(name: &str) -> Option<i8> {
+    const NAMES: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    NAMES.iter().position(|&known| known == name).and_then(|at| i8::try_from(at + 1).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn at(text: &str) -> i64 {
+        text.parse::<Timestamp>().expect("a valid time").as_microsecond()
+    }
+
+    #[test]
+    fn every_spelling_of_one_moment_is_one_moment() {
+        let moment = at("2025-02-23T16:24:18Z");
+        assert_eq!(ctime("Sun Feb 23 16:24:18 2025").and_then(|wall| wall.microseconds(None)), Some(moment));
+        for text in [
+            "2025-02-23T16:24:18,000000+00:00 x",
+            "2025-02-23T11:24:18-05:00 x",
+            "2025-02-23T17:24:18.000+0100 x",
+            "2025-02-23T16:24:18Z",
+        ] {
+            let iso = iso(text).expect(text);
+            assert_eq!((iso.wall.microseconds(None), iso.comma), (Some(moment), text.contains(',')), "{text}");
+        }
+        let full = short_full("Sun 2025-02-23 16:24:18 UTC host kernel: x").expect("short-full");
+        assert_eq!((full.0.microseconds(None), full.1), (Some(moment), "host kernel: x"));
+        let unix = unix("1740327858.000000 host kernel: x").expect("short-unix");
+        assert_eq!(unix.0.microseconds(None), Some(moment));
+    }
+
+    #[test]
+    fn a_missing_year_is_the_last_one_that_is_not_in_the_future() {
+        let (wall, rest) = syslog("Dec 31 23:59:59 host kernel: x").expect("a syslog time");
+        assert_eq!(rest, "host kernel: x");
+        assert_eq!(wall.microseconds(Some(at("2026-01-02T00:00:00Z"))), Some(at("2025-12-31T23:59:59Z")));
+        assert_eq!(wall.microseconds(None), None, "nobody said what year it is");
+        let (leap, _) = syslog("Feb 29 00:00:01 h k: x").expect("a leap day");
+        assert_eq!(leap.microseconds(Some(at("2026-01-02T00:00:00Z"))), Some(at("2024-02-29T00:00:01Z")));
+        let (single, _) = syslog("Feb  1 14:25:31.123456 h k: x").expect("a padded day");
+        assert_eq!(single.microseconds(Some(at("2026-02-02T00:00:00Z"))), Some(at("2026-02-01T14:25:31.123456Z")));
+    }
+
+    #[test]
+    fn what_is_no_time_is_none() {
+        for text in ["", "Feb", "Feb 30 14:25:31 x", "Feb 01 24:00:00 x", "Feb 1", "Fäb 01 01:01:01"] {
+            assert!(syslog(text).is_none(), "{text}");
+        }
+        for text in ["", "x", "2025-13-01T00:00:00Z", "2025-02-23T16:24", "2025-02-23T16:24:18+99:00", "ä-1-1T"] {
+            assert!(iso(text).is_none(), "{text}");
+        }
+        for text in ["", "1", "1.", "1.x", "99999999999999999999.1", "18446744073709551615.0", "-1.5"] {
+            assert!(uptime(text).is_none(), "{text}");
+        }
+        assert_eq!(uptime("  1843.439662"), Some(1_843_439_662));
+        assert_eq!(uptime("111111111.111"), Some(111_111_111_111_000));
+    }
+}

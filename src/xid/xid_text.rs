@@ -1,0 +1,286 @@
+//! The texts of single Xid codes that hold facts worth having.
+//!
+//! Source: the print statements of the open GPU kernel modules 595.45.04, NVIDIA's Xid documentation and lines from
+//! public reports. On GSP-based drivers the wording belongs to the firmware: everything here takes what it finds and
+//! leaves out what it does not. Sometimes the text does not fit the code; the code is what counts.
+
+use super::line::Line;
+use super::nvlink4;
+use super::nvlink5::{self, Report};
+use super::scan::{after, decimal, decimal_after, hex, hex_after, signed, word, word_after};
+
+/// Register words that are kept of one line.
+const MOST_WORDS: usize = 8;
+
+/// Takes the facts out of the text of Xid `code`, and sets the sub-code where events of it must be told apart.
+pub(super) fn read(code: u32, text: &str, line: &mut Line) {
+    channel(text, line);
+    match code {
+        13 => graphics_exception(text, line),
+        31 => mmu_fault(text, line),
+        45 => removed_channel(text, line),
+        48 | 171 | 172 => double_bit_error(code, text, line),
+        62 => line.put_some("words", (!text.is_empty()).then_some(text)),
+        63 | 64 => row_remap(code, text, line),
+        74 | 136 => nvlink4_error(text, line),
+        92 => single_bit_errors(text, line),
+        94 | 95 => containment(code, text, line),
+        119 | 120 | 175 => gsp(text, line),
+        140 => escaped_errors(text, line),
+        144..=150 => nvlink5_error(code, text, line),
+        154 => recovery_action(text, line),
+        156 | 157 | 160 | 161 => retirement(text, line),
+        _ => {}
+    }
+}
+
+/// `Ch 00000008`, `channel 0x0000000a`, `Channel ID 00000000`, `ChID 000c`: all hexadecimal.
+fn channel(text: &str, line: &mut Line) {
+    let marker = ["Ch ", "ChID ", "Channel ID ", "Channel ", "channel "];
+    line.put_some("channel", marker.iter().find_map(|marker| hex_after(text, marker)));
+    line.put_some("info", hex_after(text, "Info "));
+    line.put_some("intr", hex_after(text, "intr "));
+}
+
+fn graphics_exception(text: &str, line: &mut Line) {
+    if let Some(place) = after(text, "(GPC ") {
+        line.put_some("gpc", decimal(place).map(|(number, _)| number));
+        line.put_some("tpc", decimal_after(place, "TPC "));
+        line.put_some("sm", decimal_after(place, "SM "));
+        line.put_some("reason", after(place, "): "));
+    }
+    line.put_some("esr", after(text, "ESR "));
+    line.put_some("class", hex_after(text, "Class "));
+    line.put_some("offset", hex_after(text, "Offset "));
+}
+
+/// `MMU Fault: ENGINE E [GPC] CLIENT faulted @ 0xhigh_low. Fault is of type T ACCESS_TYPE_A`.
+fn mmu_fault(text: &str, line: &mut Line) {
+    line.put_some("engine", word_after(text, "ENGINE "));
+    if let Some((who, _)) = text.split_once(" faulted @ ") {
+        line.put_some("client", who.rsplit(' ').next());
+    }
+    line.put_some("fault_addr", hex_after(text, "faulted @ "));
+    line.put_some("fault_type", word_after(text, "Fault is of type "));
+    line.put_some("access", text.find("ACCESS_TYPE_").and_then(|at| text.get(at..)).map(|found| word(found).0));
+    line.sub_code = line.detail("engine").map(str::to_owned);
+}
+
+fn removed_channel(text: &str, line: &mut Line) {
+    let cause = decimal_after(text, "caused by previous Xid ");
+    line.put_some("caused_by", cause);
+    line.sub_code = cause.map(|cause| format!("caused_by_{cause}"));
+}
+
+fn double_bit_error(code: u32, text: &str, line: &mut Line) {
+    line.put_some("phys_addr", hex_after(text, "physAddr "));
+    line.put_some("partition", decimal_after(text, " partition "));
+    line.put_some("subpartition", decimal_after(text, "subpartition "));
+    let memory = match code {
+        171 => Some("dram"),
+        172 => Some("sram"),
+        _ if text.contains("framebuffer") || text.contains("DRAM") => Some("dram"),
+        _ if text.contains("SRAM") => Some("sram"),
+        _ => None,
+    };
+    line.put_some("memory", memory);
+    line.sub_code = memory.map(str::to_owned);
+}
+
+/// Ampere and later remap rows, older GPUs retire pages.
+fn row_remap(code: u32, text: &str, line: &mut Line) {
+    let lower = text.to_ascii_lowercase();
+    let any = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+    let state = if any(&["already pending", "already marked"]) {
+        Some("already_pending")
+    } else if code == 64 && any(&["table full", "table is full"]) {
+        Some("table_full")
+    } else if code == 64 && any(&["reserved row"]) && any(&["all ", "no more"]) {
+        Some("bank_spares_used")
+    } else if code == 64 && any(&["reserved row"]) {
+        Some("reserved_row")
+    } else if code == 64 && any(&["internal error"]) {
+        Some("internal_error")
+    } else if any(&["marked for remapping"]) {
+        Some("marked")
+    } else if any(&["retir", "blacklist"]) {
+        Some("page_retirement")
+    } else {
+        None
+    };
+    line.put_some("row_remap", state);
+    line.put_some("phys_addr", hex_after(text, "(0x").or_else(|| hex_after(text, "0x")));
+    line.sub_code = state.map(str::to_owned);
+}
+
+/// `NVLink: fatal error detected on link N(0x…, …)` or `failed to train link N to remote PCI:…`.
+fn nvlink4_error(text: &str, line: &mut Line) {
+    let link = decimal_after(text, "link ").or_else(|| decimal_after(text, "Link "));
+    line.put_some("link", link);
+    let training = text.contains("train");
+    if training {
+        line.put("training", "failed");
+        line.put_some("remote", word_pci(text, "remote "));
+    }
+    let words = words(text);
+    if !words.is_empty() {
+        line.put("regs", hex_list(&words));
+        line.put_some("register_class", nvlink4::worst(&words).map(nvlink4::Class::word));
+        let bits: Vec<String> =
+            nvlink4::decode(&words).iter().map(|bit| format!("r{}.{}", bit.word, bit.bit)).collect();
+        line.put("register_bits", bits.join(" "));
+    }
+    line.sub_code = match (link, training) {
+        (Some(link), true) => Some(format!("link {link} training")),
+        (Some(link), false) => Some(format!("link {link}")),
+        (None, true) => Some("training".to_owned()),
+        (None, false) => None,
+    };
+}
+
+fn single_bit_errors(text: &str, line: &mut Line) {
+    line.put_some("partition", decimal_after(text, "partition "));
+    let memory = if text.contains("SRAM") || text.contains("SM ") { Some("sram") } else { None };
+    let memory = memory.or((text.contains("framebuffer") || text.contains("FB")).then_some("dram"));
+    line.put_some("memory", memory);
+    line.sub_code = memory.map(str::to_owned);
+}
+
+/// `Contained: UNIT (0x..[,0x..]). physAddr: 0x.. RST: Yes, D-RST: No`.
+fn containment(code: u32, text: &str, line: &mut Line) {
+    let containment = if code == 94 { "contained" } else { "uncontained" };
+    let unit = text.split_once("ontained: ").map(|(_, unit)| unit);
+    let unit = unit.and_then(|unit| unit.split(['(', '.']).next()).map(str::trim);
+    line.put_some("unit", unit);
+    line.put_some("phys_addr", hex_after(text, "physAddr: "));
+    line.put_some("drst", answer(text, "D-RST: "));
+    line.put_some("rst", answer(&text.replace("D-RST", ""), "RST: "));
+    line.sub_code = Some(containment.to_owned());
+}
+
+fn answer(text: &str, marker: &str) -> Option<bool> {
+    match word_after(text, marker)? {
+        "Yes" => Some(true),
+        "No" => Some(false),
+        _ => None,
+    }
+}
+
+/// `Timeout after 6s of waiting for RPC response from GPU1 GSP! Expected function 76 (GSP_RM_CONTROL) (0x… 0x…).`
+///
+/// The GPU number is the driver's own count and means nothing to anybody else: it is left out.
+fn gsp(text: &str, line: &mut Line) {
+    line.put_some("gsp_timeout_s", decimal_after(text, "Timeout after "));
+    line.put_some("gsp_sequence", decimal_after(text, "sequence "));
+    let Some((function, rest)) = after(text, "function ").and_then(decimal) else { return };
+    line.put("gsp_function", function.to_string());
+    let name = rest.strip_prefix(" (").map(|rest| word(rest).0).filter(|name| !name.is_empty());
+    line.put_some("gsp_function_name", name);
+    let arguments = rest.find("(0x").and_then(|at| rest.get(at + 1..)).and_then(|rest| rest.split(')').next());
+    line.put_some("gsp_args", arguments);
+    line.sub_code = name.map(str::to_owned);
+}
+
+/// The counters are signed in the driver, and it does print negative ones.
+fn escaped_errors(text: &str, line: &mut Line) {
+    for (name, marker) in [("dram", "DRAM:"), ("ltc", "LTC:"), ("mmu", "MMU:"), ("pcie", "PCIE:")] {
+        line.put_some(name, after(text, marker).map(str::trim_start).and_then(signed).map(|(number, _)| number));
+    }
+}
+
+/// `UNIT Fatal|Nonfatal XC0 i0 Link 03 (0x… 0x…)`; an older form has `XC 0 i 0` and `[…]`.
+fn nvlink5_error(code: u32, text: &str, line: &mut Line) {
+    let mut tokens = text.split_ascii_whitespace();
+    let Some(unit) = tokens.next() else { return };
+    let word = tokens.next().unwrap_or_default();
+    let fatal = match word {
+        "Fatal" => Some(true),
+        "Nonfatal" | "Non-fatal" => Some(false),
+        _ => None,
+    };
+    line.put("unit", unit);
+    line.put_some("nv_severity", fatal.map(|_| word));
+    line.put_some("xc", decimal_after(text, " XC"));
+    line.put_some("injected", decimal_after(text, " i"));
+    let link = after(text, "Link ").and_then(signed).map(|(link, _)| link);
+    line.put_some("link", link);
+    let words = words(text);
+    if !words.is_empty() {
+        line.put("regs", words.iter().map(|word| format!("{word:#010x}")).collect::<Vec<_>>().join(" "));
+    }
+    let (intr_info, error_status) = (words.first().copied(), words.get(1).copied());
+    let mut lost = fatal;
+    if let (Some(intr_info), Some(error_status)) = (intr_info, error_status) {
+        let decoded = nvlink5::decode(&Report { xid: code, unit, fatal, intr_info, error_status }, None);
+        lost = Some(decoded.fatal);
+        line.put("subcode_pre_r575", nvlink5::sub_code_before_r575(intr_info).to_string());
+        line.put("subcode_r575", nvlink5::sub_code_from_r575(intr_info).to_string());
+        line.put("link_down_reason", nvlink5::link_down_reason(intr_info).to_string());
+        line.put("error_status", format!("{error_status:#010x}"));
+        line.put_some("action", decoded.action);
+        line.put_some("investigate", decoded.investigate);
+        line.put_some("origin", decoded.origin);
+    }
+    line.put_some("fatal", lost);
+    let link = link.filter(|&link| link >= 0).map(|link| format!(" link {link}")).unwrap_or_default();
+    // A harmless event must not hide the fatal one of the same unit and link: they are told apart.
+    let fatal = if lost == Some(true) { " fatal" } else { "" };
+    line.sub_code = Some(crate::text::clean(&format!("{unit}{link}{fatal}"), 64));
+}
+
+/// `GPU recovery action changed from 0xA (Label) to 0xB (Label)`.
+fn recovery_action(text: &str, line: &mut Line) {
+    let from = after(text, "changed from ").and_then(hex);
+    let to = after(text, ") to ").or_else(|| after(text, " to ")).and_then(hex);
+    line.put_some("recovery_from", from.map(|(action, _)| action));
+    let Some((action, rest)) = to else { return };
+    line.put("recovery_to", action.to_string());
+    line.put_some("recovery_label", rest.trim_start().strip_prefix('(').and_then(|rest| rest.split(')').next()));
+    // NVML's names of the values; 6 and 7 came with NVML 13.
+    let name = match action {
+        0 => "none",
+        1 => "gpu_reset",
+        2 => "node_reboot",
+        3 => "drain_p2p",
+        4 => "drain_and_reset",
+        5 => "recover_imex",
+        6 => "bus_reset",
+        7 => "system_reboot",
+        _ => "unknown",
+    };
+    line.put("recovery_action", name);
+    line.sub_code = Some(name.to_owned());
+}
+
+/// Which resource was retired, and what brings the spare into place.
+fn retirement(text: &str, line: &mut Line) {
+    line.put_some("gpc", decimal_after(text, "GPC "));
+    line.put_some("tpc", decimal_after(text, "TPC "));
+    let lower = text.to_ascii_lowercase();
+    let activates = ["reboot", "reset"].into_iter().find(|action| lower.contains(action));
+    line.put_some("activated_by", activates);
+    line.sub_code = match (line.detail("gpc"), line.detail("tpc"), line.detail("channel")) {
+        (Some(gpc), Some(tpc), _) => Some(format!("gpc {gpc} tpc {tpc}")),
+        (Some(gpc), None, _) => Some(format!("gpc {gpc}")),
+        (None, Some(tpc), _) => Some(format!("tpc {tpc}")),
+        (None, None, Some(channel)) => Some(format!("channel {channel}")),
+        (None, None, None) => None,
+    };
+}
+
+/// The hex words in the last pair of round or square brackets that opens with `0x`.
+fn words(text: &str) -> Vec<u32> {
+    let open = text.find("(0x").or_else(|| text.find("[0x"));
+    let Some(list) = open.and_then(|at| text.get(at + 1..)) else { return Vec::new() };
+    let list = list.split([')', ']']).next().unwrap_or_default();
+    let parts = list.split([' ', ',']).filter(|part| !part.is_empty());
+    parts.map_while(|part| u32::try_from(hex(part)?.0).ok()).take(MOST_WORDS).collect()
+}
+
+fn hex_list(words: &[u32]) -> String {
+    words.iter().map(|word| format!("{word:#x}")).collect::<Vec<_>>().join(" ")
+}
+
+fn word_pci<'a>(text: &'a str, marker: &str) -> Option<&'a str> {
+    after(text, marker)?.split([' ', ',', '(']).next()
+}

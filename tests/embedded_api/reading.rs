@@ -1,0 +1,166 @@
+//! Discovery, get, list, paging and watch.
+
+use futures_util::{StreamExt, TryStreamExt};
+use gpu_syringe::embedded::{Fixture, workload_pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use kube::api::{Api, DeleteParams, ListParams, WatchEvent, WatchParams};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+use crate::support::{create, node, phase, pods, probe_on, start, status, until};
+
+#[tokio::test]
+async fn discovery_says_version_groups_and_health() {
+    let (_cluster, client) = start(Fixture::of([])).await;
+    let version = client.apiserver_version().await.unwrap();
+    assert_eq!((version.major.as_str(), version.minor.as_str()), ("1", "36"));
+    let groups: Vec<_> = client.list_api_groups().await.unwrap().groups.into_iter().map(|group| group.name).collect();
+    assert!(groups.contains(&"resource.k8s.io".to_owned()));
+    let core = client.list_core_api_resources("v1").await.unwrap();
+    assert!(core.resources.iter().any(|resource| resource.name == "pods/exec"));
+    let ready = http::Request::get("/readyz").body(Vec::new()).unwrap();
+    assert_eq!(client.request_text(ready).await.unwrap(), "ok");
+}
+
+#[tokio::test]
+async fn nodes_are_read_by_name_label_field_and_page() {
+    let nodes = (0..25).map(|number| {
+        let node = node(&format!("gpu-{number:02}"));
+        if number % 2 == 0 { node.with_label("even", "yes") } else { node }
+    });
+    let (cluster, client) = start(Fixture::of(nodes)).await;
+    let api: Api<Node> = Api::all(client);
+    let one = api.get("gpu-07").await.unwrap();
+    assert_eq!(one.status.unwrap().allocatable.unwrap()["nvidia.com/gpu"].0, "8");
+    assert_eq!(api.list(&ListParams::default().labels("even=yes")).await.unwrap().items.len(), 13);
+    assert_eq!(api.list(&ListParams::default().labels("!even")).await.unwrap().items.len(), 12);
+    assert_eq!(api.list(&ListParams::default().fields("metadata.name=gpu-03")).await.unwrap().items.len(), 1);
+    let mut names = Vec::new();
+    let mut parameters = ListParams::default().limit(10);
+    loop {
+        let page = api.list(&parameters).await.unwrap();
+        let remaining = page.metadata.remaining_item_count;
+        names.extend(page.items.into_iter().filter_map(|node| node.metadata.name));
+        assert_eq!(remaining.unwrap_or(0), 25 - names.len() as i64);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters = parameters.continue_token(&token),
+            None => break,
+        }
+    }
+    assert_eq!(names.len(), 25);
+    assert!(names.is_sorted());
+    cluster.edit_node("gpu-00", |node| node.spec.as_mut().unwrap().unschedulable = Some(true));
+    assert_eq!(api.list(&ListParams::default().fields("spec.unschedulable=true")).await.unwrap().items.len(), 1);
+    assert_eq!(status(&api.get("gpu-99").await.unwrap_err()).reason, "NotFound");
+    assert_eq!(status(&api.list(&ListParams::default().fields("a=b")).await.unwrap_err()).code, 400);
+    assert!(cluster.requests().contains(&"GET /api/v1/nodes/gpu-07".to_owned()));
+}
+
+#[tokio::test]
+async fn a_page_whose_token_is_too_old_is_gone() {
+    let (cluster, client) = start(Fixture::of((0..4).map(|number| node(&format!("gpu-{number}"))))).await;
+    let api: Api<Node> = Api::all(client);
+    let token = api.list(&ListParams::default().limit(2)).await.unwrap().metadata.continue_.unwrap();
+    cluster.faults(|faults| faults.api.expire_continue_once = true);
+    let next = ListParams::default().limit(2).continue_token(&token);
+    assert_eq!(status(&api.list(&next).await.unwrap_err()).code, 410);
+    assert_eq!(api.list(&next).await.unwrap().items.len(), 2);
+}
+
+#[tokio::test]
+async fn pods_are_listed_by_node_phase_and_namespace() {
+    let mut fixture = Fixture::of([node("gpu-1"), node("gpu-2")]);
+    for number in 0..6 {
+        let (namespace, node) = (["train", "serve"][number % 2], ["gpu-1", "gpu-2"][number / 3]);
+        fixture = fixture.with_pod(workload_pod(namespace, &format!("work-{number}"), node, 1));
+    }
+    let (cluster, client) = start(fixture).await;
+    let all: Api<Pod> = Api::all(client.clone());
+    let count = async |selector: &str| all.list(&ListParams::default().fields(selector)).await.unwrap().items.len();
+    assert_eq!(count("spec.nodeName=gpu-1").await, 3);
+    assert_eq!(count("spec.nodeName!=gpu-1").await, 3);
+    assert_eq!(count("spec.nodeName=gpu-1,metadata.namespace=train").await, 2);
+    assert_eq!(count("status.phase!=Running").await, 0);
+    let train: Api<Pod> = Api::namespaced(client.clone(), "train");
+    assert_eq!(train.list(&ListParams::default().labels("app in (a,b)")).await.unwrap().items.len(), 0);
+    assert_eq!(train.list(&ListParams::default()).await.unwrap().items.len(), 3);
+    assert_eq!(cluster.pods("train").len(), 3);
+    let namespaces: Api<Namespace> = Api::all(client);
+    assert_eq!(namespaces.get("serve").await.unwrap().metadata.name.unwrap(), "serve");
+    assert!(namespaces.list(&ListParams::default()).await.unwrap().items.len() >= 4);
+}
+
+#[tokio::test]
+async fn claims_and_slices_are_listed_as_they_were_given() {
+    let resource_slices = vec![json!({"metadata": {"name": "slice"}, "spec": {"driver": "gpu.nvidia.com"}})];
+    let (_cluster, client) = start(Fixture { resource_slices, ..Fixture::of([]) }).await;
+    let list = async |path: &str| {
+        let request = http::Request::get(path).body(Vec::new()).unwrap();
+        client.request::<serde_json::Value>(request).await.unwrap()
+    };
+    let slices = list("/apis/resource.k8s.io/v1/resourceslices").await;
+    assert_eq!(slices["items"][0]["spec"]["driver"], "gpu.nvidia.com");
+    let claims = list("/apis/resource.k8s.io/v1/namespaces/a/resourceclaims").await;
+    assert_eq!(claims["items"], json!([]));
+}
+
+#[tokio::test]
+async fn a_cluster_of_five_thousand_nodes_is_read_by_pages() {
+    let mut fixture = Fixture::of((0..5_000).map(|number| node(&format!("gpu-{number:04}"))));
+    fixture.pods = (0..50_000)
+        .map(|number| workload_pod("work", &format!("p{number}"), &format!("gpu-{:04}", number / 10), 1))
+        .collect();
+    let (_cluster, client) = start(fixture).await;
+    let all: Api<Pod> = Api::all(client);
+    let before = Instant::now();
+    let on_one = all.list(&ListParams::default().fields("spec.nodeName=gpu-4321")).await.unwrap();
+    assert_eq!(on_one.items.len(), 10);
+    let page = all.list(&ListParams::default().limit(500)).await.unwrap();
+    assert_eq!((page.items.len(), page.metadata.remaining_item_count), (500, Some(49_500)));
+    assert!(before.elapsed() < Duration::from_secs(5), "{:?}", before.elapsed());
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_dropped_stops_listening_and_the_kubeconfig_is_a_file() {
+    let (cluster, client) = start(Fixture::of([node("gpu-1")])).await;
+    let read: kube::config::Kubeconfig = kube::config::Kubeconfig::from_yaml(&cluster.kubeconfig_yaml()).unwrap();
+    assert_eq!(read.current_context.as_deref(), Some("embedded"));
+    let nodes: Api<Node> = Api::all(client);
+    nodes.get("gpu-1").await.unwrap();
+    let url = cluster.url();
+    drop(cluster);
+    until("closed", async || tokio::net::TcpStream::connect(url.replace("http://", "")).await.err()).await;
+    assert!(nodes.get("gpu-1").await.is_err());
+}
+
+#[tokio::test]
+async fn a_watch_tells_deletions_ends_in_time_and_does_not_reach_behind_the_history() {
+    let (cluster, client) = start(Fixture::of([node("gpu-1")])).await;
+    create(&client, probe_on("nowhere", "a")).await;
+    let mut watch = pods(&client).watch(&WatchParams::default().timeout(1), "0").await.unwrap().boxed();
+    assert!(matches!(watch.try_next().await.unwrap(), Some(WatchEvent::Added(_))));
+    pods(&client).delete("a", &DeleteParams::default().grace_period(0)).await.unwrap();
+    assert!(matches!(watch.try_next().await.unwrap(), Some(WatchEvent::Deleted(_))));
+    assert!(watch.try_next().await.unwrap().is_none());
+    cluster.compact();
+    let mut watch = pods(&client).watch(&WatchParams::default().timeout(5), "1").await.unwrap().boxed();
+    match watch.try_next().await.unwrap() {
+        Some(WatchEvent::Error(status)) => assert_eq!(status.code, 410),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_watch_with_a_selector_tells_an_object_that_left_the_selection_as_deleted() {
+    let (_cluster, client) = start(Fixture::of([node("gpu-1")])).await;
+    let parameters = WatchParams::default().fields("status.phase=Pending").timeout(10);
+    let mut watch = pods(&client).watch(&parameters, "0").await.unwrap().boxed();
+    create(&client, probe_on("gpu-1", "a")).await;
+    let mut last = None;
+    while !matches!(last, Some(WatchEvent::Deleted(_))) {
+        last = watch.try_next().await.unwrap();
+        assert!(last.is_some());
+    }
+    let Some(WatchEvent::Deleted(pod)) = last else { unreachable!() };
+    assert_eq!(phase(&pod), "Running");
+}

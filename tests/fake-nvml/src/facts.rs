@@ -1,0 +1,186 @@
+//! The facts of one GPU, gathered from the sections of a report, and the words of a report as NVML's numbers.
+
+use std::ffi::CStr;
+
+use nvml_wrapper_sys::bindings::*;
+use syringe_core::facts::ecc::GpuEcc;
+use syringe_core::facts::inventory::{GpuInventory, Inventory};
+use syringe_core::facts::mig::{GpuMig, MigDevice};
+use syringe_core::facts::telemetry::GpuTelemetry;
+use syringe_core::facts::topology::{GpuTopology, Topology};
+use syringe_core::pci::PciAddress;
+use syringe_core::report::{Report, Section};
+
+use crate::call::Answer;
+
+fn data<T>(section: &Option<Section<T>>) -> Option<&T> {
+    section.as_ref()?.data.as_ref()
+}
+
+/// The `inventory` section.
+pub(crate) fn inventory(report: &Report) -> Option<&Inventory> {
+    data(&report.sections.inventory)
+}
+
+/// The `topology` section.
+pub(crate) fn topology(report: &Report) -> Option<&Topology> {
+    data(&report.sections.topology)
+}
+
+/// How many GPUs NVML lists: up to the highest index that any section or problem names, so that a lost GPU keeps its place.
+pub(crate) fn gpu_count(report: &Report) -> u32 {
+    let sections = &report.sections;
+    let listed = data(&sections.inventory).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
+    let measured = data(&sections.telemetry).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
+    let connected = data(&sections.topology).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
+    let checked = data(&sections.ecc).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
+    let divided = data(&sections.mig).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
+    let failed = sections.inventory.iter().flat_map(|section| &section.problems).filter_map(|problem| problem.gpu);
+    let indices = listed.chain(measured).chain(connected).chain(checked).chain(divided).chain(failed);
+    indices.max().map_or(0, |highest| highest + 1)
+}
+
+/// A GPU, or a MIG device of it, with access to what the report says of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Gpu<'r> {
+    pub(crate) report: &'r Report,
+    /// NVML index of the GPU.
+    pub(crate) index: u32,
+    /// Position in the GPU's list of MIG devices, when this is one.
+    pub(crate) mig_index: Option<u32>,
+}
+
+impl<'r> Gpu<'r> {
+    pub(crate) fn inventory(&self) -> Option<&'r GpuInventory> {
+        inventory(self.report)?.gpus.iter().find(|gpu| gpu.index == self.index)
+    }
+
+    pub(crate) fn telemetry(&self) -> Option<&'r GpuTelemetry> {
+        data(&self.report.sections.telemetry)?.gpus.iter().find(|gpu| gpu.index == self.index)
+    }
+
+    pub(crate) fn topology(&self) -> Option<&'r GpuTopology> {
+        topology(self.report)?.gpus.iter().find(|gpu| gpu.index == self.index)
+    }
+
+    pub(crate) fn ecc(&self) -> Option<&'r GpuEcc> {
+        data(&self.report.sections.ecc)?.gpus.iter().find(|gpu| gpu.index == self.index)
+    }
+
+    pub(crate) fn mig(&self) -> Option<&'r GpuMig> {
+        data(&self.report.sections.mig)?.gpus.iter().find(|gpu| gpu.index == self.index)
+    }
+
+    /// The MIG device, when this is one.
+    pub(crate) fn mig_device(&self) -> Option<&'r MigDevice> {
+        self.mig()?.devices.get(self.mig_index? as usize)
+    }
+
+    /// UUID of the GPU, or of the MIG device.
+    pub(crate) fn uuid(&self) -> Option<&'r str> {
+        if self.mig_index.is_some() {
+            return self.mig_device()?.uuid.as_deref();
+        }
+        let uuids = [
+            self.inventory().and_then(|gpu| gpu.uuid.as_deref()),
+            self.telemetry().and_then(|gpu| gpu.uuid.as_deref()),
+            self.topology().and_then(|gpu| gpu.uuid.as_deref()),
+            self.ecc().and_then(|gpu| gpu.uuid.as_deref()),
+            self.mig().and_then(|gpu| gpu.uuid.as_deref()),
+        ];
+        uuids.into_iter().flatten().next()
+    }
+
+    /// PCI address.
+    pub(crate) fn pci_address(&self) -> Option<&'r PciAddress> {
+        let known = [
+            self.inventory().and_then(|gpu| gpu.pci_address.as_ref()),
+            self.telemetry().and_then(|gpu| gpu.pci_address.as_ref()),
+            self.topology().and_then(|gpu| gpu.pci_address.as_ref()),
+            self.ecc().and_then(|gpu| gpu.pci_address.as_ref()),
+        ];
+        known.into_iter().flatten().next()
+    }
+
+    /// Whether there is a handle for it. A GPU that the inventory does not list could not be opened, for the reason that
+    /// the inventory's problems give.
+    pub(crate) fn opens(&self) -> Answer {
+        match self.uuid().is_some() || self.pci_address().is_some() {
+            true => Ok(()),
+            false => Err(self.refusals().next().unwrap_or(nvmlReturn_enum_NVML_ERROR_UNKNOWN)),
+        }
+    }
+
+    /// Whether it answers to anything but its handle, its index and its PCI address. A problem with one field of a GPU is
+    /// no reason to refuse the others; that it is lost or needs a reset is.
+    pub(crate) fn answers(&self) -> Answer {
+        self.opens()?;
+        let whole = [nvmlReturn_enum_NVML_ERROR_GPU_IS_LOST, nvmlReturn_enum_NVML_ERROR_RESET_REQUIRED];
+        self.refusals().find(|code| whole.contains(code)).map_or(Ok(()), Err)
+    }
+
+    /// The return codes of the inventory's problems with this GPU.
+    fn refusals(&self) -> impl Iterator<Item = nvmlReturn_t> {
+        let problems = self.report.sections.inventory.iter().flat_map(|section| &section.problems);
+        problems.filter(|problem| problem.gpu == Some(self.index)).map(|problem| return_code(&problem.code))
+    }
+}
+
+/// Return values: the number, the words that reports have for it as a problem's code, and NVML's own text.
+const CODES: &[(nvmlReturn_t, &str, &CStr)] = &[
+    (nvmlReturn_enum_NVML_SUCCESS, "success", c"The operation was successful"),
+    (nvmlReturn_enum_NVML_ERROR_UNINITIALIZED, "uninitialized", c"Uninitialized"),
+    (nvmlReturn_enum_NVML_ERROR_INVALID_ARGUMENT, "invalid_argument", c"Invalid Argument"),
+    (nvmlReturn_enum_NVML_ERROR_NOT_SUPPORTED, "not_supported", c"Not Supported"),
+    (nvmlReturn_enum_NVML_ERROR_NO_PERMISSION, "no_permission", c"Insufficient Permissions"),
+    (nvmlReturn_enum_NVML_ERROR_NOT_FOUND, "not_found", c"Not Found"),
+    (nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE, "insufficient_size", c"Insufficient Size"),
+    (nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_POWER, "insufficient_power", c"Insufficient External Power"),
+    (nvmlReturn_enum_NVML_ERROR_DRIVER_NOT_LOADED, "driver_not_loaded", c"Driver Not Loaded"),
+    (nvmlReturn_enum_NVML_ERROR_TIMEOUT, "timeout", c"Timeout"),
+    (nvmlReturn_enum_NVML_ERROR_IRQ_ISSUE, "interrupt_issue", c"Interrupt Request Issue"),
+    (nvmlReturn_enum_NVML_ERROR_LIBRARY_NOT_FOUND, "library_not_found", c"NVML Shared Library Not Found"),
+    (nvmlReturn_enum_NVML_ERROR_FUNCTION_NOT_FOUND, "function_not_found", c"Function Not Found"),
+    (nvmlReturn_enum_NVML_ERROR_CORRUPTED_INFOROM, "corrupted_inforom", c"Corrupted infoROM"),
+    (nvmlReturn_enum_NVML_ERROR_GPU_IS_LOST, "gpu_lost", c"GPU is lost"),
+    (nvmlReturn_enum_NVML_ERROR_RESET_REQUIRED, "reset_required", c"GPU requires reset"),
+    (nvmlReturn_enum_NVML_ERROR_OPERATING_SYSTEM, "access_blocked", c"GPU access blocked by the operating system"),
+    (nvmlReturn_enum_NVML_ERROR_LIB_RM_VERSION_MISMATCH, "version_mismatch", c"Driver/library version mismatch"),
+    (nvmlReturn_enum_NVML_ERROR_IN_USE, "in_use", c"In use by another client"),
+    (nvmlReturn_enum_NVML_ERROR_MEMORY, "insufficient_memory", c"Insufficient Memory"),
+    (nvmlReturn_enum_NVML_ERROR_NO_DATA, "no_data", c"No data"),
+    (nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_RESOURCES, "insufficient_resources", c"Insufficient Resources"),
+    (nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH, "argument_version_mismatch", c"Argument version mismatch"),
+    (nvmlReturn_enum_NVML_ERROR_NOT_READY, "not_ready", c"Not ready"),
+    (nvmlReturn_enum_NVML_ERROR_GPU_NOT_FOUND, "gpu_not_found", c"GPU not found"),
+    (nvmlReturn_enum_NVML_ERROR_INVALID_STATE, "invalid_state", c"Invalid state"),
+];
+
+/// The return value that a problem's code stands for.
+pub(crate) fn return_code(code: &str) -> nvmlReturn_t {
+    let known = CODES.iter().find(|(_, word, _)| *word == code);
+    known.map_or(nvmlReturn_enum_NVML_ERROR_UNKNOWN, |(number, ..)| *number)
+}
+
+/// The return value that `NVML: GPU is lost` or the like stands for.
+pub(crate) fn return_code_of_text(text: &str) -> nvmlReturn_t {
+    let text = text.strip_prefix("NVML: ").unwrap_or(text).as_bytes();
+    let known = CODES.iter().find(|(.., words)| words.to_bytes() == text);
+    known.map_or(nvmlReturn_enum_NVML_ERROR_UNKNOWN, |(number, ..)| *number)
+}
+
+/// What `nvmlErrorString` says.
+pub(crate) fn error_text(code: nvmlReturn_t) -> &'static CStr {
+    CODES.iter().find(|(number, ..)| *number == code).map_or(c"Unknown Error", |(.., words)| words)
+}
+
+/// `12.8` as `(12, 8)`.
+pub(crate) fn version_pair(text: &str) -> Option<(i32, i32)> {
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// A hexadecimal number with or without `0x`.
+pub(crate) fn hexadecimal(text: &str) -> Option<u32> {
+    u32::from_str_radix(text.trim_start_matches("0x"), 16).ok()
+}

@@ -1,0 +1,240 @@
+//! NVLinks: state, version, far end, errors; and the NVSwitch fabric. Facts of the `topology` section.
+
+use std::ffi::{c_uint, c_ulonglong};
+
+use nvml_wrapper_sys::bindings::*;
+use syringe_core::facts::topology::{Fabric, NvlinkGroup};
+
+use crate::call::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, Out, on_gpu, put, versioned};
+use crate::device::pci_info;
+use crate::facts::Gpu;
+use crate::fields::Value;
+
+/// A `scopeId` that asks for the sum over all links.
+const ALL_LINKS: u32 = u32::MAX;
+
+/// NVLink 5 counts errors in fields of their own, under these names in the facts. Those without a name are no errors: the
+/// facts do not have them, and they read zero.
+const NVLINK5_COUNTERS: [(u32, &str); 18] = [
+    (205, "vl15_dropped"),
+    (206, "malformed_packets"),
+    (207, "buffer_overrun"),
+    (208, "receive_errors"),
+    (209, "receive_remote_errors"),
+    (210, "receive_general_errors"),
+    (211, "local_link_integrity"),
+    (212, "transmit_discards"),
+    (213, "link_recovery_successful"),
+    (214, "link_recovery_failed"),
+    (215, "link_recovery_events"),
+    (216, ""),
+    (217, ""),
+    (218, ""),
+    (219, "effective_errors"),
+    (220, ""),
+    (221, "symbol_errors"),
+    (222, ""),
+];
+
+/// Links of up to version 4 count these.
+const NVLINK4_COUNTERS: [(u32, &str); 4] = [(160, "ecc"), (161, "replay"), (162, "recovery"), (163, "crc_flit")];
+
+gpu_selected! {
+    nvmlDeviceGetNvLinkState: nvmlEnableState_t => |gpu, link| {
+        // A link that exists and would not say is no link that does not exist.
+        group(gpu, link)?.active.map(u32::from).ok_or(nvmlReturn_enum_NVML_ERROR_UNKNOWN)
+    };
+    nvmlDeviceGetNvLinkVersion: c_uint => |gpu, link| group(gpu, link)?.version.ok_or(NOT_SUPPORTED);
+    nvmlDeviceGetNvLinkRemoteDeviceType: nvmlIntNvLinkDeviceType_t => |gpu, link| {
+        match group(gpu, link)?.remote_type.as_deref().ok_or(NOT_SUPPORTED)? {
+            "gpu" => Ok(nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_GPU),
+            "ibm_npu" => Ok(nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_IBMNPU),
+            "switch" => Ok(nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_SWITCH),
+            _ => Ok(nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_UNKNOWN),
+        }
+    };
+    nvmlDeviceGetNvLinkRemotePciInfo_v2: nvmlPciInfo_t => |gpu, link| {
+        Ok(pci_info(group(gpu, link)?.remote_pci_address.as_ref().ok_or(NOT_SUPPORTED)?, 0, 0))
+    };
+}
+
+fn groups<'r>(gpu: &Gpu<'r>) -> Answer<&'r [NvlinkGroup]> {
+    let groups = gpu.topology().map(|gpu| gpu.nvlinks.as_slice()).unwrap_or_default();
+    if groups.is_empty() { Err(NOT_SUPPORTED) } else { Ok(groups) }
+}
+
+/// What the facts say of one link. A number past the last link is an invalid argument; a GPU without links supports none.
+fn group<'r>(gpu: &Gpu<'r>, link: u32) -> Answer<&'r NvlinkGroup> {
+    groups(gpu)?.iter().find(|group| group.links.contains(&link)).ok_or(INVALID_ARGUMENT)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetNvLinkCapability(
+    device: nvmlDevice_t,
+    link: c_uint,
+    capability: nvmlNvLinkCapability_t,
+    out: Out<'_, c_uint>,
+) -> nvmlReturn_t {
+    on_gpu("nvmlDeviceGetNvLinkCapability", device, |gpu| {
+        let active = group(gpu, link)?.active.ok_or(NOT_SUPPORTED)?;
+        match capability {
+            nvmlNvLinkCapability_enum_NVML_NVLINK_CAP_SLI_BRIDGE => put(out, 0),
+            known if known < nvmlNvLinkCapability_enum_NVML_NVLINK_CAP_COUNT => put(out, active.into()),
+            _ => Err(INVALID_ARGUMENT),
+        }
+    })
+}
+
+/// Error counters of links up to version 4. NVLink 5 has none of these.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetNvLinkErrorCounter(
+    device: nvmlDevice_t,
+    link: c_uint,
+    counter: nvmlNvLinkErrorCounter_t,
+    out: Out<'_, c_ulonglong>,
+) -> nvmlReturn_t {
+    on_gpu("nvmlDeviceGetNvLinkErrorCounter", device, |gpu| {
+        let group = group(gpu, link)?;
+        let name = match counter {
+            nvmlNvLinkErrorCounter_enum_NVML_NVLINK_ERROR_DL_REPLAY => "replay",
+            nvmlNvLinkErrorCounter_enum_NVML_NVLINK_ERROR_DL_RECOVERY => "recovery",
+            nvmlNvLinkErrorCounter_enum_NVML_NVLINK_ERROR_DL_CRC_FLIT => "crc_flit",
+            nvmlNvLinkErrorCounter_enum_NVML_NVLINK_ERROR_DL_CRC_DATA => "crc_data",
+            nvmlNvLinkErrorCounter_enum_NVML_NVLINK_ERROR_DL_ECC_DATA => "ecc",
+            _ => return Err(INVALID_ARGUMENT),
+        };
+        if is_nvlink5(group) {
+            return Err(NOT_SUPPORTED);
+        }
+        put(out, errors(group, name))
+    })
+}
+
+fn is_nvlink5(group: &NvlinkGroup) -> bool {
+    group.version.is_some_and(|version| version >= 5)
+}
+
+/// The facts leave out counters that are zero.
+fn errors(group: &NvlinkGroup, name: &str) -> u64 {
+    group.errors.get(name).copied().unwrap_or(0)
+}
+
+/// A field about NVLinks; `None` when the field is about something else.
+pub(crate) fn field(gpu: &Gpu<'_>, id: u32, scope: u32) -> Option<Answer<Value>> {
+    let find = |table: &[(u32, &'static str)]| table.iter().find(|(field, _)| *field == id).map(|(_, name)| *name);
+    Some(match id {
+        // NVML_FI_DEV_NVLINK_SPEED_MBPS_COMMON, NVML_FI_DEV_NVLINK_LINK_COUNT
+        90 => groups(gpu)
+            .and_then(|groups| groups[0].speed_megabytes_per_second.ok_or(NOT_SUPPORTED))
+            .map(Value::Unsigned),
+        91 => groups(gpu).map(|groups| Value::Unsigned(groups.iter().map(|group| group.links.len() as u32).sum())),
+        // NVML_FI_DEV_NVLINK_GET_SPEED, _GET_STATE, _GET_VERSION
+        164 => group(gpu, scope)
+            .and_then(|group| group.speed_megabytes_per_second.ok_or(NOT_SUPPORTED))
+            .map(Value::Unsigned),
+        165 => {
+            group(gpu, scope).and_then(|group| group.active.ok_or(NOT_SUPPORTED)).map(|on| Value::Unsigned(on.into()))
+        }
+        166 => group(gpu, scope).and_then(|group| group.version.ok_or(NOT_SUPPORTED)).map(Value::Unsigned),
+        160..=163 => counter(gpu, scope, find(&NVLINK4_COUNTERS)?, |group| !is_nvlink5(group)),
+        205..=222 => counter(gpu, scope, find(&NVLINK5_COUNTERS)?, is_nvlink5),
+        // NVML_FI_DEV_NVLINK_COUNT_FEC_HISTORY_0 to _15
+        235..=250 => counter(gpu, scope, &format!("fec_history_{}", id - 235), is_nvlink5),
+        _ => return None,
+    })
+}
+
+fn counter(gpu: &Gpu<'_>, scope: u32, name: &str, counts: fn(&NvlinkGroup) -> bool) -> Answer<Value> {
+    if scope == ALL_LINKS {
+        let counted: Vec<_> = groups(gpu)?.iter().filter(|group| counts(group)).collect();
+        let sum = counted.iter().map(|group| errors(group, name) * group.links.len() as u64).sum();
+        return if counted.is_empty() { Err(NOT_SUPPORTED) } else { Ok(Value::Long(sum)) };
+    }
+    let group = group(gpu, scope)?;
+    if counts(group) { Ok(Value::Long(errors(group, name))) } else { Err(NOT_SUPPORTED) }
+}
+
+fn fabric<'r>(gpu: &Gpu<'r>) -> Answer<&'r Fabric> {
+    gpu.topology().and_then(|gpu| gpu.fabric.as_ref()).ok_or(NOT_SUPPORTED)
+}
+
+fn fabric_state(fabric: &Fabric) -> nvmlGpuFabricState_t {
+    let state = match fabric.state.as_str() {
+        "not_started" => NVML_GPU_FABRIC_STATE_NOT_STARTED,
+        "in_progress" => NVML_GPU_FABRIC_STATE_IN_PROGRESS,
+        "completed" => NVML_GPU_FABRIC_STATE_COMPLETED,
+        _ => NVML_GPU_FABRIC_STATE_NOT_SUPPORTED,
+    };
+    state as nvmlGpuFabricState_t
+}
+
+fn fabric_status(fabric: &Fabric) -> nvmlReturn_t {
+    match fabric.status.as_deref() {
+        None | Some("success") => nvmlReturn_enum_NVML_SUCCESS,
+        Some(words) => crate::facts::return_code_of_text(words),
+    }
+}
+
+fn cluster_uuid(fabric: &Fabric) -> [u8; 16] {
+    let digits: String = fabric.cluster_uuid.iter().flat_map(|uuid| uuid.chars()).filter(|char| *char != '-').collect();
+    u128::from_str_radix(&digits, 16).unwrap_or(0).to_be_bytes()
+}
+
+/// Each issue has two bits, 1 for true and 2 for false; the configuration has four, 1 for right and more for the fault.
+fn health_mask(fabric: &Fabric) -> c_uint {
+    if fabric.health.is_none() && fabric.health_issues.is_empty() {
+        return 0;
+    }
+    let has = |issue: &str| fabric.health_issues.iter().any(|named| named == issue);
+    let flags = [
+        ("degraded_bandwidth", NVML_GPU_FABRIC_HEALTH_MASK_SHIFT_DEGRADED_BW),
+        ("route_recovery", NVML_GPU_FABRIC_HEALTH_MASK_SHIFT_ROUTE_RECOVERY),
+        ("route_unhealthy", NVML_GPU_FABRIC_HEALTH_MASK_SHIFT_ROUTE_UNHEALTHY),
+        ("access_timeout", NVML_GPU_FABRIC_HEALTH_MASK_SHIFT_ACCESS_TIMEOUT_RECOVERY),
+    ];
+    let mask = flags.iter().fold(0, |mask, (issue, shift)| mask | (if has(issue) { 1 } else { 2 }) << shift);
+    let configuration = if has("incorrect_configuration") {
+        NVML_GPU_FABRIC_HEALTH_MASK_INCORRECT_CONFIGURATION_NO_PARTITION
+    } else {
+        NVML_GPU_FABRIC_HEALTH_MASK_INCORRECT_CONFIGURATION_NONE
+    };
+    mask | configuration << NVML_GPU_FABRIC_HEALTH_MASK_SHIFT_INCORRECT_CONFIGURATION
+}
+
+fn health_summary(word: &str) -> u8 {
+    let summary = match word {
+        "healthy" => NVML_GPU_FABRIC_HEALTH_SUMMARY_HEALTHY,
+        "unhealthy" => NVML_GPU_FABRIC_HEALTH_SUMMARY_UNHEALTHY,
+        "limited_capacity" => NVML_GPU_FABRIC_HEALTH_SUMMARY_LIMITED_CAPACITY,
+        _ => NVML_GPU_FABRIC_HEALTH_SUMMARY_NOT_SUPPORTED,
+    };
+    summary as u8
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetGpuFabricInfo(device: nvmlDevice_t, info: Out<'_, nvmlGpuFabricInfo_t>) -> nvmlReturn_t {
+    on_gpu("nvmlDeviceGetGpuFabricInfo", device, |gpu| {
+        let fabric = fabric(gpu)?;
+        let (state, status) = (fabric_state(fabric), fabric_status(fabric));
+        let cliqueId = fabric.clique_id.unwrap_or(0);
+        put(info, nvmlGpuFabricInfo_t { clusterUuid: cluster_uuid(fabric), status, cliqueId, state })
+    })
+}
+
+/// Version 3 has the health summary, which a driver knows or does not: facts without it take version 2 alone.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetGpuFabricInfoV(device: nvmlDevice_t, info: *mut nvmlGpuFabricInfoV_t) -> nvmlReturn_t {
+    on_gpu("nvmlDeviceGetGpuFabricInfoV", device, |gpu| {
+        let fabric = fabric(gpu)?;
+        let (clusterUuid, status, state) = (cluster_uuid(fabric), fabric_status(fabric), fabric_state(fabric));
+        let (cliqueId, healthMask) = (fabric.clique_id.unwrap_or(0), health_mask(fabric));
+        if let (Some(health), Ok(info)) = (&fabric.health, versioned(info, 3)) {
+            let (version, healthSummary) = (info.version, health_summary(health));
+            *info = nvmlGpuFabricInfo_v3_t { version, clusterUuid, status, cliqueId, state, healthMask, healthSummary };
+            return Ok(());
+        }
+        let info = versioned(info.cast::<nvmlGpuFabricInfo_v2_t>(), 2)?;
+        *info = nvmlGpuFabricInfo_v2_t { version: info.version, clusterUuid, status, cliqueId, state, healthMask };
+        Ok(())
+    })
+}

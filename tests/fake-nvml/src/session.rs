@@ -1,0 +1,118 @@
+//! One session of the library, from the first `nvmlInit` to the last `nvmlShutdown`: the facts that it answers from and
+//! the switches that make it misbehave on purpose.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use nvml_wrapper_sys::bindings::*;
+use syringe_core::report::{Report, Status};
+
+use crate::call::Answer;
+use crate::facts;
+
+/// What lives between `nvmlInit` and `nvmlShutdown`.
+pub(crate) struct Session {
+    pub(crate) report: Report,
+    pub(crate) switches: Switches,
+}
+
+/// The library's only state. NVML counts its users: every `nvmlInit` needs its own `nvmlShutdown`.
+struct Users {
+    count: u32,
+    session: Option<Arc<Session>>,
+}
+
+static USERS: Mutex<Users> = Mutex::new(Users { count: 0, session: None });
+
+fn users() -> MutexGuard<'static, Users> {
+    // Nothing that holds the lock can leave half a change behind.
+    USERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `nvmlInit`: reads the facts file when this is the first user.
+pub(crate) fn begin(function: &str) -> Answer {
+    let switches = Switches::read();
+    switches.obey(function, None)?;
+    let mut users = users();
+    if users.session.is_none() {
+        users.session = Some(Arc::new(Session { report: read_facts()?, switches }));
+    }
+    users.count += 1;
+    Ok(())
+}
+
+/// `nvmlShutdown`.
+pub(crate) fn end() -> Answer {
+    let mut users = users();
+    users.count = users.count.checked_sub(1).ok_or(nvmlReturn_enum_NVML_ERROR_UNINITIALIZED)?;
+    if users.count == 0 {
+        users.session = None;
+    }
+    Ok(())
+}
+
+/// The running session. A caller keeps it alive for as long as its call takes, and holds no lock meanwhile.
+pub(crate) fn current() -> Answer<Arc<Session>> {
+    users().session.clone().ok_or(nvmlReturn_enum_NVML_ERROR_UNINITIALIZED)
+}
+
+fn read_facts() -> Answer<Report> {
+    let unusable = |why: &dyn std::fmt::Display| {
+        eprintln!("fake NVML: FAKE_NVML_FACTS: {why}");
+        nvmlReturn_enum_NVML_ERROR_UNKNOWN
+    };
+    let path = std::env::var_os("FAKE_NVML_FACTS").ok_or_else(|| unusable(&"not set"))?;
+    let text = std::fs::read_to_string(&path).map_err(|error| unusable(&error))?;
+    let report: Report = serde_json::from_str(&text).map_err(|error| unusable(&error))?;
+    match &report.sections.inventory {
+        Some(section) if section.status == Status::Error => Err(section
+            .problems
+            .first()
+            .map_or(nvmlReturn_enum_NVML_ERROR_UNKNOWN, |why| facts::return_code(&why.code))),
+        _ => Ok(report),
+    }
+}
+
+/// Misbehaviour on demand.
+#[derive(Default)]
+pub(crate) struct Switches {
+    /// Functions that never return, each on one GPU or on all.
+    block: Vec<(String, Option<u32>)>,
+    /// Functions that this "driver" does not have.
+    hide: Vec<String>,
+    /// How much longer every call takes.
+    delay: Duration,
+}
+
+impl Switches {
+    fn read() -> Self {
+        let list = |name: &str| -> Vec<String> {
+            let value = std::env::var(name).unwrap_or_default();
+            value.split(',').map(str::trim).filter(|item| !item.is_empty()).map(String::from).collect()
+        };
+        let block = list("FAKE_NVML_BLOCK")
+            .into_iter()
+            .map(|item| match item.split_once(':') {
+                Some((function, gpu)) => (function.to_owned(), gpu.parse().ok()),
+                None => (item, None),
+            })
+            .collect();
+        let micros = std::env::var("FAKE_NVML_DELAY_US").ok().and_then(|value| value.parse().ok()).unwrap_or(0);
+        Self { block, hide: list("FAKE_NVML_HIDE"), delay: Duration::from_micros(micros) }
+    }
+
+    /// Does to a call what the environment asked for. `gpu` is the NVML index, for a call that concerns one GPU.
+    pub(crate) fn obey(&self, function: &str, gpu: Option<u32>) -> Answer {
+        if self.hide.iter().any(|hidden| hidden == function) {
+            return Err(nvmlReturn_enum_NVML_ERROR_FUNCTION_NOT_FOUND);
+        }
+        if !self.delay.is_zero() {
+            std::thread::sleep(self.delay);
+        }
+        let blocks = |(name, only): &(String, Option<u32>)| name == function && (only.is_none() || *only == gpu);
+        while self.block.iter().any(blocks) {
+            std::thread::sleep(Duration::from_secs(3600));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,486 @@
+"""Builds the sections of one node's report from a product and the load on it.
+
+Every value varies a little from GPU to GPU by a fixed rule, so that a mix-up of two GPUs cannot go unseen and the files
+come out the same on every run.
+"""
+
+import hashlib
+from datetime import datetime, timedelta, timezone
+
+from products import MIB
+
+TAKEN_AT = datetime(2026, 11, 21, 2, 45, 10, tzinfo=timezone.utc)
+
+# Clock event reasons in the probe's words, the fault-like first.
+REASONS = [
+    (0x40, "HW thermal slowdown"), (0x80, "HW power brake slowdown"), (0x8, "HW slowdown"), (0x20, "SW thermal slowdown"),
+    (0x4, "SW power cap"), (0x10, "sync boost"), (0x2, "application clocks setting"), (0x100, "display clock setting"),
+    (0x1, "idle"),
+]
+FAULT_LIKE = 0x8 | 0x20 | 0x40 | 0x80
+
+# Computed, or from sysfs: null there says nothing about NVML.
+NOT_NVML = {"temperature.margin_to_slowdown_celsius", "power.margin_to_limit_milliwatts", "numa_node"}
+
+# The probe lists what is not offered in the order in which it asks: these before the rest.
+ASKED_FIRST = [
+    "temperature.memory_celsius", "power.instant_milliwatts", "sram", "remapped_rows", "retired_pages", "recovery_action",
+    "channel_repair_pending", "tpc_repair_pending", "nvlinks", "fabric",
+]
+
+LOST_NEXT_STEP = "Drain the node and power-cycle it; a GPU reset cannot bring it back. If it happens again, return the GPU."
+
+
+def digest(*words):
+    return hashlib.sha256("/".join(map(str, words)).encode()).hexdigest()
+
+
+def uuid(*words):
+    text = digest("uuid", *words)
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:32]}"
+
+
+def stamp(time):
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def ok(data, duration_ms, problems=()):
+    section = {"status": "partial" if problems else "ok", "duration_ms": duration_ms, "data": data}
+    return section | ({"problems": list(problems)} if problems else {})
+
+
+def failed(problem):
+    return {"status": "error", "duration_ms": 1, "problems": [problem]}
+
+
+def problem(what, why, code, next_step="", gpu=None):
+    entry = {"what": what, "why": why}
+    if next_step:
+        entry["next_step"] = next_step
+    if gpu is not None:
+        entry["gpu"] = gpu
+    return entry | {"code": code}
+
+
+def unsupported(gpus, absent=()):
+    """The `unsupported` list of a section: which fields are null, empty or left out on which GPUs."""
+    def nulls(value, path):
+        if isinstance(value, dict):
+            for key, below in value.items():
+                yield from nulls(below, f"{path}.{key}" if path else key)
+        elif (value is None or path == "nvlinks" and not value) and path not in NOT_NVML:
+            yield path
+
+    def order(field):
+        return ASKED_FIRST.index(field) if field in ASKED_FIRST else len(ASKED_FIRST)
+
+    by_fields = {}
+    for gpu in gpus:
+        fields = [*nulls(gpu, ""), *(name for name in absent if name not in gpu)]
+        if fields:
+            by_fields.setdefault(tuple(sorted(fields, key=order)), []).append(gpu["index"])
+    return [{"gpus": indices, "fields": list(fields)} for fields, indices in by_fields.items()]
+
+
+def section_of(gpus, absent=(), **rest):
+    lacking = unsupported(gpus, absent)
+    return {"gpus": gpus} | rest | ({"unsupported": lacking} if lacking else {})
+
+
+class Node:
+    """One node: its name seeds every made-up identity."""
+
+    def __init__(self, name, product, count, driver, cuda, uptime, system="Ubuntu 22.04.5 LTS",
+                 kernel="5.15.0-131-generic", cpus=("0-55,112-167", "56-111,168-223"), architecture="x86_64",
+                 virtual=False):
+        self.name, self.product, self.count, self.driver, self.cuda = name, product, count, driver, cuda
+        self.uptime, self.system, self.kernel, self.cpus = uptime, system, kernel, cpus
+        self.architecture, self.virtual = architecture, virtual
+        self.boot = TAKEN_AT - timedelta(seconds=uptime)
+        addresses = product.get("domains") or [f"00000000:{bus}:00.0" for bus in product["addresses"]]
+        self.gpus = [
+            {"index": index, "uuid": f"GPU-{uuid(name, index)}", "pci_address": addresses[index]}
+            for index in range(count)
+        ]
+        self.lost = set()
+        # MIG devices by GPU index; a GPU that is no key of it has MIG off.
+        self.mig_devices = {}
+        self.driver_loaded = True
+        self.kernel_lines = []
+
+    # ---- identities
+
+    def release(self):
+        return int(self.driver.split(".")[0])
+
+    def numa(self, index):
+        return index * len(self.cpus) // self.count
+
+    def serial(self, index):
+        board = index // 2 if self.product["name"] == "NVIDIA GB200" else index
+        return "16" + str(int(digest("serial", self.name, board)[:12], 16))[-11:].rjust(11, "7")
+
+    def alive(self):
+        return [gpu for gpu in self.gpus if gpu["index"] not in self.lost]
+
+    def sysfs(self, index):
+        return self.gpus[index]["pci_address"][4:]
+
+    # ---- sections
+
+    def inventory(self):
+        product = self.product
+        gpus = []
+        for gpu in self.alive():
+            index = gpu["index"]
+            bus = int(gpu["pci_address"][9:11], 16)
+            entry = gpu | {
+                "name": product["name"], "brand": product["brand"], "architecture": product["architecture"],
+                "compute_capability": product["compute"], "serial": self.serial(index),
+                "board_part_number": product["part"], "board_id": f"{bus << 8:#x}",
+                "minor_number": index, "module_id": None if self.virtual else index + 1,
+                "pci_device_id": product["device"] + "10de", "pci_subsystem_id": product["subsystem"],
+                "vbios_version": product["vbios"].format(1 + index // 6), "inforom": product["inforom"],
+                "gsp_firmware_version": self.driver, "gsp_enabled": True, "persistence_mode": True,
+                "compute_mode": "default", "virtualization_mode": "passthrough" if self.virtual else "none",
+                "display_active": False, "mig_mode": self.mig_mode(index), "ecc_mode": mode(True),
+                "memory_total_bytes": product["memory_mib"] * MIB, "memory_reserved_bytes": product["reserved_mib"] * MIB,
+                "bar1_total_bytes": product["bar1_mib"] * MIB, "pcie_max_generation": product["pcie"],
+                "pcie_max_width": 16, "cores": product["cores"],
+            }
+            if product["name"] == "NVIDIA GB200":
+                entry["platform"] = {"chassis_serial": "1823725190437", "slot": 14, "tray": 6, "host_id": 1,
+                                     "module_id": index + 1}
+            gpus.append(entry)
+        return ok(section_of(
+            gpus, absent=["platform"], driver_version=self.driver, nvml_version=f"{self.cuda.split('.')[0]}.{self.driver}",
+            cuda_version=self.cuda, nvml_library=self.library_path()), 21, self.lost_problems())
+
+    def mig_mode(self, index):
+        return mode(index in self.mig_devices) if self.product["mig_max"] else None
+
+    def library_path(self):
+        folder = "aarch64-linux-gnu" if self.architecture == "aarch64" else "x86_64-linux-gnu"
+        return f"/usr/lib/{folder}/libnvidia-ml.so.{self.driver}"
+
+    def lost_problems(self):
+        """A lost GPU gives no handle any more: it has no entry in any section."""
+        return [problem(f"GPU {index}", "NVML: GPU is lost", "gpu_lost", LOST_NEXT_STEP, index) for index in sorted(self.lost)]
+
+    def telemetry(self, load):
+        """`load(index)` gives `gpu`, `memory` (percent busy), `used` (share of the frame buffer) and `watts`."""
+        product, clocks, limits = self.product, self.product["clocks"], self.product["limits"]
+        gpus = []
+        for gpu in self.alive():
+            index = gpu["index"]
+            now = load(index)
+            busy = now["gpu"] > 0
+            degrees = now["degrees"]
+            milliwatts = now["watts"] * 1000 + 137 * index + 41
+            graphics = now.get("mhz", clocks["max"]) - 15 * (index % 3) if busy else clocks["idle"]
+            memory_mhz = clocks["memory" if busy else "idle_memory"]
+            used = self.used_bytes(load, index)
+            mask = now.get("reasons", 0x4 if now["watts"] * 1000 > 0.97 * product["power"]["default"] else 0)
+            mask = mask if busy else 0x1
+            zero = limits["gpu_max"] if limits["gpu_max"] else product.get("tlimit_zero")
+            margin = zero - degrees if product["tlimit"] else None
+            violations = [{"policy": "power", "duration_ms": now["capped_ms"]}] if now.get("capped_ms") else []
+            generation = product["pcie"] if busy or product["hbm"] else 1
+
+            def share(percent):
+                """Not measured on a GPU whose MIG mode is on."""
+                return None if index in self.mig_devices else percent
+
+            gpus.append(gpu | {
+                "performance_state": 0 if busy or product["hbm"] else 8,
+                "temperature": {
+                    "gpu_celsius": degrees, "memory_celsius": degrees + 9 + index % 3 if product["hbm"] else None,
+                    "slowdown_celsius": limits["slowdown"], "shutdown_celsius": limits["shutdown"],
+                    "gpu_max_celsius": limits["gpu_max"], "memory_max_celsius": limits["memory_max"],
+                    "tlimit_margin_celsius": margin,
+                    "margin_to_slowdown_celsius": limits["slowdown"] - degrees if limits["slowdown"] else margin,
+                },
+                "fan_percent": None,
+                "power": {
+                    "draw_milliwatts": milliwatts,
+                    # Field 186 came after Turing.
+                    "instant_milliwatts": None if product["architecture"] == "Turing" else milliwatts + 1250 - 310 * index,
+                    "limit_milliwatts": product["power"]["default"],
+                    "enforced_limit_milliwatts": product["power"]["default"],
+                    "default_limit_milliwatts": product["power"]["default"],
+                    "min_limit_milliwatts": product["power"]["min"], "max_limit_milliwatts": product["power"]["max"],
+                    "energy_millijoules": (self.uptime - 95) * now["watts"] * 1000 * 7 // 9 + 1009 * index,
+                    "margin_to_limit_milliwatts": product["power"]["default"] - milliwatts,
+                },
+                "clocks": {
+                    "graphics_mhz": graphics, "sm_mhz": graphics, "memory_mhz": memory_mhz,
+                    "video_mhz": clocks["video"] if busy else clocks["idle_video"],
+                    "max_graphics_mhz": clocks["max"], "max_sm_mhz": clocks["max"],
+                    "max_memory_mhz": clocks["memory"], "max_video_mhz": clocks["video"],
+                    "application_graphics_mhz": clocks["max"], "application_memory_mhz": clocks["memory"],
+                },
+                "utilization": {
+                    "gpu_percent": share(now["gpu"]), "memory_percent": share(now["memory"]),
+                    "encoder_percent": share(0), "decoder_percent": share(now.get("decoder", 0)),
+                    "jpeg_percent": share(product["engines"]["jpeg"]), "ofa_percent": share(product["engines"]["ofa"]),
+                },
+                "memory": {
+                    "total_bytes": product["memory_mib"] * MIB, "reserved_bytes": product["reserved_mib"] * MIB,
+                    "used_bytes": used,
+                    "free_bytes": (product["memory_mib"] - product["reserved_mib"]) * MIB - used,
+                    "bar1_total_bytes": product["bar1_mib"] * MIB,
+                    "bar1_used_bytes": (4 + index % 2 if busy else 1) * MIB,
+                },
+                "pcie": {"generation": generation, "width": 16, "max_generation": product["pcie"], "max_width": 16,
+                         "replays": now.get("replays", 0), "replay_rollovers": 0},
+                "throttling": {
+                    "active": bool(mask & FAULT_LIKE),
+                    "reasons": [words for bit, words in REASONS if mask & bit],
+                    "reasons_mask": mask,
+                } | ({"violations": violations} if violations else {}),
+            })
+        return ok(section_of(gpus), 34, self.lost_problems())
+
+    def used_bytes(self, load, index):
+        if index in self.mig_devices:
+            return sum(device["memory_used_bytes"] for device in self.mig_devices[index])
+        free_and_used = (self.product["memory_mib"] - self.product["reserved_mib"]) * MIB
+        return int(free_and_used * load(index)["used"]) // MIB * MIB
+
+    def path(self, index):
+        """The PCIe path of a GPU: behind a PCIe switch on HGX boards, on a root port elsewhere, alone in a machine."""
+        generation = self.product["pcie"]
+        gpu = self.gpus[index]["pci_address"]
+        domain, bus = gpu[:8], int(gpu[9:11], 16)
+
+        def hop(address, kind, now=generation, most=generation):
+            return {"pci_address": address, "kind": kind, "generation": now, "width": 16, "max_generation": most,
+                    "max_width": 16}
+
+        if self.virtual:
+            return [hop(gpu, "gpu")]
+        if "domains" in self.product:
+            return [hop(gpu, "gpu"), hop(f"{domain}:00:00.0", "root_port")]
+        if self.product["hbm"]:
+            return [hop(gpu, "gpu"), hop(f"{domain}:{bus - 2:02x}:00.0", "switch_downstream"),
+                    hop(f"{domain}:{bus - 3:02x}:00.0", "switch_upstream"), hop(f"{domain}:{bus - 4:02x}:01.0", "root_port")]
+        return [hop(gpu, "gpu"), hop(f"{domain}:{bus - 1:02x}:02.0", "root_port")]
+
+    def nvlinks(self):
+        nvlink = self.product["nvlink"]
+        if not nvlink:
+            return []
+        return [
+            {"links": [link for link, to in enumerate(nvlink["spread"]) if to == number], "active": True,
+             "version": nvlink["version"], "speed_megabytes_per_second": nvlink["speed"], "remote_type": "switch",
+             "remote_pci_address": address}
+            for number, address in enumerate(nvlink["switches"])
+        ]
+
+    def topology(self, nics=True):
+        alive, nvlink = self.alive(), self.product["nvlink"]
+        gpus = []
+        for gpu in alive:
+            index = gpu["index"]
+            entry = gpu | {"numa_node": self.numa(index), "cpu_affinity": self.cpus[self.numa(index)],
+                           "nvlinks": self.nvlinks(), "pcie_path": self.path(index), "pcie_replays": 0}
+            if self.product["fabric"]:
+                entry["fabric"] = {"state": "completed", "status": "success", "clique_id": 0}
+                if "domains" in self.product:
+                    entry["fabric"] |= {"clique_id": 32766, "cluster_uuid": uuid("rack", "a07")}
+                if self.release() >= 570:
+                    entry["fabric"]["health"] = "healthy"
+            gpus.append(entry)
+
+        def cell(row, column):
+            if row is column:
+                return "X"
+            if nvlink:
+                return f"NV{len(nvlink['spread'])}"
+            return "NODE" if self.numa(row["index"]) == self.numa(column["index"]) else "SYS"
+
+        rest = {"matrix": [[cell(row, column) for column in alive] for row in alive]}
+        # MIG turns peer-to-peer off; atomics need NVLink.
+        pairs = [[one["index"], other["index"]] for place, one in enumerate(alive) for other in alive[place + 1:]]
+        capabilities = ["read", "write", "atomics"]
+        lacking = [{"gpus": pair, "capability": capability, "status": "not_supported"}
+                   for pair in pairs for capability in capabilities
+                   if any(index in self.mig_devices for index in pair) or capability == "atomics" and not nvlink]
+        rest["p2p"] = lacking
+        rest["p2p_all_ok"] = [name for name in capabilities
+                              if pairs and all(pair["capability"] != name for pair in lacking)]
+        if nics and nvlink:
+            rest["nics"] = [self.nic(gpu) for gpu in self.gpus]
+        rest["nvswitches"] = [address for address in (nvlink or {"switches": []})["switches"] if address]
+        return ok(section_of(gpus, ["fabric"], **rest), 27, self.lost_problems())
+
+    def nic(self, gpu):
+        index = gpu["index"]
+        domain, bus = gpu["pci_address"][:8], int(gpu["pci_address"][9:11], 16)
+        on_switch = "domains" not in self.product
+        address = f"{domain}:{bus - 1:02x}:00.0" if on_switch else f"{int(domain, 16) - 8:08x}:03:00.0"
+        port = {"device": f"mlx5_{index}", "port": 1, "pci_address": address, "numa_node": self.numa(index),
+                "link_layer": "InfiniBand", "state": "ACTIVE",
+                "rate_gigabits_per_second": 200.0 if self.product["pcie"] == 4 else 400.0}
+        near = {"near": [{"gpu": index, "via": "PXB" if on_switch else "NODE"}]}
+        return port if index in self.lost else port | near
+
+    def ecc(self):
+        gpus = []
+        for gpu in self.alive():
+            entry = gpu | {
+                "mode": mode(True), "volatile": {"corrected": 0, "uncorrected": 0},
+                "aggregate": {"corrected": 0, "uncorrected": 0},
+                "recovery_action": "none" if self.release() >= 570 else None, "inforom_valid": True,
+            }
+            if self.product["sram"]:
+                entry["sram"] = {"threshold_exceeded": False} | dict.fromkeys([
+                    "volatile_corrected", "volatile_uncorrected_parity", "volatile_uncorrected_secded",
+                    "aggregate_corrected", "aggregate_uncorrected_parity", "aggregate_uncorrected_secded",
+                    "bucket_l2", "bucket_sm", "bucket_pcie", "bucket_microcontroller", "bucket_other"], 0)
+            if gpu["index"] in self.mig_devices:
+                pass  # The driver gives no row remapping while instances exist.
+            elif self.product["banks"]:
+                entry["remapped_rows"] = {
+                    "correctable": 0, "uncorrectable": 0, "pending": False, "failure_occurred": False,
+                    "histogram": {"max": self.product["banks"], "high": 0, "partial": 0, "low": 0, "none": 0}}
+            else:
+                entry["retired_pages"] = {"single_bit": 0, "double_bit": 0, "pending": False}
+            if self.product["architecture"] == "Blackwell" and self.release() >= 580:
+                entry |= {"channel_repair_pending": False, "tpc_repair_pending": False}
+            gpus.append(entry)
+        # One aggregate corrected error in the life of a board is nothing; it is there so that not all is zero.
+        if len(gpus) > 2:
+            gpus[2]["aggregate"] = {"corrected": 1, "uncorrected": 0,
+                                    "locations": [{"location": "dram", "corrected": 1, "uncorrected": 0}]}
+        absent = ["sram", "remapped_rows", "retired_pages", "channel_repair_pending", "tpc_repair_pending"]
+        return ok(section_of(gpus, absent), 18, self.lost_problems())
+
+    def mig(self):
+        gpus = [{"index": gpu["index"], "uuid": gpu["uuid"], "mode": self.mig_mode(gpu["index"]),
+                 "max_devices": self.product["mig_max"], "devices": self.mig_devices.get(gpu["index"], [])} for gpu in self.alive()]
+        return ok(section_of(gpus), 4, self.lost_problems())
+
+    def process(self, pid, name, command, started, uses, pod, uid=0, state="S", user="root", qos="guaranteed"):
+        """`started` is in seconds after boot."""
+        entry = {"pid": pid, "name": name, "command": command, "uid": uid} | ({"user": user} if user else {})
+        entry |= {"started_at": stamp(self.boot + timedelta(seconds=started)), "start_ticks": started * 100,
+                  "state": state, "uses": uses}
+        if pod:
+            entry |= {"pod_uid": uuid(self.name, "pod", pod), "container_id": digest(self.name, "container", pod), "qos": qos}
+        return entry
+
+    def processes(self, processes):
+        return ok({"host_pid_namespace": True, "processes": processes}, 12, self.lost_problems())
+
+    def allocation(self, pod, container, indices, resource="nvidia.com/gpu", devices=None):
+        return {"pod_uid": uuid(self.name, "pod", pod), "container": container, "resource": resource,
+                "devices": devices or [self.gpus[index]["uuid"] for index in indices]}
+
+    def kubelet(self, allocations, registered=None):
+        devices = registered or [{"resource": "nvidia.com/gpu", "devices": [gpu["uuid"] for gpu in self.gpus]}]
+        return ok({"source": "checkpoint", "allocations": allocations, "registered": devices}, 2)
+
+    def host(self, **changes):
+        arm, switches = self.architecture == "aarch64", self.product["nvlink"] and not self.virtual
+        nodes = ["nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset"]
+        nodes += [f"nvidia{index}" for index in range(self.count)]
+        nodes += ["nvidia-caps/nvidia-cap1", "nvidia-caps/nvidia-cap2"]
+        if switches and not arm:
+            nodes += ["nvidia-nvswitchctl"] + [f"nvidia-nvswitch{n}" for n in range(len(self.product["nvlink"]["switches"]))]
+        memory_gib = 15 if self.virtual else 956 if arm else 2015 if switches else 503
+        data = {
+            "operating_system": self.system, "uptime_seconds": self.uptime,
+            "driver": {"loaded": self.driver, "flavor": "open" if self.product["architecture"] != "Turing" else "proprietary",
+                       "module_on_disk": self.driver, "library": self.driver, "library_path": self.library_path()},
+            "modules": ["nvidia", "nvidia_modeset", "nvidia_uvm"] + (["nvidia_peermem"] if switches else []),
+            "pci_gpus": [
+                {"pci_address": gpu["pci_address"], "device_id": self.product["device"], "driver": "nvidia",
+                 "in_nvml": gpu["index"] not in self.lost, "numa_node": self.numa(gpu["index"])}
+                | ({} if self.virtual else {"iommu_group": 27 + 14 * gpu["index"]})
+                | {"answers": gpu["index"] not in self.lost}
+                for gpu in self.gpus
+            ],
+            "device_nodes": nodes,
+            "daemons": {"persistenced": True, "fabric_manager": bool(switches and not arm), "imex": arm, "dcgm": True,
+                        "mps": False},
+            "gsp_firmware_versions": [self.driver], "cdi_spec": "/var/run/cdi/nvidia.yaml",
+            "container_toolkit": "/usr/bin/nvidia-container-runtime", "iommu": not self.virtual,
+            "numa_nodes": len(self.cpus), "hugepages": [{"size_kib": 2048, "total": 0, "free": 0}],
+            "memory_total_bytes": memory_gib << 30, "memory_available_bytes": (memory_gib << 30) * 7 // 9 // 4096 * 4096,
+        }
+        return ok(data | changes, 6)
+
+    def report(self, sections):
+        return {
+            "schema_version": 1, "probe_version": "0.1.0", "source": "file", "hostname": self.name,
+            "boot_id": uuid(self.name, "boot"), "kernel": self.kernel, "taken_at": stamp(TAKEN_AT),
+            "duration_ms": 40 + sum(section["duration_ms"] for section in sections.values()), "sections": sections,
+            "kernel_log": self.kernel_log(),
+        }
+
+    # ---- kernel log
+
+    def at(self, time, text, level=3):
+        """A line at a wall time, for incidents."""
+        self.kernel_lines.append(((time - self.boot).total_seconds(), level, text))
+
+    def xid(self, time, index, text):
+        self.at(time, f"NVRM: Xid (PCI:{self.sysfs(index)[:-2]}): {text}")
+
+    def driver_lines(self):
+        """What the kernel says when the driver takes its GPUs."""
+        arch = self.architecture
+        yield 14.2, 6, "nvidia-nvlink: Nvlink Core is being initialized, major device number 511"
+        for gpu in self.gpus:
+            yield 14.3, 6, f"nvidia {gpu['pci_address'][4:]}: enabling device (0140 -> 0142)"
+        flavor = f"NVIDIA UNIX Open Kernel Module for {arch}" if self.product["architecture"] != "Turing" else \
+            f"NVIDIA UNIX {arch} Kernel Module"
+        yield 14.9, 6, f"NVRM: loading {flavor}  {self.driver}  Release Build  (builder@buildhost)"
+        yield 15.1, 6, f"nvidia-modeset: Loading NVIDIA UNIX Open Kernel Mode Setting Driver for {arch}  {self.driver}"
+        yield 15.4, 6, "nvidia-uvm: Loaded the UVM driver, major device number 507."
+
+    def boot_lines(self):
+        yield 0.0, 5, f"Linux version {self.kernel} (builder@buildhost) (gcc 11.4.0) #141 SMP"
+        yield 0.0, 6, f"Command line: BOOT_IMAGE=/boot/vmlinuz-{self.kernel} root=LABEL=root ro console=tty1 console=ttyS0"
+        yield 0.0, 6, "BIOS-provided physical RAM map:" if self.architecture == "x86_64" else "efi: EFI v2.7 by EDK II"
+        yield 0.2, 6, f"smp: Brought up {len(self.cpus)} nodes"
+        yield 0.6, 6, "ACPI: PCI: Interrupt link LNKA configured for IRQ 0"
+        yield 0.9, 6, "PCI: Using configuration type 1 for base access"
+        for gpu in self.gpus:
+            address = gpu["pci_address"][4:]
+            yield 1.1, 6, f"pci {address}: [10de:{self.product['device']}] type 00 class 0x030200" \
+                f"\n SUBSYSTEM=pci\n DEVICE=+pci:{address}"
+        yield 1.6, 6, "pcieport 0000:00:1c.0: AER: enabled with IRQ 124"
+        yield 2.0, 6, "Serial: 8250/16550 driver, 32 ports, IRQ sharing enabled"
+        yield 2.6, 6, "nvme nvme0: 16/0/0 default/read/poll queues"
+        yield 3.9, 6, "EXT4-fs (nvme0n1p1): mounted filesystem with ordered data mode. Opts: (null)"
+        yield 5.1, 30, "systemd[1]: Detected architecture " + ("arm64." if self.architecture == "aarch64" else "x86-64.")
+        yield 5.6, 30, "systemd[1]: Set hostname to <" + self.name + ">."
+        yield 7.8, 30, "systemd[1]: Started Journal Service."
+        yield 9.3, 5, "audit: type=1400 audit(1.0:2): apparmor=\"STATUS\" operation=\"profile_load\" name=\"nvidia_modprobe\""
+        if self.product["nvlink"]:
+            yield 11.7, 6, "mlx5_core 0000:17:00.0: firmware version: 28.42.1000"
+        yield 12.4, 6, "IPv6: ADDRCONF(NETDEV_CHANGE): eth0: link becomes ready"
+
+    def daily_lines(self):
+        yield 31.0, 6, "cni0: port 1(veth4f1c09aa) entered forwarding state"
+        yield 33.5, 6, "IPv6: ADDRCONF(NETDEV_CHANGE): cali7e1f0b2c9d4: link becomes ready"
+        yield 48.2, 6, "cgroup: cgroup: disabling cgroup2 socket matching due to net_prio or net_cls activation"
+        yield self.uptime * 0.35, 6, "TCP: eth0: Driver has suspect GRO implementation, TCP performance may be compromised."
+        yield self.uptime * 0.71, 6, "perf: interrupt took too long (2507 > 2500), lowering kernel.perf_event_max_sample_rate to 79750"
+
+    def kernel_log(self):
+        lines = list(self.boot_lines()) + list(self.daily_lines()) + self.kernel_lines
+        if self.driver_loaded:
+            lines += list(self.driver_lines())
+        lines.sort(key=lambda line: line[0])
+        return [
+            # A little later with each line, as in a real log. Facility 0 is the kernel; systemd writes with 3 (30 is 3 * 8 + 6).
+            f"{level},{number},{int(seconds * 1_000_000) + number * 37},-;{text}"
+            for number, (seconds, level, text) in enumerate(lines)
+        ]
+
+
+def mode(current, pending=None):
+    return {"current": current, "pending": current if pending is None else pending}

@@ -22,6 +22,9 @@ const FAILED: u8 = 1;
 /// Longest that an end waits for pods to be removed: longer than one removal with all its tries.
 const SETTLE_TIME: Duration = Duration::from_secs(12);
 
+/// Warnings; without kube's word on each refused exec, of which a pod that starts causes a few.
+const USUAL_LOG: &str = "warn,kube_client=off,rmcp=error";
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -207,6 +210,6 @@ fn complain(failure: &Failure) -> ExitCode {
 /// Logs are JSON lines on standard error: standard output is protocol.
 fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("GPU_SYRINGE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(USUAL_LOG));
     let _ = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }

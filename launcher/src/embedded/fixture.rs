@@ -52,7 +52,7 @@ impl Default for Fixture {
             nodes: Vec::new(),
             pods: Vec::new(),
             events: Vec::new(),
-            namespaces: Vec::new(),
+            namespaces: vec![probe_namespace()],
             resource_claims: Vec::new(),
             resource_slices: Vec::new(),
             denied: Vec::new(),
@@ -62,6 +62,15 @@ impl Default for Fixture {
             programs: Arc::new(NodeProbe),
         }
     }
+}
+
+/// The namespace of `deploy/namespace.yaml`: privileged pods are admitted there.
+fn probe_namespace() -> Namespace {
+    let mut namespace = Namespace::default();
+    namespace.metadata.name = Some("gpu-syringe".to_owned());
+    let label = ("pod-security.kubernetes.io/enforce".to_owned(), "privileged".to_owned());
+    namespace.metadata.labels = Some([label].into());
+    namespace
 }
 
 impl Fixture {

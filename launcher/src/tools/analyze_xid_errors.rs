@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelLog};
 use syringe_core::since::Since;
 
-use super::table::{cell, foot, head, second, table};
+use super::table::{cell, foot, head, lines, second, table};
 use super::{Call, Tool, probing};
 use crate::answer::Answer;
 use crate::error::Failure;
@@ -90,7 +90,7 @@ impl Tool for AnalyzeXidErrors {
                 event.raw.clone(),
             ]);
         }
-        let body = if events.is_empty() { String::new() } else { format!("\n{rows}\n") };
+        let body = if events.is_empty() { String::new() } else { format!("\n{}", lines(&rows)) };
         let omitted = if *events_omitted > 0 { format!("… and {events_omitted} older events\n") } else { String::new() };
         let untrusted = if *untrusted_lines > 0 {
             format!("{untrusted_lines} lines were written by a program, not by the kernel, and are not believed\n")

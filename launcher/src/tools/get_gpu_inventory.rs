@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::inventory::Inventory;
 
-use super::table::{cell, foot, head, table};
+use super::table::{cell, foot, head, lines, table};
 use super::{Call, NodeArgs, Tool, probing};
 use crate::answer::Answer;
 use crate::error::Failure;
@@ -55,6 +55,6 @@ impl Tool for GetGpuInventory {
             ]);
         }
         let versions = format!("driver {}, CUDA {}", cell(driver_version.clone()), cell(cuda_version.clone()));
-        format!("{}\n{versions}\n\n{rows}\n{}", head(answer), foot(&answer.probe))
+        format!("{}\n{versions}\n\n{}{}", head(answer), lines(&rows), foot(&answer.probe))
     }
 }

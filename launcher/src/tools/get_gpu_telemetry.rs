@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::telemetry::Telemetry;
 
-use super::table::{cell, foot, head, table};
+use super::table::{cell, foot, head, lines, table};
 use super::{Call, NodeArgs, Tool, probing};
 use crate::answer::Answer;
 use crate::error::Failure;
@@ -62,6 +62,6 @@ impl Tool for GetGpuTelemetry {
                 gpu.throttling.reasons.join(", "),
             ]);
         }
-        format!("{}\n{rows}\n{}", head(answer), foot(&answer.probe))
+        format!("{}\n{}{}", head(answer), lines(&rows), foot(&answer.probe))
     }
 }

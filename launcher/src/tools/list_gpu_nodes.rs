@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::text::clean;
 
-use super::table::{cell, table};
+use super::table::{cell, lines, table};
 use super::{Call, Tool};
 use crate::cluster::gpu_nodes::{self, gpu_conditions, gpu_resources, label_number};
 use crate::error::Failure;
@@ -141,7 +141,7 @@ impl Tool for ListGpuNodes {
             ]);
         }
         let omitted = answer.nodes_omitted.map(|count| format!("… and {count} more nodes\n")).unwrap_or_default();
-        format!("{}\n\n{rows}\n{omitted}", answer.summary)
+        format!("{}\n\n{}{omitted}", answer.summary, lines(&rows))
     }
 }
 
@@ -168,8 +168,8 @@ impl GpuNodes {
         self.nodes_omitted = (omitted > 0).then_some(omitted);
         let Totals { nodes, gpu_nodes, gpu_nodes_ready, .. } = &self.totals;
         self.summary = format!(
-            "{gpu_nodes} of {nodes} nodes in context {} have GPUs; {gpu_nodes_ready} of them are Ready, {troubled} have a \
-             problem that Kubernetes sees.",
+            "{gpu_nodes} of {nodes} nodes in context {} have GPUs; {gpu_nodes_ready} Ready, {troubled} with a problem that \
+             Kubernetes sees.",
             self.context
         );
     }

@@ -17,6 +17,11 @@ pub fn table<const N: usize>(heads: [&str; N]) -> Table {
     table
 }
 
+/// The table's lines, without the blanks that fill them up to the right edge.
+pub fn lines(table: &Table) -> String {
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}
+
 /// `-` for what is not known.
 pub fn cell<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".into(), |value| value.to_string())

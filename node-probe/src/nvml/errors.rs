@@ -1,7 +1,7 @@
 //! NVML's return codes: what they mean here, in NVML's own words, and what a person can do.
 //!
-//! Three kinds matter. *Absent*: this hardware or driver does not have the value, which is no defect. *Gone*: the GPU will
-//! not answer anything any more, so it is not asked again. *Failed*: everything else.
+//! Three kinds matter. *Absent*: this hardware or driver does not have the value, which is no defect. *Gone*: the GPU
+//! will not answer anything any more, so it is not asked again. *Failed*: everything else.
 
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper_sys::bindings::nvmlReturn_t;
@@ -50,11 +50,11 @@ const fn meaning(number: u32, code: &'static str, kind: Kind, words: &'static st
 }
 
 const KERNEL_LOG: &str = "Look at the kernel log (xid section) for what the driver says about this GPU.";
-const RELOAD: &str = "The driver was replaced while the old kernel module is loaded: drain the node and reboot it, or unload \
-                      and reload the nvidia modules.";
+const RELOAD: &str = "The driver was replaced while the old kernel module is loaded: drain the node and reboot it, or \
+                      unload and reload the nvidia modules.";
 
-/// `nvmlReturn_t`. *Invalid argument* is Absent: we only pass what the header allows, and drivers answer so for "not on this
-/// hardware" and for field ids and structure versions that are newer than they are.
+/// `nvmlReturn_t`. *Invalid argument* is Absent: we only pass what the header allows, and drivers answer so for "not on
+/// this hardware" and for field ids and structure versions that are newer than they are.
 const MEANINGS: &[Meaning] = &[
     meaning(1, "uninitialized", Kind::Failed, "Uninitialized", ""),
     meaning(2, "not_supported", Kind::Absent, "Invalid Argument", ""),
@@ -105,8 +105,8 @@ const MEANINGS: &[Meaning] = &[
         "operating_system",
         Kind::Failed,
         "GPU access blocked by the operating system",
-        "Check that /dev/nvidiactl and /dev/nvidiaN exist and that the device cgroup allows them (a privileged pod has all \
-         device nodes that existed at its start).",
+        "Check that /dev/nvidiactl and /dev/nvidiaN exist and that the device cgroup allows them (a privileged pod has \
+         all device nodes that existed at its start).",
     ),
     meaning(18, "version_mismatch", Kind::Failed, "Driver/library version mismatch", RELOAD),
     meaning(19, "in_use", Kind::Failed, "In use by another client", ""),
@@ -192,8 +192,8 @@ impl From<NvmlError> for Refusal {
         match error {
             NvmlError::FailedToLoadSymbol(_) | NvmlError::FunctionNotFound => Self::MissingFunction,
             NvmlError::LibloadingError(error) => Self::Unloadable(clean(&error.to_string(), FOREIGN_TEXT)),
-            // The wrapper uses this variant twice: for return codes without a name, which all lie above the named ones, and
-            // for values that its enums lack.
+            // The wrapper uses this variant twice: for return codes without a name, which all lie above the named ones,
+            // and for values that its enums lack.
             NvmlError::UnexpectedVariant(value) if value <= LAST_NAMED => {
                 Self::Unreadable(format!("{value} is not a known value"))
             }

@@ -22,8 +22,9 @@ pub(super) const POWER_INSTANT: u32 = 186;
 /// What the driver wants done with the GPU.
 pub(super) const RECOVERY_ACTION: u32 = 230;
 
-/// Counters of one NVLink 5 link and their names in the report; the scope is the link. Bit error rates (220, 222) are no
-/// counts; of the FEC history only the bins of 8 and more errors in a block are told, the lower ones count on sound links too.
+/// Counters of one NVLink 5 link and their names in the report; the scope is the link. Bit error rates (220, 222) are
+/// no counts; of the FEC history only the bins of 8 and more errors in a block are told, the lower ones count on sound
+/// links too.
 pub(super) const NVLINK5_ERRORS: &[(u32, &str)] = &[
     (205, "vl15_dropped"),
     (206, "malformed_packets"),

@@ -5,6 +5,7 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, cuda_driver_version_major, cuda_driver_version_minor};
 use syringe_core::facts::Mode;
 use syringe_core::facts::inventory::{GpuInventory, InforomVersions, Inventory, Platform};
+use syringe_core::pci::PciAddress;
 use syringe_core::report::Section;
 use syringe_core::text::clean;
 
@@ -65,6 +66,10 @@ fn entry(gpu: Identity) -> GpuInventory {
 }
 
 fn read(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuInventory) {
+    // Normally known since the session opened. Asked again, a refusal is noted.
+    if gpu.uuid.is_none() {
+        gpu.uuid = string(asker, "nvmlDeviceGetUUID", "uuid", || device.uuid());
+    }
     product(device, asker, gpu);
     board(device, asker, gpu);
     firmware(device, asker, gpu);
@@ -101,8 +106,11 @@ fn board(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuInventory) {
     gpu.board_id = asker.ask("nvmlDeviceGetBoardId", &["board_id"], || device.board_id()).map(|id| format!("{id:#x}"));
     gpu.minor_number = asker.ask("nvmlDeviceGetMinorNumber", &["minor_number"], || device.minor_number());
     gpu.module_id = asker.ask("nvmlDeviceGetModuleId", &["module_id"], || raw::module_id(device));
-    let pci = asker.ask("nvmlDeviceGetPciInfo_v3", &["pci_device_id", "pci_subsystem_id"], || device.pci_info());
+    let all = ["pci_device_id", "pci_subsystem_id", "pci_address"];
+    let fields = if gpu.pci_address.is_none() { &all[..] } else { &all[..2] };
+    let pci = asker.ask("nvmlDeviceGetPciInfo_v3", fields, || device.pci_info());
     if let Some(pci) = pci {
+        gpu.pci_address = gpu.pci_address.take().or_else(|| PciAddress::parse(&pci.bus_id));
         gpu.pci_device_id = Some(format!("{:08x}", pci.pci_device_id));
         gpu.pci_subsystem_id = pci.pci_sub_system_id.map(|id| format!("{id:08x}"));
     }

@@ -1,8 +1,8 @@
 //! Finds `libnvidia-ml.so.1` and opens it. Every platform keeps it elsewhere; the probe's image does not have it.
 //!
-//! The library is opened by its path on the host's file system (`/proc/1/root/…`): it needs nothing but an old glibc, which
-//! is the probe's own. Links are followed inside the root that they belong to, since `/etc/alternatives/…` read through
-//! `/proc/1/root` means the host's `/etc`, not ours.
+//! The library is opened by its path on the host's file system (`/proc/1/root/…`): it needs nothing but an old glibc,
+//! which is the probe's own. Links are followed inside the root that they belong to, since `/etc/alternatives/…` read
+//! through `/proc/1/root` means the host's `/etc`, not ours.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -104,8 +104,8 @@ fn is_decisive(refusal: &Refusal) -> bool {
     !matches!(refusal, Refusal::Unloadable(_) | Refusal::MissingFunction | Refusal::Code(12 | 18))
 }
 
-/// `dlopen` and `nvmlInit_v2`, with the two ways out that help: a copy in memory where the file lies on a `noexec` mount,
-/// and initialisation that tolerates GPUs that do not attach.
+/// `dlopen` and `nvmlInit_v2`, with the two ways out that help: a copy in memory where the file lies on a `noexec`
+/// mount, and initialisation that tolerates GPUs that do not attach.
 fn initialise(path: &Path) -> Result<Nvml, Refusal> {
     match initialise_file(path) {
         Err(Refusal::Unloadable(why)) if path.is_absolute() && is_noexec(&why) => {

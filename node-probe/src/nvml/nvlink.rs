@@ -14,8 +14,8 @@ use super::{raw, words};
 /// `NVML_NVLINK_MAX_LINKS` of the newest header. The end is where NVML says that the number is no link.
 const MOST_LINKS: u32 = 36;
 
-/// Counters of `nvmlDeviceGetNvLinkErrorCounter` (`nvmlNvLinkErrorCounter_t`) and their names in the report. NVLink 5 has
-/// others: [`NVLINK5_ERRORS`].
+/// Counters of `nvmlDeviceGetNvLinkErrorCounter` (`nvmlNvLinkErrorCounter_t`) and their names in the report. NVLink 5
+/// has others: [`NVLINK5_ERRORS`].
 const ERRORS: &[(u32, &str)] = &[(2, "crc_flit"), (3, "crc_data"), (0, "replay"), (1, "recovery"), (4, "ecc")];
 
 /// What a refused link number means.

@@ -1,5 +1,5 @@
-//! Who uses the GPUs, as far as NVML knows: process ids, what they do and how much memory they hold. Who the processes are
-//! is read from `/proc` elsewhere.
+//! Who uses the GPUs, as far as NVML knows: process ids, what they do and how much memory they hold. Who the processes
+//! are is read from `/proc` elsewhere.
 
 use nvml_wrapper::Device;
 use syringe_core::facts::processes::GpuUse;
@@ -25,9 +25,9 @@ const NO_BYTES: u64 = u64::MAX;
 const NO_INSTANCE: u32 = u32::MAX;
 
 impl Session {
-    /// Every use of a GPU by a process: the compute, graphics and MPS lists, those of MIG instances included. A process that
-    /// is in several lists has a use in each, with the same memory in each. Process ids are those of the probe's PID
-    /// namespace, and NVML leaves out processes that are not visible there.
+    /// Every use of a GPU by a process: the compute, graphics and MPS lists, those of MIG instances included. A process
+    /// that is in several lists has a use in each, with the same memory in each. Process ids are those of the probe's
+    /// PID namespace, and NVML leaves out processes that are not visible there.
     pub fn gpu_uses(&self) -> Section<Vec<(u32, GpuUse)>> {
         let (uses, missing) = self.each(|_| Vec::new(), read);
         Section::read(uses.into_iter().flatten().collect(), missing.problems)

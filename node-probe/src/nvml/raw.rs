@@ -4,8 +4,9 @@
 //! states, and reads nothing that NVML did not say it wrote. What the driver answers is bounded before it is used.
 //!
 //! Why not the wrapper's own call, where it has one: `remote_device_type` never reads NVML's answer (0.13);
-//! `mps_running_compute_processes` trusts a length from the driver; `field_values_for` cannot name a link and renumbers ids
-//! 251 to 273; enums (`brand`, `architecture`, `p2p_status`) fail as a whole on a value that is newer than the wrapper.
+//! `mps_running_compute_processes` trusts a length from the driver; `field_values_for` cannot name a link and renumbers
+//! ids 251 to 273; enums (`brand`, `architecture`, `p2p_status`) fail as a whole on a value that is newer than the
+//! wrapper.
 #![allow(unsafe_code)] // NVML is a C library; see above.
 
 use std::mem::size_of;
@@ -19,12 +20,14 @@ use super::errors::Refusal;
 const PROCESS_ROOM: usize = 64;
 const MOST_PROCESSES: usize = 4096;
 
-/// Calls one symbol of the library with the device's handle. A symbol that the library lacks is [`Refusal::MissingFunction`].
+/// Calls one symbol of the library with the device's handle. A symbol that the library lacks is
+/// [`Refusal::MissingFunction`].
 macro_rules! call {
     ($device:expr, $function:ident $(, $argument:expr)* $(,)?) => {
         match &$device.nvml().lib().$function {
-            // SAFETY: the handle comes from NVML and `Device` proves that NVML is still initialised; the pointers among the
-            // arguments are to live locals (or live vectors with their length) of the type in the function's signature.
+            // SAFETY: the handle comes from NVML and `Device` proves that NVML is still initialised; the pointers among
+            // the arguments are to live locals (or live vectors with their length) of the type in the function's
+            // signature.
             Ok(function) => Refusal::check(unsafe { function($device.handle() $(, $argument)*) }),
             Err(_) => Err(Refusal::MissingFunction),
         }
@@ -168,8 +171,8 @@ pub(super) fn field_values(device: &Device<'_>, keys: &[FieldKey]) -> Result<Vec
 fn whole_number(field: &sys::nvmlFieldValue_t) -> Result<i128, Refusal> {
     Refusal::check(field.nvmlReturn)?;
     let value = field.value;
-    // SAFETY: the union was zeroed before the call, so every member's bytes are initialised, and every bit pattern of every
-    // member is a valid number; `valueType` only chooses the one that has a meaning.
+    // SAFETY: the union was zeroed before the call, so every member's bytes are initialised, and every bit pattern of
+    // every member is a valid number; `valueType` only chooses the one that has a meaning.
     let number = unsafe {
         match field.valueType {
             sys::nvmlValueType_enum_NVML_VALUE_TYPE_DOUBLE => value.dVal as i128,
@@ -233,7 +236,8 @@ pub(super) fn repair_status(device: &Device<'_>) -> Result<(bool, bool), Refusal
 
 /// `nvmlDeviceGetRetiredPages_v2`: the number of pages retired for `cause` (0 single-bit, 1 double-bit).
 pub(super) fn retired_pages(device: &Device<'_>, cause: u32) -> Result<u32, Refusal> {
-    // With room for none NVML answers the number, and "insufficient size" if that is not none. The addresses must not be null.
+    // With room for none NVML answers the number, and "insufficient size" if that is not none. The addresses must not
+    // be null.
     let (mut count, mut address, mut timestamp) = (0, 0, 0);
     match call!(device, nvmlDeviceGetRetiredPages_v2, cause, &mut count, &mut address, &mut timestamp) {
         Ok(()) | Err(Refusal::Code(sys::nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE)) => Ok(count),

@@ -48,8 +48,8 @@ pub(super) struct Identity {
 }
 
 impl Session {
-    /// Finds NVML, initialises it and asks it for its GPUs. `library` names the library file instead of searching for it;
-    /// `trace` tells another thread what NVML is being asked.
+    /// Finds NVML, initialises it and asks it for its GPUs. `library` names the library file instead of searching for
+    /// it; `trace` tells another thread what NVML is being asked.
     ///
     /// # Errors
     ///
@@ -111,8 +111,8 @@ impl Session {
         &self.trace
     }
 
-    /// Reads every GPU: `start` makes its entry from what identifies it, `read` fills it in. A GPU without a handle has no
-    /// entry, one that stopped to answer keeps what was read before; both are among the problems.
+    /// Reads every GPU: `start` makes its entry from what identifies it, `read` fills it in. A GPU without a handle has
+    /// no entry, one that stopped to answer keeps what was read before; both are among the problems.
     pub(super) fn each<T>(
         &self,
         mut start: impl FnMut(Identity) -> T,

@@ -1,5 +1,5 @@
-//! The `topology` section, as far as NVML knows it: NVLinks, fabric, peer-to-peer, nearness of GPUs to each other and to
-//! CPUs. NUMA nodes, PCIe paths and NICs come from sysfs.
+//! The `topology` section, as far as NVML knows it: NVLinks, fabric, peer-to-peer, nearness of GPUs to each other and
+//! to CPUs. NUMA nodes, PCIe paths and NICs come from sysfs.
 
 use nvml_wrapper::Device;
 use syringe_core::facts::Unsupported;

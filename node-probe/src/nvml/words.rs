@@ -63,8 +63,8 @@ const FABRIC_HEALTH: &[(u32, &str)] =
     &[(0, "not_supported"), (1, "healthy"), (2, "unhealthy"), (3, "limited_capacity")];
 
 /// Parts of the fabric health mask: shift, width mask, the values that mean trouble, name
-/// (`NVML_GPU_FABRIC_HEALTH_MASK_…`). Two-bit parts: 1 is true, 2 is false, 0 unknown. The configuration: 0 unknown, 1 right,
-/// above 1 the kind of mistake.
+/// (`NVML_GPU_FABRIC_HEALTH_MASK_…`). Two-bit parts: 1 is true, 2 is false, 0 unknown. The configuration: 0 unknown, 1
+/// right, above 1 the kind of mistake.
 const FABRIC_ISSUES: &[(u32, u32, std::ops::RangeInclusive<u32>, &str)] = &[
     (0, 0x3, 1..=1, "degraded_bandwidth"),
     (2, 0x3, 1..=1, "route_recovery"),
@@ -89,8 +89,8 @@ const LEVELS: &[(u32, &str)] = &[(0, "PIX"), (10, "PIX"), (20, "PXB"), (30, "PHB
 /// Far ends of an NVLink (`nvmlIntNvLinkDeviceType_t`).
 const LINK_ENDS: &[(u32, &str)] = &[(0, "gpu"), (1, "ibm_npu"), (2, "switch")];
 
-/// NVLink generations: NVML's number (`nvmlNvlinkVersion_t`), the kernel driver's (`NV2080_CTRL_NVLINK_CAPS_NVLINK_VERSION_…`)
-/// and the generation.
+/// NVLink generations: NVML's number (`nvmlNvlinkVersion_t`), the kernel driver's
+/// (`NV2080_CTRL_NVLINK_CAPS_NVLINK_VERSION_…`) and the generation.
 const NVLINK_VERSIONS: &[(u32, u32, u32)] = &[
     (1, 1, 1),
     (2, 2, 2),
@@ -184,8 +184,8 @@ pub(super) fn link_end(number: u32) -> &'static str {
 
 /// The NVLink generation behind the number of `nvmlDeviceGetNvLinkVersion`, e.g. `4`.
 ///
-/// The header says that it is an `nvmlNvlinkVersion_t` (6 for NVLink 4), yet drivers have answered the kernel driver's number
-/// (H100: 7) and stand-ins answer the generation itself. The architecture tells which of them it is.
+/// The header says that it is an `nvmlNvlinkVersion_t` (6 for NVLink 4), yet drivers have answered the kernel driver's
+/// number (H100: 7) and stand-ins answer the generation itself. The architecture tells which of them it is.
 pub(super) fn nvlink_version(number: u32, architecture: Option<u32>) -> u32 {
     let by_header = NVLINK_VERSIONS.iter().find(|(nvml, ..)| *nvml == number).map(|(.., generation)| *generation);
     let by_kernel = NVLINK_VERSIONS.iter().find(|(_, kernel, _)| *kernel == number).map(|(.., generation)| *generation);

@@ -105,16 +105,17 @@ impl Runtime {
     /// Where a process can be started: the token is cancelled when the container ends.
     pub(in super::super) fn find(&self, pod: &Pod, container: &str) -> Result<CancellationToken, NotRunning> {
         let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-        if let Some(pod) = self.pods().get(uid) {
-            let found = pod.containers.get(container).filter(|container| container.running);
-            return found.map(|container| container.ended.clone()).ok_or(NotRunning::ContainerNotFound);
+        let known = self.pods().contains_key(uid);
+        if !known {
+            let brought_along = status::running_containers(pod);
+            if brought_along.is_empty() && status::is_pending(pod) {
+                return Err(NotRunning::PodUnknown);
+            }
+            self.adopt(uid, brought_along);
         }
-        let brought_along = status::running_containers(pod);
-        match brought_along.iter().any(|name| name == container) {
-            true => Ok(CancellationToken::new()),
-            false if status::is_pending(pod) => Err(NotRunning::PodUnknown),
-            false => Err(NotRunning::ContainerNotFound),
-        }
+        let pods = self.pods();
+        let found = pods.get(uid).and_then(|pod| pod.containers.get(container)).filter(|container| container.running);
+        found.map(|container| container.ended.clone()).ok_or(NotRunning::ContainerNotFound)
     }
 
     fn with(&self, uid: &str, container: &str, work: impl FnOnce(&mut ContainerRuntime)) {

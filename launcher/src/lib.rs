@@ -12,6 +12,7 @@ mod args;
 pub mod cluster;
 pub mod embedded;
 mod error;
+mod fit;
 pub mod mcp;
 mod program;
 mod schema;

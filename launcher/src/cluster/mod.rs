@@ -1,8 +1,18 @@
 //! What the Kubernetes API itself can answer, and the way to it.
 
+pub mod allocation;
 mod connect;
+pub mod dra;
+pub(crate) mod events;
 pub mod gpu_nodes;
+pub mod lean;
 pub mod node;
+pub(crate) mod node_gpus;
+mod pages;
 mod plugin;
+pub mod pod_rows;
+pub(crate) mod pods;
+pub mod resolve;
+pub mod resources;
 
 pub use connect::{Connection, Contexts};

@@ -12,8 +12,8 @@ use super::Connection;
 use super::gpu_nodes::{gpu_conditions, gpu_count, label_number};
 use crate::error::{Failure, kube_reason};
 
-/// Time for one read of the API.
-pub(crate) const READ_TIME: Duration = Duration::from_secs(8);
+/// Time for one read of the API, the first one of a call among them: what a dead context costs.
+pub(crate) const READ_TIME: Duration = Duration::from_secs(5);
 
 /// Longest node name that Kubernetes allows (a DNS subdomain).
 const LONGEST_NAME: usize = 253;
@@ -45,7 +45,7 @@ pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> 
 pub(crate) fn unanswered(connection: &Connection, what: String, error: &kube::Error) -> Failure {
     let next = match error {
         kube::Error::Api(status) if status.code == 403 => {
-            "Your user needs get and list on nodes: see deploy/rbac.yaml.".to_owned()
+            "Your user needs that permission: deploy/rbac.yaml has all that are used.".to_owned()
         }
         kube::Error::Api(status) if status.code == 401 => {
             "Sign in again: the credentials of this context are no longer accepted.".to_owned()

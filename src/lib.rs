@@ -12,6 +12,7 @@
 
 pub mod diagnosis;
 pub mod facts;
+pub mod fold;
 pub mod pci;
 pub mod report;
 #[cfg(feature = "scenarios")]

@@ -1,15 +1,12 @@
 //! The library, opened through `nvml-wrapper`, says what the facts say.
-#![allow(unsafe_code, reason = "NVML functions that nvml-wrapper does not wrap")]
 
-mod support;
-
+use crate::support::{Fake, facts, open, said};
 use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::{
     Clock, EccCounter, InfoRom, MemoryError, MemoryLocation, PerformancePolicy, TemperatureSensor, TemperatureThreshold,
 };
 use nvml_wrapper::enums::device::UsedGpuMemory;
 use nvml_wrapper_sys::bindings::*;
-use support::{Fake, facts, open, said};
 use syringe_core::facts::Mode;
 use syringe_core::facts::inventory::GpuInventory;
 use syringe_core::facts::telemetry::GpuTelemetry;
@@ -339,7 +336,8 @@ fn no_function_is_missing() {
     exported! {
         nvmlInit_v2 nvmlInitWithFlags nvmlShutdown nvmlErrorString nvmlSystemGetCudaDriverVersion
         nvmlSystemGetProcessName nvmlDeviceGetModuleId nvmlDeviceGetVirtualizationMode nvmlDeviceGetDisplayMode
-        nvmlDeviceGetDefaultEccMode nvmlDeviceGetMemoryInfo nvmlDeviceGetGpuMaxPcieLinkGeneration nvmlDeviceGetPowerState
+        nvmlDeviceGetDefaultEccMode nvmlDeviceGetMemoryInfo nvmlDeviceGetGpuMaxPcieLinkGeneration
+        nvmlDeviceGetPowerState
         nvmlDeviceGetTemperatureV nvmlDeviceGetFanSpeed nvmlDeviceGetNumFans nvmlDeviceGetClock
         nvmlDeviceGetDefaultApplicationsClock nvmlDeviceGetJpgUtilization nvmlDeviceGetOfaUtilization
         nvmlDeviceGetCurrentClocksEventReasons nvmlDeviceGetSupportedClocksEventReasons

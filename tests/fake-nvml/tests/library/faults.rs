@@ -1,14 +1,11 @@
 //! The library refuses, blocks and fails as a real one does, where the facts or a switch say so.
-#![allow(unsafe_code, reason = "calls that nvml-wrapper would not make: null pointers, short buffers, wrong versions")]
-
-mod support;
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use crate::support::{Fake, facts, open, open_with};
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper_sys::bindings::*;
-use support::{Fake, facts, open, open_with};
 use syringe_core::facts::inventory::GpuInventory;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Problem, Section};

@@ -1,5 +1,4 @@
 //! Opens the fake library as its users do: by path, through `nvml-wrapper`.
-#![allow(unsafe_code, reason = "environment variables, and NVML functions that nvml-wrapper does not wrap")]
 
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -15,19 +14,19 @@ static ENVIRONMENT: Mutex<()> = Mutex::new(());
 const SWITCHES: [&str; 3] = ["FAKE_NVML_BLOCK", "FAKE_NVML_DELAY_US", "FAKE_NVML_HIDE"];
 
 /// A library of its own for one test: a copy of the file, so that the loader takes it for another library.
-pub struct Fake {
-    pub nvml: Nvml,
-    pub library: PathBuf,
+pub(crate) struct Fake {
+    pub(crate) nvml: Nvml,
+    pub(crate) library: PathBuf,
     _folder: tempfile::TempDir,
 }
 
 /// Opens the library on these facts.
-pub fn open(report: &Report) -> Result<Fake, NvmlError> {
+pub(crate) fn open(report: &Report) -> Result<Fake, NvmlError> {
     open_with(report, &[])
 }
 
 /// Opens the library on these facts with switches set.
-pub fn open_with(report: &Report, switches: &[(&str, &str)]) -> Result<Fake, NvmlError> {
+pub(crate) fn open_with(report: &Report, switches: &[(&str, &str)]) -> Result<Fake, NvmlError> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (library, facts) = (folder.path().join("libnvidia-ml.so.1"), folder.path().join("facts.json"));
     std::fs::copy(fake_nvml::library_path(), &library).expect("the library is built");
@@ -44,12 +43,12 @@ pub fn open_with(report: &Report, switches: &[(&str, &str)]) -> Result<Fake, Nvm
 }
 
 /// The facts of one scenario.
-pub fn facts(name: &str) -> Report {
+pub(crate) fn facts(name: &str) -> Report {
     scenarios::named(name).unwrap_or_else(|| panic!("no scenario {name}")).report()
 }
 
 /// What NVML says, where "not supported" is `None`.
-pub fn said<T>(answer: Result<T, NvmlError>) -> Option<T> {
+pub(crate) fn said<T>(answer: Result<T, NvmlError>) -> Option<T> {
     match answer {
         Ok(value) => Some(value),
         Err(NvmlError::NotSupported) => None,

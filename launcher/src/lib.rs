@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod embedded;
 mod error;
 mod fit;
+pub mod fleet;
 pub mod mcp;
 mod program;
 mod schema;

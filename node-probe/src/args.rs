@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Health,
     /// Every section in one pass
     All(Xid),
+    /// The named sections in one pass
+    Read(Read),
     /// The host's journalctl, run in the host's root: how `xid` reads earlier boots
     #[command(name = "host-journal", hide = true)]
     HostJournal(HostJournal),
@@ -76,6 +78,13 @@ pub(crate) struct Xid {
     /// Read a saved log (/dev/kmsg records, dmesg, journal lines; - for standard input) in place of this machine's
     #[arg(long, value_name = "FILE")]
     pub(crate) kernel_log: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Read {
+    /// Names of sections, separated by commas: inventory,kubelet,processes
+    #[arg(value_name = "SECTIONS", value_delimiter = ',', required = true, value_parser = section)]
+    pub(crate) sections: Vec<SectionName>,
 }
 
 #[derive(Args, Debug)]
@@ -140,6 +149,7 @@ impl Cli {
             Command::Xid(xid) => (vec![SectionName::Xid], xid),
             Command::Health => (vec![SectionName::Health], Xid::default()),
             Command::All(xid) => (SectionName::ALL.to_vec(), xid),
+            Command::Read(Read { sections }) => (sections, Xid::default()),
             Command::HostJournal(journal) => return Task::HostJournal(journal),
             Command::Hold(Hold { seconds }) => return Task::Hold(Duration::from_secs(seconds)),
         };
@@ -147,4 +157,12 @@ impl Cli {
         let timeout = Duration::from_millis(timeout_ms);
         Task::Read(Request { sections, since, kernel_log, facts, nvml_library, root, timeout })
     }
+}
+
+/// A section by its word.
+fn section(word: &str) -> Result<SectionName, String> {
+    SectionName::ALL.into_iter().find(|name| name.word() == word).ok_or_else(|| {
+        let known = SectionName::ALL.map(SectionName::word).join(", ");
+        format!("there are: {known}")
+    })
 }

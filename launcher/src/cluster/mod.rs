@@ -14,5 +14,6 @@ pub mod pod_rows;
 pub(crate) mod pods;
 pub mod resolve;
 pub mod resources;
+pub(crate) mod view;
 
 pub use connect::{Connection, Contexts};

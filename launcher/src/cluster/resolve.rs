@@ -100,6 +100,15 @@ pub(crate) fn resolve(rows: &mut [PodRow], live_pods: &HashMap<String, String>, 
     left
 }
 
+/// Number of GPUs of which something is booked by the kubelet, in whole or in part.
+pub(crate) fn booked_gpus(sections: &Sections) -> u64 {
+    let devices = Devices::of(data(&sections.inventory), data(&sections.mig));
+    let booked = data(&sections.kubelet).into_iter().flat_map(|kubelet| &kubelet.allocations);
+    let ids = booked.flat_map(|allocation| &allocation.devices);
+    let gpus: std::collections::HashSet<u32> = ids.filter_map(|id| devices.indices.get(id).copied()).collect();
+    gpus.len() as u64
+}
+
 fn data<T>(section: &Option<Section<T>>) -> Option<&T> {
     section.as_ref().and_then(|section| section.data.as_ref())
 }

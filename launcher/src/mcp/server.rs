@@ -130,12 +130,13 @@ fn progress(peer: Peer<RoleServer>, token: Option<ProgressToken>) -> OnPhase {
     let furthest = Arc::new(AtomicU32::new(0));
     Arc::new(move |phase: Phase| {
         // A second try begins again; progress must never go back.
-        if furthest.fetch_max(phase.number(), Ordering::Relaxed) >= phase.number() {
+        let (done, total) = phase.position();
+        if furthest.fetch_max(done, Ordering::Relaxed) >= done {
             return;
         }
         let (peer, token) = (peer.clone(), token.clone());
-        let note = ProgressNotificationParam::new(token, phase.number().into())
-            .with_total(Phase::COUNT.into())
+        let note = ProgressNotificationParam::new(token, done.into())
+            .with_total(total.into())
             .with_message(phase.words());
         tokio::spawn(async move {
             let _ = peer.notify_progress(note).await;

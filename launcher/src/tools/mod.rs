@@ -3,12 +3,15 @@
 //! A tool has typed arguments, an answer with a schema, and a table for people. It never learns which of the two asked.
 
 pub mod analyze_xid_errors;
+pub mod describe_gpu_node;
 pub mod diagnose_gpu_node;
+pub mod get_gpu_health;
 pub mod get_gpu_inventory;
 pub mod get_gpu_telemetry;
+pub mod get_pod_gpu_allocation;
 pub mod inspect_topology;
 pub mod list_gpu_nodes;
-mod probing;
+pub(crate) mod probing;
 pub mod snapshot_ecc;
 pub mod table;
 
@@ -130,6 +133,9 @@ pub fn all() -> Vec<Entry> {
     vec![
         Entry::of::<list_gpu_nodes::ListGpuNodes>(),
         Entry::of::<diagnose_gpu_node::DiagnoseGpuNode>(),
+        Entry::of::<describe_gpu_node::DescribeGpuNode>(),
+        Entry::of::<get_pod_gpu_allocation::GetPodGpuAllocation>(),
+        Entry::of::<get_gpu_health::GetGpuHealth>(),
         Entry::of::<get_gpu_inventory::GetGpuInventory>(),
         Entry::of::<get_gpu_telemetry::GetGpuTelemetry>(),
         Entry::of::<analyze_xid_errors::AnalyzeXidErrors>(),
@@ -146,6 +152,31 @@ pub struct NodeArgs {
     #[arg(long, value_name = "NODE")]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: String,
+    /// Kubeconfig context; the current one by default
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+}
+
+/// Arguments of a tool that reads one node, or all GPU nodes.
+#[derive(Args, Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FleetArgs {
+    /// Kubernetes node; all GPU nodes by default
+    #[arg(long, value_name = "NODE")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub node_name: Option<String>,
+    /// Without node_name: only nodes with these labels
+    #[arg(long, value_name = "SELECTOR", conflicts_with = "node_name")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 500))]
+    pub selector: Option<String>,
+    /// Without node_name: at most this many nodes
+    #[arg(long, value_name = "NODES", conflicts_with = "node_name")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub limit: Option<u32>,
     /// Kubeconfig context; the current one by default
     #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]

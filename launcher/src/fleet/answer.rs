@@ -1,0 +1,381 @@
+//! The answer about many nodes: what stands out first, what is alike in one line, and every node accounted for.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use syringe_core::diagnosis::{ActionCode, Class, Finding, Severity, Verdict};
+
+use super::compare::{self, Group, Outlier};
+use super::names::Names;
+use super::row::Row;
+use super::walk::Outcome;
+use crate::fit;
+
+/// Bytes of an answer about up to 50 nodes: 9,000 tokens of 4 bytes.
+const FEW_NODES_BYTES: usize = 36_000;
+/// Bytes of an answer about any number of nodes: 18,000 tokens.
+const MANY_NODES_BYTES: usize = 72_000;
+/// Findings of one node; the others are counted.
+const FINDINGS_OF_NODE: usize = 4;
+/// Bytes of a list of names.
+const NAMES_BYTES: usize = 400;
+/// Longest sentence about one node.
+const SENTENCE: usize = 240;
+
+/// An answer about many nodes.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct FleetAnswer {
+    /// The worst node's; `unknown` where none is worse and some were not read.
+    pub verdict: Verdict,
+    /// One or two sentences.
+    pub summary: String,
+    /// The kubeconfig context.
+    pub context: String,
+    /// Every node, by what became of it.
+    pub totals: Totals,
+    /// Nodes that were read, by verdict.
+    pub verdicts: BTreeMap<&'static str, usize>,
+    /// Findings over all nodes, worst first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<FleetFinding>,
+    /// Findings left out for space.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub findings_omitted: Option<usize>,
+    /// Nodes that differ from most of their model.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outliers: Vec<Outlier>,
+    /// Outliers left out for space.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outliers_omitted: Option<usize>,
+    /// Nodes that could not be read, by reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<FailedNodes>,
+    /// Reasons left out for space.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_omitted: Option<usize>,
+    /// Nodes that were left alone for a minute because they failed twice in a row.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<FailedNodes>,
+    /// Nodes whose turn did not come within the call's time or limit. Ask for them with a selector.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_reached: Option<Names>,
+    /// Nodes that stand out, worst first. A node that is not here, nor in `failed`, `skipped` or `not_reached`, is healthy
+    /// and like its model.
+    pub nodes: Vec<NodeDetail>,
+    /// Nodes that stand out and were left out for space; `findings` and `outliers` name them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes_omitted: Option<usize>,
+    /// All nodes that were read, by model.
+    pub groups: Vec<Group>,
+    /// What is left on the cluster, and what to do about it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_behind: Vec<String>,
+    /// How the nodes were read.
+    pub probes: ProbesNote,
+}
+
+/// Every node, by what became of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Totals {
+    /// GPU nodes that match.
+    pub gpu_nodes: usize,
+    /// Read.
+    pub read: usize,
+    /// Failed.
+    pub failed: usize,
+    /// Left alone.
+    pub skipped: usize,
+    /// Not tried.
+    pub not_reached: usize,
+    /// GPUs of those that were read.
+    pub gpus: usize,
+}
+
+/// A finding, and the nodes that have it.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct FleetFinding {
+    /// Stable identifier.
+    pub id: String,
+    /// How bad, at its worst.
+    pub severity: Severity,
+    /// Whose fault.
+    pub class: Class,
+    /// In a few words.
+    pub title: String,
+    /// The nodes.
+    pub nodes: Names,
+    /// The one thing to do.
+    pub action: ActionCode,
+    /// The same in words.
+    pub action_text: String,
+}
+
+/// Nodes that could not be read for the same reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct FailedNodes {
+    /// The nodes.
+    pub nodes: Names,
+    /// The cause.
+    pub why: String,
+    /// What to do next.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub next_step: String,
+}
+
+/// A node that stands out.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct NodeDetail {
+    /// The node.
+    pub node: String,
+    /// Its verdict.
+    pub verdict: Verdict,
+    /// Its score, where health was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<u32>,
+    /// One or two sentences.
+    pub summary: String,
+    /// Its worst findings in short: `fatal gpu-off-bus GPU 3: evidence`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<String>,
+    /// Findings that are not listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub findings_omitted: Option<usize>,
+    /// How it differs from most nodes of its model: `driver_version 550.90 (usual: 570.124)`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub differs: Vec<String>,
+    /// Values that could not be read.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unknown: usize,
+}
+
+/// How the nodes were read.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct ProbesNote {
+    /// Nodes read at the same time.
+    pub concurrency: u16,
+    /// Whether every probe pod of the nodes that were read is gone for certain.
+    pub removed: bool,
+    /// Duration of the whole call.
+    pub total_ms: u64,
+    /// Median of the nodes that were read.
+    pub median_node_ms: u64,
+    /// The slowest of them.
+    pub slowest_node_ms: u64,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// What is known of the call itself.
+pub(super) struct About {
+    pub(super) context: String,
+    pub(super) gpu_nodes: usize,
+    /// Nodes that the caller's limit left out.
+    pub(super) beyond_limit: Vec<String>,
+    pub(super) concurrency: u16,
+    pub(super) total_ms: u64,
+}
+
+/// Puts the answer together, and makes it fit.
+pub(super) fn conclude(about: About, outcomes: Vec<(String, Outcome<Row>)>) -> FleetAnswer {
+    let mut rows = Vec::new();
+    let mut failed: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    let mut skipped: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    let mut not_reached = about.beyond_limit;
+    let mut left_behind = Vec::new();
+    for (node, outcome) in outcomes {
+        match outcome {
+            Outcome::Read(row) => rows.push(row),
+            Outcome::Failed(failure) => {
+                left_behind.extend(failure.left_behind);
+                let why = failure.why.replace(&node, "the node");
+                failed.entry((why, failure.next_step.replace(&node, "the node"))).or_default().push(node);
+            }
+            Outcome::Skipped(why) => skipped.entry((why, String::new())).or_default().push(node),
+            Outcome::NotReached => not_reached.push(node),
+        }
+    }
+    rows.sort_by(|left, right| right.verdict.cmp(&left.verdict).then_with(|| left.node.cmp(&right.node)));
+    left_behind.extend(rows.iter().filter_map(|row| row.left_behind.clone()));
+    let count = |all: &BTreeMap<_, Vec<String>>| all.values().map(Vec::len).sum();
+    let totals = Totals {
+        gpu_nodes: about.gpu_nodes,
+        read: rows.len(),
+        failed: count(&failed),
+        skipped: count(&skipped),
+        not_reached: not_reached.len(),
+        gpus: rows.iter().map(|row| row.gpus).sum(),
+    };
+    let outliers = compare::outliers(&rows);
+    let mut answer = FleetAnswer {
+        verdict: verdict(&rows, &totals),
+        summary: String::new(),
+        context: about.context,
+        verdicts: verdicts(&rows),
+        findings: findings(&rows),
+        findings_omitted: None,
+        nodes: details(&rows, &outliers),
+        nodes_omitted: None,
+        outliers: outliers.into_iter().map(|(outlier, _)| outlier).collect(),
+        outliers_omitted: None,
+        failed: reasons(failed),
+        failed_omitted: None,
+        skipped: reasons(skipped),
+        not_reached: (!not_reached.is_empty()).then(|| Names::of(not_reached.iter().map(String::as_str), NAMES_BYTES)),
+        groups: compare::groups(&rows),
+        probes: probes(&rows, about.concurrency, about.total_ms, left_behind.is_empty()),
+        left_behind,
+        totals,
+    };
+    answer.summary = answer.sentence();
+    answer.fit();
+    answer
+}
+
+fn verdict(rows: &[Row], totals: &Totals) -> Verdict {
+    let worst = rows.iter().map(|row| row.verdict).max().unwrap_or(Verdict::Unknown);
+    let all_read = totals.read == totals.gpu_nodes;
+    if all_read { worst } else { worst.max(Verdict::Unknown) }
+}
+
+fn verdicts(rows: &[Row]) -> BTreeMap<&'static str, usize> {
+    let mut verdicts = BTreeMap::new();
+    for row in rows {
+        *verdicts.entry(word(row.verdict)).or_default() += 1;
+    }
+    verdicts
+}
+
+/// A verdict as it is written in an answer.
+pub(super) fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Healthy => "healthy",
+        Verdict::Unknown => "unknown",
+        Verdict::Warning => "warning",
+        Verdict::Critical => "critical",
+        Verdict::Fatal => "fatal",
+    }
+}
+
+/// Findings by their id, over all nodes. What is for information only stays with its node.
+fn findings(rows: &[Row]) -> Vec<FleetFinding> {
+    let mut by_id: BTreeMap<&str, (&Finding, &str, BTreeSet<&str>)> = BTreeMap::new();
+    for row in rows {
+        for finding in row.findings.iter().filter(|finding| finding.severity > Severity::Info) {
+            let entry = by_id.entry(&finding.id).or_insert_with(|| (finding, &row.node, BTreeSet::new()));
+            entry.2.insert(&row.node);
+            if finding.severity > entry.0.severity {
+                (entry.0, entry.1) = (finding, &row.node);
+            }
+        }
+    }
+    let one = |(finding, node, nodes): (&Finding, &str, BTreeSet<&str>)| FleetFinding {
+        id: finding.id.clone(),
+        severity: finding.severity,
+        class: finding.class,
+        title: finding.title.clone(),
+        action: finding.action.code,
+        action_text: finding.action.text.replace(node, if nodes.len() > 1 { "the node" } else { node }),
+        nodes: Names::of(nodes, NAMES_BYTES),
+    };
+    let mut findings: Vec<_> = by_id.into_values().map(one).collect();
+    findings.sort_by_key(|finding| (std::cmp::Reverse(finding.severity), std::cmp::Reverse(finding.nodes.count)));
+    findings
+}
+
+fn details(rows: &[Row], outliers: &[(Outlier, Vec<String>)]) -> Vec<NodeDetail> {
+    let detail = |row: &Row| {
+        let differs: Vec<_> = outliers
+            .iter()
+            .filter(|(_, nodes)| nodes.contains(&row.node))
+            .map(|(outlier, _)| format!("{} {} (usual: {})", outlier.what, outlier.value, outlier.usual))
+            .collect();
+        if row.verdict == Verdict::Healthy && differs.is_empty() {
+            return None;
+        }
+        let notable: Vec<_> = row.findings.iter().filter(|finding| finding.severity > Severity::Info).collect();
+        Some(NodeDetail {
+            node: row.node.clone(),
+            verdict: row.verdict,
+            score: row.score,
+            summary: syringe_core::text::clean(&row.summary, SENTENCE),
+            findings: notable.iter().take(FINDINGS_OF_NODE).map(|finding| short(finding)).collect(),
+            findings_omitted: Some(notable.len().saturating_sub(FINDINGS_OF_NODE)).filter(|more| *more > 0),
+            differs,
+            unknown: row.unknown,
+        })
+    };
+    rows.iter().filter_map(detail).collect()
+}
+
+fn short(finding: &Finding) -> String {
+    let severity = format!("{:?}", finding.severity).to_lowercase();
+    let gpu = finding.scope.gpu.map(|gpu| format!(" GPU {gpu}")).unwrap_or_default();
+    let evidence = finding.evidence.first().map(|text| format!(": {text}")).unwrap_or_default();
+    syringe_core::text::clean(&format!("{severity} {}{gpu}{evidence}", finding.id), SENTENCE)
+}
+
+fn reasons(by_reason: BTreeMap<(String, String), Vec<String>>) -> Vec<FailedNodes> {
+    let mut reasons: Vec<_> = by_reason
+        .into_iter()
+        .map(|((why, next_step), nodes)| FailedNodes {
+            nodes: Names::of(nodes.iter().map(String::as_str), NAMES_BYTES),
+            why,
+            next_step,
+        })
+        .collect();
+    reasons.sort_by_key(|reason| std::cmp::Reverse(reason.nodes.count));
+    reasons
+}
+
+fn probes(rows: &[Row], concurrency: u16, total_ms: u64, removed: bool) -> ProbesNote {
+    let mut times: Vec<u64> = rows.iter().map(|row| row.took_ms).collect();
+    times.sort_unstable();
+    ProbesNote {
+        concurrency,
+        removed,
+        total_ms,
+        median_node_ms: times.get(times.len() / 2).copied().unwrap_or(0),
+        slowest_node_ms: times.last().copied().unwrap_or(0),
+    }
+}
+
+impl FleetAnswer {
+    fn sentence(&self) -> String {
+        let Totals { gpu_nodes, read, failed, skipped, not_reached, gpus } = self.totals;
+        let bad: Vec<_> = [Verdict::Fatal, Verdict::Critical, Verdict::Warning, Verdict::Unknown, Verdict::Healthy]
+            .into_iter()
+            .filter_map(|verdict| Some(format!("{} {}", self.verdicts.get(word(verdict))?, word(verdict))))
+            .collect();
+        let mut text = format!("{read} of {gpu_nodes} GPU nodes read ({gpus} GPUs): {}.", bad.join(", "));
+        for (count, words) in [(failed, "failed"), (skipped, "left alone after two failures"), (not_reached, "not reached")] {
+            if count > 0 {
+                text.push_str(&format!(" {count} {words}."));
+            }
+        }
+        if let Some(outlier) = self.outliers.first() {
+            let Outlier { what, value, usual, nodes, .. } = outlier;
+            text.push_str(&format!(" {} outliers, the first: {what} {value} (usual: {usual}) on {}.", self.outliers.len(), nodes.names));
+        }
+        text
+    }
+
+    /// Cuts each list to its share of the answer's bytes; the nodes get what the others leave.
+    fn fit(&mut self) {
+        let nodes = self.totals.gpu_nodes;
+        let most = (FEW_NODES_BYTES + nodes.saturating_sub(50) * 40).min(MANY_NODES_BYTES);
+        let some = |omitted: usize| (omitted > 0).then_some(omitted);
+        self.findings_omitted = some(fit::truncate(&mut self.findings, most / 4));
+        self.outliers_omitted = some(fit::truncate(&mut self.outliers, most / 6));
+        self.failed_omitted = some(fit::truncate(&mut self.failed, most / 8));
+        fit::truncate(&mut self.skipped, most / 16);
+        fit::truncate(&mut self.groups, most / 8);
+        fit::truncate(&mut self.left_behind, most / 16);
+        let details = std::mem::take(&mut self.nodes);
+        let left = most.saturating_sub(fit::size(self) + 40);
+        self.nodes = details;
+        self.nodes_omitted = some(fit::truncate(&mut self.nodes, left));
+    }
+}

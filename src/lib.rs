@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod diagnosis;
+pub mod explanation;
 pub mod facts;
 pub mod fold;
 pub mod pci;

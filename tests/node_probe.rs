@@ -187,7 +187,8 @@ fn a_facts_file_that_cannot_be_used_says_why() {
     };
     let broken = file("broken.json", "{\"schema_version\": 1,");
     let newer = file("newer.json", "{\"schema_version\": 99}");
-    for (path, words) in [("/nonexistent.json", "No such file"), (&broken, "not a report"), (&newer, "schema version")] {
+    for (path, words) in [("/nonexistent.json", "No such file"), (&broken, "not a report"), (&newer, "schema version")]
+    {
         let run = node_probe(&["--facts", path, "inventory"], &[]);
         let problem = run.report.error.expect("a problem");
         assert_eq!(run.code, 1);

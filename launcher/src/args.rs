@@ -6,12 +6,13 @@ use serde_json::Value;
 use crate::settings::Settings;
 use crate::tools::analyze_xid_errors::XidArgs;
 use crate::tools::diagnose_gpu_node::DiagnoseArgs;
+use crate::tools::explain_gpu_pod::ExplainArgs;
 use crate::tools::get_pod_gpu_allocation::AllocationArgs;
 use crate::tools::list_gpu_nodes::ListArgs;
 use crate::tools::{FleetArgs, NodeArgs, Tool};
 use crate::tools::{
-    analyze_xid_errors, describe_gpu_node, diagnose_gpu_node, get_gpu_health, get_gpu_inventory, get_gpu_telemetry,
-    get_pod_gpu_allocation, inspect_topology, list_gpu_nodes, snapshot_ecc,
+    analyze_xid_errors, describe_gpu_node, diagnose_gpu_node, explain_gpu_pod, get_gpu_health, get_gpu_inventory,
+    get_gpu_telemetry, get_pod_gpu_allocation, inspect_topology, list_gpu_nodes, snapshot_ecc,
 };
 
 /// Asks the GPU nodes of a Kubernetes cluster what is wrong with them, and leaves nothing behind.
@@ -77,6 +78,8 @@ pub(crate) enum ToolCommand {
     GetGpuTelemetry(NodeArgs),
     /// Xid and other GPU lines of a node's kernel log, decoded
     AnalyzeXidErrors(XidArgs),
+    /// Why a pod failed, hangs or waits
+    ExplainGpuPod(ExplainArgs),
     /// Memory errors and repairs of a node's GPUs
     SnapshotEcc(NodeArgs),
     /// How the GPUs of a node are connected
@@ -96,6 +99,7 @@ impl ToolCommand {
                 (get_pod_gpu_allocation::GetPodGpuAllocation::NAME, serde_json::to_value(args))
             }
             Self::GetGpuHealth(args) => (get_gpu_health::GetGpuHealth::NAME, serde_json::to_value(args)),
+            Self::ExplainGpuPod(args) => (explain_gpu_pod::ExplainGpuPod::NAME, serde_json::to_value(args)),
             Self::SnapshotEcc(args) => (snapshot_ecc::SnapshotEcc::NAME, serde_json::to_value(args)),
             Self::InspectTopology(args) => (inspect_topology::InspectTopology::NAME, serde_json::to_value(args)),
             Self::AnalyzeXidErrors(args) => (analyze_xid_errors::AnalyzeXidErrors::NAME, serde_json::to_value(args)),

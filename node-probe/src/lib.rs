@@ -76,7 +76,9 @@ pub fn main() -> ExitCode {
 pub fn run(args: &[String], replay: Option<&Report>) -> Outcome {
     match parse(args.iter().map(OsString::from)) {
         // Neither has anything to print for whoever embeds this.
-        Ok(Task::Hold(_) | Task::HostJournal(_)) => Outcome { stdout: Vec::new(), stderr: Vec::new(), exit_code: ANSWERED },
+        Ok(Task::Hold(_) | Task::HostJournal(_)) => {
+            Outcome { stdout: Vec::new(), stderr: Vec::new(), exit_code: ANSWERED }
+        }
         Ok(Task::Read(request)) => answer(&report(&request, replay), false),
         Err(outcome) => outcome,
     }

@@ -7,12 +7,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use syringe_core::diagnosis::Unknown;
 use syringe_core::text::clean;
-use tokio::time::timeout;
 
-use super::Connection;
 use super::allocation::{Amounts, held_devices};
-use super::node::{READ_TIME, timed_out, unanswered};
+use super::node::{timed_out, unanswered};
 use super::pages::{self, Query};
+use super::{Connection, patience};
 use crate::error::Failure;
 
 /// The group's versions that are understood, newest first.
@@ -176,16 +175,18 @@ async fn served(connection: &Connection) -> Result<Option<&'static str>, Failure
         version: String,
     }
     let what = || format!("Asking context {} for resource.k8s.io", connection.context);
-    let request = http::Request::get("/apis/resource.k8s.io").body(Vec::new());
-    let request = request.map_err(|error| Failure::new(what(), error, "Please report this."))?;
-    match timeout(READ_TIME, connection.client.request::<Group>(request)).await {
-        Ok(Ok(group)) => {
+    let ask = || async {
+        let request = http::Request::get("/apis/resource.k8s.io").body(Vec::new()).map_err(kube::Error::HttpError)?;
+        connection.client.request::<Group>(request).await
+    };
+    match patience::read(ask).await {
+        Some(Ok(group)) => {
             let is_served = |version: &&str| group.versions.iter().any(|served| served.version == *version);
             Ok(VERSIONS.into_iter().find(|version| is_served(&version)))
         }
-        Ok(Err(kube::Error::Api(status))) if matches!(status.code, 403 | 404) => Ok(None),
-        Ok(Err(error)) => Err(unanswered(connection, what(), &error)),
-        Err(_) => Err(timed_out(connection, what())),
+        Some(Err(kube::Error::Api(status))) if matches!(status.code, 403 | 404) => Ok(None),
+        Some(Err(error)) => Err(unanswered(connection, what(), &error)),
+        None => Err(timed_out(connection, what())),
     }
 }
 

@@ -72,7 +72,9 @@ pub(crate) fn gpu_conditions(node: &Node) -> Vec<String> {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let speaks_of_gpus = |name: &str| {
         let name = name.to_ascii_lowercase();
-        ["gpu", "xid", "nvlink", "nvidia", "nvswitch", "dcgm", "acceleratedhardware"].iter().any(|word| name.contains(word))
+        ["gpu", "xid", "nvlink", "nvidia", "nvswitch", "dcgm", "acceleratedhardware"]
+            .iter()
+            .any(|word| name.contains(word))
     };
     conditions
         .iter()

@@ -1,25 +1,15 @@
 //! Lists, page by page: each page is read, handed on and dropped before the next is asked for.
 
-use std::time::Duration;
-
 use kube::api::{ListParams, Request};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::time::{sleep, timeout};
 
-use super::Connection;
-use super::node::{READ_TIME, timed_out, unanswered};
+use super::node::{timed_out, unanswered};
+use super::{Connection, patience};
 use crate::error::Failure;
 
 /// Objects of a page: bounds the memory for one answer of the API server.
 const PAGE: u32 = 100;
-/// Time for a page after the first: by then the API server is known to answer.
-const NEXT_PAGE_TIME: Duration = Duration::from_secs(15);
-/// How often a page is asked for again when the API server is busy.
-const MOST_TRIES: u32 = 4;
-/// Longest wait that a `Retry-After` can ask for.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3);
-
 /// What to list.
 pub(crate) struct Query<'a> {
     /// In words, for messages: `Listing nodes`.
@@ -61,9 +51,8 @@ pub(crate) async fn fold<T: DeserializeOwned, S>(
     let mut state = fresh();
     let mut restarted = false;
     loop {
-        let time = if params.continue_token.is_some() { NEXT_PAGE_TIME } else { READ_TIME };
-        let page = timeout(time, page::<T>(connection, query.path, &params));
-        let page = match page.await.map_err(|_| timed_out(connection, what()))? {
+        let page = patience::read(|| page::<T>(connection, query.path, &params)).await;
+        let page = match page.ok_or_else(|| timed_out(connection, what()))? {
             Ok(page) => page,
             Err(kube::Error::Api(status)) if status.code == 410 && !restarted => {
                 restarted = true;
@@ -88,16 +77,6 @@ async fn page<T: DeserializeOwned>(
     path: &str,
     params: &ListParams,
 ) -> Result<Page<T>, kube::Error> {
-    let mut tries = 1;
-    loop {
-        let request = Request::new(path).list(params).map_err(kube::Error::BuildRequest)?;
-        match connection.client.request::<Page<T>>(request).await {
-            Err(kube::Error::Api(status)) if matches!(status.code, 429 | 503) && tries < MOST_TRIES => {
-                tries += 1;
-                let asked = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
-                sleep(Duration::from_secs(asked.into()).clamp(Duration::from_millis(200), LONGEST_RETRY_AFTER)).await;
-            }
-            other => return other,
-        }
-    }
+    let request = Request::new(path).list(params).map_err(kube::Error::BuildRequest)?;
+    connection.client.request(request).await
 }

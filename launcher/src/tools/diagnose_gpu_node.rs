@@ -116,8 +116,7 @@ impl Tool for DiagnoseGpuNode {
 
 impl DiagnosisSection {
     fn of(sections: Sections, with_detail: bool) -> Self {
-        let looked_at =
-            sections.statuses().into_iter().map(|(section, status)| LookedAt { section, status }).collect();
+        let looked_at = sections.statuses().into_iter().map(|(section, status)| LookedAt { section, status }).collect();
         let health = sections.health.clone().and_then(|section| section.data).unwrap_or_default();
         let gpus = u32::try_from(health.gpus.len()).unwrap_or(u32::MAX);
         let affected_gpus = health.gpus.into_iter().filter(|gpu| gpu.status != HealthStatus::Healthy).collect();
@@ -134,7 +133,9 @@ fn detail_of(mut sections: Sections) -> (Option<Value>, Vec<String>) {
     let mut omitted = Vec::new();
     let size = |value: &Value| value.to_string().len();
     while detail.values().map(size).sum::<usize>() > MOST_DETAIL_BYTES {
-        let Some(largest) = detail.iter().max_by_key(|(_, value)| size(value)).map(|(name, _)| name.clone()) else { break };
+        let Some(largest) = detail.iter().max_by_key(|(_, value)| size(value)).map(|(name, _)| name.clone()) else {
+            break;
+        };
         detail.retain(|name, _| *name != largest);
         omitted.push(largest);
     }

@@ -48,7 +48,8 @@ impl Tool for GetGpuInventory {
             OneOrMany::Many(answer) => return fleet::table(answer),
         };
         let Inventory { driver_version, cuda_version, gpus, .. } = &answer.section.inventory;
-        let mut rows = table(["gpu", "name", "pci address", "uuid", "serial", "memory GiB", "vbios", "ecc", "mig", "persistence"]);
+        let mut rows =
+            table(["gpu", "name", "pci address", "uuid", "serial", "memory GiB", "vbios", "ecc", "mig", "persistence"]);
         let on = |mode: Option<bool>| cell(mode.map(|on| if on { "on" } else { "off" }));
         for gpu in gpus {
             rows.add_row([

@@ -5,6 +5,7 @@
 pub mod analyze_xid_errors;
 pub mod describe_gpu_node;
 pub mod diagnose_gpu_node;
+pub mod explain_gpu_pod;
 pub mod get_gpu_health;
 pub mod get_gpu_inventory;
 pub mod get_gpu_telemetry;
@@ -115,11 +116,7 @@ impl Entry {
 
 async fn run<T: Tool>(call: Call, args: Value) -> Result<Rendered, Failure> {
     let args = serde_json::from_value(args).map_err(|error| {
-        Failure::new(
-            format!("The arguments of {}", T::NAME),
-            error,
-            "Correct them after the tool's input schema.",
-        )
+        Failure::new(format!("The arguments of {}", T::NAME), error, "Correct them after the tool's input schema.")
     })?;
     let answer = T::call(call, args).await?;
     let json = serde_json::to_value(&answer).map_err(|error| {
@@ -139,6 +136,7 @@ pub fn all() -> Vec<Entry> {
         Entry::of::<get_gpu_inventory::GetGpuInventory>(),
         Entry::of::<get_gpu_telemetry::GetGpuTelemetry>(),
         Entry::of::<analyze_xid_errors::AnalyzeXidErrors>(),
+        Entry::of::<explain_gpu_pod::ExplainGpuPod>(),
         Entry::of::<snapshot_ecc::SnapshotEcc>(),
         Entry::of::<inspect_topology::InspectTopology>(),
     ]

@@ -37,8 +37,17 @@ impl Tool for SnapshotEcc {
 
     fn table(answer: &Self::Answer) -> String {
         let mut rows = table([
-            "gpu", "pci address", "ecc", "corrected", "uncorrected", "lifetime corr.", "lifetime uncorr.", "remapped rows", "pending",
-            "failed", "driver asks for",
+            "gpu",
+            "pci address",
+            "ecc",
+            "corrected",
+            "uncorrected",
+            "lifetime corr.",
+            "lifetime uncorr.",
+            "remapped rows",
+            "pending",
+            "failed",
+            "driver asks for",
         ]);
         for gpu in &answer.section.ecc.gpus {
             let rows_of = |read: fn(&RemappedRows) -> String| cell(gpu.remapped_rows.as_ref().map(read));

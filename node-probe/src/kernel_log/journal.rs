@@ -76,7 +76,8 @@ fn arguments(since: i64) -> Vec<String> {
 /// Nothing else can be run there: a command of the caller's choice would make the probe a shell on the node.
 pub(crate) fn become_in_root(host: &Path, since: i64) -> std::io::Error {
     use std::os::unix::process::CommandExt;
-    let entered = rustix::process::chroot(host).map_err(std::io::Error::from).and_then(|()| std::env::set_current_dir("/"));
+    let entered =
+        rustix::process::chroot(host).map_err(std::io::Error::from).and_then(|()| std::env::set_current_dir("/"));
     match entered {
         Ok(()) => Command::new("journalctl")
             .args(arguments(since))

@@ -191,7 +191,10 @@ mod tests {
         peers.ask([0, 2], |capability| Ok(if capability == 3 { 5 } else { 0 }));
         assert_eq!(peers.everywhere(), ["read", "write"]);
         assert_eq!(peers.lacking.len(), 1);
-        assert_eq!((peers.lacking[0].pairs.as_slice(), peers.lacking[0].status.as_str()), (&[[0, 2]][..], "not_supported"));
+        assert_eq!(
+            (peers.lacking[0].pairs.as_slice(), peers.lacking[0].status.as_str()),
+            (&[[0, 2]][..], "not_supported")
+        );
     }
 
     #[test]

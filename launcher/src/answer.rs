@@ -110,7 +110,6 @@ impl From<Timings> for TimingsMs {
 /// The answer of a tool that reads one node, or all of them.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub enum OneOrMany<T> {
     /// One node, in full.
     One(Answer<T>),

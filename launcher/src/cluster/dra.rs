@@ -182,7 +182,7 @@ async fn served(connection: &Connection) -> Result<Option<&'static str>, Failure
     match patience::read(ask).await {
         Some(Ok(group)) => {
             let is_served = |version: &&str| group.versions.iter().any(|served| served.version == *version);
-            Ok(VERSIONS.into_iter().find(|version| is_served(&version)))
+            Ok(VERSIONS.into_iter().find(|version| is_served(version)))
         }
         Some(Err(kube::Error::Api(status))) if matches!(status.code, 403 | 404) => Ok(None),
         Some(Err(error)) => Err(unanswered(connection, what(), &error)),

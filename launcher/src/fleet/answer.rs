@@ -379,3 +379,62 @@ impl FleetAnswer {
         self.nodes_omitted = some(fit::truncate(&mut self.nodes, left));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use syringe_core::diagnosis::{Action, Scope};
+
+    use super::*;
+    use crate::error::Failure;
+
+    /// A node of which everything that can be said is said.
+    fn troubled(number: usize) -> Row {
+        let finding = |id: usize| Finding {
+            id: format!("finding-{id}"),
+            severity: Severity::Critical,
+            scope: Scope { gpu: Some(3), ..Scope::default() },
+            title: "Something is wrong in a way that takes a line to tell".into(),
+            evidence: vec![format!("evidence {number} {}", "x".repeat(200))],
+            action: Action { code: ActionCode::DrainAndReset, text: format!("Drain node-{number}. {}", "y".repeat(150)) },
+            ..Finding::default()
+        };
+        Row {
+            node: format!("ip-10-{}-{}-17.eu-central-1.compute.internal", number / 250, number % 250),
+            verdict: Verdict::Critical,
+            summary: "z".repeat(300),
+            findings: (0..12).map(|id| finding(id * 7 + number % 40)).collect(),
+            unknown: 3,
+            score: Some(0),
+            gpus: 8,
+            model: format!("Model {}", number % 5),
+            traits: [("driver_version", format!("570.{}", number % 9)), ("gpus", "8".into())].into(),
+            hottest_celsius: Some(60 + i32::try_from(number % 40).unwrap_or(0)),
+            left_behind: (number % 10 == 0).then(|| "pod gpu-syringe/gpu-syringe-abcdefghij could not be removed".into()),
+            took_ms: 900,
+        }
+    }
+
+    fn answer(nodes: usize) -> FleetAnswer {
+        let outcome = |number: usize| match number % 10 {
+            8 => Outcome::Failed(Failure::new("Probing", format!("reason {number} {}", "w".repeat(150)), "Look.")),
+            9 => Outcome::Skipped(format!("failed 2 times in a row: reason {number}")),
+            _ => Outcome::Read(troubled(number)),
+        };
+        let outcomes = (0..nodes).map(|number| (format!("ip-10-0-{number}-17.internal"), outcome(number))).collect();
+        let about = About { context: "c".into(), gpu_nodes: nodes, beyond_limit: Vec::new(), concurrency: 8, total_ms: 1 };
+        conclude(about, outcomes)
+    }
+
+    #[test]
+    fn a_thousand_nodes_fit_in_twenty_thousand_tokens_and_fifty_in_ten() {
+        for (nodes, most_bytes) in [(50, 40_000), (1000, 80_000), (5000, 80_000)] {
+            let answer = answer(nodes);
+            let bytes = fit::size(&answer);
+            assert!(bytes <= most_bytes, "{nodes} nodes: {bytes} bytes");
+            assert!(bytes > most_bytes / 3, "{nodes} nodes: {bytes} bytes leave most of the room unused");
+            let Totals { gpu_nodes, read, failed, skipped, not_reached, .. } = answer.totals;
+            assert_eq!(read + failed + skipped + not_reached, gpu_nodes);
+            assert_eq!(answer.nodes.len() + answer.nodes_omitted.unwrap_or(0), read);
+        }
+    }
+}

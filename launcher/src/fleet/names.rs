@@ -35,15 +35,14 @@ impl Names {
     }
 }
 
-/// `gpu-007.west` → `gpu-`, 3 digits, `.west`, 7. The last run of digits counts; without a leading zero its length does not.
+/// `gpu-007.west` → `gpu-`, 3 digits, `.west`, 7: the last number of the host's name, whatever its domain has.
+/// Numbers of one length are a family, so that leading zeros come back as they were.
 fn split(name: &str) -> Option<(&str, usize, &str, u64)> {
-    let end = name.rfind(|character: char| character.is_ascii_digit())? + 1;
+    let host = name.find('.').unwrap_or(name.len());
+    let end = name[..host].rfind(|character: char| character.is_ascii_digit())? + 1;
     let start = name[..end].rfind(|character: char| !character.is_ascii_digit()).map_or(0, |at| at + 1);
     let digits = &name[start..end];
-    let width = if digits.starts_with('0') && digits.len() > 1 { digits.len() } else { 0 };
-    // `99` and `100` of `gpu-001`…`gpu-100` must not fall into two families.
-    let width = if digits.len() > 1 && width == 0 { digits.len() } else { width };
-    Some((&name[..start], width, &name[end..], digits.parse().ok()?))
+    Some((&name[..start], digits.len(), &name[end..], digits.parse().ok()?))
 }
 
 fn family(start: &str, width: usize, end: &str, mut numbers: Vec<u64>) -> String {

@@ -87,7 +87,7 @@ impl Walk<'_> {
             return Outcome::NotReached;
         }
         let (setbacks, server, name) = (&self.call.syringe.setbacks, &self.connection.server, node.name_any());
-        if let Some(reason) = setbacks.reason(server, &name) {
+        if let Some(reason) = setbacks.reason(server, &name, Instant::now()) {
             return Outcome::Skipped(reason);
         }
         let time = settings.node_time().min(left);

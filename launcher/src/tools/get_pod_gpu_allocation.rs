@@ -221,9 +221,13 @@ pub(super) fn pods_table(pods: &[PodRow]) -> String {
 
 fn container_cells(container: &ContainerRow) -> [String; 4] {
     let device = |device: &DeviceRow| {
-        let gpu = device.gpu.map(|gpu| format!("GPU {gpu} ")).unwrap_or_default();
         let health = device.health.as_deref().filter(|health| *health != "Healthy").map(|health| format!(" {health}"));
-        format!("{gpu}{}{}", device.uuid, health.unwrap_or_default())
+        // With the index at hand, the beginning of the UUID is enough for a person.
+        let name = match device.gpu {
+            Some(gpu) => format!("{gpu}: {}", device.uuid.chars().take(12).collect::<String>()),
+            None => device.uuid.clone(),
+        };
+        format!("{name}{}", health.unwrap_or_default())
     };
     let processes = container.devices.iter().flat_map(|device| &device.processes).map(|process| process.pid.to_string());
     [

@@ -141,7 +141,12 @@ async fn large(directory: &Path, broken: &mut Vec<String>) {
     let pod = |number: usize| {
         let node = format!("node-{:04}", number % LARGE_NODES);
         // One in ten holds GPUs, as on a cluster that also serves.
-        workload_pod(&format!("team-{}", number % 50), &format!("job-{number}"), &node, if number % 10 == 0 { 4 } else { 0 })
+        workload_pod(
+            &format!("team-{}", number % 50),
+            &format!("job-{number}"),
+            &node,
+            if number.is_multiple_of(10) { 4 } else { 0 },
+        )
     };
     let nodes: Vec<_> = (0..LARGE_NODES).map(node).collect();
     let pods = (0..LARGE_PODS).map(pod).collect();

@@ -29,11 +29,14 @@ fn slice(node: &str, gpus: usize) -> Value {
 
 fn claim(name: &str, devices: &[&str], pods: &[&str]) -> Value {
     let result = |device: &&str| match device.strip_suffix(" (admin)") {
-        Some(device) => json!({"request": "r", "driver": DRIVER, "pool": "gpu-1", "device": device, "adminAccess": true}),
+        Some(device) => {
+            json!({"request": "r", "driver": DRIVER, "pool": "gpu-1", "device": device, "adminAccess": true})
+        }
         None => json!({"request": "r", "driver": DRIVER, "pool": "gpu-1", "device": device}),
     };
     let results: Vec<_> = devices.iter().map(result).collect();
-    let reserved: Vec<_> = pods.iter().map(|pod| json!({"resource": "pods", "name": pod, "uid": format!("uid-{pod}")})).collect();
+    let reserved: Vec<_> =
+        pods.iter().map(|pod| json!({"resource": "pods", "name": pod, "uid": format!("uid-{pod}")})).collect();
     json!({
         "metadata": {"name": name, "namespace": "jobs"},
         "spec": {"devices": {"requests": [{"name": "r"}]}},
@@ -44,8 +47,18 @@ fn claim(name: &str, devices: &[&str], pods: &[&str]) -> Value {
 /// A pod that uses a claim; `made` names the one that was made from its template.
 fn claiming(name: &str, claim: &str, made: bool) -> Pod {
     let container = json!({"name": "main", "image": "i", "resources": {"claims": [{"name": "gpu"}]}});
-    let named = if made { json!({"name": "gpu", "resourceClaimTemplateName": "t"}) } else { json!({"name": "gpu", "resourceClaimName": claim}) };
-    let mut value = serde_json::to_value(pod("jobs", name, "Running", json!({"containers": [container], "resourceClaims": [named]}))).unwrap();
+    let named = if made {
+        json!({"name": "gpu", "resourceClaimTemplateName": "t"})
+    } else {
+        json!({"name": "gpu", "resourceClaimName": claim})
+    };
+    let mut value = serde_json::to_value(pod(
+        "jobs",
+        name,
+        "Running",
+        json!({"containers": [container], "resourceClaims": [named]}),
+    ))
+    .unwrap();
     if made {
         value["status"]["resourceClaimStatuses"] = json!([{"name": "gpu", "resourceClaimName": claim}]);
     }
@@ -74,7 +87,12 @@ async fn a_device_is_counted_once_however_many_claims_and_pods_hold_it() {
             vec![claiming("a", "c", false), claiming("b", "c", false)],
             1,
         ),
-        ("access for administration takes nothing", vec![claim("c", &["gpu-0 (admin)"], &["a"])], vec![claiming("a", "c", false)], 0),
+        (
+            "access for administration takes nothing",
+            vec![claim("c", &["gpu-0 (admin)"], &["a"])],
+            vec![claiming("a", "c", false)],
+            0,
+        ),
         ("a claim that nobody uses any more still holds", vec![claim("c", &["gpu-5"], &[])], vec![], 1),
     ];
     for (case, claims, pods, held) in cases {

@@ -24,7 +24,10 @@ async fn both_halves_are_one_answer() {
     let bench = Bench::of(healthy()).await;
     let answer = bench.ask("describe_gpu_node", json!({"node_name": "gpu-1"})).await;
     let summary = &answer["summary"];
-    assert_eq!((&summary["total_gpus"], &summary["allocated_gpus"], &summary["available_gpus"]), (&json!(8), &json!(8), &json!(0)));
+    assert_eq!(
+        (&summary["total_gpus"], &summary["allocated_gpus"], &summary["available_gpus"]),
+        (&json!(8), &json!(8), &json!(0))
+    );
     assert_eq!(summary["overall_health"], "healthy", "{summary}");
     assert_eq!(answer["gpus"].as_array().unwrap().len(), 8);
     assert_eq!(answer["driver_version"], "570.124.06");

@@ -16,7 +16,8 @@ pub(crate) fn node(name: &str) -> NodeFixture {
 
 /// A container that asks for these resources, by its limits as people write it.
 pub(crate) fn container(name: &str, gpus: &[(&str, u64)]) -> Value {
-    let limits: serde_json::Map<_, _> = gpus.iter().map(|(name, count)| ((*name).to_owned(), json!(count.to_string()))).collect();
+    let limits: serde_json::Map<_, _> =
+        gpus.iter().map(|(name, count)| ((*name).to_owned(), json!(count.to_string()))).collect();
     json!({"name": name, "image": "i", "resources": {"limits": limits}})
 }
 
@@ -88,11 +89,15 @@ async fn shares_of_time_slicing_are_not_gpus() {
     let gpu_1 = node("gpu-1").with_label("nvidia.com/gpu.count", "8").with_label("nvidia.com/gpu.replicas", "4");
     for resource in [GPU, "nvidia.com/gpu.shared"] {
         let asks = json!({"containers": [container("a", &[(resource, 5)])]});
-        let fixture = Fixture::of([gpu_1.clone().with_resource(resource, 32)]).with_pod(pod("jobs", "p", "Running", asks));
+        let fixture =
+            Fixture::of([gpu_1.clone().with_resource(resource, 32)]).with_pod(pod("jobs", "p", "Running", asks));
         let bench = Bench::of(fixture).await;
         let answer = bench.ask("get_pod_gpu_allocation", json!({"node_name": "gpu-1"})).await;
         assert_eq!(used(&answer, resource), (5, 27));
-        assert_eq!((&answer["resources"][0]["unit"], &answer["resources"][0]["replicas"]), (&json!("share"), &json!(4)));
+        assert_eq!(
+            (&answer["resources"][0]["unit"], &answer["resources"][0]["replicas"]),
+            (&json!("share"), &json!(4))
+        );
         let described = bench.ask("describe_gpu_node", json!({"node_name": "gpu-1"})).await;
         let summary = &described["summary"];
         // Five shares of four a GPU take up two GPUs at least.
@@ -156,7 +161,9 @@ async fn mig_devices_are_resolved_to_their_processes() {
     let containers = answer["pods"].as_array().unwrap().iter().flat_map(|pod| pod["containers"].as_array().unwrap());
     let devices: Vec<_> = containers.flat_map(|container| container["devices"].as_array().unwrap()).collect();
     let parts: Vec<_> = devices.iter().filter(|device| device["uuid"].as_str().unwrap().starts_with("MIG-")).collect();
-    assert!(!parts.is_empty() && parts.iter().all(|device| device["mig_profile"].is_string() && device["gpu"].is_number()));
+    assert!(
+        !parts.is_empty() && parts.iter().all(|device| device["mig_profile"].is_string() && device["gpu"].is_number())
+    );
     assert!(parts.iter().any(|device| device["processes"][0]["pid"].is_number()), "no process was joined");
 }
 

@@ -13,8 +13,8 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 /// A cluster and a launcher's state.
-pub struct Bench {
-    pub cluster: Cluster,
+pub(crate) struct Bench {
+    pub(crate) cluster: Cluster,
     call: Call,
 }
 
@@ -25,12 +25,12 @@ struct Flags {
 }
 
 impl Bench {
-    pub async fn of(fixture: Fixture) -> Self {
+    pub(crate) async fn of(fixture: Fixture) -> Self {
         Self::with(fixture, &[]).await
     }
 
     /// A launcher that was started with these flags.
-    pub async fn with(fixture: Fixture, flags: &[&str]) -> Self {
+    pub(crate) async fn with(fixture: Fixture, flags: &[&str]) -> Self {
         let cluster = Cluster::start(fixture).await.unwrap();
         let flags = Flags::parse_from(["gpu-syringe"].iter().chain(flags));
         let settings = Arc::new(flags.settings);
@@ -44,11 +44,11 @@ impl Bench {
         Self { cluster, call }
     }
 
-    pub async fn call(&self, tool: &str, args: Value) -> Result<Value, Failure> {
+    pub(crate) async fn call(&self, tool: &str, args: Value) -> Result<Value, Failure> {
         self.call_told(tool, args, Arc::new(|_| ())).await
     }
 
-    pub async fn call_told(&self, tool: &str, args: Value, on_phase: OnPhase) -> Result<Value, Failure> {
+    pub(crate) async fn call_told(&self, tool: &str, args: Value, on_phase: OnPhase) -> Result<Value, Failure> {
         let tools = tools::all();
         let entry = tools.iter().find(|entry| entry.name == tool).unwrap();
         let answer = entry.call(Call { on_phase, ..self.call.clone() }, args).await?;
@@ -57,12 +57,12 @@ impl Bench {
     }
 
     /// The answer of a call that succeeds.
-    pub async fn ask(&self, tool: &str, args: Value) -> Value {
+    pub(crate) async fn ask(&self, tool: &str, args: Value) -> Value {
         self.call(tool, args).await.unwrap_or_else(|failure| panic!("{tool}: {failure}"))
     }
 
     /// Waits for removals that nobody waits for, and says what is left.
-    pub async fn left_over(&self) -> usize {
+    pub(crate) async fn left_over(&self) -> usize {
         for _ in 0..200 {
             if self.cluster.pods("gpu-syringe").is_empty() {
                 return 0;

@@ -45,7 +45,10 @@ async fn what_stands_out_comes_first_and_the_rest_is_one_line() {
     let driver = outliers.iter().find(|one| one["what"] == "driver_version").unwrap();
     assert_eq!((&driver["value"], &driver["nodes"]["names"]), (&json!("550.90.07"), &json!("gpu-008")));
     let gpus = outliers.iter().find(|one| one["what"] == "gpus").unwrap();
-    assert_eq!((&gpus["value"], &gpus["usual"], &gpus["nodes"]["names"]), (&json!("7"), &json!("8"), &json!("gpu-007")));
+    assert_eq!(
+        (&gpus["value"], &gpus["usual"], &gpus["nodes"]["names"]),
+        (&json!("7"), &json!("8"), &json!("gpu-007"))
+    );
     assert_eq!(answer["nodes"].as_array().unwrap().len(), 2, "{}", answer["nodes"]);
     assert_eq!(answer["groups"][0]["nodes"]["names"], "gpu-[001-008]");
     assert_eq!((bench.cluster.pods_created(), bench.left_over().await), (8, 0));
@@ -63,7 +66,10 @@ async fn a_node_that_hangs_costs_its_own_row_and_is_left_alone_after_two_failure
         assert_eq!((count(&answer, "failed"), count(&answer, "skipped")), if skipped { (0, 1) } else { (1, 0) });
         let row = &answer[if skipped { "skipped" } else { "failed" }][0];
         assert_eq!(row["nodes"]["names"], "gpu-002");
-        assert!(row["why"].as_str().unwrap().contains(if skipped { "2 times in a row" } else { "did not finish" }), "{row}");
+        assert!(
+            row["why"].as_str().unwrap().contains(if skipped { "2 times in a row" } else { "did not finish" }),
+            "{row}"
+        );
         assert_eq!(answer["verdict"], "unknown", "a node that was not read is not healthy");
         assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     }
@@ -118,7 +124,7 @@ async fn fifty_nodes_fit_in_ten_thousand_tokens() {
     // Every other node is in trouble: the worst case of a bad day.
     let trouble = ["xid79-off-bus", "ecc-remap-pending", "driver-mismatch", "no-driver"];
     let node = |number: usize| {
-        let scenario = if number % 2 == 0 { "healthy-h100-8" } else { trouble[number / 2 % trouble.len()] };
+        let scenario = if number.is_multiple_of(2) { "healthy-h100-8" } else { trouble[number / 2 % trouble.len()] };
         NodeFixture::from_facts(&format!("ip-10-0-{number}-17.eu-central-1.compute.internal"), facts(scenario))
     };
     let bench = Bench::with(Fixture::of((0..50).map(node)), &["--call-timeout", "120"]).await;

@@ -9,6 +9,7 @@ use syringe_core::diagnosis::Unknown;
 use syringe_core::text::clean;
 
 use super::allocation::{Amounts, held_devices};
+use super::dra_objects::{LeanClaim, Slice, SliceDevice, SliceSpec};
 use super::node::{timed_out, unanswered};
 use super::pages::{self, Query};
 use super::{Connection, patience};
@@ -133,7 +134,7 @@ impl Device {
 }
 
 /// Whether a driver's devices are GPUs. NVIDIA's other driver (`compute-domain.nvidia.com`) publishes IMEX channels.
-fn is_gpu_driver(driver: &str) -> bool {
+pub(super) fn is_gpu_driver(driver: &str) -> bool {
     driver.contains("gpu") && driver.contains("nvidia")
 }
 
@@ -148,7 +149,11 @@ pub(crate) async fn read(
     match everything(connection, version, node).await {
         Ok(dra) => Ok(dra),
         Err(Failure { what, why, .. }) => {
-            unknown.push(Unknown { section: "dynamic resource allocation".into(), gpu: None, why: format!("{what}: {why}") });
+            unknown.push(Unknown {
+                section: "dynamic resource allocation".into(),
+                gpu: None,
+                why: format!("{what}: {why}"),
+            });
             Ok(None)
         }
     }
@@ -233,7 +238,10 @@ fn newest(slices: Vec<SliceSpec>) -> BTreeMap<DeviceName, Device> {
                 kind: text("type"),
                 product: text("productName"),
                 driver_version: text("driverVersion"),
-                taints: taints.into_iter().map(|taint| clean(&format!("{}={}:{}", taint.key, taint.value, taint.effect), 120)).collect(),
+                taints: taints
+                    .into_iter()
+                    .map(|taint| clean(&format!("{}={}:{}", taint.key, taint.value, taint.effect), 120))
+                    .collect(),
             };
             devices.insert(DeviceName { driver: driver.clone(), pool: pool.name.clone(), device: name }, device);
         }
@@ -265,119 +273,6 @@ async fn claims(connection: &Connection, version: &str) -> Result<HashMap<(Strin
     .await
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Slice {
-    spec: SliceSpec,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct SliceSpec {
-    driver: String,
-    pool: Pool,
-    node_name: Option<String>,
-    devices: Option<Vec<SliceDevice>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Pool {
-    name: String,
-    generation: i64,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct SliceDevice {
-    name: String,
-    attributes: BTreeMap<String, Value>,
-    taints: Vec<DeviceTaint>,
-    /// Up to v1beta1 the attributes are one level deeper.
-    basic: Option<Basic>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Basic {
-    attributes: BTreeMap<String, Value>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct DeviceTaint {
-    key: String,
-    value: String,
-    effect: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct LeanClaim {
-    metadata: ClaimMetadata,
-    status: ClaimStatus,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ClaimMetadata {
-    name: String,
-    namespace: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ClaimStatus {
-    allocation: Option<ClaimAllocation>,
-    reserved_for: Vec<Consumer>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ClaimAllocation {
-    devices: ClaimDevices,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ClaimDevices {
-    results: Vec<ClaimResult>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct ClaimResult {
-    driver: String,
-    pool: String,
-    device: String,
-    admin_access: Option<bool>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Consumer {
-    resource: String,
-    name: String,
-}
-
-impl LeanClaim {
-    fn into_claim(self) -> Claim {
-        let Self { metadata, status } = self;
-        let results = status.allocation.unwrap_or_default().devices.results;
-        let given = results.into_iter().filter(|result| is_gpu_driver(&result.driver)).map(|result| Given {
-            name: DeviceName { driver: result.driver, pool: result.pool, device: result.device },
-            admin_access: result.admin_access.unwrap_or(false),
-        });
-        let pods = status.reserved_for.into_iter().filter(|consumer| consumer.resource == "pods");
-        Claim {
-            namespace: metadata.namespace,
-            name: metadata.name,
-            devices: given.collect(),
-            reserved_for: pods.map(|consumer| consumer.name).collect(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -390,7 +285,8 @@ mod tests {
 
     #[test]
     fn the_newest_generation_counts_and_old_versions_read_the_same() {
-        let attributes = json!({"uuid": {"string": "GPU-a"}, "type": {"string": "gpu"}, "driverVersion": {"version": "570.1.0"}});
+        let attributes =
+            json!({"uuid": {"string": "GPU-a"}, "type": {"string": "gpu"}, "driverVersion": {"version": "570.1.0"}});
         let published = |generation: i64, device: Value| {
             slice(json!({
                 "driver": "gpu.nvidia.com", "nodeName": "n1", "devices": [device],

@@ -1,7 +1,7 @@
 //! Events of a node: what kubelet, node-problem-detector and controllers reported of late.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::text::clean;

@@ -43,7 +43,8 @@ pub fn is_gpu_node(node: &Node) -> bool {
 
 /// Whole GPUs (`nvidia.com/gpu` or its shared name); `None` where the node offers none under that name.
 pub(crate) fn gpu_count(resources: &BTreeMap<String, Quantity>) -> Option<u32> {
-    let named = |name: &str| resources.get(name).map(|quantity| count(&quantity.0)).and_then(|count| u32::try_from(count).ok());
+    let named =
+        |name: &str| resources.get(name).map(|quantity| count(&quantity.0)).and_then(|count| u32::try_from(count).ok());
     let whole = named(GPU_RESOURCE);
     // Renamed shares leave the old name behind with nothing in it.
     whole.filter(|count| *count > 0).or_else(|| named("nvidia.com/gpu.shared")).or(whole)

@@ -61,11 +61,7 @@ impl From<Node> for FullNode {
         });
         Self {
             metadata: ObjectMeta { name: Some(metadata.name), labels, ..ObjectMeta::default() },
-            spec: Some(NodeSpec {
-                taints: spec.taints,
-                unschedulable: spec.unschedulable,
-                ..NodeSpec::default()
-            }),
+            spec: Some(NodeSpec { taints: spec.taints, unschedulable: spec.unschedulable, ..NodeSpec::default() }),
             status: Some(NodeStatus {
                 capacity: status.capacity,
                 allocatable: status.allocatable,

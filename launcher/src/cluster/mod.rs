@@ -1,8 +1,10 @@
 //! What the Kubernetes API itself can answer, and the way to it.
 
 pub mod allocation;
+pub mod conditions;
 mod connect;
 pub mod dra;
+mod dra_objects;
 pub(crate) mod events;
 pub mod gpu_nodes;
 pub mod lean;

@@ -86,9 +86,7 @@ pub(crate) fn uses(node: &Node, allocated: &Amounts, dra: Option<&Dra>) -> Vec<R
 pub(crate) fn physical_gpus(node: &Node, uses: &[ResourceUse], dra: Option<&Dra>) -> u64 {
     let counted = label_number(node, "nvidia.com/gpu.count").map(u64::from);
     let name = node.name_any();
-    let published = dra.map_or(0, |dra| {
-        dra.devices_on(&name).filter(|(_, device)| device.is_whole()).count() as u64
-    });
+    let published = dra.map_or(0, |dra| dra.devices_on(&name).filter(|(_, device)| device.is_whole()).count() as u64);
     let whole = uses.iter().filter(|one| one.resource == GPU_RESOURCE || one.resource == "nvidia.com/gpu.shared");
     let offered = whole.map(|one| one.capacity / u64::from(one.replicas.unwrap_or(1))).max().unwrap_or(0);
     counted.unwrap_or(0).max(published).max(offered)

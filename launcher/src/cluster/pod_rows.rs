@@ -123,7 +123,8 @@ pub(crate) fn row(pod: &Pod, dra: Option<&Dra>) -> Option<PodRow> {
     let claims: Vec<ClaimRow> = dra.map(|dra| claims(pod, dra)).unwrap_or_default();
     let mains = pod.spec.containers.iter().map(|container| (container, Role::Main));
     let inits = pod.spec.init_containers.iter().map(|container| (container, role_of_init(container)));
-    let containers: Vec<_> = inits.chain(mains).filter_map(|(container, role)| container_row(pod, container, role, &claims)).collect();
+    let containers: Vec<_> =
+        inits.chain(mains).filter_map(|(container, role)| container_row(pod, container, role, &claims)).collect();
     let uuids = &pod.metadata.annotated_uuids;
     if containers.is_empty() && claims.is_empty() && uuids.is_empty() {
         return None;
@@ -182,7 +183,8 @@ pub(crate) fn plain_id(container_id: &str) -> &str {
 /// Devices by the container's status (KEP-4680), with their health.
 fn devices_of_status(status: &ContainerStatus) -> Vec<DeviceRow> {
     let of_gpus = status.allocated_resources_status.iter().filter(|one| {
-        super::resources::is_gpu_resource(&one.name) || (one.name.starts_with("claim:") && one.resources.iter().any(|device| device.resource_id.contains("gpu")))
+        super::resources::is_gpu_resource(&one.name)
+            || (one.name.starts_with("claim:") && one.resources.iter().any(|device| device.resource_id.contains("gpu")))
     });
     let row = |device: &super::lean::ResourceHealth| DeviceRow {
         uuid: clean(&device.resource_id, 120),
@@ -209,7 +211,12 @@ fn claims(pod: &Pod, dra: &Dra) -> Vec<ClaimRow> {
             name: claim.name.clone(),
             claim: name.clone(),
             devices: found.devices.iter().map(device).collect(),
-            shared_with: found.reserved_for.iter().filter(|pod_name| **pod_name != pod.metadata.name).cloned().collect(),
+            shared_with: found
+                .reserved_for
+                .iter()
+                .filter(|pod_name| **pod_name != pod.metadata.name)
+                .cloned()
+                .collect(),
         })
     };
     pod.spec.resource_claims.iter().filter_map(named).collect()

@@ -135,7 +135,9 @@ fn book(row: &mut PodRow, allocation: &Allocation, devices: &Devices) {
     for id in &allocation.devices {
         match container.devices.iter_mut().find(|device| device.uuid == *id) {
             Some(device) => device.source = "kubelet",
-            None => container.devices.push(DeviceRow { uuid: clean(id, 80), source: "kubelet", ..DeviceRow::default() }),
+            None => {
+                container.devices.push(DeviceRow { uuid: clean(id, 80), source: "kubelet", ..DeviceRow::default() })
+            }
         }
     }
     for device in &mut container.devices {
@@ -150,7 +152,8 @@ fn holder<'a>(rows: &'a mut [PodRow], process: &GpuProcess, uuid: &str) -> Optio
     let row = rows.iter_mut().find(|row| row.uid == pod)?;
     let id = process.container_id.as_deref().unwrap_or_default();
     let has = |container: &ContainerRow| container.devices.iter().any(|device| device.uuid == uuid);
-    let own = row.containers.iter().position(|container| container.runtime_id == id && !id.is_empty() && has(container));
+    let own =
+        row.containers.iter().position(|container| container.runtime_id == id && !id.is_empty() && has(container));
     let at = own.or_else(|| row.containers.iter().position(has))?;
     row.containers[at].devices.iter_mut().find(|device| device.uuid == uuid)
 }

@@ -26,7 +26,19 @@ pub enum Unit {
 /// `nvidia.com/` resources that are no GPUs: network devices of the same vendor, and what shares of a GPU are measured in
 /// (HAMi). Everything else under that name is a GPU that an administrator renamed (the device plugin's `resources.gpus`).
 const NO_GPUS: &[&str] = &[
-    "rdma", "sriov", "hostdev", "mlnx", "nic", "ib", "roce", "bf", "doca", "pkey", "gpumem", "gpucores", "priority",
+    "rdma",
+    "sriov",
+    "hostdev",
+    "mlnx",
+    "nic",
+    "ib",
+    "roce",
+    "bf",
+    "doca",
+    "pkey",
+    "gpumem",
+    "gpucores",
+    "priority",
     "gpumem-percentage",
 ];
 
@@ -36,7 +48,8 @@ pub fn is_gpu_resource(name: &str) -> bool {
     if rest == "gpu" || rest.starts_with("gpu.") || rest.starts_with("mig-") {
         return true;
     }
-    let network = |word: &str| rest == word || rest.starts_with(&format!("{word}_")) || rest.starts_with(&format!("{word}-"));
+    let network =
+        |word: &str| rest == word || rest.starts_with(&format!("{word}_")) || rest.starts_with(&format!("{word}-"));
     !NO_GPUS.iter().any(|word| network(word) || (word.len() > 3 && rest.starts_with(word)))
 }
 

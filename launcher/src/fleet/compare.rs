@@ -75,7 +75,11 @@ pub(super) fn outliers(rows: &[Row]) -> Vec<(Outlier, Vec<String>)> {
                     others.entry(value).or_default().push(&row.node);
                 }
             }
-            outliers.extend(others.into_iter().map(|(value, nodes)| outlier(name, value.to_owned(), usual.to_owned(), model, &nodes)));
+            outliers.extend(
+                others
+                    .into_iter()
+                    .map(|(value, nodes)| outlier(name, value.to_owned(), usual.to_owned(), model, &nodes)),
+            );
         }
         outliers.extend(hot(model, &rows));
     }
@@ -119,7 +123,8 @@ fn hot(model: &str, rows: &[&Row]) -> Option<(Outlier, Vec<String>)> {
     all.sort_unstable();
     let median = *all.get(all.len() / 2)?;
     let limit = HOT_CELSIUS.max(median + HOTTER_BY_CELSIUS);
-    let hot: Vec<&&Row> = rows.iter().filter(|row| row.hottest_celsius.is_some_and(|celsius| celsius >= limit)).collect();
+    let hot: Vec<&&Row> =
+        rows.iter().filter(|row| row.hottest_celsius.is_some_and(|celsius| celsius >= limit)).collect();
     let hottest = hot.iter().filter_map(|row| row.hottest_celsius).max()?;
     let names: Vec<&str> = hot.iter().map(|row| row.node.as_str()).collect();
     Some(outlier("hottest_celsius", format!("up to {hottest}"), format!("median {median}"), model, &names))
@@ -152,7 +157,10 @@ mod tests {
     fn a_node_with_seven_of_eight_gpus_and_an_old_driver_stands_out() {
         let rows = [row("a", 8, "570", 60), row("b", 8, "570", 61), row("c", 7, "570", 62), row("d", 8, "550", 88)];
         let found = outliers(&rows);
-        let words: Vec<_> = found.iter().map(|(one, _)| (one.what, one.value.as_str(), one.usual.as_str(), one.nodes.names.as_str())).collect();
+        let words: Vec<_> = found
+            .iter()
+            .map(|(one, _)| (one.what, one.value.as_str(), one.usual.as_str(), one.nodes.names.as_str()))
+            .collect();
         assert!(words.contains(&("gpus", "7", "8", "c")));
         assert!(words.contains(&("driver_version", "550", "570", "d")));
         assert!(words.contains(&("hottest_celsius", "up to 88", "median 62", "d")));

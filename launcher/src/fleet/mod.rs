@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!   mod ─ which nodes ─▶ walk ─ one probe each, bounded ─▶ row ─┐
-//!                         └─ setbacks (who failed twice)         ├─▶ compare ─▶ answer (fits)
+//!                         └─ setbacks (who failed twice)         ├─▶ compare, conclude ─▶ answer (fits)
 //!                                                      names ───┘
 //! ```
 
 mod answer;
 mod compare;
+mod conclude;
 mod names;
 mod row;
 mod setbacks;
@@ -61,19 +62,23 @@ pub(crate) async fn survey(
     let walk = Walk { call, connection: &connection, tool, command, began };
     let outcomes = walk.visit(nodes, row::of).await;
     if call.cancel.is_cancelled() {
-        return Err(Failure::new("Reading the GPU nodes", "cancelled by the caller", "Call again when you want the answer."));
+        return Err(Failure::new(
+            "Reading the GPU nodes",
+            "cancelled by the caller",
+            "Call again when you want the answer.",
+        ));
     }
     if let Some(failure) = common_failure(&outcomes) {
         return Err(failure);
     }
-    let about = answer::About {
+    let about = conclude::About {
         context: connection.context.clone(),
         gpu_nodes,
         beyond_limit,
         concurrency: call.settings.concurrency,
         total_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
-    Ok(answer::conclude(about, outcomes))
+    Ok(conclude::conclude(about, outcomes))
 }
 
 fn is_doubtful(node: &Node) -> bool {
@@ -103,7 +108,12 @@ fn common_failure(outcomes: &[(String, Outcome<row::Row>)]) -> Option<Failure> {
     let first = *failures.first()?;
     let alike = failures.iter().all(|failure| failure.why == first.why) && failures.len() > 1;
     alike.then(|| {
-        let what = format!("Reading {} GPU nodes (the first {} failed alike; for one: {})", outcomes.len(), failures.len(), first.what);
+        let what = format!(
+            "Reading {} GPU nodes (the first {} failed alike; for one: {})",
+            outcomes.len(),
+            failures.len(),
+            first.what
+        );
         Failure::new(what, &first.why, first.next_step.clone()).leaving(first.left_behind.clone())
     })
 }

@@ -37,7 +37,8 @@ pub(crate) struct Row {
 pub(crate) fn of(node: &k8s_openapi::api::core::v1::Node, read: Read) -> Row {
     let Read { report, diagnosis, note } = read;
     let sections = report.sections;
-    let (inventory, telemetry, topology) = (data(sections.inventory), data(sections.telemetry), data(sections.topology));
+    let (inventory, telemetry, topology) =
+        (data(sections.inventory), data(sections.telemetry), data(sections.topology));
     let mut traits = BTreeMap::new();
     let mut gpus = 0;
     let mut model = None;

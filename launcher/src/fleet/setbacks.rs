@@ -40,7 +40,11 @@ impl Setbacks {
         match failed {
             None => drop(known.remove(&key)),
             Some(why) => {
-                let setback = known.entry(key).or_insert_with(|| Setback { failures: 0, last: Instant::now(), why: String::new() });
+                let setback = known.entry(key).or_insert_with(|| Setback {
+                    failures: 0,
+                    last: Instant::now(),
+                    why: String::new(),
+                });
                 setback.failures += 1;
                 setback.last = Instant::now();
                 why.clone_into(&mut setback.why);

@@ -9,7 +9,10 @@ pub(crate) fn table(answer: &FleetAnswer) -> String {
     for finding in &answer.findings {
         let severity = format!("{:?}", finding.severity).to_lowercase();
         let nodes = &finding.nodes;
-        text.push_str(&format!("\n[{severity}] {} ({}), {} nodes: {}\n", finding.title, finding.id, nodes.count, nodes.names));
+        text.push_str(&format!(
+            "\n[{severity}] {} ({}), {} nodes: {}\n",
+            finding.title, finding.id, nodes.count, nodes.names
+        ));
         text.push_str(&format!("  → {}\n", finding.action_text));
     }
     if !answer.outliers.is_empty() {
@@ -23,7 +26,13 @@ pub(crate) fn table(answer: &FleetAnswer) -> String {
     if !answer.nodes.is_empty() {
         let mut rows = new_table(["node", "verdict", "score", "findings", "differs"]);
         for one in &answer.nodes {
-            rows.add_row([one.node.clone(), word(one.verdict).into(), cell(one.score), one.findings.join("\n"), one.differs.join("\n")]);
+            rows.add_row([
+                one.node.clone(),
+                word(one.verdict).into(),
+                cell(one.score),
+                one.findings.join("\n"),
+                one.differs.join("\n"),
+            ]);
         }
         text.push_str(&format!("\n{}", lines(&rows)));
     }
@@ -48,7 +57,13 @@ pub(crate) fn table(answer: &FleetAnswer) -> String {
     let mut rows = new_table(["model", "nodes", "gpus", "driver", "names"]);
     for group in &answer.groups {
         let driver = group.usual.get("driver_version").cloned();
-        rows.add_row([group.model.clone(), group.nodes.count.to_string(), group.gpus.to_string(), cell(driver), group.nodes.names.clone()]);
+        rows.add_row([
+            group.model.clone(),
+            group.nodes.count.to_string(),
+            group.gpus.to_string(),
+            cell(driver),
+            group.nodes.names.clone(),
+        ]);
     }
     text.push_str(&format!("\n{}", lines(&rows)));
     let probes = &answer.probes;

@@ -187,9 +187,8 @@ fn progress(peer: Peer<RoleServer>, token: Option<ProgressToken>) -> (OnPhase, i
                 continue;
             }
             furthest = done;
-            let note = ProgressNotificationParam::new(token, done.into())
-                .with_total(total.into())
-                .with_message(phase.words());
+            let note =
+                ProgressNotificationParam::new(token, done.into()).with_total(total.into()).with_message(phase.words());
             let _ = peer.notify_progress(note).await;
         }
     });

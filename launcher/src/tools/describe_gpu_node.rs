@@ -1,16 +1,14 @@
 //! `describe_gpu_node`: one node from both sides, what Kubernetes knows and what a probe sees. Where no probe can go, the
 //! first half comes alone and the answer says why.
 
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Node;
+use std::collections::BTreeMap;
+
 use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::collections::BTreeMap;
 use syringe_core::diagnosis::{Finding, Severity, Unknown};
 use syringe_core::facts::health::HealthStatus;
 use syringe_core::report::{Section, Sections};
-use syringe_core::text::clean;
 
 use super::get_pod_gpu_allocation::{pods_table, resources_table};
 use super::probing::{self, KnownNode, Read};
@@ -18,8 +16,8 @@ use super::table::{cell, foot, lines, table};
 use super::{Call, NodeArgs, Tool};
 use crate::answer::ProbeNote;
 use crate::cluster::allocation::ResourceUse;
+use crate::cluster::conditions::{Condition, conditions, gpu_labels};
 use crate::cluster::events::{self, NodeEvent};
-use crate::cluster::gpu_nodes;
 use crate::cluster::node_gpus;
 use crate::cluster::pod_rows::PodRow;
 use crate::cluster::resolve;
@@ -136,24 +134,6 @@ pub struct GpuRow {
     pub memory_used_bytes: Option<u64>,
 }
 
-/// A condition of the node.
-#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
-pub struct Condition {
-    /// Name.
-    pub name: String,
-    /// `True`, `False`, `Unknown`.
-    pub status: String,
-    /// Reason, in one word.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// In words; only of a condition that is not as it should be.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-    /// How long it has been so.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub for_seconds: Option<i64>,
-}
-
 impl Tool for DescribeGpuNode {
     const NAME: &'static str = "describe_gpu_node";
     const TITLE: &'static str = "Describe a GPU node";
@@ -166,7 +146,8 @@ impl Tool for DescribeGpuNode {
     async fn call(call: Call, args: NodeArgs) -> Result<NodeDescription, Failure> {
         let NodeArgs { node_name, context } = args;
         let connection = call.contexts.connect(context.as_deref()).await?;
-        let (view, events) = tokio::join!(view::read(&connection, &node_name), events::of_node(&connection, &node_name));
+        let (view, events) =
+            tokio::join!(view::read(&connection, &node_name), events::of_node(&connection, &node_name));
         let view = view?;
         let mut answer = NodeDescription::of(&view, connection.context.clone());
         match events {
@@ -263,7 +244,8 @@ impl NodeDescription {
     fn add(&mut self, read: Read) {
         let Read { report, diagnosis, note } = read;
         let summary = &mut self.summary;
-        summary.allocated_gpus = summary.allocated_gpus.max(resolve::booked_gpus(&report.sections)).min(summary.total_gpus);
+        summary.allocated_gpus =
+            summary.allocated_gpus.max(resolve::booked_gpus(&report.sections)).min(summary.total_gpus);
         summary.available_gpus = summary.available_gpus.min(summary.total_gpus - summary.allocated_gpus);
         let Sections { inventory, telemetry, health, .. } = report.sections;
         if let Some(inventory) = data(inventory) {
@@ -346,41 +328,6 @@ fn data<T>(section: Option<Section<T>>) -> Option<T> {
     section.and_then(|section| section.data)
 }
 
-fn conditions(node: &Node) -> Vec<Condition> {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    let trouble = gpu_nodes::gpu_conditions(node);
-    let now = Timestamp::now();
-    let one = |condition: &k8s_openapi::api::core::v1::NodeCondition| {
-        let as_it_should = match condition.type_.as_str() {
-            "Ready" => condition.status == "True",
-            name if trouble.iter().any(|text| text.starts_with(&format!("{name} is "))) => false,
-            name if ["Pressure", "Unavailable"].iter().any(|end| name.ends_with(end)) => condition.status == "False",
-            _ => true,
-        };
-        let message = condition.message.as_deref().filter(|_| !as_it_should).map(|text| clean(text, 200));
-        let since = condition.last_transition_time.as_ref();
-        Condition {
-            name: clean(&condition.type_, 80),
-            status: condition.status.clone(),
-            reason: condition.reason.as_deref().map(|reason| clean(reason, 80)),
-            message: message.filter(|text| !text.is_empty()),
-            for_seconds: since.map(|since| (now.as_second() - since.0.as_second()).max(0)),
-        }
-    };
-    conditions.iter().map(one).collect()
-}
-
-fn gpu_labels(node: &Node) -> BTreeMap<String, String> {
-    /// What an operator deploys where, and what each CUDA version number is, tells nothing about the node.
-    const NOISE: [&str; 5] = ["gpu.deploy.", "cuda.driver.", "cuda.driver-version.", "cuda.runtime.", "cuda.runtime-version."];
-    let labels = node.labels().iter().filter_map(|(name, value)| Some((name.strip_prefix("nvidia.com/")?, value)));
-    labels
-        .filter(|(name, _)| !NOISE.iter().any(|noise| name.starts_with(noise)))
-        .take(40)
-        .map(|(name, value)| (name.to_owned(), clean(value, 63)))
-        .collect()
-}
-
 fn word(status: HealthStatus) -> String {
     format!("{status:?}").to_lowercase()
 }
@@ -411,7 +358,13 @@ fn conditions_table(conditions: &[Condition]) -> String {
             7200..172_800 => format!("{} h", seconds / 3600),
             _ => format!("{} d", seconds / 86_400),
         });
-        rows.add_row([one.name.clone(), one.status.clone(), cell(one.reason.clone()), cell(age), one.message.clone().unwrap_or_default()]);
+        rows.add_row([
+            one.name.clone(),
+            one.status.clone(),
+            cell(one.reason.clone()),
+            cell(age),
+            one.message.clone().unwrap_or_default(),
+        ]);
     }
     lines(&rows)
 }

@@ -36,8 +36,7 @@ impl Tool for GetGpuInventory {
             let which = Which { context: context.as_deref(), selector: selector.as_deref(), limit };
             return Ok(OneOrMany::Many(fleet::survey(&call, which, Self::NAME, &command).await?));
         };
-        let read =
-            probing::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
+        let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
         let inventory = probing::section(&node_name, "inventory", read.report.sections.inventory)?;
         Ok(OneOrMany::One(Answer::new(read.diagnosis, InventorySection { inventory }, read.note)))
     }

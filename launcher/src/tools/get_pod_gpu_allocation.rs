@@ -108,7 +108,8 @@ impl Tool for GetPodGpuAllocation {
             let command = vec!["read".to_owned(), SECTIONS.to_owned()];
             match probing::read_known(&call, known, Self::NAME, command).await {
                 Ok(read) => {
-                    answer.leftovers = resolve::resolve(&mut answer.pods, &live.unwrap_or_default(), &read.report.sections);
+                    answer.leftovers =
+                        resolve::resolve(&mut answer.pods, &live.unwrap_or_default(), &read.report.sections);
                     answer.findings = read.diagnosis.findings;
                     answer.unknown.extend(read.diagnosis.unknown);
                     answer.probe = Some(read.note);
@@ -138,7 +139,10 @@ impl Tool for GetPodGpuAllocation {
         }
         for stray in &answer.leftovers.processes {
             let pod = stray.pod.as_deref().unwrap_or("no pod");
-            text.push_str(&format!("process {} of {pod} on {}, which no container was given\n", stray.process.pid, stray.uuid));
+            text.push_str(&format!(
+                "process {} of {pod} on {}, which no container was given\n",
+                stray.process.pid, stray.uuid
+            ));
         }
         text + &answer.probe.as_ref().map(foot).unwrap_or_default()
     }
@@ -229,7 +233,8 @@ fn container_cells(container: &ContainerRow) -> [String; 4] {
         };
         format!("{name}{}", health.unwrap_or_default())
     };
-    let processes = container.devices.iter().flat_map(|device| &device.processes).map(|process| process.pid.to_string());
+    let processes =
+        container.devices.iter().flat_map(|device| &device.processes).map(|process| process.pid.to_string());
     [
         container.name.clone(),
         amounts(&container.requests).join(" "),

@@ -161,11 +161,11 @@ impl Tool for ListGpuNodes {
     }
 
     fn table(answer: &GpuNodes) -> String {
-        let mut rows = table(["node", "ready", "model", "gpus", "driver", "allocatable", "of", "allocated", "problems"]);
+        let mut rows =
+            table(["node", "ready", "model", "gpus", "driver", "allocatable", "of", "allocated", "problems"]);
         for node in &answer.nodes {
-            let resources = |of: &Amounts| {
-                of.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ")
-            };
+            let resources =
+                |of: &Amounts| of.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ");
             let ready = match (node.ready, node.cordoned) {
                 (true, false) => "yes",
                 (true, true) => "yes, cordoned",

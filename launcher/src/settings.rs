@@ -43,7 +43,7 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "SECONDS", env = "GPU_SYRINGE_START_TIMEOUT", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub start_timeout: u64,
     /// Seconds that a whole call may take; MCP hosts cut at 60
-    #[arg(long, global = true, value_name = "SECONDS", env = "GPU_SYRINGE_CALL_TIMEOUT", default_value_t = 45, value_parser = clap::value_parser!(u64).range(2..=600))]
+    #[arg(long, global = true, value_name = "SECONDS", env = "GPU_SYRINGE_CALL_TIMEOUT", default_value_t = 45, value_parser = clap::value_parser!(u64).range(5..=600))]
     pub call_timeout: u64,
     /// Nodes that are read at the same time by a call about many
     #[arg(long, global = true, value_name = "NODES", env = "GPU_SYRINGE_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]

@@ -170,7 +170,9 @@ mod tests {
     fn a_pod_holds_the_larger_of_its_beginning_and_its_rest() {
         const INIT: bool = false;
         const SIDECAR: bool = true;
-        let cases: &[(&str, &[(u64, bool)], &[u64], u64)] = &[
+        /// What it shows, GPUs of each init container and whether it is a sidecar, of each container, and those held.
+        type Case = (&'static str, &'static [(u64, bool)], &'static [u64], u64);
+        let cases: &[Case] = &[
             ("containers add up", &[], &[1, 2], 3),
             ("init smaller than main", &[(1, INIT)], &[2], 2),
             ("init larger than main", &[(4, INIT)], &[1, 1], 4),

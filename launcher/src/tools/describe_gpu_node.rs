@@ -2,6 +2,7 @@
 //! first half comes alone and the answer says why.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use kube::ResourceExt;
 use schemars::JsonSchema;
@@ -145,6 +146,7 @@ impl Tool for DescribeGpuNode {
 
     async fn call(call: Call, args: NodeArgs) -> Result<NodeDescription, Failure> {
         let NodeArgs { node_name, context } = args;
+        let began = Instant::now();
         let connection = call.contexts.connect(context.as_deref()).await?;
         let (view, events) =
             tokio::join!(view::read(&connection, &node_name), events::of_node(&connection, &node_name));
@@ -162,7 +164,7 @@ impl Tool for DescribeGpuNode {
             connection: &connection,
             kubernetes: &view.node,
             live_pod_uids: view.live_pods().map(|pods| pods.into_keys().collect()),
-            time: call.settings.call_time(),
+            time: call.settings.call_time().saturating_sub(began.elapsed()),
         };
         match probing::read_known(&call, known, Self::NAME, vec!["all".into()]).await {
             Ok(read) => answer.add(read),

@@ -37,7 +37,7 @@ impl Tool for GetGpuHealth {
             return Ok(OneOrMany::Many(fleet::survey(&call, which, Self::NAME, &command).await?));
         };
         let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
-        let health = probing::section(&node_name, "health", read.report.sections.health)?;
+        let health = probing::section(&read.note, "health", read.report.sections.health)?;
         Ok(OneOrMany::One(Answer::new(read.diagnosis, HealthSection { health }, read.note)))
     }
 

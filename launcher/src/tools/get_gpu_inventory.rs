@@ -37,7 +37,7 @@ impl Tool for GetGpuInventory {
             return Ok(OneOrMany::Many(fleet::survey(&call, which, Self::NAME, &command).await?));
         };
         let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
-        let inventory = probing::section(&node_name, "inventory", read.report.sections.inventory)?;
+        let inventory = probing::section(&read.note, "inventory", read.report.sections.inventory)?;
         Ok(OneOrMany::One(Answer::new(read.diagnosis, InventorySection { inventory }, read.note)))
     }
 

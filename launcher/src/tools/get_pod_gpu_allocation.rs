@@ -1,5 +1,7 @@
 //! `get_pod_gpu_allocation`: which pods hold the GPUs of a node; with `resolve_devices` also which GPU each one has.
 
+use std::time::Instant;
+
 use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -92,6 +94,7 @@ impl Tool for GetPodGpuAllocation {
 
     async fn call(call: Call, args: AllocationArgs) -> Result<PodAllocation, Failure> {
         let AllocationArgs { node_name, namespace, resolve_devices, context } = args;
+        let began = Instant::now();
         let connection = call.contexts.connect(context.as_deref()).await?;
         let mut view = view::read(&connection, &node_name).await?;
         let mut answer = PodAllocation::of(&view, node_name, connection.context.clone());
@@ -103,7 +106,7 @@ impl Tool for GetPodGpuAllocation {
                 connection: &connection,
                 kubernetes: &view.node,
                 live_pod_uids: live.as_ref().map(|pods| pods.keys().cloned().collect()),
-                time: call.settings.call_time(),
+                time: call.settings.call_time().saturating_sub(began.elapsed()),
             };
             let command = vec!["read".to_owned(), SECTIONS.to_owned()];
             match probing::read_known(&call, known, Self::NAME, command).await {

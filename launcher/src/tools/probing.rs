@@ -1,6 +1,6 @@
 //! What every tool that reads one node does: look at the node, probe it, conclude.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
@@ -41,10 +41,12 @@ pub(super) async fn read(
     tool: &'static str,
     command: Vec<String>,
 ) -> Result<Read, Failure> {
+    let began = Instant::now();
     let connection = call.contexts.connect(context).await?;
     call.syringe.sweep_in_background(&connection);
     let kubernetes = node::read(&connection, node_name).await?;
-    let time = call.settings.call_time();
+    // What signing in and looking at the node took is gone from the call's time.
+    let time = call.settings.call_time().saturating_sub(began.elapsed());
     let known = KnownNode { connection: &connection, kubernetes: &kubernetes, live_pod_uids: None, time };
     read_known(call, known, tool, command).await
 }
@@ -70,8 +72,13 @@ pub(crate) async fn read_known(
     Ok(Read { report: probed.report, diagnosis, note })
 }
 
-/// The section of a report, or the failure that it could not be read at all.
-pub(super) fn section<T>(node: &str, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
+/// The section of a report, or the failure that it could not be read at all; with what the probe left, if it did.
+pub(super) fn section<T>(note: &ProbeNote, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
+    let ProbeNote { node, left_behind, .. } = note;
+    data_of(node, name, section).map_err(|failure| failure.leaving(left_behind.clone()))
+}
+
+fn data_of<T>(node: &str, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
     let missing = || Failure::new(format!("Reading {name} of node {node}"), "the probe did not report it", OLD_PROBE);
     let section = section.ok_or_else(missing)?;
     let problem = section.problems.into_iter().next();

@@ -30,6 +30,7 @@ impl Tool for GetGpuHealth {
     type Answer = OneOrMany<HealthSection>;
 
     async fn call(call: Call, args: FleetArgs) -> Result<Self::Answer, Failure> {
+        args.check()?;
         let FleetArgs { node_name, selector, limit, context } = args;
         let command = vec!["all".to_owned()];
         let Some(node_name) = node_name else {

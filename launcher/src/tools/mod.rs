@@ -180,3 +180,16 @@ pub struct FleetArgs {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
 }
+
+impl FleetArgs {
+    /// Refuses what contradicts itself. On the command line clap does.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let Self { node_name, selector, limit, .. } = self;
+        let refuse = |why: &str| Err(Failure::new("The arguments", why, "Correct them after the tool's input schema."));
+        match (node_name, selector.is_some() || limit.is_some(), limit) {
+            (Some(_), true, _) => refuse("selector and limit are for many nodes; leave out node_name, or both of them"),
+            (_, _, Some(0)) => refuse("limit must be at least 1"),
+            _ => Ok(()),
+        }
+    }
+}

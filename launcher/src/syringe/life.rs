@@ -24,8 +24,12 @@ const CREATE_TIME: Duration = Duration::from_secs(10);
 const UPGRADE_TIME: Duration = Duration::from_secs(10);
 /// First pause between two tries to exec; a container on a warm node runs after some 170 ms.
 const FIRST_PAUSE: Duration = Duration::from_millis(30);
+/// Longest pause between two tries while a pod is young: most start within a second, and a try that comes late is time lost.
+const YOUNG_PAUSE: Duration = Duration::from_millis(60);
 /// Longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
+/// A pause may be this part of the wait so far, so that no try comes later than by a sixteenth.
+const PART_OF_WAIT: u32 = 16;
 /// How often the pod itself is looked at for reasons that end the wait.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How long an exec may be refused once the container is seen to run: then it is not the container that refuses.
@@ -237,7 +241,8 @@ impl Life {
                 }
             }
             sleep(pause).await;
-            pause = (pause.min(LONGEST_PAUSE) * 3 / 2).min(LONGEST_PAUSE);
+            let longest = (waiting.elapsed() / PART_OF_WAIT).clamp(YOUNG_PAUSE, LONGEST_PAUSE);
+            pause = (pause * 3 / 2).min(longest);
         }
         if self.look(pods).await? {
             return Err(self.upgrade_refused(&last));

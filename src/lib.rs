@@ -12,6 +12,7 @@
 
 pub mod diagnosis;
 pub mod facts;
+pub mod operator;
 pub mod pci;
 pub mod report;
 #[cfg(feature = "scenarios")]

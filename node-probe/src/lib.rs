@@ -1,13 +1,16 @@
-//! node-probe: reads a GPU node, prints one JSON document, exits. Synchronous; holds nothing open; changes nothing.
+//! node-probe: reads a GPU node, prints one JSON document, exits. Synchronous; holds nothing open; changes nothing, unless
+//! `--operator` allows `kill` and `reset`.
 //!
 //! ```text
 //!   args ──▶ Request ──▶ collect (hardware) ─┐
 //!                   └──▶ replay (facts file) ─┴──▶ Report ──▶ one JSON document
+//!        └──▶ actions (kill, reset) ───────────▶ Report
 //! ```
 //!
 //! The library exists so that the launcher's embedded cluster can run the same code as a container would; it is not an API
 //! for others.
 
+mod actions;
 mod args;
 #[cfg(target_os = "linux")]
 mod collect;
@@ -28,6 +31,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Sections, Source, Status};
 
+use crate::actions::DriverTool;
 use crate::args::{Cli, Request, Task};
 pub use crate::section::SectionName;
 
@@ -40,6 +44,9 @@ const ANSWERED: i32 = 0;
 const NOTHING_READ: i32 = 1;
 /// The words on the command line made no sense.
 const WRONG_USAGE: i32 = 2;
+
+/// The driver's tool could not be started: what a shell answers for a command that it finds and cannot run.
+const NOT_STARTED: i32 = 126;
 
 /// What one run printed and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +68,8 @@ pub fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Ok(Task::Read(request)) => answer(&report(&request, None), std::io::stdout().is_terminal()),
+        Ok(Task::Act(act)) => answer(&actions::run(&act, None), std::io::stdout().is_terminal()),
+        Ok(Task::DriverTool(tool, operator)) => driver_tool(&tool, operator),
         Err(outcome) => outcome,
     };
     let written = std::io::stdout().write_all(&outcome.stdout).and_then(|()| std::io::stdout().flush());
@@ -76,8 +85,21 @@ pub fn run(args: &[String], replay: Option<&Report>) -> Outcome {
     match parse(args.iter().map(OsString::from)) {
         Ok(Task::Hold(_)) => Outcome { stdout: Vec::new(), stderr: Vec::new(), exit_code: ANSWERED },
         Ok(Task::Read(request)) => answer(&report(&request, replay), false),
+        Ok(Task::Act(act)) => answer(&actions::run(&act, replay), false),
+        // A whole process is given up for it: whoever embeds this has none to spare.
+        Ok(Task::DriverTool(tool, _)) => driver_tool(&tool, false),
         Err(outcome) => outcome,
     }
+}
+
+/// Becomes the driver's tool; what comes back is why not.
+fn driver_tool(tool: &DriverTool, operator: bool) -> Outcome {
+    #[cfg(target_os = "linux")]
+    let why = if operator { actions::replace_process(tool).to_string() } else { "it needs --operator".to_owned() };
+    #[cfg(not(target_os = "linux"))]
+    let why = format!("not on this system (operator {operator}, {:?})", tool.job);
+    let stderr = format!("node-probe: {} was not started: {why}\n", tool.program.display()).into_bytes();
+    Outcome { stdout: Vec::new(), stderr, exit_code: NOT_STARTED }
 }
 
 fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Outcome> {
@@ -141,8 +163,9 @@ fn answer(report: &Report, pretty: bool) -> Outcome {
     let mut stdout = document.unwrap_or_default();
     stdout.push(b'\n');
     let exit_code = match &report.error {
-        Some(problem) if problem.code == "usage" => WRONG_USAGE,
+        Some(problem) if matches!(problem.code.as_str(), "usage" | "operator_mode_off") => WRONG_USAGE,
         Some(_) => NOTHING_READ,
+        None if report.action.is_some() => ANSWERED,
         None if nothing_read(&report.sections) => NOTHING_READ,
         None => ANSWERED,
     };

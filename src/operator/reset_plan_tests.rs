@@ -74,7 +74,9 @@ const INVENTORY: &str = "/inventory/data/gpus/0";
 fn situations() -> Vec<(&'static str, Value, Vec<&'static str>)> {
     let gpu = |field: &str, value: Value| h100(&format!("{INVENTORY}/{field}"), value);
     let use_of = |gpu: u32| json!({"uses": [{"gpu": gpu, "kind": "compute"}]});
-    let uses = |pid: u32, name: &str, state: &str, more: Value| h100("/processes/data/processes/-", process(pid, name, state, more));
+    let uses = |pid: u32, name: &str, state: &str, more: Value| {
+        h100("/processes/data/processes/-", process(pid, name, state, more))
+    };
     let ampere = idle("Ampere");
     let links = "/topology/data/gpus/0/nvlinks";
     let link = |remote: &str, active: bool| json!([{"links": [0], "active": active, "remote_type": remote}]);

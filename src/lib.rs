@@ -11,7 +11,9 @@
 #![forbid(unsafe_code)]
 
 pub mod diagnosis;
+pub mod explanation;
 pub mod facts;
+pub mod fold;
 pub mod operator;
 pub mod pci;
 pub mod report;

@@ -72,6 +72,9 @@ pub(crate) enum Command {
     /// What reset starts to run nvidia-smi below the driver's root
     #[command(hide = true)]
     DriverTool(DriverTool),
+    /// The host's journalctl, run in the host's root: how `xid` reads earlier boots
+    #[command(name = "host-journal", hide = true)]
+    HostJournal(HostJournal),
     /// Do nothing for a while: the main process of the probe's container
     Hold(Hold),
 }
@@ -93,6 +96,15 @@ pub(crate) struct Hold {
     pub(crate) seconds: u64,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct HostJournal {
+    /// The host's root.
+    pub(crate) root: PathBuf,
+    /// Start of the window, seconds since 1970.
+    #[arg(long)]
+    pub(crate) since: i64,
+}
+
 /// What a run has to do.
 #[derive(Debug)]
 pub(crate) enum Task {
@@ -104,6 +116,8 @@ pub(crate) enum Task {
     DriverTool(DriverTool, bool),
     /// Wait, then end.
     Hold(Duration),
+    /// Become the host's journalctl.
+    HostJournal(HostJournal),
 }
 
 /// A validated request for a report.
@@ -157,6 +171,7 @@ impl Cli {
                 return act(ActRequest::reset(words, operator, request(Vec::new(), Xid::default())));
             }
             Command::DriverTool(tool) => return Task::DriverTool(tool, operator),
+            Command::HostJournal(journal) => return Task::HostJournal(journal),
             Command::Hold(Hold { seconds }) => return Task::Hold(Duration::from_secs(seconds)),
         };
         Task::Read(request(sections, xid))

@@ -67,6 +67,7 @@ pub fn main() -> ExitCode {
             std::thread::sleep(duration);
             return ExitCode::SUCCESS;
         }
+        Ok(Task::HostJournal(journal)) => return host_journal(&journal),
         Ok(Task::Read(request)) => answer(&report(&request, None), std::io::stdout().is_terminal()),
         Ok(Task::Act(act)) => answer(&actions::run(&act, None), std::io::stdout().is_terminal()),
         Ok(Task::DriverTool(tool, operator)) => driver_tool(&tool, operator),
@@ -83,7 +84,10 @@ pub fn main() -> ExitCode {
 /// `hold` returns at once: whoever embeds this decides what holding means.
 pub fn run(args: &[String], replay: Option<&Report>) -> Outcome {
     match parse(args.iter().map(OsString::from)) {
-        Ok(Task::Hold(_)) => Outcome { stdout: Vec::new(), stderr: Vec::new(), exit_code: ANSWERED },
+        // Neither has anything to print for whoever embeds this.
+        Ok(Task::Hold(_) | Task::HostJournal(_)) => {
+            Outcome { stdout: Vec::new(), stderr: Vec::new(), exit_code: ANSWERED }
+        }
         Ok(Task::Read(request)) => answer(&report(&request, replay), false),
         Ok(Task::Act(act)) => answer(&actions::run(&act, replay), false),
         // A whole process is given up for it: whoever embeds this has none to spare.
@@ -100,6 +104,18 @@ fn driver_tool(tool: &DriverTool, operator: bool) -> Outcome {
     let why = format!("not on this system (operator {operator}, {:?})", tool.job);
     let stderr = format!("node-probe: {} was not started: {why}\n", tool.program.display()).into_bytes();
     Outcome { stdout: Vec::new(), stderr, exit_code: NOT_STARTED }
+}
+
+#[cfg(target_os = "linux")]
+fn host_journal(journal: &args::HostJournal) -> ExitCode {
+    let error = kernel_log::become_in_root(&journal.root, journal.since);
+    let _ = writeln!(std::io::stderr(), "the host's journalctl could not be run: {error}");
+    ExitCode::FAILURE
+}
+
+#[cfg(not(target_os = "linux"))]
+fn host_journal(_: &args::HostJournal) -> ExitCode {
+    ExitCode::FAILURE
 }
 
 fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Outcome> {

@@ -3,6 +3,8 @@
 mod connect;
 pub mod gpu_nodes;
 pub mod node;
+pub(crate) mod patience;
 mod plugin;
+pub mod pod_facts;
 
 pub use connect::{Connection, Contexts};

@@ -12,8 +12,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::exec::{self, Command, Ended, ExecError, Output};
-use super::{CONTAINER, OnPhase, Order, Phase, Probed, ProbePod, Timings, withdraw};
+use super::{CONTAINER, OnPhase, Order, Phase, ProbePod, Probed, Timings, withdraw};
 use crate::cluster::Connection;
+use crate::cluster::patience::{may_pass, retry_after};
 use crate::error::{Failure, kube_reason};
 use crate::settings::Settings;
 
@@ -27,8 +28,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(30);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 /// How often the pod itself is looked at for reasons that end the wait.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Longest wait that a `Retry-After` can ask for.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5);
+/// How long an exec may be refused once the container is seen to run: then it is not the container that refuses.
+const REFUSED_FOR: Duration = Duration::from_secs(5);
+
+/// kube's reason for an answer that is no `Status`.
+const FOREIGN: &str = "Failed to parse error data";
 
 /// Everything one pod's life needs.
 pub(super) struct Life {
@@ -53,6 +57,11 @@ impl Life {
     /// Creates the pod, reads the document, removes the pod: the last whatever became of the others.
     pub(super) async fn run(self) -> Result<Probed, Failure> {
         let began = Instant::now();
+        // Whoever gave up while the node was looked at, or a program that is ending, gets no pod at all: once the program
+        // has seen that no life is left, none may begin.
+        if self.is_given_up() {
+            return Err(self.stopped());
+        }
         let pods: Api<Pod> = Api::namespaced(self.connection.client.clone(), &self.pod.namespace);
         let mut timings = Timings::default();
         (self.on_phase)(Phase::Create);
@@ -63,8 +72,8 @@ impl Life {
                 let end = began + self.order.deadline;
                 tokio::select! {
                     read = self.read(&pods, end, &mut timings) => read,
-                    () = self.cancel.cancelled() => Err(self.stopped("cancelled by the caller")),
-                    () = self.stop.cancelled() => Err(self.stopped("gpu-syringe is ending")),
+                    () = self.cancel.cancelled() => Err(self.stopped()),
+                    () = self.stop.cancelled() => Err(self.stopped()),
                 }
             }
             Err(failed) => Err(failed.failure.clone()),
@@ -119,13 +128,17 @@ impl Life {
             // Too many requests, or a server that is starting: nothing was created, so asking again is safe. The name is
             // ours alone: should a try have succeeded unseen, the next one is refused as existing.
             if let kube::Error::Api(status) = &error
-                && matches!(status.code, 429 | 500 | 502 | 503 | 504)
+                && may_pass(status)
                 && Instant::now() < end
-                && !self.stop.is_cancelled()
-                && !self.cancel.is_cancelled()
             {
-                sleep(retry_after(status)).await;
-                continue;
+                tokio::select! {
+                    () = sleep(retry_after(status)) => {}
+                    () = self.cancel.cancelled() => {}
+                    () = self.stop.cancelled() => {}
+                }
+                if !self.is_given_up() {
+                    continue;
+                }
             }
             let code = if let kube::Error::Api(status) = &error { Some(status.code) } else { None };
             // A refusal created nothing; a connection that broke may have.
@@ -190,6 +203,7 @@ impl Life {
         (self.on_phase)(Phase::Start);
         let mut pause = FIRST_PAUSE;
         let mut looked = waiting;
+        let mut seen_running: Option<Instant> = None;
         let mut last = String::from("no try was made");
         while Instant::now() < start_end {
             let attempt = Instant::now();
@@ -215,12 +229,19 @@ impl Life {
             }
             if looked.elapsed() >= LOOK_EVERY || pause >= LOOK_EVERY {
                 looked = Instant::now();
-                self.look(pods).await?;
+                if self.look(pods).await? {
+                    let since = *seen_running.get_or_insert(looked);
+                    if since.elapsed() >= REFUSED_FOR {
+                        return Err(self.upgrade_refused(&last));
+                    }
+                }
             }
             sleep(pause).await;
             pause = (pause.min(LONGEST_PAUSE) * 3 / 2).min(LONGEST_PAUSE);
         }
-        self.look(pods).await?;
+        if self.look(pods).await? {
+            return Err(self.upgrade_refused(&last));
+        }
         Err(self.out_of_time(&format!("its container did not start within {:?} ({last})", self.settings.start_time())))
     }
 
@@ -229,6 +250,10 @@ impl Life {
         let ExecError::Kube(error) = error else { return Ok(FIRST_PAUSE) };
         let why = kube_reason(error);
         match error {
+            // Not a word of the API server: somebody before it answers, or a kubelet behind it.
+            kube::Error::Api(status) if status.reason == FOREIGN && is_final(status.code) && !not_yet(&why) => {
+                Err(self.upgrade_refused(&why))
+            }
             kube::Error::Api(status) => match status.code {
                 401 | 403 => Err(Failure::new(
                     format!("Running the probe in pod {}/{}", self.pod.namespace, self.pod.name),
@@ -246,16 +271,19 @@ impl Life {
     }
 
     fn upgrade_refused(&self, why: &str) -> Failure {
-        Failure::new(
-            format!("Opening a websocket to node {} through {}", self.order.node, self.connection.server),
-            why,
+        let next = if why.contains("dial") {
+            "The API server cannot reach the node's kubelet (port 10250): look at the firewall between them, or at \
+             konnectivity."
+        } else {
             "A proxy or load balancer before the API server refuses websockets: allow them, or connect to the API server \
-             directly.",
-        )
+             directly."
+        };
+        let what = format!("Opening a websocket to node {} through {}", self.order.node, self.connection.server);
+        Failure::new(what, why, next)
     }
 
-    /// Looks at the pod for what makes waiting useless.
-    async fn look(&self, pods: &Api<Pod>) -> Result<(), Failure> {
+    /// Looks at the pod for what makes waiting useless. Says whether its container is seen to run.
+    async fn look(&self, pods: &Api<Pod>) -> Result<bool, Failure> {
         match timeout(Duration::from_secs(3), pods.get_opt(&self.pod.name)).await {
             Ok(Ok(Some(pod))) => match hopeless(&pod) {
                 Some((why, next)) => Err(Failure::new(
@@ -263,11 +291,11 @@ impl Life {
                     why,
                     next,
                 )),
-                None => Ok(()),
+                None => Ok(is_running(&pod)),
             },
             Ok(Ok(None)) => Err(self.not_run("somebody deleted the probe pod")),
             // A look that fails proves nothing; the next exec will tell.
-            Ok(Err(_)) | Err(_) => Ok(()),
+            Ok(Err(_)) | Err(_) => Ok(false),
         }
     }
 
@@ -288,7 +316,14 @@ impl Life {
         )
     }
 
-    fn stopped(&self, why: &str) -> Failure {
+    /// Whether the answer is no longer wanted.
+    fn is_given_up(&self) -> bool {
+        self.cancel.is_cancelled() || self.stop.is_cancelled()
+    }
+
+    fn stopped(&self) -> Failure {
+        // At the command line the two are one: the end of the program.
+        let why = if self.stop.is_cancelled() { "gpu-syringe is ending" } else { "cancelled by the caller" };
         Failure::new(format!("Probing node {}", self.order.node), why, "Call again when you want the answer.")
     }
 }
@@ -315,9 +350,27 @@ fn document(output: &Output) -> Result<Report, String> {
 
 /// The words of API server, kubelet and runtime for a container that does not run yet.
 fn not_yet(why: &str) -> bool {
-    ["container not found", "pod does not exist", "does not have a host assigned", "CONTAINER_CREATED", "is not created or running", "unable to upgrade connection", "dial tcp"]
-        .iter()
-        .any(|words| why.contains(words))
+    [
+        "container not found",
+        "pod does not exist",
+        "does not have a host assigned",
+        "CONTAINER_CREATED",
+        "is not created or running",
+        "unable to upgrade connection",
+        "dial tcp",
+    ]
+    .iter()
+    .any(|words| why.contains(words))
+}
+
+/// Whether a proxy that answers so will go on doing it: it does not know websockets. A bad gateway may mend.
+fn is_final(code: u16) -> bool {
+    code < 500 || code == 501
+}
+
+fn is_running(pod: &Pod) -> bool {
+    let containers = pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+    containers.iter().any(|container| container.state.as_ref().is_some_and(|state| state.running.is_some()))
 }
 
 /// Why the pod will never run, and what to do.
@@ -349,9 +402,4 @@ fn hopeless(pod: &Pod) -> Option<(String, String)> {
         _ => return None,
     };
     Some((format!("{reason}: {}", waiting.message.as_deref().unwrap_or("no message")), next.into()))
-}
-
-fn retry_after(status: &kube::core::Status) -> Duration {
-    let asked = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
-    Duration::from_secs(asked.into()).clamp(Duration::from_millis(200), LONGEST_RETRY_AFTER)
 }

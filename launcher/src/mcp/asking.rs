@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use rmcp::model::{
-    CallToolRequestParams, ElicitRequest, ElicitRequestParams, ElicitationSchema, InputRequest, InputRequests,
+    CallToolRequestParams, ElicitRequest, ElicitRequestParams, ElicitationCapability, ElicitationSchema, InputRequest, InputRequests,
     InputRequiredResult,
 };
 use rmcp::service::{ElicitationError, ElicitationMode, Peer, RequestContext};
@@ -35,7 +35,9 @@ pub(super) fn consent(
     tokens: Arc<Tokens>,
 ) -> Consent {
     let modern = context.protocol_version().is_some_and(|version| !version.has_initialize());
-    let elicits = context.client_capabilities().is_some_and(|client| client.elicitation.is_some());
+    // A host that names no kind of question means forms; one that only opens links cannot be asked.
+    let forms = |can: ElicitationCapability| can.form.is_some() || can.url.is_none();
+    let elicits = context.client_capabilities().and_then(|client| client.elicitation).is_some_and(forms);
     let ask: Arc<dyn Ask> = match (modern, elicits) {
         (true, true) => Arc::new(AskLater),
         (true, false) => Arc::new(NobodyToAsk),

@@ -23,6 +23,9 @@ use crate::syringe::{Order, Probed, random_suffix};
 /// Time of a call that is kept for the removal of the pod.
 const KEPT_FOR_REMOVAL: Duration = Duration::from_secs(2);
 
+/// Longest that an action's pod may live: deploy/admission-policy.yaml admits none that lives longer than 15 minutes.
+const LONGEST: Duration = Duration::from_secs(840);
+
 /// The answer of a tool that changes something. `T` is what the node reports of it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Acted<T> {
@@ -223,7 +226,7 @@ impl<D: Deed> Stage<'_, D> {
     async fn act(&self, agreed: Agreed) -> Result<Acted<D::Done>, Failure> {
         let Agreed { plan, how } = agreed;
         let id = random_suffix();
-        let deadline = self.call.settings.call_time() + self.deed.time();
+        let deadline = (self.call.settings.call_time() + self.deed.time()).min(LONGEST);
         let order = self.order(self.command(&["--once", &id]), deadline);
         let note = ActionNote { arguments: self.deed.arguments(), plan: plan.clone(), consent: how.clone() };
         let Call { syringe, on_phase, .. } = self.call;

@@ -1,5 +1,7 @@
 //! What every tool that reads one node does: look at the node, probe it, conclude.
 
+use std::time::{Duration, Instant};
+
 use k8s_openapi::api::core::v1::Node;
 use syringe_core::diagnosis::{self, ClusterFacts, Diagnosis};
 use syringe_core::report::{Problem, Report, Section};
@@ -11,7 +13,7 @@ use crate::error::Failure;
 use crate::syringe::{Order, Probed};
 
 /// Time of a call that is kept for the removal of the pod.
-const KEPT_FOR_REMOVAL: std::time::Duration = std::time::Duration::from_secs(2);
+const KEPT_FOR_REMOVAL: Duration = Duration::from_secs(2);
 
 /// A node that was read.
 pub(super) struct Read {
@@ -28,11 +30,15 @@ pub(super) async fn read(
     tool: &'static str,
     command: Vec<String>,
 ) -> Result<Read, Failure> {
+    let began = Instant::now();
     let connection = call.contexts.connect(context).await?;
     call.syringe.sweep_in_background(&connection);
     let kubernetes = node::read(&connection, node_name).await?;
     node::must_be_ready(&kubernetes)?;
-    let probed = probe(call, &connection, node_name, tool, command).await?;
+    // What signing in and looking at the node took is gone from the call's time.
+    let deadline = call.settings.call_time().saturating_sub(KEPT_FOR_REMOVAL + began.elapsed());
+    let order = Order { node: node_name.to_owned(), command, tool, deadline };
+    let probed = probe(call, &connection, order).await?;
     let cluster = cluster_facts(&kubernetes);
     let note = ProbeNote::of_pod(node_name, &connection.context, &probed);
     let diagnosis = diagnosis::diagnose(&probed.report, &cluster);
@@ -43,28 +49,22 @@ fn cluster_facts(kubernetes: &Node) -> ClusterFacts {
     node::cluster_facts(kubernetes)
 }
 
-async fn probe(
-    call: &Call,
-    connection: &Connection,
-    node: &str,
-    tool: &'static str,
-    command: Vec<String>,
-) -> Result<Probed, Failure> {
-    let order = Order {
-        node: node.to_owned(),
-        command,
-        tool,
-        deadline: call.settings.call_time().saturating_sub(KEPT_FOR_REMOVAL),
-    };
+async fn probe(call: &Call, connection: &Connection, order: Order) -> Result<Probed, Failure> {
+    let node = order.node.clone();
     let probed = call.syringe.probe(connection, order, call.on_phase.clone(), call.cancel.clone()).await?;
     if let Some(problem) = &probed.report.error {
-        return Err(unusable(node, problem).leaving(probed.left_behind));
+        return Err(unusable(&node, problem).leaving(probed.left_behind));
     }
     Ok(probed)
 }
 
-/// The section of a report, or the failure that it could not be read at all.
-pub(super) fn section<T>(node: &str, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
+/// The section of a report, or the failure that it could not be read at all; with what the probe left, if it did.
+pub(super) fn section<T>(note: &ProbeNote, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
+    let ProbeNote { node, left_behind, .. } = note;
+    data_of(node, name, section).map_err(|failure| failure.leaving(left_behind.clone()))
+}
+
+fn data_of<T>(node: &str, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
     let missing = || Failure::new(format!("Reading {name} of node {node}"), "the probe did not report it", OLD_PROBE);
     let section = section.ok_or_else(missing)?;
     let problem = section.problems.into_iter().next();

@@ -61,6 +61,7 @@ pub struct Outcome {
 
 /// The program: reads the process's arguments, prints, and says how to exit.
 pub fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| last_words(&panic.to_string())));
     let args = std::env::args_os().skip(1);
     let outcome = match parse(args) {
         Ok(Task::Hold(duration)) => {
@@ -78,6 +79,20 @@ pub fn main() -> ExitCode {
     let code = if written.is_ok() { outcome.exit_code } else { NOTHING_READ };
     // A reader that is stuck inside the driver must not keep the process (and the exec stream behind it) alive.
     std::process::exit(code)
+}
+
+/// A defect of ours is a document too: whoever reads standard output must not be left with nothing.
+fn last_words(panic: &str) {
+    let problem = Problem {
+        what: "node-probe".into(),
+        why: syringe_core::text::clean(panic, 400),
+        next_step: "This is a defect of node-probe: please report it.".into(),
+        code: "defect".into(),
+        gpu: None,
+    };
+    let outcome = answer(&Report { error: Some(problem), ..blank() }, false);
+    let _ = std::io::stdout().write_all(&outcome.stdout);
+    std::process::exit(outcome.exit_code)
 }
 
 /// Runs one command line (without the program's name) in place of a container. `replay` stands in for the node's hardware.

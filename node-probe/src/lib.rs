@@ -23,17 +23,18 @@ pub mod nvml;
 pub mod paths;
 mod replay;
 mod section;
+mod words;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Sections, Source, Status};
 
 use crate::actions::DriverTool;
-use crate::args::{Cli, Request, Task};
+use crate::args::{Request, Task};
 pub use crate::section::SectionName;
+use crate::words::Refusal;
 
 /// Version that reports carry.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -134,13 +135,11 @@ fn host_journal(_: &args::HostJournal) -> ExitCode {
 }
 
 fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Outcome> {
-    match Cli::try_parse_from(std::iter::once(OsString::from("node-probe")).chain(args)) {
-        Ok(cli) => Ok(cli.into_task()),
-        Err(error) if !error.use_stderr() => {
-            Err(Outcome { stdout: error.to_string().into_bytes(), stderr: Vec::new(), exit_code: ANSWERED })
-        }
-        Err(error) => {
-            let why = syringe_core::text::clean(&error.to_string(), 400);
+    args::parse(args).map_err(|refusal| match refusal {
+        Refusal::Text(text) => Outcome { stdout: text.into_bytes(), stderr: Vec::new(), exit_code: ANSWERED },
+        Refusal::Wrong(why) => {
+            let why = syringe_core::text::clean(&why, 400);
+            let stderr = format!("node-probe: {why}\n").into_bytes();
             let problem = Problem {
                 what: "command line".into(),
                 why,
@@ -148,10 +147,9 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Outcome> {
                 code: "usage".into(),
                 gpu: None,
             };
-            let report = Report { error: Some(problem), ..blank() };
-            Err(Outcome { stderr: error.to_string().into_bytes(), ..answer(&report, false) })
+            Outcome { stderr, ..answer(&Report { error: Some(problem), ..blank() }, false) }
         }
-    }
+    })
 }
 
 /// The report that a request asks for. Never fails: what goes wrong is in it.

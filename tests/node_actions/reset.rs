@@ -165,7 +165,7 @@ fn the_driver_s_tool_is_run_below_another_root() {
     let run = |operator: &[&str]| {
         std::process::Command::new(env!("CARGO_BIN_EXE_node-probe"))
             .args(operator)
-            .args(["driver-tool", "--root", "/proc/self/root", "--program"])
+            .args(["driver-tool", "--driver-root", "/proc/self/root", "--program"])
             .arg(&program)
             .args(["--gpu", GPU, "--job", "reset"])
             .output()

@@ -112,7 +112,7 @@ impl DriverRoot {
             command
                 .arg("--operator")
                 .arg("driver-tool")
-                .arg("--root")
+                .arg("--driver-root")
                 .arg(&self.root)
                 .arg("--program")
                 .arg(&self.program);

@@ -1,94 +1,73 @@
 //! The words of `kill`, `reset` and the hidden `driver-tool`: what can be typed, and what it means.
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
-
-use clap::{Args, ValueEnum};
 
 use crate::args::Request;
 
-/// Longest GPU UUID that is taken; NVIDIA's have 40 characters, those of MIG devices up to 60.
-const LONGEST_UUID: usize = 80;
-
-#[derive(Args, Debug)]
+#[derive(Debug)]
 pub(crate) struct KillWords {
     /// UUID of the GPU that the process uses
-    #[arg(long, value_name = "UUID", value_parser = uuid)]
     pub(crate) gpu: String,
     /// Process id
-    #[arg(long, value_name = "N")]
     pub(crate) pid: u32,
     /// start_ticks of the process as the processes section reported it: another process of the same number is refused
-    #[arg(long, value_name = "TICKS")]
     pub(crate) start_ticks: u64,
     /// Time between SIGTERM and SIGKILL
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub(crate) grace_seconds: u64,
     /// Check everything and send nothing
-    #[arg(long)]
     pub(crate) plan: bool,
-    #[command(flatten)]
     pub(crate) once: Once,
 }
 
-#[derive(Args, Debug)]
+#[derive(Debug)]
 pub(crate) struct ResetWords {
     /// UUID of the GPU
-    #[arg(long, value_name = "UUID", value_parser = uuid)]
     pub(crate) gpu: String,
     /// Say what is in the way and what would be done, and do nothing
-    #[arg(long)]
     pub(crate) plan: bool,
     /// The node is cordoned: Kubernetes gives it no new pods
-    #[arg(long)]
     pub(crate) cordoned: bool,
     /// Whether a node that takes pods, and pods that have the GPU, are in the way
-    #[arg(long, value_name = "WHETHER", default_value = "on")]
     pub(crate) drain_check: Switch,
     /// Time for nvidia-smi; what is not done then is left alone
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(crate) reset_seconds: u64,
-    #[command(flatten)]
     pub(crate) once: Once,
 }
 
-#[derive(Args, Debug)]
+#[derive(Debug)]
 pub(crate) struct Once {
     /// Refuse when an action of this id has been run in this container before: a lost connection must not act twice
-    #[arg(long = "once", value_name = "ID", value_parser = plain_id)]
     pub(crate) id: Option<String>,
 }
 
 /// On or off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Switch {
+    #[default]
     On,
     Off,
 }
 
 /// Runs one of three fixed nvidia-smi commands below another root. This program starts itself so: changing the root
 /// directory is for a whole process, and the one that reads must keep its own.
-#[derive(Args, Debug)]
+#[derive(Debug)]
 pub(crate) struct DriverTool {
     /// Root directory of the driver
-    #[arg(long)]
     pub(crate) root: PathBuf,
     /// nvidia-smi, as seen below that root
-    #[arg(long)]
     pub(crate) program: PathBuf,
     /// Folder of the driver's libraries, where the loader does not know it
-    #[arg(long)]
     pub(crate) library_path: Option<String>,
     /// UUID of the GPU
-    #[arg(long, value_parser = uuid)]
     pub(crate) gpu: String,
     /// What to do
-    #[arg(long)]
     pub(crate) job: Job,
 }
 
 /// What nvidia-smi is asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Job {
     /// `--gpu-reset`
     Reset,
@@ -96,6 +75,27 @@ pub(crate) enum Job {
     PersistenceOn,
     /// `-pm 0`
     PersistenceOff,
+}
+
+impl FromStr for Switch {
+    type Err = &'static str;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        match word {
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err("on or off"),
+        }
+    }
+}
+
+impl FromStr for Job {
+    type Err = &'static str;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let jobs = [Self::Reset, Self::PersistenceOn, Self::PersistenceOff];
+        jobs.into_iter().find(|job| job.word() == word).ok_or("no such job")
+    }
 }
 
 impl Job {
@@ -109,7 +109,6 @@ impl Job {
     }
 
     /// The word on our own command line.
-    #[cfg(target_os = "linux")]
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Reset => "reset",
@@ -178,19 +177,4 @@ impl ActRequest {
         let order = ResetOrder { gpu, plan, cordoned, drain_check: drain_check == Switch::On, time };
         Self { operator, action: Wanted::Reset(order), once: once.id, request }
     }
-}
-
-/// `GPU-…`, nothing that could be an option of another program.
-fn uuid(text: &str) -> Result<String, String> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    let known = text.starts_with("GPU-") || text.starts_with("MIG-");
-    if known && text.len() <= LONGEST_UUID && text.bytes().all(plain) {
-        return Ok(text.to_owned());
-    }
-    Err("a GPU UUID looks like GPU-5b2c0a4e-….".to_owned())
-}
-
-fn plain_id(text: &str) -> Result<String, String> {
-    let plain = !text.is_empty() && text.len() <= 40 && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    if plain { Ok(text.to_owned()) } else { Err("letters and digits, 40 at most".to_owned()) }
 }

@@ -32,7 +32,11 @@ pub(crate) use request::{ActRequest, DriverTool, KillWords, ResetWords};
 /// Runs an action, or judges it by a facts file.
 pub(crate) fn run(act: &ActRequest, replay: Option<&Report>) -> Report {
     if !act.operator {
-        return refused("operator_mode_off", "kill and reset change the node", "Add --operator if that is what you want.");
+        return refused(
+            "operator_mode_off",
+            "kill and reset change the node",
+            "Add --operator if that is what you want.",
+        );
     }
     match (replay, &act.request.facts) {
         (Some(facts), _) => replay::replay(facts, act),

@@ -37,9 +37,9 @@ use syringe_core::pci::PciAddress;
 use syringe_core::report::Section;
 use syringe_core::text::clean;
 
+pub(crate) use self::files::{inside, pids};
 pub(crate) use self::holding::{describe, gpu_minor, held_by, held_by_us, is_the_hosts_pid_namespace};
 pub use self::kubelet::kubelet;
-pub(crate) use self::files::{inside, pids};
 pub(crate) use self::process::{Stat, look};
 pub use self::processes::processes;
 pub use self::topology::{complete_topology, pci_topology};

@@ -33,10 +33,18 @@ async fn a_user_who_does_not_agree_is_obeyed() {
         for user in [User::SaysNo, User::Declines] {
             let bed = bed(era, user).await;
             let answer = bed.answer("kill_gpu_process", &kill()).await;
-            assert_eq!((&answer["outcome"], &answer["token"]), (&json!("declined"), &json!(null)), "{era:?} {user:?}: {answer}");
+            assert_eq!(
+                (&answer["outcome"], &answer["token"]),
+                (&json!("declined"), &json!(null)),
+                "{era:?} {user:?}: {answer}"
+            );
             assert_eq!(bed.asked().len(), 1);
             assert!(bed.done().is_empty());
-            assert!(bed.audit().iter().any(|line| line.outcome.as_deref().is_some_and(|outcome| outcome.starts_with("declined"))));
+            assert!(
+                bed.audit()
+                    .iter()
+                    .any(|line| line.outcome.as_deref().is_some_and(|outcome| outcome.starts_with("declined")))
+            );
         }
     }
 }
@@ -52,8 +60,7 @@ async fn question(bed: &Bed) -> InputRequiredResult {
 /// Brings an answer to it.
 async fn bring(bed: &Bed, arguments: &Value, state: &str, said: Value) -> Value {
     let responses = BTreeMap::from([("consent".to_owned(), said)]);
-    let request =
-        params("kill_gpu_process", arguments).with_request_state(state).with_input_responses(responses);
+    let request = params("kill_gpu_process", arguments).with_request_state(state).with_input_responses(responses);
     match bed.client.call_tool_once(request).await.unwrap() {
         CallToolResponse::Complete(result) => serde_json::to_value(result).unwrap(),
         other => panic!("not complete: {other:?}"),

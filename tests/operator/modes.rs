@@ -29,7 +29,10 @@ async fn operator_mode_adds_two_tools_that_say_what_they_are() {
     for name in OPERATOR_TOOLS {
         let tool = tools.iter().find(|tool| tool.name == name).unwrap();
         let hints = tool.annotations.as_ref().unwrap();
-        assert_eq!((hints.destructive_hint, hints.read_only_hint, hints.idempotent_hint), (Some(true), Some(false), Some(false)));
+        assert_eq!(
+            (hints.destructive_hint, hints.read_only_hint, hints.idempotent_hint),
+            (Some(true), Some(false), Some(false))
+        );
     }
 }
 
@@ -65,8 +68,12 @@ async fn what_is_refused_is_not_asked_for() {
     assert_eq!(bed.answer("kill_gpu_process", &recycled).await["action"]["refusal"]["code"], json!("recycled_pid"));
     let busy = json!({"node_name": "busy", "gpu": BUSY});
     let answer = bed.answer("reset_gpu", &busy).await;
-    let codes: Vec<&str> =
-        answer["action"]["plan"]["blockers"].as_array().unwrap().iter().map(|one| one["code"].as_str().unwrap()).collect();
+    let codes: Vec<&str> = answer["action"]["plan"]["blockers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["code"].as_str().unwrap())
+        .collect();
     assert_eq!(codes, ["not_cordoned", "allocated", "processes"], "{answer}");
     assert!(bed.done().is_empty());
 }

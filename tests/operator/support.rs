@@ -74,7 +74,9 @@ impl ClientHandler for Host {
         request: ElicitRequestParams,
         _: RequestContext<RoleClient>,
     ) -> Result<ElicitResult, ErrorData> {
-        let ElicitRequestParams::FormElicitationParams { message, .. } = request else { panic!("no form: {request:?}") };
+        let ElicitRequestParams::FormElicitationParams { message, .. } = request else {
+            panic!("no form: {request:?}")
+        };
         self.asked.lock().unwrap().push(message);
         let agree = |agree: bool| ElicitResult::new(ElicitationAction::Accept).with_content(json!({ "agree": agree }));
         Ok(match self.user {

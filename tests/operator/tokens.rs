@@ -11,7 +11,11 @@ use crate::support::{Bed, Era, Setup, kill, reset, with};
 
 async fn token(bed: &Bed, tool: &'static str, arguments: &Value) -> Value {
     let answer = bed.answer(tool, arguments).await;
-    assert_eq!((&answer["outcome"], &answer["token_valid_seconds"]), (&json!("awaiting_consent"), &json!(120)), "{answer}");
+    assert_eq!(
+        (&answer["outcome"], &answer["token_valid_seconds"]),
+        (&json!("awaiting_consent"), &json!(120)),
+        "{answer}"
+    );
     answer["token"].clone()
 }
 
@@ -29,7 +33,10 @@ async fn the_first_call_gives_a_plan_and_a_token_and_the_second_acts() {
         assert_eq!((&answer["outcome"], &answer["consent"]), (&json!("simulated"), &json!("token")), "{answer}");
         let done = bed.done();
         assert_eq!(done.len(), 1, "{done:?}");
-        assert!(done[0].contains("kill --gpu") && done[0].contains("--pid 41210") && done[0].contains("--once"), "{done:?}");
+        assert!(
+            done[0].contains("kill --gpu") && done[0].contains("--pid 41210") && done[0].contains("--once"),
+            "{done:?}"
+        );
     }
 }
 

@@ -117,7 +117,8 @@ impl Audit {
     /// # Errors
     /// When there is no place for it, or the disk refuses.
     pub fn write(&self, line: &Line) -> io::Result<()> {
-        let path = self.file.as_deref().ok_or_else(|| io::Error::other("there is no state directory (set XDG_STATE_HOME)"))?;
+        let path =
+            self.file.as_deref().ok_or_else(|| io::Error::other("there is no state directory (set XDG_STATE_HOME)"))?;
         let mut text = serde_json::to_vec(&Line { time: Some(Timestamp::now()), ..line.clone() })?;
         text.push(b'\n');
         let mut file = open_to_append(path)?;

@@ -100,7 +100,8 @@ impl Record {
 
     /// The line of an action that somebody refused.
     pub(crate) fn declined(&self, why: &str) {
-        let line = Line { event: Event::ActionDeclined, outcome: Some(format!("declined: {why}")), ..self.line.clone() };
+        let line =
+            Line { event: Event::ActionDeclined, outcome: Some(format!("declined: {why}")), ..self.line.clone() };
         if let Err(error) = self.audit.write(&line) {
             tracing::warn!(%error, line = ?line, "the audit log could not be written");
         }
@@ -143,7 +144,9 @@ fn outcome(result: &Result<Probed, Failure>) -> String {
                 let why = kill.refusal.as_ref().map(|refusal| format!(": {}", refusal.why)).unwrap_or_default();
                 clean(&format!("{}{by}{why}", word(json!(kill.outcome))), 600)
             }
-            (None, Some(Action::Reset(reset))) => clean(&format!("{}: {}", word(json!(reset.outcome)), reset.summary), 600),
+            (None, Some(Action::Reset(reset))) => {
+                clean(&format!("{}: {}", word(json!(reset.outcome)), reset.summary), 600)
+            }
             (None, None) => "answered".to_owned(),
         },
     }

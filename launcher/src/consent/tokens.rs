@@ -69,7 +69,10 @@ impl Tokens {
         let now = (self.clock)();
         let granted = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(token);
         match granted {
-            None => Err("the token is unknown: it was used already, has expired long ago, or is of another process".to_owned()),
+            None => {
+                Err("the token is unknown: it was used already, has expired long ago, or is of another process"
+                    .to_owned())
+            }
             Some(granted) if granted.until <= now => {
                 Err(format!("the token has expired: it was valid for {} s", LIFETIME.as_secs()))
             }

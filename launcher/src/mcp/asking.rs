@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use rmcp::model::{
-    CallToolRequestParams, ElicitRequest, ElicitRequestParams, ElicitationCapability, ElicitationSchema, InputRequest, InputRequests,
-    InputRequiredResult,
+    CallToolRequestParams, ElicitRequest, ElicitRequestParams, ElicitationCapability, ElicitationSchema, InputRequest,
+    InputRequests, InputRequiredResult,
 };
 use rmcp::service::{ElicitationError, ElicitationMode, Peer, RequestContext};
 use rmcp::{ErrorData, RoleServer};
@@ -58,7 +58,8 @@ fn answer(request: &CallToolRequestParams) -> Option<HostAnswer> {
 pub(super) fn input_required(pending: &Pending) -> Result<InputRequiredResult, ErrorData> {
     let requested_schema = ElicitationSchema::from_type::<Agreement>()
         .map_err(|error| ErrorData::internal_error(format!("the question's schema: {error}"), None))?;
-    let form = ElicitRequestParams::FormElicitationParams { meta: None, message: pending.plan.clone(), requested_schema };
+    let form =
+        ElicitRequestParams::FormElicitationParams { meta: None, message: pending.plan.clone(), requested_schema };
     let requests = InputRequests::from([(QUESTION.to_owned(), InputRequest::Elicitation(ElicitRequest::new(form)))]);
     Ok(InputRequiredResult::new(Some(requests), Some(pending.token.clone())))
 }

@@ -133,7 +133,13 @@ pub struct Syringe {
 impl Syringe {
     /// A syringe that works by `settings`. `stop` ends every life early, removal included.
     pub fn new(settings: Arc<Settings>, stop: CancellationToken) -> Self {
-        Self { settings, owner: Arc::new(Owner::claim()), lives: TaskTracker::new(), stop, audit: Arc::new(Audit::usual()) }
+        Self {
+            settings,
+            owner: Arc::new(Owner::claim()),
+            lives: TaskTracker::new(),
+            stop,
+            audit: Arc::new(Audit::usual()),
+        }
     }
 
     /// The same with another audit log.

@@ -103,8 +103,7 @@ pub(super) async fn run<D: Deed>(call: &Call, deed: &D) -> Result<Acted<D::Done>
     call.syringe.sweep_in_background(&connection);
     let kubernetes = node::read(&connection, node_name).await?;
     node::must_be_ready(&kubernetes)?;
-    let content =
-        consent::content(D::TOOL, &connection.server, &connection.context, node_name, &deed.arguments());
+    let content = consent::content(D::TOOL, &connection.server, &connection.context, node_name, &deed.arguments());
     let stage = Stage { call, deed, connection: &connection, kubernetes: &kubernetes, content };
     let agreed = match stage.brought(token)? {
         Some(Ok(agreed)) => agreed,
@@ -114,6 +113,10 @@ pub(super) async fn run<D: Deed>(call: &Call, deed: &D) -> Result<Acted<D::Done>
             Err(answer) => return Ok(*answer),
         },
     };
+    // Whoever takes the call back while the question is open has said no, whatever the answer to it.
+    if call.cancel.is_cancelled() {
+        return Ok(stage.declined(agreed.plan, "the call was cancelled", None));
+    }
     stage.act(agreed).await
 }
 
@@ -133,7 +136,11 @@ impl<D: Deed> Stage<'_, D> {
         let answer = self.call.consent.answer();
         let Some(token) = answer.map(|answer| answer.token.as_str()).or(token) else { return Ok(None) };
         let granted = self.call.consent.tokens().redeem(token, &self.content).map_err(|why| {
-            Failure::new(format!("Running {}", D::TOOL), why, "Call again without a token: the answer has a new plan and token.")
+            Failure::new(
+                format!("Running {}", D::TOOL),
+                why,
+                "Call again without a token: the answer has a new plan and token.",
+            )
         })?;
         Ok(Some(match answer {
             Some(answer) if !answer.accepted => Err(self.declined(granted.plan, "the user declined", None)),
@@ -167,9 +174,10 @@ impl<D: Deed> Stage<'_, D> {
             Asked::No(why) => return Ok(Err(Box::new(self.declined(plan, &why, answer.probe)))),
             Asked::Nobody | Asked::Later => {}
         }
-        let token = consent.tokens().give(self.content.clone(), &plan).map_err(|why| {
-            Failure::new("Making a token", why, "Run the command in a terminal instead.")
-        })?;
+        let token = consent
+            .tokens()
+            .give(self.content.clone(), &plan)
+            .map_err(|why| Failure::new("Making a token", why, "Run the command in a terminal instead."))?;
         if asked == Asked::Later {
             consent.leave(Pending { token: token.clone(), plan });
         }
@@ -210,7 +218,10 @@ impl<D: Deed> Stage<'_, D> {
 
     fn command(&self, more: &[&str]) -> Vec<String> {
         let words = self.deed.words(self.call, self.kubernetes);
-        std::iter::once("--operator".to_owned()).chain(words).chain(more.iter().map(|word| (*word).to_owned())).collect()
+        std::iter::once("--operator".to_owned())
+            .chain(words)
+            .chain(more.iter().map(|word| (*word).to_owned()))
+            .collect()
     }
 
     /// What would be done, as the node sees it now.

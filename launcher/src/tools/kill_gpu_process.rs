@@ -135,7 +135,9 @@ impl Deed for KillArgs {
         let mut summary = match done.outcome {
             KillOutcome::Planned => format!("Process {pid} can be ended."),
             KillOutcome::Refused => match &done.refusal {
-                Some(refusal) => format!("Nothing was done: {}. {}", refusal.why.trim_end_matches('.'), refusal.next_step),
+                Some(refusal) => {
+                    format!("Nothing was done: {}. {}", refusal.why.trim_end_matches('.'), refusal.next_step)
+                }
                 None => "Nothing was done.".to_owned(),
             },
             KillOutcome::Ended => {
@@ -197,7 +199,9 @@ fn gibibytes(bytes: u64) -> String {
 /// The memory before and after, where both are known.
 fn freed(done: &KillAction) -> String {
     match (done.memory_before_bytes, done.memory_after_bytes) {
-        (Some(before), Some(after)) => format!(" GPU memory in use: {} before, {} now.", gibibytes(before), gibibytes(after)),
+        (Some(before), Some(after)) => {
+            format!(" GPU memory in use: {} before, {} now.", gibibytes(before), gibibytes(after))
+        }
         _ => String::new(),
     }
 }

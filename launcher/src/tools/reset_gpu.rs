@@ -120,7 +120,13 @@ impl Deed for ResetArgs {
         let place = plan.pci_address.as_ref().map(|pci| format!("{}, ", pci.sysfs())).unwrap_or_default();
         let mut text = format!("Reset {index}{name}{place}{gpu} on node {node_name}.\n");
         let sections = [
-            ("In the way", plan.blockers.iter().map(|one| format!("{}. {}", one.why.trim_end_matches('.'), one.next_step)).collect()),
+            (
+                "In the way",
+                plan.blockers
+                    .iter()
+                    .map(|one| format!("{}. {}", one.why.trim_end_matches('.'), one.next_step))
+                    .collect(),
+            ),
             ("What speaks for it", plan.reasons.clone()),
             ("Worth knowing", plan.notes.clone()),
             ("Steps", plan.steps.clone()),

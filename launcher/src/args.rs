@@ -8,11 +8,14 @@ use crate::tools::analyze_xid_errors::XidArgs;
 use crate::tools::diagnose_gpu_node::DiagnoseArgs;
 use crate::tools::explain_gpu_pod::ExplainArgs;
 use crate::tools::get_pod_gpu_allocation::AllocationArgs;
+use crate::tools::kill_gpu_process::KillArgs;
 use crate::tools::list_gpu_nodes::ListArgs;
+use crate::tools::reset_gpu::ResetArgs;
 use crate::tools::{FleetArgs, NodeArgs, Tool};
 use crate::tools::{
     analyze_xid_errors, describe_gpu_node, diagnose_gpu_node, explain_gpu_pod, get_gpu_health, get_gpu_inventory,
-    get_gpu_telemetry, get_pod_gpu_allocation, inspect_topology, list_gpu_nodes, snapshot_ecc,
+    get_gpu_telemetry, get_pod_gpu_allocation, inspect_topology, kill_gpu_process, list_gpu_nodes, reset_gpu,
+    snapshot_ecc,
 };
 
 /// Asks the GPU nodes of a Kubernetes cluster what is wrong with them, and leaves nothing behind.
@@ -48,6 +51,8 @@ pub(crate) enum Command {
     PodSpec(PodSpec),
     /// Remove probe pods that a killed launcher left behind
     Sweep,
+    /// Show the audit log: every probe pod and every action of this launcher
+    Audit(AuditArgs),
     #[command(flatten)]
     Tool(ToolCommand),
 }
@@ -57,6 +62,23 @@ pub(crate) struct PodSpec {
     /// Node that the pod would go to
     #[arg(long, value_name = "NODE", default_value = "NODE")]
     pub(crate) node_name: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AuditArgs {
+    /// How many of the newest lines
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(crate) last: usize,
+}
+
+/// A tool that changes something, and whether whoever types it agrees beforehand.
+#[derive(Args, Debug)]
+pub(crate) struct Agreed<A: Args> {
+    #[command(flatten)]
+    pub(crate) args: A,
+    /// Agree to the plan without seeing it
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// Each tool, with the arguments that an AI host would give.
@@ -84,9 +106,21 @@ pub(crate) enum ToolCommand {
     SnapshotEcc(NodeArgs),
     /// How the GPUs of a node are connected
     InspectTopology(NodeArgs),
+    /// End a process on a GPU (needs --mode operator)
+    KillGpuProcess(Agreed<KillArgs>),
+    /// Reset a GPU (needs --mode operator)
+    ResetGpu(Agreed<ResetArgs>),
 }
 
 impl ToolCommand {
+    /// Whether `--yes` was typed.
+    pub(crate) fn says_yes(&self) -> bool {
+        match self {
+            Self::KillGpuProcess(Agreed { yes, .. }) | Self::ResetGpu(Agreed { yes, .. }) => *yes,
+            _ => false,
+        }
+    }
+
     /// The tool's name and its arguments as an AI host would send them.
     pub(crate) fn into_call(self) -> (&'static str, serde_json::Result<Value>) {
         match self {
@@ -102,6 +136,10 @@ impl ToolCommand {
             Self::ExplainGpuPod(args) => (explain_gpu_pod::ExplainGpuPod::NAME, serde_json::to_value(args)),
             Self::SnapshotEcc(args) => (snapshot_ecc::SnapshotEcc::NAME, serde_json::to_value(args)),
             Self::InspectTopology(args) => (inspect_topology::InspectTopology::NAME, serde_json::to_value(args)),
+            Self::KillGpuProcess(Agreed { args, .. }) => {
+                (kill_gpu_process::KillGpuProcess::NAME, serde_json::to_value(args))
+            }
+            Self::ResetGpu(Agreed { args, .. }) => (reset_gpu::ResetGpu::NAME, serde_json::to_value(args)),
             Self::AnalyzeXidErrors(args) => (analyze_xid_errors::AnalyzeXidErrors::NAME, serde_json::to_value(args)),
         }
     }

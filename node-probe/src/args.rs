@@ -1,117 +1,180 @@
-//! What can be typed after `node-probe`: raw words in, a validated request out.
+//! What can be typed after `node-probe`: words in, a validated task out.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
 use syringe_core::since::Since;
 
+use crate::actions::{ActRequest, DriverTool, KillWords, Once, ResetWords};
 use crate::section::SectionName;
+use crate::words::{Command, Opt, Refusal, Table, Words};
 
-/// Reads the GPUs of this node, prints one JSON document on standard output and exits.
-///
-/// Exit status: 0 answered (also in part), 1 nothing could be read, 2 wrong usage. The document is printed in each case.
-#[derive(Debug, Parser)]
-#[command(name = "node-probe", version, disable_help_subcommand = true)]
-pub(crate) struct Cli {
-    #[command(flatten)]
-    pub(crate) from: From,
-    #[command(subcommand)]
-    pub(crate) command: Command,
+const FACTS: Opt =
+    Opt { name: "facts", value: Some("FILE"), about: "Replay a saved report in place of reading hardware" };
+const NVML: Opt = Opt {
+    name: "nvml-library",
+    value: Some("PATH"),
+    about: "The NVML library to open, in place of the search for it (NODE_PROBE_NVML_LIBRARY)",
+};
+const ROOT: Opt = Opt {
+    name: "root",
+    value: Some("DIR"),
+    about: "Read a saved tree (etc, proc, sys, dev in it) in place of the host",
+};
+const TIMEOUT: Opt = Opt {
+    name: "timeout-ms",
+    value: Some("MS"),
+    about: "Give up on what has not answered by then: 100 to 60000, by default 8000",
+};
+const OPERATOR: Opt = Opt { name: "operator", value: None, about: "Allow kill and reset, which change the node" };
+
+const SINCE: Opt = Opt {
+    name: "since",
+    value: Some("WHEN"),
+    about: "Only events that ended after this: 24h, 7d, or an RFC 3339 time",
+};
+const KERNEL_LOG: Opt = Opt {
+    name: "kernel-log",
+    value: Some("FILE"),
+    about: "Read a saved log (/dev/kmsg records, dmesg, journal lines; - for standard input)",
+};
+const GPU: Opt = Opt { name: "gpu", value: Some("UUID"), about: "The GPU" };
+const PLAN: Opt = Opt { name: "plan", value: None, about: "Check everything, say what would be done, and do nothing" };
+const ONCE: Opt =
+    Opt { name: "once", value: Some("ID"), about: "Refuse when an action of this id was run in this container before" };
+
+const fn section(name: &'static str, about: &'static str) -> Command {
+    Command { name, about: Some(about), options: &[], operand: None }
 }
 
-/// Where the facts come from.
-#[derive(Args, Debug)]
-pub(crate) struct From {
-    /// Replay a facts file (a saved report) in place of reading hardware
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) facts: Option<PathBuf>,
-    /// The NVML library to open, in place of the search for it
-    #[arg(long, global = true, value_name = "PATH", env = "NODE_PROBE_NVML_LIBRARY")]
-    pub(crate) nvml_library: Option<PathBuf>,
-    /// Read below this directory in place of the host's root (a saved tree with etc, proc, sys, dev in it)
-    #[arg(long, global = true, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
-    /// Give up on what has not answered after this many milliseconds
-    #[arg(long, global = true, value_name = "MS", default_value_t = 8000, value_parser = clap::value_parser!(u64).range(100..=60_000))]
-    pub(crate) timeout_ms: u64,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// What the GPUs are: model, UUID, serial, firmware, driver, limits
-    Inventory,
-    /// What the GPUs do now: temperature, power, clocks, utilization, throttling
-    Telemetry,
-    /// How GPUs, NVLinks, NVSwitches, NICs and CPUs are connected
-    Topology,
-    /// Memory errors and repairs
-    Ecc,
-    /// Who uses the GPUs, with pod and container
-    Processes,
-    /// MIG mode and instances
-    Mig,
-    /// Which device the kubelet gave to which container
-    Kubelet,
-    /// Driver, modules, device nodes, PCI, daemons
-    Host,
-    /// What the kernel said about GPUs: Xid and other events
-    Xid(Xid),
-    /// A score per GPU and for the node, each point lost explained
-    Health,
-    /// Every section in one pass
-    All(Xid),
-    /// The named sections in one pass
-    Read(Read),
-    /// The host's journalctl, run in the host's root: how `xid` reads earlier boots
-    #[command(name = "host-journal", hide = true)]
-    HostJournal(HostJournal),
-    /// Do nothing for a while: the main process of the probe's container
-    Hold(Hold),
-}
-
-#[derive(Args, Debug, Default)]
-pub(crate) struct Xid {
-    /// Only events that ended after this: a duration back from now (24h, 7d) or an RFC 3339 time
-    #[arg(long, value_name = "WHEN")]
-    pub(crate) since: Option<Since>,
-    /// Read a saved log (/dev/kmsg records, dmesg, journal lines; - for standard input) in place of this machine's
-    #[arg(long, value_name = "FILE")]
-    pub(crate) kernel_log: Option<PathBuf>,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Read {
-    /// Names of sections, separated by commas: inventory,kubelet,processes
-    #[arg(value_name = "SECTIONS", value_delimiter = ',', required = true, value_parser = section)]
-    pub(crate) sections: Vec<SectionName>,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct Hold {
-    /// How long to hold before ending by itself
-    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub(crate) seconds: u64,
-}
-
-#[derive(Args, Debug)]
-pub(crate) struct HostJournal {
-    /// The host's root.
-    pub(crate) root: PathBuf,
-    /// Start of the window, seconds since 1970.
-    #[arg(long)]
-    pub(crate) since: i64,
-}
+const TABLE: Table = Table {
+    program: "node-probe",
+    version: crate::VERSION,
+    about: "Reads the GPUs of this node, prints one JSON document on standard output and exits.\n\n\
+            Exit status: 0 answered (also in part), 1 nothing could be read, 2 wrong usage; the document is printed in \
+            each case.",
+    everywhere: &[FACTS, NVML, ROOT, TIMEOUT, OPERATOR],
+    commands: &[
+        section("inventory", "What the GPUs are: model, UUID, serial, firmware, driver, limits"),
+        section("telemetry", "What the GPUs do now: temperature, power, clocks, utilization, throttling"),
+        section("topology", "How GPUs, NVLinks, NVSwitches, NICs and CPUs are connected"),
+        section("ecc", "Memory errors and repairs"),
+        section("processes", "Who uses the GPUs, with pod and container"),
+        section("mig", "MIG mode and instances"),
+        section("kubelet", "Which device the kubelet gave to which container"),
+        section("host", "Driver, modules, device nodes, PCI, daemons"),
+        Command {
+            name: "xid",
+            about: Some("What the kernel said about GPUs: Xid and other events"),
+            options: &[SINCE, KERNEL_LOG],
+            operand: None,
+        },
+        section("health", "A score per GPU and for the node, each point lost explained"),
+        Command { name: "all", about: Some("Every section in one pass"), options: &[SINCE, KERNEL_LOG], operand: None },
+        Command {
+            name: "read",
+            about: Some("The named sections in one pass: inventory,kubelet,processes"),
+            options: &[],
+            operand: Some("SECTIONS"),
+        },
+        Command {
+            name: "kill",
+            about: Some("End a process that uses a GPU (needs --operator)"),
+            options: &[
+                GPU,
+                Opt { name: "pid", value: Some("N"), about: "The process" },
+                Opt {
+                    name: "start-ticks",
+                    value: Some("TICKS"),
+                    about: "Its start_ticks as the processes section reported them",
+                },
+                Opt {
+                    name: "grace-seconds",
+                    value: Some("SECONDS"),
+                    about: "Time between SIGTERM and SIGKILL: 1 to 60, by default 10",
+                },
+                PLAN,
+                ONCE,
+            ],
+            operand: None,
+        },
+        Command {
+            name: "reset",
+            about: Some("Reset a GPU (needs --operator)"),
+            options: &[
+                GPU,
+                PLAN,
+                Opt { name: "cordoned", value: None, about: "The node is cordoned: Kubernetes gives it no new pods" },
+                Opt {
+                    name: "drain-check",
+                    value: Some("on|off"),
+                    about: "Whether a node that takes pods, and pods that have the GPU, are in the way",
+                },
+                Opt {
+                    name: "reset-seconds",
+                    value: Some("SECONDS"),
+                    about: "Time for nvidia-smi: 1 to 600, by default 300; what is not done then is left alone",
+                },
+                ONCE,
+            ],
+            operand: None,
+        },
+        Command {
+            name: "hold",
+            about: Some("Do nothing for a while: the main process of the probe's container"),
+            options: &[Opt {
+                name: "seconds",
+                value: Some("SECONDS"),
+                about: "How long before it ends by itself: 1 to 3600, by default 120",
+            }],
+            operand: None,
+        },
+        // What this program starts itself, in the host's root.
+        Command {
+            name: "host-journal",
+            about: None,
+            options: &[Opt { name: "since", value: Some("SECONDS"), about: "Start of the window, seconds since 1970" }],
+            operand: Some("ROOT"),
+        },
+        Command {
+            name: "driver-tool",
+            about: None,
+            options: &[
+                Opt { name: "driver-root", value: Some("DIR"), about: "Root directory of the driver" },
+                Opt { name: "program", value: Some("PATH"), about: "nvidia-smi below that root" },
+                Opt { name: "library-path", value: Some("PATH"), about: "Folder of the driver's libraries" },
+                GPU,
+                Opt { name: "job", value: Some("JOB"), about: "What to do" },
+            ],
+            operand: None,
+        },
+    ],
+};
 
 /// What a run has to do.
 #[derive(Debug)]
 pub(crate) enum Task {
     /// Read sections and print the report.
     Read(Request),
+    /// Change something on the node and print the report of that.
+    Act(Box<ActRequest>),
+    /// Become the driver's own tool; the second half says whether that is allowed.
+    DriverTool(DriverTool, bool),
     /// Wait, then end.
     Hold(Duration),
     /// Become the host's journalctl.
     HostJournal(HostJournal),
+}
+
+/// Where the host's journal is, and from when on it is read.
+#[derive(Debug)]
+pub(crate) struct HostJournal {
+    /// The host's root.
+    pub(crate) root: PathBuf,
+    /// Start of the window, seconds since 1970.
+    pub(crate) since: i64,
 }
 
 /// A validated request for a report.
@@ -133,36 +196,106 @@ pub(crate) struct Request {
     pub(crate) timeout: Duration,
 }
 
-impl Cli {
-    /// The task that these words ask for.
-    pub(crate) fn into_task(self) -> Task {
-        let Self { from: From { facts, nvml_library, root, timeout_ms }, command } = self;
-        let (sections, xid) = match command {
-            Command::Inventory => (vec![SectionName::Inventory], Xid::default()),
-            Command::Telemetry => (vec![SectionName::Telemetry], Xid::default()),
-            Command::Topology => (vec![SectionName::Topology], Xid::default()),
-            Command::Ecc => (vec![SectionName::Ecc], Xid::default()),
-            Command::Processes => (vec![SectionName::Processes], Xid::default()),
-            Command::Mig => (vec![SectionName::Mig], Xid::default()),
-            Command::Kubelet => (vec![SectionName::Kubelet], Xid::default()),
-            Command::Host => (vec![SectionName::Host], Xid::default()),
-            Command::Xid(xid) => (vec![SectionName::Xid], xid),
-            Command::Health => (vec![SectionName::Health], Xid::default()),
-            Command::All(xid) => (SectionName::ALL.to_vec(), xid),
-            Command::Read(Read { sections }) => (sections, Xid::default()),
-            Command::HostJournal(journal) => return Task::HostJournal(journal),
-            Command::Hold(Hold { seconds }) => return Task::Hold(Duration::from_secs(seconds)),
-        };
-        let Xid { since, kernel_log } = xid;
-        let timeout = Duration::from_millis(timeout_ms);
-        Task::Read(Request { sections, since, kernel_log, facts, nvml_library, root, timeout })
+/// The task that these words ask for (without the program's name).
+pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Refusal> {
+    let words = TABLE.read(args)?;
+    let operator = words.switch("operator");
+    let once = || Ok::<_, Refusal>(Once { id: words.value::<OnceId>("once")?.map(|id| id.0) });
+    Ok(match words.command {
+        "hold" => Task::Hold(Duration::from_secs(words.number("seconds", 120, 1, 3600)?)),
+        "host-journal" => Task::HostJournal(HostJournal {
+            root: words.operand().ok_or_else(|| Refusal::Wrong("host-journal needs ROOT".into()))?.into(),
+            since: words.needed("since")?,
+        }),
+        "driver-tool" => {
+            let tool = DriverTool {
+                root: words.needed("driver-root")?,
+                program: words.needed("program")?,
+                library_path: words.value("library-path")?,
+                gpu: words.needed::<GpuUuid>("gpu")?.0,
+                job: words.needed("job")?,
+            };
+            Task::DriverTool(tool, operator)
+        }
+        "kill" => {
+            let kill = KillWords {
+                gpu: words.needed::<GpuUuid>("gpu")?.0,
+                pid: words.needed("pid")?,
+                start_ticks: words.needed("start-ticks")?,
+                grace_seconds: words.number("grace-seconds", 10, 1, 60)?,
+                plan: words.switch("plan"),
+                once: once()?,
+            };
+            Task::Act(Box::new(ActRequest::kill(kill, operator, request(&words, Vec::new())?)))
+        }
+        "reset" => {
+            let reset = ResetWords {
+                gpu: words.needed::<GpuUuid>("gpu")?.0,
+                plan: words.switch("plan"),
+                cordoned: words.switch("cordoned"),
+                drain_check: words.value("drain-check")?.unwrap_or_default(),
+                reset_seconds: words.number("reset-seconds", 300, 1, 600)?,
+                once: once()?,
+            };
+            Task::Act(Box::new(ActRequest::reset(reset, operator, request(&words, Vec::new())?)))
+        }
+        "all" => Task::Read(request(&words, SectionName::ALL.to_vec())?),
+        "read" => {
+            let list = words.operand().ok_or_else(|| Refusal::Wrong("read needs the names of sections".into()))?;
+            let sections: Result<Vec<_>, _> = list.split(',').map(section_named).collect();
+            Task::Read(request(&words, sections?)?)
+        }
+        name => Task::Read(request(&words, vec![section_named(name)?])?),
+    })
+}
+
+fn request(words: &Words, sections: Vec<SectionName>) -> Result<Request, Refusal> {
+    let library = std::env::var_os("NODE_PROBE_NVML_LIBRARY").filter(|path| !path.is_empty()).map(PathBuf::from);
+    Ok(Request {
+        sections,
+        since: words.value("since")?,
+        kernel_log: words.path("kernel-log"),
+        facts: words.path("facts"),
+        nvml_library: words.path("nvml-library").or(library),
+        root: words.path("root"),
+        timeout: Duration::from_millis(words.number("timeout-ms", 8000, 100, 60_000)?),
+    })
+}
+
+fn section_named(word: &str) -> Result<SectionName, Refusal> {
+    SectionName::ALL.into_iter().find(|name| name.word() == word).ok_or_else(|| {
+        let known = SectionName::ALL.map(SectionName::word).join(", ");
+        Refusal::Wrong(format!("there is no section '{word}'; there are: {known}"))
+    })
+}
+
+/// `GPU-…`, nothing that could be an option of another program.
+struct GpuUuid(String);
+
+/// Longest GPU UUID that is taken; NVIDIA's have 40 characters, those of MIG devices up to 60.
+const LONGEST_UUID: usize = 80;
+
+impl FromStr for GpuUuid {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        let known = text.starts_with("GPU-") || text.starts_with("MIG-");
+        if known && text.len() <= LONGEST_UUID && text.bytes().all(plain) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err("a GPU UUID looks like GPU-5b2c0a4e-….")
     }
 }
 
-/// A section by its word.
-fn section(word: &str) -> Result<SectionName, String> {
-    SectionName::ALL.into_iter().find(|name| name.word() == word).ok_or_else(|| {
-        let known = SectionName::ALL.map(SectionName::word).join(", ");
-        format!("there are: {known}")
-    })
+/// Letters and digits: it becomes a file's name.
+struct OnceId(String);
+
+impl FromStr for OnceId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let plain = !text.is_empty() && text.len() <= 40 && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if plain { Ok(Self(text.to_owned())) } else { Err("letters and digits, 40 at most") }
+    }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use clap::Parser;
 use gpu_syringe::Failure;
 use gpu_syringe::cluster::Contexts;
+use gpu_syringe::consent::{Consent, SaidYes};
 use gpu_syringe::embedded::{Cluster, Fixture};
 use gpu_syringe::settings::Settings;
 use gpu_syringe::syringe::{OnPhase, Syringe};
@@ -40,6 +41,7 @@ impl Bench {
             settings,
             on_phase: Arc::new(|_| ()),
             cancel: CancellationToken::new(),
+            consent: Consent::new(Arc::new(SaidYes), Arc::default()),
         };
         Self { cluster, call }
     }
@@ -49,7 +51,7 @@ impl Bench {
     }
 
     pub(crate) async fn call_told(&self, tool: &str, args: Value, on_phase: OnPhase) -> Result<Value, Failure> {
-        let tools = tools::all();
+        let tools = tools::all(self.call.settings.mode);
         let entry = tools.iter().find(|entry| entry.name == tool).unwrap();
         let answer = entry.call(Call { on_phase, ..self.call.clone() }, args).await?;
         assert!(!answer.table.trim().is_empty(), "a table for people");

@@ -14,6 +14,7 @@ mod pages;
 pub(crate) mod patience;
 mod plugin;
 pub mod pod_facts;
+pub mod pod_names;
 pub mod pod_rows;
 pub(crate) mod pods;
 pub mod resolve;

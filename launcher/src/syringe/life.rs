@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::exec::{self, Command, Ended, ExecError, Output};
 use super::{CONTAINER, OnPhase, Order, Phase, ProbePod, Probed, Timings, withdraw};
+use crate::audit::Record;
 use crate::cluster::Connection;
 use crate::cluster::patience::{may_pass, retry_after};
 use crate::error::{Failure, kube_reason};
@@ -49,6 +50,8 @@ pub(super) struct Life {
     pub(super) cancel: CancellationToken,
     /// The program is ending.
     pub(super) stop: CancellationToken,
+    /// What the audit log will say of it.
+    pub(super) record: Arc<Record>,
 }
 
 /// A document and how it came.
@@ -70,6 +73,9 @@ impl Life {
         let mut timings = Timings::default();
         (self.on_phase)(Phase::Create);
         let uid = self.create(&pods).await;
+        if let Ok(uid) = &uid {
+            self.record.created(&self.pod.name, uid.as_deref());
+        }
         timings.create = began.elapsed();
         let read = match &uid {
             Ok(_) => {

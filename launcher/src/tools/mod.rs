@@ -2,6 +2,7 @@
 //!
 //! A tool has typed arguments, an answer with a schema, and a table for people. It never learns which of the two asked.
 
+mod acting;
 pub mod analyze_xid_errors;
 pub mod describe_gpu_node;
 pub mod diagnose_gpu_node;
@@ -11,8 +12,10 @@ pub mod get_gpu_inventory;
 pub mod get_gpu_telemetry;
 pub mod get_pod_gpu_allocation;
 pub mod inspect_topology;
+pub mod kill_gpu_process;
 pub mod list_gpu_nodes;
 pub(crate) mod probing;
+pub mod reset_gpu;
 pub mod snapshot_ecc;
 pub mod table;
 
@@ -28,8 +31,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Contexts;
+use crate::consent::Consent;
 use crate::error::Failure;
-use crate::settings::Settings;
+use crate::settings::{Mode, Settings};
 use crate::syringe::{OnPhase, Syringe};
 
 /// What every call works with.
@@ -45,6 +49,8 @@ pub struct Call {
     pub on_phase: OnPhase,
     /// Fires when the caller no longer wants the answer.
     pub cancel: CancellationToken,
+    /// How a tool that changes something gets the user's word for it.
+    pub consent: Consent,
 }
 
 /// One tool.
@@ -57,6 +63,8 @@ pub trait Tool: Send + Sync + 'static {
     const DESCRIPTION: &'static str;
     /// Whether a pod is created for it. Such a tool does not claim to be read-only.
     const PROBES: bool;
+    /// Whether it changes something. Such a tool exists in operator mode alone.
+    const DESTRUCTIVE: bool = false;
     /// Arguments, all validated before anything is created.
     type Args: DeserializeOwned + Serialize + JsonSchema + Send;
     /// The answer.
@@ -88,6 +96,8 @@ pub struct Entry {
     pub description: &'static str,
     /// Whether a pod is created.
     pub probes: bool,
+    /// Whether it changes something.
+    pub destructive: bool,
     /// JSON Schema of the arguments.
     pub input_schema: fn() -> Value,
     /// JSON Schema of the answer.
@@ -102,6 +112,7 @@ impl Entry {
             title: T::TITLE,
             description: T::DESCRIPTION,
             probes: T::PROBES,
+            destructive: T::DESTRUCTIVE,
             input_schema: crate::schema::input::<T::Args>,
             output_schema: crate::schema::output::<T::Answer>,
             call: |call, args| run::<T>(call, args).boxed(),
@@ -125,9 +136,10 @@ async fn run<T: Tool>(call: Call, args: Value) -> Result<Rendered, Failure> {
     Ok(Rendered { json, table: T::table(&answer) })
 }
 
-/// Every tool that this launcher offers, in the order in which they are listed.
-pub fn all() -> Vec<Entry> {
-    vec![
+/// Every tool that this launcher offers, in the order in which they are listed. What changes something is there in
+/// operator mode alone.
+pub fn all(mode: Mode) -> Vec<Entry> {
+    let mut tools = vec![
         Entry::of::<list_gpu_nodes::ListGpuNodes>(),
         Entry::of::<diagnose_gpu_node::DiagnoseGpuNode>(),
         Entry::of::<describe_gpu_node::DescribeGpuNode>(),
@@ -139,7 +151,12 @@ pub fn all() -> Vec<Entry> {
         Entry::of::<explain_gpu_pod::ExplainGpuPod>(),
         Entry::of::<snapshot_ecc::SnapshotEcc>(),
         Entry::of::<inspect_topology::InspectTopology>(),
-    ]
+    ];
+    if mode == Mode::Operator {
+        tools.push(Entry::of::<kill_gpu_process::KillGpuProcess>());
+        tools.push(Entry::of::<reset_gpu::ResetGpu>());
+    }
+    tools
 }
 
 /// Arguments of a tool that reads one node.

@@ -6,6 +6,7 @@ use syringe_core::diagnosis::{Diagnosis, Finding, Unknown, Verdict};
 use syringe_core::facts::kernel_log::Coverage;
 use syringe_core::report::{Report, Source};
 
+use crate::fleet::FleetAnswer;
 use crate::syringe::{Probed, Timings};
 
 /// Findings in one answer. The rest is counted: more than this is read by nobody.
@@ -104,6 +105,16 @@ impl From<Timings> for TimingsMs {
             total: millis(total),
         }
     }
+}
+
+/// The answer of a tool that reads one node, or all of them.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OneOrMany<T> {
+    /// One node, in full.
+    One(Answer<T>),
+    /// Many nodes, by what stands out.
+    Many(FleetAnswer),
 }
 
 impl<T> Answer<T> {

@@ -7,13 +7,15 @@ use crate::settings::Settings;
 use crate::tools::analyze_xid_errors::XidArgs;
 use crate::tools::diagnose_gpu_node::DiagnoseArgs;
 use crate::tools::explain_gpu_pod::ExplainArgs;
+use crate::tools::get_pod_gpu_allocation::AllocationArgs;
 use crate::tools::kill_gpu_process::KillArgs;
 use crate::tools::list_gpu_nodes::ListArgs;
 use crate::tools::reset_gpu::ResetArgs;
-use crate::tools::{NodeArgs, Tool};
+use crate::tools::{FleetArgs, NodeArgs, Tool};
 use crate::tools::{
-    analyze_xid_errors, diagnose_gpu_node, explain_gpu_pod, get_gpu_inventory, get_gpu_telemetry, inspect_topology,
-    kill_gpu_process, list_gpu_nodes, reset_gpu, snapshot_ecc,
+    analyze_xid_errors, describe_gpu_node, diagnose_gpu_node, explain_gpu_pod, get_gpu_health, get_gpu_inventory,
+    get_gpu_telemetry, get_pod_gpu_allocation, inspect_topology, kill_gpu_process, list_gpu_nodes, reset_gpu,
+    snapshot_ecc,
 };
 
 /// Asks the GPU nodes of a Kubernetes cluster what is wrong with them, and leaves nothing behind.
@@ -86,8 +88,14 @@ pub(crate) enum ToolCommand {
     ListGpuNodes(ListArgs),
     /// What is wrong with a node: everything read, every rule applied
     DiagnoseGpuNode(DiagnoseArgs),
-    /// What the GPUs of a node are
-    GetGpuInventory(NodeArgs),
+    /// One node from both sides: Kubernetes and a probe
+    DescribeGpuNode(NodeArgs),
+    /// Which pods hold the GPUs of a node
+    GetPodGpuAllocation(AllocationArgs),
+    /// Health of the GPUs of a node, or of all GPU nodes
+    GetGpuHealth(FleetArgs),
+    /// What the GPUs of a node are, or of all GPU nodes
+    GetGpuInventory(FleetArgs),
     /// What the GPUs of a node do now
     GetGpuTelemetry(NodeArgs),
     /// Xid and other GPU lines of a node's kernel log, decoded
@@ -120,6 +128,11 @@ impl ToolCommand {
             Self::GetGpuInventory(args) => (get_gpu_inventory::GetGpuInventory::NAME, serde_json::to_value(args)),
             Self::GetGpuTelemetry(args) => (get_gpu_telemetry::GetGpuTelemetry::NAME, serde_json::to_value(args)),
             Self::DiagnoseGpuNode(args) => (diagnose_gpu_node::DiagnoseGpuNode::NAME, serde_json::to_value(args)),
+            Self::DescribeGpuNode(args) => (describe_gpu_node::DescribeGpuNode::NAME, serde_json::to_value(args)),
+            Self::GetPodGpuAllocation(args) => {
+                (get_pod_gpu_allocation::GetPodGpuAllocation::NAME, serde_json::to_value(args))
+            }
+            Self::GetGpuHealth(args) => (get_gpu_health::GetGpuHealth::NAME, serde_json::to_value(args)),
             Self::ExplainGpuPod(args) => (explain_gpu_pod::ExplainGpuPod::NAME, serde_json::to_value(args)),
             Self::SnapshotEcc(args) => (snapshot_ecc::SnapshotEcc::NAME, serde_json::to_value(args)),
             Self::InspectTopology(args) => (inspect_topology::InspectTopology::NAME, serde_json::to_value(args)),

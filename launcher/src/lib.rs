@@ -14,6 +14,8 @@ pub mod cluster;
 pub mod consent;
 pub mod embedded;
 mod error;
+mod fit;
+pub mod fleet;
 pub mod mcp;
 mod program;
 mod schema;

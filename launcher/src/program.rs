@@ -188,7 +188,8 @@ fn phases_on_terminal() -> OnPhase {
         if terminal {
             let words = phase.words();
             let _ = write!(std::io::stderr(), "\r\x1b[2K{words} …");
-            if phase.number() == crate::syringe::Phase::COUNT {
+            let (done, total) = phase.position();
+            if done == total {
                 let _ = write!(std::io::stderr(), "\r\x1b[2K");
             }
         }

@@ -25,6 +25,8 @@ pub(crate) fn output<T: JsonSchema>() -> Value {
     for noise in ["$schema", "title"] {
         schema.remove(noise);
     }
+    // An answer of two shapes is still an object: MCP wants that said at the root.
+    schema.insert("type".into(), "object".into());
     RecursiveTransform(drop_prose).transform(&mut schema);
     schema.into()
 }

@@ -45,6 +45,12 @@ pub struct Settings {
     /// Seconds that a whole call may take; MCP hosts cut at 60
     #[arg(long, global = true, value_name = "SECONDS", env = "GPU_SYRINGE_CALL_TIMEOUT", default_value_t = 45, value_parser = clap::value_parser!(u64).range(5..=600))]
     pub call_timeout: u64,
+    /// Nodes that are read at the same time by a call about many
+    #[arg(long, global = true, value_name = "NODES", env = "GPU_SYRINGE_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub concurrency: u16,
+    /// Seconds that one node may take in a call about many
+    #[arg(long, global = true, value_name = "SECONDS", env = "GPU_SYRINGE_NODE_TIMEOUT", default_value_t = 20, value_parser = clap::value_parser!(u64).range(3..=600))]
+    pub node_timeout: u64,
     /// read-only, or operator to allow the tools that change something
     #[arg(long, global = true, value_name = "MODE", env = "GPU_SYRINGE_MODE", default_value = "read-only")]
     pub mode: Mode,
@@ -107,6 +113,11 @@ impl Settings {
     /// The same settings for a call that may take `time`: its container must live as long.
     pub fn lasting(&self, time: Duration) -> Self {
         Self { call_timeout: self.call_timeout.max(time.as_secs()), ..self.clone() }
+    }
+
+    /// Time for one node of many.
+    pub fn node_time(&self) -> Duration {
+        Duration::from_secs(self.node_timeout)
     }
 
     /// How long a probe's container lives when nobody ends it: longer than any call, so that it never cuts one short, and

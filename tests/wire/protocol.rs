@@ -152,7 +152,9 @@ async fn arguments_that_make_no_sense_are_refused_before_anything_is_created() {
     let bed = Bed::healthy().await;
     let mut client = bed.client().await;
     let refused = [
-        ("get_gpu_inventory", json!({}), "node_name"),
+        ("get_gpu_telemetry", json!({}), "node_name"),
+        ("get_gpu_inventory", json!({"node_name": "gpu-1", "selector": "a=b"}), "node_name"),
+        ("get_gpu_health", json!({"limit": 0}), "limit"),
         ("get_gpu_inventory", json!({"node_name": 7}), "string"),
         ("get_gpu_inventory", json!({"node_name": ""}), "node name"),
         ("get_gpu_inventory", json!({"node_name": "../../pods"}), "node name"),

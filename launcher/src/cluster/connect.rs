@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -51,7 +52,8 @@ enum Source {
 #[derive(Default)]
 struct Made {
     stamps: Vec<Option<SystemTime>>,
-    connections: HashMap<Option<String>, Connection>,
+    /// One lock per context: a credential plugin that hangs holds up the calls of its own context, and no other's.
+    connections: HashMap<Option<String>, Arc<Mutex<Option<Connection>>>>,
 }
 
 impl Contexts {
@@ -78,18 +80,22 @@ impl Contexts {
     /// The client of `context`, or of the preferred or current one.
     pub async fn connect(&self, context: Option<&str>) -> Result<Connection, Failure> {
         let wanted = context.map(str::to_owned).or_else(|| self.preferred.clone());
-        let mut made = self.made.lock().await;
-        let stamps = self.stamps();
-        if made.stamps != stamps {
-            *made = Made { stamps, connections: HashMap::new() };
-        }
-        if let Some(connection) = made.connections.get(&wanted) {
+        let slot = {
+            let mut made = self.made.lock().await;
+            let stamps = self.stamps();
+            if made.stamps != stamps {
+                *made = Made { stamps, connections: HashMap::new() };
+            }
+            made.connections.entry(wanted.clone()).or_default().clone()
+        };
+        let mut slot = slot.lock().await;
+        if let Some(connection) = &*slot {
             return Ok(connection.clone());
         }
         let connection = self.make(wanted.as_deref()).await?;
         // A plugin may hand out a client certificate that ends: such a client is made anew each time.
         if connection.client.valid_until().is_none() {
-            made.connections.insert(wanted, connection.clone());
+            *slot = Some(connection.clone());
         }
         Ok(connection)
     }

@@ -4,43 +4,32 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::api::ListParams;
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 use syringe_core::text::clean;
 
-use super::node::{timed_out, unanswered};
-use super::{Connection, patience};
+use super::pages::{self, Query};
+use super::resources::{GPU_RESOURCE, count, is_gpu_resource};
+use super::{Connection, lean};
 use crate::error::Failure;
 
-/// Nodes per page of a list: bounds the memory for one answer of the API server.
-const PAGE: u32 = 250;
-
-/// The resource of whole GPUs.
-pub(crate) const GPU_RESOURCE: &str = "nvidia.com/gpu";
-
-/// Reads all nodes that match `selector`, page by page, and hands each GPU node to `take`.
-pub async fn each(connection: &Connection, selector: Option<&str>, mut take: impl FnMut(Node)) -> Result<u32, Failure> {
-    let nodes: Api<Node> = Api::all(connection.client.clone());
-    let mut page = ListParams::default().limit(PAGE);
-    page.label_selector = selector.map(str::to_owned);
-    let what = || format!("Listing nodes of context {}", connection.context);
-    let mut seen = 0;
-    loop {
-        let list = patience::read(|| nodes.list(&page))
-            .await
-            .ok_or_else(|| timed_out(connection, what()))?
-            .map_err(|error| unanswered(connection, what(), &error))?;
-        for node in list.items {
-            seen += 1;
-            if is_gpu_node(&node) {
-                take(node);
-            }
+/// Reads all nodes that match `selector`, page by page, and makes a row of each one that `is_wanted`. Returns the number of
+/// nodes that were looked at, too.
+pub(crate) async fn collect<R>(
+    connection: &Connection,
+    selector: Option<&str>,
+    is_wanted: impl Fn(&Node) -> bool,
+    row: impl Fn(Node) -> R,
+) -> Result<(u32, Vec<R>), Failure> {
+    let query = Query { what: "Listing the nodes", path: "/api/v1/nodes", labels: selector, fields: None };
+    let fresh = || (0, Vec::new());
+    pages::fold(connection, &query, fresh, |(seen, rows), node: lean::Node| {
+        *seen += 1;
+        let node = Node::from(node);
+        if is_wanted(&node) {
+            rows.push(row(node));
         }
-        match list.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => page.continue_token = Some(token),
-            None => return Ok(seen),
-        }
-    }
+    })
+    .await
 }
 
 /// Whether a node has GPUs: by capacity, or by the labels that survive a device plugin that is down.
@@ -52,22 +41,23 @@ pub fn is_gpu_node(node: &Node) -> bool {
         || node.labels().keys().any(|name| name.starts_with("feature.node.kubernetes.io/pci-") && name.contains("10de"))
 }
 
-/// `nvidia.com/gpu`, `nvidia.com/gpu.shared`, `nvidia.com/mig-1g.10gb` and their like.
-pub fn is_gpu_resource(name: &str) -> bool {
-    name.strip_prefix("nvidia.com/")
-        .is_some_and(|rest| rest == "gpu" || rest.starts_with("gpu.") || rest.starts_with("mig-"))
-}
-
-/// GPU resources and their amounts.
-pub fn gpu_resources(resources: &BTreeMap<String, Quantity>) -> BTreeMap<String, u32> {
-    let gpus = resources.iter().filter(|(name, _)| is_gpu_resource(name));
-    gpus.map(|(name, quantity)| (name.clone(), quantity.0.parse().unwrap_or(0))).collect()
-}
-
 /// Whole GPUs (`nvidia.com/gpu` or its shared name); `None` where the node offers none under that name.
 pub(crate) fn gpu_count(resources: &BTreeMap<String, Quantity>) -> Option<u32> {
-    let named = |name: &str| resources.get(name).and_then(|quantity| quantity.0.parse().ok());
-    named(GPU_RESOURCE).or_else(|| named("nvidia.com/gpu.shared"))
+    let named =
+        |name: &str| resources.get(name).map(|quantity| count(&quantity.0)).and_then(|count| u32::try_from(count).ok());
+    let whole = named(GPU_RESOURCE);
+    // Renamed shares leave the old name behind with nothing in it.
+    whole.filter(|count| *count > 0).or_else(|| named("nvidia.com/gpu.shared")).or(whole)
+}
+
+/// Into how many shares one unit of `resource` is cut on this node (time-slicing, MPS): 1 where it is not.
+pub(crate) fn replicas(node: &Node, resource: &str) -> u32 {
+    let plain = resource.trim_end_matches(".shared");
+    let label = match plain.strip_prefix("nvidia.com/mig-") {
+        Some(_) => format!("{plain}.replicas"),
+        None => "nvidia.com/gpu.replicas".to_owned(),
+    };
+    label_number(node, &label).unwrap_or(1).max(1)
 }
 
 /// A label that holds a number.

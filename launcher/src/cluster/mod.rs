@@ -1,11 +1,24 @@
 //! What the Kubernetes API itself can answer, and the way to it.
 
+pub mod allocation;
+pub mod conditions;
 mod connect;
+pub mod dra;
+mod dra_objects;
+pub(crate) mod events;
 pub mod gpu_nodes;
+pub mod lean;
 pub mod node;
+pub(crate) mod node_gpus;
+mod pages;
 pub(crate) mod patience;
 mod plugin;
 pub mod pod_facts;
 pub mod pod_names;
+pub mod pod_rows;
+pub(crate) mod pods;
+pub mod resolve;
+pub mod resources;
+pub(crate) mod view;
 
 pub use connect::{Connection, Contexts};

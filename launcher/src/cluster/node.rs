@@ -39,7 +39,7 @@ pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> 
 pub(crate) fn unanswered(connection: &Connection, what: String, error: &kube::Error) -> Failure {
     let next = match error {
         kube::Error::Api(status) if status.code == 403 => {
-            "Your user needs get and list on nodes: see deploy/rbac.yaml.".to_owned()
+            "Your user needs that permission: deploy/rbac.yaml has all that are used.".to_owned()
         }
         kube::Error::Api(status) if status.code == 401 => {
             "Sign in again: the credentials of this context are no longer accepted.".to_owned()
@@ -55,7 +55,7 @@ pub(crate) fn timed_out(connection: &Connection, what: String) -> Failure {
     let Connection { server, .. } = connection;
     Failure::new(
         what,
-        format!("{server} did not answer within {:?}", patience::READ_TIME),
+        format!("{server} did not answer within {:?}", patience::TRY_TIME),
         format!("Check that {server} can be reached from here (VPN, proxy, firewall)."),
     )
 }

@@ -7,7 +7,9 @@ use kube::core::Status;
 use tokio::time::{sleep, timeout};
 
 /// Time for one read of the API, with all its tries.
-pub(crate) const READ_TIME: Duration = Duration::from_secs(8);
+const READ_TIME: Duration = Duration::from_secs(8);
+/// Time for one try: a server that does not answer at all (a dead context) costs this, and not the call.
+pub(crate) const TRY_TIME: Duration = Duration::from_secs(5);
 /// Pause where the server asks for none.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Longest wait that a `Retry-After` can ask for.
@@ -23,17 +25,17 @@ where
     let asking = async {
         let mut tries = 1;
         loop {
-            match ask().await {
+            match timeout(TRY_TIME, ask()).await.ok()? {
                 Err(error) if tries < MOST_TRIES => match passes(&error) {
                     Some(pause) => sleep(pause).await,
-                    None => return Err(error),
+                    None => return Some(Err(error)),
                 },
-                answer => return answer,
+                answer => return Some(answer),
             }
             tries += 1;
         }
     };
-    timeout(READ_TIME, asking).await.ok()
+    timeout(READ_TIME, asking).await.ok().flatten()
 }
 
 /// How long to wait for what passes by itself; `None` for what does not.

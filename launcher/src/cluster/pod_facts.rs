@@ -8,8 +8,8 @@ use kube::{Api, ResourceExt};
 use syringe_core::explanation::{ContainerFacts, ContainerState, PodEvent, PodFacts};
 use syringe_core::text::clean;
 
-use super::gpu_nodes::is_gpu_resource;
 use super::node::{timed_out, unanswered};
+use super::resources::is_gpu_resource;
 use super::{Connection, patience};
 use crate::error::Failure;
 

@@ -196,13 +196,13 @@ fn progress(peer: Peer<RoleServer>, token: Option<ProgressToken>) -> (OnPhase, i
         while let Some(phase) = told.recv().await {
             let Some(token) = token.clone() else { continue };
             // A second try begins again; progress must never go back.
-            if phase.number() <= furthest {
+            let (done, total) = phase.position();
+            if done <= furthest {
                 continue;
             }
-            furthest = phase.number();
-            let note = ProgressNotificationParam::new(token, phase.number().into())
-                .with_total(Phase::COUNT.into())
-                .with_message(phase.words());
+            furthest = done;
+            let note =
+                ProgressNotificationParam::new(token, done.into()).with_total(total.into()).with_message(phase.words());
             let _ = peer.notify_progress(note).await;
         }
     });

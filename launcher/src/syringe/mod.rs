@@ -32,6 +32,7 @@ pub use sweep::Swept;
 use crate::audit::{ActionNote, Audit, Record};
 use crate::cluster::Connection;
 use crate::error::Failure;
+use crate::fleet::Setbacks;
 use crate::settings::Settings;
 
 /// How far a call has come, told to whoever waits.
@@ -45,29 +46,38 @@ pub enum Phase {
     Read,
     /// The pod is being removed.
     Remove,
+    /// Of several nodes that are read in one call, so many are done.
+    Nodes {
+        /// Read, or failed.
+        done: u32,
+        /// All that are to be read.
+        total: u32,
+    },
 }
 
 impl Phase {
-    /// Number of phases.
-    pub const COUNT: u32 = 4;
+    /// Phases of one node's call.
+    const OF_ONE_NODE: u32 = 4;
 
-    /// Position, from 1.
-    pub fn number(self) -> u32 {
+    /// How far, from 1, and of how much.
+    pub fn position(self) -> (u32, u32) {
         match self {
-            Self::Create => 1,
-            Self::Start => 2,
-            Self::Read => 3,
-            Self::Remove => 4,
+            Self::Create => (1, Self::OF_ONE_NODE),
+            Self::Start => (2, Self::OF_ONE_NODE),
+            Self::Read => (3, Self::OF_ONE_NODE),
+            Self::Remove => (4, Self::OF_ONE_NODE),
+            Self::Nodes { done, total } => (done, total),
         }
     }
 
     /// In words.
-    pub fn words(self) -> &'static str {
+    pub fn words(self) -> String {
         match self {
-            Self::Create => "creating the probe pod",
-            Self::Start => "waiting for the probe's container",
-            Self::Read => "reading the node",
-            Self::Remove => "removing the probe pod",
+            Self::Create => "creating the probe pod".into(),
+            Self::Start => "waiting for the probe's container".into(),
+            Self::Read => "reading the node".into(),
+            Self::Remove => "removing the probe pod".into(),
+            Self::Nodes { done, total } => format!("{done} of {total} nodes"),
         }
     }
 }
@@ -125,6 +135,8 @@ pub struct Timings {
 pub struct Syringe {
     settings: Arc<Settings>,
     owner: Arc<Owner>,
+    /// Nodes that failed of late, for calls that read many.
+    pub(crate) setbacks: Arc<Setbacks>,
     lives: TaskTracker,
     stop: CancellationToken,
     audit: Arc<Audit>,
@@ -136,6 +148,7 @@ impl Syringe {
         Self {
             settings,
             owner: Arc::new(Owner::claim()),
+            setbacks: Arc::default(),
             lives: TaskTracker::new(),
             stop,
             audit: Arc::new(Audit::usual()),

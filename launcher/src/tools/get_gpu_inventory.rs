@@ -1,13 +1,14 @@
-//! `get_gpu_inventory`: what the GPUs of a node are.
+//! `get_gpu_inventory`: what the GPUs of a node, or of all nodes, are.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::inventory::Inventory;
 
 use super::table::{cell, foot, head, lines, table};
-use super::{Call, NodeArgs, Tool, probing};
-use crate::answer::Answer;
+use super::{Call, FleetArgs, Tool, probing};
+use crate::answer::{Answer, OneOrMany};
 use crate::error::Failure;
+use crate::fleet::{self, Which};
 
 /// The tool.
 pub struct GetGpuInventory;
@@ -21,21 +22,31 @@ pub struct InventorySection {
 
 impl Tool for GetGpuInventory {
     const NAME: &'static str = "get_gpu_inventory";
-    const TITLE: &'static str = "GPU inventory of a node";
-    const DESCRIPTION: &'static str = "What the GPUs of a node are, read from NVML: model, UUID, serial, PCI address, VBIOS, driver, \
-        CUDA, memory, MIG, ECC and persistence modes.";
+    const TITLE: &'static str = "GPU inventory";
+    const DESCRIPTION: &'static str = "What the GPUs of a node, or without node_name of all GPU nodes, are: model, UUID, serial, PCI address, VBIOS, driver, \
+        CUDA, memory, MIG, ECC and persistence modes. Of many nodes: by model, and what differs (driver, count, VBIOS).";
     const PROBES: bool = true;
-    type Args = NodeArgs;
-    type Answer = Answer<InventorySection>;
+    type Args = FleetArgs;
+    type Answer = OneOrMany<InventorySection>;
 
-    async fn call(call: Call, args: NodeArgs) -> Result<Self::Answer, Failure> {
-        let NodeArgs { node_name, context } = args;
-        let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["inventory".into()]).await?;
+    async fn call(call: Call, args: FleetArgs) -> Result<Self::Answer, Failure> {
+        args.check()?;
+        let FleetArgs { node_name, selector, limit, context } = args;
+        let command = vec!["inventory".to_owned()];
+        let Some(node_name) = node_name else {
+            let which = Which { context: context.as_deref(), selector: selector.as_deref(), limit };
+            return Ok(OneOrMany::Many(fleet::survey(&call, which, Self::NAME, &command).await?));
+        };
+        let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
         let inventory = probing::section(&read.note, "inventory", read.report.sections.inventory)?;
-        Ok(Answer::new(read.diagnosis, InventorySection { inventory }, read.note))
+        Ok(OneOrMany::One(Answer::new(read.diagnosis, InventorySection { inventory }, read.note)))
     }
 
     fn table(answer: &Self::Answer) -> String {
+        let answer = match answer {
+            OneOrMany::One(answer) => answer,
+            OneOrMany::Many(answer) => return fleet::table(answer),
+        };
         let Inventory { driver_version, cuda_version, gpus, .. } = &answer.section.inventory;
         let mut rows =
             table(["gpu", "name", "pci address", "uuid", "serial", "memory GiB", "vbios", "ecc", "mig", "persistence"]);

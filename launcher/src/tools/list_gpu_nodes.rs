@@ -1,21 +1,26 @@
 //! `list_gpu_nodes`: which nodes have GPUs, as Kubernetes knows it. No pod is created.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Args;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use syringe_core::text::clean;
+use syringe_core::diagnosis::Unknown;
+use tokio::time::{Instant, timeout_at};
 
 use super::table::{cell, lines, table};
 use super::{Call, Tool};
-use crate::cluster::gpu_nodes::{self, gpu_conditions, gpu_resources, label_number};
+use crate::cluster::allocation::{self, Amounts};
+use crate::cluster::dra::{self, Dra};
+use crate::cluster::gpu_nodes::{self, label_number};
+use crate::cluster::{node_gpus, pods};
 use crate::error::Failure;
+use crate::fit;
 
-/// Nodes in one answer. The totals always count all.
-const MOST_NODES: usize = 200;
+/// Bytes of all rows of one answer. The totals always count all nodes.
+const MOST_BYTES: usize = 48_000;
 
 /// The tool.
 pub struct ListGpuNodes;
@@ -42,13 +47,19 @@ pub struct GpuNodes {
     pub summary: String,
     /// Context that was asked.
     pub context: String,
-    /// GPU nodes, those with a problem first.
-    pub nodes: Vec<GpuNode>,
-    /// Nodes left out of `nodes` for space.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub nodes_omitted: Option<usize>,
     /// All GPU nodes together.
     pub totals: Totals,
+    /// GPU nodes, those with a problem first.
+    pub nodes: Vec<GpuNode>,
+    /// Nodes left out of `nodes` for space; none of them has a problem unless `problems_omitted` says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes_omitted: Option<usize>,
+    /// Nodes with a problem among those left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problems_omitted: Option<usize>,
+    /// What could not be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<Unknown>,
 }
 
 /// All GPU nodes together.
@@ -61,9 +72,12 @@ pub struct Totals {
     /// Those among them that are Ready.
     pub gpu_nodes_ready: u32,
     /// GPU resources by name, as the nodes offer them (capacity).
-    pub capacity: BTreeMap<String, u32>,
+    pub capacity: Amounts,
     /// GPU resources by name, as the scheduler may give them out (allocatable).
-    pub allocatable: BTreeMap<String, u32>,
+    pub allocatable: Amounts,
+    /// GPU resources by name, as pods hold them. Absent when the pods could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocated: Option<Amounts>,
     /// GPU nodes by model.
     pub models: BTreeMap<String, u32>,
 }
@@ -75,6 +89,9 @@ pub struct GpuNode {
     pub name: String,
     /// Whether its kubelet is Ready.
     pub ready: bool,
+    /// What is wrong by Kubernetes' own account.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
     /// GPU model (GPU Feature Discovery).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
@@ -84,25 +101,25 @@ pub struct GpuNode {
     /// Driver version (GPU Feature Discovery).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver_version: Option<String>,
-    /// GPU resources (capacity).
-    pub capacity: BTreeMap<String, u32>,
-    /// GPU resources (allocatable).
-    pub allocatable: BTreeMap<String, u32>,
+    /// GPU resources (capacity). Dynamic resource allocation goes by its driver's name.
+    pub capacity: Amounts,
+    /// GPU resources (allocatable): less than the capacity where the device plugin calls devices unhealthy.
+    pub allocatable: Amounts,
+    /// GPU resources that pods hold. Absent when the pods could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocated: Option<Amounts>,
     /// Whether it is cordoned.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub cordoned: bool,
     /// Taints, `key=value:effect`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub taints: Vec<String>,
-    /// What is wrong by Kubernetes' own account.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub problems: Vec<String>,
 }
 
 impl Tool for ListGpuNodes {
     const NAME: &'static str = "list_gpu_nodes";
     const TITLE: &'static str = "List GPU nodes";
-    const DESCRIPTION: &'static str = "GPU nodes as Kubernetes knows them: model, count, driver, capacity, allocatable, cordon, \
+    const DESCRIPTION: &'static str = "GPU nodes as Kubernetes knows them: model, count, driver, capacity, allocatable, allocated, cordon, \
         taints, GPU conditions, totals. Creates nothing. Start here to find node names.";
     const PROBES: bool = false;
     type Args = ListArgs;
@@ -110,20 +127,45 @@ impl Tool for ListGpuNodes {
 
     async fn call(call: Call, args: ListArgs) -> Result<GpuNodes, Failure> {
         let ListArgs { selector, context } = args;
+        // Reading every pod of a large cluster takes longest; the answer does not wait for it beyond the call's time.
+        let end = Instant::now() + call.settings.call_time().saturating_sub(KEPT);
         let connection = call.contexts.connect(context.as_deref()).await?;
-        let mut answer = GpuNodes { context: connection.context.clone(), ..GpuNodes::default() };
-        let looked_at = gpu_nodes::each(&connection, selector.as_deref(), |node| answer.add(&node)).await?;
+        let mut unknown = Vec::new();
+        let dra = dra::read(&connection, None, &mut unknown).await?;
+        let dra_nodes: BTreeSet<&str> = dra.iter().flat_map(Dra::nodes).collect();
+        let claimed = dra.as_ref().map(Dra::held).unwrap_or_default();
+        let is_wanted = |node: &Node| gpu_nodes::is_gpu_node(node) || dra_nodes.contains(node.name_any().as_str());
+        let row = |node: Node| GpuNode::of(&node, dra.as_ref());
+        let (looked_at, rows) = gpu_nodes::collect(&connection, selector.as_deref(), is_wanted, row).await?;
+        let names = rows.iter().map(|row| row.name.clone()).collect();
+        let held = timeout_at(end, pods::allocated_on(&connection, &names)).await;
+        let held = match held.unwrap_or_else(|_| Err(out_of_time())) {
+            Ok(held) => Some(held),
+            Err(Failure { what, why, .. }) => {
+                unknown.push(Unknown { section: "pods".into(), gpu: None, why: format!("{what}: {why}") });
+                None
+            }
+        };
+        let mut answer = GpuNodes { context: connection.context, unknown, ..GpuNodes::default() };
+        for mut row in rows {
+            row.allocated = held.as_ref().map(|held| {
+                let mut held = held.get(&row.name).cloned().unwrap_or_default();
+                held.extend(claimed.get(row.name.as_str()).cloned().unwrap_or_default());
+                held
+            });
+            answer.add(row);
+        }
         answer.totals.nodes = looked_at;
         answer.conclude();
         Ok(answer)
     }
 
     fn table(answer: &GpuNodes) -> String {
-        let mut rows = table(["node", "ready", "model", "gpus", "driver", "capacity", "allocatable", "problems"]);
+        let mut rows =
+            table(["node", "ready", "model", "gpus", "driver", "allocatable", "of", "allocated", "problems"]);
         for node in &answer.nodes {
-            let resources = |of: &BTreeMap<String, u32>| {
-                of.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ")
-            };
+            let resources =
+                |of: &Amounts| of.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ");
             let ready = match (node.ready, node.cordoned) {
                 (true, false) => "yes",
                 (true, true) => "yes, cordoned",
@@ -135,26 +177,35 @@ impl Tool for ListGpuNodes {
                 cell(node.model.clone()),
                 cell(node.gpu_count),
                 cell(node.driver_version.clone()),
-                resources(&node.capacity),
                 resources(&node.allocatable),
+                node.capacity.values().sum::<u64>().to_string(),
+                cell(node.allocated.as_ref().map(resources)),
                 node.problems.join("; "),
             ]);
         }
         let omitted = answer.nodes_omitted.map(|count| format!("… and {count} more nodes\n")).unwrap_or_default();
-        format!("{}\n\n{}{omitted}", answer.summary, lines(&rows))
+        let unknown: String =
+            answer.unknown.iter().map(|unknown| format!("UNKNOWN  {}: {}\n", unknown.section, unknown.why)).collect();
+        format!("{}\n\n{}{omitted}{unknown}", answer.summary, lines(&rows))
     }
 }
 
+/// Time of a call that is kept for putting the answer together.
+const KEPT: std::time::Duration = std::time::Duration::from_secs(2);
+
+fn out_of_time() -> Failure {
+    Failure::new("Listing the pods", "it took longer than the call may take", "Name fewer nodes with a selector.")
+}
+
 impl GpuNodes {
-    fn add(&mut self, node: &Node) {
-        let row = GpuNode::of(node);
+    fn add(&mut self, row: GpuNode) {
         let totals = &mut self.totals;
         totals.gpu_nodes += 1;
         totals.gpu_nodes_ready += u32::from(row.ready);
-        for (into, from) in [(&mut totals.capacity, &row.capacity), (&mut totals.allocatable, &row.allocatable)] {
-            for (name, count) in from {
-                *into.entry(name.clone()).or_default() += count;
-            }
+        allocation::add(&mut totals.capacity, &row.capacity);
+        allocation::add(&mut totals.allocatable, &row.allocatable);
+        if let Some(allocated) = &row.allocated {
+            allocation::add(totals.allocated.get_or_insert_default(), allocated);
         }
         *totals.models.entry(row.model.clone().unwrap_or_else(|| "unknown".into())).or_default() += 1;
         self.nodes.push(row);
@@ -162,10 +213,11 @@ impl GpuNodes {
 
     fn conclude(&mut self) {
         self.nodes.sort_by_key(|node| (node.problems.is_empty(), node.name.clone()));
-        let omitted = self.nodes.len().saturating_sub(MOST_NODES);
         let troubled = self.nodes.iter().filter(|node| !node.problems.is_empty()).count();
-        self.nodes.truncate(MOST_NODES);
+        let omitted = fit::truncate(&mut self.nodes, MOST_BYTES);
         self.nodes_omitted = (omitted > 0).then_some(omitted);
+        let hidden = troubled.saturating_sub(self.nodes.len());
+        self.problems_omitted = (hidden > 0).then_some(hidden);
         let Totals { nodes, gpu_nodes, gpu_nodes_ready, .. } = &self.totals;
         self.summary = format!(
             "{gpu_nodes} of {nodes} nodes in context {} have GPUs; {gpu_nodes_ready} Ready, {troubled} with a problem that \
@@ -176,56 +228,20 @@ impl GpuNodes {
 }
 
 impl GpuNode {
-    fn of(node: &Node) -> Self {
-        let status = node.status.as_ref();
-        let spec = node.spec.as_ref();
-        let label = |name: &str| node.labels().get(name).map(|value| clean(value, 80));
-        let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-        let ready = conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
-        let resources = |of: Option<&BTreeMap<_, _>>| of.map(gpu_resources).unwrap_or_default();
-        let taints = spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-        let mut row = Self {
+    fn of(node: &Node, dra: Option<&Dra>) -> Self {
+        let (capacity, allocatable) = node_gpus::offers(node, dra);
+        Self {
             name: node.name_any(),
-            ready,
-            model: label("nvidia.com/gpu.product"),
+            ready: node_gpus::is_ready(node),
+            problems: node_gpus::problems(node, &capacity, &allocatable),
+            model: node_gpus::model(node, dra),
             gpu_count: label_number(node, "nvidia.com/gpu.count"),
-            driver_version: driver_version(node),
-            capacity: resources(status.and_then(|status| status.capacity.as_ref())),
-            allocatable: resources(status.and_then(|status| status.allocatable.as_ref())),
-            cordoned: spec.and_then(|spec| spec.unschedulable).unwrap_or(false),
-            taints: taints
-                .iter()
-                .map(|taint| format!("{}={}:{}", taint.key, taint.value.as_deref().unwrap_or_default(), taint.effect))
-                .collect(),
-            problems: Vec::new(),
-        };
-        row.problems = row.problems_of(node);
-        row
-    }
-
-    fn problems_of(&self, node: &Node) -> Vec<String> {
-        let mut problems = Vec::new();
-        if !self.ready {
-            problems.push("not Ready".into());
+            driver_version: node_gpus::driver_version(node, dra),
+            capacity,
+            allocatable,
+            allocated: None,
+            cordoned: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
+            taints: node_gpus::taints(node),
         }
-        let capacity: u32 = self.capacity.values().sum();
-        let allocatable: u32 = self.allocatable.values().sum();
-        if capacity == 0 {
-            problems.push("offers no GPU resource: its device plugin is not running or finds no healthy GPU".into());
-        } else if allocatable < capacity {
-            problems.push(format!("the device plugin reports {} of {capacity} as unhealthy", capacity - allocatable));
-        }
-        problems.extend(gpu_conditions(node));
-        problems
     }
-}
-
-/// The driver's version from the labels of GPU Feature Discovery: one label since 0.16, three before.
-fn driver_version(node: &Node) -> Option<String> {
-    let label = |name: &str| node.labels().get(name).map(|value| clean(value, 40));
-    label("nvidia.com/cuda.driver-version.full").or_else(|| {
-        let parts = ["major", "minor", "rev"].map(|part| label(&format!("nvidia.com/cuda.driver.{part}")));
-        let parts: Vec<_> = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect();
-        (!parts.is_empty()).then(|| parts.join("."))
-    })
 }

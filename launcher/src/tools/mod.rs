@@ -4,14 +4,17 @@
 
 mod acting;
 pub mod analyze_xid_errors;
+pub mod describe_gpu_node;
 pub mod diagnose_gpu_node;
 pub mod explain_gpu_pod;
+pub mod get_gpu_health;
 pub mod get_gpu_inventory;
 pub mod get_gpu_telemetry;
+pub mod get_pod_gpu_allocation;
 pub mod inspect_topology;
 pub mod kill_gpu_process;
 pub mod list_gpu_nodes;
-mod probing;
+pub(crate) mod probing;
 pub mod reset_gpu;
 pub mod snapshot_ecc;
 pub mod table;
@@ -139,6 +142,9 @@ pub fn all(mode: Mode) -> Vec<Entry> {
     let mut tools = vec![
         Entry::of::<list_gpu_nodes::ListGpuNodes>(),
         Entry::of::<diagnose_gpu_node::DiagnoseGpuNode>(),
+        Entry::of::<describe_gpu_node::DescribeGpuNode>(),
+        Entry::of::<get_pod_gpu_allocation::GetPodGpuAllocation>(),
+        Entry::of::<get_gpu_health::GetGpuHealth>(),
         Entry::of::<get_gpu_inventory::GetGpuInventory>(),
         Entry::of::<get_gpu_telemetry::GetGpuTelemetry>(),
         Entry::of::<analyze_xid_errors::AnalyzeXidErrors>(),
@@ -165,4 +171,42 @@ pub struct NodeArgs {
     #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<String>,
+}
+
+/// Arguments of a tool that reads one node, or all GPU nodes.
+#[derive(Args, Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FleetArgs {
+    /// Kubernetes node; all GPU nodes by default
+    #[arg(long, value_name = "NODE")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub node_name: Option<String>,
+    /// Without node_name: only nodes with these labels
+    #[arg(long, value_name = "SELECTOR", conflicts_with = "node_name")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 500))]
+    pub selector: Option<String>,
+    /// Without node_name: at most this many nodes
+    #[arg(long, value_name = "NODES", conflicts_with = "node_name")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub limit: Option<u32>,
+    /// Kubeconfig context; the current one by default
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+}
+
+impl FleetArgs {
+    /// Refuses what contradicts itself. On the command line clap does.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let Self { node_name, selector, limit, .. } = self;
+        let refuse = |why: &str| Err(Failure::new("The arguments", why, "Correct them after the tool's input schema."));
+        match (node_name, selector.is_some() || limit.is_some(), limit) {
+            (Some(_), true, _) => refuse("selector and limit are for many nodes; leave out node_name, or both of them"),
+            (_, _, Some(0)) => refuse("limit must be at least 1"),
+            _ => Ok(()),
+        }
+    }
 }

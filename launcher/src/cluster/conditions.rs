@@ -1,0 +1,68 @@
+//! What a node says of itself: its conditions with their ages, and the labels that speak of GPUs.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+use schemars::JsonSchema;
+use serde::Serialize;
+use syringe_core::text::clean;
+
+use super::gpu_nodes;
+
+/// A condition of the node.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct Condition {
+    /// Name.
+    pub name: String,
+    /// `True`, `False`, `Unknown`.
+    pub status: String,
+    /// Reason, in one word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// In words; only of a condition that is not as it should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// How long it has been so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub for_seconds: Option<i64>,
+}
+
+/// The conditions of a node, with their ages.
+pub(crate) fn conditions(node: &Node) -> Vec<Condition> {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let trouble = gpu_nodes::gpu_conditions(node);
+    let now = Timestamp::now();
+    let one = |condition: &k8s_openapi::api::core::v1::NodeCondition| {
+        let as_it_should = match condition.type_.as_str() {
+            "Ready" => condition.status == "True",
+            name if trouble.iter().any(|text| text.starts_with(&format!("{name} is "))) => false,
+            name if ["Pressure", "Unavailable"].iter().any(|end| name.ends_with(end)) => condition.status == "False",
+            _ => true,
+        };
+        let message = condition.message.as_deref().filter(|_| !as_it_should).map(|text| clean(text, 200));
+        let since = condition.last_transition_time.as_ref();
+        Condition {
+            name: clean(&condition.type_, 80),
+            status: condition.status.clone(),
+            reason: condition.reason.as_deref().map(|reason| clean(reason, 80)),
+            message: message.filter(|text| !text.is_empty()),
+            for_seconds: since.map(|since| (now.as_second() - since.0.as_second()).max(0)),
+        }
+    };
+    conditions.iter().map(one).collect()
+}
+
+/// Labels that speak of GPUs, without their `nvidia.com/`.
+pub(crate) fn gpu_labels(node: &Node) -> BTreeMap<String, String> {
+    /// What an operator deploys where, and what each CUDA version number is, tells nothing about the node.
+    const NOISE: [&str; 5] =
+        ["gpu.deploy.", "cuda.driver.", "cuda.driver-version.", "cuda.runtime.", "cuda.runtime-version."];
+    let labels = node.labels().iter().filter_map(|(name, value)| Some((name.strip_prefix("nvidia.com/")?, value)));
+    labels
+        .filter(|(name, _)| !NOISE.iter().any(|noise| name.starts_with(noise)))
+        .take(40)
+        .map(|(name, value)| (name.to_owned(), clean(value, 63)))
+        .collect()
+}

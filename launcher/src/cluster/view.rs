@@ -1,0 +1,91 @@
+//! One node and everything that Kubernetes says of its GPUs, read at once.
+
+use std::collections::HashMap;
+
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+use syringe_core::diagnosis::Unknown;
+
+use super::allocation::{self, Amounts, ResourceUse};
+use super::dra::{self, Dra};
+use super::lean::Pod;
+use super::pod_rows::{self, PodRow};
+use super::{Connection, node, node_gpus, pods};
+use crate::error::Failure;
+
+/// A node with its pods and claims.
+pub(crate) struct NodeView {
+    /// The node, all of it.
+    pub(crate) node: Node,
+    /// Its pods; `None` when they could not be read.
+    pub(crate) pods: Option<Vec<Pod>>,
+    /// Dynamic resource allocation.
+    pub(crate) dra: Option<Dra>,
+    /// What could not be read.
+    pub(crate) unknown: Vec<Unknown>,
+}
+
+/// Reads a node. Fails when there is no such node or the API server cannot be reached; pods and claims that may not be
+/// listed are unknown.
+pub(crate) async fn read(connection: &Connection, name: &str) -> Result<NodeView, Failure> {
+    let mut unknown = Vec::new();
+    let (node, pods, dra) = tokio::join!(
+        node::read(connection, name),
+        pods::on_node(connection, name),
+        dra::read(connection, Some(name), &mut unknown)
+    );
+    let node = node?;
+    let dra = dra.unwrap_or_else(|failure| {
+        unknown.push(as_unknown("dynamic resource allocation", &failure));
+        None
+    });
+    let pods = pods.map_err(|failure| unknown.push(as_unknown("pods", &failure))).ok();
+    Ok(NodeView { node, pods, dra, unknown })
+}
+
+/// A failure that costs a part of the answer only.
+pub(crate) fn as_unknown(section: &str, failure: &Failure) -> Unknown {
+    let Failure { what, why, next_step, .. } = failure;
+    Unknown { section: section.to_owned(), gpu: None, why: format!("{what}: {why}. {next_step}") }
+}
+
+impl NodeView {
+    /// Use of each resource; what pods hold is 0 when they could not be read, and `unknown` says so.
+    pub(crate) fn uses(&self) -> Vec<ResourceUse> {
+        node_gpus::uses(&self.node, &self.held(), self.dra.as_ref())
+    }
+
+    /// What pods hold by requests and by claims.
+    pub(crate) fn held(&self) -> Amounts {
+        let mut held = allocation::allocated(self.pods.iter().flatten());
+        let claimed = self.dra.as_ref().map(Dra::held).unwrap_or_default();
+        held.extend(claimed.get(self.node.name_any().as_str()).cloned().unwrap_or_default());
+        held
+    }
+
+    /// Rows of the pods that have to do with GPUs, those that hold most first.
+    pub(crate) fn rows(&self) -> Vec<PodRow> {
+        let pods = self.pods.iter().flatten();
+        let mut rows: Vec<_> = pods.filter_map(|pod| pod_rows::row(pod, self.dra.as_ref())).collect();
+        rows.sort_by_key(|row| {
+            let held = row.holds.values().sum::<u64>() + row.claims.len() as u64;
+            (std::cmp::Reverse(held), row.namespace.clone(), row.name.clone())
+        });
+        rows
+    }
+
+    /// `namespace/name` of each pod that holds what it asked for, by UID.
+    pub(crate) fn live_pods(&self) -> Option<HashMap<String, String>> {
+        let pods = self.pods.as_ref()?.iter().filter(|pod| allocation::holds(&pod.status.phase));
+        let named = |pod: &Pod| {
+            let metadata = &pod.metadata;
+            (metadata.uid.clone(), format!("{}/{}", metadata.namespace, metadata.name))
+        };
+        Some(pods.map(named).collect())
+    }
+
+    /// GPUs that one could touch.
+    pub(crate) fn physical_gpus(&self, uses: &[ResourceUse]) -> u64 {
+        node_gpus::physical_gpus(&self.node, uses, self.dra.as_ref())
+    }
+}

@@ -1,0 +1,127 @@
+//! The walk over many nodes: so many at the same time, each with a deadline, all within the call's. What did not answer by
+//! then is said; nothing that answered is lost.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+use tokio::time::{Instant, timeout_at};
+
+use crate::cluster::Connection;
+use crate::error::Failure;
+use crate::syringe::Phase;
+use crate::tools::Call;
+use crate::tools::probing::{self, KnownNode, Read};
+
+/// Time of the call that is kept for putting the answer together.
+const KEPT: Duration = Duration::from_secs(1);
+/// With less time left than this no further pod is made: it would be removed before it could answer.
+const LEAST: Duration = Duration::from_secs(3);
+
+/// What became of a node.
+pub(crate) enum Outcome<R> {
+    /// It was read.
+    Read(R),
+    /// It was tried.
+    Failed(Failure),
+    /// It was left alone, for this reason.
+    Skipped(String),
+    /// The call's time was up before its turn.
+    NotReached,
+}
+
+/// One walk.
+pub(crate) struct Walk<'a> {
+    pub(crate) call: &'a Call,
+    pub(crate) connection: &'a Connection,
+    pub(crate) tool: &'static str,
+    pub(crate) command: &'a [String],
+    /// When the call began.
+    pub(crate) began: Instant,
+}
+
+impl Walk<'_> {
+    /// Visits `nodes` in their order and hands what each probe brought back to `summarise`, so that a thousand reports are
+    /// never in memory together.
+    pub(crate) async fn visit<R>(
+        &self,
+        nodes: Vec<Node>,
+        summarise: impl Fn(&Node, Read) -> R + Copy,
+    ) -> Vec<(String, Outcome<R>)> {
+        let total = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+        let mut outcomes: Vec<(String, Outcome<R>)> = Vec::new();
+        let on_phase = &self.call.on_phase;
+        // The phases of single probes would be told all at once; the caller hears of nodes.
+        let quiet = Call { on_phase: std::sync::Arc::new(|_| ()), ..self.call.clone() };
+        let quiet = &quiet;
+        let at_once = usize::from(self.call.settings.concurrency);
+        let hopeless = &AtomicBool::new(false);
+        let mut visits = stream::iter(nodes)
+            .map(|node| async move {
+                if hopeless.load(Ordering::Relaxed) {
+                    return (node.name_any(), Outcome::NotReached);
+                }
+                let outcome = self.one(quiet, &node, summarise).await;
+                (node.name_any(), outcome)
+            })
+            .buffer_unordered(at_once);
+        while let Some(outcome) = visits.next().await {
+            outcomes.push(outcome);
+            let done = u32::try_from(outcomes.len()).unwrap_or(u32::MAX);
+            on_phase(Phase::Nodes { done, total });
+            // A missing permission, an image that nobody can pull: what failed everywhere will fail on.
+            if outcomes.len() == at_once.max(3) && all_alike(&outcomes) {
+                hopeless.store(true, Ordering::Relaxed);
+            }
+        }
+        outcomes
+    }
+
+    async fn one<R>(&self, quiet: &Call, node: &Node, summarise: impl Fn(&Node, Read) -> R) -> Outcome<R> {
+        let settings = &self.call.settings;
+        let end = self.began + settings.call_time().saturating_sub(KEPT);
+        let left = end.saturating_duration_since(Instant::now());
+        if left < LEAST || self.call.cancel.is_cancelled() {
+            return Outcome::NotReached;
+        }
+        let (setbacks, server, name) = (&self.call.syringe.setbacks, &self.connection.server, node.name_any());
+        if let Some(reason) = setbacks.reason(server, &name, Instant::now()) {
+            return Outcome::Skipped(reason);
+        }
+        let time = settings.node_time().min(left);
+        let known = KnownNode { connection: self.connection, kubernetes: node, live_pod_uids: None, time };
+        let read = probing::read_known(quiet, known, self.tool, self.command.to_vec());
+        // The life of a pod goes on to its removal when nobody waits for it any more.
+        let read = match timeout_at(end, read).await {
+            Ok(read) => read,
+            Err(_) => Err(Failure::new(
+                format!("Reading node {name}"),
+                "the call's time was up while its probe pod was being removed",
+                "Ask for this node alone.",
+            )),
+        };
+        match read {
+            Ok(read) => {
+                setbacks.note(server, &name, None);
+                Outcome::Read(summarise(node, read))
+            }
+            Err(failure) => {
+                if !self.call.cancel.is_cancelled() && crate::cluster::node_gpus::is_ready(node) {
+                    setbacks.note(server, &name, Some(&failure.why));
+                }
+                Outcome::Failed(failure)
+            }
+        }
+    }
+}
+
+fn all_alike<R>(outcomes: &[(String, Outcome<R>)]) -> bool {
+    let mut reasons = outcomes.iter().map(|(_, outcome)| match outcome {
+        Outcome::Failed(failure) => Some(&failure.why),
+        _ => None,
+    });
+    let first = reasons.next().flatten();
+    first.is_some() && reasons.all(|reason| reason == first)
+}

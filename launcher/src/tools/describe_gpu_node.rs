@@ -1,0 +1,381 @@
+//! `describe_gpu_node`: one node from both sides, what Kubernetes knows and what a probe sees. Where no probe can go, the
+//! first half comes alone and the answer says why.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use kube::ResourceExt;
+use schemars::JsonSchema;
+use serde::Serialize;
+use syringe_core::diagnosis::{Finding, Severity, Unknown};
+use syringe_core::facts::health::HealthStatus;
+use syringe_core::report::{Section, Sections};
+
+use super::get_pod_gpu_allocation::{pods_table, resources_table};
+use super::probing::{self, KnownNode, Read};
+use super::table::{cell, foot, lines, table};
+use super::{Call, NodeArgs, Tool};
+use crate::answer::ProbeNote;
+use crate::cluster::allocation::ResourceUse;
+use crate::cluster::conditions::{Condition, conditions, gpu_labels};
+use crate::cluster::events::{self, NodeEvent};
+use crate::cluster::node_gpus;
+use crate::cluster::pod_rows::PodRow;
+use crate::cluster::resolve;
+use crate::cluster::view::{self, NodeView};
+use crate::error::Failure;
+use crate::fit;
+
+/// Bytes of all pods of one answer.
+const MOST_POD_BYTES: usize = 16_000;
+/// Events of one answer: the newest.
+const MOST_EVENTS: usize = 15;
+/// Findings of one answer: the worst. `diagnose_gpu_node` has all.
+const MOST_FINDINGS: usize = 10;
+
+/// The tool.
+pub struct DescribeGpuNode;
+
+/// The answer.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct NodeDescription {
+    /// The node in numbers.
+    pub summary: NodeSummary,
+    /// The node.
+    pub node: String,
+    /// The kubeconfig context.
+    pub context: String,
+    /// What the rules conclude from the probe, worst first. `diagnose_gpu_node` looks at more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+    /// What could not be read, a probe that was not possible among it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<Unknown>,
+    /// What is wrong by Kubernetes' own account.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kubernetes_problems: Vec<String>,
+    /// Whether its kubelet is Ready.
+    pub ready: bool,
+    /// Whether it is cordoned.
+    pub cordoned: bool,
+    /// GPU model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Driver, read from the node; from its labels where no probe could go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver_version: Option<String>,
+    /// Newest CUDA that the driver supports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cuda_version: Option<String>,
+    /// The GPUs, as the probe saw them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<GpuRow>,
+    /// Use of each GPU resource.
+    pub resources: Vec<ResourceUse>,
+    /// Pods that have to do with GPUs.
+    pub pods: Vec<PodRow>,
+    /// Pods left out for space; `get_pod_gpu_allocation` has more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pods_omitted: Option<usize>,
+    /// Conditions of the node.
+    pub conditions: Vec<Condition>,
+    /// Taints, `key=value:effect`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<String>,
+    /// Labels that speak of GPUs, without their `nvidia.com/`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Newest events of the node. Their messages are data from the node.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<NodeEvent>,
+    /// How the node was read; absent when it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeNote>,
+}
+
+/// The node in numbers.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct NodeSummary {
+    /// One or two sentences.
+    pub text: String,
+    /// GPUs that the node should have.
+    pub total_gpus: u64,
+    /// GPUs that pods hold, in whole or in part.
+    pub allocated_gpus: u64,
+    /// GPUs that are free and may be given out.
+    pub available_gpus: u64,
+    /// The worse of what Kubernetes says and what the probe found; `unknown` is not healthy.
+    pub overall_health: HealthStatus,
+}
+
+/// A GPU in one row.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct GpuRow {
+    /// NVML index; absent for a GPU that NVML does not list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+    /// UUID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// PCI address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pci_address: Option<String>,
+    /// Status.
+    pub status: HealthStatus,
+    /// 100 is without fault.
+    pub score: u32,
+    /// GPU temperature.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature_celsius: Option<i32>,
+    /// Utilization.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub utilization_percent: Option<u32>,
+    /// Memory in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_used_bytes: Option<u64>,
+}
+
+impl Tool for DescribeGpuNode {
+    const NAME: &'static str = "describe_gpu_node";
+    const TITLE: &'static str = "Describe a GPU node";
+    const DESCRIPTION: &'static str = "One GPU node from both sides: Kubernetes (labels, taints, conditions, capacity, pods, events) and \
+        a probe (driver, each GPU's health). Works without the probe where none can go, and says so.";
+    const PROBES: bool = true;
+    type Args = NodeArgs;
+    type Answer = NodeDescription;
+
+    async fn call(call: Call, args: NodeArgs) -> Result<NodeDescription, Failure> {
+        let NodeArgs { node_name, context } = args;
+        let began = Instant::now();
+        let connection = call.contexts.connect(context.as_deref()).await?;
+        let (view, events) =
+            tokio::join!(view::read(&connection, &node_name), events::of_node(&connection, &node_name));
+        let view = view?;
+        let mut answer = NodeDescription::of(&view, connection.context.clone());
+        match events {
+            Ok(mut events) => {
+                events.truncate(MOST_EVENTS);
+                answer.events = events;
+            }
+            Err(failure) => answer.unknown.push(view::as_unknown("events", &failure)),
+        }
+        call.syringe.sweep_in_background(&connection);
+        let known = KnownNode {
+            connection: &connection,
+            kubernetes: &view.node,
+            live_pod_uids: view.live_pods().map(|pods| pods.into_keys().collect()),
+            time: call.settings.call_time().saturating_sub(began.elapsed()),
+        };
+        match probing::read_known(&call, known, Self::NAME, vec!["all".into()]).await {
+            Ok(read) => answer.add(read),
+            Err(failure) if failure.left_behind.is_some() => return Err(failure),
+            Err(failure) => answer.unknown.push(view::as_unknown("probe", &failure)),
+        }
+        answer.conclude();
+        Ok(answer)
+    }
+
+    fn table(answer: &NodeDescription) -> String {
+        let mut text = format!("{}\n", answer.summary.text);
+        for problem in &answer.kubernetes_problems {
+            text.push_str(&format!("  {problem}\n"));
+        }
+        for Finding { severity, title, scope, .. } in &answer.findings {
+            let gpu = scope.gpu.map(|gpu| format!(" GPU {gpu}")).unwrap_or_default();
+            text.push_str(&format!("  [{severity:?}]{gpu} {title}\n").to_lowercase());
+        }
+        for unknown in &answer.unknown {
+            text.push_str(&format!("UNKNOWN  {}: {}\n", unknown.section, unknown.why));
+        }
+        if !answer.gpus.is_empty() {
+            text.push_str(&format!("\n{}", gpus_table(&answer.gpus)));
+        }
+        text.push_str(&format!("\n{}", resources_table(&answer.resources)));
+        if !answer.pods.is_empty() {
+            text.push_str(&format!("\n{}", pods_table(&answer.pods)));
+        }
+        text.push_str(&format!("\n{}", conditions_table(&answer.conditions)));
+        if !answer.events.is_empty() {
+            text.push_str(&format!("\n{}", events_table(&answer.events)));
+        }
+        text + &answer.probe.as_ref().map(foot).unwrap_or_default()
+    }
+}
+
+impl NodeDescription {
+    /// The half that Kubernetes tells.
+    fn of(view: &NodeView, context: String) -> Self {
+        let node = &view.node;
+        let resources = view.uses();
+        let (capacity, allocatable) = node_gpus::offers(node, view.dra.as_ref());
+        let mut pods = view.rows();
+        let omitted = fit::truncate(&mut pods, MOST_POD_BYTES);
+        let total_gpus = view.physical_gpus(&resources);
+        let (allocated_gpus, available_gpus) = touched(&resources, total_gpus);
+        Self {
+            summary: NodeSummary {
+                text: String::new(),
+                total_gpus,
+                allocated_gpus,
+                available_gpus,
+                overall_health: HealthStatus::Unknown,
+            },
+            node: node.name_any(),
+            context,
+            findings: Vec::new(),
+            unknown: view.unknown.clone(),
+            kubernetes_problems: node_gpus::problems(node, &capacity, &allocatable),
+            ready: node_gpus::is_ready(node),
+            cordoned: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
+            model: node_gpus::model(node, view.dra.as_ref()),
+            driver_version: node_gpus::driver_version(node, view.dra.as_ref()),
+            cuda_version: None,
+            gpus: Vec::new(),
+            resources,
+            pods,
+            pods_omitted: (omitted > 0).then_some(omitted),
+            conditions: conditions(node),
+            taints: node_gpus::taints(node),
+            labels: gpu_labels(node),
+            events: Vec::new(),
+            probe: None,
+        }
+    }
+
+    /// The half that the probe saw.
+    fn add(&mut self, read: Read) {
+        let Read { report, diagnosis, note } = read;
+        let summary = &mut self.summary;
+        summary.allocated_gpus =
+            summary.allocated_gpus.max(resolve::booked_gpus(&report.sections)).min(summary.total_gpus);
+        summary.available_gpus = summary.available_gpus.min(summary.total_gpus - summary.allocated_gpus);
+        let Sections { inventory, telemetry, health, .. } = report.sections;
+        if let Some(inventory) = data(inventory) {
+            self.driver_version = inventory.driver_version.or(self.driver_version.take());
+            self.cuda_version = inventory.cuda_version;
+            let model = inventory.gpus.into_iter().find_map(|gpu| gpu.name);
+            self.model = model.or(self.model.take());
+        }
+        let telemetry = data(telemetry).unwrap_or_default();
+        let health = data(health).unwrap_or_default();
+        self.summary.overall_health = health.status;
+        let row = |gpu: syringe_core::facts::health::GpuHealth| {
+            let now = telemetry.gpus.iter().find(|now| Some(now.index) == gpu.index);
+            GpuRow {
+                index: gpu.index,
+                uuid: gpu.uuid,
+                pci_address: gpu.pci_address.map(|address| address.sysfs().to_owned()),
+                status: gpu.status,
+                score: gpu.score,
+                temperature_celsius: now.and_then(|now| now.temperature.gpu_celsius),
+                utilization_percent: now.and_then(|now| now.utilization.gpu_percent),
+                memory_used_bytes: now.and_then(|now| now.memory.used_bytes),
+            }
+        };
+        self.gpus = health.gpus.into_iter().map(row).collect();
+        self.findings = diagnosis.findings;
+        self.findings.truncate(MOST_FINDINGS);
+        self.unknown.extend(diagnosis.unknown);
+        self.summary.text = diagnosis.summary;
+        self.probe = Some(note);
+    }
+
+    /// Joins the two halves.
+    fn conclude(&mut self) {
+        let Self { summary, findings, kubernetes_problems, ready, .. } = self;
+        let worst = findings.iter().map(|finding| finding.severity).max().unwrap_or_default();
+        let found = match worst {
+            Severity::Fatal | Severity::Critical => HealthStatus::Unhealthy,
+            Severity::Warning => HealthStatus::Degraded,
+            Severity::Info => summary.overall_health,
+        };
+        let told = match (*ready, kubernetes_problems.is_empty()) {
+            (false, _) => HealthStatus::Unhealthy,
+            (true, false) => HealthStatus::Degraded,
+            (true, true) => HealthStatus::Healthy,
+        };
+        summary.overall_health = summary.overall_health.max(found).max(told);
+        let NodeSummary { text, total_gpus, allocated_gpus, available_gpus, .. } = summary;
+        let seen = if text.is_empty() { "Not probed: Kubernetes' half only.".to_owned() } else { std::mem::take(text) };
+        *text = format!("{allocated_gpus} of {total_gpus} GPUs allocated, {available_gpus} available. {seen}");
+    }
+}
+
+/// Whole GPUs that are held, and free ones. Shares and MIG devices count as the GPUs that they must take up at least;
+/// `resources` has them exactly.
+fn touched(resources: &[ResourceUse], total: u64) -> (u64, u64) {
+    use crate::cluster::resources::Unit;
+    let mut held = 0;
+    let mut free = 0;
+    let mut in_parts = false;
+    for one in resources {
+        match one.unit {
+            Unit::Gpu | Unit::DraDevice => {
+                held += one.allocated;
+                free += one.available;
+            }
+            Unit::Share => {
+                let per_gpu = u64::from(one.replicas.unwrap_or(1));
+                held += one.allocated.div_ceil(per_gpu);
+                free += one.available / per_gpu;
+            }
+            Unit::MigDevice => in_parts |= one.allocated > 0,
+        }
+    }
+    let held = if in_parts { held.max(1) } else { held };
+    (held.min(total), free.min(total.saturating_sub(held)))
+}
+
+fn data<T>(section: Option<Section<T>>) -> Option<T> {
+    section.and_then(|section| section.data)
+}
+
+fn word(status: HealthStatus) -> String {
+    format!("{status:?}").to_lowercase()
+}
+
+fn gpus_table(gpus: &[GpuRow]) -> String {
+    let mut rows = table(["gpu", "pci address", "status", "score", "°C", "gpu %", "used GiB", "uuid"]);
+    for gpu in gpus {
+        rows.add_row([
+            cell(gpu.index),
+            cell(gpu.pci_address.clone()),
+            word(gpu.status),
+            gpu.score.to_string(),
+            cell(gpu.temperature_celsius),
+            cell(gpu.utilization_percent),
+            cell(gpu.memory_used_bytes.map(|bytes| bytes >> 30)),
+            cell(gpu.uuid.clone()),
+        ]);
+    }
+    lines(&rows)
+}
+
+fn conditions_table(conditions: &[Condition]) -> String {
+    let mut rows = table(["condition", "status", "reason", "for", "message"]);
+    for one in conditions {
+        let age = one.for_seconds.map(|seconds| match seconds {
+            ..120 => format!("{seconds} s"),
+            120..7200 => format!("{} min", seconds / 60),
+            7200..172_800 => format!("{} h", seconds / 3600),
+            _ => format!("{} d", seconds / 86_400),
+        });
+        rows.add_row([
+            one.name.clone(),
+            one.status.clone(),
+            cell(one.reason.clone()),
+            cell(age),
+            one.message.clone().unwrap_or_default(),
+        ]);
+    }
+    lines(&rows)
+}
+
+fn events_table(events: &[NodeEvent]) -> String {
+    let mut rows = table(["last (UTC)", "times", "event", "message"]);
+    for event in events {
+        let last = cell(event.last.map(super::table::second));
+        rows.add_row([last, event.count.to_string(), event.reason.clone(), event.message.clone()]);
+    }
+    lines(&rows)
+}

@@ -1,0 +1,64 @@
+//! `get_gpu_health`: a score per GPU that explains itself, of one node or of all.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use syringe_core::facts::health::Health;
+
+use super::table::{cell, foot, head, lines, table};
+use super::{Call, FleetArgs, Tool, probing};
+use crate::answer::{Answer, OneOrMany};
+use crate::error::Failure;
+use crate::fleet::{self, Which};
+
+/// The tool.
+pub struct GetGpuHealth;
+
+/// Its section.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct HealthSection {
+    /// Score and status of the node and of each GPU.
+    pub health: Health,
+}
+
+impl Tool for GetGpuHealth {
+    const NAME: &'static str = "get_gpu_health";
+    const TITLE: &'static str = "Health of GPUs";
+    const DESCRIPTION: &'static str = "Health of one node's GPUs, or without node_name of all GPU nodes in one call: a score per GPU, each \
+        point lost explained; of many nodes the findings, the outliers and who could not be read.";
+    const PROBES: bool = true;
+    type Args = FleetArgs;
+    type Answer = OneOrMany<HealthSection>;
+
+    async fn call(call: Call, args: FleetArgs) -> Result<Self::Answer, Failure> {
+        args.check()?;
+        let FleetArgs { node_name, selector, limit, context } = args;
+        let command = vec!["all".to_owned()];
+        let Some(node_name) = node_name else {
+            let which = Which { context: context.as_deref(), selector: selector.as_deref(), limit };
+            return Ok(OneOrMany::Many(fleet::survey(&call, which, Self::NAME, &command).await?));
+        };
+        let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
+        let health = probing::section(&read.note, "health", read.report.sections.health)?;
+        Ok(OneOrMany::One(Answer::new(read.diagnosis, HealthSection { health }, read.note)))
+    }
+
+    fn table(answer: &Self::Answer) -> String {
+        let answer = match answer {
+            OneOrMany::One(answer) => answer,
+            OneOrMany::Many(answer) => return fleet::table(answer),
+        };
+        let health = &answer.section.health;
+        let mut rows = table(["gpu", "pci address", "status", "score", "points lost"]);
+        for gpu in &health.gpus {
+            let lost: Vec<_> = gpu.deductions.iter().map(|one| format!("{} {}", one.points, one.finding)).collect();
+            rows.add_row([
+                cell(gpu.index),
+                cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
+                format!("{:?}", gpu.status).to_lowercase(),
+                gpu.score.to_string(),
+                lost.join(", "),
+            ]);
+        }
+        format!("{}\nnode: {} of 100\n\n{}{}", head(answer), health.score, lines(&rows), foot(&answer.probe))
+    }
+}

@@ -1,0 +1,251 @@
+//! `get_pod_gpu_allocation`: which pods hold the GPUs of a node; with `resolve_devices` also which GPU each one has.
+
+use std::time::Instant;
+
+use clap::Args;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use syringe_core::diagnosis::{Finding, Unknown};
+
+use super::probing::{self, KnownNode};
+use super::table::{cell, foot, lines, table};
+use super::{Call, Tool};
+use crate::answer::ProbeNote;
+use crate::cluster::allocation::{Amounts, ResourceUse};
+use crate::cluster::pod_rows::{ContainerRow, DeviceRow, PodRow};
+use crate::cluster::resolve::{self, Leftovers};
+use crate::cluster::view::{self, NodeView};
+use crate::error::Failure;
+use crate::fit;
+
+/// Bytes of all pods of one answer. The totals always count all of them.
+const MOST_BYTES: usize = 40_000;
+
+/// What the probe reads to know which container has which device.
+const SECTIONS: &str = "inventory,mig,kubelet,processes";
+
+/// The tool.
+pub struct GetPodGpuAllocation;
+
+/// Arguments.
+#[derive(Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AllocationArgs {
+    /// Kubernetes node
+    #[arg(long, value_name = "NODE")]
+    #[schemars(length(min = 1, max = 253))]
+    pub node_name: String,
+    /// Show only the pods of this namespace; totals stay the node's
+    #[arg(id = "pod_namespace", long = "pod-namespace", value_name = "NAME")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub namespace: Option<String>,
+    /// Also ask the kubelet, with a probe, which GPU each container has and which processes run there
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resolve_devices: bool,
+    /// Kubeconfig context; the current one by default
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct PodAllocation {
+    /// One or two sentences.
+    pub summary: String,
+    /// The node.
+    pub node: String,
+    /// The kubeconfig context.
+    pub context: String,
+    /// What the probe found wrong with the allocation. Only with `resolve_devices`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+    /// What could not be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<Unknown>,
+    /// Use of each GPU resource of the node, by all of its pods.
+    pub resources: Vec<ResourceUse>,
+    /// Pods that have to do with GPUs, those that hold most first.
+    pub pods: Vec<PodRow>,
+    /// Pods left out of `pods` for space.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pods_omitted: Option<usize>,
+    /// Pods with GPUs in other namespaces than the one asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pods_in_other_namespaces: Option<usize>,
+    /// Bookings and processes that belong to none of the node's pods. Only with `resolve_devices`.
+    #[serde(skip_serializing_if = "Leftovers::is_empty")]
+    pub leftovers: Leftovers,
+    /// How the kubelet was asked. Absent without `resolve_devices`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeNote>,
+}
+
+impl Tool for GetPodGpuAllocation {
+    const NAME: &'static str = "get_pod_gpu_allocation";
+    const TITLE: &'static str = "Pods that hold the GPUs of a node";
+    const DESCRIPTION: &'static str = "Which pods hold the GPUs of a node: requests of whole, MIG, shared and DRA devices, init and \
+        sidecar containers, totals. Needs no probe, unless resolve_devices asks which GPU each container has.";
+    const PROBES: bool = true;
+    type Args = AllocationArgs;
+    type Answer = PodAllocation;
+
+    async fn call(call: Call, args: AllocationArgs) -> Result<PodAllocation, Failure> {
+        let AllocationArgs { node_name, namespace, resolve_devices, context } = args;
+        let began = Instant::now();
+        let connection = call.contexts.connect(context.as_deref()).await?;
+        let mut view = view::read(&connection, &node_name).await?;
+        let mut answer = PodAllocation::of(&view, node_name, connection.context.clone());
+        answer.unknown.append(&mut view.unknown);
+        if resolve_devices {
+            call.syringe.sweep_in_background(&connection);
+            let live = view.live_pods();
+            let known = KnownNode {
+                connection: &connection,
+                kubernetes: &view.node,
+                live_pod_uids: live.as_ref().map(|pods| pods.keys().cloned().collect()),
+                time: call.settings.call_time().saturating_sub(began.elapsed()),
+            };
+            let command = vec!["read".to_owned(), SECTIONS.to_owned()];
+            match probing::read_known(&call, known, Self::NAME, command).await {
+                Ok(read) => {
+                    answer.leftovers =
+                        resolve::resolve(&mut answer.pods, &live.unwrap_or_default(), &read.report.sections);
+                    answer.findings = read.diagnosis.findings;
+                    answer.unknown.extend(read.diagnosis.unknown);
+                    answer.probe = Some(read.note);
+                }
+                Err(failure) if failure.left_behind.is_some() => return Err(failure),
+                Err(failure) => answer.unknown.push(view::as_unknown("devices", &failure)),
+            }
+        }
+        answer.narrow(namespace.as_deref());
+        Ok(answer)
+    }
+
+    fn table(answer: &PodAllocation) -> String {
+        let mut text = format!("{}\n", answer.summary);
+        for unknown in &answer.unknown {
+            text.push_str(&format!("UNKNOWN  {}: {}\n", unknown.section, unknown.why));
+        }
+        text.push_str(&format!("\n{}", resources_table(&answer.resources)));
+        if !answer.pods.is_empty() {
+            text.push_str(&format!("\n{}", pods_table(&answer.pods)));
+        }
+        if let Some(omitted) = answer.pods_omitted {
+            text.push_str(&format!("… and {omitted} more pods\n"));
+        }
+        for gone in &answer.leftovers.booked_for_gone_pods {
+            text.push_str(&format!("booked for a pod that is gone ({}): {}\n", gone.pod_uid, gone.devices.join(", ")));
+        }
+        for stray in &answer.leftovers.processes {
+            let pod = stray.pod.as_deref().unwrap_or("no pod");
+            text.push_str(&format!(
+                "process {} of {pod} on {}, which no container was given\n",
+                stray.process.pid, stray.uuid
+            ));
+        }
+        text + &answer.probe.as_ref().map(foot).unwrap_or_default()
+    }
+}
+
+impl PodAllocation {
+    fn of(view: &NodeView, node: String, context: String) -> Self {
+        let resources = view.uses();
+        let pods = view.rows();
+        let words: Vec<_> = resources
+            .iter()
+            .map(|one| format!("{} of {} {} allocated", one.allocated, one.allocatable, one.resource))
+            .collect();
+        let holding = pods.iter().filter(|pod| !pod.holds.is_empty() || !pod.claims.is_empty()).count();
+        let summary = match (&view.pods, words.is_empty()) {
+            (None, _) => format!("The pods of node {node} could not be read: what they hold is unknown."),
+            (_, true) => format!("Node {node} offers no GPU resource; {holding} of its pods ask for one."),
+            _ => format!("Node {node}: {}; {holding} pods hold GPUs.", words.join(", ")),
+        };
+        Self {
+            summary,
+            node,
+            context,
+            findings: Vec::new(),
+            unknown: Vec::new(),
+            resources,
+            pods,
+            pods_omitted: None,
+            pods_in_other_namespaces: None,
+            leftovers: Leftovers::default(),
+            probe: None,
+        }
+    }
+
+    /// Shows one namespace, and no more than fits.
+    fn narrow(&mut self, namespace: Option<&str>) {
+        if let Some(namespace) = namespace {
+            let all = self.pods.len();
+            self.pods.retain(|pod| pod.namespace == namespace);
+            self.pods_in_other_namespaces = Some(all - self.pods.len()).filter(|others| *others > 0);
+        }
+        self.pods_omitted = Some(fit::truncate(&mut self.pods, MOST_BYTES)).filter(|omitted| *omitted > 0);
+    }
+}
+
+/// Use of each resource, for a person.
+pub(super) fn resources_table(resources: &[ResourceUse]) -> String {
+    let mut rows = table(["resource", "capacity", "allocatable", "allocated", "available", "shares per gpu"]);
+    for one in resources {
+        rows.add_row([
+            one.resource.clone(),
+            one.capacity.to_string(),
+            one.allocatable.to_string(),
+            one.allocated.to_string(),
+            one.available.to_string(),
+            cell(one.replicas),
+        ]);
+    }
+    lines(&rows)
+}
+
+/// Pods and their containers, for a person.
+pub(super) fn pods_table(pods: &[PodRow]) -> String {
+    let mut rows = table(["pod", "phase", "holds", "container", "asks for", "devices", "processes"]);
+    for pod in pods {
+        let phase = if pod.terminating { format!("{}, terminating", pod.phase) } else { pod.phase.clone() };
+        let claimed = pod.claims.iter().flat_map(|claim| &claim.devices).map(|device| device.device.clone());
+        let holds = amounts(&pod.holds).into_iter().chain(claimed).collect::<Vec<_>>().join(" ");
+        let first = [format!("{}/{}", pod.namespace, pod.name), phase, holds];
+        if pod.containers.is_empty() {
+            rows.add_row([first.as_slice(), &[const { String::new() }; 4]].concat());
+        }
+        for (place, container) in pod.containers.iter().enumerate() {
+            let start = if place == 0 { first.clone() } else { Default::default() };
+            rows.add_row([start.as_slice(), &container_cells(container)].concat());
+        }
+    }
+    lines(&rows)
+}
+
+fn container_cells(container: &ContainerRow) -> [String; 4] {
+    let device = |device: &DeviceRow| {
+        let health = device.health.as_deref().filter(|health| *health != "Healthy").map(|health| format!(" {health}"));
+        // With the index at hand, the beginning of the UUID is enough for a person.
+        let name = match device.gpu {
+            Some(gpu) => format!("{gpu}: {}", device.uuid.chars().take(12).collect::<String>()),
+            None => device.uuid.clone(),
+        };
+        format!("{name}{}", health.unwrap_or_default())
+    };
+    let processes =
+        container.devices.iter().flat_map(|device| &device.processes).map(|process| process.pid.to_string());
+    [
+        container.name.clone(),
+        amounts(&container.requests).join(" "),
+        container.devices.iter().map(device).collect::<Vec<_>>().join("\n"),
+        processes.collect::<Vec<_>>().join(" "),
+    ]
+}
+
+fn amounts(amounts: &Amounts) -> Vec<String> {
+    amounts.iter().map(|(name, count)| format!("{name}={count}")).collect()
+}

@@ -1,0 +1,121 @@
+//! Dynamic resource allocation: devices by claim, each once.
+
+use gpu_syringe::embedded::{Fixture, NodeFixture};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+use syringe_core::report::Report;
+
+use crate::pods::{pod, used};
+use crate::tools::Bench;
+
+const DRIVER: &str = "gpu.nvidia.com";
+
+fn slice(node: &str, gpus: usize) -> Value {
+    let device = |number: usize| {
+        json!({"name": format!("gpu-{number}"), "attributes": {
+            "type": {"string": "gpu"}, "uuid": {"string": format!("GPU-{number}")},
+            "productName": {"string": "NVIDIA H100 80GB HBM3"}, "driverVersion": {"version": "570.124.6"},
+        }})
+    };
+    let devices: Vec<_> = (0..gpus).map(device).collect();
+    json!({
+        "metadata": {"name": format!("{node}-{DRIVER}")},
+        "spec": {
+            "driver": DRIVER, "nodeName": node, "devices": devices,
+            "pool": {"name": node, "generation": 1, "resourceSliceCount": 1},
+        },
+    })
+}
+
+fn claim(name: &str, devices: &[&str], pods: &[&str]) -> Value {
+    let result = |device: &&str| match device.strip_suffix(" (admin)") {
+        Some(device) => {
+            json!({"request": "r", "driver": DRIVER, "pool": "gpu-1", "device": device, "adminAccess": true})
+        }
+        None => json!({"request": "r", "driver": DRIVER, "pool": "gpu-1", "device": device}),
+    };
+    let results: Vec<_> = devices.iter().map(result).collect();
+    let reserved: Vec<_> =
+        pods.iter().map(|pod| json!({"resource": "pods", "name": pod, "uid": format!("uid-{pod}")})).collect();
+    json!({
+        "metadata": {"name": name, "namespace": "jobs"},
+        "spec": {"devices": {"requests": [{"name": "r"}]}},
+        "status": {"allocation": {"devices": {"results": results, "config": []}}, "reservedFor": reserved},
+    })
+}
+
+/// A pod that uses a claim; `made` names the one that was made from its template.
+fn claiming(name: &str, claim: &str, made: bool) -> Pod {
+    let container = json!({"name": "main", "image": "i", "resources": {"claims": [{"name": "gpu"}]}});
+    let named = if made {
+        json!({"name": "gpu", "resourceClaimTemplateName": "t"})
+    } else {
+        json!({"name": "gpu", "resourceClaimName": claim})
+    };
+    let mut value = serde_json::to_value(pod(
+        "jobs",
+        name,
+        "Running",
+        json!({"containers": [container], "resourceClaims": [named]}),
+    ))
+    .unwrap();
+    if made {
+        value["status"]["resourceClaimStatuses"] = json!([{"name": "gpu", "resourceClaimName": claim}]);
+    }
+    serde_json::from_value(value).unwrap()
+}
+
+fn fixture(claims: Vec<Value>, pods: Vec<Pod>) -> Fixture {
+    let node = NodeFixture::new("gpu-1", Report::default());
+    Fixture { resource_slices: vec![slice("gpu-1", 8)], resource_claims: claims, pods, ..Fixture::of([node]) }
+}
+
+#[tokio::test]
+async fn a_device_is_counted_once_however_many_claims_and_pods_hold_it() {
+    let cases: Vec<(&str, Vec<Value>, Vec<Pod>, u64)> = vec![
+        ("no claim", vec![], vec![], 0),
+        ("one claim of two devices", vec![claim("c", &["gpu-0", "gpu-1"], &["a"])], vec![claiming("a", "c", true)], 2),
+        (
+            "two claims of one device",
+            vec![claim("c", &["gpu-0"], &["a"]), claim("d", &["gpu-0"], &["b"])],
+            vec![claiming("a", "c", false), claiming("b", "d", false)],
+            1,
+        ),
+        (
+            "two pods share a claim",
+            vec![claim("c", &["gpu-0"], &["a", "b"])],
+            vec![claiming("a", "c", false), claiming("b", "c", false)],
+            1,
+        ),
+        (
+            "access for administration takes nothing",
+            vec![claim("c", &["gpu-0 (admin)"], &["a"])],
+            vec![claiming("a", "c", false)],
+            0,
+        ),
+        ("a claim that nobody uses any more still holds", vec![claim("c", &["gpu-5"], &[])], vec![], 1),
+    ];
+    for (case, claims, pods, held) in cases {
+        let bench = Bench::of(fixture(claims, pods)).await;
+        let answer = bench.ask("get_pod_gpu_allocation", json!({"node_name": "gpu-1"})).await;
+        assert_eq!(used(&answer, DRIVER), (held, 8 - held), "{case}");
+        // No label and no capacity say that this is a GPU node: its devices do.
+        let list = bench.ask("list_gpu_nodes", json!({})).await;
+        assert_eq!(list["totals"]["gpu_nodes"], 1, "{case}");
+        let allocated = list["totals"]["allocated"].get(DRIVER).and_then(Value::as_u64);
+        assert_eq!(allocated.unwrap_or(0), held, "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_claim_gives_the_uuids_without_a_probe() {
+    let claims = vec![claim("c", &["gpu-3"], &["a", "b"])];
+    let bench = Bench::of(fixture(claims, vec![claiming("a", "c", false), claiming("b", "c", false)])).await;
+    let answer = bench.ask("get_pod_gpu_allocation", json!({"node_name": "gpu-1"})).await;
+    let row = &answer["pods"][0];
+    assert_eq!(row["containers"][0]["devices"], json!([{"uuid": "GPU-3", "source": "claim"}]));
+    assert_eq!(row["claims"][0]["shared_with"], json!(["b"]));
+    let list = bench.ask("list_gpu_nodes", json!({})).await;
+    assert_eq!(list["nodes"][0]["model"], "NVIDIA H100 80GB HBM3");
+    assert_eq!(bench.cluster.pods_created(), 0);
+}

@@ -1,0 +1,71 @@
+//! `describe_gpu_node`: both halves, and one without the other.
+
+use gpu_syringe::embedded::{Denial, Fixture, NodeFixture, workloads_of};
+use k8s_openapi::api::core::v1::Event;
+use serde_json::json;
+use syringe_core::scenarios;
+
+use crate::tools::Bench;
+
+fn healthy() -> Fixture {
+    let gpu_1 = NodeFixture::from_facts("gpu-1", scenarios::named("healthy-h100-8").unwrap().report());
+    let event: Event = serde_json::from_value(json!({
+        "metadata": {"name": "gpu-1.1", "namespace": "default"},
+        "involvedObject": {"kind": "Node", "name": "gpu-1"},
+        "type": "Warning", "reason": "XidCritical\u{1b}[0m", "message": "NVRM: Xid 79", "count": 3,
+        "lastTimestamp": "2026-11-21T02:31:07Z",
+    }))
+    .unwrap();
+    Fixture { pods: workloads_of(&gpu_1), events: vec![event], ..Fixture::of([gpu_1]) }
+}
+
+#[tokio::test]
+async fn both_halves_are_one_answer() {
+    let bench = Bench::of(healthy()).await;
+    let answer = bench.ask("describe_gpu_node", json!({"node_name": "gpu-1"})).await;
+    let summary = &answer["summary"];
+    assert_eq!(
+        (&summary["total_gpus"], &summary["allocated_gpus"], &summary["available_gpus"]),
+        (&json!(8), &json!(8), &json!(0))
+    );
+    assert_eq!(summary["overall_health"], "healthy", "{summary}");
+    assert_eq!(answer["gpus"].as_array().unwrap().len(), 8);
+    assert_eq!(answer["driver_version"], "570.124.06");
+    assert_eq!((&answer["events"][0]["reason"], &answer["events"][0]["count"]), (&json!("XidCritical [0m"), &json!(3)));
+    assert_eq!(answer["conditions"][0]["name"], "Ready");
+    assert_eq!(answer["probe"]["removed"], true);
+    assert_eq!(bench.left_over().await, 0);
+}
+
+#[tokio::test]
+async fn without_permission_to_probe_the_kubernetes_half_comes_alone_and_says_why() {
+    let bench = Bench::of(healthy().denying(Denial::of("create", "pods"))).await;
+    let answer = bench.ask("describe_gpu_node", json!({"node_name": "gpu-1"})).await;
+    assert_eq!((answer.get("probe"), answer.get("gpus")), (None, None));
+    assert_eq!(answer["unknown"][0]["section"], "probe");
+    let why = answer["unknown"][0]["why"].as_str().unwrap();
+    assert!(why.contains("forbidden") && why.contains("rbac.yaml"), "{why}");
+    assert_eq!(answer["summary"]["overall_health"], "unknown");
+    assert_eq!(answer["summary"]["allocated_gpus"], 8);
+    assert_eq!(bench.cluster.pods_created(), 0);
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_ready_is_described_and_not_healthy() {
+    let bench = Bench::of(healthy()).await;
+    bench.cluster.faults(|faults| faults.on("gpu-1").not_ready = true);
+    let answer = bench.ask("describe_gpu_node", json!({"node_name": "gpu-1"})).await;
+    assert_eq!(answer["ready"], false);
+    assert_eq!(answer["summary"]["overall_health"], "unhealthy");
+    assert!(answer["unknown"][0]["why"].as_str().unwrap().contains("nothing was created"));
+    assert_eq!(bench.cluster.pods_created(), 0);
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_exist_is_an_error_with_a_next_step() {
+    let bench = Bench::of(healthy()).await;
+    for tool in ["describe_gpu_node", "get_pod_gpu_allocation"] {
+        let failure = bench.call(tool, json!({"node_name": "gpu-9"})).await.unwrap_err().to_string();
+        assert!(failure.contains("no such node") && failure.contains("list_gpu_nodes"), "{failure}");
+    }
+}

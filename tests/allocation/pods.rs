@@ -1,0 +1,179 @@
+//! Requests of pods: the table of cases, shares, MIG, filters, and what a probe adds.
+
+use gpu_syringe::embedded::{Denial, Fixture, NodeFixture, workloads_of};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+use syringe_core::report::Report;
+use syringe_core::scenarios;
+
+use crate::tools::Bench;
+
+const GPU: &str = "nvidia.com/gpu";
+
+pub(crate) fn node(name: &str) -> NodeFixture {
+    NodeFixture::new(name, Report::default()).with_label("nvidia.com/gpu.present", "true")
+}
+
+/// A container that asks for these resources, by its limits as people write it.
+pub(crate) fn container(name: &str, gpus: &[(&str, u64)]) -> Value {
+    let limits: serde_json::Map<_, _> =
+        gpus.iter().map(|(name, count)| ((*name).to_owned(), json!(count.to_string()))).collect();
+    json!({"name": name, "image": "i", "resources": {"limits": limits}})
+}
+
+pub(crate) fn pod(namespace: &str, name: &str, phase: &str, spec: Value) -> Pod {
+    let mut spec = spec;
+    spec["nodeName"] = json!("gpu-1");
+    let metadata = json!({"namespace": namespace, "name": name, "uid": format!("uid-{name}")});
+    serde_json::from_value(json!({"metadata": metadata, "spec": spec, "status": {"phase": phase}})).unwrap()
+}
+
+fn simple(name: &str, phase: &str, gpus: u64) -> Pod {
+    pod("jobs", name, phase, json!({"containers": [container("main", &[(GPU, gpus)])]}))
+}
+
+fn sidecar(name: &str, gpus: u64) -> Value {
+    let mut sidecar = container(name, &[(GPU, gpus)]);
+    sidecar["restartPolicy"] = json!("Always");
+    sidecar
+}
+
+/// Allocated and available of one resource in an answer.
+pub(crate) fn used(answer: &Value, resource: &str) -> (u64, u64) {
+    let row = answer["resources"].as_array().unwrap().iter().find(|row| row["resource"] == resource);
+    let row = row.unwrap_or_else(|| panic!("no {resource} in {answer}"));
+    (row["allocated"].as_u64().unwrap(), row["available"].as_u64().unwrap())
+}
+
+#[tokio::test]
+async fn pods_hold_what_kubernetes_says_they_hold() {
+    let with_init = |init: Vec<Value>, main: u64| {
+        pod("jobs", "p", "Running", json!({"initContainers": init, "containers": [container("main", &[(GPU, main)])]}))
+    };
+    let cases: Vec<(&str, Vec<Pod>, u64)> = vec![
+        ("nothing", vec![], 0),
+        ("one pod", vec![simple("a", "Running", 2)], 2),
+        ("a pod that starts holds already", vec![simple("a", "Pending", 2), simple("b", "Running", 1)], 3),
+        ("a Completed pod holds nothing", vec![simple("a", "Succeeded", 8), simple("b", "Running", 1)], 1),
+        ("a Failed pod holds nothing", vec![simple("a", "Failed", 8)], 0),
+        ("init larger than main", vec![with_init(vec![container("i", &[(GPU, 4)])], 1)], 4),
+        ("init smaller than main", vec![with_init(vec![container("i", &[(GPU, 1)])], 4)], 4),
+        ("a sidecar adds to main", vec![with_init(vec![sidecar("s", 1)], 2)], 3),
+        ("an init beside a sidecar", vec![with_init(vec![sidecar("s", 1), container("i", &[(GPU, 4)])], 2)], 5),
+        ("more than there is", vec![simple("a", "Running", 8), simple("b", "Running", 1)], 9),
+    ];
+    for (case, pods, held) in cases {
+        let fixture = Fixture { pods, ..Fixture::of([node("gpu-1").with_resource(GPU, 8)]) };
+        let bench = Bench::of(fixture).await;
+        let answer = bench.ask("get_pod_gpu_allocation", json!({"node_name": "gpu-1"})).await;
+        assert_eq!(used(&answer, GPU), (held, 8_u64.saturating_sub(held)), "{case}");
+        let list = bench.ask("list_gpu_nodes", json!({})).await;
+        assert_eq!(list["nodes"][0]["allocated"].get(GPU).and_then(Value::as_u64).unwrap_or(0), held, "{case}");
+        assert_eq!(bench.cluster.pods_created(), 0, "{case}");
+    }
+}
+
+#[tokio::test]
+async fn mig_devices_are_counted_by_profile() {
+    let (small, large) = ("nvidia.com/mig-1g.10gb", "nvidia.com/mig-3g.40gb");
+    let gpu_1 = node("gpu-1").with_resource(GPU, 4).with_resource(small, 14).with_resource(large, 2);
+    let two = json!({"containers": [container("a", &[(small, 1)]), container("b", &[(small, 1), (large, 1)])]});
+    let fixture = Fixture::of([gpu_1]).with_pod(pod("jobs", "p", "Running", two)).with_pod(simple("q", "Running", 1));
+    let answer = Bench::of(fixture).await.ask("get_pod_gpu_allocation", json!({"node_name": "gpu-1"})).await;
+    assert_eq!((used(&answer, GPU), used(&answer, small), used(&answer, large)), ((1, 3), (2, 12), (1, 1)));
+    assert_eq!(answer["pods"][0]["holds"], json!({small: 2, large: 1}));
+}
+
+#[tokio::test]
+async fn shares_of_time_slicing_are_not_gpus() {
+    let gpu_1 = node("gpu-1").with_label("nvidia.com/gpu.count", "8").with_label("nvidia.com/gpu.replicas", "4");
+    for resource in [GPU, "nvidia.com/gpu.shared"] {
+        let asks = json!({"containers": [container("a", &[(resource, 5)])]});
+        let fixture =
+            Fixture::of([gpu_1.clone().with_resource(resource, 32)]).with_pod(pod("jobs", "p", "Running", asks));
+        let bench = Bench::of(fixture).await;
+        let answer = bench.ask("get_pod_gpu_allocation", json!({"node_name": "gpu-1"})).await;
+        assert_eq!(used(&answer, resource), (5, 27));
+        assert_eq!(
+            (&answer["resources"][0]["unit"], &answer["resources"][0]["replicas"]),
+            (&json!("share"), &json!(4))
+        );
+        let described = bench.ask("describe_gpu_node", json!({"node_name": "gpu-1"})).await;
+        let summary = &described["summary"];
+        // Five shares of four a GPU take up two GPUs at least.
+        assert_eq!((&summary["total_gpus"], &summary["allocated_gpus"]), (&json!(8), &json!(2)), "{summary}");
+    }
+}
+
+#[tokio::test]
+async fn a_renamed_resource_is_a_gpu_and_a_network_card_is_none() {
+    let gpu_1 = node("gpu-1").with_resource("nvidia.com/a100", 4).with_resource("nvidia.com/hostdev", 2);
+    let asks = json!({"containers": [container("a", &[("nvidia.com/a100", 1), ("nvidia.com/hostdev", 1)])]});
+    let fixture = Fixture::of([gpu_1]).with_pod(pod("jobs", "p", "Running", asks));
+    let answer = Bench::of(fixture).await.ask("get_pod_gpu_allocation", json!({"node_name": "gpu-1"})).await;
+    assert_eq!(used(&answer, "nvidia.com/a100"), (1, 3));
+    assert_eq!(answer["resources"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_namespace_narrows_the_pods_and_not_the_totals() {
+    let other = pod("other", "b", "Running", json!({"containers": [container("main", &[(GPU, 3)])]}));
+    let mut annotated = simple("a", "Running", 1);
+    let uuid = "GPU-f632d18c-0e6a-418b-a0c2-b2d54a0e1ddd";
+    let text = format!("{uuid},NVIDIA,8000,30:;");
+    annotated.metadata.annotations = Some([("hami.io/vgpu-devices-allocated".to_owned(), text)].into());
+    let fixture = Fixture::of([node("gpu-1").with_resource(GPU, 8)]).with_pod(other).with_pod(annotated);
+    let bench = Bench::of(fixture).await;
+    let answer = bench.ask("get_pod_gpu_allocation", json!({"node_name": "gpu-1", "namespace": "jobs"})).await;
+    assert_eq!(used(&answer, GPU), (4, 4));
+    assert_eq!(answer["pods"].as_array().unwrap().len(), 1);
+    assert_eq!(answer["pods"][0]["annotated_uuids"], json!([uuid]));
+    assert_eq!(answer["pods_in_other_namespaces"], 1);
+    // The pods of one node are asked for by field selector, not picked out of all.
+    let lists: Vec<_> = bench.cluster.requests().into_iter().filter(|line| line.contains("/api/v1/pods")).collect();
+    assert!(lists.iter().all(|line| line.contains("spec.nodeName%3Dgpu-1")), "{lists:?}");
+}
+
+#[tokio::test]
+async fn the_kubelet_says_which_container_has_which_gpu_and_which_process_runs_there() {
+    let facts = scenarios::named("healthy-h100-8").unwrap().report();
+    let gpu_1 = NodeFixture::from_facts("gpu-1", facts);
+    let pods = workloads_of(&gpu_1);
+    let bench = Bench::of(Fixture { pods, ..Fixture::of([gpu_1]) }).await;
+    let answer = bench.ask("get_pod_gpu_allocation", json!({"node_name": "gpu-1", "resolve_devices": true})).await;
+    let devices = answer["pods"][0]["containers"][0]["devices"].as_array().unwrap();
+    assert_eq!(devices.len(), 8);
+    for (place, device) in devices.iter().enumerate() {
+        assert_eq!((&device["source"], &device["gpu"]), (&json!("kubelet"), &json!(place)));
+        assert_eq!(device["processes"][0]["pid"], 41210 + place);
+    }
+    assert_eq!((&answer["probe"]["removed"], answer.get("leftovers")), (&json!(true), None));
+    assert_eq!(bench.left_over().await, 0);
+}
+
+#[tokio::test]
+async fn mig_devices_are_resolved_to_their_processes() {
+    let facts = scenarios::named("a100-mig-8").unwrap().report();
+    let gpu_1 = NodeFixture::from_facts("gpu-1", facts);
+    let pods = workloads_of(&gpu_1);
+    let bench = Bench::of(Fixture { pods, ..Fixture::of([gpu_1]) }).await;
+    let answer = bench.ask("get_pod_gpu_allocation", json!({"node_name": "gpu-1", "resolve_devices": true})).await;
+    let containers = answer["pods"].as_array().unwrap().iter().flat_map(|pod| pod["containers"].as_array().unwrap());
+    let devices: Vec<_> = containers.flat_map(|container| container["devices"].as_array().unwrap()).collect();
+    let parts: Vec<_> = devices.iter().filter(|device| device["uuid"].as_str().unwrap().starts_with("MIG-")).collect();
+    assert!(
+        !parts.is_empty() && parts.iter().all(|device| device["mig_profile"].is_string() && device["gpu"].is_number())
+    );
+    assert!(parts.iter().any(|device| device["processes"][0]["pid"].is_number()), "no process was joined");
+}
+
+#[tokio::test]
+async fn what_may_not_be_read_is_unknown_and_not_zero() {
+    let fixture = Fixture::of([node("gpu-1").with_resource(GPU, 8)]).with_pod(simple("a", "Running", 2));
+    let bench = Bench::of(fixture.denying(Denial::of("list", "pods"))).await;
+    let list = bench.ask("list_gpu_nodes", json!({})).await;
+    assert_eq!((list["nodes"][0].get("allocated"), list["totals"].get("allocated")), (None, None));
+    assert_eq!(list["unknown"][0]["section"], "pods");
+    let answer = bench.ask("get_pod_gpu_allocation", json!({"node_name": "gpu-1"})).await;
+    assert!(answer["summary"].as_str().unwrap().contains("unknown"), "{answer}");
+}

@@ -1,0 +1,76 @@
+//! Calls a tool in this process, over HTTP to an embedded cluster.
+
+use std::sync::Arc;
+
+use clap::Parser;
+use gpu_syringe::Failure;
+use gpu_syringe::cluster::Contexts;
+use gpu_syringe::consent::{Consent, NobodyToAsk};
+use gpu_syringe::embedded::{Cluster, Fixture};
+use gpu_syringe::settings::{Mode, Settings};
+use gpu_syringe::syringe::{OnPhase, Syringe};
+use gpu_syringe::tools::{self, Call};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+/// A cluster and a launcher's state.
+pub(crate) struct Bench {
+    pub(crate) cluster: Cluster,
+    call: Call,
+}
+
+#[derive(Parser)]
+struct Flags {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Bench {
+    pub(crate) async fn of(fixture: Fixture) -> Self {
+        Self::with(fixture, &[]).await
+    }
+
+    /// A launcher that was started with these flags.
+    pub(crate) async fn with(fixture: Fixture, flags: &[&str]) -> Self {
+        let cluster = Cluster::start(fixture).await.unwrap();
+        let flags = Flags::parse_from(["gpu-syringe"].iter().chain(flags));
+        let settings = Arc::new(flags.settings);
+        let call = Call {
+            contexts: Arc::new(Contexts::given(cluster.kubeconfig(), None)),
+            syringe: Syringe::new(settings.clone(), CancellationToken::new()),
+            settings,
+            on_phase: Arc::new(|_| ()),
+            cancel: CancellationToken::new(),
+            consent: Consent::new(Arc::new(NobodyToAsk), Arc::default()),
+        };
+        Self { cluster, call }
+    }
+
+    pub(crate) async fn call(&self, tool: &str, args: Value) -> Result<Value, Failure> {
+        self.call_told(tool, args, Arc::new(|_| ())).await
+    }
+
+    pub(crate) async fn call_told(&self, tool: &str, args: Value, on_phase: OnPhase) -> Result<Value, Failure> {
+        let tools = tools::all(Mode::ReadOnly);
+        let entry = tools.iter().find(|entry| entry.name == tool).unwrap();
+        let answer = entry.call(Call { on_phase, ..self.call.clone() }, args).await?;
+        assert!(!answer.table.trim().is_empty(), "a table for people");
+        Ok(answer.json)
+    }
+
+    /// The answer of a call that succeeds.
+    pub(crate) async fn ask(&self, tool: &str, args: Value) -> Value {
+        self.call(tool, args).await.unwrap_or_else(|failure| panic!("{tool}: {failure}"))
+    }
+
+    /// Waits for removals that nobody waits for, and says what is left.
+    pub(crate) async fn left_over(&self) -> usize {
+        for _ in 0..200 {
+            if self.cluster.pods("gpu-syringe").is_empty() {
+                return 0;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        self.cluster.pods("gpu-syringe").len()
+    }
+}

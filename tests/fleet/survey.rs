@@ -1,0 +1,138 @@
+//! `get_gpu_health` and `get_gpu_inventory` over all GPU nodes: what stands out, what failed, and what it costs.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use gpu_syringe::embedded::{Denial, ExecFault, Fixture, NodeFixture, StartFault};
+use serde_json::{Value, json};
+use syringe_core::report::Report;
+use syringe_core::scenarios;
+
+use crate::tools::Bench;
+
+fn facts(scenario: &str) -> Report {
+    scenarios::named(scenario).unwrap().report()
+}
+
+fn healthy(name: &str) -> NodeFixture {
+    NodeFixture::from_facts(name, facts("healthy-h100-8"))
+}
+
+fn fleet(count: usize) -> Vec<NodeFixture> {
+    (1..=count).map(|number| healthy(&format!("gpu-{number:03}"))).collect()
+}
+
+fn count(answer: &Value, what: &str) -> u64 {
+    answer["totals"][what].as_u64().unwrap_or_else(|| panic!("no {what} in {answer}"))
+}
+
+#[tokio::test]
+async fn what_stands_out_comes_first_and_the_rest_is_one_line() {
+    let mut nodes = fleet(6);
+    nodes.push(NodeFixture::from_facts("gpu-007", facts("xid79-off-bus")));
+    let mut old = facts("healthy-h100-8");
+    if let Some(inventory) = old.sections.inventory.as_mut().and_then(|section| section.data.as_mut()) {
+        inventory.driver_version = Some("550.90.07".to_owned());
+    }
+    nodes.push(NodeFixture::from_facts("gpu-008", old));
+    nodes.push(NodeFixture::new("cpu-1", facts("no-gpu")));
+    let bench = Bench::of(Fixture::of(nodes)).await;
+    let answer = bench.ask("get_gpu_health", json!({})).await;
+    assert_eq!((&answer["verdict"], count(&answer, "gpu_nodes"), count(&answer, "read")), (&json!("fatal"), 8, 8));
+    assert_eq!(answer["findings"][0]["id"], "gpu-off-bus");
+    assert_eq!(answer["nodes"][0]["node"], "gpu-007");
+    let outliers = answer["outliers"].as_array().unwrap();
+    let driver = outliers.iter().find(|one| one["what"] == "driver_version").unwrap();
+    assert_eq!((&driver["value"], &driver["nodes"]["names"]), (&json!("550.90.07"), &json!("gpu-008")));
+    let gpus = outliers.iter().find(|one| one["what"] == "gpus").unwrap();
+    assert_eq!(
+        (&gpus["value"], &gpus["usual"], &gpus["nodes"]["names"]),
+        (&json!("7"), &json!("8"), &json!("gpu-007"))
+    );
+    assert_eq!(answer["nodes"].as_array().unwrap().len(), 2, "{}", answer["nodes"]);
+    assert_eq!(answer["groups"][0]["nodes"]["names"], "gpu-[001-008]");
+    assert_eq!((bench.cluster.pods_created(), bench.left_over().await), (8, 0));
+}
+
+#[tokio::test]
+async fn a_node_that_hangs_costs_its_own_row_and_is_left_alone_after_two_failures() {
+    let bench = Bench::with(Fixture::of(fleet(5)), &["--node-timeout", "3", "--concurrency", "3"]).await;
+    bench.cluster.faults(|faults| faults.on("gpu-002").exec = Some(ExecFault::Hang.into()));
+    for round in 1..=3 {
+        let began = Instant::now();
+        let answer = bench.ask("get_gpu_inventory", json!({})).await;
+        let skipped = round > 2;
+        assert_eq!(count(&answer, "read"), 4, "round {round}: {answer}");
+        assert_eq!((count(&answer, "failed"), count(&answer, "skipped")), if skipped { (0, 1) } else { (1, 0) });
+        let row = &answer[if skipped { "skipped" } else { "failed" }][0];
+        assert_eq!(row["nodes"]["names"], "gpu-002");
+        assert!(
+            row["why"].as_str().unwrap().contains(if skipped { "2 times in a row" } else { "did not finish" }),
+            "{row}"
+        );
+        assert_eq!(answer["verdict"], "unknown", "a node that was not read is not healthy");
+        assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+    }
+    assert_eq!(bench.left_over().await, 0);
+}
+
+#[tokio::test]
+async fn at_the_deadline_the_answer_is_what_there_is() {
+    let flags = ["--call-timeout", "6", "--concurrency", "2"];
+    let bench = Bench::with(Fixture::of(fleet(8)), &flags).await;
+    bench.cluster.faults(|faults| faults.everywhere.start = Some(StartFault::Slow(Duration::from_millis(1800)).into()));
+    let began = Instant::now();
+    let answer = bench.ask("get_gpu_inventory", json!({})).await;
+    assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+    let (read, not_reached) = (count(&answer, "read"), count(&answer, "not_reached"));
+    assert!(read >= 2 && not_reached >= 2, "{}", answer["totals"]);
+    assert_eq!(read + not_reached + count(&answer, "failed"), 8);
+    assert_eq!(answer["not_reached"]["count"], not_reached);
+    assert_eq!(bench.left_over().await, 0);
+}
+
+#[tokio::test]
+async fn selector_and_limit_choose_and_progress_counts_nodes() {
+    let mut nodes = fleet(4);
+    nodes.push(healthy("other-1").with_label("pool", "b"));
+    let bench = Bench::of(Fixture::of(nodes)).await;
+    let answer = bench.ask("get_gpu_inventory", json!({"selector": "pool=b"})).await;
+    assert_eq!((count(&answer, "gpu_nodes"), count(&answer, "read")), (1, 1));
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = {
+        let told = told.clone();
+        Arc::new(move |phase: gpu_syringe::syringe::Phase| told.lock().unwrap().push(phase.position()))
+    };
+    let answer = bench.call_told("get_gpu_inventory", json!({"limit": 3}), tell).await.unwrap();
+    assert_eq!((count(&answer, "read"), count(&answer, "not_reached")), (3, 2));
+    assert_eq!(*told.lock().unwrap(), [(1, 3), (2, 3), (3, 3)]);
+    let failure = bench.call("get_gpu_inventory", json!({"selector": "pool=none"})).await.unwrap_err().to_string();
+    assert!(failure.contains("no GPU node") && failure.contains("list_gpu_nodes"), "{failure}");
+}
+
+#[tokio::test]
+async fn what_fails_everywhere_is_tried_a_few_times_and_is_an_error() {
+    let bench = Bench::of(Fixture::of(fleet(40)).denying(Denial::of("create", "pods"))).await;
+    let failure = bench.call("get_gpu_health", json!({})).await.unwrap_err().to_string();
+    assert!(failure.contains("forbidden") && failure.contains("rbac.yaml"), "{failure}");
+    let tries = bench.cluster.requests().iter().filter(|line| line.starts_with("POST")).count();
+    assert!(tries < 24, "{tries} tries");
+}
+
+#[tokio::test]
+async fn fifty_nodes_fit_in_ten_thousand_tokens() {
+    // Every other node is in trouble: the worst case of a bad day.
+    let trouble = ["xid79-off-bus", "ecc-remap-pending", "driver-mismatch", "no-driver"];
+    let node = |number: usize| {
+        let scenario = if number.is_multiple_of(2) { "healthy-h100-8" } else { trouble[number / 2 % trouble.len()] };
+        NodeFixture::from_facts(&format!("ip-10-0-{number}-17.eu-central-1.compute.internal"), facts(scenario))
+    };
+    let bench = Bench::with(Fixture::of((0..50).map(node)), &["--call-timeout", "120"]).await;
+    for tool in ["get_gpu_health", "get_gpu_inventory"] {
+        let answer = bench.ask(tool, json!({})).await;
+        let bytes = answer.to_string().len();
+        assert!(bytes <= 40_000, "{tool}: {bytes} bytes");
+        assert_eq!(count(&answer, "read") + count(&answer, "failed"), 50, "{tool}");
+    }
+    assert_eq!(bench.left_over().await, 0);
+}

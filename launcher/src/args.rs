@@ -1,9 +1,14 @@
 //! What can be typed after `gpu-syringe`.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
+use crate::error::Failure;
 use crate::settings::Settings;
+use crate::settings::file::FileValues;
+use crate::settings::shown::{self, Shown};
 use crate::tools::analyze_xid_errors::XidArgs;
 use crate::tools::list_gpu_nodes::ListArgs;
 use crate::tools::{NodeArgs, Tool};
@@ -40,6 +45,8 @@ pub(crate) enum Command {
     Mcp,
     /// Print the pod that a probe would create, and create nothing
     PodSpec(PodSpec),
+    /// Show every setting, its value, and where it came from
+    Config,
     /// Remove probe pods that a killed launcher left behind
     Sweep,
     #[command(flatten)]
@@ -64,6 +71,16 @@ pub(crate) enum ToolCommand {
     GetGpuTelemetry(NodeArgs),
     /// Xid and other GPU lines of a node's kernel log, decoded
     AnalyzeXidErrors(XidArgs),
+}
+
+/// Understands the words, with the settings file below them. Ends the program for `--help` and for words that make no sense.
+pub(crate) fn read(words: &[OsString]) -> Result<(Cli, Vec<Shown>), Failure> {
+    let settings = Settings::augment_args(clap::Command::new("settings"));
+    let file = FileValues::find(words, &settings)?;
+    let matches = file.as_defaults(Cli::command()).get_matches_from(words);
+    let shown = shown::all(&settings, &matches, &file);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    Ok((cli, shown))
 }
 
 impl ToolCommand {

@@ -63,6 +63,8 @@ pub(crate) enum Command {
     All(Xid),
     /// Do nothing for a while: the main process of the probe's container
     Hold(Hold),
+    /// End the releasable hold of this container
+    Release,
 }
 
 #[derive(Args, Debug, Default)]
@@ -80,6 +82,9 @@ pub(crate) struct Hold {
     /// How long to hold before ending by itself
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) seconds: u64,
+    /// End early when node-probe release is run in the same container
+    #[arg(long)]
+    pub(crate) releasable: bool,
 }
 
 /// What a run has to do.
@@ -88,7 +93,9 @@ pub(crate) enum Task {
     /// Read sections and print the report.
     Read(Request),
     /// Wait, then end.
-    Hold(Duration),
+    Hold(Hold),
+    /// End another process's wait.
+    Release,
 }
 
 /// A validated request for a report.
@@ -126,7 +133,8 @@ impl Cli {
             Command::Xid(xid) => (vec![SectionName::Xid], xid),
             Command::Health => (vec![SectionName::Health], Xid::default()),
             Command::All(xid) => (SectionName::ALL.to_vec(), xid),
-            Command::Hold(Hold { seconds }) => return Task::Hold(Duration::from_secs(seconds)),
+            Command::Hold(hold) => return Task::Hold(hold),
+            Command::Release => return Task::Release,
         };
         let Xid { since, kernel_log } = xid;
         let timeout = Duration::from_millis(timeout_ms);

@@ -11,6 +11,7 @@
 mod args;
 #[cfg(target_os = "linux")]
 mod collect;
+mod hold;
 #[cfg(target_os = "linux")]
 pub mod host;
 #[cfg(target_os = "linux")]
@@ -29,6 +30,7 @@ use clap::Parser;
 use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Sections, Source, Status};
 
 use crate::args::{Cli, Request, Task};
+pub use crate::hold::RELEASE_FILE;
 pub use crate::section::SectionName;
 
 /// Version that reports carry.
@@ -56,10 +58,11 @@ pub struct Outcome {
 pub fn main() -> ExitCode {
     let args = std::env::args_os().skip(1);
     let outcome = match parse(args) {
-        Ok(Task::Hold(duration)) => {
-            std::thread::sleep(duration);
+        Ok(Task::Hold(hold)) => {
+            hold::hold(&hold);
             return ExitCode::SUCCESS;
         }
+        Ok(Task::Release) => return if hold::release() { ExitCode::SUCCESS } else { ExitCode::FAILURE },
         Ok(Task::Read(request)) => answer(&report(&request, None), std::io::stdout().is_terminal()),
         Err(outcome) => outcome,
     };
@@ -71,10 +74,10 @@ pub fn main() -> ExitCode {
 }
 
 /// Runs one command line (without the program's name) in place of a container. `replay` stands in for the node's hardware.
-/// `hold` returns at once: whoever embeds this decides what holding means.
+/// `hold` and `release` return at once: whoever embeds this decides what holding means.
 pub fn run(args: &[String], replay: Option<&Report>) -> Outcome {
     match parse(args.iter().map(OsString::from)) {
-        Ok(Task::Hold(_)) => Outcome { stdout: Vec::new(), stderr: Vec::new(), exit_code: ANSWERED },
+        Ok(Task::Hold(_) | Task::Release) => Outcome { stdout: Vec::new(), stderr: Vec::new(), exit_code: ANSWERED },
         Ok(Task::Read(request)) => answer(&report(&request, replay), false),
         Err(outcome) => outcome,
     }

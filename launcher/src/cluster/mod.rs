@@ -1,5 +1,6 @@
 //! What the Kubernetes API itself can answer, and the way to it.
 
+pub mod alone;
 mod connect;
 pub mod gpu_nodes;
 pub mod node;

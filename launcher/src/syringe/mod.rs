@@ -1,35 +1,47 @@
 //! The syringe: a probe pod goes in, one JSON document comes out, the pod is taken out again.
 //!
 //! ```text
-//!   Syringe::probe ─▶ life (a tracked task of its own)
-//!                       create ─▶ exec, again and again until the container runs ─▶ read the document
-//!                       withdraw, whatever happened ◀──────────────────────────────────┘
+//!   Syringe::probe ─▶ life (a tracked task of its own)      ways: pod, ephemeral, inject, logs
+//!                       enter ─▶ read the document ─▶ leave, whatever happened
+//!
+//!   pod        own_pod, eager (exec until the container runs), document
+//!   ephemeral  a container in somebody's pod, eager, document
+//!   inject     own_pod of an image that is there, upload, eager, document
+//!   logs       own_pod that answers into its log
 //! ```
 //!
 //! The life of a pod is a task that nobody can drop: a caller that is cancelled stops waiting, and the task goes on to the
 //! pod's removal. [`Syringe::settle`] waits for all of them, and the program does not end before.
 
+mod document;
+mod eager;
 mod exec;
+mod hopeless;
 mod life;
+mod own_pod;
 mod owner;
 mod pod;
+mod policy;
 mod sweep;
+mod ways;
 mod withdraw;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use syringe_core::report::Report;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use owner::Owner;
 pub use pod::{CONTAINER, MANAGED_BY, ProbePod};
 pub use sweep::Swept;
+pub(crate) use ways::none;
 
 use crate::cluster::Connection;
 use crate::error::Failure;
-use crate::settings::Settings;
+use crate::settings::{Settings, Via};
 
 /// How far a call has come, told to whoever waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +102,8 @@ pub struct Order {
 pub struct Probed {
     /// The document.
     pub report: Report,
+    /// The way by which it came.
+    pub via: Via,
     /// Name of the pod that was used.
     pub pod: String,
     /// Whether the pod is gone for certain.
@@ -122,6 +136,7 @@ pub struct Timings {
 pub struct Syringe {
     settings: Arc<Settings>,
     owner: Arc<Owner>,
+    ways: Arc<ways::Known>,
     lives: TaskTracker,
     stop: CancellationToken,
 }
@@ -129,7 +144,7 @@ pub struct Syringe {
 impl Syringe {
     /// A syringe that works by `settings`. `stop` ends every life early, removal included.
     pub fn new(settings: Arc<Settings>, stop: CancellationToken) -> Self {
-        Self { settings, owner: Arc::new(Owner::claim()), lives: TaskTracker::new(), stop }
+        Self { settings, owner: Arc::new(Owner::claim()), ways: Arc::default(), lives: TaskTracker::new(), stop }
     }
 
     /// Reads a node. When `cancel` fires the answer is a failure, and the pod is removed all the same.
@@ -142,14 +157,15 @@ impl Syringe {
     ) -> Result<Probed, Failure> {
         let life = life::Life {
             connection: connection.clone(),
-            pod: ProbePod::new(&self.settings, &self.owner, &order.node, order.tool),
             settings: self.settings.clone(),
+            owner: self.owner.clone(),
+            end: Instant::now() + order.deadline,
             order,
             on_phase,
             cancel,
             stop: self.stop.clone(),
         };
-        let task = self.lives.spawn(life.run());
+        let task = self.lives.spawn(ways::go(life, self.ways.clone()));
         // The join error of a task is a panic: it must not take the server down, nor be mistaken for an answer.
         task.await.unwrap_or_else(|panic| {
             Err(Failure::new("The call", panic, "This is a defect of gpu-syringe: please report it."))

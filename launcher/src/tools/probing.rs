@@ -1,17 +1,22 @@
 //! What every tool that reads one node does: look at the node, probe it, conclude.
 
 use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
 use syringe_core::diagnosis::{self, ClusterFacts, Diagnosis};
 use syringe_core::report::{Problem, Report, Section};
 
 use super::Call;
 use crate::answer::ProbeNote;
-use crate::cluster::{Connection, node};
-use crate::error::Failure;
-use crate::syringe::{Order, Probed};
+use crate::cluster::{Connection, alone, node};
+use crate::error::{Failure, Obstacle};
+use crate::settings::Via;
+use crate::syringe::{Order, Probed, none};
 
 /// Time of a call that is kept for the removal of the pod.
 const KEPT_FOR_REMOVAL: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Why a launcher that was told so puts no probe anywhere.
+const NOT_WANTED: &str = "gpu-syringe was started with --via none";
 
 /// A node that was read.
 pub(super) struct Read {
@@ -31,12 +36,31 @@ pub(super) async fn read(
     let connection = call.contexts.connect(context).await?;
     call.syringe.sweep_in_background(&connection);
     let kubernetes = node::read(&connection, node_name).await?;
+    if call.settings.via == Via::None {
+        return Ok(unprobed(&connection, &kubernetes, NOT_WANTED, "Start gpu-syringe with another --via to probe it.").await);
+    }
     node::must_be_ready(&kubernetes)?;
-    let probed = probe(call, &connection, node_name, tool, command).await?;
+    let probed = match probe(call, &connection, node_name, tool, command).await {
+        Err(Failure { why, next_step, obstacle: Some(Obstacle::Policy), .. }) => {
+            return Ok(unprobed(&connection, &kubernetes, &why, &next_step).await);
+        }
+        probed => probed?,
+    };
     let cluster = cluster_facts(&kubernetes);
     let note = ProbeNote::of_pod(node_name, &connection.context, &probed);
     let diagnosis = diagnosis::diagnose(&probed.report, &cluster);
     Ok(Read { report: probed.report, diagnosis, note })
+}
+
+/// What the API alone gives: nothing of the hardware, and why.
+async fn unprobed(connection: &Connection, kubernetes: &Node, why: &str, next_step: &str) -> Read {
+    let mut report = none::report(why, next_step);
+    let alone = alone::read(connection, kubernetes).await;
+    let diagnosis = diagnosis::diagnose(&report, &cluster_facts(kubernetes));
+    none::blank(&mut report.sections);
+    let note = format!("no probe read this node: {}. {next_step}", why.trim_end_matches('.'));
+    let note = ProbeNote::of_nothing(&kubernetes.name_any(), &connection.context, note, alone);
+    Read { report, diagnosis, note }
 }
 
 fn cluster_facts(kubernetes: &Node) -> ClusterFacts {

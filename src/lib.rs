@@ -11,7 +11,9 @@
 #![forbid(unsafe_code)]
 
 pub mod diagnosis;
+pub mod explanation;
 pub mod facts;
+pub mod fold;
 pub mod pci;
 pub mod report;
 #[cfg(feature = "scenarios")]

@@ -4,7 +4,8 @@
 //! leave out whatever it does not need; it may carry kernel log records (`kernel_log`) in place of a parsed section.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use crate::facts::ecc::Ecc;
 use crate::facts::health::Health;
@@ -16,13 +17,13 @@ use crate::facts::mig::Mig;
 use crate::facts::processes::Processes;
 use crate::facts::telemetry::Telemetry;
 use crate::facts::topology::Topology;
+use crate::fold::{fold, unfold};
 
 /// Version of this document's shape. Grows when a field changes its meaning or goes away, not when one is added.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Everything one run of `node-probe` has to say. Exactly one is printed, whatever happens.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Report {
     /// [`SCHEMA_VERSION`] of the probe that printed it.
@@ -72,7 +73,6 @@ pub enum Source {
 
 /// One optional entry per section; a section that was not asked for is absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Sections {
     /// What the GPUs are. NVML.
@@ -108,20 +108,52 @@ pub struct Sections {
 }
 
 /// A section: its data, how well it could be read, and what could not.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+///
+/// On the wire its data are [folded](crate::fold): `all_gpus` holds what all entries of `gpus` agree in.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Section<T> {
     /// `ok`: all of it; `partial`: see `problems`; `error`: nothing.
     pub status: Status,
     /// How long reading this section took.
-    #[serde(default)]
     pub duration_ms: u64,
     /// What was read. Absent only when `status` is `error`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<T>,
     /// What could not be read.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<Problem>,
+}
+
+/// A section as it stands in a document.
+#[derive(Serialize, Deserialize)]
+struct Document {
+    status: Status,
+    #[serde(default)]
+    duration_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<Problem>,
+}
+
+impl<T: Serialize> Serialize for Section<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { status, duration_ms, data, problems } = self;
+        let mut data = data.as_ref().map(serde_json::to_value).transpose().map_err(ser::Error::custom)?;
+        if let Some(data) = &mut data {
+            fold(data);
+        }
+        Document { status: *status, duration_ms: *duration_ms, data, problems: problems.clone() }.serialize(serializer)
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Section<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Document { status, duration_ms, mut data, problems } = Document::deserialize(deserializer)?;
+        if let Some(data) = &mut data {
+            unfold(data);
+        }
+        let data = data.map(serde_json::from_value).transpose().map_err(de::Error::custom)?;
+        Ok(Self { status, duration_ms, data, problems })
+    }
 }
 
 /// How well a section could be read.

@@ -57,7 +57,8 @@ mod tests {
 
     use super::{all, named};
 
-    /// What a type does not know is lost when it is read: a misspelled field would make a scenario say less than it seems to.
+    /// What a type does not know is lost when it is read: a misspelled field would make a scenario say less than it
+    /// seems to.
     #[test]
     fn every_scenario_is_a_whole_report_and_nothing_else() {
         for scenario in all() {

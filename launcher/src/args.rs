@@ -10,9 +10,14 @@ use crate::settings::Settings;
 use crate::settings::file::FileValues;
 use crate::settings::shown::{self, Shown};
 use crate::tools::analyze_xid_errors::XidArgs;
+use crate::tools::diagnose_gpu_node::DiagnoseArgs;
+use crate::tools::explain_gpu_pod::ExplainArgs;
 use crate::tools::list_gpu_nodes::ListArgs;
 use crate::tools::{NodeArgs, Tool};
-use crate::tools::{analyze_xid_errors, get_gpu_inventory, get_gpu_telemetry, list_gpu_nodes};
+use crate::tools::{
+    analyze_xid_errors, diagnose_gpu_node, explain_gpu_pod, get_gpu_inventory, get_gpu_telemetry, inspect_topology,
+    list_gpu_nodes, snapshot_ecc,
+};
 
 /// Asks the GPU nodes of a Kubernetes cluster what is wrong with them, and leaves nothing behind.
 ///
@@ -65,12 +70,20 @@ pub(crate) struct PodSpec {
 pub(crate) enum ToolCommand {
     /// GPU nodes as Kubernetes knows them; creates nothing
     ListGpuNodes(ListArgs),
+    /// What is wrong with a node: everything read, every rule applied
+    DiagnoseGpuNode(DiagnoseArgs),
     /// What the GPUs of a node are
     GetGpuInventory(NodeArgs),
     /// What the GPUs of a node do now
     GetGpuTelemetry(NodeArgs),
     /// Xid and other GPU lines of a node's kernel log, decoded
     AnalyzeXidErrors(XidArgs),
+    /// Why a pod failed, hangs or waits
+    ExplainGpuPod(ExplainArgs),
+    /// Memory errors and repairs of a node's GPUs
+    SnapshotEcc(NodeArgs),
+    /// How the GPUs of a node are connected
+    InspectTopology(NodeArgs),
 }
 
 /// Understands the words, with the settings file below them. Ends the program for `--help` and for words that make no sense.
@@ -90,6 +103,10 @@ impl ToolCommand {
             Self::ListGpuNodes(args) => (list_gpu_nodes::ListGpuNodes::NAME, serde_json::to_value(args)),
             Self::GetGpuInventory(args) => (get_gpu_inventory::GetGpuInventory::NAME, serde_json::to_value(args)),
             Self::GetGpuTelemetry(args) => (get_gpu_telemetry::GetGpuTelemetry::NAME, serde_json::to_value(args)),
+            Self::DiagnoseGpuNode(args) => (diagnose_gpu_node::DiagnoseGpuNode::NAME, serde_json::to_value(args)),
+            Self::ExplainGpuPod(args) => (explain_gpu_pod::ExplainGpuPod::NAME, serde_json::to_value(args)),
+            Self::SnapshotEcc(args) => (snapshot_ecc::SnapshotEcc::NAME, serde_json::to_value(args)),
+            Self::InspectTopology(args) => (inspect_topology::InspectTopology::NAME, serde_json::to_value(args)),
             Self::AnalyzeXidErrors(args) => (analyze_xid_errors::AnalyzeXidErrors::NAME, serde_json::to_value(args)),
         }
     }

@@ -41,8 +41,14 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return complain(&Failure::new("Starting", error, "Free some memory or threads.")),
     };
+    let serves = matches!(cli.command, Command::Mcp);
     let code = match runtime.block_on(run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
+        // A host reads standard error as the log that it is: JSON lines, and nothing else.
+        Err(failure) if serves => {
+            tracing::error!(%failure, "ended");
+            ExitCode::from(FAILED)
+        }
         Err(failure) => complain(&failure),
     };
     // A blocked read of standard input must not hold the process: everything that matters has been awaited.
@@ -187,9 +193,11 @@ fn config_text(shown: &[Shown], json: bool) -> String {
 fn swept_text(swept: &crate::syringe::Swept, json: bool, namespace: &str) -> String {
     let crate::syringe::Swept { removed, kept, failed } = swept;
     if json {
-        return serde_json::json!({ "namespace": namespace, "removed": removed, "kept": kept, "failed": failed }).to_string();
+        return serde_json::json!({ "namespace": namespace, "removed": removed, "kept": kept, "failed": failed })
+            .to_string();
     }
-    let mut text = format!("namespace {namespace}: {} removed, {} in use, {} failed", removed.len(), kept.len(), failed.len());
+    let mut text =
+        format!("namespace {namespace}: {} removed, {} in use, {} failed", removed.len(), kept.len(), failed.len());
     for name in removed {
         text.push_str(&format!("\n  removed {name}"));
     }

@@ -7,8 +7,10 @@ use serde_json::Value;
 
 /// Schema of a tool's arguments.
 pub(crate) fn input<T: JsonSchema>() -> Value {
-    let mut schema =
-        SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true).into_generator().into_root_schema_for::<T>();
+    let mut schema = SchemaSettings::draft2020_12()
+        .with(|settings| settings.inline_subschemas = true)
+        .into_generator()
+        .into_root_schema_for::<T>();
     for noise in ["$schema", "title", "description"] {
         schema.remove(noise);
     }

@@ -63,7 +63,13 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "HOST", env = "GPU_SYRINGE_REGISTRY_MIRROR")]
     pub registry_mirror: Option<String>,
     /// When the kubelet pulls the image
-    #[arg(long, global = true, value_name = "WHEN", env = "GPU_SYRINGE_IMAGE_PULL_POLICY", default_value = "if-not-present")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        env = "GPU_SYRINGE_IMAGE_PULL_POLICY",
+        default_value = "if-not-present"
+    )]
     pub image_pull_policy: PullPolicy,
     /// Secret in the probe's namespace with the registry's credentials (repeatable)
     #[arg(long, global = true, value_name = "NAME", env = "GPU_SYRINGE_IMAGE_PULL_SECRET", value_delimiter = ',')]

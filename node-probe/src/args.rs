@@ -61,6 +61,9 @@ pub(crate) enum Command {
     Health,
     /// Every section in one pass
     All(Xid),
+    /// The host's journalctl, run in the host's root: how `xid` reads earlier boots
+    #[command(name = "host-journal", hide = true)]
+    HostJournal(HostJournal),
     /// Do nothing for a while: the main process of the probe's container
     Hold(Hold),
     /// End the releasable hold of this container
@@ -87,6 +90,15 @@ pub(crate) struct Hold {
     pub(crate) releasable: bool,
 }
 
+#[derive(Args, Debug)]
+pub(crate) struct HostJournal {
+    /// The host's root.
+    pub(crate) root: PathBuf,
+    /// Start of the window, seconds since 1970.
+    #[arg(long)]
+    pub(crate) since: i64,
+}
+
 /// What a run has to do.
 #[derive(Debug)]
 pub(crate) enum Task {
@@ -96,6 +108,8 @@ pub(crate) enum Task {
     Hold(Hold),
     /// End another process's wait.
     Release,
+    /// Become the host's journalctl.
+    HostJournal(HostJournal),
 }
 
 /// A validated request for a report.
@@ -133,6 +147,7 @@ impl Cli {
             Command::Xid(xid) => (vec![SectionName::Xid], xid),
             Command::Health => (vec![SectionName::Health], Xid::default()),
             Command::All(xid) => (SectionName::ALL.to_vec(), xid),
+            Command::HostJournal(journal) => return Task::HostJournal(journal),
             Command::Hold(hold) => return Task::Hold(hold),
             Command::Release => return Task::Release,
         };

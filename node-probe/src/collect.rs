@@ -394,7 +394,9 @@ fn topology_without_nvml(paths: &Paths, problem: Problem) -> Section<Topology> {
     if gpus.is_empty() {
         return Section::failed(problem);
     }
-    Section::read(Topology { gpus, ..Topology::default() }, vec![problem])
+    let mut topology = Topology { gpus, ..Topology::default() };
+    host::complete_topology(paths, &mut topology);
+    Section::read(topology, vec![problem])
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -63,6 +63,7 @@ pub fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Ok(Task::Release) => return if hold::release() { ExitCode::SUCCESS } else { ExitCode::FAILURE },
+        Ok(Task::HostJournal(journal)) => return host_journal(&journal),
         Ok(Task::Read(request)) => answer(&report(&request, None), std::io::stdout().is_terminal()),
         Err(outcome) => outcome,
     };
@@ -77,10 +78,25 @@ pub fn main() -> ExitCode {
 /// `hold` and `release` return at once: whoever embeds this decides what holding means.
 pub fn run(args: &[String], replay: Option<&Report>) -> Outcome {
     match parse(args.iter().map(OsString::from)) {
-        Ok(Task::Hold(_) | Task::Release) => Outcome { stdout: Vec::new(), stderr: Vec::new(), exit_code: ANSWERED },
+        // None of them has anything to print for whoever embeds this.
+        Ok(Task::Hold(_) | Task::Release | Task::HostJournal(_)) => {
+            Outcome { stdout: Vec::new(), stderr: Vec::new(), exit_code: ANSWERED }
+        }
         Ok(Task::Read(request)) => answer(&report(&request, replay), false),
         Err(outcome) => outcome,
     }
+}
+
+#[cfg(target_os = "linux")]
+fn host_journal(journal: &args::HostJournal) -> ExitCode {
+    let error = kernel_log::become_in_root(&journal.root, journal.since);
+    let _ = writeln!(std::io::stderr(), "the host's journalctl could not be run: {error}");
+    ExitCode::FAILURE
+}
+
+#[cfg(not(target_os = "linux"))]
+fn host_journal(_: &args::HostJournal) -> ExitCode {
+    ExitCode::FAILURE
 }
 
 fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Outcome> {

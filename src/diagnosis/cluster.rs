@@ -1,7 +1,8 @@
 //! What Kubernetes and the kubelet believe about the GPUs, against what is there.
 //!
-//! A node that shows no GPU at all is the classic false all-clear: nothing is wrong with nothing. So the count is compared
-//! with everybody who counts: the PCI bus (`lost`), capacity, labels, and the devices that the kubelet handed out.
+//! A node that shows no GPU at all is the classic false all-clear: nothing is wrong with nothing. So the count is
+//! compared with everybody who counts: the PCI bus (`lost`), capacity, labels, and the devices that the kubelet handed
+//! out.
 
 use super::draft::Draft;
 use super::node::Node;
@@ -10,13 +11,15 @@ use super::{Severity, quote};
 
 rules! {
     NONE_FOUND: "no-gpus-found" Fatal Hardware DEBUG_DOC, "No GPU found on a node that should have some",
-        DrainAndReboot "Drain and reboot {node}; if PCI still shows no GPU, have the machine (or its instance type) checked.";
+        DrainAndReboot "Drain and reboot {node}; if PCI still shows no GPU, have the machine (or its instance type) \
+            checked.";
     FEWER: "gpu-count-low" Critical Hardware DEBUG_DOC, "Fewer GPUs than Kubernetes counted",
         DrainAndReboot "Drain and reboot {node}; if a GPU stays missing, have its seating and power checked.";
     NOT_GPU_NODE: "not-a-gpu-node" Info Driver None, "No NVIDIA GPU here",
         None "Nothing: {node} has no NVIDIA GPU, and nothing says that it should.";
     UNALLOCATABLE: "gpus-not-allocatable" Warning Driver PLUGIN_DOC, "Kubernetes does not give out all GPUs",
-        Watch "Look at the device plugin's log on {node} for the devices that it marks unhealthy, and at the findings above.";
+        Watch "Look at the device plugin's log on {node} for the devices that it marks unhealthy, and at the other \
+            findings.";
     NOT_ADVERTISED: "gpus-not-advertised" Warning Driver PLUGIN_DOC, "GPUs that Kubernetes does not offer",
         UpdateSoftware "Check the NVIDIA device plugin on {node} (is its pod running, with the nvidia runtime?).";
     ALLOCATED_MISSING: "allocated-gpu-missing" Critical Hardware PLUGIN_DOC, "A pod holds a GPU that is not there",
@@ -47,14 +50,16 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
 /// Whether any GPU is cut into MIG instances: then whole GPUs are not what Kubernetes counts.
 fn has_mig(node: &Node<'_>) -> bool {
     let section = node.mig().is_some_and(|mig| mig.gpus.iter().any(|gpu| gpu.mode.is_some_and(|mode| mode.current)));
-    section || node.inventory().is_some_and(|all| all.gpus.iter().any(|gpu| gpu.mig_mode.is_some_and(|mode| mode.current)))
+    section
+        || node.inventory().is_some_and(|all| all.gpus.iter().any(|gpu| gpu.mig_mode.is_some_and(|mode| mode.current)))
 }
 
 /// The GPUs that Kubernetes expects, and who says so.
 fn expected(node: &Node<'_>) -> Option<(u32, &'static str)> {
     let capacity = node.cluster.gpu_capacity.filter(|_| !has_mig(node)).map(|count| (count, "capacity"));
     let label = node.cluster.gpu_label_count.map(|count| (count, "label nvidia.com/gpu.count"));
-    capacity.into_iter().chain(label).max_by_key(|(count, _)| *count).filter(|(count, _)| *count > 0)
+    // Of equals the last wins: the capacity, which people know better.
+    label.into_iter().chain(capacity).max_by_key(|(count, _)| *count).filter(|(count, _)| *count > 0)
 }
 
 fn counts(node: &Node<'_>) -> Vec<Draft> {
@@ -86,9 +91,8 @@ fn offers(node: &Node<'_>) -> Option<Draft> {
     let present = u32::try_from(node.answering().count()).unwrap_or(u32::MAX);
     if capacity == 0 {
         let idle = present > 0 && !has_mig(node);
-        return idle.then(|| {
-            Draft::here(NOT_ADVERTISED).because(format!("Kubernetes capacity: 0, NVML lists {present}"))
-        });
+        return idle
+            .then(|| Draft::here(NOT_ADVERTISED).because(format!("Kubernetes capacity: 0, NVML lists {present}")));
     }
     let allocatable = node.cluster.gpu_allocatable?;
     (allocatable < capacity).then(|| {
@@ -105,7 +109,11 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
             allocation.devices.iter().map(String::as_str).filter(|device| is_missing(node, device)).collect();
         if !missing.is_empty() {
             let names = missing.iter().take(NAMED).map(|name| quote::data(name)).collect::<Vec<_>>().join(", ");
-            let who = format!("pod {} container {} holds {names}", quote::data(&allocation.pod_uid), quote::data(&allocation.container));
+            let who = format!(
+                "pod {} container {} holds {names}",
+                quote::data(&allocation.pod_uid),
+                quote::data(&allocation.container)
+            );
             let mut draft = Draft::here(ALLOCATED_MISSING).because(who).because("NVML does not list it");
             draft.scope.pod_uid = Some(allocation.pod_uid.clone());
             draft.scope.uuid = missing.first().map(|name| quote::data(name));
@@ -113,8 +121,13 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
         }
     }
     for registered in &kubelet.registered {
-        let missing: Vec<String> =
-            registered.devices.iter().filter(|device| is_missing(node, device)).take(NAMED).map(|name| quote::data(name)).collect();
+        let missing: Vec<String> = registered
+            .devices
+            .iter()
+            .filter(|device| is_missing(node, device))
+            .take(NAMED)
+            .map(|name| quote::data(name))
+            .collect();
         if !missing.is_empty() {
             let resource = quote::data(&registered.resource);
             drafts.push(Draft::here(STALE_DEVICES).because(format!("{resource}: {}", missing.join(", "))));
@@ -133,6 +146,12 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
 /// Whether a device id names a GPU or MIG device that NVML would list, and does not.
 fn is_missing(node: &Node<'_>, device: &str) -> bool {
     let id = device.split("::").next().unwrap_or(device);
+    // A GPU that is known to be lost has its own finding; that its holder lost it too is no second one.
+    // Where nobody knows the lost GPU's UUID, an unlisted device may be it.
+    let may_be = |uuid: Option<&str>| uuid.is_none_or(|uuid| uuid == id);
+    if node.gpus.iter().any(|gpu| !gpu.answers && may_be(gpu.uuid.as_deref())) {
+        return false;
+    }
     let complete = node.inventory().filter(|inventory| !inventory.gpus.is_empty());
     if id.starts_with("GPU-") {
         return complete.is_some_and(|inventory| inventory.gpus.iter().all(|gpu| gpu.uuid.as_deref() != Some(id)));

@@ -12,7 +12,8 @@ use crate::facts::kernel_log::KernelEventKind as Kind;
 
 rules! {
     SHORT: "kernel-log-short" Info Driver DEBUG_DOC, "The kernel log covers a short time only",
-        Watch "Look for older Xids of {node} where logs are kept (journal, log system), or enlarge the kernel's buffer (log_buf_len).";
+        Watch "Look for older Xids of {node} where logs are kept (journal, log system), or enlarge the kernel's \
+            buffer (log_buf_len).";
     LOST: "kernel-log-lost-records" Info Driver None, "Kernel log records were overwritten",
         Watch "Counts of kernel events on {node} are lower bounds.";
     OMITTED: "kernel-log-events-omitted" Info Driver None, "More kernel events than a report holds",
@@ -30,7 +31,8 @@ const SHORTEST: SignedDuration = SignedDuration::from_hours(1);
 
 /// The log's window, its gaps, and the machine's other trouble.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
-    let mut drafts: Vec<Draft> = window_too_short(node).map(|words| Draft::here(SHORT).because(words)).into_iter().collect();
+    let mut drafts: Vec<Draft> =
+        window_too_short(node).map(|words| Draft::here(SHORT).because(words)).into_iter().collect();
     if let Some(log) = node.kernel_log() {
         let lost: u64 = log.coverage.iter().fold(0, |sum, source| sum.saturating_add(source.lost_records));
         let counts = [
@@ -78,7 +80,8 @@ fn neighbours(node: &Node<'_>) -> Vec<Draft> {
             drafts.push(Draft::here(MACHINE_CHECK).graded(severity).seen_all(events));
         }
     }
-    let cards = node.timeline.of_kind(Kind::Nic).filter(|event| event.sub_code.as_deref() != Some("insufficient_power"));
+    let cards =
+        node.timeline.of_kind(Kind::Nic).filter(|event| event.sub_code.as_deref() != Some("insufficient_power"));
     let cards: Vec<_> = cards.collect();
     if !cards.is_empty() {
         drafts.push(Draft::here(NIC).seen_all(cards));

@@ -24,7 +24,10 @@ pub(super) struct Draft {
     pub(super) action: ActionCode,
     /// The newest kernel event among the evidence.
     pub(super) when: Option<Timestamp>,
-    advice: String,
+    /// What the scope's PCI address is the address of.
+    pub(super) noun: &'static str,
+    /// The action in words, with `{gpu}` and `{node}` for names.
+    pub(super) advice: String,
 }
 
 /// A finding with what its summary needs.
@@ -45,6 +48,7 @@ impl Draft {
             evidence: Vec::new(),
             action: rule.action,
             when: None,
+            noun: "GPU",
             advice: rule.advice.to_owned(),
         }
     }
@@ -80,6 +84,11 @@ impl Draft {
         events.into_iter().fold(self, Self::seen)
     }
 
+    /// Takes the time of a kernel event that is quoted in other words.
+    pub(super) fn at(self, event: &KernelEvent) -> Self {
+        Self { when: self.when.max(event.last), ..self }
+    }
+
     /// Makes it as grave as the facts are; the rule's own severity is the most.
     pub(super) fn graded(self, severity: Severity) -> Self {
         Self { severity: severity.min(self.rule.severity), ..self }
@@ -88,13 +97,6 @@ impl Draft {
     /// Replaces the usual action.
     pub(super) fn act(self, action: ActionCode, advice: impl Into<String>) -> Self {
         Self { action, advice: advice.into(), ..self }
-    }
-
-    /// Names a process.
-    pub(super) fn of_process(mut self, pid: u32, pod_uid: Option<&str>) -> Self {
-        self.scope.pid = Some(pid);
-        self.scope.pod_uid = pod_uid.map(str::to_owned);
-        self
     }
 
     /// Whether it names this GPU.
@@ -155,11 +157,11 @@ fn order(finding: &Finding) -> impl Ord + '_ {
 type Label = (Option<u32>, String);
 
 fn label(draft: &Draft) -> Label {
-    (draft.scope.gpu, quote::gpu_of(&draft.scope))
+    (draft.scope.gpu, quote::place(&draft.scope, draft.noun))
 }
 
 fn single(draft: Draft, node: &str) -> Concluded {
-    let place = if draft.names_gpu() { quote::gpu_of(&draft.scope) } else { String::new() };
+    let place = if draft.names_gpu() { quote::place(&draft.scope, draft.noun) } else { String::new() };
     let evidence = capped(draft.evidence.clone());
     named(draft, evidence, place, node)
 }
@@ -205,4 +207,49 @@ fn capped(mut evidence: Vec<String>) -> Vec<String> {
         evidence.push(format!("and {more} more facts of this kind"));
     }
     evidence
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnosis::node::NAMELESS;
+
+    const RULE: Rule = Rule {
+        id: "a-rule",
+        title: "A rule",
+        severity: Severity::Warning,
+        class: Class::Driver,
+        action: ActionCode::Watch,
+        advice: "Watch {gpu} of {node}.",
+        reference: None,
+    };
+
+    fn gpu(index: u32) -> Gpu {
+        Gpu { index: Some(index), ..Gpu::default() }
+    }
+
+    #[test]
+    fn three_gpus_of_which_the_same_is_said_are_one_finding() {
+        let drafts = || [0, 1, 2, 5].map(|index| Draft::on(RULE, &gpu(index)).because("off"));
+        let findings = finish(drafts().to_vec(), "gpu-1");
+        let [only] = findings.as_slice() else { panic!("{} findings", findings.len()) };
+        assert_eq!(only.finding.evidence, ["GPUs 0-2, 5: off"]);
+        assert_eq!(only.finding.action.text, "Watch GPUs 0-2, 5 of gpu-1.");
+        assert_eq!((only.finding.scope.gpu, only.finding.scope.node.as_deref()), (None, Some("gpu-1")));
+        assert_eq!(finish(drafts()[..2].to_vec(), NAMELESS).len(), 2, "two lines read well");
+    }
+
+    #[test]
+    fn a_finding_is_never_graver_than_its_rule_and_keeps_eight_lines() {
+        let draft =
+            (0..12).fold(Draft::here(RULE).graded(Severity::Fatal), |draft, line| draft.because(line.to_string()));
+        let findings = finish(vec![draft], NAMELESS);
+        let finding = &findings.first().expect("a finding").finding;
+        assert_eq!(finding.severity, Severity::Warning);
+        assert_eq!(
+            (finding.evidence.len(), finding.evidence.last()),
+            (8, Some(&"and 5 more facts of this kind".into()))
+        );
+        assert_eq!(finding.scope.node, None);
+    }
 }

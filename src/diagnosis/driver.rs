@@ -6,47 +6,62 @@
 use super::draft::Draft;
 use super::node::Node;
 use super::rules::{DEBUG_DOC, FABRIC_DOC, NVML_DOC, PERSISTENCE_DOC, XID_DOC, rules};
-use super::{Severity, lost, quote};
+use super::{ActionCode, Severity, lost, quote};
 use crate::facts::host::Host;
 use crate::facts::kernel_log::KernelEventKind as Kind;
 
 rules! {
     NOT_LOADED: "driver-not-loaded" Fatal Driver NVML_DOC, "The nvidia driver is not loaded",
-        UpdateSoftware "Install or load the nvidia kernel module on {node} (with the GPU Operator: is its driver pod ready?).";
+        UpdateSoftware "Install or load the nvidia kernel module on {node} (with the GPU Operator: is its driver pod \
+            ready?).";
     MISMATCH: "driver-version-mismatch" Fatal Driver NVML_DOC, "Driver library and kernel module differ",
-        DrainAndReboot "Drain and reboot {node} (or reload the nvidia modules): the driver was updated under the loaded one.";
+        DrainAndReboot "Drain and reboot {node} (or reload the nvidia modules): the driver was updated under the \
+            loaded one.";
     NO_LIBRARY: "nvml-library-missing" Critical Driver NVML_DOC, "The driver's NVML library was not found",
-        UpdateSoftware "Reinstall the driver's user-space libraries on {node}; the kernel module alone does not serve containers.";
+        UpdateSoftware "Reinstall the driver's user-space libraries on {node}; the kernel module alone does not serve \
+            containers.";
     BLOCKED: "nvml-access-blocked" Critical Driver NVML_DOC, "NVML has no access to the device files",
-        UpdateSoftware "Create the missing /dev/nvidia* on {node} (nvidia-modprobe, nvidia-persistenced or the toolkit do).";
+        UpdateSoftware "Create the missing /dev/nvidia* on {node} (nvidia-modprobe, nvidia-persistenced or the \
+            toolkit do).";
     HANGS: "nvml-not-answering" Critical Driver DEBUG_DOC, "NVML does not answer in time",
-        DrainAndReboot "Drain {node}; if NVML still hangs (nvidia-smi hangs too), reboot it and look at the kernel log.";
+        DrainAndReboot "Drain {node}; if NVML still hangs (nvidia-smi hangs too), reboot it and look at the kernel \
+            log.";
     NVML_FAILED: "nvml-failed" Critical Driver NVML_DOC, "NVML could not be used",
-        UpdateSoftware "Look at the kernel log of {node} for what the driver says, then repair or reinstall the driver.";
+        UpdateSoftware "Look at the kernel log of {node} for what the driver says, then repair or reinstall the \
+            driver.";
     NOUVEAU: "driver-nouveau" Critical Driver DEBUG_DOC, "The nouveau driver owns the GPUs",
         UpdateSoftware "Blacklist nouveau on {node}, rebuild the initramfs and reboot; then load the nvidia driver.";
     UPDATE_PENDING: "driver-update-pending" Info Driver NVML_DOC, "Another driver version takes over at the next load",
         None "Nothing now; plan a drain of {node}: the version on disk loads at its next reboot.";
-    DEVICE_NODES: "device-nodes-missing" Critical Driver DEBUG_DOC, "GPU device files are missing",
-        UpdateSoftware "Create the missing device files on {node} (nvidia-modprobe -c 0 -u), or restart the component that does.";
+    DEVICE_NODES: "device-nodes-missing" Warning Driver DEBUG_DOC, "GPU device files are missing",
+        UpdateSoftware "Create the missing device files on {node} (nvidia-modprobe -c 0 -u), or restart the component \
+            that does.";
     PERSISTENCE: "persistence-off" Warning Driver PERSISTENCE_DOC, "Persistence mode is off",
-        UpdateSoftware "Run nvidia-persistenced on {node}: without it GPU state and volatile error counters reset with the last client.";
-    NO_FABRIC_MANAGER: "fabric-manager-not-running" Critical Fabric FABRIC_DOC, "Fabric Manager is not running on an NVSwitch board",
-        UpdateSoftware "Start nvidia-fabricmanager on {node}, in the driver's version; CUDA cannot start on unregistered GPUs.";
+        UpdateSoftware "Run nvidia-persistenced on {node}: without it GPU state and volatile error counters reset \
+            with the last client.";
+    NO_FABRIC_MANAGER: "fabric-manager-not-running" Critical Fabric FABRIC_DOC,
+        "Fabric Manager is not running on an NVSwitch board",
+        UpdateSoftware "Start nvidia-fabricmanager on {node}, in the driver's version; CUDA cannot start on \
+            unregistered GPUs.";
     GSP: "gsp-failed" Fatal Driver XID_DOC, "GSP firmware does not answer",
-        DrainAndReset "Drain {node}, end all processes on {gpu} and reset it; reboot {node} if a process cannot be killed.";
+        DrainAndReset "Drain {node}, end all processes on {gpu} and reset it; reboot {node} if a process cannot be \
+            killed.";
     GSP_SEVERAL: "gsp-failed-on-several" Fatal Driver XID_DOC, "GSP firmware fails on several GPUs",
-        DrainAndReboot "Drain and reboot {node}; several GPUs at once mean driver, firmware or host: compare the driver version with NVIDIA's notes.";
+        DrainAndReboot "Drain and reboot {node}; several GPUs at once mean driver, firmware or host: compare the \
+            driver version with NVIDIA's notes.";
     GSP_LINES: "gsp-errors-logged" Warning Driver XID_DOC, "The driver logged GSP firmware errors",
         Watch "Watch {gpu} of {node} for Xid 119 or 120; update the driver if it repeats.";
     GSP_OFF: "gsp-differs" Info Driver None, "GSP firmware is on for some GPUs only",
-        None "Nothing by itself; {gpu} runs without GSP, unlike its siblings.";
+        None "Nothing by itself; no GSP on {gpu}, unlike its siblings.";
     PROBE_FAILED: "driver-probe-failed" Warning Driver DEBUG_DOC, "The driver could not take a device",
-        UpdateSoftware "Look at the kernel log of {node} around driver load: another driver or a failed card kept nvidia off a device.";
+        UpdateSoftware "Look at the kernel log of {node} around driver load: another driver or a failed card kept \
+            nvidia off a device.";
     API_MISMATCH: "client-version-mismatch" Info Driver NVML_DOC, "A client with another driver version was refused",
-        UpdateSoftware "Find the container on {node} that brings its own NVIDIA libraries; the toolkit must inject the node's.";
+        UpdateSoftware "Find the container on {node} that brings its own NVIDIA libraries; the toolkit must inject \
+            the node's.";
     PEERMEM: "peermem-error" Warning Driver DEBUG_DOC, "nvidia-peermem reported errors",
-        UpdateSoftware "Reload nvidia_peermem on {node} after the RDMA driver, or use DMA-BUF; GPUDirect RDMA may be off.";
+        UpdateSoftware "Reload nvidia_peermem on {node} after the RDMA driver, or use DMA-BUF; GPUDirect RDMA may be \
+            off.";
     ASSERTION: "driver-assertion" Info Driver XID_DOC, "The driver logged assertion failures",
         Watch "Nothing by itself; a hint if {node} has driver trouble. Update the driver if it repeats.";
 }
@@ -74,13 +89,20 @@ fn usable(node: &Node<'_>) -> Vec<Draft> {
     };
     let nouveau = host.is_some_and(|host| host.pci_gpus.iter().any(|gpu| gpu.driver.as_deref() == Some("nouveau")));
     if nouveau {
-        let gpus = host.map_or(0, |host| host.pci_gpus.len());
-        let evidence = format!("nouveau is bound to GPUs of {}", quote::count(gpus, "GPU"));
+        let all = host.map(|host| host.pci_gpus.as_slice()).unwrap_or_default();
+        let bound = all.iter().filter(|gpu| gpu.driver.as_deref() == Some("nouveau")).count();
+        let evidence = format!("nouveau is bound to {bound} of {}", quote::count(all.len(), "GPU"));
         return vec![Draft::here(NOUVEAU).because(evidence)];
     }
     let works = node.inventory().is_some_and(|inventory| !inventory.gpus.is_empty());
     if works {
-        return Vec::new();
+        // It stopped on the way: busy, or a GPU that hangs.
+        let slow = node.nvml_problem(&["timeout"]).map(|problem| {
+            let words = format!("{}: {}", quote::data(&problem.what), crate::text::clean(&problem.why, 160));
+            let watch = "Ask again in a minute; if NVML of {node} stops again, drain it and look at the kernel log.";
+            Draft::here(HANGS).graded(Severity::Warning).act(ActionCode::Watch, watch).because(words)
+        });
+        return slow.into_iter().collect();
     }
     if all_on("vfio-pci") {
         return node.gpus.iter().map(lost::passthrough).collect();
@@ -99,7 +121,10 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
         (&["driver_not_loaded"], NOT_LOADED),
         (&["access_blocked", "no_permission"], BLOCKED),
         (&["timeout"], HANGS),
-        (&["unknown", "uninitialized", "insufficient_resources", "not_ready", "invalid_state", "interrupt_issue"], NVML_FAILED),
+        (
+            &["unknown", "uninitialized", "insufficient_resources", "not_ready", "invalid_state", "interrupt_issue"],
+            NVML_FAILED,
+        ),
     ];
     let driver = node.host().map(|host| &host.driver);
     let not_loaded = driver.is_some_and(|driver| driver.loaded.is_none());
@@ -114,9 +139,8 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
     let mut draft = Draft::here(rule).because_of(problem.map(|problem| crate::text::clean(&problem.why, 160)));
     if let Some(driver) = driver {
         let versions = [("loaded module", &driver.loaded), ("library on disk", &driver.library)];
-        let words = versions.map(|(what, version)| {
-            format!("{what} {}", version.as_deref().map_or("none".to_owned(), quote::data))
-        });
+        let words = versions
+            .map(|(what, version)| format!("{what} {}", version.as_deref().map_or("none".to_owned(), quote::data)));
         draft = draft.because(words.join(", "));
     }
     let pci = node.host().map_or(0, |host| host.pci_gpus.len());
@@ -128,6 +152,7 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
 
 fn set_up(node: &Node<'_>, host: &Host, broken: bool) -> Vec<Draft> {
     let mut drafts = Vec::new();
+    // NVML answers, so they may exist elsewhere (a driver container has a /dev of its own): no more than a warning.
     if !host.device_nodes_missing.is_empty() && !broken && host.driver.loaded.is_some() {
         let names: Vec<String> = host.device_nodes_missing.iter().take(8).map(|name| quote::data(name)).collect();
         drafts.push(Draft::here(DEVICE_NODES).because(format!("missing in /dev: {}", names.join(", "))));
@@ -143,18 +168,17 @@ fn set_up(node: &Node<'_>, host: &Host, broken: bool) -> Vec<Draft> {
             drafts.push(Draft::here(UPDATE_PENDING).because_of(differing));
         }
     }
-    drafts.extend(fabric_manager(node, host));
+    drafts.extend(fabric_manager(node));
     drafts
 }
 
 /// NVSwitches on this node's own PCI bus need Fabric Manager on this node; racks (GB200) manage theirs elsewhere.
-fn fabric_manager(node: &Node<'_>, host: &Host) -> Option<Draft> {
-    let topology = node.topology()?;
+pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
+    let (topology, host) = (node.topology()?, node.host()?);
     if topology.nvswitches.is_empty() || host.daemons.fabric_manager != Some(false) {
         return None;
     }
-    let states: Vec<&str> =
-        topology.gpus.iter().filter_map(|gpu| Some(gpu.fabric.as_ref()?.state.as_str())).collect();
+    let states: Vec<&str> = topology.gpus.iter().filter_map(|gpu| Some(gpu.fabric.as_ref()?.state.as_str())).collect();
     let registered = !states.is_empty() && states.iter().all(|state| *state == "completed");
     let switches = u32::try_from(topology.nvswitches.len()).unwrap_or(u32::MAX);
     let draft = Draft::here(NO_FABRIC_MANAGER)
@@ -163,16 +187,24 @@ fn fabric_manager(node: &Node<'_>, host: &Host) -> Option<Draft> {
         // What runs goes on; what is reset will not come back.
         draft.graded(Severity::Warning).because("all GPUs are still registered with the fabric")
     } else {
-        draft
+        let waiting = states.iter().filter(|state| **state != "completed").count();
+        draft.because_of(
+            (waiting > 0).then(|| format!("{} not registered with the fabric", quote::count(waiting, "GPU"))),
+        )
     })
 }
 
 fn persistence(node: &Node<'_>) -> Vec<Draft> {
     let daemon = node.host().and_then(|host| host.daemons.persistenced);
-    let off = node.gpus.iter().filter(|gpu| {
-        node.inventory_of(gpu).is_some_and(|inventory| inventory.persistence_mode == Some(false))
-    });
-    let evidence = if daemon == Some(false) { "persistence mode off, nvidia-persistenced not running" } else { "persistence mode off" };
+    let off = node
+        .gpus
+        .iter()
+        .filter(|gpu| node.inventory_of(gpu).is_some_and(|inventory| inventory.persistence_mode == Some(false)));
+    let evidence = if daemon == Some(false) {
+        "persistence mode off, nvidia-persistenced not running"
+    } else {
+        "persistence mode off"
+    };
     off.map(|gpu| Draft::on(PERSISTENCE, gpu).because(evidence)).collect()
 }
 
@@ -188,7 +220,8 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
     let failing: Vec<_> = node.gpus.iter().map(|gpu| (gpu, positions(gpu))).filter(|(_, at)| !at.is_empty()).collect();
     let limited = node.timeline.of_kind(Kind::GspRateLimit).next().is_some();
     let stuck = node.processes().into_iter().flat_map(|section| &section.processes);
-    let stuck: Vec<u32> = stuck.filter(|process| process.state.as_deref() == Some("D")).map(|process| process.pid).collect();
+    let stuck: Vec<u32> =
+        stuck.filter(|process| process.state.as_deref() == Some("D")).map(|process| process.pid).collect();
     for (gpu, at) in &failing {
         let rule = if failing.len() > 1 { GSP_SEVERAL } else { GSP };
         let mut draft = Draft::on(rule, gpu).seen_all(at.iter().map(|&at| node.timeline.events[at].fact));
@@ -208,6 +241,10 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
         if !lines.is_empty() && !known {
             drafts.push(Draft::on(GSP_LINES, gpu).because_of(lines));
         }
+    }
+    let nameless: Vec<_> = node.timeline.of_kind(Kind::GspFailed).filter(|event| event.pci_address.is_none()).collect();
+    if !nameless.is_empty() && failing.is_empty() {
+        drafts.push(Draft::here(GSP_LINES).seen_all(nameless));
     }
     drafts.extend(gsp_differs(node));
     drafts

@@ -27,12 +27,7 @@ pub(super) fn score(node: &Node<'_>, drafts: &[Draft]) -> Health {
     let base = gpus.iter().map(|gpu| gpu.score).min().unwrap_or(100);
     let certain = !unknown::list(node).1 && !gpus.is_empty();
     let gpu_status = gpus.iter().map(|gpu| gpu.status).max().unwrap_or(HealthStatus::Unknown);
-    Health {
-        score: base.saturating_sub(lost),
-        status: status(worst, certain).max(gpu_status),
-        deductions,
-        gpus,
-    }
+    Health { score: base.saturating_sub(lost), status: status(worst, certain).max(gpu_status), deductions, gpus }
 }
 
 fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> GpuHealth {
@@ -53,9 +48,9 @@ fn is_certain(node: &Node<'_>, gpu: &Gpu) -> bool {
     let passed_on = node.pci_of(gpu).is_some_and(|device| device.driver.as_deref() == Some("vfio-pci"));
     let failed = node.problems().any(|problem| problem.gpu.is_some() && problem.gpu == gpu.index);
     let sections = node.report.sections.statuses();
-    let missing = sections.iter().any(|(name, status)| {
-        matches!(*name, "inventory" | "ecc" | "telemetry" | "xid") && *status == Status::Error
-    });
+    let missing = sections
+        .iter()
+        .any(|(name, status)| matches!(*name, "inventory" | "ecc" | "telemetry" | "xid") && *status == Status::Error);
     gpu.answers && !failed && !missing && !passed_on
 }
 

@@ -13,21 +13,24 @@ use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
     OFF_BUS: "gpu-off-bus" Fatal Hardware XID_DOC, "GPU fell off the PCIe bus",
-        DrainAndReboot "Cordon and drain {node}, power-cycle it (a reset cannot reach {gpu}); if it happens again, return the GPU.";
+        DrainAndReboot "Cordon and drain {node}, power-cycle it (a reset cannot reach {gpu}); if it happens again, \
+            return the GPU.";
     LOST: "gpu-lost" Fatal Hardware NVML_DOC, "NVML reports the GPU as lost",
-        DrainAndReboot "Cordon and drain {node}, power-cycle it; if {gpu} is lost again, return it.";
+        DrainAndReboot "Cordon and drain {node}, power-cycle it; at the second loss return {gpu}.";
     INIT_FAILED: "gpu-init-failed" Fatal Driver DEBUG_DOC, "The driver could not initialise the GPU",
-        DrainAndReboot "Drain and reboot {node}; if {gpu} still does not initialise, check its power and firmware, then contact the vendor.";
+        DrainAndReboot "Drain and reboot {node}; if that does not initialise {gpu}, check power and firmware, then \
+            contact the vendor.";
     NOT_IN_NVML: "gpu-missing-from-nvml" Fatal Hardware DEBUG_DOC, "GPU on the PCI bus that NVML does not list",
-        DrainAndReboot "Drain and reboot {node}; if {gpu} stays missing, have its power and seating checked.";
+        DrainAndReboot "Drain and reboot {node}; if that does not bring {gpu} back, have power and seating checked.";
     RESET_REQUIRED: "gpu-reset-required" Critical Hardware NVML_DOC, "NVML says the GPU must be reset",
         DrainAndReset "Drain the work of {gpu} on {node}, then reset it.";
     UNRESPONSIVE: "gpu-unresponsive" Critical Driver DEBUG_DOC, "Calls to the GPU do not return",
         DrainAndReboot "Drain {node} and reboot it: a driver that hangs on {gpu} seldom recovers.";
     NOT_BOUND: "gpu-not-bound" Warning Driver DEBUG_DOC, "GPU without a driver",
-        UpdateSoftware "Find out why the nvidia driver did not take {gpu} on {node} (kernel log at driver load), then bind it.";
+        UpdateSoftware "Find out why the nvidia driver did not take {gpu} on {node} (kernel log at driver load), then \
+            bind it.";
     PASSTHROUGH: "gpu-passthrough" Info Driver None, "GPU handed to virtual machines",
-        None "Nothing: {gpu} is bound to vfio-pci on purpose and cannot be used by containers.";
+        None "Nothing: vfio-pci holds {gpu} on purpose; containers cannot use what virtual machines have.";
 }
 
 /// PCIe errors this long before a GPU left the bus are quoted beside it.
@@ -67,22 +70,45 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
         draft = draft.because("its PCI configuration space reads all ones");
     }
     // It fell and answers again: somebody reset the bus. The reason is still unknown.
-    let back = gpu.answers && !silent && node.telemetry_of(gpu).is_some_and(|now| now.temperature.gpu_celsius.is_some());
+    let back =
+        gpu.answers && !silent && node.telemetry_of(gpu).is_some_and(|now| now.temperature.gpu_celsius.is_some());
     if back {
         draft = draft.graded(Severity::Critical).because("NVML reads it again now");
     } else {
         draft = draft.because_of(counted(node));
     }
-    draft.because_of(node.timeline.consequences(&positions)).because_of(prelude(node, events))
+    draft
+        .because_of(node.timeline.consequences(&positions))
+        .because_of(prelude(node, events))
+        .because_of(holder(node, gpu))
+}
+
+/// Who loses with the GPU.
+fn holder(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
+    let uuid = gpu.uuid.as_deref()?;
+    let allocation = node
+        .kubelet()?
+        .allocations
+        .iter()
+        .find(|allocation| allocation.devices.iter().any(|device| device.split("::").next() == Some(uuid)))?;
+    let pod = allocation.pod.as_deref().unwrap_or(&allocation.pod_uid);
+    Some(format!("held by container {} of pod {}", quote::data(&allocation.container), quote::data(pod)))
+}
+
+/// Whether an error or a lost link of the bus belongs to a GPU that fell off it right after.
+pub(super) fn is_prelude(node: &Node<'_>, event: &KernelEvent) -> bool {
+    node.timeline.current().any(|fall| is_off_bus(fall) && precedes(event, fall))
+}
+
+fn precedes(event: &KernelEvent, fall: &KernelEvent) -> bool {
+    let kind = matches!(event.kind, Kind::Aer | Kind::PcieLink)
+        && event.sub_code.as_deref().is_none_or(|sub| sub != "bandwidth_limited");
+    kind && event.last.is_some() && follows(event, fall, Some(PRELUDE))
 }
 
 /// PCIe errors and links lost just before.
 fn prelude(node: &Node<'_>, events: &[(usize, &KernelEvent)]) -> Vec<String> {
-    let near = |event: &&KernelEvent| {
-        let kind = matches!(event.kind, Kind::Aer | Kind::PcieLink)
-            && event.sub_code.as_deref().is_none_or(|sub| sub != "bandwidth_limited");
-        kind && event.last.is_some() && events.iter().any(|(_, fall)| follows(event, fall, Some(PRELUDE)))
-    };
+    let near = |event: &&KernelEvent| events.iter().any(|(_, fall)| precedes(event, fall));
     let quoted = node.timeline.current().filter(near).map(|event| {
         let place = event.pci_address.as_ref().map(|pci| format!(" on {}", pci.sysfs())).unwrap_or_default();
         format!("just before: {}{place}", quote::event(event))
@@ -119,9 +145,8 @@ pub(super) fn passthrough(gpu: &Gpu) -> Draft {
 }
 
 fn uninitialised(node: &Node<'_>, gpu: &Gpu) -> Draft {
-    let failed = |event: &&KernelEvent| {
-        (event.kind == Kind::RmInitFailed || is_xid(event, &[143])) && concerns(event, gpu)
-    };
+    let failed =
+        |event: &&KernelEvent| (event.kind == Kind::RmInitFailed || is_xid(event, &[143])) && concerns(event, gpu);
     let events: Vec<&KernelEvent> = node.timeline.current().filter(failed).collect();
     let probe = node.timeline.of_kind(Kind::ProbeFailed).map(quote::event);
     let rule = if events.is_empty() { NOT_IN_NVML } else { INIT_FAILED };
@@ -135,9 +160,10 @@ fn uninitialised(node: &Node<'_>, gpu: &Gpu) -> Draft {
 /// The kernel saw a GPU leave whose address nobody else knows: the report lacks `host`, or the device is gone from PCI.
 fn off_bus_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
-    let unknown = node.timeline.present().filter(|(_, event)| {
-        is_off_bus(event) && !node.gpus.iter().any(|gpu| concerns(event, gpu))
-    });
+    let unknown = node
+        .timeline
+        .present()
+        .filter(|(_, event)| is_off_bus(event) && !node.gpus.iter().any(|gpu| concerns(event, gpu)));
     for (at, event) in unknown {
         let gpu = Gpu {
             index: event.gpu_index,

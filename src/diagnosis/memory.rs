@@ -23,20 +23,25 @@ rules! {
         None "Nothing: the repair of {gpu} worked.";
     REMAP_UNVERIFIED: "row-remap-recorded" Warning Hardware MEMORY_DOC, "The driver recorded a memory repair",
         Watch "Ask NVML whether a remap of {gpu} is pending or failed (ecc section); reset it at the next drain.";
-    REMAP_NOT_RECORDED: "row-remap-not-recorded" Critical Hardware XID_DOC, "The driver could not record a memory repair",
-        DrainAndReset "Drain {node}, reset {gpu}, then run NVIDIA's field diagnostic; return it if the repair fails again.";
+    REMAP_NOT_RECORDED: "row-remap-not-recorded" Critical Hardware XID_DOC,
+        "The driver could not record a memory repair",
+        DrainAndReset "Drain {node}, reset {gpu}, then run NVIDIA's field diagnostic; return it if the repair fails \
+            again.";
     SRAM_THRESHOLD: "sram-threshold-exceeded" Fatal Hardware MEMORY_DOC, "Too many uncorrected SRAM errors",
         ContactVendor "Drain {node}, run NVIDIA's field diagnostic on {gpu} and return it (RMA).";
     UNCONTAINED: "ecc-uncontained" Fatal Hardware MEMORY_DOC, "Uncontained memory error",
-        DrainAndReset "Give {gpu} of {node} no new work, drain it and reset it: other processes may have read bad data.";
+        DrainAndReset "Give {gpu} of {node} no new work, drain it and reset it: other processes may have read bad \
+            data.";
     CONTAINED: "ecc-contained" Critical Hardware MEMORY_DOC, "Uncorrectable memory error, contained",
-        DrainAndReset "Restart the application that was hit; other work on {gpu} may go on. Reset {gpu} of {node} at the next drain.";
+        DrainAndReset "Restart the application that was hit; other work on {gpu} may go on. Reset {gpu} of {node} at \
+            the next drain.";
     DOUBLE_BIT: "ecc-double-bit" Critical Hardware XID_DOC, "Uncorrectable memory error",
         DrainAndReset "Drain the work of {gpu} on {node} and reset it.";
     UNCORRECTED: "ecc-uncorrected" Warning Hardware MEMORY_DOC, "Uncorrected memory errors since the driver was loaded",
         Watch "Look for Xid 48, 63, 94 or 95 of {gpu} in older logs; reset it at the next drain of {node}.";
     STORM: "ecc-correctable-storm" Warning Hardware XID_DOC, "Storm of corrected memory errors",
-        Watch "Nothing at once: corrected errors harm nobody. Watch {gpu} for row remaps, run a diagnostic at the next drain.";
+        Watch "Nothing at once: corrected errors harm nobody. Watch {gpu} for row remaps, run a diagnostic at the \
+            next drain.";
     HISTORY: "ecc-history" Info Hardware MEMORY_DOC, "Memory errors in the board's past",
         None "Nothing: the lifetime counters of {gpu} stand still, none since the driver was loaded.";
     PAGES_PENDING: "retired-pages-pending" Critical Hardware RETIREMENT_DOC, "A page retirement waits for a reboot",
@@ -46,7 +51,8 @@ rules! {
     PAGES_MANY: "retired-pages-many" Warning Hardware RETIREMENT_DOC, "Many pages retired for double-bit errors",
         Watch "Watch {gpu}: more such pages within a week are a reason to return it.";
     ECC_OFF: "ecc-disabled" Warning Driver MEMORY_DOC, "ECC is switched off",
-        UpdateSoftware "Enable ECC on {gpu} of {node} (nvidia-smi -e 1) and reset it; without ECC errors stay unseen and unrepaired.";
+        UpdateSoftware "Enable ECC on {gpu} of {node} (nvidia-smi -e 1) and reset it; without ECC errors stay unseen \
+            and unrepaired.";
     ECC_PENDING: "ecc-mode-pending" Warning Driver MEMORY_DOC, "An ECC mode change waits for a reset",
         DrainAndReset "Reset {gpu} or reboot {node} when it is drained; until then the old ECC mode holds.";
     INFOROM: "inforom-corrupted" Critical Hardware XID_DOC, "InfoROM corrupted",
@@ -88,6 +94,8 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
         drafts.extend(repairs(node, gpu, ecc));
         drafts.extend(mode(node, gpu));
         drafts.extend(storm(node, gpu));
+        let corrupted = node.gpu_problem(gpu, &["corrupted_inforom"]);
+        drafts.extend(corrupted.map(|problem| Draft::on(INFOROM, gpu).because(quote::data(&problem.why))));
     }
     drafts
 }
@@ -193,17 +201,16 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
 
 /// 140 lists counters; all zero (or negative, which the driver does print) is no escape.
 fn escaped(event: &KernelEvent) -> bool {
-    let counters: Vec<i64> = ["dram", "ltc", "mmu", "pcie"]
-        .iter()
-        .filter_map(|name| event.details.get(*name)?.parse().ok())
-        .collect();
+    let counters: Vec<i64> =
+        ["dram", "ltc", "mmu", "pcie"].iter().filter_map(|name| event.details.get(*name)?.parse().ok()).collect();
     event.code != Some(140) || counters.is_empty() || counters.iter().any(|&count| count > 0)
 }
 
 fn positions(node: &Node<'_>, gpu: &Gpu) -> Vec<usize> {
-    let events = node.timeline.events.iter().enumerate().filter(|(_, event)| {
-        super::timeline::is_xid(event.fact, &CODES) && super::timeline::concerns(event.fact, gpu)
-    });
+    let events =
+        node.timeline.events.iter().enumerate().filter(|(_, event)| {
+            super::timeline::is_xid(event.fact, &CODES) && super::timeline::concerns(event.fact, gpu)
+        });
     events.map(|(at, _)| at).collect()
 }
 
@@ -282,5 +289,6 @@ fn storm(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let events: Vec<String> = node.timeline.xids(gpu, &[92]).map(quote::event).collect();
     let corrected = node.ecc_of(gpu).and_then(|ecc| ecc.volatile.corrected);
     let corrected = corrected.map(|count| format!("corrected since driver load: {count}"));
-    (!events.is_empty()).then(|| Draft::on(STORM, gpu).because_of(events).because_of(corrected).graded(Severity::Warning))
+    (!events.is_empty())
+        .then(|| Draft::on(STORM, gpu).because_of(events).because_of(corrected).graded(Severity::Warning))
 }

@@ -1,7 +1,8 @@
 //! Facts in, findings out: what a senior GPU engineer concludes, as pure rules.
 //!
-//! Two ways to lose the reader guide every rule: an alarm about hardware that is fine, and an all-clear over facts that were
-//! never read. So a finding quotes its evidence, and what could not be read is listed as unknown, never as healthy.
+//! Two ways to lose the reader guide every rule: an alarm about hardware that is fine, and an all-clear over facts
+//! that were never read. So a finding quotes its evidence, and what could not be read is listed as unknown, never as
+//! healthy.
 //!
 //! ```text
 //!   Report ──▶ node (every GPU once) ──▶ families ──▶ drafts ──▶ recovery ──▶ merged, named ──▶ Diagnosis
@@ -16,12 +17,18 @@ pub mod finding;
 mod health;
 mod lost;
 mod memory;
+mod mig;
 mod node;
 mod nvlink;
+mod pcie;
+mod power;
+mod processes;
 mod quote;
 mod recovery;
 mod rules;
+mod siblings;
 mod summary;
+mod thermal;
 mod timeline;
 mod unknown;
 mod xid;
@@ -48,6 +55,12 @@ const FAMILIES: &[Family] = &[
     Family { rules: memory::RULES, judge: memory::judge },
     Family { rules: xid::RULES, judge: xid::judge },
     Family { rules: nvlink::RULES, judge: nvlink::judge },
+    Family { rules: pcie::RULES, judge: pcie::judge },
+    Family { rules: thermal::RULES, judge: thermal::judge },
+    Family { rules: power::RULES, judge: power::judge },
+    Family { rules: siblings::RULES, judge: siblings::judge },
+    Family { rules: mig::RULES, judge: mig::judge },
+    Family { rules: processes::RULES, judge: processes::judge },
     Family { rules: cluster::RULES, judge: cluster::judge },
     Family { rules: coverage::RULES, judge: coverage::judge },
     Family { rules: recovery::RULES, judge: |_| Vec::new() },

@@ -103,14 +103,18 @@ impl<'a> Node<'a> {
 
     /// The first problem with one of these codes that concerns NVML as a whole.
     pub(super) fn nvml_problem(&self, codes: &[&str]) -> Option<&'a Problem> {
-        self.problems().find(|problem| problem.gpu.is_none() && codes.contains(&problem.code.as_str()))
+        const OF_NVML: [&str; 5] = ["inventory", "telemetry", "topology", "ecc", "mig"];
+        let problems = self.report.sections.problems().into_iter();
+        problems
+            .filter(|(section, problem)| OF_NVML.contains(section) && problem.gpu.is_none())
+            .map(|(_, problem)| problem)
+            .find(|problem| codes.contains(&problem.code.as_str()))
     }
 
     /// The first problem with one of these codes that concerns this GPU.
     pub(super) fn gpu_problem(&self, gpu: &Gpu, codes: &[&str]) -> Option<&'a Problem> {
-        self.problems().find(|problem| {
-            problem.gpu.is_some() && problem.gpu == gpu.index && codes.contains(&problem.code.as_str())
-        })
+        self.problems()
+            .find(|problem| problem.gpu.is_some() && problem.gpu == gpu.index && codes.contains(&problem.code.as_str()))
     }
 
     /// The GPU with this NVML index.
@@ -180,13 +184,15 @@ fn gpus(report: &Report) -> Vec<Gpu> {
                 gpu.uuid = gpu.uuid.take().or_else(|| uuid.clone());
                 gpu.pci = gpu.pci.take().or_else(|| pci.clone());
                 gpu.name = gpu.name.take().or_else(|| name.clone());
+                gpu.answers |= uuid.is_some();
             }
             None => gpus.push(Gpu {
                 index: Some(index),
                 uuid: uuid.clone(),
                 pci: pci.clone(),
                 name: name.as_deref().map(|name| clean(name, 60)),
-                answers: true,
+                // Without NVML, topology comes from sysfs, in bus order and without a UUID.
+                answers: uuid.is_some(),
             }),
         }
     };
@@ -224,7 +230,8 @@ fn add_from_problems(report: &Report, gpus: &mut Vec<Gpu>) {
     }
 }
 
-/// GPUs that only the PCI bus shows. An index without an address takes the address at its place: NVML counts in bus order.
+/// GPUs that only the PCI bus shows. An index without an address takes the address at its place: NVML counts in bus
+/// order.
 fn add_from_pci(report: &Report, gpus: &mut Vec<Gpu>) {
     let Some(host) = data(&report.sections.host) else { return };
     let mut addresses: Vec<&PciAddress> = host.pci_gpus.iter().filter_map(|gpu| gpu.pci_address.as_ref()).collect();

@@ -1,7 +1,8 @@
-//! NVLink, NVSwitch and the fabric: links that are down or erring, GPUs that the fabric has not accepted, and their Xids.
+//! NVLink, NVSwitch and the fabric: links that are down or erring, GPUs that the fabric has not accepted, and their
+//! Xids.
 //!
-//! A counter shows more links than a board has wired, so "inactive" alone means nothing: the siblings tell how many there
-//! should be. A fatal SXid and the Xid 74 of the GPU on that port are one event seen from both ends.
+//! A counter shows more links than a board has wired, so "inactive" alone means nothing: the siblings tell how many
+//! there should be. A fatal SXid and the Xid 74 of the GPU on that port are one event seen from both ends.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::rules::{FABRIC_DOC, XID_DOC, rules};
 use super::timeline::{concerns, follows, is_xid};
-use super::{Scope, Severity, quote};
+use super::{Scope, Severity, driver, quote};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::facts::topology::{Fabric, GpuTopology, NvlinkGroup};
 use crate::xid::catalogue::{self, Fatality};
@@ -20,11 +21,13 @@ rules! {
     DOWN: "nvlink-down" Critical Fabric FABRIC_DOC, "NVLinks are down that should be up",
         DrainAndReset "Drain {node} and reset {gpu}; if the same links stay down, have board and cables checked.";
     ERRORS: "nvlink-errors" Warning Fabric XID_DOC, "NVLink error counters stand out",
-        Watch "Read the counters of {gpu} again later: only growing ones matter. Check seating and cables if they grow.";
+        Watch "Read the counters of {gpu} again later: only growing ones matter. Check seating and cables if they \
+            grow.";
     COUNTED: "nvlink-errors-counted" Info Fabric XID_DOC, "NVLink counted errors and recovered",
         None "Nothing now: a total since driver load; compare {gpu} later if NCCL is slow.";
     NOT_REGISTERED: "fabric-not-registered" Critical Fabric FABRIC_DOC, "GPU not registered with the NVSwitch fabric",
-        UpdateSoftware "Restart Fabric Manager on {node} (on racks: IMEX and the NVLink manager) in the driver's version; CUDA cannot start on {gpu}.";
+        UpdateSoftware "Restart Fabric Manager on {node} (on racks: IMEX and the NVLink manager) in the driver's \
+            version; CUDA cannot start on {gpu}.";
     UNHEALTHY: "fabric-unhealthy" Critical Fabric FABRIC_DOC, "The fabric reports problems for the GPU",
         CheckCabling "Drain {node}; check its NVSwitch trays, cables and the fabric's configuration, then reset {gpu}.";
     LIMITED: "fabric-limited" Warning Fabric FABRIC_DOC, "The fabric works with limited capacity",
@@ -32,7 +35,8 @@ rules! {
     FAULT: "nvlink-fault" Fatal Fabric XID_DOC, "NVLink fault",
         DrainAndReset "Drain {node} and reset {gpu}; if the same link fails again, have board and cables checked.";
     SWITCH: "nvswitch-fault" Fatal Fabric FABRIC_DOC, "NVSwitch fault",
-        DrainAndReset "Drain {node}, then reset all its GPUs and NVSwitches together; contact the vendor if it repeats.";
+        DrainAndReset "Drain {node}, then reset all its GPUs and NVSwitches together; contact the vendor if it \
+            repeats.";
     SWITCH_HOT: "nvswitch-thermal" Critical Thermal FABRIC_DOC, "NVSwitch too hot",
         CheckCabling "Check cooling and airflow of the NVSwitches of {node}.";
     MINOR: "nvlink-event" Info Fabric XID_DOC, "NVLink or NVSwitch event without consequence",
@@ -64,14 +68,27 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
         let Some(topology) = node.topology_of(gpu) else { continue };
         drafts.extend(down(node, gpu, topology));
         drafts.extend(counters(gpu, topology));
-        drafts.extend(topology.fabric.as_ref().and_then(|fabric| registration(node, gpu, fabric)));
+        let switched = on_switch(topology) || node.topology().is_some_and(|all| !all.nvswitches.is_empty());
+        drafts.extend(topology.fabric.as_ref().and_then(|fabric| registration(node, gpu, fabric, switched)));
     }
     let claimed: Vec<usize> = switches(node, &mut drafts);
     for gpu in &node.gpus {
         drafts.extend(faults(node, gpu, &claimed));
         drafts.extend(init_failed(node, gpu));
     }
+    drafts.extend(init_failed_somewhere(node));
     drafts
+}
+
+/// Most of these lines name a GPU by the driver's own count only.
+fn init_failed_somewhere(node: &Node<'_>) -> Option<Draft> {
+    let nameless = node.timeline.of_kind(Kind::NvlinkInitFailed).filter(|event| event.pci_address.is_none());
+    let lines: Vec<&KernelEvent> = nameless.collect();
+    let fine = |gpu: &Gpu| {
+        node.topology_of(gpu).is_some_and(|topology| down(node, gpu, topology).is_none() && active(topology) > 0)
+    };
+    let all_up = node.topology().is_some() && node.answering().all(fine);
+    (!lines.is_empty() && !all_up).then(|| Draft::here(INIT).seen_all(lines))
 }
 
 fn active(topology: &GpuTopology) -> u32 {
@@ -100,7 +117,10 @@ fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
         .filter(|group| group.active == Some(false))
         .flat_map(|group| group.links.iter().copied())
         .collect();
-    if up >= expected || silent.is_empty() {
+    // No link at all without switches: a card without a bridge. And MIG mode takes the links of an A100 down.
+    let unbridged = up == 0 && !has_switches;
+    let cut = node.inventory_of(gpu).and_then(|inventory| inventory.mig_mode).is_some_and(|mode| mode.current);
+    if up >= expected || silent.is_empty() || unbridged || cut {
         return None;
     }
     let mut links = silent;
@@ -123,7 +143,7 @@ fn counters(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     let mut counted = Vec::new();
     for (name, groups) in by_name {
         // Corrected before anybody noticed: NVLink 5 counts them all the time.
-        if name.contains("fec") || name.ends_with("successful") || name.contains("ber") {
+        if name.contains("fec") || name.contains("symbol") || name.ends_with("successful") || name.contains("ber") {
             continue;
         }
         let total: u64 = groups.iter().fold(0, |sum, (count, _)| sum.saturating_add(*count));
@@ -131,7 +151,7 @@ fn counters(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
         let Some((count, group)) = worst else { continue };
         let others = total.saturating_sub(*count) / u64::try_from(links.saturating_sub(1)).unwrap_or(0).max(1);
         let outlier = *count >= OUTLIER_LEAST && *count >= others.saturating_mul(OUTLIER_TIMES);
-        let words = format!("{}: {count} on link {}", quote::data(name), quote::ranges(&group.links));
+        let words = format!("{}: {count} on links {}", quote::data(name), quote::ranges(&group.links));
         if GRAVE_COUNTERS.contains(&name) || outlier {
             grave.push(words);
         } else {
@@ -145,18 +165,20 @@ fn counters(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     }
 }
 
-fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric) -> Option<Draft> {
+/// `switched`: whether there is a switch to register with. A single GPU in a virtual machine never starts.
+fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> Option<Draft> {
     let Fabric { state, status, health, health_issues, .. } = fabric;
     let failed = status.as_deref().filter(|status| !matches!(*status, "success" | "not_supported"));
     let fault = match state.as_str() {
+        "not_started" if !switched => None,
         "in_progress" | "not_started" => Some(format!("fabric state: {}", quote::data(state))),
         "completed" => failed.map(|status| format!("fabric registration failed: {}", quote::data(status))),
         _ => None,
     };
     if let Some(fault) = fault {
-        let manager = node.host().and_then(|host| host.daemons.fabric_manager);
-        let manager = (manager == Some(false)).then(|| "nv-fabricmanager is not running on the node".to_owned());
-        return Some(Draft::on(NOT_REGISTERED, gpu).because(fault).because_of(manager));
+        // Without Fabric Manager no GPU can register: `driver` says so, with these states as evidence.
+        let managed = driver::fabric_manager(node).is_none();
+        return managed.then(|| Draft::on(NOT_REGISTERED, gpu).because(fault));
     }
     let issues: Vec<String> = health_issues.iter().take(6).map(|issue| quote::data(issue)).collect();
     let evidence = |health: &str| format!("fabric health: {health} {}", issues.join(", ")).trim_end().to_owned();
@@ -182,11 +204,13 @@ fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
             1 => SWITCH_HOT,
             _ => SWITCH,
         };
-        let mut draft = Draft::here(rule).because_of(events.iter().map(|event| quote_sxid(event)));
+        let here = Draft { noun: "NVSwitch", ..Draft::here(rule) };
+        let mut draft = events.iter().fold(here, |draft, event| draft.at(event).because(quote_sxid(event)));
         draft.scope = Scope { pci: events.first().and_then(|event| event.pci_address.clone()), ..Scope::default() };
-        let ends = node.timeline.present().filter(|(_, end)| {
-            is_xid(end, &CODES) && gravity > 1 && events.iter().any(|event| together(event, end))
-        });
+        let ends = node
+            .timeline
+            .present()
+            .filter(|(_, end)| is_xid(end, &CODES) && gravity > 1 && events.iter().any(|event| together(event, end)));
         for (at, end) in ends {
             claimed.push(at);
             draft = draft.because(format!("the other end: {}{}", place(end), quote::event(end)));
@@ -246,9 +270,10 @@ fn faults(node: &Node<'_>, gpu: &Gpu, claimed: &[usize]) -> Vec<Draft> {
         let rule = if severity <= Severity::Info { MINOR } else { FAULT };
         let both = of_grade.iter().find_map(|(_, event)| other_end(node, gpu, event));
         drafts.push(
-            Draft::on(rule, gpu)
+            of_grade
+                .iter()
+                .fold(Draft::on(rule, gpu), |draft, (_, event)| draft.at(event).because(quote_xid(event)))
                 .graded(severity)
-                .because_of(of_grade.iter().map(|(_, event)| quote_xid(event)))
                 .because_of(both)
                 .because_of(node.timeline.consequences(&positions)),
         );
@@ -288,9 +313,10 @@ fn grade(event: &KernelEvent) -> Severity {
 
 /// Both ends report: cable or board between them. One end: that device.
 fn other_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> {
-    let mut ends = node.timeline.of_kind(Kind::Xid).filter(|other| {
-        is_xid(other, &CODES) && !concerns(other, gpu) && together(other, event)
-    });
+    let mut ends = node
+        .timeline
+        .of_kind(Kind::Xid)
+        .filter(|other| is_xid(other, &CODES) && !concerns(other, gpu) && together(other, event));
     ends.next().map(|end| format!("{}the same moment: {}", place(end), quote::event(end)))
 }
 

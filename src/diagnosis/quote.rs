@@ -45,13 +45,13 @@ pub(super) fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-/// `GPU 3 (0000:5d:00.0)`, the place in an action's words.
-pub(super) fn gpu_of(scope: &Scope) -> String {
+/// `GPU 3 (0000:5d:00.0)`, the place in an action's words. `noun` is what has the address.
+pub(super) fn place(scope: &Scope, noun: &str) -> String {
     match (scope.gpu, &scope.pci) {
         (Some(index), Some(pci)) => format!("GPU {index} ({})", pci.sysfs()),
         (Some(index), None) => format!("GPU {index}"),
-        (None, Some(pci)) => format!("the GPU at {}", pci.sysfs()),
-        (None, None) => "the GPU".to_owned(),
+        (None, Some(pci)) => format!("the {noun} at {}", pci.sysfs()),
+        (None, None) => format!("the {noun}"),
     }
 }
 

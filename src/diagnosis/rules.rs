@@ -53,7 +53,7 @@ pub(super) const PLUGIN_DOC: Option<&str> =
 macro_rules! rules {
     ($($name:ident: $id:literal $severity:ident $class:ident $reference:ident,
         $title:literal, $action:ident $advice:literal;)*) => {
-        $(const $name: $crate::diagnosis::rules::Rule = $crate::diagnosis::rules::Rule {
+        $(pub(super) const $name: $crate::diagnosis::rules::Rule = $crate::diagnosis::rules::Rule {
             id: $id,
             title: $title,
             severity: $crate::diagnosis::Severity::$severity,
@@ -68,7 +68,8 @@ macro_rules! rules {
 }
 pub(super) use rules;
 
-static ALL: LazyLock<Vec<Rule>> = LazyLock::new(|| super::FAMILIES.iter().flat_map(|family| family.rules).copied().collect());
+static ALL: LazyLock<Vec<Rule>> =
+    LazyLock::new(|| super::FAMILIES.iter().flat_map(|family| family.rules).copied().collect());
 
 /// Every rule, family by family.
 pub fn catalogue_of_rules() -> &'static [Rule] {

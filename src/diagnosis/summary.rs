@@ -3,7 +3,7 @@
 use super::draft::Concluded;
 use super::node::Node;
 use super::{Severity, Verdict, coverage, quote};
-use crate::facts::kernel_log::KernelEventKind as Kind;
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 /// The summary of a diagnosis.
 pub(super) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded]) -> String {
@@ -19,7 +19,7 @@ pub(super) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded]) 
 fn trouble(node: &Node<'_>, worst: &Concluded, notable: &[&Concluded]) -> String {
     let place = if worst.place.is_empty() { String::new() } else { format!("{}: ", worst.place) };
     let age = quote::ago(node.now, worst.when).map(|age| format!(", {age}")).unwrap_or_default();
-    let first = format!("{place}{}{age}.", worst.finding.title);
+    let first = capital(&format!("{place}{}{age}.", worst.finding.title));
     let mut rest = Vec::new();
     if notable.len() > 1 {
         let mut others: Vec<&str> = notable.iter().skip(1).map(|other| other.finding.id.as_str()).collect();
@@ -77,18 +77,30 @@ fn looked_at(node: &Node<'_>, concluded: &[Concluded]) -> String {
         notes.dedup();
         parts.push(format!("for information: {}", notes.join(", ")));
     }
-    if parts.is_empty() { "Nothing found in the sections that were read.".to_owned() } else { capital(&format!("{}.", parts.join("; "))) }
+    if parts.is_empty() {
+        "Nothing found in the sections that were read.".to_owned()
+    } else {
+        capital(&format!("{}.", parts.join("; ")))
+    }
 }
 
 /// `no Xid since 2026-11-19T08:00:12Z`.
 fn log(node: &Node<'_>) -> Option<String> {
     node.kernel_log()?;
-    let since = coverage::since(node).map(|since| format!(" since {}", quote::time(since))).unwrap_or_default();
-    let xids = node.timeline.current().filter(|event| matches!(event.kind, Kind::Xid | Kind::Sxid)).count();
+    let read_from = coverage::since(node).map(|since| format!(" since {}", quote::time(since)));
+    // Xids of the past lie inside the window that was read: "none since" must not deny them.
+    let past =
+        node.timeline.events.iter().filter(|event| event.fact.kind == Kind::Xid).rev().find_map(|event| event.history);
+    let since = past.map(|past| past.replacen("before", " since", 1)).or(read_from).unwrap_or_default();
+    let counts = |event: &&KernelEvent| matches!(event.kind, Kind::Xid | Kind::Sxid) && event.code != Some(154);
+    let xids = node.timeline.current().filter(counts).count();
     Some(if xids == 0 { format!("no Xid{since}") } else { format!("no Xid of hardware or driver{since}") })
 }
 
 fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
+    if node.gpus.is_empty() && node.host().is_some() {
+        return format!("No NVIDIA GPU was found on {}, so there is nothing to judge.", node.name);
+    }
     let mut parts: Vec<String> = answering(node).into_iter().collect();
     let failed: Vec<&str> = node
         .report
@@ -102,7 +114,8 @@ fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
         parts.push(format!("not or not fully read: {}", failed.join(", ")));
     }
     parts.extend(coverage::window_too_short(node));
-    let mut notes: Vec<String> = concluded.iter().map(|note| note.finding.title.clone()).collect();
+    let told = |note: &&Concluded| note.finding.id != coverage::SHORT.id;
+    let mut notes: Vec<String> = concluded.iter().filter(told).map(|note| note.finding.title.clone()).collect();
     notes.dedup();
     parts.extend(notes.into_iter().take(3));
     if parts.is_empty() {

@@ -1,8 +1,8 @@
 //! Kernel events with what explains them: cause before consequence, history apart from the present.
 //!
-//! An Xid 79 is followed by dozens of 45, a link that goes down by the errors of everybody who used it. One finding with
-//! one cause is right, thirty findings are noise. And what happened before the driver was last loaded, or before the boot,
-//! says nothing about the GPU now.
+//! An Xid 79 is followed by dozens of 45, a link that goes down by the errors of everybody who used it. One finding
+//! with one cause is right, thirty findings are noise. And what happened before the driver was last loaded, or before
+//! the boot, says nothing about the GPU now.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -86,7 +86,8 @@ impl<'a> Timeline<'a> {
     pub(super) fn consequences(&self, causes: &[usize]) -> Option<String> {
         let mut counts: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
         for event in &self.events {
-            if event.cause.is_some_and(|cause| causes.contains(&cause)) {
+            // The bare off-bus line says the same as its Xid 79.
+            if event.cause.is_some_and(|cause| causes.contains(&cause)) && event.fact.kind != Kind::OffBus {
                 *counts.entry(quote::event_name(event.fact)).or_default() += event.fact.count.max(1);
             }
         }
@@ -150,9 +151,7 @@ fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> Opt
     }
     // The driver takes its wish back once the GPU was reset.
     let reset = newest(&|other| {
-        is_xid(other, &[154])
-            && other.details.get("recovery_to").is_some_and(|to| to == "0")
-            && same_gpu(other, event)
+        is_xid(other, &[154]) && other.details.get("recovery_to").is_some_and(|to| to == "0") && same_gpu(other, event)
     });
     (reset.is_some_and(|reset| last < reset)).then_some("before the GPU was last reset")
 }
@@ -186,13 +185,16 @@ fn explains(cause: &KernelEvent, effect: &KernelEvent) -> bool {
     match cause.kind {
         // Everything that the driver says of a GPU that is gone is a consequence of that.
         _ if is_off_bus(cause) && same_gpu(cause, effect) => {
+            // What the bus says comes before, and is quoted as such.
+            let of_bus = matches!(effect.kind, Kind::Aer | Kind::PcieLink);
             let weaker = !is_off_bus(effect) || (is_xid(cause, &[79]) && !is_xid(effect, &[79]));
-            weaker && follows(cause, effect, None)
+            !of_bus && weaker && follows(cause, effect, None)
         }
         // A process that was killed or crashed leaves its channels behind.
         Kind::OomKill | Kind::Segfault => teardown && same_process && follows(cause, effect, Some(KILL)),
         Kind::Xid if is_link_down(cause) && same_gpu(cause, effect) => {
-            let follow_up = !is_link_down(effect) && matches!(code, Some(74 | 108 | 136 | 137 | 144..=150 | 155 | 43 | 45));
+            let follow_up =
+                !is_link_down(effect) && matches!(code, Some(74 | 108 | 136 | 137 | 144..=150 | 155 | 43 | 45));
             follow_up && follows(cause, effect, Some(LINK_DOWN))
         }
         Kind::Xid if teardown && same_gpu(cause, effect) => {
@@ -201,5 +203,77 @@ fn explains(cause: &KernelEvent, effect: &KernelEvent) -> bool {
             primary && (named == cause.code || follows(cause, effect, Some(TEARDOWN)))
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::kernel_log::KernelLog;
+    use crate::report::Section;
+
+    const START: i64 = 1_795_229_000;
+
+    fn xid(code: u32, second: i64) -> KernelEvent {
+        let time = Timestamp::from_second(START + second).ok();
+        KernelEvent {
+            code: Some(code),
+            pci_address: PciAddress::parse("5d:00.0"),
+            count: 1,
+            first: time,
+            last: time,
+            ..KernelEvent::default()
+        }
+    }
+
+    fn report(events: Vec<KernelEvent>) -> Report {
+        let mut report = Report { boot_id: Some("now".into()), ..Report::default() };
+        report.sections.xid = Some(Section::read(KernelLog { events, ..KernelLog::default() }, Vec::new()));
+        report
+    }
+
+    fn open(report: &Report) -> Vec<u32> {
+        Timeline::new(report).present().filter_map(|(_, event)| event.code).collect()
+    }
+
+    #[test]
+    fn what_follows_the_loss_of_a_gpu_is_its_consequence_for_ever() {
+        assert_eq!(open(&report(vec![xid(45, 9000), xid(79, 0), xid(119, 3), xid(31, 600)])), [79]);
+        let before = report(vec![xid(31, -600), xid(79, 0)]);
+        assert_eq!(open(&before), [31, 79], "what was before is none");
+        let elsewhere = KernelEvent { pci_address: PciAddress::parse("9a:00.0"), ..xid(45, 3) };
+        assert_eq!(open(&report(vec![xid(79, 0), elsewhere])), [79, 45], "nor what another GPU does");
+    }
+
+    #[test]
+    fn a_teardown_belongs_to_the_error_of_the_half_minute_before() {
+        assert_eq!(open(&report(vec![xid(94, 0), xid(45, 29)])), [94]);
+        assert_eq!(open(&report(vec![xid(94, 0), xid(45, 31)])), [94, 45]);
+        let mut named = xid(45, 3600);
+        named.details.insert("caused_by".into(), "94".into());
+        assert_eq!(open(&report(vec![xid(94, 0), named])), [94], "the line itself names its cause");
+        assert_eq!(open(&report(vec![xid(43, 0), xid(45, 1)])), [43, 45], "a teardown causes no teardown");
+    }
+
+    #[test]
+    fn a_killed_process_explains_its_own_channels_only() {
+        let kill = KernelEvent { kind: Kind::OomKill, code: None, pci_address: None, pid: Some(7), ..xid(0, 0) };
+        let of = |pid| KernelEvent { pid: Some(pid), ..xid(43, 2) };
+        assert_eq!(open(&report(vec![kill.clone(), of(7)])), [0; 0]);
+        assert_eq!(open(&report(vec![kill, of(8)])), [43]);
+    }
+
+    #[test]
+    fn history_ends_with_the_boot_the_driver_load_and_the_reset() {
+        let earlier = KernelEvent { boot_id: Some("before".into()), ..xid(79, -90_000) };
+        let same = KernelEvent { boot_id: Some("now".into()), ..xid(31, 5) };
+        assert_eq!(open(&report(vec![earlier, same])), [31]);
+        let loaded = KernelEvent { kind: Kind::DriverLoaded, code: None, pci_address: None, ..xid(0, 10) };
+        assert_eq!(open(&report(vec![xid(95, 9), loaded, xid(48, 11)])), [48]);
+        let mut reset = xid(154, 10);
+        reset.details.insert("recovery_to".into(), "0".into());
+        assert_eq!(open(&report(vec![xid(95, 9), reset.clone()])), [154]);
+        let elsewhere = KernelEvent { pci_address: PciAddress::parse("9a:00.0"), ..xid(95, 9) };
+        assert_eq!(open(&report(vec![elsewhere, reset])), [95, 154], "another GPU's reset cures nothing");
     }
 }

@@ -21,7 +21,8 @@ const WHY: usize = 240;
 pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
     let mut entries: Vec<(Vec<&str>, Unknown)> = Vec::new();
     for (section, problem) in node.report.sections.problems() {
-        let what = if problem.what == section { String::new() } else { format!("{}: ", problem.what) };
+        let said = problem.what == section || problem.why.starts_with(&problem.what);
+        let what = if said { String::new() } else { format!("{}: ", problem.what) };
         let next = if problem.next_step.is_empty() { String::new() } else { format!(". {}", problem.next_step) };
         let why = clean(&format!("{what}{}{next}", problem.why), WHY);
         match entries.iter_mut().find(|(_, entry)| entry.gpu == problem.gpu && entry.why == why) {
@@ -30,10 +31,8 @@ pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
             None => entries.push((vec![section], Unknown { section: String::new(), gpu: problem.gpu, why })),
         }
     }
-    let mut list: Vec<Unknown> = entries
-        .into_iter()
-        .map(|(sections, entry)| Unknown { section: sections.join(", "), ..entry })
-        .collect();
+    let mut list: Vec<Unknown> =
+        entries.into_iter().map(|(sections, entry)| Unknown { section: sections.join(", "), ..entry }).collect();
     let short = coverage::window_too_short(node);
     let decisive = short.is_some() || undecided(node.report);
     list.extend(short.map(|why| Unknown { section: "xid".to_owned(), gpu: None, why }));
@@ -49,8 +48,13 @@ pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
 fn undecided(report: &Report) -> bool {
     let failed = |(name, status): (&str, Status)| DECISIVE.contains(&name) && status == Status::Error;
     let log = report.sections.xid.as_ref();
-    // A log with one of its sources missing still has a window; the coverage says which.
-    let partial = report.sections.problems().iter().any(|(name, _)| DECISIVE.contains(name) && *name != "xid");
+    // One value of a GPU that is missing leaves that GPU unjudged; a network card or a module list does not, and a log with
+    // one of its sources missing still has a window.
+    let partial = report.sections.problems().iter().any(|(name, problem)| match *name {
+        "inventory" | "telemetry" | "ecc" => true,
+        "topology" | "host" => problem.gpu.is_some(),
+        _ => false,
+    });
     let no_log = log.is_some_and(|log| log.data.as_ref().is_none_or(|data| data.coverage.is_empty()));
     partial || no_log || report.sections.statuses().into_iter().any(failed) || report.error.is_some()
 }

@@ -17,18 +17,21 @@ use crate::xid::catalogue::{self, Class as Cause, Severity as Grade};
 
 rules! {
     APPLICATION: "application-fault" Info Application XID_DOC, "An application faulted on the GPU",
-        RestartPod "Look at the application's own log; {gpu} of {node} is fine, other work on it may go on.";
+        RestartPod "Look at the application's own log; nothing points at {gpu} of {node}, other work may go on.";
     KILLED: "application-killed" Info Application XID_DOC, "A process on the GPU was killed or crashed",
-        RestartPod "Look at why the process ended (memory limit, crash); {gpu} of {node} is fine.";
+        RestartPod "Look at why the process ended (memory limit, crash); nothing points at {gpu} of {node}.";
     SUSPECT: "application-faults-on-one-gpu" Warning Hardware XID_DOC, "Different workloads fault on one GPU only",
-        Watch "Run one of these workloads on another GPU of {node}; if it only fails on {gpu}, run a diagnostic on it (dcgmi diag).";
+        Watch "Run one of these workloads on another GPU of {node}; if it only fails on {gpu}, run a diagnostic on it \
+            (dcgmi diag).";
     CONTEXT_SWITCH: "context-switch-timeout" Warning Driver XID_DOC, "Context-switch timeout",
-        RestartPod "Restart the application; if {gpu} of {node} takes no new work, drain and reset it. Usually a program's or the driver's fault.";
-    DRIVER: "xid-driver" Critical Driver XID_DOC, "Driver or firmware error",
+        RestartPod "Restart the application; if new work fails on {gpu} of {node}, drain and reset it. Usually a \
+            program's or the driver's fault.";
+    DRIVER: "xid-driver" Fatal Driver XID_DOC, "Driver or firmware error",
         DrainAndReset "Drain the work of {gpu} on {node} and reset it; update the driver if it repeats.";
     HARDWARE: "xid-hardware" Fatal Hardware XID_DOC, "Hardware error",
-        DrainAndReset "Drain the work of {gpu} on {node}, reset it and run a diagnostic; contact the vendor if it repeats.";
-    FABRIC: "xid-fabric" Critical Fabric XID_DOC, "NVLink or C2C error",
+        DrainAndReset "Drain the work of {gpu} on {node}, reset it and run a diagnostic; contact the vendor if it \
+            repeats.";
+    FABRIC: "xid-fabric" Fatal Fabric XID_DOC, "NVLink or C2C error",
         DrainAndReset "Drain the work of {gpu} on {node} and reset it.";
     THERMAL: "xid-thermal" Warning Thermal XID_DOC, "Thermal event",
         CheckCabling "Check cooling and airflow of {gpu} on {node}.";
@@ -146,9 +149,10 @@ fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Op
             places.entry((gpc, tpc)).or_default().insert(pid);
         }
     }
-    let place = places.iter().find(|(_, pids)| pids.len() > 1).map(|((gpc, tpc), _)| {
-        format!("always at GPC {}, TPC {}", quote::data(gpc), quote::data(tpc))
-    });
+    let place = places
+        .iter()
+        .find(|(_, pids)| pids.len() > 1)
+        .map(|((gpc, tpc), _)| format!("always at GPC {}, TPC {}", quote::data(gpc), quote::data(tpc)));
     let different = names.len() > 1 || nameless || pods.len() > 1;
     if !different && place.is_none() {
         return None;
@@ -166,9 +170,9 @@ fn pod_of<'a>(node: &Node<'a>, pid: u32) -> Option<&'a str> {
 fn killed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let mut kills: Vec<usize> = Vec::new();
     for event in node.timeline.events.iter().filter(|event| event.history.is_none() && concerns(event.fact, gpu)) {
-        let cause = event.cause.filter(|&cause| {
-            matches!(node.timeline.events[cause].fact.kind, Kind::OomKill | Kind::Segfault)
-        });
+        let cause = event
+            .cause
+            .filter(|&cause| matches!(node.timeline.events[cause].fact.kind, Kind::OomKill | Kind::Segfault));
         kills.extend(cause.filter(|cause| !kills.contains(cause)));
     }
     let shown = kills.iter().take(SHOWN).map(|&at| node.timeline.events[at].fact);
@@ -209,7 +213,8 @@ fn of_code(node: &Node<'_>, gpu: &Gpu, code: u32, events: &[(usize, &KernelEvent
         draft = draft.because(format!("Xid {code}: {}", entry.name));
         // The catalogue's own advice is more exact than the class's.
         if rule != CONTEXT_SWITCH && severity < Severity::Critical {
-            draft = draft.act(ActionCode::Watch, format!("{{gpu}} of {{node}}: {}.", entry.sre_action.trim_end_matches('.')));
+            draft = draft
+                .act(ActionCode::Watch, format!("{{gpu}} of {{node}}: {}.", entry.sre_action.trim_end_matches('.')));
         }
     }
     Some(draft.because_of(node.timeline.consequences(&positions)))
@@ -241,7 +246,9 @@ fn severity(grade: Grade) -> Severity {
 fn recurring(node: &Node<'_>) -> Vec<Draft> {
     let mut boots: BTreeMap<(String, u32), BTreeSet<Option<&str>>> = BTreeMap::new();
     for event in node.timeline.events.iter().map(|event| event.fact).filter(|event| event.kind == Kind::Xid) {
-        let (Some(pci), Some(code)) = (&event.pci_address, event.code.filter(|code| GRAVE.contains(code))) else { continue };
+        let (Some(pci), Some(code)) = (&event.pci_address, event.code.filter(|code| GRAVE.contains(code))) else {
+            continue;
+        };
         boots.entry((pci.to_string(), code)).or_default().insert(event.boot_id.as_deref());
     }
     let mut drafts = Vec::new();
@@ -253,20 +260,30 @@ fn recurring(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
+/// Events of one code that are history.
+#[derive(Default)]
+struct Past {
+    count: u64,
+    last: Option<jiff::Timestamp>,
+    places: BTreeSet<String>,
+}
+
 /// What was, in one finding.
 fn history(node: &Node<'_>) -> Option<Draft> {
-    let mut past: BTreeMap<(String, &'static str), (u64, Option<jiff::Timestamp>, BTreeSet<String>)> = BTreeMap::new();
-    for event in node.timeline.events.iter().filter(|event| matches!(event.fact.kind, Kind::Xid | Kind::Sxid | Kind::OffBus)) {
+    let mut past: BTreeMap<(String, &'static str), Past> = BTreeMap::new();
+    for event in
+        node.timeline.events.iter().filter(|event| matches!(event.fact.kind, Kind::Xid | Kind::Sxid | Kind::OffBus))
+    {
         let Some(why) = event.history else { continue };
         let entry = past.entry((quote::event_name(event.fact), why)).or_default();
-        entry.0 += event.fact.count.max(1);
-        entry.1 = entry.1.max(event.fact.last);
+        entry.count += event.fact.count.max(1);
+        entry.last = entry.last.max(event.fact.last);
         let pci = event.fact.pci_address.as_ref().map(|pci| pci.sysfs().to_owned());
-        entry.2.extend(event.fact.gpu_index.map(|index| format!("GPU {index}")).or(pci));
+        entry.places.extend(event.fact.gpu_index.map(|index| format!("GPU {index}")).or(pci));
     }
     let lines: Vec<String> = past
         .into_iter()
-        .map(|((name, why), (count, last, places))| {
+        .map(|((name, why), Past { count, last, places })| {
             let when = last.map(|last| format!(", last {}", quote::time(last))).unwrap_or_default();
             let places: Vec<String> = places.into_iter().take(4).collect();
             format!("{name} ({}) {why}{when}, on {}", quote::times(count), places.join(", "))

@@ -85,7 +85,7 @@ pub struct LocationErrors {
     pub uncorrected: u64,
 }
 
-/// SRAM errors by kind and by place. Counts over the life of the board unless said otherwise.
+/// SRAM errors by kind and by place. Counts over the life of the board unless said otherwise; a count left out is zero.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -93,27 +93,46 @@ pub struct SramErrors {
     /// The driver's own verdict: too many uncorrected SRAM errors, the board should be replaced.
     pub threshold_exceeded: bool,
     /// Since driver load.
+    #[serde(skip_serializing_if = "is_zero")]
     pub volatile_corrected: u64,
     /// Since driver load, parity.
+    #[serde(skip_serializing_if = "is_zero")]
     pub volatile_uncorrected_parity: u64,
     /// Since driver load, SEC-DED.
+    #[serde(skip_serializing_if = "is_zero")]
     pub volatile_uncorrected_secded: u64,
     /// Life of the board.
+    #[serde(skip_serializing_if = "is_zero")]
     pub aggregate_corrected: u64,
     /// Life of the board, parity.
+    #[serde(skip_serializing_if = "is_zero")]
     pub aggregate_uncorrected_parity: u64,
     /// Life of the board, SEC-DED.
+    #[serde(skip_serializing_if = "is_zero")]
     pub aggregate_uncorrected_secded: u64,
     /// Uncorrected in the L2 cache.
+    #[serde(skip_serializing_if = "is_zero")]
     pub bucket_l2: u64,
     /// Uncorrected in an SM.
+    #[serde(skip_serializing_if = "is_zero")]
     pub bucket_sm: u64,
     /// Uncorrected in PCIe.
+    #[serde(skip_serializing_if = "is_zero")]
     pub bucket_pcie: u64,
     /// Uncorrected in a microcontroller.
+    #[serde(skip_serializing_if = "is_zero")]
     pub bucket_microcontroller: u64,
     /// Uncorrected elsewhere.
+    #[serde(skip_serializing_if = "is_zero")]
     pub bucket_other: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+fn is_no_bank(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Row remapping: bad rows of HBM replaced by spare ones.
@@ -134,7 +153,8 @@ pub struct RemappedRows {
     pub histogram: Option<RemapHistogram>,
 }
 
-/// Number of memory banks by the spare rows that they have left (`nvmlDeviceGetRowRemapperHistogram`).
+/// Number of memory banks by the spare rows that they have left (`nvmlDeviceGetRowRemapperHistogram`). A
+/// count left out is zero.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -142,12 +162,16 @@ pub struct RemapHistogram {
     /// All spare rows left.
     pub max: u32,
     /// Many left.
+    #[serde(skip_serializing_if = "is_no_bank")]
     pub high: u32,
     /// Some left.
+    #[serde(skip_serializing_if = "is_no_bank")]
     pub partial: u32,
     /// One left.
+    #[serde(skip_serializing_if = "is_no_bank")]
     pub low: u32,
     /// None left: the next bad row of such a bank cannot be repaired.
+    #[serde(skip_serializing_if = "is_no_bank")]
     pub none: u32,
 }
 

@@ -65,8 +65,8 @@ pub struct Temperature {
     pub gpu_max_celsius: Option<i32>,
     /// Highest operating temperature of the memory.
     pub memory_max_celsius: Option<i32>,
-    /// Distance to the slowdown limit as the driver reports it (`T.Limit`, field 193; Ada and Hopper on). Some firmware
-    /// reports 0 or less on a healthy GPU.
+    /// Distance to the slowdown limit as the driver reports it (`nvmlDeviceGetMarginTemperature`, R570 on; `T.Limit` of
+    /// nvidia-smi). Fields 193 to 196 are the limits that it is counted from, negative on healthy GPUs: no margins.
     pub tlimit_margin_celsius: Option<i32>,
     /// Computed: `slowdown_celsius - gpu_celsius`; where the driver offers only `T.Limit`, that margin.
     pub margin_to_slowdown_celsius: Option<i32>,

@@ -17,9 +17,9 @@ pub struct Topology {
     /// How each pair of GPUs is connected, row and column in the order of `gpus`: `X` (itself), `NV18` (18 NVLinks), `PIX`,
     /// `PXB`, `PHB`, `NODE`, `SYS`, or `?`. The words are those of `nvidia-smi topo -m`.
     pub matrix: Vec<Vec<String>>,
-    /// Peer-to-peer capability of each pair, where not all pairs are `ok`; see `p2p_all_ok`.
+    /// Peer-to-peer capabilities that some pairs lack; see `p2p_all_ok`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub p2p: Vec<P2pPair>,
+    pub p2p_lacking: Vec<P2pLack>,
     /// Capabilities that every pair of GPUs has: of `read`, `write`, `atomics`.
     pub p2p_all_ok: Vec<String>,
     /// InfiniBand and RoCE ports.
@@ -127,17 +127,17 @@ pub struct PcieHop {
     pub aer: BTreeMap<String, u64>,
 }
 
-/// A pair of GPUs that lacks a peer-to-peer capability.
+/// A peer-to-peer capability that pairs of GPUs lack, all for the same reason.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
-pub struct P2pPair {
-    /// NVML indices.
-    pub gpus: [u32; 2],
+pub struct P2pLack {
     /// `read`, `write` or `atomics`.
     pub capability: String,
     /// NVML's word: `chipset_not_supported`, `topology_not_supported`, `disabled_by_regkey`, `not_supported`, `unknown`, …
     pub status: String,
+    /// The pairs, by NVML index.
+    pub pairs: Vec<[u32; 2]>,
 }
 
 /// One InfiniBand or RoCE port (`/sys/class/infiniband`).

@@ -1,12 +1,13 @@
 //! Each fault that the cluster can be told to have, and what is denied.
 
+use std::time::{Duration, Instant};
+
 use gpu_syringe::embedded::{AnswerFault, Armed, Denial, ExecFault, Fixture, RequestFault, StartFault};
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use kube::Error;
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use serde_json::json;
-use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 
 use crate::support::{

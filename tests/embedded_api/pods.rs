@@ -1,5 +1,7 @@
 //! The life of a pod: creation, phases, logs, ephemeral containers, deletion.
 
+use std::time::Duration;
+
 use futures_util::{StreamExt, TryStreamExt};
 use gpu_syringe::embedded::{Fixture, Timing, workload_pod};
 use k8s_openapi::api::core::v1::Pod;
@@ -8,7 +10,6 @@ use kube::api::{
     WatchParams,
 };
 use serde_json::json;
-use std::time::Duration;
 
 use crate::support::{
     IMAGE, NAMESPACE, create, exec, finish, node, phase, pods, probe_on, probe_running, refused, start, status,

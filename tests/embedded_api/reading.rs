@@ -1,11 +1,14 @@
 //! Discovery, get, list, paging and watch.
 
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
 use futures_util::{StreamExt, TryStreamExt};
-use gpu_syringe::embedded::{Fixture, workload_pod};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use gpu_syringe::embedded::{Fixture, demo, workload_pod};
+use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{Api, DeleteParams, ListParams, WatchEvent, WatchParams};
 use serde_json::json;
-use std::time::{Duration, Instant};
 
 use crate::support::{create, node, phase, pods, probe_on, start, status, until};
 
@@ -163,4 +166,22 @@ async fn a_watch_with_a_selector_tells_an_object_that_left_the_selection_as_dele
     }
     let Some(WatchEvent::Deleted(pod)) = last else { unreachable!() };
     assert_eq!(phase(&pod), "Running");
+}
+
+#[tokio::test]
+async fn the_demo_has_gpu_nodes_in_trouble_and_pods_that_hold_gpus() {
+    let (_cluster, client) = start(demo()).await;
+    let nodes: Api<Node> = Api::all(client.clone());
+    let gpu_nodes = nodes.list(&ListParams::default().labels("nvidia.com/gpu.present=true")).await.unwrap();
+    let names: Vec<_> = gpu_nodes.items.iter().filter_map(|node| node.metadata.name.as_deref()).collect();
+    assert_eq!(names, ["gpu-1", "gpu-2", "gpu-3"]);
+    let lost = gpu_nodes.items[1].status.as_ref().unwrap();
+    let amount = |amounts: &Option<BTreeMap<String, Quantity>>| amounts.as_ref().unwrap()["nvidia.com/gpu"].0.clone();
+    assert_eq!((amount(&lost.capacity), amount(&lost.allocatable)), ("8".to_owned(), "7".to_owned()));
+    let held: Api<Pod> = Api::all(client.clone());
+    let on_one = held.list(&ListParams::default().fields("spec.nodeName=gpu-1")).await.unwrap();
+    assert!(!on_one.items.is_empty());
+    let events: Api<Event> = Api::namespaced(client, "research");
+    let about = events.list(&ListParams::default().fields("involvedObject.name=finetune-0")).await.unwrap();
+    assert_eq!(about.items[0].reason.as_deref(), Some("FailedScheduling"));
 }

@@ -1,12 +1,13 @@
 //! What the tests share: a cluster with a client, probe pods, and an exec that is read to its end.
 
+use std::time::{Duration, Instant};
+
 use gpu_syringe::embedded::{Cluster, Fixture, Invocation, NodeFixture, Process, Programs, Streams};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, AttachParams, AttachedProcess, PostParams};
 use kube::core::Status;
 use kube::{Client, Config, Error};
 use serde_json::json;
-use std::time::{Duration, Instant};
 use syringe_core::report::Report;
 use tokio::io::AsyncReadExt;
 

@@ -49,11 +49,7 @@ def hgx_h100(name, uptime):
 
 
 def training_sections(node, load, processes):
-    return {
-        "inventory": node.inventory(), "telemetry": node.telemetry(load), "topology": node.topology(), "ecc": node.ecc(),
-        "processes": node.processes(processes), "mig": node.mig(),
-        "kubelet": node.kubelet([node.allocation("trainer", "trainer", range(8))]), "host": node.host(),
-    }
+    return node.sections(load, processes, [node.allocation("trainer", "trainer", range(8))])
 
 
 @scenario
@@ -69,7 +65,8 @@ def xid79_off_bus():
     node.lost = {3}
 
     def waiting(index):
-        return training(index) | {"memory": 0, "watts": 187 + index, "degrees": 41 + index % 4, "mhz": 1980, "reasons": 0}
+        return training(index) | {
+            "memory": 0, "watts": 187 + index, "degrees": 41 + index % 4, "mhz": 1980, "reasons": 0}
 
     processes = [trainer(node, index, training) for index in range(8)]
     processes[3] |= {"uses": [], "holds": ["/dev/nvidia3"], "state": "D"}
@@ -102,6 +99,9 @@ def xid79_off_bus():
 # ---- inference on a whole HGX A100 node: a pod per GPU
 
 
+SERVER = "python3 -m vllm.entrypoints.openai.api_server"
+
+
 def serving(index):
     return {"gpu": 71 + 3 * index, "memory": 38 + 2 * index, "used": 0.87 + 0.004 * index, "watts": 281 + 9 * index,
             "degrees": 49 + (5 * index) % 9, "mhz": 1410, "capped_ms": 12_400 + 370 * index}
@@ -122,7 +122,7 @@ def ecc_remap_pending():
                              "histogram": {"max": 639, "high": 1, "partial": 0, "low": 0, "none": 0}}
 
     processes = [
-        node.process(61840 if index == bad else 48100 + 17 * index, "python3", "python3 -m vllm.entrypoints.openai.api_server",
+        node.process(61840 if index == bad else 48100 + 17 * index, "python3", SERVER,
                      restarted if index == bad else 3_022_410 + 60 * index,
                      [use(index, node.used_bytes(serving, index) - 461 * MIB)], f"server-{index}", qos="burstable")
         for index in range(8)
@@ -136,18 +136,15 @@ def ecc_remap_pending():
     node.xid(struck, bad, f"63, {unknown}, Row Remapper: New row (0x000000010f2c3d80) marked for remapping, "
                           "reset gpu to activate.")
     node.xid(struck + timedelta(milliseconds=4), bad,
-             f"94, pid={dead}, name=python3, Contained: CE User Channel (0x9). physAddr: 0x10f2c3d80 RST: No, D-RST: Yes")
+             f"94, pid={dead}, name=python3, Contained: CE User Channel (0x9). physAddr: 0x10f2c3d80 RST: No, "
+             "D-RST: Yes")
     node.xid(struck + timedelta(milliseconds=9), bad,
              f"154, {unknown}, GPU recovery action changed from 0x0 (None) to 0x4 (Drain and Reset)")
     for channel in range(3):
         node.xid(struck + timedelta(milliseconds=60 + 20 * channel), bad,
                  f"45, pid={dead}, name=python3, Ch {8 + channel:08x} caused by previous Xid 94")
-    return node.report({
-        "inventory": node.inventory(), "telemetry": node.telemetry(serving), "topology": node.topology(), "ecc": ecc,
-        "processes": node.processes(processes), "mig": node.mig(),
-        "kubelet": node.kubelet([node.allocation(f"server-{index}", "vllm", [index]) for index in range(8)]),
-        "host": node.host(),
-    })
+    allocations = [node.allocation(f"server-{index}", "vllm", [index]) for index in range(8)]
+    return node.report(node.sections(serving, processes, allocations, ecc=ecc))
 
 
 # ---- other healthy nodes
@@ -164,22 +161,22 @@ def healthy_t4_1():
 
     processes = [node.process(9127, "python", "python /app/transcribe.py", 96_311,
                               [use(0, node.used_bytes(load, 0) - 103 * MIB)], "transcribe", qos="burstable")]
-    return node.report({
-        "inventory": node.inventory(), "telemetry": node.telemetry(load), "topology": node.topology(), "ecc": node.ecc(),
-        "processes": node.processes(processes), "mig": node.mig(),
-        "kubelet": node.kubelet([node.allocation("transcribe", "app", [0])]), "host": node.host(),
-    })
+    return node.report(node.sections(load, processes, [node.allocation("transcribe", "app", [0])]))
 
 
 # Profile: multiprocessors, slices, MiB, first GPU instance id.
-PROFILES = {"1g.10gb": (14, 1, 9728, 7), "2g.20gb": (28, 2, 19968, 3), "3g.40gb": (42, 3, 40192, 1), "7g.80gb": (98, 7, 81050, 0)}
+PROFILES = {
+    "1g.10gb": (14, 1, 9728, 7), "2g.20gb": (28, 2, 19968, 3), "3g.40gb": (42, 3, 40192, 1),
+    "7g.80gb": (98, 7, 81050, 0),
+}
 
 
 @scenario
 def a100_mig_8():
     """MIG strategy `mixed`: seven GPUs divided in different ways, the last one whole. Some instances have work."""
     node = Node("gpu-a100-mig-1", A100, 8, "550.163.01", "12.4", 1_904_233, cpus=("0-63,128-191", "64-127,192-255"))
-    division = [["1g.10gb"] * 7] * 3 + [["3g.40gb", "3g.40gb"]] + [["3g.40gb", "2g.20gb", "1g.10gb", "1g.10gb"]] * 2 + [["7g.80gb"]]
+    mixed = ["3g.40gb", "2g.20gb", "1g.10gb", "1g.10gb"]
+    division = [["1g.10gb"] * 7] * 3 + [["3g.40gb", "3g.40gb"], mixed, mixed, ["7g.80gb"]]
     processes, allocations, registered = [], [], {}
     for index, profiles in enumerate(division):
         node.mig_devices[index] = []
@@ -208,16 +205,12 @@ def a100_mig_8():
     def load(index):
         return serving(index) | {"gpu": 64, "watts": 214 + 6 * index}
 
-    processes.append(node.process(80_412, "python3", "python3 finetune.py", 1_811_904, [use(7, node.used_bytes(load, 7) - 402 * MIB)],
-                                  "finetune"))
+    processes.append(node.process(80_412, "python3", "python3 finetune.py", 1_811_904,
+                                  [use(7, node.used_bytes(load, 7) - 402 * MIB)], "finetune"))
     allocations.append(node.allocation("finetune", "main", [7]))
     registered["nvidia.com/gpu"] = [node.gpus[7]["uuid"]]
-    return node.report({
-        "inventory": node.inventory(), "telemetry": node.telemetry(load), "topology": node.topology(), "ecc": node.ecc(),
-        "processes": node.processes(processes), "mig": node.mig(),
-        "kubelet": node.kubelet(allocations, [{"resource": name, "devices": devices} for name, devices in registered.items()]),
-        "host": node.host(),
-    })
+    resources = [{"resource": name, "devices": devices} for name, devices in registered.items()]
+    return node.report(node.sections(load, processes, allocations, resources))
 
 
 @scenario
@@ -232,11 +225,7 @@ def gb200_4():
 
     processes = [node.process(30_118 + index, "python3", "python3 pretrain.py --nodes 18", 2_288_060,
                               [use(index, node.used_bytes(load, index) - 611 * MIB)], "pretrain") for index in range(4)]
-    return node.report({
-        "inventory": node.inventory(), "telemetry": node.telemetry(load), "topology": node.topology(), "ecc": node.ecc(),
-        "processes": node.processes(processes), "mig": node.mig(),
-        "kubelet": node.kubelet([node.allocation("pretrain", "worker", range(4))]), "host": node.host(),
-    })
+    return node.report(node.sections(load, processes, [node.allocation("pretrain", "worker", range(4))]))
 
 
 def resting(index):
@@ -245,23 +234,21 @@ def resting(index):
 
 @scenario
 def l40s_4_idle():
-    """Nobody uses the node: PCIe links at generation 1, clocks down, no process. All of that is healthy."""
+    """Nobody uses the node: PCIe links at generation 1, clocks down, no process but monitors. All of it is healthy."""
     node = Node("gpu-l40s-2", L40S, 4, "580.95.05", "13.0", 7_204_419, system="Ubuntu 24.04.3 LTS",
                 kernel="6.8.0-87-generic", cpus=("0-31,64-95", "32-63,96-127"))
-    return node.report({
-        "inventory": node.inventory(), "telemetry": node.telemetry(resting), "topology": node.topology(), "ecc": node.ecc(),
-        "processes": node.processes([]), "mig": node.mig(), "kubelet": node.kubelet([]), "host": node.host(),
-    })
+    return node.report(node.sections(resting, [], []))
 
 
 # ---- nodes without a working driver
 
 
 def without_nvml(node, why, processes, kubelet, **host):
-    nvml = {name: failed(why) for name in ["inventory", "telemetry", "topology", "ecc", "mig"]}
-    return node.report({
-        "inventory": nvml["inventory"], "telemetry": nvml["telemetry"], "topology": nvml["topology"], "ecc": nvml["ecc"],
-        "processes": ok({"host_pid_namespace": True, "processes": processes}, 9, [why]), "mig": nvml["mig"],
+    """`why` is the problem of every section that needs NVML; `host` replaces facts of the host section."""
+    nvml = {name: failed(why | {"what": name}) for name in ["inventory", "telemetry", "topology", "ecc", "mig"]}
+    return node.report(nvml | {
+        "topology": node.pci_topology(why | {"what": "topology"}),
+        "processes": ok({"host_pid_namespace": True, "processes": processes}, 9, [why]),
         "kubelet": kubelet, "host": node.host(**host),
     })
 
@@ -269,18 +256,19 @@ def without_nvml(node, why, processes, kubelet, **host):
 @scenario
 def no_driver():
     """The kernel was updated and the driver was not built for it: GPUs on the bus, library on disk, no module."""
-    node = Node("gpu-l40s-5", L40S, 4, "580.95.05", "13.0", 5_377, system="Ubuntu 24.04.3 LTS", kernel="6.8.0-88-generic",
-                cpus=("0-31,64-95", "32-63,96-127"))
+    node = Node("gpu-l40s-5", L40S, 4, "580.95.05", "13.0", 5_377, system="Ubuntu 24.04.3 LTS",
+                kernel="6.8.0-88-generic", cpus=("0-31,64-95", "32-63,96-127"))
     node.driver_loaded = False
-    why = problem("NVML", "NVML: Driver Not Loaded", "driver_not_loaded",
-                  "Install or rebuild the NVIDIA driver for the running kernel, then load it (modprobe nvidia).")
+    why = problem(
+        "NVML", f"NVML: Driver Not Loaded (library /proc/1/root{node.library_path()}, kernel module not loaded)",
+        "driver_not_loaded",
+        "Install or rebuild the NVIDIA driver for the running kernel, then load it (modprobe nvidia).")
     pci = [gpu | {"driver": None, "in_nvml": None} for gpu in node.host()["data"]["pci_gpus"]]
     return without_nvml(
         node, why, [], node.kubelet([], [{"resource": "nvidia.com/gpu", "devices": []}]),
         driver={"loaded": None, "flavor": None, "module_on_disk": None, "library": node.driver,
                 "library_path": node.library_path()},
         modules=[], pci_gpus=pci, device_nodes=[],
-        device_nodes_missing=["nvidiactl", "nvidia-uvm"] + [f"nvidia{index}" for index in range(4)],
         daemons={"persistenced": False, "fabric_manager": False, "imex": False, "dcgm": False, "mps": False})
 
 
@@ -290,20 +278,23 @@ def driver_mismatch():
     node = Node("gpu-l40s-6", L40S, 4, "570.124.06", "12.8", 3_390_112, system="Ubuntu 22.04.5 LTS",
                 cpus=("0-31,64-95", "32-63,96-127"))
     upgraded = "570.133.20"
-    why = problem("NVML", f"NVML: Driver/library version mismatch (library {upgraded}, kernel module {node.driver})",
-                  "version_mismatch", "Drain the node and reboot it, or unload and reload the nvidia modules.")
+    library = node.library_path().replace(node.driver, upgraded)
+    why = problem(
+        "NVML", f"NVML: Driver/library version mismatch (library /proc/1/root{library}, kernel module "
+        f"{node.driver})", "version_mismatch", "The driver was replaced while the old kernel module is loaded: "
+        "drain the node and reboot it, or unload and reload the nvidia modules.")
     for minutes in (412, 411, 37):
         node.at(TAKEN_AT - timedelta(minutes=minutes, seconds=17),
-                f"NVRM: API mismatch: the client has the version {upgraded}, but\\x0aNVRM: this kernel module has the version "
-                f"{node.driver}.  Please\\x0aNVRM: make sure that this kernel module and all NVIDIA driver\\x0aNVRM: components "
-                "have the same version.")
-    running = node.process(190_233, "python3", "python3 -m vllm.entrypoints.openai.api_server", 2_811_004, [], "server-0",
-                           qos="burstable") | {"holds": ["/dev/nvidia0"]}
+                f"NVRM: API mismatch: the client has the version {upgraded}, but\\x0aNVRM: this kernel module has the "
+                f"version {node.driver}.  Please\\x0aNVRM: make sure that this kernel module and all NVIDIA "
+                "driver\\x0aNVRM: components have the same version.")
+    running = node.process(190_233, "python3", SERVER, 2_811_004, [], "server-0", qos="burstable")
+    running |= {"holds": ["/dev/nvidia0"]}
     pci = [gpu | {"in_nvml": None} for gpu in node.host()["data"]["pci_gpus"]]
     return without_nvml(
-        node, why, [running], node.kubelet([node.allocation("server-0", "vllm", [0])]),
+        node, why, [*node.monitors(), running], node.kubelet([node.allocation("server-0", "vllm", [0])]),
         driver={"loaded": node.driver, "flavor": "open", "module_on_disk": upgraded, "library": upgraded,
-                "library_path": node.library_path().replace(node.driver, upgraded)},
+                "library_path": library},
         pci_gpus=pci, gsp_firmware_versions=[upgraded])
 
 
@@ -312,8 +303,11 @@ def no_gpu():
     """A plain worker: no GPU on the bus, no driver, nothing wrong."""
     node = Node("cpu-7", T4, 0, "0", "0.0", 1_822_340, cpus=("0-31", "32-63"))
     node.driver_loaded = False
-    why = problem("NVML", "NVML: NVML Shared Library Not Found", "library_not_found",
-                  "Nothing to do on a node without GPUs; otherwise install the NVIDIA driver.")
+    why = problem(
+        "NVML", "no NVML library could be opened below /proc/1/root (kernel module not loaded; tried "
+        "libnvidia-ml.so.1: libnvidia-ml.so.1: cannot open shared object file: No such file or directory)",
+        "library_not_found", "Nothing to do on a node without GPUs; otherwise install the NVIDIA driver (GPU "
+        "Operator: is the driver pod of this node ready?), or name the library with --nvml-library.")
     return without_nvml(
         node, why, [], node.kubelet([], []),
         driver=dict.fromkeys(["loaded", "flavor", "module_on_disk", "library", "library_path"]),
@@ -325,7 +319,7 @@ def no_gpu():
 
 
 def layout(value, indent=0, before=0, width=116):
-    """JSON with small objects and lists on one line, so that a person can read and diff it. `before`: what the line has."""
+    """JSON with small objects and lists on one line, for a person to read and diff. `before`: what the line has."""
     flat = json.dumps(value, ensure_ascii=False)
     if not isinstance(value, (dict, list)) or not value or indent and indent + before + len(flat) < width:
         return flat
@@ -341,7 +335,7 @@ def layout(value, indent=0, before=0, width=116):
 
 def without_empty(value):
     """Reports leave out lists and maps of some names when they are empty."""
-    optional = {"unsupported", "problems", "hugepages", "gsp_firmware_versions", "p2p", "device_nodes_missing"}
+    optional = {"unsupported", "problems", "hugepages", "gsp_firmware_versions", "p2p_lacking", "device_nodes_missing"}
     if isinstance(value, dict):
         return {key: without_empty(below) for key, below in value.items() if below or key not in optional}
     return [without_empty(below) for below in value] if isinstance(value, list) else value

@@ -7,15 +7,16 @@ come out the same on every run.
 import hashlib
 from datetime import datetime, timedelta, timezone
 
+from kernel_log import KernelLog
 from products import MIB
 
 TAKEN_AT = datetime(2026, 11, 21, 2, 45, 10, tzinfo=timezone.utc)
 
 # Clock event reasons in the probe's words, the fault-like first.
 REASONS = [
-    (0x40, "HW thermal slowdown"), (0x80, "HW power brake slowdown"), (0x8, "HW slowdown"), (0x20, "SW thermal slowdown"),
-    (0x4, "SW power cap"), (0x10, "sync boost"), (0x2, "application clocks setting"), (0x100, "display clock setting"),
-    (0x1, "idle"),
+    (0x40, "HW thermal slowdown"), (0x80, "HW power brake slowdown"), (0x8, "HW slowdown"),
+    (0x20, "SW thermal slowdown"), (0x4, "SW power cap"), (0x10, "sync boost"), (0x2, "application clocks setting"),
+    (0x100, "display clock setting"), (0x1, "idle"),
 ]
 FAULT_LIKE = 0x8 | 0x20 | 0x40 | 0x80
 
@@ -24,11 +25,12 @@ NOT_NVML = {"temperature.margin_to_slowdown_celsius", "power.margin_to_limit_mil
 
 # The probe lists what is not offered in the order in which it asks: these before the rest.
 ASKED_FIRST = [
-    "temperature.memory_celsius", "power.instant_milliwatts", "sram", "remapped_rows", "retired_pages", "recovery_action",
-    "channel_repair_pending", "tpc_repair_pending", "nvlinks", "fabric",
+    "temperature.memory_celsius", "power.instant_milliwatts", "sram", "remapped_rows", "retired_pages",
+    "recovery_action", "channel_repair_pending", "tpc_repair_pending", "nvlinks", "fabric",
 ]
 
-LOST_NEXT_STEP = "Drain the node and power-cycle it; a GPU reset cannot bring it back. If it happens again, return the GPU."
+LOST_NEXT_STEP = \
+    "Drain the node and power-cycle it; a GPU reset cannot bring it back. If it happens again, return the GPU."
 
 
 def digest(*words):
@@ -106,9 +108,13 @@ class Node:
         # MIG devices by GPU index; a GPU that is no key of it has MIG off.
         self.mig_devices = {}
         self.driver_loaded = True
-        self.kernel_lines = []
+        self.log = KernelLog(self)
 
     # ---- identities
+
+    def is_open(self):
+        """Whether the kernel module is the open one, which Turing can do without."""
+        return self.product["architecture"] != "Turing"
 
     def release(self):
         return int(self.driver.split(".")[0])
@@ -128,6 +134,14 @@ class Node:
 
     # ---- sections
 
+    def sections(self, load, processes, allocations, registered=None, **other):
+        """Every section; `other` replaces some."""
+        return {
+            "inventory": self.inventory(), "telemetry": self.telemetry(load), "topology": self.topology(),
+            "ecc": self.ecc(), "processes": self.processes(processes), "mig": self.mig(),
+            "kubelet": self.kubelet(allocations, registered), "host": self.host(),
+        } | other
+
     def inventory(self):
         product = self.product
         gpus = []
@@ -144,7 +158,8 @@ class Node:
                 "gsp_firmware_version": self.driver, "gsp_enabled": True, "persistence_mode": True,
                 "compute_mode": "default", "virtualization_mode": "passthrough" if self.virtual else "none",
                 "display_active": False, "mig_mode": self.mig_mode(index), "ecc_mode": mode(True),
-                "memory_total_bytes": product["memory_mib"] * MIB, "memory_reserved_bytes": product["reserved_mib"] * MIB,
+                "memory_total_bytes": product["memory_mib"] * MIB,
+                "memory_reserved_bytes": product["reserved_mib"] * MIB,
                 "bar1_total_bytes": product["bar1_mib"] * MIB, "pcie_max_generation": product["pcie"],
                 "pcie_max_width": 16, "cores": product["cores"],
             }
@@ -152,9 +167,9 @@ class Node:
                 entry["platform"] = {"chassis_serial": "1823725190437", "slot": 14, "tray": 6, "host_id": 1,
                                      "module_id": index + 1}
             gpus.append(entry)
-        return ok(section_of(
-            gpus, absent=["platform"], driver_version=self.driver, nvml_version=f"{self.cuda.split('.')[0]}.{self.driver}",
-            cuda_version=self.cuda, nvml_library=self.library_path()), 21, self.lost_problems())
+        versions = {"driver_version": self.driver, "nvml_version": f"{self.cuda.split('.')[0]}.{self.driver}",
+                    "cuda_version": self.cuda, "nvml_library": self.library_path()}
+        return ok(versions | section_of(gpus, ["platform"]), 21, self.lost_problems())
 
     def mig_mode(self, index):
         return mode(index in self.mig_devices) if self.product["mig_max"] else None
@@ -165,7 +180,8 @@ class Node:
 
     def lost_problems(self):
         """A lost GPU gives no handle any more: it has no entry in any section."""
-        return [problem(f"GPU {index}", "NVML: GPU is lost", "gpu_lost", LOST_NEXT_STEP, index) for index in sorted(self.lost)]
+        return [problem(f"GPU {index}", "NVML: GPU is lost", "gpu_lost", LOST_NEXT_STEP, index)
+                for index in sorted(self.lost)]
 
     def telemetry(self, load):
         """`load(index)` gives `gpu`, `memory` (percent busy), `used` (share of the frame buffer) and `watts`."""
@@ -180,6 +196,8 @@ class Node:
             graphics = now.get("mhz", clocks["max"]) - 15 * (index % 3) if busy else clocks["idle"]
             memory_mhz = clocks["memory" if busy else "idle_memory"]
             used = self.used_bytes(load, index)
+            # Field 186 came after Turing.
+            instant = None if product["architecture"] == "Turing" else milliwatts + 1250 - 310 * index
             mask = now.get("reasons", 0x4 if now["watts"] * 1000 > 0.97 * product["power"]["default"] else 0)
             mask = mask if busy else 0x1
             zero = limits["gpu_max"] if limits["gpu_max"] else product.get("tlimit_zero")
@@ -203,8 +221,7 @@ class Node:
                 "fan_percent": None,
                 "power": {
                     "draw_milliwatts": milliwatts,
-                    # Field 186 came after Turing.
-                    "instant_milliwatts": None if product["architecture"] == "Turing" else milliwatts + 1250 - 310 * index,
+                    "instant_milliwatts": instant,
                     "limit_milliwatts": product["power"]["default"],
                     "enforced_limit_milliwatts": product["power"]["default"],
                     "default_limit_milliwatts": product["power"]["default"],
@@ -263,7 +280,8 @@ class Node:
             return [hop(gpu, "gpu"), hop(f"{domain}:00:00.0", "root_port")]
         if self.product["hbm"]:
             return [hop(gpu, "gpu"), hop(f"{domain}:{bus - 2:02x}:00.0", "switch_downstream"),
-                    hop(f"{domain}:{bus - 3:02x}:00.0", "switch_upstream"), hop(f"{domain}:{bus - 4:02x}:01.0", "root_port")]
+                    hop(f"{domain}:{bus - 3:02x}:00.0", "switch_upstream"),
+                    hop(f"{domain}:{bus - 4:02x}:01.0", "root_port")]
         return [hop(gpu, "gpu"), hop(f"{domain}:{bus - 1:02x}:02.0", "root_port")]
 
     def nvlinks(self):
@@ -303,12 +321,13 @@ class Node:
         # MIG turns peer-to-peer off; atomics need NVLink.
         pairs = [[one["index"], other["index"]] for place, one in enumerate(alive) for other in alive[place + 1:]]
         capabilities = ["read", "write", "atomics"]
-        lacking = [{"gpus": pair, "capability": capability, "status": "not_supported"}
-                   for pair in pairs for capability in capabilities
-                   if any(index in self.mig_devices for index in pair) or capability == "atomics" and not nvlink]
-        rest["p2p"] = lacking
-        rest["p2p_all_ok"] = [name for name in capabilities
-                              if pairs and all(pair["capability"] != name for pair in lacking)]
+        def lacks(capability, pair):
+            return any(index in self.mig_devices for index in pair) or capability == "atomics" and not nvlink
+
+        lacking = [{"capability": capability, "status": "not_supported",
+                    "pairs": [pair for pair in pairs if lacks(capability, pair)]} for capability in capabilities]
+        rest["p2p_lacking"] = [lack for lack in lacking if lack["pairs"]]
+        rest["p2p_all_ok"] = [lack["capability"] for lack in lacking if pairs and not lack["pairs"]]
         if nics and nvlink:
             rest["nics"] = [self.nic(gpu) for gpu in self.gpus]
         rest["nvswitches"] = [address for address in (nvlink or {"switches": []})["switches"] if address]
@@ -322,8 +341,11 @@ class Node:
         port = {"device": f"mlx5_{index}", "port": 1, "pci_address": address, "numa_node": self.numa(index),
                 "link_layer": "InfiniBand", "state": "ACTIVE",
                 "rate_gigabits_per_second": 200.0 if self.product["pcie"] == 4 else 400.0}
-        near = {"near": [{"gpu": index, "via": "PXB" if on_switch else "NODE"}]}
-        return port if index in self.lost else port | near
+        if on_switch and index not in self.lost:
+            return port | {"near": [{"gpu": index, "via": "PIX"}]}
+        # None on its own switch: all of its NUMA node are as near.
+        beside = [other["index"] for other in self.alive() if self.numa(other["index"]) == self.numa(index)]
+        return port | {"near": [{"gpu": other, "via": "NODE"} for other in beside]}
 
     def ecc(self):
         gpus = []
@@ -358,7 +380,8 @@ class Node:
 
     def mig(self):
         gpus = [{"index": gpu["index"], "uuid": gpu["uuid"], "mode": self.mig_mode(gpu["index"]),
-                 "max_devices": self.product["mig_max"], "devices": self.mig_devices.get(gpu["index"], [])} for gpu in self.alive()]
+                 "max_devices": self.product["mig_max"], "devices": self.mig_devices.get(gpu["index"], [])}
+                for gpu in self.alive()]
         return ok(section_of(gpus), 4, self.lost_problems())
 
     def process(self, pid, name, command, started, uses, pod, uid=0, state="S", user="root", qos="guaranteed"):
@@ -367,11 +390,31 @@ class Node:
         entry |= {"started_at": stamp(self.boot + timedelta(seconds=started)), "start_ticks": started * 100,
                   "state": state, "uses": uses}
         if pod:
-            entry |= {"pod_uid": uuid(self.name, "pod", pod), "container_id": digest(self.name, "container", pod), "qos": qos}
+            entry |= {"pod_uid": uuid(self.name, "pod", pod), "container_id": digest(self.name, "container", pod),
+                      "qos": qos}
         return entry
 
+    def monitors(self):
+        """Daemons that hold the GPUs' device files and that NVML does not list."""
+        holds = {"holds": [f"/dev/nvidia{gpu['index']}" for gpu in self.gpus]}
+        return [
+            self.process(2204, "nvidia-persiste", "/usr/bin/nvidia-persistenced --user nvidia-persistenced", 16, [],
+                         None, uid=127, user="nvidia-persistenced") | holds,
+            self.process(3121, "nv-hostengine", "/usr/bin/nv-hostengine -n --service-account nvidia-dcgm", 74, [],
+                         "dcgm", qos="besteffort") | holds,
+        ]
+
     def processes(self, processes):
-        return ok({"host_pid_namespace": True, "processes": processes}, 12, self.lost_problems())
+        return ok({"host_pid_namespace": True, "processes": self.monitors() + processes}, 12, self.lost_problems())
+
+    def pci_topology(self, why):
+        """What sysfs says of the topology when NVML says nothing."""
+        gpus = [gpu | {"uuid": None, "numa_node": self.numa(gpu["index"]),
+                       "cpu_affinity": self.cpus[self.numa(gpu["index"])], "nvlinks": [],
+                       "pcie_path": self.path(gpu["index"]), "pcie_replays": None} for gpu in self.gpus]
+        if not gpus:
+            return failed(why)
+        return ok({"gpus": gpus, "matrix": [], "p2p_all_ok": [], "nvswitches": []}, 3, [why])
 
     def allocation(self, pod, container, indices, resource="nvidia.com/gpu", devices=None):
         return {"pod_uid": uuid(self.name, "pod", pod), "container": container, "resource": resource,
@@ -387,11 +430,12 @@ class Node:
         nodes += [f"nvidia{index}" for index in range(self.count)]
         nodes += ["nvidia-caps/nvidia-cap1", "nvidia-caps/nvidia-cap2"]
         if switches and not arm:
-            nodes += ["nvidia-nvswitchctl"] + [f"nvidia-nvswitch{n}" for n in range(len(self.product["nvlink"]["switches"]))]
+            nodes.append("nvidia-nvswitchctl")
+            nodes += [f"nvidia-nvswitch{number}" for number in range(len(self.product["nvlink"]["switches"]))]
         memory_gib = 15 if self.virtual else 956 if arm else 2015 if switches else 503
         data = {
             "operating_system": self.system, "uptime_seconds": self.uptime,
-            "driver": {"loaded": self.driver, "flavor": "open" if self.product["architecture"] != "Turing" else "proprietary",
+            "driver": {"loaded": self.driver, "flavor": "open" if self.is_open() else "proprietary",
                        "module_on_disk": self.driver, "library": self.driver, "library_path": self.library_path()},
             "modules": ["nvidia", "nvidia_modeset", "nvidia_uvm"] + (["nvidia_peermem"] if switches else []),
             "pci_gpus": [
@@ -404,82 +448,29 @@ class Node:
             "device_nodes": nodes,
             "daemons": {"persistenced": True, "fabric_manager": bool(switches and not arm), "imex": arm, "dcgm": True,
                         "mps": False},
-            "gsp_firmware_versions": [self.driver], "cdi_spec": "/var/run/cdi/nvidia.yaml",
+            "gsp_firmware_versions": [self.driver], "cdi_spec": "/run/cdi/nvidia.yaml",
             "container_toolkit": "/usr/bin/nvidia-container-runtime", "iommu": not self.virtual,
             "numa_nodes": len(self.cpus), "hugepages": [{"size_kib": 2048, "total": 0, "free": 0}],
-            "memory_total_bytes": memory_gib << 30, "memory_available_bytes": (memory_gib << 30) * 7 // 9 // 4096 * 4096,
+            "memory_total_bytes": memory_gib << 30,
+            "memory_available_bytes": (memory_gib << 30) * 7 // 9 // 4096 * 4096,
         }
         return ok(data | changes, 6)
+
+    def at(self, time, text, level=3):
+        """A line of the kernel log at a wall time."""
+        self.log.at(time, text, level)
+
+    def xid(self, time, index, text):
+        """An Xid of one GPU in the kernel log."""
+        self.log.xid(time, index, text)
 
     def report(self, sections):
         return {
             "schema_version": 1, "probe_version": "0.1.0", "source": "file", "hostname": self.name,
             "boot_id": uuid(self.name, "boot"), "kernel": self.kernel, "taken_at": stamp(TAKEN_AT),
             "duration_ms": 40 + sum(section["duration_ms"] for section in sections.values()), "sections": sections,
-            "kernel_log": self.kernel_log(),
+            "kernel_log": self.log.records(),
         }
-
-    # ---- kernel log
-
-    def at(self, time, text, level=3):
-        """A line at a wall time, for incidents."""
-        self.kernel_lines.append(((time - self.boot).total_seconds(), level, text))
-
-    def xid(self, time, index, text):
-        self.at(time, f"NVRM: Xid (PCI:{self.sysfs(index)[:-2]}): {text}")
-
-    def driver_lines(self):
-        """What the kernel says when the driver takes its GPUs."""
-        arch = self.architecture
-        yield 14.2, 6, "nvidia-nvlink: Nvlink Core is being initialized, major device number 511"
-        for gpu in self.gpus:
-            yield 14.3, 6, f"nvidia {gpu['pci_address'][4:]}: enabling device (0140 -> 0142)"
-        flavor = f"NVIDIA UNIX Open Kernel Module for {arch}" if self.product["architecture"] != "Turing" else \
-            f"NVIDIA UNIX {arch} Kernel Module"
-        yield 14.9, 6, f"NVRM: loading {flavor}  {self.driver}  Release Build  (builder@buildhost)"
-        yield 15.1, 6, f"nvidia-modeset: Loading NVIDIA UNIX Open Kernel Mode Setting Driver for {arch}  {self.driver}"
-        yield 15.4, 6, "nvidia-uvm: Loaded the UVM driver, major device number 507."
-
-    def boot_lines(self):
-        yield 0.0, 5, f"Linux version {self.kernel} (builder@buildhost) (gcc 11.4.0) #141 SMP"
-        yield 0.0, 6, f"Command line: BOOT_IMAGE=/boot/vmlinuz-{self.kernel} root=LABEL=root ro console=tty1 console=ttyS0"
-        yield 0.0, 6, "BIOS-provided physical RAM map:" if self.architecture == "x86_64" else "efi: EFI v2.7 by EDK II"
-        yield 0.2, 6, f"smp: Brought up {len(self.cpus)} nodes"
-        yield 0.6, 6, "ACPI: PCI: Interrupt link LNKA configured for IRQ 0"
-        yield 0.9, 6, "PCI: Using configuration type 1 for base access"
-        for gpu in self.gpus:
-            address = gpu["pci_address"][4:]
-            yield 1.1, 6, f"pci {address}: [10de:{self.product['device']}] type 00 class 0x030200" \
-                f"\n SUBSYSTEM=pci\n DEVICE=+pci:{address}"
-        yield 1.6, 6, "pcieport 0000:00:1c.0: AER: enabled with IRQ 124"
-        yield 2.0, 6, "Serial: 8250/16550 driver, 32 ports, IRQ sharing enabled"
-        yield 2.6, 6, "nvme nvme0: 16/0/0 default/read/poll queues"
-        yield 3.9, 6, "EXT4-fs (nvme0n1p1): mounted filesystem with ordered data mode. Opts: (null)"
-        yield 5.1, 30, "systemd[1]: Detected architecture " + ("arm64." if self.architecture == "aarch64" else "x86-64.")
-        yield 5.6, 30, "systemd[1]: Set hostname to <" + self.name + ">."
-        yield 7.8, 30, "systemd[1]: Started Journal Service."
-        yield 9.3, 5, "audit: type=1400 audit(1.0:2): apparmor=\"STATUS\" operation=\"profile_load\" name=\"nvidia_modprobe\""
-        if self.product["nvlink"]:
-            yield 11.7, 6, "mlx5_core 0000:17:00.0: firmware version: 28.42.1000"
-        yield 12.4, 6, "IPv6: ADDRCONF(NETDEV_CHANGE): eth0: link becomes ready"
-
-    def daily_lines(self):
-        yield 31.0, 6, "cni0: port 1(veth4f1c09aa) entered forwarding state"
-        yield 33.5, 6, "IPv6: ADDRCONF(NETDEV_CHANGE): cali7e1f0b2c9d4: link becomes ready"
-        yield 48.2, 6, "cgroup: cgroup: disabling cgroup2 socket matching due to net_prio or net_cls activation"
-        yield self.uptime * 0.35, 6, "TCP: eth0: Driver has suspect GRO implementation, TCP performance may be compromised."
-        yield self.uptime * 0.71, 6, "perf: interrupt took too long (2507 > 2500), lowering kernel.perf_event_max_sample_rate to 79750"
-
-    def kernel_log(self):
-        lines = list(self.boot_lines()) + list(self.daily_lines()) + self.kernel_lines
-        if self.driver_loaded:
-            lines += list(self.driver_lines())
-        lines.sort(key=lambda line: line[0])
-        return [
-            # A little later with each line, as in a real log. Facility 0 is the kernel; systemd writes with 3 (30 is 3 * 8 + 6).
-            f"{level},{number},{int(seconds * 1_000_000) + number * 37},-;{text}"
-            for number, (seconds, level, text) in enumerate(lines)
-        ]
 
 
 def mode(current, pending=None):

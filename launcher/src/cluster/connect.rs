@@ -112,10 +112,9 @@ impl Contexts {
     fn stamps(&self) -> Vec<Option<SystemTime>> {
         match &self.source {
             Source::Given(_) => Vec::new(),
-            Source::Files(files) => files
-                .iter()
-                .map(|file| std::fs::metadata(file).and_then(|metadata| metadata.modified()).ok())
-                .collect(),
+            Source::Files(files) => {
+                files.iter().map(|file| std::fs::metadata(file).and_then(|metadata| metadata.modified()).ok()).collect()
+            }
         }
     }
 
@@ -186,7 +185,10 @@ async fn from_kubeconfig(mut kubeconfig: Kubeconfig, context: Option<&str>) -> R
         return Err(Failure::new(
             "Choosing a kubeconfig context",
             asked,
-            format!("Use one of: {}.", if names.is_empty() { "(the kubeconfig has none)".into() } else { names.join(", ") }),
+            format!(
+                "Use one of: {}.",
+                if names.is_empty() { "(the kubeconfig has none)".into() } else { names.join(", ") }
+            ),
         ));
     };
     let user = kubeconfig
@@ -209,9 +211,8 @@ fn kubeconfig_files(settings: &Settings) -> Vec<PathBuf> {
     if let Some(file) = &settings.kubeconfig {
         return vec![file.clone()];
     }
-    let listed = std::env::var_os("KUBECONFIG").map(|list| {
-        std::env::split_paths(&list).filter(|file| !file.as_os_str().is_empty()).collect::<Vec<_>>()
-    });
+    let listed = std::env::var_os("KUBECONFIG")
+        .map(|list| std::env::split_paths(&list).filter(|file| !file.as_os_str().is_empty()).collect::<Vec<_>>());
     match listed {
         Some(files) if !files.is_empty() => files,
         _ => std::env::home_dir().map(|home| home.join(".kube").join("config")).into_iter().collect(),

@@ -7,10 +7,9 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use syringe_core::text::clean;
-use tokio::time::timeout;
 
-use super::Connection;
-use super::node::{READ_TIME, timed_out, unanswered};
+use super::node::{timed_out, unanswered};
+use super::{Connection, patience};
 use crate::error::Failure;
 
 /// Nodes per page of a list: bounds the memory for one answer of the API server.
@@ -20,20 +19,16 @@ const PAGE: u32 = 250;
 pub(crate) const GPU_RESOURCE: &str = "nvidia.com/gpu";
 
 /// Reads all nodes that match `selector`, page by page, and hands each GPU node to `take`.
-pub async fn each(
-    connection: &Connection,
-    selector: Option<&str>,
-    mut take: impl FnMut(Node),
-) -> Result<u32, Failure> {
+pub async fn each(connection: &Connection, selector: Option<&str>, mut take: impl FnMut(Node)) -> Result<u32, Failure> {
     let nodes: Api<Node> = Api::all(connection.client.clone());
     let mut page = ListParams::default().limit(PAGE);
     page.label_selector = selector.map(str::to_owned);
     let what = || format!("Listing nodes of context {}", connection.context);
     let mut seen = 0;
     loop {
-        let list = timeout(READ_TIME, nodes.list(&page))
+        let list = patience::read(|| nodes.list(&page))
             .await
-            .map_err(|_| timed_out(connection, what()))?
+            .ok_or_else(|| timed_out(connection, what()))?
             .map_err(|error| unanswered(connection, what(), &error))?;
         for node in list.items {
             seen += 1;
@@ -59,7 +54,8 @@ pub fn is_gpu_node(node: &Node) -> bool {
 
 /// `nvidia.com/gpu`, `nvidia.com/gpu.shared`, `nvidia.com/mig-1g.10gb` and their like.
 pub fn is_gpu_resource(name: &str) -> bool {
-    name.strip_prefix("nvidia.com/").is_some_and(|rest| rest == "gpu" || rest.starts_with("gpu.") || rest.starts_with("mig-"))
+    name.strip_prefix("nvidia.com/")
+        .is_some_and(|rest| rest == "gpu" || rest.starts_with("gpu.") || rest.starts_with("mig-"))
 }
 
 /// GPU resources and their amounts.
@@ -87,7 +83,9 @@ pub(crate) fn gpu_conditions(node: &Node) -> Vec<String> {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let speaks_of_gpus = |name: &str| {
         let name = name.to_ascii_lowercase();
-        ["gpu", "xid", "nvlink", "nvidia", "nvswitch", "dcgm", "acceleratedhardware"].iter().any(|word| name.contains(word))
+        ["gpu", "xid", "nvlink", "nvidia", "nvswitch", "dcgm", "acceleratedhardware"]
+            .iter()
+            .any(|word| name.contains(word))
     };
     conditions
         .iter()

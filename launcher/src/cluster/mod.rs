@@ -4,6 +4,8 @@ pub mod alone;
 mod connect;
 pub mod gpu_nodes;
 pub mod node;
+pub(crate) mod patience;
 mod plugin;
+pub mod pod_facts;
 
 pub use connect::{Connection, Contexts};

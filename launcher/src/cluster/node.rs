@@ -1,19 +1,13 @@
 //! One node, as Kubernetes knows it: whether a probe can go there, and what the rules want to know of it.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, ResourceExt};
 use syringe_core::diagnosis::ClusterFacts;
 use syringe_core::text::clean;
-use tokio::time::timeout;
 
-use super::Connection;
 use super::gpu_nodes::{gpu_conditions, gpu_count, label_number};
+use super::{Connection, patience};
 use crate::error::{Failure, kube_reason};
-
-/// Time for one read of the API.
-pub(crate) const READ_TIME: Duration = Duration::from_secs(8);
 
 /// Longest node name that Kubernetes allows (a DNS subdomain).
 const LONGEST_NAME: usize = 253;
@@ -29,15 +23,15 @@ pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> 
         ));
     }
     let nodes: Api<Node> = Api::all(connection.client.clone());
-    match timeout(READ_TIME, nodes.get_opt(name)).await {
-        Ok(Ok(Some(node))) => Ok(node),
-        Ok(Ok(None)) => Err(Failure::new(
+    match patience::read(|| nodes.get_opt(name)).await {
+        Some(Ok(Some(node))) => Ok(node),
+        Some(Ok(None)) => Err(Failure::new(
             what(),
             format!("there is no such node in context {} ({})", connection.context, connection.server),
             "list_gpu_nodes shows the names of the GPU nodes.",
         )),
-        Ok(Err(error)) => Err(unanswered(connection, what(), &error)),
-        Err(_) => Err(timed_out(connection, what())),
+        Some(Err(error)) => Err(unanswered(connection, what(), &error)),
+        None => Err(timed_out(connection, what())),
     }
 }
 
@@ -61,7 +55,7 @@ pub(crate) fn timed_out(connection: &Connection, what: String) -> Failure {
     let Connection { server, .. } = connection;
     Failure::new(
         what,
-        format!("{server} did not answer within {READ_TIME:?}"),
+        format!("{server} did not answer within {:?}", patience::READ_TIME),
         format!("Check that {server} can be reached from here (VPN, proxy, firewall)."),
     )
 }

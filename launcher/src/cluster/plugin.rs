@@ -44,7 +44,10 @@ pub(crate) fn tame(kubeconfig: &mut Kubeconfig, user: &str) -> Result<(), Failur
             let hint = exec.install_hint.clone().map(|hint| format!(" {}", syringe_core::text::clean(&hint, 200)));
             Err(Failure::new(
                 format!("Signing in as kubeconfig user '{user}'"),
-                format!("its credential plugin '{command}' was not found in PATH or the usual folders"),
+                format!(
+                    "its credential plugin '{command}' was not found{}",
+                    if command.contains(['/', '\\']) { "" } else { " in PATH or the usual folders" }
+                ),
                 format!(
                     "Install it, or name it with its full path in the kubeconfig; a desktop MCP host may need \
                      PATH set in its configuration.{}",
@@ -62,8 +65,8 @@ fn plugin_of<'a>(users: &'a mut [NamedAuthInfo], user: &str) -> Option<&'a mut E
 fn find(command: &str) -> Option<PathBuf> {
     let path = Path::new(command);
     if path.components().count() > 1 {
-        // Relative to the kubeconfig or absolute: kube resolved it, and says so itself when it is not there.
-        return Some(path.to_owned());
+        // Relative to the kubeconfig: kube has made it absolute.
+        return path.is_file().then(|| path.to_owned());
     }
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let usual = USUAL_FOLDERS.iter().filter_map(|folder| match folder.strip_prefix("~/") {

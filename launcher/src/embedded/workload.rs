@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStatus, Pod, PodCondition, PodSpec, PodStatus,
     ResourceRequirements,
@@ -14,13 +15,16 @@ use syringe_core::report::Report;
 use super::identity;
 use super::node::NodeFixture;
 
+/// How long a pod without processes has lived when its node's facts were taken.
+const QUIET_LIFE: SignedDuration = SignedDuration::from_hours(3);
+
 /// The namespace of pods whose facts do not tell theirs.
 const NAMESPACE: &str = "workloads";
 
 /// A pod that runs on `node` and holds `gpus` of `nvidia.com/gpu`.
 pub fn workload_pod(namespace: &str, name: &str, node: &str, gpus: u64) -> Pod {
     let held = (gpus > 0).then(|| ("nvidia.com/gpu".to_owned(), gpus));
-    pod(namespace, name, node, vec![container("main", held)], |_| None)
+    pod(namespace, name, node, vec![container("main", held)], identity::now(), |_| None)
 }
 
 /// The pods that a node's facts speak of (by the kubelet's allocations), with the UIDs, containers and resources that they
@@ -40,11 +44,20 @@ pub fn workloads_of(node: &NodeFixture) -> Vec<Pod> {
         let namespace = first.namespace.as_deref().unwrap_or(NAMESPACE);
         let name = first.pod.clone().unwrap_or_else(|| format!("{}-{}-{place}", node.name, main_name(first)));
         let containers = held.iter().map(|held| container(main_name(held), amount(held))).collect();
-        let mut pod = pod(namespace, &name, &node.name, containers, |_| container_id(facts, uid));
+        let since = started(facts, uid).unwrap_or_else(identity::now);
+        let mut pod = pod(namespace, &name, &node.name, containers, since, |_| container_id(facts, uid));
         pod.metadata.uid = Some(uid.to_owned());
         pod
     };
     pods.into_iter().enumerate().map(one).collect()
+}
+
+/// When the pod's first process started, by the facts: a pod lives in the time of its node, however long ago that was.
+fn started(facts: &Report, pod_uid: &str) -> Option<Timestamp> {
+    let processes = facts.sections.processes.as_ref()?.data.as_ref()?;
+    let own = processes.processes.iter().filter(|process| process.pod_uid.as_deref() == Some(pod_uid));
+    let first = own.filter_map(|process| process.started_at).min();
+    first.or_else(|| facts.taken_at?.checked_sub(QUIET_LIFE).ok())
 }
 
 /// A claim of dynamic resource allocation names no container.
@@ -80,9 +93,10 @@ fn pod(
     name: &str,
     node: &str,
     containers: Vec<Container>,
+    since: Timestamp,
     id: impl Fn(&Container) -> Option<String>,
 ) -> Pod {
-    let now = Time(identity::now());
+    let since = Time(since);
     let running = |container: &Container| ContainerStatus {
         name: container.name.clone(),
         image: container.image.clone().unwrap_or_default(),
@@ -90,7 +104,7 @@ fn pod(
         ready: true,
         started: Some(true),
         state: Some(ContainerState {
-            running: Some(ContainerStateRunning { started_at: Some(now.clone()) }),
+            running: Some(ContainerStateRunning { started_at: Some(since.clone()) }),
             ..ContainerState::default()
         }),
         ..ContainerStatus::default()
@@ -99,7 +113,7 @@ fn pod(
         |kind: &str| PodCondition { type_: kind.to_owned(), status: "True".to_owned(), ..PodCondition::default() };
     let status = PodStatus {
         phase: Some("Running".to_owned()),
-        start_time: Some(now.clone()),
+        start_time: Some(since.clone()),
         conditions: Some(["PodScheduled", "Initialized", "ContainersReady", "Ready"].map(condition).to_vec()),
         container_statuses: Some(containers.iter().map(running).collect()),
         ..PodStatus::default()
@@ -108,6 +122,7 @@ fn pod(
         metadata: ObjectMeta {
             name: Some(name.to_owned()),
             namespace: Some(namespace.to_owned()),
+            creation_timestamp: Some(since),
             ..ObjectMeta::default()
         },
         spec: Some(PodSpec {

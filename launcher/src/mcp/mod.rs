@@ -1,6 +1,8 @@
 //! The MCP server over standard input and output.
 
 mod definitions;
+mod prompts;
+mod resources;
 mod server;
 
 pub use definitions::definitions;

@@ -6,8 +6,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::exec::{self, Command, Ended, ExecError, Output};
 use super::life::Life;
-use super::own_pod::retry_after;
 use super::{Phase, Timings, hopeless};
+use crate::cluster::patience::retry_after;
 use crate::error::{Failure, Obstacle, kube_reason};
 
 /// Time for an exec request to be upgraded.
@@ -18,8 +18,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(30);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 /// How often the pod itself is looked at for reasons that end the wait.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Answers that no API server and no kubelet gives, in a row, until a proxy is taken to be the one who speaks.
-const MOST_STRANGE_ANSWERS: u32 = 4;
+/// How long an exec may be refused once the container is seen to run: then it is not the container that refuses.
+const REFUSED_FOR: Duration = Duration::from_secs(5);
+
+/// kube's reason for an answer that is no `Status`.
+const FOREIGN: &str = "Failed to parse error data";
 
 /// A container in which the probe runs.
 #[derive(Clone, Debug)]
@@ -30,14 +33,6 @@ pub(super) struct Place {
     pub(super) image: String,
     /// What to do when the image does not hold the program that is run in it.
     pub(super) if_missing: &'static str,
-}
-
-/// What a refused exec means.
-enum Refused {
-    /// The container is not there yet, perhaps: try again, after this.
-    Wait(Duration),
-    /// An answer that nobody of Kubernetes gives.
-    Strange,
 }
 
 impl Life {
@@ -56,7 +51,7 @@ impl Life {
         (self.on_phase)(Phase::Start);
         let mut pause = FIRST_PAUSE;
         let mut looked = waiting;
-        let mut strange = 0;
+        let mut seen_running: Option<Instant> = None;
         let mut last = String::from("no try was made");
         while Instant::now() < start_end {
             let attempt = Instant::now();
@@ -76,70 +71,75 @@ impl Life {
                 },
                 Ok(Err(error)) => {
                     last = error.to_string();
-                    match self.refused(place, &error)? {
-                        Refused::Wait(wait) => (strange, pause) = (0, pause.max(wait)),
-                        Refused::Strange if strange >= MOST_STRANGE_ANSWERS => return Err(self.no_websocket(&last)),
-                        Refused::Strange => strange += 1,
-                    }
+                    pause = pause.max(self.may_try_again(place, &error)?);
                 }
             }
             if looked.elapsed() >= LOOK_EVERY || pause >= LOOK_EVERY {
                 looked = Instant::now();
-                self.look(place).await?;
+                if self.look(place).await? {
+                    let since = *seen_running.get_or_insert(looked);
+                    if since.elapsed() >= REFUSED_FOR {
+                        return Err(self.no_websocket(&last));
+                    }
+                }
             }
             sleep(pause).await;
             pause = (pause.min(LONGEST_PAUSE) * 3 / 2).min(LONGEST_PAUSE);
         }
-        self.look(place).await?;
+        if self.look(place).await? {
+            return Err(self.no_websocket(&last));
+        }
         Err(self.out_of_time(&format!("its container did not start within {:?} ({last})", self.settings.start_time())))
     }
 
-    /// Whether an exec that was refused may succeed later.
-    fn refused(&self, place: &Place, error: &ExecError) -> Result<Refused, Failure> {
-        let ExecError::Kube(error) = error else { return Ok(Refused::Wait(FIRST_PAUSE)) };
+    /// Whether an exec that was refused may succeed later, and how long to wait before.
+    fn may_try_again(&self, place: &Place, error: &ExecError) -> Result<Duration, Failure> {
+        let ExecError::Kube(error) = error else { return Ok(FIRST_PAUSE) };
         let why = kube_reason(error);
-        let kube::Error::Api(status) = error else {
-            let upgrade = matches!(error, kube::Error::UpgradeConnection(_));
-            return if upgrade { Err(self.no_websocket(&why)) } else { Ok(Refused::Wait(FIRST_PAUSE)) };
-        };
-        if not_yet(&why) {
-            return Ok(Refused::Wait(FIRST_PAUSE));
-        }
-        match (status.code, is_foreign(status)) {
-            (429, _) => Ok(Refused::Wait(retry_after(status))),
-            (500.., true) => Ok(Refused::Strange),
-            (500.., false) => Ok(Refused::Wait(FIRST_PAUSE)),
-            (_, true) => Err(self.no_websocket(&why)),
-            (401 | 403, false) => Err(Failure::new(
-                format!("Running the probe in pod {}/{}", place.namespace, place.pod),
-                why,
-                "Your user needs get and create on pods/exec in that namespace (deploy/rbac.yaml); --via logs does without.",
-            )),
-            (404, false) => Err(self.not_run(place, &why)),
-            (_, false) => Err(self.no_websocket(&why)),
+        match error {
+            kube::Error::Api(_) if not_yet(&why) => Ok(FIRST_PAUSE),
+            // Not a word of the API server: somebody before it answers, or a kubelet behind it.
+            kube::Error::Api(status) if status.reason == FOREIGN && is_final(status.code) => Err(self.no_websocket(&why)),
+            kube::Error::Api(status) => match status.code {
+                401 | 403 => Err(Failure::new(
+                    format!("Running the probe in pod {}/{}", place.namespace, place.pod),
+                    why,
+                    "Your user needs get and create on pods/exec in that namespace (deploy/rbac.yaml); --via logs does \
+                     without.",
+                )),
+                429 => Ok(retry_after(status)),
+                404 => Err(self.not_run(place, &why)),
+                400..500 => Err(self.no_websocket(&why)),
+                _ => Ok(FIRST_PAUSE),
+            },
+            kube::Error::UpgradeConnection(_) => Err(self.no_websocket(&why)),
+            _ => Ok(FIRST_PAUSE),
         }
     }
 
     fn no_websocket(&self, why: &str) -> Failure {
-        Failure::new(
-            format!("Opening a websocket to node {} through {}", self.order.node, self.connection.server),
-            why,
-            "A proxy or load balancer before the API server refuses websockets: allow them, connect to the API server \
-             directly, or use --via logs, which needs none.",
-        )
-        .because_of(Obstacle::Websockets)
+        let what = format!("Opening a websocket to node {} through {}", self.order.node, self.connection.server);
+        if why.contains("dial") {
+            // The log is read through the kubelet as well: no other way helps.
+            let next = "The API server cannot reach the node's kubelet (port 10250): look at the firewall between them, or \
+                        at konnectivity.";
+            return Failure::new(what, why, next);
+        }
+        let next = "A proxy or load balancer before the API server refuses websockets: allow them, connect to the API \
+                    server directly, or use --via logs, which needs none.";
+        Failure::new(what, why, next).because_of(Obstacle::Websockets)
     }
 
-    /// Looks at the pod for what makes waiting useless.
-    pub(super) async fn look(&self, place: &Place) -> Result<(), Failure> {
+    /// Looks at the pod for what makes waiting useless. Says whether its container is seen to run.
+    pub(super) async fn look(&self, place: &Place) -> Result<bool, Failure> {
         match timeout(Duration::from_secs(3), self.pods(&place.namespace).get_opt(&place.pod)).await {
             Ok(Ok(Some(pod))) => match hopeless::reason(&pod, place, &self.settings) {
                 Some((why, next)) => Err(self.not_started(place, &why, next)),
-                None => Ok(()),
+                None => Ok(hopeless::state(&pod, &place.container).is_some_and(|state| state.running.is_some())),
             },
             Ok(Ok(None)) => Err(self.not_run(place, "somebody deleted the pod")),
             // A look that fails proves nothing; the next exec will tell.
-            Ok(Err(_)) | Err(_) => Ok(()),
+            Ok(Err(_)) | Err(_) => Ok(false),
         }
     }
 
@@ -162,9 +162,9 @@ pub(super) fn is_missing_program(why: &str) -> bool {
     why.contains("executable file not found") || why.contains("no such file or directory")
 }
 
-/// Whether the answer is no `Status` of Kubernetes: the client says so of a body that it could not read.
-fn is_foreign(status: &kube::core::Status) -> bool {
-    status.reason.contains("Failed to parse error data")
+/// Whether a proxy that answers so will go on doing it: it does not know websockets. A bad gateway may mend.
+fn is_final(code: u16) -> bool {
+    code < 500 || code == 501
 }
 
 /// The words of API server, kubelet and runtime for a container that does not run yet.

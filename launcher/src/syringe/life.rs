@@ -61,6 +61,11 @@ impl Life {
     /// Goes in, reads, comes out: the last whatever became of the others.
     pub(super) async fn run(&self, mut way: impl Way) -> Result<Probed, Failure> {
         let began = Instant::now();
+        // Whoever gave up while the node was looked at, or a program that is ending, gets no pod at all: once the program
+        // has seen that no life is left, none may begin.
+        if self.is_given_up() {
+            return Err(self.stopped());
+        }
         let mut timings = Timings::default();
         (self.on_phase)(Phase::Create);
         let entered = way.enter(self).await;
@@ -68,8 +73,8 @@ impl Life {
         let read = match entered {
             Ok(()) => tokio::select! {
                 read = way.read(self, &mut timings) => read,
-                () = self.cancel.cancelled() => Err(self.stopped("cancelled by the caller")),
-                () = self.stop.cancelled() => Err(self.stopped("gpu-syringe is ending")),
+                () = self.cancel.cancelled() => Err(self.stopped()),
+                () = self.stop.cancelled() => Err(self.stopped()),
             },
             Err(failure) => Err(failure),
         };
@@ -90,8 +95,8 @@ impl Life {
         Api::namespaced(self.connection.client.clone(), namespace)
     }
 
-    /// Whether nobody waits for the answer any more.
-    pub(super) fn is_unwanted(&self) -> bool {
+    /// Whether the answer is no longer wanted.
+    pub(super) fn is_given_up(&self) -> bool {
         self.cancel.is_cancelled() || self.stop.is_cancelled()
     }
 
@@ -104,7 +109,9 @@ impl Life {
         )
     }
 
-    fn stopped(&self, why: &str) -> Failure {
+    fn stopped(&self) -> Failure {
+        // At the command line the two are one: the end of the program.
+        let why = if self.stop.is_cancelled() { "gpu-syringe is ending" } else { "cancelled by the caller" };
         Failure::new(format!("Probing node {}", self.order.node), why, "Call again when you want the answer.")
     }
 }

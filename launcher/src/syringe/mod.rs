@@ -174,7 +174,7 @@ impl Syringe {
 
     /// Removes what earlier launchers left in the namespace: pods of ours whose process is dead, and pods past their time.
     pub async fn sweep(&self, connection: &Connection) -> Result<Swept, Failure> {
-        sweep::sweep(connection, &self.settings.namespace, &self.owner).await
+        sweep::sweep(connection, &self.settings.namespace, &self.owner, &self.stop).await
     }
 
     /// The same in the background: nobody waits for it, but the program does not end in its middle.

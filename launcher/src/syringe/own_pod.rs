@@ -8,12 +8,11 @@ use tokio::time::{Instant, sleep, timeout};
 use super::eager::Place;
 use super::life::{Left, Life};
 use super::{CONTAINER, Phase, ProbePod, policy, withdraw};
+use crate::cluster::patience::{may_pass, retry_after};
 use crate::error::{Failure, Obstacle, kube_reason};
 
 /// Time for the API server to take the pod: admission webhooks sit behind it.
 const CREATE_TIME: Duration = Duration::from_secs(10);
-/// Longest wait that a `Retry-After` can ask for.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// A pod that is made for one call.
 pub(super) struct OwnPod {
@@ -70,12 +69,17 @@ impl OwnPod {
             // Too many requests, or a server that is starting: nothing was created, so asking again is safe. The name is
             // ours alone: should a try have succeeded unseen, the next one is refused as existing.
             if let kube::Error::Api(status) = &error
-                && matches!(status.code, 429 | 500 | 502 | 503 | 504)
+                && may_pass(status)
                 && Instant::now() < end
-                && !life.is_unwanted()
             {
-                sleep(retry_after(status)).await;
-                continue;
+                tokio::select! {
+                    () = sleep(retry_after(status)) => {}
+                    () = life.cancel.cancelled() => {}
+                    () = life.stop.cancelled() => {}
+                }
+                if !life.is_given_up() {
+                    continue;
+                }
             }
             let code = if let kube::Error::Api(status) = &error { Some(status.code) } else { None };
             // A refusal created nothing; a connection that broke may have.
@@ -123,10 +127,4 @@ impl OwnPod {
         };
         Failure::new(what, why, next)
     }
-}
-
-/// How long the API server asks to wait.
-pub(super) fn retry_after(status: &kube::core::Status) -> Duration {
-    let asked = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
-    Duration::from_secs(asked.into()).clamp(Duration::from_millis(200), LONGEST_RETRY_AFTER)
 }

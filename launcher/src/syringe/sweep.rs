@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::pod::{OWNER_LABEL, SESSION_LABEL};
 use super::{MANAGED_BY, Owner, withdraw};
@@ -15,6 +16,8 @@ use crate::error::{Failure, kube_reason};
 
 /// Time for the list.
 const LIST_TIME: Duration = Duration::from_secs(8);
+/// Time that a list still has when the program is ending.
+const LIST_TIME_AT_END: Duration = Duration::from_secs(1);
 /// How long after its deadline a pod that still claims to run is taken for dead. Generous: the clocks of a workstation
 /// and a cluster differ, and the pod of another user's call must not be taken from under it.
 const CLOCK_SLACK_SECONDS: i64 = 600;
@@ -30,14 +33,23 @@ pub struct Swept {
     pub failed: Vec<(String, String)>,
 }
 
-/// Sweeps one namespace.
-pub(crate) async fn sweep(connection: &Connection, namespace: &str, owner: &Owner) -> Result<Swept, Failure> {
+/// Sweeps one namespace. Once `stop` has fired, a list that does not come is not awaited.
+pub(crate) async fn sweep(
+    connection: &Connection,
+    namespace: &str,
+    owner: &Owner,
+    stop: &CancellationToken,
+) -> Result<Swept, Failure> {
     let pods: Api<Pod> = Api::namespaced(connection.client.clone(), namespace);
     let ours = ListParams::default().labels(&format!("app.kubernetes.io/managed-by={MANAGED_BY}"));
     let what = || format!("Listing probe pods in namespace {namespace}");
     let next = "Check the connection, and that you may list pods in that namespace (deploy/rbac.yaml).";
-    let list = timeout(LIST_TIME, pods.list(&ours))
-        .await
+    // A cluster that does not answer must not hold up the end of the program.
+    let listing = tokio::select! {
+        listing = timeout(LIST_TIME, pods.list(&ours)) => listing,
+        () = async { stop.cancelled().await; sleep(LIST_TIME_AT_END).await } => return Ok(Swept::default()),
+    };
+    let list = listing
         .map_err(|_| Failure::new(what(), format!("no answer from {} within {LIST_TIME:?}", connection.server), next))?
         .map_err(|error| Failure::new(what(), kube_reason(&error), next))?;
     let now = Timestamp::now();

@@ -23,8 +23,7 @@ pub(crate) async fn withdraw(pods: &Api<Pod>, name: &str, uid: Option<&str>) -> 
     let params = DeleteParams {
         // The probe holds nothing that would need an orderly end: gone at once, without waiting for the kubelet.
         grace_period_seconds: Some(0),
-        preconditions: uid
-            .map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+        preconditions: uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
         ..DeleteParams::default()
     };
     let end = Instant::now() + REMOVAL_TIME;

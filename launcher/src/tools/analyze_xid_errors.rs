@@ -91,7 +91,8 @@ impl Tool for AnalyzeXidErrors {
             ]);
         }
         let body = if events.is_empty() { String::new() } else { format!("\n{}", lines(&rows)) };
-        let omitted = if *events_omitted > 0 { format!("… and {events_omitted} older events\n") } else { String::new() };
+        let omitted =
+            if *events_omitted > 0 { format!("… and {events_omitted} older events\n") } else { String::new() };
         let untrusted = if *untrusted_lines > 0 {
             format!("{untrusted_lines} lines were written by a program, not by the kernel, and are not believed\n")
         } else {

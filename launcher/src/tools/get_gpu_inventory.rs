@@ -30,15 +30,15 @@ impl Tool for GetGpuInventory {
 
     async fn call(call: Call, args: NodeArgs) -> Result<Self::Answer, Failure> {
         let NodeArgs { node_name, context } = args;
-        let read =
-            probing::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["inventory".into()]).await?;
+        let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["inventory".into()]).await?;
         let inventory = probing::section(&node_name, "inventory", read.report.sections.inventory)?;
         Ok(Answer::new(read.diagnosis, InventorySection { inventory }, read.note))
     }
 
     fn table(answer: &Self::Answer) -> String {
         let Inventory { driver_version, cuda_version, gpus, .. } = &answer.section.inventory;
-        let mut rows = table(["gpu", "name", "pci address", "uuid", "serial", "memory GiB", "vbios", "ecc", "mig", "persistence"]);
+        let mut rows =
+            table(["gpu", "name", "pci address", "uuid", "serial", "memory GiB", "vbios", "ecc", "mig", "persistence"]);
         let on = |mode: Option<bool>| cell(mode.map(|on| if on { "on" } else { "off" }));
         for gpu in gpus {
             rows.add_row([

@@ -30,15 +30,27 @@ impl Tool for GetGpuTelemetry {
 
     async fn call(call: Call, args: NodeArgs) -> Result<Self::Answer, Failure> {
         let NodeArgs { node_name, context } = args;
-        let read =
-            probing::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["telemetry".into()]).await?;
+        let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["telemetry".into()]).await?;
         let telemetry = probing::section(&node_name, "telemetry", read.report.sections.telemetry)?;
         Ok(Answer::new(read.diagnosis, TelemetrySection { telemetry }, read.note))
     }
 
     fn table(answer: &Self::Answer) -> String {
         let mut rows = table([
-            "gpu", "pci address", "P", "°C", "HBM °C", "margin °C", "W", "limit W", "SM MHz", "of", "gpu %", "mem %", "used GiB", "PCIe",
+            "gpu",
+            "pci address",
+            "P",
+            "°C",
+            "HBM °C",
+            "margin °C",
+            "W",
+            "limit W",
+            "SM MHz",
+            "of",
+            "gpu %",
+            "mem %",
+            "used GiB",
+            "PCIe",
             "clocks held down by",
         ]);
         for gpu in &answer.section.telemetry.gpus {

@@ -3,10 +3,14 @@
 //! A tool has typed arguments, an answer with a schema, and a table for people. It never learns which of the two asked.
 
 pub mod analyze_xid_errors;
+pub mod diagnose_gpu_node;
+pub mod explain_gpu_pod;
 pub mod get_gpu_inventory;
 pub mod get_gpu_telemetry;
+pub mod inspect_topology;
 pub mod list_gpu_nodes;
 mod probing;
+pub mod snapshot_ecc;
 pub mod table;
 
 use std::sync::Arc;
@@ -109,11 +113,7 @@ impl Entry {
 
 async fn run<T: Tool>(call: Call, args: Value) -> Result<Rendered, Failure> {
     let args = serde_json::from_value(args).map_err(|error| {
-        Failure::new(
-            format!("The arguments of {}", T::NAME),
-            error,
-            "Correct them after the tool's input schema.",
-        )
+        Failure::new(format!("The arguments of {}", T::NAME), error, "Correct them after the tool's input schema.")
     })?;
     let answer = T::call(call, args).await?;
     let json = serde_json::to_value(&answer).map_err(|error| {
@@ -126,9 +126,13 @@ async fn run<T: Tool>(call: Call, args: Value) -> Result<Rendered, Failure> {
 pub fn all() -> Vec<Entry> {
     vec![
         Entry::of::<list_gpu_nodes::ListGpuNodes>(),
+        Entry::of::<diagnose_gpu_node::DiagnoseGpuNode>(),
         Entry::of::<get_gpu_inventory::GetGpuInventory>(),
         Entry::of::<get_gpu_telemetry::GetGpuTelemetry>(),
         Entry::of::<analyze_xid_errors::AnalyzeXidErrors>(),
+        Entry::of::<explain_gpu_pod::ExplainGpuPod>(),
+        Entry::of::<snapshot_ecc::SnapshotEcc>(),
+        Entry::of::<inspect_topology::InspectTopology>(),
     ]
 }
 

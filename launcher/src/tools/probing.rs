@@ -54,10 +54,9 @@ pub(super) async fn read(
 
 /// What the API alone gives: nothing of the hardware, and why.
 async fn unprobed(connection: &Connection, kubernetes: &Node, why: &str, next_step: &str) -> Read {
-    let mut report = none::report(why, next_step);
+    let report = none::report(why, next_step);
     let alone = alone::read(connection, kubernetes).await;
     let diagnosis = diagnosis::diagnose(&report, &cluster_facts(kubernetes));
-    none::blank(&mut report.sections);
     let note = format!("no probe read this node: {}. {next_step}", why.trim_end_matches('.'));
     let note = ProbeNote::of_nothing(&kubernetes.name_any(), &connection.context, note, alone);
     Read { report, diagnosis, note }
@@ -88,10 +87,14 @@ async fn probe(
 }
 
 /// The section of a report, or the failure that it could not be read at all.
-pub(super) fn section<T>(node: &str, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
+/// Empty where no probe ran: then the answer says so itself, and has what Kubernetes knows.
+pub(super) fn section<T: Default>(node: &str, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
     let missing = || Failure::new(format!("Reading {name} of node {node}"), "the probe did not report it", OLD_PROBE);
     let section = section.ok_or_else(missing)?;
     let problem = section.problems.into_iter().next();
+    if problem.as_ref().is_some_and(|problem| problem.code == none::CODE) {
+        return Ok(T::default());
+    }
     section.data.ok_or_else(|| match problem {
         Some(problem) => unusable(node, &problem),
         None => missing(),

@@ -1,7 +1,7 @@
 //! Earlier boots: the host's own `journalctl`, run in the host's root.
 //!
 //! The journal's format is its writer's alone, so its writer's tool reads it. Time and output are bounded, and a tool
-//! that hangs is killed. Limits: a host without systemd has none, and a probe image without `chroot` cannot run it.
+//! that hangs is killed. Limits: a host without systemd has none, and a saved file tree is not run.
 
 use std::io::Read;
 use std::path::Path;
@@ -39,6 +39,9 @@ const MOST_STDERR: u64 = 2048;
 const FIELDS: &str =
     "--output-fields=MESSAGE,PRIORITY,SYSLOG_FACILITY,_TRANSPORT,_SOURCE_MONOTONIC_TIMESTAMP,_BOOT_ID,_HOSTNAME";
 
+/// Hidden command of this program: run the host's journalctl in the host's root.
+pub(crate) const IN_HOST_ROOT: &str = "host-journal";
+
 /// Whether the host keeps a journal: persistent, or for this boot only.
 pub(super) fn exists(host: &Path) -> bool {
     ["var/log/journal", "run/log/journal"].iter().any(|folder| {
@@ -51,20 +54,38 @@ pub(super) fn exists(host: &Path) -> bool {
 /// `-k` is left out on purpose: it means this boot only.
 pub(super) fn command(host: &Path, since: Option<Timestamp>, now: Timestamp) -> Option<Command> {
     let tool = ["usr/bin/journalctl", "bin/journalctl"].into_iter().find(|tool| files::inside(host, tool).is_some())?;
-    let tool = format!("/{tool}");
-    let mut command = if host == Path::new("/") {
-        Command::new(tool)
-    } else {
-        let mut command = Command::new("chroot");
-        command.arg(host).arg(tool);
-        command
-    };
-    let since = since.or_else(|| now.checked_sub(LOOK_BACK).ok()).unwrap_or(Timestamp::UNIX_EPOCH);
-    command.args(["--no-pager", "--quiet", "--output=json", FIELDS]);
-    command.arg(format!("--lines={MOST_ENTRIES}")).arg(format!("--since=@{}", since.as_second()));
-    command.arg("_TRANSPORT=kernel");
-    command.env("LC_ALL", "C").env("TZ", "UTC");
+    let since = since.or_else(|| now.checked_sub(LOOK_BACK).ok()).unwrap_or(Timestamp::UNIX_EPOCH).as_second();
+    if host == Path::new("/") {
+        let mut command = Command::new(format!("/{tool}"));
+        command.args(arguments(since)).env("LC_ALL", "C").env("TZ", "UTC");
+        return Some(command);
+    }
+    // In another root the tool is started by this program itself: an image with nothing but the probe has no `chroot`.
+    let mut command = Command::new(std::env::current_exe().ok()?);
+    command.arg(IN_HOST_ROOT).arg(host).arg("--since").arg(since.to_string());
     Some(command)
+}
+
+fn arguments(since: i64) -> Vec<String> {
+    let fixed = ["--no-pager", "--quiet", "--output=json", FIELDS, "_TRANSPORT=kernel"].map(str::to_owned);
+    fixed.into_iter().chain([format!("--lines={MOST_ENTRIES}"), format!("--since=@{since}")]).collect()
+}
+
+/// Enters the host's root and becomes its `journalctl`, with the arguments above. Returns only when that fails.
+///
+/// Nothing else can be run there: a command of the caller's choice would make the probe a shell on the node.
+pub(crate) fn become_in_root(host: &Path, since: i64) -> std::io::Error {
+    use std::os::unix::process::CommandExt;
+    let entered =
+        rustix::process::chroot(host).map_err(std::io::Error::from).and_then(|()| std::env::set_current_dir("/"));
+    match entered {
+        Ok(()) => Command::new("journalctl")
+            .args(arguments(since))
+            .env_clear()
+            .envs([("PATH", "/usr/bin:/bin"), ("LC_ALL", "C"), ("TZ", "UTC")])
+            .exec(),
+        Err(error) => error,
+    }
 }
 
 /// Runs the command and pushes what it prints. What came before a failure stays pushed.
@@ -189,9 +210,11 @@ mod tests {
         tree.file("usr/bin/journalctl", "");
         let made = command(tree.path(), None, now).expect("there is a tool");
         let args: Vec<String> = made.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
-        assert_eq!((made.get_program().to_str(), args[1].as_str()), (Some("chroot"), "/usr/bin/journalctl"));
-        assert!(args.contains(&"--since=@1794614400".to_owned()), "{args:?}");
-        assert!(args.contains(&"_TRANSPORT=kernel".to_owned()) && !args.contains(&"-k".to_owned()));
+        assert_eq!(args[0], IN_HOST_ROOT);
+        assert_eq!(args[2..], ["--since", "1794614400"]);
+        let asked = arguments(1794614400);
+        assert!(asked.contains(&"--since=@1794614400".to_owned()), "{asked:?}");
+        assert!(asked.contains(&"_TRANSPORT=kernel".to_owned()) && !asked.contains(&"-k".to_owned()));
     }
 
     #[test]

@@ -27,6 +27,7 @@ use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::report::{Problem, Section};
 use syringe_core::xid::{self, Clock, EventLog};
 
+pub(crate) use self::journal::become_in_root;
 pub use self::saved::read_file;
 use crate::host::{self, files};
 use crate::paths::Paths;

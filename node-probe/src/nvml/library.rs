@@ -318,12 +318,16 @@ fn unopened(tried: &[(PathBuf, Refusal)], paths: &Paths, loaded: Option<&str>) -
         let why = format!("{} (library {library}, kernel module {module}{also})", problem.why);
         return Problem { why, ..problem };
     }
+    let tried = if tried.is_empty() {
+        format!("no libnvidia-ml.so.1 in the {} usual folders nor in ld.so.conf", FOLDERS.len())
+    } else {
+        format!("tried {}", list(None))
+    };
     Problem {
         what: "NVML".into(),
         why: format!(
-            "no NVML library could be opened below {} (kernel module {module}; tried {})",
+            "no NVML library could be opened below {} (kernel module {module}; {tried})",
             paths.host.display(),
-            list(None)
         ),
         next_step:
             "Nothing to do on a node without GPUs; otherwise install the NVIDIA driver (GPU Operator: is the driver \

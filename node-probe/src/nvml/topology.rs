@@ -3,7 +3,7 @@
 
 use nvml_wrapper::Device;
 use syringe_core::facts::Unsupported;
-use syringe_core::facts::topology::{Fabric, GpuTopology, P2pPair, Topology};
+use syringe_core::facts::topology::{Fabric, GpuTopology, P2pLack, Topology};
 use syringe_core::report::Section;
 
 use super::errors::{Kind, Refusal};
@@ -50,7 +50,7 @@ impl Session {
         }
         topology.matrix = matrix;
         topology.p2p_all_ok = peers.everywhere();
-        topology.p2p = peers.lacking;
+        topology.p2p_lacking = peers.lacking;
         if peers.absent {
             let gpus = topology.gpus.iter().map(|gpu| gpu.index).collect();
             missing.unsupported.push(Unsupported { gpus, fields: vec!["p2p".into()] });
@@ -74,7 +74,7 @@ impl Session {
 struct Peers {
     /// Pairs that were asked and answered.
     answered: u32,
-    lacking: Vec<P2pPair>,
+    lacking: Vec<P2pLack>,
     /// NVML does not offer the question at all: it is not asked again.
     absent: bool,
     /// Why some pair could not be asked; the first reason.
@@ -89,13 +89,21 @@ impl Peers {
             }
             match status(*capability).map(words::p2p_status) {
                 Ok("ok") => {}
-                Ok(status) => {
-                    self.lacking.push(P2pPair { gpus, capability: (*name).into(), status: status.into() });
-                }
+                Ok(status) => self.lack(name, status, gpus),
                 Err(refusal) => return self.refuse(refusal),
             }
         }
         self.answered += 1;
+    }
+
+    fn lack(&mut self, capability: &str, status: &str, pair: [u32; 2]) {
+        let same = |lack: &&mut P2pLack| lack.capability == capability && lack.status == status;
+        match self.lacking.iter_mut().find(same) {
+            Some(lack) => lack.pairs.push(pair),
+            None => {
+                self.lacking.push(P2pLack { capability: capability.into(), status: status.into(), pairs: vec![pair] });
+            }
+        }
     }
 
     fn refuse(&mut self, refusal: Refusal) {
@@ -111,7 +119,7 @@ impl Peers {
 
     /// The capabilities that no pair lacks, of the pairs that answered.
     fn everywhere(&self) -> Vec<String> {
-        let lacks = |name: &str| self.lacking.iter().any(|pair| pair.capability == name);
+        let lacks = |name: &str| self.lacking.iter().any(|lack| lack.capability == name);
         let everywhere = |name: &&str| self.answered > 0 && !lacks(name);
         CAPABILITIES.iter().map(|(_, name)| *name).filter(everywhere).map(str::to_owned).collect()
     }
@@ -183,7 +191,10 @@ mod tests {
         peers.ask([0, 2], |capability| Ok(if capability == 3 { 5 } else { 0 }));
         assert_eq!(peers.everywhere(), ["read", "write"]);
         assert_eq!(peers.lacking.len(), 1);
-        assert_eq!((peers.lacking[0].gpus, peers.lacking[0].status.as_str()), ([0, 2], "not_supported"));
+        assert_eq!(
+            (peers.lacking[0].pairs.as_slice(), peers.lacking[0].status.as_str()),
+            (&[[0, 2]][..], "not_supported")
+        );
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! How a C call becomes a question to the facts: handles, results, out-parameters, buffers, and the macros that write the
-//! exported functions of one shape each.
+//! How a C call becomes a question to the facts: handles, results, out-parameters, buffers, and the macros that write
+//! the exported functions of one shape each.
 //!
 //! Out-parameters of a fixed type are `Option<&mut MaybeUninit<T>>`: the C ABI of a pointer that may be null, without a
-//! line of unsafe code. Raw pointers remain where a length or a version says how much the caller owns; the three
-//! functions that touch those are here.
+//! line of unsafe code. Raw pointers remain where a length or a version says how much the caller owns; the few functions
+//! that touch those are here.
 
 use std::ffi::{CStr, c_char, c_uint};
 use std::mem::MaybeUninit;
@@ -24,7 +24,8 @@ pub(crate) const INVALID_ARGUMENT: nvmlReturn_t = nvmlReturn_enum_NVML_ERROR_INV
 pub(crate) const INSUFFICIENT_SIZE: nvmlReturn_t = nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE;
 pub(crate) const NOT_FOUND: nvmlReturn_t = nvmlReturn_enum_NVML_ERROR_NOT_FOUND;
 
-/// Handles are numbers, never dereferenced: this, plus the GPU's index times the stride, plus 1 + the MIG device's index.
+/// Handles are numbers, never dereferenced: this, plus the GPU's index times the stride, plus 1 + the MIG device's
+/// index.
 const FIRST_HANDLE: usize = 0x10_0000;
 const HANDLE_STRIDE: usize = 0x100;
 

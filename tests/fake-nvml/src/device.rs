@@ -97,7 +97,8 @@ extern "C" fn nvmlDeviceGetGspFirmwareVersion(device: nvmlDevice_t, text: *mut c
     })
 }
 
-/// An address as `nvmlPciInfo_t` has it: the legacy spelling with 4 digits of domain, the present one with 8, upper case.
+/// An address as `nvmlPciInfo_t` has it: the legacy spelling with 4 digits of domain, the present one with 8, upper
+/// case.
 pub(crate) fn pci_info(address: &PciAddress, device_id: u32, subsystem_id: u32) -> nvmlPciInfo_t {
     let number = |range: std::ops::Range<usize>| {
         address.as_str().get(range).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or(0)

@@ -27,7 +27,8 @@ pub(crate) fn topology(report: &Report) -> Option<&Topology> {
     data(&report.sections.topology)
 }
 
-/// How many GPUs NVML lists: up to the highest index that any section or problem names, so that a lost GPU keeps its place.
+/// How many GPUs NVML lists: up to the highest index that any section or problem names, so that a lost GPU keeps its
+/// place.
 pub(crate) fn gpu_count(report: &Report) -> u32 {
     let sections = &report.sections;
     let listed = data(&sections.inventory).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
@@ -102,8 +103,8 @@ impl<'r> Gpu<'r> {
         known.into_iter().flatten().next()
     }
 
-    /// Whether there is a handle for it. A GPU that the inventory does not list could not be opened, for the reason that
-    /// the inventory's problems give.
+    /// Whether there is a handle for it. A GPU that the inventory does not list could not be opened, for the reason
+    /// that the inventory's problems give.
     pub(crate) fn opens(&self) -> Answer {
         match self.uuid().is_some() || self.pci_address().is_some() {
             true => Ok(()),
@@ -111,8 +112,8 @@ impl<'r> Gpu<'r> {
         }
     }
 
-    /// Whether it answers to anything but its handle, its index and its PCI address. A problem with one field of a GPU is
-    /// no reason to refuse the others; that it is lost or needs a reset is.
+    /// Whether it answers to anything but its handle, its index and its PCI address. A problem with one field of a
+    /// GPU is no reason to refuse the others; that it is lost or needs a reset is.
     pub(crate) fn answers(&self) -> Answer {
         self.opens()?;
         let whole = [nvmlReturn_enum_NVML_ERROR_GPU_IS_LOST, nvmlReturn_enum_NVML_ERROR_RESET_REQUIRED];

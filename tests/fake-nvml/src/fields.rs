@@ -1,4 +1,5 @@
-//! `nvmlDeviceGetFieldValues`: facts by number. One table for the whole GPU, one for each NVLink (`scopeId` is the link).
+//! `nvmlDeviceGetFieldValues`: facts by number. One table for the whole GPU, one for each NVLink (`scopeId` is the
+//! link).
 
 use std::ffi::c_int;
 
@@ -9,8 +10,8 @@ use crate::call::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, on_gpu};
 use crate::facts::Gpu;
 use crate::{nvlink, telemetry};
 
-/// The limits in `T.Limit` space (fields 193 to 196), the same on every board that has them: distances of the shutdown and
-/// slowdown points from the margin's zero. The margin itself is `nvmlDeviceGetMarginTemperature`.
+/// The limits in `T.Limit` space (fields 193 to 196), the same on every board that has them: distances of the
+/// shutdown and slowdown points from the margin's zero. The margin itself is `nvmlDeviceGetMarginTemperature`.
 const SHUTDOWN_TLIMIT: c_int = -8;
 const SLOWDOWN_TLIMIT: c_int = -2;
 const MAX_TLIMIT: c_int = 0;

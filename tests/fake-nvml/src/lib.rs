@@ -1,8 +1,8 @@
 //! A stand-in for `libnvidia-ml.so.1` that answers the NVML C ABI from a facts file.
 //!
 //! A facts file is a saved [`Report`](syringe_core::report::Report). Built as a `cdylib`, this crate exports the NVML
-//! functions that a reader of those facts calls, so that the probe's real path through NVML can be tested without a GPU:
-//! facts file → this library → probe → report, and the report must say what the facts said.
+//! functions that a reader of those facts calls, so that the probe's real path through NVML can be tested without a
+//! GPU: facts file → this library → probe → report, and the report must say what the facts said.
 //!
 //! ```text
 //!   FAKE_NVML_FACTS=node.json ──▶ session ──▶ facts (one GPU's entry of every section)
@@ -20,10 +20,12 @@
 //! | `FAKE_NVML_DELAY_US=N` | every call takes N microseconds longer |
 //! | `FAKE_NVML_HIDE=FUNCTION,…` | that function answers `FUNCTION_NOT_FOUND`, like a driver too old for it |
 //!
-//! - A fact that is absent answers `NOT_SUPPORTED`; a null pointer `INVALID_ARGUMENT`; a short buffer `INSUFFICIENT_SIZE`.
+//! - A fact that is absent answers `NOT_SUPPORTED`; a null pointer `INVALID_ARGUMENT`; a short buffer
+//!   `INSUFFICIENT_SIZE`.
 //! - An inventory section with status `error` makes `nvmlInit` fail with the code that its problem names.
-//! - A GPU with a problem of code `gpu_lost` in the inventory section answers `GPU_IS_LOST`: to everything but its handle,
-//!   its index and its PCI address where the inventory lists it all the same, to the request for a handle where it does not.
+//! - A GPU with a problem of code `gpu_lost` in the inventory section answers `GPU_IS_LOST`: to everything but its
+//!   handle, its index and its PCI address where the inventory lists it all the same, to the request for a handle
+//!   where it does not.
 //! - It is no model of a GPU: nothing changes with time, and nothing can be set.
 #![allow(non_snake_case, non_upper_case_globals, reason = "NVML's own names")]
 #![allow(unsafe_code, reason = "a C ABI: exported symbols, and pointers and buffers that a C caller owns")]

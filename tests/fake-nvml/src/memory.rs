@@ -1,4 +1,5 @@
-//! Frame buffer and BAR1, in use and in all. Facts of the `telemetry` section, the totals of `inventory` where it is absent.
+//! Frame buffer and BAR1, in use and in all. Facts of the `telemetry` section, the totals of `inventory` where it is
+//! absent.
 
 use nvml_wrapper_sys::bindings::*;
 

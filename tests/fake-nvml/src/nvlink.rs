@@ -13,8 +13,8 @@ use crate::fields::Value;
 /// A `scopeId` that asks for the sum over all links.
 const ALL_LINKS: u32 = u32::MAX;
 
-/// NVLink 5 counts errors in fields of their own, under these names in the facts. Those without a name are no errors: the
-/// facts do not have them, and they read zero.
+/// NVLink 5 counts errors in fields of their own, under these names in the facts. Those without a name are no errors:
+/// the facts do not have them, and they read zero.
 const NVLINK5_COUNTERS: [(u32, &str); 18] = [
     (205, "vl15_dropped"),
     (206, "malformed_packets"),
@@ -63,7 +63,8 @@ fn groups<'r>(gpu: &Gpu<'r>) -> Answer<&'r [NvlinkGroup]> {
     if groups.is_empty() { Err(NOT_SUPPORTED) } else { Ok(groups) }
 }
 
-/// What the facts say of one link. A number past the last link is an invalid argument; a GPU without links supports none.
+/// What the facts say of one link. A number past the last link is an invalid argument; a GPU without links supports
+/// none.
 fn group<'r>(gpu: &Gpu<'r>, link: u32) -> Answer<&'r NvlinkGroup> {
     groups(gpu)?.iter().find(|group| group.links.contains(&link)).ok_or(INVALID_ARGUMENT)
 }
@@ -123,13 +124,10 @@ fn errors(group: &NvlinkGroup, name: &str) -> u64 {
 pub(crate) fn field(gpu: &Gpu<'_>, id: u32, scope: u32) -> Option<Answer<Value>> {
     let find = |table: &[(u32, &'static str)]| table.iter().find(|(field, _)| *field == id).map(|(_, name)| *name);
     Some(match id {
-        // NVML_FI_DEV_NVLINK_SPEED_MBPS_COMMON, NVML_FI_DEV_NVLINK_LINK_COUNT
-        90 => groups(gpu)
-            .and_then(|groups| groups[0].speed_megabytes_per_second.ok_or(NOT_SUPPORTED))
-            .map(Value::Unsigned),
+        // NVML_FI_DEV_NVLINK_LINK_COUNT
         91 => groups(gpu).map(|groups| Value::Unsigned(groups.iter().map(|group| group.links.len() as u32).sum())),
-        // NVML_FI_DEV_NVLINK_GET_SPEED, _GET_STATE, _GET_VERSION
-        164 => group(gpu, scope)
+        // NVML_FI_DEV_NVLINK_SPEED_MBPS_COMMON, NVML_FI_DEV_NVLINK_GET_SPEED, _GET_STATE, _GET_VERSION
+        90 | 164 => group(gpu, scope)
             .and_then(|group| group.speed_megabytes_per_second.ok_or(NOT_SUPPORTED))
             .map(Value::Unsigned),
         165 => {

@@ -1,4 +1,5 @@
-//! What a GPU does at this moment: temperatures, power, clocks, utilization, throttling. Facts of the `telemetry` section.
+//! What a GPU does at this moment: temperatures, power, clocks, utilization, throttling. Facts of the `telemetry`
+//! section.
 
 use std::ffi::{c_int, c_uint, c_ulonglong};
 

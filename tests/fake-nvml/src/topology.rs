@@ -103,12 +103,13 @@ extern "C" fn nvmlDeviceGetP2PStatus(
         if facts.p2p_all_ok.iter().any(|ok| ok == capability) {
             return put(out, nvmlGpuP2PStatus_enum_NVML_P2P_STATUS_OK);
         }
-        let about = || facts.p2p.iter().filter(|pair| pair.capability == capability);
-        let this = about().find(|pair| pair.gpus.contains(&gpu.index) && pair.gpus.contains(&peer.index));
+        let about = || facts.p2p_lacking.iter().filter(|lack| lack.capability == capability);
+        let both = |pair: &[u32; 2]| pair.contains(&gpu.index) && pair.contains(&peer.index);
+        let this = about().find(|lack| lack.pairs.iter().any(both));
         put(
             out,
             match this {
-                Some(pair) => p2p_status(&pair.status),
+                Some(lack) => p2p_status(&lack.status),
                 None if about().next().is_some() => nvmlGpuP2PStatus_enum_NVML_P2P_STATUS_OK,
                 None => nvmlGpuP2PStatus_enum_NVML_P2P_STATUS_NOT_SUPPORTED,
             },

@@ -4,6 +4,9 @@ use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Section, Sections, S
 
 use crate::error::Failure;
 
+/// Code of the problem that every section has.
+pub(crate) const CODE: &str = "no_probe";
+
 /// The report of a node that no probe has read: each section says why.
 pub(crate) fn report(why: &str, next_step: &str) -> Report {
     fn failed<T>(what: &str, why: &str, next_step: &str) -> Option<Section<T>> {
@@ -11,7 +14,7 @@ pub(crate) fn report(why: &str, next_step: &str) -> Report {
             what: what.to_owned(),
             why: why.to_owned(),
             next_step: next_step.to_owned(),
-            code: "no_probe".to_owned(),
+            code: CODE.to_owned(),
             gpu: None,
         }))
     }
@@ -34,27 +37,6 @@ pub(crate) fn report(why: &str, next_step: &str) -> Report {
         sections,
         ..Report::default()
     }
-}
-
-/// Gives each failed section empty data, for answers that must have some. After the diagnosis: rules would take an empty
-/// list for a node without GPUs.
-pub(crate) fn blank(sections: &mut Sections) {
-    fn blank<T: Default>(section: &mut Option<Section<T>>) {
-        if let Some(section) = section {
-            section.data.get_or_insert_default();
-        }
-    }
-    let Sections { inventory, telemetry, topology, ecc, processes, mig, kubelet, host, xid, health } = sections;
-    blank(inventory);
-    blank(telemetry);
-    blank(topology);
-    blank(ecc);
-    blank(processes);
-    blank(mig);
-    blank(kubelet);
-    blank(host);
-    blank(xid);
-    blank(health);
 }
 
 /// What a call gets that cannot do without a probe.

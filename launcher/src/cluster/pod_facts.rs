@@ -1,0 +1,131 @@
+//! One pod as an explanation wants it: status, containers, events, in the core's own types.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{self as core, Event, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use syringe_core::explanation::{ContainerFacts, ContainerState, PodEvent, PodFacts};
+use syringe_core::text::clean;
+
+use super::gpu_nodes::is_gpu_resource;
+use super::node::{timed_out, unanswered};
+use super::{Connection, patience};
+use crate::error::Failure;
+
+/// Events of one pod that are read. Kubernetes keeps them for an hour and counts repeats.
+const MOST_EVENTS: u32 = 50;
+/// Longest message that is kept.
+const MESSAGE_CAP: usize = 400;
+
+/// Reads the pod and its events.
+pub async fn read(connection: &Connection, namespace: &str, name: &str) -> Result<(Pod, PodFacts), Failure> {
+    let what = || format!("Reading pod {}/{}", clean(namespace, 63), clean(name, 253));
+    let pods: Api<Pod> = Api::namespaced(connection.client.clone(), namespace);
+    let pod = patience::read(|| pods.get_opt(name))
+        .await
+        .ok_or_else(|| timed_out(connection, what()))?
+        .map_err(|error| unanswered(connection, what(), &error))?
+        .ok_or_else(|| {
+            Failure::new(
+                what(),
+                format!("there is no such pod in context {}", connection.context),
+                "Check name and namespace. A pod that was deleted is gone from the API: its events and the node's kernel log \
+                 (analyze_xid_errors) are what is left of it.",
+            )
+        })?;
+    let mut facts = of(&pod);
+    // Events are a help, not a need: a user who may not list them still gets an explanation.
+    facts.events = events(connection, namespace, &facts.uid).await.unwrap_or_default();
+    Ok((pod, facts))
+}
+
+async fn events(connection: &Connection, namespace: &str, uid: &str) -> Option<Vec<PodEvent>> {
+    let api: Api<Event> = Api::namespaced(connection.client.clone(), namespace);
+    let params = ListParams::default().fields(&format!("involvedObject.uid={uid}")).limit(MOST_EVENTS);
+    let list = patience::read(|| api.list(&params)).await?.ok()?;
+    let mut events: Vec<_> = list.items.iter().map(event).collect();
+    events.sort_by_key(|event| event.time);
+    Some(events)
+}
+
+fn event(event: &Event) -> PodEvent {
+    let micro = event.event_time.as_ref().map(|time| time.0);
+    PodEvent {
+        time: time(event.last_timestamp.as_ref()).or(micro).or(time(event.first_timestamp.as_ref())),
+        reason: clean(event.reason.as_deref().unwrap_or_default(), 80),
+        message: clean(event.message.as_deref().unwrap_or_default(), MESSAGE_CAP),
+        count: event.count.and_then(|count| u32::try_from(count).ok()).unwrap_or(1),
+    }
+}
+
+/// The facts of a pod object, without its events.
+fn of(pod: &Pod) -> PodFacts {
+    let status = pod.status.clone().unwrap_or_default();
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let scheduled = conditions.iter().find(|condition| condition.type_ == "PodScheduled");
+    let waits =
+        scheduled.filter(|condition| condition.status != "True").and_then(|condition| condition.message.clone());
+    let containers = [status.init_container_statuses, status.container_statuses];
+    PodFacts {
+        namespace: pod.namespace().unwrap_or_default(),
+        name: pod.name_any(),
+        uid: pod.uid().unwrap_or_default(),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|name| !name.is_empty()),
+        node_ready: None,
+        phase: status.phase.unwrap_or_default(),
+        reason: status.reason,
+        message: status.message.or(waits).map(|message| clean(&message, MESSAGE_CAP)),
+        created: time(pod.metadata.creation_timestamp.as_ref()),
+        scheduled: scheduled
+            .filter(|condition| condition.status == "True")
+            .and_then(|condition| time(condition.last_transition_time.as_ref()))
+            .or(time(status.start_time.as_ref())),
+        deleted: time(pod.metadata.deletion_timestamp.as_ref()),
+        containers: containers.into_iter().flatten().flatten().map(|status| container(&status)).collect(),
+        events: Vec::new(),
+        wants_gpus: wants_gpus(pod),
+    }
+}
+
+fn container(status: &core::ContainerStatus) -> ContainerFacts {
+    ContainerFacts {
+        name: status.name.clone(),
+        state: status.state.as_ref().map(state).unwrap_or_default(),
+        last: status.last_state.as_ref().map(state).filter(|state| *state != ContainerState::Unknown),
+        restarts: u32::try_from(status.restart_count).unwrap_or(0),
+    }
+}
+
+fn state(state: &core::ContainerState) -> ContainerState {
+    let words = |text: &Option<String>| clean(text.as_deref().unwrap_or_default(), MESSAGE_CAP);
+    if let Some(ended) = &state.terminated {
+        return ContainerState::Terminated {
+            exit_code: ended.exit_code,
+            reason: words(&ended.reason),
+            message: words(&ended.message),
+            started: time(ended.started_at.as_ref()),
+            finished: time(ended.finished_at.as_ref()),
+        };
+    }
+    if let Some(waiting) = &state.waiting {
+        return ContainerState::Waiting { reason: words(&waiting.reason), message: words(&waiting.message) };
+    }
+    match &state.running {
+        Some(running) => ContainerState::Running { since: time(running.started_at.as_ref()) },
+        None => ContainerState::Unknown,
+    }
+}
+
+fn wants_gpus(pod: &Pod) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let resources = containers.filter_map(|container| container.resources.as_ref());
+    let mut names = resources.flat_map(|resources| resources.limits.iter().chain(&resources.requests).flatten());
+    names.any(|(name, _)| is_gpu_resource(name))
+        || spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty())
+}
+
+fn time(time: Option<&Time>) -> Option<Timestamp> {
+    time.map(|time| time.0)
+}

@@ -1,0 +1,90 @@
+//! The ways in which SREs work, as prompts: which tools in which order, and what counts as an answer.
+
+use rmcp::ErrorData;
+use rmcp::model::{GetPromptRequestParams, GetPromptResult, Prompt, PromptArgument, PromptMessage, Role};
+use syringe_core::text::clean;
+
+/// One way of working.
+struct Way {
+    name: &'static str,
+    title: &'static str,
+    description: &'static str,
+    /// Name, what it is, whether it must be given.
+    arguments: &'static [(&'static str, &'static str, bool)],
+    /// `{name}` stands for an argument.
+    text: &'static str,
+}
+
+const WAYS: &[Way] = &[
+    Way {
+        name: "node_triage",
+        title: "Triage a GPU node",
+        description: "What is wrong with this node, and what to do about it tonight",
+        arguments: &[("node_name", "Kubernetes node", true)],
+        text: "Triage GPU node {node_name}.\n\
+            1. Call diagnose_gpu_node. Lead with its verdict and the worst finding; quote its evidence with times.\n\
+            2. For each critical or fatal finding give its one action, and say whether pods can stay on the node meanwhile \
+            (get_pod_gpu_allocation shows who holds its GPUs).\n\
+            3. Say what is unknown and why. An unknown is not an all-clear.\n\
+            Do not infer a hardware fault from an application Xid (13, 31, 43, 45, 68, 109) alone. Change nothing.",
+    },
+    Way {
+        name: "why_did_my_training_pod_die",
+        title: "Why did my training pod die?",
+        description: "Application, GPU, node or cluster: what speaks for it, and what to do next",
+        arguments: &[("pod", "Pod", true), ("namespace", "Its namespace, 'default' if left out", false)],
+        text: "Explain why pod {pod} in namespace {namespace} failed, hangs or waits.\n\
+            1. Call explain_gpu_pod. State the cause and how certain it is, then the evidence from its timeline.\n\
+            2. If it says gpu or node, call diagnose_gpu_node for the pod's node to see whether other pods are in danger.\n\
+            3. Say plainly whether the owner of the code or the owner of the node has to act, and what they do next.\n\
+            If the evidence does not decide, say what would (a log, a longer window), not a guess.",
+    },
+    Way {
+        name: "is_this_gpu_to_be_returned",
+        title: "Is this GPU to be returned (RMA)?",
+        description: "Collects what a vendor asks for, and says whether it suffices",
+        arguments: &[("node_name", "Kubernetes node", true), ("gpu", "GPU index, UUID, serial or PCI address", true)],
+        text: "Decide whether GPU {gpu} of node {node_name} is to be returned to the vendor.\n\
+            1. Call get_gpu_inventory for serial, part number, VBIOS and driver; snapshot_ecc for remapped rows, spare rows, \
+            SRAM threshold and the driver's recovery action; analyze_xid_errors for its Xids.\n\
+            2. Return it when a row remap failed, the SRAM threshold is exceeded, it fell off the bus again after a power \
+            cycle, or the same hardware error came back after a reset. A pending remap, contained errors and lifetime counts \
+            from long ago are no reason.\n\
+            3. Give the list of facts for the vendor's ticket, and which of them could not be read.",
+    },
+];
+
+/// Every prompt.
+pub(super) fn list() -> Vec<Prompt> {
+    WAYS.iter()
+        .map(|way| {
+            let argument = |(name, what, required): &(&str, &str, bool)| {
+                PromptArgument::new(*name).with_description(*what).with_required(*required)
+            };
+            let arguments = way.arguments.iter().map(argument).collect();
+            Prompt::new(way.name, Some(way.description), Some(arguments)).with_title(way.title)
+        })
+        .collect()
+}
+
+/// One prompt with its arguments filled in.
+pub(super) fn get(request: &GetPromptRequestParams) -> Result<GetPromptResult, ErrorData> {
+    let Some(way) = WAYS.iter().find(|way| way.name == request.name) else {
+        let known: Vec<_> = WAYS.iter().map(|way| way.name).collect();
+        let name = clean(&request.name, 80);
+        return Err(ErrorData::invalid_params(format!("no prompt '{name}'; there are: {}", known.join(", ")), None));
+    };
+    let mut text = way.text.to_owned();
+    for (name, _, required) in way.arguments {
+        let given = request.arguments.as_ref().and_then(|arguments| arguments.get(*name));
+        let value = match given.and_then(|value| value.as_str()) {
+            Some(value) if !value.is_empty() => clean(value, 253),
+            _ if *required => {
+                return Err(ErrorData::invalid_params(format!("prompt {} needs argument {name}", way.name), None));
+            }
+            _ => "default".to_owned(),
+        };
+        text = text.replace(&format!("{{{name}}}"), &value);
+    }
+    Ok(GetPromptResult::new(vec![PromptMessage::new_text(Role::User, text)]).with_description(way.description))
+}

@@ -1,0 +1,126 @@
+//! Resources: what is known of an Xid or SXid code, for a model that meets one outside of our answers.
+
+use rmcp::ErrorData;
+use rmcp::model::{ReadResourceResult, Resource, ResourceContents, ResourceTemplate};
+use serde_json::{Value, json};
+use syringe_core::xid::catalogue::{SxidEntry, XidEntry, sxid, xid, xids};
+
+/// All codes in one table.
+const INDEX: &str = "xid://catalogue";
+const JSON: &str = "application/json";
+
+/// What can be read without a parameter.
+pub(super) fn list() -> Vec<Resource> {
+    vec![
+        Resource::new(INDEX, "xid-catalogue")
+            .with_title("Xid catalogue")
+            .with_description("Every known Xid: code, name, class, severity")
+            .with_mime_type(JSON),
+    ]
+}
+
+/// What can be read by code.
+pub(super) fn templates() -> Vec<ResourceTemplate> {
+    vec![
+        ResourceTemplate::new("xid://{code}", "xid")
+            .with_title("Xid by code")
+            .with_description("Meaning, class, severity, NVIDIA's action and an operator's for one Xid")
+            .with_mime_type(JSON),
+        ResourceTemplate::new("sxid://{code}", "sxid")
+            .with_title("SXid by code")
+            .with_description("Meaning and action for one NVSwitch error")
+            .with_mime_type(JSON),
+    ]
+}
+
+/// Reads one.
+pub(super) fn read(uri: &str) -> Result<ReadResourceResult, ErrorData> {
+    let found = if uri == INDEX {
+        Some(index())
+    } else if let Some(code) = uri.strip_prefix("xid://") {
+        code.parse().ok().and_then(xid).map(xid_entry)
+    } else {
+        uri.strip_prefix("sxid://").and_then(|code| code.parse().ok()).and_then(sxid).map(sxid_entry)
+    };
+    let Some(value) = found else {
+        let uri = syringe_core::text::clean(uri, 80);
+        let next =
+            "xid://catalogue lists the known Xids; a code that it does not list is not in NVIDIA's catalogue either";
+        return Err(ErrorData::resource_not_found(format!("no resource '{uri}': {next}"), None));
+    };
+    Ok(ReadResourceResult::new(vec![ResourceContents::text(value.to_string(), uri).with_mime_type(JSON)]))
+}
+
+fn index() -> Value {
+    let words = |entry: &XidEntry| {
+        json!({
+            "code": entry.code,
+            "name": entry.name,
+            "class": format!("{:?}", entry.class).to_lowercase(),
+            "severity": format!("{:?}", entry.severity).to_lowercase(),
+        })
+    };
+    xids().map(words).collect()
+}
+
+fn xid_entry(entry: &XidEntry) -> Value {
+    let XidEntry {
+        code,
+        mnemonic,
+        name,
+        class,
+        severity,
+        nvidia_action,
+        nvidia_investigation,
+        sre_action,
+        raises_recovery_action,
+        note,
+    } = entry;
+    json!({
+        "code": code,
+        "name": name,
+        "mnemonic": mnemonic,
+        "class": format!("{class:?}").to_lowercase(),
+        "severity": format!("{severity:?}").to_lowercase(),
+        "action": sre_action,
+        "nvidia_action": nvidia_action,
+        "nvidia_investigation": nvidia_investigation,
+        "followed_by_xid_154": raises_recovery_action,
+        "note": note,
+        "reference": "https://docs.nvidia.com/deploy/xid-errors/",
+    })
+}
+
+fn sxid_entry(entry: &SxidEntry) -> Value {
+    json!({
+        "code": entry.code,
+        "mnemonic": entry.mnemonic,
+        "meaning": entry.words,
+        "fatality": entry.fatality.map(|fatality| format!("{fatality:?}").to_lowercase()),
+        "action": entry.sre_action(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(uri: &str) -> String {
+        let read = read(uri).expect("a resource");
+        serde_json::to_string(&read.contents).expect("JSON")
+    }
+
+    #[test]
+    fn an_xid_is_read_by_its_code() {
+        assert!(text("xid://79").contains("fell off the PCIe bus"));
+        assert!(text("sxid://20034").contains("20034"));
+        assert!(text(INDEX).contains("119"));
+    }
+
+    #[test]
+    fn an_unknown_code_is_not_made_up() {
+        for uri in ["xid://99999", "xid://", "xid://79x", "sxid://1", "file:///etc/passwd", ""] {
+            assert!(read(uri).is_err(), "{uri}");
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! `diagnose_gpu_node`: every section and every rule over one node, with one probe.
+
+use clap::Args;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use syringe_core::facts::health::{GpuHealth, HealthStatus};
+use syringe_core::report::{Sections, Status};
+
+use super::table::{cell, foot, head, lines, table};
+use super::{Call, Tool, probing};
+use crate::answer::Answer;
+use crate::error::Failure;
+
+/// The tool.
+pub struct DiagnoseGpuNode;
+
+/// Arguments.
+#[derive(Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DiagnoseArgs {
+    /// Kubernetes node
+    #[arg(long, value_name = "NODE")]
+    #[schemars(length(min = 1, max = 253))]
+    pub node_name: String,
+    /// Also return every fact that was read (some 7,000 tokens for 8 GPUs)
+    #[arg(long)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub detail: bool,
+    /// Kubeconfig context; the current one by default
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+}
+
+/// Its section.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct DiagnosisSection {
+    /// Sections that were read, with how well.
+    pub looked_at: Vec<LookedAt>,
+    /// GPUs that NVML or PCI shows.
+    pub gpus: u32,
+    /// Score of the node, 0 to 100.
+    pub score: u32,
+    /// Status of the node.
+    pub status: HealthStatus,
+    /// GPUs that are not healthy, with what cost them points.
+    pub affected_gpus: Vec<GpuHealth>,
+    /// Every fact that was read, by section. Only with `detail`. Cut sections are named in `detail_omitted`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Value>,
+    /// Sections of the detail that did not fit.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub detail_omitted: Vec<String>,
+}
+
+/// A section that was read.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct LookedAt {
+    /// Its name.
+    pub section: &'static str,
+    /// How well.
+    pub status: Status,
+}
+
+/// Bytes of detail in one answer: 9,000 tokens, so that with the findings it stays within 10,000.
+const MOST_DETAIL_BYTES: usize = 36_000;
+
+impl Tool for DiagnoseGpuNode {
+    const NAME: &'static str = "diagnose_gpu_node";
+    const TITLE: &'static str = "Diagnose a GPU node";
+    const DESCRIPTION: &'static str = "What is wrong with a GPU node: one probe reads everything (NVML, kernel log, PCIe, NVLink, ECC, \
+        processes, driver set-up), rules turn it into ranked findings with evidence and one action each. Use this first.";
+    const PROBES: bool = true;
+    type Args = DiagnoseArgs;
+    type Answer = Answer<DiagnosisSection>;
+
+    async fn call(call: Call, args: DiagnoseArgs) -> Result<Self::Answer, Failure> {
+        let DiagnoseArgs { node_name, detail, context } = args;
+        let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["all".into()]).await?;
+        let sections = read.report.sections;
+        let section = DiagnosisSection::of(sections, detail);
+        Ok(Answer::new(read.diagnosis, section, read.note))
+    }
+
+    fn table(answer: &Self::Answer) -> String {
+        let section = &answer.section;
+        let words: Vec<_> = section
+            .looked_at
+            .iter()
+            .map(|looked| match looked.status {
+                Status::Ok => looked.section.to_owned(),
+                Status::Partial => format!("{} (in part)", looked.section),
+                Status::Error => format!("{} (NOT READ)", looked.section),
+            })
+            .collect();
+        let mut text = format!("{}\nread: {}\n", head(answer), words.join(", "));
+        if !section.affected_gpus.is_empty() {
+            let mut rows = table(["gpu", "pci address", "score", "status", "because of"]);
+            for gpu in &section.affected_gpus {
+                let because: Vec<_> =
+                    gpu.deductions.iter().map(|lost| format!("{} (-{})", lost.finding, lost.points)).collect();
+                rows.add_row([
+                    cell(gpu.index),
+                    cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
+                    gpu.score.to_string(),
+                    status_word(gpu.status).to_owned(),
+                    because.join(", "),
+                ]);
+            }
+            text.push_str(&format!("\n{}", lines(&rows)));
+        }
+        text + &foot(&answer.probe)
+    }
+}
+
+impl DiagnosisSection {
+    fn of(sections: Sections, with_detail: bool) -> Self {
+        let looked_at = sections.statuses().into_iter().map(|(section, status)| LookedAt { section, status }).collect();
+        let health = sections.health.clone().and_then(|section| section.data).unwrap_or_default();
+        let gpus = u32::try_from(health.gpus.len()).unwrap_or(u32::MAX);
+        let affected_gpus = health.gpus.into_iter().filter(|gpu| gpu.status != HealthStatus::Healthy).collect();
+        let (detail, detail_omitted) = if with_detail { detail_of(sections) } else { (None, Vec::new()) };
+        Self { looked_at, gpus, score: health.score, status: health.status, affected_gpus, detail, detail_omitted }
+    }
+}
+
+/// The sections as the probe printed them, the largest left out until the rest fits.
+fn detail_of(mut sections: Sections) -> (Option<Value>, Vec<String>) {
+    // The findings and `affected_gpus` say what there is in it.
+    sections.health = None;
+    let Ok(Value::Object(mut detail)) = serde_json::to_value(sections) else { return (None, Vec::new()) };
+    let mut omitted = Vec::new();
+    let size = |value: &Value| value.to_string().len();
+    while detail.values().map(size).sum::<usize>() > MOST_DETAIL_BYTES {
+        let Some(largest) = detail.iter().max_by_key(|(_, value)| size(value)).map(|(name, _)| name.clone()) else {
+            break;
+        };
+        detail.retain(|name, _| *name != largest);
+        omitted.push(largest);
+    }
+    (Some(Value::Object(detail)), omitted)
+}
+
+fn status_word(status: HealthStatus) -> &'static str {
+    match status {
+        HealthStatus::Healthy => "healthy",
+        HealthStatus::Unknown => "unknown",
+        HealthStatus::Degraded => "degraded",
+        HealthStatus::Unhealthy => "unhealthy",
+    }
+}

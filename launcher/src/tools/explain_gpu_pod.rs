@@ -1,0 +1,147 @@
+//! `explain_gpu_pod`: why a pod failed, hangs or waits, from what Kubernetes says and what its node says.
+
+use clap::Args;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use syringe_core::diagnosis::{Finding, Severity, Unknown};
+use syringe_core::explanation::{self, Cause, Certainty, Explanation};
+
+use super::table::{foot, second};
+use super::{Call, Tool, probing};
+use crate::answer::ProbeNote;
+use crate::cluster::{Connection, node, pod_facts};
+use crate::error::Failure;
+
+/// Findings about the node in one answer.
+const MOST_FINDINGS: usize = 8;
+
+/// The tool.
+pub struct ExplainGpuPod;
+
+/// Arguments.
+#[derive(Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainArgs {
+    /// Pod
+    #[arg(long, value_name = "POD")]
+    #[schemars(length(min = 1, max = 253))]
+    pub pod: String,
+    /// Its namespace
+    #[arg(long, value_name = "NAMESPACE", default_value = "default")]
+    #[serde(default = "default_namespace")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: String,
+    /// Kubeconfig context; the current one by default
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+}
+
+fn default_namespace() -> String {
+    "default".into()
+}
+
+/// The answer.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct PodExplanation {
+    /// Cause, evidence, action, timeline.
+    #[serde(flatten)]
+    pub explanation: Explanation,
+    /// The pod's phase.
+    pub phase: String,
+    /// Its node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// What the rules find on that node, warnings and worse, whoever caused it.
+    pub node_findings: Vec<Finding>,
+    /// What could not be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<Unknown>,
+    /// How the node was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeNote>,
+}
+
+impl Tool for ExplainGpuPod {
+    const NAME: &'static str = "explain_gpu_pod";
+    const TITLE: &'static str = "Explain a GPU pod";
+    const DESCRIPTION: &'static str = "Why a pod failed, hangs or is Pending: exit codes, events and OOM from Kubernetes, Xids, ECC and \
+        stuck processes from its node, in one timeline. Says whether it was the application, the GPU, the node or the cluster.";
+    const PROBES: bool = true;
+    type Args = ExplainArgs;
+    type Answer = PodExplanation;
+
+    async fn call(call: Call, args: ExplainArgs) -> Result<PodExplanation, Failure> {
+        let ExplainArgs { pod: name, namespace, context } = args;
+        let connection = call.contexts.connect(context.as_deref()).await?;
+        let (_, mut pod) = pod_facts::read(&connection, &namespace, &name).await?;
+        let read = match pod.node.clone() {
+            None => Err("it has no node".to_owned()),
+            Some(node) => {
+                pod.node_ready = is_ready(&connection, &node).await;
+                let command = vec!["all".into()];
+                let read = probing::read(&call, context.as_deref(), &node, Self::NAME, command).await;
+                read.map_err(|failure| failure.to_string())
+            }
+        };
+        let node_says = read.as_ref().ok().map(|read| (&read.report, &read.diagnosis));
+        let explanation = explanation::explain(&pod, node_says, read.as_ref().err().map(String::as_str));
+        let (node_findings, unknown, probe) = match read {
+            Ok(read) => {
+                let findings = read.diagnosis.findings.into_iter().filter(|finding| finding.severity > Severity::Info);
+                (findings.take(MOST_FINDINGS).collect(), read.diagnosis.unknown, Some(read.note))
+            }
+            Err(_) => (Vec::new(), Vec::new(), None),
+        };
+        Ok(PodExplanation { explanation, phase: pod.phase, node: pod.node, node_findings, unknown, probe })
+    }
+
+    fn table(answer: &PodExplanation) -> String {
+        let Explanation { cause, certainty, summary, evidence, ruled_out, action, timeline, .. } = &answer.explanation;
+        let mut text = format!("{} ({})  {summary}\n\n", cause_word(*cause), certainty_word(*certainty));
+        for line in evidence {
+            text.push_str(&format!("    {line}\n"));
+        }
+        if !action.text.is_empty() {
+            text.push_str(&format!("  → {}\n", action.text));
+        }
+        for line in ruled_out {
+            text.push_str(&format!("\n  {line}\n"));
+        }
+        if !timeline.is_empty() {
+            text.push('\n');
+        }
+        for moment in timeline {
+            text.push_str(&format!("{}  {:<10}  {}\n", second(moment.time), moment.source, moment.what));
+        }
+        for finding in &answer.node_findings {
+            text.push_str(&format!("\non the node: {} ({})\n", finding.title, finding.id));
+        }
+        text + &answer.probe.as_ref().map(foot).unwrap_or_default()
+    }
+}
+
+/// `None` where the node could not be asked.
+async fn is_ready(connection: &Connection, name: &str) -> Option<bool> {
+    let node = node::read(connection, name).await.ok()?;
+    Some(node::must_be_ready(&node).is_ok())
+}
+
+fn cause_word(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Application => "APPLICATION",
+        Cause::Gpu => "GPU",
+        Cause::Node => "NODE",
+        Cause::Cluster => "CLUSTER",
+        Cause::None => "NOTHING WRONG",
+        Cause::Unknown => "UNKNOWN",
+    }
+}
+
+fn certainty_word(certainty: Certainty) -> &'static str {
+    match certainty {
+        Certainty::Certain => "certain",
+        Certainty::Likely => "likely",
+        Certainty::Possible => "possible",
+    }
+}

@@ -1,0 +1,107 @@
+//! `inspect_topology`: how the GPUs of a node are connected with each other, with switches, NICs and CPUs.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use syringe_core::facts::topology::{GpuTopology, Topology};
+
+use super::table::{cell, foot, head, lines, table};
+use super::{Call, NodeArgs, Tool, probing};
+use crate::answer::Answer;
+use crate::error::Failure;
+
+/// The tool.
+pub struct InspectTopology;
+
+/// Its section.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct TopologySection {
+    /// Connections of every GPU.
+    pub topology: Topology,
+}
+
+impl Tool for InspectTopology {
+    const NAME: &'static str = "inspect_topology";
+    const TITLE: &'static str = "GPU topology of a node";
+    const DESCRIPTION: &'static str = "How the GPUs of a node are connected: NVLinks (the inactive too) with errors, NVSwitch fabric state, \
+        peer-to-peer matrix, PCIe path with speed and width, NUMA, nearby InfiniBand/RoCE ports.";
+    const PROBES: bool = true;
+    type Args = NodeArgs;
+    type Answer = Answer<TopologySection>;
+
+    async fn call(call: Call, args: NodeArgs) -> Result<Self::Answer, Failure> {
+        let NodeArgs { node_name, context } = args;
+        let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["topology".into()]).await?;
+        let topology = probing::section(&node_name, "topology", read.report.sections.topology)?;
+        Ok(Answer::new(read.diagnosis, TopologySection { topology }, read.note))
+    }
+
+    fn table(answer: &Self::Answer) -> String {
+        let Topology { gpus, matrix, nics, .. } = &answer.section.topology;
+        let mut rows = table(["gpu", "pci address", "numa", "nvlinks up", "nvlink errors", "fabric", "pcie now", "of"]);
+        for gpu in gpus {
+            let hop = gpu.pcie_path.first();
+            let link = |generation: Option<u32>, width: Option<u32>| {
+                cell(generation.zip(width).map(|(generation, width)| format!("gen{generation} x{width}")))
+            };
+            rows.add_row([
+                gpu.index.to_string(),
+                cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
+                cell(gpu.numa_node),
+                links_up(gpu),
+                link_errors(gpu),
+                cell(gpu.fabric.as_ref().map(|fabric| fabric.state.clone())),
+                link(hop.and_then(|hop| hop.generation), hop.and_then(|hop| hop.width)),
+                link(hop.and_then(|hop| hop.max_generation), hop.and_then(|hop| hop.max_width)),
+            ]);
+        }
+        let mut text = format!("{}\n{}", head(answer), lines(&rows));
+        if matrix.len() > 1 {
+            text.push_str(&format!("\n{}", matrix_lines(gpus, matrix)));
+        }
+        for port in nics {
+            let rate = port.rate_gigabits_per_second.map(|rate| format!("{rate} Gb/s")).unwrap_or_default();
+            let near: Vec<_> = port.near.iter().map(|near| format!("GPU {} {}", near.gpu, near.via)).collect();
+            text.push_str(&format!(
+                "{} port {}  {} {rate}  {}\n",
+                port.device,
+                port.port,
+                cell(port.state.clone()),
+                near.join(", ")
+            ));
+        }
+        text + &foot(&answer.probe)
+    }
+}
+
+fn links_up(gpu: &GpuTopology) -> String {
+    let count = |active: bool| -> usize {
+        gpu.nvlinks.iter().filter(|group| !active || group.active == Some(true)).map(|group| group.links.len()).sum()
+    };
+    match count(false) {
+        0 => "-".into(),
+        all => format!("{} of {all}", count(true)),
+    }
+}
+
+fn link_errors(gpu: &GpuTopology) -> String {
+    let erring = gpu.nvlinks.iter().filter(|group| !group.errors.is_empty());
+    let words: Vec<_> = erring
+        .map(|group| {
+            let links: Vec<_> = group.links.iter().map(u32::to_string).collect();
+            let errors: Vec<_> = group.errors.iter().map(|(name, count)| format!("{name} {count}")).collect();
+            format!("link {}: {}", links.join(","), errors.join(", "))
+        })
+        .collect();
+    words.join("; ")
+}
+
+/// The matrix as `nvidia-smi topo -m` draws it.
+fn matrix_lines(gpus: &[GpuTopology], matrix: &[Vec<String>]) -> String {
+    let line = |name: String, cells: Vec<String>| {
+        let cells: Vec<_> = cells.iter().map(|cell| format!("{cell:<6}")).collect();
+        format!("{name:<6}{}", cells.concat()).trim_end().to_owned() + "\n"
+    };
+    let names: Vec<_> = gpus.iter().map(|gpu| format!("GPU{}", gpu.index)).collect();
+    let head = line(String::new(), names.clone());
+    names.into_iter().zip(matrix).fold(head, |text, (name, row)| text + &line(name, row.clone()))
+}

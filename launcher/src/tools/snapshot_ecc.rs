@@ -1,0 +1,85 @@
+//! `snapshot_ecc`: memory errors and repairs of the GPUs of a node.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use syringe_core::facts::ecc::{Ecc, RecoveryAction, RemappedRows};
+
+use super::table::{cell, foot, head, lines, table};
+use super::{Call, NodeArgs, Tool, probing};
+use crate::answer::Answer;
+use crate::error::Failure;
+
+/// The tool.
+pub struct SnapshotEcc;
+
+/// Its section.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct EccSection {
+    /// Memory health of every GPU.
+    pub ecc: Ecc,
+}
+
+impl Tool for SnapshotEcc {
+    const NAME: &'static str = "snapshot_ecc";
+    const TITLE: &'static str = "GPU memory errors of a node";
+    const DESCRIPTION: &'static str = "Memory errors and repairs of a node's GPUs: ECC since driver load and in the board's life, SRAM \
+        threshold, row remapping with spare rows left, retired pages, and the recovery action that the driver asks for.";
+    const PROBES: bool = true;
+    type Args = NodeArgs;
+    type Answer = Answer<EccSection>;
+
+    async fn call(call: Call, args: NodeArgs) -> Result<Self::Answer, Failure> {
+        let NodeArgs { node_name, context } = args;
+        let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["ecc".into()]).await?;
+        let ecc = probing::section(&node_name, "ecc", read.report.sections.ecc)?;
+        Ok(Answer::new(read.diagnosis, EccSection { ecc }, read.note))
+    }
+
+    fn table(answer: &Self::Answer) -> String {
+        let mut rows = table([
+            "gpu",
+            "pci address",
+            "ecc",
+            "corrected",
+            "uncorrected",
+            "lifetime corr.",
+            "lifetime uncorr.",
+            "remapped rows",
+            "pending",
+            "failed",
+            "driver asks for",
+        ]);
+        for gpu in &answer.section.ecc.gpus {
+            let rows_of = |read: fn(&RemappedRows) -> String| cell(gpu.remapped_rows.as_ref().map(read));
+            let yes = |flag: bool| if flag { "YES" } else { "no" }.to_owned();
+            rows.add_row([
+                gpu.index.to_string(),
+                cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
+                cell(gpu.mode.map(|mode| if mode.current { "on" } else { "off" })),
+                cell(gpu.volatile.corrected),
+                cell(gpu.volatile.uncorrected),
+                cell(gpu.aggregate.corrected),
+                cell(gpu.aggregate.uncorrected),
+                rows_of(|rows| format!("{} corr., {} uncorr.", rows.correctable, rows.uncorrectable)),
+                gpu.remapped_rows.as_ref().map_or_else(|| "-".into(), |rows| yes(rows.pending)),
+                gpu.remapped_rows.as_ref().map_or_else(|| "-".into(), |rows| yes(rows.failure_occurred)),
+                cell(gpu.recovery_action.map(action_words)),
+            ]);
+        }
+        format!("{}\n{}{}", head(answer), lines(&rows), foot(&answer.probe))
+    }
+}
+
+fn action_words(action: RecoveryAction) -> &'static str {
+    match action {
+        RecoveryAction::None => "nothing",
+        RecoveryAction::GpuReset => "GPU reset",
+        RecoveryAction::NodeReboot => "node reboot",
+        RecoveryAction::DrainP2p => "peer-to-peer drain",
+        RecoveryAction::DrainAndReset => "drain and reset",
+        RecoveryAction::RecoverImex => "IMEX recovery",
+        RecoveryAction::BusReset => "bus reset",
+        RecoveryAction::SystemReboot => "system reboot",
+        RecoveryAction::Unknown => "something newer than this version",
+    }
+}

@@ -1,0 +1,34 @@
+//! MIG: mode changes that wait for a reset, and GPUs that are cut but not into anything.
+
+use super::draft::Draft;
+use super::node::{Gpu, Node};
+use super::rules::{MIG_DOC, rules};
+use crate::facts::Mode;
+
+rules! {
+    PENDING: "mig-mode-pending" Warning Driver MIG_DOC, "A MIG mode change waits for a reset",
+        DrainAndReset "Reset {gpu} of {node} when it is drained; until then the old MIG mode holds.";
+    EMPTY: "mig-without-instances" Warning Driver MIG_DOC, "MIG is on, but no instance exists",
+        UpdateSoftware "Create MIG instances on {gpu} of {node} (MIG manager, nvidia-smi mig -cgi), or switch MIG \
+            off: as it is, no work can use it.";
+}
+
+/// MIG findings of every GPU.
+pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    node.gpus.iter().filter_map(|gpu| of_gpu(node, gpu)).collect()
+}
+
+fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let section = node.mig().and_then(|mig| mig.gpus.iter().find(|entry| Some(entry.index) == gpu.index));
+    let mode =
+        section.and_then(|entry| entry.mode).or_else(|| node.inventory_of(gpu).and_then(|entry| entry.mig_mode))?;
+    let Mode { current, pending } = mode;
+    let word = |on: bool| if on { "on" } else { "off" };
+    if current != pending {
+        let evidence = format!("MIG is {}, {} after the next reset", word(current), word(pending));
+        return Some(Draft::on(PENDING, gpu).because(evidence));
+    }
+    // Only the section itself knows that there are none.
+    let empty = current && section.is_some_and(|entry| entry.devices.is_empty());
+    empty.then(|| Draft::on(EMPTY, gpu).because("MIG mode on, 0 MIG devices"))
+}

@@ -1,0 +1,204 @@
+//! The PCIe link: lanes lost, a slower generation under load, a slot below the GPU, errors on the way.
+//!
+//! An idle GPU lowers its link's generation to save power, so generation is judged under load only. Lanes do not come
+//! and go: fewer than possible is a fault. An error on the path is often logged for the port above the GPU.
+
+use super::draft::Draft;
+use super::node::{Gpu, Node};
+use super::rules::{AER_DOC, DEBUG_DOC, rules};
+use super::timeline::{concerns, is_off_bus};
+use super::{Scope, Severity, lost, quote};
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use crate::facts::topology::{GpuTopology, PcieHop};
+
+rules! {
+    WIDTH: "pcie-width-degraded" Critical Fabric DEBUG_DOC, "PCIe link has lost lanes",
+        CheckCabling "Drain {node}, reseat {gpu} or its riser and cables; if lanes stay lost, swap the slot, then the \
+            GPU.";
+    GENERATION: "pcie-generation-low" Warning Fabric DEBUG_DOC, "PCIe link is slow under load",
+        CheckCabling "Reboot {node} when drained; if the link of {gpu} trains low again, check riser, cables and BIOS \
+            settings.";
+    PATH: "pcie-path-degraded" Warning Fabric DEBUG_DOC, "A PCIe link above the GPU has lost lanes",
+        CheckCabling "Check the switch, riser and cables above {gpu} on {node}; all GPUs below share that link.";
+    SLOT: "pcie-slot-below-gpu" Info Fabric DEBUG_DOC, "The slot offers less than the GPU could use",
+        None "Nothing: the slots of {node} give {gpu} no more.";
+    AER_FATAL: "pcie-errors-fatal" Critical Fabric AER_DOC, "Fatal PCIe errors",
+        CheckCabling "Drain {node} and reboot it; check seating, riser and cables of {gpu}, then the slot.";
+    AER_NONFATAL: "pcie-errors-uncorrected" Warning Fabric AER_DOC, "Uncorrected PCIe errors",
+        CheckCabling "Watch {gpu} on {node}; if the count grows, check seating, riser and cables.";
+    AER_CORRECTED: "pcie-errors-corrected" Warning Fabric AER_DOC, "Many corrected PCIe errors",
+        CheckCabling "Check seating, riser and cables of {gpu} on {node} at the next maintenance.";
+    ELSEWHERE: "pcie-errors-elsewhere" Info Fabric AER_DOC, "PCIe errors on a device that is no GPU's",
+        Watch "Nothing for the GPUs of {node}, unless one of them hangs below that port.";
+    LINK_LOST: "pcie-link-lost" Critical Fabric DEBUG_DOC, "The PCIe link of the GPU went down",
+        CheckCabling "Drain {node}, power-cycle it, and check seating and power of {gpu}.";
+    REPLAYS: "pcie-replays-high" Warning Fabric DEBUG_DOC, "Many PCIe replays",
+        CheckCabling "Check seating, riser and cables of {gpu} on {node}; the link repeats packets.";
+}
+
+/// Load from which a link must have gone up to its full generation.
+const LOADED_PERCENT: u32 = 30;
+
+/// Devices answer "unsupported request" while the bus is scanned at boot: a handful of those is normal.
+const USUAL_NONFATAL: u64 = 10;
+
+/// Corrected errors cost nothing; a thousand are a link to look at.
+const MANY_CORRECTED: u64 = 1000;
+
+/// Replays a minute and lane, in hundredths, that DCGM allows for generation 1 to 6.
+const REPLAYS_PER_LANE: [u64; 6] = [15, 30, 48, 96, 192, 384];
+
+/// Link findings of every GPU.
+pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    for gpu in &node.gpus {
+        // What a GPU that left the bus says of its link is a consequence.
+        let gone = node.timeline.current().any(|event| is_off_bus(event) && concerns(event, gpu));
+        if gone {
+            continue;
+        }
+        drafts.extend(link(node, gpu));
+        if let Some(topology) = node.topology_of(gpu) {
+            drafts.extend(path(gpu, topology));
+        }
+        drafts.extend(replays(node, gpu));
+        drafts.extend(errors(node, gpu));
+    }
+    drafts.extend(elsewhere(node));
+    drafts
+}
+
+fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let now = node.telemetry_of(gpu)?;
+    let pcie = &now.pcie;
+    if let (Some(width), Some(most)) = (pcie.width, pcie.max_width)
+        && width < most
+        && width > 0
+    {
+        return Some(Draft::on(WIDTH, gpu).because(format!("x{width} of x{most}")));
+    }
+    let (generation, most) = (pcie.generation?, pcie.max_generation?);
+    let load = now.utilization.gpu_percent.filter(|&load| load >= LOADED_PERCENT)?;
+    (generation < most && generation > 0)
+        .then(|| Draft::on(GENERATION, gpu).because(format!("generation {generation} of {most} at {load} % load")))
+}
+
+/// The slot against the GPU, and the links further up. Without telemetry the GPU's own link is judged here too.
+fn path(gpu: &Gpu, topology: &GpuTopology) -> Vec<Draft> {
+    let hops = &topology.pcie_path;
+    let mut drafts = Vec::new();
+    if let [device, port, ..] = hops.as_slice() {
+        let below = |port: Option<u32>, device: Option<u32>| {
+            port.zip(device).filter(|(port, device)| port < device && *port > 0)
+        };
+        if let Some((slot, own)) = below(port.max_generation, device.max_generation) {
+            drafts.push(Draft::on(SLOT, gpu).because(format!("slot generation {slot}, GPU generation {own}")));
+        } else if let Some((slot, own)) = below(port.max_width, device.max_width) {
+            drafts.push(Draft::on(SLOT, gpu).because(format!("slot x{slot}, GPU x{own}")));
+        }
+    }
+    // Links between two bridges: the lower end is an upstream port.
+    for pair in hops.windows(2).skip(1) {
+        let [lower, upper] = pair else { continue };
+        let possible = lower.max_width.zip(upper.max_width).map(|(lower, upper)| lower.min(upper));
+        let is_link = lower.kind == "switch_upstream";
+        if let (Some(width), Some(most), true) = (lower.width, possible, is_link)
+            && width < most
+            && width > 0
+        {
+            drafts.push(Draft::on(PATH, gpu).because(format!("x{width} of x{most}{}", at(lower))));
+        }
+    }
+    drafts
+}
+
+fn at(hop: &PcieHop) -> String {
+    hop.pci_address.as_ref().map(|pci| format!(" at {}", pci.sysfs())).unwrap_or_default()
+}
+
+/// An average since boot is a lower bound of the rate; above DCGM's limit it is high by any measure.
+fn replays(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let pcie = &node.telemetry_of(gpu)?.pcie;
+    let (replays, lanes) = (pcie.replays?, u64::from(pcie.width?));
+    let generation = usize::try_from(pcie.max_generation.or(pcie.generation)?).ok()?;
+    let allowed = REPLAYS_PER_LANE.get(generation.checked_sub(1)?)?;
+    let minutes = (node.host()?.uptime_seconds? / 60).max(1);
+    let high = replays.saturating_mul(100) > allowed.saturating_mul(lanes).saturating_mul(minutes);
+    high.then(|| Draft::on(REPLAYS, gpu).because(format!("{replays} replays in {minutes} min")))
+}
+
+/// AER from both witnesses: the counters of the path and the kernel's lines.
+fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
+    let hops = node.topology_of(gpu).map(|topology| topology.pcie_path.as_slice()).unwrap_or_default();
+    // The GPU and the port it is plugged into: what lies above is shared.
+    let near = hops.iter().take(2);
+    let total = |kind: &str| near.clone().filter_map(|hop| hop.aer.get(kind)).max().copied().unwrap_or(0);
+    let events: Vec<&KernelEvent> =
+        node.timeline.current().filter(|event| below(node, event).is_some_and(|below| below == gpu)).collect();
+    let lines = |kinds: &[&str]| -> Vec<&KernelEvent> {
+        let wanted = |event: &&&KernelEvent| event.sub_code.as_deref().is_some_and(|sub| kinds.contains(&sub));
+        events.iter().filter(|event| event.kind == Kind::Aer).filter(wanted).copied().collect()
+    };
+    let (fatal, nonfatal) = (
+        lines(&["uncorrected_fatal", "cannot_recover", "recovery_failed"]),
+        lines(&["uncorrected_nonfatal", "uncorrected"]),
+    );
+    let corrected = lines(&["corrected"]);
+    let corrected_lines: u64 = corrected.iter().map(|event| event.count).sum();
+    let count = |kind: &str| {
+        Some(total(kind)).filter(|&count| count > 0).map(|count| format!("AER counters since boot: {count} {kind}"))
+    };
+    let mut drafts = Vec::new();
+    if !fatal.is_empty() || total("fatal") > 0 {
+        drafts.push(Draft::on(AER_FATAL, gpu).seen_all(fatal).because_of(count("fatal")));
+    }
+    if !nonfatal.is_empty() || total("nonfatal") > USUAL_NONFATAL {
+        drafts.push(Draft::on(AER_NONFATAL, gpu).seen_all(nonfatal).because_of(count("nonfatal")));
+    }
+    if corrected_lines.max(total("correctable")) >= MANY_CORRECTED {
+        drafts.push(Draft::on(AER_CORRECTED, gpu).seen_all(corrected).because_of(count("correctable")));
+    }
+    let lost = |event: &&&KernelEvent| {
+        event.kind == Kind::PcieLink
+            && matches!(event.sub_code.as_deref(), Some("link_down" | "card_not_present" | "power_state"))
+    };
+    let lost: Vec<&KernelEvent> = events.iter().filter(lost).copied().collect();
+    if !lost.is_empty() {
+        drafts.push(Draft::on(LINK_LOST, gpu).seen_all(lost));
+    }
+    drafts
+}
+
+/// The GPU that a line about a PCIe device concerns.
+fn below<'n>(node: &'n Node<'_>, event: &KernelEvent) -> Option<&'n Gpu> {
+    if !matches!(event.kind, Kind::Aer | Kind::PcieLink) {
+        return None;
+    }
+    event.gpu_index.and_then(|index| node.gpu(index)).or_else(|| node.gpu_below(event.pci_address.as_ref()?))
+}
+
+/// Errors of ports and devices above no known GPU.
+fn elsewhere(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = Vec::new();
+    let lines = node.timeline.of_kind(Kind::Aer).filter(|event| below(node, event).is_none());
+    let grave = lines.filter(|event| event.sub_code.as_deref() != Some("corrected") && !lost::is_prelude(node, event));
+    for event in grave {
+        let scope = Scope { pci: event.pci_address.clone(), ..Scope::default() };
+        match drafts.iter_mut().find(|draft| draft.scope == scope) {
+            Some(draft) => *draft = draft.clone().seen(event),
+            None => drafts.push(Draft {
+                scope,
+                noun: "device",
+                ..Draft::here(ELSEWHERE).graded(Severity::Info).seen(event)
+            }),
+        }
+    }
+    if drafts.len() > 1 {
+        let all = drafts.iter().flat_map(|draft| {
+            let place = draft.scope.pci.as_ref().map(|pci| format!("{}: ", pci.sysfs())).unwrap_or_default();
+            draft.evidence.iter().map(move |line| format!("{place}{line}"))
+        });
+        return vec![Draft::here(ELSEWHERE).because(quote::count(drafts.len(), "device")).because_of(all)];
+    }
+    drafts
+}

@@ -1,0 +1,99 @@
+//! Power: brakes from outside, limits that were lowered, clocks that stay low under load.
+//!
+//! A GPU at its power cap under full load does what it should; that is a reason for its clocks, never a finding.
+
+use super::draft::Draft;
+use super::node::{Gpu, Node};
+use super::rules::{DEBUG_DOC, NVML_DOC, rules};
+use super::thermal::{FAULTS, HARDWARE_THERMAL, POWER_BRAKE, POWER_CAP, SLOWDOWN, reasons};
+use super::{Severity, quote};
+use crate::facts::kernel_log::KernelEventKind as Kind;
+use crate::facts::telemetry::{GpuTelemetry, Power};
+
+rules! {
+    BRAKE: "power-brake" Critical Power NVML_DOC, "Power brake: the supply slows the GPU down",
+        CheckCabling "Check power supplies, power cables and the rack's power cap of {node}; something outside slows \
+            {gpu} down.";
+    SLOWED: "hardware-slowdown" Warning Power NVML_DOC, "Hardware slowdown without a stated cause",
+        CheckCabling "Check power and cooling of {gpu} on {node}: the board halves the clocks for one of them.";
+    NO_CABLE: "gpu-power-missing" Critical Power NVML_DOC, "The GPU lacks external power",
+        CheckCabling "Check the power cables and supplies of {gpu} on {node}.";
+    LIMIT_LOWERED: "power-limit-lowered" Warning Power NVML_DOC, "Power limit below the factory's",
+        UpdateSoftware "If nobody lowered it on purpose, restore the default limit of {gpu} on {node} (nvidia-smi \
+            -pl).";
+    CLOCKS_LOW: "clocks-low-under-load" Warning Driver NVML_DOC, "Low clocks under load without a reason",
+        UpdateSoftware "See whether clocks of {gpu} on {node} are locked (nvidia-smi -q -d CLOCK); release them with \
+            nvidia-smi -rgc and -rac.";
+    NIC_POWER: "nic-insufficient-power" Warning Power DEBUG_DOC, "A network card gets too little power from its slot",
+        CheckCabling "Check slot power and auxiliary cables of {node}; GPUs on the same supply may be hit too.";
+}
+
+/// A GPU counts as loaded from here on.
+pub(super) const LOADED_PERCENT: u32 = 80;
+
+/// Limits below this share of the default cost throughput that somebody notices; above, it is somebody's policy.
+const NOTABLE_LIMIT_PERCENT: u64 = 80;
+
+/// Power of every GPU, and of its neighbours.
+pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    for gpu in &node.gpus {
+        let unplugged = node.gpu_problem(gpu, &["insufficient_power"]);
+        drafts.extend(unplugged.map(|problem| Draft::on(NO_CABLE, gpu).because(quote::data(&problem.why))));
+        let Some(now) = node.telemetry_of(gpu) else { continue };
+        drafts.extend(brake(gpu, now));
+        drafts.extend(limit(gpu, &now.power));
+        drafts.extend(clocks(gpu, now));
+    }
+    let hungry =
+        |event: &&crate::facts::kernel_log::KernelEvent| event.sub_code.as_deref() == Some("insufficient_power");
+    let cards: Vec<_> = node.timeline.of_kind(Kind::Nic).filter(hungry).collect();
+    if !cards.is_empty() {
+        drafts.push(Draft::here(NIC_POWER).seen_all(cards));
+    }
+    drafts
+}
+
+fn brake(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
+    let mask = reasons(&now.throttling);
+    let rule = if mask & POWER_BRAKE != 0 {
+        BRAKE
+    } else if mask & SLOWDOWN != 0 && mask & HARDWARE_THERMAL == 0 {
+        SLOWED
+    } else {
+        return None;
+    };
+    let words: Vec<String> = now.throttling.reasons.iter().take(4).map(|reason| quote::data(reason)).collect();
+    let words = if words.is_empty() { format!("mask {mask:#x}") } else { words.join(", ") };
+    Some(Draft::on(rule, gpu).because(format!("clock event reasons: {words}")).because_of(draw(&now.power)))
+}
+
+fn draw(power: &Power) -> Option<String> {
+    let draw = power.draw_milliwatts? / 1000;
+    let limit = power.enforced_limit_milliwatts.or(power.limit_milliwatts)? / 1000;
+    Some(format!("draws {draw} W of {limit} W"))
+}
+
+fn limit(gpu: &Gpu, power: &Power) -> Option<Draft> {
+    let (limit, default) = (power.limit_milliwatts?, power.default_limit_milliwatts?);
+    // Limits are rounded to watts in places.
+    if limit / 1000 >= default / 1000 {
+        return None;
+    }
+    let percent = u64::from(limit) * 100 / u64::from(default);
+    let severity = if percent < NOTABLE_LIMIT_PERCENT { Severity::Warning } else { Severity::Info };
+    let evidence = format!("limit {} W, default {} W ({percent} %)", limit / 1000, default / 1000);
+    Some(Draft::on(LIMIT_LOWERED, gpu).graded(severity).because(evidence))
+}
+
+/// Half the clock under load, and the driver names no reason: somebody locked the clocks.
+pub(super) fn clocks(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
+    let (sm, most) = (now.clocks.sm_mhz?, now.clocks.max_sm_mhz?);
+    let load = now.utilization.gpu_percent.filter(|&load| load >= LOADED_PERCENT)?;
+    let explained = reasons(&now.throttling) & (FAULTS | POWER_CAP) != 0;
+    let low = u64::from(sm) * 2 < u64::from(most);
+    (low && !explained).then(|| {
+        let state = now.performance_state.map(|state| format!(", P{state}")).unwrap_or_default();
+        Draft::on(CLOCKS_LOW, gpu).because(format!("SM clock {sm} of {most} MHz at {load} % load{state}"))
+    })
+}

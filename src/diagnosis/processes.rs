@@ -1,0 +1,176 @@
+//! Who holds the GPUs: processes that no pod owns, that nobody can end, and memory that nobody claims.
+//!
+//! A process in state D is no fault by itself: every call into the driver may show it for a moment. It is stuck when
+//! the kernel says so, or when its GPU is gone.
+
+use super::draft::Draft;
+use super::node::Node;
+use super::rules::{DEBUG_DOC, rules};
+use super::timeline::{concerns, is_off_bus, is_xid};
+use super::{Severity, quote};
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use crate::facts::processes::{GpuProcess, Processes};
+
+rules! {
+    STUCK: "process-stuck" Critical Driver DEBUG_DOC, "A process hangs in the driver and cannot be killed",
+        DrainAndReboot "Drain and reboot {node}: no signal reaches a process that waits for the driver.";
+    WAITING: "process-uninterruptible" Info Driver DEBUG_DOC, "A process waits in the kernel at this moment",
+        Watch "Look again in a minute: if it still waits, the driver hangs on {node}.";
+    ZOMBIE: "process-zombie" Warning Application DEBUG_DOC, "A dead GPU process that its parent does not collect",
+        RestartPod "Restart the pod, or end the parent process on {node}; the zombie goes with it.";
+    NO_POD: "process-outside-kubernetes" Warning Application None, "GPU memory held by a process of no pod",
+        Watch "Find out who started it on {node}; Kubernetes gives the same GPU to pods. End it if nobody owns it.";
+    GONE_POD: "process-of-gone-pod" Warning Application None, "GPU memory held by a process whose pod is gone",
+        Watch "End the process on {node} if it does not end by itself; its pod no longer exists.";
+    UNACCOUNTED: "memory-unaccounted" Warning Driver DEBUG_DOC, "GPU memory in use that no process accounts for",
+        DrainAndReset "Look for processes of other PID namespaces and MPS servers on {node}; if there are none, reset \
+            {gpu} when drained.";
+    PARTIAL: "process-list-partial" Info Driver None, "The process list is not complete",
+        Watch "Run the probe in the host's PID namespace (hostPID) on {node}; without it NVML leaves processes out.";
+}
+
+/// A context without work takes a few hundred MiB at most; less than this is a monitor looking in.
+const LEAST_BYTES: u64 = 64 << 20;
+
+/// Programs of the node itself that may hold GPUs (`comm`, 15 bytes at most).
+const SERVICES: [&str; 16] = [
+    "nvidia-persiste",
+    "nv-hostengine",
+    "dcgm-exporter",
+    "nv-fabricmanage",
+    "nvidia-imex",
+    "nvidia-cuda-mps",
+    "nvidia-device-p",
+    "gpu-feature-dis",
+    "nvidia-mig-mana",
+    "nvidia-smi",
+    "node-probe",
+    "gpud",
+    "Xorg",
+    "Xwayland",
+    "gnome-shell",
+    "nvidia-powerd",
+];
+
+/// Findings about processes.
+pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = Vec::new();
+    if let Some(section) = node.processes() {
+        for process in &section.processes {
+            drafts.extend(state(node, process));
+            drafts.extend(owner(node, process));
+        }
+        drafts.extend(memory(node, section));
+        if !section.host_pid_namespace {
+            drafts.push(Draft::here(PARTIAL).because("the probe does not run in the host's PID namespace"));
+        }
+    }
+    drafts.extend(blocked(node));
+    drafts
+}
+
+fn who(process: &GpuProcess) -> String {
+    let name = process.name.as_deref().map(|name| format!(" '{}'", quote::data(name))).unwrap_or_default();
+    format!("pid {}{name}", process.pid)
+}
+
+/// `GPU 3: 42.0 GiB`, or which device files it holds.
+fn uses(process: &GpuProcess) -> Option<String> {
+    let uses = process.uses.iter().map(|usage| match usage.memory_bytes {
+        Some(bytes) => format!("GPU {}: {}", usage.gpu, quote::bytes(bytes)),
+        None => format!("GPU {}", usage.gpu),
+    });
+    let holds = process.holds.iter().map(|file| format!("{} open", quote::data(file)));
+    let all: Vec<String> = uses.chain(holds).take(8).collect();
+    (!all.is_empty()).then(|| all.join(", "))
+}
+
+fn draft(rule: super::rules::Rule, process: &GpuProcess) -> Draft {
+    let mut draft = Draft::here(rule).because(who(process)).because_of(uses(process));
+    draft.scope.pid = Some(process.pid);
+    draft.scope.pod_uid.clone_from(&process.pod_uid);
+    if let [only] = process.uses.as_slice() {
+        draft.scope.gpu = Some(only.gpu);
+    }
+    draft
+}
+
+fn state(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
+    match process.state.as_deref() {
+        Some("Z") => {
+            let parent = process.parent_pid.map(|parent| format!("its parent is pid {parent}"));
+            Some(draft(ZOMBIE, process).because("state Z").because_of(parent))
+        }
+        Some("D") => Some(uninterruptible(node, process)),
+        _ => None,
+    }
+}
+
+fn uninterruptible(node: &Node<'_>, process: &GpuProcess) -> Draft {
+    let hung = node.timeline.of_kind(Kind::HungTask).find(|event| event.pid == Some(process.pid));
+    if let Some(event) = hung {
+        return draft(STUCK, process).because("state D").seen(event);
+    }
+    let gpus = process.uses.iter().filter_map(|usage| node.gpu(usage.gpu));
+    let fault = gpus.into_iter().find_map(|gpu| {
+        let grave =
+            |event: &&KernelEvent| (is_off_bus(event) || is_xid(event, &super::xid::GSP_CODES)) && concerns(event, gpu);
+        node.timeline.current().find(grave)
+    });
+    match fault {
+        Some(event) => draft(STUCK, process).because("state D").seen(event),
+        None => draft(WAITING, process).because("state D"),
+    }
+}
+
+/// Tasks of NVIDIA's own programs that the kernel calls blocked, where the process list does not show them.
+fn blocked(node: &Node<'_>) -> Vec<Draft> {
+    let listed = |pid: Option<u32>| {
+        node.processes().is_some_and(|section| section.processes.iter().any(|process| Some(process.pid) == pid))
+    };
+    let of_driver = |event: &&KernelEvent| {
+        event.process.as_deref().is_some_and(|name| name.starts_with("nv") || name.starts_with("cuda"))
+    };
+    let events = node.timeline.of_kind(Kind::HungTask).filter(of_driver).filter(|event| !listed(event.pid));
+    let events: Vec<&KernelEvent> = events.collect();
+    if events.is_empty() { Vec::new() } else { vec![Draft::here(STUCK).seen_all(events).graded(Severity::Warning)] }
+}
+
+fn owner(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
+    let held: u64 = process.uses.iter().filter_map(|usage| usage.memory_bytes).fold(0, u64::saturating_add);
+    let service = process.name.as_deref().is_some_and(|name| SERVICES.iter().any(|service| name.starts_with(service)));
+    let dead = process.state.as_deref() == Some("Z");
+    if held < LEAST_BYTES || service || dead {
+        return None;
+    }
+    match (&process.pod_uid, &node.cluster.live_pod_uids) {
+        (Some(uid), Some(live)) if !live.contains(uid) => {
+            Some(draft(GONE_POD, process).because(format!("pod {} does not exist on the node", quote::data(uid))))
+        }
+        (Some(_), _) => None,
+        // On a machine without Kubernetes no process has a pod.
+        (None, _) => {
+            let kubernetes = node.cluster.node.is_some() || node.kubelet().is_some();
+            let user = process.user.as_deref().map(|user| format!("user {}", quote::data(user)));
+            kubernetes.then(|| draft(NO_POD, process).because("its cgroup names no pod").because_of(user))
+        }
+    }
+}
+
+fn memory(node: &Node<'_>, section: &Processes) -> Vec<Draft> {
+    let shared = node.host().is_some_and(|host| host.daemons.mps == Some(true));
+    let cut = |index: u32| {
+        let mig = node.mig().and_then(|mig| mig.gpus.iter().find(|gpu| gpu.index == index));
+        mig.is_some_and(|gpu| gpu.mode.is_some_and(|mode| mode.current))
+    };
+    // Under MPS the server owns the memory; under MIG the instances do; without hostPID the list is short.
+    if shared || !section.host_pid_namespace {
+        return Vec::new();
+    }
+    let rest = section.unaccounted_memory.iter().filter(|rest| !cut(rest.gpu));
+    let drafts = rest.filter_map(|rest| {
+        let evidence = format!("{} in use beyond the listed processes", quote::bytes(rest.bytes));
+        Some(Draft::on(UNACCOUNTED, node.gpu(rest.gpu)?).because(evidence))
+    });
+    drafts.collect()
+}

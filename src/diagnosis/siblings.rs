@@ -1,0 +1,129 @@
+//! One GPU that differs from its siblings: the cheapest way to see what no threshold knows.
+//!
+//! Siblings have the same product name. There must be enough of them for a majority, and work is compared with work
+//! only.
+
+use std::collections::BTreeMap;
+
+use super::draft::Draft;
+use super::node::{Gpu, Node};
+use super::power::{self, LOADED_PERCENT};
+use super::rules::{DEBUG_DOC, Rule, rules};
+use super::{Severity, quote, thermal};
+
+rules! {
+    VBIOS: "sibling-vbios-differs" Info Driver DEBUG_DOC, "VBIOS differs from the siblings'",
+        Watch "Nothing by itself (a replaced board?); update the VBIOS of {gpu} on {node} if it alone makes trouble.";
+    MEMORY: "sibling-memory-differs" Warning Hardware DEBUG_DOC, "Memory size differs from the siblings'",
+        Watch "Reset {gpu} of {node} at the next drain; if memory stays missing, run a diagnostic and contact the \
+            vendor.";
+    POWER_LIMIT: "sibling-power-limit-differs" Warning Power DEBUG_DOC, "Power limit differs from the siblings'",
+        UpdateSoftware "Set the power limit of {gpu} on {node} like its siblings' (nvidia-smi -pl); jobs wait for the \
+            slowest GPU.";
+    HOT: "sibling-hotter" Warning Thermal DEBUG_DOC, "Far hotter than its siblings",
+        CheckCabling "Check airflow, heat sink and fans at {gpu} of {node}; its siblings do the same work cooler.";
+    SLOW: "sibling-clocks-lower" Warning Hardware DEBUG_DOC, "Far slower clocks than its siblings under the same load",
+        Watch "See what holds {gpu} of {node} down (clock event reasons, locked clocks); jobs wait for the slowest \
+            GPU.";
+}
+
+/// Fewer have no majority.
+const FEWEST: usize = 3;
+
+/// Position in the air stream explains 10 °C; this is more.
+const HOTTER_CELSIUS: i32 = 15;
+
+/// Below this, a difference harms nobody.
+const WARM_CELSIUS: i32 = 65;
+
+/// Boards of one kind differ by a few percent in clocks; a fifth is a fault.
+const SLOWER_PERCENT: u64 = 80;
+
+/// Findings by comparison.
+pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut groups: BTreeMap<&str, Vec<&Gpu>> = BTreeMap::new();
+    for gpu in node.answering() {
+        groups.entry(gpu.name.as_deref().unwrap_or_default()).or_default().push(gpu);
+    }
+    let mut drafts = Vec::new();
+    for group in groups.into_values().filter(|group| group.len() >= FEWEST) {
+        let inventory = |gpu: &Gpu| node.inventory_of(gpu);
+        // Several that differ are another batch, a single one was replaced.
+        let vbios = odd(VBIOS, &group, |gpu| inventory(gpu)?.vbios_version.as_deref().map(quote::data));
+        if let [_] = vbios.as_slice() {
+            drafts.extend(vbios);
+        }
+        drafts.extend(odd(MEMORY, &group, |gpu| Some(quote::bytes(inventory(gpu)?.memory_total_bytes?))));
+        drafts.extend(odd(POWER_LIMIT, &group, |gpu| {
+            Some(format!("{} W", node.telemetry_of(gpu)?.power.limit_milliwatts? / 1000))
+        }));
+        drafts.extend(hotter(node, &group));
+        drafts.extend(slower(node, &group));
+    }
+    drafts
+}
+
+/// GPUs whose value is not that of the majority.
+fn odd(rule: Rule, group: &[&Gpu], value: impl Fn(&Gpu) -> Option<String>) -> Vec<Draft> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for value in group.iter().filter_map(|gpu| value(gpu)) {
+        *counts.entry(value).or_default() += 1;
+    }
+    let known: usize = counts.values().sum();
+    let Some((usual, _)) = counts.iter().find(|(_, count)| **count * 2 > known && known >= FEWEST) else {
+        return Vec::new();
+    };
+    let odd = group.iter().filter_map(|gpu| {
+        let own = value(gpu).filter(|own| own != usual)?;
+        Some(Draft::on(rule, gpu).because(format!("{own}, siblings {usual}")))
+    });
+    odd.collect()
+}
+
+fn median(mut values: Vec<i64>) -> Option<i64> {
+    values.sort_unstable();
+    values.get(values.len() / 2).copied()
+}
+
+/// Far above the median without drawing more power than the median.
+fn hotter(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
+    let celsius = |gpu: &Gpu| node.telemetry_of(gpu)?.temperature.gpu_celsius;
+    let draw = |gpu: &Gpu| Some(i64::from(node.telemetry_of(gpu)?.power.draw_milliwatts?));
+    let usual = median(group.iter().filter_map(|gpu| celsius(gpu).map(i64::from)).collect());
+    let usual_draw = median(group.iter().filter_map(|gpu| draw(gpu)).collect());
+    let Some(usual) = usual.and_then(|usual| i32::try_from(usual).ok()) else { return Vec::new() };
+    let hot = group.iter().filter_map(|gpu| {
+        let own = celsius(gpu).filter(|own| *own >= WARM_CELSIUS && own.saturating_sub(usual) >= HOTTER_CELSIUS)?;
+        // Where it slows down for heat, `thermal` has said so.
+        if thermal::reasons(&node.telemetry_of(gpu)?.throttling) & thermal::FAULTS != 0 {
+            return None;
+        }
+        // A fifth more power is different work, and explains some heat.
+        let same_work = draw(gpu).zip(usual_draw).is_none_or(|(own, usual)| own * 5 <= usual * 6);
+        same_work.then(|| Draft::on(HOT, gpu).because(format!("{own} °C, siblings {usual} °C in the median")))
+    });
+    hot.collect()
+}
+
+fn slower(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
+    let loaded = |gpu: &Gpu| {
+        let now = node.telemetry_of(gpu)?;
+        now.utilization.gpu_percent.filter(|&load| load >= LOADED_PERCENT)?;
+        now.clocks.sm_mhz.map(i64::from)
+    };
+    let clocks: Vec<i64> = group.iter().filter_map(|gpu| loaded(gpu)).collect();
+    if clocks.len() < FEWEST {
+        return Vec::new();
+    }
+    let Some(usual) = median(clocks) else { return Vec::new() };
+    let slow = group.iter().filter_map(|gpu| {
+        let own = loaded(gpu)?;
+        let now = node.telemetry_of(gpu)?;
+        // `thermal` and `power` say it with the reason.
+        let known = thermal::reasons(&now.throttling) & thermal::FAULTS != 0 || power::clocks(gpu, now).is_some();
+        let far_below = !known && own.unsigned_abs() * 100 < usual.unsigned_abs() * SLOWER_PERCENT;
+        let evidence = format!("SM clock {own} MHz under load, siblings {usual} MHz in the median");
+        far_below.then(|| Draft::on(SLOW, gpu).graded(Severity::Warning).because(evidence))
+    });
+    slow.collect()
+}

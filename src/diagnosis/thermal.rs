@@ -1,0 +1,134 @@
+//! Heat: thermal slowdowns that happen now, temperatures at their limits, and time lost to heat since driver load.
+//!
+//! A margin alone is no alarm: some H100 firmware reports zero or a negative `T.Limit` margin on a healthy, cool GPU.
+//! What counts is a temperature against an absolute limit, or the driver saying that it slows down.
+
+use jiff::SignedDuration;
+
+use super::draft::Draft;
+use super::node::{Gpu, Node};
+use super::rules::{DEBUG_DOC, NVML_DOC, rules};
+use super::{Severity, quote};
+use crate::facts::telemetry::{GpuTelemetry, Temperature, Throttling};
+
+rules! {
+    HARDWARE: "thermal-slowdown-hardware" Critical Thermal NVML_DOC, "Hardware slows the GPU down for heat",
+        CheckCabling "Check airflow, fans, coolant and inlet temperature of {node} at {gpu}; move work away until it \
+            is cool.";
+    SOFTWARE: "thermal-slowdown-software" Warning Thermal NVML_DOC, "The driver slows the GPU down for heat",
+        CheckCabling "Check airflow, fans and inlet temperature of {node} at {gpu}; the GPU is slower than it could \
+            be.";
+    TOO_HOT: "gpu-too-hot" Critical Thermal DEBUG_DOC, "GPU at its temperature limit",
+        CheckCabling "Check cooling of {gpu} on {node} now; at the shutdown limit it switches itself off.";
+    MEMORY_TOO_HOT: "memory-too-hot" Critical Thermal DEBUG_DOC, "GPU memory at its temperature limit",
+        CheckCabling "Check cooling of {gpu} on {node}; hot memory makes memory errors.";
+    LOST_TIME: "thermal-time-lost" Warning Thermal NVML_DOC, "The GPU was often slowed down for heat",
+        CheckCabling "Check cooling of {gpu} on {node} under load; not at this moment, but often before.";
+}
+
+/// Bits of the clock event reasons (`nvmlClocksEventReason*`).
+pub(super) const POWER_CAP: u64 = 0x4;
+pub(super) const SLOWDOWN: u64 = 0x8;
+const SOFTWARE_THERMAL: u64 = 0x20;
+pub(super) const HARDWARE_THERMAL: u64 = 0x40;
+pub(super) const POWER_BRAKE: u64 = 0x80;
+/// Those that are no normal work.
+pub(super) const FAULTS: u64 = SLOWDOWN | SOFTWARE_THERMAL | HARDWARE_THERMAL | POWER_BRAKE;
+
+/// A GPU this near its slowdown limit will reach it on the next warm day.
+const NEAR_CELSIUS: i32 = 5;
+
+/// Sensors that failed report such values.
+const PLAUSIBLE: std::ops::RangeInclusive<i32> = 1..=150;
+
+/// From a twentieth of the time on, heat costs throughput that somebody notices.
+const NOTABLE_SHARE: u64 = 20;
+
+/// Below this, start-up and one hot minute explain it.
+const LEAST: SignedDuration = SignedDuration::from_mins(10);
+
+/// Thermal findings of every GPU.
+pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = Vec::new();
+    for gpu in &node.gpus {
+        let Some(now) = node.telemetry_of(gpu) else { continue };
+        let slowed = slowdown(gpu, now);
+        // The temperature is the slowdown's evidence then, not another finding.
+        let limits = limits(gpu, &now.temperature);
+        drafts.extend(limits.into_iter().filter(|draft| slowed.is_none() || draft.rule != TOO_HOT));
+        drafts.extend(slowed);
+        drafts.extend(lost_time(node, gpu, now));
+    }
+    drafts
+}
+
+/// The reasons as a mask; from the words where a facts file has only those.
+pub(super) fn reasons(throttling: &Throttling) -> u64 {
+    let bit = |reason: &String| {
+        let reason = reason.to_ascii_lowercase();
+        let hardware = reason.starts_with("h");
+        match reason.as_str() {
+            _ if reason.contains("power brake") => POWER_BRAKE,
+            _ if reason.contains("power cap") => POWER_CAP,
+            _ if reason.contains("thermal") && hardware => HARDWARE_THERMAL,
+            _ if reason.contains("thermal") => SOFTWARE_THERMAL,
+            _ if reason.contains("slowdown") => SLOWDOWN,
+            _ => 0,
+        }
+    };
+    throttling.reasons_mask.unwrap_or_else(|| throttling.reasons.iter().map(bit).fold(0, |mask, bit| mask | bit))
+}
+
+fn slowdown(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
+    let mask = reasons(&now.throttling);
+    let rule = if mask & HARDWARE_THERMAL != 0 {
+        HARDWARE
+    } else if mask & SOFTWARE_THERMAL != 0 {
+        SOFTWARE
+    } else {
+        return None;
+    };
+    let words: Vec<String> = now.throttling.reasons.iter().take(4).map(|reason| quote::data(reason)).collect();
+    let words = if words.is_empty() { format!("mask {mask:#x}") } else { words.join(", ") };
+    Some(
+        Draft::on(rule, gpu).because(format!("clock event reasons: {words}")).because_of(temperature(&now.temperature)),
+    )
+}
+
+fn temperature(now: &Temperature) -> Option<String> {
+    let celsius = now.gpu_celsius?;
+    let limit = now.slowdown_celsius.map(|limit| format!(", slowdown at {limit} °C")).unwrap_or_default();
+    let memory = now.memory_celsius.map(|memory| format!(", memory {memory} °C")).unwrap_or_default();
+    Some(format!("GPU {celsius} °C{limit}{memory}"))
+}
+
+fn limits(gpu: &Gpu, now: &Temperature) -> Vec<Draft> {
+    let pairs = [
+        (TOO_HOT, now.gpu_celsius, now.slowdown_celsius),
+        (MEMORY_TOO_HOT, now.memory_celsius, now.memory_max_celsius),
+    ];
+    let mut drafts = Vec::new();
+    for (rule, celsius, limit) in pairs {
+        let (Some(celsius), Some(limit)) = (celsius, limit) else { continue };
+        if !PLAUSIBLE.contains(&celsius) || !PLAUSIBLE.contains(&limit) || celsius < limit - NEAR_CELSIUS {
+            continue;
+        }
+        let severity = if celsius >= limit { Severity::Critical } else { Severity::Warning };
+        drafts.push(Draft::on(rule, gpu).graded(severity).because(format!("{celsius} °C, limit {limit} °C")));
+    }
+    drafts
+}
+
+/// Counters catch what one snapshot misses.
+fn lost_time(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
+    let uptime_ms = node.host().and_then(|host| host.uptime_seconds)?.saturating_mul(1000);
+    let thermal = now.throttling.violations.iter().find(|violation| violation.policy == "thermal")?;
+    let lost = SignedDuration::from_millis(i64::try_from(thermal.duration_ms).ok()?);
+    if lost < LEAST || uptime_ms == 0 {
+        return None;
+    }
+    let notable = thermal.duration_ms.saturating_mul(NOTABLE_SHARE) >= uptime_ms;
+    let severity = if notable { Severity::Warning } else { Severity::Info };
+    let evidence = format!("slowed down for heat for {} since driver load", quote::span(lost));
+    Some(Draft::on(LOST_TIME, gpu).graded(severity).because(evidence))
+}

@@ -1,0 +1,121 @@
+//! What Kubernetes says of a pod, as far as an explanation uses it.
+
+use jiff::Timestamp;
+
+/// One pod.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodFacts {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// Node that it was given to.
+    pub node: Option<String>,
+    /// Whether that node is Ready; `None` where it was not asked.
+    pub node_ready: Option<bool>,
+    /// `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`.
+    pub phase: String,
+    /// The status's own reason (`Evicted`, `OutOfnvidia.com/gpu`, …).
+    pub reason: Option<String>,
+    /// The status's own message, or that of the `PodScheduled` condition while it waits.
+    pub message: Option<String>,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+    /// When it was given to the node.
+    pub scheduled: Option<Timestamp>,
+    /// When its deletion was asked for.
+    pub deleted: Option<Timestamp>,
+    /// Its containers, init containers first.
+    pub containers: Vec<ContainerFacts>,
+    /// Its events.
+    pub events: Vec<PodEvent>,
+    /// Whether it asks for GPUs.
+    pub wants_gpus: bool,
+}
+
+/// One container of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ContainerFacts {
+    /// Name.
+    pub name: String,
+    /// What it does now.
+    pub state: ContainerState,
+    /// How it ended before, when it was started again.
+    pub last: Option<ContainerState>,
+    /// How often it was started again.
+    pub restarts: u32,
+}
+
+/// What a container does, or how it ended.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum ContainerState {
+    /// Not known yet.
+    #[default]
+    Unknown,
+    /// Waits to start.
+    Waiting {
+        /// `ImagePullBackOff`, `CrashLoopBackOff`, …
+        reason: String,
+        /// The kubelet's words.
+        message: String,
+    },
+    /// Runs.
+    Running {
+        /// Since when.
+        since: Option<Timestamp>,
+    },
+    /// Ended.
+    Terminated {
+        /// Exit code; 128 plus the signal where one ended it.
+        exit_code: i32,
+        /// `OOMKilled`, `Error`, `Completed`, …
+        reason: String,
+        /// What it left as a message.
+        message: String,
+        /// When it started.
+        started: Option<Timestamp>,
+        /// When it ended.
+        finished: Option<Timestamp>,
+    },
+}
+
+/// One event of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodEvent {
+    /// When it happened last.
+    pub time: Option<Timestamp>,
+    /// `Scheduled`, `Preempted`, `FailedScheduling`, …
+    pub reason: String,
+    /// In words.
+    pub message: String,
+    /// How often.
+    pub count: u32,
+}
+
+impl PodFacts {
+    /// The end that matters: of the container that failed, the last one otherwise. With the container's name.
+    pub fn end(&self) -> Option<(&str, &ContainerState)> {
+        let ended = |state: &ContainerState| matches!(state, ContainerState::Terminated { .. });
+        let failed =
+            |state: &ContainerState| matches!(state, ContainerState::Terminated { exit_code, .. } if *exit_code != 0);
+        let states = || {
+            self.containers.iter().flat_map(|container| {
+                let last = container.last.iter();
+                std::iter::once(&container.state).chain(last).map(|state| (container.name.as_str(), state))
+            })
+        };
+        states().find(|(_, state)| failed(state)).or_else(|| states().find(|(_, state)| ended(state)))
+    }
+
+    /// From when to when the pod could have used a GPU.
+    pub fn lifetime(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+        let over = matches!(self.phase.as_str(), "Succeeded" | "Failed");
+        let ends = self.containers.iter().filter_map(|container| match &container.state {
+            ContainerState::Terminated { finished, .. } => *finished,
+            _ => None,
+        });
+        (self.scheduled.or(self.created), if over { ends.max() } else { None })
+    }
+}

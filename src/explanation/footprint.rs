@@ -1,0 +1,120 @@
+//! What a pod left on its node: its GPUs, its processes, and the kernel's lines about either while it lived.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::PodFacts;
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
+use crate::facts::processes::GpuProcess;
+use crate::pci::PciAddress;
+use crate::report::Report;
+
+/// A kernel line may come a moment after the death that it explains, and the kubelet's clock is in whole seconds.
+const SLACK: SignedDuration = SignedDuration::from_secs(30);
+
+/// A pod as its node sees it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Footprint {
+    /// UUIDs of GPUs or MIG devices.
+    pub(super) devices: Vec<String>,
+    /// PCI addresses of the GPUs behind them.
+    pub(super) addresses: BTreeSet<PciAddress>,
+    /// Processes on GPUs that exist now.
+    pub(super) pids: Vec<u32>,
+    /// Those processes.
+    pub(super) processes: Vec<GpuProcess>,
+    /// Kernel events of its lifetime that name one of its GPUs or processes.
+    pub(super) own_events: Vec<KernelEvent>,
+    /// Kernel events of its lifetime on this node that name GPUs, where its own GPUs are not known.
+    pub(super) near_events: Vec<KernelEvent>,
+    /// Whether the kernel log covers its lifetime.
+    pub(super) log_covers: bool,
+}
+
+impl Footprint {
+    pub(super) fn of(pod: &PodFacts, report: Option<&Report>) -> Self {
+        let Some(report) = report else { return Self::default() };
+        let sections = &report.sections;
+        let mut footprint = Self::default();
+        if let Some(kubelet) = sections.kubelet.as_ref().and_then(|section| section.data.as_ref()) {
+            let own = kubelet.allocations.iter().filter(|allocation| allocation.pod_uid == pod.uid);
+            footprint.devices = own.flat_map(|allocation| allocation.devices.clone()).collect();
+        }
+        if let Some(processes) = sections.processes.as_ref().and_then(|section| section.data.as_ref()) {
+            let own = processes.processes.iter().filter(|process| process.pod_uid.as_deref() == Some(&pod.uid));
+            footprint.processes = own.cloned().collect();
+            footprint.pids = footprint.processes.iter().map(|process| process.pid).collect();
+        }
+        footprint.find_addresses(report);
+        footprint.find_events(pod, report);
+        footprint.devices.sort();
+        footprint.devices.dedup();
+        footprint
+    }
+
+    fn find_addresses(&mut self, report: &Report) {
+        let sections = &report.sections;
+        let used: BTreeSet<u32> =
+            self.processes.iter().flat_map(|process| &process.uses).map(|gpu_use| gpu_use.gpu).collect();
+        let migs = sections.mig.as_ref().and_then(|section| section.data.as_ref());
+        let parents: BTreeSet<&str> = migs
+            .iter()
+            .flat_map(|mig| &mig.gpus)
+            .filter(|gpu| {
+                gpu.devices.iter().any(|device| device.uuid.as_ref().is_some_and(|uuid| self.devices.contains(uuid)))
+            })
+            .filter_map(|gpu| gpu.uuid.as_deref())
+            .collect();
+        let inventory = sections.inventory.as_ref().and_then(|section| section.data.as_ref());
+        for gpu in inventory.iter().flat_map(|inventory| &inventory.gpus) {
+            let uuid = gpu.uuid.as_deref().unwrap_or_default();
+            let own =
+                self.devices.iter().any(|device| device == uuid) || parents.contains(uuid) || used.contains(&gpu.index);
+            if let (true, Some(address)) = (own, &gpu.pci_address) {
+                self.addresses.insert(address.clone());
+            }
+        }
+        // A GPU that is lost is in no inventory; the kernel said its UUID while it still knew it.
+        let log = sections.xid.as_ref().and_then(|section| section.data.as_ref());
+        for event in log.iter().flat_map(|log| &log.events) {
+            let named = event.gpu_uuid.as_ref().is_some_and(|uuid| self.devices.contains(uuid));
+            if let (true, Some(address)) = (named, &event.pci_address) {
+                self.addresses.insert(address.clone());
+            }
+        }
+    }
+
+    fn find_events(&mut self, pod: &PodFacts, report: &Report) {
+        let Some(log) = report.sections.xid.as_ref().and_then(|section| section.data.as_ref()) else { return };
+        let (from, to) = pod.lifetime();
+        self.log_covers = log.coverage.iter().any(|coverage| match (coverage.from, from) {
+            (Some(oldest), Some(from)) => oldest <= from,
+            (Some(_), None) | (None, _) => false,
+        });
+        for event in log.events.iter().filter(|event| within(event, from, to)) {
+            let own_pid = event.pid.is_some_and(|pid| self.pids.contains(&pid));
+            let own_gpu = event.pci_address.as_ref().is_some_and(|address| self.addresses.contains(address));
+            if own_pid || own_gpu {
+                self.own_events.push(event.clone());
+            } else if self.addresses.is_empty() && speaks_of_gpus(event) {
+                self.near_events.push(event.clone());
+            }
+        }
+    }
+}
+
+/// Whether any of the event's lines falls into the pod's life. Without times nothing can be said for it.
+fn within(event: &KernelEvent, from: Option<Timestamp>, to: Option<Timestamp>) -> bool {
+    let (Some(first), Some(last)) = (event.first, event.last) else { return false };
+    let after_start = from.is_none_or(|from| last >= from);
+    let before_end = to.is_none_or(|to| to.checked_add(SLACK).is_ok_and(|to| first <= to));
+    after_start && before_end
+}
+
+fn speaks_of_gpus(event: &KernelEvent) -> bool {
+    matches!(
+        event.kind,
+        KernelEventKind::Xid | KernelEventKind::OffBus | KernelEventKind::Sxid | KernelEventKind::RmInitFailed
+    )
+}

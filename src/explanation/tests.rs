@@ -1,0 +1,224 @@
+//! One pod after another, each with what Kubernetes and its node say of it, and the cause that follows.
+
+use jiff::Timestamp;
+
+use super::{Cause, Certainty, ContainerFacts, ContainerState, PodEvent, PodFacts, explain};
+use crate::diagnosis::{ClusterFacts, diagnose};
+use crate::facts::inventory::{GpuInventory, Inventory};
+use crate::facts::kernel_log::{Coverage, KernelEvent, KernelEventKind, KernelLog};
+use crate::facts::kubelet::{Allocation, Kubelet};
+use crate::facts::processes::{GpuProcess, Processes};
+use crate::pci::PciAddress;
+use crate::report::{Report, Section, Sections};
+
+const POD: &str = "11111111-2222-3333-4444-555555555555";
+const OWN_GPU: &str = "0000:5d:00.0";
+const OTHER_GPU: &str = "0000:9a:00.0";
+
+fn time(text: &str) -> Timestamp {
+    format!("2026-11-21T{text}Z").parse().expect("a time")
+}
+
+fn address(text: &str) -> PciAddress {
+    PciAddress::parse(text).expect("an address")
+}
+
+/// A pod that began at 02:00 and failed at 02:30 with this exit code.
+fn failed(exit_code: i32, reason: &str) -> PodFacts {
+    let state = ContainerState::Terminated {
+        exit_code,
+        reason: reason.into(),
+        message: String::new(),
+        started: Some(time("02:00:05")),
+        finished: Some(time("02:30:00")),
+    };
+    PodFacts {
+        namespace: "research".into(),
+        name: "train-0".into(),
+        uid: POD.into(),
+        node: Some("gpu-2".into()),
+        node_ready: Some(true),
+        phase: if exit_code == 0 { "Succeeded" } else { "Failed" }.into(),
+        created: Some(time("01:59:50")),
+        scheduled: Some(time("02:00:00")),
+        containers: vec![ContainerFacts { name: "main".into(), state, ..ContainerFacts::default() }],
+        wants_gpus: true,
+        ..PodFacts::default()
+    }
+}
+
+fn xid(code: u32, at: &str, gpu: &str, pid: Option<u32>) -> KernelEvent {
+    KernelEvent {
+        kind: KernelEventKind::Xid,
+        code: Some(code),
+        name: crate::xid::xid(code).map(|entry| entry.name.into()),
+        pci_address: Some(address(gpu)),
+        pid,
+        count: 1,
+        first: Some(time(at)),
+        last: Some(time(at)),
+        raw: format!("NVRM: Xid {code}"),
+        ..KernelEvent::default()
+    }
+}
+
+/// A node whose kubelet gave the pod one of two GPUs, and whose kernel said these things since midnight.
+fn node(events: Vec<KernelEvent>) -> Report {
+    let gpu = |index, uuid: &str, pci| GpuInventory {
+        index,
+        uuid: Some(uuid.into()),
+        pci_address: Some(address(pci)),
+        persistence_mode: Some(true),
+        ..GpuInventory::default()
+    };
+    let inventory =
+        Inventory { gpus: vec![gpu(0, "GPU-own", OWN_GPU), gpu(1, "GPU-other", OTHER_GPU)], ..Inventory::default() };
+    let held = Allocation {
+        pod_uid: POD.into(),
+        container: "main".into(),
+        resource: "nvidia.com/gpu".into(),
+        devices: vec!["GPU-own".into()],
+        ..Allocation::default()
+    };
+    let coverage = Coverage { from: Some(time("00:00:00")), to: Some(time("02:40:00")), ..Coverage::default() };
+    let log = KernelLog { coverage: vec![coverage], events, ..KernelLog::default() };
+    let sections = Sections {
+        inventory: Some(Section::read(inventory, Vec::new())),
+        kubelet: Some(Section::read(Kubelet { allocations: vec![held], ..Kubelet::default() }, Vec::new())),
+        xid: Some(Section::read(log, Vec::new())),
+        processes: Some(Section::read(Processes { host_pid_namespace: true, ..Processes::default() }, Vec::new())),
+        ..Sections::default()
+    };
+    Report { taken_at: Some(time("02:40:00")), sections, ..Report::default() }
+}
+
+fn cause_of(pod: &PodFacts, report: &Report) -> super::Explanation {
+    let diagnosis = diagnose(report, &ClusterFacts { node: Some("gpu-2".into()), ..ClusterFacts::default() });
+    explain(pod, Some((report, &diagnosis)), None)
+}
+
+#[test]
+fn an_xid_of_the_hardware_on_its_own_gpu_is_the_gpu() {
+    let explained = cause_of(&failed(134, "Error"), &node(vec![xid(79, "02:29:58", OWN_GPU, None)]));
+    assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Certain), "{}", explained.summary);
+    assert!(explained.evidence.iter().any(|line| line.contains("Xid 79")), "{:?}", explained.evidence);
+    assert_eq!(explained.devices, ["GPU-own"]);
+}
+
+#[test]
+fn the_same_xid_on_a_gpu_that_it_did_not_have_is_not_its_cause() {
+    let explained = cause_of(&failed(1, "Error"), &node(vec![xid(79, "02:29:58", OTHER_GPU, None)]));
+    assert_eq!(explained.cause, Cause::Application, "{}", explained.summary);
+}
+
+#[test]
+fn the_same_xid_before_or_after_its_life_is_not_its_cause() {
+    for at in ["01:00:00", "02:35:00"] {
+        let mut report = node(vec![xid(94, at, OWN_GPU, None)]);
+        report.sections.inventory = None;
+        report.sections.kubelet = None;
+        let explained = cause_of(&failed(1, "Error"), &report);
+        assert_eq!(explained.cause, Cause::Application, "{at}: {}", explained.summary);
+    }
+}
+
+#[test]
+fn an_application_xid_is_the_application_and_clears_the_gpu() {
+    for code in [13, 31, 43, 45] {
+        let explained = cause_of(&failed(1, "Error"), &node(vec![xid(code, "02:29:59", OWN_GPU, Some(7))]));
+        assert_eq!(explained.cause, Cause::Application, "Xid {code}: {}", explained.summary);
+        assert!(
+            explained.ruled_out.iter().any(|line| line.starts_with("GPU: no hardware")),
+            "{:?}",
+            explained.ruled_out
+        );
+    }
+}
+
+#[test]
+fn a_gsp_timeout_is_the_node() {
+    let explained = cause_of(&failed(1, "Error"), &node(vec![xid(119, "02:29:00", OWN_GPU, Some(7))]));
+    assert_eq!(explained.cause, Cause::Node, "{}", explained.summary);
+}
+
+#[test]
+fn out_of_memory_is_told_from_a_gpu_fault() {
+    let explained = cause_of(&failed(137, "OOMKilled"), &node(vec![xid(45, "02:30:01", OWN_GPU, Some(7))]));
+    assert_eq!((explained.cause, explained.certainty), (Cause::Application, Certainty::Certain));
+    assert!(explained.summary.contains("host memory"), "{}", explained.summary);
+}
+
+#[test]
+fn exit_codes_are_read_as_signals() {
+    for (code, word) in [(134, "SIGABRT"), (137, "SIGKILL"), (139, "SIGSEGV"), (143, "SIGTERM"), (3, "exit code 3")] {
+        let explained = cause_of(&failed(code, "Error"), &node(Vec::new()));
+        assert_eq!((explained.cause, explained.certainty), (Cause::Application, Certainty::Likely), "{code}");
+        assert!(explained.summary.contains(word), "{}", explained.summary);
+    }
+}
+
+#[test]
+fn without_the_node_the_gpu_is_not_cleared() {
+    let explained = explain(&failed(1, "Error"), None, Some("pods is forbidden"));
+    assert_eq!((explained.cause, explained.certainty), (Cause::Application, Certainty::Possible));
+    assert!(explained.ruled_out[0].contains("forbidden"), "{:?}", explained.ruled_out);
+}
+
+#[test]
+fn a_process_in_state_d_makes_a_running_pod_stuck() {
+    let mut report = node(Vec::new());
+    let process = GpuProcess { pid: 7, state: Some("D".into()), pod_uid: Some(POD.into()), ..GpuProcess::default() };
+    let processes = Processes { host_pid_namespace: true, processes: vec![process], ..Processes::default() };
+    report.sections.processes = Some(Section::read(processes, Vec::new()));
+    let running = PodFacts {
+        phase: "Running".into(),
+        containers: vec![ContainerFacts {
+            state: ContainerState::Running { since: Some(time("02:00:05")) },
+            ..ContainerFacts::default()
+        }],
+        ..failed(1, "Error")
+    };
+    let explained = cause_of(&running, &report);
+    assert_eq!((explained.cause, explained.pids.as_slice()), (Cause::Node, &[7][..]), "{}", explained.summary);
+    let healthy = cause_of(&running, &node(Vec::new()));
+    assert_eq!(healthy.cause, Cause::None, "{}", healthy.summary);
+}
+
+#[test]
+fn kubernetes_own_reasons_come_first() {
+    let waiting = PodFacts {
+        phase: "Pending".into(),
+        node: None,
+        message: Some("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.".into()),
+        containers: Vec::new(),
+        ..failed(1, "Error")
+    };
+    assert_eq!(explain(&waiting, None, None).cause, Cause::Cluster);
+    let evicted = PodFacts { reason: Some("Evicted".into()), ..failed(137, "Error") };
+    assert_eq!(cause_of(&evicted, &node(Vec::new())).cause, Cause::Node);
+    let event = PodEvent {
+        time: Some(time("02:29:59")),
+        reason: "Preempted".into(),
+        message: "by pod research/urgent".into(),
+        count: 1,
+    };
+    let preempted = PodFacts { events: vec![event], ..failed(143, "Error") };
+    assert_eq!(cause_of(&preempted, &node(Vec::new())).cause, Cause::Cluster);
+    let away = PodFacts { node_ready: Some(false), ..failed(1, "Error") };
+    assert_eq!(explain(&away, None, Some("node is not Ready")).cause, Cause::Node);
+}
+
+#[test]
+fn a_pod_that_ended_in_order_is_accused_of_nothing() {
+    let explained = cause_of(&failed(0, "Completed"), &node(vec![xid(79, "02:10:00", OWN_GPU, None)]));
+    assert_eq!(explained.cause, Cause::None, "{}", explained.summary);
+}
+
+#[test]
+fn the_timeline_is_in_the_order_of_time() {
+    let explained = cause_of(&failed(134, "Error"), &node(vec![xid(79, "02:29:58", OWN_GPU, None)]));
+    let times: Vec<_> = explained.timeline.iter().map(|moment| moment.time).collect();
+    assert!(times.is_sorted());
+    let sources: Vec<_> = explained.timeline.iter().map(|moment| moment.source.as_str()).collect();
+    assert_eq!(sources, ["kubernetes", "kubernetes", "kubernetes", "kernel", "kubernetes"]);
+}

@@ -1,0 +1,143 @@
+//! What all GPUs of a section have in common is said once.
+//!
+//! Eight GPUs of a node agree in most of what a section says of them. On the wire a section's `gpus` keep only what tells
+//! them apart, and `all_gpus` beside them holds the rest: half the size, and easier to read. Reading puts it back, so no
+//! other code knows of it.
+//!
+//! ```text
+//!   {"gpus": [{"index": 0, "name": "H100", "ecc": {"on": true, "errors": 0}},
+//!             {"index": 1, "name": "H100", "ecc": {"on": true, "errors": 7}}]}
+//!   {"all_gpus": {"name": "H100", "ecc": {"on": true}},
+//!    "gpus": [{"index": 0, "ecc": {"errors": 0}}, {"index": 1, "ecc": {"errors": 7}}]}
+//! ```
+
+use serde_json::{Map, Value};
+
+const EACH: &str = "gpus";
+const COMMON: &str = "all_gpus";
+
+/// Moves what all `gpus` of a section's data agree in to `all_gpus`.
+pub fn fold(data: &mut Value) {
+    let Value::Object(section) = data else { return };
+    let Some(Value::Array(gpus)) = section.get_mut(EACH) else { return };
+    let mut entries: Vec<&mut Map<String, Value>> = gpus.iter_mut().filter_map(Value::as_object_mut).collect();
+    let common = take_common(&mut entries);
+    if common.is_empty() {
+        return;
+    }
+    let rest = std::mem::take(section);
+    section.insert(COMMON.into(), Value::Object(common));
+    section.extend(rest);
+}
+
+/// Undoes [`fold`]. Data that was not folded stays as it is.
+pub fn unfold(data: &mut Value) {
+    let Value::Object(section) = data else { return };
+    let Some(Value::Object(common)) = section.get(COMMON).cloned() else { return };
+    let Some(Value::Array(gpus)) = section.get_mut(EACH) else { return };
+    for gpu in gpus.iter_mut().filter_map(Value::as_object_mut) {
+        put_back(gpu, &common);
+    }
+    section.retain(|key, _| key != COMMON);
+}
+
+/// Removes from every entry what all of them hold with equal value, and returns it. Objects that agree in part are folded
+/// within. One entry alone has nothing in common with anything.
+fn take_common(entries: &mut [&mut Map<String, Value>]) -> Map<String, Value> {
+    let mut common = Map::new();
+    let [first, others @ ..] = &*entries else { return common };
+    if others.is_empty() {
+        return common;
+    }
+    for key in first.keys().cloned().collect::<Vec<_>>() {
+        let values: Option<Vec<&Value>> = entries.iter().map(|entry| entry.get(&key)).collect();
+        let Some([value, rest @ ..]) = values.as_deref() else { continue };
+        if rest.iter().all(|other| other == value) {
+            let value = (*value).clone();
+            for entry in entries.iter_mut() {
+                entry.retain(|other, _| *other != key);
+            }
+            common.insert(key, value);
+        } else if entries.iter().all(|entry| entry[&key].is_object()) {
+            let mut inner: Vec<_> =
+                entries.iter_mut().filter_map(|entry| entry.get_mut(&key).and_then(Value::as_object_mut)).collect();
+            let inner = take_common(&mut inner);
+            if !inner.is_empty() {
+                common.insert(key, Value::Object(inner));
+            }
+        }
+    }
+    common
+}
+
+fn put_back(entry: &mut Map<String, Value>, common: &Map<String, Value>) {
+    for (key, value) in common {
+        match (entry.get_mut(key), value) {
+            (None, _) => {
+                entry.insert(key.clone(), value.clone());
+            }
+            (Some(Value::Object(own)), Value::Object(value)) => put_back(own, value),
+            // An entry's own word stands.
+            (Some(_), _) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_all_gpus_agree_in_is_said_once() {
+        let plain = json!({"gpus": [
+            {"index": 0, "name": "H100", "ecc": {"on": true, "errors": 0}, "links": [1, 2]},
+            {"index": 1, "name": "H100", "ecc": {"on": true, "errors": 7}, "links": [1, 2]},
+        ], "unsupported": []});
+        let mut folded = plain.clone();
+        fold(&mut folded);
+        let expected = json!({
+            "all_gpus": {"name": "H100", "ecc": {"on": true}, "links": [1, 2]},
+            "gpus": [{"index": 0, "ecc": {"errors": 0}}, {"index": 1, "ecc": {"errors": 7}}],
+            "unsupported": [],
+        });
+        assert_eq!(folded, expected);
+        unfold(&mut folded);
+        assert_eq!(folded, plain);
+    }
+
+    #[test]
+    fn one_gpu_and_other_shapes_stay_as_they_are() {
+        for plain in [json!({"gpus": [{"index": 0, "name": "T4"}]}), json!({"gpus": []}), json!([1]), json!(null)] {
+            let mut folded = plain.clone();
+            fold(&mut folded);
+            assert_eq!(folded, plain);
+            unfold(&mut folded);
+            assert_eq!(folded, plain);
+        }
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::from), (0..3_u8).prop_map(Value::from)];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                prop::collection::btree_map("[a-c]", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn unfolding_gives_back_what_was_folded(gpus in prop::collection::vec(value(), 0..5)) {
+            let plain = json!({ "gpus": gpus });
+            let mut folded = plain.clone();
+            fold(&mut folded);
+            unfold(&mut folded);
+            prop_assert_eq!(folded, plain);
+        }
+    }
+}

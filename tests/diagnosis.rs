@@ -1,0 +1,386 @@
+//! Every scenario against its expectation, and the promises of `diagnose` over anything.
+//!
+//! A scenario is a facts file beside which stands `NAME.expect.json`: the verdict, what must be found (with the GPU),
+//! and what must not. What the expectation leaves open the snapshots hold.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use insta::assert_json_snapshot;
+use jiff::SignedDuration;
+use proptest::prelude::*;
+use serde::Deserialize;
+use serde_json::Value;
+use syringe_core::diagnosis::{
+    self, Class, ClusterFacts, Diagnosis, Severity, Verdict, catalogue_of_rules, diagnose, gpu_addresses,
+};
+use syringe_core::facts::health::HealthStatus;
+use syringe_core::facts::kernel_log::KernelLog;
+use syringe_core::pci::PciAddress;
+use syringe_core::report::{Report, Section};
+use syringe_core::xid::events::{Clock, EventLog, Options};
+
+/// What a scenario must come to.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expectation {
+    /// What the scenario is about, for who reads it.
+    #[allow(dead_code)]
+    about: String,
+    verdict: Verdict,
+    /// Findings that must be there.
+    #[serde(default)]
+    must: Vec<Must>,
+    /// Ids, classes or severities (`class:hardware`, `severity:critical`) that must not be there.
+    #[serde(default)]
+    must_not: Vec<String>,
+    /// Whether other findings above `info` may be there as well.
+    #[serde(default)]
+    more: bool,
+    /// The node's status in the health section.
+    health: HealthStatus,
+    /// Words of the summary.
+    #[serde(default)]
+    summary: Vec<String>,
+    /// What Kubernetes says of the node.
+    #[serde(default)]
+    cluster: ClusterFacts,
+}
+
+/// One finding that must be there.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Must {
+    id: String,
+    gpu: Option<u32>,
+    severity: Option<Severity>,
+    /// Words of the evidence.
+    #[serde(default)]
+    evidence: Vec<String>,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios")
+}
+
+/// Every scenario: its report as the rules see it, and its expectation.
+fn scenarios() -> BTreeMap<String, (Report, Expectation)> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(folder()).expect("the scenarios") {
+        let path = entry.expect("a file").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        let Some(name) = name.strip_suffix(".json").filter(|name| !name.ends_with(".expect")) else { continue };
+        let read = |ending: &str| std::fs::read_to_string(folder().join(format!("{name}{ending}")));
+        let report: Report = serde_json::from_str(&read(".json").expect(name)).expect(name);
+        let expectation = read(".expect.json").unwrap_or_else(|error| panic!("{name}.expect.json: {error}"));
+        let expectation = serde_json::from_str(&expectation).unwrap_or_else(|error| panic!("{name}: {error}"));
+        found.insert(name.to_owned(), (replayed(report), expectation));
+    }
+    found
+}
+
+/// The kernel log parsed by the real parser, as a replay does it.
+fn replayed(mut report: Report) -> Report {
+    if report.kernel_log.is_empty() {
+        return report;
+    }
+    let host = report.sections.host.as_ref().and_then(|section| section.data.as_ref());
+    let uptime = host.and_then(|host| host.uptime_seconds).and_then(|uptime| i64::try_from(uptime).ok());
+    let boot = report.taken_at.zip(uptime).map(|(now, uptime)| now - SignedDuration::from_secs(uptime));
+    let options = Options { running_boot_id: report.boot_id.clone(), now: report.taken_at, ..Options::default() };
+    let mut log = EventLog::new(boot.map(|boot_wall_time| Clock { boot_wall_time }), options);
+    log.source("facts file");
+    report.kernel_log.iter().for_each(|record| log.push_line(record));
+    let mut log = log.finish();
+    let gpus: Vec<(PciAddress, u32, String)> =
+        gpu_addresses(&report).into_iter().map(|(pci, index, uuid)| (pci, index, uuid.unwrap_or_default())).collect();
+    syringe_core::xid::join(&mut log, &gpus, &[]);
+    report.sections.xid = Some(Section::read(log, Vec::new()));
+    report
+}
+
+fn told(diagnosis: &Diagnosis) -> String {
+    serde_json::to_string_pretty(diagnosis).expect("a diagnosis")
+}
+
+/// Everything about a scenario that is not as it must be.
+fn complaints(name: &str, report: &Report, expected: &Expectation) -> Vec<String> {
+    let diagnosis = diagnose(report, &expected.cluster);
+    let mut complaints = Vec::new();
+    if diagnosis.verdict != expected.verdict {
+        complaints.push(format!("the verdict is {:?}, not {:?}", diagnosis.verdict, expected.verdict));
+    }
+    for must in &expected.must {
+        let found = diagnosis.findings.iter().any(|finding| {
+            finding.id == must.id
+                && (must.gpu.is_none() || must.gpu == finding.scope.gpu)
+                && must.severity.is_none_or(|severity| severity == finding.severity)
+                && must.evidence.iter().all(|words| finding.evidence.iter().any(|line| line.contains(words)))
+        });
+        if !found {
+            complaints.push(format!("there is no {must:?}"));
+        }
+    }
+    for finding in &diagnosis.findings {
+        let word = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let words = [
+            finding.id.clone(),
+            format!("class:{}", word(serde_json::to_value(finding.class).expect("a word"))),
+            format!("severity:{}", word(serde_json::to_value(finding.severity).expect("a word"))),
+        ];
+        let forbidden = expected.must_not.iter().filter(|forbidden| words.contains(forbidden));
+        complaints.extend(forbidden.map(|forbidden| format!("{} is there: {forbidden}", finding.id)));
+        let listed = expected.must.iter().any(|must| must.id == finding.id);
+        if !(expected.more || listed || finding.severity == Severity::Info) {
+            complaints.push(format!("{} was not expected", finding.id));
+        }
+    }
+    let missing = expected.summary.iter().filter(|words| !diagnosis.summary.contains(*words));
+    complaints.extend(missing.map(|words| format!("no '{words}' in the summary: {}", diagnosis.summary)));
+    let health = diagnosis::health(report);
+    if health.status != expected.health {
+        complaints.push(format!("health is {:?}, not {:?}", health.status, expected.health));
+    }
+    if !complaints.is_empty() {
+        complaints.push(told(&diagnosis));
+    }
+    assert_consistent(name, &diagnosis);
+    complaints
+}
+
+/// What holds for every diagnosis.
+fn assert_consistent(name: &str, diagnosis: &Diagnosis) {
+    for finding in &diagnosis.findings {
+        let rule = catalogue_of_rules().iter().find(|rule| rule.id == finding.id);
+        let rule = rule.unwrap_or_else(|| panic!("{name}: {} is not in the catalogue", finding.id));
+        assert!(finding.severity <= rule.severity, "{name}: {} is graver than its rule", finding.id);
+        assert_eq!((finding.class, finding.title.as_str()), (rule.class, rule.title), "{name}: {}", finding.id);
+        assert!(!finding.evidence.is_empty(), "{name}: {} without evidence", finding.id);
+        assert!(!finding.action.text.is_empty() && !finding.action.text.contains('{'), "{name}: {}", finding.id);
+    }
+    let worst = diagnosis.findings.iter().map(|finding| finding.severity).max().unwrap_or(Severity::Info);
+    let fits = match diagnosis.verdict {
+        Verdict::Fatal => worst == Severity::Fatal,
+        Verdict::Critical => worst == Severity::Critical,
+        Verdict::Warning => worst == Severity::Warning,
+        Verdict::Healthy | Verdict::Unknown => worst == Severity::Info,
+    };
+    assert!(fits, "{name}: verdict {:?}, worst finding {worst:?}", diagnosis.verdict);
+    assert!(diagnosis.findings.is_sorted_by_key(|finding| std::cmp::Reverse(finding.severity)), "{name}: order");
+    assert!(!diagnosis.summary.is_empty(), "{name}");
+}
+
+#[test]
+fn every_scenario_comes_to_what_it_must() {
+    let scenarios = scenarios();
+    assert!(scenarios.len() >= 40, "{} scenarios", scenarios.len());
+    let complaints: Vec<String> = scenarios
+        .iter()
+        .map(|(name, (report, expected))| (name, complaints(name, report, expected)))
+        .filter(|(_, complaints)| !complaints.is_empty())
+        .map(|(name, complaints)| format!("{name}:\n  {}", complaints.join("\n  ")))
+        .collect();
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+fn says_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.values().all(says_nothing),
+        Value::Bool(true) => false,
+    }
+}
+
+/// A report in which every GPU says all of itself.
+fn plain(mut report: Value) -> Value {
+    let sections = report.get_mut("sections").and_then(Value::as_object_mut);
+    let data = sections.into_iter().flat_map(|sections| sections.values_mut()).filter_map(|one| one.get_mut("data"));
+    data.for_each(syringe_core::fold::unfold);
+    report
+}
+
+/// A misspelled field would be lost when it is read, and the scenario would say less than it seems to.
+#[test]
+fn no_scenario_says_what_no_type_knows() {
+    fn lost(written: &Value, read: &Value, place: &str, complaints: &mut Vec<String>) {
+        match (written, read) {
+            (Value::Object(one), Value::Object(other)) => {
+                for (key, below) in one {
+                    let place = format!("{place}.{key}");
+                    match other.get(key) {
+                        Some(other) => lost(below, other, &place, complaints),
+                        // Reports leave out what says nothing.
+                        None if says_nothing(below) => {}
+                        None => complaints.push(place),
+                    }
+                }
+            }
+            (Value::Array(one), Value::Array(other)) => {
+                for (index, (one, other)) in one.iter().zip(other).enumerate() {
+                    lost(one, other, &format!("{place}[{index}]"), complaints);
+                }
+            }
+            _ if written == read => {}
+            _ => complaints.push(place.to_owned()),
+        }
+    }
+    let mut complaints = Vec::new();
+    for name in scenarios().keys() {
+        let text = std::fs::read_to_string(folder().join(format!("{name}.json"))).expect(name);
+        let report: Report = serde_json::from_str(&text).expect(name);
+        let read = plain(serde_json::to_value(report).expect(name));
+        lost(&plain(serde_json::from_str(&text).expect(name)), &read, name, &mut complaints);
+    }
+    assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+/// Compares with `snapshots/diagnosis/NAME.snap`.
+fn reviewed(name: &str, value: &impl serde::Serialize) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path("../snapshots/diagnosis");
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| assert_json_snapshot!(name, value));
+}
+
+#[test]
+fn every_diagnosis_is_as_reviewed() {
+    for (name, (report, expected)) in scenarios() {
+        reviewed(&name, &diagnose(&report, &expected.cluster));
+    }
+}
+
+#[test]
+fn a_healthy_node_of_eight_gpus_fits_a_thousand_tokens() {
+    let (report, expected) = &scenarios()["healthy-h100-8"];
+    let answer = serde_json::to_string(&diagnose(report, &expected.cluster)).expect("an answer");
+    // About four bytes are a token.
+    assert!(answer.len() / 4 <= 1000, "{} bytes", answer.len());
+}
+
+#[test]
+fn a_report_of_one_section_speaks_of_that_section_only() {
+    let (report, _) = &scenarios()["healthy-h100-8"];
+    let mut telemetry = Report { kernel_log: Vec::new(), ..report.clone() };
+    telemetry.sections =
+        syringe_core::report::Sections { telemetry: report.sections.telemetry.clone(), ..Default::default() };
+    let diagnosis = diagnose(&telemetry, &ClusterFacts::default());
+    assert_eq!(diagnosis.verdict, Verdict::Healthy, "{}", told(&diagnosis));
+    assert!(!diagnosis.summary.contains("Xid") && !diagnosis.summary.contains("memory"), "{}", diagnosis.summary);
+    assert!(diagnosis.summary.contains("8 of 8"), "{}", diagnosis.summary);
+    let nothing = diagnose(&Report::default(), &ClusterFacts::default());
+    assert_eq!(nothing.verdict, Verdict::Unknown, "{}", told(&nothing));
+}
+
+#[test]
+fn ids_are_unique_and_in_kebab_case() {
+    let mut ids: Vec<&str> = catalogue_of_rules().iter().map(|rule| rule.id).collect();
+    assert!(
+        ids.iter().all(|id| id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'))
+    );
+    let all = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), all);
+    let listed: Vec<String> = catalogue_of_rules()
+        .iter()
+        .map(|rule| format!("{} {:?} {:?} {:?}: {}", rule.id, rule.severity, rule.class, rule.action, rule.title))
+        .collect();
+    reviewed("catalogue-of-rules", &listed);
+}
+
+/// Codes that programs cause never condemn hardware, whatever their number; a pattern is a warning at most.
+#[test]
+fn application_codes_alone_never_condemn_hardware() {
+    let (base, _) = &scenarios()["healthy-h100-8"];
+    let pci = gpu_addresses(base)[2].0.clone();
+    for code in [13, 31, 43, 45, 68, 109] {
+        for pids in [1_u32, 2, 40] {
+            let mut report = base.clone();
+            let log = report.sections.xid.as_mut().and_then(|section| section.data.as_mut()).expect("a log");
+            for pid in 0..pids {
+                log.events.push(syringe_core::facts::kernel_log::KernelEvent {
+                    code: Some(code),
+                    pci_address: Some(pci.clone()),
+                    gpu_index: Some(2),
+                    pid: Some(1000 + pid),
+                    process: Some(format!("job-{pid}")),
+                    count: 9,
+                    first: base.taken_at,
+                    last: base.taken_at,
+                    ..Default::default()
+                });
+            }
+            let diagnosis = diagnose(&report, &ClusterFacts::default());
+            for finding in &diagnosis.findings {
+                let limit = if pids == 1 { Severity::Info } else { Severity::Warning };
+                let condemned = finding.class == Class::Hardware && finding.severity > limit;
+                assert!(!condemned && finding.severity <= Severity::Warning, "{code} {pids}: {}", told(&diagnosis));
+            }
+        }
+    }
+}
+
+fn without(report: &Report, mask: u16) -> Report {
+    let mut report = report.clone();
+    let sections = &mut report.sections;
+    let keep = |bit: u16| mask >> bit & 1 == 1;
+    sections.inventory = sections.inventory.take().filter(|_| keep(0));
+    sections.telemetry = sections.telemetry.take().filter(|_| keep(1));
+    sections.topology = sections.topology.take().filter(|_| keep(2));
+    sections.ecc = sections.ecc.take().filter(|_| keep(3));
+    sections.processes = sections.processes.take().filter(|_| keep(4));
+    sections.mig = sections.mig.take().filter(|_| keep(5));
+    sections.kubelet = sections.kubelet.take().filter(|_| keep(6));
+    sections.host = sections.host.take().filter(|_| keep(7));
+    sections.xid = sections.xid.take().filter(|_| keep(8));
+    report
+}
+
+fn library() -> &'static [(Report, ClusterFacts)] {
+    static LIBRARY: std::sync::OnceLock<Vec<(Report, ClusterFacts)>> = std::sync::OnceLock::new();
+    LIBRARY.get_or_init(|| scenarios().into_values().map(|(report, expected)| (report, expected.cluster)).collect())
+}
+
+fn log_of(report: &mut Report) -> Option<&mut KernelLog> {
+    report.sections.xid.as_mut()?.data.as_mut()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_subset_of_sections_can_be_judged(at in any::<prop::sample::Index>(), mask in any::<u16>()) {
+        let (report, cluster) = at.get(library());
+        let report = without(report, mask);
+        assert_consistent("subset", &diagnose(&report, cluster));
+        diagnosis::health(&report);
+    }
+
+    #[test]
+    fn the_order_of_events_does_not_matter(
+        at in any::<prop::sample::Index>(),
+        seed in any::<u64>(),
+        instant in any::<bool>(),
+    ) {
+        let (report, cluster) = at.get(library());
+        let mut report = report.clone();
+        let moment = report.taken_at;
+        if let (true, Some(log)) = (instant, log_of(&mut report)) {
+            for event in &mut log.events {
+                (event.first, event.last) = (moment, moment);
+            }
+        }
+        let straight = diagnose(&report, cluster);
+        if let Some(log) = log_of(&mut report) {
+            // A shuffle that needs no generator: by a hash of the text and the seed.
+            let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            let key = |raw: &str| raw.bytes().fold(seed, mix);
+            log.events.sort_by_key(|event| key(&event.raw));
+        }
+        prop_assert_eq!(straight, diagnose(&report, cluster));
+    }
+}

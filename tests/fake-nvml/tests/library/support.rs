@@ -1,0 +1,57 @@
+//! Opens the fake library as its users do: by path, through `nvml-wrapper`.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use nvml_wrapper::Nvml;
+use nvml_wrapper::error::NvmlError;
+use syringe_core::report::Report;
+use syringe_core::scenarios;
+
+/// The environment belongs to the whole process: one library reads it at a time.
+static ENVIRONMENT: Mutex<()> = Mutex::new(());
+
+const SWITCHES: [&str; 3] = ["FAKE_NVML_BLOCK", "FAKE_NVML_DELAY_US", "FAKE_NVML_HIDE"];
+
+/// A library of its own for one test: a copy of the file, so that the loader takes it for another library.
+pub(crate) struct Fake {
+    pub(crate) nvml: Nvml,
+    pub(crate) library: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+/// Opens the library on these facts.
+pub(crate) fn open(report: &Report) -> Result<Fake, NvmlError> {
+    open_with(report, &[])
+}
+
+/// Opens the library on these facts with switches set.
+pub(crate) fn open_with(report: &Report, switches: &[(&str, &str)]) -> Result<Fake, NvmlError> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (library, facts) = (folder.path().join("libnvidia-ml.so.1"), folder.path().join("facts.json"));
+    std::fs::copy(fake_nvml::library_path(), &library).expect("the library is built");
+    std::fs::write(&facts, serde_json::to_vec(report).expect("a report is JSON")).expect("the folder is ours");
+    let _alone = ENVIRONMENT.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    // SAFETY: every test of this program changes and reads the environment under the lock alone.
+    unsafe {
+        SWITCHES.iter().for_each(|name| std::env::remove_var(name));
+        switches.iter().for_each(|(name, value)| std::env::set_var(name, value));
+        std::env::set_var("FAKE_NVML_FACTS", &facts);
+    }
+    let nvml = Nvml::builder().lib_path(library.as_os_str()).init()?;
+    Ok(Fake { nvml, library, _folder: folder })
+}
+
+/// The facts of one scenario.
+pub(crate) fn facts(name: &str) -> Report {
+    scenarios::named(name).unwrap_or_else(|| panic!("no scenario {name}")).report()
+}
+
+/// What NVML says, where "not supported" is `None`.
+pub(crate) fn said<T>(answer: Result<T, NvmlError>) -> Option<T> {
+    match answer {
+        Ok(value) => Some(value),
+        Err(NvmlError::NotSupported) => None,
+        Err(error) => panic!("{error}"),
+    }
+}

@@ -1,0 +1,237 @@
+//! The built `node-probe`, run as a person or a container runs it: what it prints, and how it ends.
+//!
+//! Where a GPU would be, the fake NVML library stands, answering from a facts file through the real C interface. So the
+//! facts that come back must be the facts that went in.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use syringe_core::report::{Report, Section, Source, Status};
+use syringe_core::scenarios;
+
+/// One run: its document and its exit code.
+struct Run {
+    report: Report,
+    code: i32,
+    took: Duration,
+}
+
+fn node_probe(args: &[&str], environment: &[(&str, &str)]) -> Run {
+    let started = Instant::now();
+    let output = Command::new(env!("CARGO_BIN_EXE_node-probe"))
+        .args(args)
+        .env_remove("NODE_PROBE_NVML_LIBRARY")
+        .envs(environment.iter().copied())
+        .output()
+        .expect("node-probe runs");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert_eq!(text.matches('\n').count(), 1, "one line, one document: {text}");
+    let report = serde_json::from_str(&text).unwrap_or_else(|error| panic!("no document ({error}): {text}"));
+    Run { report, code: output.status.code().expect("an exit code"), took: started.elapsed() }
+}
+
+/// An empty machine, a facts file on it, and the fake library that answers from it.
+struct Bench {
+    directory: tempfile::TempDir,
+    facts: Report,
+}
+
+impl Bench {
+    fn of(scenario: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        for folder in ["etc", "proc", "sys", "dev"] {
+            std::fs::create_dir(directory.path().join(folder)).expect("a folder");
+        }
+        let scenario = scenarios::named(scenario).expect("a scenario");
+        std::fs::write(directory.path().join("facts.json"), scenario.json).expect("a file");
+        Self { directory, facts: scenario.report() }
+    }
+
+    fn run(&self, args: &[&str], environment: &[(&str, &str)]) -> Run {
+        let path = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+        let library = path(&fake_library());
+        let (root, facts) = (path(self.directory.path()), path(&self.directory.path().join("facts.json")));
+        let mut all = vec!["--nvml-library", &library, "--root", &root];
+        all.extend(args);
+        node_probe(&all, &[&[("FAKE_NVML_FACTS", facts.as_str())], environment].concat())
+    }
+}
+
+fn fake_library() -> PathBuf {
+    fake_nvml::library_path()
+}
+
+fn data<T>(section: Option<Section<T>>) -> T {
+    let section = section.expect("the section");
+    section.data.unwrap_or_else(|| panic!("no data: {:?}", section.problems))
+}
+
+/// Scenarios whose NVML opens.
+const READABLE: [&str; 7] =
+    ["healthy-h100-8", "healthy-t4-1", "a100-mig-8", "gb200-4", "l40s-4-idle", "xid79-off-bus", "ecc-remap-pending"];
+
+#[test]
+fn the_facts_that_go_into_nvml_come_out_of_the_probe() {
+    for scenario in READABLE {
+        let bench = Bench::of(scenario);
+        let facts = bench.facts.sections.clone();
+        let Run { report, code, .. } = bench.run(&["all"], &[]);
+        assert_eq!((code, &report.source), (0, &Source::Hardware), "{scenario}");
+        let sections = report.sections;
+
+        let (mut read, mut given) = (data(sections.inventory), data(facts.inventory));
+        (read.nvml_library, given.nvml_library) = (None, None);
+        assert_eq!(read, given, "{scenario}: inventory");
+        assert_eq!(data(sections.telemetry), data(facts.telemetry), "{scenario}: telemetry");
+        assert_eq!(data(sections.ecc), data(facts.ecc), "{scenario}: ecc");
+        assert_eq!(data(sections.mig), data(facts.mig), "{scenario}: mig");
+
+        let (read, mut given) = (data(sections.topology), data(facts.topology));
+        // What sysfs says is not there on an empty machine.
+        (given.nics, given.nvswitches) = (Vec::new(), Vec::new());
+        for (gpu, read) in given.gpus.iter_mut().zip(&read.gpus) {
+            (gpu.numa_node, gpu.pcie_path) = (None, Vec::new());
+            gpu.cpu_affinity.clone_from(&read.cpu_affinity);
+        }
+        assert_eq!(read, given, "{scenario}: topology");
+    }
+}
+
+#[test]
+fn a_lost_gpu_costs_itself_only() {
+    let Run { report, code, .. } = Bench::of("xid79-off-bus").run(&["inventory"], &[]);
+    let section = report.sections.inventory.expect("the section");
+    assert_eq!((code, section.status), (0, Status::Partial));
+    assert_eq!(section.data.expect("data").gpus.len(), 7);
+    let [problem] = section.problems.as_slice() else { panic!("{:?}", section.problems) };
+    assert_eq!((problem.gpu, problem.code.as_str()), (Some(3), "gpu_lost"));
+}
+
+#[test]
+fn a_function_that_the_library_lacks_costs_one_field() {
+    let hidden = [("FAKE_NVML_HIDE", "nvmlDeviceGetFanSpeed,nvmlDeviceGetFanSpeed_v2,nvmlDeviceGetSerial")];
+    let Run { report, code, .. } = Bench::of("healthy-t4-1").run(&["inventory"], &hidden);
+    let section = report.sections.inventory.expect("the section");
+    assert_eq!((code, section.status), (0, Status::Ok), "{:?}", section.problems);
+    let inventory = section.data.expect("data");
+    assert_eq!(inventory.gpus[0].serial, None);
+    assert!(inventory.gpus[0].uuid.is_some());
+    assert!(inventory.unsupported.iter().any(|unsupported| unsupported.fields.contains(&"serial".to_owned())));
+}
+
+#[test]
+fn an_nvml_that_will_not_open_leaves_everything_else() {
+    for (scenario, code) in [("no-driver", "driver_not_loaded"), ("driver-mismatch", "version_mismatch")] {
+        let run = Bench::of(scenario).run(&["all"], &[]);
+        assert_eq!(run.code, 0, "{scenario}");
+        let sections = run.report.sections;
+        let inventory = sections.inventory.expect("the section");
+        assert_eq!((inventory.status, inventory.problems[0].code.as_str()), (Status::Error, code));
+        assert!(!inventory.problems[0].next_step.is_empty());
+        assert!(sections.host.expect("host").data.is_some(), "{scenario}");
+        assert!(sections.health.is_some(), "{scenario}");
+    }
+}
+
+/// The bound is the issue's: a broken node is answered for within ten seconds.
+#[test]
+fn an_nvml_that_blocks_is_named_and_does_not_hold_the_probe() {
+    let block = [("FAKE_NVML_BLOCK", "nvmlDeviceGetTotalEccErrors:3")];
+    let run = Bench::of("healthy-h100-8").run(&["all", "--timeout-ms", "3000"], &block);
+    assert!(run.took < Duration::from_secs(10), "{:?}", run.took);
+    assert_eq!(run.code, 0);
+    let sections = run.report.sections;
+    assert_eq!(sections.inventory.expect("read before").status, Status::Ok);
+    let ecc = sections.ecc.expect("the section");
+    let problem = &ecc.problems[0];
+    assert_eq!((ecc.status, problem.code.as_str()), (Status::Error, "timeout"));
+    assert!(problem.why.contains("nvmlDeviceGetTotalEccErrors on GPU 3"), "{}", problem.why);
+    assert!(sections.host.expect("host").data.is_some());
+
+    let blocked_at_once = [("FAKE_NVML_BLOCK", "nvmlInit_v2,nvmlInitWithFlags")];
+    let run = Bench::of("healthy-h100-8").run(&["all", "--timeout-ms", "2000"], &blocked_at_once);
+    assert!(run.took < Duration::from_secs(10), "{:?}", run.took);
+    assert_eq!(run.report.sections.inventory.expect("the section").problems[0].code, "timeout");
+    assert!(run.report.sections.host.expect("host").data.is_some());
+}
+
+#[test]
+fn without_any_library_the_answer_lists_where_it_was_sought() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let root = directory.path().to_str().expect("UTF-8");
+    let run = node_probe(&["--root", root, "inventory"], &[]);
+    let problem = &run.report.sections.inventory.expect("the section").problems[0];
+    assert_eq!((run.code, problem.code.as_str()), (1, "library_not_found"));
+    assert!(problem.why.contains("libnvidia-ml.so.1"), "{}", problem.why);
+    assert!(!problem.next_step.is_empty());
+}
+
+#[test]
+fn wrong_usage_is_a_document_too() {
+    for args in [&["no-such-section"][..], &[], &["xid", "--since", "yesterday"], &["all", "--timeout-ms", "1"]] {
+        let run = node_probe(args, &[]);
+        let problem = run.report.error.unwrap_or_else(|| panic!("{args:?} is wrong"));
+        assert_eq!((run.code, problem.code.as_str()), (2, "usage"), "{args:?}");
+        assert!(problem.next_step.contains("--help"));
+    }
+}
+
+#[test]
+fn a_facts_file_that_cannot_be_used_says_why() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.to_str().expect("UTF-8").to_owned()
+    };
+    let broken = file("broken.json", "{\"schema_version\": 1,");
+    let newer = file("newer.json", "{\"schema_version\": 99}");
+    for (path, words) in [("/nonexistent.json", "No such file"), (&broken, "not a report"), (&newer, "schema version")]
+    {
+        let run = node_probe(&["--facts", path, "inventory"], &[]);
+        let problem = run.report.error.expect("a problem");
+        assert_eq!(run.code, 1);
+        assert!(problem.why.contains(words), "{}", problem.why);
+    }
+}
+
+#[test]
+fn a_saved_report_replays_to_itself() {
+    let bench = Bench::of("healthy-h100-8");
+    let first = bench.run(&["all"], &[]).report;
+    let saved = bench.directory.path().join("saved.json");
+    std::fs::write(&saved, serde_json::to_vec(&first).expect("a document")).expect("a file");
+    let again = node_probe(&["--facts", saved.to_str().expect("UTF-8"), "all"], &[]).report;
+    assert_eq!(again, Report { source: Source::File, ..first });
+}
+
+#[test]
+fn a_saved_kernel_log_is_read_in_the_spelling_that_it_was_saved_in() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("bug-report.log");
+    let spellings = [
+        "3,7,3600000000,-;NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus.\n",
+        "[ 3600.000000] NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus.\n",
+        "[Sun Feb 23 16:24:18 2025] NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus.\n",
+        "Feb 01 14:25:31 node kernel: NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus.\n",
+        "2026-10-05T08:08:16-05:00 node kernel: NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus.\n",
+    ];
+    for spelling in spellings {
+        std::fs::write(&path, spelling).expect("a file");
+        let run = node_probe(&["xid", "--kernel-log", path.to_str().expect("UTF-8")], &[]);
+        let log = run.report.sections.xid.expect("the section").data.expect("data");
+        let [event] = log.events.as_slice() else { panic!("{spelling}: {:?}", log.events) };
+        assert_eq!((event.code, event.pid), (Some(79), Some(1)), "{spelling}");
+        assert_eq!(event.pci_address.as_ref().map(|pci| pci.as_str()), Some("00000000:5d:00.0"));
+    }
+}
+
+#[test]
+fn eight_gpus_fit_in_forty_kilobytes() {
+    for scenario in ["healthy-h100-8", "xid79-off-bus", "ecc-remap-pending", "no-driver"] {
+        let facts = scenarios::named(scenario).expect("a scenario").report();
+        let document = node_probe::run(&["all".to_owned()], Some(&facts)).stdout;
+        assert!(document.len() <= 40_000, "{scenario}: {} bytes", document.len());
+    }
+}

@@ -30,6 +30,8 @@ const REQUEST_TIME: Duration = Duration::from_secs(10);
 const END_TIME: Duration = Duration::from_secs(5);
 /// Pause between two looks whether it has.
 const PAUSE: Duration = Duration::from_millis(60);
+/// Exit code of a process that was killed (128 + SIGKILL).
+const KILLED: i32 = 137;
 /// Annotation of a pod that a kubelet runs from a file: it takes no ephemeral containers.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Pods on one node, several times over.
@@ -132,14 +134,13 @@ impl Ephemeral {
             let run = exec::run(&life.connection.client, &command, REQUEST_TIME, || ());
             let gone = match timeout(END_TIME, run).await {
                 Ok(Ok(output)) => match output.ended {
-                    Ended::Exit(0) => {
+                    // It may be killed with its container, which is the point.
+                    Ended::Exit(0 | KILLED) | Ended::Cut => {
                         released = true;
                         false
                     }
-                    // Killed with its container, which is the point.
-                    Ended::Exit(_) => false,
+                    Ended::Exit(_) | Ended::DocumentOnly => false,
                     Ended::Refused(why) => not_yet(&why),
-                    Ended::DocumentOnly | Ended::Cut => false,
                 },
                 Ok(Err(ExecError::Kube(error))) => not_yet(&kube_reason(&error)),
                 Ok(Err(ExecError::Timeout(_))) | Err(_) => false,

@@ -35,7 +35,8 @@ pub fn main() -> ExitCode {
     };
     // Works without a cluster, and before anything is started.
     if matches!(cli.command, Command::Config) {
-        return print(&config_text(&shown, wants_json(cli.output))).map_or_else(|failure| complain(&failure), |()| ExitCode::SUCCESS);
+        return print(&config_text(&shown, wants_json(cli.output)))
+            .map_or_else(|failure| complain(&failure), |()| ExitCode::SUCCESS);
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,

@@ -81,13 +81,19 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "KEY=VALUE", env = "GPU_SYRINGE_ANNOTATION", value_delimiter = ',')]
     pub annotation: Vec<Pair>,
     /// Toleration of probe pods, in place of tolerating everything (repeatable)
-    #[arg(long, global = true, value_name = "KEY[=VALUE][:EFFECT]", env = "GPU_SYRINGE_TOLERATION", value_delimiter = ',')]
+    #[arg(
+        long,
+        global = true,
+        value_name = "KEY[=VALUE][:EFFECT]",
+        env = "GPU_SYRINGE_TOLERATION",
+        value_delimiter = ','
+    )]
     pub toleration: Vec<Tolerate>,
     /// Seconds that a probe pod may take to start (image pull included)
     #[arg(long, global = true, value_name = "SECONDS", env = "GPU_SYRINGE_START_TIMEOUT", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub start_timeout: u64,
     /// Seconds that a whole call may take; MCP hosts cut at 60
-    #[arg(long, global = true, value_name = "SECONDS", env = "GPU_SYRINGE_CALL_TIMEOUT", default_value_t = 45, value_parser = clap::value_parser!(u64).range(2..=600))]
+    #[arg(long, global = true, value_name = "SECONDS", env = "GPU_SYRINGE_CALL_TIMEOUT", default_value_t = 45, value_parser = clap::value_parser!(u64).range(5..=600))]
     pub call_timeout: u64,
     /// read-only, or operator to allow the tools that change something
     #[arg(long, global = true, value_name = "MODE", env = "GPU_SYRINGE_MODE", default_value = "read-only")]

@@ -3,7 +3,7 @@
 use gpu_syringe::embedded::{Armed, Cluster, ExecFault, Fixture, Image, Tmp};
 use k8s_openapi::api::core::v1::NodeStatus;
 
-use crate::support::{BUSYBOX, DEBIAN, Launcher, fixture, ours, probe_binary, with_image};
+use crate::support::{BUSYBOX, Launcher, fixture, ours, probe_binary, with_image};
 
 async fn failure_of(image: Image) -> String {
     let cluster = Cluster::start(with_image(image)).await.unwrap();
@@ -106,5 +106,4 @@ async fn the_base_image_is_the_best_of_the_node_s_or_the_named_one() {
     cluster.edit_node("gpu-1", |node| node.status.as_mut().unwrap().images = None);
     let said = Launcher::start(&cluster, &["--via", "inject"]).failure().await;
     assert!(said.contains("none of the 0 images"), "{said}");
-    let _ = DEBIAN;
 }

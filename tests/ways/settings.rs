@@ -54,9 +54,23 @@ fn the_pod_has_what_the_settings_say() {
     let home = tempfile::tempdir().unwrap();
     let digest = format!("sha256:{}", "ab".repeat(32));
     let words = [
-        "pod-spec", "--registry-mirror", "mirror.example:5000/proxy", "--image-digest", &digest, "--image-pull-secret",
-        "creds", "--label", "team=ml", "--label", "app.kubernetes.io/managed-by=someone", "--annotation", "note=a=b",
-        "--toleration", "dedicated=gpu:NoSchedule", "--namespace", "tools",
+        "pod-spec",
+        "--registry-mirror",
+        "mirror.example:5000/proxy",
+        "--image-digest",
+        &digest,
+        "--image-pull-secret",
+        "creds",
+        "--label",
+        "team=ml",
+        "--label",
+        "app.kubernetes.io/managed-by=someone",
+        "--annotation",
+        "note=a=b",
+        "--toleration",
+        "dedicated=gpu:NoSchedule",
+        "--namespace",
+        "tools",
     ];
     let pod = json(&run(&words, home.path(), &[]));
     let image = format!("mirror.example:5000/proxy/gpu-syringe/node-probe@{digest}");
@@ -67,7 +81,8 @@ fn the_pod_has_what_the_settings_say() {
     // What the sweep goes by cannot be changed.
     assert_eq!(pod["metadata"]["labels"]["app.kubernetes.io/managed-by"], "gpu-syringe");
     assert_eq!(pod["metadata"]["annotations"]["note"], "a=b");
-    let toleration = serde_json::json!([{"key": "dedicated", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"}]);
+    let toleration =
+        serde_json::json!([{"key": "dedicated", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"}]);
     assert_eq!(pod["spec"]["tolerations"], toleration);
     let plain = json(&run(&["pod-spec", "--runtime-class", "nvidia"], home.path(), &[]));
     assert_eq!(plain["spec"]["runtimeClassName"], "nvidia");

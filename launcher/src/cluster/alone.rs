@@ -117,7 +117,8 @@ async fn events(connection: &Connection, node: &str) -> Result<Vec<String>, Stri
     let time = |event: &Event| event.last_timestamp.as_ref().map(|time| time.0);
     events.sort_by_key(|event| std::cmp::Reverse(time(event)));
     let speaks_of_gpus = |event: &&Event| {
-        let text = format!("{} {}", event.reason.as_deref().unwrap_or_default(), event.message.as_deref().unwrap_or_default());
+        let text =
+            format!("{} {}", event.reason.as_deref().unwrap_or_default(), event.message.as_deref().unwrap_or_default());
         let text = text.to_ascii_lowercase();
         ["xid", "nvrm", "gpu", "nvidia", "nvlink", "nvswitch", "dcgm"].iter().any(|word| text.contains(word))
     };

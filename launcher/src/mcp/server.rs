@@ -65,6 +65,8 @@ pub async fn serve(server: Server, stop: CancellationToken) -> Result<(), Failur
     let serving = async {
         match server.serve_with_ct(rmcp::transport::io::stdio_pipes(), stop.clone()).await {
             Ok(running) => running.waiting().await.map(|_| ()).map_err(|error| failed(error.to_string())),
+            // A signal before the host's first word.
+            Err(_) if stop.is_cancelled() => Ok(()),
             // A host that closes its end without a word asked for nothing.
             Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => Ok(()),
             Err(error) => Err(failed(error.to_string())),

@@ -6,7 +6,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::exec::{self, Command, Ended, ExecError, Output};
 use super::life::Life;
-use super::{Phase, Timings, hopeless};
+use super::{Phase, Timings, hopeless, policy};
 use crate::cluster::patience::retry_after;
 use crate::error::{Failure, Obstacle, kube_reason};
 
@@ -99,8 +99,14 @@ impl Life {
         match error {
             kube::Error::Api(_) if not_yet(&why) => Ok(FIRST_PAUSE),
             // Not a word of the API server: somebody before it answers, or a kubelet behind it.
-            kube::Error::Api(status) if status.reason == FOREIGN && is_final(status.code) => Err(self.no_websocket(&why)),
+            kube::Error::Api(status) if status.reason == FOREIGN && is_final(status.code) => {
+                Err(self.no_websocket(&why))
+            }
             kube::Error::Api(status) => match status.code {
+                403 if let Some((who, change)) = policy::behind(&why, &place.namespace) => {
+                    let what = format!("Running the probe in pod {}/{}", place.namespace, place.pod);
+                    Err(Failure::new(what, format!("{who} forbids it: {why}"), change).because_of(Obstacle::Policy))
+                }
                 401 | 403 => Err(Failure::new(
                     format!("Running the probe in pod {}/{}", place.namespace, place.pod),
                     why,

@@ -10,7 +10,8 @@ use crate::settings::{Settings, Via};
 pub(super) fn reason(pod: &Pod, place: &Place, settings: &Settings) -> Option<(String, String)> {
     if let Some(end) = state(pod, &place.container).and_then(|state| state.terminated.as_ref()) {
         let words = end_words(end);
-        let next = if is_missing_program(&words) { place.if_missing } else { "Look at the node's kubelet log for the pod." };
+        let next =
+            if is_missing_program(&words) { place.if_missing } else { "Look at the node's kubelet log for the pod." };
         return Some((words, next.into()));
     }
     let status = pod.status.as_ref()?;
@@ -41,7 +42,11 @@ pub(super) fn reason(pod: &Pod, place: &Place, settings: &Settings) -> Option<(S
 /// How a container ended, in words.
 pub(super) fn end_words(end: &ContainerStateTerminated) -> String {
     let message = end.message.as_deref().map(|message| format!(", {}", clean(message, 400))).unwrap_or_default();
-    format!("the container ended: {} (exit code {}){message}", end.reason.as_deref().unwrap_or("no reason"), end.exit_code)
+    format!(
+        "the container ended: {} (exit code {}){message}",
+        end.reason.as_deref().unwrap_or("no reason"),
+        end.exit_code
+    )
 }
 
 /// The state of a container, ephemeral ones included.
@@ -57,9 +62,11 @@ fn after_rejection(reason: &str, settings: &Settings) -> String {
         "OutOfpods" if settings.no_ephemeral => {
             "The node has as many pods as it may have: free one, or raise maxPods.".into()
         }
-        "OutOfpods" => "The node has as many pods as it may have: free one, raise maxPods, or use --via ephemeral, which \
+        "OutOfpods" => {
+            "The node has as many pods as it may have: free one, raise maxPods, or use --via ephemeral, which \
              needs no pod of its own."
-            .into(),
+                .into()
+        }
         reason if reason.starts_with("OutOf") => "The node's kubelet is out of that resource.".into(),
         "Evicted" => "The node evicts pods: look at its disk, memory and PID pressure conditions.".into(),
         "TaintToleration" => "A taint of the node is not tolerated: see the --toleration settings.".into(),

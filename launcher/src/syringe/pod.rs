@@ -201,7 +201,10 @@ fn annotations(settings: &Settings) -> BTreeMap<String, String> {
         ("kuma.io/sidecar-injection", "disabled"),
         ("cluster-autoscaler.kubernetes.io/safe-to-evict", "true"),
     ];
-    own.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().chain(pairs(&settings.annotation)).collect()
+    own.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into_iter()
+        .chain(pairs(&settings.annotation))
+        .collect()
 }
 
 fn pairs(pairs: &[Pair]) -> impl Iterator<Item = (String, String)> {

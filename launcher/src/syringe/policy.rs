@@ -1,5 +1,8 @@
 //! Which policy of a cluster refused a pod, and what an administrator would change about it.
 
+/// The policies that we propose ourselves.
+const OURS: [&str; 2] = ["gpu-syringe-probe-only", "gpu-syringe-exec-only"];
+
 /// Names the policy behind an API server's refusal; `None` where it is none.
 pub(super) fn behind(why: &str, namespace: &str) -> Option<(String, String)> {
     if let Some(level) = between(why, "violates PodSecurity \"", "\"") {
@@ -29,6 +32,14 @@ pub(super) fn behind(why: &str, namespace: &str) -> Option<(String, String)> {
         ));
     }
     if let Some(name) = between(why, "ValidatingAdmissionPolicy '", "'") {
+        if OURS.contains(&name) {
+            return Some((
+                format!("ValidatingAdmissionPolicy {name} (deploy/admission-policy.yaml)"),
+                "It admits the plain probe pod and nothing else: for --via inject an administrator would make another \
+                 namespace without it, named with --namespace."
+                    .into(),
+            ));
+        }
         return Some((
             format!("ValidatingAdmissionPolicy {name}"),
             format!("An administrator would exempt namespace {namespace} from it, or the label of probe pods."),
@@ -58,11 +69,26 @@ mod tests {
     fn each_policy_is_named_and_rbac_is_none() {
         let who = |why: &str| behind(why, "ns").map(|(who, _)| who);
         let cases = [
-            ("pods \"p\" is forbidden: violates PodSecurity \"baseline:latest\": privileged", "Pod Security \"baseline:latest\" of namespace ns"),
-            ("admission webhook \"warden-validating.common-webhooks.networking.gke.io\" denied the request: GKE Warden rejected", "GKE Autopilot"),
-            ("pods \"p\" is forbidden: unable to validate against any security context constraint: []", "OpenShift's security context constraints"),
-            ("admission webhook \"validate.kyverno.svc-fail\" denied the request: no", "admission webhook validate.kyverno.svc-fail"),
-            ("pods \"p\" is forbidden: ValidatingAdmissionPolicy 'no-root' with binding 'b' denied request: x", "ValidatingAdmissionPolicy no-root"),
+            (
+                "pods \"p\" is forbidden: violates PodSecurity \"baseline:latest\": privileged",
+                "Pod Security \"baseline:latest\" of namespace ns",
+            ),
+            (
+                "admission webhook \"warden-validating.common-webhooks.networking.gke.io\" denied the request: GKE Warden rejected",
+                "GKE Autopilot",
+            ),
+            (
+                "pods \"p\" is forbidden: unable to validate against any security context constraint: []",
+                "OpenShift's security context constraints",
+            ),
+            (
+                "admission webhook \"validate.kyverno.svc-fail\" denied the request: no",
+                "admission webhook validate.kyverno.svc-fail",
+            ),
+            (
+                "pods \"p\" is forbidden: ValidatingAdmissionPolicy 'no-root' with binding 'b' denied request: x",
+                "ValidatingAdmissionPolicy no-root",
+            ),
         ];
         for (why, expected) in cases {
             assert_eq!(who(why).as_deref(), Some(expected), "{why}");

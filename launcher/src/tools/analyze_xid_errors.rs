@@ -64,7 +64,7 @@ impl Tool for AnalyzeXidErrors {
         }
         let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
         let KernelLog { mut events, mut events_omitted, untrusted_lines, .. } =
-            probing::section(&node_name, "xid", read.report.sections.xid)?;
+            probing::section(&read.note, "xid", read.report.sections.xid)?;
         let surplus = events.len().saturating_sub(MOST_EVENTS);
         events.drain(..surplus);
         events_omitted += surplus as u64;

@@ -31,7 +31,7 @@ impl Tool for GetGpuInventory {
     async fn call(call: Call, args: NodeArgs) -> Result<Self::Answer, Failure> {
         let NodeArgs { node_name, context } = args;
         let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["inventory".into()]).await?;
-        let inventory = probing::section(&node_name, "inventory", read.report.sections.inventory)?;
+        let inventory = probing::section(&read.note, "inventory", read.report.sections.inventory)?;
         Ok(Answer::new(read.diagnosis, InventorySection { inventory }, read.note))
     }
 

@@ -31,7 +31,7 @@ impl Tool for GetGpuTelemetry {
     async fn call(call: Call, args: NodeArgs) -> Result<Self::Answer, Failure> {
         let NodeArgs { node_name, context } = args;
         let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["telemetry".into()]).await?;
-        let telemetry = probing::section(&node_name, "telemetry", read.report.sections.telemetry)?;
+        let telemetry = probing::section(&read.note, "telemetry", read.report.sections.telemetry)?;
         Ok(Answer::new(read.diagnosis, TelemetrySection { telemetry }, read.note))
     }
 

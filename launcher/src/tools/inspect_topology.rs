@@ -31,7 +31,7 @@ impl Tool for InspectTopology {
     async fn call(call: Call, args: NodeArgs) -> Result<Self::Answer, Failure> {
         let NodeArgs { node_name, context } = args;
         let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["topology".into()]).await?;
-        let topology = probing::section(&node_name, "topology", read.report.sections.topology)?;
+        let topology = probing::section(&read.note, "topology", read.report.sections.topology)?;
         Ok(Answer::new(read.diagnosis, TopologySection { topology }, read.note))
     }
 

@@ -1,5 +1,7 @@
 //! What every tool that reads one node does: look at the node, probe it, conclude.
 
+use std::time::{Duration, Instant};
+
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use syringe_core::diagnosis::{self, ClusterFacts, Diagnosis};
@@ -13,7 +15,7 @@ use crate::settings::Via;
 use crate::syringe::{Order, Probed, none};
 
 /// Time of a call that is kept for the removal of the pod.
-const KEPT_FOR_REMOVAL: std::time::Duration = std::time::Duration::from_secs(2);
+const KEPT_FOR_REMOVAL: Duration = Duration::from_secs(2);
 
 /// Why a launcher that was told so puts no probe anywhere.
 const NOT_WANTED: &str = "gpu-syringe was started with --via none";
@@ -33,14 +35,20 @@ pub(super) async fn read(
     tool: &'static str,
     command: Vec<String>,
 ) -> Result<Read, Failure> {
+    let began = Instant::now();
     let connection = call.contexts.connect(context).await?;
     call.syringe.sweep_in_background(&connection);
     let kubernetes = node::read(&connection, node_name).await?;
     if call.settings.via == Via::None {
-        return Ok(unprobed(&connection, &kubernetes, NOT_WANTED, "Start gpu-syringe with another --via to probe it.").await);
+        return Ok(
+            unprobed(&connection, &kubernetes, NOT_WANTED, "Start gpu-syringe with another --via to probe it.").await
+        );
     }
     node::must_be_ready(&kubernetes)?;
-    let probed = match probe(call, &connection, node_name, tool, command).await {
+    // What signing in and looking at the node took is gone from the call's time.
+    let deadline = call.settings.call_time().saturating_sub(KEPT_FOR_REMOVAL + began.elapsed());
+    let order = Order { node: node_name.to_owned(), command, tool, deadline };
+    let probed = match probe(call, &connection, order).await {
         Err(Failure { why, next_step, obstacle: Some(Obstacle::Policy), .. }) => {
             return Ok(unprobed(&connection, &kubernetes, &why, &next_step).await);
         }
@@ -66,29 +74,23 @@ fn cluster_facts(kubernetes: &Node) -> ClusterFacts {
     node::cluster_facts(kubernetes)
 }
 
-async fn probe(
-    call: &Call,
-    connection: &Connection,
-    node: &str,
-    tool: &'static str,
-    command: Vec<String>,
-) -> Result<Probed, Failure> {
-    let order = Order {
-        node: node.to_owned(),
-        command,
-        tool,
-        deadline: call.settings.call_time().saturating_sub(KEPT_FOR_REMOVAL),
-    };
+async fn probe(call: &Call, connection: &Connection, order: Order) -> Result<Probed, Failure> {
+    let node = order.node.clone();
     let probed = call.syringe.probe(connection, order, call.on_phase.clone(), call.cancel.clone()).await?;
     if let Some(problem) = &probed.report.error {
-        return Err(unusable(node, problem).leaving(probed.left_behind));
+        return Err(unusable(&node, problem).leaving(probed.left_behind));
     }
     Ok(probed)
 }
 
-/// The section of a report, or the failure that it could not be read at all.
-/// Empty where no probe ran: then the answer says so itself, and has what Kubernetes knows.
-pub(super) fn section<T: Default>(node: &str, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
+/// The section of a report, or the failure that it could not be read at all; with what the probe left, if it did. Empty
+/// where no probe ran: then the answer says so itself, and has what Kubernetes knows.
+pub(super) fn section<T: Default>(note: &ProbeNote, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
+    let ProbeNote { node, left_behind, .. } = note;
+    data_of(node, name, section).map_err(|failure| failure.leaving(left_behind.clone()))
+}
+
+fn data_of<T: Default>(node: &str, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
     let missing = || Failure::new(format!("Reading {name} of node {node}"), "the probe did not report it", OLD_PROBE);
     let section = section.ok_or_else(missing)?;
     let problem = section.problems.into_iter().next();

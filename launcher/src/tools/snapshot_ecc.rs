@@ -31,7 +31,7 @@ impl Tool for SnapshotEcc {
     async fn call(call: Call, args: NodeArgs) -> Result<Self::Answer, Failure> {
         let NodeArgs { node_name, context } = args;
         let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["ecc".into()]).await?;
-        let ecc = probing::section(&node_name, "ecc", read.report.sections.ecc)?;
+        let ecc = probing::section(&read.note, "ecc", read.report.sections.ecc)?;
         Ok(Answer::new(read.diagnosis, EccSection { ecc }, read.note))
     }
 

@@ -86,7 +86,10 @@ pub struct Userland {
 
 impl Default for Userland {
     fn default() -> Self {
-        Self::of([("docker.io/library/debian:12", Image::debian()), ("docker.io/library/busybox:1.37", Image::busybox())])
+        Self::of([
+            ("docker.io/library/debian:12", Image::debian()),
+            ("docker.io/library/busybox:1.37", Image::busybox()),
+        ])
     }
 }
 

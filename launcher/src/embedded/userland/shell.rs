@@ -24,17 +24,13 @@ struct Statement {
 
 impl Shell {
     pub(super) fn new(container: Container, script: &str, arguments: Vec<String>) -> Self {
-        let statements = script.split(';').map(str::trim).filter(|text| !text.is_empty()).map(Statement::parse).collect();
+        let statements =
+            script.split(';').map(str::trim).filter(|text| !text.is_empty()).map(Statement::parse).collect();
         Self { container, statements, arguments }
     }
 
     /// Runs to the end of the script.
-    pub(super) async fn run(
-        self,
-        mut input: Input,
-        stdout: mpsc::Sender<Bytes>,
-        stderr: mpsc::Sender<Bytes>,
-    ) -> i32 {
+    pub(super) async fn run(self, mut input: Input, stdout: mpsc::Sender<Bytes>, stderr: mpsc::Sender<Bytes>) -> i32 {
         let Self { container, statements, arguments } = self;
         // A last command of its own takes the shell's place; with its output in a file, nobody holds the real one open.
         if statements.len() == 1 && statements[0].to.is_some() && statements[0].commands.len() == 1 {

@@ -117,7 +117,9 @@ impl Ephemeral {
         }
         let next = match code {
             Some(403) => "Your user needs patch on pods/ephemeralcontainers in that namespace: see deploy/rbac.yaml.",
-            Some(404) => "The pod has gone, or the cluster has no ephemeral containers (they came with 1.25). Try again.",
+            Some(404) => {
+                "The pod has gone, or the cluster has no ephemeral containers (they came with 1.25). Try again."
+            }
             _ => "Look at the message; another pod can be named with --ephemeral-pod.",
         };
         Err(Self::failed(life, why, next))
@@ -219,7 +221,8 @@ fn gpu_container(pod: &Pod) -> Option<String> {
     let holds = |container: &&Container| {
         let resources = container.resources.as_ref();
         let limits = resources.and_then(|resources| resources.limits.as_ref());
-        let claims = resources.is_some_and(|resources| resources.claims.as_ref().is_some_and(|claims| !claims.is_empty()));
+        let claims =
+            resources.is_some_and(|resources| resources.claims.as_ref().is_some_and(|claims| !claims.is_empty()));
         limits.is_some_and(|limits| limits.keys().any(|name| is_gpu_resource(name))) || claims
     };
     let runs = |name: &str| {

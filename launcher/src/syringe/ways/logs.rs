@@ -39,7 +39,12 @@ impl Logs {
     }
 
     /// Waits until the probe has ended.
-    async fn ended(&self, life: &Life, place: &Place, timings: &mut Timings) -> Result<ContainerStateTerminated, Failure> {
+    async fn ended(
+        &self,
+        life: &Life,
+        place: &Place,
+        timings: &mut Timings,
+    ) -> Result<ContainerStateTerminated, Failure> {
         let began = Instant::now();
         let start_end = life.end.min(began + life.settings.start_time());
         let mut running = None;
@@ -121,9 +126,10 @@ impl Way for Logs {
         // The runtime may still be writing what the process printed last.
         sleep(PAUSE).await;
         match parse(&self.log(life, &place).await?) {
-            Ok(report) => {
-                Ok(Document { report, note: Some(format!("the log was incomplete at first ({why}); this is the second reading")) })
-            }
+            Ok(report) => Ok(Document {
+                report,
+                note: Some(format!("the log was incomplete at first ({why}); this is the second reading")),
+            }),
             Err(why) => Err(life.incomplete(&format!("{why}; {}", hopeless::end_words(&end)))),
         }
     }

@@ -112,7 +112,10 @@ mod tests {
         let packed = first.tar().expect("read");
         let mut tar = tar::Archive::new(packed.as_slice());
         let entry = tar.entries().expect("entries").next().expect("one").expect("good");
-        assert_eq!((entry.path().expect("a name").to_str(), entry.header().mode().ok()), (Some("node-probe"), Some(0o700)));
+        assert_eq!(
+            (entry.path().expect("a name").to_str(), entry.header().mode().ok()),
+            (Some("node-probe"), Some(0o700))
+        );
         std::fs::write(&path, b"another program").expect("written");
         let second = archives.of(&path).await.expect("an archive");
         assert_ne!(first.sha256, second.sha256);

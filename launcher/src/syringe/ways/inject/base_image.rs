@@ -30,12 +30,11 @@ pub(super) fn choose(settings: &Settings, node: &Node) -> Result<String, Failure
     }
     let images = node.status.as_ref().and_then(|status| status.images.as_deref()).unwrap_or_default();
     let names: Vec<&str> = images.iter().flat_map(|image| image.names.iter().flatten()).map(String::as_str).collect();
-    // `ubuntu:24.04` is `/ubuntu`, too; a tag reads better than a digest where both are there.
+    // A tag reads better than a digest where both are there.
     let known = |part: &str| {
         let holds = |name: &&&str| {
-            let slashed = format!("/{}", name.split(['@', ':']).next().unwrap_or_default());
-            let whole = format!("/{name}");
-            if part.starts_with('/') { slashed.ends_with(part) || whole.contains(&format!("{part}:")) } else { name.contains(part) }
+            let repository = format!("/{}", repository(name));
+            if part.starts_with('/') { repository.ends_with(part) } else { repository.contains(part) }
         };
         names.iter().filter(holds).min_by_key(|name| name.contains('@')).copied()
     };
@@ -46,6 +45,14 @@ pub(super) fn choose(settings: &Settings, node: &Node) -> Result<String, Failure
             "Name one that is on the node and has sh, sleep and head or tar with --base-image.",
         )
     })
+}
+
+/// An image's name without tag and digest.
+fn repository(name: &str) -> &str {
+    let untagged = name.split('@').next().unwrap_or_default();
+    // A colon before the last slash is a registry's port.
+    let name_at = untagged.rfind('/').map_or(0, |at| at + 1);
+    untagged[name_at..].find(':').map_or(untagged, |at| &untagged[..name_at + at])
 }
 
 #[cfg(test)]

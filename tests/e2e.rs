@@ -1,0 +1,138 @@
+//! The wire tests against a real cluster. Ignored by default; they create probe pods there, and nothing else.
+//!
+//! ```text
+//! GPU_SYRINGE_E2E_KUBECONFIG=~/.kube/config GPU_SYRINGE_E2E_IMAGE=registry/node-probe:tag \
+//!     cargo test -p gpu-syringe --test e2e -- --ignored
+//! ```
+//!
+//! `GPU_SYRINGE_E2E_NAMESPACE` names the namespace (`gpu-syringe` by default; `deploy/` makes it). The node is the first one
+//! that is Ready; it needs no GPU.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/e2e.rs"]
+mod site;
+#[path = "support/mod.rs"]
+mod support;
+
+use serde_json::json;
+use site::Site;
+
+use crate::support::client::{Client, Era};
+
+/// Number of the phase in which the container is awaited: the pod exists, and the answer is some 100 ms away.
+const START: u64 = 2;
+
+#[tokio::test]
+#[ignore = "needs GPU_SYRINGE_E2E_KUBECONFIG and GPU_SYRINGE_E2E_IMAGE"]
+async fn a_node_is_read_and_the_pod_is_gone_in_both_eras() {
+    let site = Site::open().await;
+    for era in [Era::Initialize, Era::PerRequest] {
+        let mut client = Client::start_in(era, site.launcher()).await;
+        client.call("list_gpu_nodes", json!({})).await.success();
+        let answer = client.call("analyze_xid_errors", json!({"node_name": site.node, "since": "24h"})).await;
+        site.assert_bare().await;
+        let answer = answer.removed();
+        assert_eq!(answer["probe"]["source"], "hardware");
+        assert!(answer["coverage"]["kernel_log"].is_array(), "{answer}");
+        client.close().await;
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs GPU_SYRINGE_E2E_KUBECONFIG and GPU_SYRINGE_E2E_IMAGE"]
+async fn the_host_is_read_whether_it_has_gpus_or_not() {
+    let site = Site::open().await;
+    let mut client = site.client().await;
+    let answer = client.call("diagnose_gpu_node", json!({"node_name": site.node, "detail": true})).await;
+    let answer = answer.removed();
+    let host = answer["looked_at"].as_array().unwrap().iter().find(|looked| looked["section"] == "host").unwrap();
+    assert_ne!(host["status"], "error", "{answer}");
+    assert!(answer["detail"]["host"]["data"]["uptime_seconds"].as_u64() > Some(0), "{answer}");
+    site.assert_bare().await;
+}
+
+#[tokio::test]
+#[ignore = "needs GPU_SYRINGE_E2E_KUBECONFIG and GPU_SYRINGE_E2E_IMAGE"]
+async fn two_calls_at_once_on_one_node_are_both_answered() {
+    let site = Site::open().await;
+    let mut client = site.client().await;
+    let calls = [(); 2].map(|()| client.send_call("analyze_xid_errors", json!({"node_name": site.node})));
+    for call in calls {
+        client.result(call).await.removed();
+    }
+    site.assert_bare().await;
+}
+
+#[tokio::test]
+#[ignore = "needs GPU_SYRINGE_E2E_KUBECONFIG and GPU_SYRINGE_E2E_IMAGE"]
+async fn the_pod_is_gone_when_the_client_cancels() {
+    let site = Site::open().await;
+    let mut client = site.client().await;
+    let call = client.send_call("diagnose_gpu_node", json!({"node_name": site.node}));
+    client.until_progress(call, START).await;
+    client.cancel(call);
+    site.until_bare().await;
+    client.close().await;
+}
+
+#[tokio::test]
+#[ignore = "needs GPU_SYRINGE_E2E_KUBECONFIG and GPU_SYRINGE_E2E_IMAGE"]
+async fn the_pod_is_gone_when_standard_input_ends_in_mid_call() {
+    let site = Site::open().await;
+    let mut client = site.client().await;
+    let call = client.send_call("diagnose_gpu_node", json!({"node_name": site.node}));
+    client.until_progress(call, START).await;
+    client.close().await;
+    site.assert_bare().await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+#[ignore = "needs GPU_SYRINGE_E2E_KUBECONFIG and GPU_SYRINGE_E2E_IMAGE"]
+async fn the_pod_is_gone_after_sigterm_in_mid_call() {
+    let site = Site::open().await;
+    let mut client = site.client().await;
+    let call = client.send_call("diagnose_gpu_node", json!({"node_name": site.node}));
+    client.until_progress(call, START).await;
+    client.program.signal("TERM");
+    assert!(client.program.exit().await.success());
+    site.assert_bare().await;
+}
+
+#[cfg(unix)]
+#[tokio::test]
+#[ignore = "needs GPU_SYRINGE_E2E_KUBECONFIG and GPU_SYRINGE_E2E_IMAGE"]
+async fn the_next_start_sweeps_the_pod_of_a_launcher_that_was_killed() {
+    let site = Site::open().await;
+    let mut client = site.client().await;
+    let call = client.send_call("diagnose_gpu_node", json!({"node_name": site.node}));
+    client.until_progress(call, START).await;
+    client.program.signal("KILL");
+    client.program.exit().await;
+    let left = site.pods().await;
+    assert_eq!(left.len(), 1, "the kill came in time");
+    let swept = site.launcher().args(["sweep"]).run().await.json();
+    assert_eq!(swept["removed"], json!(left), "{swept}");
+    site.assert_bare().await;
+}
+
+#[tokio::test]
+#[ignore = "needs GPU_SYRINGE_E2E_KUBECONFIG and GPU_SYRINGE_E2E_IMAGE"]
+async fn an_image_that_cannot_be_pulled_is_an_error_in_the_kubelet_s_words() {
+    let site = Site::open().await;
+    // A port on which nothing listens: refused at once on any network.
+    let image = "127.0.0.1:1/gpu-syringe/nothing:0";
+    let launcher = site.launcher().env("GPU_SYRINGE_IMAGE", image);
+    let answer = Client::start(launcher).await.call("analyze_xid_errors", json!({"node_name": site.node})).await;
+    answer.error_with(&["Image", image, "--image"]);
+    site.assert_bare().await;
+}
+
+#[tokio::test]
+#[ignore = "needs GPU_SYRINGE_E2E_KUBECONFIG and GPU_SYRINGE_E2E_IMAGE"]
+async fn nothing_is_created_for_a_node_that_does_not_exist() {
+    let site = Site::open().await;
+    let answer = site.client().await.call("analyze_xid_errors", json!({"node_name": "gpu-syringe-e2e-absent"})).await;
+    answer.error_with(&["gpu-syringe-e2e-absent", "no such node"]);
+    site.assert_bare().await;
+}

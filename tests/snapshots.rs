@@ -1,0 +1,148 @@
+//! What the sections and the tools say, kept in `snapshots/`: each section and each tool for each scenario of the library,
+//! and for the other scenarios what is worked out from their facts (kernel events and health).
+//!
+//! Only what no scenario decides is left out: how long a call took, and the program's version. After a change that is
+//! meant: `INSTA_UPDATE=always cargo test -p gpu-syringe --test snapshots`, and read the difference.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/bed.rs"]
+mod bed;
+#[path = "support/mod.rs"]
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use gpu_syringe::embedded::{Fixture, Timing, demo};
+use insta::{assert_json_snapshot, assert_snapshot};
+use node_probe::SectionName;
+use serde_json::{Value, json};
+use syringe_core::report::Report;
+use syringe_core::scenarios;
+
+use crate::bed::{Bed, node};
+
+/// Binds the settings that all snapshots share, in a folder of `snapshots/`.
+fn bind(folder: &str, assert: impl FnOnce()) {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(format!("../snapshots/{folder}"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    // The foot of a table.
+    settings.add_filter(r" via pod in \d+ ms", " via pod in [time] ms");
+    settings.bind(assert);
+}
+
+/// What one command of node-probe prints of a scenario.
+fn section(facts: &Report, name: SectionName) -> Value {
+    let outcome = node_probe::run(&[name.word().to_owned()], Some(facts));
+    let mut report: Value = serde_json::from_slice(&outcome.stdout).unwrap();
+    report["sections"][name.word()].take()
+}
+
+/// Every facts file of `tests/scenarios`.
+fn facts_files() -> Vec<(String, Report)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/scenarios");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().strip_suffix(".json").map(str::to_owned);
+    files
+        .iter()
+        .filter_map(|path| Some((name(path).filter(|name| !name.ends_with(".expect"))?, path)))
+        .map(|(name, path)| (name, serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()))
+        .collect()
+}
+
+#[test]
+fn every_section_of_every_scenario_of_the_library() {
+    for scenario in scenarios::all() {
+        for name in SectionName::ALL {
+            let section = section(&scenario.report(), name);
+            let folder = format!("sections/{}", scenario.name);
+            bind(&folder, || assert_json_snapshot!(name.word(), section));
+        }
+    }
+}
+
+#[test]
+fn what_is_worked_out_from_every_other_scenario() {
+    for (scenario, facts) in facts_files() {
+        if scenarios::named(&scenario).is_some() {
+            continue;
+        }
+        let worked_out = json!({
+            "xid": section(&facts, SectionName::Xid),
+            "health": section(&facts, SectionName::Health),
+        });
+        bind("worked_out", || assert_json_snapshot!(scenario, worked_out));
+    }
+}
+
+/// Why the two tests above may leave out the other sections of the other scenarios.
+#[test]
+fn every_other_section_is_replayed_as_the_facts_file_has_it() {
+    for (scenario, facts) in facts_files() {
+        let saved = serde_json::to_value(&facts.sections).unwrap();
+        for name in SectionName::ALL {
+            if let Some(saved) = saved.get(name.word())
+                && !matches!(name, SectionName::Xid | SectionName::Health)
+            {
+                assert_eq!(&section(&facts, name), saved, "{scenario}: {}", name.word());
+            }
+        }
+    }
+}
+
+/// The answer without what no scenario decides.
+fn steady(mut answer: Value) -> Value {
+    if let Some(probe) = answer.get_mut("probe").and_then(Value::as_object_mut) {
+        probe["timings_ms"] = json!("[timings]");
+        probe["version"] = json!("[version]");
+    }
+    answer
+}
+
+#[tokio::test]
+async fn every_tool_for_every_scenario_of_the_library() {
+    let names: Vec<_> = scenarios::all().iter().map(|scenario| scenario.name).collect();
+    let bed = Bed::of(Fixture::of(names.iter().map(|name| node(name, name)))).await;
+    let mut client = bed.client().await;
+    let mut calls = Vec::new();
+    for tool in client.tools().await {
+        let tool = tool_of_one_node(&tool).map(str::to_owned);
+        for name in tool.iter().flat_map(|_| &names) {
+            let tool = tool.clone().unwrap();
+            calls.push((tool.clone(), *name, client.send_call(&tool, json!({"node_name": name}))));
+        }
+    }
+    for (tool, name, call) in calls {
+        let answer = client.result(call).await;
+        bind(&format!("tools/{name}"), || match answer.is_error {
+            true => assert_snapshot!(tool, answer.error()),
+            false => assert_json_snapshot!(tool, steady(answer.success().clone())),
+        });
+    }
+}
+
+/// The name of a tool that needs a node's name and nothing else.
+fn tool_of_one_node(tool: &Value) -> Option<&str> {
+    (tool["inputSchema"]["required"] == json!(["node_name"])).then(|| tool["name"].as_str())?
+}
+
+#[tokio::test]
+async fn every_table_of_the_demo() {
+    let bed = Bed::of(Fixture { timing: Timing::fast(), ..demo() }).await;
+    let mut client = bed.client().await;
+    let nodes = ["gpu-1", "gpu-2", "gpu-3"];
+    let mut commands = vec![("list_gpu_nodes".to_owned(), vec!["list-gpu-nodes".to_owned()])];
+    for tool in client.tools().await {
+        let Some(tool) = tool_of_one_node(&tool) else { continue };
+        let words = |node: &str| [tool.replace('_', "-"), "--node-name".into(), node.into()].to_vec();
+        commands.extend(nodes.map(|node| (format!("{node}.{tool}"), words(node))));
+    }
+    for (name, words) in commands {
+        let launcher = bed.launcher().args(["--output", "table"]).args(words.iter().map(String::as_str));
+        let ended = launcher.run().await;
+        assert_eq!(ended.code, Some(0), "{name}: {}", ended.stderr);
+        bind("tables", || assert_snapshot!(name, ended.stdout));
+    }
+}

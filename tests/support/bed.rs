@@ -1,0 +1,120 @@
+//! A test bed: an embedded cluster with its kubeconfig on disk, and launchers that are pointed at it.
+#![allow(dead_code, reason = "each test program takes what it needs")]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use gpu_syringe::embedded::{Cluster, Faults, Fixture, Invocation, NodeFixture, Process, Programs, Streams};
+use k8s_openapi::api::core::v1::Pod;
+use syringe_core::scenarios;
+
+use crate::support::client::Client;
+use crate::support::launcher::Launcher;
+use crate::support::wait;
+
+/// The namespace of probe pods.
+pub(crate) const NAMESPACE: &str = "gpu-syringe";
+/// How long a pod may outlive what ended its call.
+const REMOVAL: Duration = Duration::from_secs(5);
+
+/// A cluster and a home directory for its launchers.
+pub(crate) struct Bed {
+    /// The cluster.
+    pub(crate) cluster: Cluster,
+    home: tempfile::TempDir,
+}
+
+impl Bed {
+    /// A cluster of one healthy node, `gpu-1`.
+    pub(crate) async fn healthy() -> Self {
+        Self::of(Fixture::of([node("gpu-1", "healthy-h100-8")])).await
+    }
+
+    /// The same, with something wrong with it.
+    pub(crate) async fn with(faults: impl FnOnce(&mut Faults)) -> Self {
+        let bed = Self::healthy().await;
+        bed.cluster.faults(faults);
+        bed
+    }
+
+    /// The same, with a program in place of node-probe.
+    pub(crate) async fn running(programs: impl Programs) -> Self {
+        let programs = Arc::new(programs);
+        Self::of(Fixture { programs, ..Fixture::of([node("gpu-1", "healthy-h100-8")]) }).await
+    }
+
+    /// A cluster of this fixture.
+    pub(crate) async fn of(fixture: Fixture) -> Self {
+        let cluster = Cluster::start(fixture).await.expect("a free port");
+        let home = tempfile::tempdir().expect("a directory");
+        std::fs::write(home.path().join("config"), cluster.kubeconfig_yaml()).expect("a file");
+        Self { cluster, home }
+    }
+
+    /// The home directory of its launchers.
+    pub(crate) fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Its kubeconfig.
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.home().join("config")
+    }
+
+    /// A launcher with its kubeconfig.
+    pub(crate) fn launcher(&self) -> Launcher {
+        Launcher::alone(self.home()).env("KUBECONFIG", self.kubeconfig())
+    }
+
+    /// A session with such a launcher.
+    pub(crate) async fn client(&self) -> Client {
+        Client::start(self.launcher()).await
+    }
+
+    /// The probe pods that exist.
+    pub(crate) fn pods(&self) -> Vec<Pod> {
+        self.cluster.pods(NAMESPACE)
+    }
+
+    /// Asserts that pods were created, and none of them is left.
+    pub(crate) fn assert_bare(&self, created: u64) {
+        let names: Vec<_> = self.pods().into_iter().filter_map(|pod| pod.metadata.name).collect();
+        assert_eq!((self.cluster.pods_created(), names), (created, Vec::new()));
+    }
+
+    /// Waits until no probe pod is left.
+    pub(crate) async fn until_bare(&self) {
+        wait::within(REMOVAL, "the probe pod is gone", async || self.pods().is_empty().then_some(())).await;
+    }
+}
+
+/// A node that is in this scenario.
+pub(crate) fn node(name: &str, scenario: &str) -> NodeFixture {
+    NodeFixture::from_facts(name, scenarios::named(scenario).expect("a scenario").report())
+}
+
+/// A node-probe that prints the same, whatever it is asked.
+pub(crate) struct Prints(pub(crate) &'static str);
+
+impl Programs for Prints {
+    fn start(&self, _: &Invocation, streams: Streams) -> Option<Process> {
+        let text = self.0;
+        Some(Box::pin(async move {
+            let _ = streams.stdout.send(text.into()).await;
+            0
+        }))
+    }
+}
+
+/// A node-probe that neither prints nor ends, as one that waits for a driver that hangs.
+pub(crate) struct Stuck;
+
+impl Programs for Stuck {
+    fn start(&self, _: &Invocation, streams: Streams) -> Option<Process> {
+        Some(Box::pin(async move {
+            let _open = streams;
+            std::future::pending().await
+        }))
+    }
+}

@@ -1,0 +1,81 @@
+//! A real cluster, named by the environment: what a test knows of it comes from the API and nowhere else.
+
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::api::ListParams;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client as Kubernetes, Config, ResourceExt};
+
+use crate::support::client::Client;
+use crate::support::launcher::Launcher;
+use crate::support::wait;
+
+/// The cluster, and a home directory for its launchers: its own lock files, and by them its own pods.
+pub(crate) struct Site {
+    /// The name of a node that is Ready.
+    pub(crate) node: String,
+    kubernetes: Kubernetes,
+    kubeconfig: String,
+    image: String,
+    namespace: String,
+    home: tempfile::TempDir,
+}
+
+fn named(variable: &str) -> String {
+    std::env::var(variable).unwrap_or_else(|_| panic!("{variable} names what these tests need"))
+}
+
+impl Site {
+    /// The cluster of `GPU_SYRINGE_E2E_KUBECONFIG`, with the image of `GPU_SYRINGE_E2E_IMAGE`.
+    pub(crate) async fn open() -> Self {
+        let kubeconfig = named("GPU_SYRINGE_E2E_KUBECONFIG");
+        let read = Kubeconfig::read_from(&kubeconfig).expect("a kubeconfig");
+        let config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.expect("a context");
+        let kubernetes = Kubernetes::try_from(config).expect("a client");
+        let nodes = Api::<Node>::all(kubernetes.clone()).list(&ListParams::default()).await.expect("nodes");
+        let node = nodes.items.iter().find(|node| is_ready(node)).expect("a node that is Ready").name_any();
+        Self {
+            node,
+            kubernetes,
+            kubeconfig,
+            image: named("GPU_SYRINGE_E2E_IMAGE"),
+            namespace: std::env::var("GPU_SYRINGE_E2E_NAMESPACE").unwrap_or_else(|_| "gpu-syringe".into()),
+            home: tempfile::tempdir().expect("a directory"),
+        }
+    }
+
+    /// A launcher for the cluster.
+    pub(crate) fn launcher(&self) -> Launcher {
+        Launcher::inheriting(self.home.path())
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("GPU_SYRINGE_IMAGE", &self.image)
+            .env("GPU_SYRINGE_NAMESPACE", &self.namespace)
+    }
+
+    /// A session with such a launcher.
+    pub(crate) async fn client(&self) -> Client {
+        Client::start(self.launcher()).await
+    }
+
+    /// The pods of this site's launchers that exist: others may be at work in the same namespace.
+    pub(crate) async fn pods(&self) -> Vec<String> {
+        let owner = std::fs::read_to_string(self.home.path().join("state/gpu-syringe/owner")).expect("an identity");
+        let ours = ListParams::default().labels(&format!("gpu-syringe.dev/owner={}", owner.trim()));
+        let pods = Api::<Pod>::namespaced(self.kubernetes.clone(), &self.namespace);
+        pods.list(&ours).await.expect("pods").iter().map(ResourceExt::name_any).collect()
+    }
+
+    /// Asserts that no pod is left now.
+    pub(crate) async fn assert_bare(&self) {
+        assert_eq!(self.pods().await, Vec::<String>::new());
+    }
+
+    /// Waits until no pod is left.
+    pub(crate) async fn until_bare(&self) {
+        wait::until("the probe pod is gone", async || self.pods().await.is_empty().then_some(())).await;
+    }
+}
+
+fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}

@@ -1,0 +1,161 @@
+//! The built program as a child process, with an environment of its own. It dies with its handle.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use serde_json::Value;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::wait;
+
+/// A command line of the program, before it is started.
+pub(crate) struct Launcher {
+    command: Command,
+}
+
+impl Launcher {
+    /// The program with nothing in its environment but a search path, a home, and where its state goes.
+    pub(crate) fn alone(home: &Path) -> Self {
+        let mut launcher = Self::inheriting(home);
+        launcher.command.env_clear().env("HOME", home).env("XDG_STATE_HOME", home.join("state"));
+        for kept in ["PATH", "SystemRoot", "LLVM_PROFILE_FILE"] {
+            if let Some(value) = std::env::var_os(kept) {
+                launcher.command.env(kept, value);
+            }
+        }
+        launcher
+    }
+
+    /// The program with this process's environment (a credential plugin may need it), less its own settings.
+    pub(crate) fn inheriting(home: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gpu-syringe"));
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("GPU_SYRINGE_") {
+                command.env_remove(name);
+            }
+        }
+        command.env("XDG_STATE_HOME", home.join("state"));
+        Self { command }
+    }
+
+    /// With a variable in its environment.
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<std::ffi::OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// With more words on its command line.
+    pub(crate) fn args<'a>(mut self, args: impl IntoIterator<Item = &'a str>) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// Starts it with pipes at its three streams.
+    pub(crate) fn start(mut self) -> Running {
+        self.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().expect("the program starts");
+        let stdout = child.stdout.take().expect("a pipe");
+        let stderr = child.stderr.take().expect("a pipe");
+        let (line, lines) = unbounded_channel();
+        std::thread::spawn(move || {
+            for text in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if line.send(text).is_err() {
+                    return;
+                }
+            }
+        });
+        let said = Arc::new(Mutex::new(String::new()));
+        let into = said.clone();
+        let log = std::thread::spawn(move || {
+            for text in BufReader::new(stderr).lines().map_while(Result::ok) {
+                into.lock().unwrap_or_else(PoisonError::into_inner).push_str(&(text + "\n"));
+            }
+        });
+        let stdin = child.stdin.take();
+        Running { child, stdin, lines, said, log }
+    }
+
+    /// Runs it to its end, with nothing on its standard input.
+    pub(crate) async fn run(self) -> Ended {
+        let mut running = self.start();
+        running.close_stdin();
+        let status = running.exit().await;
+        let mut stdout = String::new();
+        while let Some(line) = running.lines.recv().await {
+            stdout.push_str(&(line + "\n"));
+        }
+        Ended { code: status.code(), stdout, stderr: running.said() }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Exit code; `None` after a signal.
+    pub(crate) code: Option<i32>,
+    /// Standard output.
+    pub(crate) stdout: String,
+    /// Standard error.
+    pub(crate) stderr: String,
+}
+
+impl Ended {
+    /// Standard output as the one JSON document that it must be.
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
+    }
+}
+
+/// The running program.
+pub(crate) struct Running {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    /// Lines of its standard output.
+    pub(crate) lines: UnboundedReceiver<String>,
+    said: Arc<Mutex<String>>,
+    /// Collects standard error; ends with it.
+    log: JoinHandle<()>,
+}
+
+impl Running {
+    /// Writes one line to its standard input.
+    pub(crate) fn write(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("standard input is open");
+        stdin.write_all(format!("{line}\n").as_bytes()).and_then(|()| stdin.flush()).expect("the program reads");
+    }
+
+    /// Ends its standard input.
+    pub(crate) fn close_stdin(&mut self) {
+        drop(self.stdin.take());
+    }
+
+    /// Sends it a signal by its name, such as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([format!("-{name}"), self.child.id().to_string()]).status();
+        assert!(sent.expect("kill runs").success(), "SIG{name} could not be sent");
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn exit(&mut self) -> ExitStatus {
+        let ended = wait::until("the program ends", async || self.child.try_wait().expect("a child")).await;
+        // What it wrote last may still be on its way through the pipe.
+        wait::until("standard error ends", async || self.log.is_finished().then_some(())).await;
+        ended
+    }
+
+    /// What it has written to standard error so far.
+    pub(crate) fn said(&self) -> String {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

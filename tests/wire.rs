@@ -1,0 +1,34 @@
+//! The whole program over the wire: the built binary as an AI host or a person starts it, against an embedded cluster.
+//!
+//! What is proved here is what nothing smaller can prove: that no pod is left behind however a call ends, that standard
+//! output carries protocol and nothing else, that each failure says its cause and the next step.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/bed.rs"]
+mod bed;
+#[path = "support/mod.rs"]
+mod support;
+
+#[path = "wire/cleanup.rs"]
+mod cleanup;
+#[cfg(unix)]
+#[path = "wire/credentials.rs"]
+mod credentials;
+#[path = "wire/errors.rs"]
+mod errors;
+#[path = "wire/many.rs"]
+mod many;
+#[path = "wire/protocol.rs"]
+mod protocol;
+#[path = "wire/retries.rs"]
+mod retries;
+#[cfg(unix)]
+#[path = "wire/signals.rs"]
+mod signals;
+#[path = "wire/spec.rs"]
+mod spec;
+#[cfg(unix)]
+#[path = "wire/sweep.rs"]
+mod sweep;
+#[path = "wire/unreachable.rs"]
+mod unreachable;

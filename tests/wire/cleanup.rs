@@ -1,0 +1,155 @@
+//! However a call ends, its pod is gone: success, failure, cancellation, end of input, time that ran out.
+
+use std::time::Duration;
+
+use gpu_syringe::embedded::{Armed, ExecFault, StartFault};
+use serde_json::json;
+
+use crate::bed::{Bed, Prints, Stuck};
+
+/// Number of the phase in which the probe runs.
+pub(crate) const READ: u64 = 3;
+/// Number of the phase in which the container is awaited.
+pub(crate) const START: u64 = 2;
+/// A container that does not start in this test's lifetime.
+pub(crate) const NEVER: Duration = Duration::from_secs(600);
+
+pub(crate) fn on_gpu_1() -> serde_json::Value {
+    json!({"node_name": "gpu-1"})
+}
+
+#[tokio::test]
+async fn the_pod_is_gone_when_a_call_has_succeeded() {
+    let bed = Bed::healthy().await;
+    let mut client = bed.client().await;
+    let answer = client.call("get_gpu_inventory", on_gpu_1()).await;
+    // Not "soon": the answer that says so comes after the removal.
+    bed.assert_bare(1);
+    let answer = answer.removed();
+    assert_eq!(answer["inventory"]["gpus"].as_array().map(Vec::len), Some(8));
+    assert_eq!(answer["probe"]["via"], "pod");
+    assert_eq!(answer["probe"]["node"], "gpu-1");
+    client.close().await;
+}
+
+#[tokio::test]
+async fn the_pod_is_gone_when_the_image_holds_no_node_probe() {
+    let bed = Bed::healthy().await;
+    let ended = bed
+        .launcher()
+        .env("GPU_SYRINGE_IMAGE", "registry.example/nginx:1")
+        .args(["get-gpu-inventory", "--node-name", "gpu-1"])
+        .run()
+        .await;
+    bed.assert_bare(1);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
+    assert!(ended.stderr.contains("executable file not found"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("--image"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn the_pod_is_gone_when_the_document_does_not_parse() {
+    let bed = Bed::running(Prints("{\"schema_version\": 1, \"sections\": <html>\n")).await;
+    let mut client = bed.client().await;
+    let answer = client.call("get_gpu_inventory", on_gpu_1()).await;
+    bed.assert_bare(1);
+    answer.error_with(&["gpu-1", "no whole document"]);
+}
+
+#[tokio::test]
+async fn the_pod_is_gone_when_the_probe_is_of_another_kind() {
+    let bed = Bed::running(Prints("{\"hello\": \"world\"}\n")).await;
+    let mut client = bed.client().await;
+    let answer = client.call("get_gpu_inventory", on_gpu_1()).await;
+    bed.assert_bare(1);
+    answer.error_with(&["gpu-1", "inventory", "--image"]);
+}
+
+#[tokio::test]
+async fn the_pod_is_gone_when_the_client_cancels_while_the_node_is_read() {
+    let bed = Bed::with(|faults| faults.everywhere.exec = Some(Armed::once(ExecFault::Hang))).await;
+    let mut client = bed.client().await;
+    let call = client.send_call("get_gpu_inventory", on_gpu_1());
+    client.until_progress(call, READ).await;
+    assert_eq!(bed.pods().len(), 1);
+    client.cancel(call);
+    bed.until_bare().await;
+    // The session goes on, and the cancelled call gets no answer: the next one's comes first.
+    client.call("get_gpu_inventory", on_gpu_1()).await.removed();
+    bed.assert_bare(2);
+    client.close().await;
+}
+
+#[tokio::test]
+async fn the_pod_is_gone_when_the_client_cancels_before_the_container_runs() {
+    let bed = Bed::with(|faults| faults.everywhere.start = Some(StartFault::Slow(NEVER).into())).await;
+    let mut client = bed.client().await;
+    let call = client.send_call("get_gpu_inventory", on_gpu_1());
+    client.until_progress(call, START).await;
+    client.cancel(call);
+    bed.until_bare().await;
+}
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_before_its_pod_exists_creates_none() {
+    let bed = Bed::with(|faults| faults.api.slow(Duration::from_millis(400))).await;
+    let mut client = bed.client().await;
+    let call = client.send_call("get_gpu_inventory", on_gpu_1());
+    client.cancel(call);
+    assert!(client.call("list_gpu_nodes", json!({})).await.success()["nodes"].is_array());
+    client.close().await;
+    bed.assert_bare(0);
+}
+
+#[tokio::test]
+async fn the_pod_is_gone_when_standard_input_ends_in_mid_call() {
+    let bed = Bed::with(|faults| faults.everywhere.exec = Some(ExecFault::Hang.into())).await;
+    let mut client = bed.client().await;
+    let call = client.send_call("get_gpu_inventory", on_gpu_1());
+    client.until_progress(call, READ).await;
+    client.close().await;
+    bed.assert_bare(1);
+}
+
+#[tokio::test]
+async fn a_call_that_is_nearly_done_when_standard_input_ends_is_still_answered() {
+    let bed =
+        Bed::with(|faults| faults.everywhere.start = Some(StartFault::Slow(Duration::from_millis(500)).into())).await;
+    let mut client = bed.client().await;
+    let call = client.send_call("get_gpu_inventory", on_gpu_1());
+    client.until_progress(call, START).await;
+    client.program.close_stdin();
+    client.result(call).await.removed();
+    bed.assert_bare(1);
+}
+
+#[tokio::test]
+async fn the_pod_is_gone_when_the_call_s_time_is_over() {
+    let bed = Bed::with(|faults| faults.everywhere.exec = Some(ExecFault::Hang.into())).await;
+    let ended = bed.launcher().args(["--call-timeout", "5", "get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
+    bed.assert_bare(1);
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("did not finish") && ended.stderr.contains("--call-timeout"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn the_pod_is_gone_when_its_container_does_not_start_in_time() {
+    let bed = Bed::with(|faults| faults.everywhere.start = Some(StartFault::Slow(NEVER).into())).await;
+    let ended = bed.launcher().args(["--start-timeout", "1", "get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
+    bed.assert_bare(1);
+    assert_eq!(ended.code, Some(1));
+    assert!(
+        ended.stderr.contains("did not start within 1s") && ended.stderr.contains("--start-timeout"),
+        "{}",
+        ended.stderr
+    );
+}
+
+#[tokio::test]
+async fn the_pod_is_gone_when_its_container_is_killed_in_mid_call() {
+    let bed = Bed::running(Stuck).await;
+    bed.cluster.faults(|faults| faults.everywhere.main_process_killed = Some(Duration::from_millis(300).into()));
+    let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
+    bed.assert_bare(1);
+    answer.error_with(&["gpu-1"]);
+}

@@ -1,0 +1,124 @@
+//! Credential plugins: children of a process whose standard input is the protocol, and often hard to find.
+
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
+
+use crate::bed::Bed;
+use crate::cleanup::on_gpu_1;
+use crate::support::client::Client;
+use crate::support::launcher::Launcher;
+
+/// What a plugin prints.
+const CREDENTIAL: &str =
+    r#"{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"t"}}"#;
+
+/// Puts a plugin in the place of the user's credentials.
+fn use_plugin(bed: &Bed, exec: Value) {
+    let mut kubeconfig: Value = serde_json::from_str(&bed.cluster.kubeconfig_yaml()).unwrap();
+    kubeconfig["users"][0]["user"] = json!({ "exec": exec });
+    std::fs::write(bed.kubeconfig(), kubeconfig.to_string()).unwrap();
+}
+
+/// Writes a shell script into the bed's home and gives its path.
+fn script(bed: &Bed, text: &str) -> String {
+    let path = bed.home().join("plugin.sh");
+    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    path.to_string_lossy().into_owned()
+}
+
+fn exec(command: &str, mode: &str) -> Value {
+    json!({"apiVersion": "client.authentication.k8s.io/v1", "command": command, "interactiveMode": mode})
+}
+
+/// A session in which every request is already written before the plugin first runs: what it swallows is not answered.
+async fn every_request_is_answered(bed: &Bed) {
+    let mut client = bed.client().await;
+    let calls: Vec<_> = (0..5).map(|_| client.send_call("list_gpu_nodes", json!({}))).collect();
+    let probe = client.send_call("get_gpu_inventory", on_gpu_1());
+    for call in calls {
+        assert_eq!(client.result(call).await.success()["totals"]["nodes"], 1);
+    }
+    client.result(probe).await.removed();
+    client.close().await;
+    let ran = std::fs::read_to_string(bed.home().join("ran")).unwrap();
+    assert!(!ran.is_empty(), "the plugin ran");
+    let swallowed = std::fs::read_to_string(bed.home().join("swallowed")).unwrap_or_default();
+    assert_eq!(swallowed, "", "the plugin read from the protocol");
+}
+
+#[tokio::test]
+async fn a_plugin_that_reads_its_standard_input_to_the_end_swallows_no_byte_of_the_protocol() {
+    let bed = Bed::healthy().await;
+    let home = bed.home().display().to_string();
+    let plugin = script(&bed, &format!("echo x >>{home}/ran\ncat >>{home}/swallowed\necho '{CREDENTIAL}'"));
+    use_plugin(&bed, exec(&plugin, "IfAvailable"));
+    every_request_is_answered(&bed).await;
+}
+
+#[tokio::test]
+async fn a_plugin_that_asks_for_a_line_swallows_no_byte_of_the_protocol() {
+    let bed = Bed::healthy().await;
+    let home = bed.home().display().to_string();
+    let ask =
+        format!("echo x >>{home}/ran\nread answer\nprintf '%s' \"$answer\" >>{home}/swallowed\necho '{CREDENTIAL}'");
+    let plugin = script(&bed, &ask);
+    // No interactiveMode at all, as in kubeconfigs of v1beta1.
+    let version = "client.authentication.k8s.io/v1beta1";
+    use_plugin(&bed, json!({"apiVersion": version, "command": plugin}));
+    let credential = CREDENTIAL.replace("k8s.io/v1", "k8s.io/v1beta1");
+    script(&bed, &ask.replace(CREDENTIAL, &credential));
+    every_request_is_answered(&bed).await;
+}
+
+#[tokio::test]
+async fn a_plugin_that_is_missing_is_named_with_its_install_hint() {
+    let bed = Bed::healthy().await;
+    let mut plugin = exec("gke-gcloud-auth-plugin-of-the-test", "Never");
+    plugin["installHint"] = json!("Install it with: gcloud components install it");
+    use_plugin(&bed, plugin);
+    let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
+    answer.error_with(&["'gke-gcloud-auth-plugin-of-the-test'", "not found", "PATH", "gcloud components install it"]);
+    use_plugin(&bed, exec("/nowhere/kubelogin", "Never"));
+    let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
+    answer.error_with(&["/nowhere/kubelogin"]);
+    bed.assert_bare(0);
+}
+
+#[tokio::test]
+async fn a_plugin_that_fails_is_told_with_its_own_words() {
+    let bed = Bed::healthy().await;
+    let plugin = script(&bed, "echo 'your session has expired, run: aws sso login' >&2\nexit 3");
+    use_plugin(&bed, exec(&plugin, "IfAvailable"));
+    let mut client = bed.client().await;
+    let answer = client.call("get_gpu_inventory", on_gpu_1()).await;
+    answer.error_with(&["Signing in", "session has expired", "kubectl"]);
+    // Its words are in the answer; the log stays JSON.
+    client.close().await;
+    bed.assert_bare(0);
+}
+
+#[tokio::test]
+async fn a_plugin_that_insists_on_a_person_is_refused() {
+    let bed = Bed::healthy().await;
+    let home = bed.home().display().to_string();
+    let plugin = script(&bed, &format!("echo x >>{home}/ran\necho '{CREDENTIAL}'"));
+    use_plugin(&bed, exec(&plugin, "Always"));
+    let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
+    answer.error_with(&["interactiveMode: Always", "kubectl"]);
+    assert!(!bed.home().join("ran").exists(), "the plugin was not started");
+}
+
+#[tokio::test]
+async fn a_plugin_that_is_not_in_path_is_found_where_it_is_usually_installed() {
+    let bed = Bed::healthy().await;
+    let folder = bed.home().join("google-cloud-sdk/bin");
+    std::fs::create_dir_all(&folder).unwrap();
+    let plugin = script(&bed, &format!("echo '{CREDENTIAL}'"));
+    std::fs::rename(plugin, folder.join("syringe-test-auth")).unwrap();
+    use_plugin(&bed, exec("syringe-test-auth", "IfAvailable"));
+    // The thin search path of a desktop host.
+    let launcher = Launcher::alone(bed.home()).env("KUBECONFIG", bed.kubeconfig()).env("PATH", "/usr/bin:/bin");
+    Client::start(launcher).await.call("get_gpu_inventory", on_gpu_1()).await.removed();
+}

@@ -1,0 +1,179 @@
+//! What can go wrong between the API server and the container: each is an error with its cause and the next step, comes
+//! without delay, and leaves nothing behind.
+
+use std::time::{Duration, Instant};
+
+use gpu_syringe::embedded::{Denial, ExecFault, Fixture, StartFault};
+use serde_json::json;
+
+use crate::bed::{Bed, node};
+use crate::cleanup::on_gpu_1;
+use crate::support::answer::Answer;
+
+/// A stream that was cut is known to be within this time.
+const CUT_IS_KNOWN: Duration = Duration::from_secs(5);
+
+async fn inventory(bed: &Bed) -> Answer {
+    bed.client().await.call("get_gpu_inventory", on_gpu_1()).await
+}
+
+async fn with_exec(fault: ExecFault) -> Bed {
+    Bed::with(|faults| faults.everywhere.exec = Some(fault.into())).await
+}
+
+#[tokio::test]
+async fn a_websocket_that_is_cut_in_the_middle_of_the_output_is_an_error_within_five_seconds() {
+    for after_bytes in [0, 1, 1_000] {
+        let bed = with_exec(ExecFault::Cut { after_bytes }).await;
+        let mut client = bed.client().await;
+        let began = Instant::now();
+        let answer = client.call("get_gpu_inventory", on_gpu_1()).await;
+        assert!(began.elapsed() < CUT_IS_KNOWN, "{:?}", began.elapsed());
+        answer.error_with(&["cut", "twice", "gpu-1", "websocket"]);
+        bed.assert_bare(1);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_truncated_with_status_success_is_an_error() {
+    for after_bytes in [0, 1_000] {
+        let bed = with_exec(ExecFault::Truncated { after_bytes }).await;
+        inventory(&bed).await.error_with(&["exit code 0", "no whole document", &format!("{after_bytes} bytes")]);
+        bed.assert_bare(1);
+    }
+}
+
+#[tokio::test]
+async fn a_probe_that_is_killed_is_an_error_with_its_exit_code() {
+    let bed = with_exec(ExecFault::Killed { after_bytes: 100 }).await;
+    inventory(&bed).await.error_with(&["exit code 137"]);
+    bed.assert_bare(1);
+}
+
+#[tokio::test]
+async fn an_image_that_cannot_be_pulled_is_an_error_in_the_kubelet_s_words() {
+    let bed = Bed::with(|faults| faults.everywhere.start = Some(StartFault::ImagePull.into())).await;
+    let answer = inventory(&bed).await;
+    answer.error_with(&["ImagePull", "node-probe:", "--image-pull-secret"]);
+    // The kubelet's own message, not its reason alone.
+    assert!(
+        answer.text.contains("failed to pull") || answer.text.contains("Back-off pulling image"),
+        "{}",
+        answer.text
+    );
+    bed.assert_bare(1);
+}
+
+#[tokio::test]
+async fn a_node_that_has_no_room_for_a_pod_is_an_error_that_says_so() {
+    let bed = Bed::with(|faults| faults.everywhere.start = Some(StartFault::out_of_pods().into())).await;
+    inventory(&bed).await.error_with(&["OutOfpods", "capacity: 110", "maxPods"]);
+    bed.assert_bare(1);
+}
+
+#[tokio::test]
+async fn a_namespace_that_refuses_privileged_pods_is_an_error_that_names_the_label() {
+    let bed = Bed::with(|faults| faults.api.pod_security = true).await;
+    inventory(&bed).await.error_with(&[
+        "PodSecurity",
+        "kubectl label namespace gpu-syringe pod-security.kubernetes.io/enforce=privileged",
+    ]);
+    bed.assert_bare(0);
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_not_there_is_an_error_that_names_it() {
+    let bed = Bed::healthy().await;
+    let launcher = bed.launcher().env("GPU_SYRINGE_NAMESPACE", "nowhere");
+    let ended = launcher.args(["get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("nowhere") && ended.stderr.contains("Next step"), "{}", ended.stderr);
+    bed.assert_bare(0);
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_create_pods_is_told_what_is_missing() {
+    let nodes = [node("gpu-1", "healthy-h100-8")];
+    let bed = Bed::of(Fixture::of(nodes).denying(Denial::of("create", "pods"))).await;
+    inventory(&bed).await.error_with(&["create", "pods/exec", "namespace gpu-syringe", "rbac.yaml", "403"]);
+    bed.assert_bare(0);
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_read_nodes_is_told_so_and_nothing_is_created() {
+    let nodes = [node("gpu-1", "healthy-h100-8")];
+    let bed = Bed::of(Fixture::of(nodes).denying(Denial::of("get", "nodes"))).await;
+    inventory(&bed).await.error_with(&["gpu-1", "403", "rbac.yaml"]);
+    bed.assert_bare(0);
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_exec_is_told_what_is_missing() {
+    let bed = with_exec(ExecFault::Forbidden).await;
+    inventory(&bed).await.error_with(&["pods/exec", "403", "rbac.yaml"]);
+    bed.assert_bare(1);
+}
+
+#[tokio::test]
+async fn a_user_who_may_create_and_not_delete_is_told_what_is_left() {
+    let nodes = [node("gpu-1", "healthy-h100-8")];
+    let bed = Bed::of(Fixture::of(nodes).denying(Denial::of("delete", "pods"))).await;
+    let answer = inventory(&bed).await;
+    let probe = &answer.success()["probe"];
+    assert_eq!(probe["removed"], false);
+    let left = probe["left_behind"].as_str().unwrap();
+    let name = bed.pods()[0].metadata.name.clone().unwrap();
+    assert!(left.contains(&format!("kubectl -n gpu-syringe delete pod {name}")) && left.contains("403"), "{left}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_websockets_is_an_error_that_says_so() {
+    for status in [200, 400, 403, 404, 501] {
+        let bed = with_exec(ExecFault::UpgradeRefused(status)).await;
+        let began = Instant::now();
+        let answer = inventory(&bed).await;
+        assert!(began.elapsed() < CUT_IS_KNOWN, "{status}: {:?}", began.elapsed());
+        assert!(answer.error().contains("websocket"), "{status}: {}", answer.text);
+        bed.assert_bare(1);
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_answers_websockets_with_502_is_named_when_time_is_over() {
+    let bed = with_exec(ExecFault::UpgradeRefused(502)).await;
+    let launcher = bed.launcher().args(["--start-timeout", "2", "get-gpu-inventory", "--node-name", "gpu-1"]);
+    let ended = launcher.run().await;
+    assert!(ended.stderr.contains("502") && ended.stderr.contains("websocket"), "{}", ended.stderr);
+    bed.assert_bare(1);
+}
+
+#[tokio::test]
+async fn nothing_is_created_for_a_node_that_is_not_ready() {
+    let bed = Bed::with(|faults| faults.on("gpu-1").not_ready = true).await;
+    inventory(&bed).await.error_with(&["gpu-1", "Kubelet stopped posting node status", "nothing was created"]);
+    bed.assert_bare(0);
+}
+
+#[tokio::test]
+async fn nothing_is_created_for_a_node_that_does_not_exist() {
+    let bed = Bed::healthy().await;
+    let mut client = bed.client().await;
+    for tool in ["get_gpu_inventory", "get_gpu_telemetry", "analyze_xid_errors"] {
+        let answer = client.call(tool, json!({"node_name": "gpu-9"})).await;
+        answer.error_with(&["gpu-9", "no such node", "list_gpu_nodes"]);
+    }
+    bed.assert_bare(0);
+}
+
+#[tokio::test]
+async fn a_node_without_gpus_and_one_without_a_driver_are_answers_not_crashes() {
+    let bed = Bed::of(Fixture::of([node("cpu-1", "no-gpu"), node("gpu-1", "no-driver")])).await;
+    let mut client = bed.client().await;
+    for name in ["cpu-1", "gpu-1"] {
+        let answer = client.call("analyze_xid_errors", json!({"node_name": name})).await;
+        assert_eq!(answer.removed()["events"], json!([]), "{name}");
+        let answer = client.call("get_gpu_inventory", json!({"node_name": name})).await;
+        answer.error_with(&[name]);
+    }
+    bed.assert_bare(4);
+}

@@ -1,0 +1,62 @@
+//! Calls beside each other: each has its own pod, and each pod goes.
+
+use gpu_syringe::embedded::{Armed, ExecFault, Fixture};
+use serde_json::json;
+
+use crate::bed::{Bed, node};
+use crate::cleanup::{READ, on_gpu_1};
+
+#[tokio::test]
+async fn two_calls_at_once_on_one_node_are_both_answered() {
+    let bed = Bed::healthy().await;
+    let mut client = bed.client().await;
+    let first = client.send_call("get_gpu_inventory", on_gpu_1());
+    let second = client.send_call("get_gpu_telemetry", on_gpu_1());
+    assert!(client.result(second).await.removed()["telemetry"].is_object());
+    assert!(client.result(first).await.removed()["inventory"].is_object());
+    bed.assert_bare(2);
+}
+
+#[tokio::test]
+async fn many_calls_at_once_are_all_answered() {
+    let nodes = [("gpu-1", "healthy-h100-8"), ("gpu-2", "xid79-off-bus"), ("gpu-3", "ecc-remap-pending")];
+    let bed = Bed::of(Fixture::of(nodes.map(|(name, scenario)| node(name, scenario)))).await;
+    let mut client = bed.client().await;
+    let calls: Vec<_> = (0..24)
+        .map(|number| {
+            let (name, _) = nodes[number % nodes.len()];
+            (name, client.send_call("analyze_xid_errors", json!({"node_name": name})))
+        })
+        .collect();
+    for (name, call) in calls {
+        let answer = client.result(call).await;
+        assert_eq!(answer.removed()["probe"]["node"], name);
+    }
+    bed.assert_bare(24);
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_leaves_the_one_beside_it_alone() {
+    let bed = Bed::with(|faults| faults.everywhere.exec = Some(Armed::once(ExecFault::Hang))).await;
+    let mut client = bed.client().await;
+    let stuck = client.send_call("get_gpu_inventory", on_gpu_1());
+    client.until_progress(stuck, READ).await;
+    let other = client.send_call("get_gpu_telemetry", on_gpu_1());
+    client.cancel(stuck);
+    client.result(other).await.removed();
+    bed.until_bare().await;
+}
+
+#[tokio::test]
+async fn many_calls_at_once_are_all_taken_back_when_standard_input_ends() {
+    let bed = Bed::with(|faults| faults.everywhere.exec = Some(ExecFault::Hang.into())).await;
+    let mut client = bed.client().await;
+    let calls: Vec<_> = (0..8).map(|_| client.send_call("get_gpu_inventory", on_gpu_1())).collect();
+    for call in calls {
+        client.until_progress(call, READ).await;
+    }
+    assert_eq!(bed.pods().len(), 8);
+    client.close().await;
+    bed.assert_bare(8);
+}

@@ -1,0 +1,257 @@
+//! The protocol itself: both eras, the tool list, results that keep to their schemas, and errors of every sort.
+
+use std::collections::BTreeSet;
+
+use gpu_syringe::embedded::{Fixture, StartFault, workloads_of};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+use crate::bed::{Bed, node};
+use crate::cleanup::on_gpu_1;
+use crate::support::client::{Client, Era};
+use crate::support::launcher::Launcher;
+
+/// Tools that every launcher has.
+const TOOLS: [&str; 4] = ["analyze_xid_errors", "get_gpu_inventory", "get_gpu_telemetry", "list_gpu_nodes"];
+/// What all definitions together may cost a model, in tokens of four bytes.
+const MOST_TOKENS: usize = 3_000;
+
+#[tokio::test]
+async fn tools_are_listed_with_no_kubeconfig_and_no_cluster_at_all() {
+    let home = tempfile::tempdir().unwrap();
+    for era in [Era::Initialize, Era::PerRequest] {
+        let mut client = Client::start_in(era, Launcher::alone(home.path())).await;
+        let tools = client.tools().await;
+        let names: BTreeSet<_> = tools.iter().filter_map(|tool| tool["name"].as_str()).collect();
+        assert!(names.is_superset(&TOOLS.into()), "{era:?}: {names:?}");
+        let answer = client.call("list_gpu_nodes", json!({})).await;
+        answer.error_with(&["kubeconfig", "--kubeconfig", "--demo"]);
+        client.close().await;
+    }
+}
+
+#[tokio::test]
+async fn tools_are_called_in_both_eras() {
+    let bed = Bed::healthy().await;
+    for era in [Era::Initialize, Era::PerRequest] {
+        let mut client = Client::start_in(era, bed.launcher()).await;
+        let nodes = client.call("list_gpu_nodes", json!({})).await;
+        assert_eq!(nodes.success()["nodes"][0]["name"], "gpu-1", "{era:?}");
+        client.call("get_gpu_telemetry", on_gpu_1()).await.removed();
+        client.close().await;
+    }
+    bed.assert_bare(2);
+}
+
+#[tokio::test]
+async fn a_host_of_the_new_era_can_ask_what_is_served() {
+    let bed = Bed::healthy().await;
+    let mut client = Client::start_in(Era::PerRequest, bed.launcher()).await;
+    let answer = client.request("server/discover", json!({})).await;
+    let versions = answer["result"]["supportedVersions"].as_array().cloned().unwrap_or_default();
+    assert!(versions.contains(&json!("2026-07-28")), "{answer}");
+    assert!(answer["result"]["capabilities"]["tools"].is_object(), "{answer}");
+    client.close().await;
+}
+
+#[tokio::test]
+async fn the_server_introduces_itself_with_instructions() {
+    let bed = Bed::healthy().await;
+    let mut running = bed.launcher().args(["mcp"]).start();
+    let hello =
+        json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "old", "version": "1"}});
+    running.write(&json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello}).to_string());
+    let answer: Value = serde_json::from_str(&running.lines.recv().await.unwrap()).unwrap();
+    let result = &answer["result"];
+    assert_eq!(result["protocolVersion"], "2025-06-18", "an older host is met on its own ground");
+    assert_eq!(result["serverInfo"]["name"], "gpu-syringe");
+    assert!(result["instructions"].as_str().unwrap().contains("list_gpu_nodes"));
+}
+
+#[tokio::test]
+async fn progress_goes_up_and_ends_before_the_answer() {
+    let slow = StartFault::Slow(std::time::Duration::from_millis(100));
+    let bed = Bed::with(|faults| faults.everywhere.start = Some(slow.into())).await;
+    let mut client = bed.client().await;
+    let call = client.send_call("get_gpu_inventory", on_gpu_1());
+    client.result(call).await.removed();
+    let notes = client.progress_of(call);
+    let steps: Vec<_> = notes.iter().filter_map(|note| note["progress"].as_f64()).collect();
+    assert_eq!(steps, [1.0, 2.0, 3.0, 4.0]);
+    assert!(notes.iter().all(|note| note["total"] == 4.0 && note["message"].is_string()), "{notes:?}");
+    // A call that did not ask for progress gets none.
+    let quiet = client.send("tools/call", json!({"name": "get_gpu_inventory", "arguments": on_gpu_1()}));
+    client.result(quiet).await.removed();
+    assert!(client.progress_of(quiet).is_empty());
+}
+
+#[tokio::test]
+async fn the_definitions_of_all_tools_cost_at_most_3000_tokens() {
+    let home = tempfile::tempdir().unwrap();
+    let mut client = Client::start(Launcher::alone(home.path())).await;
+    let bytes = |tool: &Value| -> usize {
+        let parts = ["name", "title", "description", "inputSchema", "annotations"];
+        parts.iter().filter_map(|part| tool.get(part)).map(|part| part.to_string().len()).sum()
+    };
+    let tokens = client.tools().await.iter().map(bytes).sum::<usize>() / 4;
+    assert!(tokens <= MOST_TOKENS, "{tokens} tokens");
+}
+
+#[tokio::test]
+async fn a_tool_that_creates_a_pod_does_not_claim_to_be_read_only() {
+    let home = tempfile::tempdir().unwrap();
+    let mut client = Client::start(Launcher::alone(home.path())).await;
+    for tool in client.tools().await {
+        let hints = &tool["annotations"];
+        assert_eq!(hints["readOnlyHint"], tool["name"] == "list_gpu_nodes", "{tool}");
+        assert_eq!(hints["destructiveHint"], false, "{tool}");
+        assert!(tool["description"].as_str().is_some_and(|words| words.len() > 40), "{tool}");
+        assert_eq!(tool["inputSchema"]["type"], "object");
+        assert_eq!(tool["inputSchema"]["additionalProperties"], false, "{tool}");
+        assert_eq!(tool["outputSchema"]["type"], "object");
+    }
+}
+
+#[tokio::test]
+async fn every_answer_keeps_to_its_output_schema() {
+    let scenarios: Vec<_> = syringe_core::scenarios::all().iter().map(|scenario| scenario.name).collect();
+    let nodes: Vec<_> = scenarios.iter().map(|scenario| node(scenario, scenario)).collect();
+    let pods: Vec<Pod> = nodes.iter().flat_map(workloads_of).collect();
+    let bed = Bed::of(Fixture { pods: pods.clone(), ..Fixture::of(nodes) }).await;
+    let mut client = bed.client().await;
+    for tool in client.tools().await {
+        let name = tool["name"].as_str().unwrap();
+        let schema = jsonschema::draft202012::new(&tool["outputSchema"]).unwrap();
+        let arguments: Vec<_> = match tool["inputSchema"]["required"][0].as_str() {
+            None => vec![json!({})],
+            Some("pod") => pods.iter().step_by(5).map(pod_arguments).collect(),
+            Some(_) => scenarios.iter().map(|node| json!({"node_name": node})).collect(),
+        };
+        let mut answered = 0;
+        for arguments in arguments {
+            let answer = client.call(name, arguments.clone()).await;
+            if answer.is_error {
+                // A node without a driver has no inventory.
+                answer.error();
+                continue;
+            }
+            answered += 1;
+            let faults: Vec<_> = schema.iter_errors(answer.success()).map(|error| error.to_string()).collect();
+            assert!(faults.is_empty(), "{name} {arguments}: {faults:?}");
+        }
+        assert!(answered > 0, "{name} answered nothing");
+    }
+}
+
+fn pod_arguments(pod: &Pod) -> Value {
+    json!({"pod": pod.metadata.name, "namespace": pod.metadata.namespace})
+}
+
+#[tokio::test]
+async fn arguments_that_make_no_sense_are_refused_before_anything_is_created() {
+    let bed = Bed::healthy().await;
+    let mut client = bed.client().await;
+    let refused = [
+        ("get_gpu_inventory", json!({}), "node_name"),
+        ("get_gpu_inventory", json!({"node_name": 7}), "string"),
+        ("get_gpu_inventory", json!({"node_name": ""}), "node name"),
+        ("get_gpu_inventory", json!({"node_name": "../../pods"}), "node name"),
+        ("get_gpu_inventory", json!({"node_name": "gpu-1?x=y"}), "node name"),
+        ("get_gpu_inventory", json!({"node_name": "gpu-1", "image": "evil"}), "image"),
+        ("get_gpu_inventory", json!({"node_name": "gpu-1", "command": ["sh"]}), "command"),
+        ("get_gpu_inventory", json!({"node_name": "gpu-1", "context": "elsewhere"}), "elsewhere"),
+        ("analyze_xid_errors", json!({"node_name": "gpu-1", "since": "; reboot"}), "duration"),
+        ("analyze_xid_errors", json!({"node_name": "gpu-1", "since": "--kernel-log=/etc/shadow"}), "duration"),
+        ("list_gpu_nodes", json!({"selector": "a=b", "namespace": "x"}), "namespace"),
+    ];
+    for (tool, arguments, word) in refused {
+        let answer = client.call(tool, arguments.clone()).await;
+        assert!(answer.error().contains(word), "{arguments}: {}", answer.text);
+    }
+    let bad_selector = client.call("list_gpu_nodes", json!({"selector": "a in x"})).await;
+    bad_selector.error();
+    bed.assert_bare(0);
+}
+
+#[tokio::test]
+async fn an_unknown_tool_is_refused_with_the_names_of_those_that_exist() {
+    let bed = Bed::healthy().await;
+    let mut client = bed.client().await;
+    let answer = client.request("tools/call", json!({"name": "rm_rf\u{1b}[31m", "arguments": {}})).await;
+    let message = answer["error"]["message"].as_str().unwrap_or_else(|| panic!("{answer}"));
+    assert!(message.contains("list_gpu_nodes") && !message.contains('\u{1b}'), "{message}");
+    let answer = client.request("no/such/method", json!({})).await;
+    assert_eq!(answer["error"]["code"], -32601, "{answer}");
+    client.call("get_gpu_inventory", on_gpu_1()).await.removed();
+}
+
+#[tokio::test]
+async fn lines_that_are_no_protocol_do_not_end_the_session() {
+    let bed = Bed::healthy().await;
+    let mut client = bed.client().await;
+    client.program.write("hello?");
+    client.program.write("");
+    client.call("get_gpu_inventory", on_gpu_1()).await.removed();
+    client.close().await;
+}
+
+#[tokio::test]
+async fn a_choice_of_contexts_is_offered_only_where_there_is_one() {
+    let (bed, other) = (Bed::healthy().await, Bed::healthy().await);
+    let mut client = bed.client().await;
+    assert_eq!(client.tools().await[0]["inputSchema"]["properties"].get("context"), None);
+    let mut one: Value = serde_json::from_str(&bed.cluster.kubeconfig_yaml()).unwrap();
+    let mut two: Value = serde_json::from_str(&other.cluster.kubeconfig_yaml()).unwrap();
+    for (part, key) in [("clusters", "cluster"), ("contexts", "context")] {
+        let mut entry = two[part][0].take();
+        entry["name"] = json!("west");
+        if key == "context" {
+            entry["context"]["cluster"] = json!("west");
+        }
+        one[part].as_array_mut().unwrap().push(entry);
+    }
+    // The file changes under the running server, as when somebody adds a cluster.
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    std::fs::write(bed.kubeconfig(), one.to_string()).unwrap();
+    let tools = client.tools().await;
+    let offered = json!(["embedded", "west"]);
+    assert!(tools.iter().all(|tool| tool["inputSchema"]["properties"]["context"]["enum"] == offered), "{tools:?}");
+    let answer = client.call("get_gpu_inventory", json!({"node_name": "gpu-1", "context": "west"})).await;
+    assert_eq!(answer.removed()["probe"]["context"], "west");
+    other.assert_bare(1);
+    client.call("get_gpu_inventory", on_gpu_1()).await.removed();
+    bed.assert_bare(1);
+}
+
+#[tokio::test]
+async fn commands_print_json_into_a_pipe_and_a_table_when_asked() {
+    let bed = Bed::healthy().await;
+    let words = ["get-gpu-inventory", "--node-name", "gpu-1"];
+    let json = bed.launcher().args(words).run().await.json();
+    assert_eq!(json["probe"]["removed"], true);
+    let table = bed.launcher().args(words).args(["--output", "table"]).run().await;
+    assert_eq!(table.code, Some(0));
+    assert!(table.stdout.contains("NVIDIA H100") && table.stdout.contains("probe removed"), "{}", table.stdout);
+    let nodes = bed.launcher().args(["list-gpu-nodes"]).run().await.json();
+    assert_eq!(nodes["totals"]["gpu_nodes"], 1);
+    bed.assert_bare(2);
+}
+
+#[tokio::test]
+async fn a_host_that_leaves_without_a_word_is_no_error() {
+    let bed = Bed::healthy().await;
+    let ended = bed.launcher().args(["mcp"]).run().await;
+    assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (Some(0), "", ""));
+}
+
+#[tokio::test]
+async fn a_host_that_breaks_the_protocol_gets_a_log_of_json_lines() {
+    let bed = Bed::healthy().await;
+    let mut running = bed.launcher().args(["mcp"]).start();
+    running.write(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}).to_string());
+    running.close_stdin();
+    running.exit().await;
+    for line in running.said().lines() {
+        serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    }
+}

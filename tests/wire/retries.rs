@@ -1,0 +1,144 @@
+//! What passes by itself is tried again, and the answer says when its way was not straight.
+
+use std::time::Duration;
+
+use gpu_syringe::embedded::{AnswerFault, Armed, ExecFault, ExecRefusals, Fixture, RequestFault, Timing};
+
+use crate::bed::{Bed, node};
+use crate::cleanup::on_gpu_1;
+
+#[tokio::test]
+async fn a_websocket_that_is_cut_once_is_tried_again_and_the_answer_says_so() {
+    let bed =
+        Bed::with(|faults| faults.everywhere.exec = Some(Armed::once(ExecFault::Cut { after_bytes: 1_000 }))).await;
+    let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
+    let note = answer.removed()["probe"]["note"].as_str().unwrap();
+    assert!(note.contains("the connection was cut after 1000 bytes") && note.contains("second"), "{note}");
+    bed.assert_bare(1);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_truncated_once_is_asked_for_again() {
+    let fault = ExecFault::Truncated { after_bytes: 70 };
+    let bed = Bed::with(|faults| faults.everywhere.exec = Some(Armed::once(fault))).await;
+    let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
+    assert!(answer.removed()["probe"]["note"].is_string());
+    bed.assert_bare(1);
+}
+
+/// The next `times` requests of this sort are answered with the fault.
+fn fault(verb: &'static str, resource: &'static str, answer: AnswerFault, times: u32) -> RequestFault {
+    RequestFault { verb: Some(verb), resource: Some(resource), answer: Armed::times(answer, times) }
+}
+
+async fn survives(faults: impl IntoIterator<Item = RequestFault>) {
+    let bed = Bed::with(|all| all.api.requests.extend(faults)).await;
+    bed.client().await.call("get_gpu_inventory", on_gpu_1()).await.removed();
+    bed.assert_bare(1);
+}
+
+#[tokio::test]
+async fn too_many_requests_with_a_retry_after_are_waited_for() {
+    let busy = AnswerFault::TooManyRequests(1);
+    survives([
+        fault("get", "nodes", busy.clone(), 1),
+        fault("create", "pods", busy.clone(), 1),
+        fault("get", "pods/exec", busy.clone(), 1),
+        fault("delete", "pods", busy, 1),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn an_api_server_that_fails_a_few_times_is_asked_again() {
+    let broken = AnswerFault::InternalError;
+    survives([
+        fault("get", "nodes", broken.clone(), 2),
+        fault("create", "pods", broken.clone(), 2),
+        fault("get", "pods/exec", broken.clone(), 2),
+        fault("delete", "pods", broken, 2),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn connections_that_are_closed_without_an_answer_are_made_again() {
+    let closed = AnswerFault::Closed;
+    survives([
+        fault("get", "nodes", closed.clone(), 1),
+        fault("get", "pods/exec", closed.clone(), 2),
+        fault("delete", "pods", closed, 2),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_creation_whose_answer_is_lost_leaves_nothing_behind() {
+    let closed = fault("create", "pods", AnswerFault::Closed, 1);
+    let bed = Bed::with(|faults| faults.api.requests.push(closed)).await;
+    let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
+    assert!(answer.is_error || answer.removed()["verdict"].is_string());
+    assert!(bed.pods().is_empty());
+}
+
+#[tokio::test]
+async fn a_slow_api_server_is_waited_for() {
+    let bed = Bed::with(|faults| faults.api.slow(Duration::from_millis(300))).await;
+    bed.client().await.call("get_gpu_inventory", on_gpu_1()).await.removed();
+    bed.assert_bare(1);
+}
+
+#[tokio::test]
+async fn a_removal_that_fails_a_few_times_is_tried_until_it_works() {
+    let bed = Bed::with(|faults| faults.api.failing_deletes(3)).await;
+    bed.client().await.call("get_gpu_inventory", on_gpu_1()).await.removed();
+    bed.assert_bare(1);
+}
+
+/// Each waits for all tries of a removal: beside each other, to wait once.
+#[tokio::test]
+async fn a_removal_that_fails_for_good_is_told_with_the_command_that_mends_it() {
+    tokio::join!(
+        a_good_answer_says_what_is_left(),
+        an_error_says_what_is_left(),
+        a_section_that_is_missing_says_what_is_left(),
+    );
+}
+
+async fn a_good_answer_says_what_is_left() {
+    let bed = Bed::with(|faults| faults.api.failing_deletes(u32::MAX)).await;
+    let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
+    let probe = &answer.success()["probe"];
+    let name = bed.pods()[0].metadata.name.clone().unwrap();
+    assert_eq!(probe["removed"], false);
+    let left = probe["left_behind"].as_str().unwrap();
+    assert!(left.contains(&format!("kubectl -n gpu-syringe delete pod {name}")) && left.contains("500"), "{left}");
+}
+
+async fn an_error_says_what_is_left() {
+    let bed = Bed::with(|faults| {
+        faults.everywhere.exec = Some(ExecFault::Forbidden.into());
+        faults.api.failing_deletes(u32::MAX);
+    })
+    .await;
+    let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
+    answer.error_with(&["pods/exec", "Left behind: pod gpu-syringe/", "kubectl -n gpu-syringe delete pod"]);
+}
+
+async fn a_section_that_is_missing_says_what_is_left() {
+    let bed = Bed::of(Fixture::of([node("gpu-1", "no-driver")])).await;
+    bed.cluster.faults(|faults| faults.api.failing_deletes(u32::MAX));
+    let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
+    answer.error_with(&["Driver Not Loaded", "Left behind: pod gpu-syringe/"]);
+}
+
+#[tokio::test]
+async fn a_container_that_takes_its_time_is_waited_for_on_old_and_new_clusters() {
+    for exec_refusals in [ExecRefusals::BeforeUpgrade, ExecRefusals::OnStatusChannel] {
+        let nodes = [node("gpu-1", "healthy-h100-8")];
+        let bed = Bed::of(Fixture { exec_refusals, timing: Timing::default(), ..Fixture::of(nodes) }).await;
+        let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
+        assert_eq!(answer.removed()["probe"].get("note"), None, "{exec_refusals:?}");
+        bed.assert_bare(1);
+    }
+}

@@ -1,0 +1,77 @@
+//! Signals in mid-call: the pod is gone before the process is.
+
+use gpu_syringe::embedded::{ExecFault, StartFault};
+
+use crate::bed::Bed;
+use crate::cleanup::{NEVER, READ, START, on_gpu_1};
+use crate::support::wait;
+
+/// A server in the middle of a read gets the signal.
+async fn while_reading(signal: &str) {
+    let bed = Bed::with(|faults| faults.everywhere.exec = Some(ExecFault::Hang.into())).await;
+    let mut client = bed.client().await;
+    let call = client.send_call("get_gpu_inventory", on_gpu_1());
+    client.until_progress(call, READ).await;
+    assert_eq!(bed.pods().len(), 1);
+    client.program.signal(signal);
+    client.program.exit().await;
+    bed.assert_bare(1);
+    client.log();
+}
+
+#[tokio::test]
+async fn the_pod_is_gone_after_sigterm_in_mid_call() {
+    while_reading("TERM").await;
+}
+
+#[tokio::test]
+async fn the_pod_is_gone_after_sigint_in_mid_call() {
+    while_reading("INT").await;
+}
+
+#[tokio::test]
+async fn the_pod_is_gone_after_sighup_in_mid_call() {
+    while_reading("HUP").await;
+}
+
+#[tokio::test]
+async fn the_pod_is_gone_after_sigterm_before_its_container_runs() {
+    let bed = Bed::with(|faults| faults.everywhere.start = Some(StartFault::Slow(NEVER).into())).await;
+    let mut client = bed.client().await;
+    let call = client.send_call("get_gpu_inventory", on_gpu_1());
+    client.until_progress(call, START).await;
+    client.program.signal("TERM");
+    client.program.exit().await;
+    bed.assert_bare(1);
+}
+
+#[tokio::test]
+async fn the_pod_is_gone_after_ctrl_c_at_the_command_line() {
+    let bed = Bed::with(|faults| faults.everywhere.exec = Some(ExecFault::Hang.into())).await;
+    let mut running = bed.launcher().args(["get-gpu-inventory", "--node-name", "gpu-1"]).start();
+    wait::until("the probe pod", async || (!bed.pods().is_empty()).then_some(())).await;
+    running.signal("INT");
+    let status = running.exit().await;
+    bed.assert_bare(1);
+    assert_eq!(status.code(), Some(1));
+    assert!(running.said().contains("gpu-syringe is ending"), "{}", running.said());
+}
+
+#[tokio::test]
+async fn an_idle_server_ends_at_once_with_sigterm() {
+    let bed = Bed::healthy().await;
+    let mut client = bed.client().await;
+    client.program.signal("TERM");
+    assert!(client.program.exit().await.success());
+    bed.assert_bare(0);
+}
+
+#[tokio::test]
+async fn a_server_whose_host_never_spoke_ends_with_sigterm() {
+    let bed = Bed::healthy().await;
+    let mut running = bed.launcher().args(["mcp"]).start();
+    // Once it has listed pods it is up, and its signal handlers are.
+    wait::until("the first sweep", async || (!bed.cluster.requests().is_empty()).then_some(())).await;
+    running.signal("TERM");
+    assert!(running.exit().await.success(), "{}", running.said());
+}

@@ -1,0 +1,123 @@
+//! What a launcher that was killed left behind is swept, and nothing else.
+
+use gpu_syringe::embedded::{Armed, Denial, ExecFault, Fixture};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Value, json};
+
+use crate::bed::{Bed, NAMESPACE, node};
+use crate::cleanup::{READ, on_gpu_1};
+use crate::support::client::Client;
+use crate::support::launcher::Launcher;
+
+/// A bed in which the first exec hangs, and a session that is in the middle of it.
+async fn in_mid_call() -> (Bed, Client) {
+    let bed = Bed::with(|faults| faults.everywhere.exec = Some(Armed::once(ExecFault::Hang))).await;
+    let mut client = bed.client().await;
+    let call = client.send_call("get_gpu_inventory", on_gpu_1());
+    client.until_progress(call, READ).await;
+    (bed, client)
+}
+
+/// The same after `kill -9`: its pod is still there.
+async fn after_kill() -> (Bed, String) {
+    let (bed, mut client) = in_mid_call().await;
+    client.program.signal("KILL");
+    client.program.exit().await;
+    assert_eq!(bed.pods().len(), 1);
+    let name = bed.pods()[0].metadata.name.clone().unwrap();
+    (bed, name)
+}
+
+#[tokio::test]
+async fn the_next_server_sweeps_the_pod_of_one_that_was_killed() {
+    let (bed, _) = after_kill().await;
+    let client = bed.client().await;
+    bed.until_bare().await;
+    client.close().await;
+}
+
+#[tokio::test]
+async fn the_next_call_sweeps_the_pod_of_one_that_was_killed() {
+    let (bed, _) = after_kill().await;
+    let json = bed.launcher().args(["get-gpu-inventory", "--node-name", "gpu-1"]).run().await.json();
+    assert_eq!(json["probe"]["removed"], true);
+    bed.assert_bare(2);
+}
+
+#[tokio::test]
+async fn the_sweep_command_says_what_it_removed() {
+    let (bed, name) = after_kill().await;
+    let swept = bed.launcher().args(["sweep"]).run().await.json();
+    assert_eq!(swept, json!({"namespace": NAMESPACE, "removed": [name], "kept": [], "failed": []}));
+    bed.assert_bare(1);
+    let table = bed.launcher().args(["--output", "table", "sweep"]).run().await;
+    assert_eq!(table.stdout, "namespace gpu-syringe: 0 removed, 0 in use, 0 failed\n");
+}
+
+#[tokio::test]
+async fn the_pod_of_a_launcher_that_lives_is_left_alone() {
+    let (bed, mut client) = in_mid_call().await;
+    let swept = bed.launcher().args(["sweep"]).run().await.json();
+    assert_eq!(swept["removed"], json!([]));
+    assert_eq!(swept["kept"].as_array().map(Vec::len), Some(1));
+    // Another server's first and each of its calls sweep, too.
+    let mut other = bed.client().await;
+    other.call("get_gpu_inventory", on_gpu_1()).await.removed();
+    assert_eq!(bed.pods().len(), 1);
+    client.program.signal("TERM");
+    client.program.exit().await;
+    bed.assert_bare(2);
+}
+
+#[tokio::test]
+async fn the_pod_of_another_machine_s_launcher_is_left_alone() {
+    let (bed, _client) = in_mid_call().await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let launcher = Launcher::alone(elsewhere.path()).env("KUBECONFIG", bed.kubeconfig());
+    let swept: Value = launcher.args(["sweep"]).run().await.json();
+    assert_eq!((&swept["removed"], swept["kept"].as_array().map(Vec::len)), (&json!([]), Some(1)));
+    assert_eq!(bed.pods().len(), 1);
+}
+
+#[tokio::test]
+async fn a_pod_that_is_long_past_its_time_is_swept_by_anybody() {
+    let (bed, _) = after_kill().await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut old = bed.pods().remove(0);
+    let hours_ago = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(3);
+    old.metadata.creation_timestamp = Some(Time(hours_ago));
+    bed.cluster.add_pod(old);
+    let launcher = Launcher::alone(elsewhere.path()).env("KUBECONFIG", bed.kubeconfig());
+    let swept = launcher.args(["sweep"]).run().await.json();
+    assert_eq!(swept["removed"].as_array().map(Vec::len), Some(1), "{swept}");
+    bed.assert_bare(1);
+}
+
+#[tokio::test]
+async fn pods_that_are_not_probes_are_never_swept() {
+    let (bed, _) = after_kill().await;
+    let stranger: Pod = serde_json::from_value(json!({
+        "metadata": {"name": "stranger", "namespace": NAMESPACE, "creationTimestamp": "2020-01-01T00:00:00Z"},
+        "spec": {"nodeName": "gpu-1", "containers": [{"name": "main", "image": "x"}]},
+    }))
+    .unwrap();
+    bed.cluster.add_pod(stranger);
+    let swept = bed.launcher().args(["sweep"]).run().await.json();
+    assert_eq!(swept["removed"].as_array().map(Vec::len), Some(1));
+    let left: Vec<_> = bed.pods().into_iter().filter_map(|pod| pod.metadata.name).collect();
+    assert_eq!(left, ["stranger"]);
+}
+
+#[tokio::test]
+async fn a_sweep_that_cannot_remove_says_why() {
+    let fixture = Fixture::of([node("gpu-1", "healthy-h100-8")]).denying(Denial::of("delete", "pods"));
+    let bed = Bed::of(fixture).await;
+    let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
+    assert_eq!(answer.success()["probe"]["removed"], false);
+    let name = bed.pods()[0].metadata.name.clone().unwrap();
+    let swept = bed.launcher().args(["sweep"]).run().await.json();
+    assert_eq!(swept["failed"][0][0], name);
+    assert!(swept["failed"][0][1].as_str().unwrap().contains("403"), "{swept}");
+    assert_eq!(bed.pods().len(), 1);
+}

@@ -1,0 +1,80 @@
+//! A cluster that cannot be reached: an error within 10 s that names its address, and tools are listed all the same.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::cleanup::on_gpu_1;
+use crate::support::client::Client;
+use crate::support::launcher::Launcher;
+
+/// Time in which an error must come.
+const ERROR_COMES: Duration = Duration::from_secs(10);
+/// Time in which tools must be listed: far more than it takes, far less than any wait for a cluster.
+const LIST_COMES: Duration = Duration::from_secs(3);
+
+fn launcher(home: &Path, server: &str) -> Launcher {
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "dead",
+        "clusters": [{"name": "dead", "cluster": {"server": server, "insecure-skip-tls-verify": true}}],
+        "contexts": [{"name": "dead", "context": {"cluster": "dead", "user": "me"}}],
+        "users": [{"name": "me", "user": {"token": "t"}}],
+    });
+    std::fs::write(home.join("config"), kubeconfig.to_string()).unwrap();
+    Launcher::alone(home).env("KUBECONFIG", home.join("config"))
+}
+
+/// Each tool is an error in time that names the server.
+async fn names_the_server(server: &str) {
+    let home = tempfile::tempdir().unwrap();
+    let mut client = Client::start(launcher(home.path(), server)).await;
+    let began = Instant::now();
+    client.tools().await;
+    assert!(began.elapsed() < LIST_COMES, "{:?}", began.elapsed());
+    let calls = [
+        client.send_call("list_gpu_nodes", json!({})),
+        client.send_call("get_gpu_inventory", on_gpu_1()),
+        client.send_call("analyze_xid_errors", on_gpu_1()),
+    ];
+    for call in calls {
+        let answer = client.result(call).await;
+        assert!(began.elapsed() < ERROR_COMES, "{:?}", began.elapsed());
+        answer.error_with(&[server, "can be reached"]);
+    }
+    // Nor does a cluster that does not answer hold up the end.
+    let began = Instant::now();
+    client.close().await;
+    assert!(began.elapsed() < ERROR_COMES, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_connections_is_named() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    names_the_server(&format!("http://{closed}")).await;
+    names_the_server(&format!("https://{closed}")).await;
+}
+
+/// A server that takes connections and reads nothing: spoken to in the clear, with TLS, and by a command.
+#[tokio::test]
+async fn a_server_that_never_answers_is_named() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let (clear, tls) = (format!("http://{address}"), format!("https://{address}"));
+    tokio::join!(names_the_server(&clear), names_the_server(&tls), a_command_names_the_server(&clear));
+}
+
+#[tokio::test]
+async fn a_server_whose_name_does_not_resolve_is_named() {
+    names_the_server("https://api.gpu-syringe.invalid:6443").await;
+}
+
+async fn a_command_names_the_server(server: &str) {
+    let home = tempfile::tempdir().unwrap();
+    let began = Instant::now();
+    let ended = launcher(home.path(), server).args(["get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
+    assert!(began.elapsed() < ERROR_COMES, "{:?}", began.elapsed());
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains(server), "{}", ended.stderr);
+}

@@ -46,7 +46,7 @@ enum Part {
     Mig(Section<Mig>),
     Uses(Uses),
     Kubelet(Section<Kubelet>),
-    Host(Section<Host>),
+    Host(Box<Section<Host>>),
     Xid(Section<KernelLog>),
     Processes(Section<Processes>),
 }
@@ -172,7 +172,7 @@ fn start_lanes(
         let (wanted, paths, sender) = (wanted.clone(), paths.clone(), sender.clone());
         thread::spawn(move || {
             if wanted.has(SectionName::Host) {
-                deliver(&sender, Part::Host, || host::read(&paths, None));
+                deliver(&sender, |section| Part::Host(Box::new(section)), || host::read(&paths, None));
             }
             if wanted.has(SectionName::Kubelet) {
                 deliver(&sender, Part::Kubelet, || host::kubelet(&paths));
@@ -299,7 +299,7 @@ impl Gathered {
             Part::Mig(section) => sections.mig = Some(section),
             Part::Uses(uses) => self.start_process_lane(Some(uses), Duration::ZERO),
             Part::Kubelet(section) => sections.kubelet = Some(section),
-            Part::Host(section) => sections.host = Some(section),
+            Part::Host(section) => sections.host = Some(*section),
             Part::Xid(section) => sections.xid = Some(section),
             Part::Processes(section) => sections.processes = Some(section),
         }

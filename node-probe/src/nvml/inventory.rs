@@ -79,12 +79,17 @@ fn read(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuInventory) {
         let serial = String::from_utf8_lossy(&info.chassisSerialNumber).into_owned();
         Platform {
             chassis_serial: text(serial.trim_end_matches('\0')),
-            slot: Some(info.slotNumber.into()),
-            tray: Some(info.trayIndex.into()),
-            host_id: Some(info.hostId.into()),
-            module_id: Some(info.moduleId.into()),
+            slot: place(info.slotNumber),
+            tray: place(info.trayIndex),
+            host_id: place(info.hostId),
+            module_id: place(info.moduleId),
         }
     });
+}
+
+/// A place in the rack; all ones where the GPU is in none, as on a board outside of a rack.
+fn place(number: u8) -> Option<u32> {
+    (number != u8::MAX).then(|| number.into())
 }
 
 fn product(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuInventory) {
@@ -185,5 +190,31 @@ fn string(
     field: &'static str,
     call: impl FnOnce() -> Result<String, NvmlError>,
 ) -> Option<String> {
-    asker.ask(function, &[field], call).and_then(|raw| text(&raw))
+    let raw = asker.ask(function, &[field], call)?;
+    let value = offered(&raw);
+    if value.is_none() {
+        asker.note(&Refusal::NOT_SUPPORTED, &[field]);
+    }
+    value
+}
+
+/// A text that says something. Some answer "N/A" in place of a refusal.
+fn offered(raw: &str) -> Option<String> {
+    text(raw).filter(|text| text != "N/A")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{offered, place};
+
+    #[test]
+    fn a_text_without_a_value_is_none() {
+        assert_eq!(offered("7.16").as_deref(), Some("7.16"));
+        assert_eq!((offered("N/A"), offered("")), (None, None));
+    }
+
+    #[test]
+    fn a_board_outside_of_a_rack_has_no_slot() {
+        assert_eq!((place(25), place(0), place(0xff)), (Some(25), Some(0), None));
+    }
 }

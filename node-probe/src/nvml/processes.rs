@@ -38,7 +38,7 @@ fn read(device: &Device<'_>, asker: &mut Asker<'_>, uses: &mut Vec<(u32, GpuUse)
     let is_mig = asker.quietly("nvmlDeviceGetMigMode", || device.mig_mode()).is_some_and(|mode| mode.current != 0);
     for (list, kind, function) in LISTS {
         match asker.attempt(function, || raw::processes(device, list)) {
-            Ok(processes) => add(uses, asker.gpu(), kind, &processes),
+            Ok(processes) => add(uses, asker.gpu(), kind, &processes, is_mig),
             // Without the compute list an empty answer would pass for an idle GPU.
             Err(refusal) if list == ProcessList::Compute && refusal.kind() == Kind::Absent && !is_mig => {
                 asker.fail(&refusal, &[WHAT]);
@@ -53,15 +53,16 @@ fn read(device: &Device<'_>, asker: &mut Asker<'_>, uses: &mut Vec<(u32, GpuUse)
         for instance in mig::devices(device, asker, most) {
             for (list, kind, function) in LISTS {
                 let processes = asker.quietly(function, || raw::processes(&instance, list)).unwrap_or_default();
-                add(uses, asker.gpu(), kind, &processes);
+                add(uses, asker.gpu(), kind, &processes, is_mig);
             }
         }
     }
 }
 
-fn add(uses: &mut Vec<(u32, GpuUse)>, gpu: u32, kind: &str, processes: &[Process]) {
+/// A GPU that is not divided has no instances, though some answer 0 for them.
+fn add(uses: &mut Vec<(u32, GpuUse)>, gpu: u32, kind: &str, processes: &[Process], is_mig: bool) {
     for process in processes.iter().filter(|process| process.pid != 0) {
-        let instance = |id: u32| Some(id).filter(|id| *id != NO_INSTANCE);
+        let instance = |id: u32| Some(id).filter(|id| is_mig && *id != NO_INSTANCE);
         let entry = GpuUse {
             gpu,
             kind: kind.to_owned(),
@@ -85,11 +86,20 @@ mod tests {
         let mut uses = Vec::new();
         let process =
             Process { pid: 7, usedGpuMemory: NO_BYTES, gpuInstanceId: NO_INSTANCE, computeInstanceId: NO_INSTANCE };
-        add(&mut uses, 2, "compute", &[process, process]);
-        add(&mut uses, 2, "compute", &[Process { pid: 8, usedGpuMemory: 1024, gpuInstanceId: 3, ..process }]);
+        add(&mut uses, 2, "compute", &[process, process], true);
+        add(&mut uses, 2, "compute", &[Process { pid: 8, usedGpuMemory: 1024, gpuInstanceId: 3, ..process }], true);
         assert_eq!(uses.len(), 2);
         let (pid, entry) = &uses[0];
         assert_eq!((*pid, entry.gpu, entry.memory_bytes, entry.mig_gpu_instance), (7, 2, None, None));
         assert_eq!((uses[1].1.memory_bytes, uses[1].1.mig_gpu_instance), (Some(1024), Some(3)));
+    }
+
+    #[test]
+    fn a_gpu_that_is_not_divided_has_no_instances() {
+        let mut uses = Vec::new();
+        let process = Process { pid: 7, usedGpuMemory: 1024, gpuInstanceId: 0, computeInstanceId: 0 };
+        add(&mut uses, 2, "compute", &[process], false);
+        let (_, entry) = &uses[0];
+        assert_eq!((entry.mig_gpu_instance, entry.mig_compute_instance), (None, None));
     }
 }

@@ -18,10 +18,10 @@ pub struct Failure {
 }
 
 /// An obstacle that another way to the node goes around.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Obstacle {
-    /// A policy of the cluster forbids the probe. `why` and `next_step` say which, and what an administrator would change.
-    Policy,
+    /// A policy of the cluster forbids the probe; this one. `next_step` says what an administrator would change.
+    Policy(String),
     /// Something between here and the API server does not pass websockets on.
     Websockets,
 }

@@ -67,8 +67,8 @@ impl Life {
         Failure::new(
             format!("Reading the probe's answer from node {}", self.order.node),
             why,
-            "Something between here and the node cuts streams (a proxy, a load balancer) or the node is in trouble: try \
-             again, or from closer to the cluster.",
+            "Something between here and the node cuts websocket streams (a proxy, a load balancer) or the node is in \
+             trouble: try again, from closer to the cluster, or with --via logs.",
         )
     }
 }

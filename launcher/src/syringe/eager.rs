@@ -105,7 +105,8 @@ impl Life {
             kube::Error::Api(status) => match status.code {
                 403 if let Some((who, change)) = policy::behind(&why, &place.namespace) => {
                     let what = format!("Running the probe in pod {}/{}", place.namespace, place.pod);
-                    Err(Failure::new(what, format!("{who} forbids it: {why}"), change).because_of(Obstacle::Policy))
+                    Err(Failure::new(what, format!("{who} forbids it: {why}"), change)
+                        .because_of(Obstacle::Policy(who)))
                 }
                 401 | 403 => Err(Failure::new(
                     format!("Running the probe in pod {}/{}", place.namespace, place.pod),

@@ -115,7 +115,7 @@ impl OwnPod {
         let namespace = &self.pod.namespace;
         let what = format!("Creating the probe pod for node {} in namespace {namespace}", life.order.node);
         if let Some((who, change)) = policy::behind(&why, namespace) {
-            return Failure::new(what, format!("{who} forbids it: {why}"), change).because_of(Obstacle::Policy);
+            return Failure::new(what, format!("{who} forbids it: {why}"), change).because_of(Obstacle::Policy(who));
         }
         let next = match code {
             Some(403) => format!(

@@ -49,8 +49,10 @@ pub(super) async fn read(
     let deadline = call.settings.call_time().saturating_sub(KEPT_FOR_REMOVAL + began.elapsed());
     let order = Order { node: node_name.to_owned(), command, tool, deadline };
     let probed = match probe(call, &connection, order).await {
-        Err(Failure { why, next_step, obstacle: Some(Obstacle::Policy), .. }) => {
-            return Ok(unprobed(&connection, &kubernetes, &why, &next_step).await);
+        Err(Failure { next_step, left_behind, obstacle: Some(Obstacle::Policy(who)), .. }) => {
+            let mut read = unprobed(&connection, &kubernetes, &format!("{who} forbids it"), &next_step).await;
+            (read.note.removed, read.note.left_behind) = (left_behind.is_none(), left_behind);
+            return Ok(read);
         }
         probed => probed?,
     };

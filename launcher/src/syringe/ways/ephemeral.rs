@@ -113,7 +113,9 @@ impl Ephemeral {
         self.added = code.is_none_or(|code| code >= 500);
         let namespace = self.place.as_ref().map(|place| place.namespace.as_str()).unwrap_or_default();
         if let Some((who, change)) = policy::behind(&why, namespace) {
-            return Err(Self::failed(life, format!("{who} forbids it: {why}"), change).because_of(Obstacle::Policy));
+            return Err(
+                Self::failed(life, format!("{who} forbids it: {why}"), change).because_of(Obstacle::Policy(who))
+            );
         }
         let next = match code {
             Some(403) => "Your user needs patch on pods/ephemeralcontainers in that namespace: see deploy/rbac.yaml.",

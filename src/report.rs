@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
+use crate::facts::action::Action;
 use crate::facts::ecc::Ecc;
 use crate::facts::health::Health;
 use crate::facts::host::Host;
@@ -52,6 +53,9 @@ pub struct Report {
     /// Where it is present, the `xid` section is made from it by the real parser.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kernel_log: Vec<String>,
+    /// What `kill` or `reset` did, or would do. Reports of reading commands have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action: Option<Action>,
     /// Why there is no section at all (wrong usage, unreadable facts file).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Problem>,

@@ -12,11 +12,13 @@ use crate::settings::shown::{self, Shown};
 use crate::tools::analyze_xid_errors::XidArgs;
 use crate::tools::diagnose_gpu_node::DiagnoseArgs;
 use crate::tools::explain_gpu_pod::ExplainArgs;
+use crate::tools::kill_gpu_process::KillArgs;
 use crate::tools::list_gpu_nodes::ListArgs;
+use crate::tools::reset_gpu::ResetArgs;
 use crate::tools::{NodeArgs, Tool};
 use crate::tools::{
     analyze_xid_errors, diagnose_gpu_node, explain_gpu_pod, get_gpu_inventory, get_gpu_telemetry, inspect_topology,
-    list_gpu_nodes, snapshot_ecc,
+    kill_gpu_process, list_gpu_nodes, reset_gpu, snapshot_ecc,
 };
 
 /// Asks the GPU nodes of a Kubernetes cluster what is wrong with them, and leaves nothing behind.
@@ -54,6 +56,8 @@ pub(crate) enum Command {
     Config,
     /// Remove probe pods that a killed launcher left behind
     Sweep,
+    /// Show the audit log: every probe pod and every action of this launcher
+    Audit(AuditArgs),
     #[command(flatten)]
     Tool(ToolCommand),
 }
@@ -63,6 +67,23 @@ pub(crate) struct PodSpec {
     /// Node that the pod would go to
     #[arg(long, value_name = "NODE", default_value = "NODE")]
     pub(crate) node_name: String,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AuditArgs {
+    /// How many of the newest lines
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(crate) last: usize,
+}
+
+/// A tool that changes something, and whether whoever types it agrees beforehand.
+#[derive(Args, Debug)]
+pub(crate) struct Agreed<A: Args> {
+    #[command(flatten)]
+    pub(crate) args: A,
+    /// Agree to the plan without seeing it
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// Each tool, with the arguments that an AI host would give.
@@ -84,6 +105,10 @@ pub(crate) enum ToolCommand {
     SnapshotEcc(NodeArgs),
     /// How the GPUs of a node are connected
     InspectTopology(NodeArgs),
+    /// End a process on a GPU (needs --mode operator)
+    KillGpuProcess(Agreed<KillArgs>),
+    /// Reset a GPU (needs --mode operator)
+    ResetGpu(Agreed<ResetArgs>),
 }
 
 /// Understands the words, with the settings file below them. Ends the program for `--help` and for words that make no sense.
@@ -97,6 +122,14 @@ pub(crate) fn read(words: &[OsString]) -> Result<(Cli, Vec<Shown>), Failure> {
 }
 
 impl ToolCommand {
+    /// Whether `--yes` was typed.
+    pub(crate) fn says_yes(&self) -> bool {
+        match self {
+            Self::KillGpuProcess(Agreed { yes, .. }) | Self::ResetGpu(Agreed { yes, .. }) => *yes,
+            _ => false,
+        }
+    }
+
     /// The tool's name and its arguments as an AI host would send them.
     pub(crate) fn into_call(self) -> (&'static str, serde_json::Result<Value>) {
         match self {
@@ -107,6 +140,10 @@ impl ToolCommand {
             Self::ExplainGpuPod(args) => (explain_gpu_pod::ExplainGpuPod::NAME, serde_json::to_value(args)),
             Self::SnapshotEcc(args) => (snapshot_ecc::SnapshotEcc::NAME, serde_json::to_value(args)),
             Self::InspectTopology(args) => (inspect_topology::InspectTopology::NAME, serde_json::to_value(args)),
+            Self::KillGpuProcess(Agreed { args, .. }) => {
+                (kill_gpu_process::KillGpuProcess::NAME, serde_json::to_value(args))
+            }
+            Self::ResetGpu(Agreed { args, .. }) => (reset_gpu::ResetGpu::NAME, serde_json::to_value(args)),
             Self::AnalyzeXidErrors(args) => (analyze_xid_errors::AnalyzeXidErrors::NAME, serde_json::to_value(args)),
         }
     }

@@ -9,7 +9,9 @@
 
 mod answer;
 mod args;
+pub mod audit;
 pub mod cluster;
+pub mod consent;
 pub mod embedded;
 mod error;
 pub mod mcp;

@@ -8,12 +8,14 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{self, Cli, Command, Output};
+use crate::audit;
 use crate::cluster::Contexts;
+use crate::consent::{Ask, Consent, SaidYes, Terminal};
 use crate::embedded;
 use crate::error::Failure;
 use crate::mcp::{Server, serve};
-use crate::settings::Settings;
 use crate::settings::shown::{self, Shown};
+use crate::settings::{Mode, Settings};
 use crate::syringe::{OnPhase, Owner, ProbePod, Syringe};
 use crate::tools::{self, Call, Rendered};
 
@@ -21,6 +23,8 @@ use crate::tools::{self, Call, Rendered};
 const FAILED: u8 = 1;
 /// Longest that an end waits for pods to be removed: longer than one removal with all its tries.
 const SETTLE_TIME: Duration = Duration::from_secs(12);
+/// The same in operator mode: an action that is under way is seen through, and the longest is a reset.
+const ACTION_SETTLE_TIME: Duration = Duration::from_secs(600);
 
 /// Warnings; without kube's word on each refused exec, of which a pod that starts causes a few.
 const USUAL_LOG: &str = "warn,kube_client=off,rmcp=error";
@@ -68,10 +72,11 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Some(cluster) => Contexts::given(cluster.kubeconfig(), settings.context.clone()),
         None => Contexts::new(&settings),
     });
+    let settle_time = if settings.mode == Mode::Operator { ACTION_SETTLE_TIME } else { SETTLE_TIME };
     let settings = Arc::new(settings);
     let done = obey(command, output, &settings, &contexts, &syringe, &stop).await;
     stop.cancel();
-    if tokio::time::timeout(SETTLE_TIME, syringe.settle()).await.is_err() {
+    if tokio::time::timeout(settle_time, syringe.settle()).await.is_err() {
         tracing::error!("ended before every probe pod was removed; the next start sweeps what is left");
     }
     done
@@ -88,7 +93,7 @@ async fn obey(
     match command {
         Command::Mcp => {
             sweep_at_start(contexts.clone(), syringe.clone());
-            let server = Server::new(settings.clone(), contexts.clone(), syringe.clone(), tools::all());
+            let server = Server::new(settings.clone(), contexts.clone(), syringe.clone(), tools::all(settings.mode));
             serve(server, stop.clone()).await
         }
         Command::Config => Ok(()),
@@ -103,12 +108,24 @@ async fn obey(
             let swept = syringe.sweep(&connection).await?;
             print(&swept_text(&swept, wants_json(output), &settings.namespace))
         }
+        Command::Audit(args) => {
+            let lines = syringe.audit().read(args.last).map_err(|error| {
+                Failure::new("Reading the audit log", error, "Look at $XDG_STATE_HOME/gpu-syringe/audit.jsonl.")
+            })?;
+            if wants_json(output) {
+                lines.iter().try_for_each(|line| print(&serde_json::json!(line).to_string()))
+            } else {
+                print(audit::table(&lines).trim_end())
+            }
+        }
         Command::Tool(command) => {
+            let ask: Arc<dyn Ask> = if command.says_yes() { Arc::new(SaidYes) } else { Arc::new(Terminal) };
             let (name, args) = command.into_call();
             let args = args.map_err(|error| Failure::new("Reading the arguments", error, "Please report this."))?;
-            let tools = tools::all();
+            let tools = tools::all(settings.mode);
             let Some(entry) = tools.iter().find(|entry| entry.name == name) else {
-                return Err(Failure::new(format!("Running {name}"), "no such tool", "See gpu-syringe --help."));
+                let why = "this tool changes something, and gpu-syringe is read-only";
+                return Err(Failure::new(format!("Running {name}"), why, "Add --mode operator."));
             };
             let call = Call {
                 settings: settings.clone(),
@@ -116,6 +133,7 @@ async fn obey(
                 syringe: syringe.clone(),
                 on_phase: phases_on_terminal(),
                 cancel: stop.clone(),
+                consent: Consent::new(ask, Arc::default()),
             };
             let Rendered { json, table } = entry.call(call, args).await?;
             if wants_json(output) { print(&json.to_string()) } else { print(table.trim_end()) }

@@ -98,6 +98,18 @@ pub struct Settings {
     /// read-only, or operator to allow the tools that change something
     #[arg(long, global = true, value_name = "MODE", env = "GPU_SYRINGE_MODE", default_value = "read-only")]
     pub mode: Mode,
+    /// Operator mode: whether a node that takes new pods, and pods that have the GPU, are in the way of its reset
+    #[arg(long, global = true, value_name = "WHETHER", env = "GPU_SYRINGE_DRAIN_CHECK", default_value = "on")]
+    pub drain_check: Check,
+}
+
+/// Whether something is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Check {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
 }
 
 /// The way to a node.
@@ -183,6 +195,11 @@ impl Settings {
     /// Time for a whole call.
     pub fn call_time(&self) -> Duration {
         Duration::from_secs(self.call_timeout)
+    }
+
+    /// The same settings for a call that may take `time`: its container must live as long.
+    pub fn lasting(&self, time: Duration) -> Self {
+        Self { call_timeout: self.call_timeout.max(time.as_secs()), ..self.clone() }
     }
 
     /// How long a probe's container lives when nobody ends it: longer than any call, so that it never cuts one short, and

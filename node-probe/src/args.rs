@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use syringe_core::since::Since;
 
+use crate::actions::{ActRequest, DriverTool, KillWords, ResetWords};
 use crate::section::SectionName;
 
 /// Reads the GPUs of this node, prints one JSON document on standard output and exits.
@@ -16,6 +17,9 @@ use crate::section::SectionName;
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) from: From,
+    /// Allow kill and reset, which change the node
+    #[arg(long, global = true)]
+    pub(crate) operator: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -61,6 +65,13 @@ pub(crate) enum Command {
     Health,
     /// Every section in one pass
     All(Xid),
+    /// End a process that uses a GPU (needs --operator)
+    Kill(KillWords),
+    /// Reset a GPU (needs --operator)
+    Reset(ResetWords),
+    /// What reset starts to run nvidia-smi below the driver's root
+    #[command(hide = true)]
+    DriverTool(DriverTool),
     /// The host's journalctl, run in the host's root: how `xid` reads earlier boots
     #[command(name = "host-journal", hide = true)]
     HostJournal(HostJournal),
@@ -104,6 +115,10 @@ pub(crate) struct HostJournal {
 pub(crate) enum Task {
     /// Read sections and print the report.
     Read(Request),
+    /// Change something on the node and print the report of that.
+    Act(Box<ActRequest>),
+    /// Become the driver's own tool.
+    DriverTool(DriverTool, bool),
     /// Wait, then end.
     Hold(Hold),
     /// End another process's wait.
@@ -134,7 +149,18 @@ pub(crate) struct Request {
 impl Cli {
     /// The task that these words ask for.
     pub(crate) fn into_task(self) -> Task {
-        let Self { from: From { facts, nvml_library, root, timeout_ms }, command } = self;
+        let Self { from: From { facts, nvml_library, root, timeout_ms }, operator, command } = self;
+        let timeout = Duration::from_millis(timeout_ms);
+        let request = move |sections, Xid { since, kernel_log }| Request {
+            sections,
+            since,
+            kernel_log,
+            facts,
+            nvml_library,
+            root,
+            timeout,
+        };
+        let act = |act| Task::Act(Box::new(act));
         let (sections, xid) = match command {
             Command::Inventory => (vec![SectionName::Inventory], Xid::default()),
             Command::Telemetry => (vec![SectionName::Telemetry], Xid::default()),
@@ -147,12 +173,15 @@ impl Cli {
             Command::Xid(xid) => (vec![SectionName::Xid], xid),
             Command::Health => (vec![SectionName::Health], Xid::default()),
             Command::All(xid) => (SectionName::ALL.to_vec(), xid),
+            Command::Kill(words) => return act(ActRequest::kill(words, operator, request(Vec::new(), Xid::default()))),
+            Command::Reset(words) => {
+                return act(ActRequest::reset(words, operator, request(Vec::new(), Xid::default())));
+            }
+            Command::DriverTool(tool) => return Task::DriverTool(tool, operator),
             Command::HostJournal(journal) => return Task::HostJournal(journal),
             Command::Hold(hold) => return Task::Hold(hold),
             Command::Release => return Task::Release,
         };
-        let Xid { since, kernel_log } = xid;
-        let timeout = Duration::from_millis(timeout_ms);
-        Task::Read(Request { sections, since, kernel_log, facts, nvml_library, root, timeout })
+        Task::Read(request(sections, xid))
     }
 }

@@ -1,13 +1,16 @@
-//! node-probe: reads a GPU node, prints one JSON document, exits. Synchronous; holds nothing open; changes nothing.
+//! node-probe: reads a GPU node, prints one JSON document, exits. Synchronous; holds nothing open; changes nothing, unless
+//! `--operator` allows `kill` and `reset`.
 //!
 //! ```text
 //!   args ──▶ Request ──▶ collect (hardware) ─┐
 //!                   └──▶ replay (facts file) ─┴──▶ Report ──▶ one JSON document
+//!        └──▶ actions (kill, reset) ───────────▶ Report
 //! ```
 //!
 //! The library exists so that the launcher's embedded cluster can run the same code as a container would; it is not an API
 //! for others.
 
+mod actions;
 mod args;
 #[cfg(target_os = "linux")]
 mod collect;
@@ -29,6 +32,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Sections, Source, Status};
 
+use crate::actions::DriverTool;
 use crate::args::{Cli, Request, Task};
 pub use crate::hold::RELEASE_FILE;
 pub use crate::section::SectionName;
@@ -43,6 +47,9 @@ const NOTHING_READ: i32 = 1;
 /// The words on the command line made no sense.
 const WRONG_USAGE: i32 = 2;
 
+/// The driver's tool could not be started: what a shell answers for a command that it finds and cannot run.
+const NOT_STARTED: i32 = 126;
+
 /// What one run printed and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -56,6 +63,7 @@ pub struct Outcome {
 
 /// The program: reads the process's arguments, prints, and says how to exit.
 pub fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| last_words(&panic.to_string())));
     let args = std::env::args_os().skip(1);
     let outcome = match parse(args) {
         Ok(Task::Hold(hold)) => {
@@ -65,6 +73,8 @@ pub fn main() -> ExitCode {
         Ok(Task::Release) => return if hold::release() { ExitCode::SUCCESS } else { ExitCode::FAILURE },
         Ok(Task::HostJournal(journal)) => return host_journal(&journal),
         Ok(Task::Read(request)) => answer(&report(&request, None), std::io::stdout().is_terminal()),
+        Ok(Task::Act(act)) => answer(&actions::run(&act, None), std::io::stdout().is_terminal()),
+        Ok(Task::DriverTool(tool, operator)) => driver_tool(&tool, operator),
         Err(outcome) => outcome,
     };
     let written = std::io::stdout().write_all(&outcome.stdout).and_then(|()| std::io::stdout().flush());
@@ -72,6 +82,20 @@ pub fn main() -> ExitCode {
     let code = if written.is_ok() { outcome.exit_code } else { NOTHING_READ };
     // A reader that is stuck inside the driver must not keep the process (and the exec stream behind it) alive.
     std::process::exit(code)
+}
+
+/// A defect of ours is a document too: whoever reads standard output must not be left with nothing.
+fn last_words(panic: &str) {
+    let problem = Problem {
+        what: "node-probe".into(),
+        why: syringe_core::text::clean(panic, 400),
+        next_step: "This is a defect of node-probe: please report it.".into(),
+        code: "defect".into(),
+        gpu: None,
+    };
+    let outcome = answer(&Report { error: Some(problem), ..blank() }, false);
+    let _ = std::io::stdout().write_all(&outcome.stdout);
+    std::process::exit(outcome.exit_code)
 }
 
 /// Runs one command line (without the program's name) in place of a container. `replay` stands in for the node's hardware.
@@ -83,8 +107,21 @@ pub fn run(args: &[String], replay: Option<&Report>) -> Outcome {
             Outcome { stdout: Vec::new(), stderr: Vec::new(), exit_code: ANSWERED }
         }
         Ok(Task::Read(request)) => answer(&report(&request, replay), false),
+        Ok(Task::Act(act)) => answer(&actions::run(&act, replay), false),
+        // A whole process is given up for it: whoever embeds this has none to spare.
+        Ok(Task::DriverTool(tool, _)) => driver_tool(&tool, false),
         Err(outcome) => outcome,
     }
+}
+
+/// Becomes the driver's tool; what comes back is why not.
+fn driver_tool(tool: &DriverTool, operator: bool) -> Outcome {
+    #[cfg(target_os = "linux")]
+    let why = if operator { actions::replace_process(tool).to_string() } else { "it needs --operator".to_owned() };
+    #[cfg(not(target_os = "linux"))]
+    let why = format!("not on this system (operator {operator}, {:?})", tool.job);
+    let stderr = format!("node-probe: {} was not started: {why}\n", tool.program.display()).into_bytes();
+    Outcome { stdout: Vec::new(), stderr, exit_code: NOT_STARTED }
 }
 
 #[cfg(target_os = "linux")]
@@ -160,8 +197,9 @@ fn answer(report: &Report, pretty: bool) -> Outcome {
     let mut stdout = document.unwrap_or_default();
     stdout.push(b'\n');
     let exit_code = match &report.error {
-        Some(problem) if problem.code == "usage" => WRONG_USAGE,
+        Some(problem) if matches!(problem.code.as_str(), "usage" | "operator_mode_off") => WRONG_USAGE,
         Some(_) => NOTHING_READ,
+        None if report.action.is_some() => ANSWERED,
         None if nothing_read(&report.sections) => NOTHING_READ,
         None => ANSWERED,
     };

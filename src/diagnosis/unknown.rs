@@ -21,7 +21,10 @@ const WHY: usize = 240;
 pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
     let mut entries: Vec<(Vec<&str>, Unknown)> = Vec::new();
     for (section, problem) in node.report.sections.problems() {
-        let said = problem.what == section || problem.why.starts_with(&problem.what);
+        // The entry names section and GPU itself.
+        let gpu = problem.gpu.map(|gpu| format!("GPU {gpu}"));
+        let said =
+            problem.what == section || gpu.as_ref() == Some(&problem.what) || problem.why.starts_with(&problem.what);
         let what = if said { String::new() } else { format!("{}: ", problem.what) };
         let next = if problem.next_step.is_empty() { String::new() } else { format!(". {}", problem.next_step) };
         let why = clean(&format!("{what}{}{next}", problem.why), WHY);

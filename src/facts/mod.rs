@@ -3,6 +3,7 @@
 //! Field names end in their unit. `None` means that the value could not be had: either the driver does not offer it (the
 //! section's `unsupported` list names it) or reading it failed (the section's problems say why).
 
+pub mod action;
 pub mod ecc;
 pub mod health;
 pub mod host;

@@ -1,6 +1,7 @@
 //! What the API alone gives, chosen or fallen back to.
 
 use gpu_syringe::embedded::{Cluster, Denial, Fixture};
+use gpu_syringe::settings::Mode;
 use gpu_syringe::tools;
 use k8s_openapi::api::core::v1::{Event, NodeCondition, ObjectReference};
 use serde_json::json;
@@ -37,7 +38,7 @@ async fn nothing_is_created_and_every_hardware_section_is_unknown() {
     });
     let cluster = Cluster::start(fixture).await.unwrap();
     let launcher = Launcher::start(&cluster, &["--via", "none"]);
-    for entry in tools::all().iter().filter(|entry| entry.probes) {
+    for entry in tools::all(Mode::ReadOnly).iter().filter(|entry| entry.probes) {
         if (entry.input_schema)()["required"] != json!(["node_name"]) {
             continue;
         }

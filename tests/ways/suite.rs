@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gpu_syringe::embedded::{Armed, Cluster, ExecFault, ExecRefusals, Fixture};
+use gpu_syringe::settings::Mode;
 use gpu_syringe::tools;
 use serde_json::{Value, json};
 
@@ -17,7 +18,7 @@ fn node_tools() -> Vec<&'static str> {
         let schema = (entry.input_schema)();
         entry.probes && schema["required"] == json!(["node_name"])
     };
-    tools::all().iter().filter(takes_a_node).map(|entry| entry.name).collect()
+    tools::all(Mode::ReadOnly).iter().filter(takes_a_node).map(|entry| entry.name).collect()
 }
 
 /// What of an answer does not depend on the way.
@@ -104,5 +105,25 @@ async fn a_pod_that_cannot_be_removed_is_told_by_every_way_that_makes_one() {
         let left = answer["probe"]["left_behind"].as_str().unwrap();
         assert!(left.contains("kubectl -n gpu-syringe delete pod gpu-syringe-"), "{way}: {left}");
         assert_eq!(ours(&cluster), 1, "{way}");
+    }
+}
+
+#[tokio::test]
+async fn an_action_is_refused_where_the_host_is_out_of_sight() {
+    let cluster = Cluster::start(fixture()).await.unwrap();
+    let kill = json!({ "node_name": "gpu-1", "pid": 41_210, "gpu": "GPU-0", "start_ticks": 1 });
+    for blind in [&["--via", "ephemeral"][..], &["--runtime-class", "nvidia"], &["--via", "none"]] {
+        let launcher = Launcher::start(&cluster, &[blind, &["--mode", "operator"]].concat());
+        let said = launcher.call("kill_gpu_process", kill.clone()).await.expect_err("a refusal").to_string();
+        assert!(said.contains("--via"), "{blind:?}: {said}");
+    }
+    assert_eq!(cluster.pods_created(), 0);
+    for way in ["pod", "inject", "logs"] {
+        let launcher = Launcher::start(&cluster, &["--via", way, "--mode", "operator"]);
+        // No such process on this node: the probe says so, by each way.
+        let answer = launcher.call("kill_gpu_process", kill.clone()).await;
+        let said = answer.map_or_else(|failure| failure.to_string(), |answer| answer.to_string());
+        assert!(said.contains("41210") && !said.contains("out of sight"), "{way}: {said}");
+        assert_eq!(ours(&cluster), 0, "{way}");
     }
 }

@@ -5,7 +5,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use gpu_syringe::Failure;
+use gpu_syringe::audit::Audit;
 use gpu_syringe::cluster::Contexts;
+use gpu_syringe::consent::{Consent, SaidYes};
 use gpu_syringe::embedded::{Cluster, Fixture, NodeFixture, Timing, Userland, workloads_of};
 use gpu_syringe::settings::Settings;
 use gpu_syringe::syringe::Syringe;
@@ -79,6 +81,8 @@ pub(crate) struct Launcher {
     pub(crate) contexts: Arc<Contexts>,
     pub(crate) syringe: Syringe,
     pub(crate) cancel: CancellationToken,
+    /// Holds the audit log.
+    _folder: TempDir,
 }
 
 impl Launcher {
@@ -89,12 +93,13 @@ impl Launcher {
         let usual = usual.chunks(2).filter(|pair| !words.contains(&pair[0])).flatten();
         let settings = Arc::new(Settings::from_words(usual.chain(words).copied()).unwrap());
         let contexts = Arc::new(Contexts::given(cluster.kubeconfig(), None));
-        let syringe = Syringe::new(settings.clone(), CancellationToken::new());
-        Self { settings, contexts, syringe, cancel: CancellationToken::new() }
+        let folder = tempfile::tempdir().unwrap();
+        let syringe = Syringe::new(settings.clone(), CancellationToken::new()).with_audit(Audit::at(folder.path()));
+        Self { settings, contexts, syringe, cancel: CancellationToken::new(), _folder: folder }
     }
 
     pub(crate) async fn call(&self, tool: &str, args: Value) -> Result<Value, Failure> {
-        let tools = tools::all();
+        let tools = tools::all(self.settings.mode);
         let entry = tools.iter().find(|entry| entry.name == tool).unwrap();
         let call = Call {
             settings: self.settings.clone(),
@@ -102,6 +107,7 @@ impl Launcher {
             syringe: self.syringe.clone(),
             on_phase: Arc::new(|_| ()),
             cancel: self.cancel.clone(),
+            consent: Consent::new(Arc::new(SaidYes), Arc::default()),
         };
         entry.call(call, args).await.map(|rendered| rendered.json)
     }

@@ -27,6 +27,8 @@ pub struct Connection {
     pub context: String,
     /// Address of the API server, for messages.
     pub server: String,
+    /// User of the kubeconfig, as it is named there.
+    pub user: Option<String>,
     /// The client.
     pub client: Client,
 }
@@ -119,10 +121,10 @@ impl Contexts {
     }
 
     async fn make(&self, context: Option<&str>) -> Result<Connection, Failure> {
-        let (name, mut config) = match self.read() {
+        let (name, user, mut config) = match self.read() {
             Ok(kubeconfig) => from_kubeconfig(kubeconfig, context).await?,
             Err(error) => match Config::incluster() {
-                Ok(config) if context.is_none() => (IN_CLUSTER.to_owned(), config),
+                Ok(config) if context.is_none() => (IN_CLUSTER.to_owned(), None, config),
                 _ => return Err(self.no_kubeconfig(&error)),
             },
         };
@@ -151,7 +153,7 @@ impl Contexts {
                     "Run kubectl get nodes with that context to see whether the credentials still work.",
                 )
             })?;
-        Ok(Connection { context: name, server, client })
+        Ok(Connection { context: name, server, user, client })
     }
 
     fn no_kubeconfig(&self, error: &kube::config::KubeconfigError) -> Failure {
@@ -174,7 +176,11 @@ impl std::fmt::Debug for Contexts {
     }
 }
 
-async fn from_kubeconfig(mut kubeconfig: Kubeconfig, context: Option<&str>) -> Result<(String, Config), Failure> {
+/// Name of the context, its user, and how to connect.
+async fn from_kubeconfig(
+    mut kubeconfig: Kubeconfig,
+    context: Option<&str>,
+) -> Result<(String, Option<String>, Config), Failure> {
     let names: Vec<_> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
     let chosen = context
         .map(str::to_owned)
@@ -196,14 +202,14 @@ async fn from_kubeconfig(mut kubeconfig: Kubeconfig, context: Option<&str>) -> R
         .iter()
         .find(|named| named.name == chosen)
         .and_then(|named| named.context.as_ref()?.user.clone());
-    if let Some(user) = user {
-        plugin::tame(&mut kubeconfig, &user)?;
+    if let Some(user) = &user {
+        plugin::tame(&mut kubeconfig, user)?;
     }
     let options = KubeConfigOptions { context: Some(chosen.clone()), ..KubeConfigOptions::default() };
     let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| {
         Failure::new(format!("Reading kubeconfig context '{chosen}'"), error, "Correct the kubeconfig.")
     })?;
-    Ok((chosen, config))
+    Ok((chosen, user, config))
 }
 
 /// The files of a kubeconfig, in the order in which kubectl reads them.

@@ -7,5 +7,6 @@ pub mod node;
 pub(crate) mod patience;
 mod plugin;
 pub mod pod_facts;
+pub mod pod_names;
 
 pub use connect::{Connection, Contexts};

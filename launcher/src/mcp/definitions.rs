@@ -18,8 +18,8 @@ fn definition(entry: &Entry, contexts: &[String]) -> Tool {
     // A probe creates a pod and removes it: not read-only, though nothing else is touched.
     let annotations = ToolAnnotations::with_title(entry.title)
         .read_only(!entry.probes)
-        .destructive(false)
-        .idempotent(true)
+        .destructive(entry.destructive)
+        .idempotent(!entry.destructive)
         .open_world(true);
     Tool::new(entry.name, entry.description, Arc::new(input))
         .with_raw_output_schema(Arc::new(object((entry.output_schema)())))

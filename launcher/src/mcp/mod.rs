@@ -1,5 +1,6 @@
 //! The MCP server over standard input and output.
 
+mod asking;
 mod definitions;
 mod prompts;
 mod resources;

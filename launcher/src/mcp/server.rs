@@ -14,8 +14,9 @@ use rmcp::{ErrorData, RoleServer, ServerHandler, ServiceExt};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{definitions, prompts, resources};
+use super::{asking, definitions, prompts, resources};
 use crate::cluster::Contexts;
+use crate::consent::{Consent, Tokens};
 use crate::error::Failure;
 use crate::settings::Settings;
 use crate::syringe::{OnPhase, Phase, Syringe};
@@ -37,21 +38,28 @@ pub struct Server {
     contexts: Arc<Contexts>,
     syringe: Syringe,
     tools: Arc<Vec<Entry>>,
+    tokens: Arc<Tokens>,
 }
 
 impl Server {
     /// A server of these tools.
     pub fn new(settings: Arc<Settings>, contexts: Arc<Contexts>, syringe: Syringe, tools: Vec<Entry>) -> Self {
-        Self { settings, contexts, syringe, tools: Arc::new(tools) }
+        Self { settings, contexts, syringe, tools: Arc::new(tools), tokens: Arc::default() }
     }
 
-    fn call(&self, on_phase: OnPhase, cancel: CancellationToken) -> Call {
+    /// The same with these tokens: a test brings its own clock.
+    pub fn with_tokens(self, tokens: Tokens) -> Self {
+        Self { tokens: Arc::new(tokens), ..self }
+    }
+
+    fn call(&self, on_phase: OnPhase, cancel: CancellationToken, consent: Consent) -> Call {
         Call {
             settings: self.settings.clone(),
             contexts: self.contexts.clone(),
             syringe: self.syringe.clone(),
             on_phase,
             cancel,
+            consent,
         }
     }
 }
@@ -153,11 +161,15 @@ impl ServerHandler for Server {
             return Err(ErrorData::invalid_params(format!("no tool '{name}'; there are: {}", known.join(", ")), None));
         };
         let (on_phase, all_sent) = progress(context.peer.clone(), context.meta.get_progress_token());
-        let call = self.call(on_phase, context.ct.clone());
+        let consent = asking::consent(&context, &request, self.tokens.clone());
+        let call = self.call(on_phase, context.ct.clone(), consent.clone());
         let arguments = Value::Object(request.arguments.unwrap_or_default());
         let outcome = entry.call(call, arguments).await;
         // No progress after the answer: the protocol wants it so.
         let _ = tokio::time::timeout(PROGRESS_TIME, all_sent).await;
+        if let Some(pending) = consent.take_pending() {
+            return asking::input_required(&pending).map(Into::into);
+        }
         Ok(result(outcome).into())
     }
 }

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::document::Document;
-use super::{OnPhase, Order, Owner, Phase, Probed, Timings};
+use super::{OnPhase, Order, Owner, Phase, ProbePod, Probed, Timings};
+use crate::audit::Record;
 use crate::cluster::Connection;
 use crate::error::Failure;
 use crate::settings::{Settings, Via};
@@ -29,6 +30,8 @@ pub(super) struct Life {
     pub(super) stop: CancellationToken,
     /// When reading must have ended.
     pub(super) end: Instant,
+    /// What the audit log will say of it.
+    pub(super) record: Arc<Record>,
 }
 
 /// A way to a node: how a probe goes in, how its document comes back, how it is taken out.
@@ -88,6 +91,12 @@ impl Life {
             }
             Err(failure) => Err(failure.leaving(left_behind)),
         }
+    }
+
+    /// The pod of a way that makes one.
+    pub(super) fn pod(&self) -> ProbePod {
+        let Order { node, tool, .. } = &self.order;
+        ProbePod::new(&self.settings, &self.owner, node, tool).annotated(self.record.annotations())
     }
 
     /// The pods of a namespace.

@@ -35,10 +35,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use owner::Owner;
+pub(crate) use owner::state_directory;
+pub(crate) use pod::random_suffix;
 pub use pod::{CONTAINER, MANAGED_BY, ProbePod};
 pub use sweep::Swept;
 pub(crate) use ways::none;
 
+use crate::audit::{ActionNote, Audit, Record};
 use crate::cluster::Connection;
 use crate::error::Failure;
 use crate::settings::{Settings, Via};
@@ -139,12 +142,30 @@ pub struct Syringe {
     ways: Arc<ways::Known>,
     lives: TaskTracker,
     stop: CancellationToken,
+    audit: Arc<Audit>,
 }
 
 impl Syringe {
     /// A syringe that works by `settings`. `stop` ends every life early, removal included.
     pub fn new(settings: Arc<Settings>, stop: CancellationToken) -> Self {
-        Self { settings, owner: Arc::new(Owner::claim()), ways: Arc::default(), lives: TaskTracker::new(), stop }
+        Self {
+            settings,
+            owner: Arc::new(Owner::claim()),
+            ways: Arc::default(),
+            lives: TaskTracker::new(),
+            stop,
+            audit: Arc::new(Audit::usual()),
+        }
+    }
+
+    /// The same with another audit log.
+    pub fn with_audit(self, audit: Audit) -> Self {
+        Self { audit: Arc::new(audit), ..self }
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// Reads a node. When `cancel` fires the answer is a failure, and the pod is removed all the same.
@@ -155,17 +176,59 @@ impl Syringe {
         on_phase: OnPhase,
         cancel: CancellationToken,
     ) -> Result<Probed, Failure> {
+        let settings = self.settings.clone();
+        let record = Record::new(self.audit.clone(), connection, &settings.namespace, &order, None);
+        self.live(connection, settings, order, on_phase, record, cancel, self.stop.clone()).await
+    }
+
+    /// Changes a node: as [`Self::probe`], but not before the audit log has its line, and neither a caller that gives up
+    /// nor the end of the program cuts it short: half a reset is worse than a late one.
+    pub(crate) async fn act(
+        &self,
+        connection: &Connection,
+        order: Order,
+        on_phase: OnPhase,
+        note: ActionNote,
+    ) -> Result<Probed, Failure> {
+        let settings = Arc::new(self.settings.lasting(order.deadline));
+        let record = Record::new(self.audit.clone(), connection, &settings.namespace, &order, Some(note));
+        if self.stop.is_cancelled() {
+            return Err(Failure::new("The action", "gpu-syringe is ending", "Start it again and ask anew."));
+        }
+        record.action_starts()?;
+        let (cancel, stop) = (CancellationToken::new(), CancellationToken::new());
+        self.live(connection, settings, order, on_phase, record, cancel, stop).await
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one life, put together here alone")]
+    async fn live(
+        &self,
+        connection: &Connection,
+        settings: Arc<Settings>,
+        order: Order,
+        on_phase: OnPhase,
+        record: Record,
+        cancel: CancellationToken,
+        stop: CancellationToken,
+    ) -> Result<Probed, Failure> {
+        let record = Arc::new(record);
         let life = life::Life {
             connection: connection.clone(),
-            settings: self.settings.clone(),
+            settings,
             owner: self.owner.clone(),
             end: Instant::now() + order.deadline,
             order,
             on_phase,
             cancel,
-            stop: self.stop.clone(),
+            stop,
+            record: record.clone(),
         };
-        let task = self.lives.spawn(ways::go(life, self.ways.clone()));
+        let ways = self.ways.clone();
+        let task = self.lives.spawn(async move {
+            let result = ways::go(life, ways).await;
+            record.ended(&result);
+            result
+        });
         // The join error of a task is a panic: it must not take the server down, nor be mistaken for an answer.
         task.await.unwrap_or_else(|panic| {
             Err(Failure::new("The call", panic, "This is a defect of gpu-syringe: please report it."))

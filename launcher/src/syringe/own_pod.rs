@@ -56,6 +56,7 @@ impl OwnPod {
         loop {
             let error = match timeout(CREATE_TIME, pods.create(&params, &self.pod.object)).await {
                 Ok(Ok(pod)) => {
+                    life.record.created(&self.pod.name, pod.metadata.uid.as_deref());
                     self.made = Made::Yes { uid: pod.metadata.uid };
                     return Ok(());
                 }

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 
 use crate::syringe::pod::random_suffix;
 
+/// Age from which the lock of a dead session is removed.
+const FORGET_AFTER: std::time::Duration = std::time::Duration::from_secs(3600);
+
 /// This process, as pods name it.
 #[derive(Debug)]
 pub struct Owner {
@@ -30,6 +33,7 @@ impl Owner {
     fn claim_in(directory: Option<PathBuf>) -> Self {
         let session = random_suffix();
         let claimed = directory.and_then(|directory| {
+            forget_dead(&directory);
             let id = identity(&directory)?;
             let lock = File::create(lock_file(&directory, &session)).ok()?;
             lock.try_lock().ok()?;
@@ -91,6 +95,19 @@ fn identity(directory: &Path) -> Option<String> {
     let _ = fs::hard_link(&mine, &file).or_else(|_| fs::copy(&mine, &file).map(|_| ()));
     let _ = fs::remove_file(&mine);
     read()
+}
+
+/// Removes the locks of launchers that were killed long ago. A young one stays: `is_dead` needs no file to know a dead
+/// session, but a launcher that is just starting has made its file and not locked it yet.
+fn forget_dead(directory: &Path) {
+    let files = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+    for file in files.filter(|file| file.file_name().to_string_lossy().starts_with("session-")) {
+        let age = file.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
+        let dead = || File::open(file.path()).is_ok_and(|lock| lock.try_lock().is_ok());
+        if age.is_some_and(|age| age > FORGET_AFTER) && dead() {
+            let _ = fs::remove_file(file.path());
+        }
+    }
 }
 
 fn lock_file(directory: &Path, session: &str) -> PathBuf {

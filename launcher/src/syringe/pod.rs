@@ -112,6 +112,12 @@ impl ProbePod {
     fn container(&mut self) -> Option<&mut Container> {
         self.object.spec.as_mut()?.containers.first_mut()
     }
+
+    /// The same with more annotations: what the audit log says of it.
+    pub(crate) fn annotated(mut self, annotations: BTreeMap<String, String>) -> Self {
+        self.object.metadata.annotations.get_or_insert_default().extend(annotations);
+        self
+    }
 }
 
 fn container(settings: &Settings, lifetime: u64) -> Container {

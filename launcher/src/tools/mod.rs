@@ -2,14 +2,17 @@
 //!
 //! A tool has typed arguments, an answer with a schema, and a table for people. It never learns which of the two asked.
 
+mod acting;
 pub mod analyze_xid_errors;
 pub mod diagnose_gpu_node;
 pub mod explain_gpu_pod;
 pub mod get_gpu_inventory;
 pub mod get_gpu_telemetry;
 pub mod inspect_topology;
+pub mod kill_gpu_process;
 pub mod list_gpu_nodes;
 mod probing;
+pub mod reset_gpu;
 pub mod snapshot_ecc;
 pub mod table;
 
@@ -25,8 +28,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Contexts;
+use crate::consent::Consent;
 use crate::error::Failure;
-use crate::settings::Settings;
+use crate::settings::{Mode, Settings};
 use crate::syringe::{OnPhase, Syringe};
 
 /// What every call works with.
@@ -42,6 +46,8 @@ pub struct Call {
     pub on_phase: OnPhase,
     /// Fires when the caller no longer wants the answer.
     pub cancel: CancellationToken,
+    /// How a tool that changes something gets the user's word for it.
+    pub consent: Consent,
 }
 
 /// One tool.
@@ -54,6 +60,8 @@ pub trait Tool: Send + Sync + 'static {
     const DESCRIPTION: &'static str;
     /// Whether a pod is created for it. Such a tool does not claim to be read-only.
     const PROBES: bool;
+    /// Whether it changes something. Such a tool exists in operator mode alone.
+    const DESTRUCTIVE: bool = false;
     /// Arguments, all validated before anything is created.
     type Args: DeserializeOwned + Serialize + JsonSchema + Send;
     /// The answer.
@@ -85,6 +93,8 @@ pub struct Entry {
     pub description: &'static str,
     /// Whether a pod is created.
     pub probes: bool,
+    /// Whether it changes something.
+    pub destructive: bool,
     /// JSON Schema of the arguments.
     pub input_schema: fn() -> Value,
     /// JSON Schema of the answer.
@@ -99,6 +109,7 @@ impl Entry {
             title: T::TITLE,
             description: T::DESCRIPTION,
             probes: T::PROBES,
+            destructive: T::DESTRUCTIVE,
             input_schema: crate::schema::input::<T::Args>,
             output_schema: crate::schema::output::<T::Answer>,
             call: |call, args| run::<T>(call, args).boxed(),
@@ -122,9 +133,10 @@ async fn run<T: Tool>(call: Call, args: Value) -> Result<Rendered, Failure> {
     Ok(Rendered { json, table: T::table(&answer) })
 }
 
-/// Every tool that this launcher offers, in the order in which they are listed.
-pub fn all() -> Vec<Entry> {
-    vec![
+/// Every tool that this launcher offers, in the order in which they are listed. What changes something is there in
+/// operator mode alone.
+pub fn all(mode: Mode) -> Vec<Entry> {
+    let mut tools = vec![
         Entry::of::<list_gpu_nodes::ListGpuNodes>(),
         Entry::of::<diagnose_gpu_node::DiagnoseGpuNode>(),
         Entry::of::<get_gpu_inventory::GetGpuInventory>(),
@@ -133,7 +145,12 @@ pub fn all() -> Vec<Entry> {
         Entry::of::<explain_gpu_pod::ExplainGpuPod>(),
         Entry::of::<snapshot_ecc::SnapshotEcc>(),
         Entry::of::<inspect_topology::InspectTopology>(),
-    ]
+    ];
+    if mode == Mode::Operator {
+        tools.push(Entry::of::<kill_gpu_process::KillGpuProcess>());
+        tools.push(Entry::of::<reset_gpu::ResetGpu>());
+    }
+    tools
 }
 
 /// Arguments of a tool that reads one node.

@@ -18,6 +18,7 @@ mod dra;
 mod driver;
 pub(crate) mod files;
 mod holders;
+mod holding;
 mod kubelet;
 mod module_file;
 mod nics;
@@ -36,7 +37,10 @@ use syringe_core::pci::PciAddress;
 use syringe_core::report::Section;
 use syringe_core::text::clean;
 
+pub(crate) use self::files::{inside, pids};
+pub(crate) use self::holding::{describe, gpu_minor, held_by, held_by_us, is_the_hosts_pid_namespace};
 pub use self::kubelet::kubelet;
+pub(crate) use self::process::{Stat, look};
 pub use self::processes::processes;
 pub use self::topology::{complete_topology, pci_topology};
 use crate::paths::Paths;

@@ -48,11 +48,24 @@ fn users(passwd: &str) -> HashMap<u32, String> {
 }
 
 /// The fields of `/proc/PID/stat` that matter here.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Stat {
-    state: Option<String>,
-    parent: Option<u32>,
-    start_ticks: Option<u64>,
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stat {
+    /// Scheduler state, one letter.
+    pub(crate) state: Option<String>,
+    /// Parent process.
+    pub(crate) parent: Option<u32>,
+    /// Start, in clock ticks since boot.
+    pub(crate) start_ticks: Option<u64>,
+    /// Whether it is a thread of the kernel.
+    pub(crate) kernel_thread: bool,
+}
+
+/// `PF_KTHREAD` in the kernel's flags of a process.
+const KERNEL_THREAD: u64 = 0x0020_0000;
+
+/// The state of one process now; `None`: there is none.
+pub(crate) fn look(proc: &Path, pid: u32) -> Option<Stat> {
+    Some(stat(&files::text(&proc.join(pid.to_string()).join("stat"))?))
 }
 
 /// Reads `pid (comm) state ppid …`. `comm` may hold anything, blanks and parentheses too: fields count from the last
@@ -66,13 +79,16 @@ fn stat(text: &str) -> Stat {
         state: field(3).filter(|state| state.len() == 1).map(|state| clean(state, 1)),
         parent: field(4).and_then(|parent| parent.parse().ok()),
         start_ticks: field(22).and_then(|ticks| ticks.parse().ok()),
+        kernel_thread: field(9)
+            .and_then(|flags| flags.parse::<u64>().ok())
+            .is_some_and(|flags| flags & KERNEL_THREAD != 0),
     }
 }
 
 /// Describes one process; its `uses` and `holds` stay empty. `None`: there is no such process (any more).
 pub(super) fn describe(proc: &Path, pid: u32, known: &Known) -> Option<GpuProcess> {
     let folder = proc.join(pid.to_string());
-    let Stat { state, parent, start_ticks } = stat(&files::text(&folder.join("stat"))?);
+    let Stat { state, parent, start_ticks, .. } = stat(&files::text(&folder.join("stat"))?);
     let uid = files::text(&folder.join("status")).and_then(|status| uid(&status));
     let groups = files::text(&folder.join("cgroup")).map(|text| cgroup::parse(&text)).unwrap_or_default();
     let zombie = state.as_deref() == Some("Z");
@@ -124,7 +140,8 @@ mod tests {
     #[test]
     fn a_name_with_parentheses_and_blanks_does_not_shift_the_fields() {
         let text = "4242 (a) R 1 (b) S 17 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 987654 0 0";
-        let expected = Stat { state: Some("S".into()), parent: Some(17), start_ticks: Some(987_654) };
+        let expected =
+            Stat { state: Some("S".into()), parent: Some(17), start_ticks: Some(987_654), kernel_thread: false };
         assert_eq!(stat(text), expected);
         assert_eq!(stat("no parenthesis"), Stat::default());
         assert_eq!(stat("1 (x) "), Stat::default());

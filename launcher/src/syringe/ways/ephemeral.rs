@@ -98,7 +98,9 @@ impl Ephemeral {
         let params = PatchParams::default();
         let patching = pods.patch_ephemeral_containers(&pod, &params, &patch);
         let error = match timeout(REQUEST_TIME, patching).await {
-            Ok(Ok(_)) => {
+            Ok(Ok(extended)) => {
+                let name = format!("{}/{pod}", extended.namespace().unwrap_or_default());
+                life.record.created(&name, extended.metadata.uid.as_deref());
                 self.added = true;
                 return Ok(());
             }

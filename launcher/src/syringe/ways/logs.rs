@@ -18,7 +18,7 @@ use crate::syringe::document::Document;
 use crate::syringe::eager::Place;
 use crate::syringe::life::{Left, Life, Way};
 use crate::syringe::own_pod::OwnPod;
-use crate::syringe::{Phase, ProbePod, Timings, hopeless};
+use crate::syringe::{Phase, Timings, hopeless};
 
 /// Time for one request.
 const REQUEST_TIME: Duration = Duration::from_secs(8);
@@ -34,8 +34,7 @@ pub(super) struct Logs(OwnPod);
 
 impl Logs {
     pub(super) fn new(life: &Life) -> Self {
-        let pod = ProbePod::new(&life.settings, &life.owner, &life.order.node, life.order.tool);
-        Self(OwnPod::new(pod.running(node_probe(&life.order.command))))
+        Self(OwnPod::new(life.pod().running(node_probe(&life.order.command))))
     }
 
     /// Waits until the probe has ended.

@@ -25,6 +25,7 @@ pub(super) struct Known {
 
 /// Takes the way that the settings name. Where no websocket gets through, the log takes the place of exec.
 pub(super) async fn go(life: Life, known: Arc<Known>) -> Result<Probed, Failure> {
+    acts_on_the_host(&life)?;
     match life.settings.via {
         Via::Pod => by_pod(&life, &known).await,
         Via::Ephemeral => life.run(ephemeral::Ephemeral::new()).await,
@@ -32,6 +33,20 @@ pub(super) async fn go(life: Life, known: Arc<Known>) -> Result<Probed, Failure>
         Via::Logs => life.run(logs::Logs::new(&life)).await,
         Via::None => Err(none::refusal(&life.order.node)),
     }
+}
+
+/// Refuses an action where the probe does not see the host: a process number of the host is somebody else's in a pod.
+fn acts_on_the_host(life: &Life) -> Result<(), Failure> {
+    let acts = life.order.command.iter().any(|word| word == "--operator");
+    let blind = life.settings.via == Via::Ephemeral || life.settings.runtime_class.is_some();
+    if !acts || !blind {
+        return Ok(());
+    }
+    Err(Failure::new(
+        format!("Running {} on node {}", life.order.tool, life.order.node),
+        "the way that this launcher takes does not see the host's own processes and devices; nothing was done",
+        "Start it with --via pod, inject or logs, and without --runtime-class.",
+    ))
 }
 
 async fn by_pod(life: &Life, known: &Known) -> Result<Probed, Failure> {

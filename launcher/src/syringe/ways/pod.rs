@@ -3,10 +3,10 @@
 use super::node_probe;
 use crate::error::Failure;
 use crate::settings::Via;
+use crate::syringe::Timings;
 use crate::syringe::document::Document;
 use crate::syringe::life::{Left, Life, Way};
 use crate::syringe::own_pod::OwnPod;
-use crate::syringe::{ProbePod, Timings};
 
 /// What to do when the image is another one.
 pub(super) const NO_PROBE: &str =
@@ -17,7 +17,7 @@ pub(super) struct HeldPod(OwnPod);
 
 impl HeldPod {
     pub(super) fn new(life: &Life) -> Self {
-        Self(OwnPod::new(ProbePod::new(&life.settings, &life.owner, &life.order.node, life.order.tool)))
+        Self(OwnPod::new(life.pod()))
     }
 }
 

@@ -17,11 +17,11 @@ use super::Known;
 use crate::cluster::node;
 use crate::error::Failure;
 use crate::settings::Via;
+use crate::syringe::Timings;
 use crate::syringe::document::Document;
 use crate::syringe::exec::{Ended, Output};
 use crate::syringe::life::{Left, Life, Way};
 use crate::syringe::own_pod::OwnPod;
-use crate::syringe::{ProbePod, Timings};
 
 /// Where the probe goes in the pod.
 const DIRECTORY: &str = "/tmp";
@@ -69,8 +69,7 @@ impl Way for Inject {
         let binary = binary::find(&life.settings, &architecture)?;
         let archive = self.known.archives.of(&binary).await?;
         let hold = format!("exec sleep {}", life.settings.probe_lifetime().as_secs());
-        let pod = ProbePod::new(&life.settings, &life.owner, &life.order.node, life.order.tool)
-            .carrying_into(&image, ["sh", "-c", &hold].map(str::to_owned).to_vec());
+        let pod = life.pod().carrying_into(&image, ["sh", "-c", &hold].map(str::to_owned).to_vec());
         let entered = self.entered.insert(Entered { pod: OwnPod::new(pod), archive });
         entered.pod.enter(life).await
     }

@@ -1,0 +1,245 @@
+//! The audit log: every probe pod and every action is one line of JSON in `$XDG_STATE_HOME/gpu-syringe/audit.jsonl`.
+//!
+//! ```text
+//!   Record (one pod, one call) ─▶ Line ─▶ Audit (append, mode 0600, rotate) ─▶ audit.jsonl, audit.jsonl.1, …
+//!          └─▶ annotations of the pod: the cluster's own audit log has the same
+//! ```
+//!
+//! A probe whose line cannot be written is made all the same; an action is not done.
+
+mod record;
+mod show;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use record::{ActionNote, Record};
+pub use show::table;
+
+/// Name of the file.
+const FILE: &str = "audit.jsonl";
+/// A file of this size is set aside: some ten thousand lines.
+const MOST_BYTES: u64 = 5 << 20;
+/// Files that were set aside and are kept.
+const KEPT: u32 = 5;
+
+/// What a line is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A node was read.
+    #[default]
+    Probe,
+    /// An action is about to be done. Written before its pod exists.
+    ActionStarted,
+    /// An action was done, or tried.
+    ActionEnded,
+    /// An action was asked for, and somebody said no.
+    ActionDeclined,
+}
+
+/// One line.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Line {
+    /// When it was written.
+    pub time: Option<Timestamp>,
+    /// What it is about.
+    pub event: Event,
+    /// Kubeconfig context.
+    pub context: String,
+    /// Address of the API server.
+    pub server: String,
+    /// User of the kubeconfig.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Node.
+    pub node: String,
+    /// Tool on whose behalf.
+    pub tool: String,
+    /// Its arguments; of a probe the words after `node-probe`.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub arguments: Value,
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod; absent before it exists, and where none was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// UID of the pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+    /// What was to be done, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
+    /// Who agreed, and how: `user (elicitation)`, `token`, `--yes`, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consent: Option<String>,
+    /// What became of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// Whether the pod is gone for certain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub removed: Option<bool>,
+    /// How long it took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+}
+
+/// The file of lines.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    file: Option<PathBuf>,
+}
+
+impl Audit {
+    /// The log in the user's state directory. Where there is none, nothing can be written, and no action is done.
+    pub fn usual() -> Self {
+        Self { file: crate::syringe::state_directory().map(|directory| directory.join(FILE)) }
+    }
+
+    /// The log in this directory.
+    pub fn at(directory: &Path) -> Self {
+        Self { file: Some(directory.join(FILE)) }
+    }
+
+    /// Where the lines go.
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Appends a line and sees it on the disk.
+    ///
+    /// # Errors
+    /// When there is no place for it, or the disk refuses.
+    pub fn write(&self, line: &Line) -> io::Result<()> {
+        let path =
+            self.file.as_deref().ok_or_else(|| io::Error::other("there is no state directory (set XDG_STATE_HOME)"))?;
+        let mut text = serde_json::to_vec(&Line { time: Some(Timestamp::now()), ..line.clone() })?;
+        text.push(b'\n');
+        let mut file = open_to_append(path)?;
+        if file.metadata()?.len() >= MOST_BYTES {
+            rotate(path);
+            drop(file);
+            file = open_to_append(path)?;
+        }
+        // One write of the whole line: two launchers never mix theirs.
+        file.write_all(&text)?;
+        file.sync_data()
+    }
+
+    /// The newest `most` lines, oldest first. Lines that are no lines of ours are left out.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn read(&self, most: usize) -> io::Result<Vec<Line>> {
+        let Some(path) = self.file.as_deref() else { return Ok(Vec::new()) };
+        let mut lines: Vec<Line> = Vec::new();
+        for path in (0..=KEPT).map(|number| set_aside(path, number)) {
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                Err(error) => return Err(error),
+            };
+            let texts = BufReader::new(file).lines().collect::<io::Result<Vec<_>>>()?;
+            let mut older: Vec<Line> = texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
+            older.append(&mut lines);
+            lines = older;
+            if lines.len() >= most {
+                break;
+            }
+        }
+        Ok(lines.split_off(lines.len().saturating_sub(most)))
+    }
+}
+
+fn open_to_append(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path)?;
+    // A file that somebody made readable for others is closed to them again.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        if file.metadata()?.permissions().mode() & 0o077 != 0 {
+            file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        }
+    }
+    Ok(file)
+}
+
+/// `audit.jsonl.N`; the present file is number 0.
+fn set_aside(path: &Path, number: u32) -> PathBuf {
+    if number == 0 { path.to_owned() } else { path.with_extension(format!("jsonl.{number}")) }
+}
+
+/// Moves every file one number up; the oldest goes. A file that cannot be moved is written on: a long log beats none.
+fn rotate(path: &Path) {
+    for number in (0..KEPT).rev() {
+        let _ = fs::rename(set_aside(path, number), set_aside(path, number + 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(node: &str) -> Line {
+        Line { node: node.into(), tool: "get_gpu_inventory".into(), ..Line::default() }
+    }
+
+    #[test]
+    fn lines_come_back_newest_last() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let audit = Audit::at(folder.path());
+        assert_eq!(audit.read(10).expect("no file is no lines"), []);
+        for number in 0..5 {
+            audit.write(&line(&format!("gpu-{number}"))).expect("it can be written");
+        }
+        let nodes: Vec<String> = audit.read(2).expect("readable").into_iter().map(|line| line.node).collect();
+        assert_eq!(nodes, ["gpu-3", "gpu-4"]);
+        assert!(audit.read(10).expect("readable")[0].time.is_some());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_can_read_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let audit = Audit::at(folder.path());
+        let mode = || fs::metadata(folder.path().join(FILE)).expect("there").permissions().mode() & 0o777;
+        audit.write(&line("gpu-1")).expect("it can be written");
+        assert_eq!(mode(), 0o600);
+        fs::set_permissions(folder.path().join(FILE), fs::Permissions::from_mode(0o644)).expect("ours");
+        audit.write(&line("gpu-1")).expect("it can be written");
+        assert_eq!(mode(), 0o600);
+    }
+
+    #[test]
+    fn a_long_file_is_set_aside_and_still_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let audit = Audit::at(folder.path());
+        audit.write(&line("old")).expect("it can be written");
+        let filler = vec![b'\n'; usize::try_from(MOST_BYTES).expect("fits")];
+        let mut file = OpenOptions::new().append(true).open(folder.path().join(FILE)).expect("there");
+        file.write_all(&filler).expect("it can be written");
+        audit.write(&line("new")).expect("it can be written");
+        assert!(folder.path().join("audit.jsonl.1").exists());
+        assert!(fs::metadata(folder.path().join(FILE)).expect("there").len() < 1000);
+        let nodes: Vec<String> = audit.read(10).expect("readable").into_iter().map(|line| line.node).collect();
+        assert_eq!(nodes, ["old", "new"]);
+    }
+
+    #[test]
+    fn without_a_place_nothing_is_written_and_that_is_an_error() {
+        assert!(Audit { file: None }.write(&line("gpu-1")).is_err());
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(Audit::at(&folder.path().join("absent")).write(&line("gpu-1")).is_err());
+    }
+}

@@ -1,0 +1,153 @@
+//! What is recorded of one call that makes a pod: gathered while the pod lives, written when it is gone.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use syringe_core::facts::action::Action;
+use syringe_core::text::clean;
+
+use super::{Audit, Event, Line};
+use crate::cluster::Connection;
+use crate::error::Failure;
+use crate::syringe::{Order, Probed};
+
+/// Longest text in an annotation: what a person reads, far below what Kubernetes takes.
+const MOST_ANNOTATION: usize = 1500;
+
+/// What an action adds to a record.
+#[derive(Clone, Debug, Default)]
+pub struct ActionNote {
+    /// The tool's arguments.
+    pub arguments: Value,
+    /// What is to be done, in words.
+    pub plan: String,
+    /// Who agreed, and how.
+    pub consent: String,
+}
+
+/// The record of one call.
+#[derive(Debug)]
+pub struct Record {
+    audit: Arc<Audit>,
+    line: Line,
+    began: Instant,
+    is_action: bool,
+    /// Name and UID of the pod, once it exists.
+    pod: Mutex<Option<(String, Option<String>)>>,
+}
+
+impl Record {
+    /// A record of reading a node, or with `action` of changing it.
+    pub(crate) fn new(
+        audit: Arc<Audit>,
+        connection: &Connection,
+        namespace: &str,
+        order: &Order,
+        action: Option<ActionNote>,
+    ) -> Self {
+        let is_action = action.is_some();
+        let note = action.unwrap_or_default();
+        let line = Line {
+            context: connection.context.clone(),
+            server: connection.server.clone(),
+            user: connection.user.clone(),
+            node: order.node.clone(),
+            tool: order.tool.to_owned(),
+            arguments: if is_action { note.arguments } else { json!(order.command) },
+            namespace: namespace.to_owned(),
+            plan: Some(note.plan).filter(|plan| !plan.is_empty()),
+            consent: Some(note.consent).filter(|consent| !consent.is_empty()),
+            ..Line::default()
+        };
+        Self { audit, line, began: Instant::now(), is_action, pod: Mutex::default() }
+    }
+
+    /// The same for the pod's annotations: the API server's audit log keeps them beside the user that it knows itself.
+    pub(crate) fn annotations(&self) -> BTreeMap<String, String> {
+        let Line { context, user, tool, arguments, plan, consent, .. } = &self.line;
+        let entries = [
+            ("tool", Some(tool.clone())),
+            ("arguments", Some(arguments.to_string())),
+            ("context", Some(context.clone())),
+            ("user", user.clone()),
+            ("plan", plan.clone()),
+            ("consent", consent.clone()),
+        ];
+        entries
+            .into_iter()
+            .filter_map(|(name, text)| Some((format!("gpu-syringe.dev/{name}"), clean(&text?, MOST_ANNOTATION))))
+            .collect()
+    }
+
+    /// The pod exists.
+    pub(crate) fn created(&self, name: &str, uid: Option<&str>) {
+        let pod = Some((name.to_owned(), uid.map(str::to_owned)));
+        *self.pod.lock().unwrap_or_else(PoisonError::into_inner) = pod;
+    }
+
+    /// The line before an action: without it the action is not done.
+    pub(crate) fn action_starts(&self) -> Result<(), Failure> {
+        self.audit.write(&Line { event: Event::ActionStarted, ..self.line.clone() }).map_err(|error| {
+            Failure::new(
+                format!("Writing the audit log before {} on node {}", self.line.tool, self.line.node),
+                format!("{error}; nothing was done"),
+                "Make the state directory writable ($XDG_STATE_HOME/gpu-syringe), and call again.",
+            )
+        })
+    }
+
+    /// The line of an action that somebody refused.
+    pub(crate) fn declined(&self, why: &str) {
+        let line =
+            Line { event: Event::ActionDeclined, outcome: Some(format!("declined: {why}")), ..self.line.clone() };
+        if let Err(error) = self.audit.write(&line) {
+            tracing::warn!(%error, line = ?line, "the audit log could not be written");
+        }
+    }
+
+    /// The line at the end.
+    pub(crate) fn ended(&self, result: &Result<Probed, Failure>) {
+        let (pod, pod_uid) = match self.pod.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            Some((name, uid)) => (Some(name), uid),
+            None => (None, None),
+        };
+        let removed = match result {
+            Ok(probed) => Some(probed.removed),
+            Err(failure) => pod.as_ref().map(|_| failure.left_behind.is_none()),
+        };
+        let line = Line {
+            event: if self.is_action { Event::ActionEnded } else { Event::Probe },
+            pod,
+            pod_uid,
+            outcome: Some(outcome(result)),
+            removed,
+            duration_ms: Some(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            ..self.line.clone()
+        };
+        if let Err(error) = self.audit.write(&line) {
+            // The first line of an action was written: what became of it is in the log of the program at least.
+            tracing::warn!(%error, line = ?line, "the audit log could not be written");
+        }
+    }
+}
+
+fn outcome(result: &Result<Probed, Failure>) -> String {
+    let word = |value: Value| value.as_str().unwrap_or_default().to_owned();
+    match result {
+        Err(failure) => clean(&format!("failed: {}: {}", failure.what, failure.why), 600),
+        Ok(Probed { report, .. }) => match (&report.error, &report.action) {
+            (Some(problem), _) => clean(&format!("failed: {}: {}", problem.what, problem.why), 600),
+            (None, Some(Action::Kill(kill))) => {
+                let by = kill.ended_by.as_deref().map(|signal| format!(" by {signal}")).unwrap_or_default();
+                let why = kill.refusal.as_ref().map(|refusal| format!(": {}", refusal.why)).unwrap_or_default();
+                clean(&format!("{}{by}{why}", word(json!(kill.outcome))), 600)
+            }
+            (None, Some(Action::Reset(reset))) => {
+                clean(&format!("{}: {}", word(json!(reset.outcome)), reset.summary), 600)
+            }
+            (None, None) => "answered".to_owned(),
+        },
+    }
+}

@@ -1,0 +1,28 @@
+//! The log for a person.
+
+use serde_json::Value;
+
+use super::Line;
+use crate::tools::table;
+
+/// The lines as a table, newest last.
+pub fn table(lines: &[Line]) -> String {
+    let mut rows = table::table(["time (UTC)", "event", "context", "node", "tool", "pod", "consent", "outcome", "ms"]);
+    for line in lines {
+        let Line { time, event, context, node, tool, pod, consent, outcome, removed, duration_ms, .. } = line;
+        let event = serde_json::to_value(event).unwrap_or(Value::Null);
+        let left = if *removed == Some(false) { " (pod NOT REMOVED)" } else { "" };
+        rows.add_row([
+            table::cell(time.map(table::second)),
+            event.as_str().unwrap_or_default().replace('_', " "),
+            context.clone(),
+            node.clone(),
+            tool.clone(),
+            table::cell(pod.clone()),
+            table::cell(consent.clone()),
+            format!("{}{left}", outcome.as_deref().unwrap_or("-")),
+            table::cell(*duration_ms),
+        ]);
+    }
+    table::lines(&rows)
+}

@@ -1,0 +1,30 @@
+//! A person at a terminal, asked on standard error: standard output is the answer's.
+
+use std::io::{BufRead, IsTerminal, Write};
+
+use futures_util::future::BoxFuture;
+
+use super::{Ask, Asked};
+
+/// Asks on the terminal that the command was typed at.
+pub struct Terminal;
+
+impl Ask for Terminal {
+    fn ask<'a>(&'a self, plan: &'a str) -> BoxFuture<'a, Asked> {
+        let plan = plan.to_owned();
+        Box::pin(async move {
+            if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+                return Asked::No("nobody sits at a terminal here; --yes agrees beforehand".to_owned());
+            }
+            let read = tokio::task::spawn_blocking(move || {
+                let _ = write!(std::io::stderr(), "\r\x1b[2K{plan}\n\nDo this? Type yes: ");
+                let mut line = String::new();
+                std::io::stdin().lock().read_line(&mut line).map(|_| line)
+            });
+            match read.await {
+                Ok(Ok(line)) if line.trim().eq_ignore_ascii_case("yes") => Asked::Yes("user (terminal)"),
+                _ => Asked::No("the answer was not yes".to_owned()),
+            }
+        })
+    }
+}

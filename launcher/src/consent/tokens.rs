@@ -1,0 +1,136 @@
+//! Tokens: random words, each with what it is good for, in the memory of this process and nowhere else.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a plan may be agreed to: long enough to read it, too short for the node to become another.
+pub const LIFETIME: Duration = Duration::from_secs(120);
+/// Tokens that may be open at once. Whoever asks for plans without end loses the oldest.
+const MOST: usize = 64;
+/// Bytes of a token: beyond guessing.
+const BYTES: usize = 16;
+
+type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
+
+/// The open tokens of this process.
+pub struct Tokens {
+    clock: Clock,
+    open: Mutex<HashMap<String, Granted>>,
+}
+
+/// What a token was given for.
+#[derive(Clone, Debug)]
+pub struct Granted {
+    /// What it is bound to.
+    content: String,
+    /// The plan that was shown, in plain words.
+    pub plan: String,
+    until: Instant,
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self::with_clock(Instant::now)
+    }
+}
+
+impl Tokens {
+    /// Tokens whose time is told by `clock`.
+    pub fn with_clock(clock: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
+        Self { clock: Box::new(clock), open: Mutex::default() }
+    }
+
+    /// A token for `content`, with the plan that its bearer saw. `Err`: this system has no randomness.
+    ///
+    /// # Errors
+    /// The reason, in words.
+    pub fn give(&self, content: String, plan: &str) -> Result<String, String> {
+        let mut bytes = [0; BYTES];
+        getrandom::fill(&mut bytes).map_err(|error| format!("no random number can be had: {error}"))?;
+        let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let now = (self.clock)();
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, granted| granted.until > now);
+        if open.len() >= MOST
+            && let Some(oldest) = open.iter().min_by_key(|(_, granted)| granted.until).map(|(token, _)| token.clone())
+        {
+            open.remove(&oldest);
+        }
+        open.insert(token.clone(), Granted { content, plan: plan.to_owned(), until: now + LIFETIME });
+        Ok(token)
+    }
+
+    /// Takes a token in. It is gone afterwards, also when it was for something else.
+    ///
+    /// # Errors
+    /// Why it is not good, in words.
+    pub fn redeem(&self, token: &str, content: &str) -> Result<Granted, String> {
+        let now = (self.clock)();
+        let granted = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(token);
+        match granted {
+            None => {
+                Err("the token is unknown: it was used already, has expired long ago, or is of another process"
+                    .to_owned())
+            }
+            Some(granted) if granted.until <= now => {
+                Err(format!("the token has expired: it was valid for {} s", LIFETIME.as_secs()))
+            }
+            Some(granted) if granted.content != content => {
+                Err("the token was given for other content: another tool, node or argument".to_owned())
+            }
+            Some(granted) => Ok(granted),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+
+    /// Tokens with a clock that a test moves.
+    fn tokens() -> (Tokens, Arc<AtomicU64>) {
+        let (start, seconds) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+        let hand = seconds.clone();
+        (Tokens::with_clock(move || start + Duration::from_secs(hand.load(Ordering::Relaxed))), seconds)
+    }
+
+    #[test]
+    fn a_token_is_good_once() {
+        let (tokens, _) = tokens();
+        let token = tokens.give("kill 7".into(), "the plan").expect("randomness");
+        assert_eq!(token.len(), 2 * BYTES);
+        assert_eq!(tokens.redeem(&token, "kill 7").expect("good").plan, "the plan");
+        assert!(tokens.redeem(&token, "kill 7").is_err());
+    }
+
+    #[test]
+    fn a_token_for_other_content_is_refused_and_gone() {
+        let (tokens, _) = tokens();
+        let token = tokens.give("kill 7".into(), "").expect("randomness");
+        assert!(tokens.redeem(&token, "kill 8").expect_err("other").contains("other content"));
+        assert!(tokens.redeem(&token, "kill 7").is_err(), "a wrong use is a use");
+    }
+
+    #[test]
+    fn a_token_is_valid_for_two_minutes() {
+        let (tokens, seconds) = tokens();
+        let first = tokens.give("a".into(), "").expect("randomness");
+        let second = tokens.give("a".into(), "").expect("randomness");
+        seconds.store(119, Ordering::Relaxed);
+        assert!(tokens.redeem(&first, "a").is_ok());
+        seconds.store(120, Ordering::Relaxed);
+        assert!(tokens.redeem(&second, "a").expect_err("late").contains("expired"));
+    }
+
+    #[test]
+    fn the_number_of_open_tokens_is_bounded() {
+        let (tokens, _) = tokens();
+        let all: Vec<String> = (0..MOST + 10).map(|_| tokens.give("a".into(), "").expect("randomness")).collect();
+        assert_eq!(tokens.open.lock().expect("ours").len(), MOST);
+        assert!(tokens.redeem(all.last().expect("some"), "a").is_ok());
+    }
+}

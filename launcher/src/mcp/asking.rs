@@ -1,0 +1,97 @@
+//! Asking the user of an MCP host, in both eras of the protocol: with a request of ours while the call waits (elicitation,
+//! up to 2025-11-25), or with an answer that asks for input and a second call that brings it (2026-07-28).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use rmcp::model::{
+    CallToolRequestParams, ElicitRequest, ElicitRequestParams, ElicitationCapability, ElicitationSchema, InputRequest,
+    InputRequests, InputRequiredResult,
+};
+use rmcp::service::{ElicitationError, ElicitationMode, Peer, RequestContext};
+use rmcp::{ErrorData, RoleServer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::consent::{Ask, Asked, Consent, HostAnswer, LIFETIME, NobodyToAsk, Pending, Tokens};
+
+/// Key of our one question.
+const QUESTION: &str = "consent";
+
+/// What the user fills in.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+struct Agreement {
+    /// Do what the plan says
+    agree: bool,
+}
+
+rmcp::elicit_safe!(Agreement);
+
+/// How this request gets its consent, with the answer that it brings.
+pub(super) fn consent(
+    context: &RequestContext<RoleServer>,
+    request: &CallToolRequestParams,
+    tokens: Arc<Tokens>,
+) -> Consent {
+    let modern = context.protocol_version().is_some_and(|version| !version.has_initialize());
+    // A host that names no kind of question means forms; one that only opens links cannot be asked.
+    let forms = |can: ElicitationCapability| can.form.is_some() || can.url.is_none();
+    let elicits = context.client_capabilities().and_then(|client| client.elicitation).is_some_and(forms);
+    let ask: Arc<dyn Ask> = match (modern, elicits) {
+        (true, true) => Arc::new(AskLater),
+        (true, false) => Arc::new(NobodyToAsk),
+        (false, _) => Arc::new(Elicit { peer: context.peer.clone(), time: LIFETIME }),
+    };
+    Consent::new(ask, tokens).with_answer(answer(request))
+}
+
+/// The answer of the host's user to our question. Anything but a plain yes is a no.
+fn answer(request: &CallToolRequestParams) -> Option<HostAnswer> {
+    let token = request.request_state.clone()?;
+    let said = request.input_responses.as_ref().and_then(|responses| responses.get(QUESTION));
+    let accepted = said.is_some_and(|said| said["action"] == "accept" && said["content"]["agree"] == true);
+    Some(HostAnswer { token, accepted })
+}
+
+/// The answer that asks for the user's word.
+pub(super) fn input_required(pending: &Pending) -> Result<InputRequiredResult, ErrorData> {
+    let requested_schema = ElicitationSchema::from_type::<Agreement>()
+        .map_err(|error| ErrorData::internal_error(format!("the question's schema: {error}"), None))?;
+    let form =
+        ElicitRequestParams::FormElicitationParams { meta: None, message: pending.plan.clone(), requested_schema };
+    let requests = InputRequests::from([(QUESTION.to_owned(), InputRequest::Elicitation(ElicitRequest::new(form)))]);
+    Ok(InputRequiredResult::new(Some(requests), Some(pending.token.clone())))
+}
+
+/// The modern era: the question is the answer.
+struct AskLater;
+
+impl Ask for AskLater {
+    fn ask<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Asked> {
+        Box::pin(async { Asked::Later })
+    }
+}
+
+/// The legacy era: a request of ours, while the call waits.
+struct Elicit {
+    peer: Peer<RoleServer>,
+    time: Duration,
+}
+
+impl Ask for Elicit {
+    fn ask<'a>(&'a self, plan: &'a str) -> BoxFuture<'a, Asked> {
+        Box::pin(async move {
+            if !self.peer.supported_elicitation_modes().contains(&ElicitationMode::Form) {
+                return Asked::Nobody;
+            }
+            match self.peer.elicit_with_timeout::<Agreement>(plan, Some(self.time)).await {
+                Ok(Some(Agreement { agree: true })) => Asked::Yes("user (elicitation)"),
+                Ok(_) | Err(ElicitationError::UserDeclined) => Asked::No("the user declined".to_owned()),
+                Err(ElicitationError::UserCancelled) => Asked::No("the user cancelled".to_owned()),
+                Err(ElicitationError::CapabilityNotSupported) => Asked::Nobody,
+                Err(error) => Asked::No(format!("the user could not be asked: {error}")),
+            }
+        })
+    }
+}

@@ -1,0 +1,299 @@
+//! What both tools of operator mode do: look at the node, plan, get consent, write the audit log, act.
+//!
+//! A tool says what it would do (a [`Deed`]); everything that makes doing it safe is here, once.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+use syringe_core::facts::action::Action;
+use syringe_core::report::Problem;
+
+use super::Call;
+use crate::answer::ProbeNote;
+use crate::audit::{ActionNote, Record};
+use crate::cluster::{Connection, node};
+use crate::consent::{self, Asked, LIFETIME, Pending};
+use crate::error::Failure;
+use crate::settings::Mode;
+use crate::syringe::{Order, Probed, random_suffix};
+
+/// Time of a call that is kept for the removal of the pod.
+const KEPT_FOR_REMOVAL: Duration = Duration::from_secs(2);
+
+/// Longest that an action's pod may live: deploy/admission-policy.yaml admits none that lives longer than 15 minutes.
+const LONGEST: Duration = Duration::from_secs(840);
+
+/// The answer of a tool that changes something. `T` is what the node reports of it.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Acted<T> {
+    /// `awaiting_consent` (nothing was done: see `token`), `declined`, `refused`, or what became of the action.
+    pub outcome: String,
+    /// One or two sentences.
+    pub summary: String,
+    /// What was to be done, in plain words: to be shown to the user.
+    pub plan: String,
+    /// Bring it with the same arguments in a second call, once the user has agreed to the plan. Good once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// How long the token is good.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_valid_seconds: Option<u64>,
+    /// Who agreed, and how.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consent: Option<String>,
+    /// What the node reports: before and after.
+    pub action: Option<T>,
+    /// The probe that brought the report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeNote>,
+}
+
+/// Something to be done on a node.
+pub(super) trait Deed: Sync {
+    /// What the node reports of it.
+    type Done: Clone + Send;
+    /// Name of the tool.
+    const TOOL: &'static str;
+
+    /// The node, the context and the token that the caller gave.
+    fn target(&self) -> Target<'_>;
+    /// The arguments that consent is bound to: all but those of [`Self::target`].
+    fn arguments(&self) -> Value;
+    /// Refuses arguments that make no sense, before anything is created.
+    fn validate(&self) -> Result<(), Failure>;
+    /// Words after `node-probe --operator`.
+    fn words(&self, call: &Call, kubernetes: &Node) -> Vec<String>;
+    /// Time for the action on the node.
+    fn time(&self) -> Duration;
+    /// The node's report, if it is of this deed.
+    fn of(action: Action) -> Option<Self::Done>;
+    /// Word and sentence for what the node reports.
+    fn outcome(&self, done: &Self::Done) -> (String, String);
+    /// Whether the planned action may be asked for.
+    fn is_clear(done: &Self::Done) -> bool;
+    /// The plan in plain words.
+    fn plan(&self, call: &Call, connection: &Connection, done: &Self::Done) -> impl Future<Output = String> + Send;
+}
+
+/// Where a deed is to be done.
+pub(super) struct Target<'a> {
+    pub(super) node_name: &'a str,
+    pub(super) context: Option<&'a str>,
+    pub(super) token: Option<&'a str>,
+}
+
+/// A plan that was agreed to.
+struct Agreed {
+    plan: String,
+    how: String,
+}
+
+/// Plans, asks, acts.
+pub(super) async fn run<D: Deed>(call: &Call, deed: &D) -> Result<Acted<D::Done>, Failure> {
+    let Target { node_name, context, token } = deed.target();
+    if call.settings.mode != Mode::Operator {
+        let why = "this launcher is read-only";
+        return Err(Failure::new(format!("Running {}", D::TOOL), why, "Start it with --mode operator."));
+    }
+    deed.validate()?;
+    let connection = call.contexts.connect(context).await?;
+    call.syringe.sweep_in_background(&connection);
+    let kubernetes = node::read(&connection, node_name).await?;
+    node::must_be_ready(&kubernetes)?;
+    let content = consent::content(D::TOOL, &connection.server, &connection.context, node_name, &deed.arguments());
+    let stage = Stage { call, deed, connection: &connection, kubernetes: &kubernetes, content };
+    let agreed = match stage.brought(token)? {
+        Some(Ok(agreed)) => agreed,
+        Some(Err(declined)) => return Ok(declined),
+        None => match stage.ask().await? {
+            Ok(agreed) => agreed,
+            Err(answer) => return Ok(*answer),
+        },
+    };
+    stage.act(agreed).await
+}
+
+/// One deed on its node.
+struct Stage<'a, D> {
+    call: &'a Call,
+    deed: &'a D,
+    connection: &'a Connection,
+    kubernetes: &'a Node,
+    content: String,
+}
+
+impl<D: Deed> Stage<'_, D> {
+    /// The consent that the call brings: a token, or the answer of the host's user.
+    #[expect(clippy::type_complexity, reason = "nothing brought; or agreed, or declined")]
+    fn brought(&self, token: Option<&str>) -> Result<Option<Result<Agreed, Acted<D::Done>>>, Failure> {
+        let answer = self.call.consent.answer();
+        let Some(token) = answer.map(|answer| answer.token.as_str()).or(token) else { return Ok(None) };
+        let granted = self.call.consent.tokens().redeem(token, &self.content).map_err(|why| {
+            Failure::new(
+                format!("Running {}", D::TOOL),
+                why,
+                "Call again without a token: the answer has a new plan and token.",
+            )
+        })?;
+        Ok(Some(match answer {
+            Some(answer) if !answer.accepted => Err(self.declined(granted.plan, "the user declined", None)),
+            Some(_) => Ok(Agreed { plan: granted.plan, how: "user (input required)".to_owned() }),
+            None => Ok(Agreed { plan: granted.plan, how: "token".to_owned() }),
+        }))
+    }
+
+    /// Plans on the node, and asks whoever can be asked.
+    async fn ask(&self) -> Result<Result<Agreed, Box<Acted<D::Done>>>, Failure> {
+        let consent = &self.call.consent;
+        let (done, note) = self.look().await?;
+        let plan = self.deed.plan(self.call, self.connection, &done).await;
+        let (outcome, summary) = self.deed.outcome(&done);
+        let answer = Acted {
+            outcome,
+            summary,
+            plan: plan.clone(),
+            token: None,
+            token_valid_seconds: None,
+            consent: None,
+            action: Some(done.clone()),
+            probe: Some(note),
+        };
+        if !D::is_clear(&done) {
+            return Ok(Err(Box::new(answer)));
+        }
+        let asked = consent.ask(&plan).await;
+        match asked {
+            Asked::Yes(how) => return Ok(Ok(Agreed { plan, how: how.to_owned() })),
+            Asked::No(why) => return Ok(Err(Box::new(self.declined(plan, &why, answer.probe)))),
+            Asked::Nobody | Asked::Later => {}
+        }
+        let token = consent
+            .tokens()
+            .give(self.content.clone(), &plan)
+            .map_err(|why| Failure::new("Making a token", why, "Run the command in a terminal instead."))?;
+        if asked == Asked::Later {
+            consent.leave(Pending { token: token.clone(), plan });
+        }
+        Ok(Err(Box::new(Acted {
+            outcome: "awaiting_consent".to_owned(),
+            summary: format!(
+                "Nothing was done. Show the plan to the user; only if they agree, call {} again with the same arguments and \
+                 this token within {} s.",
+                D::TOOL,
+                LIFETIME.as_secs()
+            ),
+            token: Some(token),
+            token_valid_seconds: Some(LIFETIME.as_secs()),
+            ..answer
+        })))
+    }
+
+    fn declined(&self, plan: String, why: &str, probe: Option<ProbeNote>) -> Acted<D::Done> {
+        let order = self.order(Vec::new(), Duration::ZERO);
+        let audit = std::sync::Arc::new(self.call.syringe.audit().clone());
+        let note = ActionNote { arguments: self.deed.arguments(), plan: plan.clone(), consent: String::new() };
+        Record::new(audit, self.connection, &self.call.settings.namespace, &order, Some(note)).declined(why);
+        Acted {
+            outcome: "declined".to_owned(),
+            summary: format!("Nothing was done: {why}."),
+            plan,
+            token: None,
+            token_valid_seconds: None,
+            consent: None,
+            action: None,
+            probe,
+        }
+    }
+
+    fn order(&self, command: Vec<String>, deadline: Duration) -> Order {
+        Order { node: self.deed.target().node_name.to_owned(), command, tool: D::TOOL, deadline }
+    }
+
+    fn command(&self, more: &[&str]) -> Vec<String> {
+        let words = self.deed.words(self.call, self.kubernetes);
+        std::iter::once("--operator".to_owned())
+            .chain(words)
+            .chain(more.iter().map(|word| (*word).to_owned()))
+            .collect()
+    }
+
+    /// What would be done, as the node sees it now.
+    async fn look(&self) -> Result<(D::Done, ProbeNote), Failure> {
+        let deadline = self.call.settings.call_time().saturating_sub(KEPT_FOR_REMOVAL);
+        let order = self.order(self.command(&["--plan"]), deadline);
+        let Call { syringe, on_phase, cancel, .. } = self.call;
+        let probed = syringe.probe(self.connection, order, on_phase.clone(), cancel.clone()).await?;
+        self.read(probed)
+    }
+
+    /// Does it.
+    async fn act(&self, agreed: Agreed) -> Result<Acted<D::Done>, Failure> {
+        let Agreed { plan, how } = agreed;
+        let id = random_suffix();
+        let deadline = (self.call.settings.call_time() + self.deed.time()).min(LONGEST);
+        let order = self.order(self.command(&["--once", &id]), deadline);
+        let note = ActionNote { arguments: self.deed.arguments(), plan: plan.clone(), consent: how.clone() };
+        let Call { syringe, on_phase, .. } = self.call;
+        let probed = syringe.act(self.connection, order, on_phase.clone(), note).await?;
+        let (done, note) = self.read(probed)?;
+        let (outcome, summary) = self.deed.outcome(&done);
+        Ok(Acted {
+            outcome,
+            summary,
+            plan,
+            token: None,
+            token_valid_seconds: None,
+            consent: Some(how),
+            action: Some(done),
+            probe: Some(note),
+        })
+    }
+
+    fn read(&self, mut probed: Probed) -> Result<(D::Done, ProbeNote), Failure> {
+        let node = self.deed.target().node_name;
+        let what = format!("Running {} on node {node}", D::TOOL);
+        if let Some(Problem { why, next_step, .. }) = &probed.report.error {
+            return Err(Failure::new(what, why, next_step).leaving(probed.left_behind));
+        }
+        let note = ProbeNote::of_pod(node, &self.connection.context, &probed);
+        match probed.report.action.take().and_then(D::of) {
+            Some(done) => Ok((done, note)),
+            None => Err(Failure::new(
+                what,
+                "the probe did not report the action",
+                "The probe's image may be older than this launcher: name a newer one with --image.",
+            )
+            .leaving(probed.left_behind)),
+        }
+    }
+}
+
+/// Refuses what is no UUID of a whole GPU.
+pub(super) fn whole_gpu(tool: &str, uuid: &str) -> Result<(), Failure> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if uuid.starts_with("GPU-") && uuid.len() <= 80 && uuid.bytes().all(plain) {
+        return Ok(());
+    }
+    let uuid = syringe_core::text::clean(uuid, 80);
+    Err(Failure::new(
+        format!("The arguments of {tool}"),
+        format!("'{uuid}' is no UUID of a GPU"),
+        "Take the exact UUID (GPU-…) from get_gpu_inventory: an index changes when a GPU is lost.",
+    ))
+}
+
+/// An answer for a person.
+pub(super) fn text<T>(answer: &Acted<T>) -> String {
+    let Acted { outcome, summary, plan, consent, probe, .. } = answer;
+    let mut text = format!("{}  {summary}\n\n{plan}\n", outcome.to_uppercase().replace('_', " "));
+    if let Some(how) = consent {
+        text.push_str(&format!("\nagreed by: {how}\n"));
+    }
+    if let Some(note) = probe {
+        text.push_str(&super::table::foot(note));
+    }
+    text
+}

@@ -1,0 +1,207 @@
+//! `kill_gpu_process`: ends one process on one GPU. Operator mode only.
+
+use std::time::Duration;
+
+use clap::Args;
+use k8s_openapi::api::core::v1::Node;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use syringe_core::facts::action::{Action, KillAction, KillOutcome};
+use syringe_core::text::clean;
+
+use super::acting::{self, Acted, Deed, Target};
+use super::{Call, Tool};
+use crate::cluster::{Connection, pod_names};
+use crate::error::Failure;
+
+/// Time between SIGTERM and SIGKILL when the caller does not say.
+const USUAL_GRACE: u64 = 10;
+/// Longest time that a caller can ask for: node-probe's own limit.
+const LONGEST_GRACE: u64 = 60;
+/// The wait after SIGKILL, and the looks before and after.
+const AROUND: Duration = Duration::from_secs(30);
+
+/// The tool.
+pub struct KillGpuProcess;
+
+/// Arguments.
+#[derive(Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KillArgs {
+    /// Kubernetes node
+    #[arg(long, value_name = "NODE")]
+    #[schemars(length(min = 1, max = 253))]
+    pub node_name: String,
+    /// UUID of the GPU (GPU-…) that the process is on
+    #[arg(long, value_name = "UUID")]
+    #[schemars(length(min = 5, max = 80))]
+    pub gpu: String,
+    /// Process id on the node
+    #[arg(long, value_name = "N")]
+    pub pid: u32,
+    /// start_ticks of that process as it was reported: another process of the same number is refused
+    #[arg(long, value_name = "TICKS")]
+    pub start_ticks: u64,
+    /// Seconds between SIGTERM and SIGKILL, 10 by default
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 60))]
+    pub grace_seconds: Option<u64>,
+    /// Token of the plan that the user agreed to
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Kubeconfig context; the current one by default
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+}
+
+impl Tool for KillGpuProcess {
+    const NAME: &'static str = "kill_gpu_process";
+    const TITLE: &'static str = "Kill a GPU process";
+    const DESCRIPTION: &'static str = "Ends one process on one GPU of a node: SIGTERM, then SIGKILL. Needs the pid and start_ticks that a \
+        report named; a recycled pid, a process that is not on that GPU and what the node needs are refused. Without consent \
+        it returns a plan and a token: show the plan to the user, and call again with the token only if they agree.";
+    const PROBES: bool = true;
+    const DESTRUCTIVE: bool = true;
+    type Args = KillArgs;
+    type Answer = Acted<KillAction>;
+
+    async fn call(call: Call, args: KillArgs) -> Result<Self::Answer, Failure> {
+        acting::run(&call, &args).await
+    }
+
+    fn table(answer: &Self::Answer) -> String {
+        acting::text(answer)
+    }
+}
+
+impl KillArgs {
+    fn grace(&self) -> u64 {
+        self.grace_seconds.unwrap_or(USUAL_GRACE)
+    }
+}
+
+impl Deed for KillArgs {
+    type Done = KillAction;
+    const TOOL: &'static str = KillGpuProcess::NAME;
+
+    fn target(&self) -> Target<'_> {
+        let Self { node_name, token, context, .. } = self;
+        Target { node_name, context: context.as_deref(), token: token.as_deref() }
+    }
+
+    fn arguments(&self) -> Value {
+        let Self { gpu, pid, start_ticks, .. } = self;
+        json!({ "gpu": gpu, "pid": pid, "start_ticks": start_ticks, "grace_seconds": self.grace() })
+    }
+
+    fn validate(&self) -> Result<(), Failure> {
+        if !(1..=LONGEST_GRACE).contains(&self.grace()) {
+            let why = format!("grace_seconds is {}, not 1 to {LONGEST_GRACE}", self.grace());
+            return Err(Failure::new(format!("The arguments of {}", Self::TOOL), why, "Correct it."));
+        }
+        acting::whole_gpu(Self::TOOL, &self.gpu)
+    }
+
+    fn words(&self, _: &Call, _: &Node) -> Vec<String> {
+        let numbers = [self.pid.to_string(), self.start_ticks.to_string(), self.grace().to_string()];
+        let [pid, ticks, grace] = numbers;
+        ["kill", "--gpu", &self.gpu, "--pid", &pid, "--start-ticks", &ticks, "--grace-seconds", &grace]
+            .map(str::to_owned)
+            .into()
+    }
+
+    fn time(&self) -> Duration {
+        Duration::from_secs(self.grace()) + AROUND
+    }
+
+    fn of(action: Action) -> Option<KillAction> {
+        match action {
+            Action::Kill(kill) => Some(*kill),
+            Action::Reset(_) => None,
+        }
+    }
+
+    fn is_clear(done: &KillAction) -> bool {
+        done.outcome == KillOutcome::Planned
+    }
+
+    fn outcome(&self, done: &KillAction) -> (String, String) {
+        let word = serde_json::to_value(done.outcome).ok().and_then(|word| Some(word.as_str()?.to_owned()));
+        let pid = self.pid;
+        let mut summary = match done.outcome {
+            KillOutcome::Planned => format!("Process {pid} can be ended."),
+            KillOutcome::Refused => match &done.refusal {
+                Some(refusal) => {
+                    format!("Nothing was done: {}. {}", refusal.why.trim_end_matches('.'), refusal.next_step)
+                }
+                None => "Nothing was done.".to_owned(),
+            },
+            KillOutcome::Ended => {
+                let signal = done.ended_by.as_deref().unwrap_or("a signal");
+                let seconds = done.waited_ms.unwrap_or(0) as f64 / 1000.0;
+                format!("Process {pid} ended by {signal} after {seconds:.1} s.{}", freed(done))
+            }
+            KillOutcome::AlreadyGone => format!("Process {pid} had ended before: nothing was done."),
+            KillOutcome::Survived => format!("Process {pid} did not end, not even by SIGKILL."),
+            KillOutcome::Simulated => format!("Process {pid} would have been ended."),
+        };
+        for note in &done.notes {
+            summary.push(' ');
+            summary.push_str(note);
+        }
+        (word.unwrap_or_default(), summary)
+    }
+
+    async fn plan(&self, _: &Call, connection: &Connection, done: &KillAction) -> String {
+        let Self { node_name, gpu, pid, .. } = self;
+        let mut plan = format!("Kill process {pid}");
+        let process = done.process.as_ref();
+        if let Some(name) = process.and_then(|process| process.name.as_deref()) {
+            plan.push_str(&format!(" ({})", clean(name, 40)));
+        }
+        let index = done.gpu_index.map(|index| format!("GPU {index}, ")).unwrap_or_default();
+        plan.push_str(&format!(" on node {node_name} ({index}{gpu}).\n"));
+        if let Some(command) = process.and_then(|process| process.command.as_deref()) {
+            plan.push_str(&format!("Its command line, as the node shows it: \"{}\"\n", clean(command, 120)));
+        }
+        if let Some(started) = process.and_then(|process| process.started_at) {
+            plan.push_str(&format!("It has been running since {}.\n", super::table::second(started)));
+        }
+        if let Some(bytes) = done.memory_before_bytes {
+            plan.push_str(&format!("{} are in use on that GPU.\n", gibibytes(bytes)));
+        }
+        if let Some(uid) = process.and_then(|process| process.pod_uid.as_deref()) {
+            plan.push_str(&match pod_names::named(connection, node_name, uid).await {
+                Some(pod) => format!("It belongs to pod {pod}\n"),
+                None => format!("It belongs to the pod with UID {}.\n", clean(uid, 40)),
+            });
+        }
+        for note in &done.notes {
+            plan.push_str(note);
+            plan.push('\n');
+        }
+        plan.push_str(&format!(
+            "SIGTERM first; SIGKILL if it still runs after {} s. What it has not saved is lost.",
+            self.grace()
+        ));
+        plan
+    }
+}
+
+fn gibibytes(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / f64::from(1_u32 << 30))
+}
+
+/// The memory before and after, where both are known.
+fn freed(done: &KillAction) -> String {
+    match (done.memory_before_bytes, done.memory_after_bytes) {
+        (Some(before), Some(after)) => {
+            format!(" GPU memory in use: {} before, {} now.", gibibytes(before), gibibytes(after))
+        }
+        _ => String::new(),
+    }
+}

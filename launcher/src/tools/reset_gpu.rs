@@ -1,0 +1,145 @@
+//! `reset_gpu`: resets one GPU that nobody uses. Operator mode only.
+
+use std::time::Duration;
+
+use clap::Args;
+use k8s_openapi::api::core::v1::Node;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use syringe_core::facts::action::{Action, ResetAction, ResetOutcome};
+
+use super::acting::{self, Acted, Deed, Target};
+use super::{Call, Tool};
+use crate::cluster::Connection;
+use crate::error::Failure;
+use crate::settings::Check;
+
+/// nvidia-smi may take 5 minutes for the reset and 2 for persistence mode; the looks before and after take the rest.
+const TIME: Duration = Duration::from_secs(480);
+
+/// The tool.
+pub struct ResetGpu;
+
+/// Arguments.
+#[derive(Args, Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResetArgs {
+    /// Kubernetes node
+    #[arg(long, value_name = "NODE")]
+    #[schemars(length(min = 1, max = 253))]
+    pub node_name: String,
+    /// UUID of the GPU (GPU-…)
+    #[arg(long, value_name = "UUID")]
+    #[schemars(length(min = 5, max = 80))]
+    pub gpu: String,
+    /// Token of the plan that the user agreed to
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Kubeconfig context; the current one by default
+    #[arg(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context: Option<String>,
+}
+
+impl Tool for ResetGpu {
+    const NAME: &'static str = "reset_gpu";
+    const TITLE: &'static str = "Reset a GPU";
+    const DESCRIPTION: &'static str = "Resets one GPU of a cordoned node by the driver's own means, and verifies it. Refused, with everything \
+        that is in the way, while processes or pods have it, with MIG instances, with NVLink groups that must go together, or \
+        when only a reboot helps. Without consent it returns a plan and a token: show the plan to the user, and call again with \
+        the token only if they agree. Takes up to some minutes.";
+    const PROBES: bool = true;
+    const DESTRUCTIVE: bool = true;
+    type Args = ResetArgs;
+    type Answer = Acted<ResetAction>;
+
+    async fn call(call: Call, args: ResetArgs) -> Result<Self::Answer, Failure> {
+        acting::run(&call, &args).await
+    }
+
+    fn table(answer: &Self::Answer) -> String {
+        acting::text(answer)
+    }
+}
+
+impl Deed for ResetArgs {
+    type Done = ResetAction;
+    const TOOL: &'static str = ResetGpu::NAME;
+
+    fn target(&self) -> Target<'_> {
+        let Self { node_name, token, context, .. } = self;
+        Target { node_name, context: context.as_deref(), token: token.as_deref() }
+    }
+
+    fn arguments(&self) -> Value {
+        json!({ "gpu": self.gpu })
+    }
+
+    fn validate(&self) -> Result<(), Failure> {
+        acting::whole_gpu(Self::TOOL, &self.gpu)
+    }
+
+    fn words(&self, call: &Call, kubernetes: &Node) -> Vec<String> {
+        let mut words = ["reset", "--gpu", &self.gpu].map(str::to_owned).to_vec();
+        if kubernetes.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
+            words.push("--cordoned".to_owned());
+        }
+        if call.settings.drain_check == Check::Off {
+            words.extend(["--drain-check", "off"].map(str::to_owned));
+        }
+        words
+    }
+
+    fn time(&self) -> Duration {
+        TIME
+    }
+
+    fn of(action: Action) -> Option<ResetAction> {
+        match action {
+            Action::Reset(reset) => Some(*reset),
+            Action::Kill(_) => None,
+        }
+    }
+
+    fn is_clear(done: &ResetAction) -> bool {
+        done.outcome == ResetOutcome::Planned && done.plan.is_clear()
+    }
+
+    fn outcome(&self, done: &ResetAction) -> (String, String) {
+        let word = serde_json::to_value(done.outcome).ok().and_then(|word| Some(word.as_str()?.to_owned()));
+        (word.unwrap_or_default(), done.summary.clone())
+    }
+
+    async fn plan(&self, _: &Call, _: &Connection, done: &ResetAction) -> String {
+        let Self { node_name, gpu, .. } = self;
+        let plan = &done.plan;
+        let index = plan.index.map(|index| format!("GPU {index}, ")).unwrap_or_default();
+        let name = plan.name.as_deref().map(|name| format!("{name}, ")).unwrap_or_default();
+        let place = plan.pci_address.as_ref().map(|pci| format!("{}, ", pci.sysfs())).unwrap_or_default();
+        let mut text = format!("Reset {index}{name}{place}{gpu} on node {node_name}.\n");
+        let sections = [
+            (
+                "In the way",
+                plan.blockers
+                    .iter()
+                    .map(|one| format!("{}. {}", one.why.trim_end_matches('.'), one.next_step))
+                    .collect(),
+            ),
+            ("What speaks for it", plan.reasons.clone()),
+            ("Worth knowing", plan.notes.clone()),
+            ("Steps", plan.steps.clone()),
+        ];
+        for (head, lines) in sections.into_iter().filter(|(_, lines): &(_, Vec<String>)| !lines.is_empty()) {
+            text.push_str(&format!("{head}:\n"));
+            for line in lines {
+                text.push_str(&format!("- {}\n", line.trim_end()));
+            }
+        }
+        if plan.is_clear() {
+            text.push_str("What is in its memory is lost. A reset can fail, and the node may then need a reboot.");
+        }
+        text
+    }
+}

@@ -1,0 +1,217 @@
+//! The host's own `nvidia-smi`, run where the driver is installed. Imitating it is no option: NVML has no public reset, and
+//! a write to the PCI `reset` file under a bound driver loses the GPU.
+//!
+//! ```text
+//!   DriverRoot::find ─▶ run(job) ─▶ /proc/self/exe driver-tool --root R … ─▶ chroot R, exec nvidia-smi
+//! ```
+
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use syringe_core::facts::action::{Obstacle, StepDone};
+use syringe_core::text::clean;
+
+use super::request::{DriverTool, Job};
+use crate::host;
+use crate::paths::Paths;
+
+/// Roots that a driver may be installed in, below the host's: the GPU Operator's driver container first, since where it is
+/// it is the one that is loaded.
+const ROOTS: [&str; 2] = ["run/nvidia/driver", ""];
+/// Where nvidia-smi is below a root, and the folder of libraries that must be named for it.
+const PROGRAMS: [(&str, Option<&str>); 6] = [
+    ("usr/bin/nvidia-smi", None),
+    ("usr/local/bin/nvidia-smi", None),
+    ("usr/local/nvidia/bin/nvidia-smi", Some("/usr/local/nvidia/lib64")),
+    // GKE: Container-Optimized OS.
+    ("home/kubernetes/bin/nvidia/bin/nvidia-smi", Some("/home/kubernetes/bin/nvidia/lib64")),
+    ("opt/bin/nvidia-smi", None),
+    // NixOS.
+    ("run/current-system/sw/bin/nvidia-smi", None),
+];
+/// Pause between two looks at a child.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Output that is kept of a command.
+const MOST_SAID: usize = 600;
+/// Time to read the rest of the output once the program has ended: a grandchild might hold the pipe.
+const OUTPUT_TIME: Duration = Duration::from_secs(1);
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// With this exit code.
+    Code(i32),
+    /// It still ran when its time was up.
+    Running,
+    /// It could not be started.
+    NotStarted,
+}
+
+/// An installed driver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct DriverRoot {
+    /// The root, as this process sees it.
+    root: PathBuf,
+    /// The program, as seen below the root.
+    program: PathBuf,
+    library_path: Option<&'static str>,
+    /// Whether the root must be changed for it. Not in a saved file tree, and not where the root is our own.
+    change_root: bool,
+}
+
+impl DriverRoot {
+    /// Finds nvidia-smi. `saved_tree`: the paths are below a directory that only looks like a machine.
+    pub(super) fn find(paths: &Paths, saved_tree: bool) -> Result<Self, Obstacle> {
+        for below in ROOTS {
+            let root = paths.host.join(below);
+            let found = PROGRAMS.iter().find_map(|(program, library_path)| {
+                let file = host::inside(&root, program)?;
+                Some((Path::new("/").join(file.strip_prefix(&root).ok()?), *library_path))
+            });
+            if let Some((program, library_path)) = found {
+                let change_root = !saved_tree && root != Path::new("/");
+                return Ok(Self { root, program, library_path, change_root });
+            }
+        }
+        Err(Obstacle::new(
+            "no_nvidia_smi",
+            format!("no nvidia-smi was found below {}", paths.host.display()),
+            "Reset the GPU on the node itself, where its driver is installed, or reboot the node.",
+        ))
+    }
+
+    /// The program as this process sees it: what two resets at once would both take.
+    pub(super) fn file(&self) -> PathBuf {
+        self.root.join(self.program.strip_prefix("/").unwrap_or(&self.program))
+    }
+
+    /// Runs one job. When it does not end within `time` it is left alone: a reset that is cut in its middle is worse than
+    /// one that takes long.
+    pub(super) fn run(&self, job: Job, gpu: &str, time: Duration) -> (StepDone, End) {
+        let started = Instant::now();
+        let command = format!("nvidia-smi {}", job.arguments(gpu).join(" "));
+        let (exit_code, said, end) = match self.command(job, gpu).spawn() {
+            Ok(child) => match outcome(child, time) {
+                (Some(code), said) => (Some(code), said, End::Code(code)),
+                (None, said) => (None, said, End::Running),
+            },
+            Err(error) => (None, format!("could not be started: {error}"), End::NotStarted),
+        };
+        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        (StepDone { command, exit_code, said: clean(&said, MOST_SAID), duration_ms }, end)
+    }
+
+    fn command(&self, job: Job, gpu: &str) -> Command {
+        let mut command = if self.change_root {
+            let mut command = Command::new("/proc/self/exe");
+            command
+                .arg("--operator")
+                .arg("driver-tool")
+                .arg("--root")
+                .arg(&self.root)
+                .arg("--program")
+                .arg(&self.program);
+            if let Some(folder) = self.library_path {
+                command.arg("--library-path").arg(folder);
+            }
+            command.args(["--gpu", gpu, "--job", job.word()]);
+            command
+        } else {
+            let mut command = Command::new(self.file());
+            command.args(job.arguments(gpu));
+            set_environment(&mut command, self.library_path);
+            command
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+}
+
+/// Nothing of the probe's environment means anything to the driver's tool.
+fn set_environment(command: &mut Command, library_path: Option<&str>) {
+    command.env_clear().env("LC_ALL", "C").env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    if let Some(folder) = library_path {
+        command.env("LD_LIBRARY_PATH", folder);
+    }
+}
+
+/// Exit code and words of a child; no code when it did not end in time.
+fn outcome(mut child: Child, time: Duration) -> (Option<i32>, String) {
+    let end = Instant::now() + time;
+    let (sender, pieces) = channel();
+    let outputs: [Option<Box<dyn Read + Send>>; 2] =
+        [child.stdout.take().map(|out| Box::new(out) as _), child.stderr.take().map(|out| Box::new(out) as _)];
+    for mut output in outputs.into_iter().flatten() {
+        let sender = sender.clone();
+        // Read to the end, so that a program that says much is not stopped by a full pipe; the beginning is kept.
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = output.read(&mut buffer) {
+                let _ = sender.send(String::from_utf8_lossy(&buffer[..length]).into_owned());
+            }
+        });
+    }
+    drop(sender);
+    let code = loop {
+        match child.try_wait() {
+            // Ended by a signal: no code of its own; the shells' way to say it.
+            Ok(Some(status)) => break Some(status.code().unwrap_or(128)),
+            Ok(None) if Instant::now() < end => thread::sleep(PAUSE),
+            Ok(None) | Err(_) => break None,
+        }
+    };
+    let mut said = String::new();
+    let patience = Instant::now() + if code.is_some() { OUTPUT_TIME } else { Duration::ZERO };
+    while let Ok(piece) = pieces.recv_timeout(patience.saturating_duration_since(Instant::now())) {
+        if said.len() < MOST_SAID * 4 {
+            said.push_str(&piece);
+        }
+    }
+    (code, said)
+}
+
+/// Becomes the driver's tool below its root. Returns only when that failed, with the reason.
+pub(crate) fn replace_process(tool: &DriverTool) -> std::io::Error {
+    let DriverTool { root, program, library_path, gpu, job } = tool;
+    if let Err(error) = rustix::process::chroot(root).and_then(|()| rustix::process::chdir("/")) {
+        return error.into();
+    }
+    let mut command = Command::new(program);
+    command.args(job.arguments(gpu));
+    set_environment(&mut command, library_path.as_deref());
+    command.exec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::testing::Tree;
+
+    #[test]
+    fn the_driver_container_comes_before_the_host() {
+        let tree = Tree::new();
+        tree.file("usr/bin/nvidia-smi", "").file("run/nvidia/driver/usr/bin/nvidia-smi", "");
+        let found = DriverRoot::find(&tree.paths(), false).expect("found");
+        assert_eq!((found.root, found.change_root), (tree.path().join("run/nvidia/driver"), true));
+    }
+
+    #[test]
+    fn a_link_is_followed_inside_the_root_and_gke_gets_its_libraries() {
+        let tree = Tree::new();
+        tree.link("home/kubernetes/bin/nvidia/bin/nvidia-smi", "/opt/x/smi").file("opt/x/smi", "");
+        let found = DriverRoot::find(&tree.paths(), true).expect("found");
+        assert_eq!((found.program.to_str(), found.change_root), (Some("/opt/x/smi"), false));
+        assert_eq!(found.library_path, Some("/home/kubernetes/bin/nvidia/lib64"));
+        assert_eq!(found.file(), tree.path().join("opt/x/smi"));
+    }
+
+    #[test]
+    fn without_nvidia_smi_there_is_a_reason() {
+        assert_eq!(DriverRoot::find(&Tree::new().paths(), true).expect_err("nothing").code, "no_nvidia_smi");
+    }
+}

@@ -1,0 +1,293 @@
+//! The kill path with real processes. Their GPU is an ordinary file below a temporary `dev`, their `/proc` the real one,
+//! linked process by process into a tree that also has the kernel module's list of GPUs.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use syringe_core::facts::action::{KillAction, KillOutcome};
+
+use super::super::gpu_view::Looker;
+use super::super::request::KillOrder;
+use super::{Target, kill};
+use crate::host;
+use crate::host::testing::Tree;
+
+const GPU: &str = "GPU-00000000";
+const OTHER: &str = "GPU-11111111";
+
+/// A node with two GPUs and no NVML.
+struct Node {
+    tree: Tree,
+}
+
+/// A process of a test, ended with it.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Node {
+    fn new() -> Self {
+        let tree = Tree::new();
+        for (minor, uuid) in [GPU, OTHER].iter().enumerate() {
+            tree.file(&format!("dev/nvidia{minor}"), "");
+            let text = format!("GPU UUID: \t {uuid}\nDevice Minor: \t {minor}\n");
+            tree.file(&format!("proc/driver/nvidia/gpus/0000:0{minor}:00.0/information"), text);
+        }
+        Self { tree }
+    }
+
+    fn device(&self, minor: u32) -> PathBuf {
+        self.tree.path().join(format!("dev/nvidia{minor}"))
+    }
+
+    /// Starts a shell script; `$0` in it is the device file of the first GPU, `$1` of the second.
+    fn shell(&self, script: &str) -> Running {
+        let mut command = Command::new("/bin/sh");
+        command.arg("-c").arg(script).arg(self.device(0)).arg(self.device(1));
+        self.start(&mut command)
+    }
+
+    fn start(&self, command: &mut Command) -> Running {
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("it starts");
+        self.show(child.id());
+        Running(child)
+    }
+
+    /// Makes a real process visible in the node's `/proc`.
+    fn show(&self, pid: u32) {
+        symlink(format!("/proc/{pid}"), self.tree.path().join(format!("proc/{pid}"))).expect("a link");
+    }
+
+    fn looker(&self) -> Looker {
+        // A library that does not exist: the machine of the test may have one.
+        let library = Some(self.tree.path().join("no-nvml"));
+        Looker { paths: self.tree.paths(), library, time: Duration::from_secs(2) }
+    }
+
+    fn order(&self, pid: u32, gpu: &str) -> KillOrder {
+        let start_ticks = host::look(&self.tree.paths().proc, pid).and_then(|stat| stat.start_ticks).expect("it runs");
+        KillOrder { gpu: gpu.into(), pid, start_ticks, grace: Duration::from_secs(1), plan: false }
+    }
+
+    fn kill(&self, pid: u32) -> KillAction {
+        kill(&self.order(pid, GPU), &self.looker())
+    }
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn until_holding(node: &Node, pid: u32) {
+    until("holding the GPU", || host::held_by(&node.tree.paths(), pid).is_ok_and(|held| held.contains(&0)));
+}
+
+fn until_called(pid: u32, name: &str) {
+    until(name, || fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim_end() == name));
+}
+
+fn code(action: &KillAction) -> &str {
+    assert_eq!(action.outcome, KillOutcome::Refused, "{action:?}");
+    action.refusal.as_ref().map_or("", |refusal| refusal.code.as_str())
+}
+
+#[test]
+fn a_process_that_honours_sigterm_ends_by_it() {
+    let node = Node::new();
+    let process = node.shell("exec sleep 1000 < $0");
+    until_called(process.pid(), "sleep");
+    let action = node.kill(process.pid());
+    assert_eq!((action.outcome, action.ended_by.as_deref()), (KillOutcome::Ended, Some("SIGTERM")), "{action:?}");
+    assert_eq!(action.evidence, ["device_file"]);
+    assert_eq!(action.process.and_then(|process| process.name).as_deref(), Some("sleep"));
+}
+
+#[test]
+fn a_process_that_ignores_sigterm_ends_by_sigkill_after_the_grace() {
+    let node = Node::new();
+    let process = node.shell("trap '' TERM; exec sleep 1000 < $0");
+    until_called(process.pid(), "sleep");
+    let action = node.kill(process.pid());
+    assert_eq!((action.outcome, action.ended_by.as_deref()), (KillOutcome::Ended, Some("SIGKILL")), "{action:?}");
+    assert!(action.waited_ms >= Some(1000), "{action:?}");
+}
+
+#[test]
+fn a_plan_checks_everything_and_sends_nothing() {
+    let node = Node::new();
+    let mut process = node.shell("exec sleep 1000 < $0");
+    until_called(process.pid(), "sleep");
+    let action = kill(&KillOrder { plan: true, ..node.order(process.pid(), GPU) }, &node.looker());
+    assert_eq!(action.outcome, KillOutcome::Planned, "{action:?}");
+    assert!(process.0.try_wait().expect("ours").is_none(), "it still runs");
+}
+
+#[test]
+fn a_process_that_ends_between_check_and_signal_was_not_killed() {
+    for collected in [true, false] {
+        let node = Node::new();
+        let mut process = node.shell("exec sleep 1000 < $0");
+        until_called(process.pid(), "sleep");
+        let order = node.order(process.pid(), GPU);
+        let target = Target::open(&order).map_err(|action| *action).expect("it runs");
+        let checked = target.check(&order, &node.looker()).map_err(|action| *action).expect("it may be ended");
+        process.0.kill().expect("ours");
+        if collected {
+            process.0.wait().expect("ours");
+        } else {
+            let pid = process.pid();
+            until("a zombie", || {
+                host::look(&node.tree.paths().proc, pid).is_some_and(|stat| stat.state.as_deref() == Some("Z"))
+            });
+        }
+        let action = checked.end(&order, &node.looker());
+        assert_eq!((action.outcome, action.ended_by), (KillOutcome::AlreadyGone, None), "collected: {collected}");
+    }
+}
+
+#[test]
+fn a_process_that_was_gone_before_is_said_to_be_gone() {
+    let node = Node::new();
+    let mut process = node.shell("exec sleep 1000 < $0");
+    let order = node.order(process.pid(), GPU);
+    process.0.kill().expect("ours");
+    process.0.wait().expect("ours");
+    assert_eq!(kill(&order, &node.looker()).outcome, KillOutcome::AlreadyGone);
+}
+
+#[test]
+fn another_process_of_the_same_number_is_refused() {
+    let node = Node::new();
+    let mut process = node.shell("exec sleep 1000 < $0");
+    until_called(process.pid(), "sleep");
+    let order = node.order(process.pid(), GPU);
+    let action = kill(&KillOrder { start_ticks: order.start_ticks - 1, ..order }, &node.looker());
+    assert_eq!(code(&action), "recycled_pid");
+    assert!(process.0.try_wait().expect("ours").is_none());
+}
+
+#[test]
+fn a_zombie_is_told_as_what_it_is() {
+    let node = Node::new();
+    let process = node.shell("exit 0");
+    let pid = process.pid();
+    until("a zombie", || {
+        host::look(&node.tree.paths().proc, pid).is_some_and(|stat| stat.state.as_deref() == Some("Z"))
+    });
+    let action = node.kill(pid);
+    assert_eq!(code(&action), "zombie");
+    let parent = std::process::id().to_string();
+    assert!(action.refusal.is_some_and(|refusal| refusal.next_step.contains(&parent)));
+}
+
+#[test]
+fn a_parent_is_not_ended_for_its_child_and_the_child_is_named() {
+    let node = Node::new();
+    let process = node.shell("sleep 1000 < $0 & echo $! > $0.pid; wait");
+    let file = node.device(0).with_extension("pid");
+    until("the child", || fs::read_to_string(&file).is_ok_and(|text| text.ends_with('\n')));
+    let child: u32 = fs::read_to_string(&file).expect("there").trim().parse().expect("a number");
+    node.show(child);
+    until_holding(&node, child);
+    let action = node.kill(process.pid());
+    assert_eq!(code(&action), "child_holds_gpu");
+    assert_eq!(action.children_on_gpu, [child]);
+    assert_eq!(node.kill(child).outcome, KillOutcome::Ended, "the child itself may be ended");
+}
+
+#[test]
+fn children_that_stay_on_the_gpu_are_named() {
+    let node = Node::new();
+    let process = node.shell("exec 3< $0; sleep 1000 & echo $! > $0.pid; wait");
+    let file = node.device(0).with_extension("pid");
+    until("the child", || fs::read_to_string(&file).is_ok_and(|text| text.ends_with('\n')));
+    let child: u32 = fs::read_to_string(&file).expect("there").trim().parse().expect("a number");
+    node.show(child);
+    let action = node.kill(process.pid());
+    assert_eq!((action.outcome, action.children_on_gpu.as_slice()), (KillOutcome::Ended, [child].as_slice()));
+    assert!(action.notes.iter().any(|note| note.contains(&child.to_string())));
+    assert_eq!(node.kill(child).outcome, KillOutcome::Ended);
+}
+
+#[test]
+fn a_process_of_another_gpu_or_of_none_is_refused() {
+    let node = Node::new();
+    let other = node.shell("exec sleep 1000 < $1");
+    until_called(other.pid(), "sleep");
+    assert_eq!(code(&node.kill(other.pid())), "no_gpu");
+    let order = node.order(other.pid(), OTHER);
+    assert_eq!(kill(&order, &node.looker()).outcome, KillOutcome::Ended, "on its own GPU it may be ended");
+    let none = node.shell("exec sleep 1000");
+    until_called(none.pid(), "sleep");
+    assert_eq!(code(&node.kill(none.pid())), "no_gpu");
+    let unknown = kill(&node.order(none.pid(), "GPU-22222222"), &node.looker());
+    assert_eq!(code(&unknown), "gpu_unknown", "without NVML a GPU that the kernel module does not list is not known");
+}
+
+#[test]
+fn what_the_node_needs_is_refused_though_it_holds_the_gpu() {
+    let node = Node::new();
+    let sleep =
+        ["/usr/bin/sleep", "/bin/sleep"].into_iter().find(|path| fs::exists(path).unwrap_or(false)).expect("sleep");
+    for (file, name) in [
+        ("nvidia-persistenced", "nvidia-persiste"),
+        ("kubelet", "kubelet"),
+        ("containerd-shim-runc-v2", "containerd-shim"),
+    ] {
+        let program = node.tree.path().join(file);
+        fs::copy(sleep, &program).expect("a copy");
+        let device = fs::File::open(node.device(0)).expect("the device");
+        let child = Command::new(&program).arg("1000").stdin(device).spawn().expect("it starts");
+        node.show(child.id());
+        let mut process = Running(child);
+        until_called(process.pid(), name);
+        assert_eq!(code(&node.kill(process.pid())), "protected", "{name}");
+        assert!(process.0.try_wait().expect("ours").is_none());
+    }
+}
+
+#[test]
+fn init_and_our_own_processes_are_refused() {
+    let node = Node::new();
+    node.show(std::process::id());
+    assert_eq!(code(&node.kill(std::process::id())), "protected");
+    let init = KillOrder { pid: 1, ..node.order(std::process::id(), GPU) };
+    assert_eq!(code(&kill(&init, &node.looker())), "protected");
+}
+
+#[test]
+fn state_d_is_said_and_the_signals_are_tried_all_the_same() {
+    let node = Node::new();
+    let process = node.shell("exec sleep 1000 < $0");
+    until_called(process.pid(), "sleep");
+    let order = node.order(process.pid(), GPU);
+    // The same process, with a stat file of our own in the node's `/proc`.
+    let folder = node.tree.path().join(format!("proc/{}", order.pid));
+    fs::remove_file(&folder).expect("the link");
+    let stat = fs::read_to_string(format!("/proc/{}/stat", order.pid)).expect("it runs");
+    let (name, rest) = stat.split_once(") ").expect("a name");
+    let stat = format!("{name}) D{}", &rest[1..]);
+    node.tree.file(&format!("proc/{}/stat", order.pid), stat).file(&format!("proc/{}/comm", order.pid), "python3\n");
+    symlink(format!("/proc/{}/fd", order.pid), folder.join("fd")).expect("a link");
+    let action = kill(&order, &node.looker());
+    assert_eq!(action.outcome, KillOutcome::Ended);
+    assert!(action.notes.iter().any(|note| note.contains("state D")), "{:?}", action.notes);
+}

@@ -1,0 +1,73 @@
+//! What changes something on the node: `kill` and `reset`, each behind `--operator`. Everything else in this program reads.
+//!
+//! ```text
+//!   request ─▶ run ─┬─ facts file ─▶ replay (judges, does nothing)
+//!                   └─ hardware ─┬─▶ kill   pidfd ─ check ─ SIGTERM ─ SIGKILL ─ look again
+//!                                └─▶ reset  facts ─ plan ─ driver_tool (the host's nvidia-smi) ─ look again
+//! ```
+//!
+//! Each prints the same one document as any other command; what was done is in its `action`.
+
+#[cfg(target_os = "linux")]
+mod driver_tool;
+#[cfg(target_os = "linux")]
+mod gpu_view;
+#[cfg(target_os = "linux")]
+mod kill;
+#[cfg(target_os = "linux")]
+mod once;
+mod replay;
+mod request;
+#[cfg(target_os = "linux")]
+mod reset;
+#[cfg(target_os = "linux")]
+mod verify;
+
+use syringe_core::report::{Problem, Report};
+
+#[cfg(target_os = "linux")]
+pub(crate) use driver_tool::replace_process;
+pub(crate) use request::{ActRequest, DriverTool, KillWords, ResetWords};
+
+/// Runs an action, or judges it by a facts file.
+pub(crate) fn run(act: &ActRequest, replay: Option<&Report>) -> Report {
+    if !act.operator {
+        return refused(
+            "operator_mode_off",
+            "kill and reset change the node",
+            "Add --operator if that is what you want.",
+        );
+    }
+    match (replay, &act.request.facts) {
+        (Some(facts), _) => replay::replay(facts, act),
+        (None, Some(path)) => match crate::replay::load(path) {
+            Ok(facts) => replay::replay(&facts, act),
+            Err(problem) => Report { error: Some(problem), ..crate::blank() },
+        },
+        (None, None) => hardware(act),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn hardware(act: &ActRequest) -> Report {
+    if let Some(id) = &act.once
+        && let Err(problem) = once::claim(id)
+    {
+        return Report { error: Some(problem), ..crate::blank() };
+    }
+    match &act.action {
+        request::Wanted::Kill(order) => kill::run(order, &act.request),
+        request::Wanted::Reset(order) => reset::run(order, &act.request),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn hardware(_: &ActRequest) -> Report {
+    refused("not_linux", "node-probe acts on Linux nodes", "Replay a saved report with --facts FILE.")
+}
+
+fn refused(code: &str, why: &str, next_step: &str) -> Report {
+    let problem =
+        Problem { what: "action".into(), why: why.into(), next_step: next_step.into(), gpu: None, code: code.into() };
+    Report { error: Some(problem), ..crate::blank() }
+}

@@ -1,0 +1,97 @@
+//! An action on a facts file: judged by the same rules, done to nothing.
+
+use syringe_core::facts::action::{Action, KillAction, KillOutcome, Obstacle, ResetAction, ResetOutcome};
+use syringe_core::facts::inventory::GpuInventory;
+use syringe_core::facts::processes::GpuProcess;
+use syringe_core::operator::protected::{self, Suspect};
+use syringe_core::operator::reset_plan::{self, Conditions};
+use syringe_core::report::{Report, Sections, Source};
+
+use super::request::{ActRequest, KillOrder, ResetOrder, Wanted};
+use crate::args::Request;
+use crate::section::SectionName;
+
+/// Judges the action by `facts`.
+pub(super) fn replay(facts: &Report, act: &ActRequest) -> Report {
+    let Request { facts: file, nvml_library, root, timeout, .. } = &act.request;
+    let everything = Request {
+        sections: SectionName::ALL.into_iter().filter(|name| *name != SectionName::Health).collect(),
+        since: None,
+        kernel_log: None,
+        facts: file.clone(),
+        nvml_library: nvml_library.clone(),
+        root: root.clone(),
+        timeout: *timeout,
+    };
+    let facts = crate::replay::replay(facts, &everything);
+    let action = match &act.action {
+        Wanted::Kill(order) => Action::Kill(Box::new(kill(order, &facts))),
+        Wanted::Reset(order) => Action::Reset(Box::new(reset(order, &facts))),
+    };
+    Report { source: Source::File, sections: Sections::default(), action: Some(action), ..facts }
+}
+
+fn reset(order: &ResetOrder, facts: &Report) -> ResetAction {
+    let ResetOrder { gpu, plan: only_plan, cordoned, drain_check, .. } = order;
+    let plan = reset_plan::plan(facts, gpu, Conditions { cordoned: *cordoned, drain_check: *drain_check });
+    let (outcome, summary) = match plan.blockers.first() {
+        Some(first) => (ResetOutcome::Refused, format!("GPU {gpu} was not reset: {}.", first.why)),
+        None if *only_plan => (ResetOutcome::Planned, format!("GPU {gpu} can be reset now.")),
+        None => (
+            ResetOutcome::Simulated,
+            format!("GPU {gpu} would be reset; these facts are from a file: nothing was done."),
+        ),
+    };
+    ResetAction { outcome, plan, summary, ..ResetAction::default() }
+}
+
+fn kill(order: &KillOrder, facts: &Report) -> KillAction {
+    let KillOrder { gpu, pid, start_ticks, plan, .. } = order;
+    let blank = KillAction { gpu: gpu.clone(), pid: *pid, start_ticks: *start_ticks, ..KillAction::default() };
+    let processes = facts.sections.processes.as_ref().and_then(|section| section.data.as_ref());
+    let inventory = facts.sections.inventory.as_ref().and_then(|section| section.data.as_ref());
+    let known = inventory.and_then(|inventory| inventory.gpus.iter().find(|entry| entry.uuid.as_ref() == Some(gpu)));
+    let process = processes.and_then(|processes| processes.processes.iter().find(|process| process.pid == *pid));
+    let Some(process) = process else {
+        return KillAction { outcome: KillOutcome::AlreadyGone, ..blank };
+    };
+    let refusal = refusal(order, process, known);
+    let outcome = match (&refusal, plan) {
+        (Some(_), _) => KillOutcome::Refused,
+        (None, true) => KillOutcome::Planned,
+        (None, false) => KillOutcome::Simulated,
+    };
+    let simulated = "These facts are from a file: nothing was done.".to_owned();
+    let telemetry = facts.sections.telemetry.as_ref().and_then(|section| section.data.as_ref());
+    let index = known.map(|gpu| gpu.index);
+    let memory = telemetry.and_then(|telemetry| telemetry.gpus.iter().find(|gpu| Some(gpu.index) == index));
+    KillAction {
+        outcome,
+        gpu_index: index,
+        process: Some(process.clone()),
+        evidence: if refusal.is_none() { vec!["nvml".to_owned()] } else { Vec::new() },
+        refusal,
+        memory_before_bytes: memory.and_then(|gpu| gpu.memory.used_bytes),
+        notes: if outcome == KillOutcome::Simulated { vec![simulated] } else { Vec::new() },
+        ..blank
+    }
+}
+
+fn refusal(order: &KillOrder, process: &GpuProcess, gpu: Option<&GpuInventory>) -> Option<Obstacle> {
+    let again = "Look at the node's processes again.";
+    let suspect = Suspect { pid: order.pid, comm: process.name.as_deref().unwrap_or_default(), ..Suspect::default() };
+    if process.start_ticks != Some(order.start_ticks) {
+        let why = format!("PID {} belongs to another process now", order.pid);
+        return Some(Obstacle::new("recycled_pid", why, again));
+    }
+    if let Some(refusal) = protected::refusal(&suspect) {
+        return Some(refusal);
+    }
+    let Some(gpu) = gpu else {
+        let why = format!("this node has no GPU {}", order.gpu);
+        return Some(Obstacle::new("no_such_gpu", why, "Take the exact UUID from get_gpu_inventory."));
+    };
+    let file = format!("/dev/nvidia{}", gpu.minor_number.unwrap_or(gpu.index));
+    let there = process.uses.iter().any(|gpu_use| gpu_use.gpu == gpu.index) || process.holds.contains(&file);
+    (!there).then(|| Obstacle::new("no_gpu", format!("PID {} is not on this GPU", order.pid), again))
+}

@@ -1,0 +1,196 @@
+//! The words of `kill`, `reset` and the hidden `driver-tool`: what can be typed, and what it means.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::args::Request;
+
+/// Longest GPU UUID that is taken; NVIDIA's have 40 characters, those of MIG devices up to 60.
+const LONGEST_UUID: usize = 80;
+
+#[derive(Args, Debug)]
+pub(crate) struct KillWords {
+    /// UUID of the GPU that the process uses
+    #[arg(long, value_name = "UUID", value_parser = uuid)]
+    pub(crate) gpu: String,
+    /// Process id
+    #[arg(long, value_name = "N")]
+    pub(crate) pid: u32,
+    /// start_ticks of the process as the processes section reported it: another process of the same number is refused
+    #[arg(long, value_name = "TICKS")]
+    pub(crate) start_ticks: u64,
+    /// Time between SIGTERM and SIGKILL
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub(crate) grace_seconds: u64,
+    /// Check everything and send nothing
+    #[arg(long)]
+    pub(crate) plan: bool,
+    #[command(flatten)]
+    pub(crate) once: Once,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ResetWords {
+    /// UUID of the GPU
+    #[arg(long, value_name = "UUID", value_parser = uuid)]
+    pub(crate) gpu: String,
+    /// Say what is in the way and what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// The node is cordoned: Kubernetes gives it no new pods
+    #[arg(long)]
+    pub(crate) cordoned: bool,
+    /// Whether a node that takes pods, and pods that have the GPU, are in the way
+    #[arg(long, value_name = "WHETHER", default_value = "on")]
+    pub(crate) drain_check: Switch,
+    /// Time for nvidia-smi; what is not done then is left alone
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) reset_seconds: u64,
+    #[command(flatten)]
+    pub(crate) once: Once,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Once {
+    /// Refuse when an action of this id has been run in this container before: a lost connection must not act twice
+    #[arg(long = "once", value_name = "ID", value_parser = plain_id)]
+    pub(crate) id: Option<String>,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    On,
+    Off,
+}
+
+/// Runs one of three fixed nvidia-smi commands below another root. This program starts itself so: changing the root
+/// directory is for a whole process, and the one that reads must keep its own.
+#[derive(Args, Debug)]
+pub(crate) struct DriverTool {
+    /// Root directory of the driver
+    #[arg(long)]
+    pub(crate) root: PathBuf,
+    /// nvidia-smi, as seen below that root
+    #[arg(long)]
+    pub(crate) program: PathBuf,
+    /// Folder of the driver's libraries, where the loader does not know it
+    #[arg(long)]
+    pub(crate) library_path: Option<String>,
+    /// UUID of the GPU
+    #[arg(long, value_parser = uuid)]
+    pub(crate) gpu: String,
+    /// What to do
+    #[arg(long)]
+    pub(crate) job: Job,
+}
+
+/// What nvidia-smi is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Job {
+    /// `--gpu-reset`
+    Reset,
+    /// `-pm 1`
+    PersistenceOn,
+    /// `-pm 0`
+    PersistenceOff,
+}
+
+impl Job {
+    /// nvidia-smi's arguments.
+    pub(crate) fn arguments(self, gpu: &str) -> Vec<&str> {
+        match self {
+            Self::Reset => vec!["--gpu-reset", "-i", gpu],
+            Self::PersistenceOn => vec!["-i", gpu, "-pm", "1"],
+            Self::PersistenceOff => vec!["-i", gpu, "-pm", "0"],
+        }
+    }
+
+    /// The word on our own command line.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Reset => "reset",
+            Self::PersistenceOn => "persistence-on",
+            Self::PersistenceOff => "persistence-off",
+        }
+    }
+}
+
+/// A validated action.
+#[derive(Debug)]
+pub(crate) struct ActRequest {
+    /// Whether `--operator` was given.
+    pub(crate) operator: bool,
+    /// What to do.
+    pub(crate) action: Wanted,
+    /// Guard against running twice.
+    pub(crate) once: Option<String>,
+    /// Where the facts come from, and how long reading may take.
+    pub(crate) request: Request,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub(crate) enum Wanted {
+    Kill(KillOrder),
+    Reset(ResetOrder),
+}
+
+/// A process to end.
+#[derive(Clone, Debug)]
+pub(crate) struct KillOrder {
+    pub(crate) gpu: String,
+    pub(crate) pid: u32,
+    pub(crate) start_ticks: u64,
+    pub(crate) grace: Duration,
+    pub(crate) plan: bool,
+}
+
+/// A GPU to reset.
+#[derive(Clone, Debug)]
+pub(crate) struct ResetOrder {
+    pub(crate) gpu: String,
+    pub(crate) plan: bool,
+    pub(crate) cordoned: bool,
+    pub(crate) drain_check: bool,
+    /// Time for nvidia-smi: 5 to 60 seconds are usual.
+    pub(crate) time: Duration,
+}
+
+impl ActRequest {
+    pub(crate) fn kill(words: KillWords, operator: bool, request: Request) -> Self {
+        let KillWords { gpu, pid, start_ticks, grace_seconds, plan, once } = words;
+        let grace = Duration::from_secs(grace_seconds);
+        Self {
+            operator,
+            action: Wanted::Kill(KillOrder { gpu, pid, start_ticks, grace, plan }),
+            once: once.id,
+            request,
+        }
+    }
+
+    pub(crate) fn reset(words: ResetWords, operator: bool, request: Request) -> Self {
+        let ResetWords { gpu, plan, cordoned, drain_check, reset_seconds, once } = words;
+        let time = Duration::from_secs(reset_seconds);
+        let order = ResetOrder { gpu, plan, cordoned, drain_check: drain_check == Switch::On, time };
+        Self { operator, action: Wanted::Reset(order), once: once.id, request }
+    }
+}
+
+/// `GPU-…`, nothing that could be an option of another program.
+fn uuid(text: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let known = text.starts_with("GPU-") || text.starts_with("MIG-");
+    if known && text.len() <= LONGEST_UUID && text.bytes().all(plain) {
+        return Ok(text.to_owned());
+    }
+    Err("a GPU UUID looks like GPU-5b2c0a4e-….".to_owned())
+}
+
+fn plain_id(text: &str) -> Result<String, String> {
+    let plain = !text.is_empty() && text.len() <= 40 && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if plain { Ok(text.to_owned()) } else { Err("letters and digits, 40 at most".to_owned()) }
+}

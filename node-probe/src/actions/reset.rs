@@ -1,0 +1,219 @@
+//! Resets one GPU: facts, plan, persistence mode off, the host's `nvidia-smi --gpu-reset`, persistence mode on, a look at
+//! what that changed. Whatever happens after the first change, the answer says in which state the GPU is now.
+
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use syringe_core::facts::action::{Action, GpuNow, Obstacle, ResetAction, ResetOutcome};
+use syringe_core::operator::reset_plan::{self, Conditions, ResetPlan};
+use syringe_core::report::{Report, Sections};
+
+use super::driver_tool::{DriverRoot, End};
+use super::request::{Job, ResetOrder};
+use super::verify;
+use crate::args::Request;
+use crate::collect;
+use crate::host;
+use crate::paths::Paths;
+use crate::section::SectionName;
+
+/// Time to switch persistence mode. Waking or closing a GPU takes seconds.
+const PERSISTENCE_TIME: Duration = Duration::from_secs(60);
+/// How long our own NVML may take to let go of the GPU after its last answer.
+const LET_GO_TIME: Duration = Duration::from_secs(5);
+/// How long a GPU may take to be in order again after a reset: the fabric registers anew, links train.
+const SETTLE_TIME: Duration = Duration::from_secs(20);
+/// Pause between two looks.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What a plan is made of.
+const SECTIONS: [SectionName; 8] = [
+    SectionName::Inventory,
+    SectionName::Topology,
+    SectionName::Ecc,
+    SectionName::Processes,
+    SectionName::Mig,
+    SectionName::Kubelet,
+    SectionName::Host,
+    SectionName::Xid,
+];
+/// What the check afterwards needs.
+const CHECKED: [SectionName; 3] = [SectionName::Inventory, SectionName::Ecc, SectionName::Xid];
+
+/// Runs the order and reports it. The facts that the plan was made of stay out: the plan names what counts.
+pub(super) fn run(order: &ResetOrder, request: &Request) -> Report {
+    let started = Instant::now();
+    let facts = facts(request, &SECTIONS);
+    let action = reset(order, request, &facts);
+    Report {
+        sections: Sections::default(),
+        duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        action: Some(Action::Reset(Box::new(action))),
+        ..facts
+    }
+}
+
+fn facts(request: &Request, sections: &[SectionName]) -> Report {
+    let Request { facts, nvml_library, root, timeout, .. } = request;
+    collect::collect(&Request {
+        sections: sections.to_vec(),
+        since: None,
+        kernel_log: None,
+        facts: facts.clone(),
+        nvml_library: nvml_library.clone(),
+        root: root.clone(),
+        timeout: *timeout,
+    })
+}
+
+fn reset(order: &ResetOrder, request: &Request, facts: &Report) -> ResetAction {
+    let ResetOrder { gpu, plan: only_plan, cordoned, drain_check, time } = order;
+    let conditions = Conditions { cordoned: *cordoned, drain_check: *drain_check };
+    let mut plan = reset_plan::plan(facts, gpu, conditions);
+    let paths = request.root.as_deref().map_or_else(Paths::of_this_machine, Paths::below);
+    let driver = match DriverRoot::find(&paths, request.root.is_some()) {
+        Ok(driver) => Some(driver),
+        Err(obstacle) => {
+            plan.blockers.push(obstacle);
+            None
+        }
+    };
+    let (true, Some(driver)) = (plan.is_clear(), driver) else { return refused(plan) };
+    if *only_plan {
+        let summary = format!("GPU {gpu} can be reset now.");
+        return ResetAction { plan, summary, ..ResetAction::default() };
+    }
+    let lock = match lock(&driver) {
+        Ok(lock) => lock,
+        Err(obstacle) => return refused_because(plan, obstacle),
+    };
+    if !we_let_go() {
+        let why = "this program's own NVML does not let go of the GPU: the driver hangs";
+        return refused_because(plan, Obstacle::new("driver_hangs", why, "Reboot the node."));
+    }
+    let action = Execution { driver: &driver, request, facts, plan, time: *time }.run();
+    drop(lock);
+    action
+}
+
+fn refused(plan: ResetPlan) -> ResetAction {
+    let first = plan.blockers.first().map_or("something is in the way", |blocker| blocker.why.as_str());
+    let more = plan.blockers.len().saturating_sub(1);
+    let more = if more > 0 { format!(" ({more} more in plan.blockers)") } else { String::new() };
+    let summary = format!("GPU {} was not reset: {first}{more}.", plan.gpu);
+    ResetAction { outcome: ResetOutcome::Refused, plan, summary, ..ResetAction::default() }
+}
+
+fn refused_because(mut plan: ResetPlan, obstacle: Obstacle) -> ResetAction {
+    plan.blockers.push(obstacle);
+    plan.steps.clear();
+    refused(plan)
+}
+
+/// One reset on a node at a time, without a file of our own: the lock is on the program itself, and ends with this process.
+fn lock(driver: &DriverRoot) -> Result<File, Obstacle> {
+    let next = "Wait for it to end, then look again.";
+    let file = File::open(driver.file())
+        .map_err(|error| Obstacle::new("no_nvidia_smi", format!("nvidia-smi cannot be opened: {error}"), ""))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            Err(Obstacle::new("reset_running", "another reset is running on this node", next))
+        }
+        Err(error) => {
+            Err(Obstacle::new("lock", format!("whether another reset is running cannot be told: {error}"), next))
+        }
+    }
+}
+
+/// NVML closes the device files a moment after its last answer; a GPU that is open, also to us, cannot be reset.
+fn we_let_go() -> bool {
+    let end = Instant::now() + LET_GO_TIME;
+    while !host::held_by_us().is_ok_and(|held| held.is_empty()) {
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(PAUSE / 10);
+    }
+    true
+}
+
+/// A reset that nothing is in the way of.
+struct Execution<'a> {
+    driver: &'a DriverRoot,
+    request: &'a Request,
+    facts: &'a Report,
+    plan: ResetPlan,
+    time: Duration,
+}
+
+impl Execution<'_> {
+    fn run(self) -> ResetAction {
+        let gpu = self.plan.gpu.clone();
+        let mut steps = Vec::new();
+        if self.plan.persistence_mode {
+            let (step, end) = self.driver.run(Job::PersistenceOff, &gpu, PERSISTENCE_TIME);
+            let said = step.said.clone();
+            steps.push(step);
+            if end != End::Code(0) {
+                let why = format!("persistence mode could not be switched off: {said}");
+                let refused =
+                    refused_because(self.plan, Obstacle::new("persistence_mode", why, "See what nvidia-smi said."));
+                return ResetAction { steps, ..refused };
+            }
+        }
+        let (step, end) = self.driver.run(Job::Reset, &gpu, self.time);
+        let said = step.said.clone();
+        steps.push(step);
+        // While nvidia-smi still works on the GPU, a second one would only stand in line behind it.
+        let mut restored = !self.plan.persistence_mode;
+        if self.plan.persistence_mode && end != End::Running {
+            let (step, end) = self.driver.run(Job::PersistenceOn, &gpu, PERSISTENCE_TIME);
+            restored = end == End::Code(0);
+            steps.push(step);
+        }
+        let now = self.look(end);
+        let outcome = match end {
+            End::Code(0) if now.troubles.is_empty() => ResetOutcome::Reset,
+            End::Code(0) => ResetOutcome::ResetNotVerified,
+            End::Code(_) | End::NotStarted => ResetOutcome::Failed,
+            End::Running => ResetOutcome::TimedOut,
+        };
+        let mut summary = summary(outcome, &gpu, &now, &said, self.time);
+        if !restored {
+            summary.push_str(" Persistence mode was on before and is off now: nvidia-smi -pm 1 restores it.");
+        }
+        ResetAction { outcome, plan: self.plan, steps, now: Some(now), summary }
+    }
+
+    /// The GPU afterwards; one that was reset is given a moment to be in order.
+    fn look(&self, end: End) -> GpuNow {
+        let patience = Instant::now() + if end == End::Code(0) { SETTLE_TIME } else { Duration::ZERO };
+        loop {
+            let after = facts(self.request, &CHECKED);
+            let now = verify::judge(self.facts, &after, &self.plan);
+            if now.troubles.is_empty() || Instant::now() > patience {
+                return now;
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+fn summary(outcome: ResetOutcome, gpu: &str, now: &GpuNow, said: &str, time: Duration) -> String {
+    let state = match now.answers {
+        Some(true) if now.troubles.is_empty() => "it answers and nothing is wrong with it".to_owned(),
+        Some(true) => format!("it answers, but: {}", now.troubles.join("; ")),
+        Some(false) => "NVML does not have it any more: the node needs a reboot".to_owned(),
+        None => format!("NVML does not work now: {}", now.troubles.join("; ")),
+    };
+    match outcome {
+        ResetOutcome::Reset => format!("GPU {gpu} was reset; {state}."),
+        ResetOutcome::ResetNotVerified => format!("nvidia-smi reported that GPU {gpu} was reset; {state}."),
+        ResetOutcome::Failed => format!("nvidia-smi could not reset GPU {gpu} ({said}); {state}."),
+        ResetOutcome::TimedOut => {
+            format!("nvidia-smi did not end within {} s and was left alone; GPU {gpu}: {state}.", time.as_secs())
+        }
+        ResetOutcome::Planned | ResetOutcome::Refused | ResetOutcome::Simulated => state,
+    }
+}

@@ -1,0 +1,139 @@
+//! Whether a GPU is in order after a reset: a comparison of two reports, without a clock and without I/O.
+
+use syringe_core::facts::action::GpuNow;
+use syringe_core::facts::ecc::RecoveryAction;
+use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
+use syringe_core::operator::reset_plan::ResetPlan;
+use syringe_core::report::{Report, Section};
+
+fn data<T>(section: &Option<Section<T>>) -> Option<&T> {
+    section.as_ref()?.data.as_ref()
+}
+
+/// Compares the node before with the node after.
+pub(super) fn judge(before: &Report, after: &Report, plan: &ResetPlan) -> GpuNow {
+    let mut now = GpuNow::default();
+    let inventory = after.sections.inventory.as_ref();
+    match inventory.and_then(|section| section.data.as_ref()) {
+        Some(listed) => {
+            let gpu = listed.gpus.iter().find(|gpu| gpu.uuid.as_deref() == Some(plan.gpu.as_str()));
+            let problems = inventory.map(|section| section.problems.as_slice()).unwrap_or_default();
+            let lost = gpu.is_some_and(|gpu| {
+                problems.iter().any(|problem| problem.gpu == Some(gpu.index) && problem.code == "gpu_lost")
+            });
+            now.answers = Some(gpu.is_some() && !lost);
+            now.persistence_mode = gpu.and_then(|gpu| gpu.persistence_mode);
+        }
+        None => {
+            let why = inventory
+                .and_then(|section| section.problems.first())
+                .map_or("no inventory", |problem| problem.why.as_str());
+            now.troubles.push(format!("NVML cannot be asked: {why}"));
+        }
+    }
+    if now.answers == Some(false) {
+        now.troubles.push("the GPU did not come back: NVML does not list its UUID, or it does not answer".to_owned());
+    }
+    repairs(after, plan, &mut now);
+    new_xids(before, after, plan, &mut now);
+    if now.answers == Some(true) && plan.persistence_mode && now.persistence_mode == Some(false) {
+        now.troubles.push("persistence mode is off, and was on before".to_owned());
+    }
+    now
+}
+
+fn repairs(after: &Report, plan: &ResetPlan, now: &mut GpuNow) {
+    let of_gpu = data(&after.sections.ecc)
+        .and_then(|ecc| ecc.gpus.iter().find(|gpu| gpu.uuid.as_deref() == Some(plan.gpu.as_str())));
+    let Some(ecc) = of_gpu else { return };
+    now.remap_pending = ecc.remapped_rows.as_ref().map(|rows| rows.pending);
+    now.recovery_action = ecc.recovery_action;
+    if now.remap_pending == Some(true) {
+        now.troubles.push("a row remap is still pending".to_owned());
+    }
+    if ecc.channel_repair_pending == Some(true) || ecc.tpc_repair_pending == Some(true) {
+        now.troubles.push("a repair is still pending".to_owned());
+    }
+    match ecc.recovery_action {
+        None | Some(RecoveryAction::None | RecoveryAction::Unknown) => {}
+        Some(action) => {
+            let word = serde_json::to_value(action).ok().and_then(|word| word.as_str().map(str::to_owned));
+            now.troubles.push(format!("the driver still asks for {}", word.unwrap_or_default()));
+        }
+    }
+}
+
+/// Codes of which the log has more lines now than before: needs no clock that the kernel and we agree on.
+fn new_xids(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuNow) {
+    let Some(log) = data(&after.sections.xid) else { return };
+    now.kernel_log_read = true;
+    let ours = |event: &&KernelEvent| {
+        let named = event.gpu_uuid.as_deref() == Some(plan.gpu.as_str());
+        event.kind == KernelEventKind::Xid
+            && (named || (plan.pci_address.is_some() && event.pci_address == plan.pci_address))
+    };
+    let count = |events: &[KernelEvent], code: u32| -> u64 {
+        events.iter().filter(ours).filter(|event| event.code == Some(code)).map(|event| event.count).sum()
+    };
+    let old = data(&before.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
+    let mut codes: Vec<u32> = log.events.iter().filter(ours).filter_map(|event| event.code).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    now.new_xids = codes.into_iter().filter(|code| count(&log.events, *code) > count(old, *code)).collect();
+    if !now.new_xids.is_empty() {
+        let codes: Vec<String> = now.new_xids.iter().map(u32::to_string).collect();
+        now.troubles.push(format!("new Xid {} in the kernel log", codes.join(", ")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn report(gpu: Value, ecc: Value, events: Value) -> Report {
+        let ok = |data: Value| json!({"status": "ok", "data": data});
+        serde_json::from_value(json!({"sections": {"inventory": ok(json!({"gpus": [gpu]})),
+            "ecc": ok(json!({"gpus": [ecc]})), "xid": ok(json!({"events": events}))}}))
+        .expect("a report")
+    }
+
+    fn fine() -> (Value, Value) {
+        (json!({"uuid": "GPU-1", "persistence_mode": true}), json!({"uuid": "GPU-1", "recovery_action": "none"}))
+    }
+
+    fn plan() -> ResetPlan {
+        ResetPlan { gpu: "GPU-1".into(), persistence_mode: true, ..ResetPlan::default() }
+    }
+
+    #[test]
+    fn an_old_xid_is_no_news_and_a_new_line_of_it_is() {
+        let (gpu, ecc) = fine();
+        let xid = |count: u64| json!([{"kind": "xid", "code": 63, "gpu_uuid": "GPU-1", "count": count}]);
+        let before = report(gpu.clone(), ecc.clone(), xid(2));
+        assert_eq!(judge(&before, &report(gpu.clone(), ecc.clone(), xid(2)), &plan()).troubles, Vec::<String>::new());
+        let now = judge(&before, &report(gpu, ecc, xid(3)), &plan());
+        assert_eq!((now.new_xids, now.troubles.len()), (vec![63], 1));
+    }
+
+    #[test]
+    fn what_is_still_pending_or_off_is_a_trouble() {
+        let (gpu, ecc) = fine();
+        let before = report(gpu.clone(), ecc.clone(), json!([]));
+        let pending = json!({"uuid": "GPU-1", "remapped_rows": {"pending": true}, "recovery_action": "node_reboot"});
+        let now = judge(&before, &report(gpu, pending, json!([])), &plan());
+        assert_eq!((now.answers, now.troubles.len()), (Some(true), 2), "{:?}", now.troubles);
+        let off = json!({"uuid": "GPU-1", "persistence_mode": false});
+        assert_eq!(judge(&before, &report(off, ecc, json!([])), &plan()).troubles.len(), 1);
+    }
+
+    #[test]
+    fn a_gpu_with_another_uuid_is_not_back() {
+        let (gpu, ecc) = fine();
+        let before = report(gpu, ecc.clone(), json!([]));
+        let other = report(json!({"uuid": "GPU-2"}), ecc, json!([]));
+        assert_eq!(judge(&before, &other, &plan()).answers, Some(false));
+        assert_eq!(judge(&before, &Report::default(), &plan()).answers, None);
+    }
+}

@@ -1,0 +1,58 @@
+//! What an action asks about one process and one GPU, each at the moment of asking.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use syringe_core::facts::processes::GpuProcess;
+
+use super::process::{self, Known};
+use super::{files, holders, pid_namespace};
+use crate::paths::Paths;
+
+/// Minor numbers of the GPU device files that a process holds.
+pub(crate) fn held_by(paths: &Paths, pid: u32) -> io::Result<BTreeSet<u32>> {
+    holders::held_by(&paths.proc, pid)
+}
+
+/// Minor numbers of the GPU device files that this process holds.
+pub(crate) fn held_by_us() -> io::Result<BTreeSet<u32>> {
+    holders::held_by_us()
+}
+
+/// Whether process ids here are the machine's.
+pub(crate) fn is_the_hosts_pid_namespace(paths: &Paths) -> bool {
+    pid_namespace::is_the_hosts(paths)
+}
+
+/// Describes one process; `None`: there is none.
+pub(crate) fn describe(paths: &Paths, pid: u32) -> Option<GpuProcess> {
+    process::describe(&paths.proc, pid, &Known::read(paths))
+}
+
+/// N of `/dev/nvidiaN` for a GPU, from the kernel module's own files: works when NVML does not.
+pub(crate) fn gpu_minor(paths: &Paths, uuid: &str) -> Option<u32> {
+    let gpus = paths.proc.join("driver/nvidia/gpus");
+    files::names(&gpus).ok()?.into_iter().find_map(|address| {
+        let text = files::text(&gpus.join(address).join("information"))?;
+        let field = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+            Some(line.trim_start_matches(':').trim())
+        };
+        if field("GPU UUID")? == uuid { field("Device Minor")?.parse().ok() } else { None }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::gpu_minor;
+    use crate::host::testing::Tree;
+
+    #[test]
+    fn the_kernel_module_names_uuid_and_minor_number() {
+        let tree = Tree::new();
+        let text = "Model: \t\t NVIDIA H100\nGPU UUID: \t GPU-1\nBus Type: \t PCIe\nDevice Minor: \t 4\n";
+        tree.file("proc/driver/nvidia/gpus/0000:3b:00.0/information", text);
+        assert_eq!(gpu_minor(&tree.paths(), "GPU-1"), Some(4));
+        assert_eq!(gpu_minor(&tree.paths(), "GPU-2"), None);
+    }
+}

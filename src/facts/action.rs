@@ -1,0 +1,186 @@
+//! The `action` of a report: what `node-probe kill` or `node-probe reset` found, did and left. One report has one at most.
+
+use serde::{Deserialize, Serialize};
+
+use super::ecc::RecoveryAction;
+use super::processes::GpuProcess;
+use crate::operator::reset_plan::ResetPlan;
+
+/// An action on the node, or the plan of one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Action {
+    /// Ending a process that uses a GPU.
+    Kill(Box<KillAction>),
+    /// Resetting a GPU.
+    Reset(Box<ResetAction>),
+}
+
+/// Why an action was refused, or what is in its way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Obstacle {
+    /// A stable word: `recycled_pid`, `protected`, `no_gpu`, `processes`, `not_cordoned`, …
+    pub code: String,
+    /// In words, with names.
+    pub why: String,
+    /// What a person can do about it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub next_step: String,
+}
+
+impl Obstacle {
+    /// An obstacle.
+    pub fn new(code: &str, why: impl Into<String>, next_step: impl Into<String>) -> Self {
+        Self { code: code.to_owned(), why: why.into(), next_step: next_step.into() }
+    }
+}
+
+/// Ending one process.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct KillAction {
+    /// What became of it.
+    pub outcome: KillOutcome,
+    /// UUID of the GPU that the caller named.
+    pub gpu: String,
+    /// NVML index of that GPU, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu_index: Option<u32>,
+    /// Process id.
+    pub pid: u32,
+    /// Start time that the caller named, in clock ticks since boot.
+    pub start_ticks: u64,
+    /// The process as it was before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<GpuProcess>,
+    /// How it was known to be on the GPU: `nvml`, `device_file`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<String>,
+    /// Why nothing was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Obstacle>,
+    /// The signal that ended it: `SIGTERM` or `SIGKILL`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<String>,
+    /// From the first signal until it had ended, or was given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waited_ms: Option<u64>,
+    /// Frame buffer in use on the GPU before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_before_bytes: Option<u64>,
+    /// And afterwards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_after_bytes: Option<u64>,
+    /// Descendants of the process that hold the GPU, seen before: they do not end with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub children_on_gpu: Vec<u32>,
+    /// What a reader should know: state D, memory that stays in use, …
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+}
+
+/// What became of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum KillOutcome {
+    /// Checked, and nothing is in the way; no signal was sent.
+    #[default]
+    Planned,
+    /// Nothing was done; `refusal` says why.
+    Refused,
+    /// It has ended.
+    Ended,
+    /// It had ended by itself before any signal.
+    AlreadyGone,
+    /// It did not end, not even by SIGKILL.
+    Survived,
+    /// A facts file was replayed: nothing was done to anything.
+    Simulated,
+}
+
+/// Resetting one GPU.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct ResetAction {
+    /// What became of it.
+    pub outcome: ResetOutcome,
+    /// What was to be done, and what is in the way.
+    pub plan: ResetPlan,
+    /// What was done, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepDone>,
+    /// The GPU afterwards; absent where nothing was done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub now: Option<GpuNow>,
+    /// One sentence: what happened, and in which state the GPU is now.
+    pub summary: String,
+}
+
+/// What became of a reset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum ResetOutcome {
+    /// Nothing is in the way; nothing was done.
+    #[default]
+    Planned,
+    /// Something is in the way (`plan.blockers`), or the reset could not be started; nothing was reset.
+    Refused,
+    /// Reset, and found in order afterwards.
+    Reset,
+    /// `nvidia-smi` reported success, but the GPU is not in order: see `now`.
+    ResetNotVerified,
+    /// `nvidia-smi` reported failure.
+    Failed,
+    /// `nvidia-smi` did not end in time and was left alone.
+    TimedOut,
+    /// A facts file was replayed: nothing was done to anything.
+    Simulated,
+}
+
+/// One command that was run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct StepDone {
+    /// The command, e.g. `nvidia-smi --gpu-reset -i GPU-…`.
+    pub command: String,
+    /// Exit code; absent when it did not end, or could not be started.
+    pub exit_code: Option<i32>,
+    /// What it printed, cleaned and capped. Data, not advice.
+    pub said: String,
+    /// How long it took.
+    pub duration_ms: u64,
+}
+
+/// A GPU after a reset.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct GpuNow {
+    /// Whether NVML lists a GPU of this UUID and it answers; `None` where NVML could not be asked.
+    pub answers: Option<bool>,
+    /// Whether a row remap still waits for a reset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remap_pending: Option<bool>,
+    /// What the driver asks for now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recovery_action: Option<RecoveryAction>,
+    /// Persistence mode; the reset leaves it as it was before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persistence_mode: Option<bool>,
+    /// Xids of this GPU since the reset began.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub new_xids: Vec<u32>,
+    /// Whether the kernel log could be read for them.
+    pub kernel_log_read: bool,
+    /// What is not in order, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<String>,
+}

@@ -1,0 +1,214 @@
+//! Processes that are never killed: a node needs them, or the driver does. Known by their names, as the kernel keeps them.
+//!
+//! A name can be taken by anybody, and that is no harm here: a pretender is refused, which only costs a person a `kill`.
+
+use crate::facts::action::Obstacle;
+
+/// The kernel keeps this many bytes of a name.
+const COMM_BYTES: usize = 15;
+
+/// What a name stands for, and what to do in place of a kill.
+struct Protected {
+    names: &'static [&'static str],
+    /// Whether longer names that begin so are meant, too.
+    prefix: bool,
+    what: &'static str,
+    next_step: &'static str,
+}
+
+const PROTECTED: &[Protected] = &[
+    Protected {
+        names: &["systemd", "init", "machined", "openrc-init", "runit", "dbus-daemon", "sshd", "udevd"],
+        prefix: false,
+        what: "part of the operating system",
+        next_step: "Restart its unit on the node if it has to go.",
+    },
+    Protected {
+        names: &["systemd-"],
+        prefix: true,
+        what: "part of systemd",
+        next_step: "Restart its unit on the node if it has to go.",
+    },
+    Protected {
+        names: &["kubelet", "kube-proxy", "k3s", "rke2", "k0s", "k3s-server", "k3s-agent"],
+        prefix: false,
+        what: "part of Kubernetes on this node",
+        next_step: "Drain the node and restart the service there.",
+    },
+    Protected {
+        names: &[
+            "containerd",
+            "dockerd",
+            "crio",
+            "conmon",
+            "conmonrs",
+            "runc",
+            "crun",
+            "youki",
+            "cri-dockerd",
+            "podman",
+        ],
+        prefix: false,
+        what: "the container runtime",
+        next_step: "Drain the node and restart the runtime there.",
+    },
+    Protected {
+        names: &["containerd-shim", "docker-contain", "nvidia-contain", "nvidia-ctk"],
+        prefix: true,
+        what: "a shim or hook of the container runtime",
+        next_step: "Delete the pod instead.",
+    },
+    Protected {
+        names: &["nvidia-persiste", "nv-fabricmanage", "nvidia-imex", "nvidia-powerd", "nvlsm", "nvidia-gridd"],
+        prefix: true,
+        what: "a daemon of the NVIDIA driver",
+        next_step: "Restart its unit on the node, or its pod.",
+    },
+    Protected {
+        names: &["nv-hostengine", "dcgm-exporter", "dcgm", "nvidia-device-p", "nvidia-mig-mana", "gpu-feature-dis"],
+        prefix: true,
+        what: "part of the GPU software of the cluster",
+        next_step: "Delete its pod, or switch it off for this node (nvidia.com/gpu.deploy.… labels of the GPU Operator).",
+    },
+    Protected {
+        names: &["nvidia-cuda-mps"],
+        prefix: true,
+        what: "the MPS control daemon or server: ending it ends every client",
+        next_step: "Stop MPS with: echo quit | nvidia-cuda-mps-control.",
+    },
+    Protected {
+        names: &["Xorg", "Xwayland", "gdm", "gnome-shell", "sddm", "lightdm"],
+        prefix: false,
+        what: "the display server",
+        next_step: "Stop the display manager's unit on the node.",
+    },
+    Protected {
+        names: &["node-probe", "gpu-syringe"],
+        prefix: false,
+        what: "gpu-syringe itself",
+        next_step: "Its probes end by themselves.",
+    },
+];
+
+/// What is known of a process that somebody wants to end.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Suspect<'a> {
+    /// Process id.
+    pub pid: u32,
+    /// Its parent.
+    pub parent: Option<u32>,
+    /// The kernel's name of it (`comm`).
+    pub comm: &'a str,
+    /// File name of its executable, without folders. Kernel threads have none.
+    pub executable: Option<&'a str>,
+    /// Whether the kernel marks it as a thread of its own (`PF_KTHREAD` in the flags of `/proc/PID/stat`).
+    pub kernel_thread: bool,
+    /// Whether it is the asking program, or one of its ancestors or descendants.
+    pub ours: bool,
+}
+
+/// Why this process must not be ended; `None` where it may.
+pub fn refusal(suspect: &Suspect<'_>) -> Option<Obstacle> {
+    let Suspect { pid, parent, comm, executable, kernel_thread, ours } = *suspect;
+    let protected = |what: String, next_step: &str| Some(Obstacle::new("protected", what, next_step));
+    if pid <= 1 {
+        return protected(format!("PID {pid} is the init process of the node"), "Reboot the node if it must go.");
+    }
+    if kernel_thread || pid == 2 || parent == Some(2) {
+        return protected(
+            format!("PID {pid} ({comm}) is a kernel thread: no signal reaches it"),
+            "A kernel thread that hangs needs a reboot of the node.",
+        );
+    }
+    if ours {
+        return protected(format!("PID {pid} ({comm}) is gpu-syringe itself"), "Its probes end by themselves.");
+    }
+    let entry =
+        PROTECTED.iter().find(|entry| [Some(comm), executable].into_iter().flatten().any(|name| entry.is(name)))?;
+    protected(format!("PID {pid} ({comm}) is {}", entry.what), entry.next_step)
+}
+
+impl Protected {
+    fn is(&self, name: &str) -> bool {
+        // Threads may rename themselves (`systemd-udevd:x`), and the kernel cuts names: compare what both sides have.
+        self.names.iter().any(|known| {
+            let known_short = &known[..known.len().min(COMM_BYTES)];
+            name == *known
+                || (name.len() == COMM_BYTES && name == known_short)
+                || (self.prefix && name.starts_with(known_short))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(comm: &str) -> Suspect<'_> {
+        Suspect { pid: 4242, parent: Some(1), comm, executable: Some("x"), ..Suspect::default() }
+    }
+
+    #[test]
+    fn what_the_node_and_the_driver_need_is_refused() {
+        for comm in [
+            "systemd",
+            "systemd-journal",
+            "(systemd-udevd)",
+            "kubelet",
+            "containerd",
+            "containerd-shim",
+            "containerd-shim-",
+            "crio",
+            "conmon",
+            "dockerd",
+            "runc",
+            "nvidia-persiste",
+            "nv-fabricmanage",
+            "nvidia-imex",
+            "nv-hostengine",
+            "dcgm-exporter",
+            "nvidia-device-p",
+            "nvidia-cuda-mps",
+            "Xorg",
+            "node-probe",
+            "gpu-syringe",
+            "k3s-server",
+        ] {
+            let comm = comm.trim_matches(['(', ')']);
+            let refused = refusal(&named(comm)).unwrap_or_else(|| panic!("{comm} may be killed"));
+            assert_eq!(refused.code, "protected", "{comm}");
+            assert!(refused.why.contains("4242") && !refused.next_step.is_empty(), "{comm}");
+        }
+    }
+
+    #[test]
+    fn a_renamed_daemon_is_known_by_its_executable() {
+        let renamed = Suspect { executable: Some("nvidia-persistenced"), ..named("worker") };
+        assert!(refusal(&renamed).is_some());
+    }
+
+    #[test]
+    fn init_kernel_threads_and_our_own_processes_are_refused() {
+        assert!(refusal(&Suspect { pid: 1, comm: "bash", ..Suspect::default() }).is_some());
+        assert!(refusal(&Suspect { pid: 0, comm: "", ..Suspect::default() }).is_some());
+        assert!(refusal(&Suspect { parent: Some(2), executable: None, ..named("nv_queue") }).is_some());
+        assert!(refusal(&Suspect { kernel_thread: true, ..named("kworker/0:1") }).is_some());
+        assert!(refusal(&Suspect { ours: true, ..named("python3") }).is_some());
+    }
+
+    #[test]
+    fn workloads_may_be_ended() {
+        for comm in [
+            "python3",
+            "torchrun",
+            "pt_main_thread",
+            "tritonserver",
+            "systemctl-like",
+            "kubeletter",
+            "initialise",
+            "sh",
+        ] {
+            assert_eq!(refusal(&named(comm)), None, "{comm}");
+        }
+    }
+}

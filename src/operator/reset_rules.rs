@@ -1,0 +1,426 @@
+//! The rules of [`super::reset_plan`]: each looks at one thing and adds what is in the way.
+
+use super::reset_plan::{Conditions, ResetPlan};
+use crate::facts::action::Obstacle;
+use crate::facts::ecc::{GpuEcc, RecoveryAction};
+use crate::facts::inventory::GpuInventory;
+use crate::facts::kernel_log::KernelEventKind;
+use crate::facts::processes::GpuProcess;
+use crate::facts::topology::GpuTopology;
+use crate::report::{Report, Section};
+
+/// What to do where only a reboot helps.
+const REBOOT: &str = "Cordon and drain the node, then reboot it.";
+/// Names, cut by the kernel, of what gives the GPU free by itself when persistence mode is switched off.
+const LETS_GO: [&str; 1] = ["nvidia-persiste"];
+/// Processes that are named in one obstacle.
+const MOST_NAMED: usize = 8;
+
+pub(super) type Rule = fn(&Report, &GpuInventory, Conditions, &mut ResetPlan);
+
+/// In the order in which a person would check them.
+pub(super) const RULES: &[Rule] = &[
+    lost,
+    driver,
+    virtualization,
+    cordon,
+    allocations,
+    processes,
+    mps,
+    display,
+    mig,
+    modes,
+    group,
+    recovery,
+    remaps,
+    history,
+];
+
+fn data<T>(section: &Option<Section<T>>) -> Option<&T> {
+    section.as_ref()?.data.as_ref()
+}
+
+/// The GPU of this UUID, or why there is none that could be reset.
+pub(super) fn target<'r>(facts: &'r Report, gpu: &str, blockers: &mut Vec<Obstacle>) -> Option<&'r GpuInventory> {
+    if gpu.starts_with("MIG-") {
+        blockers.push(Obstacle::new(
+            "mig_uuid",
+            format!("{gpu} is a MIG device: a reset takes the whole GPU"),
+            "Name the UUID of the GPU (GPU-…).",
+        ));
+        return None;
+    }
+    let Some(inventory) = data(&facts.sections.inventory) else {
+        let why = facts.sections.inventory.as_ref().and_then(|section| section.problems.first());
+        let why = why.map_or("the inventory was not read".to_owned(), |problem| problem.why.clone());
+        blockers.push(Obstacle::new("inventory_unknown", format!("NVML cannot be asked: {why}"), REBOOT));
+        return None;
+    };
+    let found = inventory.gpus.iter().find(|entry| entry.uuid.as_deref() == Some(gpu));
+    if found.is_none() {
+        let on_bus = data(&facts.sections.host).map_or(0, |host| host.pci_gpus.len());
+        blockers.push(if on_bus > inventory.gpus.len() {
+            Obstacle::new(
+                "gpu_lost",
+                format!(
+                    "NVML lists no GPU {gpu}, and {} of {on_bus} GPUs on the PCI bus: it may be the lost one",
+                    inventory.gpus.len()
+                ),
+                REBOOT,
+            )
+        } else {
+            Obstacle::new(
+                "no_such_gpu",
+                format!("this node has no GPU {gpu}"),
+                "Take the exact UUID from get_gpu_inventory.",
+            )
+        });
+    }
+    found
+}
+
+fn block(plan: &mut ResetPlan, code: &str, why: impl Into<String>, next_step: impl Into<String>) {
+    plan.blockers.push(Obstacle::new(code, why, next_step));
+}
+
+fn lost(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
+    let problems = facts.sections.inventory.iter().flat_map(|section| &section.problems);
+    let lost = problems.filter(|problem| problem.gpu == Some(gpu.index)).any(|problem| problem.code == "gpu_lost");
+    let host = data(&facts.sections.host);
+    let on_bus = host.and_then(|host| host.pci_gpus.iter().find(|on_bus| on_bus.pci_address == gpu.pci_address));
+    if lost || on_bus.is_some_and(|on_bus| on_bus.answers == Some(false)) {
+        block(plan, "gpu_lost", "the GPU fell off the PCI bus: no reset of the driver reaches it", REBOOT);
+    }
+}
+
+fn driver(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
+    let Some(host) = data(&facts.sections.host) else {
+        return block(plan, "host_unknown", "which driver the GPU is bound to could not be read", "Try again.");
+    };
+    let on_bus = host.pci_gpus.iter().find(|on_bus| on_bus.pci_address == gpu.pci_address);
+    let bound = on_bus.and_then(|on_bus| on_bus.driver.as_deref());
+    if let Some(other) = bound.filter(|bound| *bound != "nvidia") {
+        block(
+            plan,
+            "not_nvidia_driver",
+            format!("the GPU is bound to {other}: it belongs to a virtual machine or to nobody"),
+            "Reset it from whoever owns it.",
+        );
+    }
+}
+
+fn virtualization(_: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
+    match gpu.virtualization_mode.as_deref() {
+        Some(mode @ ("vgpu" | "host_vgpu" | "host_vsga")) => block(
+            plan,
+            "vgpu",
+            format!(
+                "virtualization mode {mode}: a GPU that is shared among virtual machines cannot be reset from here"
+            ),
+            "Stop the virtual machines that share it and reset it on their host.",
+        ),
+        Some("passthrough") => {
+            plan.notes.push("This node is a virtual machine: its hypervisor may refuse the reset.".to_owned());
+        }
+        _ => {}
+    }
+}
+
+fn cordon(_: &Report, _: &GpuInventory, conditions: Conditions, plan: &mut ResetPlan) {
+    let why = "the node takes new pods: one could be given this GPU in the middle of the reset";
+    match conditions {
+        Conditions { cordoned: true, .. } => {}
+        Conditions { drain_check: true, .. } => {
+            block(plan, "not_cordoned", why, "kubectl cordon the node, move the pods off this GPU, and try again.");
+        }
+        Conditions { .. } => plan.notes.push(format!("The drain check is off, and {why}.")),
+    }
+}
+
+fn allocations(facts: &Report, gpu: &GpuInventory, conditions: Conditions, plan: &mut ResetPlan) {
+    let Some(kubelet) = data(&facts.sections.kubelet) else {
+        let why = "which pods the GPU is allocated to could not be read";
+        if conditions.drain_check {
+            block(plan, "allocations_unknown", why, "Read the kubelet section (node-probe kubelet) to see why.");
+        } else {
+            plan.notes.push(format!("The drain check is off, and {why}."));
+        }
+        return;
+    };
+    let mig = data(&facts.sections.mig).and_then(|mig| mig.gpus.iter().find(|entry| entry.index == gpu.index));
+    let mut ours: Vec<&str> = gpu.uuid.iter().map(String::as_str).collect();
+    ours.extend(mig.into_iter().flat_map(|mig| &mig.devices).filter_map(|device| device.uuid.as_deref()));
+    // Drivers of dynamic resource allocation name a GPU `gpu-N` (N its minor number, in some its index), a part of it
+    // `gpu-N-…`: either may be meant.
+    let claimed: Vec<String> =
+        [gpu.minor_number.unwrap_or(gpu.index), gpu.index].map(|number| format!("gpu-{number}")).into();
+    let is_claimed = |device: &str| {
+        claimed
+            .iter()
+            .any(|name| device.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
+    };
+    let held = kubelet.allocations.iter().filter(|allocation| {
+        let names = |device: &String| {
+            let device = device.split("::").next().unwrap_or_default();
+            ours.contains(&device) || (allocation.claim.is_some() && is_claimed(device))
+        };
+        allocation.devices.iter().any(names)
+    });
+    let mut pods: Vec<String> = held
+        .map(|held| match (&held.namespace, &held.pod) {
+            (Some(namespace), Some(pod)) => format!("{namespace}/{pod}"),
+            _ => format!("pod UID {}", held.pod_uid),
+        })
+        .collect();
+    pods.sort_unstable();
+    pods.dedup();
+    if pods.is_empty() {
+        return;
+    }
+    let why = format!("the GPU is allocated to {}", pods.join(", "));
+    if conditions.drain_check {
+        block(plan, "allocated", why, "Delete or move these pods first.");
+    } else {
+        plan.notes.push(format!("The drain check is off, and {why}."));
+    }
+}
+
+fn processes(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
+    let section = facts.sections.processes.as_ref();
+    let Some(processes) = section.and_then(|section| section.data.as_ref()) else {
+        return block(plan, "processes_unknown", "who uses the GPU could not be read", REBOOT);
+    };
+    if !processes.host_pid_namespace {
+        let why = "the probe does not see the host's processes: the GPU may be in use";
+        return block(
+            plan,
+            "processes_unknown",
+            why,
+            "Run the probe with hostPID on a node that is a machine, not a container.",
+        );
+    }
+    let problems = section.map(|section| section.problems.as_slice()).unwrap_or_default();
+    if let Some(problem) = problems.iter().find(|problem| problem.gpu.is_none_or(|at| at == gpu.index)) {
+        let why = format!("who uses the GPU could not be read to the end: {}", problem.why);
+        return block(plan, "processes_unknown", why, "Try again.");
+    }
+    let held_as = gpu.minor_number.map(|minor| format!("/dev/nvidia{minor}"));
+    let on_gpu = |process: &&GpuProcess| {
+        let listed = process.uses.iter().any(|gpu_use| gpu_use.gpu == gpu.index);
+        // Without a minor number any handle might be this GPU's.
+        listed || process.holds.iter().any(|held| held_as.as_ref().is_none_or(|ours| held == ours))
+    };
+    let in_the_way: Vec<&GpuProcess> = processes
+        .processes
+        .iter()
+        .filter(on_gpu)
+        .filter(|process| !process.name.as_deref().is_some_and(|name| LETS_GO.contains(&name)))
+        .collect();
+    if in_the_way.is_empty() {
+        return;
+    }
+    let stuck = in_the_way.iter().any(|process| process.state.as_deref() == Some("D"));
+    let named: Vec<_> = in_the_way.iter().take(MOST_NAMED).map(|process| describe(process)).collect();
+    let more = if in_the_way.len() > MOST_NAMED {
+        format!(" and {} more", in_the_way.len() - MOST_NAMED)
+    } else {
+        String::new()
+    };
+    let why = format!("{} processes are on the GPU: {}{more}", in_the_way.len(), named.join(", "));
+    if stuck {
+        block(plan, "processes_stuck", format!("{why}; state D ends with a reboot only"), REBOOT);
+    } else {
+        let next = "End them first: delete their pods; monitors (DCGM, exporters) count, too.";
+        block(plan, "processes", why, next);
+    }
+}
+
+fn describe(process: &GpuProcess) -> String {
+    let name = process.name.as_deref().unwrap_or("?");
+    let state = process.state.as_deref().map(|state| format!(", state {state}")).unwrap_or_default();
+    let pod = process.pod_uid.as_deref().map(|uid| format!(", pod UID {uid}")).unwrap_or_default();
+    format!("{} ({name}{state}{pod})", process.pid)
+}
+
+fn mps(facts: &Report, _: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
+    if data(&facts.sections.host).is_some_and(|host| host.daemons.mps == Some(true)) {
+        let next = "Stop it with: echo quit | nvidia-cuda-mps-control.";
+        block(plan, "mps", "the MPS daemon runs on this node and may take the GPU at any moment", next);
+    }
+}
+
+fn display(_: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
+    if gpu.display_active == Some(true) {
+        block(plan, "display", "a display is active on the GPU", "Stop the display manager on the node.");
+    }
+}
+
+fn mig(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
+    let section = data(&facts.sections.mig);
+    let entry = section.and_then(|mig| mig.gpus.iter().find(|entry| entry.index == gpu.index));
+    let mode = gpu.mig_mode.or(entry.and_then(|entry| entry.mode));
+    let Some(mode) = mode else { return };
+    if mode.current && entry.is_none() {
+        return block(plan, "mig_unknown", "MIG is on, and its instances could not be read", "Try again.");
+    }
+    let instances = entry.map_or(0, |entry| entry.devices.len());
+    if instances > 0 {
+        block(
+            plan,
+            "mig_instances",
+            format!("MIG is on and the GPU has {instances} MIG devices"),
+            "Delete the compute and GPU instances first (nvidia-smi mig -dci, -dgi, or the MIG manager).",
+        );
+    }
+    if mode.current != mode.pending {
+        plan.reasons.push(format!("MIG mode becomes {} with the reset.", if mode.pending { "on" } else { "off" }));
+    }
+}
+
+fn modes(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
+    let mode = gpu.ecc_mode.or_else(|| ecc(facts, gpu).and_then(|ecc| ecc.mode));
+    if let Some(mode) = mode.filter(|mode| mode.current != mode.pending) {
+        let word = if mode.pending { "on" } else { "off" };
+        block(plan, "mode_change_pending", format!("ECC becomes {word} with the next reboot"), REBOOT);
+    }
+}
+
+fn ecc<'r>(facts: &'r Report, gpu: &GpuInventory) -> Option<&'r GpuEcc> {
+    data(&facts.sections.ecc)?.gpus.iter().find(|entry| entry.index == gpu.index)
+}
+
+/// GPUs that NVLink ties together: before Ampere all of them go at once, on Ampere behind NVSwitches only with the Fabric
+/// Manager alone; from Hopper on each by itself.
+fn group(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
+    let generation = Generation::of(gpu.architecture.as_deref());
+    if generation == Generation::HopperOn {
+        return;
+    }
+    let topology = data(&facts.sections.topology);
+    let Some(own) = topology.and_then(|topology| topology.gpus.iter().find(|entry| entry.index == gpu.index)) else {
+        let why = "whether NVLink ties the GPU to others could not be read";
+        return block(plan, "nvlink_unknown", why, "Try again, or reboot the node.");
+    };
+    let wired = |entry: &GpuTopology, to: &str| {
+        entry.nvlinks.iter().any(|group| group.active != Some(false) && group.remote_type.as_deref() == Some(to))
+    };
+    // A link that does not say what is at its end might lead anywhere.
+    let unclear = own
+        .nvlinks
+        .iter()
+        .any(|group| group.active != Some(false) && !matches!(group.remote_type.as_deref(), Some("gpu" | "switch")));
+    let (to_switch, to_gpu) = (wired(own, "switch"), wired(own, "gpu"));
+    if !to_switch && !to_gpu && !unclear {
+        return;
+    }
+    let others = topology.into_iter().flat_map(|topology| &topology.gpus).filter(|entry| entry.index != gpu.index);
+    let peers: Vec<u32> = others
+        .filter(|entry| entry.nvlinks.iter().any(|group| group.active != Some(false)))
+        .map(|entry| entry.index)
+        .collect();
+    let fabric_manager = data(&facts.sections.host).and_then(|host| host.daemons.fabric_manager);
+    match generation {
+        Generation::Ampere if to_switch && fabric_manager == Some(true) => {}
+        Generation::Ampere if to_switch => {
+            plan.together_with = peers;
+            let state = if fabric_manager == Some(false) { "does not run" } else { "could not be seen" };
+            let why =
+                format!("an Ampere GPU behind NVSwitches is reset alone only with the Fabric Manager, which {state}");
+            block(plan, "nvlink_group", why, "Start nvidia-fabricmanager on the node, or reboot the node.");
+        }
+        Generation::Ampere if to_gpu && !unclear => {}
+        _ => {
+            let why = format!(
+                "NVLink ties the GPU to GPUs {peers:?}, and this generation is reset all together or not at all"
+            );
+            plan.together_with = peers;
+            block(
+                plan,
+                "nvlink_group",
+                why,
+                "Empty the node and reset all of its GPUs there (nvidia-smi --gpu-reset), or reboot it.",
+            );
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Generation {
+    /// Up to Turing; and what could not be read: in doubt the strictest rule.
+    BeforeAmpere,
+    Ampere,
+    HopperOn,
+}
+
+impl Generation {
+    fn of(architecture: Option<&str>) -> Self {
+        match architecture {
+            // Ada has no NVLink at all: the rule for bridges never applies.
+            Some("Ampere" | "Ada") => Self::Ampere,
+            Some("Hopper" | "Blackwell" | "Rubin") => Self::HopperOn,
+            _ => Self::BeforeAmpere,
+        }
+    }
+}
+
+fn recovery(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
+    match ecc(facts, gpu).and_then(|ecc| ecc.recovery_action) {
+        Some(action @ (RecoveryAction::NodeReboot | RecoveryAction::SystemReboot)) => {
+            let word = if action == RecoveryAction::NodeReboot { "node" } else { "whole system" };
+            block(
+                plan,
+                "reboot_required",
+                format!("the driver asks for a reboot of the {word}: a reset does not suffice"),
+                REBOOT,
+            );
+        }
+        Some(RecoveryAction::DrainP2p) => block(
+            plan,
+            "drain_p2p",
+            "the driver asks to stop peer-to-peer work first",
+            "Move the jobs off all GPUs of the node, then look again.",
+        ),
+        Some(RecoveryAction::RecoverImex) => block(
+            plan,
+            "recover_imex",
+            "the driver asks to recover the IMEX domain: a reset of this GPU does not suffice",
+            "Recover the IMEX domain (nvidia-imex-ctl), then look again.",
+        ),
+        Some(RecoveryAction::BusReset) => block(
+            plan,
+            "bus_reset",
+            "the driver asks for a reset of the bus, which takes whatever else is on it",
+            REBOOT,
+        ),
+        Some(RecoveryAction::GpuReset | RecoveryAction::DrainAndReset) => {
+            plan.reasons.push("The driver asks for a reset of this GPU.".to_owned());
+        }
+        Some(RecoveryAction::None | RecoveryAction::Unknown) | None => {}
+    }
+}
+
+fn remaps(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
+    let Some(ecc) = ecc(facts, gpu) else { return };
+    if ecc.remapped_rows.as_ref().is_some_and(|rows| rows.pending) {
+        plan.reasons.push("A row remap waits for a reset.".to_owned());
+    }
+    if ecc.remapped_rows.as_ref().is_some_and(|rows| rows.failure_occurred) {
+        plan.notes.push("A row remap has failed: a reset does not repair this board.".to_owned());
+    }
+    if ecc.channel_repair_pending == Some(true) || ecc.tpc_repair_pending == Some(true) {
+        plan.reasons.push("A repair of memory channels or TPCs waits for a reset.".to_owned());
+    }
+}
+
+/// A GPU that fell off the bus in this boot, even if it answers again.
+fn history(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
+    let Some(log) = data(&facts.sections.xid) else {
+        plan.notes.push("The kernel log could not be read: what happened to the GPU before is not known.".to_owned());
+        return;
+    };
+    let ours = log.events.iter().filter(|event| event.boot_id.is_none() && event.gpu_index == Some(gpu.index));
+    let off_bus = ours.into_iter().any(|event| event.code == Some(79) || event.kind == KernelEventKind::OffBus);
+    if off_bus && !plan.blockers.iter().any(|blocker| blocker.code == "gpu_lost") {
+        block(plan, "fell_off_bus", "the GPU fell off the PCI bus since the node was booted (Xid 79)", REBOOT);
+    }
+}

@@ -1,0 +1,99 @@
+//! `node-probe kill` through NVML.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::support::{GPU, Node, OTHER, facts, start_ticks};
+
+/// The facts with this process on the first GPU.
+fn with_process(pid: u32) -> Value {
+    let mut facts = facts();
+    facts["sections"]["processes"]["data"]["processes"] =
+        json!([{"pid": pid, "uses": [{"gpu": 0, "kind": "compute", "memory_bytes": 1 << 29}]}]);
+    facts
+}
+
+fn kill(node: &Node, gpu: &str, pid: u32) -> Value {
+    let (number, ticks) = (pid.to_string(), start_ticks(pid));
+    node.act(&["kill", "--gpu", gpu, "--pid", &number, "--start-ticks", &ticks, "--grace-seconds", "1"])
+}
+
+#[test]
+fn a_process_that_nvml_lists_is_ended_and_the_memory_told() {
+    let node = Node::new(&facts());
+    let process = node.shell("exec sleep 1000");
+    node.set_facts(&with_process(process.0.id()));
+    let action = kill(&node, GPU, process.0.id());
+    assert_eq!((&action["outcome"], &action["ended_by"]), (&json!("ended"), &json!("SIGTERM")), "{action}");
+    assert_eq!((&action["evidence"], &action["gpu_index"]), (&json!(["nvml"]), &json!(0)), "{action}");
+    assert_eq!(action["memory_before_bytes"], json!(1 << 30));
+    assert!(action["memory_after_bytes"].is_u64(), "{action}");
+    // The facts file still lists it: a driver that keeps a dead process is said to.
+    assert!(action["notes"].to_string().contains("still lists"), "{action}");
+}
+
+#[test]
+fn a_process_that_only_holds_the_device_file_is_on_the_gpu_too() {
+    let node = Node::new(&facts());
+    let process = node.shell("exec sleep 1000 < $0");
+    let action = kill(&node, GPU, process.0.id());
+    assert_eq!((&action["outcome"], &action["evidence"]), (&json!("ended"), &json!(["device_file"])), "{action}");
+}
+
+#[test]
+fn a_process_of_another_gpu_is_refused_and_lives() {
+    let node = Node::new(&facts());
+    let mut process = node.shell("exec sleep 1000");
+    node.set_facts(&with_process(process.0.id()));
+    let action = kill(&node, OTHER, process.0.id());
+    assert_eq!((&action["outcome"], &action["refusal"]["code"]), (&json!("refused"), &json!("no_gpu")), "{action}");
+    let action = kill(&node, "GPU-ffffffff", process.0.id());
+    assert_eq!(action["refusal"]["code"], json!("no_such_gpu"), "{action}");
+    assert!(process.0.try_wait().expect("ours").is_none());
+}
+
+#[test]
+fn in_another_pid_namespace_nvml_s_numbers_prove_nothing() {
+    let node = Node::new(&facts());
+    let mut process = node.shell("exec sleep 1000");
+    node.set_facts(&with_process(process.0.id()));
+    let link = node.path("proc/self/ns/pid");
+    fs::remove_file(&link).expect("ours");
+    std::os::unix::fs::symlink("pid:[4026532201]", link).expect("a link");
+    let action = kill(&node, GPU, process.0.id());
+    assert_eq!(action["refusal"]["code"], json!("no_gpu"), "{action}");
+    assert!(process.0.try_wait().expect("ours").is_none());
+}
+
+#[test]
+fn without_the_operator_flag_nothing_is_done() {
+    let node = Node::new(&facts());
+    let mut process = node.shell("exec sleep 1000 < $0");
+    let (number, ticks) = (process.0.id().to_string(), start_ticks(process.0.id()));
+    let (document, code) = node.probe(&["kill", "--gpu", GPU, "--pid", &number, "--start-ticks", &ticks]);
+    assert_eq!((code, &document["error"]["code"]), (2, &json!("operator_mode_off")), "{document}");
+    assert!(document.get("action").is_none() && process.0.try_wait().expect("ours").is_none());
+}
+
+#[test]
+fn the_same_id_acts_once() {
+    let node = Node::new(&facts());
+    let process = node.shell("exec sleep 1000 < $0");
+    let (number, ticks) = (process.0.id().to_string(), start_ticks(process.0.id()));
+    let id = format!("test{}", std::process::id());
+    let words = ["--operator", "kill", "--gpu", GPU, "--pid", &number, "--start-ticks", &ticks, "--once", &id];
+    assert_eq!(node.probe(&words).0["action"]["outcome"], json!("ended"));
+    let (document, code) = node.probe(&words);
+    let _ = fs::remove_file(format!("/dev/shm/gpu-syringe-action-{id}"));
+    assert_eq!((code, &document["error"]["code"]), (1, &json!("already_run")), "{document}");
+}
+
+#[test]
+fn what_could_be_an_option_of_another_program_is_no_uuid() {
+    let node = Node::new(&facts());
+    for uuid in ["0", "--help", "GPU-1;reboot", "GPU-1 -pm", "all", ""] {
+        let (document, code) = node.probe(&["--operator", "reset", &format!("--gpu={uuid}")]);
+        assert_eq!((code, &document["error"]["code"]), (2, &json!("usage")), "{uuid}: {document}");
+    }
+}

@@ -1,0 +1,182 @@
+//! `node-probe reset` with a stand-in for `nvidia-smi` that succeeds, fails, hangs, or loses the GPU.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{GPU, Node, blockers, facts};
+
+const RESET: [&str; 4] = ["reset", "--gpu", GPU, "--cordoned"];
+
+/// What each call of nvidia-smi was for.
+fn jobs(node: &Node) -> Vec<&'static str> {
+    let job = |call: &String| {
+        ["-pm 0", "--gpu-reset", "-pm 1"].into_iter().find(|job| call.contains(job)).unwrap_or("something else")
+    };
+    node.smi_calls().iter().map(job).collect()
+}
+
+fn pending() -> Value {
+    let mut facts = facts();
+    facts["sections"]["ecc"]["data"]["gpus"][0]["remapped_rows"]["pending"] = json!(true);
+    facts["sections"]["ecc"]["data"]["gpus"][0]["recovery_action"] = json!("gpu_reset");
+    facts
+}
+
+/// A script that puts these facts in the place of the present ones when the GPU is reset.
+fn becomes(node: &Node, after: &Value) {
+    node.file("after.json", &after.to_string());
+    let after = node.path("after.json");
+    node.nvidia_smi(&format!("case \"$*\" in *--gpu-reset*) cp {} $facts;; esac\necho All done.", after.display()));
+}
+
+#[test]
+fn a_plan_says_what_would_be_done_and_calls_nothing() {
+    let node = Node::new(&pending());
+    node.nvidia_smi("exit 1");
+    let action = node.act(&[&RESET[..], &["--plan"]].concat());
+    assert_eq!((&action["outcome"], blockers(&action)), (&json!("planned"), vec![]), "{action}");
+    assert_eq!(action["plan"]["steps"].as_array().expect("steps").len(), 4, "{action}");
+    assert_eq!(action["plan"]["reasons"].as_array().expect("reasons").len(), 2, "{action}");
+    assert_eq!(jobs(&node), Vec::<&str>::new());
+}
+
+#[test]
+fn a_reset_that_succeeds_is_verified_and_persistence_mode_is_back() {
+    let node = Node::new(&pending());
+    becomes(&node, &facts());
+    let action = node.act(&RESET);
+    assert_eq!(action["outcome"], json!("reset"), "{action}");
+    assert_eq!(jobs(&node), ["-pm 0", "--gpu-reset", "-pm 1"]);
+    assert!(node.smi_calls()[1].ends_with(GPU), "{:?}", node.smi_calls());
+    let now = &action["now"];
+    assert_eq!((&now["answers"], &now["remap_pending"]), (&json!(true), &json!(false)), "{action}");
+    assert_eq!((&now["recovery_action"], &now["persistence_mode"]), (&json!("none"), &json!(true)), "{action}");
+}
+
+#[test]
+fn a_reset_that_fails_says_in_which_state_the_gpu_is_and_restores_persistence_mode() {
+    let node = Node::new(&facts());
+    node.nvidia_smi("case \"$*\" in *--gpu-reset*) echo 'GPU is in use by another client'; exit 3;; esac");
+    let action = node.act(&RESET);
+    assert_eq!((&action["outcome"], &action["steps"][1]["exit_code"]), (&json!("failed"), &json!(3)), "{action}");
+    assert_eq!(jobs(&node), ["-pm 0", "--gpu-reset", "-pm 1"]);
+    let summary = action["summary"].as_str().expect("a summary");
+    assert!(summary.contains("in use by another client") && summary.contains("it answers"), "{summary}");
+}
+
+#[test]
+fn a_reset_that_hangs_is_left_alone_and_said_to_be_unknown() {
+    let node = Node::new(&facts());
+    node.nvidia_smi("case \"$*\" in *--gpu-reset*) echo $$ > $log.pid; exec sleep 30;; esac");
+    let began = Instant::now();
+    let action = node.act(&[&RESET[..], &["--reset-seconds", "1"]].concat());
+    assert!(began.elapsed() < Duration::from_secs(15));
+    assert_eq!((&action["outcome"], &action["steps"][1]["exit_code"]), (&json!("timed_out"), &Value::Null), "{action}");
+    assert_eq!(jobs(&node), ["-pm 0", "--gpu-reset"], "no second nvidia-smi while the first one works on the GPU");
+    assert!(action["summary"].as_str().expect("a summary").contains("-pm 1 restores it"), "{action}");
+    let pid = std::fs::read_to_string(node.path("smi.log.pid")).expect("it ran");
+    assert!(std::fs::exists(format!("/proc/{}", pid.trim())).expect("proc"), "it was not killed");
+    let _ = std::process::Command::new("kill").arg(pid.trim()).status();
+}
+
+#[test]
+fn a_gpu_that_does_not_come_back_needs_a_reboot_and_that_is_said() {
+    let mut lost = facts();
+    lost["sections"]["inventory"]["problems"] =
+        json!([{"what": "GPU 0", "why": "NVML: GPU is lost", "gpu": 0, "code": "gpu_lost"}]);
+    lost["sections"]["inventory"]["status"] = json!("partial");
+    let node = Node::new(&facts());
+    becomes(&node, &lost);
+    let action = node.act(&RESET);
+    assert_eq!(
+        (&action["outcome"], &action["now"]["answers"]),
+        (&json!("reset_not_verified"), &json!(false)),
+        "{action}"
+    );
+    assert!(action["summary"].as_str().expect("a summary").contains("reboot"), "{action}");
+}
+
+#[test]
+fn persistence_mode_that_cannot_be_switched_off_stops_everything() {
+    let node = Node::new(&facts());
+    node.nvidia_smi("echo 'Insufficient Permissions'; exit 4");
+    let action = node.act(&RESET);
+    assert_eq!(
+        (&action["outcome"], blockers(&action)),
+        (&json!("refused"), vec!["persistence_mode".to_owned()]),
+        "{action}"
+    );
+    assert_eq!(jobs(&node), ["-pm 0"]);
+}
+
+#[test]
+fn a_gpu_without_persistence_mode_is_left_without() {
+    let mut off = facts();
+    off["sections"]["inventory"]["data"]["gpus"][0]["persistence_mode"] = json!(false);
+    let node = Node::new(&off);
+    node.nvidia_smi("exit 0");
+    assert_eq!(node.act(&RESET)["outcome"], json!("reset"));
+    assert_eq!(jobs(&node), ["--gpu-reset"]);
+}
+
+#[test]
+fn a_gpu_that_a_process_holds_is_not_reset() {
+    let node = Node::new(&facts());
+    node.nvidia_smi("exit 0");
+    let process = node.shell("exec sleep 1000 < $0");
+    let action = node.act(&RESET);
+    assert_eq!((&action["outcome"], blockers(&action)), (&json!("refused"), vec!["processes".to_owned()]), "{action}");
+    assert!(action["plan"]["blockers"][0]["why"].as_str().expect("why").contains(&process.0.id().to_string()));
+    assert_eq!(jobs(&node), Vec::<&str>::new());
+}
+
+#[test]
+fn a_node_that_is_not_cordoned_is_in_the_way_unless_the_check_is_off() {
+    let node = Node::new(&facts());
+    node.nvidia_smi("exit 0");
+    assert_eq!(blockers(&node.act(&["reset", "--gpu", GPU])), ["not_cordoned"]);
+    let off = node.act(&["reset", "--gpu", GPU, "--drain-check", "off"]);
+    assert_eq!(off["outcome"], json!("reset"), "{off}");
+}
+
+#[test]
+fn without_nvidia_smi_the_plan_says_so() {
+    let node = Node::new(&facts());
+    assert_eq!(blockers(&node.act(&RESET)), ["no_nvidia_smi"]);
+}
+
+#[test]
+fn two_resets_at_once_are_one_too_many() {
+    let node = Node::new(&facts());
+    node.nvidia_smi("exit 0");
+    let lock = std::fs::File::open(node.path("usr/bin/nvidia-smi")).expect("there");
+    lock.lock().expect("nobody has it");
+    assert_eq!(blockers(&node.act(&RESET)), ["reset_running"]);
+    drop(lock);
+    assert_eq!(node.act(&RESET)["outcome"], json!("reset"));
+}
+
+#[test]
+fn the_driver_s_tool_is_run_below_another_root() {
+    let node = Node::new(&facts());
+    node.nvidia_smi("echo reset $3; exit 7");
+    let program = node.path("usr/bin/nvidia-smi");
+    let run = |operator: &[&str]| {
+        std::process::Command::new(env!("CARGO_BIN_EXE_node-probe"))
+            .args(operator)
+            .args(["driver-tool", "--root", "/proc/self/root", "--program"])
+            .arg(&program)
+            .args(["--gpu", GPU, "--job", "reset"])
+            .output()
+            .expect("node-probe runs")
+    };
+    assert_eq!(run(&[]).status.code(), Some(126), "not without --operator");
+    assert_eq!(jobs(&node), Vec::<&str>::new());
+    let output = run(&["--operator"]);
+    if String::from_utf8_lossy(&output.stderr).contains("not permitted") {
+        return; // Only root may change the root directory.
+    }
+    assert_eq!(output.status.code(), Some(7), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("reset {GPU}\n"));
+}

@@ -1,0 +1,168 @@
+//! The machine of the tests.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+pub(crate) const GPU: &str = "GPU-aaaaaaaa-0000-4000-8000-000000000001";
+pub(crate) const OTHER: &str = "GPU-aaaaaaaa-0000-4000-8000-000000000002";
+
+const ADDRESSES: [&str; 2] = ["0000:3b:00.0", "0000:3c:00.0"];
+
+/// A node below a temporary directory. Its facts are a file that the fake NVML library answers from, read anew by every
+/// session: a script that rewrites it changes the GPU.
+pub(crate) struct Node {
+    root: TempDir,
+}
+
+/// A process of a test, ended with it.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Two idle H100 with persistence mode on.
+pub(crate) fn facts() -> Value {
+    let gpu = |index: u32, uuid: &str| {
+        json!({"index": index, "uuid": uuid, "pci_address": ADDRESSES[index as usize], "name": "NVIDIA H100",
+            "architecture": "Hopper", "minor_number": index, "persistence_mode": true, "display_active": false,
+            "virtualization_mode": "none", "mig_mode": {"current": false, "pending": false},
+            "ecc_mode": {"current": true, "pending": true}})
+    };
+    let ecc = |index: u32, uuid: &str| {
+        json!({"index": index, "uuid": uuid, "recovery_action": "none", "mode": {"current": true, "pending": true},
+            "remapped_rows": {"correctable": 0, "uncorrectable": 0, "pending": false, "failure_occurred": false}})
+    };
+    let memory = |index: u32, uuid: &str| {
+        json!({"index": index, "uuid": uuid, "memory": {"total_bytes": 85_899_345_920_u64, "reserved_bytes": 0,
+            "used_bytes": 1_073_741_824, "free_bytes": 84_825_604_096_u64}})
+    };
+    let ok = |data: Value| json!({"status": "ok", "data": data});
+    let both = |entry: &dyn Fn(u32, &str) -> Value| ok(json!({"gpus": [entry(0, GPU), entry(1, OTHER)]}));
+    json!({"schema_version": 1, "sections": {"inventory": both(&gpu), "ecc": both(&ecc), "telemetry": both(&memory),
+        "mig": ok(json!({"gpus": [{"index": 0, "uuid": GPU, "mode": {"current": false, "pending": false}}]})),
+        "processes": ok(json!({"host_pid_namespace": true, "processes": []}))}})
+}
+
+impl Node {
+    pub(crate) fn new(facts: &Value) -> Self {
+        let node = Self { root: tempfile::tempdir().expect("a folder") };
+        node.file("proc/sys/kernel/hostname", "gpu-1\n");
+        node.file("proc/modules", "nvidia 1 1 - Live 0x0\n");
+        node.file("proc/stat", "cpu 1\nbtime 1763688000\n");
+        node.file("var/lib/kubelet/device-plugins/kubelet_internal_checkpoint", CHECKPOINT);
+        node.link("proc/self/ns/pid", "pid:[4026531836]");
+        for (minor, address) in ADDRESSES.iter().enumerate() {
+            let folder = format!("sys/devices/pci0000:00/{address}");
+            for (file, text) in [("vendor", "0x10de"), ("device", "0x2330"), ("class", "0x030200")] {
+                node.file(&format!("{folder}/{file}"), text);
+            }
+            node.link(&format!("{folder}/driver"), "/sys/bus/pci/drivers/nvidia");
+            node.link(&format!("sys/bus/pci/devices/{address}"), &format!("../../../devices/pci0000:00/{address}"));
+            node.file(&format!("dev/nvidia{minor}"), "");
+        }
+        node.set_facts(facts);
+        node
+    }
+
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.root.path().join(path)
+    }
+
+    pub(crate) fn file(&self, path: &str, text: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be made");
+        fs::write(path, text).expect("the file can be written");
+    }
+
+    fn link(&self, path: &str, target: &str) {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be made");
+        symlink(target, path).expect("the link can be made");
+    }
+
+    pub(crate) fn set_facts(&self, facts: &Value) {
+        self.file("facts.json", &facts.to_string());
+    }
+
+    /// A stand-in for nvidia-smi. In it, `$facts` is the file that the GPUs are made of and `$log` a file of its own.
+    pub(crate) fn nvidia_smi(&self, script: &str) {
+        let (facts, log) = (self.path("facts.json"), self.path("smi.log"));
+        let head = format!("#!/bin/sh\nfacts={}\nlog={}\necho \"$*\" >> $log\n", facts.display(), log.display());
+        self.file("usr/bin/nvidia-smi", &format!("{head}{script}\n"));
+        let program = self.path("usr/bin/nvidia-smi");
+        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).expect("ours");
+    }
+
+    /// The arguments of every call of the stand-in.
+    pub(crate) fn smi_calls(&self) -> Vec<String> {
+        fs::read_to_string(self.path("smi.log")).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
+    /// Starts a script that a GPU's device file is given to as `$0`, and shows it in the node's `/proc`.
+    pub(crate) fn shell(&self, script: &str) -> Running {
+        let mut command = Command::new("/bin/sh");
+        command.arg("-c").arg(script).arg(self.path("dev/nvidia0")).stdin(Stdio::null()).stdout(Stdio::null());
+        let child = command.spawn().expect("it starts");
+        self.link(&format!("proc/{}", child.id()), &format!("/proc/{}", child.id()));
+        until("sleep", || {
+            fs::read_to_string(format!("/proc/{}/comm", child.id())).is_ok_and(|comm| comm.trim_end() == "sleep")
+        });
+        Running(child)
+    }
+
+    /// Runs `node-probe` with these words and reads its document; gives the exit code, too.
+    pub(crate) fn probe(&self, words: &[&str]) -> (Value, i32) {
+        let output = Command::new(env!("CARGO_BIN_EXE_node-probe"))
+            .args(words)
+            .arg("--root")
+            .arg(self.root.path())
+            .arg("--nvml-library")
+            .arg(fake_nvml::library_path())
+            .env("FAKE_NVML_FACTS", self.path("facts.json"))
+            .output()
+            .expect("node-probe runs");
+        let document = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stdout)));
+        (document, output.status.code().unwrap_or(-1))
+    }
+
+    /// Runs an action and gives its `action`.
+    pub(crate) fn act(&self, words: &[&str]) -> Value {
+        let (document, code) = self.probe(&[&["--operator"], words].concat());
+        assert_eq!(code, 0, "{document}");
+        document["action"].clone()
+    }
+}
+
+const CHECKPOINT: &str = r#"{"Data":{"PodDeviceEntries":null,"RegisteredDevices":{}},"Checksum":1}"#;
+
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Start time of a process, as reports have it.
+pub(crate) fn start_ticks(pid: u32) -> String {
+    let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).expect("it runs");
+    let rest = stat.rsplit_once(')').expect("a name").1;
+    rest.split_whitespace().nth(19).expect("a start time").to_owned()
+}
+
+/// The codes of what is in the way.
+pub(crate) fn blockers(action: &Value) -> Vec<String> {
+    let list = action["plan"]["blockers"].as_array().expect("a list");
+    list.iter().map(|blocker| blocker["code"].as_str().expect("a code").to_owned()).collect()
+}

@@ -1,0 +1,74 @@
+//! What is written down, on the workstation and on the cluster.
+
+use std::time::Duration;
+
+use gpu_syringe::audit::Event;
+use k8s_openapi::api::core::v1::Pod;
+use kube::config::KubeConfigOptions;
+use kube::{Api, Client, Config};
+use serde_json::json;
+
+use crate::support::{Bed, PID, Setup, User, kill, reset, with};
+
+#[tokio::test]
+async fn every_probe_and_every_action_is_a_line() {
+    let bed = Bed::new(Setup { user: User::Agrees, ..Setup::default() }).await;
+    bed.answer("get_gpu_inventory", &json!({"node_name": "busy"})).await;
+    bed.answer("kill_gpu_process", &kill()).await;
+    let lines = bed.audit();
+    let events: Vec<Event> = lines.iter().map(|line| line.event).collect();
+    assert_eq!(events, [Event::Probe, Event::Probe, Event::ActionStarted, Event::ActionEnded]);
+    for line in &lines {
+        assert_eq!((line.context.as_str(), line.user.as_deref(), line.node.as_str()), ("test", Some("alice"), "busy"));
+        assert!(line.time.is_some() && !line.server.is_empty());
+    }
+    let [inventory, plan, started, ended] = lines.as_slice() else { panic!() };
+    assert_eq!((inventory.tool.as_str(), &inventory.arguments), ("get_gpu_inventory", &json!(["inventory"])));
+    assert_eq!((inventory.outcome.as_deref(), inventory.removed), (Some("answered"), Some(true)));
+    assert!(inventory.pod.is_some() && inventory.pod_uid.is_some() && inventory.duration_ms.is_some());
+    assert_eq!(plan.outcome.as_deref(), Some("planned"));
+    assert_eq!((&started.pod, &started.outcome), (&None, &None), "written before there is a pod");
+    for line in [started, ended] {
+        assert_eq!((&line.arguments["pid"], line.consent.as_deref()), (&json!(PID), Some("user (elicitation)")));
+        assert!(line.plan.as_deref().is_some_and(|plan| plan.contains("Kill process")));
+    }
+    assert_eq!((ended.outcome.as_deref(), ended.removed), (Some("simulated"), Some(true)));
+    assert!(ended.pod.is_some() && ended.pod != plan.pod && ended.pod_uid.is_some());
+}
+
+#[tokio::test]
+async fn an_action_whose_line_cannot_be_written_is_not_done() {
+    let bed = Bed::new(Setup { no_audit: true, ..Setup::default() }).await;
+    let answer = bed.answer("reset_gpu", &reset()).await;
+    let error = bed.failure("reset_gpu", &with(reset(), "token", answer["token"].clone())).await;
+    assert!(error.contains("audit log") && error.contains("nothing was done"), "{error}");
+    assert!(bed.done().is_empty());
+    bed.answer("get_gpu_inventory", &json!({"node_name": "busy"})).await;
+}
+
+#[tokio::test]
+async fn the_pod_carries_the_same_for_the_cluster_s_own_audit() {
+    let bed = Bed::new(Setup { user: User::Agrees, linger: Duration::from_millis(400), ..Setup::default() }).await;
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(bed.cluster.kubeconfig(), &options).await.unwrap();
+    let pods: Api<Pod> = Api::namespaced(Client::try_from(config).unwrap(), "default");
+    let look = async {
+        loop {
+            let list = pods.list(&Default::default()).await.unwrap();
+            let notes = list.items.into_iter().filter_map(|pod| pod.metadata.annotations);
+            if let Some(notes) = notes.into_iter().find(|notes| notes.contains_key("gpu-syringe.dev/consent")) {
+                return notes;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let arguments = kill();
+    let (notes, answer) = tokio::join!(
+        async { tokio::time::timeout(Duration::from_secs(20), look).await.unwrap() },
+        bed.answer("kill_gpu_process", &arguments)
+    );
+    assert_eq!(answer["outcome"], json!("simulated"));
+    let note = |name: &str| notes[&format!("gpu-syringe.dev/{name}")].as_str();
+    assert_eq!((note("tool"), note("user"), note("consent")), ("kill_gpu_process", "alice", "user (elicitation)"));
+    assert!(note("arguments").contains("41210") && note("plan").contains("Kill process 41210"), "{notes:?}");
+}

@@ -1,0 +1,106 @@
+//! Consent of the host's user in both eras of the protocol.
+
+use std::collections::BTreeMap;
+
+use rmcp::model::{CallToolResponse, InputRequiredResult};
+use serde_json::{Value, json};
+
+use crate::support::{Bed, Era, Setup, User, kill, params, reset, with};
+
+async fn bed(era: Era, user: User) -> Bed {
+    Bed::new(Setup { era, user, ..Setup::default() }).await
+}
+
+#[tokio::test]
+async fn a_user_who_agrees_gets_what_the_plan_said() {
+    for (era, how) in [(Era::Legacy, "user (elicitation)"), (Era::Modern, "user (input required)")] {
+        let bed = bed(era, User::Agrees).await;
+        let answer = bed.answer("kill_gpu_process", &kill()).await;
+        assert_eq!((&answer["outcome"], &answer["consent"]), (&json!("simulated"), &json!(how)), "{answer}");
+        let asked = bed.asked();
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        assert!(asked[0].contains("Kill process 41210 (python3)"), "{asked:?}");
+        let answer = bed.answer("reset_gpu", &reset()).await;
+        assert_eq!(answer["outcome"], json!("simulated"), "{answer}");
+        assert!(bed.asked()[1].contains("nvidia-smi --gpu-reset"), "{:?}", bed.asked());
+        assert_eq!(bed.done().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_user_who_does_not_agree_is_obeyed() {
+    for era in [Era::Legacy, Era::Modern] {
+        for user in [User::SaysNo, User::Declines] {
+            let bed = bed(era, user).await;
+            let answer = bed.answer("kill_gpu_process", &kill()).await;
+            assert_eq!(
+                (&answer["outcome"], &answer["token"]),
+                (&json!("declined"), &json!(null)),
+                "{era:?} {user:?}: {answer}"
+            );
+            assert_eq!(bed.asked().len(), 1);
+            assert!(bed.done().is_empty());
+            assert!(
+                bed.audit()
+                    .iter()
+                    .any(|line| line.outcome.as_deref().is_some_and(|outcome| outcome.starts_with("declined")))
+            );
+        }
+    }
+}
+
+/// The question of the modern era, as it goes over the wire.
+async fn question(bed: &Bed) -> InputRequiredResult {
+    match bed.client.call_tool_once(params("kill_gpu_process", &kill())).await.unwrap() {
+        CallToolResponse::InputRequired(question) => question,
+        other => panic!("no question: {other:?}"),
+    }
+}
+
+/// Brings an answer to it.
+async fn bring(bed: &Bed, arguments: &Value, state: &str, said: Value) -> Value {
+    let responses = BTreeMap::from([("consent".to_owned(), said)]);
+    let request = params("kill_gpu_process", arguments).with_request_state(state).with_input_responses(responses);
+    match bed.client.call_tool_once(request).await.unwrap() {
+        CallToolResponse::Complete(result) => serde_json::to_value(result).unwrap(),
+        other => panic!("not complete: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_modern_question_is_bound_to_its_call() {
+    let bed = bed(Era::Modern, User::Agrees).await;
+    let yes = json!({"action": "accept", "content": {"agree": true}});
+    let asked = question(&bed).await;
+    let state = asked.request_state.unwrap();
+    assert!(serde_json::to_string(&asked.input_requests).unwrap().contains("Kill process 41210"));
+    let other = bring(&bed, &with(kill(), "pid", json!(41_211)), &state, yes.clone()).await;
+    assert!(other["isError"] == true && other.to_string().contains("other content"), "{other}");
+    let again = bring(&bed, &kill(), &state, yes.clone()).await;
+    assert!(again["isError"] == true, "used up: {again}");
+    let forged = bring(&bed, &kill(), "made-up", yes).await;
+    assert!(forged["isError"] == true, "{forged}");
+    assert!(bed.done().is_empty());
+}
+
+#[tokio::test]
+async fn only_a_plain_yes_is_a_yes() {
+    let bed = bed(Era::Modern, User::Agrees).await;
+    for said in [
+        json!({"action": "accept"}),
+        json!({"action": "accept", "content": {}}),
+        json!({"action": "accept", "content": {"agree": "true"}}),
+        json!({"action": "cancel", "content": {"agree": true}}),
+        json!({"action": "decline"}),
+        json!(null),
+    ] {
+        let state = question(&bed).await.request_state.unwrap();
+        let answer = bring(&bed, &kill(), &state, said.clone()).await;
+        assert_eq!(answer["structuredContent"]["outcome"], json!("declined"), "{said}: {answer}");
+    }
+    let state = question(&bed).await.request_state.unwrap();
+    let unanswered = params("kill_gpu_process", &kill()).with_request_state(state);
+    let CallToolResponse::Complete(result) = bed.client.call_tool_once(unanswered).await.unwrap() else { panic!() };
+    assert_eq!(result.structured_content.unwrap()["outcome"], json!("declined"));
+    assert!(bed.done().is_empty());
+}

@@ -1,0 +1,260 @@
+//! A cluster, a server of ours in this process, and a client of either era with a user who says yes or no.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use clap::Parser;
+use gpu_syringe::audit::{Audit, Line};
+use gpu_syringe::cluster::Contexts;
+use gpu_syringe::consent::Tokens;
+use gpu_syringe::embedded::{Cluster, Fixture, Invocation, NodeFixture, NodeProbe, Process, Programs, Streams, Timing};
+use gpu_syringe::mcp::Server;
+use gpu_syringe::settings::Settings;
+use gpu_syringe::syringe::Syringe;
+use gpu_syringe::tools;
+use rmcp::model::{
+    CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, ElicitRequestParams, ElicitResult,
+    ElicitationAction, ElicitationCapability, ErrorData, Implementation, ProtocolVersion,
+};
+use rmcp::service::{RequestContext, RunningService};
+use rmcp::{ClientHandler, ClientLifecycleMode, ClientServiceExt, RoleClient, ServiceExt};
+use serde_json::{Value, json};
+use syringe_core::report::Report;
+use syringe_core::scenarios;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+/// A job on the busy node.
+pub(crate) const PID: u32 = 41_210;
+pub(crate) const START_TICKS: u64 = 418_000;
+/// The GPU that it is on.
+pub(crate) const BUSY_GPU: &str = "GPU-f632d18c-0e6a-418b-a0c2-b2d54a0e1ddd";
+/// A GPU of the idle, cordoned node.
+pub(crate) const IDLE_GPU: &str = "GPU-0ef073d2-8b0d-4220-a630-44b3db6f98bb";
+
+/// What the user of the host does when asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum User {
+    /// Agrees.
+    Agrees,
+    /// Fills in the form, with no.
+    SaysNo,
+    /// Closes the form.
+    Declines,
+    /// The host cannot ask.
+    CannotBeAsked,
+}
+
+/// The era of the protocol that the client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Era {
+    Legacy,
+    Modern,
+}
+
+/// The host.
+#[derive(Clone)]
+pub(crate) struct Host {
+    user: User,
+    /// Every question that was put to the user.
+    pub(crate) asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl ClientHandler for Host {
+    fn get_info(&self) -> ClientConfig {
+        let mut capabilities = ClientCapabilities::default();
+        if self.user != User::CannotBeAsked {
+            capabilities.elicitation = Some(ElicitationCapability::default());
+        }
+        ClientConfig::new(capabilities, Implementation::new("test", "1"))
+    }
+
+    async fn create_elicitation(
+        &self,
+        request: ElicitRequestParams,
+        _: RequestContext<RoleClient>,
+    ) -> Result<ElicitResult, ErrorData> {
+        let ElicitRequestParams::FormElicitationParams { message, .. } = request else {
+            panic!("no form: {request:?}")
+        };
+        self.asked.lock().unwrap().push(message);
+        let agree = |agree: bool| ElicitResult::new(ElicitationAction::Accept).with_content(json!({ "agree": agree }));
+        Ok(match self.user {
+            User::Agrees => agree(true),
+            User::SaysNo => agree(false),
+            User::Declines | User::CannotBeAsked => ElicitResult::new(ElicitationAction::Decline),
+        })
+    }
+}
+
+/// Notes what is run on the nodes, and takes its time over an action.
+#[derive(Clone, Default)]
+struct Watched {
+    ran: Arc<Mutex<Vec<Vec<String>>>>,
+    linger: Duration,
+}
+
+impl Programs for Watched {
+    fn start(&self, invocation: &Invocation, streams: Streams) -> Option<Process> {
+        let process = NodeProbe.start(invocation, streams)?;
+        if invocation.argv.iter().any(|word| word == "hold") {
+            return Some(process);
+        }
+        self.ran.lock().unwrap().push(invocation.argv.clone());
+        let linger = self.linger;
+        Some(Box::pin(async move {
+            tokio::time::sleep(linger).await;
+            process.await
+        }))
+    }
+}
+
+/// Everything of one test.
+pub(crate) struct Bed {
+    pub(crate) cluster: Cluster,
+    pub(crate) state: TempDir,
+    pub(crate) host: Host,
+    pub(crate) client: RunningService<RoleClient, Host>,
+    ran: Arc<Mutex<Vec<Vec<String>>>>,
+}
+
+/// How a test differs from the usual one.
+pub(crate) struct Setup {
+    pub(crate) era: Era,
+    pub(crate) user: User,
+    pub(crate) words: &'static [&'static str],
+    pub(crate) tokens: Tokens,
+    /// The audit log's folder is missing.
+    pub(crate) no_audit: bool,
+    pub(crate) linger: Duration,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            era: Era::Legacy,
+            user: User::CannotBeAsked,
+            words: &["--mode", "operator"],
+            tokens: Tokens::default(),
+            no_audit: false,
+            linger: Duration::ZERO,
+        }
+    }
+}
+
+#[derive(Parser)]
+struct Words {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// The settings of a launcher that was started with these words.
+pub(crate) fn settings(words: &[&str]) -> Settings {
+    Words::parse_from([&["gpu-syringe"], words].concat()).settings
+}
+
+pub(crate) fn facts(scenario: &str) -> Report {
+    scenarios::named(scenario).unwrap().report()
+}
+
+/// The node `busy` has jobs on its GPUs; `idle` is cordoned and empty, `open` is empty and takes pods.
+fn fixture(programs: Watched) -> Fixture {
+    let mut empty = facts("l40s-4-idle");
+    empty.sections.processes.as_mut().unwrap().data.as_mut().unwrap().processes.clear();
+    let mut busy = NodeFixture::from_facts("busy", facts("healthy-h100-8"));
+    let mut idle = NodeFixture::from_facts("idle", empty.clone());
+    idle.unschedulable = true;
+    let mut open = NodeFixture::from_facts("open", empty);
+    for node in [&mut busy, &mut idle, &mut open] {
+        node.facts = Arc::new(Report { hostname: Some(node.name.clone()), ..(*node.facts).clone() });
+    }
+    Fixture {
+        cluster_name: "test".to_owned(),
+        user: "alice".to_owned(),
+        programs: Arc::new(programs),
+        timing: Timing::fast(),
+        ..Fixture::of([busy, idle, open])
+    }
+}
+
+impl Bed {
+    pub(crate) async fn new(setup: Setup) -> Self {
+        let Setup { era, user, words, tokens, no_audit, linger } = setup;
+        let programs = Watched { linger, ..Watched::default() };
+        let ran = programs.ran.clone();
+        let cluster = Cluster::start(fixture(programs)).await.unwrap();
+        let state = tempfile::tempdir().unwrap();
+        let folder = if no_audit { state.path().join("absent") } else { state.path().to_owned() };
+        let settings = Arc::new(settings(&[&["--namespace", "default"], words].concat()));
+        let contexts = Arc::new(Contexts::given(cluster.kubeconfig(), None));
+        let syringe = Syringe::new(settings.clone(), CancellationToken::new()).with_audit(Audit::at(&folder));
+        let all = tools::all(settings.mode);
+        let server = Server::new(settings, contexts, syringe, all).with_tokens(tokens);
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        tokio::spawn(async move {
+            let running = server.serve(ours).await.unwrap();
+            let _ = running.waiting().await;
+        });
+        let host = Host { user, asked: Arc::default() };
+        let lifecycle = match era {
+            Era::Legacy => ClientLifecycleMode::Initialize,
+            Era::Modern => ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] },
+        };
+        let client = host.clone().serve_with_lifecycle(theirs, lifecycle).await.unwrap();
+        Self { cluster, state, host, client, ran }
+    }
+
+    /// Calls a tool; the library answers questions of the server by asking the host's user.
+    pub(crate) async fn call(&self, tool: &'static str, arguments: &Value) -> CallToolResult {
+        self.client.call_tool(params(tool, arguments)).await.unwrap()
+    }
+
+    /// The same for a call that succeeds: what it answers.
+    pub(crate) async fn answer(&self, tool: &'static str, arguments: &Value) -> Value {
+        let result = self.call(tool, arguments).await;
+        assert_ne!(result.is_error, Some(true), "{result:?}");
+        result.structured_content.unwrap()
+    }
+
+    /// The same for a call that fails: what it says.
+    pub(crate) async fn failure(&self, tool: &'static str, arguments: &Value) -> String {
+        let result = self.call(tool, arguments).await;
+        assert_eq!(result.is_error, Some(true), "{result:?}");
+        serde_json::to_string(&result.content).unwrap()
+    }
+
+    /// Command lines that ran on nodes and were no plans: what was really done.
+    pub(crate) fn done(&self) -> Vec<String> {
+        let ran = self.ran.lock().unwrap();
+        let acts = ran.iter().filter(|argv| argv.iter().any(|word| word == "--operator"));
+        acts.filter(|argv| !argv.iter().any(|word| word == "--plan")).map(|argv| argv.join(" ")).collect()
+    }
+
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.host.asked.lock().unwrap().clone()
+    }
+
+    pub(crate) fn audit(&self) -> Vec<Line> {
+        Audit::at(self.state.path()).read(100).unwrap()
+    }
+}
+
+pub(crate) fn params(tool: &'static str, arguments: &Value) -> CallToolRequestParams {
+    CallToolRequestParams::new(tool).with_arguments(arguments.as_object().unwrap().clone())
+}
+
+/// Arguments that name the job on the busy node.
+pub(crate) fn kill() -> Value {
+    json!({"node_name": "busy", "gpu": BUSY_GPU, "pid": PID, "start_ticks": START_TICKS})
+}
+
+/// Arguments that name the idle GPU.
+pub(crate) fn reset() -> Value {
+    json!({"node_name": "idle", "gpu": IDLE_GPU})
+}
+
+/// The same arguments with one more.
+pub(crate) fn with(mut arguments: Value, name: &str, value: Value) -> Value {
+    arguments[name] = value;
+    arguments
+}

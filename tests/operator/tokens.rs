@@ -1,0 +1,88 @@
+//! The two-step way, for hosts that cannot ask their user.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use gpu_syringe::consent::Tokens;
+use serde_json::{Value, json};
+
+use crate::support::{Bed, Era, Setup, kill, reset, with};
+
+async fn token(bed: &Bed, tool: &'static str, arguments: &Value) -> Value {
+    let answer = bed.answer(tool, arguments).await;
+    assert_eq!(
+        (&answer["outcome"], &answer["token_valid_seconds"]),
+        (&json!("awaiting_consent"), &json!(120)),
+        "{answer}"
+    );
+    answer["token"].clone()
+}
+
+#[tokio::test]
+async fn the_first_call_gives_a_plan_and_a_token_and_the_second_acts() {
+    for era in [Era::Legacy, Era::Modern] {
+        let bed = Bed::new(Setup { era, ..Setup::default() }).await;
+        let answer = bed.answer("kill_gpu_process", &kill()).await;
+        let plan = answer["plan"].as_str().unwrap();
+        for words in ["Kill process 41210 (python3)", "node busy", "GPU 0", "SIGKILL", "pod"] {
+            assert!(plan.contains(words), "no '{words}' in: {plan}");
+        }
+        assert!(bed.done().is_empty(), "a plan does nothing");
+        let answer = bed.answer("kill_gpu_process", &with(kill(), "token", answer["token"].clone())).await;
+        assert_eq!((&answer["outcome"], &answer["consent"]), (&json!("simulated"), &json!("token")), "{answer}");
+        let done = bed.done();
+        assert_eq!(done.len(), 1, "{done:?}");
+        assert!(
+            done[0].contains("kill --gpu") && done[0].contains("--pid 41210") && done[0].contains("--once"),
+            "{done:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_good_once() {
+    let bed = Bed::new(Setup::default()).await;
+    let token = token(&bed, "reset_gpu", &reset()).await;
+    let second = with(reset(), "token", token);
+    assert_eq!(bed.answer("reset_gpu", &second).await["outcome"], json!("simulated"));
+    let error = bed.failure("reset_gpu", &second).await;
+    assert!(error.contains("used already"), "{error}");
+    assert_eq!(bed.done().len(), 1);
+}
+
+#[tokio::test]
+async fn a_token_is_for_nothing_but_what_its_plan_named() {
+    let bed = Bed::new(Setup::default()).await;
+    let others = [
+        ("kill_gpu_process", with(kill(), "pid", json!(41_211))),
+        ("kill_gpu_process", with(kill(), "start_ticks", json!(418_001))),
+        ("kill_gpu_process", with(kill(), "grace_seconds", json!(1))),
+        ("kill_gpu_process", with(kill(), "node_name", json!("idle"))),
+        ("kill_gpu_process", with(kill(), "gpu", json!(crate::support::IDLE_GPU))),
+        ("reset_gpu", reset()),
+    ];
+    for (tool, other) in others {
+        let token = token(&bed, "kill_gpu_process", &kill()).await;
+        let error = bed.failure(tool, &with(other, "token", token.clone())).await;
+        assert!(error.contains("other content"), "{error}");
+        let error = bed.failure("kill_gpu_process", &with(kill(), "token", token)).await;
+        assert!(error.contains("unknown"), "a token that was misused is gone: {error}");
+    }
+    let error = bed.failure("kill_gpu_process", &with(kill(), "token", json!("0123456789abcdef"))).await;
+    assert!(error.contains("unknown"), "{error}");
+    assert!(bed.done().is_empty());
+}
+
+#[tokio::test]
+async fn a_token_expires_after_two_minutes() {
+    let (start, seconds) = (Instant::now(), Arc::new(AtomicU64::new(0)));
+    let hand = seconds.clone();
+    let tokens = Tokens::with_clock(move || start + Duration::from_secs(hand.load(Ordering::Relaxed)));
+    let bed = Bed::new(Setup { tokens, ..Setup::default() }).await;
+    let token = token(&bed, "reset_gpu", &reset()).await;
+    seconds.store(121, Ordering::Relaxed);
+    let error = bed.failure("reset_gpu", &with(reset(), "token", token)).await;
+    assert!(error.contains("expired"), "{error}");
+    assert!(bed.done().is_empty());
+}

@@ -71,6 +71,8 @@ pub enum Source {
     Hardware,
     /// Replayed from a facts file.
     File,
+    /// No probe ran: what the Kubernetes API alone knows.
+    Api,
 }
 
 /// One optional entry per section; a section that was not asked for is absent.

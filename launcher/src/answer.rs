@@ -6,7 +6,9 @@ use syringe_core::diagnosis::{Diagnosis, Finding, Unknown, Verdict};
 use syringe_core::facts::kernel_log::Coverage;
 use syringe_core::report::{Report, Source};
 
+use crate::cluster::alone::KubernetesAlone;
 use crate::fleet::FleetAnswer;
+use crate::settings::Via;
 use crate::syringe::{Probed, Timings};
 
 /// Findings in one answer. The rest is counted: more than this is read by nobody.
@@ -30,6 +32,9 @@ pub struct Answer<T> {
     /// Windows that the kernel logs really cover.
     #[serde(skip_serializing_if = "CoverageOf::is_empty")]
     pub coverage: CoverageOf,
+    /// What the Kubernetes API knows, where no probe could read the node. The tool's own section is then empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<KubernetesAlone>,
     /// The tool's own section.
     #[serde(flatten)]
     pub section: T,
@@ -59,14 +64,15 @@ pub struct ProbeNote {
     pub node: String,
     /// The kubeconfig context.
     pub context: String,
-    /// `hardware`, or `file` for replayed facts (the demo).
+    /// `hardware`, `file` for replayed facts (the demo), or `api` where no probe ran.
     pub source: Source,
-    /// Version of node-probe.
+    /// Version of node-probe; empty where none ran.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub version: String,
     /// When the facts were taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub taken_at: Option<jiff::Timestamp>,
-    /// Whether the probe pod is gone for certain.
+    /// Whether nothing is left of the probe for certain.
     pub removed: bool,
     /// What is left on the cluster, and what to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,10 +82,14 @@ pub struct ProbeNote {
     pub note: Option<String>,
     /// Duration of each phase.
     pub timings_ms: TimingsMs,
+    /// What took the place of a probe; moves to the answer's own field.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(crate) alone: Option<KubernetesAlone>,
 }
 
 /// Duration of each phase in milliseconds.
-#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 pub struct TimingsMs {
     /// Until the API server had the pod.
     pub create: u64,
@@ -112,14 +122,14 @@ impl From<Timings> for TimingsMs {
 #[serde(untagged)]
 pub enum OneOrMany<T> {
     /// One node, in full.
-    One(Answer<T>),
+    One(Box<Answer<T>>),
     /// Many nodes, by what stands out.
-    Many(FleetAnswer),
+    Many(Box<FleetAnswer>),
 }
 
 impl<T> Answer<T> {
     /// Puts an answer together.
-    pub fn new(diagnosis: Diagnosis, section: T, probe: ProbeNote) -> Self {
+    pub fn new(diagnosis: Diagnosis, section: T, mut probe: ProbeNote) -> Self {
         let Diagnosis { verdict, summary, mut findings, unknown, kernel_log } = diagnosis;
         let omitted = findings.len().saturating_sub(MOST_FINDINGS);
         findings.truncate(MOST_FINDINGS);
@@ -130,6 +140,7 @@ impl<T> Answer<T> {
             findings_omitted: (omitted > 0).then_some(omitted),
             unknown,
             coverage: CoverageOf { kernel_log },
+            kubernetes: probe.alone.take(),
             section,
             probe,
         }
@@ -139,10 +150,10 @@ impl<T> Answer<T> {
 impl ProbeNote {
     /// The note for a probe pod that brought back `report`.
     pub fn of_pod(node: &str, context: &str, probed: &Probed) -> Self {
-        let Probed { report, removed, left_behind, timings, note, .. } = probed;
+        let Probed { report, via, removed, left_behind, timings, note, .. } = probed;
         let Report { source, probe_version, taken_at, .. } = report;
         Self {
-            via: "pod",
+            via: via.word(),
             node: node.to_owned(),
             context: context.to_owned(),
             source: source.clone(),
@@ -152,6 +163,24 @@ impl ProbeNote {
             left_behind: left_behind.clone(),
             note: note.clone(),
             timings_ms: (*timings).into(),
+            alone: None,
+        }
+    }
+
+    /// The note where no probe ran, with why and with what the API gave in its place.
+    pub(crate) fn of_nothing(node: &str, context: &str, note: String, alone: KubernetesAlone) -> Self {
+        Self {
+            via: Via::None.word(),
+            node: node.to_owned(),
+            context: context.to_owned(),
+            source: Source::Api,
+            version: String::new(),
+            taken_at: Some(jiff::Timestamp::now()),
+            removed: true,
+            left_behind: None,
+            note: Some(note),
+            timings_ms: TimingsMs::default(),
+            alone: Some(alone),
         }
     }
 }

@@ -1,9 +1,14 @@
 //! What can be typed after `gpu-syringe`.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 
+use crate::error::Failure;
 use crate::settings::Settings;
+use crate::settings::file::FileValues;
+use crate::settings::shown::{self, Shown};
 use crate::tools::analyze_xid_errors::XidArgs;
 use crate::tools::diagnose_gpu_node::DiagnoseArgs;
 use crate::tools::explain_gpu_pod::ExplainArgs;
@@ -49,6 +54,8 @@ pub(crate) enum Command {
     Mcp,
     /// Print the pod that a probe would create, and create nothing
     PodSpec(PodSpec),
+    /// Show every setting, its value, and where it came from
+    Config,
     /// Remove probe pods that a killed launcher left behind
     Sweep,
     /// Show the audit log: every probe pod and every action of this launcher
@@ -110,6 +117,16 @@ pub(crate) enum ToolCommand {
     KillGpuProcess(Agreed<KillArgs>),
     /// Reset a GPU (needs --mode operator)
     ResetGpu(Agreed<ResetArgs>),
+}
+
+/// Understands the words, with the settings file below them. Ends the program for `--help` and for words that make no sense.
+pub(crate) fn read(words: &[OsString]) -> Result<(Cli, Vec<Shown>), Failure> {
+    let settings = Settings::augment_args(clap::Command::new("settings"));
+    let file = FileValues::find(words, &settings)?;
+    let matches = file.as_defaults(Cli::command()).get_matches_from(words);
+    let shown = shown::all(&settings, &matches, &file);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    Ok((cli, shown))
 }
 
 impl ToolCommand {

@@ -13,13 +13,24 @@ pub struct Failure {
     pub next_step: String,
     /// What is left on the cluster, where something is or may be.
     pub left_behind: Option<String>,
+    /// What stood in the way, where another way may get through.
+    pub(crate) obstacle: Option<Obstacle>,
+}
+
+/// An obstacle that another way to the node goes around.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// A policy of the cluster forbids the probe; this one. `next_step` says what an administrator would change.
+    Policy(String),
+    /// Something between here and the API server does not pass websockets on.
+    Websockets,
 }
 
 impl Failure {
     /// A failure that leaves nothing behind.
     pub fn new(what: impl Into<String>, why: impl fmt::Display, next_step: impl Into<String>) -> Self {
         let why = syringe_core::text::clean(&why.to_string(), 600);
-        Self { what: what.into(), why, next_step: next_step.into(), left_behind: None }
+        Self { what: what.into(), why, next_step: next_step.into(), left_behind: None, obstacle: None }
     }
 
     /// The same, with what could not be removed.
@@ -27,11 +38,17 @@ impl Failure {
         self.left_behind = left_behind;
         self
     }
+
+    /// The same, with the obstacle that another way may go around.
+    pub(crate) fn because_of(mut self, obstacle: Obstacle) -> Self {
+        self.obstacle = Some(obstacle);
+        self
+    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, why, next_step, left_behind } = self;
+        let Self { what, why, next_step, left_behind, obstacle: _ } = self;
         let why = why.trim_end_matches('.');
         write!(formatter, "{what}: {why}.\nNext step: {next_step}")?;
         match left_behind {

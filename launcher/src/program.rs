@@ -5,16 +5,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Cli, Command, Output};
+use crate::args::{self, Cli, Command, Output};
 use crate::audit;
 use crate::cluster::Contexts;
 use crate::consent::{Ask, Consent, SaidYes, Terminal};
 use crate::embedded;
 use crate::error::Failure;
 use crate::mcp::{Server, serve};
+use crate::settings::shown::{self, Shown};
 use crate::settings::{Mode, Settings};
 use crate::syringe::{OnPhase, Owner, ProbePod, Syringe};
 use crate::tools::{self, Call, Rendered};
@@ -31,8 +31,17 @@ const USUAL_LOG: &str = "warn,kube_client=off,rmcp=error";
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
     start_logging();
+    let words: Vec<_> = std::env::args_os().collect();
+    let (cli, shown) = match args::read(&words) {
+        Ok(read) => read,
+        Err(failure) => return complain(&failure),
+    };
+    // Works without a cluster, and before anything is started.
+    if matches!(cli.command, Command::Config) {
+        return print(&config_text(&shown, wants_json(cli.output)))
+            .map_or_else(|failure| complain(&failure), |()| ExitCode::SUCCESS);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&Failure::new("Starting", error, "Free some memory or threads.")),
@@ -87,6 +96,7 @@ async fn obey(
             let server = Server::new(settings.clone(), contexts.clone(), syringe.clone(), tools::all(settings.mode));
             serve(server, stop.clone()).await
         }
+        Command::Config => Ok(()),
         Command::PodSpec(args) => {
             let pod = ProbePod::new(settings, &Owner::claim(), &args.node_name, "pod-spec");
             let text = serde_json::to_string_pretty(&pod.object)
@@ -194,6 +204,10 @@ fn phases_on_terminal() -> OnPhase {
             }
         }
     })
+}
+
+fn config_text(shown: &[Shown], json: bool) -> String {
+    if json { shown::json(shown).to_string() } else { shown::text(shown) }
 }
 
 fn swept_text(swept: &crate::syringe::Swept, json: bool, namespace: &str) -> String {

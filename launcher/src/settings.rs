@@ -1,9 +1,17 @@
-//! What the person who starts gpu-syringe decides: flags, then environment, then defaults. Never a tool's argument.
+//! What the person who starts gpu-syringe decides: flags, then environment, then one file, then defaults. Never a tool's
+//! argument.
+
+pub(crate) mod file;
+pub(crate) mod shown;
+mod values;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args, ValueEnum};
+
+pub use values::{Pair, PodRef, Tolerate};
 
 /// Image that holds `node-probe` and nothing else that matters.
 pub const DEFAULT_IMAGE: &str = concat!("ghcr.io/gpu-syringe/node-probe:", env!("CARGO_PKG_VERSION"));
@@ -15,18 +23,45 @@ pub struct Settings {
     /// Use a built-in cluster of example nodes in place of a real one
     #[arg(long, global = true)]
     pub demo: bool,
+    /// File with settings, in TOML: `namespace = "gpu-tools"`; by default gpu-syringe/config.toml in the user's config directory
+    #[arg(long, global = true, value_name = "FILE", env = "GPU_SYRINGE_CONFIG")]
+    pub config: Option<PathBuf>,
     /// Kubeconfig file; by default $KUBECONFIG, ~/.kube/config, then the service account of the pod
     #[arg(long, global = true, value_name = "FILE", env = "GPU_SYRINGE_KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
     /// Context of the kubeconfig; by default its current one, which is never changed
     #[arg(long, global = true, value_name = "NAME", env = "GPU_SYRINGE_CONTEXT")]
     pub context: Option<String>,
+    /// Way to the node: where a pod cannot go, another may
+    #[arg(long, global = true, value_name = "WAY", env = "GPU_SYRINGE_VIA", default_value = "pod")]
+    pub via: Via,
+    /// Never add an ephemeral container to somebody else's pod
+    #[arg(long, global = true, env = "GPU_SYRINGE_NO_EPHEMERAL", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    pub no_ephemeral: bool,
+    /// Pod for --via ephemeral; by default a running one with a GPU on the node, outside of kube-system
+    #[arg(long, global = true, value_name = "NAMESPACE/NAME", env = "GPU_SYRINGE_EPHEMERAL_POD")]
+    pub ephemeral_pod: Option<PodRef>,
+    /// Image with a shell for --via inject, present on the node; by default one that the node is known to have
+    #[arg(long, global = true, value_name = "REF", env = "GPU_SYRINGE_BASE_IMAGE")]
+    pub base_image: Option<String>,
+    /// node-probe for the node's architecture, for --via inject; by default the one beside this program
+    #[arg(long, global = true, value_name = "FILE", env = "GPU_SYRINGE_PROBE_BINARY")]
+    pub probe_binary: Option<PathBuf>,
+    /// RuntimeClass of the probe pod (nvidia). The pod is then not privileged: NVML only, no kernel log
+    #[arg(long, global = true, value_name = "NAME", env = "GPU_SYRINGE_RUNTIME_CLASS")]
+    pub runtime_class: Option<String>,
     /// Namespace in which probe pods are created; it must admit privileged pods
     #[arg(long, global = true, value_name = "NAME", env = "GPU_SYRINGE_NAMESPACE", default_value = "gpu-syringe")]
     pub namespace: String,
     /// Image of the probe, best pinned by digest
     #[arg(long, global = true, value_name = "REF", env = "GPU_SYRINGE_IMAGE", default_value = DEFAULT_IMAGE)]
     pub image: String,
+    /// Digest that the image must have, in place of its tag (sha256:…)
+    #[arg(long, global = true, value_name = "DIGEST", env = "GPU_SYRINGE_IMAGE_DIGEST", value_parser = values::digest)]
+    pub image_digest: Option<String>,
+    /// Registry (with path, if any) that stands in for the image's own
+    #[arg(long, global = true, value_name = "HOST", env = "GPU_SYRINGE_REGISTRY_MIRROR")]
+    pub registry_mirror: Option<String>,
     /// When the kubelet pulls the image
     #[arg(
         long,
@@ -39,6 +74,21 @@ pub struct Settings {
     /// Secret in the probe's namespace with the registry's credentials (repeatable)
     #[arg(long, global = true, value_name = "NAME", env = "GPU_SYRINGE_IMAGE_PULL_SECRET", value_delimiter = ',')]
     pub image_pull_secret: Vec<String>,
+    /// Label for probe pods, besides their own (repeatable)
+    #[arg(long, global = true, value_name = "KEY=VALUE", env = "GPU_SYRINGE_LABEL", value_delimiter = ',')]
+    pub label: Vec<Pair>,
+    /// Annotation for probe pods, besides their own (repeatable)
+    #[arg(long, global = true, value_name = "KEY=VALUE", env = "GPU_SYRINGE_ANNOTATION", value_delimiter = ',')]
+    pub annotation: Vec<Pair>,
+    /// Toleration of probe pods, in place of tolerating everything (repeatable)
+    #[arg(
+        long,
+        global = true,
+        value_name = "KEY[=VALUE][:EFFECT]",
+        env = "GPU_SYRINGE_TOLERATION",
+        value_delimiter = ','
+    )]
+    pub toleration: Vec<Tolerate>,
     /// Seconds that a probe pod may take to start (image pull included)
     #[arg(long, global = true, value_name = "SECONDS", env = "GPU_SYRINGE_START_TIMEOUT", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub start_timeout: u64,
@@ -66,6 +116,34 @@ pub enum Check {
     On,
     /// It is not.
     Off,
+}
+
+/// The way to a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Via {
+    /// A privileged pod of ours
+    Pod,
+    /// An ephemeral container in a GPU pod that runs on the node: for full nodes
+    Ephemeral,
+    /// A pod of an image that the node has, and node-probe carried in: needs no registry
+    Inject,
+    /// A pod that prints its answer into its log: needs no websocket and no exec
+    Logs,
+    /// No probe: what the Kubernetes API alone knows
+    None,
+}
+
+impl Via {
+    /// Its word, as in the settings and in answers.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pod => "pod",
+            Self::Ephemeral => "ephemeral",
+            Self::Inject => "inject",
+            Self::Logs => "logs",
+            Self::None => "none",
+        }
+    }
 }
 
 /// What the tools may do.
@@ -100,6 +178,21 @@ impl PullPolicy {
 }
 
 impl Settings {
+    /// The settings that these words make, without the environment's file. For whoever embeds the library.
+    ///
+    /// # Errors
+    /// When a word is not understood.
+    pub fn from_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, clap::Error> {
+        use clap::FromArgMatches;
+        let command = Self::augment_args(clap::Command::new("gpu-syringe").no_binary_name(true));
+        Self::from_arg_matches(&command.try_get_matches_from(words)?)
+    }
+
+    /// The image of the probe, with mirror and digest applied.
+    pub fn probe_image(&self) -> String {
+        values::image(&self.image, self.registry_mirror.as_deref(), self.image_digest.as_deref())
+    }
+
     /// Time for a pod to start.
     pub fn start_time(&self) -> Duration {
         Duration::from_secs(self.start_timeout)
@@ -110,14 +203,14 @@ impl Settings {
         Duration::from_secs(self.call_timeout)
     }
 
-    /// Time for one node of many.
-    pub fn node_time(&self) -> Duration {
-        Duration::from_secs(self.node_timeout)
-    }
-
     /// The same settings for a call that may take `time`: its container must live as long.
     pub fn lasting(&self, time: Duration) -> Self {
         Self { call_timeout: self.call_timeout.max(time.as_secs()), ..self.clone() }
+    }
+
+    /// Time for one node of many.
+    pub fn node_time(&self) -> Duration {
+        Duration::from_secs(self.node_timeout)
     }
 
     /// How long a probe's container lives when nobody ends it: longer than any call, so that it never cuts one short, and

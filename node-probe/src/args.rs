@@ -124,13 +124,21 @@ const TABLE: Table = Table {
         Command {
             name: "hold",
             about: Some("Do nothing for a while: the main process of the probe's container"),
-            options: &[Opt {
-                name: "seconds",
-                value: Some("SECONDS"),
-                about: "How long before it ends by itself: 1 to 3600, by default 120",
-            }],
+            options: &[
+                Opt {
+                    name: "seconds",
+                    value: Some("SECONDS"),
+                    about: "How long before it ends by itself: 1 to 3600, by default 120",
+                },
+                Opt {
+                    name: "releasable",
+                    value: None,
+                    about: "End early when node-probe release is run in the same container",
+                },
+            ],
             operand: None,
         },
+        section("release", "End the releasable hold of this container"),
         // What this program starts itself, in the host's root.
         Command {
             name: "host-journal",
@@ -163,9 +171,20 @@ pub(crate) enum Task {
     /// Become the driver's own tool; the second half says whether that is allowed.
     DriverTool(DriverTool, bool),
     /// Wait, then end.
-    Hold(Duration),
+    Hold(Hold),
+    /// End another process's wait.
+    Release,
     /// Become the host's journalctl.
     HostJournal(HostJournal),
+}
+
+/// How long to hold.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    /// Time before it ends by itself.
+    pub(crate) seconds: u64,
+    /// Whether `release` can end it early.
+    pub(crate) releasable: bool,
 }
 
 /// Where the host's journal is, and from when on it is read.
@@ -202,7 +221,10 @@ pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Refusa
     let operator = words.switch("operator");
     let once = || Ok::<_, Refusal>(Once { id: words.value::<OnceId>("once")?.map(|id| id.0) });
     Ok(match words.command {
-        "hold" => Task::Hold(Duration::from_secs(words.number("seconds", 120, 1, 3600)?)),
+        "hold" => {
+            Task::Hold(Hold { seconds: words.number("seconds", 120, 1, 3600)?, releasable: words.switch("releasable") })
+        }
+        "release" => Task::Release,
         "host-journal" => Task::HostJournal(HostJournal {
             root: words.operand().ok_or_else(|| Refusal::Wrong("host-journal needs ROOT".into()))?.into(),
             since: words.needed("since")?,

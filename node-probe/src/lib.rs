@@ -14,6 +14,7 @@ mod actions;
 mod args;
 #[cfg(target_os = "linux")]
 mod collect;
+mod hold;
 #[cfg(target_os = "linux")]
 pub mod host;
 #[cfg(target_os = "linux")]
@@ -33,6 +34,7 @@ use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Sections, Source, St
 
 use crate::actions::DriverTool;
 use crate::args::{Request, Task};
+pub use crate::hold::RELEASE_FILE;
 pub use crate::section::SectionName;
 use crate::words::Refusal;
 
@@ -65,10 +67,11 @@ pub fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| last_words(&panic.to_string())));
     let args = std::env::args_os().skip(1);
     let outcome = match parse(args) {
-        Ok(Task::Hold(duration)) => {
-            std::thread::sleep(duration);
+        Ok(Task::Hold(hold)) => {
+            hold::hold(&hold);
             return ExitCode::SUCCESS;
         }
+        Ok(Task::Release) => return if hold::release() { ExitCode::SUCCESS } else { ExitCode::FAILURE },
         Ok(Task::HostJournal(journal)) => return host_journal(&journal),
         Ok(Task::Read(request)) => answer(&report(&request, None), std::io::stdout().is_terminal()),
         Ok(Task::Act(act)) => answer(&actions::run(&act, None), std::io::stdout().is_terminal()),
@@ -97,11 +100,11 @@ fn last_words(panic: &str) {
 }
 
 /// Runs one command line (without the program's name) in place of a container. `replay` stands in for the node's hardware.
-/// `hold` returns at once: whoever embeds this decides what holding means.
+/// `hold` and `release` return at once: whoever embeds this decides what holding means.
 pub fn run(args: &[String], replay: Option<&Report>) -> Outcome {
     match parse(args.iter().map(OsString::from)) {
-        // Neither has anything to print for whoever embeds this.
-        Ok(Task::Hold(_) | Task::HostJournal(_)) => {
+        // None of them has anything to print for whoever embeds this.
+        Ok(Task::Hold(_) | Task::Release | Task::HostJournal(_)) => {
             Outcome { stdout: Vec::new(), stderr: Vec::new(), exit_code: ANSWERED }
         }
         Ok(Task::Read(request)) => answer(&report(&request, replay), false),

@@ -72,12 +72,15 @@ async fn a_node_that_has_no_room_for_a_pod_is_an_error_that_says_so() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_refuses_privileged_pods_is_an_error_that_names_the_label() {
+async fn a_namespace_that_refuses_privileged_pods_leaves_what_kubernetes_knows_and_names_the_label() {
     let bed = Bed::with(|faults| faults.api.pod_security = true).await;
-    inventory(&bed).await.error_with(&[
-        "PodSecurity",
-        "kubectl label namespace gpu-syringe pod-security.kubernetes.io/enforce=privileged",
-    ]);
+    let answer = inventory(&bed).await;
+    let answer = answer.success();
+    assert_eq!((&answer["verdict"], &answer["probe"]["via"]), (&json!("unknown"), &json!("none")));
+    assert_eq!(answer["kubernetes"]["capacity"]["nvidia.com/gpu"], 8);
+    let note = answer["probe"]["note"].as_str().unwrap();
+    let remedy = "kubectl label namespace gpu-syringe pod-security.kubernetes.io/enforce=privileged";
+    assert!(note.contains("Pod Security") && note.contains(remedy), "{note}");
     bed.assert_bare(0);
 }
 
@@ -127,24 +130,30 @@ async fn a_user_who_may_create_and_not_delete_is_told_what_is_left() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_refuses_websockets_is_an_error_that_says_so() {
+async fn a_proxy_that_refuses_websockets_is_gone_around_by_the_log_and_the_answer_says_so() {
     for status in [200, 400, 403, 404, 501] {
         let bed = with_exec(ExecFault::UpgradeRefused(status)).await;
         let began = Instant::now();
         let answer = inventory(&bed).await;
         assert!(began.elapsed() < CUT_IS_KNOWN, "{status}: {:?}", began.elapsed());
-        assert!(answer.error().contains("websocket"), "{status}: {}", answer.text);
-        bed.assert_bare(1);
+        let probe = &answer.removed()["probe"];
+        assert_eq!(probe["via"], "logs", "{status}");
+        assert!(probe["note"].as_str().unwrap().contains("websocket"), "{status}: {probe}");
+        // The pod that could not be talked to, and the one that answered.
+        bed.assert_bare(2);
     }
 }
 
 #[tokio::test]
-async fn a_proxy_that_answers_websockets_with_502_is_named_when_time_is_over() {
+async fn a_proxy_that_answers_websockets_with_502_is_gone_around_when_time_is_over() {
     let bed = with_exec(ExecFault::UpgradeRefused(502)).await;
     let launcher = bed.launcher().args(["--start-timeout", "2", "get-gpu-inventory", "--node-name", "gpu-1"]);
     let ended = launcher.run().await;
-    assert!(ended.stderr.contains("502") && ended.stderr.contains("websocket"), "{}", ended.stderr);
-    bed.assert_bare(1);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let answer: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
+    let note = answer["probe"]["note"].as_str().unwrap();
+    assert!(note.contains("502") && note.contains("websocket"), "{note}");
+    bed.assert_bare(2);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What the Kubernetes API itself can answer, and the way to it.
 
 pub mod allocation;
+pub mod alone;
 pub mod conditions;
 mod connect;
 pub mod dra;

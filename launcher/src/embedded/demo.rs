@@ -39,6 +39,8 @@ fn node(name: &str, scenario: &str) -> NodeFixture {
     let facts = scenarios::named(scenario).map(scenarios::Scenario::report).unwrap_or_default();
     // The node's own name, not that of the machine that the scenario is of.
     let node = NodeFixture::from_facts(name, Report { hostname: Some(name.to_owned()), ..facts });
+    // So that --via inject can be tried, too.
+    let node = NodeFixture { images: vec!["docker.io/library/debian:12".to_owned()], ..node };
     if node.resources.is_empty() {
         return node;
     }

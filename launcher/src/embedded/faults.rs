@@ -76,6 +76,13 @@ pub enum ExecFault {
         /// Bytes of stdout that still arrive.
         after_bytes: usize,
     },
+    /// One byte of standard input arrives as another.
+    InputGarbled,
+    /// Standard input ends after this much of it.
+    InputCut {
+        /// Bytes that still arrive.
+        after_bytes: usize,
+    },
     /// Accepted, and then nothing, for as long as the client holds on.
     Hang,
     /// 403 before the upgrade.

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::faults::Faults;
 use super::node::NodeFixture;
-use super::programs::{NodeProbe, Programs};
+use super::programs::Programs;
+use super::userland::Userland;
 
 /// Everything that an embedded cluster starts with.
 #[derive(Clone)]
@@ -37,6 +38,8 @@ pub struct Fixture {
     pub timing: Timing,
     /// How exec refuses a container that does not run.
     pub exec_refusals: ExecRefusals,
+    /// Whether exec speaks a protocol (v5) in which the end of standard input can be told.
+    pub half_close: bool,
     /// What is wrong from the start.
     pub faults: Faults,
     /// What containers can run.
@@ -58,8 +61,9 @@ impl Default for Fixture {
             denied: Vec::new(),
             timing: Timing::default(),
             exec_refusals: ExecRefusals::default(),
+            half_close: true,
             faults: Faults::default(),
-            programs: Arc::new(NodeProbe),
+            programs: Arc::new(Userland::default()),
         }
     }
 }

@@ -18,6 +18,7 @@ mod discovery;
 mod ephemeral;
 mod exec;
 mod faults;
+mod files;
 mod fixture;
 mod identity;
 mod kinds;
@@ -35,6 +36,7 @@ mod selector;
 mod server;
 mod shared;
 mod store;
+mod userland;
 mod watch;
 mod workload;
 
@@ -50,9 +52,11 @@ use tokio::net::TcpListener;
 
 pub use self::demo::demo;
 pub use self::faults::{AnswerFault, ApiFaults, Armed, ExecFault, Faults, NodeFaults, RequestFault, StartFault};
+pub use self::files::{File, Files};
 pub use self::fixture::{Denial, ExecRefusals, Fixture, Timing};
 pub use self::node::NodeFixture;
 pub use self::programs::{Invocation, NodeProbe, Process, Programs, Streams};
+pub use self::userland::{Image, Tmp, Userland};
 pub use self::workload::{workload_pod, workloads_of};
 
 use self::shared::Shared;

@@ -1,7 +1,7 @@
 //! What runs inside containers: the seam between the embedded kubelet and the programs that a container image holds.
 //!
-//! [`NodeProbe`] is the one program that exists: the real `node-probe`, replaying the facts of the node that it runs on.
-//! Another image's programs (`sh`, `tar`, …) are another [`Programs`].
+//! [`NodeProbe`] is the probe's image: the real `node-probe`, replaying the facts of the node that it runs on. The programs
+//! of other images (`sh`, `tar`, …) are [`Userland`](super::Userland).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,6 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use syringe_core::report::Report;
 use tokio::sync::mpsc;
+
+use super::files::Files;
 
 /// How much output travels in one piece: what containerd reads from a pipe at once.
 const PIECE: usize = 32 * 1024;
@@ -24,6 +26,8 @@ pub struct Invocation {
     pub node: String,
     /// What a probe finds on that node.
     pub facts: Arc<Report>,
+    /// The container's files.
+    pub files: Files,
 }
 
 /// The three streams of a process. An output that is dropped has ended.

@@ -35,6 +35,7 @@ pub(super) struct Shared {
     pub(super) stop: CancellationToken,
     pub(super) timing: Timing,
     pub(super) exec_refusals: ExecRefusals,
+    pub(super) half_close: bool,
     pub(super) denied: Vec<Denial>,
     pub(super) programs: Arc<dyn Programs>,
     pub(super) user: String,
@@ -45,6 +46,7 @@ pub(super) struct Shared {
 /// What the cluster knows of a node beside its API object.
 pub(super) struct Host {
     pub(super) facts: Arc<Report>,
+    pub(super) images: Vec<String>,
     pub(super) unpullable_images: Vec<String>,
 }
 
@@ -68,6 +70,7 @@ impl Shared {
             denied,
             timing,
             exec_refusals,
+            half_close,
             faults,
             programs,
         } = fixture;
@@ -80,7 +83,9 @@ impl Shared {
         ["default", "kube-system"].into_iter().for_each(|name| ensure_namespace(&mut store, name));
         pods.into_iter().for_each(|pod| put_existing(&mut store, pod));
         events.into_iter().for_each(|event| put_existing(&mut store, event));
-        let host = |NodeFixture { name, facts, unpullable_images, .. }| (name, Host { facts, unpullable_images });
+        let host = |NodeFixture { name, facts, images, unpullable_images, .. }| {
+            (name, Host { facts, images, unpullable_images })
+        };
         let shared = Self {
             changed: watch::Sender::new(store.version()),
             store: Mutex::new(store),
@@ -92,6 +97,7 @@ impl Shared {
             stop: CancellationToken::new(),
             timing,
             exec_refusals,
+            half_close,
             denied,
             programs,
             user,

@@ -7,11 +7,11 @@
 
 use std::time::Duration;
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{Sink, SinkExt, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::Client;
 use kube::api::{AttachParams, Request};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 const STDIN: u8 = 0;
@@ -27,6 +27,9 @@ const MOST_STDERR_BYTES: usize = 4096;
 /// How long the status may stay away once the output is complete. A process stuck in the driver never sends one.
 const STATUS_GRACE: Duration = Duration::from_secs(2);
 
+/// How much of standard input goes into one frame.
+const INPUT_FRAME_BYTES: usize = 32 << 10;
+
 /// What came back from one command.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Output {
@@ -36,6 +39,8 @@ pub(crate) struct Output {
     pub(crate) stderr: String,
     /// How it ended.
     pub(crate) ended: Ended,
+    /// Whether the end of standard input could be told (version 5 of the protocol).
+    pub(crate) half_close: bool,
 }
 
 /// How an exec ended.
@@ -69,6 +74,8 @@ pub(crate) struct Command<'a> {
     pub(crate) pod: &'a str,
     pub(crate) container: &'a str,
     pub(crate) argv: &'a [String],
+    /// What goes to its standard input. Older protocols cannot tell its end: the command must know the length.
+    pub(crate) input: &'a [u8],
 }
 
 /// Runs a command and reads what it prints. The caller bounds the whole with a timeout of its own; `connect_time` bounds
@@ -79,8 +86,8 @@ pub(crate) async fn run(
     connect_time: Duration,
     started: impl FnOnce(),
 ) -> Result<Output, ExecError> {
-    let Command { namespace, pod, container, argv } = command;
-    // Standard input is asked for and closed unused: without it some runtimes end the output after its first flush.
+    let Command { namespace, pod, container, argv, input } = command;
+    // Standard input is asked for even when there is none: without it some runtimes end the output after its first flush.
     let params = AttachParams::default().container(*container).stdin(true).stdout(true).stderr(true).tty(false);
     let path = <k8s_openapi::api::core::v1::Pod as kube::Resource>::url_path(&(), Some(namespace));
     let request = Request::new(path).exec(pod, argv.iter().cloned(), &params).map_err(kube::Error::BuildRequest)?;
@@ -88,37 +95,54 @@ pub(crate) async fn run(
         timeout(connect_time, client.connect(request)).await.map_err(|_| ExecError::Timeout(connect_time))??;
     started();
     let half_close = connection.supports_stream_close();
-    let mut stream = connection.into_stream();
-    if half_close {
-        let _ = stream.send(Message::Binary(Bytes::from_static(&[CLOSE, STDIN]))).await;
-    }
-    let mut output = Output::default();
-    loop {
-        let next = if is_document(&output.stdout) {
-            match timeout(STATUS_GRACE, stream.next()).await {
-                Ok(next) => next,
-                Err(_) => {
+    let (mut sink, mut stream) = connection.into_stream().split();
+    let mut output = Output { half_close, ..Output::default() };
+    {
+        let mut feeding = std::pin::pin!(feed(&mut sink, input, half_close));
+        let mut fed = false;
+        loop {
+            let grace = is_document(&output.stdout);
+            let next = tokio::select! {
+                () = &mut feeding, if !fed => {
+                    fed = true;
+                    continue;
+                }
+                () = sleep(STATUS_GRACE), if grace => {
                     output.ended = Ended::DocumentOnly;
                     break;
                 }
-            }
-        } else {
-            stream.next().await
-        };
-        match next {
-            Some(Ok(Message::Binary(frame))) => {
-                if let Some(ended) = output.take(&frame) {
-                    output.ended = ended;
-                    break;
+                next = stream.next() => next,
+            };
+            match next {
+                Some(Ok(Message::Binary(frame))) => {
+                    if let Some(ended) = output.take(&frame) {
+                        output.ended = ended;
+                        break;
+                    }
                 }
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Text(_) | Message::Frame(_))) => {}
+                // Without a status this is a connection that somebody cut, however politely.
+                Some(Ok(Message::Close(_)) | Err(_)) | None => break,
             }
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Text(_) | Message::Frame(_))) => {}
-            // Without a status this is a connection that somebody cut, however politely.
-            Some(Ok(Message::Close(_)) | Err(_)) | None => break,
         }
     }
-    let _ = timeout(Duration::from_millis(200), stream.close(None)).await;
+    let _ = timeout(Duration::from_millis(200), sink.close()).await;
     Ok(output)
+}
+
+/// Sends standard input and its end. A process that wants no more of it is no failure: its status will tell.
+async fn feed(sink: &mut (impl Sink<Message> + Unpin), input: &[u8], half_close: bool) {
+    for piece in input.chunks(INPUT_FRAME_BYTES) {
+        let mut frame = Vec::with_capacity(piece.len() + 1);
+        frame.push(STDIN);
+        frame.extend_from_slice(piece);
+        if sink.send(Message::Binary(frame.into())).await.is_err() {
+            return;
+        }
+    }
+    if half_close {
+        let _ = sink.send(Message::Binary(Bytes::from_static(&[CLOSE, STDIN]))).await;
+    }
 }
 
 /// A whole document is one line, and the newline ends it.

@@ -1,25 +1,36 @@
 //! The syringe: a probe pod goes in, one JSON document comes out, the pod is taken out again.
 //!
 //! ```text
-//!   Syringe::probe ─▶ life (a tracked task of its own)
-//!                       create ─▶ exec, again and again until the container runs ─▶ read the document
-//!                       withdraw, whatever happened ◀──────────────────────────────────┘
+//!   Syringe::probe ─▶ life (a tracked task of its own)      ways: pod, ephemeral, inject, logs
+//!                       enter ─▶ read the document ─▶ leave, whatever happened
+//!
+//!   pod        own_pod, eager (exec until the container runs), document
+//!   ephemeral  a container in somebody's pod, eager, document
+//!   inject     own_pod of an image that is there, upload, eager, document
+//!   logs       own_pod that answers into its log
 //! ```
 //!
 //! The life of a pod is a task that nobody can drop: a caller that is cancelled stops waiting, and the task goes on to the
 //! pod's removal. [`Syringe::settle`] waits for all of them, and the program does not end before.
 
+mod document;
+mod eager;
 mod exec;
+mod hopeless;
 mod life;
+mod own_pod;
 mod owner;
 mod pod;
+mod policy;
 mod sweep;
+mod ways;
 mod withdraw;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use syringe_core::report::Report;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -28,12 +39,13 @@ pub(crate) use owner::state_directory;
 pub(crate) use pod::random_suffix;
 pub use pod::{CONTAINER, MANAGED_BY, ProbePod};
 pub use sweep::Swept;
+pub(crate) use ways::none;
 
 use crate::audit::{ActionNote, Audit, Record};
 use crate::cluster::Connection;
 use crate::error::Failure;
 use crate::fleet::Setbacks;
-use crate::settings::Settings;
+use crate::settings::{Settings, Via};
 
 /// How far a call has come, told to whoever waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +115,8 @@ pub struct Order {
 pub struct Probed {
     /// The document.
     pub report: Report,
+    /// The way by which it came.
+    pub via: Via,
     /// Name of the pod that was used.
     pub pod: String,
     /// Whether the pod is gone for certain.
@@ -137,6 +151,7 @@ pub struct Syringe {
     owner: Arc<Owner>,
     /// Nodes that failed of late, for calls that read many.
     pub(crate) setbacks: Arc<Setbacks>,
+    ways: Arc<ways::Known>,
     lives: TaskTracker,
     stop: CancellationToken,
     audit: Arc<Audit>,
@@ -149,6 +164,7 @@ impl Syringe {
             settings,
             owner: Arc::new(Owner::claim()),
             setbacks: Arc::default(),
+            ways: Arc::default(),
             lives: TaskTracker::new(),
             stop,
             audit: Arc::new(Audit::usual()),
@@ -211,16 +227,18 @@ impl Syringe {
         let record = Arc::new(record);
         let life = life::Life {
             connection: connection.clone(),
-            pod: ProbePod::new(&settings, &self.owner, &order.node, order.tool).annotated(record.annotations()),
             settings,
+            owner: self.owner.clone(),
+            end: Instant::now() + order.deadline,
             order,
             on_phase,
             cancel,
             stop,
             record: record.clone(),
         };
+        let ways = self.ways.clone();
         let task = self.lives.spawn(async move {
-            let result = life.run().await;
+            let result = ways::go(life, ways).await;
             record.ended(&result);
             result
         });

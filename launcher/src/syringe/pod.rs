@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Container, LocalObjectReference, Pod, PodSpec, ResourceRequirements, SecurityContext, Toleration,
+    Capabilities, Container, EnvVar, LocalObjectReference, Pod, PodSpec, ResourceRequirements, SeccompProfile,
+    SecurityContext, Toleration,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Owner;
-use crate::settings::Settings;
+use crate::settings::{Pair, Settings};
 
 /// Name of the pod's only container.
 pub const CONTAINER: &str = "probe";
@@ -25,6 +26,8 @@ pub(crate) const SESSION_LABEL: &str = "gpu-syringe.dev/session";
 const TOOL_LABEL: &str = "gpu-syringe.dev/tool";
 /// Memory of the probe: ten times what it was measured to need, and far too little to hurt a node.
 const MEMORY_LIMIT: &str = "128Mi";
+/// User of a probe that is not privileged: nobody in particular.
+const PLAIN_USER: i64 = 65_532;
 /// Kubernetes ends the pod this long after its own process should have ended.
 const DEADLINE_SLACK_SECONDS: u64 = 10;
 
@@ -44,22 +47,25 @@ impl ProbePod {
     pub fn new(settings: &Settings, owner: &Owner, node: &str, tool: &str) -> Self {
         let name = format!("gpu-syringe-{}", random_suffix());
         let lifetime = settings.probe_lifetime().as_secs();
+        // With a RuntimeClass the runtime brings the GPUs into a plain container: nothing of the host is needed.
+        let privileged = settings.runtime_class.is_none().then_some(true);
         let object = Pod {
             metadata: ObjectMeta {
                 name: Some(name.clone()),
                 namespace: Some(settings.namespace.clone()),
-                labels: Some(labels(owner, tool)),
-                annotations: Some(annotations()),
+                labels: Some(labels(settings, owner, tool)),
+                annotations: Some(annotations(settings)),
                 ..ObjectMeta::default()
             },
             spec: Some(PodSpec {
                 // No scheduler: a cordoned, tainted or full node is just the one to be looked at.
                 node_name: Some(node.to_owned()),
-                tolerations: Some(vec![Toleration { operator: Some("Exists".into()), ..Toleration::default() }]),
+                tolerations: Some(tolerations(settings)),
+                runtime_class_name: settings.runtime_class.clone(),
                 // The host's processes, and through /proc/1/root its files: no volume is needed, which halves the start.
-                host_pid: Some(true),
+                host_pid: privileged,
                 // No CNI: starts faster, and on a node whose network is broken.
-                host_network: Some(true),
+                host_network: privileged,
                 dns_policy: Some("Default".into()),
                 restart_policy: Some("Never".into()),
                 active_deadline_seconds: i64::try_from(lifetime + DEADLINE_SLACK_SECONDS).ok(),
@@ -76,6 +82,37 @@ impl ProbePod {
         Self { name, namespace: settings.namespace.clone(), object }
     }
 
+    /// The same pod with `argv` as its main process: it ends when that has answered.
+    #[must_use]
+    pub(super) fn running(mut self, argv: Vec<String>) -> Self {
+        if let Some(container) = self.container() {
+            container.command = Some(argv);
+        }
+        self
+    }
+
+    /// The same pod of an image that the node has, to carry the probe into.
+    #[must_use]
+    pub(super) fn carrying_into(mut self, image: &str, hold: Vec<String>) -> Self {
+        if let Some(container) = self.container() {
+            container.image = Some(image.to_owned());
+            // No registry is asked, whatever the image's tag.
+            container.image_pull_policy = Some("Never".into());
+            container.command = Some(hold);
+            if let Some(context) = &mut container.security_context {
+                context.read_only_root_filesystem = Some(false);
+            }
+        }
+        if let Some(spec) = &mut self.object.spec {
+            spec.image_pull_secrets = None;
+        }
+        self
+    }
+
+    fn container(&mut self) -> Option<&mut Container> {
+        self.object.spec.as_mut()?.containers.first_mut()
+    }
+
     /// The same with more annotations: what the audit log says of it.
     pub(crate) fn annotated(mut self, annotations: BTreeMap<String, String>) -> Self {
         self.object.metadata.annotations.get_or_insert_default().extend(annotations);
@@ -90,7 +127,7 @@ fn container(settings: &Settings, lifetime: u64) -> Container {
     };
     Container {
         name: CONTAINER.into(),
-        image: Some(settings.image.clone()),
+        image: Some(settings.probe_image()),
         image_pull_policy: Some(settings.image_pull_policy.as_str().into()),
         // Ends by itself: with the launcher killed and the network gone, nothing is left running.
         command: Some(vec!["node-probe".into(), "hold".into(), "--seconds".into(), lifetime.to_string()]),
@@ -100,19 +137,55 @@ fn container(settings: &Settings, lifetime: u64) -> Container {
             limits: quantities(&[("memory", MEMORY_LIMIT)]),
             ..ResourceRequirements::default()
         }),
-        security_context: Some(SecurityContext {
-            // The device files, /dev/kmsg, and other processes' /proc entries are closed to anything less.
-            privileged: Some(true),
-            read_only_root_filesystem: Some(true),
-            run_as_user: Some(0),
-            ..SecurityContext::default()
-        }),
+        env: settings.runtime_class.as_ref().map(|_| runtime_environment()),
+        security_context: Some(security(settings)),
         ..Container::default()
     }
 }
 
-fn labels(owner: &Owner, tool: &str) -> BTreeMap<String, String> {
-    [
+fn security(settings: &Settings) -> SecurityContext {
+    if settings.runtime_class.is_some() {
+        // As little as Pod Security "restricted" asks for.
+        return SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
+            read_only_root_filesystem: Some(true),
+            run_as_non_root: Some(true),
+            run_as_user: Some(PLAIN_USER),
+            seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".into(), localhost_profile: None }),
+            ..SecurityContext::default()
+        };
+    }
+    SecurityContext {
+        // The device files, /dev/kmsg, and other processes' /proc entries are closed to anything less.
+        privileged: Some(true),
+        read_only_root_filesystem: Some(true),
+        run_as_user: Some(0),
+        ..SecurityContext::default()
+    }
+}
+
+/// What NVIDIA's runtime reads to bring every GPU and NVML into the container.
+fn runtime_environment() -> Vec<EnvVar> {
+    [("NVIDIA_VISIBLE_DEVICES", "all"), ("NVIDIA_DRIVER_CAPABILITIES", "utility")]
+        .map(|(name, value)| EnvVar { name: name.into(), value: Some(value.into()), value_from: None })
+        .into()
+}
+
+fn tolerations(settings: &Settings) -> Vec<Toleration> {
+    let given = settings.toleration.iter().map(|given| Toleration {
+        key: Some(given.key.clone()),
+        operator: Some(if given.value.is_some() { "Equal" } else { "Exists" }.into()),
+        value: given.value.clone(),
+        effect: given.effect.clone(),
+        ..Toleration::default()
+    });
+    let given: Vec<_> = given.collect();
+    if given.is_empty() { vec![Toleration { operator: Some("Exists".into()), ..Toleration::default() }] } else { given }
+}
+
+fn labels(settings: &Settings, owner: &Owner, tool: &str) -> BTreeMap<String, String> {
+    let own = [
         ("app.kubernetes.io/name", "node-probe"),
         ("app.kubernetes.io/managed-by", MANAGED_BY),
         ("app.kubernetes.io/version", env!("CARGO_PKG_VERSION")),
@@ -121,21 +194,27 @@ fn labels(owner: &Owner, tool: &str) -> BTreeMap<String, String> {
         (SESSION_LABEL, owner.session.as_str()),
         // Newer Istio asks the label, older the annotation.
         ("sidecar.istio.io/inject", "false"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into()
+    ];
+    // Ours last: the sweep must be able to trust them.
+    pairs(&settings.label).chain(own.map(|(name, value)| (name.to_owned(), value.to_owned()))).collect()
 }
 
 /// A sidecar would keep the pod alive and slow its start.
-fn annotations() -> BTreeMap<String, String> {
-    [
+fn annotations(settings: &Settings) -> BTreeMap<String, String> {
+    let own = [
         ("sidecar.istio.io/inject", "false"),
         ("linkerd.io/inject", "disabled"),
         ("kuma.io/sidecar-injection", "disabled"),
         ("cluster-autoscaler.kubernetes.io/safe-to-evict", "true"),
-    ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .into()
+    ];
+    own.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into_iter()
+        .chain(pairs(&settings.annotation))
+        .collect()
+}
+
+fn pairs(pairs: &[Pair]) -> impl Iterator<Item = (String, String)> {
+    pairs.iter().map(|Pair { key, value }| (key.clone(), value.clone()))
 }
 
 fn pull_secrets(settings: &Settings) -> Option<Vec<LocalObjectReference>> {

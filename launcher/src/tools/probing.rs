@@ -9,12 +9,16 @@ use syringe_core::report::{Problem, Report, Section};
 
 use super::Call;
 use crate::answer::ProbeNote;
-use crate::cluster::{Connection, node};
-use crate::error::Failure;
-use crate::syringe::Order;
+use crate::cluster::{Connection, alone, node};
+use crate::error::{Failure, Obstacle};
+use crate::settings::Via;
+use crate::syringe::{Order, Probed, none};
 
 /// Time of a call that is kept for the removal of the pod.
 const KEPT_FOR_REMOVAL: Duration = Duration::from_secs(2);
+
+/// Why a launcher that was told so puts no probe anywhere.
+const NOT_WANTED: &str = "gpu-syringe was started with --via none";
 
 /// A node that was read.
 pub(crate) struct Read {
@@ -59,29 +63,61 @@ pub(crate) async fn read_known(
     command: Vec<String>,
 ) -> Result<Read, Failure> {
     let KnownNode { connection, kubernetes, live_pod_uids, time } = known;
+    if call.settings.via == Via::None {
+        return Ok(
+            unprobed(connection, kubernetes, NOT_WANTED, "Start gpu-syringe with another --via to probe it.").await
+        );
+    }
     node::must_be_ready(kubernetes)?;
     let name = kubernetes.name_any();
     let order = Order { node: name.clone(), command, tool, deadline: time.saturating_sub(KEPT_FOR_REMOVAL) };
-    let probed = call.syringe.probe(connection, order, call.on_phase.clone(), call.cancel.clone()).await?;
-    if let Some(problem) = &probed.report.error {
-        return Err(unusable(&name, problem).leaving(probed.left_behind));
-    }
+    let probed = match probe(call, connection, order).await {
+        Err(Failure { next_step, left_behind, obstacle: Some(Obstacle::Policy(who)), .. }) => {
+            let mut read = unprobed(connection, kubernetes, &format!("{who} forbids it"), &next_step).await;
+            (read.note.removed, read.note.left_behind) = (left_behind.is_none(), left_behind);
+            return Ok(read);
+        }
+        probed => probed?,
+    };
     let cluster = ClusterFacts { live_pod_uids, ..node::cluster_facts(kubernetes) };
     let note = ProbeNote::of_pod(&name, &connection.context, &probed);
     let diagnosis = diagnosis::diagnose(&probed.report, &cluster);
     Ok(Read { report: probed.report, diagnosis, note })
 }
 
-/// The section of a report, or the failure that it could not be read at all; with what the probe left, if it did.
-pub(super) fn section<T>(note: &ProbeNote, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
+/// What the API alone gives: nothing of the hardware, and why.
+async fn unprobed(connection: &Connection, kubernetes: &Node, why: &str, next_step: &str) -> Read {
+    let report = none::report(why, next_step);
+    let alone = alone::read(connection, kubernetes).await;
+    let diagnosis = diagnosis::diagnose(&report, &node::cluster_facts(kubernetes));
+    let note = format!("no probe read this node: {}. {next_step}", why.trim_end_matches('.'));
+    let note = ProbeNote::of_nothing(&kubernetes.name_any(), &connection.context, note, alone);
+    Read { report, diagnosis, note }
+}
+
+async fn probe(call: &Call, connection: &Connection, order: Order) -> Result<Probed, Failure> {
+    let node = order.node.clone();
+    let probed = call.syringe.probe(connection, order, call.on_phase.clone(), call.cancel.clone()).await?;
+    if let Some(problem) = &probed.report.error {
+        return Err(unusable(&node, problem).leaving(probed.left_behind));
+    }
+    Ok(probed)
+}
+
+/// The section of a report, or the failure that it could not be read at all; with what the probe left, if it did. Empty
+/// where no probe ran: then the answer says so itself, and has what Kubernetes knows.
+pub(super) fn section<T: Default>(note: &ProbeNote, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
     let ProbeNote { node, left_behind, .. } = note;
     data_of(node, name, section).map_err(|failure| failure.leaving(left_behind.clone()))
 }
 
-fn data_of<T>(node: &str, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
+fn data_of<T: Default>(node: &str, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
     let missing = || Failure::new(format!("Reading {name} of node {node}"), "the probe did not report it", OLD_PROBE);
     let section = section.ok_or_else(missing)?;
     let problem = section.problems.into_iter().next();
+    if problem.as_ref().is_some_and(|problem| problem.code == none::CODE) {
+        return Ok(T::default());
+    }
     section.data.ok_or_else(|| match problem {
         Some(problem) => unusable(node, &problem),
         None => missing(),

@@ -4,6 +4,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use syringe_core::diagnosis::{Finding, Severity, Verdict};
 
 use crate::answer::{Answer, ProbeNote};
+use crate::cluster::alone::KubernetesAlone;
 
 /// Width when the terminal does not tell.
 const USUAL_WIDTH: u16 = 120;
@@ -29,7 +30,7 @@ pub fn cell<T: ToString>(value: Option<T>) -> String {
 
 /// Verdict, summary and findings: the head of every answer about a node.
 pub fn head<T>(answer: &Answer<T>) -> String {
-    let Answer { verdict, summary, findings, findings_omitted, unknown, coverage, .. } = answer;
+    let Answer { verdict, summary, findings, findings_omitted, unknown, coverage, kubernetes, .. } = answer;
     let mut text = format!("{}  {summary}\n", verdict_word(*verdict));
     for finding in findings {
         text.push_str(&finding_lines(finding));
@@ -40,6 +41,9 @@ pub fn head<T>(answer: &Answer<T>) -> String {
     for unknown in unknown {
         let gpu = unknown.gpu.map(|gpu| format!(" of GPU {gpu}")).unwrap_or_default();
         text.push_str(&format!("\nUNKNOWN  {}{gpu}: {}\n", unknown.section, unknown.why));
+    }
+    for line in kubernetes.iter().flat_map(KubernetesAlone::lines) {
+        text.push_str(&format!("\nKubernetes: {line}\n"));
     }
     for log in &coverage.kernel_log {
         let from = log.from.map_or_else(|| "?".into(), second);
@@ -53,10 +57,17 @@ pub fn head<T>(answer: &Answer<T>) -> String {
 /// Where the facts came from and what is left: the foot of every answer about a node.
 pub fn foot(note: &ProbeNote) -> String {
     let ProbeNote { via, node, source, removed, left_behind, note, timings_ms, .. } = note;
-    let gone = if *removed { "removed" } else { "NOT REMOVED" };
+    let gone = match (*removed, *via) {
+        (_, "none") => "never created",
+        (true, _) => "removed",
+        // Its container has ended or will; what stays is told below.
+        (false, "ephemeral") => "not removable",
+        (false, _) => "NOT REMOVED",
+    };
     let source = match source {
         syringe_core::report::Source::Hardware => "hardware",
         syringe_core::report::Source::File => "a facts file",
+        syringe_core::report::Source::Api => "the Kubernetes API alone",
     };
     let mut text = format!("\n{node} via {via} in {} ms, read from {source}; probe {gone}\n", timings_ms.total);
     for more in [note, left_behind].into_iter().flatten() {

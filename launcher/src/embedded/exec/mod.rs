@@ -45,7 +45,7 @@ pub(super) fn serve(
     if argv.is_empty() {
         return Err(Refusal::BadRequest("you must specify at least one command for the container".to_owned()));
     }
-    let (protocol, accept) = handshake(request.headers())?;
+    let (protocol, accept) = handshake(request.headers(), shared.half_close)?;
     if !kubelet::reachable(shared, &node) {
         return Err(unreachable(shared, &node));
     }
@@ -103,7 +103,8 @@ fn start(
         return Verdict::Refused(refusal_text(NotRunning::ContainerNotFound, container));
     };
     let facts = Arc::clone(&host.facts);
-    let invocation = Invocation { argv, image: image(pod, container), node, facts };
+    let files = shared.runtime.files(pod, container);
+    let invocation = Invocation { argv, image: image(pod, container), node, facts, files };
     Verdict::Started { programs: Arc::clone(&shared.programs), invocation, ended, fault }
 }
 
@@ -158,7 +159,7 @@ fn wanted(query: &Query) -> Result<Wanted, Refusal> {
 }
 
 /// Reads the client's half of the websocket handshake: the subprotocol to speak, and the key to accept.
-fn handshake(headers: &HeaderMap) -> Result<(&'static str, String), Refusal> {
+fn handshake(headers: &HeaderMap, half_close: bool) -> Result<(&'static str, String), Refusal> {
     let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let key = headers.get(header::SEC_WEBSOCKET_KEY);
     let upgrades = text(header::UPGRADE).eq_ignore_ascii_case("websocket");
@@ -167,7 +168,7 @@ fn handshake(headers: &HeaderMap) -> Result<(&'static str, String), Refusal> {
     };
     let offered = text(header::SEC_WEBSOCKET_PROTOCOL);
     let speaks = |protocol: &&str| offered.split(',').any(|one| one.trim() == *protocol);
-    let protocol = PROTOCOLS.into_iter().find(speaks);
+    let protocol = PROTOCOLS.into_iter().skip(usize::from(!half_close)).find(speaks);
     let protocol = protocol.ok_or_else(|| {
         Refusal::BadRequest(format!("unable to upgrade: no common subprotocol: server has {PROTOCOLS:?}"))
     })?;

@@ -90,7 +90,7 @@ impl Session {
             }
         };
         let Some(process) = process else { return finish(&mut sink, &failure(not_found(&program))).await };
-        let reading = read(stream, wanted.stdin.then_some(stdin_tx), half_close);
+        let reading = read(stream, wanted.stdin.then_some(stdin_tx), half_close, fault.clone());
         let writing = async {
             if fault == Some(ExecFault::Hang) {
                 std::future::pending::<()>().await;
@@ -145,14 +145,17 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: SplitStream<WebSocketStream<S>>,
     mut stdin: Option<mpsc::Sender<Bytes>>,
     half_close: bool,
+    mut fault: Option<ExecFault>,
 ) {
     while let Some(Ok(message)) = stream.next().await {
         // Pings are answered by the websocket layer.
         let Message::Binary(frame) = message else { continue };
         match (frame.first(), frame.get(1)) {
             (Some(&STDIN), Some(_)) => {
+                let data = spoil(frame.slice(1..), &mut fault);
+                let ends = matches!(fault, Some(ExecFault::InputCut { after_bytes: 0 }));
                 if let Some(to) = &stdin
-                    && to.send(frame.slice(1..)).await.is_err()
+                    && (to.send(data).await.is_err() || ends)
                 {
                     stdin = None;
                 }
@@ -160,6 +163,26 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
             (Some(&CLOSE), Some(&STDIN)) if half_close => stdin = None,
             _ => {}
         }
+    }
+}
+
+/// What a fault leaves of a piece of standard input.
+fn spoil(data: Bytes, fault: &mut Option<ExecFault>) -> Bytes {
+    match fault {
+        Some(ExecFault::InputGarbled) => {
+            *fault = None;
+            let mut garbled = data.to_vec();
+            // Behind a tar's header: the archive stays one, its file is another.
+            let at = garbled.len() * 3 / 4;
+            garbled[at] ^= 0x20;
+            garbled.into()
+        }
+        Some(ExecFault::InputCut { after_bytes }) => {
+            let left = data.len().min(*after_bytes);
+            *after_bytes -= left;
+            data.slice(..left)
+        }
+        _ => data,
     }
 }
 

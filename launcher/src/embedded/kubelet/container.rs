@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
+use node_probe::RELEASE_FILE;
 use tokio::sync::mpsc;
 
 use super::status::{self, End};
@@ -18,13 +19,16 @@ const PIPE: usize = 16;
 pub(super) struct Launch {
     pub(super) name: String,
     pub(super) image: String,
+    /// Whether the image must be on the node already.
+    pub(super) never_pull: bool,
     argv: Vec<String>,
 }
 
 impl Launch {
     pub(super) fn of(container: &Container) -> Self {
-        let Container { name, image, command, args, .. } = container;
-        Self::new(name, image.as_ref(), command.as_deref(), args.as_deref())
+        let Container { name, image, command, args, image_pull_policy, .. } = container;
+        let launch = Self::new(name, image.as_ref(), command.as_deref(), args.as_deref());
+        Self { never_pull: image_pull_policy.as_deref() == Some("Never"), ..launch }
     }
 
     /// The launch of an ephemeral container; `None` if the pod has none of this name.
@@ -38,7 +42,7 @@ impl Launch {
         let entrypoint = vec!["node-probe".to_owned()];
         let mut argv = command.filter(|command| !command.is_empty()).map_or(entrypoint, <[String]>::to_vec);
         argv.extend(args.unwrap_or_default().iter().cloned());
-        Self { name: name.to_owned(), image, argv }
+        Self { name: name.to_owned(), image, never_pull: false, argv }
     }
 
     /// How long the main process only holds the container open; `None` for one that does something.
@@ -97,7 +101,8 @@ async fn main_process(shared: &Shared, placed: &Placed, launch: &Launch) -> End 
         match launch.holds() {
             Some(Duration::MAX) => std::future::pending().await,
             Some(time) => {
-                tokio::time::sleep(time).await;
+                let files = shared.runtime.files_of(&placed.uid, &launch.name);
+                let _ = tokio::time::timeout(time, files.appears(RELEASE_FILE)).await;
                 End::exit(0)
             }
             None => execute(shared, placed, launch).await,
@@ -117,6 +122,7 @@ async fn execute(shared: &Shared, placed: &Placed, launch: &Launch) -> End {
         image: launch.image.clone(),
         node: placed.node.clone(),
         facts: host.facts.clone(),
+        files: shared.runtime.files_of(&placed.uid, &launch.name),
     };
     let (stdout, mut out) = mpsc::channel(PIPE);
     let (stderr, mut err) = mpsc::channel(PIPE);

@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio_util::sync::CancellationToken;
 
 use super::status;
+use crate::embedded::files::Files;
 
 /// Longest log that is kept for a container.
 const MAX_LOG_BYTES: usize = 10 * 1024 * 1024;
@@ -26,6 +27,7 @@ struct ContainerRuntime {
     /// Cancelled when the container's processes die, whoever started them.
     ended: CancellationToken,
     log: Vec<u8>,
+    files: Files,
 }
 
 /// Why a process cannot be started in a container.
@@ -48,7 +50,12 @@ impl Runtime {
         let pod = pods.entry(uid.to_owned()).or_default();
         for name in containers {
             let ended = pod.killed.child_token();
-            pod.containers.entry(name).or_insert(ContainerRuntime { running: false, ended, log: Vec::new() });
+            pod.containers.entry(name).or_insert(ContainerRuntime {
+                running: false,
+                ended,
+                log: Vec::new(),
+                files: Files::default(),
+            });
         }
         pod.killed.clone()
     }
@@ -87,6 +94,18 @@ impl Runtime {
         let mut log = None;
         self.with(uid, container, |container| log = Some(container.log.clone()));
         log
+    }
+
+    /// A container's files.
+    pub(in super::super) fn files(&self, pod: &Pod, container: &str) -> Files {
+        self.files_of(pod.metadata.uid.as_deref().unwrap_or_default(), container)
+    }
+
+    /// A container's files, by the pod's UID.
+    pub(super) fn files_of(&self, uid: &str, container: &str) -> Files {
+        let mut files = Files::default();
+        self.with(uid, container, |container| files = container.files.clone());
+        files
     }
 
     /// Kills all that runs of a pod.

@@ -1,0 +1,55 @@
+//! The writable layer of a container: what was put there, gone with the container.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+/// A file in a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// What is in it.
+    pub bytes: Bytes,
+    /// Whether its mode lets it run.
+    pub executable: bool,
+}
+
+/// The files of one container. Clones are the same files.
+#[derive(Clone, Debug, Default)]
+pub struct Files(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    files: Mutex<BTreeMap<String, File>>,
+    changed: watch::Sender<()>,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self { files: Mutex::default(), changed: watch::Sender::new(()) }
+    }
+}
+
+impl Files {
+    /// Writes a file.
+    pub fn put(&self, path: &str, file: File) {
+        self.0.files.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned(), file);
+        self.0.changed.send_replace(());
+    }
+
+    /// A file, if it is there.
+    pub fn get(&self, path: &str) -> Option<File> {
+        self.0.files.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
+    }
+
+    /// Resolves when the file is there.
+    pub(super) async fn appears(&self, path: &str) {
+        let mut changed = self.0.changed.subscribe();
+        while self.get(path).is_none() {
+            if changed.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The shell: statements one after the other, pipes, a redirection, and the few variables that our scripts use.
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::commands::{self, Done};
+use super::{Container, Input};
+
+/// The process id that a shell sees of itself.
+const PID: &str = "4711";
+
+/// One `sh -c`.
+pub(super) struct Shell {
+    container: Container,
+    statements: Vec<Statement>,
+    arguments: Vec<String>,
+}
+
+/// `a | b > file`.
+struct Statement {
+    commands: Vec<Vec<String>>,
+    to: Option<String>,
+}
+
+impl Shell {
+    pub(super) fn new(container: Container, script: &str, arguments: Vec<String>) -> Self {
+        let statements =
+            script.split(';').map(str::trim).filter(|text| !text.is_empty()).map(Statement::parse).collect();
+        Self { container, statements, arguments }
+    }
+
+    /// Runs to the end of the script.
+    pub(super) async fn run(self, mut input: Input, stdout: mpsc::Sender<Bytes>, stderr: mpsc::Sender<Bytes>) -> i32 {
+        let Self { container, statements, arguments } = self;
+        // A last command of its own takes the shell's place; with its output in a file, nobody holds the real one open.
+        if statements.len() == 1 && statements[0].to.is_some() && statements[0].commands.len() == 1 {
+            input.cut();
+        }
+        let mut code = 0;
+        for statement in &statements {
+            let mut piped: Option<Vec<u8>> = None;
+            let mut output = Vec::new();
+            for command in &statement.commands {
+                let words = expand(command, &arguments, code);
+                if words.first().is_some_and(|word| word == "exit") {
+                    return words.get(1).and_then(|word| word.parse().ok()).unwrap_or(code);
+                }
+                let done = commands::run(&container, &words, &mut input, piped.take()).await;
+                let Done { stdout, stderr: said, exit_code } = done;
+                if !said.is_empty() {
+                    let _ = stderr.send(said.into()).await;
+                }
+                output.clone_from(&stdout);
+                piped = Some(stdout);
+                code = exit_code;
+            }
+            match &statement.to {
+                Some(path) => {
+                    if let Err(why) = commands::write(&container, path, output, false) {
+                        let _ = stderr.send(format!("sh: can't create {path}: {why}\n").into()).await;
+                        code = 1;
+                    }
+                }
+                None => {
+                    for piece in output.chunks(32 * 1024) {
+                        let _ = stdout.send(Bytes::copy_from_slice(piece)).await;
+                    }
+                }
+            }
+        }
+        code
+    }
+}
+
+impl Statement {
+    fn parse(text: &str) -> Self {
+        let (text, to) = match text.split_once('>') {
+            Some((before, after)) => (before, Some(after.trim().to_owned())),
+            None => (text, None),
+        };
+        let words = |command: &str| command.split_whitespace().map(str::to_owned).collect();
+        Self { commands: text.split('|').map(words).collect(), to }
+    }
+}
+
+/// `"$@"`, `$$`, `$?`, and an `exec` that changes nothing here.
+fn expand(words: &[String], arguments: &[String], code: i32) -> Vec<String> {
+    let words = words.iter().filter(|word| *word != "exec");
+    let one = |word: &String| match word.as_str() {
+        "\"$@\"" => arguments.to_vec(),
+        word => vec![word.replace("$$", PID).replace("$?", &code.to_string())],
+    };
+    words.flat_map(one).collect()
+}

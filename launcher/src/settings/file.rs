@@ -1,0 +1,177 @@
+//! The settings file: its values become the defaults of the flags, so that the command line's own checks judge them and
+//! flags and environment come first without a word about it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use clap::{ArgAction, Command};
+
+use crate::error::Failure;
+
+/// Settings that make no sense in a file.
+const NOT_IN_FILES: [&str; 2] = ["config", "demo"];
+
+/// What a settings file says: by setting, the words that a command line would have.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FileValues {
+    /// The file; `None` when there is none.
+    pub(crate) path: Option<PathBuf>,
+    values: BTreeMap<String, Vec<String>>,
+}
+
+impl FileValues {
+    /// Reads the file that the words or the environment name, or the usual one where it exists.
+    pub(crate) fn find(words: &[OsString], settings: &Command) -> Result<Self, Failure> {
+        let named = named(words).or_else(|| std::env::var_os("GPU_SYRINGE_CONFIG").filter(|value| !value.is_empty()));
+        let (path, required) = match named {
+            Some(path) => (PathBuf::from(path), true),
+            None => match usual_path() {
+                Some(path) => (path, false),
+                None => return Ok(Self::default()),
+            },
+        };
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Self::read(&path, &text, settings),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => Ok(Self::default()),
+            Err(error) => Err(wrong(&path, error)),
+        }
+    }
+
+    fn read(path: &Path, text: &str, settings: &Command) -> Result<Self, Failure> {
+        let table: toml::Table = text.parse().map_err(|error| wrong(path, error))?;
+        let mut values = BTreeMap::new();
+        for (key, value) in table {
+            let id = key.replace('-', "_");
+            let known = settings.get_arguments().any(|arg| arg.get_id() == id.as_str());
+            if !known || NOT_IN_FILES.contains(&id.as_str()) {
+                let names = settings.get_arguments().map(|arg| arg.get_id().as_str());
+                let names: Vec<_> = names.filter(|name| !NOT_IN_FILES.contains(name)).collect();
+                return Err(wrong(path, format!("there is no setting '{key}'; there are: {}", names.join(", "))));
+            }
+            let words = words_of(&value).ok_or_else(|| {
+                wrong(path, format!("'{key}' must be a text, a number, true or false, or a list of those"))
+            })?;
+            values.insert(id, words);
+        }
+        let read = Self { path: Some(path.to_owned()), values };
+        // Judged by themselves first: the message then names the file, not a flag that nobody typed.
+        settings.clone().no_binary_name(true).try_get_matches_from(read.as_flags(settings)).map_err(|error| {
+            let text = error.to_string();
+            wrong(path, text.lines().next().unwrap_or_default().trim_start_matches("error: "))
+        })?;
+        Ok(read)
+    }
+
+    /// The command with these values as its defaults.
+    pub(crate) fn as_defaults(&self, mut command: Command) -> Command {
+        for (id, words) in &self.values {
+            let words = words.clone();
+            command = command.mut_arg(id, |arg| arg.default_values(words));
+        }
+        command
+    }
+
+    /// Whether the file has this setting.
+    pub(crate) fn has(&self, id: &str) -> bool {
+        self.values.contains_key(id)
+    }
+
+    fn as_flags(&self, settings: &Command) -> Vec<String> {
+        let mut flags = Vec::new();
+        for (id, words) in &self.values {
+            let arg = settings.get_arguments().find(|arg| arg.get_id() == id.as_str());
+            let switch = arg.is_some_and(|arg| matches!(arg.get_action(), ArgAction::SetTrue));
+            let name = format!("--{}", id.replace('_', "-"));
+            match (switch, words.first().map(String::as_str)) {
+                (true, Some("true")) => flags.push(name),
+                (true, Some("false")) => {}
+                (true, _) => flags.push(format!("{name}={}", words.join(","))),
+                (false, _) => flags.extend(words.iter().map(|word| format!("{name}={word}"))),
+            }
+        }
+        flags
+    }
+}
+
+fn words_of(value: &toml::Value) -> Option<Vec<String>> {
+    match value {
+        toml::Value::String(text) => Some(vec![text.clone()]),
+        toml::Value::Integer(number) => Some(vec![number.to_string()]),
+        toml::Value::Boolean(on) => Some(vec![on.to_string()]),
+        toml::Value::Array(all) => {
+            let words: Option<Vec<Vec<String>>> = all.iter().map(words_of).collect();
+            words.map(|words| words.concat())
+        }
+        toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Table(_) => None,
+    }
+}
+
+/// `--config FILE` or `--config=FILE`, before the words are understood.
+fn named(words: &[OsString]) -> Option<OsString> {
+    let at = words.iter().position(|word| word.to_str().is_some_and(|word| word.starts_with("--config")))?;
+    let word = words[at].to_str()?;
+    match word.strip_prefix("--config")? {
+        "" => words.get(at + 1).cloned(),
+        rest => rest.strip_prefix('=').map(OsString::from),
+    }
+}
+
+/// `gpu-syringe/config.toml` in the user's config directory.
+fn usual_path() -> Option<PathBuf> {
+    let given = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = given("XDG_CONFIG_HOME")
+        .or_else(|| given("APPDATA"))
+        .or_else(|| given("HOME").map(|home| home.join(".config")))?;
+    Some(base.join("gpu-syringe").join("config.toml"))
+}
+
+fn wrong(path: &Path, why: impl std::fmt::Display) -> Failure {
+    Failure::new(
+        format!("Reading the settings file {}", path.display()),
+        why,
+        "Correct it, or name another one with --config; gpu-syringe config shows what is in force.",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::Args;
+
+    use super::FileValues;
+    use crate::settings::Settings;
+
+    fn read(text: &str) -> Result<FileValues, String> {
+        let settings = Settings::augment_args(clap::Command::new("settings"));
+        FileValues::read(Path::new("config.toml"), text, &settings).map_err(|failure| failure.why)
+    }
+
+    fn settings(text: &str, words: &[&str]) -> Settings {
+        use clap::FromArgMatches;
+        let file = read(text).expect("a good file");
+        let command = Settings::augment_args(clap::Command::new("settings").no_binary_name(true));
+        let matches = file.as_defaults(command).try_get_matches_from(words).expect("good words");
+        Settings::from_arg_matches(&matches).expect("settings")
+    }
+
+    #[test]
+    fn the_file_is_below_the_flags_and_above_the_defaults() {
+        let text = "namespace = 'tools'\ncall-timeout = 20\nlabel = ['team=a', 'cost=b']\nno_ephemeral = true\n";
+        let read = settings(text, &[]);
+        assert_eq!((read.namespace.as_str(), read.call_timeout, read.label.len()), ("tools", 20, 2));
+        assert!(read.no_ephemeral);
+        let read = settings(text, &["--namespace", "mine"]);
+        assert_eq!((read.namespace.as_str(), read.start_timeout), ("mine", 30));
+    }
+
+    #[test]
+    fn what_a_file_has_wrong_is_named() {
+        assert!(read("namespcae = 'x'").expect_err("unknown").contains("no setting 'namespcae'"));
+        assert!(read("call_timeout = 'soon'").expect_err("no number").contains("soon"));
+        assert!(read("via = 'magic'").expect_err("no way").contains("magic"));
+        assert!(read("label = 1.5").expect_err("no word").contains("label"));
+        assert!(read("demo = true").is_err() && read("namespace = ").is_err());
+    }
+}

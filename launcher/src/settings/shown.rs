@@ -1,0 +1,63 @@
+//! `gpu-syringe config`: every setting, its value, and who gave it.
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command};
+use serde_json::{Value, json};
+
+use super::file::FileValues;
+
+/// One setting as it is in force.
+#[derive(Clone, Debug)]
+pub(crate) struct Shown {
+    name: String,
+    values: Vec<String>,
+    list: bool,
+    source: String,
+}
+
+/// Every setting of the command line, in the order of its help.
+pub(crate) fn all(settings: &Command, matches: &ArgMatches, file: &FileValues) -> Vec<Shown> {
+    let shown = |arg: &clap::Arg| {
+        let id = arg.get_id().as_str();
+        let raw = matches.try_get_raw(id).ok().flatten().into_iter().flatten();
+        let source = match matches.value_source(id) {
+            Some(ValueSource::CommandLine) => format!("--{}", id.replace('_', "-")),
+            Some(ValueSource::EnvVariable) => {
+                arg.get_env().map_or_else(|| "environment".into(), |name| name.to_string_lossy().into_owned())
+            }
+            _ if file.has(id) => file.path.as_ref().map_or_else(String::new, |path| path.display().to_string()),
+            _ => "default".into(),
+        };
+        let values = raw.map(|value| value.to_string_lossy().into_owned()).collect();
+        Shown { name: id.to_owned(), values, list: matches!(arg.get_action(), clap::ArgAction::Append), source }
+    };
+    settings.get_arguments().map(shown).collect()
+}
+
+/// As a JSON object: `{"namespace": {"value": "gpu-syringe", "from": "default"}, …}`.
+pub(crate) fn json(all: &[Shown]) -> Value {
+    let entry = |shown: &Shown| {
+        let value = match (&shown.values[..], shown.list) {
+            (values, true) => json!(values),
+            ([], false) => Value::Null,
+            ([one], false) => json!(one),
+            (values, false) => json!(values),
+        };
+        (shown.name.clone(), json!({ "value": value, "from": shown.source }))
+    };
+    Value::Object(all.iter().map(entry).collect())
+}
+
+/// As lines for a person, in the words of the settings file.
+pub(crate) fn text(all: &[Shown]) -> String {
+    let line = |shown: &Shown| {
+        let quoted: Vec<_> = shown.values.iter().map(|value| format!("{value:?}")).collect();
+        let value = match (&quoted[..], shown.list) {
+            (values, true) => format!("[{}]", values.join(", ")),
+            ([], false) => "# not set".into(),
+            (values, false) => values.join(", "),
+        };
+        format!("{:<18} = {value:<40} # {}", shown.name, shown.source)
+    };
+    all.iter().map(line).collect::<Vec<_>>().join("\n")
+}

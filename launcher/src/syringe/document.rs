@@ -1,0 +1,93 @@
+//! The one JSON document in what a probe printed. A document that does not parse to its end was cut.
+
+use syringe_core::report::Report;
+use syringe_core::text::clean;
+
+use super::Timings;
+use super::eager::Place;
+use super::exec::{Ended, Output};
+use super::life::Life;
+use crate::error::Failure;
+
+/// A document and how it came.
+pub(super) struct Document {
+    pub(super) report: Report,
+    /// What a reader should know of the way it came.
+    pub(super) note: Option<String>,
+}
+
+impl Document {
+    /// The same, with one more thing to know.
+    pub(super) fn noting(mut self, note: Option<String>) -> Self {
+        self.note = match (self.note, note) {
+            (Some(one), Some(other)) => Some(format!("{other}; {one}")),
+            (one, other) => one.or(other),
+        };
+        self
+    }
+}
+
+impl Life {
+    /// Runs the probe as soon as the container can take it, and reads its document.
+    pub(super) async fn document(
+        &self,
+        place: &Place,
+        argv: &[String],
+        timings: &mut Timings,
+    ) -> Result<Document, Failure> {
+        let output = self.exec(place, argv, &[], timings).await?;
+        self.read_or_retry(output, place, argv, timings).await
+    }
+
+    /// The document in `output`; where it was cut, that of one more run.
+    pub(super) async fn read_or_retry(
+        &self,
+        output: Output,
+        place: &Place,
+        argv: &[String],
+        timings: &mut Timings,
+    ) -> Result<Document, Failure> {
+        let why = match parse(&output) {
+            Ok(report) => return Ok(Document { report, note: stuck(&output) }),
+            Err(why) => why,
+        };
+        tracing::info!(%why, "the probe's answer was incomplete, asking once more");
+        let output = self.exec(place, argv, &[], timings).await?;
+        match parse(&output) {
+            Ok(report) => {
+                let retried = format!("the first answer was incomplete ({why}); this is the second");
+                Ok(Document { report, note: stuck(&output).or(Some(retried)) })
+            }
+            Err(why) => Err(self.incomplete(&format!("{why}, twice"))),
+        }
+    }
+
+    /// An answer that was cut.
+    pub(super) fn incomplete(&self, why: &str) -> Failure {
+        Failure::new(
+            format!("Reading the probe's answer from node {}", self.order.node),
+            why,
+            "Something between here and the node cuts websocket streams (a proxy, a load balancer) or the node is in \
+             trouble: try again, from closer to the cluster, or with --via logs.",
+        )
+    }
+}
+
+fn stuck(output: &Output) -> Option<String> {
+    let stuck = output.ended == Ended::DocumentOnly;
+    stuck.then(|| "the probe printed its document but did not end: a reader is stuck inside the driver".to_owned())
+}
+
+/// The report in what the probe printed.
+pub(super) fn parse(output: &Output) -> Result<Report, String> {
+    let Output { stdout, stderr, ended, .. } = output;
+    serde_json::from_slice(stdout).map_err(|error| {
+        let ending = match ended {
+            Ended::Cut => "the connection was cut".to_owned(),
+            Ended::Exit(code) => format!("the probe ended with exit code {code}"),
+            Ended::DocumentOnly | Ended::Refused(_) => "the probe did not end in order".to_owned(),
+        };
+        let said = if stderr.is_empty() { String::new() } else { format!("; it said: {}", clean(stderr, 200)) };
+        format!("{ending} after {} bytes that are no whole document ({error}){said}", stdout.len())
+    })
+}

@@ -1,0 +1,75 @@
+//! What a pod's status says when waiting for its container is useless.
+
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
+use syringe_core::text::clean;
+
+use super::eager::{Place, is_missing_program};
+use crate::settings::{Settings, Via};
+
+/// Why the container will never run (again), and what to do.
+pub(super) fn reason(pod: &Pod, place: &Place, settings: &Settings) -> Option<(String, String)> {
+    if let Some(end) = state(pod, &place.container).and_then(|state| state.terminated.as_ref()) {
+        let words = end_words(end);
+        let next =
+            if is_missing_program(&words) { place.if_missing } else { "Look at the node's kubelet log for the pod." };
+        return Some((words, next.into()));
+    }
+    let status = pod.status.as_ref()?;
+    if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
+        let reason = status.reason.as_deref().unwrap_or("the pod ended");
+        let message = clean(status.message.as_deref().unwrap_or_default(), 300);
+        return Some((format!("{reason}: {message}"), after_rejection(reason, settings)));
+    }
+    let waiting = state(pod, &place.container)?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref()?;
+    let next = match reason {
+        "ErrImageNeverPull" if settings.via == Via::Inject => {
+            "The node no longer has that image: name one that it has with --base-image."
+        }
+        "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError" => {
+            "Name an image that the node can pull with --image (and its credentials with --image-pull-secret, a mirror with \
+             --registry-mirror), or use --via inject, which needs no registry."
+        }
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+            "The container runtime refuses the container: see the message, and the node's runtime log."
+        }
+        _ => return None,
+    };
+    let message = clean(waiting.message.as_deref().unwrap_or("no message"), 400);
+    Some((format!("{reason}: {message}"), next.into()))
+}
+
+/// How a container ended, in words.
+pub(super) fn end_words(end: &ContainerStateTerminated) -> String {
+    let message = end.message.as_deref().map(|message| format!(", {}", clean(message, 400))).unwrap_or_default();
+    format!(
+        "the container ended: {} (exit code {}){message}",
+        end.reason.as_deref().unwrap_or("no reason"),
+        end.exit_code
+    )
+}
+
+/// The state of a container, ephemeral ones included.
+pub(super) fn state<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerState> {
+    let status = pod.status.as_ref()?;
+    let mut all = status.container_statuses.iter().chain(&status.ephemeral_container_statuses).flatten();
+    let named = |one: &&ContainerStatus| one.name == container;
+    all.find(named)?.state.as_ref()
+}
+
+fn after_rejection(reason: &str, settings: &Settings) -> String {
+    match reason {
+        "OutOfpods" if settings.no_ephemeral => {
+            "The node has as many pods as it may have: free one, or raise maxPods.".into()
+        }
+        "OutOfpods" => {
+            "The node has as many pods as it may have: free one, raise maxPods, or use --via ephemeral, which \
+             needs no pod of its own."
+                .into()
+        }
+        reason if reason.starts_with("OutOf") => "The node's kubelet is out of that resource.".into(),
+        "Evicted" => "The node evicts pods: look at its disk, memory and PID pressure conditions.".into(),
+        "TaintToleration" => "A taint of the node is not tolerated: see the --toleration settings.".into(),
+        _ => "Look at the node's kubelet log for the pod.".into(),
+    }
+}

@@ -1,0 +1,131 @@
+//! A pod of our own: created, and removed again. Three ways use one.
+
+use std::time::Duration;
+
+use kube::api::PostParams;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::eager::Place;
+use super::life::{Left, Life};
+use super::{CONTAINER, Phase, ProbePod, policy, withdraw};
+use crate::cluster::patience::{may_pass, retry_after};
+use crate::error::{Failure, Obstacle, kube_reason};
+
+/// Time for the API server to take the pod: admission webhooks sit behind it.
+const CREATE_TIME: Duration = Duration::from_secs(10);
+
+/// A pod that is made for one call.
+pub(super) struct OwnPod {
+    pod: ProbePod,
+    made: Made,
+}
+
+/// Whether the pod stands.
+enum Made {
+    No,
+    /// The answer to its creation was lost.
+    Perhaps,
+    Yes {
+        uid: Option<String>,
+    },
+}
+
+impl OwnPod {
+    pub(super) fn new(pod: ProbePod) -> Self {
+        Self { pod, made: Made::No }
+    }
+
+    /// Its container, as a place to run the probe in.
+    pub(super) fn place(&self, if_missing: &'static str) -> Place {
+        let ProbePod { name, namespace, object } = &self.pod;
+        let image = object.spec.as_ref().and_then(|spec| spec.containers.first()?.image.clone());
+        Place {
+            namespace: namespace.clone(),
+            pod: name.clone(),
+            container: CONTAINER.into(),
+            image: image.unwrap_or_default(),
+            if_missing,
+        }
+    }
+
+    /// Creates it.
+    pub(super) async fn enter(&mut self, life: &Life) -> Result<(), Failure> {
+        let pods = life.pods(&self.pod.namespace);
+        let params = PostParams::default();
+        let end = Instant::now() + CREATE_TIME;
+        loop {
+            let error = match timeout(CREATE_TIME, pods.create(&params, &self.pod.object)).await {
+                Ok(Ok(pod)) => {
+                    life.record.created(&self.pod.name, pod.metadata.uid.as_deref());
+                    self.made = Made::Yes { uid: pod.metadata.uid };
+                    return Ok(());
+                }
+                Ok(Err(error)) => error,
+                Err(_) => {
+                    self.made = Made::Perhaps;
+                    let why = format!("{} did not answer within {CREATE_TIME:?}", life.connection.server);
+                    return Err(self.not_created(life, why, None));
+                }
+            };
+            // Too many requests, or a server that is starting: nothing was created, so asking again is safe. The name is
+            // ours alone: should a try have succeeded unseen, the next one is refused as existing.
+            if let kube::Error::Api(status) = &error
+                && may_pass(status)
+                && Instant::now() < end
+            {
+                tokio::select! {
+                    () = sleep(retry_after(status)) => {}
+                    () = life.cancel.cancelled() => {}
+                    () = life.stop.cancelled() => {}
+                }
+                if !life.is_given_up() {
+                    continue;
+                }
+            }
+            let code = if let kube::Error::Api(status) = &error { Some(status.code) } else { None };
+            // A refusal created nothing; a connection that broke may have.
+            if code.is_none_or(|code| code >= 500 || code == 409) {
+                self.made = Made::Perhaps;
+            }
+            return Err(self.not_created(life, kube_reason(&error), code));
+        }
+    }
+
+    /// Removes it.
+    pub(super) async fn leave(&mut self, life: &Life) -> Left {
+        let ProbePod { name, namespace, .. } = &self.pod;
+        let uid = match std::mem::replace(&mut self.made, Made::No) {
+            Made::No => return Left { pod: name.clone(), removed: true, left_behind: None },
+            Made::Perhaps => None,
+            Made::Yes { uid } => uid,
+        };
+        (life.on_phase)(Phase::Remove);
+        let removed = withdraw::withdraw(&life.pods(namespace), name, uid.as_deref()).await;
+        let left_behind = removed.err().map(|reason| {
+            tracing::warn!(pod = %name, %reason, "the probe pod could not be removed");
+            format!(
+                "pod {namespace}/{name} could not be removed ({reason}); it ends by itself within {} s, the next start \
+                 sweeps it, or: kubectl -n {namespace} delete pod {name}",
+                life.settings.probe_lifetime().as_secs(),
+            )
+        });
+        Left { pod: name.clone(), removed: left_behind.is_none(), left_behind }
+    }
+
+    fn not_created(&self, life: &Life, why: String, code: Option<u16>) -> Failure {
+        let namespace = &self.pod.namespace;
+        let what = format!("Creating the probe pod for node {} in namespace {namespace}", life.order.node);
+        if let Some((who, change)) = policy::behind(&why, namespace) {
+            return Failure::new(what, format!("{who} forbids it: {why}"), change).because_of(Obstacle::Policy(who));
+        }
+        let next = match code {
+            Some(403) => format!(
+                "Your user needs create, get and delete on pods and get and create on pods/exec in namespace {namespace}: \
+                 see deploy/rbac.yaml. Without a probe: --via none."
+            ),
+            Some(404) => format!("Create the namespace: kubectl apply -f deploy/namespace.yaml ({namespace})."),
+            _ => format!("Check that {} can be reached, and try again.", life.connection.server),
+        };
+        Failure::new(what, why, next)
+    }
+}

@@ -1,0 +1,258 @@
+//! An ephemeral container in a GPU pod that runs on the node already: for nodes that are full, and to see what a workload
+//! sees.
+//!
+//! Kubernetes never takes an ephemeral container out of a pod's spec. So the container is ended, and the result says what
+//! stays. What is read is what that pod has: NVML of its own root, its processes, not the host's.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, SecurityContext};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::node_probe;
+use super::pod::NO_PROBE;
+use crate::cluster::resources::is_gpu_resource;
+use crate::error::{Failure, Obstacle, kube_reason};
+use crate::settings::Via;
+use crate::syringe::document::Document;
+use crate::syringe::eager::{Place, not_yet};
+use crate::syringe::exec::{self, Command, Ended, ExecError};
+use crate::syringe::life::{Left, Life, Way};
+use crate::syringe::pod::random_suffix;
+use crate::syringe::{Phase, Timings, policy};
+
+/// Time for one request.
+const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// Time for the container to end once it was told to.
+const END_TIME: Duration = Duration::from_secs(5);
+/// Pause between two looks whether it has.
+const PAUSE: Duration = Duration::from_millis(60);
+/// Exit code of a process that was killed (128 + SIGKILL).
+const KILLED: i32 = 137;
+/// Annotation of a pod that a kubelet runs from a file: it takes no ephemeral containers.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+/// Pods on one node, several times over.
+const MOST_PODS: u32 = 500;
+
+/// A container of ours in a pod of somebody else's.
+pub(super) struct Ephemeral {
+    place: Option<Place>,
+    target: String,
+    /// Whether the container was added, or may have been.
+    added: bool,
+}
+
+impl Ephemeral {
+    pub(super) fn new() -> Self {
+        Self { place: None, target: String::new(), added: false }
+    }
+
+    fn failed(life: &Life, why: impl std::fmt::Display, next: impl Into<String>) -> Failure {
+        Failure::new(format!("Adding an ephemeral container on node {}", life.order.node), why, next)
+    }
+
+    /// The pod that the settings name, or the first that suits.
+    async fn choose(life: &Life) -> Result<(Pod, String), Failure> {
+        let node = &life.order.node;
+        let asked = life.settings.ephemeral_pod.as_ref();
+        let pods: Api<Pod> = match asked {
+            Some(pod) => life.pods(&pod.namespace),
+            None => Api::all(life.connection.client.clone()),
+        };
+        let on_node = ListParams::default().fields(&format!("spec.nodeName={node}")).limit(MOST_PODS);
+        let list = match timeout(REQUEST_TIME, pods.list(&on_node)).await {
+            Ok(Ok(list)) => list.items,
+            Ok(Err(error)) => {
+                let next = "Your user needs list on pods where the GPU pods are: see deploy/rbac.yaml.";
+                return Err(Self::failed(life, kube_reason(&error), next));
+            }
+            Err(_) => return Err(Self::failed(life, format!("no answer within {REQUEST_TIME:?}"), "Try again.")),
+        };
+        let named = |pod: &Pod| match asked {
+            Some(asked) => pod.name_any() == asked.name,
+            None => pod.namespace().as_deref() != Some("kube-system"),
+        };
+        let mut fit: Vec<(Pod, String)> =
+            list.into_iter().filter(named).filter_map(|pod| gpu_container(&pod).map(|name| (pod, name))).collect();
+        fit.sort_by_key(|(pod, _)| (pod.namespace(), pod.name_any()));
+        fit.into_iter().next().ok_or_else(|| match asked {
+            Some(asked) => Self::failed(
+                life,
+                format!("pod {asked} is no running pod with a GPU on that node, or is a static one"),
+                "Name another one with --ephemeral-pod, or none to have one picked.",
+            ),
+            None => Self::failed(
+                life,
+                "no pod outside of kube-system runs there with a GPU",
+                "Use --via pod, or --via none for what the Kubernetes API alone knows.",
+            ),
+        })
+    }
+
+    async fn add(&mut self, life: &Life, pods: &Api<Pod>, container: &EphemeralContainer) -> Result<(), Failure> {
+        let pod = self.place.as_ref().map(|place| place.pod.clone()).unwrap_or_default();
+        let patch = Patch::Strategic(json!({ "spec": { "ephemeralContainers": [container] } }));
+        let params = PatchParams::default();
+        let patching = pods.patch_ephemeral_containers(&pod, &params, &patch);
+        let error = match timeout(REQUEST_TIME, patching).await {
+            Ok(Ok(extended)) => {
+                let name = format!("{}/{pod}", extended.namespace().unwrap_or_default());
+                life.record.created(&name, extended.metadata.uid.as_deref());
+                self.added = true;
+                return Ok(());
+            }
+            Ok(Err(error)) => error,
+            Err(_) => {
+                self.added = true;
+                return Err(Self::failed(life, format!("no answer within {REQUEST_TIME:?}"), "Try again."));
+            }
+        };
+        let why = kube_reason(&error);
+        let code = if let kube::Error::Api(status) = &error { Some(status.code) } else { None };
+        self.added = code.is_none_or(|code| code >= 500);
+        let namespace = self.place.as_ref().map(|place| place.namespace.as_str()).unwrap_or_default();
+        if let Some((who, change)) = policy::behind(&why, namespace) {
+            return Err(
+                Self::failed(life, format!("{who} forbids it: {why}"), change).because_of(Obstacle::Policy(who))
+            );
+        }
+        let next = match code {
+            Some(403) => "Your user needs patch on pods/ephemeralcontainers in that namespace: see deploy/rbac.yaml.",
+            Some(404) => {
+                "The pod has gone, or the cluster has no ephemeral containers (they came with 1.25). Try again."
+            }
+            _ => "Look at the message; another pod can be named with --ephemeral-pod.",
+        };
+        Err(Self::failed(life, why, next))
+    }
+
+    /// Ends the container; says whether it has ended for certain.
+    async fn end(life: &Life, place: &Place) -> bool {
+        let Place { namespace, pod, container, .. } = place;
+        let argv = node_probe(&["release".to_owned()]);
+        let command = Command { namespace, pod, container, argv: &argv, input: &[] };
+        let end = Instant::now() + END_TIME;
+        let mut released = false;
+        while Instant::now() < end {
+            let run = exec::run(&life.connection.client, &command, REQUEST_TIME, || ());
+            let gone = match timeout(END_TIME, run).await {
+                Ok(Ok(output)) => match output.ended {
+                    // It may be killed with its container, which is the point.
+                    Ended::Exit(0 | KILLED) | Ended::Cut => {
+                        released = true;
+                        false
+                    }
+                    Ended::Exit(_) | Ended::DocumentOnly => false,
+                    Ended::Refused(why) => not_yet(&why),
+                },
+                Ok(Err(ExecError::Kube(error))) => not_yet(&kube_reason(&error)),
+                Ok(Err(ExecError::Timeout(_))) | Err(_) => false,
+            };
+            // Before it was told to end, a container that is not there has perhaps not come yet.
+            if gone && released {
+                return true;
+            }
+            sleep(PAUSE).await;
+        }
+        false
+    }
+}
+
+impl Way for Ephemeral {
+    fn via(&self) -> Via {
+        Via::Ephemeral
+    }
+
+    async fn enter(&mut self, life: &Life) -> Result<(), Failure> {
+        if life.settings.no_ephemeral {
+            let next = "Start the launcher without --no-ephemeral, or with another --via.";
+            return Err(Self::failed(life, "--no-ephemeral forbids it", next));
+        }
+        let (pod, target) = Self::choose(life).await?;
+        let namespace = pod.namespace().unwrap_or_default();
+        let container = container(life, &target);
+        self.target = target;
+        self.place = Some(Place {
+            namespace: namespace.clone(),
+            pod: pod.name_any(),
+            container: container.name.clone(),
+            image: container.image.clone().unwrap_or_default(),
+            if_missing: NO_PROBE,
+        });
+        self.add(life, &life.pods(&namespace), &container).await
+    }
+
+    async fn read(&self, life: &Life, timings: &mut Timings) -> Result<Document, Failure> {
+        let Some(place) = &self.place else { return Err(life.out_of_time("no container was added")) };
+        let document = life.document(place, &node_probe(&life.order.command), timings).await?;
+        Ok(document.noting(Some(format!(
+            "read from inside pod {}/{}, beside its container {}: with that pod's NVML library and its view of processes \
+             and files; the host's own are out of sight",
+            place.namespace, place.pod, self.target
+        ))))
+    }
+
+    async fn leave(&mut self, life: &Life) -> Left {
+        let Some(place) = self.place.as_ref().filter(|_| self.added) else {
+            return Left { pod: String::new(), removed: true, left_behind: None };
+        };
+        (life.on_phase)(Phase::Remove);
+        let Place { namespace, pod, container, .. } = place;
+        let stays = format!(
+            "its entry stays in the spec of pod {namespace}/{pod} until that pod is deleted, since Kubernetes removes no \
+             ephemeral container"
+        );
+        let left = if Self::end(life, place).await {
+            format!("ephemeral container {container} has ended; {stays}")
+        } else {
+            let seconds = life.settings.probe_lifetime().as_secs();
+            format!("ephemeral container {container} could not be ended, it ends by itself within {seconds} s; {stays}")
+        };
+        Left { pod: format!("{namespace}/{pod}"), removed: false, left_behind: Some(left) }
+    }
+}
+
+/// The first container that runs with a GPU; `None` for a pod that does not suit.
+fn gpu_container(pod: &Pod) -> Option<String> {
+    let (spec, status) = (pod.spec.as_ref()?, pod.status.as_ref()?);
+    let is_static = pod.annotations().contains_key(MIRROR);
+    if is_static || status.phase.as_deref() != Some("Running") || pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let holds = |container: &&Container| {
+        let resources = container.resources.as_ref();
+        let limits = resources.and_then(|resources| resources.limits.as_ref());
+        let claims =
+            resources.is_some_and(|resources| resources.claims.as_ref().is_some_and(|claims| !claims.is_empty()));
+        limits.is_some_and(|limits| limits.keys().any(|name| is_gpu_resource(name))) || claims
+    };
+    let runs = |name: &str| {
+        let statuses = status.container_statuses.as_deref().unwrap_or_default();
+        let slot = statuses.iter().find(|slot| slot.name == name);
+        slot.and_then(|slot| slot.state.as_ref()).is_some_and(|state| state.running.is_some())
+    };
+    spec.containers.iter().filter(holds).map(|container| container.name.clone()).find(|name| runs(name))
+}
+
+fn container(life: &Life, target: &str) -> EphemeralContainer {
+    let lifetime = life.settings.probe_lifetime().as_secs().to_string();
+    let hold = ["hold", "--releasable", "--seconds", &lifetime].map(str::to_owned);
+    EphemeralContainer {
+        name: format!("gpu-syringe-{}", random_suffix()),
+        image: Some(life.settings.probe_image()),
+        image_pull_policy: Some(life.settings.image_pull_policy.as_str().into()),
+        command: Some(node_probe(&hold)),
+        // Its process namespace: /proc/1/root is then the target's root, with the NVML library that it was given.
+        target_container_name: Some(target.to_owned()),
+        security_context: Some(SecurityContext {
+            privileged: Some(true),
+            run_as_user: Some(0),
+            run_as_non_root: Some(false),
+            ..SecurityContext::default()
+        }),
+        ..EphemeralContainer::default()
+    }
+}

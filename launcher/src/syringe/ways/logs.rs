@@ -1,0 +1,164 @@
+//! Without a websocket: the probe is the pod's main process, and its document is read from the pod's log once it has ended.
+//!
+//! Needs `pods/log` in place of `pods/exec`. Slower by the kubelet's relist (up to a second), and whatever collects the
+//! logs of the cluster gets a copy.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ContainerStateTerminated;
+use kube::api::LogParams;
+use syringe_core::report::Report;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::node_probe;
+use super::pod::NO_PROBE;
+use crate::error::{Failure, kube_reason};
+use crate::settings::Via;
+use crate::syringe::document::Document;
+use crate::syringe::eager::Place;
+use crate::syringe::life::{Left, Life, Way};
+use crate::syringe::own_pod::OwnPod;
+use crate::syringe::{Phase, Timings, hopeless};
+
+/// Time for one request.
+const REQUEST_TIME: Duration = Duration::from_secs(8);
+/// Pause between two looks at the pod.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Most of a log that is taken: ten times the largest report.
+const MOST_LOG_BYTES: i64 = 4 << 20;
+/// Exit codes from here on are a shell's or a runtime's, not the probe's.
+const NOT_THE_PROBES: i32 = 125;
+
+/// A pod that answers into its log.
+pub(super) struct Logs(OwnPod);
+
+impl Logs {
+    pub(super) fn new(life: &Life) -> Self {
+        Self(OwnPod::new(life.pod().running(node_probe(&life.order.command))))
+    }
+
+    /// Waits until the probe has ended.
+    async fn ended(
+        &self,
+        life: &Life,
+        place: &Place,
+        timings: &mut Timings,
+    ) -> Result<ContainerStateTerminated, Failure> {
+        let began = Instant::now();
+        let start_end = life.end.min(began + life.settings.start_time());
+        let mut running = None;
+        (life.on_phase)(Phase::Start);
+        loop {
+            let look = timeout(REQUEST_TIME, life.pods(&place.namespace).get_opt(&place.pod)).await;
+            match look {
+                Ok(Ok(None)) => return Err(life.not_run(place, "somebody deleted the pod")),
+                Ok(Ok(Some(pod))) => {
+                    let state = hopeless::state(&pod, &place.container);
+                    let end = state.and_then(|state| state.terminated.clone());
+                    if running.is_none() && state.is_some_and(|state| state.waiting.is_none()) {
+                        running = Some(Instant::now());
+                        (life.on_phase)(Phase::Read);
+                    }
+                    if let Some(end) = end.filter(|end| end.exit_code < NOT_THE_PROBES) {
+                        let started = running.unwrap_or(began);
+                        (timings.start, timings.exec) = (started - began, started.elapsed());
+                        return Ok(end);
+                    }
+                    if let Some((why, next)) = hopeless::reason(&pod, place, &life.settings) {
+                        return Err(life.not_started(place, &why, next));
+                    }
+                }
+                // A look that fails proves nothing; the next one will tell.
+                Ok(Err(_)) | Err(_) => {}
+            }
+            let now = Instant::now();
+            if now >= life.end || (running.is_none() && now >= start_end) {
+                let what = if running.is_some() { "the probe did not finish" } else { "its container did not start" };
+                return Err(life.out_of_time(&format!("{what} within {:?}", began.elapsed())));
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn log(&self, life: &Life, place: &Place) -> Result<String, Failure> {
+        let params = LogParams {
+            container: Some(place.container.clone()),
+            limit_bytes: Some(MOST_LOG_BYTES),
+            ..LogParams::default()
+        };
+        let failed = |why: String, next: &str| {
+            Failure::new(format!("Reading the log of pod {}/{}", place.namespace, place.pod), why, next)
+        };
+        match timeout(REQUEST_TIME, life.pods(&place.namespace).logs(&place.pod, &params)).await {
+            Ok(Ok(log)) => Ok(log),
+            Ok(Err(error)) => {
+                let forbidden = matches!(&error, kube::Error::Api(status) if matches!(status.code, 401 | 403));
+                let next = if forbidden {
+                    "Your user needs get on pods/log in that namespace: see deploy/rbac.yaml."
+                } else {
+                    "Look at the node's kubelet: the log is read through it. Try again."
+                };
+                Err(failed(kube_reason(&error), next))
+            }
+            Err(_) => Err(failed(format!("no answer within {REQUEST_TIME:?}"), "Try again.")),
+        }
+    }
+}
+
+impl Way for Logs {
+    fn via(&self) -> Via {
+        Via::Logs
+    }
+
+    async fn enter(&mut self, life: &Life) -> Result<(), Failure> {
+        self.0.enter(life).await
+    }
+
+    async fn read(&self, life: &Life, timings: &mut Timings) -> Result<Document, Failure> {
+        let place = self.0.place(NO_PROBE);
+        let end = self.ended(life, &place, timings).await?;
+        let first = parse(&self.log(life, &place).await?);
+        let why = match first {
+            Ok(report) => return Ok(Document { report, note: None }),
+            Err(why) => why,
+        };
+        // The runtime may still be writing what the process printed last.
+        sleep(PAUSE).await;
+        match parse(&self.log(life, &place).await?) {
+            Ok(report) => Ok(Document {
+                report,
+                note: Some(format!("the log was incomplete at first ({why}); this is the second reading")),
+            }),
+            Err(why) => Err(life.incomplete(&format!("{why}; {}", hopeless::end_words(&end)))),
+        }
+    }
+
+    async fn leave(&mut self, life: &Life) -> Left {
+        self.0.leave(life).await
+    }
+}
+
+/// The report in a log, between whatever else was printed.
+fn parse(log: &str) -> Result<Report, String> {
+    let mut why = format!("no document among the {} bytes of the log", log.len());
+    for line in log.lines().rev().filter(|line| line.starts_with('{')) {
+        match serde_json::from_str(line) {
+            Ok(report) => return Ok(report),
+            Err(error) => why = format!("the document in the log is incomplete ({error})"),
+        }
+    }
+    Err(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn the_document_is_found_among_other_lines_and_a_cut_one_is_not() {
+        let report = parse("warning\n{\"probe_version\":\"9\",\"sections\":{}}\nmore\n").expect("a report");
+        assert_eq!(report.probe_version, "9");
+        assert!(parse("{\"probe_ver").expect_err("cut").contains("incomplete"));
+        assert!(parse("").expect_err("empty").contains("0 bytes"));
+    }
+}

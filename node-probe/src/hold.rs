@@ -1,0 +1,57 @@
+//! `hold` keeps the probe's container open, and `release` ends it from within.
+//!
+//! A pod of ours is deleted, and its hold with it. An ephemeral container cannot be: it must end by itself. No signal is
+//! used for it: the hold may be the first process of its namespace, which ignores those that it does not handle.
+
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::args::Hold;
+
+/// The file that ends a releasable hold. In the container's own layer, so gone with the container.
+pub const RELEASE_FILE: &str = "/tmp/.node-probe-released";
+
+/// How often a hold looks for the file.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Waits for its time, or until it is released.
+pub(crate) fn hold(hold: &Hold) {
+    let Hold { seconds, releasable } = hold;
+    let time = Duration::from_secs(*seconds);
+    if *releasable {
+        wait(time, Path::new(RELEASE_FILE));
+    } else {
+        thread::sleep(time);
+    }
+}
+
+fn wait(time: Duration, released: &Path) {
+    let end = Instant::now() + time;
+    while Instant::now() < end && !released.exists() {
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Ends the hold of this container; `false` where the file cannot be written.
+pub(crate) fn release() -> bool {
+    std::fs::create_dir_all("/tmp").and_then(|()| std::fs::write(RELEASE_FILE, b"")).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn a_hold_ends_when_it_is_released_and_not_before() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("released");
+        let began = Instant::now();
+        super::wait(Duration::from_millis(120), &file);
+        assert!(began.elapsed() >= Duration::from_millis(120));
+        std::fs::write(&file, b"").expect("written");
+        let began = Instant::now();
+        super::wait(Duration::from_secs(60), &file);
+        assert!(began.elapsed() < Duration::from_secs(30));
+    }
+}

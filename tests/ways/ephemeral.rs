@@ -1,0 +1,78 @@
+//! An ephemeral container in somebody else's pod.
+
+use gpu_syringe::embedded::{Cluster, Denial, Fixture, StartFault, workload_pod};
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+
+use crate::support::{Launcher, fixture, node};
+
+fn ephemeral(pod: &Pod) -> Vec<&k8s_openapi::api::core::v1::EphemeralContainer> {
+    pod.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten()).collect()
+}
+
+#[tokio::test]
+async fn the_container_ends_and_what_stays_is_said() {
+    let pod = workload_pod("ml", "train-0", "gpu-1", 8);
+    let cluster = Cluster::start(Fixture::of([node("gpu-1", "healthy-h100-8")]).with_pod(pod)).await.unwrap();
+    let answer = Launcher::start(&cluster, &["--via", "ephemeral"]).inventory().await.unwrap();
+    let probe = &answer["probe"];
+    assert_eq!((&probe["via"], &probe["removed"]), (&json!("ephemeral"), &json!(false)));
+    let left = probe["left_behind"].as_str().unwrap();
+    assert!(left.contains("has ended; its entry stays in the spec of pod ml/train-0"), "{left}");
+    assert!(probe["note"].as_str().unwrap().contains("inside pod ml/train-0, beside its container main"));
+    assert_eq!(cluster.pods_created(), 0);
+    let pods = cluster.pods("ml");
+    let added = ephemeral(&pods[0]);
+    assert_eq!(added.len(), 1);
+    assert_eq!(added[0].target_container_name.as_deref(), Some("main"));
+    assert_eq!(added[0].security_context.as_ref().unwrap().privileged, Some(true));
+}
+
+#[tokio::test]
+async fn only_a_running_gpu_pod_outside_of_kube_system_is_picked() {
+    let mut of_a_file = workload_pod("a", "static", "gpu-1", 1);
+    of_a_file.metadata.annotations = Some([("kubernetes.io/config.mirror".to_owned(), "x".to_owned())].into());
+    let mut ended = workload_pod("a", "ended", "gpu-1", 1);
+    ended.status.as_mut().unwrap().phase = Some("Succeeded".into());
+    let unfit = [
+        of_a_file,
+        ended,
+        workload_pod("kube-system", "gpu", "gpu-1", 1),
+        workload_pod("a", "no-gpu", "gpu-1", 0),
+        workload_pod("a", "elsewhere", "gpu-2", 1),
+    ];
+    let nodes = [node("gpu-1", "healthy-h100-8"), node("gpu-2", "healthy-h100-8")];
+    let fixture = unfit.into_iter().fold(Fixture::of(nodes), Fixture::with_pod);
+    let cluster = Cluster::start(fixture).await.unwrap();
+    let said = Launcher::start(&cluster, &["--via", "ephemeral"]).failure().await;
+    assert!(said.contains("no pod outside of kube-system runs there with a GPU"), "{said}");
+    assert!(!said.contains("Left behind"), "{said}");
+    let named = Launcher::start(&cluster, &["--via", "ephemeral", "--ephemeral-pod", "kube-system/gpu"]);
+    assert_eq!(named.inventory().await.unwrap()["probe"]["via"], "ephemeral");
+    let said = Launcher::start(&cluster, &["--via", "ephemeral", "--ephemeral-pod", "a/static"]).failure().await;
+    assert!(said.contains("is a static one"), "{said}");
+}
+
+#[tokio::test]
+async fn it_can_be_forbidden_and_a_full_node_proposes_it_only_where_it_is_not() {
+    let cluster = Cluster::start(fixture()).await.unwrap();
+    let said = Launcher::start(&cluster, &["--via", "ephemeral", "--no-ephemeral"]).failure().await;
+    assert!(said.contains("--no-ephemeral forbids it"), "{said}");
+    cluster.faults(|faults| faults.on("gpu-1").start = Some(StartFault::out_of_pods().into()));
+    let said = Launcher::start(&cluster, &[]).failure().await;
+    assert!(said.contains("OutOfpods") && said.contains("--via ephemeral"), "{said}");
+    let said = Launcher::start(&cluster, &["--no-ephemeral"]).failure().await;
+    assert!(said.contains("OutOfpods") && !said.contains("--via ephemeral"), "{said}");
+    // The way that is proposed does work on that node.
+    let answer = Launcher::start(&cluster, &["--via", "ephemeral"]).inventory().await.unwrap();
+    assert_eq!(answer["probe"]["via"], "ephemeral");
+}
+
+#[tokio::test]
+async fn who_may_not_add_a_container_is_told_what_to_grant() {
+    let fixture = fixture().denying(Denial::of("patch", "pods/ephemeralcontainers"));
+    let cluster = Cluster::start(fixture).await.unwrap();
+    let said = Launcher::start(&cluster, &["--via", "ephemeral"]).failure().await;
+    assert!(said.contains("patch on pods/ephemeralcontainers"), "{said}");
+    assert!(!said.contains("Left behind"), "{said}");
+}

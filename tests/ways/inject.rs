@@ -1,0 +1,135 @@
+//! The probe that is carried in: what can be wrong with the base image, the upload and the file.
+
+use gpu_syringe::embedded::{Armed, Cluster, ExecFault, Fixture, Image, Tmp};
+use k8s_openapi::api::core::v1::NodeStatus;
+
+use crate::support::{BUSYBOX, DEBIAN, Launcher, fixture, ours, probe_binary, with_image};
+
+async fn failure_of(image: Image) -> String {
+    let cluster = Cluster::start(with_image(image)).await.unwrap();
+    let said = Launcher::start(&cluster, &["--via", "inject"]).failure().await;
+    assert_eq!(ours(&cluster), 0, "{said}");
+    assert!(!said.contains("Left behind"), "{said}");
+    said
+}
+
+async fn works_with(image: Image) -> String {
+    let cluster = Cluster::start(with_image(image)).await.unwrap();
+    let answer = Launcher::start(&cluster, &["--via", "inject"]).inventory().await;
+    let answer = answer.unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!((answer["probe"]["removed"].as_bool(), ours(&cluster)), (Some(true), 0));
+    answer["probe"]["note"].as_str().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn an_image_without_glibc_borrows_the_host_s_loader() {
+    let note = works_with(Image::busybox()).await;
+    assert!(note.contains("the host's own ran it"), "{note}");
+    assert_eq!(works_with(Image::debian()).await, "");
+}
+
+#[tokio::test]
+async fn an_image_may_lack_tar_or_head_but_not_both() {
+    works_with(Image::debian().without(&["tar"])).await;
+    works_with(Image::debian().without(&["head", "chmod"])).await;
+    let said = failure_of(Image::debian().without(&["tar", "head"])).await;
+    assert!(said.contains("lacks tar and head") && said.contains("--base-image"), "{said}");
+    let said = failure_of(Image::debian().without(&["sha256sum"])).await;
+    assert!(said.contains("what cannot be verified is not run"), "{said}");
+}
+
+#[tokio::test]
+async fn without_head_the_end_of_the_input_must_be_told() {
+    let image = Image::debian().without(&["head"]);
+    let cluster = Cluster::start(Fixture { half_close: false, ..with_image(image) }).await.unwrap();
+    let said = Launcher::start(&cluster, &["--via", "inject"]).failure().await;
+    assert!(said.contains("lacks head") && ours(&cluster) == 0, "{said}");
+}
+
+#[tokio::test]
+async fn an_image_without_a_shell_is_told_from_others() {
+    let said = failure_of(Image::distroless()).await;
+    assert!(said.contains("executable file not found") && said.contains("The base image has no shell"), "{said}");
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_written_or_run_from_is_told() {
+    let said = failure_of(Image::debian().with_tmp(Tmp::ReadOnly)).await;
+    assert!(said.contains("/tmp of the base image is read-only"), "{said}");
+    let said = failure_of(Image::debian().with_tmp(Tmp::NoExec)).await;
+    assert!(said.contains("mounted noexec"), "{said}");
+    let said = failure_of(Image::busybox().with_tmp(Tmp::NoExec)).await;
+    assert!(said.contains("mounted noexec"), "{said}");
+    let bare = Image { host_glibc: false, ..Image::busybox() };
+    let said = failure_of(bare).await;
+    assert!(said.contains("neither the base image nor the host has a loader"), "{said}");
+}
+
+#[tokio::test]
+async fn a_damaged_upload_is_sent_again_and_never_run() {
+    for fault in [ExecFault::InputGarbled, ExecFault::InputCut { after_bytes: 200_000 }] {
+        let cluster = Cluster::start(fixture()).await.unwrap();
+        cluster.faults(|faults| faults.on("gpu-1").exec = Some(Armed::once(fault.clone())));
+        let answer = Launcher::start(&cluster, &["--via", "inject"]).inventory().await;
+        assert!(answer.is_ok(), "{fault:?}: {answer:?}");
+        cluster.faults(|faults| faults.on("gpu-1").exec = Some(Armed::always(fault.clone())));
+        let said = Launcher::start(&cluster, &["--via", "inject"]).failure().await;
+        assert!(said.contains("arrived damaged, twice") && said.contains("SHA-256"), "{fault:?}: {said}");
+        assert_eq!(ours(&cluster), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_probe_for_another_architecture_is_refused_before_anything_is_created() {
+    let cluster = Cluster::start(fixture()).await.unwrap();
+    let arm = probe_binary("arm64");
+    let words = ["--via", "inject", "--probe-binary", arm.to_str().unwrap()];
+    let said = Launcher::start(&cluster, &words).failure().await;
+    assert!(said.contains("is for arm64, the node is amd64"), "{said}");
+    assert_eq!(cluster.pods_created(), 0);
+    cluster.edit_node("gpu-1", |node| {
+        let info = node.status.get_or_insert_with(NodeStatus::default).node_info.as_mut().unwrap();
+        info.architecture = "arm64".into();
+    });
+    assert!(Launcher::start(&cluster, &words).inventory().await.is_ok());
+    let said = Launcher::start(&cluster, &["--via", "inject", "--probe-binary", "/nowhere/node-probe"]).failure().await;
+    assert!(said.contains("/nowhere/node-probe") && said.contains("--probe-binary"), "{said}");
+}
+
+#[tokio::test]
+async fn the_base_image_is_the_best_of_the_node_s_or_the_named_one() {
+    let cluster = Cluster::start(fixture()).await.unwrap();
+    let named = Launcher::start(&cluster, &["--via", "inject", "--base-image", BUSYBOX]).inventory().await.unwrap();
+    assert!(named["probe"]["note"].as_str().unwrap().contains(BUSYBOX));
+    let said = Launcher::start(&cluster, &["--via", "inject", "--base-image", "example/absent:1"]).failure().await;
+    assert!(said.contains("ErrImageNeverPull") && said.contains("--base-image") && ours(&cluster) == 0, "{said}");
+    cluster.edit_node("gpu-1", |node| node.status.as_mut().unwrap().images = None);
+    let said = Launcher::start(&cluster, &["--via", "inject"]).failure().await;
+    assert!(said.contains("none of the 0 images"), "{said}");
+}
+
+/// Why the upload's scripts are as they are: containerd cuts the input of a command whose output goes into a file.
+#[tokio::test]
+async fn a_command_that_closes_its_output_loses_the_end_of_its_input() {
+    use gpu_syringe::embedded::{Files, Invocation, Programs, Streams, Userland};
+    let userland = Userland::of([(DEBIAN, Image::debian())]);
+    let run = async |script: &str| {
+        let files = Files::default();
+        let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
+        let (node, facts) = ("gpu-1".to_owned(), Default::default());
+        let invocation = Invocation { argv, image: DEBIAN.to_owned(), node, facts, files: files.clone() };
+        let (send, stdin) = tokio::sync::mpsc::channel(4);
+        let (stdout, mut out) = tokio::sync::mpsc::channel(64);
+        let (stderr, _err) = tokio::sync::mpsc::channel(64);
+        let process = userland.start(&invocation, Streams { stdin, stdout, stderr }).unwrap();
+        let feeding = async {
+            // Ends when nobody reads any more.
+            while send.send(vec![b'x'; 100_000].into()).await.is_ok() {}
+        };
+        let reading = async { while out.recv().await.is_some() {} };
+        tokio::join!(process, feeding, reading).0;
+        files.get("/tmp/f").unwrap().bytes.len()
+    };
+    assert_eq!(run("head -c 500000 > /tmp/f").await, 192 * 1024);
+    assert_eq!(run("head -c 500000 > /tmp/f; sha256sum /tmp/f").await, 500_000);
+}

@@ -1,0 +1,59 @@
+//! The document from the pod's log, chosen or fallen back to.
+
+use std::time::Duration;
+
+use gpu_syringe::embedded::{Armed, Cluster, Denial, ExecFault, Fixture, StartFault, Timing};
+
+use crate::support::{Launcher, fixture, ours};
+
+#[tokio::test]
+async fn where_websockets_are_refused_the_log_takes_their_place_and_the_answer_says_so() {
+    for code in [400, 403, 404, 501] {
+        let cluster = Cluster::start(fixture()).await.unwrap();
+        cluster.faults(|faults| faults.everywhere.exec = Some(Armed::always(ExecFault::UpgradeRefused(code))));
+        let launcher = Launcher::start(&cluster, &[]);
+        let answer = launcher.inventory().await.unwrap_or_else(|failure| panic!("{code}: {failure}"));
+        assert_eq!(answer["probe"]["via"], "logs", "{code}");
+        let note = answer["probe"]["note"].as_str().unwrap();
+        assert!(note.contains("no websocket gets through") && note.contains("does not pass upgrades on"), "{note}");
+        assert_eq!((answer["probe"]["removed"].as_bool(), ours(&cluster)), (Some(true), 0));
+        // What was learnt is kept: the next call makes one pod, not two.
+        let before = cluster.pods_created();
+        launcher.inventory().await.unwrap();
+        assert_eq!(cluster.pods_created() - before, 1, "{code}");
+    }
+}
+
+#[tokio::test]
+async fn the_log_needs_no_exec() {
+    let fixture = fixture().denying(Denial::of("get", "pods/exec")).denying(Denial::of("create", "pods/exec"));
+    let cluster = Cluster::start(fixture).await.unwrap();
+    let said = Launcher::start(&cluster, &[]).failure().await;
+    assert!(said.contains("pods/exec") && said.contains("--via logs"), "{said}");
+    let answer = Launcher::start(&cluster, &["--via", "logs"]).inventory().await.unwrap();
+    assert_eq!(answer["probe"]["via"], "logs");
+    assert!(cluster.requests().iter().filter(|line| line.contains("/exec")).count() <= 1);
+}
+
+#[tokio::test]
+async fn what_keeps_the_pod_from_answering_is_told() {
+    let cluster = Cluster::start(fixture().denying(Denial::of("get", "pods/log"))).await.unwrap();
+    let said = Launcher::start(&cluster, &["--via", "logs"]).failure().await;
+    assert!(said.contains("get on pods/log") && ours(&cluster) == 0, "{said}");
+    let cluster = Cluster::start(fixture()).await.unwrap();
+    cluster.faults(|faults| faults.on("gpu-1").start = Some(StartFault::ImagePull.into()));
+    let said = Launcher::start(&cluster, &["--via", "logs"]).failure().await;
+    // The first look may see the failed pull or, later, the back-off.
+    assert!(said.contains("ImagePull") && said.contains("--via inject") && ours(&cluster) == 0, "{said}");
+}
+
+#[tokio::test]
+async fn an_image_without_the_probe_and_a_pod_that_never_starts_are_told() {
+    let cluster = Cluster::start(fixture()).await.unwrap();
+    let said = Launcher::start(&cluster, &["--via", "logs", "--image", "registry.example/other:1"]).failure().await;
+    assert!(said.contains("holds no node-probe") && ours(&cluster) == 0, "{said}");
+    let timing = Timing { container_start: Duration::from_secs(30), ..Timing::fast() };
+    let cluster = Cluster::start(Fixture { timing, ..fixture() }).await.unwrap();
+    let said = Launcher::start(&cluster, &["--via", "logs", "--start-timeout", "1"]).failure().await;
+    assert!(said.contains("did not start") && ours(&cluster) == 0, "{said}");
+}

@@ -1,0 +1,98 @@
+//! What the API alone gives, chosen or fallen back to.
+
+use gpu_syringe::embedded::{Cluster, Denial, Fixture};
+use gpu_syringe::settings::Mode;
+use gpu_syringe::tools;
+use k8s_openapi::api::core::v1::{Event, NodeCondition, ObjectReference};
+use serde_json::json;
+
+use crate::support::{Launcher, fixture, ours};
+
+fn xid_event() -> Event {
+    Event {
+        metadata: kube::core::ObjectMeta {
+            name: Some("gpu-1.xid".into()),
+            namespace: Some("default".into()),
+            ..Default::default()
+        },
+        involved_object: ObjectReference {
+            kind: Some("Node".into()),
+            name: Some("gpu-1".into()),
+            ..ObjectReference::default()
+        },
+        reason: Some("XidError".into()),
+        message: Some("NVRM: Xid (PCI:0000:5d:00): 79, GPU has fallen off the bus".into()),
+        ..Event::default()
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_created_and_every_hardware_section_is_unknown() {
+    let mut fixture = Fixture { events: vec![xid_event()], ..fixture() };
+    fixture.nodes[0].conditions.push(NodeCondition {
+        type_: "GpuXidWatch".into(),
+        status: "True".into(),
+        reason: Some("Xid79".into()),
+        message: Some("GPU 3 fell off the bus".into()),
+        ..NodeCondition::default()
+    });
+    let cluster = Cluster::start(fixture).await.unwrap();
+    let launcher = Launcher::start(&cluster, &["--via", "none"]);
+    for entry in tools::all(Mode::ReadOnly).iter().filter(|entry| entry.probes) {
+        if (entry.input_schema)()["required"] != json!(["node_name"]) {
+            continue;
+        }
+        let answer = launcher.call(entry.name, json!({ "node_name": "gpu-1" })).await;
+        let answer = answer.unwrap_or_else(|failure| panic!("{}: {failure}", entry.name));
+        assert_ne!(answer["verdict"], "healthy", "{}", entry.name);
+        let unknown = answer["unknown"][0].to_string();
+        for section in ["inventory", "telemetry", "ecc", "xid", "host"] {
+            assert!(unknown.contains(section), "{}: {unknown}", entry.name);
+        }
+        assert!(unknown.contains("--via none"), "{unknown}");
+        let kubernetes = &answer["kubernetes"];
+        assert_eq!(kubernetes["capacity"]["nvidia.com/gpu"], 8);
+        assert!(kubernetes["events"][0].as_str().unwrap().contains("Xid"), "{kubernetes}");
+        assert!(kubernetes["conditions"][0].as_str().unwrap().contains("GpuXidWatch"), "{kubernetes}");
+        assert_eq!((&answer["probe"]["via"], &answer["probe"]["source"]), (&json!("none"), &json!("api")));
+    }
+    assert_eq!(cluster.pods_created(), 0);
+}
+
+#[tokio::test]
+async fn where_a_policy_forbids_probes_the_answer_names_it_and_the_remedy() {
+    let cluster = Cluster::start(fixture()).await.unwrap();
+    cluster.faults(|faults| faults.api.pod_security = true);
+    let namespace = ["--namespace", "default"];
+    for way in ["pod", "ephemeral", "inject", "logs"] {
+        let launcher = Launcher::start(&cluster, &[&["--via", way], &namespace[..]].concat());
+        let answer = launcher.inventory().await.unwrap_or_else(|failure| panic!("{way}: {failure}"));
+        assert_eq!(answer["probe"]["via"], "none", "{way}");
+        let note = answer["probe"]["note"].as_str().unwrap();
+        assert!(note.contains("Pod Security \"baseline:latest\" of namespace"), "{way}: {note}");
+        assert!(note.contains("kubectl label namespace"), "{way}: {note}");
+        assert_eq!(answer["verdict"], "unknown", "{way}");
+    }
+    assert_eq!((cluster.pods_created(), ours(&cluster)), (0, 0));
+}
+
+#[tokio::test]
+async fn a_runtime_class_needs_no_privileges() {
+    let cluster = Cluster::start(fixture()).await.unwrap();
+    cluster.faults(|faults| faults.api.pod_security = true);
+    let launcher = Launcher::start(&cluster, &["--runtime-class", "nvidia", "--namespace", "default"]);
+    let answer = launcher.inventory().await.unwrap();
+    assert_eq!(answer["probe"]["via"], "pod");
+    assert!(answer["probe"]["note"].as_str().unwrap().contains("RuntimeClass nvidia"));
+}
+
+#[tokio::test]
+async fn a_node_that_is_away_and_lists_that_are_forbidden_still_give_an_answer() {
+    let fixture = fixture().denying(Denial::of("list", "events")).denying(Denial::of("list", "pods"));
+    let cluster = Cluster::start(fixture).await.unwrap();
+    cluster.faults(|faults| faults.on("gpu-1").not_ready = true);
+    let answer = Launcher::start(&cluster, &["--via", "none"]).inventory().await.unwrap();
+    let kubernetes = &answer["kubernetes"];
+    assert_eq!(kubernetes["not_read"].as_array().unwrap().len(), 2, "{kubernetes}");
+    assert!(kubernetes["conditions"][0].as_str().unwrap().contains("Ready is Unknown"), "{kubernetes}");
+}

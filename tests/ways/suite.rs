@@ -1,0 +1,129 @@
+//! One suite for every way: the tools answer alike, retry alike, and clean up alike.
+
+use std::time::Duration;
+
+use gpu_syringe::embedded::{Armed, Cluster, ExecFault, ExecRefusals, Fixture};
+use gpu_syringe::settings::Mode;
+use gpu_syringe::tools;
+use serde_json::{Value, json};
+
+use crate::support::{Launcher, fixture, ours, slow};
+
+/// The ways that put a probe on a node.
+const WAYS: [&str; 4] = ["pod", "ephemeral", "inject", "logs"];
+
+/// The tools that read one node and change nothing.
+fn node_tools() -> Vec<&'static str> {
+    let takes_a_node = |entry: &&tools::Entry| {
+        let schema = (entry.input_schema)();
+        entry.probes && schema["required"] == json!(["node_name"])
+    };
+    tools::all(Mode::ReadOnly).iter().filter(takes_a_node).map(|entry| entry.name).collect()
+}
+
+/// What of an answer does not depend on the way.
+fn substance(answer: &Value) -> Value {
+    let mut answer = answer.clone();
+    answer.as_object_mut().unwrap().remove("probe");
+    answer
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_tool_answers_the_same_by_every_way_and_leaves_nothing() {
+    let cluster = Cluster::start(fixture()).await.unwrap();
+    let tools = node_tools();
+    assert!(tools.len() >= 3, "{tools:?}");
+    for tool in tools {
+        let mut answers = Vec::new();
+        for way in WAYS {
+            let launcher = Launcher::start(&cluster, &["--via", way]);
+            let answer = launcher.call(tool, json!({ "node_name": "gpu-1" })).await;
+            let answer = answer.unwrap_or_else(|failure| panic!("{tool} via {way}: {failure}"));
+            assert_eq!(answer["probe"]["via"], way, "{tool}");
+            assert_eq!(answer["probe"]["removed"], way != "ephemeral", "{tool} via {way}: {}", answer["probe"]);
+            answers.push(substance(&answer));
+            assert_eq!(ours(&cluster), 0, "{tool} via {way}");
+        }
+        for (way, answer) in WAYS.iter().zip(&answers) {
+            assert_eq!(answer, &answers[0], "{tool} via {way}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_cancelled_leaves_nothing_by_any_way() {
+    for way in WAYS {
+        let cluster = Cluster::start(Fixture { timing: slow(), ..fixture() }).await.unwrap();
+        let launcher = Launcher::start(&cluster, &["--via", way]);
+        let cancel = launcher.cancel.clone();
+        let later = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            cancel.cancel();
+        });
+        let said = launcher.failure().await;
+        later.await.unwrap();
+        assert!(said.contains("cancelled"), "{way}: {said}");
+        launcher.syringe.settle().await;
+        assert_eq!(ours(&cluster), 0, "{way}");
+        assert_eq!(said.contains("Left behind"), way == "ephemeral", "{way}: {said}");
+        if way == "ephemeral" {
+            assert!(said.contains("has ended"), "{said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_was_cut_is_asked_for_again() {
+    for way in ["pod", "ephemeral"] {
+        let cluster = Cluster::start(fixture()).await.unwrap();
+        cluster.faults(|faults| faults.on("gpu-1").exec = Some(Armed::once(ExecFault::Cut { after_bytes: 700 })));
+        let answer = Launcher::start(&cluster, &["--via", way]).inventory().await.unwrap();
+        let note = answer["probe"]["note"].as_str().unwrap();
+        assert!(note.contains("this is the second"), "{way}: {note}");
+        assert_eq!(ours(&cluster), 0, "{way}");
+    }
+}
+
+#[tokio::test]
+async fn every_way_works_where_exec_refuses_on_the_stream_and_cannot_end_its_input() {
+    let old = Fixture { half_close: false, exec_refusals: ExecRefusals::OnStatusChannel, timing: slow(), ..fixture() };
+    let cluster = Cluster::start(old).await.unwrap();
+    for way in WAYS {
+        let answer = Launcher::start(&cluster, &["--via", way]).inventory().await;
+        let answer = answer.unwrap_or_else(|failure| panic!("{way}: {failure}"));
+        assert_eq!((&answer["probe"]["via"], ours(&cluster)), (&json!(way), 0));
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_cannot_be_removed_is_told_by_every_way_that_makes_one() {
+    for way in ["pod", "inject", "logs"] {
+        let denial = gpu_syringe::embedded::Denial::of("delete", "pods");
+        let cluster = Cluster::start(fixture().denying(denial)).await.unwrap();
+        let answer = Launcher::start(&cluster, &["--via", way]).inventory().await.unwrap();
+        assert_eq!(answer["probe"]["removed"], false, "{way}");
+        let left = answer["probe"]["left_behind"].as_str().unwrap();
+        assert!(left.contains("kubectl -n gpu-syringe delete pod gpu-syringe-"), "{way}: {left}");
+        assert_eq!(ours(&cluster), 1, "{way}");
+    }
+}
+
+#[tokio::test]
+async fn an_action_is_refused_where_the_host_is_out_of_sight() {
+    let cluster = Cluster::start(fixture()).await.unwrap();
+    let kill = json!({ "node_name": "gpu-1", "pid": 41_210, "gpu": "GPU-0", "start_ticks": 1 });
+    for blind in [&["--via", "ephemeral"][..], &["--runtime-class", "nvidia"], &["--via", "none"]] {
+        let launcher = Launcher::start(&cluster, &[blind, &["--mode", "operator"]].concat());
+        let said = launcher.call("kill_gpu_process", kill.clone()).await.expect_err("a refusal").to_string();
+        assert!(said.contains("--via"), "{blind:?}: {said}");
+    }
+    assert_eq!(cluster.pods_created(), 0);
+    for way in ["pod", "inject", "logs"] {
+        let launcher = Launcher::start(&cluster, &["--via", way, "--mode", "operator"]);
+        // No such process on this node: the probe says so, by each way.
+        let answer = launcher.call("kill_gpu_process", kill.clone()).await;
+        let said = answer.map_or_else(|failure| failure.to_string(), |answer| answer.to_string());
+        assert!(said.contains("41210") && !said.contains("out of sight"), "{way}: {said}");
+        assert_eq!(ours(&cluster), 0, "{way}");
+    }
+}

@@ -1,0 +1,129 @@
+//! What the tests share: a cluster with GPU nodes, a launcher with given settings, and a probe to carry.
+
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use gpu_syringe::Failure;
+use gpu_syringe::audit::Audit;
+use gpu_syringe::cluster::Contexts;
+use gpu_syringe::consent::{Consent, SaidYes};
+use gpu_syringe::embedded::{Cluster, Fixture, NodeFixture, Timing, Userland, workloads_of};
+use gpu_syringe::settings::Settings;
+use gpu_syringe::syringe::Syringe;
+use gpu_syringe::tools::{self, Call};
+use serde_json::{Value, json};
+use syringe_core::report::Report;
+use syringe_core::scenarios;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const NAMESPACE: &str = "gpu-syringe";
+pub(crate) const DEBIAN: &str = "docker.io/library/debian:12";
+pub(crate) const BUSYBOX: &str = "docker.io/library/busybox:1.37";
+
+/// A node that fell into a state, with the images that inject needs.
+pub(crate) fn node(name: &str, scenario: &str) -> NodeFixture {
+    let facts = Report { hostname: Some(name.to_owned()), ..scenarios::named(scenario).unwrap().report() };
+    let mut node = NodeFixture::from_facts(name, facts);
+    node.images = vec![DEBIAN.to_owned(), BUSYBOX.to_owned()];
+    node
+}
+
+/// A sick node with its workloads, quick to start pods.
+pub(crate) fn fixture() -> Fixture {
+    let node = node("gpu-1", "ecc-remap-pending");
+    let pods = workloads_of(&node);
+    Fixture { pods, ..Fixture::of([node]) }
+}
+
+/// A cluster whose base image is another one, under a name of its own.
+pub(crate) fn with_image(image: gpu_syringe::embedded::Image) -> Fixture {
+    let mut fixture = fixture();
+    for node in &mut fixture.nodes {
+        node.images = vec![DEBIAN.to_owned()];
+    }
+    Fixture { programs: Arc::new(Userland::of([(DEBIAN, image)])), ..fixture }
+}
+
+/// Slow enough to be cancelled half way.
+pub(crate) fn slow() -> Timing {
+    Timing { container_start: Duration::from_millis(400), ..Timing::fast() }
+}
+
+/// A program for `amd64` that is no program, long enough for many frames.
+pub(crate) fn program(machine: u8) -> Vec<u8> {
+    let mut bytes = [b"\x7fELF\x02\x01".as_slice(), &[0; 12], &[machine, 0]].concat();
+    let mut state = 1_u32;
+    bytes.extend((0..500_000).map(|_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    }));
+    bytes
+}
+
+static PROGRAMS: LazyLock<TempDir> = LazyLock::new(|| {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, machine) in [("amd64", 62), ("arm64", 183)] {
+        std::fs::write(directory.path().join(name), program(machine)).unwrap();
+    }
+    directory
+});
+
+/// The file of a probe for this architecture.
+pub(crate) fn probe_binary(architecture: &str) -> PathBuf {
+    PROGRAMS.path().join(architecture)
+}
+
+/// A launcher, as a host would have started it with these words.
+pub(crate) struct Launcher {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) contexts: Arc<Contexts>,
+    pub(crate) syringe: Syringe,
+    pub(crate) cancel: CancellationToken,
+    /// Holds the audit log.
+    _folder: TempDir,
+}
+
+impl Launcher {
+    pub(crate) fn start(cluster: &Cluster, words: &[&str]) -> Self {
+        let binary = probe_binary("amd64");
+        let usual = ["--probe-binary", binary.to_str().unwrap(), "--start-timeout", "5", "--call-timeout", "20"];
+        // A word that is given replaces the usual one.
+        let usual = usual.chunks(2).filter(|pair| !words.contains(&pair[0])).flatten();
+        let settings = Arc::new(Settings::from_words(usual.chain(words).copied()).unwrap());
+        let contexts = Arc::new(Contexts::given(cluster.kubeconfig(), None));
+        let folder = tempfile::tempdir().unwrap();
+        let syringe = Syringe::new(settings.clone(), CancellationToken::new()).with_audit(Audit::at(folder.path()));
+        Self { settings, contexts, syringe, cancel: CancellationToken::new(), _folder: folder }
+    }
+
+    pub(crate) async fn call(&self, tool: &str, args: Value) -> Result<Value, Failure> {
+        let tools = tools::all(self.settings.mode);
+        let entry = tools.iter().find(|entry| entry.name == tool).unwrap();
+        let call = Call {
+            settings: self.settings.clone(),
+            contexts: self.contexts.clone(),
+            syringe: self.syringe.clone(),
+            on_phase: Arc::new(|_| ()),
+            cancel: self.cancel.clone(),
+            consent: Consent::new(Arc::new(SaidYes), Arc::default()),
+        };
+        entry.call(call, args).await.map(|rendered| rendered.json)
+    }
+
+    /// The inventory of the fixture's node.
+    pub(crate) async fn inventory(&self) -> Result<Value, Failure> {
+        self.call("get_gpu_inventory", json!({ "node_name": "gpu-1" })).await
+    }
+
+    /// The words of a call that must fail.
+    pub(crate) async fn failure(&self) -> String {
+        self.inventory().await.expect_err("a failure").to_string()
+    }
+}
+
+/// Our pods that exist.
+pub(crate) fn ours(cluster: &Cluster) -> usize {
+    cluster.pods(NAMESPACE).len()
+}

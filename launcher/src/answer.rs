@@ -122,9 +122,9 @@ impl From<Timings> for TimingsMs {
 #[serde(untagged)]
 pub enum OneOrMany<T> {
     /// One node, in full.
-    One(Answer<T>),
+    One(Box<Answer<T>>),
     /// Many nodes, by what stands out.
-    Many(FleetAnswer),
+    Many(Box<FleetAnswer>),
 }
 
 impl<T> Answer<T> {

@@ -35,11 +35,11 @@ impl Tool for GetGpuInventory {
         let command = vec!["inventory".to_owned()];
         let Some(node_name) = node_name else {
             let which = Which { context: context.as_deref(), selector: selector.as_deref(), limit };
-            return Ok(OneOrMany::Many(fleet::survey(&call, which, Self::NAME, &command).await?));
+            return Ok(OneOrMany::Many(Box::new(fleet::survey(&call, which, Self::NAME, &command).await?)));
         };
         let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
         let inventory = probing::section(&read.note, "inventory", read.report.sections.inventory)?;
-        Ok(OneOrMany::One(Answer::new(read.diagnosis, InventorySection { inventory }, read.note)))
+        Ok(OneOrMany::One(Box::new(Answer::new(read.diagnosis, InventorySection { inventory }, read.note))))
     }
 
     fn table(answer: &Self::Answer) -> String {

@@ -21,4 +21,5 @@ pub mod report;
 pub mod scenarios;
 pub mod since;
 pub mod text;
+mod wire;
 pub mod xid;

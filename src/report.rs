@@ -19,6 +19,7 @@ use crate::facts::processes::Processes;
 use crate::facts::telemetry::Telemetry;
 use crate::facts::topology::Topology;
 use crate::fold::{fold, unfold};
+use crate::wire;
 
 /// Version of this document's shape. Grows when a field changes its meaning or goes away, not when one is added.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -59,6 +60,13 @@ pub struct Report {
     /// Why there is no section at all (wrong usage, unreadable facts file).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Problem>,
+}
+
+impl Report {
+    /// Reads a document. Everything that a probe prints can be read back.
+    pub fn from_json(document: &[u8]) -> Result<Self, serde_json::Error> {
+        wire::read(serde_json::from_slice(document)?)
+    }
 }
 
 /// Where the facts of a report come from.
@@ -155,7 +163,7 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Section<T> {
         if let Some(data) = &mut data {
             unfold(data);
         }
-        let data = data.map(serde_json::from_value).transpose().map_err(de::Error::custom)?;
+        let data = data.map(wire::read).transpose().map_err(de::Error::custom)?;
         Ok(Self { status, duration_ms, data, problems })
     }
 }

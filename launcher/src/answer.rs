@@ -34,7 +34,7 @@ pub struct Answer<T> {
     pub coverage: CoverageOf,
     /// What the Kubernetes API knows, where no probe could read the node. The tool's own section is then empty.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kubernetes: Option<KubernetesAlone>,
+    pub kubernetes: Option<Box<KubernetesAlone>>,
     /// The tool's own section.
     #[serde(flatten)]
     pub section: T,
@@ -85,7 +85,7 @@ pub struct ProbeNote {
     /// What took the place of a probe; moves to the answer's own field.
     #[serde(skip)]
     #[schemars(skip)]
-    pub(crate) alone: Option<KubernetesAlone>,
+    pub(crate) alone: Option<Box<KubernetesAlone>>,
 }
 
 /// Duration of each phase in milliseconds.
@@ -167,8 +167,8 @@ impl ProbeNote {
         }
     }
 
-    /// The note where no probe ran, with why and with what the API gave in its place.
-    pub(crate) fn of_nothing(node: &str, context: &str, note: String, alone: KubernetesAlone) -> Self {
+    /// The note where no probe ran, with why.
+    pub(crate) fn of_nothing(node: &str, context: &str, note: String) -> Self {
         Self {
             via: Via::None.word(),
             node: node.to_owned(),
@@ -180,7 +180,7 @@ impl ProbeNote {
             left_behind: None,
             note: Some(note),
             timings_ms: TimingsMs::default(),
-            alone: Some(alone),
+            alone: None,
         }
     }
 }

@@ -13,6 +13,8 @@ pub struct Failure {
     pub next_step: String,
     /// What is left on the cluster, where something is or may be.
     pub left_behind: Option<String>,
+    /// Whether a probe was made for the call and is gone again for certain.
+    pub removed: bool,
     /// What stood in the way, where another way may get through.
     pub(crate) obstacle: Option<Obstacle>,
 }
@@ -30,12 +32,18 @@ impl Failure {
     /// A failure that leaves nothing behind.
     pub fn new(what: impl Into<String>, why: impl fmt::Display, next_step: impl Into<String>) -> Self {
         let why = syringe_core::text::clean(&why.to_string(), 600);
-        Self { what: what.into(), why, next_step: next_step.into(), left_behind: None, obstacle: None }
+        Self { what: what.into(), why, next_step: next_step.into(), left_behind: None, removed: false, obstacle: None }
     }
 
     /// The same, with what could not be removed.
     pub fn leaving(mut self, left_behind: Option<String>) -> Self {
         self.left_behind = left_behind;
+        self
+    }
+
+    /// The same for a call whose probe is gone again, or is not.
+    pub(crate) fn removed(mut self, removed: bool) -> Self {
+        self.removed = removed;
         self
     }
 
@@ -48,11 +56,12 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, why, next_step, left_behind, obstacle: _ } = self;
+        let Self { what, why, next_step, left_behind, removed, obstacle: _ } = self;
         let why = why.trim_end_matches('.');
         write!(formatter, "{what}: {why}.\nNext step: {next_step}")?;
         match left_behind {
             Some(left) => write!(formatter, "\nLeft behind: {left}"),
+            None if *removed => write!(formatter, "\nThe probe was removed."),
             None => Ok(()),
         }
     }

@@ -34,7 +34,7 @@ pub(crate) fn load(path: &Path) -> Result<Report, Problem> {
         return Err(failed(format!("{size} bytes are more than {LARGEST_FILE_BYTES}"), "Name a report of node-probe."));
     }
     let text = fs::read(path).map_err(|error| failed(error.to_string(), "Name a file that can be read."))?;
-    let facts: Report = serde_json::from_slice(&text)
+    let facts: Report = Report::from_json(&text)
         .map_err(|error| failed(format!("not a report: {error}"), "Make one with: node-probe all > FILE"))?;
     if facts.schema_version > SCHEMA_VERSION {
         let why = format!("its schema version is {}, this program knows {SCHEMA_VERSION}", facts.schema_version);

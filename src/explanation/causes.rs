@@ -411,7 +411,7 @@ fn end_quote(case: &Case<'_>) -> Option<String> {
 fn ruled_out(case: &Case<'_>, explanation: &Explanation, why_not: Option<&str>) -> Vec<String> {
     let mut lines = Vec::new();
     match (case.diagnosis, why_not) {
-        (None, Some(why)) => {
+        (None, Some(why)) if case.pod.node.is_some() => {
             lines.push(format!("not ruled out: the GPU and its driver, since the node was not read: {why}"))
         }
         (None, _) => {}

@@ -1,11 +1,10 @@
 //! What the API alone gives, chosen or fallen back to.
 
 use gpu_syringe::embedded::{Cluster, Denial, Fixture};
-use gpu_syringe::settings::Mode;
-use gpu_syringe::tools;
 use k8s_openapi::api::core::v1::{Event, NodeCondition, ObjectReference};
 use serde_json::json;
 
+use crate::suite::node_tools;
 use crate::support::{Launcher, fixture, ours};
 
 fn xid_event() -> Event {
@@ -38,23 +37,26 @@ async fn nothing_is_created_and_every_hardware_section_is_unknown() {
     });
     let cluster = Cluster::start(fixture).await.unwrap();
     let launcher = Launcher::start(&cluster, &["--via", "none"]);
-    for entry in tools::all(Mode::ReadOnly).iter().filter(|entry| entry.probes) {
-        if (entry.input_schema)()["required"] != json!(["node_name"]) {
+    // What needs no probe unless it is asked for stays as it is.
+    for tool in node_tools().into_iter().filter(|tool| *tool != "get_pod_gpu_allocation") {
+        let answer = launcher.call(tool, json!({ "node_name": "gpu-1" })).await;
+        let answer = answer.unwrap_or_else(|failure| panic!("{tool}: {failure}"));
+        assert_ne!(answer["verdict"], "healthy", "{tool}");
+        let unknown = answer["unknown"].to_string();
+        for section in ["inventory", "telemetry", "ecc", "xid", "host"] {
+            assert!(unknown.contains(section), "{tool}: {unknown}");
+        }
+        assert!(unknown.contains("--via none"), "{tool}: {unknown}");
+        assert_eq!((&answer["probe"]["via"], &answer["probe"]["source"]), (&json!("none"), &json!("api")), "{tool}");
+        // Has the same and more in fields of its own.
+        if tool == "describe_gpu_node" {
+            assert_ne!(answer["summary"]["overall_health"], "healthy", "{}", answer["summary"]);
             continue;
         }
-        let answer = launcher.call(entry.name, json!({ "node_name": "gpu-1" })).await;
-        let answer = answer.unwrap_or_else(|failure| panic!("{}: {failure}", entry.name));
-        assert_ne!(answer["verdict"], "healthy", "{}", entry.name);
-        let unknown = answer["unknown"][0].to_string();
-        for section in ["inventory", "telemetry", "ecc", "xid", "host"] {
-            assert!(unknown.contains(section), "{}: {unknown}", entry.name);
-        }
-        assert!(unknown.contains("--via none"), "{unknown}");
         let kubernetes = &answer["kubernetes"];
-        assert_eq!(kubernetes["capacity"]["nvidia.com/gpu"], 8);
+        assert_eq!(kubernetes["capacity"]["nvidia.com/gpu"], 8, "{tool}");
         assert!(kubernetes["events"][0].as_str().unwrap().contains("Xid"), "{kubernetes}");
         assert!(kubernetes["conditions"][0].as_str().unwrap().contains("GpuXidWatch"), "{kubernetes}");
-        assert_eq!((&answer["probe"]["via"], &answer["probe"]["source"]), (&json!("none"), &json!("api")));
     }
     assert_eq!(cluster.pods_created(), 0);
 }
@@ -95,4 +97,13 @@ async fn a_node_that_is_away_and_lists_that_are_forbidden_still_give_an_answer()
     let kubernetes = &answer["kubernetes"];
     assert_eq!(kubernetes["not_read"].as_array().unwrap().len(), 2, "{kubernetes}");
     assert!(kubernetes["conditions"][0].as_str().unwrap().contains("Ready is Unknown"), "{kubernetes}");
+}
+
+#[tokio::test]
+async fn a_survey_of_all_nodes_says_that_none_was_read() {
+    let cluster = Cluster::start(fixture()).await.unwrap();
+    let launcher = Launcher::start(&cluster, &["--via", "none"]);
+    let answer = launcher.call("get_gpu_inventory", json!({})).await.unwrap();
+    assert_ne!(answer["verdict"], "healthy", "{answer}");
+    assert_eq!(cluster.pods_created(), 0);
 }

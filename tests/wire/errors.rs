@@ -54,7 +54,7 @@ async fn a_probe_that_is_killed_is_an_error_with_its_exit_code() {
 async fn an_image_that_cannot_be_pulled_is_an_error_in_the_kubelet_s_words() {
     let bed = Bed::with(|faults| faults.everywhere.start = Some(StartFault::ImagePull.into())).await;
     let answer = inventory(&bed).await;
-    answer.error_with(&["ImagePull", "node-probe:", "--image-pull-secret"]);
+    answer.error_with(&["ImagePull", "node-probe:", "--image-pull-secret", "The probe was removed."]);
     // The kubelet's own message, not its reason alone.
     assert!(
         answer.text.contains("failed to pull") || answer.text.contains("Back-off pulling image"),

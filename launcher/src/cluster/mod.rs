@@ -13,6 +13,7 @@ pub mod node;
 pub(crate) mod node_gpus;
 mod pages;
 pub(crate) mod patience;
+pub mod placement;
 mod plugin;
 pub mod pod_facts;
 pub mod pod_names;

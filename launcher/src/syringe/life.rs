@@ -73,6 +73,7 @@ impl Life {
         (self.on_phase)(Phase::Create);
         let entered = way.enter(self).await;
         timings.create = began.elapsed();
+        let made = entered.is_ok();
         let read = match entered {
             Ok(()) => tokio::select! {
                 read = way.read(self, &mut timings) => read,
@@ -89,7 +90,7 @@ impl Life {
             Ok(Document { report, note }) => {
                 Ok(Probed { report, via: way.via(), pod, removed, left_behind, timings, note })
             }
-            Err(failure) => Err(failure.leaving(left_behind)),
+            Err(failure) => Err(failure.leaving(left_behind).removed(made && removed)),
         }
     }
 

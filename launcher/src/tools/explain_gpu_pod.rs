@@ -4,16 +4,20 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::diagnosis::{Finding, Severity, Unknown};
-use syringe_core::explanation::{self, Cause, Certainty, Explanation};
+use syringe_core::explanation::{self, Cause, Certainty, Explanation, PodFacts};
 
 use super::table::{foot, second};
 use super::{Call, Tool, probing};
 use crate::answer::ProbeNote;
+use crate::cluster::placement::{self, Candidate};
 use crate::cluster::{Connection, node, pod_facts};
 use crate::error::Failure;
 
 /// Findings about the node in one answer.
 const MOST_FINDINGS: usize = 8;
+
+/// Nodes in one answer for a pod that waits.
+const MOST_CANDIDATES: usize = 30;
 
 /// The tool.
 pub struct ExplainGpuPod;
@@ -57,6 +61,13 @@ pub struct PodExplanation {
     /// What could not be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
+    /// For a pod that waits: GPU nodes and what stands against each, the likeliest first. An empty list of objections means
+    /// that nothing was found against the node, not that the scheduler must agree.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<Candidate>,
+    /// Nodes left out of `candidates` for space.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub candidates_omitted: Option<usize>,
     /// How the node was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeNote>,
@@ -74,7 +85,7 @@ impl Tool for ExplainGpuPod {
     async fn call(call: Call, args: ExplainArgs) -> Result<PodExplanation, Failure> {
         let ExplainArgs { pod: name, namespace, context } = args;
         let connection = call.contexts.connect(context.as_deref()).await?;
-        let (_, mut pod) = pod_facts::read(&connection, &namespace, &name).await?;
+        let (object, mut pod) = pod_facts::read(&connection, &namespace, &name).await?;
         let read = match pod.node.clone() {
             None => Err("it has no node".to_owned()),
             Some(node) => {
@@ -84,16 +95,28 @@ impl Tool for ExplainGpuPod {
                 read.map_err(|failure| failure.to_string())
             }
         };
+        let (mut candidates, mut not_listed) = (Vec::new(), None);
+        if pod.node.is_none() && pod.phase == "Pending" {
+            match placement::candidates(&connection, &object).await {
+                Ok(found) => candidates = found,
+                Err(Failure { what, why, .. }) => not_listed = Some(format!("{what}: {why}")),
+            }
+        }
+        let omitted = candidates.len().saturating_sub(MOST_CANDIDATES);
+        candidates.truncate(MOST_CANDIDATES);
+        let candidates_omitted = (omitted > 0).then_some(omitted);
         let node_says = read.as_ref().ok().map(|read| (&read.report, &read.diagnosis));
         let explanation = explanation::explain(&pod, node_says, read.as_ref().err().map(String::as_str));
-        let (node_findings, unknown, probe) = match read {
+        let (node_findings, mut unknown, probe) = match read {
             Ok(read) => {
                 let findings = read.diagnosis.findings.into_iter().filter(|finding| finding.severity > Severity::Info);
                 (findings.take(MOST_FINDINGS).collect(), read.diagnosis.unknown, Some(read.note))
             }
             Err(_) => (Vec::new(), Vec::new(), None),
         };
-        Ok(PodExplanation { explanation, phase: pod.phase, node: pod.node, node_findings, unknown, probe })
+        unknown.extend(not_listed.map(|why| Unknown { section: "candidates".into(), gpu: None, why }));
+        let PodFacts { phase, node, .. } = pod;
+        Ok(PodExplanation { explanation, phase, node, node_findings, unknown, candidates, candidates_omitted, probe })
     }
 
     fn table(answer: &PodExplanation) -> String {
@@ -113,6 +136,13 @@ impl Tool for ExplainGpuPod {
         }
         for moment in timeline {
             text.push_str(&format!("{}  {:<10}  {}\n", second(moment.time), moment.source, moment.what));
+        }
+        for Candidate { node, against } in &answer.candidates {
+            let against = if against.is_empty() { "nothing stands against it".into() } else { against.join("; ") };
+            text.push_str(&format!("\n{node}: {against}"));
+        }
+        if !answer.candidates.is_empty() {
+            text.push('\n');
         }
         for finding in &answer.node_findings {
             text.push_str(&format!("\non the node: {} ({})\n", finding.title, finding.id));

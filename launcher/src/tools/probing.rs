@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use syringe_core::diagnosis::{self, ClusterFacts, Diagnosis};
-use syringe_core::report::{Problem, Report, Section};
+use syringe_core::report::{Problem, Report, Section, Source};
 
 use super::Call;
 use crate::answer::ProbeNote;
@@ -52,10 +52,15 @@ pub(super) async fn read(
     // What signing in and looking at the node took is gone from the call's time.
     let time = call.settings.call_time().saturating_sub(began.elapsed());
     let known = KnownNode { connection: &connection, kubernetes: &kubernetes, live_pod_uids: None, time };
-    read_known(call, known, tool, command).await
+    let mut read = read_known(call, known, tool, command).await?;
+    if read.report.source == Source::Api {
+        read.note.alone = Some(Box::new(alone::read(&connection, &kubernetes).await));
+    }
+    Ok(read)
 }
 
-/// The same for a node whose object is at hand.
+/// The same for a node whose object is at hand. Where no probe may go everything is unknown; what else Kubernetes knows is
+/// left to the caller.
 pub(crate) async fn read_known(
     call: &Call,
     known: KnownNode<'_>,
@@ -64,16 +69,15 @@ pub(crate) async fn read_known(
 ) -> Result<Read, Failure> {
     let KnownNode { connection, kubernetes, live_pod_uids, time } = known;
     if call.settings.via == Via::None {
-        return Ok(
-            unprobed(connection, kubernetes, NOT_WANTED, "Start gpu-syringe with another --via to probe it.").await
-        );
+        let next_step = "Start gpu-syringe with another --via to probe it.";
+        return Ok(unprobed(connection, kubernetes, NOT_WANTED, next_step));
     }
     node::must_be_ready(kubernetes)?;
     let name = kubernetes.name_any();
     let order = Order { node: name.clone(), command, tool, deadline: time.saturating_sub(KEPT_FOR_REMOVAL) };
     let probed = match probe(call, connection, order).await {
         Err(Failure { next_step, left_behind, obstacle: Some(Obstacle::Policy(who)), .. }) => {
-            let mut read = unprobed(connection, kubernetes, &format!("{who} forbids it"), &next_step).await;
+            let mut read = unprobed(connection, kubernetes, &format!("{who} forbids it"), &next_step);
             (read.note.removed, read.note.left_behind) = (left_behind.is_none(), left_behind);
             return Ok(read);
         }
@@ -85,13 +89,12 @@ pub(crate) async fn read_known(
     Ok(Read { report: probed.report, diagnosis, note })
 }
 
-/// What the API alone gives: nothing of the hardware, and why.
-async fn unprobed(connection: &Connection, kubernetes: &Node, why: &str, next_step: &str) -> Read {
+/// A node that no probe read: nothing of the hardware, and why.
+fn unprobed(connection: &Connection, kubernetes: &Node, why: &str, next_step: &str) -> Read {
     let report = none::report(why, next_step);
-    let alone = alone::read(connection, kubernetes).await;
     let diagnosis = diagnosis::diagnose(&report, &node::cluster_facts(kubernetes));
     let note = format!("no probe read this node: {}. {next_step}", why.trim_end_matches('.'));
-    let note = ProbeNote::of_nothing(&kubernetes.name_any(), &connection.context, note, alone);
+    let note = ProbeNote::of_nothing(&kubernetes.name_any(), &connection.context, note);
     Read { report, diagnosis, note }
 }
 

@@ -4,7 +4,6 @@ use comfy_table::{ContentArrangement, Table, presets};
 use syringe_core::diagnosis::{Finding, Severity, Verdict};
 
 use crate::answer::{Answer, ProbeNote};
-use crate::cluster::alone::KubernetesAlone;
 
 /// Width when the terminal does not tell.
 const USUAL_WIDTH: u16 = 120;
@@ -42,7 +41,7 @@ pub fn head<T>(answer: &Answer<T>) -> String {
         let gpu = unknown.gpu.map(|gpu| format!(" of GPU {gpu}")).unwrap_or_default();
         text.push_str(&format!("\nUNKNOWN  {}{gpu}: {}\n", unknown.section, unknown.why));
     }
-    for line in kubernetes.iter().flat_map(KubernetesAlone::lines) {
+    for line in kubernetes.iter().flat_map(|alone| alone.lines()) {
         text.push_str(&format!("\nKubernetes: {line}\n"));
     }
     for log in &coverage.kernel_log {

@@ -63,7 +63,11 @@ mod tests {
     fn every_scenario_is_a_whole_report_and_nothing_else() {
         for scenario in all() {
             let written: Value = serde_json::from_str(scenario.json).expect(scenario.name);
-            let read = serde_json::to_value(scenario.report()).expect(scenario.name);
+            let mut read = serde_json::to_value(scenario.report()).expect(scenario.name);
+            // Reports are written folded, scenarios by hand are not.
+            for section in read["sections"].as_object_mut().into_iter().flat_map(|sections| sections.values_mut()) {
+                crate::fold::unfold(&mut section["data"]);
+            }
             assert_same(&written, &read, scenario.name);
         }
     }
@@ -74,7 +78,10 @@ mod tests {
             (Value::Object(one), Value::Object(other)) => {
                 for key in one.keys().chain(other.keys()) {
                     let (Some(one), Some(other)) = (one.get(key), other.get(key)) else {
-                        panic!("{place}.{key}: written {:?}, read {:?}", one.get(key), other.get(key));
+                        let there = one.get(key).or(other.get(key));
+                        // Zero and nothing may be left out when a report is written.
+                        assert!(there.is_some_and(is_nothing), "{place}.{key}: only one of the two has {there:?}");
+                        continue;
                     };
                     assert_same(one, other, &format!("{place}.{key}"));
                 }
@@ -86,6 +93,10 @@ mod tests {
             }
             _ => assert_eq!(written, read, "{place}"),
         }
+    }
+
+    fn is_nothing(value: &Value) -> bool {
+        value.is_null() || value.as_u64() == Some(0)
     }
 
     #[test]

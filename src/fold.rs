@@ -1,8 +1,8 @@
-//! What all GPUs of a section have in common is said once.
+//! What all entries of a list have in common is said once.
 //!
-//! Eight GPUs of a node agree in most of what a section says of them. On the wire a section's `gpus` keep only what tells
-//! them apart, and `all_gpus` beside them holds the rest: half the size, and easier to read. Reading puts it back, so no
-//! other code knows of it.
+//! Eight GPUs of a node agree in most of what a section says of them, and so do the MIG devices of one GPU, the hops of
+//! one PCIe path, the network cards. On the wire such a list keeps only what tells its entries apart, and `all_gpus` beside `gpus` holds the
+//! rest: half the size, and easier to read. Reading puts it back, so no other code knows of it.
 //!
 //! ```text
 //!   {"gpus": [{"index": 0, "name": "H100", "ecc": {"on": true, "errors": 0}},
@@ -13,32 +13,46 @@
 
 use serde_json::{Map, Value};
 
-const EACH: &str = "gpus";
-const COMMON: &str = "all_gpus";
+/// The lists that are folded, each with the name of what its entries agree in.
+const LISTS: [(&str, &str); 5] = [
+    ("gpus", "all_gpus"),
+    ("pci_gpus", "all_pci_gpus"),
+    ("devices", "all_devices"),
+    ("pcie_path", "all_pcie_path"),
+    ("nics", "all_nics"),
+];
 
-/// Moves what all `gpus` of a section's data agree in to `all_gpus`.
+/// Moves what all entries of a list agree in to a field beside the list. Lists within the entries first: what all MIG
+/// devices of every GPU agree in then is something that the GPUs agree in.
 pub fn fold(data: &mut Value) {
-    let Value::Object(section) = data else { return };
-    let Some(Value::Array(gpus)) = section.get_mut(EACH) else { return };
-    let mut entries: Vec<&mut Map<String, Value>> = gpus.iter_mut().filter_map(Value::as_object_mut).collect();
-    let common = take_common(&mut entries);
-    if common.is_empty() {
-        return;
+    let Value::Object(object) = data else { return };
+    for (each, common) in LISTS {
+        let Some(Value::Array(list)) = object.get_mut(each) else { continue };
+        list.iter_mut().for_each(fold);
+        let mut entries: Vec<&mut Map<String, Value>> = list.iter_mut().filter_map(Value::as_object_mut).collect();
+        let agreed = take_common(&mut entries);
+        if !agreed.is_empty() {
+            let rest = std::mem::take(object);
+            object.insert(common.into(), Value::Object(agreed));
+            object.extend(rest);
+        }
     }
-    let rest = std::mem::take(section);
-    section.insert(COMMON.into(), Value::Object(common));
-    section.extend(rest);
 }
 
 /// Undoes [`fold`]. Data that was not folded stays as it is.
 pub fn unfold(data: &mut Value) {
-    let Value::Object(section) = data else { return };
-    let Some(Value::Object(common)) = section.get(COMMON).cloned() else { return };
-    let Some(Value::Array(gpus)) = section.get_mut(EACH) else { return };
-    for gpu in gpus.iter_mut().filter_map(Value::as_object_mut) {
-        put_back(gpu, &common);
+    let Value::Object(object) = data else { return };
+    for (each, common) in LISTS {
+        let agreed = object.get(common).cloned();
+        let Some(Value::Array(list)) = object.get_mut(each) else { continue };
+        for entry in list.iter_mut() {
+            if let (Value::Object(entry), Some(Value::Object(agreed))) = (&mut *entry, &agreed) {
+                put_back(entry, agreed);
+            }
+            unfold(entry);
+        }
+        object.retain(|key, _| key != common);
     }
-    section.retain(|key, _| key != COMMON);
 }
 
 /// Removes from every entry what all of them hold with equal value, and returns it. Objects that agree in part are folded
@@ -63,6 +77,9 @@ fn take_common(entries: &mut [&mut Map<String, Value>]) -> Map<String, Value> {
                 entries.iter_mut().filter_map(|entry| entry.get_mut(&key).and_then(Value::as_object_mut)).collect();
             let inner = take_common(&mut inner);
             if !inner.is_empty() {
+                for entry in entries.iter_mut() {
+                    entry.retain(|other, value| *other != key || value.as_object().is_none_or(|own| !own.is_empty()));
+                }
                 common.insert(key, Value::Object(inner));
             }
         }
@@ -109,6 +126,27 @@ mod tests {
     }
 
     #[test]
+    fn what_all_devices_of_all_gpus_agree_in_is_said_once() {
+        let device = |uuid: &str, memory: u32| json!({"uuid": uuid, "profile": "1g.10gb", "memory": memory});
+        let plain = json!({"gpus": [
+            {"index": 0, "devices": [device("MIG-a", 9), device("MIG-b", 9)]},
+            {"index": 1, "devices": [device("MIG-c", 9), device("MIG-d", 8)]},
+        ]});
+        let mut folded = plain.clone();
+        fold(&mut folded);
+        let expected = json!({
+            "all_gpus": {"all_devices": {"profile": "1g.10gb"}},
+            "gpus": [
+                {"index": 0, "all_devices": {"memory": 9}, "devices": [{"uuid": "MIG-a"}, {"uuid": "MIG-b"}]},
+                {"index": 1, "devices": [{"uuid": "MIG-c", "memory": 9}, {"uuid": "MIG-d", "memory": 8}]},
+            ],
+        });
+        assert_eq!(folded, expected);
+        unfold(&mut folded);
+        assert_eq!(folded, plain);
+    }
+
+    #[test]
     fn one_gpu_and_other_shapes_stay_as_they_are() {
         for plain in [json!({"gpus": [{"index": 0, "name": "T4"}]}), json!({"gpus": []}), json!([1]), json!(null)] {
             let mut folded = plain.clone();
@@ -134,6 +172,17 @@ mod tests {
         #[test]
         fn unfolding_gives_back_what_was_folded(gpus in prop::collection::vec(value(), 0..5)) {
             let plain = json!({ "gpus": gpus });
+            let mut folded = plain.clone();
+            fold(&mut folded);
+            unfold(&mut folded);
+            prop_assert_eq!(folded, plain);
+        }
+
+        #[test]
+        fn lists_within_lists_come_back_too(
+            gpus in prop::collection::vec(prop::collection::vec(value(), 0..4), 0..4),
+        ) {
+            let plain = json!({ "gpus": gpus.iter().map(|devices| json!({ "devices": devices })).collect::<Vec<_>>() });
             let mut folded = plain.clone();
             fold(&mut folded);
             unfold(&mut folded);

@@ -121,7 +121,8 @@ pub struct Sections {
 
 /// A section: its data, how well it could be read, and what could not.
 ///
-/// On the wire its data are [folded](crate::fold): `all_gpus` holds what all entries of `gpus` agree in.
+/// On the wire its data are [folded](crate::fold): `all_gpus` holds what all entries of `gpus` agree in, and so for the lists
+/// within them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Section<T> {
     /// `ok`: all of it; `partial`: see `problems`; `error`: nothing.

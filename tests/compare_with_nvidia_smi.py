@@ -443,22 +443,33 @@ for _theirs, _ours in {
 # --- reading the documents ------------------------------------------------------------------------
 
 
-def unfold(entry: dict, common: dict) -> dict:
-    """Puts what all GPUs of a section agree in back into one GPU's entry. The entry's own word stands."""
+def put_back(entry: dict, common: dict) -> dict:
+    """What all entries of a list agree in, put back into one of them. The entry's own word stands."""
     merged = dict(entry)
     for key, value in common.items():
         if key not in merged:
             merged[key] = value
         elif isinstance(merged[key], dict) and isinstance(value, dict):
-            merged[key] = unfold(merged[key], value)
+            merged[key] = put_back(merged[key], value)
     return merged
+
+
+def unfold(data: dict) -> dict:
+    """A section's data, or an entry of it, in which every entry of a list says all of itself."""
+    plain = dict(data)
+    for name in ("gpus", "pci_gpus", "devices", "pcie_path", "nics"):
+        common = plain.pop(f"all_{name}", {})
+        if isinstance(plain.get(name), list):
+            whole = (put_back(entry, common) if isinstance(entry, dict) else entry for entry in plain[name])
+            plain[name] = [unfold(entry) if isinstance(entry, dict) else entry for entry in whole]
+    return plain
 
 
 class Report:
     """node-probe's document, every section's GPUs unfolded and put together by their index."""
 
     def __init__(self, document: dict) -> None:
-        self.data = {name: section.get("data") or {} for name, section in document["sections"].items()}
+        self.data = {name: unfold(section.get("data") or {}) for name, section in document["sections"].items()}
         self.failed = [name for name, section in document["sections"].items() if section["status"] == "error"]
         problems = [problem for section in document["sections"].values() for problem in section.get("problems", [])]
         self.lost = {problem.get("gpu") for problem in problems if problem.get("code") == "gpu_lost"}
@@ -467,7 +478,7 @@ class Report:
             for entry in data.get("gpus") or []:
                 index = entry.get("index")
                 if isinstance(index, int):
-                    self.gpus.setdefault(index, {})[name] = unfold(entry, data.get("all_gpus") or {})
+                    self.gpus.setdefault(index, {})[name] = entry
 
     def by_address(self) -> dict:
         """PCI address -> NVML index."""

@@ -229,7 +229,7 @@ fn a_saved_kernel_log_is_read_in_the_spelling_that_it_was_saved_in() {
 
 #[test]
 fn eight_gpus_fit_in_forty_kilobytes() {
-    for scenario in ["healthy-h100-8", "xid79-off-bus", "ecc-remap-pending", "no-driver"] {
+    for scenario in ["healthy-h100-8", "a100-mig-8", "xid79-off-bus", "ecc-remap-pending", "no-driver"] {
         let facts = scenarios::named(scenario).expect("a scenario").report();
         let document = node_probe::run(&["all".to_owned()], Some(&facts)).stdout;
         assert!(document.len() <= 40_000, "{scenario}: {} bytes", document.len());

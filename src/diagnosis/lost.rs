@@ -91,8 +91,8 @@ fn holder(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
         .allocations
         .iter()
         .find(|allocation| allocation.devices.iter().any(|device| device.split("::").next() == Some(uuid)))?;
-    let pod = allocation.pod.as_deref().unwrap_or(&allocation.pod_uid);
-    Some(format!("held by container {} of pod {}", quote::data(&allocation.container), quote::data(pod)))
+    let pod = quote::data(&allocation.holder());
+    Some(format!("held by container {} of pod {pod}", quote::data(&allocation.container)))
 }
 
 /// Whether an error or a lost link of the bus belongs to a GPU that fell off it right after.

@@ -38,7 +38,8 @@ impl Footprint {
         let sections = &report.sections;
         let mut footprint = Self::default();
         if let Some(kubelet) = sections.kubelet.as_ref().and_then(|section| section.data.as_ref()) {
-            let own = kubelet.allocations.iter().filter(|allocation| allocation.pod_uid == pod.uid);
+            let own =
+                kubelet.allocations.iter().filter(|allocation| allocation.is_of(&pod.uid, &pod.namespace, &pod.name));
             footprint.devices = own.flat_map(|allocation| allocation.devices.clone()).collect();
         }
         if let Some(processes) = sections.processes.as_ref().and_then(|section| section.data.as_ref()) {

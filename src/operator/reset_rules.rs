@@ -166,12 +166,7 @@ fn allocations(facts: &Report, gpu: &GpuInventory, conditions: Conditions, plan:
         };
         allocation.devices.iter().any(names)
     });
-    let mut pods: Vec<String> = held
-        .map(|held| match (&held.namespace, &held.pod) {
-            (Some(namespace), Some(pod)) => format!("{namespace}/{pod}"),
-            _ => format!("pod UID {}", held.pod_uid),
-        })
-        .collect();
+    let mut pods: Vec<String> = held.map(|held| format!("pod {}", held.holder())).collect();
     pods.sort_unstable();
     pods.dedup();
     if pods.is_empty() {

@@ -7,7 +7,7 @@
 //!   mod        host section ── system, driver (module_file), pci, devices, daemons
 //!   topology   what sysfs adds ── pcie_path, nics
 //!   processes  who uses the GPUs ── process, cgroup, holders
-//!   kubelet    device allocation ── dra
+//!   kubelet    device allocation ── dra, pod_resources (grpc, protobuf)
 //!   files      bounded reads under all of them
 //! ```
 
@@ -17,6 +17,7 @@ mod devices;
 mod dra;
 mod driver;
 pub(crate) mod files;
+mod grpc;
 mod holders;
 mod holding;
 mod kubelet;
@@ -25,8 +26,10 @@ mod nics;
 mod pci;
 mod pcie_path;
 mod pid_namespace;
+mod pod_resources;
 mod process;
 mod processes;
+mod protobuf;
 mod system;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -130,7 +130,7 @@ fn class_of(event: &KernelEvent) -> Option<Class> {
 
 fn quotes(events: &[&KernelEvent]) -> Vec<String> {
     let quote = |event: &&KernelEvent| {
-        let time = event.first.map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default();
+        let time = event.first.map(|time| format!("{time:.0}")).unwrap_or_default();
         format!("kernel {time}: {}", line(event))
     };
     events.iter().map(quote).collect()

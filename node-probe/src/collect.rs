@@ -87,6 +87,8 @@ pub(crate) fn collect(request: &Request) -> Report {
         boot_id: identity.boot_id,
         kernel: identity.kernel,
         taken_at: Some(taken_at),
+        // A saved tree is no place to look from.
+        scope: request.root.is_none().then(|| host::scope(&gathered.paths)).flatten(),
         sections: gathered.sections,
         ..blank()
     };
@@ -170,9 +172,14 @@ fn start_lanes(
     }
     if wanted.has(SectionName::Host) || wanted.has(SectionName::Kubelet) {
         let (wanted, paths, sender) = (wanted.clone(), paths.clone(), sender.clone());
+        let container = request.container.clone();
         thread::spawn(move || {
             if wanted.has(SectionName::Host) {
-                deliver(&sender, |section| Part::Host(Box::new(section)), || host::read(&paths, None));
+                deliver(
+                    &sender,
+                    |section| Part::Host(Box::new(section)),
+                    || host::read(&paths, None, container.as_deref()),
+                );
             }
             if wanted.has(SectionName::Kubelet) {
                 deliver(&sender, Part::Kubelet, || host::kubelet(&paths));

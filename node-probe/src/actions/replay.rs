@@ -8,22 +8,12 @@ use syringe_core::operator::reset_plan::{self, Conditions};
 use syringe_core::report::{Report, Sections, Source};
 
 use super::request::{ActRequest, KillOrder, ResetOrder, Wanted};
-use crate::args::Request;
 use crate::section::SectionName;
 
 /// Judges the action by `facts`.
 pub(super) fn replay(facts: &Report, act: &ActRequest) -> Report {
-    let Request { facts: file, nvml_library, root, timeout, .. } = &act.request;
-    let everything = Request {
-        sections: SectionName::ALL.into_iter().filter(|name| *name != SectionName::Health).collect(),
-        since: None,
-        kernel_log: None,
-        facts: file.clone(),
-        nvml_library: nvml_library.clone(),
-        root: root.clone(),
-        timeout: *timeout,
-    };
-    let facts = crate::replay::replay(facts, &everything);
+    let everything = SectionName::ALL.into_iter().filter(|name| *name != SectionName::Health).collect();
+    let facts = crate::replay::replay(facts, &act.request.of(everything));
     let action = match &act.action {
         Wanted::Kill(order) => Action::Kill(Box::new(kill(order, &facts))),
         Wanted::Reset(order) => Action::Reset(Box::new(reset(order, &facts))),

@@ -54,16 +54,7 @@ pub(super) fn run(order: &ResetOrder, request: &Request) -> Report {
 }
 
 fn facts(request: &Request, sections: &[SectionName]) -> Report {
-    let Request { facts, nvml_library, root, timeout, .. } = request;
-    collect::collect(&Request {
-        sections: sections.to_vec(),
-        since: None,
-        kernel_log: None,
-        facts: facts.clone(),
-        nvml_library: nvml_library.clone(),
-        root: root.clone(),
-        timeout: *timeout,
-    })
+    collect::collect(&request.of(sections.to_vec()))
 }
 
 fn reset(order: &ResetOrder, request: &Request, facts: &Report) -> ResetAction {

@@ -1,6 +1,5 @@
-//! Device files of the NVIDIA driver: which are there, and which should be.
-//!
-//! Limit: by name alone. Whether a container may open them is its device cgroup's matter and not to be seen here.
+//! Device files of the NVIDIA driver: which are there, and which should be. By name alone: whether a container may open
+//! them is its device cgroup's matter (see `container`).
 
 use std::path::Path;
 
@@ -22,17 +21,23 @@ pub(super) struct Nodes {
 
 /// Looks into `/dev`. `modules`: the loaded kernel modules of interest.
 pub(super) fn read(paths: &Paths, gpus: &[pci::Function], modules: &[String]) -> Nodes {
-    let mut present: Vec<String> = files::names(&paths.dev)
+    let present = present(&paths.dev);
+    let missing = expected(paths, gpus, modules).into_iter().filter(|name| !present.contains(name)).collect();
+    Nodes { present, missing }
+}
+
+/// The device files in one `/dev`.
+pub(super) fn present(dev: &Path) -> Vec<String> {
+    let mut present: Vec<String> = files::names(dev)
         .unwrap_or_default()
         .into_iter()
-        .filter(|name| name.starts_with("nvidia") && !paths.dev.join(name).is_dir())
+        .filter(|name| name.starts_with("nvidia") && !dev.join(name).is_dir())
         .collect();
-    let missing = expected(paths, gpus, modules).into_iter().filter(|name| !present.contains(name)).collect();
     present.sort_by_key(|name| natural(name));
     for folder in FOLDERS {
-        present.extend(capabilities(&paths.dev.join(folder), folder));
+        present.extend(capabilities(&dev.join(folder), folder));
     }
-    Nodes { present, missing }
+    present
 }
 
 fn expected(paths: &Paths, gpus: &[pci::Function], modules: &[String]) -> Vec<String> {
@@ -51,9 +56,13 @@ fn expected(paths: &Paths, gpus: &[pci::Function], modules: &[String]) -> Vec<St
     names
 }
 
-/// The minor number that the driver gave to a GPU (`Device Minor: 3`).
 fn minor(paths: &Paths, gpu: &pci::Function) -> Option<u32> {
-    let file = paths.proc.join("driver/nvidia/gpus").join(gpu.address.sysfs()).join("information");
+    minor_of(paths, gpu.address.sysfs())
+}
+
+/// The minor number that the driver gave to a GPU (`Device Minor: 3`).
+pub(super) fn minor_of(paths: &Paths, address: &str) -> Option<u32> {
+    let file = paths.proc.join("driver/nvidia/gpus").join(address).join("information");
     let text = files::text(&file)?;
     text.lines().find_map(|line| line.strip_prefix("Device Minor:")?.trim().parse().ok())
 }

@@ -59,6 +59,26 @@ def drop(node, index):
 
 
 @variant(
+    "GPU 1 was off the bus when the driver probed it: the driver says so before it says that it is loading.",
+    "fatal",
+    {"id": "gpu-off-bus", "evidence": ["fallen off the bus", "NVML lists 3 GPUs, PCI lists 4"]},
+    must_not=["xid-history"],
+)
+def off_bus_at_probe():
+    node = l40s()
+    at = node.node.boot + timedelta(seconds=14.5)
+    node.node.at(
+        at,
+        "NVRM: The NVIDIA GPU 0000:38:00.0\\x0aNVRM: (PCI ID: 10de:26b9) installed in this system has\\x0a"
+        "NVRM: fallen off the bus and is not responding to commands.",
+    )
+    node.node.at(at, "NVRM: The NVIDIA probe routine failed for 1 device(s).")
+    drop(node, 1)
+    node.host()["pci_gpus"][1] |= {"driver": None}
+    return node.report()
+
+
+@variant(
     "GPU 2 is on PCI, not in NVML, and nobody says why.",
     "fatal",
     "gpu-missing-from-nvml",

@@ -16,6 +16,7 @@ use crate::facts::mig::Mig;
 use crate::facts::processes::Processes;
 use crate::facts::telemetry::{GpuTelemetry, Telemetry};
 use crate::facts::topology::{GpuTopology, Topology};
+use crate::nvml_codes as codes;
 use crate::pci::PciAddress;
 use crate::report::{Problem, Report, Section};
 use crate::text::clean;
@@ -216,7 +217,7 @@ fn gpus(report: &Report) -> Vec<Gpu> {
 }
 
 /// Codes after which a GPU answers nothing any more.
-const GONE: [&str; 3] = ["gpu_lost", "gpu_not_found", "timeout"];
+const GONE: [&str; 3] = [codes::GPU_LOST, codes::GPU_NOT_FOUND, codes::TIMEOUT];
 
 /// GPUs that NVML counts but could not read: known by the index of the call that failed.
 fn add_from_problems(report: &Report, gpus: &mut Vec<Gpu>) {

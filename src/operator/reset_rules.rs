@@ -7,6 +7,7 @@ use crate::facts::ecc::{GpuEcc, RecoveryAction};
 use crate::facts::inventory::GpuInventory;
 use crate::facts::kernel_log::KernelEventKind;
 use crate::facts::processes::GpuProcess;
+use crate::nvml_codes::GPU_LOST;
 use crate::report::{Report, Section};
 
 /// What to do where only a reboot helps.
@@ -85,7 +86,7 @@ pub(super) fn block(plan: &mut ResetPlan, code: &str, why: impl Into<String>, ne
 
 fn lost(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
     let problems = facts.sections.inventory.iter().flat_map(|section| &section.problems);
-    let lost = problems.filter(|problem| problem.gpu == Some(gpu.index)).any(|problem| problem.code == "gpu_lost");
+    let lost = problems.filter(|problem| problem.gpu == Some(gpu.index)).any(|problem| problem.code == GPU_LOST);
     let host = data(&facts.sections.host);
     let on_bus = host.and_then(|host| host.pci_gpus.iter().find(|on_bus| on_bus.pci_address == gpu.pci_address));
     if lost || on_bus.is_some_and(|on_bus| on_bus.answers == Some(false)) {

@@ -115,11 +115,32 @@ def gpu_gone_from_pci():
     return node.report()
 
 
-@variant("Calls to GPU 1 do not return.", "critical", ("gpu-unresponsive", 1), must_not=["nvml-not-answering"])
+@variant(
+    "Calls to GPU 1 do not return.",
+    "critical",
+    ("gpu-unresponsive", 1),
+    must_not=["nvml-not-answering", "gpu-cannot-be-opened"],
+)
 def gpu_hangs():
     node = l40s(count=2)
     why = problem("GPU 1", "NVML: Timeout", "timeout", "Look at the kernel log.", 1)
     for section in ("telemetry", "ecc"):
+        part = node.sections[section]
+        part["data"]["gpus"] = [gpu for gpu in part["data"]["gpus"] if gpu["index"] != 1]
+        part |= {"status": "partial", "problems": [why]}
+    return node.report()
+
+
+@variant(
+    "NVML counts GPU 1 and cannot open it: its error has no name.",
+    "critical",
+    ("gpu-cannot-be-opened", 1),
+    must_not=["class:hardware", "nvml-failed"],
+)
+def gpu_cannot_be_opened():
+    node = l40s(count=2)
+    why = problem("GPU 1", "NVML: Unknown Error", "unknown", "Look at the kernel log.", 1)
+    for section in ("inventory", "telemetry", "topology", "ecc", "mig"):
         part = node.sections[section]
         part["data"]["gpus"] = [gpu for gpu in part["data"]["gpus"] if gpu["index"] != 1]
         part |= {"status": "partial", "problems": [why]}

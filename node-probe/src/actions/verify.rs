@@ -3,6 +3,7 @@
 use syringe_core::facts::action::GpuNow;
 use syringe_core::facts::ecc::RecoveryAction;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
+use syringe_core::nvml_codes::GPU_LOST;
 use syringe_core::operator::reset_plan::ResetPlan;
 use syringe_core::report::{Report, Section};
 
@@ -19,7 +20,7 @@ pub(super) fn judge(before: &Report, after: &Report, plan: &ResetPlan) -> GpuNow
             let gpu = listed.gpus.iter().find(|gpu| gpu.uuid.as_deref() == Some(plan.gpu.as_str()));
             let problems = inventory.map(|section| section.problems.as_slice()).unwrap_or_default();
             let lost = gpu.is_some_and(|gpu| {
-                problems.iter().any(|problem| problem.gpu == Some(gpu.index) && problem.code == "gpu_lost")
+                problems.iter().any(|problem| problem.gpu == Some(gpu.index) && problem.code == GPU_LOST)
             });
             now.answers = Some(gpu.is_some() && !lost);
             now.persistence_mode = gpu.and_then(|gpu| gpu.persistence_mode);

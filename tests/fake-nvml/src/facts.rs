@@ -8,6 +8,7 @@ use syringe_core::facts::inventory::{GpuInventory, Inventory};
 use syringe_core::facts::mig::{GpuMig, MigDevice};
 use syringe_core::facts::telemetry::GpuTelemetry;
 use syringe_core::facts::topology::{GpuTopology, Topology};
+use syringe_core::nvml_codes as codes;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};
 
@@ -130,31 +131,31 @@ impl<'r> Gpu<'r> {
 /// Return values: the number, the words that reports have for it as a problem's code, and NVML's own text.
 const CODES: &[(nvmlReturn_t, &str, &CStr)] = &[
     (nvmlReturn_enum_NVML_SUCCESS, "success", c"The operation was successful"),
-    (nvmlReturn_enum_NVML_ERROR_UNINITIALIZED, "uninitialized", c"Uninitialized"),
+    (nvmlReturn_enum_NVML_ERROR_UNINITIALIZED, codes::UNINITIALIZED, c"Uninitialized"),
     (nvmlReturn_enum_NVML_ERROR_INVALID_ARGUMENT, "invalid_argument", c"Invalid Argument"),
     (nvmlReturn_enum_NVML_ERROR_NOT_SUPPORTED, "not_supported", c"Not Supported"),
-    (nvmlReturn_enum_NVML_ERROR_NO_PERMISSION, "no_permission", c"Insufficient Permissions"),
+    (nvmlReturn_enum_NVML_ERROR_NO_PERMISSION, codes::NO_PERMISSION, c"Insufficient Permissions"),
     (nvmlReturn_enum_NVML_ERROR_NOT_FOUND, "not_found", c"Not Found"),
-    (nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE, "insufficient_size", c"Insufficient Size"),
-    (nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_POWER, "insufficient_power", c"Insufficient External Power"),
-    (nvmlReturn_enum_NVML_ERROR_DRIVER_NOT_LOADED, "driver_not_loaded", c"Driver Not Loaded"),
-    (nvmlReturn_enum_NVML_ERROR_TIMEOUT, "timeout", c"Timeout"),
-    (nvmlReturn_enum_NVML_ERROR_IRQ_ISSUE, "interrupt_issue", c"Interrupt Request Issue"),
-    (nvmlReturn_enum_NVML_ERROR_LIBRARY_NOT_FOUND, "library_not_found", c"NVML Shared Library Not Found"),
+    (nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE, codes::INSUFFICIENT_SIZE, c"Insufficient Size"),
+    (nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_POWER, codes::INSUFFICIENT_POWER, c"Insufficient External Power"),
+    (nvmlReturn_enum_NVML_ERROR_DRIVER_NOT_LOADED, codes::DRIVER_NOT_LOADED, c"Driver Not Loaded"),
+    (nvmlReturn_enum_NVML_ERROR_TIMEOUT, codes::TIMEOUT, c"Timeout"),
+    (nvmlReturn_enum_NVML_ERROR_IRQ_ISSUE, codes::INTERRUPT_ISSUE, c"Interrupt Request Issue"),
+    (nvmlReturn_enum_NVML_ERROR_LIBRARY_NOT_FOUND, codes::LIBRARY_NOT_FOUND, c"NVML Shared Library Not Found"),
     (nvmlReturn_enum_NVML_ERROR_FUNCTION_NOT_FOUND, "function_not_found", c"Function Not Found"),
-    (nvmlReturn_enum_NVML_ERROR_CORRUPTED_INFOROM, "corrupted_inforom", c"Corrupted infoROM"),
-    (nvmlReturn_enum_NVML_ERROR_GPU_IS_LOST, "gpu_lost", c"GPU is lost"),
-    (nvmlReturn_enum_NVML_ERROR_RESET_REQUIRED, "reset_required", c"GPU requires reset"),
-    (nvmlReturn_enum_NVML_ERROR_OPERATING_SYSTEM, "access_blocked", c"GPU access blocked by the operating system"),
-    (nvmlReturn_enum_NVML_ERROR_LIB_RM_VERSION_MISMATCH, "version_mismatch", c"Driver/library version mismatch"),
-    (nvmlReturn_enum_NVML_ERROR_IN_USE, "in_use", c"In use by another client"),
-    (nvmlReturn_enum_NVML_ERROR_MEMORY, "insufficient_memory", c"Insufficient Memory"),
+    (nvmlReturn_enum_NVML_ERROR_CORRUPTED_INFOROM, codes::CORRUPTED_INFOROM, c"Corrupted infoROM"),
+    (nvmlReturn_enum_NVML_ERROR_GPU_IS_LOST, codes::GPU_LOST, c"GPU is lost"),
+    (nvmlReturn_enum_NVML_ERROR_RESET_REQUIRED, codes::RESET_REQUIRED, c"GPU requires reset"),
+    (nvmlReturn_enum_NVML_ERROR_OPERATING_SYSTEM, codes::ACCESS_BLOCKED, c"GPU access blocked by the operating system"),
+    (nvmlReturn_enum_NVML_ERROR_LIB_RM_VERSION_MISMATCH, codes::VERSION_MISMATCH, c"Driver/library version mismatch"),
+    (nvmlReturn_enum_NVML_ERROR_IN_USE, codes::IN_USE, c"In use by another client"),
+    (nvmlReturn_enum_NVML_ERROR_MEMORY, codes::INSUFFICIENT_MEMORY, c"Insufficient Memory"),
     (nvmlReturn_enum_NVML_ERROR_NO_DATA, "no_data", c"No data"),
-    (nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_RESOURCES, "insufficient_resources", c"Insufficient Resources"),
+    (nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_RESOURCES, codes::INSUFFICIENT_RESOURCES, c"Insufficient Resources"),
     (nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH, "argument_version_mismatch", c"Argument version mismatch"),
-    (nvmlReturn_enum_NVML_ERROR_NOT_READY, "not_ready", c"Not ready"),
-    (nvmlReturn_enum_NVML_ERROR_GPU_NOT_FOUND, "gpu_not_found", c"GPU not found"),
-    (nvmlReturn_enum_NVML_ERROR_INVALID_STATE, "invalid_state", c"Invalid state"),
+    (nvmlReturn_enum_NVML_ERROR_NOT_READY, codes::NOT_READY, c"Not ready"),
+    (nvmlReturn_enum_NVML_ERROR_GPU_NOT_FOUND, codes::GPU_NOT_FOUND, c"GPU not found"),
+    (nvmlReturn_enum_NVML_ERROR_INVALID_STATE, codes::INVALID_STATE, c"Invalid state"),
 ];
 
 /// The return value that a problem's code stands for.

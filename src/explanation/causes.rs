@@ -6,7 +6,7 @@
 use super::footprint::Footprint;
 use super::timeline::line;
 use super::{Cause, Certainty, ContainerState, Explanation, PodFacts};
-use crate::diagnosis::{Action, ActionCode, Class as FindingClass, Diagnosis, Finding, Severity};
+use crate::diagnosis::{Action, ActionCode, Class as FindingClass, Diagnosis, Finding, Scope, Severity};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::report::Report;
 use crate::text::clean;
@@ -40,6 +40,7 @@ const QUESTIONS: &[Question] = &[
     stuck,
     preempted_or_deleted,
     program_fault_on_gpu,
+    broken_node,
     program_ended,
     all_is_well,
 ];
@@ -93,16 +94,28 @@ impl Case<'_> {
             .collect()
     }
 
+    /// What is grave on the node.
+    fn grave(&self) -> impl Iterator<Item = &Finding> {
+        let findings = self.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
+        findings.iter().filter(|finding| finding.severity >= Severity::Critical)
+    }
+
     /// Findings about the pod's GPUs.
     fn findings(&self, classes: &[FindingClass]) -> Vec<&Finding> {
-        let findings = self.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
-        findings
-            .iter()
-            .filter(|finding| finding.severity >= Severity::Critical && classes.contains(&finding.class))
-            .filter(|finding| {
-                finding.scope.pci.as_ref().is_some_and(|address| self.footprint.addresses.contains(address))
-            })
-            .collect()
+        let own = |finding: &&Finding| {
+            finding.addresses.iter().any(|address| self.footprint.addresses.contains(address))
+        };
+        self.grave().filter(|finding| classes.contains(&finding.class)).filter(own).collect()
+    }
+
+    /// Findings about the node as a whole: no GPU, process or pod of it in particular.
+    fn findings_of_node(&self) -> Vec<&Finding> {
+        let whole = |finding: &&Finding| {
+            let Scope { node: _, gpu, uuid, pci, pid, pod_uid } = &finding.scope;
+            let anything = gpu.is_some() || uuid.is_some() || pci.is_some() || pid.is_some() || pod_uid.is_some();
+            !anything && finding.addresses.is_empty()
+        };
+        self.grave().filter(whole).collect()
     }
 }
 
@@ -366,6 +379,26 @@ fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
                 "Debug the program (compute-sanitizer, CUDA_LAUNCH_BLOCKING=1); the GPU can stay in service.",
             ),
     )
+}
+
+/// The driver, the fabric or the set-up of the node is in a state in which no program can use its GPU.
+fn broken_node(case: &Case<'_>) -> Option<Explanation> {
+    let mut findings = case.findings(&[FindingClass::Driver]);
+    findings.extend(case.findings_of_node());
+    let first = findings.first()?;
+    if case.pod.phase == "Succeeded" || !case.pod.wants_gpus {
+        return None;
+    }
+    // What has a GPU keeps it through most of these: a pod that never failed may be well.
+    let certainty = if case.ended().is_some() { Certainty::Likely } else { Certainty::Possible };
+    let quoted = findings.iter().map(|finding| format!("finding {}: {}", finding.id, finding.title));
+    let mut explanation = case
+        .say(Cause::Node, certainty, format!("its node {} is in trouble: {}", case.node, first.title))
+        .because(quoted)
+        .because(first.evidence.iter().take(2).cloned())
+        .because(end_quote(case));
+    explanation.action = first.action.clone();
+    Some(explanation)
 }
 
 fn program_ended(case: &Case<'_>) -> Option<Explanation> {

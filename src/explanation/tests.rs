@@ -8,8 +8,10 @@ use crate::facts::inventory::{GpuInventory, Inventory};
 use crate::facts::kernel_log::{Coverage, KernelEvent, KernelEventKind, KernelLog};
 use crate::facts::kubelet::{Allocation, Kubelet};
 use crate::facts::processes::{GpuProcess, Processes};
+use crate::facts::topology::{Fabric, GpuTopology, Topology};
+use crate::nvml_codes::VERSION_MISMATCH;
 use crate::pci::PciAddress;
-use crate::report::{Report, Section, Sections};
+use crate::report::{Problem, Report, Section, Sections};
 
 const POD: &str = "11111111-2222-3333-4444-555555555555";
 const OWN_GPU: &str = "0000:5d:00.0";
@@ -139,6 +141,55 @@ fn an_application_xid_is_the_application_and_clears_the_gpu() {
 fn a_gsp_timeout_is_the_node() {
     let explained = cause_of(&failed(1, "Error"), &node(vec![xid(119, "02:29:00", OWN_GPU, Some(7))]));
     assert_eq!(explained.cause, Cause::Node, "{}", explained.summary);
+}
+
+/// Eight GPUs, the first of them the pod's, in a fabric that took none.
+fn node_without_fabric() -> Report {
+    let mut report = node(Vec::new());
+    let fabric = Fabric { state: "not_started".into(), ..Fabric::default() };
+    let gpus: Vec<GpuTopology> = (0..8)
+        .map(|index| GpuTopology {
+            index,
+            uuid: Some(if index == 0 { "GPU-own".into() } else { format!("GPU-{index}") }),
+            pci_address: Some(if index == 0 { address(OWN_GPU) } else { address(&format!("0000:a{index}:00.0")) }),
+            fabric: Some(fabric.clone()),
+            ..GpuTopology::default()
+        })
+        .collect();
+    let inventory = gpus.iter().map(|gpu| GpuInventory {
+        index: gpu.index,
+        uuid: gpu.uuid.clone(),
+        pci_address: gpu.pci_address.clone(),
+        persistence_mode: Some(true),
+        ..GpuInventory::default()
+    });
+    let inventory = Inventory { gpus: inventory.collect(), ..Inventory::default() };
+    let switches = vec![PciAddress::parse("0000:01:00.0").expect("an address")];
+    let topology = Topology { gpus, nvswitches: switches, ..Topology::default() };
+    report.sections.inventory = Some(Section::read(inventory, Vec::new()));
+    report.sections.topology = Some(Section::read(topology, Vec::new()));
+    report
+}
+
+#[test]
+fn a_finding_about_all_gpus_is_one_about_its_own() {
+    let explained = cause_of(&failed(1, "Error"), &node_without_fabric());
+    assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Likely), "{}", explained.summary);
+    assert!(explained.evidence.iter().any(|line| line.contains("fabric-not-registered")), "{:?}", explained.evidence);
+}
+
+#[test]
+fn a_node_whose_driver_cannot_be_used_is_the_cause_and_not_the_program() {
+    let mut report = node(Vec::new());
+    let why = Problem { why: "NVML: no".into(), code: VERSION_MISMATCH.into(), ..Problem::default() };
+    report.sections.inventory = Some(Section::failed(why));
+    let explained = cause_of(&failed(1, "Error"), &report);
+    assert_eq!((explained.cause, explained.certainty), (Cause::Node, Certainty::Likely), "{}", explained.summary);
+    assert_eq!(explained.action.code, crate::diagnosis::ActionCode::DrainAndReboot);
+    let without_gpus = PodFacts { wants_gpus: false, ..failed(1, "Error") };
+    assert_eq!(cause_of(&without_gpus, &report).cause, Cause::Application, "it needs no driver");
+    let ended = cause_of(&failed(0, "Completed"), &report);
+    assert_eq!(ended.cause, Cause::None, "{}", ended.summary);
 }
 
 #[test]

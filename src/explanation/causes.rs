@@ -8,6 +8,7 @@ use super::timeline::line;
 use super::{Cause, Certainty, ContainerState, Explanation, PodFacts};
 use crate::diagnosis::{Action, ActionCode, Class as FindingClass, Diagnosis, Finding, Scope, Severity};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
+use crate::facts::processes::GpuProcess;
 use crate::report::Report;
 use crate::text::clean;
 use crate::xid::catalogue::{self, Class};
@@ -41,7 +42,9 @@ const QUESTIONS: &[Question] = &[
     preempted_or_deleted,
     program_fault_on_gpu,
     broken_node,
+    not_collected,
     program_ended,
+    perhaps_stuck,
     all_is_well,
 ];
 
@@ -102,9 +105,8 @@ impl Case<'_> {
 
     /// Findings about the pod's GPUs.
     fn findings(&self, classes: &[FindingClass]) -> Vec<&Finding> {
-        let own = |finding: &&Finding| {
-            finding.addresses.iter().any(|address| self.footprint.addresses.contains(address))
-        };
+        let own =
+            |finding: &&Finding| finding.addresses.iter().any(|address| self.footprint.addresses.contains(address));
         self.grave().filter(|finding| classes.contains(&finding.class)).filter(own).collect()
     }
 
@@ -317,40 +319,60 @@ fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// A process that waits for the driver, or is dead and not collected: the pod looks alive and is not.
+/// A process that waits for the driver for ever: the kernel says so, or its GPU is gone. The pod looks alive and is not.
 fn stuck(case: &Case<'_>) -> Option<Explanation> {
-    let stuck: Vec<_> = case
-        .footprint
-        .processes
-        .iter()
-        .filter(|process| matches!(process.state.as_deref(), Some("D" | "Z" | "X")))
-        .collect();
-    if stuck.is_empty() || case.pod.phase != "Running" {
+    let waiting = processes_in(case, "D");
+    let speaks = |event: &&KernelEvent| {
+        let gone = event.kind == KernelEventKind::OffBus || matches!(event.code, Some(79 | 119 | 120));
+        let hung = event.kind == KernelEventKind::HungTask
+            && event.pid.is_some_and(|pid| waiting.iter().any(|process| process.pid == pid));
+        hung || (gone && event.kind != KernelEventKind::Sxid)
+    };
+    let witnesses: Vec<_> = case.footprint.own_events.iter().filter(speaks).collect();
+    if waiting.is_empty() || witnesses.is_empty() || case.pod.phase != "Running" {
         return None;
     }
-    let quoted = stuck.iter().map(|process| {
-        format!(
-            "pid {} {}: state {}",
-            process.pid,
-            process.name.as_deref().unwrap_or("?"),
-            process.state.as_deref().unwrap_or("?")
-        )
-    });
-    let hung =
-        case.footprint.own_events.iter().filter(|event| event.kind == KernelEventKind::HungTask).collect::<Vec<_>>();
     Some(
-        case.say(
-            Cause::Node,
-            Certainty::Likely,
-            "its process hangs inside the driver (state D) or is dead and not collected",
-        )
-        .because(quoted)
-        .because(quotes(&hung))
-        .so(
-            ActionCode::DrainAndReboot,
-            format!("No signal helps a process in state D: drain {} and reset or reboot it.", case.node),
-        ),
+        case.say(Cause::Node, Certainty::Likely, "its process hangs inside the driver (state D)")
+            .because(waiting.iter().map(|process| in_words(process)))
+            .because(quotes(&witnesses))
+            .so(
+                ActionCode::DrainAndReboot,
+                format!("No signal helps a process in state D: drain {} and reset or reboot it.", case.node),
+            ),
     )
+}
+
+/// What one look cannot tell: every call into the driver shows state D for a moment.
+fn perhaps_stuck(case: &Case<'_>) -> Option<Explanation> {
+    let waiting = processes_in(case, "D");
+    (!waiting.is_empty() && case.pod.phase == "Running").then(|| {
+        case.say(Cause::Node, Certainty::Possible, "its process waits in the kernel at this moment (state D)")
+            .because(waiting.iter().map(|process| in_words(process)))
+            .so(ActionCode::Watch, "Ask again in a minute: if it still waits, the driver hangs.")
+    })
+}
+
+/// A process that is dead and that its parent does not collect.
+fn not_collected(case: &Case<'_>) -> Option<Explanation> {
+    let dead = processes_in(case, "Z");
+    (!dead.is_empty() && case.pod.phase == "Running").then(|| {
+        case.say(Cause::Application, Certainty::Likely, "a process of it is dead and its parent does not collect it")
+            .because(dead.iter().map(|process| in_words(process)))
+            .so(
+                ActionCode::RestartPod,
+                "Start the pod again, or end the parent process; see why the process ended (kubectl logs).",
+            )
+    })
+}
+
+fn processes_in<'c>(case: &Case<'c>, state: &str) -> Vec<&'c GpuProcess> {
+    case.footprint.processes.iter().filter(|process| process.state.as_deref() == Some(state)).collect()
+}
+
+fn in_words(process: &GpuProcess) -> String {
+    let GpuProcess { pid, name, state, .. } = process;
+    format!("pid {pid} {}: state {}", name.as_deref().unwrap_or("?"), state.as_deref().unwrap_or("?"))
 }
 
 fn preempted_or_deleted(case: &Case<'_>) -> Option<Explanation> {

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Cause, Certainty, ContainerFacts, ContainerState, PodEvent, PodFacts, explain};
-use crate::diagnosis::{ClusterFacts, diagnose};
+use crate::diagnosis::{ActionCode, ClusterFacts, diagnose};
 use crate::facts::inventory::{GpuInventory, Inventory};
 use crate::facts::kernel_log::{Coverage, KernelEvent, KernelEventKind, KernelLog};
 use crate::facts::kubelet::{Allocation, Kubelet};
@@ -185,7 +185,7 @@ fn a_node_whose_driver_cannot_be_used_is_the_cause_and_not_the_program() {
     report.sections.inventory = Some(Section::failed(why));
     let explained = cause_of(&failed(1, "Error"), &report);
     assert_eq!((explained.cause, explained.certainty), (Cause::Node, Certainty::Likely), "{}", explained.summary);
-    assert_eq!(explained.action.code, crate::diagnosis::ActionCode::DrainAndReboot);
+    assert_eq!(explained.action.code, ActionCode::DrainAndReboot);
     let without_gpus = PodFacts { wants_gpus: false, ..failed(1, "Error") };
     assert_eq!(cause_of(&without_gpus, &report).cause, Cause::Application, "it needs no driver");
     let ended = cause_of(&failed(0, "Completed"), &report);
@@ -215,24 +215,52 @@ fn without_the_node_the_gpu_is_not_cleared() {
     assert!(explained.ruled_out[0].contains("forbidden"), "{:?}", explained.ruled_out);
 }
 
-#[test]
-fn a_process_in_state_d_makes_a_running_pod_stuck() {
-    let mut report = node(Vec::new());
-    let process = GpuProcess { pid: 7, state: Some("D".into()), pod_uid: Some(POD.into()), ..GpuProcess::default() };
+/// A running pod, and its node with one process of it in this state.
+fn running(state: &str, events: Vec<KernelEvent>) -> (PodFacts, Report) {
+    let mut report = node(events);
+    let process = GpuProcess { pid: 7, state: Some(state.into()), pod_uid: Some(POD.into()), ..GpuProcess::default() };
     let processes = Processes { host_pid_namespace: true, processes: vec![process], ..Processes::default() };
     report.sections.processes = Some(Section::read(processes, Vec::new()));
-    let running = PodFacts {
-        phase: "Running".into(),
-        containers: vec![ContainerFacts {
-            state: ContainerState::Running { since: Some(time("02:00:05")) },
-            ..ContainerFacts::default()
-        }],
-        ..failed(1, "Error")
+    let container = ContainerFacts {
+        state: ContainerState::Running { since: Some(time("02:00:05")) },
+        ..ContainerFacts::default()
     };
-    let explained = cause_of(&running, &report);
-    assert_eq!((explained.cause, explained.pids.as_slice()), (Cause::Node, &[7][..]), "{}", explained.summary);
-    let healthy = cause_of(&running, &node(Vec::new()));
-    assert_eq!(healthy.cause, Cause::None, "{}", healthy.summary);
+    (PodFacts { phase: "Running".into(), containers: vec![container], ..failed(1, "Error") }, report)
+}
+
+#[test]
+fn a_process_in_state_d_is_stuck_when_the_kernel_says_so() {
+    let hung = |pid| KernelEvent {
+        kind: KernelEventKind::HungTask,
+        code: None,
+        pci_address: None,
+        ..xid(0, "02:20:00", OWN_GPU, Some(pid))
+    };
+    for events in [vec![hung(7)], vec![xid(119, "02:20:00", OWN_GPU, Some(7))]] {
+        let (pod, report) = running("D", events);
+        let explained = cause_of(&pod, &report);
+        assert_eq!((explained.cause, explained.pids.as_slice()), (Cause::Node, &[7][..]), "{}", explained.summary);
+        assert!(explained.certainty != Certainty::Possible, "{}", explained.summary);
+    }
+}
+
+#[test]
+fn one_look_at_state_d_drains_no_node() {
+    let (pod, report) = running("D", Vec::new());
+    let explained = cause_of(&pod, &report);
+    assert_eq!((explained.cause, explained.certainty), (Cause::Node, Certainty::Possible), "{}", explained.summary);
+    assert_eq!(explained.action.code, ActionCode::Watch);
+    let (pod, report) = running("S", Vec::new());
+    assert_eq!(cause_of(&pod, &report).cause, Cause::None);
+}
+
+#[test]
+fn a_zombie_is_its_parents_affair() {
+    let (pod, report) = running("Z", Vec::new());
+    let explained = cause_of(&pod, &report);
+    assert_eq!((explained.cause, explained.action.code), (Cause::Application, ActionCode::RestartPod));
+    let (pod, report) = running("X", Vec::new());
+    assert_eq!(cause_of(&pod, &report).cause, Cause::None);
 }
 
 #[test]

@@ -382,8 +382,8 @@ impl Gathered {
             Some(call) => format!("NVML did not answer within {seconds:.1} s; it is still inside {call}"),
             None => format!("not read within {seconds:.1} s"),
         };
-        let next_step = "A GPU or driver that hangs blocks its readers: look for Xid 79, Xid 119 and processes in state \
-                         D; a reboot of the node is the usual way out.";
+        let next_step = "Ask again: without persistence mode a first call takes half a minute. If it hangs again, look \
+                         for Xid 79, Xid 119 and processes in state D; then only a reboot helps.";
         Problem { what: name.word().into(), why, next_step: next_step.into(), gpu: None, code: "timeout".into() }
     }
 }

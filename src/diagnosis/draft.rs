@@ -188,12 +188,7 @@ fn merged(first: Draft, others: Vec<Draft>, node: &str) -> Concluded {
     named(Draft { scope: Scope::default(), when, ..first }, evidence, (place, addresses), node)
 }
 
-fn named(
-    draft: Draft,
-    evidence: Vec<String>,
-    (place, addresses): (String, Vec<PciAddress>),
-    node: &str,
-) -> Concluded {
+fn named(draft: Draft, evidence: Vec<String>, (place, addresses): (String, Vec<PciAddress>), node: &str) -> Concluded {
     let text = draft.advice.replace("{gpu}", &place).replace("{node}", node);
     let finding = Finding {
         id: draft.rule.id.to_owned(),

@@ -146,7 +146,27 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
     if pci > 0 {
         draft = draft.because(format!("PCI shows {}", quote::count(pci, "GPU")));
     }
+    if rule.id == HANGS.id && may_be_waking(node) {
+        draft = draft.graded(Severity::Warning).act(ActionCode::Watch, WAKING).because(
+            "nvidia-persistenced does not run, no process has a GPU open, and the kernel log has no Xid: it may be \
+             the first initialisation",
+        );
+    }
     Some(draft.because_of(node.timeline.of_kind(Kind::ApiMismatch).map(quote::event).take(1)))
+}
+
+const WAKING: &str = "Ask {node} again in a minute, and start nvidia-persistenced there: without it every first call \
+                      initialises all GPUs, which takes half a minute or more.";
+
+/// Whether NVML may be slow because it has to initialise GPUs that nobody keeps awake: nothing else speaks for a hang.
+fn may_be_waking(node: &Node<'_>) -> bool {
+    let asleep = node.host().is_some_and(|host| host.daemons.persistenced == Some(false));
+    let unused = node.processes().is_some_and(|section| {
+        section.processes.iter().all(|process| process.uses.is_empty() && process.holds.is_empty())
+    });
+    let trouble = [Kind::Xid, Kind::OffBus, Kind::HungTask, Kind::GspFailed, Kind::RmInitFailed];
+    let quiet = node.kernel_log().is_some() && !node.timeline.current().any(|event| trouble.contains(&event.kind));
+    asleep && unused && quiet
 }
 
 fn set_up(node: &Node<'_>, host: &Host, broken: bool) -> Vec<Draft> {

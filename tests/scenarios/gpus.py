@@ -160,6 +160,26 @@ def nvml_blocks():
 
 
 @variant(
+    "NVML is slow on a node whose GPUs nobody keeps awake: it may be the first initialisation, no reason to reboot.",
+    "warning",
+    {"id": "nvml-not-answering", "severity": "warning", "evidence": ["first initialisation"]},
+    must_not=["class:hardware", "severity:critical"],
+    health="degraded",
+)
+def nvml_wakes_up():
+    node = l40s(count=2, work=False)
+    for section in ("inventory", "telemetry", "topology", "ecc", "mig"):
+        node.sections[section] = failed(
+            problem(section, "NVML did not answer within 8.0 s; it is still inside nvmlInit_v2", "timeout", "Ask again.")
+        )
+    node.sections["processes"]["data"]["processes"] = []
+    node.host()["daemons"] |= {"persistenced": False, "dcgm": False}
+    for gpu in node.host()["pci_gpus"]:
+        gpu["in_nvml"] = None
+    return node.report()
+
+
+@variant(
     "A remap failed: no spare row left.",
     "fatal",
     {"id": "row-remap-failed", "gpu": 0, "severity": "fatal"},

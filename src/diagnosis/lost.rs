@@ -8,6 +8,7 @@ use super::node::{Gpu, Node};
 use super::rules::{DEBUG_DOC, NVML_DOC, XID_DOC, rules};
 use super::timeline::{concerns, follows, is_off_bus, is_xid};
 use super::{Severity, quote};
+use crate::facts::device_names::DeviceNames;
 use crate::facts::host::PciGpu;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::nvml_codes as codes;
@@ -93,12 +94,8 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
 
 /// Who loses with the GPU.
 fn holder(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
-    let uuid = gpu.uuid.as_deref()?;
-    let allocation = node
-        .kubelet()?
-        .allocations
-        .iter()
-        .find(|allocation| allocation.devices.iter().any(|device| device.split("::").next() == Some(uuid)))?;
+    let names = DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref());
+    let allocation = node.kubelet()?.allocations.iter().find(|allocation| names.are_in(allocation))?;
     let pod = quote::data(&allocation.holder());
     Some(format!("held by container {} of pod {pod}", quote::data(&allocation.container)))
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::PodFacts;
+use crate::facts::device_names::DeviceNames;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
+use crate::facts::kubelet::Allocation;
 use crate::facts::processes::GpuProcess;
 use crate::pci::PciAddress;
 use crate::report::Report;
@@ -16,7 +18,9 @@ const SLACK: SignedDuration = SignedDuration::from_secs(30);
 /// A pod as its node sees it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Footprint {
-    /// UUIDs of GPUs or MIG devices.
+    /// What the kubelet gave to its containers.
+    pub(super) allocations: Vec<Allocation>,
+    /// UUIDs of GPUs or MIG devices, or what its device plugin calls them.
     pub(super) devices: Vec<String>,
     /// PCI addresses of the GPUs behind them.
     pub(super) addresses: BTreeSet<PciAddress>,
@@ -40,7 +44,9 @@ impl Footprint {
         if let Some(kubelet) = sections.kubelet.as_ref().and_then(|section| section.data.as_ref()) {
             let own =
                 kubelet.allocations.iter().filter(|allocation| allocation.is_of(&pod.uid, &pod.namespace, &pod.name));
-            footprint.devices = own.flat_map(|allocation| allocation.devices.clone()).collect();
+            footprint.allocations = own.cloned().collect();
+            footprint.devices =
+                footprint.allocations.iter().flat_map(|allocation| allocation.devices.clone()).collect();
         }
         if let Some(processes) = sections.processes.as_ref().and_then(|section| section.data.as_ref()) {
             let own = processes.processes.iter().filter(|process| process.pod_uid.as_deref() == Some(&pod.uid));
@@ -58,21 +64,11 @@ impl Footprint {
         let sections = &report.sections;
         let used: BTreeSet<u32> =
             self.processes.iter().flat_map(|process| &process.uses).map(|gpu_use| gpu_use.gpu).collect();
-        let migs = sections.mig.as_ref().and_then(|section| section.data.as_ref());
-        let parents: BTreeSet<&str> = migs
-            .iter()
-            .flat_map(|mig| &mig.gpus)
-            .filter(|gpu| {
-                gpu.devices.iter().any(|device| device.uuid.as_ref().is_some_and(|uuid| self.devices.contains(uuid)))
-            })
-            .filter_map(|gpu| gpu.uuid.as_deref())
-            .collect();
         let inventory = sections.inventory.as_ref().and_then(|section| section.data.as_ref());
         for gpu in inventory.iter().flat_map(|inventory| &inventory.gpus) {
-            let uuid = gpu.uuid.as_deref().unwrap_or_default();
-            let own =
-                self.devices.iter().any(|device| device == uuid) || parents.contains(uuid) || used.contains(&gpu.index);
-            if let (true, Some(address)) = (own, &gpu.pci_address) {
+            let names = DeviceNames::of(report, Some(gpu.index), gpu.uuid.as_deref());
+            let held = self.allocations.iter().any(|allocation| names.are_in(allocation));
+            if let (true, Some(address)) = (held || used.contains(&gpu.index), &gpu.pci_address) {
                 self.addresses.insert(address.clone());
             }
         }

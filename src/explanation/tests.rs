@@ -108,6 +108,17 @@ fn an_xid_of_the_hardware_on_its_own_gpu_is_the_gpu() {
 }
 
 #[test]
+fn a_gpu_is_its_own_by_whatever_name_the_device_plugin_has_for_it() {
+    let mut report = node(vec![xid(79, "02:29:58", OWN_GPU, None)]);
+    let inventory = report.sections.inventory.as_mut().and_then(|section| section.data.as_mut());
+    inventory.expect("an inventory").gpus[0].minor_number = Some(0);
+    let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
+    kubelet.expect("a kubelet").allocations[0].devices = vec!["nvidia0/gi1".into()];
+    let explained = cause_of(&failed(134, "Error"), &report);
+    assert_eq!(explained.cause, Cause::Gpu, "{}", explained.summary);
+}
+
+#[test]
 fn the_same_xid_on_a_gpu_that_it_did_not_have_is_not_its_cause() {
     let explained = cause_of(&failed(1, "Error"), &node(vec![xid(79, "02:29:58", OTHER_GPU, None)]));
     assert_eq!(explained.cause, Cause::Application, "{}", explained.summary);

@@ -2,7 +2,9 @@
 
 use super::nvlink_group::group;
 use super::reset_plan::{Conditions, ResetPlan};
+use crate::facts::Unsupported;
 use crate::facts::action::Obstacle;
+use crate::facts::device_names::DeviceNames;
 use crate::facts::ecc::{GpuEcc, RecoveryAction};
 use crate::facts::inventory::GpuInventory;
 use crate::facts::kernel_log::KernelEventKind;
@@ -12,6 +14,8 @@ use crate::report::{Report, Section};
 
 /// What to do where only a reboot helps.
 const REBOOT: &str = "Cordon and drain the node, then reboot it.";
+/// What to do where the host's processes are not seen.
+const HOST_PID: &str = "Run the probe with hostPID on a node that is a machine, not a container.";
 /// Names, cut by the kernel, of what gives the GPU free by itself when persistence mode is switched off.
 const LETS_GO: [&str; 1] = ["nvidia-persiste"];
 /// Processes that are named in one obstacle.
@@ -139,34 +143,19 @@ fn cordon(_: &Report, _: &GpuInventory, conditions: Conditions, plan: &mut Reset
 }
 
 fn allocations(facts: &Report, gpu: &GpuInventory, conditions: Conditions, plan: &mut ResetPlan) {
-    let Some(kubelet) = data(&facts.sections.kubelet) else {
-        let why = "which pods the GPU is allocated to could not be read";
+    let section = facts.sections.kubelet.as_ref();
+    let complete = section.is_some_and(|section| section.problems.is_empty() && section.data.is_some());
+    if !complete {
+        let why = "which pods the GPU is allocated to could not be read, or not to the end";
         if conditions.drain_check {
             block(plan, "allocations_unknown", why, "Read the kubelet section (node-probe kubelet) to see why.");
         } else {
             plan.notes.push(format!("The drain check is off, and {why}."));
         }
-        return;
-    };
-    let mig = data(&facts.sections.mig).and_then(|mig| mig.gpus.iter().find(|entry| entry.index == gpu.index));
-    let mut ours: Vec<&str> = gpu.uuid.iter().map(String::as_str).collect();
-    ours.extend(mig.into_iter().flat_map(|mig| &mig.devices).filter_map(|device| device.uuid.as_deref()));
-    // Drivers of dynamic resource allocation name a GPU `gpu-N` (N its minor number, in some its index), a part of it
-    // `gpu-N-…`: either may be meant.
-    let claimed: Vec<String> =
-        [gpu.minor_number.unwrap_or(gpu.index), gpu.index].map(|number| format!("gpu-{number}")).into();
-    let is_claimed = |device: &str| {
-        claimed
-            .iter()
-            .any(|name| device.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
-    };
-    let held = kubelet.allocations.iter().filter(|allocation| {
-        let names = |device: &String| {
-            let device = device.split("::").next().unwrap_or_default();
-            ours.contains(&device) || (allocation.claim.is_some() && is_claimed(device))
-        };
-        allocation.devices.iter().any(names)
-    });
+    }
+    let Some(kubelet) = section.and_then(|section| section.data.as_ref()) else { return };
+    let names = DeviceNames::of(facts, Some(gpu.index), gpu.uuid.as_deref());
+    let held = kubelet.allocations.iter().filter(|allocation| names.are_in(allocation));
     let mut pods: Vec<String> = held.map(|held| format!("pod {}", held.holder())).collect();
     pods.sort_unstable();
     pods.dedup();
@@ -188,12 +177,7 @@ fn processes(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut Reset
     };
     if !processes.host_pid_namespace {
         let why = "the probe does not see the host's processes: the GPU may be in use";
-        return block(
-            plan,
-            "processes_unknown",
-            why,
-            "Run the probe with hostPID on a node that is a machine, not a container.",
-        );
+        return block(plan, "processes_unknown", why, HOST_PID);
     }
     let problems = section.map(|section| section.problems.as_slice()).unwrap_or_default();
     if let Some(problem) = problems.iter().find(|problem| problem.gpu.is_none_or(|at| at == gpu.index)) {
@@ -239,23 +223,45 @@ fn describe(process: &GpuProcess) -> String {
 }
 
 fn mps(facts: &Report, _: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
-    if data(&facts.sections.host).is_some_and(|host| host.daemons.mps == Some(true)) {
-        let next = "Stop it with: echo quit | nvidia-cuda-mps-control.";
-        block(plan, "mps", "the MPS daemon runs on this node and may take the GPU at any moment", next);
+    match data(&facts.sections.host).map(|host| host.daemons.mps) {
+        Some(Some(true)) => {
+            let next = "Stop it with: echo quit | nvidia-cuda-mps-control.";
+            block(plan, "mps", "the MPS daemon runs on this node and may take the GPU at any moment", next);
+        }
+        Some(None) => block(plan, "mps_unknown", "whether the MPS daemon runs could not be read", HOST_PID),
+        // Without the section `driver` refuses.
+        Some(Some(false)) | None => {}
     }
 }
 
-fn display(_: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
-    if gpu.display_active == Some(true) {
-        block(plan, "display", "a display is active on the GPU", "Stop the display manager on the node.");
+fn display(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
+    let known = data(&facts.sections.inventory).is_some_and(|all| lacks(&all.unsupported, gpu, "display_active"));
+    match gpu.display_active {
+        Some(true) => block(plan, "display", "a display is active on the GPU", "Stop the display manager on the node."),
+        None if !known => {
+            block(plan, "display_unknown", "whether a display is on the GPU could not be read", "Try again.")
+        }
+        Some(false) | None => {}
     }
+}
+
+/// Whether the hardware or the driver does not offer a field of this GPU: what it cannot have is not in the way.
+fn lacks(unsupported: &[Unsupported], gpu: &GpuInventory, field: &str) -> bool {
+    unsupported.iter().any(|entry| entry.gpus.contains(&gpu.index) && entry.fields.iter().any(|name| name == field))
 }
 
 fn mig(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
     let section = data(&facts.sections.mig);
     let entry = section.and_then(|mig| mig.gpus.iter().find(|entry| entry.index == gpu.index));
     let mode = gpu.mig_mode.or(entry.and_then(|entry| entry.mode));
-    let Some(mode) = mode else { return };
+    let Some(mode) = mode else {
+        let absent = data(&facts.sections.inventory).is_some_and(|all| lacks(&all.unsupported, gpu, "mig_mode"))
+            || section.is_some_and(|mig| lacks(&mig.unsupported, gpu, "mode"));
+        if !absent {
+            block(plan, "mig_unknown", "whether MIG is on could not be read", "Try again.");
+        }
+        return;
+    };
     if mode.current && entry.is_none() {
         return block(plan, "mig_unknown", "MIG is on, and its instances could not be read", "Try again.");
     }
@@ -286,6 +292,12 @@ fn ecc<'r>(facts: &'r Report, gpu: &GpuInventory) -> Option<&'r GpuEcc> {
 }
 
 fn recovery(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
+    let section = facts.sections.ecc.as_ref();
+    let mut problems = section.into_iter().flat_map(|section| &section.problems);
+    if ecc(facts, gpu).is_none() || problems.any(|problem| problem.gpu.is_none_or(|at| at == gpu.index)) {
+        let why = "what the driver asks for, and what waits for a reset, could not be read";
+        block(plan, "ecc_unknown", why, "Try again.");
+    }
     match ecc(facts, gpu).and_then(|ecc| ecc.recovery_action) {
         Some(action @ (RecoveryAction::NodeReboot | RecoveryAction::SystemReboot)) => {
             let word = if action == RecoveryAction::NodeReboot { "node" } else { "whole system" };

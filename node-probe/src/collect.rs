@@ -91,7 +91,7 @@ pub(crate) fn collect(request: &Request) -> Report {
         ..blank()
     };
     finish(&mut report, &gathered.addresses, &gathered.paths, &request.sections);
-    report.duration_ms = millis(started.elapsed());
+    report.duration_ms = crate::millis(started.elapsed());
     report
 }
 
@@ -198,7 +198,7 @@ fn start_lanes(
 fn deliver<T>(sender: &Sender<Part>, part: impl FnOnce(Section<T>) -> Part, read: impl FnOnce() -> Section<T>) {
     let started = Instant::now();
     let mut section = read();
-    section.duration_ms = millis(started.elapsed());
+    section.duration_ms = crate::millis(started.elapsed());
     let _ = sender.send(part(section));
 }
 
@@ -397,8 +397,4 @@ fn topology_without_nvml(paths: &Paths, problem: Problem) -> Section<Topology> {
     let mut topology = Topology { gpus, ..Topology::default() };
     host::complete_topology(paths, &mut topology);
     Section::read(topology, vec![problem])
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

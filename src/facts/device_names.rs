@@ -17,16 +17,13 @@ pub struct DeviceNames<'a> {
 impl<'a> DeviceNames<'a> {
     /// The names of the GPU with this index or UUID, as far as the report knows them.
     pub fn of(report: &'a Report, index: Option<u32>, uuid: Option<&'a str>) -> Self {
-        fn data<T>(section: &Option<Section<T>>) -> Option<&T> {
-            section.as_ref()?.data.as_ref()
-        }
-        let inventory = data(&report.sections.inventory).into_iter().flat_map(|inventory| &inventory.gpus);
+        let inventory = Section::data_of(&report.sections.inventory).into_iter().flat_map(|inventory| &inventory.gpus);
         let listed = inventory.into_iter().find(|gpu| match uuid {
             Some(_) => gpu.uuid.as_deref() == uuid,
             None => Some(gpu.index) == index,
         });
         let index = index.or(listed.map(|gpu| gpu.index));
-        let mig = data(&report.sections.mig).into_iter().flat_map(|mig| &mig.gpus);
+        let mig = Section::data_of(&report.sections.mig).into_iter().flat_map(|mig| &mig.gpus);
         let parts = mig.filter(|gpu| Some(gpu.index) == index).flat_map(|gpu| &gpu.devices);
         let own = uuid.or_else(|| listed.and_then(|gpu| gpu.uuid.as_deref()));
         let uuids = own.into_iter().chain(parts.filter_map(|part| part.uuid.as_deref())).collect();

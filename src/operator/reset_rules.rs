@@ -41,10 +41,6 @@ pub(super) const RULES: &[Rule] = &[
     history,
 ];
 
-pub(super) fn data<T>(section: &Option<Section<T>>) -> Option<&T> {
-    section.as_ref()?.data.as_ref()
-}
-
 /// The GPU of this UUID, or why there is none that could be reset.
 pub(super) fn target<'r>(facts: &'r Report, gpu: &str, blockers: &mut Vec<Obstacle>) -> Option<&'r GpuInventory> {
     if gpu.starts_with("MIG-") {
@@ -55,7 +51,7 @@ pub(super) fn target<'r>(facts: &'r Report, gpu: &str, blockers: &mut Vec<Obstac
         ));
         return None;
     }
-    let Some(inventory) = data(&facts.sections.inventory) else {
+    let Some(inventory) = Section::data_of(&facts.sections.inventory) else {
         let why = facts.sections.inventory.as_ref().and_then(|section| section.problems.first());
         let why = why.map_or("the inventory was not read".to_owned(), |problem| problem.why.clone());
         blockers.push(Obstacle::new("inventory_unknown", format!("NVML cannot be asked: {why}"), REBOOT));
@@ -63,7 +59,7 @@ pub(super) fn target<'r>(facts: &'r Report, gpu: &str, blockers: &mut Vec<Obstac
     };
     let found = inventory.gpus.iter().find(|entry| entry.uuid.as_deref() == Some(gpu));
     if found.is_none() {
-        let on_bus = data(&facts.sections.host).map_or(0, |host| host.pci_gpus.len());
+        let on_bus = Section::data_of(&facts.sections.host).map_or(0, |host| host.pci_gpus.len());
         blockers.push(if on_bus > inventory.gpus.len() {
             Obstacle::new(
                 "gpu_lost",
@@ -91,7 +87,7 @@ pub(super) fn block(plan: &mut ResetPlan, code: &str, why: impl Into<String>, ne
 fn lost(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
     let problems = facts.sections.inventory.iter().flat_map(|section| &section.problems);
     let lost = problems.filter(|problem| problem.gpu == Some(gpu.index)).any(|problem| problem.code == GPU_LOST);
-    let host = data(&facts.sections.host);
+    let host = Section::data_of(&facts.sections.host);
     let on_bus = host.and_then(|host| host.pci_gpus.iter().find(|on_bus| on_bus.pci_address == gpu.pci_address));
     if lost || on_bus.is_some_and(|on_bus| on_bus.answers == Some(false)) {
         block(plan, "gpu_lost", "the GPU fell off the PCI bus: no reset of the driver reaches it", REBOOT);
@@ -99,7 +95,7 @@ fn lost(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan)
 }
 
 fn driver(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
-    let Some(host) = data(&facts.sections.host) else {
+    let Some(host) = Section::data_of(&facts.sections.host) else {
         return block(plan, "host_unknown", "which driver the GPU is bound to could not be read", "Try again.");
     };
     let on_bus = host.pci_gpus.iter().find(|on_bus| on_bus.pci_address == gpu.pci_address);
@@ -223,7 +219,7 @@ fn describe(process: &GpuProcess) -> String {
 }
 
 fn mps(facts: &Report, _: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
-    match data(&facts.sections.host).map(|host| host.daemons.mps) {
+    match Section::data_of(&facts.sections.host).map(|host| host.daemons.mps) {
         Some(Some(true)) => {
             let next = "Stop it with: echo quit | nvidia-cuda-mps-control.";
             block(plan, "mps", "the MPS daemon runs on this node and may take the GPU at any moment", next);
@@ -235,7 +231,8 @@ fn mps(facts: &Report, _: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
 }
 
 fn display(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
-    let known = data(&facts.sections.inventory).is_some_and(|all| lacks(&all.unsupported, gpu, "display_active"));
+    let known =
+        Section::data_of(&facts.sections.inventory).is_some_and(|all| lacks(&all.unsupported, gpu, "display_active"));
     match gpu.display_active {
         Some(true) => block(plan, "display", "a display is active on the GPU", "Stop the display manager on the node."),
         None if !known => {
@@ -251,11 +248,12 @@ fn lacks(unsupported: &[Unsupported], gpu: &GpuInventory, field: &str) -> bool {
 }
 
 fn mig(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
-    let section = data(&facts.sections.mig);
+    let section = Section::data_of(&facts.sections.mig);
     let entry = section.and_then(|mig| mig.gpus.iter().find(|entry| entry.index == gpu.index));
     let mode = gpu.mig_mode.or(entry.and_then(|entry| entry.mode));
     let Some(mode) = mode else {
-        let absent = data(&facts.sections.inventory).is_some_and(|all| lacks(&all.unsupported, gpu, "mig_mode"))
+        let absent = Section::data_of(&facts.sections.inventory)
+            .is_some_and(|all| lacks(&all.unsupported, gpu, "mig_mode"))
             || section.is_some_and(|mig| lacks(&mig.unsupported, gpu, "mode"));
         if !absent {
             block(plan, "mig_unknown", "whether MIG is on could not be read", "Try again.");
@@ -288,7 +286,7 @@ fn modes(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan
 }
 
 fn ecc<'r>(facts: &'r Report, gpu: &GpuInventory) -> Option<&'r GpuEcc> {
-    data(&facts.sections.ecc)?.gpus.iter().find(|entry| entry.index == gpu.index)
+    Section::data_of(&facts.sections.ecc)?.gpus.iter().find(|entry| entry.index == gpu.index)
 }
 
 fn recovery(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
@@ -348,7 +346,7 @@ fn remaps(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPla
 
 /// A GPU that fell off the bus in this boot, even if it answers again.
 fn history(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
-    let Some(log) = data(&facts.sections.xid) else {
+    let Some(log) = Section::data_of(&facts.sections.xid) else {
         plan.notes.push("The kernel log could not be read: what happened to the GPU before is not known.".to_owned());
         return;
     };

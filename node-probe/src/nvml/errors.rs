@@ -63,7 +63,13 @@ const MEANINGS: &[Meaning] = &[
     meaning(4, codes::NO_PERMISSION, Kind::Failed, "Insufficient Permissions", "Run the probe privileged, as root."),
     meaning(6, "not_found", Kind::Absent, "Not Found", ""),
     meaning(7, codes::INSUFFICIENT_SIZE, Kind::Failed, "Insufficient Size", ""),
-    meaning(8, codes::INSUFFICIENT_POWER, Kind::Failed, "Insufficient External Power", "Check the power cables of the GPU."),
+    meaning(
+        8,
+        codes::INSUFFICIENT_POWER,
+        Kind::Failed,
+        "Insufficient External Power",
+        "Check the power cables of the GPU.",
+    ),
     meaning(
         9,
         codes::DRIVER_NOT_LOADED,

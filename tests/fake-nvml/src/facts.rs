@@ -14,29 +14,28 @@ use syringe_core::report::{Report, Section};
 
 use crate::call::Answer;
 
-fn data<T>(section: &Option<Section<T>>) -> Option<&T> {
-    section.as_ref()?.data.as_ref()
-}
-
 /// The `inventory` section.
 pub(crate) fn inventory(report: &Report) -> Option<&Inventory> {
-    data(&report.sections.inventory)
+    Section::data_of(&report.sections.inventory)
 }
 
 /// The `topology` section.
 pub(crate) fn topology(report: &Report) -> Option<&Topology> {
-    data(&report.sections.topology)
+    Section::data_of(&report.sections.topology)
 }
 
 /// How many GPUs NVML lists: up to the highest index that any section or problem names, so that a lost GPU keeps its
 /// place.
 pub(crate) fn gpu_count(report: &Report) -> u32 {
     let sections = &report.sections;
-    let listed = data(&sections.inventory).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
-    let measured = data(&sections.telemetry).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
-    let connected = data(&sections.topology).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
-    let checked = data(&sections.ecc).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
-    let divided = data(&sections.mig).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
+    let listed =
+        Section::data_of(&sections.inventory).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
+    let measured =
+        Section::data_of(&sections.telemetry).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
+    let connected =
+        Section::data_of(&sections.topology).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
+    let checked = Section::data_of(&sections.ecc).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
+    let divided = Section::data_of(&sections.mig).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
     let failed = sections.inventory.iter().flat_map(|section| &section.problems).filter_map(|problem| problem.gpu);
     let indices = listed.chain(measured).chain(connected).chain(checked).chain(divided).chain(failed);
     indices.max().map_or(0, |highest| highest + 1)
@@ -58,7 +57,7 @@ impl<'r> Gpu<'r> {
     }
 
     pub(crate) fn telemetry(&self) -> Option<&'r GpuTelemetry> {
-        data(&self.report.sections.telemetry)?.gpus.iter().find(|gpu| gpu.index == self.index)
+        Section::data_of(&self.report.sections.telemetry)?.gpus.iter().find(|gpu| gpu.index == self.index)
     }
 
     pub(crate) fn topology(&self) -> Option<&'r GpuTopology> {
@@ -66,11 +65,11 @@ impl<'r> Gpu<'r> {
     }
 
     pub(crate) fn ecc(&self) -> Option<&'r GpuEcc> {
-        data(&self.report.sections.ecc)?.gpus.iter().find(|gpu| gpu.index == self.index)
+        Section::data_of(&self.report.sections.ecc)?.gpus.iter().find(|gpu| gpu.index == self.index)
     }
 
     pub(crate) fn mig(&self) -> Option<&'r GpuMig> {
-        data(&self.report.sections.mig)?.gpus.iter().find(|gpu| gpu.index == self.index)
+        Section::data_of(&self.report.sections.mig)?.gpus.iter().find(|gpu| gpu.index == self.index)
     }
 
     /// The MIG device, when this is one.

@@ -97,6 +97,12 @@ impl Case<'_> {
             .collect()
     }
 
+    /// Whether events on its GPUs may be about pods that share them: none names a process of its own.
+    fn may_be_of_others(&self, events: &[&KernelEvent]) -> bool {
+        let own = |event: &&KernelEvent| event.pid.is_some_and(|pid| self.footprint.pids.contains(&pid));
+        self.footprint.shares && !events.iter().any(own)
+    }
+
     /// What is grave on the node.
     fn grave(&self) -> impl Iterator<Item = &Finding> {
         let findings = self.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
@@ -223,12 +229,9 @@ fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
             "Raise the memory limit, or use less (data loader workers, pinned memory).",
         )
     };
-    Some(
-        case.say(cause, Certainty::Certain, what)
-            .because(evidence)
-            .because(quotes(&kills))
-            .so(ActionCode::RestartPod, action),
-    )
+    // The kubelet's word alone does not say whose memory ran out: the kernel's line does.
+    let certainty = if kills.is_empty() { Certainty::Likely } else { Certainty::Certain };
+    Some(case.say(cause, certainty, what).because(evidence).because(quotes(&kills)).so(ActionCode::RestartPod, action))
 }
 
 fn node_away(case: &Case<'_>) -> Option<Explanation> {
@@ -257,7 +260,8 @@ fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
         return None;
     }
     // A fault found now on a GPU that the pod no longer has is only a hint.
-    let certainty = if xids.is_empty() { Certainty::Likely } else { Certainty::Certain };
+    let certainty =
+        if xids.is_empty() || case.may_be_of_others(&xids) { Certainty::Likely } else { Certainty::Certain };
     let title = findings.first().map(|finding| finding.title.clone());
     let title = title.or_else(|| xids.first().map(|event| line(event))).unwrap_or_default();
     let action = findings.first().map(|finding| finding.action.clone());
@@ -392,8 +396,9 @@ fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
     if xids.is_empty() || case.pod.phase == "Succeeded" {
         return None;
     }
+    let certainty = if case.may_be_of_others(&xids) { Certainty::Possible } else { Certainty::Likely };
     Some(
-        case.say(Cause::Application, Certainty::Likely, "its own GPU code faulted; no fault of the GPU was found")
+        case.say(Cause::Application, certainty, "its own GPU code faulted; no fault of the GPU was found")
             .because(quotes(&xids))
             .because(end_quote(case))
             .so(

@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 
 use super::{Cause, Certainty, ContainerFacts, ContainerState, PodEvent, PodFacts, explain};
-use crate::diagnosis::{ActionCode, ClusterFacts, diagnose};
+use crate::diagnosis::{ActionCode, ClusterFacts, Diagnosis, diagnose};
 use crate::facts::inventory::{GpuInventory, Inventory};
 use crate::facts::kernel_log::{Coverage, KernelEvent, KernelEventKind, KernelLog};
 use crate::facts::kubelet::{Allocation, Kubelet};
+use crate::facts::mig::{GpuMig, Mig, MigDevice};
 use crate::facts::processes::{GpuProcess, Processes};
 use crate::facts::topology::{Fabric, GpuTopology, Topology};
 use crate::nvml_codes::VERSION_MISMATCH;
@@ -206,8 +207,99 @@ fn a_node_whose_driver_cannot_be_used_is_the_cause_and_not_the_program() {
 #[test]
 fn out_of_memory_is_told_from_a_gpu_fault() {
     let explained = cause_of(&failed(137, "OOMKilled"), &node(vec![xid(45, "02:30:01", OWN_GPU, Some(7))]));
-    assert_eq!((explained.cause, explained.certainty), (Cause::Application, Certainty::Certain));
+    assert_eq!((explained.cause, explained.certainty), (Cause::Application, Certainty::Likely), "the kubelet's word");
     assert!(explained.summary.contains("host memory"), "{}", explained.summary);
+}
+
+/// The kernel killed a process of this cgroup because this ran out.
+fn oom_kill(constraint: &str, cgroup: &str) -> KernelEvent {
+    let details = [("constraint", constraint), ("task_memcg", cgroup)];
+    KernelEvent {
+        kind: KernelEventKind::OomKill,
+        code: None,
+        pci_address: None,
+        details: details.map(|(name, value)| (name.into(), value.into())).into(),
+        ..xid(0, "02:29:59", OWN_GPU, Some(7))
+    }
+}
+
+#[test]
+fn whose_memory_ran_out_is_in_the_kernels_line() {
+    let own = format!("/kubepods.slice/kubepods-pod{}.slice/cri-containerd-1.scope", POD.replace('-', "_"));
+    let of = |constraint: &str, cgroup: &str, reason: &str| {
+        let explained = cause_of(&failed(137, reason), &node(vec![oom_kill(constraint, cgroup)]));
+        (explained.cause, explained.certainty)
+    };
+    assert_eq!(of("CONSTRAINT_NONE", &own, "OOMKilled"), (Cause::Node, Certainty::Certain));
+    assert_eq!(of("CONSTRAINT_MEMCG", &own, "OOMKilled"), (Cause::Application, Certainty::Certain));
+    let other = own.replace("1111", "9999");
+    assert_eq!(of("CONSTRAINT_NONE", &other, "OOMKilled"), (Cause::Application, Certainty::Likely));
+    assert_eq!(of("CONSTRAINT_NONE", &other, "Error").1, Certainty::Likely, "another pod's kill explains nothing");
+}
+
+/// A node whose GPU the pod shares with another one, whose process is pid 9.
+fn shared(events: Vec<KernelEvent>) -> Report {
+    let mut report = node(events);
+    let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
+    kubelet.expect("a kubelet").allocations[0].replicas = Some(1);
+    let other = GpuProcess { pid: 9, pod_uid: Some("9999".into()), ..GpuProcess::default() };
+    let processes = Processes { host_pid_namespace: true, processes: vec![other], ..Processes::default() };
+    report.sections.processes = Some(Section::read(processes, Vec::new()));
+    report
+}
+
+#[test]
+fn who_shares_a_gpu_does_not_answer_for_the_others() {
+    let of = |event| cause_of(&failed(1, "Error"), &shared(vec![event]));
+    let fault = of(xid(31, "02:29:58", OWN_GPU, Some(9)));
+    assert!(fault.summary.contains("exit code 1"), "a fault of the other pod: {}", fault.summary);
+    let nobody = of(xid(31, "02:29:58", OWN_GPU, Some(8)));
+    assert_eq!((nobody.cause, nobody.certainty), (Cause::Application, Certainty::Possible), "{}", nobody.summary);
+    let gone = of(xid(79, "02:29:58", OWN_GPU, Some(9)));
+    assert_eq!(gone.cause, Cause::Gpu, "a GPU that is gone is gone for all: {}", gone.summary);
+}
+
+#[test]
+fn an_error_of_another_mig_instance_is_not_its_own() {
+    let device = |uuid: &str, instance| MigDevice {
+        uuid: Some(uuid.into()),
+        gpu_instance: Some(instance),
+        ..MigDevice::default()
+    };
+    let cause = |instance| {
+        let event = KernelEvent { mig_gpu_instance: Some(instance), ..xid(94, "02:29:58", OWN_GPU, None) };
+        let mut report = node(vec![event]);
+        let devices = vec![device("MIG-own", 1), device("MIG-other", 2)];
+        let gpu = GpuMig { index: 0, devices, ..GpuMig::default() };
+        report.sections.mig = Some(Section::read(Mig { gpus: vec![gpu], ..Mig::default() }, Vec::new()));
+        let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
+        kubelet.expect("a kubelet").allocations[0].devices = vec!["MIG-own".into()];
+        // The rules speak of the GPU as a whole.
+        explain(&failed(1, "Error"), Some((&report, &Diagnosis::default())), None).cause
+    };
+    assert_eq!((cause(1), cause(2)), (Cause::Gpu, Cause::Application));
+}
+
+#[test]
+fn an_init_containers_first_try_does_not_hide_how_the_pod_ended() {
+    let mut pod = failed(3, "Error");
+    let ended = |exit_code| ContainerState::Terminated {
+        exit_code,
+        reason: "Error".into(),
+        message: String::new(),
+        started: None,
+        finished: Some(time("02:00:03")),
+    };
+    let init = ContainerFacts { name: "init".into(), state: ended(0), last: Some(ended(1)), restarts: 1 };
+    pod.containers.insert(0, init);
+    let explained = cause_of(&pod, &node(Vec::new()));
+    assert!(explained.summary.contains("container main"), "{}", explained.summary);
+}
+
+#[test]
+fn a_switch_counts_in_its_own_numbers() {
+    let event = KernelEvent { kind: KernelEventKind::Sxid, ..xid(20034, "02:29:58", OWN_GPU, None) };
+    assert!(super::timeline::line(&event).starts_with("SXid 20034"));
 }
 
 #[test]

@@ -239,6 +239,11 @@ impl<T> Section<T> {
         Self { status, duration_ms: 0, data: Some(data), problems }
     }
 
+    /// What a section read, where there is the section and it read something.
+    pub fn data_of(section: &Option<Self>) -> Option<&T> {
+        section.as_ref()?.data.as_ref()
+    }
+
     /// A section that could not be read at all.
     pub fn failed(problem: Problem) -> Self {
         Self { status: Status::Error, duration_ms: 0, data: None, problems: vec![problem] }

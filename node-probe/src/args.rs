@@ -130,7 +130,7 @@ const TABLE: Table = Table {
                 Opt {
                     name: "reset-seconds",
                     value: Some("SECONDS"),
-                    about: "Time for nvidia-smi: 1 to 600, by default 300; what is not done then is left alone",
+                    about: "Time for nvidia-smi: 1 to 600, by default 300; what is not done then is not known",
                 },
                 ONCE,
             ],

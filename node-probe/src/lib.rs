@@ -197,6 +197,11 @@ fn hardware(_: &Request) -> Report {
     Report { error: Some(problem), ..blank() }
 }
 
+/// Milliseconds, as reports have them.
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// An envelope with nothing in it.
 fn blank() -> Report {
     Report { schema_version: SCHEMA_VERSION, probe_version: VERSION.into(), ..Report::default() }

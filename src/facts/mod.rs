@@ -5,6 +5,7 @@
 
 pub mod action;
 pub mod container;
+pub mod device_names;
 pub mod ecc;
 pub mod health;
 pub mod host;

@@ -24,10 +24,10 @@ pub(super) fn replay(facts: &Report, act: &ActRequest) -> Report {
 fn reset(order: &ResetOrder, facts: &Report) -> ResetAction {
     let ResetOrder { gpu, plan: only_plan, cordoned, drain_check, .. } = order;
     let plan = reset_plan::plan(facts, gpu, Conditions { cordoned: *cordoned, drain_check: *drain_check });
-    let (outcome, summary) = match plan.blockers.first() {
-        Some(first) => (ResetOutcome::Refused, format!("GPU {gpu} was not reset: {}.", first.why)),
-        None if *only_plan => (ResetOutcome::Planned, format!("GPU {gpu} can be reset now.")),
-        None => (
+    let (outcome, summary) = match plan.is_clear() {
+        false => (ResetOutcome::Refused, plan.refusal()),
+        true if *only_plan => (ResetOutcome::Planned, format!("GPU {gpu} can be reset now.")),
+        true => (
             ResetOutcome::Simulated,
             format!("GPU {gpu} would be reset; these facts are from a file: nothing was done."),
         ),

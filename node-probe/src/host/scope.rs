@@ -4,7 +4,7 @@ use std::fs;
 
 use syringe_core::report::{Extent, Scope};
 
-use super::{files, pid_namespace};
+use super::{devices, files, pid_namespace};
 use crate::paths::Paths;
 
 /// Programs that run a node, the kubelet in them: who sees one sees the node's processes. Nodes that are containers
@@ -26,8 +26,9 @@ fn sees_a_kubelet(paths: &Paths) -> bool {
 
 /// Whether there is a device file here for each GPU that the driver has. Without a driver there is none to miss.
 fn gpus(paths: &Paths) -> Extent {
-    let Ok(addresses) = files::names(&paths.proc.join("driver/nvidia/gpus")) else { return Extent::Node };
-    let minors: Vec<Option<u32>> = addresses.iter().map(|address| super::devices::minor_of(paths, address)).collect();
+    let Ok(addresses) = files::names(&paths.proc.join(devices::GPUS)) else { return Extent::Node };
+    let minor = |address: &String| devices::said_of(paths, address, "Device Minor")?.parse().ok();
+    let minors: Vec<Option<u32>> = addresses.iter().map(minor).collect();
     if minors.contains(&None) {
         return Extent::Unknown;
     }

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use gpu_syringe::embedded::{Fixture, StartFault, workloads_of};
+use gpu_syringe::embedded::{Fixture, StartFault, workload_pod, workloads_of};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, node};
+use crate::bed::{Bed, NAMESPACE, node};
 use crate::cleanup::on_gpu_1;
 use crate::support::client::{Client, Era};
 use crate::support::launcher::Launcher;
@@ -237,6 +237,18 @@ async fn commands_print_json_into_a_pipe_and_a_table_when_asked() {
     let nodes = bed.launcher().args(["list-gpu-nodes"]).run().await.json();
     assert_eq!(nodes["totals"]["gpu_nodes"], 1);
     bed.assert_bare(2);
+}
+
+#[tokio::test]
+async fn the_namespace_of_a_pod_to_explain_is_not_that_of_the_probe() {
+    let job = workload_pod("jobs", "training", "gpu-1", 1);
+    let bed = Bed::of(Fixture { pods: vec![job], ..Fixture::of([node("gpu-1", "healthy-h100-8")]) }).await;
+    let words = ["explain-gpu-pod", "--pod", "training", "--pod-namespace", "jobs"];
+    let answer = bed.launcher().args(words).run().await.json();
+    assert_eq!((&answer["phase"], &answer["probe"]["removed"]), (&json!("Running"), &json!(true)), "{answer}");
+    let created = format!("POST /api/v1/namespaces/{NAMESPACE}/pods");
+    let requests = bed.cluster.requests();
+    assert!(requests.iter().any(|request| request.starts_with(&created)), "{requests:?}");
 }
 
 #[tokio::test]

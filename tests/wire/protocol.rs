@@ -165,11 +165,19 @@ async fn arguments_that_make_no_sense_are_refused_before_anything_is_created() {
         ("analyze_xid_errors", json!({"node_name": "gpu-1", "since": "; reboot"}), "duration"),
         ("analyze_xid_errors", json!({"node_name": "gpu-1", "since": "--kernel-log=/etc/shadow"}), "duration"),
         ("list_gpu_nodes", json!({"selector": "a=b", "namespace": "x"}), "namespace"),
+        ("explain_gpu_pod", json!({"pod": "../nodes", "namespace": "default"}), "../nodes"),
+        ("explain_gpu_pod", json!({"pod": "a", "namespace": "x/pods/y?"}), "x/pods/y?"),
+        ("get_pod_gpu_allocation", json!({"node_name": "gpu-1", "namespace": "A_b"}), "A_b"),
     ];
     for (tool, arguments, word) in refused {
         let answer = client.call(tool, arguments.clone()).await;
         assert!(answer.error().contains(word), "{arguments}: {}", answer.text);
     }
+    assert_eq!(
+        bed.cluster.requests().iter().filter(|request| !request.contains("/pods?")).count(),
+        0,
+        "nothing is asked"
+    );
     let bad_selector = client.call("list_gpu_nodes", json!({"selector": "a in x"})).await;
     bad_selector.error();
     bed.assert_bare(0);

@@ -161,3 +161,23 @@ impl ToolCommand {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The command line is one name space: an argument of the same id would take the place of the setting.
+    #[test]
+    fn no_argument_of_a_command_has_the_id_of_a_setting() {
+        let settings = Settings::augment_args(clap::Command::new("settings"));
+        let ids: Vec<_> = settings.get_arguments().map(|arg| arg.get_id().clone()).collect();
+        let mut arguments = 0;
+        for command in Cli::command().get_subcommands() {
+            for argument in command.get_arguments() {
+                arguments += 1;
+                assert!(!ids.contains(argument.get_id()), "{} --{}", command.get_name(), argument.get_id());
+            }
+        }
+        assert!(arguments > 20, "{arguments}");
+    }
+}

@@ -15,17 +15,19 @@ pub struct Failure {
     pub left_behind: Option<String>,
     /// Whether a probe was made for the call and is gone again for certain.
     pub removed: bool,
-    /// What stood in the way, where another way may get through.
+    /// What stood in the way, where that changes what to do next.
     pub(crate) obstacle: Option<Obstacle>,
 }
 
-/// An obstacle that another way to the node goes around.
+/// An obstacle that another way to the node goes around, or that no other node is free of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Obstacle {
     /// A policy of the cluster forbids the probe; this one. `next_step` says what an administrator would change.
     Policy(String),
     /// Something between here and the API server does not pass websockets on.
     Websockets,
+    /// A missing permission, namespace or image: it stands before every node.
+    EveryNode,
 }
 
 impl Failure {

@@ -16,15 +16,15 @@ use crate::error::Failure;
 use crate::mcp::{Server, serve};
 use crate::settings::shown::{self, Shown};
 use crate::settings::{Mode, Settings};
-use crate::syringe::{OnPhase, Owner, ProbePod, Syringe};
+use crate::syringe::{OnPhase, Owner, ProbePod, SETTLE_TIME, Syringe};
 use crate::tools::{self, Call, Rendered};
 
 /// The command failed.
 const FAILED: u8 = 1;
-/// Longest that an end waits for pods to be removed: longer than one removal with all its tries.
-const SETTLE_TIME: Duration = Duration::from_secs(12);
-/// The same in operator mode: an action that is under way is seen through, and the longest is a reset.
-const ACTION_SETTLE_TIME: Duration = Duration::from_secs(600);
+/// Longest that an end waits in operator mode: an action that is under way is seen through.
+const ACTION_SETTLE_TIME: Duration = tools::LONGEST_ACTION.saturating_add(SETTLE_TIME);
+/// How long a call that is ended may still take for its last words, once its pods are gone.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Warnings; without kube's word on each refused exec, of which a pod that starts causes a few.
 const USUAL_LOG: &str = "warn,kube_client=off,rmcp=error";
@@ -48,7 +48,9 @@ pub fn main() -> ExitCode {
     };
     let serves = matches!(cli.command, Command::Mcp);
     let code = match runtime.block_on(run(cli)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Done::AsAsked) => ExitCode::SUCCESS,
+        // The answer says what was not done.
+        Ok(Done::NotAll) => ExitCode::from(FAILED),
         // A host reads standard error as the log that it is: JSON lines, and nothing else.
         Err(failure) if serves => {
             tracing::error!(%failure, "ended");
@@ -61,7 +63,22 @@ pub fn main() -> ExitCode {
     code
 }
 
-async fn run(cli: Cli) -> Result<(), Failure> {
+/// What a command came to that has answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    /// What was asked for.
+    AsAsked,
+    /// An action was refused, declined or failed; a pod could not be swept.
+    NotAll,
+}
+
+impl Done {
+    fn all(all: bool) -> Self {
+        if all { Self::AsAsked } else { Self::NotAll }
+    }
+}
+
+async fn run(cli: Cli) -> Result<Done, Failure> {
     let Cli { settings, output, command } = cli;
     let stop = CancellationToken::new();
     let syringe = Syringe::new(Arc::new(settings.clone()), stop.clone());
@@ -89,33 +106,34 @@ async fn obey(
     contexts: &Arc<Contexts>,
     syringe: &Syringe,
     stop: &CancellationToken,
-) -> Result<(), Failure> {
+) -> Result<Done, Failure> {
     match command {
         Command::Mcp => {
             sweep_at_start(contexts.clone(), syringe.clone());
             let server = Server::new(settings.clone(), contexts.clone(), syringe.clone(), tools::all(settings.mode));
-            serve(server, stop.clone()).await
+            serve(server, stop.clone()).await?;
         }
-        Command::Config => Ok(()),
+        Command::Config => {}
         Command::PodSpec(args) => {
             let pod = ProbePod::new(settings, &Owner::claim(), &args.node_name, "pod-spec");
             let text = serde_json::to_string_pretty(&pod.object)
                 .map_err(|error| Failure::new("Writing the pod", error, "Please report this."))?;
-            print(&text)
+            print(&text)?;
         }
         Command::Sweep => {
-            let connection = contexts.connect(None).await?;
-            let swept = syringe.sweep(&connection).await?;
-            print(&swept_text(&swept, wants_json(output), &settings.namespace))
+            let sweeping = async { syringe.sweep(&contexts.connect(None).await?).await };
+            let swept = until_stopped(sweeping, syringe, stop).await?;
+            print(&swept_text(&swept, wants_json(output), &settings.namespace))?;
+            return Ok(Done::all(swept.failed.is_empty()));
         }
         Command::Audit(args) => {
             let lines = syringe.audit().read(args.last).map_err(|error| {
                 Failure::new("Reading the audit log", error, "Look at $XDG_STATE_HOME/gpu-syringe/audit.jsonl.")
             })?;
             if wants_json(output) {
-                lines.iter().try_for_each(|line| print(&serde_json::json!(line).to_string()))
+                lines.iter().try_for_each(|line| print(&serde_json::json!(line).to_string()))?;
             } else {
-                print(audit::table(&lines).trim_end())
+                print(audit::table(&lines).trim_end())?;
             }
         }
         Command::Tool(command) => {
@@ -127,17 +145,35 @@ async fn obey(
                 let why = "this tool changes something, and gpu-syringe is read-only";
                 return Err(Failure::new(format!("Running {name}"), why, "Add --mode operator."));
             };
-            let call = Call {
-                settings: settings.clone(),
-                contexts: contexts.clone(),
-                syringe: syringe.clone(),
-                on_phase: phases_on_terminal(),
-                cancel: stop.clone(),
-                consent: Consent::new(ask, Arc::default()),
-            };
-            let Rendered { json, table } = entry.call(call, args).await?;
-            if wants_json(output) { print(&json.to_string()) } else { print(table.trim_end()) }
+            let consent = Consent::new(ask, Arc::default());
+            let call = Call::new(settings.clone(), contexts.clone(), syringe.clone(), consent);
+            let call = Call { on_phase: phases_on_terminal(), cancel: stop.clone(), ..call };
+            let answer = until_stopped(entry.call(call, args), syringe, stop).await;
+            clear_phase();
+            let Rendered { json, table, is_done } = answer?;
+            print(&if wants_json(output) { json.to_string() } else { table.trim_end().to_owned() })?;
+            return Ok(Done::all(is_done));
         }
+    }
+    Ok(Done::AsAsked)
+}
+
+/// What `work` comes to, or that the program was told to end. Pods are awaited in both cases: what has made one tells
+/// itself what became of it, and what waits for something else (an API server, a person) is left.
+async fn until_stopped<T>(
+    work: impl Future<Output = Result<T, Failure>>,
+    syringe: &Syringe,
+    stop: &CancellationToken,
+) -> Result<T, Failure> {
+    let stopped = async {
+        stop.cancelled().await;
+        syringe.settle().await;
+        tokio::time::sleep(LAST_WORDS).await;
+    };
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = stopped => Err(Failure::new("The command", "gpu-syringe is ending", "Start it again when you want the answer.")),
     }
 }
 
@@ -200,10 +236,17 @@ fn phases_on_terminal() -> OnPhase {
             let _ = write!(std::io::stderr(), "\r\x1b[2K{words} …");
             let (done, total) = phase.position();
             if done == total {
-                let _ = write!(std::io::stderr(), "\r\x1b[2K");
+                clear_phase();
             }
         }
     })
+}
+
+/// Takes the line of the last phase off the terminal: nothing else is to stand behind it.
+fn clear_phase() {
+    if std::io::stderr().is_terminal() {
+        let _ = write!(std::io::stderr(), "\r\x1b[2K");
+    }
 }
 
 fn config_text(shown: &[Shown], json: bool) -> String {

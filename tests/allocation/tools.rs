@@ -35,14 +35,9 @@ impl Bench {
         let cluster = Cluster::start(fixture).await.unwrap();
         let flags = Flags::parse_from(["gpu-syringe"].iter().chain(flags));
         let settings = Arc::new(flags.settings);
-        let call = Call {
-            contexts: Arc::new(Contexts::given(cluster.kubeconfig(), None)),
-            syringe: Syringe::new(settings.clone(), CancellationToken::new()),
-            settings,
-            on_phase: Arc::new(|_| ()),
-            cancel: CancellationToken::new(),
-            consent: Consent::new(Arc::new(NobodyToAsk), Arc::default()),
-        };
+        let contexts = Arc::new(Contexts::given(cluster.kubeconfig(), None));
+        let syringe = Syringe::new(settings.clone(), CancellationToken::new());
+        let call = Call::new(settings, contexts, syringe, Consent::new(Arc::new(NobodyToAsk), Arc::default()));
         Self { cluster, call }
     }
 

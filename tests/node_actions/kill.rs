@@ -95,9 +95,14 @@ fn the_same_id_acts_once() {
     let (number, ticks) = (process.0.id().to_string(), start_ticks(process.0.id()));
     let id = format!("test{}", std::process::id());
     let words = ["--operator", "kill", "--gpu", GPU, "--pid", &number, "--start-ticks", &ticks, "--once", &id];
-    assert_eq!(node.probe(&words).0["action"]["outcome"], json!("ended"));
+    let (first, _) = node.probe(&words);
+    assert_eq!(first["action"]["outcome"], json!("ended"));
+    let (second, code) = node.probe(&words);
+    assert_eq!((code, &second), (0, &first), "who asks again gets the outcome");
+    let file = format!("/dev/shm/gpu-syringe-action-{id}");
+    let _ = fs::remove_file(format!("{file}.json"));
     let (document, code) = node.probe(&words);
-    let _ = fs::remove_file(format!("/dev/shm/gpu-syringe-action-{id}"));
+    let _ = fs::remove_file(file);
     assert_eq!((code, &document["error"]["code"]), (1, &json!("already_run")), "{document}");
 }
 

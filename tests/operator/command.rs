@@ -48,6 +48,7 @@ fn yes_agrees_beforehand_and_the_audit_log_shows_it() {
     let output = run(state.path(), &texts(&words));
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", error(&output)));
     assert_eq!((&answer["outcome"], &answer["consent"]), (&json!("simulated"), &json!("--yes")), "{answer}");
+    assert_eq!(output.status.code(), Some(0));
     let log = run(state.path(), &["audit"]);
     let lines: Vec<Value> =
         String::from_utf8_lossy(&log.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -64,4 +65,5 @@ fn without_a_terminal_and_without_yes_nothing_is_done() {
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", error(&output)));
     assert_eq!(answer["outcome"], json!("declined"), "{answer}");
     assert!(answer["summary"].as_str().unwrap().contains("--yes"), "{answer}");
+    assert_eq!(output.status.code(), Some(1), "a script must not take it for done");
 }

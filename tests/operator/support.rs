@@ -92,15 +92,28 @@ impl ClientHandler for Host {
 struct Watched {
     ran: Arc<Mutex<Vec<Vec<String>>>>,
     linger: Duration,
+    asked_in_vain: u32,
 }
+
+/// What a probe says of an action that it was told of before and that has not ended.
+const UNDER_WAY: &str =
+    "{\"error\":{\"what\":\"action\",\"why\":\"it was started before\",\"code\":\"already_run\"}}\n";
 
 impl Programs for Watched {
     fn start(&self, invocation: &Invocation, streams: Streams) -> Option<Process> {
-        let process = NodeProbe.start(invocation, streams)?;
         if invocation.argv.iter().any(|word| word == "hold") {
-            return Some(process);
+            return NodeProbe.start(invocation, streams);
         }
         self.ran.lock().unwrap().push(invocation.argv.clone());
+        let is_action = |argv: &&Vec<String>| argv.iter().any(|word| word == "--once");
+        let asked = self.ran.lock().unwrap().iter().filter(is_action).count();
+        if is_action(&&invocation.argv) && (2..2 + self.asked_in_vain as usize).contains(&asked) {
+            return Some(Box::pin(async move {
+                let _ = streams.stdout.send(UNDER_WAY.into()).await;
+                1
+            }));
+        }
+        let process = NodeProbe.start(invocation, streams)?;
         let linger = self.linger;
         Some(Box::pin(async move {
             tokio::time::sleep(linger).await;
@@ -127,6 +140,8 @@ pub(crate) struct Setup {
     /// The audit log's folder is missing.
     pub(crate) no_audit: bool,
     pub(crate) linger: Duration,
+    /// So many times an action whose answer was lost is asked about before it has ended.
+    pub(crate) asked_in_vain: u32,
 }
 
 impl Default for Setup {
@@ -138,6 +153,7 @@ impl Default for Setup {
             tokens: Tokens::default(),
             no_audit: false,
             linger: Duration::ZERO,
+            asked_in_vain: 0,
         }
     }
 }
@@ -179,8 +195,8 @@ fn fixture(programs: Watched) -> Fixture {
 
 impl Bed {
     pub(crate) async fn new(setup: Setup) -> Self {
-        let Setup { era, user, words, tokens, no_audit, linger } = setup;
-        let programs = Watched { linger, ..Watched::default() };
+        let Setup { era, user, words, tokens, no_audit, linger, asked_in_vain } = setup;
+        let programs = Watched { linger, asked_in_vain, ..Watched::default() };
         let ran = programs.ran.clone();
         let cluster = Cluster::start(fixture(programs)).await.unwrap();
         let state = tempfile::tempdir().unwrap();

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use gpu_syringe::audit::Event;
 use gpu_syringe::consent::Tokens;
+use gpu_syringe::embedded::{Armed, ExecFault};
 use serde_json::{Value, json};
 
 use crate::support::{Bed, Era, Setup, kill, reset, with};
@@ -85,4 +87,32 @@ async fn a_token_expires_after_two_minutes() {
     let error = bed.failure("reset_gpu", &with(reset(), "token", token)).await;
     assert!(error.contains("expired"), "{error}");
     assert!(bed.done().is_empty());
+}
+
+/// The answer of an action whose connection is cut, with `refused` tries to connect anew that fail.
+async fn cut(setup: Setup, refused: u32) -> (Bed, Value) {
+    let bed = Bed::new(setup).await;
+    let token = token(&bed, "kill_gpu_process", &kill()).await;
+    bed.cluster.faults(|faults| {
+        faults.on("busy").exec = Some(Armed::once(ExecFault::Cut { after_bytes: 1 }));
+        faults.everywhere.exec = Some(Armed::times(ExecFault::UpgradeRefused(400), refused));
+    });
+    let answer = bed.answer("kill_gpu_process", &with(kill(), "token", token)).await;
+    (bed, answer)
+}
+
+#[tokio::test]
+async fn an_action_never_goes_another_way_once_it_was_begun() {
+    let (bed, answer) = cut(Setup::default(), 1).await;
+    assert_eq!((&answer["outcome"], &answer["probe"]["via"]), (&json!("simulated"), &json!("pod")), "{answer}");
+    assert_eq!(bed.cluster.pods_created(), 2, "one for the plan, one for the action");
+    assert_eq!(bed.audit().iter().filter(|line| line.event == Event::ActionEnded).count(), 1);
+}
+
+#[tokio::test]
+async fn an_action_whose_answer_was_lost_keeps_its_pod_until_the_outcome_is_known() {
+    let (bed, answer) = cut(Setup { asked_in_vain: 1, ..Setup::default() }, 0).await;
+    assert_eq!(answer["outcome"], json!("simulated"), "{answer}");
+    assert!(answer["probe"]["note"].as_str().unwrap().contains("asked again"), "{answer}");
+    assert_eq!((bed.cluster.pods_created(), bed.cluster.pods("default").len()), (2, 0));
 }

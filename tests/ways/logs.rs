@@ -25,6 +25,20 @@ async fn where_websockets_are_refused_the_log_takes_their_place_and_the_answer_s
 }
 
 #[tokio::test]
+async fn each_pod_of_a_call_has_its_line_in_the_audit_log() {
+    let cluster = Cluster::start(fixture()).await.unwrap();
+    cluster.faults(|faults| faults.everywhere.exec = Some(Armed::always(ExecFault::UpgradeRefused(400))));
+    let launcher = Launcher::start(&cluster, &[]);
+    launcher.inventory().await.unwrap();
+    let lines = launcher.syringe.audit().read(10).unwrap();
+    let [first, second] = lines.as_slice() else { panic!("{lines:?}") };
+    assert!(first.pod.is_some() && second.pod.is_some() && first.pod != second.pod, "{lines:?}");
+    assert!(first.outcome.as_deref().unwrap().contains("failed"), "{first:?}");
+    assert_eq!((second.outcome.as_deref(), second.removed), (Some("answered"), Some(true)));
+    assert_eq!((first.removed, second.namespace.as_str()), (Some(true), "gpu-syringe"));
+}
+
+#[tokio::test]
 async fn the_log_needs_no_exec() {
     let fixture = fixture().denying(Denial::of("get", "pods/exec")).denying(Denial::of("create", "pods/exec"));
     let cluster = Cluster::start(fixture).await.unwrap();

@@ -101,15 +101,9 @@ impl Launcher {
     pub(crate) async fn call(&self, tool: &str, args: Value) -> Result<Value, Failure> {
         let tools = tools::all(self.settings.mode);
         let entry = tools.iter().find(|entry| entry.name == tool).unwrap();
-        let call = Call {
-            settings: self.settings.clone(),
-            contexts: self.contexts.clone(),
-            syringe: self.syringe.clone(),
-            on_phase: Arc::new(|_| ()),
-            cancel: self.cancel.clone(),
-            consent: Consent::new(Arc::new(SaidYes), Arc::default()),
-        };
-        entry.call(call, args).await.map(|rendered| rendered.json)
+        let consent = Consent::new(Arc::new(SaidYes), Arc::default());
+        let call = Call::new(self.settings.clone(), self.contexts.clone(), self.syringe.clone(), consent);
+        entry.call(Call { cancel: self.cancel.clone(), ..call }, args).await.map(|rendered| rendered.json)
     }
 
     /// The inventory of the fixture's node.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use gpu_syringe::embedded::{Fixture, StartFault, workloads_of};
+use gpu_syringe::embedded::{Fixture, StartFault, workload_pod, workloads_of};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, node};
+use crate::bed::{Bed, NAMESPACE, node};
 use crate::cleanup::on_gpu_1;
 use crate::support::client::{Client, Era};
 use crate::support::launcher::Launcher;
@@ -165,11 +165,19 @@ async fn arguments_that_make_no_sense_are_refused_before_anything_is_created() {
         ("analyze_xid_errors", json!({"node_name": "gpu-1", "since": "; reboot"}), "duration"),
         ("analyze_xid_errors", json!({"node_name": "gpu-1", "since": "--kernel-log=/etc/shadow"}), "duration"),
         ("list_gpu_nodes", json!({"selector": "a=b", "namespace": "x"}), "namespace"),
+        ("explain_gpu_pod", json!({"pod": "../nodes", "namespace": "default"}), "../nodes"),
+        ("explain_gpu_pod", json!({"pod": "a", "namespace": "x/pods/y?"}), "x/pods/y?"),
+        ("get_pod_gpu_allocation", json!({"node_name": "gpu-1", "namespace": "A_b"}), "A_b"),
     ];
     for (tool, arguments, word) in refused {
         let answer = client.call(tool, arguments.clone()).await;
         assert!(answer.error().contains(word), "{arguments}: {}", answer.text);
     }
+    assert_eq!(
+        bed.cluster.requests().iter().filter(|request| !request.contains("/pods?")).count(),
+        0,
+        "nothing is asked"
+    );
     let bad_selector = client.call("list_gpu_nodes", json!({"selector": "a in x"})).await;
     bad_selector.error();
     bed.assert_bare(0);
@@ -237,6 +245,18 @@ async fn commands_print_json_into_a_pipe_and_a_table_when_asked() {
     let nodes = bed.launcher().args(["list-gpu-nodes"]).run().await.json();
     assert_eq!(nodes["totals"]["gpu_nodes"], 1);
     bed.assert_bare(2);
+}
+
+#[tokio::test]
+async fn the_namespace_of_a_pod_to_explain_is_not_that_of_the_probe() {
+    let job = workload_pod("jobs", "training", "gpu-1", 1);
+    let bed = Bed::of(Fixture { pods: vec![job], ..Fixture::of([node("gpu-1", "healthy-h100-8")]) }).await;
+    let words = ["explain-gpu-pod", "--pod", "training", "--pod-namespace", "jobs"];
+    let answer = bed.launcher().args(words).run().await.json();
+    assert_eq!((&answer["phase"], &answer["probe"]["removed"]), (&json!("Running"), &json!(true)), "{answer}");
+    let created = format!("POST /api/v1/namespaces/{NAMESPACE}/pods");
+    let requests = bed.cluster.requests();
+    assert!(requests.iter().any(|request| request.starts_with(&created)), "{requests:?}");
 }
 
 #[tokio::test]

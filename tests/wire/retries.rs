@@ -6,6 +6,7 @@ use gpu_syringe::embedded::{AnswerFault, Armed, ExecFault, ExecRefusals, Fixture
 
 use crate::bed::{Bed, node};
 use crate::cleanup::on_gpu_1;
+use crate::support::wait;
 
 #[tokio::test]
 async fn a_websocket_that_is_cut_once_is_tried_again_and_the_answer_says_so() {
@@ -79,6 +80,25 @@ async fn a_creation_whose_answer_is_lost_leaves_nothing_behind() {
     let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
     assert!(answer.is_error || answer.removed()["verdict"].is_string());
     assert!(bed.pods().is_empty());
+}
+
+#[tokio::test]
+async fn a_creation_that_was_served_and_answered_with_an_error_is_taken_up() {
+    survives([fault("create", "pods", AnswerFault::Lost, 1)]).await;
+}
+
+#[tokio::test]
+async fn a_creation_that_was_served_is_not_forgotten_over_a_later_refusal() {
+    let lost = fault("create", "pods", AnswerFault::Lost, 1);
+    let busy = fault("create", "pods", AnswerFault::TooManyRequests(5), u32::MAX);
+    let bed = Bed::with(|faults| faults.api.requests.extend([lost, busy])).await;
+    let mut client = bed.client().await;
+    let call = client.send_call("get_gpu_inventory", on_gpu_1());
+    let creations = || bed.cluster.requests().iter().filter(|request| request.starts_with("POST")).count();
+    wait::until("the refusal", async || (creations() > 1).then_some(())).await;
+    assert_eq!(bed.pods().len(), 1);
+    client.cancel(call);
+    bed.until_bare().await;
 }
 
 #[tokio::test]

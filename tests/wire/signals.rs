@@ -58,6 +58,23 @@ async fn the_pod_is_gone_after_ctrl_c_at_the_command_line() {
 }
 
 #[tokio::test]
+async fn a_command_that_makes_no_pod_ends_at_once_with_ctrl_c() {
+    let bed = Bed::with(|faults| faults.api.slow(NEVER)).await;
+    for words in [&["list-gpu-nodes"][..], &["sweep"], &["diagnose-gpu-node", "--node-name", "gpu-1"]] {
+        let asked = bed.cluster.requests().len();
+        let mut running = bed.launcher().args(words.iter().copied()).start();
+        wait::until("a request", async || (bed.cluster.requests().len() > asked).then_some(())).await;
+        let began = std::time::Instant::now();
+        running.signal("INT");
+        let status = running.exit().await;
+        assert_eq!(status.code(), Some(1), "{words:?}");
+        assert!(running.said().contains("gpu-syringe is ending"), "{words:?}: {}", running.said());
+        assert!(began.elapsed() < std::time::Duration::from_secs(3), "{words:?}: {:?}", began.elapsed());
+    }
+    bed.assert_bare(0);
+}
+
+#[tokio::test]
 async fn an_idle_server_ends_at_once_with_sigterm() {
     let bed = Bed::healthy().await;
     let mut client = bed.client().await;

@@ -116,7 +116,9 @@ async fn a_sweep_that_cannot_remove_says_why() {
     let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
     assert_eq!(answer.success()["probe"]["removed"], false);
     let name = bed.pods()[0].metadata.name.clone().unwrap();
-    let swept = bed.launcher().args(["sweep"]).run().await.json();
+    let ended = bed.launcher().args(["sweep"]).run().await;
+    assert_eq!(ended.code, Some(1), "{}", ended.stdout);
+    let swept: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!(swept["failed"][0][0], name);
     assert!(swept["failed"][0][1].as_str().unwrap().contains("403"), "{swept}");
     assert_eq!(bed.pods().len(), 1);

@@ -56,6 +56,32 @@ async fn a_server_that_refuses_connections_is_named() {
     names_the_server(&format!("https://{closed}")).await;
 }
 
+#[tokio::test]
+async fn a_proxy_is_named_where_it_is_used_and_not_taken_where_it_is_exempt() {
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let said = async |exempt: &str| {
+        let launcher = launcher(home.path(), "https://api.invalid:6443").env("NO_PROXY", exempt);
+        let launcher = launcher.env("HTTPS_PROXY", format!("http://me:secret@{closed}"));
+        launcher.args(["list-gpu-nodes"]).run().await.stderr
+    };
+    let by_proxy = said("other.invalid").await;
+    assert!(by_proxy.contains(&format!("through the proxy http://{closed}")), "{by_proxy}");
+    assert!(!by_proxy.contains("secret"), "{by_proxy}");
+    let exempt = said(".invalid").await;
+    assert!(exempt.contains("https://api.invalid:6443") && !exempt.contains("proxy http"), "{exempt}");
+}
+
+#[tokio::test]
+async fn the_built_in_cluster_is_reached_whatever_the_proxy() {
+    let home = tempfile::tempdir().unwrap();
+    for (proxy, exempt) in [("http://127.0.0.1:1", ""), ("nonsense://%", "a,")] {
+        let launcher = Launcher::alone(home.path()).env("HTTPS_PROXY", proxy).env("NO_PROXY", exempt);
+        let answer = launcher.args(["--demo", "list-gpu-nodes"]).run().await.json();
+        assert_eq!(answer["context"], "demo");
+    }
+}
+
 /// A server that takes connections and reads nothing: spoken to in the clear, with TLS, and by a command.
 #[tokio::test]
 async fn a_server_that_never_answers_is_named() {

@@ -1,8 +1,8 @@
-//! What is recorded of one call that makes a pod: gathered while the pod lives, written when it is gone.
+//! What is recorded of one call that makes pods: gathered while a pod lives, written when it is gone, one line each.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use syringe_core::facts::action::Action;
@@ -32,10 +32,17 @@ pub struct ActionNote {
 pub struct Record {
     audit: Arc<Audit>,
     line: Line,
-    began: Instant,
     is_action: bool,
-    /// Name and UID of the pod, once it exists.
-    pod: Mutex<Option<(String, Option<String>)>>,
+    /// The pod that lives now.
+    pod: Mutex<Option<Used>>,
+}
+
+/// A pod that was created, or may have been; of an ephemeral container the pod that it is in.
+#[derive(Debug)]
+struct Used {
+    namespace: String,
+    name: String,
+    uid: Option<String>,
 }
 
 impl Record {
@@ -61,7 +68,7 @@ impl Record {
             consent: Some(note.consent).filter(|consent| !consent.is_empty()),
             ..Line::default()
         };
-        Self { audit, line, began: Instant::now(), is_action, pod: Mutex::default() }
+        Self { audit, line, is_action, pod: Mutex::default() }
     }
 
     /// The same for the pod's annotations: the API server's audit log keeps them beside the user that it knows itself.
@@ -81,10 +88,10 @@ impl Record {
             .collect()
     }
 
-    /// The pod exists.
-    pub(crate) fn created(&self, name: &str, uid: Option<&str>) {
-        let pod = Some((name.to_owned(), uid.map(str::to_owned)));
-        *self.pod.lock().unwrap_or_else(PoisonError::into_inner) = pod;
+    /// The pod exists; without a UID it may.
+    pub(crate) fn created(&self, namespace: &str, name: &str, uid: Option<&str>) {
+        let used = Used { namespace: namespace.to_owned(), name: name.to_owned(), uid: uid.map(str::to_owned) };
+        *self.pod.lock().unwrap_or_else(PoisonError::into_inner) = Some(used);
     }
 
     /// The line before an action: without it the action is not done.
@@ -107,25 +114,23 @@ impl Record {
         }
     }
 
-    /// The line at the end.
-    pub(crate) fn ended(&self, result: &Result<Probed, Failure>) {
-        let (pod, pod_uid) = match self.pod.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            Some((name, uid)) => (Some(name), uid),
-            None => (None, None),
-        };
+    /// The line at the end of one pod, or of a call that came to none. A second pod of the call gets its own.
+    pub(crate) fn ended(&self, result: &Result<Probed, Failure>, took: Duration) {
+        let used = self.pod.lock().unwrap_or_else(PoisonError::into_inner).take();
         let removed = match result {
             Ok(probed) => Some(probed.removed),
-            Err(failure) => pod.as_ref().map(|_| failure.left_behind.is_none()),
+            Err(failure) => used.as_ref().map(|_| failure.left_behind.is_none()),
         };
-        let line = Line {
+        let mut line = Line {
             event: if self.is_action { Event::ActionEnded } else { Event::Probe },
-            pod,
-            pod_uid,
             outcome: Some(outcome(result)),
             removed,
-            duration_ms: Some(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)),
+            duration_ms: Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
             ..self.line.clone()
         };
+        if let Some(Used { namespace, name, uid }) = used {
+            (line.namespace, line.pod, line.pod_uid) = (namespace, Some(name), uid);
+        }
         if let Err(error) = self.audit.write(&line) {
             // The first line of an action was written: what became of it is in the log of the program at least.
             tracing::warn!(%error, line = ?line, "the audit log could not be written");

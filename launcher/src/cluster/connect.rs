@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{Cluster, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::plugin;
+use super::{plugin, proxy};
 use crate::error::{Failure, kube_reason};
 use crate::settings::Settings;
 
@@ -26,7 +26,7 @@ const IN_CLUSTER: &str = "in-cluster";
 pub struct Connection {
     /// Name of the context.
     pub context: String,
-    /// Address of the API server, for messages.
+    /// Address of the API server, for messages; with the proxy before it, where there is one.
     pub server: String,
     /// User of the kubeconfig, as it is named there.
     pub user: Option<String>,
@@ -42,8 +42,8 @@ pub struct Contexts {
 }
 
 enum Source {
-    /// Files that are read anew when they change.
-    Files(Vec<PathBuf>),
+    /// Files that are read anew when they change; whether somebody named them, or they are where they usually are.
+    Files { files: Vec<PathBuf>, named: bool },
     /// A kubeconfig in memory: the embedded cluster's.
     Given(Box<Kubeconfig>),
 }
@@ -59,11 +59,8 @@ struct Made {
 impl Contexts {
     /// Contexts of the kubeconfig that the settings name. Reads nothing yet.
     pub fn new(settings: &Settings) -> Self {
-        Self {
-            source: Source::Files(kubeconfig_files(settings)),
-            preferred: settings.context.clone(),
-            made: Mutex::default(),
-        }
+        let (files, named) = kubeconfig_files(settings);
+        Self { source: Source::Files { files, named }, preferred: settings.context.clone(), made: Mutex::default() }
     }
 
     /// Contexts of a kubeconfig in memory.
@@ -103,7 +100,7 @@ impl Contexts {
     fn read(&self) -> Result<Kubeconfig, kube::config::KubeconfigError> {
         match &self.source {
             Source::Given(kubeconfig) => Ok((**kubeconfig).clone()),
-            Source::Files(files) => {
+            Source::Files { files, .. } => {
                 let mut merged = Kubeconfig::default();
                 let present: Vec<_> = files.iter().filter(|file| files.len() == 1 || file.exists()).collect();
                 if present.is_empty() {
@@ -120,17 +117,29 @@ impl Contexts {
     fn stamps(&self) -> Vec<Option<SystemTime>> {
         match &self.source {
             Source::Given(_) => Vec::new(),
-            Source::Files(files) => {
+            Source::Files { files, .. } => {
                 files.iter().map(|file| std::fs::metadata(file).and_then(|metadata| metadata.modified()).ok()).collect()
             }
         }
     }
 
+    /// Whether the service account of a pod may take the kubeconfig's place: nobody named a file, and there is none. A file
+    /// that cannot be read means another cluster.
+    fn may_be_in_cluster(&self) -> bool {
+        match &self.source {
+            Source::Files { files, named } => !named && files.iter().all(|file| !file.exists()),
+            Source::Given(_) => false,
+        }
+    }
+
     async fn make(&self, context: Option<&str>) -> Result<Connection, Failure> {
         let (name, user, mut config) = match self.read() {
-            Ok(kubeconfig) => from_kubeconfig(kubeconfig, context).await?,
+            Ok(kubeconfig) => {
+                let environment = matches!(self.source, Source::Files { .. });
+                from_kubeconfig(kubeconfig, context, environment).await?
+            }
             Err(error) => match Config::incluster() {
-                Ok(config) if context.is_none() => (IN_CLUSTER.to_owned(), None, config),
+                Ok(config) if context.is_none() && self.may_be_in_cluster() => (IN_CLUSTER.to_owned(), None, config),
                 _ => return Err(self.no_kubeconfig(&error)),
             },
         };
@@ -138,7 +147,10 @@ impl Contexts {
         config.read_timeout = None;
         // Our own loops decide what is worth another try, and when to stop.
         config.default_retry = false;
-        let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let mut server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        if let Some(proxy) = &config.proxy_url {
+            server.push_str(&format!(" (through the proxy {})", proxy::shown(proxy)));
+        }
         // A credential plugin runs inside this, and blocks.
         let making = tokio::task::spawn_blocking(move || Client::try_from(config));
         let signing_in = || format!("Signing in to {server} (context {name})");
@@ -164,7 +176,9 @@ impl Contexts {
 
     fn no_kubeconfig(&self, error: &kube::config::KubeconfigError) -> Failure {
         let files = match &self.source {
-            Source::Files(files) => files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", "),
+            Source::Files { files, .. } => {
+                files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
+            }
             Source::Given(_) => "the built-in cluster's".into(),
         };
         Failure::new(
@@ -182,10 +196,11 @@ impl std::fmt::Debug for Contexts {
     }
 }
 
-/// Name of the context, its user, and how to connect.
+/// Name of the context, its user, and how to connect. Without `environment` no proxy is taken.
 async fn from_kubeconfig(
     mut kubeconfig: Kubeconfig,
     context: Option<&str>,
+    environment: bool,
 ) -> Result<(String, Option<String>, Config), Failure> {
     let names: Vec<_> = kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
     let chosen = context
@@ -211,22 +226,67 @@ async fn from_kubeconfig(
     if let Some(user) = &user {
         plugin::tame(&mut kubeconfig, user)?;
     }
+    if !environment {
+        return Ok((chosen.clone(), user, plain(&kubeconfig, &chosen)?));
+    }
     let options = KubeConfigOptions { context: Some(chosen.clone()), ..KubeConfigOptions::default() };
-    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| {
-        Failure::new(format!("Reading kubeconfig context '{chosen}'"), error, "Correct the kubeconfig.")
+    let own_proxy = cluster_of(&kubeconfig, &chosen).and_then(|cluster| cluster.proxy_url.clone());
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| {
+        let next = "Correct the kubeconfig, or what HTTPS_PROXY and NO_PROXY say.";
+        Failure::new(format!("Reading kubeconfig context '{chosen}'"), error, next)
     })?;
+    let of_environment = || proxy::of_environment(&config.cluster_url, |name| std::env::var(name).ok());
+    let proxy = own_proxy.filter(|proxy| !proxy.is_empty()).or_else(of_environment);
+    config.proxy_url = proxy.map(|proxy| proxy::parse(&proxy)).transpose()?;
     Ok((chosen, user, config))
 }
 
-/// The files of a kubeconfig, in the order in which kubectl reads them.
-fn kubeconfig_files(settings: &Settings) -> Vec<PathBuf> {
+/// A configuration without credentials, certificates and proxies: the embedded cluster's, whatever the environment says.
+fn plain(kubeconfig: &Kubeconfig, context: &str) -> Result<Config, Failure> {
+    let server = cluster_of(kubeconfig, context).and_then(|cluster| cluster.server.clone()).unwrap_or_default();
+    server.parse().map(Config::new).map_err(|error| {
+        Failure::new(
+            format!("Reading kubeconfig context '{context}'"),
+            error,
+            "This is a defect of gpu-syringe: please report it.",
+        )
+    })
+}
+
+fn cluster_of<'a>(kubeconfig: &'a Kubeconfig, context: &str) -> Option<&'a Cluster> {
+    let context = kubeconfig.contexts.iter().find(|named| named.name == context)?.context.as_ref()?;
+    kubeconfig.clusters.iter().find(|named| named.name == context.cluster)?.cluster.as_ref()
+}
+
+/// The files of a kubeconfig, in the order in which kubectl reads them, and whether somebody named them.
+fn kubeconfig_files(settings: &Settings) -> (Vec<PathBuf>, bool) {
     if let Some(file) = &settings.kubeconfig {
-        return vec![file.clone()];
+        return (vec![file.clone()], true);
     }
     let listed = std::env::var_os("KUBECONFIG")
         .map(|list| std::env::split_paths(&list).filter(|file| !file.as_os_str().is_empty()).collect::<Vec<_>>());
     match listed {
-        Some(files) if !files.is_empty() => files,
-        _ => std::env::home_dir().map(|home| home.join(".kube").join("config")).into_iter().collect(),
+        Some(files) if !files.is_empty() => (files, true),
+        _ => (std::env::home_dir().map(|home| home.join(".kube").join("config")).into_iter().collect(), false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn the_service_account_takes_the_place_of_no_file_and_not_of_a_bad_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (broken, absent) = (folder.path().join("broken"), folder.path().join("absent"));
+        std::fs::write(&broken, "contexts: [").expect("a file");
+        let may = |file: &PathBuf, named: bool| {
+            let source = Source::Files { files: vec![file.clone()], named };
+            Contexts { source, preferred: None, made: Mutex::default() }.may_be_in_cluster()
+        };
+        assert!(may(&absent, false));
+        assert!(!may(&absent, true) && !may(&broken, false) && !may(&broken, true));
     }
 }

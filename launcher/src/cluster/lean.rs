@@ -1,6 +1,7 @@
 //! Kubernetes objects with the fields that an answer needs, and no others: a list of 50,000 pods passes through memory
 //! page by page, and of each pod a few hundred bytes stay while its page is read.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -10,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::pod_names::STATIC_UID;
 use super::resources::{count, is_gpu_resource};
 
 /// Beginnings of the labels that answers are made of. A node of a large cluster has a hundred others.
@@ -96,9 +98,17 @@ pub struct PodMetadata {
     pub uid: String,
     /// Set while it is being deleted; it holds its devices until it is gone.
     pub deletion_timestamp: Option<String>,
-    /// GPU and MIG UUIDs that its annotations name (HAMi, Volcano and others write them).
-    #[serde(rename = "annotations", deserialize_with = "uuids_of_annotations")]
-    pub annotated_uuids: Vec<String>,
+    /// What its annotations say that matters here.
+    pub annotations: Annotations,
+}
+
+/// What matters of a pod's annotations.
+#[derive(Clone, Debug, Default)]
+pub struct Annotations {
+    /// GPU and MIG UUIDs (HAMi, Volcano and others write them).
+    pub uuids: Vec<String>,
+    /// UID by which kubelet and cgroups know a static pod: the API has another one for its mirror.
+    pub static_uid: Option<String>,
 }
 
 /// What a pod asks for.
@@ -222,7 +232,7 @@ impl<'de> Deserialize<'de> for Gpus {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Gpus, A::Error> {
                 let mut gpus = BTreeMap::new();
-                while let Some(name) = map.next_key::<std::borrow::Cow<'_, str>>()? {
+                while let Some(name) = map.next_key::<Cow<'_, str>>()? {
                     if is_gpu_resource(&name) {
                         let Quantity(quantity) = map.next_value()?;
                         gpus.insert(name.into_owned(), count(&quantity));
@@ -237,28 +247,32 @@ impl<'de> Deserialize<'de> for Gpus {
     }
 }
 
-/// Annotations are read for the UUIDs in them and dropped.
-fn uuids_of_annotations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    struct Annotations;
-    impl<'de> Visitor<'de> for Annotations {
-        type Value = Vec<String>;
+/// They are read for what matters and dropped.
+impl<'de> Deserialize<'de> for Annotations {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Texts;
+        impl<'de> Visitor<'de> for Texts {
+            type Value = Annotations;
 
-        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-            formatter.write_str("annotations")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<String>, A::Error> {
-            let mut uuids = Vec::new();
-            while let Some((name, text)) = map.next_entry::<std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>>()? {
-                // What somebody applied is a wish; only what a scheduler wrote is an allocation.
-                if !name.starts_with("kubectl.kubernetes.io/") {
-                    uuids_in(&text, &mut uuids);
-                }
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("annotations")
             }
-            Ok(uuids)
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Annotations, A::Error> {
+                let mut kept = Annotations::default();
+                while let Some((name, text)) = map.next_entry::<Cow<'_, str>, Cow<'_, str>>()? {
+                    if name == STATIC_UID {
+                        kept.static_uid = Some(text.into_owned());
+                    } else if !name.starts_with("kubectl.kubernetes.io/") {
+                        // What somebody applied is a wish; only what a scheduler wrote is an allocation.
+                        uuids_in(&text, &mut kept.uuids);
+                    }
+                }
+                Ok(kept)
+            }
         }
+        deserializer.deserialize_map(Texts)
     }
-    deserializer.deserialize_map(Annotations)
 }
 
 /// Adds each `GPU-…` and `MIG-…` UUID in `text`, once.
@@ -289,11 +303,13 @@ mod tests {
                 "hami.io/vgpu-devices-allocated": format!("{uuid},NVIDIA,2000,30:;{uuid},NVIDIA,1,1:;"),
                 "kubectl.kubernetes.io/last-applied-configuration": "GPU-00000000-0e6a-418b-a0c2-b2d54a0e1ddd",
                 "note": "GPU-less MIG-rate",
+                "kubernetes.io/config.hash": "5d1f",
             }},
             "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "2", "nvidia.com/gpu": "2"}}}]},
         }))
         .expect("a pod");
-        assert_eq!(pod.metadata.annotated_uuids, [uuid]);
+        assert_eq!(pod.metadata.annotations.uuids, [uuid]);
+        assert_eq!(pod.metadata.annotations.static_uid.as_deref(), Some("5d1f"));
         assert_eq!(pod.spec.containers[0].resources.requests, Gpus([("nvidia.com/gpu".to_owned(), 2)].into()));
     }
 }

@@ -6,16 +6,13 @@ use syringe_core::diagnosis::ClusterFacts;
 use syringe_core::text::clean;
 
 use super::gpu_nodes::{gpu_conditions, gpu_count, label_number};
-use super::{Connection, patience};
+use super::{Connection, names, patience};
 use crate::error::{Failure, kube_reason};
-
-/// Longest node name that Kubernetes allows (a DNS subdomain).
-const LONGEST_NAME: usize = 253;
 
 /// Reads the node `name`.
 pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> {
-    let what = || format!("Reading node {}", clean(name, LONGEST_NAME));
-    if !is_node_name(name) {
+    let what = || format!("Reading node {}", clean(name, names::LONGEST));
+    if !names::is_subdomain(name) {
         return Err(Failure::new(
             what(),
             "a node name has lower-case letters, digits, '-' and '.' only",
@@ -98,9 +95,4 @@ pub fn cluster_facts(node: &Node) -> ClusterFacts {
         live_pod_uids: None,
         gpu_conditions: gpu_conditions(node),
     }
-}
-
-fn is_node_name(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'.';
-    !name.is_empty() && name.len() <= LONGEST_NAME && name.bytes().all(plain) && !name.starts_with(['-', '.'])
 }

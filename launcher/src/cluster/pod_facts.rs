@@ -10,7 +10,7 @@ use syringe_core::text::clean;
 
 use super::node::{timed_out, unanswered};
 use super::resources::is_gpu_resource;
-use super::{Connection, patience};
+use super::{Connection, names, patience};
 use crate::error::Failure;
 
 /// Events of one pod that are read. Kubernetes keeps them for an hour and counts repeats.
@@ -20,7 +20,9 @@ const MESSAGE_CAP: usize = 400;
 
 /// Reads the pod and its events.
 pub async fn read(connection: &Connection, namespace: &str, name: &str) -> Result<(Pod, PodFacts), Failure> {
-    let what = || format!("Reading pod {}/{}", clean(namespace, 63), clean(name, 253));
+    names::namespace(namespace)?;
+    names::pod(name)?;
+    let what = || format!("Reading pod {namespace}/{name}");
     let pods: Api<Pod> = Api::namespaced(connection.client.clone(), namespace);
     let pod = patience::read(|| pods.get_opt(name))
         .await

@@ -7,8 +7,8 @@ use syringe_core::text::clean;
 
 use super::{Connection, patience};
 
-/// Annotation that carries the UID by which a static pod's cgroups are named.
-const STATIC_UID: &str = "kubernetes.io/config.hash";
+/// Annotation that carries the UID by which the kubelet knows a static pod, and its cgroups are named.
+pub(super) const STATIC_UID: &str = "kubernetes.io/config.hash";
 
 /// `namespace/name`, with its controller; `None` where the API does not tell. A help in a plan, never a need.
 pub async fn named(connection: &Connection, node: &str, uid: &str) -> Option<String> {

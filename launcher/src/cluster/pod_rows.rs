@@ -125,7 +125,7 @@ pub(crate) fn row(pod: &Pod, dra: Option<&Dra>) -> Option<PodRow> {
     let inits = pod.spec.init_containers.iter().map(|container| (container, role_of_init(container)));
     let containers: Vec<_> =
         inits.chain(mains).filter_map(|(container, role)| container_row(pod, container, role, &claims)).collect();
-    let uuids = &pod.metadata.annotated_uuids;
+    let uuids = &pod.metadata.annotations.uuids;
     if containers.is_empty() && claims.is_empty() && uuids.is_empty() {
         return None;
     }

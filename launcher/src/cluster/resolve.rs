@@ -68,18 +68,22 @@ struct Devices {
     mig: HashMap<(u32, u32, u32), String>,
 }
 
-/// Fills in devices and processes; returns what is left.
-pub(crate) fn resolve(rows: &mut [PodRow], live_pods: &HashMap<String, String>, sections: &Sections) -> Leftovers {
+/// Fills in devices and processes; returns what is left. Without `live_pods` no pod is said to be gone.
+pub(crate) fn resolve(
+    rows: &mut [PodRow],
+    live_pods: Option<&HashMap<String, String>>,
+    sections: &Sections,
+) -> Leftovers {
     let devices = Devices::of(data(&sections.inventory), data(&sections.mig));
     let mut left = Leftovers::default();
     for allocation in data(&sections.kubelet).map(|kubelet| kubelet.allocations.as_slice()).unwrap_or_default() {
-        let lives = || {
+        let is_gone = |live: &HashMap<String, String>| {
             let holder = allocation.holder();
-            live_pods.contains_key(&allocation.pod_uid) || live_pods.values().any(|name| *name == holder)
+            !live.contains_key(&allocation.pod_uid) && !live.values().any(|name| *name == holder)
         };
         match rows.iter_mut().find(|row| allocation.is_of(&row.uid, &row.namespace, &row.name)) {
             Some(row) => book(row, allocation, &devices),
-            None if !lives() => left.booked_for_gone_pods.push(GoneBooking {
+            None if live_pods.is_some_and(is_gone) => left.booked_for_gone_pods.push(GoneBooking {
                 pod_uid: allocation.pod_uid.clone(),
                 pod: allocation.pod.is_some().then(|| allocation.holder()),
                 container: clean(&allocation.container, 63),
@@ -99,7 +103,8 @@ pub(crate) fn resolve(rows: &mut [PodRow], live_pods: &HashMap<String, String>, 
             match holder(rows, process, &uuid) {
                 Some(device) => device.processes.push(row),
                 None => {
-                    let pod = process.pod_uid.as_ref().map(|uid| live_pods.get(uid).unwrap_or(uid).clone());
+                    let name = |uid| live_pods.and_then(|live| live.get(uid)).unwrap_or(uid).clone();
+                    let pod = process.pod_uid.as_ref().map(name);
                     left.processes.push(StrayProcess { process: row, uuid, pod });
                 }
             }

@@ -3,8 +3,9 @@
 use std::io::{BufRead, IsTerminal, Write};
 
 use futures_util::future::BoxFuture;
+use tokio::time::timeout;
 
-use super::{Ask, Asked};
+use super::{Ask, Asked, LIFETIME};
 
 /// Asks on the terminal that the command was typed at.
 pub struct Terminal;
@@ -21,9 +22,11 @@ impl Ask for Terminal {
                 let mut line = String::new();
                 std::io::stdin().lock().read_line(&mut line).map(|_| line)
             });
-            match read.await {
-                Ok(Ok(line)) if line.trim().eq_ignore_ascii_case("yes") => Asked::Yes("user (terminal)"),
-                _ => Asked::No("the answer was not yes".to_owned()),
+            // The thread that reads is left: it ends with the program.
+            match timeout(LIFETIME, read).await {
+                Err(_) => Asked::No(format!("there was no answer within {} s", LIFETIME.as_secs())),
+                Ok(Ok(Ok(line))) if line.trim().eq_ignore_ascii_case("yes") => Asked::Yes("user (terminal)"),
+                Ok(_) => Asked::No("the answer was not yes".to_owned()),
             }
         })
     }

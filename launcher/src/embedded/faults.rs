@@ -129,6 +129,8 @@ pub enum AnswerFault {
     Slow(Duration),
     /// The connection is closed without an answer.
     Closed,
+    /// The request is served, and answered with 500 all the same.
+    Lost,
 }
 
 impl Faults {

@@ -64,10 +64,11 @@ async fn respond(shared: &Arc<Shared>, request: Request<Incoming>, hang_up: &Can
         Some(target) => faults.api.take(target.verb, &target.full_resource()),
         None => faults.api.take("get", ""),
     });
+    let is_lost = fault == Some(AnswerFault::Lost);
     let refusal = match fault {
-        None => None,
+        None | Some(AnswerFault::Lost) => None,
         Some(AnswerFault::TooManyRequests(seconds)) => Some(Refusal::TooManyRequests { retry_after_seconds: seconds }),
-        Some(AnswerFault::InternalError) => Some(Refusal::Internal("etcdserver: request timed out".to_owned())),
+        Some(AnswerFault::InternalError) => Some(timed_out()),
         Some(AnswerFault::Slow(delay)) => {
             tokio::time::sleep(delay).await;
             None
@@ -82,7 +83,12 @@ async fn respond(shared: &Arc<Shared>, request: Request<Incoming>, hang_up: &Can
         (None, Some(target)) => serve(shared, &target, &query, request).await,
         (None, None) => discovery::serve(shared, request.method(), request.uri().path()),
     };
+    let served = if is_lost { Err(timed_out()) } else { served };
     served.unwrap_or_else(|refusal| refusal.response())
+}
+
+fn timed_out() -> Refusal {
+    Refusal::Internal("etcdserver: request timed out".to_owned())
 }
 
 /// Serves a request to a resource.

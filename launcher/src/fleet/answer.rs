@@ -43,6 +43,9 @@ pub struct FleetAnswer {
     /// Nodes that were left alone for a minute because they failed twice in a row.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<FailedNodes>,
+    /// Reasons left out of `skipped` for space.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped_omitted: Option<usize>,
     /// Nodes whose turn did not come within the call's time or limit. Ask for them with a selector.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_reached: Option<Names>,
@@ -54,9 +57,15 @@ pub struct FleetAnswer {
     pub nodes_omitted: Option<usize>,
     /// All nodes that were read, by model.
     pub groups: Vec<Group>,
+    /// Models left out for space.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub groups_omitted: Option<usize>,
     /// What is left on the cluster, and what to do about it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_behind: Vec<String>,
+    /// More that is left, left out for space: gpu-syringe sweep removes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_behind_omitted: Option<usize>,
     /// How the nodes were read.
     pub probes: ProbesNote,
 }
@@ -140,7 +149,7 @@ pub struct NodeDetail {
 pub struct ProbesNote {
     /// Nodes read at the same time.
     pub concurrency: u16,
-    /// Whether every probe pod of the nodes that were read is gone for certain.
+    /// Whether every probe pod of this call is gone for certain.
     pub removed: bool,
     /// Duration of the whole call.
     pub total_ms: u64,

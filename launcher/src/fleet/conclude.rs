@@ -77,10 +77,13 @@ pub(super) fn conclude(about: About, outcomes: Vec<(String, Outcome<Row>)>) -> F
         failed: reasons(failed),
         failed_omitted: None,
         skipped: reasons(skipped),
+        skipped_omitted: None,
         not_reached: (!not_reached.is_empty()).then(|| Names::of(not_reached.iter().map(String::as_str), NAMES_BYTES)),
         groups: compare::groups(&rows),
+        groups_omitted: None,
         probes: probes(&rows, about.concurrency, about.total_ms, left_behind.is_empty()),
         left_behind,
+        left_behind_omitted: None,
         totals,
     };
     answer.summary = answer.sentence();
@@ -192,7 +195,8 @@ impl FleetAnswer {
             .into_iter()
             .filter_map(|verdict| Some(format!("{} {}", self.verdicts.get(word(verdict))?, word(verdict))))
             .collect();
-        let mut text = format!("{read} of {gpu_nodes} GPU nodes read ({gpus} GPUs): {}.", bad.join(", "));
+        let verdicts = if bad.is_empty() { String::new() } else { format!(": {}", bad.join(", ")) };
+        let mut text = format!("{read} of {gpu_nodes} GPU nodes read ({gpus} GPUs){verdicts}.");
         for (count, words) in
             [(failed, "failed"), (skipped, "left alone after two failures"), (not_reached, "not reached")]
         {
@@ -219,9 +223,9 @@ impl FleetAnswer {
         self.findings_omitted = some(fit::truncate(&mut self.findings, most / 4));
         self.outliers_omitted = some(fit::truncate(&mut self.outliers, most / 6));
         self.failed_omitted = some(fit::truncate(&mut self.failed, most / 8));
-        fit::truncate(&mut self.skipped, most / 16);
-        fit::truncate(&mut self.groups, most / 8);
-        fit::truncate(&mut self.left_behind, most / 16);
+        self.skipped_omitted = some(fit::truncate(&mut self.skipped, most / 16));
+        self.groups_omitted = some(fit::truncate(&mut self.groups, most / 8));
+        self.left_behind_omitted = some(fit::truncate(&mut self.left_behind, most / 16));
         let details = std::mem::take(&mut self.nodes);
         let left = most.saturating_sub(fit::size(self) + 40);
         self.nodes = details;
@@ -289,6 +293,15 @@ mod tests {
             let Totals { gpu_nodes, read, failed, skipped, not_reached, .. } = answer.totals;
             assert_eq!(read + failed + skipped + not_reached, gpu_nodes);
             assert_eq!(answer.nodes.len() + answer.nodes_omitted.unwrap_or(0), read);
+            let left = (0..nodes).filter(|number| number.is_multiple_of(10)).count();
+            assert_eq!(answer.left_behind.len() + answer.left_behind_omitted.unwrap_or(0), left);
         }
+    }
+
+    #[test]
+    fn where_no_node_was_read_the_sentence_is_whole() {
+        let outcomes = vec![("a".to_owned(), Outcome::NotReached)];
+        let about = About { context: "c".into(), gpu_nodes: 1, beyond_limit: Vec::new(), concurrency: 8, total_ms: 1 };
+        assert_eq!(conclude(about, outcomes).summary, "0 of 1 GPU nodes read (0 GPUs). 1 not reached.");
     }
 }

@@ -26,9 +26,12 @@ pub use setbacks::Setbacks;
 pub(crate) use table::table;
 
 use crate::cluster::{gpu_nodes, node_gpus};
-use crate::error::Failure;
+use crate::error::{Failure, Obstacle};
 use crate::tools::Call;
 use walk::{Outcome, Walk};
+
+/// Pods that are left, in one failure. The rest is counted.
+const MOST_LEFT: usize = 5;
 
 /// Which nodes are meant.
 pub(crate) struct Which<'a> {
@@ -47,8 +50,9 @@ pub(crate) async fn survey(
     command: &[String],
 ) -> Result<FleetAnswer, Failure> {
     let began = Instant::now();
-    let connection = call.contexts.connect(which.context).await?;
-    let listed = gpu_nodes::collect(&connection, which.selector, gpu_nodes::is_gpu_node, |node| node).await?;
+    let connection = call.within("Listing the GPU nodes", call.contexts.connect(which.context)).await?;
+    let listing = gpu_nodes::collect(&connection, which.selector, gpu_nodes::is_gpu_node, |node| node);
+    let listed = call.within("Listing the GPU nodes", listing).await?;
     let mut nodes = listed.1;
     if nodes.is_empty() {
         return Err(no_nodes(&connection.context, which.selector));
@@ -59,7 +63,7 @@ pub(crate) async fn survey(
     nodes.sort_by_cached_key(|node| (!is_doubtful(node), node.name_any()));
     let limit = which.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let beyond_limit = nodes.split_off(limit.min(nodes.len())).iter().map(ResourceExt::name_any).collect();
-    let walk = Walk { call, connection: &connection, tool, command, began };
+    let walk = Walk { call, connection: &connection, tool, command };
     let outcomes = walk.visit(nodes, row::of).await;
     if call.cancel.is_cancelled() {
         return Err(Failure::new(
@@ -95,25 +99,64 @@ fn no_nodes(context: &str, selector: Option<&str>) -> Failure {
     )
 }
 
-/// When nothing was read and everything that was tried failed for one reason, that reason is the answer.
+/// When nothing was read and everything that was tried failed for one reason, that reason is the answer. Nodes whose turn
+/// did not come count only where the reason stands before every node.
 fn common_failure(outcomes: &[(String, Outcome<row::Row>)]) -> Option<Failure> {
     let mut failures = Vec::new();
+    let mut all_tried = true;
     for (_, outcome) in outcomes {
         match outcome {
             Outcome::Read(_) | Outcome::Skipped(_) => return None,
             Outcome::Failed(failure) => failures.push(failure),
-            Outcome::NotReached => {}
+            Outcome::NotReached => all_tried = false,
         }
     }
     let first = *failures.first()?;
     let alike = failures.iter().all(|failure| failure.why == first.why) && failures.len() > 1;
-    alike.then(|| {
-        let what = format!(
-            "Reading {} GPU nodes (the first {} failed alike; for one: {})",
-            outcomes.len(),
-            failures.len(),
-            first.what
-        );
-        Failure::new(what, &first.why, first.next_step.clone()).leaving(first.left_behind.clone())
-    })
+    if !alike || !(all_tried || first.obstacle == Some(Obstacle::EveryNode)) {
+        return None;
+    }
+    let what = format!(
+        "Reading {} GPU nodes (the first {} failed alike; for one: {})",
+        outcomes.len(),
+        failures.len(),
+        first.what
+    );
+    let left: Vec<_> = failures.iter().filter_map(|failure| failure.left_behind.as_deref()).collect();
+    Some(Failure::new(what, &first.why, first.next_step.clone()).leaving(some_of(&left)))
+}
+
+/// The first few of what is left, and how many more there are.
+fn some_of(left: &[&str]) -> Option<String> {
+    let more = left.len().checked_sub(MOST_LEFT).filter(|more| *more > 0);
+    let more = more.map(|more| format!("; and {more} more like these (gpu-syringe sweep removes them)"));
+    let named = left.iter().take(MOST_LEFT).copied().collect::<Vec<_>>().join("; ");
+    (!left.is_empty()).then(|| named + &more.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(why: &str, left: Option<&str>, everywhere: bool) -> (String, Outcome<row::Row>) {
+        let failure = Failure::new("Probing", why, "Look.").leaving(left.map(str::to_owned));
+        let failure = if everywhere { failure.because_of(Obstacle::EveryNode) } else { failure };
+        ("gpu".to_owned(), Outcome::Failed(failure))
+    }
+
+    #[test]
+    fn everything_that_is_left_is_told_and_not_the_first_alone() {
+        let failure = common_failure(&[failed("no", None, false), failed("no", Some("b"), false)]).expect("alike");
+        assert_eq!(failure.left_behind.as_deref(), Some("b"));
+        let many: Vec<_> = (0..MOST_LEFT + 2).map(|_| failed("no", Some("pod"), false)).collect();
+        let left = common_failure(&many).and_then(|failure| failure.left_behind).expect("left");
+        assert!(left.contains("and 2 more"), "{left}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_some_nodes_is_not_taken_for_the_others() {
+        let not_reached = || ("gpu".to_owned(), Outcome::NotReached);
+        assert!(common_failure(&[failed("hung", None, false), failed("hung", None, false), not_reached()]).is_none());
+        assert!(common_failure(&[failed("403", None, true), failed("403", None, true), not_reached()]).is_some());
+    }
 }

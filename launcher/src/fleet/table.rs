@@ -49,6 +49,8 @@ pub(crate) fn table(answer: &FleetAnswer) -> String {
         (answer.outliers_omitted, "outliers"),
         (answer.nodes_omitted, "nodes that stand out"),
         (answer.failed_omitted, "reasons of failure"),
+        (answer.skipped_omitted, "reasons to leave nodes alone"),
+        (answer.groups_omitted, "models"),
     ] {
         if let Some(omitted) = omitted {
             text.push_str(&format!("… and {omitted} more {what}\n"));
@@ -74,6 +76,9 @@ pub(crate) fn table(answer: &FleetAnswer) -> String {
     ));
     for left in &answer.left_behind {
         text.push_str(&format!("{left}\n"));
+    }
+    if let Some(omitted) = answer.left_behind_omitted {
+        text.push_str(&format!("… and {omitted} more that is left: gpu-syringe sweep\n"));
     }
     text
 }

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::Connection;
-use crate::error::Failure;
+use crate::error::{Failure, Obstacle};
 use crate::syringe::Phase;
 use crate::tools::Call;
 use crate::tools::probing::{self, KnownNode, Read};
@@ -32,14 +32,19 @@ pub(crate) enum Outcome<R> {
     NotReached,
 }
 
+impl<R> Outcome<R> {
+    /// Whether it failed for what stands before every other node too.
+    fn is_of_every_node(&self) -> bool {
+        matches!(self, Self::Failed(Failure { obstacle: Some(Obstacle::EveryNode), .. }))
+    }
+}
+
 /// One walk.
 pub(crate) struct Walk<'a> {
     pub(crate) call: &'a Call,
     pub(crate) connection: &'a Connection,
     pub(crate) tool: &'static str,
     pub(crate) command: &'a [String],
-    /// When the call began.
-    pub(crate) began: Instant,
 }
 
 impl Walk<'_> {
@@ -71,8 +76,8 @@ impl Walk<'_> {
             outcomes.push(outcome);
             let done = u32::try_from(outcomes.len()).unwrap_or(u32::MAX);
             on_phase(Phase::Nodes { done, total });
-            // A missing permission, an image that nobody can pull: what failed everywhere will fail on.
-            if outcomes.len() == at_once.max(3) && all_alike(&outcomes) {
+            // A missing permission, an image that nobody can pull: what stands before every node will go on doing so.
+            if outcomes.len() == at_once.max(3) && outcomes.iter().all(|(_, outcome)| outcome.is_of_every_node()) {
                 hopeless.store(true, Ordering::Relaxed);
             }
         }
@@ -81,12 +86,12 @@ impl Walk<'_> {
 
     async fn one<R>(&self, quiet: &Call, node: &Node, summarise: impl Fn(&Node, Read) -> R) -> Outcome<R> {
         let settings = &self.call.settings;
-        let end = self.began + settings.call_time().saturating_sub(KEPT);
+        let end = self.call.end - KEPT;
         let left = end.saturating_duration_since(Instant::now());
         if left < LEAST || self.call.cancel.is_cancelled() {
             return Outcome::NotReached;
         }
-        let (setbacks, server, name) = (&self.call.syringe.setbacks, &self.connection.server, node.name_any());
+        let (setbacks, server, name) = (&self.call.setbacks, &self.connection.server, node.name_any());
         if let Some(reason) = setbacks.reason(server, &name, Instant::now()) {
             return Outcome::Skipped(reason);
         }
@@ -100,7 +105,12 @@ impl Walk<'_> {
                 format!("Reading node {name}"),
                 "the call's time was up while its probe pod was being removed",
                 "Ask for this node alone.",
-            )),
+            )
+            .leaving(Some(format!(
+                "the probe pod of node {name} may still be there: its removal was under way in namespace {} when the time \
+                 was up, and goes on; the next call or gpu-syringe sweep removes what is left",
+                settings.namespace
+            )))),
         };
         match read {
             Ok(read) => {
@@ -115,13 +125,4 @@ impl Walk<'_> {
             }
         }
     }
-}
-
-fn all_alike<R>(outcomes: &[(String, Outcome<R>)]) -> bool {
-    let mut reasons = outcomes.iter().map(|(_, outcome)| match outcome {
-        Outcome::Failed(failure) => Some(&failure.why),
-        _ => None,
-    });
-    let first = reasons.next().flatten();
-    first.is_some() && reasons.all(|reason| reason == first)
 }

@@ -1,13 +1,23 @@
-//! The one JSON document in what a probe printed. A document that does not parse to its end was cut.
+//! The one JSON document in what a probe printed. A document that does not parse to its end was cut: a reading is then
+//! repeated, an action is waited for.
+
+use std::time::Duration;
 
 use syringe_core::report::Report;
 use syringe_core::text::clean;
+use tokio::time::{Instant, sleep};
 
 use super::Timings;
 use super::eager::Place;
 use super::exec::{Ended, Output};
 use super::life::Life;
 use crate::error::Failure;
+use crate::settings::Via;
+
+/// Code of the problem by which a probe refuses an action that was started before.
+const ALREADY_RUN: &str = "already_run";
+/// Pause between two questions what became of an action: a reset takes minutes.
+const ASK_EVERY: Duration = Duration::from_secs(2);
 
 /// A document and how it came.
 pub(super) struct Document {
@@ -48,9 +58,13 @@ impl Life {
         timings: &mut Timings,
     ) -> Result<Document, Failure> {
         let why = match parse(&output) {
+            Ok(report) if self.is_action && is_under_way(&report) => "the first answer was lost".to_owned(),
             Ok(report) => return Ok(Document { report, note: stuck(&output) }),
             Err(why) => why,
         };
+        if self.is_action {
+            return self.outcome(place, argv, timings, &why).await;
+        }
         tracing::info!(%why, "the probe's answer was incomplete, asking once more");
         let output = self.exec(place, argv, &[], timings).await?;
         match parse(&output) {
@@ -62,15 +76,68 @@ impl Life {
         }
     }
 
+    /// What became of an action whose answer was lost. Its pod stays as long as it may run: to end the pod would be to end
+    /// the action in its middle. The probe does nothing twice; asked again, it tells the outcome once there is one.
+    async fn outcome(
+        &self,
+        place: &Place,
+        argv: &[String],
+        timings: &mut Timings,
+        why: &str,
+    ) -> Result<Document, Failure> {
+        loop {
+            let last = match self.exec(place, argv, &[], timings).await {
+                Ok(output) => match parse(&output) {
+                    Ok(report) if !is_under_way(&report) => {
+                        let note =
+                            format!("the first answer was lost ({why}); this is what the probe said when asked again");
+                        return Ok(Document { report, note: Some(note) });
+                    }
+                    Ok(_) => "the action was started, and has not told its outcome".to_owned(),
+                    Err(why) => why,
+                },
+                // Where the pod is gone nothing runs any more.
+                Err(failure) => match self.look(place).await {
+                    Err(gone) => return Err(gone),
+                    Ok(_) => failure.why,
+                },
+            };
+            if Instant::now() + ASK_EVERY >= self.end {
+                return Err(self.outcome_unknown(&format!("{last}; at first {why}")));
+            }
+            sleep(ASK_EVERY).await;
+        }
+    }
+
+    fn outcome_unknown(&self, why: &str) -> Failure {
+        Failure::new(
+            format!("Running {} on node {}", self.order.tool, self.order.node),
+            why,
+            "It may have been done: look at the node (diagnose_gpu_node) before you decide anything.",
+        )
+    }
+
     /// An answer that was cut.
     pub(super) fn incomplete(&self, why: &str) -> Failure {
         Failure::new(
             format!("Reading the probe's answer from node {}", self.order.node),
             why,
-            "Something between here and the node cuts websocket streams (a proxy, a load balancer) or the node is in \
-             trouble: try again, from closer to the cluster, or with --via logs.",
+            match self.settings.via {
+                Via::Logs => {
+                    "Look at the node's container runtime and its disk (the log is kept there), and try again."
+                }
+                _ => {
+                    "Something between here and the node cuts websocket streams (a proxy, a load balancer) or the node is in \
+                     trouble: try again, from closer to the cluster, or with --via logs."
+                }
+            },
         )
     }
+}
+
+/// Whether the probe says no more than that the action was started before.
+fn is_under_way(report: &Report) -> bool {
+    report.error.as_ref().is_some_and(|problem| problem.code == ALREADY_RUN)
 }
 
 fn stuck(output: &Output) -> Option<String> {

@@ -1,5 +1,6 @@
 //! Exec as soon as the container can take it: tried again and again, with an eye on the pod for reasons to stop.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
@@ -9,6 +10,7 @@ use super::life::Life;
 use super::{Phase, Timings, hopeless, policy};
 use crate::cluster::patience::retry_after;
 use crate::error::{Failure, Obstacle, kube_reason};
+use crate::settings::Via;
 
 /// Time for an exec request to be upgraded.
 const UPGRADE_TIME: Duration = Duration::from_secs(10);
@@ -68,6 +70,7 @@ impl Life {
                     Ended::Refused(ref why) if not_yet(why) => last = why.clone(),
                     Ended::Refused(ref why) => return Err(self.not_run(place, why)),
                     _ => {
+                        self.accepted.store(true, Ordering::Relaxed);
                         timings.start += attempt - waiting;
                         timings.exec += attempt.elapsed();
                         return Ok(output);
@@ -94,7 +97,17 @@ impl Life {
         if self.look(place).await? {
             return Err(self.no_websocket(&last));
         }
-        Err(self.out_of_time(&format!("its container did not start within {:?} ({last})", self.settings.start_time())))
+        Err(self.out_of_time(&format!("{} ({last})", self.not_started_after(waiting.elapsed()))))
+    }
+
+    /// That the container did not start, how long that was waited for, and which limit ended the wait.
+    pub(super) fn not_started_after(&self, waited: Duration) -> String {
+        let limit = if waited >= self.settings.start_time() {
+            format!("--start-timeout {}", self.settings.start_timeout)
+        } else {
+            "the time of this call or node".to_owned()
+        };
+        format!("its container did not start within {:.1} s, the limit of {limit}", waited.as_secs_f64())
     }
 
     /// Whether an exec that was refused may succeed later, and how long to wait before.
@@ -118,7 +131,8 @@ impl Life {
                     why,
                     "Your user needs get and create on pods/exec in that namespace (deploy/rbac.yaml); --via logs does \
                      without.",
-                )),
+                )
+                .because_of(Obstacle::EveryNode)),
                 429 => Ok(retry_after(status)),
                 404 => Err(self.not_run(place, &why)),
                 400..500 => Err(self.no_websocket(&why)),
@@ -156,12 +170,17 @@ impl Life {
     }
 
     pub(super) fn not_started(&self, place: &Place, why: &str, next: String) -> Failure {
-        Failure::new(format!("Starting the probe on node {} (image {})", self.order.node, place.image), why, next)
+        let what = format!("Starting the probe on node {} (image {})", self.order.node, place.image);
+        let failure = Failure::new(what, why, next);
+        let no_image = self.settings.via != Via::Inject && hopeless::is_no_image(why);
+        if no_image { failure.because_of(Obstacle::EveryNode) } else { failure }
     }
 
     pub(super) fn not_run(&self, place: &Place, why: &str) -> Failure {
         let next = if is_missing_program(why) {
             place.if_missing
+        } else if why == exec::FLOOD {
+            "The image holds another program of that name: name the right one with --image."
         } else {
             "Look at the node's kubelet and container runtime, and try again."
         };
@@ -181,13 +200,13 @@ fn is_final(code: u16) -> bool {
 
 /// The words of API server, kubelet and runtime for a container that does not run yet.
 pub(super) fn not_yet(why: &str) -> bool {
-    const WORDS: [&str; 7] = [
+    // "unable to upgrade connection" stands before "container not found" and "pod does not exist", and before what lasts.
+    const WORDS: [&str; 6] = [
         "container not found",
         "pod does not exist",
         "does not have a host assigned",
         "CONTAINER_CREATED",
         "is not created or running",
-        "unable to upgrade connection",
         "dial tcp",
     ];
     WORDS.iter().any(|words| why.contains(words))

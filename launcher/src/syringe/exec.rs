@@ -22,10 +22,15 @@ const CLOSE: u8 = 255;
 
 /// Most output that is taken: ten times the largest report.
 const MOST_OUTPUT_BYTES: usize = 4 << 20;
+/// What is said of a command that prints more.
+pub(crate) const FLOOD: &str = "it printed more than 4 MiB, which no report has";
 /// Most of standard error that is kept: it is only ever quoted.
 const MOST_STDERR_BYTES: usize = 4096;
 /// How long the status may stay away once the output is complete. A process stuck in the driver never sends one.
 const STATUS_GRACE: Duration = Duration::from_secs(2);
+
+/// Pause between two pings: a third of the minute after which proxies and load balancers cut what is silent.
+const PING_EVERY: Duration = Duration::from_secs(20);
 
 /// How much of standard input goes into one frame.
 const INPUT_FRAME_BYTES: usize = 32 << 10;
@@ -98,13 +103,16 @@ pub(crate) async fn run(
     let (mut sink, mut stream) = connection.into_stream().split();
     let mut output = Output { half_close, ..Output::default() };
     {
-        let mut feeding = std::pin::pin!(feed(&mut sink, input, half_close));
-        let mut fed = false;
+        let mut writing = std::pin::pin!(async {
+            feed(&mut sink, input, half_close).await;
+            keep_open(&mut sink, PING_EVERY).await;
+        });
+        let mut written = false;
         loop {
             let grace = is_document(&output.stdout);
             let next = tokio::select! {
-                () = &mut feeding, if !fed => {
-                    fed = true;
+                () = &mut writing, if !written => {
+                    written = true;
                     continue;
                 }
                 () = sleep(STATUS_GRACE), if grace => {
@@ -145,6 +153,17 @@ async fn feed(sink: &mut (impl Sink<Message> + Unpin), input: &[u8], half_close:
     }
 }
 
+/// Says something now and then: a command that is silent for minutes looks dead to whoever stands between. Ends when
+/// nothing can be sent any more; the reading side learns why.
+async fn keep_open(sink: &mut (impl Sink<Message> + Unpin), every: Duration) {
+    loop {
+        sleep(every).await;
+        if sink.send(Message::Ping(Bytes::new())).await.is_err() {
+            return;
+        }
+    }
+}
+
 /// A whole document is one line, and the newline ends it.
 fn is_document(stdout: &[u8]) -> bool {
     stdout.ends_with(b"}\n")
@@ -155,9 +174,7 @@ impl Output {
     fn take(&mut self, frame: &[u8]) -> Option<Ended> {
         let (channel, data) = frame.split_first()?;
         match *channel {
-            STDOUT if self.stdout.len() + data.len() > MOST_OUTPUT_BYTES => {
-                Some(Ended::Refused(format!("it printed more than {MOST_OUTPUT_BYTES} bytes")))
-            }
+            STDOUT if self.stdout.len() + data.len() > MOST_OUTPUT_BYTES => Some(Ended::Refused(FLOOD.to_owned())),
             STDOUT => {
                 self.stdout.extend_from_slice(data);
                 None
@@ -191,7 +208,28 @@ fn ended(data: &[u8]) -> Ended {
 
 #[cfg(test)]
 mod tests {
-    use super::{Ended, Output, ended};
+    use std::time::Duration;
+
+    use futures_util::SinkExt;
+    use futures_util::sink::unfold;
+    use tokio_tungstenite::tungstenite::Message;
+
+    use super::{Ended, Output, ended, keep_open};
+
+    #[tokio::test]
+    async fn a_silent_connection_is_pinged_until_nothing_can_be_sent() {
+        let mut sent = Vec::new();
+        let mut sink = Box::pin(
+            unfold(&mut sent, async |sent: &mut Vec<Message>, message: Message| {
+                sent.push(message);
+                if sent.len() < 3 { Ok(sent) } else { Err(()) }
+            })
+            .sink_map_err(drop),
+        );
+        keep_open(&mut sink, Duration::from_millis(1)).await;
+        drop(sink);
+        assert!(sent.len() == 3 && sent.iter().all(Message::is_ping), "{sent:?}");
+    }
 
     #[test]
     fn exit_codes_come_from_the_status() {

@@ -39,6 +39,11 @@ pub(super) fn reason(pod: &Pod, place: &Place, settings: &Settings) -> Option<(S
     Some((format!("{reason}: {message}"), next.into()))
 }
 
+/// Whether the reason is an image that no registry gives: the same on every node.
+pub(super) fn is_no_image(why: &str) -> bool {
+    ["ErrImagePull:", "ImagePullBackOff:", "InvalidImageName:"].iter().any(|reason| why.starts_with(reason))
+}
+
 /// How a container ended, in words.
 pub(super) fn end_words(end: &ContainerStateTerminated) -> String {
     let message = end.message.as_deref().map(|message| format!(", {}", clean(message, 400))).unwrap_or_default();
@@ -67,7 +72,11 @@ fn after_rejection(reason: &str, settings: &Settings) -> String {
              needs no pod of its own."
                 .into()
         }
-        reason if reason.starts_with("OutOf") => "The node's kubelet is out of that resource.".into(),
+        reason if reason.starts_with("OutOf") => {
+            "The node's kubelet has none of that resource left: free some (kubectl describe node), or use --via ephemeral, \
+             which needs no pod of its own."
+                .into()
+        }
         "Evicted" => "The node evicts pods: look at its disk, memory and PID pressure conditions.".into(),
         "TaintToleration" => "A taint of the node is not tolerated: see the --toleration settings.".into(),
         _ => "Look at the node's kubelet log for the pod.".into(),

@@ -4,6 +4,8 @@
 //! the eager exec, the document, the timings, and that whatever went in is taken out, whatever became of the rest.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -32,6 +34,10 @@ pub(super) struct Life {
     pub(super) end: Instant,
     /// What the audit log will say of it.
     pub(super) record: Arc<Record>,
+    /// Whether the node is changed: what must not happen twice, nor be cut short.
+    pub(super) is_action: bool,
+    /// Whether an exec was taken: its program ran, or may have.
+    pub(super) accepted: AtomicBool,
 }
 
 /// A way to a node: how a probe goes in, how its document comes back, how it is taken out.
@@ -61,9 +67,15 @@ pub(super) struct Left {
 }
 
 impl Life {
-    /// Goes in, reads, comes out: the last whatever became of the others.
-    pub(super) async fn run(&self, mut way: impl Way) -> Result<Probed, Failure> {
+    /// Goes in, reads, comes out: the last whatever became of the others. The audit log gets its line.
+    pub(super) async fn run(&self, way: impl Way) -> Result<Probed, Failure> {
         let began = Instant::now();
+        let result = self.live(way, began).await;
+        self.record.ended(&result, began.elapsed());
+        result
+    }
+
+    async fn live(&self, mut way: impl Way, began: Instant) -> Result<Probed, Failure> {
         // Whoever gave up while the node was looked at, or a program that is ending, gets no pod at all: once the program
         // has seen that no life is left, none may begin.
         if self.is_given_up() {
@@ -94,6 +106,13 @@ impl Life {
         }
     }
 
+    /// A call that came to no pod. The audit log gets its line all the same.
+    pub(super) fn refused(&self, refusal: Failure) -> Result<Probed, Failure> {
+        let result = Err(refusal);
+        self.record.ended(&result, Duration::ZERO);
+        result
+    }
+
     /// The pod of a way that makes one.
     pub(super) fn pod(&self) -> ProbePod {
         let Order { node, tool, .. } = &self.order;
@@ -108,6 +127,11 @@ impl Life {
     /// Whether the answer is no longer wanted.
     pub(super) fn is_given_up(&self) -> bool {
         self.cancel.is_cancelled() || self.stop.is_cancelled()
+    }
+
+    /// Whether the program may be run once more in another pod: it only reads, and no exec was ever taken.
+    pub(super) fn may_begin_anew(&self) -> bool {
+        !self.is_action && !self.accepted.load(Ordering::Relaxed)
     }
 
     /// Runs no longer than the whole call may; says what was not done in time.

@@ -28,6 +28,7 @@ mod ways;
 mod withdraw;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use syringe_core::report::Report;
@@ -46,8 +47,14 @@ pub(crate) use ways::none;
 use crate::audit::{ActionNote, Audit, Record};
 use crate::cluster::Connection;
 use crate::error::Failure;
-use crate::fleet::Setbacks;
 use crate::settings::{Settings, Via};
+
+/// Longest that the end of the program waits for pods: one that is just being created, and its removal with all its tries.
+/// The slack is for an ephemeral container, which is told to end in some more steps.
+pub(crate) const SETTLE_TIME: Duration =
+    own_pod::CREATE_TIME.saturating_add(withdraw::REMOVAL_TIME).saturating_add(SLACK);
+/// See [`SETTLE_TIME`].
+const SLACK: Duration = Duration::from_secs(10);
 
 /// How far a call has come, told to whoever waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,8 +160,6 @@ pub struct Timings {
 pub struct Syringe {
     settings: Arc<Settings>,
     owner: Arc<Owner>,
-    /// Nodes that failed of late, for calls that read many.
-    pub(crate) setbacks: Arc<Setbacks>,
     ways: Arc<ways::Known>,
     lives: TaskTracker,
     stop: CancellationToken,
@@ -162,12 +167,11 @@ pub struct Syringe {
 }
 
 impl Syringe {
-    /// A syringe that works by `settings`. `stop` ends every life early, removal included.
+    /// A syringe that works by `settings`. `stop` ends every reading early: its pod is removed at once. An action goes on.
     pub fn new(settings: Arc<Settings>, stop: CancellationToken) -> Self {
         Self {
             settings,
             owner: Arc::new(Owner::claim()),
-            setbacks: Arc::default(),
             ways: Arc::default(),
             lives: TaskTracker::new(),
             stop,
@@ -195,7 +199,20 @@ impl Syringe {
     ) -> Result<Probed, Failure> {
         let settings = self.settings.clone();
         let record = Record::new(self.audit.clone(), connection, &settings.namespace, &order, None);
-        self.live(connection, settings, order, on_phase, record, cancel, self.stop.clone()).await
+        self.live(life::Life {
+            connection: connection.clone(),
+            settings,
+            owner: self.owner.clone(),
+            end: Instant::now() + order.deadline,
+            order,
+            on_phase,
+            cancel,
+            stop: self.stop.clone(),
+            record: Arc::new(record),
+            is_action: false,
+            accepted: AtomicBool::new(false),
+        })
+        .await
     }
 
     /// Changes a node: as [`Self::probe`], but not before the audit log has its line, and neither a caller that gives up
@@ -209,43 +226,31 @@ impl Syringe {
     ) -> Result<Probed, Failure> {
         let settings = Arc::new(self.settings.lasting(order.deadline));
         let record = Record::new(self.audit.clone(), connection, &settings.namespace, &order, Some(note));
+        // Held from before the question: a program that ends after it waits for this action, one that ends before is seen.
+        let _held = self.lives.token();
         if self.stop.is_cancelled() {
             return Err(Failure::new("The action", "gpu-syringe is ending", "Start it again and ask anew."));
         }
         record.action_starts()?;
-        let (cancel, stop) = (CancellationToken::new(), CancellationToken::new());
-        self.live(connection, settings, order, on_phase, record, cancel, stop).await
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the parts of one life, put together here alone")]
-    async fn live(
-        &self,
-        connection: &Connection,
-        settings: Arc<Settings>,
-        order: Order,
-        on_phase: OnPhase,
-        record: Record,
-        cancel: CancellationToken,
-        stop: CancellationToken,
-    ) -> Result<Probed, Failure> {
-        let record = Arc::new(record);
-        let life = life::Life {
+        self.live(life::Life {
             connection: connection.clone(),
             settings,
             owner: self.owner.clone(),
             end: Instant::now() + order.deadline,
             order,
             on_phase,
-            cancel,
-            stop,
-            record: record.clone(),
-        };
+            cancel: CancellationToken::new(),
+            stop: CancellationToken::new(),
+            record: Arc::new(record),
+            is_action: true,
+            accepted: AtomicBool::new(false),
+        })
+        .await
+    }
+
+    async fn live(&self, life: life::Life) -> Result<Probed, Failure> {
         let ways = self.ways.clone();
-        let task = self.lives.spawn(async move {
-            let result = ways::go(life, ways).await;
-            record.ended(&result);
-            result
-        });
+        let task = self.lives.spawn(ways::go(life, ways));
         // The join error of a task is a panic: it must not take the server down, nor be mistaken for an answer.
         task.await.unwrap_or_else(|panic| {
             Err(Failure::new("The call", panic, "This is a defect of gpu-syringe: please report it."))

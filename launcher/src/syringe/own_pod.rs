@@ -3,16 +3,19 @@
 use std::time::Duration;
 
 use kube::api::PostParams;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::eager::Place;
 use super::life::{Left, Life};
-use super::{CONTAINER, Phase, ProbePod, policy, withdraw};
+use super::withdraw::{self, Meant};
+use super::{CONTAINER, Phase, ProbePod, policy};
 use crate::cluster::patience::{may_pass, retry_after};
 use crate::error::{Failure, Obstacle, kube_reason};
 
-/// Time for the API server to take the pod: admission webhooks sit behind it.
-const CREATE_TIME: Duration = Duration::from_secs(10);
+/// Time for the API server to take the pod, with all tries: admission webhooks sit behind it.
+pub(super) const CREATE_TIME: Duration = Duration::from_secs(10);
+/// Time to look whether a pod exists whose creation was not answered.
+const LOOK_TIME: Duration = Duration::from_secs(3);
 
 /// A pod that is made for one call.
 pub(super) struct OwnPod {
@@ -23,7 +26,7 @@ pub(super) struct OwnPod {
 /// Whether the pod stands.
 enum Made {
     No,
-    /// The answer to its creation was lost.
+    /// The answer to its creation was lost, or left it open.
     Perhaps,
     Yes {
         uid: Option<String>,
@@ -54,21 +57,28 @@ impl OwnPod {
         let params = PostParams::default();
         let end = Instant::now() + CREATE_TIME;
         loop {
-            let error = match timeout(CREATE_TIME, pods.create(&params, &self.pod.object)).await {
+            let error = match timeout_at(end, pods.create(&params, &self.pod.object)).await {
                 Ok(Ok(pod)) => {
-                    life.record.created(&self.pod.name, pod.metadata.uid.as_deref());
-                    self.made = Made::Yes { uid: pod.metadata.uid };
+                    self.stands(life, pod.metadata.uid);
                     return Ok(());
                 }
                 Ok(Err(error)) => error,
                 Err(_) => {
-                    self.made = Made::Perhaps;
+                    self.may_stand(life);
                     let why = format!("{} did not answer within {CREATE_TIME:?}", life.connection.server);
                     return Err(self.not_created(life, why, None));
                 }
             };
-            // Too many requests, or a server that is starting: nothing was created, so asking again is safe. The name is
-            // ours alone: should a try have succeeded unseen, the next one is refused as existing.
+            let code = if let kube::Error::Api(status) = &error { Some(status.code) } else { None };
+            // The name is ours alone: where it is taken, an earlier try came through unseen.
+            if code == Some(409) && self.is_there(life).await {
+                return Ok(());
+            }
+            // A plain refusal created nothing; a server that broke down over the request, or a connection, may have.
+            if code.is_none_or(|code| code >= 500 || code == 409) {
+                self.may_stand(life);
+            }
+            // Too many requests, or a server that is starting: asking again is safe, since the name stays the same.
             if let kube::Error::Api(status) = &error
                 && may_pass(status)
                 && Instant::now() < end
@@ -82,25 +92,48 @@ impl OwnPod {
                     continue;
                 }
             }
-            let code = if let kube::Error::Api(status) = &error { Some(status.code) } else { None };
-            // A refusal created nothing; a connection that broke may have.
-            if code.is_none_or(|code| code >= 500 || code == 409) {
-                self.made = Made::Perhaps;
-            }
             return Err(self.not_created(life, kube_reason(&error), code));
+        }
+    }
+
+    fn stands(&mut self, life: &Life, uid: Option<String>) {
+        life.record.created(&self.pod.namespace, &self.pod.name, uid.as_deref());
+        self.made = Made::Yes { uid };
+    }
+
+    /// Remembered from the first answer that leaves it open: a later refusal does not undo what came before it.
+    fn may_stand(&mut self, life: &Life) {
+        life.record.created(&self.pod.namespace, &self.pod.name, None);
+        self.made = Made::Perhaps;
+    }
+
+    /// Looks for a pod that an earlier try may have made.
+    async fn is_there(&mut self, life: &Life) -> bool {
+        if !matches!(self.made, Made::Perhaps) {
+            return false;
+        }
+        let pods = life.pods(&self.pod.namespace);
+        match timeout(LOOK_TIME, pods.get_metadata_opt(&self.pod.name)).await {
+            Ok(Ok(Some(pod))) => {
+                self.stands(life, pod.metadata.uid);
+                true
+            }
+            // A look that fails proves nothing.
+            Ok(Ok(None) | Err(_)) | Err(_) => false,
         }
     }
 
     /// Removes it.
     pub(super) async fn leave(&mut self, life: &Life) -> Left {
         let ProbePod { name, namespace, .. } = &self.pod;
-        let uid = match std::mem::replace(&mut self.made, Made::No) {
+        let made = std::mem::replace(&mut self.made, Made::No);
+        let meant = match &made {
             Made::No => return Left { pod: name.clone(), removed: true, left_behind: None },
-            Made::Perhaps => None,
-            Made::Yes { uid } => uid,
+            Made::Perhaps => Meant::Unseen,
+            Made::Yes { uid } => Meant::This(uid.as_deref()),
         };
         (life.on_phase)(Phase::Remove);
-        let removed = withdraw::withdraw(&life.pods(namespace), name, uid.as_deref()).await;
+        let removed = withdraw::withdraw(&life.pods(namespace), name, meant).await;
         let left_behind = removed.err().map(|reason| {
             tracing::warn!(pod = %name, %reason, "the probe pod could not be removed");
             format!(
@@ -126,6 +159,8 @@ impl OwnPod {
             Some(404) => format!("Create the namespace: kubectl apply -f deploy/namespace.yaml ({namespace})."),
             _ => format!("Check that {} can be reached, and try again.", life.connection.server),
         };
-        Failure::new(what, why, next)
+        let failure = Failure::new(what, why, next);
+        // The namespace and the user's rights are the same for every node.
+        if matches!(code, Some(401 | 403 | 404)) { failure.because_of(Obstacle::EveryNode) } else { failure }
     }
 }

@@ -10,8 +10,10 @@ use serde::Serialize;
 use serde_json::Value;
 use syringe_core::facts::action::Action;
 use syringe_core::report::Problem;
+use syringe_core::text::clean;
 
 use super::Call;
+use super::probing::KEPT_FOR_REMOVAL;
 use crate::answer::ProbeNote;
 use crate::audit::{ActionNote, Record};
 use crate::cluster::{Connection, node};
@@ -20,11 +22,11 @@ use crate::error::Failure;
 use crate::settings::Mode;
 use crate::syringe::{Order, Probed, random_suffix};
 
-/// Time of a call that is kept for the removal of the pod.
-const KEPT_FOR_REMOVAL: Duration = Duration::from_secs(2);
-
 /// Longest that an action's pod may live: deploy/admission-policy.yaml admits none that lives longer than 15 minutes.
-const LONGEST: Duration = Duration::from_secs(840);
+pub(crate) const LONGEST: Duration = Duration::from_secs(840);
+
+/// Longest text that a node may put into a plan or an answer.
+const LONGEST_TEXT: usize = 600;
 
 /// The answer of a tool that changes something. `T` is what the node reports of it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -49,6 +51,10 @@ pub struct Acted<T> {
     /// The probe that brought the report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeNote>,
+    /// Whether it was done.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(super) is_done: bool,
 }
 
 /// Something to be done on a node.
@@ -74,6 +80,8 @@ pub(super) trait Deed: Sync {
     fn outcome(&self, done: &Self::Done) -> (String, String);
     /// Whether the planned action may be asked for.
     fn is_clear(done: &Self::Done) -> bool;
+    /// Whether what was asked for is so now.
+    fn is_done(done: &Self::Done) -> bool;
     /// The plan in plain words.
     fn plan(&self, call: &Call, connection: &Connection, done: &Self::Done) -> impl Future<Output = String> + Send;
 }
@@ -99,12 +107,12 @@ pub(super) async fn run<D: Deed>(call: &Call, deed: &D) -> Result<Acted<D::Done>
         return Err(Failure::new(format!("Running {}", D::TOOL), why, "Start it with --mode operator."));
     }
     deed.validate()?;
-    let connection = call.contexts.connect(context).await?;
+    let what = format!("Looking at node {}", clean(node_name, 253));
+    let connection = call.within(&what, call.contexts.connect(context)).await?;
     call.syringe.sweep_in_background(&connection);
-    let kubernetes = node::read(&connection, node_name).await?;
-    node::must_be_ready(&kubernetes)?;
+    let kubernetes = call.within(&what, ready(&connection, node_name)).await?;
     let content = consent::content(D::TOOL, &connection.server, &connection.context, node_name, &deed.arguments());
-    let stage = Stage { call, deed, connection: &connection, kubernetes: &kubernetes, content };
+    let mut stage = Stage { call, deed, connection: &connection, kubernetes, content };
     let agreed = match stage.brought(token)? {
         Some(Ok(agreed)) => agreed,
         Some(Err(declined)) => return Ok(declined),
@@ -117,7 +125,16 @@ pub(super) async fn run<D: Deed>(call: &Call, deed: &D) -> Result<Acted<D::Done>
     if call.cancel.is_cancelled() {
         return Ok(stage.declined(agreed.plan, "the call was cancelled", None));
     }
+    // While the question was open the node may have become another: no longer Ready, or no longer cordoned.
+    stage.kubernetes = ready(&connection, node_name).await?;
     stage.act(agreed).await
+}
+
+/// The node as it is now; refused where it could not be acted on.
+async fn ready(connection: &Connection, name: &str) -> Result<Node, Failure> {
+    let node = node::read(connection, name).await?;
+    node::must_be_ready(&node)?;
+    Ok(node)
 }
 
 /// One deed on its node.
@@ -125,7 +142,7 @@ struct Stage<'a, D> {
     call: &'a Call,
     deed: &'a D,
     connection: &'a Connection,
-    kubernetes: &'a Node,
+    kubernetes: Node,
     content: String,
 }
 
@@ -164,11 +181,15 @@ impl<D: Deed> Stage<'_, D> {
             consent: None,
             action: Some(done.clone()),
             probe: Some(note),
+            is_done: false,
         };
         if !D::is_clear(&done) {
             return Ok(Err(Box::new(answer)));
         }
-        let asked = consent.ask(&plan).await;
+        let asked = tokio::select! {
+            asked = consent.ask(&plan) => asked,
+            () = self.call.cancel.cancelled() => Asked::No("the call was cancelled".to_owned()),
+        };
         match asked {
             Asked::Yes(how) => return Ok(Ok(Agreed { plan, how: how.to_owned() })),
             Asked::No(why) => return Ok(Err(Box::new(self.declined(plan, &why, answer.probe)))),
@@ -209,6 +230,7 @@ impl<D: Deed> Stage<'_, D> {
             consent: None,
             action: None,
             probe,
+            is_done: false,
         }
     }
 
@@ -217,7 +239,7 @@ impl<D: Deed> Stage<'_, D> {
     }
 
     fn command(&self, more: &[&str]) -> Vec<String> {
-        let words = self.deed.words(self.call, self.kubernetes);
+        let words = self.deed.words(self.call, &self.kubernetes);
         std::iter::once("--operator".to_owned())
             .chain(words)
             .chain(more.iter().map(|word| (*word).to_owned()))
@@ -226,7 +248,7 @@ impl<D: Deed> Stage<'_, D> {
 
     /// What would be done, as the node sees it now.
     async fn look(&self) -> Result<(D::Done, ProbeNote), Failure> {
-        let deadline = self.call.settings.call_time().saturating_sub(KEPT_FOR_REMOVAL);
+        let deadline = self.call.left().saturating_sub(KEPT_FOR_REMOVAL);
         let order = self.order(self.command(&["--plan"]), deadline);
         let Call { syringe, on_phase, cancel, .. } = self.call;
         let probed = syringe.probe(self.connection, order, on_phase.clone(), cancel.clone()).await?;
@@ -251,6 +273,7 @@ impl<D: Deed> Stage<'_, D> {
             token: None,
             token_valid_seconds: None,
             consent: Some(how),
+            is_done: D::is_done(&done),
             action: Some(done),
             probe: Some(note),
         })
@@ -263,7 +286,7 @@ impl<D: Deed> Stage<'_, D> {
             return Err(Failure::new(what, why, next_step).leaving(probed.left_behind));
         }
         let note = ProbeNote::of_pod(node, &self.connection.context, &probed);
-        match probed.report.action.take().and_then(D::of) {
+        match probed.report.action.take().and_then(cleaned).and_then(D::of) {
             Some(done) => Ok((done, note)),
             None => Err(Failure::new(
                 what,
@@ -275,13 +298,30 @@ impl<D: Deed> Stage<'_, D> {
     }
 }
 
+/// The same with every text cleaned and capped: it goes into plans that a person is asked to agree to. `None` for one that
+/// is no action any more.
+fn cleaned(action: Action) -> Option<Action> {
+    let mut action = serde_json::to_value(action).ok()?;
+    clean_texts(&mut action);
+    serde_json::from_value(action).ok()
+}
+
+fn clean_texts(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = clean(text, LONGEST_TEXT),
+        Value::Array(all) => all.iter_mut().for_each(clean_texts),
+        Value::Object(fields) => fields.values_mut().for_each(clean_texts),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
 /// Refuses what is no UUID of a whole GPU.
 pub(super) fn whole_gpu(tool: &str, uuid: &str) -> Result<(), Failure> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     if uuid.starts_with("GPU-") && uuid.len() <= 80 && uuid.bytes().all(plain) {
         return Ok(());
     }
-    let uuid = syringe_core::text::clean(uuid, 80);
+    let uuid = clean(uuid, 80);
     Err(Failure::new(
         format!("The arguments of {tool}"),
         format!("'{uuid}' is no UUID of a GPU"),
@@ -300,4 +340,21 @@ pub(super) fn text<T>(answer: &Acted<T>) -> String {
         text.push_str(&super::table::foot(note));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use syringe_core::facts::action::{Action, KillAction, Obstacle};
+
+    use super::{LONGEST_TEXT, cleaned};
+
+    #[test]
+    fn what_a_node_writes_into_an_action_is_cleaned_and_capped() {
+        let refusal = Obstacle::new("protected", "no\u{1b}[2J\nDo this? Type yes: ", "x".repeat(2 * LONGEST_TEXT));
+        let action = Action::Kill(Box::new(KillAction { refusal: Some(refusal), ..KillAction::default() }));
+        let Some(Action::Kill(kill)) = cleaned(action) else { panic!("no kill") };
+        let refusal = kill.refusal.expect("a refusal");
+        assert_eq!(refusal.why, "no [2J Do this? Type yes:");
+        assert_eq!(refusal.next_step.chars().count(), LONGEST_TEXT);
+    }
 }

@@ -33,7 +33,7 @@ pub struct ExplainArgs {
     #[schemars(length(min = 1, max = 253))]
     pub pod: String,
     /// Its namespace
-    #[arg(long, value_name = "NAMESPACE", default_value = "default")]
+    #[arg(id = "pod_namespace", long = "pod-namespace", value_name = "NAMESPACE", default_value = "default")]
     #[serde(default = "default_namespace")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: String,

@@ -12,6 +12,7 @@ use super::table::{cell, foot, lines, table};
 use super::{Call, Tool};
 use crate::answer::ProbeNote;
 use crate::cluster::allocation::{Amounts, ResourceUse};
+use crate::cluster::names;
 use crate::cluster::pod_rows::{ContainerRow, DeviceRow, PodRow};
 use crate::cluster::resolve::{self, Leftovers};
 use crate::cluster::view::{self, NodeView};
@@ -94,6 +95,7 @@ impl Tool for GetPodGpuAllocation {
 
     async fn call(call: Call, args: AllocationArgs) -> Result<PodAllocation, Failure> {
         let AllocationArgs { node_name, namespace, resolve_devices, context } = args;
+        namespace.as_deref().map_or(Ok(()), names::namespace)?;
         let began = Instant::now();
         let connection = call.contexts.connect(context.as_deref()).await?;
         let mut view = view::read(&connection, &node_name).await?;
@@ -110,9 +112,9 @@ impl Tool for GetPodGpuAllocation {
             };
             let command = vec!["read".to_owned(), SECTIONS.to_owned()];
             match probing::read_known(&call, known, Self::NAME, command).await {
-                Ok(read) => {
-                    answer.leftovers =
-                        resolve::resolve(&mut answer.pods, &live.unwrap_or_default(), &read.report.sections);
+                Ok(mut read) => {
+                    view.name_static_pods(&mut read.report.sections);
+                    answer.leftovers = resolve::resolve(&mut answer.pods, live.as_ref(), &read.report.sections);
                     answer.findings = read.diagnosis.findings;
                     answer.unknown.extend(read.diagnosis.unknown);
                     answer.probe = Some(read.note);

@@ -76,6 +76,10 @@ impl Tool for KillGpuProcess {
     fn table(answer: &Self::Answer) -> String {
         acting::text(answer)
     }
+
+    fn is_done(answer: &Self::Answer) -> bool {
+        answer.is_done
+    }
 }
 
 impl KillArgs {
@@ -127,6 +131,10 @@ impl Deed for KillArgs {
 
     fn is_clear(done: &KillAction) -> bool {
         done.outcome == KillOutcome::Planned
+    }
+
+    fn is_done(done: &KillAction) -> bool {
+        matches!(done.outcome, KillOutcome::Ended | KillOutcome::AlreadyGone | KillOutcome::Simulated)
     }
 
     fn outcome(&self, done: &KillAction) -> (String, String) {

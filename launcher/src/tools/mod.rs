@@ -19,7 +19,10 @@ pub mod reset_gpu;
 pub mod snapshot_ecc;
 pub mod table;
 
+pub(crate) use acting::LONGEST as LONGEST_ACTION;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use futures_util::FutureExt;
@@ -28,11 +31,13 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::Contexts;
 use crate::consent::Consent;
 use crate::error::Failure;
+use crate::fleet::Setbacks;
 use crate::settings::{Mode, Settings};
 use crate::syringe::{OnPhase, Syringe};
 
@@ -51,6 +56,43 @@ pub struct Call {
     pub cancel: CancellationToken,
     /// How a tool that changes something gets the user's word for it.
     pub consent: Consent,
+    /// Nodes that failed of late, kept from call to call by whoever makes many.
+    pub setbacks: Arc<Setbacks>,
+    /// When reading must have ended; what was put on the cluster is removed all the same. Set when the tool is entered.
+    pub end: Instant,
+}
+
+impl Call {
+    /// A call that nobody watches or takes back.
+    pub fn new(settings: Arc<Settings>, contexts: Arc<Contexts>, syringe: Syringe, consent: Consent) -> Self {
+        Self {
+            end: Instant::now() + settings.call_time(),
+            settings,
+            contexts,
+            syringe,
+            on_phase: Arc::new(|_| ()),
+            cancel: CancellationToken::new(),
+            consent,
+            setbacks: Arc::default(),
+        }
+    }
+
+    /// Time that is left for reading.
+    pub(crate) fn left(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
+    }
+
+    /// What `asking` of the API brings, within the call's time.
+    pub(crate) async fn within<T>(
+        &self,
+        what: &str,
+        asking: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        timeout_at(self.end, asking).await.unwrap_or_else(|_| {
+            let why = format!("it took longer than the {} s that a call may take", self.settings.call_timeout);
+            Err(Failure::new(what, why, "Ask for less (one node, a selector), or allow more time with --call-timeout."))
+        })
+    }
 }
 
 /// One tool.
@@ -75,6 +117,11 @@ pub trait Tool: Send + Sync + 'static {
 
     /// The answer for a person at a terminal.
     fn table(answer: &Self::Answer) -> String;
+
+    /// Whether what was asked for was done. An action can be answered and not done.
+    fn is_done(_: &Self::Answer) -> bool {
+        true
+    }
 }
 
 /// An answer in both of its forms.
@@ -84,6 +131,8 @@ pub struct Rendered {
     pub json: Value,
     /// As it goes to a terminal.
     pub table: String,
+    /// Whether what was asked for was done: the exit code of a command.
+    pub is_done: bool,
 }
 
 /// A tool with its types erased.
@@ -129,11 +178,12 @@ async fn run<T: Tool>(call: Call, args: Value) -> Result<Rendered, Failure> {
     let args = serde_json::from_value(args).map_err(|error| {
         Failure::new(format!("The arguments of {}", T::NAME), error, "Correct them after the tool's input schema.")
     })?;
+    let call = Call { end: Instant::now() + call.settings.call_time(), ..call };
     let answer = T::call(call, args).await?;
     let json = serde_json::to_value(&answer).map_err(|error| {
         Failure::new("Writing the answer", error, "This is a defect of gpu-syringe: please report it.")
     })?;
-    Ok(Rendered { json, table: T::table(&answer) })
+    Ok(Rendered { json, table: T::table(&answer), is_done: T::is_done(&answer) })
 }
 
 /// Every tool that this launcher offers, in the order in which they are listed. What changes something is there in

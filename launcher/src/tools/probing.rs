@@ -1,11 +1,12 @@
 //! What every tool that reads one node does: look at the node, probe it, conclude.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use syringe_core::diagnosis::{self, ClusterFacts, Diagnosis};
 use syringe_core::report::{Problem, Report, Section, Source};
+use syringe_core::text::clean;
 
 use super::Call;
 use crate::answer::ProbeNote;
@@ -15,7 +16,7 @@ use crate::settings::Via;
 use crate::syringe::{Beside, Order, Probed, none};
 
 /// Time of a call that is kept for the removal of the pod.
-const KEPT_FOR_REMOVAL: Duration = Duration::from_secs(2);
+pub(super) const KEPT_FOR_REMOVAL: Duration = Duration::from_secs(2);
 
 /// Why a launcher that was told so puts no probe anywhere.
 const NOT_WANTED: &str = "gpu-syringe was started with --via none";
@@ -67,12 +68,12 @@ pub(super) async fn read(
     tool: &'static str,
     ask: impl Into<Ask>,
 ) -> Result<Read, Failure> {
-    let began = Instant::now();
-    let connection = call.contexts.connect(context).await?;
+    let what = format!("Looking at node {}", clean(node_name, 253));
+    let connection = call.within(&what, call.contexts.connect(context)).await?;
     call.syringe.sweep_in_background(&connection);
-    let kubernetes = node::read(&connection, node_name).await?;
+    let kubernetes = call.within(&what, node::read(&connection, node_name)).await?;
     // What signing in and looking at the node took is gone from the call's time.
-    let time = call.settings.call_time().saturating_sub(began.elapsed());
+    let time = call.left();
     let known = KnownNode { connection: &connection, kubernetes: &kubernetes, live_pod_uids: None, time };
     let mut read = read_known(call, known, tool, ask).await?;
     if read.report.source == Source::Api {

@@ -62,6 +62,10 @@ impl Tool for ResetGpu {
     fn table(answer: &Self::Answer) -> String {
         acting::text(answer)
     }
+
+    fn is_done(answer: &Self::Answer) -> bool {
+        answer.is_done
+    }
 }
 
 impl Deed for ResetArgs {
@@ -105,6 +109,10 @@ impl Deed for ResetArgs {
 
     fn is_clear(done: &ResetAction) -> bool {
         done.outcome == ResetOutcome::Planned && done.plan.is_clear()
+    }
+
+    fn is_done(done: &ResetAction) -> bool {
+        matches!(done.outcome, ResetOutcome::Reset | ResetOutcome::Simulated)
     }
 
     fn outcome(&self, done: &ResetAction) -> (String, String) {

@@ -62,11 +62,17 @@ fn hardware(act: &ActRequest) -> Report {
             "Leave it out.",
         );
     }
-    if let Some(id) = &act.once
-        && let Err(problem) = once::claim(id)
-    {
-        return Report { error: Some(problem), ..crate::blank() };
+    let Some(id) = &act.once else { return carry_out(act) };
+    if let Err(problem) = once::claim(id) {
+        return once::outcome(id).unwrap_or_else(|| Report { error: Some(problem), ..crate::blank() });
     }
+    let report = carry_out(act);
+    once::keep(id, &report);
+    report
+}
+
+#[cfg(target_os = "linux")]
+fn carry_out(act: &ActRequest) -> Report {
     match &act.action {
         request::Wanted::Kill(order) => kill::run(order, &act.request),
         request::Wanted::Reset(order) => reset::run(order, &act.request),

@@ -1,10 +1,11 @@
 //! An action runs once. An exec whose connection was lost may be tried again by whoever sent it; a read may, an action not.
+//! Who asks again gets the report of the first run, once it has ended.
 
-use std::fs::OpenOptions;
-use std::io::ErrorKind;
-use std::path::Path;
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
 
-use syringe_core::report::Problem;
+use syringe_core::report::{Problem, Report};
 
 /// Memory that every container has, and that goes away with it.
 const FOLDER: &str = "/dev/shm";
@@ -14,8 +15,36 @@ pub(super) fn claim(id: &str) -> Result<(), Problem> {
     claim_in(Path::new(FOLDER), id)
 }
 
+/// The report of the run that took the id; `None` while it runs, and where it ended without one.
+pub(super) fn outcome(id: &str) -> Option<Report> {
+    outcome_in(Path::new(FOLDER), id)
+}
+
+/// Keeps the report of a run for whoever asks again. Nobody may: that it cannot be kept costs nothing else.
+pub(super) fn keep(id: &str, report: &Report) {
+    keep_in(Path::new(FOLDER), id, report);
+}
+
+fn file_in(folder: &Path, id: &str) -> PathBuf {
+    folder.join(format!("gpu-syringe-action-{id}"))
+}
+
+fn outcome_in(folder: &Path, id: &str) -> Option<Report> {
+    Report::from_json(&fs::read(file_in(folder, id).with_extension("json")).ok()?).ok()
+}
+
+fn keep_in(folder: &Path, id: &str, report: &Report) {
+    let file = file_in(folder, id);
+    let (unfinished, whole) = (file.with_extension("part"), file.with_extension("json"));
+    let Ok(document) = serde_json::to_vec(report) else { return };
+    let create = || OpenOptions::new().write(true).create_new(true).open(&unfinished);
+    // Renamed when it is whole: who asks in between finds none.
+    let written = create().and_then(|mut file| file.write_all(&document));
+    let _ = written.and_then(|()| fs::rename(&unfinished, &whole));
+}
+
 fn claim_in(folder: &Path, id: &str) -> Result<(), Problem> {
-    let file = folder.join(format!("gpu-syringe-action-{id}"));
+    let file = file_in(folder, id);
     let problem = |code: &str, why: String, next_step: &str| Problem {
         what: "action".into(),
         why,
@@ -40,7 +69,20 @@ fn claim_in(folder: &Path, id: &str) -> Result<(), Problem> {
 
 #[cfg(test)]
 mod tests {
-    use super::claim_in;
+    use syringe_core::report::Report;
+
+    use super::{claim_in, keep_in, outcome_in};
+
+    #[test]
+    fn who_asks_again_gets_the_outcome_once_there_is_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(claim_in(folder.path(), "a"), Ok(()));
+        assert_eq!(outcome_in(folder.path(), "a"), None);
+        let report = Report { probe_version: "9".into(), ..Report::default() };
+        keep_in(folder.path(), "a", &report);
+        assert_eq!(outcome_in(folder.path(), "a"), Some(report));
+        assert_eq!(outcome_in(folder.path(), "b"), None);
+    }
 
     #[test]
     fn the_same_id_is_refused_and_another_is_not() {

@@ -99,8 +99,8 @@ impl Ephemeral {
         let patching = pods.patch_ephemeral_containers(&pod, &params, &patch);
         let error = match timeout(REQUEST_TIME, patching).await {
             Ok(Ok(extended)) => {
-                let name = format!("{}/{pod}", extended.namespace().unwrap_or_default());
-                life.record.created(&name, extended.metadata.uid.as_deref());
+                let namespace = extended.namespace().unwrap_or_default();
+                life.record.created(&namespace, &pod, extended.metadata.uid.as_deref());
                 self.added = true;
                 return Ok(());
             }

@@ -73,8 +73,11 @@ impl Logs {
             }
             let now = Instant::now();
             if now >= life.end || (running.is_none() && now >= start_end) {
-                let what = if running.is_some() { "the probe did not finish" } else { "its container did not start" };
-                return Err(life.out_of_time(&format!("{what} within {:?}", began.elapsed())));
+                let waited = began.elapsed();
+                return Err(life.out_of_time(&match running {
+                    Some(_) => format!("the probe did not finish within {:.1} s", waited.as_secs_f64()),
+                    None => life.not_started_after(waited),
+                }));
             }
             sleep(PAUSE).await;
         }

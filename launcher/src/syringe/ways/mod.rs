@@ -6,32 +6,51 @@ mod logs;
 pub(crate) mod none;
 mod pod;
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Probed;
 use super::life::Life;
 use crate::error::{Failure, Obstacle};
 use crate::settings::Via;
 
+/// For how long an API server is taken to pass no websockets on: a proxy may be mended, and the log is slower.
+const REMEMBERED: Duration = Duration::from_secs(600);
+
 /// What a launcher has learnt or made on the way, kept from call to call.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// API servers to which no websocket gets through.
-    no_websockets: Mutex<BTreeSet<String>>,
+    /// API servers to which no websocket got through, and when that was seen.
+    no_websockets: Mutex<HashMap<String, Instant>>,
     /// Probes that were packed for carrying.
     archives: inject::Archives,
 }
 
+impl Known {
+    fn passes_no_websockets(&self, server: &str, now: Instant) -> bool {
+        let seen = self.no_websockets.lock().unwrap_or_else(PoisonError::into_inner).get(server).copied();
+        seen.is_some_and(|seen| now.saturating_duration_since(seen) < REMEMBERED)
+    }
+
+    fn no_websocket_got_through(&self, server: &str, now: Instant) {
+        self.no_websockets.lock().unwrap_or_else(PoisonError::into_inner).insert(server.to_owned(), now);
+    }
+}
+
 /// Takes the way that the settings name. Where no websocket gets through, the log takes the place of exec.
 pub(super) async fn go(life: Life, known: Arc<Known>) -> Result<Probed, Failure> {
-    acts_on_the_host(&life)?;
+    if let Err(refusal) = acts_on_the_host(&life) {
+        return life.refused(refusal);
+    }
     match life.settings.via {
         Via::Pod => by_pod(&life, &known).await,
         Via::Ephemeral => life.run(ephemeral::Ephemeral::new()).await,
         Via::Inject => life.run(inject::Inject::new(known)).await,
         Via::Logs => life.run(logs::Logs::new(&life)).await,
-        Via::None => Err(none::refusal(&life.order.node)),
+        Via::None => life.refused(none::refusal(&life.order.node)),
     }
 }
 
@@ -51,12 +70,11 @@ fn acts_on_the_host(life: &Life) -> Result<(), Failure> {
 
 async fn by_pod(life: &Life, known: &Known) -> Result<Probed, Failure> {
     let server = &life.connection.server;
-    let is_known = known.no_websockets.lock().unwrap_or_else(PoisonError::into_inner).contains(server);
-    let refused = if is_known {
+    let refused = if known.passes_no_websockets(server, Instant::now()) {
         Failure::new("Opening a websocket", "refused before", "")
     } else {
         match life.run(pod::HeldPod::new(life)).await {
-            Err(failure) if failure.obstacle == Some(Obstacle::Websockets) => failure,
+            Err(failure) if failure.obstacle == Some(Obstacle::Websockets) && life.may_begin_anew() => failure,
             done => return done,
         }
     };
@@ -69,7 +87,7 @@ async fn by_pod(life: &Life, known: &Known) -> Result<Probed, Failure> {
     };
     match done {
         Ok(mut probed) => {
-            known.no_websockets.lock().unwrap_or_else(PoisonError::into_inner).insert(server.clone());
+            known.no_websocket_got_through(server, Instant::now());
             let note = format!("no websocket gets through to {server} ({}): read from the pod's log", refused.why);
             probed.note = Some(probed.note.map_or(note.clone(), |more| format!("{note}; {more}")));
             probed.left_behind = join(probed.left_behind);
@@ -86,4 +104,17 @@ async fn by_pod(life: &Life, known: &Known) -> Result<Probed, Failure> {
 /// The words that run the probe where its image has it in the path.
 fn node_probe(command: &[String]) -> Vec<String> {
     std::iter::once("node-probe".to_owned()).chain(command.iter().cloned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_without_websockets_is_tried_again_after_some_minutes() {
+        let (known, now) = (Known::default(), Instant::now());
+        known.no_websocket_got_through("s", now);
+        assert!(known.passes_no_websockets("s", now) && !known.passes_no_websockets("t", now));
+        assert!(!known.passes_no_websockets("s", now + REMEMBERED));
+    }
 }

@@ -48,6 +48,9 @@ pub struct Report {
     pub taken_at: Option<Timestamp>,
     /// How long reading took.
     pub duration_ms: u64,
+    /// How much of the node the probe could see. Absent: all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
     /// The sections that were asked for.
     pub sections: Sections,
     /// Facts files only: raw kernel log records, one string each, in any spelling that `xid --kernel-log` reads.
@@ -67,6 +70,33 @@ impl Report {
     pub fn from_json(document: &[u8]) -> Result<Self, serde_json::Error> {
         wire::read(serde_json::from_slice(document)?)
     }
+}
+
+/// How much of the node a probe could see from where it ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Scope {
+    /// Whose GPUs it could open: the node's, or those that a container was given.
+    pub gpus: Extent,
+    /// Whose processes.
+    pub processes: Extent,
+    /// Whose files: driver library, kubelet checkpoint, saved logs.
+    pub files: Extent,
+}
+
+/// The node or less of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Extent {
+    /// All of the node.
+    #[default]
+    Node,
+    /// Those of one container.
+    Container,
+    /// It could not be told.
+    Unknown,
 }
 
 /// Where the facts of a report come from.
@@ -207,6 +237,11 @@ impl<T> Section<T> {
     pub fn read(data: T, problems: Vec<Problem>) -> Self {
         let status = if problems.is_empty() { Status::Ok } else { Status::Partial };
         Self { status, duration_ms: 0, data: Some(data), problems }
+    }
+
+    /// What a section read, where there is the section and it read something.
+    pub fn data_of(section: &Option<Self>) -> Option<&T> {
+        section.as_ref()?.data.as_ref()
     }
 
     /// A section that could not be read at all.

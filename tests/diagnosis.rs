@@ -17,7 +17,7 @@ use syringe_core::diagnosis::{
 use syringe_core::facts::health::HealthStatus;
 use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::pci::PciAddress;
-use syringe_core::report::{Report, Section};
+use syringe_core::report::{Problem, Report, Section};
 use syringe_core::xid::events::{Clock, EventLog, Options};
 
 /// What a scenario must come to.
@@ -235,6 +235,35 @@ fn no_scenario_says_what_no_type_knows() {
         lost(&plain(serde_json::from_str(&text).expect(name)), &read, name, &mut complaints);
     }
     assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+/// The probe's words and the rules' are the same: a word that only one side knows would be a fault without a finding.
+#[test]
+fn every_failure_of_nvml_has_a_finding() {
+    let (base, _) = &scenarios()["l40s-4-idle"];
+    let grave = |report: &Report| {
+        let diagnosis = diagnose(report, &ClusterFacts::default());
+        diagnosis.findings.iter().any(|finding| finding.severity >= Severity::Critical)
+    };
+    for code in syringe_core::nvml_codes::FAILURES {
+        let why = Problem { what: "NVML".into(), why: "no".into(), code: code.into(), ..Problem::default() };
+        let mut whole = base.clone();
+        let sections = &mut whole.sections;
+        sections.inventory = Some(Section::failed(why.clone()));
+        sections.telemetry = Some(Section::failed(why.clone()));
+        sections.topology = Some(Section::failed(why.clone()));
+        sections.ecc = Some(Section::failed(why.clone()));
+        sections.mig = Some(Section::failed(why.clone()));
+        assert!(grave(&whole), "{code} of NVML as a whole");
+
+        let mut one: Value = serde_json::to_value(base).expect("JSON");
+        for name in ["inventory", "telemetry", "topology", "ecc", "mig"] {
+            let section = &mut one["sections"][name];
+            section["data"]["gpus"].as_array_mut().expect("GPUs").remove(1);
+            section["problems"] = serde_json::json!([Problem { gpu: Some(1), ..why.clone() }]);
+        }
+        assert!(grave(&serde_json::from_value(one).expect("a report")), "{code} of one GPU");
+    }
 }
 
 /// Compares with `snapshots/diagnosis/NAME.snap`.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::diagnosis::{Diagnosis, Finding, Unknown, Verdict};
 use syringe_core::facts::kernel_log::Coverage;
-use syringe_core::report::{Report, Source};
+use syringe_core::report::{Report, Scope, Source};
 
 use crate::cluster::alone::KubernetesAlone;
 use crate::fleet::FleetAnswer;
@@ -69,6 +69,9 @@ pub struct ProbeNote {
     /// Version of node-probe; empty where none ran.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub version: String,
+    /// How much of the node the probe could see. Absent: all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
     /// When the facts were taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub taken_at: Option<jiff::Timestamp>,
@@ -151,13 +154,14 @@ impl ProbeNote {
     /// The note for a probe pod that brought back `report`.
     pub fn of_pod(node: &str, context: &str, probed: &Probed) -> Self {
         let Probed { report, via, removed, left_behind, timings, note, .. } = probed;
-        let Report { source, probe_version, taken_at, .. } = report;
+        let Report { source, probe_version, taken_at, scope, .. } = report;
         Self {
             via: via.word(),
             node: node.to_owned(),
             context: context.to_owned(),
             source: source.clone(),
             version: syringe_core::text::clean(probe_version, 40),
+            scope: *scope,
             taken_at: *taken_at,
             removed: *removed,
             left_behind: left_behind.clone(),
@@ -175,6 +179,7 @@ impl ProbeNote {
             context: context.to_owned(),
             source: Source::Api,
             version: String::new(),
+            scope: None,
             taken_at: Some(jiff::Timestamp::now()),
             removed: true,
             left_behind: None,

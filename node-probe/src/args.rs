@@ -40,6 +40,11 @@ const KERNEL_LOG: Opt = Opt {
     value: Some("FILE"),
     about: "Read a saved log (/dev/kmsg records, dmesg, journal lines; - for standard input)",
 };
+const CONTAINER: Opt = Opt {
+    name: "container",
+    value: Some("ID"),
+    about: "Also say what this container can open (its runtime's id, 64 hex digits)",
+};
 const GPU: Opt = Opt { name: "gpu", value: Some("UUID"), about: "The GPU" };
 const PLAN: Opt = Opt { name: "plan", value: None, about: "Check everything, say what would be done, and do nothing" };
 const ONCE: Opt =
@@ -64,7 +69,12 @@ const TABLE: Table = Table {
         section("processes", "Who uses the GPUs, with pod and container"),
         section("mig", "MIG mode and instances"),
         section("kubelet", "Which device the kubelet gave to which container"),
-        section("host", "Driver, modules, device nodes, PCI, daemons"),
+        Command {
+            name: "host",
+            about: Some("Driver, modules, device nodes, PCI, daemons"),
+            options: &[CONTAINER],
+            operand: None,
+        },
         Command {
             name: "xid",
             about: Some("What the kernel said about GPUs: Xid and other events"),
@@ -72,11 +82,16 @@ const TABLE: Table = Table {
             operand: None,
         },
         section("health", "A score per GPU and for the node, each point lost explained"),
-        Command { name: "all", about: Some("Every section in one pass"), options: &[SINCE, KERNEL_LOG], operand: None },
+        Command {
+            name: "all",
+            about: Some("Every section in one pass"),
+            options: &[SINCE, KERNEL_LOG, CONTAINER],
+            operand: None,
+        },
         Command {
             name: "read",
             about: Some("The named sections in one pass: inventory,kubelet,processes"),
-            options: &[],
+            options: &[CONTAINER],
             operand: Some("SECTIONS"),
         },
         Command {
@@ -115,7 +130,7 @@ const TABLE: Table = Table {
                 Opt {
                     name: "reset-seconds",
                     value: Some("SECONDS"),
-                    about: "Time for nvidia-smi: 1 to 600, by default 300; what is not done then is left alone",
+                    about: "Time for nvidia-smi: 1 to 600, by default 300; what is not done then is not known",
                 },
                 ONCE,
             ],
@@ -147,6 +162,17 @@ const TABLE: Table = Table {
             operand: Some("ROOT"),
         },
         Command {
+            name: "device-access",
+            about: None,
+            options: &[
+                Opt { name: "theirs", value: Some("FILE"), about: "cgroup.procs of a container" },
+                Opt { name: "ours", value: Some("FILE"), about: "cgroup.procs of the probe" },
+                Opt { name: "folder", value: Some("DIR"), about: "The container's /dev" },
+                Opt { name: "names", value: Some("NAMES"), about: "Device files in it, with commas between" },
+            ],
+            operand: None,
+        },
+        Command {
             name: "driver-tool",
             about: None,
             options: &[
@@ -176,6 +202,8 @@ pub(crate) enum Task {
     Release,
     /// Become the host's journalctl.
     HostJournal(HostJournal),
+    /// Say what a container can open.
+    DeviceAccess(DeviceAccess),
 }
 
 /// How long to hold.
@@ -196,8 +224,21 @@ pub(crate) struct HostJournal {
     pub(crate) since: i64,
 }
 
-/// A validated request for a report.
+/// Which devices to ask for, and where.
 #[derive(Debug)]
+pub(crate) struct DeviceAccess {
+    /// `cgroup.procs` of the container.
+    pub(crate) theirs: PathBuf,
+    /// `cgroup.procs` of the probe.
+    pub(crate) ours: PathBuf,
+    /// The container's `/dev`.
+    pub(crate) folder: PathBuf,
+    /// Device files in it, with commas between them.
+    pub(crate) names: String,
+}
+
+/// A validated request for a report.
+#[derive(Clone, Debug)]
 pub(crate) struct Request {
     /// The sections to print.
     pub(crate) sections: Vec<SectionName>,
@@ -211,8 +252,17 @@ pub(crate) struct Request {
     pub(crate) nvml_library: Option<PathBuf>,
     /// A root other than the host's.
     pub(crate) root: Option<PathBuf>,
+    /// A container to look into.
+    pub(crate) container: Option<String>,
     /// Time for everything.
     pub(crate) timeout: Duration,
+}
+
+impl Request {
+    /// The same node, read for an action: these sections, whole.
+    pub(crate) fn of(&self, sections: Vec<SectionName>) -> Self {
+        Self { sections, since: None, kernel_log: None, container: None, ..self.clone() }
+    }
 }
 
 /// The task that these words ask for (without the program's name).
@@ -228,6 +278,12 @@ pub(crate) fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Refusa
         "host-journal" => Task::HostJournal(HostJournal {
             root: words.operand().ok_or_else(|| Refusal::Wrong("host-journal needs ROOT".into()))?.into(),
             since: words.needed("since")?,
+        }),
+        "device-access" => Task::DeviceAccess(DeviceAccess {
+            theirs: words.needed("theirs")?,
+            ours: words.needed("ours")?,
+            folder: words.needed("folder")?,
+            names: words.needed("names")?,
         }),
         "driver-tool" => {
             let tool = DriverTool {
@@ -280,6 +336,7 @@ fn request(words: &Words, sections: Vec<SectionName>) -> Result<Request, Refusal
         facts: words.path("facts"),
         nvml_library: words.path("nvml-library").or(library),
         root: words.path("root"),
+        container: words.value::<ContainerId>("container")?.map(|id| id.0),
         timeout: Duration::from_millis(words.number("timeout-ms", 8000, 100, 60_000)?),
     })
 }
@@ -307,6 +364,18 @@ impl FromStr for GpuUuid {
             return Ok(Self(text.to_owned()));
         }
         Err("a GPU UUID looks like GPU-5b2c0a4e-….")
+    }
+}
+
+/// The runtime's id of a container.
+struct ContainerId(String);
+
+impl FromStr for ContainerId {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let plain = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if plain { Ok(Self(text.to_ascii_lowercase())) } else { Err("64 hex digits, without the runtime's name") }
     }
 }
 

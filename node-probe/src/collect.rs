@@ -87,11 +87,13 @@ pub(crate) fn collect(request: &Request) -> Report {
         boot_id: identity.boot_id,
         kernel: identity.kernel,
         taken_at: Some(taken_at),
+        // A saved tree is no place to look from.
+        scope: request.root.is_none().then(|| host::scope(&gathered.paths)).flatten(),
         sections: gathered.sections,
         ..blank()
     };
     finish(&mut report, &gathered.addresses, &gathered.paths, &request.sections);
-    report.duration_ms = millis(started.elapsed());
+    report.duration_ms = crate::millis(started.elapsed());
     report
 }
 
@@ -170,9 +172,14 @@ fn start_lanes(
     }
     if wanted.has(SectionName::Host) || wanted.has(SectionName::Kubelet) {
         let (wanted, paths, sender) = (wanted.clone(), paths.clone(), sender.clone());
+        let container = request.container.clone();
         thread::spawn(move || {
             if wanted.has(SectionName::Host) {
-                deliver(&sender, |section| Part::Host(Box::new(section)), || host::read(&paths, None));
+                deliver(
+                    &sender,
+                    |section| Part::Host(Box::new(section)),
+                    || host::read(&paths, None, container.as_deref()),
+                );
             }
             if wanted.has(SectionName::Kubelet) {
                 deliver(&sender, Part::Kubelet, || host::kubelet(&paths));
@@ -198,7 +205,7 @@ fn start_lanes(
 fn deliver<T>(sender: &Sender<Part>, part: impl FnOnce(Section<T>) -> Part, read: impl FnOnce() -> Section<T>) {
     let started = Instant::now();
     let mut section = read();
-    section.duration_ms = millis(started.elapsed());
+    section.duration_ms = crate::millis(started.elapsed());
     let _ = sender.send(part(section));
 }
 
@@ -382,8 +389,8 @@ impl Gathered {
             Some(call) => format!("NVML did not answer within {seconds:.1} s; it is still inside {call}"),
             None => format!("not read within {seconds:.1} s"),
         };
-        let next_step = "A GPU or driver that hangs blocks its readers: look for Xid 79, Xid 119 and processes in state \
-                         D; a reboot of the node is the usual way out.";
+        let next_step = "Ask again: without persistence mode a first call takes half a minute. If it hangs again, look \
+                         for Xid 79, Xid 119 and processes in state D; then only a reboot helps.";
         Problem { what: name.word().into(), why, next_step: next_step.into(), gpu: None, code: "timeout".into() }
     }
 }
@@ -397,8 +404,4 @@ fn topology_without_nvml(paths: &Paths, problem: Problem) -> Section<Topology> {
     let mut topology = Topology { gpus, ..Topology::default() };
     host::complete_topology(paths, &mut topology);
     Section::read(topology, vec![problem])
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -33,7 +33,7 @@ use std::process::ExitCode;
 use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Sections, Source, Status};
 
 use crate::actions::DriverTool;
-use crate::args::{Request, Task};
+use crate::args::{DeviceAccess, Request, Task};
 pub use crate::hold::RELEASE_FILE;
 pub use crate::section::SectionName;
 use crate::words::Refusal;
@@ -73,6 +73,7 @@ pub fn main() -> ExitCode {
         }
         Ok(Task::Release) => return if hold::release() { ExitCode::SUCCESS } else { ExitCode::FAILURE },
         Ok(Task::HostJournal(journal)) => return host_journal(&journal),
+        Ok(Task::DeviceAccess(request)) => device_access(&request),
         Ok(Task::Read(request)) => answer(&report(&request, None), std::io::stdout().is_terminal()),
         Ok(Task::Act(act)) => answer(&actions::run(&act, None), std::io::stdout().is_terminal()),
         Ok(Task::DriverTool(tool, operator)) => driver_tool(&tool, operator),
@@ -104,7 +105,7 @@ fn last_words(panic: &str) {
 pub fn run(args: &[String], replay: Option<&Report>) -> Outcome {
     match parse(args.iter().map(OsString::from)) {
         // None of them has anything to print for whoever embeds this.
-        Ok(Task::Hold(_) | Task::Release | Task::HostJournal(_)) => {
+        Ok(Task::Hold(_) | Task::Release | Task::HostJournal(_) | Task::DeviceAccess(_)) => {
             Outcome { stdout: Vec::new(), stderr: Vec::new(), exit_code: ANSWERED }
         }
         Ok(Task::Read(request)) => answer(&report(&request, replay), false),
@@ -123,6 +124,18 @@ fn driver_tool(tool: &DriverTool, operator: bool) -> Outcome {
     let why = format!("not on this system (operator {operator}, {:?})", tool.job);
     let stderr = format!("node-probe: {} was not started: {why}\n", tool.program.display()).into_bytes();
     Outcome { stdout: Vec::new(), stderr, exit_code: NOT_STARTED }
+}
+
+/// What a container can open, for the process that started this one.
+fn device_access(request: &DeviceAccess) -> Outcome {
+    #[cfg(target_os = "linux")]
+    let answer = host::container::answer(request).map_err(|error| error.to_string());
+    #[cfg(not(target_os = "linux"))]
+    let answer: Result<String, String> = Err(format!("not on this system ({})", request.folder.display()));
+    match answer {
+        Ok(answer) => Outcome { stdout: answer.into_bytes(), stderr: Vec::new(), exit_code: ANSWERED },
+        Err(why) => Outcome { stdout: Vec::new(), stderr: why.into_bytes(), exit_code: NOTHING_READ },
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -182,6 +195,11 @@ fn hardware(_: &Request) -> Report {
         gpu: None,
     };
     Report { error: Some(problem), ..blank() }
+}
+
+/// Milliseconds, as reports have them.
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// An envelope with nothing in it.

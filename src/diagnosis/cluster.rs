@@ -111,11 +111,11 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
             let names = missing.iter().take(NAMED).map(|name| quote::data(name)).collect::<Vec<_>>().join(", ");
             let who = format!(
                 "pod {} container {} holds {names}",
-                quote::data(&allocation.pod_uid),
+                quote::data(&allocation.holder()),
                 quote::data(&allocation.container)
             );
             let mut draft = Draft::here(ALLOCATED_MISSING).because(who).because("NVML does not list it");
-            draft.scope.pod_uid = Some(allocation.pod_uid.clone());
+            draft.scope.pod_uid = Some(allocation.pod_uid.clone()).filter(|uid| !uid.is_empty());
             draft.scope.uuid = missing.first().map(|name| quote::data(name));
             drafts.push(draft);
         }
@@ -134,7 +134,8 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
         }
     }
     if let Some(live) = &node.cluster.live_pod_uids {
-        let gone = kubelet.allocations.iter().filter(|allocation| !live.contains(&allocation.pod_uid));
+        let known = kubelet.allocations.iter().filter(|allocation| !allocation.pod_uid.is_empty());
+        let gone = known.filter(|allocation| !live.contains(&allocation.pod_uid));
         let gone: Vec<String> = gone.map(|allocation| format!("pod {}", quote::data(&allocation.pod_uid))).collect();
         if !gone.is_empty() {
             drafts.push(Draft::here(STALE_ALLOCATION).because_of(gone).graded(Severity::Info));

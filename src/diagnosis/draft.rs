@@ -7,6 +7,7 @@ use super::node::Gpu;
 use super::rules::Rule;
 use super::{Action, ActionCode, Class, Finding, Scope, Severity, quote};
 use crate::facts::kernel_log::KernelEvent;
+use crate::pci::PciAddress;
 
 /// Findings of one rule are merged from this many GPUs on: two lines read well, eight do not.
 const MERGE_FROM: usize = 3;
@@ -163,7 +164,8 @@ fn label(draft: &Draft) -> Label {
 fn single(draft: Draft, node: &str) -> Concluded {
     let place = if draft.names_gpu() { quote::place(&draft.scope, draft.noun) } else { String::new() };
     let evidence = capped(draft.evidence.clone());
-    named(draft, evidence, place, node)
+    let addresses = draft.scope.pci.iter().cloned().collect();
+    named(draft, evidence, (place, addresses), node)
 }
 
 fn merged(first: Draft, others: Vec<Draft>, node: &str) -> Concluded {
@@ -182,16 +184,18 @@ fn merged(first: Draft, others: Vec<Draft>, node: &str) -> Concluded {
     }
     let evidence = capped(lines.into_iter().map(|(text, gpus)| format!("{}: {text}", quote::gpus(&gpus))).collect());
     let when = group.iter().filter_map(|draft| draft.when).max();
-    named(Draft { scope: Scope::default(), when, ..first }, evidence, place, node)
+    let addresses = group.iter().filter_map(|draft| draft.scope.pci.clone()).collect();
+    named(Draft { scope: Scope::default(), when, ..first }, evidence, (place, addresses), node)
 }
 
-fn named(draft: Draft, evidence: Vec<String>, place: String, node: &str) -> Concluded {
+fn named(draft: Draft, evidence: Vec<String>, (place, addresses): (String, Vec<PciAddress>), node: &str) -> Concluded {
     let text = draft.advice.replace("{gpu}", &place).replace("{node}", node);
     let finding = Finding {
         id: draft.rule.id.to_owned(),
         severity: draft.severity,
         class: draft.rule.class,
         scope: Scope { node: (node != super::node::NAMELESS).then(|| node.to_owned()), ..draft.scope },
+        addresses,
         title: draft.rule.title.to_owned(),
         evidence,
         action: Action { code: draft.action, text },

@@ -9,6 +9,7 @@ use super::rules::{DEBUG_DOC, FABRIC_DOC, NVML_DOC, PERSISTENCE_DOC, XID_DOC, ru
 use super::{ActionCode, Severity, lost, quote};
 use crate::facts::host::Host;
 use crate::facts::kernel_log::KernelEventKind as Kind;
+use crate::nvml_codes as codes;
 
 rules! {
     NOT_LOADED: "driver-not-loaded" Fatal Driver NVML_DOC, "The nvidia driver is not loaded",
@@ -97,7 +98,7 @@ fn usable(node: &Node<'_>) -> Vec<Draft> {
     let works = node.inventory().is_some_and(|inventory| !inventory.gpus.is_empty());
     if works {
         // It stopped on the way: busy, or a GPU that hangs.
-        let slow = node.nvml_problem(&["timeout"]).map(|problem| {
+        let slow = node.nvml_problem(&[codes::TIMEOUT]).map(|problem| {
             let words = format!("{}: {}", quote::data(&problem.what), crate::text::clean(&problem.why, 160));
             let watch = "Ask again in a minute; if NVML of {node} stops again, drain it and look at the kernel log.";
             Draft::here(HANGS).graded(Severity::Warning).act(ActionCode::Watch, watch).because(words)
@@ -116,25 +117,23 @@ fn usable(node: &Node<'_>) -> Vec<Draft> {
 
 /// NVML's own reason, or the host's.
 fn refusal(node: &Node<'_>) -> Option<Draft> {
-    const REASONS: [(&[&str], super::rules::Rule); 5] = [
-        (&["version_mismatch"], MISMATCH),
-        (&["driver_not_loaded"], NOT_LOADED),
-        (&["access_blocked", "no_permission"], BLOCKED),
-        (&["timeout"], HANGS),
-        (
-            &["unknown", "uninitialized", "insufficient_resources", "not_ready", "invalid_state", "interrupt_issue"],
-            NVML_FAILED,
-        ),
+    const REASONS: [(&[&str], super::rules::Rule); 4] = [
+        (&[codes::VERSION_MISMATCH], MISMATCH),
+        (&[codes::DRIVER_NOT_LOADED], NOT_LOADED),
+        (&[codes::ACCESS_BLOCKED, codes::NO_PERMISSION], BLOCKED),
+        (&[codes::TIMEOUT], HANGS),
     ];
     let driver = node.host().map(|host| &host.driver);
     let not_loaded = driver.is_some_and(|driver| driver.loaded.is_none());
     let found = REASONS.into_iter().find_map(|(codes, rule)| Some((rule, node.nvml_problem(codes)?)));
-    let library = node.nvml_problem(&["library_not_found"]);
+    let library = node.nvml_problem(&[codes::LIBRARY_NOT_FOUND]);
+    // Whatever else NVML may say: the log knows more.
+    let other = || node.nvml_problem(&codes::FAILURES);
     let (rule, problem) = match (found, library) {
         (Some((rule, problem)), _) => (rule, Some(problem)),
-        (None, library) if not_loaded => (NOT_LOADED, library),
+        (None, library) if not_loaded => (NOT_LOADED, library.or_else(other)),
         (None, Some(problem)) => (NO_LIBRARY, Some(problem)),
-        (None, None) => return None,
+        (None, None) => (NVML_FAILED, Some(other()?)),
     };
     let mut draft = Draft::here(rule).because_of(problem.map(|problem| crate::text::clean(&problem.why, 160)));
     if let Some(driver) = driver {
@@ -147,7 +146,27 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
     if pci > 0 {
         draft = draft.because(format!("PCI shows {}", quote::count(pci, "GPU")));
     }
+    if rule.id == HANGS.id && may_be_waking(node) {
+        draft = draft.graded(Severity::Warning).act(ActionCode::Watch, WAKING).because(
+            "nvidia-persistenced does not run, no process has a GPU open, and the kernel log has no Xid: it may be \
+             the first initialisation",
+        );
+    }
     Some(draft.because_of(node.timeline.of_kind(Kind::ApiMismatch).map(quote::event).take(1)))
+}
+
+const WAKING: &str = "Ask {node} again in a minute, and start nvidia-persistenced there: without it every first call \
+                      initialises all GPUs, which takes half a minute or more.";
+
+/// Whether NVML may be slow because it has to initialise GPUs that nobody keeps awake: nothing else speaks for a hang.
+fn may_be_waking(node: &Node<'_>) -> bool {
+    let asleep = node.host().is_some_and(|host| host.daemons.persistenced == Some(false));
+    let unused = node.processes().is_some_and(|section| {
+        section.processes.iter().all(|process| process.uses.is_empty() && process.holds.is_empty())
+    });
+    let trouble = [Kind::Xid, Kind::OffBus, Kind::HungTask, Kind::GspFailed, Kind::RmInitFailed];
+    let quiet = node.kernel_log().is_some() && !node.timeline.current().any(|event| trouble.contains(&event.kind));
+    asleep && unused && quiet
 }
 
 fn set_up(node: &Node<'_>, host: &Host, broken: bool) -> Vec<Draft> {

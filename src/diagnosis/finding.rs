@@ -37,6 +37,10 @@ pub struct Finding {
     pub class: Class,
     /// What it concerns.
     pub scope: Scope,
+    /// The PCI address of each GPU that it is about. A finding about several has an empty scope, and names them in its
+    /// evidence: this is for whoever has to join it to a GPU.
+    #[serde(skip)]
+    pub addresses: Vec<PciAddress>,
     /// In a few words.
     pub title: String,
     /// Facts that the conclusion rests on, quoted with their values and times.

@@ -4,7 +4,7 @@
 
 use super::draft::Draft;
 use super::node::{Gpu, Node};
-use super::{Severity, unknown};
+use super::{Severity, container, unknown};
 use crate::facts::health::{Deduction, GpuHealth, Health, HealthStatus};
 use crate::report::Status;
 
@@ -21,7 +21,9 @@ fn points(severity: Severity) -> u32 {
 /// Scores from unmerged drafts.
 pub(super) fn score(node: &Node<'_>, drafts: &[Draft]) -> Health {
     let gpus: Vec<GpuHealth> = node.gpus.iter().map(|gpu| of_gpu(node, gpu, drafts)).collect();
-    let on_node = drafts.iter().filter(|draft| !node.gpus.iter().any(|gpu| draft.is_on(gpu)));
+    // What one container lost, the node still has.
+    let of_a_container = |draft: &Draft| container::RULES.iter().any(|rule| rule.id == draft.rule.id);
+    let on_node = drafts.iter().filter(|draft| !node.gpus.iter().any(|gpu| draft.is_on(gpu)) && !of_a_container(draft));
     let (deductions, worst) = deductions(on_node);
     let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
     let base = gpus.iter().map(|gpu| gpu.score).min().unwrap_or(100);

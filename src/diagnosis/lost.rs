@@ -8,8 +8,10 @@ use super::node::{Gpu, Node};
 use super::rules::{DEBUG_DOC, NVML_DOC, XID_DOC, rules};
 use super::timeline::{concerns, follows, is_off_bus, is_xid};
 use super::{Severity, quote};
+use crate::facts::device_names::DeviceNames;
 use crate::facts::host::PciGpu;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use crate::nvml_codes as codes;
 
 rules! {
     OFF_BUS: "gpu-off-bus" Fatal Hardware XID_DOC, "GPU fell off the PCIe bus",
@@ -26,6 +28,9 @@ rules! {
         DrainAndReset "Drain the work of {gpu} on {node}, then reset it.";
     UNRESPONSIVE: "gpu-unresponsive" Critical Driver DEBUG_DOC, "Calls to the GPU do not return",
         DrainAndReboot "Drain {node} and reboot it: a driver that hangs on {gpu} seldom recovers.";
+    REFUSED: "gpu-cannot-be-opened" Critical Driver NVML_DOC, "NVML counts the GPU and cannot open it",
+        DrainAndReboot "Look at what the kernel log of {node} says of {gpu}, and at its power cables; then drain and \
+            reboot {node}.";
     NOT_BOUND: "gpu-not-bound" Warning Driver DEBUG_DOC, "GPU without a driver",
         UpdateSoftware "Find out why the nvidia driver did not take {gpu} on {node} (kernel log at driver load), then \
             bind it.";
@@ -51,14 +56,18 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     if silent || !events.is_empty() {
         return Some(off_bus(node, gpu, &events, silent));
     }
-    if let Some(problem) = node.gpu_problem(gpu, &["gpu_lost", "gpu_not_found"]) {
+    if let Some(problem) = node.gpu_problem(gpu, &[codes::GPU_LOST, codes::GPU_NOT_FOUND]) {
         return Some(Draft::on(LOST, gpu).because(quote::data(&problem.why)).because_of(counted(node)));
     }
-    if let Some(problem) = node.gpu_problem(gpu, &["reset_required"]) {
+    if let Some(problem) = node.gpu_problem(gpu, &[codes::RESET_REQUIRED]) {
         return Some(Draft::on(RESET_REQUIRED, gpu).because(quote::data(&problem.why)));
     }
-    if let Some(problem) = node.gpu_problem(gpu, &["timeout"]) {
+    if let Some(problem) = node.gpu_problem(gpu, &[codes::TIMEOUT]) {
         return Some(Draft::on(UNRESPONSIVE, gpu).because(quote::data(&problem.why)));
+    }
+    // No value of it could be had, for a reason that is none of the above: `Unknown Error` is the usual one.
+    if let Some(problem) = node.gpu_problem(gpu, &codes::FAILURES).filter(|_| !gpu.answers) {
+        return Some(Draft::on(REFUSED, gpu).because(quote::data(&problem.why)).because_of(counted(node)));
     }
     device.and_then(|device| unlisted(node, gpu, device))
 }
@@ -85,14 +94,10 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
 
 /// Who loses with the GPU.
 fn holder(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
-    let uuid = gpu.uuid.as_deref()?;
-    let allocation = node
-        .kubelet()?
-        .allocations
-        .iter()
-        .find(|allocation| allocation.devices.iter().any(|device| device.split("::").next() == Some(uuid)))?;
-    let pod = allocation.pod.as_deref().unwrap_or(&allocation.pod_uid);
-    Some(format!("held by container {} of pod {}", quote::data(&allocation.container), quote::data(pod)))
+    let names = DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref());
+    let allocation = node.kubelet()?.allocations.iter().find(|allocation| names.are_in(allocation))?;
+    let pod = quote::data(&allocation.holder());
+    Some(format!("held by container {} of pod {pod}", quote::data(&allocation.container)))
 }
 
 /// Whether an error or a lost link of the bus belongs to a GPU that fell off it right after.

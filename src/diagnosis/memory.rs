@@ -94,7 +94,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
         drafts.extend(repairs(node, gpu, ecc));
         drafts.extend(mode(node, gpu));
         drafts.extend(storm(node, gpu));
-        let corrupted = node.gpu_problem(gpu, &["corrupted_inforom"]);
+        let corrupted = node.gpu_problem(gpu, &[crate::nvml_codes::CORRUPTED_INFOROM]);
         drafts.extend(corrupted.map(|problem| Draft::on(INFOROM, gpu).because(quote::data(&problem.why))));
     }
     drafts

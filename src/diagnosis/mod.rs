@@ -10,6 +10,7 @@
 //! ```
 
 mod cluster;
+mod container;
 mod coverage;
 mod draft;
 mod driver;
@@ -62,6 +63,7 @@ const FAMILIES: &[Family] = &[
     Family { rules: mig::RULES, judge: mig::judge },
     Family { rules: processes::RULES, judge: processes::judge },
     Family { rules: cluster::RULES, judge: cluster::judge },
+    Family { rules: container::RULES, judge: container::judge },
     Family { rules: coverage::RULES, judge: coverage::judge },
     Family { rules: recovery::RULES, judge: |_| Vec::new() },
 ];

@@ -16,6 +16,7 @@ use crate::facts::mig::Mig;
 use crate::facts::processes::Processes;
 use crate::facts::telemetry::{GpuTelemetry, Telemetry};
 use crate::facts::topology::{GpuTopology, Topology};
+use crate::nvml_codes as codes;
 use crate::pci::PciAddress;
 use crate::report::{Problem, Report, Section};
 use crate::text::clean;
@@ -61,39 +62,39 @@ impl<'a> Node<'a> {
     }
 
     pub(super) fn inventory(&self) -> Option<&'a Inventory> {
-        data(&self.report.sections.inventory)
+        Section::data_of(&self.report.sections.inventory)
     }
 
     pub(super) fn telemetry(&self) -> Option<&'a Telemetry> {
-        data(&self.report.sections.telemetry)
+        Section::data_of(&self.report.sections.telemetry)
     }
 
     pub(super) fn topology(&self) -> Option<&'a Topology> {
-        data(&self.report.sections.topology)
+        Section::data_of(&self.report.sections.topology)
     }
 
     pub(super) fn ecc(&self) -> Option<&'a Ecc> {
-        data(&self.report.sections.ecc)
+        Section::data_of(&self.report.sections.ecc)
     }
 
     pub(super) fn mig(&self) -> Option<&'a Mig> {
-        data(&self.report.sections.mig)
+        Section::data_of(&self.report.sections.mig)
     }
 
     pub(super) fn processes(&self) -> Option<&'a Processes> {
-        data(&self.report.sections.processes)
+        Section::data_of(&self.report.sections.processes)
     }
 
     pub(super) fn kubelet(&self) -> Option<&'a Kubelet> {
-        data(&self.report.sections.kubelet)
+        Section::data_of(&self.report.sections.kubelet)
     }
 
     pub(super) fn host(&self) -> Option<&'a Host> {
-        data(&self.report.sections.host)
+        Section::data_of(&self.report.sections.host)
     }
 
     pub(super) fn kernel_log(&self) -> Option<&'a KernelLog> {
-        data(&self.report.sections.xid)
+        Section::data_of(&self.report.sections.xid)
     }
 
     /// Every problem of every section.
@@ -171,10 +172,6 @@ impl<'a> Node<'a> {
     }
 }
 
-fn data<T>(section: &Option<Section<T>>) -> Option<&T> {
-    section.as_ref()?.data.as_ref()
-}
-
 fn gpus(report: &Report) -> Vec<Gpu> {
     let sections = &report.sections;
     let mut gpus: Vec<Gpu> = Vec::new();
@@ -196,17 +193,17 @@ fn gpus(report: &Report) -> Vec<Gpu> {
             }),
         }
     };
-    data(&sections.inventory)
+    Section::data_of(&sections.inventory)
         .into_iter()
         .flat_map(|section| &section.gpus)
         .for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &gpu.name));
-    let rest = data(&sections.telemetry).into_iter().flat_map(|section| &section.gpus);
+    let rest = Section::data_of(&sections.telemetry).into_iter().flat_map(|section| &section.gpus);
     rest.for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &None));
-    let rest = data(&sections.ecc).into_iter().flat_map(|section| &section.gpus);
+    let rest = Section::data_of(&sections.ecc).into_iter().flat_map(|section| &section.gpus);
     rest.for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &None));
-    let rest = data(&sections.topology).into_iter().flat_map(|section| &section.gpus);
+    let rest = Section::data_of(&sections.topology).into_iter().flat_map(|section| &section.gpus);
     rest.for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &None));
-    let rest = data(&sections.mig).into_iter().flat_map(|section| &section.gpus);
+    let rest = Section::data_of(&sections.mig).into_iter().flat_map(|section| &section.gpus);
     rest.for_each(|gpu| add(gpu.index, &gpu.uuid, &None, &None));
     add_from_problems(report, &mut gpus);
     add_from_pci(report, &mut gpus);
@@ -216,7 +213,7 @@ fn gpus(report: &Report) -> Vec<Gpu> {
 }
 
 /// Codes after which a GPU answers nothing any more.
-const GONE: [&str; 3] = ["gpu_lost", "gpu_not_found", "timeout"];
+const GONE: [&str; 3] = [codes::GPU_LOST, codes::GPU_NOT_FOUND, codes::TIMEOUT];
 
 /// GPUs that NVML counts but could not read: known by the index of the call that failed.
 fn add_from_problems(report: &Report, gpus: &mut Vec<Gpu>) {
@@ -233,7 +230,7 @@ fn add_from_problems(report: &Report, gpus: &mut Vec<Gpu>) {
 /// GPUs that only the PCI bus shows. An index without an address takes the address at its place: NVML counts in bus
 /// order.
 fn add_from_pci(report: &Report, gpus: &mut Vec<Gpu>) {
-    let Some(host) = data(&report.sections.host) else { return };
+    let Some(host) = Section::data_of(&report.sections.host) else { return };
     let mut addresses: Vec<&PciAddress> = host.pci_gpus.iter().filter_map(|gpu| gpu.pci_address.as_ref()).collect();
     addresses.sort();
     addresses.dedup();
@@ -255,7 +252,7 @@ fn add_from_pci(report: &Report, gpus: &mut Vec<Gpu>) {
 
 /// The UUID of a lost GPU, from the kernel's note of which GPU sits where.
 fn name_lost(report: &Report, gpus: &mut [Gpu]) {
-    let events = data(&report.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
+    let events = Section::data_of(&report.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
     for gpu in gpus.iter_mut().filter(|gpu| gpu.uuid.is_none() && gpu.pci.is_some()) {
         let event = events.iter().rev().find(|event| event.pci_address == gpu.pci && event.gpu_uuid.is_some());
         gpu.uuid = event.and_then(|event| event.gpu_uuid.clone());

@@ -211,11 +211,13 @@ fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
             .timeline
             .present()
             .filter(|(_, end)| is_xid(end, &CODES) && gravity > 1 && events.iter().any(|event| together(event, end)));
+        let mut ours = Vec::new();
         for (at, end) in ends {
-            claimed.push(at);
+            ours.push(at);
             draft = draft.because(format!("the other end: {}{}", place(end), quote::event(end)));
         }
-        drafts.push(draft.because_of(node.timeline.consequences(&claimed)));
+        drafts.push(draft.because_of(node.timeline.consequences(&ours)));
+        claimed.append(&mut ours);
     }
     claimed
 }
@@ -239,8 +241,8 @@ fn gravity(event: &KernelEvent) -> u8 {
     let word = event.details.get("nv_severity").map(String::as_str);
     let hot = entry.is_some_and(|entry| entry.action == Some("CHECK_COOLING"));
     match (word, entry.and_then(|entry| entry.fatality)) {
-        _ if hot => 1,
         (Some("Fatal"), _) => 2,
+        _ if hot => 1,
         (Some(_), _) => 0,
         (None, Some(Fatality::Fatal | Fatality::AlwaysFatal)) => 2,
         (None, _) => 0,
@@ -326,4 +328,50 @@ fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     // Links that are up have got over it.
     let up = node.topology_of(gpu).is_some_and(|topology| down(node, gpu, topology).is_none() && active(topology) > 0);
     (!lines.is_empty() && !up).then(|| Draft::on(INIT, gpu).because_of(lines))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnosis::{ClusterFacts, diagnose};
+    use crate::facts::kernel_log::KernelLog;
+    use crate::pci::PciAddress;
+    use crate::report::{Report, Section};
+
+    fn event(kind: Kind, code: u32, pci: &str, second: i64) -> KernelEvent {
+        let time = jiff::Timestamp::from_second(1_795_229_000 + second).ok();
+        let pci_address = PciAddress::parse(pci);
+        KernelEvent { kind, code: Some(code), pci_address, count: 1, first: time, last: time, ..KernelEvent::default() }
+    }
+
+    fn fatal(code: u32, pci: &str, second: i64) -> KernelEvent {
+        let mut event = event(Kind::Sxid, code, pci, second);
+        event.details.insert("nv_severity".into(), "Fatal".into());
+        event
+    }
+
+    #[test]
+    fn a_switch_is_not_told_what_another_one_caused() {
+        let events = vec![
+            fatal(20034, "0000:05:00.0", 0),
+            event(Kind::Xid, 74, "0000:5d:00.0", 1),
+            event(Kind::Xid, 45, "0000:5d:00.0", 2),
+            fatal(20034, "0000:06:00.0", 900),
+        ];
+        let mut report = Report::default();
+        report.sections.xid = Some(Section::read(KernelLog { events, ..KernelLog::default() }, Vec::new()));
+        let findings = diagnose(&report, &ClusterFacts::default()).findings;
+        let explains = |pci: &str| {
+            let of_switch = |finding: &&crate::diagnosis::Finding| finding.scope.pci == PciAddress::parse(pci);
+            let switch = findings.iter().find(of_switch).expect("a finding of the switch");
+            switch.evidence.iter().any(|line| line.contains("explained by it"))
+        };
+        assert!(explains("0000:05:00.0") && !explains("0000:06:00.0"), "{findings:#?}");
+    }
+
+    #[test]
+    fn the_word_of_the_line_outranks_the_catalogue() {
+        let hot = event(Kind::Sxid, 10004, "0000:05:00.0", 0);
+        assert_eq!((gravity(&hot), gravity(&fatal(10004, "0000:05:00.0", 0))), (1, 2));
+    }
 }

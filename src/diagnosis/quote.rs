@@ -16,7 +16,7 @@ pub(super) fn data(text: &str) -> String {
 
 /// `2026-11-21T02:31:07Z`: seconds suffice for a person.
 pub(super) fn time(moment: Timestamp) -> String {
-    moment.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    format!("{moment:.0}")
 }
 
 /// `14 min`, `3 h`, `12 d`: one unit suffices for an age.

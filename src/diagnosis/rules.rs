@@ -49,6 +49,9 @@ pub(super) const AER_DOC: Option<&str> = Some("https://docs.kernel.org/PCI/pciea
 pub(super) const PLUGIN_DOC: Option<&str> =
     Some("https://kubernetes.io/docs/concepts/extend-kubernetes/compute-storage-net/device-plugins/");
 
+/// NVIDIA on containers that lose their GPUs ("Unknown Error").
+pub(super) const TOOLKIT_DOC: Option<&str> = Some("https://github.com/NVIDIA/nvidia-docker/issues/1730");
+
 /// Declares a family's rules: a constant each, and `RULES` with all of them.
 macro_rules! rules {
     ($($name:ident: $id:literal $severity:ident $class:ident $reference:ident,

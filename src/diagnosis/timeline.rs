@@ -4,7 +4,7 @@
 //! with one cause is right, thirty findings are noise. And what happened before the driver was last loaded, or before
 //! the boot, says nothing about the GPU now.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use super::node::Gpu;
 use super::quote;
@@ -142,18 +142,29 @@ fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> Opt
         return Some("before the last boot");
     }
     let last = event.last?;
-    let newest = |wanted: &dyn Fn(&KernelEvent) -> bool| -> Option<Timestamp> {
-        let same_boot = all.iter().filter(|other| other.boot_id.is_none() || other.boot_id.as_deref() == running);
-        same_boot.filter(|other| wanted(other)).filter_map(|other| other.last).max()
-    };
-    if newest(&|other| other.kind == Kind::DriverLoaded).is_some_and(|loaded| last < loaded) {
+    let same_boot = || all.iter().filter(|other| other.boot_id.is_none() || other.boot_id.as_deref() == running);
+    // Loads of one version are one event: of more than two only the first and the last time are known.
+    let loads = same_boot().filter(|other| other.kind == Kind::DriverLoaded).flat_map(|load| {
+        let earlier = load.first.filter(|_| load.count > 1);
+        [earlier, load.last].into_iter().flatten()
+    });
+    // The driver says that it is loading after it has probed its devices: the next load is the event's own.
+    let own = usize::from(is_of_probe(event));
+    if loads.filter(|load| *load > last).count() > own {
         return Some("before the driver was last loaded");
     }
     // The driver takes its wish back once the GPU was reset.
-    let reset = newest(&|other| {
+    let resets = same_boot().filter(|other| {
         is_xid(other, &[154]) && other.details.get("recovery_to").is_some_and(|to| to == "0") && same_gpu(other, event)
     });
+    let reset = resets.filter_map(|other| other.last).max();
     (reset.is_some_and(|reset| last < reset)).then_some("before the GPU was last reset")
+}
+
+/// Whether the driver said it while it was being loaded, before it says so.
+fn is_of_probe(event: &KernelEvent) -> bool {
+    let of_probe = event.kind == Kind::OffBus && event.sub_code.as_deref() == Some("probe");
+    of_probe || event.kind == Kind::ProbeFailed
 }
 
 fn same_gpu(left: &KernelEvent, right: &KernelEvent) -> bool {
@@ -208,6 +219,8 @@ fn explains(cause: &KernelEvent, effect: &KernelEvent) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
     use crate::facts::kernel_log::KernelLog;
     use crate::report::Section;
@@ -261,6 +274,26 @@ mod tests {
         let of = |pid| KernelEvent { pid: Some(pid), ..xid(43, 2) };
         assert_eq!(open(&report(vec![kill.clone(), of(7)])), [0; 0]);
         assert_eq!(open(&report(vec![kill, of(8)])), [43]);
+    }
+
+    #[test]
+    fn what_the_driver_says_while_it_probes_belongs_to_the_load_that_follows() {
+        let of = |kind, sub: Option<&str>, second| KernelEvent {
+            kind,
+            code: None,
+            sub_code: sub.map(str::to_owned),
+            ..xid(0, second)
+        };
+        let present = |events: Vec<KernelEvent>| {
+            Timeline::new(&report(events)).events.iter().map(|event| event.history.is_none()).collect::<Vec<_>>()
+        };
+        let loaded = |second| of(Kind::DriverLoaded, None, second);
+        let failed = || of(Kind::ProbeFailed, Some("failed"), 9);
+        assert_eq!(present(vec![failed(), of(Kind::OffBus, Some("probe"), 9), loaded(10)]), [true; 3]);
+        assert_eq!(present(vec![failed(), loaded(10), loaded(60)]), [false, false, true]);
+        let twice = KernelEvent { count: 2, first: loaded(10).first, ..loaded(60) };
+        assert_eq!(present(vec![failed(), twice]), [false, true], "loads of one version are one event");
+        assert_eq!(present(vec![of(Kind::OffBus, None, 9), loaded(10)]), [false, true], "it ran until then");
     }
 
     #[test]

@@ -6,8 +6,9 @@
 use super::footprint::Footprint;
 use super::timeline::line;
 use super::{Cause, Certainty, ContainerState, Explanation, PodFacts};
-use crate::diagnosis::{Action, ActionCode, Class as FindingClass, Diagnosis, Finding, Severity};
+use crate::diagnosis::{Action, ActionCode, Class as FindingClass, Diagnosis, Finding, Scope, Severity};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
+use crate::facts::processes::GpuProcess;
 use crate::report::Report;
 use crate::text::clean;
 use crate::xid::catalogue::{self, Class};
@@ -40,7 +41,10 @@ const QUESTIONS: &[Question] = &[
     stuck,
     preempted_or_deleted,
     program_fault_on_gpu,
+    broken_node,
+    not_collected,
     program_ended,
+    perhaps_stuck,
     all_is_well,
 ];
 
@@ -93,16 +97,33 @@ impl Case<'_> {
             .collect()
     }
 
+    /// Whether events on its GPUs may be about pods that share them: none names a process of its own.
+    fn may_be_of_others(&self, events: &[&KernelEvent]) -> bool {
+        let own = |event: &&KernelEvent| event.pid.is_some_and(|pid| self.footprint.pids.contains(&pid));
+        self.footprint.shares && !events.iter().any(own)
+    }
+
+    /// What is grave on the node.
+    fn grave(&self) -> impl Iterator<Item = &Finding> {
+        let findings = self.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
+        findings.iter().filter(|finding| finding.severity >= Severity::Critical)
+    }
+
     /// Findings about the pod's GPUs.
     fn findings(&self, classes: &[FindingClass]) -> Vec<&Finding> {
-        let findings = self.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
-        findings
-            .iter()
-            .filter(|finding| finding.severity >= Severity::Critical && classes.contains(&finding.class))
-            .filter(|finding| {
-                finding.scope.pci.as_ref().is_some_and(|address| self.footprint.addresses.contains(address))
-            })
-            .collect()
+        let own =
+            |finding: &&Finding| finding.addresses.iter().any(|address| self.footprint.addresses.contains(address));
+        self.grave().filter(|finding| classes.contains(&finding.class)).filter(own).collect()
+    }
+
+    /// Findings about the node as a whole: no GPU, process or pod of it in particular.
+    fn findings_of_node(&self) -> Vec<&Finding> {
+        let whole = |finding: &&Finding| {
+            let Scope { node: _, gpu, uuid, pci, pid, pod_uid } = &finding.scope;
+            let anything = gpu.is_some() || uuid.is_some() || pci.is_some() || pid.is_some() || pod_uid.is_some();
+            !anything && finding.addresses.is_empty()
+        };
+        self.grave().filter(whole).collect()
     }
 }
 
@@ -130,7 +151,7 @@ fn class_of(event: &KernelEvent) -> Option<Class> {
 
 fn quotes(events: &[&KernelEvent]) -> Vec<String> {
     let quote = |event: &&KernelEvent| {
-        let time = event.first.map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default();
+        let time = event.first.map(|time| format!("{time:.0}")).unwrap_or_default();
         format!("kernel {time}: {}", line(event))
     };
     events.iter().map(quote).collect()
@@ -208,12 +229,9 @@ fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
             "Raise the memory limit, or use less (data loader workers, pinned memory).",
         )
     };
-    Some(
-        case.say(cause, Certainty::Certain, what)
-            .because(evidence)
-            .because(quotes(&kills))
-            .so(ActionCode::RestartPod, action),
-    )
+    // The kubelet's word alone does not say whose memory ran out: the kernel's line does.
+    let certainty = if kills.is_empty() { Certainty::Likely } else { Certainty::Certain };
+    Some(case.say(cause, certainty, what).because(evidence).because(quotes(&kills)).so(ActionCode::RestartPod, action))
 }
 
 fn node_away(case: &Case<'_>) -> Option<Explanation> {
@@ -242,7 +260,8 @@ fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
         return None;
     }
     // A fault found now on a GPU that the pod no longer has is only a hint.
-    let certainty = if xids.is_empty() { Certainty::Likely } else { Certainty::Certain };
+    let certainty =
+        if xids.is_empty() || case.may_be_of_others(&xids) { Certainty::Likely } else { Certainty::Certain };
     let title = findings.first().map(|finding| finding.title.clone());
     let title = title.or_else(|| xids.first().map(|event| line(event))).unwrap_or_default();
     let action = findings.first().map(|finding| finding.action.clone());
@@ -304,40 +323,60 @@ fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// A process that waits for the driver, or is dead and not collected: the pod looks alive and is not.
+/// A process that waits for the driver for ever: the kernel says so, or its GPU is gone. The pod looks alive and is not.
 fn stuck(case: &Case<'_>) -> Option<Explanation> {
-    let stuck: Vec<_> = case
-        .footprint
-        .processes
-        .iter()
-        .filter(|process| matches!(process.state.as_deref(), Some("D" | "Z" | "X")))
-        .collect();
-    if stuck.is_empty() || case.pod.phase != "Running" {
+    let waiting = processes_in(case, "D");
+    let speaks = |event: &&KernelEvent| {
+        let gone = event.kind == KernelEventKind::OffBus || matches!(event.code, Some(79 | 119 | 120));
+        let hung = event.kind == KernelEventKind::HungTask
+            && event.pid.is_some_and(|pid| waiting.iter().any(|process| process.pid == pid));
+        hung || (gone && event.kind != KernelEventKind::Sxid)
+    };
+    let witnesses: Vec<_> = case.footprint.own_events.iter().filter(speaks).collect();
+    if waiting.is_empty() || witnesses.is_empty() || case.pod.phase != "Running" {
         return None;
     }
-    let quoted = stuck.iter().map(|process| {
-        format!(
-            "pid {} {}: state {}",
-            process.pid,
-            process.name.as_deref().unwrap_or("?"),
-            process.state.as_deref().unwrap_or("?")
-        )
-    });
-    let hung =
-        case.footprint.own_events.iter().filter(|event| event.kind == KernelEventKind::HungTask).collect::<Vec<_>>();
     Some(
-        case.say(
-            Cause::Node,
-            Certainty::Likely,
-            "its process hangs inside the driver (state D) or is dead and not collected",
-        )
-        .because(quoted)
-        .because(quotes(&hung))
-        .so(
-            ActionCode::DrainAndReboot,
-            format!("No signal helps a process in state D: drain {} and reset or reboot it.", case.node),
-        ),
+        case.say(Cause::Node, Certainty::Likely, "its process hangs inside the driver (state D)")
+            .because(waiting.iter().map(|process| in_words(process)))
+            .because(quotes(&witnesses))
+            .so(
+                ActionCode::DrainAndReboot,
+                format!("No signal helps a process in state D: drain {} and reset or reboot it.", case.node),
+            ),
     )
+}
+
+/// What one look cannot tell: every call into the driver shows state D for a moment.
+fn perhaps_stuck(case: &Case<'_>) -> Option<Explanation> {
+    let waiting = processes_in(case, "D");
+    (!waiting.is_empty() && case.pod.phase == "Running").then(|| {
+        case.say(Cause::Node, Certainty::Possible, "its process waits in the kernel at this moment (state D)")
+            .because(waiting.iter().map(|process| in_words(process)))
+            .so(ActionCode::Watch, "Ask again in a minute: if it still waits, the driver hangs.")
+    })
+}
+
+/// A process that is dead and that its parent does not collect.
+fn not_collected(case: &Case<'_>) -> Option<Explanation> {
+    let dead = processes_in(case, "Z");
+    (!dead.is_empty() && case.pod.phase == "Running").then(|| {
+        case.say(Cause::Application, Certainty::Likely, "a process of it is dead and its parent does not collect it")
+            .because(dead.iter().map(|process| in_words(process)))
+            .so(
+                ActionCode::RestartPod,
+                "Start the pod again, or end the parent process; see why the process ended (kubectl logs).",
+            )
+    })
+}
+
+fn processes_in<'c>(case: &Case<'c>, state: &str) -> Vec<&'c GpuProcess> {
+    case.footprint.processes.iter().filter(|process| process.state.as_deref() == Some(state)).collect()
+}
+
+fn in_words(process: &GpuProcess) -> String {
+    let GpuProcess { pid, name, state, .. } = process;
+    format!("pid {pid} {}: state {}", name.as_deref().unwrap_or("?"), state.as_deref().unwrap_or("?"))
 }
 
 fn preempted_or_deleted(case: &Case<'_>) -> Option<Explanation> {
@@ -357,8 +396,9 @@ fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
     if xids.is_empty() || case.pod.phase == "Succeeded" {
         return None;
     }
+    let certainty = if case.may_be_of_others(&xids) { Certainty::Possible } else { Certainty::Likely };
     Some(
-        case.say(Cause::Application, Certainty::Likely, "its own GPU code faulted; no fault of the GPU was found")
+        case.say(Cause::Application, certainty, "its own GPU code faulted; no fault of the GPU was found")
             .because(quotes(&xids))
             .because(end_quote(case))
             .so(
@@ -366,6 +406,26 @@ fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
                 "Debug the program (compute-sanitizer, CUDA_LAUNCH_BLOCKING=1); the GPU can stay in service.",
             ),
     )
+}
+
+/// The driver, the fabric or the set-up of the node is in a state in which no program can use its GPU.
+fn broken_node(case: &Case<'_>) -> Option<Explanation> {
+    let mut findings = case.findings(&[FindingClass::Driver]);
+    findings.extend(case.findings_of_node());
+    let first = findings.first()?;
+    if case.pod.phase == "Succeeded" || !case.pod.wants_gpus {
+        return None;
+    }
+    // What has a GPU keeps it through most of these: a pod that never failed may be well.
+    let certainty = if case.ended().is_some() { Certainty::Likely } else { Certainty::Possible };
+    let quoted = findings.iter().map(|finding| format!("finding {}: {}", finding.id, finding.title));
+    let mut explanation = case
+        .say(Cause::Node, certainty, format!("its node {} is in trouble: {}", case.node, first.title))
+        .because(quoted)
+        .because(first.evidence.iter().take(2).cloned())
+        .because(end_quote(case));
+    explanation.action = first.action.clone();
+    Some(explanation)
 }
 
 fn program_ended(case: &Case<'_>) -> Option<Explanation> {

@@ -100,13 +100,16 @@ impl PodFacts {
         let ended = |state: &ContainerState| matches!(state, ContainerState::Terminated { .. });
         let failed =
             |state: &ContainerState| matches!(state, ContainerState::Terminated { exit_code, .. } if *exit_code != 0);
-        let states = || {
-            self.containers.iter().flat_map(|container| {
-                let last = container.last.iter();
-                std::iter::once(&container.state).chain(last).map(|state| (container.name.as_str(), state))
-            })
+        let now = || self.containers.iter().map(|container| (container.name.as_str(), &container.state));
+        // A container that was started again and ended in order has got over how it ended before.
+        let tried_again = self.containers.iter().filter(|container| !ended(&container.state));
+        let before = tried_again
+            .filter_map(|container| Some((container.name.as_str(), container.last.as_ref()?)))
+            .collect::<Vec<_>>();
+        let of = |wanted: &dyn Fn(&ContainerState) -> bool| {
+            now().chain(before.iter().copied()).find(|(_, state)| wanted(state))
         };
-        states().find(|(_, state)| failed(state)).or_else(|| states().find(|(_, state)| ended(state)))
+        of(&failed).or_else(|| of(&ended))
     }
 
     /// From when to when the pod could have used a GPU.

@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::PodFacts;
+use crate::facts::device_names::DeviceNames;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
+use crate::facts::kubelet::Allocation;
 use crate::facts::processes::GpuProcess;
 use crate::pci::PciAddress;
-use crate::report::Report;
+use crate::report::{Report, Section};
+use crate::xid::catalogue::{self, Class};
 
 /// A kernel line may come a moment after the death that it explains, and the kubelet's clock is in whole seconds.
 const SLACK: SignedDuration = SignedDuration::from_secs(30);
@@ -16,8 +19,14 @@ const SLACK: SignedDuration = SignedDuration::from_secs(30);
 /// A pod as its node sees it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Footprint {
-    /// UUIDs of GPUs or MIG devices.
+    /// What the kubelet gave to its containers.
+    pub(super) allocations: Vec<Allocation>,
+    /// UUIDs of GPUs or MIG devices, or what its device plugin calls them.
     pub(super) devices: Vec<String>,
+    /// GPU instances of its MIG devices.
+    pub(super) mig_instances: BTreeSet<u32>,
+    /// Whether other pods may be on its GPUs, by time-slicing or MPS.
+    pub(super) shares: bool,
     /// PCI addresses of the GPUs behind them.
     pub(super) addresses: BTreeSet<PciAddress>,
     /// Processes on GPUs that exist now.
@@ -38,14 +47,18 @@ impl Footprint {
         let sections = &report.sections;
         let mut footprint = Self::default();
         if let Some(kubelet) = sections.kubelet.as_ref().and_then(|section| section.data.as_ref()) {
-            let own = kubelet.allocations.iter().filter(|allocation| allocation.pod_uid == pod.uid);
-            footprint.devices = own.flat_map(|allocation| allocation.devices.clone()).collect();
+            let own =
+                kubelet.allocations.iter().filter(|allocation| allocation.is_of(&pod.uid, &pod.namespace, &pod.name));
+            footprint.allocations = own.cloned().collect();
+            footprint.devices =
+                footprint.allocations.iter().flat_map(|allocation| allocation.devices.clone()).collect();
         }
         if let Some(processes) = sections.processes.as_ref().and_then(|section| section.data.as_ref()) {
             let own = processes.processes.iter().filter(|process| process.pod_uid.as_deref() == Some(&pod.uid));
             footprint.processes = own.cloned().collect();
             footprint.pids = footprint.processes.iter().map(|process| process.pid).collect();
         }
+        footprint.find_instances(report);
         footprint.find_addresses(report);
         footprint.find_events(pod, report);
         footprint.devices.sort();
@@ -53,25 +66,27 @@ impl Footprint {
         footprint
     }
 
+    fn find_instances(&mut self, report: &Report) {
+        let mig = Section::data_of(&report.sections.mig).into_iter().flat_map(|mig| &mig.gpus);
+        let own = mig
+            .flat_map(|gpu| &gpu.devices)
+            .filter(|device| device.uuid.as_ref().is_some_and(|uuid| self.devices.contains(uuid)));
+        self.mig_instances = own.filter_map(|device| device.gpu_instance).collect();
+        self.shares = self
+            .allocations
+            .iter()
+            .any(|held| held.replicas.is_some() || held.devices.iter().any(|device| device.contains("/vgpu")));
+    }
+
     fn find_addresses(&mut self, report: &Report) {
         let sections = &report.sections;
         let used: BTreeSet<u32> =
             self.processes.iter().flat_map(|process| &process.uses).map(|gpu_use| gpu_use.gpu).collect();
-        let migs = sections.mig.as_ref().and_then(|section| section.data.as_ref());
-        let parents: BTreeSet<&str> = migs
-            .iter()
-            .flat_map(|mig| &mig.gpus)
-            .filter(|gpu| {
-                gpu.devices.iter().any(|device| device.uuid.as_ref().is_some_and(|uuid| self.devices.contains(uuid)))
-            })
-            .filter_map(|gpu| gpu.uuid.as_deref())
-            .collect();
         let inventory = sections.inventory.as_ref().and_then(|section| section.data.as_ref());
         for gpu in inventory.iter().flat_map(|inventory| &inventory.gpus) {
-            let uuid = gpu.uuid.as_deref().unwrap_or_default();
-            let own =
-                self.devices.iter().any(|device| device == uuid) || parents.contains(uuid) || used.contains(&gpu.index);
-            if let (true, Some(address)) = (own, &gpu.pci_address) {
+            let names = DeviceNames::of(report, Some(gpu.index), gpu.uuid.as_deref());
+            let held = self.allocations.iter().any(|allocation| names.are_in(allocation));
+            if let (true, Some(address)) = (held || used.contains(&gpu.index), &gpu.pci_address) {
                 self.addresses.insert(address.clone());
             }
         }
@@ -85,6 +100,16 @@ impl Footprint {
         }
     }
 
+    /// Whether an event on a GPU of the pod is the affair of somebody who shares it: another instance, another pod.
+    fn is_of_another(&self, event: &KernelEvent, report: &Report) -> bool {
+        let elsewhere = event
+            .mig_gpu_instance
+            .is_some_and(|instance| !self.mig_instances.is_empty() && !self.mig_instances.contains(&instance));
+        let processes = Section::data_of(&report.sections.processes).into_iter().flat_map(|all| &all.processes);
+        let mut others = processes.filter(|process| process.pod_uid.is_some() && !self.pids.contains(&process.pid));
+        elsewhere || (strikes_one(event) && others.any(|process| Some(process.pid) == event.pid))
+    }
+
     fn find_events(&mut self, pod: &PodFacts, report: &Report) {
         let Some(log) = report.sections.xid.as_ref().and_then(|section| section.data.as_ref()) else { return };
         let (from, to) = pod.lifetime();
@@ -95,13 +120,29 @@ impl Footprint {
         for event in log.events.iter().filter(|event| within(event, from, to)) {
             let own_pid = event.pid.is_some_and(|pid| self.pids.contains(&pid));
             let own_gpu = event.pci_address.as_ref().is_some_and(|address| self.addresses.contains(address));
-            if own_pid || own_gpu {
+            let own = match victim(event) {
+                // The process is dead: its number may be anybody's by now, its cgroup was the pod's.
+                Some(cgroup) => !pod.uid.is_empty() && cgroup.replace('_', "-").contains(&pod.uid),
+                None => own_pid || (own_gpu && !self.is_of_another(event, report)),
+            };
+            if own {
                 self.own_events.push(event.clone());
             } else if self.addresses.is_empty() && speaks_of_gpus(event) {
                 self.near_events.push(event.clone());
             }
         }
     }
+}
+
+/// The cgroup of the process that the kernel killed for memory.
+fn victim(event: &KernelEvent) -> Option<&String> {
+    event.details.get("task_memcg").filter(|_| event.kind == KernelEventKind::OomKill)
+}
+
+/// Whether an Xid strikes the process that it names and no other: the doings of programs, and a contained memory error.
+fn strikes_one(event: &KernelEvent) -> bool {
+    let entry = event.code.filter(|_| event.kind == KernelEventKind::Xid).and_then(catalogue::xid);
+    event.code == Some(94) || entry.is_some_and(|entry| entry.class == Class::Application)
 }
 
 /// Whether any of the event's lines falls into the pod's life. Without times nothing can be said for it.

@@ -3,13 +3,16 @@
 use jiff::Timestamp;
 
 use super::{Cause, Certainty, ContainerFacts, ContainerState, PodEvent, PodFacts, explain};
-use crate::diagnosis::{ClusterFacts, diagnose};
+use crate::diagnosis::{ActionCode, ClusterFacts, Diagnosis, diagnose};
 use crate::facts::inventory::{GpuInventory, Inventory};
 use crate::facts::kernel_log::{Coverage, KernelEvent, KernelEventKind, KernelLog};
 use crate::facts::kubelet::{Allocation, Kubelet};
+use crate::facts::mig::{GpuMig, Mig, MigDevice};
 use crate::facts::processes::{GpuProcess, Processes};
+use crate::facts::topology::{Fabric, GpuTopology, Topology};
+use crate::nvml_codes::VERSION_MISMATCH;
 use crate::pci::PciAddress;
-use crate::report::{Report, Section, Sections};
+use crate::report::{Problem, Report, Section, Sections};
 
 const POD: &str = "11111111-2222-3333-4444-555555555555";
 const OWN_GPU: &str = "0000:5d:00.0";
@@ -106,6 +109,17 @@ fn an_xid_of_the_hardware_on_its_own_gpu_is_the_gpu() {
 }
 
 #[test]
+fn a_gpu_is_its_own_by_whatever_name_the_device_plugin_has_for_it() {
+    let mut report = node(vec![xid(79, "02:29:58", OWN_GPU, None)]);
+    let inventory = report.sections.inventory.as_mut().and_then(|section| section.data.as_mut());
+    inventory.expect("an inventory").gpus[0].minor_number = Some(0);
+    let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
+    kubelet.expect("a kubelet").allocations[0].devices = vec!["nvidia0/gi1".into()];
+    let explained = cause_of(&failed(134, "Error"), &report);
+    assert_eq!(explained.cause, Cause::Gpu, "{}", explained.summary);
+}
+
+#[test]
 fn the_same_xid_on_a_gpu_that_it_did_not_have_is_not_its_cause() {
     let explained = cause_of(&failed(1, "Error"), &node(vec![xid(79, "02:29:58", OTHER_GPU, None)]));
     assert_eq!(explained.cause, Cause::Application, "{}", explained.summary);
@@ -141,11 +155,151 @@ fn a_gsp_timeout_is_the_node() {
     assert_eq!(explained.cause, Cause::Node, "{}", explained.summary);
 }
 
+/// Eight GPUs, the first of them the pod's, in a fabric that took none.
+fn node_without_fabric() -> Report {
+    let mut report = node(Vec::new());
+    let fabric = Fabric { state: "not_started".into(), ..Fabric::default() };
+    let gpus: Vec<GpuTopology> = (0..8)
+        .map(|index| GpuTopology {
+            index,
+            uuid: Some(if index == 0 { "GPU-own".into() } else { format!("GPU-{index}") }),
+            pci_address: Some(if index == 0 { address(OWN_GPU) } else { address(&format!("0000:a{index}:00.0")) }),
+            fabric: Some(fabric.clone()),
+            ..GpuTopology::default()
+        })
+        .collect();
+    let inventory = gpus.iter().map(|gpu| GpuInventory {
+        index: gpu.index,
+        uuid: gpu.uuid.clone(),
+        pci_address: gpu.pci_address.clone(),
+        persistence_mode: Some(true),
+        ..GpuInventory::default()
+    });
+    let inventory = Inventory { gpus: inventory.collect(), ..Inventory::default() };
+    let switches = vec![PciAddress::parse("0000:01:00.0").expect("an address")];
+    let topology = Topology { gpus, nvswitches: switches, ..Topology::default() };
+    report.sections.inventory = Some(Section::read(inventory, Vec::new()));
+    report.sections.topology = Some(Section::read(topology, Vec::new()));
+    report
+}
+
+#[test]
+fn a_finding_about_all_gpus_is_one_about_its_own() {
+    let explained = cause_of(&failed(1, "Error"), &node_without_fabric());
+    assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Likely), "{}", explained.summary);
+    assert!(explained.evidence.iter().any(|line| line.contains("fabric-not-registered")), "{:?}", explained.evidence);
+}
+
+#[test]
+fn a_node_whose_driver_cannot_be_used_is_the_cause_and_not_the_program() {
+    let mut report = node(Vec::new());
+    let why = Problem { why: "NVML: no".into(), code: VERSION_MISMATCH.into(), ..Problem::default() };
+    report.sections.inventory = Some(Section::failed(why));
+    let explained = cause_of(&failed(1, "Error"), &report);
+    assert_eq!((explained.cause, explained.certainty), (Cause::Node, Certainty::Likely), "{}", explained.summary);
+    assert_eq!(explained.action.code, ActionCode::DrainAndReboot);
+    let without_gpus = PodFacts { wants_gpus: false, ..failed(1, "Error") };
+    assert_eq!(cause_of(&without_gpus, &report).cause, Cause::Application, "it needs no driver");
+    let ended = cause_of(&failed(0, "Completed"), &report);
+    assert_eq!(ended.cause, Cause::None, "{}", ended.summary);
+}
+
 #[test]
 fn out_of_memory_is_told_from_a_gpu_fault() {
     let explained = cause_of(&failed(137, "OOMKilled"), &node(vec![xid(45, "02:30:01", OWN_GPU, Some(7))]));
-    assert_eq!((explained.cause, explained.certainty), (Cause::Application, Certainty::Certain));
+    assert_eq!((explained.cause, explained.certainty), (Cause::Application, Certainty::Likely), "the kubelet's word");
     assert!(explained.summary.contains("host memory"), "{}", explained.summary);
+}
+
+/// The kernel killed a process of this cgroup because this ran out.
+fn oom_kill(constraint: &str, cgroup: &str) -> KernelEvent {
+    let details = [("constraint", constraint), ("task_memcg", cgroup)];
+    KernelEvent {
+        kind: KernelEventKind::OomKill,
+        code: None,
+        pci_address: None,
+        details: details.map(|(name, value)| (name.into(), value.into())).into(),
+        ..xid(0, "02:29:59", OWN_GPU, Some(7))
+    }
+}
+
+#[test]
+fn whose_memory_ran_out_is_in_the_kernels_line() {
+    let own = format!("/kubepods.slice/kubepods-pod{}.slice/cri-containerd-1.scope", POD.replace('-', "_"));
+    let of = |constraint: &str, cgroup: &str, reason: &str| {
+        let explained = cause_of(&failed(137, reason), &node(vec![oom_kill(constraint, cgroup)]));
+        (explained.cause, explained.certainty)
+    };
+    assert_eq!(of("CONSTRAINT_NONE", &own, "OOMKilled"), (Cause::Node, Certainty::Certain));
+    assert_eq!(of("CONSTRAINT_MEMCG", &own, "OOMKilled"), (Cause::Application, Certainty::Certain));
+    let other = own.replace("1111", "9999");
+    assert_eq!(of("CONSTRAINT_NONE", &other, "OOMKilled"), (Cause::Application, Certainty::Likely));
+    assert_eq!(of("CONSTRAINT_NONE", &other, "Error").1, Certainty::Likely, "another pod's kill explains nothing");
+}
+
+/// A node whose GPU the pod shares with another one, whose process is pid 9.
+fn shared(events: Vec<KernelEvent>) -> Report {
+    let mut report = node(events);
+    let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
+    kubelet.expect("a kubelet").allocations[0].replicas = Some(1);
+    let other = GpuProcess { pid: 9, pod_uid: Some("9999".into()), ..GpuProcess::default() };
+    let processes = Processes { host_pid_namespace: true, processes: vec![other], ..Processes::default() };
+    report.sections.processes = Some(Section::read(processes, Vec::new()));
+    report
+}
+
+#[test]
+fn who_shares_a_gpu_does_not_answer_for_the_others() {
+    let of = |event| cause_of(&failed(1, "Error"), &shared(vec![event]));
+    let fault = of(xid(31, "02:29:58", OWN_GPU, Some(9)));
+    assert!(fault.summary.contains("exit code 1"), "a fault of the other pod: {}", fault.summary);
+    let nobody = of(xid(31, "02:29:58", OWN_GPU, Some(8)));
+    assert_eq!((nobody.cause, nobody.certainty), (Cause::Application, Certainty::Possible), "{}", nobody.summary);
+    let gone = of(xid(79, "02:29:58", OWN_GPU, Some(9)));
+    assert_eq!(gone.cause, Cause::Gpu, "a GPU that is gone is gone for all: {}", gone.summary);
+}
+
+#[test]
+fn an_error_of_another_mig_instance_is_not_its_own() {
+    let device = |uuid: &str, instance| MigDevice {
+        uuid: Some(uuid.into()),
+        gpu_instance: Some(instance),
+        ..MigDevice::default()
+    };
+    let cause = |instance| {
+        let event = KernelEvent { mig_gpu_instance: Some(instance), ..xid(94, "02:29:58", OWN_GPU, None) };
+        let mut report = node(vec![event]);
+        let devices = vec![device("MIG-own", 1), device("MIG-other", 2)];
+        let gpu = GpuMig { index: 0, devices, ..GpuMig::default() };
+        report.sections.mig = Some(Section::read(Mig { gpus: vec![gpu], ..Mig::default() }, Vec::new()));
+        let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
+        kubelet.expect("a kubelet").allocations[0].devices = vec!["MIG-own".into()];
+        // The rules speak of the GPU as a whole.
+        explain(&failed(1, "Error"), Some((&report, &Diagnosis::default())), None).cause
+    };
+    assert_eq!((cause(1), cause(2)), (Cause::Gpu, Cause::Application));
+}
+
+#[test]
+fn an_init_containers_first_try_does_not_hide_how_the_pod_ended() {
+    let mut pod = failed(3, "Error");
+    let ended = |exit_code| ContainerState::Terminated {
+        exit_code,
+        reason: "Error".into(),
+        message: String::new(),
+        started: None,
+        finished: Some(time("02:00:03")),
+    };
+    let init = ContainerFacts { name: "init".into(), state: ended(0), last: Some(ended(1)), restarts: 1 };
+    pod.containers.insert(0, init);
+    let explained = cause_of(&pod, &node(Vec::new()));
+    assert!(explained.summary.contains("container main"), "{}", explained.summary);
+}
+
+#[test]
+fn a_switch_counts_in_its_own_numbers() {
+    let event = KernelEvent { kind: KernelEventKind::Sxid, ..xid(20034, "02:29:58", OWN_GPU, None) };
+    assert!(super::timeline::line(&event).starts_with("SXid 20034"));
 }
 
 #[test]
@@ -164,24 +318,52 @@ fn without_the_node_the_gpu_is_not_cleared() {
     assert!(explained.ruled_out[0].contains("forbidden"), "{:?}", explained.ruled_out);
 }
 
-#[test]
-fn a_process_in_state_d_makes_a_running_pod_stuck() {
-    let mut report = node(Vec::new());
-    let process = GpuProcess { pid: 7, state: Some("D".into()), pod_uid: Some(POD.into()), ..GpuProcess::default() };
+/// A running pod, and its node with one process of it in this state.
+fn running(state: &str, events: Vec<KernelEvent>) -> (PodFacts, Report) {
+    let mut report = node(events);
+    let process = GpuProcess { pid: 7, state: Some(state.into()), pod_uid: Some(POD.into()), ..GpuProcess::default() };
     let processes = Processes { host_pid_namespace: true, processes: vec![process], ..Processes::default() };
     report.sections.processes = Some(Section::read(processes, Vec::new()));
-    let running = PodFacts {
-        phase: "Running".into(),
-        containers: vec![ContainerFacts {
-            state: ContainerState::Running { since: Some(time("02:00:05")) },
-            ..ContainerFacts::default()
-        }],
-        ..failed(1, "Error")
+    let container = ContainerFacts {
+        state: ContainerState::Running { since: Some(time("02:00:05")) },
+        ..ContainerFacts::default()
     };
-    let explained = cause_of(&running, &report);
-    assert_eq!((explained.cause, explained.pids.as_slice()), (Cause::Node, &[7][..]), "{}", explained.summary);
-    let healthy = cause_of(&running, &node(Vec::new()));
-    assert_eq!(healthy.cause, Cause::None, "{}", healthy.summary);
+    (PodFacts { phase: "Running".into(), containers: vec![container], ..failed(1, "Error") }, report)
+}
+
+#[test]
+fn a_process_in_state_d_is_stuck_when_the_kernel_says_so() {
+    let hung = |pid| KernelEvent {
+        kind: KernelEventKind::HungTask,
+        code: None,
+        pci_address: None,
+        ..xid(0, "02:20:00", OWN_GPU, Some(pid))
+    };
+    for events in [vec![hung(7)], vec![xid(119, "02:20:00", OWN_GPU, Some(7))]] {
+        let (pod, report) = running("D", events);
+        let explained = cause_of(&pod, &report);
+        assert_eq!((explained.cause, explained.pids.as_slice()), (Cause::Node, &[7][..]), "{}", explained.summary);
+        assert!(explained.certainty != Certainty::Possible, "{}", explained.summary);
+    }
+}
+
+#[test]
+fn one_look_at_state_d_drains_no_node() {
+    let (pod, report) = running("D", Vec::new());
+    let explained = cause_of(&pod, &report);
+    assert_eq!((explained.cause, explained.certainty), (Cause::Node, Certainty::Possible), "{}", explained.summary);
+    assert_eq!(explained.action.code, ActionCode::Watch);
+    let (pod, report) = running("S", Vec::new());
+    assert_eq!(cause_of(&pod, &report).cause, Cause::None);
+}
+
+#[test]
+fn a_zombie_is_its_parents_affair() {
+    let (pod, report) = running("Z", Vec::new());
+    let explained = cause_of(&pod, &report);
+    assert_eq!((explained.cause, explained.action.code), (Cause::Application, ActionCode::RestartPod));
+    let (pod, report) = running("X", Vec::new());
+    assert_eq!(cause_of(&pod, &report).cause, Cause::None);
 }
 
 #[test]

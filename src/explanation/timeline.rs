@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::footprint::Footprint;
 use super::{ContainerState, Moment, PodFacts};
-use crate::facts::kernel_log::KernelEvent;
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::text::clean;
 
 /// Longest text of one moment.
@@ -52,11 +52,20 @@ pub(super) fn of(pod: &PodFacts, footprint: &Footprint) -> Vec<Moment> {
     moments
 }
 
+/// Who counts by this number: the same code means one thing to a GPU and another to a switch.
+fn family(event: &KernelEvent) -> &'static str {
+    match event.kind {
+        KernelEventKind::Xid => "Xid",
+        KernelEventKind::Sxid => "SXid",
+        _ => "code",
+    }
+}
+
 /// An event in one line: the code with its name, how often, and whom it names.
 pub(super) fn line(event: &KernelEvent) -> String {
     let mut line = match (event.code, &event.name) {
-        (Some(code), Some(name)) => format!("Xid {code} ({name})"),
-        (Some(code), None) => format!("code {code}"),
+        (Some(code), Some(name)) => format!("{} {code} ({name})", family(event)),
+        (Some(code), None) => format!("{} {code}", family(event)),
         (None, _) => event.raw.clone(),
     };
     if let Some(sub_code) = event.sub_code.as_ref().filter(|_| event.code.is_some()) {

@@ -138,7 +138,7 @@ pub enum ResetOutcome {
     ResetNotVerified,
     /// `nvidia-smi` reported failure.
     Failed,
-    /// `nvidia-smi` did not end in time and was left alone.
+    /// `nvidia-smi` did not end in time. It goes on at most as long as the probe's container: the GPU may be left half reset.
     TimedOut,
     /// A facts file was replayed: nothing was done to anything.
     Simulated,
@@ -180,6 +180,9 @@ pub struct GpuNow {
     pub new_xids: Vec<u32>,
     /// Whether the kernel log could be read for them.
     pub kernel_log_read: bool,
+    /// Sections that could not be read, so that nothing is known of what they would show: `ecc`, `topology`, `xid`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_read: Vec<String>,
     /// What is not in order, in words.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<String>,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::container::ContainerAccess;
 use crate::pci::PciAddress;
 
 /// The node around its GPUs.
@@ -44,6 +45,9 @@ pub struct Host {
     pub memory_total_bytes: Option<u64>,
     /// Memory of the node that could be given to processes.
     pub memory_available_bytes: Option<u64>,
+    /// What one container can open, where the probe was told which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerAccess>,
 }
 
 /// The versions that must agree: NVML refuses to work when they do not.

@@ -1,7 +1,7 @@
 //! The `kubelet` section: which device the kubelet gave to which container, which no label or annotation carries.
 //!
-//! Sources: the device manager's checkpoint (`/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint`) and the kubelet's
-//! state of resource claims (`dra_manager_state`).
+//! Sources: the device manager's checkpoint (`/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint`), or the kubelet's
+//! pod-resources API where that cannot be read, and the kubelet's state of resource claims (`dra_manager_state`).
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Kubelet {
-    /// `checkpoint` or `pod_resources`.
+    /// `checkpoint`, `pod_resources`, or `claims` where neither could be read.
     pub source: String,
     /// Devices held by containers.
     pub allocations: Vec<Allocation>,
@@ -23,7 +23,7 @@ pub struct Kubelet {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Allocation {
-    /// Pod UID.
+    /// Pod UID. Empty where the source names the pod otherwise and its UID could not be found.
     pub pod_uid: String,
     /// Namespace, where the source tells (`pod_resources`, claims).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,6 +44,24 @@ pub struct Allocation {
     /// Number of time-sliced or MPS replicas, where the devices are shared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
+}
+
+impl Allocation {
+    /// Whether a pod is the holder: by its UID, or where that is not known by its names.
+    pub fn is_of(&self, uid: &str, namespace: &str, name: &str) -> bool {
+        match self.pod_uid.as_str() {
+            "" => self.namespace.as_deref() == Some(namespace) && self.pod.as_deref() == Some(name),
+            own => own == uid,
+        }
+    }
+
+    /// What the holder is called: `NAMESPACE/NAME` where the names are known, else its UID.
+    pub fn holder(&self) -> String {
+        match (&self.namespace, &self.pod) {
+            (Some(namespace), Some(pod)) => format!("{namespace}/{pod}"),
+            _ => self.pod_uid.clone(),
+        }
+    }
 }
 
 /// Devices that a plugin registered.

@@ -4,6 +4,8 @@
 //! section's `unsupported` list names it) or reading it failed (the section's problems say why).
 
 pub mod action;
+pub mod container;
+pub mod device_names;
 pub mod ecc;
 pub mod health;
 pub mod host;

@@ -1,10 +1,10 @@
 //! One rule of [`super::reset_plan`]: which GPUs NVLink ties together so that they can only be reset at once.
 
 use super::reset_plan::{Conditions, ResetPlan};
-use super::reset_rules::{block, data};
+use super::reset_rules::block;
 use crate::facts::inventory::GpuInventory;
 use crate::facts::topology::GpuTopology;
-use crate::report::Report;
+use crate::report::{Report, Section};
 
 /// GPUs that NVLink ties together: before Ampere all of them go at once, on Ampere behind NVSwitches only with the Fabric
 /// Manager alone; from Hopper on each by itself.
@@ -13,7 +13,7 @@ pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mu
     if generation == Generation::HopperOn {
         return;
     }
-    let topology = data(&facts.sections.topology);
+    let topology = Section::data_of(&facts.sections.topology);
     let Some(own) = topology.and_then(|topology| topology.gpus.iter().find(|entry| entry.index == gpu.index)) else {
         let why = "whether NVLink ties the GPU to others could not be read";
         return block(plan, "nvlink_unknown", why, "Try again, or reboot the node.");
@@ -35,7 +35,7 @@ pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mu
         .filter(|entry| entry.nvlinks.iter().any(|group| group.active != Some(false)))
         .map(|entry| entry.index)
         .collect();
-    let fabric_manager = data(&facts.sections.host).and_then(|host| host.daemons.fabric_manager);
+    let fabric_manager = Section::data_of(&facts.sections.host).and_then(|host| host.daemons.fabric_manager);
     match generation {
         Generation::Ampere if to_switch && fabric_manager == Some(true) => {}
         Generation::Ampere if to_switch => {

@@ -60,6 +60,14 @@ pub struct ResetPlan {
 }
 
 impl ResetPlan {
+    /// In a sentence, that nothing was done, and the first of the reasons.
+    pub fn refusal(&self) -> String {
+        let first = self.blockers.first().map_or("something is in the way", |blocker| blocker.why.as_str());
+        let more = self.blockers.len().saturating_sub(1);
+        let more = if more > 0 { format!(" ({more} more in plan.blockers)") } else { String::new() };
+        format!("GPU {} was not reset: {first}{more}.", self.gpu)
+    }
+
     /// Whether nothing is in the way.
     pub fn is_clear(&self) -> bool {
         self.blockers.is_empty()

@@ -91,6 +91,10 @@ fn situations() -> Vec<(&'static str, Value, Vec<&'static str>)> {
         event.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         h100("/xid/data/events/-", event)
     };
+    let lacks = |field: &str| {
+        let facts = gpu(field, json!(null));
+        set(facts, "/inventory/data/unsupported", json!([{"gpus": [0, 1], "fields": [field]}]))
+    };
     vec![
         ("an idle H100", idle("Hopper"), vec![]),
         ("an idle A100 with a fabric manager", idle("Ampere"), vec![]),
@@ -119,6 +123,13 @@ fn situations() -> Vec<(&'static str, Value, Vec<&'static str>)> {
         ("a pod claims a part of it", h100("/kubelet/data/allocations/-", claim("gpu-0-mig-9-0")), vec!["allocated"]),
         ("a pod claims the other", h100("/kubelet/data/allocations/-", claim("gpu-1")), vec![]),
         ("allocations are not known", without(idle("Hopper"), "kubelet"), vec!["allocations_unknown"]),
+        ("a pod has it, on GKE", h100("/kubelet/data/allocations/-", allocation("nvidia0/vgpu3")), vec!["allocated"]),
+        ("a pod has the other, on GKE", h100("/kubelet/data/allocations/-", allocation("nvidia1")), vec![]),
+        (
+            "half of the allocations",
+            h100("/kubelet/problems", problem("dra_state_unreadable", None)),
+            vec!["allocations_unknown"],
+        ),
         ("a job runs on it", uses(7, "python3", "S", use_of(0)), vec!["processes"]),
         ("a job runs on the other", uses(7, "python3", "S", use_of(1)), vec![]),
         ("a job hangs in the driver", uses(7, "python3", "D", use_of(0)), vec!["processes_stuck"]),
@@ -133,7 +144,12 @@ fn situations() -> Vec<(&'static str, Value, Vec<&'static str>)> {
         ),
         ("half of the processes", h100("/processes/problems", problem("permission", None)), vec!["processes_unknown"]),
         ("MPS runs", h100("/host/data/daemons/mps", json!(true)), vec!["mps"]),
+        ("MPS is not known", h100("/host/data/daemons/mps", json!(null)), vec!["mps_unknown"]),
         ("a display is on it", gpu("display_active", json!(true)), vec!["display"]),
+        ("a display is not known", gpu("display_active", json!(null)), vec!["display_unknown"]),
+        ("there are no displays", lacks("display_active"), vec![]),
+        ("MIG is not known", gpu("mig_mode", json!(null)), vec!["mig_unknown"]),
+        ("there is no MIG", lacks("mig_mode"), vec![]),
         ("MIG on, no instance", gpu("mig_mode", mig_mode.clone()), vec![]),
         (
             "MIG on, two instances",
@@ -180,6 +196,9 @@ fn situations() -> Vec<(&'static str, Value, Vec<&'static str>)> {
             set(idle("Hopper"), &format!("{INVENTORY}/architecture"), json!(null)),
             vec!["nvlink_group"],
         ),
+        ("errors and repairs are not known", without(idle("Hopper"), "ecc"), vec!["ecc_unknown"]),
+        ("those of this GPU are not", h100("/ecc/problems", problem("unknown", Some(0))), vec!["ecc_unknown"]),
+        ("those of the other are not", h100("/ecc/problems", problem("unknown", Some(1))), vec![]),
         ("the driver wants a reboot", asked("node_reboot"), vec!["reboot_required"]),
         ("the driver wants P2P drained", asked("drain_p2p"), vec!["drain_p2p"]),
         ("the driver wants IMEX recovered", asked("recover_imex"), vec!["recover_imex"]),

@@ -2,15 +2,20 @@
 
 use super::nvlink_group::group;
 use super::reset_plan::{Conditions, ResetPlan};
+use crate::facts::Unsupported;
 use crate::facts::action::Obstacle;
+use crate::facts::device_names::DeviceNames;
 use crate::facts::ecc::{GpuEcc, RecoveryAction};
 use crate::facts::inventory::GpuInventory;
 use crate::facts::kernel_log::KernelEventKind;
 use crate::facts::processes::GpuProcess;
+use crate::nvml_codes::GPU_LOST;
 use crate::report::{Report, Section};
 
 /// What to do where only a reboot helps.
 const REBOOT: &str = "Cordon and drain the node, then reboot it.";
+/// What to do where the host's processes are not seen.
+const HOST_PID: &str = "Run the probe with hostPID on a node that is a machine, not a container.";
 /// Names, cut by the kernel, of what gives the GPU free by itself when persistence mode is switched off.
 const LETS_GO: [&str; 1] = ["nvidia-persiste"];
 /// Processes that are named in one obstacle.
@@ -36,10 +41,6 @@ pub(super) const RULES: &[Rule] = &[
     history,
 ];
 
-pub(super) fn data<T>(section: &Option<Section<T>>) -> Option<&T> {
-    section.as_ref()?.data.as_ref()
-}
-
 /// The GPU of this UUID, or why there is none that could be reset.
 pub(super) fn target<'r>(facts: &'r Report, gpu: &str, blockers: &mut Vec<Obstacle>) -> Option<&'r GpuInventory> {
     if gpu.starts_with("MIG-") {
@@ -50,7 +51,7 @@ pub(super) fn target<'r>(facts: &'r Report, gpu: &str, blockers: &mut Vec<Obstac
         ));
         return None;
     }
-    let Some(inventory) = data(&facts.sections.inventory) else {
+    let Some(inventory) = Section::data_of(&facts.sections.inventory) else {
         let why = facts.sections.inventory.as_ref().and_then(|section| section.problems.first());
         let why = why.map_or("the inventory was not read".to_owned(), |problem| problem.why.clone());
         blockers.push(Obstacle::new("inventory_unknown", format!("NVML cannot be asked: {why}"), REBOOT));
@@ -58,7 +59,7 @@ pub(super) fn target<'r>(facts: &'r Report, gpu: &str, blockers: &mut Vec<Obstac
     };
     let found = inventory.gpus.iter().find(|entry| entry.uuid.as_deref() == Some(gpu));
     if found.is_none() {
-        let on_bus = data(&facts.sections.host).map_or(0, |host| host.pci_gpus.len());
+        let on_bus = Section::data_of(&facts.sections.host).map_or(0, |host| host.pci_gpus.len());
         blockers.push(if on_bus > inventory.gpus.len() {
             Obstacle::new(
                 "gpu_lost",
@@ -85,8 +86,8 @@ pub(super) fn block(plan: &mut ResetPlan, code: &str, why: impl Into<String>, ne
 
 fn lost(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
     let problems = facts.sections.inventory.iter().flat_map(|section| &section.problems);
-    let lost = problems.filter(|problem| problem.gpu == Some(gpu.index)).any(|problem| problem.code == "gpu_lost");
-    let host = data(&facts.sections.host);
+    let lost = problems.filter(|problem| problem.gpu == Some(gpu.index)).any(|problem| problem.code == GPU_LOST);
+    let host = Section::data_of(&facts.sections.host);
     let on_bus = host.and_then(|host| host.pci_gpus.iter().find(|on_bus| on_bus.pci_address == gpu.pci_address));
     if lost || on_bus.is_some_and(|on_bus| on_bus.answers == Some(false)) {
         block(plan, "gpu_lost", "the GPU fell off the PCI bus: no reset of the driver reaches it", REBOOT);
@@ -94,7 +95,7 @@ fn lost(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan)
 }
 
 fn driver(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
-    let Some(host) = data(&facts.sections.host) else {
+    let Some(host) = Section::data_of(&facts.sections.host) else {
         return block(plan, "host_unknown", "which driver the GPU is bound to could not be read", "Try again.");
     };
     let on_bus = host.pci_gpus.iter().find(|on_bus| on_bus.pci_address == gpu.pci_address);
@@ -138,40 +139,20 @@ fn cordon(_: &Report, _: &GpuInventory, conditions: Conditions, plan: &mut Reset
 }
 
 fn allocations(facts: &Report, gpu: &GpuInventory, conditions: Conditions, plan: &mut ResetPlan) {
-    let Some(kubelet) = data(&facts.sections.kubelet) else {
-        let why = "which pods the GPU is allocated to could not be read";
+    let section = facts.sections.kubelet.as_ref();
+    let complete = section.is_some_and(|section| section.problems.is_empty() && section.data.is_some());
+    if !complete {
+        let why = "which pods the GPU is allocated to could not be read, or not to the end";
         if conditions.drain_check {
             block(plan, "allocations_unknown", why, "Read the kubelet section (node-probe kubelet) to see why.");
         } else {
             plan.notes.push(format!("The drain check is off, and {why}."));
         }
-        return;
-    };
-    let mig = data(&facts.sections.mig).and_then(|mig| mig.gpus.iter().find(|entry| entry.index == gpu.index));
-    let mut ours: Vec<&str> = gpu.uuid.iter().map(String::as_str).collect();
-    ours.extend(mig.into_iter().flat_map(|mig| &mig.devices).filter_map(|device| device.uuid.as_deref()));
-    // Drivers of dynamic resource allocation name a GPU `gpu-N` (N its minor number, in some its index), a part of it
-    // `gpu-N-…`: either may be meant.
-    let claimed: Vec<String> =
-        [gpu.minor_number.unwrap_or(gpu.index), gpu.index].map(|number| format!("gpu-{number}")).into();
-    let is_claimed = |device: &str| {
-        claimed
-            .iter()
-            .any(|name| device.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('-')))
-    };
-    let held = kubelet.allocations.iter().filter(|allocation| {
-        let names = |device: &String| {
-            let device = device.split("::").next().unwrap_or_default();
-            ours.contains(&device) || (allocation.claim.is_some() && is_claimed(device))
-        };
-        allocation.devices.iter().any(names)
-    });
-    let mut pods: Vec<String> = held
-        .map(|held| match (&held.namespace, &held.pod) {
-            (Some(namespace), Some(pod)) => format!("{namespace}/{pod}"),
-            _ => format!("pod UID {}", held.pod_uid),
-        })
-        .collect();
+    }
+    let Some(kubelet) = section.and_then(|section| section.data.as_ref()) else { return };
+    let names = DeviceNames::of(facts, Some(gpu.index), gpu.uuid.as_deref());
+    let held = kubelet.allocations.iter().filter(|allocation| names.are_in(allocation));
+    let mut pods: Vec<String> = held.map(|held| format!("pod {}", held.holder())).collect();
     pods.sort_unstable();
     pods.dedup();
     if pods.is_empty() {
@@ -192,12 +173,7 @@ fn processes(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut Reset
     };
     if !processes.host_pid_namespace {
         let why = "the probe does not see the host's processes: the GPU may be in use";
-        return block(
-            plan,
-            "processes_unknown",
-            why,
-            "Run the probe with hostPID on a node that is a machine, not a container.",
-        );
+        return block(plan, "processes_unknown", why, HOST_PID);
     }
     let problems = section.map(|section| section.problems.as_slice()).unwrap_or_default();
     if let Some(problem) = problems.iter().find(|problem| problem.gpu.is_none_or(|at| at == gpu.index)) {
@@ -243,23 +219,47 @@ fn describe(process: &GpuProcess) -> String {
 }
 
 fn mps(facts: &Report, _: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
-    if data(&facts.sections.host).is_some_and(|host| host.daemons.mps == Some(true)) {
-        let next = "Stop it with: echo quit | nvidia-cuda-mps-control.";
-        block(plan, "mps", "the MPS daemon runs on this node and may take the GPU at any moment", next);
+    match Section::data_of(&facts.sections.host).map(|host| host.daemons.mps) {
+        Some(Some(true)) => {
+            let next = "Stop it with: echo quit | nvidia-cuda-mps-control.";
+            block(plan, "mps", "the MPS daemon runs on this node and may take the GPU at any moment", next);
+        }
+        Some(None) => block(plan, "mps_unknown", "whether the MPS daemon runs could not be read", HOST_PID),
+        // Without the section `driver` refuses.
+        Some(Some(false)) | None => {}
     }
 }
 
-fn display(_: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
-    if gpu.display_active == Some(true) {
-        block(plan, "display", "a display is active on the GPU", "Stop the display manager on the node.");
+fn display(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
+    let known =
+        Section::data_of(&facts.sections.inventory).is_some_and(|all| lacks(&all.unsupported, gpu, "display_active"));
+    match gpu.display_active {
+        Some(true) => block(plan, "display", "a display is active on the GPU", "Stop the display manager on the node."),
+        None if !known => {
+            block(plan, "display_unknown", "whether a display is on the GPU could not be read", "Try again.")
+        }
+        Some(false) | None => {}
     }
+}
+
+/// Whether the hardware or the driver does not offer a field of this GPU: what it cannot have is not in the way.
+fn lacks(unsupported: &[Unsupported], gpu: &GpuInventory, field: &str) -> bool {
+    unsupported.iter().any(|entry| entry.gpus.contains(&gpu.index) && entry.fields.iter().any(|name| name == field))
 }
 
 fn mig(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
-    let section = data(&facts.sections.mig);
+    let section = Section::data_of(&facts.sections.mig);
     let entry = section.and_then(|mig| mig.gpus.iter().find(|entry| entry.index == gpu.index));
     let mode = gpu.mig_mode.or(entry.and_then(|entry| entry.mode));
-    let Some(mode) = mode else { return };
+    let Some(mode) = mode else {
+        let absent = Section::data_of(&facts.sections.inventory)
+            .is_some_and(|all| lacks(&all.unsupported, gpu, "mig_mode"))
+            || section.is_some_and(|mig| lacks(&mig.unsupported, gpu, "mode"));
+        if !absent {
+            block(plan, "mig_unknown", "whether MIG is on could not be read", "Try again.");
+        }
+        return;
+    };
     if mode.current && entry.is_none() {
         return block(plan, "mig_unknown", "MIG is on, and its instances could not be read", "Try again.");
     }
@@ -286,10 +286,16 @@ fn modes(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan
 }
 
 fn ecc<'r>(facts: &'r Report, gpu: &GpuInventory) -> Option<&'r GpuEcc> {
-    data(&facts.sections.ecc)?.gpus.iter().find(|entry| entry.index == gpu.index)
+    Section::data_of(&facts.sections.ecc)?.gpus.iter().find(|entry| entry.index == gpu.index)
 }
 
 fn recovery(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
+    let section = facts.sections.ecc.as_ref();
+    let mut problems = section.into_iter().flat_map(|section| &section.problems);
+    if ecc(facts, gpu).is_none() || problems.any(|problem| problem.gpu.is_none_or(|at| at == gpu.index)) {
+        let why = "what the driver asks for, and what waits for a reset, could not be read";
+        block(plan, "ecc_unknown", why, "Try again.");
+    }
     match ecc(facts, gpu).and_then(|ecc| ecc.recovery_action) {
         Some(action @ (RecoveryAction::NodeReboot | RecoveryAction::SystemReboot)) => {
             let word = if action == RecoveryAction::NodeReboot { "node" } else { "whole system" };
@@ -340,7 +346,7 @@ fn remaps(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPla
 
 /// A GPU that fell off the bus in this boot, even if it answers again.
 fn history(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
-    let Some(log) = data(&facts.sections.xid) else {
+    let Some(log) = Section::data_of(&facts.sections.xid) else {
         plan.notes.push("The kernel log could not be read: what happened to the GPU before is not known.".to_owned());
         return;
     };

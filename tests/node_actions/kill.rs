@@ -42,6 +42,18 @@ fn a_process_that_only_holds_the_device_file_is_on_the_gpu_too() {
 }
 
 #[test]
+fn a_holder_of_a_gpu_that_nvml_lost_can_still_be_ended() {
+    let mut one_left = facts();
+    one_left["sections"]["inventory"]["data"]["gpus"].as_array_mut().expect("GPUs").remove(0);
+    let node = Node::new(&one_left);
+    let text = format!("GPU UUID: \t {GPU}\nDevice Minor: \t 0\n");
+    node.file("proc/driver/nvidia/gpus/0000:3b:00.0/information", &text);
+    let process = node.shell("exec sleep 1000 < $0");
+    let action = kill(&node, GPU, process.0.id());
+    assert_eq!((&action["outcome"], &action["evidence"]), (&json!("ended"), &json!(["device_file"])), "{action}");
+}
+
+#[test]
 fn a_process_of_another_gpu_is_refused_and_lives() {
     let node = Node::new(&facts());
     let mut process = node.shell("exec sleep 1000");

@@ -66,7 +66,7 @@ fn a_reset_that_fails_says_in_which_state_the_gpu_is_and_restores_persistence_mo
 }
 
 #[test]
-fn a_reset_that_hangs_is_left_alone_and_said_to_be_unknown() {
+fn a_reset_that_hangs_is_said_to_be_unknown_and_keeps_others_away() {
     let node = Node::new(&facts());
     node.nvidia_smi("case \"$*\" in *--gpu-reset*) echo $$ > $log.pid; exec sleep 30;; esac");
     let began = Instant::now();
@@ -75,6 +75,8 @@ fn a_reset_that_hangs_is_left_alone_and_said_to_be_unknown() {
     assert_eq!((&action["outcome"], &action["steps"][1]["exit_code"]), (&json!("timed_out"), &Value::Null), "{action}");
     assert_eq!(jobs(&node), ["-pm 0", "--gpu-reset"], "no second nvidia-smi while the first one works on the GPU");
     assert!(action["summary"].as_str().expect("a summary").contains("-pm 1 restores it"), "{action}");
+    assert!(action["summary"].as_str().expect("a summary").contains("cut off with it"), "{action}");
+    assert_eq!(blockers(&node.act(&RESET)), ["reset_running"], "the lock is the hanging one's now");
     let pid = std::fs::read_to_string(node.path("smi.log.pid")).expect("it ran");
     assert!(std::fs::exists(format!("/proc/{}", pid.trim())).expect("proc"), "it was not killed");
     let _ = std::process::Command::new("kill").arg(pid.trim()).status();
@@ -107,7 +109,26 @@ fn persistence_mode_that_cannot_be_switched_off_stops_everything() {
         (&json!("refused"), vec!["persistence_mode".to_owned()]),
         "{action}"
     );
-    assert_eq!(jobs(&node), ["-pm 0"]);
+    assert_eq!(jobs(&node), ["-pm 0", "-pm 1"], "it may be off all the same");
+    assert!(action["summary"].as_str().expect("a summary").contains("may be off now"), "{action}");
+    node.nvidia_smi("case \"$*\" in *'-pm 0'*) exit 4;; esac");
+    let restored = node.act(&RESET);
+    assert!(restored["summary"].as_str().expect("a summary").contains("is on, as before"), "{restored}");
+}
+
+#[test]
+fn nothing_is_done_where_only_a_saved_tree_is_read() {
+    let node = Node::new(&facts());
+    node.nvidia_smi("exit 0");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_node-probe"))
+        .args(["--operator", "--root"])
+        .arg(node.path(""))
+        .args(RESET)
+        .output()
+        .expect("node-probe runs");
+    let document: Value = serde_json::from_slice(&output.stdout).expect("a document");
+    assert_eq!(document["error"]["code"], json!("saved_tree"), "{document}");
+    assert_eq!(jobs(&node), Vec::<&str>::new());
 }
 
 #[test]

@@ -60,6 +60,8 @@ impl Node {
         node.file("proc/modules", "nvidia 1 1 - Live 0x0\n");
         node.file("proc/stat", "cpu 1\nbtime 1763688000\n");
         node.file("var/lib/kubelet/device-plugins/kubelet_internal_checkpoint", CHECKPOINT);
+        node.file("proc/1/comm", "systemd\n");
+        node.file("dev/kmsg", "6,0,100,-;Linux version 6.1\n");
         node.link("proc/self/ns/pid", "pid:[4026531836]");
         for (minor, address) in ADDRESSES.iter().enumerate() {
             let folder = format!("sys/devices/pci0000:00/{address}");
@@ -129,6 +131,7 @@ impl Node {
             .arg("--nvml-library")
             .arg(fake_nvml::library_path())
             .env("FAKE_NVML_FACTS", self.path("facts.json"))
+            .env("NODE_PROBE_TEST_TREE", "1")
             .output()
             .expect("node-probe runs");
         let document = serde_json::from_slice(&output.stdout)

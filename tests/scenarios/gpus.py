@@ -59,6 +59,26 @@ def drop(node, index):
 
 
 @variant(
+    "GPU 1 was off the bus when the driver probed it: the driver says so before it says that it is loading.",
+    "fatal",
+    {"id": "gpu-off-bus", "evidence": ["fallen off the bus", "NVML lists 3 GPUs, PCI lists 4"]},
+    must_not=["xid-history"],
+)
+def off_bus_at_probe():
+    node = l40s()
+    at = node.node.boot + timedelta(seconds=14.5)
+    node.node.at(
+        at,
+        "NVRM: The NVIDIA GPU 0000:38:00.0\\x0aNVRM: (PCI ID: 10de:26b9) installed in this system has\\x0a"
+        "NVRM: fallen off the bus and is not responding to commands.",
+    )
+    node.node.at(at, "NVRM: The NVIDIA probe routine failed for 1 device(s).")
+    drop(node, 1)
+    node.host()["pci_gpus"][1] |= {"driver": None}
+    return node.report()
+
+
+@variant(
     "GPU 2 is on PCI, not in NVML, and nobody says why.",
     "fatal",
     "gpu-missing-from-nvml",
@@ -95,11 +115,32 @@ def gpu_gone_from_pci():
     return node.report()
 
 
-@variant("Calls to GPU 1 do not return.", "critical", ("gpu-unresponsive", 1), must_not=["nvml-not-answering"])
+@variant(
+    "Calls to GPU 1 do not return.",
+    "critical",
+    ("gpu-unresponsive", 1),
+    must_not=["nvml-not-answering", "gpu-cannot-be-opened"],
+)
 def gpu_hangs():
     node = l40s(count=2)
     why = problem("GPU 1", "NVML: Timeout", "timeout", "Look at the kernel log.", 1)
     for section in ("telemetry", "ecc"):
+        part = node.sections[section]
+        part["data"]["gpus"] = [gpu for gpu in part["data"]["gpus"] if gpu["index"] != 1]
+        part |= {"status": "partial", "problems": [why]}
+    return node.report()
+
+
+@variant(
+    "NVML counts GPU 1 and cannot open it: its error has no name.",
+    "critical",
+    ("gpu-cannot-be-opened", 1),
+    must_not=["class:hardware", "nvml-failed"],
+)
+def gpu_cannot_be_opened():
+    node = l40s(count=2)
+    why = problem("GPU 1", "NVML: Unknown Error", "unknown", "Look at the kernel log.", 1)
+    for section in ("inventory", "telemetry", "topology", "ecc", "mig"):
         part = node.sections[section]
         part["data"]["gpus"] = [gpu for gpu in part["data"]["gpus"] if gpu["index"] != 1]
         part |= {"status": "partial", "problems": [why]}
@@ -113,6 +154,26 @@ def nvml_blocks():
         node.sections[section] = failed(
             problem(section, "not read within 20 s: NVML does not answer", "timeout", "Look at the kernel log.")
         )
+    for gpu in node.host()["pci_gpus"]:
+        gpu["in_nvml"] = None
+    return node.report()
+
+
+@variant(
+    "NVML is slow on a node whose GPUs nobody keeps awake: it may be the first initialisation, no reason to reboot.",
+    "warning",
+    {"id": "nvml-not-answering", "severity": "warning", "evidence": ["first initialisation"]},
+    must_not=["class:hardware", "severity:critical"],
+    health="degraded",
+)
+def nvml_wakes_up():
+    node = l40s(count=2, work=False)
+    for section in ("inventory", "telemetry", "topology", "ecc", "mig"):
+        node.sections[section] = failed(
+            problem(section, "NVML did not answer within 8.0 s; it is still inside nvmlInit_v2", "timeout", "Ask again.")
+        )
+    node.sections["processes"]["data"]["processes"] = []
+    node.host()["daemons"] |= {"persistenced": False, "dcgm": False}
     for gpu in node.host()["pci_gpus"]:
         gpu["in_nvml"] = None
     return node.report()

@@ -301,6 +301,67 @@ def device_nodes_missing():
     return node.report()
 
 
+def beside(node, visible, devices):
+    """The probe was told a container: what it can open."""
+    node.host()["container"] = {
+        "container_id": "c5e1" * 16,
+        "pod_uid": uuid("pod", "beside"),
+        "visible_devices": visible,
+        "devices": [dict(name=name, access=access, **({"stale": True} if stale else {})) for name, access, stale in devices],
+    }
+
+
+@variant(
+    "systemd reloaded and took a container's GPUs away: the GPUs, and everybody else's use of them, are fine.",
+    "critical",
+    {"id": "container-device-denied", "evidence": ["/dev/nvidia1, /dev/nvidiactl", "Unknown Error"]},
+    must_not=["class:hardware", "container-device-stale"],
+    health="healthy",
+)
+def container_denied():
+    node = l40s(count=2)
+    names = ["nvidia1", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools"]
+    beside(node, "GPU-1", [(name, "denied", False) for name in names])
+    return node.report()
+
+
+@variant(
+    "A container asked for GPUs and runs without NVIDIA's runtime.",
+    "critical",
+    {"id": "container-without-devices", "evidence": ["NVIDIA_VISIBLE_DEVICES=all"]},
+    must_not=["class:hardware"],
+    health="healthy",
+)
+def container_without_devices():
+    node = l40s(count=2)
+    beside(node, "all", [])
+    return node.report()
+
+
+@variant(
+    "The driver was loaded anew below a container: nvidia-uvm has another number now.",
+    "critical",
+    {"id": "container-device-stale", "evidence": ["/dev/nvidia-uvm"]},
+    must_not=["class:hardware", "container-device-denied"],
+    health="healthy",
+)
+def container_stale():
+    node = l40s(count=2)
+    beside(node, "GPU-0", [("nvidia0", "allowed", False), ("nvidiactl", "allowed", False), ("nvidia-uvm", "denied", True)])
+    return node.report()
+
+
+@variant(
+    "The probe looked into a container that has what it was given.",
+    "healthy",
+    must_not=ALARMS,
+)
+def container_fine():
+    node = l40s(count=2)
+    beside(node, "GPU-0", [(name, "allowed", False) for name in ("nvidia0", "nvidiactl", "nvidia-uvm")])
+    return node.report()
+
+
 @variant(
     "NVML stopped on the way: busy, or about to hang.",
     "warning",

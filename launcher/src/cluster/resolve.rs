@@ -36,8 +36,11 @@ impl Leftovers {
 /// A booking of a pod that does not exist.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct GoneBooking {
-    /// UID of the pod.
+    /// UID of the pod. Empty where the kubelet told its names instead.
     pub pod_uid: String,
+    /// `NAMESPACE/NAME`, where the kubelet told them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
     /// Its container.
     pub container: String,
     /// The devices.
@@ -74,15 +77,18 @@ pub(crate) fn resolve(
     let devices = Devices::of(data(&sections.inventory), data(&sections.mig));
     let mut left = Leftovers::default();
     for allocation in data(&sections.kubelet).map(|kubelet| kubelet.allocations.as_slice()).unwrap_or_default() {
-        match rows.iter_mut().find(|row| row.uid == allocation.pod_uid) {
+        let is_gone = |live: &HashMap<String, String>| {
+            let holder = allocation.holder();
+            !live.contains_key(&allocation.pod_uid) && !live.values().any(|name| *name == holder)
+        };
+        match rows.iter_mut().find(|row| allocation.is_of(&row.uid, &row.namespace, &row.name)) {
             Some(row) => book(row, allocation, &devices),
-            None if live_pods.is_some_and(|live| !live.contains_key(&allocation.pod_uid)) => {
-                left.booked_for_gone_pods.push(GoneBooking {
-                    pod_uid: allocation.pod_uid.clone(),
-                    container: clean(&allocation.container, 63),
-                    devices: allocation.devices.iter().map(|id| clean(id, 80)).collect(),
-                })
-            }
+            None if live_pods.is_some_and(is_gone) => left.booked_for_gone_pods.push(GoneBooking {
+                pod_uid: allocation.pod_uid.clone(),
+                pod: allocation.pod.is_some().then(|| allocation.holder()),
+                container: clean(&allocation.container, 63),
+                devices: allocation.devices.iter().map(|id| clean(id, 80)).collect(),
+            }),
             None => {}
         }
     }

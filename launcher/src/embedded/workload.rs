@@ -33,7 +33,9 @@ pub fn workloads_of(node: &NodeFixture) -> Vec<Pod> {
     let facts: &Report = &node.facts;
     let allocations = facts.sections.kubelet.iter().filter_map(|section| section.data.as_ref());
     let mut pods: Vec<(&str, Vec<&Allocation>)> = Vec::new();
-    for allocation in allocations.flat_map(|kubelet| &kubelet.allocations) {
+    let named =
+        allocations.flat_map(|kubelet| &kubelet.allocations).filter(|allocation| !allocation.pod_uid.is_empty());
+    for allocation in named {
         match pods.iter_mut().find(|(uid, _)| *uid == allocation.pod_uid) {
             Some((_, held)) => held.push(allocation),
             None => pods.push((&allocation.pod_uid, vec![allocation])),

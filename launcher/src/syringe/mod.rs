@@ -13,6 +13,7 @@
 //! The life of a pod is a task that nobody can drop: a caller that is cancelled stops waiting, and the task goes on to the
 //! pod's removal. [`Syringe::settle`] waits for all of them, and the program does not end before.
 
+mod beside;
 mod document;
 mod eager;
 mod exec;
@@ -35,6 +36,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use beside::Beside;
 pub use owner::Owner;
 pub(crate) use owner::state_directory;
 pub(crate) use pod::random_suffix;
@@ -113,6 +115,8 @@ pub struct Order {
     pub command: Vec<String>,
     /// Tool on whose behalf, for the pod's labels.
     pub tool: &'static str,
+    /// The container that the question is about.
+    pub beside: Option<Beside>,
     /// Time for everything, removal not included.
     pub deadline: Duration,
 }

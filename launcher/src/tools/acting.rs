@@ -235,7 +235,7 @@ impl<D: Deed> Stage<'_, D> {
     }
 
     fn order(&self, command: Vec<String>, deadline: Duration) -> Order {
-        Order { node: self.deed.target().node_name.to_owned(), command, tool: D::TOOL, deadline }
+        Order { node: self.deed.target().node_name.to_owned(), command, tool: D::TOOL, beside: None, deadline }
     }
 
     fn command(&self, more: &[&str]) -> Vec<String> {

@@ -6,12 +6,14 @@ use serde::{Deserialize, Serialize};
 use syringe_core::diagnosis::{Finding, Severity, Unknown};
 use syringe_core::explanation::{self, Cause, Certainty, Explanation, PodFacts};
 
+use super::probing::Ask;
 use super::table::{foot, second};
 use super::{Call, Tool, probing};
 use crate::answer::ProbeNote;
 use crate::cluster::placement::{self, Candidate};
 use crate::cluster::{Connection, node, pod_facts, view};
 use crate::error::Failure;
+use crate::syringe::Beside;
 
 /// Findings about the node in one answer.
 const MOST_FINDINGS: usize = 8;
@@ -97,8 +99,8 @@ impl Tool for ExplainGpuPod {
             None => Err("it has no node".to_owned()),
             Some(node) => {
                 pod.node_ready = call.within("Reading its node", is_ready(&connection, &node)).await.ok();
-                let command = vec!["all".into()];
-                let read = probing::read(&call, context.as_deref(), &node, Self::NAME, command).await;
+                let ask = Ask::everything_about(Beside::gpus_of(&object));
+                let read = probing::read(&call, context.as_deref(), &node, Self::NAME, ask).await;
                 read.map_err(|failure| failure.to_string())
             }
         };

@@ -141,7 +141,8 @@ impl Tool for GetPodGpuAllocation {
             text.push_str(&format!("… and {omitted} more pods\n"));
         }
         for gone in &answer.leftovers.booked_for_gone_pods {
-            text.push_str(&format!("booked for a pod that is gone ({}): {}\n", gone.pod_uid, gone.devices.join(", ")));
+            let pod = gone.pod.as_ref().unwrap_or(&gone.pod_uid);
+            text.push_str(&format!("booked for a pod that is gone ({pod}): {}\n", gone.devices.join(", ")));
         }
         for stray in &answer.leftovers.processes {
             let pod = stray.pod.as_deref().unwrap_or("no pod");

@@ -13,7 +13,7 @@ use crate::answer::ProbeNote;
 use crate::cluster::{Connection, alone, node};
 use crate::error::{Failure, Obstacle};
 use crate::settings::Via;
-use crate::syringe::{Order, Probed, none};
+use crate::syringe::{Beside, Order, Probed, none};
 
 /// Time of a call that is kept for the removal of the pod.
 pub(super) const KEPT_FOR_REMOVAL: Duration = Duration::from_secs(2);
@@ -38,13 +38,35 @@ pub(crate) struct KnownNode<'a> {
     pub(crate) time: Duration,
 }
 
-/// Reads `node_name` with one probe that runs `node-probe` with `command`.
+/// What a probe is to read.
+pub(crate) struct Ask {
+    /// Words after `node-probe`.
+    command: Vec<String>,
+    /// The container that the question is about.
+    beside: Option<Beside>,
+}
+
+impl From<Vec<String>> for Ask {
+    fn from(command: Vec<String>) -> Self {
+        Self { command, beside: None }
+    }
+}
+
+impl Ask {
+    /// Everything, with a look into one container.
+    pub(super) fn everything_about(beside: Option<Beside>) -> Self {
+        let command = vec!["all".to_owned()];
+        Self { command: beside.as_ref().map_or(command.clone(), |beside| beside.looked_into(&command)), beside }
+    }
+}
+
+/// Reads `node_name` with one probe that is asked for `ask`.
 pub(super) async fn read(
     call: &Call,
     context: Option<&str>,
     node_name: &str,
     tool: &'static str,
-    command: Vec<String>,
+    ask: impl Into<Ask>,
 ) -> Result<Read, Failure> {
     let what = format!("Looking at node {}", clean(node_name, 253));
     let connection = call.within(&what, call.contexts.connect(context)).await?;
@@ -53,7 +75,7 @@ pub(super) async fn read(
     // What signing in and looking at the node took is gone from the call's time.
     let time = call.left();
     let known = KnownNode { connection: &connection, kubernetes: &kubernetes, live_pod_uids: None, time };
-    let mut read = read_known(call, known, tool, command).await?;
+    let mut read = read_known(call, known, tool, ask).await?;
     if read.report.source == Source::Api {
         read.note.alone = Some(Box::new(alone::read(&connection, &kubernetes).await));
     }
@@ -66,7 +88,7 @@ pub(crate) async fn read_known(
     call: &Call,
     known: KnownNode<'_>,
     tool: &'static str,
-    command: Vec<String>,
+    ask: impl Into<Ask>,
 ) -> Result<Read, Failure> {
     let KnownNode { connection, kubernetes, live_pod_uids, time } = known;
     if call.settings.via == Via::None {
@@ -75,7 +97,9 @@ pub(crate) async fn read_known(
     }
     node::must_be_ready(kubernetes)?;
     let name = kubernetes.name_any();
-    let order = Order { node: name.clone(), command, tool, deadline: time.saturating_sub(KEPT_FOR_REMOVAL) };
+    let Ask { command, beside } = ask.into();
+    let deadline = time.saturating_sub(KEPT_FOR_REMOVAL);
+    let order = Order { node: name.clone(), command, tool, beside, deadline };
     let probed = match probe(call, connection, order).await {
         Err(Failure { next_step, left_behind, obstacle: Some(Obstacle::Policy(who)), .. }) => {
             let mut read = unprobed(connection, kubernetes, &format!("{who} forbids it"), &next_step);

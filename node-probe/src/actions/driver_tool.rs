@@ -20,9 +20,6 @@ use super::request::{DriverTool, Job};
 use crate::host;
 use crate::paths::Paths;
 
-/// Roots that a driver may be installed in, below the host's: the GPU Operator's driver container first, since where it is
-/// it is the one that is loaded.
-const ROOTS: [&str; 2] = ["run/nvidia/driver", ""];
 /// Where nvidia-smi is below a root, and the folder of libraries that must be named for it.
 const PROGRAMS: [(&str, Option<&str>); 6] = [
     ("usr/bin/nvidia-smi", None),
@@ -67,7 +64,7 @@ pub(super) struct DriverRoot {
 impl DriverRoot {
     /// Finds nvidia-smi. `saved_tree`: the paths are below a directory that only looks like a machine.
     pub(super) fn find(paths: &Paths, saved_tree: bool) -> Result<Self, Obstacle> {
-        for below in ROOTS {
+        for below in host::DRIVER_ROOTS {
             let root = paths.host.join(below);
             let found = PROGRAMS.iter().find_map(|(program, library_path)| {
                 let file = host::inside(&root, program)?;
@@ -90,8 +87,8 @@ impl DriverRoot {
         self.root.join(self.program.strip_prefix("/").unwrap_or(&self.program))
     }
 
-    /// Runs one job. When it does not end within `time` it is left alone: a reset that is cut in its middle is worse than
-    /// one that takes long.
+    /// Runs one job. When it does not end within `time` nothing is done to it: a reset that is cut in its middle is worse
+    /// than one that takes long. It goes on for as long as the probe's container does, which is not in our hands.
     pub(super) fn run(&self, job: Job, gpu: &str, time: Duration) -> (StepDone, End) {
         let started = Instant::now();
         let command = format!("nvidia-smi {}", job.arguments(gpu).join(" "));
@@ -102,7 +99,7 @@ impl DriverRoot {
             },
             Err(error) => (None, format!("could not be started: {error}"), End::NotStarted),
         };
-        let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let duration_ms = crate::millis(started.elapsed());
         (StepDone { command, exit_code, said: clean(&said, MOST_SAID), duration_ms }, end)
     }
 

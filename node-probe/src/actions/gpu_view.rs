@@ -37,8 +37,8 @@ pub(super) struct Looker {
 }
 
 impl Looker {
-    /// The GPU of this UUID; `Ok(None)`: NVML works and has no such GPU. Where NVML does not answer, the kernel module's
-    /// own files still tell the device file.
+    /// The GPU of this UUID; `None`: neither NVML nor the kernel module has such a GPU. Where NVML does not answer, or has
+    /// lost the GPU, the kernel module's own files still tell the device file.
     pub(super) fn look(&self, uuid: &str) -> Option<GpuView> {
         let (sender, receiver) = channel();
         let trace = Trace::default();
@@ -47,13 +47,15 @@ impl Looker {
             let _ = sender.send(read(looker.library.as_deref(), &looker.paths, &under_way, &wanted));
         });
         let answer = receiver.recv_timeout(self.time).unwrap_or_else(|_| Err(self.timed_out(&trace)));
-        match answer {
-            Ok(view) => view,
-            Err(problem) => {
-                let minor = host::gpu_minor(&self.paths, uuid);
-                Some(GpuView { minor, problem: Some(problem), ..GpuView::default() })
-            }
-        }
+        let problem = match answer {
+            Ok(Some(view)) => return Some(view),
+            Ok(None) => None,
+            Err(problem) => Some(problem),
+        };
+        // A GPU that NVML lost, or all of them where it does not answer.
+        let minor = host::gpu_minor(&self.paths, uuid);
+        let known = minor.is_some() || problem.is_some();
+        known.then(|| GpuView { minor, problem: Some(problem.unwrap_or_else(unlisted)), ..GpuView::default() })
     }
 
     fn timed_out(&self, trace: &Trace) -> Problem {
@@ -66,6 +68,16 @@ impl Looker {
             gpu: None,
             code: "timeout".into(),
         }
+    }
+}
+
+fn unlisted() -> Problem {
+    Problem {
+        what: "NVML".into(),
+        why: "NVML does not list this GPU, the kernel module does: it is lost".into(),
+        next_step: "Drain the node and reboot it.".into(),
+        gpu: None,
+        code: syringe_core::nvml_codes::GPU_LOST.into(),
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) fn run(order: &KillOrder, request: &Request) -> Report {
         boot_id: identity.boot_id,
         kernel: identity.kernel,
         taken_at: Some(taken_at),
-        duration_ms: millis(started.elapsed()),
+        duration_ms: crate::millis(started.elapsed()),
         action: Some(Action::Kill(Box::new(action))),
         ..crate::blank()
     }
@@ -282,7 +282,7 @@ impl Checked {
                 break;
             }
         }
-        action.waited_ms = Some(millis(began.elapsed()));
+        action.waited_ms = Some(crate::millis(began.elapsed()));
         if action.ended_by.is_some() {
             action.outcome = KillOutcome::Ended;
         } else {
@@ -347,10 +347,6 @@ fn descendants(proc: &Path, pid: u32) -> Vec<u32> {
         found.extend(new);
     }
     found.split_off(1)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -29,6 +29,10 @@ use syringe_core::report::{Problem, Report};
 pub(crate) use driver_tool::replace_process;
 pub(crate) use request::{ActRequest, DriverTool, KillWords, Once, ResetWords};
 
+/// Set by tests whose tree stands for the machine that they run on.
+#[cfg(target_os = "linux")]
+const TEST_TREE: &str = "NODE_PROBE_TEST_TREE";
+
 /// Runs an action, or judges it by a facts file.
 pub(crate) fn run(act: &ActRequest, replay: Option<&Report>) -> Report {
     if !act.operator {
@@ -50,6 +54,14 @@ pub(crate) fn run(act: &ActRequest, replay: Option<&Report>) -> Report {
 
 #[cfg(target_os = "linux")]
 fn hardware(act: &ActRequest) -> Report {
+    // The processes and the GPUs are those of this machine, whatever tree is read: only a test may act on one.
+    if act.request.root.is_some() && std::env::var_os(TEST_TREE).is_none() {
+        return refused(
+            "saved_tree",
+            "--root reads a saved tree, and there is nothing to act on in one",
+            "Leave it out.",
+        );
+    }
     let Some(id) = &act.once else { return carry_out(act) };
     if let Err(problem) = once::claim(id) {
         return once::outcome(id).unwrap_or_else(|| Report { error: Some(problem), ..crate::blank() });

@@ -8,22 +8,12 @@ use syringe_core::operator::reset_plan::{self, Conditions};
 use syringe_core::report::{Report, Sections, Source};
 
 use super::request::{ActRequest, KillOrder, ResetOrder, Wanted};
-use crate::args::Request;
 use crate::section::SectionName;
 
 /// Judges the action by `facts`.
 pub(super) fn replay(facts: &Report, act: &ActRequest) -> Report {
-    let Request { facts: file, nvml_library, root, timeout, .. } = &act.request;
-    let everything = Request {
-        sections: SectionName::ALL.into_iter().filter(|name| *name != SectionName::Health).collect(),
-        since: None,
-        kernel_log: None,
-        facts: file.clone(),
-        nvml_library: nvml_library.clone(),
-        root: root.clone(),
-        timeout: *timeout,
-    };
-    let facts = crate::replay::replay(facts, &everything);
+    let everything = SectionName::ALL.into_iter().filter(|name| *name != SectionName::Health).collect();
+    let facts = crate::replay::replay(facts, &act.request.of(everything));
     let action = match &act.action {
         Wanted::Kill(order) => Action::Kill(Box::new(kill(order, &facts))),
         Wanted::Reset(order) => Action::Reset(Box::new(reset(order, &facts))),
@@ -34,10 +24,10 @@ pub(super) fn replay(facts: &Report, act: &ActRequest) -> Report {
 fn reset(order: &ResetOrder, facts: &Report) -> ResetAction {
     let ResetOrder { gpu, plan: only_plan, cordoned, drain_check, .. } = order;
     let plan = reset_plan::plan(facts, gpu, Conditions { cordoned: *cordoned, drain_check: *drain_check });
-    let (outcome, summary) = match plan.blockers.first() {
-        Some(first) => (ResetOutcome::Refused, format!("GPU {gpu} was not reset: {}.", first.why)),
-        None if *only_plan => (ResetOutcome::Planned, format!("GPU {gpu} can be reset now.")),
-        None => (
+    let (outcome, summary) = match plan.is_clear() {
+        false => (ResetOutcome::Refused, plan.refusal()),
+        true if *only_plan => (ResetOutcome::Planned, format!("GPU {gpu} can be reset now.")),
+        true => (
             ResetOutcome::Simulated,
             format!("GPU {gpu} would be reset; these facts are from a file: nothing was done."),
         ),

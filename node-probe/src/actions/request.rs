@@ -31,7 +31,7 @@ pub(crate) struct ResetWords {
     pub(crate) cordoned: bool,
     /// Whether a node that takes pods, and pods that have the GPU, are in the way
     pub(crate) drain_check: Switch,
-    /// Time for nvidia-smi; what is not done then is left alone
+    /// Time for nvidia-smi; what is not done then is not known
     pub(crate) reset_seconds: u64,
     pub(crate) once: Once,
 }

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::time::{Duration, Instant};
 
-use syringe_core::facts::action::{Action, GpuNow, Obstacle, ResetAction, ResetOutcome};
+use syringe_core::facts::action::{Action, GpuNow, Obstacle, ResetAction, ResetOutcome, StepDone};
 use syringe_core::operator::reset_plan::{self, Conditions, ResetPlan};
 use syringe_core::report::{Report, Sections};
 
@@ -26,6 +26,9 @@ const SETTLE_TIME: Duration = Duration::from_secs(20);
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// What is said where persistence mode was on and is not known to be so again.
+const NOT_RESTORED: &str = " Persistence mode was on before and may be off now: nvidia-smi -pm 1 restores it.";
+
 /// What a plan is made of.
 const SECTIONS: [SectionName; 8] = [
     SectionName::Inventory,
@@ -38,7 +41,7 @@ const SECTIONS: [SectionName; 8] = [
     SectionName::Xid,
 ];
 /// What the check afterwards needs.
-const CHECKED: [SectionName; 3] = [SectionName::Inventory, SectionName::Ecc, SectionName::Xid];
+const CHECKED: [SectionName; 4] = [SectionName::Inventory, SectionName::Topology, SectionName::Ecc, SectionName::Xid];
 
 /// Runs the order and reports it. The facts that the plan was made of stay out: the plan names what counts.
 pub(super) fn run(order: &ResetOrder, request: &Request) -> Report {
@@ -47,23 +50,14 @@ pub(super) fn run(order: &ResetOrder, request: &Request) -> Report {
     let action = reset(order, request, &facts);
     Report {
         sections: Sections::default(),
-        duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        duration_ms: crate::millis(started.elapsed()),
         action: Some(Action::Reset(Box::new(action))),
         ..facts
     }
 }
 
 fn facts(request: &Request, sections: &[SectionName]) -> Report {
-    let Request { facts, nvml_library, root, timeout, .. } = request;
-    collect::collect(&Request {
-        sections: sections.to_vec(),
-        since: None,
-        kernel_log: None,
-        facts: facts.clone(),
-        nvml_library: nvml_library.clone(),
-        root: root.clone(),
-        timeout: *timeout,
-    })
+    collect::collect(&request.of(sections.to_vec()))
 }
 
 fn reset(order: &ResetOrder, request: &Request, facts: &Report) -> ResetAction {
@@ -97,10 +91,7 @@ fn reset(order: &ResetOrder, request: &Request, facts: &Report) -> ResetAction {
 }
 
 fn refused(plan: ResetPlan) -> ResetAction {
-    let first = plan.blockers.first().map_or("something is in the way", |blocker| blocker.why.as_str());
-    let more = plan.blockers.len().saturating_sub(1);
-    let more = if more > 0 { format!(" ({more} more in plan.blockers)") } else { String::new() };
-    let summary = format!("GPU {} was not reset: {first}{more}.", plan.gpu);
+    let summary = plan.refusal();
     ResetAction { outcome: ResetOutcome::Refused, plan, summary, ..ResetAction::default() }
 }
 
@@ -110,13 +101,17 @@ fn refused_because(mut plan: ResetPlan, obstacle: Obstacle) -> ResetAction {
     refused(plan)
 }
 
-/// One reset on a node at a time, without a file of our own: the lock is on the program itself, and ends with this process.
+/// One reset on a node at a time, without a file of our own: the lock is on the program itself. It ends with this process
+/// and with every nvidia-smi that it started: one that outlives us goes on keeping others away.
 fn lock(driver: &DriverRoot) -> Result<File, Obstacle> {
     let next = "Wait for it to end, then look again.";
     let file = File::open(driver.file())
         .map_err(|error| Obstacle::new("no_nvidia_smi", format!("nvidia-smi cannot be opened: {error}"), ""))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => match rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()) {
+            Ok(()) => Ok(file),
+            Err(error) => Err(Obstacle::new("lock", format!("the lock cannot be handed on: {error}"), next)),
+        },
         Err(std::fs::TryLockError::WouldBlock) => {
             Err(Obstacle::new("reset_running", "another reset is running on this node", next))
         }
@@ -153,37 +148,52 @@ impl Execution<'_> {
         let mut steps = Vec::new();
         if self.plan.persistence_mode {
             let (step, end) = self.driver.run(Job::PersistenceOff, &gpu, PERSISTENCE_TIME);
-            let said = step.said.clone();
             steps.push(step);
             if end != End::Code(0) {
-                let why = format!("persistence mode could not be switched off: {said}");
-                let refused =
-                    refused_because(self.plan, Obstacle::new("persistence_mode", why, "See what nvidia-smi said."));
-                return ResetAction { steps, ..refused };
+                return self.not_switched_off(end, steps);
             }
         }
         let (step, end) = self.driver.run(Job::Reset, &gpu, self.time);
         let said = step.said.clone();
         steps.push(step);
-        // While nvidia-smi still works on the GPU, a second one would only stand in line behind it.
-        let mut restored = !self.plan.persistence_mode;
-        if self.plan.persistence_mode && end != End::Running {
-            let (step, end) = self.driver.run(Job::PersistenceOn, &gpu, PERSISTENCE_TIME);
-            restored = end == End::Code(0);
-            steps.push(step);
-        }
+        let restored = !self.plan.persistence_mode || self.restore(end, &mut steps);
         let now = self.look(end);
         let outcome = match end {
-            End::Code(0) if now.troubles.is_empty() => ResetOutcome::Reset,
+            End::Code(0) if verify::is_in_order(&now) => ResetOutcome::Reset,
             End::Code(0) => ResetOutcome::ResetNotVerified,
             End::Code(_) | End::NotStarted => ResetOutcome::Failed,
             End::Running => ResetOutcome::TimedOut,
         };
         let mut summary = summary(outcome, &gpu, &now, &said, self.time);
         if !restored {
-            summary.push_str(" Persistence mode was on before and is off now: nvidia-smi -pm 1 restores it.");
+            summary.push_str(NOT_RESTORED);
         }
         ResetAction { outcome, plan: self.plan, steps, now: Some(now), summary }
+    }
+
+    /// Persistence mode on again; `false`: it is not. While an nvidia-smi still works on the GPU, a second one would only
+    /// stand in line behind it.
+    fn restore(&self, last: End, steps: &mut Vec<StepDone>) -> bool {
+        if last == End::Running {
+            return false;
+        }
+        let (step, end) = self.driver.run(Job::PersistenceOn, &self.plan.gpu, PERSISTENCE_TIME);
+        steps.push(step);
+        end == End::Code(0)
+    }
+
+    /// nvidia-smi failed or hung over persistence mode. It may have been switched off all the same.
+    fn not_switched_off(self, end: End, mut steps: Vec<StepDone>) -> ResetAction {
+        let said = steps.last().map(|step| step.said.as_str()).unwrap_or_default();
+        let why = match end {
+            End::Running => "persistence mode was not switched off in time".to_owned(),
+            _ => format!("persistence mode could not be switched off: {said}"),
+        };
+        let restored = self.restore(end, &mut steps);
+        let mut refused =
+            refused_because(self.plan, Obstacle::new("persistence_mode", why, "See what nvidia-smi said."));
+        refused.summary.push_str(if restored { " Persistence mode is on, as before." } else { NOT_RESTORED });
+        ResetAction { steps, ..refused }
     }
 
     /// The GPU afterwards; one that was reset is given a moment to be in order.
@@ -192,7 +202,7 @@ impl Execution<'_> {
         loop {
             let after = facts(self.request, &CHECKED);
             let now = verify::judge(self.facts, &after, &self.plan);
-            if now.troubles.is_empty() || Instant::now() > patience {
+            if verify::is_in_order(&now) || Instant::now() > patience {
                 return now;
             }
             std::thread::sleep(PAUSE);
@@ -202,8 +212,8 @@ impl Execution<'_> {
 
 fn summary(outcome: ResetOutcome, gpu: &str, now: &GpuNow, said: &str, time: Duration) -> String {
     let state = match now.answers {
-        Some(true) if now.troubles.is_empty() => "it answers and nothing is wrong with it".to_owned(),
-        Some(true) => format!("it answers, but: {}", now.troubles.join("; ")),
+        Some(true) if verify::is_in_order(now) => "it answers and nothing is wrong with it".to_owned(),
+        Some(true) => format!("it answers, but: {}", verify::in_words(now)),
         Some(false) => "NVML does not have it any more: the node needs a reboot".to_owned(),
         None => format!("NVML does not work now: {}", now.troubles.join("; ")),
     };
@@ -212,7 +222,11 @@ fn summary(outcome: ResetOutcome, gpu: &str, now: &GpuNow, said: &str, time: Dur
         ResetOutcome::ResetNotVerified => format!("nvidia-smi reported that GPU {gpu} was reset; {state}."),
         ResetOutcome::Failed => format!("nvidia-smi could not reset GPU {gpu} ({said}); {state}."),
         ResetOutcome::TimedOut => {
-            format!("nvidia-smi did not end within {} s and was left alone; GPU {gpu}: {state}.", time.as_secs())
+            format!(
+                "nvidia-smi did not end within {} s. It goes on while this probe's container exists, and is cut off with \
+                 it; GPU {gpu} at this moment: {state}.",
+                time.as_secs()
+            )
         }
         ResetOutcome::Planned | ResetOutcome::Refused | ResetOutcome::Simulated => state,
     }

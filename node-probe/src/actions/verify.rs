@@ -3,12 +3,10 @@
 use syringe_core::facts::action::GpuNow;
 use syringe_core::facts::ecc::RecoveryAction;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
+use syringe_core::facts::topology::GpuTopology;
+use syringe_core::nvml_codes::GPU_LOST;
 use syringe_core::operator::reset_plan::ResetPlan;
-use syringe_core::report::{Report, Section};
-
-fn data<T>(section: &Option<Section<T>>) -> Option<&T> {
-    section.as_ref()?.data.as_ref()
-}
+use syringe_core::report::{Problem, Report, Section};
 
 /// Compares the node before with the node after.
 pub(super) fn judge(before: &Report, after: &Report, plan: &ResetPlan) -> GpuNow {
@@ -19,7 +17,7 @@ pub(super) fn judge(before: &Report, after: &Report, plan: &ResetPlan) -> GpuNow
             let gpu = listed.gpus.iter().find(|gpu| gpu.uuid.as_deref() == Some(plan.gpu.as_str()));
             let problems = inventory.map(|section| section.problems.as_slice()).unwrap_or_default();
             let lost = gpu.is_some_and(|gpu| {
-                problems.iter().any(|problem| problem.gpu == Some(gpu.index) && problem.code == "gpu_lost")
+                problems.iter().any(|problem| problem.gpu == Some(gpu.index) && problem.code == GPU_LOST)
             });
             now.answers = Some(gpu.is_some() && !lost);
             now.persistence_mode = gpu.and_then(|gpu| gpu.persistence_mode);
@@ -35,6 +33,7 @@ pub(super) fn judge(before: &Report, after: &Report, plan: &ResetPlan) -> GpuNow
         now.troubles.push("the GPU did not come back: NVML does not list its UUID, or it does not answer".to_owned());
     }
     repairs(after, plan, &mut now);
+    links(before, after, plan, &mut now);
     new_xids(before, after, plan, &mut now);
     if now.answers == Some(true) && plan.persistence_mode && now.persistence_mode == Some(false) {
         now.troubles.push("persistence mode is off, and was on before".to_owned());
@@ -42,9 +41,57 @@ pub(super) fn judge(before: &Report, after: &Report, plan: &ResetPlan) -> GpuNow
     now
 }
 
+/// Whether everything was looked at and nothing is wrong.
+pub(super) fn is_in_order(now: &GpuNow) -> bool {
+    now.troubles.is_empty() && now.not_read.is_empty()
+}
+
+/// What is wrong, and what is not known to be right.
+pub(super) fn in_words(now: &GpuNow) -> String {
+    let unread = (!now.not_read.is_empty()).then(|| format!("{} could not be read", now.not_read.join(", ")));
+    now.troubles.iter().cloned().chain(unread).collect::<Vec<_>>().join("; ")
+}
+
+/// A section whose data leaves nothing of this GPU out.
+fn whole<T>(section: &Option<Section<T>>, plan: &ResetPlan) -> bool {
+    let concerns = |problem: &Problem| problem.gpu.is_none() || problem.gpu == plan.index;
+    section.as_ref().is_some_and(|section| section.data.is_some() && !section.problems.iter().any(concerns))
+}
+
+/// NVLinks, fabric and PCIe lanes: no fewer than before.
+fn links(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuNow) {
+    let of_gpu = |report: &'_ Report| -> Option<GpuTopology> {
+        let topology = Section::data_of(&report.sections.topology)?;
+        topology.gpus.iter().find(|gpu| gpu.uuid.as_deref() == Some(plan.gpu.as_str())).cloned()
+    };
+    let (Some(old), Some(new), true) = (of_gpu(before), of_gpu(after), whole(&after.sections.topology, plan)) else {
+        now.not_read.push("topology".to_owned());
+        return;
+    };
+    let up = |gpu: &GpuTopology| -> usize {
+        gpu.nvlinks.iter().filter(|group| group.active == Some(true)).map(|group| group.links.len()).sum()
+    };
+    if up(&new) < up(&old) {
+        now.troubles.push(format!("{} NVLinks are up, {} were before", up(&new), up(&old)));
+    }
+    let state = new.fabric.as_ref().map(|fabric| fabric.state.as_str());
+    if let Some(state @ ("not_started" | "in_progress")) = state {
+        now.troubles.push(format!("the fabric has not registered the GPU ({state})"));
+    }
+    let lanes = |gpu: &GpuTopology| gpu.pcie_path.first().and_then(|hop| hop.width);
+    if let (Some(old), Some(new)) = (lanes(&old), lanes(&new))
+        && new < old
+    {
+        now.troubles.push(format!("{new} PCIe lanes, {old} were before"));
+    }
+}
+
 fn repairs(after: &Report, plan: &ResetPlan, now: &mut GpuNow) {
-    let of_gpu = data(&after.sections.ecc)
+    let of_gpu = Section::data_of(&after.sections.ecc)
         .and_then(|ecc| ecc.gpus.iter().find(|gpu| gpu.uuid.as_deref() == Some(plan.gpu.as_str())));
+    if of_gpu.is_none() || !whole(&after.sections.ecc, plan) {
+        now.not_read.push("ecc".to_owned());
+    }
     let Some(ecc) = of_gpu else { return };
     now.remap_pending = ecc.remapped_rows.as_ref().map(|rows| rows.pending);
     now.recovery_action = ecc.recovery_action;
@@ -65,7 +112,10 @@ fn repairs(after: &Report, plan: &ResetPlan, now: &mut GpuNow) {
 
 /// Codes of which the log has more lines now than before: needs no clock that the kernel and we agree on.
 fn new_xids(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuNow) {
-    let Some(log) = data(&after.sections.xid) else { return };
+    let Some(log) = Section::data_of(&after.sections.xid) else {
+        now.not_read.push("xid".to_owned());
+        return;
+    };
     now.kernel_log_read = true;
     let ours = |event: &&KernelEvent| {
         let named = event.gpu_uuid.as_deref() == Some(plan.gpu.as_str());
@@ -75,7 +125,7 @@ fn new_xids(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuNow)
     let count = |events: &[KernelEvent], code: u32| -> u64 {
         events.iter().filter(ours).filter(|event| event.code == Some(code)).map(|event| event.count).sum()
     };
-    let old = data(&before.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
+    let old = Section::data_of(&before.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
     let mut codes: Vec<u32> = log.events.iter().filter(ours).filter_map(|event| event.code).collect();
     codes.sort_unstable();
     codes.dedup();
@@ -95,6 +145,8 @@ mod tests {
     fn report(gpu: Value, ecc: Value, events: Value) -> Report {
         let ok = |data: Value| json!({"status": "ok", "data": data});
         serde_json::from_value(json!({"sections": {"inventory": ok(json!({"gpus": [gpu]})),
+            "topology": ok(json!({"gpus": [{"uuid": "GPU-1", "nvlinks": [{"links": [0, 1], "active": true}],
+                "fabric": {"state": "completed"}, "pcie_path": [{"width": 16}]}]})),
             "ecc": ok(json!({"gpus": [ecc]})), "xid": ok(json!({"events": events}))}}))
         .expect("a report")
     }
@@ -126,6 +178,36 @@ mod tests {
         assert_eq!((now.answers, now.troubles.len()), (Some(true), 2), "{:?}", now.troubles);
         let off = json!({"uuid": "GPU-1", "persistence_mode": false});
         assert_eq!(judge(&before, &report(off, ecc, json!([])), &plan()).troubles.len(), 1);
+    }
+
+    #[test]
+    fn links_that_did_not_come_back_are_troubles() {
+        let (gpu, ecc) = fine();
+        let before = report(gpu.clone(), ecc.clone(), json!([]));
+        let mut after = before.clone();
+        assert!(is_in_order(&judge(&before, &after, &plan())));
+        let topology = after.sections.topology.as_mut().and_then(|section| section.data.as_mut());
+        let of_gpu = &mut topology.expect("a topology").gpus[0];
+        of_gpu.nvlinks[0].active = Some(false);
+        of_gpu.fabric.as_mut().expect("a fabric").state = "in_progress".into();
+        of_gpu.pcie_path[0].width = Some(8);
+        let now = judge(&before, &after, &plan());
+        assert_eq!(now.troubles.len(), 3, "{:?}", now.troubles);
+    }
+
+    #[test]
+    fn what_was_not_read_is_not_in_order() {
+        let (gpu, ecc) = fine();
+        let before = report(gpu.clone(), ecc.clone(), json!([]));
+        let mut after = before.clone();
+        after.sections.ecc = Some(Section::failed(Problem::default()));
+        (after.sections.topology, after.sections.xid) = (None, None);
+        let now = judge(&before, &after, &plan());
+        assert_eq!(
+            (now.not_read.as_slice(), now.troubles.len()),
+            (&["ecc", "topology", "xid"].map(String::from)[..], 0)
+        );
+        assert!(!is_in_order(&now) && in_words(&now).contains("ecc, topology, xid could not be read"));
     }
 
     #[test]

@@ -1,6 +1,5 @@
-//! Device files of the NVIDIA driver: which are there, and which should be.
-//!
-//! Limit: by name alone. Whether a container may open them is its device cgroup's matter and not to be seen here.
+//! Device files of the NVIDIA driver: which are there, and which should be. By name alone: whether a container may open
+//! them is its device cgroup's matter (see `container`).
 
 use std::path::Path;
 
@@ -13,6 +12,9 @@ const FOLDERS: [&str; 2] = ["nvidia-caps", "nvidia-caps-imex-channels"];
 /// MIG makes hundreds of capability devices and IMEX up to 2048: this many names per folder, then their number.
 const MOST_PER_FOLDER: usize = 32;
 
+/// Where the kernel module says what it has: one folder a GPU, named by its address. Below `/proc`.
+pub(super) const GPUS: &str = "driver/nvidia/gpus";
+
 /// What the probe needs to know about device files.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Nodes {
@@ -22,17 +24,23 @@ pub(super) struct Nodes {
 
 /// Looks into `/dev`. `modules`: the loaded kernel modules of interest.
 pub(super) fn read(paths: &Paths, gpus: &[pci::Function], modules: &[String]) -> Nodes {
-    let mut present: Vec<String> = files::names(&paths.dev)
+    let present = present(&paths.dev);
+    let missing = expected(paths, gpus, modules).into_iter().filter(|name| !present.contains(name)).collect();
+    Nodes { present, missing }
+}
+
+/// The device files in one `/dev`.
+pub(super) fn present(dev: &Path) -> Vec<String> {
+    let mut present: Vec<String> = files::names(dev)
         .unwrap_or_default()
         .into_iter()
-        .filter(|name| name.starts_with("nvidia") && !paths.dev.join(name).is_dir())
+        .filter(|name| name.starts_with("nvidia") && !dev.join(name).is_dir())
         .collect();
-    let missing = expected(paths, gpus, modules).into_iter().filter(|name| !present.contains(name)).collect();
     present.sort_by_key(|name| natural(name));
     for folder in FOLDERS {
-        present.extend(capabilities(&paths.dev.join(folder), folder));
+        present.extend(capabilities(&dev.join(folder), folder));
     }
-    Nodes { present, missing }
+    present
 }
 
 fn expected(paths: &Paths, gpus: &[pci::Function], modules: &[String]) -> Vec<String> {
@@ -41,7 +49,8 @@ fn expected(paths: &Paths, gpus: &[pci::Function], modules: &[String]) -> Vec<St
     if loaded("nvidia") {
         names.push("nvidiactl".to_owned());
         let bound = gpus.iter().filter(|gpu| gpu.driver().as_deref() == Some("nvidia"));
-        let mut minors: Vec<u32> = bound.filter_map(|gpu| minor(paths, gpu)).collect();
+        let mut minors: Vec<u32> =
+            bound.filter_map(|gpu| said_of(paths, gpu.address.sysfs(), "Device Minor")?.parse().ok()).collect();
         minors.sort_unstable();
         names.extend(minors.into_iter().map(|minor| format!("nvidia{minor}")));
     }
@@ -51,11 +60,11 @@ fn expected(paths: &Paths, gpus: &[pci::Function], modules: &[String]) -> Vec<St
     names
 }
 
-/// The minor number that the driver gave to a GPU (`Device Minor: 3`).
-fn minor(paths: &Paths, gpu: &pci::Function) -> Option<u32> {
-    let file = paths.proc.join("driver/nvidia/gpus").join(gpu.address.sysfs()).join("information");
-    let text = files::text(&file)?;
-    text.lines().find_map(|line| line.strip_prefix("Device Minor:")?.trim().parse().ok())
+/// A line of what the kernel module says of a GPU (`Device Minor: 3`), by the GPU's address.
+pub(super) fn said_of(paths: &Paths, address: &str, name: &str) -> Option<String> {
+    let text = files::text(&paths.proc.join(GPUS).join(address).join("information"))?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix(':'))?;
+    Some(value.trim().to_owned())
 }
 
 fn capabilities(path: &Path, folder: &str) -> Vec<String> {

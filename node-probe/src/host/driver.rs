@@ -7,37 +7,11 @@ use std::path::{Path, PathBuf};
 use syringe_core::facts::host::DriverVersions;
 use syringe_core::text::clean;
 
-use super::{files, module_file};
+use super::{files, library_folders, module_file};
 use crate::paths::Paths;
 
 /// Where the GPU Operator's driver container mounts its root on the host.
-const OPERATOR_ROOT: &str = "run/nvidia/driver";
-
-/// Folders that hold the NVML library on the distributions that Kubernetes nodes run, below the host's root.
-const LIBRARY_FOLDERS: [&str; 19] = [
-    "run/nvidia/driver/usr/lib/x86_64-linux-gnu",
-    "run/nvidia/driver/usr/lib/aarch64-linux-gnu",
-    "run/nvidia/driver/usr/lib64",
-    "usr/lib/x86_64-linux-gnu",
-    "usr/lib/x86_64-linux-gnu/nvidia/current",
-    "usr/lib/aarch64-linux-gnu",
-    "usr/lib/aarch64-linux-gnu/nvidia/current",
-    "usr/lib64",
-    "usr/lib64/nvidia",
-    "usr/lib",
-    "usr/local/nvidia/lib64",
-    // GKE.
-    "home/kubernetes/bin/nvidia/lib64",
-    // Bottlerocket.
-    "x86_64-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla",
-    "aarch64-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla",
-    // Talos, several releases.
-    "usr/local/glibc/usr/lib",
-    "usr/local/glibc/lib",
-    "usr/lib/glibc/lib64",
-    "opt/nvidia/lib64",
-    "usr/bin/lib64",
-];
+const OPERATOR_ROOT: &str = library_folders::DRIVER_ROOTS[0];
 
 const LIBRARY: &str = "libnvidia-ml.so.";
 
@@ -105,23 +79,26 @@ pub(super) fn is_version(text: &str) -> bool {
 
 /// The NVML library that fits the loaded module, else the first that is found: its path and version.
 fn library(paths: &Paths, loaded: Option<&str>) -> Option<(PathBuf, String)> {
-    let found: Vec<(PathBuf, String)> =
-        LIBRARY_FOLDERS.iter().filter_map(|folder| library_in(&paths.host, folder)).collect();
+    let roots = library_folders::DRIVER_ROOTS.map(|root| paths.host.join(root));
+    let found: Vec<(PathBuf, String)> = roots
+        .iter()
+        .flat_map(|root| library_folders::folders(root).into_iter().filter_map(|folder| library_in(root, &folder)))
+        .collect();
     let fits = found.iter().find(|(_, version)| Some(version.as_str()) == loaded);
     fits.or(found.first()).cloned()
 }
 
 /// What `libnvidia-ml.so.1` of a folder leads to; without that link, a versioned file beside it.
-fn library_in(host: &Path, folder: &str) -> Option<(PathBuf, String)> {
+fn library_in(root: &Path, folder: &str) -> Option<(PathBuf, String)> {
     let version = |path: &Path| {
         let version = path.file_name()?.to_str()?.strip_prefix(LIBRARY)?;
         is_version(version).then(|| version.to_owned())
     };
-    let linked = files::inside(host, &format!("{folder}/{LIBRARY}1"));
+    let linked = files::inside(root, &format!("{folder}/{LIBRARY}1"));
     if let Some(found) = linked.and_then(|path| version(&path).map(|version| (path, version))) {
         return Some(found);
     }
-    let folder = files::inside(host, folder)?;
+    let folder = files::inside(root, folder)?;
     let mut candidates = files::names(&folder).ok()?.into_iter().map(|name| folder.join(name));
     candidates.find_map(|path| version(&path).map(|version| (path, version)))
 }

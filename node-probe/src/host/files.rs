@@ -8,6 +8,9 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 use syringe_core::report::Problem;
@@ -32,6 +35,13 @@ pub(crate) fn head(path: &Path, cap: usize) -> io::Result<Vec<u8>> {
     let mut data = Vec::new();
     open(path)?.take(u64::try_from(cap).unwrap_or(u64::MAX)).read_to_end(&mut data)?;
     Ok(data)
+}
+
+/// What `read` gives, unless it takes longer than this: then it is waited for no more.
+pub(crate) fn in_time<T: Send + 'static>(time: Duration, read: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || sender.send(read()));
+    receiver.recv_timeout(time).ok()
 }
 
 /// A whole file; an error where it is longer than `cap`.
@@ -136,6 +146,12 @@ pub(crate) fn problem(code: &str, what: impl Into<String>, why: impl ToString, n
 mod tests {
     use super::*;
     use crate::host::testing::Tree;
+
+    #[test]
+    fn what_does_not_come_in_time_is_not_waited_for() {
+        assert_eq!(in_time(Duration::from_secs(5), || 7), Some(7));
+        assert_eq!(in_time(Duration::from_millis(10), || thread::sleep(Duration::from_secs(5))), None);
+    }
 
     #[test]
     fn a_link_of_the_host_is_followed_inside_the_host() {

@@ -6,7 +6,7 @@ use std::io;
 use syringe_core::facts::processes::GpuProcess;
 
 use super::process::{self, Known};
-use super::{files, holders, pid_namespace};
+use super::{devices, files, holders, pid_namespace};
 use crate::paths::Paths;
 
 /// Minor numbers of the GPU device files that a process holds.
@@ -31,15 +31,11 @@ pub(crate) fn describe(paths: &Paths, pid: u32) -> Option<GpuProcess> {
 
 /// N of `/dev/nvidiaN` for a GPU, from the kernel module's own files: works when NVML does not.
 pub(crate) fn gpu_minor(paths: &Paths, uuid: &str) -> Option<u32> {
-    let gpus = paths.proc.join("driver/nvidia/gpus");
-    files::names(&gpus).ok()?.into_iter().find_map(|address| {
-        let text = files::text(&gpus.join(address).join("information"))?;
-        let field = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-            Some(line.trim_start_matches(':').trim())
-        };
-        if field("GPU UUID")? == uuid { field("Device Minor")?.parse().ok() } else { None }
-    })
+    let addresses = files::names(&paths.proc.join(devices::GPUS)).ok()?;
+    let named = addresses
+        .into_iter()
+        .find(|address| devices::said_of(paths, address, "GPU UUID").is_some_and(|of| of == uuid))?;
+    devices::said_of(paths, &named, "Device Minor")?.parse().ok()
 }
 
 #[cfg(test)]

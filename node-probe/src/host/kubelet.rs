@@ -1,8 +1,8 @@
-//! The `kubelet` section: the device manager's checkpoint, and the claims of dynamic resource allocation (see `dra`).
+//! The `kubelet` section: the device manager's checkpoint, or where it cannot be read the kubelet's own answer (see
+//! `pod_resources`), and the claims of dynamic resource allocation (see `dra`).
 //!
-//! Limits: the pod-resources socket is not asked. It speaks gRPC, whose client would weigh more than the rest of the
-//! probe; what it knows beyond the checkpoint (pod names) the cluster's API knows too. The checksum is not verified:
-//! the kubelet computes it over its own structures, and a file that parses to its end is whole.
+//! Limits: the checkpoint's checksum is not verified: the kubelet computes it over its own structures, and a file that
+//! parses to its end is whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -12,6 +12,7 @@ use syringe_core::facts::kubelet::{Allocation, Kubelet, RegisteredDevices};
 use syringe_core::report::{Problem, Section};
 use syringe_core::text::clean;
 
+use super::pod_resources::{self, Devices, Held};
 use super::{dra, files};
 use crate::paths::Paths;
 
@@ -72,28 +73,32 @@ impl DeviceIds {
 pub fn kubelet(paths: &Paths) -> Section<Kubelet> {
     let mut problems = Vec::new();
     let claims = dra::claims(paths, &mut problems);
-    let checkpoint = match read(paths) {
-        Ok(checkpoint) => checkpoint,
-        Err(error) => {
-            let problem = unreadable(&error);
-            if claims.is_empty() {
-                return Section::failed(problem);
-            }
-            problems.push(problem);
-            Data::default()
+    let (source, held, registered) = match read(paths) {
+        Ok(Data { pod_device_entries, registered_devices }) => {
+            let entries = pod_device_entries.unwrap_or_default().into_iter().map(Held::from);
+            let registered = registered_devices.unwrap_or_default().into_iter();
+            let registered = registered.map(|(resource, ids)| Devices { resource, ids: ids.unwrap_or_default() });
+            ("checkpoint", entries.collect(), registered.collect())
         }
+        Err(error) => match pod_resources::read(paths) {
+            Ok(answer) => ("pod_resources", answer.held, answer.registered),
+            Err(refusal) => {
+                let problem = unreadable(&error, &refusal);
+                if claims.is_empty() {
+                    return Section::failed(problem);
+                }
+                problems.push(problem);
+                ("claims", Vec::new(), Vec::new())
+            }
+        },
     };
-    let Data { pod_device_entries, registered_devices } = checkpoint;
-    let entries = pod_device_entries.unwrap_or_default().into_iter();
-    let mut allocations: Vec<Allocation> = entries.filter_map(allocation).chain(claims).collect();
+    let mut allocations: Vec<Allocation> = held.into_iter().filter_map(allocation).chain(claims).collect();
     allocations.sort_by(|one, other| key(one).cmp(&key(other)));
-    let registered = registered_devices.unwrap_or_default().into_iter().filter_map(|(resource, ids)| {
-        let ids = ids.unwrap_or_default();
-        let devices = distinct(&ids);
-        is_gpu(&resource, &ids).then(|| RegisteredDevices { resource: clean(&resource, 100), devices })
-    });
-    let kubelet = Kubelet { source: "checkpoint".to_owned(), allocations, registered: registered.collect() };
-    Section::read(kubelet, problems)
+    let registered = registered.into_iter().filter(|of| is_gpu(&of.resource, &of.ids));
+    let registered = registered
+        .map(|of| RegisteredDevices { resource: clean(&of.resource, 100), devices: distinct(&of.ids) })
+        .collect();
+    Section::read(Kubelet { source: source.to_owned(), allocations, registered }, problems)
 }
 
 fn read(paths: &Paths) -> io::Result<Data> {
@@ -107,13 +112,14 @@ fn read(paths: &Paths) -> io::Result<Data> {
     Ok(data)
 }
 
-fn unreadable(error: &io::Error) -> Problem {
+/// Neither the checkpoint nor the socket told anything.
+fn unreadable(error: &io::Error, refusal: &io::Error) -> Problem {
     let what = format!("the kubelet's device checkpoint (/{CHECKPOINT})");
     let (code, next_step) = match error.kind() {
         io::ErrorKind::NotFound => (
             "checkpoint_missing",
-            "The kubelet may run in another file system than the probe sees. Its pod-resources socket is not asked; \
-             requests and limits of the pods on this node still say how many GPUs each holds.",
+            "The kubelet may run in another file system than the probe sees. Requests and limits of the pods on this \
+             node still say how many GPUs each holds.",
         ),
         io::ErrorKind::PermissionDenied => ("permission", "Run the probe as root."),
         _ => (
@@ -121,14 +127,23 @@ fn unreadable(error: &io::Error) -> Problem {
             "Try again: the kubelet may have been writing. If it stays so, restart the kubelet.",
         ),
     };
-    files::problem(code, what, error, next_step)
+    files::problem(code, what, format!("{error}; its pod-resources socket: {refusal}"), next_step)
 }
 
-fn allocation(entry: Entry) -> Option<Allocation> {
-    let Entry { pod_uid, container, resource, devices } = entry;
-    let ids = devices.map(DeviceIds::all).unwrap_or_default();
+impl From<Entry> for Held {
+    fn from(Entry { pod_uid, container, resource, devices }: Entry) -> Self {
+        let devices = Devices { resource, ids: devices.map(DeviceIds::all).unwrap_or_default() };
+        Self { pod_uid, namespace: None, pod: None, container, devices }
+    }
+}
+
+fn allocation(
+    Held { pod_uid, namespace, pod, container, devices: Devices { resource, ids } }: Held,
+) -> Option<Allocation> {
     is_gpu(&resource, &ids).then(|| Allocation {
         pod_uid: clean(&pod_uid, 64),
+        namespace: namespace.map(|namespace| clean(&namespace, 64)),
+        pod: pod.map(|pod| clean(&pod, 253)),
         container: clean(&container, 64),
         resource: clean(&resource, 100),
         devices: distinct(&ids),
@@ -248,6 +263,32 @@ mod tests {
         tree.file(SOCKET, "");
         let section = kubelet(&tree.paths());
         assert_eq!((section.status, section.data.map(|data| data.registered.len())), (Status::Ok, Some(0)));
+    }
+
+    #[test]
+    fn where_the_checkpoint_is_cut_the_kubelet_is_asked() {
+        let tree = Tree::new();
+        tree.file(CHECKPOINT, r#"{"Data":{"PodDev"#).folder("var/log/pods/ml_train-0_u1");
+        for uid in ["u2", "u3"] {
+            tree.folder(&format!("var/log/pods/ml_train-1_{uid}"));
+        }
+        let socket = tree.path().join("var/lib/kubelet/pod-resources/kubelet.sock");
+        let pods = [("train-0", &[A, B][..]), ("train-1", &[B])];
+        pod_resources::testing::kubelet_at(&socket, "ml", &pods, &[("nvidia.com/gpu", &[B, A])]);
+        let section = kubelet(&tree.paths());
+        assert_eq!((section.status, &section.problems[..]), (Status::Ok, &[][..]));
+        let Kubelet { source, allocations, registered } = section.data.expect("data");
+        assert_eq!(source, "pod_resources");
+        let held: Vec<_> = allocations
+            .iter()
+            .map(|held| (held.pod_uid.as_str(), held.pod.as_deref(), held.container.as_str(), held.devices.len()))
+            .collect();
+        // Two log folders of one name: which of them is alive is not known.
+        assert_eq!(held, [("", Some("train-1"), "main", 1), ("u1", Some("train-0"), "main", 2)]);
+        assert_eq!(
+            registered,
+            [RegisteredDevices { resource: "nvidia.com/gpu".into(), devices: vec![A.into(), B.into()] }]
+        );
     }
 
     #[test]

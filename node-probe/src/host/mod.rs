@@ -4,29 +4,35 @@
 //! process or writes anything; a source that is not there costs its own fields and no others.
 //!
 //! ```text
-//!   mod        host section ── system, driver (module_file), pci, devices, daemons
+//!   mod        host section ── system, driver (module_file), pci, devices, daemons, container
 //!   topology   what sysfs adds ── pcie_path, nics
 //!   processes  who uses the GPUs ── process, cgroup, holders
-//!   kubelet    device allocation ── dra
+//!   kubelet    device allocation ── dra, pod_resources (grpc, protobuf)
 //!   files      bounded reads under all of them
 //! ```
 
 mod cgroup;
+pub(crate) mod container;
 mod daemons;
 mod devices;
 mod dra;
 mod driver;
 pub(crate) mod files;
+mod grpc;
 mod holders;
 mod holding;
 mod kubelet;
+mod library_folders;
 mod module_file;
 mod nics;
 mod pci;
 mod pcie_path;
 mod pid_namespace;
+mod pod_resources;
 mod process;
 mod processes;
+mod protobuf;
+mod scope;
 mod system;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -40,8 +46,10 @@ use syringe_core::text::clean;
 pub(crate) use self::files::{inside, pids};
 pub(crate) use self::holding::{describe, gpu_minor, held_by, held_by_us, is_the_hosts_pid_namespace};
 pub use self::kubelet::kubelet;
+pub(crate) use self::library_folders::{DRIVER_ROOTS, folders as library_folders};
 pub(crate) use self::process::{Stat, look};
 pub use self::processes::processes;
+pub(crate) use self::scope::scope;
 pub use self::topology::{complete_topology, pci_topology};
 use crate::paths::Paths;
 
@@ -63,8 +71,9 @@ pub fn identity(paths: &Paths) -> Identity {
     Identity { hostname: read("hostname", 253), boot_id: read("random/boot_id", 40), kernel: read("osrelease", 100) }
 }
 
-/// Reads the `host` section. `nvml`: the addresses that NVML lists, where it could be asked.
-pub fn read(paths: &Paths, nvml: Option<&[PciAddress]>) -> Section<Host> {
+/// Reads the `host` section. `nvml`: the addresses that NVML lists, where it could be asked; `container`:
+/// the id of one whose devices are to be looked at.
+pub fn read(paths: &Paths, nvml: Option<&[PciAddress]>, container: Option<&str>) -> Section<Host> {
     let mut problems = Vec::new();
     let functions = pci::nvidia(paths).unwrap_or_else(|error| {
         let next_step = "Give the probe the host's sysfs: a privileged pod has it at /sys.";
@@ -77,6 +86,7 @@ pub fn read(paths: &Paths, nvml: Option<&[PciAddress]>) -> Section<Host> {
     });
     let gpus: Vec<pci::Function> = functions.into_iter().filter(pci::Function::is_gpu).collect();
     let nodes = devices::read(paths, &gpus, &modules);
+    let container = container.and_then(|id| container::access(paths, id, &mut problems));
     let (memory_total_bytes, memory_available_bytes) = system::memory(paths);
     let host = Host {
         operating_system: system::operating_system(paths),
@@ -95,6 +105,7 @@ pub fn read(paths: &Paths, nvml: Option<&[PciAddress]>) -> Section<Host> {
         hugepages: system::hugepages(paths),
         memory_total_bytes,
         memory_available_bytes,
+        container,
     };
     Section::read(host, problems)
 }
@@ -110,14 +121,14 @@ mod tests {
     fn a_machine_without_any_gpu_reads_without_a_problem() {
         let tree = Tree::new();
         tree.folder("sys/bus/pci/devices").file("proc/modules", "ext4 1 1 - Live 0x0\n");
-        let section = read(&tree.paths(), None);
+        let section = read(&tree.paths(), None, None);
         assert_eq!(section.status, Status::Ok, "{:?}", section.problems);
         assert_eq!(section.data.expect("data").pci_gpus, []);
     }
 
     #[test]
     fn an_empty_tree_says_what_is_missing_instead_of_no_gpus() {
-        let section = read(&Tree::new().paths(), None);
+        let section = read(&Tree::new().paths(), None, None);
         assert_eq!(section.status, Status::Partial);
         let codes: Vec<&str> = section.problems.iter().map(|problem| problem.code.as_str()).collect();
         assert_eq!(codes, ["sysfs", "procfs"]);
@@ -130,7 +141,7 @@ mod tests {
         tree.pci("pci0000:00/0000:5d:00.0", "0x10de", "0x2330", "0x030200");
         tree.pci("pci0000:00/0000:5e:00.0", "0x10de", "0x2330", "0x030200");
         let listed = [PciAddress::new(0, 0x5e, 0, 0)];
-        let host = read(&tree.paths(), Some(&listed)).data.expect("data");
+        let host = read(&tree.paths(), Some(&listed), None).data.expect("data");
         let seen: Vec<Option<bool>> = host.pci_gpus.iter().map(|gpu| gpu.in_nvml).collect();
         assert_eq!(seen, [Some(false), Some(true)]);
     }

@@ -1,6 +1,7 @@
 //! NVIDIA functions on the PCI bus as sysfs shows them, whether or not a driver has them.
 //!
-//! Limit: a function that the kernel removed from its tree (surprise removal) is not here any more.
+//! Limits: a function that the kernel removed from its tree (surprise removal) is not here any more. Virtual functions are
+//! not counted: they are parts of a GPU, made for virtual machines, and NVML does not list them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,10 @@ pub(super) fn nvidia(paths: &Paths) -> io::Result<Vec<Function>> {
         .iter()
         .filter_map(|name| {
             let folder = bus.join(name);
+            // The vendor and device of a virtual function read as all ones by the SR-IOV standard, like a dead GPU's.
+            if folder.join("physfn").exists() {
+                return None;
+            }
             let nvidia = files::hex(&folder.join("vendor")) == Some(NVIDIA);
             let class = if nvidia { files::hex(&folder.join("class"))? >> 8 } else { return None };
             Some(Function { address: PciAddress::parse(name)?, folder, class })
@@ -149,6 +154,18 @@ mod tests {
         };
         assert_eq!(addresses(&Function::is_gpu), ["00000000:01:00.0"]);
         assert_eq!(addresses(&Function::is_nvswitch), ["00000000:03:00.0"]);
+    }
+
+    #[test]
+    fn virtual_functions_are_no_dead_gpus() {
+        let tree = Tree::new();
+        tree.pci("pci0000:00/0000:01:00.0", "0x10de", "0x2235", "0x030200");
+        tree.pci("pci0000:00/0000:01:00.4", "0x10de", "0x2235", "0x030200");
+        tree.pci_file("0000:01:00.4", "config", [0xff; 64]);
+        tree.link("sys/bus/pci/devices/0000:01:00.4/physfn", "../0000:01:00.0");
+        let found = nvidia(&tree.paths()).expect("sysfs is there");
+        let addresses: Vec<_> = found.iter().map(|function| function.address.to_string()).collect();
+        assert_eq!(addresses, ["00000000:01:00.0"]);
     }
 
     #[test]

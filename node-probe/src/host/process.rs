@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use syringe_core::facts::processes::GpuProcess;
@@ -15,6 +16,9 @@ const TICKS_PER_SECOND: u64 = 100;
 
 /// Longest command line in a report, in characters.
 const MOST_COMMAND: usize = 160;
+
+/// Time to read it. It is there at once, or not at all.
+const COMMAND_TIME: Duration = Duration::from_millis(250);
 
 /// A passwd file of a node with many system users is some KiB; one from a directory dump could be anything.
 const MOST_PASSWD: usize = 1024 * 1024;
@@ -120,8 +124,10 @@ fn uid(status: &str) -> Option<u32> {
 
 /// The command line with blanks for NULs. A kernel thread and a zombie have none.
 fn command(folder: &Path) -> Option<String> {
-    // Four bytes a character at most, and blanks that cleaning removes.
-    let line = files::head(&folder.join("cmdline"), MOST_COMMAND * 8).ok()?;
+    let file = folder.join("cmdline");
+    // Four bytes a character at most, and blanks that cleaning removes. A thread that hangs in the driver may hold the
+    // memory map while the state of the process, its first thread's, says nothing of it.
+    let line = files::in_time(COMMAND_TIME, move || files::head(&file, MOST_COMMAND * 8))?.ok()?;
     let line = clean(&String::from_utf8_lossy(&line), MOST_COMMAND);
     (!line.is_empty()).then_some(line)
 }

@@ -37,7 +37,10 @@ pub fn processes(
         problems.push(namespace_problem());
     }
     let uses = uses.unwrap_or_default();
-    let unaccounted_memory = if host_pid_namespace { unaccounted(&uses, memory_used) } else { Vec::new() };
+    // Of a GPU whose list could not be read, or in part, nothing is accounted for.
+    let listed = |gpu: u32| !problems.iter().any(|problem| problem.gpu.is_none_or(|of| of == gpu));
+    let memory_used: Vec<(u32, u64)> = memory_used.iter().copied().filter(|(gpu, _)| listed(*gpu)).collect();
+    let unaccounted_memory = unaccounted(&uses, &memory_used);
     let held = held(paths, &mut problems);
     let known = Known::read(paths);
     let mut by_pid: BTreeMap<u32, Vec<GpuUse>> = BTreeMap::new();
@@ -160,6 +163,19 @@ mod tests {
             (found[1].pid, &found[1].uses, &found[1].holds),
             (200, &Vec::new(), &vec!["/dev/nvidia4".to_owned()])
         );
+    }
+
+    #[test]
+    fn memory_of_a_gpu_whose_list_failed_is_not_unaccounted() {
+        let problem = |gpu| Problem { gpu, ..files::problem("unknown", "processes", "NVML: Unknown Error", "") };
+        let unaccounted = |problems: Vec<Problem>| {
+            let memory = [(0, 40 * GIB), (1, 40 * GIB)];
+            let data = processes(&node().paths(), Section::read(Vec::new(), problems), &memory, &[]).data;
+            data.expect("data").unaccounted_memory.iter().map(|rest| rest.gpu).collect::<Vec<_>>()
+        };
+        assert_eq!(unaccounted(Vec::new()), [0, 1]);
+        assert_eq!(unaccounted(vec![problem(Some(0))]), [1]);
+        assert!(unaccounted(vec![problem(None)]).is_empty());
     }
 
     #[test]

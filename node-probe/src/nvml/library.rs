@@ -4,11 +4,11 @@
 //! which is the probe's own. Links are followed inside the root that they belong to, since `/etc/alternatives/…` read
 //! through `/proc/1/root` means the host's `/etc`, not ours.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use nvml_wrapper::Nvml;
 use nvml_wrapper::bitmasks::InitFlags;
@@ -17,45 +17,12 @@ use syringe_core::text::clean;
 
 use super::errors::Refusal;
 use super::trace::Trace;
+use crate::host;
 use crate::paths::Paths;
 
 /// The name that the driver's own loader path knows.
 const NAME: &str = "libnvidia-ml.so.1";
 
-/// Driver containers mount the driver's root here (GPU Operator). Seen from the host.
-const DRIVER_ROOTS: &[&str] = &["run/nvidia/driver"];
-
-/// Where distributions and platforms put the library. `{arch}` is this machine's (`x86_64`, `aarch64`).
-const FOLDERS: &[&str] = &[
-    // Debian, Ubuntu, DGX OS, AKS
-    "usr/lib/{arch}-linux-gnu",
-    "usr/lib/{arch}-linux-gnu/nvidia/current",
-    // RHEL, Rocky, Amazon Linux, SUSE, RHCOS
-    "usr/lib64",
-    "usr/lib64/nvidia",
-    "lib64",
-    "lib/{arch}-linux-gnu",
-    "usr/lib",
-    "usr/local/nvidia/lib64",
-    "usr/local/lib",
-    // GKE: Container-Optimized OS and the Ubuntu installer
-    "home/kubernetes/bin/nvidia/lib64",
-    // Bottlerocket; older ones have a folder per version below it
-    "{arch}-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla",
-    "{arch}-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla/*",
-    // Talos
-    "usr/local/glibc/usr/lib",
-    "usr/local/glibc/lib",
-    "usr/lib/glibc/lib64",
-    // AKS, some versions
-    "usr/bin/lib64",
-    // WSL 2 and NixOS
-    "usr/lib/wsl/lib",
-    "run/opengl-driver/lib",
-];
-
-/// Links in one path before it counts as a loop; the kernel's own limit.
-const MOST_LINKS: usize = 40;
 /// Text of tried candidates that a problem carries.
 const TRIED_TEXT: usize = 900;
 /// A process's memory map is not read beyond this.
@@ -183,12 +150,11 @@ fn candidates(paths: &Paths, loaded: Option<&str>) -> Vec<Candidate> {
     // What the container runtime injected, if it did. The loader knows this machine only, not a saved file tree.
     let injected = Candidate { path: NAME.into(), version: None };
     let mut found = if paths.proc == Path::new("/proc") { vec![injected] } else { Vec::new() };
-    let driver_roots = DRIVER_ROOTS.iter().map(|root| paths.host.join(root));
-    for root in driver_roots.chain([paths.host.clone()]) {
-        for folder in folders(&root) {
+    for root in host::DRIVER_ROOTS.map(|root| paths.host.join(root)) {
+        for folder in host::library_folders(&root) {
             let exact = loaded.map(|version| format!("libnvidia-ml.so.{version}"));
             for name in exact.iter().map(String::as_str).chain([NAME]) {
-                let Some(path) = resolve(&root, &folder.join(name)) else { continue };
+                let Some(path) = host::inside(&root, &format!("{folder}/{name}")) else { continue };
                 let candidate = Candidate::at(path);
                 if !found.contains(&candidate) {
                     found.push(candidate);
@@ -198,72 +164,6 @@ fn candidates(paths: &Paths, loaded: Option<&str>) -> Vec<Candidate> {
     }
     found.sort_by_key(|candidate| candidate.rank(loaded));
     found
-}
-
-/// The folders below `root` that may hold the library, relative to it: the known ones, then those of `ld.so.conf`.
-fn folders(root: &Path) -> Vec<PathBuf> {
-    let mut folders = Vec::new();
-    for folder in FOLDERS {
-        let folder = folder.replace("{arch}", std::env::consts::ARCH);
-        match folder.strip_suffix("/*") {
-            Some(parent) => folders.extend(children(root, Path::new(parent))),
-            None => folders.push(PathBuf::from(folder)),
-        }
-    }
-    let conf_d = children(root, Path::new("etc/ld.so.conf.d"));
-    for file in [PathBuf::from("etc/ld.so.conf")].into_iter().chain(conf_d) {
-        let Some(text) = resolve(root, &file).and_then(|file| fs::read_to_string(file).ok()) else { continue };
-        let listed = text.lines().filter_map(|line| line.trim().strip_prefix('/')).map(PathBuf::from);
-        folders.extend(listed.filter(|folder| !folders.contains(folder)).collect::<Vec<_>>());
-    }
-    folders
-}
-
-/// The entries of a folder below `root`, relative to `root`, in order.
-fn children(root: &Path, folder: &Path) -> Vec<PathBuf> {
-    let Some(entries) = resolve(root, folder).and_then(|path| fs::read_dir(path).ok()) else { return Vec::new() };
-    let mut children: Vec<_> = entries.flatten().map(|entry| folder.join(entry.file_name())).collect();
-    children.sort();
-    children
-}
-
-/// The file that `inside` means below `root`, all links followed as a process whose root is `root` would follow them.
-/// `None` where it does not exist.
-fn resolve(root: &Path, inside: &Path) -> Option<PathBuf> {
-    let mut pending = parts(inside);
-    let mut real = PathBuf::new();
-    let mut links = 0;
-    while let Some(part) = pending.pop() {
-        if part == ".." {
-            real.pop();
-            continue;
-        }
-        let next = root.join(&real).join(&part);
-        if !fs::symlink_metadata(&next).ok()?.is_symlink() {
-            real.push(part);
-            continue;
-        }
-        links += 1;
-        if links > MOST_LINKS {
-            return None;
-        }
-        let target = fs::read_link(&next).ok()?;
-        if target.is_absolute() {
-            real.clear();
-        }
-        pending.extend(parts(&target));
-    }
-    Some(root.join(real))
-}
-
-/// The parts of a path, last first; `/` and `.` left out.
-fn parts(path: &Path) -> Vec<OsString> {
-    let parts = path.components().filter_map(|component| match component {
-        Component::Normal(part) => Some(part.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    });
-    parts.rev().collect()
 }
 
 /// Libraries that running processes have mapped, as paths through their `/proc/PID/root`.
@@ -319,7 +219,7 @@ fn unopened(tried: &[(PathBuf, Refusal)], paths: &Paths, loaded: Option<&str>) -
         return Problem { why, ..problem };
     }
     let tried = if tried.is_empty() {
-        format!("no libnvidia-ml.so.1 in the {} usual folders nor in ld.so.conf", FOLDERS.len())
+        "no libnvidia-ml.so.1 in the usual folders nor in those of ld.so.conf".to_owned()
     } else {
         format!("tried {}", list(None))
     };

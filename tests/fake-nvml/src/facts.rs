@@ -8,34 +8,34 @@ use syringe_core::facts::inventory::{GpuInventory, Inventory};
 use syringe_core::facts::mig::{GpuMig, MigDevice};
 use syringe_core::facts::telemetry::GpuTelemetry;
 use syringe_core::facts::topology::{GpuTopology, Topology};
+use syringe_core::nvml_codes as codes;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};
 
 use crate::call::Answer;
 
-fn data<T>(section: &Option<Section<T>>) -> Option<&T> {
-    section.as_ref()?.data.as_ref()
-}
-
 /// The `inventory` section.
 pub(crate) fn inventory(report: &Report) -> Option<&Inventory> {
-    data(&report.sections.inventory)
+    Section::data_of(&report.sections.inventory)
 }
 
 /// The `topology` section.
 pub(crate) fn topology(report: &Report) -> Option<&Topology> {
-    data(&report.sections.topology)
+    Section::data_of(&report.sections.topology)
 }
 
 /// How many GPUs NVML lists: up to the highest index that any section or problem names, so that a lost GPU keeps its
 /// place.
 pub(crate) fn gpu_count(report: &Report) -> u32 {
     let sections = &report.sections;
-    let listed = data(&sections.inventory).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
-    let measured = data(&sections.telemetry).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
-    let connected = data(&sections.topology).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
-    let checked = data(&sections.ecc).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
-    let divided = data(&sections.mig).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
+    let listed =
+        Section::data_of(&sections.inventory).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
+    let measured =
+        Section::data_of(&sections.telemetry).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
+    let connected =
+        Section::data_of(&sections.topology).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
+    let checked = Section::data_of(&sections.ecc).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
+    let divided = Section::data_of(&sections.mig).into_iter().flat_map(|section| &section.gpus).map(|gpu| gpu.index);
     let failed = sections.inventory.iter().flat_map(|section| &section.problems).filter_map(|problem| problem.gpu);
     let indices = listed.chain(measured).chain(connected).chain(checked).chain(divided).chain(failed);
     indices.max().map_or(0, |highest| highest + 1)
@@ -57,7 +57,7 @@ impl<'r> Gpu<'r> {
     }
 
     pub(crate) fn telemetry(&self) -> Option<&'r GpuTelemetry> {
-        data(&self.report.sections.telemetry)?.gpus.iter().find(|gpu| gpu.index == self.index)
+        Section::data_of(&self.report.sections.telemetry)?.gpus.iter().find(|gpu| gpu.index == self.index)
     }
 
     pub(crate) fn topology(&self) -> Option<&'r GpuTopology> {
@@ -65,11 +65,11 @@ impl<'r> Gpu<'r> {
     }
 
     pub(crate) fn ecc(&self) -> Option<&'r GpuEcc> {
-        data(&self.report.sections.ecc)?.gpus.iter().find(|gpu| gpu.index == self.index)
+        Section::data_of(&self.report.sections.ecc)?.gpus.iter().find(|gpu| gpu.index == self.index)
     }
 
     pub(crate) fn mig(&self) -> Option<&'r GpuMig> {
-        data(&self.report.sections.mig)?.gpus.iter().find(|gpu| gpu.index == self.index)
+        Section::data_of(&self.report.sections.mig)?.gpus.iter().find(|gpu| gpu.index == self.index)
     }
 
     /// The MIG device, when this is one.
@@ -130,31 +130,31 @@ impl<'r> Gpu<'r> {
 /// Return values: the number, the words that reports have for it as a problem's code, and NVML's own text.
 const CODES: &[(nvmlReturn_t, &str, &CStr)] = &[
     (nvmlReturn_enum_NVML_SUCCESS, "success", c"The operation was successful"),
-    (nvmlReturn_enum_NVML_ERROR_UNINITIALIZED, "uninitialized", c"Uninitialized"),
+    (nvmlReturn_enum_NVML_ERROR_UNINITIALIZED, codes::UNINITIALIZED, c"Uninitialized"),
     (nvmlReturn_enum_NVML_ERROR_INVALID_ARGUMENT, "invalid_argument", c"Invalid Argument"),
     (nvmlReturn_enum_NVML_ERROR_NOT_SUPPORTED, "not_supported", c"Not Supported"),
-    (nvmlReturn_enum_NVML_ERROR_NO_PERMISSION, "no_permission", c"Insufficient Permissions"),
+    (nvmlReturn_enum_NVML_ERROR_NO_PERMISSION, codes::NO_PERMISSION, c"Insufficient Permissions"),
     (nvmlReturn_enum_NVML_ERROR_NOT_FOUND, "not_found", c"Not Found"),
-    (nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE, "insufficient_size", c"Insufficient Size"),
-    (nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_POWER, "insufficient_power", c"Insufficient External Power"),
-    (nvmlReturn_enum_NVML_ERROR_DRIVER_NOT_LOADED, "driver_not_loaded", c"Driver Not Loaded"),
-    (nvmlReturn_enum_NVML_ERROR_TIMEOUT, "timeout", c"Timeout"),
-    (nvmlReturn_enum_NVML_ERROR_IRQ_ISSUE, "interrupt_issue", c"Interrupt Request Issue"),
-    (nvmlReturn_enum_NVML_ERROR_LIBRARY_NOT_FOUND, "library_not_found", c"NVML Shared Library Not Found"),
+    (nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE, codes::INSUFFICIENT_SIZE, c"Insufficient Size"),
+    (nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_POWER, codes::INSUFFICIENT_POWER, c"Insufficient External Power"),
+    (nvmlReturn_enum_NVML_ERROR_DRIVER_NOT_LOADED, codes::DRIVER_NOT_LOADED, c"Driver Not Loaded"),
+    (nvmlReturn_enum_NVML_ERROR_TIMEOUT, codes::TIMEOUT, c"Timeout"),
+    (nvmlReturn_enum_NVML_ERROR_IRQ_ISSUE, codes::INTERRUPT_ISSUE, c"Interrupt Request Issue"),
+    (nvmlReturn_enum_NVML_ERROR_LIBRARY_NOT_FOUND, codes::LIBRARY_NOT_FOUND, c"NVML Shared Library Not Found"),
     (nvmlReturn_enum_NVML_ERROR_FUNCTION_NOT_FOUND, "function_not_found", c"Function Not Found"),
-    (nvmlReturn_enum_NVML_ERROR_CORRUPTED_INFOROM, "corrupted_inforom", c"Corrupted infoROM"),
-    (nvmlReturn_enum_NVML_ERROR_GPU_IS_LOST, "gpu_lost", c"GPU is lost"),
-    (nvmlReturn_enum_NVML_ERROR_RESET_REQUIRED, "reset_required", c"GPU requires reset"),
-    (nvmlReturn_enum_NVML_ERROR_OPERATING_SYSTEM, "access_blocked", c"GPU access blocked by the operating system"),
-    (nvmlReturn_enum_NVML_ERROR_LIB_RM_VERSION_MISMATCH, "version_mismatch", c"Driver/library version mismatch"),
-    (nvmlReturn_enum_NVML_ERROR_IN_USE, "in_use", c"In use by another client"),
-    (nvmlReturn_enum_NVML_ERROR_MEMORY, "insufficient_memory", c"Insufficient Memory"),
+    (nvmlReturn_enum_NVML_ERROR_CORRUPTED_INFOROM, codes::CORRUPTED_INFOROM, c"Corrupted infoROM"),
+    (nvmlReturn_enum_NVML_ERROR_GPU_IS_LOST, codes::GPU_LOST, c"GPU is lost"),
+    (nvmlReturn_enum_NVML_ERROR_RESET_REQUIRED, codes::RESET_REQUIRED, c"GPU requires reset"),
+    (nvmlReturn_enum_NVML_ERROR_OPERATING_SYSTEM, codes::ACCESS_BLOCKED, c"GPU access blocked by the operating system"),
+    (nvmlReturn_enum_NVML_ERROR_LIB_RM_VERSION_MISMATCH, codes::VERSION_MISMATCH, c"Driver/library version mismatch"),
+    (nvmlReturn_enum_NVML_ERROR_IN_USE, codes::IN_USE, c"In use by another client"),
+    (nvmlReturn_enum_NVML_ERROR_MEMORY, codes::INSUFFICIENT_MEMORY, c"Insufficient Memory"),
     (nvmlReturn_enum_NVML_ERROR_NO_DATA, "no_data", c"No data"),
-    (nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_RESOURCES, "insufficient_resources", c"Insufficient Resources"),
+    (nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_RESOURCES, codes::INSUFFICIENT_RESOURCES, c"Insufficient Resources"),
     (nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH, "argument_version_mismatch", c"Argument version mismatch"),
-    (nvmlReturn_enum_NVML_ERROR_NOT_READY, "not_ready", c"Not ready"),
-    (nvmlReturn_enum_NVML_ERROR_GPU_NOT_FOUND, "gpu_not_found", c"GPU not found"),
-    (nvmlReturn_enum_NVML_ERROR_INVALID_STATE, "invalid_state", c"Invalid state"),
+    (nvmlReturn_enum_NVML_ERROR_NOT_READY, codes::NOT_READY, c"Not ready"),
+    (nvmlReturn_enum_NVML_ERROR_GPU_NOT_FOUND, codes::GPU_NOT_FOUND, c"GPU not found"),
+    (nvmlReturn_enum_NVML_ERROR_INVALID_STATE, codes::INVALID_STATE, c"Invalid state"),
 ];
 
 /// The return value that a problem's code stands for.

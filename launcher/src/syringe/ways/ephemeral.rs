@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, SecurityContext};
+use k8s_openapi::api::core::v1::{EphemeralContainer, Pod, SecurityContext};
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -14,7 +14,6 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::node_probe;
 use super::pod::NO_PROBE;
-use crate::cluster::resources::is_gpu_resource;
 use crate::error::{Failure, Obstacle, kube_reason};
 use crate::settings::Via;
 use crate::syringe::document::Document;
@@ -22,7 +21,7 @@ use crate::syringe::eager::{Place, not_yet};
 use crate::syringe::exec::{self, Command, Ended, ExecError};
 use crate::syringe::life::{Left, Life, Way};
 use crate::syringe::pod::random_suffix;
-use crate::syringe::{Phase, Timings, policy};
+use crate::syringe::{Beside, Phase, Timings, policy};
 
 /// Time for one request.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
@@ -32,32 +31,34 @@ const END_TIME: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(60);
 /// Exit code of a process that was killed (128 + SIGKILL).
 const KILLED: i32 = 137;
-/// Annotation of a pod that a kubelet runs from a file: it takes no ephemeral containers.
-const MIRROR: &str = "kubernetes.io/config.mirror";
 /// Pods on one node, several times over.
 const MOST_PODS: u32 = 500;
 
 /// A container of ours in a pod of somebody else's.
 pub(super) struct Ephemeral {
     place: Option<Place>,
-    target: String,
+    /// The container whose process namespace ours shares.
+    beside: Option<Beside>,
     /// Whether the container was added, or may have been.
     added: bool,
 }
 
 impl Ephemeral {
     pub(super) fn new() -> Self {
-        Self { place: None, target: String::new(), added: false }
+        Self { place: None, beside: None, added: false }
     }
 
     fn failed(life: &Life, why: impl std::fmt::Display, next: impl Into<String>) -> Failure {
         Failure::new(format!("Adding an ephemeral container on node {}", life.order.node), why, next)
     }
 
-    /// The pod that the settings name, or the first that suits.
-    async fn choose(life: &Life) -> Result<(Pod, String), Failure> {
+    /// In the pod that the settings name, or the one that is asked about, or the first that suits.
+    async fn choose(life: &Life) -> Result<Beside, Failure> {
         let node = &life.order.node;
         let asked = life.settings.ephemeral_pod.as_ref();
+        if let (None, Some(beside)) = (asked, &life.order.beside) {
+            return Ok(beside.clone());
+        }
         let pods: Api<Pod> = match asked {
             Some(pod) => life.pods(&pod.namespace),
             None => Api::all(life.connection.client.clone()),
@@ -75,10 +76,9 @@ impl Ephemeral {
             Some(asked) => pod.name_any() == asked.name,
             None => pod.namespace().as_deref() != Some("kube-system"),
         };
-        let mut fit: Vec<(Pod, String)> =
-            list.into_iter().filter(named).filter_map(|pod| gpu_container(&pod).map(|name| (pod, name))).collect();
-        fit.sort_by_key(|(pod, _)| (pod.namespace(), pod.name_any()));
-        fit.into_iter().next().ok_or_else(|| match asked {
+        let fit = list.iter().filter(|pod| named(pod)).filter_map(Beside::gpus_of);
+        let first = fit.min_by(|one, other| (&one.namespace, &one.pod).cmp(&(&other.namespace, &other.pod)));
+        first.ok_or_else(|| match asked {
             Some(asked) => Self::failed(
                 life,
                 format!("pod {asked} is no running pod with a GPU on that node, or is a static one"),
@@ -171,27 +171,31 @@ impl Way for Ephemeral {
             let next = "Start the launcher without --no-ephemeral, or with another --via.";
             return Err(Self::failed(life, "--no-ephemeral forbids it", next));
         }
-        let (pod, target) = Self::choose(life).await?;
-        let namespace = pod.namespace().unwrap_or_default();
-        let container = container(life, &target);
-        self.target = target;
+        let beside = Self::choose(life).await?;
+        let container = container(life, &beside.container);
+        let Beside { namespace, pod, .. } = &beside;
         self.place = Some(Place {
             namespace: namespace.clone(),
-            pod: pod.name_any(),
+            pod: pod.clone(),
             container: container.name.clone(),
             image: container.image.clone().unwrap_or_default(),
             if_missing: NO_PROBE,
         });
-        self.add(life, &life.pods(&namespace), &container).await
+        let pods = life.pods(namespace);
+        self.beside = Some(beside);
+        self.add(life, &pods, &container).await
     }
 
     async fn read(&self, life: &Life, timings: &mut Timings) -> Result<Document, Failure> {
-        let Some(place) = &self.place else { return Err(life.out_of_time("no container was added")) };
-        let document = life.document(place, &node_probe(&life.order.command), timings).await?;
+        let (Some(place), Some(beside)) = (&self.place, &self.beside) else {
+            return Err(life.out_of_time("no container was added"));
+        };
+        let argv = node_probe(&beside.looked_into(&life.order.command));
+        let document = life.document(place, &argv, timings).await?;
         Ok(document.noting(Some(format!(
             "read from inside pod {}/{}, beside its container {}: with that pod's NVML library and its view of processes \
              and files; the host's own are out of sight",
-            place.namespace, place.pod, self.target
+            place.namespace, place.pod, beside.container
         ))))
     }
 
@@ -213,28 +217,6 @@ impl Way for Ephemeral {
         };
         Left { pod: format!("{namespace}/{pod}"), removed: false, left_behind: Some(left) }
     }
-}
-
-/// The first container that runs with a GPU; `None` for a pod that does not suit.
-fn gpu_container(pod: &Pod) -> Option<String> {
-    let (spec, status) = (pod.spec.as_ref()?, pod.status.as_ref()?);
-    let is_static = pod.annotations().contains_key(MIRROR);
-    if is_static || status.phase.as_deref() != Some("Running") || pod.metadata.deletion_timestamp.is_some() {
-        return None;
-    }
-    let holds = |container: &&Container| {
-        let resources = container.resources.as_ref();
-        let limits = resources.and_then(|resources| resources.limits.as_ref());
-        let claims =
-            resources.is_some_and(|resources| resources.claims.as_ref().is_some_and(|claims| !claims.is_empty()));
-        limits.is_some_and(|limits| limits.keys().any(|name| is_gpu_resource(name))) || claims
-    };
-    let runs = |name: &str| {
-        let statuses = status.container_statuses.as_deref().unwrap_or_default();
-        let slot = statuses.iter().find(|slot| slot.name == name);
-        slot.and_then(|slot| slot.state.as_ref()).is_some_and(|state| state.running.is_some())
-    };
-    spec.containers.iter().filter(holds).map(|container| container.name.clone()).find(|name| runs(name))
 }
 
 fn container(life: &Life, target: &str) -> EphemeralContainer {

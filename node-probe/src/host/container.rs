@@ -1,0 +1,194 @@
+//! What one container can open: the device files in its `/dev`, and whether its device cgroup lets it use them.
+//!
+//! The kernel is asked itself, whatever the cgroup's version and whoever wrote its rules: a process of ours enters the
+//! container's cgroup for a moment and calls `access(2)` there, which the device cgroup decides and the driver never sees.
+//!
+//! ```text
+//!   access ─▶ first_process, devices ─▶ /proc/self/exe device-access ─▶ theirs/cgroup.procs ─▶ access(2) … ─▶ ours/cgroup.procs
+//! ```
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::fs::Access as Mode;
+use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
+use syringe_core::report::Problem;
+use syringe_core::text::clean;
+
+use super::{cgroup, devices, files};
+use crate::args::DeviceAccess;
+use crate::paths::Paths;
+
+/// The command with which this program enters a container's cgroup.
+const COMMAND: &str = "device-access";
+
+const VISIBLE: &[u8] = b"NVIDIA_VISIBLE_DEVICES=";
+
+/// Looks into a container. Its devices are told even where its cgroup cannot be asked.
+pub(super) fn access(paths: &Paths, id: &str, problems: &mut Vec<Problem>) -> Option<ContainerAccess> {
+    let Some((pid, pod_uid)) = first_process(paths, id) else {
+        let next_step = "It may have ended. Elsewhere than in the host's process namespace, only neighbours are seen.";
+        problems.push(files::problem("container", format!("container {id}"), "no process of it is here", next_step));
+        return None;
+    };
+    let process = paths.proc.join(pid.to_string());
+    let folder = process.join("root/dev");
+    let mut devices: Vec<ContainerDevice> = devices::present(&folder)
+        .into_iter()
+        .map(|name| ContainerDevice { stale: is_stale(&folder, &paths.dev, &name), name, access: Access::Unknown })
+        .collect();
+    match ask(paths, pid, &folder, &devices) {
+        Ok(answers) => devices.iter_mut().zip(answers).for_each(|(device, answer)| device.access = answer),
+        Err(why) => {
+            let what = format!("device cgroup of container {id}");
+            let next_step =
+                "Run nvidia-smi in the container: \"Unknown Error\" there means that it may not open its GPUs.";
+            problems.push(files::problem("device_cgroup", what, why, next_step));
+        }
+    }
+    Some(ContainerAccess { container_id: id.to_owned(), pod_uid, visible_devices: visible(&process), devices })
+}
+
+/// The process and the pod that its cgroup names.
+fn first_process(paths: &Paths, id: &str) -> Option<(u32, Option<String>)> {
+    files::pids(&paths.proc).ok()?.into_iter().find_map(|pid| {
+        let text = files::text(&paths.proc.join(format!("{pid}/cgroup"))).unwrap_or_default();
+        let cgroup::Membership { pod_uid, container_id, .. } = cgroup::parse(&text);
+        (container_id.as_deref() == Some(id)).then_some((pid, pod_uid))
+    })
+}
+
+/// Whether both have a device of this name, and not the same one.
+fn is_stale(theirs: &Path, ours: &Path, name: &str) -> bool {
+    let device = |folder: &Path| {
+        let file = fs::symlink_metadata(folder.join(name)).ok()?;
+        file.file_type().is_char_device().then(|| file.rdev())
+    };
+    device(theirs).zip(device(ours)).is_some_and(|(theirs, ours)| theirs != ours)
+}
+
+fn visible(process: &Path) -> Option<String> {
+    let environment = files::head(&process.join("environ"), files::SMALL).ok()?;
+    let value = environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(VISIBLE))?;
+    Some(clean(&String::from_utf8_lossy(value), 200))
+}
+
+/// One answer for each device, in order.
+fn ask(paths: &Paths, pid: u32, folder: &Path, devices: &[ContainerDevice]) -> io::Result<Vec<Access>> {
+    if devices.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(COMMAND).arg("--theirs").arg(procs(paths, &pid.to_string())?);
+    command.arg("--ours").arg(procs(paths, "self")?).arg("--folder").arg(folder).arg("--names").arg(names.join(","));
+    let output = command.stdin(Stdio::null()).output()?;
+    if !output.status.success() || output.stdout.len() != devices.len() {
+        return Err(io::Error::other(clean(&String::from_utf8_lossy(&output.stderr), 200)));
+    }
+    Ok(output.stdout.iter().map(|answer| if *answer == b'y' { Access::Allowed } else { Access::Denied }).collect())
+}
+
+/// The file that a process enters a cgroup by: of the hierarchy that decides on devices.
+fn procs(paths: &Paths, pid: &str) -> io::Result<PathBuf> {
+    let text = files::head(&paths.proc.join(pid).join("cgroup"), files::SMALL)?;
+    let text = String::from_utf8_lossy(&text);
+    let lines = text.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        Some((parts.next()?, parts.next()?))
+    });
+    // v1 has a hierarchy for them; v2 has one for everything, without a name.
+    let of = |wanted: &str| lines.clone().find(|(names, _)| names.split(',').any(|name| name == wanted));
+    let (hierarchy, path) = match (of("devices"), of("")) {
+        (Some((_, path)), _) => ("devices", path),
+        (None, Some((_, path))) => ("", path),
+        (None, None) => return Err(io::Error::other("no cgroup decides on devices")),
+    };
+    if path.split('/').any(|part| part == "..") {
+        return Err(io::Error::other("it is outside of the probe's cgroup namespace"));
+    }
+    let folder = paths.sys.join("fs/cgroup").join(hierarchy).join(path.trim_start_matches('/'));
+    Ok(folder.join("cgroup.procs"))
+}
+
+/// The process that enters the cgroup: `y` or `n` for each device. Everything is opened and looked up before, so that next
+/// to nothing is charged to the container's memory.
+pub(crate) fn answer(request: &DeviceAccess) -> io::Result<String> {
+    let procs = |path: &Path| OpenOptions::new().write(true).open(path);
+    let (mut theirs, mut ours) = (procs(&request.theirs)?, procs(&request.ours)?);
+    let files: Vec<PathBuf> = request.names.split(',').map(|name| request.folder.join(name)).collect();
+    let mut answers = String::with_capacity(files.len());
+    let may = |file: &PathBuf| rustix::fs::access(file, Mode::READ_OK | Mode::WRITE_OK).is_ok();
+    files.iter().for_each(|file| {
+        may(file);
+    });
+    theirs.write_all(b"0")?;
+    answers.extend(files.iter().map(|file| if may(file) { 'y' } else { 'n' }));
+    ours.write_all(b"0")?;
+    Ok(answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::testing::Tree;
+
+    const ID: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+    const SCOPE: &str =
+        "kubepods.slice/cri-containerd-9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08.scope";
+
+    #[test]
+    fn the_first_process_of_the_container_tells_its_devices_and_what_it_was_to_get() {
+        let tree = Tree::new();
+        tree.file("proc/7/cgroup", "0::/init.scope\n").file("proc/20/cgroup", format!("0::/{SCOPE}\n"));
+        tree.file("proc/20/environ", "PATH=/bin\0NVIDIA_VISIBLE_DEVICES=GPU-1\0");
+        tree.file("proc/20/root/dev/nvidiactl", "")
+            .file("proc/20/root/dev/nvidia3", "")
+            .file("proc/20/root/dev/null", "");
+        let mut problems = Vec::new();
+        let found = access(&tree.paths(), ID, &mut problems).expect("a container");
+        assert_eq!((found.container_id.as_str(), found.visible_devices.as_deref()), (ID, Some("GPU-1")));
+        let names: Vec<_> = found.devices.iter().map(|device| (device.name.as_str(), device.access)).collect();
+        assert_eq!(names, [("nvidia3", Access::Unknown), ("nvidiactl", Access::Unknown)]);
+        // There is no cgroup of our own in this tree.
+        assert_eq!(problems.iter().map(|problem| problem.code.as_str()).collect::<Vec<_>>(), ["device_cgroup"]);
+    }
+
+    #[test]
+    fn a_container_that_is_not_here_is_a_problem() {
+        let mut problems = Vec::new();
+        assert_eq!(access(&Tree::new().paths(), ID, &mut problems), None);
+        assert_eq!(problems[0].code, "container");
+    }
+
+    #[test]
+    fn either_version_of_cgroups_has_its_own_folder_for_devices() {
+        let tree = Tree::new();
+        tree.file("proc/1/cgroup", format!("0::/{SCOPE}\n"));
+        tree.file("proc/2/cgroup", format!("4:memory:/x\n11:cpuset,devices:/{SCOPE}\n0::/system.slice\n"));
+        tree.file("proc/3/cgroup", "0::/../x.scope\n").file("proc/4/cgroup", "4:memory:/x\n");
+        let paths = tree.paths();
+        let folder = tree.path().join("sys/fs/cgroup");
+        assert_eq!(procs(&paths, "1").expect("v2"), folder.join(SCOPE).join("cgroup.procs"));
+        assert_eq!(procs(&paths, "2").expect("v1"), folder.join("devices").join(SCOPE).join("cgroup.procs"));
+        for (pid, why) in [("3", "namespace"), ("4", "no cgroup"), ("5", "")] {
+            assert!(procs(&paths, pid).expect_err(why).to_string().contains(why));
+        }
+    }
+
+    #[test]
+    fn the_cgroup_is_entered_and_left() {
+        let tree = Tree::new();
+        tree.file("theirs", "").file("ours", "").file("dev/nvidia0", "");
+        let at = |name: &str| tree.path().join(name);
+        let names = "nvidia0,nvidia1".to_owned();
+        let request = DeviceAccess { theirs: at("theirs"), ours: at("ours"), folder: at("dev"), names };
+        assert_eq!(answer(&request).expect("an answer"), "yn");
+        for file in ["theirs", "ours"] {
+            assert_eq!(fs::read_to_string(at(file)).expect("it was written"), "0");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Where an installed driver keeps its libraries, on the platforms that Kubernetes nodes run.
+
+use std::path::Path;
+
+use super::files;
+
+/// Roots that a driver may be installed in, below the host's: the GPU Operator's driver container first, since where it is
+/// it is the one that is loaded.
+pub(crate) const DRIVER_ROOTS: [&str; 2] = ["run/nvidia/driver", ""];
+
+/// Folders below a root. `{arch}` is this machine's (`x86_64`, `aarch64`).
+const FOLDERS: [&str; 18] = [
+    // Debian, Ubuntu, DGX OS, AKS
+    "usr/lib/{arch}-linux-gnu",
+    "usr/lib/{arch}-linux-gnu/nvidia/current",
+    // RHEL, Rocky, Amazon Linux, SUSE, RHCOS
+    "usr/lib64",
+    "usr/lib64/nvidia",
+    "lib64",
+    "lib/{arch}-linux-gnu",
+    "usr/lib",
+    "usr/local/nvidia/lib64",
+    "usr/local/lib",
+    // GKE: Container-Optimized OS and the Ubuntu installer
+    "home/kubernetes/bin/nvidia/lib64",
+    // Bottlerocket; older ones have a folder per version below it
+    "{arch}-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla",
+    "{arch}-bottlerocket-linux-gnu/sys-root/usr/lib/nvidia/tesla/*",
+    // Talos
+    "usr/local/glibc/usr/lib",
+    "usr/local/glibc/lib",
+    "usr/lib/glibc/lib64",
+    // AKS, some versions
+    "usr/bin/lib64",
+    // WSL 2 and NixOS
+    "usr/lib/wsl/lib",
+    "run/opengl-driver/lib",
+];
+
+/// The folders below `root` that may hold the driver's libraries: the known ones, then those of `ld.so.conf`.
+pub(crate) fn folders(root: &Path) -> Vec<String> {
+    let mut folders = Vec::new();
+    for folder in FOLDERS {
+        let folder = folder.replace("{arch}", std::env::consts::ARCH);
+        match folder.strip_suffix("/*") {
+            Some(parent) => folders.extend(children(root, parent)),
+            None => folders.push(folder),
+        }
+    }
+    let conf_d = children(root, "etc/ld.so.conf.d");
+    for file in ["etc/ld.so.conf".to_owned()].into_iter().chain(conf_d) {
+        let Some(text) = files::inside(root, &file).and_then(|file| files::text(&file)) else { continue };
+        for folder in text.lines().filter_map(|line| line.trim().strip_prefix('/')) {
+            if !folders.iter().any(|known| known == folder) {
+                folders.push(folder.to_owned());
+            }
+        }
+    }
+    folders
+}
+
+/// The entries of a folder below `root`, relative to `root`, in order.
+fn children(root: &Path, folder: &str) -> Vec<String> {
+    let names = files::inside(root, folder).and_then(|path| files::names(&path).ok()).unwrap_or_default();
+    names.into_iter().map(|name| format!("{folder}/{name}")).collect()
+}

@@ -1,0 +1,81 @@
+//! How much of the node can be seen from here.
+
+use std::fs;
+
+use syringe_core::report::{Extent, Scope};
+
+use super::{devices, files, pid_namespace};
+use crate::paths::Paths;
+
+/// Programs that run a node, the kubelet in them: who sees one sees the node's processes. Nodes that are containers
+/// themselves (kind, k3d) have no better sign.
+const KUBELETS: [&str; 4] = ["kubelet", "k3s-server", "k3s-agent", "rke2"];
+
+/// `None`: all of the node.
+pub(crate) fn scope(paths: &Paths) -> Option<Scope> {
+    let on_node = pid_namespace::is_the_hosts(paths) || sees_a_kubelet(paths);
+    let extent = |all: bool| if all { Extent::Node } else { Extent::Container };
+    let scope = Scope { gpus: gpus(paths), processes: extent(on_node), files: extent(on_node) };
+    (scope != Scope::default()).then_some(scope)
+}
+
+fn sees_a_kubelet(paths: &Paths) -> bool {
+    let comm = |pid| files::text(&paths.proc.join(format!("{pid}/comm"))).unwrap_or_default();
+    files::pids(&paths.proc).unwrap_or_default().into_iter().any(|pid| KUBELETS.contains(&comm(pid).as_str()))
+}
+
+/// Whether there is a device file here for each GPU that the driver has. Without a driver there is none to miss.
+fn gpus(paths: &Paths) -> Extent {
+    let Ok(addresses) = files::names(&paths.proc.join(devices::GPUS)) else { return Extent::Node };
+    let minor = |address: &String| devices::said_of(paths, address, "Device Minor")?.parse().ok();
+    let minors: Vec<Option<u32>> = addresses.iter().map(minor).collect();
+    if minors.contains(&None) {
+        return Extent::Unknown;
+    }
+    let here = |minor: u32| fs::exists(paths.dev.join(format!("nvidia{minor}"))).unwrap_or_default();
+    if minors.into_iter().flatten().all(here) { Extent::Node } else { Extent::Container }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::testing::Tree;
+
+    const NODE: Extent = Extent::Node;
+    const CONTAINER: Extent = Extent::Container;
+
+    fn with_gpus(minors: &[u32]) -> Tree {
+        let tree = Tree::new();
+        for minor in minors {
+            let file = format!("proc/driver/nvidia/gpus/0000:{minor:02x}:00.0/information");
+            tree.file(&file, format!("Device Minor: \t {minor}\n"));
+        }
+        tree
+    }
+
+    #[test]
+    fn on_a_node_all_of_it_is_seen() {
+        let tree = with_gpus(&[0, 1]);
+        tree.link("proc/self/ns/pid", "pid:[4026531836]").file("dev/nvidia0", "").file("dev/nvidia1", "");
+        assert_eq!(scope(&tree.paths()), None);
+    }
+
+    #[test]
+    fn a_node_that_is_a_container_shows_its_kubelet() {
+        let tree = Tree::new();
+        tree.link("proc/self/ns/pid", "pid:[4026532199]").file("proc/1/comm", "systemd\n");
+        let files_and_processes = |scope: Option<Scope>| scope.map(|scope| (scope.processes, scope.files));
+        assert_eq!(files_and_processes(scope(&tree.paths())), Some((CONTAINER, CONTAINER)));
+        tree.file("proc/230/comm", "kubelet\n");
+        assert_eq!(scope(&tree.paths()), None);
+    }
+
+    #[test]
+    fn a_container_with_some_of_the_gpus_says_so() {
+        let tree = with_gpus(&[0, 1]);
+        tree.link("proc/self/ns/pid", "pid:[4026531836]").file("dev/nvidia1", "");
+        assert_eq!(scope(&tree.paths()), Some(Scope { gpus: CONTAINER, processes: NODE, files: NODE }));
+        tree.file("proc/driver/nvidia/gpus/0000:09:00.0/information", "Model: x\n");
+        assert_eq!(scope(&tree.paths()).map(|scope| scope.gpus), Some(Extent::Unknown));
+    }
+}

@@ -1,0 +1,68 @@
+//! The names by which a kubelet, a device plugin or a claim may call one GPU and the parts of it.
+
+use super::kubelet::Allocation;
+use crate::report::{Report, Section};
+
+/// What one GPU is called.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceNames<'a> {
+    /// Its UUID and those of its MIG devices.
+    uuids: Vec<&'a str>,
+    /// N of `/dev/nvidiaN`.
+    minor: Option<u32>,
+    /// NVML index.
+    index: Option<u32>,
+}
+
+impl<'a> DeviceNames<'a> {
+    /// The names of the GPU with this index or UUID, as far as the report knows them.
+    pub fn of(report: &'a Report, index: Option<u32>, uuid: Option<&'a str>) -> Self {
+        let inventory = Section::data_of(&report.sections.inventory).into_iter().flat_map(|inventory| &inventory.gpus);
+        let listed = inventory.into_iter().find(|gpu| match uuid {
+            Some(_) => gpu.uuid.as_deref() == uuid,
+            None => Some(gpu.index) == index,
+        });
+        let index = index.or(listed.map(|gpu| gpu.index));
+        let mig = Section::data_of(&report.sections.mig).into_iter().flat_map(|mig| &mig.gpus);
+        let parts = mig.filter(|gpu| Some(gpu.index) == index).flat_map(|gpu| &gpu.devices);
+        let own = uuid.or_else(|| listed.and_then(|gpu| gpu.uuid.as_deref()));
+        let uuids = own.into_iter().chain(parts.filter_map(|part| part.uuid.as_deref())).collect();
+        Self { uuids, minor: listed.and_then(|gpu| gpu.minor_number), index }
+    }
+
+    /// Whether a container has this GPU or a part of it.
+    pub fn are_in(&self, allocation: &Allocation) -> bool {
+        allocation.devices.iter().any(|device| self.contain(device, allocation.claim.is_some()))
+    }
+
+    /// Whether a device is this GPU or a part of it. `claimed`: the name is that of a driver of dynamic resource
+    /// allocation, `gpu-3` or `gpu-3-mig-…`; N is the GPU's minor number there, in some its index.
+    fn contain(&self, device: &str, claimed: bool) -> bool {
+        let device = device.split("::").next().unwrap_or_default();
+        let named = |prefix: &str, number: Option<u32>, separator: char| {
+            let rest = number.and_then(|number| device.strip_prefix(prefix)?.strip_prefix(&number.to_string()));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(separator))
+        };
+        // GKE's plugin: `nvidia0`, `nvidia0/vgpu3`, `nvidia0/gi1`.
+        self.uuids.contains(&device)
+            || named("nvidia", self.minor.or(self.index), '/')
+            || (claimed && (named("gpu-", self.minor, '-') || named("gpu-", self.index, '-')))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_is_known_by_every_name_that_a_plugin_has_for_it() {
+        let names = DeviceNames { uuids: vec!["GPU-a", "MIG-a"], minor: Some(1), index: Some(0) };
+        for ours in ["GPU-a", "GPU-a::3", "MIG-a", "nvidia1", "nvidia1/vgpu3", "nvidia1/gi1"] {
+            assert!(names.contain(ours, false), "{ours}");
+        }
+        for other in ["GPU-b", "MIG-b", "nvidia0", "nvidia10", "nvidia10/gi1", "gpu-1", ""] {
+            assert!(!names.contain(other, false), "{other}");
+        }
+        assert!(names.contain("gpu-0", true) && names.contain("gpu-1-mig-9-0", true) && !names.contain("gpu-10", true));
+    }
+}

@@ -1,0 +1,72 @@
+//! The words that a problem's `code` has for NVML's return codes: what the probe writes, the rules read, and the fake NVML
+//! library turns back into numbers.
+//!
+//! Only failures stand here. What the hardware or the driver does not offer is `not_supported` and no problem.
+
+/// 1: `nvmlInit` was not called, or the driver went away under us.
+pub const UNINITIALIZED: &str = "uninitialized";
+/// 4.
+pub const NO_PERMISSION: &str = "no_permission";
+/// 7: our buffer; a defect of the probe.
+pub const INSUFFICIENT_SIZE: &str = "insufficient_size";
+/// 8: the GPU's power cables.
+pub const INSUFFICIENT_POWER: &str = "insufficient_power";
+/// 9.
+pub const DRIVER_NOT_LOADED: &str = "driver_not_loaded";
+/// 10; also what the probe says of a call that it no longer waits for.
+pub const TIMEOUT: &str = "timeout";
+/// 11.
+pub const INTERRUPT_ISSUE: &str = "interrupt_issue";
+/// 12; also where no library was found, or none could be opened.
+pub const LIBRARY_NOT_FOUND: &str = "library_not_found";
+/// 14.
+pub const CORRUPTED_INFOROM: &str = "corrupted_inforom";
+/// 15.
+pub const GPU_LOST: &str = "gpu_lost";
+/// 16.
+pub const RESET_REQUIRED: &str = "reset_required";
+/// 17: no device file, or the device cgroup denies it.
+pub const ACCESS_BLOCKED: &str = "access_blocked";
+/// 18: library and kernel module differ.
+pub const VERSION_MISMATCH: &str = "version_mismatch";
+/// 19.
+pub const IN_USE: &str = "in_use";
+/// 20: of the caller, not of the GPU.
+pub const INSUFFICIENT_MEMORY: &str = "insufficient_memory";
+/// 23.
+pub const INSUFFICIENT_RESOURCES: &str = "insufficient_resources";
+/// 27.
+pub const NOT_READY: &str = "not_ready";
+/// 28.
+pub const GPU_NOT_FOUND: &str = "gpu_not_found";
+/// 29.
+pub const INVALID_STATE: &str = "invalid_state";
+/// 999, and every number that has no name.
+pub const UNKNOWN: &str = "unknown";
+/// An answer that makes no sense.
+pub const UNREADABLE: &str = "unreadable";
+
+/// All of them. A GPU or a driver that answers with any has a finding: see `diagnosis`.
+pub const FAILURES: [&str; 21] = [
+    UNINITIALIZED,
+    NO_PERMISSION,
+    INSUFFICIENT_SIZE,
+    INSUFFICIENT_POWER,
+    DRIVER_NOT_LOADED,
+    TIMEOUT,
+    INTERRUPT_ISSUE,
+    LIBRARY_NOT_FOUND,
+    CORRUPTED_INFOROM,
+    GPU_LOST,
+    RESET_REQUIRED,
+    ACCESS_BLOCKED,
+    VERSION_MISMATCH,
+    IN_USE,
+    INSUFFICIENT_MEMORY,
+    INSUFFICIENT_RESOURCES,
+    NOT_READY,
+    GPU_NOT_FOUND,
+    INVALID_STATE,
+    UNKNOWN,
+    UNREADABLE,
+];

@@ -16,7 +16,7 @@ use crate::error::Failure;
 use crate::mcp::{Server, serve};
 use crate::settings::shown::{self, Shown};
 use crate::settings::{Mode, Settings};
-use crate::syringe::{OnPhase, Owner, ProbePod, SETTLE_TIME, Syringe};
+use crate::syringe::{self, OnPhase, SETTLE_TIME, Syringe};
 use crate::tools::{self, Call, Rendered};
 
 /// The command failed.
@@ -115,7 +115,7 @@ async fn obey(
         }
         Command::Config => {}
         Command::PodSpec(args) => {
-            let pod = ProbePod::new(settings, &Owner::claim(), &args.node_name, "pod-spec");
+            let pod = syringe::printed(settings, &args.node_name)?;
             let text = serde_json::to_string_pretty(&pod.object)
                 .map_err(|error| Failure::new("Writing the pod", error, "Please report this."))?;
             print(&text)?;

@@ -1,6 +1,6 @@
 //! `describe_gpu_node`: both halves, and one without the other.
 
-use gpu_syringe::embedded::{Denial, Fixture, NodeFixture, workloads_of};
+use gpu_syringe::embedded::{Denial, ExecFault, Fixture, NodeFixture, workloads_of};
 use k8s_openapi::api::core::v1::Event;
 use serde_json::json;
 use syringe_core::scenarios;
@@ -48,6 +48,44 @@ async fn without_permission_to_probe_the_kubernetes_half_comes_alone_and_says_wh
     assert_eq!(answer["summary"]["overall_health"], "unknown");
     assert_eq!(answer["summary"]["allocated_gpus"], 8);
     assert_eq!(bench.cluster.pods_created(), 0);
+}
+
+#[tokio::test]
+async fn a_probe_that_fails_costs_its_half_and_what_is_left_of_it_is_told() {
+    for (deletes_fail, removed) in [(false, true), (true, false)] {
+        let bench = Bench::of(healthy()).await;
+        bench.cluster.faults(|faults| {
+            faults.everywhere.exec = Some(ExecFault::Forbidden.into());
+            if deletes_fail {
+                faults.api.failing_deletes(u32::MAX);
+            }
+        });
+        for (tool, more) in [("describe_gpu_node", "pods"), ("get_pod_gpu_allocation", "resources")] {
+            let mut arguments = json!({"node_name": "gpu-1"});
+            if tool == "get_pod_gpu_allocation" {
+                arguments["resolve_devices"] = json!(true);
+            }
+            let answer = bench.ask(tool, arguments).await;
+            assert!(!answer[more].as_array().unwrap().is_empty(), "{tool}");
+            assert!(answer["unknown"][0]["why"].as_str().unwrap().contains("pods/exec"), "{tool}: {answer}");
+            assert_eq!(
+                (&answer["probe"]["removed"], &answer["probe"]["via"]),
+                (&json!(removed), &json!("pod")),
+                "{tool}"
+            );
+            assert_eq!(answer["probe"].get("left_behind").is_some(), !removed, "{tool}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn events_of_a_pod_that_may_not_be_read_are_unknown() {
+    let bench = Bench::of(healthy().denying(Denial::of("list", "events"))).await;
+    let pod = &bench.cluster.pods("workloads")[0];
+    let arguments = json!({"pod": pod.metadata.name, "namespace": "workloads"});
+    let answer = bench.ask("explain_gpu_pod", arguments).await;
+    let unknown = answer["unknown"].as_array().unwrap();
+    assert!(unknown.iter().any(|one| one["section"] == "events"), "{unknown:?}");
 }
 
 #[tokio::test]

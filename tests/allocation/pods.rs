@@ -152,6 +152,31 @@ async fn the_kubelet_says_which_container_has_which_gpu_and_which_process_runs_t
 }
 
 #[tokio::test]
+async fn no_pod_is_gone_where_the_pods_may_not_be_read() {
+    let gpu_1 = NodeFixture::from_facts("gpu-1", scenarios::named("healthy-h100-8").unwrap().report());
+    let fixture = Fixture { pods: workloads_of(&gpu_1), ..Fixture::of([gpu_1]) };
+    let bench = Bench::of(fixture.denying(Denial::of("list", "pods"))).await;
+    let answer = bench.ask("get_pod_gpu_allocation", json!({"node_name": "gpu-1", "resolve_devices": true})).await;
+    assert_eq!(answer["leftovers"].get("booked_for_gone_pods"), None, "{}", answer["leftovers"]);
+    assert_eq!(answer["unknown"][0]["section"], "pods");
+}
+
+#[tokio::test]
+async fn a_static_pod_is_known_by_the_uid_that_the_kubelet_has_for_it() {
+    let gpu_1 = NodeFixture::from_facts("gpu-1", scenarios::named("healthy-h100-8").unwrap().report());
+    let mut pods = workloads_of(&gpu_1);
+    for pod in &mut pods {
+        let hash = pod.metadata.uid.replace(format!("mirror-{}", pod.metadata.name.clone().unwrap())).unwrap();
+        pod.metadata.annotations = Some([("kubernetes.io/config.hash".to_owned(), hash)].into());
+    }
+    let bench = Bench::of(Fixture { pods, ..Fixture::of([gpu_1]) }).await;
+    let answer = bench.ask("get_pod_gpu_allocation", json!({"node_name": "gpu-1", "resolve_devices": true})).await;
+    assert_eq!((answer.get("leftovers"), answer.get("findings")), (None, None), "{answer}");
+    let devices = answer["pods"][0]["containers"][0]["devices"].as_array().unwrap();
+    assert_eq!((devices.len(), &devices[0]["processes"][0]["pid"]), (8, &json!(41210)));
+}
+
+#[tokio::test]
 async fn mig_devices_are_resolved_to_their_processes() {
     let facts = scenarios::named("a100-mig-8").unwrap().report();
     let gpu_1 = NodeFixture::from_facts("gpu-1", facts);

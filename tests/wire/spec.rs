@@ -68,6 +68,24 @@ async fn what_pod_spec_prints_is_what_is_created() {
 }
 
 #[tokio::test]
+async fn each_way_prints_its_own_pod() {
+    let home = tempfile::tempdir().unwrap();
+    let print = async |via: &str| {
+        let launcher = crate::support::launcher::Launcher::alone(home.path());
+        launcher.args(["--via", via, "--base-image", "debian:13", "pod-spec"]).run().await
+    };
+    let container = async |via: &str| print(via).await.json()["spec"]["containers"][0].take();
+    assert_eq!(container("logs").await["command"], json!(["node-probe", "all"]));
+    let inject = container("inject").await;
+    assert_eq!((&inject["image"], &inject["imagePullPolicy"]), (&json!("debian:13"), &json!("Never")));
+    assert_eq!(inject["command"][0], "sh");
+    for none in ["ephemeral", "none"] {
+        let ended = print(none).await;
+        assert!(ended.code == Some(1) && ended.stderr.contains("makes none"), "{none}: {}", ended.stderr);
+    }
+}
+
+#[tokio::test]
 async fn pod_spec_needs_no_cluster() {
     let home = tempfile::tempdir().unwrap();
     let printed = crate::support::launcher::Launcher::alone(home.path()).args(["pod-spec"]).run().await.json();

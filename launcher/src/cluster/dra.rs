@@ -139,13 +139,14 @@ pub(super) fn is_gpu_driver(driver: &str) -> bool {
 }
 
 /// Reads devices (of `node`, or of all) and claims. `None` where the cluster serves no dynamic resource allocation, has no
-/// GPU in it, or will not tell; `unknown` has the reason of the last. Fails only when the API server cannot be reached.
+/// GPU in it, or will not tell; `unknown` has the reason of the last. Fails where the API server cannot be reached, or fails
+/// to say what it serves.
 pub(crate) async fn read(
     connection: &Connection,
     node: Option<&str>,
     unknown: &mut Vec<Unknown>,
 ) -> Result<Option<Dra>, Failure> {
-    let Some(version) = served(connection).await? else { return Ok(None) };
+    let Some(version) = served(connection, unknown).await? else { return Ok(None) };
     match everything(connection, version, node).await {
         Ok(dra) => Ok(dra),
         Err(Failure { what, why, .. }) => {
@@ -168,8 +169,8 @@ async fn everything(connection: &Connection, version: &str, node: Option<&str>) 
     Ok(Some(Dra::new(devices, claims)))
 }
 
-/// The newest version of the group that is both served and understood.
-async fn served(connection: &Connection) -> Result<Option<&'static str>, Failure> {
+/// The newest version of the group that is both served and understood. Who may not ask learns nothing of it: unknown.
+async fn served(connection: &Connection, unknown: &mut Vec<Unknown>) -> Result<Option<&'static str>, Failure> {
     #[derive(Deserialize)]
     struct Group {
         #[serde(default)]
@@ -189,7 +190,12 @@ async fn served(connection: &Connection) -> Result<Option<&'static str>, Failure
             let is_served = |version: &&str| group.versions.iter().any(|served| served.version == *version);
             Ok(VERSIONS.into_iter().find(|version| is_served(version)))
         }
-        Some(Err(kube::Error::Api(status))) if matches!(status.code, 403 | 404) => Ok(None),
+        Some(Err(kube::Error::Api(status))) if status.code == 404 => Ok(None),
+        Some(Err(kube::Error::Api(status))) if status.code == 403 => {
+            let why = format!("{}: {} (HTTP 403)", what(), status.message);
+            unknown.push(Unknown { section: "dynamic resource allocation".into(), gpu: None, why });
+            Ok(None)
+        }
         Some(Err(error)) => Err(unanswered(connection, what(), &error)),
         None => Err(timed_out(connection, what())),
     }

@@ -1,7 +1,8 @@
 //! Which GPU nodes could take a pod that waits, and what stands against each: the scheduler's answer, node by node.
 //!
-//! Looked at: readiness, cordon, taints, node selector and required node affinity, GPU resources. Not looked at: CPU and
-//! memory, affinity to other pods, topology spread, volumes, quota; so a node without objections *may* take the pod.
+//! Looked at: readiness, cordon (tolerated or not), taints, node selector, the labels of required node affinity, GPU
+//! resources. Not looked at: devices of claims, CPU and memory, affinity to other pods, topology spread, volumes, quota; so a
+//! node without objections *may* take the pod.
 
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Taint, Toleration};
 use kube::ResourceExt;

@@ -18,8 +18,12 @@ const MOST_EVENTS: u32 = 50;
 /// Longest message that is kept.
 const MESSAGE_CAP: usize = 400;
 
-/// Reads the pod and its events.
-pub async fn read(connection: &Connection, namespace: &str, name: &str) -> Result<(Pod, PodFacts), Failure> {
+/// Reads the pod and its events; the last has why these could not be read.
+pub async fn read(
+    connection: &Connection,
+    namespace: &str,
+    name: &str,
+) -> Result<(Pod, PodFacts, Option<Failure>), Failure> {
     names::namespace(namespace)?;
     names::pod(name)?;
     let what = || format!("Reading pod {namespace}/{name}");
@@ -38,17 +42,27 @@ pub async fn read(connection: &Connection, namespace: &str, name: &str) -> Resul
         })?;
     let mut facts = of(&pod);
     // Events are a help, not a need: a user who may not list them still gets an explanation.
-    facts.events = events(connection, namespace, &facts.uid).await.unwrap_or_default();
-    Ok((pod, facts))
+    let unread = match events(connection, namespace, &facts.uid).await {
+        Ok(events) => {
+            facts.events = events;
+            None
+        }
+        Err(failure) => Some(failure),
+    };
+    Ok((pod, facts, unread))
 }
 
-async fn events(connection: &Connection, namespace: &str, uid: &str) -> Option<Vec<PodEvent>> {
+async fn events(connection: &Connection, namespace: &str, uid: &str) -> Result<Vec<PodEvent>, Failure> {
+    let what = || format!("Listing the events of the pod in namespace {namespace}");
     let api: Api<Event> = Api::namespaced(connection.client.clone(), namespace);
     let params = ListParams::default().fields(&format!("involvedObject.uid={uid}")).limit(MOST_EVENTS);
-    let list = patience::read(|| api.list(&params)).await?.ok()?;
+    let list = patience::read(|| api.list(&params))
+        .await
+        .ok_or_else(|| timed_out(connection, what()))?
+        .map_err(|error| unanswered(connection, what(), &error))?;
     let mut events: Vec<_> = list.items.iter().map(event).collect();
     events.sort_by_key(|event| event.time);
-    Some(events)
+    Ok(events)
 }
 
 fn event(event: &Event) -> PodEvent {

@@ -42,7 +42,7 @@ pub(crate) use owner::state_directory;
 pub(crate) use pod::random_suffix;
 pub use pod::{CONTAINER, MANAGED_BY, ProbePod};
 pub use sweep::Swept;
-pub(crate) use ways::none;
+pub(crate) use ways::{none, printed};
 
 use crate::audit::{ActionNote, Audit, Record};
 use crate::cluster::Connection;

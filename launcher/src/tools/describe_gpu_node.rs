@@ -2,7 +2,6 @@
 //! first half comes alone and the answer says why.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use kube::ResourceExt;
 use schemars::JsonSchema;
@@ -10,6 +9,7 @@ use serde::Serialize;
 use syringe_core::diagnosis::{Finding, Severity, Unknown};
 use syringe_core::facts::health::HealthStatus;
 use syringe_core::report::{Section, Sections};
+use syringe_core::text::clean;
 
 use super::get_pod_gpu_allocation::{pods_table, resources_table};
 use super::probing::{self, KnownNode, Read};
@@ -19,10 +19,10 @@ use crate::answer::ProbeNote;
 use crate::cluster::allocation::ResourceUse;
 use crate::cluster::conditions::{Condition, conditions, gpu_labels};
 use crate::cluster::events::{self, NodeEvent};
-use crate::cluster::node_gpus;
 use crate::cluster::pod_rows::PodRow;
 use crate::cluster::resolve;
 use crate::cluster::view::{self, NodeView};
+use crate::cluster::{names, node_gpus};
 use crate::error::Failure;
 use crate::fit;
 
@@ -48,6 +48,9 @@ pub struct NodeDescription {
     /// What the rules conclude from the probe, worst first. `diagnose_gpu_node` looks at more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
+    /// Findings left out for space.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub findings_omitted: Option<usize>,
     /// What could not be read, a probe that was not possible among it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
@@ -88,7 +91,10 @@ pub struct NodeDescription {
     /// Newest events of the node. Their messages are data from the node.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<NodeEvent>,
-    /// How the node was read; absent when it was not.
+    /// Older events left out for space.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events_omitted: Option<usize>,
+    /// How the node was read, or what became of a probe that failed; absent where none was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeNote>,
 }
@@ -146,16 +152,19 @@ impl Tool for DescribeGpuNode {
 
     async fn call(call: Call, args: NodeArgs) -> Result<NodeDescription, Failure> {
         let NodeArgs { node_name, context } = args;
-        let began = Instant::now();
-        let connection = call.contexts.connect(context.as_deref()).await?;
-        let (view, events) =
-            tokio::join!(view::read(&connection, &node_name), events::of_node(&connection, &node_name));
+        let what = format!("Looking at node {}", clean(&node_name, names::LONGEST));
+        let connection = call.within(&what, call.contexts.connect(context.as_deref())).await?;
+        let (view, events) = tokio::join!(
+            call.within(&what, view::read(&connection, &node_name)),
+            call.within(&what, events::of_node(&connection, &node_name))
+        );
         let view = view?;
         let mut answer = NodeDescription::of(&view, connection.context.clone());
         match events {
             Ok(mut events) => {
+                let omitted = events.len().saturating_sub(MOST_EVENTS);
                 events.truncate(MOST_EVENTS);
-                answer.events = events;
+                (answer.events, answer.events_omitted) = (events, (omitted > 0).then_some(omitted));
             }
             Err(failure) => answer.unknown.push(view::as_unknown("events", &failure)),
         }
@@ -164,12 +173,14 @@ impl Tool for DescribeGpuNode {
             connection: &connection,
             kubernetes: &view.node,
             live_pod_uids: view.live_pods().map(|pods| pods.into_keys().collect()),
-            time: call.settings.call_time().saturating_sub(began.elapsed()),
+            time: call.left(),
         };
         match probing::read_known(&call, known, Self::NAME, vec!["all".into()]).await {
             Ok(read) => answer.add(read),
-            Err(failure) if failure.left_behind.is_some() => return Err(failure),
-            Err(failure) => answer.unknown.push(view::as_unknown("probe", &failure)),
+            Err(failure) => {
+                answer.unknown.push(view::as_unknown("probe", &failure));
+                answer.probe = call.note_of_failed(&answer.node, &answer.context, &failure);
+            }
         }
         answer.conclude();
         Ok(answer)
@@ -182,7 +193,10 @@ impl Tool for DescribeGpuNode {
         }
         for Finding { severity, title, scope, .. } in &answer.findings {
             let gpu = scope.gpu.map(|gpu| format!(" GPU {gpu}")).unwrap_or_default();
-            text.push_str(&format!("  [{severity:?}]{gpu} {title}\n").to_lowercase());
+            text.push_str(&format!("  [{}]{gpu} {title}\n", format!("{severity:?}").to_lowercase()));
+        }
+        if let Some(omitted) = answer.findings_omitted {
+            text.push_str(&format!("  … and {omitted} more findings: diagnose-gpu-node\n"));
         }
         for unknown in &answer.unknown {
             text.push_str(&format!("UNKNOWN  {}: {}\n", unknown.section, unknown.why));
@@ -194,9 +208,15 @@ impl Tool for DescribeGpuNode {
         if !answer.pods.is_empty() {
             text.push_str(&format!("\n{}", pods_table(&answer.pods)));
         }
+        if let Some(omitted) = answer.pods_omitted {
+            text.push_str(&format!("… and {omitted} more pods\n"));
+        }
         text.push_str(&format!("\n{}", conditions_table(&answer.conditions)));
         if !answer.events.is_empty() {
             text.push_str(&format!("\n{}", events_table(&answer.events)));
+        }
+        if let Some(omitted) = answer.events_omitted {
+            text.push_str(&format!("… and {omitted} older events\n"));
         }
         text + &answer.probe.as_ref().map(foot).unwrap_or_default()
     }
@@ -223,6 +243,7 @@ impl NodeDescription {
             node: node.name_any(),
             context,
             findings: Vec::new(),
+            findings_omitted: None,
             unknown: view.unknown.clone(),
             kubernetes_problems: node_gpus::problems(node, &capacity, &allocatable),
             ready: node_gpus::is_ready(node),
@@ -238,6 +259,7 @@ impl NodeDescription {
             taints: node_gpus::taints(node),
             labels: gpu_labels(node),
             events: Vec::new(),
+            events_omitted: None,
             probe: None,
         }
     }
@@ -274,6 +296,8 @@ impl NodeDescription {
         };
         self.gpus = health.gpus.into_iter().map(row).collect();
         self.findings = diagnosis.findings;
+        let omitted = self.findings.len().saturating_sub(MOST_FINDINGS);
+        self.findings_omitted = (omitted > 0).then_some(omitted);
         self.findings.truncate(MOST_FINDINGS);
         self.unknown.extend(diagnosis.unknown);
         self.summary.text = diagnosis.summary;

@@ -11,7 +11,7 @@ use super::table::{foot, second};
 use super::{Call, Tool, probing};
 use crate::answer::ProbeNote;
 use crate::cluster::placement::{self, Candidate};
-use crate::cluster::{Connection, node, pod_facts};
+use crate::cluster::{Connection, node, pod_facts, view};
 use crate::error::Failure;
 use crate::syringe::Beside;
 
@@ -60,6 +60,9 @@ pub struct PodExplanation {
     pub node: Option<String>,
     /// What the rules find on that node, warnings and worse, whoever caused it.
     pub node_findings: Vec<Finding>,
+    /// Findings left out of `node_findings`; diagnose_gpu_node has all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_findings_omitted: Option<usize>,
     /// What could not be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
@@ -86,12 +89,16 @@ impl Tool for ExplainGpuPod {
 
     async fn call(call: Call, args: ExplainArgs) -> Result<PodExplanation, Failure> {
         let ExplainArgs { pod: name, namespace, context } = args;
-        let connection = call.contexts.connect(context.as_deref()).await?;
-        let (object, mut pod) = pod_facts::read(&connection, &namespace, &name).await?;
+        let reading = async {
+            let connection = call.contexts.connect(context.as_deref()).await?;
+            let read = pod_facts::read(&connection, &namespace, &name).await?;
+            Ok((connection, read))
+        };
+        let (connection, (object, mut pod, no_events)) = call.within("Reading the pod", reading).await?;
         let read = match pod.node.clone() {
             None => Err("it has no node".to_owned()),
             Some(node) => {
-                pod.node_ready = is_ready(&connection, &node).await;
+                pod.node_ready = call.within("Reading its node", is_ready(&connection, &node)).await.ok();
                 let ask = Ask::everything_about(Beside::gpus_of(&object));
                 let read = probing::read(&call, context.as_deref(), &node, Self::NAME, ask).await;
                 read.map_err(|failure| failure.to_string())
@@ -99,7 +106,7 @@ impl Tool for ExplainGpuPod {
         };
         let (mut candidates, mut not_listed) = (Vec::new(), None);
         if pod.node.is_none() && pod.phase == "Pending" {
-            match placement::candidates(&connection, &object).await {
+            match call.within("Looking for nodes", placement::candidates(&connection, &object)).await {
                 Ok(found) => candidates = found,
                 Err(Failure { what, why, .. }) => not_listed = Some(format!("{what}: {why}")),
             }
@@ -109,16 +116,28 @@ impl Tool for ExplainGpuPod {
         let candidates_omitted = (omitted > 0).then_some(omitted);
         let node_says = read.as_ref().ok().map(|read| (&read.report, &read.diagnosis));
         let explanation = explanation::explain(&pod, node_says, read.as_ref().err().map(String::as_str));
-        let (node_findings, mut unknown, probe) = match read {
-            Ok(read) => {
-                let findings = read.diagnosis.findings.into_iter().filter(|finding| finding.severity > Severity::Info);
-                (findings.take(MOST_FINDINGS).collect(), read.diagnosis.unknown, Some(read.note))
-            }
+        let (mut node_findings, mut unknown, probe) = match read {
+            Ok(read) => (read.diagnosis.findings, read.diagnosis.unknown, Some(read.note)),
             Err(_) => (Vec::new(), Vec::new(), None),
         };
+        node_findings.retain(|finding| finding.severity > Severity::Info);
+        let surplus = node_findings.len().saturating_sub(MOST_FINDINGS);
+        node_findings.truncate(MOST_FINDINGS);
+        let node_findings_omitted = (surplus > 0).then_some(surplus);
+        unknown.extend(no_events.map(|failure| view::as_unknown("events", &failure)));
         unknown.extend(not_listed.map(|why| Unknown { section: "candidates".into(), gpu: None, why }));
         let PodFacts { phase, node, .. } = pod;
-        Ok(PodExplanation { explanation, phase, node, node_findings, unknown, candidates, candidates_omitted, probe })
+        Ok(PodExplanation {
+            explanation,
+            phase,
+            node,
+            node_findings,
+            node_findings_omitted,
+            unknown,
+            candidates,
+            candidates_omitted,
+            probe,
+        })
     }
 
     fn table(answer: &PodExplanation) -> String {
@@ -136,6 +155,9 @@ impl Tool for ExplainGpuPod {
         if !timeline.is_empty() {
             text.push('\n');
         }
+        if answer.explanation.timeline_omitted > 0 {
+            text.push_str(&format!("… after {} older moments\n", answer.explanation.timeline_omitted));
+        }
         for moment in timeline {
             text.push_str(&format!("{}  {:<10}  {}\n", second(moment.time), moment.source, moment.what));
         }
@@ -146,17 +168,25 @@ impl Tool for ExplainGpuPod {
         if !answer.candidates.is_empty() {
             text.push('\n');
         }
+        if let Some(omitted) = answer.candidates_omitted {
+            text.push_str(&format!("… and {omitted} more nodes\n"));
+        }
         for finding in &answer.node_findings {
             text.push_str(&format!("\non the node: {} ({})\n", finding.title, finding.id));
+        }
+        if let Some(omitted) = answer.node_findings_omitted {
+            text.push_str(&format!("… and {omitted} more findings on the node\n"));
+        }
+        for unknown in &answer.unknown {
+            text.push_str(&format!("\nUNKNOWN  {}: {}\n", unknown.section, unknown.why));
         }
         text + &answer.probe.as_ref().map(foot).unwrap_or_default()
     }
 }
 
-/// `None` where the node could not be asked.
-async fn is_ready(connection: &Connection, name: &str) -> Option<bool> {
-    let node = node::read(connection, name).await.ok()?;
-    Some(node::must_be_ready(&node).is_ok())
+async fn is_ready(connection: &Connection, name: &str) -> Result<bool, Failure> {
+    let node = node::read(connection, name).await?;
+    Ok(node::must_be_ready(&node).is_ok())
 }
 
 fn cause_word(cause: Cause) -> &'static str {

@@ -1,11 +1,10 @@
 //! `get_pod_gpu_allocation`: which pods hold the GPUs of a node; with `resolve_devices` also which GPU each one has.
 
-use std::time::Instant;
-
 use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::diagnosis::{Finding, Unknown};
+use syringe_core::text::clean;
 
 use super::probing::{self, KnownNode};
 use super::table::{cell, foot, lines, table};
@@ -79,7 +78,7 @@ pub struct PodAllocation {
     /// Bookings and processes that belong to none of the node's pods. Only with `resolve_devices`.
     #[serde(skip_serializing_if = "Leftovers::is_empty")]
     pub leftovers: Leftovers,
-    /// How the kubelet was asked. Absent without `resolve_devices`.
+    /// How the kubelet was asked, or what became of a probe that failed. Absent without `resolve_devices`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeNote>,
 }
@@ -96,9 +95,9 @@ impl Tool for GetPodGpuAllocation {
     async fn call(call: Call, args: AllocationArgs) -> Result<PodAllocation, Failure> {
         let AllocationArgs { node_name, namespace, resolve_devices, context } = args;
         namespace.as_deref().map_or(Ok(()), names::namespace)?;
-        let began = Instant::now();
-        let connection = call.contexts.connect(context.as_deref()).await?;
-        let mut view = view::read(&connection, &node_name).await?;
+        let what = format!("Looking at node {}", clean(&node_name, names::LONGEST));
+        let connection = call.within(&what, call.contexts.connect(context.as_deref())).await?;
+        let mut view = call.within(&what, view::read(&connection, &node_name)).await?;
         let mut answer = PodAllocation::of(&view, node_name, connection.context.clone());
         answer.unknown.append(&mut view.unknown);
         if resolve_devices {
@@ -108,7 +107,7 @@ impl Tool for GetPodGpuAllocation {
                 connection: &connection,
                 kubernetes: &view.node,
                 live_pod_uids: live.as_ref().map(|pods| pods.keys().cloned().collect()),
-                time: call.settings.call_time().saturating_sub(began.elapsed()),
+                time: call.left(),
             };
             let command = vec!["read".to_owned(), SECTIONS.to_owned()];
             match probing::read_known(&call, known, Self::NAME, command).await {
@@ -119,8 +118,10 @@ impl Tool for GetPodGpuAllocation {
                     answer.unknown.extend(read.diagnosis.unknown);
                     answer.probe = Some(read.note);
                 }
-                Err(failure) if failure.left_behind.is_some() => return Err(failure),
-                Err(failure) => answer.unknown.push(view::as_unknown("devices", &failure)),
+                Err(failure) => {
+                    answer.unknown.push(view::as_unknown("devices", &failure));
+                    answer.probe = call.note_of_failed(&answer.node, &connection.context, &failure);
+                }
             }
         }
         answer.narrow(namespace.as_deref());

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::diagnosis::Unknown;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 
 use super::table::{cell, lines, table};
 use super::{Call, Tool};
@@ -128,15 +128,17 @@ impl Tool for ListGpuNodes {
     async fn call(call: Call, args: ListArgs) -> Result<GpuNodes, Failure> {
         let ListArgs { selector, context } = args;
         // Reading every pod of a large cluster takes longest; the answer does not wait for it beyond the call's time.
-        let end = Instant::now() + call.settings.call_time().saturating_sub(KEPT);
-        let connection = call.contexts.connect(context.as_deref()).await?;
+        let end = call.end - KEPT;
+        let what = "Listing the GPU nodes";
+        let connection = call.within(what, call.contexts.connect(context.as_deref())).await?;
         let mut unknown = Vec::new();
-        let dra = dra::read(&connection, None, &mut unknown).await?;
+        let dra = call.within(what, dra::read(&connection, None, &mut unknown)).await?;
         let dra_nodes: BTreeSet<&str> = dra.iter().flat_map(Dra::nodes).collect();
         let claimed = dra.as_ref().map(Dra::held).unwrap_or_default();
         let is_wanted = |node: &Node| gpu_nodes::is_gpu_node(node) || dra_nodes.contains(node.name_any().as_str());
         let row = |node: Node| GpuNode::of(&node, dra.as_ref());
-        let (looked_at, rows) = gpu_nodes::collect(&connection, selector.as_deref(), is_wanted, row).await?;
+        let collecting = gpu_nodes::collect(&connection, selector.as_deref(), is_wanted, row);
+        let (looked_at, rows) = call.within(what, collecting).await?;
         let names = rows.iter().map(|row| row.name.clone()).collect();
         let held = timeout_at(end, pods::allocated_on(&connection, &names)).await;
         let held = match held.unwrap_or_else(|_| Err(out_of_time())) {
@@ -183,7 +185,10 @@ impl Tool for ListGpuNodes {
                 node.problems.join("; "),
             ]);
         }
-        let omitted = answer.nodes_omitted.map(|count| format!("… and {count} more nodes\n")).unwrap_or_default();
+        let troubled =
+            answer.problems_omitted.map(|count| format!(", {count} of them with a problem")).unwrap_or_default();
+        let omitted =
+            answer.nodes_omitted.map(|count| format!("… and {count} more nodes{troubled}\n")).unwrap_or_default();
         let unknown: String =
             answer.unknown.iter().map(|unknown| format!("UNKNOWN  {}: {}\n", unknown.section, unknown.why)).collect();
         format!("{}\n\n{}{omitted}{unknown}", answer.summary, lines(&rows))

@@ -34,6 +34,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use crate::answer::ProbeNote;
 use crate::cluster::Contexts;
 use crate::consent::Consent;
 use crate::error::Failure;
@@ -80,6 +81,17 @@ impl Call {
     /// Time that is left for reading.
     pub(crate) fn left(&self) -> Duration {
         self.end.saturating_duration_since(Instant::now())
+    }
+
+    /// What became of a probe that brought no facts; `None` where none was made.
+    pub(crate) fn note_of_failed(&self, node: &str, context: &str, failure: &Failure) -> Option<ProbeNote> {
+        let Failure { why, removed, left_behind, .. } = failure;
+        if !removed && left_behind.is_none() {
+            return None;
+        }
+        let note = ProbeNote::of_nothing(node, context, format!("the probe brought no facts: {why}"));
+        let via = self.settings.via.word();
+        Some(ProbeNote { via, removed: left_behind.is_none(), left_behind: left_behind.clone(), ..note })
     }
 
     /// What `asking` of the API brings, within the call's time.

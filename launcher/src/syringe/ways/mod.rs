@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Probed;
 use super::life::Life;
+use super::{Owner, ProbePod, Probed};
 use crate::error::{Failure, Obstacle};
-use crate::settings::Via;
+use crate::settings::{Settings, Via};
 
 /// For how long an API server is taken to pass no websockets on: a proxy may be mended, and the log is slower.
 const REMEMBERED: Duration = Duration::from_secs(600);
@@ -98,6 +98,23 @@ async fn by_pod(life: &Life, known: &Known) -> Result<Probed, Failure> {
             failure.left_behind = join(failure.left_behind);
             Err(failure)
         }
+    }
+}
+
+/// The pod that the settings' way would create for `pod-spec`; the words of the probe in it are those of the widest reading.
+pub(crate) fn printed(settings: &Settings, node: &str) -> Result<ProbePod, Failure> {
+    let pod = ProbePod::new(settings, &Owner::claim(), node, "pod-spec");
+    match settings.via {
+        Via::Pod => Ok(pod),
+        Via::Logs => Ok(pod.running(node_probe(&["all".to_owned()]))),
+        Via::Inject => {
+            Ok(inject::carrying(pod, settings.base_image.as_deref().unwrap_or("AN-IMAGE-OF-THE-NODE"), settings))
+        }
+        Via::Ephemeral | Via::None => Err(Failure::new(
+            "Printing the pod",
+            format!("--via {} makes none", settings.via.word()),
+            "deploy/WAYS.md says what each way puts on the cluster.",
+        )),
     }
 }
 

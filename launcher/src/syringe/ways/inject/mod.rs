@@ -16,12 +16,12 @@ pub(super) use self::archive::Archives;
 use super::Known;
 use crate::cluster::node;
 use crate::error::Failure;
-use crate::settings::Via;
-use crate::syringe::Timings;
+use crate::settings::{Settings, Via};
 use crate::syringe::document::Document;
 use crate::syringe::exec::{Ended, Output};
 use crate::syringe::life::{Left, Life, Way};
 use crate::syringe::own_pod::OwnPod;
+use crate::syringe::{ProbePod, Timings};
 
 /// Where the probe goes in the pod.
 const DIRECTORY: &str = "/tmp";
@@ -68,8 +68,7 @@ impl Way for Inject {
         // Before anything is created: the file, and whether the node's processors understand it.
         let binary = binary::find(&life.settings, &architecture)?;
         let archive = self.known.archives.of(&binary).await?;
-        let hold = format!("exec sleep {}", life.settings.probe_lifetime().as_secs());
-        let pod = life.pod().carrying_into(&image, ["sh", "-c", &hold].map(str::to_owned).to_vec());
+        let pod = carrying(life.pod(), &image, &life.settings);
         let entered = self.entered.insert(Entered { pod: OwnPod::new(pod), archive });
         entered.pod.enter(life).await
     }
@@ -97,6 +96,12 @@ impl Way for Inject {
             None => Left { pod: String::new(), removed: true, left_behind: None },
         }
     }
+}
+
+/// The pod that holds while the probe is carried in and runs.
+pub(super) fn carrying(pod: ProbePod, image: &str, settings: &Settings) -> ProbePod {
+    let hold = format!("exec sleep {}", settings.probe_lifetime().as_secs());
+    pod.carrying_into(image, ["sh", "-c", &hold].map(str::to_owned).to_vec())
 }
 
 /// `sh -c SCRIPT node-probe WORDS…`: the words arrive as they are, whatever is in them.

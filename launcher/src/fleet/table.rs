@@ -56,6 +56,11 @@ pub(crate) fn table(answer: &FleetAnswer) -> String {
             text.push_str(&format!("… and {omitted} more {what}\n"));
         }
     }
+    text + &groups(answer) + &foot(answer)
+}
+
+/// All nodes that were read, by model.
+fn groups(answer: &FleetAnswer) -> String {
     let mut rows = new_table(["model", "nodes", "gpus", "driver", "names"]);
     for group in &answer.groups {
         let driver = group.usual.get("driver_version").cloned();
@@ -67,13 +72,17 @@ pub(crate) fn table(answer: &FleetAnswer) -> String {
             group.nodes.names.clone(),
         ]);
     }
-    text.push_str(&format!("\n{}", lines(&rows)));
+    format!("\n{}", lines(&rows))
+}
+
+/// How the nodes were read, and what is left.
+fn foot(answer: &FleetAnswer) -> String {
     let probes = &answer.probes;
     let gone = if probes.removed { "all probes removed" } else { "NOT ALL PROBES REMOVED" };
-    text.push_str(&format!(
+    let mut text = format!(
         "\n{} ms, {} nodes at a time, median {} ms a node; {gone}\n",
         probes.total_ms, probes.concurrency, probes.median_node_ms
-    ));
+    );
     for left in &answer.left_behind {
         text.push_str(&format!("{left}\n"));
     }

@@ -107,3 +107,75 @@ async fn a_survey_of_all_nodes_says_that_none_was_read() {
     assert_ne!(answer["verdict"], "healthy", "{answer}");
     assert_eq!(cluster.pods_created(), 0);
 }
+
+const XID_79: &str = "gpu-1 kernel: NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus.\n";
+
+/// A node whose kubelet serves log files, the newest with more before its end than is read.
+fn logging() -> Fixture {
+    let mut fixture = fixture();
+    let noise = "2026-10-01T00:00:00.000000+00:00 gpu-1 kernel: usb 1-1: new high-speed USB device\n".repeat(60_000);
+    let old = "2026-09-01T00:00:00.000000+00:00 gpu-1 kernel: NVRM: Xid (PCI:0000:5d:00): 48, pid=1, beyond the end\n";
+    let kern = format!("{old}{noise}2026-11-01T00:00:00.000000+00:00 {XID_79}");
+    fixture.nodes[0].log_files = [("kern.log".to_owned(), kern)].into();
+    fixture
+}
+
+#[tokio::test]
+async fn the_end_of_a_log_file_that_the_kubelet_serves_is_read() {
+    let cluster = Cluster::start(logging()).await.unwrap();
+    let launcher = Launcher::start(&cluster, &["--via", "none"]);
+    let answer = launcher.call("analyze_xid_errors", json!({ "node_name": "gpu-1" })).await.unwrap();
+    let codes: Vec<_> = answer["events"].as_array().unwrap().iter().map(|event| &event["code"]).collect();
+    assert_eq!(codes, [79], "{answer}");
+    let coverage = &answer["coverage"]["kernel_log"][0];
+    assert_eq!(coverage["source"], "/var/log/kern.log");
+    assert_eq!(coverage["from"], "2026-10-01T00:00:00Z");
+    for tool in ["diagnose_gpu_node", "describe_gpu_node"] {
+        let answer = launcher.call(tool, json!({ "node_name": "gpu-1" })).await.unwrap();
+        let findings = answer["findings"].as_array().unwrap();
+        assert!(findings.iter().any(|finding| finding["evidence"].to_string().contains("Xid")), "{tool}: {findings:?}");
+        let unknown = answer["unknown"].to_string();
+        assert!(unknown.contains("telemetry") && !unknown.contains("xid"), "{tool}: {unknown}");
+    }
+    let since = json!({ "node_name": "gpu-1", "since": "2026-11-02T00:00:00Z" });
+    let answer = launcher.call("analyze_xid_errors", since).await.unwrap();
+    assert_eq!(answer["events"], json!([]));
+    // Of no use to what the kernel's lines have no part in.
+    let before = cluster.requests().len();
+    launcher.inventory().await.unwrap();
+    assert!(!cluster.requests()[before..].iter().any(|request| request.contains("/proxy/")));
+    assert_eq!(cluster.pods_created(), 0);
+}
+
+#[tokio::test]
+async fn a_log_that_was_just_rotated_is_read_with_the_one_before() {
+    let mut fixture = fixture();
+    let files =
+        [("syslog", "Nov  2 00:00:00 gpu-1 systemd[1]: Started\n"), ("syslog.1", &format!("Nov  1 00:00:00 {XID_79}"))];
+    fixture.nodes[0].log_files = files.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
+    let cluster = Cluster::start(fixture).await.unwrap();
+    let launcher = Launcher::start(&cluster, &["--via", "none"]);
+    let answer = launcher.call("analyze_xid_errors", json!({ "node_name": "gpu-1" })).await.unwrap();
+    assert_eq!(answer["events"][0]["code"], 79, "{answer}");
+    let coverage = answer["coverage"]["kernel_log"].as_array().unwrap();
+    assert_eq!(
+        (&coverage[0]["source"], &coverage[1]["source"]),
+        (&json!("/var/log/syslog.1"), &json!("/var/log/syslog"))
+    );
+    assert!(coverage[0]["note"].as_str().unwrap().contains("time zone"), "{coverage:?}");
+}
+
+#[tokio::test]
+async fn log_files_that_cannot_be_read_are_named_with_the_reason() {
+    for (fixture, why) in [
+        (fixture(), "keep a journal alone"),
+        (logging().denying(Denial::of("get", "nodes/proxy")), "cannot get resource \"nodes/proxy\""),
+    ] {
+        let cluster = Cluster::start(fixture).await.unwrap();
+        let launcher = Launcher::start(&cluster, &["--via", "none"]);
+        let answer = launcher.call("analyze_xid_errors", json!({ "node_name": "gpu-1" })).await.unwrap();
+        let not_read = answer["kubernetes"]["not_read"].to_string().replace("\\\"", "\"");
+        assert!(not_read.contains(why), "{not_read}");
+        assert!(answer["unknown"].to_string().contains("xid"), "{answer}");
+    }
+}

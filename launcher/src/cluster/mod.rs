@@ -12,6 +12,7 @@ pub mod lean;
 pub(crate) mod names;
 pub mod node;
 pub(crate) mod node_gpus;
+pub(crate) mod node_log;
 mod pages;
 pub(crate) mod patience;
 pub mod placement;

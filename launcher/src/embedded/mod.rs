@@ -25,6 +25,7 @@ mod kinds;
 mod kubelet;
 mod logs;
 mod node;
+mod node_logs;
 mod operator;
 mod pods;
 mod programs;

@@ -33,6 +33,8 @@ pub struct NodeFixture {
     pub images: Vec<String>,
     /// Images that it cannot pull.
     pub unpullable_images: Vec<String>,
+    /// Files of its `/var/log`, which its kubelet serves: `kern.log` → text.
+    pub log_files: BTreeMap<String, String>,
 }
 
 impl NodeFixture {
@@ -55,6 +57,7 @@ impl NodeFixture {
             resources: BTreeMap::new(),
             images: Vec::new(),
             unpullable_images: Vec::new(),
+            log_files: BTreeMap::new(),
         }
     }
 

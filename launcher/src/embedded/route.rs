@@ -36,6 +36,8 @@ impl Target {
             [resource] => (resource, None, None),
             [resource, name] => (resource, Some(name), None),
             [resource, name, subresource] => (resource, Some(name), Some(subresource)),
+            // What lies behind it is a path of whoever is spoken to through the API server.
+            [resource, name, "proxy", ..] => (resource, Some(name), Some("proxy")),
             _ => return None,
         };
         Some(Self {
@@ -88,6 +90,8 @@ mod tests {
         let exec = target(Method::GET, "/api/v1/namespaces/a/pods/b/exec?command=x").expect("a target");
         assert_eq!((exec.verb, exec.full_resource().as_str()), ("get", "pods/exec"));
         assert_eq!((exec.namespace.as_deref(), exec.name.as_deref()), (Some("a"), Some("b")));
+        let proxy = target(Method::GET, "/api/v1/nodes/a/proxy/logs/kern.log").expect("a target");
+        assert_eq!((proxy.verb, proxy.full_resource().as_str()), ("get", "nodes/proxy"));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use super::kinds::Kind;
 use super::query::Query;
 use super::route::Target;
 use super::shared::Shared;
-use super::{discovery, ephemeral, exec, logs, pods, read, reviews, watch};
+use super::{discovery, ephemeral, exec, logs, node_logs, pods, read, reviews, watch};
 
 /// The largest body that is read, as in the real API server.
 const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
@@ -116,6 +116,7 @@ async fn serve(
         ("", "v1", "pods/log") if target.verb == "get" => logs::serve(shared, target, query).await,
         ("", "v1", "pods/ephemeralcontainers") => ephemeral::serve(shared, target, &content, &body(request).await?),
         ("", "v1", "nodes") => readable::<Node>(shared, target, query),
+        ("", "v1", "nodes/proxy") if target.verb == "get" => node_logs::serve(shared, target, &request),
         ("", "v1", "events") => readable::<Event>(shared, target, query),
         ("", "v1", "namespaces") => readable::<Namespace>(shared, target, query),
         ("authorization.k8s.io", "v1", "selfsubjectaccessreviews") if target.verb == "create" => {

@@ -48,6 +48,7 @@ pub(super) struct Host {
     pub(super) facts: Arc<Report>,
     pub(super) images: Vec<String>,
     pub(super) unpullable_images: Vec<String>,
+    pub(super) log_files: BTreeMap<String, String>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -83,8 +84,8 @@ impl Shared {
         ["default", "kube-system"].into_iter().for_each(|name| ensure_namespace(&mut store, name));
         pods.into_iter().for_each(|pod| put_existing(&mut store, pod));
         events.into_iter().for_each(|event| put_existing(&mut store, event));
-        let host = |NodeFixture { name, facts, images, unpullable_images, .. }| {
-            (name, Host { facts, images, unpullable_images })
+        let host = |NodeFixture { name, facts, images, unpullable_images, log_files, .. }| {
+            (name, Host { facts, images, unpullable_images, log_files })
         };
         let shared = Self {
             changed: watch::Sender::new(store.version()),

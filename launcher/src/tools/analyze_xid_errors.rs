@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelLog};
 use syringe_core::since::Since;
 
+use super::probing::{self, Ask};
 use super::table::{cell, foot, head, lines, second, table};
-use super::{Call, Tool, probing};
+use super::{Call, Tool};
 use crate::answer::Answer;
 use crate::error::Failure;
 
@@ -58,11 +59,7 @@ impl Tool for AnalyzeXidErrors {
 
     async fn call(call: Call, args: XidArgs) -> Result<Self::Answer, Failure> {
         let XidArgs { node_name, since, context } = args;
-        let mut command = vec!["xid".to_owned()];
-        if let Some(since) = since {
-            command.extend(["--since".to_owned(), since.to_string()]);
-        }
-        let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
+        let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, Ask::kernel_log(since)).await?;
         let KernelLog { mut events, mut events_omitted, untrusted_lines, .. } =
             probing::section(&read.note, "xid", read.report.sections.xid)?;
         let surplus = events.len().saturating_sub(MOST_EVENTS);

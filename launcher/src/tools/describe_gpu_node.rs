@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::diagnosis::{Finding, Severity, Unknown};
 use syringe_core::facts::health::HealthStatus;
-use syringe_core::report::{Section, Sections};
+use syringe_core::report::{Section, Sections, Source};
 use syringe_core::text::clean;
 
 use super::get_pod_gpu_allocation::{pods_table, resources_table};
@@ -176,7 +176,14 @@ impl Tool for DescribeGpuNode {
             time: call.left(),
         };
         match probing::read_known(&call, known, Self::NAME, vec!["all".into()]).await {
-            Ok(read) => answer.add(read),
+            Ok(mut read) => {
+                if read.report.source == Source::Api
+                    && let Err(why) = read.add_kernel_log(&call, &connection, &view.node, None).await
+                {
+                    answer.unknown.push(Unknown { section: "kernel log".to_owned(), gpu: None, why });
+                }
+                answer.add(read);
+            }
             Err(failure) => {
                 answer.unknown.push(view::as_unknown("probe", &failure));
                 answer.probe = call.note_of_failed(&answer.node, &answer.context, &failure);

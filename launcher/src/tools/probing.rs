@@ -6,11 +6,12 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use syringe_core::diagnosis::{self, ClusterFacts, Diagnosis};
 use syringe_core::report::{Problem, Report, Section, Source};
+use syringe_core::since::Since;
 use syringe_core::text::clean;
 
 use super::Call;
 use crate::answer::ProbeNote;
-use crate::cluster::{Connection, alone, node};
+use crate::cluster::{Connection, alone, node, node_log};
 use crate::error::{Failure, Obstacle};
 use crate::settings::Via;
 use crate::syringe::{Beside, Order, Probed, none};
@@ -20,6 +21,10 @@ pub(super) const KEPT_FOR_REMOVAL: Duration = Duration::from_secs(2);
 
 /// Why a launcher that was told so puts no probe anywhere.
 const NOT_WANTED: &str = "gpu-syringe was started with --via none";
+
+/// What has to be known of a log that nothing else is there to compare with.
+const LOG_FILES: &str = " The kernel's lines come from log files that its kubelet serves: whether what they tell of was mended \
+    since, by a reset, a reboot or a new GPU, does not show.";
 
 /// A node that was read.
 pub(crate) struct Read {
@@ -44,11 +49,13 @@ pub(crate) struct Ask {
     command: Vec<String>,
     /// The container that the question is about.
     beside: Option<Beside>,
+    /// Start of the kernel's lines that are asked for; all by default.
+    since: Option<Since>,
 }
 
 impl From<Vec<String>> for Ask {
     fn from(command: Vec<String>) -> Self {
-        Self { command, beside: None }
+        Self { command, beside: None, since: None }
     }
 }
 
@@ -56,7 +63,20 @@ impl Ask {
     /// Everything, with a look into one container.
     pub(super) fn everything_about(beside: Option<Beside>) -> Self {
         let command = vec!["all".to_owned()];
-        Self { command: beside.as_ref().map_or(command.clone(), |beside| beside.looked_into(&command)), beside }
+        let command = beside.as_ref().map_or(command.clone(), |beside| beside.looked_into(&command));
+        Self { command, beside, since: None }
+    }
+
+    /// The kernel's lines.
+    pub(super) fn kernel_log(since: Option<Since>) -> Self {
+        let mut command = vec!["xid".to_owned()];
+        command.extend(since.iter().flat_map(|since| ["--since".to_owned(), since.to_string()]));
+        Self { command, beside: None, since }
+    }
+
+    /// Whether the kernel's lines have a part in the answer.
+    fn is_of_kernel_log(&self) -> bool {
+        self.command.first().is_some_and(|part| matches!(part.as_str(), "all" | "health" | "xid"))
     }
 }
 
@@ -75,11 +95,37 @@ pub(super) async fn read(
     // What signing in and looking at the node took is gone from the call's time.
     let time = call.left();
     let known = KnownNode { connection: &connection, kubernetes: &kubernetes, live_pod_uids: None, time };
+    let ask = ask.into();
+    let (since, with_log) = (ask.since.clone(), ask.is_of_kernel_log());
     let mut read = read_known(call, known, tool, ask).await?;
     if read.report.source == Source::Api {
-        read.note.alone = Some(Box::new(alone::read(&connection, &kubernetes).await));
+        let log = async {
+            if with_log { read.add_kernel_log(call, &connection, &kubernetes, since.as_ref()).await } else { Ok(()) }
+        };
+        let (mut alone, log) = tokio::join!(alone::read(&connection, &kubernetes), log);
+        alone.not_read.extend(log.err());
+        read.note.alone = Some(Box::new(alone));
     }
     Ok(read)
+}
+
+impl Read {
+    /// To a node that no probe read: what the log files say that its kubelet serves. `Err`: why it says nothing.
+    pub(super) async fn add_kernel_log(
+        &mut self,
+        call: &Call,
+        connection: &Connection,
+        kubernetes: &Node,
+        since: Option<&Since>,
+    ) -> Result<(), String> {
+        let since = since.map(|since| since.resolve(jiff::Timestamp::now()));
+        let log = node_log::read(connection, &kubernetes.name_any(), since, call.left()).await;
+        let log = log.map_err(|why| format!("kernel lines in the node's log files: {why}"))?;
+        self.report.sections.xid = Some(Section::read(log, Vec::new()));
+        self.note.note.get_or_insert_default().push_str(LOG_FILES);
+        self.diagnosis = diagnosis::diagnose(&self.report, &node::cluster_facts(kubernetes));
+        Ok(())
+    }
 }
 
 /// The same for a node whose object is at hand. Where no probe may go everything is unknown; what else Kubernetes knows is
@@ -97,7 +143,7 @@ pub(crate) async fn read_known(
     }
     node::must_be_ready(kubernetes)?;
     let name = kubernetes.name_any();
-    let Ask { command, beside } = ask.into();
+    let Ask { command, beside, since: _ } = ask.into();
     let deadline = time.saturating_sub(KEPT_FOR_REMOVAL);
     let order = Order { node: name.clone(), command, tool, beside, deadline };
     let probed = match probe(call, connection, order).await {

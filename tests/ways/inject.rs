@@ -29,6 +29,14 @@ async fn an_image_without_glibc_borrows_the_host_s_loader() {
 }
 
 #[tokio::test]
+async fn where_the_root_of_pid_1_is_closed_the_kubelet_s_is_the_host_s() {
+    let note = works_with(Image { host_process: Some("/proc/812"), ..Image::busybox() }).await;
+    assert!(note.contains("the host's own ran it"), "{note}");
+    let said = failure_of(Image { host_process: None, ..Image::busybox() }).await;
+    assert!(said.contains("root cannot be entered") && said.contains("Permission denied"), "{said}");
+}
+
+#[tokio::test]
 async fn an_image_may_lack_tar_or_head_but_not_both() {
     works_with(Image::debian().without(&["tar"])).await;
     works_with(Image::debian().without(&["head", "chmod"])).await;

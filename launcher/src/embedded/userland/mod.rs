@@ -31,6 +31,8 @@ pub struct Image {
     pub glibc: bool,
     /// Whether the host that it runs on has it.
     pub host_glibc: bool,
+    /// The process whose root is the host's and can be entered, such as `/proc/1`; none where there is none.
+    pub host_process: Option<&'static str>,
     /// What its `/tmp` allows.
     pub tmp: Tmp,
 }
@@ -49,8 +51,8 @@ pub enum Tmp {
 impl Image {
     /// Everything that a distribution's base image has.
     pub fn debian() -> Self {
-        let programs = vec!["sh", "sleep", "tar", "head", "cat", "chmod", "sha256sum", "chroot"];
-        Self { programs, glibc: true, host_glibc: true, tmp: Tmp::Usual }
+        let programs = vec!["sh", "sleep", "tar", "head", "cat", "chmod", "sha256sum", "chroot", "grep"];
+        Self { programs, glibc: true, host_glibc: true, host_process: Some("/proc/1"), tmp: Tmp::Usual }
     }
 
     /// The same programs, without glibc.

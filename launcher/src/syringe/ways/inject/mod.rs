@@ -27,15 +27,14 @@ use crate::syringe::{ProbePod, Timings};
 const DIRECTORY: &str = "/tmp";
 /// Runs the probe with the base image's own loader.
 const RUN: &str = r#"exec /tmp/node-probe "$@""#;
-/// Runs it with the host's loader: the base image may have none (a static busybox), or not glibc's (Alpine). The shell
-/// stays, since it is through its root that the host sees the file.
-const RUN_ON_HOST: &str = r#"chroot /proc/1/root /proc/$$/root/tmp/node-probe "$@"; exit $?"#;
+/// Names the kubelet's processes: its root is the host's where that of PID 1 is closed (a kubelet inside a container).
+const FIND_KUBELET: &str = "grep -slx kubelet /proc/[0-9]*/comm";
 /// What a shell says of a program that it cannot find, or whose loader it cannot find.
 const NOT_FOUND: i32 = 127;
 /// What a shell says of a program that may not be run.
 const NOT_EXECUTABLE: i32 = 126;
-/// What `chroot` says when it fails itself.
-const CHROOT_FAILED: i32 = 125;
+/// What `chroot` says when it fails itself: GNU's, and busybox's, which the probe itself says as well.
+const CHROOT_FAILED: [i32; 2] = [125, 1];
 /// What to do when the base image cannot hold the pod open.
 const NO_SHELL: &str = "The base image has no shell: name one that has sh, sleep and head or tar with --base-image.";
 
@@ -83,8 +82,16 @@ impl Way for Inject {
             refused(life, &output)?;
             return life.read_or_retry(output, &place, &argv, timings).await;
         }
-        let argv = words(RUN_ON_HOST, &life.order.command);
-        let output = life.exec(&place, &argv, &[], timings).await?;
+        let mut argv = words(&run_below("/proc/1/root"), &life.order.command);
+        let mut output = life.exec(&place, &argv, &[], timings).await?;
+        if is_closed_root(&output) {
+            let find = words(FIND_KUBELET, &[]);
+            let found = life.exec(&place, &find, &[], timings).await?;
+            if let Some(root) = kubelet_root(&found.stdout) {
+                argv = words(&run_below(&root), &life.order.command);
+                output = life.exec(&place, &argv, &[], timings).await?;
+            }
+        }
         refused(life, &output)?;
         let document = life.read_or_retry(output, &place, &argv, timings).await?;
         Ok(document.noting(Some(format!("{} has no loader for node-probe: the host's own ran it", place.image))))
@@ -110,6 +117,23 @@ fn words(script: &str, command: &[String]) -> Vec<String> {
     start.into_iter().chain(command.iter().cloned()).collect()
 }
 
+/// Runs it with the loader below `root`, the host's: the base image may have none (a static busybox), or not glibc's (Alpine).
+/// The shell stays, since it is through its root that the host sees the file.
+fn run_below(root: &str) -> String {
+    format!(r#"chroot {root} /proc/$$/root/tmp/node-probe "$@"; exit $?"#)
+}
+
+/// The root of the first kubelet that [`FIND_KUBELET`] names. What a container printed is no path until it looks like one.
+fn kubelet_root(found: &[u8]) -> Option<String> {
+    let found = std::str::from_utf8(found).ok()?;
+    let process = |line: &str| line.strip_prefix("/proc/")?.strip_suffix("/comm")?.parse::<u32>().ok();
+    found.lines().find_map(process).map(|process| format!("/proc/{process}/root"))
+}
+
+fn is_closed_root(output: &Output) -> bool {
+    CHROOT_FAILED.iter().any(|code| is_exit(output, *code)) && output.stderr.starts_with("chroot:")
+}
+
 fn is_exit(output: &Output, code: i32) -> bool {
     output.stdout.is_empty() && output.ended == Ended::Exit(code)
 }
@@ -126,7 +150,13 @@ fn refused(life: &Life, output: &Output) -> Result<(), Failure> {
             "Name another image with --base-image, or let the node's runtime mount containers without noexec.",
         );
     }
-    if is_exit(output, NOT_FOUND) || is_exit(output, CHROOT_FAILED) {
+    if is_closed_root(output) {
+        return failed(
+            format!("the base image has no loader for it, and the host's root cannot be entered: {said}"),
+            "Name a base image with glibc (debian, ubuntu, an NVIDIA one) with --base-image.",
+        );
+    }
+    if is_exit(output, NOT_FOUND) {
         return failed(
             format!("neither the base image nor the host has a loader for it (glibc 2.17 or newer): {said}"),
             "Name a base image with glibc (debian, ubuntu, an NVIDIA one) with --base-image.",

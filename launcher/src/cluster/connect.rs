@@ -10,7 +10,7 @@ use kube::{Client, Config};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::{plugin, proxy};
+use super::{client, plugin, proxy};
 use crate::error::{Failure, kube_reason};
 use crate::settings::Settings;
 
@@ -152,7 +152,7 @@ impl Contexts {
             server.push_str(&format!(" (through the proxy {})", proxy::shown(proxy)));
         }
         // A credential plugin runs inside this, and blocks.
-        let making = tokio::task::spawn_blocking(move || Client::try_from(config));
+        let making = tokio::task::spawn_blocking(move || client::of(config));
         let signing_in = || format!("Signing in to {server} (context {name})");
         let client = timeout(SIGN_IN_TIME, making)
             .await

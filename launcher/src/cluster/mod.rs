@@ -2,6 +2,7 @@
 
 pub mod allocation;
 pub mod alone;
+mod client;
 pub mod conditions;
 mod connect;
 pub mod dra;

@@ -1,0 +1,34 @@
+//! A client for a configuration: kube's own, or the same layers over a socket that sends small messages at once.
+//!
+//! The frames of an exec are small, and kube leaves Nagle's algorithm on: each then waits for the acknowledgement of the one
+//! before, some 40 ms, three times a call (kube-rs issue 2056). Not so behind a proxy, where kube makes the connection, and
+//! with a credential plugin: when the certificate ends that it may give, kube alone can tell.
+
+use hyper_timeout::TimeoutConnector;
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, ClientBuilder, ConfigExt};
+use kube::{Client, Config};
+use tower::{BoxError, ServiceBuilder};
+
+/// Makes the client. A credential plugin runs inside this, and blocks.
+pub(super) fn of(config: Config) -> Result<Client, kube::Error> {
+    if config.proxy_url.is_some() || config.auth_info.exec.is_some() {
+        return Client::try_from(config);
+    }
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp)?);
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_read_timeout(config.read_timeout);
+    connector.set_write_timeout(config.write_timeout);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(connector));
+    Ok(ClientBuilder::new(service, config.default_namespace).build())
+}

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gpu_syringe::embedded::{Cluster, Faults, Fixture, Invocation, NodeFixture, Process, Programs, Streams};
+use gpu_syringe::embedded::{Cluster, Faults, Fixture, Invocation, NodeFixture, NodeProbe, Process, Programs, Streams};
 use k8s_openapi::api::core::v1::Pod;
 use syringe_core::scenarios;
 
@@ -103,6 +103,22 @@ impl Programs for Prints {
         Some(Box::pin(async move {
             let _ = streams.stdout.send(text.into()).await;
             0
+        }))
+    }
+}
+
+/// A node-probe that holds the pod open, and ends with exit code 2 and these words when it is asked for anything.
+pub(crate) struct Fails(pub(crate) &'static str);
+
+impl Programs for Fails {
+    fn start(&self, invocation: &Invocation, streams: Streams) -> Option<Process> {
+        if invocation.argv.get(1).is_some_and(|word| word == "hold") {
+            return NodeProbe.start(invocation, streams);
+        }
+        let words = self.0;
+        Some(Box::pin(async move {
+            let _ = streams.stderr.send(words.into()).await;
+            2
         }))
     }
 }

@@ -76,3 +76,23 @@ async fn who_may_not_add_a_container_is_told_what_to_grant() {
     assert!(said.contains("patch on pods/ephemeralcontainers"), "{said}");
     assert!(!said.contains("Left behind"), "{said}");
 }
+
+#[tokio::test]
+async fn a_container_that_never_ran_is_told_from_one_that_may_run_yet() {
+    let gpu_pod = workload_pod("ml", "train-0", "gpu-1", 8);
+    let mut node = node("gpu-1", "healthy-h100-8");
+    node.unpullable_images = vec!["example.com/node-probe:none".to_owned()];
+    let cluster = Cluster::start(Fixture::of([node]).with_pod(gpu_pod)).await.unwrap();
+    // An image without node-probe.
+    let said =
+        Launcher::start(&cluster, &["--via", "ephemeral", "--image", "docker.io/library/debian:12"]).failure().await;
+    assert!(said.contains("executable file not found") && said.contains("--image"), "{said}");
+    assert!(said.contains("has ended; its entry stays"), "{said}");
+    // One that no registry gives.
+    let said =
+        Launcher::start(&cluster, &["--via", "ephemeral", "--image", "example.com/node-probe:none"]).failure().await;
+    assert!(
+        said.contains("ImagePull") && said.contains("has not started; if it does yet, it ends by itself"),
+        "{said}"
+    );
+}

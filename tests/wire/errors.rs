@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use gpu_syringe::embedded::{Denial, ExecFault, Fixture, StartFault};
+use gpu_syringe::embedded::{AnswerFault, Armed, Denial, ExecFault, Fixture, RequestFault, StartFault};
 use serde_json::json;
 
-use crate::bed::{Bed, node};
+use crate::bed::{Bed, Fails, node};
 use crate::cleanup::on_gpu_1;
 use crate::support::answer::Answer;
 
@@ -48,6 +48,40 @@ async fn a_probe_that_is_killed_is_an_error_with_its_exit_code() {
     let bed = with_exec(ExecFault::Killed { after_bytes: 100 }).await;
     inventory(&bed).await.error_with(&["exit code 137"]);
     bed.assert_bare(1);
+}
+
+#[tokio::test]
+async fn a_program_that_fails_at_once_is_quoted_and_not_blamed_on_the_way() {
+    let bed = Bed::running(Fails("node-probe: unknown command 'inventory'\n")).await;
+    let answer = inventory(&bed).await;
+    answer.error_with(&["exit code 2", "unknown command 'inventory'", "--image"]);
+    assert!(!answer.text.contains("proxy") && !answer.text.contains("twice"), "{}", answer.text);
+    bed.assert_bare(1);
+}
+
+#[tokio::test]
+async fn a_sandbox_that_cannot_be_created_is_an_error_with_the_pod_s_own_warning() {
+    let why = "failed to get sandbox runtime: no runtime for \"nvidia\" is configured";
+    let bed = Bed::with(|faults| faults.everywhere.start = Some(StartFault::NoSandbox(why.to_owned()).into())).await;
+    let launcher = bed.launcher().env("GPU_SYRINGE_START_TIMEOUT", "1");
+    let ended = launcher.args(["get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("FailedCreatePodSandBox") && ended.stderr.contains(why), "{}", ended.stderr);
+    bed.assert_bare(1);
+}
+
+#[tokio::test]
+async fn what_an_admission_step_refuses_is_not_answered_with_rights() {
+    let quota = "exceeded quota: small, requested: pods=1, used: pods=4, limited: pods=4";
+    let bed = Bed::with(|faults| {
+        let answer = Armed::always(AnswerFault::Forbidden(quota.to_owned()));
+        faults.api.requests.push(RequestFault { verb: Some("create"), resource: Some("pods"), answer });
+    })
+    .await;
+    let answer = inventory(&bed).await;
+    answer.error_with(&["exceeded quota: small", "raise it", "--namespace"]);
+    assert!(!answer.text.contains("rbac.yaml"), "{}", answer.text);
+    bed.assert_bare(0);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! Events of a node: what kubelet, node-problem-detector and controllers reported of late.
+//! Events of a node, and of a probe pod: what kubelet, node-problem-detector and controllers reported of late.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
@@ -32,12 +32,24 @@ pub struct NodeEvent {
 /// The events of a node that the API server still has (an hour of them, by default), newest first.
 pub(crate) async fn of_node(connection: &Connection, node: &str) -> Result<Vec<NodeEvent>, Failure> {
     let fields = format!("involvedObject.kind=Node,involvedObject.name={node}");
-    let query = Query {
-        what: &format!("Listing the events of node {node}"),
-        path: "/api/v1/events",
-        labels: None,
-        fields: Some(&fields),
-    };
+    list(connection, "/api/v1/events", &fields, &format!("Listing the events of node {node}")).await
+}
+
+/// The newest warning about a pod, where there is one: why it does not start, in the words of whoever tried.
+pub(crate) async fn newest_warning(
+    connection: &Connection,
+    namespace: &str,
+    pod: &str,
+) -> Result<Option<NodeEvent>, Failure> {
+    let path = format!("/api/v1/namespaces/{namespace}/events");
+    let fields = format!("involvedObject.name={pod},type=Warning");
+    let events = list(connection, &path, &fields, &format!("Listing the events of pod {namespace}/{pod}")).await?;
+    Ok(events.into_iter().next())
+}
+
+/// Newest first.
+async fn list(connection: &Connection, path: &str, fields: &str, what: &str) -> Result<Vec<NodeEvent>, Failure> {
+    let query = Query { what, path, labels: None, fields: Some(fields) };
     let mut events =
         pages::fold(connection, &query, Vec::new, |events, event: LeanEvent| events.push(event.into_event())).await?;
     events.sort_by_key(|event: &NodeEvent| std::cmp::Reverse(event.last));

@@ -51,6 +51,8 @@ pub enum StartFault {
     },
     /// The container takes this much longer to start.
     Slow(Duration),
+    /// No sandbox can be created, for this reason: the pod stays as it is, and an event says why.
+    NoSandbox(String),
 }
 
 impl StartFault {
@@ -125,6 +127,8 @@ pub enum AnswerFault {
     TooManyRequests(u32),
     /// 500 with a `Status`.
     InternalError,
+    /// 403 of an admission step: `pods "NAME" is forbidden: ` and this.
+    Forbidden(String),
     /// The request is served, but only after this time.
     Slow(Duration),
     /// The connection is closed without an answer.

@@ -48,6 +48,11 @@ pub type Process = Pin<Box<dyn Future<Output = i32> + Send>>;
 pub trait Programs: Send + Sync + 'static {
     /// Starts a process; `None` when the image holds no such program.
     fn start(&self, invocation: &Invocation, streams: Streams) -> Option<Process>;
+
+    /// Whether an image holds node-probe, of which the kubelet plays `hold` itself.
+    fn have_probe(&self, image: &str) -> bool {
+        image.contains("probe") || image.contains("syringe")
+    }
 }
 
 /// The last part of a path: `/usr/bin/node-probe` → `node-probe`.
@@ -62,8 +67,7 @@ pub struct NodeProbe;
 impl Programs for NodeProbe {
     fn start(&self, invocation: &Invocation, streams: Streams) -> Option<Process> {
         let [program, arguments @ ..] = &invocation.argv[..] else { return None };
-        let held = invocation.image.contains("probe") || invocation.image.contains("syringe");
-        if !held || base_name(program) != "node-probe" {
+        if !self.have_probe(&invocation.image) || base_name(program) != "node-probe" {
             return None;
         }
         let (arguments, facts) = (arguments.to_vec(), Arc::clone(&invocation.facts));

@@ -69,6 +69,10 @@ async fn respond(shared: &Arc<Shared>, request: Request<Incoming>, hang_up: &Can
         None | Some(AnswerFault::Lost) => None,
         Some(AnswerFault::TooManyRequests(seconds)) => Some(Refusal::TooManyRequests { retry_after_seconds: seconds }),
         Some(AnswerFault::InternalError) => Some(timed_out()),
+        Some(AnswerFault::Forbidden(why)) => {
+            let name = target.as_ref().and_then(|target| target.name.clone()).unwrap_or_default();
+            Some(Refusal::Forbidden { resource: "pods", name, why })
+        }
         Some(AnswerFault::Slow(delay)) => {
             tokio::time::sleep(delay).await;
             None

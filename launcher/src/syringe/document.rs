@@ -16,6 +16,8 @@ use crate::settings::Via;
 
 /// Code of the problem by which a probe refuses an action that was started before.
 const ALREADY_RUN: &str = "already_run";
+/// Exit code of a process that was killed (128 + SIGKILL): for want of memory, say, and not the next time.
+const KILLED: i32 = 137;
 /// Pause between two questions what became of an action: a reset takes minutes.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
@@ -65,6 +67,9 @@ impl Life {
         if self.is_action {
             return self.outcome(place, argv, timings, &why).await;
         }
+        if let Some(failure) = self.failed_at_once(&output) {
+            return Err(failure);
+        }
         tracing::info!(%why, "the probe's answer was incomplete, asking once more");
         let output = self.exec(place, argv, &[], timings).await?;
         match parse(&output) {
@@ -74,6 +79,20 @@ impl Life {
             }
             Err(why) => Err(self.incomplete(&format!("{why}, twice"))),
         }
+    }
+
+    /// A program that ended by itself and printed nothing: it would do so again, and nothing on the way is to blame.
+    fn failed_at_once(&self, output: &Output) -> Option<Failure> {
+        let Output { stdout, stderr, ended: Ended::Exit(code @ 1..KILLED), .. } = output else { return None };
+        let said = if stderr.is_empty() { "nothing".to_owned() } else { clean(stderr, 300) };
+        stdout.is_empty().then(|| {
+            Failure::new(
+                format!("Running the probe on node {}", self.order.node),
+                format!("it ended with exit code {code} and printed no document; it said: {said}"),
+                "Its image may hold another program or version: name the one that belongs to this launcher with --image; or it \
+                 does not fit the node (its C library, its architecture).",
+            )
+        })
     }
 
     /// What became of an action whose answer was lost. Its pod stays as long as it may run: to end the pod would be to end

@@ -7,7 +7,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::exec::{self, Command, Ended, ExecError, Output};
 use super::life::Life;
-use super::{Phase, Timings, hopeless, policy};
+use super::{CONTAINER, Phase, Timings, hopeless, policy};
+use crate::cluster::events;
 use crate::cluster::patience::retry_after;
 use crate::error::{Failure, Obstacle, kube_reason};
 use crate::settings::Via;
@@ -24,6 +25,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 const PART_OF_WAIT: u32 = 16;
 /// How often the pod itself is looked at for reasons that end the wait.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Time for one look at the pod or its events.
+const LOOK_TIME: Duration = Duration::from_secs(3);
 /// How long an exec may be refused once the container is seen to run: then it is not the container that refuses.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 
@@ -97,11 +100,31 @@ impl Life {
         if self.look(place).await? {
             return Err(self.no_websocket(&last));
         }
-        Err(self.out_of_time(&format!("{} ({last})", self.not_started_after(waiting.elapsed()))))
+        Err(self.not_started_in_time(place, waiting.elapsed(), &last).await)
+    }
+
+    /// A container that did not start in time: `last` is what was heard last, and the pod's newest warning may say why.
+    pub(super) async fn not_started_in_time(&self, place: &Place, waited: Duration, last: &str) -> Failure {
+        let late = self.not_started_after(waited);
+        match self.newest_warning(place).await {
+            Some(warning) => self.out_of_time(&format!("{late}; the pod's newest warning is {warning}")),
+            None => self.out_of_time(&format!("{late} ({last})")),
+        }
+    }
+
+    /// What no status of a pod says: a sandbox that cannot be created, a volume that cannot be mounted. Of a pod of ours alone:
+    /// the warnings of somebody else's pod are about its own troubles.
+    async fn newest_warning(&self, place: &Place) -> Option<String> {
+        if place.container != CONTAINER {
+            return None;
+        }
+        let looking = events::newest_warning(&self.connection, &place.namespace, &place.pod);
+        let warning = timeout(LOOK_TIME, looking).await.ok()?.ok()??;
+        Some(format!("{}: {}", warning.reason, warning.message))
     }
 
     /// That the container did not start, how long that was waited for, and which limit ended the wait.
-    pub(super) fn not_started_after(&self, waited: Duration) -> String {
+    fn not_started_after(&self, waited: Duration) -> String {
         let limit = if waited >= self.settings.start_time() {
             format!("--start-timeout {}", self.settings.start_timeout)
         } else {
@@ -158,7 +181,7 @@ impl Life {
 
     /// Looks at the pod for what makes waiting useless. Says whether its container is seen to run.
     pub(super) async fn look(&self, place: &Place) -> Result<bool, Failure> {
-        match timeout(Duration::from_secs(3), self.pods(&place.namespace).get_opt(&place.pod)).await {
+        match timeout(LOOK_TIME, self.pods(&place.namespace).get_opt(&place.pod)).await {
             Ok(Ok(Some(pod))) => match hopeless::reason(&pod, place, &self.settings) {
                 Some((why, next)) => Err(self.not_started(place, &why, next)),
                 None => Ok(hopeless::state(&pod, &place.container).is_some_and(|state| state.running.is_some())),

@@ -22,6 +22,7 @@ pub(super) fn reason(pod: &Pod, place: &Place, settings: &Settings) -> Option<(S
     }
     let waiting = state(pod, &place.container)?.waiting.as_ref()?;
     let reason = waiting.reason.as_deref()?;
+    let message = clean(waiting.message.as_deref().unwrap_or("no message"), 400);
     let next = match reason {
         "ErrImageNeverPull" if settings.via == Via::Inject => {
             "The node no longer has that image: name one that it has with --base-image."
@@ -30,12 +31,12 @@ pub(super) fn reason(pod: &Pod, place: &Place, settings: &Settings) -> Option<(S
             "Name an image that the node can pull with --image (and its credentials with --image-pull-secret, a mirror with \
              --registry-mirror), or use --via inject, which needs no registry."
         }
+        "CreateContainerError" | "RunContainerError" if is_missing_program(&message) => place.if_missing,
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
             "The container runtime refuses the container: see the message, and the node's runtime log."
         }
         _ => return None,
     };
-    let message = clean(waiting.message.as_deref().unwrap_or("no message"), 400);
     Some((format!("{reason}: {message}"), next.into()))
 }
 

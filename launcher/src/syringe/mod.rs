@@ -17,6 +17,7 @@ mod beside;
 mod document;
 mod eager;
 mod exec;
+mod forbidden;
 mod hopeless;
 mod life;
 mod own_pod;

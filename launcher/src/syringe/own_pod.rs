@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use super::eager::Place;
 use super::life::{Left, Life};
 use super::withdraw::{self, Meant};
-use super::{CONTAINER, Phase, ProbePod, policy};
+use super::{CONTAINER, Phase, ProbePod, forbidden, policy};
 use crate::cluster::patience::{may_pass, retry_after};
 use crate::error::{Failure, Obstacle, kube_reason};
 
@@ -136,9 +136,14 @@ impl OwnPod {
         let removed = withdraw::withdraw(&life.pods(namespace), name, meant).await;
         let left_behind = removed.err().map(|reason| {
             tracing::warn!(pod = %name, %reason, "the probe pod could not be removed");
+            let by = if reason.is_forbidden {
+                "somebody who may delete pods there removes it with"
+            } else {
+                "the next start sweeps it, or"
+            };
             format!(
-                "pod {namespace}/{name} could not be removed ({reason}); it ends by itself within {} s, the next start \
-                 sweeps it, or: kubectl -n {namespace} delete pod {name}",
+                "pod {namespace}/{name} could not be removed ({reason}); it ends by itself within {} s, {by}: kubectl -n \
+                 {namespace} delete pod {name}",
                 life.settings.probe_lifetime().as_secs(),
             )
         });
@@ -152,10 +157,7 @@ impl OwnPod {
             return Failure::new(what, format!("{who} forbids it: {why}"), change).because_of(Obstacle::Policy(who));
         }
         let next = match code {
-            Some(403) => format!(
-                "Your user needs create, get and delete on pods and get and create on pods/exec in namespace {namespace}: \
-                 see deploy/rbac.yaml. Without a probe: --via none."
-            ),
+            Some(403) => forbidden::next_step(&why, namespace),
             Some(404) => format!("Create the namespace: kubectl apply -f deploy/namespace.yaml ({namespace})."),
             _ => format!("Check that {} can be reached, and try again.", life.connection.server),
         };

@@ -63,7 +63,7 @@ pub(crate) async fn sweep(
         }
         match withdraw::withdraw(&pods, &name, Meant::This(pod.metadata.uid.as_deref())).await {
             Ok(()) => swept.removed.push(name),
-            Err(reason) => swept.failed.push((name, reason)),
+            Err(reason) => swept.failed.push((name, reason.to_string())),
         }
     }
     Ok(swept)

@@ -27,10 +27,17 @@ pub(crate) enum Meant<'a> {
     Unseen,
 }
 
+/// Why a pod may still be there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub(crate) struct NotGone {
+    reason: String,
+    /// Whether the user may not delete it: then no later try of theirs will.
+    pub(crate) is_forbidden: bool,
+}
+
 /// Deletes the pod `name`.
-///
-/// `Err` says why it may still be there.
-pub(crate) async fn withdraw(pods: &Api<Pod>, name: &str, meant: Meant<'_>) -> Result<(), String> {
+pub(crate) async fn withdraw(pods: &Api<Pod>, name: &str, meant: Meant<'_>) -> Result<(), NotGone> {
     let uid = if let Meant::This(uid) = meant { uid } else { None };
     let params = DeleteParams {
         // The probe holds nothing that would need an orderly end: gone at once, without waiting for the kubelet.
@@ -61,7 +68,8 @@ pub(crate) async fn withdraw(pods: &Api<Pod>, name: &str, meant: Meant<'_>) -> R
             // The name belongs to another pod by now: ours is gone.
             Ok(Err(kube::Error::Api(status))) if status.code == 409 && uid.is_some() => return Ok(()),
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) => {
-                return Err(format!("{} (HTTP {})", status.message, status.code));
+                let reason = format!("{} (HTTP {})", status.message, status.code);
+                return Err(NotGone { reason, is_forbidden: true });
             }
             Ok(Err(error)) => reason = kube_reason(&error),
             Err(_) => reason = "no answer in time".into(),
@@ -69,7 +77,7 @@ pub(crate) async fn withdraw(pods: &Api<Pod>, name: &str, meant: Meant<'_>) -> R
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(1));
     }
-    Err(reason)
+    Err(NotGone { reason, is_forbidden: false })
 }
 
 async fn is_gone(pods: &Api<Pod>, name: &str, uid: Option<&str>, end: Instant) -> bool {

@@ -45,6 +45,10 @@ impl Launch {
         Self { name: name.to_owned(), image, never_pull: false, argv }
     }
 
+    fn is_probe(&self) -> bool {
+        self.argv.first().is_some_and(|program| base_name(program) == "node-probe")
+    }
+
     /// How long the main process only holds the container open; `None` for one that does something.
     fn holds(&self) -> Option<Duration> {
         let arguments = &self.argv[1..];
@@ -100,12 +104,13 @@ async fn main_process(shared: &Shared, placed: &Placed, launch: &Launch) -> End 
     let process = async {
         match launch.holds() {
             Some(Duration::MAX) => std::future::pending().await,
-            Some(time) => {
+            // Pods of others hold with whatever they have; a probe that is not there starts nothing.
+            Some(time) if !launch.is_probe() || shared.programs.have_probe(&launch.image) => {
                 let files = shared.runtime.files_of(&placed.uid, &launch.name);
                 let _ = tokio::time::timeout(time, files.appears(RELEASE_FILE)).await;
                 End::exit(0)
             }
-            None => execute(shared, placed, launch).await,
+            Some(_) | None => execute(shared, placed, launch).await,
         }
     };
     tokio::select! {

@@ -160,6 +160,10 @@ pub(super) fn extended(shared: &Arc<Shared>, pod: &Pod, added: Vec<String>) {
             placed.kubelet(&task).await;
             let killed = task.runtime.admit(&placed.uid, [launch.name.clone()]);
             let life = async {
+                let missing = images::missing(&task, &placed, std::slice::from_ref(&launch));
+                if !missing.is_empty() {
+                    images::back_off(&task, &placed, missing).await;
+                }
                 tokio::time::sleep(task.timing.container_start).await;
                 container::run(&task, &placed, &launch).await;
             };
@@ -210,6 +214,11 @@ async fn run(shared: &Shared, placed: Placed) {
 async fn live(shared: &Shared, placed: &Placed, launches: &[Launch], fault: Option<StartFault>) {
     if fault == Some(StartFault::ImagePull) {
         images::back_off(shared, placed, launches.iter().collect()).await;
+    }
+    if let Some(StartFault::NoSandbox(why)) = fault {
+        let message = format!("Failed to create pod sandbox: rpc error: code = Unknown desc = {why}");
+        placed.event(shared, "Warning", "FailedCreatePodSandBox", message);
+        return std::future::pending().await;
     }
     let missing = images::missing(shared, placed, launches);
     if !missing.is_empty() {

@@ -4,6 +4,7 @@
 //! Kubernetes never takes an ephemeral container out of a pod's spec. So the container is ended, and the result says what
 //! stays. What is read is what that pod has: NVML of its own root, its processes, not the host's.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{EphemeralContainer, Pod, SecurityContext};
@@ -21,7 +22,7 @@ use crate::syringe::eager::{Place, not_yet};
 use crate::syringe::exec::{self, Command, Ended, ExecError};
 use crate::syringe::life::{Left, Life, Way};
 use crate::syringe::pod::random_suffix;
-use crate::syringe::{Beside, Phase, Timings, policy};
+use crate::syringe::{Beside, Phase, Timings, hopeless, policy};
 
 /// Time for one request.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
@@ -33,6 +34,14 @@ const PAUSE: Duration = Duration::from_millis(60);
 const KILLED: i32 = 137;
 /// Pods on one node, several times over.
 const MOST_PODS: u32 = 500;
+
+/// A container that never took an exec.
+enum Unused {
+    /// Its program failed, or it ended.
+    Ended,
+    /// Something keeps it from starting.
+    Waits,
+}
 
 /// A container of ours in a pod of somebody else's.
 pub(super) struct Ephemeral {
@@ -129,6 +138,20 @@ impl Ephemeral {
         Err(Self::failed(life, why, next))
     }
 
+    /// What became of a container in which nothing ever ran; `None` where something did, or it is not known.
+    async fn without_exec(life: &Life, place: &Place) -> Option<Unused> {
+        // A status is behind what runs: once an exec was taken it proves nothing.
+        if life.accepted.load(Ordering::Relaxed) {
+            return None;
+        }
+        let pod = timeout(REQUEST_TIME, life.pods(&place.namespace).get(&place.pod)).await.ok()?.ok()?;
+        let state = hopeless::state(&pod, &place.container)?;
+        if state.terminated.is_some() {
+            return Some(Unused::Ended);
+        }
+        hopeless::reason(&pod, place, &life.settings).map(|_| Unused::Waits)
+    }
+
     /// Ends the container; says whether it has ended for certain.
     async fn end(life: &Life, place: &Place) -> bool {
         let Place { namespace, pod, container, .. } = place;
@@ -209,11 +232,17 @@ impl Way for Ephemeral {
             "its entry stays in the spec of pod {namespace}/{pod} until that pod is deleted, since Kubernetes removes no \
              ephemeral container"
         );
-        let left = if Self::end(life, place).await {
-            format!("ephemeral container {container} has ended; {stays}")
-        } else {
-            let seconds = life.settings.probe_lifetime().as_secs();
-            format!("ephemeral container {container} could not be ended, it ends by itself within {seconds} s; {stays}")
+        let seconds = life.settings.probe_lifetime().as_secs();
+        let left = match Self::without_exec(life, place).await {
+            Some(Unused::Ended) => format!("ephemeral container {container} has ended; {stays}"),
+            Some(Unused::Waits) => format!(
+                "ephemeral container {container} has not started; if it does yet, it ends by itself within {seconds} s; \
+                 {stays}"
+            ),
+            None if Self::end(life, place).await => format!("ephemeral container {container} has ended; {stays}"),
+            None => format!(
+                "ephemeral container {container} could not be ended, it ends by itself within {seconds} s; {stays}"
+            ),
         };
         Left { pod: format!("{namespace}/{pod}"), removed: false, left_behind: Some(left) }
     }

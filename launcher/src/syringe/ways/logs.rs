@@ -74,10 +74,12 @@ impl Logs {
             let now = Instant::now();
             if now >= life.end || (running.is_none() && now >= start_end) {
                 let waited = began.elapsed();
-                return Err(life.out_of_time(&match running {
-                    Some(_) => format!("the probe did not finish within {:.1} s", waited.as_secs_f64()),
-                    None => life.not_started_after(waited),
-                }));
+                return Err(match running {
+                    Some(_) => {
+                        life.out_of_time(&format!("the probe did not finish within {:.1} s", waited.as_secs_f64()))
+                    }
+                    None => life.not_started_in_time(place, waited, "its container is being created").await,
+                });
             }
             sleep(PAUSE).await;
         }

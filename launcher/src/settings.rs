@@ -159,10 +159,13 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PullPolicy {
     /// Only when the node does not have it.
+    #[value(alias = "IfNotPresent")]
     IfNotPresent,
     /// At every start.
+    #[value(alias = "Always")]
     Always,
     /// Never: the image must be on the node.
+    #[value(alias = "Never")]
     Never,
 }
 

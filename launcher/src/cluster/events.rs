@@ -11,7 +11,7 @@ use super::pages::{self, Query};
 use crate::error::Failure;
 
 /// Longest message: events carry text that a node wrote.
-const MESSAGE: usize = 200;
+const MESSAGE: usize = 300;
 
 /// An event.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]

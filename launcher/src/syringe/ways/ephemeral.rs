@@ -40,6 +40,8 @@ enum Unused {
     /// Its program failed, or it ended.
     Ended,
     /// Something keeps it from starting.
+    Stuck,
+    /// It may start any moment.
     Waits,
 }
 
@@ -138,18 +140,22 @@ impl Ephemeral {
         Err(Self::failed(life, why, next))
     }
 
-    /// What became of a container in which nothing ever ran; `None` where something did, or it is not known.
-    async fn without_exec(life: &Life, place: &Place) -> Option<Unused> {
-        // A status is behind what runs: once an exec was taken it proves nothing.
+    /// What the API says of a container in which nothing ever ran. A status is behind what runs: once an exec was taken it
+    /// proves nothing.
+    async fn unused(life: &Life, place: &Place) -> Option<Unused> {
         if life.accepted.load(Ordering::Relaxed) {
             return None;
         }
         let pod = timeout(REQUEST_TIME, life.pods(&place.namespace).get(&place.pod)).await.ok()?.ok()?;
-        let state = hopeless::state(&pod, &place.container)?;
-        if state.terminated.is_some() {
-            return Some(Unused::Ended);
+        let state = hopeless::state(&pod, &place.container);
+        if state.is_some_and(|state| state.running.is_some()) {
+            return None;
         }
-        hopeless::reason(&pod, place, &life.settings).map(|_| Unused::Waits)
+        Some(match state.is_some_and(|state| state.terminated.is_some()) {
+            true => Unused::Ended,
+            false if hopeless::reason(&pod, place, &life.settings).is_some() => Unused::Stuck,
+            false => Unused::Waits,
+        })
     }
 
     /// Ends the container; says whether it has ended for certain.
@@ -233,17 +239,19 @@ impl Way for Ephemeral {
              ephemeral container"
         );
         let seconds = life.settings.probe_lifetime().as_secs();
-        let left = match Self::without_exec(life, place).await {
-            Some(Unused::Ended) => format!("ephemeral container {container} has ended; {stays}"),
-            Some(Unused::Waits) => format!(
-                "ephemeral container {container} has not started; if it does yet, it ends by itself within {seconds} s; \
-                 {stays}"
-            ),
-            None if Self::end(life, place).await => format!("ephemeral container {container} has ended; {stays}"),
-            None => format!(
-                "ephemeral container {container} could not be ended, it ends by itself within {seconds} s; {stays}"
-            ),
+        let ended = match Self::unused(life, place).await {
+            Some(Unused::Ended) => true,
+            Some(Unused::Stuck) => false,
+            Some(Unused::Waits) | None => Self::end(life, place).await,
         };
+        let what = match ended {
+            true => "has ended".to_owned(),
+            false if Self::unused(life, place).await.is_some() => {
+                format!("has not started; if it does yet, it ends by itself within {seconds} s")
+            }
+            false => format!("could not be ended, it ends by itself within {seconds} s"),
+        };
+        let left = format!("ephemeral container {container} {what}; {stays}");
         Left { pod: format!("{namespace}/{pod}"), removed: false, left_behind: Some(left) }
     }
 }

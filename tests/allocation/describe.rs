@@ -51,6 +51,17 @@ async fn without_permission_to_probe_the_kubernetes_half_comes_alone_and_says_wh
 }
 
 #[tokio::test]
+async fn without_permission_to_list_pods_nothing_is_said_of_what_they_hold() {
+    let bench = Bench::of(healthy().denying(Denial::of("list", "pods"))).await;
+    let answer = bench.ask("describe_gpu_node", json!({"node_name": "gpu-1"})).await;
+    let (summary, resource) = (&answer["summary"], &answer["resources"][0]);
+    assert_eq!((summary.get("allocated_gpus"), summary.get("available_gpus")), (None, None), "{summary}");
+    assert!(summary["text"].as_str().unwrap().contains("8 GPUs, how many of them are allocated is unknown"));
+    assert_eq!((&resource["allocatable"], resource.get("allocated")), (&json!(8), None), "{resource}");
+    assert!(answer["unknown"].to_string().contains("rbac.yaml"), "{}", answer["unknown"]);
+}
+
+#[tokio::test]
 async fn a_probe_that_fails_costs_its_half_and_what_is_left_of_it_is_told() {
     for (deletes_fail, removed) in [(false, true), (true, false)] {
         let bench = Bench::of(healthy()).await;

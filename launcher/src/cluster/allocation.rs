@@ -39,10 +39,12 @@ pub struct ResourceUse {
     pub capacity: u64,
     /// Units that may be given out: those that the device plugin calls healthy.
     pub allocatable: u64,
-    /// Units that pods hold.
-    pub allocated: u64,
-    /// Units left.
-    pub available: u64,
+    /// Units that pods hold. Absent when the pods could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocated: Option<u64>,
+    /// Units left. Absent when the pods could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub available: Option<u64>,
     /// Units per GPU, where GPUs are shared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
@@ -100,30 +102,32 @@ pub fn held_devices<'a>(claims: impl IntoIterator<Item = &'a Claim>) -> BTreeSet
     devices.filter(|device| !device.admin_access).map(|device| device.name.clone()).collect()
 }
 
-/// The use of each resource of a node. `replicas` says into how many shares a GPU is cut, by resource.
+/// The use of each resource of a node. `allocated` is `None` where the pods could not be read; `replicas` says into how many
+/// shares a GPU is cut, by resource.
 pub fn uses(
     capacity: &Amounts,
     allocatable: &Amounts,
-    allocated: &Amounts,
+    allocated: Option<&Amounts>,
     replicas: impl Fn(&str) -> u32,
 ) -> Vec<ResourceUse> {
-    let names: BTreeSet<&String> = capacity.keys().chain(allocatable.keys()).chain(allocated.keys()).collect();
+    let names = capacity.keys().chain(allocatable.keys());
+    let names: BTreeSet<&String> = names.chain(allocated.into_iter().flat_map(BTreeMap::keys)).collect();
     let of = |amounts: &Amounts, name: &str| amounts.get(name).copied().unwrap_or(0);
     let one = |name: &String| {
         let replicas = replicas(name);
-        let (allocatable, allocated) = (of(allocatable, name), of(allocated, name));
+        let (allocatable, allocated) = (of(allocatable, name), allocated.map(|allocated| of(allocated, name)));
         ResourceUse {
             resource: name.clone(),
             unit: unit(name, replicas),
             capacity: of(capacity, name),
             allocatable,
             allocated,
-            available: allocatable.saturating_sub(allocated),
+            available: allocated.map(|allocated| allocatable.saturating_sub(allocated)),
             replicas: (replicas > 1).then_some(replicas),
         }
     };
     // A plugin that was renamed leaves its old name with nothing behind it.
-    names.into_iter().map(one).filter(|one| one.capacity > 0 || one.allocated > 0).collect()
+    names.into_iter().map(one).filter(|one| one.capacity > 0 || one.allocated > Some(0)).collect()
 }
 
 /// Adds `more` to `total`.
@@ -200,8 +204,8 @@ mod tests {
         let amounts = |pairs: &[(&str, u64)]| pairs.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
         let capacity = amounts(&[(GPU, 0), ("nvidia.com/gpu.shared", 32)]);
         let allocated = amounts(&[("nvidia.com/gpu.shared", 5)]);
-        let uses = uses(&capacity, &capacity, &allocated, |_| 4);
+        let uses = uses(&capacity, &capacity, Some(&allocated), |_| 4);
         assert_eq!(uses.len(), 1);
-        assert_eq!((uses[0].available, uses[0].replicas, uses[0].unit), (27, Some(4), Unit::Share));
+        assert_eq!((uses[0].available, uses[0].replicas, uses[0].unit), (Some(27), Some(4), Unit::Share));
     }
 }

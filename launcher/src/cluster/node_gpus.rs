@@ -77,7 +77,7 @@ pub(crate) fn offers(node: &Node, dra: Option<&Dra>) -> (Amounts, Amounts) {
 }
 
 /// The use of each resource.
-pub(crate) fn uses(node: &Node, allocated: &Amounts, dra: Option<&Dra>) -> Vec<ResourceUse> {
+pub(crate) fn uses(node: &Node, allocated: Option<&Amounts>, dra: Option<&Dra>) -> Vec<ResourceUse> {
     let (capacity, allocatable) = offers(node, dra);
     allocation::uses(&capacity, &allocatable, allocated, |resource| replicas(node, resource))
 }

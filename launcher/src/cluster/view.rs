@@ -51,17 +51,17 @@ pub(crate) fn as_unknown(section: &str, failure: &Failure) -> Unknown {
 }
 
 impl NodeView {
-    /// Use of each resource; what pods hold is 0 when they could not be read, and `unknown` says so.
+    /// Use of each resource; what pods hold is absent when they could not be read, and `unknown` says so.
     pub(crate) fn uses(&self) -> Vec<ResourceUse> {
-        node_gpus::uses(&self.node, &self.held(), self.dra.as_ref())
+        node_gpus::uses(&self.node, self.held().as_ref(), self.dra.as_ref())
     }
 
     /// What pods hold by requests and by claims.
-    pub(crate) fn held(&self) -> Amounts {
-        let mut held = allocation::allocated(self.pods.iter().flatten());
+    pub(crate) fn held(&self) -> Option<Amounts> {
+        let mut held = allocation::allocated(self.pods.as_ref()?);
         let claimed = self.dra.as_ref().map(Dra::held).unwrap_or_default();
         held.extend(claimed.get(self.node.name_any().as_str()).cloned().unwrap_or_default());
-        held
+        Some(held)
     }
 
     /// Rows of the pods that have to do with GPUs, those that hold most first.

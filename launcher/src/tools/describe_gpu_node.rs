@@ -106,10 +106,12 @@ pub struct NodeSummary {
     pub text: String,
     /// GPUs that the node should have.
     pub total_gpus: u64,
-    /// GPUs that pods hold, in whole or in part.
-    pub allocated_gpus: u64,
-    /// GPUs that are free and may be given out.
-    pub available_gpus: u64,
+    /// GPUs that pods hold, in whole or in part. Absent when the pods could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocated_gpus: Option<u64>,
+    /// GPUs that are free and may be given out. Absent when the pods could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub available_gpus: Option<u64>,
     /// The worse of what Kubernetes says and what the probe found; `unknown` is not healthy.
     pub overall_health: HealthStatus,
 }
@@ -238,7 +240,7 @@ impl NodeDescription {
         let mut pods = view.rows();
         let omitted = fit::truncate(&mut pods, MOST_POD_BYTES);
         let total_gpus = view.physical_gpus(&resources);
-        let (allocated_gpus, available_gpus) = touched(&resources, total_gpus);
+        let (allocated_gpus, available_gpus) = touched(&resources, total_gpus).unzip();
         Self {
             summary: NodeSummary {
                 text: String::new(),
@@ -275,9 +277,10 @@ impl NodeDescription {
     fn add(&mut self, read: Read) {
         let Read { report, diagnosis, note } = read;
         let summary = &mut self.summary;
-        summary.allocated_gpus =
-            summary.allocated_gpus.max(resolve::booked_gpus(&report.sections)).min(summary.total_gpus);
-        summary.available_gpus = summary.available_gpus.min(summary.total_gpus - summary.allocated_gpus);
+        if let (Some(allocated), Some(available)) = (&mut summary.allocated_gpus, &mut summary.available_gpus) {
+            *allocated = (*allocated).max(resolve::booked_gpus(&report.sections)).min(summary.total_gpus);
+            *available = (*available).min(summary.total_gpus - *allocated);
+        }
         let Sections { inventory, telemetry, health, .. } = report.sections;
         if let Some(inventory) = data(inventory) {
             self.driver_version = inventory.driver_version.or(self.driver_version.take());
@@ -328,33 +331,39 @@ impl NodeDescription {
         summary.overall_health = summary.overall_health.max(found).max(told);
         let NodeSummary { text, total_gpus, allocated_gpus, available_gpus, .. } = summary;
         let seen = if text.is_empty() { "Not probed: Kubernetes' half only.".to_owned() } else { std::mem::take(text) };
-        *text = format!("{allocated_gpus} of {total_gpus} GPUs allocated, {available_gpus} available. {seen}");
+        *text = match allocated_gpus.zip(*available_gpus) {
+            Some((allocated, available)) => {
+                format!("{allocated} of {total_gpus} GPUs allocated, {available} available. {seen}")
+            }
+            None => format!("{total_gpus} GPUs, how many of them are allocated is unknown. {seen}"),
+        };
     }
 }
 
 /// Whole GPUs that are held, and free ones. Shares and MIG devices count as the GPUs that they must take up at least;
-/// `resources` has them exactly.
-fn touched(resources: &[ResourceUse], total: u64) -> (u64, u64) {
+/// `resources` has them exactly. `None` when the pods could not be read.
+fn touched(resources: &[ResourceUse], total: u64) -> Option<(u64, u64)> {
     use crate::cluster::resources::Unit;
     let mut held = 0;
     let mut free = 0;
     let mut in_parts = false;
     for one in resources {
+        let (allocated, available) = one.allocated.zip(one.available)?;
         match one.unit {
             Unit::Gpu | Unit::DraDevice => {
-                held += one.allocated;
-                free += one.available;
+                held += allocated;
+                free += available;
             }
             Unit::Share => {
                 let per_gpu = u64::from(one.replicas.unwrap_or(1));
-                held += one.allocated.div_ceil(per_gpu);
-                free += one.available / per_gpu;
+                held += allocated.div_ceil(per_gpu);
+                free += available / per_gpu;
             }
-            Unit::MigDevice => in_parts |= one.allocated > 0,
+            Unit::MigDevice => in_parts |= allocated > 0,
         }
     }
     let held = if in_parts { held.max(1) } else { held };
-    (held.min(total), free.min(total.saturating_sub(held)))
+    Some((held.min(total), free.min(total.saturating_sub(held))))
 }
 
 fn data<T>(section: Option<Section<T>>) -> Option<T> {

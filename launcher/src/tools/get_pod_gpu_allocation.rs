@@ -161,7 +161,7 @@ impl PodAllocation {
         let pods = view.rows();
         let words: Vec<_> = resources
             .iter()
-            .map(|one| format!("{} of {} {} allocated", one.allocated, one.allocatable, one.resource))
+            .filter_map(|one| Some(format!("{} of {} {} allocated", one.allocated?, one.allocatable, one.resource)))
             .collect();
         let holding = pods.iter().filter(|pod| !pod.holds.is_empty() || !pod.claims.is_empty()).count();
         let summary = match (&view.pods, words.is_empty()) {
@@ -203,8 +203,8 @@ pub(super) fn resources_table(resources: &[ResourceUse]) -> String {
             one.resource.clone(),
             one.capacity.to_string(),
             one.allocatable.to_string(),
-            one.allocated.to_string(),
-            one.available.to_string(),
+            cell(one.allocated),
+            cell(one.available),
             cell(one.replicas),
         ]);
     }

@@ -22,6 +22,7 @@ mod schema;
 pub mod settings;
 pub mod syringe;
 pub mod tools;
+mod words;
 
 pub use error::Failure;
 pub use program::main;

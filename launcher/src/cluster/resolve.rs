@@ -74,9 +74,11 @@ pub(crate) fn resolve(
     live_pods: Option<&HashMap<String, String>>,
     sections: &Sections,
 ) -> Leftovers {
-    let devices = Devices::of(data(&sections.inventory), data(&sections.mig));
+    let devices = Devices::of(Section::data_of(&sections.inventory), Section::data_of(&sections.mig));
     let mut left = Leftovers::default();
-    for allocation in data(&sections.kubelet).map(|kubelet| kubelet.allocations.as_slice()).unwrap_or_default() {
+    for allocation in
+        Section::data_of(&sections.kubelet).map(|kubelet| kubelet.allocations.as_slice()).unwrap_or_default()
+    {
         let is_gone = |live: &HashMap<String, String>| {
             let holder = allocation.holder();
             !live.contains_key(&allocation.pod_uid) && !live.values().any(|name| *name == holder)
@@ -92,7 +94,7 @@ pub(crate) fn resolve(
             None => {}
         }
     }
-    for process in data(&sections.processes).map(|all| all.processes.as_slice()).unwrap_or_default() {
+    for process in Section::data_of(&sections.processes).map(|all| all.processes.as_slice()).unwrap_or_default() {
         for used in &process.uses {
             let uuid = devices.used(used);
             let row = ProcessRow {
@@ -115,15 +117,11 @@ pub(crate) fn resolve(
 
 /// Number of GPUs of which something is booked by the kubelet, in whole or in part.
 pub(crate) fn booked_gpus(sections: &Sections) -> u64 {
-    let devices = Devices::of(data(&sections.inventory), data(&sections.mig));
-    let booked = data(&sections.kubelet).into_iter().flat_map(|kubelet| &kubelet.allocations);
+    let devices = Devices::of(Section::data_of(&sections.inventory), Section::data_of(&sections.mig));
+    let booked = Section::data_of(&sections.kubelet).into_iter().flat_map(|kubelet| &kubelet.allocations);
     let ids = booked.flat_map(|allocation| &allocation.devices);
     let gpus: std::collections::HashSet<u32> = ids.filter_map(|id| devices.indices.get(id).copied()).collect();
     gpus.len() as u64
-}
-
-fn data<T>(section: &Option<Section<T>>) -> Option<&T> {
-    section.as_ref().and_then(|section| section.data.as_ref())
 }
 
 /// Enters the kubelet's devices into the container's row. The kubelet knows better than the API.

@@ -21,7 +21,7 @@ pub struct FleetAnswer {
     /// Every node, by what became of it.
     pub totals: Totals,
     /// Nodes that were read, by verdict.
-    pub verdicts: BTreeMap<&'static str, usize>,
+    pub verdicts: BTreeMap<String, usize>,
     /// Findings over all nodes, worst first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<FleetFinding>,
@@ -161,15 +161,4 @@ pub struct ProbesNote {
 
 fn is_zero(count: &usize) -> bool {
     *count == 0
-}
-
-/// A verdict as it is written in an answer.
-pub(super) fn word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Healthy => "healthy",
-        Verdict::Unknown => "unknown",
-        Verdict::Warning => "warning",
-        Verdict::Critical => "critical",
-        Verdict::Fatal => "fatal",
-    }
 }

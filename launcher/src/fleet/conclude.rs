@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use syringe_core::diagnosis::{Finding, Severity, Verdict};
 
-use super::answer::{FailedNodes, FleetAnswer, FleetFinding, NodeDetail, ProbesNote, Totals, word};
+use super::answer::{FailedNodes, FleetAnswer, FleetFinding, NodeDetail, ProbesNote, Totals};
 use super::compare::{self, Outlier};
 use super::names::Names;
 use super::row::Row;
 use super::walk::Outcome;
 use crate::fit;
+use crate::words::word;
 
 /// Bytes of an answer about up to 50 nodes: 9,000 tokens of 4 bytes.
 const FEW_NODES_BYTES: usize = 36_000;
@@ -97,7 +98,7 @@ fn verdict(rows: &[Row], totals: &Totals) -> Verdict {
     if all_read { worst } else { worst.max(Verdict::Unknown) }
 }
 
-fn verdicts(rows: &[Row]) -> BTreeMap<&'static str, usize> {
+fn verdicts(rows: &[Row]) -> BTreeMap<String, usize> {
     let mut verdicts = BTreeMap::new();
     for row in rows {
         *verdicts.entry(word(row.verdict)).or_default() += 1;
@@ -157,7 +158,7 @@ fn details(rows: &[Row], outliers: &[(Outlier, Vec<String>)]) -> Vec<NodeDetail>
 }
 
 fn short(finding: &Finding) -> String {
-    let severity = format!("{:?}", finding.severity).to_lowercase();
+    let severity = word(finding.severity);
     let gpu = finding.scope.gpu.map(|gpu| format!(" GPU {gpu}")).unwrap_or_default();
     let evidence = finding.evidence.first().map(|text| format!(": {text}")).unwrap_or_default();
     syringe_core::text::clean(&format!("{severity} {}{gpu}{evidence}", finding.id), SENTENCE)
@@ -193,7 +194,7 @@ impl FleetAnswer {
         let Totals { gpu_nodes, read, failed, skipped, not_reached, gpus } = self.totals;
         let bad: Vec<_> = [Verdict::Fatal, Verdict::Critical, Verdict::Warning, Verdict::Unknown, Verdict::Healthy]
             .into_iter()
-            .filter_map(|verdict| Some(format!("{} {}", self.verdicts.get(word(verdict))?, word(verdict))))
+            .filter_map(|verdict| Some(format!("{} {}", self.verdicts.get(&word(verdict))?, word(verdict))))
             .collect();
         let verdicts = if bad.is_empty() { String::new() } else { format!(": {}", bad.join(", ")) };
         let mut text = format!("{read} of {gpu_nodes} GPU nodes read ({gpus} GPUs){verdicts}.");

@@ -8,7 +8,6 @@ use syringe_core::diagnosis::{Finding, Verdict};
 use syringe_core::facts::inventory::Inventory;
 use syringe_core::facts::telemetry::Telemetry;
 use syringe_core::facts::topology::Topology;
-use syringe_core::report::Section;
 
 use crate::cluster::node_gpus;
 use crate::tools::probing::Read;
@@ -37,8 +36,11 @@ pub(crate) struct Row {
 pub(crate) fn of(node: &k8s_openapi::api::core::v1::Node, read: Read) -> Row {
     let Read { report, diagnosis, note } = read;
     let sections = report.sections;
-    let (inventory, telemetry, topology) =
-        (data(sections.inventory), data(sections.telemetry), data(sections.topology));
+    let (inventory, telemetry, topology) = (
+        sections.inventory.and_then(|section| section.data),
+        sections.telemetry.and_then(|section| section.data),
+        sections.topology.and_then(|section| section.data),
+    );
     let mut traits = BTreeMap::new();
     let mut gpus = 0;
     let mut model = None;
@@ -61,7 +63,7 @@ pub(crate) fn of(node: &k8s_openapi::api::core::v1::Node, read: Read) -> Row {
         summary: diagnosis.summary,
         findings: diagnosis.findings,
         unknown: diagnosis.unknown.len(),
-        score: data(sections.health).map(|health| health.score),
+        score: sections.health.and_then(|section| section.data).map(|health| health.score),
         gpus,
         model: model.or_else(|| node_gpus::model(node, None)).unwrap_or_else(|| "unknown".into()),
         traits,
@@ -69,10 +71,6 @@ pub(crate) fn of(node: &k8s_openapi::api::core::v1::Node, read: Read) -> Row {
         left_behind: note.left_behind,
         took_ms: note.timings_ms.total,
     }
-}
-
-fn data<T>(section: Option<Section<T>>) -> Option<T> {
-    section.and_then(|section| section.data)
 }
 
 /// The values of all GPUs of a node, each once: `96.00.74.00.01` or `96.00.74.00.01, 96.00.89.00.01`.

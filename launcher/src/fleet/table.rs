@@ -1,13 +1,14 @@
 //! The answer about many nodes for a person at a terminal.
 
-use super::answer::{FleetAnswer, word};
+use super::answer::FleetAnswer;
 use crate::tools::table::{cell, lines, table as new_table};
+use crate::words::word;
 
 /// The answer as text.
 pub(crate) fn table(answer: &FleetAnswer) -> String {
     let mut text = format!("{}  {}\n", word(answer.verdict).to_uppercase(), answer.summary);
     for finding in &answer.findings {
-        let severity = format!("{:?}", finding.severity).to_lowercase();
+        let severity = word(finding.severity);
         let nodes = &finding.nodes;
         text.push_str(&format!(
             "\n[{severity}] {} ({}), {} nodes: {}\n",
@@ -28,7 +29,7 @@ pub(crate) fn table(answer: &FleetAnswer) -> String {
         for one in &answer.nodes {
             rows.add_row([
                 one.node.clone(),
-                word(one.verdict).into(),
+                word(one.verdict),
                 cell(one.score),
                 one.findings.join("\n"),
                 one.differs.join("\n"),

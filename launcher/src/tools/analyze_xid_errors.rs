@@ -11,6 +11,7 @@ use super::table::{cell, foot, head, lines, second, table};
 use super::{Call, Tool};
 use crate::answer::Answer;
 use crate::error::Failure;
+use crate::words::word;
 
 /// Events in one answer: the newest. The rest is counted.
 const MOST_EVENTS: usize = 60;
@@ -100,5 +101,5 @@ impl Tool for AnalyzeXidErrors {
 }
 
 fn kind_word(event: &KernelEvent) -> String {
-    serde_json::to_value(event.kind).ok().and_then(|kind| Some(kind.as_str()?.replace('_', " "))).unwrap_or_default()
+    word(event.kind).replace('_', " ")
 }

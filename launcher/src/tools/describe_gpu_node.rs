@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::diagnosis::{Finding, Severity, Unknown};
 use syringe_core::facts::health::HealthStatus;
-use syringe_core::report::{Section, Sections, Source};
+use syringe_core::report::{Sections, Source};
 use syringe_core::text::clean;
 
 use super::get_pod_gpu_allocation::{pods_table, resources_table};
@@ -25,6 +25,7 @@ use crate::cluster::view::{self, NodeView};
 use crate::cluster::{names, node_gpus};
 use crate::error::Failure;
 use crate::fit;
+use crate::words::word;
 
 /// Bytes of all pods of one answer.
 const MOST_POD_BYTES: usize = 16_000;
@@ -202,7 +203,7 @@ impl Tool for DescribeGpuNode {
         }
         for Finding { severity, title, scope, .. } in &answer.findings {
             let gpu = scope.gpu.map(|gpu| format!(" GPU {gpu}")).unwrap_or_default();
-            text.push_str(&format!("  [{}]{gpu} {title}\n", format!("{severity:?}").to_lowercase()));
+            text.push_str(&format!("  [{}]{gpu} {title}\n", word(severity)));
         }
         if let Some(omitted) = answer.findings_omitted {
             text.push_str(&format!("  … and {omitted} more findings: diagnose-gpu-node\n"));
@@ -282,14 +283,14 @@ impl NodeDescription {
             *available = (*available).min(summary.total_gpus - *allocated);
         }
         let Sections { inventory, telemetry, health, .. } = report.sections;
-        if let Some(inventory) = data(inventory) {
+        if let Some(inventory) = inventory.and_then(|section| section.data) {
             self.driver_version = inventory.driver_version.or(self.driver_version.take());
             self.cuda_version = inventory.cuda_version;
             let model = inventory.gpus.into_iter().find_map(|gpu| gpu.name);
             self.model = model.or(self.model.take());
         }
-        let telemetry = data(telemetry).unwrap_or_default();
-        let health = data(health).unwrap_or_default();
+        let telemetry = telemetry.and_then(|section| section.data).unwrap_or_default();
+        let health = health.and_then(|section| section.data).unwrap_or_default();
         self.summary.overall_health = health.status;
         let row = |gpu: syringe_core::facts::health::GpuHealth| {
             let now = telemetry.gpus.iter().find(|now| Some(now.index) == gpu.index);
@@ -364,14 +365,6 @@ fn touched(resources: &[ResourceUse], total: u64) -> Option<(u64, u64)> {
     }
     let held = if in_parts { held.max(1) } else { held };
     Some((held.min(total), free.min(total.saturating_sub(held))))
-}
-
-fn data<T>(section: Option<Section<T>>) -> Option<T> {
-    section.and_then(|section| section.data)
-}
-
-fn word(status: HealthStatus) -> String {
-    format!("{status:?}").to_lowercase()
 }
 
 fn gpus_table(gpus: &[GpuRow]) -> String {

@@ -11,6 +11,7 @@ use super::table::{cell, foot, head, lines, table};
 use super::{Call, Tool, probing};
 use crate::answer::Answer;
 use crate::error::Failure;
+use crate::words::word;
 
 /// The tool.
 pub struct DiagnoseGpuNode;
@@ -104,7 +105,7 @@ impl Tool for DiagnoseGpuNode {
                     cell(gpu.index),
                     cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
                     gpu.score.to_string(),
-                    status_word(gpu.status).to_owned(),
+                    word(gpu.status),
                     because.join(", "),
                 ]);
             }
@@ -140,13 +141,4 @@ fn detail_of(mut sections: Sections) -> (Option<Value>, Vec<String>) {
         omitted.push(largest);
     }
     (Some(Value::Object(detail)), omitted)
-}
-
-fn status_word(status: HealthStatus) -> &'static str {
-    match status {
-        HealthStatus::Healthy => "healthy",
-        HealthStatus::Unknown => "unknown",
-        HealthStatus::Degraded => "degraded",
-        HealthStatus::Unhealthy => "unhealthy",
-    }
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::diagnosis::{Finding, Severity, Unknown};
-use syringe_core::explanation::{self, Cause, Certainty, Explanation, PodFacts};
+use syringe_core::explanation::{self, Cause, Explanation, PodFacts};
 
 use super::probing::Ask;
 use super::table::{foot, second};
@@ -14,6 +14,7 @@ use crate::cluster::placement::{self, Candidate};
 use crate::cluster::{Connection, node, pod_facts, view};
 use crate::error::Failure;
 use crate::syringe::Beside;
+use crate::words::word;
 
 /// Findings about the node in one answer.
 const MOST_FINDINGS: usize = 8;
@@ -142,7 +143,7 @@ impl Tool for ExplainGpuPod {
 
     fn table(answer: &PodExplanation) -> String {
         let Explanation { cause, certainty, summary, evidence, ruled_out, action, timeline, .. } = &answer.explanation;
-        let mut text = format!("{} ({})  {summary}\n\n", cause_word(*cause), certainty_word(*certainty));
+        let mut text = format!("{} ({})  {summary}\n\n", cause_word(*cause), word(certainty));
         for line in evidence {
             text.push_str(&format!("    {line}\n"));
         }
@@ -197,13 +198,5 @@ fn cause_word(cause: Cause) -> &'static str {
         Cause::Cluster => "CLUSTER",
         Cause::None => "NOTHING WRONG",
         Cause::Unknown => "UNKNOWN",
-    }
-}
-
-fn certainty_word(certainty: Certainty) -> &'static str {
-    match certainty {
-        Certainty::Certain => "certain",
-        Certainty::Likely => "likely",
-        Certainty::Possible => "possible",
     }
 }

@@ -9,6 +9,7 @@ use super::{Call, FleetArgs, Tool, probing};
 use crate::answer::{Answer, OneOrMany};
 use crate::error::Failure;
 use crate::fleet::{self, Which};
+use crate::words::word;
 
 /// The tool.
 pub struct GetGpuHealth;
@@ -54,7 +55,7 @@ impl Tool for GetGpuHealth {
             rows.add_row([
                 cell(gpu.index),
                 cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
-                format!("{:?}", gpu.status).to_lowercase(),
+                word(gpu.status),
                 gpu.score.to_string(),
                 lost.join(", "),
             ]);

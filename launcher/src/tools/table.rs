@@ -1,9 +1,10 @@
 //! Tables for people. Problems come first here too.
 
 use comfy_table::{ContentArrangement, Table, presets};
-use syringe_core::diagnosis::{Finding, Severity, Verdict};
+use syringe_core::diagnosis::Finding;
 
 use crate::answer::{Answer, ProbeNote};
+use crate::words::word;
 
 /// Width when the terminal does not tell.
 const USUAL_WIDTH: u16 = 120;
@@ -30,7 +31,7 @@ pub fn cell<T: ToString>(value: Option<T>) -> String {
 /// Verdict, summary and findings: the head of every answer about a node.
 pub fn head<T>(answer: &Answer<T>) -> String {
     let Answer { verdict, summary, findings, findings_omitted, unknown, coverage, kubernetes, .. } = answer;
-    let mut text = format!("{}  {summary}\n", verdict_word(*verdict));
+    let mut text = format!("{}  {summary}\n", word(verdict).to_uppercase());
     for finding in findings {
         text.push_str(&finding_lines(finding));
     }
@@ -81,24 +82,9 @@ pub fn second(time: jiff::Timestamp) -> String {
     jiff::Timestamp::from_second(time.as_second()).map_or_else(|_| time.to_string(), |time| time.to_string())
 }
 
-fn verdict_word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Healthy => "HEALTHY",
-        Verdict::Unknown => "UNKNOWN",
-        Verdict::Warning => "WARNING",
-        Verdict::Critical => "CRITICAL",
-        Verdict::Fatal => "FATAL",
-    }
-}
-
 fn finding_lines(finding: &Finding) -> String {
     let Finding { id, severity, scope, title, evidence, action, .. } = finding;
-    let severity = match severity {
-        Severity::Info => "info",
-        Severity::Warning => "warning",
-        Severity::Critical => "critical",
-        Severity::Fatal => "fatal",
-    };
+    let severity = word(severity);
     let place = match (scope.gpu, &scope.pci) {
         (Some(gpu), Some(pci)) => format!(" GPU {gpu} ({})", pci.sysfs()),
         (Some(gpu), None) => format!(" GPU {gpu}"),

@@ -1,6 +1,6 @@
 //! What the API alone gives, chosen or fallen back to.
 
-use gpu_syringe::embedded::{Cluster, Denial, Fixture};
+use gpu_syringe::embedded::{Cluster, Denial, Fixture, workload_pod};
 use k8s_openapi::api::core::v1::{Event, NodeCondition, ObjectReference};
 use serde_json::json;
 
@@ -35,6 +35,13 @@ async fn nothing_is_created_and_every_hardware_section_is_unknown() {
         message: Some("GPU 3 fell off the bus".into()),
         ..NodeCondition::default()
     });
+    let mut holder = workload_pod("ml", "train-0", "gpu-1", 1);
+    holder.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0].allocated_resources_status =
+        serde_json::from_value(json!([{ "name": "nvidia.com/gpu", "resources": [
+            { "resourceID": "GPU-1", "health": "Healthy" }, { "resourceID": "GPU-2", "health": "Unhealthy" },
+        ]}]))
+        .unwrap();
+    fixture.pods.push(holder);
     let cluster = Cluster::start(fixture).await.unwrap();
     let launcher = Launcher::start(&cluster, &["--via", "none"]);
     // What needs no probe unless it is asked for stays as it is.
@@ -57,6 +64,8 @@ async fn nothing_is_created_and_every_hardware_section_is_unknown() {
         assert_eq!(kubernetes["capacity"]["nvidia.com/gpu"], 8, "{tool}");
         assert!(kubernetes["events"][0].as_str().unwrap().contains("Xid"), "{kubernetes}");
         assert!(kubernetes["conditions"][0].as_str().unwrap().contains("GpuXidWatch"), "{kubernetes}");
+        let devices = json!(["nvidia.com/gpu GPU-2 is Unhealthy, held by pod ml/train-0"]);
+        assert_eq!(kubernetes["unhealthy_devices"], devices, "{tool}");
     }
     assert_eq!(cluster.pods_created(), 0);
 }

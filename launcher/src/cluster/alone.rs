@@ -7,26 +7,26 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Event, Node, Pod};
-use kube::api::ListParams;
-use kube::{Api, ResourceExt};
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::text::clean;
 use tokio::time::timeout;
 
-use super::Connection;
+use super::conditions::gpu_labels;
+use super::events::{self, NodeEvent};
 use super::gpu_nodes::gpu_conditions;
+use super::lean::{Pod, PodMetadata};
 use super::resources::gpu_resources;
-use crate::error::kube_reason;
+use super::{Connection, pods};
+use crate::error::Failure;
 
 /// Time for one list: an answer without a probe should be a quick one.
 const LIST_TIME: Duration = Duration::from_secs(5);
-/// Events, labels and devices in one answer.
+/// Events and devices in one answer.
 const MOST: usize = 20;
-/// Objects of one list.
-const MOST_LISTED: u32 = 500;
-/// Longest text of a label or an event.
+/// Longest text of a condition or a device's name.
 const LONGEST_TEXT: usize = 200;
 
 /// What Kubernetes knows of a node's GPUs.
@@ -36,7 +36,7 @@ pub struct KubernetesAlone {
     pub capacity: BTreeMap<String, u64>,
     /// Those of them that pods may use.
     pub allocatable: BTreeMap<String, u64>,
-    /// Labels of GPU Feature Discovery (`nvidia.com/…`), as text.
+    /// Labels of GPU Feature Discovery, without their `nvidia.com/`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Conditions that are not as they should be: of the kubelet, NVSentinel, node-problem-detector.
@@ -61,7 +61,7 @@ impl KubernetesAlone {
         for (name, count) in capacity {
             lines.push(format!("{name}: {count}, allocatable {}", allocatable.get(name).copied().unwrap_or(0)));
         }
-        let product = labels.get("nvidia.com/gpu.product").zip(labels.get("nvidia.com/gpu.memory"));
+        let product = labels.get("gpu.product").zip(labels.get("gpu.memory"));
         lines.extend(product.map(|(product, memory)| format!("{product}, {memory} MiB each (labels)")));
         for list in [conditions, unhealthy_devices, events] {
             lines.extend(list.iter().cloned());
@@ -71,38 +71,37 @@ impl KubernetesAlone {
     }
 }
 
-/// Reads it. What cannot be read is said, and fails nothing.
-pub async fn read(connection: &Connection, node: &Node) -> KubernetesAlone {
+/// Reads it, in `time` at the most. What cannot be read is said, and fails nothing.
+pub async fn read(connection: &Connection, node: &Node, time: Duration) -> KubernetesAlone {
     let name = node.name_any();
     let status = node.status.as_ref();
     let amounts = |list: Option<&BTreeMap<_, _>>| list.map(gpu_resources).unwrap_or_default();
     let mut alone = KubernetesAlone {
         capacity: amounts(status.and_then(|status| status.capacity.as_ref())),
         allocatable: amounts(status.and_then(|status| status.allocatable.as_ref())),
-        labels: labels(node),
+        labels: gpu_labels(node),
         conditions: not_ready(node).into_iter().chain(gpu_conditions(node)).collect(),
         ..KubernetesAlone::default()
     };
-    let (events, devices) = tokio::join!(events(connection, &name), unhealthy_devices(connection, &name));
+    let time = time.min(LIST_TIME);
+    let (events, pods) =
+        tokio::join!(within(time, events::of_node(connection, &name)), within(time, pods::on_node(connection, &name)));
     match events {
-        Ok(events) => alone.events = events,
+        Ok(events) => alone.events = events.iter().filter(|event| speaks_of_gpus(event)).take(MOST).map(told).collect(),
         Err(why) => alone.not_read.push(format!("events of the node: {why}")),
     }
-    match devices {
-        Ok(devices) => alone.unhealthy_devices = devices,
+    match pods {
+        Ok(pods) => alone.unhealthy_devices = unhealthy_devices(&pods),
         Err(why) => alone.not_read.push(format!("health of allocated devices: {why}")),
     }
     alone
 }
 
-fn labels(node: &Node) -> BTreeMap<String, String> {
-    let told = ["gpu.", "cuda.", "mig.", "vgpu."];
-    let own = node.labels().iter().filter(|(key, _)| {
-        key.strip_prefix("nvidia.com/").is_some_and(|rest| told.iter().any(|start| rest.starts_with(start)))
-            // Which of the operator's parts run there says nothing of the hardware.
-            && !key.contains(".deploy.")
-    });
-    own.take(MOST).map(|(key, value)| (key.clone(), clean(value, LONGEST_TEXT))).collect()
+async fn within<T>(time: Duration, list: impl Future<Output = Result<T, Failure>>) -> Result<T, String> {
+    match timeout(time, list).await {
+        Ok(read) => read.map_err(|failure| failure.why),
+        Err(_) => Err(format!("no answer within {time:?}")),
+    }
 }
 
 fn not_ready(node: &Node) -> Option<String> {
@@ -112,56 +111,31 @@ fn not_ready(node: &Node) -> Option<String> {
     (ready.status != "True").then(|| format!("Ready is {}: {message}", ready.status))
 }
 
-async fn events(connection: &Connection, node: &str) -> Result<Vec<String>, String> {
-    let about = format!("involvedObject.kind=Node,involvedObject.name={node}");
-    let mut events: Vec<Event> = list(connection, &about).await?;
-    let time = |event: &Event| event.last_timestamp.as_ref().map(|time| time.0);
-    events.sort_by_key(|event| std::cmp::Reverse(time(event)));
-    let speaks_of_gpus = |event: &&Event| {
-        let text =
-            format!("{} {}", event.reason.as_deref().unwrap_or_default(), event.message.as_deref().unwrap_or_default());
-        let text = text.to_ascii_lowercase();
-        ["xid", "nvrm", "gpu", "nvidia", "nvlink", "nvswitch", "dcgm"].iter().any(|word| text.contains(word))
-    };
-    let told = |event: &Event| {
-        let at = time(event).map(|time| format!("{time} ")).unwrap_or_default();
-        let message = clean(event.message.as_deref().unwrap_or_default(), LONGEST_TEXT);
-        let times = event.count.filter(|count| *count > 1).map(|count| format!(" ({count} times)")).unwrap_or_default();
-        format!("event {at}{}: {message}{times}", event.reason.as_deref().unwrap_or("-"))
-    };
-    Ok(events.iter().filter(speaks_of_gpus).take(MOST).map(told).collect())
+fn speaks_of_gpus(event: &NodeEvent) -> bool {
+    let text = format!("{} {}", event.reason, event.message).to_ascii_lowercase();
+    ["xid", "nvrm", "gpu", "nvidia", "nvlink", "nvswitch", "dcgm"].iter().any(|word| text.contains(word))
+}
+
+fn told(event: &NodeEvent) -> String {
+    let NodeEvent { reason, message, count, last, .. } = event;
+    let at = last.map(|time| format!("{time} ")).unwrap_or_default();
+    let times = if *count > 1 { format!(" ({count} times)") } else { String::new() };
+    format!("event {at}{reason}: {message}{times}")
 }
 
 /// `status.containerStatuses[].allocatedResourcesStatus` (KEP-4680) of the pods on the node.
-async fn unhealthy_devices(connection: &Connection, node: &str) -> Result<Vec<String>, String> {
-    let pods: Vec<Pod> = list(connection, &format!("spec.nodeName={node}")).await?;
+fn unhealthy_devices(pods: &[Pod]) -> Vec<String> {
     let mut told = Vec::new();
-    for pod in &pods {
-        let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
-        for resource in statuses.iter().flat_map(|status| status.allocated_resources_status.iter().flatten()) {
-            for device in resource.resources.iter().flatten() {
-                let health = device.health.as_deref().unwrap_or("Unknown");
-                if health == "Unhealthy" {
-                    let id = clean(&device.resource_id, LONGEST_TEXT);
-                    let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
-                    told.push(format!("{} {id} is {health}, held by pod {namespace}/{name}", resource.name));
-                }
+    for pod in pods {
+        let PodMetadata { namespace, name, .. } = &pod.metadata;
+        let resources = pod.status.container_statuses.iter().flat_map(|status| &status.allocated_resources_status);
+        for resource in resources {
+            for device in resource.resources.iter().filter(|device| device.health == "Unhealthy") {
+                let (resource, id) = (&resource.name, clean(&device.resource_id, LONGEST_TEXT));
+                told.push(format!("{resource} {id} is Unhealthy, held by pod {namespace}/{name}"));
             }
         }
     }
     told.truncate(MOST);
-    Ok(told)
-}
-
-async fn list<K>(connection: &Connection, fields: &str) -> Result<Vec<K>, String>
-where
-    K: kube::Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
-{
-    let api: Api<K> = Api::all(connection.client.clone());
-    let params = ListParams::default().fields(fields).limit(MOST_LISTED);
-    match timeout(LIST_TIME, api.list(&params)).await {
-        Ok(Ok(list)) => Ok(list.items),
-        Ok(Err(error)) => Err(kube_reason(&error)),
-        Err(_) => Err(format!("no answer within {LIST_TIME:?}")),
-    }
+    told
 }

@@ -102,7 +102,7 @@ pub(super) async fn read(
         let log = async {
             if with_log { read.add_kernel_log(call, &connection, &kubernetes, since.as_ref()).await } else { Ok(()) }
         };
-        let (mut alone, log) = tokio::join!(alone::read(&connection, &kubernetes), log);
+        let (mut alone, log) = tokio::join!(alone::read(&connection, &kubernetes, call.left()), log);
         alone.not_read.extend(log.err());
         read.note.alone = Some(Box::new(alone));
     }

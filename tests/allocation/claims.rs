@@ -1,6 +1,6 @@
 //! Dynamic resource allocation: devices by claim, each once.
 
-use gpu_syringe::embedded::{Fixture, NodeFixture};
+use gpu_syringe::embedded::{Denial, Fixture, NodeFixture};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use syringe_core::report::Report;
@@ -118,4 +118,19 @@ async fn a_claim_gives_the_uuids_without_a_probe() {
     let list = bench.ask("list_gpu_nodes", json!({})).await;
     assert_eq!(list["nodes"][0]["model"], "NVIDIA H100 80GB HBM3");
     assert_eq!(bench.cluster.pods_created(), 0);
+}
+
+#[tokio::test]
+async fn claims_that_may_not_be_listed_are_unknown_and_nothing_is_said_of_their_devices() {
+    let claims = vec![claim("c", &["gpu-3"], &["a"])];
+    let fixture = fixture(claims, vec![claiming("a", "c", true)]).denying(Denial::of("list", "resourceclaims"));
+    let bench = Bench::of(fixture).await;
+    for (tool, arguments) in [("get_pod_gpu_allocation", json!({"node_name": "gpu-1"})), ("list_gpu_nodes", json!({}))]
+    {
+        let answer = bench.ask(tool, arguments).await;
+        let unknown = &answer["unknown"][0];
+        assert_eq!(unknown["section"], "dynamic resource allocation", "{tool}: {answer}");
+        assert!(unknown["why"].as_str().unwrap().contains("resourceclaims"), "{tool}: {unknown}");
+        assert!(!answer["resources"].to_string().contains(DRIVER), "{tool}: {answer}");
+    }
 }

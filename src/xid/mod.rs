@@ -29,6 +29,7 @@ mod sources;
 mod stamp;
 mod sxid;
 mod syslog;
+pub mod window;
 mod xid_frame;
 mod xid_text;
 

@@ -10,7 +10,7 @@ use super::timeline::Timeline;
 use crate::facts::ecc::{Ecc, GpuEcc};
 use crate::facts::host::{Host, PciGpu};
 use crate::facts::inventory::{GpuInventory, Inventory};
-use crate::facts::kernel_log::KernelLog;
+use crate::facts::kernel_log::{KernelEvent, KernelLog};
 use crate::facts::kubelet::Kubelet;
 use crate::facts::mig::Mig;
 use crate::facts::processes::Processes;
@@ -25,7 +25,7 @@ use crate::text::clean;
 pub(super) const NAMELESS: &str = "the node";
 
 /// One GPU, from whichever source knows it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Gpu {
     /// NVML index.
     pub(super) index: Option<u32>,
@@ -254,7 +254,9 @@ fn add_from_pci(report: &Report, gpus: &mut Vec<Gpu>) {
 fn name_lost(report: &Report, gpus: &mut [Gpu]) {
     let events = Section::data_of(&report.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
     for gpu in gpus.iter_mut().filter(|gpu| gpu.uuid.is_none() && gpu.pci.is_some()) {
-        let event = events.iter().rev().find(|event| event.pci_address == gpu.pci && event.gpu_uuid.is_some());
+        // Of the running boot only: before, another GPU may have been in this place.
+        let told = |event: &&KernelEvent| event.gpu_uuid.is_some() && event.boot_id.is_none();
+        let event = events.iter().rev().filter(told).find(|event| event.pci_address == gpu.pci);
         gpu.uuid = event.and_then(|event| event.gpu_uuid.clone());
     }
 }

@@ -92,7 +92,8 @@ impl Footprint {
         }
         // A GPU that is lost is in no inventory; the kernel said its UUID while it still knew it.
         let log = sections.xid.as_ref().and_then(|section| section.data.as_ref());
-        for event in log.iter().flat_map(|log| &log.events) {
+        // An earlier boot may have had it at another address.
+        for event in log.iter().flat_map(|log| &log.events).filter(|event| event.boot_id.is_none()) {
             let named = event.gpu_uuid.as_ref().is_some_and(|uuid| self.devices.contains(uuid));
             if let (true, Some(address)) = (named, &event.pci_address) {
                 self.addresses.insert(address.clone());

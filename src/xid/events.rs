@@ -7,6 +7,7 @@
 //! Limits: events beyond [`Options::max_events`] are dropped, the least telling and oldest first, and counted. Lines
 //! without any time cannot be told apart across logs.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
@@ -28,8 +29,12 @@ const MOST_TEXTS: usize = 4096;
 /// Bytes of a text that are read. The kernel's own limit is 1 KiB a record.
 const TEXT_CAP: usize = 4096;
 
-/// GPUs whose identity is remembered; no host has more.
-const MOST_GPUS: usize = 256;
+/// GPUs whose identity is remembered, each boot's by themselves: 256 boots of 16 GPUs.
+const MOST_GPUS: usize = 4096;
+
+/// What the log says of the GPU at each address, by boot: a GPU may be swapped between two boots. `None`: it says two
+/// things (all earlier boots of a text log are one), so nobody knows which holds for an event.
+type Said = BTreeMap<(usize, PciAddress), Option<String>>;
 
 /// How a kernel's clock becomes wall-clock time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,8 +92,8 @@ pub struct EventLog {
     known_texts: usize,
     pending: Option<(Pending, Moment, usize)>,
     before: Before,
-    uuids: BTreeMap<PciAddress, String>,
-    serials: BTreeMap<PciAddress, String>,
+    uuids: Said,
+    serials: Said,
     last_named_gpu: Option<PciAddress>,
     omitted: u64,
     untrusted: u64,
@@ -180,10 +185,10 @@ impl EventLog {
             let boot = slot.key.boot;
             let mut event = slot.into_event();
             event.boot_id = if boot == 0 { None } else { boots.get(boot).cloned() };
-            if let Some(pci) = &event.pci_address {
-                event.gpu_uuid = uuids.get(pci).cloned();
-                if let Some(serial) = serials.get(pci) {
-                    event.details.insert("board_serial".to_owned(), serial.clone());
+            if let Some(place) = event.pci_address.clone().map(|pci| (boot, pci)) {
+                event.gpu_uuid = uuids.get(&place).cloned().flatten();
+                if let Some(serial) = serials.get(&place).cloned().flatten() {
+                    event.details.insert("board_serial".to_owned(), serial);
                 }
             }
             events.push(event);
@@ -277,11 +282,11 @@ impl EventLog {
             Some(Parsed::Event(line)) => self.add(text, line, moment, boot),
             Some(Parsed::GpuUuid { pci, uuid }) => {
                 self.last_named_gpu = Some(pci.clone());
-                remember(&mut self.uuids, pci, uuid);
+                remember(&mut self.uuids, (boot, pci), uuid);
             }
             Some(Parsed::GpuSerial { pci, serial }) => {
                 if let Some(pci) = pci.or_else(|| self.last_named_gpu.clone()) {
-                    remember(&mut self.serials, pci, serial);
+                    remember(&mut self.serials, (boot, pci), serial);
                 }
             }
             Some(Parsed::Companion(_)) | None => {}
@@ -352,9 +357,12 @@ impl EventLog {
     }
 }
 
-fn remember(map: &mut BTreeMap<PciAddress, String>, pci: PciAddress, value: String) {
-    if map.len() < MOST_GPUS || map.contains_key(&pci) {
-        map.insert(pci, value);
+fn remember(said: &mut Said, place: (usize, PciAddress), value: String) {
+    let full = said.len() >= MOST_GPUS;
+    match said.entry(place) {
+        Entry::Occupied(mut known) if known.get().as_ref() != Some(&value) => *known.get_mut() = None,
+        Entry::Vacant(place) if !full => drop(place.insert(Some(value))),
+        Entry::Occupied(_) | Entry::Vacant(_) => {}
     }
 }
 

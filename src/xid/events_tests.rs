@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::{Clock, EventLog, Options};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind, KernelLog};
 use crate::pci::PciAddress;
-use crate::xid::{join, since};
+use crate::xid::{LogOf, join, since};
 
 const BOOT: &str = "2025-02-23T16:00:00Z";
 
@@ -261,11 +261,55 @@ fn events_find_their_gpu_even_through_the_port_above_it() {
     assert_eq!(log.events[1].gpu_uuid.as_deref(), Some(uuid), "the log itself tells, even when the GPU is lost");
     assert_eq!(log.events[1].details.get("board_serial").map(String::as_str), Some("1653723052734"));
     let at = |text: &str| PciAddress::parse(text).expect("an address");
-    join(&mut log, &[(at("3b:00.0"), 3, uuid.to_owned())], &[(at("3a:00.0"), at("3b:00.0"))]);
+    join(&mut log, LogOf::ThisNode, &[(at("3b:00.0"), 3, Some(uuid.to_owned()))], &[(at("3a:00.0"), at("3b:00.0"))]);
     for event in &log.events {
         assert_eq!((event.gpu_index, event.gpu_uuid.as_deref()), (Some(3), Some(uuid)), "{}", event.raw);
     }
     assert_eq!(log.events[0].pci_address, Some(at("3a:00.0")), "the port stays named");
+}
+
+const OLD_GPU: &str = "GPU-00000000-0000-0000-0000-000000000001";
+const NEW_GPU: &str = "GPU-00000000-0000-0000-0000-000000000002";
+
+fn identities(log: &mut KernelLog, whose: LogOf) -> Vec<(Option<u32>, Option<&str>)> {
+    let pci = PciAddress::parse("3b:00.0").expect("an address");
+    join(log, whose, &[(pci, 3, Some(NEW_GPU.to_owned()))], &[]);
+    log.events.iter().map(|event| (event.gpu_index, event.gpu_uuid.as_deref())).collect()
+}
+
+fn journal_line(boot: &str, second: i64, text: &str) -> String {
+    let wall = (boot_time(0).as_second() + second) * 1_000_000;
+    format!(
+        r#"{{"__REALTIME_TIMESTAMP":"{wall}","_BOOT_ID":"{boot}","_TRANSPORT":"kernel","SYSLOG_FACILITY":"0","MESSAGE":"{text}"}}"#
+    )
+}
+
+#[test]
+fn an_event_of_an_earlier_boot_is_not_the_gpu_that_has_the_address_now() {
+    let mut log = empty_with(Options::default());
+    log.push_line(&journal_line("first", -9000, &format!("NVRM: GPU at PCI:0000:3b:00: {OLD_GPU}")));
+    log.push_line(&journal_line("first", -8999, OFF_BUS));
+    log.push_line(&journal_line("second", -5000, OFF_BUS));
+    log.push_kmsg(kmsg(0, 1, &format!("NVRM: GPU at PCI:0000:3b:00: {NEW_GPU}")).as_bytes());
+    log.push_kmsg(kmsg(1, 2, OFF_BUS).as_bytes());
+    let mut log = log.finish();
+    let expected = [(None, Some(OLD_GPU)), (Some(3), None), (Some(3), Some(NEW_GPU))];
+    assert_eq!(identities(&mut log, LogOf::ThisNode), expected, "each boot names its own GPU, or none");
+}
+
+#[test]
+fn a_log_that_somebody_gave_is_not_said_to_be_of_the_gpus_of_this_node() {
+    let mut log = read(&[kmsg(0, 1, OFF_BUS)]);
+    assert_eq!(identities(&mut log, LogOf::Anyone), [(Some(3), None)]);
+    let mut log = read(&[kmsg(0, 1, &format!("NVRM: GPU at PCI:0000:3b:00: {OLD_GPU}")), kmsg(1, 2, OFF_BUS)]);
+    assert_eq!(identities(&mut log, LogOf::Anyone), [(None, Some(OLD_GPU))], "its own word stands");
+}
+
+#[test]
+fn two_gpus_at_one_address_leave_nobody_named() {
+    let named = |seq, uuid| kmsg(seq, seq, &format!("NVRM: GPU at PCI:0000:3b:00: {uuid}"));
+    let log = read(&[named(0, OLD_GPU), kmsg(1, 1, OFF_BUS), named(2, NEW_GPU)]);
+    assert_eq!(only(&log).gpu_uuid, None);
 }
 
 #[test]

@@ -35,4 +35,4 @@ mod xid_text;
 
 pub use catalogue::{Class, Fatality, Severity, SxidEntry, XidEntry, sxid, sxids, xid, xids};
 pub use events::{Clock, EventLog, Options};
-pub use identity::{join, since};
+pub use identity::{LogOf, join, since};

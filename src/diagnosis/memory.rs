@@ -51,10 +51,10 @@ rules! {
     PAGES_MANY: "retired-pages-many" Warning Hardware RETIREMENT_DOC, "Many pages retired for double-bit errors",
         Watch "Watch {gpu}: more such pages within a week are a reason to return it.";
     ECC_OFF: "ecc-disabled" Warning Driver MEMORY_DOC, "ECC is switched off",
-        UpdateSoftware "Enable ECC on {gpu} of {node} (nvidia-smi -e 1) and reset it; without ECC errors stay unseen \
-            and unrepaired.";
-    ECC_PENDING: "ecc-mode-pending" Warning Driver MEMORY_DOC, "An ECC mode change waits for a reset",
-        DrainAndReset "Reset {gpu} or reboot {node} when it is drained; until then the old ECC mode holds.";
+        UpdateSoftware "Enable ECC on {gpu} of {node} (nvidia-smi -e 1) and reboot the node when it is drained; \
+            without ECC errors stay unseen and unrepaired.";
+    ECC_PENDING: "ecc-mode-pending" Warning Driver MEMORY_DOC, "An ECC mode change waits for a reboot",
+        DrainAndReboot "Reboot {node} when it is drained; until then {gpu} keeps the old ECC mode.";
     INFOROM: "inforom-corrupted" Critical Hardware XID_DOC, "InfoROM corrupted",
         ContactVendor "Have {gpu} of {node} checked: its stored counters and settings are not reliable.";
     REPAIR_PENDING: "repair-pending" Critical Hardware MEMORY_DOC, "A hardware repair waits for a GPU reset",
@@ -273,7 +273,7 @@ fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let mode = node.ecc_of(gpu).and_then(|ecc| ecc.mode).or_else(|| inventory.and_then(|gpu| gpu.ecc_mode))?;
     if mode.current != mode.pending {
         let word = |on: bool| if on { "on" } else { "off" };
-        let evidence = format!("ECC is {}, {} after the next reset", word(mode.current), word(mode.pending));
+        let evidence = format!("ECC is {}, {} after the next reboot", word(mode.current), word(mode.pending));
         return Some(Draft::on(ECC_PENDING, gpu).because(evidence));
     }
     (!mode.current && !leaves_factory_without_ecc(gpu)).then(|| Draft::on(ECC_OFF, gpu).because("ECC mode off"))

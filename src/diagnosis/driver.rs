@@ -243,11 +243,14 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
         stuck.filter(|process| process.state.as_deref() == Some("D")).map(|process| process.pid).collect();
     for (gpu, at) in &failing {
         let rule = if failing.len() > 1 { GSP_SEVERAL } else { GSP };
-        let mut draft = Draft::on(rule, gpu).seen_all(at.iter().map(|&at| node.timeline.events[at].fact));
+        let events: Vec<_> = at.iter().map(|&at| node.timeline.events[at].fact).collect();
+        let mut draft = Draft::on(rule, gpu).seen_all(events.iter().copied());
         if limited {
             draft = draft.because("the driver limits these lines: the count is a lower bound");
         }
-        if !stuck.is_empty() {
+        if stuck.is_empty() {
+            draft = draft.unless_recovered(node.recovered(gpu, &events));
+        } else {
             let pids: Vec<String> = stuck.iter().take(4).map(u32::to_string).collect();
             draft = draft.because(format!("uninterruptible processes: pid {}", pids.join(", ")));
         }

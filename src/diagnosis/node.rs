@@ -39,6 +39,21 @@ pub(super) struct Gpu {
     pub(super) answers: bool,
 }
 
+/// Counters and answers may lag behind an event this long.
+const SETTLED: SignedDuration = SignedDuration::from_mins(10);
+
+/// A warning without a reset is old news after a day: what it warned of has come or has not.
+pub(super) const STALE: SignedDuration = SignedDuration::from_hours(24);
+
+/// How long a GPU has been working again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recovered {
+    /// The event is of the last day: it may come back.
+    Lately,
+    /// It is history.
+    LongAgo,
+}
+
 /// A report and what Kubernetes says, ready to be judged.
 pub(super) struct Node<'a> {
     pub(super) report: &'a Report,
@@ -164,6 +179,21 @@ impl<'a> Node<'a> {
             let mut below = self.gpus.iter().filter(on_path);
             below.next().filter(|_| below.next().is_none())
         })
+    }
+
+    /// Whether NVML reads the GPU now.
+    pub(super) fn reads(&self, gpu: &Gpu) -> bool {
+        gpu.answers && self.telemetry_of(gpu).is_some_and(|now| now.temperature.gpu_celsius.is_some())
+    }
+
+    /// Whether a GPU with these grave events works again, as far as an old driver can tell. Drivers before R565 do not say
+    /// that a GPU was reset (no recovery action, no Xid 154): then a GPU that NVML reads, and whose counters have started
+    /// anew since, speaks for itself. Newer drivers say what they want, and are believed.
+    pub(super) fn recovered(&self, gpu: &Gpu, events: &[&KernelEvent]) -> Option<Recovered> {
+        let ecc = self.ecc_of(gpu).filter(|ecc| ecc.recovery_action.is_none())?;
+        let age = self.age(events.iter().filter_map(|event| event.last).max())?;
+        let works = self.reads(gpu) && ecc.volatile.uncorrected == Some(0);
+        (works && age > SETTLED).then_some(if age > STALE { Recovered::LongAgo } else { Recovered::Lately })
     }
 
     /// How long ago something was.

@@ -5,10 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::SignedDuration;
-
 use super::draft::Draft;
-use super::node::{Gpu, Node};
+use super::node::{Gpu, Node, STALE};
 use super::rules::{Rule, XID_DOC, rules};
 use super::timeline::concerns;
 use super::{ActionCode, Severity, quote};
@@ -54,9 +52,6 @@ const SUSPICIOUS_CODES: [u32; 2] = [13, 31];
 /// GSP timeouts and errors: judged by `driver`.
 pub(super) const GSP_CODES: [u32; 3] = [119, 120, 175];
 
-/// A warning without a reset is old news after a day: what it warned of has come or has not.
-const STALE: SignedDuration = SignedDuration::from_hours(24);
-
 /// Codes that condemn a GPU when they come back after a boot.
 const GRAVE: [u32; 9] = [48, 62, 74, 79, 95, 119, 120, 140, 149];
 
@@ -65,6 +60,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in places(node) {
         drafts.extend(applications(node, &gpu));
+        drafts.extend(killed(node, &gpu));
         drafts.extend(other_codes(node, &gpu));
     }
     drafts.extend(recurring(node));
@@ -91,9 +87,8 @@ fn applications(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         .present()
         .filter(|(_, event)| concerns(event, gpu) && event.kind == Kind::Xid && is_application(event))
         .collect();
-    let killed = killed(node, gpu);
     if faults.is_empty() {
-        return killed;
+        return None;
     }
     let codes: BTreeSet<u32> = faults.iter().filter_map(|(_, event)| event.code).collect();
     let lone_45 = codes.iter().all(|code| *code == 45);

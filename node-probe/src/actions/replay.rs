@@ -90,7 +90,7 @@ fn evidence(process: &GpuProcess, gpu: &GpuInventory) -> Vec<String> {
     let file = format!("/dev/nvidia{}", gpu.minor_number.unwrap_or(gpu.index));
     let listed = process.uses.iter().any(|gpu_use| gpu_use.gpu == gpu.index);
     let ways = [(listed, "nvml"), (process.holds.contains(&file), "device_file")];
-    ways.into_iter().filter_map(|(there, way)| there.then(|| way.to_owned())).collect()
+    ways.into_iter().filter(|(there, _)| *there).map(|(_, way)| way.to_owned()).collect()
 }
 
 #[cfg(test)]

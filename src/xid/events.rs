@@ -54,13 +54,11 @@ pub struct Options {
     pub since: Option<Timestamp>,
     /// Distinct events to keep at most.
     pub max_events: usize,
-    /// For tests on a live machine only: believe records that programs wrote.
-    pub believe_programs: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { running_boot_id: None, now: None, since: None, max_events: 512, believe_programs: false }
+        Self { running_boot_id: None, now: None, since: None, max_events: 512 }
     }
 }
 
@@ -81,7 +79,6 @@ pub struct EventLog {
     now: Option<i64>,
     since: Option<i64>,
     max_events: usize,
-    believe_programs: bool,
     /// Boots by index. The first is the running one.
     boots: Vec<String>,
     sources: Vec<Source>,
@@ -102,13 +99,12 @@ pub struct EventLog {
 impl EventLog {
     /// An empty log. Without a clock, lines that only know the uptime get no wall-clock time.
     pub fn new(clock: Option<Clock>, options: Options) -> Self {
-        let Options { running_boot_id, now, since, max_events, believe_programs } = options;
+        let Options { running_boot_id, now, since, max_events } = options;
         Self {
             boot_time: clock.map(|clock| clock.boot_wall_time.as_microsecond()),
             now: now.map(Timestamp::as_microsecond),
             since: since.map(Timestamp::as_microsecond),
             max_events: max_events.max(1),
-            believe_programs,
             boots: vec![running_boot_id.map(|id| bare_id(&id)).unwrap_or_default()],
             sources: Vec::new(),
             slots: Vec::new(),
@@ -132,15 +128,6 @@ impl EventLog {
         self.sources.push(Source::named(name));
     }
 
-    /// One record as `/dev/kmsg` gives it, or one that was saved. Bytes of any other shape are ignored.
-    pub fn push_kmsg(&mut self, record: &[u8]) {
-        // The kernel escapes what is not plain text; only a damaged copy needs the slower way.
-        let text = std::str::from_utf8(record).map_or_else(|_| String::from_utf8_lossy(record), Into::into);
-        if let Some(record) = record::parse_kmsg(&text) {
-            self.push_record(&record);
-        }
-    }
-
     /// One line (or several) in any spelling.
     pub fn push_line(&mut self, line: &str) {
         if line.contains('\n') && record::parse_kmsg(line).is_none() {
@@ -162,7 +149,7 @@ impl EventLog {
             self.current_source(record).count(record, moment.wall);
         }
         let text = record.text.trim_start();
-        if by_program && !self.believe_programs {
+        if by_program {
             self.untrusted += u64::from(line::looks_like_gpu_error(&super::scan::unescape(cap(text))));
             return;
         }

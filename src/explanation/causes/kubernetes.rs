@@ -91,7 +91,8 @@ pub(super) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
 pub(super) fn preempted_or_deleted(case: &Case<'_>) -> Option<Explanation> {
     let reasons = ["Preempted", "TaintManagerEviction", "Killing", "NodeNotReady", "Evicted"];
     let ended = case.ended().is_some_and(|(_, code, ..)| matches!(code, 137 | 143));
-    let event = case.pod.events.iter().rev().find(|event| reasons.contains(&event.reason.as_str()))?;
+    let event =
+        case.pod.events.iter().rev().find(|event| reasons.contains(&event.reason.as_str()) && !event.is_ours())?;
     let asked = event.reason != "Killing" || case.pod.deleted.is_some();
     (asked && (ended || case.pod.deleted.is_some())).then(|| {
         case.say(Cause::Cluster, Certainty::Likely, "Kubernetes ended it on purpose")

@@ -12,7 +12,7 @@ use super::timeline::line;
 use super::{Cause, Certainty, ContainerState, Explanation, PodFacts};
 use crate::diagnosis::{Action, ActionCode, Class as FindingClass, Diagnosis, Finding, Scope, Severity};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
-use crate::report::Report;
+use crate::report::{Report, Section};
 use crate::text::clean;
 use crate::xid::catalogue::{self, Class};
 
@@ -28,6 +28,8 @@ struct Case<'a> {
     name: String,
     /// Its node, as sentences name it.
     node: &'a str,
+    /// Whether that node was looked at and has no GPU.
+    node_has_none: bool,
 }
 
 type Question = fn(&Case<'_>) -> Option<Explanation>;
@@ -64,6 +66,7 @@ pub(super) fn first(
         diagnosis: node.map(|(_, diagnosis)| diagnosis),
         name: format!("{}/{}", pod.namespace, pod.name),
         node: pod.node.as_deref().unwrap_or("no node"),
+        node_has_none: node.is_some_and(|(report, _)| has_no_gpu(report)),
     };
     let found = QUESTIONS.iter().find_map(|question| question(&case));
     let mut explanation = found.unwrap_or_else(|| case.say(Cause::Unknown, Certainty::Possible, "nothing explains it"));
@@ -166,6 +169,27 @@ fn end_quote(case: &Case<'_>) -> Option<String> {
     Some(format!("container {name}: {reason}, exit code {code}{message}"))
 }
 
+/// Whether PCI or NVML was asked, and whoever was names no GPU.
+fn has_no_gpu(report: &Report) -> bool {
+    let on_pci = Section::data_of(&report.sections.host).map(|host| host.pci_gpus.len());
+    let in_nvml = Section::data_of(&report.sections.inventory).map(|inventory| inventory.gpus.len());
+    let counts: Vec<usize> = on_pci.into_iter().chain(in_nvml).collect();
+    !counts.is_empty() && counts.iter().all(|count| *count == 0)
+}
+
+/// Why it was not the GPU, or that nobody can say.
+fn gpu_cleared(case: &Case<'_>) -> &'static str {
+    if !case.footprint.addresses.is_empty() {
+        "GPU: no hardware Xid or finding on its GPUs"
+    } else if !case.pod.wants_gpus {
+        "GPU: it asks for none"
+    } else if case.node_has_none {
+        "GPU: its node has none"
+    } else {
+        "not ruled out: its GPU, since the node no longer knows which one it had"
+    }
+}
+
 /// What was looked at and found clean, and what could not be looked at.
 fn ruled_out(case: &Case<'_>, explanation: &Explanation, why_not: Option<&str>) -> Vec<String> {
     let mut lines = Vec::new();
@@ -176,12 +200,7 @@ fn ruled_out(case: &Case<'_>, explanation: &Explanation, why_not: Option<&str>) 
         (None, _) => {}
         (Some(_), _) => {
             if explanation.cause != Cause::Gpu {
-                let known = if case.footprint.addresses.is_empty() {
-                    "its GPUs are no longer known to the node"
-                } else {
-                    "no hardware Xid or finding on its GPUs"
-                };
-                lines.push(format!("GPU: {known}"));
+                lines.push(gpu_cleared(case).to_owned());
             }
             if !case.footprint.log_covers {
                 lines.push("kernel log: does not reach back to the pod's start".into());

@@ -19,8 +19,8 @@ rules! {
         DrainAndReboot "Drain and reboot {node} (or reload the nvidia modules): the driver was updated under the \
             loaded one.";
     NOT_FOUND: "driver-not-found" Critical Driver NVML_DOC, "No NVIDIA driver was found",
-        UpdateSoftware "If {node} has GPUs, install or load the nvidia driver there (with the GPU Operator: is its driver \
-            pod ready?); where its kernel module is loaded, only the user-space libraries are missing.";
+        UpdateSoftware "If {node} has GPUs, install or load the nvidia driver there (with the GPU Operator: is its \
+            driver pod ready?); where its kernel module is loaded, only the user-space libraries are missing.";
     NO_LIBRARY: "nvml-library-missing" Critical Driver NVML_DOC, "The driver's NVML library was not found",
         UpdateSoftware "Reinstall the driver's user-space libraries on {node}; the kernel module alone does not serve \
             containers.";

@@ -25,7 +25,7 @@ use crate::text::clean;
 pub(super) const NAMELESS: &str = "the node";
 
 /// One GPU, from whichever source knows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Gpu {
     /// NVML index.
     pub(super) index: Option<u32>,
@@ -186,9 +186,9 @@ impl<'a> Node<'a> {
         gpu.answers && self.telemetry_of(gpu).is_some_and(|now| now.temperature.gpu_celsius.is_some())
     }
 
-    /// Whether a GPU with these grave events works again, as far as an old driver can tell. Drivers before R565 do not say
-    /// that a GPU was reset (no recovery action, no Xid 154): then a GPU that NVML reads, and whose counters have started
-    /// anew since, speaks for itself. Newer drivers say what they want, and are believed.
+    /// Whether a GPU with these grave events works again, as far as an old driver can tell. Drivers before R565 do not
+    /// say that a GPU was reset (no recovery action, no Xid 154): then a GPU that NVML reads, and whose counters have
+    /// started anew since, speaks for itself. Newer drivers say what they want, and are believed.
     pub(super) fn recovered(&self, gpu: &Gpu, events: &[&KernelEvent]) -> Option<Recovered> {
         let ecc = self.ecc_of(gpu).filter(|ecc| ecc.recovery_action.is_none())?;
         let age = self.age(events.iter().filter_map(|event| event.last).max())?;

@@ -237,23 +237,35 @@ fn severity(grade: Grade) -> Severity {
     }
 }
 
+/// One grave Xid of one GPU, and the boots that saw it.
+struct Grave<'a> {
+    gpu: Gpu,
+    code: u32,
+    boots: BTreeSet<Option<&'a str>>,
+}
+
 /// The same grave Xid on one GPU in at least two boots: resets and reboots did not cure it.
 fn recurring(node: &Node<'_>) -> Vec<Draft> {
-    let mut boots: BTreeMap<(Gpu, u32), BTreeSet<Option<&str>>> = BTreeMap::new();
+    let mut found: Vec<Grave<'_>> = Vec::new();
     for event in node.timeline.events.iter().map(|event| event.fact).filter(|event| event.kind == Kind::Xid) {
         let Some(code) = event.code.filter(|code| GRAVE.contains(code)) else { continue };
-        if let Some(gpu) = owner(node, event) {
-            boots.entry((gpu, code)).or_default().insert(event.boot_id.as_deref());
+        let Some(gpu) = owner(node, event) else { continue };
+        let boot = event.boot_id.as_deref();
+        match found.iter_mut().find(|known| known.code == code && known.gpu == gpu) {
+            Some(known) => drop(known.boots.insert(boot)),
+            None => found.push(Grave { gpu, code, boots: BTreeSet::from([boot]) }),
         }
     }
-    let again = boots.into_iter().filter(|(_, boots)| boots.len() > 1);
+    let again = found.iter().filter(|grave| grave.boots.len() > 1);
     again
-        .map(|((gpu, code), boots)| Draft::on(RECURRING, &gpu).because(format!("Xid {code} in {} boots", boots.len())))
+        .map(|Grave { gpu, code, boots }| {
+            Draft::on(RECURRING, gpu).because(format!("Xid {code} in {} boots", boots.len()))
+        })
         .collect()
 }
 
-/// Whose event it was. A GPU that has left the node needs no inspection here, and an event without a UUID, at an address
-/// where the log knows several GPUs, accuses none of them.
+/// Whose event it was. A GPU that has left the node needs no inspection here, and an event without a UUID, at an
+/// address where the log knows several GPUs, accuses none of them.
 fn owner(node: &Node<'_>, event: &KernelEvent) -> Option<Gpu> {
     let pci = event.pci_address.as_ref()?;
     let of_place = || node.gpus.iter().find(|gpu| gpu.pci.as_ref() == Some(pci));

@@ -123,8 +123,8 @@ pub struct KernelEvent {
     /// boots without a UUID it names the place only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_index: Option<u32>,
-    /// UUID, from the `NVRM: GPU at PCI:…: GPU-…` line of the event's own boot (it survives the loss of the GPU), or, for the
-    /// running boot, from NVML. Absent where neither says which GPU it was: it may have been swapped since.
+    /// UUID, from the `NVRM: GPU at PCI:…: GPU-…` line of the event's own boot (it survives the loss of the GPU), or,
+    /// for the running boot, from NVML. Absent where neither says which GPU it was: it may have been swapped since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_uuid: Option<String>,
     /// MIG GPU instance that the line names.

@@ -7,7 +7,6 @@
 //! Limits: events beyond [`Options::max_events`] are dropped, the least telling and oldest first, and counted. Lines
 //! without any time cannot be told apart across logs.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
@@ -29,12 +28,12 @@ const MOST_TEXTS: usize = 4096;
 /// Bytes of a text that are read. The kernel's own limit is 1 KiB a record.
 const TEXT_CAP: usize = 4096;
 
-/// GPUs whose identity is remembered, each boot's by themselves: 256 boots of 16 GPUs.
-const MOST_GPUS: usize = 4096;
+/// GPUs whose identity is remembered, in each boot; no host has more.
+const MOST_GPUS: usize = 256;
 
-/// What the log says of the GPU at each address, by boot: a GPU may be swapped between two boots. `None`: it says two
-/// things (all earlier boots of a text log are one), so nobody knows which holds for an event.
-type Said = BTreeMap<(usize, PciAddress), Option<String>>;
+/// What the log says of the GPU at each address, one map a boot: a GPU may be swapped between two boots. Empty: it says
+/// two things (all earlier boots of a text log are one), so nobody knows which holds for an event.
+type Said = Vec<BTreeMap<PciAddress, String>>;
 
 /// How a kernel's clock becomes wall-clock time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,8 +112,8 @@ impl EventLog {
             known_texts: 0,
             pending: None,
             before: Before::default(),
-            uuids: BTreeMap::new(),
-            serials: BTreeMap::new(),
+            uuids: Vec::new(),
+            serials: Vec::new(),
             last_named_gpu: None,
             omitted: 0,
             untrusted: 0,
@@ -172,10 +171,10 @@ impl EventLog {
             let boot = slot.key.boot;
             let mut event = slot.into_event();
             event.boot_id = if boot == 0 { None } else { boots.get(boot).cloned() };
-            if let Some(place) = event.pci_address.clone().map(|pci| (boot, pci)) {
-                event.gpu_uuid = uuids.get(&place).cloned().flatten();
-                if let Some(serial) = serials.get(&place).cloned().flatten() {
-                    event.details.insert("board_serial".to_owned(), serial);
+            if let Some(pci) = &event.pci_address {
+                event.gpu_uuid = recall(&uuids, boot, pci).cloned();
+                if let Some(serial) = recall(&serials, boot, pci) {
+                    event.details.insert("board_serial".to_owned(), serial.clone());
                 }
             }
             events.push(event);
@@ -269,11 +268,11 @@ impl EventLog {
             Some(Parsed::Event(line)) => self.add(text, line, moment, boot),
             Some(Parsed::GpuUuid { pci, uuid }) => {
                 self.last_named_gpu = Some(pci.clone());
-                remember(&mut self.uuids, (boot, pci), uuid);
+                remember(&mut self.uuids, boot, pci, uuid);
             }
             Some(Parsed::GpuSerial { pci, serial }) => {
                 if let Some(pci) = pci.or_else(|| self.last_named_gpu.clone()) {
-                    remember(&mut self.serials, (boot, pci), serial);
+                    remember(&mut self.serials, boot, pci, serial);
                 }
             }
             Some(Parsed::Companion(_)) | None => {}
@@ -344,13 +343,22 @@ impl EventLog {
     }
 }
 
-fn remember(said: &mut Said, place: (usize, PciAddress), value: String) {
-    let full = said.len() >= MOST_GPUS;
-    match said.entry(place) {
-        Entry::Occupied(mut known) if known.get().as_ref() != Some(&value) => *known.get_mut() = None,
-        Entry::Vacant(place) if !full => drop(place.insert(Some(value))),
-        Entry::Occupied(_) | Entry::Vacant(_) => {}
+fn remember(said: &mut Said, boot: usize, pci: PciAddress, value: String) {
+    if said.len() <= boot {
+        said.resize_with(boot + 1, BTreeMap::new);
     }
+    let of_boot = &mut said[boot];
+    let full = of_boot.len() >= MOST_GPUS;
+    match of_boot.get_mut(&pci) {
+        Some(known) if *known == value => {}
+        Some(known) => known.clear(),
+        None if !full => drop(of_boot.insert(pci, value)),
+        None => {}
+    }
+}
+
+fn recall<'a>(said: &'a Said, boot: usize, pci: &PciAddress) -> Option<&'a String> {
+    said.get(boot)?.get(pci).filter(|value| !value.is_empty())
 }
 
 fn bare_id(id: &str) -> String {

@@ -81,8 +81,8 @@ pub fn link_down_reason(intr_info: u32) -> u32 {
     (intr_info >> 20) & 0x3f
 }
 
-/// Decodes one report. A line does not say which driver wrote it: both layouts are tried, and the unit's name tells which
-/// one fits.
+/// Decodes one report. A line does not say which driver wrote it: both layouts are tried, and the unit's name tells
+/// which one fits.
 pub fn decode(report: &Report<'_>) -> Decoded {
     let found = [false, true].into_iter().find_map(|new| best_row(report, new).map(|row| (row, new)));
     let new = found.is_some_and(|(_, new)| new);

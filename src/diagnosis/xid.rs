@@ -354,6 +354,8 @@ mod tests {
         assert_eq!(accused(vec![now(), xid(Some("a"), None)]), 1, "nothing speaks of another GPU");
         assert_eq!(accused(vec![now(), xid(Some("a"), Some("GPU-old"))]), 0);
         assert_eq!(accused(vec![xid(Some("b"), Some("GPU-old")), xid(Some("a"), Some("GPU-old"))]), 0, "it is gone");
+        let between = vec![now(), xid(Some("b"), Some("GPU-old")), xid(Some("a"), Some("GPU-new"))];
+        assert_eq!(accused(between), 1, "it was away in between, and did it before");
         let unclear = vec![now(), xid(Some("b"), None), xid(Some("a"), Some("GPU-old"))];
         assert_eq!(accused(unclear), 0, "whose it was nobody knows");
     }

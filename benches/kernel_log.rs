@@ -9,6 +9,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use jiff::Timestamp;
 use syringe_core::facts::kernel_log::KernelLog;
+use syringe_core::xid::record::parse_kmsg;
 use syringe_core::xid::{Clock, EventLog, Options};
 
 /// What a busy Kubernetes node's kernel says, most often first. None of it concerns a GPU.
@@ -97,7 +98,7 @@ fn empty() -> EventLog {
 
 fn read_kmsg(records: &[String]) -> KernelLog {
     let mut log = empty();
-    records.iter().for_each(|record| log.push_kmsg(record.as_bytes()));
+    records.iter().filter_map(|record| parse_kmsg(record)).for_each(|record| log.push_record(&record));
     log.finish()
 }
 

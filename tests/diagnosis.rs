@@ -16,8 +16,8 @@ use syringe_core::diagnosis::{
 };
 use syringe_core::facts::health::HealthStatus;
 use syringe_core::facts::kernel_log::KernelLog;
-use syringe_core::pci::PciAddress;
 use syringe_core::report::{Problem, Report, Section};
+use syringe_core::xid::LogOf;
 use syringe_core::xid::events::{Clock, EventLog, Options};
 
 /// What a scenario must come to.
@@ -92,9 +92,7 @@ fn replayed(mut report: Report) -> Report {
     log.source("facts file");
     report.kernel_log.iter().for_each(|record| log.push_line(record));
     let mut log = log.finish();
-    let gpus: Vec<(PciAddress, u32, String)> =
-        gpu_addresses(&report).into_iter().map(|(pci, index, uuid)| (pci, index, uuid.unwrap_or_default())).collect();
-    syringe_core::xid::join(&mut log, &gpus, &[]);
+    syringe_core::xid::join(&mut log, LogOf::ThisNode, &gpu_addresses(&report), &[]);
     report.sections.xid = Some(Section::read(log, Vec::new()));
     report
 }

@@ -27,6 +27,7 @@ use syringe_core::facts::telemetry::Telemetry;
 use syringe_core::facts::topology::{self, Topology};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Problem, Report, Section, Sections};
+use syringe_core::xid::LogOf;
 
 use crate::args::Request;
 use crate::kernel_log;
@@ -38,7 +39,7 @@ use crate::{blank, host};
 /// What a lane delivers.
 enum Part {
     /// NVML is open, or is not.
-    Nvml(Result<Vec<GpuAddress>, Problem>),
+    Nvml(Result<Option<Vec<GpuAddress>>, Problem>),
     Inventory(Section<Inventory>),
     Telemetry(Section<Telemetry>),
     Topology(Section<Topology>),
@@ -51,7 +52,7 @@ enum Part {
     Processes(Section<Processes>),
 }
 
-type GpuAddress = (PciAddress, u32, String);
+type GpuAddress = (PciAddress, u32, Option<String>);
 
 /// NVML's process lists and the memory in use on each GPU.
 struct Uses {
@@ -76,7 +77,7 @@ pub(crate) fn collect(request: &Request) -> Report {
         paths,
         trace,
         sections: Sections::default(),
-        addresses: Vec::new(),
+        addresses: None,
         nvml_problem: None,
         nvml_settled: false,
         processes_started: false,
@@ -92,23 +93,26 @@ pub(crate) fn collect(request: &Request) -> Report {
         sections: gathered.sections,
         ..blank()
     };
-    finish(&mut report, &gathered.addresses, &gathered.paths, &request.sections);
+    let whose = if request.kernel_log.is_some() { LogOf::Anyone } else { LogOf::ThisNode };
+    finish(&mut report, whose, gathered.addresses.as_deref(), &gathered.paths, &request.sections);
     report.duration_ms = crate::millis(started.elapsed());
     report
 }
 
 /// Joins what different lanes read, computes what follows, and leaves out what was only a means.
-fn finish(report: &mut Report, addresses: &[GpuAddress], paths: &Paths, requested: &[SectionName]) {
+fn finish(
+    report: &mut Report,
+    whose: LogOf,
+    addresses: Option<&[GpuAddress]>,
+    paths: &Paths,
+    requested: &[SectionName],
+) {
     if let Some(log) = report.sections.xid.as_mut().and_then(|section| section.data.as_mut()) {
         let ports = topology::ports_above_one_gpu(&host::pci_topology(paths));
-        syringe_core::xid::join(log, addresses, &ports);
+        syringe_core::xid::join(log, whose, addresses.unwrap_or_default(), &ports);
     }
-    if let Some(host) = report.sections.host.as_mut().and_then(|section| section.data.as_mut())
-        && !addresses.is_empty()
-    {
-        for gpu in &mut host.pci_gpus {
-            gpu.in_nvml = Some(addresses.iter().any(|(address, ..)| Some(address) == gpu.pci_address.as_ref()));
-        }
+    if let Some(host) = report.sections.host.as_mut().and_then(|section| section.data.as_mut()) {
+        mark_listed(host, addresses);
     }
     if requested.contains(&SectionName::Health) {
         report.sections.health = Some(Section::read(diagnosis::health(report), Vec::new()));
@@ -125,6 +129,14 @@ fn finish(report: &mut Report, addresses: &[GpuAddress], paths: &Paths, requeste
     drop_if(kubelet, unasked(SectionName::Kubelet));
     drop_if(host, unasked(SectionName::Host));
     drop_if(xid, unasked(SectionName::Xid));
+}
+
+/// Says of each GPU on the bus whether NVML lists it, where NVML could say.
+fn mark_listed(host: &mut Host, addresses: Option<&[GpuAddress]>) {
+    for gpu in &mut host.pci_gpus {
+        let listed = |all: &[GpuAddress]| all.iter().any(|(address, ..)| Some(address) == gpu.pci_address.as_ref());
+        gpu.in_nvml = addresses.map(listed);
+    }
 }
 
 fn drop_if<T>(section: &mut Option<Section<T>>, unasked: bool) {
@@ -175,11 +187,7 @@ fn start_lanes(
         let container = request.container.clone();
         thread::spawn(move || {
             if wanted.has(SectionName::Host) {
-                deliver(
-                    &sender,
-                    |section| Part::Host(Box::new(section)),
-                    || host::read(&paths, None, container.as_deref()),
-                );
+                deliver(&sender, |section| Part::Host(Box::new(section)), || host::read(&paths, container.as_deref()));
             }
             if wanted.has(SectionName::Kubelet) {
                 deliver(&sender, Part::Kubelet, || host::kubelet(&paths));
@@ -217,9 +225,10 @@ fn nvml_lane(wanted: &Wanted, library: Option<&std::path::Path>, paths: &Paths, 
             return;
         }
     };
-    let addresses =
-        session.pci_addresses().into_iter().map(|(pci, index, uuid)| (pci, index, uuid.unwrap_or_default()));
-    let _ = sender.send(Part::Nvml(Ok(addresses.collect())));
+    let addresses = session.pci_addresses();
+    // Where it counts GPUs of which none answers, it lists them, nobody knows where.
+    let known = !addresses.is_empty() || session.device_count() == 0;
+    let _ = sender.send(Part::Nvml(Ok(known.then_some(addresses))));
     if wanted.has(SectionName::Inventory) {
         deliver(sender, Part::Inventory, || session.inventory());
     }
@@ -252,7 +261,8 @@ fn nvml_lane(wanted: &Wanted, library: Option<&std::path::Path>, paths: &Paths, 
 struct Gathered {
     wanted: Wanted,
     sections: Sections,
-    addresses: Vec<GpuAddress>,
+    /// NVML's GPUs. `None`: NVML did not open, not in time, or none of its GPUs answers; empty: it has none.
+    addresses: Option<Vec<GpuAddress>>,
     nvml_problem: Option<Problem>,
     nvml_settled: bool,
     processes_started: bool,
@@ -404,4 +414,25 @@ fn topology_without_nvml(paths: &Paths, problem: Problem) -> Section<Topology> {
     let mut topology = Topology { gpus, ..Topology::default() };
     host::complete_topology(paths, &mut topology);
     Section::read(topology, vec![problem])
+}
+
+#[cfg(test)]
+mod tests {
+    use syringe_core::facts::host::PciGpu;
+
+    use super::*;
+
+    #[test]
+    fn a_gpu_on_the_bus_is_absent_from_an_nvml_that_works_and_unknown_without_one() {
+        let at = |bus| PciAddress::new(0, bus, 0, 0);
+        let on_bus = |bus| PciGpu { pci_address: Some(at(bus)), ..PciGpu::default() };
+        let mut host = Host { pci_gpus: vec![on_bus(0x5d), on_bus(0x5e)], ..Host::default() };
+        let mut seen = |addresses: Option<&[GpuAddress]>| -> Vec<Option<bool>> {
+            mark_listed(&mut host, addresses);
+            host.pci_gpus.iter().map(|gpu| gpu.in_nvml).collect()
+        };
+        assert_eq!(seen(Some(&[(at(0x5e), 0, None)])), [Some(false), Some(true)]);
+        assert_eq!(seen(Some(&[])), [Some(false), Some(false)], "it works and lists none");
+        assert_eq!(seen(None), [None, None]);
+    }
 }

@@ -11,7 +11,7 @@ use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::facts::topology;
 use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Section, Sections, Source};
 use syringe_core::xid;
-use syringe_core::xid::{Clock, EventLog, Options};
+use syringe_core::xid::{Clock, EventLog, LogOf, Options};
 
 use crate::args::Request;
 use crate::section::SectionName;
@@ -114,9 +114,8 @@ fn kernel_log(facts: &Report, request: &Request) -> Section<KernelLog> {
     if let Some(log) = &mut section.data {
         let links = facts.sections.topology.as_ref().and_then(|section| section.data.as_ref());
         let ports = links.map(|links| topology::ports_above_one_gpu(&links.gpus)).unwrap_or_default();
-        let gpus = diagnosis::gpu_addresses(facts).into_iter();
-        let gpus: Vec<_> = gpus.map(|(pci, index, uuid)| (pci, index, uuid.unwrap_or_default())).collect();
-        xid::join(log, &gpus, &ports);
+        let whose = if request.kernel_log.is_some() { LogOf::Anyone } else { LogOf::ThisNode };
+        xid::join(log, whose, &diagnosis::gpu_addresses(facts), &ports);
     }
     section
 }

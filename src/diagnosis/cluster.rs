@@ -8,6 +8,8 @@ use super::draft::Draft;
 use super::node::Node;
 use super::rules::{DEBUG_DOC, PLUGIN_DOC, rules};
 use super::{Severity, quote};
+use crate::report::Problem;
+use crate::text::clean;
 
 rules! {
     NONE_FOUND: "no-gpus-found" Fatal Hardware DEBUG_DOC, "No GPU found on a node that should have some",
@@ -67,22 +69,36 @@ fn counts(node: &Node<'_>) -> Vec<Draft> {
     let in_nvml = node.inventory().map(|inventory| inventory.gpus.len());
     let nobody = in_nvml.unwrap_or(0) == 0 && on_pci.unwrap_or(0) == 0;
     let looked = on_pci.is_some() || in_nvml.is_some();
-    let seen = |count: Option<usize>| count.map_or("not readable".to_owned(), |count| count.to_string());
-    let counted = format!("NVML lists {}, PCI shows {}", seen(in_nvml), seen(on_pci));
+    let counted = [
+        seen("NVML lists", in_nvml, "NVML", node.report.sections.inventory.as_ref().map(|section| &section.problems)),
+        seen("PCI shows", on_pci, "the PCI bus", node.report.sections.host.as_ref().map(|section| &section.problems)),
+    ];
     match expected(node) {
         Some((count, who)) if looked && nobody => {
-            vec![Draft::here(NONE_FOUND).because(format!("Kubernetes {who}: {count}")).because(counted)]
+            vec![Draft::here(NONE_FOUND).because(format!("Kubernetes {who}: {count}")).because_of(counted)]
         }
         // With PCI unread, NVML's failure says nothing about the hardware.
-        None if nobody && on_pci.is_some() => vec![Draft::here(NOT_GPU_NODE).because(counted)],
+        None if nobody && on_pci.is_some() => vec![Draft::here(NOT_GPU_NODE).because_of(counted)],
         Some((count, who)) => {
             let known = u32::try_from(node.gpus.len()).unwrap_or(u32::MAX);
             // GPUs that are known but do not answer have their own finding.
             let fewer = known > 0 && known < count;
-            let draft = || Draft::here(FEWER).because(format!("Kubernetes {who}: {count}")).because(counted.clone());
+            let draft = || Draft::here(FEWER).because(format!("Kubernetes {who}: {count}")).because_of(counted.clone());
             fewer.then(draft).into_iter().collect()
         }
         None => Vec::new(),
+    }
+}
+
+/// How many GPUs a witness names; without a number, what became of the question.
+fn seen(says: &str, count: Option<usize>, witness: &str, problems: Option<&Vec<Problem>>) -> String {
+    match (count, problems) {
+        (Some(count), _) => format!("{says} {}", quote::count(count, "GPU")),
+        (None, None) => format!("{witness} was not asked"),
+        (None, Some(problems)) => {
+            let why = problems.first().map(|problem| format!(": {}", clean(&problem.why, 160))).unwrap_or_default();
+            format!("{witness} could not be read{why}")
+        }
     }
 }
 

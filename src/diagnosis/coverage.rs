@@ -9,6 +9,7 @@ use super::node::Node;
 use super::rules::{DEBUG_DOC, rules};
 use super::{Severity, quote};
 use crate::facts::kernel_log::KernelEventKind as Kind;
+use crate::xid::window;
 
 rules! {
     SHORT: "kernel-log-short" Info Driver DEBUG_DOC, "The kernel log covers a short time only",
@@ -50,16 +51,24 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Since when the log was read: the oldest record of any source that was read.
+/// Since when the log was read without a hole, up to the moment at which the facts were taken.
 pub(super) fn since(node: &Node<'_>) -> Option<Timestamp> {
-    node.kernel_log()?.coverage.iter().filter_map(|source| source.from).min()
+    window::reach(&node.kernel_log()?.coverage, node.now?)
 }
 
 /// In words, why the log is too short for "no Xid"; `None` where it is long enough or begins at boot.
 pub(super) fn window_too_short(node: &Node<'_>) -> Option<String> {
-    let log = node.kernel_log()?;
-    let complete = log.coverage.iter().any(|source| source.complete_since_boot == Some(true));
-    let window = node.age(since(node))?;
+    let logs = node.kernel_log()?.coverage.as_slice();
+    let now = node.now?;
+    let Some(since) = since(node) else {
+        let ended = window::last_before(logs, now)?;
+        return Some(format!(
+            "the kernel log that was read ends {} before now",
+            quote::span(now.duration_since(ended))
+        ));
+    };
+    let complete = logs.iter().any(|log| log.complete_since_boot == Some(true));
+    let window = now.duration_since(since);
     let uptime = node.host().and_then(|host| host.uptime_seconds).and_then(|uptime| i64::try_from(uptime).ok());
     // Just booted: there is no more to read.
     let since_boot = uptime.is_some_and(|uptime| window.as_secs() + 60 >= uptime);
@@ -67,7 +76,12 @@ pub(super) fn window_too_short(node: &Node<'_>) -> Option<String> {
         return None;
     }
     let uptime = uptime.map(|uptime| format!(", the node runs for {}", quote::span(SignedDuration::from_secs(uptime))));
-    Some(format!("the kernel log reaches back {} only{}", quote::span(window), uptime.unwrap_or_default()))
+    let hole = window::last_before(logs, since).map(|ended| {
+        let hole = quote::span(since.duration_since(ended));
+        format!("; before that nothing is known of {hole}, older records end {}", quote::time(ended))
+    });
+    let reach = quote::span(window);
+    Some(format!("the kernel log reaches back {reach} only{}{}", uptime.unwrap_or_default(), hole.unwrap_or_default()))
 }
 
 fn neighbours(node: &Node<'_>) -> Vec<Draft> {
@@ -87,4 +101,52 @@ fn neighbours(node: &Node<'_>) -> Vec<Draft> {
         drafts.push(Draft::here(NIC).seen_all(cards));
     }
     drafts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ClusterFacts, Verdict, diagnose};
+    use crate::facts::kernel_log::{Coverage, KernelLog};
+    use crate::report::{Report, Section};
+
+    /// A healthy node whose kernel logs are these: source, first and last record.
+    fn judged(logs: &[(&str, &str, &str)]) -> super::super::Diagnosis {
+        let mut report: Report =
+            serde_json::from_str(include_str!("../../tests/scenarios/healthy-h100-8.json")).expect("the scenario");
+        let coverage = |&(source, from, to): &(&str, &str, &str)| Coverage {
+            source: source.to_owned(),
+            from: from.parse().ok(),
+            to: to.parse().ok(),
+            complete_since_boot: (source == "/dev/kmsg").then_some(false),
+            ..Coverage::default()
+        };
+        report.kernel_log.clear();
+        let coverage = logs.iter().map(coverage).collect();
+        report.sections.xid = Some(Section::read(KernelLog { coverage, ..KernelLog::default() }, Vec::new()));
+        diagnose(&report, &ClusterFacts::default())
+    }
+
+    // The facts of the scenario are of 2026-11-21T02:45:10Z.
+    const OLD: (&str, &str, &str) = ("/var/log/syslog", "2026-11-01T00:00:00Z", "2026-11-17T00:00:00Z");
+
+    #[test]
+    fn no_xid_is_claimed_back_to_the_first_hole_only() {
+        let told = judged(&[OLD, ("/dev/kmsg", "2026-11-21T00:45:10Z", "2026-11-21T02:40:00Z")]);
+        assert_eq!(told.verdict, Verdict::Healthy);
+        assert!(told.summary.contains("no Xid since 2026-11-21T00:45:10Z"), "{}", told.summary);
+    }
+
+    #[test]
+    fn an_old_log_does_not_make_a_short_one_long_enough() {
+        let told = judged(&[OLD, ("/dev/kmsg", "2026-11-21T02:30:10Z", "2026-11-21T02:40:00Z")]);
+        assert_eq!(told.verdict, Verdict::Unknown);
+        assert!(told.unknown[0].why.contains("nothing is known of 4 d"), "{:?}", told.unknown);
+    }
+
+    #[test]
+    fn a_log_that_ended_days_ago_says_nothing_of_now() {
+        let told = judged(&[OLD]);
+        assert_eq!(told.verdict, Verdict::Unknown);
+        assert!(told.unknown[0].why.contains("ends 4 d before now"), "{:?}", told.unknown);
+    }
 }

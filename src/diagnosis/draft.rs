@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::node::Gpu;
+use super::node::{Gpu, Recovered};
 use super::rules::Rule;
 use super::{Action, ActionCode, Class, Finding, Scope, Severity, quote};
 use crate::facts::kernel_log::KernelEvent;
@@ -93,6 +93,18 @@ impl Draft {
     /// Makes it as grave as the facts are; the rule's own severity is the most.
     pub(super) fn graded(self, severity: Severity) -> Self {
         Self { severity: severity.min(self.rule.severity), ..self }
+    }
+
+    /// Makes it mild where the GPU works again; what it was stays said.
+    pub(super) fn unless_recovered(self, recovered: Option<Recovered>) -> Self {
+        let Some(recovered) = recovered else { return self };
+        let severity = if recovered == Recovered::Lately { Severity::Warning } else { Severity::Info };
+        self.graded(severity)
+            .because("NVML reads the GPU now, and no uncorrected error is counted since the driver was loaded")
+            .act(
+                ActionCode::Watch,
+                "Nothing now: {gpu} of {node} works again. Watch it; the past is in the kernel log.",
+            )
     }
 
     /// Replaces the usual action.

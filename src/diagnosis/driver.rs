@@ -18,6 +18,9 @@ rules! {
     MISMATCH: "driver-version-mismatch" Fatal Driver NVML_DOC, "Driver library and kernel module differ",
         DrainAndReboot "Drain and reboot {node} (or reload the nvidia modules): the driver was updated under the \
             loaded one.";
+    NOT_FOUND: "driver-not-found" Critical Driver NVML_DOC, "No NVIDIA driver was found",
+        UpdateSoftware "If {node} has GPUs, install or load the nvidia driver there (with the GPU Operator: is its \
+            driver pod ready?); where its kernel module is loaded, only the user-space libraries are missing.";
     NO_LIBRARY: "nvml-library-missing" Critical Driver NVML_DOC, "The driver's NVML library was not found",
         UpdateSoftware "Reinstall the driver's user-space libraries on {node}; the kernel module alone does not serve \
             containers.";
@@ -132,7 +135,8 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
     let (rule, problem) = match (found, library) {
         (Some((rule, problem)), _) => (rule, Some(problem)),
         (None, library) if not_loaded => (NOT_LOADED, library.or_else(other)),
-        (None, Some(problem)) => (NO_LIBRARY, Some(problem)),
+        // Nobody looked whether the module is loaded: the library alone may not be what is missing.
+        (None, Some(problem)) => (if driver.is_some() { NO_LIBRARY } else { NOT_FOUND }, Some(problem)),
         (None, None) => (NVML_FAILED, Some(other()?)),
     };
     let mut draft = Draft::here(rule).because_of(problem.map(|problem| crate::text::clean(&problem.why, 160)));
@@ -243,11 +247,14 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
         stuck.filter(|process| process.state.as_deref() == Some("D")).map(|process| process.pid).collect();
     for (gpu, at) in &failing {
         let rule = if failing.len() > 1 { GSP_SEVERAL } else { GSP };
-        let mut draft = Draft::on(rule, gpu).seen_all(at.iter().map(|&at| node.timeline.events[at].fact));
+        let events: Vec<_> = at.iter().map(|&at| node.timeline.events[at].fact).collect();
+        let mut draft = Draft::on(rule, gpu).seen_all(events.iter().copied());
         if limited {
             draft = draft.because("the driver limits these lines: the count is a lower bound");
         }
-        if !stuck.is_empty() {
+        if stuck.is_empty() {
+            draft = draft.unless_recovered(node.recovered(gpu, &events));
+        } else {
             let pids: Vec<String> = stuck.iter().take(4).map(u32::to_string).collect();
             draft = draft.because(format!("uninterruptible processes: pid {}", pids.join(", ")));
         }
@@ -296,4 +303,34 @@ fn logged(node: &Node<'_>, broken: bool) -> Vec<Draft> {
         }
     }
     drafts
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::diagnosis::{ClusterFacts, diagnose};
+    use crate::report::Report;
+
+    /// The findings of a node whose NVML library was not found.
+    fn without_library(host: Option<Value>) -> Vec<String> {
+        let problem = json!({"what": "NVML", "why": "no NVML library could be opened", "code": "library_not_found"});
+        let mut sections = json!({"inventory": {"status": "error", "problems": [problem]}});
+        if let Some(host) = host {
+            sections["host"] = json!({"status": "ok", "data": host});
+        }
+        let report: Report = serde_json::from_value(json!({"sections": sections})).expect("a report");
+        let findings = diagnose(&report, &ClusterFacts::default()).findings;
+        findings.into_iter().map(|finding| finding.id).collect()
+    }
+
+    #[test]
+    fn a_missing_library_is_the_trouble_only_where_the_module_is_loaded() {
+        let gpus = json!([{"pci_address": "00000000:5d:00.0", "driver": "nvidia"}]);
+        let loaded = json!({"pci_gpus": gpus, "driver": {"loaded": "570.124.06"}});
+        assert_eq!(without_library(Some(loaded)), ["nvml-library-missing"]);
+        let bare = json!({"pci_gpus": gpus, "driver": {"loaded": null}});
+        assert_eq!(without_library(Some(bare)), ["driver-not-loaded"]);
+        assert_eq!(without_library(None), ["driver-not-found"], "nobody looked");
+    }
 }

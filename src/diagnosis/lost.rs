@@ -79,9 +79,7 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
         draft = draft.because("its PCI configuration space reads all ones");
     }
     // It fell and answers again: somebody reset the bus. The reason is still unknown.
-    let back =
-        gpu.answers && !silent && node.telemetry_of(gpu).is_some_and(|now| now.temperature.gpu_celsius.is_some());
-    if back {
+    if node.reads(gpu) && !silent {
         draft = draft.graded(Severity::Critical).because("NVML reads it again now");
     } else {
         draft = draft.because_of(counted(node));

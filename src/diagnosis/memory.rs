@@ -6,6 +6,7 @@
 use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::rules::{MEMORY_DOC, RETIREMENT_DOC, XID_DOC, rules};
+use super::timeline::{concerns, is_xid};
 use super::{ActionCode, Severity, quote};
 use crate::facts::ecc::{ErrorCounts, GpuEcc, RemappedRows, RetiredPages, SramErrors};
 use crate::facts::kernel_log::KernelEvent;
@@ -51,10 +52,10 @@ rules! {
     PAGES_MANY: "retired-pages-many" Warning Hardware RETIREMENT_DOC, "Many pages retired for double-bit errors",
         Watch "Watch {gpu}: more such pages within a week are a reason to return it.";
     ECC_OFF: "ecc-disabled" Warning Driver MEMORY_DOC, "ECC is switched off",
-        UpdateSoftware "Enable ECC on {gpu} of {node} (nvidia-smi -e 1) and reset it; without ECC errors stay unseen \
-            and unrepaired.";
-    ECC_PENDING: "ecc-mode-pending" Warning Driver MEMORY_DOC, "An ECC mode change waits for a reset",
-        DrainAndReset "Reset {gpu} or reboot {node} when it is drained; until then the old ECC mode holds.";
+        UpdateSoftware "Enable ECC on {gpu} of {node} (nvidia-smi -e 1) and reboot the node when it is drained; \
+            without ECC errors stay unseen and unrepaired.";
+    ECC_PENDING: "ecc-mode-pending" Warning Driver MEMORY_DOC, "An ECC mode change waits for a reboot",
+        DrainAndReboot "Reboot {node} when it is drained; until then {gpu} keeps the old ECC mode.";
     INFOROM: "inforom-corrupted" Critical Hardware XID_DOC, "InfoROM corrupted",
         ContactVendor "Have {gpu} of {node} checked: its stored counters and settings are not reliable.";
     REPAIR_PENDING: "repair-pending" Critical Hardware MEMORY_DOC, "A hardware repair waits for a GPU reset",
@@ -82,7 +83,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
             ecc.remapped_rows.iter().for_each(|rows| drafts.extend(remapped(node, gpu, rows)));
             ecc.retired_pages.iter().for_each(|pages| drafts.extend(retired(gpu, pages)));
             ecc.sram.iter().for_each(|sram| drafts.extend(sram_threshold(gpu, sram)));
-            drafts.extend(state(gpu, ecc));
+            drafts.extend(repairs_waiting(gpu, ecc));
         }
         let events = errors(node, gpu);
         // With an Xid the counters are its evidence, without one they are a finding of their own.
@@ -94,8 +95,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
         drafts.extend(repairs(node, gpu, ecc));
         drafts.extend(mode(node, gpu));
         drafts.extend(storm(node, gpu));
-        let corrupted = node.gpu_problem(gpu, &[crate::nvml_codes::CORRUPTED_INFOROM]);
-        drafts.extend(corrupted.map(|problem| Draft::on(INFOROM, gpu).because(quote::data(&problem.why))));
+        drafts.extend(inforom(node, gpu));
     }
     drafts
 }
@@ -151,27 +151,33 @@ fn sram_threshold(gpu: &Gpu, sram: &SramErrors) -> Option<Draft> {
     })
 }
 
-/// Repairs that wait, and the InfoROM.
-fn state(gpu: &Gpu, ecc: &GpuEcc) -> Vec<Draft> {
+/// Repairs that wait for a reset.
+fn repairs_waiting(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
     let waiting = [(ecc.channel_repair_pending, "channel repair"), (ecc.tpc_repair_pending, "TPC repair")];
     let waiting: Vec<String> = waiting
         .into_iter()
         .filter(|(pending, _)| *pending == Some(true))
         .map(|(_, what)| format!("NVML: {what} pending"))
         .collect();
-    let mut drafts = Vec::new();
-    if !waiting.is_empty() {
-        drafts.push(Draft::on(REPAIR_PENDING, gpu).because_of(waiting));
-    }
-    if ecc.inforom_valid == Some(false) {
-        drafts.push(Draft::on(INFOROM, gpu).because("NVML: the InfoROM's checksum does not hold"));
-    }
-    drafts
+    (!waiting.is_empty()).then(|| Draft::on(REPAIR_PENDING, gpu).because_of(waiting))
+}
+
+/// The InfoROM: NVML checks it when asked, and trips over it elsewhere. Both are one finding.
+fn inforom(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let invalid = node.ecc_of(gpu).is_some_and(|ecc| ecc.inforom_valid == Some(false));
+    let checked = invalid.then(|| "NVML: the InfoROM's checksum does not hold".to_owned());
+    let refused = node.gpu_problem(gpu, &[crate::nvml_codes::CORRUPTED_INFOROM]);
+    let evidence: Vec<String> = checked.into_iter().chain(refused.map(|problem| quote::data(&problem.why))).collect();
+    (!evidence.is_empty()).then(|| Draft::on(INFOROM, gpu).because_of(evidence))
 }
 
 /// The gravest memory error in the log, with its companions as evidence: 95 and 140 before 94 before 48.
 fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
-    let found = |codes: &'static [u32]| -> Vec<&KernelEvent> { node.timeline.xids(gpu, codes).collect() };
+    // What a GPU says on its way off the bus is that loss, and is quoted there.
+    let open: Vec<(usize, &KernelEvent)> = node.timeline.present().filter(|(_, event)| concerns(event, gpu)).collect();
+    let found = |codes: &[u32]| -> Vec<&KernelEvent> {
+        open.iter().map(|(_, event)| *event).filter(|event| is_xid(event, codes)).collect()
+    };
     let (uncontained, contained, double_bit) = (found(&[95, 140]), found(&[94]), found(&[48, 171, 172]));
     let rule = if uncontained.iter().any(|event| escaped(event)) {
         UNCONTAINED
@@ -182,19 +188,22 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     } else {
         return None;
     };
-    let events = uncontained.into_iter().chain(contained).chain(double_bit);
-    let positions = positions(node, gpu);
-    let mut draft = Draft::on(rule, gpu).seen_all(events);
+    let events: Vec<&KernelEvent> = uncontained.into_iter().chain(contained).chain(double_bit).collect();
+    let positions: Vec<usize> =
+        open.iter().filter(|(_, event)| is_xid(event, &CODES)).map(|(position, _)| *position).collect();
+    let mut draft = Draft::on(rule, gpu).seen_all(events.iter().copied());
     draft = draft.because_of(node.timeline.consequences(&positions));
     if let Some(ecc) = node.ecc_of(gpu) {
         draft = draft.because_of(since_load(&ecc.volatile));
         let failed = ecc.remapped_rows.as_ref().is_some_and(|rows| rows.failure_occurred);
-        if failed || node.timeline.xids(gpu, &[64]).any(exhausted) {
-            draft = draft.act(
+        draft = if failed || node.timeline.xids(gpu, &[64]).any(exhausted) {
+            draft.act(
                 ActionCode::ContactVendor,
                 "Drain {node}, reset {gpu}, run NVIDIA's field diagnostic and return it: the repair failed.",
-            );
-        }
+            )
+        } else {
+            draft.unless_recovered(node.recovered(gpu, &events))
+        };
     }
     Some(draft)
 }
@@ -204,14 +213,6 @@ fn escaped(event: &KernelEvent) -> bool {
     let counters: Vec<i64> =
         ["dram", "ltc", "mmu", "pcie"].iter().filter_map(|name| event.details.get(*name)?.parse().ok()).collect();
     event.code != Some(140) || counters.is_empty() || counters.iter().any(|&count| count > 0)
-}
-
-fn positions(node: &Node<'_>, gpu: &Gpu) -> Vec<usize> {
-    let events =
-        node.timeline.events.iter().enumerate().filter(|(_, event)| {
-            super::timeline::is_xid(event.fact, &CODES) && super::timeline::concerns(event.fact, gpu)
-        });
-    events.map(|(at, _)| at).collect()
 }
 
 /// Whether a 64 means that spares are used up; "already pending" and "reserved row" mean less.
@@ -273,7 +274,7 @@ fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let mode = node.ecc_of(gpu).and_then(|ecc| ecc.mode).or_else(|| inventory.and_then(|gpu| gpu.ecc_mode))?;
     if mode.current != mode.pending {
         let word = |on: bool| if on { "on" } else { "off" };
-        let evidence = format!("ECC is {}, {} after the next reset", word(mode.current), word(mode.pending));
+        let evidence = format!("ECC is {}, {} after the next reboot", word(mode.current), word(mode.pending));
         return Some(Draft::on(ECC_PENDING, gpu).because(evidence));
     }
     (!mode.current && !leaves_factory_without_ecc(gpu)).then(|| Draft::on(ECC_OFF, gpu).because("ECC mode off"))
@@ -292,3 +293,7 @@ fn storm(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     (!events.is_empty())
         .then(|| Draft::on(STORM, gpu).because_of(events).because_of(corrected).graded(Severity::Warning))
 }
+
+#[cfg(test)]
+#[path = "memory_tests.rs"]
+mod tests;

@@ -10,7 +10,7 @@ use super::timeline::Timeline;
 use crate::facts::ecc::{Ecc, GpuEcc};
 use crate::facts::host::{Host, PciGpu};
 use crate::facts::inventory::{GpuInventory, Inventory};
-use crate::facts::kernel_log::KernelLog;
+use crate::facts::kernel_log::{KernelEvent, KernelLog};
 use crate::facts::kubelet::Kubelet;
 use crate::facts::mig::Mig;
 use crate::facts::processes::Processes;
@@ -37,6 +37,21 @@ pub(super) struct Gpu {
     pub(super) name: Option<String>,
     /// Whether NVML gave facts about it.
     pub(super) answers: bool,
+}
+
+/// Counters and answers may lag behind an event this long.
+const SETTLED: SignedDuration = SignedDuration::from_mins(10);
+
+/// A warning without a reset is old news after a day: what it warned of has come or has not.
+pub(super) const STALE: SignedDuration = SignedDuration::from_hours(24);
+
+/// How long a GPU has been working again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recovered {
+    /// The event is of the last day: it may come back.
+    Lately,
+    /// It is history.
+    LongAgo,
 }
 
 /// A report and what Kubernetes says, ready to be judged.
@@ -166,6 +181,21 @@ impl<'a> Node<'a> {
         })
     }
 
+    /// Whether NVML reads the GPU now.
+    pub(super) fn reads(&self, gpu: &Gpu) -> bool {
+        gpu.answers && self.telemetry_of(gpu).is_some_and(|now| now.temperature.gpu_celsius.is_some())
+    }
+
+    /// Whether a GPU with these grave events works again, as far as an old driver can tell. Drivers before R565 do not
+    /// say that a GPU was reset (no recovery action, no Xid 154): then a GPU that NVML reads, and whose counters have
+    /// started anew since, speaks for itself. Newer drivers say what they want, and are believed.
+    pub(super) fn recovered(&self, gpu: &Gpu, events: &[&KernelEvent]) -> Option<Recovered> {
+        let ecc = self.ecc_of(gpu).filter(|ecc| ecc.recovery_action.is_none())?;
+        let age = self.age(events.iter().filter_map(|event| event.last).max())?;
+        let works = self.reads(gpu) && ecc.volatile.uncorrected == Some(0);
+        (works && age > SETTLED).then_some(if age > STALE { Recovered::LongAgo } else { Recovered::Lately })
+    }
+
     /// How long ago something was.
     pub(super) fn age(&self, then: Option<Timestamp>) -> Option<SignedDuration> {
         Some(self.now?.duration_since(then?))
@@ -254,7 +284,9 @@ fn add_from_pci(report: &Report, gpus: &mut Vec<Gpu>) {
 fn name_lost(report: &Report, gpus: &mut [Gpu]) {
     let events = Section::data_of(&report.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
     for gpu in gpus.iter_mut().filter(|gpu| gpu.uuid.is_none() && gpu.pci.is_some()) {
-        let event = events.iter().rev().find(|event| event.pci_address == gpu.pci && event.gpu_uuid.is_some());
+        // Of the running boot only: before, another GPU may have been in this place.
+        let told = |event: &&KernelEvent| event.gpu_uuid.is_some() && event.boot_id.is_none();
+        let event = events.iter().rev().filter(told).find(|event| event.pci_address == gpu.pci);
         gpu.uuid = event.and_then(|event| event.gpu_uuid.clone());
     }
 }

@@ -15,6 +15,9 @@ rules! {
         DrainAndReset "Drain the work of {gpu} on {node} and reset it.";
     REBOOT: "recovery-node-reboot" Fatal Hardware NVML_DOC, "The driver asks for a reboot",
         DrainAndReboot "Cordon, drain and reboot {node}: a reset of {gpu} does not suffice.";
+    BUS_RESET: "recovery-bus-reset" Critical Hardware NVML_DOC, "The driver asks for a reset of the bus",
+        DrainAndReboot "Cordon, drain and reboot {node}: a reset of {gpu} does not suffice, and one of its bus takes \
+            whatever else is on it.";
     DRAIN_RESET: "recovery-drain-and-reset" Critical Hardware NVML_DOC, "The driver asks for drain and reset",
         DrainAndReset "Give {gpu} of {node} no new work, let unaffected work end, then reset it.";
     DRAIN_P2P: "recovery-drain-p2p" Warning Fabric NVML_DOC, "The driver asks to stop peer-to-peer work",
@@ -62,7 +65,8 @@ fn wish<'a>(node: &Node<'a>, gpu: &Gpu) -> Option<(RecoveryAction, Option<&'a Ke
 fn rule(action: RecoveryAction) -> Option<Rule> {
     match action {
         RecoveryAction::None => None,
-        RecoveryAction::GpuReset | RecoveryAction::BusReset => Some(RESET),
+        RecoveryAction::GpuReset => Some(RESET),
+        RecoveryAction::BusReset => Some(BUS_RESET),
         RecoveryAction::NodeReboot | RecoveryAction::SystemReboot => Some(REBOOT),
         RecoveryAction::DrainP2p => Some(DRAIN_P2P),
         RecoveryAction::DrainAndReset => Some(DRAIN_RESET),

@@ -96,12 +96,20 @@ impl<'a> Timeline<'a> {
     }
 }
 
-/// Whether an event names this GPU.
+/// Whether an event names this GPU, and not another one that was at its address.
 pub(super) fn concerns(event: &KernelEvent, gpu: &Gpu) -> bool {
+    if is_of_another(event, gpu) {
+        return false;
+    }
     match (&event.pci_address, &gpu.pci) {
         (Some(address), Some(pci)) => address == pci,
         _ => event.gpu_index.is_some() && event.gpu_index == gpu.index,
     }
+}
+
+/// Whether the log itself says that it was another GPU.
+pub(super) fn is_of_another(event: &KernelEvent, gpu: &Gpu) -> bool {
+    event.gpu_uuid.as_ref().zip(gpu.uuid.as_ref()).is_some_and(|(said, known)| said != known)
 }
 
 /// Whether an event is of a given Xid code.

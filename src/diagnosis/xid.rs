@@ -5,10 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::SignedDuration;
-
 use super::draft::Draft;
-use super::node::{Gpu, Node};
+use super::node::{Gpu, Node, STALE};
 use super::rules::{Rule, XID_DOC, rules};
 use super::timeline::concerns;
 use super::{ActionCode, Severity, quote};
@@ -54,9 +52,6 @@ const SUSPICIOUS_CODES: [u32; 2] = [13, 31];
 /// GSP timeouts and errors: judged by `driver`.
 pub(super) const GSP_CODES: [u32; 3] = [119, 120, 175];
 
-/// A warning without a reset is old news after a day: what it warned of has come or has not.
-const STALE: SignedDuration = SignedDuration::from_hours(24);
-
 /// Codes that condemn a GPU when they come back after a boot.
 const GRAVE: [u32; 9] = [48, 62, 74, 79, 95, 119, 120, 140, 149];
 
@@ -65,6 +60,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in places(node) {
         drafts.extend(applications(node, &gpu));
+        drafts.extend(killed(node, &gpu));
         drafts.extend(other_codes(node, &gpu));
     }
     drafts.extend(recurring(node));
@@ -91,9 +87,8 @@ fn applications(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         .present()
         .filter(|(_, event)| concerns(event, gpu) && event.kind == Kind::Xid && is_application(event))
         .collect();
-    let killed = killed(node, gpu);
     if faults.is_empty() {
-        return killed;
+        return None;
     }
     let codes: BTreeSet<u32> = faults.iter().filter_map(|(_, event)| event.code).collect();
     let lone_45 = codes.iter().all(|code| *code == 45);
@@ -242,22 +237,52 @@ fn severity(grade: Grade) -> Severity {
     }
 }
 
+/// One grave Xid of one GPU, and the boots that saw it.
+struct Grave<'a> {
+    gpu: Gpu,
+    code: u32,
+    boots: BTreeSet<Option<&'a str>>,
+}
+
 /// The same grave Xid on one GPU in at least two boots: resets and reboots did not cure it.
 fn recurring(node: &Node<'_>) -> Vec<Draft> {
-    let mut boots: BTreeMap<(String, u32), BTreeSet<Option<&str>>> = BTreeMap::new();
+    let mut found: Vec<Grave<'_>> = Vec::new();
     for event in node.timeline.events.iter().map(|event| event.fact).filter(|event| event.kind == Kind::Xid) {
-        let (Some(pci), Some(code)) = (&event.pci_address, event.code.filter(|code| GRAVE.contains(code))) else {
-            continue;
-        };
-        boots.entry((pci.to_string(), code)).or_default().insert(event.boot_id.as_deref());
+        let Some(code) = event.code.filter(|code| GRAVE.contains(code)) else { continue };
+        let Some(gpu) = owner(node, event) else { continue };
+        let boot = event.boot_id.as_deref();
+        match found.iter_mut().find(|known| known.code == code && known.gpu == gpu) {
+            Some(known) => drop(known.boots.insert(boot)),
+            None => found.push(Grave { gpu, code, boots: BTreeSet::from([boot]) }),
+        }
     }
-    let mut drafts = Vec::new();
-    for ((pci, code), boots) in boots.into_iter().filter(|(_, boots)| boots.len() > 1) {
-        let known = node.gpus.iter().find(|gpu| gpu.pci.as_ref().is_some_and(|address| address.as_str() == pci));
-        let gpu = known.cloned().unwrap_or_else(|| Gpu { pci: crate::pci::PciAddress::parse(&pci), ..Gpu::default() });
-        drafts.push(Draft::on(RECURRING, &gpu).because(format!("Xid {code} in {} boots", boots.len())));
+    let again = found.iter().filter(|grave| grave.boots.len() > 1);
+    again
+        .map(|Grave { gpu, code, boots }| {
+            Draft::on(RECURRING, gpu).because(format!("Xid {code} in {} boots", boots.len()))
+        })
+        .collect()
+}
+
+/// Whose event it was. A GPU that has left the node needs no inspection here, and an event without a UUID, at an
+/// address where the log knows several GPUs, accuses none of them.
+fn owner(node: &Node<'_>, event: &KernelEvent) -> Option<Gpu> {
+    let pci = event.pci_address.as_ref()?;
+    let of_place = || node.gpus.iter().find(|gpu| gpu.pci.as_ref() == Some(pci));
+    if let Some(uuid) = &event.gpu_uuid {
+        let there = node.gpus.iter().find(|gpu| gpu.uuid.as_ref() == Some(uuid));
+        let nobody_knows_another = of_place().is_none_or(|gpu| gpu.uuid.is_none());
+        let named = Gpu { uuid: Some(uuid.clone()), pci: Some(pci.clone()), ..Gpu::default() };
+        return there.cloned().or_else(|| nobody_knows_another.then_some(named));
     }
-    drafts
+    let said = node.timeline.events.iter().filter(|other| other.fact.pci_address.as_ref() == Some(pci));
+    let mut uuids: BTreeSet<&String> = said.filter_map(|other| other.fact.gpu_uuid.as_ref()).collect();
+    uuids.extend(of_place().and_then(|gpu| gpu.uuid.as_ref()));
+    if uuids.len() > 1 {
+        return None;
+    }
+    let uuid = uuids.pop_first().cloned();
+    Some(of_place().cloned().unwrap_or_else(|| Gpu { uuid, pci: Some(pci.clone()), ..Gpu::default() }))
 }
 
 /// Events of one code that are history.
@@ -290,4 +315,48 @@ fn history(node: &Node<'_>) -> Option<Draft> {
         })
         .collect();
     (!lines.is_empty()).then(|| Draft::here(PAST).because_of(lines))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnosis::ClusterFacts;
+    use crate::facts::inventory::{GpuInventory, Inventory};
+    use crate::facts::kernel_log::KernelLog;
+    use crate::pci::PciAddress;
+    use crate::report::{Report, Section};
+
+    /// An Xid 79 at 5d:00.0.
+    fn xid(boot: Option<&str>, uuid: Option<&str>) -> KernelEvent {
+        let (boot_id, gpu_uuid) = (boot.map(str::to_owned), uuid.map(str::to_owned));
+        let pci_address = PciAddress::parse("5d:00.0");
+        KernelEvent { code: Some(79), pci_address, boot_id, gpu_uuid, count: 1, ..KernelEvent::default() }
+    }
+
+    /// How many findings say that it comes back on `GPU-new`, which is at that address now.
+    fn accused(events: Vec<KernelEvent>) -> usize {
+        let pci_address = PciAddress::parse("5d:00.0");
+        let gpu = GpuInventory { uuid: Some("GPU-new".into()), pci_address, ..GpuInventory::default() };
+        let mut report = Report::default();
+        let inventory = Inventory { gpus: vec![gpu], ..Inventory::default() };
+        report.sections.inventory = Some(Section::read(inventory, Vec::new()));
+        report.sections.xid = Some(Section::read(KernelLog { events, ..KernelLog::default() }, Vec::new()));
+        let cluster = ClusterFacts::default();
+        let drafts = recurring(&Node::new(&report, &cluster));
+        assert!(drafts.iter().all(|draft| draft.scope.uuid.as_deref() == Some("GPU-new")));
+        drafts.len()
+    }
+
+    #[test]
+    fn a_new_gpu_is_not_blamed_for_what_the_old_one_did_in_its_place() {
+        let now = || xid(None, Some("GPU-new"));
+        assert_eq!(accused(vec![now(), xid(Some("a"), Some("GPU-new"))]), 1);
+        assert_eq!(accused(vec![now(), xid(Some("a"), None)]), 1, "nothing speaks of another GPU");
+        assert_eq!(accused(vec![now(), xid(Some("a"), Some("GPU-old"))]), 0);
+        assert_eq!(accused(vec![xid(Some("b"), Some("GPU-old")), xid(Some("a"), Some("GPU-old"))]), 0, "it is gone");
+        let between = vec![now(), xid(Some("b"), Some("GPU-old")), xid(Some("a"), Some("GPU-new"))];
+        assert_eq!(accused(between), 1, "it was away in between, and did it before");
+        let unclear = vec![now(), xid(Some("b"), None), xid(Some("a"), Some("GPU-old"))];
+        assert_eq!(accused(unclear), 0, "whose it was nobody knows");
+    }
 }

@@ -92,6 +92,19 @@ pub struct PodEvent {
     pub message: String,
     /// How often.
     pub count: u32,
+    /// Which part of the pod it is about, as the API names it: `spec.containers{main}`. Empty: the pod as a whole.
+    pub field: String,
+}
+
+/// How the API names a probe of ours that was put into somebody's pod: an ephemeral container, `gpu-syringe-` and random
+/// letters.
+const OUR_CONTAINERS: &str = "spec.ephemeralContainers{gpu-syringe-";
+
+impl PodEvent {
+    /// Whether it tells of one of our own probes: looking at a pod is no part of its story.
+    pub(super) fn is_ours(&self) -> bool {
+        self.field.starts_with(OUR_CONTAINERS)
+    }
 }
 
 impl PodFacts {

@@ -92,7 +92,8 @@ impl Footprint {
         }
         // A GPU that is lost is in no inventory; the kernel said its UUID while it still knew it.
         let log = sections.xid.as_ref().and_then(|section| section.data.as_ref());
-        for event in log.iter().flat_map(|log| &log.events) {
+        // An earlier boot may have had it at another address.
+        for event in log.iter().flat_map(|log| &log.events).filter(|event| event.boot_id.is_none()) {
             let named = event.gpu_uuid.as_ref().is_some_and(|uuid| self.devices.contains(uuid));
             if let (true, Some(address)) = (named, &event.pci_address) {
                 self.addresses.insert(address.clone());
@@ -113,10 +114,11 @@ impl Footprint {
     fn find_events(&mut self, pod: &PodFacts, report: &Report) {
         let Some(log) = report.sections.xid.as_ref().and_then(|section| section.data.as_ref()) else { return };
         let (from, to) = pod.lifetime();
-        self.log_covers = log.coverage.iter().any(|coverage| match (coverage.from, from) {
-            (Some(oldest), Some(from)) => oldest <= from,
-            (Some(_), None) | (None, _) => false,
-        });
+        let now = report.taken_at;
+        self.log_covers = from
+            .zip(to.or(now))
+            .zip(now)
+            .is_some_and(|((from, to), now)| crate::xid::window::covers(&log.coverage, from, to, now));
         for event in log.events.iter().filter(|event| within(event, from, to)) {
             let own_pid = event.pid.is_some_and(|pid| self.pids.contains(&pid));
             let own_gpu = event.pci_address.as_ref().is_some_and(|address| self.addresses.contains(address));

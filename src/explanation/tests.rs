@@ -303,6 +303,35 @@ fn a_switch_counts_in_its_own_numbers() {
 }
 
 #[test]
+fn what_is_said_of_the_gpu_is_what_was_found_of_it() {
+    let said = |pod: &PodFacts, report: &Report| cause_of(pod, report).ruled_out[0].clone();
+    let mut forgotten = node(Vec::new());
+    forgotten.sections.kubelet = None;
+    assert!(said(&failed(1, "Error"), &forgotten).starts_with("not ruled out: its GPU"));
+    let without = PodFacts { wants_gpus: false, ..failed(1, "Error") };
+    assert_eq!(said(&without, &forgotten), "GPU: it asks for none");
+    forgotten.sections.inventory = Some(Section::read(Inventory::default(), Vec::new()));
+    assert_eq!(said(&failed(1, "Error"), &forgotten), "GPU: its node has none");
+}
+
+#[test]
+fn our_own_probe_is_no_part_of_a_pods_story() {
+    let started = |field: &str| PodEvent {
+        time: Some(time("02:10:00")),
+        reason: "Started".into(),
+        message: format!("Started container: {field}"),
+        count: 1,
+        field: field.into(),
+    };
+    let fields = ["spec.containers{main}", "spec.ephemeralContainers{gpu-syringe-abcdefghij}", ""];
+    let pod = PodFacts { events: fields.map(started).to_vec(), ..failed(1, "Error") };
+    let told = cause_of(&pod, &node(Vec::new())).timeline;
+    let started = told.iter().filter(|moment| moment.what.starts_with("Started:")).count();
+    assert_eq!(started, 2, "{told:?}");
+    assert!(!told.iter().any(|moment| moment.what.contains("gpu-syringe-")));
+}
+
+#[test]
 fn exit_codes_are_read_as_signals() {
     for (code, word) in [(134, "SIGABRT"), (137, "SIGKILL"), (139, "SIGSEGV"), (143, "SIGTERM"), (3, "exit code 3")] {
         let explained = cause_of(&failed(code, "Error"), &node(Vec::new()));
@@ -383,6 +412,7 @@ fn kubernetes_own_reasons_come_first() {
         reason: "Preempted".into(),
         message: "by pod research/urgent".into(),
         count: 1,
+        ..PodEvent::default()
     };
     let preempted = PodFacts { events: vec![event], ..failed(143, "Error") };
     assert_eq!(cause_of(&preempted, &node(Vec::new())).cause, Cause::Cluster);

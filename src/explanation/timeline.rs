@@ -38,7 +38,7 @@ pub(super) fn of(pod: &PodFacts, footprint: &Footprint) -> Vec<Moment> {
             }
         }
     }
-    for event in &pod.events {
+    for event in pod.events.iter().filter(|event| !event.is_ours()) {
         let times = if event.count > 1 { format!(" ({} times)", event.count) } else { String::new() };
         kubernetes(event.time, format!("{}: {}{times}", event.reason, event.message));
     }

@@ -119,10 +119,12 @@ pub struct KernelEvent {
     /// The PCI function that the line names. For AER this is often the port above the GPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pci_address: Option<PciAddress>,
-    /// NVML index of that GPU, when a GPU of the inventory has this address.
+    /// NVML index of the GPU that has this address now. Absent where the log says that it was another GPU; for earlier
+    /// boots without a UUID it names the place only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_index: Option<u32>,
-    /// UUID, from NVML or from the `NVRM: GPU at PCI:…: GPU-…` line (which survives the loss of the GPU).
+    /// UUID, from the `NVRM: GPU at PCI:…: GPU-…` line of the event's own boot (it survives the loss of the GPU), or,
+    /// for the running boot, from NVML. Absent where neither says which GPU it was: it may have been swapped since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_uuid: Option<String>,
     /// MIG GPU instance that the line names.

@@ -130,7 +130,7 @@ pub fn refusal(suspect: &Suspect<'_>) -> Option<Obstacle> {
 
 impl Protected {
     fn is(&self, name: &str) -> bool {
-        // Threads may rename themselves (`systemd-udevd:x`), and the kernel cuts names: compare what both sides have.
+        // The kernel cuts names: one of full length is compared with the known name, cut alike.
         self.names.iter().any(|known| {
             let known_short = &known[..known.len().min(COMM_BYTES)];
             name == *known

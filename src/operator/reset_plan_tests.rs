@@ -220,6 +220,25 @@ fn every_situation_is_refused_for_its_own_reason_or_clear() {
     }
 }
 
+/// Advice and plan come from the same facts: what the one recommends the other must not refuse for good.
+#[test]
+fn no_finding_advises_a_reset_where_the_plan_asks_for_a_reboot() {
+    use crate::diagnosis::{ActionCode, ClusterFacts, diagnose};
+    let mut seen = 0;
+    for (name, facts, _) in situations() {
+        let facts: Report = serde_json::from_value(facts).expect("a report");
+        if !plan(&facts, GPU, CORDONED).blockers.iter().any(|blocker| blocker.next_step.contains("reboot it")) {
+            continue;
+        }
+        seen += 1;
+        for finding in diagnose(&facts, &ClusterFacts::default()).findings {
+            let reset = matches!(finding.action.code, ActionCode::ResetGpu | ActionCode::DrainAndReset);
+            assert!(!reset, "{name}: {} says '{}'", finding.id, finding.action.text);
+        }
+    }
+    assert!(seen >= 5, "{seen}");
+}
+
 #[test]
 fn the_uuid_must_be_a_gpu_of_this_node() {
     assert_eq!(codes(idle("Hopper"), MIG, CORDONED), ["mig_uuid"]);

@@ -28,8 +28,12 @@ const MOST_TEXTS: usize = 4096;
 /// Bytes of a text that are read. The kernel's own limit is 1 KiB a record.
 const TEXT_CAP: usize = 4096;
 
-/// GPUs whose identity is remembered; no host has more.
+/// GPUs whose identity is remembered, in each boot; no host has more.
 const MOST_GPUS: usize = 256;
+
+/// What the log says of the GPU at each address, one map a boot: a GPU may be swapped between two boots. Empty: it says
+/// two things (all earlier boots of a text log are one), so nobody knows which holds for an event.
+type Said = Vec<BTreeMap<PciAddress, String>>;
 
 /// How a kernel's clock becomes wall-clock time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,13 +53,11 @@ pub struct Options {
     pub since: Option<Timestamp>,
     /// Distinct events to keep at most.
     pub max_events: usize,
-    /// For tests on a live machine only: believe records that programs wrote.
-    pub believe_programs: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { running_boot_id: None, now: None, since: None, max_events: 512, believe_programs: false }
+        Self { running_boot_id: None, now: None, since: None, max_events: 512 }
     }
 }
 
@@ -76,7 +78,6 @@ pub struct EventLog {
     now: Option<i64>,
     since: Option<i64>,
     max_events: usize,
-    believe_programs: bool,
     /// Boots by index. The first is the running one.
     boots: Vec<String>,
     sources: Vec<Source>,
@@ -87,8 +88,8 @@ pub struct EventLog {
     known_texts: usize,
     pending: Option<(Pending, Moment, usize)>,
     before: Before,
-    uuids: BTreeMap<PciAddress, String>,
-    serials: BTreeMap<PciAddress, String>,
+    uuids: Said,
+    serials: Said,
     last_named_gpu: Option<PciAddress>,
     omitted: u64,
     untrusted: u64,
@@ -97,13 +98,12 @@ pub struct EventLog {
 impl EventLog {
     /// An empty log. Without a clock, lines that only know the uptime get no wall-clock time.
     pub fn new(clock: Option<Clock>, options: Options) -> Self {
-        let Options { running_boot_id, now, since, max_events, believe_programs } = options;
+        let Options { running_boot_id, now, since, max_events } = options;
         Self {
             boot_time: clock.map(|clock| clock.boot_wall_time.as_microsecond()),
             now: now.map(Timestamp::as_microsecond),
             since: since.map(Timestamp::as_microsecond),
             max_events: max_events.max(1),
-            believe_programs,
             boots: vec![running_boot_id.map(|id| bare_id(&id)).unwrap_or_default()],
             sources: Vec::new(),
             slots: Vec::new(),
@@ -112,8 +112,8 @@ impl EventLog {
             known_texts: 0,
             pending: None,
             before: Before::default(),
-            uuids: BTreeMap::new(),
-            serials: BTreeMap::new(),
+            uuids: Vec::new(),
+            serials: Vec::new(),
             last_named_gpu: None,
             omitted: 0,
             untrusted: 0,
@@ -125,15 +125,6 @@ impl EventLog {
         self.end_message();
         self.before = Before::default();
         self.sources.push(Source::named(name));
-    }
-
-    /// One record as `/dev/kmsg` gives it, or one that was saved. Bytes of any other shape are ignored.
-    pub fn push_kmsg(&mut self, record: &[u8]) {
-        // The kernel escapes what is not plain text; only a damaged copy needs the slower way.
-        let text = std::str::from_utf8(record).map_or_else(|_| String::from_utf8_lossy(record), Into::into);
-        if let Some(record) = record::parse_kmsg(&text) {
-            self.push_record(&record);
-        }
     }
 
     /// One line (or several) in any spelling.
@@ -157,7 +148,7 @@ impl EventLog {
             self.current_source(record).count(record, moment.wall);
         }
         let text = record.text.trim_start();
-        if by_program && !self.believe_programs {
+        if by_program {
             self.untrusted += u64::from(line::looks_like_gpu_error(&super::scan::unescape(cap(text))));
             return;
         }
@@ -181,8 +172,8 @@ impl EventLog {
             let mut event = slot.into_event();
             event.boot_id = if boot == 0 { None } else { boots.get(boot).cloned() };
             if let Some(pci) = &event.pci_address {
-                event.gpu_uuid = uuids.get(pci).cloned();
-                if let Some(serial) = serials.get(pci) {
+                event.gpu_uuid = recall(&uuids, boot, pci).cloned();
+                if let Some(serial) = recall(&serials, boot, pci) {
                     event.details.insert("board_serial".to_owned(), serial.clone());
                 }
             }
@@ -277,11 +268,11 @@ impl EventLog {
             Some(Parsed::Event(line)) => self.add(text, line, moment, boot),
             Some(Parsed::GpuUuid { pci, uuid }) => {
                 self.last_named_gpu = Some(pci.clone());
-                remember(&mut self.uuids, pci, uuid);
+                remember(&mut self.uuids, boot, pci, uuid);
             }
             Some(Parsed::GpuSerial { pci, serial }) => {
                 if let Some(pci) = pci.or_else(|| self.last_named_gpu.clone()) {
-                    remember(&mut self.serials, pci, serial);
+                    remember(&mut self.serials, boot, pci, serial);
                 }
             }
             Some(Parsed::Companion(_)) | None => {}
@@ -352,10 +343,22 @@ impl EventLog {
     }
 }
 
-fn remember(map: &mut BTreeMap<PciAddress, String>, pci: PciAddress, value: String) {
-    if map.len() < MOST_GPUS || map.contains_key(&pci) {
-        map.insert(pci, value);
+fn remember(said: &mut Said, boot: usize, pci: PciAddress, value: String) {
+    if said.len() <= boot {
+        said.resize_with(boot + 1, BTreeMap::new);
     }
+    let of_boot = &mut said[boot];
+    let full = of_boot.len() >= MOST_GPUS;
+    match of_boot.get_mut(&pci) {
+        Some(known) if *known == value => {}
+        Some(known) => known.clear(),
+        None if !full => drop(of_boot.insert(pci, value)),
+        None => {}
+    }
+}
+
+fn recall<'a>(said: &'a Said, boot: usize, pci: &PciAddress) -> Option<&'a String> {
+    said.get(boot)?.get(pci).filter(|value| !value.is_empty())
 }
 
 fn bare_id(id: &str) -> String {

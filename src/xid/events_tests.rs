@@ -6,12 +6,19 @@ use proptest::prelude::*;
 use super::{Clock, EventLog, Options};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind, KernelLog};
 use crate::pci::PciAddress;
-use crate::xid::{join, since};
+use crate::xid::{LogOf, join, record, since};
 
 const BOOT: &str = "2025-02-23T16:00:00Z";
 
 fn boot() -> Timestamp {
     BOOT.parse().expect("a time")
+}
+
+/// One record as `/dev/kmsg` gives it.
+fn push_kmsg(log: &mut EventLog, text: &str) {
+    if let Some(record) = record::parse_kmsg(text) {
+        log.push_record(&record);
+    }
 }
 
 fn after_boot(seconds: i64) -> Option<Timestamp> {
@@ -33,7 +40,7 @@ fn kmsg(seq: u64, seconds: u64, text: &str) -> String {
 
 fn read(records: &[String]) -> KernelLog {
     let mut log = empty();
-    records.iter().for_each(|record| log.push_kmsg(record.as_bytes()));
+    records.iter().for_each(|record| push_kmsg(&mut log, record));
     log.finish()
 }
 
@@ -68,14 +75,11 @@ fn a_gap_in_the_sequence_is_lost_records_and_a_late_start_is_no_gap() {
 fn what_a_program_wrote_is_counted_and_never_believed() {
     let forged = format!("12,1,1000000,-;{OFF_BUS}");
     let mut log = empty();
-    log.push_kmsg(forged.as_bytes());
+    push_kmsg(&mut log, &forged);
     log.push_line("Feb 23 16:24:18 gpu-1 evil[1]: NVRM: Xid (PCI:0000:3b:00): 79, x");
     log.push_line(OFF_BUS);
     let log = log.finish();
     assert_eq!((log.events.len(), log.untrusted_lines), (0, 3), "the third is the rest of the second's record");
-    let mut live_test = empty_with(Options { believe_programs: true, ..Options::default() });
-    live_test.push_kmsg(forged.as_bytes());
-    assert_eq!(only(&live_test.finish()).code, Some(79));
 }
 
 #[test]
@@ -85,7 +89,7 @@ fn a_storm_of_800_000_lines_is_29_events() {
         let gpu = seq % 29;
         let line =
             format!("NVRM: Xid (PCI:0000:{gpu:02x}:00): 31, pid=7, name=a, Ch 00000010, faulted @ 0x{:x}", seq % 5000);
-        log.push_kmsg(kmsg(seq, seq / 100, &line).as_bytes());
+        push_kmsg(&mut log, &kmsg(seq, seq / 100, &line));
     }
     let log = log.finish();
     assert_eq!(log.events.len(), 29);
@@ -136,8 +140,8 @@ fn a_line_in_the_buffer_and_in_the_journal_counts_once_and_an_earlier_boot_count
         let mut log = empty_with(options.clone());
         let buffer = |log: &mut EventLog| {
             log.source("/dev/kmsg");
-            log.push_kmsg(kmsg(7, 10, OFF_BUS).as_bytes());
-            log.push_kmsg(kmsg(8, 11, OFF_BUS).as_bytes());
+            push_kmsg(log, &kmsg(7, 10, OFF_BUS));
+            push_kmsg(log, &kmsg(8, 11, OFF_BUS));
         };
         let journal = |log: &mut EventLog| {
             log.source("journal");
@@ -222,10 +226,10 @@ fn dmesg_deltas_add_up_to_a_time() {
 #[test]
 fn beyond_the_cap_the_least_telling_and_oldest_events_go() {
     let mut log = empty_with(Options { max_events: 8, ..Options::default() });
-    log.push_kmsg(kmsg(0, 1, OFF_BUS).as_bytes());
+    push_kmsg(&mut log, &kmsg(0, 1, OFF_BUS));
     for pid in 1..=100 {
         let line = format!("NVRM: Xid (PCI:0000:3b:00): 43, pid={pid}, name=a, Ch 00000008");
-        log.push_kmsg(kmsg(pid, 1 + pid, &line).as_bytes());
+        push_kmsg(&mut log, &kmsg(pid, 1 + pid, &line));
     }
     let log = log.finish();
     assert_eq!((log.events.len(), log.events_omitted), (8, 93));
@@ -245,7 +249,7 @@ fn since_drops_what_ended_before_and_the_option_counts_only_what_came_after() {
     assert_eq!((only(&log).code, only(&log).count), (Some(79), 2));
     assert_eq!(log.coverage[0].from, after_boot(25));
     let mut log = empty_with(Options { since: after_boot(25), ..Options::default() });
-    records.iter().for_each(|record| log.push_kmsg(record.as_bytes()));
+    records.iter().for_each(|record| push_kmsg(&mut log, record));
     assert_eq!(only(&log.finish()).count, 1);
 }
 
@@ -261,11 +265,55 @@ fn events_find_their_gpu_even_through_the_port_above_it() {
     assert_eq!(log.events[1].gpu_uuid.as_deref(), Some(uuid), "the log itself tells, even when the GPU is lost");
     assert_eq!(log.events[1].details.get("board_serial").map(String::as_str), Some("1653723052734"));
     let at = |text: &str| PciAddress::parse(text).expect("an address");
-    join(&mut log, &[(at("3b:00.0"), 3, uuid.to_owned())], &[(at("3a:00.0"), at("3b:00.0"))]);
+    join(&mut log, LogOf::ThisNode, &[(at("3b:00.0"), 3, Some(uuid.to_owned()))], &[(at("3a:00.0"), at("3b:00.0"))]);
     for event in &log.events {
         assert_eq!((event.gpu_index, event.gpu_uuid.as_deref()), (Some(3), Some(uuid)), "{}", event.raw);
     }
     assert_eq!(log.events[0].pci_address, Some(at("3a:00.0")), "the port stays named");
+}
+
+const OLD_GPU: &str = "GPU-00000000-0000-0000-0000-000000000001";
+const NEW_GPU: &str = "GPU-00000000-0000-0000-0000-000000000002";
+
+fn identities(log: &mut KernelLog, whose: LogOf) -> Vec<(Option<u32>, Option<&str>)> {
+    let pci = PciAddress::parse("3b:00.0").expect("an address");
+    join(log, whose, &[(pci, 3, Some(NEW_GPU.to_owned()))], &[]);
+    log.events.iter().map(|event| (event.gpu_index, event.gpu_uuid.as_deref())).collect()
+}
+
+fn journal_line(boot: &str, second: i64, text: &str) -> String {
+    let wall = (boot_time(0).as_second() + second) * 1_000_000;
+    format!(
+        r#"{{"__REALTIME_TIMESTAMP":"{wall}","_BOOT_ID":"{boot}","_TRANSPORT":"kernel","SYSLOG_FACILITY":"0","MESSAGE":"{text}"}}"#
+    )
+}
+
+#[test]
+fn an_event_of_an_earlier_boot_is_not_the_gpu_that_has_the_address_now() {
+    let mut log = empty_with(Options::default());
+    log.push_line(&journal_line("first", -9000, &format!("NVRM: GPU at PCI:0000:3b:00: {OLD_GPU}")));
+    log.push_line(&journal_line("first", -8999, OFF_BUS));
+    log.push_line(&journal_line("second", -5000, OFF_BUS));
+    push_kmsg(&mut log, &kmsg(0, 1, &format!("NVRM: GPU at PCI:0000:3b:00: {NEW_GPU}")));
+    push_kmsg(&mut log, &kmsg(1, 2, OFF_BUS));
+    let mut log = log.finish();
+    let expected = [(None, Some(OLD_GPU)), (Some(3), None), (Some(3), Some(NEW_GPU))];
+    assert_eq!(identities(&mut log, LogOf::ThisNode), expected, "each boot names its own GPU, or none");
+}
+
+#[test]
+fn a_log_that_somebody_gave_is_not_said_to_be_of_the_gpus_of_this_node() {
+    let mut log = read(&[kmsg(0, 1, OFF_BUS)]);
+    assert_eq!(identities(&mut log, LogOf::Anyone), [(Some(3), None)]);
+    let mut log = read(&[kmsg(0, 1, &format!("NVRM: GPU at PCI:0000:3b:00: {OLD_GPU}")), kmsg(1, 2, OFF_BUS)]);
+    assert_eq!(identities(&mut log, LogOf::Anyone), [(None, Some(OLD_GPU))], "its own word stands");
+}
+
+#[test]
+fn two_gpus_at_one_address_leave_nobody_named() {
+    let named = |seq, uuid| kmsg(seq, seq, &format!("NVRM: GPU at PCI:0000:3b:00: {uuid}"));
+    let log = read(&[named(0, OLD_GPU), kmsg(1, 1, OFF_BUS), named(2, NEW_GPU)]);
+    assert_eq!(only(&log).gpu_uuid, None);
 }
 
 #[test]
@@ -328,7 +376,7 @@ proptest! {
         lines in prop::collection::vec("\\PC*", 0..8),
     ) {
         let mut log = empty_with(Options { max_events: 2, now: after_boot(0), ..Options::default() });
-        records.iter().for_each(|record| log.push_kmsg(record));
+        records.iter().for_each(|record| push_kmsg(&mut log, &String::from_utf8_lossy(record)));
         lines.iter().for_each(|line| log.push_line(line));
         for record in &records {
             log.push_line(&String::from_utf8_lossy(record));

@@ -7,13 +7,31 @@ use jiff::Timestamp;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
 use crate::pci::PciAddress;
 
+/// Whose log it is, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogOf {
+    /// The node's own: the GPUs of the running boot are those that NVML lists.
+    ThisNode,
+    /// A file that somebody gave: the same addresses may be other GPUs of another node.
+    Anyone,
+}
+
 /// Fills in NVML index and UUID of every event whose PCI function is a GPU of the inventory.
 ///
 /// `gpus`: address, NVML index, UUID. `ports`: PCIe port → the GPU below it; an AER or link event on such a port is an
 /// event of that GPU. It keeps its own address and gains the detail `gpu_below`.
-pub fn join(log: &mut KernelLog, gpus: &[(PciAddress, u32, String)], ports: &[(PciAddress, PciAddress)]) {
-    let gpus: BTreeMap<&PciAddress, (u32, &str)> =
-        gpus.iter().map(|(pci, index, uuid)| (pci, (*index, uuid.as_str()))).collect();
+///
+/// An address is a place, and a GPU in it may have been swapped. So the UUID that the log itself says stands; the
+/// inventory's is added for the running boot of this node only. An event of another GPU than the one that is there now
+/// gets no index.
+pub fn join(
+    log: &mut KernelLog,
+    whose: LogOf,
+    gpus: &[(PciAddress, u32, Option<String>)],
+    ports: &[(PciAddress, PciAddress)],
+) {
+    let gpus: BTreeMap<&PciAddress, (u32, Option<&String>)> =
+        gpus.iter().map(|(pci, index, uuid)| (pci, (*index, uuid.as_ref()))).collect();
     let ports: BTreeMap<&PciAddress, &PciAddress> = ports.iter().map(|(port, gpu)| (port, gpu)).collect();
     for event in &mut log.events {
         let Some(pci) = event.pci_address.clone() else { continue };
@@ -22,11 +40,11 @@ pub fn join(log: &mut KernelLog, gpus: &[(PciAddress, u32, String)], ports: &[(P
             event.details.insert("gpu_below".to_owned(), gpu.as_str().to_owned());
         }
         // The kernel may name a GPU's other functions (its audio or USB part); the driver only knows function 0.
-        if let Some(&(index, uuid)) = gpus.get(below.unwrap_or(&pci)) {
-            event.gpu_index = Some(index);
-            if !uuid.is_empty() {
-                event.gpu_uuid = Some(uuid.to_owned());
-            }
+        let Some(&(index, uuid)) = gpus.get(below.unwrap_or(&pci)) else { continue };
+        let swapped = event.gpu_uuid.as_ref().zip(uuid).is_some_and(|(then, now)| then != now);
+        event.gpu_index = (!swapped).then_some(index);
+        if event.gpu_uuid.is_none() && event.boot_id.is_none() && whose == LogOf::ThisNode {
+            event.gpu_uuid = uuid.cloned();
         }
     }
 }

@@ -29,9 +29,10 @@ mod sources;
 mod stamp;
 mod sxid;
 mod syslog;
+pub mod window;
 mod xid_frame;
 mod xid_text;
 
 pub use catalogue::{Class, Fatality, Severity, SxidEntry, XidEntry, sxid, sxids, xid, xids};
 pub use events::{Clock, EventLog, Options};
-pub use identity::{join, since};
+pub use identity::{LogOf, join, since};

@@ -13,15 +13,12 @@ use super::catalogue::rows;
 
 const ROWS: &str = include_str!("data/nvlink5.tsv");
 
-/// The first driver branch with the sub-code in bits 6:0.
-const FIRST_NEW_LAYOUT: u32 = 575;
-
 /// What an Xid 144 to 150 means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decoded {
     /// Whether a row of NVIDIA's table matched. If not, only `fatal` and `link_down_reason` are worth reading.
     pub known: bool,
-    /// The sub-code, in the layout of the row that matched (before R575 if none did and the driver is unknown).
+    /// The sub-code, in the layout of the row that matched (before R575 if none did).
     pub sub_code: u32,
     /// Why the link went down (149 only). 33, for example: the device at the other end.
     pub link_down_reason: Option<u32>,
@@ -84,16 +81,11 @@ pub fn link_down_reason(intr_info: u32) -> u32 {
     (intr_info >> 20) & 0x3f
 }
 
-/// Decodes one report. `driver_branch` is the driver's major version; unknown: both layouts are tried, and the unit's
-/// name tells which one fits.
-pub fn decode(report: &Report<'_>, driver_branch: Option<u32>) -> Decoded {
-    let layouts: &[bool] = match driver_branch {
-        Some(branch) if branch >= FIRST_NEW_LAYOUT => &[true],
-        Some(_) => &[false],
-        None => &[false, true],
-    };
-    let found = layouts.iter().find_map(|&new| best_row(report, new).map(|row| (row, new)));
-    let new = found.map_or(layouts == [true], |(_, new)| new);
+/// Decodes one report. A line does not say which driver wrote it: both layouts are tried, and the unit's name tells
+/// which one fits.
+pub fn decode(report: &Report<'_>) -> Decoded {
+    let found = [false, true].into_iter().find_map(|new| best_row(report, new).map(|row| (row, new)));
+    let new = found.is_some_and(|(_, new)| new);
     let sub_code = if new { sub_code_from_r575 } else { sub_code_before_r575 };
     Decoded {
         known: found.is_some(),
@@ -162,18 +154,19 @@ mod tests {
         assert_eq!((TABLE.len(), lines), (99, 99));
         for row in TABLE.iter() {
             let unit = row.units.split(',').next().unwrap_or_default();
-            for (pattern, branch) in [(&row.before_r575, 570), (&row.from_r575, 580)] {
+            for (pattern, new) in [(&row.before_r575, false), (&row.from_r575, true)] {
                 let value = pattern.as_ref().map_or(0, |pattern| pattern.value);
-                let decoded = decode(&report(row.xid, unit, row.fatal, value, row.status), Some(branch));
-                assert!(decoded.known, "{} {unit} {value:08x} {:08x}", row.xid, row.status);
-                assert_eq!(decoded.fatal, row.fatal);
+                let report = report(row.xid, unit, row.fatal, value, row.status);
+                assert!(row.matches(&report, new), "{} {unit} {value:08x} {:08x}", row.xid, row.status);
+                let decoded = decode(&report);
+                assert_eq!((decoded.known, decoded.fatal), (true, row.fatal));
             }
         }
     }
 
     #[test]
     fn a_link_down_names_its_reason() {
-        let decoded = decode(&report(149, "NETIR_LINK_EVT", true, 0x0214_25c6, 0), None);
+        let decoded = decode(&report(149, "NETIR_LINK_EVT", true, 0x0214_25c6, 0));
         assert!(decoded.known && decoded.fatal);
         assert_eq!((decoded.sub_code, decoded.link_down_reason), (14, Some(33)));
         assert_eq!((decoded.action, decoded.investigate), (Some("RESET_GPU"), Some("INVESTIGATE_PEER_DEVICE")));
@@ -181,30 +174,30 @@ mod tests {
 
     #[test]
     fn a_harmless_row_says_ignore_and_a_conditional_one_points_to_154() {
-        let pipe = decode(&report(145, "RLW_RXPIPE", false, 0x0409_a0c2, 8), None);
+        let pipe = decode(&report(145, "RLW_RXPIPE", false, 0x0409_a0c2, 8));
         assert_eq!((pipe.known, pipe.fatal, pipe.action), (true, false, Some("IGNORE")));
-        let track = decode(&report(145, "RLW_SRC_TRACK", false, 0x0408_68e2, 8), None);
+        let track = decode(&report(145, "RLW_SRC_TRACK", false, 0x0408_68e2, 8));
         assert_eq!((track.known, track.fatal, track.action), (true, false, Some("XID_154_EVAL")));
     }
 
     #[test]
-    fn the_layout_follows_the_driver_and_the_unit_when_the_driver_is_unknown() {
+    fn the_layout_is_the_one_that_the_unit_has_such_a_row_in() {
         let new = report(144, "SAW_MVB", true, 0x0000_0001, 2);
-        assert!(decode(&new, None).known && decode(&new, Some(580)).known);
-        assert!(!decode(&new, Some(570)).known, "this is no pattern of a driver before R575");
+        assert!(best_row(&new, false).is_none(), "this is no pattern of a driver before R575");
+        assert_eq!((decode(&new).known, decode(&new).sub_code), (true, 1));
     }
 
     #[test]
     fn an_unknown_row_falls_back_to_the_word_in_the_line() {
-        let fatal = decode(&report(146, "NEW_UNIT", true, 0xffff_ffff, 0xffff_ffff), None);
+        let fatal = decode(&report(146, "NEW_UNIT", true, 0xffff_ffff, 0xffff_ffff));
         assert_eq!((fatal.known, fatal.fatal, fatal.action), (false, true, None));
-        let disagreeing = decode(&report(144, "SAW_MVB", false, 0x21, 2), None);
+        let disagreeing = decode(&report(144, "SAW_MVB", false, 0x21, 2));
         assert_eq!((disagreeing.known, disagreeing.fatal), (false, false), "the row says fatal, the line does not");
     }
 
     #[test]
     fn of_several_status_bits_the_worst_row_counts() {
         let both = Report { xid: 145, unit: "RLW_RSPCOL", fatal: None, intr_info: 0xa2, error_status: 3 };
-        assert!(decode(&both, None).fatal);
+        assert!(decode(&both).fatal);
     }
 }

@@ -211,7 +211,7 @@ fn nvlink5_error(code: u32, text: &str, line: &mut Line) {
     let (intr_info, error_status) = (words.first().copied(), words.get(1).copied());
     let mut lost = fatal;
     if let (Some(intr_info), Some(error_status)) = (intr_info, error_status) {
-        let decoded = nvlink5::decode(&Report { xid: code, unit, fatal, intr_info, error_status }, None);
+        let decoded = nvlink5::decode(&Report { xid: code, unit, fatal, intr_info, error_status });
         lost = Some(decoded.fatal);
         line.put("subcode_pre_r575", nvlink5::sub_code_before_r575(intr_info).to_string());
         line.put("subcode_r575", nvlink5::sub_code_from_r575(intr_info).to_string());

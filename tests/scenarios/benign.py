@@ -137,6 +137,31 @@ def oom_kill():
     return node.report()
 
 
+@variant(
+    "A process was killed for memory, and another program faulted on the same GPU: two stories, both told.",
+    "healthy",
+    {"id": "application-killed", "gpu": 0, "evidence": ["out-of-memory kill"]},
+    {"id": "application-fault", "gpu": 0, "evidence": ["Xid 31"]},
+    must_not=["class:hardware"],
+)
+def oom_kill_and_fault():
+    node = h100(count=2)
+    node.xid(
+        ago(hours=3),
+        0,
+        "31, pid=48812, name=python3, Ch 00000010, intr 00000000. MMU Fault: ENGINE GRAPHICS GPC0 "
+        "GPCCLIENT_T1_0 faulted @ 0x7f29_5b8c9000. Fault is of type FAULT_PDE ACCESS_TYPE_VIRT_READ",
+    )
+    when = ago(minutes=32)
+    node.node.at(
+        when,
+        "Out of memory: Killed process 51234 (python3) total-vm:912345678kB, anon-rss:501234567kB, file-rss:0kB, "
+        "shmem-rss:0kB, UID:0 pgtables:1234kB oom_score_adj:979",
+    )
+    node.xid(when + timedelta(seconds=3), 0, "43, pid=51234, name=python3, Ch 00000008")
+    return node.report()
+
+
 @variant("All GPUs at their power limit and full load.", "healthy", must_not=["class:power", "clocks-low-under-load"])
 def power_capped():
     node = h100(load=lambda index: training(index) | {"watts": 699, "mhz": 1215 + 15 * index})

@@ -54,6 +54,29 @@ def gsp_timeout_everywhere():
 
 
 @variant(
+    "A driver before R565 never says that a GPU was reset: what works, and counts nothing since, has been.",
+    "critical",
+    {"id": "gsp-failed", "gpu": 0, "severity": "warning", "evidence": ["NVML reads the GPU now"]},
+    {"id": "ecc-uncontained", "gpu": 1, "severity": "info", "evidence": ["Xid 95", "NVML reads the GPU now"]},
+    {"id": "ecc-double-bit", "gpu": 2, "severity": "critical", "evidence": ["uncorrected since driver load: 1"]},
+    must_not=["gsp-failed-on-several", "severity:fatal"],
+)
+def old_driver_recovered():
+    node = h100(count=3, driver="550.163.01", cuda="12.4")
+    node.xid(
+        ago(hours=3),
+        0,
+        "119, pid=40981, name=python3, Timeout after 6s of waiting for RPC response from GPU0 GSP! Expected "
+        "function 76 (GSP_RM_CONTROL) (0x20801702 0x4).",
+    )
+    node.xid(ago(days=2), 1, f"95, {UNKNOWN}, Uncontained: LTC TAG (0x2,0x0). RST: Yes, D-RST: No")
+    node.xid(ago(hours=3), 2, f"48, {UNKNOWN}, An uncorrectable double bit error (DBE) has been detected on GPU.")
+    node.gpu("ecc", 2)["volatile"]["uncorrected"] = 1
+    node.gpu("ecc", 2)["aggregate"]["uncorrected"] = 1
+    return node.report()
+
+
+@variant(
     "Persistence mode is off on all four GPUs: one finding.",
     "warning",
     {"id": "persistence-off", "evidence": ["GPUs 0-3"]},

@@ -72,6 +72,7 @@ fn event(event: &Event) -> PodEvent {
         reason: clean(event.reason.as_deref().unwrap_or_default(), 80),
         message: clean(event.message.as_deref().unwrap_or_default(), MESSAGE_CAP),
         count: event.count.and_then(|count| u32::try_from(count).ok()).unwrap_or(1),
+        field: clean(event.involved_object.field_path.as_deref().unwrap_or_default(), MESSAGE_CAP),
     }
 }
 

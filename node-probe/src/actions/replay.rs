@@ -59,7 +59,7 @@ fn kill(order: &KillOrder, facts: &Report) -> KillAction {
         outcome,
         gpu_index: index,
         process: Some(process.clone()),
-        evidence: if refusal.is_none() { vec!["nvml".to_owned()] } else { Vec::new() },
+        evidence: known.filter(|_| refusal.is_none()).map(|gpu| evidence(process, gpu)).unwrap_or_default(),
         refusal,
         memory_before_bytes: memory.and_then(|gpu| gpu.memory.used_bytes),
         notes: if outcome == KillOutcome::Simulated { vec![simulated] } else { Vec::new() },
@@ -81,7 +81,33 @@ fn refusal(order: &KillOrder, process: &GpuProcess, gpu: Option<&GpuInventory>) 
         let why = format!("this node has no GPU {}", order.gpu);
         return Some(Obstacle::new("no_such_gpu", why, "Take the exact UUID from get_gpu_inventory."));
     };
+    let why = || format!("PID {} is not on this GPU", order.pid);
+    evidence(process, gpu).is_empty().then(|| Obstacle::new("no_gpu", why(), again))
+}
+
+/// How the facts know that the process is on the GPU, in the words of the real thing.
+fn evidence(process: &GpuProcess, gpu: &GpuInventory) -> Vec<String> {
     let file = format!("/dev/nvidia{}", gpu.minor_number.unwrap_or(gpu.index));
-    let there = process.uses.iter().any(|gpu_use| gpu_use.gpu == gpu.index) || process.holds.contains(&file);
-    (!there).then(|| Obstacle::new("no_gpu", format!("PID {} is not on this GPU", order.pid), again))
+    let listed = process.uses.iter().any(|gpu_use| gpu_use.gpu == gpu.index);
+    let ways = [(listed, "nvml"), (process.holds.contains(&file), "device_file")];
+    ways.into_iter().filter(|(there, _)| *there).map(|(_, way)| way.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use syringe_core::facts::processes::GpuUse;
+
+    use super::*;
+
+    #[test]
+    fn a_process_is_on_a_gpu_by_nvmls_list_by_its_open_file_or_both() {
+        let gpu = GpuInventory { index: 1, minor_number: Some(3), ..GpuInventory::default() };
+        let listed = || vec![GpuUse { gpu: 1, ..GpuUse::default() }];
+        let held = |name: &str| vec![name.to_owned()];
+        let of = |uses, holds| evidence(&GpuProcess { uses, holds, ..GpuProcess::default() }, &gpu);
+        assert_eq!(of(listed(), Vec::new()), ["nvml"]);
+        assert_eq!(of(Vec::new(), held("/dev/nvidia3")), ["device_file"]);
+        assert_eq!(of(listed(), held("/dev/nvidia3")), ["nvml", "device_file"]);
+        assert_eq!(of(Vec::new(), held("/dev/nvidia1")), [""; 0], "the file has the minor number");
+    }
 }

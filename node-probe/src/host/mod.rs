@@ -39,7 +39,6 @@ pub(crate) mod testing;
 mod topology;
 
 use syringe_core::facts::host::Host;
-use syringe_core::pci::PciAddress;
 use syringe_core::report::Section;
 use syringe_core::text::clean;
 
@@ -71,9 +70,9 @@ pub fn identity(paths: &Paths) -> Identity {
     Identity { hostname: read("hostname", 253), boot_id: read("random/boot_id", 40), kernel: read("osrelease", 100) }
 }
 
-/// Reads the `host` section. `nvml`: the addresses that NVML lists, where it could be asked; `container`:
-/// the id of one whose devices are to be looked at.
-pub fn read(paths: &Paths, nvml: Option<&[PciAddress]>, container: Option<&str>) -> Section<Host> {
+/// Reads the `host` section. `container`: the id of one whose devices are to be looked at. Whether NVML lists a GPU is
+/// left open: who has asked NVML fills it in.
+pub fn read(paths: &Paths, container: Option<&str>) -> Section<Host> {
     let mut problems = Vec::new();
     let functions = pci::nvidia(paths).unwrap_or_else(|error| {
         let next_step = "Give the probe the host's sysfs: a privileged pod has it at /sys.";
@@ -93,7 +92,7 @@ pub fn read(paths: &Paths, nvml: Option<&[PciAddress]>, container: Option<&str>)
         uptime_seconds: system::uptime_seconds(paths),
         driver: driver::versions(paths),
         modules,
-        pci_gpus: gpus.iter().map(|gpu| pci::describe(gpu, nvml)).collect(),
+        pci_gpus: gpus.iter().map(pci::describe).collect(),
         device_nodes: nodes.present,
         device_nodes_missing: nodes.missing,
         daemons: daemons::read(paths),
@@ -121,29 +120,17 @@ mod tests {
     fn a_machine_without_any_gpu_reads_without_a_problem() {
         let tree = Tree::new();
         tree.folder("sys/bus/pci/devices").file("proc/modules", "ext4 1 1 - Live 0x0\n");
-        let section = read(&tree.paths(), None, None);
+        let section = read(&tree.paths(), None);
         assert_eq!(section.status, Status::Ok, "{:?}", section.problems);
         assert_eq!(section.data.expect("data").pci_gpus, []);
     }
 
     #[test]
     fn an_empty_tree_says_what_is_missing_instead_of_no_gpus() {
-        let section = read(&Tree::new().paths(), None, None);
+        let section = read(&Tree::new().paths(), None);
         assert_eq!(section.status, Status::Partial);
         let codes: Vec<&str> = section.problems.iter().map(|problem| problem.code.as_str()).collect();
         assert_eq!(codes, ["sysfs", "procfs"]);
-    }
-
-    #[test]
-    fn a_gpu_that_nvml_lacks_is_on_the_bus_and_not_in_nvml() {
-        let tree = Tree::new();
-        tree.file("proc/modules", "nvidia 1 1 - Live 0x0\n");
-        tree.pci("pci0000:00/0000:5d:00.0", "0x10de", "0x2330", "0x030200");
-        tree.pci("pci0000:00/0000:5e:00.0", "0x10de", "0x2330", "0x030200");
-        let listed = [PciAddress::new(0, 0x5e, 0, 0)];
-        let host = read(&tree.paths(), Some(&listed), None).data.expect("data");
-        let seen: Vec<Option<bool>> = host.pci_gpus.iter().map(|gpu| gpu.in_nvml).collect();
-        assert_eq!(seen, [Some(false), Some(true)]);
     }
 
     #[test]

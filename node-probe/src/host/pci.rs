@@ -68,13 +68,13 @@ pub(super) fn folder(paths: &Paths, address: &PciAddress) -> PathBuf {
     paths.sys.join("bus/pci/devices").join(address.sysfs())
 }
 
-/// What the `host` section says of one GPU. `nvml`: the addresses that NVML lists, where it could be asked.
-pub(super) fn describe(gpu: &Function, nvml: Option<&[PciAddress]>) -> PciGpu {
+/// What the `host` section says of one GPU, as far as the bus knows: whether NVML lists it is not said.
+pub(super) fn describe(gpu: &Function) -> PciGpu {
     PciGpu {
         pci_address: Some(gpu.address.clone()),
         device_id: files::hex(&gpu.folder.join("device")).map(|id| format!("{id:04x}")),
         driver: gpu.driver(),
-        in_nvml: nvml.map(|listed| listed.contains(&gpu.address)),
+        in_nvml: None,
         numa_node: numa_node(&gpu.folder),
         iommu_group: target_name(&gpu.folder.join("iommu_group")).and_then(|group| group.parse().ok()),
         answers: answers(&gpu.folder),
@@ -135,9 +135,9 @@ mod tests {
         tree.link("sys/bus/pci/devices/0000:5d:00.0/driver", "../../../bus/pci/drivers/nvidia");
         tree.link("sys/bus/pci/devices/0000:5d:00.0/iommu_group", "../../../kernel/iommu_groups/17");
         let found = nvidia(&tree.paths()).expect("sysfs is there");
-        let gpu = describe(&found[0], Some(&[]));
+        let gpu = describe(&found[0]);
         assert_eq!(gpu.answers, Some(false));
-        assert_eq!((gpu.in_nvml, gpu.numa_node, gpu.iommu_group), (Some(false), Some(1), Some(17)));
+        assert_eq!((gpu.numa_node, gpu.iommu_group), (Some(1), Some(17)));
         assert_eq!((gpu.driver.as_deref(), gpu.device_id.as_deref()), (Some("nvidia"), Some("2330")));
     }
 
@@ -174,8 +174,7 @@ mod tests {
         tree.pci("pci0000:00/0000:01:00.0", "0x10de", "0x2684", "0x030000");
         tree.pci_file("0000:01:00.0", "numa_node", "-1\n");
         let found = nvidia(&tree.paths()).expect("sysfs is there");
-        assert_eq!(describe(&found[0], None).numa_node, None);
-        assert_eq!(describe(&found[0], None).in_nvml, None);
-        assert_eq!(describe(&found[0], None).answers, None);
+        assert_eq!(describe(&found[0]).numa_node, None);
+        assert_eq!(describe(&found[0]).answers, None);
     }
 }

@@ -69,6 +69,11 @@ impl Session {
         &self.library
     }
 
+    /// How many GPUs NVML counts (`nvmlDeviceGetCount_v2`), whether they answer or not.
+    pub fn device_count(&self) -> usize {
+        self.gpus.len()
+    }
+
     /// The GPUs that NVML opened and that answered: PCI address, NVML index, UUID.
     pub fn pci_addresses(&self) -> Vec<(PciAddress, u32, Option<String>)> {
         let identities = self.gpus.iter().filter(|gpu| gpu.closed.is_none()).map(|gpu| &gpu.identity);

@@ -1,0 +1,129 @@
+//! How far back from a moment kernel logs reach without a hole.
+//!
+//! Several logs of one node seldom end where the next begins: a text log that stopped last week and a ring buffer that
+//! starts an hour ago leave days of which nobody knows anything. "No Xid since" is true back to the first hole only.
+//! Limits: a hole inside one log cannot be told from a kernel that had nothing to say.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::facts::kernel_log::Coverage;
+
+/// Logs stamp one record up to this far apart: the kernel's clock is not corrected while it runs, theirs is.
+const DRIFT: SignedDuration = SignedDuration::from_mins(5);
+
+/// Shutdown, self-test and start of a server full of GPUs: nothing is written, and nothing can happen to a driver.
+const REBOOT: SignedDuration = SignedDuration::from_mins(30);
+
+/// A healthy kernel may be silent for hours. A text log that says nothing for longer has rather been closed.
+const SILENCE: SignedDuration = SignedDuration::from_hours(24);
+
+/// The earliest moment from which on the logs have everything until now. `None`: none of them reaches now, or their
+/// times are not known.
+pub fn reach(logs: &[Coverage], now: Timestamp) -> Option<Timestamp> {
+    let dated = || logs.iter().filter(|log| log.from.is_some());
+    // The kernel's own buffer holds whatever is newest; what does not meet it has stopped before.
+    let buffer = dated().filter(|log| log.complete_since_boot.is_some()).min_by_key(|log| log.from);
+    let newest = buffer.or_else(|| {
+        let newest = dated().max_by_key(|log| (log.to, log.from))?;
+        (newest.source == "journal" || meets(newest, now, SILENCE)).then_some(newest)
+    })?;
+    Some(back(logs, newest.from?, if newest.complete_since_boot == Some(true) { REBOOT } else { DRIFT }))
+}
+
+/// Whether the logs have everything between two moments.
+pub fn covers(logs: &[Coverage], from: Timestamp, until: Timestamp, now: Timestamp) -> bool {
+    reach(logs, now).is_some_and(|reach| reach <= from) || back(logs, until, DRIFT) <= from
+}
+
+/// As far as one log goes on where the other begins, back from `reach`. Between the two may lie a pause.
+fn back(logs: &[Coverage], mut reach: Timestamp, mut pause: SignedDuration) -> Timestamp {
+    let before = |reach, pause| {
+        logs.iter().filter(|log| meets(log, reach, pause)).filter_map(|log| log.from).filter(|from| *from < reach).min()
+    };
+    while let Some(from) = before(reach, pause) {
+        (reach, pause) = (from, DRIFT);
+    }
+    reach
+}
+
+/// The end of the newest log that stopped before `moment`: the other side of a hole, or where all logs end.
+pub fn last_before(logs: &[Coverage], moment: Timestamp) -> Option<Timestamp> {
+    logs.iter().filter_map(|log| log.to).filter(|to| *to < moment).max()
+}
+
+fn meets(log: &Coverage, moment: Timestamp, pause: SignedDuration) -> bool {
+    log.to.is_some_and(|to| moment.duration_since(to) <= pause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn time(text: &str) -> Timestamp {
+        format!("2026-11-{text}:00Z").parse().expect("a time")
+    }
+
+    /// `day T hour` of a log's first and last record.
+    fn log(source: &str, from: &str, to: &str, complete_since_boot: Option<bool>) -> Coverage {
+        let source = source.to_owned();
+        Coverage { source, from: Some(time(from)), to: Some(time(to)), complete_since_boot, ..Coverage::default() }
+    }
+
+    fn reached(logs: &[Coverage]) -> Option<Timestamp> {
+        reach(logs, time("21T02:00"))
+    }
+
+    #[test]
+    fn logs_that_overlap_reach_back_to_the_earliest() {
+        let logs = [
+            log("/dev/kmsg", "21T01:00", "21T01:30", Some(false)),
+            log("/var/log/kern.log.1", "07T00:00", "14T00:00", None),
+            log("/var/log/kern.log", "14T00:01", "21T01:30", None),
+        ];
+        assert_eq!(reached(&logs), Some(time("07T00:00")));
+    }
+
+    #[test]
+    fn a_log_that_stopped_days_ago_does_not_lengthen_what_the_buffer_has() {
+        let logs = [
+            log("/var/log/syslog", "01T00:00", "17T00:00", None),
+            log("/dev/kmsg", "21T01:00", "21T01:30", Some(false)),
+        ];
+        assert_eq!(reached(&logs), Some(time("21T01:00")));
+        assert_eq!(last_before(&logs, time("21T01:00")), Some(time("17T00:00")));
+        // A journal that nobody writes any more is no better.
+        let logs = [Coverage { source: "journal".to_owned(), ..logs[0].clone() }, logs[1].clone()];
+        assert_eq!(reached(&logs), Some(time("21T01:00")));
+    }
+
+    #[test]
+    fn a_reboot_is_no_hole_and_a_night_without_power_is_one() {
+        let kmsg = log("/dev/kmsg", "20T12:00", "20T12:05", Some(true));
+        let before = log("journal", "10T00:00", "20T11:45", None);
+        assert_eq!(reached(&[kmsg.clone(), before]), Some(time("10T00:00")));
+        let before = log("journal", "10T00:00", "19T22:00", None);
+        assert_eq!(reached(&[kmsg, before]), Some(time("20T12:00")));
+    }
+
+    #[test]
+    fn a_quiet_kernel_is_covered_and_an_old_file_says_nothing_of_now() {
+        assert_eq!(reached(&[log("/dev/kmsg", "01T00:00", "01T00:05", Some(true))]), Some(time("01T00:00")));
+        assert_eq!(reached(&[log("journal", "14T02:00", "15T00:00", None)]), Some(time("14T02:00")));
+        assert_eq!(reached(&[log("kern.log", "14T02:00", "20T20:00", None)]), Some(time("14T02:00")));
+        assert_eq!(reached(&[log("kern.log", "01T00:00", "09T00:00", None)]), None);
+        assert_eq!(reached(&[]), None);
+    }
+
+    #[test]
+    fn a_span_of_the_past_is_covered_by_a_log_that_holds_all_of_it() {
+        let now = time("21T02:00");
+        let logs = [
+            log("/var/log/syslog", "01T00:00", "17T00:00", None),
+            log("/dev/kmsg", "21T01:00", "21T01:30", Some(false)),
+        ];
+        assert!(covers(&logs, time("02T00:00"), time("03T00:00"), now));
+        assert!(covers(&logs, time("21T01:10"), now, now));
+        assert!(!covers(&logs, time("16T00:00"), time("17T12:00"), now), "it ended in the hole");
+        assert!(!covers(&logs, time("16T00:00"), now, now), "the hole lies within");
+    }
+}

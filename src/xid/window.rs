@@ -20,6 +20,7 @@ const SILENCE: SignedDuration = SignedDuration::from_hours(24);
 /// The earliest moment from which on the logs have everything until now. `None`: none of them reaches now, or their
 /// times are not known.
 pub fn reach(logs: &[Coverage], now: Timestamp) -> Option<Timestamp> {
+    let logs = &seamless(logs)[..];
     let dated = || logs.iter().filter(|log| log.from.is_some());
     // The kernel's own buffer holds whatever is newest; what does not meet it has stopped before.
     let buffer = dated().filter(|log| log.complete_since_boot.is_some()).min_by_key(|log| log.from);
@@ -32,7 +33,15 @@ pub fn reach(logs: &[Coverage], now: Timestamp) -> Option<Timestamp> {
 
 /// Whether the logs have everything between two moments.
 pub fn covers(logs: &[Coverage], from: Timestamp, until: Timestamp, now: Timestamp) -> bool {
-    reach(logs, now).is_some_and(|reach| reach <= from) || back(logs, until, DRIFT) <= from
+    reach(logs, now).is_some_and(|reach| reach <= from) || back(&seamless(logs), until, DRIFT) <= from
+}
+
+/// The logs, each from the end of the one that was rotated away before it: a kernel that is silent right after a rotation
+/// leaves no hole.
+fn seamless(logs: &[Coverage]) -> Vec<Coverage> {
+    let rotated = |log: &Coverage| logs.iter().find(|other| other.source == format!("{}.1", log.source))?.to;
+    let from = |log: &Coverage| log.from.map(|from| rotated(log).map_or(from, |end| from.min(end)));
+    logs.iter().map(|log| Coverage { from: from(log), ..log.clone() }).collect()
 }
 
 /// As far as one log goes on where the other begins, back from `reach`. Between the two may lie a pause.
@@ -81,6 +90,17 @@ mod tests {
             log("/var/log/kern.log", "14T00:01", "21T01:30", None),
         ];
         assert_eq!(reached(&logs), Some(time("07T00:00")));
+    }
+
+    #[test]
+    fn a_kernel_that_is_silent_after_a_rotation_leaves_no_hole() {
+        let logs = [
+            log("/var/log/kern.log.1", "07T00:00", "14T00:00", None),
+            log("/var/log/kern.log", "15T09:00", "21T01:30", None),
+        ];
+        assert_eq!(reached(&logs), Some(time("07T00:00")));
+        let other = [log("/var/log/messages.1", "07T00:00", "14T00:00", None), logs[1].clone()];
+        assert_eq!(reached(&other), Some(time("15T09:00")));
     }
 
     #[test]

@@ -24,3 +24,6 @@ pub mod since;
 pub mod text;
 mod wire;
 pub mod xid;
+
+/// How the name of every probe begins, a pod's or an ephemeral container's; random letters follow.
+pub const PROBE_NAME: &str = "gpu-syringe-";

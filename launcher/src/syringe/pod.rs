@@ -11,6 +11,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use syringe_core::PROBE_NAME;
+
 use super::Owner;
 use crate::settings::{Pair, Settings};
 
@@ -45,7 +47,7 @@ pub struct ProbePod {
 impl ProbePod {
     /// The pod for one call of `tool` on `node`.
     pub fn new(settings: &Settings, owner: &Owner, node: &str, tool: &str) -> Self {
-        let name = format!("gpu-syringe-{}", random_suffix());
+        let name = probe_name();
         let lifetime = settings.probe_lifetime().as_secs();
         // With a RuntimeClass the runtime brings the GPUs into a plain container: nothing of the host is needed.
         let privileged = settings.runtime_class.is_none().then_some(true);
@@ -221,6 +223,11 @@ fn pull_secrets(settings: &Settings) -> Option<Vec<LocalObjectReference>> {
     let secrets: Vec<_> =
         settings.image_pull_secret.iter().map(|name| LocalObjectReference { name: name.clone() }).collect();
     (!secrets.is_empty()).then_some(secrets)
+}
+
+/// The name of a new probe.
+pub(super) fn probe_name() -> String {
+    format!("{PROBE_NAME}{}", random_suffix())
 }
 
 /// Ten letters and digits: 50 bits, so that no two pods ever share a name.

@@ -21,7 +21,7 @@ use crate::syringe::document::Document;
 use crate::syringe::eager::{Place, not_yet};
 use crate::syringe::exec::{self, Command, Ended, ExecError};
 use crate::syringe::life::{Left, Life, Way};
-use crate::syringe::pod::random_suffix;
+use crate::syringe::pod::probe_name;
 use crate::syringe::{Beside, Phase, Timings, hopeless, policy};
 
 /// Time for one request.
@@ -260,7 +260,7 @@ fn container(life: &Life, target: &str) -> EphemeralContainer {
     let lifetime = life.settings.probe_lifetime().as_secs().to_string();
     let hold = ["hold", "--releasable", "--seconds", &lifetime].map(str::to_owned);
     EphemeralContainer {
-        name: format!("gpu-syringe-{}", random_suffix()),
+        name: probe_name(),
         image: Some(life.settings.probe_image()),
         image_pull_policy: Some(life.settings.image_pull_policy.as_str().into()),
         command: Some(node_probe(&hold)),

@@ -62,6 +62,18 @@ async fn without_permission_to_list_pods_nothing_is_said_of_what_they_hold() {
 }
 
 #[tokio::test]
+async fn gpus_that_no_device_plugin_offers_are_counted_all_the_same() {
+    let mut fixture = healthy();
+    fixture.nodes[0].resources.clear();
+    fixture.nodes[0].labels.clear();
+    let bench = Bench::of(fixture).await;
+    let answer = bench.ask("describe_gpu_node", json!({"node_name": "gpu-1"})).await;
+    let summary = &answer["summary"];
+    assert_eq!((&summary["total_gpus"], &summary["available_gpus"]), (&json!(8), &json!(0)), "{summary}");
+    assert!(summary["text"].as_str().unwrap().starts_with("8 of 8 GPUs allocated, 0 available."), "{summary}");
+}
+
+#[tokio::test]
 async fn a_probe_that_fails_costs_its_half_and_what_is_left_of_it_is_told() {
     for (deletes_fail, removed) in [(false, true), (true, false)] {
         let bench = Bench::of(healthy()).await;

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::diagnosis::{Finding, Severity, Unknown};
 use syringe_core::facts::health::HealthStatus;
-use syringe_core::report::{Sections, Source};
+use syringe_core::report::{Section, Sections, Source};
 use syringe_core::text::clean;
 
 use super::get_pod_gpu_allocation::{pods_table, resources_table};
@@ -278,6 +278,12 @@ impl NodeDescription {
     fn add(&mut self, read: Read) {
         let Read { report, diagnosis, note } = read;
         let summary = &mut self.summary;
+        // A device plugin that does not run offers none of those that are there.
+        let found = found_gpus(&report.sections);
+        if found > summary.total_gpus {
+            summary.total_gpus = found;
+            (summary.allocated_gpus, summary.available_gpus) = touched(&self.resources, found).unzip();
+        }
         if let (Some(allocated), Some(available)) = (&mut summary.allocated_gpus, &mut summary.available_gpus) {
             *allocated = (*allocated).max(resolve::booked_gpus(&report.sections)).min(summary.total_gpus);
             *available = (*available).min(summary.total_gpus - *allocated);
@@ -339,6 +345,13 @@ impl NodeDescription {
             None => format!("{total_gpus} GPUs, how many of them are allocated is unknown. {seen}"),
         };
     }
+}
+
+/// GPUs that NVML lists or the PCI bus shows.
+fn found_gpus(sections: &Sections) -> u64 {
+    let listed = Section::data_of(&sections.inventory).map_or(0, |inventory| inventory.gpus.len());
+    let on_bus = Section::data_of(&sections.host).map_or(0, |host| host.pci_gpus.len());
+    listed.max(on_bus) as u64
 }
 
 /// Whole GPUs that are held, and free ones. Shares and MIG devices count as the GPUs that they must take up at least;

@@ -47,8 +47,10 @@ pub(super) fn of(pod: &PodFacts, footprint: &Footprint) -> Vec<Moment> {
         let what = clean(&line(event), TEXT_CAP);
         Some(Moment { time: event.first?, source: "kernel".into(), what })
     }));
-    moments.sort_by(|one, other| (one.time, &one.source, &one.what).cmp(&(other.time, &other.source, &other.what)));
-    moments.dedup();
+    // What Kubernetes stamps with the same second stays in the order in which it happens to a pod.
+    moments.sort_by_key(|moment| moment.time);
+    let mut told = std::collections::HashSet::new();
+    moments.retain(|moment| told.insert((moment.time, moment.what.clone())));
     moments
 }
 

@@ -157,28 +157,57 @@ async fn the_end_of_a_log_file_that_the_kubelet_serves_is_read() {
     assert_eq!(cluster.pods_created(), 0);
 }
 
-#[tokio::test]
-async fn a_log_that_was_just_rotated_is_read_with_the_one_before() {
+/// A node two hours east of Greenwich, whose log files say neither zone nor year: their last line was written just now.
+fn local(hours_ago: i64) -> String {
+    let time = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(2 - hours_ago);
+    time.strftime("%b %e %H:%M:%S").to_string()
+}
+
+fn with_files(files: &[(&str, String)]) -> Fixture {
     let mut fixture = fixture();
-    let files =
-        [("syslog", "Nov  2 00:00:00 gpu-1 systemd[1]: Started\n"), ("syslog.1", &format!("Nov  1 00:00:00 {XID_79}"))];
-    fixture.nodes[0].log_files = files.map(|(name, text)| (name.to_owned(), text.to_owned())).into();
-    let cluster = Cluster::start(fixture).await.unwrap();
+    fixture.nodes[0].log_files = files.iter().map(|(name, text)| ((*name).to_owned(), text.clone())).collect();
+    fixture
+}
+
+#[tokio::test]
+async fn a_log_that_was_just_rotated_is_read_with_the_one_before_in_the_node_s_own_time() {
+    let started = format!("{} gpu-1 systemd[1]: Started\n", local(0));
+    let files = [("syslog", started), ("syslog.1", format!("{} {XID_79}", local(3)))];
+    let cluster = Cluster::start(with_files(&files)).await.unwrap();
     let launcher = Launcher::start(&cluster, &["--via", "none"]);
-    let answer = launcher.call("analyze_xid_errors", json!({ "node_name": "gpu-1" })).await.unwrap();
+    let ask = |since: &str| launcher.call("analyze_xid_errors", json!({ "node_name": "gpu-1", "since": since }));
+    let answer = ask("4h").await.unwrap();
     assert_eq!(answer["events"][0]["code"], 79, "{answer}");
     let coverage = answer["coverage"]["kernel_log"].as_array().unwrap();
-    assert_eq!(
-        (&coverage[0]["source"], &coverage[1]["source"]),
-        (&json!("/var/log/syslog.1"), &json!("/var/log/syslog"))
-    );
-    assert!(coverage[0]["note"].as_str().unwrap().contains("time zone"), "{coverage:?}");
+    let sources = [&coverage[0]["source"], &coverage[1]["source"]];
+    assert_eq!(sources, ["/var/log/syslog.1", "/var/log/syslog"]);
+    assert!(coverage[0]["note"].as_str().unwrap().contains("local times"), "{coverage:?}");
+    assert_eq!(ask("2h").await.unwrap()["events"], json!([]));
+}
+
+#[tokio::test]
+async fn a_file_that_nobody_writes_any_more_does_not_stand_before_one_that_is_written() {
+    let old = format!("2026-01-01T00:00:00+00:00 {XID_79}");
+    let live = format!("{} gpu-1 kernel: NVRM: Xid (PCI:0000:5d:00): 94, pid=1, Contained\n", local(0));
+    let cluster = Cluster::start(with_files(&[("kern.log", old.clone()), ("messages", live)])).await.unwrap();
+    let launcher = Launcher::start(&cluster, &["--via", "none"]);
+    let answer = launcher.call("analyze_xid_errors", json!({ "node_name": "gpu-1" })).await.unwrap();
+    let codes: Vec<_> = answer["events"].as_array().unwrap().iter().map(|event| &event["code"]).collect();
+    assert_eq!(codes, [94], "{answer}");
+    // Where there is no other, the node is not condemned for what was long ago.
+    let cluster = Cluster::start(with_files(&[("kern.log", old)])).await.unwrap();
+    let launcher = Launcher::start(&cluster, &["--via", "none"]);
+    let answer = launcher.call("diagnose_gpu_node", json!({ "node_name": "gpu-1" })).await.unwrap();
+    assert_eq!(answer["verdict"], "unknown", "{answer}");
+    let not_read = answer["kubernetes"]["not_read"].to_string();
+    assert!(not_read.contains("kern.log ends at 2026-01-01T00:00:00Z"), "{not_read}");
 }
 
 #[tokio::test]
 async fn log_files_that_cannot_be_read_are_named_with_the_reason() {
     for (fixture, why) in [
         (fixture(), "keep a journal alone"),
+        (with_files(&[("kern.log", String::new())]), "kern.log holds no line with a time"),
         (logging().denying(Denial::of("get", "nodes/proxy")), "cannot get resource \"nodes/proxy\""),
     ] {
         let cluster = Cluster::start(fixture).await.unwrap();

@@ -3,33 +3,58 @@
 //! It asks for `get` on `nodes/proxy`, which reaches all of a kubelet: `deploy/rbac.yaml` does not grant it, and whoever has
 //! it already is served. A NodeLogQuery would not do: it asks the journal for the lines of systemd units, and the kernel is
 //! none. Limits: the newest 4 MiB, uncompressed; a node that keeps a journal alone has no such file.
+//!
+//! Classic log files write the node's local time without its zone, which the API does not know. The file's own
+//! modification time, which the kubelet sends, tells it: the newest line was written then.
 
 use std::time::Duration;
 
-use http::{Request, StatusCode, header};
+use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
-use jiff::Timestamp;
+use jiff::fmt::rfc2822;
+use jiff::{SignedDuration, Timestamp};
 use kube::client::Body;
 use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::text::clean;
-use syringe_core::xid::{EventLog, Options};
-use tokio::time::timeout;
+use syringe_core::xid::record::{self, Record, Wall};
+use syringe_core::xid::{EventLog, Options, window};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Connection;
 use crate::error::kube_reason;
 
-/// Files below `/var/log`. The first that exists is read: on one host they hold the same kernel lines.
+/// Files below `/var/log`. The first that is still written is read: on one host they hold the same kernel lines.
 const LOGS: [&str; 3] = ["kern.log", "messages", "syslog"];
 /// Taken of a log, its end. Some weeks of a quiet node; it passes through the API server.
 const MOST_BYTES: usize = 4 << 20;
 /// Time for all of it: an answer without a probe should be a quick one.
 const TIME: Duration = Duration::from_secs(8);
+/// Of that, for the file that was rotated away: what was read is worth more than it.
+const TIME_FOR_OLDER: Duration = Duration::from_secs(3);
+/// Time zones differ by quarters of an hour, up to 14 h.
+const QUARTER: SignedDuration = SignedDuration::from_mins(15);
+/// How far the newest line may lie from the file's modification, zone aside.
+const WRITTEN_WITHIN: SignedDuration = SignedDuration::from_mins(2);
+/// The farthest zone.
+const FARTHEST: SignedDuration = SignedDuration::from_hours(14);
 
 /// The end of a file.
 struct Tail {
-    bytes: Vec<u8>,
+    text: String,
     /// Whether there is more before it, so that its first line may be a piece of one.
     begins_inside: bool,
+    modified: Option<Timestamp>,
+}
+
+/// What is known of the zone of a log's times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Zone {
+    /// Its lines name it.
+    Named,
+    /// They do not; local time is this far ahead of UTC.
+    Ahead(SignedDuration),
+    /// They do not, and nothing tells.
+    Unknown,
 }
 
 /// Reads the kernel's lines since `since`, or says why it cannot.
@@ -39,35 +64,83 @@ pub(crate) async fn read(
     since: Option<Timestamp>,
     time: Duration,
 ) -> Result<KernelLog, String> {
-    let time = time.min(TIME);
-    timeout(time, found(connection, node, since)).await.unwrap_or_else(|_| Err(format!("no answer within {time:?}")))
-}
-
-async fn found(connection: &Connection, node: &str, since: Option<Timestamp>) -> Result<KernelLog, String> {
+    let (now, time) = (Timestamp::now(), time.min(TIME));
+    let end = Instant::now() + time;
+    let late = || format!("no answer within {time:?}");
+    let mut stale = None;
     for name in LOGS {
-        let Some(newest) = tail(connection, node, name, MOST_BYTES).await? else { continue };
+        let newest = timeout_at(end, tail(connection, node, name, MOST_BYTES)).await.map_err(|_| late())??;
+        let Some(newest) = newest else { continue };
         // Right after a rotation the newest file has next to nothing.
-        let room = MOST_BYTES.saturating_sub(newest.bytes.len());
+        let room = MOST_BYTES.saturating_sub(newest.text.len());
         let rotated = format!("{name}.1");
         let older = if newest.begins_inside || room == 0 {
             None
         } else {
+            let left = end.saturating_duration_since(Instant::now()).min(TIME_FOR_OLDER);
             // What was read is worth more than the reason why the rest was not.
-            tail(connection, node, &rotated, room).await.unwrap_or_default()
+            timeout(left, tail(connection, node, &rotated, room)).await.ok().and_then(Result::ok).flatten()
         };
-        let mut log = EventLog::new(None, Options { now: Some(Timestamp::now()), since, ..Options::default() });
-        for (name, tail) in older.iter().map(|tail| (rotated.as_str(), tail)).chain([(name, &newest)]) {
-            log.source(&format!("/var/log/{name}"));
-            push(&mut log, tail);
+        let log = parsed([(rotated.as_str(), older.as_ref()), (name, Some(&newest))], since, now);
+        if window::reach(&log.coverage, now).is_some() {
+            return Ok(log);
         }
-        return Ok(log.finish());
+        // What nobody writes any more tells nothing of today, and what it tells of may long be mended.
+        let ended = log.coverage.iter().filter_map(|coverage| coverage.to).max();
+        stale.get_or_insert(match ended {
+            Some(ended) => format!("{name} ends at {ended:.0}: nobody writes it any more"),
+            None => format!("{name} holds no line with a time"),
+        });
     }
-    Err(format!("its kubelet serves none of {} of /var/log; it may keep a journal alone", LOGS.join(", ")))
+    Err(stale.unwrap_or_else(|| {
+        format!("its kubelet serves none of {} of /var/log; it may keep a journal alone", LOGS.join(", "))
+    }))
 }
 
-fn push(log: &mut EventLog, tail: &Tail) {
-    let text = String::from_utf8_lossy(&tail.bytes);
-    text.lines().skip(usize::from(tail.begins_inside)).for_each(|line| log.push_line(line));
+/// The events of log files, older file first.
+fn parsed(files: [(&str, Option<&Tail>); 2], since: Option<Timestamp>, now: Timestamp) -> KernelLog {
+    let files = files.into_iter().filter_map(|(name, tail)| Some((name, tail?)));
+    let zone = files.clone().last().map_or(Zone::Named, |(_, newest)| zone(newest, now));
+    // Where the zone stays unknown, too much is better than too little.
+    let since = since.map(|since| if zone == Zone::Unknown { since - FARTHEST } else { since });
+    let mut log = EventLog::new(None, Options { now: Some(now), since, ..Options::default() });
+    for (name, tail) in files {
+        log.source(&format!("/var/log/{name}"));
+        for mut record in records(tail) {
+            if let (Zone::Ahead(offset), Some(local)) = (zone, local(&record, now)) {
+                record.wall = Some(Wall::At { microseconds: (local - offset).as_microsecond(), zone: true });
+            }
+            log.push_record(&record);
+        }
+    }
+    let mut log = log.finish();
+    for coverage in log.coverage.iter_mut().filter(|_| matches!(zone, Zone::Ahead(_))) {
+        coverage.note = "local times: the zone is told by when the file was written".to_owned();
+    }
+    log
+}
+
+fn records(tail: &Tail) -> impl Iterator<Item = Record<'_>> {
+    tail.text.lines().skip(usize::from(tail.begins_inside)).filter_map(record::parse_line)
+}
+
+/// The time of a line that does not name its zone, read as UTC.
+fn local(record: &Record<'_>, now: Timestamp) -> Option<Timestamp> {
+    let wall = record.wall.filter(|wall| !matches!(wall, Wall::At { zone: true, .. }))?;
+    Timestamp::from_microsecond(wall.microseconds(Some(now.as_microsecond()))?).ok()
+}
+
+/// The zone of a log's lines, from the newest of them and the file's modification.
+fn zone(newest: &Tail, now: Timestamp) -> Zone {
+    let last = newest.text.lines().next_back().and_then(record::parse_line);
+    let Some(local) = last.and_then(|last| local(&last, now)) else { return Zone::Named };
+    let Some(modified) = newest.modified else { return Zone::Unknown };
+    let ahead = local.duration_since(modified);
+    let past_quarter = ahead.as_secs().rem_euclid(QUARTER.as_secs());
+    let below = SignedDuration::from_secs(ahead.as_secs() - past_quarter);
+    let offset = if past_quarter * 2 > QUARTER.as_secs() { below + QUARTER } else { below };
+    let fits = offset.abs() <= FARTHEST && (ahead - offset).abs() <= WRITTEN_WITHIN;
+    if fits { Zone::Ahead(offset) } else { Zone::Unknown }
 }
 
 /// The last `most` bytes of a file of `/var/log`; `None`: there is no such file.
@@ -79,17 +152,23 @@ async fn tail(connection: &Connection, node: &str, name: &str, most: usize) -> R
     let response = connection.client.send(request).await.map_err(|error| kube_reason(&error))?;
     let (parts, body) = response.into_parts();
     // One byte over is a kubelet that does not serve parts, and then this is the file's old end.
-    let bytes = Limited::new(body, most + 1).collect().await.map(|body| body.to_bytes().to_vec());
+    let bytes = Limited::new(body, most + 1).collect().await.map(|body| body.to_bytes());
     match (parts.status, bytes) {
         (StatusCode::NOT_FOUND, _) => Ok(None),
         (StatusCode::OK | StatusCode::PARTIAL_CONTENT, Ok(bytes)) if bytes.len() <= most => {
-            let range = parts.headers.get(header::CONTENT_RANGE).and_then(|range| range.to_str().ok());
-            let begins_inside = range.is_some_and(|range| !range.starts_with("bytes 0-"));
-            Ok(Some(Tail { bytes, begins_inside }))
+            let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
+            let begins_inside = text(header::CONTENT_RANGE).is_some_and(|range| !range.starts_with("bytes 0-"));
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            Ok(Some(Tail { text, begins_inside, modified: modified(&parts.headers) }))
         }
         (StatusCode::OK | StatusCode::PARTIAL_CONTENT, _) => Err(format!("the end of {name} could not be read alone")),
         (status, bytes) => Err(refusal(status, &bytes.unwrap_or_default())),
     }
+}
+
+fn modified(headers: &HeaderMap) -> Option<Timestamp> {
+    let text = headers.get(header::LAST_MODIFIED)?.to_str().ok()?;
+    Some(rfc2822::parse(text).ok()?.timestamp())
 }
 
 /// The words of whoever refused: a `Status` of the API server, or the plain text of a kubelet.
@@ -98,4 +177,64 @@ fn refusal(status: StatusCode, body: &[u8]) -> String {
     let words = object.map(|object| object.message).filter(|message| !message.is_empty());
     let words = words.unwrap_or_else(|| String::from_utf8_lossy(body).into_owned());
     format!("{} (HTTP {})", clean(words.trim(), 300), status.as_u16())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-11-21T12:00:00Z".parse().expect("a time")
+    }
+
+    /// A log without zones whose newest line was written at 11:59:58 UTC, an Xid ten minutes before it.
+    fn tail(local_end: &str, local_xid: &str, modified: Option<&str>) -> Tail {
+        let text = format!(
+            "{local_xid} gpu-1 kernel: NVRM: Xid (PCI:0000:5d:00): 79, pid=1, lost\n{local_end} gpu-1 systemd[1]: Started\n"
+        );
+        Tail { text, begins_inside: false, modified: modified.map(|time| time.parse().expect("a time")) }
+    }
+
+    fn xid(tail: &Tail, since: &str) -> Option<String> {
+        let since = Some(since.parse().expect("a time"));
+        let log = parsed([("syslog.1", None), ("syslog", Some(tail))], since, now());
+        log.events.first().and_then(|event| event.last).map(|time| time.to_string())
+    }
+
+    #[test]
+    fn the_zone_of_a_log_is_told_by_its_modification() {
+        let written = Some("2026-11-21T11:59:58Z");
+        for (end, at) in [
+            ("Nov 21 06:59:58", "Nov 21 06:49:58"),
+            ("Nov 21 11:59:57", "Nov 21 11:49:58"),
+            ("Nov 21 17:44:58", "Nov 21 17:34:58"),
+            ("Nov 22 01:59:58", "Nov 22 01:49:58"),
+        ] {
+            let told = xid(&tail(end, at, written), "2026-11-21T11:00:00Z");
+            assert_eq!(told.as_deref(), Some("2026-11-21T11:49:58Z"), "{end}");
+            assert_eq!(xid(&tail(end, at, written), "2026-11-21T11:55:00Z"), None, "{end}");
+        }
+    }
+
+    #[test]
+    fn where_the_zone_stays_unknown_more_is_told_than_was_asked_for() {
+        let unknown = tail("Nov 21 06:59:58", "Nov 21 06:49:58", None);
+        assert_eq!(xid(&unknown, "2026-11-21T11:00:00Z").as_deref(), Some("2026-11-21T06:49:58Z"));
+        // Written an hour and some minutes after its newest line: that is no zone.
+        let odd = tail("Nov 21 10:52:00", "Nov 21 10:42:00", Some("2026-11-21T11:59:58Z"));
+        assert_eq!(xid(&odd, "2026-11-21T11:00:00Z").as_deref(), Some("2026-11-21T10:42:00Z"));
+    }
+
+    #[test]
+    fn the_modification_is_read_as_http_writes_it() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::LAST_MODIFIED, "Sat, 21 Nov 2026 15:06:10 GMT".parse().expect("a value"));
+        assert_eq!(modified(&headers).map(|time| time.to_string()).as_deref(), Some("2026-11-21T15:06:10Z"));
+    }
+
+    #[test]
+    fn a_named_zone_stands() {
+        let named = tail("2026-11-21T06:59:58-05:00", "2026-11-21T06:49:58-05:00", None);
+        assert_eq!(xid(&named, "2026-11-21T11:00:00Z").as_deref(), Some("2026-11-21T11:49:58Z"));
+    }
 }

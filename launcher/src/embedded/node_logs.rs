@@ -1,6 +1,8 @@
 //! `nodes/proxy`, as far as a kubelet's `/logs/` goes: files of `/var/log`, whole or their last bytes.
 
-use http::{Request, Response, header};
+use http::{HeaderName, Request, Response, header};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 
 use super::answer::{Body, Refusal, plain};
 use super::route::Target;
@@ -20,14 +22,25 @@ pub(super) fn serve<B>(shared: &Shared, target: &Target, request: &Request<B>) -
         return Err(Refusal::Plain { code: 404, text: "404 page not found\n".to_owned() });
     };
     let wanted = request.headers().get(header::RANGE).and_then(|range| suffix(range.to_str().ok()?));
-    let Some(wanted) = wanted.filter(|_| !file.is_empty()) else { return Ok(plain(200, file.clone())) };
-    let start = file.len().saturating_sub(wanted);
-    let mut response = plain(206, file.as_bytes()[start..].to_vec());
-    let range = format!("bytes {start}-{}/{}", file.len() - 1, file.len());
-    if let Ok(range) = range.parse() {
-        response.headers_mut().insert(header::CONTENT_RANGE, range);
-    }
+    let mut response = match wanted.filter(|_| !file.is_empty()) {
+        None => plain(200, file.clone()),
+        Some(wanted) => {
+            let start = file.len().saturating_sub(wanted);
+            let mut response = plain(206, file.as_bytes()[start..].to_vec());
+            put(&mut response, header::CONTENT_RANGE, &format!("bytes {start}-{}/{}", file.len() - 1, file.len()));
+            response
+        }
+    };
+    // They are taken to be written all the time.
+    let now = DateTimePrinter::new().timestamp_to_rfc9110_string(&Timestamp::now());
+    put(&mut response, header::LAST_MODIFIED, &now.unwrap_or_default());
     Ok(response)
+}
+
+fn put(response: &mut Response<Body>, name: HeaderName, text: &str) {
+    if let Ok(value) = text.parse() {
+        response.headers_mut().insert(name, value);
+    }
 }
 
 /// The count of `bytes=-COUNT`, the only range that is understood.

@@ -16,8 +16,8 @@ use crate::settings::Via;
 
 /// Code of the problem by which a probe refuses an action that was started before.
 const ALREADY_RUN: &str = "already_run";
-/// Exit code of a process that was killed (128 + SIGKILL): for want of memory, say, and not the next time.
-const KILLED: i32 = 137;
+/// From here on an exit code is 128 and a signal: a crash, or an end for want of memory, and not the next time.
+const SIGNALLED: i32 = 128;
 /// Pause between two questions what became of an action: a reset takes minutes.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
@@ -83,14 +83,22 @@ impl Life {
 
     /// A program that ended by itself and printed nothing: it would do so again, and nothing on the way is to blame.
     fn failed_at_once(&self, output: &Output) -> Option<Failure> {
-        let Output { stdout, stderr, ended: Ended::Exit(code @ 1..KILLED), .. } = output else { return None };
+        let Output { stdout, stderr, ended: Ended::Exit(code @ 1..SIGNALLED), .. } = output else { return None };
         let said = if stderr.is_empty() { "nothing".to_owned() } else { clean(stderr, 300) };
         stdout.is_empty().then(|| {
             Failure::new(
                 format!("Running the probe on node {}", self.order.node),
                 format!("it ended with exit code {code} and printed no document; it said: {said}"),
-                "Its image may hold another program or version: name the one that belongs to this launcher with --image; or it \
-                 does not fit the node (its C library, its architecture).",
+                match self.settings.via {
+                    Via::Inject => {
+                        "It may not fit the base image or the node (its C library): name another --base-image or \
+                         --probe-binary."
+                    }
+                    _ => {
+                        "Its image may hold another program or version: name the one that belongs to this launcher with \
+                         --image."
+                    }
+                },
             )
         })
     }

@@ -107,7 +107,15 @@ impl Life {
     pub(super) async fn not_started_in_time(&self, place: &Place, waited: Duration, last: &str) -> Failure {
         let late = self.not_started_after(waited);
         match self.newest_warning(place).await {
-            Some(warning) => self.out_of_time(&format!("{late}; the pod's newest warning is {warning}")),
+            Some(warning) => {
+                let next = if warning.contains("no runtime for") {
+                    "The node's container runtime does not know that RuntimeClass: name another one with --runtime-class."
+                } else {
+                    "Mend on the node what the warning names."
+                };
+                let why = format!("{late}; the pod's newest warning is {warning}");
+                Failure { next_step: next.to_owned(), ..self.out_of_time(&why) }
+            }
             None => self.out_of_time(&format!("{late} ({last})")),
         }
     }
@@ -213,7 +221,9 @@ impl Life {
 
 /// The runtime's words for a program that the image does not hold.
 pub(super) fn is_missing_program(why: &str) -> bool {
-    why.contains("executable file not found") || why.contains("no such file or directory")
+    // Not every missing file is the program: a hook of the runtime may miss the driver's libraries.
+    let program = why.contains("executable file") && why.contains("not found");
+    program || why.contains("exec: \"") && why.contains("no such file or directory")
 }
 
 /// Whether a proxy that answers so will go on doing it: it does not know websockets. A bad gateway may mend.

@@ -157,6 +157,9 @@ impl OwnPod {
             return Failure::new(what, format!("{who} forbids it: {why}"), change).because_of(Obstacle::Policy(who));
         }
         let next = match code {
+            Some(401) => {
+                "Your credentials were refused: sign in again (kubectl get nodes with that context shows it).".into()
+            }
             Some(403) => forbidden::next_step(&why, namespace),
             Some(404) => format!("Create the namespace: kubectl apply -f deploy/namespace.yaml ({namespace})."),
             _ => format!("Check that {} can be reached, and try again.", life.connection.server),

@@ -69,7 +69,7 @@ pub(crate) async fn withdraw(pods: &Api<Pod>, name: &str, meant: Meant<'_>) -> R
             Ok(Err(kube::Error::Api(status))) if status.code == 409 && uid.is_some() => return Ok(()),
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) => {
                 let reason = format!("{} (HTTP {})", status.message, status.code);
-                return Err(NotGone { reason, is_forbidden: true });
+                return Err(NotGone { reason, is_forbidden: status.code == 403 });
             }
             Ok(Err(error)) => reason = kube_reason(&error),
             Err(_) => reason = "no answer in time".into(),

@@ -183,7 +183,7 @@ impl Tool for DescribeGpuNode {
                 if read.report.source == Source::Api
                     && let Err(why) = read.add_kernel_log(&call, &connection, &view.node, None).await
                 {
-                    answer.unknown.push(Unknown { section: "kernel log".to_owned(), gpu: None, why });
+                    answer.unknown.push(Unknown { section: "xid".to_owned(), gpu: None, why });
                 }
                 answer.add(read);
             }

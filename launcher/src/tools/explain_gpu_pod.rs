@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::diagnosis::{Finding, Severity, Unknown};
 use syringe_core::explanation::{self, Cause, Explanation, PodFacts};
+use syringe_core::report::Source;
 
 use super::probing::Ask;
 use super::table::{foot, second};
@@ -116,7 +117,12 @@ impl Tool for ExplainGpuPod {
         candidates.truncate(MOST_CANDIDATES);
         let candidates_omitted = (omitted > 0).then_some(omitted);
         let node_says = read.as_ref().ok().map(|read| (&read.report, &read.diagnosis));
-        let explanation = explanation::explain(&pod, node_says, read.as_ref().err().map(String::as_str));
+        let why_not = match &read {
+            Ok(read) if read.report.source == Source::Api => read.note.note.as_deref(),
+            Ok(_) => None,
+            Err(why) => Some(why.as_str()),
+        };
+        let explanation = explanation::explain(&pod, node_says, why_not);
         let (mut node_findings, mut unknown, probe) = match read {
             Ok(read) => (read.diagnosis.findings, read.diagnosis.unknown, Some(read.note)),
             Err(_) => (Vec::new(), Vec::new(), None),

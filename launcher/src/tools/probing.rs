@@ -24,7 +24,7 @@ const NOT_WANTED: &str = "gpu-syringe was started with --via none";
 
 /// What has to be known of a log that nothing else is there to compare with.
 const LOG_FILES: &str = " The kernel's lines come from log files that its kubelet serves: whether what they tell of was mended \
-    since, by a reset, a reboot or a new GPU, does not show.";
+    since shows only where the driver logged that too (it was loaded again, a GPU was reset).";
 
 /// A node that was read.
 pub(crate) struct Read {

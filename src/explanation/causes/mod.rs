@@ -12,7 +12,7 @@ use super::timeline::line;
 use super::{Cause, Certainty, ContainerState, Explanation, PodFacts};
 use crate::diagnosis::{Action, ActionCode, Class as FindingClass, Diagnosis, Finding, Scope, Severity};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
-use crate::report::{Report, Section};
+use crate::report::{Report, Section, Source};
 use crate::text::clean;
 use crate::xid::catalogue::{self, Class};
 
@@ -28,6 +28,8 @@ struct Case<'a> {
     name: String,
     /// Its node, as sentences name it.
     node: &'a str,
+    /// Whether no probe read that node.
+    unread: bool,
     /// Whether that node was looked at and has no GPU.
     node_has_none: bool,
 }
@@ -66,13 +68,14 @@ pub(super) fn first(
         diagnosis: node.map(|(_, diagnosis)| diagnosis),
         name: format!("{}/{}", pod.namespace, pod.name),
         node: pod.node.as_deref().unwrap_or("no node"),
+        unread: node.is_none_or(|(report, _)| report.source == Source::Api),
         node_has_none: node.is_some_and(|(report, _)| has_no_gpu(report)),
     };
     let found = QUESTIONS.iter().find_map(|question| question(&case));
     let mut explanation = found.unwrap_or_else(|| case.say(Cause::Unknown, Certainty::Possible, "nothing explains it"));
     explanation.ruled_out = ruled_out(&case, &explanation, why_not);
-    if node.is_none() && matches!(explanation.cause, Cause::Application | Cause::None) && pod.wants_gpus {
-        // Without the node's word the GPU cannot be cleared.
+    if case.unread && matches!(explanation.cause, Cause::Application | Cause::None) && pod.wants_gpus {
+        // Without the hardware's word the GPU cannot be cleared.
         explanation.certainty = Certainty::Possible;
     }
     explanation.evidence.truncate(MOST_EVIDENCE);
@@ -193,19 +196,17 @@ fn gpu_cleared(case: &Case<'_>) -> &'static str {
 /// What was looked at and found clean, and what could not be looked at.
 fn ruled_out(case: &Case<'_>, explanation: &Explanation, why_not: Option<&str>) -> Vec<String> {
     let mut lines = Vec::new();
-    match (case.diagnosis, why_not) {
-        (None, Some(why)) if case.pod.node.is_some() => {
-            lines.push(format!("not ruled out: the GPU and its driver, since the node was not read: {why}"))
+    if case.unread {
+        if let Some(why) = why_not.filter(|_| case.pod.node.is_some()) {
+            lines.push(format!("not ruled out: the GPU and its driver, since the node was not read: {why}"));
         }
-        (None, _) => {}
-        (Some(_), _) => {
-            if explanation.cause != Cause::Gpu {
-                lines.push(gpu_cleared(case).to_owned());
-            }
-            if !case.footprint.log_covers {
-                lines.push("kernel log: does not reach back to the pod's start".into());
-            }
-        }
+        return lines;
+    }
+    if explanation.cause != Cause::Gpu {
+        lines.push(gpu_cleared(case).to_owned());
+    }
+    if !case.footprint.log_covers {
+        lines.push("kernel log: does not reach back to the pod's start".into());
     }
     lines
 }

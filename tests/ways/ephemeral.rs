@@ -1,10 +1,14 @@
 //! An ephemeral container in somebody else's pod.
 
+use std::time::Duration;
+
 use gpu_syringe::embedded::{Cluster, Denial, Fixture, StartFault, workload_pod};
 use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::DeleteParams;
 use serde_json::json;
 
-use crate::support::{Launcher, fixture, node};
+use crate::support::{Launcher, fixture, node, slow};
 
 fn ephemeral(pod: &Pod) -> Vec<&k8s_openapi::api::core::v1::EphemeralContainer> {
     pod.spec.iter().flat_map(|spec| spec.ephemeral_containers.iter().flatten()).collect()
@@ -95,4 +99,22 @@ async fn a_container_that_never_ran_is_told_from_one_that_may_run_yet() {
         said.contains("ImagePull") && said.contains("has not started; if it does yet, it ends by itself"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn a_container_goes_with_its_pod() {
+    let pod = workload_pod("ml", "train-0", "gpu-1", 8);
+    let fixture = Fixture { timing: slow(), ..Fixture::of([node("gpu-1", "healthy-h100-8")]).with_pod(pod) };
+    let cluster = Cluster::start(fixture).await.unwrap();
+    let launcher = Launcher::start(&cluster, &["--via", "ephemeral"]);
+    let deleted = async {
+        while cluster.pods("ml").iter().all(|pod| ephemeral(pod).is_empty()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let client = launcher.contexts.connect(None).await.unwrap().client;
+        let params = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+        Api::<Pod>::namespaced(client, "ml").delete("train-0", &params).await.unwrap();
+    };
+    let (said, ()) = tokio::join!(launcher.failure(), deleted);
+    assert!(!said.contains("Left behind") && said.contains("The probe was removed"), "{said}");
 }

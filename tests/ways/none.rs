@@ -218,3 +218,17 @@ async fn log_files_that_cannot_be_read_are_named_with_the_reason() {
         assert!(answer["unknown"].to_string().contains("xid"), "{answer}");
     }
 }
+
+#[tokio::test]
+async fn a_pod_on_a_node_that_no_probe_read_has_no_gpu_cleared() {
+    let cluster = Cluster::start(fixture().with_pod(workload_pod("ml", "train-0", "gpu-1", 1))).await.unwrap();
+    let launcher = Launcher::start(&cluster, &["--via", "none"]);
+    let pod = json!({ "pod": "train-0", "namespace": "ml" });
+    let answer = launcher.call("explain_gpu_pod", pod).await.unwrap();
+    assert_eq!((&answer["cause"], &answer["certainty"]), (&json!("none"), &json!("possible")), "{answer}");
+    let ruled_out = answer["ruled_out"].to_string();
+    assert!(
+        ruled_out.contains("not ruled out: the GPU and its driver") && ruled_out.contains("--via none"),
+        "{answer}"
+    );
+}

@@ -100,7 +100,7 @@ pub(crate) async fn read(
 /// The events of log files, older file first.
 fn parsed(files: [(&str, Option<&Tail>); 2], since: Option<Timestamp>, now: Timestamp) -> KernelLog {
     let files = files.into_iter().filter_map(|(name, tail)| Some((name, tail?)));
-    let zone = files.clone().last().map_or(Zone::Named, |(_, newest)| zone(newest, now));
+    let zone = files.clone().next_back().map_or(Zone::Named, |(_, newest)| zone(newest, now));
     // Where the zone stays unknown, too much is better than too little.
     let since = since.map(|since| if zone == Zone::Unknown { since - FARTHEST } else { since });
     let mut log = EventLog::new(None, Options { now: Some(now), since, ..Options::default() });

@@ -244,3 +244,22 @@ pub(super) fn not_yet(why: &str) -> bool {
     ];
     WORDS.iter().any(|words| why.contains(words))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::is_missing_program;
+
+    #[test]
+    fn a_missing_program_is_told_from_a_missing_driver() {
+        for words in [
+            "exec: \"node-probe\": executable file not found in $PATH",
+            "exec: \"/usr/bin/node-probe\": stat /usr/bin/node-probe: no such file or directory",
+            "crun: executable file `node-probe` not found in $PATH: No such file or directory",
+        ] {
+            assert!(is_missing_program(words), "{words}");
+        }
+        let hook = "error running prestart hook #0: exit status 1: nvidia-container-cli: initialization error: load library \
+                    failed: libnvidia-ml.so.1: cannot open shared object file: no such file or directory";
+        assert!(!is_missing_program(hook));
+    }
+}

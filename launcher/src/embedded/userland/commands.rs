@@ -81,10 +81,13 @@ pub(super) async fn run(container: &Container, words: &[String], input: &mut Inp
             let inside = path.strip_prefix("/proc/4711/root").unwrap_or("/nowhere");
             execute(container, inside, arguments, container.image.host_glibc).await
         }
-        ("grep", ["-slx", "kubelet", "/proc/[0-9]*/comm"]) => match container.image.host_process {
-            Some(process) => Done::printed(format!("{process}/comm\n").into_bytes()),
-            None => Done { exit_code: 1, ..Done::default() },
-        },
+        // A pod's process that calls itself kubelet is always there.
+        ("grep", ["-slx", "kubelet", "/proc/[0-9]*/comm"]) => {
+            let own = container.image.host_process.map(|process| format!("{process}/comm\n")).unwrap_or_default();
+            Done::printed(format!("/proc/4000/comm\n{own}").into_bytes())
+        }
+        ("grep", ["-sL", .., "crio-", "/proc/4000/cgroup"]) => Done { exit_code: 1, ..Done::default() },
+        ("grep", ["-sL", .., "crio-", "/proc/4000/cgroup", other]) => Done::printed(format!("{other}\n").into_bytes()),
         _ => Done::failed(1, format!("{program}: invalid arguments")),
     }
 }

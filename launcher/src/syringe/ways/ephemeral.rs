@@ -35,14 +35,19 @@ const KILLED: i32 = 137;
 /// Pods on one node, several times over.
 const MOST_PODS: u32 = 500;
 
-/// A container that never took an exec.
-enum Unused {
-    /// Its program failed, or it ended.
+/// What became of our container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Its pod was deleted, and it went with the pod.
+    Gone,
+    /// It has ended.
     Ended,
     /// Something keeps it from starting.
     Stuck,
-    /// It may start any moment.
+    /// It never ran, and may start any moment.
     Waits,
+    /// It runs, or nobody knows.
+    Unknown,
 }
 
 /// A container of ours in a pod of somebody else's.
@@ -52,11 +57,13 @@ pub(super) struct Ephemeral {
     beside: Option<Beside>,
     /// Whether the container was added, or may have been.
     added: bool,
+    /// UID of the pod, once it was.
+    uid: Option<String>,
 }
 
 impl Ephemeral {
     pub(super) fn new() -> Self {
-        Self { place: None, beside: None, added: false }
+        Self { place: None, beside: None, added: false, uid: None }
     }
 
     fn failed(life: &Life, why: impl std::fmt::Display, next: impl Into<String>) -> Failure {
@@ -112,7 +119,7 @@ impl Ephemeral {
             Ok(Ok(extended)) => {
                 let namespace = extended.namespace().unwrap_or_default();
                 life.record.created(&namespace, &pod, extended.metadata.uid.as_deref());
-                self.added = true;
+                (self.added, self.uid) = (true, extended.metadata.uid);
                 return Ok(());
             }
             Ok(Err(error)) => error,
@@ -140,26 +147,42 @@ impl Ephemeral {
         Err(Self::failed(life, why, next))
     }
 
-    /// What the API says of a container in which nothing ever ran. A status is behind what runs: once an exec was taken it
-    /// proves nothing.
-    async fn unused(life: &Life, place: &Place) -> Option<Unused> {
-        if life.accepted.load(Ordering::Relaxed) {
-            return None;
+    /// What the API says of the container.
+    async fn fate(&self, life: &Life, place: &Place) -> Fate {
+        let pod = match timeout(REQUEST_TIME, life.pods(&place.namespace).get_opt(&place.pod)).await {
+            Ok(Ok(Some(pod))) => pod,
+            Ok(Ok(None)) => return Fate::Gone,
+            Ok(Err(_)) | Err(_) => return Fate::Unknown,
+        };
+        if self.uid.is_some() && pod.metadata.uid != self.uid {
+            return Fate::Gone;
         }
-        let pod = timeout(REQUEST_TIME, life.pods(&place.namespace).get(&place.pod)).await.ok()?.ok()?;
         let state = hopeless::state(&pod, &place.container);
-        if state.is_some_and(|state| state.running.is_some()) {
-            return None;
+        // A status is behind what runs: once an exec was taken it proves nothing.
+        if life.accepted.load(Ordering::Relaxed) || state.is_some_and(|state| state.running.is_some()) {
+            return Fate::Unknown;
         }
-        Some(match state.is_some_and(|state| state.terminated.is_some()) {
-            true => Unused::Ended,
-            false if hopeless::reason(&pod, place, &life.settings).is_some() => Unused::Stuck,
-            false => Unused::Waits,
-        })
+        match state.is_some_and(|state| state.terminated.is_some()) {
+            true => Fate::Ended,
+            false if hopeless::reason(&pod, place, &life.settings).is_some() => Fate::Stuck,
+            false => Fate::Waits,
+        }
     }
 
-    /// Ends the container; says whether it has ended for certain.
-    async fn end(life: &Life, place: &Place) -> bool {
+    /// Ends the container, and says what became of it.
+    async fn end(&self, life: &Life, place: &Place) -> Fate {
+        // Where an exec was taken there is nothing to look for.
+        if !life.accepted.load(Ordering::Relaxed) {
+            let fate = self.fate(life, place).await;
+            if matches!(fate, Fate::Gone | Fate::Ended | Fate::Stuck) {
+                return fate;
+            }
+        }
+        if Self::release(life, place).await { Fate::Ended } else { self.fate(life, place).await }
+    }
+
+    /// Tells the container to end; says whether it has for certain.
+    async fn release(life: &Life, place: &Place) -> bool {
         let Place { namespace, pod, container, .. } = place;
         let argv = node_probe(&["release".to_owned()]);
         let command = Command { namespace, pod, container, argv: &argv, input: &[] };
@@ -177,6 +200,8 @@ impl Ephemeral {
                     Ended::Exit(_) | Ended::DocumentOnly => false,
                     Ended::Refused(why) => not_yet(&why),
                 },
+                // The whole pod is gone.
+                Ok(Err(ExecError::Kube(kube::Error::Api(status)))) if status.code == 404 => return false,
                 Ok(Err(ExecError::Kube(error))) => not_yet(&kube_reason(&error)),
                 Ok(Err(ExecError::Timeout(_))) | Err(_) => false,
             };
@@ -239,17 +264,13 @@ impl Way for Ephemeral {
              ephemeral container"
         );
         let seconds = life.settings.probe_lifetime().as_secs();
-        let ended = match Self::unused(life, place).await {
-            Some(Unused::Ended) => true,
-            Some(Unused::Stuck) => false,
-            Some(Unused::Waits) | None => Self::end(life, place).await,
-        };
-        let what = match ended {
-            true => "has ended".to_owned(),
-            false if Self::unused(life, place).await.is_some() => {
+        let what = match self.end(life, place).await {
+            Fate::Gone => return Left { pod: format!("{namespace}/{pod}"), removed: true, left_behind: None },
+            Fate::Ended => "has ended".to_owned(),
+            Fate::Stuck | Fate::Waits => {
                 format!("has not started; if it does yet, it ends by itself within {seconds} s")
             }
-            false => format!("could not be ended, it ends by itself within {seconds} s"),
+            Fate::Unknown => format!("could not be ended, it ends by itself within {seconds} s"),
         };
         let left = format!("ephemeral container {container} {what}; {stays}");
         Left { pod: format!("{namespace}/{pod}"), removed: false, left_behind: Some(left) }

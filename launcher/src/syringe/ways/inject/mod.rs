@@ -18,6 +18,7 @@ use crate::cluster::node;
 use crate::error::Failure;
 use crate::settings::{Settings, Via};
 use crate::syringe::document::Document;
+use crate::syringe::eager::Place;
 use crate::syringe::exec::{Ended, Output};
 use crate::syringe::life::{Left, Life, Way};
 use crate::syringe::own_pod::OwnPod;
@@ -27,8 +28,12 @@ use crate::syringe::{ProbePod, Timings};
 const DIRECTORY: &str = "/tmp";
 /// Runs the probe with the base image's own loader.
 const RUN: &str = r#"exec /tmp/node-probe "$@""#;
-/// Names the kubelet's processes: its root is the host's where that of PID 1 is closed (a kubelet inside a container).
+/// Names the processes that call themselves kubelet: its root is the host's where that of PID 1 is closed (a kubelet inside
+/// a container).
 const FIND_KUBELET: &str = "grep -slx kubelet /proc/[0-9]*/comm";
+/// Of the files behind it, names those that speak of no pod. A process chooses its own name, and a pod's "kubelet" would be
+/// root on the node; nobody chooses his cgroup. The second expression is a sibling's as a cgroup namespace shows it.
+const OF_NO_POD: &str = "grep -sL -e kubepods -e /pod[0-9a-f][0-9a-f] -e cri-containerd- -e crio- ";
 /// What a shell says of a program that it cannot find, or whose loader it cannot find.
 const NOT_FOUND: i32 = 127;
 /// What a shell says of a program that may not be run.
@@ -84,13 +89,11 @@ impl Way for Inject {
         }
         let mut argv = words(&run_below("/proc/1/root"), &life.order.command);
         let mut output = life.exec(&place, &argv, &[], timings).await?;
-        if is_closed_root(&output) {
-            let find = words(FIND_KUBELET, &[]);
-            let found = life.exec(&place, &find, &[], timings).await?;
-            if let Some(root) = kubelet_root(&found.stdout) {
-                argv = words(&run_below(&root), &life.order.command);
-                output = life.exec(&place, &argv, &[], timings).await?;
-            }
+        if is_closed_root(&output)
+            && let Some(kubelet) = kubelet(life, &place, timings).await?
+        {
+            argv = words(&run_below(&format!("{kubelet}/root")), &life.order.command);
+            output = life.exec(&place, &argv, &[], timings).await?;
         }
         refused(life, &output)?;
         let document = life.read_or_retry(output, &place, &argv, timings).await?;
@@ -123,11 +126,24 @@ fn run_below(root: &str) -> String {
     format!(r#"chroot {root} /proc/$$/root/tmp/node-probe "$@"; exit $?"#)
 }
 
-/// The root of the first kubelet that [`FIND_KUBELET`] names. What a container printed is no path until it looks like one.
-fn kubelet_root(found: &[u8]) -> Option<String> {
-    let found = std::str::from_utf8(found).ok()?;
-    let process = |line: &str| line.strip_prefix("/proc/")?.strip_suffix("/comm")?.parse::<u32>().ok();
-    found.lines().find_map(process).map(|process| format!("/proc/{process}/root"))
+/// The kubelet's process, such as `/proc/812`; `None` where there is none that is no pod's.
+async fn kubelet(life: &Life, place: &Place, timings: &mut Timings) -> Result<Option<String>, Failure> {
+    let named = life.exec(place, &words(FIND_KUBELET, &[]), &[], timings).await?;
+    let named: Vec<_> = processes(&named.stdout, "comm").map(|process| format!("{process}/cgroup")).collect();
+    if named.is_empty() {
+        return Ok(None);
+    }
+    let of_no_pod = words(&format!("{OF_NO_POD}{}", named.join(" ")), &[]);
+    let left = life.exec(place, &of_no_pod, &[], timings).await?;
+    Ok(processes(&left.stdout, "cgroup").next())
+}
+
+/// The processes of which `grep` named the file. What a container printed is no path until it looks like one.
+fn processes(named: &[u8], file: &str) -> impl Iterator<Item = String> {
+    let named = String::from_utf8_lossy(named).into_owned();
+    let process = |line: &str| line.strip_prefix("/proc/")?.strip_suffix(file)?.strip_suffix('/')?.parse::<u32>().ok();
+    let processes: Vec<_> = named.lines().filter_map(process).collect();
+    processes.into_iter().map(|process| format!("/proc/{process}"))
 }
 
 fn is_closed_root(output: &Output) -> bool {

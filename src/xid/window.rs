@@ -36,11 +36,16 @@ pub fn covers(logs: &[Coverage], from: Timestamp, until: Timestamp, now: Timesta
     reach(logs, now).is_some_and(|reach| reach <= from) || back(&seamless(logs), until, DRIFT) <= from
 }
 
-/// The logs, each from the end of the one that was rotated away before it: a kernel that is silent right after a rotation
-/// leaves no hole.
+/// The logs, each kernel log from the end of the one that was rotated away before it: a kernel that is silent right after
+/// a rotation leaves no hole. A log of all programs (`messages`, `syslog`) is never silent: there it is one.
 fn seamless(logs: &[Coverage]) -> Vec<Coverage> {
+    let of_kernel = |log: &Coverage| log.source.rsplit('/').next() == Some("kern.log");
     let rotated = |log: &Coverage| logs.iter().find(|other| other.source == format!("{}.1", log.source))?.to;
-    let from = |log: &Coverage| log.from.map(|from| rotated(log).map_or(from, |end| from.min(end)));
+    let begins = |log: &Coverage, from: Timestamp| {
+        let before = rotated(log).filter(|end| of_kernel(log) && from.duration_since(*end) <= SILENCE);
+        before.map_or(from, |end| from.min(end))
+    };
+    let from = |log: &Coverage| log.from.map(|from| begins(log, from));
     logs.iter().map(|log| Coverage { from: from(log), ..log.clone() }).collect()
 }
 
@@ -94,13 +99,18 @@ mod tests {
 
     #[test]
     fn a_kernel_that_is_silent_after_a_rotation_leaves_no_hole() {
-        let logs = [
-            log("/var/log/kern.log.1", "07T00:00", "14T00:00", None),
-            log("/var/log/kern.log", "15T09:00", "21T01:30", None),
+        let rotated = |name: &str, begins: &str| {
+            let before = log(&format!("/var/log/{name}.1"), "07T00:00", "14T00:00", None);
+            reached(&[before, log(&format!("/var/log/{name}"), begins, "21T01:30", None)])
+        };
+        assert_eq!(rotated("kern.log", "14T23:00"), Some(time("07T00:00")));
+        assert_eq!(rotated("kern.log", "15T09:00"), Some(time("15T09:00")), "nobody is silent for that long");
+        assert_eq!(rotated("messages", "14T23:00"), Some(time("14T23:00")), "all programs write there");
+        let other = [
+            log("/var/log/messages.1", "07T00:00", "14T00:00", None),
+            log("/var/log/kern.log", "14T23:00", "21T01:30", None),
         ];
-        assert_eq!(reached(&logs), Some(time("07T00:00")));
-        let other = [log("/var/log/messages.1", "07T00:00", "14T00:00", None), logs[1].clone()];
-        assert_eq!(reached(&other), Some(time("15T09:00")));
+        assert_eq!(reached(&other), Some(time("14T23:00")), "another log's end");
     }
 
     #[test]

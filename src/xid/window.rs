@@ -17,6 +17,12 @@ const REBOOT: SignedDuration = SignedDuration::from_mins(30);
 /// A healthy kernel may be silent for hours. A text log that says nothing for longer has rather been closed.
 const SILENCE: SignedDuration = SignedDuration::from_hours(24);
 
+/// What the journal is called among the sources. It holds whatever the kernel said until now.
+pub const JOURNAL: &str = "journal";
+
+/// In the note of a log whose reading was ended early: its last record is not the newest one there is.
+pub const CUT: &str = "cut: the newest entries are missing";
+
 /// The earliest moment from which on the logs have everything until now. `None`: none of them reaches now, or their
 /// times are not known.
 pub fn reach(logs: &[Coverage], now: Timestamp) -> Option<Timestamp> {
@@ -26,7 +32,8 @@ pub fn reach(logs: &[Coverage], now: Timestamp) -> Option<Timestamp> {
     let buffer = dated().filter(|log| log.complete_since_boot.is_some()).min_by_key(|log| log.from);
     let newest = buffer.or_else(|| {
         let newest = dated().max_by_key(|log| (log.to, log.from))?;
-        (newest.source == "journal" || meets(newest, now, SILENCE)).then_some(newest)
+        let whole_journal = newest.source == JOURNAL && !is_cut(newest);
+        (whole_journal || meets(newest, now, SILENCE)).then_some(newest)
     })?;
     Some(back(logs, newest.from?, if newest.complete_since_boot == Some(true) { REBOOT } else { DRIFT }))
 }
@@ -65,7 +72,13 @@ pub fn last_before(logs: &[Coverage], moment: Timestamp) -> Option<Timestamp> {
     logs.iter().filter_map(|log| log.to).filter(|to| *to < moment).max()
 }
 
+fn is_cut(log: &Coverage) -> bool {
+    log.note.contains(CUT)
+}
+
+/// Whether the log goes on until `moment`, but for a pause. A log that was cut is not silent at its end: it has more.
 fn meets(log: &Coverage, moment: Timestamp, pause: SignedDuration) -> bool {
+    let pause = if is_cut(log) { pause.min(DRIFT) } else { pause };
     log.to.is_some_and(|to| moment.duration_since(to) <= pause)
 }
 
@@ -142,6 +155,19 @@ mod tests {
         assert_eq!(reached(&[log("kern.log", "14T02:00", "20T20:00", None)]), Some(time("14T02:00")));
         assert_eq!(reached(&[log("kern.log", "01T00:00", "09T00:00", None)]), None);
         assert_eq!(reached(&[]), None);
+    }
+
+    #[test]
+    fn a_journal_that_was_cut_reaches_its_last_record_and_no_further() {
+        let whole = log("journal", "14T02:00", "20T20:00", None);
+        let cut = Coverage { note: format!("some records have no wall-clock time; {CUT}"), ..whole.clone() };
+        assert_eq!(reached(std::slice::from_ref(&whole)), Some(time("14T02:00")));
+        assert_eq!(reached(std::slice::from_ref(&cut)), None, "of the last six hours nothing was read");
+        let kmsg = log("/dev/kmsg", "20T20:20", "21T01:30", Some(true));
+        assert_eq!(reached(&[whole, kmsg.clone()]), Some(time("14T02:00")), "a reboot");
+        assert_eq!(reached(&[cut.clone(), kmsg]), Some(time("20T20:20")), "what came before the reboot was not read");
+        let near = log("/dev/kmsg", "20T20:00", "21T01:30", Some(false));
+        assert_eq!(reached(&[cut, near]), Some(time("14T02:00")), "they meet");
     }
 
     #[test]

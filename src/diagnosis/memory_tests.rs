@@ -64,6 +64,14 @@ fn a_memory_error_on_the_way_off_the_bus_is_told_with_that_loss() {
 }
 
 #[test]
+fn a_memory_error_days_after_the_gpu_came_back_is_told_by_itself() {
+    let events = json!([xid(79, "2026-11-15T02:00:00Z", json!({})), xid(95, "2026-11-21T02:40:00Z", json!({}))]);
+    let found = findings(json!({}), json!([]), events);
+    assert_eq!(only(&found, "ecc-uncontained").severity, Severity::Fatal);
+    assert!(only(&found, "gpu-off-bus").evidence.iter().all(|line| !line.contains("Xid 95")));
+}
+
+#[test]
 fn an_old_error_is_mild_where_an_old_drivers_counters_started_anew_and_grave_otherwise() {
     let severity = |ecc: Value, time: &str| {
         only(&findings(ecc, json!([]), json!([xid(95, time, json!({}))])), "ecc-uncontained").severity

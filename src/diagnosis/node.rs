@@ -72,8 +72,11 @@ impl<'a> Node<'a> {
     pub(super) fn new(report: &'a Report, cluster: &'a ClusterFacts) -> Self {
         let name = cluster.node.as_deref().or(report.hostname.as_deref()).unwrap_or(NAMELESS);
         let gpus = gpus(report);
-        let timeline = Timeline::new(report);
-        Self { report, cluster, name: clean(name, 63), now: report.taken_at, gpus, timeline }
+        let timeline = Timeline::default();
+        let mut node = Self { report, cluster, name: clean(name, 63), now: report.taken_at, gpus, timeline };
+        let working: Vec<Gpu> = node.gpus.iter().filter(|gpu| node.reads(gpu)).cloned().collect();
+        node.timeline = Timeline::new(report, &working);
+        node
     }
 
     pub(super) fn inventory(&self) -> Option<&'a Inventory> {

@@ -8,7 +8,7 @@ use super::draft::Draft;
 use super::node::Node;
 use super::rules::{DEBUG_DOC, rules};
 use super::{Severity, quote};
-use crate::facts::kernel_log::KernelEventKind as Kind;
+use crate::facts::kernel_log::{Coverage, KernelEventKind as Kind};
 use crate::xid::window;
 
 rules! {
@@ -59,6 +59,9 @@ pub(super) fn since(node: &Node<'_>) -> Option<Timestamp> {
 /// In words, why the log is too short for "no Xid"; `None` where it is long enough or begins at boot.
 pub(super) fn window_too_short(node: &Node<'_>) -> Option<String> {
     let logs = node.kernel_log()?.coverage.as_slice();
+    if let Some(why) = without_times(logs) {
+        return Some(why.to_owned());
+    }
     let now = node.now?;
     let Some(since) = since(node) else {
         let ended = window::last_before(logs, now)?;
@@ -82,6 +85,18 @@ pub(super) fn window_too_short(node: &Node<'_>) -> Option<String> {
     });
     let reach = quote::span(window);
     Some(format!("the kernel log reaches back {reach} only{}{}", uptime.unwrap_or_default(), hole.unwrap_or_default()))
+}
+
+/// Why logs without any time say nothing of a window. One that begins at boot (a saved `dmesg`) needs none.
+fn without_times(logs: &[Coverage]) -> Option<&'static str> {
+    let from_boot = || logs.iter().any(|log| log.complete_since_boot == Some(true));
+    if logs.is_empty() || logs.iter().any(|log| log.from.is_some()) {
+        return None;
+    }
+    if logs.iter().all(|log| log.records == 0) {
+        return Some("the kernel log that was read holds no record");
+    }
+    (!from_boot()).then_some("the kernel log that was read does not say when: its records have no time")
 }
 
 fn neighbours(node: &Node<'_>) -> Vec<Draft> {
@@ -109,10 +124,17 @@ mod tests {
     use crate::facts::kernel_log::{Coverage, KernelLog};
     use crate::report::{Report, Section};
 
-    /// A healthy node whose kernel logs are these: source, first and last record.
-    fn judged(logs: &[(&str, &str, &str)]) -> super::super::Diagnosis {
+    /// A healthy node whose kernel logs are these.
+    fn with(coverage: Vec<Coverage>) -> super::super::Diagnosis {
         let mut report: Report =
             serde_json::from_str(include_str!("../../tests/scenarios/healthy-h100-8.json")).expect("the scenario");
+        report.kernel_log.clear();
+        report.sections.xid = Some(Section::read(KernelLog { coverage, ..KernelLog::default() }, Vec::new()));
+        diagnose(&report, &ClusterFacts::default())
+    }
+
+    /// A healthy node whose kernel logs are these: source, first and last record.
+    fn judged(logs: &[(&str, &str, &str)]) -> super::super::Diagnosis {
         let coverage = |&(source, from, to): &(&str, &str, &str)| Coverage {
             source: source.to_owned(),
             from: from.parse().ok(),
@@ -120,10 +142,7 @@ mod tests {
             complete_since_boot: (source == "/dev/kmsg").then_some(false),
             ..Coverage::default()
         };
-        report.kernel_log.clear();
-        let coverage = logs.iter().map(coverage).collect();
-        report.sections.xid = Some(Section::read(KernelLog { coverage, ..KernelLog::default() }, Vec::new()));
-        diagnose(&report, &ClusterFacts::default())
+        with(logs.iter().map(coverage).collect())
     }
 
     // The facts of the scenario are of 2026-11-21T02:45:10Z.
@@ -148,5 +167,22 @@ mod tests {
         let told = judged(&[OLD]);
         assert_eq!(told.verdict, Verdict::Unknown);
         assert!(told.unknown[0].why.contains("ends 4 d before now"), "{:?}", told.unknown);
+    }
+
+    #[test]
+    fn a_log_without_a_record_or_without_times_is_no_all_clear() {
+        let log = |records, complete_since_boot| {
+            let source = "/var/log/kern.log".to_owned();
+            with(vec![Coverage { source, records, complete_since_boot, ..Coverage::default() }])
+        };
+        let empty = log(0, None);
+        assert_eq!(empty.verdict, Verdict::Unknown);
+        assert!(empty.unknown[0].why.contains("holds no record"), "{:?}", empty.unknown);
+        let undated = log(900, Some(false));
+        assert_eq!(undated.verdict, Verdict::Unknown);
+        assert!(undated.unknown[0].why.contains("records have no time"), "{:?}", undated.unknown);
+        let from_boot = log(900, Some(true));
+        assert_eq!(from_boot.verdict, Verdict::Healthy, "a saved dmesg with all of its boot");
+        assert!(from_boot.summary.contains("no Xid; "), "{}", from_boot.summary);
     }
 }

@@ -64,6 +64,14 @@ fn a_memory_error_on_the_way_off_the_bus_is_told_with_that_loss() {
 }
 
 #[test]
+fn a_memory_error_days_after_the_gpu_came_back_is_told_by_itself() {
+    let events = json!([xid(79, "2026-11-15T02:00:00Z", json!({})), xid(95, "2026-11-21T02:40:00Z", json!({}))]);
+    let found = findings(json!({}), json!([]), events);
+    assert_eq!(only(&found, "ecc-uncontained").severity, Severity::Fatal);
+    assert!(only(&found, "gpu-off-bus").evidence.iter().all(|line| !line.contains("Xid 95")));
+}
+
+#[test]
 fn an_old_error_is_mild_where_an_old_drivers_counters_started_anew_and_grave_otherwise() {
     let severity = |ecc: Value, time: &str| {
         only(&findings(ecc, json!([]), json!([xid(95, time, json!({}))])), "ecc-uncontained").severity
@@ -76,4 +84,20 @@ fn an_old_error_is_mild_where_an_old_drivers_counters_started_anew_and_grave_oth
     assert_eq!(severity(json!({}), "2026-11-18T20:00:00Z"), Severity::Fatal, "counters that nobody read");
     let asked = json!({"volatile": {"uncorrected": 0}, "recovery_action": "drain_and_reset"});
     assert_eq!(severity(asked, "2026-11-18T20:00:00Z"), Severity::Fatal, "the driver knows better");
+}
+
+#[test]
+fn a_gpu_that_the_driver_wants_reset_has_not_recovered() {
+    let clean = || json!({"volatile": {"uncorrected": 0}});
+    let wish = |to: &str, time: &str| xid(154, time, json!({"details": {"recovery_to": to}}));
+    let gsp = |events: Value| only(&findings(clean(), json!([]), events), "gsp-failed").severity;
+    let hung = || xid(119, "2026-11-21T02:30:00Z", json!({}));
+    assert_eq!(gsp(json!([hung()])), Severity::Warning, "before R565: it works, and nobody says more");
+    assert_eq!(gsp(json!([hung(), wish("1", "2026-11-21T02:30:01Z")])), Severity::Fatal);
+    let failing = || xid(95, "2026-11-21T02:30:00Z", json!({}));
+    let found = findings(clean(), json!([]), json!([failing(), wish("4", "2026-11-21T02:30:01Z")]));
+    assert_eq!(only(&found, "ecc-uncontained").severity, Severity::Fatal);
+    // Taken back: what was before is history; what came after speaks for itself.
+    let taken_back = json!([wish("1", "2026-11-21T02:20:00Z"), wish("0", "2026-11-21T02:25:00Z"), hung()]);
+    assert_eq!(gsp(taken_back), Severity::Warning);
 }

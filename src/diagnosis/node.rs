@@ -5,8 +5,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::ClusterFacts;
 use super::timeline::Timeline;
+use super::{ClusterFacts, recovery};
 use crate::facts::ecc::{Ecc, GpuEcc};
 use crate::facts::host::{Host, PciGpu};
 use crate::facts::inventory::{GpuInventory, Inventory};
@@ -72,8 +72,11 @@ impl<'a> Node<'a> {
     pub(super) fn new(report: &'a Report, cluster: &'a ClusterFacts) -> Self {
         let name = cluster.node.as_deref().or(report.hostname.as_deref()).unwrap_or(NAMELESS);
         let gpus = gpus(report);
-        let timeline = Timeline::new(report);
-        Self { report, cluster, name: clean(name, 63), now: report.taken_at, gpus, timeline }
+        let timeline = Timeline::default();
+        let mut node = Self { report, cluster, name: clean(name, 63), now: report.taken_at, gpus, timeline };
+        let working: Vec<Gpu> = node.gpus.iter().filter(|gpu| node.reads(gpu)).cloned().collect();
+        node.timeline = Timeline::new(report, &working);
+        node
     }
 
     pub(super) fn inventory(&self) -> Option<&'a Inventory> {
@@ -188,9 +191,13 @@ impl<'a> Node<'a> {
 
     /// Whether a GPU with these grave events works again, as far as an old driver can tell. Drivers before R565 do not
     /// say that a GPU was reset (no recovery action, no Xid 154): then a GPU that NVML reads, and whose counters have
-    /// started anew since, speaks for itself. Newer drivers say what they want, and are believed.
+    /// started anew since, speaks for itself. Newer drivers say what they want (from R570 on to NVML, from R565 on in an
+    /// Xid 154), and are believed.
     pub(super) fn recovered(&self, gpu: &Gpu, events: &[&KernelEvent]) -> Option<Recovered> {
         let ecc = self.ecc_of(gpu).filter(|ecc| ecc.recovery_action.is_none())?;
+        if recovery::pending(self, gpu) {
+            return None;
+        }
         let age = self.age(events.iter().filter_map(|event| event.last).max())?;
         let works = self.reads(gpu) && ecc.volatile.uncorrected == Some(0);
         (works && age > SETTLED).then_some(if age > STALE { Recovered::LongAgo } else { Recovered::Lately })

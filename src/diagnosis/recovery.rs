@@ -52,6 +52,11 @@ fn join(draft: &mut Draft, rule: Rule, words: String) {
     *draft = if keeps || draft.action == rule.action { joined } else { joined.act(rule.action, rule.advice) };
 }
 
+/// Whether the driver wants something done to a GPU, and has not taken it back.
+pub(super) fn pending(node: &Node<'_>, gpu: &Gpu) -> bool {
+    wish(node, gpu).is_some_and(|(action, _)| action != RecoveryAction::None)
+}
+
 /// NVML's present answer; where it has none, the last Xid 154.
 fn wish<'a>(node: &Node<'a>, gpu: &Gpu) -> Option<(RecoveryAction, Option<&'a KernelEvent>)> {
     if let Some(action) = node.ecc_of(gpu).and_then(|ecc| ecc.recovery_action) {

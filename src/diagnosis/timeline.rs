@@ -16,6 +16,9 @@ use crate::report::Report;
 /// says "follow the other Xid"; 30 s covers a driver that walks through hundreds of channels.
 const TEARDOWN: SignedDuration = SignedDuration::from_secs(30);
 
+/// A driver whose GPU is gone runs into its time-outs for minutes. Where the GPU came back, what it says later is news.
+const AFTERMATH: SignedDuration = SignedDuration::from_mins(10);
+
 /// NVIDIA's NVLink workflow: errors within 30 s of a link-down are follow-ups.
 const LINK_DOWN: SignedDuration = SignedDuration::from_secs(30);
 
@@ -44,15 +47,19 @@ pub(super) struct Timeline<'a> {
 }
 
 impl<'a> Timeline<'a> {
-    pub(super) fn new(report: &'a Report) -> Self {
+    /// `working`: the GPUs that NVML reads now.
+    pub(super) fn new(report: &'a Report, working: &[Gpu]) -> Self {
         let log = report.sections.xid.as_ref().and_then(|section| section.data.as_ref());
         let mut facts: Vec<&KernelEvent> = log.map(|log| log.events.iter().collect()).unwrap_or_default();
         facts.sort_by(|left, right| order(left).cmp(&order(right)));
         let running = report.boot_id.as_deref();
         let history: Vec<Option<&'static str>> = facts.iter().map(|fact| past(fact, &facts, running)).collect();
+        let came_back = |fall: &KernelEvent| is_off_bus(fall) && working.iter().any(|gpu| concerns(fall, gpu));
+        let came_back: Vec<bool> = facts.iter().map(|fact| came_back(fact)).collect();
         let events = facts.iter().enumerate().map(|(at, fact)| {
             let causes = facts.iter().enumerate().filter(|(other, cause)| {
-                *other != at && history[*other].is_some() == history[at].is_some() && explains(cause, fact)
+                let same_time = history[*other].is_some() == history[at].is_some();
+                *other != at && same_time && explains(cause, fact, came_back[*other])
             });
             let cause = causes.map(|(other, _)| other).min_by_key(|&other| rank(facts[other]));
             Event { fact, history: history[at], cause }
@@ -193,8 +200,8 @@ pub(super) fn follows(cause: &KernelEvent, effect: &KernelEvent, window: Option<
     begins_after && window.is_none_or(|window| last.duration_since(ended) <= window)
 }
 
-/// The table of explanations: which event is the consequence of which.
-fn explains(cause: &KernelEvent, effect: &KernelEvent) -> bool {
+/// The table of explanations: which event is the consequence of which. `came_back`: the GPU that the cause lost works now.
+fn explains(cause: &KernelEvent, effect: &KernelEvent, came_back: bool) -> bool {
     if cause.boot_id != effect.boot_id {
         return false;
     }
@@ -202,12 +209,12 @@ fn explains(cause: &KernelEvent, effect: &KernelEvent) -> bool {
     let teardown = code.is_some_and(|code| TEARDOWN_CODES.contains(&code));
     let same_process = cause.pid.is_some() && cause.pid == effect.pid;
     match cause.kind {
-        // Everything that the driver says of a GPU that is gone is a consequence of that.
+        // Everything that the driver says of a GPU that is gone is a consequence of that: for ever, or until it is back.
         _ if is_off_bus(cause) && same_gpu(cause, effect) => {
             // What the bus says comes before, and is quoted as such.
             let of_bus = matches!(effect.kind, Kind::Aer | Kind::PcieLink);
             let weaker = !is_off_bus(effect) || (is_xid(cause, &[79]) && !is_xid(effect, &[79]));
-            !of_bus && weaker && follows(cause, effect, None)
+            !of_bus && weaker && follows(cause, effect, came_back.then_some(AFTERMATH))
         }
         // A process that was killed or crashed leaves its channels behind.
         Kind::OomKill | Kind::Segfault => teardown && same_process && follows(cause, effect, Some(KILL)),
@@ -254,7 +261,12 @@ mod tests {
     }
 
     fn open(report: &Report) -> Vec<u32> {
-        Timeline::new(report).present().filter_map(|(_, event)| event.code).collect()
+        open_with(report, &[])
+    }
+
+    /// With these GPUs working now.
+    fn open_with(report: &Report, working: &[Gpu]) -> Vec<u32> {
+        Timeline::new(report, working).present().filter_map(|(_, event)| event.code).collect()
     }
 
     #[test]
@@ -264,6 +276,14 @@ mod tests {
         assert_eq!(open(&before), [31, 79], "what was before is none");
         let elsewhere = KernelEvent { pci_address: PciAddress::parse("9a:00.0"), ..xid(45, 3) };
         assert_eq!(open(&report(vec![xid(79, 0), elsewhere])), [79, 45], "nor what another GPU does");
+    }
+
+    #[test]
+    fn what_a_gpu_says_long_after_it_came_back_is_news() {
+        let at = |address| Gpu { pci: PciAddress::parse(address), ..Gpu::default() };
+        let report = report(vec![xid(79, 0), xid(119, 300), xid(95, 500_000)]);
+        assert_eq!(open_with(&report, &[at("5d:00.0")]), [79, 95]);
+        assert_eq!(open_with(&report, &[at("9a:00.0")]), [79], "another one works");
     }
 
     #[test]
@@ -293,7 +313,7 @@ mod tests {
             ..xid(0, second)
         };
         let present = |events: Vec<KernelEvent>| {
-            Timeline::new(&report(events)).events.iter().map(|event| event.history.is_none()).collect::<Vec<_>>()
+            Timeline::new(&report(events), &[]).events.iter().map(|event| event.history.is_none()).collect::<Vec<_>>()
         };
         let loaded = |second| of(Kind::DriverLoaded, None, second);
         let failed = || of(Kind::ProbeFailed, Some("failed"), 9);

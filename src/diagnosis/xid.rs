@@ -269,20 +269,21 @@ fn recurring(node: &Node<'_>) -> Vec<Draft> {
 fn owner(node: &Node<'_>, event: &KernelEvent) -> Option<Gpu> {
     let pci = event.pci_address.as_ref()?;
     let of_place = || node.gpus.iter().find(|gpu| gpu.pci.as_ref() == Some(pci));
+    // What is in the place, with the name that only the log has: an event that gives it and one that does not are of one
+    // GPU.
+    let named = |uuid: Option<&String>| {
+        let place = of_place().cloned().unwrap_or_else(|| Gpu { pci: Some(pci.clone()), ..Gpu::default() });
+        Gpu { uuid: uuid.cloned(), ..place }
+    };
     if let Some(uuid) = &event.gpu_uuid {
         let there = node.gpus.iter().find(|gpu| gpu.uuid.as_ref() == Some(uuid));
         let nobody_knows_another = of_place().is_none_or(|gpu| gpu.uuid.is_none());
-        let named = Gpu { uuid: Some(uuid.clone()), pci: Some(pci.clone()), ..Gpu::default() };
-        return there.cloned().or_else(|| nobody_knows_another.then_some(named));
+        return there.cloned().or_else(|| nobody_knows_another.then(|| named(Some(uuid))));
     }
     let said = node.timeline.events.iter().filter(|other| other.fact.pci_address.as_ref() == Some(pci));
     let mut uuids: BTreeSet<&String> = said.filter_map(|other| other.fact.gpu_uuid.as_ref()).collect();
     uuids.extend(of_place().and_then(|gpu| gpu.uuid.as_ref()));
-    if uuids.len() > 1 {
-        return None;
-    }
-    let uuid = uuids.pop_first().cloned();
-    Some(of_place().cloned().unwrap_or_else(|| Gpu { uuid, pci: Some(pci.clone()), ..Gpu::default() }))
+    (uuids.len() <= 1).then(|| named(uuids.first().copied()))
 }
 
 /// Events of one code that are history.
@@ -321,6 +322,7 @@ fn history(node: &Node<'_>) -> Option<Draft> {
 mod tests {
     use super::*;
     use crate::diagnosis::ClusterFacts;
+    use crate::facts::host::{Host, PciGpu};
     use crate::facts::inventory::{GpuInventory, Inventory};
     use crate::facts::kernel_log::KernelLog;
     use crate::pci::PciAddress;
@@ -331,6 +333,29 @@ mod tests {
         let (boot_id, gpu_uuid) = (boot.map(str::to_owned), uuid.map(str::to_owned));
         let pci_address = PciAddress::parse("5d:00.0");
         KernelEvent { code: Some(79), pci_address, boot_id, gpu_uuid, count: 1, ..KernelEvent::default() }
+    }
+
+    /// The UUIDs of the GPUs that are said to fail again and again, where NVML lists none and PCI shows the address.
+    fn accused_on_pci(events: Vec<KernelEvent>) -> Vec<Option<String>> {
+        let pci_gpus = vec![PciGpu { pci_address: PciAddress::parse("5d:00.0"), ..PciGpu::default() }];
+        let mut report = Report::default();
+        report.sections.host = Some(Section::read(Host { pci_gpus, ..Host::default() }, Vec::new()));
+        report.sections.xid = Some(Section::read(KernelLog { events, ..KernelLog::default() }, Vec::new()));
+        let cluster = ClusterFacts::default();
+        recurring(&Node::new(&report, &cluster)).into_iter().map(|draft| draft.scope.uuid).collect()
+    }
+
+    #[test]
+    fn a_gpu_that_only_the_bus_shows_is_one_whether_a_log_names_it_or_not() {
+        let (a, b) = (Some("a"), Some("b"));
+        let known = Some("GPU-1");
+        let one = [Some("GPU-1".to_owned())];
+        assert_eq!(accused_on_pci(vec![xid(a, known), xid(None, None)]), one, "the boot before names it");
+        assert_eq!(accused_on_pci(vec![xid(a, None), xid(None, known)]), one, "this boot names it");
+        assert_eq!(accused_on_pci(vec![xid(a, None), xid(b, known)]), one);
+        assert_eq!(accused_on_pci(vec![xid(a, None), xid(None, None)]), [None]);
+        assert_eq!(accused_on_pci(vec![xid(a, known), xid(b, Some("GPU-2"))]), [], "two GPUs, once each");
+        assert_eq!(accused_on_pci(vec![xid(a, known), xid(b, Some("GPU-2")), xid(None, None)]), []);
     }
 
     /// How many findings say that it comes back on `GPU-new`, which is at that address now.

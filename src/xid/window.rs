@@ -17,6 +17,12 @@ const REBOOT: SignedDuration = SignedDuration::from_mins(30);
 /// A healthy kernel may be silent for hours. A text log that says nothing for longer has rather been closed.
 const SILENCE: SignedDuration = SignedDuration::from_hours(24);
 
+/// What the journal is called among the sources. It holds whatever the kernel said until now.
+pub const JOURNAL: &str = "journal";
+
+/// In the note of a log whose reading was ended early: its last record is not the newest one there is.
+pub const CUT: &str = "cut: the newest entries are missing";
+
 /// The earliest moment from which on the logs have everything until now. `None`: none of them reaches now, or their
 /// times are not known.
 pub fn reach(logs: &[Coverage], now: Timestamp) -> Option<Timestamp> {
@@ -26,7 +32,8 @@ pub fn reach(logs: &[Coverage], now: Timestamp) -> Option<Timestamp> {
     let buffer = dated().filter(|log| log.complete_since_boot.is_some()).min_by_key(|log| log.from);
     let newest = buffer.or_else(|| {
         let newest = dated().max_by_key(|log| (log.to, log.from))?;
-        (newest.source == "journal" || meets(newest, now, SILENCE)).then_some(newest)
+        let whole_journal = newest.source == JOURNAL && !is_cut(newest);
+        (whole_journal || meets(newest, now, SILENCE)).then_some(newest)
     })?;
     Some(back(logs, newest.from?, if newest.complete_since_boot == Some(true) { REBOOT } else { DRIFT }))
 }
@@ -36,11 +43,16 @@ pub fn covers(logs: &[Coverage], from: Timestamp, until: Timestamp, now: Timesta
     reach(logs, now).is_some_and(|reach| reach <= from) || back(&seamless(logs), until, DRIFT) <= from
 }
 
-/// The logs, each from the end of the one that was rotated away before it: a kernel that is silent right after a rotation
-/// leaves no hole.
+/// The logs, each kernel log from the end of the one that was rotated away before it: a kernel that is silent right after
+/// a rotation leaves no hole. A log of all programs (`messages`, `syslog`) is never silent: there it is one.
 fn seamless(logs: &[Coverage]) -> Vec<Coverage> {
+    let of_kernel = |log: &Coverage| log.source.rsplit('/').next() == Some("kern.log");
     let rotated = |log: &Coverage| logs.iter().find(|other| other.source == format!("{}.1", log.source))?.to;
-    let from = |log: &Coverage| log.from.map(|from| rotated(log).map_or(from, |end| from.min(end)));
+    let begins = |log: &Coverage, from: Timestamp| {
+        let before = rotated(log).filter(|end| of_kernel(log) && from.duration_since(*end) <= SILENCE);
+        before.map_or(from, |end| from.min(end))
+    };
+    let from = |log: &Coverage| log.from.map(|from| begins(log, from));
     logs.iter().map(|log| Coverage { from: from(log), ..log.clone() }).collect()
 }
 
@@ -60,7 +72,13 @@ pub fn last_before(logs: &[Coverage], moment: Timestamp) -> Option<Timestamp> {
     logs.iter().filter_map(|log| log.to).filter(|to| *to < moment).max()
 }
 
+fn is_cut(log: &Coverage) -> bool {
+    log.note.contains(CUT)
+}
+
+/// Whether the log goes on until `moment`, but for a pause. A log that was cut is not silent at its end: it has more.
 fn meets(log: &Coverage, moment: Timestamp, pause: SignedDuration) -> bool {
+    let pause = if is_cut(log) { pause.min(DRIFT) } else { pause };
     log.to.is_some_and(|to| moment.duration_since(to) <= pause)
 }
 
@@ -94,13 +112,18 @@ mod tests {
 
     #[test]
     fn a_kernel_that_is_silent_after_a_rotation_leaves_no_hole() {
-        let logs = [
-            log("/var/log/kern.log.1", "07T00:00", "14T00:00", None),
-            log("/var/log/kern.log", "15T09:00", "21T01:30", None),
+        let rotated = |name: &str, begins: &str| {
+            let before = log(&format!("/var/log/{name}.1"), "07T00:00", "14T00:00", None);
+            reached(&[before, log(&format!("/var/log/{name}"), begins, "21T01:30", None)])
+        };
+        assert_eq!(rotated("kern.log", "14T23:00"), Some(time("07T00:00")));
+        assert_eq!(rotated("kern.log", "15T09:00"), Some(time("15T09:00")), "nobody is silent for that long");
+        assert_eq!(rotated("messages", "14T23:00"), Some(time("14T23:00")), "all programs write there");
+        let other = [
+            log("/var/log/messages.1", "07T00:00", "14T00:00", None),
+            log("/var/log/kern.log", "14T23:00", "21T01:30", None),
         ];
-        assert_eq!(reached(&logs), Some(time("07T00:00")));
-        let other = [log("/var/log/messages.1", "07T00:00", "14T00:00", None), logs[1].clone()];
-        assert_eq!(reached(&other), Some(time("15T09:00")));
+        assert_eq!(reached(&other), Some(time("14T23:00")), "another log's end");
     }
 
     #[test]
@@ -132,6 +155,19 @@ mod tests {
         assert_eq!(reached(&[log("kern.log", "14T02:00", "20T20:00", None)]), Some(time("14T02:00")));
         assert_eq!(reached(&[log("kern.log", "01T00:00", "09T00:00", None)]), None);
         assert_eq!(reached(&[]), None);
+    }
+
+    #[test]
+    fn a_journal_that_was_cut_reaches_its_last_record_and_no_further() {
+        let whole = log("journal", "14T02:00", "20T20:00", None);
+        let cut = Coverage { note: format!("some records have no wall-clock time; {CUT}"), ..whole.clone() };
+        assert_eq!(reached(std::slice::from_ref(&whole)), Some(time("14T02:00")));
+        assert_eq!(reached(std::slice::from_ref(&cut)), None, "of the last six hours nothing was read");
+        let kmsg = log("/dev/kmsg", "20T20:20", "21T01:30", Some(true));
+        assert_eq!(reached(&[whole, kmsg.clone()]), Some(time("14T02:00")), "a reboot");
+        assert_eq!(reached(&[cut.clone(), kmsg]), Some(time("20T20:20")), "what came before the reboot was not read");
+        let near = log("/dev/kmsg", "20T20:00", "21T01:30", Some(false));
+        assert_eq!(reached(&[cut, near]), Some(time("14T02:00")), "they meet");
     }
 
     #[test]

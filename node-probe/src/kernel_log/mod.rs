@@ -21,10 +21,13 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use syringe_core::facts::kernel_log::KernelLog;
+use syringe_core::facts::kernel_log::{Coverage, KernelLog};
 use syringe_core::report::{Problem, Section};
+use syringe_core::xid::window::{CUT, JOURNAL};
 use syringe_core::xid::{self, Clock, EventLog};
 
 pub(crate) use self::journal::become_in_root;
@@ -71,14 +74,16 @@ pub fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
     let boot_is_there = *buffer.as_ref().unwrap_or(&false);
     let window_in_boot = clock.zip(since).is_some_and(|(clock, since)| since >= clock.boot_wall_time);
     let mut note = text_logs::Found::default();
-    let mut others = 0;
+    let (mut others, mut journal) = (0, Journal::default());
     // Another log can add something only to a buffer that lost its beginning, or for a time before this boot.
     if !(boot_is_there && window_in_boot) {
-        let ran = options.journal && from_journal(paths, &mut log, since, now, &mut problems);
-        if !ran {
+        if options.journal {
+            journal = from_journal(paths, &mut log, since, now, &mut problems);
+        }
+        if !journal.answered {
             note = from_text_logs(paths, &mut log, since, now, &mut problems);
         }
-        others = note.names.len() + usize::from(ran);
+        others = note.names.len() + usize::from(journal.answered);
     }
     if let Err(error) = buffer {
         problems.push(no_buffer(&error));
@@ -89,6 +94,9 @@ pub fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
     let mut facts = log.finish();
     for coverage in facts.coverage.iter_mut().filter(|coverage| note.names.contains(&coverage.source)) {
         coverage.note = note.note.to_owned();
+    }
+    if journal.cut {
+        note_cut(&mut facts);
     }
     facts.coverage.extend(pstore::coverage(paths));
     Section::read(facts, problems)
@@ -150,24 +158,44 @@ fn boot_of_tree(paths: &Paths) -> Option<Clock> {
     Some(Clock { boot_wall_time: Timestamp::from_second(seconds).ok()? })
 }
 
-/// Whether the host has a journal and a tool to read it with; what went wrong then is a problem.
+/// What came of the host's journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Journal {
+    /// It was read, if not to its end: no other log is asked for earlier boots.
+    answered: bool,
+    /// Its reading ended early: what it has not said is the newest.
+    cut: bool,
+}
+
+/// Pushes the host's journal, where it has one and a tool to read it with; what went wrong then is a problem.
 fn from_journal(
     paths: &Paths,
     log: &mut EventLog,
     since: Option<Timestamp>,
     now: Timestamp,
     problems: &mut Vec<Problem>,
-) -> bool {
+) -> Journal {
     let command = journal::command(&paths.host, since, now).filter(|_| journal::exists(&paths.host));
-    let Some(command) = command else { return false };
-    log.source("journal");
-    match journal::run(command, log, journal::TIME) {
-        Ok(()) => true,
+    command.map(|command| push_journal(command, log, journal::TIME, problems)).unwrap_or_default()
+}
+
+fn push_journal(command: Command, log: &mut EventLog, time: Duration, problems: &mut Vec<Problem>) -> Journal {
+    log.source(JOURNAL);
+    match journal::run(command, log, time) {
+        Ok(()) => Journal { answered: true, cut: false },
         Err(problem) => {
-            let timed_out = problem.code == "timeout";
+            let answered = problem.code == "timeout";
             problems.push(problem);
-            timed_out
+            Journal { answered, cut: true }
         }
+    }
+}
+
+/// Says of a journal that was not read to its end that it does not reach now.
+fn note_cut(facts: &mut KernelLog) {
+    let begun = |log: &&mut Coverage| log.source == JOURNAL && log.records > 0;
+    for Coverage { note, .. } in facts.coverage.iter_mut().filter(begun) {
+        *note = if note.is_empty() { CUT.to_owned() } else { format!("{note}; {CUT}") };
     }
 }
 

@@ -55,6 +55,30 @@ fn without_the_buffer_a_text_log_still_answers_in_part() {
 }
 
 #[test]
+fn a_journal_that_was_not_read_to_its_end_says_so() {
+    let entry = format!(r#"{{"__REALTIME_TIMESTAMP":"1795132800000000","_TRANSPORT":"kernel","MESSAGE":"{XID}"}}"#);
+    let read = |script: String, time: Duration| {
+        let (mut log, mut problems) = (EventLog::new(None, xid::Options::default()), Vec::new());
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]);
+        let journal = push_journal(command, &mut log, time, &mut problems);
+        let mut facts = log.finish();
+        if journal.cut {
+            note_cut(&mut facts);
+        }
+        (journal, facts.coverage.remove(0).note)
+    };
+    let (journal, note) = read(format!("echo '{entry}'; exec sleep 60"), Duration::from_millis(300));
+    assert_eq!((journal, note.as_str()), (Journal { answered: true, cut: true }, CUT));
+    let (journal, note) = read(format!("echo '{entry}'; exit 3"), journal::TIME);
+    assert_eq!((journal, note.as_str()), (Journal { answered: false, cut: true }, CUT));
+    let (journal, note) = read(format!("echo '{entry}'"), journal::TIME);
+    assert_eq!((journal, note.as_str()), (Journal { answered: true, cut: false }, ""));
+    let (_, note) = read("exit 3".to_owned(), journal::TIME);
+    assert_eq!(note, "", "there is nothing to be cut");
+}
+
+#[test]
 fn crash_records_are_noted() {
     let tree = Tree::new();
     tree.file("dev/kmsg", "6,0,0,-;Linux version 6.8\n").file("sys/fs/pstore/dmesg-efi-1", "x");

@@ -49,6 +49,17 @@ async fn a_user_who_does_not_agree_is_obeyed() {
     }
 }
 
+#[tokio::test]
+async fn a_node_that_went_away_while_the_question_was_open_is_left_alone() {
+    let bed = bed(Era::Legacy, User::Agrees).await;
+    let cluster = bed.cluster.clone();
+    let away = move || cluster.faults(|faults| faults.on("busy").not_ready = true);
+    *bed.host.meanwhile.lock().unwrap() = Some(Box::new(away));
+    let error = bed.failure("kill_gpu_process", &kill()).await;
+    assert!(error.contains("Ready is Unknown"), "{error}");
+    assert_eq!((bed.asked().len(), bed.done().len(), bed.cluster.pods_created()), (1, 0, 1), "the plan's pod alone");
+}
+
 /// The question of the modern era, as it goes over the wire.
 async fn question(bed: &Bed) -> InputRequiredResult {
     match bed.client.call_tool_once(params("kill_gpu_process", &kill())).await.unwrap() {

@@ -58,7 +58,12 @@ pub(crate) struct Host {
     user: User,
     /// Every question that was put to the user.
     pub(crate) asked: Arc<Mutex<Vec<String>>>,
+    /// What happens while the question is open.
+    pub(crate) meanwhile: Arc<Mutex<Option<Meanwhile>>>,
 }
+
+/// Something that happens once.
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 impl ClientHandler for Host {
     fn get_info(&self) -> ClientConfig {
@@ -78,6 +83,9 @@ impl ClientHandler for Host {
             panic!("no form: {request:?}")
         };
         self.asked.lock().unwrap().push(message);
+        if let Some(meanwhile) = self.meanwhile.lock().unwrap().take() {
+            meanwhile();
+        }
         let agree = |agree: bool| ElicitResult::new(ElicitationAction::Accept).with_content(json!({ "agree": agree }));
         Ok(match self.user {
             User::Agrees => agree(true),
@@ -124,7 +132,7 @@ impl Programs for Watched {
 
 /// Everything of one test.
 pub(crate) struct Bed {
-    pub(crate) cluster: Cluster,
+    pub(crate) cluster: Arc<Cluster>,
     pub(crate) state: TempDir,
     pub(crate) host: Host,
     pub(crate) client: RunningService<RoleClient, Host>,
@@ -198,7 +206,7 @@ impl Bed {
         let Setup { era, user, words, tokens, no_audit, linger, asked_in_vain } = setup;
         let programs = Watched { linger, asked_in_vain, ..Watched::default() };
         let ran = programs.ran.clone();
-        let cluster = Cluster::start(fixture(programs)).await.unwrap();
+        let cluster = Arc::new(Cluster::start(fixture(programs)).await.unwrap());
         let state = tempfile::tempdir().unwrap();
         let folder = if no_audit { state.path().join("absent") } else { state.path().to_owned() };
         let settings = Arc::new(settings(&[&["--namespace", "default"], words].concat()));
@@ -211,7 +219,7 @@ impl Bed {
             let running = server.serve(ours).await.unwrap();
             let _ = running.waiting().await;
         });
-        let host = Host { user, asked: Arc::default() };
+        let host = Host { user, asked: Arc::default(), meanwhile: Arc::default() };
         let lifecycle = match era {
             Era::Legacy => ClientLifecycleMode::Initialize,
             Era::Modern => ClientLifecycleMode::Discover { preferred_versions: vec![ProtocolVersion::V_2026_07_28] },

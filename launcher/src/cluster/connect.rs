@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use jiff::{SignedDuration, Timestamp};
 use kube::config::{Cluster, KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::sync::Mutex;
@@ -18,6 +19,8 @@ use crate::settings::Settings;
 const CONNECT_TIME: Duration = Duration::from_secs(4);
 /// Time for a credential plugin: some open a browser, none may keep a call waiting for it.
 const SIGN_IN_TIME: Duration = Duration::from_secs(20);
+/// Time that is left to a certificate with which a call is begun.
+const LONGEST_CALL: SignedDuration = SignedDuration::from_mins(15);
 /// Name of the connection that a pod's service account gives.
 const IN_CLUSTER: &str = "in-cluster";
 
@@ -32,6 +35,13 @@ pub struct Connection {
     pub user: Option<String>,
     /// The client.
     pub client: Client,
+}
+
+impl Connection {
+    /// Whether it can serve another call: a plugin may have given a client certificate that ends.
+    fn lasts(&self) -> bool {
+        self.client.valid_until().is_none_or(|end| end.duration_since(Timestamp::now()) > LONGEST_CALL)
+    }
 }
 
 /// The contexts of the kubeconfig and the clients made so far.
@@ -86,15 +96,11 @@ impl Contexts {
             made.connections.entry(wanted.clone()).or_default().clone()
         };
         let mut slot = slot.lock().await;
-        if let Some(connection) = &*slot {
+        if let Some(connection) = slot.as_ref().filter(|connection| connection.lasts()) {
             return Ok(connection.clone());
         }
         let connection = self.make(wanted.as_deref()).await?;
-        // A plugin may hand out a client certificate that ends: such a client is made anew each time.
-        if connection.client.valid_until().is_none() {
-            *slot = Some(connection.clone());
-        }
-        Ok(connection)
+        Ok(slot.insert(connection).clone())
     }
 
     fn read(&self) -> Result<Kubeconfig, kube::config::KubeconfigError> {

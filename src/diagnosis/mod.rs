@@ -10,7 +10,7 @@
 //! ```
 
 mod cluster;
-mod container;
+pub(crate) mod container;
 mod coverage;
 mod draft;
 mod driver;

@@ -4,6 +4,8 @@ use jiff::Timestamp;
 
 use super::{Cause, Certainty, ContainerFacts, ContainerState, PodEvent, PodFacts, explain};
 use crate::diagnosis::{ActionCode, ClusterFacts, Diagnosis, diagnose};
+use crate::facts::container::{Access, ContainerAccess, ContainerDevice};
+use crate::facts::host::Host;
 use crate::facts::inventory::{GpuInventory, Inventory};
 use crate::facts::kernel_log::{Coverage, KernelEvent, KernelEventKind, KernelLog};
 use crate::facts::kubelet::{Allocation, Kubelet};
@@ -311,7 +313,34 @@ fn what_is_said_of_the_gpu_is_what_was_found_of_it() {
     let without = PodFacts { wants_gpus: false, ..failed(1, "Error") };
     assert_eq!(said(&without, &forgotten), "GPU: it asks for none");
     forgotten.sections.inventory = Some(Section::read(Inventory::default(), Vec::new()));
-    assert_eq!(said(&failed(1, "Error"), &forgotten), "GPU: its node has none");
+    assert_eq!(said(&failed(1, "Error"), &forgotten), "not ruled out: its GPU, since the node shows none");
+}
+
+#[test]
+fn a_container_that_cannot_open_its_gpus_is_the_explanation_whether_the_pod_runs_or_failed() {
+    let lost = |pod_uid: &str| {
+        let device = ContainerDevice { name: "nvidiactl".into(), access: Access::Denied, ..ContainerDevice::default() };
+        let container = ContainerAccess {
+            container_id: "0123456789abcdef".into(),
+            pod_uid: Some(pod_uid.into()),
+            devices: vec![device],
+            ..ContainerAccess::default()
+        };
+        let mut report = node(Vec::new());
+        let host = Host { container: Some(container), ..Host::default() };
+        report.sections.host = Some(Section::read(host, Vec::new()));
+        report
+    };
+    let runs = PodFacts { phase: "Running".into(), ..failed(1, "Error") };
+    for pod in [failed(1, "Error"), runs] {
+        let explained = cause_of(&pod, &lost(POD));
+        assert_eq!((explained.cause, explained.certainty), (Cause::Node, Certainty::Certain), "{explained:?}");
+        assert!(explained.summary.contains("may no longer open its GPUs"), "{}", explained.summary);
+        assert!(explained.evidence.iter().any(|line| line.contains("/dev/nvidiactl")), "{explained:?}");
+        assert_eq!(explained.action.code, ActionCode::RestartPod);
+    }
+    let other = cause_of(&failed(1, "Error"), &lost("22222222-2222-3333-4444-555555555555"));
+    assert_eq!(other.cause, Cause::Application, "{other:?}");
 }
 
 #[test]

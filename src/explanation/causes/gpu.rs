@@ -1,7 +1,7 @@
 //! What the driver and the rules say: a GPU that failed, the driver or the node under it, a program's own GPU code.
 
 use super::{Case, end_quote, quotes};
-use crate::diagnosis::{Action, ActionCode, Class as FindingClass};
+use crate::diagnosis::{Action, ActionCode, Class as FindingClass, Finding, container};
 use crate::explanation::timeline::line;
 use crate::explanation::{Cause, Certainty, Explanation};
 use crate::xid::catalogue::{self, Class};
@@ -56,6 +56,23 @@ pub(super) fn broken_driver(case: &Case<'_>) -> Option<Explanation> {
         code: ActionCode::DrainAndReset,
         text: format!("Drain {} and reset the GPU; look at driver and firmware versions if it comes again.", case.node),
     });
+    Some(explanation)
+}
+
+/// The GPUs are fine, and its container cannot open them: the only cause that the container alone shows.
+pub(super) fn closed_to_it(case: &Case<'_>) -> Option<Explanation> {
+    let own = |finding: &&Finding| finding.scope.pod_uid.as_ref() == Some(&case.pod.uid);
+    let finding = case.grave().filter(own).find(|finding| container::judges(&finding.id))?;
+    if case.pod.phase == "Succeeded" {
+        return None;
+    }
+    let title = &finding.title;
+    let mut explanation = case
+        .say(Cause::Node, Certainty::Certain, format!("its container cannot use its GPUs: {title}"))
+        .because([format!("finding {}: {title}", finding.id)])
+        .because(finding.evidence.iter().cloned())
+        .because(end_quote(case));
+    explanation.action = finding.action.clone();
     Some(explanation)
 }
 

@@ -44,6 +44,7 @@ const QUESTIONS: &[Question] = &[
     kubernetes::node_away,
     gpu::broken_gpu,
     gpu::broken_driver,
+    gpu::closed_to_it,
     kubernetes::cannot_start,
     process::stuck,
     kubernetes::preempted_or_deleted,
@@ -187,7 +188,7 @@ fn gpu_cleared(case: &Case<'_>) -> &'static str {
     } else if !case.pod.wants_gpus {
         "GPU: it asks for none"
     } else if case.node_has_none {
-        "GPU: its node has none"
+        "not ruled out: its GPU, since the node shows none"
     } else {
         "not ruled out: its GPU, since the node no longer knows which one it had"
     }

@@ -25,11 +25,6 @@ const NAMED: usize = 4;
 /// Values of `NVIDIA_VISIBLE_DEVICES` that ask for no GPU.
 const NO_GPU: [&str; 3] = ["", "none", "void"];
 
-/// Whether a finding is one of these: about what one container can open.
-pub(crate) fn judges(id: &str) -> bool {
-    [DENIED, NONE, STALE].iter().any(|rule| rule.id == id)
-}
-
 /// What the container cannot open and should.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let Some(container) = node.host().and_then(|host| host.container.as_ref()) else { return Vec::new() };

@@ -10,7 +10,7 @@
 //! ```
 
 mod cluster;
-pub(crate) mod container;
+mod container;
 mod coverage;
 mod draft;
 mod driver;

@@ -339,6 +339,12 @@ fn a_container_that_cannot_open_its_gpus_is_the_explanation_whether_the_pod_runs
         assert!(explained.evidence.iter().any(|line| line.contains("/dev/nvidiactl")), "{explained:?}");
         assert_eq!(explained.action.code, ActionCode::RestartPod);
     }
+    let mut gone = node(Vec::new());
+    let kubelet = gone.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("a checkpoint");
+    kubelet.allocations[0].devices = vec!["GPU-00000000-0000-0000-0000-000000000000".into()];
+    let explained = cause_of(&failed(1, "Error"), &gone);
+    assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Certain), "{explained:?}");
+    assert!(explained.summary.contains("holds a GPU that is not there"), "{}", explained.summary);
     let other = cause_of(&failed(1, "Error"), &lost("22222222-2222-3333-4444-555555555555"));
     assert_eq!(other.cause, Cause::Application, "{other:?}");
 }

@@ -1,7 +1,7 @@
 //! What the driver and the rules say: a GPU that failed, the driver or the node under it, a program's own GPU code.
 
 use super::{Case, end_quote, quotes};
-use crate::diagnosis::{Action, ActionCode, Class as FindingClass, Finding, container};
+use crate::diagnosis::{Action, ActionCode, Class as FindingClass, Finding};
 use crate::explanation::timeline::line;
 use crate::explanation::{Cause, Certainty, Explanation};
 use crate::xid::catalogue::{self, Class};
@@ -59,16 +59,18 @@ pub(super) fn broken_driver(case: &Case<'_>) -> Option<Explanation> {
     Some(explanation)
 }
 
-/// The GPUs are fine, and its container cannot open them: the only cause that the container alone shows.
-pub(super) fn closed_to_it(case: &Case<'_>) -> Option<Explanation> {
+/// What a rule says of this pod as a whole: it holds a GPU that is not there, or its container cannot open what it holds.
+pub(super) fn out_of_its_reach(case: &Case<'_>) -> Option<Explanation> {
     let own = |finding: &&Finding| finding.scope.pod_uid.as_ref() == Some(&case.pod.uid);
-    let finding = case.grave().filter(own).find(|finding| container::judges(&finding.id))?;
+    // A process that is stuck has a cause of its own.
+    let finding = case.grave().filter(own).find(|finding| finding.scope.pid.is_none())?;
     if case.pod.phase == "Succeeded" {
         return None;
     }
     let title = &finding.title;
+    let cause = if finding.class == FindingClass::Hardware { Cause::Gpu } else { Cause::Node };
     let mut explanation = case
-        .say(Cause::Node, Certainty::Certain, format!("its container cannot use its GPUs: {title}"))
+        .say(cause, Certainty::Certain, format!("its GPUs are out of its reach: {title}"))
         .because([format!("finding {}: {title}", finding.id)])
         .because(finding.evidence.iter().cloned())
         .because(end_quote(case));

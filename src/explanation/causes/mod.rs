@@ -44,7 +44,7 @@ const QUESTIONS: &[Question] = &[
     kubernetes::node_away,
     gpu::broken_gpu,
     gpu::broken_driver,
-    gpu::closed_to_it,
+    gpu::out_of_its_reach,
     kubernetes::cannot_start,
     process::stuck,
     kubernetes::preempted_or_deleted,

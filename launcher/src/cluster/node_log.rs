@@ -100,7 +100,7 @@ pub(crate) async fn read(
 /// The events of log files, older file first.
 fn parsed(files: [(&str, Option<&Tail>); 2], since: Option<Timestamp>, now: Timestamp) -> KernelLog {
     let files = files.into_iter().filter_map(|(name, tail)| Some((name, tail?)));
-    let zone = files.clone().next_back().map_or(Zone::Named, |(_, newest)| zone(newest, now));
+    let zone = zone(files.clone().rev().map(|(_, tail)| tail), now);
     // Where the zone stays unknown, too much is better than too little.
     let since = since.map(|since| if zone == Zone::Unknown { since - FARTHEST } else { since });
     let mut log = EventLog::new(None, Options { now: Some(now), since, ..Options::default() });
@@ -130,11 +130,17 @@ fn local(record: &Record<'_>, now: Timestamp) -> Option<Timestamp> {
     Timestamp::from_microsecond(wall.microseconds(Some(now.as_microsecond()))?).ok()
 }
 
-/// The zone of a log's lines, from the newest of them and the file's modification.
-fn zone(newest: &Tail, now: Timestamp) -> Zone {
-    let last = newest.text.lines().next_back().and_then(record::parse_line);
-    let Some(local) = last.and_then(|last| local(&last, now)) else { return Zone::Named };
-    let Some(modified) = newest.modified else { return Zone::Unknown };
+/// The zone of the lines, from the newest that has a time and the modification of its file.
+fn zone<'a>(mut newest_first: impl Iterator<Item = &'a Tail>, now: Timestamp) -> Zone {
+    let last = |tail: &'a Tail| {
+        let last = tail.text.lines().rev().filter_map(record::parse_line).find(|record| record.wall.is_some())?;
+        Some((tail.modified, local(&last, now)))
+    };
+    let (modified, local) = match newest_first.find_map(last) {
+        None | Some((_, None)) => return Zone::Named,
+        Some((None, Some(_))) => return Zone::Unknown,
+        Some((Some(modified), Some(local))) => (modified, local),
+    };
     let ahead = local.duration_since(modified);
     let past_quarter = ahead.as_secs().rem_euclid(QUARTER.as_secs());
     let below = SignedDuration::from_secs(ahead.as_secs() - past_quarter);
@@ -214,6 +220,15 @@ mod tests {
             assert_eq!(told.as_deref(), Some("2026-11-21T11:49:58Z"), "{end}");
             assert_eq!(xid(&tail(end, at, written), "2026-11-21T11:55:00Z"), None, "{end}");
         }
+    }
+
+    #[test]
+    fn an_empty_file_after_a_rotation_leaves_it_to_the_one_before() {
+        let older = tail("Nov 21 06:59:58", "Nov 21 06:49:58", Some("2026-11-21T11:59:58Z"));
+        let newest = Tail { text: String::new(), begins_inside: false, modified: Some(now()) };
+        let log = parsed([("syslog.1", Some(&older)), ("syslog", Some(&newest))], None, now());
+        let last = log.events.first().and_then(|event| event.last).map(|time| time.to_string());
+        assert_eq!(last.as_deref(), Some("2026-11-21T11:49:58Z"));
     }
 
     #[test]

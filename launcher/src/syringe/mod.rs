@@ -198,22 +198,26 @@ impl Syringe {
         on_phase: OnPhase,
         cancel: CancellationToken,
     ) -> Result<Probed, Failure> {
-        let settings = self.settings.clone();
-        let record = Record::new(self.audit.clone(), connection, &settings.namespace, &order, None);
-        self.live(life::Life {
+        let record = Record::new(self.audit.clone(), connection, &self.settings.namespace, &order, None);
+        let life = self.reading(connection, order, on_phase, record);
+        self.live(life::Life { cancel, ..life }).await
+    }
+
+    /// The life of a probe that reads, which the end of the program ends and nobody else does.
+    fn reading(&self, connection: &Connection, order: Order, on_phase: OnPhase, record: Record) -> life::Life {
+        life::Life {
             connection: connection.clone(),
-            settings,
+            settings: self.settings.clone(),
             owner: self.owner.clone(),
             end: Instant::now() + order.deadline,
             order,
             on_phase,
-            cancel,
+            cancel: CancellationToken::new(),
             stop: self.stop.clone(),
             record: Arc::new(record),
             is_action: false,
             accepted: AtomicBool::new(false),
-        })
-        .await
+        }
     }
 
     /// Changes a node: as [`Self::probe`], but not before the audit log has its line, and neither a caller that gives up
@@ -233,20 +237,8 @@ impl Syringe {
             return Err(Failure::new("The action", "gpu-syringe is ending", "Start it again and ask anew."));
         }
         record.action_starts()?;
-        self.live(life::Life {
-            connection: connection.clone(),
-            settings,
-            owner: self.owner.clone(),
-            end: Instant::now() + order.deadline,
-            order,
-            on_phase,
-            cancel: CancellationToken::new(),
-            stop: CancellationToken::new(),
-            record: Arc::new(record),
-            is_action: true,
-            accepted: AtomicBool::new(false),
-        })
-        .await
+        let life = self.reading(connection, order, on_phase, record);
+        self.live(life::Life { settings, stop: CancellationToken::new(), is_action: true, ..life }).await
     }
 
     async fn live(&self, life: life::Life) -> Result<Probed, Failure> {

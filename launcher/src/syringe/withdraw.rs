@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::error::kube_reason;
 
@@ -50,8 +50,7 @@ pub(crate) async fn withdraw(pods: &Api<Pod>, name: &str, meant: Meant<'_>) -> R
     let mut pause = FIRST_PAUSE;
     let mut reason = String::from("no try was made");
     while Instant::now() < end {
-        match timeout(REQUEST_TIME.min(end.saturating_duration_since(Instant::now())), pods.delete(name, &params)).await
-        {
+        match timeout_at(request_end(end), pods.delete(name, &params)).await {
             // Right: a Status, the object is gone. Left: the object, gone or ending.
             Ok(Ok(either::Either::Right(_))) => return Ok(()),
             Ok(Ok(either::Either::Left(_))) => {
@@ -80,8 +79,13 @@ pub(crate) async fn withdraw(pods: &Api<Pod>, name: &str, meant: Meant<'_>) -> R
     Err(NotGone { reason, is_forbidden: false })
 }
 
+/// When a request that begins now must have ended: no later than everything.
+fn request_end(end: Instant) -> Instant {
+    end.min(Instant::now() + REQUEST_TIME)
+}
+
 async fn is_gone(pods: &Api<Pod>, name: &str, uid: Option<&str>, end: Instant) -> bool {
-    match timeout(REQUEST_TIME.min(end.saturating_duration_since(Instant::now())), pods.get_metadata_opt(name)).await {
+    match timeout_at(request_end(end), pods.get_metadata_opt(name)).await {
         Ok(Ok(None)) => true,
         Ok(Ok(Some(pod))) => uid.is_some() && pod.metadata.uid.as_deref() != uid,
         Ok(Err(_)) | Err(_) => false,

@@ -12,7 +12,7 @@ use super::table::{foot, second};
 use super::{Call, Tool, probing};
 use crate::answer::ProbeNote;
 use crate::cluster::placement::{self, Candidate};
-use crate::cluster::{Connection, node, pod_facts, view};
+use crate::cluster::{node, pod_facts, view};
 use crate::error::Failure;
 use crate::syringe::Beside;
 use crate::words::word;
@@ -100,9 +100,13 @@ impl Tool for ExplainGpuPod {
         let read = match pod.node.clone() {
             None => Err("it has no node".to_owned()),
             Some(node) => {
-                pod.node_ready = call.within("Reading its node", is_ready(&connection, &node)).await.ok();
+                let looked = probing::look(&call, &connection, &node).await;
+                pod.node_ready = looked.as_ref().ok().map(|node| node::must_be_ready(node).is_ok());
                 let ask = Ask::everything_about(Beside::gpus_of(&object));
-                let read = probing::read(&call, context.as_deref(), &node, Self::NAME, ask).await;
+                let read = match looked {
+                    Ok(node) => probing::read_or_ask_kubernetes(&call, &connection, &node, Self::NAME, ask).await,
+                    Err(failure) => Err(failure),
+                };
                 read.map_err(|failure| failure.to_string())
             }
         };
@@ -189,11 +193,6 @@ impl Tool for ExplainGpuPod {
         }
         text + &answer.probe.as_ref().map(foot).unwrap_or_default()
     }
-}
-
-async fn is_ready(connection: &Connection, name: &str) -> Result<bool, Failure> {
-    let node = node::read(connection, name).await?;
-    Ok(node::must_be_ready(&node).is_ok())
 }
 
 fn cause_word(cause: Cause) -> &'static str {

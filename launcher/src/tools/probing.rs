@@ -88,21 +88,39 @@ pub(super) async fn read(
     tool: &'static str,
     ask: impl Into<Ask>,
 ) -> Result<Read, Failure> {
-    let what = format!("Looking at node {}", clean(node_name, 253));
-    let connection = call.within(&what, call.contexts.connect(context)).await?;
-    call.syringe.sweep_in_background(&connection);
-    let kubernetes = call.within(&what, node::read(&connection, node_name)).await?;
+    let connection = call.within(&looking_at(node_name), call.contexts.connect(context)).await?;
+    let kubernetes = look(call, &connection, node_name).await?;
+    read_or_ask_kubernetes(call, &connection, &kubernetes, tool, ask).await
+}
+
+fn looking_at(node_name: &str) -> String {
+    format!("Looking at node {}", clean(node_name, 253))
+}
+
+/// The node as Kubernetes knows it, before it is probed.
+pub(super) async fn look(call: &Call, connection: &Connection, node_name: &str) -> Result<Node, Failure> {
+    call.syringe.sweep_in_background(connection);
+    call.within(&looking_at(node_name), node::read(connection, node_name)).await
+}
+
+/// Reads a node whose object is at hand. Where no probe may go the answer is what else Kubernetes knows.
+pub(super) async fn read_or_ask_kubernetes(
+    call: &Call,
+    connection: &Connection,
+    kubernetes: &Node,
+    tool: &'static str,
+    ask: impl Into<Ask>,
+) -> Result<Read, Failure> {
     // What signing in and looking at the node took is gone from the call's time.
-    let time = call.left();
-    let known = KnownNode { connection: &connection, kubernetes: &kubernetes, live_pod_uids: None, time };
+    let known = KnownNode { connection, kubernetes, live_pod_uids: None, time: call.left() };
     let ask = ask.into();
     let (since, with_log) = (ask.since.clone(), ask.is_of_kernel_log());
     let mut read = read_known(call, known, tool, ask).await?;
     if read.report.source == Source::Api {
         let log = async {
-            if with_log { read.add_kernel_log(call, &connection, &kubernetes, since.as_ref()).await } else { Ok(()) }
+            if with_log { read.add_kernel_log(call, connection, kubernetes, since.as_ref()).await } else { Ok(()) }
         };
-        let (mut alone, log) = tokio::join!(alone::read(&connection, &kubernetes, call.left()), log);
+        let (mut alone, log) = tokio::join!(alone::read(connection, kubernetes, call.left()), log);
         alone.not_read.extend(log.err());
         read.note.alone = Some(Box::new(alone));
     }

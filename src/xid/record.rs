@@ -10,6 +10,9 @@
 
 use std::borrow::Cow;
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
 pub use super::stamp::Wall;
 use super::{journal, scan, syslog};
 
@@ -70,6 +73,21 @@ impl<'a> Record<'a> {
             caller: None,
             stamped: false,
             text: text.into(),
+        }
+    }
+
+    /// The time of a line that does not name its zone, read as UTC.
+    pub fn local_time(&self, now: Timestamp) -> Option<Timestamp> {
+        let wall = self.wall.filter(|wall| !matches!(wall, Wall::At { zone: true, .. }))?;
+        Timestamp::from_microsecond(wall.microseconds(Some(now.as_microsecond()))?).ok()
+    }
+
+    /// Gives a local time its zone.
+    pub fn localise(&mut self, zone: &TimeZone, now: Timestamp) {
+        if let Some(local) = self.local_time(now)
+            && let Ok(time) = zone.to_timestamp(TimeZone::UTC.to_datetime(local))
+        {
+            self.wall = Some(Wall::At { microseconds: time.as_microsecond(), zone: true });
         }
     }
 

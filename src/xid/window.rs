@@ -20,13 +20,21 @@ const SILENCE: SignedDuration = SignedDuration::from_hours(24);
 /// What the journal is called among the sources. It holds whatever the kernel said until now.
 pub const JOURNAL: &str = "journal";
 
+/// Text logs of a host, below its `/var/log`. On one host they hold the same kernel lines; the first has no others.
+pub const TEXT_LOGS: [&str; 3] = [KERN_LOG, "messages", "syslog"];
+
+const KERN_LOG: &str = "kern.log";
+
 /// In the note of a log whose reading was ended early: its last record is not the newest one there is.
 pub const CUT: &str = "cut: the newest entries are missing";
 
 /// The earliest moment from which on the logs have everything until now. `None`: none of them reaches now, or their
 /// times are not known.
 pub fn reach(logs: &[Coverage], now: Timestamp) -> Option<Timestamp> {
-    let logs = &seamless(logs)[..];
+    reach_of(&seamless(logs), now)
+}
+
+fn reach_of(logs: &[Coverage], now: Timestamp) -> Option<Timestamp> {
     let dated = || logs.iter().filter(|log| log.from.is_some());
     // The kernel's own buffer holds whatever is newest; what does not meet it has stopped before.
     let buffer = dated().filter(|log| log.complete_since_boot.is_some()).min_by_key(|log| log.from);
@@ -40,13 +48,14 @@ pub fn reach(logs: &[Coverage], now: Timestamp) -> Option<Timestamp> {
 
 /// Whether the logs have everything between two moments.
 pub fn covers(logs: &[Coverage], from: Timestamp, until: Timestamp, now: Timestamp) -> bool {
-    reach(logs, now).is_some_and(|reach| reach <= from) || back(&seamless(logs), until, DRIFT) <= from
+    let logs = seamless(logs);
+    reach_of(&logs, now).is_some_and(|reach| reach <= from) || back(&logs, until, DRIFT) <= from
 }
 
 /// The logs, each kernel log from the end of the one that was rotated away before it: a kernel that is silent right after
 /// a rotation leaves no hole. A log of all programs (`messages`, `syslog`) is never silent: there it is one.
 fn seamless(logs: &[Coverage]) -> Vec<Coverage> {
-    let of_kernel = |log: &Coverage| log.source.rsplit('/').next() == Some("kern.log");
+    let of_kernel = |log: &Coverage| log.source.rsplit('/').next() == Some(KERN_LOG);
     let rotated = |log: &Coverage| logs.iter().find(|other| other.source == format!("{}.1", log.source))?.to;
     let begins = |log: &Coverage, from: Timestamp| {
         let before = rotated(log).filter(|end| of_kernel(log) && from.duration_since(*end) <= SILENCE);

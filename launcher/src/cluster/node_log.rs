@@ -12,19 +12,19 @@ use std::time::Duration;
 use http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
 use jiff::fmt::rfc2822;
+use jiff::tz::{Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp};
 use kube::client::Body;
 use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::text::clean;
-use syringe_core::xid::record::{self, Record, Wall};
+use syringe_core::xid::record::{self, Record};
+use syringe_core::xid::window::TEXT_LOGS;
 use syringe_core::xid::{EventLog, Options, window};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Connection;
 use crate::error::kube_reason;
 
-/// Files below `/var/log`. The first that is still written is read: on one host they hold the same kernel lines.
-const LOGS: [&str; 3] = ["kern.log", "messages", "syslog"];
 /// Taken of a log, its end. Some weeks of a quiet node; it passes through the API server.
 const MOST_BYTES: usize = 4 << 20;
 /// Time for all of it: an answer without a probe should be a quick one.
@@ -47,12 +47,12 @@ struct Tail {
 }
 
 /// What is known of the zone of a log's times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Zone {
     /// Its lines name it.
     Named,
-    /// They do not; local time is this far ahead of UTC.
-    Ahead(SignedDuration),
+    /// They do not; something else told it.
+    Told(TimeZone),
     /// They do not, and nothing tells.
     Unknown,
 }
@@ -68,7 +68,8 @@ pub(crate) async fn read(
     let end = Instant::now() + time;
     let late = || format!("no answer within {time:?}");
     let mut stale = None;
-    for name in LOGS {
+    // The first that is still written is read.
+    for name in TEXT_LOGS {
         let newest = timeout_at(end, tail(connection, node, name, MOST_BYTES)).await.map_err(|_| late())??;
         let Some(newest) = newest else { continue };
         // Right after a rotation the newest file has next to nothing.
@@ -93,7 +94,7 @@ pub(crate) async fn read(
         });
     }
     Err(stale.unwrap_or_else(|| {
-        format!("its kubelet serves none of {} of /var/log; it may keep a journal alone", LOGS.join(", "))
+        format!("its kubelet serves none of {} of /var/log; it may keep a journal alone", TEXT_LOGS.join(", "))
     }))
 }
 
@@ -107,14 +108,14 @@ fn parsed(files: [(&str, Option<&Tail>); 2], since: Option<Timestamp>, now: Time
     for (name, tail) in files {
         log.source(&format!("/var/log/{name}"));
         for mut record in records(tail) {
-            if let (Zone::Ahead(offset), Some(local)) = (zone, local(&record, now)) {
-                record.wall = Some(Wall::At { microseconds: (local - offset).as_microsecond(), zone: true });
+            if let Zone::Told(zone) = &zone {
+                record.localise(zone, now);
             }
             log.push_record(&record);
         }
     }
     let mut log = log.finish();
-    for coverage in log.coverage.iter_mut().filter(|_| matches!(zone, Zone::Ahead(_))) {
+    for coverage in log.coverage.iter_mut().filter(|_| matches!(zone, Zone::Told(_))) {
         coverage.note = "local times: the zone is told by when the file was written".to_owned();
     }
     log
@@ -124,17 +125,11 @@ fn records(tail: &Tail) -> impl Iterator<Item = Record<'_>> {
     tail.text.lines().skip(usize::from(tail.begins_inside)).filter_map(record::parse_line)
 }
 
-/// The time of a line that does not name its zone, read as UTC.
-fn local(record: &Record<'_>, now: Timestamp) -> Option<Timestamp> {
-    let wall = record.wall.filter(|wall| !matches!(wall, Wall::At { zone: true, .. }))?;
-    Timestamp::from_microsecond(wall.microseconds(Some(now.as_microsecond()))?).ok()
-}
-
 /// The zone of the lines, from the newest that has a time and the modification of its file.
 fn zone<'a>(mut newest_first: impl Iterator<Item = &'a Tail>, now: Timestamp) -> Zone {
     let last = |tail: &'a Tail| {
         let last = tail.text.lines().rev().filter_map(record::parse_line).find(|record| record.wall.is_some())?;
-        Some((tail.modified, local(&last, now)))
+        Some((tail.modified, last.local_time(now)))
     };
     let (modified, local) = match newest_first.find_map(last) {
         None | Some((_, None)) => return Zone::Named,
@@ -146,7 +141,8 @@ fn zone<'a>(mut newest_first: impl Iterator<Item = &'a Tail>, now: Timestamp) ->
     let below = SignedDuration::from_secs(ahead.as_secs() - past_quarter);
     let offset = if past_quarter * 2 > QUARTER.as_secs() { below + QUARTER } else { below };
     let fits = offset.abs() <= FARTHEST && (ahead - offset).abs() <= WRITTEN_WITHIN;
-    if fits { Zone::Ahead(offset) } else { Zone::Unknown }
+    let told = Offset::try_from(offset).ok().filter(|_| fits);
+    told.map_or(Zone::Unknown, |offset| Zone::Told(TimeZone::fixed(offset)))
 }
 
 /// The last `most` bytes of a file of `/var/log`; `None`: there is no such file.

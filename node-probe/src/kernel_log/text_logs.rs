@@ -10,13 +10,11 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use syringe_core::xid::EventLog;
-use syringe_core::xid::record::{self, Record, Wall};
+use syringe_core::xid::record::{self, Wall};
+use syringe_core::xid::window::TEXT_LOGS;
 
 use super::lines::Lines;
 use crate::host::files;
-
-/// The first one that exists is read: on one host they hold the same kernel lines.
-const LOGS: [&str; 3] = ["var/log/kern.log", "var/log/messages", "var/log/syslog"];
 
 /// The end of each file that is read.
 const MOST_BYTES: u64 = 32 * 1024 * 1024;
@@ -38,10 +36,12 @@ pub(super) struct Found {
 /// Pushes the host's text log, older file first.
 pub(super) fn read(host: &Path, log: &mut EventLog, since: Option<Timestamp>, now: Timestamp) -> io::Result<Found> {
     let mut found = Found::default();
-    let Some(name) = LOGS.into_iter().find(|name| files::inside(host, name).is_some()) else { return Ok(found) };
+    // The first one that exists is read.
+    let mut names = TEXT_LOGS.iter().map(|name| format!("var/log/{name}"));
+    let Some(name) = names.find(|name| files::inside(host, name).is_some()) else { return Ok(found) };
     let deadline = Instant::now() + TIME;
     let zone = zone(host);
-    for name in [format!("{name}.1"), name.to_owned()] {
+    for name in [format!("{name}.1"), name] {
         let Some(path) = files::inside(host, &name).filter(|path| recent(path, since)) else { continue };
         let name = format!("/{name}");
         log.source(&name);
@@ -83,7 +83,7 @@ fn push(path: &Path, log: &mut EventLog, zone: &TimeZone, now: Timestamp, deadli
         }
         if let Some(mut record) = record::parse_line(line) {
             without_year |= matches!(record.wall, Some(Wall::NoYear { .. }));
-            localise(&mut record, zone, now);
+            record.localise(zone, now);
             log.push_record(&record);
         }
     };
@@ -96,17 +96,6 @@ fn push(path: &Path, log: &mut EventLog, zone: &TimeZone, now: Timestamp, deadli
     }
     lines.finish(&mut line);
     Ok(without_year)
-}
-
-/// Gives a local time its zone.
-fn localise(record: &mut Record<'_>, zone: &TimeZone, now: Timestamp) {
-    if matches!(record.wall, Some(Wall::NoYear { .. } | Wall::At { zone: false, .. }))
-        && let Some(microseconds) = record.wall.and_then(|wall| wall.microseconds(Some(now.as_microsecond())))
-        && let Ok(read_as_utc) = Timestamp::from_microsecond(microseconds)
-        && let Ok(time) = zone.to_timestamp(TimeZone::UTC.to_datetime(read_as_utc))
-    {
-        record.wall = Some(Wall::At { microseconds: time.as_microsecond(), zone: true });
-    }
 }
 
 #[cfg(test)]

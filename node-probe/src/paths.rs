@@ -8,6 +8,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::host::{cgroup, files};
+
 /// The roots of everything that the probe reads. Tests point them at a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paths {
@@ -43,21 +45,12 @@ impl Paths {
 /// `/proc/PID/root` of each process that is called `kubelet` and runs in no pod. A process chooses its name by itself: a
 /// pod's program that calls itself kubelet would have its files taken for the host's, libraries among them.
 fn kubelet_roots(proc: &Path) -> impl Iterator<Item = PathBuf> {
-    let processes = fs::read_dir(proc).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    let processes = files::pids(proc).unwrap_or_default().into_iter().map(|pid| proc.join(pid.to_string()));
     let is_kubelet = |process: &PathBuf| {
-        let text = |name: &str| fs::read_to_string(process.join(name)).ok();
-        let called = text("comm").is_some_and(|comm| comm.trim_end() == "kubelet");
-        called && text("cgroup").is_some_and(|cgroup| !names_pod(&cgroup))
+        let text = |name: &str| files::text(&process.join(name));
+        text("comm").as_deref() == Some("kubelet") && text("cgroup").is_some_and(|cgroup| !cgroup::names_pod(&cgroup))
     };
     processes.filter(is_kubelet).map(|process| process.join("root"))
-}
-
-/// Whether a line of `/proc/PID/cgroup` is of a pod. From inside a cgroup namespace the others' paths begin at their
-/// common ancestor (`/../podUID/…`), which is why `kubepods` may be missing. `/podruntime` is where Talos runs its kubelet.
-fn names_pod(cgroup: &str) -> bool {
-    let of_runtime = ["kubepods", "cri-containerd-", "crio-"].iter().any(|part| cgroup.contains(part));
-    let is_uid = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
-    of_runtime || cgroup.split("/pod").skip(1).any(is_uid)
 }
 
 #[cfg(test)]

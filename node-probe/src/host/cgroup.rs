@@ -23,6 +23,15 @@ pub(super) fn parse(text: &str) -> Membership {
     memberships.max_by_key(|found| (found.pod_uid.is_some(), found.container_id.is_some())).unwrap_or_default()
 }
 
+/// Whether a line of the file is of a pod, or may be: broader than [`parse`], which must know which one. From inside a cgroup
+/// namespace the others' paths begin at their common ancestor (`/../podUID/…`), which is why `kubepods` may be missing.
+/// `/podruntime` is where Talos runs its kubelet.
+pub(crate) fn names_pod(cgroup: &str) -> bool {
+    let of_runtime = ["kubepods", "cri-containerd-", "crio-"].iter().any(|part| cgroup.contains(part));
+    let is_uid = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    of_runtime || cgroup.split("/pod").skip(1).any(is_uid)
+}
+
 fn membership(path: &str) -> Membership {
     // Without its systemd driver, containerd below a systemd kubelet writes `…-pod<uid>.slice:cri-containerd:<id>`.
     let parts: Vec<&str> = path.split(['/', ':']).filter(|part| !part.is_empty()).collect();

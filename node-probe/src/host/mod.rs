@@ -11,7 +11,7 @@
 //!   files      bounded reads under all of them
 //! ```
 
-mod cgroup;
+pub(crate) mod cgroup;
 pub(crate) mod container;
 mod daemons;
 mod devices;

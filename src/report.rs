@@ -244,6 +244,11 @@ impl<T> Section<T> {
         section.as_ref()?.data.as_ref()
     }
 
+    /// The same, taken out of the section.
+    pub fn into_data(section: Option<Self>) -> Option<T> {
+        section?.data
+    }
+
     /// A section that could not be read at all.
     pub fn failed(problem: Problem) -> Self {
         Self { status: Status::Error, duration_ms: 0, data: None, problems: vec![problem] }

@@ -84,7 +84,7 @@ fn replayed(mut report: Report) -> Report {
     if report.kernel_log.is_empty() {
         return report;
     }
-    let host = report.sections.host.as_ref().and_then(|section| section.data.as_ref());
+    let host = Section::data_of(&report.sections.host);
     let uptime = host.and_then(|host| host.uptime_seconds).and_then(|uptime| i64::try_from(uptime).ok());
     let boot = report.taken_at.zip(uptime).map(|(now, uptime)| now - SignedDuration::from_secs(uptime));
     let options = Options { running_boot_id: report.boot_id.clone(), now: report.taken_at, ..Options::default() };

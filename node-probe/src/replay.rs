@@ -112,7 +112,7 @@ fn kernel_log(facts: &Report, request: &Request) -> Section<KernelLog> {
         Section::read(parse(facts, since), Vec::new())
     };
     if let Some(log) = &mut section.data {
-        let links = facts.sections.topology.as_ref().and_then(|section| section.data.as_ref());
+        let links = Section::data_of(&facts.sections.topology);
         let ports = links.map(|links| topology::ports_above_one_gpu(&links.gpus)).unwrap_or_default();
         let whose = if request.kernel_log.is_some() { LogOf::Anyone } else { LogOf::ThisNode };
         xid::join(log, whose, &diagnosis::gpu_addresses(facts), &ports);
@@ -131,7 +131,7 @@ fn from_file(_: &Path, _: Option<Timestamp>) -> Section<KernelLog> {
 }
 
 fn parse(facts: &Report, since: Option<Timestamp>) -> KernelLog {
-    let host = facts.sections.host.as_ref().and_then(|section| section.data.as_ref());
+    let host = Section::data_of(&facts.sections.host);
     let uptime = host.and_then(|host| host.uptime_seconds);
     let boot = facts.taken_at.zip(uptime).and_then(|(taken_at, uptime)| {
         taken_at.checked_sub(SignedDuration::from_secs(i64::try_from(uptime).ok()?)).ok()

@@ -89,14 +89,14 @@ pub(super) fn window_too_short(node: &Node<'_>) -> Option<String> {
 
 /// Why logs without any time say nothing of a window. One that begins at boot (a saved `dmesg`) needs none.
 fn without_times(logs: &[Coverage]) -> Option<&'static str> {
-    let from_boot = || logs.iter().any(|log| log.complete_since_boot == Some(true));
     if logs.is_empty() || logs.iter().any(|log| log.from.is_some()) {
         return None;
     }
     if logs.iter().all(|log| log.records == 0) {
         return Some("the kernel log that was read holds no record");
     }
-    (!from_boot()).then_some("the kernel log that was read does not say when: its records have no time")
+    let from_boot = logs.iter().any(|log| log.complete_since_boot == Some(true));
+    (!from_boot).then_some("the kernel log that was read does not say when: its records have no time")
 }
 
 fn neighbours(node: &Node<'_>) -> Vec<Draft> {

@@ -39,7 +39,7 @@ pub use rules::{Rule, catalogue_of_rules};
 
 use crate::facts::health::Health;
 use crate::pci::PciAddress;
-use crate::report::Report;
+use crate::report::{Report, Section};
 use draft::Draft;
 use node::Node;
 
@@ -105,7 +105,7 @@ pub fn health(report: &Report) -> Health {
 
 /// The PCI address, index and UUID of every GPU that the inventory lists: what kernel events are joined to.
 pub fn gpu_addresses(report: &Report) -> Vec<(PciAddress, u32, Option<String>)> {
-    let inventory = report.sections.inventory.as_ref().and_then(|section| section.data.as_ref());
+    let inventory = Section::data_of(&report.sections.inventory);
     let gpus = inventory.map(|inventory| inventory.gpus.as_slice()).unwrap_or_default();
     gpus.iter().filter_map(|gpu| Some((gpu.pci_address.clone()?, gpu.index, gpu.uuid.clone()))).collect()
 }

@@ -10,7 +10,7 @@ use super::node::Gpu;
 use super::quote;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::pci::PciAddress;
-use crate::report::Report;
+use crate::report::{Report, Section};
 
 /// A channel torn down (45) or reset (43) this soon after another Xid of the GPU is its consequence. NVIDIA's catalogue
 /// says "follow the other Xid"; 30 s covers a driver that walks through hundreds of channels.
@@ -49,7 +49,7 @@ pub(super) struct Timeline<'a> {
 impl<'a> Timeline<'a> {
     /// `working`: the GPUs that NVML reads now.
     pub(super) fn new(report: &'a Report, working: &[Gpu]) -> Self {
-        let log = report.sections.xid.as_ref().and_then(|section| section.data.as_ref());
+        let log = Section::data_of(&report.sections.xid);
         let mut facts: Vec<&KernelEvent> = log.map(|log| log.events.iter().collect()).unwrap_or_default();
         facts.sort_by(|left, right| order(left).cmp(&order(right)));
         let running = report.boot_id.as_deref();
@@ -238,7 +238,6 @@ mod tests {
 
     use super::*;
     use crate::facts::kernel_log::KernelLog;
-    use crate::report::Section;
 
     const START: i64 = 1_795_229_000;
 

@@ -46,14 +46,14 @@ impl Footprint {
         let Some(report) = report else { return Self::default() };
         let sections = &report.sections;
         let mut footprint = Self::default();
-        if let Some(kubelet) = sections.kubelet.as_ref().and_then(|section| section.data.as_ref()) {
+        if let Some(kubelet) = Section::data_of(&sections.kubelet) {
             let own =
                 kubelet.allocations.iter().filter(|allocation| allocation.is_of(&pod.uid, &pod.namespace, &pod.name));
             footprint.allocations = own.cloned().collect();
             footprint.devices =
                 footprint.allocations.iter().flat_map(|allocation| allocation.devices.clone()).collect();
         }
-        if let Some(processes) = sections.processes.as_ref().and_then(|section| section.data.as_ref()) {
+        if let Some(processes) = Section::data_of(&sections.processes) {
             let own = processes.processes.iter().filter(|process| process.pod_uid.as_deref() == Some(&pod.uid));
             footprint.processes = own.cloned().collect();
             footprint.pids = footprint.processes.iter().map(|process| process.pid).collect();
@@ -82,7 +82,7 @@ impl Footprint {
         let sections = &report.sections;
         let used: BTreeSet<u32> =
             self.processes.iter().flat_map(|process| &process.uses).map(|gpu_use| gpu_use.gpu).collect();
-        let inventory = sections.inventory.as_ref().and_then(|section| section.data.as_ref());
+        let inventory = Section::data_of(&sections.inventory);
         for gpu in inventory.iter().flat_map(|inventory| &inventory.gpus) {
             let names = DeviceNames::of(report, Some(gpu.index), gpu.uuid.as_deref());
             let held = self.allocations.iter().any(|allocation| names.are_in(allocation));
@@ -91,7 +91,7 @@ impl Footprint {
             }
         }
         // A GPU that is lost is in no inventory; the kernel said its UUID while it still knew it.
-        let log = sections.xid.as_ref().and_then(|section| section.data.as_ref());
+        let log = Section::data_of(&sections.xid);
         // An earlier boot may have had it at another address.
         for event in log.iter().flat_map(|log| &log.events).filter(|event| event.boot_id.is_none()) {
             let named = event.gpu_uuid.as_ref().is_some_and(|uuid| self.devices.contains(uuid));
@@ -112,7 +112,7 @@ impl Footprint {
     }
 
     fn find_events(&mut self, pod: &PodFacts, report: &Report) {
-        let Some(log) = report.sections.xid.as_ref().and_then(|section| section.data.as_ref()) else { return };
+        let Some(log) = Section::data_of(&report.sections.xid) else { return };
         let (from, to) = pod.lifetime();
         let now = report.taken_at;
         self.log_covers = from

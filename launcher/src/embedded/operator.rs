@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use syringe_core::facts::inventory::Inventory;
-use syringe_core::report::Report;
+use syringe_core::report::{Report, Section};
 
 const GPU: &str = "nvidia.com/gpu";
 const MIB: u64 = 1024 * 1024;
@@ -15,7 +15,7 @@ fn inventory(facts: &Report) -> Option<&Inventory> {
 
 /// How many GPUs the node was built with: those on the PCI bus, or those that NVML lists where the bus was not read.
 fn installed(facts: &Report) -> usize {
-    let host = facts.sections.host.as_ref().and_then(|section| section.data.as_ref());
+    let host = Section::data_of(&facts.sections.host);
     let on_bus = host.map_or(0, |host| host.pci_gpus.len());
     on_bus.max(listed(facts))
 }
@@ -71,7 +71,7 @@ pub(super) fn labels(facts: &Report) -> BTreeMap<String, String> {
 
 /// Capacity and allocatable by resource. Where the kubelet's account is known it decides, else the GPUs do.
 pub(super) fn resources(facts: &Report) -> BTreeMap<String, (u64, u64)> {
-    let kubelet = facts.sections.kubelet.as_ref().and_then(|section| section.data.as_ref());
+    let kubelet = Section::data_of(&facts.sections.kubelet);
     let registered = kubelet.map_or(&[][..], |kubelet| &kubelet.registered);
     if registered.is_empty() {
         let counts = (installed(facts) as u64, listed(facts) as u64);

@@ -8,6 +8,7 @@ use syringe_core::diagnosis::{Finding, Verdict};
 use syringe_core::facts::inventory::Inventory;
 use syringe_core::facts::telemetry::Telemetry;
 use syringe_core::facts::topology::Topology;
+use syringe_core::report::Section;
 
 use crate::cluster::node_gpus;
 use crate::tools::probing::Read;
@@ -37,9 +38,9 @@ pub(crate) fn of(node: &k8s_openapi::api::core::v1::Node, read: Read) -> Row {
     let Read { report, diagnosis, note } = read;
     let sections = report.sections;
     let (inventory, telemetry, topology) = (
-        sections.inventory.and_then(|section| section.data),
-        sections.telemetry.and_then(|section| section.data),
-        sections.topology.and_then(|section| section.data),
+        Section::into_data(sections.inventory),
+        Section::into_data(sections.telemetry),
+        Section::into_data(sections.topology),
     );
     let mut traits = BTreeMap::new();
     let mut gpus = 0;
@@ -63,7 +64,7 @@ pub(crate) fn of(node: &k8s_openapi::api::core::v1::Node, read: Read) -> Row {
         summary: diagnosis.summary,
         findings: diagnosis.findings,
         unknown: diagnosis.unknown.len(),
-        score: sections.health.and_then(|section| section.data).map(|health| health.score),
+        score: Section::into_data(sections.health).map(|health| health.score),
         gpus,
         model: model.or_else(|| node_gpus::model(node, None)).unwrap_or_else(|| "unknown".into()),
         traits,

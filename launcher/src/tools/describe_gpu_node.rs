@@ -289,14 +289,14 @@ impl NodeDescription {
             *available = (*available).min(summary.total_gpus - *allocated);
         }
         let Sections { inventory, telemetry, health, .. } = report.sections;
-        if let Some(inventory) = inventory.and_then(|section| section.data) {
+        if let Some(inventory) = Section::into_data(inventory) {
             self.driver_version = inventory.driver_version.or(self.driver_version.take());
             self.cuda_version = inventory.cuda_version;
             let model = inventory.gpus.into_iter().find_map(|gpu| gpu.name);
             self.model = model.or(self.model.take());
         }
-        let telemetry = telemetry.and_then(|section| section.data).unwrap_or_default();
-        let health = health.and_then(|section| section.data).unwrap_or_default();
+        let telemetry = Section::into_data(telemetry).unwrap_or_default();
+        let health = Section::into_data(health).unwrap_or_default();
         self.summary.overall_health = health.status;
         let row = |gpu: syringe_core::facts::health::GpuHealth| {
             let now = telemetry.gpus.iter().find(|now| Some(now.index) == gpu.index);

@@ -5,7 +5,7 @@ use syringe_core::facts::inventory::GpuInventory;
 use syringe_core::facts::processes::GpuProcess;
 use syringe_core::operator::protected::{self, Suspect};
 use syringe_core::operator::reset_plan::{self, Conditions};
-use syringe_core::report::{Report, Sections, Source};
+use syringe_core::report::{Report, Section, Sections, Source};
 
 use super::request::{ActRequest, KillOrder, ResetOrder, Wanted};
 use crate::section::SectionName;
@@ -38,8 +38,8 @@ fn reset(order: &ResetOrder, facts: &Report) -> ResetAction {
 fn kill(order: &KillOrder, facts: &Report) -> KillAction {
     let KillOrder { gpu, pid, start_ticks, plan, .. } = order;
     let blank = KillAction { gpu: gpu.clone(), pid: *pid, start_ticks: *start_ticks, ..KillAction::default() };
-    let processes = facts.sections.processes.as_ref().and_then(|section| section.data.as_ref());
-    let inventory = facts.sections.inventory.as_ref().and_then(|section| section.data.as_ref());
+    let processes = Section::data_of(&facts.sections.processes);
+    let inventory = Section::data_of(&facts.sections.inventory);
     let known = inventory.and_then(|inventory| inventory.gpus.iter().find(|entry| entry.uuid.as_ref() == Some(gpu)));
     let process = processes.and_then(|processes| processes.processes.iter().find(|process| process.pid == *pid));
     let Some(process) = process else {
@@ -52,7 +52,7 @@ fn kill(order: &KillOrder, facts: &Report) -> KillAction {
         (None, false) => KillOutcome::Simulated,
     };
     let simulated = "These facts are from a file: nothing was done.".to_owned();
-    let telemetry = facts.sections.telemetry.as_ref().and_then(|section| section.data.as_ref());
+    let telemetry = Section::data_of(&facts.sections.telemetry);
     let index = known.map(|gpu| gpu.index);
     let memory = telemetry.and_then(|telemetry| telemetry.gpus.iter().find(|gpu| Some(gpu.index) == index));
     KillAction {

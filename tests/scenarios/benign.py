@@ -117,6 +117,16 @@ def application_lone_faults():
     return node.report()
 
 
+def killed_for_memory(node, when):
+    """The kernel kills a process, and the driver ends its channel."""
+    node.node.at(
+        when,
+        "Out of memory: Killed process 51234 (python3) total-vm:912345678kB, anon-rss:501234567kB, file-rss:0kB, "
+        "shmem-rss:0kB, UID:0 pgtables:1234kB oom_score_adj:979",
+    )
+    node.xid(when + timedelta(seconds=3), 0, "43, pid=51234, name=python3, Ch 00000008")
+
+
 @variant(
     "The kernel killed a process for memory; its channels ended with it.",
     "healthy",
@@ -126,12 +136,7 @@ def application_lone_faults():
 def oom_kill():
     node = h100(count=2)
     when = ago(minutes=32)
-    node.node.at(
-        when,
-        "Out of memory: Killed process 51234 (python3) total-vm:912345678kB, anon-rss:501234567kB, file-rss:0kB, "
-        "shmem-rss:0kB, UID:0 pgtables:1234kB oom_score_adj:979",
-    )
-    node.xid(when + timedelta(seconds=3), 0, "43, pid=51234, name=python3, Ch 00000008")
+    killed_for_memory(node, when)
     for channel in range(5):
         node.xid(when + timedelta(seconds=4), 0, f"45, pid=51234, name=python3, Ch {9 + channel:08x}")
     return node.report()
@@ -153,12 +158,7 @@ def oom_kill_and_fault():
         "GPCCLIENT_T1_0 faulted @ 0x7f29_5b8c9000. Fault is of type FAULT_PDE ACCESS_TYPE_VIRT_READ",
     )
     when = ago(minutes=32)
-    node.node.at(
-        when,
-        "Out of memory: Killed process 51234 (python3) total-vm:912345678kB, anon-rss:501234567kB, file-rss:0kB, "
-        "shmem-rss:0kB, UID:0 pgtables:1234kB oom_score_adj:979",
-    )
-    node.xid(when + timedelta(seconds=3), 0, "43, pid=51234, name=python3, Ch 00000008")
+    killed_for_memory(node, when)
     return node.report()
 
 

@@ -12,7 +12,7 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
-use gpu_syringe::embedded::{Fixture, Timing, demo};
+use demo_cluster::{Fixture, Timing, demo};
 use insta::{assert_json_snapshot, assert_snapshot};
 use node_probe::SectionName;
 use serde_json::{Value, json};

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use gpu_syringe::embedded::{Cluster, ExecFault, Fixture, NodeFixture, Timing, workload_pod};
+use demo_cluster::{Cluster, ExecFault, Fixture, NodeFixture, Timing, workload_pod};
 use serde_json::Value;
 use syringe_core::report::Report;
 use syringe_core::scenarios;

@@ -12,7 +12,6 @@ mod args;
 pub mod audit;
 pub mod cluster;
 pub mod consent;
-pub mod embedded;
 mod error;
 mod fit;
 pub mod fleet;

@@ -11,7 +11,6 @@ use crate::args::{self, Cli, Command, Output};
 use crate::audit;
 use crate::cluster::Contexts;
 use crate::consent::{Ask, Consent, SaidYes, Terminal};
-use crate::embedded;
 use crate::error::Failure;
 use crate::mcp::{Server, serve};
 use crate::settings::shown::{self, Shown};
@@ -84,11 +83,13 @@ async fn run(cli: Cli) -> Result<Done, Failure> {
     let syringe = Syringe::new(Arc::new(settings.clone()), stop.clone());
     watch_signals(stop.clone());
     // The built-in cluster lives as long as this variable.
+    #[cfg(feature = "demo")]
     let demo = if settings.demo { Some(start_demo().await?) } else { None };
-    let contexts = Arc::new(match &demo {
-        Some(cluster) => Contexts::given(cluster.kubeconfig(), settings.context.clone()),
-        None => Contexts::new(&settings),
-    });
+    #[cfg(feature = "demo")]
+    let given = demo.as_ref().map(|cluster| Contexts::given(cluster.kubeconfig(), settings.context.clone()));
+    #[cfg(not(feature = "demo"))]
+    let given = None;
+    let contexts = Arc::new(given.unwrap_or_else(|| Contexts::new(&settings)));
     let settle_time = if settings.mode == Mode::Operator { ACTION_SETTLE_TIME } else { SETTLE_TIME };
     let settings = Arc::new(settings);
     let done = obey(command, output, &settings, &contexts, &syringe, &stop).await;
@@ -177,8 +178,9 @@ async fn until_stopped<T>(
     }
 }
 
-async fn start_demo() -> Result<embedded::Cluster, Failure> {
-    embedded::Cluster::start(embedded::demo()).await.map_err(|error| {
+#[cfg(feature = "demo")]
+async fn start_demo() -> Result<demo_cluster::Cluster, Failure> {
+    demo_cluster::Cluster::start(demo_cluster::demo()).await.map_err(|error| {
         Failure::new("Starting the built-in cluster", error, "It needs a free port on the loopback interface.")
     })
 }

@@ -21,6 +21,7 @@ pub const DEFAULT_IMAGE: &str = concat!("ghcr.io/gpu-syringe/node-probe:", env!(
 #[command(next_help_heading = "Settings")]
 pub struct Settings {
     /// Use a built-in cluster of example nodes in place of a real one
+    #[cfg(feature = "demo")]
     #[arg(long, global = true)]
     pub demo: bool,
     /// File with settings, in TOML: `namespace = "gpu-tools"`; by default gpu-syringe/config.toml in the user's config directory

@@ -1,6 +1,6 @@
 //! Dynamic resource allocation: devices by claim, each once.
 
-use gpu_syringe::embedded::{Denial, Fixture, NodeFixture};
+use demo_cluster::{Denial, Fixture, NodeFixture};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use syringe_core::report::Report;

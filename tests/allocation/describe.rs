@@ -1,6 +1,6 @@
 //! `describe_gpu_node`: both halves, and one without the other.
 
-use gpu_syringe::embedded::{Denial, ExecFault, Fixture, NodeFixture, workloads_of};
+use demo_cluster::{Denial, ExecFault, Fixture, NodeFixture, workloads_of};
 use k8s_openapi::api::core::v1::Event;
 use serde_json::json;
 use syringe_core::scenarios;

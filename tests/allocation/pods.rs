@@ -1,6 +1,6 @@
 //! Requests of pods: the table of cases, shares, MIG, filters, and what a probe adds.
 
-use gpu_syringe::embedded::{Denial, Fixture, NodeFixture, workloads_of};
+use demo_cluster::{Denial, Fixture, NodeFixture, workloads_of};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use syringe_core::report::Report;

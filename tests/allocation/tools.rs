@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use clap::Parser;
+use demo_cluster::{Cluster, Fixture};
 use gpu_syringe::Failure;
 use gpu_syringe::cluster::Contexts;
 use gpu_syringe::consent::{Consent, NobodyToAsk};
-use gpu_syringe::embedded::{Cluster, Fixture};
 use gpu_syringe::settings::{Mode, Settings};
 use gpu_syringe::syringe::{OnPhase, Syringe};
 use gpu_syringe::tools::{self, Call};

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use gpu_syringe::embedded::{Denial, ExecFault, Fixture, NodeFixture, StartFault};
+use demo_cluster::{Denial, ExecFault, Fixture, NodeFixture, StartFault};
 use serde_json::{Value, json};
 use syringe_core::report::Report;
 use syringe_core::scenarios;

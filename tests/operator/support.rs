@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Parser;
+use demo_cluster::{Cluster, Fixture, Invocation, NodeFixture, NodeProbe, Process, Programs, Streams, Timing};
 use gpu_syringe::audit::{Audit, Line};
 use gpu_syringe::cluster::Contexts;
 use gpu_syringe::consent::Tokens;
-use gpu_syringe::embedded::{Cluster, Fixture, Invocation, NodeFixture, NodeProbe, Process, Programs, Streams, Timing};
 use gpu_syringe::mcp::Server;
 use gpu_syringe::settings::Settings;
 use gpu_syringe::syringe::Syringe;

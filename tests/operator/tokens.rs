@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use demo_cluster::{Armed, ExecFault};
 use gpu_syringe::audit::Event;
 use gpu_syringe::consent::Tokens;
-use gpu_syringe::embedded::{Armed, ExecFault};
 use serde_json::{Value, json};
 
 use crate::support::{Bed, Era, Setup, kill, reset, with};

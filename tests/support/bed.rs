@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use gpu_syringe::embedded::{Cluster, Faults, Fixture, Invocation, NodeFixture, NodeProbe, Process, Programs, Streams};
+use demo_cluster::{Cluster, Faults, Fixture, Invocation, NodeFixture, NodeProbe, Process, Programs, Streams};
 use k8s_openapi::api::core::v1::Pod;
 use syringe_core::scenarios;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gpu_syringe::embedded::{Cluster, Denial, Fixture, StartFault, workload_pod};
+use demo_cluster::{Cluster, Denial, Fixture, StartFault, workload_pod};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::DeleteParams;

@@ -1,6 +1,6 @@
 //! The probe that is carried in: what can be wrong with the base image, the upload and the file.
 
-use gpu_syringe::embedded::{Armed, Cluster, ExecFault, Fixture, Image, Tmp};
+use demo_cluster::{Armed, Cluster, ExecFault, Fixture, Image, Tmp};
 use k8s_openapi::api::core::v1::NodeStatus;
 
 use crate::support::{BUSYBOX, DEBIAN, Launcher, fixture, ours, probe_binary, with_image};
@@ -119,7 +119,7 @@ async fn the_base_image_is_the_best_of_the_node_s_or_the_named_one() {
 /// Why the upload's scripts are as they are: containerd cuts the input of a command whose output goes into a file.
 #[tokio::test]
 async fn a_command_that_closes_its_output_loses_the_end_of_its_input() {
-    use gpu_syringe::embedded::{Files, Invocation, Programs, Streams, Userland};
+    use demo_cluster::{Files, Invocation, Programs, Streams, Userland};
     let userland = Userland::of([(DEBIAN, Image::debian())]);
     let run = async |script: &str| {
         let files = Files::default();

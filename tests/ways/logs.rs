@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gpu_syringe::embedded::{Armed, Cluster, Denial, ExecFault, Fixture, StartFault, Timing};
+use demo_cluster::{Armed, Cluster, Denial, ExecFault, Fixture, StartFault, Timing};
 
 use crate::support::{Launcher, fixture, ours};
 

@@ -1,6 +1,6 @@
 //! What the API alone gives, chosen or fallen back to.
 
-use gpu_syringe::embedded::{Cluster, Denial, Fixture, workload_pod};
+use demo_cluster::{Cluster, Denial, Fixture, workload_pod};
 use k8s_openapi::api::core::v1::{Event, NodeCondition, ObjectReference};
 use serde_json::json;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gpu_syringe::embedded::{Armed, Cluster, ExecFault, ExecRefusals, Fixture};
+use demo_cluster::{Armed, Cluster, ExecFault, ExecRefusals, Fixture};
 use gpu_syringe::settings::Mode;
 use gpu_syringe::tools;
 use serde_json::{Value, json};
@@ -112,7 +112,7 @@ async fn every_way_works_where_exec_refuses_on_the_stream_and_cannot_end_its_inp
 #[tokio::test]
 async fn a_pod_that_cannot_be_removed_is_told_by_every_way_that_makes_one() {
     for way in ["pod", "inject", "logs"] {
-        let denial = gpu_syringe::embedded::Denial::of("delete", "pods");
+        let denial = demo_cluster::Denial::of("delete", "pods");
         let cluster = Cluster::start(fixture().denying(denial)).await.unwrap();
         let answer = Launcher::start(&cluster, &["--via", way]).inventory().await.unwrap();
         assert_eq!(answer["probe"]["removed"], false, "{way}");

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use demo_cluster::{Cluster, Fixture, NodeFixture, Timing, Userland, workloads_of};
 use gpu_syringe::Failure;
 use gpu_syringe::audit::Audit;
 use gpu_syringe::cluster::Contexts;
 use gpu_syringe::consent::{Consent, SaidYes};
-use gpu_syringe::embedded::{Cluster, Fixture, NodeFixture, Timing, Userland, workloads_of};
 use gpu_syringe::settings::Settings;
 use gpu_syringe::syringe::Syringe;
 use gpu_syringe::tools::{self, Call};
@@ -38,7 +38,7 @@ pub(crate) fn fixture() -> Fixture {
 }
 
 /// A cluster whose base image is another one, under a name of its own.
-pub(crate) fn with_image(image: gpu_syringe::embedded::Image) -> Fixture {
+pub(crate) fn with_image(image: demo_cluster::Image) -> Fixture {
     let mut fixture = fixture();
     for node in &mut fixture.nodes {
         node.images = vec![DEBIAN.to_owned()];

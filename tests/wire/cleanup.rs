@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gpu_syringe::embedded::{Armed, ExecFault, StartFault};
+use demo_cluster::{Armed, ExecFault, StartFault};
 use serde_json::json;
 
 use crate::bed::{Bed, Prints, Stuck};

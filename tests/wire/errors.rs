@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use gpu_syringe::embedded::{AnswerFault, Armed, Denial, ExecFault, Fixture, RequestFault, StartFault};
+use demo_cluster::{AnswerFault, Armed, Denial, ExecFault, Fixture, RequestFault, StartFault};
 use serde_json::json;
 
 use crate::bed::{Bed, Fails, node};

@@ -1,6 +1,6 @@
 //! Calls beside each other: each has its own pod, and each pod goes.
 
-use gpu_syringe::embedded::{Armed, ExecFault, Fixture};
+use demo_cluster::{Armed, ExecFault, Fixture};
 use serde_json::json;
 
 use crate::bed::{Bed, node};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gpu_syringe::embedded::{Fixture, StartFault, workload_pod, workloads_of};
+use demo_cluster::{Fixture, StartFault, workload_pod, workloads_of};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gpu_syringe::embedded::{AnswerFault, Armed, ExecFault, ExecRefusals, Fixture, RequestFault, Timing};
+use demo_cluster::{AnswerFault, Armed, ExecFault, ExecRefusals, Fixture, RequestFault, Timing};
 
 use crate::bed::{Bed, node};
 use crate::cleanup::on_gpu_1;

@@ -1,6 +1,6 @@
 //! Signals in mid-call: the pod is gone before the process is.
 
-use gpu_syringe::embedded::{ExecFault, StartFault};
+use demo_cluster::{ExecFault, StartFault};
 
 use crate::bed::Bed;
 use crate::cleanup::{NEVER, READ, START, on_gpu_1};

@@ -1,6 +1,6 @@
 //! The pod: what is created is what `pod-spec` prints, and it asks for no more than it needs.
 
-use gpu_syringe::embedded::ExecFault;
+use demo_cluster::ExecFault;
 use serde_json::{Value, json};
 
 use crate::bed::Bed;

@@ -1,6 +1,6 @@
 //! What a launcher that was killed left behind is swept, and nothing else.
 
-use gpu_syringe::embedded::{Armed, Denial, ExecFault, Fixture};
+use demo_cluster::{Armed, Denial, ExecFault, Fixture};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};

@@ -100,7 +100,7 @@ mod tests {
     use syringe_core::scenarios;
 
     use super::*;
-    use crate::embedded::{Cluster, Fixture, NodeFixture, workload_pod};
+    use demo_cluster::{Cluster, Fixture, NodeFixture, workload_pod};
 
     #[tokio::test]
     async fn a_pod_that_comes_to_be_after_its_creation_was_given_up_is_removed_too() {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use demo_cluster::{Cluster, ExecFault, ExecRefusals, Fixture, Timing};
 use futures_util::{SinkExt, StreamExt};
-use gpu_syringe::embedded::{Cluster, ExecFault, ExecRefusals, Fixture, Timing};
 use kube::api::{AttachParams, DeleteParams};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;

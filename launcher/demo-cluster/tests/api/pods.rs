@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use demo_cluster::{Fixture, Timing, workload_pod};
 use futures_util::{StreamExt, TryStreamExt};
-use gpu_syringe::embedded::{Fixture, Timing, workload_pod};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{
     Api, AttachParams, DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions, WatchEvent,

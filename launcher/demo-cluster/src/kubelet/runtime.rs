@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio_util::sync::CancellationToken;
 
 use super::status;
-use crate::embedded::files::Files;
+use crate::files::Files;
 
 /// Longest log that is kept for a container.
 const MAX_LOG_BYTES: usize = 10 * 1024 * 1024;

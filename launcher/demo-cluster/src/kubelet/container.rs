@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::status::{self, End};
 use super::{Placed, Shared};
-use crate::embedded::programs::{Invocation, Streams, base_name};
+use crate::programs::{Invocation, Streams, base_name};
 
 /// How long `node-probe hold` holds without an argument.
 const DEFAULT_HOLD: Duration = Duration::from_secs(120);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use gpu_syringe::embedded::{AnswerFault, Armed, Denial, ExecFault, Fixture, RequestFault, StartFault};
+use demo_cluster::{AnswerFault, Armed, Denial, ExecFault, Fixture, RequestFault, StartFault};
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use kube::Error;

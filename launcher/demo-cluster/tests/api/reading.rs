@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use demo_cluster::{Fixture, demo, workload_pod};
 use futures_util::{StreamExt, TryStreamExt};
-use gpu_syringe::embedded::{Fixture, demo, workload_pod};
 use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::{Api, DeleteParams, ListParams, WatchEvent, WatchParams};

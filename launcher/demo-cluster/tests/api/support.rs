@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use gpu_syringe::embedded::{Cluster, Fixture, Invocation, NodeFixture, Process, Programs, Streams};
+use demo_cluster::{Cluster, Fixture, Invocation, NodeFixture, Process, Programs, Streams};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, AttachParams, AttachedProcess, PostParams};
 use kube::core::Status;

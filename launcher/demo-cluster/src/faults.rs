@@ -3,7 +3,7 @@
 //! Everything is deterministic: a fault is armed for good or for a number of times, and is used up in the order of arrival.
 //!
 //! ```
-//! use gpu_syringe::embedded::{Armed, ExecFault, Faults};
+//! use demo_cluster::{Armed, ExecFault, Faults};
 //!
 //! let mut faults = Faults::default();
 //! faults.on("gpu-1").exec = Some(Armed::once(ExecFault::Cut { after_bytes: 1_000 }));

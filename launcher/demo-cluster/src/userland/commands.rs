@@ -7,7 +7,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::{Container, Input, Tmp};
-use crate::embedded::files::File;
+use crate::files::File;
 
 /// What a program printed, and how it ended.
 #[derive(Debug, Default)]

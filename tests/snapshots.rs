@@ -29,7 +29,7 @@ fn bind(folder: &str, assert: impl FnOnce()) {
     settings.set_omit_expression(true);
     // The foot of a table.
     settings.add_filter(r" via pod in \d+ ms", " via pod in [time] ms");
-    // How long a condition of the embedded cluster has held: the moment since it was started.
+    // How long a condition of the demo cluster has held: the moment since it was started.
     settings.add_filter(r"(KubeletReady +)\d+ s", "$1[age]");
     settings.add_filter(r#""for_seconds": \d+"#, r#""for_seconds": "[age]""#);
     settings.bind(assert);

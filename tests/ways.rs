@@ -1,4 +1,4 @@
-//! Every way to a node, driven against the embedded cluster: the same tools give the same answers, and nothing is left.
+//! Every way to a node, driven against the demo cluster: the same tools give the same answers, and nothing is left.
 #![allow(clippy::unwrap_used)]
 
 #[path = "ways/ephemeral.rs"]

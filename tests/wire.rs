@@ -1,4 +1,4 @@
-//! The whole program over the wire: the built binary as an AI host or a person starts it, against an embedded cluster.
+//! The whole program over the wire: the built binary as an AI host or a person starts it, against a demo cluster.
 //!
 //! What is proved here is what nothing smaller can prove: that no pod is left behind however a call ends, that standard
 //! output carries protocol and nothing else, that each failure says its cause and the next step.

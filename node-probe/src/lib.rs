@@ -7,7 +7,7 @@
 //!        └──▶ actions (kill, reset) ───────────▶ Report
 //! ```
 //!
-//! The library exists so that the launcher's embedded cluster can run the same code as a container would; it is not an API
+//! The library exists so that the demo cluster can run the same code as a container would; it is not an API
 //! for others.
 
 mod actions;

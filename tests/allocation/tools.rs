@@ -1,4 +1,4 @@
-//! Calls a tool in this process, over HTTP to an embedded cluster.
+//! Calls a tool in this process, over HTTP to a demo cluster.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A test bed: an embedded cluster with its kubeconfig on disk, and launchers that are pointed at it.
+//! A test bed: a demo cluster with its kubeconfig on disk, and launchers that are pointed at it.
 #![allow(dead_code, reason = "each test program takes what it needs")]
 
 use std::path::{Path, PathBuf};

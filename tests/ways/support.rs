@@ -34,7 +34,7 @@ pub(crate) fn node(name: &str, scenario: &str) -> NodeFixture {
 pub(crate) fn fixture() -> Fixture {
     let node = node("gpu-1", "ecc-remap-pending");
     let pods = workloads_of(&node);
-    Fixture { pods, ..Fixture::of([node]) }
+    Fixture { pods, programs: Arc::new(Userland::default()), ..Fixture::of([node]) }
 }
 
 /// A cluster whose base image is another one, under a name of its own.

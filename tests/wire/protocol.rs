@@ -25,7 +25,11 @@ async fn tools_are_listed_with_no_kubeconfig_and_no_cluster_at_all() {
         let names: BTreeSet<_> = tools.iter().filter_map(|tool| tool["name"].as_str()).collect();
         assert!(names.is_superset(&TOOLS.into()), "{era:?}: {names:?}");
         let answer = client.call("list_gpu_nodes", json!({})).await;
-        answer.error_with(&["kubeconfig", "--kubeconfig", "--demo"]);
+        answer.error_with(&[
+            "kubeconfig",
+            "--kubeconfig",
+            if cfg!(feature = "demo") { "--demo" } else { "KUBECONFIG" },
+        ]);
         client.close().await;
     }
 }

@@ -72,6 +72,7 @@ async fn a_proxy_is_named_where_it_is_used_and_not_taken_where_it_is_exempt() {
     assert!(exempt.contains("https://api.invalid:6443") && !exempt.contains("proxy http"), "{exempt}");
 }
 
+#[cfg(feature = "demo")]
 #[tokio::test]
 async fn the_built_in_cluster_is_reached_whatever_the_proxy() {
     let home = tempfile::tempdir().unwrap();

@@ -1,35 +1,35 @@
-//! The cluster of `--demo`: three GPU nodes (one healthy, two with trouble), a node without GPUs, and their workloads.
+//! The cluster of `--demo`: three GPU nodes (one healthy, two with problems), a node without GPUs, and their workloads.
 
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod, PodCondition, PodSpec, PodStatus, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use syringe_core::report::Report;
 use syringe_core::scenarios;
 
-use super::fixture::{Fixture, Timing};
-use super::identity;
-use super::node::NodeFixture;
-use super::workload::{workload_pod, workloads_of};
+use crate::fixture::{Fixture, Timing};
+use crate::identity;
+use crate::node_fixture::NodeFixture;
+use crate::workload::{workload_pod, workloads_of};
 
-/// The nodes, each with the scenario that it is in.
+/// The nodes, each with its scenario.
 const NODES: [(&str, &str); 4] =
     [("gpu-1", "healthy-h100-8"), ("gpu-2", "xid79-off-bus"), ("gpu-3", "ecc-remap-pending"), ("cpu-1", "no-gpu")];
-/// The namespace of the pod that finds no GPU.
+/// The namespace of the pod that cannot be scheduled.
 const NAMESPACE: &str = "research";
-/// Why it finds none.
-const NO_ROOM: &str = "0/4 nodes are available: 4 Insufficient nvidia.com/gpu. preemption: 0/4 nodes are available: \
+/// The message of the scheduler about it.
+const FAILED_SCHEDULING: &str = "0/4 nodes are available: 4 Insufficient nvidia.com/gpu. preemption: 0/4 nodes are available: \
      4 No preemption victims found for incoming pod.";
 
-/// The cluster of `--demo`, as fast as a real one.
+/// The fixture of `--demo`, with the timing of a real cluster.
 pub fn demo() -> Fixture {
     let nodes: Vec<NodeFixture> = NODES.iter().map(|(name, scenario)| node(name, scenario)).collect();
     let mut pods: Vec<Pod> = nodes.iter().flat_map(workloads_of).collect();
     pods.push(workload_pod("monitoring", "prometheus-0", "cpu-1", 0));
-    pods.push(waiting_pod());
+    pods.push(pending_pod());
     Fixture {
         cluster_name: "demo".to_owned(),
         nodes,
         pods,
-        events: vec![no_room()],
+        events: vec![failed_scheduling()],
         timing: Timing::default(),
         ..Fixture::default()
     }
@@ -37,10 +37,8 @@ pub fn demo() -> Fixture {
 
 fn node(name: &str, scenario: &str) -> NodeFixture {
     let facts = scenarios::named(scenario).map(scenarios::Scenario::report).unwrap_or_default();
-    // The node's own name, not that of the machine that the scenario is of.
+    // The host name of the scenario is that of another machine.
     let node = NodeFixture::from_facts(name, Report { hostname: Some(name.to_owned()), ..facts });
-    // So that --via inject can be tried, too.
-    let node = NodeFixture { images: vec!["docker.io/library/debian:12".to_owned()], ..node };
     if node.resources.is_empty() {
         return node;
     }
@@ -48,14 +46,14 @@ fn node(name: &str, scenario: &str) -> NodeFixture {
     NodeFixture { taints: vec![taint], ..node }
 }
 
-/// A pod that wants more GPUs than are left.
-fn waiting_pod() -> Pod {
+/// A pod that requests more GPUs than are free.
+fn pending_pod() -> Pod {
     let pod = workload_pod(NAMESPACE, "finetune-0", "", 8);
     let condition = PodCondition {
         type_: "PodScheduled".to_owned(),
         status: "False".to_owned(),
         reason: Some("Unschedulable".to_owned()),
-        message: Some(NO_ROOM.to_owned()),
+        message: Some(FAILED_SCHEDULING.to_owned()),
         ..PodCondition::default()
     };
     Pod {
@@ -69,7 +67,7 @@ fn waiting_pod() -> Pod {
     }
 }
 
-fn no_room() -> Event {
+fn failed_scheduling() -> Event {
     let text = |text: &str| Some(text.to_owned());
     let now = Some(Time(identity::now()));
     Event {
@@ -83,7 +81,7 @@ fn no_room() -> Event {
         },
         type_: text("Warning"),
         reason: text("FailedScheduling"),
-        message: text(NO_ROOM),
+        message: text(FAILED_SCHEDULING),
         count: Some(1),
         first_timestamp: now.clone(),
         last_timestamp: now,
@@ -98,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_demo_s_nodes_are_what_their_scenarios_say() {
+    fn the_nodes_of_the_demo_have_the_gpus_of_their_scenarios() {
         let demo = demo();
         let gpus: Vec<_> =
             demo.nodes.iter().map(|node| (node.name.as_str(), node.resources.get("nvidia.com/gpu").copied())).collect();

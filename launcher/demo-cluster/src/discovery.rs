@@ -1,13 +1,14 @@
-//! What a client may ask before it knows anything: version, health, groups and resources.
+//! Discovery: version, health, API groups and resources.
 
 use http::{Method, Response};
 use k8s_openapi::apimachinery::pkg::version::Info;
 use serde_json::{Value, json};
 
-use super::answer::{self, Body, Refusal};
-use super::shared::Shared;
+use crate::api_error::ApiError;
+use crate::response::{self, Body};
+use crate::state::ClusterState;
 
-/// A resource as discovery lists it: name, kind, whether it is namespaced, its verbs.
+/// A resource in discovery: name, kind, whether it is namespaced, verbs.
 type Resource = (&'static str, &'static str, bool, &'static [&'static str]);
 
 const CORE: &[Resource] = &[
@@ -19,7 +20,7 @@ const CORE: &[Resource] = &[
     ("pods/exec", "PodExecOptions", true, &["create", "get"]),
     ("pods/log", "Pod", true, &["get"]),
 ];
-/// The groups beside the core group, each with its one version.
+/// The API groups other than the core group; each has one version.
 const GROUPS: &[(&str, &[Resource])] = &[
     ("authorization.k8s.io", &[("selfsubjectaccessreviews", "SelfSubjectAccessReview", false, &["create"])]),
     (
@@ -31,29 +32,29 @@ const GROUPS: &[(&str, &[Resource])] = &[
     ),
 ];
 
-/// Serves a path that names no resource.
-pub(super) fn serve(shared: &Shared, method: &Method, path: &str) -> Result<Response<Body>, Refusal> {
+/// Serves a path without a resource.
+pub(crate) fn serve(state: &ClusterState, method: &Method, path: &str) -> Result<Response<Body>, ApiError> {
     if method != Method::GET {
-        return Err(Refusal::MethodNotAllowed);
+        return Err(ApiError::MethodNotAllowed);
     }
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let found = match parts[..] {
-        ["version"] => return Ok(answer::json(200, &version(&shared.version))),
-        ["readyz" | "livez" | "healthz"] => return Ok(answer::plain(200, "ok")),
+        ["version"] => return Ok(response::json(200, &version(&state.version))),
+        ["readyz" | "livez" | "healthz"] => return Ok(response::plain_text(200, "ok")),
         ["api"] => Some(json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})),
         ["api", "v1"] => Some(resources("v1", CORE)),
         ["apis"] => {
             let groups: Vec<_> = GROUPS.iter().map(|(name, _)| group(name)).collect();
             Some(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
         }
-        ["apis", name] => known(name).map(|_| group(name)),
-        ["apis", name, "v1"] => known(name).map(|own| resources(&format!("{name}/v1"), own)),
+        ["apis", name] => group_resources(name).map(|_| group(name)),
+        ["apis", name, "v1"] => group_resources(name).map(|all| resources(&format!("{name}/v1"), all)),
         _ => None,
     };
-    found.map(|value| answer::json(200, &value)).ok_or(Refusal::NoSuchPath)
+    found.map(|value| response::json(200, &value)).ok_or(ApiError::NoSuchPath)
 }
 
-fn known(name: &str) -> Option<&'static [Resource]> {
+fn group_resources(name: &str) -> Option<&'static [Resource]> {
     GROUPS.iter().find(|(group, _)| *group == name).map(|(_, resources)| *resources)
 }
 

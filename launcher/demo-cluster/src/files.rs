@@ -1,4 +1,4 @@
-//! The writable layer of a container: what was put there, gone with the container.
+//! The writable layer of a container.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,13 +9,13 @@ use tokio::sync::watch;
 /// A file in a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// What is in it.
+    /// The contents.
     pub bytes: Bytes,
-    /// Whether its mode lets it run.
+    /// Whether the file has mode bits for execution.
     pub executable: bool,
 }
 
-/// The files of one container. Clones are the same files.
+/// The files of one container. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Files(Arc<Inner>);
 
@@ -38,13 +38,13 @@ impl Files {
         self.0.changed.send_replace(());
     }
 
-    /// A file, if it is there.
+    /// A file, if it exists.
     pub fn get(&self, path: &str) -> Option<File> {
         self.0.files.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned()
     }
 
-    /// Resolves when the file is there.
-    pub(super) async fn appears(&self, path: &str) {
+    /// Waits until the file exists.
+    pub(crate) async fn wait_for(&self, path: &str) {
         let mut changed = self.0.changed.subscribe();
         while self.get(path).is_none() {
             if changed.changed().await.is_err() {

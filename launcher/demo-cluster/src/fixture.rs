@@ -1,4 +1,4 @@
-//! What an embedded cluster starts with: its nodes, the objects that exist, what is forbidden, and how fast it is.
+//! What a cluster starts with: its nodes, the existing objects, the denied requests, and its timing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,43 +6,39 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
 use serde_json::Value;
 
-use super::faults::Faults;
-use super::node::NodeFixture;
-use super::programs::Programs;
-use super::userland::Userland;
+use crate::node_fixture::NodeFixture;
+use crate::programs::{NodeProbe, Programs};
 
-/// Everything that an embedded cluster starts with.
+/// What a cluster starts with.
 #[derive(Clone)]
 pub struct Fixture {
-    /// Name of the cluster and of the kubeconfig's one context.
+    /// The name of the cluster and of the only context of its kubeconfig.
     pub cluster_name: String,
-    /// What `/version` says, such as `v1.36.2`.
+    /// The version of `/version`, such as `v1.36.2`.
     pub kubernetes_version: String,
-    /// The user that the kubeconfig stands for.
+    /// The user of the kubeconfig.
     pub user: String,
     /// The nodes.
     pub nodes: Vec<NodeFixture>,
-    /// Pods that exist already. They are kept as they are: no kubelet changes their status.
+    /// Existing pods. No kubelet changes their status.
     pub pods: Vec<Pod>,
-    /// Events that exist already.
+    /// Existing events.
     pub events: Vec<Event>,
-    /// Namespaces beside `default`, `kube-system` and those that pods and events name.
+    /// Namespaces in addition to `default`, `kube-system`, and those of the pods and events.
     pub namespaces: Vec<Namespace>,
     /// `resource.k8s.io/v1` ResourceClaims.
     pub resource_claims: Vec<Value>,
     /// `resource.k8s.io/v1` ResourceSlices.
     pub resource_slices: Vec<Value>,
-    /// What the user may not do.
+    /// What the user is not allowed to do.
     pub denied: Vec<Denial>,
-    /// How fast things happen.
+    /// How long each step takes.
     pub timing: Timing,
-    /// How exec refuses a container that does not run.
+    /// How an exec into a container that does not run is refused.
     pub exec_refusals: ExecRefusals,
-    /// Whether exec speaks a protocol (v5) in which the end of standard input can be told.
+    /// Whether exec supports `v5.channel.k8s.io`, in which a client can close standard input.
     pub half_close: bool,
-    /// What is wrong from the start.
-    pub faults: Faults,
-    /// What containers can run.
+    /// The programs of the container images.
     pub programs: Arc<dyn Programs>,
 }
 
@@ -62,13 +58,12 @@ impl Default for Fixture {
             timing: Timing::default(),
             exec_refusals: ExecRefusals::default(),
             half_close: true,
-            faults: Faults::default(),
-            programs: Arc::new(Userland::default()),
+            programs: Arc::new(NodeProbe),
         }
     }
 }
 
-/// The namespace of `deploy/namespace.yaml`: privileged pods are admitted there.
+/// The namespace of `deploy/namespace.yaml`, which admits privileged pods.
 fn probe_namespace() -> Namespace {
     let mut namespace = Namespace::default();
     namespace.metadata.name = Some("gpu-syringe".to_owned());
@@ -78,7 +73,7 @@ fn probe_namespace() -> Namespace {
 }
 
 impl Fixture {
-    /// A cluster of these nodes that starts pods at once: what most tests want.
+    /// A cluster of these nodes that starts pods within milliseconds.
     pub fn of(nodes: impl IntoIterator<Item = NodeFixture>) -> Self {
         Self { nodes: nodes.into_iter().collect(), timing: Timing::fast(), ..Self::default() }
     }
@@ -90,7 +85,7 @@ impl Fixture {
         self
     }
 
-    /// With one more thing that the user may not do.
+    /// With one more denial.
     #[must_use]
     pub fn denying(mut self, denial: Denial) -> Self {
         self.denied.push(denial);
@@ -98,23 +93,23 @@ impl Fixture {
     }
 }
 
-/// How fast the cluster is.
+/// How long each step takes.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
-    /// From a pod's creation to the kubelet having seen it; until then an exec is told that it does not exist.
+    /// From the creation of a pod until its kubelet knows it. Before, an exec gets `pod does not exist`.
     pub kubelet_sees: Duration,
-    /// From a pod's creation to its container running.
+    /// From the creation of a pod until its container runs.
     pub container_start: Duration,
-    /// From something happening in the runtime to its showing in the API: the kubelet's relist.
+    /// From a change in the runtime until the API shows it: the kubelet's relist.
     pub status_lag: Duration,
-    /// From a failed pull to `ImagePullBackOff`.
+    /// From a failed pull until `ImagePullBackOff`.
     pub pull_back_off: Duration,
-    /// From a graceful deletion to the object being gone.
+    /// From a graceful deletion until the object is removed.
     pub termination: Duration,
 }
 
 impl Default for Timing {
-    /// As measured on a Kubernetes 1.36 kubelet with containerd 2.1, for a pod without volumes on the host's network.
+    /// As measured with a Kubernetes 1.36 kubelet and containerd 2.1, for a pod without volumes on the host network.
     fn default() -> Self {
         Self {
             kubelet_sees: Duration::from_millis(15),
@@ -127,7 +122,7 @@ impl Default for Timing {
 }
 
 impl Timing {
-    /// A few milliseconds each, in the same order.
+    /// A few milliseconds per step, in the same order.
     pub fn fast() -> Self {
         Self {
             kubelet_sees: Duration::from_millis(2),
@@ -142,14 +137,14 @@ impl Timing {
 /// How an exec into a container that does not run is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExecRefusals {
-    /// With an HTTP error before the upgrade: 1.36, where the request goes through to the kubelet.
+    /// With an HTTP error before the upgrade: Kubernetes 1.36, where the kubelet gets the request itself.
     #[default]
     BeforeUpgrade,
     /// With a failure on the status channel after the upgrade: up to 1.35, where the API server translates to SPDY.
     OnStatusChannel,
 }
 
-/// Something that the user may not do. An empty string or `*` stands for anything.
+/// Something that the user is not allowed to do. An empty string or `*` matches everything.
 #[derive(Clone, Debug, Default)]
 pub struct Denial {
     /// The verb, such as `create`.

@@ -1,28 +1,28 @@
-//! Names, UIDs and the time: what a server makes up for a new object. Deterministic, apart from the time.
+//! Names, UIDs and the time for new objects. Deterministic, apart from the time.
 
 use jiff::Timestamp;
 
-/// The characters that Kubernetes uses in generated names: no vowels, nothing that looks like something else.
+/// The characters of generated names in Kubernetes: no vowels, and none that look alike.
 const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-/// How many of them a generated name ends in.
-const SUFFIX: usize = 5;
+/// Length of the generated end of a name.
+const SUFFIX_LENGTH: usize = 5;
 
 /// Now.
-pub(super) fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// Spreads neighbouring numbers over 64 bits (the finaliser of SplitMix64), so that names do not look alike.
-fn spread(number: u64) -> u64 {
+/// Distributes consecutive numbers over 64 bits (the finalizer of SplitMix64), so that names differ visibly.
+fn mix(number: u64) -> u64 {
     let mut mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)
 }
 
-/// A version 4 UUID made of `number`.
-pub(super) fn uid(number: u64) -> String {
-    let (high, low) = (spread(number), spread(number ^ 0x5bd1_e995_0000_0001));
+/// A version 4 UUID derived from `number`.
+pub(crate) fn uid(number: u64) -> String {
+    let (high, low) = (mix(number), mix(number ^ 0x5bd1_e995_0000_0001));
     format!(
         "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
         high >> 32,
@@ -33,20 +33,20 @@ pub(super) fn uid(number: u64) -> String {
     )
 }
 
-/// The end of a generated name.
-pub(super) fn suffix(number: u64) -> String {
-    let mut rest = spread(number);
+/// The generated end of a name, derived from `number`.
+pub(crate) fn suffix(number: u64) -> String {
+    let mut rest = mix(number);
     let base = ALPHABET.len() as u64;
     let mut character = || {
         let at = (rest % base) as usize;
         rest /= base;
         char::from(ALPHABET[at])
     };
-    (0..SUFFIX).map(|_| character()).collect()
+    (0..SUFFIX_LENGTH).map(|_| character()).collect()
 }
 
-/// Whether `name` is a DNS-1123 subdomain of at most 253 characters: what the name of a pod must be.
-pub(super) fn is_subdomain(name: &str) -> bool {
+/// Whether `name` is a DNS-1123 subdomain of at most 253 characters, as the name of a pod must be.
+pub(crate) fn is_subdomain(name: &str) -> bool {
     let label = |label: &str| {
         let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
         let bytes = label.as_bytes();

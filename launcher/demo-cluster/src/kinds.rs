@@ -1,28 +1,22 @@
-//! The kinds that the store keeps: how each is called in a path, and which of its fields a selector may name.
+//! The stored kinds: the name of each in a path, and the fields that a selector can use.
 
 use k8s_openapi::api::core::v1::{Event, Namespace, Node, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 
-use super::store::{Collection, Store};
-
-/// A kind of object that the embedded API server stores, lists and watches.
-pub(super) trait Kind:
+/// A kind of object that the API server stores, lists and watches.
+pub(crate) trait Kind:
     k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta> + Serialize + Clone + Send + Sync + 'static
 {
     /// The resource's name in a path: `pods`.
     const PLURAL: &'static str;
-    /// The fields that a `fieldSelector` may name.
+    /// The fields that a `fieldSelector` can use.
     const FIELDS: &'static [&'static str];
-    /// The one of them that the store indexes, because lists by it must not read every object.
+    /// The one of them that has an index, so that a list by it does not read every object.
     const INDEXED: Option<&'static str> = None;
 
-    /// The value of one of [`Kind::FIELDS`]; empty where the object has none.
+    /// The value of one of [`Kind::FIELDS`]; empty if the object has none.
     fn field(&self, field: &str) -> &str;
-    /// Where the store keeps this kind.
-    fn collection(store: &Store) -> &Collection<Self>;
-    /// Where the store keeps this kind, to change it.
-    fn collection_mut(store: &mut Store) -> &mut Collection<Self>;
 }
 
 fn text(value: Option<&String>) -> &str {
@@ -33,7 +27,7 @@ fn flag(value: Option<bool>) -> &'static str {
     if value.unwrap_or(false) { "true" } else { "false" }
 }
 
-fn identity<'a>(metadata: &'a ObjectMeta, field: &str) -> &'a str {
+fn metadata_field<'a>(metadata: &'a ObjectMeta, field: &str) -> &'a str {
     match field {
         "metadata.name" => text(metadata.name.as_ref()),
         "metadata.namespace" => text(metadata.namespace.as_ref()),
@@ -68,16 +62,8 @@ impl Kind for Pod {
             "status.phase" => text(status.and_then(|status| status.phase.as_ref())),
             "status.podIP" => text(status.and_then(|status| status.pod_ip.as_ref())),
             "status.nominatedNodeName" => text(status.and_then(|status| status.nominated_node_name.as_ref())),
-            other => identity(&self.metadata, other),
+            other => metadata_field(&self.metadata, other),
         }
-    }
-
-    fn collection(store: &Store) -> &Collection<Self> {
-        &store.pods
-    }
-
-    fn collection_mut(store: &mut Store) -> &mut Collection<Self> {
-        &mut store.pods
     }
 }
 
@@ -88,16 +74,8 @@ impl Kind for Node {
     fn field(&self, field: &str) -> &str {
         match field {
             "spec.unschedulable" => flag(self.spec.as_ref().and_then(|spec| spec.unschedulable)),
-            other => identity(&self.metadata, other),
+            other => metadata_field(&self.metadata, other),
         }
-    }
-
-    fn collection(store: &Store) -> &Collection<Self> {
-        &store.nodes
-    }
-
-    fn collection_mut(store: &mut Store) -> &mut Collection<Self> {
-        &mut store.nodes
     }
 }
 
@@ -134,16 +112,8 @@ impl Kind for Event {
             "reportingComponent" => text(self.reporting_component.as_ref()),
             "source" => text(self.source.as_ref().and_then(|source| source.component.as_ref())),
             "type" => text(self.type_.as_ref()),
-            other => identity(&self.metadata, other),
+            other => metadata_field(&self.metadata, other),
         }
-    }
-
-    fn collection(store: &Store) -> &Collection<Self> {
-        &store.events
-    }
-
-    fn collection_mut(store: &mut Store) -> &mut Collection<Self> {
-        &mut store.events
     }
 }
 
@@ -154,15 +124,7 @@ impl Kind for Namespace {
     fn field(&self, field: &str) -> &str {
         match field {
             "status.phase" => text(self.status.as_ref().and_then(|status| status.phase.as_ref())),
-            other => identity(&self.metadata, other),
+            other => metadata_field(&self.metadata, other),
         }
-    }
-
-    fn collection(store: &Store) -> &Collection<Self> {
-        &store.namespaces
-    }
-
-    fn collection_mut(store: &mut Store) -> &mut Collection<Self> {
-        &mut store.namespaces
     }
 }

@@ -1,70 +1,112 @@
-//! A Kubernetes cluster inside this process, for `--demo` and the tests: an API server on loopback, and kubelets that run
-//! the real `node-probe` against facts from a file.
+//! A Kubernetes cluster inside one process, for the demo of gpu-syringe and for its tests: an API server on loopback, and
+//! kubelets that run the real `node-probe` on facts from a file.
+//!
+//! It behaves like Kubernetes 1.36 as far as gpu-syringe can see: verbs, paging, watches, `Status` errors, the phases of a
+//! pod. It is not a general test double for Kubernetes. It stops when its [`Cluster`] is dropped.
 //!
 //! ```text
 //!   kube client ──HTTP/1.1, websocket──▶ server ─┬─ read, watch ──▶ store ◀── kubelet (one task per pod)
-//!                                                ├─ pods, ephemeral ─┘            │
+//!                                                ├─ pods, ephemeral_containers ──▶│
 //!                                                └─ exec ──▶ programs ──▶ node_probe::run(facts of the node)
 //! ```
 //!
-//! It listens on 127.0.0.1, on a port that the system picks, without TLS and without authentication, and stops when its
-//! handle is dropped. It imitates a Kubernetes 1.36 as far as a launcher can see: verbs, paging, watches, `Status`
-//! errors, the order in which a pod comes to life. It is no general test double for Kubernetes.
+//! The API server listens on 127.0.0.1, on a free port, without TLS. Each cluster has a random bearer token, which is in
+//! its kubeconfig; requests without it get 401. Requests of web pages are refused.
+//!
+//! # Modules
+//!
+//! Each line imports only from the lines above it.
+//!
+//! ```text
+//!   identity, query, selector, files, response        names and time; parameters; selectors; files; HTTP responses
+//!   api_error, request_info, node_object               Status errors; what a request is about; a node's conditions
+//!   kinds, pod_status, gpu_operator                    stored kinds; the status of a pod; labels and resources of GPUs
+//!   access, request_body, collection, programs         token and Host; bodies; objects of one kind; programs of images
+//!   store, node_fixture, userland                      all objects; nodes of a fixture; images with a shell (tests)
+//!   workload, fixture, runtime, faults                 pods of a fixture; fixture; running containers; faults (tests)
+//!   state, demo                                        what server and kubelets share; the fixture of --demo
+//!   kubelet, backend, admission, authorization, read   pods on nodes; reaching a kubelet; checks; get and list
+//!   watch, pods, ephemeral_containers, exec            one part of the API each
+//!   logs, node_logs, discovery                         the same
+//!   server                                             connections and routing
+//! ```
+//!
+//! # Features
+//!
+//! `test-support`: faults that a test injects, container images with a shell, and the log of requests. The demo does not
+//! have them.
 
+mod access;
 mod admission;
-mod answer;
+mod api_error;
+mod authorization;
+mod backend;
+mod collection;
 mod demo;
 mod discovery;
-mod ephemeral;
+mod ephemeral_containers;
 mod exec;
+#[cfg(feature = "test-support")]
+mod faults;
+#[cfg(not(feature = "test-support"))]
+#[path = "no_faults.rs"]
 mod faults;
 mod files;
 mod fixture;
+mod gpu_operator;
 mod identity;
 mod kinds;
 mod kubelet;
 mod logs;
-mod node;
+mod node_fixture;
 mod node_logs;
-mod operator;
+mod node_object;
+mod pod_status;
 mod pods;
 mod programs;
 mod query;
 mod read;
-mod reviews;
-mod route;
+mod request_body;
+mod request_info;
+mod response;
+mod runtime;
 mod selector;
 mod server;
-mod shared;
+mod state;
 mod store;
+#[cfg(feature = "test-support")]
 mod userland;
 mod watch;
 mod workload;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError};
 
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use kube::config::{
     AuthInfo, Cluster as NamedClusterInfo, Context, Kubeconfig, NamedAuthInfo, NamedCluster, NamedContext,
 };
+use secrecy::SecretString;
 use tokio::net::TcpListener;
 
 pub use self::demo::demo;
+#[cfg(feature = "test-support")]
 pub use self::faults::{AnswerFault, ApiFaults, Armed, ExecFault, Faults, NodeFaults, RequestFault, StartFault};
 pub use self::files::{File, Files};
 pub use self::fixture::{Denial, ExecRefusals, Fixture, Timing};
-pub use self::node::NodeFixture;
+pub use self::node_fixture::NodeFixture;
 pub use self::programs::{Invocation, NodeProbe, Process, Programs, Streams};
+#[cfg(feature = "test-support")]
 pub use self::userland::{Image, Tmp, Userland};
 pub use self::workload::{workload_pod, workloads_of};
 
-use self::shared::Shared;
+use self::access::Access;
+use self::state::ClusterState;
 
-/// A running cluster. It stops, with all of its connections and pods, when this is dropped.
+/// A running cluster. It stops when this is dropped, with all connections and pods.
 pub struct Cluster {
-    shared: Arc<Shared>,
+    state: Arc<ClusterState>,
     address: SocketAddr,
     name: String,
 }
@@ -73,25 +115,26 @@ impl Cluster {
     /// Starts a cluster on a free port of the loopback interface. Needs a tokio runtime.
     ///
     /// # Errors
-    /// When no port can be opened.
+    /// When no port can be opened, or the system has no random numbers.
     pub async fn start(fixture: Fixture) -> std::io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let name = fixture.cluster_name.clone();
-        let shared = Arc::new(Shared::new(fixture));
-        shared.spawn(server::accept(Arc::clone(&shared), listener));
-        Ok(Self { shared, address, name })
+        let state = Arc::new(ClusterState::new(fixture, Access::new(address)?));
+        state.spawn(server::accept(Arc::clone(&state), listener));
+        Ok(Self { state, address, name })
     }
 
-    /// Where the API server is: `http://127.0.0.1:PORT`.
+    /// The URL of the API server: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// A kubeconfig with one context, named as the fixture says.
+    /// A kubeconfig with one context, and with the token of this cluster.
     pub fn kubeconfig(&self) -> Kubeconfig {
         let name = self.name.clone();
-        let user = self.shared.user.clone();
+        let user = self.state.user.clone();
+        let token = SecretString::from(self.state.access.token());
         let cluster = NamedClusterInfo { server: Some(self.url()), ..NamedClusterInfo::default() };
         let context = Context { cluster: name.clone(), user: Some(user.clone()), ..Context::default() };
         Kubeconfig {
@@ -100,7 +143,7 @@ impl Cluster {
             clusters: vec![NamedCluster { name: name.clone(), cluster: Some(cluster), ..NamedCluster::default() }],
             auth_infos: vec![NamedAuthInfo {
                 name: user,
-                auth_info: Some(AuthInfo::default()),
+                auth_info: Some(AuthInfo { token: Some(token), ..AuthInfo::default() }),
                 ..NamedAuthInfo::default()
             }],
             contexts: vec![NamedContext { name: name.clone(), context: Some(context), ..NamedContext::default() }],
@@ -109,61 +152,58 @@ impl Cluster {
         }
     }
 
-    /// The same kubeconfig as the text of a file. It is JSON, which is YAML, too.
+    /// The kubeconfig as the text of a file. It is JSON, and therefore YAML.
     pub fn kubeconfig_yaml(&self) -> String {
         serde_json::to_string_pretty(&self.kubeconfig()).unwrap_or_default()
     }
 
-    /// Changes what is wrong with the cluster, from now on.
+    /// Changes the faults of the cluster.
+    #[cfg(feature = "test-support")]
     pub fn faults(&self, edit: impl FnOnce(&mut Faults)) {
-        self.shared.edit_faults(edit);
+        self.state.store(|store| self.state.injector.edit(store, edit));
     }
 
-    /// The pods of a namespace that exist now.
+    /// The pods of a namespace.
     pub fn pods(&self, namespace: &str) -> Vec<Pod> {
-        let inside = |pod: &&Arc<Pod>| pod.metadata.namespace.as_deref() == Some(namespace);
-        self.shared.store(|store| store.pods.all().filter(inside).map(|pod| Pod::clone(pod)).collect())
+        let is_in_namespace = |pod: &&Arc<Pod>| pod.metadata.namespace.as_deref() == Some(namespace);
+        self.state.store(|store| store.pods.all().filter(is_in_namespace).map(|pod| Pod::clone(pod)).collect())
     }
 
-    /// How many pods were created through the API, dry runs not counted.
+    /// How many pods were created through the API, without dry runs.
     pub fn pods_created(&self) -> u64 {
-        self.shared.pods_created.load(Ordering::Relaxed)
+        self.state.pods_created.load(Ordering::Relaxed)
     }
 
-    /// Every request so far, in order: `GET /api/v1/nodes?limit=500`.
+    /// Every request with a valid token so far, in order: `GET /api/v1/nodes?limit=500`.
+    #[cfg(feature = "test-support")]
     pub fn requests(&self) -> Vec<String> {
-        self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
 
-    /// Changes a node's object, as some controller would. Does nothing if there is no such node.
+    /// Changes a `Node` object, if it exists.
     pub fn edit_node(&self, name: &str, edit: impl FnOnce(&mut Node)) {
-        self.shared.store(|store| drop(store.edit(&(String::new(), name.to_owned()), edit)));
+        self.state.store(|store| drop(store.edit(&(String::new(), name.to_owned()), edit)));
     }
 
-    /// Adds a pod (or replaces the one of the same name) as it is: no kubelet looks after it.
+    /// Adds a pod, or replaces the one with the same name. No kubelet runs it.
     pub fn add_pod(&self, pod: Pod) {
-        self.shared.store(|store| shared::put_existing(store, pod));
+        self.state.store(|store| store.put_existing(pod));
     }
 
     /// Adds an event.
     pub fn add_event(&self, event: Event) {
-        self.shared.store(|store| shared::put_existing(store, event));
+        self.state.store(|store| store.put_existing(event));
     }
 
-    /// Forgets the history of changes: watches from before are answered with 410, as after a compaction.
+    /// Removes the history of changes: a watch from an older version gets 410.
+    #[cfg(feature = "test-support")]
     pub fn compact(&self) {
-        self.shared.store(|store| {
-            let version = store.version();
-            store.pods.compact(version);
-            store.nodes.compact(version);
-            store.events.compact(version);
-            store.namespaces.compact(version);
-        });
+        self.state.store(store::Store::compact);
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        self.shared.stop.cancel();
+        self.state.stop.cancel();
     }
 }

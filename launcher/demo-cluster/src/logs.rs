@@ -1,48 +1,51 @@
-//! `pods/log`: what a container's main process wrote. Understands `container`, `tailLines`, `limitBytes`, `timestamps`
-//! (ignored: no times are kept) and `follow`, which waits for the container's end and answers in one piece.
+//! `pods/log`: the output of a container's main process. Supports `container`, `tailLines`, `limitBytes`, and `follow`,
+//! which waits for the end of the container and sends the whole log at once. `timestamps` is ignored.
 
 use std::sync::Arc;
 
 use http::Response;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
-use super::answer::{Body, Refusal, plain};
-use super::query::Query;
-use super::route::Target;
-use super::shared::Shared;
-use super::{exec, kubelet, read};
+use crate::api_error::ApiError;
+use crate::query::Query;
+use crate::request_info::RequestInfo;
+use crate::response::{Body, plain_text};
+use crate::state::ClusterState;
+use crate::{backend, read};
 
 /// Serves the log of a container.
-pub(super) async fn serve(shared: &Arc<Shared>, target: &Target, query: &Query) -> Result<Response<Body>, Refusal> {
-    let mut pod = read::find::<Pod>(shared, target)?;
-    let container = exec::container(&pod, query.get("container"))?;
-    let name = read::key(target).1;
-    let node = exec::node(&pod, &name)?;
-    if !kubelet::reachable(shared, node) {
-        return Err(exec::unreachable(shared, node));
-    }
-    // As in a kubelet, the status decides, which is behind the runtime.
+pub(crate) async fn serve(
+    state: &Arc<ClusterState>,
+    info: &RequestInfo,
+    query: &Query,
+) -> Result<Response<Body>, ApiError> {
+    let mut pod = read::find::<Pod>(state, info)?;
+    let container = backend::container_name(&pod, query.get("container"))?;
+    let name = read::key(info).1;
+    let node = backend::node_name(&pod, &name)?;
+    backend::check_reachable(state, node)?;
+    // A real kubelet uses the status, too, which is later than the runtime.
     if !has_started(&pod, &container) {
-        let why = waiting_reason(&pod, &container).unwrap_or_else(|| "ContainerCreating".to_owned());
-        return Err(Refusal::BadRequest(format!(
-            "container \"{container}\" in pod \"{name}\" is waiting to start: {why}"
+        let reason = waiting_reason(&pod, &container).unwrap_or_else(|| "ContainerCreating".to_owned());
+        return Err(ApiError::BadRequest(format!(
+            "container \"{container}\" in pod \"{name}\" is waiting to start: {reason}"
         )));
     }
-    let mut changed = shared.changed.subscribe();
+    let mut changed = state.changed.subscribe();
     while query.flag("follow") && !has_ended(&pod, &container) {
         if changed.changed().await.is_err() {
             break;
         }
-        match read::find::<Pod>(shared, target) {
-            Ok(now) if now.metadata.uid == pod.metadata.uid => pod = now,
+        match read::find::<Pod>(state, info) {
+            Ok(current) if current.metadata.uid == pod.metadata.uid => pod = current,
             _ => break,
         }
     }
-    let log = pod.metadata.uid.as_ref().and_then(|uid| shared.runtime.log(uid, &container)).unwrap_or_default();
-    Ok(plain(200, cut(&log, query).to_vec()))
+    let log = pod.metadata.uid.as_ref().and_then(|uid| state.runtime.log(uid, &container)).unwrap_or_default();
+    Ok(plain_text(200, limit(&log, query).to_vec()))
 }
 
-fn cut<'a>(log: &'a [u8], query: &Query) -> &'a [u8] {
+fn limit<'a>(log: &'a [u8], query: &Query) -> &'a [u8] {
     let mut start = 0;
     if let Some(lines) = query.number("tailLines").and_then(|lines| usize::try_from(lines).ok()) {
         let body = log.strip_suffix(b"\n").unwrap_or(log);
@@ -53,27 +56,29 @@ fn cut<'a>(log: &'a [u8], query: &Query) -> &'a [u8] {
         };
     }
     let tail = &log[start..];
-    let limit = query.number("limitBytes").and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-    &tail[..tail.len().min(limit)]
+    let max_bytes = query.number("limitBytes").and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX);
+    &tail[..tail.len().min(max_bytes)]
 }
 
-fn slot<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
-    let status = pod.status.as_ref()?;
-    let mut slots = status.container_statuses.iter().chain(&status.ephemeral_container_statuses).flatten();
-    slots.find(|slot| slot.name == container)
+fn container_status<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
+    let pod_status = pod.status.as_ref()?;
+    let mut statuses = pod_status.container_statuses.iter().chain(&pod_status.ephemeral_container_statuses).flatten();
+    statuses.find(|status| status.name == container)
 }
 
 fn has_started(pod: &Pod, container: &str) -> bool {
-    let state = slot(pod, container).and_then(|slot| slot.state.as_ref());
+    let state = container_status(pod, container).and_then(|status| status.state.as_ref());
     state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
 }
 
 fn has_ended(pod: &Pod, container: &str) -> bool {
-    slot(pod, container).and_then(|slot| slot.state.as_ref()).is_some_and(|state| state.terminated.is_some())
+    container_status(pod, container)
+        .and_then(|status| status.state.as_ref())
+        .is_some_and(|state| state.terminated.is_some())
 }
 
 fn waiting_reason(pod: &Pod, container: &str) -> Option<String> {
-    slot(pod, container)?.state.as_ref()?.waiting.as_ref()?.reason.clone()
+    container_status(pod, container)?.state.as_ref()?.waiting.as_ref()?.reason.clone()
 }
 
 #[cfg(test)]
@@ -81,13 +86,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_is_cut_by_lines_and_by_bytes() {
-        let cut = |query| String::from_utf8_lossy(cut(b"one\ntwo\nthree\n", &Query::parse(query))).into_owned();
-        assert_eq!(cut(""), "one\ntwo\nthree\n");
-        assert_eq!(cut("tailLines=2"), "two\nthree\n");
-        assert_eq!(cut("tailLines=9"), "one\ntwo\nthree\n");
-        assert_eq!(cut("tailLines=0"), "");
-        assert_eq!(cut("limitBytes=4"), "one\n");
-        assert_eq!(cut("tailLines=1&limitBytes=2"), "th");
+    fn a_log_is_limited_by_lines_and_by_bytes() {
+        let limit = |query| String::from_utf8_lossy(limit(b"one\ntwo\nthree\n", &Query::parse(query))).into_owned();
+        assert_eq!(limit(""), "one\ntwo\nthree\n");
+        assert_eq!(limit("tailLines=2"), "two\nthree\n");
+        assert_eq!(limit("tailLines=9"), "one\ntwo\nthree\n");
+        assert_eq!(limit("tailLines=0"), "");
+        assert_eq!(limit("limitBytes=4"), "one\n");
+        assert_eq!(limit("tailLines=1&limitBytes=2"), "th");
     }
 }

@@ -8,92 +8,91 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{DeleteOptions, ListMeta, Time};
 use serde_json::Value;
 
-use super::answer::{Body, Refusal, json};
-use super::query::Query;
-use super::route::Target;
-use super::shared::{Shared, pod_key};
-use super::store::Key;
-use super::{admission, identity, kubelet, read};
-
-/// Reads a body as JSON.
-pub(super) fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(body).map_err(|error| Refusal::BadRequest(format!("unable to parse the body: {error}")))
-}
+use crate::api_error::ApiError;
+use crate::collection::{Key, key_of};
+use crate::query::Query;
+use crate::request_body::parse;
+use crate::request_info::RequestInfo;
+use crate::response::{Body, json};
+use crate::state::ClusterState;
+use crate::{admission, identity, kubelet, read};
 
 /// `create`.
-pub(super) fn create(
-    shared: &Arc<Shared>,
-    target: &Target,
+pub(crate) fn create(
+    state: &Arc<ClusterState>,
+    info: &RequestInfo,
     query: &Query,
     body: &[u8],
-) -> Result<Response<Body>, Refusal> {
+) -> Result<Response<Body>, ApiError> {
     let mut pod: Pod = parse(body)?;
-    let namespace = target.namespace.clone().unwrap_or_default();
-    let home: Option<Arc<Namespace>> = shared.get(&(String::new(), namespace.clone()));
-    let home = home.ok_or_else(|| Refusal::NotFound { resource: "namespaces", name: namespace.clone() })?;
-    if pod.metadata.namespace.as_ref().is_some_and(|own| *own != namespace) {
-        return Err(Refusal::BadRequest(
+    let namespace = info.namespace.clone().unwrap_or_default();
+    if state.get::<Namespace>(&(String::new(), namespace.clone())).is_none() {
+        return Err(ApiError::NotFound { resource: "namespaces", name: namespace });
+    }
+    if pod.metadata.namespace.as_ref().is_some_and(|given| *given != namespace) {
+        return Err(ApiError::BadRequest(
             "the namespace of the provided object does not match the namespace sent on the request".to_owned(),
         ));
     }
     pod.metadata.namespace = Some(namespace);
-    let name = name_of(shared, &mut pod)?;
+    let name = ensure_name(state, &mut pod)?;
     admission::validate(&pod, &name)?;
-    let level = admission::enforced(home.metadata.labels.as_ref())
-        .or_else(|| shared.faults(|faults| faults.api.pod_security).then(|| "baseline".to_owned()));
-    if let Some(level) = level {
-        admission::pod_security(&pod, &name, &level)?;
-    }
-    admission::default(&mut pod);
+    admission::check_pod_security(state, &pod, &name)?;
+    admission::set_defaults(&mut pod);
     let metadata = &mut pod.metadata;
     (metadata.uid, metadata.creation_timestamp, metadata.resource_version) = (None, None, None);
     if query.get("dryRun").is_some() {
-        return dry_run(shared, pod, &name);
+        return dry_run(state, pod, &name);
     }
-    let key = pod_key(&pod);
-    let stored = shared.store(|store| store.pods.get(&key).is_none().then(|| store.put(pod)));
-    let pod = stored.ok_or(Refusal::AlreadyExists { resource: "pods", name })?;
-    shared.pods_created.fetch_add(1, Ordering::Relaxed);
-    kubelet::created(shared, &pod);
+    let key = key_of(&pod);
+    let stored = state.store(|store| store.pods.get(&key).is_none().then(|| store.put(pod)));
+    let pod = stored.ok_or(ApiError::AlreadyExists { resource: "pods", name })?;
+    state.pods_created.fetch_add(1, Ordering::Relaxed);
+    kubelet::start_pod(state, &pod);
     Ok(json(201, &*pod))
 }
 
-/// The pod's name: its own, or a generated one.
-fn name_of(shared: &Shared, pod: &mut Pod) -> Result<String, Refusal> {
+/// The name of the pod, generated if needed.
+fn ensure_name(state: &ClusterState, pod: &mut Pod) -> Result<String, ApiError> {
     let metadata = &mut pod.metadata;
     if metadata.name.as_ref().is_none_or(String::is_empty) {
         let Some(prefix) = metadata.generate_name.clone().filter(|prefix| !prefix.is_empty()) else {
             let message = "name or generateName is required".to_owned();
-            return Err(Refusal::BadRequest(format!("Pod is invalid: metadata.name: Required value: {message}")));
+            return Err(ApiError::BadRequest(format!("Pod is invalid: metadata.name: Required value: {message}")));
         };
-        let number = shared.store(|store| store.next_identity());
+        let number = state.store(|store| store.next_identity());
         metadata.name = Some(format!("{prefix}{}", identity::suffix(number)));
     }
     Ok(metadata.name.clone().unwrap_or_default())
 }
 
-/// What a creation would have stored. It gets a UID and a time, and no resource version.
-fn dry_run(shared: &Shared, mut pod: Pod, name: &str) -> Result<Response<Body>, Refusal> {
-    if shared.get::<Pod>(&pod_key(&pod)).is_some() {
-        return Err(Refusal::AlreadyExists { resource: "pods", name: name.to_owned() });
+/// What a creation would store: with UID and time, without a resource version.
+fn dry_run(state: &ClusterState, mut pod: Pod, name: &str) -> Result<Response<Body>, ApiError> {
+    if state.get::<Pod>(&key_of(&pod)).is_some() {
+        return Err(ApiError::AlreadyExists { resource: "pods", name: name.to_owned() });
     }
-    pod.metadata.uid = Some(identity::uid(shared.store(|store| store.next_identity())));
+    pod.metadata.uid = Some(identity::uid(state.store(|store| store.next_identity())));
     pod.metadata.creation_timestamp = Some(Time(identity::now()));
     Ok(json(201, &pod))
 }
 
-/// `patch` of a pod itself: JSON merge patches, and strategic ones as far as they merge the same.
-pub(super) fn patch(shared: &Shared, target: &Target, content: &str, body: &[u8]) -> Result<Response<Body>, Refusal> {
+/// `patch` of a pod: JSON merge patches, and strategic merge patches that have the same result.
+pub(crate) fn patch(
+    state: &ClusterState,
+    info: &RequestInfo,
+    content: &str,
+    body: &[u8],
+) -> Result<Response<Body>, ApiError> {
     if !content.contains("merge-patch") {
-        return Err(Refusal::UnsupportedMediaType("application/merge-patch+json"));
+        return Err(ApiError::UnsupportedMediaType("application/merge-patch+json"));
     }
-    let pod = read::find::<Pod>(shared, target)?;
-    let unreadable = |error: serde_json::Error| Refusal::BadRequest(error.to_string());
-    let mut value = serde_json::to_value(&*pod).map_err(unreadable)?;
+    let pod = read::find::<Pod>(state, info)?;
+    let bad_request = |error: serde_json::Error| ApiError::BadRequest(error.to_string());
+    let mut value = serde_json::to_value(&*pod).map_err(bad_request)?;
     merge(&mut value, parse(body)?);
-    let patched: Pod = serde_json::from_value(value).map_err(unreadable)?;
-    let edited = shared.store(|store| {
-        store.edit(&read::key(target), |pod: &mut Pod| {
+    let patched: Pod = serde_json::from_value(value).map_err(bad_request)?;
+    let edited = state.store(|store| {
+        store.edit(&read::key(info), |pod: &mut Pod| {
             pod.metadata.labels = patched.metadata.labels;
             pod.metadata.annotations = patched.metadata.annotations;
             if let (Some(spec), Some(new)) = (&mut pod.spec, patched.spec) {
@@ -102,11 +101,11 @@ pub(super) fn patch(shared: &Shared, target: &Target, content: &str, body: &[u8]
             }
         })
     });
-    let edited = edited.ok_or(Refusal::NotFound { resource: "pods", name: read::key(target).1 })?;
+    let edited = edited.ok_or(ApiError::NotFound { resource: "pods", name: read::key(info).1 })?;
     Ok(json(200, &*edited))
 }
 
-/// Merges a patch as RFC 7386 says: `null` removes, objects merge, everything else replaces.
+/// JSON merge patch (RFC 7386): `null` removes, objects are merged, other values are replaced.
 fn merge(into: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *into = patch;
@@ -126,7 +125,7 @@ fn merge(into: &mut Value, patch: Value) {
 }
 
 /// The options of a deletion, from the body or the query.
-fn options(query: &Query, body: &[u8]) -> Result<DeleteOptions, Refusal> {
+fn delete_options(query: &Query, body: &[u8]) -> Result<DeleteOptions, ApiError> {
     let mut options: DeleteOptions = if body.is_empty() { DeleteOptions::default() } else { parse(body)? };
     if let Some(seconds) = query.number("gracePeriodSeconds") {
         options.grace_period_seconds = i64::try_from(seconds).ok();
@@ -138,48 +137,48 @@ fn options(query: &Query, body: &[u8]) -> Result<DeleteOptions, Refusal> {
 }
 
 /// `delete`.
-pub(super) fn delete(
-    shared: &Arc<Shared>,
-    target: &Target,
+pub(crate) fn delete(
+    state: &Arc<ClusterState>,
+    info: &RequestInfo,
     query: &Query,
     body: &[u8],
-) -> Result<Response<Body>, Refusal> {
-    let options = options(query, body)?;
-    Ok(json(200, &*remove(shared, &read::key(target), &options)?))
+) -> Result<Response<Body>, ApiError> {
+    let options = delete_options(query, body)?;
+    Ok(json(200, &*remove(state, &read::key(info), &options)?))
 }
 
 /// `deletecollection`.
-pub(super) fn delete_collection(
-    shared: &Arc<Shared>,
-    target: &Target,
+pub(crate) fn delete_collection(
+    state: &Arc<ClusterState>,
+    info: &RequestInfo,
     query: &Query,
     body: &[u8],
-) -> Result<Response<Body>, Refusal> {
-    let options = options(query, body)?;
-    let selection = read::selection::<Pod>(target, query)?;
-    let selected = shared.store(|store| store.pods.page(&selection, None, None).items);
+) -> Result<Response<Body>, ApiError> {
+    let options = delete_options(query, body)?;
+    let selection = read::selection::<Pod>(info, query)?;
+    let selected = state.store(|store| store.pods.page(&selection, None, None).items);
     let mut deleted = Vec::new();
     for pod in selected {
-        match remove(shared, &pod_key(&pod), &options) {
+        match remove(state, &key_of(&*pod), &options) {
             Ok(pod) => deleted.push(pod),
-            Err(Refusal::NotFound { .. }) => {}
+            Err(ApiError::NotFound { .. }) => {}
             Err(refusal) => return Err(refusal),
         }
     }
-    Ok(read::listing(ListMeta::default(), deleted))
+    Ok(read::list_response(ListMeta::default(), deleted))
 }
 
-/// Deletes a pod at once, or marks it for its kubelet to end.
-fn remove(shared: &Arc<Shared>, key: &Key, options: &DeleteOptions) -> Result<Arc<Pod>, Refusal> {
-    let not_found = || Refusal::NotFound { resource: "pods", name: key.1.clone() };
-    let dry = options.dry_run.as_ref().is_some_and(|all| !all.is_empty());
-    let (pod, gone) = shared.store(|store| {
+/// Removes a pod, or marks it for termination by its kubelet.
+fn remove(state: &Arc<ClusterState>, key: &Key, options: &DeleteOptions) -> Result<Arc<Pod>, ApiError> {
+    let not_found = || ApiError::NotFound { resource: "pods", name: key.1.clone() };
+    let is_dry_run = options.dry_run.as_ref().is_some_and(|all| !all.is_empty());
+    let (pod, removed) = state.store(|store| {
         let pod = store.pods.get(key).cloned().ok_or_else(not_found)?;
-        check(&pod, key, options)?;
-        if dry {
+        check_preconditions(&pod, key, options)?;
+        if is_dry_run {
             return Ok((pod, None));
         }
-        let grace = grace(&pod, options);
+        let grace = grace_seconds(&pod, options);
         if grace == 0 {
             return Ok((store.remove::<Pod>(key).unwrap_or(pod), Some(true)));
         }
@@ -191,41 +190,42 @@ fn remove(shared: &Arc<Shared>, key: &Key, options: &DeleteOptions) -> Result<Ar
         });
         Ok((marked.unwrap_or(pod), Some(false)))
     })?;
-    match gone {
-        Some(true) => kubelet::vanished(shared, &pod),
-        Some(false) => kubelet::terminate(shared, &pod),
+    match removed {
+        Some(true) => kubelet::kill_pod(state, &pod),
+        Some(false) => kubelet::terminate_pod(state, &pod),
         None => {}
     }
     Ok(pod)
 }
 
-fn check(pod: &Pod, key: &Key, options: &DeleteOptions) -> Result<(), Refusal> {
+fn check_preconditions(pod: &Pod, key: &Key, options: &DeleteOptions) -> Result<(), ApiError> {
     let Some(conditions) = &options.preconditions else { return Ok(()) };
     let metadata = &pod.metadata;
     let pairs = [
         ("UID", &conditions.uid, &metadata.uid),
         ("ResourceVersion", &conditions.resource_version, &metadata.resource_version),
     ];
-    for (what, wanted, found) in pairs {
+    for (field, wanted, found) in pairs {
         if wanted.is_some() && wanted != found {
             let (wanted, found) = (wanted.as_deref().unwrap_or_default(), found.as_deref().unwrap_or_default());
-            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
-            return Err(Refusal::Conflict { resource: "pods", name: key.1.clone(), why });
+            let reason =
+                format!("Precondition failed: {field} in precondition: {wanted}, {field} in object meta: {found}");
+            return Err(ApiError::Conflict { resource: "pods", name: key.1.clone(), reason });
         }
     }
     Ok(())
 }
 
-/// The grace of a deletion: none for a pod that has ended or that no kubelet has, whatever was asked for.
-fn grace(pod: &Pod, options: &DeleteOptions) -> i64 {
+/// The grace period of a deletion: zero for a pod that ended or has no node.
+fn grace_seconds(pod: &Pod, options: &DeleteOptions) -> i64 {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     let spec = pod.spec.as_ref();
-    let placed = spec.is_some_and(|spec| spec.node_name.as_ref().is_some_and(|name| !name.is_empty()));
-    if matches!(phase, Some("Succeeded" | "Failed")) || !placed {
+    let has_node = spec.is_some_and(|spec| spec.node_name.as_ref().is_some_and(|name| !name.is_empty()));
+    if matches!(phase, Some("Succeeded" | "Failed")) || !has_node {
         return 0;
     }
-    let own = spec.and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
-    options.grace_period_seconds.unwrap_or(own).max(0)
+    let default = spec.and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30);
+    options.grace_period_seconds.unwrap_or(default).max(0)
 }
 
 #[cfg(test)]
@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_merge_patch_removes_what_is_null_and_keeps_what_it_does_not_name() {
+    fn a_merge_patch_removes_null_fields_and_keeps_fields_that_it_does_not_contain() {
         let mut value = serde_json::json!({"a": {"b": 1, "c": 2}, "d": [1]});
         merge(&mut value, serde_json::json!({"a": {"b": null, "e": {"f": 3}}, "d": [2]}));
         assert_eq!(value, serde_json::json!({"a": {"c": 2, "e": {"f": 3}}, "d": [2]}));

@@ -1,39 +1,40 @@
-//! What runs inside containers: the seam between the embedded kubelet and the programs that a container image holds.
+//! The programs of container images, as the kubelet and exec start them.
 //!
-//! [`NodeProbe`] is the probe's image: the real `node-probe`, replaying the facts of the node that it runs on. The programs
-//! of other images (`sh`, `tar`, …) are [`Userland`](super::Userland).
+//! [`NodeProbe`] is the image of the probe: the real `node-probe`, which replays the facts of its node. With the feature
+//! `test-support`, `Userland` has images with a shell and other programs.
 
 use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use node_probe::RELEASE_FILE;
 use syringe_core::report::Report;
 use tokio::sync::mpsc;
 
-use super::files::Files;
+use crate::files::{File, Files};
 
-/// How much output travels in one piece: what containerd reads from a pipe at once.
+/// Most bytes of output in one piece, as containerd reads them from a pipe.
 const PIECE: usize = 32 * 1024;
 
-/// A process that was asked for.
+/// A process to start.
 #[derive(Clone, Debug)]
 pub struct Invocation {
     /// Program and arguments; never empty.
     pub argv: Vec<String>,
     /// The image of the container.
     pub image: String,
-    /// The node that it runs on.
+    /// The node.
     pub node: String,
-    /// What a probe finds on that node.
+    /// The facts that a probe reads on that node.
     pub facts: Arc<Report>,
-    /// The container's files.
+    /// The files of the container.
     pub files: Files,
 }
 
-/// The three streams of a process. An output that is dropped has ended.
+/// The streams of a process. Dropping an output closes it.
 #[derive(Debug)]
 pub struct Streams {
-    /// What the client sends; `None` from `recv` is its end.
+    /// Standard input; `recv` returns `None` at its end.
     pub stdin: mpsc::Receiver<Bytes>,
     /// Standard output.
     pub stdout: mpsc::Sender<Bytes>,
@@ -41,26 +42,26 @@ pub struct Streams {
     pub stderr: mpsc::Sender<Bytes>,
 }
 
-/// A running process; resolves to its exit code. Dropping it kills it, as far as it can be killed.
+/// A running process; resolves to its exit code. Dropping it kills the process if possible.
 pub type Process = Pin<Box<dyn Future<Output = i32> + Send>>;
 
-/// The programs that containers hold.
+/// The programs of the container images.
 pub trait Programs: Send + Sync + 'static {
-    /// Starts a process; `None` when the image holds no such program.
+    /// Starts a process; `None` if the image does not have the program.
     fn start(&self, invocation: &Invocation, streams: Streams) -> Option<Process>;
 
-    /// Whether an image holds node-probe, of which the kubelet plays `hold` itself.
+    /// Whether an image has `node-probe`. The kubelet simulates `node-probe hold` itself.
     fn have_probe(&self, image: &str) -> bool {
         image.contains("probe") || image.contains("syringe")
     }
 }
 
 /// The last part of a path: `/usr/bin/node-probe` → `node-probe`.
-pub(super) fn base_name(program: &str) -> &str {
+pub(crate) fn base_name(program: &str) -> &str {
     program.rsplit('/').next().unwrap_or(program)
 }
 
-/// Images that hold `node-probe`: those whose name says so.
+/// Images with `node-probe`: those with `probe` or `syringe` in their name.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NodeProbe;
 
@@ -70,10 +71,13 @@ impl Programs for NodeProbe {
         if !self.have_probe(&invocation.image) || base_name(program) != "node-probe" {
             return None;
         }
+        if arguments.first().is_some_and(|argument| argument == "release") {
+            invocation.files.put(RELEASE_FILE, File { bytes: Bytes::new(), executable: false });
+        }
         let (arguments, facts) = (arguments.to_vec(), Arc::clone(&invocation.facts));
         let run = tokio::task::spawn_blocking(move || node_probe::run(&arguments, Some(&facts)));
         Some(Box::pin(async move {
-            // A panic of the probe is what it is in a container, too: an abort.
+            // A panic of the real program aborts it.
             let Ok(outcome) = run.await else { return 134 };
             let Streams { stdin: _open, stdout, stderr } = streams;
             tokio::join!(write(stderr, outcome.stderr), write(stdout, outcome.stdout));
@@ -82,7 +86,7 @@ impl Programs for NodeProbe {
     }
 }
 
-/// Writes in pieces; stops when nobody reads any more.
+/// Writes in pieces; stops if the reader is gone.
 async fn write(to: mpsc::Sender<Bytes>, output: Vec<u8>) {
     let mut rest = Bytes::from(output);
     while !rest.is_empty() {

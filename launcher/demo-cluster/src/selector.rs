@@ -1,4 +1,4 @@
-//! Label and field selectors, parsed from their query spelling and matched against objects.
+//! Label and field selectors: parsing, and matching of objects.
 //!
 //! Labels: `a=b`, `a==b`, `a!=b`, `a in (x,y)`, `a notin (x,y)`, `a`, `!a`. Fields: `a=b`, `a==b`, `a!=b`.
 
@@ -13,27 +13,27 @@ enum Requirement {
     Absent(String),
 }
 
-/// A parsed `labelSelector`; all requirements must hold. The empty one selects everything.
+/// A parsed `labelSelector`: all requirements must be met. An empty one selects every object.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Labels(Vec<Requirement>);
+pub(crate) struct Labels(Vec<Requirement>);
 
 /// A parsed `fieldSelector`: `(field, value, equal)`.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Fields(Vec<(String, String, bool)>);
+pub(crate) struct Fields(Vec<(String, String, bool)>);
 
 impl Labels {
-    /// Parses a selector; the error is the text for a 400 answer.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    /// Parses a selector. The error is the message of the 400 response.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         split(text).into_iter().map(requirement).collect::<Result<_, _>>().map(Self)
     }
 
     /// Whether every object is selected.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether an object with these labels is selected. A `notin` or `!=` holds for an absent label, too.
-    pub(super) fn matches(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
+    /// Whether an object with these labels is selected. `notin` and `!=` also select objects without the label.
+    pub(crate) fn matches(&self, labels: Option<&BTreeMap<String, String>>) -> bool {
         let value = |key: &String| labels.and_then(|labels| labels.get(key));
         self.0.iter().all(|requirement| match requirement {
             Requirement::In(key, values) => value(key).is_some_and(|value| values.contains(value)),
@@ -45,8 +45,8 @@ impl Labels {
 }
 
 impl Fields {
-    /// Parses a selector over the fields in `known`; the error is the text for a 400 answer.
-    pub(super) fn parse(text: &str, known: &[&str]) -> Result<Self, String> {
+    /// Parses a selector with the fields in `known`. The error is the message of the 400 response.
+    pub(crate) fn parse(text: &str, known: &[&str]) -> Result<Self, String> {
         let mut fields = Vec::new();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let (field, value, equal) =
@@ -60,17 +60,17 @@ impl Fields {
     }
 
     /// Whether every object is selected.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether an object is selected whose fields `read` gives.
-    pub(super) fn matches<'a>(&self, read: impl Fn(&str) -> &'a str) -> bool {
+    /// Whether an object is selected. `read` returns its fields.
+    pub(crate) fn matches<'a>(&self, read: impl Fn(&str) -> &'a str) -> bool {
         self.0.iter().all(|(field, value, equal)| (read(field) == value) == *equal)
     }
 
-    /// The value that `field` must have, when the selector demands one.
-    pub(super) fn required(&self, field: &str) -> Option<&str> {
+    /// The value that `field` must have, if the selector requires one.
+    pub(crate) fn required(&self, field: &str) -> Option<&str> {
         self.0.iter().find(|(name, _, equal)| *equal && name == field).map(|(_, value, _)| value.as_str())
     }
 }
@@ -109,7 +109,7 @@ fn requirement(part: &str) -> Result<Requirement, String> {
     }
 }
 
-/// Splits at commas that are not inside parentheses.
+/// Splits at the commas outside of parentheses.
 fn split(text: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let (mut depth, mut start) = (0_u32, 0);
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_a_label_requirement_is_understood() {
+    fn every_form_of_a_label_requirement_is_parsed() {
         for yes in ["", "app=probe", "app==probe,gpu", "gpu in (a100, h100)", "x notin (y)", "!x", "x!=y", "app,!x"] {
             assert!(selects(yes), "{yes}");
         }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_the_kind_does_not_offer_is_refused() {
+    fn a_field_that_the_kind_does_not_have_is_refused() {
         let known = ["metadata.name", "status.phase"];
         assert!(Fields::parse("spec.image=x", &known).is_err());
         let fields = Fields::parse("status.phase!=Running,metadata.name=a", &known).expect("a valid selector");

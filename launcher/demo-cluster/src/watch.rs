@@ -1,4 +1,4 @@
-//! `watch`: a stream of changes, one JSON object a line, from the resource version that the client names.
+//! `watch`: a stream of changes, one JSON object per line, starting at the resource version that the client sends.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -14,37 +14,40 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::answer::{self, Body, Refusal};
-use super::kinds::Kind;
-use super::query::Query;
-use super::read;
-use super::route::Target;
-use super::shared::Shared;
-use super::store::{Change, Selection};
+use crate::api_error::ApiError;
+use crate::collection::{Change, Selection};
+use crate::kinds::Kind;
+use crate::query::Query;
+use crate::read;
+use crate::request_info::RequestInfo;
+use crate::response::{self, Body};
+use crate::selector::Fields;
+use crate::state::ClusterState;
+use crate::store::Stored;
 
-/// How long a watch lasts when the client does not say: the API server picks 30 to 60 minutes.
+/// How long a watch lasts without `timeoutSeconds`. A real API server uses 30 to 60 minutes.
 const DEFAULT_TIMEOUT_SECONDS: u64 = 1_800;
 
 #[derive(Serialize)]
-struct Line<'a, T> {
+struct WatchEvent<'a, T> {
     #[serde(rename = "type")]
     kind: &'static str,
     object: &'a T,
 }
 
-fn line(into: &mut BytesMut, kind: &'static str, object: &impl Serialize) {
-    // The objects are the client library's own types, whose serialisation has no error to give.
-    if let Ok(bytes) = serde_json::to_vec(&Line { kind, object }) {
+fn write_event(into: &mut BytesMut, kind: &'static str, object: &impl Serialize) {
+    // These types always serialize.
+    if let Ok(bytes) = serde_json::to_vec(&WatchEvent { kind, object }) {
         into.put_slice(&bytes);
         into.put_u8(b'\n');
     }
 }
 
 struct Watcher<K> {
-    shared: Arc<Shared>,
+    state: Arc<ClusterState>,
     selection: Selection,
     cursor: u64,
-    /// What exists already, for a watch that names no version.
+    /// The existing objects, for a watch without a version.
     existing: VecDeque<Arc<K>>,
     changed: watch::Receiver<u64>,
     deadline: Instant,
@@ -52,29 +55,33 @@ struct Watcher<K> {
 }
 
 /// `watch`.
-pub(super) fn watch<K: Kind>(shared: &Arc<Shared>, target: &Target, query: &Query) -> Result<Response<Body>, Refusal> {
-    let mut selection = read::selection::<K>(target, query)?;
-    if let Some(name) = &target.name {
+pub(crate) fn watch<K: Stored>(
+    state: &Arc<ClusterState>,
+    info: &RequestInfo,
+    query: &Query,
+) -> Result<Response<Body>, ApiError> {
+    let mut selection = read::selection::<K>(info, query)?;
+    if let Some(name) = &info.name {
         let one = format!("metadata.name={name}");
-        selection.fields = super::selector::Fields::parse(&one, K::FIELDS).map_err(Refusal::BadRequest)?;
+        selection.fields = Fields::parse(&one, K::FIELDS).map_err(ApiError::BadRequest)?;
     }
     let version = match query.get("resourceVersion") {
         None | Some("0") => None,
         Some(version) => Some(
-            version.parse().map_err(|_| Refusal::BadRequest(format!("Invalid value: \"{version}\": not a number")))?,
+            version.parse().map_err(|_| ApiError::BadRequest(format!("Invalid value: \"{version}\": not a number")))?,
         ),
     };
     let seconds = query.number("timeoutSeconds").unwrap_or(DEFAULT_TIMEOUT_SECONDS);
-    let (existing, now) = shared.store(|store| {
+    let (existing, now) = state.store(|store| {
         let wanted = version.is_none().then(|| K::collection(store).page(&selection, None, None).items);
         (wanted.unwrap_or_default().into(), store.version())
     });
     let watcher = Watcher {
-        shared: Arc::clone(shared),
+        state: Arc::clone(state),
         selection,
         cursor: version.unwrap_or(now),
         existing,
-        changed: shared.changed.subscribe(),
+        changed: state.changed.subscribe(),
         deadline: Instant::now() + Duration::from_secs(seconds),
         ended: false,
     };
@@ -82,10 +89,10 @@ pub(super) fn watch<K: Kind>(shared: &Arc<Shared>, target: &Target, query: &Quer
         let bytes = watcher.next().await?;
         Some((Ok::<_, Infallible>(Frame::data(bytes)), watcher))
     });
-    Ok(answer::stream(StreamBody::new(frames).boxed_unsync()))
+    Ok(response::json_stream(StreamBody::new(frames).boxed_unsync()))
 }
 
-impl<K: Kind> Watcher<K> {
+impl<K: Stored> Watcher<K> {
     /// The next lines; `None` at the end of the watch.
     async fn next(&mut self) -> Option<Bytes> {
         if self.ended {
@@ -93,14 +100,14 @@ impl<K: Kind> Watcher<K> {
         }
         let mut lines = BytesMut::new();
         for object in self.existing.drain(..) {
-            line(&mut lines, "ADDED", &*object);
+            write_event(&mut lines, "ADDED", &*object);
         }
         loop {
-            self.collect(&mut lines);
+            self.write_changes(&mut lines);
             if !lines.is_empty() {
                 return Some(lines.freeze());
             }
-            let stop = self.shared.stop.clone();
+            let stop = self.state.stop.clone();
             tokio::select! {
                 () = tokio::time::sleep_until(self.deadline) => return None,
                 () = stop.cancelled() => return None,
@@ -109,39 +116,39 @@ impl<K: Kind> Watcher<K> {
         }
     }
 
-    /// Writes the changes since the cursor, and moves it.
-    fn collect(&mut self, lines: &mut BytesMut) {
+    /// Writes the changes after the cursor, and moves the cursor.
+    fn write_changes(&mut self, lines: &mut BytesMut) {
         self.changed.mark_unchanged();
         let cursor = self.cursor;
         let selection = &self.selection;
-        let (changes, version) = self.shared.store(|store| {
+        let (changes, version) = self.state.store(|store| {
             let changes = K::collection(store).since(cursor);
             let wanted = |change: &&Change<K>| event(change, selection).is_some();
             (changes.map(|changes| changes.filter(wanted).cloned().collect::<Vec<_>>()), store.version())
         });
         let Some(changes) = changes else {
-            let gone = Refusal::Expired(format!("too old resource version: {cursor} ({version})"));
-            line(lines, "ERROR", &gone.status());
+            let expired = ApiError::Expired(format!("too old resource version: {cursor} ({version})"));
+            write_event(lines, "ERROR", &expired.status());
             self.ended = true;
             return;
         };
         for change in &changes {
             if let Some((kind, object)) = event(change, selection) {
-                line(lines, kind, object);
+                write_event(lines, kind, object);
             }
         }
         self.cursor = cursor.max(version);
     }
 }
 
-/// What a change is to a client that sees only the selected objects.
+/// The event of a change for a client that watches the selected objects only.
 fn event<'a, K: Kind>(change: &'a Change<K>, selection: &Selection) -> Option<(&'static str, &'a K)> {
     let before = change.before.as_deref().filter(|object| selection.matches(*object));
     let after = change.after.as_deref().filter(|object| selection.matches(*object));
     match (before, after) {
         (None, Some(object)) => Some(("ADDED", object)),
         (Some(_), Some(object)) => Some(("MODIFIED", object)),
-        // An object that left the selection is told as it is now, one that went as it was last.
+        // For an object that is no longer selected, its current state; for a deleted one, its last state.
         (Some(last), None) => Some(("DELETED", change.after.as_deref().unwrap_or(last))),
         (None, None) => None,
     }

@@ -1,4 +1,4 @@
-//! Pods for fixtures: workloads that run and hold GPUs.
+//! Pods for fixtures: running workloads with GPUs.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,23 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use syringe_core::facts::kubelet::Allocation;
 use syringe_core::report::Report;
 
-use super::identity;
-use super::node::NodeFixture;
+use crate::identity;
+use crate::node_fixture::NodeFixture;
 
-/// How long a pod without processes has lived when its node's facts were taken.
-const QUIET_LIFE: SignedDuration = SignedDuration::from_hours(3);
+/// The age of a pod without processes at the time of the facts.
+const AGE_WITHOUT_PROCESSES: SignedDuration = SignedDuration::from_hours(3);
 
-/// The namespace of pods whose facts do not tell theirs.
+/// The namespace of pods whose facts do not have it.
 const NAMESPACE: &str = "workloads";
 
-/// A pod that runs on `node` and holds `gpus` of `nvidia.com/gpu`.
+/// A running pod on `node` with `gpus` of `nvidia.com/gpu`.
 pub fn workload_pod(namespace: &str, name: &str, node: &str, gpus: u64) -> Pod {
     let held = (gpus > 0).then(|| ("nvidia.com/gpu".to_owned(), gpus));
     pod(namespace, name, node, vec![container("main", held)], identity::now(), |_| None)
 }
 
-/// The pods that a node's facts speak of (by the kubelet's allocations), with the UIDs, containers and resources that they
-/// name. A pod whose name the facts do not tell is named after its node, its container and its place among its like.
+/// The pods in the kubelet's allocations of a node's facts, with their UIDs, containers and resources. A pod whose name is
+/// not in the facts is named after its node, its container and its index.
 pub fn workloads_of(node: &NodeFixture) -> Vec<Pod> {
     let facts: &Report = &node.facts;
     let allocations = facts.sections.kubelet.iter().filter_map(|section| section.data.as_ref());
@@ -41,10 +41,10 @@ pub fn workloads_of(node: &NodeFixture) -> Vec<Pod> {
             None => pods.push((&allocation.pod_uid, vec![allocation])),
         }
     }
-    let one = |(place, (uid, held)): (usize, (&str, Vec<&Allocation>))| {
+    let one = |(index, (uid, held)): (usize, (&str, Vec<&Allocation>))| {
         let first = held[0];
         let namespace = first.namespace.as_deref().unwrap_or(NAMESPACE);
-        let name = first.pod.clone().unwrap_or_else(|| format!("{}-{}-{place}", node.name, main_name(first)));
+        let name = first.pod.clone().unwrap_or_else(|| format!("{}-{}-{index}", node.name, main_name(first)));
         let containers = held.iter().map(|held| container(main_name(held), amount(held))).collect();
         let since = started(facts, uid).unwrap_or_else(identity::now);
         let mut pod = pod(namespace, &name, &node.name, containers, since, |_| container_id(facts, uid));
@@ -54,20 +54,20 @@ pub fn workloads_of(node: &NodeFixture) -> Vec<Pod> {
     pods.into_iter().enumerate().map(one).collect()
 }
 
-/// When the pod's first process started, by the facts: a pod lives in the time of its node, however long ago that was.
+/// When the first process of the pod started according to the facts, whose times can be long ago.
 fn started(facts: &Report, pod_uid: &str) -> Option<Timestamp> {
     let processes = facts.sections.processes.as_ref()?.data.as_ref()?;
     let own = processes.processes.iter().filter(|process| process.pod_uid.as_deref() == Some(pod_uid));
     let first = own.filter_map(|process| process.started_at).min();
-    first.or_else(|| facts.taken_at?.checked_sub(QUIET_LIFE).ok())
+    first.or_else(|| facts.taken_at?.checked_sub(AGE_WITHOUT_PROCESSES).ok())
 }
 
-/// A claim of dynamic resource allocation names no container.
+/// The container of an allocation. Claims of dynamic resource allocation have none.
 fn main_name(allocation: &Allocation) -> &str {
     if allocation.container.is_empty() { "main" } else { &allocation.container }
 }
 
-/// What a container asks for to be given this; nothing for a claim, which is no resource of a container.
+/// The resource request of an allocation; `None` for a claim, which is not a resource of a container.
 fn amount(allocation: &Allocation) -> Option<(String, u64)> {
     let count = allocation.replicas.map_or(allocation.devices.len() as u64, u64::from);
     allocation.claim.is_none().then(|| (allocation.resource.clone(), count))
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_of_the_facts_has_their_uid_and_their_gpus() {
+    fn a_pod_has_the_uid_and_the_gpus_of_the_facts() {
         let facts = serde_json::from_value(serde_json::json!({"sections": {
             "kubelet": {"status": "ok", "data": {"allocations": [
                 {"pod_uid": "u1", "container": "trainer", "resource": "nvidia.com/gpu", "devices": ["a", "b"]},

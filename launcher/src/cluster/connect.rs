@@ -54,7 +54,7 @@ pub struct Contexts {
 enum Source {
     /// Files that are read anew when they change; whether somebody named them, or they are where they usually are.
     Files { files: Vec<PathBuf>, named: bool },
-    /// A kubeconfig in memory: the embedded cluster's.
+    /// A kubeconfig in memory: that of the demo cluster.
     Given(Box<Kubeconfig>),
 }
 
@@ -190,7 +190,11 @@ impl Contexts {
         Failure::new(
             format!("Reading the kubeconfig ({files})"),
             error,
-            "Name one with --kubeconfig or KUBECONFIG, or try the built-in example cluster with --demo.",
+            if cfg!(feature = "demo") {
+                "Name one with --kubeconfig or KUBECONFIG, or try the built-in example cluster with --demo."
+            } else {
+                "Name one with --kubeconfig or KUBECONFIG."
+            },
         )
     }
 }
@@ -233,7 +237,8 @@ async fn from_kubeconfig(
         plugin::tame(&mut kubeconfig, user)?;
     }
     if !environment {
-        return Ok((chosen.clone(), user, plain(&kubeconfig, &chosen)?));
+        let config = plain(&kubeconfig, &chosen, user.as_deref())?;
+        return Ok((chosen, user, config));
     }
     let options = KubeConfigOptions { context: Some(chosen.clone()), ..KubeConfigOptions::default() };
     let own_proxy = cluster_of(&kubeconfig, &chosen).and_then(|cluster| cluster.proxy_url.clone());
@@ -247,16 +252,20 @@ async fn from_kubeconfig(
     Ok((chosen, user, config))
 }
 
-/// A configuration without credentials, certificates and proxies: the embedded cluster's, whatever the environment says.
-fn plain(kubeconfig: &Kubeconfig, context: &str) -> Result<Config, Failure> {
+/// The configuration of the demo cluster: its address and its token, without proxies and whatever the environment has.
+fn plain(kubeconfig: &Kubeconfig, context: &str, user: Option<&str>) -> Result<Config, Failure> {
     let server = cluster_of(kubeconfig, context).and_then(|cluster| cluster.server.clone()).unwrap_or_default();
-    server.parse().map(Config::new).map_err(|error| {
+    let url = server.parse().map_err(|error| {
         Failure::new(
             format!("Reading kubeconfig context '{context}'"),
             error,
             "This is a defect of gpu-syringe: please report it.",
         )
-    })
+    })?;
+    let user = kubeconfig.auth_infos.iter().find(|named| Some(named.name.as_str()) == user);
+    let mut config = Config::new(url);
+    config.auth_info = user.and_then(|named| named.auth_info.clone()).unwrap_or_default();
+    Ok(config)
 }
 
 fn cluster_of<'a>(kubeconfig: &'a Kubeconfig, context: &str) -> Option<&'a Cluster> {

@@ -1,4 +1,4 @@
-//! The programs of an image, each as far as our scripts use it.
+//! The programs of an image, with the options that the scripts of the launcher use.
 
 use std::io::Read;
 use std::time::Duration;
@@ -6,41 +6,43 @@ use std::time::Duration;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
-use super::{Container, Input, Tmp};
+use super::container::Container;
+use super::image::Tmp;
+use super::input::Input;
 use crate::files::File;
 
-/// What a program printed, and how it ended.
+/// The output and exit code of a program.
 #[derive(Debug, Default)]
-pub(super) struct Done {
+pub(super) struct Output {
     pub(super) stdout: Vec<u8>,
     pub(super) stderr: String,
     pub(super) exit_code: i32,
 }
 
-impl Done {
+impl Output {
     fn printed(stdout: Vec<u8>) -> Self {
         Self { stdout, ..Self::default() }
     }
 
-    fn failed(exit_code: i32, said: String) -> Self {
-        Self { stdout: Vec::new(), stderr: said + "\n", exit_code }
+    fn failed(exit_code: i32, message: String) -> Self {
+        Self { stdout: Vec::new(), stderr: message + "\n", exit_code }
     }
 }
 
-/// Runs one command with what is piped into it, or with the shell's own input.
-pub(super) async fn run(container: &Container, words: &[String], input: &mut Input, piped: Option<Vec<u8>>) -> Done {
+/// Runs a command with piped input, or with the standard input of the shell.
+pub(super) async fn run(container: &Container, words: &[String], input: &mut Input, piped: Option<Vec<u8>>) -> Output {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let [program, arguments @ ..] = &words[..] else { return Done::default() };
+    let [program, arguments @ ..] = &words[..] else { return Output::default() };
     if program.starts_with('/') {
         return execute(container, program, arguments, container.image.glibc).await;
     }
     if !container.image.programs.contains(program) {
-        return Done::failed(127, format!("sh: {program}: not found"));
+        return Output::failed(127, format!("sh: {program}: not found"));
     }
     match (*program, arguments) {
         ("head", ["-c", count]) => {
             let count = count.parse().unwrap_or(0);
-            Done::printed(match piped {
+            Output::printed(match piped {
                 Some(mut bytes) => {
                     bytes.truncate(count);
                     bytes
@@ -48,7 +50,7 @@ pub(super) async fn run(container: &Container, words: &[String], input: &mut Inp
                 None => input.read(count).await,
             })
         }
-        ("cat", []) => Done::printed(read(input, piped).await),
+        ("cat", []) => Output::printed(read(input, piped).await),
         ("tar", ["-xmf", "-", "-C", directory]) => {
             let bytes = read(input, piped).await;
             untar(container, directory, &bytes)
@@ -56,39 +58,41 @@ pub(super) async fn run(container: &Container, words: &[String], input: &mut Inp
         ("chmod", [_, path]) => match container.files.get(path) {
             Some(file) => {
                 container.files.put(path, File { executable: true, ..file });
-                Done::default()
+                Output::default()
             }
-            None => Done::failed(1, format!("chmod: {path}: No such file or directory")),
+            None => Output::failed(1, format!("chmod: {path}: No such file or directory")),
         },
         ("sha256sum", [path]) => match container.files.get(path) {
             Some(file) => {
                 let digits: String = Sha256::digest(&file.bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-                Done::printed(format!("{digits}  {path}\n").into_bytes())
+                Output::printed(format!("{digits}  {path}\n").into_bytes())
             }
-            None => Done::failed(1, format!("sha256sum: can't open '{path}': No such file or directory")),
+            None => Output::failed(1, format!("sha256sum: can't open '{path}': No such file or directory")),
         },
         ("sleep", [seconds]) => {
             tokio::time::sleep(Duration::from_secs(seconds.parse().unwrap_or(0))).await;
-            Done::default()
+            Output::default()
         }
-        // The container's root, as the host's procfs shows it.
+        // The root of the container, as procfs of the host shows it.
         ("chroot", [root, path, arguments @ ..]) => {
             let process = root.strip_suffix("/root");
             if process.is_none() || process != container.image.host_process {
-                let why = format!("chroot: can't change root directory to '{root}': Permission denied");
-                return Done::failed(1, why);
+                let reason = format!("chroot: can't change root directory to '{root}': Permission denied");
+                return Output::failed(1, reason);
             }
             let inside = path.strip_prefix("/proc/4711/root").unwrap_or("/nowhere");
             execute(container, inside, arguments, container.image.host_glibc).await
         }
-        // A pod's process that calls itself kubelet is always there.
+        // A process of a pod with the name kubelet always exists.
         ("grep", ["-slx", "kubelet", "/proc/[0-9]*/comm"]) => {
             let own = container.image.host_process.map(|process| format!("{process}/comm\n")).unwrap_or_default();
-            Done::printed(format!("/proc/4000/comm\n{own}").into_bytes())
+            Output::printed(format!("/proc/4000/comm\n{own}").into_bytes())
         }
-        ("grep", ["-sL", .., "crio-", "/proc/4000/cgroup"]) => Done { exit_code: 1, ..Done::default() },
-        ("grep", ["-sL", .., "crio-", "/proc/4000/cgroup", other]) => Done::printed(format!("{other}\n").into_bytes()),
-        _ => Done::failed(1, format!("{program}: invalid arguments")),
+        ("grep", ["-sL", .., "crio-", "/proc/4000/cgroup"]) => Output { exit_code: 1, ..Output::default() },
+        ("grep", ["-sL", .., "crio-", "/proc/4000/cgroup", other]) => {
+            Output::printed(format!("{other}\n").into_bytes())
+        }
+        _ => Output::failed(1, format!("{program}: invalid arguments")),
     }
 }
 
@@ -108,7 +112,7 @@ pub(super) fn write(container: &Container, path: &str, bytes: Vec<u8>, executabl
     Ok(())
 }
 
-fn untar(container: &Container, directory: &str, bytes: &[u8]) -> Done {
+fn untar(container: &Container, directory: &str, bytes: &[u8]) -> Output {
     let unpack = || -> Result<(), String> {
         let mut archive = tar::Archive::new(bytes);
         for entry in archive.entries().map_err(|error| error.to_string())? {
@@ -116,39 +120,39 @@ fn untar(container: &Container, directory: &str, bytes: &[u8]) -> Done {
             let name = entry.path().map_err(|error| error.to_string())?.display().to_string();
             let executable = entry.header().mode().is_ok_and(|mode| mode & 0o100 != 0);
             let mut contents = Vec::new();
-            // What has arrived is written before the end is missed, as a real tar does.
-            let whole = entry.read_to_end(&mut contents).is_ok();
+            // Like a real tar, it writes what it read before it reports the missing end.
+            let is_complete = entry.read_to_end(&mut contents).is_ok();
             write(container, &format!("{directory}/{name}"), contents, executable)
-                .map_err(|why| format!("can't open '{name}': {why}"))?;
-            if !whole {
+                .map_err(|reason| format!("can't open '{name}': {reason}"))?;
+            if !is_complete {
                 return Err("short read".into());
             }
         }
         Ok(())
     };
     match unpack() {
-        Ok(()) => Done::default(),
-        Err(why) => Done::failed(1, format!("tar: {why}")),
+        Ok(()) => Output::default(),
+        Err(reason) => Output::failed(1, format!("tar: {reason}")),
     }
 }
 
-/// Runs a file of the container: it is taken to be the probe.
-async fn execute(container: &Container, path: &str, arguments: &[&str], loader: bool) -> Done {
-    let Some(file) = container.files.get(path).filter(|_| loader) else {
-        return Done::failed(127, format!("sh: {path}: not found"));
+/// Runs a file of the container, as if it were `node-probe`.
+async fn execute(container: &Container, path: &str, arguments: &[&str], has_loader: bool) -> Output {
+    let Some(file) = container.files.get(path).filter(|_| has_loader) else {
+        return Output::failed(127, format!("sh: {path}: not found"));
     };
     if !file.executable || container.image.tmp == Tmp::NoExec {
-        return Done::failed(126, format!("sh: {path}: Permission denied"));
+        return Output::failed(126, format!("sh: {path}: Permission denied"));
     }
     let arguments: Vec<_> = arguments.iter().map(|word| (*word).to_owned()).collect();
     let facts = container.facts.clone();
     match tokio::task::spawn_blocking(move || node_probe::run(&arguments, Some(&facts))).await {
-        Ok(outcome) => Done {
+        Ok(outcome) => Output {
             stdout: outcome.stdout,
             stderr: String::from_utf8_lossy(&outcome.stderr).into_owned(),
             exit_code: outcome.exit_code,
         },
-        // A panic of the probe is what it is in a container, too: an abort.
-        Err(_) => Done::failed(134, "aborted".into()),
+        // A panic of the real program aborts it.
+        Err(_) => Output::failed(134, "aborted".into()),
     }
 }

@@ -1,12 +1,13 @@
-//! The shell: statements one after the other, pipes, a redirection, and the few variables that our scripts use.
+//! The shell: a sequence of statements with pipes, a redirection, and a few variables.
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-use super::commands::{self, Done};
-use super::{Container, Input};
+use super::commands::{self, Output};
+use super::container::Container;
+use super::input::Input;
 
-/// The process id that a shell sees of itself.
+/// The process ID of the shell.
 const PID: &str = "4711";
 
 /// One `sh -c`.
@@ -29,12 +30,12 @@ impl Shell {
         Self { container, statements, arguments }
     }
 
-    /// Runs to the end of the script.
+    /// Runs the script.
     pub(super) async fn run(self, mut input: Input, stdout: mpsc::Sender<Bytes>, stderr: mpsc::Sender<Bytes>) -> i32 {
         let Self { container, statements, arguments } = self;
-        // A last command of its own takes the shell's place; with its output in a file, nobody holds the real one open.
+        // A shell replaces itself with its only command. If that writes to a file, standard output is closed.
         if statements.len() == 1 && statements[0].to.is_some() && statements[0].commands.len() == 1 {
-            input.cut();
+            input.limit();
         }
         let mut code = 0;
         for statement in &statements {
@@ -45,10 +46,10 @@ impl Shell {
                 if words.first().is_some_and(|word| word == "exit") {
                     return words.get(1).and_then(|word| word.parse().ok()).unwrap_or(code);
                 }
-                let done = commands::run(&container, &words, &mut input, piped.take()).await;
-                let Done { stdout, stderr: said, exit_code } = done;
-                if !said.is_empty() {
-                    let _ = stderr.send(said.into()).await;
+                let output_of_command = commands::run(&container, &words, &mut input, piped.take()).await;
+                let Output { stdout, stderr: errors, exit_code } = output_of_command;
+                if !errors.is_empty() {
+                    let _ = stderr.send(errors.into()).await;
                 }
                 output.clone_from(&stdout);
                 piped = Some(stdout);
@@ -56,8 +57,8 @@ impl Shell {
             }
             match &statement.to {
                 Some(path) => {
-                    if let Err(why) = commands::write(&container, path, output, false) {
-                        let _ = stderr.send(format!("sh: can't create {path}: {why}\n").into()).await;
+                    if let Err(reason) = commands::write(&container, path, output, false) {
+                        let _ = stderr.send(format!("sh: can't create {path}: {reason}\n").into()).await;
                         code = 1;
                     }
                 }
@@ -83,7 +84,7 @@ impl Statement {
     }
 }
 
-/// `"$@"`, `$$`, `$?`, and an `exec` that changes nothing here.
+/// Expands `"$@"`, `$$` and `$?`, and removes `exec`, which has no effect here.
 fn expand(words: &[String], arguments: &[String], code: i32) -> Vec<String> {
     let words = words.iter().filter(|word| *word != "exec");
     let one = |word: &String| match word.as_str() {

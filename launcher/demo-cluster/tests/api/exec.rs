@@ -11,7 +11,8 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 
 use crate::support::{
-    NAMESPACE, create, echo, exec, finish, node, phase, pods, probe_on, refused, start, streams, until_phase,
+    NAMESPACE, authorization, create, echo, exec, finish, node, phase, pods, probe_on, refused, start, streams,
+    until_phase,
 };
 
 #[tokio::test]
@@ -91,6 +92,7 @@ async fn socket(
     let url = format!("ws://{address}/api/v1/namespaces/{NAMESPACE}/pods/a/exec?container=probe&{query}");
     let mut request = url.into_client_request().unwrap();
     request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
+    request.headers_mut().insert("authorization", authorization(cluster).parse().unwrap());
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     tokio_tungstenite::client_async(request, stream).await.map(|(socket, response)| {
         assert_eq!(response.headers()["sec-websocket-protocol"], *protocol);

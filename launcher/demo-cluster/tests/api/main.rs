@@ -1,6 +1,7 @@
-//! Drives the embedded cluster with the real client: every verb, exec on both protocols, and each fault.
+//! Tests the cluster with the real client: access, every verb, exec with both subprotocols, and each fault.
 #![allow(clippy::unwrap_used)]
 
+mod access;
 mod exec;
 mod faults;
 mod pods;

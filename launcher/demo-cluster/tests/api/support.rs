@@ -32,6 +32,12 @@ pub(crate) async fn client(cluster: &Cluster) -> Client {
     Client::try_from(config).unwrap()
 }
 
+/// The `Authorization` header with the token of a cluster.
+pub(crate) fn authorization(cluster: &Cluster) -> String {
+    let kubeconfig: serde_json::Value = serde_json::from_str(&cluster.kubeconfig_yaml()).unwrap();
+    format!("Bearer {}", kubeconfig["users"][0]["user"]["token"].as_str().unwrap_or_default())
+}
+
 pub(crate) fn pods(client: &Client) -> Api<Pod> {
     Api::namespaced(client.clone(), NAMESPACE)
 }

@@ -1,4 +1,4 @@
-//! A pod's status as a kubelet writes it: container states, and the phase and conditions that follow from them.
+//! The status of a pod as a kubelet writes it: container states, and the phase and conditions that follow from them.
 
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP,
@@ -6,19 +6,19 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::super::identity;
+use crate::identity;
 
 /// How a container ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct End {
-    pub(super) exit_code: i32,
-    pub(super) reason: &'static str,
-    pub(super) message: Option<String>,
+pub(crate) struct Termination {
+    pub(crate) exit_code: i32,
+    pub(crate) reason: &'static str,
+    pub(crate) message: Option<String>,
 }
 
-impl End {
-    /// The end of a process that ran.
-    pub(super) fn exit(exit_code: i32) -> Self {
+impl Termination {
+    /// The end of a process with this exit code.
+    pub(crate) fn exit(exit_code: i32) -> Self {
         Self { exit_code, reason: if exit_code == 0 { "Completed" } else { "Error" }, message: None }
     }
 }
@@ -32,7 +32,7 @@ fn status(pod: &mut Pod) -> &mut PodStatus {
 }
 
 /// The status of one container, ephemeral ones included.
-fn slot<'a>(pod: &'a mut Pod, name: &str) -> &'a mut ContainerStatus {
+fn container_status<'a>(pod: &'a mut Pod, name: &str) -> &'a mut ContainerStatus {
     let spec = pod.spec.as_ref();
     let ephemeral =
         spec.and_then(|spec| spec.ephemeral_containers.as_ref()?.iter().find(|container| container.name == name));
@@ -41,19 +41,19 @@ fn slot<'a>(pod: &'a mut Pod, name: &str) -> &'a mut ContainerStatus {
     let image = image.cloned().flatten().unwrap_or_default();
     let is_ephemeral = ephemeral.is_some();
     let status = status(pod);
-    let slots = if is_ephemeral {
+    let statuses = if is_ephemeral {
         status.ephemeral_container_statuses.get_or_insert_default()
     } else {
         status.container_statuses.get_or_insert_default()
     };
-    let at = slots.iter().position(|slot| slot.name == name).unwrap_or_else(|| {
-        slots.push(ContainerStatus { name: name.to_owned(), image, ..ContainerStatus::default() });
-        slots.len() - 1
+    let at = statuses.iter().position(|entry| entry.name == name).unwrap_or_else(|| {
+        statuses.push(ContainerStatus { name: name.to_owned(), image, ..ContainerStatus::default() });
+        statuses.len() - 1
     });
-    &mut slots[at]
+    &mut statuses[at]
 }
 
-fn condition(pod: &mut Pod, kind: &str, holds: bool, reason: Option<&str>) {
+fn set_condition(pod: &mut Pod, kind: &str, holds: bool, reason: Option<&str>) {
     let conditions = status(pod).conditions.get_or_insert_default();
     let text = if holds { "True" } else { "False" };
     if conditions.iter().any(|one| one.type_ == kind && one.status == text && one.reason.as_deref() == reason) {
@@ -69,17 +69,17 @@ fn condition(pod: &mut Pod, kind: &str, holds: bool, reason: Option<&str>) {
     });
 }
 
-/// The kubelet has taken the pod on and makes its containers.
-pub(super) fn creating(pod: &mut Pod, host_ip: &str) {
+/// The kubelet creates the containers.
+pub(crate) fn creating(pod: &mut Pod, host_ip: &str) {
     let names: Vec<_> = pod.spec.iter().flat_map(|spec| &spec.containers).map(|one| one.name.clone()).collect();
     for name in names {
         waiting(pod, &name, "ContainerCreating", None);
     }
-    condition(pod, "PodReadyToStartContainers", false, None);
-    condition(pod, "Initialized", true, None);
-    condition(pod, "Ready", false, Some("ContainersNotReady"));
-    condition(pod, "ContainersReady", false, Some("ContainersNotReady"));
-    condition(pod, "PodScheduled", true, None);
+    set_condition(pod, "PodReadyToStartContainers", false, None);
+    set_condition(pod, "Initialized", true, None);
+    set_condition(pod, "Ready", false, Some("ContainersNotReady"));
+    set_condition(pod, "ContainersReady", false, Some("ContainersNotReady"));
+    set_condition(pod, "PodScheduled", true, None);
     let host_network = pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
     let status = status(pod);
     status.start_time.get_or_insert_with(now);
@@ -91,35 +91,35 @@ pub(super) fn creating(pod: &mut Pod, host_ip: &str) {
     }
 }
 
-/// A container waits.
-pub(super) fn waiting(pod: &mut Pod, container: &str, reason: &str, message: Option<String>) {
-    let slot = slot(pod, container);
-    (slot.ready, slot.started) = (false, Some(false));
-    slot.state = Some(ContainerState {
+/// A container waits to start.
+pub(crate) fn waiting(pod: &mut Pod, container: &str, reason: &str, message: Option<String>) {
+    let entry = container_status(pod, container);
+    (entry.ready, entry.started) = (false, Some(false));
+    entry.state = Some(ContainerState {
         waiting: Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message }),
         ..ContainerState::default()
     });
 }
 
 /// A container runs.
-pub(super) fn running(pod: &mut Pod, container: &str) {
-    let slot = slot(pod, container);
-    (slot.ready, slot.started) = (true, Some(true));
-    slot.container_id = Some(format!("containerd://{container}"));
-    slot.image_id.clone_from(&slot.image);
-    slot.state = Some(ContainerState {
+pub(crate) fn running(pod: &mut Pod, container: &str) {
+    let entry = container_status(pod, container);
+    (entry.ready, entry.started) = (true, Some(true));
+    entry.container_id = Some(format!("containerd://{container}"));
+    entry.image_id.clone_from(&entry.image);
+    entry.state = Some(ContainerState {
         running: Some(ContainerStateRunning { started_at: Some(now()) }),
         ..ContainerState::default()
     });
-    conclude(pod);
+    update_phase(pod);
 }
 
-/// A container has ended.
-pub(super) fn terminated(pod: &mut Pod, container: &str, end: &End) {
-    let slot = slot(pod, container);
-    let running = slot.state.take().and_then(|state| state.running);
-    (slot.ready, slot.started) = (false, Some(false));
-    slot.state = Some(ContainerState {
+/// A container ended.
+pub(crate) fn terminated(pod: &mut Pod, container: &str, end: &Termination) {
+    let entry = container_status(pod, container);
+    let running = entry.state.take().and_then(|state| state.running);
+    (entry.ready, entry.started) = (false, Some(false));
+    entry.state = Some(ContainerState {
         terminated: Some(ContainerStateTerminated {
             exit_code: end.exit_code,
             reason: Some(end.reason.to_owned()),
@@ -130,17 +130,17 @@ pub(super) fn terminated(pod: &mut Pod, container: &str, end: &End) {
         }),
         ..ContainerState::default()
     });
-    conclude(pod);
+    update_phase(pod);
 }
 
-/// Phase and conditions from the states of the containers that are not ephemeral.
-fn conclude(pod: &mut Pod) {
+/// Sets phase and conditions from the states of the containers that are not ephemeral.
+fn update_phase(pod: &mut Pod) {
     let expected = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
     let states = status(pod).container_statuses.as_deref().unwrap_or_default();
     let ends: Vec<_> =
-        states.iter().filter_map(|slot| slot.state.as_ref()?.terminated.as_ref()).map(|end| end.exit_code).collect();
-    let any_runs = states.iter().any(|slot| slot.state.as_ref().is_some_and(|state| state.running.is_some()));
-    let all_ready = states.len() == expected && states.iter().all(|slot| slot.ready);
+        states.iter().filter_map(|entry| entry.state.as_ref()?.terminated.as_ref()).map(|end| end.exit_code).collect();
+    let any_runs = states.iter().any(|entry| entry.state.as_ref().is_some_and(|state| state.running.is_some()));
+    let all_ready = states.len() == expected && states.iter().all(|entry| entry.ready);
     let all_ended = expected > 0 && ends.len() == expected;
     let phase = match (all_ended, ends.iter().all(|code| *code == 0)) {
         (true, true) => "Succeeded",
@@ -154,13 +154,13 @@ fn conclude(pod: &mut Pod) {
         _ => (!all_ready).then_some("ContainersNotReady"),
     };
     status(pod).phase = Some(phase.to_owned());
-    condition(pod, "PodReadyToStartContainers", !all_ended, None);
-    condition(pod, "Ready", all_ready, reason);
-    condition(pod, "ContainersReady", all_ready, reason);
+    set_condition(pod, "PodReadyToStartContainers", !all_ended, None);
+    set_condition(pod, "Ready", all_ready, reason);
+    set_condition(pod, "ContainersReady", all_ready, reason);
 }
 
-/// The kubelet would not have the pod.
-pub(super) fn rejected(pod: &mut Pod, reason: &str, message: &str) {
+/// The kubelet rejected the pod.
+pub(crate) fn rejected(pod: &mut Pod, reason: &str, message: &str) {
     let status = status(pod);
     status.phase = Some("Failed".to_owned());
     status.reason = Some(reason.to_owned());
@@ -168,11 +168,11 @@ pub(super) fn rejected(pod: &mut Pod, reason: &str, message: &str) {
     status.start_time.get_or_insert_with(now);
 }
 
-/// The pod lived longer than `activeDeadlineSeconds`: everything in it was killed.
-pub(super) fn deadline_exceeded(pod: &mut Pod) {
+/// The pod ran longer than `activeDeadlineSeconds`, and its containers were killed.
+pub(crate) fn deadline_exceeded(pod: &mut Pod) {
     let names: Vec<_> = pod.spec.iter().flat_map(|spec| &spec.containers).map(|one| one.name.clone()).collect();
     for name in names {
-        terminated(pod, &name, &End::exit(137));
+        terminated(pod, &name, &Termination::exit(137));
     }
     let status = status(pod);
     status.phase = Some("Failed".to_owned());
@@ -180,15 +180,15 @@ pub(super) fn deadline_exceeded(pod: &mut Pod) {
     status.message = Some("Pod was active on the node longer than the specified deadline".to_owned());
 }
 
-/// Whether no kubelet has started the pod, as far as the API knows.
-pub(in super::super) fn is_pending(pod: &Pod) -> bool {
+/// Whether the pod is Pending in the API.
+pub(crate) fn is_pending(pod: &Pod) -> bool {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).is_none_or(|phase| phase == "Pending")
 }
 
-/// The names of the containers that run, as far as the API knows.
-pub(in super::super) fn running_containers(pod: &Pod) -> Vec<String> {
+/// The names of the containers that run according to the API.
+pub(crate) fn running_containers(pod: &Pod) -> Vec<String> {
     let Some(status) = &pod.status else { return Vec::new() };
-    let slots = status.container_statuses.iter().chain(&status.ephemeral_container_statuses).flatten();
-    let runs = |slot: &&ContainerStatus| slot.state.as_ref().is_some_and(|state| state.running.is_some());
-    slots.filter(runs).map(|slot| slot.name.clone()).collect()
+    let statuses = status.container_statuses.iter().chain(&status.ephemeral_container_statuses).flatten();
+    let runs = |entry: &&ContainerStatus| entry.state.as_ref().is_some_and(|state| state.running.is_some());
+    statuses.filter(runs).map(|entry| entry.name.clone()).collect()
 }

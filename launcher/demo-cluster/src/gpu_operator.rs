@@ -1,5 +1,5 @@
-//! What NVIDIA's GPU operator would tell Kubernetes about a node: the labels of GPU feature discovery, and the resources of
-//! the device plugin, both from the node's facts.
+//! What NVIDIA's GPU Operator reports about a node: the labels of GPU feature discovery and the resources of the device
+//! plugin, both derived from the facts of the node.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ fn inventory(facts: &Report) -> Option<&Inventory> {
     facts.sections.inventory.as_ref()?.data.as_ref()
 }
 
-/// How many GPUs the node was built with: those on the PCI bus, or those that NVML lists where the bus was not read.
+/// How many GPUs the node has: those on the PCI bus, or those that NVML lists if the bus was not read.
 fn installed(facts: &Report) -> usize {
     let host = Section::data_of(&facts.sections.host);
     let on_bus = host.map_or(0, |host| host.pci_gpus.len());
@@ -25,7 +25,7 @@ fn listed(facts: &Report) -> usize {
 }
 
 /// The labels of GPU feature discovery; none for a node without GPUs.
-pub(super) fn labels(facts: &Report) -> BTreeMap<String, String> {
+pub(crate) fn labels(facts: &Report) -> BTreeMap<String, String> {
     let mut labels = BTreeMap::new();
     if installed(facts) == 0 {
         return labels;
@@ -69,8 +69,8 @@ pub(super) fn labels(facts: &Report) -> BTreeMap<String, String> {
     labels
 }
 
-/// Capacity and allocatable by resource. Where the kubelet's account is known it decides, else the GPUs do.
-pub(super) fn resources(facts: &Report) -> BTreeMap<String, (u64, u64)> {
+/// Capacity and allocatable by resource: from the kubelet's checkpoint if the facts have it, else from the GPUs.
+pub(crate) fn resources(facts: &Report) -> BTreeMap<String, (u64, u64)> {
     let kubelet = Section::data_of(&facts.sections.kubelet);
     let registered = kubelet.map_or(&[][..], |kubelet| &kubelet.registered);
     if registered.is_empty() {
@@ -86,7 +86,7 @@ pub(super) fn resources(facts: &Report) -> BTreeMap<String, (u64, u64)> {
         let allocatable = one.devices.iter().filter(healthy).count() as u64;
         (one.resource.clone(), (one.devices.len() as u64, allocatable))
     });
-    // A machine without GPUs may have an empty entry in the kubelet's checkpoint; its node does not show one.
+    // The checkpoint of a node without GPUs can have an empty entry; the Node object has none.
     counts.filter(|(_, (capacity, _))| *capacity > 0 || installed(facts) > 0).collect()
 }
 

@@ -1,33 +1,33 @@
-//! What a request is about: its verb, resource and object, read from method, path and query as the API server does.
+//! Verb, resource and object of a request, from its method, path and query as in a real API server.
 
 use http::{Method, Uri};
 
-use super::query::Query;
+use crate::query::Query;
 
-/// A request to one resource, in the words that RBAC rules use.
+/// A request to one resource, in the terms of RBAC rules.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Target {
+pub(crate) struct RequestInfo {
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`.
-    pub(super) verb: &'static str,
+    pub(crate) verb: &'static str,
     /// The API group; empty for the core group.
-    pub(super) group: String,
-    pub(super) version: String,
-    pub(super) namespace: Option<String>,
-    pub(super) resource: String,
-    pub(super) name: Option<String>,
-    pub(super) subresource: Option<String>,
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) namespace: Option<String>,
+    pub(crate) resource: String,
+    pub(crate) name: Option<String>,
+    pub(crate) subresource: Option<String>,
 }
 
-impl Target {
-    /// Reads the target; `None` for a path that names no resource (`/version`, `/apis`).
-    pub(super) fn of(method: &Method, uri: &Uri, query: &Query) -> Option<Self> {
+impl RequestInfo {
+    /// `None` for a path without a resource (`/version`, `/apis`).
+    pub(crate) fn of(method: &Method, uri: &Uri, query: &Query) -> Option<Self> {
         let parts: Vec<&str> = uri.path().split('/').filter(|part| !part.is_empty()).collect();
         let (group, version, rest) = match parts[..] {
             ["api", version, ref rest @ ..] if !rest.is_empty() => ("", version, rest),
             ["apis", group, version, ref rest @ ..] if !rest.is_empty() => (group, version, rest),
             _ => return None,
         };
-        // `namespaces/x` alone is the object x; with more behind it, it is where the rest is.
+        // `namespaces/x` is the object x if nothing follows, and the namespace of what follows otherwise.
         let (namespace, rest) = match *rest {
             ["namespaces", namespace, ref inner @ ..] if !inner.is_empty() => (Some(namespace), inner),
             _ => (None, rest),
@@ -36,7 +36,7 @@ impl Target {
             [resource] => (resource, None, None),
             [resource, name] => (resource, Some(name), None),
             [resource, name, subresource] => (resource, Some(name), Some(subresource)),
-            // What lies behind it is a path of whoever is spoken to through the API server.
+            // The rest is a path on the kubelet.
             [resource, name, "proxy", ..] => (resource, Some(name), Some("proxy")),
             _ => return None,
         };
@@ -51,8 +51,8 @@ impl Target {
         })
     }
 
-    /// Resource and subresource as RBAC writes them: `pods/exec`.
-    pub(super) fn full_resource(&self) -> String {
+    /// Resource and subresource as in RBAC rules: `pods/exec`.
+    pub(crate) fn full_resource(&self) -> String {
         match &self.subresource {
             Some(subresource) => format!("{}/{subresource}", self.resource),
             None => self.resource.clone(),
@@ -78,29 +78,29 @@ fn verb(method: &Method, named: bool, watch: bool) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    fn target(method: Method, uri: &'static str) -> Option<Target> {
+    fn info(method: Method, uri: &'static str) -> Option<RequestInfo> {
         let uri = Uri::from_static(uri);
-        Target::of(&method, &uri, &Query::parse(uri.query().unwrap_or_default()))
+        RequestInfo::of(&method, &uri, &Query::parse(uri.query().unwrap_or_default()))
     }
 
     #[test]
-    fn a_namespace_is_an_object_or_the_place_of_one() {
-        let namespace = target(Method::GET, "/api/v1/namespaces/a").expect("a target");
+    fn a_namespace_is_an_object_or_the_namespace_of_one() {
+        let namespace = info(Method::GET, "/api/v1/namespaces/a").expect("a resource");
         assert_eq!((namespace.full_resource().as_str(), namespace.name.as_deref()), ("namespaces", Some("a")));
-        let exec = target(Method::GET, "/api/v1/namespaces/a/pods/b/exec?command=x").expect("a target");
+        let exec = info(Method::GET, "/api/v1/namespaces/a/pods/b/exec?command=x").expect("a resource");
         assert_eq!((exec.verb, exec.full_resource().as_str()), ("get", "pods/exec"));
         assert_eq!((exec.namespace.as_deref(), exec.name.as_deref()), (Some("a"), Some("b")));
-        let proxy = target(Method::GET, "/api/v1/nodes/a/proxy/logs/kern.log").expect("a target");
+        let proxy = info(Method::GET, "/api/v1/nodes/a/proxy/logs/kern.log").expect("a resource");
         assert_eq!((proxy.verb, proxy.full_resource().as_str()), ("get", "nodes/proxy"));
     }
 
     #[test]
     fn verbs_follow_method_name_and_watch() {
-        let verb = |method, uri| target(method, uri).expect("a target").verb;
+        let verb = |method, uri| info(method, uri).expect("a resource").verb;
         assert_eq!(verb(Method::GET, "/api/v1/pods?watch=true"), "watch");
         assert_eq!(verb(Method::GET, "/apis/resource.k8s.io/v1/resourceslices"), "list");
         assert_eq!(verb(Method::DELETE, "/api/v1/namespaces/a/pods"), "deletecollection");
-        assert_eq!(target(Method::GET, "/version"), None);
-        assert_eq!(target(Method::GET, "/apis/resource.k8s.io/v1"), None);
+        assert_eq!(info(Method::GET, "/version"), None);
+        assert_eq!(info(Method::GET, "/apis/resource.k8s.io/v1"), None);
     }
 }

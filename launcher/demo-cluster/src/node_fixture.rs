@@ -1,4 +1,4 @@
-//! A node of a fixture: what a probe finds on it, and the API object that Kubernetes would show of it.
+//! A node of a fixture: the facts that a probe reads on it, and its `Node` object.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,45 +7,45 @@ use k8s_openapi::api::core::v1::{
     ContainerImage, Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo, Taint,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use syringe_core::report::Report;
 
-use super::{identity, operator};
+use crate::{gpu_operator, node_object};
 
-/// A node, and what a probe finds on it.
+/// A node, and the facts that a probe reads on it.
 #[derive(Clone, Debug)]
 pub struct NodeFixture {
     /// The node's name.
     pub name: String,
-    /// What a probe finds.
+    /// The facts that a probe reads.
     pub facts: Arc<Report>,
-    /// Labels beside the usual ones.
+    /// Labels in addition to those that every node has.
     pub labels: BTreeMap<String, String>,
     /// Taints.
     pub taints: Vec<Taint>,
-    /// Conditions beside `Ready`, such as those of a node-problem-detector.
+    /// Conditions in addition to `Ready`, such as those of node-problem-detector.
     pub conditions: Vec<NodeCondition>,
-    /// Whether it is cordoned.
+    /// Whether the node is cordoned.
     pub unschedulable: bool,
     /// Capacity and allocatable by resource: `nvidia.com/gpu` → (8, 8).
     pub resources: BTreeMap<String, (u64, u64)>,
-    /// Images that it has.
+    /// Images on the node.
     pub images: Vec<String>,
-    /// Images that it cannot pull.
+    /// Images that the node cannot pull.
     pub unpullable_images: Vec<String>,
-    /// Files of its `/var/log`, which its kubelet serves: `kern.log` → text.
+    /// Files in `/var/log`, which the kubelet serves: `kern.log` → text.
     pub log_files: BTreeMap<String, String>,
 }
 
 impl NodeFixture {
-    /// A node as Kubernetes would show it if its facts were true: with the labels of GPU feature discovery, and with the
-    /// resources of the device plugin. A GPU that NVML does not list counts as capacity, but not as allocatable.
+    /// A node with these facts, the labels of GPU feature discovery, and the resources of the device plugin. A GPU that NVML
+    /// does not list is in the capacity, but not allocatable.
     pub fn from_facts(name: &str, facts: Report) -> Self {
-        let (labels, resources) = (operator::labels(&facts), operator::resources(&facts));
+        let (labels, resources) = (gpu_operator::labels(&facts), gpu_operator::resources(&facts));
         Self { labels, resources, ..Self::new(name, facts) }
     }
 
-    /// A node with these facts and nothing of Kubernetes beyond the usual.
+    /// A node with these facts, without labels and resources of GPUs.
     pub fn new(name: &str, facts: Report) -> Self {
         Self {
             name: name.to_owned(),
@@ -68,7 +68,7 @@ impl NodeFixture {
         self
     }
 
-    /// With a resource of which all is allocatable.
+    /// With a resource, all of it allocatable.
     #[must_use]
     pub fn with_resource(mut self, resource: &str, count: u64) -> Self {
         self.resources.insert(resource.to_owned(), (count, count));
@@ -89,8 +89,8 @@ impl NodeFixture {
         self
     }
 
-    /// The API object. `place` is the node's place in the fixture: its addresses are made of it.
-    pub(super) fn object(&self, place: usize, version: &str) -> Node {
+    /// The `Node` object. The address is derived from `index`, the position of the node in the fixture.
+    pub(crate) fn object(&self, index: usize, version: &str) -> Node {
         let labels = [("kubernetes.io/hostname", self.name.as_str()), ("kubernetes.io/os", "linux")]
             .map(|(key, value)| (key.to_owned(), value.to_owned()));
         let mut all = BTreeMap::from(labels);
@@ -103,7 +103,7 @@ impl NodeFixture {
             amounts.extend(own);
             Some(amounts)
         };
-        let mut conditions = vec![ready(true)];
+        let mut conditions = vec![node_object::ready_condition(true)];
         conditions.extend(self.conditions.clone());
         let image = |name: &String| ContainerImage { names: Some(vec![name.clone()]), size_bytes: Some(12_000_000) };
         Node {
@@ -119,7 +119,7 @@ impl NodeFixture {
                 allocatable: amounts(|both| both.1),
                 conditions: Some(conditions),
                 addresses: Some(vec![
-                    NodeAddress { type_: "InternalIP".to_owned(), address: address(place) },
+                    NodeAddress { type_: "InternalIP".to_owned(), address: address(index) },
                     NodeAddress { type_: "Hostname".to_owned(), address: self.name.clone() },
                 ]),
                 node_info: Some(self.system_info(version)),
@@ -142,25 +142,7 @@ impl NodeFixture {
     }
 }
 
-/// The address of the node at this place of the fixture.
-fn address(place: usize) -> String {
-    format!("10.{}.{}.{}", place / 62_500, place / 250 % 250, place % 250 + 1)
-}
-
-/// The `Ready` condition of a node whose kubelet reports, or no longer does.
-pub(super) fn ready(reports: bool) -> NodeCondition {
-    let (status, reason, message) = if reports {
-        ("True", "KubeletReady", "kubelet is posting ready status")
-    } else {
-        ("Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
-    };
-    let now = Some(Time(identity::now()));
-    NodeCondition {
-        type_: "Ready".to_owned(),
-        status: status.to_owned(),
-        reason: Some(reason.to_owned()),
-        message: Some(message.to_owned()),
-        last_heartbeat_time: now.clone(),
-        last_transition_time: now,
-    }
+/// The address of the node at this position of the fixture.
+fn address(index: usize) -> String {
+    format!("10.{}.{}.{}", index / 62_500, index / 250 % 250, index % 250 + 1)
 }

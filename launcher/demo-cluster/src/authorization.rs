@@ -1,0 +1,56 @@
+//! Authorization: every request is allowed, except those that the fixture denies.
+
+use http::Response;
+use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SubjectAccessReviewStatus};
+
+use crate::api_error::ApiError;
+use crate::fixture::Denial;
+use crate::request_body::parse;
+use crate::request_info::RequestInfo;
+use crate::response::{Body, json};
+use crate::state::ClusterState;
+
+/// Whether a denial matches. `namespace` is `None` for a request to all namespaces.
+fn is_denied(denials: &[Denial], verb: &str, group: &str, resource: &str, namespace: Option<&str>) -> bool {
+    let is_match = |pattern: &str, value: &str| pattern.is_empty() || pattern == "*" || pattern == value;
+    denials.iter().any(|denial| {
+        is_match(&denial.verb, verb)
+            && denial.group.as_deref().is_none_or(|wanted| wanted == "*" || wanted == group)
+            && is_match(&denial.resource, resource)
+            && denial.namespace.as_deref().is_none_or(|wanted| Some(wanted) == namespace)
+    })
+}
+
+/// Checks that a request is allowed.
+pub(crate) fn authorize(state: &ClusterState, info: &RequestInfo) -> Result<(), ApiError> {
+    let resource = info.full_resource();
+    // A websocket exec is a GET. Since Kubernetes 1.35 it also needs `create`.
+    let verbs: &[&str] = match (resource.as_str(), info.verb) {
+        ("pods/exec", "get") => &["get", "create"],
+        (_, verb) => &[verb],
+    };
+    let namespace = info.namespace.as_deref();
+    let denied = verbs.iter().find(|verb| is_denied(&state.denied, verb, &info.group, &resource, namespace));
+    let Some(verb) = denied else { return Ok(()) };
+    let scope = namespace
+        .map_or_else(|| "at the cluster scope".to_owned(), |namespace| format!("in the namespace \"{namespace}\""));
+    let (user, group) = (&state.user, &info.group);
+    let reason = format!("User \"{user}\" cannot {verb} resource \"{resource}\" in API group \"{group}\" {scope}");
+    Err(ApiError::AuthorizationDenied { resource: info.resource.clone(), name: info.name.clone(), reason })
+}
+
+/// `selfsubjectaccessreviews` `create`.
+pub(crate) fn review(state: &ClusterState, body: &[u8]) -> Result<Response<Body>, ApiError> {
+    let mut review: SelfSubjectAccessReview = parse(body)?;
+    let denied = review.spec.resource_attributes.as_ref().is_some_and(|attributes| {
+        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        let resource = match &attributes.subresource {
+            Some(subresource) if !subresource.is_empty() => format!("{}/{subresource}", text(&attributes.resource)),
+            _ => text(&attributes.resource),
+        };
+        let namespace = attributes.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+        is_denied(&state.denied, &text(&attributes.verb), &text(&attributes.group), &resource, namespace)
+    });
+    review.status = Some(SubjectAccessReviewStatus { allowed: !denied, ..SubjectAccessReviewStatus::default() });
+    Ok(json(201, &review))
+}

@@ -1,0 +1,112 @@
+//! Faults of an exec.
+
+use bytes::Bytes;
+
+use crate::api_error::ApiError;
+
+/// What is wrong with an exec.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ExecFault {
+    /// The connection is closed after this much of stdout: no status, no close frame.
+    Cut {
+        /// Bytes of stdout that are still sent.
+        after_bytes: usize,
+    },
+    /// stdout ends after this much of it, and the status is success.
+    Truncated {
+        /// Bytes of stdout that are still sent.
+        after_bytes: usize,
+    },
+    /// One byte of standard input is changed.
+    InputGarbled,
+    /// Standard input ends after this much of it.
+    InputCut {
+        /// Bytes that are still passed on.
+        after_bytes: usize,
+    },
+    /// The exec is accepted, and then nothing is sent until the client disconnects.
+    Hang,
+    /// 403 before the upgrade.
+    Forbidden,
+    /// A proxy on the way does not support websockets: this HTTP code, without upgrade and without a `Status`.
+    UpgradeRefused(u16),
+    /// The process is killed after this much of stdout: exit code 137.
+    Killed {
+        /// Bytes of stdout that are still sent.
+        after_bytes: usize,
+    },
+}
+
+/// What an exec asks at each of its steps.
+#[derive(Clone, Debug)]
+pub(crate) struct ExecInjection(pub(super) Option<ExecFault>);
+
+impl ExecInjection {
+    /// Why the request fails before the upgrade. `name` is the pod's.
+    pub(crate) fn refusal(&self, name: &str) -> Option<ApiError> {
+        match &self.0 {
+            Some(ExecFault::Forbidden) => Some(ApiError::AdmissionDenied {
+                resource: "pods",
+                name: name.to_owned(),
+                reason: "exec is not allowed in this namespace".to_owned(),
+            }),
+            Some(ExecFault::UpgradeRefused(code)) => {
+                Some(ApiError::PlainText { code: *code, text: "the proxy does not pass upgrades on\n".to_owned() })
+            }
+            _ => None,
+        }
+    }
+
+    /// Does not return while the exec hangs.
+    pub(crate) async fn hang(&self) {
+        if self.0 == Some(ExecFault::Hang) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// How many bytes of stdout are sent.
+    pub(crate) fn stdout_limit(&self) -> usize {
+        match &self.0 {
+            Some(
+                ExecFault::Cut { after_bytes }
+                | ExecFault::Truncated { after_bytes }
+                | ExecFault::Killed { after_bytes },
+            ) => *after_bytes,
+            _ => usize::MAX,
+        }
+    }
+
+    /// Whether the connection is closed without a status.
+    pub(crate) fn is_cut(&self) -> bool {
+        matches!(self.0, Some(ExecFault::Cut { .. }))
+    }
+
+    /// The exit code in the status, in place of `code`.
+    pub(crate) fn exit_code(&self, code: i32) -> i32 {
+        match self.0 {
+            Some(ExecFault::Truncated { .. }) => 0,
+            Some(ExecFault::Killed { .. }) => 137,
+            _ => code,
+        }
+    }
+
+    /// What the process gets of a piece of standard input, and whether standard input ends after it.
+    pub(crate) fn pass_input(&mut self, data: Bytes) -> (Bytes, bool) {
+        match &mut self.0 {
+            Some(ExecFault::InputGarbled) => {
+                self.0 = None;
+                let mut garbled = data.to_vec();
+                // After the header of a tar: the archive stays valid, and its file is changed.
+                let at = garbled.len() * 3 / 4;
+                garbled[at] ^= 0x20;
+                (garbled.into(), false)
+            }
+            Some(ExecFault::InputCut { after_bytes }) => {
+                let passed = data.len().min(*after_bytes);
+                *after_bytes -= passed;
+                (data.slice(..passed), *after_bytes == 0)
+            }
+            _ => (data, false),
+        }
+    }
+}

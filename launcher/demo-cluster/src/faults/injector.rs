@@ -1,0 +1,109 @@
+//! Where the cluster asks for faults. `no_faults.rs` has the same functions for builds without faults.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use http::Response;
+use k8s_openapi::api::core::v1::Node;
+use tokio_util::sync::CancellationToken;
+
+use super::exec::ExecInjection;
+use super::plan::Faults;
+use super::request::AnswerFault;
+use super::start::StartInjection;
+use crate::api_error::ApiError;
+use crate::node_object;
+use crate::request_info::RequestInfo;
+use crate::response::Body;
+use crate::store::Store;
+
+/// The faults that are left.
+#[derive(Default)]
+pub(crate) struct Injector(Mutex<Faults>);
+
+impl Injector {
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the faults, and the `Ready` conditions that follow from them.
+    pub(crate) fn edit(&self, store: &mut Store, edit: impl FnOnce(&mut Faults)) {
+        let mut faults = self.faults();
+        edit(&mut faults);
+        // Only where the faults make a difference: a test may have changed the condition itself.
+        let changed: Vec<_> = store
+            .nodes
+            .all()
+            .filter_map(|node| {
+                let name = node.metadata.name.as_deref()?;
+                let is_reporting = !faults.is_not_ready(name);
+                (node_object::is_unknown(node) == is_reporting).then(|| (name.to_owned(), is_reporting))
+            })
+            .collect();
+        for (name, is_reporting) in changed {
+            let set = |node: &mut Node| node_object::set_ready(node, is_reporting);
+            store.edit(&(String::new(), name), set);
+        }
+    }
+
+    /// Serves a request, or lets it fail.
+    pub(crate) async fn intercept(
+        &self,
+        request: Option<&RequestInfo>,
+        hang_up: &CancellationToken,
+        serving: impl Future<Output = Result<Response<Body>, ApiError>>,
+    ) -> Result<Response<Body>, ApiError> {
+        let (verb, resource) =
+            request.map_or(("get", String::new()), |request| (request.verb, request.full_resource()));
+        let timed_out = || ApiError::Internal("etcdserver: request timed out".to_owned());
+        let fault = self.faults().api.take(verb, &resource);
+        match fault {
+            None => serving.await,
+            Some(AnswerFault::TooManyRequests(retry_after_seconds)) => {
+                Err(ApiError::TooManyRequests { retry_after_seconds })
+            }
+            Some(AnswerFault::InternalError) => Err(timed_out()),
+            Some(AnswerFault::Forbidden(reason)) => {
+                let name = request.and_then(|request| request.name.clone()).unwrap_or_default();
+                Err(ApiError::AdmissionDenied { resource: "pods", name, reason })
+            }
+            Some(AnswerFault::Slow(delay)) => {
+                tokio::time::sleep(delay).await;
+                serving.await
+            }
+            Some(AnswerFault::Closed) => {
+                hang_up.cancel();
+                std::future::pending().await
+            }
+            Some(AnswerFault::Lost) => serving.await.and_then(|_| Err(timed_out())),
+        }
+    }
+
+    /// The Pod Security level that every namespace enforces.
+    pub(crate) fn pod_security_level(&self) -> Option<String> {
+        self.faults().api.pod_security.then(|| "baseline".to_owned())
+    }
+
+    /// Whether a `continue` token is too old.
+    pub(crate) fn is_continue_expired(&self) -> bool {
+        std::mem::take(&mut self.faults().api.expire_continue_once)
+    }
+
+    /// What happens to a pod that starts on this node.
+    pub(crate) fn start(&self, node: &str) -> StartInjection {
+        StartInjection(self.faults().take_start(node))
+    }
+
+    /// What happens to an exec on this node.
+    pub(crate) fn exec(&self, node: &str) -> ExecInjection {
+        ExecInjection(self.faults().take_exec(node))
+    }
+
+    /// Resolves when the main process of a container that starts on this node is to be killed.
+    pub(crate) async fn main_process_killed(&self, node: &str) {
+        let killed = self.faults().take_main_process_killed(node);
+        match killed {
+            Some(after) => tokio::time::sleep(after).await,
+            None => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Which faults the cluster has: of a node, or of the API server.
+//!
+//! Faults are deterministic: a fault happens always or a number of times, and the requests use it up in their order.
+//!
+//! ```
+//! use demo_cluster::{Armed, ExecFault, Faults};
+//!
+//! let mut faults = Faults::default();
+//! faults.on("gpu-1").exec = Some(Armed::once(ExecFault::Cut { after_bytes: 1_000 }));
+//! faults.api.too_many_requests(2, 1);
+//! ```
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::armed::Armed;
+use super::exec::ExecFault;
+use super::request::{AnswerFault, RequestFault};
+use super::start::StartFault;
+
+/// The faults of the cluster. The default is none.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    /// Faults of every node that has no fault of the same kind of its own.
+    pub everywhere: NodeFaults,
+    /// Faults of single nodes, by name.
+    pub nodes: BTreeMap<String, NodeFaults>,
+    /// Faults of the API server.
+    pub api: ApiFaults,
+}
+
+/// Faults of a node.
+#[derive(Clone, Debug, Default)]
+pub struct NodeFaults {
+    /// The kubelet no longer reports: `Ready` is `Unknown`, new pods stay Pending, exec cannot reach it.
+    pub not_ready: bool,
+    /// Why a new pod does not run.
+    pub start: Option<Armed<StartFault>>,
+    /// The main process of a container is killed (`OOMKilled`) after it ran for this time.
+    pub main_process_killed: Option<Armed<Duration>>,
+    /// A fault of an exec.
+    pub exec: Option<Armed<ExecFault>>,
+}
+
+/// Faults of the API server.
+#[derive(Clone, Debug, Default)]
+pub struct ApiFaults {
+    /// Every namespace enforces Pod Security `baseline`, whatever its labels say.
+    pub pod_security: bool,
+    /// The next `continue` token is answered with 410, as if it were too old.
+    pub expire_continue_once: bool,
+    /// Faults of single requests; the first that matches is used.
+    pub requests: Vec<RequestFault>,
+}
+
+impl Faults {
+    /// The faults of one node, to change.
+    pub fn on(&mut self, node: &str) -> &mut NodeFaults {
+        self.nodes.entry(node.to_owned()).or_default()
+    }
+
+    /// Whether the kubelet of a node does not report.
+    pub(super) fn is_not_ready(&self, node: &str) -> bool {
+        self.everywhere.not_ready || self.nodes.get(node).is_some_and(|faults| faults.not_ready)
+    }
+
+    pub(super) fn take_start(&mut self, node: &str) -> Option<StartFault> {
+        self.take(node, |faults| &mut faults.start)
+    }
+
+    pub(super) fn take_main_process_killed(&mut self, node: &str) -> Option<Duration> {
+        self.take(node, |faults| &mut faults.main_process_killed)
+    }
+
+    pub(super) fn take_exec(&mut self, node: &str) -> Option<ExecFault> {
+        self.take(node, |faults| &mut faults.exec)
+    }
+
+    fn take<T: Clone>(&mut self, node: &str, field: impl Fn(&mut NodeFaults) -> &mut Option<Armed<T>>) -> Option<T> {
+        let own = self.nodes.get_mut(node).and_then(|faults| field(faults).as_mut()?.take());
+        own.or_else(|| field(&mut self.everywhere).as_mut()?.take())
+    }
+}
+
+impl ApiFaults {
+    /// The next `times` requests are answered with 429.
+    pub fn too_many_requests(&mut self, times: u32, retry_after_seconds: u32) {
+        self.add_for_any(Armed::times(AnswerFault::TooManyRequests(retry_after_seconds), times));
+    }
+
+    /// The next `times` requests are answered with 500.
+    pub fn internal_errors(&mut self, times: u32) {
+        self.add_for_any(Armed::times(AnswerFault::InternalError, times));
+    }
+
+    /// Every answer is delayed by this time.
+    pub fn slow(&mut self, delay: Duration) {
+        self.add_for_any(Armed::always(AnswerFault::Slow(delay)));
+    }
+
+    /// The next `times` deletions of a pod are answered with 500.
+    pub fn failing_deletes(&mut self, times: u32) {
+        let answer = Armed::times(AnswerFault::InternalError, times);
+        self.requests.push(RequestFault { verb: Some("delete"), resource: Some("pods"), answer });
+    }
+
+    fn add_for_any(&mut self, answer: Armed<AnswerFault>) {
+        self.requests.push(RequestFault { verb: None, resource: None, answer });
+    }
+
+    pub(super) fn take(&mut self, verb: &str, resource: &str) -> Option<AnswerFault> {
+        let matching = |fault: &&mut RequestFault| {
+            fault.verb.is_none_or(|wanted| wanted == verb) && fault.resource.is_none_or(|wanted| wanted == resource)
+        };
+        self.requests.iter_mut().filter(matching).find_map(|fault| fault.answer.take())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_is_used_up_and_the_node_s_own_comes_first() {
+        let mut faults = Faults::default();
+        faults.everywhere.exec = Some(ExecFault::Hang.into());
+        faults.on("a").exec = Some(Armed::times(ExecFault::Forbidden, 2));
+        let taken: Vec<_> = (0..3).filter_map(|_| faults.take_exec("a")).collect();
+        assert_eq!(taken, [ExecFault::Forbidden, ExecFault::Forbidden, ExecFault::Hang]);
+        assert_eq!(faults.take_exec("b"), Some(ExecFault::Hang));
+    }
+
+    #[test]
+    fn a_request_fault_leaves_other_requests_alone() {
+        let mut faults = ApiFaults::default();
+        faults.failing_deletes(1);
+        assert_eq!(faults.take("get", "pods"), None);
+        assert_eq!(faults.take("delete", "pods"), Some(AnswerFault::InternalError));
+        assert_eq!(faults.take("delete", "pods"), None);
+    }
+}

@@ -1,0 +1,33 @@
+//! Faults of single requests to the API server.
+
+use std::time::Duration;
+
+use super::armed::Armed;
+
+/// A fault of the requests that match.
+#[derive(Clone, Debug)]
+pub struct RequestFault {
+    /// The verb (`get`, `list`, `delete`, …); `None`: any.
+    pub verb: Option<&'static str>,
+    /// The resource as in RBAC rules (`pods`, `pods/exec`); `None`: any.
+    pub resource: Option<&'static str>,
+    /// What happens.
+    pub answer: Armed<AnswerFault>,
+}
+
+/// How a request is answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AnswerFault {
+    /// 429 with this `Retry-After`, in seconds.
+    TooManyRequests(u32),
+    /// 500 with a `Status`.
+    InternalError,
+    /// 403 of an admission controller: `pods "NAME" is forbidden: ` and this.
+    Forbidden(String),
+    /// The request is served after this time.
+    Slow(Duration),
+    /// The connection is closed without an answer.
+    Closed,
+    /// The request is served, and the answer is 500.
+    Lost,
+}

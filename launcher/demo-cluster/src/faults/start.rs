@@ -1,0 +1,66 @@
+//! Faults of the start of a pod.
+
+use std::time::Duration;
+
+/// Why a pod does not run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StartFault {
+    /// The image cannot be pulled: `ErrImagePull`, then `ImagePullBackOff`, with events.
+    ImagePull,
+    /// The kubelet rejects the pod: phase `Failed` with `reason`, such as `OutOfpods`.
+    Rejected {
+        /// The pod's `status.reason`.
+        reason: String,
+        /// What follows `Pod was rejected: `.
+        message: String,
+    },
+    /// The container takes this much longer to start.
+    Slow(Duration),
+    /// No sandbox can be created, for this reason: the pod stays Pending, and an event has the reason.
+    NoSandbox(String),
+}
+
+impl StartFault {
+    /// The rejection by a node that runs its maximum of pods.
+    pub fn out_of_pods() -> Self {
+        Self::Rejected {
+            reason: "OutOfpods".to_owned(),
+            message: "Node didn't have enough resource: pods, requested: 1, used: 110, capacity: 110".to_owned(),
+        }
+    }
+}
+
+/// What a kubelet asks when it starts a pod.
+#[derive(Debug)]
+pub(crate) struct StartInjection(pub(super) Option<StartFault>);
+
+impl StartInjection {
+    /// Reason and message of a rejection.
+    pub(crate) fn rejection(&self) -> Option<(String, String)> {
+        match &self.0 {
+            Some(StartFault::Rejected { reason, message }) => Some((reason.clone(), message.clone())),
+            _ => None,
+        }
+    }
+
+    /// Whether every image of the pod fails to pull.
+    pub(crate) fn is_image_pull_failing(&self) -> bool {
+        self.0 == Some(StartFault::ImagePull)
+    }
+
+    /// Why no sandbox can be created.
+    pub(crate) fn sandbox_error(&self) -> Option<&str> {
+        match &self.0 {
+            Some(StartFault::NoSandbox(reason)) => Some(reason),
+            _ => None,
+        }
+    }
+
+    /// How much longer the containers take to start.
+    pub(crate) fn delay(&self) -> Duration {
+        match self.0 {
+            Some(StartFault::Slow(delay)) => delay,
+            _ => Duration::ZERO,
+        }
+    }
+}

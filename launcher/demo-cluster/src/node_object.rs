@@ -1,6 +1,6 @@
 //! What is read from and written to a `Node` object: its `Ready` condition and its address.
 
-use k8s_openapi::api::core::v1::{Node, NodeCondition, NodeStatus};
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::identity;
@@ -42,7 +42,7 @@ pub(crate) fn is_unknown(node: &Node) -> bool {
 /// Replaces the `Ready` condition.
 #[cfg(feature = "test-support")]
 pub(crate) fn set_ready(node: &mut Node, is_reporting: bool) {
-    let conditions = node.status.get_or_insert_with(NodeStatus::default).conditions.get_or_insert_default();
+    let conditions = node.status.get_or_insert_default().conditions.get_or_insert_default();
     conditions.retain(|condition| condition.type_ != "Ready");
     conditions.push(ready_condition(is_reporting));
 }

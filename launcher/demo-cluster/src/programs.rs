@@ -51,7 +51,7 @@ pub trait Programs: Send + Sync + 'static {
     fn start(&self, invocation: &Invocation, streams: Streams) -> Option<Process>;
 
     /// Whether an image has `node-probe`. The kubelet simulates `node-probe hold` itself.
-    fn have_probe(&self, image: &str) -> bool {
+    fn has_node_probe(&self, image: &str) -> bool {
         image.contains("probe") || image.contains("syringe")
     }
 }
@@ -68,7 +68,7 @@ pub struct NodeProbe;
 impl Programs for NodeProbe {
     fn start(&self, invocation: &Invocation, streams: Streams) -> Option<Process> {
         let [program, arguments @ ..] = &invocation.argv[..] else { return None };
-        if !self.have_probe(&invocation.image) || base_name(program) != "node-probe" {
+        if !self.has_node_probe(&invocation.image) || base_name(program) != "node-probe" {
             return None;
         }
         if arguments.first().is_some_and(|argument| argument == "release") {

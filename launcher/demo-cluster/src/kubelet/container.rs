@@ -37,7 +37,7 @@ async fn main_process(state: &ClusterState, pod_ref: &ScheduledPod, config: &Con
         match config.hold_time() {
             Some(Duration::MAX) => std::future::pending().await,
             // Every image can wait, but `node-probe` needs an image that has it.
-            Some(time) if !config.is_probe() || state.programs.have_probe(&config.image) => {
+            Some(time) if !config.is_probe() || state.programs.has_node_probe(&config.image) => {
                 let files = state.runtime.files_of(&pod_ref.uid, &config.name);
                 let _ = tokio::time::timeout(time, files.wait_for(RELEASE_FILE)).await;
                 Termination::exit(0)

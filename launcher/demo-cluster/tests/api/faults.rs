@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use demo_cluster::{AnswerFault, Armed, Denial, ExecFault, Fixture, RequestFault, StartFault};
+use demo_cluster::{AnswerFault, Armed, Denial, ExecFault, Fixture, RequestFault, StartFault, Timing};
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::core::v1::{Event, Node, Pod};
 use kube::Error;
@@ -39,7 +39,10 @@ async fn a_node_that_is_away_starts_nothing_and_says_nothing_until_it_is_back() 
 
 #[tokio::test]
 async fn an_image_that_cannot_be_pulled_backs_off_with_events() {
-    let (cluster, client) = start(Fixture::of([node("gpu-1").with_unpullable_image(IMAGE), node("gpu-2")])).await;
+    // Long enough to see each state on a busy machine.
+    let timing = Timing { pull_back_off: Duration::from_millis(500), ..Timing::fast() };
+    let nodes = [node("gpu-1").with_unpullable_image(IMAGE), node("gpu-2")];
+    let (cluster, client) = start(Fixture { timing, ..Fixture::of(nodes) }).await;
     cluster.faults(|faults| faults.on("gpu-2").start = Some(StartFault::ImagePull.into()));
     for name in ["gpu-1", "gpu-2"] {
         create(&client, probe_on(name, name)).await;

@@ -76,22 +76,32 @@ pub struct Temperature {
     /// Distance to the highest operating temperature as the driver reports it (`nvmlDeviceGetMarginTemperature`, R570 on;
     /// `T.Limit` of nvidia-smi). It falls as the GPU warms up.
     pub tlimit_margin_celsius: Option<i32>,
-    /// `T.Limit` at which the hardware shuts down (field 193), e.g. -8: a constant of the board, no margin. Ada and later
-    /// offer these four in place of the limits in degrees above.
+    /// Limits that the margin is counted with (Ada on, in place of the limits in degrees above).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub shutdown_tlimit_celsius: Option<i32>,
-    /// `T.Limit` at which the hardware slows down (field 194), e.g. -2.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub slowdown_tlimit_celsius: Option<i32>,
-    /// `T.Limit` of the memory's highest operating temperature (field 195).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory_max_tlimit_celsius: Option<i32>,
-    /// `T.Limit` of the GPU's highest operating temperature (field 196), e.g. 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gpu_max_tlimit_celsius: Option<i32>,
-    /// Computed: `slowdown_celsius - gpu_celsius`; where the driver offers only `T.Limit`, `tlimit_margin_celsius -
-    /// slowdown_tlimit_celsius`, or the margin alone where that limit is not known either.
+    pub tlimit_thresholds: Option<TlimitThresholds>,
+    /// Computed: `slowdown_celsius - gpu_celsius`; where the driver offers only `T.Limit`, `tlimit_margin_celsius` less the slowdown's
+    /// `T.Limit`, or the margin alone where that is not known either.
     pub margin_to_slowdown_celsius: Option<i32>,
+}
+
+/// Places of the limits on the scale of `T.Limit`: constants of the board, no margins. The scale falls as the GPU warms up
+/// and is 0 at the highest operating temperature, so that limits beyond it are negative.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct TlimitThresholds {
+    /// The hardware shuts down (field 193), e.g. -8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shutdown_celsius: Option<i32>,
+    /// The hardware slows down (field 194), e.g. -2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slowdown_celsius: Option<i32>,
+    /// Highest operating temperature of the memory (field 195).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_max_celsius: Option<i32>,
+    /// Highest operating temperature of the GPU (field 196), e.g. 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu_max_celsius: Option<i32>,
 }
 
 /// Power.

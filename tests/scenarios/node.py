@@ -25,10 +25,9 @@ NOT_NVML = {"temperature.margin_to_slowdown_celsius", "power.margin_to_limit_mil
 
 # The probe lists what is not offered in the order in which it asks: these before the rest.
 ASKED_FIRST = [
-    "temperature.memory_celsius", "power.instant_milliwatts", "temperature.shutdown_tlimit_celsius",
-    "temperature.slowdown_tlimit_celsius", "temperature.memory_max_tlimit_celsius",
-    "temperature.gpu_max_tlimit_celsius", "sram", "remapped_rows", "retired_pages",
-    "recovery_action", "channel_repair_pending", "tpc_repair_pending", "nvlinks", "fabric",
+    "temperature.memory_celsius", "power.instant_milliwatts", "temperature.tlimit_thresholds",
+    "temperature.tlimit_thresholds.memory_max_celsius", "sram", "remapped_rows", "retired_pages", "recovery_action",
+    "channel_repair_pending", "tpc_repair_pending", "nvlinks", "fabric",
 ]
 
 LOST_NEXT_STEP = \
@@ -216,7 +215,7 @@ class Node:
             zero = limits["gpu_max"] if limits["gpu_max"] else product.get("tlimit_zero")
             margin = zero - degrees if product["tlimit"] else None
             # Where nothing is known in degrees, the slowdown's place in T.Limit tells the margin to it.
-            beyond = margin - product["tlimit"]["slowdown"] if product["tlimit"] else None
+            beyond = margin - product["tlimit"]["slowdown_celsius"] if product["tlimit"] else None
             violations = [{"policy": "power", "duration_ms": now["capped_ms"]}] if now.get("capped_ms") else []
             generation = product["pcie"] if busy or product["hbm"] else 1
 
@@ -231,8 +230,7 @@ class Node:
                     "slowdown_celsius": limits["slowdown"], "shutdown_celsius": limits["shutdown"],
                     "gpu_max_celsius": limits["gpu_max"], "memory_max_celsius": limits["memory_max"],
                     "tlimit_margin_celsius": margin,
-                    **{f"{limit}_tlimit_celsius": (product["tlimit"] or {}).get(limit)
-                       for limit in ("shutdown", "slowdown", "memory_max", "gpu_max")},
+                    "tlimit_thresholds": product["tlimit"],
                     "margin_to_slowdown_celsius": limits["slowdown"] - degrees if limits["slowdown"] else beyond,
                 },
                 "fan_percent": None,

@@ -6,8 +6,8 @@ Device ids, limits and sizes are those of the real products. Serial numbers, UUI
 MIB = 1 << 20
 
 # Limits counted from the highest operating temperature, as boards from Ada on have them.
-TLIMIT = {"shutdown": -8, "slowdown": -2, "memory_max": 0, "gpu_max": 0}
-TLIMIT_WITHOUT_MEMORY = TLIMIT | {"memory_max": None}
+TLIMIT = {"shutdown_celsius": -8, "slowdown_celsius": -2, "memory_max_celsius": 0, "gpu_max_celsius": 0}
+TLIMIT_WITHOUT_MEMORY = TLIMIT | {"memory_max_celsius": None}
 
 
 def links(switches, version, speed, spread):

@@ -112,6 +112,8 @@ def one_uuid_twice():
     shared = node.node.gpus[0]["uuid"]
     why = f"NVML gives all of them the same one, {shared}: it does not tell which is meant"
     next_step = "Compare with nvidia-smi -L; report it to whoever provides the driver or the virtual machine."
+    # The device plugin knows devices by their UUID.
+    node.sections["kubelet"]["data"]["registered"][0]["devices"] = [shared]
     for section in ("inventory", "telemetry", "topology", "ecc", "mig"):
         node.gpu(section, 1)["uuid"] = shared
         if section != "mig":
@@ -132,7 +134,7 @@ def limits_in_tlimit_alone():
     for index in range(2):
         now = node.gpu("telemetry", index)["temperature"]
         now |= dict.fromkeys((limit.split(".")[1] for limit in limits), None)
-        now["margin_to_slowdown_celsius"] = now["tlimit_margin_celsius"] - now["slowdown_tlimit_celsius"]
+        now["margin_to_slowdown_celsius"] = now["tlimit_margin_celsius"] + 2
     data = node.sections["telemetry"]["data"]
     own = data.get("unsupported", [{"gpus": [0, 1], "fields": []}])
     data["unsupported"] = [entry | {"fields": [*entry["fields"], *limits]} for entry in own]

@@ -60,15 +60,31 @@ pub(super) fn of_gpu<const N: usize>(
     asker: &mut Asker<'_>,
     wanted: [(u32, &'static str); N],
 ) -> [Option<i128>; N] {
-    let keys = wanted.map(|(id, _)| FieldKey { id, scope: 0 });
-    let answers = asker.attempt(FUNCTION, || field_values(device, &keys));
-    std::array::from_fn(|at| {
-        let answer = match &answers {
-            Ok(answers) => answers.get(at).cloned().unwrap_or(Err(Refusal::NOT_SUPPORTED)),
-            Err(refusal) => Err(refusal.clone()),
-        };
-        answer.map_err(|refusal| asker.note(FUNCTION, &refusal, &[wanted[at].1])).ok()
+    let answers = answers_of_gpu(device, asker, wanted.map(|(id, _)| id));
+    let mut at = 0;
+    answers.map(|answer| {
+        at += 1;
+        noted(asker, answer, wanted[at - 1].1)
     })
+}
+
+/// The same without a note.
+pub(super) fn answers_of_gpu<const N: usize>(
+    device: &Device<'_>,
+    asker: &Asker<'_>,
+    ids: [u32; N],
+) -> [Result<i128, Refusal>; N] {
+    let keys = ids.map(|id| FieldKey { id, scope: 0 });
+    let answers = asker.attempt(FUNCTION, || field_values(device, &keys));
+    std::array::from_fn(|at| match &answers {
+        Ok(answers) => answers.get(at).cloned().unwrap_or(Err(Refusal::NOT_SUPPORTED)),
+        Err(refusal) => Err(refusal.clone()),
+    })
+}
+
+/// The value of an answer, or `None` and a note under `path`.
+pub(super) fn noted(asker: &mut Asker<'_>, answer: Result<i128, Refusal>, path: &'static str) -> Option<i128> {
+    answer.map_err(|refusal| asker.note(FUNCTION, &refusal, &[path])).ok()
 }
 
 /// The values of some fields of one NVLink, in order. What is not offered is `None` without a note; what fails is noted

@@ -6,11 +6,12 @@ use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::{Clock, PerformancePolicy, TemperatureSensor, TemperatureThreshold};
 use nvml_wrapper::error::NvmlError;
 use syringe_core::facts::telemetry::{
-    Clocks, GpuTelemetry, MemoryUse, PcieLink, Power, Telemetry, Temperature, Throttling, Utilization, Violation,
+    Clocks, GpuTelemetry, MemoryUse, PcieLink, Power, Telemetry, Temperature, Throttling, TlimitThresholds,
+    Utilization, Violation,
 };
 use syringe_core::report::Section;
 
-use super::errors::Refusal;
+use super::errors::{Kind, Refusal};
 use super::fields::FUNCTION as FIELDS;
 use super::missing::{Asker, Missing, told_apart};
 use super::session::{Identity, Session};
@@ -48,33 +49,24 @@ fn entry(gpu: Identity) -> GpuTelemetry {
 fn read(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuTelemetry) {
     gpu.performance_state = performance_state(device, asker);
     // One call for what NVML offers by number only.
-    let [memory_celsius, instant, shutdown, slowdown, memory_max, gpu_max, rollovers] = fields::of_gpu(
-        device,
-        asker,
-        [
-            (fields::MEMORY_TEMPERATURE, "temperature.memory_celsius"),
-            (fields::POWER_INSTANT, "power.instant_milliwatts"),
-            (fields::SHUTDOWN_TLIMIT, "temperature.shutdown_tlimit_celsius"),
-            (fields::SLOWDOWN_TLIMIT, "temperature.slowdown_tlimit_celsius"),
-            (fields::MEMORY_MAX_TLIMIT, "temperature.memory_max_tlimit_celsius"),
-            (fields::GPU_MAX_TLIMIT, "temperature.gpu_max_tlimit_celsius"),
-            (fields::PCIE_REPLAY_ROLLOVERS, "pcie.replay_rollovers"),
-        ],
-    );
-    let mut limit = |field, value| number(asker, field, value, possible::DEGREES);
-    let limits = Temperature {
-        shutdown_tlimit_celsius: limit("temperature.shutdown_tlimit_celsius", shutdown),
-        slowdown_tlimit_celsius: limit("temperature.slowdown_tlimit_celsius", slowdown),
-        memory_max_tlimit_celsius: limit("temperature.memory_max_tlimit_celsius", memory_max),
-        gpu_max_tlimit_celsius: limit("temperature.gpu_max_tlimit_celsius", gpu_max),
-        memory_celsius: number(asker, "temperature.memory_celsius", memory_celsius, possible::CELSIUS),
-        ..Temperature::default()
-    };
-    gpu.temperature = temperature(device, asker, limits);
+    let ids = [
+        fields::MEMORY_TEMPERATURE,
+        fields::POWER_INSTANT,
+        fields::PCIE_REPLAY_ROLLOVERS,
+        fields::SHUTDOWN_TLIMIT,
+        fields::SLOWDOWN_TLIMIT,
+        fields::MEMORY_MAX_TLIMIT,
+        fields::GPU_MAX_TLIMIT,
+    ];
+    let [memory_celsius, instant, rollovers, limits @ ..] = fields::answers_of_gpu(device, asker, ids);
+    let memory_celsius = number(asker, "temperature.memory_celsius", memory_celsius, possible::CELSIUS);
+    let instant = number(asker, "power.instant_milliwatts", instant, possible::MILLIWATTS);
+    let tlimit_thresholds = tlimit_thresholds(asker, limits);
+    gpu.temperature =
+        temperature(device, asker, Temperature { memory_celsius, tlimit_thresholds, ..Temperature::default() });
     const FAN: &str = "nvmlDeviceGetFanSpeed_v2";
     let fan = asker.ask(FAN, &["fan_percent"], || device.fan_speed(0));
     gpu.fan_percent = asker.within(FAN, "fan_percent", fan, possible::FAN_PERCENT);
-    let instant = number(asker, "power.instant_milliwatts", instant, possible::MILLIWATTS);
     gpu.power = power(device, asker, instant);
     gpu.clocks = clocks(device, asker);
     gpu.utilization = utilization(device, asker);
@@ -84,13 +76,37 @@ fn read(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuTelemetry) {
     gpu.throttling = throttling(device, asker);
 }
 
-/// A field's value where it is possible; else a note that it made no sense.
-fn number<N>(asker: &mut Asker<'_>, field: &'static str, value: Option<i128>, possible: RangeInclusive<N>) -> Option<N>
+/// A field's value where it could be had and is possible; else a note.
+fn number<N>(
+    asker: &mut Asker<'_>,
+    field: &'static str,
+    answer: Result<i128, Refusal>,
+    possible: RangeInclusive<N>,
+) -> Option<N>
 where
     N: TryFrom<i128> + Into<i128> + Copy,
 {
+    let value = fields::noted(asker, answer, field);
     let possible = (*possible.start()).into()..=(*possible.end()).into();
     N::try_from(asker.within(FIELDS, field, value, possible)?).ok()
+}
+
+/// Fields 193 to 196. A GPU that has none of them lacks the four as one.
+fn tlimit_thresholds(asker: &mut Asker<'_>, answers: [Result<i128, Refusal>; 4]) -> Option<TlimitThresholds> {
+    let is_absent = |answer: &Result<_, Refusal>| answer.as_ref().is_err_and(|refusal| refusal.kind() == Kind::Absent);
+    if answers.iter().all(is_absent) {
+        asker.lack(&["temperature.tlimit_thresholds"]);
+        return None;
+    }
+    let [shutdown, slowdown, memory_max, gpu_max] = answers;
+    let mut limit = |field, answer| number(asker, field, answer, possible::DEGREES);
+    let limits = TlimitThresholds {
+        shutdown_celsius: limit("temperature.tlimit_thresholds.shutdown_celsius", shutdown),
+        slowdown_celsius: limit("temperature.tlimit_thresholds.slowdown_celsius", slowdown),
+        memory_max_celsius: limit("temperature.tlimit_thresholds.memory_max_celsius", memory_max),
+        gpu_max_celsius: limit("temperature.tlimit_thresholds.gpu_max_celsius", gpu_max),
+    };
+    Some(limits).filter(|limits| *limits != TlimitThresholds::default())
 }
 
 /// 0 is the fastest. A state that the driver itself calls unknown is one that it does not offer.
@@ -130,7 +146,10 @@ fn temperature(device: &Device<'_>, asker: &mut Asker<'_>, fields: Temperature) 
     let to_slowdown = match (temperature.slowdown_celsius, temperature.gpu_celsius) {
         (Some(slowdown), Some(now)) => slowdown.checked_sub(now),
         // Both count from the highest operating temperature; the slowdown lies beyond it.
-        _ => margin.map(|margin| margin - temperature.slowdown_tlimit_celsius.unwrap_or(0)),
+        _ => {
+            let slowdown = temperature.tlimit_thresholds.as_ref().and_then(|limits| limits.slowdown_celsius);
+            margin.map(|margin| margin - slowdown.unwrap_or(0))
+        }
     };
     Temperature { tlimit_margin_celsius: margin, margin_to_slowdown_celsius: to_slowdown, ..temperature }
 }

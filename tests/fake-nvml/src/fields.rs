@@ -80,6 +80,7 @@ fn whole_gpu(gpu: &Gpu<'_>, id: u32) -> Option<Value> {
     use Value::{Long, Signed, Unsigned};
     let power = || Some(&gpu.telemetry()?.power);
     let temperature = || Some(&gpu.telemetry()?.temperature);
+    let tlimit = || temperature()?.tlimit_thresholds.as_ref();
     let rows = || gpu.ecc()?.remapped_rows.as_ref();
     Some(match id {
         // NVML_FI_DEV_MEMORY_TEMP
@@ -103,10 +104,10 @@ fn whole_gpu(gpu: &Gpu<'_>, id: u32) -> Option<Value> {
         190 => Unsigned(power()?.enforced_limit_milliwatts?),
         192 => Unsigned(power()?.limit_milliwatts?),
         // NVML_FI_DEV_TEMPERATURE_SHUTDOWN_TLIMIT, _SLOWDOWN_, _MEM_MAX_, _GPU_MAX_
-        193 => Signed(temperature()?.shutdown_tlimit_celsius?),
-        194 => Signed(temperature()?.slowdown_tlimit_celsius?),
-        195 => Signed(temperature()?.memory_max_tlimit_celsius?),
-        196 => Signed(temperature()?.gpu_max_tlimit_celsius?),
+        193 => Signed(tlimit()?.shutdown_celsius?),
+        194 => Signed(tlimit()?.slowdown_celsius?),
+        195 => Signed(tlimit()?.memory_max_celsius?),
+        196 => Signed(tlimit()?.gpu_max_celsius?),
         // NVML_FI_DEV_GET_GPU_RECOVERY_ACTION
         230 => Unsigned(recovery_action(gpu.ecc()?.recovery_action?)),
         _ => return None,

@@ -103,17 +103,18 @@ impl Switches {
                 None => (item, None),
             })
             .collect();
-        let fail = list("FAKE_NVML_FAIL").iter().filter_map(|item| {
+        let failing = |item: String| {
             let (what, code) = item.split_once('=')?;
             let (name, gpu) = what.split_once(':').map_or((what, None), |(name, gpu)| (name, gpu.parse().ok()));
             Some((name.to_owned(), gpu, code.parse().ok()?))
-        });
+        };
+        let fail = list("FAKE_NVML_FAIL").into_iter().filter_map(failing).collect();
         let calls = std::env::var_os("FAKE_NVML_CALLS")
             .and_then(|path| OpenOptions::new().create(true).append(true).open(path).ok())
             .map(Mutex::new);
         let micros = std::env::var("FAKE_NVML_DELAY_US").ok().and_then(|value| value.parse().ok()).unwrap_or(0);
         let hide = list("FAKE_NVML_HIDE");
-        Self { block, hide, fail: fail.collect(), calls, delay: Duration::from_micros(micros) }
+        Self { block, hide, fail, calls, delay: Duration::from_micros(micros) }
     }
 
     /// Whether a function or a field is told to fail.

@@ -104,8 +104,7 @@ fn location_count(
     path: &'static str,
 ) -> Result<Option<u64>, Refusal> {
     const FUNCTION: &str = "nvmlDeviceGetMemoryErrorCounter";
-    let count = asker
-        .ask_if_offered(FUNCTION, &[path], || device.memory_error_counter(kind, counter.clone(), location.clone()));
+    let count = asker.ask_if_offered(FUNCTION, &[path], || device.memory_error_counter(kind, *counter, *location));
     match count {
         Ok(u64::MAX) => {
             asker.fail(FUNCTION, &Refusal::impossible(u64::MAX), &[path]);

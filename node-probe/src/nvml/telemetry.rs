@@ -129,7 +129,7 @@ fn temperature(device: &Device<'_>, asker: &mut Asker<'_>, fields: Temperature) 
     let gpu_celsius =
         celsius("nvmlDeviceGetTemperature", "temperature.gpu_celsius", &|| device.temperature(TemperatureSensor::Gpu));
     let mut threshold = |threshold: TemperatureThreshold, field| {
-        celsius("nvmlDeviceGetTemperatureThreshold", field, &|| device.temperature_threshold(threshold.clone()))
+        celsius("nvmlDeviceGetTemperatureThreshold", field, &|| device.temperature_threshold(threshold))
     };
     let temperature = Temperature {
         gpu_celsius,

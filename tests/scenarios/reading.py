@@ -102,28 +102,6 @@ def counters_refused():
 
 
 @variant(
-    "NVML gives two GPUs one UUID: they are two GPUs, and which one a UUID means is not known.",
-    "unknown",
-    must_not=["severity:warning", *ALARMS],
-    summary=["2 of 2"],
-)
-def one_uuid_twice():
-    node = h100(count=2, work=False)
-    shared = node.node.gpus[0]["uuid"]
-    why = f"NVML gives all of them the same one, {shared}: it does not tell which is meant"
-    next_step = "Compare with nvidia-smi -L; report it to whoever provides the driver or the virtual machine."
-    # The device plugin knows devices by their UUID.
-    node.sections["kubelet"]["data"]["registered"][0]["devices"] = [shared]
-    for section in ("inventory", "telemetry", "topology", "ecc", "mig"):
-        node.gpu(section, 1)["uuid"] = shared
-        if section != "mig":
-            part = node.sections[section]
-            entry = problem("UUID of GPUs 0, 1", why, "duplicate_uuid", next_step)
-            part |= {"status": "partial", "problems": [entry]}
-    return node.report()
-
-
-@variant(
     "A driver that gives the limits of a Hopper in T.Limit alone.",
     "healthy",
     must_not=["severity:warning", *ALARMS],

@@ -65,7 +65,7 @@ fn fill(gpu: &Gpu<'_>, entry: &mut nvmlFieldValue_t) {
 }
 
 fn field(gpu: &Gpu<'_>, id: u32, scope: u32) -> Answer<Value> {
-    session::current()?.switches.refuse(&format!("field {id}"), Some(gpu.index))?;
+    session::current()?.switches.failures.refuse(&format!("field {id}"), Some(gpu.index))?;
     if let Some(answer) = nvlink::field(gpu, id, scope) {
         return answer;
     }

@@ -39,6 +39,7 @@ mod call;
 mod device;
 mod ecc;
 mod facts;
+mod failures;
 mod fields;
 mod memory;
 mod mig;

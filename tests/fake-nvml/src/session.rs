@@ -1,8 +1,6 @@
 //! One session of the library, from the first `nvmlInit` to the last `nvmlShutdown`: the facts that it answers from and
 //! the switches that make it misbehave on purpose.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +9,7 @@ use syringe_core::report::{Report, Status};
 
 use crate::call::Answer;
 use crate::facts;
+use crate::failures::Failures;
 
 /// What lives between `nvmlInit` and `nvmlShutdown`.
 pub(crate) struct Session {
@@ -82,10 +81,8 @@ pub(crate) struct Switches {
     block: Vec<(String, Option<u32>)>,
     /// Functions that this "driver" does not have.
     hide: Vec<String>,
-    /// Functions and fields (`field 164`) that answer with a code of NVML, each on one GPU or on all.
-    fail: Vec<(String, Option<u32>, nvmlReturn_t)>,
-    /// Where every call is written down.
-    calls: Option<Mutex<File>>,
+    /// What fails, and where calls are written down.
+    pub(crate) failures: Failures,
     /// How much longer every call takes.
     delay: Duration,
 }
@@ -103,24 +100,8 @@ impl Switches {
                 None => (item, None),
             })
             .collect();
-        let failing = |item: String| {
-            let (what, code) = item.split_once('=')?;
-            let (name, gpu) = what.split_once(':').map_or((what, None), |(name, gpu)| (name, gpu.parse().ok()));
-            Some((name.to_owned(), gpu, code.parse().ok()?))
-        };
-        let fail = list("FAKE_NVML_FAIL").into_iter().filter_map(failing).collect();
-        let calls = std::env::var_os("FAKE_NVML_CALLS")
-            .and_then(|path| OpenOptions::new().create(true).append(true).open(path).ok())
-            .map(Mutex::new);
         let micros = std::env::var("FAKE_NVML_DELAY_US").ok().and_then(|value| value.parse().ok()).unwrap_or(0);
-        let hide = list("FAKE_NVML_HIDE");
-        Self { block, hide, fail, calls, delay: Duration::from_micros(micros) }
-    }
-
-    /// Whether a function or a field is told to fail.
-    pub(crate) fn refuse(&self, name: &str, gpu: Option<u32>) -> Answer {
-        let fails = |(known, only, _): &&(String, Option<u32>, _)| known == name && (only.is_none() || *only == gpu);
-        self.fail.iter().find(fails).map_or(Ok(()), |(_, _, code)| Err(*code))
+        Self { block, hide: list("FAKE_NVML_HIDE"), delay: Duration::from_micros(micros), failures: Failures::read() }
     }
 
     /// Does to a call what the environment asked for. `gpu` is the NVML index, for a call that concerns one GPU.
@@ -132,13 +113,10 @@ impl Switches {
             std::thread::sleep(self.delay);
         }
         let blocks = |(name, only): &(String, Option<u32>)| name == function && (only.is_none() || *only == gpu);
-        if let Some(calls) = &self.calls {
-            let mut file = calls.lock().unwrap_or_else(PoisonError::into_inner);
-            let _ = writeln!(file, "{function} {}", gpu.map(|gpu| gpu.to_string()).unwrap_or_default());
-        }
         while self.block.iter().any(blocks) {
             std::thread::sleep(Duration::from_secs(3600));
         }
-        self.refuse(function, gpu)
+        self.failures.note(function, gpu);
+        self.failures.refuse(function, gpu)
     }
 }

@@ -31,23 +31,22 @@ pub fn cell<T: ToString>(value: Option<T>) -> String {
 }
 
 /// One row for each GPU in the order of NVML, those that do not answer among them. Of the cells the first is the GPU's
-/// index, the second its PCI address.
+/// index, the second its PCI address; the last says of a GPU that does not answer what it is.
 pub fn gpu_rows<const N: usize>(rows: &mut Table, answering: Vec<(u32, [String; N])>, lost: &[LostGpu]) {
     let is_lost = |index: u32| lost.iter().find(|gpu| gpu.index == Some(index));
     let mut all: Vec<(Option<u32>, [String; N])> = Vec::new();
     for (index, mut cells) in answering {
         // It was read in part before it was lost.
-        if let (Some(gpu), Some(first)) = (is_lost(index), cells.first_mut()) {
-            *first = format!("{index} {}", state_of(gpu));
+        if let (Some(gpu), Some(last)) = (is_lost(index), cells.last_mut()) {
+            *last = state_of(gpu).to_owned();
         }
         all.push((Some(index), cells));
     }
     let listed: Vec<Option<u32>> = all.iter().map(|(index, _)| *index).collect();
     for gpu in lost.iter().filter(|gpu| gpu.index.is_none() || !listed.contains(&gpu.index)) {
         let mut cells = std::array::from_fn(|_| "-".to_owned());
-        if let [first, second, ..] = cells.as_mut_slice() {
-            *first = format!("{} {}", cell(gpu.index), state_of(gpu));
-            *second = address_of(gpu);
+        if let [first, second, .., last] = cells.as_mut_slice() {
+            (*first, *second, *last) = (cell(gpu.index), address_of(gpu), state_of(gpu).to_owned());
         }
         all.push((gpu.index, cells));
     }

@@ -278,6 +278,10 @@ FIELDS = [
     Field("temperature/gpu_temp_slow_threshold", "telemetry.temperature.slowdown_celsius", number),
     Field("temperature/gpu_temp_max_gpu_threshold", "telemetry.temperature.gpu_max_celsius", number),
     Field("temperature/gpu_temp_max_mem_threshold", "telemetry.temperature.memory_max_celsius", number),
+    Field("temperature/gpu_temp_max_tlimit_threshold", "telemetry.temperature.tlimit_thresholds.shutdown_celsius", number),
+    Field("temperature/gpu_temp_slow_tlimit_threshold", "telemetry.temperature.tlimit_thresholds.slowdown_celsius", number),
+    Field("temperature/gpu_temp_max_gpu_tlimit_threshold", "telemetry.temperature.tlimit_thresholds.gpu_max_celsius", number),
+    Field("temperature/gpu_temp_max_mem_tlimit_threshold", "telemetry.temperature.tlimit_thresholds.memory_max_celsius", number),
     Field("fb_memory_usage/total", "telemetry.memory.total_bytes", mebibytes, rounding=ROUNDED_MIB),
     Field("fb_memory_usage/reserved", "telemetry.memory.reserved_bytes", mebibytes, rounding=ROUNDED_MIB),
     Field(

@@ -26,7 +26,7 @@ use syringe_core::facts::processes::{GpuUse, Processes};
 use syringe_core::facts::telemetry::Telemetry;
 use syringe_core::facts::topology::{self, Topology};
 use syringe_core::pci::PciAddress;
-use syringe_core::report::{Problem, Report, Section, Sections};
+use syringe_core::report::{Extent, Problem, Report, Section, Sections, Source};
 use syringe_core::xid::LogOf;
 
 use crate::args::Request;
@@ -67,7 +67,8 @@ pub(crate) fn collect(request: &Request) -> Report {
     let taken_at = Timestamp::now();
     let paths = request.root.as_deref().map_or_else(Paths::of_this_machine, Paths::below);
     let identity = host::identity(&paths);
-    let wanted = Wanted::of(&request.sections);
+    let foreign = request.kernel_log.is_some() && request.sections == [SectionName::Xid];
+    let wanted = Wanted { nothing_of_this_machine: foreign, ..Wanted::of(&request.sections) };
     let trace = Trace::default();
     let (sender, parts) = channel();
     start_lanes(&wanted, request, taken_at, &paths, &trace, &sender);
@@ -93,6 +94,10 @@ pub(crate) fn collect(request: &Request) -> Report {
         sections: gathered.sections,
         ..blank()
     };
+    if foreign {
+        // A saved log is not of this machine, as far as anybody knows.
+        report = Report { source: Source::File, hostname: None, boot_id: None, kernel: None, scope: None, ..report };
+    }
     let whose = if request.kernel_log.is_some() { LogOf::Anyone } else { LogOf::ThisNode };
     finish(&mut report, whose, gathered.addresses.as_deref(), &gathered.paths, &request.sections);
     report.duration_ms = crate::millis(started.elapsed());
@@ -108,11 +113,17 @@ fn finish(
     requested: &[SectionName],
 ) {
     if let Some(log) = report.sections.xid.as_mut().and_then(|section| section.data.as_mut()) {
-        let ports = topology::ports_above_one_gpu(&host::pci_topology(paths));
+        let mine = whose == LogOf::ThisNode || report.source == Source::Hardware;
+        let here = if mine { host::pci_topology(paths) } else { Vec::new() };
+        let ports = topology::ports_above_one_gpu(&here);
         syringe_core::xid::join(log, whose, addresses.unwrap_or_default(), &ports);
     }
     if let Some(host) = report.sections.host.as_mut().and_then(|section| section.data.as_mut()) {
         mark_listed(host, addresses);
+    }
+    if let Some(addresses) = addresses {
+        let sees_all = report.scope.is_none_or(|scope| scope.gpus == Extent::Node);
+        host::name_lost(paths, addresses, sees_all, &mut report.sections);
     }
     if requested.contains(&SectionName::Health) {
         report.sections.health = Some(Section::read(diagnosis::health(report), Vec::new()));
@@ -149,6 +160,8 @@ fn drop_if<T>(section: &mut Option<Section<T>>, unasked: bool) {
 #[derive(Clone, Default)]
 struct Wanted {
     sections: Vec<SectionName>,
+    /// Only a log that somebody saved is read: the GPUs here say nothing about it.
+    nothing_of_this_machine: bool,
 }
 
 impl Wanted {
@@ -156,7 +169,8 @@ impl Wanted {
     fn of(requested: &[SectionName]) -> Self {
         let all = requested.contains(&SectionName::Health);
         let sections = SectionName::ALL.into_iter().filter(|name| *name != SectionName::Health);
-        Self { sections: sections.filter(|name| all || requested.contains(name)).collect() }
+        let sections = sections.filter(|name| all || requested.contains(name)).collect();
+        Self { sections, nothing_of_this_machine: false }
     }
 
     fn has(&self, name: SectionName) -> bool {
@@ -165,7 +179,7 @@ impl Wanted {
 
     /// Kernel events are joined to GPUs, host devices to NVML's list: they profit from NVML without needing it.
     fn nvml(&self) -> bool {
-        self.sections.iter().any(|name| *name != SectionName::Kubelet)
+        !self.nothing_of_this_machine && self.sections.iter().any(|name| *name != SectionName::Kubelet)
     }
 }
 

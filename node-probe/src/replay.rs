@@ -10,6 +10,7 @@ use syringe_core::diagnosis;
 use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::facts::topology;
 use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Section, Sections, Source};
+use syringe_core::text::clean;
 use syringe_core::xid;
 use syringe_core::xid::{Clock, EventLog, LogOf, Options};
 
@@ -34,13 +35,29 @@ pub(crate) fn load(path: &Path) -> Result<Report, Problem> {
         return Err(failed(format!("{size} bytes are more than {LARGEST_FILE_BYTES}"), "Name a report of node-probe."));
     }
     let text = fs::read(path).map_err(|error| failed(error.to_string(), "Name a file that can be read."))?;
-    let facts: Report = Report::from_json(&text)
-        .map_err(|error| failed(format!("not a report: {error}"), "Make one with: node-probe all > FILE"))?;
+    const MAKE_ONE: &str = "Make one with: node-probe all > FILE";
+    let facts: Report = Report::from_json(&text).map_err(|error| failed(format!("not a report: {error}"), MAKE_ONE))?;
     if facts.schema_version > SCHEMA_VERSION {
         let why = format!("its schema version is {}, this program knows {SCHEMA_VERSION}", facts.schema_version);
         return Err(failed(why, "Use a node-probe at least as new as the one that wrote it."));
     }
+    // A document that has none of this would replay as a node without a fault.
+    if facts.sections.statuses().is_empty() && facts.kernel_log.is_empty() {
+        return Err(failed(format!("not a report: {}", what_instead(&text, &facts)), MAKE_ONE));
+    }
     Ok(facts)
+}
+
+/// What a JSON document without any fact is.
+fn what_instead(text: &[u8], facts: &Report) -> String {
+    let names = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(text).unwrap_or_default();
+    if let Some(problem) = &facts.error {
+        return format!("it holds no section, for the probe failed: {}", clean(&problem.why, 200));
+    }
+    if names.contains_key("verdict") || names.contains_key("structuredContent") {
+        return "it is an answer of gpu-syringe, which holds conclusions and not the facts".to_owned();
+    }
+    "it holds neither a section that this program knows nor kernel_log".to_owned()
 }
 
 /// The requested sections of `facts`, with the kernel log parsed and the window applied.

@@ -243,8 +243,7 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
     let failing: Vec<_> = node.gpus.iter().map(|gpu| (gpu, positions(gpu))).filter(|(_, at)| !at.is_empty()).collect();
     let limited = node.timeline.of_kind(Kind::GspRateLimit).next().is_some();
     let stuck = node.processes().into_iter().flat_map(|section| &section.processes);
-    let stuck: Vec<u32> =
-        stuck.filter(|process| process.state.as_deref() == Some("D")).map(|process| process.pid).collect();
+    let stuck: Vec<u32> = stuck.filter(|process| process.is_uninterruptible()).map(|process| process.pid).collect();
     for (gpu, at) in &failing {
         let rule = if failing.len() > 1 { GSP_SEVERAL } else { GSP };
         let events: Vec<_> = at.iter().map(|&at| node.timeline.events[at].fact).collect();

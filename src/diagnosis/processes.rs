@@ -96,20 +96,39 @@ fn draft(rule: super::rules::Rule, process: &GpuProcess) -> Draft {
 }
 
 fn state(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
-    match process.state.as_deref() {
-        Some("Z") => {
-            let parent = process.parent_pid.map(|parent| format!("its parent is pid {parent}"));
-            Some(draft(ZOMBIE, process).because("state Z").because_of(parent))
-        }
-        Some("D") => Some(uninterruptible(node, process)),
-        _ => None,
+    // A process that was killed is a zombie by its first thread while another one still hangs in the driver.
+    if process.is_uninterruptible() {
+        return Some(uninterruptible(node, process));
     }
+    (process.state.as_deref() == Some("Z")).then(|| {
+        let parent = process.parent_pid.map(|parent| format!("its parent is pid {parent}"));
+        draft(ZOMBIE, process).because("state Z").because_of(parent)
+    })
+}
+
+/// `state D` of the first thread, else which other threads are in it and where they wait.
+fn waits(process: &GpuProcess) -> Vec<String> {
+    let mut words: Vec<String> = Vec::new();
+    if process.state.as_deref() == Some("D") {
+        words.push("state D".to_owned());
+    }
+    let named = process.waiting_threads().take(3).map(|thread| {
+        let name = thread.name.as_deref().map(|name| format!(" '{}'", quote::data(name))).unwrap_or_default();
+        let place = thread.waits_in.as_deref().map(|place| format!(", waits in {}", quote::data(place)));
+        format!("thread {}{name} in state D{}", thread.tid, place.unwrap_or_default())
+    });
+    words.extend(named);
+    let all = process.threads.as_ref().map_or(0, |threads| threads.uninterruptible);
+    if all > 3 {
+        words.push(format!("{all} threads in state D"));
+    }
+    words
 }
 
 fn uninterruptible(node: &Node<'_>, process: &GpuProcess) -> Draft {
-    let hung = node.timeline.of_kind(Kind::HungTask).find(|event| event.pid == Some(process.pid));
+    let hung = node.timeline.of_kind(Kind::HungTask).find(|event| event.pid.is_some_and(|task| process.has_task(task)));
     if let Some(event) = hung {
-        return draft(STUCK, process).because("state D").seen(event);
+        return draft(STUCK, process).because_of(waits(process)).seen(event);
     }
     let gpus = process.uses.iter().filter_map(|usage| node.gpu(usage.gpu));
     let fault = gpus.into_iter().find_map(|gpu| {
@@ -118,15 +137,16 @@ fn uninterruptible(node: &Node<'_>, process: &GpuProcess) -> Draft {
         node.timeline.current().find(grave)
     });
     match fault {
-        Some(event) => draft(STUCK, process).because("state D").seen(event),
-        None => draft(WAITING, process).because("state D"),
+        Some(event) => draft(STUCK, process).because_of(waits(process)).seen(event),
+        None => draft(WAITING, process).because_of(waits(process)),
     }
 }
 
 /// Tasks of NVIDIA's own programs that the kernel calls blocked, where the process list does not show them.
 fn blocked(node: &Node<'_>) -> Vec<Draft> {
     let listed = |pid: Option<u32>| {
-        node.processes().is_some_and(|section| section.processes.iter().any(|process| Some(process.pid) == pid))
+        let has = |process: &GpuProcess| pid.is_some_and(|task| process.has_task(task));
+        node.processes().is_some_and(|section| section.processes.iter().any(has))
     };
     let of_driver = |event: &&KernelEvent| {
         event.process.as_deref().is_some_and(|name| name.starts_with("nv") || name.starts_with("cuda"))

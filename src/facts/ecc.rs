@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mode, Unsupported};
+use super::{LostGpu, Mode, Unread, Unsupported, availability_of};
 use crate::pci::PciAddress;
 
 /// ECC state of every GPU.
@@ -18,7 +18,15 @@ pub struct Ecc {
     /// Fields that the driver does not offer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unsupported: Vec<Unsupported>,
+    /// Fields that could not be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<Unread>,
+    /// GPUs that answer nothing, or nothing any more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<LostGpu>,
 }
+
+availability_of!(Ecc);
 
 /// One GPU's memory health.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -67,7 +75,8 @@ pub struct ErrorCounts {
     pub corrected: Option<u64>,
     /// All locations.
     pub uncorrected: Option<u64>,
-    /// Per location, those that are not zero (`nvmlDeviceGetMemoryErrorCounter`).
+    /// Per location, those that are not zero (`nvmlDeviceGetMemoryErrorCounter`). A location of which a counter could not
+    /// be read is left out: see [`Ecc::availability`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub locations: Vec<LocationErrors>,
 }

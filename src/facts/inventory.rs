@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mode, Unsupported};
+use super::{LostGpu, Mode, Unread, Unsupported, availability_of};
 use crate::pci::PciAddress;
 
 /// The driver and the GPUs that NVML lists.
@@ -23,7 +23,15 @@ pub struct Inventory {
     /// Fields that the driver does not offer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unsupported: Vec<Unsupported>,
+    /// Fields that could not be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<Unread>,
+    /// GPUs that answer nothing, or nothing any more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<LostGpu>,
 }
+
+availability_of!(Inventory);
 
 /// One GPU. What does not change while it runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

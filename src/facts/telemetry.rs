@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Unsupported;
+use super::{LostGpu, Unread, Unsupported, availability_of};
 use crate::pci::PciAddress;
 
 /// One reading of every GPU.
@@ -15,7 +15,15 @@ pub struct Telemetry {
     /// Fields that the driver does not offer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unsupported: Vec<Unsupported>,
+    /// Fields that could not be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<Unread>,
+    /// GPUs that answer nothing, or nothing any more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<LostGpu>,
 }
+
+availability_of!(Telemetry);
 
 /// One GPU now.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -65,11 +73,35 @@ pub struct Temperature {
     pub gpu_max_celsius: Option<i32>,
     /// Highest operating temperature of the memory.
     pub memory_max_celsius: Option<i32>,
-    /// Distance to the slowdown limit as the driver reports it (`nvmlDeviceGetMarginTemperature`, R570 on; `T.Limit` of
-    /// nvidia-smi). Fields 193 to 196 are the limits that it is counted from, negative on healthy GPUs: no margins.
+    /// Distance to the highest operating temperature as the driver reports it (`nvmlDeviceGetMarginTemperature`, R570 on;
+    /// `T.Limit` of nvidia-smi). It falls as the GPU warms up.
     pub tlimit_margin_celsius: Option<i32>,
-    /// Computed: `slowdown_celsius - gpu_celsius`; where the driver offers only `T.Limit`, that margin.
+    /// Limits that the margin is counted with (Ada on, in place of the limits in degrees above).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tlimit_thresholds: Option<TlimitThresholds>,
+    /// Computed: `slowdown_celsius - gpu_celsius`; where the driver offers only `T.Limit`, `tlimit_margin_celsius` less the slowdown's
+    /// `T.Limit`, or the margin alone where that is not known either.
     pub margin_to_slowdown_celsius: Option<i32>,
+}
+
+/// Places of the limits on the scale of `T.Limit`: constants of the board, no margins. The scale falls as the GPU warms up
+/// and is 0 at the highest operating temperature, so that limits beyond it are negative.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct TlimitThresholds {
+    /// The hardware shuts down (field 193), e.g. -8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shutdown_celsius: Option<i32>,
+    /// The hardware slows down (field 194), e.g. -2.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slowdown_celsius: Option<i32>,
+    /// Highest operating temperature of the memory (field 195).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_max_celsius: Option<i32>,
+    /// Highest operating temperature of the GPU (field 196), e.g. 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu_max_celsius: Option<i32>,
 }
 
 /// Power.
@@ -194,6 +226,7 @@ pub struct Throttling {
     /// The driver's bit mask.
     pub reasons_mask: Option<u64>,
     /// Time spent under each reason since the driver was loaded, where it counts it (`nvmlDeviceGetViolationStatus`).
+    /// Empty also where it could not be read: see [`Telemetry::availability`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub violations: Vec<Violation>,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Unsupported;
+use super::{LostGpu, Unread, Unsupported, availability_of};
 use crate::pci::PciAddress;
 
 /// Connections of every GPU.
@@ -30,7 +30,15 @@ pub struct Topology {
     /// Fields that the driver does not offer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unsupported: Vec<Unsupported>,
+    /// Fields that could not be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<Unread>,
+    /// GPUs that answer nothing, or nothing any more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<LostGpu>,
 }
+
+availability_of!(Topology);
 
 /// One GPU's connections.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -69,7 +77,7 @@ pub struct NvlinkGroup {
     pub active: Option<bool>,
     /// NVLink version, e.g. `4`.
     pub version: Option<u32>,
-    /// Speed of one link and direction (field 164: `NVLINK_SPEED_MBPS_COMMON`, in megabytes a second).
+    /// Speed of one link and direction (field 164, in megabytes a second); `None` on links that are not up.
     pub speed_megabytes_per_second: Option<u32>,
     /// What is at the other end: `gpu`, `switch`, `ibm_npu`, `unknown`.
     pub remote_type: Option<String>,
@@ -77,7 +85,8 @@ pub struct NvlinkGroup {
     pub remote_pci_address: Option<PciAddress>,
     /// Error counters that are not zero, by name (`crc_flit`, `crc_data`, `replay`, `recovery`, `ecc`, and on NVLink 5
     /// `malformed_packets`, `buffer_overrun`, `local_link_integrity`, `link_recovery_successful`, `link_recovery_failed`,
-    /// `symbol_errors`, `effective_errors`, …). Since the driver was loaded.
+    /// `symbol_errors`, `effective_errors`, …). Since the driver was loaded. Empty also where they could not be read: see
+    /// [`Topology::availability`], field `nvlinks.errors`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub errors: BTreeMap<String, u64>,
 }
@@ -93,7 +102,7 @@ pub struct Fabric {
     pub status: Option<String>,
     /// NVLink clique.
     pub clique_id: Option<u32>,
-    /// Cluster UUID; absent where it is all zero (a single node).
+    /// Cluster UUID once registered; absent where it is all zero (a single node).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_uuid: Option<String>,
     /// Health summary (R570 on): `healthy`, `unhealthy`, `limited_capacity`, `not_supported`.

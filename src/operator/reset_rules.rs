@@ -195,7 +195,7 @@ fn processes(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut Reset
     if in_the_way.is_empty() {
         return;
     }
-    let stuck = in_the_way.iter().any(|process| process.state.as_deref() == Some("D"));
+    let stuck = in_the_way.iter().any(|process| process.is_uninterruptible());
     let named: Vec<_> = in_the_way.iter().take(MOST_NAMED).map(|process| describe(process)).collect();
     let more = if in_the_way.len() > MOST_NAMED {
         format!(" and {} more", in_the_way.len() - MOST_NAMED)

@@ -62,7 +62,7 @@ def healthy_h100_8():
 def xid79_off_bus():
     """GPU 3 fell off the bus 14 minutes ago. Its process hangs in the driver, the seven others wait for it in NCCL."""
     node = hgx_h100("gpu-h100-2", 153_899)
-    node.lost = {3}
+    node.lost, node.serial_logged = {3}, {3}
 
     def waiting(index):
         return training(index) | {

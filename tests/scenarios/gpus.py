@@ -46,6 +46,9 @@ def drop(node, index):
     for section in ("inventory", "telemetry", "topology", "ecc", "mig"):
         gpus = node.sections[section]["data"]["gpus"]
         gpus[:] = [gpu for gpu in gpus if gpu["index"] != index]
+        if section != "mig":
+            row = {"pci_address": node.node.gpus[index]["pci_address"], "code": "not_in_nvml"}
+            node.sections[section]["data"]["lost"] = [row]
         for gpu in gpus:
             gpu["index"] -= gpu["index"] > index
     node.running = [process for process in node.running if process["uses"][0]["gpu"] != index]
@@ -75,6 +78,9 @@ def off_bus_at_probe():
     node.node.at(at, "NVRM: The NVIDIA probe routine failed for 1 device(s).")
     drop(node, 1)
     node.host()["pci_gpus"][1] |= {"driver": None}
+    # Only a GPU that the nvidia driver has is missing from NVML.
+    for section in ("inventory", "telemetry", "topology", "ecc"):
+        del node.sections[section]["data"]["lost"]
     return node.report()
 
 

@@ -25,8 +25,9 @@ NOT_NVML = {"temperature.margin_to_slowdown_celsius", "power.margin_to_limit_mil
 
 # The probe lists what is not offered in the order in which it asks: these before the rest.
 ASKED_FIRST = [
-    "temperature.memory_celsius", "power.instant_milliwatts", "sram", "remapped_rows", "retired_pages",
-    "recovery_action", "channel_repair_pending", "tpc_repair_pending", "nvlinks", "fabric",
+    "temperature.memory_celsius", "power.instant_milliwatts", "temperature.tlimit_thresholds",
+    "temperature.tlimit_thresholds.memory_max_celsius", "sram", "remapped_rows", "retired_pages", "recovery_action",
+    "channel_repair_pending", "tpc_repair_pending", "nvlinks", "fabric",
 ]
 
 LOST_NEXT_STEP = \
@@ -105,6 +106,8 @@ class Node:
             for index in range(count)
         ]
         self.lost = set()
+        # Lost GPUs whose serial number the driver wrote to the kernel log.
+        self.serial_logged = set()
         # MIG devices by GPU index; a GPU that is no key of it has MIG off.
         self.mig_devices = {}
         self.driver_loaded = True
@@ -169,7 +172,7 @@ class Node:
             gpus.append(entry)
         versions = {"driver_version": self.driver, "nvml_version": f"{self.cuda.split('.')[0]}.{self.driver}",
                     "cuda_version": self.cuda, "nvml_library": self.library_path()}
-        return ok(versions | section_of(gpus, ["platform"]), 21, self.lost_problems())
+        return ok(versions | section_of(gpus, ["platform"], **self.lost_gpus()), 21, self.lost_problems())
 
     def mig_mode(self, index):
         return mode(index in self.mig_devices) if self.product["mig_max"] else None
@@ -178,8 +181,17 @@ class Node:
         folder = "aarch64-linux-gnu" if self.architecture == "aarch64" else "x86_64-linux-gnu"
         return f"/usr/lib/{folder}/libnvidia-ml.so.{self.driver}"
 
+    def lost_gpus(self):
+        """What is known of lost GPUs from PCI, the driver's files in /proc and the kernel log."""
+        rows = [
+            {"index": index, "pci_address": self.gpus[index]["pci_address"], "uuid": self.gpus[index]["uuid"]}
+            | ({"serial": self.serial(index)} if index in self.serial_logged else {}) | {"code": "gpu_lost"}
+            for index in sorted(self.lost)
+        ]
+        return {"lost": rows} if rows else {}
+
     def lost_problems(self):
-        """A lost GPU gives no handle any more: it has no entry in any section."""
+        """A lost GPU gives no handle any more: it has no entry among the GPUs of any section."""
         return [problem(f"GPU {index}", "NVML: GPU is lost", "gpu_lost", LOST_NEXT_STEP, index)
                 for index in sorted(self.lost)]
 
@@ -202,6 +214,8 @@ class Node:
             mask = mask if busy else 0x1
             zero = limits["gpu_max"] if limits["gpu_max"] else product.get("tlimit_zero")
             margin = zero - degrees if product["tlimit"] else None
+            # Where nothing is known in degrees, the slowdown's place in T.Limit tells the margin to it.
+            beyond = margin - product["tlimit"]["slowdown_celsius"] if product["tlimit"] else None
             violations = [{"policy": "power", "duration_ms": now["capped_ms"]}] if now.get("capped_ms") else []
             generation = product["pcie"] if busy or product["hbm"] else 1
 
@@ -216,7 +230,8 @@ class Node:
                     "slowdown_celsius": limits["slowdown"], "shutdown_celsius": limits["shutdown"],
                     "gpu_max_celsius": limits["gpu_max"], "memory_max_celsius": limits["memory_max"],
                     "tlimit_margin_celsius": margin,
-                    "margin_to_slowdown_celsius": limits["slowdown"] - degrees if limits["slowdown"] else margin,
+                    "tlimit_thresholds": product["tlimit"],
+                    "margin_to_slowdown_celsius": limits["slowdown"] - degrees if limits["slowdown"] else beyond,
                 },
                 "fan_percent": None,
                 "power": {
@@ -256,7 +271,7 @@ class Node:
                     "reasons_mask": mask,
                 } | ({"violations": violations} if violations else {}),
             })
-        return ok(section_of(gpus), 34, self.lost_problems())
+        return ok(section_of(gpus, **self.lost_gpus()), 34, self.lost_problems())
 
     def used_bytes(self, load, index):
         if index in self.mig_devices:
@@ -330,6 +345,7 @@ class Node:
         rest["p2p_all_ok"] = [lack["capability"] for lack in lacking if pairs and not lack["pairs"]]
         if nics and nvlink:
             rest["nics"] = [self.nic(gpu) for gpu in self.gpus]
+        rest |= self.lost_gpus()
         rest["nvswitches"] = [address for address in (nvlink or {"switches": []})["switches"] if address]
         return ok(section_of(gpus, ["fabric"], **rest), 27, self.lost_problems())
 
@@ -376,7 +392,7 @@ class Node:
             gpus[2]["aggregate"] = {"corrected": 1, "uncorrected": 0,
                                     "locations": [{"location": "dram", "corrected": 1, "uncorrected": 0}]}
         absent = ["sram", "remapped_rows", "retired_pages", "channel_repair_pending", "tpc_repair_pending"]
-        return ok(section_of(gpus, absent), 18, self.lost_problems())
+        return ok(section_of(gpus, absent, **self.lost_gpus()), 18, self.lost_problems())
 
     def mig(self):
         gpus = [{"index": gpu["index"], "uuid": gpu["uuid"], "mode": self.mig_mode(gpu["index"]),

@@ -5,6 +5,10 @@ Device ids, limits and sizes are those of the real products. Serial numbers, UUI
 
 MIB = 1 << 20
 
+# Limits counted from the highest operating temperature, as boards from Ada on have them.
+TLIMIT = {"shutdown_celsius": -8, "slowdown_celsius": -2, "memory_max_celsius": 0, "gpu_max_celsius": 0}
+TLIMIT_WITHOUT_MEMORY = TLIMIT | {"memory_max_celsius": None}
+
 
 def links(switches, version, speed, spread):
     """NVLinks of a board on which link N of every GPU goes to switch `spread[N]`."""
@@ -19,7 +23,7 @@ H100 = {
     "power": {"default": 700000, "min": 200000, "max": 700000}, "idle_watts": 72,
     "clocks": {"max": 1980, "memory": 2619, "video": 1545, "idle": 345, "idle_memory": 2619, "idle_video": 765},
     # Temperatures: gpu_max is where T.Limit is 0; slowdown lies 2 and shutdown 8 degrees above it.
-    "limits": {"slowdown": 87, "shutdown": 93, "gpu_max": 85, "memory_max": 95}, "tlimit": True, "hbm": True,
+    "limits": {"slowdown": 87, "shutdown": 93, "gpu_max": 85, "memory_max": 95}, "tlimit": TLIMIT, "hbm": True,
     "engines": {"jpeg": 0, "ofa": 0}, "banks": 2560, "sram": True, "fabric": True,
     # Four NVSwitches: 5, 4, 4 and 5 links.
     "nvlink": links(["00000000:07:00.0", "00000000:08:00.0", "00000000:09:00.0", "00000000:0a:00.0"], 4, 26562,
@@ -34,7 +38,7 @@ A100 = {
     "memory_mib": 81920, "reserved_mib": 866, "bar1_mib": 131072, "cores": 6912, "pcie": 4, "mig_max": 7,
     "power": {"default": 400000, "min": 100000, "max": 400000}, "idle_watts": 61,
     "clocks": {"max": 1410, "memory": 1593, "video": 1290, "idle": 210, "idle_memory": 1593, "idle_video": 585},
-    "limits": {"slowdown": 89, "shutdown": 92, "gpu_max": 85, "memory_max": 95}, "tlimit": False, "hbm": True,
+    "limits": {"slowdown": 89, "shutdown": 92, "gpu_max": 85, "memory_max": 95}, "tlimit": None, "hbm": True,
     "engines": {"jpeg": 0, "ofa": 0}, "banks": 640, "sram": True, "fabric": False,
     # Six NVSwitches, two links each.
     "nvlink": links([f"00000000:{bus}:00.0" for bus in ("c3", "c4", "c5", "c6", "c7", "c8")], 3, 25781,
@@ -50,7 +54,7 @@ GB200 = {
     "power": {"default": 1200000, "min": 200000, "max": 1200000}, "idle_watts": 168,
     "clocks": {"max": 2062, "memory": 3996, "video": 1965, "idle": 120, "idle_memory": 3996, "idle_video": 600},
     # This driver gives T.Limit alone for Blackwell.
-    "limits": {"slowdown": None, "shutdown": None, "gpu_max": None, "memory_max": None}, "tlimit": True, "hbm": True,
+    "limits": {"slowdown": None, "shutdown": None, "gpu_max": None, "memory_max": None}, "tlimit": TLIMIT, "hbm": True,
     "tlimit_zero": 85, "engines": {"jpeg": 0, "ofa": 0}, "banks": 3072, "sram": True, "fabric": True,
     # The switches sit in other trays of the rack: no PCI address on this node.
     "nvlink": links([None], 5, 53125, [0] * 18),
@@ -64,7 +68,7 @@ L40S = {
     "memory_mib": 46068, "reserved_mib": 590, "bar1_mib": 65536, "cores": 18176, "pcie": 4, "mig_max": None,
     "power": {"default": 350000, "min": 100000, "max": 350000}, "idle_watts": 33,
     "clocks": {"max": 2520, "memory": 9001, "video": 1965, "idle": 210, "idle_memory": 405, "idle_video": 1185},
-    "limits": {"slowdown": 92, "shutdown": 98, "gpu_max": 90, "memory_max": None}, "tlimit": True, "hbm": False,
+    "limits": {"slowdown": 92, "shutdown": 98, "gpu_max": 90, "memory_max": None}, "tlimit": TLIMIT_WITHOUT_MEMORY, "hbm": False,
     "engines": {"jpeg": 0, "ofa": 0}, "banks": 192, "sram": True, "fabric": False, "nvlink": None,
     "addresses": ["16", "38", "ac", "d8"],
 }
@@ -76,7 +80,7 @@ T4 = {
     "memory_mib": 15360, "reserved_mib": 455, "bar1_mib": 256, "cores": 2560, "pcie": 3, "mig_max": None,
     "power": {"default": 70000, "min": 60000, "max": 70000}, "idle_watts": 10,
     "clocks": {"max": 1590, "memory": 5001, "video": 1470, "idle": 300, "idle_memory": 405, "idle_video": 540},
-    "limits": {"slowdown": 93, "shutdown": 96, "gpu_max": 85, "memory_max": None}, "tlimit": False, "hbm": False,
+    "limits": {"slowdown": 93, "shutdown": 96, "gpu_max": 85, "memory_max": None}, "tlimit": None, "hbm": False,
     "engines": {"jpeg": None, "ofa": None}, "banks": None, "sram": False, "fabric": False, "nvlink": None,
     "domains": ["00000000:00:1e.0"],
 }

@@ -15,6 +15,7 @@ import benign  # noqa: F401  (each of these registers its scenarios)
 import generate
 import gpus  # noqa: F401
 import links  # noqa: F401
+import reading  # noqa: F401
 import software  # noqa: F401
 from expected import EXPECTED, ALARMS, VARIANTS, variant
 

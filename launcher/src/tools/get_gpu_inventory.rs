@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::inventory::Inventory;
 
-use super::table::{cell, foot, head, lines, table};
+use super::table::{cell, foot, gpu_rows, head, lines, lost_lines, table};
 use super::{Call, FleetArgs, Tool, probing};
 use crate::answer::{Answer, OneOrMany};
 use crate::error::Failure;
@@ -47,15 +47,16 @@ impl Tool for GetGpuInventory {
             OneOrMany::One(answer) => answer,
             OneOrMany::Many(answer) => return fleet::table(answer),
         };
-        let Inventory { driver_version, cuda_version, gpus, .. } = &answer.section.inventory;
+        let Inventory { driver_version, cuda_version, gpus, lost, .. } = &answer.section.inventory;
         let mut rows =
-            table(["gpu", "name", "pci address", "uuid", "serial", "memory GiB", "vbios", "ecc", "mig", "persistence"]);
+            table(["gpu", "pci address", "name", "uuid", "serial", "memory GiB", "vbios", "ecc", "mig", "persistence"]);
         let on = |mode: Option<bool>| cell(mode.map(|on| if on { "on" } else { "off" }));
+        let mut answering = Vec::new();
         for gpu in gpus {
-            rows.add_row([
+            let cells = [
                 gpu.index.to_string(),
-                cell(gpu.name.clone()),
                 cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
+                cell(gpu.name.clone()),
                 cell(gpu.uuid.clone()),
                 cell(gpu.serial.clone()),
                 cell(gpu.memory_total_bytes.map(|bytes| bytes >> 30)),
@@ -63,9 +64,12 @@ impl Tool for GetGpuInventory {
                 on(gpu.ecc_mode.map(|mode| mode.current)),
                 on(gpu.mig_mode.map(|mode| mode.current)),
                 on(gpu.persistence_mode),
-            ]);
+            ];
+            answering.push((gpu.index, cells));
         }
         let versions = format!("driver {}, CUDA {}", cell(driver_version.clone()), cell(cuda_version.clone()));
-        format!("{}\n{versions}\n\n{}{}", head(answer), lines(&rows), foot(&answer.probe))
+        gpu_rows(&mut rows, answering, lost);
+        let gone = lost_lines(lost);
+        format!("{}\n{versions}\n\n{}{gone}{}", head(answer), lines(&rows), foot(&answer.probe))
     }
 }

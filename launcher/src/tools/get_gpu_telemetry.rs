@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::telemetry::Telemetry;
 
-use super::table::{cell, foot, head, lines, table};
+use super::table::{cell, foot, gpu_rows, head, lines, lost_lines, table};
 use super::{Call, NodeArgs, Tool, probing};
 use crate::answer::Answer;
 use crate::error::Failure;
@@ -53,10 +53,12 @@ impl Tool for GetGpuTelemetry {
             "PCIe",
             "clocks held down by",
         ]);
-        for gpu in &answer.section.telemetry.gpus {
+        let Telemetry { gpus, lost, .. } = &answer.section.telemetry;
+        let mut answering = Vec::new();
+        for gpu in gpus {
             let watts = |milliwatts: Option<u32>| cell(milliwatts.map(|milliwatts| milliwatts / 1000));
             let link = gpu.pcie.generation.zip(gpu.pcie.width);
-            rows.add_row([
+            let cells = [
                 gpu.index.to_string(),
                 cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
                 cell(gpu.performance_state),
@@ -72,8 +74,10 @@ impl Tool for GetGpuTelemetry {
                 cell(gpu.memory.used_bytes.map(|bytes| bytes >> 30)),
                 cell(link.map(|(generation, width)| format!("gen{generation} x{width}"))),
                 gpu.throttling.reasons.join(", "),
-            ]);
+            ];
+            answering.push((gpu.index, cells));
         }
-        format!("{}\n{}{}", head(answer), lines(&rows), foot(&answer.probe))
+        gpu_rows(&mut rows, answering, lost);
+        format!("{}\n{}{}{}", head(answer), lines(&rows), lost_lines(lost), foot(&answer.probe))
     }
 }

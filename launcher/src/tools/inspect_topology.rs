@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::topology::{GpuTopology, Topology};
 
-use super::table::{cell, foot, head, lines, table};
+use super::table::{cell, foot, gpu_rows, head, lines, lost_lines, table};
 use super::{Call, NodeArgs, Tool, probing};
 use crate::answer::Answer;
 use crate::error::Failure;
@@ -36,14 +36,15 @@ impl Tool for InspectTopology {
     }
 
     fn table(answer: &Self::Answer) -> String {
-        let Topology { gpus, matrix, nics, .. } = &answer.section.topology;
+        let Topology { gpus, matrix, nics, lost, .. } = &answer.section.topology;
         let mut rows = table(["gpu", "pci address", "numa", "nvlinks up", "nvlink errors", "fabric", "pcie now", "of"]);
+        let mut answering = Vec::new();
         for gpu in gpus {
             let hop = gpu.pcie_path.first();
             let link = |generation: Option<u32>, width: Option<u32>| {
                 cell(generation.zip(width).map(|(generation, width)| format!("gen{generation} x{width}")))
             };
-            rows.add_row([
+            let cells = [
                 gpu.index.to_string(),
                 cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
                 cell(gpu.numa_node),
@@ -52,9 +53,11 @@ impl Tool for InspectTopology {
                 cell(gpu.fabric.as_ref().map(|fabric| fabric.state.clone())),
                 link(hop.and_then(|hop| hop.generation), hop.and_then(|hop| hop.width)),
                 link(hop.and_then(|hop| hop.max_generation), hop.and_then(|hop| hop.max_width)),
-            ]);
+            ];
+            answering.push((gpu.index, cells));
         }
-        let mut text = format!("{}\n{}", head(answer), lines(&rows));
+        gpu_rows(&mut rows, answering, lost);
+        let mut text = format!("{}\n{}{}", head(answer), lines(&rows), lost_lines(lost));
         if matrix.len() > 1 {
             text.push_str(&format!("\n{}", matrix_lines(gpus, matrix)));
         }

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::ecc::{Ecc, RecoveryAction, RemappedRows};
 
-use super::table::{cell, foot, head, lines, table};
+use super::table::{cell, foot, gpu_rows, head, lines, lost_lines, table};
 use super::{Call, NodeArgs, Tool, probing};
 use crate::answer::Answer;
 use crate::error::Failure;
@@ -49,10 +49,12 @@ impl Tool for SnapshotEcc {
             "failed",
             "driver asks for",
         ]);
-        for gpu in &answer.section.ecc.gpus {
+        let Ecc { gpus, lost, .. } = &answer.section.ecc;
+        let mut answering = Vec::new();
+        for gpu in gpus {
             let rows_of = |read: fn(&RemappedRows) -> String| cell(gpu.remapped_rows.as_ref().map(read));
             let yes = |flag: bool| if flag { "YES" } else { "no" }.to_owned();
-            rows.add_row([
+            let cells = [
                 gpu.index.to_string(),
                 cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
                 cell(gpu.mode.map(|mode| if mode.current { "on" } else { "off" })),
@@ -64,9 +66,11 @@ impl Tool for SnapshotEcc {
                 gpu.remapped_rows.as_ref().map_or_else(|| "-".into(), |rows| yes(rows.pending)),
                 gpu.remapped_rows.as_ref().map_or_else(|| "-".into(), |rows| yes(rows.failure_occurred)),
                 cell(gpu.recovery_action.map(action_words)),
-            ]);
+            ];
+            answering.push((gpu.index, cells));
         }
-        format!("{}\n{}{}", head(answer), lines(&rows), foot(&answer.probe))
+        gpu_rows(&mut rows, answering, lost);
+        format!("{}\n{}{}{}", head(answer), lines(&rows), lost_lines(lost), foot(&answer.probe))
     }
 }
 

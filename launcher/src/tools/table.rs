@@ -2,6 +2,8 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 use syringe_core::diagnosis::Finding;
+use syringe_core::facts::LostGpu;
+use syringe_core::nvml_codes as codes;
 
 use crate::answer::{Answer, ProbeNote};
 use crate::words::word;
@@ -26,6 +28,56 @@ pub fn lines(table: &Table) -> String {
 /// `-` for what is not known.
 pub fn cell<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".into(), |value| value.to_string())
+}
+
+/// One row for each GPU in the order of NVML, those that do not answer among them. Of the cells the first is the GPU's
+/// index, the second its PCI address; the last says of a GPU that does not answer what it is.
+pub fn gpu_rows<const N: usize>(rows: &mut Table, answering: Vec<(u32, [String; N])>, lost: &[LostGpu]) {
+    let is_lost = |index: u32| lost.iter().find(|gpu| gpu.index == Some(index));
+    let mut all: Vec<(Option<u32>, [String; N])> = Vec::new();
+    for (index, mut cells) in answering {
+        // It was read in part before it was lost.
+        if let (Some(gpu), Some(last)) = (is_lost(index), cells.last_mut()) {
+            *last = state_of(gpu).to_owned();
+        }
+        all.push((Some(index), cells));
+    }
+    let listed: Vec<Option<u32>> = all.iter().map(|(index, _)| *index).collect();
+    for gpu in lost.iter().filter(|gpu| gpu.index.is_none() || !listed.contains(&gpu.index)) {
+        let mut cells = std::array::from_fn(|_| "-".to_owned());
+        if let [first, second, .., last] = cells.as_mut_slice() {
+            (*first, *second, *last) = (cell(gpu.index), address_of(gpu), state_of(gpu).to_owned());
+        }
+        all.push((gpu.index, cells));
+    }
+    all.sort_by_key(|(index, _)| (index.is_none(), *index));
+    for (_, cells) in all {
+        rows.add_row(cells);
+    }
+}
+
+fn state_of(gpu: &LostGpu) -> &'static str {
+    match gpu.code.as_str() {
+        codes::GPU_LOST => "LOST",
+        "not_in_nvml" => "NOT IN NVML",
+        _ => "NO ANSWER",
+    }
+}
+
+fn address_of(gpu: &LostGpu) -> String {
+    cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned()))
+}
+
+/// What is known of each GPU that does not answer, one line each: a return needs it.
+pub fn lost_lines(lost: &[LostGpu]) -> String {
+    let line = |gpu: &LostGpu| {
+        let LostGpu { uuid, serial, slot, code, .. } = gpu;
+        let index = gpu.index.map_or_else(|| "GPU".to_owned(), |index| format!("GPU {index}"));
+        let [uuid, serial, slot] = [uuid, serial, slot].map(|known| known.as_deref().unwrap_or("not known"));
+        let address = address_of(gpu);
+        format!("{}  {index} at {address} ({code}): UUID {uuid}, serial {serial}, slot {slot}\n", state_of(gpu))
+    };
+    lost.iter().map(line).collect()
 }
 
 /// Verdict, summary and findings: the head of every answer about a node.

@@ -6,7 +6,8 @@
 //! ```text
 //!   mod        host section ── system, driver (module_file), pci, devices, daemons, container
 //!   topology   what sysfs adds ── pcie_path, nics
-//!   processes  who uses the GPUs ── process, cgroup, holders
+//!   processes  who uses the GPUs ── process, threads, cgroup, holders
+//!   lost       what is known of GPUs that do not answer
 //!   kubelet    device allocation ── dra, pod_resources (grpc, protobuf)
 //!   files      bounded reads under all of them
 //! ```
@@ -23,6 +24,7 @@ mod holders;
 mod holding;
 mod kubelet;
 mod library_folders;
+mod lost;
 mod module_file;
 mod nics;
 mod pci;
@@ -36,6 +38,7 @@ mod scope;
 mod system;
 #[cfg(test)]
 pub(crate) mod testing;
+mod threads;
 mod topology;
 
 use syringe_core::facts::host::Host;
@@ -46,6 +49,7 @@ pub(crate) use self::files::{inside, pids};
 pub(crate) use self::holding::{describe, gpu_minor, held_by, held_by_us, is_the_hosts_pid_namespace};
 pub use self::kubelet::kubelet;
 pub(crate) use self::library_folders::{DRIVER_ROOTS, folders as library_folders};
+pub(crate) use self::lost::name_lost;
 pub(crate) use self::process::{Stat, look};
 pub use self::processes::processes;
 pub(crate) use self::scope::scope;

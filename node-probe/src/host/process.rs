@@ -64,6 +64,28 @@ pub(crate) struct Stat {
     pub(crate) kernel_thread: bool,
 }
 
+/// What one read of a thread tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ThreadLook {
+    /// Whether it waits uninterruptibly.
+    pub(super) waits: bool,
+    /// How often it has given up the processor, of its own accord or not.
+    pub(super) switches: Option<u64>,
+}
+
+/// Looks at one thread; `None`: it has ended. `folder`: `/proc/PID/task/TID`.
+pub(super) fn look_at_thread(folder: &Path) -> Option<ThreadLook> {
+    let waits = stat(&files::text(&folder.join("stat"))?).state.as_deref() == Some("D");
+    let status = if waits { files::text(&folder.join("status")) } else { None };
+    Some(ThreadLook { waits, switches: status.map(|status| switches(&status)) })
+}
+
+/// The sum of `voluntary_ctxt_switches:` and `nonvoluntary_ctxt_switches:`.
+fn switches(status: &str) -> u64 {
+    let lines = status.lines().filter_map(|line| line.split_once("_ctxt_switches:"));
+    lines.filter_map(|(_, count)| count.trim().parse::<u64>().ok()).fold(0, u64::saturating_add)
+}
+
 /// `PF_KTHREAD` in the kernel's flags of a process.
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
@@ -107,6 +129,7 @@ pub(super) fn describe(proc: &Path, pid: u32, known: &Known) -> Option<GpuProces
         started_at: started_at(known.boot, start_ticks),
         start_ticks,
         state,
+        threads: None,
         uses: Vec::new(),
         holds: Vec::new(),
         pod_uid: groups.pod_uid,

@@ -9,7 +9,7 @@ use syringe_core::facts::processes::{GpuProcess, GpuUse, Processes, UnaccountedM
 use syringe_core::report::{Problem, Section};
 
 use super::process::{self, Known};
-use super::{files, holders, pid_namespace};
+use super::{files, holders, pid_namespace, threads};
 use crate::paths::Paths;
 
 /// What a driver keeps for itself on one GPU: up to about 0.5 GiB on an H100 with ECC.
@@ -64,7 +64,16 @@ pub fn processes(
             processes.push(GpuProcess { uses, holds, ..process });
         }
     }
+    threads::look(&paths.proc, &mut processes);
+    problems.extend(processes.iter().filter_map(not_all_threads));
     Section::read(Processes { host_pid_namespace, processes, unaccounted_memory }, problems)
+}
+
+/// A process with so many threads that a stuck one may be among those that were not looked at.
+fn not_all_threads(process: &GpuProcess) -> Option<Problem> {
+    let threads = process.threads.as_ref().filter(|threads| threads.not_looked_at > 0)?;
+    let why = format!("{} were looked at, {} were not", threads.looked_at, threads.not_looked_at);
+    Some(files::problem("threads_capped", format!("threads of pid {}", process.pid), why, ""))
 }
 
 fn namespace_problem() -> Problem {

@@ -7,10 +7,11 @@ use syringe_core::facts::ecc::{
 };
 use syringe_core::report::Section;
 
+use super::errors::{Kind, Refusal};
 use super::inventory::ecc_mode;
-use super::missing::Asker;
-use super::session::{Identity, Session, fit};
-use super::{fields, raw};
+use super::missing::{Asker, Missing, told_apart};
+use super::session::{Identity, Session};
+use super::{fields, possible, raw};
 
 /// `NVML_ERROR_CORRUPTED_INFOROM`.
 const CORRUPTED_INFOROM: u32 = 14;
@@ -33,7 +34,9 @@ impl Session {
     /// Reads error counters, repairs and the driver's own verdict of every GPU.
     pub fn ecc(&self) -> Section<Ecc> {
         let (gpus, missing) = self.each(entry, read);
-        Section::read(Ecc { gpus, unsupported: missing.unsupported }, missing.problems)
+        let Missing { unsupported, unread, lost, problems } =
+            told_apart(missing, &gpus, |gpu| (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref()));
+        Section::read(Ecc { gpus, unsupported, unread, lost }, problems)
     }
 }
 
@@ -44,41 +47,73 @@ fn entry(gpu: Identity) -> GpuEcc {
 
 fn read(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuEcc) {
     gpu.mode = ecc_mode(device, asker, "mode");
-    gpu.volatile = counts(device, asker, &EccCounter::Volatile, ["volatile.corrected", "volatile.uncorrected"]);
-    gpu.aggregate = counts(device, asker, &EccCounter::Aggregate, ["aggregate.corrected", "aggregate.uncorrected"]);
+    const VOLATILE: [&str; 3] = ["volatile.corrected", "volatile.uncorrected", "volatile.locations"];
+    const AGGREGATE: [&str; 3] = ["aggregate.corrected", "aggregate.uncorrected", "aggregate.locations"];
+    gpu.volatile = counts(device, asker, &EccCounter::Volatile, VOLATILE);
+    gpu.aggregate = counts(device, asker, &EccCounter::Aggregate, AGGREGATE);
     gpu.sram = sram(device, asker);
     gpu.remapped_rows = remapped_rows(device, asker);
     gpu.retired_pages = retired_pages(device, asker);
     let [action] = fields::of_gpu(device, asker, [(fields::RECOVERY_ACTION, "recovery_action")]);
-    gpu.recovery_action = fit::<u32>(action).map(RecoveryAction::from);
+    // A number that no version has is an action all the same.
+    gpu.recovery_action =
+        action.map(|action| u32::try_from(action).map_or(RecoveryAction::Unknown, RecoveryAction::from));
     let repairs = ["channel_repair_pending", "tpc_repair_pending"];
     let repairs = asker.ask("nvmlDeviceGetRepairStatus", &repairs, || raw::repair_status(device));
     (gpu.channel_repair_pending, gpu.tpc_repair_pending) = repairs.unzip();
     gpu.inforom_valid = inforom_valid(device, asker);
 }
 
+/// The totals of one kind of counter, and the locations that are not zero.
 fn counts(
     device: &Device<'_>,
     asker: &mut Asker<'_>,
     counter: &EccCounter,
-    [corrected, uncorrected]: [&'static str; 2],
+    [corrected, uncorrected, places]: [&'static str; 3],
 ) -> ErrorCounts {
-    let mut total =
-        |kind, field| asker.ask("nvmlDeviceGetTotalEccErrors", &[field], || device.total_ecc_errors(kind, *counter));
+    const FUNCTION: &str = "nvmlDeviceGetTotalEccErrors";
+    let mut total = |kind, field| {
+        let total = asker.ask(FUNCTION, &[field], || device.total_ecc_errors(kind, *counter));
+        asker.within(FUNCTION, field, total, possible::COUNT)
+    };
     let corrected = total(MemoryError::Corrected, corrected);
     let uncorrected = total(MemoryError::Uncorrected, uncorrected);
     let is_clean = corrected == Some(0) && uncorrected == Some(0);
     let locations = if is_clean { LOCATIONS.get(..ALWAYS_READ).unwrap_or_default() } else { LOCATIONS };
-    let errors = |(location, word): &(MemoryLocation, &str)| {
-        let count = |kind| {
-            asker
-                .quietly("nvmlDeviceGetMemoryErrorCounter", || device.memory_error_counter(kind, *counter, *location))
-                .unwrap_or(0)
-        };
-        let (corrected, uncorrected) = (count(MemoryError::Corrected), count(MemoryError::Uncorrected));
-        (corrected + uncorrected > 0).then(|| LocationErrors { location: (*word).into(), corrected, uncorrected })
+    let mut offered = false;
+    let mut errors = |(location, word): &(MemoryLocation, &str)| {
+        let corrected = location_count(device, asker, (MemoryError::Corrected, counter, location), places);
+        let uncorrected = location_count(device, asker, (MemoryError::Uncorrected, counter, location), places);
+        let (Ok(corrected), Ok(uncorrected)) = (corrected, uncorrected) else { return None };
+        offered |= corrected.or(uncorrected).is_some();
+        let (corrected, uncorrected) = (corrected.unwrap_or(0), uncorrected.unwrap_or(0));
+        (corrected > 0 || uncorrected > 0).then(|| LocationErrors { location: (*word).into(), corrected, uncorrected })
     };
-    ErrorCounts { corrected, uncorrected, locations: locations.iter().filter_map(errors).collect() }
+    let locations = locations.iter().filter_map(&mut errors).collect();
+    if !offered && corrected.or(uncorrected).is_some() && !asker.has_failed(places) {
+        asker.lack(&[places]);
+    }
+    ErrorCounts { corrected, uncorrected, locations }
+}
+
+/// What one location counts: `Ok(None)` where the GPU does not count there, `Err` where it should have said and did not.
+fn location_count(
+    device: &Device<'_>,
+    asker: &mut Asker<'_>,
+    (kind, counter, location): (MemoryError, &EccCounter, &MemoryLocation),
+    path: &'static str,
+) -> Result<Option<u64>, Refusal> {
+    const FUNCTION: &str = "nvmlDeviceGetMemoryErrorCounter";
+    let count = asker.ask_if_offered(FUNCTION, &[path], || device.memory_error_counter(kind, *counter, *location));
+    match count {
+        Ok(u64::MAX) => {
+            asker.fail(FUNCTION, &Refusal::impossible(u64::MAX), &[path]);
+            Err(Refusal::impossible(u64::MAX))
+        }
+        Ok(count) => Ok(Some(count)),
+        Err(refusal) if refusal.kind() == Kind::Absent => Ok(None),
+        Err(refusal) => Err(refusal),
+    }
 }
 
 fn sram(device: &Device<'_>, asker: &mut Asker<'_>) -> Option<SramErrors> {
@@ -122,9 +157,9 @@ fn retired_pages(device: &Device<'_>, asker: &mut Asker<'_>) -> Option<RetiredPa
 fn inforom_valid(device: &Device<'_>, asker: &mut Asker<'_>) -> Option<bool> {
     match asker.attempt("nvmlDeviceValidateInforom", || device.validate_info_rom()) {
         Ok(()) => Some(true),
-        Err(super::errors::Refusal::Code(CORRUPTED_INFOROM)) => Some(false),
+        Err(Refusal::Code(CORRUPTED_INFOROM)) => Some(false),
         Err(refusal) => {
-            asker.note(&refusal, &["inforom_valid"]);
+            asker.note("nvmlDeviceValidateInforom", &refusal, &["inforom_valid"]);
             None
         }
     }

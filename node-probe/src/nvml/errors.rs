@@ -149,6 +149,11 @@ impl Refusal {
         }
     }
 
+    /// A value that nothing can have.
+    pub(super) fn impossible(value: impl std::fmt::Display) -> Self {
+        Self::Unreadable(format!("{value} is no possible value"))
+    }
+
     fn meaning(&self) -> Option<&'static Meaning> {
         let Self::Code(number) = self else { return None };
         MEANINGS.iter().find(|meaning| meaning.number == *number)

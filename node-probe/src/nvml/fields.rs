@@ -2,12 +2,12 @@
 
 use nvml_wrapper::Device;
 
-use super::errors::Refusal;
+use super::errors::{Kind, Refusal};
 use super::missing::Asker;
 use super::raw::{FieldKey, field_values};
 
 /// The function that a deadline names.
-const FUNCTION: &str = "nvmlDeviceGetFieldValues";
+pub(super) const FUNCTION: &str = "nvmlDeviceGetFieldValues";
 
 /// Temperature of the memory, in degrees Celsius.
 pub(super) const MEMORY_TEMPERATURE: u32 = 82;
@@ -19,6 +19,11 @@ pub(super) const PCIE_REPLAY_ROLLOVERS: u32 = 95;
 pub(super) const NVLINK_SPEED: u32 = 164;
 /// Power draw at this instant, in milliwatts.
 pub(super) const POWER_INSTANT: u32 = 186;
+/// Limits in `T.Limit` space, in degrees Celsius (Ada on).
+pub(super) const SHUTDOWN_TLIMIT: u32 = 193;
+pub(super) const SLOWDOWN_TLIMIT: u32 = 194;
+pub(super) const MEMORY_MAX_TLIMIT: u32 = 195;
+pub(super) const GPU_MAX_TLIMIT: u32 = 196;
 /// What the driver wants done with the GPU.
 pub(super) const RECOVERY_ACTION: u32 = 230;
 
@@ -55,21 +60,59 @@ pub(super) fn of_gpu<const N: usize>(
     asker: &mut Asker<'_>,
     wanted: [(u32, &'static str); N],
 ) -> [Option<i128>; N] {
-    let keys = wanted.map(|(id, _)| FieldKey { id, scope: 0 });
-    let answers = asker.attempt(FUNCTION, || field_values(device, &keys));
-    std::array::from_fn(|at| {
-        let answer = match &answers {
-            Ok(answers) => answers.get(at).cloned().unwrap_or(Err(Refusal::NOT_SUPPORTED)),
-            Err(refusal) => Err(refusal.clone()),
-        };
-        answer.map_err(|refusal| asker.note(&refusal, &[wanted[at].1])).ok()
+    let answers = answers_of_gpu(device, asker, wanted.map(|(id, _)| id));
+    let mut at = 0;
+    answers.map(|answer| {
+        at += 1;
+        noted(asker, answer, wanted[at - 1].1)
     })
 }
 
-/// The values of some fields of one NVLink, in order. Silent about what is missing.
-pub(super) fn of_link(device: &Device<'_>, asker: &Asker<'_>, link: u32, ids: &[u32]) -> Vec<Option<u64>> {
+/// The same without a note.
+pub(super) fn answers_of_gpu<const N: usize>(
+    device: &Device<'_>,
+    asker: &Asker<'_>,
+    ids: [u32; N],
+) -> [Result<i128, Refusal>; N] {
+    let keys = ids.map(|id| FieldKey { id, scope: 0 });
+    let answers = asker.attempt(FUNCTION, || field_values(device, &keys));
+    std::array::from_fn(|at| match &answers {
+        Ok(answers) => answers.get(at).cloned().unwrap_or(Err(Refusal::NOT_SUPPORTED)),
+        Err(refusal) => Err(refusal.clone()),
+    })
+}
+
+/// The value of an answer, or `None` and a note under `path`.
+pub(super) fn noted(asker: &mut Asker<'_>, answer: Result<i128, Refusal>, path: &'static str) -> Option<i128> {
+    answer.map_err(|refusal| asker.note(FUNCTION, &refusal, &[path])).ok()
+}
+
+/// The values of some fields of one NVLink, in order. What is not offered is `None` without a note; what fails is noted
+/// under `path`.
+pub(super) fn of_link(
+    device: &Device<'_>,
+    asker: &mut Asker<'_>,
+    link: u32,
+    ids: &[u32],
+    path: &'static str,
+) -> Vec<Option<u64>> {
     let keys: Vec<_> = ids.iter().map(|id| FieldKey { id: *id, scope: link }).collect();
-    let answers = asker.quietly(FUNCTION, || field_values(device, &keys)).unwrap_or_default();
-    let number = |at: usize| u64::try_from(*answers.get(at)?.as_ref().ok()?).ok();
-    (0..ids.len()).map(number).collect()
+    let Ok(answers) = asker.ask_if_offered(FUNCTION, &[path], || field_values(device, &keys)) else {
+        return vec![None; ids.len()];
+    };
+    let number = |answer: Result<i128, Refusal>| match answer.map(|value| (value, u64::try_from(value))) {
+        // All ones is NVML's "not available", and what a device reads as that left the bus.
+        Ok((value, Err(_))) | Ok((value, Ok(u64::MAX))) => {
+            asker.fail(FUNCTION, &Refusal::impossible(value), &[path]);
+            None
+        }
+        Ok((_, Ok(value))) => Some(value),
+        Err(refusal) => {
+            if refusal.kind() == Kind::Failed {
+                asker.fail(FUNCTION, &refusal, &[path]);
+            }
+            None
+        }
+    };
+    answers.into_iter().map(number).collect()
 }

@@ -10,7 +10,7 @@ use syringe_core::report::Section;
 use syringe_core::text::clean;
 
 use super::errors::Refusal;
-use super::missing::{Asker, Missing};
+use super::missing::{Asker, Missing, told_apart};
 use super::session::{Identity, Session, text};
 use super::{raw, words};
 
@@ -30,15 +30,19 @@ impl Session {
             let version = nvml.sys_cuda_driver_version()?;
             Ok(format!("{}.{}", cuda_driver_version_major(version), cuda_driver_version_minor(version)))
         });
+        let Missing { unsupported, unread, lost, problems } =
+            told_apart(missing, &gpus, |gpu| (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref()));
         let inventory = Inventory {
             driver_version: driver,
             nvml_version: library,
             cuda_version: cuda,
             nvml_library: Some(clean(&self.library().display().to_string(), PATH_TEXT)),
             gpus,
-            unsupported: missing.unsupported,
+            unsupported,
+            unread,
+            lost,
         };
-        Section::read(inventory, missing.problems)
+        Section::read(inventory, problems)
     }
 
     /// A version of the installation as a whole.
@@ -160,7 +164,7 @@ fn capacity(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuInventory) 
         gpu.memory_total_bytes = Some(memory.total);
         gpu.memory_reserved_bytes = memory.reserved;
         if memory.reserved.is_none() {
-            asker.note(&Refusal::MissingFunction, &["memory_reserved_bytes"]);
+            asker.lack(&["memory_reserved_bytes"]);
         }
     }
     gpu.bar1_total_bytes = asker
@@ -193,7 +197,7 @@ fn string(
     let raw = asker.ask(function, &[field], call)?;
     let value = offered(&raw);
     if value.is_none() {
-        asker.note(&Refusal::NOT_SUPPORTED, &[field]);
+        asker.lack(&[field]);
     }
     value
 }

@@ -4,9 +4,9 @@ use nvml_wrapper::Device;
 use syringe_core::facts::mig::{GpuMig, Mig, MigDevice};
 use syringe_core::report::Section;
 
-use super::errors::{Kind, Refusal};
+use super::errors::Kind;
 use super::inventory::mig_mode;
-use super::missing::Asker;
+use super::missing::{Asker, Missing};
 use super::raw;
 use super::session::{Identity, Session, text};
 
@@ -18,7 +18,8 @@ impl Session {
     pub fn mig(&self) -> Section<Mig> {
         let start = |gpu: Identity| GpuMig { index: gpu.index, uuid: gpu.uuid, ..GpuMig::default() };
         let (gpus, missing) = self.each(start, read);
-        Section::read(Mig { gpus, unsupported: missing.unsupported }, missing.problems)
+        let Missing { unsupported, unread, lost: _, problems } = missing;
+        Section::read(Mig { gpus, unsupported, unread }, problems)
     }
 }
 
@@ -38,7 +39,9 @@ pub(super) fn devices<'n>(device: &Device<'n>, asker: &mut Asker<'_>, most: Opti
     for index in 0..most.unwrap_or(0).min(MOST_DEVICES) {
         match asker.attempt("nvmlDeviceGetMigDeviceHandleByIndex", || device.mig_device_by_index(index)) {
             Ok(device) => devices.push(device),
-            Err(refusal) if refusal.kind() == Kind::Failed => asker.note(&refusal, &["devices"]),
+            Err(refusal) if refusal.kind() == Kind::Failed => {
+                asker.fail("nvmlDeviceGetMigDeviceHandleByIndex", &refusal, &["devices"]);
+            }
             Err(_) => {}
         }
     }
@@ -62,7 +65,7 @@ fn one_device(device: &Device<'_>, asker: &mut Asker<'_>, gpu_bytes: Option<u64>
     });
     let profile = name.as_deref().and_then(named_profile).or(computed);
     if profile.is_none() {
-        asker.note(&Refusal::NOT_SUPPORTED, &["devices.profile"]);
+        asker.lack(&["devices.profile"]);
     }
     MigDevice {
         uuid: asker.ask("nvmlDeviceGetUUID", &["devices.uuid"], || device.uuid()).and_then(|uuid| text(&uuid)),

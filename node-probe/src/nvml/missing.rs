@@ -2,16 +2,22 @@
 //!
 //! A GPU that is lost says so at every call. It is reported once and not asked again: each further call could block.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::sync::OnceLock;
 
-use syringe_core::facts::Unsupported;
+use syringe_core::facts::{LostGpu, Unread, Unsupported};
+use syringe_core::pci::PciAddress;
 use syringe_core::report::Problem;
 
 use super::errors::{Kind, Refusal};
+use super::session::Identity;
 use super::trace::Trace;
 
-/// Fields that a problem names before it says "and n more".
+/// Fields that a problem names before it says "and n more", and functions.
 const NAMED_FIELDS: usize = 6;
+const NAMED_FUNCTIONS: usize = 2;
 
 /// Asks one GPU and remembers what it would not say.
 pub(super) struct Asker<'a> {
@@ -20,7 +26,14 @@ pub(super) struct Asker<'a> {
     /// Set once the GPU answers nothing any more; shared by all sections.
     gone: &'a OnceLock<Refusal>,
     unsupported: Vec<&'static str>,
-    failed: Vec<(Refusal, Vec<&'static str>)>,
+    failed: Vec<Failure>,
+}
+
+/// What one reason cost.
+struct Failure {
+    refusal: Refusal,
+    functions: Vec<&'static str>,
+    fields: Vec<&'static str>,
 }
 
 impl<'a> Asker<'a> {
@@ -43,10 +56,40 @@ impl<'a> Asker<'a> {
         match self.attempt(function, call) {
             Ok(value) => Some(value),
             Err(refusal) => {
-                self.note(&refusal, fields);
+                self.note(function, &refusal, fields);
                 None
             }
         }
+    }
+
+    /// The same, where GPUs of one kind offer some of several values and others not: only a failure is noted.
+    pub(super) fn ask_if_offered<T, E: Into<Refusal>>(
+        &mut self,
+        function: &'static str,
+        fields: &[&'static str],
+        call: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, Refusal> {
+        self.attempt(function, call).inspect_err(|refusal| {
+            if refusal.kind() == Kind::Failed {
+                self.fail(function, refusal, fields);
+            }
+        })
+    }
+
+    /// The value where it is possible; else `None` and a note that `field` made no sense.
+    pub(super) fn within<T: PartialOrd + Copy + Display>(
+        &mut self,
+        function: &'static str,
+        field: &'static str,
+        value: Option<T>,
+        possible: RangeInclusive<T>,
+    ) -> Option<T> {
+        let value = value?;
+        if possible.contains(&value) {
+            return Some(value);
+        }
+        self.fail(function, &Refusal::impossible(value), &[field]);
+        None
     }
 
     /// The value of one NVML call where a refusal is no news, e.g. the far end of an NVLink that is down.
@@ -81,21 +124,37 @@ impl<'a> Asker<'a> {
         })
     }
 
-    /// Notes that `fields` are missing because of `refusal`.
-    pub(super) fn note(&mut self, refusal: &Refusal, fields: &[&'static str]) {
+    /// Notes that `fields` are missing because `function` answered with `refusal`.
+    pub(super) fn note(&mut self, function: &'static str, refusal: &Refusal, fields: &[&'static str]) {
         match refusal.kind() {
             Kind::Gone => {}
-            Kind::Absent => add(&mut self.unsupported, fields),
-            Kind::Failed => self.fail(refusal, fields),
+            Kind::Absent => self.lack(fields),
+            Kind::Failed => self.fail(function, refusal, fields),
         }
     }
 
+    /// Notes that the hardware or the driver does not offer `fields`.
+    pub(super) fn lack(&mut self, fields: &[&'static str]) {
+        add(&mut self.unsupported, fields);
+    }
+
     /// Notes that `fields` are missing, as a failure even where `refusal` only means that they are not offered.
-    pub(super) fn fail(&mut self, refusal: &Refusal, fields: &[&'static str]) {
-        match self.failed.iter_mut().find(|(known, _)| known == refusal) {
-            Some((_, list)) => add(list, fields),
-            None => self.failed.push((refusal.clone(), fields.to_vec())),
+    pub(super) fn fail(&mut self, function: &'static str, refusal: &Refusal, fields: &[&'static str]) {
+        match self.failed.iter_mut().find(|known| known.refusal == *refusal) {
+            Some(known) => {
+                add(&mut known.functions, &[function]);
+                add(&mut known.fields, fields);
+            }
+            None => {
+                let (functions, fields) = (vec![function], fields.to_vec());
+                self.failed.push(Failure { refusal: refusal.clone(), functions, fields });
+            }
         }
+    }
+
+    /// Whether it was noted that `field` could not be read.
+    pub(super) fn has_failed(&self, field: &str) -> bool {
+        self.failed.iter().any(|failure| failure.fields.contains(&field))
     }
 }
 
@@ -112,28 +171,64 @@ fn add(list: &mut Vec<&'static str>, fields: &[&'static str]) {
 pub(super) struct Missing {
     /// Fields that are not offered, GPUs that lack the same ones together.
     pub(super) unsupported: Vec<Unsupported>,
-    /// What failed.
+    /// Fields that failed, GPUs that lack the same ones together.
+    pub(super) unread: Vec<Unread>,
+    /// GPUs that answer nothing, or nothing any more.
+    pub(super) lost: Vec<LostGpu>,
+    /// What failed, and why.
     pub(super) problems: Vec<Problem>,
 }
 
 impl Missing {
     /// Takes over what one GPU would not say.
-    pub(super) fn take(&mut self, asker: Asker<'_>) {
+    pub(super) fn take(&mut self, asker: Asker<'_>, identity: &Identity) {
         let Asker { gpu, gone, unsupported, failed, trace: _ } = asker;
-        for (refusal, fields) in failed {
-            self.problems.push(refusal.problem(names(&fields), Some(gpu)));
+        let mut unread = Vec::new();
+        for Failure { refusal, functions, fields } in failed {
+            let what = format!("{} ({})", names(&fields, NAMED_FIELDS), names(&functions, NAMED_FUNCTIONS));
+            self.problems.push(refusal.problem(what, Some(gpu)));
+            add(&mut unread, &fields);
         }
         match gone.get() {
             // What a GPU lacked before it vanished says nothing about the hardware.
-            Some(refusal) => self.gone(gpu, refusal),
+            Some(refusal) => self.gone(identity, refusal),
             None if unsupported.is_empty() => {}
             None => self.lacks(gpu, unsupported.into_iter().map(str::to_owned).collect()),
+        }
+        let fields: Vec<String> = unread.into_iter().map(str::to_owned).collect();
+        match self.unread.iter_mut().find(|group| group.fields == fields) {
+            _ if fields.is_empty() => {}
+            Some(group) => group.gpus.push(gpu),
+            None => self.unread.push(Unread { gpus: vec![gpu], fields }),
         }
     }
 
     /// A GPU that answers nothing.
-    pub(super) fn gone(&mut self, gpu: u32, refusal: &Refusal) {
-        self.problems.push(refusal.problem(format!("GPU {gpu}"), Some(gpu)));
+    pub(super) fn gone(&mut self, gpu: &Identity, refusal: &Refusal) {
+        let Identity { index, uuid, pci_address } = gpu.clone();
+        self.problems.push(refusal.problem(format!("GPU {index}"), Some(index)));
+        let code = refusal.code().to_owned();
+        self.lost.push(LostGpu { index: Some(index), uuid, pci_address, code, ..LostGpu::default() });
+    }
+
+    /// Names GPUs that share what should tell them apart. They stay apart by their index.
+    fn twins<'g>(&mut self, what: &str, code: &str, gpus: impl Iterator<Item = (u32, Option<&'g str>)>) {
+        let mut sharing: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+        for (index, identity) in gpus {
+            identity.into_iter().for_each(|identity| sharing.entry(identity).or_default().push(index));
+        }
+        for (identity, indices) in sharing.into_iter().filter(|(_, indices)| indices.len() > 1) {
+            let indices: Vec<String> = indices.iter().map(u32::to_string).collect();
+            self.problems.push(Problem {
+                what: format!("{what} of GPUs {}", indices.join(", ")),
+                why: format!("NVML gives all of them the same one, {identity}: it does not tell which is meant"),
+                next_step:
+                    "Compare with nvidia-smi -L; report it to whoever provides the driver or the virtual machine."
+                        .to_owned(),
+                gpu: None,
+                code: code.to_owned(),
+            });
+        }
     }
 
     fn lacks(&mut self, gpu: u32, fields: Vec<String>) {
@@ -144,10 +239,23 @@ impl Missing {
     }
 }
 
-/// Some fields by name, the rest as a number.
-fn names(fields: &[&'static str]) -> String {
-    let named = fields.iter().take(NAMED_FIELDS).copied().collect::<Vec<_>>().join(", ");
-    match fields.len().saturating_sub(NAMED_FIELDS) {
+/// What is missing, with a problem for each UUID and each PCI address that several GPUs share.
+pub(super) fn told_apart<G>(
+    mut missing: Missing,
+    gpus: &[G],
+    identity: impl Fn(&G) -> (u32, Option<&str>, Option<&PciAddress>),
+) -> Missing {
+    let uuids = gpus.iter().map(|gpu| (identity(gpu).0, identity(gpu).1));
+    missing.twins("UUID", "duplicate_uuid", uuids);
+    let addresses = gpus.iter().map(|gpu| (identity(gpu).0, identity(gpu).2.map(PciAddress::as_str)));
+    missing.twins("PCI address", "duplicate_pci_address", addresses);
+    missing
+}
+
+/// Some by name, the rest as a number.
+fn names(all: &[&'static str], most: usize) -> String {
+    let named = all.iter().take(most).copied().collect::<Vec<_>>().join(", ");
+    match all.len().saturating_sub(most) {
         0 => named,
         more => format!("{named} and {more} more"),
     }
@@ -155,10 +263,14 @@ fn names(fields: &[&'static str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Asker, Missing, OnceLock, Refusal, Trace};
+    use super::{Asker, Identity, Missing, OnceLock, Refusal, Trace};
 
     const LOST: Refusal = Refusal::Code(15);
     const UNKNOWN: Refusal = Refusal::Code(999);
+
+    fn gpu(index: u32) -> Identity {
+        Identity { index, ..Identity::default() }
+    }
 
     fn answer(refusal: Refusal) -> impl FnOnce() -> Result<u32, Refusal> {
         move || Err(refusal)
@@ -177,9 +289,10 @@ mod tests {
         });
         assert!(!asked);
         let mut missing = Missing::default();
-        missing.take(asker);
+        missing.take(asker, &gpu(3));
         assert_eq!(missing.problems.len(), 1);
         assert_eq!((missing.problems[0].what.as_str(), missing.problems[0].code.as_str()), ("GPU 3", "gpu_lost"));
+        assert_eq!((missing.lost[0].index, missing.lost[0].code.as_str()), (Some(3), "gpu_lost"));
         assert!(missing.unsupported.is_empty());
     }
 
@@ -187,13 +300,13 @@ mod tests {
     fn gpus_that_lack_the_same_fields_are_named_together() {
         let (trace, gone) = (Trace::default(), OnceLock::new());
         let mut missing = Missing::default();
-        for gpu in 0..3 {
-            let mut asker = Asker::new(gpu, &trace, &gone);
+        for index in 0..3 {
+            let mut asker = Asker::new(index, &trace, &gone);
             asker.ask("a", &["fan_percent"], answer(Refusal::NOT_SUPPORTED));
-            if gpu == 2 {
+            if index == 2 {
                 asker.ask("b", &["module_id"], answer(Refusal::MissingFunction));
             }
-            missing.take(asker);
+            missing.take(asker, &gpu(index));
         }
         let groups: Vec<_> = missing.unsupported.iter().map(|group| (group.gpus.clone(), group.fields.len())).collect();
         assert_eq!(groups, [(vec![0, 1], 1), (vec![2], 2)]);
@@ -208,8 +321,33 @@ mod tests {
             asker.ask("x", &[field], answer(UNKNOWN));
         }
         let mut missing = Missing::default();
-        missing.take(asker);
+        missing.take(asker, &gpu(0));
         assert_eq!(missing.problems.len(), 1);
-        assert_eq!(missing.problems[0].what, "a, b, c, d, e, f and 2 more");
+        assert_eq!(missing.problems[0].what, "a, b, c, d, e, f and 2 more (x)");
+        assert_eq!((missing.unread[0].gpus.as_slice(), missing.unread[0].fields.len()), (&[0][..], 8), "all by name");
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_is_dropped_and_told_once_for_each_value() {
+        let (trace, gone) = (Trace::default(), OnceLock::new());
+        let mut asker = Asker::new(0, &trace, &gone);
+        assert_eq!(asker.within("x", "a", Some(100), 0..=100), Some(100));
+        assert_eq!(asker.within("x", "a", None, 0..=100), None);
+        assert_eq!(asker.within("x", "a", Some(u32::MAX), 0..=100), None);
+        assert_eq!(asker.within("y", "b", Some(u32::MAX), 0..=100), None);
+        let mut missing = Missing::default();
+        missing.take(asker, &gpu(0));
+        let [problem] = missing.problems.as_slice() else { panic!("{:?}", missing.problems) };
+        assert_eq!((problem.what.as_str(), problem.code.as_str()), ("a, b (x, y)", "unreadable"));
+        assert!(problem.why.contains("4294967295"), "{}", problem.why);
+    }
+
+    #[test]
+    fn gpus_that_share_a_uuid_are_named() {
+        let mut missing = Missing::default();
+        let uuids = [(0, Some("GPU-1")), (1, Some("GPU-2")), (2, None), (3, None), (4, Some("GPU-1"))];
+        missing.twins("UUID", "duplicate_uuid", uuids.into_iter());
+        let [problem] = missing.problems.as_slice() else { panic!("{:?}", missing.problems) };
+        assert_eq!((problem.what.as_str(), problem.code.as_str()), ("UUID of GPUs 0, 4", "duplicate_uuid"));
     }
 }

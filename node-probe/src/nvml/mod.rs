@@ -6,6 +6,7 @@
 //!   missing   what a GPU would not say: not offered (`unsupported`) or failed (`problems`)
 //!   errors    NVML's return codes in words, with what to do
 //!   raw       the calls that nvml-wrapper lacks or gets wrong: the only `unsafe` of this program
+//!   possible  the values that NVML's numbers can have
 //!   words     NVML's numbers in words
 //! ```
 //!
@@ -19,6 +20,7 @@ mod library;
 mod mig;
 mod missing;
 mod nvlink;
+mod possible;
 mod processes;
 mod raw;
 mod session;

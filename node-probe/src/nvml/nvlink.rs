@@ -46,7 +46,7 @@ pub(super) fn links(device: &Device<'_>, asker: &mut Asker<'_>) -> Vec<NvlinkGro
         links.push(link);
     }
     if links.is_empty() {
-        asker.note(&Refusal::NOT_SUPPORTED, &["nvlinks"]);
+        asker.lack(&["nvlinks"]);
     }
     group(links)
 }
@@ -57,7 +57,7 @@ fn state(device: &Device<'_>, asker: &mut Asker<'_>, number: u32) -> Link {
         Ok(active) => Link::State(active),
         Err(Refusal::NOT_SUPPORTED) => Link::Gap,
         Err(refusal) if refusal.kind() == Kind::Failed => {
-            asker.note(&refusal, &["nvlinks.active"]);
+            asker.fail("nvmlDeviceGetNvLinkState", &refusal, &["nvlinks.active"]);
             Link::Unreadable
         }
         Err(_) => Link::End,
@@ -65,21 +65,31 @@ fn state(device: &Device<'_>, asker: &mut Asker<'_>, number: u32) -> Link {
 }
 
 /// One link. What an inactive link does not tell is no news.
-fn one_link(device: &Device<'_>, asker: &Asker<'_>, number: u32, active: Option<bool>) -> NvlinkGroup {
+fn one_link(device: &Device<'_>, asker: &mut Asker<'_>, number: u32, active: Option<bool>) -> NvlinkGroup {
     let link = device.link_wrapper_for(number);
     let remote = asker.quietly("nvmlDeviceGetNvLinkRemotePciInfo_v2", || link.remote_pci_info());
     let remote_type = asker.quietly("nvmlDeviceGetNvLinkRemoteDeviceType", || raw::nvlink_remote_type(device, number));
-    let speed = fields::of_link(device, asker, number, &[NVLINK_SPEED, NVLINK_SPEED_COMMON]);
-    let speed = speed.into_iter().flatten().find(|speed| *speed > 0);
+    let (speed, errors) = match active {
+        // Field 90 is the speed of the GPU's links together: a link that is down has none.
+        Some(false) => (None, counted_when_down(device, asker, number)),
+        _ => (speed(device, asker, number, active), errors(device, asker, number)),
+    };
     NvlinkGroup {
         links: vec![number],
         active,
         version: asker.quietly("nvmlDeviceGetNvLinkVersion", || link.version()).filter(|version| *version > 0),
-        speed_megabytes_per_second: speed.and_then(|speed| u32::try_from(speed).ok()),
+        speed_megabytes_per_second: speed,
         remote_type: remote_type.map(|kind| words::link_end(kind).to_owned()),
         remote_pci_address: remote.and_then(|pci| PciAddress::parse(&pci.bus_id)).filter(is_somewhere),
-        errors: errors(device, asker, number),
+        errors,
     }
+}
+
+/// Speed in megabytes a second. Of a link whose state is not known only its own field tells.
+fn speed(device: &Device<'_>, asker: &mut Asker<'_>, number: u32, active: Option<bool>) -> Option<u32> {
+    let ids: &[u32] = if active.is_some() { &[NVLINK_SPEED, NVLINK_SPEED_COMMON] } else { &[NVLINK_SPEED] };
+    let speeds = fields::of_link(device, asker, number, ids, "nvlinks.speed_megabytes_per_second");
+    u32::try_from(speeds.into_iter().flatten().find(|speed| *speed > 0)?).ok()
 }
 
 /// A link without a partner has an address of zeros, or of ones.
@@ -87,32 +97,42 @@ fn is_somewhere(address: &PciAddress) -> bool {
     !matches!(address.as_str(), "00000000:00:00.0" | "ffffffff:ff:1f.0" | "ffffffff:ff:ff.0")
 }
 
-/// The counters that are not zero.
-fn errors(device: &Device<'_>, asker: &Asker<'_>, number: u32) -> BTreeMap<String, u64> {
-    let mut errors = BTreeMap::new();
-    let mut count = |name: &str, value: Option<u64>| {
-        if let Some(value) = value.filter(|value| *value > 0) {
-            errors.insert(name.to_owned(), value);
-        }
-    };
-    let mut is_nvlink5 = false;
+const COUNTER: &str = "nvmlDeviceGetNvLinkErrorCounter";
+/// Where the counters stand in a GPU's entry.
+const COUNTERS: &str = "nvlinks.errors";
+
+/// The counters that are not zero. One that could not be read is noted; one that the GPU does not have is not.
+fn errors(device: &Device<'_>, asker: &mut Asker<'_>, number: u32) -> BTreeMap<String, u64> {
+    let mut counts: Vec<(&str, Option<u64>)> = Vec::new();
     for (counter, name) in ERRORS {
-        let answer =
-            asker.attempt("nvmlDeviceGetNvLinkErrorCounter", || raw::nvlink_error_counter(device, number, *counter));
-        // Blackwell and later have none of these; other GPUs lack the ECC counter only.
-        is_nvlink5 |= *counter == ERRORS[0].0 && matches!(&answer, Err(refusal) if refusal.kind() == Kind::Absent);
-        if is_nvlink5 {
-            break;
-        }
-        count(name, answer.ok());
-    }
-    if is_nvlink5 {
-        let ids: Vec<_> = NVLINK5_ERRORS.iter().map(|(id, _)| *id).collect();
-        for ((_, name), value) in NVLINK5_ERRORS.iter().zip(fields::of_link(device, asker, number, &ids)) {
-            count(name, value);
+        let ask = || raw::nvlink_error_counter(device, number, *counter);
+        match asker.ask_if_offered(COUNTER, &[COUNTERS], ask) {
+            // Blackwell and later have none of these; other GPUs lack the ECC counter only.
+            Err(refusal) if counts.is_empty() && refusal.kind() == Kind::Absent => {
+                let ids: Vec<_> = NVLINK5_ERRORS.iter().map(|(id, _)| *id).collect();
+                let values = fields::of_link(device, asker, number, &ids, COUNTERS);
+                counts = NVLINK5_ERRORS.iter().map(|(_, name)| *name).zip(values).collect();
+                break;
+            }
+            Ok(u64::MAX) => asker.fail(COUNTER, &Refusal::impossible(u64::MAX), &[COUNTERS]),
+            answer => counts.push((name, answer.ok())),
         }
     }
-    errors
+    if counts.iter().all(|(_, count)| count.is_none()) && !asker.has_failed(COUNTERS) {
+        asker.lack(&[COUNTERS]);
+    }
+    counted(counts)
+}
+
+/// The counters that a link still tells though it is down.
+fn counted_when_down(device: &Device<'_>, asker: &Asker<'_>, number: u32) -> BTreeMap<String, u64> {
+    let count = |counter| asker.quietly(COUNTER, || raw::nvlink_error_counter(device, number, counter));
+    counted(ERRORS.iter().map(|(counter, name)| (*name, count(*counter).filter(|count| *count < u64::MAX))).collect())
+}
+
+fn counted(counts: Vec<(&str, Option<u64>)>) -> BTreeMap<String, u64> {
+    let present = |(name, count): (&str, Option<u64>)| Some((name.to_owned(), count.filter(|count| *count > 0)?));
+    counts.into_iter().filter_map(present).collect()
 }
 
 /// Links that agree in everything but their number become one entry, in the order of their first.

@@ -35,15 +35,16 @@ impl Session {
 }
 
 fn read(device: &Device<'_>, asker: &mut Asker<'_>, uses: &mut Vec<(u32, GpuUse)>) {
-    let is_mig = asker.quietly("nvmlDeviceGetMigMode", || device.mig_mode()).is_some_and(|mode| mode.current != 0);
+    let mode = asker.ask_if_offered("nvmlDeviceGetMigMode", &[WHAT], || device.mig_mode());
+    let is_mig = mode.is_ok_and(|mode| mode.current != 0);
     for (list, kind, function) in LISTS {
         match asker.attempt(function, || raw::processes(device, list)) {
             Ok(processes) => add(uses, asker.gpu(), kind, &processes, is_mig),
             // Without the compute list an empty answer would pass for an idle GPU.
             Err(refusal) if list == ProcessList::Compute && refusal.kind() == Kind::Absent && !is_mig => {
-                asker.fail(&refusal, &[WHAT]);
+                asker.fail(function, &refusal, &[WHAT]);
             }
-            Err(refusal) if refusal.kind() == Kind::Failed => asker.note(&refusal, &[WHAT]),
+            Err(refusal) if refusal.kind() == Kind::Failed => asker.fail(function, &refusal, &[WHAT]),
             Err(_) => {}
         }
     }

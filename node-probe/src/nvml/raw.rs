@@ -192,6 +192,10 @@ fn whole_number(field: &sys::nvmlFieldValue_t) -> Result<i128, Refusal> {
 pub(super) fn remapped_rows(device: &Device<'_>) -> Result<(u32, u32, bool, bool), Refusal> {
     let (mut corrected, mut uncorrected, mut pending, mut failed) = (0, 0, 0, 0);
     call!(device, nvmlDeviceGetRemappedRows, &mut corrected, &mut uncorrected, &mut pending, &mut failed)?;
+    // A device that left the bus reads as all ones, which would pass for a failed remap.
+    if [corrected, uncorrected, pending, failed].contains(&u32::MAX) {
+        return Err(Refusal::impossible(u32::MAX));
+    }
     Ok((corrected, uncorrected, pending != 0, failed != 0))
 }
 

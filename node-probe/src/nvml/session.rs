@@ -126,17 +126,17 @@ impl Session {
         let (mut entries, mut missing) = (Vec::new(), Missing::default());
         for gpu in &self.gpus {
             if let Some(refusal) = &gpu.closed {
-                missing.gone(gpu.identity.index, refusal);
+                missing.gone(&gpu.identity, refusal);
                 continue;
             }
             let mut entry = start(gpu.identity.clone());
             let mut asker = Asker::new(gpu.identity.index, &self.trace, &gpu.gone);
             match asker.attempt(HANDLE, || self.nvml.device_by_index(gpu.identity.index)) {
                 Ok(device) => read(&device, &mut asker, &mut entry),
-                Err(refusal) if refusal.kind() != Kind::Gone => missing.gone(gpu.identity.index, &refusal),
+                Err(refusal) if refusal.kind() != Kind::Gone => missing.gone(&gpu.identity, &refusal),
                 Err(_) => {}
             }
-            missing.take(asker);
+            missing.take(asker, &gpu.identity);
             entries.push(entry);
         }
         (entries, missing)
@@ -194,9 +194,4 @@ impl Gpu {
 /// A text from NVML, clean and short; `None` where it is empty.
 pub(super) fn text(raw: &str) -> Option<String> {
     Some(clean(raw, TEXT)).filter(|text| !text.is_empty())
-}
-
-/// The number where it is in range, else nothing.
-pub(super) fn fit<N: TryFrom<i128>>(number: Option<i128>) -> Option<N> {
-    number.and_then(|number| N::try_from(number).ok())
 }

@@ -1,17 +1,21 @@
 //! The `telemetry` section: what the GPUs do at this moment.
 
+use std::ops::RangeInclusive;
+
 use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::{Clock, PerformancePolicy, TemperatureSensor, TemperatureThreshold};
 use nvml_wrapper::error::NvmlError;
 use syringe_core::facts::telemetry::{
-    Clocks, GpuTelemetry, MemoryUse, PcieLink, Power, Telemetry, Temperature, Throttling, Utilization, Violation,
+    Clocks, GpuTelemetry, MemoryUse, PcieLink, Power, Telemetry, Temperature, Throttling, TlimitThresholds,
+    Utilization, Violation,
 };
 use syringe_core::report::Section;
 
-use super::errors::Refusal;
-use super::missing::Asker;
-use super::session::{Identity, Session, fit};
-use super::{fields, raw, words};
+use super::errors::{Kind, Refusal};
+use super::fields::FUNCTION as FIELDS;
+use super::missing::{Asker, Missing, told_apart};
+use super::session::{Identity, Session};
+use super::{fields, possible, raw, words};
 
 /// `NVML_PSTATE_UNKNOWN`.
 const PSTATE_UNKNOWN: u32 = 32;
@@ -31,7 +35,9 @@ impl Session {
     /// Takes one reading of every GPU.
     pub fn telemetry(&self) -> Section<Telemetry> {
         let (gpus, missing) = self.each(entry, read);
-        Section::read(Telemetry { gpus, unsupported: missing.unsupported }, missing.problems)
+        let Missing { unsupported, unread, lost, problems } =
+            told_apart(missing, &gpus, |gpu| (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref()));
+        Section::read(Telemetry { gpus, unsupported, unread, lost }, problems)
     }
 }
 
@@ -41,90 +47,150 @@ fn entry(gpu: Identity) -> GpuTelemetry {
 }
 
 fn read(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuTelemetry) {
-    gpu.performance_state = asker
-        .ask("nvmlDeviceGetPerformanceState", &["performance_state"], || raw::performance_state(device))
-        .filter(|state| *state != PSTATE_UNKNOWN);
+    gpu.performance_state = performance_state(device, asker);
     // One call for what NVML offers by number only.
-    let [memory_celsius, instant, rollovers] = fields::of_gpu(
-        device,
-        asker,
-        [
-            (fields::MEMORY_TEMPERATURE, "temperature.memory_celsius"),
-            (fields::POWER_INSTANT, "power.instant_milliwatts"),
-            (fields::PCIE_REPLAY_ROLLOVERS, "pcie.replay_rollovers"),
-        ],
-    );
-    gpu.temperature = temperature(device, asker, fit(memory_celsius));
-    gpu.fan_percent = asker.ask("nvmlDeviceGetFanSpeed_v2", &["fan_percent"], || device.fan_speed(0));
-    gpu.power = power(device, asker, fit(instant));
+    let ids = [
+        fields::MEMORY_TEMPERATURE,
+        fields::POWER_INSTANT,
+        fields::PCIE_REPLAY_ROLLOVERS,
+        fields::SHUTDOWN_TLIMIT,
+        fields::SLOWDOWN_TLIMIT,
+        fields::MEMORY_MAX_TLIMIT,
+        fields::GPU_MAX_TLIMIT,
+    ];
+    let [memory_celsius, instant, rollovers, limits @ ..] = fields::answers_of_gpu(device, asker, ids);
+    let memory_celsius = number(asker, "temperature.memory_celsius", memory_celsius, possible::CELSIUS);
+    let instant = number(asker, "power.instant_milliwatts", instant, possible::MILLIWATTS);
+    let tlimit_thresholds = tlimit_thresholds(asker, limits);
+    gpu.temperature =
+        temperature(device, asker, Temperature { memory_celsius, tlimit_thresholds, ..Temperature::default() });
+    const FAN: &str = "nvmlDeviceGetFanSpeed_v2";
+    let fan = asker.ask(FAN, &["fan_percent"], || device.fan_speed(0));
+    gpu.fan_percent = asker.within(FAN, "fan_percent", fan, possible::FAN_PERCENT);
+    gpu.power = power(device, asker, instant);
     gpu.clocks = clocks(device, asker);
     gpu.utilization = utilization(device, asker);
     gpu.memory = memory(device, asker);
-    gpu.pcie = pcie(device, asker, fit(rollovers));
+    let rollovers = number(asker, "pcie.replay_rollovers", rollovers, possible::SMALL_COUNT).map(u64::from);
+    gpu.pcie = pcie(device, asker, rollovers);
     gpu.throttling = throttling(device, asker);
 }
 
-fn temperature(device: &Device<'_>, asker: &mut Asker<'_>, memory_celsius: Option<i32>) -> Temperature {
-    let now = asker
-        .ask("nvmlDeviceGetTemperature", &["temperature.gpu_celsius"], || device.temperature(TemperatureSensor::Gpu));
-    let mut threshold = |threshold, field| {
-        let value =
-            asker.ask("nvmlDeviceGetTemperatureThreshold", &[field], || device.temperature_threshold(threshold));
-        value.map(u32::cast_signed)
+/// A field's value where it could be had and is possible; else a note.
+fn number<N>(
+    asker: &mut Asker<'_>,
+    field: &'static str,
+    answer: Result<i128, Refusal>,
+    possible: RangeInclusive<N>,
+) -> Option<N>
+where
+    N: TryFrom<i128> + Into<i128> + Copy,
+{
+    let value = fields::noted(asker, answer, field);
+    let possible = (*possible.start()).into()..=(*possible.end()).into();
+    N::try_from(asker.within(FIELDS, field, value, possible)?).ok()
+}
+
+/// Fields 193 to 196. A GPU that has none of them lacks the four as one.
+fn tlimit_thresholds(asker: &mut Asker<'_>, answers: [Result<i128, Refusal>; 4]) -> Option<TlimitThresholds> {
+    let is_absent = |answer: &Result<_, Refusal>| answer.as_ref().is_err_and(|refusal| refusal.kind() == Kind::Absent);
+    if answers.iter().all(is_absent) {
+        asker.lack(&["temperature.tlimit_thresholds"]);
+        return None;
+    }
+    let [shutdown, slowdown, memory_max, gpu_max] = answers;
+    let mut limit = |field, answer| number(asker, field, answer, possible::DEGREES);
+    let limits = TlimitThresholds {
+        shutdown_celsius: limit("temperature.tlimit_thresholds.shutdown_celsius", shutdown),
+        slowdown_celsius: limit("temperature.tlimit_thresholds.slowdown_celsius", slowdown),
+        memory_max_celsius: limit("temperature.tlimit_thresholds.memory_max_celsius", memory_max),
+        gpu_max_celsius: limit("temperature.tlimit_thresholds.gpu_max_celsius", gpu_max),
     };
-    let mut temperature = Temperature {
-        gpu_celsius: now.map(u32::cast_signed),
-        memory_celsius,
+    Some(limits).filter(|limits| *limits != TlimitThresholds::default())
+}
+
+/// 0 is the fastest. A state that the driver itself calls unknown is one that it does not offer.
+fn performance_state(device: &Device<'_>, asker: &mut Asker<'_>) -> Option<u32> {
+    const FUNCTION: &str = "nvmlDeviceGetPerformanceState";
+    let state = asker.ask(FUNCTION, &["performance_state"], || raw::performance_state(device))?;
+    if state == PSTATE_UNKNOWN {
+        asker.lack(&["performance_state"]);
+        return None;
+    }
+    asker.within(FUNCTION, "performance_state", Some(state), possible::PERFORMANCE_STATE)
+}
+
+/// Completes the temperatures and limits that are fields with those that have functions of their own.
+fn temperature(device: &Device<'_>, asker: &mut Asker<'_>, fields: Temperature) -> Temperature {
+    let mut celsius = |function, field, call: &dyn Fn() -> Result<u32, NvmlError>| {
+        let value = asker.ask(function, &[field], call).map(u32::cast_signed);
+        asker.within(function, field, value, possible::CELSIUS)
+    };
+    let gpu_celsius =
+        celsius("nvmlDeviceGetTemperature", "temperature.gpu_celsius", &|| device.temperature(TemperatureSensor::Gpu));
+    let mut threshold = |threshold: TemperatureThreshold, field| {
+        celsius("nvmlDeviceGetTemperatureThreshold", field, &|| device.temperature_threshold(threshold))
+    };
+    let temperature = Temperature {
+        gpu_celsius,
         slowdown_celsius: threshold(TemperatureThreshold::Slowdown, "temperature.slowdown_celsius"),
         shutdown_celsius: threshold(TemperatureThreshold::Shutdown, "temperature.shutdown_celsius"),
         gpu_max_celsius: threshold(TemperatureThreshold::GpuMax, "temperature.gpu_max_celsius"),
         memory_max_celsius: threshold(TemperatureThreshold::MemoryMax, "temperature.memory_max_celsius"),
-        tlimit_margin_celsius: None,
-        margin_to_slowdown_celsius: None,
+        ..fields
     };
-    temperature.tlimit_margin_celsius =
-        asker.ask("nvmlDeviceGetMarginTemperature", &["temperature.tlimit_margin_celsius"], || {
-            raw::margin_temperature(device)
-        });
-    temperature.margin_to_slowdown_celsius = match (temperature.slowdown_celsius, temperature.gpu_celsius) {
+    const MARGIN: &str = "nvmlDeviceGetMarginTemperature";
+    let field = "temperature.tlimit_margin_celsius";
+    let margin = asker.ask(MARGIN, &[field], || raw::margin_temperature(device));
+    let margin = asker.within(MARGIN, field, margin, possible::DEGREES);
+    let to_slowdown = match (temperature.slowdown_celsius, temperature.gpu_celsius) {
         (Some(slowdown), Some(now)) => slowdown.checked_sub(now),
-        _ => temperature.tlimit_margin_celsius,
+        // Both count from the highest operating temperature; the slowdown lies beyond it.
+        _ => {
+            let slowdown = temperature.tlimit_thresholds.as_ref().and_then(|limits| limits.slowdown_celsius);
+            margin.map(|margin| margin - slowdown.unwrap_or(0))
+        }
     };
-    temperature
+    Temperature { tlimit_margin_celsius: margin, margin_to_slowdown_celsius: to_slowdown, ..temperature }
 }
 
 fn power(device: &Device<'_>, asker: &mut Asker<'_>, instant_milliwatts: Option<u32>) -> Power {
-    let draw = asker.ask("nvmlDeviceGetPowerUsage", &["power.draw_milliwatts"], || device.power_usage());
-    let limit =
-        asker.ask("nvmlDeviceGetPowerManagementLimit", &["power.limit_milliwatts"], || device.power_management_limit());
-    let enforced = asker
-        .ask("nvmlDeviceGetEnforcedPowerLimit", &["power.enforced_limit_milliwatts"], || device.enforced_power_limit());
-    let default = asker.ask("nvmlDeviceGetPowerManagementDefaultLimit", &["power.default_limit_milliwatts"], || {
+    let mut ask = |function, field, call: &dyn Fn() -> Result<u32, NvmlError>| {
+        let value = asker.ask(function, &[field], call);
+        asker.within(function, field, value, possible::MILLIWATTS)
+    };
+    let draw = ask("nvmlDeviceGetPowerUsage", "power.draw_milliwatts", &|| device.power_usage());
+    let limit = ask("nvmlDeviceGetPowerManagementLimit", "power.limit_milliwatts", &|| device.power_management_limit());
+    let enforced =
+        ask("nvmlDeviceGetEnforcedPowerLimit", "power.enforced_limit_milliwatts", &|| device.enforced_power_limit());
+    let default = ask("nvmlDeviceGetPowerManagementDefaultLimit", "power.default_limit_milliwatts", &|| {
         device.power_management_limit_default()
     });
-    let range = asker.ask(
-        "nvmlDeviceGetPowerManagementLimitConstraints",
-        &["power.min_limit_milliwatts", "power.max_limit_milliwatts"],
-        || device.power_management_limit_constraints(),
-    );
-    let energy = asker.ask("nvmlDeviceGetTotalEnergyConsumption", &["power.energy_millijoules"], || {
-        device.total_energy_consumption()
+    const RANGE: &str = "nvmlDeviceGetPowerManagementLimitConstraints";
+    let range = asker.ask(RANGE, &["power.min_limit_milliwatts", "power.max_limit_milliwatts"], || {
+        device.power_management_limit_constraints()
     });
+    let (least, most) = range.map(|range| (range.min_limit, range.max_limit)).unzip();
+    const ENERGY: &str = "nvmlDeviceGetTotalEnergyConsumption";
+    let energy = asker.ask(ENERGY, &["power.energy_millijoules"], || device.total_energy_consumption());
     Power {
         draw_milliwatts: draw,
         instant_milliwatts,
         limit_milliwatts: limit,
         enforced_limit_milliwatts: enforced,
         default_limit_milliwatts: default,
-        min_limit_milliwatts: range.as_ref().map(|range| range.min_limit),
-        max_limit_milliwatts: range.as_ref().map(|range| range.max_limit),
-        energy_millijoules: energy,
+        min_limit_milliwatts: asker.within(RANGE, "power.min_limit_milliwatts", least, possible::MILLIWATTS),
+        max_limit_milliwatts: asker.within(RANGE, "power.max_limit_milliwatts", most, possible::MILLIWATTS),
+        energy_millijoules: asker.within(ENERGY, "power.energy_millijoules", energy, possible::COUNT),
         margin_to_limit_milliwatts: enforced.zip(draw).map(|(limit, draw)| i64::from(limit) - i64::from(draw)),
     }
 }
 
 fn clocks(device: &Device<'_>, asker: &mut Asker<'_>) -> Clocks {
-    let mut ask = |function, field, call: &dyn Fn() -> Result<u32, NvmlError>| asker.ask(function, &[field], call);
+    let mut ask = |function, field, call: &dyn Fn() -> Result<u32, NvmlError>| {
+        let value = asker.ask(function, &[field], call);
+        asker.within(function, field, value, possible::MHZ)
+    };
     let now = "nvmlDeviceGetClockInfo";
     let max = "nvmlDeviceGetMaxClockInfo";
     let application = "nvmlDeviceGetApplicationsClock";
@@ -147,71 +213,84 @@ fn clocks(device: &Device<'_>, asker: &mut Asker<'_>) -> Clocks {
 }
 
 fn utilization(device: &Device<'_>, asker: &mut Asker<'_>) -> Utilization {
-    let rates =
-        asker.ask("nvmlDeviceGetUtilizationRates", &["utilization.gpu_percent", "utilization.memory_percent"], || {
-            device.utilization_rates()
-        });
-    let encoder =
-        asker.ask("nvmlDeviceGetEncoderUtilization", &["utilization.encoder_percent"], || device.encoder_utilization());
-    let decoder =
-        asker.ask("nvmlDeviceGetDecoderUtilization", &["utilization.decoder_percent"], || device.decoder_utilization());
+    const RATES: &str = "nvmlDeviceGetUtilizationRates";
+    let fields = ["utilization.gpu_percent", "utilization.memory_percent"];
+    let rates = asker.ask(RATES, &fields, || device.utilization_rates());
+    let (gpu, memory) = rates.map(|rates| (rates.gpu, rates.memory)).unzip();
+    let mut engine = |function, field, call: &dyn Fn() -> Result<u32, Refusal>| {
+        let value = asker.ask(function, &[field], call);
+        asker.within(function, field, value, possible::PERCENT)
+    };
+    let encoder = || device.encoder_utilization().map(|engine| engine.utilization).map_err(Refusal::from);
+    let decoder = || device.decoder_utilization().map(|engine| engine.utilization).map_err(Refusal::from);
     Utilization {
-        gpu_percent: rates.as_ref().map(|rates| rates.gpu),
-        memory_percent: rates.as_ref().map(|rates| rates.memory),
-        encoder_percent: encoder.map(|engine| engine.utilization),
-        decoder_percent: decoder.map(|engine| engine.utilization),
-        jpeg_percent: asker
-            .ask("nvmlDeviceGetJpgUtilization", &["utilization.jpeg_percent"], || raw::jpeg_utilization(device)),
-        ofa_percent: asker
-            .ask("nvmlDeviceGetOfaUtilization", &["utilization.ofa_percent"], || raw::ofa_utilization(device)),
+        encoder_percent: engine("nvmlDeviceGetEncoderUtilization", "utilization.encoder_percent", &encoder),
+        decoder_percent: engine("nvmlDeviceGetDecoderUtilization", "utilization.decoder_percent", &decoder),
+        jpeg_percent: engine("nvmlDeviceGetJpgUtilization", "utilization.jpeg_percent", &|| {
+            raw::jpeg_utilization(device)
+        }),
+        ofa_percent: engine("nvmlDeviceGetOfaUtilization", "utilization.ofa_percent", &|| raw::ofa_utilization(device)),
+        gpu_percent: asker.within(RATES, fields[0], gpu, possible::PERCENT),
+        memory_percent: asker.within(RATES, fields[1], memory, possible::PERCENT),
     }
 }
 
 fn memory(device: &Device<'_>, asker: &mut Asker<'_>) -> MemoryUse {
+    const MEMORY: &str = "nvmlDeviceGetMemoryInfo_v2";
     let fields = ["memory.total_bytes", "memory.reserved_bytes", "memory.used_bytes", "memory.free_bytes"];
-    let memory = asker.ask("nvmlDeviceGetMemoryInfo_v2", &fields, || raw::memory(device));
+    let memory = asker.ask(MEMORY, &fields, || raw::memory(device));
     if memory.as_ref().is_some_and(|memory| memory.reserved.is_none()) {
-        asker.note(&Refusal::MissingFunction, &["memory.reserved_bytes"]);
+        asker.lack(&["memory.reserved_bytes"]);
     }
     let fields = ["memory.bar1_total_bytes", "memory.bar1_used_bytes"];
-    let bar1 = asker.ask("nvmlDeviceGetBAR1MemoryInfo", &fields, || device.bar1_memory_info());
+    const BAR1: &str = "nvmlDeviceGetBAR1MemoryInfo";
+    let bar1 = asker.ask(BAR1, &fields, || device.bar1_memory_info());
+    let total = memory.as_ref().map(|memory| memory.total);
+    let total = asker.within(MEMORY, "memory.total_bytes", total, possible::COUNT);
+    let bar1_total = bar1.as_ref().map(|bar1| bar1.total);
+    let bar1_total = asker.within(BAR1, "memory.bar1_total_bytes", bar1_total, possible::COUNT);
+    // No part is more than the whole.
+    let mut part = |field, bytes| asker.within(MEMORY, field, bytes, 0..=total.unwrap_or(0));
     MemoryUse {
-        total_bytes: memory.as_ref().map(|memory| memory.total),
-        reserved_bytes: memory.as_ref().and_then(|memory| memory.reserved),
-        used_bytes: memory.as_ref().map(|memory| memory.used),
-        free_bytes: memory.as_ref().map(|memory| memory.free),
-        bar1_total_bytes: bar1.as_ref().map(|bar1| bar1.total),
-        bar1_used_bytes: bar1.as_ref().map(|bar1| bar1.used),
+        total_bytes: total,
+        reserved_bytes: part("memory.reserved_bytes", memory.as_ref().and_then(|memory| memory.reserved)),
+        used_bytes: part("memory.used_bytes", memory.as_ref().map(|memory| memory.used)),
+        free_bytes: part("memory.free_bytes", memory.as_ref().map(|memory| memory.free)),
+        bar1_total_bytes: bar1_total,
+        bar1_used_bytes: asker.within(
+            BAR1,
+            "memory.bar1_used_bytes",
+            bar1.as_ref().map(|bar1| bar1.used),
+            0..=bar1_total.unwrap_or(0),
+        ),
     }
 }
 
 fn pcie(device: &Device<'_>, asker: &mut Asker<'_>, replay_rollovers: Option<u64>) -> PcieLink {
-    let mut ask = |function, field, call: &dyn Fn() -> Result<u32, NvmlError>| asker.ask(function, &[field], call);
+    let mut ask = |function, field, possible, call: &dyn Fn() -> Result<u32, NvmlError>| {
+        let value = asker.ask(function, &[field], call);
+        asker.within(function, field, value, possible)
+    };
+    let (generations, lanes) = (possible::PCIE_GENERATION, possible::PCIE_LANES);
     PcieLink {
-        generation: ask("nvmlDeviceGetCurrPcieLinkGeneration", "pcie.generation", &|| device.current_pcie_link_gen()),
-        width: ask("nvmlDeviceGetCurrPcieLinkWidth", "pcie.width", &|| device.current_pcie_link_width()),
-        max_generation: ask("nvmlDeviceGetMaxPcieLinkGeneration", "pcie.max_generation", &|| {
+        generation: ask("nvmlDeviceGetCurrPcieLinkGeneration", "pcie.generation", generations.clone(), &|| {
+            device.current_pcie_link_gen()
+        }),
+        width: ask("nvmlDeviceGetCurrPcieLinkWidth", "pcie.width", lanes.clone(), &|| device.current_pcie_link_width()),
+        max_generation: ask("nvmlDeviceGetMaxPcieLinkGeneration", "pcie.max_generation", generations, &|| {
             device.max_pcie_link_gen()
         }),
-        max_width: ask("nvmlDeviceGetMaxPcieLinkWidth", "pcie.max_width", &|| device.max_pcie_link_width()),
-        replays: ask("nvmlDeviceGetPcieReplayCounter", "pcie.replays", &|| device.pcie_replay_counter()).map(u64::from),
+        max_width: ask("nvmlDeviceGetMaxPcieLinkWidth", "pcie.max_width", lanes, &|| device.max_pcie_link_width()),
+        replays: ask("nvmlDeviceGetPcieReplayCounter", "pcie.replays", possible::SMALL_COUNT, &|| {
+            device.pcie_replay_counter()
+        })
+        .map(u64::from),
         replay_rollovers,
     }
 }
 
 fn throttling(device: &Device<'_>, asker: &mut Asker<'_>) -> Throttling {
-    let fields = ["throttling.active", "throttling.reasons_mask"];
-    let mask = match asker.attempt("nvmlDeviceGetCurrentClocksEventReasons", || raw::clocks_event_reasons(device)) {
-        // The name before R535; the bits are the same.
-        Err(Refusal::MissingFunction) => {
-            asker.ask("nvmlDeviceGetCurrentClocksThrottleReasons", &fields, || raw::clocks_throttle_reasons(device))
-        }
-        Ok(mask) => Some(mask),
-        Err(refusal) => {
-            asker.note(&refusal, &fields);
-            None
-        }
-    };
+    let mask = reasons_mask(device, asker);
     let (active, reasons) = mask.map(words::clock_reasons).unzip();
     Throttling {
         active,
@@ -221,12 +300,43 @@ fn throttling(device: &Device<'_>, asker: &mut Asker<'_>) -> Throttling {
     }
 }
 
-/// Time under each policy, where it is not zero. Drivers count some policies only, which is no news.
-fn violations(device: &Device<'_>, asker: &Asker<'_>) -> Vec<Violation> {
-    let time = |(policy, word): &(PerformancePolicy, &str)| {
-        let time = asker.quietly("nvmlDeviceGetViolationStatus", || device.violation_status(*policy))?;
-        let duration_ms = time.violation_time / NANOSECONDS_PER_MILLISECOND;
-        (duration_ms > 0).then(|| Violation { policy: (*word).to_owned(), duration_ms })
-    };
-    POLICIES.iter().filter_map(time).collect()
+fn reasons_mask(device: &Device<'_>, asker: &mut Asker<'_>) -> Option<u64> {
+    const FUNCTION: &str = "nvmlDeviceGetCurrentClocksEventReasons";
+    let fields = ["throttling.active", "throttling.reasons_mask"];
+    match asker.attempt(FUNCTION, || raw::clocks_event_reasons(device)) {
+        // The name before R535; the bits are the same.
+        Err(Refusal::MissingFunction) => {
+            asker.ask("nvmlDeviceGetCurrentClocksThrottleReasons", &fields, || raw::clocks_throttle_reasons(device))
+        }
+        Ok(u64::MAX) => {
+            asker.fail(FUNCTION, &Refusal::impossible(u64::MAX), &fields);
+            None
+        }
+        Ok(mask) => Some(mask),
+        Err(refusal) => {
+            asker.note(FUNCTION, &refusal, &fields);
+            None
+        }
+    }
+}
+
+/// Time under each policy, where it is not zero. Drivers count some policies only, which is no news; one that should be
+/// counted and could not be read is.
+fn violations(device: &Device<'_>, asker: &mut Asker<'_>) -> Vec<Violation> {
+    const FUNCTION: &str = "nvmlDeviceGetViolationStatus";
+    let field = "throttling.violations";
+    let (mut violations, mut offered) = (Vec::new(), false);
+    for (policy, word) in POLICIES {
+        let time = asker.ask_if_offered(FUNCTION, &[field], || device.violation_status(*policy)).ok();
+        offered |= time.is_some();
+        let time = asker.within(FUNCTION, field, time.map(|time| time.violation_time), possible::COUNT);
+        let duration_ms = time.unwrap_or(0) / NANOSECONDS_PER_MILLISECOND;
+        if duration_ms > 0 {
+            violations.push(Violation { policy: (*word).to_owned(), duration_ms });
+        }
+    }
+    if !offered && !asker.has_failed(field) {
+        asker.lack(&[field]);
+    }
+    violations
 }

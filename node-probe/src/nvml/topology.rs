@@ -7,9 +7,9 @@ use syringe_core::facts::topology::{Fabric, GpuTopology, P2pLack, Topology};
 use syringe_core::report::Section;
 
 use super::errors::{Kind, Refusal};
-use super::missing::{Asker, Missing};
+use super::missing::{Asker, Missing, told_apart};
 use super::session::{Identity, Session};
-use super::{nvlink, raw, words};
+use super::{nvlink, possible, raw, words};
 
 /// Words of the CPU mask that NVML is given: 4096 CPUs.
 const CPU_WORDS: usize = 64;
@@ -27,8 +27,9 @@ impl Session {
         let (gpus, mut missing) = self.each(entry, read);
         let mut topology = Topology { gpus, ..Topology::default() };
         self.relate(&mut topology, &mut missing);
-        topology.unsupported = missing.unsupported;
-        Section::read(topology, missing.problems)
+        let Missing { unsupported, unread, lost, problems } =
+            told_apart(missing, &topology.gpus, |gpu| (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref()));
+        Section::read(Topology { unsupported, unread, lost, ..topology }, problems)
     }
 
     /// Fills in what concerns pairs of GPUs.
@@ -55,7 +56,8 @@ impl Session {
             let gpus = topology.gpus.iter().map(|gpu| gpu.index).collect();
             missing.unsupported.push(Unsupported { gpus, fields: vec!["p2p".into()] });
         }
-        missing.problems.extend(peers.failed.map(|refusal| refusal.problem("p2p", None)));
+        let failed = peers.failed.map(|refusal| refusal.problem("p2p (nvmlDeviceGetP2PStatus)", None));
+        missing.problems.extend(failed);
     }
 
     /// How two GPUs are connected, in the words of `nvidia-smi topo -m`.
@@ -136,11 +138,12 @@ fn read(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuTopology) {
         .and_then(|mask| cpu_list(&mask));
     gpu.nvlinks = nvlink::links(device, asker);
     gpu.fabric = asker.ask("nvmlDeviceGetGpuFabricInfoV", &["fabric"], || raw::fabric_info(device)).map(fabric);
-    gpu.pcie_replays =
-        asker.ask("nvmlDeviceGetPcieReplayCounter", &["pcie_replays"], || device.pcie_replay_counter()).map(u64::from);
+    const REPLAYS: &str = "nvmlDeviceGetPcieReplayCounter";
+    let replays = asker.ask(REPLAYS, &["pcie_replays"], || device.pcie_replay_counter());
+    gpu.pcie_replays = asker.within(REPLAYS, "pcie_replays", replays, possible::SMALL_COUNT).map(u64::from);
 }
 
-/// Only a completed registration has a result and a place; only a GPU that can register has a health.
+/// Only a completed registration has a result, a place and a cluster; only a GPU that can register has a health.
 fn fabric(info: raw::FabricInfo) -> Fabric {
     let is_completed = info.state == FABRIC_COMPLETED;
     let is_supported = info.state != FABRIC_NOT_SUPPORTED;
@@ -149,7 +152,7 @@ fn fabric(info: raw::FabricInfo) -> Fabric {
         state: words::fabric_state(info.state),
         status: is_completed.then(|| status.to_owned()),
         clique_id: is_completed.then_some(info.clique_id),
-        cluster_uuid: uuid(info.cluster_uuid),
+        cluster_uuid: uuid(info.cluster_uuid).filter(|_| is_completed),
         health: info.health_summary.filter(|_| is_supported).map(words::fabric_health),
         health_issues: if is_supported { words::fabric_issues(info.health_mask) } else { Vec::new() },
     }
@@ -231,7 +234,7 @@ mod tests {
     #[test]
     fn only_a_completed_registration_has_a_result() {
         let info = |state, status| raw::FabricInfo {
-            cluster_uuid: [0; 16],
+            cluster_uuid: [0xab; 16],
             status,
             clique_id: 7,
             state,
@@ -240,6 +243,7 @@ mod tests {
         };
         let waiting = fabric(info(2, 0));
         assert_eq!((waiting.state.as_str(), waiting.status, waiting.clique_id), ("in_progress", None, None));
+        assert_eq!((waiting.cluster_uuid, fabric(info(3, 0)).cluster_uuid.is_some()), (None, true));
         assert_eq!(fabric(info(3, 0)).status.as_deref(), Some("success"));
         assert_eq!(fabric(info(3, 999)).status.as_deref(), Some("unknown"));
         assert_eq!(fabric(info(0, 0)).health, None);

@@ -99,10 +99,11 @@ const NVLINK_VERSIONS: &[(u32, u32, u32)] = &[
     (5, 6, 3), // 3.1
     (6, 7, 4),
     (7, 8, 5),
+    (8, 9, 6),
 ];
 
 /// The NVLink generation of each architecture (`nvmlDeviceArchitecture_t`).
-const NVLINK_OF_ARCHITECTURE: &[(u32, u32)] = &[(4, 1), (5, 2), (6, 2), (7, 3), (9, 4), (10, 5)];
+const NVLINK_OF_ARCHITECTURE: &[(u32, u32)] = &[(4, 1), (5, 2), (6, 2), (7, 3), (9, 4), (10, 5), (13, 6)];
 
 /// Compute modes (`nvmlComputeMode_t`).
 const COMPUTE_MODES: &[(u32, &str)] =
@@ -209,7 +210,9 @@ mod tests {
         assert_eq!([4, 5, 6].map(|number| nvlink_version(number, AMPERE)), [3, 3, 3]);
         assert_eq!([4, 6, 7].map(|number| nvlink_version(number, HOPPER)), [4, 4, 4]);
         assert_eq!([5, 7, 8].map(|number| nvlink_version(number, BLACKWELL)), [5, 5, 5]);
-        assert_eq!(nvlink_version(6, None), 4);
+        const RUBIN: Option<u32> = Some(13);
+        assert_eq!([6, 8, 9].map(|number| nvlink_version(number, RUBIN)), [6, 6, 6]);
+        assert_eq!((nvlink_version(6, None), nvlink_version(8, None)), (4, 6));
         assert_eq!(nvlink_version(42, HOPPER), 42);
     }
 

@@ -8,13 +8,7 @@ use syringe_core::facts::ecc::RecoveryAction;
 
 use crate::call::{Answer, INVALID_ARGUMENT, NOT_SUPPORTED, on_gpu};
 use crate::facts::Gpu;
-use crate::{nvlink, telemetry};
-
-/// The limits in `T.Limit` space (fields 193 to 196), the same on every board that has them: distances of the
-/// shutdown and slowdown points from the margin's zero. The margin itself is `nvmlDeviceGetMarginTemperature`.
-const SHUTDOWN_TLIMIT: c_int = -8;
-const SLOWDOWN_TLIMIT: c_int = -2;
-const MAX_TLIMIT: c_int = 0;
+use crate::{nvlink, session, telemetry};
 
 /// A field's value in one of NVML's types.
 pub(crate) enum Value {
@@ -71,6 +65,7 @@ fn fill(gpu: &Gpu<'_>, entry: &mut nvmlFieldValue_t) {
 }
 
 fn field(gpu: &Gpu<'_>, id: u32, scope: u32) -> Answer<Value> {
+    session::current()?.switches.failures.refuse(&format!("field {id}"), Some(gpu.index))?;
     if let Some(answer) = nvlink::field(gpu, id, scope) {
         return answer;
     }
@@ -85,8 +80,8 @@ fn whole_gpu(gpu: &Gpu<'_>, id: u32) -> Option<Value> {
     use Value::{Long, Signed, Unsigned};
     let power = || Some(&gpu.telemetry()?.power);
     let temperature = || Some(&gpu.telemetry()?.temperature);
+    let tlimit = || temperature()?.tlimit_thresholds.as_ref();
     let rows = || gpu.ecc()?.remapped_rows.as_ref();
-    let tlimit = |limit| temperature()?.tlimit_margin_celsius.map(|_| Signed(limit));
     Some(match id {
         // NVML_FI_DEV_MEMORY_TEMP
         82 => Unsigned(temperature()?.memory_celsius? as u32),
@@ -109,9 +104,10 @@ fn whole_gpu(gpu: &Gpu<'_>, id: u32) -> Option<Value> {
         190 => Unsigned(power()?.enforced_limit_milliwatts?),
         192 => Unsigned(power()?.limit_milliwatts?),
         // NVML_FI_DEV_TEMPERATURE_SHUTDOWN_TLIMIT, _SLOWDOWN_, _MEM_MAX_, _GPU_MAX_
-        193 => tlimit(SHUTDOWN_TLIMIT)?,
-        194 => tlimit(SLOWDOWN_TLIMIT)?,
-        195 | 196 => tlimit(MAX_TLIMIT)?,
+        193 => Signed(tlimit()?.shutdown_celsius?),
+        194 => Signed(tlimit()?.slowdown_celsius?),
+        195 => Signed(tlimit()?.memory_max_celsius?),
+        196 => Signed(tlimit()?.gpu_max_celsius?),
         // NVML_FI_DEV_GET_GPU_RECOVERY_ACTION
         230 => Unsigned(recovery_action(gpu.ecc()?.recovery_action?)),
         _ => return None,

@@ -19,6 +19,8 @@
 //! | `FAKE_NVML_BLOCK=FUNCTION[:GPU],…` | that call (on that GPU index) never returns, like a call into a hung driver |
 //! | `FAKE_NVML_DELAY_US=N` | every call takes N microseconds longer |
 //! | `FAKE_NVML_HIDE=FUNCTION,…` | that function answers `FUNCTION_NOT_FOUND`, like a driver too old for it |
+//! | `FAKE_NVML_FAIL=FUNCTION[:GPU]=CODE,…` | that call answers this return code, e.g. 999; `field 164` for one field |
+//! | `FAKE_NVML_CALLS=PATH` | every call is appended there, one line each |
 //!
 //! - A fact that is absent answers `NOT_SUPPORTED`; a null pointer `INVALID_ARGUMENT`; a short buffer
 //!   `INSUFFICIENT_SIZE`.
@@ -37,6 +39,7 @@ mod call;
 mod device;
 mod ecc;
 mod facts;
+mod failures;
 mod fields;
 mod memory;
 mod mig;

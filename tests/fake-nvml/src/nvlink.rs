@@ -126,8 +126,12 @@ pub(crate) fn field(gpu: &Gpu<'_>, id: u32, scope: u32) -> Option<Answer<Value>>
     Some(match id {
         // NVML_FI_DEV_NVLINK_LINK_COUNT
         91 => groups(gpu).map(|groups| Value::Unsigned(groups.iter().map(|group| group.links.len() as u32).sum())),
-        // NVML_FI_DEV_NVLINK_SPEED_MBPS_COMMON, NVML_FI_DEV_NVLINK_GET_SPEED, _GET_STATE, _GET_VERSION
-        90 | 164 => group(gpu, scope)
+        // NVML_FI_DEV_NVLINK_SPEED_MBPS_COMMON: of the GPU's links together, whichever is asked for.
+        90 => groups(gpu)
+            .and_then(|groups| groups.iter().find_map(|group| group.speed_megabytes_per_second).ok_or(NOT_SUPPORTED))
+            .map(Value::Unsigned),
+        // NVML_FI_DEV_NVLINK_GET_SPEED, _GET_STATE, _GET_VERSION
+        164 => group(gpu, scope)
             .and_then(|group| group.speed_megabytes_per_second.ok_or(NOT_SUPPORTED))
             .map(Value::Unsigned),
         165 => {

@@ -9,6 +9,7 @@ use syringe_core::report::{Report, Status};
 
 use crate::call::Answer;
 use crate::facts;
+use crate::failures::Failures;
 
 /// What lives between `nvmlInit` and `nvmlShutdown`.
 pub(crate) struct Session {
@@ -80,6 +81,8 @@ pub(crate) struct Switches {
     block: Vec<(String, Option<u32>)>,
     /// Functions that this "driver" does not have.
     hide: Vec<String>,
+    /// What fails, and where calls are written down.
+    pub(crate) failures: Failures,
     /// How much longer every call takes.
     delay: Duration,
 }
@@ -98,7 +101,7 @@ impl Switches {
             })
             .collect();
         let micros = std::env::var("FAKE_NVML_DELAY_US").ok().and_then(|value| value.parse().ok()).unwrap_or(0);
-        Self { block, hide: list("FAKE_NVML_HIDE"), delay: Duration::from_micros(micros) }
+        Self { block, hide: list("FAKE_NVML_HIDE"), delay: Duration::from_micros(micros), failures: Failures::read() }
     }
 
     /// Does to a call what the environment asked for. `gpu` is the NVML index, for a call that concerns one GPU.
@@ -113,6 +116,7 @@ impl Switches {
         while self.block.iter().any(blocks) {
             std::thread::sleep(Duration::from_secs(3600));
         }
-        Ok(())
+        self.failures.note(function, gpu);
+        self.failures.refuse(function, gpu)
     }
 }

@@ -63,6 +63,38 @@ fn a_hidden_function_is_as_one_that_an_old_driver_lacks() {
 }
 
 #[test]
+fn a_call_or_a_field_fails_with_the_code_that_a_switch_names() {
+    let switches = [("FAKE_NVML_FAIL", "nvmlDeviceGetPowerUsage:1=999, nvmlDeviceGetFanSpeed_v2=4, field 186:0=29")];
+    let Fake { nvml, .. } = &open_with(&facts("healthy-h100-8"), &switches).expect("opens");
+    let [one, other] = [0, 1].map(|index| nvml.device_by_index(index).expect("listed"));
+    assert!(one.power_usage().is_ok() && matches!(other.power_usage(), Err(NvmlError::Unknown)));
+    assert!(matches!(one.fan_speed(0), Err(NvmlError::NoPermission)));
+    assert_eq!(field_code(&one, 186), 29);
+    assert_eq!((field_code(&one, 82), field_code(&other, 186)), (0, 0));
+}
+
+/// The return code of one field.
+fn field_code(device: &nvml_wrapper::Device<'_>, id: u32) -> u32 {
+    // SAFETY: plain data, valid as zeros.
+    let mut value: nvmlFieldValue_t = unsafe { std::mem::zeroed() };
+    value.fieldId = id;
+    // SAFETY: a live handle and one entry.
+    assert_eq!(unsafe { device.nvml().lib().nvmlDeviceGetFieldValues(device.handle(), 1, &mut value) }, 0);
+    value.nvmlReturn
+}
+
+#[test]
+fn every_call_is_written_down_where_a_switch_says() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("calls");
+    let switches = [("FAKE_NVML_CALLS", path.to_str().expect("UTF-8"))];
+    let Fake { nvml, .. } = &open_with(&facts("healthy-h100-8"), &switches).expect("opens");
+    assert!(nvml.device_by_index(3).and_then(|device| device.power_usage()).is_ok());
+    let calls = std::fs::read_to_string(path).expect("written");
+    assert!(calls.lines().any(|line| line == "nvmlDeviceGetPowerUsage 3"), "{calls}");
+}
+
+#[test]
 fn a_delay_makes_every_call_slower() {
     let Fake { nvml, .. } = &open_with(&facts("healthy-t4-1"), &[("FAKE_NVML_DELAY_US", "20000")]).expect("opens");
     let begin = Instant::now();

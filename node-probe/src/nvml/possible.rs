@@ -1,0 +1,27 @@
+//! The values that NVML's numbers can have. What lies outside is a defect of the driver or of the device, all ones most
+//! often: the value is dropped and named. The bounds are wide: they judge the answer, not the GPU.
+
+use std::ops::RangeInclusive;
+
+/// A share of time or of a limit.
+pub(super) const PERCENT: RangeInclusive<u32> = 0..=100;
+/// Fan speed; the header says that it may exceed 100 %.
+pub(super) const FAN_PERCENT: RangeInclusive<u32> = 0..=255;
+/// Temperatures and their limits.
+pub(super) const CELSIUS: RangeInclusive<i32> = -100..=250;
+/// Distances of temperatures.
+pub(super) const DEGREES: RangeInclusive<i32> = -250..=250;
+/// Power; a whole rack of GPUs draws about 130 kW.
+pub(super) const MILLIWATTS: RangeInclusive<u32> = 0..=200_000_000;
+/// Clocks.
+pub(super) const MHZ: RangeInclusive<u32> = 0..=100_000;
+/// PCIe generations.
+pub(super) const PCIE_GENERATION: RangeInclusive<u32> = 0..=16;
+/// PCIe lanes.
+pub(super) const PCIE_LANES: RangeInclusive<u32> = 0..=64;
+/// Performance states.
+pub(super) const PERFORMANCE_STATE: RangeInclusive<u32> = 0..=15;
+/// Counters. All ones is NVML's "not available", and what a device reads as that left the bus.
+pub(super) const COUNT: RangeInclusive<u64> = 0..=u64::MAX - 1;
+/// The same for counters of 32 bits.
+pub(super) const SMALL_COUNT: RangeInclusive<u32> = 0..=u32::MAX - 1;

@@ -1,0 +1,337 @@
+//! What NVML refuses, answers in nonsense or lost: none of it may pass for zero, for "nothing" or for another GPU's.
+
+use std::collections::BTreeSet;
+
+use syringe_core::facts::{Availability, LostGpu, Unsupported};
+use syringe_core::report::{Problem, Report, Section, Sections, Source, Status};
+
+use crate::{Bench, Run, data};
+
+/// How a link's far end is named: nothing is concluded from it, and drivers refuse it on links that work.
+const NO_NEWS: [&str; 3] =
+    ["nvmlDeviceGetNvLinkRemotePciInfo_v2", "nvmlDeviceGetNvLinkRemoteDeviceType", "nvmlDeviceGetNvLinkVersion"];
+
+/// The first two GPUs of the healthy H100 node: enough for every call, and quick.
+fn two_gpus() -> Bench {
+    Bench::with("healthy-h100-8", |report| {
+        let Sections { inventory, telemetry, topology, ecc, mig, processes, .. } = &mut report.sections;
+        inventory.as_mut().expect("it").data.as_mut().expect("data").gpus.truncate(2);
+        telemetry.as_mut().expect("it").data.as_mut().expect("data").gpus.truncate(2);
+        topology.as_mut().expect("it").data.as_mut().expect("data").gpus.truncate(2);
+        ecc.as_mut().expect("it").data.as_mut().expect("data").gpus.truncate(2);
+        mig.as_mut().expect("it").data.as_mut().expect("data").gpus.truncate(2);
+        processes.as_mut().expect("it").data.as_mut().expect("data").processes.clear();
+    })
+}
+
+fn with<T>(section: &mut Option<Section<T>>) -> &mut T {
+    section.as_mut().and_then(|section| section.data.as_mut()).expect("the section has data")
+}
+
+fn problems_of(report: &Report, gpu: u32) -> Vec<&Problem> {
+    report.sections.problems().into_iter().map(|(_, problem)| problem).filter(|one| one.gpu == Some(gpu)).collect()
+}
+
+/// Every call of a run, in order: `nvmlDeviceGetSerial 3`.
+fn calls(bench: &Bench) -> Vec<String> {
+    let path = bench.directory.path().join("calls");
+    bench.run(&["all"], &[("FAKE_NVML_CALLS", path.to_str().expect("UTF-8"))]);
+    std::fs::read_to_string(path).expect("calls").lines().map(str::to_owned).collect()
+}
+
+/// Every function that the probe calls for GPU 1.
+fn functions_called(bench: &Bench) -> BTreeSet<String> {
+    calls(bench).iter().filter_map(|call| call.strip_suffix(" 1").map(str::to_owned)).collect()
+}
+
+fn unsupported_of(lists: &[Unsupported], gpu: u32) -> BTreeSet<&str> {
+    let of_gpu = lists.iter().filter(|list| list.gpus.contains(&gpu));
+    of_gpu.flat_map(|list| &list.fields).map(String::as_str).collect()
+}
+
+#[test]
+fn whatever_function_fails_on_a_gpu_is_a_problem_that_names_both() {
+    let bench = two_gpus();
+    let functions = functions_called(&bench);
+    assert!(functions.len() > 50, "{functions:?}");
+    for function in functions.iter().filter(|function| !NO_NEWS.contains(&function.as_str())) {
+        let Run { report, .. } = bench.run(&["all"], &[("FAKE_NVML_FAIL", &format!("{function}:1=999"))]);
+        let names = |problem: &&Problem| problem.what.contains(function.as_str()) || problem.what == "GPU 1";
+        let named = problems_of(&report, 1).into_iter().find(names);
+        assert_eq!(named.map(|problem| problem.code.as_str()), Some("unknown"), "{function}");
+        assert!(problems_of(&report, 0).is_empty(), "{function}");
+    }
+}
+
+#[test]
+fn whatever_field_fails_is_a_problem_and_no_value() {
+    let bench = two_gpus();
+    let fields = [
+        (82, "telemetry", "temperature.memory_celsius"),
+        (95, "telemetry", "pcie.replay_rollovers"),
+        (164, "topology", "nvlinks.speed_megabytes_per_second"),
+        (186, "telemetry", "power.instant_milliwatts"),
+        (193, "telemetry", "temperature.tlimit_thresholds.shutdown_celsius"),
+        (194, "telemetry", "temperature.tlimit_thresholds.slowdown_celsius"),
+        (195, "telemetry", "temperature.tlimit_thresholds.memory_max_celsius"),
+        (196, "telemetry", "temperature.tlimit_thresholds.gpu_max_celsius"),
+        (230, "ecc", "recovery_action"),
+    ];
+    let all: Vec<String> = fields.iter().map(|(field, ..)| format!("field {field}:1=999")).collect();
+    let Run { report, .. } = bench.run(&["all"], &[("FAKE_NVML_FAIL", &all.join(","))]);
+    for (field, section, path) in fields {
+        assert_eq!(availability(&report, section, 1, path), Availability::Unread, "{field}");
+        assert_eq!(availability(&report, section, 0, path), Availability::Read, "{field}");
+    }
+    let temperature = &data(report.sections.telemetry).gpus[1].temperature;
+    assert_eq!((temperature.memory_celsius, &temperature.tlimit_thresholds), (None, &None));
+    assert_eq!(data(report.sections.ecc).gpus[1].recovery_action, None);
+}
+
+fn availability(report: &Report, section: &str, gpu: u32, path: &str) -> Availability {
+    let Sections { telemetry, topology, ecc, .. } = &report.sections;
+    match section {
+        "telemetry" => Section::data_of(telemetry).expect("data").availability(gpu, path),
+        "topology" => Section::data_of(topology).expect("data").availability(gpu, path),
+        _ => Section::data_of(ecc).expect("data").availability(gpu, path),
+    }
+}
+
+/// Error 999, and two others that are neither "not supported" nor "lost".
+#[test]
+fn counters_that_are_refused_are_not_zero() {
+    let bench = two_gpus();
+    for (function, section, path) in [
+        ("nvmlDeviceGetMemoryErrorCounter", "ecc", "volatile.locations"),
+        ("nvmlDeviceGetTotalEccErrors", "ecc", "aggregate.uncorrected"),
+        ("nvmlDeviceGetRemappedRows", "ecc", "remapped_rows"),
+        ("nvmlDeviceGetNvLinkErrorCounter", "topology", "nvlinks.errors"),
+        ("nvmlDeviceGetViolationStatus", "telemetry", "throttling.violations"),
+        ("nvmlDeviceGetCurrentClocksEventReasons", "telemetry", "throttling.reasons_mask"),
+        ("nvmlDeviceGetTemperatureThreshold", "telemetry", "temperature.slowdown_celsius"),
+    ] {
+        for code in [999, 4, 29] {
+            let fail = format!("{function}:1={code}");
+            let Run { report, .. } = bench.run(&[section], &[("FAKE_NVML_FAIL", &fail)]);
+            assert_eq!(availability(&report, section, 1, path), Availability::Unread, "{fail}");
+            assert_eq!(availability(&report, section, 0, path), Availability::Read, "{fail}");
+            assert_eq!(report.sections.statuses(), [(section, Status::Partial)], "{fail}");
+        }
+        // What a GPU or a driver does not have is no failure.
+        let Run { report, .. } = bench.run(&[section], &[("FAKE_NVML_FAIL", &format!("{function}=3"))]);
+        assert_eq!(report.sections.statuses(), [(section, Status::Ok)], "{function}");
+        assert_eq!(availability(&report, section, 1, path), Availability::Unsupported, "{function}");
+    }
+}
+
+#[test]
+fn what_is_not_supported_is_no_problem() {
+    let bench = two_gpus();
+    let opens = |function: &String| function.contains("GetHandle") || function.contains("ComputeRunning");
+    let functions = functions_called(&bench).into_iter().filter(|function| !opens(function));
+    let all: Vec<String> = functions.map(|function| format!("{function}:1=3")).collect();
+    let Run { report, .. } = bench.run(&["all"], &[("FAKE_NVML_FAIL", &all.join(","))]);
+    assert!(problems_of(&report, 1).is_empty(), "{:?}", problems_of(&report, 1));
+    let lists = data(report.sections.ecc).unsupported;
+    let lacking = unsupported_of(&lists, 1);
+    for path in ["volatile.corrected", "remapped_rows", "retired_pages", "recovery_action", "inforom_valid"] {
+        assert!(lacking.contains(path), "{path}: {lacking:?}");
+    }
+    assert!(!unsupported_of(&lists, 0).contains("remapped_rows"));
+}
+
+#[test]
+fn values_that_cannot_be_are_dropped_and_told() {
+    let bench = Bench::with("healthy-h100-8", |report| {
+        let telemetry = with(&mut report.sections.telemetry);
+        telemetry.gpus[1].utilization.gpu_percent = Some(u32::MAX);
+        telemetry.gpus[2].temperature.gpu_celsius = Some(-1_000);
+        telemetry.gpus[2].temperature.tlimit_thresholds.as_mut().expect("limits").slowdown_celsius = Some(-1_000);
+        telemetry.gpus[3].power.draw_milliwatts = Some(u32::MAX);
+        telemetry.gpus[4].clocks.sm_mhz = Some(u32::MAX);
+        telemetry.gpus[5].memory.used_bytes = Some(1 << 60);
+        telemetry.gpus[6].throttling.reasons_mask = Some(u64::MAX);
+        telemetry.gpus[7].pcie.width = Some(u32::MAX);
+        let ecc = with(&mut report.sections.ecc);
+        ecc.gpus[1].volatile.uncorrected = Some(u64::MAX);
+        ecc.gpus[2].remapped_rows.as_mut().expect("rows").correctable = u32::MAX;
+    });
+    let Run { report, .. } = bench.run(&["all"], &[]);
+    for (gpu, section, path) in [
+        (1, "telemetry", "utilization.gpu_percent"),
+        (2, "telemetry", "temperature.gpu_celsius"),
+        (2, "telemetry", "temperature.tlimit_thresholds.slowdown_celsius"),
+        (3, "telemetry", "power.draw_milliwatts"),
+        (4, "telemetry", "clocks.sm_mhz"),
+        (5, "telemetry", "memory.used_bytes"),
+        (6, "telemetry", "throttling.reasons_mask"),
+        (7, "telemetry", "pcie.width"),
+        (1, "ecc", "volatile.uncorrected"),
+        (2, "ecc", "remapped_rows"),
+    ] {
+        assert_eq!(availability(&report, section, gpu, path), Availability::Unread, "{path}");
+        let problem = problems_of(&report, gpu).into_iter().find(|problem| problem.what.contains(path));
+        assert_eq!(problem.map(|problem| problem.code.as_str()), Some("unreadable"), "{path}");
+    }
+    let telemetry = data(report.sections.telemetry);
+    assert_eq!(telemetry.gpus[1].utilization.gpu_percent, None);
+    assert!(telemetry.gpus[1].utilization.memory_percent.is_some(), "the other half is sound");
+    assert_eq!((telemetry.gpus[6].throttling.active, telemetry.gpus[7].pcie.width), (None, None));
+    assert_eq!(data(report.sections.ecc).gpus[1].volatile.uncorrected, None);
+}
+
+#[test]
+fn gpus_that_share_a_uuid_stay_two_and_are_told() {
+    let bench = Bench::with("healthy-h100-8", |report| {
+        let Sections { inventory, telemetry, topology, ecc, mig, .. } = &mut report.sections;
+        let shared = with(inventory).gpus[0].uuid.clone();
+        with(inventory).gpus.iter_mut().for_each(|gpu| gpu.uuid.clone_from(&shared));
+        with(telemetry).gpus.iter_mut().for_each(|gpu| gpu.uuid.clone_from(&shared));
+        with(topology).gpus.iter_mut().for_each(|gpu| gpu.uuid.clone_from(&shared));
+        with(ecc).gpus.iter_mut().for_each(|gpu| gpu.uuid.clone_from(&shared));
+        with(mig).gpus.iter_mut().for_each(|gpu| gpu.uuid.clone_from(&shared));
+    });
+    let Run { report, .. } = bench.run(&["all"], &[]);
+    for (section, problems) in [
+        ("inventory", &report.sections.inventory.as_ref().expect("it").problems),
+        ("telemetry", &report.sections.telemetry.as_ref().expect("it").problems),
+        ("ecc", &report.sections.ecc.as_ref().expect("it").problems),
+    ] {
+        let [problem] = problems.as_slice() else { panic!("{section}: {problems:?}") };
+        assert_eq!(
+            (problem.code.as_str(), problem.what.as_str()),
+            ("duplicate_uuid", "UUID of GPUs 0, 1, 2, 3, 4, 5, 6, 7")
+        );
+    }
+    assert_eq!(data(report.sections.inventory).gpus.len(), 8);
+}
+
+#[test]
+fn a_link_that_is_down_has_no_speed_though_its_siblings_have() {
+    let bench = Bench::with("healthy-h100-8", |report| {
+        let links = &mut with(&mut report.sections.topology).gpus[0].nvlinks;
+        let number = links[0].links.pop().expect("a link");
+        let down = syringe_core::facts::topology::NvlinkGroup {
+            links: vec![number],
+            active: Some(false),
+            speed_megabytes_per_second: None,
+            ..links[0].clone()
+        };
+        links.push(down);
+    });
+    let gpu = data(bench.run(&["topology"], &[]).report.sections.topology).gpus.remove(0);
+    let down = gpu.nvlinks.iter().find(|group| group.active == Some(false)).expect("one is down");
+    assert_eq!((down.links.len(), down.speed_megabytes_per_second), (1, None));
+    let up = gpu.nvlinks.iter().filter(|group| group.active == Some(true));
+    assert!(up.into_iter().all(|group| group.speed_megabytes_per_second.is_some()));
+}
+
+#[test]
+fn a_cluster_is_told_once_the_registration_is_complete() {
+    let cluster = |state: &str| {
+        let bench = Bench::with("gb200-4", |report| {
+            with(&mut report.sections.topology).gpus[0].fabric.as_mut().expect("a fabric").state = state.to_owned();
+        });
+        let gpu = data(bench.run(&["topology"], &[]).report.sections.topology).gpus.remove(0);
+        gpu.fabric.expect("a fabric").cluster_uuid
+    };
+    assert!(cluster("completed").is_some());
+    assert_eq!((cluster("in_progress"), cluster("not_started")), (None, None));
+}
+
+#[test]
+fn limits_in_tlimit_are_read_where_those_in_degrees_are_gone() {
+    let Run { report, .. } = Bench::of("gb200-4").run(&["telemetry"], &[]);
+    let telemetry = data(report.sections.telemetry);
+    let now = &telemetry.gpus[0].temperature;
+    let limits = now.tlimit_thresholds.as_ref().expect("limits");
+    assert_eq!((limits.shutdown_celsius, limits.slowdown_celsius), (Some(-8), Some(-2)));
+    assert_eq!((limits.memory_max_celsius, limits.gpu_max_celsius), (Some(0), Some(0)));
+    assert_eq!((now.slowdown_celsius, now.shutdown_celsius, now.gpu_max_celsius), (None, None, None));
+    let margin = now.tlimit_margin_celsius.expect("a margin");
+    assert_eq!(now.margin_to_slowdown_celsius, Some(margin + 2));
+    assert_eq!(telemetry.availability(0, "temperature.slowdown_celsius"), Availability::Unsupported);
+}
+
+/// A node on whose bus the GPUs of the scenario sit, with what the driver and the firmware say of them.
+fn with_bus(bench: &Bench) {
+    let root = bench.directory.path();
+    let host = Section::data_of(&bench.facts.sections.host).expect("the host");
+    for (place, gpu) in host.pci_gpus.iter().enumerate() {
+        let address = gpu.pci_address.as_ref().expect("an address").sysfs();
+        let folder = root.join("sys/bus/pci/devices").join(address);
+        std::fs::create_dir_all(&folder).expect("a folder");
+        for (file, text) in [("vendor", "0x10de"), ("device", "0x2330"), ("class", "0x030200")] {
+            std::fs::write(folder.join(file), text).expect("a file");
+        }
+        std::os::unix::fs::symlink("../../drivers/nvidia", folder.join("driver")).expect("a link");
+        let about = root.join("proc/driver/nvidia/gpus").join(address);
+        std::fs::create_dir_all(&about).expect("a folder");
+        std::fs::write(about.join("information"), format!("Model: \t X\nGPU UUID: \t GPU-of-{place}\n"))
+            .expect("a file");
+        let slot = root.join(format!("sys/bus/pci/slots/{}", 20 + place));
+        std::fs::create_dir_all(&slot).expect("a folder");
+        std::fs::write(slot.join("address"), address.trim_end_matches(".0")).expect("a file");
+    }
+}
+
+#[test]
+fn a_lost_gpu_keeps_its_row_with_what_the_bus_and_the_driver_know() {
+    let bench = Bench::of("xid79-off-bus");
+    with_bus(&bench);
+    let sections = bench.run(&["all"], &[]).report.sections;
+    let lists = [
+        data(sections.inventory).lost,
+        data(sections.telemetry).lost,
+        data(sections.topology).lost,
+        data(sections.ecc).lost,
+    ];
+    for list in lists {
+        let [LostGpu { index, pci_address, uuid, serial, slot, code }] = list.as_slice() else { panic!("{list:?}") };
+        assert_eq!((*index, code.as_str()), (Some(3), "gpu_lost"));
+        assert_eq!(pci_address.as_ref().map(|address| address.sysfs()), Some("0000:5d:00.0"));
+        assert_eq!((uuid.as_deref(), slot.as_deref(), serial), (Some("GPU-of-3"), Some("23"), &None));
+    }
+}
+
+#[test]
+fn a_gpu_that_is_lost_while_it_is_read_keeps_what_was_read_and_is_lost() {
+    let fail = [("FAKE_NVML_FAIL", "nvmlDeviceGetEccMode:1=15,nvmlDeviceGetPowerUsage:1=15")];
+    let Run { report, .. } = two_gpus().run(&["telemetry"], &fail);
+    let telemetry = data(report.sections.telemetry);
+    assert_eq!((telemetry.gpus.len(), telemetry.lost.len()), (2, 1));
+    let lost = &telemetry.lost[0];
+    assert!(lost.index == Some(1) && lost.uuid.is_some() && lost.pci_address.is_some(), "{lost:?}");
+    assert!(telemetry.gpus[1].temperature.gpu_celsius.is_some(), "read before");
+    assert_eq!(telemetry.availability(1, "throttling.violations"), Availability::Unread);
+    assert_eq!(telemetry.availability(0, "throttling.violations"), Availability::Read);
+}
+
+#[test]
+fn a_saved_kernel_log_is_not_of_the_machine_that_reads_it() {
+    let bench = Bench::of("healthy-h100-8");
+    let root = bench.directory.path();
+    std::fs::create_dir_all(root.join("proc/sys/kernel")).expect("a folder");
+    std::fs::write(root.join("proc/sys/kernel/hostname"), "my-laptop\n").expect("a file");
+    let log = root.join("bug-report.log");
+    std::fs::write(&log, "[ 3600.0] NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus.\n")
+        .expect("a file");
+    let log = log.to_str().expect("UTF-8");
+    let Run { report, .. } = bench.run(&["xid", "--kernel-log", log], &[]);
+    assert_eq!((report.source, report.hostname, report.boot_id), (Source::File, None, None));
+    let event = &data(report.sections.xid).events[0];
+    assert_eq!(
+        (event.code, event.gpu_index, event.gpu_uuid.as_deref()),
+        (Some(79), None, None),
+        "no GPU of this machine"
+    );
+    let Run { report, .. } = bench.run(&["xid"], &[]);
+    assert_eq!((report.source, report.hostname.as_deref()), (Source::Hardware, Some("my-laptop")));
+}
+
+/// Each call may wait for a driver that is busy. The number is that of eight H100 with NVLinks, all sections.
+#[test]
+fn a_node_of_eight_gpus_is_read_with_a_bounded_number_of_calls() {
+    let calls = calls(&Bench::of("healthy-h100-8")).len();
+    assert!(calls <= 2_600, "{calls} calls");
+}

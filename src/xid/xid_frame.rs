@@ -10,8 +10,17 @@ use crate::pci::PciAddress;
 use super::line::Line;
 use super::{scan, xid_text};
 
-/// Reads one Xid line.
+/// Reads one Xid line with all that it says.
 pub(super) fn parse(text: &str) -> Option<Line> {
+    frame(text, true)
+}
+
+/// Reads what tells one Xid line from another: all but the details.
+pub(super) fn parse_key(text: &str) -> Option<Line> {
+    frame(text, false)
+}
+
+fn frame(text: &str, with_details: bool) -> Option<Line> {
     let rest = text.strip_prefix("NVRM: Xid (")?;
     let (place, rest) = rest.split_once("): ")?;
     let mut place = place.split(' ');
@@ -34,7 +43,11 @@ pub(super) fn parse(text: &str) -> Option<Line> {
         None => return None,
     };
     let message = process(rest, &mut line);
-    xid_text::read(code, message, &mut line);
+    if with_details {
+        xid_text::read(code, message, &mut line);
+    } else {
+        line.sub_code = xid_text::sub_code(code, message);
+    }
     Some(line)
 }
 

@@ -4,7 +4,7 @@
 //! certain one. GPUs that only Kubernetes misses are in `cluster`.
 
 use super::draft::Draft;
-use super::node::{Gpu, Node};
+use super::node::{Gpu, Node, SETTLED};
 use super::rules::{DEBUG_DOC, NVML_DOC, XID_DOC, rules};
 use super::timeline::{concerns, follows, is_off_bus, is_xid};
 use super::{Severity, driver, quote};
@@ -108,8 +108,9 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
     if silent {
         draft = draft.because("its PCI configuration space reads all ones");
     }
-    // It fell and answers again: somebody reset the bus. The reason is still unknown.
-    if node.reads(gpu) && !silent {
+    // It fell and answers again: somebody reset the bus. The reason is still unknown. An answer may lag behind the loss.
+    let settled = node.age(draft.when).is_none_or(|age| age > SETTLED);
+    if node.reads(gpu) && !silent && settled {
         draft = draft.graded(Severity::Critical).because("NVML reads it again now");
     } else {
         draft = draft.because_of(counted(node));

@@ -40,7 +40,7 @@ pub(super) struct Gpu {
 }
 
 /// Counters and answers may lag behind an event this long.
-const SETTLED: SignedDuration = SignedDuration::from_mins(10);
+pub(super) const SETTLED: SignedDuration = SignedDuration::from_mins(10);
 
 /// A warning without a reset is old news after a day: what it warned of has come or has not.
 pub(super) const STALE: SignedDuration = SignedDuration::from_hours(24);

@@ -185,7 +185,7 @@ fn was_reset(event: &KernelEvent) -> bool {
 /// Whether the driver said it while it was being loaded, before it says so.
 fn is_of_probe(event: &KernelEvent) -> bool {
     let of_probe = event.kind == Kind::OffBus && event.sub_code.as_deref() == Some("probe");
-    of_probe || event.kind == Kind::ProbeFailed
+    of_probe || matches!(event.kind, Kind::ProbeFailed | Kind::BarUnassigned | Kind::NotSupported)
 }
 
 fn same_gpu(left: &KernelEvent, right: &KernelEvent) -> bool {

@@ -88,13 +88,13 @@ const AGAIN: [&str; 6] = ["happens again", "fails again", "repeat", "second loss
 /// An advice for the second time is no help where the log cannot tell whether this is it.
 pub(super) fn say_what_is_before(node: &Node<'_>, drafts: &mut [Draft]) {
     let Some(begins) = begins_at_boot(node) else { return };
-    for draft in drafts.iter_mut().filter(|draft| draft.when.is_some() && draft.severity >= Severity::Warning) {
+    let of_event = |draft: &&mut Draft| draft.when.is_some() && draft.severity >= Severity::Warning;
+    for draft in drafts.iter_mut().filter(of_event) {
         if AGAIN.iter().any(|words| draft.advice.contains(words)) {
-            let words = format!(
-                "the kernel log begins at the last boot ({}): earlier occurrences cannot be told",
-                quote::time(begins)
-            );
-            *draft = draft.clone().because(words);
+            let begins = quote::time(begins);
+            draft.advice.push_str(&format!(
+                " The kernel log begins at the last boot ({begins}) and cannot tell whether it happened before."
+            ));
         }
     }
 }
@@ -191,7 +191,7 @@ fn neighbours(node: &Node<'_>) -> Vec<Draft> {
 #[cfg(test)]
 mod tests {
     use super::super::{ClusterFacts, Verdict, diagnose};
-    use crate::facts::kernel_log::{Coverage, KernelLog};
+    use crate::facts::kernel_log::{Coverage, KernelEvent, KernelLog};
     use crate::report::{Report, Section};
 
     /// A healthy node whose kernel logs are these.
@@ -237,6 +237,54 @@ mod tests {
         let told = judged(&[OLD]);
         assert_eq!(told.verdict, Verdict::Unknown);
         assert!(told.unknown[0].why.contains("ends 4 d before now"), "{:?}", told.unknown);
+    }
+
+    #[test]
+    fn an_advice_for_the_second_time_says_when_the_log_cannot_tell_the_first() {
+        // The node of the scenario runs for 12 days.
+        let with_loss = |from: &str, earlier: bool| {
+            let mut report: Report =
+                serde_json::from_str(include_str!("../../tests/scenarios/healthy-h100-8.json")).expect("the scenario");
+            report.kernel_log.clear();
+            let last = "2026-11-21T02:44:00Z".parse().ok();
+            let pci_address = crate::pci::PciAddress::parse("18:00.0");
+            let lost =
+                KernelEvent { code: Some(79), pci_address, count: 1, first: last, last, ..KernelEvent::default() };
+            let mut events = vec![lost.clone()];
+            if earlier {
+                let (pci_address, boot_id) = (crate::pci::PciAddress::parse("2a:00.0"), Some("before".to_owned()));
+                events.push(KernelEvent { code: Some(43), pci_address, boot_id, ..lost });
+            }
+            let source =
+                Coverage { source: "journal".into(), from: from.parse().ok(), to: last, ..Coverage::default() };
+            let log = KernelLog { coverage: vec![source], events, ..KernelLog::default() };
+            report.sections.xid = Some(Section::read(log, Vec::new()));
+            let findings = diagnose(&report, &ClusterFacts::default()).findings;
+            let loss = findings.into_iter().find(|finding| finding.id == "gpu-off-bus").expect("the loss");
+            assert!(loss.action.text.contains("if it happens again"));
+            loss.action.text.contains("cannot tell whether it happened before")
+        };
+        assert!(with_loss("2026-11-20T02:44:00Z", false), "it begins after the boot");
+        assert!(!with_loss("2026-10-01T00:00:00Z", false), "it begins weeks before the boot");
+        assert!(!with_loss("2026-11-20T02:44:00Z", true), "it has lines of an earlier boot");
+    }
+
+    #[test]
+    fn an_error_that_could_not_be_decoded_forbids_an_all_clear() {
+        let log = |unread_lines, unread_errors| {
+            let from = "2026-11-01T00:00:00Z".parse().ok();
+            let to = "2026-11-21T02:40:00Z".parse().ok();
+            let unread_samples = vec!["NVRM: Xid (new frame): 79".to_owned()];
+            let log =
+                Coverage { source: "journal".into(), from, to, unread_lines, unread_errors, ..Coverage::default() };
+            with(vec![Coverage { unread_samples, ..log }])
+        };
+        let shown = log(4, 0);
+        assert_eq!(shown.verdict, Verdict::Healthy, "chat is shown, and proves nothing");
+        assert!(shown.findings.iter().any(|finding| finding.id == "kernel-log-lines-not-understood"));
+        let undecoded = log(4, 1);
+        assert_eq!(undecoded.verdict, Verdict::Unknown);
+        assert!(undecoded.unknown[0].why.contains("new frame"), "{:?}", undecoded.unknown);
     }
 
     #[test]

@@ -56,10 +56,19 @@ pub(super) fn action(response: Response) -> ActionCode {
     }
 }
 
+/// A sentence of the catalogue behind a colon. Names in capitals stay.
+fn uncapitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    match (characters.next(), characters.clone().next()) {
+        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(characters).collect(),
+        _ => text.to_owned(),
+    }
+}
+
 impl Draft {
     /// Makes it as grave as the catalogue says of its events, with the catalogue's action.
     pub(super) fn as_catalogued(self, judged: &Judgement) -> Self {
-        let advice = format!("{{gpu}} of {{node}}: {}.", judged.advice);
+        let advice = format!("{{gpu}} of {{node}}: {}.", uncapitalised(judged.advice));
         self.graded(grade(judged.severity)).act(action(judged.response), advice)
     }
 

@@ -5,7 +5,7 @@
 //! line goes in when its meaning is known, not because it looks quiet.
 
 /// Beginnings.
-const BEGINS: [&str; 62] = [
+const BEGINS: [&str; 63] = [
     // Module load and unload.
     "nvidia: loading out-of-tree module",
     "nvidia: module license",
@@ -67,6 +67,7 @@ const BEGINS: [&str; 62] = [
     // What others say about programs and settings with that name.
     "audit: ",
     "systemd[",
+    "Linux version ",
     "Command line: ",
     "Kernel command line: ",
     "Modules linked in: ",
@@ -183,6 +184,7 @@ mod tests {
     #[test]
     fn a_healthy_boot_has_no_line_that_is_not_known() {
         for line in [
+            "Linux version 6.8.0-1041-nvidia-64k (builder@buildhost)",
             "nvidia: loading out-of-tree module taints kernel.",
             "nvidia: module license 'NVIDIA' taints kernel.",
             "nvidia-nvlink: Nvlink Core is being initialized, major device number 235",

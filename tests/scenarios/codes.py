@@ -153,7 +153,6 @@ def new_words_of_the_driver():
     "unknown",
     "kernel-log-lines-not-understood",
     must_not=ALARMS + ["severity:warning"],
-    health="healthy",
 )
 def xid_in_a_new_frame():
     node = l40s(count=2)

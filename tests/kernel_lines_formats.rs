@@ -335,6 +335,7 @@ fn what_speaks_of_nvidia_and_is_not_understood_is_counted_and_shown() {
             "[    6.0] pcieport 0000:3a:00.0: AER: something new",
             "[    7.0] audit: type=1400 profile=\"nvidia_modprobe\"",
             "[    8.0] usb 1-1: new device",
+            "{\"log\":\"[    9.0] NVRM: Xid (PCI:0000:3b:00): 79, GPU has fallen off the bus.\\n\",\"stream\":\"stdout\"}",
         ]
         .map(str::to_owned),
     );

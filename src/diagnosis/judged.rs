@@ -97,17 +97,22 @@ mod tests {
     /// The findings of a node with one GPU that works, whose kernel said this `minutes` ago. The driver reports
     /// `recovery_action`, or does not know that call.
     fn findings(code: u32, details: Value, minutes: i64, recovery_action: Option<&str>) -> Vec<Finding> {
-        let now: jiff::Timestamp = "2026-11-21T02:45:10Z".parse().expect("a time");
-        let when = (now - jiff::SignedDuration::from_mins(minutes)).to_string();
+        let when = ago(minutes);
+        let event = json!({"kind": "xid", "code": code, "pci_address": "00000000:5d:00.0", "count": 1,
+            "first": when, "last": when, "details": details});
+        of_event(event, recovery_action)
+    }
+
+    /// The findings of a node with one GPU that works and this event in its log.
+    fn of_event(event: Value, recovery_action: Option<&str>) -> Vec<Finding> {
+        let now = NOW;
         let of = |more: Value| {
             let mut gpu = json!({"index": 0, "uuid": "GPU-1", "pci_address": "00000000:5d:00.0"});
             gpu.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
             json!({"status": "ok", "data": {"gpus": [gpu]}})
         };
-        let event = json!({"kind": "xid", "code": code, "pci_address": "00000000:5d:00.0", "count": 1,
-            "first": when, "last": when, "details": details});
         let log = json!({"events": [event]});
-        let report: Report = serde_json::from_value(json!({"taken_at": now.to_string(), "sections": {
+        let report: Report = serde_json::from_value(json!({"taken_at": now, "sections": {
             "inventory": of(json!({})), "telemetry": of(json!({"temperature": {"gpu_celsius": 40}})),
             "ecc": of(json!({"recovery_action": recovery_action, "volatile": {"uncorrected": 0}})),
             "xid": {"status": "ok", "data": log}}}))
@@ -116,10 +121,38 @@ mod tests {
     }
 
     const DAYS: i64 = 24 * 60;
+    const NOW: &str = "2026-11-21T02:45:10Z";
+
+    fn ago(minutes: i64) -> String {
+        let now: jiff::Timestamp = NOW.parse().expect("a time");
+        (now - jiff::SignedDuration::from_mins(minutes)).to_string()
+    }
+
+    fn worst_of(found: &[Finding]) -> Severity {
+        found.iter().map(|finding| finding.severity).max().unwrap_or_default()
+    }
+
+    #[test]
+    fn faults_of_the_bus_and_of_a_switch_fade_where_the_gpus_work() {
+        for event in [
+            json!({"kind": "aer", "sub_code": "uncorrected_fatal", "pci_address": "00000000:5d:00.0"}),
+            json!({"kind": "sxid", "code": 20034, "pci_address": "00000000:05:00.0"}),
+            json!({"kind": "sxid", "code": 10004, "pci_address": "00000000:05:00.0",
+                "details": {"nv_severity": "Non-fatal"}}),
+        ] {
+            let at = |minutes| {
+                let mut event = event.clone();
+                event["first"] = ago(minutes).into();
+                event["last"] = ago(minutes).into();
+                worst_of(&of_event(event, Some("none")))
+            };
+            assert!(at(60) >= Severity::Critical, "{event}");
+            assert_eq!(at(6 * DAYS), Severity::Info, "{event}");
+        }
+    }
 
     fn worst(code: u32, details: Value, minutes: i64, recovery_action: Option<&str>) -> Severity {
-        let found = findings(code, details, minutes, recovery_action);
-        found.iter().map(|finding| finding.severity).max().unwrap_or_default()
+        worst_of(&findings(code, details, minutes, recovery_action))
     }
 
     #[test]

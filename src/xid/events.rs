@@ -23,7 +23,7 @@ use super::multiline::{self, Pending, Step};
 use super::record::{self, Origin, Record};
 use super::said::Said;
 use super::seen::{SAME_LINE, Seen};
-use super::slot::{Key, Moment, Slot, Variant};
+use super::slot::{self, Key, Moment, Slot, Variant};
 use super::sources::Source;
 use super::suppressed::{self, Suppressed};
 use super::{harmless, scan};
@@ -136,6 +136,8 @@ impl EventLog {
             line.lines().for_each(|line| self.push_line(line));
         } else if let Some(record) = record::parse_line(line) {
             self.push_record(&record);
+        } else if line::speaks_of_nvidia(line) {
+            self.last_source().leave_unread(cap(line));
         }
     }
 
@@ -182,8 +184,9 @@ impl EventLog {
     /// The facts, with everything that was pushed.
     pub fn finish(mut self) -> KernelLog {
         self.end_message();
-        self.fold(Key::is_anonymous_part_of, |part, whole| whole.covers(part), Slot::absorb);
-        self.fold(Key::is_second_line_of, |part, whole| part.times() <= whole.times(), Slot::take_texts);
+        slot::fold(&mut self.slots, Key::is_anonymous_part_of, |part, whole| whole.covers(part), Slot::absorb);
+        let as_often = |part: &Slot, whole: &Slot| part.times() <= whole.times();
+        slot::fold(&mut self.slots, Key::is_second_line_of, as_often, Slot::take_texts);
         self.drop_beyond(self.max_events);
         let Self { slots, boots, uuids, serials, sources, suppressed, omitted, untrusted, .. } = self;
         let mut events: Vec<KernelEvent> = Vec::with_capacity(slots.len());
@@ -356,25 +359,6 @@ impl EventLog {
         self.texts.clear();
         self.known_texts = 0;
         self.by_key = self.slots.iter().enumerate().map(|(at, slot)| (Rc::clone(&slot.key), at)).collect();
-    }
-
-    /// Makes one of two events that are one: the first lines of a graphics exception name no process, the second line of
-    /// a failed initialisation no codes.
-    fn fold(&mut self, is_part: fn(&Key, &Key) -> bool, fits: fn(&Slot, &Slot) -> bool, merge: fn(&mut Slot, Slot)) {
-        let mut at = 0;
-        while at < self.slots.len() {
-            let part = &self.slots[at];
-            let fits = |slot: &Slot| is_part(&part.key, &slot.key) && fits(part, slot);
-            let wholes = self.slots.iter().enumerate().filter(|(_, slot)| fits(slot));
-            match wholes.max_by_key(|(_, slot)| slot.rank()).map(|(whole, _)| whole) {
-                Some(whole) => {
-                    let part = self.slots.remove(at);
-                    let whole = if whole > at { whole - 1 } else { whole };
-                    merge(&mut self.slots[whole], part);
-                }
-                None => at += 1,
-            }
-        }
     }
 }
 

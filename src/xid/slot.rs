@@ -291,6 +291,29 @@ impl Slot {
     }
 }
 
+/// Makes one of two events that are one: the first lines of a graphics exception name no process, the second line of a
+/// failed initialisation no codes.
+pub(super) fn fold(
+    slots: &mut Vec<Slot>,
+    is_part: fn(&Key, &Key) -> bool,
+    fits: fn(&Slot, &Slot) -> bool,
+    merge: fn(&mut Slot, Slot),
+) {
+    let mut at = 0;
+    while let Some(part) = slots.get(at) {
+        let of_part = |slot: &Slot| is_part(&part.key, &slot.key) && fits(part, slot);
+        let wholes = slots.iter().enumerate().filter(|(_, slot)| of_part(slot));
+        match wholes.max_by_key(|(_, slot)| slot.rank()).map(|(whole, _)| whole) {
+            Some(whole) => {
+                let part = slots.remove(at);
+                let whole = if whole > at { whole - 1 } else { whole };
+                merge(&mut slots[whole], part);
+            }
+            None => at += 1,
+        }
+    }
+}
+
 fn name(kind: KernelEventKind, code: u32) -> Option<String> {
     match kind {
         KernelEventKind::Xid => catalogue::xid(code).map(|entry| entry.name.to_owned()),

@@ -107,8 +107,8 @@ struct Newest {
 
 impl Newest {
     fn take(&mut self, line: &str, log: &mut EventLog) {
-        let Some(record) = record::parse_line(line) else { return };
         self.entries = self.entries.saturating_add(1);
+        let Some(record) = record::parse_line(line) else { return log.push_line(line) };
         if record.is_of_interest() {
             self.bytes = self.bytes.saturating_add(line.len());
             self.kept.push(line.to_owned());

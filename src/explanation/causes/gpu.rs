@@ -5,6 +5,7 @@ use crate::diagnosis::{Action, ActionCode, Class as FindingClass, Finding};
 use crate::explanation::timeline::line;
 use crate::explanation::{Cause, Certainty, Explanation};
 use crate::xid::catalogue::{self, Class};
+use crate::xid::judgement;
 
 pub(super) fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
     let classes = [Class::Hardware, Class::Fabric, Class::Thermal, Class::Power];
@@ -12,7 +13,7 @@ pub(super) fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
         .own_xids(&classes)
         .into_iter()
         .filter(|event| {
-            event.code.and_then(catalogue::xid).is_none_or(|entry| entry.severity >= catalogue::Severity::Critical)
+            judgement::judge(event).is_none_or(|judged| judged.severity >= catalogue::Severity::Critical)
         })
         .collect();
     let findings =
@@ -42,7 +43,7 @@ pub(super) fn broken_driver(case: &Case<'_>) -> Option<Explanation> {
         .own_xids(&[Class::Driver])
         .into_iter()
         .filter(|event| {
-            event.code.and_then(catalogue::xid).is_none_or(|entry| entry.severity >= catalogue::Severity::Critical)
+            judgement::judge(event).is_none_or(|judged| judged.severity >= catalogue::Severity::Critical)
         })
         .collect();
     if xids.is_empty() || case.pod.phase == "Succeeded" {

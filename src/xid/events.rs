@@ -13,6 +13,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 
 use crate::facts::kernel_log::{KernelEvent, KernelLog};
@@ -83,9 +84,9 @@ pub struct EventLog {
     boots: Vec<String>,
     sources: Vec<Source>,
     slots: Vec<Slot>,
-    by_key: HashMap<Rc<Key>, usize>,
+    by_key: HashMap<Rc<Key>, usize, RandomState>,
     /// One map a boot.
-    texts: Vec<HashMap<Rc<str>, Seen>>,
+    texts: Vec<HashMap<Rc<str>, Seen, RandomState>>,
     known_texts: usize,
     pending: Option<(Pending, Moment, usize)>,
     before: Before,
@@ -109,7 +110,7 @@ impl EventLog {
             boots: vec![running_boot_id.map(|id| bare_id(&id)).unwrap_or_default()],
             sources: Vec::new(),
             slots: Vec::new(),
-            by_key: HashMap::new(),
+            by_key: HashMap::default(),
             texts: Vec::new(),
             known_texts: 0,
             pending: None,
@@ -331,7 +332,7 @@ impl EventLog {
             let mut seen = Seen::new(slot, Rc::clone(&variant));
             seen.note(self.sources.len(), moment);
             if self.texts.len() <= boot {
-                self.texts.resize_with(boot + 1, HashMap::new);
+                self.texts.resize_with(boot + 1, HashMap::default);
             }
             self.texts[boot].insert(Rc::clone(&variant.text), seen);
         }

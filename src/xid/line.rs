@@ -4,6 +4,9 @@
 //! that merely mentions a GPU is nothing: the driver's own frames count, and their addresses must be addresses.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use crate::facts::kernel_log::KernelEventKind;
 use crate::pci::PciAddress;
@@ -143,12 +146,22 @@ fn is_segfault(text: &[u8]) -> bool {
     text[close..].starts_with(b"]: segfault at ")
 }
 
+/// What is looked for in every line that belongs to no family.
+struct Markers {
+    nvidia: Finder<'static>,
+    nv: Finder<'static>,
+    sxid: Finder<'static>,
+}
+
+static MARKERS: LazyLock<Markers> =
+    LazyLock::new(|| Markers { nvidia: Finder::new("nvidia"), nv: Finder::new("NV"), sxid: Finder::new("SXid") });
+
 /// Whether a text speaks of NVIDIA, so that it may not be dropped without a word.
 #[inline]
 pub(super) fn speaks_of_nvidia(text: &str) -> bool {
-    text.contains("nvidia")
-        || text.contains("NV") && (text.contains("NVRM") || text.contains("NVSwitch"))
-        || text.contains("SXid")
+    let Markers { nvidia, nv, sxid } = &*MARKERS;
+    let found = |marker: &Finder<'_>| marker.find(text.as_bytes()).is_some();
+    found(nvidia) || found(nv) && (text.contains("NVRM") || text.contains("NVSwitch")) || found(sxid)
 }
 
 /// Whether a text holds the frame of an error that must never be lost.
@@ -229,6 +242,7 @@ impl Line {
     }
 
     /// A detail that is already there.
+    #[cfg(test)]
     pub(super) fn detail(&self, name: &str) -> Option<&str> {
         self.details.get(name).map(String::as_str)
     }

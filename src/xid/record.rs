@@ -121,7 +121,7 @@ pub fn parse_kmsg(record: &str) -> Option<Record<'_>> {
     let (seq, rest) = scan::decimal(rest.strip_prefix(',')?)?;
     let (uptime, rest) = scan::decimal(rest.strip_prefix(',')?)?;
     let (flags, text) = rest.strip_prefix(',')?.split_once(';')?;
-    let text = text.split_once('\n').map_or(text, |(text, _)| text);
+    let text = memchr::memchr(b'\n', text.as_bytes()).and_then(|end| text.get(..end)).unwrap_or(text);
     let mut fields = flags.split(',');
     let flags = fields.next()?;
     let facility = u8::try_from(priority >> 3).unwrap_or(u8::MAX);

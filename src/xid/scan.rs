@@ -2,7 +2,15 @@
 
 /// What follows the first `marker`.
 pub(super) fn after<'a>(text: &'a str, marker: &str) -> Option<&'a str> {
-    text.find(marker).and_then(|at| text.get(at + marker.len()..))
+    let at = memchr::memmem::find(text.as_bytes(), marker.as_bytes())?;
+    text.get(at + marker.len()..)
+}
+
+/// The text before and after the first comma that a blank follows.
+pub(super) fn split_list(text: &str) -> Option<(&str, &str)> {
+    let mut commas = memchr::memchr_iter(b',', text.as_bytes());
+    let at = commas.find(|at| text.as_bytes().get(at + 1) == Some(&b' '))?;
+    Some((text.get(..at)?, text.get(at + 2..)?))
 }
 
 /// What stands between `open` and the next `close`.
@@ -72,7 +80,7 @@ pub(super) fn word_after<'a>(text: &'a str, marker: &str) -> Option<&'a str> {
 
 /// Undoes `\xNN` (the kernel's way to print a byte that is not plain text). Borrowed when there is nothing to undo.
 pub(super) fn unescape(text: &str) -> std::borrow::Cow<'_, str> {
-    if !text.contains("\\x") {
+    if memchr::memchr(b'\\', text.as_bytes()).is_none() {
         return text.into();
     }
     let bytes = text.as_bytes();

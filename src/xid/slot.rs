@@ -12,6 +12,7 @@ use crate::text::clean;
 use super::catalogue::{self, Class};
 use super::line::{self, Line, Parsed, Part};
 use super::sources::timestamp;
+use super::xid_text;
 
 /// The longest raw line in a report.
 const RAW_CAP: usize = 320;
@@ -108,15 +109,9 @@ pub(super) struct Variant {
 
 impl Variant {
     pub(super) fn new(text: &str, line: &Line) -> Self {
-        let place = (line.code == Some(13)).then(|| place(text)).flatten();
+        let place = (line.code == Some(13)).then(|| xid_text::exception_place(text)).flatten();
         Self { text: text.into(), part: line.part, place }
     }
-}
-
-fn place(text: &str) -> Option<String> {
-    let Some(Parsed::Event(line)) = line::parse(text) else { return None };
-    let [gpc, tpc, sm] = ["gpc", "tpc", "sm"].map(|name| line.detail(name));
-    Some(format!("GPC {} TPC {} SM {}", gpc?, tpc?, sm.unwrap_or("?")))
 }
 
 /// One event.

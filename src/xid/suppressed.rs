@@ -29,7 +29,7 @@ pub(super) struct Suppressed {
 #[inline]
 pub(super) fn count(text: &str) -> Option<u64> {
     // Nearly every line is let go here.
-    if !text.ends_with('d') && !text.ends_with('.') && !text.ends_with("ratelimiting") {
+    if !["suppressed", "suppressed.", "ratelimiting"].iter().any(|end| text.ends_with(end)) {
         return None;
     }
     const MARKERS: [&str; 3] = [" callbacks suppressed", " messages suppressed", " output lines suppressed"];

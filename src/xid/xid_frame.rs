@@ -22,7 +22,8 @@ pub(super) fn parse_key(text: &str) -> Option<Line> {
 
 fn frame(text: &str, with_details: bool) -> Option<Line> {
     let rest = text.strip_prefix("NVRM: Xid (")?;
-    let (place, rest) = rest.split_once("): ")?;
+    let (place, rest) = rest.split_once(')')?;
+    let rest = rest.strip_prefix(": ")?;
     let mut place = place.split(' ');
     let mut line = Line { pci: Some(PciAddress::parse(place.next()?)?), ..Line::of(KernelEventKind::Xid) };
     for id in place {
@@ -60,7 +61,7 @@ fn process<'a>(text: &'a str, line: &mut Line) -> &'a str {
     let rest = rest.trim_start();
     let Some(rest) = rest.strip_prefix("name=") else { return rest };
     // A name may hold colons, brackets, blanks and even commas without a blank; ", " ends it.
-    let (name, rest) = rest.split_once(", ").unwrap_or((rest.trim_end_matches(','), ""));
+    let (name, rest) = scan::split_list(rest).unwrap_or((rest.trim_end_matches(','), ""));
     line.name_process(name);
     rest
 }

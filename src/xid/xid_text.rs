@@ -71,6 +71,15 @@ fn capped(word: &str) -> String {
     crate::text::clean(word, super::line::VALUE_CAP)
 }
 
+/// Where a graphics exception was: `GPC 9 TPC 5 SM 0`.
+pub(super) fn exception_place(text: &str) -> Option<String> {
+    let place = after(text, "(GPC ")?;
+    let (gpc, rest) = decimal(place)?;
+    let tpc = decimal_after(rest, "TPC ")?;
+    let sm = decimal_after(rest, "SM ").map_or("?".to_owned(), |sm| sm.to_string());
+    Some(format!("GPC {gpc} TPC {tpc} SM {sm}"))
+}
+
 fn graphics_exception(text: &str, line: &mut Line) {
     if let Some(place) = after(text, "(GPC ") {
         line.put_some("gpc", decimal(place).map(|(number, _)| number));

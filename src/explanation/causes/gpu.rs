@@ -12,9 +12,7 @@ pub(super) fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
     let xids: Vec<_> = case
         .own_xids(&classes)
         .into_iter()
-        .filter(|event| {
-            judgement::judge(event).is_none_or(|judged| judged.severity >= catalogue::Severity::Critical)
-        })
+        .filter(|event| judgement::judge(event).is_none_or(|judged| judged.severity >= catalogue::Severity::Critical))
         .collect();
     let findings =
         case.findings(&[FindingClass::Hardware, FindingClass::Fabric, FindingClass::Thermal, FindingClass::Power]);
@@ -42,9 +40,7 @@ pub(super) fn broken_driver(case: &Case<'_>) -> Option<Explanation> {
     let xids: Vec<_> = case
         .own_xids(&[Class::Driver])
         .into_iter()
-        .filter(|event| {
-            judgement::judge(event).is_none_or(|judged| judged.severity >= catalogue::Severity::Critical)
-        })
+        .filter(|event| judgement::judge(event).is_none_or(|judged| judged.severity >= catalogue::Severity::Critical))
         .collect();
     if xids.is_empty() || case.pod.phase == "Succeeded" {
         return None;

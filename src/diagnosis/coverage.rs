@@ -21,6 +21,10 @@ rules! {
         Watch "The oldest events of {node} were left out; ask for a shorter window.";
     UNTRUSTED: "kernel-log-untrusted-lines" Info Driver None, "A program wrote lines that look like GPU errors",
         Watch "They were not believed. Find out which program writes to /dev/kmsg on {node} (a fault-injection test?).";
+    UNREAD: "kernel-log-lines-not-understood" Info Driver None, "Kernel lines about NVIDIA that were not understood",
+        Watch "Read the quoted lines of {node}; nothing was concluded from them.";
+    SUPPRESSED: "kernel-log-suppressed-lines" Info Driver None, "The kernel left lines out",
+        Watch "Counts of kernel events on {node} are lower bounds.";
     MACHINE_CHECK: "machine-check" Warning Hardware DEBUG_DOC, "Machine checks: CPU, host memory or PCIe",
         Watch "Look at the hardware log (BMC) of {node}; the GPUs may be victims.";
     NIC: "nic-trouble" Warning Fabric None, "A network card reports trouble",
@@ -35,11 +39,14 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> =
         window_too_short(node).map(|words| Draft::here(SHORT).because(words)).into_iter().collect();
     if let Some(log) = node.kernel_log() {
-        let lost: u64 = log.coverage.iter().fold(0, |sum, source| sum.saturating_add(source.lost_records));
+        let sum =
+            |of: fn(&Coverage) -> u64| log.coverage.iter().fold(0_u64, |sum, source| sum.saturating_add(of(source)));
+        let lost = sum(|source| source.lost_records);
         let counts = [
             (LOST, lost, "records overwritten before they could be read"),
             (OMITTED, log.events_omitted, "events left out"),
             (UNTRUSTED, log.untrusted_lines, "lines of another facility than the kernel's"),
+            (SUPPRESSED, sum(|source| source.suppressed_lines), "lines suppressed by a rate limit"),
         ];
         for (rule, count, words) in counts {
             if count > 0 {
@@ -47,9 +54,72 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
             }
         }
     }
+    drafts.extend(unread(node));
     drafts.extend(neighbours(node));
     drafts
 }
+
+/// Lines that speak of NVIDIA and were not understood: shown, so that somebody can read them.
+fn unread(node: &Node<'_>) -> Option<Draft> {
+    let logs = node.kernel_log()?.coverage.iter().filter(|log| log.unread_lines > 0);
+    let lines = logs.flat_map(|log| {
+        let count = format!("{} of {}", log.unread_lines, quote::data(&log.source));
+        let samples =
+            log.unread_samples.iter().map(|sample| format!("kernel line: {}", crate::text::clean(sample, SAMPLE)));
+        std::iter::once(count).chain(samples)
+    });
+    let lines: Vec<String> = lines.collect();
+    (!lines.is_empty()).then(|| Draft::here(UNREAD).because_of(lines))
+}
+
+/// In words, that the log holds errors which could not be decoded: no all-clear.
+pub(super) fn undecoded(node: &Node<'_>) -> Option<String> {
+    let log = node.kernel_log()?;
+    let errors = log.coverage.iter().map(|source| source.unread_errors).max().unwrap_or(0);
+    let sample = log.coverage.iter().flat_map(|source| &source.unread_samples).next();
+    let sample = sample.map(|sample| format!(": {}", crate::text::clean(sample, SAMPLE))).unwrap_or_default();
+    let lines = if errors == 1 { "line" } else { "lines" };
+    (errors > 0).then(|| format!("{errors} {lines} with an Xid or SXid could not be decoded{sample}"))
+}
+
+/// Words of an advice that depends on whether something happened before.
+const AGAIN: [&str; 6] = ["happens again", "fails again", "repeat", "second loss", "lost again", "comes back"];
+
+/// An advice for the second time is no help where the log cannot tell whether this is it.
+pub(super) fn say_what_is_before(node: &Node<'_>, drafts: &mut [Draft]) {
+    let Some(begins) = begins_at_boot(node) else { return };
+    let of_event = |draft: &&mut Draft| draft.when.is_some() && draft.severity >= Severity::Warning;
+    for draft in drafts.iter_mut().filter(of_event) {
+        if AGAIN.iter().any(|words| draft.advice.contains(words)) {
+            let begins = quote::time(begins);
+            draft.advice.push_str(&format!(
+                " The kernel log begins at the last boot ({begins}) and cannot tell whether it happened before."
+            ));
+        }
+    }
+}
+
+/// When the log begins, where it holds nothing of the time before the last boot.
+fn begins_at_boot(node: &Node<'_>) -> Option<Timestamp> {
+    let log = node.kernel_log()?;
+    if log.events.iter().any(|event| event.boot_id.is_some() && event.boot_id != node.report.boot_id) {
+        return None;
+    }
+    let begins = log.coverage.iter().filter_map(|source| source.from).min()?;
+    let uptime = node.host().and_then(|host| host.uptime_seconds).and_then(|uptime| i64::try_from(uptime).ok());
+    let booted = node.now.zip(uptime).map(|(now, uptime)| now - SignedDuration::from_secs(uptime));
+    // Stamps of the same moment differ by the drift of the kernel's clock.
+    let since_boot = booted.is_some_and(|booted| begins >= booted - SignedDuration::from_mins(5));
+    let complete = log
+        .coverage
+        .iter()
+        .filter(|source| source.from.is_some())
+        .all(|source| source.complete_since_boot == Some(true));
+    (since_boot || complete).then_some(begins)
+}
+
+/// The longest line that a finding quotes.
+const SAMPLE: usize = 200;
 
 /// Since when the log was read without a hole, up to the moment at which the facts were taken.
 pub(super) fn since(node: &Node<'_>) -> Option<Timestamp> {
@@ -121,7 +191,7 @@ fn neighbours(node: &Node<'_>) -> Vec<Draft> {
 #[cfg(test)]
 mod tests {
     use super::super::{ClusterFacts, Verdict, diagnose};
-    use crate::facts::kernel_log::{Coverage, KernelLog};
+    use crate::facts::kernel_log::{Coverage, KernelEvent, KernelLog};
     use crate::report::{Report, Section};
 
     /// A healthy node whose kernel logs are these.
@@ -167,6 +237,54 @@ mod tests {
         let told = judged(&[OLD]);
         assert_eq!(told.verdict, Verdict::Unknown);
         assert!(told.unknown[0].why.contains("ends 4 d before now"), "{:?}", told.unknown);
+    }
+
+    #[test]
+    fn an_advice_for_the_second_time_says_when_the_log_cannot_tell_the_first() {
+        // The node of the scenario runs for 12 days.
+        let with_loss = |from: &str, earlier: bool| {
+            let mut report: Report =
+                serde_json::from_str(include_str!("../../tests/scenarios/healthy-h100-8.json")).expect("the scenario");
+            report.kernel_log.clear();
+            let last = "2026-11-21T02:44:00Z".parse().ok();
+            let pci_address = crate::pci::PciAddress::parse("18:00.0");
+            let lost =
+                KernelEvent { code: Some(79), pci_address, count: 1, first: last, last, ..KernelEvent::default() };
+            let mut events = vec![lost.clone()];
+            if earlier {
+                let (pci_address, boot_id) = (crate::pci::PciAddress::parse("2a:00.0"), Some("before".to_owned()));
+                events.push(KernelEvent { code: Some(43), pci_address, boot_id, ..lost });
+            }
+            let source =
+                Coverage { source: "journal".into(), from: from.parse().ok(), to: last, ..Coverage::default() };
+            let log = KernelLog { coverage: vec![source], events, ..KernelLog::default() };
+            report.sections.xid = Some(Section::read(log, Vec::new()));
+            let findings = diagnose(&report, &ClusterFacts::default()).findings;
+            let loss = findings.into_iter().find(|finding| finding.id == "gpu-off-bus").expect("the loss");
+            assert!(loss.action.text.contains("if it happens again"));
+            loss.action.text.contains("cannot tell whether it happened before")
+        };
+        assert!(with_loss("2026-11-20T02:44:00Z", false), "it begins after the boot");
+        assert!(!with_loss("2026-10-01T00:00:00Z", false), "it begins weeks before the boot");
+        assert!(!with_loss("2026-11-20T02:44:00Z", true), "it has lines of an earlier boot");
+    }
+
+    #[test]
+    fn an_error_that_could_not_be_decoded_forbids_an_all_clear() {
+        let log = |unread_lines, unread_errors| {
+            let from = "2026-11-01T00:00:00Z".parse().ok();
+            let to = "2026-11-21T02:40:00Z".parse().ok();
+            let unread_samples = vec!["NVRM: Xid (new frame): 79".to_owned()];
+            let log =
+                Coverage { source: "journal".into(), from, to, unread_lines, unread_errors, ..Coverage::default() };
+            with(vec![Coverage { unread_samples, ..log }])
+        };
+        let shown = log(4, 0);
+        assert_eq!(shown.verdict, Verdict::Healthy, "chat is shown, and proves nothing");
+        assert!(shown.findings.iter().any(|finding| finding.id == "kernel-log-lines-not-understood"));
+        let undecoded = log(4, 1);
+        assert_eq!(undecoded.verdict, Verdict::Unknown);
+        assert!(undecoded.unknown[0].why.contains("new frame"), "{:?}", undecoded.unknown);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::node::Node;
 use super::rules::{DEBUG_DOC, FABRIC_DOC, NVML_DOC, PERSISTENCE_DOC, XID_DOC, rules};
 use super::{ActionCode, Severity, lost, quote};
 use crate::facts::host::Host;
-use crate::facts::kernel_log::KernelEventKind as Kind;
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::nvml_codes as codes;
 
 rules! {
@@ -66,6 +66,14 @@ rules! {
     PEERMEM: "peermem-error" Warning Driver DEBUG_DOC, "nvidia-peermem reported errors",
         UpdateSoftware "Reload nvidia_peermem on {node} after the RDMA driver, or use DMA-BUF; GPUDirect RDMA may be \
             off.";
+    UVM_FATAL: "uvm-fatal" Fatal Driver XID_DOC, "The driver's unified memory (nvidia-uvm) has failed for good",
+        DrainAndReboot "Drain and reboot {node} (or unload and load all nvidia modules): no CUDA program can start until \
+            then.";
+    UVM_ERRORS: "uvm-errors-logged" Info Driver XID_DOC, "nvidia-uvm logged errors",
+        Watch "Nothing by itself; a hint if CUDA programs of {node} fail. Update the driver if it repeats.";
+    WRONG_DRIVER: "driver-wrong-flavour" Fatal Driver DEBUG_DOC, "The installed driver does not support the GPU",
+        UpdateSoftware "Install a driver on {node} that supports {gpu}: another version, or the other flavour of its \
+            kernel modules.";
     ASSERTION: "driver-assertion" Info Driver XID_DOC, "The driver logged assertion failures",
         Watch "Nothing by itself; a hint if {node} has driver trouble. Update the driver if it repeats.";
 }
@@ -139,7 +147,13 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
         (None, Some(problem)) => (if driver.is_some() { NO_LIBRARY } else { NOT_FOUND }, Some(problem)),
         (None, None) => (NVML_FAILED, Some(other()?)),
     };
-    let mut draft = Draft::here(rule).because_of(problem.map(|problem| crate::text::clean(&problem.why, 160)));
+    let unsupported: Vec<&KernelEvent> = node.timeline.of_kind(Kind::NotSupported).collect();
+    let mut draft = if rule.id == NOT_LOADED.id && !unsupported.is_empty() {
+        wrong_driver(Draft::here(WRONG_DRIVER), &unsupported)
+    } else {
+        Draft::here(rule)
+    };
+    draft = draft.because_of(problem.map(|problem| crate::text::clean(&problem.why, 160)));
     if let Some(driver) = driver {
         let versions = [("loaded module", &driver.loaded), ("library on disk", &driver.library)];
         let words = versions
@@ -252,7 +266,7 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
             draft = draft.because("the driver limits these lines: the count is a lower bound");
         }
         if stuck.is_empty() {
-            draft = draft.unless_recovered(node.recovered(gpu, &events));
+            draft = draft.aged(node, gpu, &events, true);
         } else {
             let pids: Vec<String> = stuck.iter().take(4).map(u32::to_string).collect();
             draft = draft.because(format!("uninterruptible processes: pid {}", pids.join(", ")));
@@ -290,7 +304,7 @@ fn logged(node: &Node<'_>, broken: bool) -> Vec<Draft> {
         (Kind::ApiMismatch, API_MISMATCH, true),
         (Kind::ProbeFailed, PROBE_FAILED, true),
     ];
-    let mut drafts = Vec::new();
+    let mut drafts: Vec<Draft> = uvm(node);
     for (kind, rule, evidence_of_other) in table {
         // Beside a finding about the driver as a whole these are its evidence, not findings.
         if evidence_of_other && (broken || node.gpus.iter().any(|gpu| !gpu.answers)) {
@@ -302,6 +316,34 @@ fn logged(node: &Node<'_>, broken: bool) -> Vec<Draft> {
         }
     }
     drafts
+}
+
+/// Errors of the module for unified memory. The fatal one lasts until the modules are loaded anew.
+fn uvm(node: &Node<'_>) -> Vec<Draft> {
+    let (fatal, other): (Vec<&KernelEvent>, Vec<&KernelEvent>) =
+        node.timeline.of_kind(Kind::Uvm).partition(|event| event.sub_code.as_deref() == Some("fatal"));
+    let groups = [(UVM_FATAL, fatal), (UVM_ERRORS, other)].into_iter().filter(|(_, events)| !events.is_empty());
+    groups.map(|(rule, events)| Draft::here(rule).seen_all(events)).collect()
+}
+
+/// What the driver says of GPUs that it does not support, with the remedy that the words name.
+pub(super) fn wrong_driver(draft: Draft, events: &[&KernelEvent]) -> Draft {
+    let why = events.iter().find_map(|event| event.sub_code.as_deref()).unwrap_or_default();
+    let advice = match why {
+        "needs_open_module" => {
+            "Install the open kernel modules of the driver on {node} (GPU Operator: driver.kernelModuleType=open): {gpu} \
+             works with no others."
+        }
+        "needs_proprietary_module" => {
+            "Install the proprietary kernel modules of the driver on {node} (GPU Operator: \
+             driver.kernelModuleType=proprietary): {gpu} has no GSP, which the open ones need."
+        }
+        "needs_legacy_driver" => {
+            "Install the legacy driver that the kernel log of {node} names: this one is too new for {gpu}."
+        }
+        _ => WRONG_DRIVER.advice,
+    };
+    draft.seen_all(events.iter().copied()).act(ActionCode::UpdateSoftware, advice)
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@
 //! certain one. GPUs that only Kubernetes misses are in `cluster`.
 
 use super::draft::Draft;
-use super::node::{Gpu, Node};
+use super::node::{Gpu, Node, SETTLED};
 use super::rules::{DEBUG_DOC, NVML_DOC, XID_DOC, rules};
 use super::timeline::{concerns, follows, is_off_bus, is_xid};
-use super::{Severity, quote};
+use super::{Severity, driver, quote};
 use crate::facts::device_names::DeviceNames;
 use crate::facts::host::PciGpu;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -22,6 +22,9 @@ rules! {
     INIT_FAILED: "gpu-init-failed" Fatal Driver DEBUG_DOC, "The driver could not initialise the GPU",
         DrainAndReboot "Drain and reboot {node}; if that does not initialise {gpu}, check power and firmware, then \
             contact the vendor.";
+    NOT_MAPPED: "gpu-memory-not-mapped" Fatal Driver DEBUG_DOC, "The firmware gave the GPU no usable memory region",
+        UpdateSoftware "Enable 'Above 4G Decoding' (and large BARs) in the firmware of {node}, or boot it with \
+            pci=realloc; the driver cannot start {gpu} without its BAR.";
     NOT_IN_NVML: "gpu-missing-from-nvml" Fatal Hardware DEBUG_DOC, "GPU on the PCI bus that NVML does not list",
         DrainAndReboot "Drain and reboot {node}; if that does not bring {gpu} back, have power and seating checked.";
     RESET_REQUIRED: "gpu-reset-required" Critical Hardware NVML_DOC, "NVML says the GPU must be reset",
@@ -69,7 +72,34 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     if let Some(problem) = node.gpu_problem(gpu, &codes::FAILURES).filter(|_| !gpu.answers) {
         return Some(Draft::on(REFUSED, gpu).because(quote::data(&problem.why)).because_of(counted(node)));
     }
-    device.and_then(|device| unlisted(node, gpu, device))
+    let listed = device.and_then(|device| unlisted(node, gpu, device));
+    listed.or_else(|| not_initialised(node, gpu))
+}
+
+/// A GPU of which nobody knows whether NVML has it, or that answers though an Xid 143 is new: the log alone speaks.
+fn not_initialised(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    if let Some(draft) = refused_at_load(node, gpu).filter(|_| !gpu.answers && node.inventory().is_none()) {
+        return Some(draft);
+    }
+    let init = |event: &KernelEvent| {
+        let failed = event.kind == Kind::RmInitFailed && !gpu.answers && node.inventory().is_none();
+        (failed || is_xid(event, &[143])) && concerns(event, gpu)
+    };
+    let events: Vec<(usize, &KernelEvent)> = node.timeline.present().filter(|(_, event)| init(event)).collect();
+    let facts: Vec<&KernelEvent> = events.iter().map(|(_, event)| *event).collect();
+    let draft = Draft::on(INIT_FAILED, gpu).seen_all(facts.iter().copied());
+    let xid: Vec<&KernelEvent> = facts.iter().copied().filter(|event| is_xid(event, &[143])).collect();
+    (!facts.is_empty()).then(|| if xid.is_empty() { draft } else { draft.aged(node, gpu, &xid, true) })
+}
+
+/// The driver's own reason why it did not take a GPU: it replaces the general advice.
+fn refused_at_load(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let of = |kind| -> Vec<&KernelEvent> { node.timeline.of_kind(kind).filter(|event| concerns(event, gpu)).collect() };
+    let (unsupported, unmapped) = (of(Kind::NotSupported), of(Kind::BarUnassigned));
+    if !unsupported.is_empty() {
+        return Some(driver::wrong_driver(Draft::on(driver::WRONG_DRIVER, gpu), &unsupported));
+    }
+    (!unmapped.is_empty()).then(|| Draft::on(NOT_MAPPED, gpu).seen_all(unmapped))
 }
 
 fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent: bool) -> Draft {
@@ -78,8 +108,9 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
     if silent {
         draft = draft.because("its PCI configuration space reads all ones");
     }
-    // It fell and answers again: somebody reset the bus. The reason is still unknown.
-    if node.reads(gpu) && !silent {
+    // It fell and answers again: somebody reset the bus. The reason is still unknown. An answer may lag behind the loss.
+    let settled = node.age(draft.when).is_none_or(|age| age > SETTLED);
+    if node.reads(gpu) && !silent && settled {
         draft = draft.graded(Severity::Critical).because("NVML reads it again now");
     } else {
         draft = draft.because_of(counted(node));
@@ -136,8 +167,9 @@ fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
         Some("vfio-pci") => Some(passthrough(gpu)),
         // Judged by `driver`: one foreign driver takes all of them.
         Some("nouveau") => None,
-        Some("nvidia") => Some(uninitialised(node, gpu)),
+        Some("nvidia") => Some(refused_at_load(node, gpu).unwrap_or_else(|| uninitialised(node, gpu))),
         Some(other) => Some(Draft::on(NOT_BOUND, gpu).because(format!("bound to {}", quote::data(other)))),
+        None if refused_at_load(node, gpu).is_some() => refused_at_load(node, gpu),
         None => Some(Draft::on(NOT_BOUND, gpu).because("on the PCI bus, no driver bound").because_of(counted(node))),
     }
 }

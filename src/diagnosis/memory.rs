@@ -7,7 +7,7 @@ use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::rules::{MEMORY_DOC, RETIREMENT_DOC, XID_DOC, rules};
 use super::timeline::{concerns, is_xid};
-use super::{ActionCode, Severity, quote};
+use super::{ActionCode, quote};
 use crate::facts::ecc::{ErrorCounts, GpuEcc, RemappedRows, RetiredPages, SramErrors};
 use crate::facts::kernel_log::KernelEvent;
 
@@ -202,7 +202,7 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
                 "Drain {node}, reset {gpu}, run NVIDIA's field diagnostic and return it: the repair failed.",
             )
         } else {
-            draft.unless_recovered(node.recovered(gpu, &events))
+            draft.aged(node, gpu, &events, true)
         };
     }
     Some(draft)
@@ -246,26 +246,35 @@ fn counted(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
     lifetime_words.map(|_| draft.because("uncorrected since driver load: 0"))
 }
 
-/// 63 and 64 ask NVML for the state of the remapper; only where it cannot say do they speak for themselves.
+/// 63 and 64 ask NVML for the state of the remapper; where it cannot say, or counts no repair at all, they speak for
+/// themselves.
 fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
-    let state_known = ecc.is_some_and(|ecc| {
-        ecc.remapped_rows.is_some() || ecc.retired_pages.as_ref().is_some_and(|pages| pages.pending.is_some())
-    });
+    let rows = ecc.and_then(|ecc| ecc.remapped_rows.as_ref());
+    let pages = ecc.and_then(|ecc| ecc.retired_pages.as_ref());
+    let of_rows = rows
+        .map(|rows| rows.pending || rows.failure_occurred || rows.uncorrectable.saturating_add(rows.correctable) > 0);
+    let of_pages = pages
+        .filter(|pages| pages.pending.is_some())
+        .map(|pages| pages.pending == Some(true) || pages.single_bit.saturating_add(pages.double_bit) > 0);
+    let counted = of_rows.or(of_pages);
     let failures: Vec<&KernelEvent> = node
         .timeline
         .xids(gpu, &[64])
         .filter(|event| event.details.get("row_remap").is_none_or(|state| state != "already_pending"))
         .collect();
-    let failed_already = ecc.and_then(|ecc| ecc.remapped_rows.as_ref()).is_some_and(|rows| rows.failure_occurred);
-    if !failures.is_empty() && !failed_already {
+    if !failures.is_empty() && !rows.is_some_and(|rows| rows.failure_occurred) {
         return Some(Draft::on(REMAP_NOT_RECORDED, gpu).seen_all(failures));
     }
     let mut recorded = node.timeline.xids(gpu, &[63, 64]).peekable();
-    if state_known || recorded.peek().is_none() {
+    if counted == Some(true) || recorded.peek().is_none() {
         return None;
     }
-    let draft = Draft::on(REMAP_UNVERIFIED, gpu).seen_all(recorded);
-    Some(draft.because("NVML's remap state was not read"))
+    let state = if counted.is_some() {
+        "NVML counts no repair, neither done nor pending"
+    } else {
+        "NVML's remap state was not read"
+    };
+    Some(Draft::on(REMAP_UNVERIFIED, gpu).seen_all(recorded).because(state))
 }
 
 /// ECC off on a board that has it, or about to change.
@@ -287,11 +296,11 @@ fn leaves_factory_without_ecc(gpu: &Gpu) -> bool {
 }
 
 fn storm(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
-    let events: Vec<String> = node.timeline.xids(gpu, &[92]).map(quote::event).collect();
+    let events: Vec<&KernelEvent> = node.timeline.xids(gpu, &[92]).collect();
     let corrected = node.ecc_of(gpu).and_then(|ecc| ecc.volatile.corrected);
     let corrected = corrected.map(|count| format!("corrected since driver load: {count}"));
-    (!events.is_empty())
-        .then(|| Draft::on(STORM, gpu).because_of(events).because_of(corrected).graded(Severity::Warning))
+    let draft = || Draft::on(STORM, gpu).because_of(events.iter().map(|event| quote::event(event)));
+    (!events.is_empty()).then(|| draft().because_of(corrected).aged(node, gpu, &events, true))
 }
 
 #[cfg(test)]

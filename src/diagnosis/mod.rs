@@ -16,6 +16,7 @@ mod draft;
 mod driver;
 pub mod finding;
 mod health;
+mod judged;
 mod lost;
 mod memory;
 mod mig;
@@ -71,6 +72,7 @@ const FAMILIES: &[Family] = &[
 fn drafts(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = FAMILIES.iter().flat_map(|family| (family.judge)(node)).collect();
     recovery::apply(node, &mut drafts);
+    coverage::say_what_is_before(node, &mut drafts);
     drafts
 }
 

@@ -40,7 +40,7 @@ pub(super) struct Gpu {
 }
 
 /// Counters and answers may lag behind an event this long.
-const SETTLED: SignedDuration = SignedDuration::from_mins(10);
+pub(super) const SETTLED: SignedDuration = SignedDuration::from_mins(10);
 
 /// A warning without a reset is old news after a day: what it warned of has come or has not.
 pub(super) const STALE: SignedDuration = SignedDuration::from_hours(24);
@@ -189,17 +189,19 @@ impl<'a> Node<'a> {
         gpu.answers && self.telemetry_of(gpu).is_some_and(|now| now.temperature.gpu_celsius.is_some())
     }
 
-    /// Whether a GPU with these grave events works again, as far as an old driver can tell. Drivers before R565 do not
-    /// say that a GPU was reset (no recovery action, no Xid 154): then a GPU that NVML reads, and whose counters have
-    /// started anew since, speaks for itself. Newer drivers say what they want (from R570 on to NVML, from R565 on in an
-    /// Xid 154), and are believed.
+    /// Whether a GPU with these grave events works again: NVML reads it, it counts no uncorrected error since the driver
+    /// was loaded, and the driver recommends nothing (NVML from R570 on, Xid 154 from R565 on; older ones never do).
     pub(super) fn recovered(&self, gpu: &Gpu, events: &[&KernelEvent]) -> Option<Recovered> {
-        let ecc = self.ecc_of(gpu).filter(|ecc| ecc.recovery_action.is_none())?;
+        self.works_since(gpu, events.iter().filter_map(|event| event.last).max())
+    }
+
+    /// The same for something that was last seen at this moment.
+    pub(super) fn works_since(&self, gpu: &Gpu, last: Option<Timestamp>) -> Option<Recovered> {
         if recovery::pending(self, gpu) {
             return None;
         }
-        let age = self.age(events.iter().filter_map(|event| event.last).max())?;
-        let works = self.reads(gpu) && ecc.volatile.uncorrected == Some(0);
+        let age = self.age(last)?;
+        let works = self.reads(gpu) && self.ecc_of(gpu)?.volatile.uncorrected == Some(0);
         (works && age > SETTLED).then_some(if age > STALE { Recovered::LongAgo } else { Recovered::Lately })
     }
 

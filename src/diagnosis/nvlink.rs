@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use super::draft::Draft;
-use super::node::{Gpu, Node};
-use super::rules::{FABRIC_DOC, XID_DOC, rules};
+use super::node::{Gpu, Node, Recovered, STALE};
+use super::rules::{FABRIC_DOC, Rule, XID_DOC, rules};
 use super::timeline::{concerns, follows, is_xid};
-use super::{Scope, Severity, driver, quote};
+use super::{ActionCode, Scope, Severity, driver, judged, quote};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::facts::topology::{Fabric, GpuTopology, NvlinkGroup};
-use crate::xid::catalogue::{self, Fatality};
+use crate::xid::catalogue::{self, Ageing};
 
 rules! {
     DOWN: "nvlink-down" Critical Fabric FABRIC_DOC, "NVLinks are down that should be up",
@@ -39,6 +39,8 @@ rules! {
             repeats.";
     SWITCH_HOT: "nvswitch-thermal" Critical Thermal FABRIC_DOC, "NVSwitch too hot",
         CheckCabling "Check cooling and airflow of the NVSwitches of {node}.";
+    WATCHED: "nvlink-warning" Warning Fabric XID_DOC, "NVLink or NVSwitch error that asks for no reset by itself",
+        Watch "Watch whether it repeats on the same link of {gpu} on {node}.";
     MINOR: "nvlink-event" Info Fabric XID_DOC, "NVLink or NVSwitch event without consequence",
         Watch "Nothing by itself; watch whether events of {gpu} on {node} become frequent.";
     INIT: "nvlink-init-failed" Warning Fabric FABRIC_DOC, "NVLink did not initialise",
@@ -193,33 +195,61 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
 /// SXids by switch; gives back the GPU events that they explain.
 fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
     let mut claimed = Vec::new();
-    let mut by_switch: BTreeMap<(Option<String>, u8), Vec<&KernelEvent>> = BTreeMap::new();
+    let mut by_switch: BTreeMap<(Option<String>, Severity, &'static str), (Rule, Vec<&KernelEvent>)> = BTreeMap::new();
     for (_, event) in node.timeline.present().filter(|(_, event)| event.kind == Kind::Sxid) {
         let pci = event.pci_address.as_ref().map(ToString::to_string);
-        by_switch.entry((pci, gravity(event))).or_default().push(event);
+        let rule = switch_rule(event);
+        by_switch.entry((pci, judged::severity(event), rule.id)).or_insert((rule, Vec::new())).1.push(event);
     }
-    for ((_, gravity), events) in by_switch {
-        let rule = match gravity {
-            0 => MINOR,
-            1 => SWITCH_HOT,
-            _ => SWITCH,
-        };
-        let here = Draft { noun: "NVSwitch", ..Draft::here(rule) };
+    for ((_, severity, _), (rule, events)) in by_switch {
+        let here = Draft { noun: "NVSwitch", ..Draft::here(rule) }.graded(severity);
         let mut draft = events.iter().fold(here, |draft, event| draft.at(event).because(quote_sxid(event)));
         draft.scope = Scope { pci: events.first().and_then(|event| event.pci_address.clone()), ..Scope::default() };
-        let ends = node
-            .timeline
-            .present()
-            .filter(|(_, end)| is_xid(end, &CODES) && gravity > 1 && events.iter().any(|event| together(event, end)));
+        if rule.id == WATCHED.id {
+            draft = draft.as_catalogued(&judged::worst(&events));
+        }
+        let ends = node.timeline.present().filter(|(_, end)| {
+            is_xid(end, &CODES) && severity == Severity::Fatal && events.iter().any(|event| together(event, end))
+        });
         let mut ours = Vec::new();
         for (at, end) in ends {
             ours.push(at);
             draft = draft.because(format!("the other end: {}{}", place(end), quote::event(end)));
         }
-        drafts.push(draft.because_of(node.timeline.consequences(&ours)));
+        draft = draft.because_of(node.timeline.consequences(&ours));
+        drafts.push(rested(node, draft, &events));
         claimed.append(&mut ours);
     }
     claimed
+}
+
+fn switch_rule(event: &KernelEvent) -> Rule {
+    let hot = event.code.and_then(catalogue::sxid).is_some_and(|entry| entry.action == Some("CHECK_COOLING"));
+    match judged::severity(event) {
+        Severity::Info => MINOR,
+        Severity::Warning => WATCHED,
+        Severity::Critical if hot => SWITCH_HOT,
+        _ => SWITCH,
+    }
+}
+
+/// A switch has no state that NVML reads: a fault of days ago rests where all GPUs and their links work.
+fn rested(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
+    let newest = events.iter().filter_map(|event| event.last).max();
+    let long_ago = node.age(newest).is_some_and(|age| age > STALE);
+    let works = |gpu: &Gpu| node.works_since(gpu, newest) == Some(Recovered::LongAgo) && !links_are_down(node, gpu);
+    match judged::worst(events).ages {
+        Ageing::Day if long_ago => draft.graded(Severity::Info),
+        Ageing::Works | Ageing::WorksDay if !node.gpus.is_empty() && node.gpus.iter().all(works) => draft
+            .graded(Severity::Info)
+            .because("all GPUs of the node and their NVLinks work now")
+            .act(ActionCode::Watch, "Nothing now: the GPUs of {node} and their NVLinks work again."),
+        _ => draft,
+    }
+}
+
+fn links_are_down(node: &Node<'_>, gpu: &Gpu) -> bool {
+    node.topology_of(gpu).is_some_and(|topology| down(node, gpu, topology).is_some())
 }
 
 fn place(event: &KernelEvent) -> String {
@@ -233,20 +263,6 @@ fn place(event: &KernelEvent) -> String {
 fn together(left: &KernelEvent, right: &KernelEvent) -> bool {
     let timed = left.last.is_some() && right.last.is_some();
     timed && (follows(left, right, Some(SAME_FAULT)) || follows(right, left, Some(SAME_FAULT)))
-}
-
-/// 0 harmless, 1 heat, 2 fatal. The word of the line outranks the catalogue.
-fn gravity(event: &KernelEvent) -> u8 {
-    let entry = event.code.and_then(catalogue::sxid);
-    let word = event.details.get("nv_severity").map(String::as_str);
-    let hot = entry.is_some_and(|entry| entry.action == Some("CHECK_COOLING"));
-    match (word, entry.and_then(|entry| entry.fatality)) {
-        (Some("Fatal"), _) => 2,
-        _ if hot => 1,
-        (Some(_), _) => 0,
-        (None, Some(Fatality::Fatal | Fatality::AlwaysFatal)) => 2,
-        (None, _) => 0,
-    }
 }
 
 fn quote_sxid(event: &KernelEvent) -> String {
@@ -263,19 +279,24 @@ fn faults(node: &Node<'_>, gpu: &Gpu, claimed: &[usize]) -> Vec<Draft> {
         .collect();
     let mut drafts = Vec::new();
     for severity in [Severity::Fatal, Severity::Critical, Severity::Warning, Severity::Info] {
-        let of_grade: Vec<&(usize, &KernelEvent)> =
-            events.iter().filter(|(_, event)| grade(event) == severity).collect();
+        let of_grade: Vec<(usize, &KernelEvent)> =
+            events.iter().filter(|(_, event)| judged::severity(event) == severity).copied().collect();
         if of_grade.is_empty() {
             continue;
         }
         let positions: Vec<usize> = of_grade.iter().map(|(at, _)| *at).collect();
-        let rule = if severity <= Severity::Info { MINOR } else { FAULT };
-        let both = of_grade.iter().find_map(|(_, event)| other_end(node, gpu, event));
+        let facts: Vec<&KernelEvent> = of_grade.iter().map(|(_, event)| *event).collect();
+        let rule = match severity {
+            Severity::Info => MINOR,
+            Severity::Warning => WATCHED,
+            Severity::Critical | Severity::Fatal => FAULT,
+        };
+        let both = facts.iter().find_map(|event| other_end(node, gpu, event));
+        let draft = facts.iter().fold(Draft::on(rule, gpu), |draft, event| draft.at(event).because(quote_xid(event)));
         drafts.push(
-            of_grade
-                .iter()
-                .fold(Draft::on(rule, gpu), |draft, (_, event)| draft.at(event).because(quote_xid(event)))
-                .graded(severity)
+            draft
+                .as_catalogued(&judged::worst(&facts))
+                .aged(node, gpu, &facts, !links_are_down(node, gpu))
                 .because_of(both)
                 .because_of(node.timeline.consequences(&positions)),
         );
@@ -289,28 +310,6 @@ fn quote_xid(event: &KernelEvent) -> String {
     let reason = detail("link_down_reason").filter(|_| event.code == Some(149));
     let reason = reason.map(|reason| format!(", link-down reason {reason}")).unwrap_or_default();
     format!("{}{class}{reason}", quote::event(event))
-}
-
-/// How grave one NVLink Xid is: by the decoded registers, where there are any.
-fn grade(event: &KernelEvent) -> Severity {
-    let detail = |name: &str| event.details.get(name).map(String::as_str);
-    let action = detail("action");
-    match event.code {
-        Some(144..=150) => match (action, detail("fatal")) {
-            (Some("IGNORE"), Some("false") | None) => Severity::Info,
-            (Some("RESET_GPU"), _) | (_, Some("true")) => Severity::Fatal,
-            // Conditional: a recovery action (154) decides, and has its own finding.
-            _ => Severity::Warning,
-        },
-        Some(74) => match detail("register_class") {
-            Some("ignore" | "corrected_threshold") => Severity::Info,
-            Some("secondary" | "signal_integrity") => Severity::Warning,
-            Some("secondary_fabric_reset" | "report_if_repeated" | "diagnose_if_repeated") => Severity::Critical,
-            _ => Severity::Fatal,
-        },
-        Some(108 | 137) => Severity::Warning,
-        _ => Severity::Critical,
-    }
 }
 
 /// Both ends report: cable or board between them. One end: that device.
@@ -372,6 +371,7 @@ mod tests {
     #[test]
     fn the_word_of_the_line_outranks_the_catalogue() {
         let hot = event(Kind::Sxid, 10004, "0000:05:00.0", 0);
-        assert_eq!((gravity(&hot), gravity(&fatal(10004, "0000:05:00.0", 0))), (1, 2));
+        let hot_fatal = fatal(10004, "0000:05:00.0", 0);
+        assert_eq!((switch_rule(&hot).id, switch_rule(&hot_fatal).id), (SWITCH_HOT.id, SWITCH.id));
     }
 }

@@ -4,7 +4,7 @@
 //! and go: fewer than possible is a fault. An error on the path is often logged for the port above the GPU.
 
 use super::draft::Draft;
-use super::node::{Gpu, Node};
+use super::node::{Gpu, Node, Recovered};
 use super::rules::{AER_DOC, DEBUG_DOC, rules};
 use super::timeline::{concerns, is_off_bus};
 use super::{Scope, Severity, lost, quote};
@@ -150,7 +150,12 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     };
     let mut drafts = Vec::new();
     if !fatal.is_empty() || total("fatal") > 0 {
-        drafts.push(Draft::on(AER_FATAL, gpu).seen_all(fatal).because_of(count("fatal")));
+        // Without a line the counter is as old as the log is long.
+        let newest = fatal.iter().filter_map(|event| event.last).max();
+        let newest = newest.or_else(|| super::coverage::since(node).filter(|_| fatal.is_empty()));
+        let rests = node.works_since(gpu, newest).filter(|recovered| *recovered == Recovered::LongAgo);
+        let draft = Draft::on(AER_FATAL, gpu).seen_all(fatal).because_of(count("fatal"));
+        drafts.push(draft.unless_recovered(rests));
     }
     if !nonfatal.is_empty() || total("nonfatal") > USUAL_NONFATAL {
         drafts.push(Draft::on(AER_NONFATAL, gpu).seen_all(nonfatal).because_of(count("nonfatal")));

@@ -104,6 +104,9 @@ pub(super) fn event_name(event: &KernelEvent) -> String {
         Kind::OffBus => "GPU has fallen off the bus".into(),
         Kind::RmInitFailed => "RmInitAdapter failed".into(),
         Kind::ProbeFailed => "NVIDIA probe routine failed".into(),
+        Kind::BarUnassigned => "GPU memory region (BAR) not assigned".into(),
+        Kind::NotSupported => "GPU not supported by the driver".into(),
+        Kind::Uvm => "nvidia-uvm error".into(),
         Kind::GspRateLimit => "GSP errors rate-limited".into(),
         Kind::GspFailed => "GSP firmware failure".into(),
         Kind::ApiMismatch => "API mismatch".into(),
@@ -140,7 +143,8 @@ pub(super) fn event(event: &KernelEvent) -> String {
         (None, Some(name)) => format!(", process '{}'", data(name)),
         (None, None) => String::new(),
     };
-    format!("{when}: {}{sub} ({}){process}", event_name(event), times(event.count.max(1)))
+    let at_least = if event.count_is_lower_bound { "at least " } else { "" };
+    format!("{when}: {}{sub} ({at_least}{}){process}", event_name(event), times(event.count.max(1)))
 }
 
 #[cfg(test)]

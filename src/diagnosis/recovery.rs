@@ -93,3 +93,30 @@ fn word(action: RecoveryAction) -> &'static str {
         RecoveryAction::Unknown => "not known to this version",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnosis::judged;
+    use crate::facts::kernel_log::KernelEvent;
+
+    /// The catalogue and this file say the same of every recovery action.
+    #[test]
+    fn the_kinds_of_154_are_the_rules_of_this_file() {
+        for (value, name) in [
+            (1, "gpu_reset"),
+            (2, "node_reboot"),
+            (3, "drain_p2p"),
+            (4, "drain_and_reset"),
+            (5, "recover_imex"),
+            (6, "bus_reset"),
+            (7, "system_reboot"),
+        ] {
+            let details = [("recovery_action".to_owned(), name.to_owned())].into();
+            let event = KernelEvent { code: Some(154), details, ..KernelEvent::default() };
+            let rule = rule(RecoveryAction::from(value)).expect("an action has a rule");
+            let found = (judged::severity(&event), judged::action(judged::of(&event).response));
+            assert_eq!(found, (rule.severity, rule.action), "{name}");
+        }
+    }
+}

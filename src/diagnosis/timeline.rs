@@ -168,18 +168,24 @@ fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> Opt
     if loads.filter(|load| *load > last).count() > own {
         return Some("before the driver was last loaded");
     }
-    // The driver takes its wish back once the GPU was reset.
-    let resets = same_boot().filter(|other| {
-        is_xid(other, &[154]) && other.details.get("recovery_to").is_some_and(|to| to == "0") && same_gpu(other, event)
-    });
+    let resets = same_boot().filter(|other| was_reset(other) && same_gpu(other, event));
     let reset = resets.filter_map(|other| other.last).max();
     (reset.is_some_and(|reset| last < reset)).then_some("before the GPU was last reset")
+}
+
+/// Whether the driver takes back a recommendation that only a reset fulfils. To end peer-to-peer work (3) or to recover
+/// the IMEX domain (5) resets no GPU.
+fn was_reset(event: &KernelEvent) -> bool {
+    let value = |name: &str| event.details.get(name).map(String::as_str);
+    is_xid(event, &[154])
+        && value("recovery_to") == Some("0")
+        && matches!(value("recovery_from"), Some("1" | "2" | "4" | "6" | "7"))
 }
 
 /// Whether the driver said it while it was being loaded, before it says so.
 fn is_of_probe(event: &KernelEvent) -> bool {
     let of_probe = event.kind == Kind::OffBus && event.sub_code.as_deref() == Some("probe");
-    of_probe || event.kind == Kind::ProbeFailed
+    of_probe || matches!(event.kind, Kind::ProbeFailed | Kind::BarUnassigned | Kind::NotSupported)
 }
 
 fn same_gpu(left: &KernelEvent, right: &KernelEvent) -> bool {
@@ -332,7 +338,11 @@ mod tests {
         assert_eq!(open(&report(vec![xid(95, 9), loaded, xid(48, 11)])), [48]);
         let mut reset = xid(154, 10);
         reset.details.insert("recovery_to".into(), "0".into());
-        assert_eq!(open(&report(vec![xid(95, 9), reset.clone()])), [154]);
+        for (from, open_codes) in [("1", vec![154]), ("4", vec![154]), ("3", vec![95, 154]), ("5", vec![95, 154])] {
+            reset.details.insert("recovery_from".into(), from.into());
+            assert_eq!(open(&report(vec![xid(95, 9), reset.clone()])), open_codes, "from {from}");
+        }
+        reset.details.insert("recovery_from".into(), "1".into());
         let elsewhere = KernelEvent { pci_address: PciAddress::parse("9a:00.0"), ..xid(95, 9) };
         assert_eq!(open(&report(vec![elsewhere, reset])), [95, 154], "another GPU's reset cures nothing");
     }

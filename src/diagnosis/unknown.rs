@@ -37,7 +37,9 @@ pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
     let mut list: Vec<Unknown> =
         entries.into_iter().map(|(sections, entry)| Unknown { section: sections.join(", "), ..entry }).collect();
     let short = coverage::window_too_short(node);
-    let decisive = short.is_some() || undecided(node.report);
+    let undecoded = coverage::undecoded(node);
+    let decisive = short.is_some() || undecoded.is_some() || undecided(node.report);
+    list.extend(undecoded.map(|why| Unknown { section: "xid".to_owned(), gpu: None, why }));
     list.extend(short.map(|why| Unknown { section: "xid".to_owned(), gpu: None, why }));
     if list.len() > MOST {
         let more = list.len() - (MOST - 1);

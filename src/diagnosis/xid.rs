@@ -1,17 +1,17 @@
 //! Xids that no other family claims, by class: an application's fault, the driver's, the hardware's. And history.
 //!
-//! NVIDIA's own device plugin ignores 13, 31, 43, 45, 68 and 109: programs cause them. Only a pattern raises suspicion:
-//! different workloads that fail on one GPU while its siblings are fine.
+//! Severity, action and ageing of a code stand in the catalogue. Programs cause 13, 31, 43, 45, 68 and the like: only a
+//! pattern raises suspicion, workloads that fail on one GPU while its siblings are fine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::draft::Draft;
-use super::node::{Gpu, Node, STALE};
+use super::node::{Gpu, Node};
 use super::rules::{Rule, XID_DOC, rules};
-use super::timeline::concerns;
-use super::{ActionCode, Severity, quote};
+use super::timeline::{concerns, is_xid};
+use super::{Severity, judged, quote};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
-use crate::xid::catalogue::{self, Class as Cause, Severity as Grade};
+use crate::xid::catalogue::{self, Class as Cause};
 
 rules! {
     APPLICATION: "application-fault" Info Application XID_DOC, "An application faulted on the GPU",
@@ -21,9 +21,12 @@ rules! {
     SUSPECT: "application-faults-on-one-gpu" Warning Hardware XID_DOC, "Different workloads fault on one GPU only",
         Watch "Run one of these workloads on another GPU of {node}; if it only fails on {gpu}, run a diagnostic on it \
             (dcgmi diag).";
-    CONTEXT_SWITCH: "context-switch-timeout" Warning Driver XID_DOC, "Context-switch timeout",
-        RestartPod "Restart the application; if new work fails on {gpu} of {node}, drain and reset it. Usually a \
-            program's or the driver's fault.";
+    REPEATED: "application-faults-repeat-on-one-gpu" Warning Hardware XID_DOC,
+        "Many processes of one name fault on one GPU only",
+        Watch "One workload that restarts, or the GPU: run it on another GPU of {node}; if it only fails on {gpu}, run \
+            a diagnostic on it (dcgmi diag).";
+    CONTEXT_SWITCH: "context-switch-timeout" Critical Driver XID_DOC, "Context-switch timeout",
+        DrainAndReset "Drain the work of {gpu} on {node} and reset it.";
     DRIVER: "xid-driver" Fatal Driver XID_DOC, "Driver or firmware error",
         DrainAndReset "Drain the work of {gpu} on {node} and reset it; update the driver if it repeats.";
     HARDWARE: "xid-hardware" Fatal Hardware XID_DOC, "Hardware error",
@@ -43,17 +46,18 @@ rules! {
         None "Nothing: they say nothing about the GPUs of {node} now.";
 }
 
-/// Xids that NVIDIA's device plugin ignores, less 109, which the driver may want a reset for.
-const APPLICATION_CODES: [u32; 5] = [13, 31, 43, 45, 68];
-
 /// Faults that broken hardware can cause too.
 const SUSPICIOUS_CODES: [u32; 2] = [13, 31];
 
 /// GSP timeouts and errors: judged by `driver`.
 pub(super) const GSP_CODES: [u32; 3] = [119, 120, 175];
 
-/// Codes that condemn a GPU when they come back after a boot.
-const GRAVE: [u32; 9] = [48, 62, 74, 79, 95, 119, 120, 140, 149];
+/// Processes of one name from which on their faults are a pattern: a workload that restarts has as many by then, but so
+/// have as many jobs.
+const MANY_PROCESSES: usize = 20;
+
+/// A workload is at fault itself where it fails on other GPUs too, unless it fails here this many times as often.
+const FAR_MORE: usize = 4;
 
 /// Findings from Xids, per GPU and for addresses that no GPU has.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
@@ -95,8 +99,9 @@ fn applications(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let total: u64 = faults.iter().map(|(_, event)| event.count.max(1)).sum();
     let positions: Vec<usize> = faults.iter().map(|(at, _)| *at).collect();
     let suspicion = suspicion(node, gpu, &faults);
-    let draft = Draft::on(if suspicion.is_some() { SUSPECT } else { APPLICATION }, gpu);
-    let mut draft = draft.because_of(suspicion).seen_all(most_recent(&faults));
+    let rule = suspicion.as_ref().map_or(APPLICATION, |(rule, _)| *rule);
+    let draft = Draft::on(rule, gpu).because_of(suspicion.map(|(_, words)| words));
+    let mut draft = draft.seen_all(most_recent(&faults));
     if faults.len() > SHOWN {
         draft = draft.because(format!("{total} in all, from {}", quote::count(pids(&faults).len(), "pid")));
     }
@@ -118,42 +123,59 @@ fn pids(faults: &[(usize, &KernelEvent)]) -> BTreeSet<u32> {
 }
 
 fn is_application(event: &KernelEvent) -> bool {
-    let Some(code) = event.code else { return false };
-    let usual = catalogue::xid(code).is_some_and(|entry| entry.class == Cause::Application);
-    APPLICATION_CODES.contains(&code) || (usual && code != 109)
+    event.code.and_then(catalogue::xid).is_some_and(|entry| entry.class == Cause::Application)
 }
 
 /// Why a GPU whose programs fault may be at fault itself. Never more than a suspicion.
 ///
-/// One workload that restarts has a new pid each time: the same name is no second witness. A workload that fails on
-/// several GPUs is its own fault.
-fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Option<String> {
+/// One workload that restarts has a new pid each time: the same name is no second witness, until there are very many. A
+/// workload that fails on several GPUs is its own fault, and says nothing of the others' faults.
+fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Option<(Rule, String)> {
     let suspicious = |event: &KernelEvent| event.code.is_some_and(|code| SUSPICIOUS_CODES.contains(&code));
-    let here: Vec<&KernelEvent> = faults.iter().map(|(_, event)| *event).filter(|event| suspicious(event)).collect();
-    let elsewhere = node.timeline.of_kind(Kind::Xid).any(|event| suspicious(event) && !concerns(event, gpu));
-    let pids: BTreeSet<u32> = here.iter().filter_map(|event| event.pid).collect();
-    if elsewhere || pids.len() < 2 {
+    let elsewhere: Vec<&KernelEvent> = node
+        .timeline
+        .of_kind(Kind::Xid)
+        .filter(|event| suspicious(event) && event.pid.is_some() && !concerns(event, gpu))
+        .collect();
+    let mut by_name: BTreeMap<Option<&str>, BTreeSet<u32>> = BTreeMap::new();
+    for (_, event) in faults.iter().filter(|(_, event)| suspicious(event)) {
+        if let Some(pid) = event.pid {
+            by_name.entry(event.process.as_deref()).or_default().insert(pid);
+        }
+    }
+    by_name.retain(|name, pids| {
+        let same = elsewhere.iter().filter(|event| event.process.as_deref() == *name);
+        same.filter_map(|event| event.pid).collect::<BTreeSet<u32>>().len() * FAR_MORE <= pids.len()
+    });
+    let pids: BTreeSet<u32> = by_name.values().flatten().copied().collect();
+    if pids.len() < 2 {
         return None;
     }
-    let names: BTreeSet<&str> = here.iter().filter_map(|event| event.process.as_deref()).collect();
-    let nameless = here.iter().any(|event| event.process.is_none());
     let pods: BTreeSet<&str> = pids.iter().filter_map(|pid| pod_of(node, *pid)).collect();
+    let place = common_place(faults, &pids);
+    let place_words = place.as_ref().map(|place| format!(", {place}")).unwrap_or_default();
+    if by_name.len() > 1 || by_name.contains_key(&None) || pods.len() > 1 || place.is_some() {
+        let words = format!("{} different processes faulted on this GPU and on no other{place_words}", pids.len());
+        return Some((SUSPECT, words));
+    }
+    let (name, pids) = by_name.first_key_value()?;
+    (pids.len() >= MANY_PROCESSES).then(|| {
+        let name = quote::data(name.unwrap_or_default());
+        (REPEATED, format!("{} processes named '{name}' faulted on this GPU, nearly none on another", pids.len()))
+    })
+}
+
+/// Where different processes hit the same part of the GPU.
+fn common_place(faults: &[(usize, &KernelEvent)], pids: &BTreeSet<u32>) -> Option<String> {
     let mut places: BTreeMap<(&String, &String), BTreeSet<u32>> = BTreeMap::new();
-    for event in &here {
-        if let (Some(gpc), Some(tpc), Some(pid)) = (event.details.get("gpc"), event.details.get("tpc"), event.pid) {
+    for (_, event) in faults {
+        let pid = event.pid.filter(|pid| pids.contains(pid));
+        if let (Some(gpc), Some(tpc), Some(pid)) = (event.details.get("gpc"), event.details.get("tpc"), pid) {
             places.entry((gpc, tpc)).or_default().insert(pid);
         }
     }
-    let place = places
-        .iter()
-        .find(|(_, pids)| pids.len() > 1)
-        .map(|((gpc, tpc), _)| format!("always at GPC {}, TPC {}", quote::data(gpc), quote::data(tpc)));
-    let different = names.len() > 1 || nameless || pods.len() > 1;
-    if !different && place.is_none() {
-        return None;
-    }
-    let place = place.map(|place| format!(", {place}")).unwrap_or_default();
-    Some(format!("{} different processes faulted on this GPU and on no other{place}", pids.len()))
+    let (gpc, tpc) = places.iter().find(|(_, pids)| pids.len() > 1)?.0;
+    Some(format!("always at GPC {}, TPC {}", quote::data(gpc), quote::data(tpc)))
 }
 
 fn pod_of<'a>(node: &Node<'a>, pid: u32) -> Option<&'a str> {
@@ -195,24 +217,15 @@ fn claimed(code: u32) -> bool {
 
 fn of_code(node: &Node<'_>, gpu: &Gpu, code: u32, events: &[(usize, &KernelEvent)]) -> Option<Draft> {
     let entry = catalogue::xid(code);
-    let (rule, severity) = match entry {
-        None => (UNKNOWN_CODE, Severity::Warning),
-        Some(entry) => (rule_for(code, entry.class)?, severity(entry.severity)),
-    };
-    let newest = events.iter().filter_map(|(_, event)| event.last).max();
-    let stale = severity == Severity::Warning && node.age(newest).is_some_and(|age| age > STALE);
-    let severity = if stale { Severity::Info } else { severity };
+    let rule = entry.map_or(Some(UNKNOWN_CODE), |entry| rule_for(code, entry.class))?;
+    let facts: Vec<&KernelEvent> = events.iter().map(|(_, event)| *event).collect();
     let positions: Vec<usize> = events.iter().map(|(at, _)| *at).collect();
-    let mut draft = Draft::on(rule, gpu).graded(severity).seen_all(events.iter().map(|(_, event)| *event));
+    let judged = judged::worst(&facts);
+    let mut draft = Draft::on(rule, gpu).seen_all(facts.iter().copied());
     if let Some(entry) = entry {
-        draft = draft.because(format!("Xid {code}: {}", entry.name));
-        // The catalogue's own advice is more exact than the class's.
-        if rule != CONTEXT_SWITCH && severity < Severity::Critical {
-            draft = draft
-                .act(ActionCode::Watch, format!("{{gpu}} of {{node}}: {}.", entry.sre_action.trim_end_matches('.')));
-        }
+        draft = draft.because(format!("Xid {code}: {}", entry.name)).as_catalogued(&judged);
     }
-    Some(draft.because_of(node.timeline.consequences(&positions)))
+    Some(draft.aged(node, gpu, &facts, true).because_of(node.timeline.consequences(&positions)))
 }
 
 fn rule_for(code: u32, class: Cause) -> Option<Rule> {
@@ -228,13 +241,9 @@ fn rule_for(code: u32, class: Cause) -> Option<Rule> {
     }
 }
 
-fn severity(grade: Grade) -> Severity {
-    match grade {
-        Grade::Info => Severity::Info,
-        Grade::Warning => Severity::Warning,
-        Grade::Critical => Severity::Critical,
-        Grade::Fatal => Severity::Fatal,
-    }
+/// Whether an Xid condemns a GPU when it comes back after a boot: what is fatal, and uncorrectable memory errors.
+fn is_grave(event: &KernelEvent) -> bool {
+    event.kind == Kind::Xid && (is_xid(event, &[48]) || judged::severity(event) == Severity::Fatal)
 }
 
 /// One grave Xid of one GPU, and the boots that saw it.
@@ -247,8 +256,8 @@ struct Grave<'a> {
 /// The same grave Xid on one GPU in at least two boots: resets and reboots did not cure it.
 fn recurring(node: &Node<'_>) -> Vec<Draft> {
     let mut found: Vec<Grave<'_>> = Vec::new();
-    for event in node.timeline.events.iter().map(|event| event.fact).filter(|event| event.kind == Kind::Xid) {
-        let Some(code) = event.code.filter(|code| GRAVE.contains(code)) else { continue };
+    for event in node.timeline.events.iter().map(|event| event.fact).filter(|event| is_grave(event)) {
+        let Some(code) = event.code else { continue };
         let Some(gpu) = owner(node, event) else { continue };
         let boot = event.boot_id.as_deref();
         match found.iter_mut().find(|known| known.code == code && known.gpu == gpu) {

@@ -52,6 +52,19 @@ pub struct Coverage {
     /// Whether the log's first record is still there, so that the window begins at boot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub complete_since_boot: Option<bool>,
+    /// Lines that speak of NVIDIA (`NVRM`, `nvidia`, `NVSwitch`, `SXid`, AER of a port) and were not understood: no event,
+    /// and none of the messages that are known to mean nothing.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unread_lines: u64,
+    /// Those of `unread_lines` that hold the frame of an Xid or SXid: an error that could not be decoded.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unread_errors: u64,
+    /// Up to three different ones of `unread_lines`, cleaned and capped. Data, not advice.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unread_samples: Vec<String>,
+    /// Lines that the kernel itself says it left out (`N callbacks suppressed`): counts near them are lower bounds.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub suppressed_lines: u64,
     /// What limits the use of these times (`no year in the log`, `time zone not stated, read as UTC`).
     #[serde(skip_serializing_if = "String::is_empty")]
     pub note: String,
@@ -71,7 +84,13 @@ pub enum KernelEventKind {
     OffBus,
     /// `RmInitAdapter failed!` / `rm_init_adapter failed`.
     RmInitFailed,
-    /// `The NVIDIA probe routine failed|was not called for N device(s)`.
+    /// The firmware assigned the GPU no usable memory region (BAR), or another driver holds it.
+    BarUnassigned,
+    /// The driver says that it does not support the GPU: another flavour or another version is needed.
+    NotSupported,
+    /// Errors of the `nvidia-uvm` module, and `nvGpuOpsReportFatalError`.
+    Uvm,
+    /// `The NVIDIA probe routine failed|was not called for N device(s)`, `probe with driver nvidia failed`.
     ProbeFailed,
     /// The driver prints only some of the GSP errors from here on: counts of Xid 119 are lower bounds.
     GspRateLimit,
@@ -145,8 +164,12 @@ pub struct KernelEvent {
     /// The kernel's name of that process (15 bytes at most), cleaned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<String>,
-    /// How many lines. The several lines of one graphics exception (Xid 13) or one OOM kill count once.
+    /// How many times. The several lines of one graphics exception (Xid 13), one OOM kill, one AER error or one failed
+    /// initialisation count once.
     pub count: u64,
+    /// Whether the kernel left out lines while this event's came: the count is a lower bound.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub count_is_lower_bound: bool,
     /// Time of the first line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first: Option<Timestamp>,

@@ -2,11 +2,12 @@
 //!
 //! Sources: NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors) for the Xid actions; the error names of the open
 //! GPU kernel modules 595.45.04 (`nverror.h`, `ctrl_dev_nvswitch.h`); the Fabric Manager user guide for which SXid is
-//! fatal. Names, classes, severities and the advice are our own words. The tables are `data/xid.tsv` and
-//! `data/sxid.tsv`, one row a code, parsed once at first use.
+//! fatal. Names, classes, severities, ageing and the advice are our own; where the advice is another than NVIDIA's, the
+//! row says why. The tables are `data/xid.tsv` and `data/sxid.tsv`, one row a code, parsed once at first use.
+//! `docs/xid.md` is made from them.
 //!
-//! Limits: the severity of a code is its usual one. Where the line itself decides (144 to 150, 154, SXid), the event's
-//! details have the last word.
+//! Limits: a row is the usual case. Where the line itself decides (64, 74, 144 to 150, 154, SXid), use
+//! [`super::judgement::judge`].
 
 use std::sync::LazyLock;
 
@@ -45,6 +46,40 @@ pub enum Severity {
     Fatal,
 }
 
+/// What to do about a code: the closed list of the rules, in the tables' words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Response {
+    /// Nothing.
+    None,
+    /// Look again later.
+    Watch,
+    /// Restart the pod.
+    RestartPod,
+    /// Update or set up driver or firmware.
+    UpdateSoftware,
+    /// Drain, then reset the GPU.
+    DrainAndReset,
+    /// Drain, then reboot the node.
+    DrainAndReboot,
+    /// Check cables, seating, cooling.
+    CheckCabling,
+    /// Contact the vendor; the part is likely to be returned.
+    ContactVendor,
+}
+
+/// How an event of the running boot loses its weight. Driver load, reset and reboot always end it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Ageing {
+    /// After a day it is information: what it warned of has come or has not.
+    Day,
+    /// Where the GPU works again: a warning for a day, then information.
+    Works,
+    /// Where the GPU works after a day: information.
+    WorksDay,
+    /// It describes a state (a repair that waits, a spare that is used up, a device that halted): it holds.
+    Holds,
+}
+
 /// Whether an SXid takes the fabric down, after the Fabric Manager user guide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fatality {
@@ -73,8 +108,14 @@ pub struct XidEntry {
     pub nvidia_action: Option<&'static str>,
     /// NVIDIA's action for whoever looks into it afterwards.
     pub nvidia_investigation: Option<&'static str>,
+    /// What to do about it, in one word.
+    pub response: Response,
+    /// How it loses its weight.
+    pub ages: Ageing,
     /// What an operator of a Kubernetes node does.
     pub sre_action: &'static str,
+    /// Why severity or action are others than NVIDIA's.
+    pub differs: Option<&'static str>,
     /// Whether drivers from R565 (some codes: later) follow it with an Xid 154 that names the recovery action.
     pub raises_recovery_action: bool,
     /// What is easily misread about this code.
@@ -92,10 +133,14 @@ pub struct SxidEntry {
     pub words: String,
     /// The guide's class. `None`: only the Fatal/Non-fatal word of the line tells.
     pub fatality: Option<Fatality>,
-    /// How bad it usually is, where that is known.
-    pub severity: Option<Severity>,
-    /// The action in one word (`RESET_SCOPED`, `RESTART_HOST`, …), where the guide gives one.
+    /// How bad it is, where the line has no Fatal or Non-fatal word.
+    pub severity: Severity,
+    /// The guide's action in one word (`RESET_SCOPED`, `RESTART_HOST`, …), where it gives one.
     pub action: Option<&'static str>,
+    /// What to do about it, in one word.
+    pub response: Response,
+    /// How it loses its weight.
+    pub ages: Ageing,
 }
 
 impl SxidEntry {
@@ -149,12 +194,27 @@ pub(super) fn rows(table: &'static str) -> impl Iterator<Item = Vec<&'static str
 }
 
 /// `-` stands for "nothing" in every table.
-fn given(field: &'static str) -> Option<&'static str> {
+pub(super) fn given(field: &'static str) -> Option<&'static str> {
     (field != "-").then_some(field)
 }
 
 fn xid_row(fields: Vec<&'static str>) -> Option<XidEntry> {
-    let [code, mnemonic, name, class, severity, action, investigation, raises, sre_action, note] = fields[..] else {
+    let [
+        code,
+        mnemonic,
+        name,
+        class,
+        severity,
+        action,
+        investigation,
+        raises,
+        response,
+        ages,
+        sre_action,
+        differs,
+        note,
+    ] = fields[..]
+    else {
         return None;
     };
     Some(XidEntry {
@@ -174,14 +234,17 @@ fn xid_row(fields: Vec<&'static str>) -> Option<XidEntry> {
         severity: severity_of(severity)?,
         nvidia_action: given(action),
         nvidia_investigation: given(investigation),
+        response: response_of(response)?,
+        ages: ageing_of(ages)?,
         sre_action,
+        differs: given(differs),
         raises_recovery_action: raises == "yes",
         note: given(note),
     })
 }
 
 fn sxid_row(fields: Vec<&'static str>) -> Option<SxidEntry> {
-    let [code, mnemonic, fatality, severity, action] = fields[..] else { return None };
+    let [code, mnemonic, fatality, severity, action, response, ages] = fields[..] else { return None };
     Some(SxidEntry {
         code: code.parse().ok()?,
         mnemonic,
@@ -192,12 +255,14 @@ fn sxid_row(fields: Vec<&'static str>) -> Option<SxidEntry> {
             "always_fatal" => Some(Fatality::AlwaysFatal),
             _ => None,
         },
-        severity: severity_of(severity),
+        severity: severity_of(severity)?,
         action: given(action),
+        response: response_of(response)?,
+        ages: ageing_of(ages)?,
     })
 }
 
-fn severity_of(word: &str) -> Option<Severity> {
+pub(super) fn severity_of(word: &str) -> Option<Severity> {
     match word {
         "info" => Some(Severity::Info),
         "warning" => Some(Severity::Warning),
@@ -205,6 +270,32 @@ fn severity_of(word: &str) -> Option<Severity> {
         "fatal" => Some(Severity::Fatal),
         _ => None,
     }
+}
+
+pub(super) fn response_of(word: &str) -> Option<Response> {
+    let found = match word {
+        "none" => Response::None,
+        "watch" => Response::Watch,
+        "restart_pod" => Response::RestartPod,
+        "update_software" => Response::UpdateSoftware,
+        "drain_and_reset" => Response::DrainAndReset,
+        "drain_and_reboot" => Response::DrainAndReboot,
+        "check_cabling" => Response::CheckCabling,
+        "contact_vendor" => Response::ContactVendor,
+        _ => return None,
+    };
+    Some(found)
+}
+
+pub(super) fn ageing_of(word: &str) -> Option<Ageing> {
+    let found = match word {
+        "day" => Ageing::Day,
+        "works" => Ageing::Works,
+        "works_day" => Ageing::WorksDay,
+        "holds" => Ageing::Holds,
+        _ => return None,
+    };
+    Some(found)
 }
 
 #[cfg(test)]
@@ -242,8 +333,10 @@ mod tests {
         let severity = |severity| xids().filter(|entry| entry.severity == severity).count();
         assert_eq!(
             [Severity::Warning, Severity::Critical, Severity::Fatal, Severity::Info].map(severity),
-            [119, 38, 15, 6]
+            [48, 35, 14, 81]
         );
+        // A program's fault says nothing of the GPU; a pattern of them is a rule of its own.
+        assert!(xids().all(|entry| entry.class != Class::Application || entry.severity == Severity::Info));
         assert_eq!(xids().filter(|entry| entry.raises_recovery_action).count(), 26);
         assert_eq!(xids().filter(|entry| entry.nvidia_action.is_none()).count(), 17);
         assert!(xids().all(|entry| !entry.name.is_empty() && entry.sre_action.len() > 8));
@@ -256,7 +349,7 @@ mod tests {
         assert_eq!((off_bus.class, off_bus.severity), (Class::Hardware, Severity::Fatal));
         assert_eq!(off_bus.nvidia_action, Some("RESTART_BM"));
         assert!(off_bus.raises_recovery_action);
-        for code in [48, 62, 74, 95, 119, 120, 140] {
+        for code in [62, 74, 95, 119, 120, 140] {
             assert_eq!(xid(code).map(|entry| entry.severity), Some(Severity::Fatal), "{code}");
         }
         for code in [13, 31, 43, 45] {
@@ -268,7 +361,7 @@ mod tests {
     fn an_sxid_says_its_words_fatality_and_action() {
         let fault = sxid(20034).expect("20034 is in the catalogue");
         assert_eq!((fault.mnemonic, fault.words.as_str()), ("HW_DLPL_LTSSM_FAULT_UP", "dlpl ltssm fault up"));
-        assert_eq!((fault.fatality, fault.severity), (Some(Fatality::Fatal), Some(Severity::Fatal)));
+        assert_eq!((fault.fatality, fault.severity), (Some(Fatality::Fatal), Severity::Fatal));
         assert_eq!(fault.action, Some("RESET_SCOPED"));
         assert_eq!(sxid(0).map(|entry| entry.words.as_str()), Some("no error"));
         let fatality = |fatality| sxids().filter(|entry| entry.fatality == fatality).count();

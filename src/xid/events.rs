@@ -2,14 +2,18 @@
 //!
 //! Push every record of a log, in any spelling; a line costs constant time. Most lines are let go after a few bytes;
 //! a text that was seen before is counted without being parsed again. Several logs may be pushed one after the other
-//! ([`EventLog::source`]): a line that stands in two of them (same boot, same text, within two seconds) counts once.
+//! ([`EventLog::source`]): a line that stands in two of them (same boot, same text, within two seconds) counts once. A
+//! line that speaks of NVIDIA and is not understood is counted and shown with its log ([`Coverage`]).
+//!
+//! [`Coverage`]: crate::facts::kernel_log::Coverage
 //!
 //! Limits: events beyond [`Options::max_events`] are dropped, the least telling and oldest first, and counted. Lines
 //! without any time cannot be told apart across logs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
 
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 
 use crate::facts::kernel_log::{KernelEvent, KernelLog};
@@ -18,22 +22,18 @@ use crate::pci::PciAddress;
 use super::line::{self, Parsed};
 use super::multiline::{self, Pending, Step};
 use super::record::{self, Origin, Record};
+use super::said::Said;
 use super::seen::{SAME_LINE, Seen};
-use super::slot::{Key, Moment, Slot, Variant};
+use super::slot::{self, Key, Moment, Slot, Variant};
 use super::sources::Source;
+use super::suppressed::{self, Suppressed};
+use super::{harmless, scan};
 
 /// Texts whose meaning is remembered. A storm has few; beyond this each further text is parsed again.
 const MOST_TEXTS: usize = 4096;
 
 /// Bytes of a text that are read. The kernel's own limit is 1 KiB a record.
 const TEXT_CAP: usize = 4096;
-
-/// GPUs whose identity is remembered, in each boot; no host has more.
-const MOST_GPUS: usize = 256;
-
-/// What the log says of the GPU at each address, one map a boot: a GPU may be swapped between two boots. Empty: it says
-/// two things (all earlier boots of a text log are one), so nobody knows which holds for an event.
-type Said = Vec<BTreeMap<PciAddress, String>>;
 
 /// How a kernel's clock becomes wall-clock time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +68,8 @@ struct Before {
     boot: usize,
     /// Whether a text log said that a program wrote it.
     by_program: bool,
+    /// Whether there was one.
+    any: bool,
 }
 
 /// The accumulator. See the module.
@@ -82,15 +84,16 @@ pub struct EventLog {
     boots: Vec<String>,
     sources: Vec<Source>,
     slots: Vec<Slot>,
-    by_key: HashMap<Rc<Key>, usize>,
+    by_key: HashMap<Rc<Key>, usize, RandomState>,
     /// One map a boot.
-    texts: Vec<HashMap<Rc<str>, Seen>>,
+    texts: Vec<HashMap<Rc<str>, Seen, RandomState>>,
     known_texts: usize,
     pending: Option<(Pending, Moment, usize)>,
     before: Before,
     uuids: Said,
     serials: Said,
     last_named_gpu: Option<PciAddress>,
+    suppressed: Suppressed,
     omitted: u64,
     untrusted: u64,
 }
@@ -107,14 +110,15 @@ impl EventLog {
             boots: vec![running_boot_id.map(|id| bare_id(&id)).unwrap_or_default()],
             sources: Vec::new(),
             slots: Vec::new(),
-            by_key: HashMap::new(),
+            by_key: HashMap::default(),
             texts: Vec::new(),
             known_texts: 0,
             pending: None,
             before: Before::default(),
-            uuids: Vec::new(),
-            serials: Vec::new(),
+            uuids: Said::default(),
+            serials: Said::default(),
             last_named_gpu: None,
+            suppressed: Suppressed::default(),
             omitted: 0,
             untrusted: 0,
         }
@@ -133,50 +137,71 @@ impl EventLog {
             line.lines().for_each(|line| self.push_line(line));
         } else if let Some(record) = record::parse_line(line) {
             self.push_record(&record);
+        } else if line::speaks_of_nvidia(line) {
+            self.last_source().leave_unread(cap(line));
         }
     }
 
     /// One record that is already taken apart.
     pub fn push_record(&mut self, record: &Record<'_>) {
-        let continues = !record.stamped && record.text.starts_with([' ', '\t']);
+        let continues = self.before.any && !record.stamped && record.text.starts_with([' ', '\t']);
         let (moment, boot) = if continues { (self.before.moment, self.before.boot) } else { self.when(record) };
         // A text log's line without prefixes is the rest of the line before, and no better than that.
         let by_program = record.origin == Origin::Program || !record.stamped && self.before.by_program;
         let text_log = record.seq.is_none() && record.boot_id.is_none();
-        self.before = Before { moment, boot, by_program: by_program && text_log };
+        self.before = Before { moment, boot, by_program: by_program && text_log, any: true };
         if !continues {
             self.current_source(record).count(record, moment.wall);
         }
         let text = record.text.trim_start();
         if by_program {
-            self.untrusted += u64::from(line::looks_like_gpu_error(&super::scan::unescape(cap(text))));
+            self.untrusted += u64::from(line::looks_like_gpu_error(&scan::unescape(cap(text))));
             return;
         }
-        if line::family(text).is_none() || moment.wall.is_some_and(|wall| self.since.is_some_and(|since| wall < since))
-        {
+        if moment.wall.is_some_and(|wall| self.since.is_some_and(|since| wall < since)) {
             return;
         }
-        let text = super::scan::unescape(cap(text));
-        self.read(text.trim_end(), moment, boot);
+        if line::family(text).is_none() {
+            return self.pass(text, record, moment, boot);
+        }
+        let text = scan::unescape(cap(text));
+        if text_log {
+            self.read(scan::unescape_octal(&text).trim_end(), moment, boot);
+        } else {
+            self.read(text.trim_end(), moment, boot);
+        }
+    }
+
+    /// A line that belongs to no family: nothing, or a hint that something is missing.
+    fn pass(&mut self, text: &str, record: &Record<'_>, moment: Moment, boot: usize) {
+        if let Some(lines) = suppressed::count(text) {
+            self.suppressed.note(boot, moment);
+            self.current_source(record).suppress(lines);
+        } else if line::speaks_of_nvidia(text) && !harmless::is_known(text) {
+            self.current_source(record).leave_unread(cap(text));
+        }
     }
 
     /// The facts, with everything that was pushed.
     pub fn finish(mut self) -> KernelLog {
         self.end_message();
-        self.fold_exceptions();
+        slot::fold(&mut self.slots, Key::is_anonymous_part_of, |part, whole| whole.covers(part), Slot::absorb);
+        let as_often = |part: &Slot, whole: &Slot| part.times() <= whole.times();
+        slot::fold(&mut self.slots, Key::is_second_line_of, as_often, Slot::take_texts);
         self.drop_beyond(self.max_events);
-        let Self { slots, boots, uuids, serials, sources, omitted, untrusted, .. } = self;
+        let Self { slots, boots, uuids, serials, sources, suppressed, omitted, untrusted, .. } = self;
         let mut events: Vec<KernelEvent> = Vec::with_capacity(slots.len());
         for slot in slots {
             let boot = slot.key.boot;
             let mut event = slot.into_event();
             event.boot_id = if boot == 0 { None } else { boots.get(boot).cloned() };
             if let Some(pci) = &event.pci_address {
-                event.gpu_uuid = recall(&uuids, boot, pci).cloned();
-                if let Some(serial) = recall(&serials, boot, pci) {
+                event.gpu_uuid = uuids.recall(boot, pci).cloned();
+                if let Some(serial) = serials.recall(boot, pci) {
                     event.details.insert("board_serial".to_owned(), serial.clone());
                 }
             }
+            event.count_is_lower_bound = suppressed.touches(boot, &event);
             events.push(event);
         }
         events.sort_by(order);
@@ -188,6 +213,13 @@ impl EventLog {
         if self.sources.is_empty() {
             let name = if record.seq.is_some() { "/dev/kmsg" } else { "log" };
             self.sources.push(Source::named(name));
+        }
+        self.last_source()
+    }
+
+    fn last_source(&mut self) -> &mut Source {
+        if self.sources.is_empty() {
+            self.sources.push(Source::named("log"));
         }
         let last = self.sources.len() - 1;
         &mut self.sources[last]
@@ -264,24 +296,30 @@ impl EventLog {
             }
             return;
         }
-        match line::parse(text) {
+        match line::parse_key(text) {
             Some(Parsed::Event(line)) => self.add(text, line, moment, boot),
             Some(Parsed::GpuUuid { pci, uuid }) => {
                 self.last_named_gpu = Some(pci.clone());
-                remember(&mut self.uuids, boot, pci, uuid);
+                self.uuids.remember(boot, pci, uuid);
             }
             Some(Parsed::GpuSerial { pci, serial }) => {
                 if let Some(pci) = pci.or_else(|| self.last_named_gpu.clone()) {
-                    remember(&mut self.serials, boot, pci, serial);
+                    self.serials.remember(boot, pci, serial);
                 }
             }
-            Some(Parsed::Companion(_)) | None => {}
+            Some(Parsed::Companion(_)) => {}
+            None => {
+                let nvidia = line::speaks_of_nvidia(text) || text.starts_with("pcieport ") && text.contains("AER");
+                if nvidia && !harmless::is_known(text) {
+                    self.last_source().leave_unread(text);
+                }
+            }
         }
     }
 
     fn add(&mut self, text: &str, line: line::Line, moment: Moment, boot: usize) {
-        let key = Key::of(&line, boot);
-        let variant = Rc::new(Variant { text: text.into(), line });
+        let variant = Rc::new(Variant::new(text, &line));
+        let key = Key::of(line, boot);
         let slot = match self.by_key.get(&key) {
             Some(&slot) => slot,
             None => self.add_slot(key),
@@ -294,7 +332,7 @@ impl EventLog {
             let mut seen = Seen::new(slot, Rc::clone(&variant));
             seen.note(self.sources.len(), moment);
             if self.texts.len() <= boot {
-                self.texts.resize_with(boot + 1, HashMap::new);
+                self.texts.resize_with(boot + 1, HashMap::default);
             }
             self.texts[boot].insert(Rc::clone(&variant.text), seen);
         }
@@ -323,42 +361,6 @@ impl EventLog {
         self.known_texts = 0;
         self.by_key = self.slots.iter().enumerate().map(|(at, slot)| (Rc::clone(&slot.key), at)).collect();
     }
-
-    /// The first lines of a graphics exception name no process, the last one does: they are one event.
-    fn fold_exceptions(&mut self) {
-        let mut at = 0;
-        while at < self.slots.len() {
-            let part = &self.slots[at];
-            let fits = |slot: &Slot| part.key.is_anonymous_part_of(&slot.key) && slot.covers(part);
-            let wholes = self.slots.iter().enumerate().filter(|(_, slot)| fits(slot));
-            match wholes.max_by_key(|(_, slot)| slot.rank()).map(|(whole, _)| whole) {
-                Some(whole) => {
-                    let part = self.slots.remove(at);
-                    let whole = if whole > at { whole - 1 } else { whole };
-                    self.slots[whole].absorb(part);
-                }
-                None => at += 1,
-            }
-        }
-    }
-}
-
-fn remember(said: &mut Said, boot: usize, pci: PciAddress, value: String) {
-    if said.len() <= boot {
-        said.resize_with(boot + 1, BTreeMap::new);
-    }
-    let of_boot = &mut said[boot];
-    let full = of_boot.len() >= MOST_GPUS;
-    match of_boot.get_mut(&pci) {
-        Some(known) if *known == value => {}
-        Some(known) => known.clear(),
-        None if !full => drop(of_boot.insert(pci, value)),
-        None => {}
-    }
-}
-
-fn recall<'a>(said: &'a Said, boot: usize, pci: &PciAddress) -> Option<&'a String> {
-    said.get(boot)?.get(pci).filter(|value| !value.is_empty())
 }
 
 fn bare_id(id: &str) -> String {

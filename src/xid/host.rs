@@ -25,7 +25,8 @@ pub(super) fn out_of_memory(text: &str) -> Option<Line> {
         }
         return Some(line);
     }
-    let killed = after(text, "Killed process ").or_else(|| after(text, "Kill process "))?;
+    // Older kernels name the candidate first (`Kill process … or sacrifice child`), and the victim may be its child.
+    let killed = after(text, "Killed process ")?;
     let (pid, rest) = decimal(killed)?;
     line.pid = u32::try_from(pid).ok();
     let name = after(rest, "(").map(|rest| {
@@ -33,7 +34,8 @@ pub(super) fn out_of_memory(text: &str) -> Option<Line> {
         rest.get(..end).unwrap_or(rest)
     });
     line.name_process(name.unwrap_or_default());
-    line.put("scope", if text.starts_with("Memory cgroup") { "cgroup" } else { "host" });
+    let scope = [("Memory cgroup", "cgroup"), ("Out of memory", "host")];
+    line.put_some("scope", scope.iter().find(|(begin, _)| text.starts_with(begin)).map(|(_, scope)| scope));
     line.put_some("anon_rss_kib", decimal_after(rest, "anon-rss:"));
     Some(line)
 }

@@ -4,6 +4,9 @@
 //! that merely mentions a GPU is nothing: the driver's own frames count, and their addresses must be addresses.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use crate::facts::kernel_log::KernelEventKind;
 use crate::pci::PciAddress;
@@ -12,16 +15,30 @@ use crate::text::clean;
 use super::{host, nvrm, pcie, scan, sxid, xid_frame};
 
 /// The longest value that goes into an event's details.
-const VALUE_CAP: usize = 160;
+pub(super) const VALUE_CAP: usize = 160;
 
 /// The longest process name: the kernel keeps 15 bytes, some lines print a whole program name.
 const PROCESS_CAP: usize = 64;
+
+/// Which part of its event a line is. Events of which one error prints two lines count the more frequent part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    #[default]
+    Whole,
+    /// The line that announces it.
+    Header,
+    /// The line with its details.
+    Detail,
+}
 
 /// What one line says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Line {
     /// What it is about.
     pub kind: KernelEventKind,
+    /// Which part of it.
+    pub part: Part,
     /// Xid or SXid number.
     pub code: Option<u32>,
     /// The PCI function it names.
@@ -72,8 +89,12 @@ pub enum Family {
     Nvswitch,
     /// GPUDirect RDMA.
     Peermem,
+    /// The `nvidia-uvm` module.
+    Uvm,
     /// A PCI device or port.
     Pcie,
+    /// The kernel about the nvidia module (`nvidia: probe of … failed`).
+    Probe,
     /// A Mellanox network card.
     Nic,
     /// Machine checks and firmware's hardware error records.
@@ -94,14 +115,18 @@ pub fn family(text: &str) -> Option<Family> {
         b'n' if text.starts_with("nvidia-nvswitch") => Family::Nvswitch,
         b'n' if text.starts_with("nvidia-peermem") || text.starts_with("nvidia_peermem") => Family::Peermem,
         b'n' if text.starts_with("nvidia ") => Family::Pcie,
+        b'n' if text.starts_with("nvidia-uvm: ") => Family::Uvm,
+        b'n' if text.starts_with("nvidia: probe of ") => Family::Probe,
         b'p' if text.starts_with("pcieport ") || text.starts_with("pci ") || text.starts_with("pciehp ") => {
             Family::Pcie
         }
         b'm' if text.starts_with("mlx5_core ") => Family::Nic,
         b'm' if text.starts_with("mce: ") => Family::MachineCheck,
         b'E' if text.starts_with("EDAC ") => Family::MachineCheck,
-        b'{' | b'[' if text.contains("[Hardware Error]") => Family::MachineCheck,
+        b'{' if text.contains("[Hardware Error]") => Family::MachineCheck,
+        b'[' if text.starts_with("[Hardware Error]") => Family::MachineCheck,
         b'O' if text.starts_with("Out of memory") => Family::Oom,
+        b'K' if text.starts_with("Killed process ") => Family::Oom,
         b'M' if text.starts_with("Memory cgroup out of memory") => Family::Oom,
         b'o' if text.starts_with("oom-kill:") => Family::Oom,
         b'I' if text.starts_with("INFO: task ") => Family::HungTask,
@@ -119,6 +144,37 @@ fn is_segfault(text: &[u8]) -> bool {
     let head = &text[..text.len().min(REACH)];
     let Some(close) = head.iter().position(|&byte| byte == b']') else { return false };
     text[close..].starts_with(b"]: segfault at ")
+}
+
+/// What is looked for in every line that belongs to no family.
+struct Markers {
+    nvidia: Finder<'static>,
+    nv: Finder<'static>,
+    sxid: Finder<'static>,
+}
+
+static MARKERS: LazyLock<Markers> =
+    LazyLock::new(|| Markers { nvidia: Finder::new("nvidia"), nv: Finder::new("NV"), sxid: Finder::new("SXid") });
+
+/// Whether a text speaks of NVIDIA, so that it may not be dropped without a word.
+#[inline]
+pub(super) fn speaks_of_nvidia(text: &str) -> bool {
+    let Markers { nvidia, nv, sxid } = &*MARKERS;
+    let found = |marker: &Finder<'_>| marker.find(text.as_bytes()).is_some();
+    found(nvidia) || found(nv) && (text.contains("NVRM") || text.contains("NVSwitch")) || found(sxid)
+}
+
+/// Whether a text holds the frame of an error that must never be lost.
+pub(super) fn has_error_frame(text: &str) -> bool {
+    text.contains("NVRM: Xid") || text.contains("SXid (")
+}
+
+/// What tells a text's event from others: like [`parse`], but without the details of an Xid, of which storms are made.
+pub(super) fn parse_key(text: &str) -> Option<Parsed> {
+    if text.starts_with("NVRM: Xid") && !text.contains('\n') {
+        return xid_frame::parse_key(text).map(Parsed::Event);
+    }
+    parse(text)
 }
 
 /// Parses the text of one record. `None`: nothing that concerns a GPU, or a broken line.
@@ -139,7 +195,9 @@ fn parse_family(family: Family, text: &str) -> Option<Parsed> {
         Family::Nvrm => nvrm::parse(text),
         Family::Nvswitch => sxid::parse(text),
         Family::Peermem => nvrm::peermem(text).map(Parsed::Event),
+        Family::Uvm => nvrm::uvm(text).map(Parsed::Event),
         Family::Pcie => pcie::parse(text).map(Parsed::Event),
+        Family::Probe => pcie::old_probe(text).map(Parsed::Event),
         Family::Nic => host::nic(text).map(Parsed::Event),
         Family::MachineCheck => host::machine_check(text).map(Parsed::Event),
         Family::Oom => host::out_of_memory(text).map(Parsed::Event),
@@ -171,6 +229,11 @@ impl Line {
         }
     }
 
+    /// Sets the sub-code, cleaned and capped.
+    pub(super) fn tell_apart(&mut self, sub_code: &str) {
+        self.sub_code = Some(clean(sub_code, 64)).filter(|sub_code| !sub_code.is_empty());
+    }
+
     /// Adds a detail that may be missing.
     pub(super) fn put_some<T: ToString>(&mut self, name: &'static str, value: Option<T>) {
         if let Some(value) = value {
@@ -179,13 +242,15 @@ impl Line {
     }
 
     /// A detail that is already there.
+    #[cfg(test)]
     pub(super) fn detail(&self, name: &str) -> Option<&str> {
         self.details.get(name).map(String::as_str)
     }
 
     /// Sets the process's name, unless it is empty or `<unknown>`.
     pub(super) fn name_process(&mut self, name: &str) {
-        let name = clean(name, PROCESS_CAP);
+        let plain = name.len() <= PROCESS_CAP && name.bytes().all(|byte| byte.is_ascii_graphic());
+        let name = if plain { name.to_owned() } else { clean(name, PROCESS_CAP) };
         if !name.is_empty() && name != "<unknown>" {
             self.process = Some(name);
         }

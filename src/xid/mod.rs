@@ -6,15 +6,20 @@
 //!                                        └─ xid_text, nvlink5, nvlink4, sxid, nvrm, pcie, host: one family each
 //! ```
 //!
+//! What a code means and what to do about it stands in `data/*.tsv`: [`catalogue`] reads it, [`judgement`] applies it to
+//! one event, `docs/xid.md` shows it.
+//!
 //! Frames are read strictly (a program's name must not be able to pose as a driver line), texts loosely (their wording
 //! belongs to a firmware version). Nothing here reads a file: whoever has a log pushes its records into an
 //! [`events::EventLog`]. Nothing here concludes anything either: that is the work of `diagnosis`.
 
 pub mod catalogue;
 pub mod events;
+mod harmless;
 mod host;
 pub mod identity;
 mod journal;
+pub mod judgement;
 pub mod line;
 mod multiline;
 pub mod nvlink4;
@@ -22,14 +27,17 @@ pub mod nvlink5;
 mod nvrm;
 mod pcie;
 pub mod record;
+mod said;
 mod scan;
 mod seen;
 mod slot;
 mod sources;
 mod stamp;
+mod suppressed;
 mod sxid;
 mod syslog;
 pub mod window;
+mod wrapped;
 mod xid_frame;
 mod xid_text;
 

@@ -1,11 +1,38 @@
 //! One message of the driver that a text log shows as several lines, put together again.
 //!
 //! The kernel's buffer keeps such a message in one record; `dmesg` and syslog print its lines one by one, with other
-//! lines possibly in between. Two messages matter: the GPU that fell off the bus at probe, and the API mismatch.
+//! lines possibly in between.
 
-/// How a message begins, and what the last of its lines contains.
-const MESSAGES: [(&str, &str); 2] =
-    [("NVRM: The NVIDIA GPU ", "fallen off the bus"), ("NVRM: API mismatch: ", "kernel module has the version")];
+/// A message of several lines.
+struct Shape {
+    /// How its first line begins.
+    begins: &'static str,
+    /// Its whole text contains one of these.
+    whole: &'static [&'static str],
+    /// How a further line begins, or what it contains.
+    further: &'static [&'static str],
+}
+
+const SHAPES: [Shape; 3] = [
+    // The GPU that fell off the bus at probe, and the GPU that this driver does not support.
+    Shape {
+        begins: "NVRM: The NVIDIA GPU ",
+        whole: &["fallen off the bus", "is not supported", "requires use of", "supported through"],
+        further: &["(PCI ID: ", "installed in this system", "fallen off the bus"],
+    },
+    // `the client has the version X, but / this kernel module has the version Y`, and since R5xx
+    // `the client 'NAME' (pid N) / has the version X, but this kernel module has / the version Y`.
+    Shape {
+        begins: "NVRM: API mismatch: ",
+        whole: &["kernel module has the version "],
+        further: &["has the version ", "this kernel module has", "the version ", "kernel module has the version"],
+    },
+    Shape {
+        begins: "NVRM: This PCI I/O region assigned to your NVIDIA device is invalid",
+        whole: &[" @ 0x"],
+        further: &["BAR"],
+    },
+];
 
 /// Driver lines after the first within which a message must end.
 const REACH: u32 = 4;
@@ -14,7 +41,7 @@ const REACH: u32 = 4;
 #[derive(Debug)]
 pub(super) struct Pending {
     text: String,
-    last_contains: &'static str,
+    shape: usize,
     left: u32,
 }
 
@@ -33,23 +60,36 @@ pub(super) enum Step {
 
 /// Whether a text opens a message whose end is missing.
 pub(super) fn opens(text: &str) -> Option<Pending> {
-    let (_, last_contains) = MESSAGES.iter().find(|(first, last)| text.starts_with(first) && !text.contains(last))?;
-    Some(Pending { text: text.trim_end().to_owned(), last_contains, left: REACH })
+    if !text.starts_with("NVRM: ") {
+        return None;
+    }
+    let shape = SHAPES.iter().position(|shape| text.starts_with(shape.begins))?;
+    // A record of the kernel's own buffer holds all lines.
+    let joined = text.replace("\nNVRM: ", " ");
+    let pending = Pending { text: joined.trim_end().to_owned(), shape, left: REACH };
+    (!pending.is_whole()).then_some(pending)
 }
 
 impl Pending {
+    fn shape(&self) -> &'static Shape {
+        &SHAPES[self.shape.min(SHAPES.len() - 1)]
+    }
+
+    fn is_whole(&self) -> bool {
+        self.shape().whole.iter().any(|words| self.text.contains(words))
+    }
+
     /// Offers the next line of the driver.
     pub(super) fn offer(&mut self, text: &str) -> Step {
         let Some(part) = text.strip_prefix("NVRM: ") else { return Step::Alone };
-        let continues = part.starts_with("(PCI ID: ") || part.contains("installed in this system");
-        let ends = part.contains(self.last_contains);
-        if !continues && !ends {
+        let further = self.shape().further.iter().any(|words| part.starts_with(words) || part.contains(words));
+        if !further || text.starts_with(self.shape().begins) {
             self.left = self.left.saturating_sub(1);
             return if self.left == 0 { Step::GivenUp(std::mem::take(&mut self.text)) } else { Step::Alone };
         }
         self.text.push(' ');
         self.text.push_str(part.trim_end());
-        if ends { Step::Done(std::mem::take(&mut self.text)) } else { Step::Kept }
+        if self.is_whole() { Step::Done(std::mem::take(&mut self.text)) } else { Step::Kept }
     }
 
     /// The lines so far, when the log ends.
@@ -82,5 +122,25 @@ mod tests {
         let steps: Vec<Step> = (0..4).map(|_| pending.offer("NVRM: other")).collect();
         assert!(matches!(steps.last(), Some(Step::GivenUp(text)) if text.ends_with("1.2, but")));
         assert!(opens("NVRM: loading NVIDIA UNIX").is_none());
+    }
+
+    #[test]
+    fn both_wordings_of_a_version_mismatch_end_with_the_second_version() {
+        for lines in [
+            &[
+                "NVRM: API mismatch: the client has the version 535.54.03, but",
+                "NVRM: this kernel module has the version 535.86.10.  Please",
+            ][..],
+            &[
+                "NVRM: API mismatch: the client 'nvidia-smi' (pid 4711)",
+                "NVRM: has the version 535.54.03, but this kernel module has",
+                "NVRM: the version 535.86.10.  Please make sure that this",
+            ],
+        ] {
+            let mut pending = opens(lines[0]).expect("a beginning");
+            let (last, between) = lines[1..].split_last().expect("more lines");
+            assert!(between.iter().all(|line| pending.offer(line) == Step::Kept));
+            assert!(matches!(pending.offer(last), Step::Done(text) if text.contains("has the version 535.86.10")));
+        }
     }
 }

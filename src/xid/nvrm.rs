@@ -6,7 +6,7 @@
 use crate::facts::kernel_log::KernelEventKind as Kind;
 use crate::pci::PciAddress;
 
-use super::line::{Line, Parsed, address_after, leading_address};
+use super::line::{Line, Parsed, Part, address_after, leading_address};
 use super::scan::{after, between, decimal, decimal_after, hex, word, word_after};
 
 /// Reads one `NVRM: …` line.
@@ -57,9 +57,10 @@ fn about_gpu(pci: PciAddress, rest: &str) -> Option<Parsed> {
     Some(Parsed::Event(line))
 }
 
-/// `RmInitAdapter failed! (0x26:0x1a:1227)`, `rm_init_adapter failed, device minor number N`.
+/// `RmInitAdapter failed! (0x26:0x1a:1227)`, then `rm_init_adapter failed, device minor number N`: one failure.
 fn init_failed(rest: &str) -> Line {
-    let mut line = Line::of(Kind::RmInitFailed);
+    let part = if rest.contains("rm_init_adapter") { Part::Detail } else { Part::Header };
+    let mut line = Line { part, ..Line::of(Kind::RmInitFailed) };
     line.put_some("minor", decimal_after(rest, "minor number "));
     if let Some(codes) = between(rest, "failed! (", ")") {
         let mut parts = codes.split(':');
@@ -83,8 +84,9 @@ fn the_nvidia(rest: &str) -> Option<Line> {
         line.sub_code = Some(outcome.to_owned());
         return Some(line);
     }
-    if !rest.contains("fallen off the bus") {
-        return None;
+    let off_bus = rest.contains("fallen off the bus");
+    if !off_bus {
+        return not_supported(rest);
     }
     let (pci, rest) = leading_address(rest.strip_prefix("The NVIDIA GPU ")?)?;
     let mut line = Line { pci: Some(pci), ..Line::of(Kind::OffBus) };
@@ -92,6 +94,66 @@ fn the_nvidia(rest: &str) -> Option<Line> {
     let id = between(rest, "(PCI ID: ", ")");
     line.put_some("pci_id", id);
     line.sub_code = Some("probe".to_owned());
+    Some(line)
+}
+
+/// `… installed in this system is not supported by open nvidia.ko because …`, `… requires use of the NVIDIA open kernel
+/// modules.`, `… is supported through the NVIDIA 470.xx Legacy drivers.`
+fn not_supported(rest: &str) -> Option<Line> {
+    let (_, said) = rest.split_once("installed in this system ")?;
+    let why = if said.contains("requires use of the NVIDIA open kernel modules") {
+        "needs_open_module"
+    } else if said.contains("not supported by open nvidia.ko") {
+        "needs_proprietary_module"
+    } else if said.contains("Legacy drivers") {
+        "needs_legacy_driver"
+    } else if said.contains("not supported") {
+        "not_supported"
+    } else {
+        return None;
+    };
+    let mut line = Line::of(Kind::NotSupported);
+    line.pci = rest.strip_prefix("The NVIDIA GPU ").and_then(leading_address).map(|(pci, _)| pci);
+    line.put_some("pci_id", between(rest, "(PCI ID: ", ")"));
+    line.put_some("legacy_driver", between(said, "through the NVIDIA ", " Legacy"));
+    line.sub_code = Some(why.to_owned());
+    Some(line)
+}
+
+/// `BAR1 is 0M @ 0x0 (PCI:0000:01:00.0)`, with or without the sentence before it; `request_mem_region failed for 256M`.
+fn bar(rest: &str) -> Option<Line> {
+    let invalid = rest.starts_with("This PCI I/O region assigned to your NVIDIA device is invalid");
+    let taken = rest.starts_with("request_mem_region failed");
+    let number =
+        rest.find("BAR").and_then(|at| decimal(rest.get(at + 3..)?)).filter(|(_, rest)| rest.starts_with(" is "));
+    if !invalid && !taken && number.is_none() {
+        return None;
+    }
+    let mut line = Line::of(Kind::BarUnassigned);
+    line.put_some("bar", number.map(|(number, _)| number));
+    line.put_some("size", number.and_then(|(_, rest)| word_after(rest, " is ")));
+    line.put_some("address", rest.split_once(" @ ").map(|(_, rest)| word(rest).0));
+    line.pci = between(rest, "(PCI:", ")").and_then(PciAddress::parse);
+    line.sub_code = match number {
+        _ if taken => Some("taken".to_owned()),
+        Some((number, _)) => Some(format!("bar{number}")),
+        None => None,
+    };
+    Some(line)
+}
+
+/// `nvidia-uvm: …`: the module for unified memory. Its errors stop every CUDA program until it is loaded anew.
+pub(super) fn uvm(text: &str) -> Option<Line> {
+    let rest = text.strip_prefix("nvidia-uvm: ")?;
+    let fatal = rest.contains("global fatal error");
+    if !fatal && !complains(rest) && !rest.contains("Assert") && !rest.contains("ERR") {
+        return None;
+    }
+    let mut line = Line::of(Kind::Uvm);
+    line.put_some("status", rest.find("NV_ERR_").and_then(|at| rest.get(at..)).map(|found| word(found).0));
+    let place = rest.split_ascii_whitespace().next().map(|place| place.split('[').next().unwrap_or(place));
+    line.put_some("place", place.filter(|_| !fatal));
+    line.tell_apart(if fatal { "fatal" } else { place.unwrap_or("error") });
     Some(line)
 }
 
@@ -105,6 +167,15 @@ fn without_address(rest: &str) -> Option<Line> {
         let mut line = Line::of(Kind::GspRateLimit);
         line.pci = address_after(rest, "for GPU at ");
         line.put_some("printed_one_of", decimal_after(rest, "printing 1 of every "));
+        return Some(line);
+    }
+    if rest.starts_with("nvGpuOpsReportFatalError") {
+        let mut line = Line::of(Kind::Uvm);
+        line.put_some("error", super::scan::hex_after(rest, "fatal error "));
+        line.sub_code = Some("fatal".to_owned());
+        return Some(line);
+    }
+    if let Some(line) = bar(rest) {
         return Some(line);
     }
     if rest.starts_with("API mismatch: ") {
@@ -149,13 +220,17 @@ fn complains(text: &str) -> bool {
     WORDS.iter().any(|word| text.contains(word))
 }
 
-/// `API mismatch: the client has the version X, but this kernel module has the version Y.`
+/// `API mismatch: the client has the version X, but this kernel module has the version Y.`, and since R5xx
+/// `API mismatch: the client 'NAME' (pid N) has the version X, but …`.
 fn api_mismatch(rest: &str) -> Line {
-    let version = |marker: &str| word_after(rest, marker);
-    let (client, kernel) = (version("client has the version "), version("kernel module has the version "));
+    let client = word_after(rest, "has the version ");
+    let kernel = word_after(rest, "kernel module has the version ");
     let mut line = Line::of(Kind::ApiMismatch);
     line.put_some("client_version", client);
     line.put_some("kernel_version", kernel);
+    // No part of the key: a monitor that asks every minute has a new process id each time.
+    line.put_some("client", between(rest, "the client '", "'"));
+    line.put_some("client_pid", decimal_after(rest, "' (pid "));
     line.sub_code = client.map(|client| crate::text::clean(client, 32));
     line
 }

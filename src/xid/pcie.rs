@@ -5,17 +5,21 @@
 
 use crate::facts::kernel_log::KernelEventKind as Kind;
 
-use super::line::{Line, address_after, leading_address};
+use super::line::{Line, Part, address_after, leading_address};
 use super::scan::{after, between};
 
 /// Reads `DRIVER dddd:bb:dd.f: …`.
 pub(super) fn parse(text: &str) -> Option<Line> {
     let (driver, rest) = text.split_once(' ')?;
     let (reporter, rest) = leading_address(rest)?;
-    let mut line = if let Some(rest) = rest.strip_prefix("PCIe Bus Error: ") {
+    // Newer kernels write `AER: PCIe Bus Error: …`.
+    let bus = rest.strip_prefix("AER: ").unwrap_or(rest).strip_prefix("PCIe Bus Error: ");
+    let mut line = if let Some(rest) = bus {
         bus_error(rest)
     } else if let Some(rest) = rest.strip_prefix("AER: ") {
         aer(rest)?
+    } else if let Some(line) = probe(rest) {
+        line
     } else {
         link(driver, rest)?
     };
@@ -24,9 +28,26 @@ pub(super) fn parse(text: &str) -> Option<Line> {
     Some(line)
 }
 
+/// `probe with driver nvidia failed with error -1` (kernels from 6.9 on).
+fn probe(rest: &str) -> Option<Line> {
+    let error = rest.strip_prefix("probe with driver nvidia failed with error ")?;
+    let mut line = Line::of(Kind::ProbeFailed);
+    line.put("outcome", "failed");
+    line.put_some("error", super::scan::signed(error).map(|(number, _)| number));
+    line.sub_code = Some("failed".to_owned());
+    Some(line)
+}
+
+/// `nvidia: probe of 0000:01:00.0 failed with error -1`.
+pub(super) fn old_probe(text: &str) -> Option<Line> {
+    let (pci, rest) = leading_address(text.strip_prefix("nvidia: probe of ")?)?;
+    let line = probe(&format!("probe with driver nvidia {rest}"))?;
+    Some(Line { pci: Some(pci), ..line })
+}
+
 /// `severity=Uncorrected (Fatal), type=Transaction Layer, (Requester ID)`.
 fn bus_error(rest: &str) -> Line {
-    let mut line = Line::of(Kind::Aer);
+    let mut line = Line { part: Part::Detail, ..Line::of(Kind::Aer) };
     let severity = after(rest, "severity=").map(|rest| rest.split(',').next().unwrap_or(rest));
     line.put_some("aer_severity", severity);
     line.put_some("aer_type", after(rest, "type=").map(|rest| rest.split(',').next().unwrap_or(rest)));
@@ -52,6 +73,7 @@ fn aer(rest: &str) -> Option<Line> {
     let (severity, _) = rest.split_once(" error ")?;
     let multiple = severity.strip_prefix("Multiple ");
     let severity = multiple.unwrap_or(severity);
+    line.part = Part::Header;
     line.sub_code = Some(severity_word(severity)?.to_owned());
     line.put("aer_severity", severity);
     line.put("multiple", multiple.is_some().to_string());

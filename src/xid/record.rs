@@ -1,7 +1,7 @@
 //! One record of a kernel log, in any spelling, taken apart: who wrote it, when, and its text.
 //!
 //! Spellings: `/dev/kmsg` records; `dmesg` with its time formats and `-x`; syslog files; `journalctl` in its short
-//! formats and `-o json`. Source of the first: the kernel's `dev-kmsg` documentation.
+//! formats and `-o json`; RFC 5424; `talosctl dmesg`; any of these inside of colours, quotes, file and node names. Source of the first: the kernel's `dev-kmsg` documentation.
 //!
 //! Only facility 0 is the kernel's own word. A program may write to `/dev/kmsg`, but the kernel never lets it claim
 //! facility 0; so everything else is a [`Origin::Program`] and no evidence.
@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 pub use super::stamp::Wall;
-use super::{journal, scan, syslog};
+use super::{journal, line, scan, suppressed, syslog};
 
 /// Who wrote a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,12 @@ impl<'a> Record<'a> {
         }
     }
 
+    /// Whether it may be about a GPU or about lines that are missing. What is not, only counts as read.
+    pub fn is_of_interest(&self) -> bool {
+        let text = self.text.trim_start();
+        line::family(text).is_some() || line::speaks_of_nvidia(text) || suppressed::count(text).is_some()
+    }
+
     /// The time of a line that does not name its zone, read as UTC.
     pub fn local_time(&self, now: Timestamp) -> Option<Timestamp> {
         let wall = self.wall.filter(|wall| !matches!(wall, Wall::At { zone: true, .. }))?;
@@ -115,7 +121,7 @@ pub fn parse_kmsg(record: &str) -> Option<Record<'_>> {
     let (seq, rest) = scan::decimal(rest.strip_prefix(',')?)?;
     let (uptime, rest) = scan::decimal(rest.strip_prefix(',')?)?;
     let (flags, text) = rest.strip_prefix(',')?.split_once(';')?;
-    let text = text.split_once('\n').map_or(text, |(text, _)| text);
+    let text = memchr::memchr(b'\n', text.as_bytes()).and_then(|end| text.get(..end)).unwrap_or(text);
     let mut fields = flags.split(',');
     let flags = fields.next()?;
     let facility = u8::try_from(priority >> 3).unwrap_or(u8::MAX);

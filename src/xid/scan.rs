@@ -2,7 +2,15 @@
 
 /// What follows the first `marker`.
 pub(super) fn after<'a>(text: &'a str, marker: &str) -> Option<&'a str> {
-    text.find(marker).and_then(|at| text.get(at + marker.len()..))
+    let at = memchr::memmem::find(text.as_bytes(), marker.as_bytes())?;
+    text.get(at + marker.len()..)
+}
+
+/// The text before and after the first comma that a blank follows.
+pub(super) fn split_list(text: &str) -> Option<(&str, &str)> {
+    let mut commas = memchr::memchr_iter(b',', text.as_bytes());
+    let at = commas.find(|at| text.as_bytes().get(at + 1) == Some(&b' '))?;
+    Some((text.get(..at)?, text.get(at + 2..)?))
 }
 
 /// What stands between `open` and the next `close`.
@@ -72,7 +80,7 @@ pub(super) fn word_after<'a>(text: &'a str, marker: &str) -> Option<&'a str> {
 
 /// Undoes `\xNN` (the kernel's way to print a byte that is not plain text). Borrowed when there is nothing to undo.
 pub(super) fn unescape(text: &str) -> std::borrow::Cow<'_, str> {
-    if !text.contains("\\x") {
+    if memchr::memchr(b'\\', text.as_bytes()).is_none() {
         return text.into();
     }
     let bytes = text.as_bytes();
@@ -100,6 +108,32 @@ pub(super) fn unescape(text: &str) -> std::borrow::Cow<'_, str> {
     }
 }
 
+/// Undoes `#NNN` (rsyslog's octal way to print a control character). Borrowed when there is nothing to undo.
+pub(super) fn unescape_octal(text: &str) -> std::borrow::Cow<'_, str> {
+    if !text.contains("#0") {
+        return text.into();
+    }
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('#') {
+        plain.push_str(before);
+        let digits = after.get(..3).filter(|digits| digits.bytes().all(|digit| (b'0'..=b'7').contains(&digit)));
+        let control = digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(u8::is_ascii_control);
+        rest = match control {
+            Some(byte) => {
+                plain.push(char::from(byte));
+                after.get(3..).unwrap_or_default()
+            }
+            None => {
+                plain.push('#');
+                after
+            }
+        };
+    }
+    plain.push_str(rest);
+    plain.into()
+}
+
 fn nibble(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
@@ -113,6 +147,13 @@ mod tests {
         assert_eq!(unescape(r"a\x0ab\x5cc"), "a\nb\\c");
         assert_eq!(unescape(r"\x4 \xzz \x"), r"\x4 \xzz \x");
         assert_eq!(unescape(r"\xc3\xa4\xff"), "ä\u{fffd}");
+    }
+
+    #[test]
+    fn control_characters_of_rsyslog_are_undone() {
+        assert_eq!(unescape_octal("a#012b#011c#033[0m"), "a\nb\tc\u{1b}[0m");
+        assert_eq!(unescape_octal("ticket #0123, #08 #"), "ticket \n3, #08 #");
+        assert_eq!(unescape_octal("bug #141 #101"), "bug #141 #101", "letters are never escaped");
     }
 
     #[test]

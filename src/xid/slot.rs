@@ -10,8 +10,9 @@ use crate::pci::PciAddress;
 use crate::text::clean;
 
 use super::catalogue::{self, Class};
-use super::line::Line;
+use super::line::{self, Line, Parsed, Part};
 use super::sources::timestamp;
+use super::xid_text;
 
 /// The longest raw line in a report.
 const RAW_CAP: usize = 320;
@@ -57,19 +58,10 @@ pub(super) struct Key {
 }
 
 impl Key {
-    pub(super) fn of(line: &Line, boot: usize) -> Self {
-        let Line { kind, code, pci, gpu_instance, compute_instance, sub_code, pid, process, details: _ } = line;
-        Self {
-            kind: *kind,
-            code: *code,
-            pci: pci.clone(),
-            gpu_instance: *gpu_instance,
-            compute_instance: *compute_instance,
-            sub_code: sub_code.clone(),
-            pid: *pid,
-            process: process.clone(),
-            boot,
-        }
+    pub(super) fn of(line: Line, boot: usize) -> Self {
+        let Line { kind, code, pci, gpu_instance, compute_instance, sub_code, pid, process, part: _, details: _ } =
+            line;
+        Self { kind, code, pci, gpu_instance, compute_instance, sub_code, pid, process, boot }
     }
 
     /// One fault of these prints several lines: they count once.
@@ -82,6 +74,12 @@ impl Key {
         let exception = self.kind == KernelEventKind::Xid && self.code == Some(13);
         let named = Self { pid: other.pid, process: other.process.clone(), ..self.clone() };
         exception && self.pid.is_none() && other.pid.is_some() && named == *other
+    }
+
+    /// Whether the other key is the failed initialisation of which this one is the second line: it has no codes.
+    pub(super) fn is_second_line_of(&self, other: &Self) -> bool {
+        let failed = self.kind == KernelEventKind::RmInitFailed && self.sub_code.is_none() && other.sub_code.is_some();
+        failed && Self { sub_code: None, ..other.clone() } == *self
     }
 
     /// How much would be lost with the event: 0 is the neighbourhood, 1 the doings of programs, 2 everything else.
@@ -100,11 +98,20 @@ impl Key {
     }
 }
 
-/// One text of an event.
+/// One text of an event. What it says in detail is read when the event is finished: most texts of a storm are not kept.
 #[derive(Debug)]
 pub(super) struct Variant {
     pub(super) text: Rc<str>,
-    pub(super) line: Line,
+    part: Part,
+    /// GPC, TPC and SM of a graphics exception.
+    place: Option<String>,
+}
+
+impl Variant {
+    pub(super) fn new(text: &str, line: &Line) -> Self {
+        let place = (line.code == Some(13)).then(|| xid_text::exception_place(text)).flatten();
+        Self { text: text.into(), part: line.part, place }
+    }
 }
 
 /// One event.
@@ -112,7 +119,9 @@ pub(super) struct Variant {
 pub(super) struct Slot {
     pub(super) key: Rc<Key>,
     bursts: bool,
-    count: u64,
+    whole: u64,
+    headers: u64,
+    details: u64,
     /// First and last time by [`Moment::order`].
     span: Option<(i64, i64)>,
     wall: Option<(i64, i64)>,
@@ -129,7 +138,9 @@ impl Slot {
         Self {
             key,
             bursts,
-            count: 0,
+            whole: 0,
+            headers: 0,
+            details: 0,
             span: None,
             wall: None,
             uptime: None,
@@ -143,12 +154,21 @@ impl Slot {
     pub(super) fn count(&mut self, variant: &Rc<Variant>, moment: Moment) {
         let order = moment.order();
         if !self.bursts || self.starts_a_burst(order) {
-            self.count += 1;
+            match variant.part {
+                Part::Whole => self.whole += 1,
+                Part::Header => self.headers += 1,
+                Part::Detail => self.details += 1,
+            }
         }
         self.span = widen(self.span, order);
         self.wall = widen(self.wall, moment.wall);
         self.uptime = self.uptime.max(moment.uptime);
         self.keep(variant, order.unwrap_or(0));
+    }
+
+    /// How often it happened: a header and its details are one.
+    pub(super) fn times(&self) -> u64 {
+        self.whole.saturating_add(self.headers.max(self.details))
     }
 
     fn starts_a_burst(&mut self, order: Option<i64>) -> bool {
@@ -168,29 +188,28 @@ impl Slot {
             *last = order.max(*last);
             return;
         }
-        match self.variants.iter_mut().find(|(_, known)| known.text == variant.text) {
-            Some((last, _)) => *last = order.max(*last),
-            None => {
-                self.add_place(&variant.line);
-                self.variants.push((order, Rc::clone(variant)));
+        if let Some((last, _)) = self.variants.iter_mut().find(|(_, known)| known.text == variant.text) {
+            *last = order.max(*last);
+        } else {
+            if let Some(place) = &variant.place {
+                self.places.insert(place.clone());
+                while self.places.len() > MOST_PLACES {
+                    self.places.pop_last();
+                }
+            }
+            let in_order = self.variants.last().is_none_or(|(last, _)| *last < order);
+            self.variants.push((order, Rc::clone(variant)));
+            if in_order {
+                // The usual case in a storm of changing texts: nothing has to be sorted.
+                if self.variants.len() > MOST_VARIANTS {
+                    self.variants.remove(0);
+                }
+                return;
             }
         }
         self.variants.sort_by(|(a, x), (b, y)| (a, &x.text).cmp(&(b, &y.text)));
         if self.variants.len() > MOST_VARIANTS {
             self.variants.remove(0);
-        }
-    }
-
-    fn add_place(&mut self, line: &Line) {
-        if line.code != Some(13) {
-            return;
-        }
-        let [gpc, tpc, sm] = ["gpc", "tpc", "sm"].map(|name| line.detail(name));
-        if let (Some(gpc), Some(tpc)) = (gpc, tpc) {
-            self.places.insert(format!("GPC {gpc} TPC {tpc} SM {}", sm.unwrap_or("?")));
-        }
-        if self.places.len() > MOST_PLACES {
-            self.places.pop_last();
         }
     }
 
@@ -202,9 +221,14 @@ impl Slot {
         }
     }
 
-    /// Takes in the lines of a part.
+    /// Takes in the lines of a part. It happened as often as the whole did, or more often.
     pub(super) fn absorb(&mut self, part: Self) {
-        self.count = self.count.max(part.count);
+        self.whole = self.whole.max(part.times());
+        self.take_texts(part);
+    }
+
+    /// Takes in what the lines of a part say, not how many they are.
+    pub(super) fn take_texts(&mut self, part: Self) {
         if let Some((first, last)) = part.span {
             self.span = widen(widen(self.span, Some(first)), Some(last));
         }
@@ -229,10 +253,12 @@ impl Slot {
     /// The event as it is reported, all but its GPU's identity and boot.
     pub(super) fn into_event(self) -> KernelEvent {
         let Key { kind, code, pci, gpu_instance, compute_instance, sub_code, pid, process, boot: _ } = &*self.key;
+        let count = self.times();
         let mut details = BTreeMap::new();
         for (_, variant) in &self.variants {
-            let found = &variant.line.details;
-            details.extend(found.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+            if let Some(Parsed::Event(line)) = line::parse(&variant.text) {
+                details.extend(line.details.into_iter().map(|(name, value)| (name.to_owned(), value)));
+            }
         }
         if !self.places.is_empty() {
             let places: Vec<String> = self.places.into_iter().collect();
@@ -250,12 +276,35 @@ impl Slot {
             details,
             pid: *pid,
             process: process.clone(),
-            count: self.count,
+            count,
             first: self.wall.and_then(|(first, _)| timestamp(first)),
             last: self.wall.and_then(|(_, last)| timestamp(last)),
             last_uptime_seconds: self.uptime.map(|uptime| uptime as f64 / 1e6),
             raw: clean(newest, RAW_CAP),
             ..KernelEvent::default()
+        }
+    }
+}
+
+/// Makes one of two events that are one: the first lines of a graphics exception name no process, the second line of a
+/// failed initialisation no codes.
+pub(super) fn fold(
+    slots: &mut Vec<Slot>,
+    is_part: fn(&Key, &Key) -> bool,
+    fits: fn(&Slot, &Slot) -> bool,
+    merge: fn(&mut Slot, Slot),
+) {
+    let mut at = 0;
+    while let Some(part) = slots.get(at) {
+        let of_part = |slot: &Slot| is_part(&part.key, &slot.key) && fits(part, slot);
+        let wholes = slots.iter().enumerate().filter(|(_, slot)| of_part(slot));
+        match wholes.max_by_key(|(_, slot)| slot.rank()).map(|(whole, _)| whole) {
+            Some(whole) => {
+                let part = slots.remove(at);
+                let whole = if whole > at { whole - 1 } else { whole };
+                merge(&mut slots[whole], part);
+            }
+            None => at += 1,
         }
     }
 }

@@ -3,8 +3,16 @@
 use jiff::Timestamp;
 
 use crate::facts::kernel_log::Coverage;
+use crate::text::clean;
 
+use super::line;
 use super::record::{Record, Wall};
+
+/// Lines that were not understood of which the text is kept.
+const MOST_SAMPLES: usize = 3;
+
+/// The longest sample.
+const SAMPLE_CAP: usize = 200;
 
 /// One log while it is read.
 #[derive(Debug, Default)]
@@ -19,6 +27,10 @@ pub(super) struct Source {
     without_year: bool,
     without_zone: bool,
     without_wall: bool,
+    unread: u64,
+    unread_errors: u64,
+    samples: Vec<String>,
+    suppressed: u64,
 }
 
 impl Source {
@@ -52,9 +64,47 @@ impl Source {
         }
     }
 
+    /// Counts a line that speaks of NVIDIA and was not understood.
+    pub(super) fn leave_unread(&mut self, text: &str) {
+        let error = line::has_error_frame(text);
+        self.unread += 1;
+        self.unread_errors += u64::from(error);
+        // Lines that differ in numbers only say the same; an error is worth more than chat.
+        let shape = |text: &str| text.chars().filter(|letter| !letter.is_ascii_hexdigit()).collect::<String>();
+        let sample = clean(text, SAMPLE_CAP);
+        if self.samples.iter().any(|known| shape(known) == shape(&sample)) {
+            return;
+        }
+        if self.samples.len() < MOST_SAMPLES {
+            self.samples.push(sample);
+        } else if let Some(chat) = self.samples.iter_mut().rev().find(|known| error && !line::has_error_frame(known)) {
+            *chat = sample;
+        }
+    }
+
+    /// Counts lines that the kernel left out.
+    pub(super) fn suppress(&mut self, lines: u64) {
+        self.suppressed = self.suppressed.saturating_add(lines);
+    }
+
     /// What to say of it.
     pub(super) fn coverage(self) -> Coverage {
-        let Self { name, from, to, records, lost, complete, without_year, without_zone, without_wall, .. } = self;
+        let Self {
+            name,
+            from,
+            to,
+            records,
+            lost,
+            last_seq: _,
+            complete,
+            without_year,
+            without_zone,
+            without_wall,
+            unread,
+            unread_errors,
+            samples,
+            suppressed,
+        } = self;
         let notes = [
             (without_year, "no year in the log, the latest possible one is assumed"),
             (without_year || without_zone, "time zone not stated, read as UTC"),
@@ -68,6 +118,10 @@ impl Source {
             records,
             lost_records: lost,
             complete_since_boot: complete,
+            unread_lines: unread,
+            unread_errors,
+            unread_samples: samples,
+            suppressed_lines: suppressed,
             note: notes.join("; "),
         }
     }

@@ -127,7 +127,7 @@ pub(super) fn unix(text: &str) -> Option<(Wall, &str)> {
     Some((Wall::At { microseconds, zone: true }, rest))
 }
 
-fn iso_date(text: &str) -> Option<i64> {
+pub(super) fn iso_date(text: &str) -> Option<i64> {
     let mut parts = text.split('-');
     let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
     let shape = year.len() == 4 && month.len() == 2 && day.len() == 2 && parts.next().is_none();
@@ -135,7 +135,7 @@ fn iso_date(text: &str) -> Option<i64> {
 }
 
 /// `hh:mm:ss` with an optional fraction, as microseconds since midnight.
-fn clock(text: &str) -> Option<i64> {
+pub(super) fn clock(text: &str) -> Option<i64> {
     let (whole, part) = match text.find(['.', ',']) {
         Some(at) => (text.get(..at)?, i64::try_from(fraction(text.get(at + 1..)?)?).ok()?),
         None => (text, 0),
@@ -165,7 +165,7 @@ fn offset(zone: &str) -> Option<i64> {
     fits.then_some(sign * (hours * 60 + minutes) * 60_000_000)
 }
 
-fn midnight(year: i16, month: i8, day: i8) -> Option<i64> {
+pub(super) fn midnight(year: i16, month: i8, day: i8) -> Option<i64> {
     let date = civil::Date::new(year, month, day).ok()?;
     Some(Offset::UTC.to_timestamp(date.at(0, 0, 0, 0)).ok()?.as_microsecond())
 }

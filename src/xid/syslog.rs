@@ -1,4 +1,5 @@
-//! The prefixes of text logs: what `dmesg`, `journalctl` and syslog daemons put before the kernel's own words.
+//! The prefixes of text logs: what `dmesg`, `journalctl`, `talosctl` and syslog daemons put before the kernel's own words.
+//! What people and tools put around such a line is taken away in `wrapped`.
 //!
 //! `dmesg` shows the kernel's buffer: its lines are the kernel's. A syslog line says who wrote it, and only `kernel:`
 //! is believed. Limits: classic syslog does not protect that name (`logger -t kernel` writes it as well), so a text log
@@ -7,6 +8,7 @@
 use super::record::{Origin, Record};
 use super::scan::decimal;
 use super::stamp::{self, Wall};
+use super::{line, wrapped};
 
 /// Facility names as `dmesg -x` and busybox print them; their place is their number.
 const FACILITIES: [&str; 12] =
@@ -15,15 +17,33 @@ const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warn", "notice", "i
 
 /// Reads one text line, whatever its prefixes. A line without any is the kernel's word, with `stamped` false.
 pub(super) fn parse(line: &str) -> Record<'_> {
+    let record = unwrapped(line);
+    let coloured = record.text.starts_with('\u{1b}');
+    if !coloured && (record.stamped || line::family(&record.text).is_some()) {
+        return record;
+    }
+    wrapped::parse(line).unwrap_or(record)
+}
+
+/// Reads one text line that nothing was put around.
+pub(super) fn unwrapped(line: &str) -> Record<'_> {
     let mut record = Record::bare("");
     let rest = priority(line, &mut record);
+    if let Some(rest) = rfc5424(rest, &mut record) {
+        let rest = brackets(rest, &mut record);
+        if record.facility.is_some_and(|facility| facility != 0) {
+            record.origin = Origin::Program;
+        }
+        record.text = rest.into();
+        return record;
+    }
     let rest = decoded(rest, &mut record);
     let rest = brackets(rest, &mut record);
     let rest = match calendar(rest) {
-        Some((wall, tagged, rest)) => {
+        Some((wall, has_tag, rest)) => {
             record.wall = Some(wall);
             record.stamped = true;
-            if tagged { tag(rest, &mut record) } else { rest }
+            if has_tag { tagged(rest, &mut record) } else { rest }
         }
         None => monotonic_tag(rest).unwrap_or(rest),
     };
@@ -46,14 +66,53 @@ fn priority<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     rest
 }
 
-/// `kern  :err   : ` of `dmesg -x`.
+/// `1 TIME HOST kernel PROCID MSGID STRUCTURED-DATA TEXT` of RFC 5424, behind the priority.
+fn rfc5424<'a>(line: &'a str, record: &mut Record<'a>) -> Option<&'a str> {
+    let stamp::Iso { wall, rest, .. } = stamp::iso(line.strip_prefix("1 ")?)?;
+    let mut words = rest.splitn(5, ' ');
+    let (host, program, _, _) = (words.next()?, words.next()?, words.next()?, words.next()?);
+    let rest = structured_data(words.next()?)?;
+    record.wall = Some(wall);
+    record.stamped = true;
+    record.hostname = (host != "-").then(|| host.into());
+    if program != "kernel" {
+        record.origin = Origin::Program;
+    }
+    Some(rest.strip_prefix(' ').unwrap_or(rest).trim_start_matches('\u{feff}'))
+}
+
+/// What follows `-` or `[…][…]`; a `]` inside of a value is escaped.
+fn structured_data(text: &str) -> Option<&str> {
+    if let Some(rest) = text.strip_prefix('-') {
+        return Some(rest);
+    }
+    let (mut depth, mut escaped) = (false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'[' if !depth => depth = true,
+            b']' if depth => depth = false,
+            _ if !depth => return text.get(at..),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// `kern  :err   : ` of `dmesg -x`, `kern: warning: ` of `talosctl dmesg`.
 fn decoded<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     if !line.starts_with(|first: char| first.is_ascii_lowercase()) {
         return line;
     }
     let mut parts = line.splitn(3, ':');
     let (Some(facility), Some(level), Some(rest)) = (parts.next(), parts.next(), parts.next()) else { return line };
-    let place = |names: &[&str], name: &str| names.iter().position(|&known| known == name.trim_end());
+    let place = |names: &[&str], name: &str| names.iter().position(|&known| known == name.trim());
+    let level = match level.trim() {
+        "warning" => "warn",
+        "error" => "err",
+        level => level,
+    };
     let (Some(facility), Some(level)) = (place(&FACILITIES, facility), place(&LEVELS, level)) else { return line };
     record.facility = u8::try_from(facility).ok();
     record.level = u8::try_from(level).ok();
@@ -62,14 +121,15 @@ fn decoded<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
 }
 
 /// Any number of `[…]` that hold a time, a thread or a CPU.
-fn brackets<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
+pub(super) fn brackets<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     let mut rest = line;
     while let Some((inside, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         if !bracket(inside, record) {
             break;
         }
         record.stamped = true;
-        rest = after.trim_start_matches(' ');
+        // `talosctl dmesg` writes `[TIME]: `.
+        rest = after.strip_prefix(':').unwrap_or(after).trim_start_matches(' ');
     }
     rest
 }
@@ -90,12 +150,26 @@ fn bracket<'a>(inside: &'a str, record: &mut Record<'a>) -> bool {
         record.wall = Some(wall);
         return true;
     }
+    if trimmed.starts_with(|digit: char| digit.is_ascii_digit())
+        && let Some(iso) = stamp::iso(trimmed).filter(|iso| iso.rest.is_empty())
+    {
+        record.wall = Some(iso.wall);
+        return true;
+    }
     if trimmed.strip_prefix(['T', 'C']).is_some_and(|number| number.starts_with(|digit: char| digit.is_ascii_digit())) {
         record.caller = Some(trimmed.trim_end());
         return true;
     }
     // Where somebody left the time out of a quoted line, or `dmesg` had only a delta of nothing.
-    trimmed == "..." || time.trim().is_empty()
+    if trimmed == "..." || time.trim().is_empty() {
+        return true;
+    }
+    // `dmesg -T` in another language. Whatever else is in brackets has no clock in it.
+    let dated = trimmed.contains(':').then(|| wrapped::ctime(trimmed)).flatten();
+    if let Some(wall) = dated {
+        record.wall = wall;
+    }
+    dated.is_some()
 }
 
 /// A calendar time at the start of the line; whether a host and a tag follow it; the rest.
@@ -110,7 +184,7 @@ fn calendar(line: &str) -> Option<(Wall, bool, &str)> {
 }
 
 /// `host kernel: text`, `host kern.err kernel: text`, `kernel: text`. Whatever else stands there was no kernel.
-fn tag<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
+pub(super) fn tagged<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     let mut rest = line;
     for place in 0..3 {
         let Some((token, after)) = rest.split_once(' ') else { break };

@@ -28,6 +28,9 @@ const KERN_LOG: &str = "kern.log";
 /// In the note of a log whose reading was ended early: its last record is not the newest one there is.
 pub const CUT: &str = "cut: the newest entries are missing";
 
+/// In the note of a log of which only the newest part was read: its `from` is where that part begins.
+pub const CUT_BEFORE: &str = "cut: older entries were not read";
+
 /// The earliest moment from which on the logs have everything until now. `None`: none of them reaches now, or their
 /// times are not known.
 pub fn reach(logs: &[Coverage], now: Timestamp) -> Option<Timestamp> {

@@ -10,10 +10,20 @@ use crate::pci::PciAddress;
 use super::line::Line;
 use super::{scan, xid_text};
 
-/// Reads one Xid line.
+/// Reads one Xid line with all that it says.
 pub(super) fn parse(text: &str) -> Option<Line> {
+    frame(text, true)
+}
+
+/// Reads what tells one Xid line from another: all but the details.
+pub(super) fn parse_key(text: &str) -> Option<Line> {
+    frame(text, false)
+}
+
+fn frame(text: &str, with_details: bool) -> Option<Line> {
     let rest = text.strip_prefix("NVRM: Xid (")?;
-    let (place, rest) = rest.split_once("): ")?;
+    let (place, rest) = rest.split_once(')')?;
+    let rest = rest.strip_prefix(": ")?;
     let mut place = place.split(' ');
     let mut line = Line { pci: Some(PciAddress::parse(place.next()?)?), ..Line::of(KernelEventKind::Xid) };
     for id in place {
@@ -34,7 +44,11 @@ pub(super) fn parse(text: &str) -> Option<Line> {
         None => return None,
     };
     let message = process(rest, &mut line);
-    xid_text::read(code, message, &mut line);
+    if with_details {
+        xid_text::read(code, message, &mut line);
+    } else {
+        line.sub_code = xid_text::sub_code(code, message);
+    }
     Some(line)
 }
 
@@ -47,7 +61,7 @@ fn process<'a>(text: &'a str, line: &mut Line) -> &'a str {
     let rest = rest.trim_start();
     let Some(rest) = rest.strip_prefix("name=") else { return rest };
     // A name may hold colons, brackets, blanks and even commas without a blank; ", " ends it.
-    let (name, rest) = rest.split_once(", ").unwrap_or((rest.trim_end_matches(','), ""));
+    let (name, rest) = scan::split_list(rest).unwrap_or((rest.trim_end_matches(','), ""));
     line.name_process(name);
     rest
 }

@@ -12,8 +12,28 @@ use super::scan::{after, decimal, decimal_after, hex, hex_after, signed, word, w
 /// Register words that are kept of one line.
 const MOST_WORDS: usize = 8;
 
-/// Takes the facts out of the text of Xid `code`, and sets the sub-code where events of it must be told apart.
+/// What tells events of one code apart, where that matters. Costs little: in a storm it is asked for every line.
+pub(super) fn sub_code(code: u32, text: &str) -> Option<String> {
+    match code {
+        31 => word_after(text, "ENGINE ").map(capped),
+        45 => decimal_after(text, "caused by previous Xid ").map(|cause| format!("caused_by_{cause}")),
+        48 | 171 | 172 => memory_of(code, text).map(str::to_owned),
+        63 | 64 => remap_state(code, text).map(str::to_owned),
+        74 | 136 => nvlink4_place(text),
+        92 => single_bit_memory(text).map(str::to_owned),
+        94 => Some("contained".to_owned()),
+        95 => Some("uncontained".to_owned()),
+        119 | 120 | 175 => gsp_function(text).map(capped),
+        144..=150 => nvlink5_place(code, text),
+        154 => recovery_kind(text),
+        156 | 157 | 160 | 161 => retired_place(text),
+        _ => None,
+    }
+}
+
+/// Takes the facts out of the text of Xid `code`.
 pub(super) fn read(code: u32, text: &str, line: &mut Line) {
+    line.sub_code = sub_code(code, text);
     channel(text, line);
     match code {
         13 => graphics_exception(text, line),
@@ -24,7 +44,7 @@ pub(super) fn read(code: u32, text: &str, line: &mut Line) {
         63 | 64 => row_remap(code, text, line),
         74 | 136 => nvlink4_error(text, line),
         92 => single_bit_errors(text, line),
-        94 | 95 => containment(code, text, line),
+        94 | 95 => containment(text, line),
         119 | 120 | 175 => gsp(text, line),
         140 => escaped_errors(text, line),
         144..=150 => nvlink5_error(code, text, line),
@@ -36,10 +56,28 @@ pub(super) fn read(code: u32, text: &str, line: &mut Line) {
 
 /// `Ch 00000008`, `channel 0x0000000a`, `Channel ID 00000000`, `ChID 000c`: all hexadecimal.
 fn channel(text: &str, line: &mut Line) {
-    let marker = ["Ch ", "ChID ", "Channel ID ", "Channel ", "channel "];
-    line.put_some("channel", marker.iter().find_map(|marker| hex_after(text, marker)));
+    line.put_some("channel", channel_of(text));
     line.put_some("info", hex_after(text, "Info "));
     line.put_some("intr", hex_after(text, "intr "));
+}
+
+fn channel_of(text: &str) -> Option<String> {
+    let marker = ["Ch ", "ChID ", "Channel ID ", "Channel ", "channel "];
+    marker.iter().find_map(|marker| hex_after(text, marker))
+}
+
+/// A word of the driver, as long as a detail may be.
+fn capped(word: &str) -> String {
+    crate::text::clean(word, super::line::VALUE_CAP)
+}
+
+/// Where a graphics exception was: `GPC 9 TPC 5 SM 0`.
+pub(super) fn exception_place(text: &str) -> Option<String> {
+    let place = after(text, "(GPC ")?;
+    let (gpc, rest) = decimal(place)?;
+    let tpc = decimal_after(rest, "TPC ")?;
+    let sm = decimal_after(rest, "SM ").map_or("?".to_owned(), |sm| sm.to_string());
+    Some(format!("GPC {gpc} TPC {tpc} SM {sm}"))
 }
 
 fn graphics_exception(text: &str, line: &mut Line) {
@@ -63,35 +101,39 @@ fn mmu_fault(text: &str, line: &mut Line) {
     line.put_some("fault_addr", hex_after(text, "faulted @ "));
     line.put_some("fault_type", word_after(text, "Fault is of type "));
     line.put_some("access", text.find("ACCESS_TYPE_").and_then(|at| text.get(at..)).map(|found| word(found).0));
-    line.sub_code = line.detail("engine").map(str::to_owned);
 }
 
 fn removed_channel(text: &str, line: &mut Line) {
-    let cause = decimal_after(text, "caused by previous Xid ");
-    line.put_some("caused_by", cause);
-    line.sub_code = cause.map(|cause| format!("caused_by_{cause}"));
+    line.put_some("caused_by", decimal_after(text, "caused by previous Xid "));
 }
 
 fn double_bit_error(code: u32, text: &str, line: &mut Line) {
     line.put_some("phys_addr", hex_after(text, "physAddr "));
     line.put_some("partition", decimal_after(text, " partition "));
     line.put_some("subpartition", decimal_after(text, "subpartition "));
-    let memory = match code {
+    line.put_some("memory", memory_of(code, text));
+}
+
+fn memory_of(code: u32, text: &str) -> Option<&'static str> {
+    match code {
         171 => Some("dram"),
         172 => Some("sram"),
         _ if text.contains("framebuffer") || text.contains("DRAM") => Some("dram"),
         _ if text.contains("SRAM") => Some("sram"),
         _ => None,
-    };
-    line.put_some("memory", memory);
-    line.sub_code = memory.map(str::to_owned);
+    }
 }
 
 /// Ampere and later remap rows, older GPUs retire pages.
 fn row_remap(code: u32, text: &str, line: &mut Line) {
+    line.put_some("row_remap", remap_state(code, text));
+    line.put_some("phys_addr", hex_after(text, "(0x").or_else(|| hex_after(text, "0x")));
+}
+
+fn remap_state(code: u32, text: &str) -> Option<&'static str> {
     let lower = text.to_ascii_lowercase();
     let any = |words: &[&str]| words.iter().any(|word| lower.contains(word));
-    let state = if any(&["already pending", "already marked"]) {
+    if any(&["already pending", "already marked"]) {
         Some("already_pending")
     } else if code == 64 && any(&["table full", "table is full"]) {
         Some("table_full")
@@ -107,18 +149,13 @@ fn row_remap(code: u32, text: &str, line: &mut Line) {
         Some("page_retirement")
     } else {
         None
-    };
-    line.put_some("row_remap", state);
-    line.put_some("phys_addr", hex_after(text, "(0x").or_else(|| hex_after(text, "0x")));
-    line.sub_code = state.map(str::to_owned);
+    }
 }
 
 /// `NVLink: fatal error detected on link N(0x…, …)` or `failed to train link N to remote PCI:…`.
 fn nvlink4_error(text: &str, line: &mut Line) {
-    let link = decimal_after(text, "link ").or_else(|| decimal_after(text, "Link "));
-    line.put_some("link", link);
-    let training = text.contains("train");
-    if training {
+    line.put_some("link", nvlink4_link(text));
+    if text.contains("train") {
         line.put("training", "failed");
         line.put_some("remote", word_pci(text, "remote "));
     }
@@ -130,32 +167,39 @@ fn nvlink4_error(text: &str, line: &mut Line) {
             nvlink4::decode(&words).iter().map(|bit| format!("r{}.{}", bit.word, bit.bit)).collect();
         line.put("register_bits", bits.join(" "));
     }
-    line.sub_code = match (link, training) {
+}
+
+fn nvlink4_link(text: &str) -> Option<u64> {
+    decimal_after(text, "link ").or_else(|| decimal_after(text, "Link "))
+}
+
+fn nvlink4_place(text: &str) -> Option<String> {
+    match (nvlink4_link(text), text.contains("train")) {
         (Some(link), true) => Some(format!("link {link} training")),
         (Some(link), false) => Some(format!("link {link}")),
         (None, true) => Some("training".to_owned()),
         (None, false) => None,
-    };
+    }
 }
 
 fn single_bit_errors(text: &str, line: &mut Line) {
     line.put_some("partition", decimal_after(text, "partition "));
-    let memory = if text.contains("SRAM") || text.contains("SM ") { Some("sram") } else { None };
-    let memory = memory.or((text.contains("framebuffer") || text.contains("FB")).then_some("dram"));
-    line.put_some("memory", memory);
-    line.sub_code = memory.map(str::to_owned);
+    line.put_some("memory", single_bit_memory(text));
+}
+
+fn single_bit_memory(text: &str) -> Option<&'static str> {
+    let sram = (text.contains("SRAM") || text.contains("SM ")).then_some("sram");
+    sram.or((text.contains("framebuffer") || text.contains("FB")).then_some("dram"))
 }
 
 /// `Contained: UNIT (0x..[,0x..]). physAddr: 0x.. RST: Yes, D-RST: No`.
-fn containment(code: u32, text: &str, line: &mut Line) {
-    let containment = if code == 94 { "contained" } else { "uncontained" };
+fn containment(text: &str, line: &mut Line) {
     let unit = text.split_once("ontained: ").map(|(_, unit)| unit);
     let unit = unit.and_then(|unit| unit.split(['(', '.']).next()).map(str::trim);
     line.put_some("unit", unit);
     line.put_some("phys_addr", hex_after(text, "physAddr: "));
     line.put_some("drst", answer(text, "D-RST: "));
     line.put_some("rst", answer(&text.replace("D-RST", ""), "RST: "));
-    line.sub_code = Some(containment.to_owned());
 }
 
 fn answer(text: &str, marker: &str) -> Option<bool> {
@@ -174,11 +218,14 @@ fn gsp(text: &str, line: &mut Line) {
     line.put_some("gsp_sequence", decimal_after(text, "sequence "));
     let Some((function, rest)) = after(text, "function ").and_then(decimal) else { return };
     line.put("gsp_function", function.to_string());
-    let name = rest.strip_prefix(" (").map(|rest| word(rest).0).filter(|name| !name.is_empty());
-    line.put_some("gsp_function_name", name);
+    line.put_some("gsp_function_name", gsp_function(text));
     let arguments = rest.find("(0x").and_then(|at| rest.get(at + 1..)).and_then(|rest| rest.split(')').next());
     line.put_some("gsp_args", arguments);
-    line.sub_code = name.map(str::to_owned);
+}
+
+fn gsp_function(text: &str) -> Option<&str> {
+    let (_, rest) = after(text, "function ").and_then(decimal)?;
+    rest.strip_prefix(" (").map(|rest| word(rest).0).filter(|name| !name.is_empty())
 }
 
 /// The counters are signed in the driver, and it does print negative ones.
@@ -190,20 +237,12 @@ fn escaped_errors(text: &str, line: &mut Line) {
 
 /// `UNIT Fatal|Nonfatal XC0 i0 Link 03 (0x… 0x…)`; an older form has `XC 0 i 0` and `[…]`.
 fn nvlink5_error(code: u32, text: &str, line: &mut Line) {
-    let mut tokens = text.split_ascii_whitespace();
-    let Some(unit) = tokens.next() else { return };
-    let word = tokens.next().unwrap_or_default();
-    let fatal = match word {
-        "Fatal" => Some(true),
-        "Nonfatal" | "Non-fatal" => Some(false),
-        _ => None,
-    };
+    let Some((unit, fatal)) = nvlink5_head(text) else { return };
     line.put("unit", unit);
-    line.put_some("nv_severity", fatal.map(|_| word));
+    line.put_some("nv_severity", fatal.and_then(|_| text.split_ascii_whitespace().nth(1)));
     line.put_some("xc", decimal_after(text, " XC"));
     line.put_some("injected", decimal_after(text, " i"));
-    let link = after(text, "Link ").and_then(signed).map(|(link, _)| link);
-    line.put_some("link", link);
+    line.put_some("link", nvlink5_link(text));
     let words = words(text);
     if !words.is_empty() {
         line.put("regs", words.iter().map(|word| format!("{word:#010x}")).collect::<Vec<_>>().join(" "));
@@ -222,22 +261,67 @@ fn nvlink5_error(code: u32, text: &str, line: &mut Line) {
         line.put_some("origin", decoded.origin);
     }
     line.put_some("fatal", lost);
-    let link = link.filter(|&link| link >= 0).map(|link| format!(" link {link}")).unwrap_or_default();
-    // A harmless event must not hide the fatal one of the same unit and link: they are told apart.
-    let fatal = if lost == Some(true) { " fatal" } else { "" };
-    line.sub_code = Some(crate::text::clean(&format!("{unit}{link}{fatal}"), 64));
+}
+
+/// The unit, and what the Fatal or Nonfatal word says.
+fn nvlink5_head(text: &str) -> Option<(&str, Option<bool>)> {
+    let mut tokens = text.split_ascii_whitespace();
+    let unit = tokens.next()?;
+    let fatal = match tokens.next() {
+        Some("Fatal") => Some(true),
+        Some("Nonfatal" | "Non-fatal") => Some(false),
+        _ => None,
+    };
+    Some((unit, fatal))
+}
+
+fn nvlink5_link(text: &str) -> Option<i64> {
+    after(text, "Link ").and_then(signed).map(|(link, _)| link)
+}
+
+/// A harmless event must not hide the fatal one of the same unit and link: they are told apart.
+fn nvlink5_place(code: u32, text: &str) -> Option<String> {
+    let (unit, fatal) = nvlink5_head(text)?;
+    let lost = match words(text)[..] {
+        [intr_info, error_status, ..] => {
+            nvlink5::decode(&Report { xid: code, unit, fatal, intr_info, error_status }).fatal
+        }
+        _ => fatal == Some(true),
+    };
+    let link = nvlink5_link(text).filter(|&link| link >= 0).map(|link| format!(" link {link}")).unwrap_or_default();
+    Some(crate::text::clean(&format!("{unit}{link}{}", if lost { " fatal" } else { "" }), 64))
 }
 
 /// `GPU recovery action changed from 0xA (Label) to 0xB (Label)`.
 fn recovery_action(text: &str, line: &mut Line) {
-    let from = after(text, "changed from ").and_then(hex);
-    let to = after(text, ") to ").or_else(|| after(text, " to ")).and_then(hex);
-    line.put_some("recovery_from", from.map(|(action, _)| action));
-    let Some((action, rest)) = to else { return };
+    line.put_some("recovery_from", recovery_from(text));
+    let Some((action, rest)) = recovery_to(text) else { return };
     line.put("recovery_to", action.to_string());
     line.put_some("recovery_label", rest.trim_start().strip_prefix('(').and_then(|rest| rest.split(')').next()));
-    // NVML's names of the values; 6 and 7 came with NVML 13.
-    let name = match action {
+    line.put("recovery_action", recovery_name(action));
+}
+
+fn recovery_from(text: &str) -> Option<u64> {
+    after(text, "changed from ").and_then(hex).map(|(action, _)| action)
+}
+
+fn recovery_to(text: &str) -> Option<(u64, &str)> {
+    after(text, ") to ").or_else(|| after(text, " to ")).and_then(hex)
+}
+
+/// Taking back one recommendation is another event than taking back another: only some end with a reset.
+fn recovery_kind(text: &str) -> Option<String> {
+    let (to, _) = recovery_to(text)?;
+    let name = recovery_name(to);
+    Some(match recovery_from(text).filter(|_| to == 0) {
+        Some(from) => format!("{name} after {}", recovery_name(from)),
+        None => name.to_owned(),
+    })
+}
+
+/// NVML's names of the values; 6 and 7 came with NVML 13.
+fn recovery_name(action: u64) -> &'static str {
+    match action {
         0 => "none",
         1 => "gpu_reset",
         2 => "node_reboot",
@@ -247,9 +331,7 @@ fn recovery_action(text: &str, line: &mut Line) {
         6 => "bus_reset",
         7 => "system_reboot",
         _ => "unknown",
-    };
-    line.put("recovery_action", name);
-    line.sub_code = Some(name.to_owned());
+    }
 }
 
 /// Which resource was retired, and what brings the spare into place.
@@ -259,13 +341,16 @@ fn retirement(text: &str, line: &mut Line) {
     let lower = text.to_ascii_lowercase();
     let activates = ["reboot", "reset"].into_iter().find(|action| lower.contains(action));
     line.put_some("activated_by", activates);
-    line.sub_code = match (line.detail("gpc"), line.detail("tpc"), line.detail("channel")) {
+}
+
+fn retired_place(text: &str) -> Option<String> {
+    match (decimal_after(text, "GPC "), decimal_after(text, "TPC "), channel_of(text)) {
         (Some(gpc), Some(tpc), _) => Some(format!("gpc {gpc} tpc {tpc}")),
         (Some(gpc), None, _) => Some(format!("gpc {gpc}")),
         (None, Some(tpc), _) => Some(format!("tpc {tpc}")),
         (None, None, Some(channel)) => Some(format!("channel {channel}")),
         (None, None, None) => None,
-    };
+    }
 }
 
 /// The hex words in the last pair of round or square brackets that opens with `0x`.

@@ -12,6 +12,7 @@ from pathlib import Path
 sys.dont_write_bytecode = True
 
 import benign  # noqa: F401  (each of these registers its scenarios)
+import codes  # noqa: F401
 import generate
 import gpus  # noqa: F401
 import links  # noqa: F401

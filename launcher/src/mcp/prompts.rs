@@ -26,7 +26,7 @@ const WAYS: &[Way] = &[
             2. For each critical or fatal finding give its one action, and say whether pods can stay on the node meanwhile \
             (get_pod_gpu_allocation shows who holds its GPUs).\n\
             3. Say what is unknown and why. An unknown is not an all-clear.\n\
-            Do not infer a hardware fault from an application Xid (13, 31, 43, 45, 68, 109) alone. Change nothing.",
+            Do not infer a hardware fault from an application Xid (13, 31, 43, 45, 68) alone. Change nothing.",
     },
     Way {
         name: "why_did_my_training_pod_die",

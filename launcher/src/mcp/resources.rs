@@ -72,7 +72,10 @@ fn xid_entry(entry: &XidEntry) -> Value {
         severity,
         nvidia_action,
         nvidia_investigation,
+        response: _,
+        ages: _,
         sre_action,
+        differs,
         raises_recovery_action,
         note,
     } = entry;
@@ -85,6 +88,7 @@ fn xid_entry(entry: &XidEntry) -> Value {
         "action": sre_action,
         "nvidia_action": nvidia_action,
         "nvidia_investigation": nvidia_investigation,
+        "why_it_differs_from_nvidia": differs,
         "followed_by_xid_154": raises_recovery_action,
         "note": note,
         "reference": "https://docs.nvidia.com/deploy/xid-errors/",

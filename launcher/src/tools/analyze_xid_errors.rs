@@ -79,7 +79,7 @@ impl Tool for AnalyzeXidErrors {
             };
             rows.add_row([
                 cell(event.last.map(second)),
-                event.count.to_string(),
+                if event.count_is_lower_bound { format!("≥ {}", event.count) } else { event.count.to_string() },
                 what,
                 cell(event.gpu_index),
                 cell(event.pci_address.as_ref().map(|address| address.sysfs().to_owned())),

@@ -1,7 +1,9 @@
 //! Earlier boots: the host's own `journalctl`, run in the host's root.
 //!
 //! The journal's format is its writer's alone, so its writer's tool reads it. Time and output are bounded, and a tool
-//! that hangs is killed. Limits: a host without systemd has none, and a saved file tree is not run.
+//! that hangs is killed. It is read backwards, the newest entry first: systemd before 254 answers `--lines` with `--since`
+//! from the start of the window, and what a bound cuts off is then the oldest, on every version. Limits: a host without
+//! systemd has none, and a saved file tree is not run.
 
 use std::io::Read;
 use std::path::Path;
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
-use syringe_core::xid::EventLog;
+use syringe_core::xid::{EventLog, record};
 
 use super::lines::Lines;
 use crate::host::files;
@@ -27,6 +29,9 @@ const MOST_ENTRIES: u32 = 100_000;
 /// Output that is read, in bytes.
 const MOST_OUTPUT: usize = 128 * 1024 * 1024;
 
+/// Entries about GPUs that wait to be pushed in the order in which they were written, in bytes. The probe has 128 MiB.
+const MOST_KEPT: usize = 40 * 1024 * 1024;
+
 /// How far back where nobody says: a journal may hold years.
 const LOOK_BACK: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
 
@@ -38,6 +43,9 @@ const MOST_STDERR: u64 = 2048;
 /// What the parser uses of an entry. journalctl adds time, boot and cursor by itself.
 const FIELDS: &str =
     "--output-fields=MESSAGE,PRIORITY,SYSLOG_FACILITY,_TRANSPORT,_SOURCE_MONOTONIC_TIMESTAMP,_BOOT_ID,_HOSTNAME";
+
+/// The code of a problem that left the newest entries read.
+pub(super) const CUT_SHORT: &str = "timeout";
 
 /// Hidden command of this program: run the host's journalctl in the host's root.
 pub(crate) const IN_HOST_ROOT: &str = "host-journal";
@@ -67,7 +75,7 @@ pub(super) fn command(host: &Path, since: Option<Timestamp>, now: Timestamp) -> 
 }
 
 fn arguments(since: i64) -> Vec<String> {
-    let fixed = ["--no-pager", "--quiet", "--output=json", FIELDS, "_TRANSPORT=kernel"].map(str::to_owned);
+    let fixed = ["--no-pager", "--quiet", "--output=json", "--reverse", FIELDS, "_TRANSPORT=kernel"].map(str::to_owned);
     fixed.into_iter().chain([format!("--lines={MOST_ENTRIES}"), format!("--since=@{since}")]).collect()
 }
 
@@ -88,8 +96,44 @@ pub(crate) fn become_in_root(host: &Path, since: i64) -> std::io::Error {
     }
 }
 
-/// Runs the command and pushes what it prints. What came before a failure stays pushed.
-pub(super) fn run(mut command: Command, log: &mut EventLog, time: Duration) -> Result<(), Problem> {
+/// Entries in the order of the tool: newest first.
+#[derive(Debug, Default)]
+struct Newest {
+    entries: u32,
+    bytes: usize,
+    /// Those about GPUs. Everything else only counts, and is pushed at once.
+    kept: Vec<String>,
+}
+
+impl Newest {
+    fn take(&mut self, line: &str, log: &mut EventLog) {
+        self.entries = self.entries.saturating_add(1);
+        let Some(record) = record::parse_line(line) else { return log.push_line(line) };
+        if record.is_of_interest() {
+            self.bytes = self.bytes.saturating_add(line.len());
+            self.kept.push(line.to_owned());
+        } else {
+            log.push_record(&record);
+        }
+    }
+
+    /// Pushes what was kept, oldest first. Returns whether there may be older entries than were read.
+    fn finish(self, log: &mut EventLog) -> bool {
+        self.kept.iter().rev().for_each(|line| log.push_line(line));
+        self.entries >= MOST_ENTRIES
+    }
+}
+
+/// Runs the command, which prints the newest entry first, and pushes what it prints. Returns whether older entries were
+/// left out. What came before a failure stays pushed.
+pub(super) fn run(command: Command, log: &mut EventLog, time: Duration) -> Result<bool, Problem> {
+    let mut newest = Newest::default();
+    let result = print(command, log, &mut newest, time);
+    let cut = newest.finish(log);
+    result.map(|()| cut)
+}
+
+fn print(mut command: Command, log: &mut EventLog, newest: &mut Newest, time: Duration) -> Result<(), Problem> {
     let deadline = Instant::now() + time;
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| {
@@ -113,22 +157,23 @@ pub(super) fn run(mut command: Command, log: &mut EventLog, time: Duration) -> R
         match chunks.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(chunk) => {
                 taken = taken.saturating_add(chunk.len());
-                lines.push(&chunk, |line| log.push_line(line));
-                if taken > MOST_OUTPUT {
+                lines.push(&chunk, |line| newest.take(line, log));
+                if taken > MOST_OUTPUT || newest.bytes > MOST_KEPT {
                     end(child);
-                    return Err(failed(format!("more than {MOST_OUTPUT} bytes; the newest entries are missing")));
+                    let why = format!("more than {taken} bytes; the oldest entries are missing");
+                    return Err(Problem { code: CUT_SHORT.to_owned(), ..failed(why) });
                 }
             }
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
                 end(child);
                 let seconds = time.as_secs_f32();
-                let why = format!("journalctl was not done after {seconds:.1} s; the newest entries are missing");
-                return Err(Problem { code: "timeout".to_owned(), ..failed(why) });
+                let why = format!("journalctl was not done after {seconds:.1} s; the oldest entries are missing");
+                return Err(Problem { code: CUT_SHORT.to_owned(), ..failed(why) });
             }
         }
     }
-    lines.finish(|line| log.push_line(line));
+    lines.finish(|line| newest.take(line, log));
     let status = child.wait().map_err(|error| failed(error.to_string()))?;
     if status.success() {
         return Ok(());
@@ -168,7 +213,7 @@ mod tests {
 
     const ENTRY: &str = r#"{"__REALTIME_TIMESTAMP":"1740327858123456","_BOOT_ID":"c0ffee","_TRANSPORT":"kernel","SYSLOG_FACILITY":"0","MESSAGE":"NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus."}"#;
 
-    fn shell(script: &str, time: Duration) -> (EventLog, Result<(), Problem>) {
+    fn shell(script: &str, time: Duration) -> (EventLog, Result<bool, Problem>) {
         let mut log = EventLog::new(None, Options::default());
         let mut command = Command::new("sh");
         command.args(["-c", script]);
@@ -179,7 +224,7 @@ mod tests {
     #[test]
     fn entries_of_an_earlier_boot_become_its_events() {
         let (log, result) = shell(&format!("echo '{ENTRY}'; echo '{ENTRY}'"), TIME);
-        assert_eq!(result, Ok(()));
+        assert_eq!(result, Ok(false));
         let events = log.finish().events;
         assert_eq!((events[0].code, events[0].boot_id.as_deref()), (Some(79), Some("c0ffee")));
     }
@@ -215,6 +260,41 @@ mod tests {
         let asked = arguments(1794614400);
         assert!(asked.contains(&"--since=@1794614400".to_owned()), "{asked:?}");
         assert!(asked.contains(&"_TRANSPORT=kernel".to_owned()) && !asked.contains(&"-k".to_owned()));
+    }
+
+    /// A journalctl that honours what it is told, as systemd before 254 does: the first entries of the window, or the
+    /// newest ones, newest first.
+    const BEFORE_254: &str = r#"
+        lines=3
+        for argument; do case "$argument" in --reverse) reverse=yes;; esac; done
+        entry() { echo "{\"__REALTIME_TIMESTAMP\":\"17403278${1}000000\",\"_BOOT_ID\":\"c0ffee\",\"_TRANSPORT\":\"kernel\",\"SYSLOG_FACILITY\":\"0\",\"MESSAGE\":\"$2\"}"; }
+        all() {
+            entry 50 "usb 1-1: new device"; entry 51 "usb 1-1: gone"; entry 52 "usb 1-1: back"
+            entry 57 "NVRM: GPU at PCI:0000:5d:00: GPU-b6c3b2be-c55b-d076-fa0e-d464e4c7e08b"
+            entry 58 "NVRM: GPU Board Serial Number: 1653723052734"
+            entry 59 "NVRM: Xid (PCI:0000:5d:00): 79, GPU has fallen off the bus."
+        }
+        if [ "$reverse" ]; then all | tac | head -n $lines; else all | head -n $lines; fi
+    "#;
+
+    #[test]
+    fn the_newest_entries_are_read_with_every_version_of_systemd_and_in_their_order() {
+        let mut log = EventLog::new(None, Options::default());
+        let mut command = Command::new("sh");
+        command.args(["-c", BEFORE_254, "journalctl"]).args(arguments(0));
+        assert_eq!(run(command, &mut log, TIME), Ok(false));
+        let facts = log.finish();
+        assert_eq!(facts.coverage[0].records, 3);
+        let events: Vec<_> = facts.events.iter().map(|event| (event.code, event.gpu_uuid.is_some())).collect();
+        assert_eq!(events, [(Some(79), true)]);
+        let serial = facts.events[0].details.get("board_serial").map(String::as_str);
+        assert_eq!(serial, Some("1653723052734"), "the line belongs to the GPU that was named before it");
+    }
+
+    #[test]
+    fn a_journal_with_more_entries_than_were_asked_for_is_cut() {
+        let (_, result) = shell(&format!("yes '{ENTRY}' | head -n {MOST_ENTRIES}"), Duration::from_secs(60));
+        assert_eq!(result, Ok(true));
     }
 
     #[test]

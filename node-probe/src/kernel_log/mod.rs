@@ -27,7 +27,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use syringe_core::facts::kernel_log::{Coverage, KernelLog};
 use syringe_core::report::{Problem, Section};
-use syringe_core::xid::window::{CUT, JOURNAL};
+use syringe_core::xid::window::{CUT_BEFORE, JOURNAL};
 use syringe_core::xid::{self, Clock, EventLog};
 
 pub(crate) use self::journal::become_in_root;
@@ -163,7 +163,7 @@ fn boot_of_tree(paths: &Paths) -> Option<Clock> {
 struct Journal {
     /// It was read, if not to its end: no other log is asked for earlier boots.
     answered: bool,
-    /// Its reading ended early: what it has not said is the newest.
+    /// Its reading ended early, or it has more than was asked for: what it has not said is the oldest.
     cut: bool,
 }
 
@@ -182,20 +182,20 @@ fn from_journal(
 fn push_journal(command: Command, log: &mut EventLog, time: Duration, problems: &mut Vec<Problem>) -> Journal {
     log.source(JOURNAL);
     match journal::run(command, log, time) {
-        Ok(()) => Journal { answered: true, cut: false },
+        Ok(cut) => Journal { answered: true, cut },
         Err(problem) => {
-            let answered = problem.code == "timeout";
+            let answered = problem.code == journal::CUT_SHORT;
             problems.push(problem);
             Journal { answered, cut: true }
         }
     }
 }
 
-/// Says of a journal that was not read to its end that it does not reach now.
+/// Says of a journal that was not read to its beginning that it has more.
 fn note_cut(facts: &mut KernelLog) {
     let begun = |log: &&mut Coverage| log.source == JOURNAL && log.records > 0;
     for Coverage { note, .. } in facts.coverage.iter_mut().filter(begun) {
-        *note = if note.is_empty() { CUT.to_owned() } else { format!("{note}; {CUT}") };
+        *note = if note.is_empty() { CUT_BEFORE.to_owned() } else { format!("{note}; {CUT_BEFORE}") };
     }
 }
 

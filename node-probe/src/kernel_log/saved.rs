@@ -1,4 +1,5 @@
-//! A log that somebody saved: `/dev/kmsg` records, `dmesg` in its time formats, journal lines, syslog.
+//! A log that somebody saved: `/dev/kmsg` records, `dmesg` in its time formats, journal lines, syslog (RFC 5424 too),
+//! `talosctl dmesg`; with colours, quotes, file and node names around the lines.
 //!
 //! It is streamed: a large one costs no memory. Limits: not compressed, not the journal's binary files; times without a
 //! zone are read as UTC, and lines that only know the uptime get no wall-clock time, for the boot is unknown.
@@ -111,6 +112,10 @@ mod tests {
             ("dmesg", format!("[  171.620236] {text}\n")),
             ("dmesg-T", format!("[Sun Feb 23 16:24:18 2025] {text}")),
             ("syslog", format!("Feb 23 16:24:18 gpu-1 kernel: {text}\r\n")),
+            ("talos", format!("10.5.0.2: kern: warning: [2025-02-23T16:24:18.123456Z]: {text}\n")),
+            ("rfc5424", format!("<3>1 2025-02-23T16:24:18Z gpu-1 kernel - - - {text}\n")),
+            ("french", format!("févr. 23 16:24:18 gpu-1 kernel: {text}\n")),
+            ("pasted", format!("> kern.log:Feb 23 16:24:18 gpu-1 kernel: {text}\n")),
             ("journal", format!("{{\"_TRANSPORT\":\"kernel\",\"SYSLOG_FACILITY\":\"0\",\"MESSAGE\":\"{text}\"}}\n")),
         ] {
             tree.file(name, content);

@@ -69,9 +69,9 @@ fn a_journal_that_was_not_read_to_its_end_says_so() {
         (journal, facts.coverage.remove(0).note)
     };
     let (journal, note) = read(format!("echo '{entry}'; exec sleep 60"), Duration::from_millis(300));
-    assert_eq!((journal, note.as_str()), (Journal { answered: true, cut: true }, CUT));
+    assert_eq!((journal, note.as_str()), (Journal { answered: true, cut: true }, CUT_BEFORE));
     let (journal, note) = read(format!("echo '{entry}'; exit 3"), journal::TIME);
-    assert_eq!((journal, note.as_str()), (Journal { answered: false, cut: true }, CUT));
+    assert_eq!((journal, note.as_str()), (Journal { answered: false, cut: true }, CUT_BEFORE));
     let (journal, note) = read(format!("echo '{entry}'"), journal::TIME);
     assert_eq!((journal, note.as_str()), (Journal { answered: true, cut: false }, ""));
     let (_, note) = read("exit 3".to_owned(), journal::TIME);

@@ -5,15 +5,14 @@ use crate::diagnosis::{Action, ActionCode, Class as FindingClass, Finding};
 use crate::explanation::timeline::line;
 use crate::explanation::{Cause, Certainty, Explanation};
 use crate::xid::catalogue::{self, Class};
+use crate::xid::judgement;
 
 pub(super) fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
     let classes = [Class::Hardware, Class::Fabric, Class::Thermal, Class::Power];
     let xids: Vec<_> = case
         .own_xids(&classes)
         .into_iter()
-        .filter(|event| {
-            event.code.and_then(catalogue::xid).is_none_or(|entry| entry.severity >= catalogue::Severity::Critical)
-        })
+        .filter(|event| judgement::judge(event).is_none_or(|judged| judged.severity >= catalogue::Severity::Critical))
         .collect();
     let findings =
         case.findings(&[FindingClass::Hardware, FindingClass::Fabric, FindingClass::Thermal, FindingClass::Power]);
@@ -41,9 +40,7 @@ pub(super) fn broken_driver(case: &Case<'_>) -> Option<Explanation> {
     let xids: Vec<_> = case
         .own_xids(&[Class::Driver])
         .into_iter()
-        .filter(|event| {
-            event.code.and_then(catalogue::xid).is_none_or(|entry| entry.severity >= catalogue::Severity::Critical)
-        })
+        .filter(|event| judgement::judge(event).is_none_or(|judged| judged.severity >= catalogue::Severity::Critical))
         .collect();
     if xids.is_empty() || case.pod.phase == "Succeeded" {
         return None;

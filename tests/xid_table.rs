@@ -1,0 +1,153 @@
+//! `docs/xid.md` is made from the tables in `src/xid/data`, and this keeps it current: run it with `INSTA_UPDATE=always`
+//! after a change of a table.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use syringe_core::xid::catalogue::{Ageing, Response, Severity, SxidEntry, XidEntry, sxids, xids};
+use syringe_core::xid::judgement::kinds;
+
+const HEAD: &str = "\
+# Xid and SXid codes
+
+Made from `src/xid/data/*.tsv` by `tests/xid_table.rs`. Change the tables, not this file.
+
+**NVIDIA** is the immediate action of [NVIDIA's Xid catalogue](https://docs.nvidia.com/deploy/xid-errors/), for SXids that
+of the [Fabric Manager guide](https://docs.nvidia.com/datacenter/tesla/fabric-manager-user-guide/); `-` where they give
+none. Class, severity, action and ageing are ours. Where severity or action is another than NVIDIA's, the last column says
+why.
+
+Severity is that of a new event. How it fades:
+
+| ages | meaning |
+|---|---|
+| `day` | after 24 h it is information: what it warned of has come or has not |
+| `works` | where the GPU works again: a warning for a day, then information |
+| `works_day` | where the GPU works after a day: information |
+| `holds` | it describes a state: it holds |
+
+A reboot, a load of the driver and a reset of the GPU (Xid 154 that takes back a reset or reboot) end every event: it is
+history then. A GPU **works again** where NVML reads it, counts no uncorrected error since the driver was loaded, the driver
+recommends no recovery action, and ten minutes have passed.
+";
+
+fn action(response: Response) -> &'static str {
+    match response {
+        Response::None => "none",
+        Response::Watch => "watch",
+        Response::RestartPod => "restart_pod",
+        Response::UpdateSoftware => "update_software",
+        Response::DrainAndReset => "drain_and_reset",
+        Response::DrainAndReboot => "drain_and_reboot",
+        Response::CheckCabling => "check_cabling",
+        Response::ContactVendor => "contact_vendor",
+    }
+}
+
+fn ages(ages: Ageing) -> &'static str {
+    match ages {
+        Ageing::Day => "day",
+        Ageing::Works => "works",
+        Ageing::WorksDay => "works_day",
+        Ageing::Holds => "holds",
+    }
+}
+
+fn severity(severity: Severity) -> String {
+    format!("{severity:?}").to_lowercase()
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}
+
+fn document() -> String {
+    let mut page = HEAD.to_owned();
+    page.push_str(
+        "\n## Xid\n\n| code | name | class | severity | NVIDIA | action | ages | what to do | why it differs |\n",
+    );
+    page.push_str("|---|---|---|---|---|---|---|---|---|\n");
+    for XidEntry {
+        code,
+        name,
+        class,
+        severity: grade,
+        nvidia_action,
+        response,
+        ages: fades,
+        sre_action,
+        differs,
+        ..
+    } in xids()
+    {
+        let class = format!("{class:?}").to_lowercase();
+        let (nvidia, why) = (nvidia_action.unwrap_or("-"), differs.unwrap_or("-"));
+        let (grade, act, fades) = (severity(*grade), action(*response), ages(*fades));
+        let row =
+            format!("| {code} | {name} | {class} | {grade} | {nvidia} | {act} | {fades} | {sre_action} | {why} |");
+        page.push_str(&row);
+        page.push('\n');
+    }
+    page.push_str("\n## Kinds of one Xid\n\nWhere the line itself decides, the first row that fits counts.\n\n");
+    page.push_str("| codes | where the line says | severity | action | ages | what to do | why |\n|---|---|---|---|---|---|---|\n");
+    for kind in kinds() {
+        let (first, last) = kind.codes;
+        let codes = if first == last { first.to_string() } else { format!("{first} to {last}") };
+        let (grade, act, fades) =
+            (severity(kind.judgement.severity), action(kind.judgement.response), ages(kind.judgement.ages));
+        let (advice, why) = (kind.judgement.advice, kind.why.unwrap_or("-"));
+        let condition = cell(kind.condition);
+        let _ = writeln!(page, "| {codes} | `{condition}` | {grade} | {act} | {fades} | {advice} | {why} |");
+    }
+    page.push_str(
+        "\n## SXid\n\nThe Fatal or Non-fatal word of a line outranks its row: Fatal is always fatal; Non-fatal is information, \
+         unless\nNVIDIA asks for something.\n\n| code | name | fatality | severity | NVIDIA | action | ages |\n|---|---|---|---|---|---|---|\n",
+    );
+    for SxidEntry { code, words, fatality, severity: grade, action: nvidia, response, ages: fades, .. } in sxids() {
+        let fatality = fatality.map_or("-".to_owned(), |fatality| format!("{fatality:?}").to_lowercase());
+        let (grade, act, fades) = (severity(*grade), action(*response), ages(*fades));
+        let nvidia = nvidia.unwrap_or("-");
+        let _ = writeln!(page, "| {code} | {words} | {fatality} | {grade} | {nvidia} | {act} | {fades} |");
+    }
+    page
+}
+
+#[test]
+fn the_page_is_what_the_tables_say() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/xid.md");
+    let page = document();
+    if std::env::var("INSTA_UPDATE").is_ok_and(|mode| mode == "always") {
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("docs");
+        std::fs::write(&path, &page).expect("docs/xid.md");
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == page, "docs/xid.md is not what the tables say: run this test with INSTA_UPDATE=always");
+}
+
+/// What NVIDIA's word means as an action of ours.
+fn meant(nvidia: &str) -> Option<Response> {
+    match nvidia {
+        "IGNORE" => Some(Response::Watch),
+        "RESTART_APP" => Some(Response::RestartPod),
+        "RESET_GPU" | "RESET_ALL" | "RESET_SCOPED" => Some(Response::DrainAndReset),
+        "RESTART_BM" | "RESTART_VM" | "RESTART_HOST" => Some(Response::DrainAndReboot),
+        "UPDATE_SWFW" => Some(Response::UpdateSoftware),
+        "CHECK_MECHANICALS" | "CHECK_COOLING" => Some(Response::CheckCabling),
+        _ => None,
+    }
+}
+
+#[test]
+fn where_an_action_differs_from_nvidias_the_table_says_why() {
+    for entry in xids() {
+        let differs = match entry.nvidia_action {
+            Some(word) => meant(word) != Some(entry.response),
+            None => true,
+        };
+        assert!(!differs || entry.differs.is_some(), "{}: {:?} {:?}", entry.code, entry.nvidia_action, entry.response);
+    }
+    for entry in sxids() {
+        let nvidia = entry.action.and_then(meant);
+        assert!(nvidia.is_none_or(|nvidia| nvidia == entry.response), "{}", entry.code);
+    }
+}

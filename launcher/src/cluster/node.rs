@@ -6,7 +6,7 @@ use syringe_core::diagnosis::ClusterFacts;
 use syringe_core::text::clean;
 
 use super::gpu_nodes::{gpu_conditions, gpu_count, label_number};
-use super::{Connection, names, patience};
+use super::{Connection, names, offered, patience};
 use crate::error::{Failure, kube_reason};
 
 /// Reads the node `name`.
@@ -92,6 +92,9 @@ pub fn cluster_facts(node: &Node) -> ClusterFacts {
         gpu_capacity: gpus(quantities(|status| status.capacity.clone())),
         gpu_allocatable: gpus(quantities(|status| status.allocatable.clone())),
         gpu_label_count: label_number(node, "nvidia.com/gpu.count"),
+        other_gpu_resources: offered::under_other_names(node),
+        gpu_dra: None,
+        gpu_plugin_in_cluster: None,
         live_pod_uids: None,
         gpu_conditions: gpu_conditions(node),
     }

@@ -11,8 +11,8 @@ use kube::ResourceExt;
 use syringe_core::diagnosis::ClusterFacts;
 use tokio::time::timeout;
 
-use super::resources::{GPU_RESOURCE, gpu_resources};
-use super::{Connection, dra, gpu_nodes, node, pods, view};
+use super::resources::gpu_resources;
+use super::{Connection, dra, gpu_nodes, node, pods};
 
 /// Time for the further requests: a diagnosis without their answers is still worth having.
 const TIME: Duration = Duration::from_secs(5);
@@ -29,12 +29,6 @@ pub(crate) async fn facts(connection: &Connection, kubernetes: &Node, time: Dura
         (facts.gpu_dra, facts.gpu_plugin_in_cluster) = (dra, plugin);
     }
     facts
-}
-
-/// UIDs of the pods that are on the node and hold what they asked for. `None` where they could not be read in time.
-pub(crate) async fn live_pod_uids(connection: &Connection, node: &str, time: Duration) -> Option<Vec<String>> {
-    let pods = timeout(time.min(TIME), pods::on_node(connection, node)).await.ok()?.ok()?;
-    Some(view::live(&pods).into_keys().collect())
 }
 
 /// Whether a driver of dynamic resource allocation publishes GPUs of the node. `None`: nobody said.
@@ -69,11 +63,4 @@ async fn has_plugin(connection: &Connection, kubernetes: &Node) -> Option<bool> 
 fn offers(node: &Node) -> bool {
     let capacity = node.status.as_ref().and_then(|status| status.capacity.as_ref());
     capacity.is_some_and(|resources| gpu_resources(resources).values().any(|count| *count > 0))
-}
-
-/// Whether the node offers GPUs under other names than the usual one.
-pub(super) fn under_other_names(node: &Node) -> bool {
-    let capacity = node.status.as_ref().and_then(|status| status.capacity.as_ref());
-    let resources = capacity.map(gpu_resources).unwrap_or_default();
-    resources.iter().any(|(name, count)| name != GPU_RESOURCE && *count > 0)
 }

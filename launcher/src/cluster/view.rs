@@ -78,7 +78,16 @@ impl NodeView {
     /// `namespace/name` of each pod that holds what it asked for, by UID; a static one by both of its UIDs. `None` when the
     /// pods could not be read: then of no pod it can be said that it is gone.
     pub(crate) fn live_pods(&self) -> Option<HashMap<String, String>> {
-        self.pods.as_deref().map(live)
+        let pods = self.pods.as_ref()?.iter().filter(|pod| allocation::holds(&pod.status.phase));
+        let named = |pod: &Pod| {
+            let PodMetadata { namespace, name, uid, annotations, .. } = &pod.metadata;
+            let name = format!("{namespace}/{name}");
+            std::iter::once(uid)
+                .chain(&annotations.static_uid)
+                .map(|uid| (uid.clone(), name.clone()))
+                .collect::<Vec<_>>()
+        };
+        Some(pods.flat_map(named).collect())
     }
 
     /// Puts the API's UIDs in the place of those by which kubelet and cgroups know static pods.
@@ -101,14 +110,4 @@ impl NodeView {
     pub(crate) fn physical_gpus(&self, uses: &[ResourceUse]) -> u64 {
         node_gpus::physical_gpus(&self.node, uses, self.dra.as_ref())
     }
-}
-
-/// `namespace/name` of each of these pods that holds what it asked for, by UID; a static one by both of its UIDs.
-pub(crate) fn live(pods: &[Pod]) -> HashMap<String, String> {
-    let named = |pod: &Pod| {
-        let PodMetadata { namespace, name, uid, annotations, .. } = &pod.metadata;
-        let name = format!("{namespace}/{name}");
-        std::iter::once(uid).chain(&annotations.static_uid).map(|uid| (uid.clone(), name.clone())).collect::<Vec<_>>()
-    };
-    pods.iter().filter(|pod| allocation::holds(&pod.status.phase)).flat_map(named).collect()
 }

@@ -74,11 +74,6 @@ impl Ask {
         Self { command, beside: None, since }
     }
 
-    /// Whether every section is read.
-    fn reads_everything(&self) -> bool {
-        self.command.first().is_some_and(|part| part == "all")
-    }
-
     /// Whether the kernel's lines have a part in the answer.
     fn is_of_kernel_log(&self) -> bool {
         self.command.first().is_some_and(|part| matches!(part.as_str(), "all" | "health" | "xid"))
@@ -119,12 +114,7 @@ pub(super) async fn read_or_ask_kubernetes(
     // What signing in and looking at the node took is gone from the call's time.
     let ask = ask.into();
     let (since, with_log) = (ask.since.clone(), ask.is_of_kernel_log());
-    // Every rule is promised where everything is read: two of them need to know which pods there are.
-    let live_pod_uids = match ask.reads_everything() {
-        true => offered::live_pod_uids(connection, &kubernetes.name_any(), call.left()).await,
-        false => None,
-    };
-    let known = KnownNode { connection, kubernetes, live_pod_uids, time: call.left() };
+    let known = KnownNode { connection, kubernetes, live_pod_uids: None, time: call.left() };
     let mut read = read_known(call, known, tool, ask).await?;
     if read.report.source == Source::Api {
         let log = async {

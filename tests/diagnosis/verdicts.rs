@@ -316,7 +316,8 @@ fn no_accepted_health_section_calls_a_troubled_node_healthy() {
         let (_, expected) = &scenarios[&scenario];
         // The section knows nothing of Kubernetes: what only that tells is left to the verdict.
         let status = answer["health"]["data"]["status"].as_str().unwrap_or_default();
-        let of_kubernetes = ["gpu-count-low", "kubernetes-gpu-condition", "allocated-gpu-missing"];
+        let of_kubernetes =
+            ["gpu-count-low", "kubernetes-gpu-condition", "allocated-gpu-missing", "gpus-not-allocatable"];
         let other = expected.must.iter().any(|must| !of_kubernetes.contains(&must.id.as_str()));
         assert!(status != "healthy" || expected.verdict <= Verdict::Healthy || !other, "{scenario}");
     }

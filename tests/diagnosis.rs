@@ -3,6 +3,11 @@
 //! A scenario is a facts file beside which stands `NAME.expect.json`: the verdict, what must be found (with the GPU),
 //! and what must not. What the expectation leaves open the snapshots hold.
 
+#[path = "diagnosis/facts.rs"]
+mod facts;
+#[path = "diagnosis/verdicts.rs"]
+mod verdicts;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -161,7 +166,7 @@ fn assert_consistent(name: &str, diagnosis: &Diagnosis) {
         Verdict::Fatal => worst == Severity::Fatal,
         Verdict::Critical => worst == Severity::Critical,
         Verdict::Warning => worst == Severity::Warning,
-        Verdict::Healthy | Verdict::Unknown => worst == Severity::Info,
+        Verdict::Healthy | Verdict::NoFaultFound | Verdict::Unknown => worst == Severity::Info,
     };
     assert!(fits, "{name}: verdict {:?}, worst finding {worst:?}", diagnosis.verdict);
     assert!(diagnosis.findings.is_sorted_by_key(|finding| std::cmp::Reverse(finding.severity)), "{name}: order");
@@ -295,7 +300,10 @@ fn a_report_of_one_section_speaks_of_that_section_only() {
     telemetry.sections =
         syringe_core::report::Sections { telemetry: report.sections.telemetry.clone(), ..Default::default() };
     let diagnosis = diagnose(&telemetry, &ClusterFacts::default());
-    assert_eq!(diagnosis.verdict, Verdict::Healthy, "{}", told(&diagnosis));
+    assert_eq!(diagnosis.verdict, Verdict::NoFaultFound, "{}", told(&diagnosis));
+    assert_eq!(diagnosis.judged, ["telemetry"]);
+    assert_eq!(diagnosis.not_judged.len(), 8);
+    assert!(diagnosis.summary.contains("Only telemetry was judged"), "{}", diagnosis.summary);
     assert!(!diagnosis.summary.contains("Xid") && !diagnosis.summary.contains("memory"), "{}", diagnosis.summary);
     assert!(diagnosis.summary.contains("8 of 8"), "{}", diagnosis.summary);
     let nothing = diagnose(&Report::default(), &ClusterFacts::default());

@@ -126,7 +126,11 @@ fn kernel_log(facts: &Report, request: &Request) -> Section<KernelLog> {
         }
         saved
     } else {
-        Section::read(parse(facts, since), Vec::new())
+        let mut log = parse(facts);
+        if let Some(since) = since {
+            xid::since(&mut log, since);
+        }
+        Section::read(log, Vec::new())
     };
     if let Some(log) = &mut section.data {
         let links = Section::data_of(&facts.sections.topology);
@@ -147,13 +151,13 @@ fn from_file(_: &Path, _: Option<Timestamp>) -> Section<KernelLog> {
     saved(SectionName::Xid, &None)
 }
 
-fn parse(facts: &Report, since: Option<Timestamp>) -> KernelLog {
+fn parse(facts: &Report) -> KernelLog {
     let host = Section::data_of(&facts.sections.host);
     let uptime = host.and_then(|host| host.uptime_seconds);
     let boot = facts.taken_at.zip(uptime).and_then(|(taken_at, uptime)| {
         taken_at.checked_sub(SignedDuration::from_secs(i64::try_from(uptime).ok()?)).ok()
     });
-    let options = Options { running_boot_id: facts.boot_id.clone(), now: facts.taken_at, since, ..Options::default() };
+    let options = Options { running_boot_id: facts.boot_id.clone(), now: facts.taken_at, ..Options::default() };
     let mut log = EventLog::new(boot.map(|boot_wall_time| Clock { boot_wall_time }), options);
     log.source("facts file");
     for record in &facts.kernel_log {

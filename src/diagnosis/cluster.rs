@@ -80,7 +80,7 @@ fn counts(node: &Node<'_>) -> Vec<Draft> {
         // With PCI unread, NVML's failure says nothing about the hardware.
         None if nobody && on_pci.is_some() => vec![Draft::here(NOT_GPU_NODE).because_of(counted)],
         Some((count, who)) => {
-            let known = u32::try_from(node.gpus.len()).unwrap_or(u32::MAX);
+            let known = u32::try_from(node.listed().count()).unwrap_or(u32::MAX);
             // GPUs that are known but do not answer have their own finding.
             let fewer = known > 0 && known < count;
             let draft = || Draft::here(FEWER).because(format!("Kubernetes {who}: {count}")).because_of(counted.clone());
@@ -103,17 +103,41 @@ fn seen(says: &str, count: Option<usize>, witness: &str, problems: Option<&Vec<P
 }
 
 fn offers(node: &Node<'_>) -> Option<Draft> {
-    let capacity = node.cluster.gpu_capacity?;
     let present = u32::try_from(node.answering().count()).unwrap_or(u32::MAX);
+    // A node that Kubernetes was asked about and whose capacity has no such resource offers none: a device plugin that
+    // never registered leaves no zero behind.
+    let capacity = node.cluster.gpu_capacity.or_else(|| node.cluster.node.as_ref().map(|_| 0))?;
     if capacity == 0 {
-        let idle = present > 0 && !has_mig(node);
-        return idle
-            .then(|| Draft::here(NOT_ADVERTISED).because(format!("Kubernetes capacity: 0, NVML lists {present}")));
+        return not_advertised(node, present);
     }
     let allocatable = node.cluster.gpu_allocatable?;
     (allocatable < capacity).then(|| {
         Draft::here(UNALLOCATABLE).because(format!("Kubernetes capacity {capacity}, allocatable {allocatable}"))
     })
+}
+
+/// GPUs that work, and that Kubernetes cannot give to anybody.
+fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
+    let cluster = node.cluster;
+    // Given out in another way: as MIG devices or under another name, by dynamic resource allocation (as an extended
+    // resource, too), or to virtual machines.
+    let otherwise = has_mig(node) || cluster.other_gpu_resources || cluster.gpu_dra == Some(true);
+    if present == 0 || otherwise {
+        return None;
+    }
+    let capacity = match cluster.gpu_capacity {
+        Some(_) => "Kubernetes capacity: 0",
+        None => "Kubernetes capacity: no such resource",
+    };
+    let draft = Draft::here(NOT_ADVERTISED).because(format!("{capacity}, NVML lists {present}"));
+    if cluster.gpu_plugin_in_cluster == Some(false) {
+        let advice = "Nothing, where GPUs are used outside Kubernetes. Else install NVIDIA's device plugin (or GPU \
+                      Operator) in the cluster of {node}.";
+        let draft = draft.because("no node of the cluster offers GPUs, and none runs a device plugin");
+        return Some(draft.graded(Severity::Info).act(super::ActionCode::None, advice));
+    }
+    let unasked = cluster.gpu_dra.is_none().then(|| "whether dynamic resource allocation serves it is not known");
+    Some(draft.because_of(unasked.map(str::to_owned)))
 }
 
 /// The kubelet's books against NVML's list.

@@ -123,7 +123,14 @@ const SAMPLE: usize = 200;
 
 /// Since when the log was read without a hole, up to the moment at which the facts were taken.
 pub(super) fn since(node: &Node<'_>) -> Option<Timestamp> {
-    window::reach(&node.kernel_log()?.coverage, node.now?)
+    let log = node.kernel_log()?;
+    // A window that was asked for is the window that is spoken of.
+    window::reach(&log.coverage, node.now?).map(|reach| log.since.map_or(reach, |asked| asked.max(reach)))
+}
+
+/// Whether the log has all of the window that was asked for.
+fn covers_what_was_asked(node: &Node<'_>) -> bool {
+    node.kernel_log().and_then(|log| log.since).zip(since(node)).is_some_and(|(asked, since)| since <= asked)
 }
 
 /// In words, why the log is too short for "no Xid"; `None` where it is long enough or begins at boot.
@@ -145,7 +152,7 @@ pub(super) fn window_too_short(node: &Node<'_>) -> Option<String> {
     let uptime = node.host().and_then(|host| host.uptime_seconds).and_then(|uptime| i64::try_from(uptime).ok());
     // Just booted: there is no more to read.
     let since_boot = uptime.is_some_and(|uptime| window.as_secs() + 60 >= uptime);
-    if complete || since_boot || window >= SHORTEST {
+    if complete || since_boot || window >= SHORTEST || covers_what_was_asked(node) {
         return None;
     }
     let uptime = uptime.map(|uptime| format!(", the node runs for {}", quote::span(SignedDuration::from_secs(uptime))));

@@ -13,7 +13,7 @@ use crate::pci::PciAddress;
 const MERGE_FROM: usize = 3;
 
 /// Lines of evidence that one finding keeps. The rest is counted.
-const MOST_EVIDENCE: usize = 8;
+const MOST_EVIDENCE: usize = 10;
 
 /// A finding without its names.
 #[derive(Clone, Debug, PartialEq)]
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_is_never_graver_than_its_rule_and_keeps_eight_lines() {
+    fn a_finding_is_never_graver_than_its_rule_and_keeps_ten_lines() {
         let draft =
             (0..12).fold(Draft::here(RULE).graded(Severity::Fatal), |draft, line| draft.because(line.to_string()));
         let findings = finish(vec![draft], NAMELESS);
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(finding.severity, Severity::Warning);
         assert_eq!(
             (finding.evidence.len(), finding.evidence.last()),
-            (8, Some(&"and 5 more facts of this kind".into()))
+            (10, Some(&"and 3 more facts of this kind".into()))
         );
         assert_eq!(finding.scope.node, None);
     }

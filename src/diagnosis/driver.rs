@@ -117,7 +117,7 @@ fn usable(node: &Node<'_>) -> Vec<Draft> {
         return slow.into_iter().collect();
     }
     if all_on("vfio-pci") {
-        return node.gpus.iter().map(lost::passthrough).collect();
+        return node.listed().map(lost::passthrough).collect();
     }
     // A node without any GPU needs no driver; `cluster` says whether it should have one.
     if host.is_some_and(|host| host.pci_gpus.is_empty()) && host.is_some_and(|host| host.driver.loaded.is_none()) {
@@ -307,7 +307,7 @@ fn logged(node: &Node<'_>, broken: bool) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = uvm(node);
     for (kind, rule, evidence_of_other) in table {
         // Beside a finding about the driver as a whole these are its evidence, not findings.
-        if evidence_of_other && (broken || node.gpus.iter().any(|gpu| !gpu.answers)) {
+        if evidence_of_other && (broken || node.listed().any(|gpu| !gpu.answers)) {
             continue;
         }
         let lines: Vec<String> = node.timeline.of_kind(kind).map(quote::event).collect();

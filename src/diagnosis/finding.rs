@@ -10,12 +10,24 @@ use crate::pci::PciAddress;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Diagnosis {
-    /// The worst finding, or `unknown` where the facts do not suffice for `healthy`.
+    /// The worst finding; without one above `info`, how much was read to say so.
     pub verdict: Verdict,
     /// One or two sentences for a person.
     pub summary: String,
+    /// Sections of the report that were judged. The verdict speaks of these only.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub judged: Vec<String>,
+    /// Sections that were not asked for: nothing is said of what they would tell.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_judged: Vec<String>,
     /// Worst first.
     pub findings: Vec<Finding>,
+    /// What to do, once for each GPU or node that more than one finding asks something of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<Plan>,
+    /// What no reading of facts can tell, and what these GPUs or this log do not offer: the limits of the verdict.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_checked: Vec<String>,
     /// What could not be read, so that nothing is concluded from its absence.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
@@ -150,6 +162,23 @@ pub enum ActionCode {
     ContactVendor,
 }
 
+/// The one plan for a GPU, or for the node: its findings ask for nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct Plan {
+    /// The GPU or node, in words.
+    pub subject: String,
+    /// The strongest action that its findings ask for.
+    pub action: ActionCode,
+    /// What may go on until the first disruptive step, and what may not.
+    pub until_then: String,
+    /// What to do, in this order.
+    pub steps: Vec<String>,
+    /// Ids of the findings that it answers.
+    pub findings: Vec<String>,
+}
+
 /// Something that could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -169,8 +198,11 @@ pub struct Unknown {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Nothing above `info` was found, and enough was read to say so.
+    /// Nothing above `info` was found, every section was asked for, and those that decide on health were read.
     Healthy,
+    /// Nothing above `info` was found in the sections that were asked for. They are not all, so this is no word about the
+    /// node.
+    NoFaultFound,
     /// The facts do not suffice to say `healthy`.
     #[default]
     Unknown,
@@ -188,12 +220,20 @@ pub enum Verdict {
 pub struct ClusterFacts {
     /// Name of the node.
     pub node: Option<String>,
-    /// GPUs in the node's capacity (`nvidia.com/gpu`), replicas of time-slicing divided out.
+    /// GPUs in the node's capacity (`nvidia.com/gpu`), replicas of time-slicing divided out. `None`: the node was not
+    /// asked (no `node`), or its capacity has no such resource.
     pub gpu_capacity: Option<u32>,
     /// GPUs in the node's allocatable.
     pub gpu_allocatable: Option<u32>,
     /// GPUs that GPU Feature Discovery counted (`nvidia.com/gpu.count`).
     pub gpu_label_count: Option<u32>,
+    /// Whether the node offers its GPUs under other names: MIG profiles, shares, renamed resources, whole GPUs for
+    /// virtual machines.
+    pub other_gpu_resources: bool,
+    /// Whether a driver of dynamic resource allocation publishes GPUs of this node. `None`: not asked, or not told.
+    pub gpu_dra: Option<bool>,
+    /// Whether any node of the cluster offers NVIDIA GPUs, or runs NVIDIA's device plugin. `None`: not asked.
+    pub gpu_plugin_in_cluster: Option<bool>,
     /// UIDs of the pods that exist on the node now (not Succeeded or Failed). `None`: not asked.
     pub live_pod_uids: Option<Vec<String>>,
     /// Conditions that speak of GPUs and are not in their healthy state: `type: reason, message`.

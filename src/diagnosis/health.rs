@@ -20,16 +20,24 @@ fn points(severity: Severity) -> u32 {
 
 /// Scores from unmerged drafts.
 pub(super) fn score(node: &Node<'_>, drafts: &[Draft]) -> Health {
-    let gpus: Vec<GpuHealth> = node.gpus.iter().map(|gpu| of_gpu(node, gpu, drafts)).collect();
+    let gpus: Vec<GpuHealth> = node
+        .gpus
+        .iter()
+        // What only a line names may be no GPU of its own: it has a row where something is found of it.
+        .filter(|gpu| !gpu.from_log || drafts.iter().any(|draft| draft.is_on(gpu)))
+        .map(|gpu| of_gpu(node, gpu, drafts))
+        .collect();
     // What one container lost, the node still has.
     let of_a_container = |draft: &Draft| container::RULES.iter().any(|rule| rule.id == draft.rule.id);
     let on_node = drafts.iter().filter(|draft| !node.gpus.iter().any(|gpu| draft.is_on(gpu)) && !of_a_container(draft));
     let (deductions, worst) = deductions(on_node);
     let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
     let base = gpus.iter().map(|gpu| gpu.score).min().unwrap_or(100);
-    let certain = !unknown::list(node).1 && !gpus.is_empty();
+    let certain = !unknown::list(node).1 && unknown::not_judged(node).is_empty() && !gpus.is_empty();
     let gpu_status = gpus.iter().map(|gpu| gpu.status).max().unwrap_or(HealthStatus::Unknown);
-    Health { score: base.saturating_sub(lost), status: status(worst, certain).max(gpu_status), deductions, gpus }
+    // Without a GPU and without a fault there is nothing that a number could be about.
+    let score = (!gpus.is_empty() || lost > 0).then(|| base.saturating_sub(lost));
+    Health { score, status: status(worst, certain).max(gpu_status), deductions, gpus }
 }
 
 fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> GpuHealth {
@@ -53,7 +61,7 @@ fn is_certain(node: &Node<'_>, gpu: &Gpu) -> bool {
     let missing = sections
         .iter()
         .any(|(name, status)| matches!(*name, "inventory" | "ecc" | "telemetry" | "xid") && *status == Status::Error);
-    gpu.answers && !failed && !missing && !passed_on
+    gpu.answers && !failed && !missing && !passed_on && unknown::not_judged(node).is_empty()
 }
 
 fn status(worst: Severity, certain: bool) -> HealthStatus {

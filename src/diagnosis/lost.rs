@@ -4,10 +4,10 @@
 //! certain one. GPUs that only Kubernetes misses are in `cluster`.
 
 use super::draft::Draft;
-use super::node::{Gpu, Node, SETTLED};
+use super::node::{Gpu, Node, SETTLED, STALE};
 use super::rules::{DEBUG_DOC, NVML_DOC, XID_DOC, rules};
 use super::timeline::{concerns, follows, is_off_bus, is_xid};
-use super::{Severity, driver, quote};
+use super::{ActionCode, Severity, driver, quote};
 use crate::facts::device_names::DeviceNames;
 use crate::facts::host::PciGpu;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -48,6 +48,7 @@ const PRELUDE: jiff::SignedDuration = jiff::SignedDuration::from_secs(300);
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = node.gpus.iter().filter_map(|gpu| of_gpu(node, gpu)).collect();
     drafts.extend(off_bus_elsewhere(node));
+    drafts.extend(uninitialised_somewhere(node, &drafts));
     drafts
 }
 
@@ -60,7 +61,8 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         return Some(off_bus(node, gpu, &events, silent));
     }
     if let Some(problem) = node.gpu_problem(gpu, &[codes::GPU_LOST, codes::GPU_NOT_FOUND]) {
-        return Some(Draft::on(LOST, gpu).because(quote::data(&problem.why)).because_of(counted(node)));
+        let draft = Draft::on(LOST, gpu).because(quote::data(&problem.why)).because_of(counted(node));
+        return Some(draft.because_of(identity(node, gpu)));
     }
     if let Some(problem) = node.gpu_problem(gpu, &[codes::RESET_REQUIRED]) {
         return Some(Draft::on(RESET_REQUIRED, gpu).because(quote::data(&problem.why)));
@@ -73,23 +75,8 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         return Some(Draft::on(REFUSED, gpu).because(quote::data(&problem.why)).because_of(counted(node)));
     }
     let listed = device.and_then(|device| unlisted(node, gpu, device));
-    listed.or_else(|| not_initialised(node, gpu))
-}
-
-/// A GPU of which nobody knows whether NVML has it, or that answers though an Xid 143 is new: the log alone speaks.
-fn not_initialised(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
-    if let Some(draft) = refused_at_load(node, gpu).filter(|_| !gpu.answers && node.inventory().is_none()) {
-        return Some(draft);
-    }
-    let init = |event: &KernelEvent| {
-        let failed = event.kind == Kind::RmInitFailed && !gpu.answers && node.inventory().is_none();
-        (failed || is_xid(event, &[143])) && concerns(event, gpu)
-    };
-    let events: Vec<(usize, &KernelEvent)> = node.timeline.present().filter(|(_, event)| init(event)).collect();
-    let facts: Vec<&KernelEvent> = events.iter().map(|(_, event)| *event).collect();
-    let draft = Draft::on(INIT_FAILED, gpu).seen_all(facts.iter().copied());
-    let xid: Vec<&KernelEvent> = facts.iter().copied().filter(|event| is_xid(event, &[143])).collect();
-    (!facts.is_empty()).then(|| if xid.is_empty() { draft } else { draft.aged(node, gpu, &xid, true) })
+    let unread = !gpu.answers && node.inventory().is_none();
+    listed.or_else(|| refused_at_load(node, gpu).filter(|_| unread)).or_else(|| init_failed(node, gpu))
 }
 
 /// The driver's own reason why it did not take a GPU: it replaces the general advice.
@@ -108,6 +95,9 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
     if silent {
         draft = draft.because("its PCI configuration space reads all ones");
     }
+    if gpu.from_log && node.host().is_some() {
+        draft = draft.because("the PCI bus no longer shows it");
+    }
     // It fell and answers again: somebody reset the bus. The reason is still unknown. An answer may lag behind the loss.
     let settled = node.age(draft.when).is_none_or(|age| age > SETTLED);
     if node.reads(gpu) && !silent && settled {
@@ -117,8 +107,9 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
     }
     draft
         .because_of(node.timeline.consequences(&positions))
-        .because_of(prelude(node, events))
+        .because_of(identity(node, gpu))
         .because_of(holder(node, gpu))
+        .because_of(prelude(node, events))
 }
 
 /// Who loses with the GPU.
@@ -127,6 +118,22 @@ fn holder(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     let allocation = node.kubelet()?.allocations.iter().find(|allocation| names.are_in(allocation))?;
     let pod = quote::data(&allocation.holder());
     Some(format!("held by container {} of pod {pod}", quote::data(&allocation.container)))
+}
+
+/// What a return of the board needs: `UUID GPU-…, serial 16…`. NVML does not tell it any more.
+fn identity(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
+    let of_gpu = |event: &&KernelEvent| concerns(event, gpu);
+    let logged = node.timeline.current().filter(of_gpu).find_map(|event| event.details.get("board_serial"));
+    let entry = node.inventory_of(gpu);
+    let serial = entry.and_then(|entry| entry.serial.as_ref()).or(logged);
+    let slot = entry.and_then(|entry| entry.platform.as_ref()?.slot);
+    let words = [
+        gpu.uuid.as_ref().map(|uuid| format!("UUID {}", quote::data(uuid))),
+        serial.map(|serial| format!("serial {}", quote::data(serial))),
+        slot.map(|slot| format!("slot {slot}")),
+    ];
+    let words: Vec<String> = words.into_iter().flatten().collect();
+    (!words.is_empty()).then(|| format!("it is {}", words.join(", ")))
 }
 
 /// Whether an error or a lost link of the bus belongs to a GPU that fell off it right after.
@@ -179,9 +186,42 @@ pub(super) fn passthrough(gpu: &Gpu) -> Draft {
     Draft::on(PASSTHROUGH, gpu).because("bound to vfio-pci")
 }
 
+fn says_init_failed(event: &KernelEvent) -> bool {
+    event.kind == Kind::RmInitFailed || is_xid(event, &[143])
+}
+
+/// The log alone says that the driver could not initialise it. A GPU that NVML reads got over a failed attempt.
+fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    let failed = |event: &&KernelEvent| says_init_failed(event) && concerns(event, gpu);
+    let events: Vec<&KernelEvent> = node.timeline.current().filter(failed).collect();
+    let newest = events.iter().filter_map(|event| event.last).max();
+    let draft = Draft::on(INIT_FAILED, gpu).seen_all(events.iter().copied());
+    let works = node.reads(gpu) && !events.iter().any(|event| event.kind == Kind::Xid);
+    if events.is_empty() {
+        return None;
+    }
+    if !works {
+        return Some(draft.unless_recovered(node.recovered(gpu, &events)));
+    }
+    let old = node.age(newest).is_some_and(|age| age > STALE);
+    let severity = if old { Severity::Info } else { Severity::Warning };
+    let watch = "Nothing now: NVML reads {gpu} of {node}. Watch whether it fails to initialise again.";
+    Some(draft.graded(severity).because("NVML reads it now").act(ActionCode::Watch, watch))
+}
+
+/// Most of these lines of older drivers name a GPU by its minor number, or not at all.
+fn uninitialised_somewhere(node: &Node<'_>, drafts: &[Draft]) -> Option<Draft> {
+    let told = drafts.iter().any(|draft| draft.rule.id == INIT_FAILED.id || draft.rule.id == NOT_IN_NVML.id);
+    let nameless = node.timeline.of_kind(Kind::RmInitFailed).filter(|event| event.pci_address.is_none());
+    let events: Vec<&KernelEvent> = nameless.collect();
+    let all_read = node.listed().next().is_some() && node.listed().all(|gpu| node.reads(gpu));
+    (!events.is_empty() && !told && !all_read).then(|| {
+        Draft::here(INIT_FAILED).seen_all(events).because("the line does not say which GPU").graded(Severity::Critical)
+    })
+}
+
 fn uninitialised(node: &Node<'_>, gpu: &Gpu) -> Draft {
-    let failed =
-        |event: &&KernelEvent| (event.kind == Kind::RmInitFailed || is_xid(event, &[143])) && concerns(event, gpu);
+    let failed = |event: &&KernelEvent| says_init_failed(event) && concerns(event, gpu);
     let events: Vec<&KernelEvent> = node.timeline.current().filter(failed).collect();
     let probe = node.timeline.of_kind(Kind::ProbeFailed).map(quote::event);
     let rule = if events.is_empty() { NOT_IN_NVML } else { INIT_FAILED };

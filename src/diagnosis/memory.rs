@@ -4,10 +4,10 @@
 //! aggregate counters are the board's biography, not its condition.
 
 use super::draft::Draft;
-use super::node::{Gpu, Node};
+use super::node::{Gpu, Node, STALE};
 use super::rules::{MEMORY_DOC, RETIREMENT_DOC, XID_DOC, rules};
 use super::timeline::{concerns, is_xid};
-use super::{ActionCode, quote};
+use super::{ActionCode, Severity, quote};
 use crate::facts::ecc::{ErrorCounts, GpuEcc, RemappedRows, RetiredPages, SramErrors};
 use crate::facts::kernel_log::KernelEvent;
 
@@ -269,12 +269,20 @@ fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
     if counted == Some(true) || recorded.peek().is_none() {
         return None;
     }
-    let state = if counted.is_some() {
-        "NVML counts no repair, neither done nor pending"
-    } else {
-        "NVML's remap state was not read"
-    };
-    Some(Draft::on(REMAP_UNVERIFIED, gpu).seen_all(recorded).because(state))
+    let newest = node.timeline.xids(gpu, &[63, 64]).filter_map(|event| event.last).max();
+    let draft = Draft::on(REMAP_UNVERIFIED, gpu).seen_all(recorded);
+    if counted.is_none() {
+        return Some(draft.because("NVML's remap state was not read"));
+    }
+    // The row was recorded since the driver was loaded, and NVML counts none: it took effect by a reset that the log
+    // does not show, or NVML has not counted it yet.
+    let settled = node.age(newest).is_some_and(|age| age > STALE);
+    let severity = if settled { Severity::Info } else { Severity::Warning };
+    let watch =
+        "Read the remap state of {gpu} of {node} again (snapshot_ecc): a repair was recorded, and NVML counts none.";
+    Some(
+        draft.because("NVML counts no repair, neither done nor pending").graded(severity).act(ActionCode::Watch, watch),
+    )
 }
 
 /// ECC off on a board that has it, or about to change.
@@ -286,7 +294,18 @@ fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         let evidence = format!("ECC is {}, {} after the next reboot", word(mode.current), word(mode.pending));
         return Some(Draft::on(ECC_PENDING, gpu).because(evidence));
     }
-    (!mode.current && !leaves_factory_without_ecc(gpu)).then(|| Draft::on(ECC_OFF, gpu).because("ECC mode off"))
+    // Of a product that was not read `unknown` says so.
+    (!mode.current && gpu.name.is_some() && !leaves_factory_without_ecc(gpu))
+        .then(|| Draft::on(ECC_OFF, gpu).because("ECC mode off"))
+}
+
+/// GPUs whose ECC is off and whose product was not read: some leave the factory so, on others it is a fault.
+pub(super) fn ecc_off_of_unknown_products(node: &Node<'_>) -> Vec<(Option<u32>, String)> {
+    let off = |gpu: &&Gpu| {
+        let mode = node.ecc_of(gpu).and_then(|ecc| ecc.mode);
+        gpu.name.is_none() && mode.is_some_and(|mode| !mode.current && !mode.pending)
+    };
+    node.gpus.iter().filter(off).map(|gpu| (gpu.index, gpu.label())).collect()
 }
 
 /// Workstation and consumer boards have ECC off, or none, by default.

@@ -28,7 +28,11 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         let evidence = format!("MIG is {}, {} after the next reset", word(current), word(pending));
         return Some(Draft::on(PENDING, gpu).because(evidence));
     }
-    // Only the section itself knows that there are none.
-    let empty = current && section.is_some_and(|entry| entry.devices.is_empty());
+    // Only the section itself knows that there are none: where the most that there can be was not read, the list that was
+    // made from it says nothing.
+    let listed = section.is_some_and(|entry| entry.max_devices.is_some() && entry.devices.is_empty());
+    let failed = node.report.sections.mig.iter().flat_map(|section| &section.problems);
+    let failed = failed.into_iter().any(|problem| problem.gpu.is_none() || problem.gpu == gpu.index);
+    let empty = current && listed && !failed;
     empty.then(|| Draft::on(EMPTY, gpu).because("MIG mode on, 0 MIG devices"))
 }

@@ -5,24 +5,33 @@
 //! healthy.
 //!
 //! ```text
-//!   Report ──▶ node (every GPU once) ──▶ families ──▶ drafts ──▶ recovery ──▶ merged, named ──▶ Diagnosis
+//!   Report ──▶ node (every GPU once) ──▶ families ──▶ drafts ──▶ recovery ──▶ plan ──▶ merged, named ──▶ Diagnosis
 //!              timeline (cause, history)  lost, xid, memory, …              └──▶ health (points per GPU)
+//!              claims (facts read of every GPU) ──▶ verdict and summary where nothing was found
 //! ```
+//!
+//! `healthy` needs every section, and every fact that the claims of its summary rest on. A report of fewer sections comes to
+//! `no_fault_found` at best, whose summary says what was judged.
 
+mod claims;
 mod cluster;
+mod collective;
 mod container;
 mod coverage;
 mod draft;
 mod driver;
 pub mod finding;
 mod health;
+mod implausible;
 mod judged;
+mod limits;
 mod lost;
 mod memory;
 mod mig;
 mod node;
 mod nvlink;
 mod pcie;
+mod plan;
 mod power;
 mod processes;
 mod quote;
@@ -35,7 +44,10 @@ mod timeline;
 mod unknown;
 mod xid;
 
-pub use finding::{Action, ActionCode, Class, ClusterFacts, Diagnosis, Finding, Scope, Severity, Unknown, Verdict};
+pub use finding::{
+    Action, ActionCode, Class, ClusterFacts, Diagnosis, Finding, Plan, Scope, Severity, Unknown, Verdict,
+};
+pub use processes::{Stuck, stuck};
 pub use rules::{Rule, catalogue_of_rules};
 
 use crate::facts::health::Health;
@@ -61,6 +73,8 @@ const FAMILIES: &[Family] = &[
     Family { rules: thermal::RULES, judge: thermal::judge },
     Family { rules: power::RULES, judge: power::judge },
     Family { rules: siblings::RULES, judge: siblings::judge },
+    Family { rules: implausible::RULES, judge: implausible::judge },
+    Family { rules: collective::RULES, judge: |node| collective::judge(node).into_iter().collect() },
     Family { rules: mig::RULES, judge: mig::judge },
     Family { rules: processes::RULES, judge: processes::judge },
     Family { rules: cluster::RULES, judge: cluster::judge },
@@ -80,22 +94,35 @@ fn drafts(node: &Node<'_>) -> Vec<Draft> {
 pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
     let node = Node::new(report, cluster);
     let (unknown, undecided) = unknown::list(&node);
-    let concluded = draft::finish(drafts(&node), &node.name);
+    let mut drafts = drafts(&node);
+    let plan = plan::settle(&node, &mut drafts);
+    let concluded = draft::finish(drafts, &node.name);
     let worst = concluded.iter().map(|concluded| concluded.finding.severity).max().unwrap_or_default();
     // Nothing to look at is not health.
+    let no_gpu = node.listed().next().is_none() && (node.inventory().is_some() || node.host().is_some());
     let nothing_read = node.gpus.is_empty() && report.sections.xid.is_none();
-    let no_gpu = node.gpus.is_empty() && (node.inventory().is_some() || node.host().is_some());
+    let not_judged = unknown::not_judged(&node);
     let verdict = match worst {
         Severity::Fatal => Verdict::Fatal,
         Severity::Critical => Verdict::Critical,
         Severity::Warning => Verdict::Warning,
         Severity::Info if undecided || nothing_read || no_gpu => Verdict::Unknown,
+        Severity::Info if !not_judged.is_empty() => Verdict::NoFaultFound,
         Severity::Info => Verdict::Healthy,
     };
-    let summary = summary::write(&node, verdict, &concluded);
+    let words = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
     let kernel_log = node.kernel_log().map(|log| log.coverage.clone()).unwrap_or_default();
-    let findings = concluded.into_iter().map(|concluded| concluded.finding).collect();
-    Diagnosis { verdict, summary, findings, unknown, kernel_log }
+    Diagnosis {
+        verdict,
+        summary: summary::write(&node, verdict, &concluded),
+        judged: words(node.judged()),
+        not_judged: words(not_judged),
+        plan,
+        not_checked: limits::of(&node),
+        unknown,
+        kernel_log,
+        findings: concluded.into_iter().map(|concluded| concluded.finding).collect(),
+    }
 }
 
 /// Score and status of each GPU and of the node.

@@ -6,11 +6,12 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::timeline::Timeline;
-use super::{ClusterFacts, recovery};
+use super::{ClusterFacts, quote, recovery};
+use crate::facts::Unsupported;
 use crate::facts::ecc::{Ecc, GpuEcc};
 use crate::facts::host::{Host, PciGpu};
 use crate::facts::inventory::{GpuInventory, Inventory};
-use crate::facts::kernel_log::{KernelEvent, KernelLog};
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
 use crate::facts::kubelet::Kubelet;
 use crate::facts::mig::Mig;
 use crate::facts::processes::Processes;
@@ -18,7 +19,7 @@ use crate::facts::telemetry::{GpuTelemetry, Telemetry};
 use crate::facts::topology::{GpuTopology, Topology};
 use crate::nvml_codes as codes;
 use crate::pci::PciAddress;
-use crate::report::{Problem, Report, Section};
+use crate::report::{Problem, Report, Section, Status};
 use crate::text::clean;
 
 /// What a node is called whose name nobody knows.
@@ -37,6 +38,17 @@ pub(super) struct Gpu {
     pub(super) name: Option<String>,
     /// Whether NVML gave facts about it.
     pub(super) answers: bool,
+    /// Whether only the kernel log names it: a GPU that left the PCI bus, any GPU where nothing else was read, or a
+    /// function of one (SR-IOV). It is judged like any other and never counted as one more.
+    pub(super) from_log: bool,
+}
+
+impl Gpu {
+    /// `GPU 3 (0000:5d:00.0)`.
+    pub(super) fn label(&self) -> String {
+        let Self { index, pci, .. } = self;
+        quote::place(&super::Scope { gpu: *index, pci: pci.clone(), ..super::Scope::default() }, "GPU")
+    }
 }
 
 /// Counters and answers may lag behind an event this long.
@@ -62,7 +74,7 @@ pub(super) struct Node<'a> {
     pub(super) name: String,
     /// When the facts were taken: the "now" of every age.
     pub(super) now: Option<Timestamp>,
-    /// NVML's GPUs by index, then those that only PCI shows.
+    /// NVML's GPUs by index, then those that only PCI shows, then those that only the kernel log names.
     pub(super) gpus: Vec<Gpu>,
     /// Kernel events with what explains them.
     pub(super) timeline: Timeline<'a>,
@@ -115,6 +127,30 @@ impl<'a> Node<'a> {
         Section::data_of(&self.report.sections.xid)
     }
 
+    /// Whether a section was read, in part at least.
+    pub(super) fn has(&self, section: &str) -> bool {
+        self.judged().contains(&section)
+    }
+
+    /// Sections that were read, in part at least.
+    pub(super) fn judged(&self) -> Vec<&'static str> {
+        let read = self.report.sections.statuses().into_iter();
+        read.filter(|(name, status)| *status != Status::Error && *name != "health").map(|(name, _)| name).collect()
+    }
+
+    /// What a section says that GPUs do not offer.
+    pub(super) fn unsupported(&self, section: &str) -> &'a [Unsupported] {
+        match section {
+            "inventory" => self.inventory().map(|section| section.unsupported.as_slice()),
+            "telemetry" => self.telemetry().map(|section| section.unsupported.as_slice()),
+            "topology" => self.topology().map(|section| section.unsupported.as_slice()),
+            "ecc" => self.ecc().map(|section| section.unsupported.as_slice()),
+            "mig" => self.mig().map(|section| section.unsupported.as_slice()),
+            _ => None,
+        }
+        .unwrap_or_default()
+    }
+
     /// Every problem of every section.
     pub(super) fn problems(&self) -> impl Iterator<Item = &'a Problem> {
         self.report.sections.problems().into_iter().map(|(_, problem)| problem)
@@ -164,6 +200,26 @@ impl<'a> Node<'a> {
     /// What the PCI bus says of a GPU.
     pub(super) fn pci_of(&self, gpu: &Gpu) -> Option<&'a PciGpu> {
         self.host()?.pci_gpus.iter().find(|entry| entry.pci_address.is_some() && entry.pci_address == gpu.pci)
+    }
+
+    /// GPUs that NVML or the PCI bus shows: those that can be counted.
+    pub(super) fn listed(&self) -> impl Iterator<Item = &Gpu> {
+        self.gpus.iter().filter(|gpu| !gpu.from_log)
+    }
+
+    /// When the driver was loaded, where the log tells: its counters start there.
+    pub(super) fn driver_loaded(&self) -> Option<Timestamp> {
+        self.timeline.of_kind(KernelEventKind::DriverLoaded).filter_map(|event| event.last).max()
+    }
+
+    /// Seconds that the driver's counters have run: since it was loaded, else since boot at the most.
+    pub(super) fn counted_seconds(&self) -> Option<u64> {
+        let uptime = self.host().and_then(|host| host.uptime_seconds);
+        let loaded = self.age(self.driver_loaded()).and_then(|age| u64::try_from(age.as_secs()).ok());
+        match (loaded, uptime) {
+            (Some(loaded), Some(uptime)) => Some(loaded.min(uptime)),
+            (loaded, uptime) => loaded.or(uptime),
+        }
     }
 
     /// GPUs that NVML gave facts about.
@@ -229,6 +285,7 @@ fn gpus(report: &Report) -> Vec<Gpu> {
                 name: name.as_deref().map(|name| clean(name, 60)),
                 // Without NVML, topology comes from sysfs, in bus order and without a UUID.
                 answers: uuid.is_some(),
+                from_log: false,
             }),
         }
     };
@@ -246,7 +303,8 @@ fn gpus(report: &Report) -> Vec<Gpu> {
     rest.for_each(|gpu| add(gpu.index, &gpu.uuid, &None, &None));
     add_from_problems(report, &mut gpus);
     add_from_pci(report, &mut gpus);
-    gpus.sort_by_key(|gpu| (gpu.index.is_none(), gpu.index, gpu.pci.clone()));
+    add_from_log(report, &mut gpus);
+    gpus.sort_by_key(|gpu| (gpu.from_log, gpu.index.is_none(), gpu.index, gpu.pci.clone()));
     name_lost(report, &mut gpus);
     gpus
 }
@@ -286,6 +344,51 @@ fn add_from_pci(report: &Report, gpus: &mut Vec<Gpu>) {
         if !gpus.iter().any(|gpu| gpu.pci.as_ref() == Some(address)) {
             gpus.push(Gpu { pci: Some(address.clone()), ..Gpu::default() });
         }
+    }
+}
+
+/// Lines by which the driver names a GPU. AER and link lines name ports, SXids name switches.
+const NAMES_A_GPU: [KernelEventKind; 6] = [
+    KernelEventKind::Xid,
+    KernelEventKind::OffBus,
+    KernelEventKind::RmInitFailed,
+    KernelEventKind::GspFailed,
+    KernelEventKind::GspRateLimit,
+    KernelEventKind::NvlinkInitFailed,
+];
+
+/// GPUs that only the kernel log of the running boot names. What is at an address now is not told by earlier boots, and a
+/// GPU that was swapped for another one is not this node's any more.
+fn add_from_log(report: &Report, gpus: &mut Vec<Gpu>) {
+    let events = Section::data_of(&report.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
+    let of_running_boot = |event: &&KernelEvent| event.boot_id.is_none() || event.boot_id == report.boot_id;
+    for event in events.iter().filter(of_running_boot).filter(|event| NAMES_A_GPU.contains(&event.kind)) {
+        let Some(address) = &event.pci_address else { continue };
+        let known = |gpu: &Gpu| {
+            gpu.pci.as_ref() == Some(address)
+                || (gpu.uuid.is_some() && gpu.uuid == event.gpu_uuid)
+                || (gpu.pci.is_none() && gpu.index.is_some() && gpu.index == event.gpu_index)
+        };
+        if let Some(gpu) = gpus.iter_mut().find(|gpu| known(gpu)) {
+            gpu.pci.get_or_insert_with(|| address.clone());
+            continue;
+        }
+        gpus.push(Gpu {
+            index: event.gpu_index,
+            uuid: event.gpu_uuid.clone(),
+            pci: Some(address.clone()),
+            from_log: true,
+            ..Gpu::default()
+        });
+    }
+    // One GPU that NVML counts without an address, and one address that nobody else knows, are the same GPU.
+    let nameless: Vec<usize> = (0..gpus.len()).filter(|&at| gpus[at].pci.is_none() && !gpus[at].from_log).collect();
+    let unplaced: Vec<usize> = (0..gpus.len()).filter(|&at| gpus[at].from_log).collect();
+    if let (&[lost], &[named]) = (nameless.as_slice(), unplaced.as_slice()) {
+        let named = gpus.remove(named);
+        // Those from the log stand behind the others.
+        gpus[lost].pci = named.pci;
+        gpus[lost].uuid = gpus[lost].uuid.take().or(named.uuid);
     }
 }
 

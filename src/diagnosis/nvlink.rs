@@ -98,6 +98,28 @@ fn active(topology: &GpuTopology) -> u32 {
     u32::try_from(groups.map(|group| group.links.len()).sum::<usize>()).unwrap_or(0)
 }
 
+/// Whether the links of GPUs like this one lead to switches: some are on this node's PCI bus, or a sibling's links name one,
+/// or the fabric has accepted a sibling, or the links are of NVLink 5, which exists with switches only (in racks, the
+/// switches are on no node's PCI bus). A GPU whose links are all down cannot tell by itself.
+fn is_switched(node: &Node<'_>, gpu: &Gpu) -> bool {
+    let siblings =
+        || node.answering().filter(|other| other.name == gpu.name).filter_map(|other| node.topology_of(other));
+    let registered = |topology: &GpuTopology| {
+        topology
+            .fabric
+            .as_ref()
+            .is_some_and(|fabric| fabric.state == "completed" && fabric.status.as_deref() != Some("not_supported"))
+    };
+    let nvlink_5 = |topology: &GpuTopology| {
+        topology
+            .nvlinks
+            .iter()
+            .any(|group| group.active == Some(true) && group.version.is_some_and(|version| version >= 5))
+    };
+    node.topology().is_some_and(|all| !all.nvswitches.is_empty())
+        || siblings().any(|topology| on_switch(topology) || registered(topology) || nvlink_5(topology))
+}
+
 fn on_switch(topology: &GpuTopology) -> bool {
     topology.nvlinks.iter().any(|group| group.remote_type.as_deref() == Some("switch"))
 }
@@ -110,7 +132,7 @@ fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     let most = siblings.map(active).max().unwrap_or(up);
     let architecture = node.inventory_of(gpu).and_then(|inventory| inventory.architecture.as_deref());
     let wired = WIRED.iter().find(|(name, _)| architecture == Some(*name)).map_or(0, |(_, links)| *links);
-    let has_switches = node.topology().is_some_and(|all| !all.nvswitches.is_empty()) || on_switch(topology);
+    let has_switches = is_switched(node, gpu);
     let wired = if has_switches { wired.min(u32::try_from(listed).unwrap_or(0)) } else { 0 };
     let expected = most.max(wired);
     let silent: Vec<u32> = topology

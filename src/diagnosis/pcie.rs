@@ -7,7 +7,7 @@ use super::draft::Draft;
 use super::node::{Gpu, Node, Recovered};
 use super::rules::{AER_DOC, DEBUG_DOC, rules};
 use super::timeline::{concerns, is_off_bus};
-use super::{Scope, Severity, lost, quote};
+use super::{Scope, lost, quote};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::facts::topology::{GpuTopology, PcieHop};
 
@@ -28,6 +28,8 @@ rules! {
         CheckCabling "Watch {gpu} on {node}; if the count grows, check seating, riser and cables.";
     AER_CORRECTED: "pcie-errors-corrected" Warning Fabric AER_DOC, "Many corrected PCIe errors",
         CheckCabling "Check seating, riser and cables of {gpu} on {node} at the next maintenance.";
+    UNATTRIBUTED: "pcie-errors-unattributed" Warning Fabric AER_DOC, "Uncorrected PCIe errors, perhaps above a GPU",
+        CheckCabling "Find out what is below that port of {node} (lspci -t): what is connected there was not read. If a             GPU is, check its seating, riser and cables.";
     ELSEWHERE: "pcie-errors-elsewhere" Info Fabric AER_DOC, "PCIe errors on a device that is no GPU's",
         Watch "Nothing for the GPUs of {node}, unless one of them hangs below that port.";
     LINK_LOST: "pcie-link-lost" Critical Fabric DEBUG_DOC, "The PCIe link of the GPU went down",
@@ -58,6 +60,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
             continue;
         }
         drafts.extend(link(node, gpu));
+        drafts.extend(width_by_sysfs(node, gpu));
         if let Some(topology) = node.topology_of(gpu) {
             drafts.extend(path(gpu, topology));
         }
@@ -83,7 +86,17 @@ fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         .then(|| Draft::on(GENERATION, gpu).because(format!("generation {generation} of {most} at {load} % load")))
 }
 
-/// The slot against the GPU, and the links further up. Without telemetry the GPU's own link is judged here too.
+/// The GPU's own link where NVML did not give its width.
+fn width_by_sysfs(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
+    if node.telemetry_of(gpu).is_some_and(|now| now.pcie.width.is_some() && now.pcie.max_width.is_some()) {
+        return None;
+    }
+    let [device, port, ..] = node.topology_of(gpu)?.pcie_path.as_slice() else { return None };
+    let (width, most) = (device.width?, device.max_width?.min(port.max_width?));
+    (width < most && width > 0).then(|| Draft::on(WIDTH, gpu).because(format!("x{width} of x{most} (sysfs)")))
+}
+
+/// The slot against the GPU, and the links further up.
 fn path(gpu: &Gpu, topology: &GpuTopology) -> Vec<Draft> {
     let hops = &topology.pcie_path;
     let mut drafts = Vec::new();
@@ -116,15 +129,17 @@ fn at(hop: &PcieHop) -> String {
     hop.pci_address.as_ref().map(|pci| format!(" at {}", pci.sysfs())).unwrap_or_default()
 }
 
-/// An average since boot is a lower bound of the rate; above DCGM's limit it is high by any measure.
+/// An average since the driver was loaded (at the latest since boot) is a lower bound of the rate; above DCGM's limit it is
+/// high by any measure.
 fn replays(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let pcie = &node.telemetry_of(gpu)?.pcie;
     let (replays, lanes) = (pcie.replays?, u64::from(pcie.width?));
     let generation = usize::try_from(pcie.max_generation.or(pcie.generation)?).ok()?;
     let allowed = REPLAYS_PER_LANE.get(generation.checked_sub(1)?)?;
-    let minutes = (node.host()?.uptime_seconds? / 60).max(1);
+    let minutes = (node.counted_seconds()? / 60).max(1);
     let high = replays.saturating_mul(100) > allowed.saturating_mul(lanes).saturating_mul(minutes);
-    high.then(|| Draft::on(REPLAYS, gpu).because(format!("{replays} replays in {minutes} min")))
+    let from = if node.driver_loaded().is_some() { "since the driver was loaded" } else { "since boot at the most" };
+    high.then(|| Draft::on(REPLAYS, gpu).because(format!("{replays} replays in {minutes} min, {from}")))
 }
 
 /// AER from both witnesses: the counters of the path and the kernel's lines.
@@ -189,13 +204,11 @@ fn elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let grave = lines.filter(|event| event.sub_code.as_deref() != Some("corrected") && !lost::is_prelude(node, event));
     for event in grave {
         let scope = Scope { pci: event.pci_address.clone(), ..Scope::default() };
+        // Without the paths of the GPUs nobody knows that none is below.
+        let rule = if node.topology().is_some() { ELSEWHERE } else { UNATTRIBUTED };
         match drafts.iter_mut().find(|draft| draft.scope == scope) {
             Some(draft) => *draft = draft.clone().seen(event),
-            None => drafts.push(Draft {
-                scope,
-                noun: "device",
-                ..Draft::here(ELSEWHERE).graded(Severity::Info).seen(event)
-            }),
+            None => drafts.push(Draft { scope, noun: "device", ..Draft::here(rule).seen(event) }),
         }
     }
     if drafts.len() > 1 {
@@ -203,7 +216,8 @@ fn elsewhere(node: &Node<'_>) -> Vec<Draft> {
             let place = draft.scope.pci.as_ref().map(|pci| format!("{}: ", pci.sysfs())).unwrap_or_default();
             draft.evidence.iter().map(move |line| format!("{place}{line}"))
         });
-        return vec![Draft::here(ELSEWHERE).because(quote::count(drafts.len(), "device")).because_of(all)];
+        let rule = drafts.first().map_or(ELSEWHERE, |draft| draft.rule);
+        return vec![Draft::here(rule).because(quote::count(drafts.len(), "device")).because_of(all)];
     }
     drafts
 }

@@ -4,7 +4,7 @@
 //! the kernel says so, or when its GPU is gone.
 
 use super::draft::Draft;
-use super::node::Node;
+use super::node::{Gpu, Node};
 use super::rules::{DEBUG_DOC, rules};
 use super::timeline::{concerns, is_off_bus, is_xid};
 use super::{Severity, quote};
@@ -13,9 +13,11 @@ use crate::facts::processes::{GpuProcess, Processes};
 
 rules! {
     STUCK: "process-stuck" Critical Driver DEBUG_DOC, "A process hangs in the driver and cannot be killed",
-        DrainAndReboot "Drain and reboot {node}: no signal reaches a process that waits for the driver.";
+        DrainAndReboot "Drain and power-cycle {node}: no signal reaches a process that waits for the driver, and a plain \
+            reboot can wait for it.";
     WAITING: "process-uninterruptible" Info Driver DEBUG_DOC, "A process waits in the kernel at this moment",
-        Watch "Look again in a minute: if it still waits, the driver hangs on {node}.";
+        Watch "No signal ends it while it waits. Look again in a minute: if it still waits, the driver hangs on {node}, \
+            and only a reboot ends it.";
     ZOMBIE: "process-zombie" Warning Application DEBUG_DOC, "A dead GPU process that its parent does not collect",
         RestartPod "Restart the pod, or end the parent process on {node}; the zombie goes with it.";
     NO_POD: "process-outside-kubernetes" Warning Application None, "GPU memory held by a process of no pod",
@@ -126,20 +128,67 @@ fn waits(process: &GpuProcess) -> Vec<String> {
 }
 
 fn uninterruptible(node: &Node<'_>, process: &GpuProcess) -> Draft {
+    let base = |rule| draft(rule, process).because_of(waits(process));
+    match why_stuck(node, process) {
+        Some(Why::Event(event)) => base(STUCK).seen(event),
+        Some(Why::Gone(gpu)) => base(STUCK).because(format!("it holds {}, which does not answer", gpu.label())),
+        None => base(WAITING),
+    }
+}
+
+/// What proves that a process in state D does not come back.
+enum Why<'a> {
+    Event(&'a KernelEvent),
+    Gone(Gpu),
+}
+
+/// One witness decides, for every tool: the kernel's own word, or a GPU of the process that is gone or hangs.
+fn why_stuck<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<Why<'a>> {
     let hung = node.timeline.of_kind(Kind::HungTask).find(|event| event.pid.is_some_and(|task| process.has_task(task)));
     if let Some(event) = hung {
-        return draft(STUCK, process).because_of(waits(process)).seen(event);
+        return Some(Why::Event(event));
     }
-    let gpus = process.uses.iter().filter_map(|usage| node.gpu(usage.gpu));
-    let fault = gpus.into_iter().find_map(|gpu| {
+    let held = holds(node, process);
+    let used = process.uses.iter().filter_map(|usage| node.gpu(usage.gpu)).cloned();
+    let mut gpus: Vec<Gpu> = used.collect();
+    gpus.extend(held);
+    let fault = gpus.iter().find_map(|gpu| {
         let grave =
             |event: &&KernelEvent| (is_off_bus(event) || is_xid(event, &super::xid::GSP_CODES)) && concerns(event, gpu);
         node.timeline.current().find(grave)
     });
-    match fault {
-        Some(event) => draft(STUCK, process).because_of(waits(process)).seen(event),
-        None => draft(WAITING, process).because_of(waits(process)),
-    }
+    let gone = || gpus.iter().find(|gpu| !gpu.answers && !gpu.from_log).cloned().map(Why::Gone);
+    fault.map(Why::Event).or_else(gone)
+}
+
+/// The GPU that does not answer, where the process holds a device file that belongs to none that does. NVML does not list
+/// a process on a GPU that is gone.
+fn holds(node: &Node<'_>, process: &GpuProcess) -> Option<Gpu> {
+    let inventory = node.inventory()?;
+    let minor = |file: &String| file.strip_prefix("/dev/nvidia")?.parse::<u32>().ok();
+    let foreign = |number: u32| inventory.gpus.iter().all(|gpu| gpu.minor_number.is_some_and(|known| known != number));
+    process.holds.iter().filter_map(minor).find(|number| foreign(*number))?;
+    let mut silent = node.gpus.iter().filter(|gpu| !gpu.answers);
+    silent.next().filter(|_| silent.next().is_none()).cloned()
+}
+
+/// What is known of a process that waits in the kernel (state D).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stuck {
+    /// It may be a moment's wait: a second look tells.
+    Perhaps,
+    /// It does not come back: no signal ends it, and only a reboot does.
+    ForEver,
+}
+
+/// The one judgement of a process in state D, for every tool. `None`: it is in no such state, or not listed.
+pub fn stuck(report: &crate::report::Report, pid: u32) -> Option<Stuck> {
+    let cluster = super::ClusterFacts::default();
+    let node = Node::new(report, &cluster);
+    let process = node.processes()?.processes.iter().find(|process| process.pid == pid)?;
+    process
+        .is_uninterruptible()
+        .then(|| if why_stuck(&node, process).is_some() { Stuck::ForEver } else { Stuck::Perhaps })
 }
 
 /// Tasks of NVIDIA's own programs that the kernel calls blocked, where the process list does not show them.
@@ -151,9 +200,20 @@ fn blocked(node: &Node<'_>) -> Vec<Draft> {
     let of_driver = |event: &&KernelEvent| {
         event.process.as_deref().is_some_and(|name| name.starts_with("nv") || name.starts_with("cuda"))
     };
-    let events = node.timeline.of_kind(Kind::HungTask).filter(of_driver).filter(|event| !listed(event.pid));
-    let events: Vec<&KernelEvent> = events.collect();
-    if events.is_empty() { Vec::new() } else { vec![Draft::here(STUCK).seen_all(events).graded(Severity::Warning)] }
+    let unlisted = || node.timeline.of_kind(Kind::HungTask).filter(|event| !listed(event.pid));
+    let events: Vec<&KernelEvent> = unlisted().filter(of_driver).collect();
+    // Where nobody listed the processes, any task that is blocked may be one that uses a GPU.
+    let others: Vec<&KernelEvent> =
+        unlisted().filter(|event| !of_driver(event) && node.processes().is_none()).collect();
+    let mut drafts = Vec::new();
+    if !events.is_empty() {
+        drafts.push(Draft::here(STUCK).seen_all(events).graded(Severity::Warning));
+    }
+    if !others.is_empty() {
+        let draft = Draft::here(WAITING).seen_all(others);
+        drafts.push(draft.because("which processes use GPUs was not read"));
+    }
+    drafts
 }
 
 fn owner(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {

@@ -2,18 +2,36 @@
 
 use super::draft::Concluded;
 use super::node::Node;
-use super::{Severity, Verdict, coverage, quote};
+use super::{Severity, Verdict, claims, coverage, quote, unknown};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 /// The summary of a diagnosis.
 pub(super) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded]) -> String {
     let notable: Vec<&Concluded> =
         concluded.iter().filter(|concluded| concluded.finding.severity > Severity::Info).collect();
-    match (notable.first(), verdict) {
+    let text = match (notable.first(), verdict) {
         (Some(worst), _) => trouble(node, worst, &notable),
-        (None, Verdict::Healthy) => looked_at(node, concluded),
+        (None, Verdict::Healthy | Verdict::NoFaultFound) => looked_at(node, concluded),
         (None, _) => undecided(node, concluded),
+    };
+    match judged(node) {
+        Some(judged) => format!("{text} {judged}"),
+        None => text,
     }
+}
+
+/// Which sections were judged, where they are not all.
+fn judged(node: &Node<'_>) -> Option<String> {
+    let judged = node.judged();
+    let (last, before) = judged.split_last()?;
+    if unknown::not_judged(node).is_empty() {
+        return None;
+    }
+    let (names, were) = match before {
+        [] => ((*last).to_owned(), "was"),
+        _ => (format!("{} and {last}", before.join(", ")), "were"),
+    };
+    Some(format!("Only {names} {were} judged: no word about the rest of the node."))
 }
 
 fn trouble(node: &Node<'_>, worst: &Concluded, notable: &[&Concluded]) -> String {
@@ -39,32 +57,22 @@ fn capital(text: &str) -> String {
 
 /// `8 of 8 NVIDIA H100 80GB HBM3 answer`.
 fn answering(node: &Node<'_>) -> Option<String> {
-    if node.gpus.is_empty() {
+    if node.listed().next().is_none() {
         return None;
     }
-    let names: std::collections::BTreeSet<&str> = node.gpus.iter().filter_map(|gpu| gpu.name.as_deref()).collect();
+    let names: std::collections::BTreeSet<&str> = node.listed().filter_map(|gpu| gpu.name.as_deref()).collect();
     let kind = match names.len() {
         1 => names.first().copied().unwrap_or("GPU").to_owned(),
         _ => "GPUs".to_owned(),
     };
-    Some(format!("{} of {} {kind} answer", node.answering().count(), node.gpus.len()))
+    Some(format!("{} of {} {kind} answer", node.answering().count(), node.listed().count()))
 }
 
 /// What was looked at and found in order. Only what was read is named.
 fn looked_at(node: &Node<'_>, concluded: &[Concluded]) -> String {
     let mut parts: Vec<String> = answering(node).into_iter().collect();
-    let mut clean = Vec::new();
-    if node.ecc().is_some_and(|ecc| !ecc.gpus.is_empty()) {
-        clean.push("pending repairs or new memory errors");
-    }
-    if node.telemetry().is_some_and(|telemetry| !telemetry.gpus.is_empty()) {
-        clean.push("throttling or overheating");
-    }
-    if let Some(topology) = node.topology().filter(|topology| !topology.gpus.is_empty()) {
-        let linked = topology.gpus.iter().any(|gpu| !gpu.nvlinks.is_empty());
-        clean.push(if linked { "NVLink or PCIe fault" } else { "PCIe fault" });
-    }
-    if node.host().is_some() {
+    let mut clean = claims::of(node).made;
+    if node.host().is_some_and(|host| host.driver.loaded.is_some()) {
         clean.push("driver trouble");
     }
     parts.extend(log(node));
@@ -87,18 +95,22 @@ fn looked_at(node: &Node<'_>, concluded: &[Concluded]) -> String {
 /// `no Xid since 2026-11-19T08:00:12Z`.
 fn log(node: &Node<'_>) -> Option<String> {
     node.kernel_log()?;
+    let asked = node.kernel_log().and_then(|log| log.since);
+    let in_window = |event: &KernelEvent| asked.is_none_or(|asked| event.last.is_none_or(|last| last >= asked));
     let read_from = coverage::since(node).map(|since| format!(" since {}", quote::time(since)));
     // Xids of the past lie inside the window that was read: "none since" must not deny them.
-    let past =
-        node.timeline.events.iter().filter(|event| event.fact.kind == Kind::Xid).rev().find_map(|event| event.history);
+    let past = node.timeline.events.iter().filter(|event| event.fact.kind == Kind::Xid && in_window(event.fact));
+    let past = past.rev().find_map(|event| event.history);
     let since = past.map(|past| past.replacen("before", " since", 1)).or(read_from).unwrap_or_default();
-    let counts = |event: &&KernelEvent| matches!(event.kind, Kind::Xid | Kind::Sxid) && event.code != Some(154);
+    let counts = |event: &&KernelEvent| {
+        matches!(event.kind, Kind::Xid | Kind::Sxid) && event.code != Some(154) && in_window(event)
+    };
     let xids = node.timeline.current().filter(counts).count();
     Some(if xids == 0 { format!("no Xid{since}") } else { format!("no Xid of hardware or driver{since}") })
 }
 
 fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
-    if node.gpus.is_empty() && node.host().is_some() {
+    if node.listed().next().is_none() && node.host().is_some() {
         return format!("No NVIDIA GPU was found on {}, so there is nothing to judge.", node.name);
     }
     let mut parts: Vec<String> = answering(node).into_iter().collect();

@@ -1,7 +1,8 @@
 //! Heat: thermal slowdowns that happen now, temperatures at their limits, and time lost to heat since driver load.
 //!
 //! A margin alone is no alarm: some H100 firmware reports zero or a negative `T.Limit` margin on a healthy, cool GPU.
-//! What counts is a temperature against an absolute limit, or the driver saying that it slows down.
+//! What counts is a temperature against an absolute limit, or the driver saying that it slows down. From Ada on drivers may
+//! offer the margin only: then it counts on a GPU that is warm.
 
 use jiff::SignedDuration;
 
@@ -37,6 +38,9 @@ pub(super) const FAULTS: u64 = SLOWDOWN | SOFTWARE_THERMAL | HARDWARE_THERMAL | 
 
 /// A GPU this near its slowdown limit will reach it on the next warm day.
 const NEAR_CELSIUS: i32 = 5;
+
+/// No GPU of a data centre slows down below this: a margin that is used up there is the firmware's own way to count.
+const WARM_CELSIUS: i32 = 75;
 
 /// Sensors that failed report such values.
 const PLAUSIBLE: std::ops::RangeInclusive<i32> = 1..=150;
@@ -116,18 +120,24 @@ fn limits(gpu: &Gpu, now: &Temperature) -> Vec<Draft> {
         let severity = if celsius >= limit { Severity::Critical } else { Severity::Warning };
         drafts.push(Draft::on(rule, gpu).graded(severity).because(format!("{celsius} °C, limit {limit} °C")));
     }
+    let margin = now.tlimit_margin_celsius.filter(|margin| *margin <= 0 && now.slowdown_celsius.is_none());
+    let warm = now.gpu_celsius.filter(|celsius| (WARM_CELSIUS..=*PLAUSIBLE.end()).contains(celsius));
+    if let (Some(margin), Some(celsius)) = (margin, warm) {
+        let evidence = format!("{celsius} °C, T.Limit margin {margin} °C");
+        drafts.push(Draft::on(TOO_HOT, gpu).graded(Severity::Warning).because(evidence));
+    }
     drafts
 }
 
 /// Counters catch what one snapshot misses.
 fn lost_time(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
-    let uptime_ms = node.host().and_then(|host| host.uptime_seconds)?.saturating_mul(1000);
+    let counted_ms = node.counted_seconds()?.saturating_mul(1000);
     let thermal = now.throttling.violations.iter().find(|violation| violation.policy == "thermal")?;
     let lost = SignedDuration::from_millis(i64::try_from(thermal.duration_ms).ok()?);
-    if lost < LEAST || uptime_ms == 0 {
+    if lost < LEAST || counted_ms == 0 {
         return None;
     }
-    let notable = thermal.duration_ms.saturating_mul(NOTABLE_SHARE) >= uptime_ms;
+    let notable = thermal.duration_ms.saturating_mul(NOTABLE_SHARE) >= counted_ms;
     let severity = if notable { Severity::Warning } else { Severity::Info };
     let evidence = format!("slowed down for heat for {} since driver load", quote::span(lost));
     Some(Draft::on(LOST_TIME, gpu).graded(severity).because(evidence))

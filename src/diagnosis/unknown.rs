@@ -4,7 +4,7 @@
 //! cause in several sections is one entry.
 
 use super::node::Node;
-use super::{Unknown, coverage};
+use super::{Unknown, claims, coverage, memory, quote};
 use crate::report::{Report, Status};
 use crate::text::clean;
 
@@ -16,6 +16,15 @@ const MOST: usize = 12;
 
 /// Longest reason.
 const WHY: usize = 240;
+
+/// Every section that rules judge. A report that lacks one may lack the only trouble that the node has.
+const ALL: [&str; 9] = ["inventory", "telemetry", "topology", "ecc", "processes", "mig", "kubelet", "host", "xid"];
+
+/// Sections that nobody asked for. One that could not be read is another matter: see [`list`].
+pub(super) fn not_judged(node: &Node<'_>) -> Vec<&'static str> {
+    let asked: Vec<&str> = node.report.sections.statuses().into_iter().map(|(name, _)| name).collect();
+    ALL.into_iter().filter(|section| !asked.contains(section)).collect()
+}
 
 /// What could not be read, and whether that forbids to say "healthy".
 pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
@@ -37,8 +46,19 @@ pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
     let mut list: Vec<Unknown> =
         entries.into_iter().map(|(sections, entry)| Unknown { section: sections.join(", "), ..entry }).collect();
     let short = coverage::window_too_short(node);
+    let missing = claims::of(node).missing;
+    let ecc_off = memory::ecc_off_of_unknown_products(node);
     let undecoded = coverage::undecoded(node);
-    let decisive = short.is_some() || undecoded.is_some() || undecided(node.report);
+    let decisive =
+        short.is_some() || undecoded.is_some() || !missing.is_empty() || !ecc_off.is_empty() || undecided(node.report);
+    if !ecc_off.is_empty() {
+        let why = format!(
+            "ECC is off on {}: whether that is its product's default shows with the inventory (diagnose_gpu_node)",
+            quote::gpus(&ecc_off)
+        );
+        list.push(Unknown { section: "ecc".to_owned(), gpu: None, why });
+    }
+    list.extend(missing.into_iter().map(|(section, why)| Unknown { section: section.to_owned(), gpu: None, why }));
     list.extend(undecoded.map(|why| Unknown { section: "xid".to_owned(), gpu: None, why }));
     list.extend(short.map(|why| Unknown { section: "xid".to_owned(), gpu: None, why }));
     if list.len() > MOST {

@@ -9,14 +9,15 @@ use crate::pci::PciAddress;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Health {
-    /// The node: its worst GPU, less what concerns the whole node.
-    pub score: u32,
+    /// The node: its worst GPU, less what concerns the whole node. `None` where no GPU is known and no fault was found:
+    /// nothing was judged.
+    pub score: Option<u32>,
     /// The node's status.
     pub status: HealthStatus,
     /// What cost points on the node as a whole.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deductions: Vec<Deduction>,
-    /// One entry per GPU that NVML or PCI shows.
+    /// One entry per GPU that NVML, PCI or the kernel log names.
     pub gpus: Vec<GpuHealth>,
 }
 

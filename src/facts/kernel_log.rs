@@ -21,6 +21,14 @@ pub struct KernelLog {
     /// the doings of programs), of those the oldest.
     #[serde(skip_serializing_if = "is_zero")]
     pub events_omitted: u64,
+    /// Start of the window that was asked for; absent where all that the logs hold was. Older events are left out of
+    /// `events`, but for those that tell of a state which only a reset, a driver load or a reboot ends: a GPU that fell
+    /// off the bus before the window is still gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Events left out because they ended before `since`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub events_before: u64,
     /// Lines that look like GPU errors but were written by a program, not by the kernel (facility other than 0).
     /// They are counted and never believed.
     #[serde(skip_serializing_if = "is_zero")]

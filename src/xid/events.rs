@@ -206,7 +206,7 @@ impl EventLog {
         }
         events.sort_by(order);
         let coverage = sources.into_iter().map(Source::coverage).collect();
-        KernelLog { coverage, events, events_omitted: omitted, untrusted_lines: untrusted }
+        KernelLog { coverage, events, events_omitted: omitted, untrusted_lines: untrusted, ..KernelLog::default() }
     }
 
     fn current_source(&mut self, record: &Record<'_>) -> &mut Source {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::catalogue::{self, Class, Severity};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
 use crate::pci::PciAddress;
 
@@ -53,11 +54,47 @@ fn travels_through_ports(event: &KernelEvent) -> bool {
     matches!(event.kind, KernelEventKind::Aer | KernelEventKind::PcieLink)
 }
 
-/// Drops every event that ended before `time`. An event without a time stays. Counts still hold earlier lines of an
-/// event that went on: to have them counted from `time` on, set [`Options::since`](super::Options::since) instead.
+/// Narrows a log to the window that begins at `time`: what was asked for is what the log then speaks of.
+///
+/// A window filters events, never state. Events that ended before it are left out and counted, but for those of the running
+/// boot that tell how a GPU is until somebody resets it (`is_state`), and for driver loads, which end such a state. An
+/// event without a time stays. The count of an event that went on into the window holds its earlier lines; its `first` tells.
 pub fn since(log: &mut KernelLog, time: Timestamp) {
-    log.events.retain(|event| event.last.is_none_or(|last| last >= time));
+    let all = log.events.len();
+    log.events.retain(|event| event.last.is_none_or(|last| last >= time) || is_state(event));
+    let left_out = u64::try_from(all - log.events.len()).unwrap_or(u64::MAX);
+    log.events_before = log.events_before.saturating_add(left_out);
+    log.since = log.since.max(Some(time));
     for coverage in &mut log.coverage {
-        coverage.from = coverage.from.map(|from| from.max(time));
+        // A log that ended before the window has none of it.
+        let latest = coverage.to.map_or(time, |to| to.min(time));
+        coverage.from = coverage.from.map(|from| from.max(latest));
     }
+}
+
+/// Xids that a critical severity does not tell of, but that leave the GPU waiting for a reset: recorded repairs.
+const WAITS_FOR_RESET: [u32; 5] = [63, 154, 160, 161, 177];
+
+/// Whether an event tells of something that lasts until a reset, a driver load or a reboot.
+fn is_state(event: &KernelEvent) -> bool {
+    use KernelEventKind as Kind;
+    let grave = event.code.is_some_and(|code| match event.kind {
+        Kind::Xid => {
+            WAITS_FOR_RESET.contains(&code)
+                || catalogue::xid(code)
+                    .is_some_and(|entry| entry.severity >= Severity::Critical && entry.class != Class::Application)
+        }
+        Kind::Sxid => event.details.get("nv_severity").is_some_and(|word| word == "Fatal"),
+        _ => false,
+    });
+    let of_gpu = matches!(
+        event.kind,
+        Kind::OffBus
+            | Kind::RmInitFailed
+            | Kind::GspFailed
+            | Kind::DriverLoaded
+            | Kind::NvlinkInitFailed
+            | Kind::HungTask
+    );
+    event.boot_id.is_none() && (grave || of_gpu)
 }

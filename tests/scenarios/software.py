@@ -166,6 +166,7 @@ def process_without_pod():
     health="degraded",
     cluster={
         "node": "gpu-l40s-9",
+        "gpu_capacity": 2,
         "live_pod_uids": [uuid("gpu-l40s-9", "pod", "job-1"), uuid("gpu-l40s-9", "pod", "dcgm")],
     },
 )

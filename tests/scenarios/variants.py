@@ -53,6 +53,7 @@ variant(
         "evidence": ["Xid 79 (1 time)", "NVML lists 7 GPUs, PCI lists 8", "9 Xid 45"],
     },
     "process-stuck",
+    {"id": "collective-waits", "evidence": ["GPUs 0-2, 4-7"]},
     must_not=["application-fault", "allocated-gpu-missing", "pcie-errors-fatal", "gpu-lost"],
     summary=["GPU 3", "14 min ago", "7 of 8"],
     cluster={"node": "gpu-h100-2", "gpu_capacity": 8},

@@ -14,6 +14,7 @@ pub(crate) mod names;
 pub mod node;
 pub(crate) mod node_gpus;
 pub(crate) mod node_log;
+pub(crate) mod offered;
 mod pages;
 pub(crate) mod patience;
 pub mod placement;

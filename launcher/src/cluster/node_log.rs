@@ -19,7 +19,7 @@ use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::text::clean;
 use syringe_core::xid::record::{self, Record};
 use syringe_core::xid::window::TEXT_LOGS;
-use syringe_core::xid::{EventLog, Options, window};
+use syringe_core::xid::{self, EventLog, Options, window};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Connection;
@@ -104,7 +104,7 @@ fn parsed(files: [(&str, Option<&Tail>); 2], since: Option<Timestamp>, now: Time
     let zone = zone(files.clone().rev().map(|(_, tail)| tail), now);
     // Where the zone stays unknown, too much is better than too little.
     let since = since.map(|since| if zone == Zone::Unknown { since - FARTHEST } else { since });
-    let mut log = EventLog::new(None, Options { now: Some(now), since, ..Options::default() });
+    let mut log = EventLog::new(None, Options { now: Some(now), ..Options::default() });
     for (name, tail) in files {
         log.source(&format!("/var/log/{name}"));
         for mut record in records(tail) {
@@ -115,6 +115,9 @@ fn parsed(files: [(&str, Option<&Tail>); 2], since: Option<Timestamp>, now: Time
         }
     }
     let mut log = log.finish();
+    if let Some(since) = since {
+        xid::since(&mut log, since);
+    }
     for coverage in log.coverage.iter_mut().filter(|_| matches!(zone, Zone::Told(_))) {
         coverage.note = "local times: the zone is told by when the file was written".to_owned();
     }
@@ -192,7 +195,7 @@ mod tests {
     /// A log without zones whose newest line was written at 11:59:58 UTC, an Xid ten minutes before it.
     fn tail(local_end: &str, local_xid: &str, modified: Option<&str>) -> Tail {
         let text = format!(
-            "{local_xid} gpu-1 kernel: NVRM: Xid (PCI:0000:5d:00): 79, pid=1, lost\n{local_end} gpu-1 systemd[1]: Started\n"
+            "{local_xid} gpu-1 kernel: NVRM: Xid (PCI:0000:5d:00): 31, pid=1, fault\n{local_end} gpu-1 systemd[1]: Started\n"
         );
         Tail { text, begins_inside: false, modified: modified.map(|time| time.parse().expect("a time")) }
     }

@@ -22,6 +22,9 @@ pub struct FleetAnswer {
     pub totals: Totals,
     /// Nodes that were read, by verdict.
     pub verdicts: BTreeMap<String, usize>,
+    /// Sections that were judged, where they are not all: then no verdict is about a whole node.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub judged_only: Vec<String>,
     /// Findings over all nodes, worst first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<FleetFinding>,
@@ -49,8 +52,8 @@ pub struct FleetAnswer {
     /// Nodes whose turn did not come within the call's time or limit. Ask for them with a selector.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_reached: Option<Names>,
-    /// Nodes that stand out, worst first. A node that is not here, nor in `failed`, `skipped` or `not_reached`, is healthy
-    /// and like its model.
+    /// Nodes that stand out, worst first. A node that is not here, nor in `failed`, `skipped` or `not_reached`, has no
+    /// finding and is like its model.
     pub nodes: Vec<NodeDetail>,
     /// Nodes that stand out and were left out for space; `findings` and `outliers` name them.
     #[serde(skip_serializing_if = "Option::is_none")]

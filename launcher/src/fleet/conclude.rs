@@ -69,6 +69,11 @@ pub(super) fn conclude(about: About, outcomes: Vec<(String, Outcome<Row>)>) -> F
         summary: String::new(),
         context: about.context,
         verdicts: verdicts(&rows),
+        judged_only: rows
+            .iter()
+            .find(|row| !row.judged_only.is_empty())
+            .map(|row| row.judged_only.clone())
+            .unwrap_or_default(),
         findings: findings(&rows),
         findings_omitted: None,
         nodes: details(&rows, &outliers),
@@ -139,7 +144,7 @@ fn details(rows: &[Row], outliers: &[(Outlier, Vec<String>)]) -> Vec<NodeDetail>
             .filter(|(_, nodes)| nodes.contains(&row.node))
             .map(|(outlier, _)| format!("{} {} (usual: {})", outlier.what, outlier.value, outlier.usual))
             .collect();
-        if row.verdict == Verdict::Healthy && differs.is_empty() {
+        if row.verdict <= Verdict::NoFaultFound && differs.is_empty() {
             return None;
         }
         let notable: Vec<_> = row.findings.iter().filter(|finding| finding.severity > Severity::Info).collect();
@@ -192,9 +197,20 @@ fn probes(rows: &[Row], concurrency: u16, total_ms: u64, removed: bool) -> Probe
 impl FleetAnswer {
     fn sentence(&self) -> String {
         let Totals { gpu_nodes, read, failed, skipped, not_reached, gpus } = self.totals;
-        let bad: Vec<_> = [Verdict::Fatal, Verdict::Critical, Verdict::Warning, Verdict::Unknown, Verdict::Healthy]
+        let worst_first = [
+            Verdict::Fatal,
+            Verdict::Critical,
+            Verdict::Warning,
+            Verdict::Unknown,
+            Verdict::NoFaultFound,
+            Verdict::Healthy,
+        ];
+        let bad: Vec<_> = worst_first
             .into_iter()
-            .filter_map(|verdict| Some(format!("{} {}", self.verdicts.get(&word(verdict))?, word(verdict))))
+            .filter_map(|verdict| {
+                let count = self.verdicts.get(&word(verdict))?;
+                Some(format!("{count} {}", word(verdict).replace('_', " ")))
+            })
             .collect();
         let verdicts = if bad.is_empty() { String::new() } else { format!(": {}", bad.join(", ")) };
         let mut text = format!("{read} of {gpu_nodes} GPU nodes read ({gpus} GPUs){verdicts}.");
@@ -204,6 +220,12 @@ impl FleetAnswer {
             if count > 0 {
                 text.push_str(&format!(" {count} {words}."));
             }
+        }
+        if !self.judged_only.is_empty() {
+            text.push_str(&format!(
+                " Only {} was judged: no word about the rest of a node.",
+                self.judged_only.join(", ")
+            ));
         }
         if let Some(outlier) = self.outliers.first() {
             let Outlier { what, value, usual, nodes, .. } = outlier;
@@ -259,6 +281,7 @@ mod tests {
             node: format!("ip-10-{}-{}-17.eu-central-1.compute.internal", number / 250, number % 250),
             verdict: Verdict::Critical,
             summary: "z".repeat(300),
+            judged_only: Vec::new(),
             findings: (0..12).map(|id| finding(id * 7 + number % 40)).collect(),
             unknown: 3,
             score: Some(0),

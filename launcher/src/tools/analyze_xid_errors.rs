@@ -1,6 +1,7 @@
 //! `analyze_xid_errors`: what the kernel of a node said about its GPUs, and what it means.
 
 use clap::Args;
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelLog};
@@ -45,6 +46,13 @@ pub struct XidSection {
     pub events: Vec<KernelEvent>,
     /// Older events left out.
     pub events_omitted: u64,
+    /// Start of the window that was asked for. Older events are in `events` only where they tell of a state that lasts
+    /// until a reset or reboot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Events before that window, left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events_before: Option<u64>,
     /// Lines that a program wrote into the kernel log to look like the driver's. Not believed.
     pub untrusted_lines: u64,
 }
@@ -61,16 +69,21 @@ impl Tool for AnalyzeXidErrors {
     async fn call(call: Call, args: XidArgs) -> Result<Self::Answer, Failure> {
         let XidArgs { node_name, since, context } = args;
         let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, Ask::kernel_log(since)).await?;
-        let KernelLog { mut events, mut events_omitted, untrusted_lines, .. } =
+        let KernelLog { mut events, mut events_omitted, untrusted_lines, since, events_before, .. } =
             probing::section(&read.note, "xid", read.report.sections.xid)?;
+        let events_before = since.map(|_| events_before);
         let surplus = events.len().saturating_sub(MOST_EVENTS);
         events.drain(..surplus);
         events_omitted += surplus as u64;
-        Ok(Answer::new(read.diagnosis, XidSection { events, events_omitted, untrusted_lines }, read.note))
+        Ok(Answer::new(
+            read.diagnosis,
+            XidSection { events, events_omitted, since, events_before, untrusted_lines },
+            read.note,
+        ))
     }
 
     fn table(answer: &Self::Answer) -> String {
-        let XidSection { events, events_omitted, untrusted_lines } = &answer.section;
+        let XidSection { events, events_omitted, since, events_before, untrusted_lines } = &answer.section;
         let mut rows = table(["last (UTC)", "times", "what", "gpu", "pci address", "pid", "process", "kernel text"]);
         for event in events {
             let what = match event.code {
@@ -96,7 +109,13 @@ impl Tool for AnalyzeXidErrors {
         } else {
             String::new()
         };
-        format!("{}{body}{omitted}{untrusted}{}", head(answer), foot(&answer.probe))
+        let before = match (since, events_before) {
+            (Some(since), Some(count)) if *count > 0 => {
+                format!("{count} events before {} left out; what lasts until a reset is shown\n", second(*since))
+            }
+            _ => String::new(),
+        };
+        format!("{}{body}{omitted}{before}{untrusted}{}", head(answer), foot(&answer.probe))
     }
 }
 

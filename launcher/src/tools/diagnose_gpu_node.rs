@@ -41,8 +41,9 @@ pub struct DiagnosisSection {
     pub looked_at: Vec<LookedAt>,
     /// GPUs that NVML or PCI shows.
     pub gpus: u32,
-    /// Score of the node, 0 to 100.
-    pub score: u32,
+    /// Score of the node, 0 to 100. Absent where nothing was judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub score: Option<u32>,
     /// Status of the node.
     pub status: HealthStatus,
     /// GPUs that are not healthy, with what cost them points.

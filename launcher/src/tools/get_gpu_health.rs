@@ -60,6 +60,7 @@ impl Tool for GetGpuHealth {
                 lost.join(", "),
             ]);
         }
-        format!("{}\nnode: {} of 100\n\n{}{}", head(answer), health.score, lines(&rows), foot(&answer.probe))
+        let score = health.score.map_or_else(|| "not judged".to_owned(), |score| format!("{score} of 100"));
+        format!("{}\nnode: {score}\n\n{}{}", head(answer), lines(&rows), foot(&answer.probe))
     }
 }

@@ -11,7 +11,7 @@ use syringe_core::text::clean;
 
 use super::Call;
 use crate::answer::ProbeNote;
-use crate::cluster::{Connection, alone, node, node_log};
+use crate::cluster::{Connection, alone, node, node_log, offered};
 use crate::error::{Failure, Obstacle};
 use crate::settings::Via;
 use crate::syringe::{Beside, Order, Probed, none};
@@ -112,9 +112,9 @@ pub(super) async fn read_or_ask_kubernetes(
     ask: impl Into<Ask>,
 ) -> Result<Read, Failure> {
     // What signing in and looking at the node took is gone from the call's time.
-    let known = KnownNode { connection, kubernetes, live_pod_uids: None, time: call.left() };
     let ask = ask.into();
     let (since, with_log) = (ask.since.clone(), ask.is_of_kernel_log());
+    let known = KnownNode { connection, kubernetes, live_pod_uids: None, time: call.left() };
     let mut read = read_known(call, known, tool, ask).await?;
     if read.report.source == Source::Api {
         let log = async {
@@ -164,7 +164,9 @@ pub(crate) async fn read_known(
     let Ask { command, beside, since: _ } = ask.into();
     let deadline = time.saturating_sub(KEPT_FOR_REMOVAL);
     let order = Order { node: name.clone(), command, tool, beside, deadline };
-    let probed = match probe(call, connection, order).await {
+    let (probed, cluster) =
+        tokio::join!(probe(call, connection, order), offered::facts(connection, kubernetes, deadline));
+    let probed = match probed {
         Err(Failure { next_step, left_behind, obstacle: Some(Obstacle::Policy(who)), .. }) => {
             let mut read = unprobed(connection, kubernetes, &format!("{who} forbids it"), &next_step);
             (read.note.removed, read.note.left_behind) = (left_behind.is_none(), left_behind);
@@ -172,7 +174,7 @@ pub(crate) async fn read_known(
         }
         probed => probed?,
     };
-    let cluster = ClusterFacts { live_pod_uids, ..node::cluster_facts(kubernetes) };
+    let cluster = ClusterFacts { live_pod_uids, ..cluster };
     let note = ProbeNote::of_pod(&name, &connection.context, &probed);
     let diagnosis = diagnosis::diagnose(&probed.report, &cluster);
     Ok(Read { report: probed.report, diagnosis, note })

@@ -1,7 +1,7 @@
 //! Tables for people. Problems come first here too.
 
 use comfy_table::{ContentArrangement, Table, presets};
-use syringe_core::diagnosis::Finding;
+use syringe_core::diagnosis::{Finding, Plan};
 use syringe_core::facts::LostGpu;
 use syringe_core::nvml_codes as codes;
 
@@ -82,13 +82,18 @@ pub fn lost_lines(lost: &[LostGpu]) -> String {
 
 /// Verdict, summary and findings: the head of every answer about a node.
 pub fn head<T>(answer: &Answer<T>) -> String {
-    let Answer { verdict, summary, findings, findings_omitted, unknown, coverage, kubernetes, .. } = answer;
-    let mut text = format!("{}  {summary}\n", word(verdict).to_uppercase());
+    let Answer {
+        verdict, summary, findings, findings_omitted, plan, not_checked, unknown, coverage, kubernetes, ..
+    } = answer;
+    let mut text = format!("{}  {summary}\n", word(verdict).replace('_', " ").to_uppercase());
     for finding in findings {
         text.push_str(&finding_lines(finding));
     }
     if let Some(omitted) = findings_omitted {
         text.push_str(&format!("  … and {omitted} more findings (--output json has the count only)\n"));
+    }
+    for plan in plan {
+        text.push_str(&plan_lines(plan));
     }
     for unknown in unknown {
         let gpu = unknown.gpu.map(|gpu| format!(" of GPU {gpu}")).unwrap_or_default();
@@ -103,7 +108,19 @@ pub fn head<T>(answer: &Answer<T>) -> String {
         let lost = if log.lost_records > 0 { format!(", {} records lost", log.lost_records) } else { String::new() };
         text.push_str(&format!("\nlooked at {} from {from} to {to} ({} records{lost})\n", log.source, log.records));
     }
+    if !not_checked.is_empty() {
+        text.push_str(&format!("\nnot checked: {}\n", not_checked.join("; ")));
+    }
     text
+}
+
+fn plan_lines(plan: &Plan) -> String {
+    let Plan { subject, until_then, steps, .. } = plan;
+    let mut lines = format!("\nplan for {subject}: {until_then}\n");
+    for (number, step) in steps.iter().enumerate() {
+        lines.push_str(&format!("  {}. {step}\n", number + 1));
+    }
+    lines
 }
 
 /// Where the facts came from and what is left: the foot of every answer about a node.

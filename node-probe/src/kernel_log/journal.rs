@@ -33,7 +33,7 @@ const MOST_OUTPUT: usize = 128 * 1024 * 1024;
 const MOST_KEPT: usize = 40 * 1024 * 1024;
 
 /// How far back where nobody says: a journal may hold years.
-const LOOK_BACK: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
+pub(super) const LOOK_BACK: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
 
 const CHUNK: usize = 64 * 1024;
 

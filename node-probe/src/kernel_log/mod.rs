@@ -41,7 +41,7 @@ const MOST_SAVED: usize = 64 * 1024 * 1024;
 /// How to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Lines before this time make no events.
+    /// Start of the window that is asked for: see [`xid::since`].
     pub since: Option<Timestamp>,
     /// Whether the host's `journalctl` may be run for what the kernel's buffer no longer holds.
     pub journal: bool,
@@ -66,13 +66,14 @@ pub fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
         }
     };
     let running_boot_id = host::identity(paths).boot_id;
-    let since = options.since;
-    let mut log =
-        EventLog::new(clock, xid::Options { running_boot_id, now: Some(now), since, ..xid::Options::default() });
+    // What a GPU is now may have begun before the window that was asked for: no log is opened for less than the usual
+    // time, and the window is cut out of the events.
+    let since = options.since.map(|since| since.min(now.checked_sub(journal::LOOK_BACK).unwrap_or(since)));
+    let mut log = EventLog::new(clock, xid::Options { running_boot_id, now: Some(now), ..xid::Options::default() });
     let mut problems = Vec::new();
     let buffer = opened.and_then(|buffer| kernel_buffer(buffer, &mut log, began, &mut problems));
     let boot_is_there = *buffer.as_ref().unwrap_or(&false);
-    let window_in_boot = clock.zip(since).is_some_and(|(clock, since)| since >= clock.boot_wall_time);
+    let window_in_boot = clock.zip(options.since).is_some_and(|(clock, since)| since >= clock.boot_wall_time);
     let mut note = text_logs::Found::default();
     let (mut others, mut journal) = (0, Journal::default());
     // Another log can add something only to a buffer that lost its beginning, or for a time before this boot.
@@ -99,6 +100,9 @@ pub fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
         note_cut(&mut facts);
     }
     facts.coverage.extend(pstore::coverage(paths));
+    if let Some(since) = options.since {
+        xid::since(&mut facts, since);
+    }
     Section::read(facts, problems)
 }
 

@@ -44,12 +44,14 @@ pub fn read_file(path: &Path, options: &Options) -> Section<KernelLog> {
         (clean(&name, 100), files::open(path).map(|file| Box::new(file) as Box<dyn Read>))
     };
     let result = opened.map_err(|error| unreadable(&name, &error.to_string())).and_then(|reader| {
-        let since = options.since;
-        let mut log =
-            EventLog::new(None, xid::Options { now: Some(Timestamp::now()), since, ..xid::Options::default() });
+        let mut log = EventLog::new(None, xid::Options { now: Some(Timestamp::now()), ..xid::Options::default() });
         log.source(&name);
         let problem = push(reader, &name, &mut log)?;
-        Ok((log.finish(), problem))
+        let mut log = log.finish();
+        if let Some(since) = options.since {
+            xid::since(&mut log, since);
+        }
+        Ok((log, problem))
     });
     match result {
         Ok((log, problem)) => Section::read(log, problem.into_iter().collect()),

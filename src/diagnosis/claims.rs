@@ -1,0 +1,165 @@
+//! What "nothing was found" may say, and from which facts.
+//!
+//! Each claim names the fact that it rests on, GPU by GPU. It is made where that fact was read on every GPU. A fact that
+//! the hardware does not offer makes no claim, and is told as not checked. A fact that is missing without a reason leaves
+//! the node undecided: a report that says nothing of it does not say that it is fine.
+
+use super::node::{Gpu, Node};
+use super::{implausible, quote};
+use crate::facts::Unsupported;
+use crate::facts::topology::GpuTopology;
+
+/// What is known of one fact of one GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    /// It was read.
+    Read,
+    /// The driver says that these GPUs do not have it.
+    NotOffered,
+    /// It is not there, and nothing says why.
+    Missing,
+}
+
+/// One clause of a healthy summary.
+struct Claim {
+    /// The section that holds the fact.
+    section: &'static str,
+    /// What is claimed not to be there: `no {words}`.
+    words: &'static str,
+    /// Whether the fact was read.
+    is_read: fn(&Node<'_>, &Gpu) -> bool,
+    /// Fields of the section that hold it. It is not offered where none of them is.
+    fields: &'static [&'static str],
+}
+
+const CLAIMS: &[Claim] = &[
+    Claim {
+        section: "ecc",
+        words: "pending memory repair",
+        is_read: |node, gpu| {
+            node.ecc_of(gpu).is_some_and(|ecc| {
+                ecc.remapped_rows.is_some() || ecc.retired_pages.as_ref().is_some_and(|pages| pages.pending.is_some())
+            })
+        },
+        fields: &["remapped_rows", "retired_pages"],
+    },
+    Claim {
+        section: "ecc",
+        words: "recovery action asked for by the driver",
+        is_read: |node, gpu| node.ecc_of(gpu).is_some_and(|ecc| ecc.recovery_action.is_some()),
+        fields: &["recovery_action"],
+    },
+    Claim {
+        section: "ecc",
+        words: "uncorrected memory error since driver load",
+        is_read: |node, gpu| node.ecc_of(gpu).is_some_and(|ecc| ecc.volatile.uncorrected.is_some()),
+        fields: &["volatile.uncorrected"],
+    },
+    Claim {
+        section: "telemetry",
+        words: "throttling",
+        is_read: |node, gpu| {
+            let throttling = node.telemetry_of(gpu).map(|now| &now.throttling);
+            throttling.is_some_and(|now| now.reasons_mask.is_some() || now.active.is_some())
+        },
+        fields: &["throttling.reasons_mask"],
+    },
+    Claim {
+        section: "telemetry",
+        words: "overheating",
+        is_read: |node, gpu| {
+            node.telemetry_of(gpu).is_some_and(|now| {
+                let now = &now.temperature;
+                let limit = now.slowdown_celsius.is_some();
+                // At or below zero the margin says that a limit is reached, or that the firmware counts differently.
+                let margin = now.tlimit_margin_celsius.is_some_and(|margin| margin > 0);
+                now.gpu_celsius.is_some_and(|celsius| implausible::CELSIUS.contains(&celsius)) && (limit || margin)
+            })
+        },
+        fields: &["temperature.slowdown_celsius", "temperature.tlimit_margin_celsius"],
+    },
+    Claim {
+        section: "topology",
+        words: "NVLink fault",
+        is_read: |node, gpu| node.topology_of(gpu).is_some_and(links_read),
+        fields: &["nvlinks"],
+    },
+    Claim {
+        section: "topology",
+        words: "lost PCIe lane",
+        is_read: |node, gpu| {
+            let hop = node.topology_of(gpu).and_then(|topology| topology.pcie_path.first());
+            let link = node.telemetry_of(gpu).map(|now| &now.pcie);
+            hop.is_some_and(|hop| hop.width.is_some() && hop.max_width.is_some())
+                || link.is_some_and(|link| link.width.is_some() && link.max_width.is_some())
+        },
+        fields: &["pcie_path"],
+    },
+];
+
+fn links_read(topology: &GpuTopology) -> bool {
+    !topology.nvlinks.is_empty() && topology.nvlinks.iter().all(|group| group.active.is_some())
+}
+
+/// What may be claimed, what may not, and why.
+#[derive(Debug, Default)]
+pub(super) struct Claims {
+    /// Claims that hold for every GPU that answers, in words.
+    pub(super) made: Vec<&'static str>,
+    /// Facts that the hardware does not offer: `throttling (not offered by GPUs 0-6)`.
+    pub(super) not_offered: Vec<String>,
+    /// Section and words of facts that are missing without a reason.
+    pub(super) missing: Vec<(&'static str, String)>,
+}
+
+/// Every claim, against the facts of every GPU that answers.
+pub(super) fn of(node: &Node<'_>) -> Claims {
+    let mut claims = Claims::default();
+    let gpus: Vec<&Gpu> = node.answering().collect();
+    if gpus.is_empty() {
+        return claims;
+    }
+    for claim in CLAIMS.iter().filter(|claim| node.has(claim.section)) {
+        let of = |wanted: Known| -> Vec<(Option<u32>, String)> {
+            let found = gpus.iter().filter(|gpu| known(node, gpu, claim) == wanted);
+            found.map(|gpu| (gpu.index, gpu.label())).collect()
+        };
+        let (missing, not_offered) = (of(Known::Missing), of(Known::NotOffered));
+        if missing.is_empty() && not_offered.is_empty() {
+            claims.made.push(claim.words);
+        }
+        if !missing.is_empty() {
+            claims
+                .missing
+                .push((claim.section, format!("{} could not be ruled out for {}", claim.words, quote::gpus(&missing))));
+        }
+        // That PCIe cards have no NVLink needs no word.
+        if !not_offered.is_empty() && !(claim.words == "NVLink fault" && not_offered.len() == gpus.len()) {
+            claims.not_offered.push(format!("{} (not offered by {})", claim.words, quote::gpus(&not_offered)));
+        }
+    }
+    claims
+}
+
+fn known(node: &Node<'_>, gpu: &Gpu, claim: &Claim) -> Known {
+    let lacks = |field: &&str| node.unsupported(claim.section).iter().any(|entry| is_named(entry, gpu, field));
+    if (claim.is_read)(node, gpu) {
+        Known::Read
+    } else if claim.fields.iter().all(|field| lacks(&field)) || has_no_links(node, gpu, claim) {
+        Known::NotOffered
+    } else {
+        Known::Missing
+    }
+}
+
+/// A GPU of which NVML names no link has none; the topology of a node without NVML says nothing of links.
+fn has_no_links(node: &Node<'_>, gpu: &Gpu, claim: &Claim) -> bool {
+    claim.fields == ["nvlinks"] && node.topology_of(gpu).is_some_and(|topology| topology.nvlinks.is_empty())
+}
+
+/// Whether an entry says that the GPU does not have a field, or something that the field is a part of.
+fn is_named(entry: &Unsupported, gpu: &Gpu, field: &str) -> bool {
+    let covers =
+        |path: &String| path == field || field.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.'));
+    gpu.index.is_some_and(|index| entry.gpus.contains(&index)) && entry.fields.iter().any(covers)
+}

@@ -1,0 +1,71 @@
+//! A job whose GPUs all wait for one that is gone: full utilization, little power, no memory traffic.
+//!
+//! A collective (NCCL) waits in a kernel that spins: NVML counts that as 100 % utilization. Limits: such a reading alone
+//! is no fault, since a kernel that works in registers looks like it. So it counts beside a GPU that is gone only.
+
+use super::draft::Draft;
+use super::node::{Gpu, Node};
+use super::quote;
+use super::rules::{DEBUG_DOC, rules};
+use super::timeline::{concerns, is_off_bus, is_xid};
+use super::xid::GSP_CODES;
+
+rules! {
+    WAITS: "collective-waits" Warning Application DEBUG_DOC, "Other GPUs wait for one that is gone",
+        RestartPod "End the job that spans {gpu} and the GPU that is gone: it waits for ever and computes nothing. Start \
+            it anew without that GPU.";
+}
+
+/// A kernel that spins keeps the SMs busy all the time.
+const BUSY_PERCENT: u32 = 95;
+
+/// Reads and writes of memory that a spinning kernel makes.
+const MOST_MEMORY_PERCENT: u32 = 2;
+
+/// Work at full utilization draws more than this share of the limit.
+const MOST_POWER_PERCENT: u32 = 40;
+
+/// One GPU that spins may be one program's own doing.
+const FEWEST: usize = 2;
+
+/// One finding for all GPUs that wait.
+pub(super) fn judge(node: &Node<'_>) -> Option<Draft> {
+    let gone = node.gpus.iter().find(|gpu| is_gone(node, gpu))?;
+    let waiting: Vec<&Gpu> = node.answering().filter(|gpu| *gpu != gone && spins(node, gpu)).collect();
+    if waiting.len() < FEWEST {
+        return None;
+    }
+    let labels: Vec<_> = waiting.iter().map(|gpu| (gpu.index, gpu.label())).collect();
+    let watts = |gpu: &&Gpu| node.telemetry_of(gpu).and_then(|now| now.power.draw_milliwatts);
+    let limit = |gpu: &&Gpu| node.telemetry_of(gpu).and_then(|now| now.power.enforced_limit_milliwatts);
+    let most = waiting.iter().filter_map(watts).max().unwrap_or(0) / 1000;
+    let limit = waiting.iter().filter_map(limit).min().unwrap_or(0) / 1000;
+    let gpus = quote::gpus(&labels);
+    let draft = Draft::here(WAITS)
+        .because(format!(
+            "{gpus}: utilization from {BUSY_PERCENT} % on, no memory traffic, {most} W of {limit} W at the most"
+        ))
+        .because(format!("{} is gone", gone.label()));
+    let advice = draft.advice.replace("{gpu}", &gpus);
+    Some(draft.act(WAITS.action, advice))
+}
+
+fn is_gone(node: &Node<'_>, gpu: &Gpu) -> bool {
+    let fell = |event: &crate::facts::kernel_log::KernelEvent| {
+        (is_off_bus(event) || is_xid(event, &GSP_CODES)) && concerns(event, gpu)
+    };
+    !node.reads(gpu) && (!gpu.from_log && !gpu.answers || node.timeline.current().any(fell))
+}
+
+fn spins(node: &Node<'_>, gpu: &Gpu) -> bool {
+    let Some(now) = node.telemetry_of(gpu) else { return false };
+    let limit = now.power.enforced_limit_milliwatts.or(now.power.limit_milliwatts);
+    let little = now
+        .power
+        .draw_milliwatts
+        .zip(limit)
+        .is_some_and(|(draw, limit)| u64::from(draw) * 100 <= u64::from(limit) * u64::from(MOST_POWER_PERCENT));
+    let busy = now.utilization.gpu_percent.is_some_and(|percent| (BUSY_PERCENT..=100).contains(&percent));
+    let still = now.utilization.memory_percent.is_some_and(|percent| percent <= MOST_MEMORY_PERCENT);
+    busy && still && little
+}

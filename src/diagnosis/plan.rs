@@ -1,0 +1,224 @@
+//! One plan for each GPU, or for the node: what may go on, until when, what to do, in which order.
+//!
+//! Each rule knows its own remedy. Two rules about one GPU can ask for opposite things ("other work may go on", "drain the
+//! work"), or for a reboot that hangs on a process which another rule saw. So where several findings ask for something, the
+//! strongest action leads, the others give way to it in their texts, and the order is told once.
+
+use super::draft::Draft;
+use super::node::{Gpu, Node};
+use super::{ActionCode, Plan, Severity, lost, memory, processes, quote};
+
+/// Makes the plans, and brings the texts of the drafts into line with them.
+pub(super) fn settle(node: &Node<'_>, drafts: &mut [Draft]) -> Vec<Plan> {
+    if asks(drafts).any(|draft| draft.action == ActionCode::DrainAndReboot) {
+        return of_node(node, drafts).into_iter().collect();
+    }
+    let mut plans: Vec<(Gpu, Plan)> = Vec::new();
+    for gpu in &node.gpus {
+        plans.extend(of_gpu(gpu, drafts).map(|plan| (gpu.clone(), plan)));
+    }
+    grouped(plans, &node.name)
+}
+
+/// Drafts that ask somebody to do something now.
+fn asks(drafts: &[Draft]) -> impl Iterator<Item = &Draft> {
+    drafts.iter().filter(|draft| draft.severity > Severity::Info && draft.action >= ActionCode::RestartPod)
+}
+
+fn is_reset(action: ActionCode) -> bool {
+    matches!(action, ActionCode::ResetGpu | ActionCode::DrainAndReset)
+}
+
+fn is(draft: &Draft, rule: super::Rule) -> bool {
+    draft.rule.id == rule.id
+}
+
+/// A node that is rebooted: every reset of one of its GPUs happens with it.
+fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
+    let findings = ids(asks(drafts));
+    if asks(drafts).count() < 2 {
+        return None;
+    }
+    let reboots = || asks(drafts).filter(|draft| draft.action == ActionCode::DrainAndReboot);
+    let gone: Vec<&Draft> = reboots().filter(|draft| is(draft, lost::OFF_BUS) || is(draft, lost::LOST)).collect();
+    let stuck: Vec<String> = reboots()
+        .filter(|draft| is(draft, processes::STUCK))
+        .filter_map(|draft| draft.scope.pid)
+        .map(|pid| pid.to_string())
+        .collect();
+    let mut steps = vec!["Cordon {node}: no new pods.".to_owned()];
+    let name = &node.name;
+    steps.push(if stuck.is_empty() {
+        "Drain {node}.".to_owned()
+    } else {
+        format!("Drain {{node}}. Do not wait for pid {}: no signal ends it.", listed(&stuck))
+    });
+    steps.push(
+        match (gone.is_empty(), stuck.is_empty()) {
+            (false, true) => {
+                "Power-cycle {node}: neither a reset nor a plain reboot surely brings back what left the bus."
+            }
+            (true, true) => "Reboot {node}.",
+            (_, false) => {
+                "Power-cycle {node} (BMC): a plain reboot can wait for ever for a process that no signal ends."
+            }
+        }
+        .to_owned(),
+    );
+    let verb = if gone.is_empty() && stuck.is_empty() { "reboot" } else { "power-cycle" };
+    let places = |wanted: fn(&Draft) -> bool| -> Vec<(Option<u32>, String)> {
+        let found = asks(drafts).filter(|draft| wanted(draft) && names_gpu(draft));
+        found.map(|draft| (draft.scope.gpu, quote::place(&draft.scope, draft.noun))).collect()
+    };
+    let reset = distinct(places(|draft| is_reset(draft.action)));
+    if !reset.is_empty() {
+        steps.push(format!("{} needs no reset of its own: the {verb} does it.", quote::gpus(&reset)));
+    }
+    steps.extend(afterwards(&places));
+    if !gone.is_empty() {
+        let gpus: Vec<_> = gone.iter().map(|draft| (draft.scope.gpu, quote::place(&draft.scope, draft.noun))).collect();
+        steps.push(format!("If {} leaves again, return it.", quote::gpus(&distinct(gpus))));
+    }
+    let affected = distinct(places(|draft| draft.severity >= Severity::Critical));
+    let until_then = if affected.is_empty() || node.listed().count() <= affected.len() {
+        format!("No new work on {name}; what runs is ended by the drain.")
+    } else {
+        format!(
+            "Work that does not use {} may go on until the drain; end jobs that span it now. No new work on {name}.",
+            quote::gpus(&affected)
+        )
+    };
+    let what = format!("the {verb} of {{node}}");
+    give_way(drafts.iter_mut(), ActionCode::DrainAndReboot, &what, verb);
+    let steps = steps.into_iter().map(|step| step.replace("{node}", name)).collect();
+    Some(Plan { subject: name.clone(), action: ActionCode::DrainAndReboot, until_then, steps, findings })
+}
+
+/// Repairs that need hands, and come after everything else.
+fn afterwards(places: &dyn Fn(fn(&Draft) -> bool) -> Vec<(Option<u32>, String)>) -> Vec<String> {
+    let mut steps = Vec::new();
+    let cabling = distinct(places(|draft| draft.action == ActionCode::CheckCabling));
+    if !cabling.is_empty() {
+        steps.push(format!("While it is down, check seating, power, cooling and cables of {}.", quote::gpus(&cabling)));
+    }
+    let vendor = distinct(places(|draft| draft.action == ActionCode::ContactVendor));
+    if !vendor.is_empty() {
+        steps.push(format!("Run NVIDIA's field diagnostic on {} and return it (RMA).", quote::gpus(&vendor)));
+    }
+    steps
+}
+
+/// A GPU that is reset, or returned.
+fn of_gpu(gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
+    let of_it = |draft: &&Draft| draft.is_on(gpu);
+    let findings = ids(asks(drafts).filter(of_it));
+    let asked = || asks(drafts).filter(of_it);
+    let returned = asked().any(|draft| draft.action == ActionCode::ContactVendor);
+    let reset = asked().any(|draft| is_reset(draft.action));
+    let other_text = drafts.iter().any(|draft| draft.is_on(gpu) && draft.action == ActionCode::RestartPod);
+    if !(reset || returned) || (findings.len() < 2 && !other_text) {
+        return None;
+    }
+    let contained = asked().any(|draft| is(draft, memory::CONTAINED));
+    let worst = asked().map(|draft| draft.severity).max()?;
+    let may_go_on = contained && worst < Severity::Fatal;
+    let until_then = if may_go_on {
+        "Restart the application that was hit. Other work on {gpu} may go on until the drain; give it no new work."
+    } else {
+        "Give {gpu} no new work, and end what runs on it now; other GPUs of {node} may go on."
+    };
+    let mut steps = vec!["Keep new work off {gpu}: cordon {node}.".to_owned()];
+    if reset {
+        steps.push(if may_go_on {
+            "When the work on {gpu} has ended, or at the next drain at the latest: reset {gpu}.".to_owned()
+        } else {
+            "End the work on {gpu}, then reset {gpu}.".to_owned()
+        });
+        steps.push("If the reset fails, or a process does not end: drain and power-cycle {node}.".to_owned());
+    }
+    if asked().any(|draft| draft.action == ActionCode::CheckCabling) {
+        steps.push("When {node} is drained, check seating, power, cooling and cables of {gpu}.".to_owned());
+    }
+    if returned {
+        steps.push("Drain {node}, run NVIDIA's field diagnostic on {gpu} and return it (RMA).".to_owned());
+    }
+    let action = if returned { ActionCode::ContactVendor } else { ActionCode::DrainAndReset };
+    let of_gpu = drafts.iter_mut().filter(|draft| draft.is_on(gpu));
+    give_way(of_gpu, action, "the plan of {gpu}", "reset");
+    Some(Plan { subject: "{gpu}".to_owned(), action, until_then: until_then.to_owned(), steps, findings })
+}
+
+/// Brings texts into line: none asks for less, or for something else, than what leads.
+fn give_way<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCode, what: &str, verb: &str) {
+    for draft in drafts {
+        let text = match draft.action {
+            // What is wrong with a program stays to be looked at; what may go on is in the plan.
+            ActionCode::RestartPod if draft.severity == Severity::Info => {
+                format!(
+                    "Look at the application's own log; nothing of this points at {{gpu}}. For the rest follow {what}."
+                )
+            }
+            ActionCode::RestartPod => format!("End the pod's work and start it elsewhere; then follow {what}."),
+            action if is_reset(action) && lead == ActionCode::DrainAndReboot => {
+                format!("No reset of its own: {what} does it. Until then give {{gpu}} no new work.")
+            }
+            ActionCode::DrainAndReboot if draft.severity > Severity::Info => {
+                format!("Cordon and drain {{node}}, then {verb} it, in the order of the plan for {{node}}.")
+            }
+            action if is_reset(action) && draft.severity > Severity::Info => {
+                "Give {gpu} of {node} no new work and reset it, in the order of its plan.".to_owned()
+            }
+            _ => continue,
+        };
+        if is_reset(draft.action) || draft.action == ActionCode::DrainAndReboot {
+            draft.action = if lead == ActionCode::DrainAndReboot { lead } else { draft.action };
+        }
+        draft.advice = text;
+    }
+}
+
+/// Plans of several GPUs that are the same are one.
+fn grouped(plans: Vec<(Gpu, Plan)>, node: &str) -> Vec<Plan> {
+    let mut groups: Vec<(Plan, Vec<(Option<u32>, String)>)> = Vec::new();
+    for (gpu, plan) in plans {
+        let label = (gpu.index, gpu.label());
+        match groups.iter_mut().find(|(first, _)| *first == plan) {
+            Some((_, labels)) => labels.push(label),
+            None => groups.push((plan, vec![label])),
+        }
+    }
+    let named = |(plan, labels): (Plan, Vec<(Option<u32>, String)>)| {
+        let gpus = quote::gpus(&labels);
+        let fill = |text: String| text.replace("{gpu}", &gpus).replace("{node}", node);
+        let Plan { subject, action, until_then, steps, findings } = plan;
+        let steps = steps.into_iter().map(fill).collect();
+        Plan { subject: fill(subject), action, until_then: fill(until_then), steps, findings }
+    };
+    groups.into_iter().map(named).collect()
+}
+
+fn names_gpu(draft: &Draft) -> bool {
+    draft.scope.gpu.is_some() || draft.scope.pci.is_some()
+}
+
+fn ids<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
+    let mut ids: Vec<String> = drafts.map(|draft| draft.rule.id.to_owned()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+fn distinct(mut labels: Vec<(Option<u32>, String)>) -> Vec<(Option<u32>, String)> {
+    labels.sort_unstable();
+    labels.dedup();
+    // A finding of a process may know the GPU's index and not its address: the fuller name stands for both.
+    let full: Vec<u32> = labels.iter().filter(|(_, text)| text.contains('(')).filter_map(|(index, _)| *index).collect();
+    labels.retain(|(index, text)| text.contains('(') || !index.is_some_and(|index| full.contains(&index)));
+    labels
+}
+
+fn listed(pids: &[String]) -> String {
+    const SHOWN: usize = 4;
+    let more = if pids.len() > SHOWN { format!(" and {} more", pids.len() - SHOWN) } else { String::new() };
+    format!("{}{more}", pids.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", "))
+}

@@ -1,0 +1,440 @@
+//! Verdicts and findings from single facts: what was read, what was not, and what that allows to say.
+
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use syringe_core::diagnosis::{self, ActionCode, ClusterFacts, Diagnosis, Finding, Severity, Stuck, Verdict, diagnose};
+use syringe_core::facts::health::HealthStatus;
+use syringe_core::facts::kernel_log::KernelLog;
+use syringe_core::report::{Problem, Report, Section, Sections};
+use syringe_core::xid;
+
+use super::{plain, replayed, scenarios, told};
+
+/// A scenario as JSON with every GPU in full, changed, and read again.
+fn changed(name: &str, change: impl FnOnce(&mut Value)) -> Report {
+    let (report, _) = scenarios().remove(name).expect(name);
+    let mut value = plain(serde_json::to_value(&report).expect("JSON"));
+    change(&mut value);
+    replayed(serde_json::from_value(value).expect("a report"))
+}
+
+fn gpus<'v>(report: &'v mut Value, section: &str) -> &'v mut Vec<Value> {
+    report["sections"][section]["data"]["gpus"].as_array_mut().expect(section)
+}
+
+fn judged(report: &Report) -> Diagnosis {
+    diagnose(report, &ClusterFacts::default())
+}
+
+fn finding<'d>(diagnosis: &'d Diagnosis, id: &str) -> &'d Finding {
+    diagnosis.findings.iter().find(|finding| finding.id == id).unwrap_or_else(|| panic!("no {id}: {}", told(diagnosis)))
+}
+
+fn has(diagnosis: &Diagnosis, id: &str) -> bool {
+    diagnosis.findings.iter().any(|finding| finding.id == id)
+}
+
+/// Only the kernel's lines, parsed as a probe does.
+fn log_of(lines: &[&str]) -> Report {
+    let mut report = Report { taken_at: "2026-11-21T02:45:10Z".parse().ok(), ..Report::default() };
+    report.kernel_log = lines.iter().map(|line| (*line).to_owned()).collect();
+    replayed(report)
+}
+
+const AT: &str = "2026-11-21T02:40:00+00:00 n kernel: NVRM: Xid (PCI:0000:5d:00):";
+
+// ---- GPUs that only the log names
+
+#[test]
+fn memory_errors_of_a_gpu_that_only_the_log_names_are_found() {
+    let lines = [
+        format!("{AT} 48, DBE"),
+        format!("{AT} 63, Row Remapper: New row marked for remapping"),
+        format!("{AT} 94, Contained"),
+    ];
+    let diagnosis = judged(&log_of(&lines.iter().map(String::as_str).collect::<Vec<_>>()));
+    assert!(diagnosis.verdict >= Verdict::Critical, "{}", told(&diagnosis));
+    assert_eq!(finding(&diagnosis, "ecc-contained").severity, Severity::Critical);
+    assert!(has(&diagnosis, "row-remap-recorded"));
+}
+
+#[test]
+fn a_gpu_that_only_the_log_names_is_not_counted_as_one_more() {
+    let (report, _) = scenarios().remove("gpu-gone-from-pci").expect("it");
+    let diagnosis = judged(&report);
+    assert!(!diagnosis.summary.contains("of 9"), "{}", diagnosis.summary);
+    let virtual_function = changed("healthy-h100-8", |value| {
+        let line = AT.replace("5d:00", "5d:00.4") + " 31, pid=1, name=a, MMU Fault";
+        value["kernel_log"].as_array_mut().expect("lines").push(json!(line));
+    });
+    let cluster = ClusterFacts { gpu_capacity: Some(8), ..ClusterFacts::default() };
+    let diagnosis = diagnose(&virtual_function, &cluster);
+    assert!(diagnosis.summary.starts_with("8 of 8"), "{}", diagnosis.summary);
+    assert_eq!(diagnosis::health(&virtual_function).gpus.iter().filter(|gpu| gpu.index.is_some()).count(), 8);
+}
+
+#[test]
+fn the_gpu_that_nvml_counts_without_an_address_is_the_one_that_the_log_names() {
+    let mut report = log_of(&[&format!("{AT} 79, GPU has fallen off the bus.")]);
+    let lost = Problem {
+        what: "GPU 3".into(),
+        why: "NVML: GPU is lost".into(),
+        code: "gpu_lost".into(),
+        gpu: Some(3),
+        ..Problem::default()
+    };
+    report.sections.ecc = Some(Section::read(Default::default(), vec![lost]));
+    let diagnosis = judged(&report);
+    let fatal = diagnosis.findings.iter().filter(|finding| finding.severity == Severity::Fatal).count();
+    assert_eq!((fatal, finding(&diagnosis, "gpu-off-bus").scope.gpu), (1, Some(3)), "{}", told(&diagnosis));
+}
+
+#[test]
+fn a_gpu_of_an_earlier_boot_or_that_was_swapped_is_no_subject() {
+    let log = |boot: Option<&str>| {
+        let mut report = log_of(&[&format!("{AT} 95, Uncontained")]);
+        let events = &mut report.sections.xid.as_mut().expect("it").data.as_mut().expect("it").events;
+        events.iter_mut().for_each(|event| event.boot_id = boot.map(str::to_owned));
+        judged(&report).verdict
+    };
+    assert_eq!(log(None), Verdict::Fatal);
+    assert!(log(Some("before")) < Verdict::Warning);
+}
+
+#[test]
+fn an_initialisation_that_failed_is_told_by_the_log_alone() {
+    let placed =
+        log_of(&["2026-11-21T02:40:00+00:00 n kernel: NVRM: GPU 0000:5d:00.0: RmInitAdapter failed! (0x24:0x72:1568)"]);
+    assert_eq!(finding(&judged(&placed), "gpu-init-failed").severity, Severity::Fatal);
+    let nameless =
+        log_of(&["2026-11-21T02:40:00+00:00 n kernel: NVRM: rm_init_adapter failed for device bearing minor number 0"]);
+    assert!(judged(&nameless).verdict >= Verdict::Critical, "{}", told(&judged(&nameless)));
+}
+
+// ---- claims
+
+#[test]
+fn what_the_hardware_does_not_offer_is_not_claimed() {
+    let (report, _) = scenarios().remove("a100-mig-8").expect("it");
+    let diagnosis = judged(&report);
+    assert_eq!(diagnosis.verdict, Verdict::Healthy, "{}", told(&diagnosis));
+    assert!(!diagnosis.summary.contains("pending") && !diagnosis.summary.contains("recovery"), "{}", diagnosis.summary);
+    let told: Vec<_> = diagnosis.not_checked.iter().filter(|limit| limit.contains("not offered")).collect();
+    assert!(told.iter().any(|limit| limit.contains("pending memory repair") && limit.contains("GPUs 0-6")), "{told:?}");
+}
+
+#[test]
+fn a_fact_that_is_missing_without_a_reason_leaves_the_node_unknown() {
+    let without = |section: &str, clause: &str, change: fn(&mut Value)| {
+        let report = changed("healthy-h100-8", |value| change(&mut gpus(value, section)[4]));
+        let diagnosis = judged(&report);
+        assert_eq!(diagnosis.verdict, Verdict::Unknown, "{clause}: {}", told(&diagnosis));
+        assert!(diagnosis.unknown.iter().any(|unknown| unknown.why.contains(clause)), "{}", told(&diagnosis));
+        assert!(!diagnosis.summary.contains(&format!("no {clause}")), "{}", diagnosis.summary);
+    };
+    without("telemetry", "throttling", |gpu| {
+        gpu["throttling"] = json!({"active": null, "reasons": [], "reasons_mask": null});
+    });
+    without("telemetry", "overheating", |gpu| {
+        gpu["temperature"] = json!({"gpu_celsius": 60, "slowdown_celsius": null, "tlimit_margin_celsius": null});
+    });
+    without("ecc", "pending memory repair", |gpu| gpu["remapped_rows"] = Value::Null);
+    without("ecc", "recovery action", |gpu| gpu["recovery_action"] = Value::Null);
+    without("ecc", "uncorrected memory error", |gpu| gpu["volatile"]["uncorrected"] = Value::Null);
+    without("topology", "NVLink fault", |gpu| gpu["nvlinks"][0]["active"] = Value::Null);
+}
+
+#[test]
+fn a_margin_to_the_limit_is_a_threshold_too() {
+    let (report, _) = scenarios().remove("gb200-4").expect("it");
+    assert!(judged(&report).summary.contains("no overheating") || judged(&report).summary.contains("overheating"));
+    let used_up = changed("gb200-4", |value| {
+        let now = &mut gpus(value, "telemetry")[1]["temperature"];
+        (now["gpu_celsius"], now["tlimit_margin_celsius"]) = (json!(88), json!(0));
+    });
+    assert_eq!(finding(&judged(&used_up), "gpu-too-hot").severity, Severity::Warning);
+}
+
+#[test]
+fn a_log_of_hardware_faults_is_not_clear_and_one_section_says_so() {
+    let (report, _) = scenarios().remove("ecc-remap-pending").expect("it");
+    let part = Report {
+        kernel_log: Vec::new(),
+        sections: Sections { xid: report.sections.xid.clone(), ..Sections::default() },
+        ..report
+    };
+    let diagnosis = judged(&part);
+    assert!(diagnosis.verdict >= Verdict::Critical, "{}", told(&diagnosis));
+    assert!(diagnosis.summary.contains("Only xid was judged"), "{}", diagnosis.summary);
+    assert_eq!(diagnosis.judged, ["xid"]);
+}
+
+#[test]
+fn a_healthy_answer_names_its_limits() {
+    let (report, _) = scenarios().remove("healthy-h100-8").expect("it");
+    let diagnosis = judged(&report);
+    assert!(diagnosis.judged.len() == 9 && diagnosis.not_judged.is_empty(), "{}", told(&diagnosis));
+    let limits = diagnosis.not_checked.join("; ");
+    assert!(["no test ran", "one reading", "kernel log before"].iter().all(|limit| limits.contains(limit)), "{limits}");
+}
+
+#[test]
+fn a_report_without_sections_has_no_score() {
+    let health = diagnosis::health(&Report::default());
+    assert_eq!((health.score, health.status), (None, HealthStatus::Unknown));
+    let (whole, _) = scenarios().remove("healthy-h100-8").expect("it");
+    assert_eq!(diagnosis::health(&whole).score, Some(100));
+    let part = Report {
+        sections: Sections { telemetry: whole.sections.telemetry.clone(), ..Sections::default() },
+        ..Report::default()
+    };
+    assert_eq!(diagnosis::health(&part).status, HealthStatus::Unknown);
+}
+
+// ---- what Kubernetes offers
+
+#[test]
+fn gpus_without_a_resource_are_not_offered() {
+    let (report, _) = scenarios().remove("healthy-h100-8").expect("it");
+    let of = |cluster: ClusterFacts| {
+        let diagnosis = diagnose(&report, &ClusterFacts { node: Some("gpu-1".into()), ..cluster });
+        diagnosis
+            .findings
+            .into_iter()
+            .find(|finding| finding.id == "gpus-not-advertised")
+            .map(|finding| finding.severity)
+    };
+    assert_eq!(of(ClusterFacts::default()), Some(Severity::Warning), "never registered");
+    assert_eq!(of(ClusterFacts { gpu_capacity: Some(0), ..ClusterFacts::default() }), Some(Severity::Warning));
+    assert_eq!(of(ClusterFacts { gpu_capacity: Some(8), ..ClusterFacts::default() }), None);
+    assert_eq!(of(ClusterFacts { gpu_dra: Some(true), ..ClusterFacts::default() }), None, "DRA");
+    assert_eq!(of(ClusterFacts { other_gpu_resources: true, ..ClusterFacts::default() }), None, "MIG, renamed");
+    let nobody = ClusterFacts { gpu_plugin_in_cluster: Some(false), gpu_dra: Some(false), ..ClusterFacts::default() };
+    assert_eq!(of(nobody), Some(Severity::Info), "no device plugin anywhere");
+    assert_eq!(diagnose(&report, &ClusterFacts::default()).verdict, Verdict::Healthy, "nobody asked Kubernetes");
+    let (passed_on, expected) = scenarios().remove("passthrough").expect("it");
+    let cluster = ClusterFacts { node: Some("gpu-1".into()), gpu_capacity: None, ..expected.cluster };
+    assert!(!has(&diagnose(&passed_on, &cluster), "gpus-not-advertised"));
+}
+
+// ---- links, heat, MIG, implausible answers
+
+#[test]
+fn a_gpu_whose_links_are_all_down_is_told_by_its_siblings() {
+    let down = |scenario: &str, at: usize| {
+        let report = changed(scenario, |value| {
+            let links: Vec<u32> = (0..18).collect();
+            gpus(value, "topology")[at]["nvlinks"] = json!([{"links": links, "active": false}]);
+        });
+        let diagnosis = judged(&report);
+        diagnosis.findings.iter().find(|finding| finding.id == "nvlink-down").map(|finding| finding.severity)
+    };
+    assert_eq!(down("gb200-4", 2), Some(Severity::Critical), "no switch is on PCI");
+    assert_eq!(down("l40s-4-idle", 1), None, "no sibling has links that are up");
+    let pair = changed("l40s-4-idle", |value| {
+        for (at, gpu) in gpus(value, "topology").iter_mut().enumerate() {
+            gpu["nvlinks"] = json!([{"links": [0, 1, 2, 3], "active": at < 2, "version": 3, "remote_type": "gpu"}]);
+        }
+    });
+    assert!(!has(&judged(&pair), "nvlink-down"), "two of four cards have a bridge");
+}
+
+#[test]
+fn counters_are_divided_by_the_time_since_the_driver_was_loaded() {
+    let with = |loaded: &str| {
+        let report = changed("healthy-h100-8", |value| {
+            gpus(value, "telemetry")[2]["pcie"]["replays"] = json!(60_000);
+            gpus(value, "telemetry")[3]["throttling"]["violations"] =
+                json!([{"policy": "thermal", "duration_ms": 1_200_000}]);
+            value["kernel_log"].as_array_mut().expect("lines").push(json!(format!(
+                "{loaded} n kernel: NVRM: loading NVIDIA UNIX Open Kernel Module for x86_64  570.124.06"
+            )));
+        });
+        let diagnosis = judged(&report);
+        let heat = diagnosis.findings.iter().find(|one| one.id == "thermal-time-lost").map(|one| one.severity);
+        (has(&diagnosis, "pcie-replays-high"), heat)
+    };
+    assert_eq!(with("2026-11-12T02:45:10+00:00"), (false, Some(Severity::Info)));
+    assert_eq!(with("2026-11-21T02:15:10+00:00"), (true, Some(Severity::Warning)));
+}
+
+#[test]
+fn mig_without_a_readable_maximum_says_nothing_of_instances() {
+    let with = |most: Value| {
+        let report = changed("mig-unfinished", |value| {
+            for gpu in gpus(value, "mig") {
+                gpu["max_devices"] = most.clone();
+            }
+        });
+        has(&judged(&report), "mig-without-instances")
+    };
+    assert!(with(json!(7)) && !with(Value::Null));
+}
+
+#[test]
+fn answers_that_cannot_be_are_found() {
+    let same = changed("healthy-h100-8", |value| {
+        for section in ["inventory", "telemetry", "topology", "ecc", "mig"] {
+            gpus(value, section).iter_mut().for_each(|gpu| gpu["uuid"] = json!("GPU-1"));
+        }
+    });
+    let diagnosis = judged(&same);
+    assert!(finding(&diagnosis, "gpu-identity-ambiguous").evidence[0].contains("GPUs 0-7"), "{}", told(&diagnosis));
+    let much = changed("healthy-h100-8", |value| {
+        gpus(value, "telemetry")[6]["utilization"]["gpu_percent"] = json!(4_294_967_295_u32);
+    });
+    let diagnosis = judged(&much);
+    assert_eq!(finding(&diagnosis, "value-implausible").scope.gpu, Some(6));
+    assert_ne!(diagnosis.verdict, Verdict::Healthy);
+}
+
+#[test]
+fn refused_counters_are_unknown() {
+    for (section, what) in [("ecc", "volatile errors"), ("topology", "NVLink errors"), ("telemetry", "violations")] {
+        let report = changed("healthy-h100-8", |value| {
+            let why = Problem {
+                what: what.into(),
+                why: "NVML: Unknown Error".into(),
+                code: "999".into(),
+                gpu: Some(5),
+                ..Problem::default()
+            };
+            value["sections"][section]["status"] = json!("partial");
+            value["sections"][section]["problems"] = json!([why]);
+        });
+        let diagnosis = judged(&report);
+        assert_eq!(diagnosis.verdict, Verdict::Unknown, "{section}: {}", told(&diagnosis));
+    }
+}
+
+// ---- one that is gone, and those that wait for it
+
+#[test]
+fn gpus_that_spin_beside_one_that_is_gone_wait_for_it() {
+    let (report, _) = scenarios().remove("xid79-off-bus").expect("it");
+    let diagnosis = judged(&report);
+    let waits = finding(&diagnosis, "collective-waits");
+    assert!(waits.evidence[0].contains("GPUs 0-2, 4-7"), "{waits:?}");
+    let lost = finding(&diagnosis, "gpu-off-bus").evidence.join("; ");
+    assert!(lost.contains("UUID GPU-ad0124a1") && lost.contains("serial 1675710730620"), "{lost}");
+    // The same reading where no GPU is gone is a program that computes in registers.
+    let spinning = changed("healthy-h100-8", |value| {
+        for gpu in gpus(value, "telemetry") {
+            gpu["utilization"]["memory_percent"] = json!(0);
+            gpu["power"]["draw_milliwatts"] = json!(187_000);
+        }
+    });
+    assert!(!has(&judged(&spinning), "collective-waits"));
+    // And those that work go on working.
+    let working = changed("xid79-off-bus", |value| {
+        for gpu in gpus(value, "telemetry") {
+            gpu["power"]["draw_milliwatts"] = json!(600_000);
+        }
+    });
+    assert!(!has(&judged(&working), "collective-waits"));
+}
+
+#[test]
+fn every_tool_judges_a_stuck_process_alike() {
+    let stuck = |report: &Report| diagnosis::stuck(report, 41213);
+    let (whole, _) = scenarios().remove("xid79-off-bus").expect("it");
+    assert_eq!(stuck(&whole), Some(Stuck::ForEver), "the kernel says so");
+    let silent = changed("xid79-off-bus", |value| {
+        value["kernel_log"] = json!([]);
+        value["sections"].as_object_mut().expect("sections").remove("xid");
+    });
+    assert_eq!(stuck(&silent), Some(Stuck::ForEver), "it holds the device of a GPU that does not answer");
+    assert!(has(&judged(&silent), "process-stuck"));
+    assert_eq!(diagnosis::stuck(&whole, 41210), None, "state S");
+    let (moment, _) = scenarios().remove("momentary-d-state").expect("it");
+    let waiting = moment.sections.processes.as_ref().and_then(|section| section.data.as_ref()).expect("processes");
+    let pid = waiting.processes.iter().find(|process| process.state.as_deref() == Some("D")).expect("one").pid;
+    assert_eq!(diagnosis::stuck(&moment, pid), Some(Stuck::Perhaps));
+}
+
+// ---- one plan
+
+#[test]
+fn a_gpu_has_one_plan_and_no_finding_asks_for_the_opposite() {
+    for (name, (report, expected)) in scenarios() {
+        let diagnosis = diagnose(&report, &expected.cluster);
+        let reboots = diagnosis
+            .findings
+            .iter()
+            .any(|one| one.action.code == ActionCode::DrainAndReboot && one.severity > Severity::Info);
+        for one in &diagnosis.findings {
+            let text = &one.action.text;
+            let alone = diagnosis.plan.is_empty();
+            assert!(alone || !text.contains("may go on"), "{name}: {}: {text}", one.id);
+            let resets = matches!(one.action.code, ActionCode::ResetGpu | ActionCode::DrainAndReset);
+            assert!(!(reboots && resets && one.severity > Severity::Info), "{name}: {} resets beside a reboot", one.id);
+        }
+        let mut subjects: Vec<_> = diagnosis.plan.iter().map(|plan| &plan.subject).collect();
+        subjects.dedup();
+        assert_eq!(subjects.len(), diagnosis.plan.len(), "{name}");
+        for plan in &diagnosis.plan {
+            let words = format!("{} {}", plan.until_then, plan.steps.join(" "));
+            assert!(!plan.steps.is_empty() && !words.contains('{'), "{name}: {words}");
+        }
+    }
+}
+
+#[test]
+fn a_plan_says_what_may_go_on_and_does_not_wait_for_a_process_that_cannot_end() {
+    let of = |name: &str| judged(&scenarios().remove(name).expect(name).0).plan;
+    let [lost] = of("xid79-off-bus").try_into().expect("one plan");
+    let steps = lost.steps.join(" ");
+    assert!(steps.contains("Power-cycle") && steps.contains("Do not wait for pid 41213"), "{steps}");
+    assert!(lost.until_then.contains("GPU 3"), "{}", lost.until_then);
+    let [memory] = of("ecc-remap-pending").try_into().expect("one plan");
+    assert!(memory.until_then.contains("may go on until the drain"), "{}", memory.until_then);
+    assert!(memory.steps.join(" ").contains("reset GPU 5"), "{:?}", memory.steps);
+}
+
+// ---- the window that was asked for
+
+fn narrowed(report: &Report, back: SignedDuration) -> Report {
+    let mut part = Report {
+        kernel_log: Vec::new(),
+        sections: Sections { xid: report.sections.xid.clone(), ..Sections::default() },
+        ..report.clone()
+    };
+    let since = part.taken_at.expect("a time") - back;
+    let log: &mut KernelLog = part.sections.xid.as_mut().and_then(|section| section.data.as_mut()).expect("a log");
+    xid::since(log, since);
+    part
+}
+
+#[test]
+fn a_window_filters_events_and_never_state() {
+    let (lost, _) = scenarios().remove("xid79-off-bus").expect("it");
+    let diagnosis = judged(&narrowed(&lost, SignedDuration::from_mins(5)));
+    assert_eq!(diagnosis.verdict, Verdict::Fatal, "{}", told(&diagnosis));
+    assert!(has(&diagnosis, "gpu-off-bus"));
+    let (pending, _) = scenarios().remove("ecc-remap-pending").expect("it");
+    assert!(judged(&narrowed(&pending, SignedDuration::from_mins(5))).verdict >= Verdict::Critical);
+}
+
+#[test]
+fn the_window_that_was_asked_for_is_the_one_that_is_spoken_of() {
+    let (report, _) = scenarios().remove("application-lone-faults").expect("it");
+    let part = narrowed(&report, SignedDuration::from_mins(1));
+    let diagnosis = judged(&part);
+    let since = (part.taken_at.expect("a time") - SignedDuration::from_mins(1)).to_string();
+    assert_eq!(diagnosis.verdict, Verdict::NoFaultFound, "{}", told(&diagnosis));
+    assert!(
+        diagnosis.summary.contains(&format!("no Xid since {since}").replace("no Xid", "No Xid")),
+        "{}",
+        diagnosis.summary
+    );
+    assert!(
+        diagnosis
+            .kernel_log
+            .iter()
+            .all(|log| log.from.is_none_or(|from| from.to_string() >= since) || log.from == log.to)
+    );
+    assert!(!diagnosis.findings.iter().any(|one| one.id == "application-fault"), "{}", told(&diagnosis));
+    assert!(diagnosis.not_checked.iter().any(|limit| limit.contains("before it left out")), "{}", told(&diagnosis));
+    let log = part.sections.xid.and_then(|section| section.data).expect("a log");
+    assert!(log.events_before > 0);
+}

@@ -67,7 +67,7 @@ fn uncapitalised(text: &str) -> String {
 
 impl Draft {
     /// Makes it as grave as the catalogue says of its events, with the catalogue's action.
-    pub(super) fn as_catalogued(self, judged: &Judgement) -> Self {
+    pub(super) fn catalogued(self, judged: &Judgement) -> Self {
         let advice = format!("{{gpu}} of {{node}}: {}.", uncapitalised(judged.advice));
         self.graded(grade(judged.severity)).act(action(judged.response), advice)
     }

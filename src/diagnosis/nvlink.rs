@@ -214,10 +214,13 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
     }
 }
 
+/// Address of a switch, and severity and rule of what it reported.
+type SwitchAndGrade = (Option<String>, Severity, &'static str);
+
 /// SXids by switch; gives back the GPU events that they explain.
 fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
     let mut claimed = Vec::new();
-    let mut by_switch: BTreeMap<(Option<String>, Severity, &'static str), (Rule, Vec<&KernelEvent>)> = BTreeMap::new();
+    let mut by_switch: BTreeMap<SwitchAndGrade, (Rule, Vec<&KernelEvent>)> = BTreeMap::new();
     for (_, event) in node.timeline.present().filter(|(_, event)| event.kind == Kind::Sxid) {
         let pci = event.pci_address.as_ref().map(ToString::to_string);
         let rule = switch_rule(event);
@@ -228,7 +231,7 @@ fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
         let mut draft = events.iter().fold(here, |draft, event| draft.at(event).because(quote_sxid(event)));
         draft.scope = Scope { pci: events.first().and_then(|event| event.pci_address.clone()), ..Scope::default() };
         if rule.id == WATCHED.id {
-            draft = draft.as_catalogued(&judged::worst(&events));
+            draft = draft.catalogued(&judged::worst(&events));
         }
         let ends = node.timeline.present().filter(|(_, end)| {
             is_xid(end, &CODES) && severity == Severity::Fatal && events.iter().any(|event| together(event, end))
@@ -317,7 +320,7 @@ fn faults(node: &Node<'_>, gpu: &Gpu, claimed: &[usize]) -> Vec<Draft> {
         let draft = facts.iter().fold(Draft::on(rule, gpu), |draft, event| draft.at(event).because(quote_xid(event)));
         drafts.push(
             draft
-                .as_catalogued(&judged::worst(&facts))
+                .catalogued(&judged::worst(&facts))
                 .aged(node, gpu, &facts, !links_are_down(node, gpu))
                 .because_of(both)
                 .because_of(node.timeline.consequences(&positions)),

@@ -223,7 +223,7 @@ fn of_code(node: &Node<'_>, gpu: &Gpu, code: u32, events: &[(usize, &KernelEvent
     let judged = judged::worst(&facts);
     let mut draft = Draft::on(rule, gpu).seen_all(facts.iter().copied());
     if let Some(entry) = entry {
-        draft = draft.because(format!("Xid {code}: {}", entry.name)).as_catalogued(&judged);
+        draft = draft.because(format!("Xid {code}: {}", entry.name)).catalogued(&judged);
     }
     Some(draft.aged(node, gpu, &facts, true).because_of(node.timeline.consequences(&positions)))
 }

@@ -134,7 +134,8 @@ pub(super) fn of(node: &Node<'_>) -> Claims {
                 .push((claim.section, format!("{} could not be ruled out for {}", claim.words, quote::gpus(&missing))));
         }
         // That PCIe cards have no NVLink needs no word.
-        if !not_offered.is_empty() && !(claim.words == "NVLink fault" && not_offered.len() == gpus.len()) {
+        let no_links_at_all = claim.words == "NVLink fault" && not_offered.len() == gpus.len();
+        if !not_offered.is_empty() && !no_links_at_all {
             claims.not_offered.push(format!("{} (not offered by {})", claim.words, quote::gpus(&not_offered)));
         }
     }
@@ -142,10 +143,10 @@ pub(super) fn of(node: &Node<'_>) -> Claims {
 }
 
 fn known(node: &Node<'_>, gpu: &Gpu, claim: &Claim) -> Known {
-    let lacks = |field: &&str| node.unsupported(claim.section).iter().any(|entry| is_named(entry, gpu, field));
+    let lacks = |field: &str| node.unsupported(claim.section).iter().any(|entry| is_named(entry, gpu, field));
     if (claim.is_read)(node, gpu) {
         Known::Read
-    } else if claim.fields.iter().all(|field| lacks(&field)) || has_no_links(node, gpu, claim) {
+    } else if claim.fields.iter().all(|field| lacks(field)) || has_no_links(node, gpu, claim) {
         Known::NotOffered
     } else {
         Known::Missing

@@ -136,7 +136,7 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
         let draft = draft.because("no node of the cluster offers GPUs, and none runs a device plugin");
         return Some(draft.graded(Severity::Info).act(super::ActionCode::None, advice));
     }
-    let unasked = cluster.gpu_dra.is_none().then(|| "whether dynamic resource allocation serves it is not known");
+    let unasked = cluster.gpu_dra.is_none().then_some("whether dynamic resource allocation serves it is not known");
     Some(draft.because_of(unasked.map(str::to_owned)))
 }
 

@@ -8,6 +8,9 @@ use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::{ActionCode, Plan, Severity, lost, memory, processes, quote};
 
+/// A GPU's index, and its place in words.
+type Label = (Option<u32>, String);
+
 /// Makes the plans, and brings the texts of the drafts into line with them.
 pub(super) fn settle(node: &Node<'_>, drafts: &mut [Draft]) -> Vec<Plan> {
     if asks(drafts).any(|draft| draft.action == ActionCode::DrainAndReboot) {
@@ -66,7 +69,7 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
         .to_owned(),
     );
     let verb = if gone.is_empty() && stuck.is_empty() { "reboot" } else { "power-cycle" };
-    let places = |wanted: fn(&Draft) -> bool| -> Vec<(Option<u32>, String)> {
+    let places = |wanted: fn(&Draft) -> bool| -> Vec<Label> {
         let found = asks(drafts).filter(|draft| wanted(draft) && names_gpu(draft));
         found.map(|draft| (draft.scope.gpu, quote::place(&draft.scope, draft.noun))).collect()
     };
@@ -95,7 +98,7 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
 }
 
 /// Repairs that need hands, and come after everything else.
-fn afterwards(places: &dyn Fn(fn(&Draft) -> bool) -> Vec<(Option<u32>, String)>) -> Vec<String> {
+fn afterwards(places: &dyn Fn(fn(&Draft) -> bool) -> Vec<Label>) -> Vec<String> {
     let mut steps = Vec::new();
     let cabling = distinct(places(|draft| draft.action == ActionCode::CheckCabling));
     if !cabling.is_empty() {
@@ -179,7 +182,7 @@ fn give_way<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCode, w
 
 /// Plans of several GPUs that are the same are one.
 fn grouped(plans: Vec<(Gpu, Plan)>, node: &str) -> Vec<Plan> {
-    let mut groups: Vec<(Plan, Vec<(Option<u32>, String)>)> = Vec::new();
+    let mut groups: Vec<(Plan, Vec<Label>)> = Vec::new();
     for (gpu, plan) in plans {
         let label = (gpu.index, gpu.label());
         match groups.iter_mut().find(|(first, _)| *first == plan) {
@@ -187,7 +190,7 @@ fn grouped(plans: Vec<(Gpu, Plan)>, node: &str) -> Vec<Plan> {
             None => groups.push((plan, vec![label])),
         }
     }
-    let named = |(plan, labels): (Plan, Vec<(Option<u32>, String)>)| {
+    let named = |(plan, labels): (Plan, Vec<Label>)| {
         let gpus = quote::gpus(&labels);
         let fill = |text: String| text.replace("{gpu}", &gpus).replace("{node}", node);
         let Plan { subject, action, until_then, steps, findings } = plan;
@@ -208,7 +211,7 @@ fn ids<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
     ids
 }
 
-fn distinct(mut labels: Vec<(Option<u32>, String)>) -> Vec<(Option<u32>, String)> {
+fn distinct(mut labels: Vec<Label>) -> Vec<Label> {
     labels.sort_unstable();
     labels.dedup();
     // A finding of a process may know the GPU's index and not its address: the fuller name stands for both.

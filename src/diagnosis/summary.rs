@@ -57,9 +57,7 @@ fn capital(text: &str) -> String {
 
 /// `8 of 8 NVIDIA H100 80GB HBM3 answer`.
 fn answering(node: &Node<'_>) -> Option<String> {
-    if node.listed().next().is_none() {
-        return None;
-    }
+    node.listed().next()?;
     let names: std::collections::BTreeSet<&str> = node.listed().filter_map(|gpu| gpu.name.as_deref()).collect();
     let kind = match names.len() {
         1 => names.first().copied().unwrap_or("GPU").to_owned(),

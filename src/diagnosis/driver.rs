@@ -7,7 +7,7 @@ use super::draft::Draft;
 use super::node::Node;
 use super::rules::{DEBUG_DOC, FABRIC_DOC, NVML_DOC, PERSISTENCE_DOC, XID_DOC, rules};
 use super::{ActionCode, Severity, lost, quote};
-use crate::facts::host::Host;
+use crate::facts::host::{DriverVersions, Host};
 use crate::facts::kernel_log::KernelEventKind as Kind;
 use crate::nvml_codes as codes;
 
@@ -144,7 +144,7 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
         let versions = [("loaded module", &driver.loaded), ("library on disk", &driver.library)];
         let words = versions
             .map(|(what, version)| format!("{what} {}", version.as_deref().map_or("none".to_owned(), quote::data)));
-        draft = draft.because(words.join(", "));
+        draft = draft.because(words.join(", ")).because_of(module_of_kernel(node, driver));
     }
     let pci = node.host().map_or(0, |host| host.pci_gpus.len());
     if pci > 0 {
@@ -157,6 +157,20 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
         );
     }
     Some(draft.because_of(node.timeline.of_kind(Kind::ApiMismatch).map(quote::event).take(1)))
+}
+
+/// Whether there is a module that could be loaded, where that was seen and none is.
+fn module_of_kernel(node: &Node<'_>, driver: &DriverVersions) -> Option<String> {
+    let listed = driver.module_listed.filter(|_| driver.loaded.is_none())?;
+    let kernel = node
+        .report
+        .kernel
+        .as_deref()
+        .map_or_else(|| "the running kernel".to_owned(), |kernel| format!("kernel {}", quote::data(kernel)));
+    Some(match listed {
+        true => format!("an nvidia.ko for {kernel} is on disk"),
+        false => format!("modules.dep of {kernel} lists no nvidia.ko: none was built or installed for it"),
+    })
 }
 
 const WAKING: &str = "Ask {node} again in a minute, and start nvidia-persistenced there: without it every first call \
@@ -332,5 +346,35 @@ mod tests {
         let bare = json!({"pci_gpus": gpus, "driver": {"loaded": null}});
         assert_eq!(without_library(Some(bare)), ["driver-not-loaded"]);
         assert_eq!(without_library(None), ["driver-not-found"], "nobody looked");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ClusterFacts, diagnose};
+    use crate::facts::host::{DriverVersions, Host, PciGpu};
+    use crate::nvml_codes::DRIVER_NOT_LOADED;
+    use crate::report::{Problem, Report, Section, Sections};
+
+    #[test]
+    fn a_driver_that_is_not_loaded_says_whether_there_is_one_to_load() {
+        let evidence = |listed: Option<bool>| {
+            let driver = DriverVersions { module_listed: listed, ..DriverVersions::default() };
+            let host = Host { driver, pci_gpus: vec![PciGpu::default()], ..Host::default() };
+            let why =
+                Problem { why: "NVML: driver not loaded".into(), code: DRIVER_NOT_LOADED.into(), ..Problem::default() };
+            let sections = Sections {
+                inventory: Some(Section::failed(why)),
+                host: Some(Section::read(host, Vec::new())),
+                ..Sections::default()
+            };
+            let report = Report { kernel: Some("6.8.0-60".into()), sections, ..Report::default() };
+            let findings = diagnose(&report, &ClusterFacts::default()).findings;
+            let finding = findings.iter().find(|finding| finding.id == "driver-not-loaded").expect("the finding");
+            finding.evidence.join("; ")
+        };
+        assert!(evidence(Some(false)).contains("modules.dep of kernel 6.8.0-60 lists no nvidia.ko"));
+        assert!(evidence(Some(true)).contains("an nvidia.ko for kernel 6.8.0-60 is on disk"));
+        assert!(!evidence(None).contains("nvidia.ko"), "nobody could look");
     }
 }

@@ -6,6 +6,7 @@ use syringe_core::diagnosis::ClusterFacts;
 use syringe_core::text::clean;
 
 use super::gpu_nodes::{gpu_conditions, gpu_count, label_number};
+use super::resources::{GPU_RESOURCE, gpu_resources};
 use super::{Connection, names, patience};
 use crate::error::{Failure, kube_reason};
 
@@ -92,7 +93,33 @@ pub fn cluster_facts(node: &Node) -> ClusterFacts {
         gpu_capacity: gpus(quantities(|status| status.capacity.clone())),
         gpu_allocatable: gpus(quantities(|status| status.allocatable.clone())),
         gpu_label_count: label_number(node, "nvidia.com/gpu.count"),
-        live_pod_uids: None,
+        other_gpu_resources: offers_others(node),
         gpu_conditions: gpu_conditions(node),
+        // What a node's own object does not tell.
+        ..ClusterFacts::default()
+    }
+}
+
+/// Whether it offers GPUs under other names than those of whole ones.
+fn offers_others(node: &Node) -> bool {
+    let capacity = node.status.as_ref().and_then(|status| status.capacity.as_ref());
+    let resources = capacity.map(gpu_resources).unwrap_or_default();
+    resources.iter().any(|(name, count)| *count > 0 && name != GPU_RESOURCE && name != "nvidia.com/gpu.shared")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn gpus_under_another_name_are_told_from_none() {
+        let of = |capacity: serde_json::Value| {
+            let node = json!({"metadata": {"name": "gpu-1"}, "status": {"capacity": capacity}});
+            cluster_facts(&serde_json::from_value(node).expect("a node")).other_gpu_resources
+        };
+        assert!(of(json!({"nvidia.com/mig-1g.10gb": "7"})) && of(json!({"nvidia.com/GA102GL_A10": "1"})));
+        assert!(!of(json!({"nvidia.com/gpu": "8", "cpu": "64"})) && !of(json!({"nvidia.com/mig-1g.10gb": "0"})));
     }
 }

@@ -1,6 +1,6 @@
 //! Pods on a healthy node, each with one thing that Kubernetes says of it.
 
-use gpu_syringe::embedded::Fixture;
+use gpu_syringe::embedded::{Fixture, workloads_of};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use serde_json::{Value, json};
 
@@ -102,6 +102,9 @@ pub(crate) fn fixture() -> Fixture {
     let again = json!({"running": {"startedAt": at("02:30:02")}});
     let mut no_device = on("no-device", "Running", status(running.clone(), Value::Null, 0));
     no_device.status.as_mut().unwrap().conditions = serde_json::from_value(conditions(true)).unwrap();
+    // It asks for no GPU: nothing but its probe is wrong with it.
+    let mut not_ready = on("not-ready", "Running", status(running, Value::Null, 0));
+    not_ready.spec.as_mut().unwrap().containers[0].resources = None;
     let waits = |name: &str, resources: Value, message: &str| pod(name, false, resources, unschedulable(message));
     let mut gate = waits("gate", gpu(), "Scheduling is blocked due to non-empty scheduling gates");
     gate.spec.as_mut().unwrap().scheduling_gates =
@@ -113,7 +116,7 @@ pub(crate) fn fixture() -> Fixture {
         on("start-error", "Running", status(loops.clone(), ended(128, "StartError", HOOK, None), 6)),
         on("crash-loop", "Running", status(loops, ended(1, "Error", "", started), 6)),
         on("sigkill", "Failed", status(ended(137, "Error", "", started), Value::Null, 0)),
-        on("not-ready", "Running", status(running, Value::Null, 0)),
+        not_ready,
         no_device,
         on("sandbox", "Pending", status(creating, Value::Null, 0)),
         waits("memory", json!({"memory": "4Ti"}), "0/1 nodes are available: 1 Insufficient memory."),
@@ -136,5 +139,7 @@ pub(crate) fn fixture() -> Fixture {
         event("not-ready", 0, "Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503", 12),
         event("sandbox", 0, "FailedCreatePodSandBox", sandbox, 40),
     ];
-    Fixture { pods, events, ..Fixture::of([node("gpu-1", "healthy-h100-8")]) }
+    let node = node("gpu-1", "healthy-h100-8");
+    let pods = workloads_of(&node).into_iter().chain(pods).collect();
+    Fixture { pods, events, ..Fixture::of([node]) }
 }

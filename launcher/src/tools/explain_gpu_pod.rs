@@ -189,8 +189,10 @@ impl Tool for ExplainGpuPod {
         if !answer.node_findings.is_empty() {
             text.push('\n');
         }
-        for finding in &answer.node_findings {
-            text.push_str(&format!("on the node: {} ({})\n", finding.title, finding.id));
+        // One rule may have many findings; what they say is in the JSON.
+        for alike in answer.node_findings.chunk_by(|one, other| one.id == other.id) {
+            let times = if alike.len() > 1 { format!(", {} findings", alike.len()) } else { String::new() };
+            text.push_str(&format!("on the node: {} ({}{times})\n", alike[0].title, alike[0].id));
         }
         if let Some(omitted) = answer.node_findings_omitted {
             text.push_str(&format!("… and {omitted} more findings on the node\n"));

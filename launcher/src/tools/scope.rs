@@ -31,6 +31,17 @@ pub(super) fn confine(report: &mut Report, cluster: &mut ClusterFacts) {
         host.pci_gpus.retain(|gpu| gpu.pci_address.as_ref().is_some_and(|address| given.contains(address)));
         host.device_nodes_missing.clear();
     }
+    // The node's bookings name GPUs that the container does not show.
+    let uuids: Vec<_> = Section::data_of(&sections.inventory)
+        .into_iter()
+        .flat_map(|inventory| &inventory.gpus)
+        .filter_map(|gpu| gpu.uuid.clone())
+        .collect();
+    if let Some(kubelet) = sections.kubelet.as_mut().and_then(|section| section.data.as_mut()) {
+        let here = |id: &String| !id.starts_with("GPU-") || uuids.iter().any(|uuid| id.starts_with(uuid));
+        kubelet.allocations.iter_mut().for_each(|allocation| allocation.devices.retain(here));
+        kubelet.registered.iter_mut().for_each(|registered| registered.devices.retain(here));
+    }
     if listed == 0 {
         unseen(&mut sections.inventory);
         unseen(&mut sections.telemetry);

@@ -15,7 +15,7 @@ use crate::xid::catalogue::{self, Class};
 const OF_GPU: [Class; 4] = [Class::Hardware, Class::Fabric, Class::Thermal, Class::Power];
 
 /// The same for findings.
-const FINDINGS_OF_GPU: [FindingClass; 4] =
+pub(super) const FINDINGS_OF_GPU: [FindingClass; 4] =
     [FindingClass::Hardware, FindingClass::Fabric, FindingClass::Thermal, FindingClass::Power];
 
 pub(super) fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
@@ -35,7 +35,7 @@ pub(super) fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
     let quoted = findings.iter().map(|finding| format!("finding {}: {}", finding.id, finding.title));
     let unmet =
         (!case.the_ended_had_gpus()).then(|| "the container that ended is not the one that has the GPUs".to_owned());
-    let ended = end_quote(case).filter(|_| case.ended().is_some_and(|end| end.exit_code != 0));
+    let ended = end_quote(case).filter(|_| case.failed().is_some());
     Some(
         case.say(Cause::Gpu, certainty, format!("{what}: {title}"))
             .because(quotes(&xids))
@@ -80,7 +80,7 @@ fn by_state(case: &Case<'_>, findings: &[&Finding]) -> Option<(Certainty, &'stat
         events.iter().any(|event| OF_GPU.iter().any(|class| super::class_of(event) == Some(*class)))
     };
     let (earlier, later) = (told(&footprint.earlier_events), told(&footprint.later_events));
-    let failed = case.ended().is_some_and(|end| end.exit_code != 0) || case.pod.phase == "Failed";
+    let failed = case.failed().is_some() || case.pod.phase == "Failed";
     match (worst.severity, failed) {
         // What came after the end did not cause it.
         _ if later && !earlier => None,
@@ -140,7 +140,7 @@ pub(super) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
     if xids.is_empty() || case.pod.phase == "Succeeded" {
         return None;
     }
-    let failed = case.ended().is_some_and(|end| end.exit_code != 0) || case.pod.phase == "Failed";
+    let failed = case.failed().is_some() || case.pod.phase == "Failed";
     let what =
         if failed { "its own GPU code faulted" } else { "a process of it faulted on the GPU, and the pod goes on" };
     let met = xids.iter().any(|event| event.pid.is_none() || case.footprint.names_own_process(event));
@@ -166,7 +166,7 @@ pub(super) fn broken_node(case: &Case<'_>) -> Option<Explanation> {
         return None;
     }
     // What has a GPU keeps it through most of these: a pod that never failed may be well.
-    let suffers = case.ended().is_some() || (case.pod.is_gpu_stack && case.pod.ready == Some(false));
+    let suffers = case.failed().is_some() || (case.pod.is_gpu_stack && case.pod.ready == Some(false));
     let certainty = if suffers { Certainty::Likely } else { Certainty::Possible };
     let quoted = findings.iter().map(|finding| format!("finding {}: {}", finding.id, finding.title));
     let mut explanation = case

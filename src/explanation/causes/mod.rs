@@ -27,6 +27,9 @@ const MOST_EVIDENCE: usize = 8;
 /// Longest quote. A container runtime nests its errors, the reason last: a cut leaves out the middle.
 const LONGEST_QUOTE: usize = 400;
 
+/// Longest summary: a scheduler's message may list many reasons.
+const LONGEST_SUMMARY: usize = 600;
+
 /// Everything that a cause may ask.
 struct Case<'a> {
     pod: &'a PodFacts,
@@ -104,13 +107,18 @@ pub(super) fn first(
 
 impl Case<'_> {
     fn say(&self, cause: Cause, certainty: Certainty, what: impl AsRef<str>) -> Explanation {
-        let summary = format!("{}: {}.", self.name, what.as_ref());
+        let summary = clean_keeping_end(&format!("{}: {}.", self.name, what.as_ref()), LONGEST_SUMMARY);
         Explanation { cause, certainty, summary, ..Explanation::default() }
     }
 
     /// How it ended, where it did.
     fn ended(&self) -> Option<End<'_>> {
         self.pod.end()
+    }
+
+    /// How it failed, where it did: an init container that ended in order is no failure.
+    fn failed(&self) -> Option<End<'_>> {
+        self.ended().filter(|end| end.exit_code != 0 || end.never_ran())
     }
 
     /// Its events of these reasons, newest first.
@@ -127,7 +135,7 @@ impl Case<'_> {
     /// Whether what ended had one of its GPUs. Where the kubelet names no containers any of them may have.
     fn the_ended_had_gpus(&self) -> bool {
         let holders = &self.footprint.holders;
-        self.ended().is_none_or(|end| holders.is_empty() || holders.contains(end.container))
+        self.failed().is_none_or(|end| holders.is_empty() || holders.contains(end.container))
     }
 
     /// What is to be done about its GPUs: the action of the worst finding about them, so that a pod's explanation asks for
@@ -247,7 +255,7 @@ fn quotes(events: &[&KernelEvent]) -> Vec<String> {
 }
 
 fn end_quote(case: &Case<'_>) -> Option<String> {
-    let End { container, exit_code, reason, message, finished, .. } = case.ended()?;
+    let End { container, exit_code, reason, message, finished, .. } = case.failed()?;
     let message = if message.is_empty() { String::new() } else { format!(": {message}") };
     let at = finished.map(|time| format!(" at {time:.0}")).unwrap_or_default();
     Some(format!("container {container} ended{at}: {reason}, exit code {exit_code}{message}"))
@@ -272,7 +280,7 @@ fn has_no_gpu(report: &Report) -> bool {
 /// Why it was not the GPU, or that nobody can say.
 fn gpu_cleared(case: &Case<'_>) -> String {
     if !case.footprint.addresses.is_empty() {
-        let findings = case.findings(&EVERY_CLASS);
+        let findings = case.findings(&gpu::FINDINGS_OF_GPU);
         return match findings.first() {
             None => "GPU: no hardware Xid or finding on its GPUs".to_owned(),
             Some(finding) => format!(

@@ -178,3 +178,18 @@ fn the_drivers_own_software_is_explained_by_the_drivers_trouble() {
     let another = PodFacts { is_gpu_stack: false, ..plugin };
     assert_eq!(cause_of(&another, &report).cause, Cause::Application);
 }
+
+#[test]
+fn an_init_container_that_did_its_work_changes_nothing() {
+    let (mut pod, report) = running("S", vec![xid(79, "02:20:00", OWN_GPU, None)]);
+    let state = ContainerState::Terminated {
+        exit_code: 0,
+        reason: "Completed".into(),
+        message: String::new(),
+        started: Some(time("02:00:02")),
+        finished: Some(time("02:00:03")),
+    };
+    pod.containers.insert(0, ContainerFacts { name: "init".into(), state, ..ContainerFacts::default() });
+    let explained = cause_of(&pod, &report);
+    assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Certain), "{}", explained.summary);
+}

@@ -348,33 +348,3 @@ mod tests {
         assert_eq!(without_library(None), ["driver-not-found"], "nobody looked");
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::{ClusterFacts, diagnose};
-    use crate::facts::host::{DriverVersions, Host, PciGpu};
-    use crate::nvml_codes::DRIVER_NOT_LOADED;
-    use crate::report::{Problem, Report, Section, Sections};
-
-    #[test]
-    fn a_driver_that_is_not_loaded_says_whether_there_is_one_to_load() {
-        let evidence = |listed: Option<bool>| {
-            let driver = DriverVersions { module_listed: listed, ..DriverVersions::default() };
-            let host = Host { driver, pci_gpus: vec![PciGpu::default()], ..Host::default() };
-            let why =
-                Problem { why: "NVML: driver not loaded".into(), code: DRIVER_NOT_LOADED.into(), ..Problem::default() };
-            let sections = Sections {
-                inventory: Some(Section::failed(why)),
-                host: Some(Section::read(host, Vec::new())),
-                ..Sections::default()
-            };
-            let report = Report { kernel: Some("6.8.0-60".into()), sections, ..Report::default() };
-            let findings = diagnose(&report, &ClusterFacts::default()).findings;
-            let finding = findings.iter().find(|finding| finding.id == "driver-not-loaded").expect("the finding");
-            finding.evidence.join("; ")
-        };
-        assert!(evidence(Some(false)).contains("modules.dep of kernel 6.8.0-60 lists no nvidia.ko"));
-        assert!(evidence(Some(true)).contains("an nvidia.ko for kernel 6.8.0-60 is on disk"));
-        assert!(!evidence(None).contains("nvidia.ko"), "nobody could look");
-    }
-}

@@ -160,17 +160,6 @@ pub(crate) async fn read(
     }
 }
 
-/// Whether a driver of dynamic resource allocation publishes GPUs of a node. `None` where that could not be asked.
-pub(crate) async fn serves(connection: &Connection, node: &str) -> Option<bool> {
-    let mut unknown = Vec::new();
-    let version = match served(connection, &mut unknown).await.ok()? {
-        Some(version) => version,
-        None => return unknown.is_empty().then_some(false),
-    };
-    let devices = devices(connection, version, Some(node)).await.ok()?;
-    Some(!devices.is_empty())
-}
-
 async fn everything(connection: &Connection, version: &str, node: Option<&str>) -> Result<Option<Dra>, Failure> {
     let devices = devices(connection, version, node).await?;
     if devices.is_empty() {

@@ -79,15 +79,6 @@ impl NodeView {
         self.pods.as_deref().map(LivePods::among)
     }
 
-    /// Whether dynamic resource allocation serves the node. `None` where that could not be asked.
-    pub(crate) fn gpu_dra(&self) -> Option<bool> {
-        let unasked = self.unknown.iter().any(|unknown| unknown.section == "dynamic resource allocation");
-        match &self.dra {
-            Some(dra) => Some(dra.devices_on(&self.node.name_any()).next().is_some()),
-            None => (!unasked).then_some(false),
-        }
-    }
-
     /// GPUs that one could touch.
     pub(crate) fn physical_gpus(&self, uses: &[ResourceUse]) -> u64 {
         node_gpus::physical_gpus(&self.node, uses, self.dra.as_ref())

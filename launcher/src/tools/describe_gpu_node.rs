@@ -172,13 +172,8 @@ impl Tool for DescribeGpuNode {
             Err(failure) => answer.unknown.push(view::as_unknown("events", &failure)),
         }
         call.syringe.sweep_in_background(&connection);
-        let known = KnownNode {
-            connection: &connection,
-            kubernetes: &view.node,
-            live: view.live_pods(),
-            gpu_dra: view.gpu_dra(),
-            time: call.left(),
-        };
+        let known =
+            KnownNode { connection: &connection, kubernetes: &view.node, live: view.live_pods(), time: call.left() };
         match probing::read_known(&call, known, Self::NAME, vec!["all".into()]).await {
             Ok(mut read) => {
                 if read.report.source == Source::Api

@@ -102,7 +102,6 @@ impl Tool for GetPodGpuAllocation {
         let connection = call.within(&what, call.contexts.connect(context.as_deref())).await?;
         let mut view = call.within(&what, view::read(&connection, &node_name)).await?;
         let mut answer = PodAllocation::of(&view, node_name, connection.context.clone());
-        let gpu_dra = view.gpu_dra();
         answer.unknown.append(&mut view.unknown);
         if resolve_devices {
             call.syringe.sweep_in_background(&connection);
@@ -110,7 +109,6 @@ impl Tool for GetPodGpuAllocation {
                 connection: &connection,
                 kubernetes: &view.node,
                 live: view.live_pods(),
-                gpu_dra,
                 time: call.left(),
             };
             let command = vec!["read".to_owned(), SECTIONS.to_owned()];

@@ -12,16 +12,13 @@ use syringe_core::text::clean;
 use super::{Call, scope};
 use crate::answer::ProbeNote;
 use crate::cluster::live_pods::LivePods;
-use crate::cluster::{Connection, alone, dra, node, node_log, view};
+use crate::cluster::{Connection, alone, node, node_log, view};
 use crate::error::{Failure, Obstacle};
 use crate::settings::Via;
 use crate::syringe::{Beside, Order, Probed, none};
 
 /// Time of a call that is kept for the removal of the pod.
 pub(super) const KEPT_FOR_REMOVAL: Duration = Duration::from_secs(2);
-
-/// Time for what the rules want to know beside the node itself.
-const BESIDE_TIME: Duration = Duration::from_secs(5);
 
 /// Why a launcher that was told so puts no probe anywhere.
 const NOT_WANTED: &str = "gpu-syringe was started with --via none";
@@ -45,8 +42,6 @@ pub(crate) struct KnownNode<'a> {
     pub(crate) kubernetes: &'a Node,
     /// The pods that are on it, listed before the probe, where they were asked for.
     pub(crate) live: Option<LivePods>,
-    /// Whether dynamic resource allocation serves its GPUs, where that was asked.
-    pub(crate) gpu_dra: Option<bool>,
     /// Time for the probe, the removal of its pod included.
     pub(crate) time: Duration,
 }
@@ -128,12 +123,17 @@ pub(super) async fn read_or_ask_kubernetes(
     let (since, with_log) = (ask.since.clone(), ask.is_of_kernel_log());
     // A node that is not probed has no processes to ask about.
     let probed = call.settings.via != Via::None && node::must_be_ready(kubernetes).is_ok();
-    let (live, not_listed, gpu_dra) = match ask.is_of_everything() && probed {
-        true => beside(connection, &kubernetes.name_any(), call.left()).await,
-        false => (None, None, None),
+    let listed = match ask.is_of_everything() && probed {
+        true => Some(LivePods::on_node(connection, &kubernetes.name_any(), call.left()).await),
+        false => None,
+    };
+    // Pods that could not be listed cost the rules about them alone.
+    let (live, not_listed) = match listed.transpose() {
+        Ok(live) => (live, None),
+        Err(failure) => (None, Some(failure)),
     };
     // What signing in and looking at the node took is gone from the call's time.
-    let known = KnownNode { connection, kubernetes, live, gpu_dra, time: call.left() };
+    let known = KnownNode { connection, kubernetes, live, time: call.left() };
     let mut read = read_known(call, known, tool, ask).await?;
     read.diagnosis.unknown.extend(not_listed.map(|failure| view::as_unknown("pods", &failure)));
     if read.report.source == Source::Api {
@@ -145,22 +145,6 @@ pub(super) async fn read_or_ask_kubernetes(
         read.note.alone = Some(Box::new(alone));
     }
     Ok(read)
-}
-
-/// What the rules want to know of Kubernetes beside the node's own object: its pods, and whether dynamic resource allocation
-/// serves its GPUs. What could not be read costs those rules alone.
-async fn beside(
-    connection: &Connection,
-    name: &str,
-    time: Duration,
-) -> (Option<LivePods>, Option<Failure>, Option<bool>) {
-    let dra = tokio::time::timeout(time.min(BESIDE_TIME), dra::serves(connection, name));
-    let (live, dra) = tokio::join!(LivePods::on_node(connection, name, time.min(BESIDE_TIME)), dra);
-    let gpu_dra = dra.ok().flatten();
-    match live {
-        Ok(live) => (Some(live), None, gpu_dra),
-        Err(failure) => (None, Some(failure), gpu_dra),
-    }
 }
 
 impl Read {
@@ -190,7 +174,7 @@ pub(crate) async fn read_known(
     tool: &'static str,
     ask: impl Into<Ask>,
 ) -> Result<Read, Failure> {
-    let KnownNode { connection, kubernetes, live, gpu_dra, time } = known;
+    let KnownNode { connection, kubernetes, live, time } = known;
     if call.settings.via == Via::None {
         let next_step = "Start gpu-syringe with another --via to probe it.";
         return Ok(unprobed(connection, kubernetes, NOT_WANTED, next_step));
@@ -218,7 +202,7 @@ pub(crate) async fn read_known(
         live.name_bookings(&mut report.sections);
     }
     let live_pod_uids = live.as_ref().map(LivePods::uids);
-    let mut cluster = ClusterFacts { live_pod_uids, gpu_dra, ..node::cluster_facts(kubernetes) };
+    let mut cluster = ClusterFacts { live_pod_uids, ..node::cluster_facts(kubernetes) };
     scope::confine(&mut report, &mut cluster);
     let diagnosis = diagnosis::diagnose(&report, &cluster);
     Ok(Read { report, diagnosis, note, live })

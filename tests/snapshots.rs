@@ -7,12 +7,14 @@
 
 #[path = "support/bed.rs"]
 mod bed;
+#[path = "snapshots/pods.rs"]
+mod pods;
 #[path = "support/mod.rs"]
 mod support;
 
 use std::path::{Path, PathBuf};
 
-use demo_cluster::{Fixture, Timing, demo};
+use demo_cluster::{Fixture, Timing, demo, workloads_of};
 use insta::{assert_json_snapshot, assert_snapshot};
 use node_probe::SectionName;
 use serde_json::{Value, json};
@@ -101,13 +103,19 @@ fn steady(mut answer: Value) -> Value {
         probe["timings_ms"] = json!("[timings]");
         probe["version"] = json!("[version]");
     }
+    // When the API was asked.
+    if let Some(taken_at) = answer.get_mut("taken_at") {
+        *taken_at = json!("[now]");
+    }
     answer
 }
 
 #[tokio::test]
 async fn every_tool_for_every_scenario_of_the_library() {
     let names: Vec<_> = scenarios::all().iter().map(|scenario| scenario.name).collect();
-    let bed = Bed::of(Fixture::of(names.iter().map(|name| node(name, name)))).await;
+    let nodes: Vec<_> = names.iter().map(|name| node(name, name)).collect();
+    let pods = nodes.iter().flat_map(workloads_of).collect();
+    let bed = Bed::of(Fixture { pods, ..Fixture::of(nodes) }).await;
     let mut client = bed.client().await;
     let mut calls = Vec::new();
     for tool in client.tools().await {
@@ -151,4 +159,52 @@ async fn every_table_of_the_demo() {
         assert_eq!(ended.code, Some(0), "{name}: {}", ended.stderr);
         bind("tables", || assert_snapshot!(name, ended.stdout));
     }
+}
+
+#[tokio::test]
+async fn every_pod_of_the_demo_explained() {
+    let bed = Bed::of(Fixture { timing: Timing::fast(), ..demo() }).await;
+    let mut client = bed.client().await;
+    let pods = [
+        ("research", "finetune-0"),
+        ("workloads", "gpu-1-trainer-0"),
+        ("workloads", "gpu-2-trainer-0"),
+        ("workloads", "gpu-3-vllm-0"),
+        ("workloads", "gpu-3-vllm-5"),
+        ("monitoring", "prometheus-0"),
+    ];
+    for (namespace, name) in pods {
+        let answer = client.call("explain_gpu_pod", json!({"pod": name, "namespace": namespace})).await;
+        let mut answer = steady(answer.success().clone());
+        // The pods that the facts do not date are as old as the cluster.
+        if namespace != "workloads" {
+            let moments = answer["timeline"].as_array_mut().into_iter().flatten();
+            moments.for_each(|moment| moment["time"] = json!("[start]"));
+        }
+        bind("explained", || assert_json_snapshot!(name, answer));
+        let words = ["explain-gpu-pod", "--pod", name, "--pod-namespace", namespace, "--output", "table"];
+        let ended = bed.launcher().args(words).run().await;
+        assert_eq!(ended.code, Some(0), "{name}: {}", ended.stderr);
+        let started = without_times(&ended.stdout, namespace != "workloads");
+        bind("explained", || assert_snapshot!(format!("{name}.table"), started));
+    }
+}
+
+/// Pods that fail, wait or only seem well, each in one way.
+#[tokio::test]
+async fn every_kind_of_pod_explained() {
+    let bed = Bed::of(pods::fixture()).await;
+    for name in pods::NAMES {
+        let words = ["explain-gpu-pod", "--pod", name, "--pod-namespace", pods::NAMESPACE, "--output", "table"];
+        let ended = bed.launcher().args(words).run().await;
+        assert_eq!(ended.code, Some(0), "{name}: {}", ended.stderr);
+        bind("explained", || assert_snapshot!(format!("kind.{name}"), ended.stdout));
+    }
+}
+
+/// The table, its times left out where they are those of the cluster's start.
+fn without_times(table: &str, hide: bool) -> String {
+    let dated = |line: &str| line.get(10..11) == Some("T") && line.get(19..20) == Some("Z");
+    let line = |line: &str| if hide && dated(line) { format!("[start]{}", &line[20..]) } else { line.to_owned() };
+    table.lines().map(line).collect::<Vec<_>>().join("\n")
 }

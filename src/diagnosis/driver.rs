@@ -7,7 +7,7 @@ use super::draft::Draft;
 use super::node::Node;
 use super::rules::{DEBUG_DOC, FABRIC_DOC, NVML_DOC, PERSISTENCE_DOC, XID_DOC, rules};
 use super::{ActionCode, Severity, lost, quote};
-use crate::facts::host::Host;
+use crate::facts::host::{DriverVersions, Host};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::nvml_codes as codes;
 
@@ -158,7 +158,7 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
         let versions = [("loaded module", &driver.loaded), ("library on disk", &driver.library)];
         let words = versions
             .map(|(what, version)| format!("{what} {}", version.as_deref().map_or("none".to_owned(), quote::data)));
-        draft = draft.because(words.join(", "));
+        draft = draft.because(words.join(", ")).because_of(module_of_kernel(node, driver));
     }
     let pci = node.host().map_or(0, |host| host.pci_gpus.len());
     if pci > 0 {
@@ -171,6 +171,20 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
         );
     }
     Some(draft.because_of(node.timeline.of_kind(Kind::ApiMismatch).map(quote::event).take(1)))
+}
+
+/// Whether there is a module that could be loaded, where that was seen and none is.
+fn module_of_kernel(node: &Node<'_>, driver: &DriverVersions) -> Option<String> {
+    let listed = driver.module_listed.filter(|_| driver.loaded.is_none())?;
+    let kernel = node
+        .report
+        .kernel
+        .as_deref()
+        .map_or_else(|| "the running kernel".to_owned(), |kernel| format!("kernel {}", quote::data(kernel)));
+    Some(match listed {
+        true => format!("an nvidia.ko for {kernel} is on disk"),
+        false => format!("modules.dep of {kernel} lists no nvidia.ko: none was built or installed for it"),
+    })
 }
 
 const WAKING: &str = "Ask {node} again in a minute, and start nvidia-persistenced there: without it every first call \

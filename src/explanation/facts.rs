@@ -9,7 +9,7 @@ pub struct PodFacts {
     pub namespace: String,
     /// Name.
     pub name: String,
-    /// UID.
+    /// UID by which its node knows it.
     pub uid: String,
     /// Node that it was given to.
     pub node: Option<String>,
@@ -31,8 +31,19 @@ pub struct PodFacts {
     pub containers: Vec<ContainerFacts>,
     /// Its events.
     pub events: Vec<PodEvent>,
+    /// Whether it is Ready; `None` where its conditions do not say.
+    pub ready: Option<bool>,
+    /// Why it is not Ready, in the kubelet's words.
+    pub not_ready: Option<String>,
+    /// Scheduling gates that are not removed yet.
+    pub scheduling_gates: Vec<String>,
     /// Whether it asks for GPUs.
     pub wants_gpus: bool,
+    /// Its containers that ask a device plugin for GPUs and run as long as the pod.
+    pub gpu_containers: Vec<String>,
+    /// Whether it belongs to NVIDIA's software on the node (driver, toolkit, device plugin, validator): it asks for no GPU
+    /// and needs the driver all the same.
+    pub is_gpu_stack: bool,
 }
 
 /// One container of it.
@@ -104,31 +115,94 @@ impl PodEvent {
     }
 }
 
+/// How a container ended.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    /// Name of the container.
+    pub container: &'a str,
+    /// Exit code.
+    pub exit_code: i32,
+    /// `OOMKilled`, `Error`, `Completed`, …
+    pub reason: &'a str,
+    /// What it, or the runtime, left as a message.
+    pub message: &'a str,
+    /// When it started; `None` where it never did.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub finished: Option<Timestamp>,
+    /// Whether the container was started again, so that its log of that time is the previous one.
+    pub was_restarted: bool,
+}
+
+impl<'a> End<'a> {
+    pub(super) fn of(container: &'a ContainerFacts, state: &'a ContainerState, was_restarted: bool) -> Option<Self> {
+        let ContainerState::Terminated { exit_code, reason, message, started, finished } = state else { return None };
+        let container = container.name.as_str();
+        let (started, finished) = (known(*started), known(*finished));
+        Some(Self { container, exit_code: *exit_code, reason, message, started, finished, was_restarted })
+    }
+
+    /// Whether the container runtime could not start it: then nothing of it ran, and it has no log.
+    ///
+    /// The kubelet gives such an end the exit code 128, which a program may also choose; a program has run for a while.
+    pub fn never_ran(&self) -> bool {
+        let ran = self.started.is_some() && self.started != self.finished;
+        matches!(self.reason, "StartError" | "ContainerCannotRun") || (self.exit_code == 128 && !ran)
+    }
+
+    /// The command that shows the log of what ended.
+    pub(super) fn log_command(&self, pod: &PodFacts) -> String {
+        let previous = if self.was_restarted { " --previous" } else { "" };
+        format!("kubectl logs -n {} {} -c {}{previous}", pod.namespace, pod.name, self.container)
+    }
+}
+
+/// A time that was set: the API gives 1970 to what never began.
+pub(super) fn known(time: Option<Timestamp>) -> Option<Timestamp> {
+    time.filter(|time| time.as_second() > 0)
+}
+
 impl PodFacts {
-    /// The end that matters: of the container that failed, the last one otherwise. With the container's name.
-    pub fn end(&self) -> Option<(&str, &ContainerState)> {
+    /// The end that matters: of the container that failed, the last one otherwise.
+    pub fn end(&self) -> Option<End<'_>> {
         let ended = |state: &ContainerState| matches!(state, ContainerState::Terminated { .. });
-        let failed =
-            |state: &ContainerState| matches!(state, ContainerState::Terminated { exit_code, .. } if *exit_code != 0);
-        let now = || self.containers.iter().map(|container| (container.name.as_str(), &container.state));
+        let now = self.containers.iter().filter_map(|container| End::of(container, &container.state, false));
         // A container that was started again and ended in order has got over how it ended before.
         let tried_again = self.containers.iter().filter(|container| !ended(&container.state));
-        let before = tried_again
-            .filter_map(|container| Some((container.name.as_str(), container.last.as_ref()?)))
-            .collect::<Vec<_>>();
-        let of = |wanted: &dyn Fn(&ContainerState) -> bool| {
-            now().chain(before.iter().copied()).find(|(_, state)| wanted(state))
-        };
-        of(&failed).or_else(|| of(&ended))
+        let before = tried_again.filter_map(|container| End::of(container, container.last.as_ref()?, true));
+        let ends: Vec<End<'_>> = now.chain(before).collect();
+        // Of several that failed, the one with the GPU is asked about.
+        let failed = || ends.iter().filter(|end| end.exit_code != 0 || end.never_ran());
+        let with_gpu = failed().find(|end| self.gpu_containers.iter().any(|name| name == end.container));
+        with_gpu.or_else(|| failed().next()).or(ends.first()).copied()
+    }
+
+    /// Containers that run now.
+    pub(super) fn running(&self) -> impl Iterator<Item = (&str, Option<Timestamp>)> {
+        self.containers.iter().filter_map(|container| match &container.state {
+            ContainerState::Running { since } => Some((container.name.as_str(), known(*since))),
+            _ => None,
+        })
     }
 
     /// From when to when the pod could have used a GPU.
     pub fn lifetime(&self) -> (Option<Timestamp>, Option<Timestamp>) {
         let over = matches!(self.phase.as_str(), "Succeeded" | "Failed");
         let ends = self.containers.iter().filter_map(|container| match &container.state {
-            ContainerState::Terminated { finished, .. } => *finished,
+            ContainerState::Terminated { finished, .. } => known(*finished),
             _ => None,
         });
-        (self.scheduled.or(self.created), if over { ends.max() } else { None })
+        (known(self.scheduled).or(known(self.created)), if over { ends.max() } else { None })
+    }
+
+    /// From when to when something must have happened to be the cause of how the pod is now. What ended has one run, from its
+    /// start to its end; what runs has all of its time, its earlier runs among it.
+    pub(super) fn run(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+        let (from, to) = self.lifetime();
+        let runs_now = self.running().next().is_some();
+        match self.end().filter(|end| end.exit_code != 0) {
+            Some(end) => (end.started.or(from), if runs_now { to } else { end.finished.or(to) }),
+            None => (self.running().filter_map(|(_, since)| since).min().or(from), to),
+        }
     }
 }

@@ -16,6 +16,9 @@ use crate::xid::catalogue::{self, Class};
 /// A kernel line may come a moment after the death that it explains, and the kubelet's clock is in whole seconds.
 const SLACK: SignedDuration = SignedDuration::from_secs(30);
 
+/// PCIe errors this long before a GPU left the bus belong to its fall, as the rules have it.
+const PRELUDE: SignedDuration = SignedDuration::from_secs(300);
+
 /// A pod as its node sees it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Footprint {
@@ -33,10 +36,20 @@ pub(super) struct Footprint {
     pub(super) pids: Vec<u32>,
     /// Those processes.
     pub(super) processes: Vec<GpuProcess>,
-    /// Kernel events of its lifetime that name one of its GPUs or processes.
+    /// Kernel events of its run that name one of its GPUs or processes.
     pub(super) own_events: Vec<KernelEvent>,
-    /// Kernel events of its lifetime on this node that name GPUs, where its own GPUs are not known.
+    /// Kernel events of its run on this node that name GPUs, where its own GPUs are not known.
     pub(super) near_events: Vec<KernelEvent>,
+    /// Kernel events on its GPUs before the run: no process of it was there to be hit.
+    pub(super) earlier_events: Vec<KernelEvent>,
+    /// Kernel events on its GPUs after its end: an effect does not precede its cause.
+    pub(super) later_events: Vec<KernelEvent>,
+    /// PCIe errors and lost links right before one of its GPUs left the bus: often of the port above it.
+    pub(super) bus_events: Vec<KernelEvent>,
+    /// Whether the kubelet's bookings of devices were read.
+    pub(super) books_read: bool,
+    /// Names of the containers that hold its devices; empty where that is not known.
+    pub(super) holders: BTreeSet<String>,
     /// Whether the kernel log covers its lifetime.
     pub(super) log_covers: bool,
 }
@@ -52,6 +65,10 @@ impl Footprint {
             footprint.allocations = own.cloned().collect();
             footprint.devices =
                 footprint.allocations.iter().flat_map(|allocation| allocation.devices.clone()).collect();
+            footprint.books_read = matches!(kubelet.source.as_str(), "checkpoint" | "pod_resources");
+            let of_containers = footprint.allocations.iter().all(|allocation| !allocation.container.is_empty());
+            let holders = footprint.allocations.iter().filter(|_| of_containers);
+            footprint.holders = holders.map(|allocation| allocation.container.clone()).collect();
         }
         if let Some(processes) = Section::data_of(&sections.processes) {
             let own = processes.processes.iter().filter(|process| process.pod_uid.as_deref() == Some(&pod.uid));
@@ -101,38 +118,74 @@ impl Footprint {
         }
     }
 
-    /// Whether an event on a GPU of the pod is the affair of somebody who shares it: another instance, another pod.
+    /// Whether an event on a GPU of the pod is the affair of somebody else: another instance, a process that is not its own.
     fn is_of_another(&self, event: &KernelEvent, report: &Report) -> bool {
         let elsewhere = event
             .mig_gpu_instance
             .is_some_and(|instance| !self.mig_instances.is_empty() && !self.mig_instances.contains(&instance));
         let processes = Section::data_of(&report.sections.processes).into_iter().flat_map(|all| &all.processes);
-        let mut others = processes.filter(|process| process.pod_uid.is_some() && !self.pids.contains(&process.pid));
+        let mut others = processes.filter(|process| !self.pids.contains(&process.pid));
         elsewhere || (strikes_one(event) && others.any(|process| Some(process.pid) == event.pid))
+    }
+
+    /// Whether a live process of the pod is the one that the event names: its number may have been another's before it
+    /// started.
+    pub(super) fn names_own_process(&self, event: &KernelEvent) -> bool {
+        let started_by = |started: Option<Timestamp>| started.zip(event.last).is_none_or(|(start, last)| start <= last);
+        self.processes.iter().any(|process| Some(process.pid) == event.pid && started_by(process.started_at))
     }
 
     fn find_events(&mut self, pod: &PodFacts, report: &Report) {
         let Some(log) = Section::data_of(&report.sections.xid) else { return };
-        let (from, to) = pod.lifetime();
+        let (from, to) = pod.run();
         let now = report.taken_at;
         self.log_covers = from
             .zip(to.or(now))
             .zip(now)
             .is_some_and(|((from, to), now)| crate::xid::window::covers(&log.coverage, from, to, now));
-        for event in log.events.iter().filter(|event| within(event, from, to)) {
-            let own_pid = event.pid.is_some_and(|pid| self.pids.contains(&pid));
+        for event in &log.events {
             let own_gpu = event.pci_address.as_ref().is_some_and(|address| self.addresses.contains(address));
             let own = match victim(event) {
                 // The process is dead: its number may be anybody's by now, its cgroup was the pod's.
                 Some(cgroup) => !pod.uid.is_empty() && cgroup.replace('_', "-").contains(&pod.uid),
-                None => own_pid || (own_gpu && !self.is_of_another(event, report)),
+                None => self.names_own_process(event) || (own_gpu && !self.is_of_another(event, report)),
             };
-            if own {
-                self.own_events.push(event.clone());
-            } else if self.addresses.is_empty() && speaks_of_gpus(event) {
-                self.near_events.push(event.clone());
+            match when(event, from, to) {
+                Some(When::During) if own => self.own_events.push(event.clone()),
+                Some(When::During) if self.addresses.is_empty() && speaks_of_gpus(event) => {
+                    self.near_events.push(event.clone());
+                }
+                // An earlier boot may have had another GPU at this address.
+                Some(When::Before) if own_gpu && event.boot_id.is_none() => self.earlier_events.push(event.clone()),
+                Some(When::After) if own_gpu => self.later_events.push(event.clone()),
+                _ => {}
             }
         }
+        self.find_bus_events(log.events.as_slice(), report);
+    }
+
+    /// Errors of the bus just before one of its GPUs left it. A lost GPU has no path any more, so that the port above it is
+    /// known by the time alone; what lies above another GPU alone is that one's.
+    fn find_bus_events(&mut self, events: &[KernelEvent], report: &Report) {
+        let falls: Vec<&KernelEvent> = self.own_events.iter().filter(|event| leaves_the_bus(event)).collect();
+        let topology = Section::data_of(&report.sections.topology).into_iter().flat_map(|topology| &topology.gpus);
+        let elsewhere: BTreeSet<&PciAddress> = topology
+            .filter(|gpu| gpu.pci_address.as_ref().is_some_and(|address| !self.addresses.contains(address)))
+            .flat_map(|gpu| gpu.pcie_path.iter().filter_map(|hop| hop.pci_address.as_ref()).chain(&gpu.pci_address))
+            .collect();
+        let precedes = |event: &KernelEvent| {
+            falls
+                .iter()
+                .filter_map(|fall| fall.first)
+                .any(|fall| event.last.is_some_and(|last| last <= fall && fall.duration_since(last) <= PRELUDE))
+        };
+        let of_bus = |event: &&KernelEvent| {
+            matches!(event.kind, KernelEventKind::Aer | KernelEventKind::PcieLink)
+                && event.sub_code.as_deref() != Some("bandwidth_limited")
+        };
+        let near = events.iter().filter(of_bus).filter(|event| precedes(event) && !self.own_events.contains(event));
+        let near = near.filter(|event| event.pci_address.as_ref().is_none_or(|address| !elsewhere.contains(address)));
+        self.bus_events = near.cloned().collect();
     }
 }
 
@@ -141,18 +194,33 @@ fn victim(event: &KernelEvent) -> Option<&String> {
     event.details.get("task_memcg").filter(|_| event.kind == KernelEventKind::OomKill)
 }
 
+/// Whether a GPU left the PCIe bus.
+fn leaves_the_bus(event: &KernelEvent) -> bool {
+    event.kind == KernelEventKind::OffBus || (event.kind == KernelEventKind::Xid && event.code == Some(79))
+}
+
 /// Whether an Xid strikes the process that it names and no other: the doings of programs, and a contained memory error.
-fn strikes_one(event: &KernelEvent) -> bool {
+pub(super) fn strikes_one(event: &KernelEvent) -> bool {
     let entry = event.code.filter(|_| event.kind == KernelEventKind::Xid).and_then(catalogue::xid);
     event.code == Some(94) || entry.is_some_and(|entry| entry.class == Class::Application)
 }
 
-/// Whether any of the event's lines falls into the pod's life. Without times nothing can be said for it.
-fn within(event: &KernelEvent, from: Option<Timestamp>, to: Option<Timestamp>) -> bool {
-    let (Some(first), Some(last)) = (event.first, event.last) else { return false };
-    let after_start = from.is_none_or(|from| last >= from);
+/// Where an event lies beside a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    Before,
+    During,
+    After,
+}
+
+/// Where the event's lines lie. Without times nothing can be said.
+fn when(event: &KernelEvent, from: Option<Timestamp>, to: Option<Timestamp>) -> Option<When> {
+    let (first, last) = event.first.zip(event.last)?;
+    if from.is_some_and(|from| last < from) {
+        return Some(When::Before);
+    }
     let before_end = to.is_none_or(|to| to.checked_add(SLACK).is_ok_and(|to| first <= to));
-    after_start && before_end
+    Some(if before_end { When::During } else { When::After })
 }
 
 fn speaks_of_gpus(event: &KernelEvent) -> bool {

@@ -1,5 +1,10 @@
 //! One pod after another, each with what Kubernetes and its node say of it, and the cause that follows.
 
+mod kubelet;
+mod scheduling;
+mod start;
+mod time;
+
 use jiff::Timestamp;
 
 use super::{Cause, Certainty, ContainerFacts, ContainerState, PodEvent, PodFacts, explain};
@@ -48,6 +53,7 @@ fn failed(exit_code: i32, reason: &str) -> PodFacts {
         scheduled: Some(time("02:00:00")),
         containers: vec![ContainerFacts { name: "main".into(), state, ..ContainerFacts::default() }],
         wants_gpus: true,
+        gpu_containers: vec!["main".into()],
         ..PodFacts::default()
     }
 }
@@ -89,7 +95,10 @@ fn node(events: Vec<KernelEvent>) -> Report {
     let log = KernelLog { coverage: vec![coverage], events, ..KernelLog::default() };
     let sections = Sections {
         inventory: Some(Section::read(inventory, Vec::new())),
-        kubelet: Some(Section::read(Kubelet { allocations: vec![held], ..Kubelet::default() }, Vec::new())),
+        kubelet: Some(Section::read(
+            Kubelet { source: "checkpoint".into(), allocations: vec![held], ..Kubelet::default() },
+            Vec::new(),
+        )),
         xid: Some(Section::read(log, Vec::new())),
         processes: Some(Section::read(Processes { host_pid_namespace: true, ..Processes::default() }, Vec::new())),
         ..Sections::default()
@@ -311,7 +320,7 @@ fn what_is_said_of_the_gpu_is_what_was_found_of_it() {
     forgotten.sections.kubelet = None;
     assert!(said(&failed(1, "Error"), &forgotten).starts_with("not ruled out: its GPU"));
     let without = PodFacts { wants_gpus: false, ..failed(1, "Error") };
-    assert_eq!(said(&without, &forgotten), "GPU: it asks for none");
+    assert_eq!(said(&without, &forgotten), "GPU: this pod requests none");
     forgotten.sections.inventory = Some(Section::read(Inventory::default(), Vec::new()));
     assert_eq!(said(&failed(1, "Error"), &forgotten), "not ruled out: its GPU, since the node shows none");
 }
@@ -389,10 +398,12 @@ fn running(state: &str, events: Vec<KernelEvent>) -> (PodFacts, Report) {
     let processes = Processes { host_pid_namespace: true, processes: vec![process], ..Processes::default() };
     report.sections.processes = Some(Section::read(processes, Vec::new()));
     let container = ContainerFacts {
+        name: "main".into(),
         state: ContainerState::Running { since: Some(time("02:00:05")) },
         ..ContainerFacts::default()
     };
-    (PodFacts { phase: "Running".into(), containers: vec![container], ..failed(1, "Error") }, report)
+    let ready = Some(true);
+    (PodFacts { phase: "Running".into(), ready, containers: vec![container], ..failed(1, "Error") }, report)
 }
 
 #[test]

@@ -61,6 +61,11 @@ pub struct DriverVersions {
     pub flavor: Option<String>,
     /// The module file that the next load would take (`/lib/modules/…/nvidia.ko`), where it could be found.
     pub module_on_disk: Option<String>,
+    /// Whether `modules.dep` of the running kernel lists an `nvidia.ko`, on the host or below the operator's driver root;
+    /// `None` where that file could not be read. Without a `module_on_disk` it tells "there is none" from "its version
+    /// cannot be told".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module_listed: Option<bool>,
     /// The NVML library on disk, from its file name (`libnvidia-ml.so.570.124.06`).
     pub library: Option<String>,
     /// Where that library is.

@@ -34,7 +34,9 @@ fn arguments(tool: &str) -> Value {
 /// What of an answer does not depend on the way.
 fn substance(answer: &Value) -> Value {
     let mut answer = answer.clone();
-    answer.as_object_mut().unwrap().remove("probe");
+    for moment in ["probe", "taken_at"] {
+        answer.as_object_mut().unwrap().remove(moment);
+    }
     // Conditions tell their age, and the clock goes on between two calls.
     for condition in answer["conditions"].as_array_mut().into_iter().flatten() {
         condition.as_object_mut().unwrap().remove("for_seconds");

@@ -1,6 +1,8 @@
 //! The cluster of `--demo`: three GPU nodes (one healthy, two with problems), a node without GPUs, and their workloads.
 
-use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod, PodCondition, PodSpec, PodStatus, Taint};
+use k8s_openapi::api::core::v1::{
+    Event, EventSource, ObjectReference, Pod, PodCondition, PodSpec, PodStatus, Taint, Toleration,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use syringe_core::report::Report;
 use syringe_core::scenarios;
@@ -15,6 +17,8 @@ const NODES: [(&str, &str); 4] =
     [("gpu-1", "healthy-h100-8"), ("gpu-2", "xid79-off-bus"), ("gpu-3", "ecc-remap-pending"), ("cpu-1", "no-gpu")];
 /// The namespace of the pod that cannot be scheduled.
 const NAMESPACE: &str = "research";
+/// UID of that pod: its event names it.
+const PENDING_UID: &str = "3c1a7b52-8d0e-4f63-9a1b-2e5d7c904f18";
 /// The message of the scheduler about it.
 const FAILED_SCHEDULING: &str = "0/4 nodes are available: 4 Insufficient nvidia.com/gpu. preemption: 0/4 nodes are available: \
      4 No preemption victims found for incoming pod.";
@@ -48,7 +52,14 @@ fn node(name: &str, scenario: &str) -> NodeFixture {
 
 /// A pod that requests more GPUs than are free.
 fn pending_pod() -> Pod {
-    let pod = workload_pod(NAMESPACE, "finetune-0", "", 8);
+    let mut pod = workload_pod(NAMESPACE, "finetune-0", "", 8);
+    pod.metadata.uid = Some(PENDING_UID.to_owned());
+    // The admission plugin ExtendedResourceToleration adds it to every pod that requests GPUs.
+    let toleration = Toleration {
+        key: Some("nvidia.com/gpu".to_owned()),
+        operator: Some("Exists".to_owned()),
+        ..Toleration::default()
+    };
     let condition = PodCondition {
         type_: "PodScheduled".to_owned(),
         status: "False".to_owned(),
@@ -57,7 +68,7 @@ fn pending_pod() -> Pod {
         ..PodCondition::default()
     };
     Pod {
-        spec: pod.spec.map(|spec| PodSpec { node_name: None, ..spec }),
+        spec: pod.spec.map(|spec| PodSpec { node_name: None, tolerations: Some(vec![toleration]), ..spec }),
         status: Some(PodStatus {
             phase: Some("Pending".to_owned()),
             conditions: Some(vec![condition]),
@@ -77,6 +88,7 @@ fn failed_scheduling() -> Event {
             kind: text("Pod"),
             namespace: text(NAMESPACE),
             name: text("finetune-0"),
+            uid: text(PENDING_UID),
             ..ObjectReference::default()
         },
         type_: text("Warning"),

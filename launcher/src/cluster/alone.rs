@@ -36,7 +36,7 @@ pub struct KubernetesAlone {
     pub capacity: BTreeMap<String, u64>,
     /// Those of them that pods may use.
     pub allocatable: BTreeMap<String, u64>,
-    /// Labels of GPU Feature Discovery, without their `nvidia.com/`.
+    /// Labels of GPU Feature Discovery, under their full names.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Conditions that are not as they should be: of the kubelet, NVSentinel, node-problem-detector.
@@ -61,7 +61,7 @@ impl KubernetesAlone {
         for (name, count) in capacity {
             lines.push(format!("{name}: {count}, allocatable {}", allocatable.get(name).copied().unwrap_or(0)));
         }
-        let product = labels.get("gpu.product").zip(labels.get("gpu.memory"));
+        let product = labels.get("nvidia.com/gpu.product").zip(labels.get("nvidia.com/gpu.memory"));
         lines.extend(product.map(|(product, memory)| format!("{product}, {memory} MiB each (labels)")));
         for list in [conditions, unhealthy_devices, events] {
             lines.extend(list.iter().cloned());

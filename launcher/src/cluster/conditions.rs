@@ -54,15 +54,39 @@ pub(crate) fn conditions(node: &Node) -> Vec<Condition> {
     conditions.iter().map(one).collect()
 }
 
-/// Labels that speak of GPUs, without their `nvidia.com/`.
+/// Labels that speak of GPUs, under their full names: without the prefix they select nothing.
 pub(crate) fn gpu_labels(node: &Node) -> BTreeMap<String, String> {
-    /// What an operator deploys where, and what each CUDA version number is, tells nothing about the node.
-    const NOISE: [&str; 5] =
-        ["gpu.deploy.", "cuda.driver.", "cuda.driver-version.", "cuda.runtime.", "cuda.runtime-version."];
-    let labels = node.labels().iter().filter_map(|(name, value)| Some((name.strip_prefix("nvidia.com/")?, value)));
-    labels
-        .filter(|(name, _)| !NOISE.iter().any(|noise| name.starts_with(noise)))
-        .take(40)
-        .map(|(name, value)| (name.to_owned(), clean(value, 63)))
-        .collect()
+    /// What each CUDA version number is tells nothing about the node.
+    const NOISE: [&str; 4] = ["cuda.driver.", "cuda.driver-version.", "cuda.runtime.", "cuda.runtime-version."];
+    // What an operator deploys where is no news, unless it holds something back: `paused-for-mig-change`, `false`.
+    let is_noise = |name: &str, value: &str| {
+        NOISE.iter().any(|noise| name.starts_with(noise)) || (name.starts_with("gpu.deploy.") && value == "true")
+    };
+    let of_gpus = node
+        .labels()
+        .iter()
+        .filter(|(name, value)| name.strip_prefix("nvidia.com/").is_some_and(|rest| !is_noise(rest, value)));
+    of_gpus.take(40).map(|(name, value)| (name.clone(), clean(value, 63))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn labels_keep_their_names_and_what_holds_something_back_is_no_noise() {
+        let node: Node = serde_json::from_value(json!({"metadata": {"name": "gpu-1", "labels": {
+            "nvidia.com/gpu.product": "NVIDIA-A100",
+            "nvidia.com/gpu.deploy.driver": "true",
+            "nvidia.com/gpu.deploy.device-plugin": "paused-for-mig-change",
+            "nvidia.com/cuda.driver.major": "570",
+            "kubernetes.io/os": "linux",
+        }}}))
+        .expect("a node");
+        let labels = gpu_labels(&node);
+        let names: Vec<_> = labels.keys().map(String::as_str).collect();
+        assert_eq!(names, ["nvidia.com/gpu.deploy.device-plugin", "nvidia.com/gpu.product"]);
+    }
 }

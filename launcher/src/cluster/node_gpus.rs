@@ -99,7 +99,7 @@ pub(crate) fn problems(node: &Node, capacity: &Amounts, allocatable: &Amounts) -
         problems.push("not Ready".to_owned());
     }
     if capacity.values().sum::<u64>() == 0 {
-        problems.push("offers no GPU resource: its device plugin is not running or finds no healthy GPU".to_owned());
+        problems.push("advertises no GPUs: its device plugin is not running, or finds no healthy GPU".to_owned());
     }
     let names: BTreeSet<&String> = capacity.keys().collect();
     for name in names {

@@ -1,18 +1,26 @@
 //! Which GPU nodes could take a pod that waits, and what stands against each: the scheduler's answer, node by node.
 //!
-//! Looked at: readiness, cordon (tolerated or not), taints, node selector, the labels of required node affinity, GPU
-//! resources. Not looked at: devices of claims, CPU and memory, affinity to other pods, topology spread, volumes, quota; so a
-//! node without objections *may* take the pod.
+//! Looked at: readiness, cordon, taints, node selector, the labels of required node affinity, and every resource that the pod
+//! asks for. Not looked at: devices of claims, affinity to other pods, topology spread, volumes, quota; so a node without
+//! objections *may* take the pod. The scheduler's own message has the last word: what it does not name stands against no
+//! node.
+
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Taint, Toleration};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::allocation::{self, Amounts};
 use super::pages::{self, Query};
-use super::{Connection, gpu_nodes, lean, node_gpus, pods};
+use super::requests::{self, Amounts, Held};
+use super::resources::is_gpu_resource;
+use super::{Connection, gpu_nodes, node_gpus};
 use crate::error::Failure;
+
+/// Pods that are named as holders of one node's GPUs.
+const MOST_HOLDERS: usize = 4;
 
 /// A GPU node and what stands against it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -21,10 +29,17 @@ pub struct Candidate {
     pub node: String,
     /// What stands against it; empty: nothing that was looked at.
     pub against: Vec<String>,
+    /// Pods that hold what the pod lacks there, those that hold most first: `namespace/name (8 nvidia.com/gpu)`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held_by: Vec<String>,
 }
 
-/// Every GPU node of the cluster, those with the fewest objections first.
-pub(crate) async fn candidates(connection: &Connection, pod: &Pod) -> Result<Vec<Candidate>, Failure> {
+/// Every GPU node of the cluster, those with the fewest objections first. `said`: the scheduler's message about the pod.
+pub(crate) async fn candidates(
+    connection: &Connection,
+    pod: &Pod,
+    said: Option<&str>,
+) -> Result<Vec<Candidate>, Failure> {
     let query = Query { what: "Listing the nodes", path: "/api/v1/nodes", labels: None, fields: None };
     let nodes = pages::fold(connection, &query, Vec::new, |gpu_nodes: &mut Vec<Node>, node: Node| {
         if gpu_nodes::is_gpu_node(&node) {
@@ -33,28 +48,35 @@ pub(crate) async fn candidates(connection: &Connection, pod: &Pod) -> Result<Vec
     });
     let nodes = nodes.await?;
     let names = nodes.iter().map(ResourceExt::name_any).collect();
-    let held = pods::allocated_on(connection, &names).await?;
+    let held = requests::held_on(connection, &names).await?;
     let wanted = wanted(pod);
     let mut candidates: Vec<_> = nodes
         .iter()
         .map(|node| {
             let name = node.name_any();
-            let (_, allocatable) = node_gpus::offers(node, None);
-            let held = held.get(&name).cloned().unwrap_or_default();
-            Candidate { against: against(pod, node, &wanted, &allocatable, &held), node: name }
+            let nobody = Held::default();
+            candidate(pod, node, &wanted, held.get(&name).unwrap_or(&nobody), said)
         })
         .collect();
     candidates.sort_by(|one, other| (one.against.len(), &one.node).cmp(&(other.against.len(), &other.node)));
     Ok(candidates)
 }
 
-/// What the pod asks for, of GPU resources.
+/// What the pod asks for.
 fn wanted(pod: &Pod) -> Amounts {
-    let lean = serde_json::to_value(pod).and_then(serde_json::from_value::<lean::Pod>);
-    lean.map(|pod| allocation::effective(&pod)).unwrap_or_default()
+    let lean = serde_json::to_value(pod).and_then(serde_json::from_value::<requests::Pod>);
+    lean.map(|pod| pod.asks()).unwrap_or_default()
 }
 
-fn against(pod: &Pod, node: &Node, wanted: &Amounts, allocatable: &Amounts, held: &Amounts) -> Vec<String> {
+fn candidate(pod: &Pod, node: &Node, wanted: &Amounts, held: &Held, said: Option<&str>) -> Candidate {
+    let mut against = by_its_state(pod, node, said);
+    let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    let (short, lacking) = by_resources(allocatable, wanted, held);
+    against.extend(short);
+    Candidate { node: node.name_any(), against, held_by: holders(held, &lacking) }
+}
+
+fn by_its_state(pod: &Pod, node: &Node, said: Option<&str>) -> Vec<String> {
     let default = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&default);
     let tolerations = spec.tolerations.as_deref().unwrap_or_default();
@@ -67,9 +89,11 @@ fn against(pod: &Pod, node: &Node, wanted: &Amounts, allocatable: &Amounts, held
         against.push("it is cordoned".to_owned());
     }
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-    // A cordon is a taint too; it has been said.
-    let said = |taint: &Taint| cordoned && taint.key == "node.kubernetes.io/unschedulable";
-    against.extend(taints.iter().filter(|taint| !said(taint) && repels(taint, tolerations)).map(|taint| {
+    // A cordon is a taint too; it has been said. Taints are looked at before resources: a scheduler that gives reasons of
+    // nodes and names no taint was held up by none, as where an admission plugin or a scheduler's profile tolerates it.
+    let unnamed = said.is_some_and(|said| said.contains("nodes are available:") && !said.contains("taint"));
+    let passed = |taint: &Taint| unnamed || (cordoned && taint.key == "node.kubernetes.io/unschedulable");
+    against.extend(taints.iter().filter(|taint| !passed(taint) && repels(taint, tolerations)).map(|taint| {
         format!("its taint {}={}:{}", taint.key, taint.value.as_deref().unwrap_or_default(), taint.effect)
     }));
     for (name, value) in spec.node_selector.iter().flatten() {
@@ -83,16 +107,50 @@ fn against(pod: &Pod, node: &Node, wanted: &Amounts, allocatable: &Amounts, held
     {
         against.push("the pod's required node affinity does not match its labels".to_owned());
     }
-    for (resource, count) in wanted {
+    against
+}
+
+/// What the node has too little of, in words and by name.
+fn by_resources(
+    allocatable: Option<&BTreeMap<String, Quantity>>,
+    wanted: &Amounts,
+    held: &Held,
+) -> (Vec<String>, Vec<String>) {
+    let allocatable = allocatable.map(requests::amounts).unwrap_or_default();
+    let (mut against, mut lacking) = (Vec::new(), Vec::new());
+    for (resource, amount) in wanted {
         let most = allocatable.get(resource).copied().unwrap_or(0);
-        let free = most.saturating_sub(held.get(resource).copied().unwrap_or(0));
+        let free = most.saturating_sub(held.total.get(resource).copied().unwrap_or(0));
         if most == 0 {
             against.push(format!("it offers no {resource}"));
-        } else if free < *count {
-            against.push(format!("the pod asks for {count} {resource}, {free} of {most} are free"));
+        } else if free < *amount {
+            let [free, most] = [free, most].map(|amount| requests::number(resource, amount));
+            against
+                .push(format!("the pod asks for {}, {free} of {most} are free", requests::in_words(resource, *amount)));
+            lacking.push(resource.clone());
         }
     }
-    against
+    (against, lacking)
+}
+
+/// Who holds most of the first thing that is lacking, GPUs before anything else.
+fn holders(held: &Held, lacking: &[String]) -> Vec<String> {
+    let Some(resource) = lacking.iter().find(|name| is_gpu_resource(name)).or(lacking.first()) else {
+        return Vec::new();
+    };
+    let amount = |asks: &Amounts| asks.get(resource).copied().unwrap_or(0);
+    let mut pods: Vec<_> = held.by_pod.iter().filter(|(_, asks)| amount(asks) > 0).collect();
+    pods.sort_by_key(|(name, asks)| (std::cmp::Reverse(amount(asks)), name.clone()));
+    let more = pods.len().saturating_sub(MOST_HOLDERS);
+    let mut named: Vec<_> = pods
+        .iter()
+        .take(MOST_HOLDERS)
+        .map(|(name, asks)| format!("{name} ({})", requests::in_words(resource, amount(asks))))
+        .collect();
+    if more > 0 {
+        named.push(format!("{more} more pods"));
+    }
+    named
 }
 
 fn repels(taint: &Taint, tolerations: &[Toleration]) -> bool {
@@ -140,10 +198,15 @@ mod tests {
 
     use super::*;
 
-    fn objections(pod: Value, node: Value, held: u64) -> Vec<String> {
+    fn of(pod: Value, node: Value, held: u128, said: Option<&str>) -> Candidate {
         let (pod, node): (Pod, Node) = (serde_json::from_value(pod).unwrap(), serde_json::from_value(node).unwrap());
-        let amounts = |count: u64| Amounts::from([("nvidia.com/gpu".to_owned(), count)]);
-        against(&pod, &node, &wanted(&pod), &amounts(8), &amounts(held))
+        let gpus = Amounts::from([("nvidia.com/gpu".to_owned(), held * 1000)]);
+        let held = Held { total: gpus.clone(), by_pod: vec![("ml/train-0".to_owned(), gpus)] };
+        candidate(&pod, &node, &wanted(&pod), &held, said)
+    }
+
+    fn objections(pod: Value, node: Value, held: u128) -> Vec<String> {
+        of(pod, node, held, None).against
     }
 
     fn pod(more: Value) -> Value {
@@ -156,7 +219,9 @@ mod tests {
     fn node(spec: Value) -> Value {
         let labels = json!({ "zone": "a", "gen": "5" });
         let ready = json!([{ "type": "Ready", "status": "True" }]);
-        json!({ "metadata": { "name": "gpu-1", "labels": labels }, "spec": spec, "status": { "conditions": ready } })
+        let allocatable = json!({ "nvidia.com/gpu": "8", "memory": "512Gi" });
+        let status = json!({ "conditions": ready, "allocatable": allocatable });
+        json!({ "metadata": { "name": "gpu-1", "labels": labels }, "spec": spec, "status": status })
     }
 
     #[test]
@@ -186,5 +251,33 @@ mod tests {
         let tolerations = json!([{ "key": "team", "operator": "Exists" }]);
         assert!(objections(pod(json!({ "tolerations": tolerations })), node(taint), 0).is_empty());
         assert!(objections(affinity("zone", "NotIn", json!(["b"])), node(json!({})), 0).is_empty());
+    }
+
+    #[test]
+    fn every_resource_that_the_pod_asks_for_is_compared() {
+        let asks = |resource: &str, amount: &str| {
+            let requests = json!({ "requests": { resource: amount } });
+            pod(json!({ "containers": [{ "name": "main", "resources": requests }] }))
+        };
+        let memory = objections(asks("memory", "900Gi"), node(json!({})), 0);
+        assert_eq!(memory, ["the pod asks for 900.0 GiB memory, 512.0 GiB of 512.0 GiB are free"]);
+        assert_eq!(objections(asks("amd.com/gpu", "1"), node(json!({})), 0), ["it offers no amd.com/gpu"]);
+        assert!(objections(asks("memory", "100Gi"), node(json!({})), 0).is_empty());
+    }
+
+    #[test]
+    fn who_holds_the_gpus_is_said() {
+        assert_eq!(of(pod(json!({})), node(json!({})), 5, None).held_by, ["ml/train-0 (5 nvidia.com/gpu)"]);
+        assert!(of(pod(json!({})), node(json!({})), 4, None).held_by.is_empty(), "nothing is lacking");
+    }
+
+    #[test]
+    fn a_taint_that_the_scheduler_does_not_name_is_no_obstacle() {
+        let taint = json!({ "taints": [{ "key": "nvidia.com/gpu", "effect": "NoSchedule" }] });
+        let of = |said| of(pod(json!({})), node(taint.clone()), 0, said).against;
+        assert_eq!(of(None).len(), 1);
+        assert_eq!(of(Some("0/3 nodes are available: 3 node(s) had untolerated taint {nvidia.com/gpu: }.")).len(), 1);
+        assert!(of(Some("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")).is_empty());
+        assert_eq!(of(Some("skip schedule deleting pod")).len(), 1, "it says nothing of nodes");
     }
 }

@@ -1,15 +1,13 @@
 //! One node and everything that Kubernetes says of its GPUs, read at once.
 
-use std::collections::HashMap;
-
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use syringe_core::diagnosis::Unknown;
-use syringe_core::report::Sections;
 
 use super::allocation::{self, Amounts, ResourceUse};
 use super::dra::{self, Dra};
-use super::lean::{Pod, PodMetadata};
+use super::lean::Pod;
+use super::live_pods::LivePods;
 use super::pod_rows::{self, PodRow};
 use super::{Connection, node, node_gpus, pods};
 use crate::error::Failure;
@@ -75,35 +73,10 @@ impl NodeView {
         rows
     }
 
-    /// `namespace/name` of each pod that holds what it asked for, by UID; a static one by both of its UIDs. `None` when the
-    /// pods could not be read: then of no pod it can be said that it is gone.
-    pub(crate) fn live_pods(&self) -> Option<HashMap<String, String>> {
-        let pods = self.pods.as_ref()?.iter().filter(|pod| allocation::holds(&pod.status.phase));
-        let named = |pod: &Pod| {
-            let PodMetadata { namespace, name, uid, annotations, .. } = &pod.metadata;
-            let name = format!("{namespace}/{name}");
-            std::iter::once(uid)
-                .chain(&annotations.static_uid)
-                .map(|uid| (uid.clone(), name.clone()))
-                .collect::<Vec<_>>()
-        };
-        Some(pods.flat_map(named).collect())
-    }
-
-    /// Puts the API's UIDs in the place of those by which kubelet and cgroups know static pods.
-    pub(crate) fn name_static_pods(&self, sections: &mut Sections) {
-        let uid = |pod: &Pod| Some((pod.metadata.annotations.static_uid.clone()?, pod.metadata.uid.clone()));
-        let uids: HashMap<String, String> = self.pods.iter().flatten().filter_map(uid).collect();
-        let kubelet = sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
-        let processes = sections.processes.as_mut().and_then(|section| section.data.as_mut());
-        let booked = kubelet.into_iter().flat_map(|kubelet| &mut kubelet.allocations).map(|one| &mut one.pod_uid);
-        let running =
-            processes.into_iter().flat_map(|all| &mut all.processes).filter_map(|process| process.pod_uid.as_mut());
-        for known in booked.chain(running) {
-            if let Some(uid) = uids.get(known) {
-                known.clone_from(uid);
-            }
-        }
+    /// The pods that hold what they asked for. `None` when they could not be read: then of no pod it can be said that it is
+    /// gone.
+    pub(crate) fn live_pods(&self) -> Option<LivePods> {
+        self.pods.as_deref().map(LivePods::among)
     }
 
     /// GPUs that one could touch.

@@ -96,7 +96,7 @@ impl Walk<'_> {
             return Outcome::Skipped(reason);
         }
         let time = settings.node_time().min(left);
-        let known = KnownNode { connection: self.connection, kubernetes: node, live_pod_uids: None, time };
+        let known = KnownNode { connection: self.connection, kubernetes: node, live: None, time };
         let read = probing::read_known(quiet, known, self.tool, self.command.to_vec());
         // The life of a pod goes on to its removal when nobody waits for it any more.
         let read = match timeout_at(end, read).await {

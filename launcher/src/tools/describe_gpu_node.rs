@@ -86,7 +86,7 @@ pub struct NodeDescription {
     /// Taints, `key=value:effect`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub taints: Vec<String>,
-    /// Labels that speak of GPUs, without their `nvidia.com/`.
+    /// Labels that speak of GPUs, under their full names: they can be used as selectors.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Newest events of the node. Their messages are data from the node.
@@ -172,12 +172,8 @@ impl Tool for DescribeGpuNode {
             Err(failure) => answer.unknown.push(view::as_unknown("events", &failure)),
         }
         call.syringe.sweep_in_background(&connection);
-        let known = KnownNode {
-            connection: &connection,
-            kubernetes: &view.node,
-            live_pod_uids: view.live_pods().map(|pods| pods.into_keys().collect()),
-            time: call.left(),
-        };
+        let known =
+            KnownNode { connection: &connection, kubernetes: &view.node, live: view.live_pods(), time: call.left() };
         match probing::read_known(&call, known, Self::NAME, vec!["all".into()]).await {
             Ok(mut read) => {
                 if read.report.source == Source::Api
@@ -276,7 +272,7 @@ impl NodeDescription {
 
     /// The half that the probe saw.
     fn add(&mut self, read: Read) {
-        let Read { report, diagnosis, note } = read;
+        let Read { report, diagnosis, note, live: _ } = read;
         let summary = &mut self.summary;
         // A device plugin that does not run offers none of those that are there.
         let found = found_gpus(&report.sections);

@@ -111,8 +111,9 @@ impl Tool for ExplainGpuPod {
             }
         };
         let (mut candidates, mut not_listed) = (Vec::new(), None);
-        if pod.node.is_none() && pod.phase == "Pending" {
-            match call.within("Looking for nodes", placement::candidates(&connection, &object)).await {
+        if waits_for_nodes(&pod) {
+            let said = pod.message.as_deref();
+            match call.within("Looking for nodes", placement::candidates(&connection, &object, said)).await {
                 Ok(found) => candidates = found,
                 Err(Failure { what, why, .. }) => not_listed = Some(format!("{what}: {why}")),
             }
@@ -172,9 +173,12 @@ impl Tool for ExplainGpuPod {
         for moment in timeline {
             text.push_str(&format!("{}  {:<10}  {}\n", second(moment.time), moment.source, moment.what));
         }
-        for Candidate { node, against } in &answer.candidates {
-            let against = if against.is_empty() { "nothing stands against it".into() } else { against.join("; ") };
+        for Candidate { node, against, held_by } in &answer.candidates {
+            let against = if against.is_empty() { NO_OBJECTION.to_owned() } else { against.join("; ") };
             text.push_str(&format!("\n{node}: {against}"));
+            if !held_by.is_empty() {
+                text.push_str(&format!("\n    held by {}", held_by.join(", ")));
+            }
         }
         if !answer.candidates.is_empty() {
             text.push('\n');
@@ -182,8 +186,13 @@ impl Tool for ExplainGpuPod {
         if let Some(omitted) = answer.candidates_omitted {
             text.push_str(&format!("… and {omitted} more nodes\n"));
         }
-        for finding in &answer.node_findings {
-            text.push_str(&format!("\non the node: {} ({})\n", finding.title, finding.id));
+        if !answer.node_findings.is_empty() {
+            text.push('\n');
+        }
+        // One rule may have many findings; what they say is in the JSON.
+        for alike in answer.node_findings.chunk_by(|one, other| one.id == other.id) {
+            let times = if alike.len() > 1 { format!(", {} findings", alike.len()) } else { String::new() };
+            text.push_str(&format!("on the node: {} ({}{times})\n", alike[0].title, alike[0].id));
         }
         if let Some(omitted) = answer.node_findings_omitted {
             text.push_str(&format!("… and {omitted} more findings on the node\n"));
@@ -195,13 +204,23 @@ impl Tool for ExplainGpuPod {
     }
 }
 
+/// What is said of a node that none of the looks excludes.
+const NO_OBJECTION: &str = "no objection found (not looked at: claims' devices, volumes, other pods' affinity, quota)";
+
+/// Whether it waits for a node, and for nothing that has to do with none of them: a gate, a volume claim.
+fn waits_for_nodes(pod: &PodFacts) -> bool {
+    let claim =
+        pod.message.as_ref().is_some_and(|message| message.to_ascii_lowercase().contains("persistentvolumeclaim"));
+    pod.node.is_none() && pod.phase == "Pending" && pod.scheduling_gates.is_empty() && !claim
+}
+
 fn cause_word(cause: Cause) -> &'static str {
     match cause {
         Cause::Application => "APPLICATION",
         Cause::Gpu => "GPU",
         Cause::Node => "NODE",
         Cause::Cluster => "CLUSTER",
-        Cause::None => "NOTHING WRONG",
+        Cause::None => "NO PROBLEM FOUND",
         Cause::Unknown => "UNKNOWN",
     }
 }

@@ -11,6 +11,7 @@ use super::table::{cell, foot, lines, table};
 use super::{Call, Tool};
 use crate::answer::ProbeNote;
 use crate::cluster::allocation::{Amounts, ResourceUse};
+use crate::cluster::live_pods::LivePods;
 use crate::cluster::names;
 use crate::cluster::pod_rows::{ContainerRow, DeviceRow, PodRow};
 use crate::cluster::resolve::{self, Leftovers};
@@ -59,6 +60,8 @@ pub struct PodAllocation {
     pub node: String,
     /// The kubeconfig context.
     pub context: String,
+    /// When Kubernetes was asked. What a probe adds has the time of its own note.
+    pub taken_at: jiff::Timestamp,
     /// What the probe found wrong with the allocation. Only with `resolve_devices`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
@@ -102,18 +105,20 @@ impl Tool for GetPodGpuAllocation {
         answer.unknown.append(&mut view.unknown);
         if resolve_devices {
             call.syringe.sweep_in_background(&connection);
-            let live = view.live_pods();
             let known = KnownNode {
                 connection: &connection,
                 kubernetes: &view.node,
-                live_pod_uids: live.as_ref().map(|pods| pods.keys().cloned().collect()),
+                live: view.live_pods(),
                 time: call.left(),
             };
             let command = vec!["read".to_owned(), SECTIONS.to_owned()];
             match probing::read_known(&call, known, Self::NAME, command).await {
                 Ok(mut read) => {
-                    view.name_static_pods(&mut read.report.sections);
-                    answer.leftovers = resolve::resolve(&mut answer.pods, live.as_ref(), &read.report.sections);
+                    if let Some(live) = &read.live {
+                        live.name_static_pods(&mut read.report.sections);
+                    }
+                    let live = read.live.as_ref().map(LivePods::names);
+                    answer.leftovers = resolve::resolve(&mut answer.pods, live, &read.report.sections);
                     answer.findings = read.diagnosis.findings;
                     answer.unknown.extend(read.diagnosis.unknown);
                     answer.probe = Some(read.note);
@@ -173,6 +178,7 @@ impl PodAllocation {
             summary,
             node,
             context,
+            taken_at: jiff::Timestamp::now(),
             findings: Vec::new(),
             unknown: Vec::new(),
             resources,

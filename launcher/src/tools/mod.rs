@@ -16,6 +16,7 @@ pub mod kill_gpu_process;
 pub mod list_gpu_nodes;
 pub(crate) mod probing;
 pub mod reset_gpu;
+mod scope;
 pub mod snapshot_ecc;
 pub mod table;
 

@@ -9,9 +9,10 @@ use syringe_core::report::{Problem, Report, Section, Source};
 use syringe_core::since::Since;
 use syringe_core::text::clean;
 
-use super::Call;
+use super::{Call, scope};
 use crate::answer::ProbeNote;
-use crate::cluster::{Connection, alone, node, node_log, offered};
+use crate::cluster::live_pods::LivePods;
+use crate::cluster::{Connection, alone, node, node_log, offered, view};
 use crate::error::{Failure, Obstacle};
 use crate::settings::Via;
 use crate::syringe::{Beside, Order, Probed, none};
@@ -31,14 +32,16 @@ pub(crate) struct Read {
     pub(crate) report: Report,
     pub(crate) diagnosis: Diagnosis,
     pub(crate) note: ProbeNote,
+    /// The pods that were on the node before the probe or after it, where they could be listed.
+    pub(crate) live: Option<LivePods>,
 }
 
 /// A node that Kubernetes was asked about already.
 pub(crate) struct KnownNode<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) kubernetes: &'a Node,
-    /// UIDs of the pods that are on it, where they were asked for.
-    pub(crate) live_pod_uids: Option<Vec<String>>,
+    /// The pods that are on it, listed before the probe, where they were asked for.
+    pub(crate) live: Option<LivePods>,
     /// Time for the probe, the removal of its pod included.
     pub(crate) time: Duration,
 }
@@ -78,6 +81,11 @@ impl Ask {
     fn is_of_kernel_log(&self) -> bool {
         self.command.first().is_some_and(|part| matches!(part.as_str(), "all" | "health" | "xid"))
     }
+
+    /// Whether every rule has a part in the answer, those among them that ask which pods there are.
+    fn is_of_everything(&self) -> bool {
+        self.command.first().is_some_and(|part| part == "all")
+    }
 }
 
 /// Reads `node_name` with one probe that is asked for `ask`.
@@ -111,11 +119,23 @@ pub(super) async fn read_or_ask_kubernetes(
     tool: &'static str,
     ask: impl Into<Ask>,
 ) -> Result<Read, Failure> {
-    // What signing in and looking at the node took is gone from the call's time.
     let ask = ask.into();
     let (since, with_log) = (ask.since.clone(), ask.is_of_kernel_log());
-    let known = KnownNode { connection, kubernetes, live_pod_uids: None, time: call.left() };
+    // A node that is not probed has no processes to ask about.
+    let probed = call.settings.via != Via::None && node::must_be_ready(kubernetes).is_ok();
+    let listed = match ask.is_of_everything() && probed {
+        true => Some(LivePods::on_node(connection, &kubernetes.name_any(), call.left()).await),
+        false => None,
+    };
+    // Pods that could not be listed cost the rules about them alone.
+    let (live, not_listed) = match listed.transpose() {
+        Ok(live) => (live, None),
+        Err(failure) => (None, Some(failure)),
+    };
+    // What signing in and looking at the node took is gone from the call's time.
+    let known = KnownNode { connection, kubernetes, live, time: call.left() };
     let mut read = read_known(call, known, tool, ask).await?;
+    read.diagnosis.unknown.extend(not_listed.map(|failure| view::as_unknown("pods", &failure)));
     if read.report.source == Source::Api {
         let log = async {
             if with_log { read.add_kernel_log(call, connection, kubernetes, since.as_ref()).await } else { Ok(()) }
@@ -154,7 +174,7 @@ pub(crate) async fn read_known(
     tool: &'static str,
     ask: impl Into<Ask>,
 ) -> Result<Read, Failure> {
-    let KnownNode { connection, kubernetes, live_pod_uids, time } = known;
+    let KnownNode { connection, kubernetes, live, time } = known;
     if call.settings.via == Via::None {
         let next_step = "Start gpu-syringe with another --via to probe it.";
         return Ok(unprobed(connection, kubernetes, NOT_WANTED, next_step));
@@ -174,10 +194,20 @@ pub(crate) async fn read_known(
         }
         probed => probed?,
     };
-    let cluster = ClusterFacts { live_pod_uids, ..cluster };
     let note = ProbeNote::of_pod(&name, &connection.context, &probed);
-    let diagnosis = diagnosis::diagnose(&probed.report, &cluster);
-    Ok(Read { report: probed.report, diagnosis, note })
+    let mut report = probed.report;
+    let live = match live {
+        Some(live) => live.confirmed(connection, &name, &report.sections, call.left()).await,
+        None => None,
+    };
+    if let Some(live) = &live {
+        live.name_bookings(&mut report.sections);
+    }
+    let live_pod_uids = live.as_ref().map(LivePods::uids);
+    let mut cluster = ClusterFacts { live_pod_uids, ..cluster };
+    scope::confine(&mut report, &mut cluster);
+    let diagnosis = diagnosis::diagnose(&report, &cluster);
+    Ok(Read { report, diagnosis, note, live })
 }
 
 /// A node that no probe read: nothing of the hardware, and why.
@@ -186,7 +216,7 @@ fn unprobed(connection: &Connection, kubernetes: &Node, why: &str, next_step: &s
     let diagnosis = diagnosis::diagnose(&report, &node::cluster_facts(kubernetes));
     let note = format!("no probe read this node: {}. {next_step}", why.trim_end_matches('.'));
     let note = ProbeNote::of_nothing(&kubernetes.name_any(), &connection.context, note);
-    Read { report, diagnosis, note }
+    Read { report, diagnosis, note, live: None }
 }
 
 async fn probe(call: &Call, connection: &Connection, order: Order) -> Result<Probed, Failure> {

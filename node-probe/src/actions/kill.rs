@@ -51,7 +51,9 @@ pub(super) fn run(order: &KillOrder, request: &Request) -> Report {
 }
 
 fn kill(order: &KillOrder, looker: &Looker) -> KillAction {
-    let checked = Target::open(order).and_then(|target| target.check(order, looker));
+    let checked = gpu(order, looker).and_then(|view| {
+        Target::open(order, &looker.paths).and_then(|target| target.check(order, &view, &looker.paths))
+    });
     match checked {
         Ok(checked) if order.plan => checked.action,
         Ok(checked) => checked.end(order, looker),
@@ -83,6 +85,41 @@ fn refuse(action: KillAction, code: &str, why: impl Into<String>, next_step: &st
     Box::new(KillAction { outcome: KillOutcome::Refused, refusal, ..action })
 }
 
+/// The GPU that the order names. An order for a GPU that this node does not have is meant for another node, where the
+/// number is another process.
+fn gpu(order: &KillOrder, looker: &Looker) -> Result<GpuView, Early> {
+    let view = looker.look(&order.gpu).ok_or_else(|| {
+        let why = format!("this node has no GPU {}", order.gpu);
+        refuse(blank(order), "no_such_gpu", why, "Take the exact UUID from get_gpu_inventory.")
+    })?;
+    if view.uses.is_empty()
+        && let Some(unknown) = unknown_gpu(blank(order), &view)
+    {
+        return Err(unknown);
+    }
+    Ok(view)
+}
+
+/// A GPU of which neither NVML nor the kernel module tells the device file.
+fn unknown_gpu(action: KillAction, view: &GpuView) -> Option<Early> {
+    let problem = view.problem.as_ref().filter(|_| view.minor.is_none())?;
+    let why = format!("which process is on the GPU cannot be told: {}", problem.why);
+    Some(refuse(action, "gpu_unknown", why, "Bring the driver back first, or reboot the node."))
+}
+
+/// There is no such number here: the process has ended where all of the machine's processes can be seen, and nobody knows
+/// where they cannot.
+fn absent(order: &KillOrder, paths: &Paths) -> Early {
+    if host::is_the_hosts_pid_namespace(paths) {
+        return gone(blank(order));
+    }
+    let why = format!(
+        "whether PID {} exists cannot be told: the probe does not run in the host's PID namespace, and sees other numbers",
+        order.pid
+    );
+    refuse(blank(order), "pid_namespace", why, "Run the probe in the host's PID namespace (--via pod).")
+}
+
 fn gone(action: KillAction) -> Early {
     let notes = vec![format!("There is no process {} any more: nothing was done.", action.pid)];
     Box::new(KillAction { outcome: KillOutcome::AlreadyGone, notes, ..action })
@@ -90,7 +127,7 @@ fn gone(action: KillAction) -> Early {
 
 impl Target {
     /// Opens the process. What is checked from here on is what will be signalled.
-    fn open(order: &KillOrder) -> Result<Self, Early> {
+    fn open(order: &KillOrder, paths: &Paths) -> Result<Self, Early> {
         let pid = order.pid;
         let number = i32::try_from(pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw);
         let Some(number) = number else {
@@ -99,7 +136,7 @@ impl Target {
         };
         match pidfd_open(number, PidfdFlags::empty()) {
             Ok(process) => Ok(Self { process }),
-            Err(Errno::SRCH) => Err(gone(blank(order))),
+            Err(Errno::SRCH) => Err(absent(order, paths)),
             Err(Errno::NOSYS) => Err(refuse(
                 blank(order),
                 "kernel_too_old",
@@ -116,10 +153,9 @@ impl Target {
     }
 
     /// Holds the process against what the caller saw and against what must not be ended.
-    fn check(self, order: &KillOrder, looker: &Looker) -> Result<Checked, Early> {
+    fn check(self, order: &KillOrder, view: &GpuView, paths: &Paths) -> Result<Checked, Early> {
         let mut action = blank(order);
-        let paths = &looker.paths;
-        let Some(stat) = host::look(&paths.proc, order.pid) else { return Err(gone(action)) };
+        let Some(stat) = host::look(&paths.proc, order.pid) else { return Err(absent(order, paths)) };
         if stat.start_ticks != Some(order.start_ticks) {
             let why = match stat.start_ticks {
                 Some(ticks) => format!(
@@ -140,11 +176,7 @@ impl Target {
             let next = format!("Its parent, PID {parent}, must collect it; ending that parent does, too.");
             return Err(refuse(action, "zombie", why, &next));
         }
-        let Some(view) = looker.look(&order.gpu) else {
-            let why = format!("this node has no GPU {}", order.gpu);
-            return Err(refuse(action, "no_such_gpu", why, "Take the exact UUID from get_gpu_inventory."));
-        };
-        self.on_gpu(order, action, &stat, &view, paths)
+        self.on_gpu(order, action, &stat, view, paths)
     }
 
     fn protected(&self, pid: u32, stat: &Stat, paths: &Paths) -> Option<Obstacle> {
@@ -241,9 +273,8 @@ fn not_on_gpu(action: KillAction, view: &GpuView) -> Early {
         let why = format!("PID {pid} is not on this GPU, its descendants {:?} are", action.children_on_gpu);
         return refuse(action, "child_holds_gpu", why, "Name the descendant with its own start_ticks.");
     }
-    if let (None, Some(problem)) = (view.minor, &view.problem) {
-        let why = format!("which process is on the GPU cannot be told: {}", problem.why);
-        return refuse(action, "gpu_unknown", why, "Bring the driver back first, or reboot the node.");
+    if let Some(unknown) = unknown_gpu(action.clone(), view) {
+        return unknown;
     }
     let why = format!("PID {pid} is not on this GPU: NVML does not list it there and it has no device file of it open");
     refuse(action, "no_gpu", why, "Look at the node's processes again, and name the GPU that it uses.")

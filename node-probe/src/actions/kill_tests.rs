@@ -42,6 +42,7 @@ impl Running {
 impl Node {
     fn new() -> Self {
         let tree = Tree::new();
+        tree.link("proc/self/ns/pid", "pid:[4026531836]");
         for (minor, uuid) in [GPU, OTHER].iter().enumerate() {
             tree.file(&format!("dev/nvidia{minor}"), "");
             let text = format!("GPU UUID: \t {uuid}\nDevice Minor: \t {minor}\n");
@@ -147,8 +148,10 @@ fn a_process_that_ends_between_check_and_signal_was_not_killed() {
         let mut process = node.shell("exec sleep 1000 < $0");
         until_called(process.pid(), "sleep");
         let order = node.order(process.pid(), GPU);
-        let target = Target::open(&order).map_err(|action| *action).expect("it runs");
-        let checked = target.check(&order, &node.looker()).map_err(|action| *action).expect("it may be ended");
+        let (looker, paths) = (node.looker(), node.tree.paths());
+        let target = Target::open(&order, &paths).map_err(|action| *action).expect("it runs");
+        let view = looker.look(GPU).expect("the GPU");
+        let checked = target.check(&order, &view, &paths).map_err(|action| *action).expect("it may be ended");
         process.0.kill().expect("ours");
         if collected {
             process.0.wait().expect("ours");
@@ -171,6 +174,29 @@ fn a_process_that_was_gone_before_is_said_to_be_gone() {
     process.0.kill().expect("ours");
     process.0.wait().expect("ours");
     assert_eq!(kill(&order, &node.looker()).outcome, KillOutcome::AlreadyGone);
+}
+
+#[test]
+fn a_number_that_this_pid_namespace_does_not_have_may_be_alive_on_the_host() {
+    let node = Node::new();
+    fs::remove_file(node.tree.path().join("proc/self/ns/pid")).expect("ours");
+    node.tree.link("proc/self/ns/pid", "pid:[4026532201]");
+    let mut process = node.shell("exec sleep 1000 < $0");
+    let order = node.order(process.pid(), GPU);
+    process.0.kill().expect("ours");
+    process.0.wait().expect("ours");
+    let action = kill(&order, &node.looker());
+    assert_eq!(code(&action), "pid_namespace", "{action:?}");
+}
+
+#[test]
+fn the_gpu_is_checked_before_the_process() {
+    let node = Node::new();
+    let mut process = node.shell("exec sleep 1000 < $0");
+    let order = node.order(process.pid(), "GPU-22222222");
+    process.0.kill().expect("ours");
+    process.0.wait().expect("ours");
+    assert_eq!(code(&kill(&order, &node.looker())), "gpu_unknown", "not: it had ended");
 }
 
 #[test]

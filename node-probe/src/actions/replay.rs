@@ -43,9 +43,17 @@ fn kill(order: &KillOrder, facts: &Report) -> KillAction {
     let known = inventory.and_then(|inventory| inventory.gpus.iter().find(|entry| entry.uuid.as_ref() == Some(gpu)));
     let process = processes.and_then(|processes| processes.processes.iter().find(|process| process.pid == *pid));
     let Some(process) = process else {
-        return KillAction { outcome: KillOutcome::AlreadyGone, ..blank };
+        // The GPU is checked first: an order for another node's GPU means another node's process.
+        let all_seen = processes.is_some_and(|processes| processes.host_pid_namespace);
+        let refusal = no_such_gpu(order, known).or_else(|| {
+            let why = format!("whether PID {pid} exists cannot be told: not all of the host's processes were seen");
+            let next_step = "Run the probe in the host's PID namespace (--via pod).";
+            (!all_seen).then(|| Obstacle::new("pid_namespace", why, next_step))
+        });
+        let outcome = if refusal.is_some() { KillOutcome::Refused } else { KillOutcome::AlreadyGone };
+        return KillAction { outcome, refusal, ..blank };
     };
-    let refusal = refusal(order, process, known);
+    let refusal = no_such_gpu(order, known).or_else(|| refusal(order, process, known?));
     let outcome = match (&refusal, plan) {
         (Some(_), _) => KillOutcome::Refused,
         (None, true) => KillOutcome::Planned,
@@ -67,7 +75,12 @@ fn kill(order: &KillOrder, facts: &Report) -> KillAction {
     }
 }
 
-fn refusal(order: &KillOrder, process: &GpuProcess, gpu: Option<&GpuInventory>) -> Option<Obstacle> {
+fn no_such_gpu(order: &KillOrder, gpu: Option<&GpuInventory>) -> Option<Obstacle> {
+    let why = || format!("this node has no GPU {}", order.gpu);
+    gpu.is_none().then(|| Obstacle::new("no_such_gpu", why(), "Take the exact UUID from get_gpu_inventory."))
+}
+
+fn refusal(order: &KillOrder, process: &GpuProcess, gpu: &GpuInventory) -> Option<Obstacle> {
     let again = "Look at the node's processes again.";
     let suspect = Suspect { pid: order.pid, comm: process.name.as_deref().unwrap_or_default(), ..Suspect::default() };
     if process.start_ticks != Some(order.start_ticks) {
@@ -77,10 +90,6 @@ fn refusal(order: &KillOrder, process: &GpuProcess, gpu: Option<&GpuInventory>) 
     if let Some(refusal) = protected::refusal(&suspect) {
         return Some(refusal);
     }
-    let Some(gpu) = gpu else {
-        let why = format!("this node has no GPU {}", order.gpu);
-        return Some(Obstacle::new("no_such_gpu", why, "Take the exact UUID from get_gpu_inventory."));
-    };
     let why = || format!("PID {} is not on this GPU", order.pid);
     evidence(process, gpu).is_empty().then(|| Obstacle::new("no_gpu", why(), again))
 }
@@ -98,6 +107,29 @@ mod tests {
     use syringe_core::facts::processes::GpuUse;
 
     use super::*;
+
+    #[test]
+    fn a_process_that_was_not_seen_is_gone_only_where_all_were() {
+        use std::time::Duration;
+        use syringe_core::facts::inventory::Inventory;
+        use syringe_core::facts::processes::Processes;
+        let outcome = |host_pid_namespace, uuid: &str| {
+            let gpu = GpuInventory { uuid: Some("GPU-a".into()), ..GpuInventory::default() };
+            let sections = Sections {
+                inventory: Some(Section::read(Inventory { gpus: vec![gpu], ..Inventory::default() }, Vec::new())),
+                processes: Some(Section::read(Processes { host_pid_namespace, ..Processes::default() }, Vec::new())),
+                ..Sections::default()
+            };
+            let facts = Report { sections, ..Report::default() };
+            let order =
+                KillOrder { gpu: uuid.into(), pid: 7, start_ticks: 1, grace: Duration::from_secs(1), plan: true };
+            let KillAction { outcome, refusal, .. } = kill(&order, &facts);
+            (outcome, refusal.map(|refusal| refusal.code).unwrap_or_default())
+        };
+        assert_eq!(outcome(true, "GPU-a"), (KillOutcome::AlreadyGone, String::new()));
+        assert_eq!(outcome(false, "GPU-a"), (KillOutcome::Refused, "pid_namespace".into()));
+        assert_eq!(outcome(true, "GPU-b"), (KillOutcome::Refused, "no_such_gpu".into()));
+    }
 
     #[test]
     fn a_process_is_on_a_gpu_by_nvmls_list_by_its_open_file_or_both() {

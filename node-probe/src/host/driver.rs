@@ -48,13 +48,14 @@ pub(super) fn versions(paths: &Paths) -> DriverVersions {
     let by_operator = library.as_ref().is_some_and(|(path, _)| path.starts_with(paths.host.join(OPERATOR_ROOT)));
     let (first, second) = if by_operator { (OPERATOR_ROOT, "") } else { ("", OPERATOR_ROOT) };
     let kernel = files::text(&paths.proc.join("sys/kernel/osrelease"));
-    let module_on_disk = kernel.and_then(|kernel| {
-        [first, second].into_iter().find_map(|below| module_file::version(&paths.host.join(below), &kernel))
-    });
+    let roots = [first, second].map(|below| paths.host.join(below));
+    let in_roots = |kernel: &String| roots.iter().find_map(|root| module_file::version(root, kernel));
+    let listed = |kernel: &String| roots.iter().filter_map(|root| module_file::is_listed(root, kernel)).max();
     DriverVersions {
         loaded,
         flavor: banner.as_deref().map(flavor),
-        module_on_disk,
+        module_on_disk: kernel.as_ref().and_then(in_roots),
+        module_listed: kernel.as_ref().and_then(listed),
         library_path: library.as_ref().map(|(path, _)| files::shown(&paths.host, path)),
         library: library.map(|(_, version)| version),
     }
@@ -158,10 +159,22 @@ mod tests {
         );
         tree.link("usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1", "libnvidia-ml.so.580.65.06");
         tree.file("usr/lib/x86_64-linux-gnu/libnvidia-ml.so.580.65.06", "");
-        let DriverVersions { loaded, flavor, module_on_disk, library, library_path } = versions(&tree.paths());
+        let DriverVersions { loaded, flavor, module_on_disk, library, library_path, .. } = versions(&tree.paths());
         assert_eq!((loaded.as_deref(), library.as_deref()), (Some("570.124.06"), Some("580.65.06")));
         assert_eq!((flavor.as_deref(), module_on_disk), (Some("open"), None));
         assert_eq!(library_path.as_deref(), Some("/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.580.65.06"));
+    }
+
+    #[test]
+    fn a_kernel_without_a_module_is_told_from_one_that_nobody_can_read() {
+        let tree = Tree::new();
+        let listed = |tree: &Tree| versions(&tree.paths()).module_listed;
+        tree.file("proc/sys/kernel/osrelease", "6.8.0-60-generic\n");
+        assert_eq!(listed(&tree), None, "no modules.dep");
+        tree.file("lib/modules/6.8.0-60-generic/modules.dep", "kernel/drivers/net/dummy.ko.zst:\n");
+        assert_eq!(listed(&tree), Some(false));
+        tree.file("lib/modules/6.8.0-60-generic/modules.dep", "updates/dkms/nvidia.ko.zst: kernel/x.ko\n");
+        assert_eq!((listed(&tree), versions(&tree.paths()).module_on_disk), (Some(true), None), "it is compressed");
     }
 
     #[test]

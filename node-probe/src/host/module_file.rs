@@ -19,12 +19,7 @@ const MOST_MODINFO: u64 = 256 * 1024;
 
 /// The module's version below `root` for the kernel `release`.
 pub(super) fn version(root: &Path, release: &str) -> Option<String> {
-    // A release is one path component; anything else would leave the folder.
-    let plain = release.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._+~-".contains(&byte));
-    if !plain || release.starts_with('.') {
-        return None;
-    }
-    let below = listed(root, release)?;
+    let below = listed(root, release)??;
     if let Some(version) = below.split('/').find(|part| driver::is_version(part)) {
         return Some(version.to_owned());
     }
@@ -32,8 +27,19 @@ pub(super) fn version(root: &Path, release: &str) -> Option<String> {
     if path.extension().is_some_and(|end| end == "ko") { modinfo_version(&path) } else { dkms_version(root, release) }
 }
 
+/// Whether `modules.dep` below `root` lists the module for the kernel `release`; `None` where it could not be read.
+pub(super) fn is_listed(root: &Path, release: &str) -> Option<bool> {
+    listed(root, release).map(|below| below.is_some())
+}
+
 /// The path that `modules.dep` gives for nvidia.ko, relative to the kernel's folder. Debian calls it `nvidia-current`.
-fn listed(root: &Path, release: &str) -> Option<String> {
+/// `None`: there is no such file, or it could not be read.
+fn listed(root: &Path, release: &str) -> Option<Option<String>> {
+    // A release is one path component; anything else would leave the folder.
+    let plain = release.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._+~-".contains(&byte));
+    if !plain || release.starts_with('.') {
+        return None;
+    }
     let dep = files::inside(root, &format!("lib/modules/{release}/modules.dep"))?;
     let dep = files::whole(&dep, MOST_DEP).ok()?;
     let dep = String::from_utf8_lossy(&dep);
@@ -42,7 +48,7 @@ fn listed(root: &Path, release: &str) -> Option<String> {
         let name = path.rsplit('/').next()?.split_once(".ko")?.0;
         matches!(name, "nvidia" | "nvidia-current").then(|| path.to_owned())
     };
-    dep.lines().find_map(module)
+    Some(dep.lines().find_map(module))
 }
 
 /// The one version that DKMS built for this kernel: `/var/lib/dkms/nvidia*/VERSION/RELEASE`.

@@ -1,59 +1,120 @@
 //! What the driver and the rules say: a GPU that failed, the driver or the node under it, a program's own GPU code.
+//!
+//! A cause must precede its effect and meet it: same device, same process where an error strikes one process alone, in the
+//! time of the container that ended. What does not meet it is told and is not blamed.
 
 use super::{Case, end_quote, quotes};
-use crate::diagnosis::{Action, ActionCode, Class as FindingClass, Finding};
+use crate::diagnosis::{ActionCode, Class as FindingClass, Finding, Severity};
+use crate::explanation::footprint::strikes_one;
 use crate::explanation::timeline::line;
 use crate::explanation::{Cause, Certainty, Explanation};
+use crate::facts::kernel_log::KernelEvent;
 use crate::xid::catalogue::{self, Class};
 use crate::xid::judgement;
 
+/// Classes of errors that a GPU, its links or its supply make.
+const OF_GPU: [Class; 4] = [Class::Hardware, Class::Fabric, Class::Thermal, Class::Power];
+
+/// The same for findings.
+pub(super) const FINDINGS_OF_GPU: [FindingClass; 4] =
+    [FindingClass::Hardware, FindingClass::Fabric, FindingClass::Thermal, FindingClass::Power];
+
 pub(super) fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
-    let classes = [Class::Hardware, Class::Fabric, Class::Thermal, Class::Power];
-    let xids: Vec<_> = case
-        .own_xids(&classes)
-        .into_iter()
-        .filter(|event| judgement::judge(event).is_none_or(|judged| judged.severity >= catalogue::Severity::Critical))
-        .collect();
-    let findings =
-        case.findings(&[FindingClass::Hardware, FindingClass::Fabric, FindingClass::Thermal, FindingClass::Power]);
-    let failed = case.pod.phase != "Succeeded";
-    if !failed || (xids.is_empty() && findings.is_empty()) {
+    if case.pod.phase == "Succeeded" {
         return None;
     }
-    // A fault found now on a GPU that the pod no longer has is only a hint.
-    let certainty =
-        if xids.is_empty() || case.may_be_of_others(&xids) { Certainty::Likely } else { Certainty::Certain };
+    let xids = grave(case.own_xids(&OF_GPU));
+    let findings = case.findings(&FINDINGS_OF_GPU);
+    let (certainty, what) = if xids.is_empty() {
+        by_state(case, &findings)?
+    } else {
+        let gone = findings.iter().any(|finding| finding.severity == Severity::Fatal);
+        (certainty_of(case, &xids), if gone { "its GPU failed" } else { "its GPU had an error" })
+    };
     let title = findings.first().map(|finding| finding.title.clone());
     let title = title.or_else(|| xids.first().map(|event| line(event))).unwrap_or_default();
-    let action = findings.first().map(|finding| finding.action.clone());
     let quoted = findings.iter().map(|finding| format!("finding {}: {}", finding.id, finding.title));
-    let mut explanation =
-        case.say(Cause::Gpu, certainty, format!("its GPU failed: {title}")).because(quotes(&xids)).because(quoted);
-    explanation.action = action.unwrap_or_else(|| Action {
-        code: ActionCode::RestartPod,
-        text: format!("Start the pod again on another GPU, and have {} diagnosed.", case.node),
-    });
-    Some(explanation)
+    let unmet =
+        (!case.the_ended_had_gpus()).then(|| "the container that ended is not the one that has the GPUs".to_owned());
+    let ended = end_quote(case).filter(|_| case.failed().is_some());
+    Some(
+        case.say(Cause::Gpu, certainty, format!("{what}: {title}"))
+            .because(quotes(&xids))
+            .because(quoted)
+            .because(unmet)
+            .because(ended)
+            .by_plan(
+                case.plan(),
+                ActionCode::RestartPod,
+                format!("Start the pod again on another GPU, and have {} diagnosed.", case.node),
+            ),
+    )
+}
+
+/// Those that take the GPU, or what ran on it, out of work.
+fn grave(events: Vec<&KernelEvent>) -> Vec<&KernelEvent> {
+    let is_grave = |event: &&KernelEvent| {
+        judgement::judge(event).is_none_or(|judged| judged.severity >= catalogue::Severity::Critical)
+    };
+    events.into_iter().filter(is_grave).collect()
+}
+
+/// Certain where an error hit everybody on the GPU, or names a process of the pod. An error that strikes one process, and
+/// names one that nobody knows any more, may have struck one of the pod's that is gone.
+fn certainty_of(case: &Case<'_>, xids: &[&KernelEvent]) -> Certainty {
+    let met =
+        |event: &&KernelEvent| !strikes_one(event) || event.pid.is_none() || case.footprint.names_own_process(event);
+    if !case.the_ended_had_gpus() {
+        Certainty::Possible
+    } else if case.may_be_of_others(xids) || !xids.iter().any(met) {
+        Certainty::Likely
+    } else {
+        Certainty::Certain
+    }
+}
+
+/// No error falls into the pod's run: what its GPUs' state alone says.
+fn by_state(case: &Case<'_>, findings: &[&Finding]) -> Option<(Certainty, &'static str)> {
+    let worst = findings.first()?;
+    let footprint = case.footprint;
+    let told = |events: &[KernelEvent]| {
+        events.iter().any(|event| OF_GPU.iter().any(|class| super::class_of(event) == Some(*class)))
+    };
+    let (earlier, later) = (told(&footprint.earlier_events), told(&footprint.later_events));
+    let failed = case.failed().is_some() || case.pod.phase == "Failed";
+    match (worst.severity, failed) {
+        // What came after the end did not cause it.
+        _ if later && !earlier => None,
+        // Nothing works on such a GPU, whenever it got there.
+        (Severity::Fatal, _) => Some((Certainty::Likely, "its GPU is out of service")),
+        (_, true) if earlier => {
+            Some((Certainty::Possible, "its GPU had a fault before the pod ran on it, and still has"))
+        }
+        (_, true) => Some((Certainty::Likely, "its GPU has a fault")),
+        // A pod that runs on it was not hit: `all_is_well` names what is open.
+        (_, false) if earlier => None,
+        (_, false) => Some((Certainty::Possible, "it runs on a GPU that has a fault")),
+    }
 }
 
 pub(super) fn broken_driver(case: &Case<'_>) -> Option<Explanation> {
-    let xids: Vec<_> = case
-        .own_xids(&[Class::Driver])
-        .into_iter()
-        .filter(|event| judgement::judge(event).is_none_or(|judged| judged.severity >= catalogue::Severity::Critical))
-        .collect();
+    let xids = grave(case.own_xids(&[Class::Driver]));
     if xids.is_empty() || case.pod.phase == "Succeeded" {
         return None;
     }
-    let finding = case.findings(&[FindingClass::Driver]).first().map(|finding| finding.action.clone());
-    let mut explanation = case
-        .say(Cause::Node, Certainty::Certain, "the driver or the GPU's firmware failed under it")
-        .because(quotes(&xids));
-    explanation.action = finding.unwrap_or_else(|| Action {
-        code: ActionCode::DrainAndReset,
-        text: format!("Drain {} and reset the GPU; look at driver and firmware versions if it comes again.", case.node),
-    });
-    Some(explanation)
+    let certainty = if case.the_ended_had_gpus() { Certainty::Certain } else { Certainty::Possible };
+    Some(
+        case.say(Cause::Node, certainty, "the driver or the GPU's firmware failed under it")
+            .because(quotes(&xids))
+            .by_plan(
+                case.plan(),
+                ActionCode::DrainAndReset,
+                format!(
+                    "Drain {} and reset the GPU; look at driver and firmware versions if it comes again.",
+                    case.node
+                ),
+            ),
+    )
 }
 
 /// What a rule says of this pod as a whole: it holds a GPU that is not there, or its container cannot open what it holds.
@@ -80,16 +141,19 @@ pub(super) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
     if xids.is_empty() || case.pod.phase == "Succeeded" {
         return None;
     }
-    let certainty = if case.may_be_of_others(&xids) { Certainty::Possible } else { Certainty::Likely };
-    Some(
-        case.say(Cause::Application, certainty, "its own GPU code faulted; no fault of the GPU was found")
-            .because(quotes(&xids))
-            .because(end_quote(case))
-            .so(
-                ActionCode::RestartPod,
-                "Debug the program (compute-sanitizer, CUDA_LAUNCH_BLOCKING=1); the GPU can stay in service.",
-            ),
-    )
+    let failed = case.failed().is_some() || case.pod.phase == "Failed";
+    let what =
+        if failed { "its own GPU code faulted" } else { "a process of it faulted on the GPU, and the pod goes on" };
+    let met = xids.iter().any(|event| event.pid.is_none() || case.footprint.names_own_process(event));
+    // What ended has no process left that could be compared.
+    let gone = case.footprint.processes.is_empty();
+    let meets = failed && case.the_ended_had_gpus() && !case.may_be_of_others(&xids) && (met || gone);
+    let certainty = if meets { Certainty::Likely } else { Certainty::Possible };
+    Some(case.say(Cause::Application, certainty, what).because(quotes(&xids)).because(end_quote(case)).by_plan(
+        case.plan(),
+        ActionCode::RestartPod,
+        "Debug the program (compute-sanitizer, CUDA_LAUNCH_BLOCKING=1); the GPU can stay in service.",
+    ))
 }
 
 /// The driver, the fabric or the set-up of the node is in a state in which no program can use its GPU.
@@ -97,11 +161,14 @@ pub(super) fn broken_node(case: &Case<'_>) -> Option<Explanation> {
     let mut findings = case.findings(&[FindingClass::Driver]);
     findings.extend(case.findings_of_node());
     let first = findings.first()?;
-    if case.pod.phase == "Succeeded" || !case.pod.wants_gpus {
+    // The driver's own software asks for no GPU, and stands or falls with what is found of the driver.
+    let needs_it = case.pod.wants_gpus || case.pod.is_gpu_stack;
+    if case.pod.phase == "Succeeded" || !needs_it {
         return None;
     }
     // What has a GPU keeps it through most of these: a pod that never failed may be well.
-    let certainty = if case.ended().is_some() { Certainty::Likely } else { Certainty::Possible };
+    let suffers = case.failed().is_some() || (case.pod.is_gpu_stack && case.pod.ready == Some(false));
+    let certainty = if suffers { Certainty::Likely } else { Certainty::Possible };
     let quoted = findings.iter().map(|finding| format!("finding {}: {}", finding.id, finding.title));
     let mut explanation = case
         .say(Cause::Node, certainty, format!("its node {} is in trouble: {}", case.node, first.title))

@@ -1,46 +1,51 @@
-//! What Kubernetes itself says: the scheduler, the kubelet's refusals, a node that is away, an end that was asked for.
+//! What Kubernetes itself says: the kubelet's refusals, evictions, a node that is away, an end that was asked for.
 
-use super::Case;
+use super::{Case, event_quote};
 use crate::diagnosis::ActionCode;
-use crate::explanation::{Cause, Certainty, ContainerState, Explanation};
-
-pub(super) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
-    let waits = case.pod.phase == "Pending" && case.pod.node.is_none();
-    let why = case.pod.message.clone().unwrap_or_else(|| "the scheduler has not said why".into());
-    waits.then(|| {
-        case.say(Cause::Cluster, Certainty::Certain, "no node can take it yet")
-            .because([format!("scheduler: {why}")])
-            .so(ActionCode::Watch, "See what stands against each GPU node; free GPUs, or change what the pod asks for.")
-    })
-}
+use crate::explanation::{Cause, Certainty, Explanation};
 
 pub(super) fn refused_or_evicted(case: &Case<'_>) -> Option<Explanation> {
     let reason = case.pod.reason.as_deref()?;
     let message = case.pod.message.clone().unwrap_or_default();
+    let node = case.node;
     let (cause, what, action) = match reason {
         "Evicted" => (
             Cause::Node,
             "its node evicted it",
-            "Look at the node's disk, memory and PID pressure, then start the pod again.",
+            "Look at the node's disk, memory and PID pressure, then start the pod again.".to_owned(),
         ),
-        "UnexpectedAdmissionError" => (
+        "UnexpectedAdmissionError" => {
+            let (what, action) = refused_devices(&message, node);
+            (Cause::Node, what, action)
+        }
+        "TopologyAffinityError" => (
             Cause::Node,
-            "the kubelet could not give it its devices",
-            "Look at the device plugin on the node, then start the pod again.",
+            "the kubelet's topology manager found no NUMA node that has all of what it asks for",
+            format!(
+                "Start it again elsewhere, or when GPUs of one NUMA node of {node} are free; the topologyManagerPolicy of \
+                 its kubelet (single-numa-node, restricted) refuses GPUs of several."
+            ),
         ),
         "NodeLost" | "NodeShutdown" | "Terminated" => {
-            (Cause::Node, "its node went away", "Look at the node; start the pod again elsewhere.")
+            (Cause::Node, "its node went away", "Look at the node; start the pod again elsewhere.".to_owned())
         }
-        "Preempting" | "Preempted" => {
-            (Cause::Cluster, "a pod of higher priority took its place", "Start it again, or raise its priority.")
-        }
+        "NodeAffinity" => (
+            Cause::Node,
+            "its node's labels no longer match what it selects",
+            "Compare the node's labels with the pod's selector; start the pod again.".to_owned(),
+        ),
+        "Preempting" | "Preempted" => (
+            Cause::Cluster,
+            "a pod of higher priority took its place",
+            "Start it again, or raise its priority.".to_owned(),
+        ),
         "DeadlineExceeded" => (
             Cause::Application,
             "it ran longer than its activeDeadlineSeconds",
-            "Raise the deadline, or make it faster.",
+            "Raise the deadline, or make it faster.".to_owned(),
         ),
         reason if reason.starts_with("OutOf") => {
-            (Cause::Node, "its node had no room for it", "Start it again: the scheduler will choose anew.")
+            (Cause::Node, "its node had no room for it", "Start it again: the scheduler will choose anew.".to_owned())
         }
         _ => return None,
     };
@@ -50,6 +55,26 @@ pub(super) fn refused_or_evicted(case: &Case<'_>) -> Option<Explanation> {
             .because([format!("pod status: {reason}: {message}")])
             .so(code, action),
     )
+}
+
+/// Which of the kubelet's two refusals of devices this is: its own bookings, or the device plugin's.
+fn refused_devices(message: &str, node: &str) -> (&'static str, String) {
+    if message.contains("requested number of devices unavailable") {
+        let action = format!(
+            "Start the pod again. Where Kubernetes shows more free GPUs on {node} than the message does, the kubelet's \
+             bookings are stale: restart the kubelet of {node}."
+        );
+        return ("the kubelet has fewer free devices in its bookings than it asks for", action);
+    }
+    if message.contains("no healthy devices present") {
+        let action = format!(
+            "Start the pod again once the device plugin of {node} has registered; if it had, look at the devices that it \
+             calls unhealthy."
+        );
+        return ("the kubelet knew no healthy device when it admitted it", action);
+    }
+    let action = format!("Look at the device plugin on {node}, then start the pod again.");
+    ("the kubelet could not give it its devices", action)
 }
 
 pub(super) fn node_away(case: &Case<'_>) -> Option<Explanation> {
@@ -62,41 +87,14 @@ pub(super) fn node_away(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
-pub(super) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
-    let (name, reason, message) = case.pod.containers.iter().find_map(|container| match &container.state {
-        ContainerState::Waiting { reason, message } => {
-            Some((container.name.as_str(), reason.as_str(), message.as_str()))
-        }
-        _ => None,
-    })?;
-    let (cause, what) = match reason {
-        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
-            (Cause::Application, format!("the image of container {name} cannot be pulled"))
-        }
-        "CreateContainerConfigError" => {
-            (Cause::Application, format!("container {name} refers to a secret or config map that is not there"))
-        }
-        "CreateContainerError" | "RunContainerError" => {
-            (Cause::Node, format!("the container runtime cannot start container {name}"))
-        }
-        _ => return None,
-    };
-    Some(
-        case.say(cause, Certainty::Certain, what)
-            .because([format!("container {name}: {reason}: {message}")])
-            .so(ActionCode::None, "Correct what the message names; nothing is wrong with the GPU."),
-    )
-}
-
 pub(super) fn preempted_or_deleted(case: &Case<'_>) -> Option<Explanation> {
     let reasons = ["Preempted", "TaintManagerEviction", "Killing", "NodeNotReady", "Evicted"];
-    let ended = case.ended().is_some_and(|(_, code, ..)| matches!(code, 137 | 143));
-    let event =
-        case.pod.events.iter().rev().find(|event| reasons.contains(&event.reason.as_str()) && !event.is_ours())?;
+    let ended = case.ended().is_some_and(|end| matches!(end.exit_code, 137 | 143));
+    let event = case.events(&reasons).next()?;
     let asked = event.reason != "Killing" || case.pod.deleted.is_some();
     (asked && (ended || case.pod.deleted.is_some())).then(|| {
         case.say(Cause::Cluster, Certainty::Likely, "Kubernetes ended it on purpose")
-            .because([format!("event {}: {}", event.reason, event.message)])
+            .because([event_quote(event)])
             .so(ActionCode::RestartPod, "Nothing is wrong with the GPU; see who deleted or preempted the pod.")
     })
 }

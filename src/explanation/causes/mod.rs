@@ -4,27 +4,39 @@
 //! catalogue's class. The reasons of pods and containers: the kubelet's and the scheduler's own words.
 
 mod gpu;
+mod kubelet;
 mod kubernetes;
 mod process;
+mod scheduling;
+mod start;
+mod start_phrases;
 
 use super::footprint::Footprint;
 use super::timeline::line;
-use super::{Cause, Certainty, ContainerState, Explanation, PodFacts};
+use super::{Cause, Certainty, ContainerState, End, Explanation, PodEvent, PodFacts};
 use crate::diagnosis::{Action, ActionCode, Class as FindingClass, Diagnosis, Finding, Scope, Severity};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
+use crate::facts::processes::GpuProcess;
 use crate::report::{Report, Section, Source};
-use crate::text::clean;
+use crate::text::clean_keeping_end;
 use crate::xid::catalogue::{self, Class};
 
 /// Quotes in one explanation.
 const MOST_EVIDENCE: usize = 8;
+
+/// Longest quote. A container runtime nests its errors, the reason last: a cut leaves out the middle.
+const LONGEST_QUOTE: usize = 400;
+
+/// Longest summary: a scheduler's message may list many reasons.
+const LONGEST_SUMMARY: usize = 600;
 
 /// Everything that a cause may ask.
 struct Case<'a> {
     pod: &'a PodFacts,
     footprint: &'a Footprint,
     diagnosis: Option<&'a Diagnosis>,
-    /// The pod, as sentences name it.
+    report: Option<&'a Report>,
+    /// The pod and its state, as sentences name it: what it is now comes before why.
     name: String,
     /// Its node, as sentences name it.
     node: &'a str,
@@ -38,21 +50,25 @@ type Question = fn(&Case<'_>) -> Option<Explanation>;
 
 /// In this order: whoever knows for certain is asked first, the program last.
 const QUESTIONS: &[Question] = &[
-    kubernetes::waiting_for_a_node,
+    scheduling::waiting_for_a_node,
     kubernetes::refused_or_evicted,
     process::out_of_memory,
     kubernetes::node_away,
+    start::cannot_start,
     gpu::broken_gpu,
     gpu::broken_driver,
     gpu::out_of_its_reach,
-    kubernetes::cannot_start,
     process::stuck,
+    kubelet::killed_by_a_probe,
     kubernetes::preempted_or_deleted,
     gpu::program_fault_on_gpu,
     gpu::broken_node,
+    start::cannot_start_for_another_reason,
+    kubelet::given_no_gpu,
     process::not_collected,
     process::program_ended,
     process::perhaps_stuck,
+    kubelet::not_ready,
     process::all_is_well,
 ];
 
@@ -67,16 +83,22 @@ pub(super) fn first(
         pod,
         footprint,
         diagnosis: node.map(|(_, diagnosis)| diagnosis),
-        name: format!("{}/{}", pod.namespace, pod.name),
+        report: node.map(|(report, _)| report),
+        name: format!("{}/{} ({})", pod.namespace, pod.name, state(pod, footprint)),
         node: pod.node.as_deref().unwrap_or("no node"),
         unread: node.is_none_or(|(report, _)| report.source == Source::Api),
         node_has_none: node.is_some_and(|(report, _)| has_no_gpu(report)),
     };
     let found = QUESTIONS.iter().find_map(|question| question(&case));
-    let mut explanation = found.unwrap_or_else(|| case.say(Cause::Unknown, Certainty::Possible, "nothing explains it"));
+    let nothing = match pod.phase.as_str() {
+        "Pending" if pod.node.is_some() => "its containers are being started, and nothing says what they wait for",
+        _ => "nothing that was read explains it",
+    };
+    let mut explanation = found.unwrap_or_else(|| case.say(Cause::Unknown, Certainty::Possible, nothing));
     explanation.ruled_out = ruled_out(&case, &explanation, why_not);
-    if case.unread && matches!(explanation.cause, Cause::Application | Cause::None) && pod.wants_gpus {
-        // Without the hardware's word the GPU cannot be cleared.
+    let inferred = explanation.certainty == Certainty::Likely;
+    if case.unread && inferred && matches!(explanation.cause, Cause::Application | Cause::None) && pod.wants_gpus {
+        // Without the hardware's word the GPU cannot be cleared; what the kubelet or the scheduler said stands.
         explanation.certainty = Certainty::Possible;
     }
     explanation.evidence.truncate(MOST_EVIDENCE);
@@ -85,17 +107,41 @@ pub(super) fn first(
 
 impl Case<'_> {
     fn say(&self, cause: Cause, certainty: Certainty, what: impl AsRef<str>) -> Explanation {
-        let summary = format!("{}: {}.", self.name, what.as_ref());
+        let summary = clean_keeping_end(&format!("{}: {}.", self.name, what.as_ref()), LONGEST_SUMMARY);
         Explanation { cause, certainty, summary, ..Explanation::default() }
     }
 
-    fn ended(&self) -> Option<(&str, i32, &str, &str)> {
-        match self.pod.end()? {
-            (name, ContainerState::Terminated { exit_code, reason, message, .. }) => {
-                Some((name, *exit_code, reason, message))
-            }
-            _ => None,
-        }
+    /// How it ended, where it did.
+    fn ended(&self) -> Option<End<'_>> {
+        self.pod.end()
+    }
+
+    /// How it failed, where it did: an init container that ended in order is no failure.
+    fn failed(&self) -> Option<End<'_>> {
+        self.ended().filter(|end| end.exit_code != 0 || end.never_ran())
+    }
+
+    /// Its events of these reasons, newest first.
+    fn events<'c>(&'c self, reasons: &'c [&str]) -> impl Iterator<Item = &'c PodEvent> {
+        let of_it = move |event: &&PodEvent| reasons.contains(&event.reason.as_str()) && !event.is_ours();
+        self.pod.events.iter().rev().filter(of_it)
+    }
+
+    /// Its processes in this scheduler state.
+    fn processes_in<'c>(&'c self, state: &'c str) -> impl Iterator<Item = &'c GpuProcess> {
+        self.footprint.processes.iter().filter(move |process| process.state.as_deref() == Some(state))
+    }
+
+    /// Whether what ended had one of its GPUs. Where the kubelet names no containers any of them may have.
+    fn the_ended_had_gpus(&self) -> bool {
+        let holders = &self.footprint.holders;
+        self.failed().is_none_or(|end| holders.is_empty() || holders.contains(end.container))
+    }
+
+    /// What is to be done about its GPUs: the action of the worst finding about them, so that a pod's explanation asks for
+    /// nothing else than the diagnosis of its node.
+    fn plan(&self) -> Option<&Action> {
+        self.findings(&EVERY_CLASS).first().map(|finding| &finding.action)
     }
 
     /// Kernel events about this pod whose code the catalogue puts into one of `classes`.
@@ -109,8 +155,7 @@ impl Case<'_> {
 
     /// Whether events on its GPUs may be about pods that share them: none names a process of its own.
     fn may_be_of_others(&self, events: &[&KernelEvent]) -> bool {
-        let own = |event: &&KernelEvent| event.pid.is_some_and(|pid| self.footprint.pids.contains(&pid));
-        self.footprint.shares && !events.iter().any(own)
+        self.footprint.shares && !events.iter().any(|event| self.footprint.names_own_process(event))
     }
 
     /// What is grave on the node.
@@ -137,9 +182,51 @@ impl Case<'_> {
     }
 }
 
+const EVERY_CLASS: [FindingClass; 6] = [
+    FindingClass::Hardware,
+    FindingClass::Fabric,
+    FindingClass::Thermal,
+    FindingClass::Power,
+    FindingClass::Driver,
+    FindingClass::Application,
+];
+
+/// What the pod is now, in a few words: its phase, what its containers and processes do.
+fn state(pod: &PodFacts, footprint: &Footprint) -> String {
+    let mut words = vec![if pod.phase.is_empty() { "phase unknown".to_owned() } else { pod.phase.clone() }];
+    if pod.deleted.is_some() {
+        words.push("being deleted".into());
+    }
+    if pod.phase == "Running" && pod.ready == Some(false) {
+        words.push("not Ready".into());
+    }
+    let waiting = pod.containers.iter().find_map(|container| match &container.state {
+        ContainerState::Waiting { reason, .. } if !reason.is_empty() => Some(reason.clone()),
+        _ => None,
+    });
+    words.extend(waiting);
+    let restarts: u32 = pod.containers.iter().map(|container| container.restarts).sum();
+    match restarts {
+        0 => {}
+        1 => words.push("1 restart".into()),
+        more => words.push(format!("{more} restarts")),
+    }
+    if pod.phase == "Running" {
+        let hung = footprint.processes.iter().filter(|process| process.state.as_deref() == Some("D"));
+        words.extend(hung.take(2).map(|process| format!("pid {} in state D", process.pid)));
+    }
+    words.join(", ")
+}
+
 impl Explanation {
     fn because(mut self, evidence: impl IntoIterator<Item = String>) -> Self {
-        self.evidence.extend(evidence.into_iter().map(|line| clean(&line, 240)));
+        self.evidence.extend(evidence.into_iter().map(|line| clean_keeping_end(&line, LONGEST_QUOTE)));
+        self
+    }
+
+    /// With the action of a finding, where there is one; with this one otherwise.
+    fn by_plan(mut self, plan: Option<&Action>, code: ActionCode, text: impl Into<String>) -> Self {
+        self.action = plan.cloned().unwrap_or_else(|| Action { code, text: text.into() });
         self
     }
 
@@ -168,9 +255,18 @@ fn quotes(events: &[&KernelEvent]) -> Vec<String> {
 }
 
 fn end_quote(case: &Case<'_>) -> Option<String> {
-    let (name, code, reason, message) = case.ended()?;
+    let End { container, exit_code, reason, message, finished, .. } = case.failed()?;
     let message = if message.is_empty() { String::new() } else { format!(": {message}") };
-    Some(format!("container {name}: {reason}, exit code {code}{message}"))
+    let at = finished.map(|time| format!(" at {time:.0}")).unwrap_or_default();
+    Some(format!("container {container} ended{at}: {reason}, exit code {exit_code}{message}"))
+}
+
+/// An event in Kubernetes' words.
+fn event_quote(event: &PodEvent) -> String {
+    let PodEvent { time, reason, message, count, .. } = event;
+    let at = time.map(|time| format!(" {time:.0}")).unwrap_or_default();
+    let times = if *count > 1 { format!(" ({count} times)") } else { String::new() };
+    format!("event{at} {reason}{times}: {message}")
 }
 
 /// Whether PCI or NVML was asked, and whoever was names no GPU.
@@ -182,16 +278,25 @@ fn has_no_gpu(report: &Report) -> bool {
 }
 
 /// Why it was not the GPU, or that nobody can say.
-fn gpu_cleared(case: &Case<'_>) -> &'static str {
+fn gpu_cleared(case: &Case<'_>) -> String {
     if !case.footprint.addresses.is_empty() {
-        "GPU: no hardware Xid or finding on its GPUs"
-    } else if !case.pod.wants_gpus {
-        "GPU: it asks for none"
+        let findings = case.findings(&gpu::FINDINGS_OF_GPU);
+        return match findings.first() {
+            None => "GPU: no hardware Xid or finding on its GPUs".to_owned(),
+            Some(finding) => format!(
+                "GPU: {} ({}) is open on its GPU; nothing shows that it hit this pod",
+                finding.title, finding.id
+            ),
+        };
+    }
+    if !case.pod.wants_gpus {
+        "GPU: this pod requests none"
     } else if case.node_has_none {
         "not ruled out: its GPU, since the node shows none"
     } else {
-        "not ruled out: its GPU, since the node no longer knows which one it had"
+        "not ruled out: its GPU, since the kubelet has no record of which one it had"
     }
+    .to_owned()
 }
 
 /// What was looked at and found clean, and what could not be looked at.
@@ -204,7 +309,7 @@ fn ruled_out(case: &Case<'_>, explanation: &Explanation, why_not: Option<&str>) 
         return lines;
     }
     if explanation.cause != Cause::Gpu {
-        lines.push(gpu_cleared(case).to_owned());
+        lines.push(gpu_cleared(case));
     }
     if !case.footprint.log_covers {
         lines.push("kernel log: does not reach back to the pod's start".into());

@@ -1,22 +1,22 @@
 //! How its processes end, hang or go on: memory, the kernel's states, exit codes. The last to be asked.
 
-use super::{Case, end_quote, quotes};
-use crate::diagnosis::ActionCode;
-use crate::explanation::{Cause, Certainty, Explanation};
+use super::{Case, EVERY_CLASS, end_quote, quotes};
+use crate::diagnosis::{Action, ActionCode};
+use crate::explanation::{Cause, Certainty, End, Explanation};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::facts::processes::GpuProcess;
 
 pub(super) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
     let kills: Vec<_> =
         case.footprint.own_events.iter().filter(|event| event.kind == KernelEventKind::OomKill).collect();
-    let ended = case.ended().filter(|(_, _, reason, _)| *reason == "OOMKilled");
+    let ended = case.ended().filter(|end| end.reason == "OOMKilled");
     if ended.is_none() && kills.is_empty() {
         return None;
     }
     let whole_node = kills
         .iter()
         .any(|event| event.details.get("constraint").is_some_and(|constraint| constraint == "CONSTRAINT_NONE"));
-    let evidence = ended.map(|(name, code, ..)| format!("container {name}: OOMKilled, exit code {code}"));
+    let evidence = ended.and_then(|_| end_quote(case));
     let (cause, what, action) = if whole_node {
         (
             Cause::Node,
@@ -37,7 +37,7 @@ pub(super) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
 
 /// A process that waits for the driver for ever: the kernel says so, or its GPU is gone. The pod looks alive and is not.
 pub(super) fn stuck(case: &Case<'_>) -> Option<Explanation> {
-    let waiting = processes_in(case, "D");
+    let waiting: Vec<_> = case.processes_in("D").collect();
     let speaks = |event: &&KernelEvent| {
         let gone = event.kind == KernelEventKind::OffBus || matches!(event.code, Some(79 | 119 | 120));
         let hung = event.kind == KernelEventKind::HungTask
@@ -52,26 +52,40 @@ pub(super) fn stuck(case: &Case<'_>) -> Option<Explanation> {
         case.say(Cause::Node, Certainty::Likely, "its process hangs inside the driver (state D)")
             .because(waiting.iter().map(|process| in_words(process)))
             .because(quotes(&witnesses))
-            .so(
+            .by_plan(
+                said_of(case, &waiting),
                 ActionCode::DrainAndReboot,
-                format!("No signal helps a process in state D: drain {} and reset or reboot it.", case.node),
+                format!("No signal helps a process in state D: drain {} and reboot it.", case.node),
             ),
     )
 }
 
 /// What one look cannot tell: every call into the driver shows state D for a moment.
 pub(super) fn perhaps_stuck(case: &Case<'_>) -> Option<Explanation> {
-    let waiting = processes_in(case, "D");
+    let waiting: Vec<_> = case.processes_in("D").collect();
     (!waiting.is_empty() && case.pod.phase == "Running").then(|| {
         case.say(Cause::Node, Certainty::Possible, "its process waits in the kernel at this moment (state D)")
             .because(waiting.iter().map(|process| in_words(process)))
-            .so(ActionCode::Watch, "Ask again in a minute: if it still waits, the driver hangs.")
+            .by_plan(
+                said_of(case, &waiting),
+                ActionCode::Watch,
+                "Ask again in a minute: if it still waits, the driver hangs.",
+            )
     })
+}
+
+/// What the diagnosis wants done: for the GPU, since a process that hangs on a lost one is its consequence; else for the
+/// process.
+fn said_of<'c>(case: &'c Case<'_>, processes: &[&GpuProcess]) -> Option<&'c Action> {
+    let findings = case.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
+    let of_process =
+        findings.iter().find(|finding| processes.iter().any(|process| finding.scope.pid == Some(process.pid)));
+    case.plan().or(of_process.map(|finding| &finding.action))
 }
 
 /// A process that is dead and that its parent does not collect.
 pub(super) fn not_collected(case: &Case<'_>) -> Option<Explanation> {
-    let dead = processes_in(case, "Z");
+    let dead: Vec<_> = case.processes_in("Z").collect();
     (!dead.is_empty() && case.pod.phase == "Running").then(|| {
         case.say(Cause::Application, Certainty::Likely, "a process of it is dead and its parent does not collect it")
             .because(dead.iter().map(|process| in_words(process)))
@@ -82,41 +96,60 @@ pub(super) fn not_collected(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
+/// The program ended by itself, as far as anything shows.
 pub(super) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
-    let (name, code, reason, _) = case.ended().filter(|(_, code, ..)| *code != 0)?;
-    let what = match code {
+    let end = case.ended().filter(|end| end.exit_code != 0)?;
+    let End { container, exit_code, reason, .. } = end;
+    let what = match exit_code {
+        126 => "could not execute its command".to_owned(),
+        127 => "did not find a command that it calls".to_owned(),
         134 => "aborted itself (SIGABRT): an assertion, or a library such as NCCL gave up".to_owned(),
         135 => "had a bus error (SIGBUS): often /dev/shm is too small for its workers".to_owned(),
-        137 => "was killed (SIGKILL), and nothing here says by whom".to_owned(),
+        137 => "was killed (SIGKILL); no OOM kill, eviction or failed probe was found".to_owned(),
         139 => "crashed (SIGSEGV)".to_owned(),
         143 => "was asked to end (SIGTERM)".to_owned(),
         code => format!("ended by itself with exit code {code}"),
     };
     let near = case.footprint.near_events.iter().collect::<Vec<_>>();
     let certainty = if near.is_empty() && case.footprint.log_covers { Certainty::Likely } else { Certainty::Possible };
+    let now = if case.pod.running().any(|(name, _)| name == container) { "; it runs again" } else { "" };
     Some(
-        case.say(Cause::Application, certainty, format!("container {name} {what} ({reason})"))
+        case.say(Cause::Application, certainty, format!("container {container} {what} ({reason}){now}"))
             .because(end_quote(case))
             .because(
                 quotes(&near)
                     .into_iter()
                     .map(|quote| format!("on the node meanwhile, GPU of the pod not known: {quote}")),
             )
-            .so(ActionCode::RestartPod, "Read the container's log (kubectl logs --previous)."),
+            .so(ActionCode::RestartPod, format!("Read the container's log: {}", end.log_command(case.pod))),
     )
 }
 
+/// Nothing is found against it. What is open on its GPUs is told all the same.
 pub(super) fn all_is_well(case: &Case<'_>) -> Option<Explanation> {
-    let what = match case.pod.phase.as_str() {
-        "Succeeded" => "it ended in order",
-        "Running" => "it runs, and nothing is found against it",
+    let findings = case.findings(&EVERY_CLASS);
+    let open =
+        findings.first().map(|first| format!("; its GPU has an open finding that did not hit it: {}", first.title));
+    let open = open.unwrap_or_default();
+    let (certainty, what) = match case.pod.phase.as_str() {
+        "Succeeded" => (Certainty::Likely, "it completed successfully".to_owned()),
+        // Containers that wait or ended have been asked about: here none of them failed.
+        "Running" if case.pod.ready == Some(true) => {
+            (Certainty::Likely, format!("it runs and is Ready, and nothing is found against it{open}"))
+        }
+        "Running" => (
+            Certainty::Possible,
+            format!("it runs, nothing is found against it, and whether it is Ready is not known{open}"),
+        ),
         _ => return None,
     };
-    Some(case.say(Cause::None, Certainty::Likely, what).so(ActionCode::None, "Nothing to do."))
-}
-
-fn processes_in<'c>(case: &Case<'c>, state: &str) -> Vec<&'c GpuProcess> {
-    case.footprint.processes.iter().filter(|process| process.state.as_deref() == Some(state)).collect()
+    let quoted = findings.iter().map(|finding| format!("finding {}: {}", finding.id, finding.title));
+    let plan = if case.pod.phase == "Running" { case.plan() } else { None };
+    Some(case.say(Cause::None, certainty, what).because(quoted.filter(|_| plan.is_some())).by_plan(
+        plan,
+        ActionCode::None,
+        "Nothing to do.",
+    ))
 }
 
 fn in_words(process: &GpuProcess) -> String {

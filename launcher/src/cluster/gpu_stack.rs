@@ -1,0 +1,82 @@
+//! Pods of NVIDIA's own software on a node: they ask for no GPU and need the driver all the same.
+//!
+//! Known by the labels that the GPU Operator, the Helm charts and the clouds give their DaemonSets, or by their images.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+/// Labels that name a component.
+const LABELS: [&str; 5] = ["app", "app.kubernetes.io/name", "app.kubernetes.io/component", "k8s-app", "name"];
+
+/// Values of those labels, or beginnings of them.
+const COMPONENTS: [&str; 18] = [
+    "nvidia-driver-daemonset",
+    "nvidia-driver-installer",
+    "nvidia-driver",
+    "nvidia-vgpu-manager",
+    "nvidia-container-toolkit",
+    "nvidia-device-plugin",
+    "nvidia-gpu-device-plugin",
+    "nvidia-operator-validator",
+    "nvidia-cuda-validator",
+    "nvidia-plugin-validator",
+    "gpu-feature-discovery",
+    "nvidia-mig-manager",
+    "nvidia-dcgm",
+    "dcgm-exporter",
+    "nvidia-node-status-exporter",
+    "nvidia-fabricmanager",
+    "nvidia-dra-driver",
+    "nvidia-sandbox-validator",
+];
+
+/// Parts of the images' names.
+const IMAGES: [&str; 8] = [
+    "nvcr.io/nvidia/driver",
+    "nvcr.io/nvidia/k8s-device-plugin",
+    "nvcr.io/nvidia/k8s/container-toolkit",
+    "nvcr.io/nvidia/cloud-native/gpu-operator-validator",
+    "nvcr.io/nvidia/cloud-native/k8s-mig-manager",
+    "nvcr.io/nvidia/gpu-feature-discovery",
+    "nvcr.io/nvidia/k8s/dcgm-exporter",
+    "nvcr.io/nvidia/k8s-dra-driver-gpu",
+];
+
+/// Whether the pod is one of them. A label alone is not enough: those pods belong to a controller of the node's software.
+pub(crate) fn is_part(pod: &Pod) -> bool {
+    let labels = pod.labels();
+    let named = LABELS.iter().filter_map(|label| labels.get(*label));
+    let by_label = named.into_iter().any(|value| COMPONENTS.iter().any(|component| value.starts_with(component)));
+    let containers =
+        pod.spec.iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
+    let by_image = containers
+        .filter_map(|container| container.image.as_deref())
+        .any(|image| IMAGES.iter().any(|known| image.starts_with(known)));
+    let controlled = pod
+        .owner_references()
+        .iter()
+        .any(|owner| matches!(owner.kind.as_str(), "DaemonSet" | "ClusterPolicy" | "NVIDIADriver" | "Node"));
+    controlled && (by_label || by_image)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_software_is_known_by_label_or_image_and_its_controller() {
+        let pod = |labels: serde_json::Value, image: &str, owner: &str| -> Pod {
+            let owner = json!([{"apiVersion": "apps/v1", "kind": owner, "name": "x", "uid": "u"}]);
+            let metadata = json!({"name": "p", "labels": labels, "ownerReferences": owner});
+            let spec = json!({"containers": [{"name": "c", "image": image}]});
+            serde_json::from_value(json!({"metadata": metadata, "spec": spec})).expect("a pod")
+        };
+        let plugin = json!({"app": "nvidia-device-plugin-daemonset"});
+        assert!(is_part(&pod(plugin.clone(), "x", "DaemonSet")));
+        assert!(is_part(&pod(json!({}), "nvcr.io/nvidia/k8s-device-plugin:v0.17.1", "DaemonSet")));
+        assert!(!is_part(&pod(plugin, "x", "ReplicaSet")), "anybody may write a label");
+        assert!(!is_part(&pod(json!({"app": "trainer"}), "nvcr.io/nvidia/pytorch:25.01-py3", "DaemonSet")));
+    }
+}

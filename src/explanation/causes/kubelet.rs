@@ -1,0 +1,106 @@
+//! What the kubelet watches while a pod runs: its probes, its readiness, the devices that it gave.
+
+use jiff::SignedDuration;
+
+use super::{Case, event_quote};
+use crate::diagnosis::ActionCode;
+use crate::explanation::{Cause, Certainty, Explanation, PodEvent};
+
+/// Longest time from the kubelet's decision to the end of the container: the grace period, which may be minutes.
+const LONGEST_GRACE: SignedDuration = SignedDuration::from_mins(15);
+
+/// The kubelet books devices before it starts a container; a report that was under way may be older than the container.
+const SETTLED: SignedDuration = SignedDuration::from_mins(1);
+
+/// A container that the kubelet killed because its liveness or startup probe failed.
+pub(super) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
+    let kill = case.events(&["Killing"]).find_map(|event| Some((event, failed_probe(&event.message)?)));
+    let (kill, probe) = kill?;
+    let end = case.ended().filter(|end| is_about(kill, end.container))?;
+    // The event of another end, long before or after, explains nothing of this one.
+    let near =
+        kill.time.zip(end.finished).is_none_or(|(killed, ended)| ended.duration_since(killed).abs() <= LONGEST_GRACE);
+    let failure = case.events(&["Unhealthy"]).find(|event| failed_probe(&event.message) == Some(probe));
+    near.then(|| {
+        let container = end.container;
+        let what = format!("the kubelet ended container {container}, because its {probe} probe failed");
+        case.say(Cause::Application, Certainty::Certain, what)
+            .because([event_quote(kill)])
+            .because(failure.map(event_quote))
+            .because(super::end_quote(case))
+            .so(
+                ActionCode::RestartPod,
+                format!(
+                    "See in its log why it did not answer ({}); if it only starts or works slowly, give it a startupProbe, \
+                     or the {probe} probe more time.",
+                    end.log_command(case.pod)
+                ),
+            )
+    })
+}
+
+/// `liveness` or `startup`, where a message is about the failure of such a probe.
+fn failed_probe(message: &str) -> Option<&'static str> {
+    let message = message.to_ascii_lowercase();
+    ["liveness", "startup"]
+        .into_iter()
+        .find(|probe| message.contains(&format!("{probe} probe")) && message.contains("fail"))
+}
+
+/// Whether an event is about this container, by its field or by its words.
+fn is_about(event: &PodEvent, container: &str) -> bool {
+    let field = ["spec.containers{", "spec.initContainers{"];
+    match field.iter().find_map(|start| event.field.strip_prefix(start)?.strip_suffix('}')) {
+        Some(name) => name == container,
+        None => event.message.split_whitespace().any(|word| word == container),
+    }
+}
+
+/// It asks a device plugin for GPUs, runs, and the kubelet booked none for it.
+pub(super) fn given_no_gpu(case: &Case<'_>) -> Option<Explanation> {
+    let (pod, footprint) = (case.pod, case.footprint);
+    let now = case.report?.taken_at?;
+    let settled = |since: Option<jiff::Timestamp>| since.is_some_and(|since| now.duration_since(since) >= SETTLED);
+    let (name, _) =
+        pod.running().find(|(name, since)| pod.gpu_containers.iter().any(|asks| asks == name) && settled(*since))?;
+    let none = footprint.books_read && footprint.allocations.is_empty() && footprint.processes.is_empty();
+    (none && pod.phase == "Running").then(|| {
+        let what = format!("its container {name} asks for GPUs, and the kubelet has booked none for it");
+        case.say(Cause::Node, Certainty::Likely, what)
+            .because([format!("the kubelet's bookings on {} name no device of this pod", case.node)])
+            .so(
+                ActionCode::RestartPod,
+                format!(
+                    "Delete the pod, so that the kubelet of {} gives it devices: it was started while the device plugin \
+                     was not registered, as after a reboot.",
+                    case.node
+                ),
+            )
+    })
+}
+
+/// It runs, and Kubernetes sends it no traffic.
+pub(super) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
+    if case.pod.phase != "Running" || case.pod.ready != Some(false) || case.pod.deleted.is_some() {
+        return None;
+    }
+    let failure = case.events(&["Unhealthy"]).find(|event| event.message.to_ascii_lowercase().contains("readiness"));
+    let (certainty, what) = match failure {
+        Some(event) if event.count > 1 => {
+            (Certainty::Likely, format!("its readiness probe fails ({} times)", event.count))
+        }
+        Some(_) => (Certainty::Likely, "its readiness probe fails".to_owned()),
+        None => (Certainty::Possible, "it runs and is not Ready, and nothing found says why".to_owned()),
+    };
+    let name = case.pod.running().next().map_or("", |(name, _)| name);
+    let logs = format!("kubectl logs -n {} {} -c {name}", case.pod.namespace, case.pod.name);
+    Some(
+        case.say(Cause::Application, certainty, what)
+            .because(case.pod.not_ready.as_ref().map(|why| format!("condition Ready: {why}")))
+            .because(failure.map(event_quote))
+            .so(
+                ActionCode::Watch,
+                format!("See what its readiness probe asks, and why the program does not answer ({logs})."),
+            ),
+    )
+}

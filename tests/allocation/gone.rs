@@ -1,0 +1,68 @@
+//! Bookings and processes of pods that are gone, in the tools that apply every rule; and the names of those that are there.
+
+use gpu_syringe::embedded::{Denial, Fixture, NodeFixture, workloads_of};
+use serde_json::{Value, json};
+use syringe_core::scenarios;
+
+use crate::tools::Bench;
+
+fn of(scenario: &str) -> Fixture {
+    let node = NodeFixture::from_facts("gpu-1", scenarios::named(scenario).unwrap().report());
+    Fixture { pods: workloads_of(&node), ..Fixture::of([node]) }
+}
+
+fn ids(answer: &Value, list: &str) -> Vec<String> {
+    let findings = answer[list].as_array().unwrap();
+    findings.iter().map(|finding| finding["id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn what_a_gone_pod_left_is_found_by_the_tools_with_every_rule() {
+    let mut fixture = of("ecc-remap-pending");
+    // One of eight pods was deleted; its process and its booking are still there.
+    let gone = fixture.pods.remove(0);
+    let asked = fixture.pods[0].metadata.name.clone();
+    let bench = Bench::of(fixture).await;
+    let answer = bench.ask("diagnose_gpu_node", json!({"node_name": "gpu-1"})).await;
+    let found = ids(&answer, "findings");
+    for id in ["process-of-gone-pod", "allocation-stale"] {
+        assert_eq!(found.iter().filter(|found| *found == id).count(), 1, "{id}: {found:?}");
+    }
+    let said = answer["findings"].to_string();
+    assert!(said.contains(gone.metadata.uid.as_deref().unwrap()), "{said}");
+    let answer = bench.ask("explain_gpu_pod", json!({"pod": asked, "namespace": "workloads"})).await;
+    assert!(ids(&answer, "node_findings").contains(&"process-of-gone-pod".to_owned()), "{answer}");
+}
+
+#[tokio::test]
+async fn where_pods_may_not_be_listed_none_is_said_to_be_gone() {
+    let bench = Bench::of(of("ecc-remap-pending").denying(Denial::of("list", "pods"))).await;
+    let answer = bench.ask("diagnose_gpu_node", json!({"node_name": "gpu-1"})).await;
+    let found = ids(&answer, "findings");
+    assert!(!found.iter().any(|id| id.ends_with("gone-pod") || id == "allocation-stale"), "{found:?}");
+    let unknown = answer["unknown"].as_array().unwrap();
+    assert!(unknown.iter().any(|one| one["section"] == "pods"), "{unknown:?}");
+}
+
+#[tokio::test]
+async fn the_holder_of_a_lost_gpu_is_named_as_people_know_it() {
+    let bench = Bench::of(of("xid79-off-bus")).await;
+    let answer = bench.ask("diagnose_gpu_node", json!({"node_name": "gpu-1"})).await;
+    let evidence = answer["findings"][0]["evidence"].to_string();
+    assert!(evidence.contains("pod workloads/gpu-1-trainer-0"), "{evidence}");
+}
+
+#[tokio::test]
+async fn list_and_diagnosis_agree_on_what_a_node_offers() {
+    for (offered, resource) in [(false, "nvidia.com/gpu"), (true, "nvidia.com/a100")] {
+        let mut fixture = of("healthy-h100-8");
+        let count = if offered { 8 } else { 0 };
+        fixture.nodes[0].resources = [(resource.to_owned(), (count, count))].into();
+        let bench = Bench::of(fixture).await;
+        let listed = bench.ask("list_gpu_nodes", json!({})).await;
+        let found = ids(&bench.ask("diagnose_gpu_node", json!({"node_name": "gpu-1"})).await, "findings");
+        let told = listed["nodes"][0].get("problems").is_some();
+        let concluded = found.contains(&"gpus-not-advertised".to_owned());
+        assert_eq!((told, concluded), (!offered, !offered), "{listed} {found:?}");
+    }
+}

@@ -1,0 +1,145 @@
+//! Pods on a healthy node, each with one thing that Kubernetes says of it.
+
+use gpu_syringe::embedded::{Fixture, workloads_of};
+use k8s_openapi::api::core::v1::{Event, Pod};
+use serde_json::{Value, json};
+
+use crate::bed::node;
+
+/// Namespace of all of them.
+pub(crate) const NAMESPACE: &str = "research";
+/// Their names.
+pub(crate) const NAMES: [&str; 12] = [
+    "liveness",
+    "start-error",
+    "crash-loop",
+    "sigkill",
+    "not-ready",
+    "no-device",
+    "sandbox",
+    "memory",
+    "no-claim",
+    "gate",
+    "other-vendor",
+    "topology",
+];
+
+const HOOK: &str = "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create \
+    failed: unable to start container process: error during container init: error running prestart hook #0: exit status 1, \
+    stdout: , stderr: Auto-detected mode as 'legacy' nvidia-container-cli: requirement error: unsatisfied condition: \
+    cuda>=13.2, please update your driver to a newer version, or use an earlier cuda container: unknown";
+
+fn at(time: &str) -> String {
+    format!("2026-11-21T{time}Z")
+}
+
+/// Some that ended: `started` of `None` is the API's 1970.
+fn ended(code: i32, reason: &str, message: &str, started: Option<&str>) -> Value {
+    let started = started.map_or("1970-01-01T00:00:00Z".to_owned(), at);
+    json!({"terminated": {"exitCode": code, "reason": reason, "message": message, "startedAt": started,
+        "finishedAt": at("02:30:00")}})
+}
+
+fn status(state: Value, last: Value, restarts: i32) -> Value {
+    json!([{"name": "main", "image": "", "imageID": "", "ready": false, "restartCount": restarts, "state": state,
+        "lastState": last}])
+}
+
+fn pod(name: &str, on_node: bool, resources: Value, status: Value) -> Pod {
+    let mut spec = json!({"containers": [{"name": "main", "image": "registry.example/train:1",
+        "resources": {"limits": resources.clone(), "requests": resources}}]});
+    if on_node {
+        spec["nodeName"] = json!("gpu-1");
+    }
+    serde_json::from_value(json!({
+        "metadata": {"name": name, "namespace": NAMESPACE, "uid": format!("uid-{name}"), "creationTimestamp": at("02:00:00")},
+        "spec": spec,
+        "status": status,
+    }))
+    .unwrap()
+}
+
+fn event(pod: &str, number: usize, reason: &str, message: &str, count: i32) -> Event {
+    serde_json::from_value(json!({
+        "metadata": {"name": format!("{pod}.{number}"), "namespace": NAMESPACE},
+        "involvedObject": {"kind": "Pod", "name": pod, "namespace": NAMESPACE, "uid": format!("uid-{pod}"),
+            "fieldPath": "spec.containers{main}"},
+        "type": "Warning", "reason": reason, "message": message, "count": count, "lastTimestamp": at("02:29:40"),
+    }))
+    .unwrap()
+}
+
+fn conditions(ready: bool) -> Value {
+    let mut ready = json!({"type": "Ready", "status": if ready { "True" } else { "False" }});
+    if ready["status"] == "False" {
+        ready["reason"] = json!("ContainersNotReady");
+        ready["message"] = json!("containers with unready status: [main]");
+    }
+    json!([{"type": "PodScheduled", "status": "True", "lastTransitionTime": at("02:00:01")}, ready])
+}
+
+fn unschedulable(message: &str) -> Value {
+    json!({"phase": "Pending", "conditions": [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]})
+}
+
+/// A healthy node and the pods.
+pub(crate) fn fixture() -> Fixture {
+    let gpu = || json!({"nvidia.com/gpu": "1"});
+    let running = json!({"running": {"startedAt": at("02:00:05")}});
+    let started = Some("02:00:05");
+    let on = |name: &str, phase: &str, containers: Value| {
+        pod(
+            name,
+            true,
+            gpu(),
+            json!({"phase": phase, "conditions": conditions(false), "containerStatuses": containers}),
+        )
+    };
+    let loops =
+        json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s restarting failed container"}});
+    let creating = json!({"waiting": {"reason": "ContainerCreating"}});
+    let again = json!({"running": {"startedAt": at("02:30:02")}});
+    let mut no_device = on("no-device", "Running", status(running.clone(), Value::Null, 0));
+    no_device.status.as_mut().unwrap().conditions = serde_json::from_value(conditions(true)).unwrap();
+    // It asks for no GPU: nothing but its probe is wrong with it.
+    let mut not_ready = on("not-ready", "Running", status(running, Value::Null, 0));
+    not_ready.spec.as_mut().unwrap().containers[0].resources = None;
+    let waits = |name: &str, resources: Value, message: &str| pod(name, false, resources, unschedulable(message));
+    let mut gate = waits("gate", gpu(), "Scheduling is blocked due to non-empty scheduling gates");
+    gate.spec.as_mut().unwrap().scheduling_gates =
+        serde_json::from_value(json!([{"name": "kueue.x-k8s.io/admission"}])).unwrap();
+    let refused = json!({"phase": "Failed", "reason": "TopologyAffinityError", "startTime": at("02:00:01"),
+        "message": "Pod was rejected: Resources cannot be allocated with Topology locality"});
+    let pods = vec![
+        on("liveness", "Running", status(again, ended(137, "Error", "", started), 1)),
+        on("start-error", "Running", status(loops.clone(), ended(128, "StartError", HOOK, None), 6)),
+        on("crash-loop", "Running", status(loops, ended(1, "Error", "", started), 6)),
+        on("sigkill", "Failed", status(ended(137, "Error", "", started), Value::Null, 0)),
+        not_ready,
+        no_device,
+        on("sandbox", "Pending", status(creating, Value::Null, 0)),
+        waits("memory", json!({"memory": "4Ti"}), "0/1 nodes are available: 1 Insufficient memory."),
+        waits("no-claim", gpu(), "0/1 nodes are available: persistentvolumeclaim \"models\" not found."),
+        gate,
+        waits("other-vendor", json!({"amd.com/gpu": "1"}), "0/1 nodes are available: 1 Insufficient amd.com/gpu."),
+        pod("topology", true, gpu(), refused),
+    ];
+    let sandbox = "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to get sandbox runtime: no runtime \
+        for \"nvidia\" is configured";
+    let events = vec![
+        event(
+            "liveness",
+            0,
+            "Unhealthy",
+            "Liveness probe failed: Get \"http://10.0.0.7/\": context deadline exceeded",
+            3,
+        ),
+        event("liveness", 1, "Killing", "Container main failed liveness probe, will be restarted", 1),
+        event("not-ready", 0, "Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503", 12),
+        event("sandbox", 0, "FailedCreatePodSandBox", sandbox, 40),
+    ];
+    let node = node("gpu-1", "healthy-h100-8");
+    let pods = workloads_of(&node).into_iter().chain(pods).collect();
+    Fixture { pods, events, ..Fixture::of([node]) }
+}

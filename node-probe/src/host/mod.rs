@@ -8,6 +8,7 @@
 //!   topology   what sysfs adds ── pcie_path, nics
 //!   processes  who uses the GPUs ── process, cgroup, holders
 //!   kubelet    device allocation ── dra, pod_resources (grpc, protobuf)
+//!   libraries  the driver's NVML library ── library_folders, trusted (what may be loaded or run)
 //!   files      bounded reads under all of them
 //! ```
 
@@ -22,12 +23,13 @@ mod grpc;
 mod holders;
 mod holding;
 mod kubelet;
+pub(crate) mod libraries;
 mod library_folders;
 mod module_file;
 mod nics;
 mod pci;
 mod pcie_path;
-mod pid_namespace;
+pub(crate) mod pid_namespace;
 mod pod_resources;
 mod process;
 mod processes;
@@ -37,15 +39,16 @@ mod system;
 #[cfg(test)]
 pub(crate) mod testing;
 mod topology;
+pub(crate) mod trusted;
 
 use syringe_core::facts::host::Host;
 use syringe_core::report::Section;
 use syringe_core::text::clean;
 
-pub(crate) use self::files::{inside, pids};
-pub(crate) use self::holding::{describe, gpu_minor, held_by, held_by_us, is_the_hosts_pid_namespace};
+pub(crate) use self::files::pids;
+pub(crate) use self::holding::{describe, gpu_minor, held_by, is_the_hosts_pid_namespace};
 pub use self::kubelet::kubelet;
-pub(crate) use self::library_folders::{DRIVER_ROOTS, folders as library_folders};
+pub(crate) use self::library_folders::DRIVER_ROOTS;
 pub(crate) use self::process::{Stat, look};
 pub use self::processes::processes;
 pub(crate) use self::scope::scope;

@@ -8,12 +8,13 @@
 //! a task only from a socket pair that its parent made, and only from a parent that runs the same executable. Whoever execs
 //! into the container chooses words and what comes out of standard input, but not what standard input is.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::net::{AddressFamily, sockopt};
@@ -75,7 +76,8 @@ pub(crate) fn command(task: &Task) -> io::Result<Command> {
     // Nobody reads yet: what does not fit must fail and not wait.
     ours.set_nonblocking(true)?;
     (&ours).write_all(&serde_json::to_vec(task)?)?;
-    let mut command = Command::new(PROGRAM);
+    // A test of this library is not this program: started anew it would run every test.
+    let mut command = Command::new(if cfg!(test) { "/bin/false" } else { PROGRAM });
     command.arg0(task.title()).stdin(Stdio::from(OwnedFd::from(theirs)));
     Ok(command)
 }
@@ -89,6 +91,19 @@ pub(crate) fn task() -> Option<Task> {
     let mut text = Vec::new();
     stdin.lock().take(MOST_BYTES).read_to_end(&mut text).ok()?;
     serde_json::from_slice(&text).ok()
+}
+
+/// Makes `root` the root directory of this process. Returns an empty standard input for what is run there, which may have no
+/// `/dev`.
+///
+/// # Errors
+///
+/// Where that is not permitted, or there is no such folder.
+pub(crate) fn enter(root: &Path) -> io::Result<Stdio> {
+    let nothing = File::open("/dev/null")?;
+    rustix::process::chroot(root)?;
+    std::env::set_current_dir("/")?;
+    Ok(nothing.into())
 }
 
 fn is_from_our_parent(stdin: impl AsFd) -> bool {

@@ -72,7 +72,9 @@ mod tests {
         for (pid, start, program, words) in processes {
             let stat = format!("{pid} (x) S 1 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 {start} 0 0");
             tree.file(&format!("proc/{pid}/stat"), stat).file(&format!("proc/{pid}/cmdline"), words.replace(' ', "\0"));
-            tree.link(&format!("proc/{pid}/ns/mnt"), "mnt:[7]");
+            if *pid != 1 {
+                tree.link(&format!("proc/{pid}/ns/mnt"), "mnt:[7]");
+            }
             let program = tree.path().join(program);
             tree.link(&format!("proc/{pid}/exe"), program.to_str().expect("UTF-8"));
         }

@@ -180,11 +180,12 @@ fn outcome(mut child: Child, time: Duration) -> (Option<i32>, String) {
 /// Becomes the driver's tool below its root. Returns only when that failed, with the reason.
 pub(crate) fn replace_process(tool: &DriverTool) -> std::io::Error {
     let DriverTool { root, program, library_path, gpu, job } = tool;
-    if let Err(error) = rustix::process::chroot(root).and_then(|()| rustix::process::chdir("/")) {
-        return error.into();
-    }
+    let nothing = match child::enter(root) {
+        Ok(nothing) => nothing,
+        Err(error) => return error,
+    };
     let mut command = Command::new(program);
-    command.args(job.arguments(gpu)).stdin(Stdio::null());
+    command.args(job.arguments(gpu)).stdin(nothing);
     set_environment(&mut command, library_path.as_deref());
     command.exec()
 }

@@ -80,13 +80,12 @@ fn arguments(since: i64) -> Vec<String> {
 pub(crate) fn become_in_root(journal: &Journal) -> std::io::Error {
     use std::os::unix::process::CommandExt;
     let Journal { root, tool, since } = journal;
-    let entered =
-        rustix::process::chroot(root).map_err(std::io::Error::from).and_then(|()| std::env::set_current_dir("/"));
-    if let Err(error) = entered {
-        return error;
-    }
+    let nothing = match child::enter(root) {
+        Ok(nothing) => nothing,
+        Err(error) => return error,
+    };
     let mut command = Command::new(tool);
-    command.args(arguments(*since)).stdin(Stdio::null());
+    command.args(arguments(*since)).stdin(nothing);
     set_environment(&mut command);
     command.exec()
 }

@@ -29,7 +29,7 @@ use syringe_core::xid::LogOf;
 use crate::args::Request;
 use crate::kernel_log;
 use crate::nvml::{Answer, Answers, GpuAddress, NvmlProcess, Questions, Uses};
-use crate::paths::Paths;
+use crate::paths::{Owner, Paths};
 use crate::section::SectionName;
 use crate::{blank, host};
 
@@ -188,7 +188,10 @@ fn start_lanes(wanted: &Wanted, request: &Request, taken_at: Timestamp, paths: &
                 deliver(&sender, |section| Part::Host(Box::new(section)), || host::read(&paths, container.as_deref()));
             }
             if wanted.has(SectionName::Kubelet) {
-                deliver(&sender, Part::Kubelet, || host::kubelet(&paths));
+                deliver(&sender, Part::Kubelet, || match paths.owner {
+                    Owner::Node => host::kubelet(&paths),
+                    Owner::Workload => Section::failed(no_kubelet()),
+                });
             }
         });
     }
@@ -204,6 +207,17 @@ fn start_lanes(wanted: &Wanted, request: &Request, taken_at: Timestamp, paths: &
                 }
             });
         });
+    }
+}
+
+/// A workload's root has no kubelet: what looks like one there is the workload's word.
+fn no_kubelet() -> Problem {
+    Problem {
+        what: SectionName::Kubelet.word().into(),
+        why: "only the root of a workload can be seen from here, not the node's".into(),
+        next_step: "Probe the node itself: --via pod.".into(),
+        gpu: None,
+        code: "not_the_node".into(),
     }
 }
 

@@ -10,6 +10,7 @@
 //! leave open is a workload's.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -77,14 +78,17 @@ fn sees_the_nodes_processes(proc: &Path) -> bool {
     pid_namespace::is_initial(proc) || cgroup::is_init_of_a_node(&cgroup("1"), &cgroup("self"))
 }
 
-/// `/proc/PID/root` of each process that is called `kubelet` and runs in no pod. A process chooses its name by itself: a
+/// `/proc/PID/root` of each process of root that is called `kubelet` and runs in no pod. A process chooses its name by itself: a
 /// pod's program that calls itself kubelet would have its files taken for the host's, libraries among them.
 fn kubelet_roots(proc: &Path) -> impl Iterator<Item = PathBuf> {
     let processes = files::pids(proc).unwrap_or_default().into_iter().map(|pid| proc.join(pid.to_string()));
     let is_kubelet = |process: &PathBuf| {
         let text = |name: &str| files::text(&process.join(name));
         let may_be = |cgroup: String| cgroup::may_be_the_kubelets(&cgroup);
-        text("comm").as_deref() == Some("kubelet") && text("cgroup").is_some_and(may_be)
+        let roots = |process: fs::Metadata| [0, rustix::process::geteuid().as_raw()].contains(&process.uid());
+        text("comm").as_deref() == Some("kubelet")
+            && text("cgroup").is_some_and(may_be)
+            && fs::metadata(process).is_ok_and(roots)
     };
     processes.filter(is_kubelet).map(|process| process.join("root"))
 }

@@ -91,6 +91,8 @@ fn nothing_of_a_workloads_root_is_run_and_its_library_has_no_privilege() {
         "2026-11-19T05:00:00+00:00 n kernel: NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus.\n";
     put(&root, "var/log/messages", line);
     put(&root, "usr/local/lib/.keep", "");
+    let checkpoint = r#"{"Data":{"PodDeviceEntries":null,"RegisteredDevices":{"nvidia.com/gpu":["GPU-forged"]}},"Checksum":1}"#;
+    put(&root, "var/lib/kubelet/device-plugins/kubelet_internal_checkpoint", checkpoint);
     library_in(&root.join("usr/local/lib"));
     let loaded = folder.path().join("loaded");
     let mut workload = Command::new("unshare");
@@ -122,7 +124,8 @@ fn nothing_of_a_workloads_root_is_run_and_its_library_has_no_privilege() {
         assert_eq!(field(set), ["0000000000000000"], "{set}");
     }
 
-    // Its programs did not run, and its log is not this machine's.
+    // Its programs did not run, its log is not this machine's, and its files are no kubelet's.
+    assert_eq!(sections["kubelet"]["problems"][0]["code"], json!("not_the_node"), "{document}");
     assert!(!root.join("ran").exists(), "{}", fs::read_to_string(root.join("ran")).unwrap_or_default());
     let log = sections["xid"]["data"].to_string();
     assert!(!log.contains("fallen off the bus") && !log.contains("/var/log") && !log.contains("journal"), "{log}");

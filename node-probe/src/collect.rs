@@ -457,4 +457,28 @@ mod tests {
         assert_eq!(seen(Some(&[])), [Some(false), Some(false)], "it works and lists none");
         assert_eq!(seen(None), [None, None]);
     }
+
+    #[test]
+    fn a_process_that_could_not_be_ended_is_named_where_nvml_was_needed() {
+        let (sender, _parts) = channel();
+        let gathered = Gathered {
+            wanted: Wanted::default(),
+            sections: Sections::default(),
+            addresses: None,
+            nvml_problem: None,
+            nvml_settled: true,
+            processes_started: true,
+            sender,
+            paths: Paths::below(std::path::Path::new("/nonexistent")),
+            nvml: None,
+            left_behind: Some(4242),
+        };
+        let why = |name| gathered.timed_out(name, Duration::from_secs(8), Some("nvmlInit_v2")).why;
+        assert!(
+            why(SectionName::Ecc).contains("inside nvmlInit_v2; process 4242 of the probe"),
+            "{}",
+            why(SectionName::Ecc)
+        );
+        assert!(!why(SectionName::Xid).contains("4242"), "{}", why(SectionName::Xid));
+    }
 }

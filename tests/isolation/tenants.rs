@@ -91,7 +91,8 @@ fn nothing_of_a_workloads_root_is_run_and_its_library_has_no_privilege() {
         "2026-11-19T05:00:00+00:00 n kernel: NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus.\n";
     put(&root, "var/log/messages", line);
     put(&root, "usr/local/lib/.keep", "");
-    let checkpoint = r#"{"Data":{"PodDeviceEntries":null,"RegisteredDevices":{"nvidia.com/gpu":["GPU-forged"]}},"Checksum":1}"#;
+    let checkpoint =
+        r#"{"Data":{"PodDeviceEntries":null,"RegisteredDevices":{"nvidia.com/gpu":["GPU-forged"]}},"Checksum":1}"#;
     put(&root, "var/lib/kubelet/device-plugins/kubelet_internal_checkpoint", checkpoint);
     library_in(&root.join("usr/local/lib"));
     let loaded = folder.path().join("loaded");

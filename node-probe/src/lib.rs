@@ -69,12 +69,12 @@ pub struct Outcome {
 
 /// The program that is put on nodes: reads the process's arguments, prints, and says how to exit.
 pub fn main() -> ExitCode {
-    begin(|words| args::shipped(words))
+    begin(args::shipped)
 }
 
 /// The program of development: the same, with options that name files.
 pub fn dev_main() -> ExitCode {
-    begin(|words| args::development(words))
+    begin(args::development)
 }
 
 fn begin(grammar: impl FnOnce(std::iter::Skip<std::env::ArgsOs>) -> Result<Task, Refusal>) -> ExitCode {

@@ -1,6 +1,6 @@
 //! The one JSON document that a probe prints: the envelope around the sections.
 //!
-//! A report that was saved is a facts file: `node-probe --facts FILE` replays it. A facts file may be written by hand and
+//! A report that was saved is a facts file: `node-probe-dev --facts FILE` replays it. A facts file may be written by hand and
 //! leave out whatever it does not need; it may carry kernel log records (`kernel_log`) in place of a parsed section.
 
 use jiff::Timestamp;

@@ -2,6 +2,8 @@
 //! the driver, a script for `nvidia-smi`, ordinary files for the GPUs, and real processes.
 #![cfg(target_os = "linux")]
 
+#[path = "node_actions/journal.rs"]
+mod journal;
 #[path = "node_actions/kill.rs"]
 mod kill;
 #[path = "node_actions/reset.rs"]

@@ -1,4 +1,5 @@
-//! The built `node-probe`, run as a person or a container runs it: what it prints, and how it ends.
+//! The built `node-probe-dev`, run as a person or a container runs `node-probe`: what it prints, and how it ends. It has the
+//! options that put a library and a file tree in place of a machine; `isolation` runs what is shipped.
 //!
 //! Where a GPU would be, the fake NVML library stands, answering from a facts file through the real C interface. So the
 //! facts that come back must be the facts that went in.
@@ -23,7 +24,7 @@ struct Run {
 
 fn node_probe(args: &[&str], environment: &[(&str, &str)]) -> Run {
     let started = Instant::now();
-    let output = Command::new(env!("CARGO_BIN_EXE_node-probe"))
+    let output = Command::new(env!("CARGO_BIN_EXE_node-probe-dev"))
         .args(args)
         .env_remove("NODE_PROBE_NVML_LIBRARY")
         .envs(environment.iter().copied())
@@ -176,6 +177,65 @@ fn an_nvml_that_blocks_is_named_and_does_not_hold_the_probe() {
     assert!(run.took < Duration::from_secs(10), "{:?}", run.took);
     assert_eq!(run.report.sections.inventory.expect("the section").problems[0].code, "timeout");
     assert!(run.report.sections.host.expect("host").data.is_some());
+}
+
+#[test]
+fn an_nvml_that_crashes_costs_what_it_had_not_said_and_is_named() {
+    let crash = [("FAKE_NVML_CRASH", "nvmlDeviceGetTotalEccErrors:3")];
+    let run = Bench::of("healthy-h100-8").run(&["all"], &crash);
+    assert_eq!(run.code, 0);
+    let sections = run.report.sections;
+    assert_eq!(data(sections.inventory).gpus.len(), 8, "read before");
+    assert_eq!(data(sections.telemetry).gpus.len(), 8, "read before");
+    let ecc = sections.ecc.expect("the section");
+    let problem = &ecc.problems[0];
+    assert_eq!((ecc.status, problem.code.as_str()), (Status::Error, "nvml_crashed"));
+    for words in ["signal 11", "nvmlDeviceGetTotalEccErrors on GPU 3"] {
+        assert!(problem.why.contains(words), "{}", problem.why);
+    }
+    assert!(!problem.next_step.is_empty());
+    assert_eq!(sections.mig.expect("the section").problems[0].code, "nvml_crashed");
+    assert!(sections.processes.is_some() && sections.health.is_some());
+    assert!(sections.host.expect("host").data.is_some());
+
+    let at_once = [("FAKE_NVML_CRASH", "nvmlInit_v2,nvmlInitWithFlags")];
+    for section in ["all", "host", "xid"] {
+        let bench = Bench::of("healthy-h100-8");
+        std::fs::write(bench.directory.path().join("dev/kmsg"), "6,0,0,-;Linux version 6.8\n").expect("a file");
+        let run = bench.run(&[section], &at_once);
+        assert_eq!(run.code, 0, "{section}");
+        let sections = run.report.sections;
+        let read =
+            sections.host.and_then(|host| host.data).is_some() || sections.xid.and_then(|log| log.data).is_some();
+        assert!(read, "{section} without NVML");
+    }
+}
+
+#[test]
+fn nvml_is_never_shut_down_so_a_crash_there_loses_nothing() {
+    let crash = [("FAKE_NVML_CRASH", "nvmlShutdown")];
+    let bench = Bench::of("healthy-h100-8");
+    for section in ["all", "inventory", "telemetry"] {
+        let (with, without) = (bench.run(&[section], &crash), bench.run(&[section], &[]));
+        assert_eq!((with.code, without.code), (0, 0), "{section}");
+        let statuses = |run: &Run| run.report.sections.statuses();
+        assert_eq!(statuses(&with), statuses(&without), "{section}");
+    }
+}
+
+#[test]
+fn nothing_of_an_nvml_that_blocks_stays_on_the_node() {
+    let bench = Bench::of("healthy-h100-8");
+    let block = [("FAKE_NVML_BLOCK", "nvmlDeviceGetUUID:2")];
+    let run = bench.run(&["inventory", "--timeout-ms", "600"], &block);
+    assert_eq!(run.report.sections.inventory.expect("the section").problems[0].code, "timeout");
+    let facts = bench.directory.path().join("facts.json");
+    let is_ours = |entry: std::fs::DirEntry| {
+        let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
+        String::from_utf8_lossy(&environment).contains(facts.to_str().expect("UTF-8"))
+    };
+    let left = std::fs::read_dir("/proc").expect("proc").flatten().filter(|entry| !entry.path().ends_with("self"));
+    assert_eq!(left.map(is_ours).filter(|ours| *ours).count(), 0, "a process was left behind");
 }
 
 #[test]

@@ -1,29 +1,27 @@
 //! Reads this machine: every requested section, NVML opened once, nothing waited for longer than its deadline.
 //!
 //! A GPU that fell off the bus can block NVML for ever, and reading `/proc/PID/cmdline` of a process stuck in the driver can
-//! block too. So each source has a thread of its own (a *lane*), and this thread only waits for what arrives:
+//! block too. So each source has a thread of its own (a *lane*), and this thread only waits for what arrives. NVML has a process
+//! of its own as well, since its library can crash:
 //!
 //! ```text
-//!   nvml lane    open ─ inventory ─ telemetry ─ topology ─ ecc ─ mig ─ process lists ─┐
+//!   nvml lane    the answers of the process that asks NVML ───────────────────────────┐
 //!   host lane    host, kubelet                                                        ├─▶ Gathered ─▶ Report
 //!   log lane     kernel log                                                           │
 //!   process lane (starts when NVML's lists are there, or never will be) ──────────────┘
 //! ```
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use syringe_core::diagnosis;
-use syringe_core::facts::ecc::Ecc;
 use syringe_core::facts::host::Host;
-use syringe_core::facts::inventory::Inventory;
 use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::facts::kubelet::Kubelet;
-use syringe_core::facts::mig::Mig;
-use syringe_core::facts::processes::{GpuUse, Processes};
-use syringe_core::facts::telemetry::Telemetry;
+use syringe_core::facts::processes::Processes;
 use syringe_core::facts::topology::{self, Topology};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Extent, Problem, Report, Section, Sections, Source};
@@ -31,52 +29,44 @@ use syringe_core::xid::LogOf;
 
 use crate::args::Request;
 use crate::kernel_log;
-use crate::nvml::{Session, Trace};
-use crate::paths::Paths;
+use crate::nvml::{Answer, Answers, GpuAddress, NvmlProcess, Questions, Uses};
+use crate::paths::{Owner, Paths};
 use crate::section::SectionName;
 use crate::{blank, host};
 
 /// What a lane delivers.
 enum Part {
-    /// NVML is open, or is not.
-    Nvml(Result<Option<Vec<GpuAddress>>, Problem>),
-    Inventory(Section<Inventory>),
-    Telemetry(Section<Telemetry>),
-    Topology(Section<Topology>),
-    Ecc(Section<Ecc>),
-    Mig(Section<Mig>),
-    Uses(Uses),
+    /// NVML said something.
+    Nvml(Answer),
+    /// The process that asks NVML ended before it had said everything.
+    NvmlLost(Problem),
     Kubelet(Section<Kubelet>),
     Host(Box<Section<Host>>),
     Xid(Section<KernelLog>),
     Processes(Section<Processes>),
 }
 
-type GpuAddress = (PciAddress, u32, Option<String>);
-
-/// NVML's process lists and the memory in use on each GPU.
-struct Uses {
-    uses: Section<Vec<(u32, GpuUse)>>,
-    memory_used: Vec<(u32, u64)>,
-    minors: Vec<(u32, u32)>,
-}
+/// Time for the process that asks NVML to end once it is told to. One that hangs in the kernel stays.
+const END_TIME: Duration = Duration::from_millis(200);
 
 /// Reads what `request` asks for.
 pub(crate) fn collect(request: &Request) -> Report {
     let started = Instant::now();
     let taken_at = Timestamp::now();
-    let paths = request.root.as_deref().map_or_else(Paths::of_this_machine, Paths::below);
-    let identity = host::identity(&paths);
-    let foreign = request.kernel_log.is_some() && request.sections == [SectionName::Xid];
+    let paths = request.files.root.as_deref().map_or_else(Paths::of_this_machine, Paths::below);
+    let foreign = request.files.kernel_log.is_some() && request.sections == [SectionName::Xid];
     let wanted = Wanted { nothing_of_this_machine: foreign, ..Wanted::of(&request.sections) };
-    let trace = Trace::default();
     let (sender, parts) = channel();
-    start_lanes(&wanted, request, taken_at, &paths, &trace, &sender);
+    // First: it takes the longest. From this thread, with which it ends.
+    let nvml = wanted.nvml().then(|| start_nvml(&wanted, request, &paths, &sender)).flatten();
+    let identity = host::identity(&paths);
+    start_lanes(&wanted, request, taken_at, &paths, &sender);
     let mut gathered = Gathered {
         wanted,
         sender,
         paths,
-        trace,
+        nvml,
+        left_behind: None,
         sections: Sections::default(),
         addresses: None,
         nvml_problem: None,
@@ -90,7 +80,7 @@ pub(crate) fn collect(request: &Request) -> Report {
         kernel: identity.kernel,
         taken_at: Some(taken_at),
         // A saved tree is no place to look from.
-        scope: request.root.is_none().then(|| host::scope(&gathered.paths)).flatten(),
+        scope: request.files.root.is_none().then(|| host::scope(&gathered.paths)).flatten(),
         sections: gathered.sections,
         ..blank()
     };
@@ -98,7 +88,7 @@ pub(crate) fn collect(request: &Request) -> Report {
         // A saved log is not of this machine, as far as anybody knows.
         report = Report { source: Source::File, hostname: None, boot_id: None, kernel: None, scope: None, ..report };
     }
-    let whose = if request.kernel_log.is_some() { LogOf::Anyone } else { LogOf::ThisNode };
+    let whose = if request.files.kernel_log.is_some() { LogOf::Anyone } else { LogOf::ThisNode };
     finish(&mut report, whose, gathered.addresses.as_deref(), &gathered.paths, &request.sections);
     report.duration_ms = crate::millis(started.elapsed());
     report
@@ -183,19 +173,28 @@ impl Wanted {
     }
 }
 
-fn start_lanes(
-    wanted: &Wanted,
-    request: &Request,
-    taken_at: Timestamp,
-    paths: &Paths,
-    trace: &Trace,
-    sender: &Sender<Part>,
-) {
-    if wanted.nvml() {
-        let (wanted, paths, trace, sender) = (wanted.clone(), paths.clone(), trace.clone(), sender.clone());
-        let library = request.nvml_library.clone();
-        thread::spawn(move || nvml_lane(&wanted, library.as_deref(), &paths, &trace, &sender));
+/// Starts the process that asks NVML, and the lane that hears its answers.
+fn start_nvml(wanted: &Wanted, request: &Request, paths: &Paths, sender: &Sender<Part>) -> Option<Arc<NvmlProcess>> {
+    let questions = Questions {
+        library: request.files.nvml_library.clone(),
+        paths: paths.clone(),
+        sections: wanted.sections.clone(),
+        gpu: None,
+    };
+    match NvmlProcess::start(questions) {
+        Ok((process, answers)) => {
+            let (asked, sender) = (Arc::clone(&process), sender.clone());
+            thread::spawn(move || nvml_lane(&asked, answers, &sender));
+            Some(process)
+        }
+        Err(problem) => {
+            let _ = sender.send(Part::NvmlLost(problem));
+            None
+        }
     }
+}
+
+fn start_lanes(wanted: &Wanted, request: &Request, taken_at: Timestamp, paths: &Paths, sender: &Sender<Part>) {
     if wanted.has(SectionName::Host) || wanted.has(SectionName::Kubelet) {
         let (wanted, paths, sender) = (wanted.clone(), paths.clone(), sender.clone());
         let container = request.container.clone();
@@ -204,12 +203,15 @@ fn start_lanes(
                 deliver(&sender, |section| Part::Host(Box::new(section)), || host::read(&paths, container.as_deref()));
             }
             if wanted.has(SectionName::Kubelet) {
-                deliver(&sender, Part::Kubelet, || host::kubelet(&paths));
+                deliver(&sender, Part::Kubelet, || match paths.owner {
+                    Owner::Node => host::kubelet(&paths),
+                    Owner::Workload => Section::failed(no_kubelet()),
+                });
             }
         });
     }
     if wanted.has(SectionName::Xid) {
-        let (paths, sender, file) = (paths.clone(), sender.clone(), request.kernel_log.clone());
+        let (paths, sender, file) = (paths.clone(), sender.clone(), request.files.kernel_log.clone());
         let since = request.since.as_ref().map(|since| since.resolve(taken_at));
         thread::spawn(move || {
             deliver(&sender, Part::Xid, || {
@@ -223,6 +225,17 @@ fn start_lanes(
     }
 }
 
+/// A workload's root has no kubelet: what looks like one there is the workload's word.
+fn no_kubelet() -> Problem {
+    Problem {
+        what: SectionName::Kubelet.word().into(),
+        why: "only the root of a workload can be seen from here, not the node's".into(),
+        next_step: "Probe the node itself: --via pod.".into(),
+        gpu: None,
+        code: "not_the_node".into(),
+    }
+}
+
 /// Sends a section with the time that it took. Nobody listens any more once the deadline has passed: that is no error.
 fn deliver<T>(sender: &Sender<Part>, part: impl FnOnce(Section<T>) -> Part, read: impl FnOnce() -> Section<T>) {
     let started = Instant::now();
@@ -231,44 +244,14 @@ fn deliver<T>(sender: &Sender<Part>, part: impl FnOnce(Section<T>) -> Part, read
     let _ = sender.send(part(section));
 }
 
-fn nvml_lane(wanted: &Wanted, library: Option<&std::path::Path>, paths: &Paths, trace: &Trace, sender: &Sender<Part>) {
-    let session = match Session::open(library, paths, trace) {
-        Ok(session) => session,
-        Err(problem) => {
-            let _ = sender.send(Part::Nvml(Err(problem)));
+fn nvml_lane(process: &NvmlProcess, answers: Answers, sender: &Sender<Part>) {
+    for answer in answers {
+        if matches!(answer, Answer::Done) {
             return;
         }
-    };
-    let addresses = session.pci_addresses();
-    // Where it counts GPUs of which none answers, it lists them, nobody knows where.
-    let known = !addresses.is_empty() || session.device_count() == 0;
-    let _ = sender.send(Part::Nvml(Ok(known.then_some(addresses))));
-    if wanted.has(SectionName::Inventory) {
-        deliver(sender, Part::Inventory, || session.inventory());
+        let _ = sender.send(Part::Nvml(answer));
     }
-    if wanted.has(SectionName::Processes) {
-        let uses = session.gpu_uses();
-        let uses = Uses { uses, memory_used: session.memory_used(), minors: session.minor_numbers() };
-        let _ = sender.send(Part::Uses(uses));
-    }
-    if wanted.has(SectionName::Telemetry) {
-        deliver(sender, Part::Telemetry, || session.telemetry());
-    }
-    if wanted.has(SectionName::Ecc) {
-        deliver(sender, Part::Ecc, || session.ecc());
-    }
-    if wanted.has(SectionName::Mig) {
-        deliver(sender, Part::Mig, || session.mig());
-    }
-    if wanted.has(SectionName::Topology) {
-        deliver(sender, Part::Topology, || {
-            let mut section = session.topology();
-            if let Some(topology) = &mut section.data {
-                host::complete_topology(paths, topology);
-            }
-            section
-        });
-    }
+    let _ = sender.send(Part::NvmlLost(process.failure()));
 }
 
 /// What has arrived so far.
@@ -282,7 +265,9 @@ struct Gathered {
     processes_started: bool,
     sender: Sender<Part>,
     paths: Paths,
-    trace: Trace,
+    nvml: Option<Arc<NvmlProcess>>,
+    /// Process that asks NVML and could not be ended.
+    left_behind: Option<u32>,
 }
 
 impl Gathered {
@@ -300,14 +285,23 @@ impl Gathered {
                 }
             }
             if self.complete() {
+                self.end_nvml(Duration::ZERO);
                 return;
             }
             self.nvml_settled = true;
             self.start_process_lane(None, deadline);
         }
+        let call = self.nvml.as_ref().and_then(|process| process.call());
+        self.end_nvml(END_TIME);
         for name in self.missing() {
-            self.give_up(name, timeout);
+            self.give_up(name, timeout, call.as_deref());
         }
+    }
+
+    /// Nothing of ours stays on the node, as far as the kernel lets it end. A GPU that nobody else has open takes seconds to be
+    /// closed, which is not waited for where everything was read.
+    fn end_nvml(&mut self, time: Duration) {
+        self.left_behind = self.nvml.as_ref().and_then(|process| process.end(time));
     }
 
     /// Everything wanted is there, and NVML has named its GPUs (kernel events are joined to them) or had its time.
@@ -316,23 +310,36 @@ impl Gathered {
     }
 
     fn take(&mut self, part: Part) {
-        let sections = &mut self.sections;
         match part {
-            Part::Nvml(Ok(addresses)) => {
+            Part::Nvml(answer) => self.hear(answer),
+            Part::NvmlLost(problem) => self.without_nvml(problem),
+            Part::Kubelet(section) => self.sections.kubelet = Some(section),
+            Part::Host(section) => self.sections.host = Some(*section),
+            Part::Xid(section) => self.sections.xid = Some(section),
+            Part::Processes(section) => self.sections.processes = Some(section),
+        }
+    }
+
+    fn hear(&mut self, answer: Answer) {
+        let sections = &mut self.sections;
+        match answer {
+            Answer::Opened(addresses) => {
                 self.addresses = addresses;
                 self.nvml_settled = true;
             }
-            Part::Nvml(Err(problem)) => self.without_nvml(problem),
-            Part::Inventory(section) => sections.inventory = Some(section),
-            Part::Telemetry(section) => sections.telemetry = Some(section),
-            Part::Topology(section) => sections.topology = Some(section),
-            Part::Ecc(section) => sections.ecc = Some(section),
-            Part::Mig(section) => sections.mig = Some(section),
-            Part::Uses(uses) => self.start_process_lane(Some(uses), Duration::ZERO),
-            Part::Kubelet(section) => sections.kubelet = Some(section),
-            Part::Host(section) => sections.host = Some(*section),
-            Part::Xid(section) => sections.xid = Some(section),
-            Part::Processes(section) => sections.processes = Some(section),
+            Answer::Failed(problem) => self.without_nvml(problem),
+            Answer::Inventory(section) => sections.inventory = Some(section),
+            Answer::Telemetry(section) => sections.telemetry = Some(section),
+            Answer::Ecc(section) => sections.ecc = Some(section),
+            Answer::Mig(section) => sections.mig = Some(section),
+            Answer::Topology(mut section) => {
+                if let Some(topology) = &mut section.data {
+                    host::complete_topology(&self.paths, topology);
+                }
+                sections.topology = Some(section);
+            }
+            Answer::Uses(uses) => self.start_process_lane(Some(uses), Duration::ZERO),
+            Answer::Gpu(_) | Answer::Done => {}
         }
     }
 
@@ -343,26 +350,30 @@ impl Gathered {
         self.wanted.sections.iter().copied().filter(|name| !there(name)).collect()
     }
 
-    /// NVML did not open: its sections fail with its reason, and what the kernel alone can tell takes their place.
+    /// NVML says nothing more: what it has not said yet fails with the reason, and what the kernel alone can tell takes its
+    /// place.
     fn without_nvml(&mut self, problem: Problem) {
+        if self.nvml_problem.is_some() {
+            return;
+        }
         self.nvml_settled = true;
         self.nvml_problem = Some(problem.clone());
-        let wanted = self.wanted.clone();
-        let named = |name: SectionName| Problem { what: name.word().into(), ..problem.clone() };
-        if wanted.has(SectionName::Inventory) {
-            self.sections.inventory = Some(Section::failed(named(SectionName::Inventory)));
-        }
-        if wanted.has(SectionName::Telemetry) {
-            self.sections.telemetry = Some(Section::failed(named(SectionName::Telemetry)));
-        }
-        if wanted.has(SectionName::Ecc) {
-            self.sections.ecc = Some(Section::failed(named(SectionName::Ecc)));
-        }
-        if wanted.has(SectionName::Mig) {
-            self.sections.mig = Some(Section::failed(named(SectionName::Mig)));
-        }
-        if wanted.has(SectionName::Topology) {
-            self.sections.topology = Some(topology_without_nvml(&self.paths, named(SectionName::Topology)));
+        for name in self.missing() {
+            let problem = Problem { what: name.word().into(), ..problem.clone() };
+            let sections = &mut self.sections;
+            match name {
+                SectionName::Inventory => sections.inventory = Some(Section::failed(problem)),
+                SectionName::Telemetry => sections.telemetry = Some(Section::failed(problem)),
+                SectionName::Ecc => sections.ecc = Some(Section::failed(problem)),
+                SectionName::Mig => sections.mig = Some(Section::failed(problem)),
+                SectionName::Topology => sections.topology = Some(topology_without_nvml(&self.paths, problem)),
+                // These need no NVML.
+                SectionName::Processes
+                | SectionName::Kubelet
+                | SectionName::Host
+                | SectionName::Xid
+                | SectionName::Health => {}
+            }
         }
         self.start_process_lane(None, Duration::ZERO);
     }
@@ -375,9 +386,10 @@ impl Gathered {
         self.processes_started = true;
         let (sender, paths) = (self.sender.clone(), self.paths.clone());
         let uses = uses.unwrap_or_else(|| Uses {
-            uses: Section::failed(
-                self.nvml_problem.clone().unwrap_or_else(|| self.timed_out(SectionName::Processes, waited)),
-            ),
+            uses: Section::failed(self.nvml_problem.clone().unwrap_or_else(|| {
+                let call = self.nvml.as_ref().and_then(|process| process.call());
+                self.timed_out(SectionName::Processes, waited, call.as_deref())
+            })),
             memory_used: Vec::new(),
             minors: Vec::new(),
         });
@@ -388,8 +400,8 @@ impl Gathered {
     }
 
     /// The deadline has passed without this section.
-    fn give_up(&mut self, name: SectionName, waited: Duration) {
-        let problem = self.timed_out(name, waited);
+    fn give_up(&mut self, name: SectionName, waited: Duration, call: Option<&str>) {
+        let problem = self.timed_out(name, waited, call);
         let sections = &mut self.sections;
         match name {
             SectionName::Inventory => sections.inventory = Some(Section::failed(problem)),
@@ -406,17 +418,27 @@ impl Gathered {
     }
 
     /// Why a section is not there, with the NVML call that blocks where one does.
-    fn timed_out(&self, name: SectionName, waited: Duration) -> Problem {
+    fn timed_out(&self, name: SectionName, waited: Duration, call: Option<&str>) -> Problem {
         let seconds = waited.as_secs_f32();
         let needs_nvml = !matches!(name, SectionName::Host | SectionName::Kubelet | SectionName::Xid);
-        let why = match self.trace.current().filter(|_| needs_nvml) {
+        let mut why = match call.filter(|_| needs_nvml) {
             Some(call) => format!("NVML did not answer within {seconds:.1} s; it is still inside {call}"),
             None => format!("not read within {seconds:.1} s"),
         };
+        if let Some(process) = self.left_behind.filter(|_| needs_nvml) {
+            why.push_str(&left_behind(process));
+        }
         let next_step = "Ask again: without persistence mode a first call takes half a minute. If it hangs again, look \
                          for Xid 79, Xid 119 and processes in state D; then only a reboot helps.";
         Problem { what: name.word().into(), why, next_step: next_step.into(), gpu: None, code: "timeout".into() }
     }
+}
+
+/// What is said of a process that takes no signal.
+fn left_behind(process: u32) -> String {
+    format!(
+        "; process {process} of the probe hangs in the kernel and could not be ended: it stays until that call returns"
+    )
 }
 
 /// The PCI half of the topology, which needs no driver.
@@ -433,6 +455,7 @@ fn topology_without_nvml(paths: &Paths, problem: Problem) -> Section<Topology> {
 #[cfg(test)]
 mod tests {
     use syringe_core::facts::host::PciGpu;
+    use syringe_core::pci::PciAddress;
 
     use super::*;
 
@@ -448,5 +471,29 @@ mod tests {
         assert_eq!(seen(Some(&[(at(0x5e), 0, None)])), [Some(false), Some(true)]);
         assert_eq!(seen(Some(&[])), [Some(false), Some(false)], "it works and lists none");
         assert_eq!(seen(None), [None, None]);
+    }
+
+    #[test]
+    fn a_process_that_could_not_be_ended_is_named_where_nvml_was_needed() {
+        let (sender, _parts) = channel();
+        let gathered = Gathered {
+            wanted: Wanted::default(),
+            sections: Sections::default(),
+            addresses: None,
+            nvml_problem: None,
+            nvml_settled: true,
+            processes_started: true,
+            sender,
+            paths: Paths::below(std::path::Path::new("/nonexistent")),
+            nvml: None,
+            left_behind: Some(4242),
+        };
+        let why = |name| gathered.timed_out(name, Duration::from_secs(8), Some("nvmlInit_v2")).why;
+        assert!(
+            why(SectionName::Ecc).contains("inside nvmlInit_v2; process 4242 of the probe"),
+            "{}",
+            why(SectionName::Ecc)
+        );
+        assert!(!why(SectionName::Xid).contains("4242"), "{}", why(SectionName::Xid));
     }
 }

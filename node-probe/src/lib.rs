@@ -7,11 +7,15 @@
 //!        └──▶ actions (kill, reset) ───────────▶ Report
 //! ```
 //!
+//! What needs a process of its own is this program again, with a task in place of words (`child`).
+//!
 //! The library exists so that the demo cluster can run the same code as a container would; it is not an API
 //! for others.
 
 mod actions;
 mod args;
+#[cfg(target_os = "linux")]
+mod child;
 #[cfg(target_os = "linux")]
 mod collect;
 mod hold;
@@ -21,10 +25,12 @@ pub mod host;
 pub mod kernel_log;
 #[cfg(target_os = "linux")]
 pub mod nvml;
+#[cfg(target_os = "linux")]
 pub mod paths;
+#[cfg(target_os = "linux")]
+mod privileges;
 mod replay;
 mod section;
-mod words;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -32,11 +38,9 @@ use std::process::ExitCode;
 
 use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Sections, Source, Status};
 
-use crate::actions::DriverTool;
-use crate::args::{DeviceAccess, Request, Task};
+use crate::args::{Refusal, Request, Task};
 pub use crate::hold::RELEASE_FILE;
 pub use crate::section::SectionName;
-use crate::words::Refusal;
 
 /// Version that reports carry.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -48,8 +52,9 @@ const NOTHING_READ: i32 = 1;
 /// The words on the command line made no sense.
 const WRONG_USAGE: i32 = 2;
 
-/// The driver's tool could not be started: what a shell answers for a command that it finds and cannot run.
-const NOT_STARTED: i32 = 126;
+/// A program of the node could not be started: what a shell answers for a command that it finds and cannot run.
+#[cfg(target_os = "linux")]
+const NOT_STARTED: u8 = 126;
 
 /// What one run printed and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,28 +67,63 @@ pub struct Outcome {
     pub exit_code: i32,
 }
 
-/// The program: reads the process's arguments, prints, and says how to exit.
+/// The program that is put on nodes: reads the process's arguments, prints, and says how to exit.
 pub fn main() -> ExitCode {
+    begin(args::shipped)
+}
+
+/// The program of development: the same, with options that name files.
+pub fn dev_main() -> ExitCode {
+    begin(args::development)
+}
+
+fn begin(grammar: impl FnOnce(std::iter::Skip<std::env::ArgsOs>) -> Result<Task, Refusal>) -> ExitCode {
+    #[cfg(target_os = "linux")]
+    if let Some(task) = child::task() {
+        return carry_out(task);
+    }
     std::panic::set_hook(Box::new(|panic| last_words(&panic.to_string())));
-    let args = std::env::args_os().skip(1);
-    let outcome = match parse(args) {
+    let outcome = match grammar(std::env::args_os().skip(1)).map_err(refused) {
         Ok(Task::Hold(hold)) => {
             hold::hold(&hold);
             return ExitCode::SUCCESS;
         }
         Ok(Task::Release) => return if hold::release() { ExitCode::SUCCESS } else { ExitCode::FAILURE },
-        Ok(Task::HostJournal(journal)) => return host_journal(&journal),
-        Ok(Task::DeviceAccess(request)) => device_access(&request),
         Ok(Task::Read(request)) => answer(&report(&request, None), std::io::stdout().is_terminal()),
         Ok(Task::Act(act)) => answer(&actions::run(&act, None), std::io::stdout().is_terminal()),
-        Ok(Task::DriverTool(tool, operator)) => driver_tool(&tool, operator),
         Err(outcome) => outcome,
     };
     let written = std::io::stdout().write_all(&outcome.stdout).and_then(|()| std::io::stdout().flush());
     let _ = std::io::stderr().write_all(&outcome.stderr);
     let code = if written.is_ok() { outcome.exit_code } else { NOTHING_READ };
-    // A reader that is stuck inside the driver must not keep the process (and the exec stream behind it) alive.
+    // A reader that is stuck inside the kernel must not keep the process (and the exec stream behind it) alive.
     std::process::exit(code)
+}
+
+/// What this process was started for by another of this program.
+#[cfg(target_os = "linux")]
+fn carry_out(task: child::Task) -> ExitCode {
+    let not_started = |program: &str, error: &std::io::Error| {
+        let _ = writeln!(std::io::stderr(), "{program} could not be run: {error}");
+        ExitCode::from(NOT_STARTED)
+    };
+    match task {
+        child::Task::Nvml(questions) => nvml::serve(&questions),
+        child::Task::Journal(journal) => not_started("the host's journalctl", &kernel_log::become_in_root(&journal)),
+        child::Task::DriverTool(tool) => {
+            not_started(&tool.program.display().to_string(), &actions::replace_process(&tool))
+        }
+        child::Task::DeviceAccess(request) => match host::container::answer(&request) {
+            Ok(answer) => {
+                let written = std::io::stdout().write_all(answer.as_bytes());
+                if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            }
+            Err(error) => {
+                let _ = write!(std::io::stderr(), "{error}");
+                ExitCode::FAILURE
+            }
+        },
+    }
 }
 
 /// A defect of ours is a document too: whoever reads standard output must not be left with nothing.
@@ -100,58 +140,21 @@ fn last_words(panic: &str) {
     std::process::exit(outcome.exit_code)
 }
 
-/// Runs one command line (without the program's name) in place of a container. `replay` stands in for the node's hardware.
-/// `hold` and `release` return at once: whoever embeds this decides what holding means.
+/// Runs one command line of the shipped program (without its name) in place of a container. `replay` stands in for the node's
+/// hardware. `hold` and `release` return at once: whoever embeds this decides what holding means.
 pub fn run(args: &[String], replay: Option<&Report>) -> Outcome {
-    match parse(args.iter().map(OsString::from)) {
+    match args::shipped(args.iter().map(OsString::from)).map_err(refused) {
         // None of them has anything to print for whoever embeds this.
-        Ok(Task::Hold(_) | Task::Release | Task::HostJournal(_) | Task::DeviceAccess(_)) => {
-            Outcome { stdout: Vec::new(), stderr: Vec::new(), exit_code: ANSWERED }
-        }
+        Ok(Task::Hold(_) | Task::Release) => Outcome { stdout: Vec::new(), stderr: Vec::new(), exit_code: ANSWERED },
         Ok(Task::Read(request)) => answer(&report(&request, replay), false),
         Ok(Task::Act(act)) => answer(&actions::run(&act, replay), false),
-        // A whole process is given up for it: whoever embeds this has none to spare.
-        Ok(Task::DriverTool(tool, _)) => driver_tool(&tool, false),
         Err(outcome) => outcome,
     }
 }
 
-/// Becomes the driver's tool; what comes back is why not.
-fn driver_tool(tool: &DriverTool, operator: bool) -> Outcome {
-    #[cfg(target_os = "linux")]
-    let why = if operator { actions::replace_process(tool).to_string() } else { "it needs --operator".to_owned() };
-    #[cfg(not(target_os = "linux"))]
-    let why = format!("not on this system (operator {operator}, {:?})", tool.job);
-    let stderr = format!("node-probe: {} was not started: {why}\n", tool.program.display()).into_bytes();
-    Outcome { stdout: Vec::new(), stderr, exit_code: NOT_STARTED }
-}
-
-/// What a container can open, for the process that started this one.
-fn device_access(request: &DeviceAccess) -> Outcome {
-    #[cfg(target_os = "linux")]
-    let answer = host::container::answer(request).map_err(|error| error.to_string());
-    #[cfg(not(target_os = "linux"))]
-    let answer: Result<String, String> = Err(format!("not on this system ({})", request.folder.display()));
-    match answer {
-        Ok(answer) => Outcome { stdout: answer.into_bytes(), stderr: Vec::new(), exit_code: ANSWERED },
-        Err(why) => Outcome { stdout: Vec::new(), stderr: why.into_bytes(), exit_code: NOTHING_READ },
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn host_journal(journal: &args::HostJournal) -> ExitCode {
-    let error = kernel_log::become_in_root(&journal.root, journal.since);
-    let _ = writeln!(std::io::stderr(), "the host's journalctl could not be run: {error}");
-    ExitCode::FAILURE
-}
-
-#[cfg(not(target_os = "linux"))]
-fn host_journal(_: &args::HostJournal) -> ExitCode {
-    ExitCode::FAILURE
-}
-
-fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Outcome> {
-    args::parse(args).map_err(|refusal| match refusal {
+/// Words that make no task, as a document; help as a text.
+fn refused(refusal: Refusal) -> Outcome {
+    match refusal {
         Refusal::Text(text) => Outcome { stdout: text.into_bytes(), stderr: Vec::new(), exit_code: ANSWERED },
         Refusal::Wrong(why) => {
             let why = syringe_core::text::clean(&why, 400);
@@ -165,12 +168,12 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Task, Outcome> {
             };
             Outcome { stderr, ..answer(&Report { error: Some(problem), ..blank() }, false) }
         }
-    })
+    }
 }
 
 /// The report that a request asks for. Never fails: what goes wrong is in it.
 fn report(request: &Request, replay: Option<&Report>) -> Report {
-    match (replay, &request.facts) {
+    match (replay, &request.files.facts) {
         (Some(facts), _) => replay::replay(facts, request),
         (None, Some(path)) => match replay::load(path) {
             Ok(facts) => replay::replay(&facts, request),
@@ -190,7 +193,7 @@ fn hardware(_: &Request) -> Report {
     let problem = Problem {
         what: "hardware".into(),
         why: format!("node-probe reads Linux nodes, this is {}", std::env::consts::OS),
-        next_step: "Replay a saved report with --facts FILE.".into(),
+        next_step: "Replay a saved report with node-probe-dev --facts FILE.".into(),
         code: "not_linux".into(),
         gpu: None,
     };
@@ -213,7 +216,9 @@ fn answer(report: &Report, pretty: bool) -> Outcome {
     let mut stdout = document.unwrap_or_default();
     stdout.push(b'\n');
     let exit_code = match &report.error {
-        Some(problem) if matches!(problem.code.as_str(), "usage" | "operator_mode_off") => WRONG_USAGE,
+        Some(problem) if matches!(problem.code.as_str(), "usage" | "operator_mode_off" | "not_for_actions") => {
+            WRONG_USAGE
+        }
         Some(_) => NOTHING_READ,
         None if report.action.is_some() => ANSWERED,
         None if nothing_read(&report.sections) => NOTHING_READ,

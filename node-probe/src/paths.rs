@@ -1,17 +1,24 @@
-//! Where the host's files are, seen from the probe.
+//! Where the host's files are, seen from the probe, and whose they are.
 //!
 //! In a privileged pod with `hostPID` the host's file system is `/proc/1/root`. Where PID 1 cannot be opened (a kubelet that
 //! runs inside a container: kind, k3d, Talos), it is the root of the kubelet's process, which is in no pod. On the node
-//! itself it is `/`.
+//! itself, and in a container that has its processes to itself, it is `/`.
 //! `/proc`, `/sys` and `/dev` are the probe's own: a privileged pod has the host's devices, and sysfs is not namespaced.
+//!
+//! In an ephemeral container process 1 is the workload's, and so is its root: what is there is read as that workload's, and
+//! nothing of it is trusted ([`Owner::Workload`]). Which it is, the kernel's own facts decide: namespaces and cgroups. What they
+//! leave open is a workload's.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::host::{cgroup, files};
+use serde::{Deserialize, Serialize};
+
+use crate::host::{cgroup, files, pid_namespace};
 
 /// The roots of everything that the probe reads. Tests point them at a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Paths {
     /// The host's file system.
     pub host: PathBuf,
@@ -21,34 +28,67 @@ pub struct Paths {
     pub sys: PathBuf,
     /// Device nodes.
     pub dev: PathBuf,
+    /// Whose `host` is.
+    pub owner: Owner,
+}
+
+/// Whose file system is read as the host's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Owner {
+    /// The node's, or that of the probe's own container. What root owns there may be run.
+    Node,
+    /// A workload's. Nothing of it is run, and its NVML library is opened without any privilege.
+    Workload,
 }
 
 impl Paths {
-    /// The roots on this machine: the first of `/proc/1/root`, the kubelet's root and `/` that can be opened.
+    /// The roots on this machine.
     pub fn of_this_machine() -> Self {
-        let opens = |root: &Path| fs::read_dir(root.join("etc")).is_ok();
-        let init = PathBuf::from("/proc/1/root");
-        let host = if opens(&init) {
-            init
-        } else {
-            kubelet_roots(Path::new("/proc")).find(|root| opens(root)).unwrap_or_else(|| PathBuf::from("/"))
-        };
-        Self { host, proc: "/proc".into(), sys: "/sys".into(), dev: "/dev".into() }
+        let proc = Path::new("/proc");
+        let (host, owner) = host(proc);
+        Self { host, proc: proc.into(), sys: "/sys".into(), dev: "/dev".into(), owner }
     }
 
     /// Everything below one directory (`etc`, `usr`, `proc`, `sys`, `dev` in it). For tests and saved file trees.
     pub fn below(root: &Path) -> Self {
-        Self { host: root.into(), proc: root.join("proc"), sys: root.join("sys"), dev: root.join("dev") }
+        let at = |name: &str| root.join(name);
+        Self { host: root.into(), proc: at("proc"), sys: at("sys"), dev: at("dev"), owner: Owner::Node }
     }
 }
 
-/// `/proc/PID/root` of each process that is called `kubelet` and runs in no pod. A process chooses its name by itself: a
+/// The host's root, and whose it is.
+fn host(proc: &Path) -> (PathBuf, Owner) {
+    let opens = |root: &Path| fs::read_dir(root.join("etc")).is_ok();
+    let mounts = |process: &str| fs::read_link(proc.join(process).join("ns/mnt")).ok();
+    let (own, init) = (PathBuf::from("/"), proc.join("1/root"));
+    // Process 1 sees the mounts that we see: we are on the node itself, or it is our own container's.
+    if mounts("self").is_some_and(|ours| mounts("1") == Some(ours)) {
+        return (own, Owner::Node);
+    }
+    if sees_the_nodes_processes(proc) {
+        let root = Some(init).filter(|root| opens(root)).or_else(|| kubelet_roots(proc).find(|root| opens(root)));
+        return (root.unwrap_or(own), Owner::Node);
+    }
+    if opens(&init) { (init, Owner::Workload) } else { (own, Owner::Node) }
+}
+
+/// Whether process 1 is the node's init: the machine's, or that of a node that is a container itself.
+fn sees_the_nodes_processes(proc: &Path) -> bool {
+    let cgroup = |process: &str| files::text(&proc.join(process).join("cgroup")).unwrap_or_default();
+    pid_namespace::is_initial(proc) || cgroup::is_init_of_a_node(&cgroup("1"), &cgroup("self"))
+}
+
+/// `/proc/PID/root` of each process of root that is called `kubelet` and runs in no pod. A process chooses its name by itself: a
 /// pod's program that calls itself kubelet would have its files taken for the host's, libraries among them.
 fn kubelet_roots(proc: &Path) -> impl Iterator<Item = PathBuf> {
     let processes = files::pids(proc).unwrap_or_default().into_iter().map(|pid| proc.join(pid.to_string()));
     let is_kubelet = |process: &PathBuf| {
         let text = |name: &str| files::text(&process.join(name));
-        text("comm").as_deref() == Some("kubelet") && text("cgroup").is_some_and(|cgroup| !cgroup::names_pod(&cgroup))
+        let may_be = |cgroup: String| cgroup::may_be_the_kubelets(&cgroup);
+        let roots = |process: fs::Metadata| [0, rustix::process::geteuid().as_raw()].contains(&process.uid());
+        text("comm").as_deref() == Some("kubelet")
+            && text("cgroup").is_some_and(may_be)
+            && fs::metadata(process).is_ok_and(roots)
     };
     processes.filter(is_kubelet).map(|process| process.join("root"))
 }
@@ -89,6 +129,8 @@ mod tests {
             format!("0::/../../pod{UID}/{ID}\n"),
             format!("0::/../cri-containerd-{ID}.scope\n"),
             format!("0::/../crio-{ID}.scope/container\n"),
+            format!("0::/../docker-{ID}.scope\n"),
+            format!("0::/../../{ID}\n"),
         ];
         for cgroup in &of_pods {
             assert!(!taken("kubelet", Some(cgroup)), "{cgroup}");
@@ -104,5 +146,42 @@ mod tests {
         }
         let found: Vec<PathBuf> = kubelet_roots(&tree.path().join("proc")).collect();
         assert_eq!(found, [tree.path().join("proc/800/root")]);
+    }
+
+    const INITIAL: &str = "pid:[4026531836]";
+    const OTHER: &str = "pid:[4026532201]";
+
+    /// A procfs as it is seen by a process in the PID namespace `pid`, beside a process 1 with these facts.
+    fn seen(pid: &str, same_mounts: bool, own: &str, init: &str) -> (bool, Owner) {
+        let tree = Tree::new();
+        tree.folder("proc/1/root/etc").link("proc/self/ns/pid", pid).link("proc/self/ns/mnt", "mnt:[1]");
+        tree.link("proc/1/ns/mnt", if same_mounts { "mnt:[1]" } else { "mnt:[2]" });
+        tree.file("proc/self/cgroup", own).file("proc/1/cgroup", init);
+        let (root, owner) = host(&tree.path().join("proc"));
+        (root == tree.path().join("proc/1/root"), owner)
+    }
+
+    #[test]
+    fn whose_root_process_1_has_is_told_by_namespaces_and_cgroups() {
+        const ID: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+        let pod = format!("0::/kubepods.slice/cri-containerd-{ID}.scope\n");
+        let neighbour = format!("0::/../docker-{ID}.scope\n");
+        assert_eq!(seen(INITIAL, false, &pod, "0::/init.scope\n"), (true, Owner::Node), "a pod with hostPID");
+        assert_eq!(seen(OTHER, false, &pod, "0::/init.scope\n"), (true, Owner::Node), "the same on kind");
+        assert_eq!(seen(OTHER, true, "0::/\n", "0::/\n"), (false, Owner::Node), "our own container");
+        assert_eq!(seen(OTHER, false, "0::/\n", &neighbour), (true, Owner::Workload), "beside a workload");
+        assert_eq!(seen(OTHER, false, &pod, &pod), (true, Owner::Workload), "the same, as the node names it");
+        assert_eq!(seen(OTHER, false, "0::/\n", "0::/\n"), (true, Owner::Workload), "nothing tells them apart");
+        assert_eq!(seen(OTHER, false, "", ""), (true, Owner::Workload), "no cgroups");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_reason_to_trust() {
+        let tree = Tree::new();
+        tree.folder("proc/1/root/etc");
+        assert_eq!(host(&tree.path().join("proc")).1, Owner::Workload);
+        // A process of the workload that calls itself kubelet changes nothing.
+        tree.file("proc/7/comm", "kubelet\n").file("proc/7/cgroup", "0::/kubelet.service\n").folder("proc/7/root/etc");
+        assert_eq!(host(&tree.path().join("proc")), (tree.path().join("proc/1/root"), Owner::Workload));
     }
 }

@@ -117,7 +117,7 @@ fn saved<T: Clone>(name: SectionName, section: &Option<Section<T>>) -> Section<T
 /// The `xid` section: parsed from raw records where the file carries them, else as it was saved.
 fn kernel_log(facts: &Report, request: &Request) -> Section<KernelLog> {
     let since = request.since.as_ref().map(|since| since.resolve(facts.taken_at.unwrap_or(Timestamp::MAX)));
-    let mut section = if let Some(path) = &request.kernel_log {
+    let mut section = if let Some(path) = &request.files.kernel_log {
         from_file(path, since)
     } else if facts.kernel_log.is_empty() {
         let mut saved = saved(SectionName::Xid, &facts.sections.xid);
@@ -135,7 +135,7 @@ fn kernel_log(facts: &Report, request: &Request) -> Section<KernelLog> {
     if let Some(log) = &mut section.data {
         let links = Section::data_of(&facts.sections.topology);
         let ports = links.map(|links| topology::ports_above_one_gpu(&links.gpus)).unwrap_or_default();
-        let whose = if request.kernel_log.is_some() { LogOf::Anyone } else { LogOf::ThisNode };
+        let whose = if request.files.kernel_log.is_some() { LogOf::Anyone } else { LogOf::ThisNode };
         xid::join(log, whose, &diagnosis::gpu_addresses(facts), &ports);
     }
     section

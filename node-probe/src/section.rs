@@ -1,7 +1,7 @@
 //! The names of the sections, as commands and in the report.
 
 /// One section of the report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum SectionName {
     /// What the GPUs are.
     Inventory,

@@ -1,6 +1,6 @@
 //! Bookings and processes of pods that are gone, in the tools that apply every rule; and the names of those that are there.
 
-use gpu_syringe::embedded::{Denial, Fixture, NodeFixture, workloads_of};
+use demo_cluster::{Denial, Fixture, NodeFixture, workloads_of};
 use serde_json::{Value, json};
 use syringe_core::scenarios;
 

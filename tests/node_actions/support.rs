@@ -18,6 +18,8 @@ const ADDRESSES: [&str; 2] = ["0000:3b:00.0", "0000:3c:00.0"];
 /// session: a script that rewrites it changes the GPU.
 pub(crate) struct Node {
     root: TempDir,
+    /// What the program is told of the tree: whether to change the root directory for the driver's tool.
+    tree: &'static str,
 }
 
 /// A process of a test, ended with it.
@@ -55,12 +57,13 @@ pub(crate) fn facts() -> Value {
 
 impl Node {
     pub(crate) fn new(facts: &Value) -> Self {
-        let node = Self { root: tempfile::tempdir().expect("a folder") };
+        let node = Self { root: tempfile::tempdir().expect("a folder"), tree: "here" };
         node.file("proc/sys/kernel/hostname", "gpu-1\n");
         node.file("proc/modules", "nvidia 1 1 - Live 0x0\n");
         node.file("proc/stat", "cpu 1\nbtime 1763688000\n");
         node.file("var/lib/kubelet/device-plugins/kubelet_internal_checkpoint", CHECKPOINT);
         node.file("proc/1/comm", "systemd\n");
+        node.file("run/utmp", "");
         node.file("dev/kmsg", "6,0,100,-;Linux version 6.1\n");
         node.link("proc/self/ns/pid", "pid:[4026531836]");
         for (minor, address) in ADDRESSES.iter().enumerate() {
@@ -82,8 +85,16 @@ impl Node {
 
     pub(crate) fn file(&self, path: &str, text: &str) {
         let path = self.path(path);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be made");
-        fs::write(path, text).expect("the file can be written");
+        let folder = path.parent().expect("a folder");
+        fs::create_dir_all(folder).expect("the folder can be made");
+        fs::write(&path, text).expect("the file can be written");
+        // A machine's files can be changed by root alone, whatever the umask is here.
+        let close = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
+        close(&path, 0o644);
+        folder
+            .ancestors()
+            .take_while(|folder| folder.starts_with(self.root.path()))
+            .for_each(|folder| close(folder, 0o755));
     }
 
     fn link(&self, path: &str, target: &str) {
@@ -105,6 +116,27 @@ impl Node {
         fs::set_permissions(program, fs::Permissions::from_mode(0o755)).expect("ours");
     }
 
+    /// The same node with a shell of its own, in which programs run below its root; `None`, with the reason on standard error,
+    /// where that cannot be.
+    pub(crate) fn with_its_own_shell(mut self) -> Option<Self> {
+        let libraries = Command::new("ldd").arg("/bin/sh").output().ok().filter(|ldd| ldd.status.success());
+        let is_root =
+            fs::metadata("/proc/self").is_ok_and(|process| std::os::unix::fs::MetadataExt::uid(&process) == 0);
+        let (Some(libraries), true) = (libraries, is_root) else {
+            eprintln!("skipped: changing the root directory needs root, and ldd");
+            return None;
+        };
+        let listed = String::from_utf8_lossy(&libraries.stdout).into_owned();
+        for path in listed.split_whitespace().filter(|word| word.starts_with('/')).chain(["/bin/sh"]) {
+            let copy = self.path(path.trim_start_matches('/'));
+            self.file(path.trim_start_matches('/'), "");
+            fs::copy(path, &copy).expect("it can be copied");
+            fs::set_permissions(copy, fs::Permissions::from_mode(0o755)).expect("ours");
+        }
+        self.tree = "chroot";
+        Some(self)
+    }
+
     /// The arguments of every call of the stand-in.
     pub(crate) fn smi_calls(&self) -> Vec<String> {
         fs::read_to_string(self.path("smi.log")).unwrap_or_default().lines().map(str::to_owned).collect()
@@ -124,14 +156,14 @@ impl Node {
 
     /// Runs `node-probe` with these words and reads its document; gives the exit code, too.
     pub(crate) fn probe(&self, words: &[&str]) -> (Value, i32) {
-        let output = Command::new(env!("CARGO_BIN_EXE_node-probe"))
+        let output = Command::new(env!("CARGO_BIN_EXE_node-probe-dev"))
             .args(words)
             .arg("--root")
             .arg(self.root.path())
             .arg("--nvml-library")
             .arg(fake_nvml::library_path())
             .env("FAKE_NVML_FACTS", self.path("facts.json"))
-            .env("NODE_PROBE_TEST_TREE", "1")
+            .env("NODE_PROBE_TEST_TREE", self.tree)
             .output()
             .expect("node-probe runs");
         let document = serde_json::from_slice(&output.stdout)

@@ -72,3 +72,38 @@ async fn the_pod_carries_the_same_for_the_cluster_s_own_audit() {
     assert_eq!((note("tool"), note("user"), note("consent")), ("kill_gpu_process", "alice", "user (elicitation)"));
     assert!(note("arguments").contains("41210") && note("plan").contains("Kill process 41210"), "{notes:?}");
 }
+
+#[tokio::test]
+async fn only_the_pod_of_an_action_is_started_for_actions() {
+    let bed = Bed::new(Setup { user: User::Agrees, linger: Duration::from_millis(400), ..Setup::default() }).await;
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(bed.cluster.kubeconfig(), &options).await.unwrap();
+    let pods: Api<Pod> = Api::namespaced(Client::try_from(config).unwrap(), "default");
+    for (tool, arguments, acts) in
+        [("get_gpu_inventory", json!({"node_name": "busy"}), false), ("kill_gpu_process", kill(), true)]
+    {
+        let mut seen = Vec::new();
+        let look = async {
+            loop {
+                for pod in pods.list(&Default::default()).await.unwrap().items {
+                    // The pod of the call before may still be there.
+                    let labels = pod.metadata.labels.unwrap_or_default();
+                    if labels.get("gpu-syringe.dev/tool").is_none_or(|of| of != tool) {
+                        continue;
+                    }
+                    let container = pod.spec.and_then(|spec| spec.containers.into_iter().next());
+                    seen.extend(container.and_then(|container| container.command));
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            () = look => {}
+            _ = bed.answer(tool, &arguments) => {}
+        }
+        assert!(!seen.is_empty(), "{tool}");
+        for command in seen {
+            assert_eq!(command.last().is_some_and(|word| word == "--operator"), acts, "{tool}: {command:?}");
+        }
+    }
+}

@@ -304,10 +304,10 @@ def no_gpu():
     node = Node("cpu-7", T4, 0, "0", "0.0", 1_822_340, cpus=("0-31", "32-63"))
     node.driver_loaded = False
     why = problem(
-        "NVML", "no NVML library could be opened below /proc/1/root (kernel module not loaded; tried "
-        "libnvidia-ml.so.1: libnvidia-ml.so.1: cannot open shared object file: No such file or directory)",
+        "NVML", "no NVML library could be opened below /proc/1/root (kernel module not loaded; no libnvidia-ml.so.1 in "
+        "the usual folders nor in those of ld.so.conf)",
         "library_not_found", "Nothing to do on a node without GPUs; otherwise install the NVIDIA driver (GPU "
-        "Operator: is the driver pod of this node ready?), or name the library with --nvml-library.")
+        "Operator: is the driver pod of this node ready?).")
     return without_nvml(
         node, why, [], node.kubelet([], []),
         driver=dict.fromkeys(["loaded", "flavor", "module_on_disk", "library", "library_path"]),

@@ -1,6 +1,6 @@
 //! Pods on a healthy node, each with one thing that Kubernetes says of it.
 
-use gpu_syringe::embedded::{Fixture, workloads_of};
+use demo_cluster::{Fixture, workloads_of};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use serde_json::{Value, json};
 

@@ -147,8 +147,8 @@ mod tests {
         assert!(live.know_all_in(&report("s").sections) && !live.know_all_in(&report("b").sections));
     }
 
-    async fn cluster(fixture: crate::embedded::Fixture) -> (crate::embedded::Cluster, Connection) {
-        let cluster = crate::embedded::Cluster::start(fixture).await.expect("a free port");
+    async fn cluster(fixture: demo_cluster::Fixture) -> (demo_cluster::Cluster, Connection) {
+        let cluster = demo_cluster::Cluster::start(fixture).await.expect("a free port");
         let contexts = crate::cluster::Contexts::given(cluster.kubeconfig(), None);
         let connection = contexts.connect(None).await.expect("a connection");
         (cluster, connection)
@@ -156,7 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_pod_that_was_created_after_the_first_list_is_not_gone() {
-        use crate::embedded::{Denial, Fixture, NodeFixture, workload_pod};
+        use demo_cluster::{Denial, Fixture, NodeFixture, workload_pod};
         let node = NodeFixture::new("gpu-1", Report::default());
         let mut young = workload_pod("ml", "train-0", "gpu-1", 1);
         young.metadata.uid = Some("young".to_owned());

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::document::Document;
+use super::pod::OPERATOR;
 use super::{OnPhase, Order, Owner, Phase, ProbePod, Probed, Timings};
 use crate::audit::Record;
 use crate::cluster::Connection;
@@ -116,7 +117,13 @@ impl Life {
     /// The pod of a way that makes one.
     pub(super) fn pod(&self) -> ProbePod {
         let Order { node, tool, .. } = &self.order;
-        ProbePod::new(&self.settings, &self.owner, node, tool).annotated(self.record.annotations())
+        let pod = ProbePod::new(&self.settings, &self.owner, node, tool).annotated(self.record.annotations());
+        if self.is_for_actions() { pod.for_actions() } else { pod }
+    }
+
+    /// Whether the command is one of operator mode, if only the plan of an action.
+    pub(super) fn is_for_actions(&self) -> bool {
+        self.order.command.first().is_some_and(|word| word == OPERATOR)
     }
 
     /// The pods of a namespace.

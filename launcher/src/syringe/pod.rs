@@ -30,6 +30,8 @@ const TOOL_LABEL: &str = "gpu-syringe.dev/tool";
 const MEMORY_LIMIT: &str = "128Mi";
 /// User of a probe that is not privileged: nobody in particular.
 const PLAIN_USER: i64 = 65_532;
+/// Option of node-probe that allows actions: of the hold, and of the command that acts.
+pub(super) const OPERATOR: &str = "--operator";
 /// Kubernetes ends the pod this long after its own process should have ended.
 const DEADLINE_SLACK_SECONDS: u64 = 10;
 
@@ -89,6 +91,16 @@ impl ProbePod {
     pub(super) fn running(mut self, argv: Vec<String>) -> Self {
         if let Some(container) = self.container() {
             container.command = Some(argv);
+        }
+        self
+    }
+
+    /// The same pod for an action: node-probe refuses one in a container whose main process was not started for it, and the
+    /// admission policy sees what the pod is for.
+    #[must_use]
+    pub(super) fn for_actions(mut self) -> Self {
+        if let Some(command) = self.container().and_then(|container| container.command.as_mut()) {
+            command.push(OPERATOR.into());
         }
         self
     }

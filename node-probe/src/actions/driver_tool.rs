@@ -2,10 +2,11 @@
 //! a write to the PCI `reset` file under a bound driver loses the GPU.
 //!
 //! ```text
-//!   DriverRoot::find ─▶ run(job) ─▶ /proc/self/exe driver-tool --root R … ─▶ chroot R, exec nvidia-smi
+//!   DriverRoot::find ─▶ run(job) ─▶ a child of ours ─▶ chroot R, exec nvidia-smi
 //! ```
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,8 +18,9 @@ use syringe_core::facts::action::{Obstacle, StepDone};
 use syringe_core::text::clean;
 
 use super::request::{DriverTool, Job};
-use crate::host;
-use crate::paths::Paths;
+use crate::child::{self, Task};
+use crate::host::{self, trusted};
+use crate::paths::{Owner, Paths};
 
 /// Where nvidia-smi is below a root, and the folder of libraries that must be named for it.
 const PROGRAMS: [(&str, Option<&str>); 6] = [
@@ -62,12 +64,14 @@ pub(super) struct DriverRoot {
 }
 
 impl DriverRoot {
-    /// Finds nvidia-smi. `saved_tree`: the paths are below a directory that only looks like a machine.
+    /// Finds an nvidia-smi that nobody but root could have put there. `saved_tree`: the paths are below a directory that only
+    /// looks like a machine.
     pub(super) fn find(paths: &Paths, saved_tree: bool) -> Result<Self, Obstacle> {
-        for below in host::DRIVER_ROOTS {
+        let roots = if paths.owner == Owner::Node { &host::DRIVER_ROOTS[..] } else { &[] };
+        for below in roots {
             let root = paths.host.join(below);
             let found = PROGRAMS.iter().find_map(|(program, library_path)| {
-                let file = host::inside(&root, program)?;
+                let file = trusted::open(&root, program).ok()?.path;
                 Some((Path::new("/").join(file.strip_prefix(&root).ok()?), *library_path))
             });
             if let Some((program, library_path)) = found {
@@ -77,22 +81,24 @@ impl DriverRoot {
         }
         Err(Obstacle::new(
             "no_nvidia_smi",
-            format!("no nvidia-smi was found below {}", paths.host.display()),
+            format!("no nvidia-smi that only root can change was found below {}", paths.host.display()),
             "Reset the GPU on the node itself, where its driver is installed, or reboot the node.",
         ))
     }
 
-    /// The program as this process sees it: what two resets at once would both take.
-    pub(super) fn file(&self) -> PathBuf {
+    /// The program as this process sees it.
+    fn file(&self) -> PathBuf {
         self.root.join(self.program.strip_prefix("/").unwrap_or(&self.program))
     }
 
     /// Runs one job. When it does not end within `time` nothing is done to it: a reset that is cut in its middle is worse
     /// than one that takes long. It goes on for as long as the probe's container does, which is not in our hands.
-    pub(super) fn run(&self, job: Job, gpu: &str, time: Duration) -> (StepDone, End) {
+    ///
+    /// The program holds `lock` open, too: while it runs, nobody else gets it.
+    pub(super) fn run(&self, job: Job, gpu: &str, time: Duration, lock: &File) -> (StepDone, End) {
         let started = Instant::now();
         let command = format!("nvidia-smi {}", job.arguments(gpu).join(" "));
-        let (exit_code, said, end) = match self.command(job, gpu).spawn() {
+        let (exit_code, said, end) = match self.start(job, gpu, lock) {
             Ok(child) => match outcome(child, time) {
                 (Some(code), said) => (Some(code), said, End::Code(code)),
                 (None, said) => (None, said, End::Running),
@@ -103,29 +109,28 @@ impl DriverRoot {
         (StepDone { command, exit_code, said: clean(&said, MOST_SAID), duration_ms }, end)
     }
 
-    fn command(&self, job: Job, gpu: &str) -> Command {
+    fn start(&self, job: Job, gpu: &str, lock: &File) -> io::Result<Child> {
         let mut command = if self.change_root {
-            let mut command = Command::new("/proc/self/exe");
-            command
-                .arg("--operator")
-                .arg("driver-tool")
-                .arg("--driver-root")
-                .arg(&self.root)
-                .arg("--program")
-                .arg(&self.program);
-            if let Some(folder) = self.library_path {
-                command.arg("--library-path").arg(folder);
-            }
-            command.args(["--gpu", gpu, "--job", job.word()]);
-            command
+            child::command(&Task::DriverTool(DriverTool {
+                root: self.root.clone(),
+                program: self.program.clone(),
+                library_path: self.library_path.map(str::to_owned),
+                gpu: gpu.to_owned(),
+                job,
+            }))?
         } else {
             let mut command = Command::new(self.file());
-            command.args(job.arguments(gpu));
+            command.args(job.arguments(gpu)).stdin(Stdio::null());
             set_environment(&mut command, self.library_path);
             command
         };
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        // For this one child alone.
+        let inherit = |flags| rustix::io::fcntl_setfd(lock, flags);
+        inherit(rustix::io::FdFlags::empty())?;
+        let child = command.spawn();
+        inherit(rustix::io::FdFlags::CLOEXEC)?;
+        child
     }
 }
 
@@ -175,11 +180,12 @@ fn outcome(mut child: Child, time: Duration) -> (Option<i32>, String) {
 /// Becomes the driver's tool below its root. Returns only when that failed, with the reason.
 pub(crate) fn replace_process(tool: &DriverTool) -> std::io::Error {
     let DriverTool { root, program, library_path, gpu, job } = tool;
-    if let Err(error) = rustix::process::chroot(root).and_then(|()| rustix::process::chdir("/")) {
-        return error.into();
-    }
+    let nothing = match child::enter(root) {
+        Ok(nothing) => nothing,
+        Err(error) => return error,
+    };
     let mut command = Command::new(program);
-    command.args(job.arguments(gpu));
+    command.args(job.arguments(gpu)).stdin(nothing);
     set_environment(&mut command, library_path.as_deref());
     command.exec()
 }
@@ -205,6 +211,17 @@ mod tests {
         assert_eq!((found.program.to_str(), found.change_root), (Some("/opt/x/smi"), false));
         assert_eq!(found.library_path, Some("/home/kubernetes/bin/nvidia/lib64"));
         assert_eq!(found.file(), tree.path().join("opt/x/smi"));
+    }
+
+    #[test]
+    fn a_program_that_others_can_change_or_that_is_a_workloads_is_not_found() {
+        let tree = Tree::new();
+        tree.file("usr/bin/nvidia-smi", "");
+        let workload = Paths { owner: Owner::Workload, ..tree.paths() };
+        assert_eq!(DriverRoot::find(&workload, false).expect_err("refused").code, "no_nvidia_smi");
+        let folder = tree.path().join("usr/bin");
+        std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o775)).expect("ours");
+        assert_eq!(DriverRoot::find(&tree.paths(), false).expect_err("refused").code, "no_nvidia_smi");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! One GPU as an action needs it: which it is, who is on it, how much memory is in use. From NVML, which may hang: it is
-//! asked in a thread of its own, and what does not come in time is not known.
+//! asked by a process of its own, and what does not come in time is not known.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
@@ -10,8 +11,11 @@ use syringe_core::facts::processes::GpuUse;
 use syringe_core::report::Problem;
 
 use crate::host;
-use crate::nvml::{Session, Trace};
+use crate::nvml::{Answer, GpuState, NvmlProcess, Questions};
 use crate::paths::Paths;
+
+/// Time for the process that asks NVML to end once it is told to.
+const END_TIME: Duration = Duration::from_millis(200);
 
 /// A GPU at one moment.
 #[derive(Clone, Debug, Default)]
@@ -40,15 +44,11 @@ impl Looker {
     /// The GPU of this UUID; `None`: neither NVML nor the kernel module has such a GPU. Where NVML does not answer, or has
     /// lost the GPU, the kernel module's own files still tell the device file.
     pub(super) fn look(&self, uuid: &str) -> Option<GpuView> {
-        let (sender, receiver) = channel();
-        let trace = Trace::default();
-        let (looker, wanted, under_way) = (self.clone(), uuid.to_owned(), trace.clone());
-        thread::spawn(move || {
-            let _ = sender.send(read(looker.library.as_deref(), &looker.paths, &under_way, &wanted));
-        });
-        let answer = receiver.recv_timeout(self.time).unwrap_or_else(|_| Err(self.timed_out(&trace)));
-        let problem = match answer {
-            Ok(Some(view)) => return Some(view),
+        let problem = match self.ask(uuid) {
+            Ok(Some(GpuState { index, minor, memory_used, uses, problem })) => {
+                let minor = minor.or_else(|| host::gpu_minor(&self.paths, uuid));
+                return Some(GpuView { index: Some(index), minor, memory_used, uses, problem });
+            }
             Ok(None) => None,
             Err(problem) => Some(problem),
         };
@@ -58,8 +58,31 @@ impl Looker {
         known.then(|| GpuView { minor, problem: Some(problem.unwrap_or_else(unlisted)), ..GpuView::default() })
     }
 
-    fn timed_out(&self, trace: &Trace) -> Problem {
-        let inside = trace.current().map(|call| format!("; it is still inside {call}")).unwrap_or_default();
+    fn ask(&self, uuid: &str) -> Result<Option<GpuState>, Problem> {
+        let questions = Questions {
+            library: self.library.clone(),
+            paths: self.paths.clone(),
+            sections: Vec::new(),
+            gpu: Some(uuid.to_owned()),
+        };
+        let (process, answers) = NvmlProcess::start(questions)?;
+        let (sender, receiver) = channel();
+        let asked = Arc::clone(&process);
+        thread::spawn(move || {
+            let answer = answers.into_iter().find_map(|answer| match answer {
+                Answer::Gpu(state) => Some(Ok(state)),
+                Answer::Failed(problem) => Some(Err(problem)),
+                _ => None,
+            });
+            let _ = sender.send(answer.unwrap_or_else(|| Err(asked.failure())));
+        });
+        let answer = receiver.recv_timeout(self.time).unwrap_or_else(|_| Err(self.timed_out(process.call())));
+        process.end(END_TIME);
+        answer
+    }
+
+    fn timed_out(&self, call: Option<String>) -> Problem {
+        let inside = call.map(|call| format!("; it is still inside {call}")).unwrap_or_default();
         Problem {
             what: "NVML".into(),
             why: format!("NVML did not answer within {:.1} s{inside}", self.time.as_secs_f32()),
@@ -79,21 +102,4 @@ fn unlisted() -> Problem {
         gpu: None,
         code: syringe_core::nvml_codes::GPU_LOST.into(),
     }
-}
-
-fn read(library: Option<&Path>, paths: &Paths, trace: &Trace, uuid: &str) -> Result<Option<GpuView>, Problem> {
-    let session = Session::open(library, paths, trace)?;
-    let known = session.pci_addresses().into_iter().find(|(_, _, of)| of.as_deref() == Some(uuid));
-    let Some((_, index, _)) = known else { return Ok(None) };
-    let of = |pairs: &[(u32, u32)]| pairs.iter().find(|(gpu, _)| *gpu == index).map(|(_, number)| *number);
-    let uses = session.gpu_uses();
-    let problem = uses.problems.into_iter().find(|problem| problem.gpu == Some(index));
-    let uses = uses.data.unwrap_or_default().into_iter().filter(|(_, gpu_use)| gpu_use.gpu == index).collect();
-    Ok(Some(GpuView {
-        index: Some(index),
-        minor: of(&session.minor_numbers()).or_else(|| host::gpu_minor(paths, uuid)),
-        memory_used: session.memory_used().into_iter().find(|(gpu, _)| *gpu == index).map(|(_, bytes)| bytes),
-        uses,
-        problem,
-    }))
 }

@@ -35,9 +35,9 @@ const MOST_ANCESTORS: usize = 64;
 pub(super) fn run(order: &KillOrder, request: &Request) -> Report {
     let started = Instant::now();
     let taken_at = Timestamp::now();
-    let paths = request.root.as_deref().map_or_else(Paths::of_this_machine, Paths::below);
+    let paths = request.files.root.as_deref().map_or_else(Paths::of_this_machine, Paths::below);
     let identity = host::identity(&paths);
-    let looker = Looker { paths, library: request.nvml_library.clone(), time: request.timeout / 2 };
+    let looker = Looker { paths, library: request.files.nvml_library.clone(), time: request.timeout / 2 };
     let action = kill(order, &looker);
     Report {
         hostname: identity.hostname,

@@ -1,19 +1,24 @@
-//! What changes something on the node: `kill` and `reset`, each behind `--operator`. Everything else in this program reads.
+//! What changes something on the node: `kill` and `reset`, each behind `--operator` and only in a container that was started for
+//! it. Everything else in this program reads.
 //!
 //! ```text
 //!   request ─▶ run ─┬─ facts file ─▶ replay (judges, does nothing)
-//!                   └─ hardware ─┬─▶ kill   pidfd ─ check ─ SIGTERM ─ SIGKILL ─ look again
+//!                   └─ allowed ──┬─▶ kill   pidfd ─ check ─ SIGTERM ─ SIGKILL ─ look again
 //!                                └─▶ reset  facts ─ plan ─ driver_tool (the host's nvidia-smi) ─ look again
 //! ```
 //!
 //! Each prints the same one document as any other command; what was done is in its `action`.
 
 #[cfg(target_os = "linux")]
+mod allowed;
+#[cfg(target_os = "linux")]
 mod driver_tool;
 #[cfg(target_os = "linux")]
 mod gpu_view;
 #[cfg(target_os = "linux")]
 mod kill;
+#[cfg(target_os = "linux")]
+mod lock;
 #[cfg(target_os = "linux")]
 mod once;
 mod replay;
@@ -23,15 +28,24 @@ mod reset;
 #[cfg(target_os = "linux")]
 mod verify;
 
+#[cfg(target_os = "linux")]
+use syringe_core::facts::action::Obstacle;
 use syringe_core::report::{Problem, Report};
 
 #[cfg(target_os = "linux")]
 pub(crate) use driver_tool::replace_process;
-pub(crate) use request::{ActRequest, DriverTool, KillWords, Once, ResetWords};
+pub(crate) use request::{ActRequest, DriverTool, KillWords, ResetWords, Switch};
 
-/// Set by tests whose tree stands for the machine that they run on.
+/// Set by tests whose tree stands for the machine that they run on. Read for a saved tree alone, which the shipped program cannot
+/// have.
 #[cfg(target_os = "linux")]
 const TEST_TREE: &str = "NODE_PROBE_TEST_TREE";
+
+/// Whether the driver's tool is to run below the root of a test's tree.
+#[cfg(target_os = "linux")]
+fn changes_root_in_tree() -> bool {
+    std::env::var_os(TEST_TREE).is_some_and(|value| value == "chroot")
+}
 
 /// Runs an action, or judges it by a facts file.
 pub(crate) fn run(act: &ActRequest, replay: Option<&Report>) -> Report {
@@ -42,7 +56,7 @@ pub(crate) fn run(act: &ActRequest, replay: Option<&Report>) -> Report {
             "Add --operator if that is what you want.",
         );
     }
-    match (replay, &act.request.facts) {
+    match (replay, &act.request.files.facts) {
         (Some(facts), _) => replay::replay(facts, act),
         (None, Some(path)) => match crate::replay::load(path) {
             Ok(facts) => replay::replay(&facts, act),
@@ -55,12 +69,16 @@ pub(crate) fn run(act: &ActRequest, replay: Option<&Report>) -> Report {
 #[cfg(target_os = "linux")]
 fn hardware(act: &ActRequest) -> Report {
     // The processes and the GPUs are those of this machine, whatever tree is read: only a test may act on one.
-    if act.request.root.is_some() && std::env::var_os(TEST_TREE).is_none() {
+    if act.request.files.root.is_some() && std::env::var_os(TEST_TREE).is_none() {
         return refused(
             "saved_tree",
             "--root reads a saved tree, and there is nothing to act on in one",
             "Leave it out.",
         );
+    }
+    // A development program is no part of the probe's image: who can start it there needs no help of it.
+    if let Some(Obstacle { code, why, next_step }) = allowed::refusal().filter(|_| !act.request.development) {
+        return refused(&code, &why, &next_step);
     }
     let Some(id) = &act.once else { return carry_out(act) };
     if let Err(problem) = once::claim(id) {
@@ -81,7 +99,7 @@ fn carry_out(act: &ActRequest) -> Report {
 
 #[cfg(not(target_os = "linux"))]
 fn hardware(_: &ActRequest) -> Report {
-    refused("not_linux", "node-probe acts on Linux nodes", "Replay a saved report with --facts FILE.")
+    refused("not_linux", "node-probe acts on Linux nodes", "Replay a saved report with node-probe-dev --facts FILE.")
 }
 
 fn refused(code: &str, why: &str, next_step: &str) -> Report {

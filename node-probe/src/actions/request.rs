@@ -1,8 +1,10 @@
-//! The words of `kill`, `reset` and the hidden `driver-tool`: what can be typed, and what it means.
+//! The words of `kill` and `reset`, and what they mean. And the driver's tool, as a task of a process of our own.
 
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::args::Request;
 
@@ -18,7 +20,6 @@ pub(crate) struct KillWords {
     pub(crate) grace_seconds: u64,
     /// Check everything and send nothing
     pub(crate) plan: bool,
-    pub(crate) once: Once,
 }
 
 #[derive(Debug)]
@@ -33,13 +34,6 @@ pub(crate) struct ResetWords {
     pub(crate) drain_check: Switch,
     /// Time for nvidia-smi; what is not done then is not known
     pub(crate) reset_seconds: u64,
-    pub(crate) once: Once,
-}
-
-#[derive(Debug)]
-pub(crate) struct Once {
-    /// Refuse when an action of this id has been run in this container before: a lost connection must not act twice
-    pub(crate) id: Option<String>,
 }
 
 /// On or off.
@@ -52,7 +46,7 @@ pub(crate) enum Switch {
 
 /// Runs one of three fixed nvidia-smi commands below another root. This program starts itself so: changing the root
 /// directory is for a whole process, and the one that reads must keep its own.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct DriverTool {
     /// Root directory of the driver
     pub(crate) root: PathBuf,
@@ -67,7 +61,7 @@ pub(crate) struct DriverTool {
 }
 
 /// What nvidia-smi is asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Job {
     /// `--gpu-reset`
     Reset,
@@ -89,15 +83,6 @@ impl FromStr for Switch {
     }
 }
 
-impl FromStr for Job {
-    type Err = &'static str;
-
-    fn from_str(word: &str) -> Result<Self, Self::Err> {
-        let jobs = [Self::Reset, Self::PersistenceOn, Self::PersistenceOff];
-        jobs.into_iter().find(|job| job.word() == word).ok_or("no such job")
-    }
-}
-
 impl Job {
     /// nvidia-smi's arguments.
     pub(crate) fn arguments(self, gpu: &str) -> Vec<&str> {
@@ -105,15 +90,6 @@ impl Job {
             Self::Reset => vec!["--gpu-reset", "-i", gpu],
             Self::PersistenceOn => vec!["-i", gpu, "-pm", "1"],
             Self::PersistenceOff => vec!["-i", gpu, "-pm", "0"],
-        }
-    }
-
-    /// The word on our own command line.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Reset => "reset",
-            Self::PersistenceOn => "persistence-on",
-            Self::PersistenceOff => "persistence-off",
         }
     }
 }
@@ -160,21 +136,16 @@ pub(crate) struct ResetOrder {
 }
 
 impl ActRequest {
-    pub(crate) fn kill(words: KillWords, operator: bool, request: Request) -> Self {
-        let KillWords { gpu, pid, start_ticks, grace_seconds, plan, once } = words;
+    pub(crate) fn kill(words: KillWords, operator: bool, once: Option<String>, request: Request) -> Self {
+        let KillWords { gpu, pid, start_ticks, grace_seconds, plan } = words;
         let grace = Duration::from_secs(grace_seconds);
-        Self {
-            operator,
-            action: Wanted::Kill(KillOrder { gpu, pid, start_ticks, grace, plan }),
-            once: once.id,
-            request,
-        }
+        Self { operator, action: Wanted::Kill(KillOrder { gpu, pid, start_ticks, grace, plan }), once, request }
     }
 
-    pub(crate) fn reset(words: ResetWords, operator: bool, request: Request) -> Self {
-        let ResetWords { gpu, plan, cordoned, drain_check, reset_seconds, once } = words;
+    pub(crate) fn reset(words: ResetWords, operator: bool, once: Option<String>, request: Request) -> Self {
+        let ResetWords { gpu, plan, cordoned, drain_check, reset_seconds } = words;
         let time = Duration::from_secs(reset_seconds);
         let order = ResetOrder { gpu, plan, cordoned, drain_check: drain_check == Switch::On, time };
-        Self { operator, action: Wanted::Reset(order), once: once.id, request }
+        Self { operator, action: Wanted::Reset(order), once, request }
     }
 }

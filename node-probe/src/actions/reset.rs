@@ -1,7 +1,6 @@
 //! Resets one GPU: facts, plan, persistence mode off, the host's `nvidia-smi --gpu-reset`, persistence mode on, a look at
 //! what that changed. Whatever happens after the first change, the answer says in which state the GPU is now.
 
-use std::fs::File;
 use std::time::{Duration, Instant};
 
 use syringe_core::facts::action::{Action, GpuNow, Obstacle, ResetAction, ResetOutcome, StepDone};
@@ -9,11 +8,12 @@ use syringe_core::operator::reset_plan::{self, Conditions, ResetPlan};
 use syringe_core::report::{Report, Sections};
 
 use super::driver_tool::{DriverRoot, End};
+use super::lock::Lock;
 use super::request::{Job, ResetOrder};
 use super::verify;
 use crate::args::Request;
 use crate::collect;
-use crate::host;
+use crate::nvml;
 use crate::paths::Paths;
 use crate::section::SectionName;
 
@@ -64,8 +64,8 @@ fn reset(order: &ResetOrder, request: &Request, facts: &Report) -> ResetAction {
     let ResetOrder { gpu, plan: only_plan, cordoned, drain_check, time } = order;
     let conditions = Conditions { cordoned: *cordoned, drain_check: *drain_check };
     let mut plan = reset_plan::plan(facts, gpu, conditions);
-    let paths = request.root.as_deref().map_or_else(Paths::of_this_machine, Paths::below);
-    let driver = match DriverRoot::find(&paths, request.root.is_some()) {
+    let paths = request.files.root.as_deref().map_or_else(Paths::of_this_machine, Paths::below);
+    let driver = match DriverRoot::find(&paths, request.files.root.is_some() && !super::changes_root_in_tree()) {
         Ok(driver) => Some(driver),
         Err(obstacle) => {
             plan.blockers.push(obstacle);
@@ -77,16 +77,18 @@ fn reset(order: &ResetOrder, request: &Request, facts: &Report) -> ResetAction {
         let summary = format!("GPU {gpu} can be reset now.");
         return ResetAction { plan, summary, ..ResetAction::default() };
     }
-    let lock = match lock(&driver) {
+    let lock = match Lock::take(&paths.host) {
         Ok(lock) => lock,
         Err(obstacle) => return refused_because(plan, obstacle),
     };
     if !we_let_go() {
+        lock.give_back(false);
         let why = "this program's own NVML does not let go of the GPU: the driver hangs";
         return refused_because(plan, Obstacle::new("driver_hangs", why, "Reboot the node."));
     }
-    let action = Execution { driver: &driver, request, facts, plan, time: *time }.run();
-    drop(lock);
+    let action = Execution { driver: &driver, request, facts, plan, time: *time, lock: &lock }.run();
+    // An nvidia-smi that did not end in time holds it on.
+    lock.give_back(action.steps.iter().any(|step| step.exit_code.is_none()));
     action
 }
 
@@ -101,30 +103,10 @@ fn refused_because(mut plan: ResetPlan, obstacle: Obstacle) -> ResetAction {
     refused(plan)
 }
 
-/// One reset on a node at a time, without a file of our own: the lock is on the program itself. It ends with this process
-/// and with every nvidia-smi that it started: one that outlives us goes on keeping others away.
-fn lock(driver: &DriverRoot) -> Result<File, Obstacle> {
-    let next = "Wait for it to end, then look again.";
-    let file = File::open(driver.file())
-        .map_err(|error| Obstacle::new("no_nvidia_smi", format!("nvidia-smi cannot be opened: {error}"), ""))?;
-    match file.try_lock() {
-        Ok(()) => match rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()) {
-            Ok(()) => Ok(file),
-            Err(error) => Err(Obstacle::new("lock", format!("the lock cannot be handed on: {error}"), next)),
-        },
-        Err(std::fs::TryLockError::WouldBlock) => {
-            Err(Obstacle::new("reset_running", "another reset is running on this node", next))
-        }
-        Err(error) => {
-            Err(Obstacle::new("lock", format!("whether another reset is running cannot be told: {error}"), next))
-        }
-    }
-}
-
-/// NVML closes the device files a moment after its last answer; a GPU that is open, also to us, cannot be reset.
+/// A GPU that is open, also to us, cannot be reset: every process of ours that asked NVML must have ended.
 fn we_let_go() -> bool {
     let end = Instant::now() + LET_GO_TIME;
-    while !host::held_by_us().is_ok_and(|held| held.is_empty()) {
+    while !nvml::all_ended() {
         if Instant::now() > end {
             return false;
         }
@@ -140,6 +122,7 @@ struct Execution<'a> {
     facts: &'a Report,
     plan: ResetPlan,
     time: Duration,
+    lock: &'a Lock,
 }
 
 impl Execution<'_> {
@@ -147,13 +130,13 @@ impl Execution<'_> {
         let gpu = self.plan.gpu.clone();
         let mut steps = Vec::new();
         if self.plan.persistence_mode {
-            let (step, end) = self.driver.run(Job::PersistenceOff, &gpu, PERSISTENCE_TIME);
+            let (step, end) = self.driver.run(Job::PersistenceOff, &gpu, PERSISTENCE_TIME, &self.lock.file);
             steps.push(step);
             if end != End::Code(0) {
                 return self.not_switched_off(end, steps);
             }
         }
-        let (step, end) = self.driver.run(Job::Reset, &gpu, self.time);
+        let (step, end) = self.driver.run(Job::Reset, &gpu, self.time, &self.lock.file);
         let said = step.said.clone();
         steps.push(step);
         let restored = !self.plan.persistence_mode || self.restore(end, &mut steps);
@@ -177,7 +160,7 @@ impl Execution<'_> {
         if last == End::Running {
             return false;
         }
-        let (step, end) = self.driver.run(Job::PersistenceOn, &self.plan.gpu, PERSISTENCE_TIME);
+        let (step, end) = self.driver.run(Job::PersistenceOn, &self.plan.gpu, PERSISTENCE_TIME, &self.lock.file);
         steps.push(step);
         end == End::Code(0)
     }

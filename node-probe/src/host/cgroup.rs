@@ -17,8 +17,7 @@ pub(super) struct Membership {
 
 /// Reads the whole file: one line per hierarchy, `number:controllers:path`.
 pub(super) fn parse(text: &str) -> Membership {
-    let paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-    let memberships = paths.map(membership);
+    let memberships = paths(text).map(membership);
     // v1 has a line per controller, some of them at the root: the one that says most counts.
     memberships.max_by_key(|found| (found.pod_uid.is_some(), found.container_id.is_some())).unwrap_or_default()
 }
@@ -30,6 +29,51 @@ pub(crate) fn names_pod(cgroup: &str) -> bool {
     let of_runtime = ["kubepods", "cri-containerd-", "crio-"].iter().any(|part| cgroup.contains(part));
     let is_uid = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
     of_runtime || cgroup.split("/pod").skip(1).any(is_uid)
+}
+
+/// Whether a process is surely in no container, by its file: stricter than [`names_pod`], which knows the kubelet's containers.
+/// A node that is a container itself has no such process.
+pub(crate) fn is_of_no_container(cgroup: &str) -> bool {
+    !cgroup.trim().is_empty() && !names_pod(cgroup) && !cgroup.split(['/', ':', '\n']).any(is_container)
+}
+
+/// Whether a process may be the node's kubelet, by its file. A kubelet in a container has a container's name further above.
+pub(crate) fn may_be_the_kubelets(cgroup: &str) -> bool {
+    let lowest = |path: &str| path.rsplit('/').take(2).any(is_container);
+    !cgroup.trim().is_empty() && !names_pod(cgroup) && !paths(cgroup).any(lowest)
+}
+
+/// Whether process 1 is the init of a node that is itself a container (kind, k3d), by its file and our own.
+///
+/// It must be shown by both: ours is a pod's, and its own is where an init is. From inside a cgroup namespace the way to it leads
+/// up past pod, class and `kubepods`, three levels or more; a neighbour of our own pod is one or two away. What is anything else
+/// is taken for a workload.
+pub(crate) fn is_init_of_a_node(init: &str, own: &str) -> bool {
+    let in_namespace = paths(own).next().is_some() && paths(own).all(|path| path == "/");
+    if paths(init).next().is_none() || names_pod(init) || !(in_namespace || names_pod(own)) {
+        return false;
+    }
+    let is_inits = |path: &str| {
+        let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let up = parts.iter().take_while(|part| **part == "..").count();
+        let far = if in_namespace { up >= LEVELS_TO_NODE } else { up == 0 };
+        far && matches!(parts[up..], [] | ["init" | "init.scope"])
+    };
+    paths(init).all(is_inits)
+}
+
+/// Levels between a container's cgroup and the node's root: pod, `kubepods`, root; a class between in most pods.
+const LEVELS_TO_NODE: usize = 3;
+
+fn paths(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().filter_map(|line| line.splitn(3, ':').nth(2))
+}
+
+/// 64 hex digits, with whatever prefix a runtime gives them.
+fn is_container(part: &str) -> bool {
+    let name = part.strip_suffix(".scope").unwrap_or(part);
+    let id = name.rsplit('-').next().unwrap_or_default();
+    id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn membership(path: &str) -> Membership {
@@ -186,5 +230,41 @@ mod tests {
         let text =
             format!("0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{hash}.slice/crio-{ID}.scope");
         check(&[("static pod", text, Some(hash), Some(ID), Some("burstable"))]);
+    }
+
+    #[test]
+    fn only_an_init_far_above_a_pod_is_a_nodes() {
+        let of_pod = format!("0::/kubelet.slice/kubepods.slice/kubepods-pod{SLICE}.slice/cri-containerd-{ID}.scope\n");
+        let (pod, namespace) = (of_pod.as_str(), "0::/\n");
+        for (init, own) in [
+            ("0::/init.scope\n", pod),
+            ("0::/init\n", pod),
+            ("0::/\n", pod),
+            ("0::/../../../../init.scope\n", namespace),
+            ("0::/../../../init\n", namespace),
+        ] {
+            assert!(is_init_of_a_node(init, own), "{init} from {own}");
+        }
+        let sibling = format!("0::/../docker-{ID}.scope\n");
+        let deeper = format!("0::/../docker-{ID}.scope/init.scope\n");
+        let of_container = format!("0::/../cri-containerd-{ID}.scope\n");
+        for (init, own) in [
+            ("0::/\n", namespace),
+            ("0::/init.scope\n", namespace),
+            ("0::/../init.scope\n", namespace),
+            ("0::/../../init.scope\n", namespace),
+            (sibling.as_str(), namespace),
+            (deeper.as_str(), namespace),
+            (of_container.as_str(), namespace),
+            (pod, pod),
+            ("", pod),
+            ("", namespace),
+            ("0::/init.scope\n", "0::/user.slice/session-1.scope\n"),
+            ("0::/init.scope\n", ""),
+            ("0::/system.slice/x.service\n", pod),
+            ("1:name=systemd:/\n0::/../../../x\n", namespace),
+        ] {
+            assert!(!is_init_of_a_node(init, own), "{init} from {own}");
+        }
     }
 }

@@ -4,14 +4,14 @@
 //! container's cgroup for a moment and calls `access(2)` there, which the device cgroup decides and the driver never sees.
 //!
 //! ```text
-//!   access ─▶ first_process, devices ─▶ /proc/self/exe device-access ─▶ theirs/cgroup.procs ─▶ access(2) … ─▶ ours/cgroup.procs
+//!   access ─▶ first_process, devices ─▶ a child of ours ─▶ theirs/cgroup.procs ─▶ access(2) … ─▶ ours/cgroup.procs
 //! ```
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use rustix::fs::Access as Mode;
 use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
@@ -19,11 +19,8 @@ use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
 use super::{cgroup, devices, files};
-use crate::args::DeviceAccess;
+use crate::child::{self, DeviceAccess, Task};
 use crate::paths::Paths;
-
-/// The command with which this program enters a container's cgroup.
-const COMMAND: &str = "device-access";
 
 const VISIBLE: &[u8] = b"NVIDIA_VISIBLE_DEVICES=";
 
@@ -81,11 +78,13 @@ fn ask(paths: &Paths, pid: u32, folder: &Path, devices: &[ContainerDevice]) -> i
     if devices.is_empty() {
         return Ok(Vec::new());
     }
-    let names: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg(COMMAND).arg("--theirs").arg(procs(paths, &pid.to_string())?);
-    command.arg("--ours").arg(procs(paths, "self")?).arg("--folder").arg(folder).arg("--names").arg(names.join(","));
-    let output = command.stdin(Stdio::null()).output()?;
+    let task = Task::DeviceAccess(DeviceAccess {
+        theirs: procs(paths, &pid.to_string())?,
+        ours: procs(paths, "self")?,
+        folder: folder.to_owned(),
+        names: devices.iter().map(|device| device.name.clone()).collect(),
+    });
+    let output = child::command(&task)?.stdout(Stdio::piped()).stderr(Stdio::piped()).output()?;
     if !output.status.success() || output.stdout.len() != devices.len() {
         return Err(io::Error::other(clean(&String::from_utf8_lossy(&output.stderr), 200)));
     }
@@ -119,7 +118,7 @@ fn procs(paths: &Paths, pid: &str) -> io::Result<PathBuf> {
 pub(crate) fn answer(request: &DeviceAccess) -> io::Result<String> {
     let procs = |path: &Path| OpenOptions::new().write(true).open(path);
     let (mut theirs, mut ours) = (procs(&request.theirs)?, procs(&request.ours)?);
-    let files: Vec<PathBuf> = request.names.split(',').map(|name| request.folder.join(name)).collect();
+    let files: Vec<PathBuf> = request.names.iter().map(|name| request.folder.join(name)).collect();
     let mut answers = String::with_capacity(files.len());
     let may = |file: &PathBuf| rustix::fs::access(file, Mode::READ_OK | Mode::WRITE_OK).is_ok();
     files.iter().for_each(|file| {
@@ -184,7 +183,7 @@ mod tests {
         let tree = Tree::new();
         tree.file("theirs", "").file("ours", "").file("dev/nvidia0", "");
         let at = |name: &str| tree.path().join(name);
-        let names = "nvidia0,nvidia1".to_owned();
+        let names = ["nvidia0", "nvidia1"].map(str::to_owned).to_vec();
         let request = DeviceAccess { theirs: at("theirs"), ours: at("ours"), folder: at("dev"), names };
         assert_eq!(answer(&request).expect("an answer"), "yn");
         for file in ["theirs", "ours"] {

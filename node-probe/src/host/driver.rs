@@ -2,18 +2,17 @@
 //!
 //! Files alone: nothing is opened as a library here, and no version is guessed from a package database.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use syringe_core::facts::host::DriverVersions;
 use syringe_core::text::clean;
 
+use super::libraries::{Library, libraries};
 use super::{files, library_folders, module_file};
 use crate::paths::Paths;
 
 /// Where the GPU Operator's driver container mounts its root on the host.
 const OPERATOR_ROOT: &str = library_folders::DRIVER_ROOTS[0];
-
-const LIBRARY: &str = "libnvidia-ml.so.";
 
 /// Folders of GSP firmware, below the host's root.
 const FIRMWARE_FOLDERS: [&str; 4] = [
@@ -44,8 +43,10 @@ pub(super) fn versions(paths: &Paths) -> DriverVersions {
     let loaded = files::text(&paths.sys.join("module/nvidia/version"))
         .or_else(|| banner.as_deref().and_then(version_in))
         .map(|version| clean(&version, 40));
-    let library = library(paths, loaded.as_deref());
-    let by_operator = library.as_ref().is_some_and(|(path, _)| path.starts_with(paths.host.join(OPERATOR_ROOT)));
+    // The one that NVML is opened from, unless it turns out not to be of the module's version. One that must not be loaded is
+    // still what the node has.
+    let library = libraries(paths, loaded.as_deref()).into_iter().find(|library| library.version.is_some());
+    let by_operator = library.as_ref().is_some_and(|library| library.path.starts_with(paths.host.join(OPERATOR_ROOT)));
     let (first, second) = if by_operator { (OPERATOR_ROOT, "") } else { ("", OPERATOR_ROOT) };
     let kernel = files::text(&paths.proc.join("sys/kernel/osrelease"));
     let roots = [first, second].map(|below| paths.host.join(below));
@@ -56,8 +57,8 @@ pub(super) fn versions(paths: &Paths) -> DriverVersions {
         flavor: banner.as_deref().map(flavor),
         module_on_disk: kernel.as_ref().and_then(in_roots),
         module_listed: kernel.as_ref().and_then(listed),
-        library_path: library.as_ref().map(|(path, _)| files::shown(&paths.host, path)),
-        library: library.map(|(_, version)| version),
+        library_path: library.as_ref().map(|Library { path, .. }| files::shown(&paths.host, path)),
+        library: library.and_then(|library| library.version),
     }
 }
 
@@ -76,32 +77,6 @@ fn version_in(banner: &str) -> Option<String> {
 pub(super) fn is_version(text: &str) -> bool {
     let numbers = |part: &str| !part.is_empty() && part.len() <= 5 && part.bytes().all(|byte| byte.is_ascii_digit());
     text.len() <= 20 && (2..=4).contains(&text.split('.').count()) && text.split('.').all(numbers)
-}
-
-/// The NVML library that fits the loaded module, else the first that is found: its path and version.
-fn library(paths: &Paths, loaded: Option<&str>) -> Option<(PathBuf, String)> {
-    let roots = library_folders::DRIVER_ROOTS.map(|root| paths.host.join(root));
-    let found: Vec<(PathBuf, String)> = roots
-        .iter()
-        .flat_map(|root| library_folders::folders(root).into_iter().filter_map(|folder| library_in(root, &folder)))
-        .collect();
-    let fits = found.iter().find(|(_, version)| Some(version.as_str()) == loaded);
-    fits.or(found.first()).cloned()
-}
-
-/// What `libnvidia-ml.so.1` of a folder leads to; without that link, a versioned file beside it.
-fn library_in(root: &Path, folder: &str) -> Option<(PathBuf, String)> {
-    let version = |path: &Path| {
-        let version = path.file_name()?.to_str()?.strip_prefix(LIBRARY)?;
-        is_version(version).then(|| version.to_owned())
-    };
-    let linked = files::inside(root, &format!("{folder}/{LIBRARY}1"));
-    if let Some(found) = linked.and_then(|path| version(&path).map(|version| (path, version))) {
-        return Some(found);
-    }
-    let folder = files::inside(root, folder)?;
-    let mut candidates = files::names(&folder).ok()?.into_iter().map(|name| folder.join(name));
-    candidates.find_map(|path| version(&path).map(|version| (path, version)))
 }
 
 /// Driver versions that have GSP firmware on disk.

@@ -19,7 +19,7 @@ use syringe_core::report::Problem;
 pub(crate) const SMALL: usize = 64 * 1024;
 
 /// The kernel's own limit on links in one path.
-const MOST_LINKS: u32 = 40;
+pub(super) const MOST_LINKS: u32 = 40;
 
 /// Entries of one directory that are looked at. `/proc` of a large node has some ten thousand.
 const MOST_ENTRIES: usize = 100_000;
@@ -119,7 +119,7 @@ pub(crate) fn inside(root: &Path, path: &str) -> Option<PathBuf> {
 }
 
 /// The components of a path, last one first.
-fn parts(path: &Path) -> Vec<PathBuf> {
+pub(super) fn parts(path: &Path) -> Vec<PathBuf> {
     let mut parts: Vec<PathBuf> = path.components().map(|part| PathBuf::from(part.as_os_str())).collect();
     parts.reverse();
     parts

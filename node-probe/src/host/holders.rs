@@ -58,11 +58,6 @@ pub(super) fn held_by(proc: &Path, pid: u32) -> io::Result<BTreeSet<u32>> {
     minors(&proc.join(pid.to_string()).join("fd"), Instant::now())
 }
 
-/// Those that this process holds, whatever tree it reads.
-pub(super) fn held_by_us() -> io::Result<BTreeSet<u32>> {
-    minors(Path::new("/proc/self/fd"), Instant::now())
-}
-
 fn minors(folder: &Path, started: Instant) -> io::Result<BTreeSet<u32>> {
     let mut minors = BTreeSet::new();
     for (number, entry) in fs::read_dir(folder)?.enumerate() {

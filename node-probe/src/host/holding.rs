@@ -14,11 +14,6 @@ pub(crate) fn held_by(paths: &Paths, pid: u32) -> io::Result<BTreeSet<u32>> {
     holders::held_by(&paths.proc, pid)
 }
 
-/// Minor numbers of the GPU device files that this process holds.
-pub(crate) fn held_by_us() -> io::Result<BTreeSet<u32>> {
-    holders::held_by_us()
-}
-
 /// Whether process ids here are the machine's.
 pub(crate) fn is_the_hosts_pid_namespace(paths: &Paths) -> bool {
     pid_namespace::is_the_hosts(paths)

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::files;
+use super::{files, trusted};
 
 /// Roots that a driver may be installed in, below the host's: the GPU Operator's driver container first, since where it is
 /// it is the one that is loaded.
@@ -37,8 +37,9 @@ const FOLDERS: [&str; 18] = [
     "run/opengl-driver/lib",
 ];
 
-/// The folders below `root` that may hold the driver's libraries: the known ones, then those of `ld.so.conf`.
-pub(crate) fn folders(root: &Path) -> Vec<String> {
+/// The folders below `root` that may hold the driver's libraries: the known ones, then those of `ld.so.conf`, where nobody but
+/// root can change that. `foreign`: a root of others, in which everything is theirs.
+pub(super) fn folders(root: &Path, foreign: bool) -> Vec<String> {
     let mut folders = Vec::new();
     for folder in FOLDERS {
         let folder = folder.replace("{arch}", std::env::consts::ARCH);
@@ -49,7 +50,8 @@ pub(crate) fn folders(root: &Path) -> Vec<String> {
     }
     let conf_d = children(root, "etc/ld.so.conf.d");
     for file in ["etc/ld.so.conf".to_owned()].into_iter().chain(conf_d) {
-        let Some(text) = files::inside(root, &file).and_then(|file| files::text(&file)) else { continue };
+        let opened = if foreign { trusted::open_any(root, &file) } else { trusted::open(root, &file) };
+        let Some(text) = opened.ok().and_then(|file| file.text()) else { continue };
         for folder in text.lines().filter_map(|line| line.trim().strip_prefix('/')) {
             if !folders.iter().any(|known| known == folder) {
                 folders.push(folder.to_owned());

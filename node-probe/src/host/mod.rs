@@ -9,6 +9,7 @@
 //!   processes  who uses the GPUs ── process, threads, cgroup, holders
 //!   lost       what is known of GPUs that do not answer
 //!   kubelet    device allocation ── dra, pod_resources (grpc, protobuf)
+//!   libraries  the driver's NVML library ── library_folders, trusted (what may be loaded or run)
 //!   files      bounded reads under all of them
 //! ```
 
@@ -23,13 +24,14 @@ mod grpc;
 mod holders;
 mod holding;
 mod kubelet;
+pub(crate) mod libraries;
 mod library_folders;
 mod lost;
 mod module_file;
 mod nics;
 mod pci;
 mod pcie_path;
-mod pid_namespace;
+pub(crate) mod pid_namespace;
 mod pod_resources;
 mod process;
 mod processes;
@@ -40,15 +42,16 @@ mod system;
 pub(crate) mod testing;
 mod threads;
 mod topology;
+pub(crate) mod trusted;
 
 use syringe_core::facts::host::Host;
 use syringe_core::report::Section;
 use syringe_core::text::clean;
 
-pub(crate) use self::files::{inside, pids};
-pub(crate) use self::holding::{describe, gpu_minor, held_by, held_by_us, is_the_hosts_pid_namespace};
+pub(crate) use self::files::pids;
+pub(crate) use self::holding::{describe, gpu_minor, held_by, is_the_hosts_pid_namespace};
 pub use self::kubelet::kubelet;
-pub(crate) use self::library_folders::{DRIVER_ROOTS, folders as library_folders};
+pub(crate) use self::library_folders::DRIVER_ROOTS;
 pub(crate) use self::lost::name_lost;
 pub(crate) use self::process::{Stat, look};
 pub use self::processes::processes;

@@ -1,6 +1,7 @@
 //! A file tree in a temporary directory, for the tests of this folder.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -29,22 +30,31 @@ impl Tree {
     /// Writes a file, with the folders above it.
     pub(crate) fn file(&self, path: &str, content: impl AsRef<[u8]>) -> &Self {
         let path = self.path().join(path);
-        fs::create_dir_all(path.parent().expect("a file has a folder")).expect("the folder can be made");
-        fs::write(path, content).expect("the file can be written");
+        self.make(path.parent().expect("a file has a folder"));
+        fs::write(&path, content).expect("the file can be written");
+        let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o644));
         self
+    }
+
+    /// Makes folders that only their owner can change, whatever the umask is here.
+    fn make(&self, folder: &Path) {
+        fs::create_dir_all(folder).expect("the folder can be made");
+        for folder in folder.ancestors().take_while(|folder| folder.starts_with(self.path())) {
+            let _ = fs::set_permissions(folder, fs::Permissions::from_mode(0o755));
+        }
     }
 
     /// Makes a symbolic link, dangling or not.
     pub(crate) fn link(&self, path: &str, target: &str) -> &Self {
         let path = self.path().join(path);
-        fs::create_dir_all(path.parent().expect("a link has a folder")).expect("the folder can be made");
+        self.make(path.parent().expect("a link has a folder"));
         std::os::unix::fs::symlink(target, path).expect("the link can be made");
         self
     }
 
     /// Makes a folder.
     pub(crate) fn folder(&self, path: &str) -> &Self {
-        fs::create_dir_all(self.path().join(path)).expect("the folder can be made");
+        self.make(&self.path().join(path));
         self
     }
 

@@ -18,7 +18,8 @@ use syringe_core::text::clean;
 use syringe_core::xid::{EventLog, record};
 
 use super::lines::Lines;
-use crate::host::files;
+use crate::child::{self, Journal, Task};
+use crate::host::{files, trusted};
 
 /// Half of the probe's usual time.
 pub(super) const TIME: Duration = Duration::from_secs(4);
@@ -47,9 +48,6 @@ const FIELDS: &str =
 /// The code of a problem that left the newest entries read.
 pub(super) const CUT_SHORT: &str = "timeout";
 
-/// Hidden command of this program: run the host's journalctl in the host's root.
-pub(crate) const IN_HOST_ROOT: &str = "host-journal";
-
 /// Whether the host keeps a journal: persistent, or for this boot only.
 pub(super) fn exists(host: &Path) -> bool {
     ["var/log/journal", "run/log/journal"].iter().any(|folder| {
@@ -57,21 +55,28 @@ pub(super) fn exists(host: &Path) -> bool {
     })
 }
 
-/// The command that prints the kernel's entries of all boots. `None`: the host has no journalctl.
+/// The command that prints the kernel's entries of all boots. `None`: the host has no journalctl, or none that only root can
+/// change.
 ///
 /// `-k` is left out on purpose: it means this boot only.
 pub(super) fn command(host: &Path, since: Option<Timestamp>, now: Timestamp) -> Option<Command> {
-    let tool = ["usr/bin/journalctl", "bin/journalctl"].into_iter().find(|tool| files::inside(host, tool).is_some())?;
+    let trusted = |tool: &str| trusted::open(host, tool).ok();
+    let tool = ["usr/bin/journalctl", "bin/journalctl"].into_iter().find_map(trusted)?.path;
     let since = since.or_else(|| now.checked_sub(LOOK_BACK).ok()).unwrap_or(Timestamp::UNIX_EPOCH).as_second();
     if host == Path::new("/") {
-        let mut command = Command::new(format!("/{tool}"));
-        command.args(arguments(since)).env("LC_ALL", "C").env("TZ", "UTC");
+        let mut command = Command::new(tool);
+        command.args(arguments(since)).stdin(Stdio::null());
+        set_environment(&mut command);
         return Some(command);
     }
     // In another root the tool is started by this program itself: an image with nothing but the probe has no `chroot`.
-    let mut command = Command::new(std::env::current_exe().ok()?);
-    command.arg(IN_HOST_ROOT).arg(host).arg("--since").arg(since.to_string());
-    Some(command)
+    let tool = Path::new("/").join(tool.strip_prefix(host).ok()?);
+    child::command(&Task::Journal(Journal { root: host.to_owned(), tool, since })).ok()
+}
+
+/// Nothing of the probe's environment means anything to the host's tool.
+fn set_environment(command: &mut Command) {
+    command.env_clear().envs([("PATH", "/usr/bin:/bin"), ("LC_ALL", "C"), ("TZ", "UTC")]);
 }
 
 fn arguments(since: i64) -> Vec<String> {
@@ -80,20 +85,17 @@ fn arguments(since: i64) -> Vec<String> {
 }
 
 /// Enters the host's root and becomes its `journalctl`, with the arguments above. Returns only when that fails.
-///
-/// Nothing else can be run there: a command of the caller's choice would make the probe a shell on the node.
-pub(crate) fn become_in_root(host: &Path, since: i64) -> std::io::Error {
+pub(crate) fn become_in_root(journal: &Journal) -> std::io::Error {
     use std::os::unix::process::CommandExt;
-    let entered =
-        rustix::process::chroot(host).map_err(std::io::Error::from).and_then(|()| std::env::set_current_dir("/"));
-    match entered {
-        Ok(()) => Command::new("journalctl")
-            .args(arguments(since))
-            .env_clear()
-            .envs([("PATH", "/usr/bin:/bin"), ("LC_ALL", "C"), ("TZ", "UTC")])
-            .exec(),
-        Err(error) => error,
-    }
+    let Journal { root, tool, since } = journal;
+    let nothing = match child::enter(root) {
+        Ok(nothing) => nothing,
+        Err(error) => return error,
+    };
+    let mut command = Command::new(tool);
+    command.args(arguments(*since)).stdin(nothing);
+    set_environment(&mut command);
+    command.exec()
 }
 
 /// Entries in the order of the tool: newest first.
@@ -135,7 +137,8 @@ pub(super) fn run(command: Command, log: &mut EventLog, time: Duration) -> Resul
 
 fn print(mut command: Command, log: &mut EventLog, newest: &mut Newest, time: Duration) -> Result<(), Problem> {
     let deadline = Instant::now() + time;
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Its standard input was chosen by who made the command.
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| {
         let tool = command.get_program().to_string_lossy().into_owned();
         failed(format!("cannot run {tool}: {error}"))
@@ -249,17 +252,22 @@ mod tests {
 
     #[test]
     fn the_command_asks_for_all_boots_and_for_a_bounded_past() {
+        let asked = arguments(1794614400);
+        assert!(asked.contains(&"--since=@1794614400".to_owned()), "{asked:?}");
+        assert!(asked.contains(&"_TRANSPORT=kernel".to_owned()) && !asked.contains(&"-k".to_owned()));
+    }
+
+    #[test]
+    fn only_a_tool_that_nobody_but_root_can_change_is_run() {
         let tree = Tree::new();
         let now: Timestamp = "2026-11-21T00:00:00Z".parse().expect("a time");
         assert!(command(tree.path(), None, now).is_none());
         tree.file("usr/bin/journalctl", "");
         let made = command(tree.path(), None, now).expect("there is a tool");
-        let args: Vec<String> = made.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
-        assert_eq!(args[0], IN_HOST_ROOT);
-        assert_eq!(args[2..], ["--since", "1794614400"]);
-        let asked = arguments(1794614400);
-        assert!(asked.contains(&"--since=@1794614400".to_owned()), "{asked:?}");
-        assert!(asked.contains(&"_TRANSPORT=kernel".to_owned()) && !asked.contains(&"-k".to_owned()));
+        assert_eq!(made.get_args().count(), 0, "which root and which tool is nobody's to say on a command line");
+        let folder = tree.path().join("usr/bin");
+        std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("ours");
+        assert!(command(tree.path(), None, now).is_none());
     }
 
     /// A journalctl that honours what it is told, as systemd before 254 does: the first entries of the window, or the

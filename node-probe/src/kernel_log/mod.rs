@@ -33,7 +33,7 @@ use syringe_core::xid::{self, Clock, EventLog};
 pub(crate) use self::journal::become_in_root;
 pub use self::saved::read_file;
 use crate::host::{self, files};
-use crate::paths::Paths;
+use crate::paths::{Owner, Paths};
 
 /// Saved trees only: a `dev/kmsg` that is a file.
 const MOST_SAVED: usize = 64 * 1024 * 1024;
@@ -76,8 +76,9 @@ pub fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
     let window_in_boot = clock.zip(options.since).is_some_and(|(clock, since)| since >= clock.boot_wall_time);
     let mut note = text_logs::Found::default();
     let (mut others, mut journal) = (0, Journal::default());
-    // Another log can add something only to a buffer that lost its beginning, or for a time before this boot.
-    if !(boot_is_there && window_in_boot) {
+    // Another log can add something only to a buffer that lost its beginning, or for a time before this boot. In a workload's
+    // root every file is the workload's: no log of this machine, and no program to run.
+    if paths.owner == Owner::Node && !(boot_is_there && window_in_boot) {
         if options.journal {
             journal = from_journal(paths, &mut log, since, now, &mut problems);
         }

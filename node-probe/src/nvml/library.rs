@@ -1,10 +1,8 @@
-//! Finds `libnvidia-ml.so.1` and opens it. Every platform keeps it elsewhere; the probe's image does not have it.
+//! Opens `libnvidia-ml.so.1`. Every platform keeps it elsewhere; `host::libraries` finds it.
 //!
-//! The library is opened by its path on the host's file system (`/proc/1/root/…`): it needs nothing but an old glibc,
-//! which is the probe's own. Links are followed inside the root that they belong to, since `/etc/alternatives/…` read
-//! through `/proc/1/root` means the host's `/etc`, not ours.
+//! The file that was looked at is the file that is opened: by its descriptor, not by its path. It needs nothing but an old
+//! glibc, which is the probe's own.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -17,53 +15,70 @@ use syringe_core::text::clean;
 
 use super::errors::Refusal;
 use super::trace::Trace;
-use crate::host;
+use crate::host::libraries::{self, Library};
 use crate::paths::Paths;
-
-/// The name that the driver's own loader path knows.
-const NAME: &str = "libnvidia-ml.so.1";
+use crate::privileges;
 
 /// Text of tried candidates that a problem carries.
 const TRIED_TEXT: usize = 900;
-/// A process's memory map is not read beyond this.
-const MOST_MAPS_BYTES: usize = 4 << 20;
 
-/// A library that might be the right one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Candidate {
-    /// What `dlopen` gets: a path without links, or the bare name.
-    path: PathBuf,
-    /// From the file name (`libnvidia-ml.so.570.124.06`).
-    version: Option<String>,
+/// What may be opened, best first: looked for while this process may look everywhere, opened later.
+pub(super) enum Found {
+    /// The one that a developer named.
+    Named(PathBuf),
+    /// What the search found.
+    Libraries(Vec<Library>),
 }
 
-/// Opens and initialises NVML: `explicit` alone if given, else the best library of this node. Returns it with its path.
-pub(super) fn open(explicit: Option<&Path>, paths: &Paths, trace: &Trace) -> Result<(Nvml, PathBuf), Problem> {
-    let loaded = loaded_version(paths);
+/// The libraries of this node; `explicit` alone if given.
+pub(super) fn found(explicit: Option<&Path>, paths: &Paths) -> Found {
+    match explicit {
+        Some(path) => Found::Named(path.to_owned()),
+        None => Found::Libraries(libraries::libraries(paths, loaded_version(paths).as_deref())),
+    }
+}
+
+/// Opens and initialises NVML. Returns it with its path.
+pub(super) fn open(found: Found, paths: &Paths, trace: &Trace) -> Result<(Nvml, PathBuf), Problem> {
     let mut tried: Vec<(PathBuf, Refusal)> = Vec::new();
-    let first = match explicit {
-        Some(path) => vec![Candidate::at(path.to_owned())],
-        None => candidates(paths, loaded.as_deref()),
-    };
-    // Reading the memory map of every process is the last resort: it finds any library that something has open.
-    let mapped = || if explicit.is_none() { mapped_libraries(&paths.proc) } else { Vec::new() };
-    for candidate in first.into_iter().chain(std::iter::once_with(mapped).flatten()) {
-        if tried.iter().any(|(path, _)| *path == candidate.path) {
-            continue;
-        }
-        let _under_way = trace.enter("nvmlInit_v2", None);
-        match initialise(&candidate.path) {
-            Ok(nvml) => return Ok((nvml, path_opened(candidate.path))),
-            Err(refusal) => {
-                let decisive = is_decisive(&refusal);
-                tried.push((candidate.path, refusal));
-                if decisive {
-                    break;
+    match found {
+        Found::Named(path) => match start(&path, trace) {
+            Ok(nvml) => return Ok((nvml, path)),
+            Err(refusal) => tried.push((path, refusal)),
+        },
+        Found::Libraries(first) => {
+            // Reading the memory map of every process is the last resort: it finds any library that something has open.
+            let mapped = std::iter::once_with(|| libraries::mapped_libraries(paths)).flatten();
+            for Library { path, file, foreign, .. } in first.into_iter().chain(mapped) {
+                if tried.iter().any(|(known, _)| *known == path) {
+                    continue;
+                }
+                let started = match file {
+                    Ok(_) if foreign && !privileges::are_dropped() => Err(Refusal::Unloadable(
+                        "refused: a workload's library, and this process has privileges".into(),
+                    )),
+                    Ok(file) => start(&file.as_path(), trace),
+                    Err(distrust) => Err(Refusal::Unloadable(distrust.to_string())),
+                };
+                match started {
+                    Ok(nvml) => return Ok((nvml, path)),
+                    Err(refusal) => {
+                        let decisive = is_decisive(&refusal);
+                        tried.push((path, refusal));
+                        if decisive {
+                            break;
+                        }
+                    }
                 }
             }
         }
     }
-    Err(unopened(&tried, paths, loaded.as_deref()))
+    Err(unopened(&tried, paths, loaded_version(paths).as_deref()))
+}
+
+fn start(path: &Path, trace: &Trace) -> Result<Nvml, Refusal> {
+    let _under_way = trace.enter("nvmlInit_v2", None);
+    initialise(path)
 }
 
 /// Whether another library file would meet the same refusal: the driver has spoken, not the library.
@@ -109,96 +124,15 @@ fn is_noexec(why: &str) -> bool {
 }
 
 fn copy_in_memory(path: &Path) -> io::Result<fs::File> {
-    let mut copy = fs::File::from(rustix::fs::memfd_create(NAME, rustix::fs::MemfdFlags::CLOEXEC)?);
+    let mut copy = fs::File::from(rustix::fs::memfd_create("libnvidia-ml.so.1", rustix::fs::MemfdFlags::CLOEXEC)?);
     io::copy(&mut fs::File::open(path)?, &mut copy)?;
     Ok(copy)
-}
-
-/// The loader chose the file behind a bare name: our own memory map tells which.
-fn path_opened(path: PathBuf) -> PathBuf {
-    if path.is_absolute() {
-        return path;
-    }
-    fs::read_to_string("/proc/self/maps").ok().and_then(|maps| mapped_path(&maps).map(PathBuf::from)).unwrap_or(path)
 }
 
 /// Version of the kernel module that is loaded; NVML works only with a library of the same version.
 fn loaded_version(paths: &Paths) -> Option<String> {
     let text = fs::read_to_string(paths.sys.join("module/nvidia/version")).ok()?;
     Some(text.trim().to_owned()).filter(|version| !version.is_empty())
-}
-
-impl Candidate {
-    fn at(path: PathBuf) -> Self {
-        let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
-        let version = name.strip_prefix("libnvidia-ml.so.").filter(|version| version.contains('.')).map(str::to_owned);
-        Self { path, version }
-    }
-
-    /// 0: of the loaded module's version, 1: may be, 2: is not (its initialisation would fail).
-    fn rank(&self, loaded: Option<&str>) -> u8 {
-        match (self.version.as_deref(), loaded) {
-            (Some(version), Some(loaded)) if version == loaded => 0,
-            (Some(_), Some(_)) => 2,
-            _ => 1,
-        }
-    }
-}
-
-/// The libraries that exist, best first: those of the loaded module's version, then in the order of the search.
-fn candidates(paths: &Paths, loaded: Option<&str>) -> Vec<Candidate> {
-    // What the container runtime injected, if it did. The loader knows this machine only, not a saved file tree.
-    let injected = Candidate { path: NAME.into(), version: None };
-    let mut found = if paths.proc == Path::new("/proc") { vec![injected] } else { Vec::new() };
-    for root in host::DRIVER_ROOTS.map(|root| paths.host.join(root)) {
-        for folder in host::library_folders(&root) {
-            let exact = loaded.map(|version| format!("libnvidia-ml.so.{version}"));
-            for name in exact.iter().map(String::as_str).chain([NAME]) {
-                let Some(path) = host::inside(&root, &format!("{folder}/{name}")) else { continue };
-                let candidate = Candidate::at(path);
-                if !found.contains(&candidate) {
-                    found.push(candidate);
-                }
-            }
-        }
-    }
-    found.sort_by_key(|candidate| candidate.rank(loaded));
-    found
-}
-
-/// Libraries that running processes have mapped, as paths through their `/proc/PID/root`.
-fn mapped_libraries(proc: &Path) -> Vec<Candidate> {
-    let mut found: Vec<(String, Candidate)> = Vec::new();
-    for entry in fs::read_dir(proc).into_iter().flatten().flatten() {
-        let process = entry.path();
-        if !entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()) {
-            continue;
-        }
-        let Ok(maps) = read_capped(&process.join("maps")) else { continue };
-        let Some(path) = mapped_path(&maps) else { continue };
-        // Any process will do for one and the same path.
-        if !found.iter().any(|(known, _)| known == path) {
-            let through = process.join("root").join(path.trim_start_matches('/'));
-            found.push((path.to_owned(), Candidate::at(through)));
-        }
-    }
-    found.into_iter().map(|(_, candidate)| candidate).collect()
-}
-
-fn read_capped(path: &Path) -> io::Result<String> {
-    let mut text = Vec::new();
-    let most = u64::try_from(MOST_MAPS_BYTES).unwrap_or(u64::MAX);
-    io::Read::read_to_end(&mut io::Read::take(fs::File::open(path)?, most), &mut text)?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
-/// The path of the NVML library in a `/proc/PID/maps`. A deleted file cannot be opened again.
-fn mapped_path(maps: &str) -> Option<&str> {
-    maps.lines().find_map(|line| {
-        let path = &line[line.find('/')?..];
-        let name = path.rsplit('/').next()?;
-        (name.starts_with("libnvidia-ml.so") && !name.ends_with(" (deleted)")).then_some(path)
-    })
 }
 
 /// Why no library could be opened, with every candidate and its error.
@@ -231,7 +165,7 @@ fn unopened(tried: &[(PathBuf, Refusal)], paths: &Paths, loaded: Option<&str>) -
         ),
         next_step:
             "Nothing to do on a node without GPUs; otherwise install the NVIDIA driver (GPU Operator: is the driver \
-                    pod of this node ready?), or name the library with --nvml-library."
+                    pod of this node ready?)."
                 .into(),
         gpu: None,
         code: "library_not_found".into(),

@@ -48,14 +48,13 @@ pub(super) struct Identity {
 }
 
 impl Session {
-    /// Finds NVML, initialises it and asks it for its GPUs. `library` names the library file instead of searching for
-    /// it; `trace` tells another thread what NVML is being asked.
+    /// Initialises the first of these libraries that works and asks it for its GPUs. `trace` notes what NVML is being asked.
     ///
     /// # Errors
     ///
     /// A problem that lists every library that was tried, with its error and the next step.
-    pub fn open(library: Option<&Path>, paths: &Paths, trace: &Trace) -> Result<Self, Problem> {
-        let (nvml, library) = library::open(library, paths, trace)?;
+    pub(super) fn open_one_of(libraries: library::Found, paths: &Paths, trace: &Trace) -> Result<Self, Problem> {
+        let (nvml, library) = library::open(libraries, paths, trace)?;
         let count = {
             let _under_way = trace.enter("nvmlDeviceGetCount_v2", None);
             nvml.device_count().map_err(|error| Refusal::from(error).problem("number of GPUs", None))?

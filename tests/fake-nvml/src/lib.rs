@@ -17,6 +17,8 @@
 //! |---|---|
 //! | `FAKE_NVML_FACTS=PATH` | the facts file, read by the first `nvmlInit` |
 //! | `FAKE_NVML_BLOCK=FUNCTION[:GPU],…` | that call (on that GPU index) never returns, like a call into a hung driver |
+//! | `FAKE_NVML_CRASH=FUNCTION[:GPU],…` | that call (on that GPU index) ends the process by SIGSEGV |
+//! | `FAKE_NVML_LOADED=PATH` | loading the library writes `/proc/self/status` of the process into that file |
 //! | `FAKE_NVML_DELAY_US=N` | every call takes N microseconds longer |
 //! | `FAKE_NVML_HIDE=FUNCTION,…` | that function answers `FUNCTION_NOT_FOUND`, like a driver too old for it |
 //! | `FAKE_NVML_FAIL=FUNCTION[:GPU]=CODE,…` | that call answers this return code, e.g. 999; `field 164` for one field |
@@ -50,6 +52,18 @@ mod settings;
 mod system;
 mod telemetry;
 mod topology;
+
+/// Runs when the library is loaded, before anybody asks it anything: what a hostile library would do its work in.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static LOADED: extern "C" fn() = loaded;
+
+extern "C" fn loaded() {
+    if let Some(file) = std::env::var_os("FAKE_NVML_LOADED") {
+        // Where it cannot be written the test that looks for it fails.
+        let _ = std::fs::copy("/proc/self/status", file);
+    }
+}
 
 /// The built shared library, for a test to hand to whatever loads NVML by path.
 ///

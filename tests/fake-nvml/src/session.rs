@@ -44,6 +44,7 @@ pub(crate) fn begin(function: &str) -> Answer {
 
 /// `nvmlShutdown`.
 pub(crate) fn end() -> Answer {
+    Switches::read().obey("nvmlShutdown", None)?;
     let mut users = users();
     users.count = users.count.checked_sub(1).ok_or(nvmlReturn_enum_NVML_ERROR_UNINITIALIZED)?;
     if users.count == 0 {
@@ -79,6 +80,8 @@ fn read_facts() -> Answer<Report> {
 pub(crate) struct Switches {
     /// Functions that never return, each on one GPU or on all.
     block: Vec<(String, Option<u32>)>,
+    /// Functions that crash, each on one GPU or on all.
+    crash: Vec<(String, Option<u32>)>,
     /// Functions that this "driver" does not have.
     hide: Vec<String>,
     /// What fails, and where calls are written down.
@@ -93,15 +96,21 @@ impl Switches {
             let value = std::env::var(name).unwrap_or_default();
             value.split(',').map(str::trim).filter(|item| !item.is_empty()).map(String::from).collect()
         };
-        let block = list("FAKE_NVML_BLOCK")
-            .into_iter()
-            .map(|item| match item.split_once(':') {
+        let calls = |name: &str| {
+            let call = |item: String| match item.split_once(':') {
                 Some((function, gpu)) => (function.to_owned(), gpu.parse().ok()),
                 None => (item, None),
-            })
-            .collect();
+            };
+            list(name).into_iter().map(call).collect()
+        };
         let micros = std::env::var("FAKE_NVML_DELAY_US").ok().and_then(|value| value.parse().ok()).unwrap_or(0);
-        Self { block, hide: list("FAKE_NVML_HIDE"), delay: Duration::from_micros(micros), failures: Failures::read() }
+        Self {
+            block: calls("FAKE_NVML_BLOCK"),
+            crash: calls("FAKE_NVML_CRASH"),
+            hide: list("FAKE_NVML_HIDE"),
+            delay: Duration::from_micros(micros),
+            failures: Failures::read(),
+        }
     }
 
     /// Does to a call what the environment asked for. `gpu` is the NVML index, for a call that concerns one GPU.
@@ -112,8 +121,12 @@ impl Switches {
         if !self.delay.is_zero() {
             std::thread::sleep(self.delay);
         }
-        let blocks = |(name, only): &(String, Option<u32>)| name == function && (only.is_none() || *only == gpu);
-        while self.block.iter().any(blocks) {
+        let meant = |(name, only): &(String, Option<u32>)| name == function && (only.is_none() || *only == gpu);
+        if self.crash.iter().any(meant) {
+            // SAFETY: none; a write to a page that no process has is what a damaged library does.
+            unsafe { std::ptr::without_provenance_mut::<u8>(8).write_volatile(1) };
+        }
+        while self.block.iter().any(meant) {
             std::thread::sleep(Duration::from_secs(3600));
         }
         self.failures.note(function, gpu);

@@ -21,7 +21,7 @@ use crate::syringe::document::Document;
 use crate::syringe::eager::{Place, not_yet};
 use crate::syringe::exec::{self, Command, Ended, ExecError};
 use crate::syringe::life::{Left, Life, Way};
-use crate::syringe::pod::probe_name;
+use crate::syringe::pod::{OPERATOR, probe_name};
 use crate::syringe::{Beside, Phase, Timings, hopeless, policy};
 
 /// Time for one request.
@@ -279,13 +279,15 @@ impl Way for Ephemeral {
 
 fn container(life: &Life, target: &str) -> EphemeralContainer {
     let lifetime = life.settings.probe_lifetime().as_secs().to_string();
-    let hold = ["hold", "--releasable", "--seconds", &lifetime].map(str::to_owned);
+    let mut hold = ["hold", "--releasable", "--seconds", &lifetime].map(str::to_owned).to_vec();
+    hold.extend(life.is_for_actions().then(|| OPERATOR.to_owned()));
     EphemeralContainer {
         name: probe_name(),
         image: Some(life.settings.probe_image()),
         image_pull_policy: Some(life.settings.image_pull_policy.as_str().into()),
         command: Some(node_probe(&hold)),
-        // Its process namespace: /proc/1/root is then the target's root, with the NVML library that it was given.
+        // Its process namespace: /proc/1/root is then the target's root, with the NVML library that it was given. node-probe opens
+        // that one as nobody, and runs nothing else of it.
         target_container_name: Some(target.to_owned()),
         security_context: Some(SecurityContext {
             privileged: Some(true),

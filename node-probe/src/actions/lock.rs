@@ -1,0 +1,127 @@
+//! One reset on a node at a time.
+//!
+//! The lock is on a file of our own, below the node's `/run`, which only root can open: a file that a container can open, such as
+//! nvidia-smi itself, can be locked by it for ever. The lock is the open file's: it ends with this process and with every
+//! nvidia-smi that it was handed on to. The file is removed by who gives the lock back, and by nobody else.
+
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use syringe_core::facts::action::Obstacle;
+
+/// Below the node's root.
+const FILE: &str = "run/gpu-syringe-reset.lock";
+/// Tries to lock the file that has the name, where others give the lock back meanwhile.
+const TRIES: u32 = 5;
+const NEXT: &str = "Wait for it to end, then look again.";
+
+/// A lock that is held.
+#[derive(Debug)]
+pub(super) struct Lock {
+    pub(super) file: File,
+    path: PathBuf,
+}
+
+impl Lock {
+    /// Takes the lock of the node whose root this is.
+    pub(super) fn take(host: &Path) -> Result<Self, Obstacle> {
+        let path = host.join(FILE);
+        let unknown = |error: &io::Error| {
+            let why = format!("whether another reset is running cannot be told: {}: {error}", path.display());
+            Obstacle::new("lock", why, NEXT)
+        };
+        for _ in 0..TRIES {
+            let file = open(&path).map_err(|error| unknown(&error))?;
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Obstacle::new("reset_running", "another reset is running on this node", NEXT));
+                }
+                Err(TryLockError::Error(error)) => return Err(unknown(&error)),
+            }
+            // Between the two, who held it may have removed it: then the lock is on a file that nobody finds.
+            if is_at(&file, &path) {
+                return Ok(Self { file, path });
+            }
+        }
+        Err(Obstacle::new("reset_running", "other resets are running on this node", NEXT))
+    }
+
+    /// Gives it back. Where nvidia-smi still runs it keeps the lock, and the file stays.
+    pub(super) fn give_back(self, still_running: bool) {
+        if !still_running && is_at(&self.file, &self.path) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags)
+        .open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o077 != 0 {
+        return Err(io::Error::other("the file is not ours alone"));
+    }
+    // Whatever the umask made of it.
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
+fn is_at(file: &File, path: &Path) -> bool {
+    let same =
+        |ours: std::fs::Metadata, named: std::fs::Metadata| (ours.dev(), ours.ino()) == (named.dev(), named.ino());
+    file.metadata().ok().zip(std::fs::symlink_metadata(path).ok()).is_some_and(|(ours, named)| same(ours, named))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::testing::Tree;
+
+    fn code(tree: &Tree) -> String {
+        Lock::take(tree.path()).expect_err("refused").code
+    }
+
+    #[test]
+    fn it_is_held_by_one_and_leaves_nothing() {
+        let tree = Tree::new();
+        tree.folder("run");
+        let lock = Lock::take(tree.path()).expect("nobody has it");
+        let mode = std::fs::metadata(tree.path().join(FILE)).expect("there").mode();
+        assert_eq!((code(&tree).as_str(), mode & 0o777), ("reset_running", 0o600));
+        lock.give_back(false);
+        assert!(!tree.path().join(FILE).exists());
+        Lock::take(tree.path()).expect("it was given back").give_back(true);
+        assert!(tree.path().join(FILE).exists(), "who still runs keeps the file");
+    }
+
+    #[test]
+    fn a_file_that_is_not_ours_alone_is_no_lock() {
+        let tree = Tree::new();
+        tree.file(FILE, "");
+        assert_eq!(code(&tree), "lock", "others can open it");
+        std::fs::remove_file(tree.path().join(FILE)).expect("ours");
+        tree.link(FILE, "/etc/hostname");
+        assert_eq!(code(&tree), "lock", "a link");
+        assert_eq!(code(&Tree::new()), "lock", "no /run");
+    }
+
+    #[test]
+    fn a_lock_on_nvidia_smi_is_in_nobodys_way() {
+        let tree = Tree::new();
+        tree.folder("run").file("usr/bin/nvidia-smi", "");
+        let tenants = File::open(tree.path().join("usr/bin/nvidia-smi")).expect("anybody can");
+        tenants.lock().expect("and keep it");
+        assert!(Lock::take(tree.path()).is_ok());
+    }
+}

@@ -1,0 +1,139 @@
+//! Both grammars, word by word.
+
+use std::ffi::OsString;
+
+use clap::CommandFactory;
+
+use super::{Development, Refusal, Shipped, Task, development, shipped};
+
+fn words(line: &str) -> impl Iterator<Item = OsString> {
+    line.split_whitespace().map(OsString::from)
+}
+
+fn refusal(line: &str) -> String {
+    match shipped(words(line)) {
+        Err(Refusal::Wrong(why) | Refusal::Text(why)) => why,
+        Ok(task) => panic!("{line}: {task:?}"),
+    }
+}
+
+const UUID: &str = "GPU-aaaaaaaa-0000-4000-8000-000000000001";
+
+/// Each of these was a way from the probe's exec to root on the node, or to its files.
+#[test]
+fn the_shipped_program_takes_no_word_that_names_a_library_a_root_a_program_or_a_file() {
+    for line in [
+        "inventory --nvml-library /dev/stdin",
+        "--nvml-library=/dev/stdin inventory",
+        "--root /proc/2/root all",
+        "all --root=/proc/2/root",
+        "--facts /etc/shadow all",
+        "xid --kernel-log /proc/1/root/etc/shadow",
+        "all --kernel-log -",
+        "host-journal /proc/2/root --since 0",
+        "--operator driver-tool --driver-root / --program /bin/sh --gpu GPU-1 --job reset",
+        "device-access --theirs /etc/passwd --ours /etc/passwd --folder /dev --names null",
+        "child",
+        "nvml",
+    ] {
+        assert!(shipped(words(line)).is_err(), "{line}");
+    }
+}
+
+/// Whatever is added to the grammar later: an option that takes free text must be looked at here.
+#[test]
+fn every_option_of_the_shipped_program_has_a_closed_set_of_values() {
+    const KNOWN: [&str; 9] =
+        ["timeout-ms", "since", "container", "gpu", "pid", "start-ticks", "grace-seconds", "reset-seconds", "seconds"];
+    const CLOSED: [&str; 2] = ["drain-check", "once"];
+    let command = Shipped::command();
+    let arguments = command.get_subcommands().chain([&command]).flat_map(clap::Command::get_arguments);
+    for argument in arguments.filter(|argument| argument.get_action().takes_values()) {
+        let name = argument.get_long().unwrap_or_else(|| argument.get_id().as_str());
+        assert!(KNOWN.contains(&name) || CLOSED.contains(&name) || name == "sections", "--{name} is new");
+        for path in ["/dev/stdin", "../x", "a/b", "$(x)", "-x"] {
+            let given =
+                if name == "sections" { format!("read {path}") } else { format!("{} --{name}={path}", with(name)) };
+            assert!(shipped(words(&given)).is_err(), "{given}");
+        }
+    }
+}
+
+/// A command that takes this option, whole but for it.
+fn with(option: &str) -> String {
+    match option {
+        "since" => "xid".into(),
+        "container" => "host".into(),
+        "gpu" => "kill --pid 2 --start-ticks 1".into(),
+        "pid" => format!("kill --gpu {UUID} --start-ticks 1"),
+        "start-ticks" => format!("kill --gpu {UUID} --pid 2"),
+        "grace-seconds" | "once" => format!("kill --gpu {UUID} --pid 2 --start-ticks 1"),
+        "reset-seconds" | "drain-check" => format!("reset --gpu {UUID}"),
+        "seconds" => "hold".into(),
+        _ => "all".into(),
+    }
+}
+
+#[test]
+fn what_the_launcher_sends_is_taken() {
+    let id = "a1".repeat(32);
+    for line in [
+        "all",
+        "xid --since 24h",
+        "xid --since=2026-11-20T00:00:00Z",
+        "read inventory,kubelet,processes",
+        &format!("all --container {id}"),
+        &format!("read inventory,host --container {id}"),
+        "hold --seconds 90",
+        "hold --seconds 90 --operator",
+        "hold --releasable --seconds 90",
+        "release",
+        &format!("--operator kill --gpu {UUID} --pid 42 --start-ticks 7 --grace-seconds 10 --once abc"),
+        &format!("--operator reset --gpu {UUID} --cordoned --drain-check off --reset-seconds 300 --plan"),
+        "--timeout-ms 3000 all",
+        "all --timeout-ms 3000",
+    ] {
+        assert!(shipped(words(line)).is_ok(), "{line}: {}", refusal(line));
+    }
+    let Ok(Task::Read(request)) = shipped(words("read inventory,ecc")) else { panic!("a request") };
+    assert_eq!(request.sections.len(), 2);
+    assert!(!request.development && request.files.root.is_none());
+}
+
+#[test]
+fn wrong_words_are_named() {
+    for (line, said) in [
+        ("", "no command"),
+        ("climb", "'climb'"),
+        ("dig --width 3", "'dig'"),
+        ("ecc --width 3", "'--width'"),
+        ("xid --since", "--since"),
+        ("xid --since 1h --since 2h", "multiple times"),
+        ("ecc deep", "'deep'"),
+        ("ecc -x", "'-x'"),
+        ("read inventory,nothing", "there are: inventory"),
+        ("all --timeout-ms 1", "100..=60000"),
+        ("kill --gpu GPU-1", "--pid"),
+        ("host --container ../../etc", "64 hex digits"),
+        ("--operator reset --gpu /dev/sda", "looks like GPU-"),
+    ] {
+        let why = refusal(line);
+        assert!(why.contains(said), "{line}: {why}");
+    }
+}
+
+#[test]
+fn the_development_program_has_the_options_that_name_files() {
+    let line = "--root /t --nvml-library /l.so xid --kernel-log /log --since 1h";
+    let Ok(Task::Read(request)) = development(words(line)) else { panic!("a request") };
+    assert!(request.development && request.files.kernel_log.is_some() && request.files.nvml_library.is_some());
+    Development::command().debug_assert();
+    Shipped::command().debug_assert();
+}
+
+#[test]
+fn the_help_is_a_text() {
+    let Err(Refusal::Text(help)) = shipped(words("--help")) else { panic!("help") };
+    assert!(help.contains("inventory") && !help.contains("nvml-library") && !help.contains("--root"), "{help}");
+    assert!(matches!(shipped(words("--version")), Err(Refusal::Text(text)) if text.contains(crate::VERSION)));
+}

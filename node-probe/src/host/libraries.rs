@@ -1,0 +1,133 @@
+//! The one search for the driver's NVML library: the host section names what it finds, and NVML is opened from it.
+//!
+//! A library is code that runs with the probe's rights. So it comes from the node's own root, from a driver's root that the
+//! node's root owns, or from the root of the probe's own container, where the container runtime may have put it (what is there
+//! was put by our image and the runtime: both are the node's, and the same look at owners applies). Never from a pod's root.
+//! Where all that can be seen is a pod's root ([`Owner::Workload`]), its library is named as what it is: see [`Library::foreign`].
+
+use std::path::{Path, PathBuf};
+
+use super::trusted::{self, Distrust, Trusted};
+use super::{cgroup, driver, files, library_folders};
+use crate::paths::{Owner, Paths};
+
+/// The name that the driver's own loader path knows.
+const NAME: &str = "libnvidia-ml.so.1";
+/// In front of the version in the real file's name.
+const PREFIX: &str = "libnvidia-ml.so.";
+/// A process's memory map is not read beyond this.
+const MOST_MAPS_BYTES: usize = 4 << 20;
+
+/// A library that was found.
+#[derive(Debug)]
+pub(crate) struct Library {
+    /// Where it really is, as this process sees it.
+    pub(crate) path: PathBuf,
+    /// From the file's name (`libnvidia-ml.so.570.124.06`).
+    pub(crate) version: Option<String>,
+    /// The open file, or why it must not be loaded.
+    pub(crate) file: Result<Trusted, Distrust>,
+    /// Of a workload's root: to be opened without any privilege alone.
+    pub(crate) foreign: bool,
+}
+
+/// The libraries that exist, best first: those of the loaded module's version, then in the order of the search. Those that may
+/// not be loaded come last.
+pub(crate) fn libraries(paths: &Paths, loaded: Option<&str>) -> Vec<Library> {
+    let mut found = Vec::new();
+    // Our own root. A saved file tree has none.
+    if paths.proc == Path::new("/proc") && paths.host != Path::new("/") {
+        search(Path::new("/"), loaded, false, &mut found);
+    }
+    let foreign = paths.owner == Owner::Workload;
+    for root in library_folders::DRIVER_ROOTS.map(|root| paths.host.join(root)) {
+        search(&root, loaded, foreign, &mut found);
+    }
+    found.sort_by_key(|library| (library.file.is_err(), library.rank(loaded)));
+    found
+}
+
+fn search(root: &Path, loaded: Option<&str>, foreign: bool, found: &mut Vec<Library>) {
+    for folder in library_folders::folders(root, foreign) {
+        let exact = loaded.map(|version| format!("{folder}/{PREFIX}{version}"));
+        let usual = format!("{folder}/{NAME}");
+        let mut paths: Vec<String> = exact.into_iter().chain([usual]).collect();
+        if !paths.iter().any(|path| files::inside(root, path).is_some()) {
+            paths = versioned(root, &folder);
+        }
+        for path in paths {
+            add(root, &path, foreign, found);
+        }
+    }
+}
+
+/// A folder without the usual link may have the file behind it all the same.
+fn versioned(root: &Path, folder: &str) -> Vec<String> {
+    let names = files::inside(root, folder).and_then(|path| files::names(&path).ok()).unwrap_or_default();
+    let is_library = |name: &String| name.strip_prefix(PREFIX).is_some_and(driver::is_version);
+    names.into_iter().filter(is_library).map(|name| format!("{folder}/{name}")).collect()
+}
+
+fn add(root: &Path, path: &str, foreign: bool, found: &mut Vec<Library>) {
+    let file = if foreign { trusted::open_any(root, path) } else { trusted::open(root, path) };
+    let real = match &file {
+        Ok(file) => Some(file.path.clone()),
+        // Named with the reason, if it is there at all.
+        Err(Distrust::Absent(_)) => None,
+        Err(_) => files::inside(root, path),
+    };
+    let Some(real) = real else { return };
+    if found.iter().any(|known| known.path == real) {
+        return;
+    }
+    let name = real.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let version = name.strip_prefix(PREFIX).filter(|version| driver::is_version(version)).map(str::to_owned);
+    found.push(Library { path: real, version, file, foreign });
+}
+
+/// Libraries that processes of the node itself have open, in the node's root. The last resort: it finds a driver that is
+/// installed in no known place.
+///
+/// The path is a process's word. A pod's process could name a file of its own image below the runtime's folder, which root owns
+/// on the node; so processes of pods are not asked, nor any whose cgroup cannot be read.
+pub(crate) fn mapped_libraries(paths: &Paths) -> Vec<Library> {
+    let mut found = Vec::new();
+    if paths.owner == Owner::Workload {
+        return found;
+    }
+    for pid in files::pids(&paths.proc).unwrap_or_default() {
+        let process = paths.proc.join(pid.to_string());
+        if !files::text(&process.join("cgroup")).is_some_and(|cgroup| cgroup::is_of_no_container(&cgroup)) {
+            continue;
+        }
+        let Ok(maps) = files::head(&process.join("maps"), MOST_MAPS_BYTES) else { continue };
+        if let Some(path) = mapped_path(&String::from_utf8_lossy(&maps)) {
+            add(&paths.host, path, false, &mut found);
+        }
+    }
+    found
+}
+
+/// The path of the NVML library in a `/proc/PID/maps`. A deleted file cannot be opened again.
+fn mapped_path(maps: &str) -> Option<&str> {
+    maps.lines().find_map(|line| {
+        let path = &line[line.find('/')?..];
+        let name = path.rsplit('/').next()?;
+        (name.starts_with("libnvidia-ml.so") && !name.ends_with(" (deleted)")).then_some(path)
+    })
+}
+
+impl Library {
+    /// 0: of the loaded module's version, 1: may be, 2: is not (its initialisation would fail).
+    fn rank(&self, loaded: Option<&str>) -> u8 {
+        match (self.version.as_deref(), loaded) {
+            (Some(version), Some(loaded)) if version == loaded => 0,
+            (Some(_), Some(_)) => 2,
+            _ => 1,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "libraries_tests.rs"]
+mod tests;

@@ -1,0 +1,220 @@
+//! Files that may be loaded or run: of root, and of nobody else who could have put or changed them there.
+//!
+//! Every component of the path, from the root directory to the file, must belong to root (or to the user that the probe runs
+//! as, who gains nothing by it) and must not be writable by group or others. Links are followed inside the root. The walk holds
+//! each directory open and looks at what it opened, so nothing can be exchanged between the look and the use.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
+
+use super::files::{MOST_LINKS, SMALL, parts};
+
+/// Write permission of group and others.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// A file that may be loaded or run, held open.
+#[derive(Debug)]
+pub(crate) struct Trusted {
+    file: OwnedFd,
+    /// Where it really is below the root.
+    pub(crate) path: PathBuf,
+}
+
+/// Why a file may not be.
+#[derive(Debug)]
+pub(crate) enum Distrust {
+    /// It is not there, or cannot be opened.
+    Absent(io::Error),
+    /// Something on its path belongs to this user.
+    Owner(PathBuf, u32),
+    /// Something on its path can be changed by others.
+    Writable(PathBuf),
+    /// It is no ordinary file.
+    Kind(PathBuf),
+}
+
+impl fmt::Display for Distrust {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Absent(error) => write!(to, "{error}"),
+            Self::Owner(path, user) => write!(to, "refused: /{} belongs to user {user}, not to root", path.display()),
+            Self::Writable(path) => write!(to, "refused: /{} can be changed by others than root", path.display()),
+            Self::Kind(path) => write!(to, "refused: /{} is no ordinary file", path.display()),
+        }
+    }
+}
+
+impl From<rustix::io::Errno> for Distrust {
+    fn from(error: rustix::io::Errno) -> Self {
+        Self::Absent(error.into())
+    }
+}
+
+impl Trusted {
+    /// The file as a path that leads to just this one, for who opens by path (`dlopen`).
+    pub(crate) fn as_path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
+    }
+
+    /// Its text, as far as a small file goes.
+    pub(crate) fn text(&self) -> Option<String> {
+        let data = super::files::head(&self.as_path(), SMALL).ok()?;
+        Some(String::from_utf8_lossy(&data).into_owned())
+    }
+}
+
+/// Opens the file at `path` when `root` is the root directory.
+///
+/// # Errors
+///
+/// Says what is wrong with which part of the path.
+pub(crate) fn open(root: &Path, path: &str) -> Result<Trusted, Distrust> {
+    walk(root, path, true)
+}
+
+/// As [`open`], of a root that others own, without a look at owners. For what is then run without any privilege.
+pub(crate) fn open_any(root: &Path, path: &str) -> Result<Trusted, Distrust> {
+    walk(root, path, false)
+}
+
+fn walk(root: &Path, path: &str, strict: bool) -> Result<Trusted, Distrust> {
+    const FLAGS: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+    let look = |stat: &Stat, at: &Path| if strict { check(stat, at) } else { Ok(()) };
+    let top = openat(CWD, root, FLAGS | OFlags::DIRECTORY, Mode::empty())?;
+    look(&fstat(&top)?, Path::new(""))?;
+    let (mut held, mut reached): (Vec<OwnedFd>, PathBuf) = (Vec::new(), PathBuf::new());
+    let mut pending = parts(Path::new(path));
+    let mut links = 0;
+    while let Some(part) = pending.pop() {
+        match part.components().next() {
+            Some(Component::RootDir) => {
+                held.clear();
+                reached.clear();
+            }
+            Some(Component::ParentDir) => {
+                held.pop();
+                reached.pop();
+            }
+            Some(Component::Normal(name)) => {
+                let folder = held.last().unwrap_or(&top).as_fd();
+                let next = openat(folder, name, FLAGS | OFlags::NOFOLLOW, Mode::empty())?;
+                // Of a link that is opened so, this is the link itself.
+                let stat = statat(&next, "", AtFlags::EMPTY_PATH)?;
+                if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return Err(rustix::io::Errno::LOOP.into());
+                    }
+                    let target = readlinkat(&next, "", Vec::new())?;
+                    pending.extend(parts(Path::new(OsStr::from_bytes(target.as_bytes()))));
+                } else {
+                    reached.push(name);
+                    look(&stat, &reached)?;
+                    held.push(next);
+                }
+            }
+            Some(Component::CurDir | Component::Prefix(_)) | None => {}
+        }
+    }
+    let file = held.pop().ok_or_else(|| Distrust::Kind(reached.clone()))?;
+    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
+        return Err(Distrust::Kind(reached));
+    }
+    Ok(Trusted { file, path: root.join(reached) })
+}
+
+fn check(stat: &Stat, at: &Path) -> Result<(), Distrust> {
+    if stat.st_uid != 0 && stat.st_uid != rustix::process::geteuid().as_raw() {
+        return Err(Distrust::Owner(at.to_owned(), stat.st_uid));
+    }
+    if stat.st_mode & WRITABLE_BY_OTHERS != 0 {
+        return Err(Distrust::Writable(at.to_owned()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    use super::*;
+    use crate::host::testing::Tree;
+
+    const FILE: &str = "usr/lib/x/libnvidia-ml.so.1";
+
+    fn tree() -> Tree {
+        let tree = Tree::new();
+        tree.file(FILE, "the library");
+        tree
+    }
+
+    fn why(tree: &Tree, path: &str) -> String {
+        open(tree.path(), path).expect_err("it is refused").to_string()
+    }
+
+    #[test]
+    fn a_file_of_root_in_folders_of_root_is_held_open() {
+        let tree = tree();
+        tree.link("usr/lib/libnvidia-ml.so.1", "/etc/alternatives/nvml")
+            .link("etc/alternatives/nvml", "../../usr/lib/x/libnvidia-ml.so.1");
+        let trusted = open(tree.path(), "/usr/lib/libnvidia-ml.so.1").expect("it may be loaded");
+        assert_eq!(trusted.path, tree.path().join(FILE));
+        fs::remove_file(&trusted.path).expect("ours");
+        tree.file(FILE, "another");
+        assert_eq!(trusted.text().as_deref(), Some("the library"), "what was looked at is what is used");
+    }
+
+    #[test]
+    fn each_part_of_the_path_must_be_closed_to_others() {
+        for part in ["", "usr", "usr/lib", "usr/lib/x", FILE] {
+            for more in [0o020, 0o002, 0o1002] {
+                let tree = tree();
+                let path = tree.path().join(part);
+                let mode = fs::metadata(&path).expect("there").permissions().mode() | more;
+                fs::set_permissions(&path, Permissions::from_mode(mode)).expect("ours");
+                assert!(why(&tree, FILE).contains(&format!("/{part} can be changed by others")), "{part}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_part_of_the_path_must_be_roots() {
+        for part in ["", "usr", "usr/lib", "usr/lib/x", FILE] {
+            let tree = tree();
+            if chown(tree.path().join(part), Some(12_345), None).is_err() {
+                assert!(!rustix::process::geteuid().is_root());
+                return eprintln!("skipped: only root can give files away");
+            }
+            assert!(why(&tree, FILE).contains(&format!("/{part} belongs to user 12345")), "{part}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_followed_inside_the_root_and_no_link_leads_out() {
+        let tree = tree();
+        tree.link("up", "../../../usr/lib/x/libnvidia-ml.so.1").link("loop", "loop").link("out", "/etc/passwd");
+        assert_eq!(open(tree.path(), "up").expect("inside").path, tree.path().join(FILE));
+        for path in ["loop", "out", "absent", "usr/lib/x/libnvidia-ml.so.1/more"] {
+            assert!(open(tree.path(), path).is_err(), "{path}");
+        }
+        assert!(why(&tree, "usr/lib").contains("no ordinary file"));
+        assert!(why(&tree, "/").contains("no ordinary file"));
+    }
+
+    #[test]
+    fn of_a_root_of_others_any_file_can_be_opened_and_still_none_outside() {
+        let tree = tree();
+        fs::set_permissions(tree.path().join("usr"), Permissions::from_mode(0o777)).expect("ours");
+        tree.link("out", "/etc/passwd");
+        assert!(open(tree.path(), FILE).is_err());
+        assert!(open_any(tree.path(), FILE).is_ok());
+        assert!(open_any(tree.path(), "out").is_err());
+    }
+}

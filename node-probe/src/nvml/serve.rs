@@ -1,0 +1,137 @@
+//! The process that asks NVML: opens the library, reads what was asked for, says each thing as soon as it is read, and ends.
+//!
+//! It ends by a signal to itself. `nvmlShutdown` and the library's own code at exit are left out: the kernel closes what is open,
+//! and a library that crashes there must not look like one that failed.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::time::Instant;
+
+use rustix::process::{Signal, getpid, kill_process};
+use syringe_core::report::{Problem, Section};
+use syringe_core::text::clean;
+
+use super::process::{Answer, GpuState, Questions, Uses};
+use super::{Session, Trace};
+use crate::paths::Owner;
+use crate::privileges;
+use crate::section::SectionName;
+
+/// Answers the questions on standard output and ends.
+pub(crate) fn serve(questions: &Questions) -> ! {
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    if let Ok(output) = take_output() {
+        let mut output = Output(output);
+        let defect = output.0.try_clone();
+        std::panic::set_hook(Box::new(move |panic| {
+            if let Ok(output) = &defect {
+                let why = clean(&panic.to_string(), 400);
+                Output(output).say(&Answer::Failed(problem(
+                    "defect",
+                    why,
+                    "This is a defect of node-probe: please report it.",
+                )));
+            }
+        }));
+        if let Err(problem) = answer(questions, &mut output) {
+            output.say(&Answer::Failed(problem));
+        }
+        output.say(&Answer::Done);
+    }
+    let _ = kill_process(getpid(), Signal::KILL);
+    std::process::exit(0)
+}
+
+/// Standard output for us alone: what the library prints there must not come between the answers.
+fn take_output() -> io::Result<File> {
+    let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
+    Ok(output)
+}
+
+struct Output<W>(W);
+
+impl<W: Write> Output<W> {
+    fn say(&mut self, answer: &Answer) {
+        let mut line = serde_json::to_vec(answer).unwrap_or_default();
+        line.push(b'\n');
+        // Nobody listens any more: the parent ends this process.
+        let _ = self.0.write_all(&line);
+    }
+}
+
+fn answer(questions: &Questions, output: &mut Output<impl Write>) -> Result<(), Problem> {
+    let Questions { library, paths, sections, gpu } = questions;
+    let trace = Trace::into_standard_error().unwrap_or_default();
+    let libraries = super::library::found(library.as_deref(), paths);
+    if paths.owner == Owner::Workload {
+        privileges::drop_all().map_err(|error| {
+            let why = format!(
+                "the library is a workload's, and the privileges of this process could not be given up: {error}"
+            );
+            problem("privileges", why, "Probe the node itself: --via pod.")
+        })?;
+        // The change of user has undone it.
+        let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    }
+    // Never dropped: that would shut NVML down.
+    let session = std::mem::ManuallyDrop::new(Session::open_one_of(libraries, paths, &trace)?);
+    let addresses = session.pci_addresses();
+    // Where it counts GPUs of which none answers, it lists them, nobody knows where.
+    let known = !addresses.is_empty() || session.device_count() == 0;
+    output.say(&Answer::Opened(known.then_some(addresses)));
+    if let Some(uuid) = gpu {
+        output.say(&Answer::Gpu(look(&session, uuid)));
+    }
+    read(&session, sections, output);
+    Ok(())
+}
+
+fn read(session: &Session, sections: &[SectionName], output: &mut Output<impl Write>) {
+    let wants = |name| sections.contains(&name);
+    if wants(SectionName::Inventory) {
+        output.say(&Answer::Inventory(timed(|| session.inventory())));
+    }
+    if wants(SectionName::Processes) {
+        let uses = session.gpu_uses();
+        output.say(&Answer::Uses(Uses { uses, memory_used: session.memory_used(), minors: session.minor_numbers() }));
+    }
+    if wants(SectionName::Telemetry) {
+        output.say(&Answer::Telemetry(timed(|| session.telemetry())));
+    }
+    if wants(SectionName::Ecc) {
+        output.say(&Answer::Ecc(timed(|| session.ecc())));
+    }
+    if wants(SectionName::Mig) {
+        output.say(&Answer::Mig(timed(|| session.mig())));
+    }
+    if wants(SectionName::Topology) {
+        output.say(&Answer::Topology(timed(|| session.topology())));
+    }
+}
+
+fn timed<T>(read: impl FnOnce() -> Section<T>) -> Section<T> {
+    let started = Instant::now();
+    let mut section = read();
+    section.duration_ms = crate::millis(started.elapsed());
+    section
+}
+
+fn look(session: &Session, uuid: &str) -> Option<GpuState> {
+    let (_, index, _) = session.pci_addresses().into_iter().find(|(_, _, of)| of.as_deref() == Some(uuid))?;
+    let uses = session.gpu_uses();
+    let problem = uses.problems.into_iter().find(|problem| problem.gpu == Some(index));
+    let uses = uses.data.unwrap_or_default().into_iter().filter(|(_, gpu_use)| gpu_use.gpu == index).collect();
+    Some(GpuState {
+        index,
+        minor: session.minor_numbers().into_iter().find(|(gpu, _)| *gpu == index).map(|(_, minor)| minor),
+        memory_used: session.memory_used().into_iter().find(|(gpu, _)| *gpu == index).map(|(_, bytes)| bytes),
+        uses,
+        problem,
+    })
+}
+
+fn problem(code: &str, why: String, next_step: &str) -> Problem {
+    Problem { what: "NVML".into(), why, next_step: next_step.into(), gpu: None, code: code.into() }
+}

@@ -23,7 +23,6 @@ use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::facts::kubelet::Kubelet;
 use syringe_core::facts::processes::Processes;
 use syringe_core::facts::topology::{self, Topology};
-use syringe_core::pci::PciAddress;
 use syringe_core::report::{Extent, Problem, Report, Section, Sections, Source};
 use syringe_core::xid::LogOf;
 

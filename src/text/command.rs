@@ -89,13 +89,14 @@ pub fn shown<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
             _ => {
                 let name = file_name(word).filter(|name| match before {
                     "-m" => *name == word,
-                    _ => !is_long_option(before) && SCRIPTS.iter().any(|ending| name.ends_with(ending)),
+                    _ => SCRIPTS.iter().any(|ending| name.ends_with(ending)),
                 });
                 script = name.is_some();
                 name.map(str::to_owned)
             }
         };
-        before = word;
+        // What was left out says nothing of the next word: read again, the line is the same.
+        before = if shown.is_some() { word } else { LEFT_OUT };
         match shown {
             Some(shown) => line.push(shown),
             None if line.last().is_some_and(|last| last.ends_with(LEFT_OUT)) => {}
@@ -164,7 +165,7 @@ mod tests {
             ),
             ("python3 pretrain.py --nodes 18", "python3 pretrain.py --nodes 18"),
             ("vllm serve --api-key abc --model x/y --dtype bf16", "vllm … --api-key … --model … --dtype bf16"),
-            ("mysql -psecret -u root", "mysql … -u …"),
+            ("mysql -phunter2 -u root", "mysql … -u …"),
             ("app --password=hunter2", "app --password=…"),
             ("app --token -abc", "app --token …"),
             ("curl https://user:pw@x", "curl …"),

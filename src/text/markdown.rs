@@ -36,7 +36,7 @@ pub(super) fn defuse(text: &str) -> Cow<'_, str> {
 fn is_tag(rest: &str) -> bool {
     let rest = rest.strip_prefix('/').unwrap_or(rest);
     let begins = |tag: &&str| rest.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag));
-    rest.starts_with("!--") || TAGS.iter().any(|tag| begins(&tag))
+    rest.starts_with("!--") || TAGS.iter().any(begins)
 }
 
 #[cfg(test)]

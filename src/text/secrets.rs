@@ -63,7 +63,7 @@ pub(super) fn redact(text: &str) -> Cow<'_, str> {
     for (place, word) in text.split(' ').enumerate() {
         let (shown, then) = word_after(next, word);
         next = then;
-        if place > 0 && !(shown.is_empty() && !word.is_empty()) {
+        if place > 0 && (word.is_empty() || !shown.is_empty()) {
             told.push(' ');
         }
         told.push_str(&shown);
@@ -187,7 +187,9 @@ fn without_values(word: &str) -> (String, Next) {
         }
     }
     shown.push_str(rest);
-    let option = rest.strip_prefix("--").filter(|name| shown.len() == name.len() + 2 && is_of_secret(name));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let is_option = |name: &&str| shown.len() == name.len() + 2 && name.bytes().all(plain) && is_of_secret(name);
+    let option = rest.strip_prefix("--").filter(is_option);
     (shown, if option.is_some() { Next::Secret } else { Next::Plain })
 }
 
@@ -314,6 +316,7 @@ mod tests {
             "couldn't find key nvidia.com/gpu in Secret ml/registry",
             "invalid token: expired",
             "max_tokens=4096 seed=1",
+            "its credentials with --image-pull-secret, a mirror with --registry-mirror",
             "basic.service: Main process exited, code=exited, status=1/FAILURE",
             "http://10.0.0.1:6443/api/v1/nodes/gpu-1@x",
             "GPU-f632d18c-0e6a-418b-a0c2-b2d54a0e1ddd",

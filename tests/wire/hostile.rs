@@ -118,7 +118,9 @@ fn fixture() -> Fixture {
         message: Some(POISON.into()),
         ..NodeCondition::default()
     });
-    let mut pods: Vec<Pod> = workloads_of(&node).into_iter().map(poisoned_pod).collect();
+    // Names of pods are checked by the API server.
+    let clean = NodeFixture::from_facts("gpu-1", scenarios::named("healthy-h100-8").unwrap().report());
+    let mut pods: Vec<Pod> = workloads_of(&clean).into_iter().map(poisoned_pod).collect();
     let mut dead = pods[0].clone();
     dead.metadata.name = Some("dead".into());
     dead.metadata.uid = Some("dead-uid".into());
@@ -136,60 +138,72 @@ fn fixture() -> Fixture {
     Fixture { pods, events, ..Fixture::of([node]) }
 }
 
-/// Nothing secret, nothing hidden, nothing that a host would load.
-fn check(of: &str, text: &str) {
-    let lower = text.to_ascii_lowercase();
-    if let Some(at) = lower.find(&SECRET.to_ascii_lowercase()) {
-        panic!("{of} tells a secret: …{}…", around(text, at));
-    }
-    for mark in ["![", "](", "<img"] {
-        if let Some(at) = lower.find(mark) {
-            panic!("{of} has live Markdown: …{}…", around(text, at));
+/// What should not have come out. All of it is told at the end.
+#[derive(Default)]
+struct Found(BTreeSet<String>);
+
+impl Found {
+    /// Nothing secret, nothing hidden, nothing that a host would load.
+    fn check(&mut self, of: &str, text: &str) {
+        let lower = text.to_ascii_lowercase();
+        for mark in [SECRET, "![", "](", "<img"] {
+            if let Some(at) = lower.find(&mark.to_ascii_lowercase()) {
+                self.0.insert(format!("{of} has {mark}: …{}…", around(text, at)));
+            }
+        }
+        let hidden: BTreeSet<_> =
+            text.chars().filter(|one| !matches!(one, ' ' | '\n') && is_hidden(*one)).map(u32::from).collect();
+        if !hidden.is_empty() {
+            self.0.insert(format!("{of} has characters that nobody sees: {hidden:x?}"));
         }
     }
-    let hidden: BTreeSet<_> = text.chars().filter(|one| !matches!(one, ' ' | '\n') && is_hidden(*one)).collect();
-    assert!(hidden.is_empty(), "{of} has characters that nobody sees: {hidden:x?}");
+
+    /// The same for a JSON answer, all of whose texts of others stand in fields that it names as quoted.
+    fn check_answer(&mut self, of: &str, answer: &Value) {
+        self.texts(of, answer);
+        let quoted: BTreeSet<&str> =
+            answer["quoted"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        self.unquoted(of, answer, "", &quoted);
+    }
+
+    fn texts(&mut self, of: &str, value: &Value) {
+        match value {
+            Value::String(text) => self.check(of, text),
+            Value::Array(all) => all.iter().for_each(|one| self.texts(of, one)),
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    self.check(of, name);
+                    self.texts(of, value);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn unquoted(&mut self, of: &str, value: &Value, name: &str, quoted: &BTreeSet<&str>) {
+        match value {
+            Value::String(text) if text.contains(EVIL) && !quoted.contains(name) => {
+                self.0.insert(format!("{of}: {name} is not in quoted"));
+            }
+            Value::Array(all) => all.iter().for_each(|one| self.unquoted(of, one, name, quoted)),
+            Value::Object(fields) => {
+                for (field, value) in fields {
+                    if field.contains(EVIL) && !quoted.contains(name) {
+                        self.0.insert(format!("{of}: a field of {name} has a name of others, and is not in quoted"));
+                    }
+                    // What is below a quoted map is quoted.
+                    let name = if quoted.contains(field.as_str()) || !quoted.contains(name) { field } else { name };
+                    self.unquoted(of, value, name, quoted);
+                }
+            }
+            _ => {}
+        }
+    }
 }
 
 fn around(text: &str, at: usize) -> String {
-    let start = at.saturating_sub(80);
-    String::from_utf8_lossy(&text.as_bytes()[start..(at + 80).min(text.len())]).into_owned()
-}
-
-/// The same for a JSON answer, all of whose texts of others stand in fields that it names as quoted.
-fn check_answer(of: &str, answer: &Value) {
-    check_texts(of, answer);
-    let quoted: BTreeSet<&str> = answer["quoted"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    unquoted(of, answer, "", &quoted);
-}
-
-fn check_texts(of: &str, value: &Value) {
-    match value {
-        Value::String(text) => check(of, text),
-        Value::Array(all) => all.iter().for_each(|one| check_texts(of, one)),
-        Value::Object(fields) => fields.iter().for_each(|(name, value)| {
-            check(of, name);
-            check_texts(&format!("{of}.{name}"), value);
-        }),
-        _ => {}
-    }
-}
-
-fn unquoted(of: &str, value: &Value, name: &str, quoted: &BTreeSet<&str>) {
-    match value {
-        Value::String(text) => {
-            assert!(!text.contains(EVIL) || quoted.contains(name), "{of}: {name} is not in quoted: {text}")
-        }
-        Value::Array(all) => all.iter().for_each(|one| unquoted(of, one, name, quoted)),
-        Value::Object(fields) => {
-            for (field, value) in fields {
-                let name = if quoted.contains(name) { name } else { field };
-                assert!(!field.contains(EVIL) || quoted.contains(name), "{of}: a field of {name} is named {field}");
-                unquoted(of, value, name, quoted);
-            }
-        }
-        _ => {}
-    }
+    let bytes = &text.as_bytes()[at.saturating_sub(60)..(at + 60).min(text.len())];
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Every tool, with what it must be given: its name, and its arguments over MCP.
@@ -252,6 +266,7 @@ async fn watch(bed: &Bed, seen: &mut BTreeSet<String>) {
 async fn secrets_come_out_nowhere_and_instructions_only_as_quoted_data() {
     let bed = Arc::new(Bed::of(fixture()).await);
     let mut metadata = BTreeSet::new();
+    let mut found = Found::default();
     let asked = async {
         let mut client = Client::start(bed.launcher().args(["--mode", "operator"])).await;
         let listed = client.tools().await;
@@ -259,28 +274,24 @@ async fn secrets_come_out_nowhere_and_instructions_only_as_quoted_data() {
         for (tool, arguments) in calls() {
             named.insert(tool);
             let answer = client.call(tool, arguments.clone()).await;
-            check(tool, &answer.text);
-            match answer.is_error {
-                true => panic!("{tool} {arguments}: {}", answer.text),
-                false => check_answer(tool, answer.success()),
-            }
+            found.check_answer(tool, answer.success());
             for form in ["json", "table"] {
                 let yes = ["kill_gpu_process", "reset_gpu"].contains(&tool).then_some("--yes");
                 let launcher = bed.launcher().args(["--mode", "operator", "--output", form]);
                 let ended = launcher.args(words(tool, &arguments).iter().map(String::as_str)).args(yes).run().await;
                 let of = format!("{tool} as {form}");
-                check(&of, &ended.stdout);
-                check(&of, &ended.stderr);
+                found.check(&of, &ended.stderr);
                 assert!(!ended.stdout.is_empty(), "{of}: {}", ended.stderr);
-                if form == "json" {
-                    check_answer(&of, &serde_json::from_str(&ended.stdout).unwrap());
+                match form {
+                    "json" => found.check_answer(&of, &serde_json::from_str(&ended.stdout).unwrap()),
+                    _ => found.check(&of, &ended.stdout),
                 }
             }
         }
         let all: BTreeSet<&str> = listed.iter().map(|tool| tool["name"].as_str().unwrap()).collect();
         assert_eq!(named, all, "every tool is asked");
         let log = client.close().await;
-        check("the log", &serde_json::to_string(&log).unwrap());
+        found.texts("the log", &json!(log));
     };
     tokio::select! {
         () = asked => {}
@@ -288,17 +299,18 @@ async fn secrets_come_out_nowhere_and_instructions_only_as_quoted_data() {
     }
     assert!(metadata.len() > 10, "{} pods were seen", metadata.len());
     for pod in &metadata {
-        check("a pod's metadata", pod);
+        found.texts("a pod's metadata", &serde_json::from_str(pod).unwrap());
         assert!(!pod.contains(EVIL) && !pod.contains("train.py"), "text of the node in annotations: {pod}");
     }
     let audit = std::fs::read_to_string(bed.home().join("state/gpu-syringe/audit.jsonl")).unwrap();
     assert!(audit.contains("action_started") && audit.contains("Kill process"), "{audit}");
     for line in audit.lines() {
-        check("the audit log", line);
+        found.texts("the audit log", &serde_json::from_str(line).unwrap());
     }
     for form in ["json", "table"] {
         let shown = bed.launcher().args(["audit", "--output", form]).run().await;
-        check("gpu-syringe audit", &shown.stdout);
+        found.check("gpu-syringe audit", &shown.stdout.replace("\\n", "\n"));
     }
+    assert!(found.0.is_empty(), "{:#?}", found.0);
     assert_eq!(bed.cluster.pods(NAMESPACE).len(), 0);
 }

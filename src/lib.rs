@@ -14,6 +14,7 @@ pub mod diagnosis;
 pub mod explanation;
 pub mod facts;
 pub mod fold;
+mod foreign;
 pub mod nvml_codes;
 pub mod operator;
 pub mod pci;

@@ -19,7 +19,7 @@ use crate::facts::processes::Processes;
 use crate::facts::telemetry::Telemetry;
 use crate::facts::topology::Topology;
 use crate::fold::{fold, unfold};
-use crate::wire;
+use crate::{foreign, wire};
 
 /// Version of this document's shape. Grows when a field changes its meaning or goes away, not when one is added.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -69,6 +69,18 @@ impl Report {
     /// Reads a document. Everything that a probe prints can be read back.
     pub fn from_json(document: &[u8]) -> Result<Self, serde_json::Error> {
         wire::read(serde_json::from_slice(document)?)
+    }
+
+    /// Reads a document that came from a node, whose owner may write into it what he likes: every text is cleaned, stripped
+    /// of secrets and capped, command lines are shortened to what is known to be harmless, long lists are cut. A cut list is
+    /// a problem of its section.
+    ///
+    /// # Errors
+    /// When it is no report to its end, or is made to grow beyond measure when it is read.
+    pub fn from_node(document: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut value = serde_json::from_slice(document)?;
+        foreign::tame(&mut value)?;
+        wire::read(value)
     }
 }
 

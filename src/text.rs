@@ -1,10 +1,38 @@
-//! Text that comes from a node is data: cleaned and capped before it enters a report.
+//! Text that comes from a node is data: cleaned, stripped of secrets and capped before it enters a report.
+
+pub mod command;
+mod hidden;
+mod markdown;
+mod secrets;
+
+pub use hidden::is_hidden;
+
+/// What is looked at behind the cap, so that a secret that begins before it is seen as one.
+const BEHIND_CAP: usize = 256;
 
 /// `text` without control characters (each run becomes one blank) and at most `cap` characters long; a cut ends in `…`.
 ///
-/// Bidirectional overrides and other invisible format characters go too: they change what a person reads.
+/// Characters that no reader sees go too (see [`is_hidden`]): they change what a person reads. What looks like a secret
+/// becomes `[redacted]`. Images, links and tags of Markdown and HTML are broken up, so that no host loads or shows them.
 pub fn clean(text: &str, cap: usize) -> String {
-    let mut cleaned = String::with_capacity(text.len().min(cap * 4));
+    let seen = visible(text, cap.saturating_add(BEHIND_CAP));
+    let told = secrets::redact(&seen);
+    let plain = markdown::defuse(&told);
+    cut(plain.trim_end(), cap)
+}
+
+/// Text that was put together of clean parts, cleaned once more: its lines and its blanks stay.
+pub fn tidy(text: &str) -> String {
+    let line = |line: &str| {
+        let seen: String = line.chars().map(|character| if is_hidden(character) { ' ' } else { character }).collect();
+        markdown::defuse(&secrets::redact(&seen)).into_owned()
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The visible characters, `most` of them, each run of others as one blank.
+fn visible(text: &str, most: usize) -> String {
+    let mut seen = String::with_capacity(text.len().min(most.saturating_mul(4)));
     let mut blank = true;
     let mut length = 0;
     for character in text.chars() {
@@ -12,17 +40,23 @@ pub fn clean(text: &str, cap: usize) -> String {
         if character == ' ' && blank {
             continue;
         }
-        if length == cap {
-            cleaned.pop();
-            cleaned.push('…');
-            return cleaned;
+        if length == most {
+            break;
         }
         blank = character == ' ';
-        cleaned.push(character);
+        seen.push(character);
         length += 1;
     }
-    cleaned.truncate(cleaned.trim_end().len());
-    cleaned
+    seen
+}
+
+fn cut(text: &str, cap: usize) -> String {
+    if text.chars().nth(cap).is_none() {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(cap.saturating_sub(1)).collect();
+    short.push('…');
+    short
 }
 
 /// Cleans `text` like [`clean`], but a cut leaves out its middle: the head (`head … tail`) and the tail stay.
@@ -31,8 +65,8 @@ pub fn clean(text: &str, cap: usize) -> String {
 /// of the layer below. Two thirds of `cap` go to the tail.
 pub fn clean_keeping_end(text: &str, cap: usize) -> String {
     const GAP: &str = " … ";
-    // Nothing is cut in the first pass: a text has at most as many characters as bytes.
-    let cleaned = clean(text, text.len());
+    // Redaction sees the whole text: nothing is cut in the first pass.
+    let cleaned = clean(text, usize::MAX);
     let length = cleaned.chars().count();
     let Some(room) = cap.checked_sub(GAP.chars().count()).filter(|room| *room > 1) else { return clean(text, cap) };
     if length <= cap {
@@ -43,16 +77,11 @@ pub fn clean_keeping_end(text: &str, cap: usize) -> String {
     format!("{}{GAP}{}", head.trim_end(), tail.trim_start())
 }
 
-fn is_hidden(character: char) -> bool {
-    character.is_control()
-        || character.is_whitespace()
-        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-        || matches!(character, '\u{e0000}'..='\u{e007f}')
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{clean, clean_keeping_end};
+    use proptest::prelude::*;
+
+    use super::{clean, clean_keeping_end, is_hidden, tidy};
 
     #[test]
     fn a_long_text_keeps_its_head_and_its_end() {
@@ -82,5 +111,28 @@ mod tests {
         assert_eq!(clean("abcdef", 4), "abc…");
         assert_eq!(clean("äöüß", 4), "äöüß");
         assert_eq!(clean("  abc  ", 4), "abc");
+    }
+
+    #[test]
+    fn a_secret_that_the_cap_would_cut_is_seen_as_one() {
+        let cleaned = clean(&format!("token hf_{}", "a1".repeat(20)), 12);
+        assert!(!cleaned.contains("hf_"), "{cleaned}");
+    }
+
+    #[test]
+    fn tidying_keeps_lines_and_columns() {
+        let table = " NODE   READY\n gpu-1  yes \n\n";
+        assert_eq!(tidy(table), table);
+        assert_eq!(tidy("a  \u{200b}b\n--token  x"), "a   b\n--token  [redacted]");
+    }
+
+    proptest! {
+        #[test]
+        fn cleaning_twice_is_cleaning_once(text in "\\PC{0,40}|[a-z=:/@!\\[\\]() _-]{0,60}", cap in 1_usize..80) {
+            let once = clean(&text, cap);
+            prop_assert!(once.chars().count() <= cap);
+            prop_assert!(!once.chars().any(|character| character != ' ' && is_hidden(character)));
+            prop_assert_eq!(clean(&once, cap), once);
+        }
     }
 }

@@ -16,6 +16,8 @@ mod cleanup;
 mod credentials;
 #[path = "wire/errors.rs"]
 mod errors;
+#[path = "wire/hostile.rs"]
+mod hostile;
 #[path = "wire/many.rs"]
 mod many;
 #[path = "wire/protocol.rs"]

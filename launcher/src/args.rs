@@ -86,6 +86,9 @@ pub(crate) struct Agreed<A: Args> {
     /// Agree to the plan without seeing it
     #[arg(long)]
     pub(crate) yes: bool,
+    /// Address of the API server that is meant; refused where the context leads to another one
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
 }
 
 /// Each tool, with the arguments that an AI host would give.
@@ -135,6 +138,14 @@ impl ToolCommand {
         match self {
             Self::KillGpuProcess(Agreed { yes, .. }) | Self::ResetGpu(Agreed { yes, .. }) => *yes,
             _ => false,
+        }
+    }
+
+    /// The API server that must be meant.
+    pub(crate) fn server(&self) -> Option<String> {
+        match self {
+            Self::KillGpuProcess(Agreed { server, .. }) | Self::ResetGpu(Agreed { server, .. }) => server.clone(),
+            _ => None,
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use kube::client::AuthError;
+
 /// A failed call, in the three sentences that a person or a model can act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -71,8 +73,32 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// What a failure of signing in begins with, where a credential plugin is to blame.
+pub(crate) const PLUGIN: &str = "the credential plugin";
+
+/// A failed credential plugin in our own words. kube's have its environment, its arguments and all that it printed, which
+/// may be a credential.
+fn plugin_reason(error: &AuthError) -> Option<String> {
+    match error {
+        AuthError::AuthExecRun { out, .. } => Some(format!("{PLUGIN} failed with {}", out.status)),
+        AuthError::AuthExecStart(error) => Some(format!("{PLUGIN} could not be started: {}", error.kind())),
+        AuthError::AuthExecParse(_) | AuthError::AuthExec(_) | AuthError::ParseTokenKey(_) => {
+            Some(format!("{PLUGIN} printed nothing that is a credential"))
+        }
+        _ => None,
+    }
+}
+
+/// The first error of a chain that is about signing in.
+fn sign_in_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a AuthError> {
+    std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
+}
+
 /// A kube error in words: the API server's own message where there is one, else the chain of causes.
 pub(crate) fn kube_reason(error: &kube::Error) -> String {
+    if let Some(reason) = sign_in_error(error).and_then(plugin_reason) {
+        return reason;
+    }
     if let kube::Error::Api(status) = error {
         let message = if status.message.is_empty() { &status.reason } else { &status.message };
         return format!("{message} (HTTP {})", status.code);

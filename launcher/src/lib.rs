@@ -17,6 +17,7 @@ mod fit;
 pub mod fleet;
 pub mod mcp;
 mod program;
+mod quoted;
 mod schema;
 pub mod settings;
 pub mod syringe;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use syringe_core::text;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{self, Cli, Command, Output};
@@ -52,7 +53,7 @@ pub fn main() -> ExitCode {
         Ok(Done::NotAll) => ExitCode::from(FAILED),
         // A host reads standard error as the log that it is: JSON lines, and nothing else.
         Err(failure) if serves => {
-            tracing::error!(%failure, "ended");
+            tracing::error!(failure = %text::tidy(&failure.to_string()), "ended");
             ExitCode::from(FAILED)
         }
         Err(failure) => complain(&failure),
@@ -86,7 +87,9 @@ async fn run(cli: Cli) -> Result<Done, Failure> {
     #[cfg(feature = "demo")]
     let demo = if settings.demo { Some(start_demo().await?) } else { None };
     #[cfg(feature = "demo")]
-    let given = demo.as_ref().map(|cluster| Contexts::given(cluster.kubeconfig(), settings.context.clone()));
+    let given = demo.as_ref().map(|cluster| {
+        Contexts::given(cluster.kubeconfig(), settings.context.clone()).allowing(settings.allow_context.clone())
+    });
     #[cfg(not(feature = "demo"))]
     let given = None;
     let contexts = Arc::new(given.unwrap_or_else(|| Contexts::new(&settings)));
@@ -139,6 +142,7 @@ async fn obey(
         }
         Command::Tool(command) => {
             let ask: Arc<dyn Ask> = if command.says_yes() { Arc::new(SaidYes) } else { Arc::new(Terminal) };
+            let server = command.server();
             let (name, args) = command.into_call();
             let args = args.map_err(|error| Failure::new("Reading the arguments", error, "Please report this."))?;
             let tools = tools::all(settings.mode);
@@ -148,7 +152,7 @@ async fn obey(
             };
             let consent = Consent::new(ask, Arc::default());
             let call = Call::new(settings.clone(), contexts.clone(), syringe.clone(), consent);
-            let call = Call { on_phase: phases_on_terminal(), cancel: stop.clone(), ..call };
+            let call = Call { on_phase: phases_on_terminal(), cancel: stop.clone(), server, ..call };
             let answer = until_stopped(entry.call(call, args), syringe, stop).await;
             clear_phase();
             let Rendered { json, table, is_done } = answer?;
@@ -289,7 +293,7 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 fn complain(failure: &Failure) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "gpu-syringe: {failure}");
+    let _ = writeln!(std::io::stderr(), "gpu-syringe: {}", text::tidy(&failure.to_string()));
     ExitCode::from(FAILED)
 }
 

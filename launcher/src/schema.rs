@@ -3,7 +3,7 @@
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Schema of a tool's arguments.
 pub(crate) fn input<T: JsonSchema>() -> Value {
@@ -24,6 +24,9 @@ pub(crate) fn output<T: JsonSchema>() -> Value {
     let mut schema = generator.into_root_schema_for::<T>();
     for noise in ["$schema", "title"] {
         schema.remove(noise);
+    }
+    if let Some(Value::Object(properties)) = schema.get_mut("properties") {
+        properties.insert("quoted".into(), json!({ "type": "array", "items": { "type": "string" } }));
     }
     // An answer of two shapes is still an object: MCP wants that said at the root.
     schema.insert("type".into(), "object".into());

@@ -2,8 +2,10 @@
 //! argument.
 
 pub(crate) mod file;
+mod nodes;
 pub(crate) mod shown;
 mod values;
+mod words;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
+pub use nodes::NodeSelector;
 pub use values::{Pair, PodRef, Tolerate};
 
 /// Image that holds `node-probe` and nothing else that matters.
@@ -33,6 +36,12 @@ pub struct Settings {
     /// Context of the kubeconfig; by default its current one, which is never changed
     #[arg(long, global = true, value_name = "NAME", env = "GPU_SYRINGE_CONTEXT")]
     pub context: Option<String>,
+    /// Context that a tool's argument may name besides the one in force, or * for every one (repeatable)
+    #[arg(long, global = true, value_name = "NAME", env = "GPU_SYRINGE_ALLOW_CONTEXT", value_delimiter = ',')]
+    pub allow_context: Vec<String>,
+    /// Label selector of the nodes that probes may go to, or * for every one; by default all but those of the control plane
+    #[arg(long, global = true, value_name = "SELECTOR", env = "GPU_SYRINGE_ALLOW_NODES")]
+    pub allow_nodes: Option<NodeSelector>,
     /// Way to the node: where a pod cannot go, another may
     #[arg(long, global = true, value_name = "WAY", env = "GPU_SYRINGE_VIA", default_value = "pod")]
     pub via: Via,
@@ -42,7 +51,7 @@ pub struct Settings {
     /// Pod for --via ephemeral; by default a running one with a GPU on the node, outside of kube-system
     #[arg(long, global = true, value_name = "NAMESPACE/NAME", env = "GPU_SYRINGE_EPHEMERAL_POD")]
     pub ephemeral_pod: Option<PodRef>,
-    /// Image with a shell for --via inject, present on the node; by default one that the node is known to have
+    /// Image with a shell for --via inject, present on the node; by default one of a trusted repository that the node has
     #[arg(long, global = true, value_name = "REF", env = "GPU_SYRINGE_BASE_IMAGE")]
     pub base_image: Option<String>,
     /// node-probe for the node's architecture, for --via inject; by default the one beside this program
@@ -108,6 +117,9 @@ pub struct Settings {
     /// Operator mode: whether a node that takes new pods, and pods that have the GPU, are in the way of its reset
     #[arg(long, global = true, value_name = "WHETHER", env = "GPU_SYRINGE_DRAIN_CHECK", default_value = "on")]
     pub drain_check: Check,
+    /// Operator mode: where the host cannot ask its user, give the consent to the model as a token, which it can redeem at once
+    #[arg(long, global = true, env = "GPU_SYRINGE_TOKEN_TO_MODEL", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
+    pub token_to_model: bool,
 }
 
 /// Whether something is checked.

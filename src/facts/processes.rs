@@ -27,7 +27,7 @@ pub struct GpuProcess {
     pub pid: u32,
     /// The kernel's name of it (`comm`).
     pub name: Option<String>,
-    /// Command line, cleaned and capped.
+    /// Program and names of options; values only where they are known to be harmless. See [`crate::text::command`].
     pub command: Option<String>,
     /// User id.
     pub uid: Option<u32>,

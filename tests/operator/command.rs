@@ -59,6 +59,17 @@ fn yes_agrees_beforehand_and_the_audit_log_shows_it() {
 }
 
 #[test]
+fn another_api_server_than_the_one_that_was_named_is_refused() {
+    let state = tempfile::tempdir().unwrap();
+    let mut words = kill(&["--mode", "operator"]);
+    words.extend(["--yes", "--server", "https://elsewhere:6443"].map(str::to_owned));
+    let output = run(state.path(), &texts(&words));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error(&output).contains("not to https://elsewhere:6443"), "{}", error(&output));
+    assert!(!state.path().join("gpu-syringe/audit.jsonl").exists(), "no pod was made");
+}
+
+#[test]
 fn without_a_terminal_and_without_yes_nothing_is_done() {
     let state = tempfile::tempdir().unwrap();
     let output = run(state.path(), &texts(&kill(&["--mode", "operator"])));

@@ -20,6 +20,8 @@ async fn a_user_who_agrees_gets_what_the_plan_said() {
         let asked = bed.asked();
         assert_eq!(asked.len(), 1, "{asked:?}");
         assert!(asked[0].contains("Kill process 41210 (python3)"), "{asked:?}");
+        let first = format!("Context test, API server {}.\n", bed.cluster.url());
+        assert!(asked[0].starts_with(&first), "{asked:?}");
         let answer = bed.answer("reset_gpu", &reset()).await;
         assert_eq!(answer["outcome"], json!("simulated"), "{answer}");
         assert!(bed.asked()[1].contains("nvidia-smi --gpu-reset"), "{:?}", bed.asked());
@@ -91,6 +93,15 @@ async fn the_modern_question_is_bound_to_its_call() {
     assert!(again["isError"] == true, "used up: {again}");
     let forged = bring(&bed, &kill(), "made-up", yes).await;
     assert!(forged["isError"] == true, "{forged}");
+    assert!(bed.done().is_empty());
+}
+
+#[tokio::test]
+async fn what_the_host_was_given_is_no_token_for_the_model() {
+    let bed = bed(Era::Modern, User::Agrees).await;
+    let state = question(&bed).await.request_state.unwrap();
+    let error = bed.failure("kill_gpu_process", &with(kill(), "token", json!(state))).await;
+    assert!(error.contains("other content"), "{error}");
     assert!(bed.done().is_empty());
 }
 

@@ -157,7 +157,7 @@ impl Default for Setup {
         Self {
             era: Era::Legacy,
             user: User::CannotBeAsked,
-            words: &["--mode", "operator"],
+            words: &["--mode", "operator", "--token-to-model"],
             tokens: Tokens::default(),
             no_audit: false,
             linger: Duration::ZERO,

@@ -43,6 +43,52 @@ async fn the_first_call_gives_a_plan_and_a_token_and_the_second_acts() {
 }
 
 #[tokio::test]
+async fn without_the_setting_the_model_gets_a_command_for_the_user_s_terminal_and_no_token() {
+    for era in [Era::Legacy, Era::Modern] {
+        let bed = Bed::new(Setup { era, words: &["--mode", "operator"], ..Setup::default() }).await;
+        let tools = bed.client.list_all_tools().await.unwrap();
+        let kills = tools.iter().find(|tool| tool.name == "kill_gpu_process").unwrap();
+        assert!(!kills.input_schema["properties"].as_object().unwrap().contains_key("token"));
+        let answer = bed.answer("kill_gpu_process", &kill()).await;
+        assert_eq!((&answer["outcome"], answer.get("token")), (&json!("awaiting_consent"), None), "{answer}");
+        let command = answer["terminal_command"].as_str().unwrap();
+        let server = bed.cluster.url();
+        for words in [
+            "--context test ",
+            "--namespace default ",
+            "--mode operator kill-gpu-process --node-name busy ",
+            &format!("--gpu {} --pid 41210 --start-ticks 418000 --grace-seconds 10 ", crate::support::BUSY_GPU),
+            &format!("--server {server}"),
+        ] {
+            assert!(command.contains(words), "no '{words}' in: {command}");
+        }
+        let plan = answer["plan"].as_str().unwrap();
+        assert!(plan.starts_with(&format!("Context test, API server {server}.\n")), "{plan}");
+        let error = bed.failure("kill_gpu_process", &with(kill(), "token", json!("0123456789abcdef"))).await;
+        assert!(error.contains("--token-to-model"), "{error}");
+        assert!(bed.done().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_refused_token_is_a_line_of_the_audit_log() {
+    let bed = Bed::new(Setup::default()).await;
+    let forged = "0123456789abcdef0123456789abcdef";
+    bed.failure("kill_gpu_process", &with(kill(), "token", json!(forged))).await;
+    let lines = bed.audit();
+    let [line] = lines.as_slice() else { panic!("{lines:?}") };
+    assert_eq!(
+        (line.event, line.tool.as_str(), line.node.as_str()),
+        (Event::ActionRefused, "kill_gpu_process", "busy")
+    );
+    assert!(
+        line.outcome.as_deref().is_some_and(|outcome| outcome.contains("refused: the token is unknown")),
+        "{line:?}"
+    );
+    assert!(!format!("{line:?}").contains(forged), "the token itself is not written down");
+}
+
+#[tokio::test]
 async fn a_token_is_good_once() {
     let bed = Bed::new(Setup::default()).await;
     let token = token(&bed, "reset_gpu", &reset()).await;

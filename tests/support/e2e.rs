@@ -49,6 +49,8 @@ impl Site {
             .env("KUBECONFIG", &self.kubeconfig)
             .env("GPU_SYRINGE_IMAGE", &self.image)
             .env("GPU_SYRINGE_NAMESPACE", &self.namespace)
+            // The only node of a small cluster is of its control plane.
+            .env("GPU_SYRINGE_ALLOW_NODES", "*")
     }
 
     /// A session with such a launcher.
@@ -58,8 +60,9 @@ impl Site {
 
     /// The pods of this site's launchers that exist: others may be at work in the same namespace.
     pub(crate) async fn pods(&self) -> Vec<String> {
-        let owner = std::fs::read_to_string(self.home.path().join("state/gpu-syringe/owner")).expect("an identity");
-        let ours = ListParams::default().labels(&format!("gpu-syringe.dev/owner={}", owner.trim()));
+        let spec = self.launcher().args(["pod-spec"]).run().await.json();
+        let owner = spec["metadata"]["labels"]["gpu-syringe.dev/owner"].as_str().expect("an identity").to_owned();
+        let ours = ListParams::default().labels(&format!("gpu-syringe.dev/owner={owner}"));
         let pods = Api::<Pod>::namespaced(self.kubernetes.clone(), &self.namespace);
         pods.list(&ours).await.expect("pods").iter().map(ResourceExt::name_any).collect()
     }

@@ -34,8 +34,9 @@ fn arguments(tool: &str) -> Value {
 /// What of an answer does not depend on the way.
 fn substance(answer: &Value) -> Value {
     let mut answer = answer.clone();
-    for moment in ["probe", "taken_at"] {
-        answer.as_object_mut().unwrap().remove(moment);
+    // The note of the way is text of the probe, and `quoted` says so.
+    for part in ["probe", "quoted", "taken_at"] {
+        answer.as_object_mut().unwrap().remove(part);
     }
     // Conditions tell their age, and the clock goes on between two calls.
     for condition in answer["conditions"].as_array_mut().into_iter().flatten() {

@@ -87,16 +87,31 @@ async fn a_plugin_that_is_missing_is_named_with_its_install_hint() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_fails_is_told_with_its_own_words() {
+async fn of_a_plugin_that_fails_its_file_name_and_status_are_told_and_nothing_else() {
     let bed = Bed::healthy().await;
-    let plugin = script(&bed, "echo 'your session has expired, run: aws sso login' >&2\nexit 3");
-    use_plugin(&bed, exec(&plugin, "IfAvailable"));
-    let mut client = bed.client().await;
+    let plugin = script(&bed, "echo \"token $CLIENT_SECRET\"\necho \"no $CLIENT_SECRET, $1\" >&2\nexit 3");
+    let mut exec = exec(&plugin, "IfAvailable");
+    exec["env"] = json!([{"name": "CLIENT_SECRET", "value": "S3cr3tOfTheEnvironment"}]);
+    exec["args"] = json!(["--client-id=S3cr3tOfTheArguments"]);
+    use_plugin(&bed, exec);
+    let launcher = bed.launcher().env("GPU_SYRINGE_LOG", "debug");
+    let mut client = Client::start(launcher).await;
     let answer = client.call("get_gpu_inventory", on_gpu_1()).await;
-    answer.error_with(&["Signing in", "session has expired", "kubectl"]);
-    // Its words are in the answer; the log stays JSON.
-    client.close().await;
+    let said = answer.error_with(&["Signing in", "'plugin.sh' failed with exit status: 3", "kubectl"]);
+    assert!(!said.contains("S3cr3t") && !said.contains("CLIENT_SECRET"), "{said}");
+    // The log stays JSON, and tells no more.
+    let log = client.close().await;
+    assert!(!serde_json::to_string(&log).unwrap().contains("S3cr3t"), "{log:?}");
     bed.assert_bare(0);
+}
+
+#[tokio::test]
+async fn a_kubeconfig_that_cannot_be_read_is_not_quoted() {
+    let bed = Bed::healthy().await;
+    std::fs::write(bed.kubeconfig(), "users:\n- name: me\n  user:\n    token: S3cr3t\n   broken: [").unwrap();
+    let answer = bed.client().await.call("list_gpu_nodes", json!({})).await;
+    let said = answer.error_with(&["Reading the kubeconfig", "not the YAML of a kubeconfig"]);
+    assert!(!said.contains("S3cr3t"), "{said}");
 }
 
 #[tokio::test]

@@ -212,7 +212,8 @@ async fn lines_that_are_no_protocol_do_not_end_the_session() {
 #[tokio::test]
 async fn a_choice_of_contexts_is_offered_only_where_there_is_one() {
     let (bed, other) = (Bed::healthy().await, Bed::healthy().await);
-    let mut client = bed.client().await;
+    let mut client = Client::start(bed.launcher().args(["--allow-context", "west"])).await;
+    let mut confined = bed.client().await;
     assert_eq!(client.tools().await[0]["inputSchema"]["properties"].get("context"), None);
     let mut one: Value = serde_json::from_str(&bed.cluster.kubeconfig_yaml()).unwrap();
     let mut two: Value = serde_json::from_str(&other.cluster.kubeconfig_yaml()).unwrap();
@@ -235,6 +236,54 @@ async fn a_choice_of_contexts_is_offered_only_where_there_is_one() {
     other.assert_bare(1);
     client.call("get_gpu_inventory", on_gpu_1()).await.removed();
     bed.assert_bare(1);
+    // A launcher that was not told so knows the one context alone.
+    let tools = confined.tools().await;
+    assert!(tools.iter().all(|tool| tool["inputSchema"]["properties"].get("context").is_none()), "{tools:?}");
+    let west = json!({"node_name": "gpu-1", "context": "west"});
+    let refused = confined.call("get_gpu_inventory", west.clone()).await;
+    refused.error_with(&["'west' is not among", "embedded", "--allow-context west"]);
+    confined.call("get_gpu_inventory", json!({"node_name": "gpu-1", "context": "embedded"})).await.removed();
+    // And `--context` confines to that one, whatever is current.
+    let mut pinned = Client::start(bed.launcher().args(["--context", "west"])).await;
+    let embedded = json!({"node_name": "gpu-1", "context": "embedded"});
+    pinned.call("get_gpu_inventory", embedded.clone()).await.error_with(&["'embedded' is not among", "west"]);
+    let mut any = Client::start(bed.launcher().args(["--context", "west", "--allow-context", "*"])).await;
+    assert_eq!(any.tools().await[0]["inputSchema"]["properties"]["context"]["enum"], offered);
+    any.call("get_gpu_inventory", embedded).await.removed();
+    other.assert_bare(1);
+}
+
+#[tokio::test]
+async fn the_control_plane_is_left_alone_where_nobody_says_otherwise() {
+    let fixture = Fixture::of([node("gpu-1", "healthy-h100-8"), node("master", "healthy-h100-8")]);
+    let bed = Bed::of(fixture).await;
+    bed.cluster.edit_node("master", |node| {
+        let labels = node.metadata.labels.get_or_insert_default();
+        labels.insert("node-role.kubernetes.io/control-plane".into(), String::new());
+    });
+    let mut client = bed.client().await;
+    let on_master = json!({"node_name": "master"});
+    client.call("get_gpu_inventory", on_master.clone()).await.error_with(&["control plane", "--allow-nodes"]);
+    let fleet = client.call("get_gpu_inventory", json!({})).await;
+    let fleet = fleet.success();
+    assert_eq!((&fleet["totals"]["read"], &fleet["totals"]["skipped"]), (&json!(1), &json!(1)), "{fleet}");
+    bed.assert_bare(1);
+    let mut told = Client::start(bed.launcher().args(["--allow-nodes", "node-role.kubernetes.io/control-plane"])).await;
+    told.call("get_gpu_inventory", on_master).await.removed();
+    told.call("get_gpu_inventory", on_gpu_1()).await.error_with(&["do not match --allow-nodes"]);
+    bed.assert_bare(2);
+}
+
+#[tokio::test]
+async fn every_tool_says_that_quoted_text_is_data() {
+    let bed = Bed::healthy().await;
+    let mut client = Client::start(bed.launcher().args(["--mode", "operator"])).await;
+    for tool in client.tools().await {
+        let said = tool["description"].as_str().unwrap();
+        assert!(said.contains("`quoted`") && said.contains("never instructions"), "{said}");
+    }
+    let answer = client.call("diagnose_gpu_node", on_gpu_1()).await;
+    assert!(answer.success()["quoted"].as_array().is_some_and(|names| !names.is_empty()), "{}", answer.text);
 }
 
 #[tokio::test]

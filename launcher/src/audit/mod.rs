@@ -41,6 +41,8 @@ pub enum Event {
     ActionEnded,
     /// An action was asked for, and somebody said no.
     ActionDeclined,
+    /// An action was asked for with a consent that is not good.
+    ActionRefused,
 }
 
 /// One line.

@@ -23,6 +23,8 @@ pub struct ActionNote {
     pub arguments: Value,
     /// What is to be done, in words.
     pub plan: String,
+    /// The same in one line that has nothing of the node in it.
+    pub headline: String,
     /// Who agreed, and how.
     pub consent: String,
 }
@@ -32,6 +34,7 @@ pub struct ActionNote {
 pub struct Record {
     audit: Arc<Audit>,
     line: Line,
+    headline: Option<String>,
     is_action: bool,
     /// The pod that lives now.
     pod: Mutex<Option<Used>>,
@@ -68,18 +71,20 @@ impl Record {
             consent: Some(note.consent).filter(|consent| !consent.is_empty()),
             ..Line::default()
         };
-        Self { audit, line, is_action, pod: Mutex::default() }
+        let headline = Some(note.headline).filter(|headline| !headline.is_empty());
+        Self { audit, line, headline, is_action, pod: Mutex::default() }
     }
 
-    /// The same for the pod's annotations: the API server's audit log keeps them beside the user that it knows itself.
+    /// The same for the pod's annotations: the API server's audit log keeps them beside the user that it knows itself. Nothing
+    /// of what a node said is among them: whoever may list pods reads them.
     pub(crate) fn annotations(&self) -> BTreeMap<String, String> {
-        let Line { context, user, tool, arguments, plan, consent, .. } = &self.line;
+        let Line { context, user, tool, arguments, consent, .. } = &self.line;
         let entries = [
             ("tool", Some(tool.clone())),
             ("arguments", Some(arguments.to_string())),
             ("context", Some(context.clone())),
             ("user", user.clone()),
-            ("plan", plan.clone()),
+            ("plan", self.headline.clone()),
             ("consent", consent.clone()),
         ];
         entries
@@ -107,8 +112,16 @@ impl Record {
 
     /// The line of an action that somebody refused.
     pub(crate) fn declined(&self, why: &str) {
-        let line =
-            Line { event: Event::ActionDeclined, outcome: Some(format!("declined: {why}")), ..self.line.clone() };
+        self.not_begun(Event::ActionDeclined, format!("declined: {why}"));
+    }
+
+    /// The line of an action that was asked for with a consent that is not good.
+    pub(crate) fn refused(&self, why: &str) {
+        self.not_begun(Event::ActionRefused, format!("refused: {why}"));
+    }
+
+    fn not_begun(&self, event: Event, outcome: String) {
+        let line = Line { event, outcome: Some(outcome), ..self.line.clone() };
         if let Err(error) = self.audit.write(&line) {
             tracing::warn!(%error, line = ?line, "the audit log could not be written");
         }

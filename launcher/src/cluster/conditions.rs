@@ -11,6 +11,9 @@ use syringe_core::text::clean;
 
 use super::gpu_nodes;
 
+/// Conditions of one node: far more than any has.
+const MOST_CONDITIONS: usize = 64;
+
 /// A condition of the node.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Condition {
@@ -45,13 +48,13 @@ pub(crate) fn conditions(node: &Node) -> Vec<Condition> {
         let since = condition.last_transition_time.as_ref();
         Condition {
             name: clean(&condition.type_, 80),
-            status: condition.status.clone(),
+            status: clean(&condition.status, 20),
             reason: condition.reason.as_deref().map(|reason| clean(reason, 80)),
             message: message.filter(|text| !text.is_empty()),
             for_seconds: since.map(|since| (now.as_second() - since.0.as_second()).max(0)),
         }
     };
-    conditions.iter().map(one).collect()
+    conditions.iter().take(MOST_CONDITIONS).map(one).collect()
 }
 
 /// Labels that speak of GPUs, under their full names: without the prefix they select nothing.
@@ -66,7 +69,7 @@ pub(crate) fn gpu_labels(node: &Node) -> BTreeMap<String, String> {
         .labels()
         .iter()
         .filter(|(name, value)| name.strip_prefix("nvidia.com/").is_some_and(|rest| !is_noise(rest, value)));
-    of_gpus.take(40).map(|(name, value)| (name.clone(), clean(value, 63))).collect()
+    of_gpus.take(40).map(|(name, value)| (clean(name, 120), clean(value, 63))).collect()
 }
 
 #[cfg(test)]

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::{SignedDuration, Timestamp};
-use kube::config::{Cluster, KubeConfigOptions, Kubeconfig};
+use kube::config::{Cluster, KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
+use syringe_core::text::clean;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::{client, plugin, proxy};
-use crate::error::{Failure, kube_reason};
+use crate::error::{Failure, PLUGIN, kube_reason};
 use crate::settings::Settings;
 
 /// Time to reach the API server. A dead context must cost seconds, not the call.
@@ -21,8 +22,10 @@ const CONNECT_TIME: Duration = Duration::from_secs(4);
 const SIGN_IN_TIME: Duration = Duration::from_secs(20);
 /// Time that is left to a certificate with which a call is begun.
 const LONGEST_CALL: SignedDuration = SignedDuration::from_mins(15);
+/// What stands between an API server's address and that of the proxy before it.
+const THROUGH: &str = " (through the proxy ";
 /// Name of the connection that a pod's service account gives.
-const IN_CLUSTER: &str = "in-cluster";
+pub(crate) const IN_CLUSTER: &str = "in-cluster";
 
 /// A client of one cluster.
 #[derive(Clone)]
@@ -38,6 +41,11 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// Address of the API server alone.
+    pub(crate) fn address(&self) -> &str {
+        self.server.split(THROUGH).next().unwrap_or_default()
+    }
+
     /// Whether it can serve another call: a plugin may have given a client certificate that ends.
     fn lasts(&self) -> bool {
         self.client.valid_until().is_none_or(|end| end.duration_since(Timestamp::now()) > LONGEST_CALL)
@@ -48,6 +56,8 @@ impl Connection {
 pub struct Contexts {
     source: Source,
     preferred: Option<String>,
+    /// Contexts that a tool's argument may name besides the one in force; `*` for all.
+    allowed: Vec<String>,
     made: Mutex<Made>,
 }
 
@@ -70,22 +80,66 @@ impl Contexts {
     /// Contexts of the kubeconfig that the settings name. Reads nothing yet.
     pub fn new(settings: &Settings) -> Self {
         let (files, named) = kubeconfig_files(settings);
-        Self { source: Source::Files { files, named }, preferred: settings.context.clone(), made: Mutex::default() }
+        let (preferred, allowed) = (settings.context.clone(), settings.allow_context.clone());
+        Self { source: Source::Files { files, named }, preferred, allowed, made: Mutex::default() }
     }
 
     /// Contexts of a kubeconfig in memory.
     pub fn given(kubeconfig: Kubeconfig, preferred: Option<String>) -> Self {
-        Self { source: Source::Given(Box::new(kubeconfig)), preferred, made: Mutex::default() }
+        Self { source: Source::Given(Box::new(kubeconfig)), preferred, allowed: Vec::new(), made: Mutex::default() }
     }
 
-    /// Names of all contexts; empty when there is no kubeconfig. Reads files, never the network.
+    /// The same where a tool's argument may name these contexts, too.
+    #[must_use]
+    pub fn allowing(self, allowed: Vec<String>) -> Self {
+        Self { allowed, ..self }
+    }
+
+    /// Names of the contexts that a tool's argument may name; empty when there is no kubeconfig. Reads files, never the
+    /// network.
     pub fn names(&self) -> Vec<String> {
-        let kubeconfig = self.read().ok();
-        kubeconfig.map(|config| config.contexts.into_iter().map(|context| context.name).collect()).unwrap_or_default()
+        let Ok(kubeconfig) = self.read() else { return Vec::new() };
+        let in_force = self.in_force(&kubeconfig);
+        let names = kubeconfig.contexts.into_iter().map(|context| context.name);
+        names.filter(|name| self.may_name(name, in_force.as_deref())).collect()
     }
 
-    /// The client of `context`, or of the preferred or current one.
+    /// The context that is used where none is named.
+    fn in_force(&self, kubeconfig: &Kubeconfig) -> Option<String> {
+        let only = || kubeconfig.contexts.first().filter(|_| kubeconfig.contexts.len() == 1);
+        self.preferred
+            .clone()
+            .or_else(|| kubeconfig.current_context.clone().filter(|name| !name.is_empty()))
+            .or_else(|| Some(only()?.name.clone()))
+    }
+
+    fn may_name(&self, name: &str, in_force: Option<&str>) -> bool {
+        in_force == Some(name) || self.allowed.iter().any(|allowed| allowed == "*" || allowed == name)
+    }
+
+    /// Refuses a context that a tool's argument must not name: a model is kept to the clusters that it was started for.
+    fn confine(&self, name: &str) -> Result<(), Failure> {
+        let in_force = self.read().ok().and_then(|kubeconfig| self.in_force(&kubeconfig));
+        if self.may_name(name, in_force.as_deref()) {
+            return Ok(());
+        }
+        let name = clean(name, 120);
+        Err(Failure::new(
+            "Choosing a kubeconfig context",
+            format!("'{name}' is not among the contexts that a tool's argument may name: {}", self.names().join(", ")),
+            format!("Leave the context out, or start gpu-syringe with --allow-context {name}."),
+        ))
+    }
+
+    /// The kubeconfig that the environment names, for a command that somebody types elsewhere.
+    pub(crate) fn of_environment(&self) -> Option<String> {
+        let Source::Files { named: true, .. } = &self.source else { return None };
+        std::env::var("KUBECONFIG").ok().filter(|list| !list.is_empty())
+    }
+
+    /// The client of `context`, which a tool's argument names, or of the preferred or current one.
     pub async fn connect(&self, context: Option<&str>) -> Result<Connection, Failure> {
+        context.map_or(Ok(()), |name| self.confine(name))?;
         let wanted = context.map(str::to_owned).or_else(|| self.preferred.clone());
         let slot = {
             let mut made = self.made.lock().await;
@@ -103,14 +157,14 @@ impl Contexts {
         Ok(slot.insert(connection).clone())
     }
 
-    fn read(&self) -> Result<Kubeconfig, kube::config::KubeconfigError> {
+    fn read(&self) -> Result<Kubeconfig, KubeconfigError> {
         match &self.source {
             Source::Given(kubeconfig) => Ok((**kubeconfig).clone()),
             Source::Files { files, .. } => {
                 let mut merged = Kubeconfig::default();
                 let present: Vec<_> = files.iter().filter(|file| files.len() == 1 || file.exists()).collect();
                 if present.is_empty() {
-                    return Err(kube::config::KubeconfigError::FindPath);
+                    return Err(KubeconfigError::FindPath);
                 }
                 for file in present {
                     merged = merged.merge(Kubeconfig::read_from(file)?)?;
@@ -153,9 +207,10 @@ impl Contexts {
         config.read_timeout = None;
         // Our own loops decide what is worth another try, and when to stop.
         config.default_retry = false;
-        let mut server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let mut server = clean(config.cluster_url.to_string().trim_end_matches('/'), 300);
+        let plugin = config.auth_info.exec.as_ref().and_then(plugin::file_name);
         if let Some(proxy) = &config.proxy_url {
-            server.push_str(&format!(" (through the proxy {})", proxy::shown(proxy)));
+            server.push_str(&format!("{THROUGH}{})", proxy::shown(proxy)));
         }
         // A credential plugin runs inside this, and blocks.
         let making = tokio::task::spawn_blocking(move || client::of(config));
@@ -171,25 +226,31 @@ impl Contexts {
             })?
             .map_err(|panic| Failure::new(signing_in(), panic, "This is a defect of gpu-syringe: please report it."))?
             .map_err(|error| {
+                let named = plugin.map_or_else(|| PLUGIN.to_owned(), |name| format!("{PLUGIN} '{name}'"));
                 Failure::new(
                     signing_in(),
-                    kube_reason(&error),
+                    kube_reason(&error).replacen(PLUGIN, &named, 1),
                     "Run kubectl get nodes with that context to see whether the credentials still work.",
                 )
             })?;
         Ok(Connection { context: name, server, user, client })
     }
 
-    fn no_kubeconfig(&self, error: &kube::config::KubeconfigError) -> Failure {
+    fn no_kubeconfig(&self, error: &KubeconfigError) -> Failure {
         let files = match &self.source {
             Source::Files { files, .. } => {
                 files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
             }
             Source::Given(_) => "the built-in cluster's".into(),
         };
+        // The parser's words have the lines before and behind the mistake, and with them credentials.
+        let why = match error {
+            KubeconfigError::Parse(_) => "it is not the YAML of a kubeconfig".to_owned(),
+            error => error.to_string(),
+        };
         Failure::new(
             format!("Reading the kubeconfig ({files})"),
-            error,
+            why,
             if cfg!(feature = "demo") {
                 "Name one with --kubeconfig or KUBECONFIG, or try the built-in example cluster with --demo."
             } else {
@@ -299,7 +360,7 @@ mod tests {
         std::fs::write(&broken, "contexts: [").expect("a file");
         let may = |file: &PathBuf, named: bool| {
             let source = Source::Files { files: vec![file.clone()], named };
-            Contexts { source, preferred: None, made: Mutex::default() }.may_be_in_cluster()
+            Contexts { source, preferred: None, allowed: Vec::new(), made: Mutex::default() }.may_be_in_cluster()
         };
         assert!(may(&absent, false));
         assert!(!may(&absent, true) && !may(&broken, false) && !may(&broken, true));

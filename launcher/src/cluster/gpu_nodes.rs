@@ -12,6 +12,9 @@ use super::resources::{GPU_RESOURCE, count, is_gpu_resource};
 use super::{Connection, lean};
 use crate::error::Failure;
 
+/// Conditions of one node that are told.
+const MOST_CONDITIONS: usize = 32;
+
 /// Reads all nodes that match `selector`, page by page, and makes a row of each one that `is_wanted`. Returns the number of
 /// nodes that were looked at, too.
 pub(crate) async fn collect<R>(
@@ -84,10 +87,12 @@ pub(crate) fn gpu_conditions(node: &Node) -> Vec<String> {
             let healthy_when_true = ["Ready", "Healthy", "OK"].iter().any(|end| condition.type_.ends_with(end));
             condition.status != if healthy_when_true { "True" } else { "False" }
         })
+        .take(MOST_CONDITIONS)
         .map(|condition| {
             let reason = condition.reason.as_deref().unwrap_or("no reason");
             let message = clean(condition.message.as_deref().unwrap_or_default(), 160);
-            format!("{} is {}: {reason}, {message}", condition.type_, condition.status)
+            let (name, status, reason) = (clean(&condition.type_, 80), clean(&condition.status, 20), clean(reason, 80));
+            format!("{name} is {status}: {reason}, {message}")
         })
         .collect()
 }

@@ -14,15 +14,6 @@ use serde::{Deserialize, Serialize};
 use super::pod_names::STATIC_UID;
 use super::resources::{count, is_gpu_resource};
 
-/// Beginnings of the labels that answers are made of. A node of a large cluster has a hundred others.
-const LABELS: [&str; 5] = [
-    "nvidia.com/",
-    "feature.node.kubernetes.io/pci-",
-    "cloud.google.com/gke-accelerator",
-    "k8s.amazonaws.com/accelerator",
-    "karpenter.k8s.aws/instance-gpu-name",
-];
-
 /// A node without its images, addresses and managed fields, which are nine tenths of it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -57,12 +48,9 @@ struct LeanNodeStatus {
 impl From<Node> for FullNode {
     fn from(node: Node) -> Self {
         let Node { metadata, spec, status } = node;
-        let labels = metadata.labels.map(|mut labels| {
-            labels.retain(|name, _| LABELS.iter().any(|start| name.starts_with(start)));
-            labels
-        });
         Self {
-            metadata: ObjectMeta { name: Some(metadata.name), labels, ..ObjectMeta::default() },
+            // All labels: those that --allow-nodes selects by may be any.
+            metadata: ObjectMeta { name: Some(metadata.name), labels: metadata.labels, ..ObjectMeta::default() },
             spec: Some(NodeSpec { taints: spec.taints, unschedulable: spec.unschedulable, ..NodeSpec::default() }),
             status: Some(NodeStatus {
                 capacity: status.capacity,

@@ -31,4 +31,5 @@ pub mod resolve;
 pub mod resources;
 pub(crate) mod view;
 
+pub(crate) use connect::IN_CLUSTER;
 pub use connect::{Connection, Contexts};

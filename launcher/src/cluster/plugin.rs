@@ -58,6 +58,12 @@ pub(crate) fn tame(kubeconfig: &mut Kubeconfig, user: &str) -> Result<(), Failur
     }
 }
 
+/// The file name of a plugin, for messages: of the rest of its command line nothing is told.
+pub(super) fn file_name(exec: &ExecConfig) -> Option<String> {
+    let name = exec.command.as_deref()?.rsplit(['/', '\\']).next()?;
+    Some(syringe_core::text::clean(name, 80))
+}
+
 fn plugin_of<'a>(users: &'a mut [NamedAuthInfo], user: &str) -> Option<&'a mut ExecConfig> {
     users.iter_mut().find(|named| named.name == user)?.auth_info.as_mut()?.exec.as_mut()
 }

@@ -104,8 +104,8 @@ fn of(pod: &Pod) -> PodFacts {
         uid: pod.annotations().get(STATIC_UID).cloned().or_else(|| pod.uid()).unwrap_or_default(),
         node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|name| !name.is_empty()),
         node_ready: None,
-        phase: status.phase.unwrap_or_default(),
-        reason: status.reason,
+        phase: clean(&status.phase.unwrap_or_default(), 20),
+        reason: status.reason.map(|reason| clean(&reason, 80)),
         message: status.message.or(waits).map(|message| clean_keeping_end(&message, MESSAGE_CAP)),
         created: time(pod.metadata.creation_timestamp.as_ref()),
         scheduled: scheduled
@@ -126,7 +126,7 @@ fn of(pod: &Pod) -> PodFacts {
 
 fn container(status: &core::ContainerStatus) -> ContainerFacts {
     ContainerFacts {
-        name: status.name.clone(),
+        name: clean(&status.name, 63),
         state: status.state.as_ref().map(state).unwrap_or_default(),
         last: status.last_state.as_ref().map(state).filter(|state| *state != ContainerState::Unknown),
         restarts: u32::try_from(status.restart_count).unwrap_or(0),

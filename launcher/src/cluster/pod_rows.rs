@@ -9,6 +9,9 @@ use super::allocation::{Amounts, Role, asks, effective, holds, role_of_init};
 use super::dra::Dra;
 use super::lean::{Container, ContainerStatus, Pod, PodClaim};
 
+/// UUIDs of one pod's annotations that are told.
+const MOST_UUIDS: usize = 128;
+
 /// A pod that asks for GPUs.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct PodRow {
@@ -134,12 +137,12 @@ pub(crate) fn row(pod: &Pod, dra: Option<&Dra>) -> Option<PodRow> {
         namespace: pod.metadata.namespace.clone(),
         name: pod.metadata.name.clone(),
         uid: pod.metadata.uid.clone(),
-        phase: phase.clone(),
+        phase: clean(phase, 20),
         terminating: pod.metadata.deletion_timestamp.is_some(),
         holds: if holds(phase) { effective(pod) } else { Amounts::new() },
         containers,
         claims: if holds(phase) { claims } else { Vec::new() },
-        annotated_uuids: uuids.clone(),
+        annotated_uuids: uuids.iter().take(MOST_UUIDS).cloned().collect(),
     })
 }
 
@@ -202,8 +205,8 @@ fn claims(pod: &Pod, dra: &Dra) -> Vec<ClaimRow> {
         let name = claim.resource_claim_name.as_ref().or(made.and_then(|made| made.resource_claim_name.as_ref()))?;
         let found = dra.claim(namespace, name)?;
         let device = |given: &super::dra::Given| ClaimDevice {
-            driver: given.name.driver.clone(),
-            device: given.name.device.clone(),
+            driver: clean(&given.name.driver, 80),
+            device: clean(&given.name.device, 80),
             uuid: dra.device(&given.name).and_then(|device| device.uuid.clone()),
             admin_access: given.admin_access,
         };

@@ -3,11 +3,15 @@
 //! ```text
 //!   plan ─▶ Ask ─┬─ a person said yes or no (elicitation, a terminal, --yes) ─▶ act, or not
 //!                ├─ the host will ask and call again (InputRequired) ─┐
-//!                └─ nobody can be asked here ─────────────────────────┴─▶ token ─▶ second call with the token ─▶ act
+//!                │                                                    ├─▶ token ─▶ second call with the token ─▶ act
+//!                └─ nobody can be asked here ─┬─ --token-to-model ────┘
+//!                                             └─▶ the command for the user's own terminal
 //! ```
 //!
-//! A token is bound to what the plan was about, valid two minutes, and used once, rightly or wrongly.
+//! A token is bound to what the plan was about and to who may bring it, valid two minutes, and used once, rightly or
+//! wrongly. One that goes to the model is no consent of a person: the model can bring it at once.
 
+mod command;
 mod terminal;
 mod tokens;
 
@@ -16,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
+pub(crate) use command::for_terminal;
 pub use terminal::Terminal;
 pub use tokens::{Granted, LIFETIME, Tokens};
 
@@ -26,7 +31,7 @@ pub enum Asked {
     Yes(&'static str),
     /// Somebody refused, or gave no answer.
     No(String),
-    /// Nobody can be asked here: the caller gets a token.
+    /// Nobody can be asked here.
     Nobody,
     /// The question goes out with the answer, and the host calls again.
     Later,
@@ -120,7 +125,21 @@ impl Consent {
     }
 }
 
+/// Who brings a token back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bearer {
+    /// The host, with its user's answer.
+    Host,
+    /// The model, as an argument.
+    Model,
+}
+
 /// What a token is bound to: the same text means the same thing done to the same thing.
 pub fn content(tool: &str, server: &str, context: &str, node: &str, arguments: &Value) -> String {
     json!([tool, server, context, node, arguments]).to_string()
+}
+
+/// The same for one bearer: what the host was given is no good as an argument.
+pub(crate) fn borne(bearer: Bearer, content: &str) -> String {
+    format!("{bearer:?} {content}")
 }

@@ -214,9 +214,7 @@ impl FleetAnswer {
             .collect();
         let verdicts = if bad.is_empty() { String::new() } else { format!(": {}", bad.join(", ")) };
         let mut text = format!("{read} of {gpu_nodes} GPU nodes read ({gpus} GPUs){verdicts}.");
-        for (count, words) in
-            [(failed, "failed"), (skipped, "left alone after two failures"), (not_reached, "not reached")]
-        {
+        for (count, words) in [(failed, "failed"), (skipped, "left alone"), (not_reached, "not reached")] {
             if count > 0 {
                 text.push_str(&format!(" {count} {words}."));
             }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::Connection;
 use crate::error::{Failure, Obstacle};
+use crate::settings::Via;
 use crate::syringe::Phase;
 use crate::tools::Call;
 use crate::tools::probing::{self, KnownNode, Read};
@@ -90,6 +91,11 @@ impl Walk<'_> {
         let left = end.saturating_duration_since(Instant::now());
         if left < LEAST || self.call.cancel.is_cancelled() {
             return Outcome::NotReached;
+        }
+        if settings.via != Via::None
+            && let Err(refusal) = settings.may_probe(node)
+        {
+            return Outcome::Skipped(refusal.why);
         }
         let (setbacks, server, name) = (&self.call.setbacks, &self.connection.server, node.name_any());
         if let Some(reason) = setbacks.reason(server, &name, Instant::now()) {

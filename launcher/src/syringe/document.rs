@@ -175,7 +175,7 @@ fn stuck(output: &Output) -> Option<String> {
 /// The report in what the probe printed.
 pub(super) fn parse(output: &Output) -> Result<Report, String> {
     let Output { stdout, stderr, ended, .. } = output;
-    serde_json::from_slice(stdout).map_err(|error| {
+    Report::from_node(stdout).map_err(|error| {
         let ending = match ended {
             Ended::Cut => "the connection was cut".to_owned(),
             Ended::Exit(code) => format!("the probe ended with exit code {code}"),

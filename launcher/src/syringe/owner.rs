@@ -4,18 +4,26 @@
 //! ends, however it ends. Pods carry the file's directory identity (`owner`) and its name (`session`). A launcher that
 //! finds a pod of its own `owner` whose lock can be taken knows that the pod's maker is dead.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
 
 use crate::syringe::pod::random_suffix;
 
 /// Age from which the lock of a dead session is removed.
-const FORGET_AFTER: std::time::Duration = std::time::Duration::from_secs(3600);
+const FORGET_AFTER: Duration = Duration::from_secs(3600);
+/// The same for a lock of another machine, or of an earlier boot: whether its maker lives cannot be told from here.
+const FORGET_OTHERS_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Letters of an owner's identity.
+const ID_LENGTH: usize = 20;
 
 /// This process, as pods name it.
 #[derive(Debug)]
 pub struct Owner {
-    /// Identity of the directory that holds the locks: one per user and machine.
+    /// Identity of the directory that holds the locks, on this machine as long as it runs.
     pub id: String,
     /// This process.
     pub session: String,
@@ -25,17 +33,17 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Takes a session. Where no directory can be written, pods are swept by their age alone.
+    /// Takes a session. Where no directory of ours can be written, pods are swept by their age alone.
     pub fn claim() -> Self {
-        Self::claim_in(state_directory())
+        Self::claim_in(state_directory(), &machine())
     }
 
-    fn claim_in(directory: Option<PathBuf>) -> Self {
+    fn claim_in(directory: Option<PathBuf>, machine: &str) -> Self {
         let session = random_suffix();
         let claimed = directory.and_then(|directory| {
-            forget_dead(&directory);
-            let id = identity(&directory)?;
-            let lock = File::create(lock_file(&directory, &session)).ok()?;
+            let id = identity(&directory, machine)?;
+            forget_dead(&directory, &id);
+            let lock = create_private(&lock_file(&directory, &id, &session)).ok()?;
             lock.try_lock().ok()?;
             Some((directory, id, lock))
         });
@@ -51,13 +59,13 @@ impl Owner {
             return false;
         }
         let Some(directory) = &self.directory else { return false };
-        match File::open(lock_file(directory, session)) {
+        match File::open(lock_file(directory, owner, session)) {
             Ok(file) => match file.try_lock() {
                 Ok(()) => true,
                 Err(TryLockError::WouldBlock) => false,
                 Err(TryLockError::Error(_)) => false,
             },
-            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
         }
     }
 }
@@ -66,52 +74,133 @@ impl Drop for Owner {
     fn drop(&mut self) {
         drop(self.lock.take());
         if let Some(directory) = &self.directory {
-            let _ = fs::remove_file(lock_file(directory, &self.session));
+            let _ = fs::remove_file(lock_file(directory, &self.id, &self.session));
         }
     }
 }
 
-/// `$XDG_STATE_HOME/gpu-syringe`, or what the platform has in its place.
+/// `$XDG_STATE_HOME/gpu-syringe`, or what the platform has in its place: ours, and closed to everybody else.
 pub(crate) fn state_directory() -> Option<PathBuf> {
     let given = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = given("XDG_STATE_HOME")
         .or_else(|| given("LOCALAPPDATA"))
         .or_else(|| given("HOME").map(|home| home.join(".local").join("state")))?;
     let directory = base.join("gpu-syringe");
-    fs::create_dir_all(&directory).ok()?;
-    Some(directory)
+    match make_private(&directory) {
+        Ok(()) => Some(directory),
+        Err(error) => {
+            tracing::warn!(%error, directory = %directory.display(), "the state directory cannot be used");
+            None
+        }
+    }
 }
 
-/// A random word kept in the directory: a label must not carry the user's or the machine's name.
-fn identity(directory: &Path) -> Option<String> {
+/// Makes a directory that only we can enter. Refuses one that belongs to somebody else.
+fn make_private(directory: &Path) -> io::Result<()> {
+    if let Some(parent) = directory.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let metadata = fs::metadata(directory)?;
+        if !metadata.is_dir() {
+            return Err(io::Error::other("it is no directory"));
+        }
+        // Who we are is told by a file of ours.
+        if tempfile::tempfile_in(directory)?.metadata()?.uid() != metadata.uid() {
+            return Err(io::Error::other("it belongs to another user"));
+        }
+        if metadata.permissions().mode() & 0o077 != 0 {
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+        }
+    }
+    Ok(())
+}
+
+/// A new file that only we can read.
+fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// What tells this machine, since it was started, from every other: a home directory may be copied or shared, and a disk
+/// image too.
+fn machine() -> String {
+    let files = ["/etc/machine-id", "/var/lib/dbus/machine-id", "/proc/sys/kernel/random/boot_id", "/etc/hostname"];
+    let files = files.map(|file| fs::read_to_string(file).unwrap_or_default());
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let host = host.or_else(|| ["HOSTNAME", "COMPUTERNAME"].iter().find_map(|name| std::env::var(name).ok()));
+    format!("{}\n{}", files.join("\n"), host.unwrap_or_default())
+}
+
+/// A hash of a random word that is kept in the directory, of that file's place on the disk and of the machine: a label must
+/// not carry the user's or the machine's name.
+fn identity(directory: &Path, machine: &str) -> Option<String> {
     let file = directory.join("owner");
     let read = || fs::read_to_string(&file).ok().map(|id| id.trim().to_owned()).filter(|id| is_plain(id));
-    if let Some(id) = read() {
-        return Some(id);
+    let word = read().or_else(|| {
+        // Two first starts at once: whoever links its file first wins, both read the winner's.
+        let mine = directory.join(format!("owner.{}", random_suffix()));
+        io::Write::write_all(&mut create_private(&mine).ok()?, random_suffix().as_bytes()).ok()?;
+        let _ = fs::hard_link(&mine, &file).or_else(|_| fs::copy(&mine, &file).map(|_| ()));
+        let _ = fs::remove_file(&mine);
+        read()
+    })?;
+    let place = place(&file)?;
+    let hash = Sha256::digest(format!("{word}\n{place}\n{machine}"));
+    let id: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    Some(id[..ID_LENGTH].to_owned())
+}
+
+/// The file on its disk, which a copy does not share; closed to others like the directory.
+#[cfg(unix)]
+fn place(file: &Path) -> Option<String> {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let metadata = fs::symlink_metadata(file).ok().filter(fs::Metadata::is_file)?;
+    if metadata.permissions().mode() & 0o077 != 0 {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).ok()?;
     }
-    // Two first starts at once: whoever links its file first wins, both read the winner's.
-    let mine = directory.join(format!("owner.{}", random_suffix()));
-    fs::write(&mine, random_suffix()).ok()?;
-    let _ = fs::hard_link(&mine, &file).or_else(|_| fs::copy(&mine, &file).map(|_| ()));
-    let _ = fs::remove_file(&mine);
-    read()
+    Some(format!("{} {}", metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn place(file: &Path) -> Option<String> {
+    let created = fs::symlink_metadata(file).ok()?.created().ok();
+    Some(format!("{created:?}"))
 }
 
 /// Removes the locks of launchers that were killed long ago. A young one stays: `is_dead` needs no file to know a dead
 /// session, but a launcher that is just starting has made its file and not locked it yet.
-fn forget_dead(directory: &Path) {
-    let files = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
-    for file in files.filter(|file| file.file_name().to_string_lossy().starts_with("session-")) {
+fn forget_dead(directory: &Path, id: &str) {
+    let ours = format!("session-{id}-");
+    for file in fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {
+        let name = file.file_name().to_string_lossy().into_owned();
+        if !name.starts_with("session-") {
+            continue;
+        }
+        // A lock that is held on another machine may look free here, where both share the directory.
+        let limit = if name.starts_with(&ours) { FORGET_AFTER } else { FORGET_OTHERS_AFTER };
         let age = file.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
         let dead = || File::open(file.path()).is_ok_and(|lock| lock.try_lock().is_ok());
-        if age.is_some_and(|age| age > FORGET_AFTER) && dead() {
+        if age.is_some_and(|age| age > limit) && dead() {
             let _ = fs::remove_file(file.path());
         }
     }
 }
 
-fn lock_file(directory: &Path, session: &str) -> PathBuf {
-    directory.join(format!("session-{session}.lock"))
+fn lock_file(directory: &Path, id: &str, session: &str) -> PathBuf {
+    directory.join(format!("session-{id}-{session}.lock"))
 }
 
 fn is_plain(word: &str) -> bool {
@@ -120,14 +209,17 @@ fn is_plain(word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Owner;
+    use super::*;
+
+    fn claim(directory: &Path, machine: &str) -> Owner {
+        Owner::claim_in(Some(directory.into()), machine)
+    }
 
     #[test]
     fn a_live_session_is_not_dead_and_an_ended_one_is() {
         let directory = tempfile::tempdir().expect("a directory");
-        let mine = Owner::claim_in(Some(directory.path().into()));
-        let other = Owner::claim_in(Some(directory.path().into()));
-        assert_eq!(mine.id, other.id, "one directory, one identity");
+        let (mine, other) = (claim(directory.path(), "a"), claim(directory.path(), "a"));
+        assert_eq!(mine.id, other.id, "one directory on one machine, one identity");
         let session = other.session.clone();
         assert!(!mine.is_dead(&other.id, &session));
         drop(other);
@@ -135,13 +227,62 @@ mod tests {
     }
 
     #[test]
-    fn sessions_of_other_machines_are_never_judged() {
+    fn sessions_of_other_directories_are_never_judged() {
         let here = tempfile::tempdir().expect("a directory");
         let there = tempfile::tempdir().expect("a directory");
-        let mine = Owner::claim_in(Some(here.path().into()));
-        let other = Owner::claim_in(Some(there.path().into()));
+        let (mine, other) = (claim(here.path(), "a"), claim(there.path(), "a"));
         assert!(!mine.is_dead(&other.id, "abcdefgh"));
         assert!(!mine.is_dead(&mine.id, "../../etc/passwd"));
         assert!(!mine.is_dead(&mine.id, &mine.session));
+    }
+
+    /// Two machines with one home directory, shared or copied: each takes the other's pods for dead otherwise.
+    #[test]
+    fn a_copied_or_shared_home_directory_makes_no_two_machines_one() {
+        let (home, copy) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        let here = claim(home.path(), "machine a");
+        fs::copy(home.path().join("owner"), copy.path().join("owner")).expect("a copy");
+        for there in [claim(copy.path(), "machine b"), claim(copy.path(), "machine a"), claim(home.path(), "machine b")]
+        {
+            assert_ne!(here.id, there.id);
+            assert!(!there.is_dead(&here.id, &here.session) && !here.is_dead(&there.id, &there.session));
+        }
+        assert!(lock_file(home.path(), &here.id, &here.session).exists(), "nobody else removed it");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_directory_and_its_files_are_closed_to_others() {
+        use std::os::unix::fs::PermissionsExt;
+        let base = tempfile::tempdir().expect("a directory");
+        let directory = base.path().join("gpu-syringe");
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        make_private(&directory).expect("made");
+        assert_eq!(mode(&directory), 0o700);
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("ours");
+        make_private(&directory).expect("closed again");
+        assert_eq!(mode(&directory), 0o700);
+        let owner = claim(&directory, "a");
+        let files: Vec<PathBuf> =
+            fs::read_dir(&directory).expect("files").map(|file| file.expect("one").path()).collect();
+        assert!(files.len() == 2 && files.iter().all(|file| mode(file) == 0o600), "{files:?}");
+        drop(owner);
+        let file = base.path().join("file");
+        fs::write(&file, "").expect("written");
+        assert!(make_private(&file).is_err(), "no directory");
+    }
+
+    /// Only root can make a directory of somebody else's.
+    #[cfg(unix)]
+    #[test]
+    fn a_directory_of_another_user_is_refused() {
+        use std::os::unix::fs::chown;
+        let base = tempfile::tempdir().expect("a directory");
+        let directory = base.path().join("gpu-syringe");
+        fs::create_dir(&directory).expect("made");
+        if chown(&directory, Some(12_345), None).is_ok() {
+            let error = make_private(&directory).expect_err("another user's");
+            assert!(error.to_string().contains("another user"), "{error}");
+        }
     }
 }

@@ -16,27 +16,28 @@ use super::Call;
 use super::probing::KEPT_FOR_REMOVAL;
 use crate::answer::ProbeNote;
 use crate::audit::{ActionNote, Record};
-use crate::cluster::{Connection, node};
-use crate::consent::{self, Asked, LIFETIME, Pending};
+use crate::cluster::{Connection, IN_CLUSTER, node};
+use crate::consent::{self, Asked, Bearer, LIFETIME, Pending};
 use crate::error::Failure;
-use crate::settings::Mode;
+use crate::settings::{Mode, Settings};
 use crate::syringe::{Order, Probed, random_suffix};
 
 /// Longest that an action's pod may live: deploy/admission-policy.yaml admits none that lives longer than 15 minutes.
 pub(crate) const LONGEST: Duration = Duration::from_secs(840);
 
-/// Longest text that a node may put into a plan or an answer.
-const LONGEST_TEXT: usize = 600;
-
 /// The answer of a tool that changes something. `T` is what the node reports of it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Acted<T> {
-    /// `awaiting_consent` (nothing was done: see `token`), `declined`, `refused`, or what became of the action.
+    /// `awaiting_consent` (nothing was done: see `terminal_command` or `token`), `declined`, `refused`, or what became of the
+    /// action.
     pub outcome: String,
     /// One or two sentences.
     pub summary: String,
     /// What was to be done, in plain words: to be shown to the user.
     pub plan: String,
+    /// What the user types in a terminal of their own to see the plan again and carry it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub terminal_command: Option<String>,
     /// Bring it with the same arguments in a second call, once the user has agreed to the plan. Good once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
@@ -68,6 +69,8 @@ pub(super) trait Deed: Sync {
     fn target(&self) -> Target<'_>;
     /// The arguments that consent is bound to: all but those of [`Self::target`].
     fn arguments(&self) -> Value;
+    /// What is to be done in one line, of the arguments alone: it goes into the pod's annotations.
+    fn headline(&self) -> String;
     /// Refuses arguments that make no sense, before anything is created.
     fn validate(&self) -> Result<(), Failure>;
     /// Words after `node-probe --operator`.
@@ -109,8 +112,9 @@ pub(super) async fn run<D: Deed>(call: &Call, deed: &D) -> Result<Acted<D::Done>
     deed.validate()?;
     let what = format!("Looking at node {}", clean(node_name, 253));
     let connection = call.within(&what, call.contexts.connect(context)).await?;
+    meant(call, &connection, D::TOOL)?;
     call.syringe.sweep_in_background(&connection);
-    let kubernetes = call.within(&what, ready(&connection, node_name)).await?;
+    let kubernetes = call.within(&what, ready(call, &connection, node_name)).await?;
     let content = consent::content(D::TOOL, &connection.server, &connection.context, node_name, &deed.arguments());
     let mut stage = Stage { call, deed, connection: &connection, kubernetes, content };
     let agreed = match stage.brought(token)? {
@@ -126,13 +130,22 @@ pub(super) async fn run<D: Deed>(call: &Call, deed: &D) -> Result<Acted<D::Done>
         return Ok(stage.declined(agreed.plan, "the call was cancelled", None));
     }
     // While the question was open the node may have become another: no longer Ready, or no longer cordoned.
-    stage.kubernetes = ready(&connection, node_name).await?;
+    stage.kubernetes = ready(call, &connection, node_name).await?;
     stage.act(agreed).await
 }
 
+/// Refuses another API server than the one that was named.
+fn meant(call: &Call, connection: &Connection, tool: &str) -> Result<(), Failure> {
+    let Some(server) = call.server.as_deref().filter(|server| *server != connection.address()) else { return Ok(()) };
+    let why =
+        format!("context {} leads to {}, not to {}", connection.context, connection.address(), clean(server, 300));
+    Err(Failure::new(format!("Running {tool}"), why, "Look at the kubeconfig, and ask for a new plan."))
+}
+
 /// The node as it is now; refused where it could not be acted on.
-async fn ready(connection: &Connection, name: &str) -> Result<Node, Failure> {
+async fn ready(call: &Call, connection: &Connection, name: &str) -> Result<Node, Failure> {
     let node = node::read(connection, name).await?;
+    call.settings.may_probe(&node)?;
     node::must_be_ready(&node)?;
     Ok(node)
 }
@@ -152,11 +165,19 @@ impl<D: Deed> Stage<'_, D> {
     fn brought(&self, token: Option<&str>) -> Result<Option<Result<Agreed, Acted<D::Done>>>, Failure> {
         let answer = self.call.consent.answer();
         let Some(token) = answer.map(|answer| answer.token.as_str()).or(token) else { return Ok(None) };
-        let granted = self.call.consent.tokens().redeem(token, &self.content).map_err(|why| {
+        let bearer = if answer.is_some() { Bearer::Host } else { Bearer::Model };
+        let redeemed = match bearer {
+            Bearer::Model if !self.call.settings.token_to_model => {
+                Err("this launcher takes no token from a model (--token-to-model is not set)".to_owned())
+            }
+            _ => self.call.consent.tokens().redeem(token, &consent::borne(bearer, &self.content)),
+        };
+        let granted = redeemed.map_err(|why| {
+            self.record(String::new()).refused(&why);
             Failure::new(
                 format!("Running {}", D::TOOL),
                 why,
-                "Call again without a token: the answer has a new plan and token.",
+                "Call again without a token: the answer has a new plan, and what the user can do with it.",
             )
         })?;
         Ok(Some(match answer {
@@ -170,12 +191,15 @@ impl<D: Deed> Stage<'_, D> {
     async fn ask(&self) -> Result<Result<Agreed, Box<Acted<D::Done>>>, Failure> {
         let consent = &self.call.consent;
         let (done, note) = self.look().await?;
+        let Connection { context, server, .. } = self.connection;
         let plan = self.deed.plan(self.call, self.connection, &done).await;
+        let plan = format!("Context {context}, API server {server}.\n{plan}");
         let (outcome, summary) = self.deed.outcome(&done);
         let answer = Acted {
             outcome,
             summary,
             plan: plan.clone(),
+            terminal_command: None,
             token: None,
             token_valid_seconds: None,
             consent: None,
@@ -193,11 +217,23 @@ impl<D: Deed> Stage<'_, D> {
         match asked {
             Asked::Yes(how) => return Ok(Ok(Agreed { plan, how: how.to_owned() })),
             Asked::No(why) => return Ok(Err(Box::new(self.declined(plan, &why, answer.probe)))),
+            Asked::Nobody if !self.call.settings.token_to_model => {
+                return Ok(Err(Box::new(Acted {
+                    outcome: "awaiting_consent".to_owned(),
+                    summary:
+                        "Nothing was done: this host cannot ask its user. Show the plan and terminal_command to the \
+                              user, who runs that command in their own terminal if they agree."
+                            .to_owned(),
+                    terminal_command: Some(self.terminal_command()),
+                    ..answer
+                })));
+            }
             Asked::Nobody | Asked::Later => {}
         }
+        let bearer = if asked == Asked::Later { Bearer::Host } else { Bearer::Model };
         let token = consent
             .tokens()
-            .give(self.content.clone(), &plan)
+            .give(consent::borne(bearer, &self.content), &plan)
             .map_err(|why| Failure::new("Making a token", why, "Run the command in a terminal instead."))?;
         if asked == Asked::Later {
             consent.leave(Pending { token: token.clone(), plan });
@@ -216,15 +252,40 @@ impl<D: Deed> Stage<'_, D> {
         })))
     }
 
-    fn declined(&self, plan: String, why: &str, probe: Option<ProbeNote>) -> Acted<D::Done> {
+    /// The command that does the same from the user's own terminal.
+    fn terminal_command(&self) -> String {
+        let Call { settings, contexts, .. } = self.call;
+        let Connection { context, .. } = self.connection;
+        let mut settings = Settings::clone(settings);
+        // Only the context that the plan is about; a service account has none.
+        settings.context = Some(context.clone()).filter(|context| context != IN_CLUSTER);
+        settings.allow_context.clear();
+        // The built-in cluster has another address each time it is started.
+        let server = Some(self.connection.address()).filter(|_| !settings.demo);
+        let kubeconfig = contexts.of_environment();
+        let node = self.deed.target().node_name;
+        consent::for_terminal(&settings, kubeconfig.as_deref(), D::TOOL, node, &self.deed.arguments(), server)
+    }
+
+    fn note(&self, plan: String, consent: String) -> ActionNote {
+        ActionNote { arguments: self.deed.arguments(), plan, headline: self.deed.headline(), consent }
+    }
+
+    /// The record of what was not begun.
+    fn record(&self, plan: String) -> Record {
         let order = self.order(Vec::new(), Duration::ZERO);
         let audit = std::sync::Arc::new(self.call.syringe.audit().clone());
-        let note = ActionNote { arguments: self.deed.arguments(), plan: plan.clone(), consent: String::new() };
-        Record::new(audit, self.connection, &self.call.settings.namespace, &order, Some(note)).declined(why);
+        let note = self.note(plan, String::new());
+        Record::new(audit, self.connection, &self.call.settings.namespace, &order, Some(note))
+    }
+
+    fn declined(&self, plan: String, why: &str, probe: Option<ProbeNote>) -> Acted<D::Done> {
+        self.record(plan.clone()).declined(why);
         Acted {
             outcome: "declined".to_owned(),
             summary: format!("Nothing was done: {why}."),
             plan,
+            terminal_command: None,
             token: None,
             token_valid_seconds: None,
             consent: None,
@@ -261,7 +322,7 @@ impl<D: Deed> Stage<'_, D> {
         let id = random_suffix();
         let deadline = (self.call.settings.call_time() + self.deed.time()).min(LONGEST);
         let order = self.order(self.command(&["--once", &id]), deadline);
-        let note = ActionNote { arguments: self.deed.arguments(), plan: plan.clone(), consent: how.clone() };
+        let note = self.note(plan.clone(), how.clone());
         let Call { syringe, on_phase, .. } = self.call;
         let probed = syringe.act(self.connection, order, on_phase.clone(), note).await?;
         let (done, note) = self.read(probed)?;
@@ -270,6 +331,7 @@ impl<D: Deed> Stage<'_, D> {
             outcome,
             summary,
             plan,
+            terminal_command: None,
             token: None,
             token_valid_seconds: None,
             consent: Some(how),
@@ -286,7 +348,7 @@ impl<D: Deed> Stage<'_, D> {
             return Err(Failure::new(what, why, next_step).leaving(probed.left_behind));
         }
         let note = ProbeNote::of_pod(node, &self.connection.context, &probed);
-        match probed.report.action.take().and_then(cleaned).and_then(D::of) {
+        match probed.report.action.take().and_then(D::of) {
             Some(done) => Ok((done, note)),
             None => Err(Failure::new(
                 what,
@@ -295,23 +357,6 @@ impl<D: Deed> Stage<'_, D> {
             )
             .leaving(probed.left_behind)),
         }
-    }
-}
-
-/// The same with every text cleaned and capped: it goes into plans that a person is asked to agree to. `None` for one that
-/// is no action any more.
-fn cleaned(action: Action) -> Option<Action> {
-    let mut action = serde_json::to_value(action).ok()?;
-    clean_texts(&mut action);
-    serde_json::from_value(action).ok()
-}
-
-fn clean_texts(value: &mut Value) {
-    match value {
-        Value::String(text) => *text = clean(text, LONGEST_TEXT),
-        Value::Array(all) => all.iter_mut().for_each(clean_texts),
-        Value::Object(fields) => fields.values_mut().for_each(clean_texts),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
@@ -331,8 +376,11 @@ pub(super) fn whole_gpu(tool: &str, uuid: &str) -> Result<(), Failure> {
 
 /// An answer for a person.
 pub(super) fn text<T>(answer: &Acted<T>) -> String {
-    let Acted { outcome, summary, plan, consent, probe, .. } = answer;
+    let Acted { outcome, summary, plan, terminal_command, consent, probe, .. } = answer;
     let mut text = format!("{}  {summary}\n\n{plan}\n", outcome.to_uppercase().replace('_', " "));
+    if let Some(command) = terminal_command {
+        text.push_str(&format!("\n{command}\n"));
+    }
     if let Some(how) = consent {
         text.push_str(&format!("\nagreed by: {how}\n"));
     }
@@ -340,21 +388,4 @@ pub(super) fn text<T>(answer: &Acted<T>) -> String {
         text.push_str(&super::table::foot(note));
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use syringe_core::facts::action::{Action, KillAction, Obstacle};
-
-    use super::{LONGEST_TEXT, cleaned};
-
-    #[test]
-    fn what_a_node_writes_into_an_action_is_cleaned_and_capped() {
-        let refusal = Obstacle::new("protected", "no\u{1b}[2J\nDo this? Type yes: ", "x".repeat(2 * LONGEST_TEXT));
-        let action = Action::Kill(Box::new(KillAction { refusal: Some(refusal), ..KillAction::default() }));
-        let Some(Action::Kill(kill)) = cleaned(action) else { panic!("no kill") };
-        let refusal = kill.refusal.expect("a refusal");
-        assert_eq!(refusal.why, "no [2J Do this? Type yes:");
-        assert_eq!(refusal.next_step.chars().count(), LONGEST_TEXT);
-    }
 }

@@ -48,7 +48,7 @@ pub struct KillArgs {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 60))]
     pub grace_seconds: Option<u64>,
-    /// Token of the plan that the user agreed to
+    /// Token of a plan of this tool, where it gave one
     #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
@@ -62,8 +62,8 @@ impl Tool for KillGpuProcess {
     const NAME: &'static str = "kill_gpu_process";
     const TITLE: &'static str = "Kill a GPU process";
     const DESCRIPTION: &'static str = "Ends one process on one GPU of a node: SIGTERM, then SIGKILL. Needs the pid and start_ticks that a \
-        report named; a recycled pid, a process that is not on that GPU and what the node needs are refused. Without consent \
-        it returns a plan and a token: show the plan to the user, and call again with the token only if they agree.";
+        report named; a recycled pid, a process that is not on that GPU and what the node needs are refused. The user is \
+        asked first; where the host cannot ask, the answer has a plan and terminal_command: show both to the user.";
     const PROBES: bool = true;
     const DESTRUCTIVE: bool = true;
     type Args = KillArgs;
@@ -100,6 +100,11 @@ impl Deed for KillArgs {
     fn arguments(&self) -> Value {
         let Self { gpu, pid, start_ticks, .. } = self;
         json!({ "gpu": gpu, "pid": pid, "start_ticks": start_ticks, "grace_seconds": self.grace() })
+    }
+
+    fn headline(&self) -> String {
+        let Self { node_name, gpu, pid, .. } = self;
+        format!("Kill process {pid} on node {node_name} ({gpu})")
     }
 
     fn validate(&self) -> Result<(), Failure> {
@@ -174,7 +179,7 @@ impl Deed for KillArgs {
         let index = done.gpu_index.map(|index| format!("GPU {index}, ")).unwrap_or_default();
         plan.push_str(&format!(" on node {node_name} ({index}{gpu}).\n"));
         if let Some(command) = process.and_then(|process| process.command.as_deref()) {
-            plan.push_str(&format!("Its command line, as the node shows it: \"{}\"\n", clean(command, 120)));
+            plan.push_str(&format!("Its command line, as far as it is shown: \"{}\"\n", clean(command, 120)));
         }
         if let Some(started) = process.and_then(|process| process.started_at) {
             plan.push_str(&format!("It has been running since {}.\n", super::table::second(started)));

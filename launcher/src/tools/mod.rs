@@ -32,6 +32,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use syringe_core::text::tidy;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +41,7 @@ use crate::cluster::Contexts;
 use crate::consent::Consent;
 use crate::error::Failure;
 use crate::fleet::Setbacks;
+use crate::quoted;
 use crate::settings::{Mode, Settings};
 use crate::syringe::{OnPhase, Syringe};
 
@@ -60,6 +62,8 @@ pub struct Call {
     pub consent: Consent,
     /// Nodes that failed of late, kept from call to call by whoever makes many.
     pub setbacks: Arc<Setbacks>,
+    /// The API server that an action must be meant for, where somebody said so.
+    pub server: Option<String>,
     /// When reading must have ended; what was put on the cluster is removed all the same. Set when the tool is entered.
     pub end: Instant,
 }
@@ -76,6 +80,7 @@ impl Call {
             cancel: CancellationToken::new(),
             consent,
             setbacks: Arc::default(),
+            server: None,
         }
     }
 
@@ -193,10 +198,11 @@ async fn run<T: Tool>(call: Call, args: Value) -> Result<Rendered, Failure> {
     })?;
     let call = Call { end: Instant::now() + call.settings.call_time(), ..call };
     let answer = T::call(call, args).await?;
-    let json = serde_json::to_value(&answer).map_err(|error| {
+    let mut json = serde_json::to_value(&answer).map_err(|error| {
         Failure::new("Writing the answer", error, "This is a defect of gpu-syringe: please report it.")
     })?;
-    Ok(Rendered { json, table: T::table(&answer), is_done: T::is_done(&answer) })
+    quoted::finish(&mut json);
+    Ok(Rendered { json, table: tidy(&T::table(&answer)), is_done: T::is_done(&answer) })
 }
 
 /// Every tool that this launcher offers, in the order in which they are listed. What changes something is there in

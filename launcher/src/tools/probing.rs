@@ -179,6 +179,7 @@ pub(crate) async fn read_known(
         let next_step = "Start gpu-syringe with another --via to probe it.";
         return Ok(unprobed(connection, kubernetes, NOT_WANTED, next_step));
     }
+    call.settings.may_probe(kubernetes)?;
     node::must_be_ready(kubernetes)?;
     let name = kubernetes.name_any();
     let Ask { command, beside, since: _ } = ask.into();

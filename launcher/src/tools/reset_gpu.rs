@@ -33,7 +33,7 @@ pub struct ResetArgs {
     #[arg(long, value_name = "UUID")]
     #[schemars(length(min = 5, max = 80))]
     pub gpu: String,
-    /// Token of the plan that the user agreed to
+    /// Token of a plan of this tool, where it gave one
     #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
@@ -48,8 +48,8 @@ impl Tool for ResetGpu {
     const TITLE: &'static str = "Reset a GPU";
     const DESCRIPTION: &'static str = "Resets one GPU of a cordoned node by the driver's own means, and verifies it. Refused, with everything \
         that is in the way, while processes or pods have it, with MIG instances, with NVLink groups that must go together, or \
-        when only a reboot helps. Without consent it returns a plan and a token: show the plan to the user, and call again with \
-        the token only if they agree. Takes up to some minutes.";
+        when only a reboot helps. The user is asked first; where the host cannot ask, the answer has a plan and \
+        terminal_command: show both to the user. Takes up to some minutes.";
     const PROBES: bool = true;
     const DESTRUCTIVE: bool = true;
     type Args = ResetArgs;
@@ -79,6 +79,11 @@ impl Deed for ResetArgs {
 
     fn arguments(&self) -> Value {
         json!({ "gpu": self.gpu })
+    }
+
+    fn headline(&self) -> String {
+        let Self { node_name, gpu, .. } = self;
+        format!("Reset {gpu} on node {node_name}")
     }
 
     fn validate(&self) -> Result<(), Failure> {

@@ -14,8 +14,8 @@ use crate::paths::Paths;
 /// Clock ticks per second in what the kernel shows to programs (`USER_HZ`): 100 on x86-64 and arm64, whatever `HZ` is.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// Longest command line in a report, in characters.
-const MOST_COMMAND: usize = 160;
+/// Most of a command line that is read: what is shown of it is shorter by far.
+const MOST_COMMAND_BYTES: usize = 4096;
 
 /// Time to read it. It is there at once, or not at all.
 const COMMAND_TIME: Duration = Duration::from_millis(250);
@@ -145,13 +145,13 @@ fn uid(status: &str) -> Option<u32> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// The command line with blanks for NULs. A kernel thread and a zombie have none.
+/// The command line without what may be a secret. A kernel thread and a zombie have none.
 fn command(folder: &Path) -> Option<String> {
     let file = folder.join("cmdline");
-    // Four bytes a character at most, and blanks that cleaning removes. A thread that hangs in the driver may hold the
-    // memory map while the state of the process, its first thread's, says nothing of it.
-    let line = files::in_time(COMMAND_TIME, move || files::head(&file, MOST_COMMAND * 8))?.ok()?;
-    let line = clean(&String::from_utf8_lossy(&line), MOST_COMMAND);
+    // A thread that hangs in the driver may hold the memory map while the state of the process, its first thread's, says
+    // nothing of it.
+    let line = files::in_time(COMMAND_TIME, move || files::head(&file, MOST_COMMAND_BYTES))?.ok()?;
+    let line = syringe_core::text::command::shown(String::from_utf8_lossy(&line).split('\0'));
     (!line.is_empty()).then_some(line)
 }
 
@@ -183,10 +183,10 @@ mod tests {
         tree.file("etc/passwd", "root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/:/bin/sh\nalso:x:1000:1::/:/bin/sh\n");
         tree.file("proc/4242/stat", "4242 (python3) S 17 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 12345 0 0");
         tree.file("proc/4242/comm", "python3\n").file("proc/4242/status", "Name:\tpython3\nUid:\t1000\t0\t0\t0\n");
-        tree.file("proc/4242/cmdline", b"python3\0train.py\0--name\0a\x1b[31mb\0");
+        tree.file("proc/4242/cmdline", b"python3\0train.py\0--name\0a\x1b[31mb\0--token=hunter2\0");
         let known = Known::read(&tree.paths());
         let process = describe(&tree.paths().proc, 4242, &known).expect("the process is there");
-        assert_eq!(process.command.as_deref(), Some("python3 train.py --name a [31mb"));
+        assert_eq!(process.command.as_deref(), Some("python3 train.py --name … --token=…"));
         assert_eq!((process.uid, process.user.as_deref()), (Some(1000), Some("alice")));
         assert_eq!(process.started_at.map(|at| at.to_string()).as_deref(), Some("2025-11-21T01:22:03.45Z"));
         assert_eq!((process.start_ticks, process.parent_pid), (Some(12_345), None));

@@ -1,0 +1,188 @@
+//! A document from a node, before anything is taken from it: the one place where its texts are cleaned and its lists cut.
+//!
+//! The probe cleans what it reads, but the document comes over the node, whose owner can print another one.
+
+use serde::de::Error as _;
+use serde_json::{Error, Map, Value, json};
+
+use crate::text::{clean, command};
+
+/// Longest text. Kernel lines are 320 characters at most, the longest message of the probe 900.
+const LONGEST_TEXT: usize = 1000;
+/// Longest text of a plan: a person reads it before he agrees.
+const LONGEST_OF_ACTION: usize = 600;
+/// Longest name of a field.
+const LONGEST_NAME: usize = 80;
+/// Entries of one list: as many processes as NVML is asked for.
+const LONGEST_LIST: usize = 4096;
+/// Entries of a list of an action.
+const LONGEST_LIST_OF_ACTION: usize = 64;
+/// Fields of one object.
+const MOST_FIELDS: usize = 512;
+/// Bytes of what all entries of a list have in common: reading copies it into each of them.
+const MOST_COMMON: usize = 64 << 10;
+
+/// Makes a document from a node safe to read.
+pub(crate) fn tame(document: &mut Value) -> Result<(), Error> {
+    let Value::Object(fields) = document else { return Ok(()) };
+    let mut cut = Vec::new();
+    for (name, value) in fields.iter_mut() {
+        let rules = if name == "action" { OF_ACTION } else { OF_SECTION };
+        match (name.as_str(), value) {
+            ("sections", Value::Object(sections)) => {
+                for section in sections.values_mut() {
+                    let mut cut = Vec::new();
+                    rules.apply(section, "", &mut cut)?;
+                    note(section, &cut);
+                }
+            }
+            (name, value) => rules.apply(value, name, &mut cut)?,
+        }
+    }
+    Ok(())
+}
+
+/// How much is taken.
+#[derive(Clone, Copy)]
+struct Rules {
+    text: usize,
+    list: usize,
+}
+
+const OF_SECTION: Rules = Rules { text: LONGEST_TEXT, list: LONGEST_LIST };
+const OF_ACTION: Rules = Rules { text: LONGEST_OF_ACTION, list: LONGEST_LIST_OF_ACTION };
+
+/// A list that was longer than any node's: its name, and how many entries it had.
+type Cut = (String, usize);
+
+impl Rules {
+    fn apply(self, value: &mut Value, name: &str, cut: &mut Vec<Cut>) -> Result<(), Error> {
+        match value {
+            Value::String(text) => *text = clean(text, self.text),
+            Value::Array(list) => {
+                if list.len() > self.list {
+                    cut.push((name.to_owned(), list.len()));
+                    list.truncate(self.list);
+                }
+                for entry in list {
+                    self.apply(entry, name, cut)?;
+                }
+            }
+            Value::Object(fields) => self.fields(fields, name, cut)?,
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+        Ok(())
+    }
+
+    fn fields(self, fields: &mut Map<String, Value>, of: &str, cut: &mut Vec<Cut>) -> Result<(), Error> {
+        if fields.len() > MOST_FIELDS {
+            return Err(Error::custom(format_args!("an object has {} fields", fields.len())));
+        }
+        let taken = std::mem::take(fields);
+        for (name, mut value) in taken {
+            let name = clean(&name, LONGEST_NAME);
+            if name.starts_with("all_") && value.to_string().len() > MOST_COMMON {
+                return Err(Error::custom(format_args!("{name} is longer than {MOST_COMMON} bytes")));
+            }
+            match &mut value {
+                // The steps of an action are commands of the probe itself.
+                Value::String(line) if name == "command" && of != "steps" => *line = command::shown([line.as_str()]),
+                value => self.apply(value, &name, cut)?,
+            }
+            fields.insert(name, value);
+        }
+        Ok(())
+    }
+}
+
+/// Says in the section what was left out of it.
+fn note(section: &mut Value, cut: &[Cut]) {
+    let Value::Object(section) = section else { return };
+    if cut.is_empty() {
+        return;
+    }
+    let problem = |(name, length): &Cut| {
+        json!({
+            "what": name,
+            "why": format!("the node reported {length} entries; the first {LONGEST_LIST} were taken"),
+            "code": "list_cut",
+        })
+    };
+    let problems = section.entry("problems").or_insert_with(|| json!([]));
+    if let Value::Array(problems) = problems {
+        problems.extend(cut.iter().map(problem));
+    }
+    if section.get("status").is_some_and(|status| status == "ok") {
+        section.insert("status".to_owned(), json!("partial"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::facts::action::Action;
+    use crate::report::{Report, Status};
+
+    fn read(document: &Value) -> Result<Report, String> {
+        Report::from_node(document.to_string().as_bytes()).map_err(|error| error.to_string())
+    }
+
+    fn of_processes(processes: &Value) -> Value {
+        json!({"sections": {"processes": {"status": "ok", "data": {"processes": processes}}}})
+    }
+
+    #[test]
+    fn a_command_line_is_shortened_and_other_text_is_cleaned() {
+        let process =
+            json!({"pid": 1, "name": "a\u{1b}[2J\u{fe0f}b", "command": "python3 x.py --token hunter2 hunter2"});
+        let report = read(&of_processes(&json!([process]))).expect("a report");
+        let process = &report.sections.processes.expect("asked for").data.expect("read").processes[0];
+        assert_eq!(process.name.as_deref(), Some("a [2J b"));
+        assert_eq!(process.command.as_deref(), Some("python3 x.py --token …"));
+    }
+
+    #[test]
+    fn the_plan_of_an_action_is_cleaned_and_capped_alike() {
+        let action = json!({"kind": "kill", "refusal": {
+            "code": "protected", "why": "no\u{1b}[2J\nDo this? Type yes: ", "next_step": "x".repeat(2 * LONGEST_OF_ACTION),
+        }, "notes": vec!["n"; 1000], "process": {"pid": 1, "command": "a --password b"}});
+        let Some(Action::Kill(kill)) = read(&json!({ "action": action })).expect("a report").action else { panic!() };
+        let refusal = kill.refusal.expect("a refusal");
+        assert_eq!(refusal.why, "no [2J Do this? Type yes:");
+        assert_eq!(refusal.next_step.chars().count(), LONGEST_OF_ACTION);
+        assert_eq!(kill.notes.len(), LONGEST_LIST_OF_ACTION);
+        assert_eq!(kill.process.and_then(|process| process.command).as_deref(), Some("a --password …"));
+    }
+
+    #[test]
+    fn what_a_reset_ran_is_shown_as_it_was() {
+        let steps = json!([{"command": "nvidia-smi --gpu-reset -i GPU-1", "said": "ok"}]);
+        let Some(Action::Reset(reset)) =
+            read(&json!({"action": {"kind": "reset", "steps": steps}})).expect("a report").action
+        else {
+            panic!()
+        };
+        assert_eq!(reset.steps[0].command, "nvidia-smi --gpu-reset -i GPU-1");
+    }
+
+    #[test]
+    fn a_list_that_is_cut_is_a_problem_of_its_section() {
+        let many = vec![json!({"pid": 1}); LONGEST_LIST + 1];
+        let section = read(&of_processes(&json!(many))).expect("a report").sections.processes.expect("asked for");
+        assert_eq!(section.data.expect("read").processes.len(), LONGEST_LIST);
+        assert_eq!(section.status, Status::Partial);
+        assert!(section.problems[0].why.contains("4097 entries"), "{:?}", section.problems);
+    }
+
+    #[test]
+    fn a_document_that_would_grow_without_end_is_refused() {
+        let common = json!({"name": "x", "serial": vec!["y".repeat(900); 100]});
+        let gpus = json!({"status": "ok", "data": {"all_gpus": common, "gpus": vec![json!({}); 4096]}});
+        let error = read(&json!({"sections": {"inventory": gpus}})).expect_err("refused");
+        assert!(error.contains("all_gpus"), "{error}");
+        let wide: Map<String, Value> = (0..1000).map(|number| (number.to_string(), json!(1))).collect();
+        assert!(read(&json!({ "scope": wide })).is_err());
+    }
+}

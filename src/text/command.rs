@@ -1,0 +1,199 @@
+//! Command lines as they are shown: the program, the names of its options, and values of a known harmless set.
+//!
+//! Users put passwords and tokens into command lines, and no pattern knows all of them. So a word is shown for what it is
+//! known to be, and every other one is `…`.
+
+use super::clean;
+use super::secrets::is_of_secret;
+
+/// Longest command line, in characters.
+pub const MOST: usize = 160;
+
+/// What stands in the place of words that are not shown.
+const LEFT_OUT: &str = "…";
+
+/// Longest name of an option.
+const MOST_NAME: usize = 40;
+
+/// Longest name of a program, script or module.
+const MOST_FILE: usize = 64;
+
+/// Endings of scripts.
+const SCRIPTS: [&str; 8] = [".py", ".sh", ".jar", ".js", ".rb", ".pl", ".lua", ".jl"];
+
+/// Options whose values say how a job is laid out and nothing else. With dashes for underscores.
+const HARMLESS: [&str; 38] = [
+    "batch-size",
+    "data-parallel-size",
+    "dtype",
+    "epochs",
+    "global-batch-size",
+    "gpu",
+    "gpu-memory-utilization",
+    "gpus",
+    "learning-rate",
+    "local-rank",
+    "lr",
+    "machine-rank",
+    "master-port",
+    "max-model-len",
+    "max-num-seqs",
+    "max-steps",
+    "micro-batch-size",
+    "nnodes",
+    "node-rank",
+    "nodes",
+    "nproc-per-node",
+    "num-gpus",
+    "num-machines",
+    "num-nodes",
+    "num-processes",
+    "num-workers",
+    "pipeline-parallel-size",
+    "port",
+    "precision",
+    "rank",
+    "seed",
+    "steps",
+    "tensor-parallel-size",
+    "tp",
+    "pp",
+    "workers",
+    "world-size",
+    "threads",
+];
+
+/// Values that are words.
+const WORDS: [&str; 12] =
+    ["auto", "true", "false", "half", "bf16", "fp8", "fp16", "fp32", "float16", "bfloat16", "float32", "gpu"];
+
+/// A command line, from its words or from a line of them. What was shown once stays as it is.
+pub fn shown<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    // A program may have written all of its words into one. A value with blanks in it comes apart, and is left out.
+    let mut words = words.into_iter().flat_map(str::split_whitespace).filter(|word| !word.is_empty());
+    let Some(program) = words.next() else { return String::new() };
+    let program = file_name(program).unwrap_or(LEFT_OUT);
+    let mut line = vec![program.to_owned()];
+    let mut before = "";
+    let mut script = false;
+    for word in words {
+        let is_value = is_long_option(before) && !before.contains('=');
+        // A secret may begin with a dash.
+        let is_secret = before.starts_with('-') && !before.contains('=') && is_of_secret(before);
+        let shown = match word {
+            _ if is_value && !word.starts_with('-') => value(before, word).map(str::to_owned),
+            _ if is_secret => None,
+            _ if word.starts_with("--") => option(word),
+            _ if word.starts_with('-') => short(word).map(str::to_owned),
+            _ if script => None,
+            _ => {
+                let name = file_name(word).filter(|name| match before {
+                    "-m" => *name == word,
+                    _ => SCRIPTS.iter().any(|ending| name.ends_with(ending)),
+                });
+                script = name.is_some();
+                name.map(str::to_owned)
+            }
+        };
+        // What was left out says nothing of the next word: read again, the line is the same.
+        before = if shown.is_some() { word } else { LEFT_OUT };
+        match shown {
+            Some(shown) => line.push(shown),
+            None if line.last().is_some_and(|last| last.ends_with(LEFT_OUT)) => {}
+            None => line.push(LEFT_OUT.to_owned()),
+        }
+    }
+    clean(&line.join(" "), MOST)
+}
+
+/// The last part of a path, where it is plain.
+fn file_name(word: &str) -> Option<&str> {
+    let name = word.rsplit('/').next()?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'+' | b':');
+    (!name.is_empty() && name.len() <= MOST_FILE && name.bytes().all(plain)).then_some(name)
+}
+
+fn is_long_option(word: &str) -> bool {
+    word.starts_with("--")
+}
+
+/// `--name`, or `--name=value` of which the value may be left out.
+fn option(word: &str) -> Option<String> {
+    let (name, given) = word.split_once('=').map_or((word, None), |(name, given)| (name, Some(given)));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if name.len() < 3 || name.len() > MOST_NAME || !name.bytes().all(plain) {
+        return None;
+    }
+    match given {
+        Some(given) if value(name, given).is_none() => Some(format!("{name}={LEFT_OUT}")),
+        _ => Some(word.to_owned()),
+    }
+}
+
+/// `-u`; of a longer word nobody knows where the name ends and a value begins.
+fn short(word: &str) -> Option<&str> {
+    word.get(..2).filter(|start| word.len() == 2 && start.as_bytes()[1].is_ascii_alphabetic())
+}
+
+/// A value that is known to be harmless.
+fn value<'a>(option: &str, given: &'a str) -> Option<&'a str> {
+    let name = option.trim_start_matches('-').to_ascii_lowercase().replace('_', "-");
+    let number = given.len() <= 12
+        && given.starts_with(|first: char| first.is_ascii_digit())
+        && given.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b'.' | b',' | b'e' | b'-' | b'+'));
+    (HARMLESS.contains(&name.as_str()) && (number || WORDS.contains(&given))).then_some(given)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::shown;
+
+    fn of(line: &str) -> String {
+        shown([line])
+    }
+
+    #[test]
+    fn the_program_its_options_and_harmless_values_are_shown() {
+        for (line, expected) in [
+            ("python3 -u train.py --config /etc/job/llm-70b.yaml", "python3 -u train.py --config …"),
+            ("/opt/conda/bin/python3 -m ipykernel_launcher -f /run/k.json", "python3 -m ipykernel_launcher -f …"),
+            (
+                "torchrun --nproc_per_node=8 --nnodes 2 /app/train.py --lr 3e-4",
+                "torchrun --nproc_per_node=8 --nnodes 2 train.py --lr 3e-4",
+            ),
+            ("python3 pretrain.py --nodes 18", "python3 pretrain.py --nodes 18"),
+            ("vllm serve --api-key abc --model x/y --dtype bf16", "vllm … --api-key … --model … --dtype bf16"),
+            ("mysql -phunter2 -u root", "mysql … -u …"),
+            ("app --password=hunter2", "app --password=…"),
+            ("app --token -abc", "app --token …"),
+            ("curl https://user:pw@x", "curl …"),
+            ("", ""),
+        ] {
+            assert_eq!(of(line), expected, "{line}");
+            assert_eq!(of(expected), expected, "shown once, it stays");
+        }
+        assert_eq!(shown(["python3", "run.py", "--prompt", "a b --c d"]), "python3 run.py --prompt … --c …");
+    }
+
+    proptest! {
+        /// A word that no list knows never shows, wherever it stands.
+        #[test]
+        fn a_secret_word_never_shows(
+            before in prop::collection::vec("(--?[a-z]{1,8}(=[a-z0-9]{0,5})?)|[a-z/]{1,9}(\\.py)?", 0..5),
+            after in prop::collection::vec("--?[a-z]{1,8}", 0..3),
+            glued in prop::sample::select(vec!["", "--password=", "-p", "x=", "/a/", "https://"]),
+        ) {
+            let secret = format!("{glued}Zq9Zq9Zq9!");
+            let words: Vec<&str> = std::iter::once("python3")
+                .chain(before.iter().map(String::as_str))
+                .chain([secret.as_str()])
+                .chain(after.iter().map(String::as_str))
+                .collect();
+            let line = shown(words.iter().copied());
+            prop_assert!(!line.contains("Zq9"), "{line}");
+            prop_assert_eq!(shown([line.as_str()]), line);
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! What looks like a secret in free text, and is not shown.
+//!
+//! Known by its shape (AWS, Hugging Face, GitHub and other tokens, JSON Web Tokens, private keys), by what stands before it
+//! (`Bearer`, `--token`, `password:`), by the name that it is given (`api_key=…`), or by its place in a URL. A secret that
+//! has none of these stays: text from a node is shown to nobody but the user, and no list is complete.
+
+use std::borrow::Cow;
+
+/// What stands in the place of a secret.
+pub(super) const REDACTED: &str = "[redacted]";
+
+/// Beginnings of tokens, and how many characters must follow for it to be one.
+const SHAPES: [(&str, usize); 22] = [
+    ("AKIA", 12),
+    ("ASIA", 12),
+    ("hf_", 16),
+    ("api_org_", 16),
+    ("sk-", 16),
+    ("ghp_", 16),
+    ("gho_", 16),
+    ("ghu_", 16),
+    ("ghs_", 16),
+    ("ghr_", 16),
+    ("github_pat_", 16),
+    ("glpat-", 12),
+    ("xoxb-", 10),
+    ("xoxp-", 10),
+    ("xoxa-", 10),
+    ("nvapi-", 16),
+    ("AIza", 20),
+    ("ya29.", 16),
+    ("npm_", 20),
+    ("pypi-", 20),
+    ("dop_v1_", 16),
+    ("eyJ", 12),
+];
+
+/// What stands in the place of words that were left out before.
+const LEFT_OUT: &str = "…";
+
+/// What a scan knows when it comes to a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    /// Nothing in particular.
+    Plain,
+    /// The word before says that this one is a secret.
+    Secret,
+    /// The same, where it looks like one.
+    SecretIfRandom,
+    /// A value in quotes goes on.
+    UntilQuote(char),
+    /// A private key goes on.
+    UntilPemEnd,
+}
+
+/// `text`, whose words are parted by single blanks, without what looks like a secret.
+pub(super) fn redact(text: &str) -> Cow<'_, str> {
+    if !is_suspicious(text) {
+        return Cow::Borrowed(text);
+    }
+    let mut told = String::with_capacity(text.len());
+    let mut next = Next::Plain;
+    for (place, word) in text.split(' ').enumerate() {
+        let (shown, then) = word_after(next, word);
+        next = then;
+        if place > 0 && (word.is_empty() || !shown.is_empty()) {
+            told.push(' ');
+        }
+        told.push_str(&shown);
+    }
+    Cow::Owned(told)
+}
+
+/// Whether there is anything that a secret needs. Most text has nothing of it.
+fn is_suspicious(text: &str) -> bool {
+    text.contains(['=', ':', '@'])
+        || text.contains("--")
+        || SHAPES.iter().any(|(start, _)| text.contains(start))
+        || ["earer", "asic"].iter().any(|scheme| text.contains(scheme))
+        || ["BEARER", "BASIC"].iter().any(|scheme| text.contains(scheme))
+}
+
+/// The word as it is shown, and what that says of the one after it.
+fn word_after(before: Next, word: &str) -> (String, Next) {
+    if word.is_empty() {
+        return (String::new(), before);
+    }
+    match before {
+        Next::UntilQuote(quote) => {
+            let then = if word.contains(quote) { Next::Plain } else { before };
+            return (String::new(), then);
+        }
+        Next::UntilPemEnd => {
+            let then = if word.contains("-----END") { Next::Plain } else { before };
+            return (String::new(), then);
+        }
+        Next::Secret if scheme(word).is_some() => return (word.to_owned(), Next::Secret),
+        Next::Secret if word != LEFT_OUT => return (REDACTED.to_owned(), Next::Plain),
+        Next::SecretIfRandom if is_random(word) => return (REDACTED.to_owned(), Next::Plain),
+        _ => {}
+    }
+    if word.contains("-----BEGIN") {
+        return (REDACTED.to_owned(), Next::UntilPemEnd);
+    }
+    if let Some(then) = scheme(word) {
+        return (word.to_owned(), then);
+    }
+    let word = without_userinfo(word);
+    let (word, then) = without_values(&word);
+    (without_shapes(&word), then)
+}
+
+/// The word for a way to sign in: the credential comes next.
+fn scheme(word: &str) -> Option<Next> {
+    let bare = word.trim_matches(|character: char| !character.is_ascii_alphanumeric());
+    match bare.to_ascii_lowercase().as_str() {
+        "bearer" => Some(Next::Secret),
+        "basic" => Some(Next::SecretIfRandom),
+        _ => None,
+    }
+}
+
+/// A long word with a digit, or a very long one.
+fn is_random(word: &str) -> bool {
+    let bare = word.trim_matches(|character: char| !character.is_ascii_alphanumeric());
+    bare.len() >= 24 || (bare.len() >= 8 && bare.bytes().any(|byte| byte.is_ascii_digit()))
+}
+
+/// `https://user:password@host` without what is before the `@`.
+fn without_userinfo(word: &str) -> Cow<'_, str> {
+    let Some(start) = word.find("://").map(|at| at + 3) else { return Cow::Borrowed(word) };
+    let end = word[start..].find(['/', '?', '#']).map_or(word.len(), |at| start + at);
+    match word[start..end].rfind('@') {
+        Some(at) => Cow::Owned(format!("{}{REDACTED}{}", &word[..start], &word[start + at..])),
+        // A password may have a slash in it.
+        None if word[end..].contains('@') && word[start..end].contains(':') && !has_port(&word[start..end]) => {
+            let at = word.rfind('@').unwrap_or(end);
+            Cow::Owned(format!("{}{REDACTED}{}", &word[..start], &word[at..]))
+        }
+        None => Cow::Borrowed(word),
+    }
+}
+
+fn has_port(authority: &str) -> bool {
+    let port = authority.rsplit(':').next().unwrap_or_default();
+    !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// `name=value`, `name:value` and their like without the values of names that speak of secrets; and what a name at the end
+/// of the word says of the next one.
+fn without_values(word: &str) -> (String, Next) {
+    let mut shown = String::new();
+    let mut rest = word;
+    while let Some(at) = rest.find(['=', ':']) {
+        let (head, tail) = rest.split_at(at);
+        let (mark, value) = tail.split_at(1);
+        shown.push_str(head);
+        shown.push_str(mark);
+        let name = name_before(head);
+        if !is_of_secret(name) {
+            rest = value;
+            continue;
+        }
+        let quoted = value.trim_start_matches('\\').chars().next().filter(|first| matches!(first, '"' | '\'' | '`'));
+        match quoted {
+            _ if value.is_empty() => {
+                let surely = mark == "=" || is_password(name);
+                return (shown, if surely { Next::Secret } else { Next::SecretIfRandom });
+            }
+            Some(quote) => {
+                let inside = value.find(quote).map_or(0, |at| at + 1);
+                shown.push_str(REDACTED);
+                match value[inside..].find(quote) {
+                    Some(end) => rest = &value[inside + end + 1..],
+                    None => return (shown, Next::UntilQuote(quote)),
+                }
+            }
+            None => {
+                let end = value.find('&').unwrap_or(value.len());
+                if is_count(name, &value[..end]) || &value[..end] == LEFT_OUT {
+                    shown.push_str(&value[..end]);
+                } else {
+                    shown.push_str(REDACTED);
+                }
+                rest = &value[end..];
+            }
+        }
+    }
+    shown.push_str(rest);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let is_option = |name: &&str| shown.len() == name.len() + 2 && name.bytes().all(plain) && is_of_secret(name);
+    let option = rest.strip_prefix("--").filter(is_option);
+    (shown, if option.is_some() { Next::Secret } else { Next::Plain })
+}
+
+/// The name at the end of what stands before a `=`: `{"api_key"` has one.
+fn name_before(head: &str) -> &str {
+    let head = head.trim_end_matches(['"', '\'', '`', '\\']);
+    let plain = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | '.');
+    let start = head.char_indices().rev().take_while(|(_, character)| plain(*character)).last();
+    start.map_or("", |(at, _)| &head[at..])
+}
+
+/// Whether a name speaks of a secret: `HF_TOKEN`, `api-key`, `clientSecret`, `password2`.
+pub(super) fn is_of_secret(name: &str) -> bool {
+    const PARTS: [&str; 9] =
+        ["token", "key", "secret", "password", "passwd", "passphrase", "credential", "authorization", "cookie"];
+    let name = name.to_ascii_lowercase();
+    PARTS.iter().any(|part| name.contains(part))
+        || name.split(['-', '_', '.']).any(|part| matches!(part, "pwd" | "pass"))
+}
+
+fn is_password(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["password", "passwd", "passphrase", "authorization", "secret", "apikey", "api_key", "api-key"]
+        .iter()
+        .any(|word| name.ends_with(word))
+}
+
+/// A number of tokens, as language models count text, is none.
+fn is_count(name: &str, value: &str) -> bool {
+    name.to_ascii_lowercase().contains("tokens") && value.len() <= 9 && value.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// The word without tokens of a known shape.
+fn without_shapes(word: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = word;
+    'word: while !rest.is_empty() {
+        for (at, _) in rest.char_indices() {
+            let begins = !rest[..at].ends_with(|before: char| before.is_ascii_alphanumeric());
+            let found = SHAPES.iter().filter(|_| begins).find_map(|(start, least)| {
+                let tail = rest[at..].strip_prefix(start)?;
+                let length = tail.bytes().take_while(|byte| is_of_token(*byte)).count();
+                (length >= *least).then_some(at + start.len() + length)
+            });
+            if let Some(end) = found {
+                shown.push_str(&rest[..at]);
+                shown.push_str(REDACTED);
+                rest = &rest[end..];
+                continue 'word;
+            }
+        }
+        break;
+    }
+    shown.push_str(rest);
+    shown
+}
+
+fn is_of_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'+' | b'/' | b'=' | b'~')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::redact;
+    use crate::text::clean;
+
+    /// A secret that no shape gives away.
+    const SECRET: &str = "Tr0ub4dor";
+
+    #[test]
+    fn what_is_named_as_a_secret_is_not_shown() {
+        for text in [
+            "https://user:Tr0ub4dor@registry.example/v2/",
+            "https://Tr0ub4dor@registry.example",
+            "https://user:Tr0/ub4@x.example",
+            "Authorization: Bearer Tr0ub4dor",
+            "authorization: basic Tr0ub4dor==",
+            "got header 'Bearer Tr0ub4dor'",
+            "--token Tr0ub4dor --next",
+            "--api-key=Tr0ub4dor",
+            "HF_TOKEN=Tr0ub4dor",
+            "clientSecret=Tr0ub4dor",
+            "password: Tr0ub4dor",
+            "password = x", // nothing is next to the name
+            "{\"password\":\"Tr0ub4dor\"}",
+            "{\\\"api_key\\\":\\\"Tr0ub4dor\\\"}",
+            "secret='a Tr0ub4dor b' end",
+            "https://x.example/?access_token=Tr0ub4dor&y=1",
+            "DB_PASS=Tr0ub4dor",
+            "-----BEGIN RSA PRIVATE KEY----- Tr0ub4dor -----END RSA PRIVATE KEY----- after",
+        ] {
+            let told = redact(text);
+            assert!(!told.contains(SECRET) && !told.contains("ub4"), "{text} → {told}");
+        }
+        assert_eq!(
+            redact("https://x.example/?access_token=Tr0ub4dor&y=1"),
+            "https://x.example/?access_token=[redacted]&y=1"
+        );
+        assert_eq!(redact("--token Tr0ub4dor --next"), "--token [redacted] --next");
+        assert_eq!(redact("secret='a b' end"), "secret=[redacted] end");
+    }
+
+    #[test]
+    fn tokens_of_a_known_shape_are_not_shown_wherever_they_stand() {
+        let random = "a1B2c3D4e5F6g7H8i9J0";
+        for token in [
+            "AKIAIOSFODNN7EXAMPLE".to_owned(),
+            format!("hf_{random}"),
+            format!("ghp_{random}"),
+            format!("nvapi-{random}"),
+            "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl".to_owned(),
+        ] {
+            for text in [token.clone(), format!("x {token} y"), format!("a={token},b"), format!("(\"{token}\")")] {
+                let told = clean(&text, 200);
+                assert!(!told.contains(&token[..12]) && told.contains("redacted"), "{text} → {told}");
+            }
+        }
+    }
+
+    #[test]
+    fn ordinary_text_stays_as_it_is() {
+        for text in [
+            "NVRM: Xid (PCI:0000:5d:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.",
+            "couldn't find key nvidia.com/gpu in Secret ml/registry",
+            "invalid token: expired",
+            "max_tokens=4096 seed=1",
+            "its credentials with --image-pull-secret, a mirror with --registry-mirror",
+            "basic.service: Main process exited, code=exited, status=1/FAILURE",
+            "http://10.0.0.1:6443/api/v1/nodes/gpu-1@x",
+            "GPU-f632d18c-0e6a-418b-a0c2-b2d54a0e1ddd",
+            "00000000:5d:00.0",
+            "2026-11-21T02:31:07Z",
+        ] {
+            assert_eq!(redact(text), text);
+        }
+    }
+}

@@ -49,6 +49,8 @@ struct Validation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Denial {
     pub(crate) policy: String,
+    /// Which of its validations; `None` where none was asked.
+    pub(crate) validation: Option<usize>,
     pub(crate) message: String,
 }
 
@@ -61,22 +63,13 @@ impl Policies {
         Self { policies, bindings, config_maps: BTreeMap::new() }
     }
 
-    /// How many validations there are.
-    pub(crate) fn validations(&self) -> Vec<(usize, usize, String)> {
-        let of = |(at, policy): (usize, &Policy)| {
-            let named = |(place, validation): (usize, &Validation)| (at, place, validation.message.clone());
+    /// Each validation: its policy, its place there, its message.
+    pub(crate) fn validations(&self) -> Vec<(String, usize, String)> {
+        let of = |policy: &Policy| {
+            let named = |(place, one): (usize, &Validation)| (policy.name.clone(), place, one.message.clone());
             policy.validations.iter().enumerate().map(named).collect::<Vec<_>>()
         };
-        self.policies.iter().enumerate().flat_map(of).collect()
-    }
-
-    /// Makes one validation say yes to everything, for as long as `work` runs.
-    pub(crate) fn without<T>(&mut self, (policy, place): (usize, usize), work: impl FnOnce(&Self) -> T) -> T {
-        let yes = Expression::compile("true");
-        let whole = std::mem::replace(&mut self.policies[policy].validations[place].expression, yes);
-        let result = work(self);
-        self.policies[policy].validations[place].expression = whole;
-        result
+        self.policies.iter().flat_map(of).collect()
     }
 
     /// Every refusal of the request; none: it is admitted.
@@ -94,9 +87,10 @@ impl Policies {
             }
             let said = match self.parameter(policy, spec.param_ref.as_ref(), &request.namespace) {
                 Ok(parameter) => policy.validate(request, parameter),
-                Err(why) => vec![why],
+                Err(why) => vec![(None, why)],
             };
-            denials.extend(said.into_iter().map(|message| Denial { policy: policy.name.clone(), message }));
+            let denial = |(validation, message)| Denial { policy: policy.name.clone(), validation, message };
+            denials.extend(said.into_iter().map(denial));
         }
         denials
     }
@@ -110,9 +104,9 @@ impl Policies {
         let namespace = named.namespace.clone().unwrap_or_else(|| namespace.to_owned());
         match self.config_maps.get(&(namespace, named.name.clone().unwrap_or_default())) {
             Some(found) => Ok(Some(found.clone())),
-            None if named.parameter_not_found_action.as_deref() == Some("Deny") => Err(format!(
-                "failed to configure binding: no params found for policy binding with `Deny` parameterNotFoundAction"
-            )),
+            None if named.parameter_not_found_action.as_deref() == Some("Deny") => {
+                Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned())
+            }
             None => Ok(None),
         }
     }
@@ -135,7 +129,7 @@ impl Policy {
     }
 
     /// The messages of the validations that do not hold. What cannot be evaluated is a refusal under `failurePolicy: Fail`.
-    fn validate(&self, request: &Request, parameter: Option<Value>) -> Vec<String> {
+    fn validate(&self, request: &Request, parameter: Option<Value>) -> Vec<(Option<usize>, String)> {
         let fails = self.spec.failure_policy.as_deref().unwrap_or("Fail") == "Fail";
         let scope = Scope::new(request.may_act)
             .with("object", &request.object)
@@ -153,7 +147,8 @@ impl Policy {
             Ok(other) => panic!("'{}' is no yes or no: {other:?}", validation.message),
             Err(why) => fails.then(|| format!("expression resulted in error: {why}")),
         };
-        self.validations.iter().filter_map(said).collect()
+        let placed = |(place, one): (usize, &Validation)| Some((Some(place), said(one)?));
+        self.validations.iter().enumerate().filter_map(placed).collect()
     }
 }
 

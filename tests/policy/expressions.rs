@@ -1,10 +1,11 @@
 //! CEL as an API server has it: the strings library, optionals, and the authorizer, of which only the one right is known.
 
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use cel::extractors::This;
 use cel::{Context, Env, Program};
+use regex::Regex;
 
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut environment = Env::stdlib();
@@ -14,6 +15,16 @@ static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
 
 /// The right of Role gpu-syringe-operator.
 const RIGHT: &str = "gpu-syringe.dev/actions in gpu-syringe create";
+
+/// Patterns that were compiled: there are few, and each is asked hundreds of times.
+static PATTERNS: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
+
+/// Whether a part of the text is as the pattern says. Go's RE2 and this crate agree on the patterns of the policy.
+fn matches(text: &str, pattern: &str) -> bool {
+    let mut patterns = PATTERNS.lock().unwrap();
+    let known = patterns.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).unwrap());
+    known.is_match(text)
+}
 
 /// A compiled expression.
 pub(crate) struct Expression(Program);
@@ -44,6 +55,8 @@ impl Scope {
         text(&mut context, "resource", "/");
         text(&mut context, "namespace", " in ");
         text(&mut context, "check", " ");
+        let is_match = |This(text): This<Arc<String>>, pattern: Arc<String>| matches(&text, &pattern);
+        context.add_function("matches", is_match).unwrap();
         context.add_function("allowed", move |This(asked): This<Arc<String>>| may_act && *asked == RIGHT).unwrap();
         Self { context }
     }

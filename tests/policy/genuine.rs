@@ -45,7 +45,9 @@ impl Site {
         let (tell, created) = unbounded_channel();
         tokio::spawn(async move {
             while let Some(Ok(event)) = seen.next().await {
-                if let WatchEvent::Added(pod) = event {
+                if let WatchEvent::Added(mut pod) = event {
+                    // Given when the pod is stored, which is after admission.
+                    pod.metadata.resource_version = None;
                     drop(tell.send(serde_json::to_value(pod).unwrap()));
                 }
             }
@@ -82,7 +84,7 @@ impl Site {
 /// `PodExecOptions` as the API server reads them from a query.
 fn exec_options(query: &str) -> Value {
     let mut options = json!({"kind": "PodExecOptions", "apiVersion": "v1", "command": []});
-    for pair in query.split('&') {
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap();
         let value = decoded(value);
         match name {
@@ -123,7 +125,9 @@ fn calls(operator: bool, pod: &str, namespace: &str) -> Vec<(&'static str, Value
         let on_node = json!({"node_name": "gpu-1"});
         match entry.name {
             "explain_gpu_pod" => calls.push((entry.name, json!({"pod": pod, "namespace": namespace}))),
-            "get_pod_gpu_allocation" => calls.push((entry.name, json!({"node_name": "gpu-1", "resolve_devices": true}))),
+            "get_pod_gpu_allocation" => {
+                calls.push((entry.name, json!({"node_name": "gpu-1", "resolve_devices": true})))
+            }
             "analyze_xid_errors" => {
                 calls.push((entry.name, on_node));
                 for since in ["24h", "7d", "1h30m", "2026-11-01T00:00:00Z", "2026-11-01T00:00:00+01:00", "1 day"] {
@@ -135,7 +139,8 @@ fn calls(operator: bool, pod: &str, namespace: &str) -> Vec<(&'static str, Value
         }
     }
     if operator {
-        let kill = json!({"node_name": "gpu-1", "gpu": gpu, "pid": 4_000_000, "start_ticks": 418_000, "grace_seconds": 5});
+        let kill =
+            json!({"node_name": "gpu-1", "gpu": gpu, "pid": 4_000_000, "start_ticks": 418_000, "grace_seconds": 5});
         calls.push(("kill_gpu_process", kill));
         calls.extend(["gpu-1", CORDONED].map(|node| ("reset_gpu", json!({"node_name": node, "gpu": gpu}))));
     }
@@ -175,7 +180,16 @@ const MODES: [&[&str]; 8] = [
     &["--via", "pod", "--mode", "operator", "--drain-check", "off"],
     &["--via", "pod", "--runtime-class", "nvidia"],
     &["--via", "logs", "--runtime-class", "nvidia"],
-    &["--via", "pod", "--label", "team=ml", "--annotation", "policy.example/exempt=yes", "--image-pull-secret", "one,two"],
+    &[
+        "--via",
+        "pod",
+        "--label",
+        "team=ml",
+        "--annotation",
+        "policy.example/exempt=yes",
+        "--image-pull-secret",
+        "one,two",
+    ],
     &["--via", "pod", "--toleration", "dedicated=gpu:NoSchedule,nvidia.com/gpu", "--image-pull-policy", "always"],
     &["--via", "logs", "--start-timeout", "600", "--call-timeout", "600", "--image-pull-policy", "never"],
 ];
@@ -207,7 +221,9 @@ async fn inject_is_refused_where_the_policy_is_in_force() {
 #[test]
 fn no_other_namespace_is_meant() {
     let pod = json!({"metadata": {"name": "web"}, "spec": {"containers": [{"name": "web", "image": "nginx"}]}});
-    for (operation, subresource) in [("CREATE", ""), ("UPDATE", ""), ("UPDATE", "ephemeralcontainers"), ("CONNECT", "exec")] {
+    for (operation, subresource) in
+        [("CREATE", ""), ("UPDATE", ""), ("UPDATE", "ephemeralcontainers"), ("CONNECT", "exec")]
+    {
         let (subresource, namespace) = (subresource.to_owned(), "ml".to_owned());
         let request = Request { operation, subresource, namespace, object: pod.clone(), may_act: false };
         assert_eq!(opened().review(&request), []);

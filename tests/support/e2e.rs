@@ -52,7 +52,8 @@ impl Site {
         let made = Api::<Namespace>::all(self.kubernetes.clone()).create(&PostParams::default(), &namespace).await;
         let namespace = made.expect("a namespace").name_any();
         let accounts = Api::<ServiceAccount>::namespaced(self.kubernetes.clone(), &namespace);
-        wait::until("the namespace has its service account", async || accounts.get_opt("default").await.ok().flatten()).await;
+        wait::until("the namespace has its service account", async || accounts.get_opt("default").await.ok().flatten())
+            .await;
         Self { namespace, ..self }
     }
 

@@ -105,10 +105,14 @@ mod tests {
             assert_eq!(who(why).as_deref(), Some(expected), "{why}");
         }
         let ours = |message: &str| {
-            let why = format!("ValidatingAdmissionPolicy 'gpu-syringe-probe-only' with binding 'b' denied request: {message}");
+            let why = format!(
+                "ValidatingAdmissionPolicy 'gpu-syringe-probe-only' with binding 'b' denied request: {message}"
+            );
             behind(&why, "ns").map(|(_, change)| change).unwrap_or_default()
         };
-        assert!(ours("no probe is admitted until ConfigMap gpu-syringe-policy of this").contains("policy-parameters.yaml"));
+        assert!(
+            ours("no probe is admitted until ConfigMap gpu-syringe-policy of this").contains("policy-parameters.yaml")
+        );
         assert!(ours("needs the right to create actions.gpu-syringe.dev").contains("gpu-syringe-operator"));
         assert!(ours("a probe container does not set args").contains("--via inject"));
         assert_eq!(who("pods is forbidden: User \"u\" cannot create resource \"pods\""), None);

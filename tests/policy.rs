@@ -17,6 +17,8 @@ mod hostile;
 mod manifests;
 #[path = "policy/pod.rs"]
 mod pod;
+#[path = "policy/rbac.rs"]
+mod rbac;
 #[path = "ways/support.rs"]
 #[allow(dead_code, reason = "shared with the tests of the ways")]
 mod support;

@@ -23,6 +23,7 @@ pub(crate) struct Case {
     pub(crate) refused: String,
     /// Whether the user may act (`create actions.gpu-syringe.dev`).
     #[serde(default)]
+    #[allow(dead_code, reason = "an administrator may everything on a real cluster")]
     pub(crate) operator: bool,
     /// What differs in the parameter's data.
     #[serde(default)]

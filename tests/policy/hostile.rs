@@ -168,3 +168,16 @@ fn an_action_needs_its_right_by_either_way() {
         assert_eq!(policies.review(&Request { may_act: true, ..asked }), []);
     }
 }
+
+/// Policies cannot share a variable, so what a command may be stands in two of them.
+#[test]
+fn pod_and_exec_take_the_same_commands() {
+    let documents = crate::manifests::documents("admission-policy.yaml");
+    for variable in ["isReading", "isAction", "line"] {
+        let variables =
+            documents.iter().flat_map(|document| document["spec"]["variables"].as_array().cloned().unwrap_or_default());
+        let same: BTreeSet<_> =
+            variables.filter(|one| one["name"] == variable).map(|one| one["expression"].to_string()).collect();
+        assert_eq!(same.len(), 1, "{variable}: {same:#?}");
+    }
+}

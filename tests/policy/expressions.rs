@@ -27,17 +27,25 @@ fn matches(text: &str, pattern: &str) -> bool {
 }
 
 /// A compiled expression.
-pub(crate) struct Expression(Program);
+pub(crate) struct Expression {
+    program: Program,
+    /// The variables that it names: only these are made ready for it.
+    named: Vec<String>,
+}
 
 impl Expression {
     pub(crate) fn compile(source: &str) -> Self {
-        Self(ENVIRONMENT.compile(source).unwrap_or_else(|error| panic!("{source}: {error}")))
+        let program = ENVIRONMENT.compile(source).unwrap_or_else(|error| panic!("{source}: {error}"));
+        let end = |after: &str| after.find(|one: char| !one.is_ascii_alphanumeric()).unwrap_or(after.len());
+        let named = source.split("variables.").skip(1).map(|after| after[..end(after)].to_owned()).collect();
+        Self { program, named }
     }
 }
 
 /// What expressions can name.
 pub(crate) struct Scope {
     context: Context<'static, 'static>,
+    variables: HashMap<String, cel::Value>,
 }
 
 impl Scope {
@@ -58,7 +66,7 @@ impl Scope {
         let is_match = |This(text): This<Arc<String>>, pattern: Arc<String>| matches(&text, &pattern);
         context.add_function("matches", is_match).unwrap();
         context.add_function("allowed", move |This(asked): This<Arc<String>>| may_act && *asked == RIGHT).unwrap();
-        Self { context }
+        Self { context, variables: HashMap::new() }
     }
 
     pub(crate) fn with(mut self, name: &str, value: &serde_json::Value) -> Self {
@@ -69,19 +77,19 @@ impl Scope {
     /// The variables in their order: each may name those before it. One that cannot be evaluated is not there, and what names
     /// it cannot be evaluated either.
     pub(crate) fn with_variables(mut self, variables: &[(String, Expression)]) -> Self {
-        let mut known = HashMap::<String, cel::Value>::new();
-        self.context.add_variable_from_value("variables", known.clone());
         for (name, expression) in variables {
             if let Ok(value) = self.evaluate(expression) {
-                known.insert(name.clone(), value);
-                self.context.add_variable_from_value("variables", known.clone());
+                self.variables.insert(name.clone(), value);
             }
         }
         self
     }
 
     pub(crate) fn evaluate(&self, expression: &Expression) -> Result<cel::Value, String> {
-        expression.0.execute(&self.context).map_err(|error| error.to_string())
+        let known = expression.named.iter().filter_map(|name| Some((name.clone(), self.variables.get(name)?.clone())));
+        let mut context = self.context.new_inner_scope();
+        context.add_variable_from_value("variables", known.collect::<HashMap<_, _>>());
+        expression.program.execute(&context).map_err(|error| error.to_string())
     }
 }
 

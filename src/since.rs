@@ -32,6 +32,22 @@ impl Since {
     }
 }
 
+impl Since {
+    /// The same as one word of a command line: as it was typed where that begins with a digit and has letters, digits and
+    /// `:.+-` only, else in seconds or as an RFC 3339 time. deploy/admission-policy.yaml admits no other.
+    pub fn word(&self) -> String {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b":.+-".contains(&byte);
+        let text = &self.text;
+        if text.len() <= 40 && text.starts_with(|first: char| first.is_ascii_digit()) && text.bytes().all(plain) {
+            return text.clone();
+        }
+        match self.start {
+            Start::Ago(duration) => format!("{}s", duration.as_secs().max(1)),
+            Start::At(moment) => moment.to_string(),
+        }
+    }
+}
+
 impl FromStr for Since {
     type Err = String;
 
@@ -105,6 +121,20 @@ mod tests {
             let since: Since = text.parse().expect(text);
             assert_eq!(since.resolve(now).to_string(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn the_word_for_a_command_line_means_the_same_and_has_no_spaces() {
+        let now = "2026-11-21T02:45:10Z".parse().expect("a time");
+        let texts = ["24h", "7d", "1 day", "2 hours, 30 minutes", "P1D", "PT90S", "1h30m", "2026-11-01T00:00:00Z"];
+        for text in texts.into_iter().chain(["2026-11-01 00:00:00+01:00", "2026-11-01T00:00:00+01:00"]) {
+            let since: Since = text.parse().expect(text);
+            let word = since.word();
+            let again: Since = word.parse().expect(&word);
+            assert_eq!(again.resolve(now), since.resolve(now), "{text}: {word}");
+            assert!(word.starts_with(|first: char| first.is_ascii_digit()) && !word.contains([' ', ',']), "{word}");
+        }
+        assert_eq!("24h".parse::<Since>().expect("a window").word(), "24h");
     }
 
     #[test]

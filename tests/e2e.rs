@@ -6,9 +6,14 @@
 //! ```
 //!
 //! `GPU_SYRINGE_E2E_NAMESPACE` names the namespace (`gpu-syringe` by default; `deploy/` makes it). The node is the first one
-//! that is Ready; it needs no GPU.
+//! that is Ready; it needs no GPU. All of `deploy/` is installed, and data.image of its ConfigMap is that image, by digest.
+//! The kubeconfig is an administrator's: the tests of the policy impersonate a reader and make a namespace without a policy.
 #![allow(clippy::unwrap_used)]
 
+#[path = "policy/cases.rs"]
+mod cases;
+#[path = "e2e/policy.rs"]
+mod policy;
 #[path = "support/e2e.rs"]
 mod site;
 #[path = "support/mod.rs"]
@@ -119,13 +124,16 @@ async fn the_next_start_sweeps_the_pod_of_a_launcher_that_was_killed() {
 #[tokio::test]
 #[ignore = "needs GPU_SYRINGE_E2E_KUBECONFIG and GPU_SYRINGE_E2E_IMAGE"]
 async fn an_image_that_cannot_be_pulled_is_an_error_in_the_kubelet_s_words() {
-    let site = Site::open().await;
+    // The policy would refuse the image before a kubelet sees it.
+    let site = Site::open().await.in_a_namespace_without_policy().await;
     // A port on which nothing listens: refused at once on any network.
     let image = "127.0.0.1:1/gpu-syringe/nothing:0";
     let launcher = site.launcher().env("GPU_SYRINGE_IMAGE", image);
     let answer = Client::start(launcher).await.call("analyze_xid_errors", json!({"node_name": site.node})).await;
+    let left = site.pods().await;
+    site.remove_namespace().await;
     answer.error_with(&["Image", image, "--image"]);
-    site.assert_bare().await;
+    assert_eq!(left, Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A real cluster, named by the environment: what a test knows of it comes from the API and nowhere else.
 
-use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::api::ListParams;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client as Kubernetes, Config, ResourceExt};
 
@@ -13,10 +13,10 @@ use crate::support::wait;
 pub(crate) struct Site {
     /// The name of a node that is Ready.
     pub(crate) node: String,
-    kubernetes: Kubernetes,
+    pub(crate) kubernetes: Kubernetes,
     kubeconfig: String,
-    image: String,
-    namespace: String,
+    pub(crate) image: String,
+    pub(crate) namespace: String,
     home: tempfile::TempDir,
 }
 
@@ -41,6 +41,26 @@ impl Site {
             namespace: std::env::var("GPU_SYRINGE_E2E_NAMESPACE").unwrap_or_else(|_| "gpu-syringe".into()),
             home: tempfile::tempdir().expect("a directory"),
         }
+    }
+
+    /// The same in a new namespace that admits privileged pods and has no policy. [`Self::remove_namespace`] removes it.
+    pub(crate) async fn in_a_namespace_without_policy(self) -> Self {
+        let mut namespace = Namespace::default();
+        namespace.metadata.generate_name = Some("gpu-syringe-e2e-".into());
+        let label = ("pod-security.kubernetes.io/enforce".to_owned(), "privileged".to_owned());
+        namespace.metadata.labels = Some([label].into());
+        let made = Api::<Namespace>::all(self.kubernetes.clone()).create(&PostParams::default(), &namespace).await;
+        let namespace = made.expect("a namespace").name_any();
+        let accounts = Api::<ServiceAccount>::namespaced(self.kubernetes.clone(), &namespace);
+        wait::until("the namespace has its service account", async || accounts.get_opt("default").await.ok().flatten())
+            .await;
+        Self { namespace, ..self }
+    }
+
+    /// Removes what [`Self::in_a_namespace_without_policy`] made.
+    pub(crate) async fn remove_namespace(&self) {
+        let namespaces = Api::<Namespace>::all(self.kubernetes.clone());
+        namespaces.delete(&self.namespace, &DeleteParams::default()).await.expect("the namespace is removed");
     }
 
     /// A launcher for the cluster.

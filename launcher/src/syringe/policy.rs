@@ -1,7 +1,9 @@
 //! Which policy of a cluster refused a pod, and what an administrator would change about it.
 
 /// The policies that we propose ourselves.
-const OURS: [&str; 2] = ["gpu-syringe-probe-only", "gpu-syringe-exec-only"];
+const OURS: [&str; 3] = ["gpu-syringe-probe-only", "gpu-syringe-exec-only", "gpu-syringe-nothing-else"];
+/// What its parameter is called: where a refusal speaks of it, that is what to change.
+const PARAMETER: &str = "ConfigMap gpu-syringe-policy";
 
 /// Names the policy behind an API server's refusal; `None` where it is none.
 pub(super) fn behind(why: &str, namespace: &str) -> Option<(String, String)> {
@@ -35,9 +37,18 @@ pub(super) fn behind(why: &str, namespace: &str) -> Option<(String, String)> {
         if OURS.contains(&name) {
             return Some((
                 format!("ValidatingAdmissionPolicy {name} (deploy/admission-policy.yaml)"),
-                "It admits the plain probe pod and nothing else: for --via inject an administrator would make another \
-                 namespace without it, named with --namespace."
-                    .into(),
+                if why.contains(PARAMETER) || why.contains("no params found") {
+                    format!(
+                        "An administrator would set what it names in {PARAMETER} of namespace {namespace} \
+                         (deploy/policy-parameters.yaml), exactly as this launcher has it."
+                    )
+                } else if why.contains("actions.gpu-syringe.dev") {
+                    format!("An administrator would bind Role gpu-syringe-operator of namespace {namespace} to you.")
+                } else {
+                    "It admits what --via pod and --via logs send, and nothing else: for --via inject an administrator would \
+                     make another namespace without it, named with --namespace."
+                        .into()
+                },
             ));
         }
         return Some((
@@ -93,6 +104,17 @@ mod tests {
         for (why, expected) in cases {
             assert_eq!(who(why).as_deref(), Some(expected), "{why}");
         }
+        let ours = |message: &str| {
+            let why = format!(
+                "ValidatingAdmissionPolicy 'gpu-syringe-probe-only' with binding 'b' denied request: {message}"
+            );
+            behind(&why, "ns").map(|(_, change)| change).unwrap_or_default()
+        };
+        assert!(
+            ours("no probe is admitted until ConfigMap gpu-syringe-policy of this").contains("policy-parameters.yaml")
+        );
+        assert!(ours("needs the right to create actions.gpu-syringe.dev").contains("gpu-syringe-operator"));
+        assert!(ours("a probe container does not set args").contains("--via inject"));
         assert_eq!(who("pods is forbidden: User \"u\" cannot create resource \"pods\""), None);
     }
 }

@@ -73,7 +73,7 @@ impl Ask {
     /// The kernel's lines.
     pub(super) fn kernel_log(since: Option<Since>) -> Self {
         let mut command = vec!["xid".to_owned()];
-        command.extend(since.iter().flat_map(|since| ["--since".to_owned(), since.to_string()]));
+        command.extend(since.iter().flat_map(|since| ["--since".to_owned(), since.word()]));
         Self { command, beside: None, since }
     }
 

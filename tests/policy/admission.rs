@@ -1,0 +1,196 @@
+//! What an API server does with ValidatingAdmissionPolicies: which bindings a request meets, with which parameter, and what
+//! their validations say. Follows `k8s.io/apiserver/pkg/admission/plugin/policy`; what the shipped policies do not use is
+//! refused loudly in place of being passed over.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::admissionregistration::v1::{
+    MatchResources, NamedRuleWithOperations, ParamRef, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+    ValidatingAdmissionPolicySpec,
+};
+use serde_json::{Value, json};
+
+use crate::expressions::{Expression, Scope};
+
+/// A request as admission sees it, after defaulting and mutation.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) operation: &'static str,
+    /// Empty for the pod itself.
+    pub(crate) subresource: String,
+    pub(crate) namespace: String,
+    pub(crate) object: Value,
+    /// Whether the user may `create actions.gpu-syringe.dev` there.
+    pub(crate) may_act: bool,
+}
+
+/// The policies of a cluster, and the parameters in it.
+pub(crate) struct Policies {
+    policies: Vec<Policy>,
+    bindings: Vec<ValidatingAdmissionPolicyBinding>,
+    /// ConfigMaps by namespace and name.
+    pub(crate) config_maps: BTreeMap<(String, String), Value>,
+}
+
+struct Policy {
+    name: String,
+    spec: ValidatingAdmissionPolicySpec,
+    variables: Vec<(String, Expression)>,
+    validations: Vec<Validation>,
+}
+
+struct Validation {
+    expression: Expression,
+    message: String,
+    words: Option<Expression>,
+}
+
+/// One refusal, in the words of the API server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Denial {
+    pub(crate) policy: String,
+    /// Which of its validations; `None` where none was asked.
+    pub(crate) validation: Option<usize>,
+    pub(crate) message: String,
+}
+
+impl Policies {
+    pub(crate) fn new(
+        policies: Vec<ValidatingAdmissionPolicy>,
+        bindings: Vec<ValidatingAdmissionPolicyBinding>,
+    ) -> Self {
+        let policies = policies.into_iter().map(Policy::compile).collect();
+        Self { policies, bindings, config_maps: BTreeMap::new() }
+    }
+
+    /// Each validation: its policy, its place there, its message.
+    pub(crate) fn validations(&self) -> Vec<(String, usize, String)> {
+        let of = |policy: &Policy| {
+            let named = |(place, one): (usize, &Validation)| (policy.name.clone(), place, one.message.clone());
+            policy.validations.iter().enumerate().map(named).collect::<Vec<_>>()
+        };
+        self.policies.iter().flat_map(of).collect()
+    }
+
+    /// Every refusal of the request; none: it is admitted.
+    pub(crate) fn review(&self, request: &Request) -> Vec<Denial> {
+        let mut denials = Vec::new();
+        for binding in &self.bindings {
+            let spec = binding.spec.as_ref().unwrap();
+            let policy = self.policies.iter().find(|policy| Some(&policy.name) == spec.policy_name.as_ref()).unwrap();
+            assert_eq!(spec.validation_actions.as_deref().unwrap(), ["Deny"], "another action refuses nothing");
+            let constraints = policy.spec.match_constraints.as_ref().unwrap();
+            let everything = MatchResources::default();
+            let narrowed = spec.match_resources.as_ref().unwrap_or(&everything);
+            if !matches(constraints, request, false) || !matches(narrowed, request, true) {
+                continue;
+            }
+            let said = match self.parameter(policy, spec.param_ref.as_ref(), &request.namespace) {
+                Ok(parameter) => policy.validate(request, parameter),
+                Err(why) => vec![(None, why)],
+            };
+            let denial = |(validation, message)| Denial { policy: policy.name.clone(), validation, message };
+            denials.extend(said.into_iter().map(denial));
+        }
+        denials
+    }
+
+    /// The parameter of a binding: `None` where the policy takes none.
+    fn parameter(&self, policy: &Policy, named: Option<&ParamRef>, namespace: &str) -> Result<Option<Value>, String> {
+        let Some(kind) = &policy.spec.param_kind else { return Ok(None) };
+        assert_eq!((kind.api_version.as_deref(), kind.kind.as_deref()), (Some("v1"), Some("ConfigMap")));
+        let named = named.expect("a policy with paramKind needs a paramRef");
+        assert!(named.selector.is_none(), "parameters by selector are not imitated");
+        let namespace = named.namespace.clone().unwrap_or_else(|| namespace.to_owned());
+        match self.config_maps.get(&(namespace, named.name.clone().unwrap_or_default())) {
+            Some(found) => Ok(Some(found.clone())),
+            None if named.parameter_not_found_action.as_deref() == Some("Deny") => {
+                Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned())
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+impl Policy {
+    fn compile(policy: ValidatingAdmissionPolicy) -> Self {
+        let spec = policy.spec.unwrap();
+        assert!(spec.match_conditions.is_none(), "match conditions are not imitated");
+        assert!(spec.audit_annotations.is_none(), "audit annotations are not imitated");
+        let variables = spec.variables.iter().flatten();
+        let variables = variables.map(|one| (one.name.clone(), Expression::compile(&one.expression))).collect();
+        let validation = |one: &k8s_openapi::api::admissionregistration::v1::Validation| Validation {
+            expression: Expression::compile(&one.expression),
+            message: one.message.clone().unwrap_or_else(|| format!("failed expression: {}", one.expression.trim())),
+            words: one.message_expression.as_deref().map(Expression::compile),
+        };
+        let validations = spec.validations.iter().flatten().map(validation).collect();
+        Self { name: policy.metadata.name.unwrap(), variables, validations, spec }
+    }
+
+    /// The messages of the validations that do not hold. What cannot be evaluated is a refusal under `failurePolicy: Fail`.
+    fn validate(&self, request: &Request, parameter: Option<Value>) -> Vec<(Option<usize>, String)> {
+        let fails = self.spec.failure_policy.as_deref().unwrap_or("Fail") == "Fail";
+        let scope = Scope::new(request.may_act)
+            .with("object", &request.object)
+            .with("oldObject", &Value::Null)
+            .with("request", &as_seen(request))
+            .with("params", &parameter.unwrap_or_default());
+        let scope = scope.with_variables(&self.variables);
+        let said = |validation: &Validation| match scope.evaluate(&validation.expression) {
+            Ok(cel::Value::Bool(true)) => None,
+            Ok(cel::Value::Bool(false)) => Some(match validation.words.as_ref().map(|words| scope.evaluate(words)) {
+                Some(Ok(cel::Value::String(words))) if !words.trim().is_empty() => words.to_string(),
+                // As an API server does with a message that cannot be made.
+                _ => validation.message.clone(),
+            }),
+            Ok(other) => panic!("'{}' is no yes or no: {other:?}", validation.message),
+            Err(why) => fails.then(|| format!("expression resulted in error: {why}")),
+        };
+        let placed = |(place, one): (usize, &Validation)| Some((Some(place), said(one)?));
+        self.validations.iter().enumerate().filter_map(placed).collect()
+    }
+}
+
+/// What expressions see as `request`.
+fn as_seen(request: &Request) -> Value {
+    let mut seen = json!({
+        "operation": request.operation, "namespace": request.namespace,
+        "resource": {"group": "", "version": "v1", "resource": "pods"},
+    });
+    if !request.subresource.is_empty() {
+        seen["subResource"] = request.subresource.clone().into();
+    }
+    seen
+}
+
+/// Whether a request is meant. A binding may leave the rules out, a policy may not.
+fn matches(resources: &MatchResources, request: &Request, may_lack_rules: bool) -> bool {
+    assert!(resources.object_selector.is_none(), "object selectors are not imitated");
+    assert!(resources.exclude_resource_rules.is_none(), "excluded rules are not imitated");
+    let in_namespace = resources.namespace_selector.as_ref().is_none_or(|selector| {
+        assert!(selector.match_expressions.is_none(), "expressions in selectors are not imitated");
+        // The one label that every namespace has.
+        let labels = BTreeMap::from([("kubernetes.io/metadata.name", request.namespace.as_str())]);
+        selector.match_labels.iter().flatten().all(|(key, value)| labels.get(key.as_str()) == Some(&value.as_str()))
+    });
+    let by_rule = match &resources.resource_rules {
+        Some(rules) => rules.iter().any(|rule| is_ruled(rule, request)),
+        None => may_lack_rules,
+    };
+    in_namespace && by_rule
+}
+
+fn is_ruled(rule: &NamedRuleWithOperations, request: &Request) -> bool {
+    let has = |list: &Option<Vec<String>>, value: &str| list.iter().flatten().any(|one| one == "*" || one == value);
+    assert!(rule.resource_names.is_none() && rule.scope.as_deref().is_none_or(|scope| scope == "*"));
+    // "pods/*" is the pods, too: the API server compares the two halves one by one.
+    let is_resource = |name: &String| {
+        let (resource, subresource) = name.split_once('/').unwrap_or((name, ""));
+        matches!(resource, "*" | "pods") && (subresource == "*" || subresource == request.subresource)
+    };
+    has(&rule.api_groups, "")
+        && has(&rule.api_versions, "v1")
+        && has(&rule.operations, request.operation)
+        && rule.resources.iter().flatten().any(is_resource)
+}

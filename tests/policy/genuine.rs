@@ -1,0 +1,231 @@
+//! Every pod and every exec that the launcher makes, by every way and with every setting that changes them, recorded from the
+//! wire: the policy admits those of `pod` and `logs`, and refuses those of `inject`, which runs a shell.
+
+use std::collections::BTreeSet;
+
+use futures_util::StreamExt;
+use gpu_syringe::embedded::{Cluster, Fixture};
+use gpu_syringe::tools;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{WatchEvent, WatchParams};
+use kube::config::KubeConfigOptions;
+use kube::{Api, Client, Config};
+use serde_json::{Value, json};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use crate::admission::{Denial, Policies, Request};
+use crate::manifests::{IMAGE, NAMESPACE, with_parameter};
+use crate::support::{Launcher, fixture, node};
+
+const CORDONED: &str = "gpu-2";
+
+/// What the settings of these tests need in the parameter.
+fn opened() -> Policies {
+    with_parameter(&json!({
+        "runtimeClassName": "nvidia", "imagePullSecrets": "one,two", "labels": "team", "annotations": "policy.example/exempt",
+    }))
+}
+
+/// A cluster, and the pods that are created in the namespace of probes.
+struct Site {
+    cluster: Cluster,
+    created: UnboundedReceiver<Value>,
+}
+
+impl Site {
+    async fn start() -> Self {
+        let mut nodes = fixture();
+        let mut cordoned = node(CORDONED, "ecc-remap-pending");
+        cordoned.unschedulable = true;
+        nodes.nodes.push(cordoned);
+        let cluster = Cluster::start(Fixture { ..nodes }).await.unwrap();
+        let config = Config::from_custom_kubeconfig(cluster.kubeconfig(), &KubeConfigOptions::default()).await.unwrap();
+        let pods = Api::<Pod>::namespaced(Client::try_from(config).unwrap(), NAMESPACE);
+        let mut seen = pods.watch(&WatchParams::default(), "0").await.unwrap().boxed();
+        let (tell, created) = unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(Ok(event)) = seen.next().await {
+                if let WatchEvent::Added(mut pod) = event {
+                    // Given when the pod is stored, which is after admission.
+                    pod.metadata.resource_version = None;
+                    drop(tell.send(serde_json::to_value(pod).unwrap()));
+                }
+            }
+        });
+        Self { cluster, created }
+    }
+
+    /// What admission was asked since the last time: pods and execs in the namespace of probes. Panics on anything else there.
+    async fn asked(&mut self, from: usize) -> Vec<Request> {
+        let mut asked = Vec::new();
+        for line in self.cluster.requests().split_off(from) {
+            let (verb, path) = line.split_once(' ').unwrap();
+            let (path, query) = path.split_once('?').unwrap_or((path, ""));
+            let Some(rest) = path.strip_prefix("/api/v1/namespaces/gpu-syringe/") else { continue };
+            let parts: Vec<_> = rest.split('/').collect();
+            let request = match (verb, parts.as_slice()) {
+                ("POST", ["pods"]) => {
+                    let pod = tokio::time::timeout(std::time::Duration::from_secs(5), self.created.recv()).await;
+                    ("CREATE", "", pod.unwrap().unwrap())
+                }
+                (_, ["pods", _, "exec"]) => ("CONNECT", "exec", exec_options(query)),
+                // Reads and removals are not admission's.
+                ("GET" | "DELETE", _) => continue,
+                other => panic!("{other:?} is nothing that a policy was written for"),
+            };
+            let (operation, subresource, object) = request;
+            let (subresource, namespace) = (subresource.to_owned(), NAMESPACE.to_owned());
+            asked.push(Request { operation, subresource, namespace, object, may_act: false });
+        }
+        asked
+    }
+}
+
+/// `PodExecOptions` as the API server reads them from a query.
+fn exec_options(query: &str) -> Value {
+    let mut options = json!({"kind": "PodExecOptions", "apiVersion": "v1", "command": []});
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap();
+        let value = decoded(value);
+        match name {
+            "command" => options["command"].as_array_mut().unwrap().push(value.into()),
+            "container" => options["container"] = value.into(),
+            flag if value == "true" => options[flag] = true.into(),
+            // What is false is not there.
+            _ => {}
+        }
+    }
+    options
+}
+
+/// A value of a query.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        match byte {
+            b'+' => bytes.push(b' '),
+            b'%' => {
+                let (digits, after) = rest.split_at(2);
+                bytes.push(u8::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap());
+                rest = after;
+            }
+            byte => bytes.push(byte),
+        }
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+/// Every tool with the arguments that change what a probe runs.
+fn calls(operator: bool, pod: &str, namespace: &str) -> Vec<(&'static str, Value)> {
+    let gpu = "GPU-0ef073d2-8b0d-4220-a630-44b3db6f98bb";
+    let mut calls = Vec::new();
+    for entry in tools::all(gpu_syringe::settings::Mode::ReadOnly).iter().filter(|entry| entry.probes) {
+        let on_node = json!({"node_name": "gpu-1"});
+        match entry.name {
+            "explain_gpu_pod" => calls.push((entry.name, json!({"pod": pod, "namespace": namespace}))),
+            "get_pod_gpu_allocation" => {
+                calls.push((entry.name, json!({"node_name": "gpu-1", "resolve_devices": true})))
+            }
+            "analyze_xid_errors" => {
+                calls.push((entry.name, on_node));
+                for since in ["24h", "7d", "1h30m", "2026-11-01T00:00:00Z", "2026-11-01T00:00:00+01:00", "1 day"] {
+                    calls.push((entry.name, json!({"node_name": "gpu-1", "since": since})));
+                }
+            }
+            "get_gpu_health" | "get_gpu_inventory" => calls.extend([(entry.name, on_node), (entry.name, json!({}))]),
+            name => calls.push((name, on_node)),
+        }
+    }
+    if operator {
+        let kill =
+            json!({"node_name": "gpu-1", "gpu": gpu, "pid": 4_000_000, "start_ticks": 418_000, "grace_seconds": 5});
+        calls.push(("kill_gpu_process", kill));
+        calls.extend(["gpu-1", CORDONED].map(|node| ("reset_gpu", json!({"node_name": node, "gpu": gpu}))));
+    }
+    calls
+}
+
+/// What the launcher asked of admission with these settings, and what the policy said.
+async fn reviewed(settings: &[&str]) -> Vec<(Request, Vec<Denial>)> {
+    let mut site = Site::start().await;
+    let operator = settings.contains(&"operator");
+    let words: Vec<_> = ["--image", IMAGE].iter().chain(settings).copied().collect();
+    let workload = fixture().pods.into_iter().next().unwrap().metadata;
+    let mut all = Vec::new();
+    let policies = opened();
+    for (tool, arguments) in calls(operator, &workload.name.unwrap(), &workload.namespace.unwrap()) {
+        let before = site.cluster.requests().len();
+        let launcher = Launcher::start(&site.cluster, &words);
+        // Whether the call succeeds is for other tests to say; here it is what was asked of the API server.
+        let result = launcher.call(tool, arguments.clone()).await;
+        launcher.syringe.settle().await;
+        let asked = site.asked(before).await;
+        assert!(!asked.is_empty(), "{tool} {arguments} {settings:?}: {:?}", result.err());
+        for request in asked {
+            // Actions are asked for by those who may.
+            let request = Request { may_act: operator, ..request };
+            let denials = policies.review(&request);
+            all.push((request, denials));
+        }
+    }
+    all
+}
+
+/// Settings that change the pod, each of which the policy must not refuse with its parameter.
+const MODES: [&[&str]; 8] = [
+    &["--via", "pod", "--mode", "operator"],
+    &["--via", "logs", "--mode", "operator"],
+    &["--via", "pod", "--mode", "operator", "--drain-check", "off"],
+    &["--via", "pod", "--runtime-class", "nvidia"],
+    &["--via", "logs", "--runtime-class", "nvidia"],
+    &[
+        "--via",
+        "pod",
+        "--label",
+        "team=ml",
+        "--annotation",
+        "policy.example/exempt=yes",
+        "--image-pull-secret",
+        "one,two",
+    ],
+    &["--via", "pod", "--toleration", "dedicated=gpu:NoSchedule,nvidia.com/gpu", "--image-pull-policy", "always"],
+    &["--via", "logs", "--start-timeout", "600", "--call-timeout", "600", "--image-pull-policy", "never"],
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_that_the_launcher_asks_for_by_pod_and_logs_is_admitted() {
+    let mut commands = BTreeSet::new();
+    for settings in MODES {
+        for (request, denials) in reviewed(settings).await {
+            assert_eq!(denials, [], "{settings:?}: {:#}", request.object);
+            let words = request.object.get("command").or(request.object.pointer("/spec/containers/0/command"));
+            commands.insert(words.unwrap().as_array().unwrap()[1].clone().to_string());
+        }
+    }
+    // Every command that the policy admits is one that was seen, and the other way round.
+    let known = ["--operator", "all", "ecc", "hold", "inventory", "read", "telemetry", "topology", "xid"];
+    assert_eq!(commands, known.iter().map(|word| format!("\"{word}\"")).collect());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inject_is_refused_where_the_policy_is_in_force() {
+    let all = reviewed(&["--via", "inject"]).await;
+    assert!(all.iter().any(|(request, _)| request.subresource == "exec"));
+    for (request, denials) in all {
+        assert_ne!(denials, [], "{:#}", request.object);
+    }
+}
+
+#[test]
+fn no_other_namespace_is_meant() {
+    let pod = json!({"metadata": {"name": "web"}, "spec": {"containers": [{"name": "web", "image": "nginx"}]}});
+    for (operation, subresource) in
+        [("CREATE", ""), ("UPDATE", ""), ("UPDATE", "ephemeralcontainers"), ("CONNECT", "exec")]
+    {
+        let (subresource, namespace) = (subresource.to_owned(), "ml".to_owned());
+        let request = Request { operation, subresource, namespace, object: pod.clone(), may_act: false };
+        assert_eq!(opened().review(&request), []);
+    }
+}

@@ -1,0 +1,183 @@
+//! No hostile request passes, each is refused by the message that it names, and no validation is there for nothing.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::admission::{Denial, Policies, Request};
+use crate::cases::{self, Attempt, Case, Subresource};
+use crate::manifests::{NAMESPACE, shipped, usual, with_parameter};
+use crate::pod::{defaulted, printed};
+
+/// The genuine pods that the cases change.
+struct Genuine {
+    privileged: Value,
+    plain: Value,
+}
+
+impl Genuine {
+    fn new() -> Self {
+        Self { privileged: printed(&[]), plain: printed(&["--runtime-class", "nvidia"]) }
+    }
+
+    fn of(&self, case: &Case) -> &Value {
+        if case.plain { &self.plain } else { &self.privileged }
+    }
+}
+
+fn request(operation: &'static str, subresource: &str, object: Value) -> Request {
+    let namespace = NAMESPACE.to_owned();
+    Request { operation, subresource: subresource.to_owned(), namespace, object, may_act: false }
+}
+
+/// The request of a case, as admission sees it.
+fn asked(case: &Case, genuine: &Genuine) -> Request {
+    let stored = || defaulted(genuine.of(case).clone());
+    let plainly = match &case.attempt {
+        Attempt::Pod(_) | Attempt::Container(_) | Attempt::MoreContainers(_) => {
+            request("CREATE", "", defaulted(case.pod(genuine.of(case)).unwrap()))
+        }
+        Attempt::Exec(_) | Attempt::ExecOptions(_) => request("CONNECT", "exec", case.exec().unwrap()),
+        Attempt::Update(change) => {
+            let mut pod = stored();
+            cases::merge(&mut pod, change);
+            request("UPDATE", "", pod)
+        }
+        Attempt::Subresource(Subresource { name, operation, object }) => match operation.as_str() {
+            "UPDATE" => {
+                let mut pod = stored();
+                cases::merge(&mut pod, object);
+                request("UPDATE", name, pod)
+            }
+            "CONNECT" => request("CONNECT", name, object.clone()),
+            "CREATE" => request("CREATE", name, object.clone()),
+            other => panic!("{}: {other}", case.name),
+        },
+    };
+    Request { may_act: case.operator, ..plainly }
+}
+
+fn policies_for(case: &Case, policies: &mut Policies) {
+    let parameter = policies.config_maps.values_mut().next().unwrap();
+    *parameter = with_parameter(&case.parameter).config_maps.into_values().next().unwrap();
+}
+
+#[test]
+fn every_hostile_request_is_refused_with_its_own_message_and_no_validation_is_idle() {
+    let (cases, genuine, mut policies) = (cases::all(), Genuine::new(), usual());
+    assert!(cases.len() >= 60, "{}", cases.len());
+    let mut wrong = Vec::new();
+    // What a single validation refuses would pass without it: so is seen that each is needed.
+    let mut alone = BTreeSet::new();
+    for case in &cases {
+        policies_for(case, &mut policies);
+        let denials = policies.review(&asked(case, &genuine));
+        if !denials.iter().any(|denial| denial.message.contains(&case.refused)) {
+            wrong.push(format!("{} (tries {}): {denials:#?}", case.name, case.tries));
+        }
+        if let [Denial { policy, validation: Some(place), .. }] = denials.as_slice() {
+            alone.insert((policy.clone(), *place));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let idle =
+        policies.validations().into_iter().filter(|(policy, place, _)| !alone.contains(&(policy.clone(), *place)));
+    let idle: Vec<_> = idle.map(|(_, _, message)| message).collect();
+    assert!(idle.is_empty(), "no hostile request needs these validations:\n{}", idle.join("\n"));
+}
+
+#[test]
+fn a_field_that_no_kubernetes_has_yet_is_refused_at_every_level() {
+    let (genuine, policies) = (defaulted(printed(&[])), usual());
+    assert_eq!(policies.review(&request("CREATE", "", genuine.clone())), []);
+    for place in [
+        "/metadata",
+        "/spec",
+        "/spec/containers/0",
+        "/spec/containers/0/securityContext",
+        "/spec/securityContext",
+        "/spec/containers/0/resources",
+        "/spec/containers/0/resources/limits",
+        "/spec/containers/0/resources/requests",
+    ] {
+        let mut pod = genuine.clone();
+        pod.pointer_mut(place).unwrap()["fieldOfTomorrow"] = json!("x");
+        assert_ne!(policies.review(&request("CREATE", "", pod)), [], "{place}");
+    }
+    let mut options = cases::exec(&["node-probe", "all"]);
+    assert_eq!(policies.review(&request("CONNECT", "exec", options.clone())), []);
+    options["fieldOfTomorrow"] = json!(true);
+    assert_ne!(policies.review(&request("CONNECT", "exec", options)), []);
+    assert_ne!(policies.review(&request("CONNECT", "subresourceoftomorrow", json!({}))), []);
+}
+
+#[test]
+fn nothing_is_admitted_before_the_parameter_names_an_image_by_registry_and_digest() {
+    let pod = request("CREATE", "", defaulted(printed(&[])));
+    let why =
+        |policies: &Policies| policies.review(&pod).first().map(|denial| denial.message.clone()).unwrap_or_default();
+    assert!(why(&shipped()).contains("data.image"), "{}", why(&shipped()));
+    let digest = "1".repeat(64);
+    for image in [
+        "registry.test/gpu/node-probe:0.1.0".to_owned(),
+        format!("node-probe@sha256:{digest}"),
+        format!("gpu/node-probe@sha256:{digest}"),
+        format!("registry.test/gpu/node-probe@sha256:{}", &digest[1..]),
+        format!("registry.test/gpu/node-probe@sha256:{digest}\n"),
+    ] {
+        assert!(why(&with_parameter(&json!({"image": image}))).contains("data.image"), "{image}");
+    }
+    let mut without = usual();
+    without.config_maps.clear();
+    assert!(why(&without).contains("no params found"), "{}", why(&without));
+}
+
+#[test]
+fn what_a_cluster_adds_to_a_genuine_pod_does_not_get_it_refused() {
+    let policies =
+        with_parameter(&json!({"imagePullSecrets": "a,b", "labels": "team", "annotations": "openshift.io/scc"}));
+    let additions = [
+        json!({"spec": {"priority": 1000, "priorityClassName": "usual", "preemptionPolicy": "Never"}}),
+        json!({"metadata": {"labels": {"topology.kubernetes.io/zone": "a", "topology.kubernetes.io/region": "b"}}}),
+        json!({"metadata": {"annotations": {"kubernetes.io/limit-ranger": "x", "openshift.io/scc": "privileged"}}}),
+        json!({"metadata": {"labels": {"team": "ml"}}}),
+        json!({"spec": {"imagePullSecrets": [{"name": "b"}]}}),
+        json!({"spec": {"tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute",
+            "tolerationSeconds": 300}]}}),
+    ];
+    for addition in additions {
+        let mut pod = defaulted(printed(&[]));
+        cases::merge(&mut pod, &addition);
+        assert_eq!(policies.review(&request("CREATE", "", pod)), [], "{addition}");
+    }
+    // The kubelet's word on a pod, and a drain.
+    for (operation, subresource) in [("UPDATE", "status"), ("CREATE", "eviction")] {
+        assert_eq!(policies.review(&request(operation, subresource, defaulted(printed(&[])))), []);
+    }
+}
+
+#[test]
+fn an_action_needs_its_right_by_either_way() {
+    let policies = usual();
+    let words = ["node-probe", "--operator", "reset", "--gpu", "GPU-0ef073d2-8b0d-4220-a630-44b3db6f98bb", "--plan"];
+    let mut pod = defaulted(printed(&[]));
+    pod["spec"]["containers"][0]["command"] = json!(words);
+    for asked in [request("CREATE", "", pod), request("CONNECT", "exec", cases::exec(&words))] {
+        let [denial] = &policies.review(&asked)[..] else { panic!("{asked:?}") };
+        assert!(denial.message.contains("actions.gpu-syringe.dev"), "{denial:?}");
+        assert_eq!(policies.review(&Request { may_act: true, ..asked }), []);
+    }
+}
+
+/// Policies cannot share a variable, so what a command may be stands in two of them.
+#[test]
+fn pod_and_exec_take_the_same_commands() {
+    let documents = crate::manifests::documents("admission-policy.yaml");
+    for variable in ["isReading", "isAction", "line"] {
+        let variables =
+            documents.iter().flat_map(|document| document["spec"]["variables"].as_array().cloned().unwrap_or_default());
+        let same: BTreeSet<_> =
+            variables.filter(|one| one["name"] == variable).map(|one| one["expression"].to_string()).collect();
+        assert_eq!(same.len(), 1, "{variable}: {same:#?}");
+    }
+}

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use futures_util::StreamExt;
-use gpu_syringe::embedded::{Cluster, Fixture};
+use demo_cluster::{Cluster, Fixture};
 use gpu_syringe::tools;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{WatchEvent, WatchParams};

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gpu_syringe::embedded::{Fixture, NodeFixture, workloads_of};
+use demo_cluster::{Fixture, NodeFixture, workloads_of};
 use k8s_openapi::api::core::v1::{Event, NodeCondition, Pod};
 use serde_json::{Value, json};
 use syringe_core::report::Report;

@@ -6,10 +6,10 @@ use syringe_core::diagnosis::{Diagnosis, Finding, Plan, Unknown, Verdict};
 use syringe_core::facts::kernel_log::Coverage;
 use syringe_core::report::{Report, Scope, Source};
 
-use crate::cluster::alone::KubernetesAlone;
 use crate::fleet::FleetAnswer;
+use crate::kubernetes::alone::KubernetesAlone;
+use crate::probe::{Probed, Timings};
 use crate::settings::Via;
-use crate::syringe::{Probed, Timings};
 
 /// Findings in one answer. The rest is counted: more than this is read by nobody.
 const MOST_FINDINGS: usize = 40;

@@ -10,17 +10,17 @@
 mod answer;
 mod args;
 pub mod audit;
-pub mod cluster;
 pub mod consent;
 mod error;
 mod fit;
 pub mod fleet;
+pub mod kubernetes;
 pub mod mcp;
+pub mod probe;
 mod program;
 mod quoted;
 mod schema;
 pub mod settings;
-pub mod syringe;
 pub mod tools;
 mod words;
 

@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{self, Cli, Command, Output};
 use crate::audit;
-use crate::cluster::Contexts;
 use crate::consent::{Ask, Consent, SaidYes, Terminal};
 use crate::error::Failure;
+use crate::kubernetes::Contexts;
 use crate::mcp::{Server, serve};
+use crate::probe::{self, OnPhase, SETTLE_TIME, Syringe};
 use crate::settings::shown::{self, Shown};
 use crate::settings::{Mode, Settings};
-use crate::syringe::{self, OnPhase, SETTLE_TIME, Syringe};
 use crate::tools::{self, Call, Rendered};
 
 /// The command failed.
@@ -119,7 +119,7 @@ async fn obey(
         }
         Command::Config => {}
         Command::PodSpec(args) => {
-            let pod = syringe::printed(settings, &args.node_name)?;
+            let pod = probe::printed(settings, &args.node_name)?;
             let text = serde_json::to_string_pretty(&pod.object)
                 .map_err(|error| Failure::new("Writing the pod", error, "Please report this."))?;
             print(&text)?;
@@ -259,8 +259,8 @@ fn config_text(shown: &[Shown], json: bool) -> String {
     if json { shown::json(shown).to_string() } else { shown::text(shown) }
 }
 
-fn swept_text(swept: &crate::syringe::Swept, json: bool, namespace: &str) -> String {
-    let crate::syringe::Swept { removed, kept, failed } = swept;
+fn swept_text(swept: &crate::probe::Swept, json: bool, namespace: &str) -> String {
+    let crate::probe::Swept { removed, kept, failed } = swept;
     if json {
         return serde_json::json!({ "namespace": namespace, "removed": removed, "kept": kept, "failed": failed })
             .to_string();

@@ -101,7 +101,7 @@ async fn selector_and_limit_choose_and_progress_counts_nodes() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let tell = {
         let told = told.clone();
-        Arc::new(move |phase: gpu_syringe::syringe::Phase| told.lock().unwrap().push(phase.position()))
+        Arc::new(move |phase: gpu_syringe::probe::Phase| told.lock().unwrap().push(phase.position()))
     };
     let answer = bench.call_told("get_gpu_inventory", json!({"limit": 3}), tell).await.unwrap();
     assert_eq!((count(&answer, "read"), count(&answer, "not_reached")), (3, 2));

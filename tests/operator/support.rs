@@ -6,11 +6,11 @@ use std::time::Duration;
 use clap::Parser;
 use demo_cluster::{Cluster, Fixture, Invocation, NodeFixture, NodeProbe, Process, Programs, Streams, Timing};
 use gpu_syringe::audit::{Audit, Line};
-use gpu_syringe::cluster::Contexts;
 use gpu_syringe::consent::Tokens;
+use gpu_syringe::kubernetes::Contexts;
 use gpu_syringe::mcp::Server;
+use gpu_syringe::probe::Syringe;
 use gpu_syringe::settings::Settings;
-use gpu_syringe::syringe::Syringe;
 use gpu_syringe::tools;
 use rmcp::model::{
     CallToolRequestParams, CallToolResult, ClientCapabilities, ClientConfig, ElicitRequestParams, ElicitResult,

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::StreamExt;
 use demo_cluster::{Cluster, Fixture};
+use futures_util::StreamExt;
 use gpu_syringe::tools;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{WatchEvent, WatchParams};

@@ -101,7 +101,7 @@ pub struct Audit {
 impl Audit {
     /// The log in the user's state directory. Where there is none, nothing can be written, and no action is done.
     pub fn usual() -> Self {
-        Self { file: crate::syringe::state_directory().map(|directory| directory.join(FILE)) }
+        Self { file: crate::probe::state_directory().map(|directory| directory.join(FILE)) }
     }
 
     /// The log in this directory.

@@ -9,9 +9,9 @@ use syringe_core::facts::action::Action;
 use syringe_core::text::clean;
 
 use super::{Audit, Event, Line};
-use crate::cluster::Connection;
 use crate::error::Failure;
-use crate::syringe::{Order, Probed};
+use crate::kubernetes::Connection;
+use crate::probe::{Order, Probed};
 
 /// Longest text in an annotation: what a person reads, far below what Kubernetes takes.
 const MOST_ANNOTATION: usize = 1500;

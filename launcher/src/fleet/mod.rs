@@ -25,8 +25,8 @@ pub use names::Names;
 pub use setbacks::Setbacks;
 pub(crate) use table::table;
 
-use crate::cluster::{gpu_nodes, node_gpus};
 use crate::error::{Failure, Obstacle};
+use crate::kubernetes::{gpu_nodes, node_gpus};
 use crate::tools::Call;
 use walk::{Outcome, Walk};
 

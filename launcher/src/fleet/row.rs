@@ -10,7 +10,7 @@ use syringe_core::facts::telemetry::Telemetry;
 use syringe_core::facts::topology::Topology;
 use syringe_core::report::Section;
 
-use crate::cluster::node_gpus;
+use crate::kubernetes::node_gpus;
 use crate::tools::probing::Read;
 
 /// A node that was read.

@@ -9,10 +9,10 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use tokio::time::{Instant, timeout_at};
 
-use crate::cluster::Connection;
 use crate::error::{Failure, Obstacle};
+use crate::kubernetes::Connection;
+use crate::probe::Phase;
 use crate::settings::Via;
-use crate::syringe::Phase;
 use crate::tools::Call;
 use crate::tools::probing::{self, KnownNode, Read};
 
@@ -124,7 +124,7 @@ impl Walk<'_> {
                 Outcome::Read(summarise(node, read))
             }
             Err(failure) => {
-                if !self.call.cancel.is_cancelled() && crate::cluster::node_gpus::is_ready(node) {
+                if !self.call.cancel.is_cancelled() && crate::kubernetes::node_gpus::is_ready(node) {
                     setbacks.note(server, &name, Some(&failure.why));
                 }
                 Outcome::Failed(failure)

@@ -16,12 +16,12 @@ use syringe_core::text::tidy;
 use tokio_util::sync::CancellationToken;
 
 use super::{asking, definitions, prompts, resources};
-use crate::cluster::Contexts;
 use crate::consent::{Consent, Tokens};
 use crate::error::Failure;
 use crate::fleet::Setbacks;
+use crate::kubernetes::Contexts;
+use crate::probe::{OnPhase, Phase, Syringe};
 use crate::settings::Settings;
-use crate::syringe::{OnPhase, Phase, Syringe};
 use crate::tools::{Call, Entry, Rendered};
 
 /// What a model is told about the server as a whole.

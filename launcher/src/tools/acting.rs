@@ -16,11 +16,11 @@ use super::Call;
 use super::probing::KEPT_FOR_REMOVAL;
 use crate::answer::ProbeNote;
 use crate::audit::{ActionNote, Record};
-use crate::cluster::{Connection, IN_CLUSTER, node};
 use crate::consent::{self, Asked, Bearer, LIFETIME, Pending};
 use crate::error::Failure;
+use crate::kubernetes::{Connection, IN_CLUSTER, node};
+use crate::probe::{Order, Probed, random_suffix};
 use crate::settings::{Mode, Settings};
-use crate::syringe::{Order, Probed, random_suffix};
 
 /// Longest that an action's pod may live: deploy/admission-policy.yaml admits none that lives longer than 15 minutes.
 pub(crate) const LONGEST: Duration = Duration::from_secs(840);

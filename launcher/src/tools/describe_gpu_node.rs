@@ -16,15 +16,15 @@ use super::probing::{self, KnownNode, Read};
 use super::table::{cell, foot, lines, table};
 use super::{Call, NodeArgs, Tool};
 use crate::answer::ProbeNote;
-use crate::cluster::allocation::ResourceUse;
-use crate::cluster::conditions::{Condition, conditions, gpu_labels};
-use crate::cluster::events::{self, NodeEvent};
-use crate::cluster::pod_rows::PodRow;
-use crate::cluster::resolve;
-use crate::cluster::view::{self, NodeView};
-use crate::cluster::{names, node_gpus};
 use crate::error::Failure;
 use crate::fit;
+use crate::kubernetes::allocation::ResourceUse;
+use crate::kubernetes::conditions::{Condition, conditions, gpu_labels};
+use crate::kubernetes::events::{self, NodeEvent};
+use crate::kubernetes::pod_rows::PodRow;
+use crate::kubernetes::resolve;
+use crate::kubernetes::view::{self, NodeView};
+use crate::kubernetes::{names, node_gpus};
 use crate::words::word;
 
 /// Bytes of all pods of one answer.
@@ -353,7 +353,7 @@ fn found_gpus(sections: &Sections) -> u64 {
 /// Whole GPUs that are held, and free ones. Shares and MIG devices count as the GPUs that they must take up at least;
 /// `resources` has them exactly. `None` when the pods could not be read.
 fn touched(resources: &[ResourceUse], total: u64) -> Option<(u64, u64)> {
-    use crate::cluster::resources::Unit;
+    use crate::kubernetes::resources::Unit;
     let mut held = 0;
     let mut free = 0;
     let mut in_parts = false;

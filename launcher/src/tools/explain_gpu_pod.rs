@@ -11,10 +11,10 @@ use super::probing::Ask;
 use super::table::{foot, second};
 use super::{Call, Tool, probing};
 use crate::answer::ProbeNote;
-use crate::cluster::placement::{self, Candidate};
-use crate::cluster::{node, pod_facts, view};
 use crate::error::Failure;
-use crate::syringe::Beside;
+use crate::kubernetes::placement::{self, Candidate};
+use crate::kubernetes::{node, pod_facts, view};
+use crate::probe::Beside;
 use crate::words::word;
 
 /// Findings about the node in one answer.

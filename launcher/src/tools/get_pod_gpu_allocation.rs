@@ -10,14 +10,14 @@ use super::probing::{self, KnownNode};
 use super::table::{cell, foot, lines, table};
 use super::{Call, Tool};
 use crate::answer::ProbeNote;
-use crate::cluster::allocation::{Amounts, ResourceUse};
-use crate::cluster::live_pods::LivePods;
-use crate::cluster::names;
-use crate::cluster::pod_rows::{ContainerRow, DeviceRow, PodRow};
-use crate::cluster::resolve::{self, Leftovers};
-use crate::cluster::view::{self, NodeView};
 use crate::error::Failure;
 use crate::fit;
+use crate::kubernetes::allocation::{Amounts, ResourceUse};
+use crate::kubernetes::live_pods::LivePods;
+use crate::kubernetes::names;
+use crate::kubernetes::pod_rows::{ContainerRow, DeviceRow, PodRow};
+use crate::kubernetes::resolve::{self, Leftovers};
+use crate::kubernetes::view::{self, NodeView};
 
 /// Bytes of all pods of one answer. The totals always count all of them.
 const MOST_BYTES: usize = 40_000;

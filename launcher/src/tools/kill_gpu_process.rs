@@ -12,8 +12,8 @@ use syringe_core::text::clean;
 
 use super::acting::{self, Acted, Deed, Target};
 use super::{Call, Tool};
-use crate::cluster::{Connection, pod_names};
 use crate::error::Failure;
+use crate::kubernetes::{Connection, pod_names};
 
 /// Time between SIGTERM and SIGKILL when the caller does not say.
 const USUAL_GRACE: u64 = 10;

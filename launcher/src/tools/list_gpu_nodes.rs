@@ -12,12 +12,12 @@ use tokio::time::timeout_at;
 
 use super::table::{cell, lines, table};
 use super::{Call, Tool};
-use crate::cluster::allocation::{self, Amounts};
-use crate::cluster::dra::{self, Dra};
-use crate::cluster::gpu_nodes::{self, label_number};
-use crate::cluster::{node_gpus, pods};
 use crate::error::Failure;
 use crate::fit;
+use crate::kubernetes::allocation::{self, Amounts};
+use crate::kubernetes::dra::{self, Dra};
+use crate::kubernetes::gpu_nodes::{self, label_number};
+use crate::kubernetes::{node_gpus, pods};
 
 /// Bytes of all rows of one answer. The totals always count all nodes.
 const MOST_BYTES: usize = 48_000;

@@ -37,13 +37,13 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::ProbeNote;
-use crate::cluster::Contexts;
 use crate::consent::Consent;
 use crate::error::Failure;
 use crate::fleet::Setbacks;
+use crate::kubernetes::Contexts;
+use crate::probe::{OnPhase, Syringe};
 use crate::quoted;
 use crate::settings::{Mode, Settings};
-use crate::syringe::{OnPhase, Syringe};
 
 /// What every call works with.
 #[derive(Clone)]

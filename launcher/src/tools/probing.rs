@@ -11,11 +11,11 @@ use syringe_core::text::clean;
 
 use super::{Call, scope};
 use crate::answer::ProbeNote;
-use crate::cluster::live_pods::LivePods;
-use crate::cluster::{Connection, alone, node, node_log, offered, view};
 use crate::error::{Failure, Obstacle};
+use crate::kubernetes::live_pods::LivePods;
+use crate::kubernetes::{Connection, alone, node, node_log, offered, view};
+use crate::probe::{Beside, Order, Probed, none};
 use crate::settings::Via;
-use crate::syringe::{Beside, Order, Probed, none};
 
 /// Time of a call that is kept for the removal of the pod.
 pub(super) const KEPT_FOR_REMOVAL: Duration = Duration::from_secs(2);

@@ -11,8 +11,8 @@ use syringe_core::facts::action::{Action, ResetAction, ResetOutcome};
 
 use super::acting::{self, Acted, Deed, Target};
 use super::{Call, Tool};
-use crate::cluster::Connection;
 use crate::error::Failure;
+use crate::kubernetes::Connection;
 use crate::settings::Check;
 
 /// nvidia-smi may take 5 minutes for the reset and 2 for persistence mode; the looks before and after take the rest.

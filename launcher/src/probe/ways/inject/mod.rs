@@ -14,15 +14,15 @@ use k8s_openapi::api::core::v1::Node;
 use self::archive::Archive;
 pub(super) use self::archive::Archives;
 use super::Known;
-use crate::cluster::node;
 use crate::error::Failure;
+use crate::kubernetes::node;
+use crate::probe::document::Document;
+use crate::probe::eager::Place;
+use crate::probe::exec::{Ended, Output};
+use crate::probe::life::{Left, Life, Way};
+use crate::probe::own_pod::OwnPod;
+use crate::probe::{ProbePod, Timings};
 use crate::settings::{Settings, Via};
-use crate::syringe::document::Document;
-use crate::syringe::eager::Place;
-use crate::syringe::exec::{Ended, Output};
-use crate::syringe::life::{Left, Life, Way};
-use crate::syringe::own_pod::OwnPod;
-use crate::syringe::{ProbePod, Timings};
 
 /// Where the probe goes in the pod.
 const DIRECTORY: &str = "/tmp";

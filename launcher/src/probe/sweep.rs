@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::pod::{OWNER_LABEL, SESSION_LABEL};
 use super::withdraw::{self, Meant};
 use super::{MANAGED_BY, Owner};
-use crate::cluster::Connection;
 use crate::error::{Failure, kube_reason};
+use crate::kubernetes::Connection;
 
 /// Time for the list.
 const LIST_TIME: Duration = Duration::from_secs(8);

@@ -6,10 +6,10 @@ use syringe_core::text::clean;
 use super::DIRECTORY;
 use super::archive::{Archive, NAME};
 use crate::error::Failure;
-use crate::syringe::Timings;
-use crate::syringe::eager::Place;
-use crate::syringe::exec::{Ended, Output};
-use crate::syringe::life::Life;
+use crate::probe::Timings;
+use crate::probe::eager::Place;
+use crate::probe::exec::{Ended, Output};
+use crate::probe::life::Life;
 
 /// How a file gets from standard input to a disk. In each, the shell keeps standard output open to the end and then prints
 /// the hash: containerd cuts the input of a command whose output closes early.
@@ -147,7 +147,7 @@ fn arrived(method: Method, output: &Output, sha256: &str) -> Result<Arrived, (St
 #[cfg(test)]
 mod tests {
     use super::{Arrived, Method, arrived};
-    use crate::syringe::exec::{Ended, Output};
+    use crate::probe::exec::{Ended, Output};
 
     fn judged(stdout: &str, stderr: &str) -> String {
         let sha256 = "a".repeat(64);

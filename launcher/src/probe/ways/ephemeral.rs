@@ -16,13 +16,13 @@ use tokio::time::{Instant, sleep, timeout};
 use super::node_probe;
 use super::pod::NO_PROBE;
 use crate::error::{Failure, Obstacle, kube_reason};
+use crate::probe::document::Document;
+use crate::probe::eager::{Place, not_yet};
+use crate::probe::exec::{self, Command, Ended, ExecError};
+use crate::probe::life::{Left, Life, Way};
+use crate::probe::pod::{OPERATOR, probe_name};
+use crate::probe::{Beside, Phase, Timings, hopeless, policy};
 use crate::settings::Via;
-use crate::syringe::document::Document;
-use crate::syringe::eager::{Place, not_yet};
-use crate::syringe::exec::{self, Command, Ended, ExecError};
-use crate::syringe::life::{Left, Life, Way};
-use crate::syringe::pod::{OPERATOR, probe_name};
-use crate::syringe::{Beside, Phase, Timings, hopeless, policy};
 
 /// Time for one request.
 const REQUEST_TIME: Duration = Duration::from_secs(10);

@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::exec::{self, Command, Ended, ExecError, Output};
 use super::life::Life;
 use super::{CONTAINER, Phase, Timings, hopeless, policy};
-use crate::cluster::events;
-use crate::cluster::patience::retry_after;
 use crate::error::{Failure, Obstacle, kube_reason};
+use crate::kubernetes::events;
+use crate::kubernetes::patience::retry_after;
 use crate::settings::Via;
 
 /// Time for an exec request to be upgraded.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::syringe::pod::random_suffix;
+use crate::probe::pod::random_suffix;
 
 /// Age from which the lock of a dead session is removed.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);

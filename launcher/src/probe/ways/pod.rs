@@ -2,11 +2,11 @@
 
 use super::node_probe;
 use crate::error::Failure;
+use crate::probe::Timings;
+use crate::probe::document::Document;
+use crate::probe::life::{Left, Life, Way};
+use crate::probe::own_pod::OwnPod;
 use crate::settings::Via;
-use crate::syringe::Timings;
-use crate::syringe::document::Document;
-use crate::syringe::life::{Left, Life, Way};
-use crate::syringe::own_pod::OwnPod;
 
 /// What to do when the image is another one.
 pub(super) const NO_PROBE: &str =

@@ -16,8 +16,8 @@ use super::document::Document;
 use super::pod::OPERATOR;
 use super::{OnPhase, Order, Owner, Phase, ProbePod, Probed, Timings};
 use crate::audit::Record;
-use crate::cluster::Connection;
 use crate::error::Failure;
+use crate::kubernetes::Connection;
 use crate::settings::{Settings, Via};
 
 /// Everything one probe's life needs.

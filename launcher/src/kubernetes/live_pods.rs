@@ -149,7 +149,7 @@ mod tests {
 
     async fn cluster(fixture: demo_cluster::Fixture) -> (demo_cluster::Cluster, Connection) {
         let cluster = demo_cluster::Cluster::start(fixture).await.expect("a free port");
-        let contexts = crate::cluster::Contexts::given(cluster.kubeconfig(), None);
+        let contexts = crate::kubernetes::Contexts::given(cluster.kubeconfig(), None);
         let connection = contexts.connect(None).await.expect("a connection");
         (cluster, connection)
     }

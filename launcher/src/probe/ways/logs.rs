@@ -13,12 +13,12 @@ use tokio::time::{Instant, sleep, timeout};
 use super::node_probe;
 use super::pod::NO_PROBE;
 use crate::error::{Failure, kube_reason};
+use crate::probe::document::Document;
+use crate::probe::eager::Place;
+use crate::probe::life::{Left, Life, Way};
+use crate::probe::own_pod::OwnPod;
+use crate::probe::{Phase, Timings, hopeless};
 use crate::settings::Via;
-use crate::syringe::document::Document;
-use crate::syringe::eager::Place;
-use crate::syringe::life::{Left, Life, Way};
-use crate::syringe::own_pod::OwnPod;
-use crate::syringe::{Phase, Timings, hopeless};
 
 /// Time for one request.
 const REQUEST_TIME: Duration = Duration::from_secs(8);

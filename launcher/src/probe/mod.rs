@@ -46,8 +46,8 @@ pub use sweep::Swept;
 pub(crate) use ways::{none, printed};
 
 use crate::audit::{ActionNote, Audit, Record};
-use crate::cluster::Connection;
 use crate::error::Failure;
+use crate::kubernetes::Connection;
 use crate::settings::{Settings, Via};
 
 /// Longest that the end of the program waits for pods: one that is just being created, and its removal with all its tries.

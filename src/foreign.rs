@@ -20,7 +20,7 @@ const LONGEST_LIST_OF_ACTION: usize = 64;
 /// Fields of one object.
 const MOST_FIELDS: usize = 512;
 /// Bytes of what all entries of a list have in common: reading copies it into each of them.
-const MOST_COMMON: usize = 64 << 10;
+const MOST_COMMON: usize = 16 << 10;
 
 /// Makes a document from a node safe to read.
 pub(crate) fn tame(document: &mut Value) -> Result<(), Error> {

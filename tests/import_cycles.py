@@ -3,12 +3,13 @@
 
     import_cycles.py [ROOT]    exit status: 0 no cycle, 1 cycles
 
-A module depends on another one if its code names an item of it, in a `use` declaration or in a path such as `super::names::of`.
-An item counts for the module that defines it, not for a module that re-exports it. Code for tests does not count.
+A module depends on another one if its code names an item of it, in a `use` declaration or in a path such as
+`super::names::of`. An item counts for the module that defines it, not for a module that re-exports it. Code for tests does
+not count.
 
-The script reads the files as text, without a compiler. It does not see method calls, which need no import, and names that only
-a macro creates. `cargo modules dependencies --acyclic` is no substitute: it checks items, not modules, and counts each method as
-a part of its type.
+The script reads the files as text, without a compiler. It does not see method calls, which need no import, and names that
+only a macro creates. `cargo modules dependencies --acyclic` is no substitute: it checks items instead of modules, and it
+attributes the functions of an `impl` to the module of the type.
 
 Python 3.9 or newer, standard library only.
 """

@@ -21,7 +21,11 @@ def cycles(files: dict[str, str]) -> list[list[str]]:
 
 class Cycles(unittest.TestCase):
     def test_two_modules_that_import_each_other(self):
-        files = {"lib.rs": "mod a; mod b;", "a.rs": "use crate::b::B; pub struct A;", "b.rs": "use super::a::A; pub struct B;"}
+        files = {
+            "lib.rs": "mod a; mod b;",
+            "a.rs": "use crate::b::B; pub struct A;",
+            "b.rs": "use super::a::A; pub struct B;",
+        }
         self.assertEqual(cycles(files), [["a", "b"]])
 
     def test_one_direction_is_no_cycle(self):
@@ -33,7 +37,11 @@ class Cycles(unittest.TestCase):
         self.assertEqual(cycles(files), [["a", "b"]])
 
     def test_a_path_through_an_imported_module_counts(self):
-        files = {"lib.rs": "mod a; mod b;", "a.rs": "use crate::b; fn a() { b::b() }", "b.rs": "use crate::a as c; fn b() { c::a() }"}
+        files = {
+            "lib.rs": "mod a; mod b;",
+            "a.rs": "use crate::b; fn a() { b::b() }",
+            "b.rs": "use crate::a as c; fn b() { c::a() }",
+        }
         self.assertEqual(cycles(files), [["a", "b"]])
 
     def test_a_cycle_of_three(self):
@@ -67,7 +75,11 @@ class Cycles(unittest.TestCase):
         self.assertEqual(cycles(files), [["m::a", "m::b"]])
 
     def test_a_child_that_imports_an_item_of_its_parent(self):
-        files = {"lib.rs": "mod m;", "m.rs": "mod a; pub use a::a; pub struct M;", "m/a.rs": "pub fn a() -> super::M { super::M }"}
+        files = {
+            "lib.rs": "mod m;",
+            "m.rs": "mod a; pub use a::a; pub struct M;",
+            "m/a.rs": "pub fn a() -> super::M { super::M }",
+        }
         self.assertEqual(cycles(files), [["m", "m::a"]])
 
     def test_tests_comments_and_strings_do_not_count(self):

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Builds node-probe as it is put on nodes: small, and for the oldest C library that it can be built for.
+# Builds the release version of node-probe: small, and for the oldest possible C library.
 #
-# With cargo-zigbuild (`pip install ziglang cargo-zigbuild`) that is glibc 2.17, older than any GPU node's; without it, the
-# one of the machine that builds. Prints the path, the size, and the newest symbol version that a node must have. Fails where
-# the program is larger than 4 MB, is bound to a fixed address, or takes an option that only node-probe-dev may have.
+# With cargo-zigbuild (`pip install ziglang cargo-zigbuild`) this is glibc 2.17, which is older than that of every GPU node. Without
+# it, this is the C library of the build machine. Prints the path, the size, and the newest symbol version that a node must have.
+# Fails if the program is larger than 4 MB, is not position independent, or accepts an option of node-probe-dev.
 set -eu
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-target}
@@ -26,7 +26,7 @@ echo "$probe: $size bytes, needs $newest"
 for option in --facts --nvml-library --root --kernel-log; do
     code=0
     "$probe" "$option" /dev/null host > /dev/null 2>&1 || code=$?
-    [ "$code" = 2 ] || { echo "it takes $option" >&2; exit 1; }
+    [ "$code" = 2 ] || { echo "it accepts $option" >&2; exit 1; }
 done
-# The name of a variable that only the other grammar knows.
-if grep -aq NODE_PROBE_NVML_LIBRARY "$probe"; then echo "it holds the options of development" >&2; exit 1; fi
+# An environment variable that only node-probe-dev reads.
+if grep -aq NODE_PROBE_NVML_LIBRARY "$probe"; then echo "it contains the options of node-probe-dev" >&2; exit 1; fi

@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
-"""Compares what node-probe reports with what nvidia-smi shows, value by value.
+"""Compares each value of node-probe with the value of nvidia-smi.
 
     compare_with_nvidia_smi.py --node-probe PATH --nvidia-smi PATH [--nvml-library PATH] [--root DIR]
     compare_with_nvidia_smi.py --xml FILE --topo FILE --report FILE
 
 The first form runs `nvidia-smi -q -x`, `node-probe all`, `nvidia-smi -q -x` once more, and `nvidia-smi topo -m`, all on
-the same NVML. The second form compares saved outputs of the same commands. A saved output may also stand in for one
-command of the first form.
+the same NVML. The second form compares saved outputs of the same commands. In the first form, a saved output may also
+replace one command.
 
 Every difference is one line: field of the report, GPU, nvidia-smi's value, the report's value. Exit status: 0 no
 difference, 1 differences, 2 something could not be run or read.
 
-Units are converted, and nvidia-smi's rounding (1 MiB, 0.01 W) is allowed for. Values that move (temperature, power,
-clocks, utilization, memory in use, ...) agree if they lie between nvidia-smi's two readings, give or take a tolerance
-that is printed; with --exact there is none. "N/A" agrees with null, and a value against "N/A" or null is a difference.
-What nvidia-smi does not print, or calls deprecated, is not compared; --verbose lists what it prints and the report does
-not have. Of a GPU that is lost nothing else is compared.
+The script converts units and allows for the rounding of nvidia-smi (1 MiB, 0.01 W). Values that change all the time
+(temperature, power, clocks, utilization, used memory, ...) agree if they are between the two readings of nvidia-smi, within a
+tolerance that is printed; --exact sets it to 0. "N/A" agrees with null; a value and "N/A", or a value and null, are a difference.
+Values that nvidia-smi does not print, or prints as deprecated, are not compared. --verbose lists the values that nvidia-smi
+prints and the report does not contain. The other values of a lost GPU are not compared.
 
 Python 3.9 or newer, standard library only.
 """
@@ -34,7 +34,7 @@ from typing import Any, Callable, NamedTuple, Optional, Union
 MIB = 1 << 20
 SECONDS_PER_COMMAND = 120
 
-# What nvidia-smi prints in place of a value. The first kind says that there is none, the second that it does not tell.
+# Texts that nvidia-smi prints instead of a value: the first kind if there is no value, the second if it does not show it.
 NO_VALUE = {"", "n/a", "[n/a]", "not supported", "[not supported]"}
 NOT_TOLD = {
     "requested functionality has been deprecated",
@@ -49,7 +49,7 @@ LOST = "gpu is lost"
 
 
 class Without:
-    """Nothing to compare with, and why."""
+    """No value to compare with, and the reason."""
 
     def __init__(self, words: str) -> None:
         self.words = words
@@ -58,8 +58,8 @@ class Without:
         return self.words
 
 
-NOT_OFFERED = Without("N/A")  # there is no such value
-NOT_SHOWN = Without("not shown")  # this nvidia-smi does not say
+NOT_OFFERED = Without("N/A")  # the value does not exist
+NOT_SHOWN = Without("not shown")  # this version of nvidia-smi does not show it
 Gpu = dict  # one GPU of the report: section name -> that section's entry for it
 
 
@@ -67,7 +67,7 @@ Gpu = dict  # one GPU of the report: section name -> that section's entry for it
 
 
 def number(text: str) -> Union[int, float]:
-    """The number at the beginning: `16384 MiB`, `70.00 W`, `P0`, `16x`, `640 bank(s)`, `-5 C`."""
+    """Returns the number at the start: `16384 MiB`, `70.00 W`, `P0`, `16x`, `640 bank(s)`, `-5 C`."""
     found = re.match(r"P?(-?\d+(?:\.\d+)?)", text)
     if not found:
         raise ValueError(text)
@@ -83,13 +83,13 @@ def milliwatts(text: str) -> float:
 
 
 def switch(text: str) -> bool:
-    """`Enabled`, `Yes`, `Active` and their opposites."""
+    """Returns the boolean of `Enabled`, `Yes`, `Active` and their opposites."""
     answers = {"enabled": True, "yes": True, "active": True, "disabled": False, "no": False, "not active": False}
     return answers[text.lower()]
 
 
 def plain(text: str) -> str:
-    """Letters and digits only: `Pass-Through` is `passthrough`, `Exclusive_Process` is `exclusive_process`."""
+    """Keeps only letters and digits: `Pass-Through` is `passthrough`, `Exclusive_Process` is `exclusive_process`."""
     return re.sub(r"[^a-z0-9]", "", str(text).lower())
 
 
@@ -98,7 +98,7 @@ def hexadecimal(text: str) -> int:
 
 
 def first_word(text: str) -> str:
-    """nvidia-smi calls Ada "Ada Lovelace"."""
+    """Returns the first word: nvidia-smi names Ada "Ada Lovelace"."""
     return text.split()[0]
 
 
@@ -113,7 +113,7 @@ def nonzero_uuid(text: str) -> Any:
 
 
 def trouble(text: str) -> Any:
-    """An item of the fabric's health: `Full`, `False`, `None` are well, as "N/A" is. The report lists what is wrong."""
+    """An item of the fabric health. `Full`, `False`, `None` and "N/A" are healthy. The report lists only faults."""
     return NOT_OFFERED if text.lower() in ("full", "false", "none") else True
 
 
@@ -121,7 +121,7 @@ def trouble(text: str) -> Any:
 
 
 def at(gpu: Gpu, path: str) -> Any:
-    """The value at a dotted path; None where any step is missing."""
+    """Returns the value at a dotted path, or None if a step is missing."""
     value: Any = gpu
     for step in path.split("."):
         value = value.get(step) if isinstance(value, dict) else None
@@ -137,11 +137,11 @@ def ours(path: str, change: Callable[[Any], Any] = lambda value: value) -> Calla
 
 
 def location(kind: str, place: str, errors: str) -> Callable[[Gpu], Any]:
-    """Errors at one place. The report leaves out a place without errors."""
+    """Returns the errors of one location. The report omits a location without errors."""
 
     def read(gpu: Gpu) -> Any:
         counts = at(gpu, f"ecc.{kind}") or {}
-        if counts.get(errors) is None or at(gpu, "ecc.mode.current") is False:  # without ECC nothing is counted
+        if counts.get(errors) is None or at(gpu, "ecc.mode.current") is False:  # without ECC there are no counters
             return NOT_OFFERED
         places = {entry["location"]: entry for entry in counts.get("locations", [])}
         return places.get(place, {}).get(errors, 0)
@@ -150,7 +150,7 @@ def location(kind: str, place: str, errors: str) -> Callable[[Gpu], Any]:
 
 
 def sram(name: str, otherwise: Callable[[Gpu], Any] = lambda gpu: NOT_OFFERED) -> Callable[[Gpu], Any]:
-    """A detail of the SRAM errors. The report leaves out what is zero."""
+    """Returns a detail of the SRAM errors. The report omits zeros."""
 
     def read(gpu: Gpu) -> Any:
         detail = at(gpu, "ecc.sram")
@@ -187,18 +187,18 @@ def fabric_issue(name: str) -> Callable[[Gpu], Any]:
     return read
 
 
-# --- what is compared with what -------------------------------------------------------------------
+# --- compared fields -------------------------------------------------------------------
 
 
 class Field(NamedTuple):
     """One value in both documents."""
 
-    element: str  # below <gpu>; several spellings of several releases, separated by `|`: the first that is there counts
-    name: str  # in the report, as it is printed
-    theirs: Callable[[str], Any] = str  # from nvidia-smi's text
-    ours: Optional[Callable[[Gpu], Any]] = None  # from the report; None: the value at `name`
-    rounding: float = 0  # how far a rounded number may be off
-    moves: Optional[str] = None  # which tolerance of MOVING, for a value that changes by itself
+    element: str  # below <gpu>; spellings of several releases, separated by `|`: the first that exists is used
+    name: str  # name in the report, as printed
+    theirs: Callable[[str], Any] = str  # converts the text of nvidia-smi
+    ours: Optional[Callable[[Gpu], Any]] = None  # reads the report; None: the value at `name`
+    rounding: float = 0  # maximum rounding difference
+    moves: Optional[str] = None  # key in MOVING, for a value that changes all the time
 
 
 MOVING = {
@@ -345,7 +345,7 @@ def power_elements(names: str) -> str:
 
 for _element, _name in POWER.items():
     FIELDS.append(Field(power_elements(_element), f"telemetry.power.{_name}", milliwatts, rounding=ROUNDED_WATT))
-# nvidia-smi shows the draw under one name or under two, the average as "N/A" where the GPU does not average.
+# nvidia-smi shows the power draw under one name or two, and "N/A" as the average if the GPU does not average.
 FIELDS += [
     Field(power_elements(_element), f"telemetry.power.{_name}", milliwatts, rounding=ROUNDED_WATT, moves="power")
     for _element, _name in (
@@ -396,7 +396,7 @@ for _kind in ("volatile", "aggregate"):
             number,
             sram(f"{_kind}_corrected", location(_kind, "sram", "corrected")),
         ),
-        # Turing has one number for both kinds of uncorrected SRAM errors.
+        # Turing has one counter for both kinds of uncorrected SRAM errors.
         Field(
             f"ecc_errors/{_kind}/sram_uncorrectable",
             f"ecc.{_kind}.locations: sram uncorrected",
@@ -409,7 +409,7 @@ for _kind in ("volatile", "aggregate"):
         FIELDS.append(
             Field(f"ecc_errors/{_kind}/sram_uncorrectable_{_check}", f"ecc.sram.{_name}", number, sram(_name))
         )
-    # Volta and older count by place and by number of bits.
+    # Volta and older count by location and by number of bits.
     for _bits, _errors in (("single_bit", "corrected"), ("double_bit", "uncorrected")):
         FIELDS.append(Field(f"ecc_errors/{_kind}/{_bits}/total", f"ecc.{_kind}.{_errors}", number))
         for _theirs, _place in {
@@ -448,7 +448,7 @@ for _theirs, _ours in {
 
 
 def put_back(entry: dict, common: dict) -> dict:
-    """What all entries of a list agree in, put back into one of them. The entry's own word stands."""
+    """Adds the common values of a list to one entry. A value of the entry takes precedence."""
     merged = dict(entry)
     for key, value in common.items():
         if key not in merged:
@@ -459,7 +459,7 @@ def put_back(entry: dict, common: dict) -> dict:
 
 
 def unfold(data: dict) -> dict:
-    """A section's data, or an entry of it, in which every entry of a list says all of itself."""
+    """Returns the data of a section, or an entry of it, with the common values in every entry of a list."""
     plain = dict(data)
     for name in ("gpus", "pci_gpus", "devices", "pcie_path", "nics"):
         common = plain.pop(f"all_{name}", {})
@@ -470,7 +470,7 @@ def unfold(data: dict) -> dict:
 
 
 class Report:
-    """node-probe's document, every section's GPUs unfolded and put together by their index."""
+    """The document of node-probe, with the GPUs of all sections unfolded and merged by index."""
 
     def __init__(self, document: dict) -> None:
         self.data = {name: unfold(section.get("data") or {}) for name, section in document["sections"].items()}
@@ -491,13 +491,13 @@ class Report:
 
 
 class Readings:
-    """nvidia-smi's document; where it was read twice, both."""
+    """The documents of nvidia-smi: one, or two if it was read twice."""
 
     def __init__(self, texts: list) -> None:
         self.roots = [ElementTree.fromstring(text) for text in texts]
 
     def gpus(self) -> list:
-        """PCI address and the <gpu> elements of all readings."""
+        """Returns the PCI address and the <gpu> elements of all readings, for each GPU."""
         found: dict = {}
         for root in self.roots:
             for gpu in root.findall("gpu"):
@@ -506,7 +506,7 @@ class Readings:
 
 
 def text_at(element: ElementTree.Element, paths: str) -> Any:
-    """The text of the first of several paths that is there. "N/A" in place of a whole branch holds for all of it."""
+    """Returns the text of the first path that exists. "N/A" instead of an element applies to all elements in it."""
     answer: Any = NOT_SHOWN
     for path in paths.split("|"):
         place: Optional[ElementTree.Element] = element
@@ -543,7 +543,7 @@ class Comparison:
         self.differences: list = []
 
     def take(self, field: Field, gpu: Any, theirs: list, own: Any) -> None:
-        """One value: nvidia-smi's readings of it and ours."""
+        """Compares one value: the readings of nvidia-smi and the value of the report."""
         seen = [value for value in theirs if not isinstance(value, Without)]
         if not seen:
             if all(value is NOT_SHOWN for value in theirs):
@@ -561,12 +561,12 @@ class Comparison:
             self.differences.append((field.name, gpu, " … ".join(dict.fromkeys(map(shown, seen))), own))
 
     def plainly(self, name: str, gpu: Any, theirs: Any, own: Any) -> None:
-        """A value that is equal or not."""
+        """Compares a value without a tolerance."""
         self.take(Field("", name), gpu, [theirs], own)
 
 
 def agrees(field: Field, seen: list, own: Any, exact: bool) -> bool:
-    """Between the readings, give or take what nvidia-smi rounds and what the value moves."""
+    """Returns whether the value is between the readings, within rounding and tolerance."""
     moves = MOVING[field.moves][0] if field.moves and not exact else 0
     tolerance = max(moves, field.rounding)
     numbers = [value for value in [*seen, own] if isinstance(value, (int, float)) and not isinstance(value, bool)]
@@ -592,7 +592,7 @@ MIG_FIELDS = [
 
 
 def compare_gpus(report: Report, readings: Readings, result: Comparison) -> dict:
-    """Every field of every GPU. Returns the names that nvidia-smi's order gives: `GPU0` -> NVML index."""
+    """Compares every field of every GPU. Returns the names in the order of nvidia-smi: `GPU0` -> NVML index."""
     indices, names = report.by_address(), {}
     listed = readings.gpus()
     root = readings.roots[0]
@@ -610,7 +610,7 @@ def compare_gpus(report: Report, readings: Readings, result: Comparison) -> dict
             result.plainly("inventory.gpus", address, "listed", "not listed")
             continue
         names[f"GPU{order}"] = index
-        # Neither tells much of a GPU that is lost; the report asks it nothing more.
+        # Both show few values of a lost GPU; node-probe reads no further values of it.
         is_lost = any((below.text or "").strip().lower() == LOST for element in elements for below in element.iter())
         if is_lost or index in report.lost:
             answers = {True: "GPU is lost", False: "answers"}
@@ -638,7 +638,7 @@ def value_of(field: Field, element: ElementTree.Element) -> Any:
 
 
 def compare_processes(report: Report, index: int, elements: list, result: Comparison) -> None:
-    """The processes on one GPU. They come and go: one that only one reading of nvidia-smi lists may be absent."""
+    """Compares the processes on one GPU. Processes start and end: one that only one reading of nvidia-smi lists may be absent."""
     if "processes" in report.failed or "processes" not in report.data:
         return
     readings = [
@@ -663,7 +663,7 @@ def compare_processes(report: Report, index: int, elements: list, result: Compar
 
 
 def compare_mig(gpu: Gpu, index: int, elements: list, result: Comparison) -> None:
-    """The MIG devices of one GPU, by their instance ids."""
+    """Compares the MIG devices of one GPU by their instance IDs."""
     if "mig" not in gpu:
         return
     theirs = {}
@@ -683,7 +683,7 @@ def compare_mig(gpu: Gpu, index: int, elements: list, result: Comparison) -> Non
 
 
 def compare_topology(report: Report, text: str, names: dict, result: Comparison) -> None:
-    """`nvidia-smi topo -m`: the matrix, the affinities, and the NICs' nearness."""
+    """Compares `nvidia-smi topo -m`: matrix, affinities, and distance of the NICs."""
     lines = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
     header, rows, nics = None, {}, {}
     for line in lines:
@@ -716,7 +716,7 @@ def compare_topology(report: Report, text: str, names: dict, result: Comparison)
         gpu = report.gpus[index]
         own = ours("topology.cpu_affinity")(gpu)
         result.plainly("topology.cpu_affinity", index, affinity(cells.get("CPU Affinity"), own), own)
-        # Without NUMA sysfs says -1, which is null in the report; nvidia-smi says that all is near node 0.
+        # Without NUMA, sysfs contains -1, which is null in the report; nvidia-smi shows node 0 for every device.
         own = ours("topology.numa_node", str)(gpu)
         theirs = affinity(cells.get("NUMA Affinity"), own)
         if not (theirs == "0" and isinstance(own, Without)):
@@ -733,12 +733,12 @@ def affinity(text: Optional[str], own: Any) -> Any:
         return NOT_SHOWN
     if text.lower() in NO_VALUE:
         return NOT_OFFERED
-    # Long lists are cut.
+    # Long lists are truncated.
     beginning = text.removesuffix("...")
     return own if beginning != text and isinstance(own, str) and own.startswith(beginning) else text
 
 
-# --- running and telling --------------------------------------------------------------------------
+# --- running and printing --------------------------------------------------------------------------
 
 
 class Failed(Exception):
@@ -766,7 +766,7 @@ def read(path: Path) -> str:
 
 
 def collect(options: argparse.Namespace) -> tuple:
-    """The report, nvidia-smi's readings and the matrix, each from its file or its command."""
+    """Returns the report, the readings of nvidia-smi and the matrix, each from its file or its command."""
     environment = dict(os.environ)
     if options.nvml_library:
         folder = str(options.nvml_library.resolve().parent)
@@ -797,7 +797,7 @@ def collect(options: argparse.Namespace) -> tuple:
 
 
 def elements_left_out(root: ElementTree.Element) -> list:
-    """What nvidia-smi shows and nothing is compared with."""
+    """Returns the elements of nvidia-smi that are not compared."""
     known = {path for field in FIELDS for path in field.element.split("|")}
     elsewhere = ("processes", "mig_devices", "supported_clocks", "accounted_processes")
     left: dict = {}
@@ -835,12 +835,12 @@ def main() -> int:
     parser.add_argument("--nvidia-smi", type=Path, help="the nvidia-smi to run (default: the one on the PATH)")
     parser.add_argument("--nvml-library", type=Path, help="the NVML library for both, e.g. a mock's libnvidia-ml.so.1")
     parser.add_argument(
-        "--root", type=Path, help="a file tree that node-probe reads in place of the host's (its --root)"
+        "--root", type=Path, help="a file tree that node-probe reads instead of the host's (its --root)"
     )
     parser.add_argument("--xml", type=Path, help="saved output of `nvidia-smi -q -x`")
     parser.add_argument("--topo", type=Path, help="saved output of `nvidia-smi topo -m`")
     parser.add_argument("--report", type=Path, help="saved output of `node-probe all`")
-    parser.add_argument("--exact", action="store_true", help="no tolerance for values that move: a mock's stand still")
+    parser.add_argument("--exact", action="store_true", help="no tolerance for values that change: the values of a mock are constant")
     parser.add_argument("--verbose", action="store_true", help="also list what is not compared")
     options = parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""Nodes that look alarming and are not: what the rules must keep quiet about."""
+"""Nodes that look alarming but have no fault: the rules must report nothing."""
 
 import json
 from datetime import timedelta

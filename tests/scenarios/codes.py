@@ -1,4 +1,4 @@
-"""What single codes and lines of the driver mean: how grave they are, how they fade, and what was not understood."""
+"""The meaning of single codes and driver messages: severity, ageing, and messages that were not understood."""
 
 from datetime import timedelta
 

@@ -1,7 +1,7 @@
-"""Expectations, and healthy nodes to vary.
+"""Expectations, and healthy nodes as the base of variants.
 
-`variant` says what a scenario must come to; a `Variant` is a healthy node whose sections can be changed before it is
-written. What the change does to the diagnosis is what the expectation says.
+`variant` states the expected result of a scenario. A `Variant` is a healthy node whose sections can be changed before it is
+written. The expectation describes the effect of the change on the diagnosis.
 """
 
 from datetime import timedelta
@@ -15,7 +15,7 @@ EXPECTED = {}
 
 
 def variant(about, verdict, *must, health=None, more=False, must_not=(), summary=(), cluster=None):
-    """`must`: `id`, `(id, gpu)` or a whole entry."""
+    """`must` contains `id`, `(id, gpu)` or a complete entry."""
     entries = [
         (
             {"id": entry}
@@ -47,7 +47,7 @@ def variant(about, verdict, *must, health=None, more=False, must_not=(), summary
     return register
 
 
-# Words for `must_not`: no finding of this class or severity.
+# Keywords for `must_not`: no finding of this class or severity.
 ALARMS = ["class:hardware", "severity:critical", "severity:fatal"]
 
 UNKNOWN = "pid='<unknown>', name=<unknown>"
@@ -78,7 +78,7 @@ class Variant:
             if index not in node.lost and work
         ]
         self.work = work
-        # Journal lines of an earlier boot, lines that programs wrote, and the oldest record that is left.
+        # Journal lines of an earlier boot, lines of programs, and the oldest remaining record.
         self.earlier, self.forged, self.only_since = [], [], None
         self.build()
 

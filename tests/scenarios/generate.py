@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes the scenarios of this folder: one facts file (a saved report) per state of a node.
+"""Writes the base scenarios: one facts file (a saved report) for each state of a node.
 
     python3 tests/scenarios/generate.py            writes every file
-    python3 tests/scenarios/generate.py --check    fails when a file is not what this would write
+    python3 tests/scenarios/generate.py --check    fails if a file differs from the generated one
 
-Nothing here comes from a real machine: products are real, identities and incidents are made up.
+No data comes from a real machine: products are real, identities and incidents are invented.
 """
 
 import json
@@ -109,7 +109,7 @@ def serving(index):
 
 @scenario
 def ecc_remap_pending():
-    """GPU 5 had an uncorrectable error in its memory 6 hours ago. It was contained; the row waits for a reset."""
+    """GPU 5 had an uncorrectable error in its memory 6 hours ago. It was contained; the row remap is pending until a reset."""
     node = Node("gpu-a100-3", A100, 8, "570.124.06", "12.8", 4_311_730, cpus=("0-63,128-191", "64-127,192-255"))
     bad, dead, restarted = 5, 52731, 4_289_600
     ecc = node.ecc()
@@ -215,7 +215,7 @@ def a100_mig_8():
 
 @scenario
 def gb200_4():
-    """One compute tray of a GB200 NVL72 rack: arm64, NVLink 5, the fabric managed outside of the node."""
+    """One compute tray of a GB200 NVL72 rack: arm64, NVLink 5, the fabric is managed outside of the node."""
     node = Node("gb200-a07-t06", GB200, 4, "580.95.05", "13.0", 2_410_655, system="Ubuntu 24.04.3 LTS",
                 kernel="6.8.0-1041-nvidia-64k", cpus=("0-71", "72-143"), architecture="aarch64")
 
@@ -234,7 +234,7 @@ def resting(index):
 
 @scenario
 def l40s_4_idle():
-    """Nobody uses the node: PCIe links at generation 1, clocks down, no process but monitors. All of it is healthy."""
+    """An idle node: PCIe links at generation 1, low clocks, only monitoring processes. All of this is healthy."""
     node = Node("gpu-l40s-2", L40S, 4, "580.95.05", "13.0", 7_204_419, system="Ubuntu 24.04.3 LTS",
                 kernel="6.8.0-87-generic", cpus=("0-31,64-95", "32-63,96-127"))
     return node.report(node.sections(resting, [], []))
@@ -244,7 +244,7 @@ def l40s_4_idle():
 
 
 def without_nvml(node, why, processes, kubelet, **host):
-    """`why` is the problem of every section that needs NVML; `host` replaces facts of the host section."""
+    """`why` is the error of every section that needs NVML; `host` replaces facts of the host section."""
     nvml = {name: failed(why | {"what": name}) for name in ["inventory", "telemetry", "topology", "ecc", "mig"]}
     return node.report(nvml | {
         "topology": node.pci_topology(why | {"what": "topology"}),
@@ -274,7 +274,7 @@ def no_driver():
 
 @scenario
 def driver_mismatch():
-    """An unattended upgrade replaced the driver's files under the loaded module. What ran before runs on."""
+    """An unattended upgrade replaced the driver's files under the loaded module. Processes that already ran continue to run."""
     node = Node("gpu-l40s-6", L40S, 4, "570.124.06", "12.8", 3_390_112, system="Ubuntu 22.04.5 LTS",
                 cpus=("0-31,64-95", "32-63,96-127"))
     upgraded = "570.133.20"
@@ -319,7 +319,7 @@ def no_gpu():
 
 
 def layout(value, indent=0, before=0, width=116):
-    """JSON with small objects and lists on one line, for a person to read and diff. `before`: what the line has."""
+    """Formats JSON with small objects and lists on one line, so that it is easy to read and diff. `before` is the start of the line."""
     flat = json.dumps(value, ensure_ascii=False)
     if not isinstance(value, (dict, list)) or not value or indent and indent + before + len(flat) < width:
         return flat
@@ -334,7 +334,7 @@ def layout(value, indent=0, before=0, width=116):
 
 
 def without_empty(value):
-    """Reports leave out lists and maps of some names when they are empty."""
+    """Removes the empty lists and maps that reports omit."""
     optional = {"unsupported", "problems", "hugepages", "gsp_firmware_versions", "p2p_lacking", "device_nodes_missing"}
     if isinstance(value, dict):
         return {key: without_empty(below) for key, below in value.items() if below or key not in optional}

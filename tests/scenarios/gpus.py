@@ -1,4 +1,4 @@
-"""Nodes with GPUs that are not there, and with broken memory."""
+"""Nodes with missing GPUs, or with faulty GPU memory."""
 
 import json
 from datetime import timedelta
@@ -42,7 +42,7 @@ def init_failed():
 
 
 def drop(node, index):
-    """NVML does not list the GPU, PCI does."""
+    """Removes the GPU from NVML but not from PCI."""
     for section in ("inventory", "telemetry", "topology", "ecc", "mig"):
         gpus = node.sections[section]["data"]["gpus"]
         gpus[:] = [gpu for gpu in gpus if gpu["index"] != index]
@@ -78,7 +78,7 @@ def off_bus_at_probe():
     node.node.at(at, "NVRM: The NVIDIA probe routine failed for 1 device(s).")
     drop(node, 1)
     node.host()["pci_gpus"][1] |= {"driver": None}
-    # Only a GPU that the nvidia driver has is missing from NVML.
+    # NVML can miss only a GPU that is bound to the nvidia driver.
     for section in ("inventory", "telemetry", "topology", "ecc"):
         del node.sections[section]["data"]["lost"]
     return node.report()

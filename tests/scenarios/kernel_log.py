@@ -1,4 +1,4 @@
-"""The kernel log of a node: what every boot says, what the driver says, and what an incident adds.
+"""The kernel log of a node: messages of every boot, of the driver, and of an incident.
 
 Records are those of /dev/kmsg: `priority,sequence,microseconds since boot,flags;text`. Facility 0 (a priority below 8)
 is the kernel; systemd writes with facility 3.
@@ -15,11 +15,11 @@ class KernelLog:
         self.incidents = []
 
     def at(self, time, text, level=3):
-        """A line at a wall time."""
+        """Adds a line at a wall-clock time."""
         self.incidents.append(((time - self.node.boot).total_seconds(), level, text))
 
     def xid(self, time, index, text):
-        """An Xid of one GPU; the address in it has no function digit."""
+        """Adds an Xid of one GPU; its PCI address has no function digit."""
         self.at(time, f"NVRM: Xid (PCI:{self.node.sysfs(index)[:-2]}): {text}")
 
     def boot(self):
@@ -49,7 +49,7 @@ class KernelLog:
         yield 12.4, 6, "IPv6: ADDRCONF(NETDEV_CHANGE): eth0: link becomes ready"
 
     def driver(self):
-        """What the kernel says when the driver takes its GPUs."""
+        """Adds the kernel messages of the driver initialization."""
         node = self.node
         arch, version = node.architecture, node.driver
         unix = "NVIDIA UNIX"
@@ -78,7 +78,7 @@ class KernelLog:
             lines += self.driver()
         lines.sort(key=lambda line: line[0])
         return [
-            # A little later with each line, as in a real log.
+            # Each line is a little later than the one before, as in a real log.
             f"{level},{number},{int(seconds * 1_000_000) + number * 37},-;{text}"
             for number, (seconds, level, text) in enumerate(lines)
         ]

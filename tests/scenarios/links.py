@@ -1,4 +1,4 @@
-"""Nodes in trouble around the GPUs: NVLink and NVSwitch, heat, power, PCIe, neighbours."""
+"""Nodes with faults around the GPUs: NVLink and NVSwitch, temperature, power, PCIe, other devices."""
 
 from datetime import timedelta
 

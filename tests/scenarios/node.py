@@ -1,7 +1,7 @@
-"""Builds the sections of one node's report from a product and the load on it.
+"""Builds the sections of the report of a node from a product and its load.
 
-Every value varies a little from GPU to GPU by a fixed rule, so that a mix-up of two GPUs cannot go unseen and the files
-come out the same on every run.
+Every value varies a little from GPU to GPU by a fixed rule. Therefore a test detects two GPUs that are mixed up, and every run
+writes the same files.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from products import MIB
 
 TAKEN_AT = datetime(2026, 11, 21, 2, 45, 10, tzinfo=timezone.utc)
 
-# Clock event reasons in the probe's words, the fault-like first.
+# Clock event reasons as the probe names them; those that indicate a fault come first.
 REASONS = [
     (0x40, "HW thermal slowdown"), (0x80, "HW power brake slowdown"), (0x8, "HW slowdown"),
     (0x20, "SW thermal slowdown"), (0x4, "SW power cap"), (0x10, "sync boost"), (0x2, "application clocks setting"),
@@ -20,10 +20,10 @@ REASONS = [
 ]
 FAULT_LIKE = 0x8 | 0x20 | 0x40 | 0x80
 
-# Computed, or from sysfs: null there says nothing about NVML.
+# Computed values, or values from sysfs: a null in them does not depend on NVML.
 NOT_NVML = {"temperature.margin_to_slowdown_celsius", "power.margin_to_limit_milliwatts", "numa_node"}
 
-# The probe lists what is not offered in the order in which it asks: these before the rest.
+# The probe lists unsupported fields in the order in which it reads them: these come first.
 ASKED_FIRST = [
     "temperature.memory_celsius", "power.instant_milliwatts", "temperature.tlimit_thresholds",
     "temperature.tlimit_thresholds.memory_max_celsius", "sram", "remapped_rows", "retired_pages", "recovery_action",
@@ -66,7 +66,7 @@ def problem(what, why, code, next_step="", gpu=None):
 
 
 def unsupported(gpus, absent=()):
-    """The `unsupported` list of a section: which fields are null, empty or left out on which GPUs."""
+    """Returns the `unsupported` list of a section: the fields that are null, empty or omitted, and the GPUs."""
     def nulls(value, path):
         if isinstance(value, dict):
             for key, below in value.items():
@@ -91,7 +91,7 @@ def section_of(gpus, absent=(), **rest):
 
 
 class Node:
-    """One node: its name seeds every made-up identity."""
+    """A node. Its name is the seed of every invented identity."""
 
     def __init__(self, name, product, count, driver, cuda, uptime, system="Ubuntu 22.04.5 LTS",
                  kernel="5.15.0-131-generic", cpus=("0-55,112-167", "56-111,168-223"), architecture="x86_64",
@@ -108,7 +108,7 @@ class Node:
         self.lost = set()
         # Lost GPUs whose serial number the driver wrote to the kernel log.
         self.serial_logged = set()
-        # MIG devices by GPU index; a GPU that is no key of it has MIG off.
+        # MIG devices by GPU index; MIG is disabled on a GPU without a key.
         self.mig_devices = {}
         self.driver_loaded = True
         self.log = KernelLog(self)
@@ -116,7 +116,7 @@ class Node:
     # ---- identities
 
     def is_open(self):
-        """Whether the kernel module is the open one, which Turing can do without."""
+        """Whether the node uses the open kernel module, which is optional on Turing."""
         return self.product["architecture"] != "Turing"
 
     def release(self):
@@ -138,7 +138,7 @@ class Node:
     # ---- sections
 
     def sections(self, load, processes, allocations, registered=None, **other):
-        """Every section; `other` replaces some."""
+        """Returns every section; `other` replaces some of them."""
         return {
             "inventory": self.inventory(), "telemetry": self.telemetry(load), "topology": self.topology(),
             "ecc": self.ecc(), "processes": self.processes(processes), "mig": self.mig(),
@@ -182,7 +182,7 @@ class Node:
         return f"/usr/lib/{folder}/libnvidia-ml.so.{self.driver}"
 
     def lost_gpus(self):
-        """What is known of lost GPUs from PCI, the driver's files in /proc and the kernel log."""
+        """Returns what PCI, the files of the driver in /proc and the kernel log contain about lost GPUs."""
         rows = [
             {"index": index, "pci_address": self.gpus[index]["pci_address"], "uuid": self.gpus[index]["uuid"]}
             | ({"serial": self.serial(index)} if index in self.serial_logged else {}) | {"code": "gpu_lost"}
@@ -191,7 +191,7 @@ class Node:
         return {"lost": rows} if rows else {}
 
     def lost_problems(self):
-        """A lost GPU gives no handle any more: it has no entry among the GPUs of any section."""
+        """A lost GPU has no handle, therefore it has no entry in the GPU list of a section."""
         return [problem(f"GPU {index}", "NVML: GPU is lost", "gpu_lost", LOST_NEXT_STEP, index)
                 for index in sorted(self.lost)]
 
@@ -214,13 +214,13 @@ class Node:
             mask = mask if busy else 0x1
             zero = limits["gpu_max"] if limits["gpu_max"] else product.get("tlimit_zero")
             margin = zero - degrees if product["tlimit"] else None
-            # Where nothing is known in degrees, the slowdown's place in T.Limit tells the margin to it.
+            # If there is no value in degrees, the slowdown threshold in T.Limit gives the margin.
             beyond = margin - product["tlimit"]["slowdown_celsius"] if product["tlimit"] else None
             violations = [{"policy": "power", "duration_ms": now["capped_ms"]}] if now.get("capped_ms") else []
             generation = product["pcie"] if busy or product["hbm"] else 1
 
             def share(percent):
-                """Not measured on a GPU whose MIG mode is on."""
+                """Returns None on a GPU with MIG enabled: the value is not measured there."""
                 return None if index in self.mig_devices else percent
 
             gpus.append(gpu | {
@@ -280,7 +280,7 @@ class Node:
         return int(free_and_used * load(index)["used"]) // MIB * MIB
 
     def path(self, index):
-        """The PCIe path of a GPU: behind a PCIe switch on HGX boards, on a root port elsewhere, alone in a machine."""
+        """Returns the PCIe path of a GPU: behind a PCIe switch on HGX boards, on a root port otherwise."""
         generation = self.product["pcie"]
         gpu = self.gpus[index]["pci_address"]
         domain, bus = gpu[:8], int(gpu[9:11], 16)
@@ -333,7 +333,7 @@ class Node:
             return "NODE" if self.numa(row["index"]) == self.numa(column["index"]) else "SYS"
 
         rest = {"matrix": [[cell(row, column) for column in alive] for row in alive]}
-        # MIG turns peer-to-peer off; atomics need NVLink.
+        # MIG disables peer-to-peer; atomics need NVLink.
         pairs = [[one["index"], other["index"]] for place, one in enumerate(alive) for other in alive[place + 1:]]
         capabilities = ["read", "write", "atomics"]
         def lacks(capability, pair):
@@ -359,7 +359,7 @@ class Node:
                 "rate_gigabits_per_second": 200.0 if self.product["pcie"] == 4 else 400.0}
         if on_switch and index not in self.lost:
             return port | {"near": [{"gpu": index, "via": "PIX"}]}
-        # None on its own switch: all of its NUMA node are as near.
+        # If no NIC is on the same switch, all NICs of the NUMA node are equally near.
         beside = [other["index"] for other in self.alive() if self.numa(other["index"]) == self.numa(index)]
         return port | {"near": [{"gpu": other, "via": "NODE"} for other in beside]}
 
@@ -377,7 +377,7 @@ class Node:
                     "aggregate_corrected", "aggregate_uncorrected_parity", "aggregate_uncorrected_secded",
                     "bucket_l2", "bucket_sm", "bucket_pcie", "bucket_microcontroller", "bucket_other"], 0)
             if gpu["index"] in self.mig_devices:
-                pass  # The driver gives no row remapping while instances exist.
+                pass  # The driver returns no row remapping while instances exist.
             elif self.product["banks"]:
                 entry["remapped_rows"] = {
                     "correctable": 0, "uncorrectable": 0, "pending": False, "failure_occurred": False,
@@ -387,7 +387,7 @@ class Node:
             if self.product["architecture"] == "Blackwell" and self.release() >= 580:
                 entry |= {"channel_repair_pending": False, "tpc_repair_pending": False}
             gpus.append(entry)
-        # One aggregate corrected error in the life of a board is nothing; it is there so that not all is zero.
+        # One aggregate corrected error is harmless. It is there so that not all counters are zero.
         if len(gpus) > 2:
             gpus[2]["aggregate"] = {"corrected": 1, "uncorrected": 0,
                                     "locations": [{"location": "dram", "corrected": 1, "uncorrected": 0}]}
@@ -401,7 +401,7 @@ class Node:
         return ok(section_of(gpus), 4, self.lost_problems())
 
     def process(self, pid, name, command, started, uses, pod, uid=0, state="S", user="root", qos="guaranteed"):
-        """`started` is in seconds after boot."""
+        """Adds a process; `started` is in seconds after boot."""
         entry = {"pid": pid, "name": name, "command": command, "uid": uid} | ({"user": user} if user else {})
         entry |= {"started_at": stamp(self.boot + timedelta(seconds=started)), "start_ticks": started * 100,
                   "state": state, "uses": uses}
@@ -411,7 +411,7 @@ class Node:
         return entry
 
     def monitors(self):
-        """Daemons that hold the GPUs' device files and that NVML does not list."""
+        """Adds daemons that have the device files of the GPUs open and that NVML does not list."""
         holds = {"holds": [f"/dev/nvidia{gpu['index']}" for gpu in self.gpus]}
         return [
             self.process(2204, "nvidia-persiste", "/usr/bin/nvidia-persistenced --user nvidia-persistenced", 16, [],
@@ -424,7 +424,7 @@ class Node:
         return ok({"host_pid_namespace": True, "processes": self.monitors() + processes}, 12, self.lost_problems())
 
     def pci_topology(self, why):
-        """What sysfs says of the topology when NVML says nothing."""
+        """Returns the topology in sysfs, for a node without NVML."""
         gpus = [gpu | {"uuid": None, "numa_node": self.numa(gpu["index"]),
                        "cpu_affinity": self.cpus[self.numa(gpu["index"])], "nvlinks": [],
                        "pcie_path": self.path(gpu["index"]), "pcie_replays": None} for gpu in self.gpus]
@@ -473,11 +473,11 @@ class Node:
         return ok(data | changes, 6)
 
     def at(self, time, text, level=3):
-        """A line of the kernel log at a wall time."""
+        """Adds a line to the kernel log at a wall-clock time."""
         self.log.at(time, text, level)
 
     def xid(self, time, index, text):
-        """An Xid of one GPU in the kernel log."""
+        """Adds an Xid of one GPU to the kernel log."""
         self.log.xid(time, index, text)
 
     def report(self, sections):

@@ -1,17 +1,17 @@
-"""What the generator knows of each product: the numbers that do not depend on the node, as NVML reports them.
+"""The products of the generator: the values that do not depend on the node, as NVML reports them.
 
-Device ids, limits and sizes are those of the real products. Serial numbers, UUIDs and addresses are made up elsewhere.
+Device ids, limits and sizes are those of the real products. Other files invent serial numbers, UUIDs and addresses.
 """
 
 MIB = 1 << 20
 
-# Limits counted from the highest operating temperature, as boards from Ada on have them.
+# Thresholds relative to the maximum operating temperature, as on boards since Ada.
 TLIMIT = {"shutdown_celsius": -8, "slowdown_celsius": -2, "memory_max_celsius": 0, "gpu_max_celsius": 0}
 TLIMIT_WITHOUT_MEMORY = TLIMIT | {"memory_max_celsius": None}
 
 
 def links(switches, version, speed, spread):
-    """NVLinks of a board on which link N of every GPU goes to switch `spread[N]`."""
+    """Returns the NVLinks of a board: link N of every GPU connects to switch `spread[N]`."""
     return {"switches": switches, "version": version, "speed": speed, "spread": spread}
 
 
@@ -22,7 +22,7 @@ H100 = {
     "memory_mib": 81559, "reserved_mib": 551, "bar1_mib": 131072, "cores": 16896, "pcie": 5, "mig_max": 7,
     "power": {"default": 700000, "min": 200000, "max": 700000}, "idle_watts": 72,
     "clocks": {"max": 1980, "memory": 2619, "video": 1545, "idle": 345, "idle_memory": 2619, "idle_video": 765},
-    # Temperatures: gpu_max is where T.Limit is 0; slowdown lies 2 and shutdown 8 degrees above it.
+    # Temperatures: T.Limit is 0 at gpu_max; slowdown is 2 and shutdown is 8 degrees above it.
     "limits": {"slowdown": 87, "shutdown": 93, "gpu_max": 85, "memory_max": 95}, "tlimit": TLIMIT, "hbm": True,
     "engines": {"jpeg": 0, "ofa": 0}, "banks": 2560, "sram": True, "fabric": True,
     # Four NVSwitches: 5, 4, 4 and 5 links.
@@ -53,10 +53,10 @@ GB200 = {
     "memory_mib": 189471, "reserved_mib": 694, "bar1_mib": 262144, "cores": 18944, "pcie": 6, "mig_max": 7,
     "power": {"default": 1200000, "min": 200000, "max": 1200000}, "idle_watts": 168,
     "clocks": {"max": 2062, "memory": 3996, "video": 1965, "idle": 120, "idle_memory": 3996, "idle_video": 600},
-    # This driver gives T.Limit alone for Blackwell.
+    # For Blackwell this driver returns only T.Limit.
     "limits": {"slowdown": None, "shutdown": None, "gpu_max": None, "memory_max": None}, "tlimit": TLIMIT, "hbm": True,
     "tlimit_zero": 85, "engines": {"jpeg": 0, "ofa": 0}, "banks": 3072, "sram": True, "fabric": True,
-    # The switches sit in other trays of the rack: no PCI address on this node.
+    # The switches are in other trays of the rack and have no PCI address on this node.
     "nvlink": links([None], 5, 53125, [0] * 18),
     "domains": ["00000008:01:00.0", "00000009:01:00.0", "00000018:01:00.0", "00000019:01:00.0"],
 }

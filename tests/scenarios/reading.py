@@ -1,4 +1,4 @@
-"""What the probe could not read, read as nonsense, or read from threads."""
+"""Values that the probe could not read, impossible values, and values that only threads show."""
 
 from datetime import timedelta
 
@@ -7,7 +7,7 @@ from node import problem
 
 
 def waiting_thread(process, tid, name, waits_in, looked_at=143):
-    """One thread of a process in state D; the first thread sleeps."""
+    """Adds a process with one thread in state D; the main thread sleeps."""
     process["threads"] = {
         "looked_at": looked_at,
         "not_looked_at": 0,
@@ -80,7 +80,7 @@ def thread_waits_for_a_disk():
 
 
 def refused(node, section, index, function, *fields):
-    """NVML answers a function with 999 on one GPU."""
+    """An NVML function returns 999 (NVML_ERROR_UNKNOWN) for one GPU."""
     part = node.sections[section]
     part["data"]["unread"] = [{"gpus": [index], "fields": list(fields)}]
     what = f"{', '.join(fields)} ({function})"

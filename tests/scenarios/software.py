@@ -1,4 +1,4 @@
-"""Nodes whose driver, firmware, processes or set-up are in trouble, and facts that do not suffice."""
+"""Nodes with faults of driver, firmware, processes or configuration, and reports with too few facts."""
 
 from datetime import timedelta
 
@@ -326,7 +326,7 @@ def device_nodes_missing():
 
 
 def beside(node, visible, devices):
-    """The probe was told a container: what it can open."""
+    """The probe got the ID of a container: which devices the container can open."""
     node.host()["container"] = {
         "container_id": "c5e1" * 16,
         "pod_uid": uuid("pod", "beside"),

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes the scenarios that the rules are tested with, and what every scenario must come to (`NAME.expect.json`).
+"""Writes the scenarios for the rules, and the expectations of every scenario (`NAME.expect.json`).
 
 python3 tests/scenarios/variants.py            writes every file
-python3 tests/scenarios/variants.py --check    fails when a file is not what this would write
+python3 tests/scenarios/variants.py --check    fails if a file differs from the generated one
 """
 
 import json
@@ -20,7 +20,7 @@ import reading  # noqa: F401
 import software  # noqa: F401
 from expected import EXPECTED, ALARMS, VARIANTS, variant
 
-# ---- what the scenarios of generate.py must come to
+# ---- expectations of the scenarios of generate.py
 
 variant(
     "Eight GPUs at full load, memory 99 % full, power-capped: that is training, not trouble.",

@@ -5,6 +5,8 @@
 
 #[path = "diagnosis/facts.rs"]
 mod facts;
+#[path = "diagnosis/refused.rs"]
+mod refused;
 #[path = "diagnosis/verdicts.rs"]
 mod verdicts;
 

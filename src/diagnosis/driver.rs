@@ -110,7 +110,7 @@ fn usable(node: &Node<'_>) -> Vec<Draft> {
     if works {
         // It stopped on the way: busy, or a GPU that hangs.
         let slow = node.nvml_problem(&[codes::TIMEOUT]).map(|problem| {
-            let words = format!("{}: {}", quote::data(&problem.what), crate::text::clean(&problem.why, 160));
+            let words = format!("{}: {}", quote::data(&problem.what), quote::reason(&problem.why));
             let watch = "Ask again in a minute; if NVML of {node} stops again, drain it and look at the kernel log.";
             Draft::here(HANGS).graded(Severity::Warning).act(ActionCode::Watch, watch).because(words)
         });
@@ -153,7 +153,7 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
     } else {
         Draft::here(rule)
     };
-    draft = draft.because_of(problem.map(|problem| crate::text::clean(&problem.why, 160)));
+    draft = draft.because_of(problem.map(|problem| quote::reason(&problem.why)));
     if let Some(driver) = driver {
         let versions = [("loaded module", &driver.loaded), ("library on disk", &driver.library)];
         let words = versions
@@ -319,6 +319,9 @@ fn logged(node: &Node<'_>, broken: bool) -> Vec<Draft> {
         (Kind::ProbeFailed, PROBE_FAILED, true),
     ];
     let mut drafts: Vec<Draft> = uvm(node);
+    if !broken {
+        drafts.extend(refused_without_address(node));
+    }
     for (kind, rule, evidence_of_other) in table {
         // Beside a finding about the driver as a whole these are its evidence, not findings.
         if evidence_of_other && (broken || node.listed().any(|gpu| !gpu.answers)) {
@@ -330,6 +333,21 @@ fn logged(node: &Node<'_>, broken: bool) -> Vec<Draft> {
         }
     }
     drafts
+}
+
+/// Lines by which the driver refuses a GPU that they do not name. They count unless NVML answers for every GPU on the bus.
+fn refused_without_address(node: &Node<'_>) -> Vec<Draft> {
+    let both_read = node.inventory().is_some() && node.host().is_some();
+    if both_read && node.listed().all(|gpu| gpu.answers) {
+        return Vec::new();
+    }
+    let of = |kind| -> Vec<&KernelEvent> {
+        node.timeline.of_kind(kind).filter(|event| event.pci_address.is_none() && event.gpu_index.is_none()).collect()
+    };
+    let (unsupported, unmapped) = (of(Kind::NotSupported), of(Kind::BarUnassigned));
+    let unsupported = (!unsupported.is_empty()).then(|| wrong_driver(Draft::here(WRONG_DRIVER), &unsupported));
+    let unmapped = (!unmapped.is_empty()).then(|| Draft::here(lost::NOT_MAPPED).seen_all(unmapped));
+    unsupported.into_iter().chain(unmapped).collect()
 }
 
 /// Errors of the module for unified memory. The fatal one lasts until the modules are loaded anew.

@@ -167,7 +167,7 @@ fn inforom(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let invalid = node.ecc_of(gpu).is_some_and(|ecc| ecc.inforom_valid == Some(false));
     let checked = invalid.then(|| "NVML: the InfoROM's checksum does not hold".to_owned());
     let refused = node.gpu_problem(gpu, &[crate::nvml_codes::CORRUPTED_INFOROM]);
-    let evidence: Vec<String> = checked.into_iter().chain(refused.map(|problem| quote::data(&problem.why))).collect();
+    let evidence: Vec<String> = checked.into_iter().chain(refused.map(|problem| quote::reason(&problem.why))).collect();
     (!evidence.is_empty()).then(|| Draft::on(INFOROM, gpu).because_of(evidence))
 }
 

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::timeline::Timeline;
 use super::{ClusterFacts, quote, recovery};
-use crate::facts::Unsupported;
+use crate::facts::Availability;
 use crate::facts::ecc::{Ecc, GpuEcc};
 use crate::facts::host::{Host, PciGpu};
 use crate::facts::inventory::{GpuInventory, Inventory};
@@ -138,17 +138,16 @@ impl<'a> Node<'a> {
         read.filter(|(name, status)| *status != Status::Error && *name != "health").map(|(name, _)| name).collect()
     }
 
-    /// What a section says that GPUs do not offer.
-    pub(super) fn unsupported(&self, section: &str) -> &'a [Unsupported] {
-        match section {
-            "inventory" => self.inventory().map(|section| section.unsupported.as_slice()),
-            "telemetry" => self.telemetry().map(|section| section.unsupported.as_slice()),
-            "topology" => self.topology().map(|section| section.unsupported.as_slice()),
-            "ecc" => self.ecc().map(|section| section.unsupported.as_slice()),
-            "mig" => self.mig().map(|section| section.unsupported.as_slice()),
+    /// What became of a field of the GPU with this NVML index, where NVML's sections list what they lack.
+    pub(super) fn availability(&self, section: &str, gpu: u32, field: &str) -> Availability {
+        let told = match section {
+            "inventory" => self.inventory().map(|section| section.availability(gpu, field)),
+            "telemetry" => self.telemetry().map(|section| section.availability(gpu, field)),
+            "topology" => self.topology().map(|section| section.availability(gpu, field)),
+            "ecc" => self.ecc().map(|section| section.availability(gpu, field)),
             _ => None,
-        }
-        .unwrap_or_default()
+        };
+        told.unwrap_or(Availability::Unread)
     }
 
     /// Every problem of every section.
@@ -348,13 +347,15 @@ fn add_from_pci(report: &Report, gpus: &mut Vec<Gpu>) {
 }
 
 /// Lines by which the driver names a GPU. AER and link lines name ports, SXids name switches.
-const NAMES_A_GPU: [KernelEventKind; 6] = [
+const NAMES_A_GPU: [KernelEventKind; 8] = [
     KernelEventKind::Xid,
     KernelEventKind::OffBus,
     KernelEventKind::RmInitFailed,
     KernelEventKind::GspFailed,
     KernelEventKind::GspRateLimit,
     KernelEventKind::NvlinkInitFailed,
+    KernelEventKind::NotSupported,
+    KernelEventKind::BarUnassigned,
 ];
 
 /// GPUs that only the kernel log of the running boot names. What is at an address now is not told by earlier boots, and a

@@ -5,7 +5,7 @@
 //! the node undecided: a report that says nothing of it does not say that it is fine.
 
 use super::node::{Gpu, Node};
-use super::{implausible, quote};
+use super::{implausible, quote, thermal};
 use crate::facts::Availability;
 use crate::facts::topology::GpuTopology;
 
@@ -71,7 +71,7 @@ const CLAIMS: &[Claim] = &[
         is_read: |node, gpu| {
             node.telemetry_of(gpu).is_some_and(|now| {
                 let now = &now.temperature;
-                let limit = now.slowdown_celsius.is_some();
+                let limit = now.slowdown_celsius.is_some_and(|limit| thermal::PLAUSIBLE.contains(&limit));
                 // A margin needs the place of the limit on its scale.
                 let threshold = now.tlimit_thresholds.as_ref().and_then(|limits| limits.slowdown_celsius);
                 let margin = now.tlimit_margin_celsius.is_some() && threshold.is_some();

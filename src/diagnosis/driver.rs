@@ -6,7 +6,7 @@
 use super::draft::Draft;
 use super::node::Node;
 use super::rules::{DEBUG_DOC, FABRIC_DOC, NVML_DOC, PERSISTENCE_DOC, XID_DOC, rules};
-use super::{ActionCode, Severity, lost, quote};
+use super::{ActionCode, Severity, lost, processes, quote};
 use crate::facts::host::{DriverVersions, Host};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::nvml_codes as codes;
@@ -270,8 +270,6 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
     };
     let failing: Vec<_> = node.gpus.iter().map(|gpu| (gpu, positions(gpu))).filter(|(_, at)| !at.is_empty()).collect();
     let limited = node.timeline.of_kind(Kind::GspRateLimit).next().is_some();
-    let stuck = node.processes().into_iter().flat_map(|section| &section.processes);
-    let stuck: Vec<u32> = stuck.filter(|process| process.is_uninterruptible()).map(|process| process.pid).collect();
     for (gpu, at) in &failing {
         let rule = if failing.len() > 1 { GSP_SEVERAL } else { GSP };
         let events: Vec<_> = at.iter().map(|&at| node.timeline.events[at].fact).collect();
@@ -279,6 +277,7 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
         if limited {
             draft = draft.because("the driver limits these lines: the count is a lower bound");
         }
+        let stuck = processes::stuck_on(node, gpu);
         if stuck.is_empty() {
             draft = draft.aged(node, gpu, &events, true);
         } else {
@@ -291,6 +290,12 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
         let lines = node.timeline.of_kind(Kind::GspFailed).filter(|event| super::timeline::concerns(event, gpu));
         let lines: Vec<String> = lines.map(quote::event).collect();
         let known = failing.iter().any(|(other, _)| *other == gpu);
+        let of_gpu = |event: &&KernelEvent| super::timeline::concerns(event, gpu);
+        let limits: Vec<_> = node.timeline.of_kind(Kind::GspRateLimit).filter(of_gpu).collect();
+        if !limits.is_empty() && !known {
+            drafts.push(rate_limited(Draft::on(GSP_LINES, gpu), limits).because_of(lines));
+            continue;
+        }
         if !lines.is_empty() && !known {
             drafts.push(Draft::on(GSP_LINES, gpu).because_of(lines));
         }
@@ -299,8 +304,21 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
     if !nameless.is_empty() && failing.is_empty() {
         drafts.push(Draft::here(GSP_LINES).seen_all(nameless));
     }
+    let limits: Vec<_> =
+        node.timeline.of_kind(Kind::GspRateLimit).filter(|event| event.pci_address.is_none()).collect();
+    if !limits.is_empty() && failing.is_empty() {
+        drafts.push(rate_limited(Draft::here(GSP_LINES), limits));
+    }
     drafts.extend(gsp_differs(node));
     drafts
+}
+
+/// The driver limits its lines about GSP errors, and says itself that the GPU likely needs a reset.
+fn rate_limited(draft: Draft, limits: Vec<&KernelEvent>) -> Draft {
+    draft.seen_all(limits).act(
+        ActionCode::DrainAndReset,
+        "The driver says that {gpu} likely needs a reset: drain its work on {node}, then reset it.",
+    )
 }
 
 fn gsp_differs(node: &Node<'_>) -> Vec<Draft> {
@@ -324,7 +342,8 @@ fn logged(node: &Node<'_>, broken: bool) -> Vec<Draft> {
     }
     for (kind, rule, evidence_of_other) in table {
         // Beside a finding about the driver as a whole these are its evidence, not findings.
-        if evidence_of_other && (broken || node.listed().any(|gpu| !gpu.answers)) {
+        let silent = node.inventory().is_some() && node.listed().any(|gpu| !gpu.answers);
+        if evidence_of_other && (broken || silent) {
             continue;
         }
         let lines: Vec<String> = node.timeline.of_kind(kind).map(quote::event).collect();

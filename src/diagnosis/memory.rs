@@ -240,6 +240,10 @@ fn counted(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
     if let Some(evidence) = since_load(&ecc.volatile) {
         return Some(Draft::on(UNCORRECTED, gpu).because(evidence).because_of(lifetime_words));
     }
+    if let Some(sram) = ecc.uncorrected_since_load().filter(|&count| count > 0) {
+        let evidence = format!("uncorrected SRAM errors since driver load: {sram}");
+        return Some(Draft::on(UNCORRECTED, gpu).because(evidence).because_of(lifetime_words));
+    }
     // Without the volatile counter nothing says that the past is past.
     ecc.volatile.uncorrected?;
     let draft = Draft::on(HISTORY, gpu).because_of(lifetime_words.clone());

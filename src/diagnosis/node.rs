@@ -135,7 +135,24 @@ impl<'a> Node<'a> {
     /// Sections that were read, in part at least.
     pub(super) fn judged(&self) -> Vec<&'static str> {
         let read = self.report.sections.statuses().into_iter();
-        read.filter(|(name, status)| *status != Status::Error && *name != "health").map(|(name, _)| name).collect()
+        let judged =
+            |(name, status): &(&str, Status)| *status != Status::Error && *name != "health" && self.has_data(name);
+        read.filter(judged).map(|(name, _)| name).collect()
+    }
+
+    fn has_data(&self, section: &str) -> bool {
+        match section {
+            "inventory" => self.inventory().is_some(),
+            "telemetry" => self.telemetry().is_some(),
+            "topology" => self.topology().is_some(),
+            "ecc" => self.ecc().is_some(),
+            "processes" => self.processes().is_some(),
+            "mig" => self.mig().is_some(),
+            "kubelet" => self.kubelet().is_some(),
+            "host" => self.host().is_some(),
+            "xid" => self.kernel_log().is_some(),
+            _ => true,
+        }
     }
 
     /// What became of a field of the GPU with this NVML index, where NVML's sections list what they lack.
@@ -256,7 +273,7 @@ impl<'a> Node<'a> {
             return None;
         }
         let age = self.age(last)?;
-        let works = self.reads(gpu) && self.ecc_of(gpu)?.volatile.uncorrected == Some(0);
+        let works = self.reads(gpu) && self.ecc_of(gpu)?.uncorrected_since_load() == Some(0);
         (works && age > SETTLED).then_some(if age > STALE { Recovered::LongAgo } else { Recovered::Lately })
     }
 
@@ -362,7 +379,8 @@ const NAMES_A_GPU: [KernelEventKind; 8] = [
 /// GPU that was swapped for another one is not this node's any more.
 fn add_from_log(report: &Report, gpus: &mut Vec<Gpu>) {
     let events = Section::data_of(&report.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
-    let of_running_boot = |event: &&KernelEvent| event.boot_id.is_none() || event.boot_id == report.boot_id;
+    let of_running_boot =
+        |event: &&KernelEvent| event.boot_id.is_none() || event.boot_id.as_deref() == report.running_boot();
     for event in events.iter().filter(of_running_boot).filter(|event| NAMES_A_GPU.contains(&event.kind)) {
         let Some(address) = &event.pci_address else { continue };
         let known = |gpu: &Gpu| {

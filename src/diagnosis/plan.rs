@@ -43,7 +43,7 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
         return None;
     }
     let reboots = || asks(drafts).filter(|draft| draft.action == ActionCode::DrainAndReboot);
-    let gone: Vec<&Draft> = reboots().filter(|draft| is(draft, lost::OFF_BUS) || is(draft, lost::LOST)).collect();
+    let mut gone: Vec<&Draft> = reboots().filter(|draft| is(draft, lost::OFF_BUS) || is(draft, lost::LOST)).collect();
     let stuck: Vec<String> = reboots()
         .filter(|draft| is(draft, processes::STUCK))
         .filter_map(|draft| draft.scope.pid)
@@ -78,6 +78,8 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
         steps.push(format!("{} needs no reset of its own: the {verb} does it.", quote::gpus(&reset)));
     }
     steps.extend(afterwards(&places));
+    let returned = places(|draft| draft.action == ActionCode::ContactVendor);
+    gone.retain(|draft| !returned.iter().any(|(index, _)| index.is_some() && *index == draft.scope.gpu));
     if !gone.is_empty() {
         let gpus: Vec<_> = gone.iter().map(|draft| (draft.scope.gpu, quote::place(&draft.scope, draft.noun))).collect();
         steps.push(format!("If {} leaves again, return it.", quote::gpus(&distinct(gpus))));
@@ -119,7 +121,9 @@ fn of_gpu(gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
     let asked = || asks(drafts).filter(of_it);
     let returned = asked().any(|draft| draft.action == ActionCode::ContactVendor);
     let reset = asked().any(|draft| is_reset(draft.action));
-    let other_text = drafts.iter().any(|draft| draft.is_on(gpu) && draft.action == ActionCode::RestartPod);
+    let watches = |draft: &Draft| draft.action == ActionCode::Watch && draft.severity > Severity::Info;
+    let other_text =
+        drafts.iter().any(|draft| draft.is_on(gpu) && (draft.action == ActionCode::RestartPod || watches(draft)));
     if !(reset || returned) || (findings.len() < 2 && !other_text) {
         return None;
     }
@@ -164,6 +168,9 @@ fn give_way<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCode, w
                 )
             }
             ActionCode::RestartPod => format!("End the pod's work and start it elsewhere; then follow {what}."),
+            ActionCode::Watch if draft.severity > Severity::Info && draft.scope.gpu.is_some() => {
+                format!("Nothing by itself: follow {what}.")
+            }
             action if is_reset(action) && lead == ActionCode::DrainAndReboot => {
                 format!("No reset of its own: {what} does it. Until then give {{gpu}} no new work.")
             }

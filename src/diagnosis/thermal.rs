@@ -43,7 +43,7 @@ const NEAR_CELSIUS: i32 = 5;
 const WARM_CELSIUS: i32 = 75;
 
 /// Sensors that failed report such values.
-const PLAUSIBLE: std::ops::RangeInclusive<i32> = 1..=150;
+pub(super) const PLAUSIBLE: std::ops::RangeInclusive<i32> = 1..=150;
 
 /// From a twentieth of the time on, heat costs throughput that somebody notices.
 const NOTABLE_SHARE: u64 = 20;

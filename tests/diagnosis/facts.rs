@@ -93,6 +93,7 @@ fn the_gpu_that_nvml_counts_without_an_address_is_the_one_that_the_log_names() {
 fn a_gpu_of_an_earlier_boot_or_that_was_swapped_is_no_subject() {
     let log = |boot: Option<&str>| {
         let mut report = log_of(&[&format!("{AT} 95, Uncontained")]);
+        report.boot_id = Some("now".into());
         let events = &mut report.sections.xid.as_mut().expect("it").data.as_mut().expect("it").events;
         events.iter_mut().for_each(|event| event.boot_id = boot.map(str::to_owned));
         judged(&report).verdict

@@ -2,7 +2,7 @@
 
 use super::draft::Concluded;
 use super::node::Node;
-use super::{Severity, Verdict, claims, coverage, limits, quote, xid};
+use super::{Severity, Verdict, claims, coverage, limits, quote, unknown, xid};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 /// The summary of a diagnosis.
@@ -14,17 +14,19 @@ pub(super) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded]) 
         (None, Verdict::Healthy | Verdict::NoFaultFound) => looked_at(node, concluded),
         (None, _) => undecided(node, concluded),
     };
-    match judged(node) {
+    match judged(node, verdict) {
         Some(judged) => format!("{text} {judged}"),
         None => text,
     }
 }
 
 /// Which sections were judged, where they are not all.
-fn judged(node: &Node<'_>) -> Option<String> {
+fn judged(node: &Node<'_>, verdict: Verdict) -> Option<String> {
     let judged = node.judged();
     let (last, before) = judged.split_last()?;
-    if limits::not_judged(node).is_empty() {
+    // What failed is told elsewhere, but for a verdict that finds nothing.
+    let all_asked = unknown::not_judged(node).is_empty();
+    if limits::not_judged(node).is_empty() || all_asked && verdict != Verdict::NoFaultFound {
         return None;
     }
     let (names, were) = match before {
@@ -128,7 +130,7 @@ fn log(node: &Node<'_>) -> Option<String> {
     }
     let more = if names.len() > NAMED { ", …" } else { "" };
     names.truncate(NAMED);
-    Some(format!("logged and no longer counted: {}{more}", names.join(", ")))
+    Some(format!("logged, no open fault: {}{more}", names.join(", ")))
 }
 
 /// Xids that a summary names.

@@ -335,7 +335,10 @@ mod tests {
         assert_eq!(present(vec![failed(), loaded(10), loaded(60)]), [false, false, true]);
         let twice = KernelEvent { count: 2, first: loaded(10).first, ..loaded(60) };
         assert_eq!(present(vec![failed(), twice]), [false, true], "loads of one version are one event");
-        assert_eq!(present(vec![of(Kind::OffBus, None, 9), loaded(10)]), [false, true], "it ran until then");
+        let lost = report(vec![of(Kind::OffBus, None, 9), loaded(10)]);
+        let history = |working: &[Gpu]| Timeline::new(&lost, working).events[0].history.is_some();
+        assert!(!history(&[]), "a load brings no GPU back");
+        assert!(history(&[Gpu { pci: PciAddress::parse("5d:00.0"), ..Gpu::default() }]), "it works again");
     }
 
     #[test]

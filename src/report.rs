@@ -66,6 +66,20 @@ pub struct Report {
 }
 
 impl Report {
+    /// The boot that the log's newest events are of: the node's own boot id, or, in a log of another machine all of whose
+    /// events name a boot, the newest one.
+    pub fn running_boot(&self) -> Option<&str> {
+        if self.boot_id.is_some() {
+            return self.boot_id.as_deref();
+        }
+        let events = Section::data_of(&self.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
+        if events.iter().any(|event| event.boot_id.is_none()) {
+            return None;
+        }
+        // What a text log has of all earlier boots has this id.
+        events.iter().max_by_key(|event| event.last)?.boot_id.as_deref().filter(|boot| *boot != "earlier")
+    }
+
     /// Reads a document. Everything that a probe prints can be read back.
     pub fn from_json(document: &[u8]) -> Result<Self, serde_json::Error> {
         wire::read(serde_json::from_slice(document)?)

@@ -3,8 +3,12 @@
 //! A scenario is a facts file beside which stands `NAME.expect.json`: the verdict, what must be found (with the GPU),
 //! and what must not. What the expectation leaves open the snapshots hold.
 
+#[path = "diagnosis/all_clear.rs"]
+mod all_clear;
 #[path = "diagnosis/facts.rs"]
 mod facts;
+#[path = "diagnosis/refused.rs"]
+mod refused;
 #[path = "diagnosis/verdicts.rs"]
 mod verdicts;
 

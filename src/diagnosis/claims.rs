@@ -5,8 +5,8 @@
 //! the node undecided: a report that says nothing of it does not say that it is fine.
 
 use super::node::{Gpu, Node};
-use super::{implausible, quote};
-use crate::facts::Unsupported;
+use super::{implausible, quote, thermal};
+use crate::facts::Availability;
 use crate::facts::topology::GpuTopology;
 
 /// What is known of one fact of one GPU.
@@ -28,8 +28,9 @@ struct Claim {
     words: &'static str,
     /// Whether the fact was read.
     is_read: fn(&Node<'_>, &Gpu) -> bool,
-    /// Fields of the section that hold it. It is not offered where none of them is.
-    fields: &'static [&'static str],
+    /// Fields of the section that hold it: any of these groups suffices, of a group every field is needed. It is not
+    /// offered where each group lacks a field.
+    sources: &'static [&'static [&'static str]],
 }
 
 const CLAIMS: &[Claim] = &[
@@ -41,19 +42,19 @@ const CLAIMS: &[Claim] = &[
                 ecc.remapped_rows.is_some() || ecc.retired_pages.as_ref().is_some_and(|pages| pages.pending.is_some())
             })
         },
-        fields: &["remapped_rows", "retired_pages"],
+        sources: &[&["remapped_rows"], &["retired_pages"]],
     },
     Claim {
         section: "ecc",
         words: "recovery action asked for by the driver",
         is_read: |node, gpu| node.ecc_of(gpu).is_some_and(|ecc| ecc.recovery_action.is_some()),
-        fields: &["recovery_action"],
+        sources: &[&["recovery_action"]],
     },
     Claim {
         section: "ecc",
         words: "uncorrected memory error since driver load",
         is_read: |node, gpu| node.ecc_of(gpu).is_some_and(|ecc| ecc.volatile.uncorrected.is_some()),
-        fields: &["volatile.uncorrected"],
+        sources: &[&["volatile.uncorrected"]],
     },
     Claim {
         section: "telemetry",
@@ -62,7 +63,7 @@ const CLAIMS: &[Claim] = &[
             let throttling = node.telemetry_of(gpu).map(|now| &now.throttling);
             throttling.is_some_and(|now| now.reasons_mask.is_some() || now.active.is_some())
         },
-        fields: &["throttling.reasons_mask"],
+        sources: &[&["throttling.reasons_mask"]],
     },
     Claim {
         section: "telemetry",
@@ -70,19 +71,31 @@ const CLAIMS: &[Claim] = &[
         is_read: |node, gpu| {
             node.telemetry_of(gpu).is_some_and(|now| {
                 let now = &now.temperature;
-                let limit = now.slowdown_celsius.is_some();
-                // At or below zero the margin says that a limit is reached, or that the firmware counts differently.
-                let margin = now.tlimit_margin_celsius.is_some_and(|margin| margin > 0);
+                let limit = now.slowdown_celsius.is_some_and(|limit| thermal::PLAUSIBLE.contains(&limit));
+                // A margin needs the place of the limit on its scale.
+                let threshold = now.tlimit_thresholds.as_ref().and_then(|limits| limits.slowdown_celsius);
+                let margin = now.tlimit_margin_celsius.is_some() && threshold.is_some();
                 now.gpu_celsius.is_some_and(|celsius| implausible::CELSIUS.contains(&celsius)) && (limit || margin)
             })
         },
-        fields: &["temperature.slowdown_celsius", "temperature.tlimit_margin_celsius"],
+        sources: &[
+            &["temperature.slowdown_celsius"],
+            &["temperature.tlimit_margin_celsius", "temperature.tlimit_thresholds.slowdown_celsius"],
+        ],
     },
     Claim {
         section: "topology",
         words: "NVLink fault",
-        is_read: |node, gpu| node.topology_of(gpu).is_some_and(links_read),
-        fields: &["nvlinks"],
+        is_read: |node, gpu| {
+            node.topology_of(gpu).is_some_and(links_read)
+                && gpu.index.is_some_and(|index| {
+                    // The section lists each path of links that could not be read.
+                    ["nvlinks", "nvlinks.active"]
+                        .iter()
+                        .all(|field| node.availability("topology", index, field) == Availability::Read)
+                })
+        },
+        sources: &[&["nvlinks"]],
     },
     Claim {
         section: "topology",
@@ -93,7 +106,7 @@ const CLAIMS: &[Claim] = &[
             hop.is_some_and(|hop| hop.width.is_some() && hop.max_width.is_some())
                 || link.is_some_and(|link| link.width.is_some() && link.max_width.is_some())
         },
-        fields: &["pcie_path"],
+        sources: &[&["pcie_path"]],
     },
 ];
 
@@ -143,10 +156,14 @@ pub(super) fn of(node: &Node<'_>) -> Claims {
 }
 
 fn known(node: &Node<'_>, gpu: &Gpu, claim: &Claim) -> Known {
-    let lacks = |field: &str| node.unsupported(claim.section).iter().any(|entry| is_named(entry, gpu, field));
+    let lacks = |field: &str| {
+        gpu.index.is_some_and(|index| node.availability(claim.section, index, field) == Availability::Unsupported)
+    };
     if (claim.is_read)(node, gpu) {
         Known::Read
-    } else if claim.fields.iter().all(|field| lacks(field)) || has_no_links(node, gpu, claim) {
+    } else if claim.sources.iter().all(|fields| fields.iter().any(|field| lacks(field)))
+        || has_no_links(node, gpu, claim)
+    {
         Known::NotOffered
     } else {
         Known::Missing
@@ -155,12 +172,7 @@ fn known(node: &Node<'_>, gpu: &Gpu, claim: &Claim) -> Known {
 
 /// A GPU of which NVML names no link has none; the topology of a node without NVML says nothing of links.
 fn has_no_links(node: &Node<'_>, gpu: &Gpu, claim: &Claim) -> bool {
-    claim.fields == ["nvlinks"] && node.topology_of(gpu).is_some_and(|topology| topology.nvlinks.is_empty())
-}
-
-/// Whether an entry says that the GPU does not have a field, or something that the field is a part of.
-fn is_named(entry: &Unsupported, gpu: &Gpu, field: &str) -> bool {
-    let covers =
-        |path: &String| path == field || field.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.'));
-    gpu.index.is_some_and(|index| entry.gpus.contains(&index)) && entry.fields.iter().any(covers)
+    claim.section == "topology"
+        && claim.sources == [["nvlinks"]]
+        && node.topology_of(gpu).is_some_and(|topology| topology.nvlinks.is_empty())
 }

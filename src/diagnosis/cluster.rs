@@ -43,7 +43,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts.extend(offers(node));
     drafts.extend(kubelet(node));
     if !node.cluster.gpu_conditions.is_empty() {
-        let conditions = node.cluster.gpu_conditions.iter().map(|text| crate::text::clean(text, 160));
+        let conditions = node.cluster.gpu_conditions.iter().map(|text| quote::reason(text));
         drafts.push(Draft::here(CONDITION).because_of(conditions));
     }
     drafts

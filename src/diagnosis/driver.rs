@@ -6,7 +6,7 @@
 use super::draft::Draft;
 use super::node::Node;
 use super::rules::{DEBUG_DOC, FABRIC_DOC, NVML_DOC, PERSISTENCE_DOC, XID_DOC, rules};
-use super::{ActionCode, Severity, lost, quote};
+use super::{ActionCode, Severity, lost, processes, quote};
 use crate::facts::host::{DriverVersions, Host};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::nvml_codes as codes;
@@ -110,7 +110,7 @@ fn usable(node: &Node<'_>) -> Vec<Draft> {
     if works {
         // It stopped on the way: busy, or a GPU that hangs.
         let slow = node.nvml_problem(&[codes::TIMEOUT]).map(|problem| {
-            let words = format!("{}: {}", quote::data(&problem.what), crate::text::clean(&problem.why, 160));
+            let words = format!("{}: {}", quote::data(&problem.what), quote::reason(&problem.why));
             let watch = "Ask again in a minute; if NVML of {node} stops again, drain it and look at the kernel log.";
             Draft::here(HANGS).graded(Severity::Warning).act(ActionCode::Watch, watch).because(words)
         });
@@ -153,7 +153,7 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
     } else {
         Draft::here(rule)
     };
-    draft = draft.because_of(problem.map(|problem| crate::text::clean(&problem.why, 160)));
+    draft = draft.because_of(problem.map(|problem| quote::reason(&problem.why)));
     if let Some(driver) = driver {
         let versions = [("loaded module", &driver.loaded), ("library on disk", &driver.library)];
         let words = versions
@@ -270,8 +270,6 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
     };
     let failing: Vec<_> = node.gpus.iter().map(|gpu| (gpu, positions(gpu))).filter(|(_, at)| !at.is_empty()).collect();
     let limited = node.timeline.of_kind(Kind::GspRateLimit).next().is_some();
-    let stuck = node.processes().into_iter().flat_map(|section| &section.processes);
-    let stuck: Vec<u32> = stuck.filter(|process| process.is_uninterruptible()).map(|process| process.pid).collect();
     for (gpu, at) in &failing {
         let rule = if failing.len() > 1 { GSP_SEVERAL } else { GSP };
         let events: Vec<_> = at.iter().map(|&at| node.timeline.events[at].fact).collect();
@@ -279,6 +277,7 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
         if limited {
             draft = draft.because("the driver limits these lines: the count is a lower bound");
         }
+        let stuck = processes::stuck_on(node, gpu);
         if stuck.is_empty() {
             draft = draft.aged(node, gpu, &events, true);
         } else {
@@ -291,6 +290,12 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
         let lines = node.timeline.of_kind(Kind::GspFailed).filter(|event| super::timeline::concerns(event, gpu));
         let lines: Vec<String> = lines.map(quote::event).collect();
         let known = failing.iter().any(|(other, _)| *other == gpu);
+        let of_gpu = |event: &&KernelEvent| super::timeline::concerns(event, gpu);
+        let limits: Vec<_> = node.timeline.of_kind(Kind::GspRateLimit).filter(of_gpu).collect();
+        if !limits.is_empty() && !known {
+            drafts.push(rate_limited(Draft::on(GSP_LINES, gpu), limits).because_of(lines));
+            continue;
+        }
         if !lines.is_empty() && !known {
             drafts.push(Draft::on(GSP_LINES, gpu).because_of(lines));
         }
@@ -299,8 +304,21 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
     if !nameless.is_empty() && failing.is_empty() {
         drafts.push(Draft::here(GSP_LINES).seen_all(nameless));
     }
+    let limits: Vec<_> =
+        node.timeline.of_kind(Kind::GspRateLimit).filter(|event| event.pci_address.is_none()).collect();
+    if !limits.is_empty() && failing.is_empty() {
+        drafts.push(rate_limited(Draft::here(GSP_LINES), limits));
+    }
     drafts.extend(gsp_differs(node));
     drafts
+}
+
+/// The driver limits its lines about GSP errors, and says itself that the GPU likely needs a reset.
+fn rate_limited(draft: Draft, limits: Vec<&KernelEvent>) -> Draft {
+    draft.seen_all(limits).act(
+        ActionCode::DrainAndReset,
+        "The driver says that {gpu} likely needs a reset: drain its work on {node}, then reset it.",
+    )
 }
 
 fn gsp_differs(node: &Node<'_>) -> Vec<Draft> {
@@ -319,9 +337,13 @@ fn logged(node: &Node<'_>, broken: bool) -> Vec<Draft> {
         (Kind::ProbeFailed, PROBE_FAILED, true),
     ];
     let mut drafts: Vec<Draft> = uvm(node);
+    if !broken {
+        drafts.extend(refused_without_address(node));
+    }
     for (kind, rule, evidence_of_other) in table {
         // Beside a finding about the driver as a whole these are its evidence, not findings.
-        if evidence_of_other && (broken || node.listed().any(|gpu| !gpu.answers)) {
+        let silent = node.inventory().is_some() && node.listed().any(|gpu| !gpu.answers);
+        if evidence_of_other && (broken || silent) {
             continue;
         }
         let lines: Vec<String> = node.timeline.of_kind(kind).map(quote::event).collect();
@@ -330,6 +352,21 @@ fn logged(node: &Node<'_>, broken: bool) -> Vec<Draft> {
         }
     }
     drafts
+}
+
+/// Lines by which the driver refuses a GPU that they do not name. They count unless NVML answers for every GPU on the bus.
+fn refused_without_address(node: &Node<'_>) -> Vec<Draft> {
+    let both_read = node.inventory().is_some() && node.host().is_some();
+    if both_read && node.listed().all(|gpu| gpu.answers) {
+        return Vec::new();
+    }
+    let of = |kind| -> Vec<&KernelEvent> {
+        node.timeline.of_kind(kind).filter(|event| event.pci_address.is_none() && event.gpu_index.is_none()).collect()
+    };
+    let (unsupported, unmapped) = (of(Kind::NotSupported), of(Kind::BarUnassigned));
+    let unsupported = (!unsupported.is_empty()).then(|| wrong_driver(Draft::here(WRONG_DRIVER), &unsupported));
+    let unmapped = (!unmapped.is_empty()).then(|| Draft::here(lost::NOT_MAPPED).seen_all(unmapped));
+    unsupported.into_iter().chain(unmapped).collect()
 }
 
 /// Errors of the module for unified memory. The fatal one lasts until the modules are loaded anew.

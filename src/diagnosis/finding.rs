@@ -177,6 +177,29 @@ pub struct Plan {
     pub steps: Vec<String>,
     /// Ids of the findings that it answers.
     pub findings: Vec<String>,
+    /// The PCI address of each GPU that it is about; none where it is about the node.
+    #[serde(skip)]
+    pub addresses: Vec<PciAddress>,
+}
+
+impl Plan {
+    /// The plan as one action: what may go on, then the steps.
+    pub fn as_action(&self) -> Action {
+        let steps = std::iter::once(&self.until_then).chain(&self.steps).map(String::as_str);
+        Action { code: self.action, text: steps.collect::<Vec<_>>().join(" ") }
+    }
+}
+
+impl Diagnosis {
+    /// What to do about a finding: the plan that answers it, else its own action. `gpus`: the GPUs that are asked about,
+    /// since the plans of two GPUs may answer findings of the same id.
+    pub fn action_for(&self, finding: &Finding, gpus: &[PciAddress]) -> Action {
+        let answers = |plan: &&Plan| {
+            let about = plan.addresses.is_empty() || plan.addresses.iter().any(|address| gpus.contains(address));
+            about && plan.findings.contains(&finding.id)
+        };
+        self.plan.iter().find(answers).map_or_else(|| finding.action.clone(), Plan::as_action)
+    }
 }
 
 /// Something that could not be read.

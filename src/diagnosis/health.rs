@@ -4,7 +4,7 @@
 
 use super::draft::Draft;
 use super::node::{Gpu, Node};
-use super::{Severity, container, unknown};
+use super::{Severity, container, limits, unknown};
 use crate::facts::health::{Deduction, GpuHealth, Health, HealthStatus};
 use crate::report::Status;
 
@@ -33,7 +33,8 @@ pub(super) fn score(node: &Node<'_>, drafts: &[Draft]) -> Health {
     let (deductions, worst) = deductions(on_node);
     let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
     let base = gpus.iter().map(|gpu| gpu.score).min().unwrap_or(100);
-    let certain = !unknown::list(node).1 && unknown::not_judged(node).is_empty() && !gpus.is_empty();
+    let read = limits::not_judged(node).is_empty() && limits::contradictions(node).is_empty();
+    let certain = !unknown::list(node).1 && read && !gpus.is_empty();
     let gpu_status = gpus.iter().map(|gpu| gpu.status).max().unwrap_or(HealthStatus::Unknown);
     // Without a GPU and without a fault there is nothing that a number could be about.
     let score = (!gpus.is_empty() || lost > 0).then(|| base.saturating_sub(lost));

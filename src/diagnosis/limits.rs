@@ -1,7 +1,7 @@
 //! What a diagnosis cannot tell, said beside it: the limits of one passive reading.
 
 use super::node::Node;
-use super::{claims, coverage, quote};
+use super::{Unknown, claims, coverage, quote, unknown};
 
 /// The limits, shortest first.
 pub(super) fn of(node: &Node<'_>) -> Vec<String> {
@@ -36,4 +36,31 @@ fn before_the_log(node: &Node<'_>) -> Option<String> {
         "nothing of the kernel log before {}{older}: whether something happened before is not told",
         quote::time(since)
     ))
+}
+
+/// Sections that nobody asked for, and those of which nothing was read.
+pub(super) fn not_judged(node: &Node<'_>) -> Vec<&'static str> {
+    let mut sections = unknown::not_judged(node);
+    let asked: Vec<&'static str> = node.report.sections.statuses().into_iter().map(|(name, _)| name).collect();
+    sections.extend(asked.into_iter().filter(|name| *name != "health" && !node.has(name)));
+    sections
+}
+
+/// Holes and contradictions in what was read, which forbid an all-clear.
+pub(super) fn contradictions(node: &Node<'_>) -> Vec<Unknown> {
+    let mut found = Vec::new();
+    let mut add = |section: &str, why: String| found.push(Unknown { section: section.to_owned(), gpu: None, why });
+    let lost =
+        node.kernel_log().map_or(0, |log| log.coverage.iter().map(|source| source.lost_records).max().unwrap_or(0));
+    if lost > 0 {
+        add("xid", format!("{lost} records of the kernel log were overwritten before they could be read"));
+    }
+    let answering = quote::count(node.answering().count(), "GPU");
+    if node.inventory().is_some_and(|inventory| inventory.gpus.is_empty()) && node.answering().next().is_some() {
+        add("inventory", format!("the inventory lists no GPU, and other sections have {answering}"));
+    }
+    if node.host().is_some_and(|host| host.pci_gpus.is_empty()) && node.answering().next().is_some() {
+        add("host", format!("the PCI bus shows no GPU, and NVML answers for {answering}"));
+    }
+    found
 }

@@ -61,21 +61,22 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         return Some(off_bus(node, gpu, &events, silent));
     }
     if let Some(problem) = node.gpu_problem(gpu, &[codes::GPU_LOST, codes::GPU_NOT_FOUND]) {
-        let draft = Draft::on(LOST, gpu).because(quote::data(&problem.why)).because_of(counted(node));
+        let draft = Draft::on(LOST, gpu).because(quote::reason(&problem.why)).because_of(counted(node));
         return Some(draft.because_of(identity(node, gpu)));
     }
     if let Some(problem) = node.gpu_problem(gpu, &[codes::RESET_REQUIRED]) {
-        return Some(Draft::on(RESET_REQUIRED, gpu).because(quote::data(&problem.why)));
+        return Some(Draft::on(RESET_REQUIRED, gpu).because(quote::reason(&problem.why)));
     }
     if let Some(problem) = node.gpu_problem(gpu, &[codes::TIMEOUT]) {
-        return Some(Draft::on(UNRESPONSIVE, gpu).because(quote::data(&problem.why)));
+        return Some(Draft::on(UNRESPONSIVE, gpu).because(quote::reason(&problem.why)));
     }
     // No value of it could be had, for a reason that is none of the above: `Unknown Error` is the usual one.
     if let Some(problem) = node.gpu_problem(gpu, &codes::FAILURES).filter(|_| !gpu.answers) {
-        return Some(Draft::on(REFUSED, gpu).because(quote::data(&problem.why)).because_of(counted(node)));
+        return Some(Draft::on(REFUSED, gpu).because(quote::reason(&problem.why)).because_of(counted(node)));
     }
     let listed = device.and_then(|device| unlisted(node, gpu, device));
-    let unread = !gpu.answers && node.inventory().is_none();
+    // Where the bus or NVML was not read, the driver's own line is all that is known of the GPU.
+    let unread = !gpu.answers && (node.inventory().is_none() || device.is_none());
     listed.or_else(|| refused_at_load(node, gpu).filter(|_| unread)).or_else(|| init_failed(node, gpu))
 }
 

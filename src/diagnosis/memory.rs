@@ -167,7 +167,7 @@ fn inforom(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let invalid = node.ecc_of(gpu).is_some_and(|ecc| ecc.inforom_valid == Some(false));
     let checked = invalid.then(|| "NVML: the InfoROM's checksum does not hold".to_owned());
     let refused = node.gpu_problem(gpu, &[crate::nvml_codes::CORRUPTED_INFOROM]);
-    let evidence: Vec<String> = checked.into_iter().chain(refused.map(|problem| quote::data(&problem.why))).collect();
+    let evidence: Vec<String> = checked.into_iter().chain(refused.map(|problem| quote::reason(&problem.why))).collect();
     (!evidence.is_empty()).then(|| Draft::on(INFOROM, gpu).because_of(evidence))
 }
 
@@ -238,6 +238,10 @@ fn counted(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
     let lifetime = ecc.aggregate.uncorrected.filter(|&count| count > 0);
     let lifetime_words = lifetime.map(|count| format!("uncorrected in the board's life: {count}"));
     if let Some(evidence) = since_load(&ecc.volatile) {
+        return Some(Draft::on(UNCORRECTED, gpu).because(evidence).because_of(lifetime_words));
+    }
+    if let Some(sram) = ecc.uncorrected_since_load().filter(|&count| count > 0) {
+        let evidence = format!("uncorrected SRAM errors since driver load: {sram}");
         return Some(Draft::on(UNCORRECTED, gpu).because(evidence).because_of(lifetime_words));
     }
     // Without the volatile counter nothing says that the past is past.

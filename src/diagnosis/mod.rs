@@ -93,7 +93,10 @@ fn drafts(node: &Node<'_>) -> Vec<Draft> {
 /// Everything that the rules conclude from one node's report and what Kubernetes says about the node.
 pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
     let node = Node::new(report, cluster);
-    let (unknown, undecided) = unknown::list(&node);
+    let (mut unknown, undecided) = unknown::list(&node);
+    let contradictions = limits::contradictions(&node);
+    let undecided = undecided || !contradictions.is_empty();
+    unknown.extend(contradictions);
     let mut drafts = drafts(&node);
     let plan = plan::settle(&node, &mut drafts);
     let concluded = draft::finish(drafts, &node.name);
@@ -101,7 +104,7 @@ pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
     // Nothing to look at is not health.
     let no_gpu = node.listed().next().is_none() && (node.inventory().is_some() || node.host().is_some());
     let nothing_read = node.gpus.is_empty() && report.sections.xid.is_none();
-    let not_judged = unknown::not_judged(&node);
+    let not_judged = limits::not_judged(&node);
     let verdict = match worst {
         Severity::Fatal => Verdict::Fatal,
         Severity::Critical => Verdict::Critical,

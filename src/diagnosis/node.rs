@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::timeline::Timeline;
 use super::{ClusterFacts, quote, recovery};
-use crate::facts::Unsupported;
+use crate::facts::Availability;
 use crate::facts::ecc::{Ecc, GpuEcc};
 use crate::facts::host::{Host, PciGpu};
 use crate::facts::inventory::{GpuInventory, Inventory};
@@ -135,20 +135,36 @@ impl<'a> Node<'a> {
     /// Sections that were read, in part at least.
     pub(super) fn judged(&self) -> Vec<&'static str> {
         let read = self.report.sections.statuses().into_iter();
-        read.filter(|(name, status)| *status != Status::Error && *name != "health").map(|(name, _)| name).collect()
+        let judged =
+            |(name, status): &(&str, Status)| *status != Status::Error && *name != "health" && self.has_data(name);
+        read.filter(judged).map(|(name, _)| name).collect()
     }
 
-    /// What a section says that GPUs do not offer.
-    pub(super) fn unsupported(&self, section: &str) -> &'a [Unsupported] {
+    fn has_data(&self, section: &str) -> bool {
         match section {
-            "inventory" => self.inventory().map(|section| section.unsupported.as_slice()),
-            "telemetry" => self.telemetry().map(|section| section.unsupported.as_slice()),
-            "topology" => self.topology().map(|section| section.unsupported.as_slice()),
-            "ecc" => self.ecc().map(|section| section.unsupported.as_slice()),
-            "mig" => self.mig().map(|section| section.unsupported.as_slice()),
-            _ => None,
+            "inventory" => self.inventory().is_some(),
+            "telemetry" => self.telemetry().is_some(),
+            "topology" => self.topology().is_some(),
+            "ecc" => self.ecc().is_some(),
+            "processes" => self.processes().is_some(),
+            "mig" => self.mig().is_some(),
+            "kubelet" => self.kubelet().is_some(),
+            "host" => self.host().is_some(),
+            "xid" => self.kernel_log().is_some(),
+            _ => true,
         }
-        .unwrap_or_default()
+    }
+
+    /// What became of a field of the GPU with this NVML index, where NVML's sections list what they lack.
+    pub(super) fn availability(&self, section: &str, gpu: u32, field: &str) -> Availability {
+        let told = match section {
+            "inventory" => self.inventory().map(|section| section.availability(gpu, field)),
+            "telemetry" => self.telemetry().map(|section| section.availability(gpu, field)),
+            "topology" => self.topology().map(|section| section.availability(gpu, field)),
+            "ecc" => self.ecc().map(|section| section.availability(gpu, field)),
+            _ => None,
+        };
+        told.unwrap_or(Availability::Unread)
     }
 
     /// Every problem of every section.
@@ -257,7 +273,7 @@ impl<'a> Node<'a> {
             return None;
         }
         let age = self.age(last)?;
-        let works = self.reads(gpu) && self.ecc_of(gpu)?.volatile.uncorrected == Some(0);
+        let works = self.reads(gpu) && self.ecc_of(gpu)?.uncorrected_since_load() == Some(0);
         (works && age > SETTLED).then_some(if age > STALE { Recovered::LongAgo } else { Recovered::Lately })
     }
 
@@ -348,20 +364,23 @@ fn add_from_pci(report: &Report, gpus: &mut Vec<Gpu>) {
 }
 
 /// Lines by which the driver names a GPU. AER and link lines name ports, SXids name switches.
-const NAMES_A_GPU: [KernelEventKind; 6] = [
+const NAMES_A_GPU: [KernelEventKind; 8] = [
     KernelEventKind::Xid,
     KernelEventKind::OffBus,
     KernelEventKind::RmInitFailed,
     KernelEventKind::GspFailed,
     KernelEventKind::GspRateLimit,
     KernelEventKind::NvlinkInitFailed,
+    KernelEventKind::NotSupported,
+    KernelEventKind::BarUnassigned,
 ];
 
 /// GPUs that only the kernel log of the running boot names. What is at an address now is not told by earlier boots, and a
 /// GPU that was swapped for another one is not this node's any more.
 fn add_from_log(report: &Report, gpus: &mut Vec<Gpu>) {
     let events = Section::data_of(&report.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
-    let of_running_boot = |event: &&KernelEvent| event.boot_id.is_none() || event.boot_id == report.boot_id;
+    let of_running_boot =
+        |event: &&KernelEvent| event.boot_id.is_none() || event.boot_id.as_deref() == report.running_boot();
     for event in events.iter().filter(of_running_boot).filter(|event| NAMES_A_GPU.contains(&event.kind)) {
         let Some(address) = &event.pci_address else { continue };
         let known = |gpu: &Gpu| {

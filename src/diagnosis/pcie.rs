@@ -29,11 +29,15 @@ rules! {
     AER_CORRECTED: "pcie-errors-corrected" Warning Fabric AER_DOC, "Many corrected PCIe errors",
         CheckCabling "Check seating, riser and cables of {gpu} on {node} at the next maintenance.";
     UNATTRIBUTED: "pcie-errors-unattributed" Warning Fabric AER_DOC, "Uncorrected PCIe errors, perhaps above a GPU",
-        CheckCabling "Find out what is below that port of {node} (lspci -t): what is connected there was not read. If a             GPU is, check its seating, riser and cables.";
+        CheckCabling "Find out what is below that port of {node} (lspci -t): what is connected there was not read. If a \
+            GPU is, check its seating, riser and cables.";
     ELSEWHERE: "pcie-errors-elsewhere" Info Fabric AER_DOC, "PCIe errors on a device that is no GPU's",
         Watch "Nothing for the GPUs of {node}, unless one of them hangs below that port.";
     LINK_LOST: "pcie-link-lost" Critical Fabric DEBUG_DOC, "The PCIe link of the GPU went down",
         CheckCabling "Drain {node}, power-cycle it, and check seating and power of {gpu}.";
+    LINK_UNATTRIBUTED: "pcie-link-lost-unattributed" Warning Fabric DEBUG_DOC, "A PCIe link went down, perhaps of a GPU",
+        CheckCabling "Find out what is below that port of {node} (lspci -t): what is connected there was not read. If a \
+            GPU is, check its seating and power.";
     REPLAYS: "pcie-replays-high" Warning Fabric DEBUG_DOC, "Many PCIe replays",
         CheckCabling "Check seating, riser and cables of {gpu} on {node}; the link repeats packets.";
 }
@@ -68,6 +72,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
         drafts.extend(errors(node, gpu));
     }
     drafts.extend(elsewhere(node));
+    drafts.extend(links_elsewhere(node));
     drafts
 }
 
@@ -178,13 +183,38 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     if corrected_lines.max(total("correctable")) >= MANY_CORRECTED {
         drafts.push(Draft::on(AER_CORRECTED, gpu).seen_all(corrected).because_of(count("correctable")));
     }
-    let lost = |event: &&&KernelEvent| {
-        event.kind == Kind::PcieLink
-            && matches!(event.sub_code.as_deref(), Some("link_down" | "card_not_present" | "power_state"))
-    };
-    let lost: Vec<&KernelEvent> = events.iter().filter(lost).copied().collect();
+    let lost: Vec<&KernelEvent> = events.iter().filter(|event| is_link_lost(event)).copied().collect();
     if !lost.is_empty() {
-        drafts.push(Draft::on(LINK_LOST, gpu).seen_all(lost));
+        let newest = lost.iter().filter_map(|event| event.last).max();
+        let rests = node.works_since(gpu, newest).filter(|recovered| *recovered == Recovered::LongAgo);
+        drafts.push(Draft::on(LINK_LOST, gpu).seen_all(lost).unless_recovered(rests));
+    }
+    drafts
+}
+
+fn is_link_lost(event: &KernelEvent) -> bool {
+    event.kind == Kind::PcieLink
+        && matches!(event.sub_code.as_deref(), Some("link_down" | "card_not_present" | "power_state"))
+}
+
+/// Links that went down at addresses of which no GPU is known. The kernel names the driver of a device that it cannot wake.
+fn links_elsewhere(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = Vec::new();
+    let lines =
+        node.timeline.of_kind(Kind::PcieLink).filter(|event| is_link_lost(event) && below(node, event).is_none());
+    for event in lines.filter(|event| !lost::is_prelude(node, event)) {
+        let rule = match event.raw.starts_with("nvidia ") {
+            true => LINK_LOST,
+            // With the paths of the GPUs read, the port is that of another device.
+            false if node.topology().is_some() => continue,
+            false => LINK_UNATTRIBUTED,
+        };
+        let scope = Scope { pci: event.pci_address.clone(), ..Scope::default() };
+        let noun = if rule.id == LINK_LOST.id { "GPU" } else { "device" };
+        match drafts.iter_mut().find(|draft| draft.scope == scope && draft.rule.id == rule.id) {
+            Some(draft) => *draft = draft.clone().seen(event),
+            None => drafts.push(Draft { scope, noun, ..Draft::here(rule).seen(event) }),
+        }
     }
     drafts
 }

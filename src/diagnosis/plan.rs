@@ -43,7 +43,7 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
         return None;
     }
     let reboots = || asks(drafts).filter(|draft| draft.action == ActionCode::DrainAndReboot);
-    let gone: Vec<&Draft> = reboots().filter(|draft| is(draft, lost::OFF_BUS) || is(draft, lost::LOST)).collect();
+    let mut gone: Vec<&Draft> = reboots().filter(|draft| is(draft, lost::OFF_BUS) || is(draft, lost::LOST)).collect();
     let stuck: Vec<String> = reboots()
         .filter(|draft| is(draft, processes::STUCK))
         .filter_map(|draft| draft.scope.pid)
@@ -78,6 +78,8 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
         steps.push(format!("{} needs no reset of its own: the {verb} does it.", quote::gpus(&reset)));
     }
     steps.extend(afterwards(&places));
+    let returned = places(|draft| draft.action == ActionCode::ContactVendor);
+    gone.retain(|draft| !returned.iter().any(|(index, _)| index.is_some() && *index == draft.scope.gpu));
     if !gone.is_empty() {
         let gpus: Vec<_> = gone.iter().map(|draft| (draft.scope.gpu, quote::place(&draft.scope, draft.noun))).collect();
         steps.push(format!("If {} leaves again, return it.", quote::gpus(&distinct(gpus))));
@@ -94,7 +96,8 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
     let what = format!("the {verb} of {{node}}");
     give_way(drafts.iter_mut(), ActionCode::DrainAndReboot, &what, verb);
     let steps = steps.into_iter().map(|step| step.replace("{node}", name)).collect();
-    Some(Plan { subject: name.clone(), action: ActionCode::DrainAndReboot, until_then, steps, findings })
+    let subject = name.clone();
+    Some(Plan { subject, action: ActionCode::DrainAndReboot, until_then, steps, findings, addresses: Vec::new() })
 }
 
 /// Repairs that need hands, and come after everything else.
@@ -118,7 +121,9 @@ fn of_gpu(gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
     let asked = || asks(drafts).filter(of_it);
     let returned = asked().any(|draft| draft.action == ActionCode::ContactVendor);
     let reset = asked().any(|draft| is_reset(draft.action));
-    let other_text = drafts.iter().any(|draft| draft.is_on(gpu) && draft.action == ActionCode::RestartPod);
+    let watches = |draft: &Draft| draft.action == ActionCode::Watch && draft.severity > Severity::Info;
+    let other_text =
+        drafts.iter().any(|draft| draft.is_on(gpu) && (draft.action == ActionCode::RestartPod || watches(draft)));
     if !(reset || returned) || (findings.len() < 2 && !other_text) {
         return None;
     }
@@ -148,7 +153,8 @@ fn of_gpu(gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
     let action = if returned { ActionCode::ContactVendor } else { ActionCode::DrainAndReset };
     let of_gpu = drafts.iter_mut().filter(|draft| draft.is_on(gpu));
     give_way(of_gpu, action, "the plan of {gpu}", "reset");
-    Some(Plan { subject: "{gpu}".to_owned(), action, until_then: until_then.to_owned(), steps, findings })
+    let (subject, until_then) = ("{gpu}".to_owned(), until_then.to_owned());
+    Some(Plan { subject, action, until_then, steps, findings, addresses: Vec::new() })
 }
 
 /// Brings texts into line: none asks for less, or for something else, than what leads.
@@ -162,6 +168,9 @@ fn give_way<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCode, w
                 )
             }
             ActionCode::RestartPod => format!("End the pod's work and start it elsewhere; then follow {what}."),
+            ActionCode::Watch if draft.severity > Severity::Info && draft.scope.gpu.is_some() => {
+                format!("Nothing by itself: follow {what}.")
+            }
             action if is_reset(action) && lead == ActionCode::DrainAndReboot => {
                 format!("No reset of its own: {what} does it. Until then give {{gpu}} no new work.")
             }
@@ -182,20 +191,21 @@ fn give_way<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCode, w
 
 /// Plans of several GPUs that are the same are one.
 fn grouped(plans: Vec<(Gpu, Plan)>, node: &str) -> Vec<Plan> {
-    let mut groups: Vec<(Plan, Vec<Label>)> = Vec::new();
+    let mut groups: Vec<(Plan, Vec<Gpu>)> = Vec::new();
     for (gpu, plan) in plans {
-        let label = (gpu.index, gpu.label());
         match groups.iter_mut().find(|(first, _)| *first == plan) {
-            Some((_, labels)) => labels.push(label),
-            None => groups.push((plan, vec![label])),
+            Some((_, gpus)) => gpus.push(gpu),
+            None => groups.push((plan, vec![gpu])),
         }
     }
-    let named = |(plan, labels): (Plan, Vec<Label>)| {
-        let gpus = quote::gpus(&labels);
-        let fill = |text: String| text.replace("{gpu}", &gpus).replace("{node}", node);
-        let Plan { subject, action, until_then, steps, findings } = plan;
+    let named = |(plan, gpus): (Plan, Vec<Gpu>)| {
+        let labels: Vec<Label> = gpus.iter().map(|gpu| (gpu.index, gpu.label())).collect();
+        let names = quote::gpus(&labels);
+        let fill = |text: String| text.replace("{gpu}", &names).replace("{node}", node);
+        let Plan { subject, action, until_then, steps, findings, .. } = plan;
         let steps = steps.into_iter().map(fill).collect();
-        Plan { subject: fill(subject), action, until_then: fill(until_then), steps, findings }
+        let addresses = gpus.into_iter().filter_map(|gpu| gpu.pci).collect();
+        Plan { subject: fill(subject), action, until_then: fill(until_then), steps, findings, addresses }
     };
     groups.into_iter().map(named).collect()
 }

@@ -39,7 +39,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
         let unplugged = node.gpu_problem(gpu, &["insufficient_power"]);
-        drafts.extend(unplugged.map(|problem| Draft::on(NO_CABLE, gpu).because(quote::data(&problem.why))));
+        drafts.extend(unplugged.map(|problem| Draft::on(NO_CABLE, gpu).because(quote::reason(&problem.why))));
         let Some(now) = node.telemetry_of(gpu) else { continue };
         drafts.extend(brake(gpu, now));
         drafts.extend(limit(gpu, &now.power));

@@ -4,10 +4,10 @@
 //! the kernel says so, or when its GPU is gone.
 
 use super::draft::Draft;
-use super::node::{Gpu, Node};
+use super::node::{Gpu, Node, STALE};
 use super::rules::{DEBUG_DOC, rules};
 use super::timeline::{concerns, is_off_bus, is_xid};
-use super::{Severity, quote};
+use super::{ActionCode, Severity, quote};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::facts::processes::{GpuProcess, Processes};
 
@@ -129,24 +129,39 @@ fn waits(process: &GpuProcess) -> Vec<String> {
 
 fn uninterruptible(node: &Node<'_>, process: &GpuProcess) -> Draft {
     let base = |rule| draft(rule, process).because_of(waits(process));
-    match why_stuck(node, process) {
-        Some(Why::Event(event)) => base(STUCK).seen(event),
-        Some(Why::Gone(gpu)) => base(STUCK).because(format!("it holds {}, which does not answer", gpu.label())),
+    match stuck_reason(node, process) {
+        Some(StuckReason::KernelEvent(event)) => base(STUCK).seen(event),
+        Some(StuckReason::GpuNotResponding(gpu)) => {
+            base(STUCK).because(format!("it holds {}, which does not answer", gpu.label()))
+        }
+        None if waits_outside_driver(process) => base(WAITING).act(
+            ActionCode::Watch,
+            "No signal ends it while it waits, which is not in the NVIDIA driver: look at the disk or network of {node} \
+             if it still waits in a minute.",
+        ),
         None => base(WAITING),
     }
 }
 
+/// Whether every place where its threads wait is known, and none is a function of the NVIDIA driver.
+fn waits_outside_driver(process: &GpuProcess) -> bool {
+    const OF_DRIVER: [&str; 5] = ["nv", "_nv", "uvm", "os_", "rm_"];
+    let mut places = process.waiting_threads().map(|thread| thread.waits_in.as_deref()).peekable();
+    places.peek().is_some()
+        && places.all(|place| place.is_some_and(|place| !OF_DRIVER.iter().any(|prefix| place.starts_with(prefix))))
+}
+
 /// What proves that a process in state D does not come back.
-enum Why<'a> {
-    Event(&'a KernelEvent),
-    Gone(Gpu),
+enum StuckReason<'a> {
+    KernelEvent(&'a KernelEvent),
+    GpuNotResponding(Gpu),
 }
 
 /// One witness decides, for every tool: the kernel's own word, or a GPU of the process that is gone or hangs.
-fn why_stuck<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<Why<'a>> {
+fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<StuckReason<'a>> {
     let hung = node.timeline.of_kind(Kind::HungTask).find(|event| event.pid.is_some_and(|task| process.has_task(task)));
     if let Some(event) = hung {
-        return Some(Why::Event(event));
+        return Some(StuckReason::KernelEvent(event));
     }
     let held = holds(node, process);
     let used = process.uses.iter().filter_map(|usage| node.gpu(usage.gpu)).cloned();
@@ -157,8 +172,18 @@ fn why_stuck<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<Why<'a>> {
             |event: &&KernelEvent| (is_off_bus(event) || is_xid(event, &super::xid::GSP_CODES)) && concerns(event, gpu);
         node.timeline.current().find(grave)
     });
-    let gone = || gpus.iter().find(|gpu| !gpu.answers && !gpu.from_log).cloned().map(Why::Gone);
-    fault.map(Why::Event).or_else(gone)
+    let gone = || gpus.iter().find(|gpu| !gpu.answers && !gpu.from_log).cloned().map(StuckReason::GpuNotResponding);
+    fault.map(StuckReason::KernelEvent).or_else(gone)
+}
+
+/// Processes of a GPU that are stuck.
+pub(super) fn stuck_on(node: &Node<'_>, gpu: &Gpu) -> Vec<u32> {
+    let of_gpu = |process: &&GpuProcess| {
+        process.uses.is_empty() || process.uses.iter().any(|usage| Some(usage.gpu) == gpu.index)
+    };
+    let all = node.processes().into_iter().flat_map(|section| &section.processes).filter(of_gpu);
+    let stuck = |process: &&GpuProcess| process.is_uninterruptible() && stuck_reason(node, process).is_some();
+    all.filter(stuck).map(|process| process.pid).collect()
 }
 
 /// The GPU that does not answer, where the process holds a device file that belongs to none that does. NVML does not list
@@ -175,10 +200,10 @@ fn holds(node: &Node<'_>, process: &GpuProcess) -> Option<Gpu> {
 /// What is known of a process that waits in the kernel (state D).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stuck {
-    /// It may be a moment's wait: a second look tells.
-    Perhaps,
-    /// It does not come back: no signal ends it, and only a reboot does.
-    ForEver,
+    /// The wait may end by itself: a second reading tells.
+    Possible,
+    /// The wait does not end: no signal reaches the process, and only a reboot ends it.
+    Permanent,
 }
 
 /// The one judgement of a process in state D, for every tool. `None`: it is in no such state, or not listed.
@@ -188,7 +213,7 @@ pub fn stuck(report: &crate::report::Report, pid: u32) -> Option<Stuck> {
     let process = node.processes()?.processes.iter().find(|process| process.pid == pid)?;
     process
         .is_uninterruptible()
-        .then(|| if why_stuck(&node, process).is_some() { Stuck::ForEver } else { Stuck::Perhaps })
+        .then(|| if stuck_reason(&node, process).is_some() { Stuck::Permanent } else { Stuck::Possible })
 }
 
 /// Tasks of NVIDIA's own programs that the kernel calls blocked, where the process list does not show them.
@@ -207,7 +232,11 @@ fn blocked(node: &Node<'_>) -> Vec<Draft> {
         unlisted().filter(|event| !of_driver(event) && node.processes().is_none()).collect();
     let mut drafts = Vec::new();
     if !events.is_empty() {
-        drafts.push(Draft::here(STUCK).seen_all(events).graded(Severity::Warning));
+        let newest = events.iter().filter_map(|event| event.last).max();
+        // The list of processes does not have it any more.
+        let over = node.processes().is_some() && node.age(newest).is_some_and(|age| age > STALE);
+        let severity = if over { Severity::Info } else { Severity::Warning };
+        drafts.push(Draft::here(STUCK).seen_all(events).graded(severity));
     }
     if !others.is_empty() {
         let draft = Draft::here(WAITING).seen_all(others);

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Scope;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
-use crate::text::clean;
+use crate::text::{clean, clean_keeping_end};
 
 /// Longest name of a process, reason or version that evidence repeats.
 const NAME_CAP: usize = 60;
@@ -12,6 +12,14 @@ const NAME_CAP: usize = 60;
 /// Text that comes from the node.
 pub(super) fn data(text: &str) -> String {
     clean(text, NAME_CAP)
+}
+
+/// Longest reason that evidence repeats.
+const REASON_CAP: usize = 160;
+
+/// An error message that comes from the node. Its writer puts the reason last, so a cut leaves out the middle.
+pub(super) fn reason(text: &str) -> String {
+    clean_keeping_end(text, REASON_CAP)
 }
 
 /// `2026-11-21T02:31:07Z`: seconds suffice for a person.
@@ -158,6 +166,13 @@ mod tests {
         assert_eq!(gpus(&[label(0), label(1), label(2)]), "GPUs 0-2");
         assert_eq!(gpus(&[label(1)]), "GPU 1 (0000:01:00.0)");
         assert_eq!(gpus(&[label(1), (None, "the GPU at x".into())]), "GPU 1, the GPU at x");
+    }
+
+    #[test]
+    fn a_long_reason_keeps_its_end() {
+        let told = reason(&format!("nvmlDeviceGetHandleByIndex_v2: {}Unknown Error", "a layer: ".repeat(40)));
+        assert!(told.starts_with("nvmlDevice") && told.ends_with("Unknown Error"), "{told}");
+        assert!(told.chars().count() <= REASON_CAP);
     }
 
     #[test]

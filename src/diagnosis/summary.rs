@@ -2,7 +2,7 @@
 
 use super::draft::Concluded;
 use super::node::Node;
-use super::{Severity, Verdict, claims, coverage, quote, unknown};
+use super::{Severity, Verdict, claims, coverage, limits, quote, unknown, xid};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 /// The summary of a diagnosis.
@@ -14,17 +14,19 @@ pub(super) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded]) 
         (None, Verdict::Healthy | Verdict::NoFaultFound) => looked_at(node, concluded),
         (None, _) => undecided(node, concluded),
     };
-    match judged(node) {
+    match judged(node, verdict) {
         Some(judged) => format!("{text} {judged}"),
         None => text,
     }
 }
 
 /// Which sections were judged, where they are not all.
-fn judged(node: &Node<'_>) -> Option<String> {
+fn judged(node: &Node<'_>, verdict: Verdict) -> Option<String> {
     let judged = node.judged();
     let (last, before) = judged.split_last()?;
-    if unknown::not_judged(node).is_empty() {
+    // What failed is told elsewhere, but for a verdict that finds nothing.
+    let all_asked = unknown::not_judged(node).is_empty();
+    if limits::not_judged(node).is_empty() || all_asked && verdict != Verdict::NoFaultFound {
         return None;
     }
     let (names, were) = match before {
@@ -70,7 +72,9 @@ fn answering(node: &Node<'_>) -> Option<String> {
 fn looked_at(node: &Node<'_>, concluded: &[Concluded]) -> String {
     let mut parts: Vec<String> = answering(node).into_iter().collect();
     let mut clean = claims::of(node).made;
-    if node.host().is_some_and(|host| host.driver.loaded.is_some()) {
+    let of_host = |(section, problem): &(&str, &crate::report::Problem)| *section == "host" && problem.gpu.is_none();
+    let all_read = !node.report.sections.problems().iter().any(of_host);
+    if all_read && node.host().is_some_and(|host| host.driver.loaded.is_some()) {
         clean.push("driver trouble");
     }
     parts.extend(log(node));
@@ -100,12 +104,37 @@ fn log(node: &Node<'_>) -> Option<String> {
     let past = node.timeline.events.iter().filter(|event| event.fact.kind == Kind::Xid && in_window(event.fact));
     let past = past.rev().find_map(|event| event.history);
     let since = past.map(|past| past.replacen("before", " since", 1)).or(read_from).unwrap_or_default();
+    // Events left out may be Xids.
+    if node.kernel_log().is_some_and(|log| log.events_omitted > 0) {
+        return None;
+    }
     let counts = |event: &&KernelEvent| {
         matches!(event.kind, Kind::Xid | Kind::Sxid) && event.code != Some(154) && in_window(event)
     };
-    let xids = node.timeline.current().filter(counts).count();
-    Some(if xids == 0 { format!("no Xid{since}") } else { format!("no Xid of hardware or driver{since}") })
+    let found: Vec<&KernelEvent> = node.timeline.current().filter(counts).collect();
+    let other: Vec<&&KernelEvent> = found.iter().filter(|event| !xid::is_of_program(event)).collect();
+    if found.is_empty() {
+        return Some(format!("no Xid{since}"));
+    }
+    if other.is_empty() {
+        return Some(format!("no Xid of hardware or driver{since}"));
+    }
+    // Mild by now, and yet there: an error that no longer counts is named.
+    let mut names: Vec<String> = Vec::new();
+    for event in other.iter().rev() {
+        let age = quote::ago(node.now, event.last).map(|age| format!(" ({age})")).unwrap_or_default();
+        let name = quote::event_name(event);
+        if !names.iter().any(|known| known.split(" (").next() == Some(name.as_str())) {
+            names.push(format!("{name}{age}"));
+        }
+    }
+    let more = if names.len() > NAMED { ", …" } else { "" };
+    names.truncate(NAMED);
+    Some(format!("logged, no open fault: {}{more}", names.join(", ")))
 }
+
+/// Xids that a summary names.
+const NAMED: usize = 3;
 
 fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
     if node.listed().next().is_none() && node.host().is_some() {

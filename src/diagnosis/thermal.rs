@@ -43,7 +43,7 @@ const NEAR_CELSIUS: i32 = 5;
 const WARM_CELSIUS: i32 = 75;
 
 /// Sensors that failed report such values.
-const PLAUSIBLE: std::ops::RangeInclusive<i32> = 1..=150;
+pub(super) const PLAUSIBLE: std::ops::RangeInclusive<i32> = 1..=150;
 
 /// From a twentieth of the time on, heat costs throughput that somebody notices.
 const NOTABLE_SHARE: u64 = 20;
@@ -123,8 +123,12 @@ fn limits(gpu: &Gpu, now: &Temperature) -> Vec<Draft> {
     let margin = now.tlimit_margin_celsius.filter(|margin| *margin <= 0 && now.slowdown_celsius.is_none());
     let warm = now.gpu_celsius.filter(|celsius| (WARM_CELSIUS..=*PLAUSIBLE.end()).contains(celsius));
     if let (Some(margin), Some(celsius)) = (margin, warm) {
-        let evidence = format!("{celsius} °C, T.Limit margin {margin} °C");
-        drafts.push(Draft::on(TOO_HOT, gpu).graded(Severity::Warning).because(evidence));
+        let slowdown = now.tlimit_thresholds.as_ref().and_then(|limits| limits.slowdown_celsius);
+        let reached = slowdown.is_some_and(|limit| margin <= limit);
+        let limit = slowdown.map(|limit| format!(", slowdown at {limit} °C")).unwrap_or_default();
+        let severity = if reached { Severity::Critical } else { Severity::Warning };
+        let evidence = format!("{celsius} °C, T.Limit margin {margin} °C{limit}");
+        drafts.push(Draft::on(TOO_HOT, gpu).graded(severity).because(evidence));
     }
     drafts
 }

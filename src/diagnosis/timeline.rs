@@ -52,8 +52,15 @@ impl<'a> Timeline<'a> {
         let log = Section::data_of(&report.sections.xid);
         let mut facts: Vec<&KernelEvent> = log.map(|log| log.events.iter().collect()).unwrap_or_default();
         facts.sort_by(|left, right| order(left).cmp(&order(right)));
-        let running = report.boot_id.as_deref();
+        let running = report.running_boot();
         let history: Vec<Option<&'static str>> = facts.iter().map(|fact| past(fact, &facts, running)).collect();
+        // A load of the driver brings no GPU back onto the bus.
+        let gone = |fact: &KernelEvent, why: &str| {
+            let by_load = why == BEFORE_LOAD && is_off_bus(fact) && !is_of_probe(fact);
+            by_load && !working.iter().any(|gpu| concerns(fact, gpu))
+        };
+        let history: Vec<Option<&'static str>> =
+            facts.iter().zip(history).map(|(fact, why)| why.filter(|why| !gone(fact, why))).collect();
         let came_back = |fall: &KernelEvent| is_off_bus(fall) && working.iter().any(|gpu| concerns(fall, gpu));
         let came_back: Vec<bool> = facts.iter().map(|fact| came_back(fact)).collect();
         let events = facts.iter().enumerate().map(|(at, fact)| {
@@ -152,6 +159,8 @@ fn rank(cause: &KernelEvent) -> impl Ord + '_ {
     (grave, cause.first, cause.code, cause.sub_code.as_deref(), cause.pid)
 }
 
+const BEFORE_LOAD: &str = "before the driver was last loaded";
+
 fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> Option<&'static str> {
     if event.boot_id.is_some() && event.boot_id.as_deref() != running {
         return Some("before the last boot");
@@ -166,7 +175,7 @@ fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> Opt
     // The driver says that it is loading after it has probed its devices: the next load is the event's own.
     let own = usize::from(is_of_probe(event));
     if loads.filter(|load| *load > last).count() > own {
-        return Some("before the driver was last loaded");
+        return Some(BEFORE_LOAD);
     }
     let resets = same_boot().filter(|other| was_reset(other) && same_gpu(other, event));
     let reset = resets.filter_map(|other| other.last).max();
@@ -326,7 +335,10 @@ mod tests {
         assert_eq!(present(vec![failed(), loaded(10), loaded(60)]), [false, false, true]);
         let twice = KernelEvent { count: 2, first: loaded(10).first, ..loaded(60) };
         assert_eq!(present(vec![failed(), twice]), [false, true], "loads of one version are one event");
-        assert_eq!(present(vec![of(Kind::OffBus, None, 9), loaded(10)]), [false, true], "it ran until then");
+        let lost = report(vec![of(Kind::OffBus, None, 9), loaded(10)]);
+        let history = |working: &[Gpu]| Timeline::new(&lost, working).events[0].history.is_some();
+        assert!(!history(&[]), "a load brings no GPU back");
+        assert!(history(&[Gpu { pci: PciAddress::parse("5d:00.0"), ..Gpu::default() }]), "it works again");
     }
 
     #[test]

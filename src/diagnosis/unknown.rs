@@ -6,7 +6,7 @@
 use super::node::Node;
 use super::{Unknown, claims, coverage, memory, quote};
 use crate::report::{Report, Status};
-use crate::text::clean;
+use crate::text::clean_keeping_end;
 
 /// Sections without which "healthy" is not known. Who uses a GPU, and how it is cut or given out, is another question.
 const DECISIVE: [&str; 6] = ["inventory", "telemetry", "topology", "ecc", "host", "xid"];
@@ -36,7 +36,7 @@ pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
             problem.what == section || gpu.as_ref() == Some(&problem.what) || problem.why.starts_with(&problem.what);
         let what = if said { String::new() } else { format!("{}: ", problem.what) };
         let next = if problem.next_step.is_empty() { String::new() } else { format!(". {}", problem.next_step) };
-        let why = clean(&format!("{what}{}{next}", problem.why), WHY);
+        let why = clean_keeping_end(&format!("{what}{}{next}", problem.why), WHY);
         match entries.iter_mut().find(|(_, entry)| entry.gpu == problem.gpu && entry.why == why) {
             Some((sections, _)) if sections.contains(&section) => {}
             Some((sections, _)) => sections.push(section),

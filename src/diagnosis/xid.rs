@@ -67,8 +67,13 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
         drafts.extend(killed(node, &gpu));
         drafts.extend(other_codes(node, &gpu));
     }
-    drafts.extend(recurring(node));
-    drafts.extend(history(node));
+    let again = recurring(node);
+    let history = history(node).map(|draft| match again.is_empty() {
+        true => draft,
+        false => draft.act(super::ActionCode::None, "Nothing by itself; xid-recurring counts what came back."),
+    });
+    drafts.extend(again);
+    drafts.extend(history);
     drafts
 }
 
@@ -122,6 +127,12 @@ fn pids(faults: &[(usize, &KernelEvent)]) -> BTreeSet<u32> {
     faults.iter().filter_map(|(_, event)| event.pid).collect()
 }
 
+/// Whether the code says that a program did it, or nothing at all.
+pub(super) fn is_of_program(event: &KernelEvent) -> bool {
+    let class = event.code.filter(|_| event.kind == Kind::Xid).and_then(catalogue::xid).map(|entry| entry.class);
+    matches!(class, Some(Cause::Application | Cause::Info))
+}
+
 fn is_application(event: &KernelEvent) -> bool {
     event.code.and_then(catalogue::xid).is_some_and(|entry| entry.class == Cause::Application)
 }
@@ -154,14 +165,15 @@ fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Op
     let pods: BTreeSet<&str> = pids.iter().filter_map(|pid| pod_of(node, *pid)).collect();
     let place = common_place(faults, &pids);
     let place_words = place.as_ref().map(|place| format!(", {place}")).unwrap_or_default();
-    if by_name.len() > 1 || by_name.contains_key(&None) || pods.len() > 1 || place.is_some() {
+    // A name that is missing is no second workload: old drivers print none.
+    if by_name.keys().flatten().count() > 1 || pods.len() > 1 || place.is_some() {
         let words = format!("{} different processes faulted on this GPU and on no other{place_words}", pids.len());
         return Some((SUSPECT, words));
     }
-    let (name, pids) = by_name.first_key_value()?;
+    let (name, pids) = by_name.iter().max_by_key(|(_, pids)| pids.len())?;
     (pids.len() >= MANY_PROCESSES).then(|| {
-        let name = quote::data(name.unwrap_or_default());
-        (REPEATED, format!("{} processes named '{name}' faulted on this GPU, nearly none on another", pids.len()))
+        let name = name.map_or("without a name".to_owned(), |name| format!("named '{}'", quote::data(name)));
+        (REPEATED, format!("{} processes {name} faulted on this GPU, nearly none on another", pids.len()))
     })
 }
 

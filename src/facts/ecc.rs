@@ -223,6 +223,18 @@ pub enum RecoveryAction {
     Unknown,
 }
 
+impl GpuEcc {
+    /// Uncorrected errors since the driver was loaded: the larger of the two counts that NVML keeps, in all and of SRAM.
+    pub fn uncorrected_since_load(&self) -> Option<u64> {
+        let sram = self
+            .sram
+            .as_ref()
+            .map(|sram| sram.volatile_uncorrected_parity.saturating_add(sram.volatile_uncorrected_secded));
+        let all = self.volatile.uncorrected?;
+        Some(all.max(sram.unwrap_or(0)))
+    }
+}
+
 impl From<u32> for RecoveryAction {
     fn from(value: u32) -> Self {
         match value {

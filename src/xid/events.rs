@@ -137,7 +137,7 @@ impl EventLog {
             line.lines().for_each(|line| self.push_line(line));
         } else if let Some(record) = record::parse_line(line) {
             self.push_record(&record);
-        } else if line::speaks_of_nvidia(line) {
+        } else if line::mentions_nvidia(line) {
             self.last_source().leave_unread(cap(line));
         }
     }
@@ -177,7 +177,7 @@ impl EventLog {
         if let Some(lines) = suppressed::count(text) {
             self.suppressed.note(boot, moment);
             self.current_source(record).suppress(lines);
-        } else if line::speaks_of_nvidia(text) && !harmless::is_known(text) {
+        } else if line::mentions_nvidia(text) && !harmless::is_known(text) {
             self.current_source(record).leave_unread(cap(text));
         }
     }
@@ -309,7 +309,7 @@ impl EventLog {
             }
             Some(Parsed::Companion(_)) => {}
             None => {
-                let nvidia = line::speaks_of_nvidia(text) || text.starts_with("pcieport ") && text.contains("AER");
+                let nvidia = line::mentions_nvidia(text) || text.starts_with("pcieport ") && text.contains("AER");
                 if nvidia && !harmless::is_known(text) {
                     self.last_source().leave_unread(text);
                 }

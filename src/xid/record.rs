@@ -79,7 +79,7 @@ impl<'a> Record<'a> {
     /// Whether it may be about a GPU or about lines that are missing. What is not, only counts as read.
     pub fn is_of_interest(&self) -> bool {
         let text = self.text.trim_start();
-        line::family(text).is_some() || line::speaks_of_nvidia(text) || suppressed::count(text).is_some()
+        line::family(text).is_some() || line::mentions_nvidia(text) || suppressed::count(text).is_some()
     }
 
     /// The time of a line that does not name its zone, read as UTC.

@@ -93,6 +93,7 @@ fn the_gpu_that_nvml_counts_without_an_address_is_the_one_that_the_log_names() {
 fn a_gpu_of_an_earlier_boot_or_that_was_swapped_is_no_subject() {
     let log = |boot: Option<&str>| {
         let mut report = log_of(&[&format!("{AT} 95, Uncontained")]);
+        report.boot_id = Some("now".into());
         let events = &mut report.sections.xid.as_mut().expect("it").data.as_mut().expect("it").events;
         events.iter_mut().for_each(|event| event.boot_id = boot.map(str::to_owned));
         judged(&report).verdict
@@ -338,18 +339,18 @@ fn gpus_that_spin_beside_one_that_is_gone_wait_for_it() {
 fn every_tool_judges_a_stuck_process_alike() {
     let stuck = |report: &Report| diagnosis::stuck(report, 41213);
     let (whole, _) = scenarios().remove("xid79-off-bus").expect("it");
-    assert_eq!(stuck(&whole), Some(Stuck::ForEver), "the kernel says so");
+    assert_eq!(stuck(&whole), Some(Stuck::Permanent), "the kernel says so");
     let silent = changed("xid79-off-bus", |value| {
         value["kernel_log"] = json!([]);
         value["sections"].as_object_mut().expect("sections").remove("xid");
     });
-    assert_eq!(stuck(&silent), Some(Stuck::ForEver), "it holds the device of a GPU that does not answer");
+    assert_eq!(stuck(&silent), Some(Stuck::Permanent), "it holds the device of a GPU that does not answer");
     assert!(has(&judged(&silent), "process-stuck"));
     assert_eq!(diagnosis::stuck(&whole, 41210), None, "state S");
     let (moment, _) = scenarios().remove("momentary-d-state").expect("it");
     let waiting = moment.sections.processes.as_ref().and_then(|section| section.data.as_ref()).expect("processes");
     let pid = waiting.processes.iter().find(|process| process.state.as_deref() == Some("D")).expect("one").pid;
-    assert_eq!(diagnosis::stuck(&moment, pid), Some(Stuck::Perhaps));
+    assert_eq!(diagnosis::stuck(&moment, pid), Some(Stuck::Possible));
 }
 
 // ---- one plan

@@ -132,7 +132,7 @@ pub(super) fn out_of_its_reach(case: &Case<'_>) -> Option<Explanation> {
         .because([format!("finding {}: {title}", finding.id)])
         .because(finding.evidence.iter().cloned())
         .because(end_quote(case));
-    explanation.action = finding.action.clone();
+    explanation.action = case.action_for(finding);
     Some(explanation)
 }
 
@@ -175,6 +175,6 @@ pub(super) fn broken_node(case: &Case<'_>) -> Option<Explanation> {
         .because(quoted)
         .because(first.evidence.iter().take(2).cloned())
         .because(end_quote(case));
-    explanation.action = first.action.clone();
+    explanation.action = case.action_for(first);
     Some(explanation)
 }

@@ -14,9 +14,10 @@ mod start_phrases;
 use super::footprint::Footprint;
 use super::timeline::line;
 use super::{Cause, Certainty, ContainerState, End, Explanation, PodEvent, PodFacts};
-use crate::diagnosis::{Action, ActionCode, Class as FindingClass, Diagnosis, Finding, Scope, Severity};
+use crate::diagnosis::{self, Action, ActionCode, Class as FindingClass, Diagnosis, Finding, Scope, Severity, Stuck};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::facts::processes::GpuProcess;
+use crate::pci::PciAddress;
 use crate::report::{Report, Section, Source};
 use crate::text::clean_keeping_end;
 use crate::xid::catalogue::{self, Class};
@@ -138,10 +139,20 @@ impl Case<'_> {
         self.failed().is_none_or(|end| holders.is_empty() || holders.contains(end.container))
     }
 
-    /// What is to be done about its GPUs: the action of the worst finding about them, so that a pod's explanation asks for
-    /// nothing else than the diagnosis of its node.
-    fn plan(&self) -> Option<&Action> {
-        self.findings(&EVERY_CLASS).first().map(|finding| &finding.action)
+    /// What to do about its GPUs: the diagnosis' plan for the worst finding about them.
+    fn plan(&self) -> Option<Action> {
+        self.findings(&EVERY_CLASS).first().map(|finding| self.action_for(finding))
+    }
+
+    /// What the diagnosis of the node says to do about a finding, so that the explanation asks for nothing else.
+    fn action_for(&self, finding: &Finding) -> Action {
+        let gpus: Vec<PciAddress> = self.footprint.addresses.iter().cloned().collect();
+        self.diagnosis.map_or_else(|| finding.action.clone(), |diagnosis| diagnosis.action_for(finding, &gpus))
+    }
+
+    /// What the diagnosis says of a process that waits in the kernel.
+    fn stuck(&self, process: &GpuProcess) -> Option<Stuck> {
+        diagnosis::stuck(self.report?, process.pid)
     }
 
     /// Kernel events about this pod whose code the catalogue puts into one of `classes`.
@@ -225,8 +236,8 @@ impl Explanation {
     }
 
     /// With the action of a finding, where there is one; with this one otherwise.
-    fn by_plan(mut self, plan: Option<&Action>, code: ActionCode, text: impl Into<String>) -> Self {
-        self.action = plan.cloned().unwrap_or_else(|| Action { code, text: text.into() });
+    fn by_plan(mut self, plan: Option<Action>, code: ActionCode, text: impl Into<String>) -> Self {
+        self.action = plan.unwrap_or_else(|| Action { code, text: text.into() });
         self
     }
 

@@ -1,7 +1,7 @@
 //! How its processes end, hang or go on: memory, the kernel's states, exit codes. The last to be asked.
 
 use super::{Case, EVERY_CLASS, end_quote, quotes};
-use crate::diagnosis::{Action, ActionCode};
+use crate::diagnosis::{Action, ActionCode, Stuck};
 use crate::explanation::{Cause, Certainty, End, Explanation};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::facts::processes::GpuProcess;
@@ -35,34 +35,42 @@ pub(super) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
     Some(case.say(cause, certainty, what).because(evidence).because(quotes(&kills)).so(ActionCode::RestartPod, action))
 }
 
-/// A process that waits for the driver for ever: the kernel says so, or its GPU is gone. The pod looks alive and is not.
+/// A process that waits for the driver and does not come back, as the diagnosis judges it. The pod looks alive and is not.
 pub(super) fn stuck(case: &Case<'_>) -> Option<Explanation> {
-    let waiting: Vec<_> = case.processes_in("D").collect();
-    let speaks = |event: &&KernelEvent| {
-        let gone = event.kind == KernelEventKind::OffBus || matches!(event.code, Some(79 | 119 | 120));
-        let hung = event.kind == KernelEventKind::HungTask
-            && event.pid.is_some_and(|pid| waiting.iter().any(|process| process.pid == pid));
-        hung || (gone && event.kind != KernelEventKind::Sxid)
-    };
-    let witnesses: Vec<_> = case.footprint.own_events.iter().filter(speaks).collect();
-    if waiting.is_empty() || witnesses.is_empty() || case.pod.phase != "Running" {
+    let stuck: Vec<_> = waiting(case).filter(|process| case.stuck(process) == Some(Stuck::Permanent)).collect();
+    if stuck.is_empty() || case.pod.phase != "Running" {
         return None;
     }
+    let speaks = |event: &&KernelEvent| {
+        let gone = match event.kind {
+            KernelEventKind::Xid => matches!(event.code, Some(79 | 119 | 120)),
+            kind => kind == KernelEventKind::OffBus,
+        };
+        let hung = event.kind == KernelEventKind::HungTask
+            && event.pid.is_some_and(|task| stuck.iter().any(|process| process.has_task(task)));
+        hung || gone
+    };
+    let witnesses: Vec<_> = case.footprint.own_events.iter().filter(speaks).collect();
     Some(
         case.say(Cause::Node, Certainty::Likely, "its process hangs inside the driver (state D)")
-            .because(waiting.iter().map(|process| in_words(process)))
+            .because(stuck.iter().map(|process| in_words(process)))
             .because(quotes(&witnesses))
             .by_plan(
-                said_of(case, &waiting),
+                said_of(case, &stuck),
                 ActionCode::DrainAndReboot,
                 format!("No signal helps a process in state D: drain {} and reboot it.", case.node),
             ),
     )
 }
 
+/// Its processes of which a thread waits in the kernel.
+fn waiting<'c>(case: &'c Case<'_>) -> impl Iterator<Item = &'c GpuProcess> {
+    case.footprint.processes.iter().filter(|process| process.is_uninterruptible())
+}
+
 /// What one look cannot tell: every call into the driver shows state D for a moment.
 pub(super) fn perhaps_stuck(case: &Case<'_>) -> Option<Explanation> {
-    let waiting: Vec<_> = case.processes_in("D").collect();
+    let waiting: Vec<_> = waiting(case).collect();
     (!waiting.is_empty() && case.pod.phase == "Running").then(|| {
         case.say(Cause::Node, Certainty::Possible, "its process waits in the kernel at this moment (state D)")
             .because(waiting.iter().map(|process| in_words(process)))
@@ -76,11 +84,11 @@ pub(super) fn perhaps_stuck(case: &Case<'_>) -> Option<Explanation> {
 
 /// What the diagnosis wants done: for the GPU, since a process that hangs on a lost one is its consequence; else for the
 /// process.
-fn said_of<'c>(case: &'c Case<'_>, processes: &[&GpuProcess]) -> Option<&'c Action> {
+fn said_of(case: &Case<'_>, processes: &[&GpuProcess]) -> Option<Action> {
     let findings = case.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
     let of_process =
         findings.iter().find(|finding| processes.iter().any(|process| finding.scope.pid == Some(process.pid)));
-    case.plan().or(of_process.map(|finding| &finding.action))
+    case.plan().or_else(|| of_process.map(|finding| case.action_for(finding)))
 }
 
 /// A process that is dead and that its parent does not collect.

@@ -1,0 +1,195 @@
+//! What an all-clear must not be said over: an error that was logged, a hole in the log, a section that was not read.
+
+use jiff::SignedDuration;
+use serde_json::Value;
+use syringe_core::diagnosis::{ClusterFacts, Diagnosis, Severity, Verdict, diagnose};
+use syringe_core::facts::kernel_log::{Coverage, KernelEvent, KernelEventKind as Kind, KernelLog};
+use syringe_core::pci::PciAddress;
+use syringe_core::report::{Report, Section, Sections, Status};
+
+use super::{log_of, scenarios, told};
+
+fn healthy() -> Report {
+    scenarios().remove("healthy-h100-8").expect("the scenario").0
+}
+
+/// An event of the healthy node's first GPU, so many minutes before its facts were taken.
+fn event(kind: Kind, minutes: i64) -> KernelEvent {
+    let last = healthy().taken_at.map(|now| now - SignedDuration::from_mins(minutes));
+    KernelEvent {
+        kind,
+        pci_address: PciAddress::parse("0000:18:00.0"),
+        count: 1,
+        first: last,
+        last,
+        ..Default::default()
+    }
+}
+
+fn xid(code: u32, minutes: i64) -> KernelEvent {
+    KernelEvent { code: Some(code), ..event(Kind::Xid, minutes) }
+}
+
+fn judged(report: &Report) -> Diagnosis {
+    diagnose(report, &ClusterFacts::default())
+}
+
+/// The healthy node with these events in its log.
+fn with(events: Vec<KernelEvent>) -> Report {
+    let mut report = healthy();
+    log_of(&mut report).expect("a log").events.extend(events);
+    report
+}
+
+/// A log alone, which reaches back five hours.
+fn log_alone(events: Vec<KernelEvent>) -> Report {
+    let base = healthy();
+    let from = base.taken_at.map(|now| now - SignedDuration::from_hours(5));
+    let coverage = vec![Coverage { source: "kern.log".into(), from, to: base.taken_at, ..Coverage::default() }];
+    let log = KernelLog { coverage, events, ..KernelLog::default() };
+    let sections = Sections { xid: Some(Section::read(log, Vec::new())), ..Sections::default() };
+    Report { sections, kernel_log: Vec::new(), ..base }
+}
+
+fn worst(diagnosis: &Diagnosis) -> Option<Severity> {
+    diagnosis.findings.iter().map(|finding| finding.severity).max()
+}
+
+#[test]
+fn a_summary_names_the_errors_that_no_longer_count() {
+    const WEEK: i64 = 7 * 24 * 60;
+    for code in [48, 119, 38, 233] {
+        let diagnosis = judged(&with(vec![xid(code, WEEK)]));
+        let summary = &diagnosis.summary;
+        assert!(summary.contains(&format!("Xid {code}")), "{summary}");
+        assert!(!summary.to_lowercase().contains("no xid of hardware"), "{summary}");
+    }
+    let programs = judged(&with(vec![xid(31, 30)]));
+    assert!(programs.summary.contains("o Xid of hardware or driver"), "{}", programs.summary);
+}
+
+#[test]
+fn a_link_that_went_down_is_found_in_the_log_alone() {
+    let power = KernelEvent {
+        sub_code: Some("power_state".into()),
+        raw: "nvidia 0000:5d:00.0: Unable to change power state from D3cold to D0, device inaccessible".into(),
+        ..event(Kind::PcieLink, 30)
+    };
+    assert_eq!(judged(&log_alone(vec![power])).verdict, Verdict::Critical);
+    let slot = KernelEvent {
+        sub_code: Some("link_down".into()),
+        raw: "pcieport 0000:5c:01.0: pciehp: Slot(12): Link Down".into(),
+        ..event(Kind::PcieLink, 30)
+    };
+    let port = PciAddress::parse("0000:fe:01.0");
+    assert_eq!(judged(&log_alone(vec![slot.clone()])).verdict, Verdict::Warning);
+    let of_a_disk = judged(&with(vec![KernelEvent { pci_address: port, ..slot }]));
+    assert_eq!(of_a_disk.verdict, Verdict::Healthy, "{}", told(&of_a_disk));
+}
+
+#[test]
+fn a_link_that_has_worked_for_a_week_is_no_open_fault() {
+    let down = |minutes| KernelEvent { sub_code: Some("link_down".into()), ..event(Kind::PcieLink, minutes) };
+    assert_eq!(worst(&judged(&with(vec![down(5)]))), Some(Severity::Critical));
+    assert_eq!(worst(&judged(&with(vec![down(8 * 24 * 60)]))), Some(Severity::Info));
+}
+
+#[test]
+fn a_section_that_failed_is_named_and_forbids_healthy() {
+    for section in ["processes", "mig", "kubelet"] {
+        for broken in [serde_json::json!({"status": "error"}), serde_json::json!({"status": "ok", "data": null})] {
+            let mut report: Value = serde_json::to_value(healthy()).expect("JSON");
+            report["sections"][section] = broken;
+            let diagnosis = judged(&serde_json::from_value(report).expect("a report"));
+            assert!(diagnosis.verdict != Verdict::Healthy, "{section}: {}", told(&diagnosis));
+            assert!(diagnosis.not_judged.iter().any(|name| name == section), "{section}: {}", told(&diagnosis));
+        }
+    }
+}
+
+#[test]
+fn a_hole_in_the_log_and_contradictions_forbid_an_all_clear() {
+    let mut hole = healthy();
+    log_of(&mut hole).expect("a log").coverage[0].lost_records = 50_000;
+    let mut no_inventory = healthy();
+    no_inventory.sections.inventory.as_mut().and_then(|one| one.data.as_mut()).expect("data").gpus.clear();
+    let mut no_bus = healthy();
+    no_bus.sections.host.as_mut().and_then(|one| one.data.as_mut()).expect("data").pci_gpus.clear();
+    for report in [hole, no_inventory, no_bus] {
+        let diagnosis = judged(&report);
+        assert!(diagnosis.verdict >= Verdict::Unknown, "{}", told(&diagnosis));
+    }
+    let mut omitted = healthy();
+    log_of(&mut omitted).expect("a log").events_omitted = 100;
+    let summary = judged(&omitted).summary;
+    assert!(!summary.to_lowercase().contains("no xid"), "{summary}");
+}
+
+#[test]
+fn errors_that_only_one_counter_has_are_found() {
+    let mut report = healthy();
+    let ecc = report.sections.ecc.as_mut().and_then(|one| one.data.as_mut()).expect("data");
+    let sram = ecc.gpus[0].sram.as_mut().expect("an H100 counts SRAM errors");
+    sram.volatile_uncorrected_parity = 1;
+    let diagnosis = judged(&report);
+    assert!(diagnosis.verdict >= Verdict::Warning, "{}", told(&diagnosis));
+}
+
+#[test]
+fn a_limit_that_no_gpu_has_clears_no_heat() {
+    let mut report = healthy();
+    let telemetry = report.sections.telemetry.as_mut().and_then(|one| one.data.as_mut()).expect("data");
+    for gpu in &mut telemetry.gpus {
+        gpu.temperature.slowdown_celsius = Some(0);
+        (gpu.temperature.tlimit_margin_celsius, gpu.temperature.tlimit_thresholds) = (None, None);
+    }
+    let summary = judged(&report).summary;
+    assert!(!summary.contains("no overheating"), "{summary}");
+}
+
+#[test]
+fn the_newest_boot_of_a_foreign_log_is_its_present() {
+    let of_boot = |boot: &str, event: KernelEvent| KernelEvent { boot_id: Some(boot.into()), ..event };
+    let mut report = log_alone(vec![of_boot("old", xid(48, 290)), of_boot("new", xid(79, 180))]);
+    report.boot_id = None;
+    let diagnosis = judged(&report);
+    assert_eq!(diagnosis.verdict, Verdict::Fatal, "{}", told(&diagnosis));
+}
+
+#[test]
+fn a_load_of_the_driver_brings_no_lost_gpu_back() {
+    let lost = vec![xid(79, 60), KernelEvent { pci_address: None, ..event(Kind::DriverLoaded, 30) }];
+    let alone = judged(&log_alone(lost.clone()));
+    assert_eq!(alone.verdict, Verdict::Fatal, "{}", told(&alone));
+    let works = judged(&with(lost));
+    assert!(worst(&works) <= Some(Severity::Warning), "NVML reads it: {}", told(&works));
+}
+
+#[test]
+fn a_limit_on_gsp_lines_and_a_failed_probe_are_found_without_anything_else() {
+    let limited = judged(&log_alone(vec![event(Kind::GspRateLimit, 30)]));
+    assert_eq!(limited.verdict, Verdict::Warning, "{}", told(&limited));
+    let mut with_host = log_alone(vec![event(Kind::ProbeFailed, 30)]);
+    with_host.sections.host = healthy().sections.host;
+    assert_eq!(with_host.sections.host.as_ref().map(|host| host.status), Some(Status::Ok));
+    let diagnosis = judged(&with_host);
+    assert_eq!(diagnosis.verdict, Verdict::Warning, "{}", told(&diagnosis));
+}
+
+#[test]
+fn a_missing_name_is_no_second_workload() {
+    let fault = |pid| KernelEvent { pid: Some(pid), ..xid(31, 30 + i64::from(pid)) };
+    let diagnosis = judged(&with(vec![fault(1), fault(2)]));
+    assert_eq!(worst(&diagnosis), Some(Severity::Info), "{}", told(&diagnosis));
+    let named = |pid, name: &str| KernelEvent { process: Some(name.into()), ..fault(pid) };
+    let diagnosis = judged(&with(vec![named(1, "a"), named(2, "b")]));
+    assert_eq!(worst(&diagnosis), Some(Severity::Warning), "{}", told(&diagnosis));
+}
+
+#[test]
+fn a_blocked_task_that_is_gone_for_a_day_is_history() {
+    let hung =
+        |minutes| KernelEvent { pid: Some(4321), process: Some("nvidia-smi".into()), ..event(Kind::HungTask, minutes) };
+    assert_eq!(worst(&judged(&with(vec![hung(30)]))), Some(Severity::Warning));
+    assert_eq!(worst(&judged(&with(vec![hung(8 * 24 * 60)]))), Some(Severity::Info));
+}

@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 use syringe_core::facts::action::{Obstacle, StepDone};
 use syringe_core::text::clean;
 
-use super::request::{DriverTool, Job};
-use crate::child::{self, Task};
-use crate::host::{self, trusted};
+use crate::child;
 use crate::paths::{Owner, Paths};
+use crate::task::{DriverTool, Job, Task};
+use crate::{host, trusted};
 
 /// Where nvidia-smi is below a root, and the folder of libraries that must be named for it.
 const PROGRAMS: [(&str, Option<&str>); 6] = [
@@ -105,7 +105,7 @@ impl DriverRoot {
             },
             Err(error) => (None, format!("could not be started: {error}"), End::NotStarted),
         };
-        let duration_ms = crate::millis(started.elapsed());
+        let duration_ms = crate::envelope::millis(started.elapsed());
         (StepDone { command, exit_code, said: clean(&said, MOST_SAID), duration_ms }, end)
     }
 
@@ -193,7 +193,7 @@ pub(crate) fn replace_process(tool: &DriverTool) -> std::io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     #[test]
     fn the_driver_container_comes_before_the_host() {

@@ -13,7 +13,7 @@ use syringe_core::facts::kubelet::Allocation;
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
-use super::files;
+use crate::files;
 use crate::paths::Paths;
 
 /// Unlike the device manager's, this file follows the kubelet's root directory; k0s has another one.
@@ -62,7 +62,7 @@ struct Device {
 
 /// One allocation per claim, pod and GPU driver. A node without claims has no file, which is no problem.
 pub(super) fn claims(paths: &Paths, problems: &mut Vec<Problem>) -> Vec<Allocation> {
-    let Some(path) = STATE.iter().find_map(|path| files::inside(&paths.host, path)) else { return Vec::new() };
+    let Some(path) = STATE.iter().find_map(|path| files::resolve_in_root(&paths.host, path)) else { return Vec::new() };
     match files::whole(&path, MOST_STATE).and_then(|text| parse(&text)) {
         Ok(claims) => claims.into_iter().flat_map(allocations).collect(),
         Err(error) => {
@@ -112,7 +112,7 @@ fn hands_out_gpus(driver: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     fn read(state: &str) -> (Vec<Allocation>, Vec<Problem>) {
         let tree = Tree::new();

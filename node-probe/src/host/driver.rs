@@ -5,10 +5,10 @@
 use std::path::Path;
 
 use syringe_core::facts::host::DriverVersions;
-use syringe_core::text::clean;
 
 use super::libraries::{Library, libraries};
-use super::{files, library_folders, module_file};
+use super::{driver_version, library_folders, module_file};
+use crate::files;
 use crate::paths::Paths;
 
 /// Where the GPU Operator's driver container mounts its root on the host.
@@ -39,10 +39,8 @@ const TOOLKIT: [&str; 5] = [
 
 /// Reads all versions.
 pub(super) fn versions(paths: &Paths) -> DriverVersions {
-    let banner = files::text(&paths.proc.join("driver/nvidia/version"));
-    let loaded = files::text(&paths.sys.join("module/nvidia/version"))
-        .or_else(|| banner.as_deref().and_then(version_in))
-        .map(|version| clean(&version, 40));
+    let banner = driver_version::banner(paths);
+    let loaded = driver_version::loaded(paths);
     // The one that NVML is opened from, unless it turns out not to be of the module's version. One that must not be loaded is
     // still what the node has.
     let library = libraries(paths, loaded.as_deref()).into_iter().find(|library| library.version.is_some());
@@ -68,25 +66,17 @@ fn flavor(banner: &str) -> String {
     if open { "open" } else { "proprietary" }.to_owned()
 }
 
-/// The first word that is a driver version.
-fn version_in(banner: &str) -> Option<String> {
-    banner.lines().next()?.split_whitespace().find(|word| is_version(word)).map(str::to_owned)
-}
-
-/// `570.124.06`, `535.261`: two numbers or more. A bare branch (`570`) is no version: it would look like a mismatch.
-pub(super) fn is_version(text: &str) -> bool {
-    let numbers = |part: &str| !part.is_empty() && part.len() <= 5 && part.bytes().all(|byte| byte.is_ascii_digit());
-    text.len() <= 20 && (2..=4).contains(&text.split('.').count()) && text.split('.').all(numbers)
-}
-
 /// Driver versions that have GSP firmware on disk.
 pub(super) fn gsp_firmware(paths: &Paths) -> Vec<String> {
     let mut versions: Vec<String> = FIRMWARE_FOLDERS
         .iter()
-        .filter_map(|folder| files::inside(&paths.host, folder))
+        .filter_map(|folder| files::resolve_in_root(&paths.host, folder))
         .flat_map(|folder| {
             let names = files::names(&folder).unwrap_or_default();
-            names.into_iter().filter(|name| is_version(name)).filter(move |name| has_gsp(&folder.join(name)))
+            names
+                .into_iter()
+                .filter(|name| driver_version::is_version(name))
+                .filter(move |name| has_gsp(&folder.join(name)))
         })
         .collect();
     versions.sort_unstable();
@@ -100,7 +90,7 @@ fn has_gsp(folder: &Path) -> bool {
 
 /// A CDI specification that describes NVIDIA devices.
 pub(super) fn cdi_spec(paths: &Paths) -> Option<String> {
-    CDI_FOLDERS.iter().filter_map(|folder| files::inside(&paths.host, folder)).find_map(|folder| {
+    CDI_FOLDERS.iter().filter_map(|folder| files::resolve_in_root(&paths.host, folder)).find_map(|folder| {
         let names = files::names(&folder).ok()?;
         let spec = |name: &String| [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
         let path =
@@ -115,14 +105,14 @@ fn names_nvidia(spec: &Path) -> bool {
 
 /// The NVIDIA container runtime, if installed.
 pub(super) fn container_toolkit(paths: &Paths) -> Option<String> {
-    let exists = |path: &&&str| files::inside(&paths.host, path).is_some();
+    let exists = |path: &&&str| files::resolve_in_root(&paths.host, path).is_some();
     TOOLKIT.iter().find(exists).map(|path| format!("/{path}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     #[test]
     fn an_updated_library_beside_an_old_module_can_be_told() {
@@ -174,15 +164,6 @@ mod tests {
         );
         let versions = versions(&tree.paths());
         assert_eq!((versions.loaded.as_deref(), versions.flavor.as_deref()), (Some("535.261.03"), Some("proprietary")));
-    }
-
-    #[test]
-    fn a_branch_is_no_version() {
-        for (text, expected) in
-            [("570.124.06", true), ("535.261", true), ("570", false), ("x.1", false), ("1.2.3.4.5", false), ("", false)]
-        {
-            assert_eq!(is_version(text), expected, "{text}");
-        }
     }
 
     #[test]

@@ -7,9 +7,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::trusted::{self, Distrust, Trusted};
-use super::{cgroup, driver, files, library_folders};
+use super::{driver_version, library_folders};
 use crate::paths::{Owner, Paths};
+use crate::trusted::{self, Distrust, Trusted};
+use crate::{cgroup, files};
 
 /// The name that the driver's own loader path knows.
 const NAME: &str = "libnvidia-ml.so.1";
@@ -52,7 +53,7 @@ fn search(root: &Path, loaded: Option<&str>, foreign: bool, found: &mut Vec<Libr
         let exact = loaded.map(|version| format!("{folder}/{PREFIX}{version}"));
         let usual = format!("{folder}/{NAME}");
         let mut paths: Vec<String> = exact.into_iter().chain([usual]).collect();
-        if !paths.iter().any(|path| files::inside(root, path).is_some()) {
+        if !paths.iter().any(|path| files::resolve_in_root(root, path).is_some()) {
             paths = versioned(root, &folder);
         }
         for path in paths {
@@ -63,8 +64,8 @@ fn search(root: &Path, loaded: Option<&str>, foreign: bool, found: &mut Vec<Libr
 
 /// A folder without the usual link may have the file behind it all the same.
 fn versioned(root: &Path, folder: &str) -> Vec<String> {
-    let names = files::inside(root, folder).and_then(|path| files::names(&path).ok()).unwrap_or_default();
-    let is_library = |name: &String| name.strip_prefix(PREFIX).is_some_and(driver::is_version);
+    let names = files::resolve_in_root(root, folder).and_then(|path| files::names(&path).ok()).unwrap_or_default();
+    let is_library = |name: &String| name.strip_prefix(PREFIX).is_some_and(driver_version::is_version);
     names.into_iter().filter(is_library).map(|name| format!("{folder}/{name}")).collect()
 }
 
@@ -74,14 +75,14 @@ fn add(root: &Path, path: &str, foreign: bool, found: &mut Vec<Library>) {
         Ok(file) => Some(file.path.clone()),
         // Named with the reason, if it is there at all.
         Err(Distrust::Absent(_)) => None,
-        Err(_) => files::inside(root, path),
+        Err(_) => files::resolve_in_root(root, path),
     };
     let Some(real) = real else { return };
     if found.iter().any(|known| known.path == real) {
         return;
     }
     let name = real.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let version = name.strip_prefix(PREFIX).filter(|version| driver::is_version(version)).map(str::to_owned);
+    let version = name.strip_prefix(PREFIX).filter(|version| driver_version::is_version(version)).map(str::to_owned);
     found.push(Library { path: real, version, file, foreign });
 }
 

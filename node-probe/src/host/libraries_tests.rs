@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::host::testing::Tree;
+use crate::testing::Tree;
 
 fn shown(tree: &Tree, found: Vec<Library>) -> Vec<String> {
     let inside = |library: Library| {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{files, trusted};
+use crate::{files, trusted};
 
 /// Roots that a driver may be installed in, below the host's: the GPU Operator's driver container first, since where it is
 /// it is the one that is loaded.
@@ -63,6 +63,6 @@ pub(super) fn folders(root: &Path, foreign: bool) -> Vec<String> {
 
 /// The entries of a folder below `root`, relative to `root`, in order.
 fn children(root: &Path, folder: &str) -> Vec<String> {
-    let names = files::inside(root, folder).and_then(|path| files::names(&path).ok()).unwrap_or_default();
+    let names = files::resolve_in_root(root, folder).and_then(|path| files::names(&path).ok()).unwrap_or_default();
     names.into_iter().map(|name| format!("{folder}/{name}")).collect()
 }

@@ -8,7 +8,8 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use super::{driver, files};
+use super::driver_version;
+use crate::files;
 
 /// `modules.dep` of a distribution kernel has about 700 KiB.
 const MOST_DEP: usize = 8 * 1024 * 1024;
@@ -20,10 +21,10 @@ const MOST_MODINFO: u64 = 256 * 1024;
 /// The module's version below `root` for the kernel `release`.
 pub(super) fn version(root: &Path, release: &str) -> Option<String> {
     let below = listed(root, release)??;
-    if let Some(version) = below.split('/').find(|part| driver::is_version(part)) {
+    if let Some(version) = below.split('/').find(|part| driver_version::is_version(part)) {
         return Some(version.to_owned());
     }
-    let path = files::inside(root, &format!("lib/modules/{release}/{below}"))?;
+    let path = files::resolve_in_root(root, &format!("lib/modules/{release}/{below}"))?;
     if path.extension().is_some_and(|end| end == "ko") { modinfo_version(&path) } else { dkms_version(root, release) }
 }
 
@@ -40,7 +41,7 @@ fn listed(root: &Path, release: &str) -> Option<Option<String>> {
     if !plain || release.starts_with('.') {
         return None;
     }
-    let dep = files::inside(root, &format!("lib/modules/{release}/modules.dep"))?;
+    let dep = files::resolve_in_root(root, &format!("lib/modules/{release}/modules.dep"))?;
     let dep = files::whole(&dep, MOST_DEP).ok()?;
     let dep = String::from_utf8_lossy(&dep);
     let module = |line: &str| {
@@ -53,14 +54,14 @@ fn listed(root: &Path, release: &str) -> Option<Option<String>> {
 
 /// The one version that DKMS built for this kernel: `/var/lib/dkms/nvidia*/VERSION/RELEASE`.
 fn dkms_version(root: &Path, release: &str) -> Option<String> {
-    let dkms = files::inside(root, "var/lib/dkms")?;
+    let dkms = files::resolve_in_root(root, "var/lib/dkms")?;
     let packages = files::names(&dkms).ok()?.into_iter().filter(|name| name.starts_with("nvidia"));
     let mut built = packages.flat_map(|package| {
         let folder = dkms.join(package);
         let versions = files::names(&folder).unwrap_or_default();
         versions
             .into_iter()
-            .filter(move |version| driver::is_version(version) && folder.join(version).join(release).is_dir())
+            .filter(move |version| driver_version::is_version(version) && folder.join(version).join(release).is_dir())
     });
     let version = built.next()?;
     // Two of them: which one was installed last cannot be told from here.
@@ -95,7 +96,7 @@ fn modinfo_version(path: &Path) -> Option<String> {
     let strings = at(&mut file, word(modinfo, 0x18)?, word(modinfo, 0x20)?.min(MOST_MODINFO))?;
     let version = strings.split(|byte| *byte == 0).find_map(|line| line.strip_prefix(b"version="))?;
     let version = std::str::from_utf8(version).ok()?;
-    driver::is_version(version).then(|| version.to_owned())
+    driver_version::is_version(version).then(|| version.to_owned())
 }
 
 /// `length` bytes at `offset`; `None` where the file ends before.
@@ -117,7 +118,7 @@ fn half(bytes: &[u8], offset: usize) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     const RELEASE: &str = "6.8.0-1021-aws";
 

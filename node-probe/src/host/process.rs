@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use syringe_core::facts::processes::GpuProcess;
 use syringe_core::text::clean;
 
-use super::{cgroup, files};
 use crate::paths::Paths;
+use crate::{cgroup, files};
 
 /// Clock ticks per second in what the kernel shows to programs (`USER_HZ`): 100 on x86-64 and arm64, whatever `HZ` is.
 const TICKS_PER_SECOND: u64 = 100;
@@ -34,7 +34,8 @@ impl Known {
         let stat = files::whole(&paths.proc.join("stat"), 4 * files::SMALL).unwrap_or_default();
         let stat = String::from_utf8_lossy(&stat);
         let boot = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok());
-        let passwd = files::inside(&paths.host, "etc/passwd").and_then(|path| files::whole(&path, MOST_PASSWD).ok());
+        let passwd =
+            files::resolve_in_root(&paths.host, "etc/passwd").and_then(|path| files::whole(&path, MOST_PASSWD).ok());
         Self { boot, users: users(&String::from_utf8_lossy(&passwd.unwrap_or_default())) }
     }
 }
@@ -66,7 +67,7 @@ pub(crate) struct Stat {
 
 /// What one read of a thread tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct ThreadLook {
+pub(super) struct ThreadState {
     /// Whether it waits uninterruptibly.
     pub(super) waits: bool,
     /// How often it has given up the processor, of its own accord or not.
@@ -74,10 +75,10 @@ pub(super) struct ThreadLook {
 }
 
 /// Looks at one thread; `None`: it has ended. `folder`: `/proc/PID/task/TID`.
-pub(super) fn look_at_thread(folder: &Path) -> Option<ThreadLook> {
+pub(super) fn read_thread(folder: &Path) -> Option<ThreadState> {
     let waits = stat(&files::text(&folder.join("stat"))?).state.as_deref() == Some("D");
     let status = if waits { files::text(&folder.join("status")) } else { None };
-    Some(ThreadLook { waits, switches: status.map(|status| switches(&status)) })
+    Some(ThreadState { waits, switches: status.map(|status| switches(&status)) })
 }
 
 /// The sum of `voluntary_ctxt_switches:` and `nonvoluntary_ctxt_switches:`.
@@ -90,7 +91,7 @@ fn switches(status: &str) -> u64 {
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// The state of one process now; `None`: there is none.
-pub(crate) fn look(proc: &Path, pid: u32) -> Option<Stat> {
+pub(crate) fn read_stat(proc: &Path, pid: u32) -> Option<Stat> {
     Some(stat(&files::text(&proc.join(pid.to_string()).join("stat"))?))
 }
 
@@ -164,7 +165,7 @@ fn started_at(boot: Option<i64>, ticks: Option<u64>) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     #[test]
     fn a_name_with_parentheses_and_blanks_does_not_shift_the_fields() {

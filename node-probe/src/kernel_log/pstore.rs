@@ -4,12 +4,12 @@
 
 use syringe_core::facts::kernel_log::Coverage;
 
-use crate::host::files;
+use crate::files;
 use crate::paths::Paths;
 
 /// A note on the crash records, where there are any.
 pub(super) fn coverage(paths: &Paths) -> Option<Coverage> {
-    let folders = [Some(paths.sys.join("fs/pstore")), files::inside(&paths.host, "var/lib/systemd/pstore")];
+    let folders = [Some(paths.sys.join("fs/pstore")), files::resolve_in_root(&paths.host, "var/lib/systemd/pstore")];
     let names = folders.into_iter().flatten().flat_map(|folder| files::names(&folder).unwrap_or_default());
     let count = names.filter(|name| !name.starts_with('.')).count();
     let places = "/sys/fs/pstore and /var/lib/systemd/pstore";

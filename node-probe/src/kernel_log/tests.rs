@@ -3,7 +3,7 @@
 use syringe_core::report::Status;
 
 use super::*;
-use crate::host::testing::Tree;
+use crate::testing::Tree;
 
 const XID: &str = "NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus.";
 /// 2026-11-20T00:00:00Z.

@@ -14,7 +14,7 @@ use syringe_core::xid::record::{self, Wall};
 use syringe_core::xid::window::TEXT_LOGS;
 
 use super::lines::Lines;
-use crate::host::files;
+use crate::files;
 
 /// The end of each file that is read.
 const MOST_BYTES: u64 = 32 * 1024 * 1024;
@@ -38,11 +38,11 @@ pub(super) fn read(host: &Path, log: &mut EventLog, since: Option<Timestamp>, no
     let mut found = Found::default();
     // The first one that exists is read.
     let mut names = TEXT_LOGS.iter().map(|name| format!("var/log/{name}"));
-    let Some(name) = names.find(|name| files::inside(host, name).is_some()) else { return Ok(found) };
+    let Some(name) = names.find(|name| files::resolve_in_root(host, name).is_some()) else { return Ok(found) };
     let deadline = Instant::now() + TIME;
     let zone = zone(host);
     for name in [format!("{name}.1"), name] {
-        let Some(path) = files::inside(host, &name).filter(|path| recent(path, since)) else { continue };
+        let Some(path) = files::resolve_in_root(host, &name).filter(|path| recent(path, since)) else { continue };
         let name = format!("/{name}");
         log.source(&name);
         found.names.push(name);
@@ -63,7 +63,7 @@ fn recent(path: &Path, since: Option<Timestamp>) -> bool {
 
 /// The host's time zone; UTC where it has none or one that cannot be read.
 fn zone(host: &Path) -> TimeZone {
-    let file = files::inside(host, "etc/localtime").and_then(|path| files::whole(&path, files::SMALL).ok());
+    let file = files::resolve_in_root(host, "etc/localtime").and_then(|path| files::whole(&path, files::SMALL).ok());
     file.and_then(|rules| TimeZone::tzif("host", &rules).ok()).unwrap_or(TimeZone::UTC)
 }
 
@@ -101,7 +101,7 @@ fn push(path: &Path, log: &mut EventLog, zone: &TimeZone, now: Timestamp, deadli
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
     use syringe_core::xid::Options;
 
     fn now() -> Timestamp {

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
 
-use super::files::{MOST_LINKS, SMALL, parts};
+use crate::files::{MOST_LINKS, SMALL, parts};
 
 /// Write permission of group and others.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
@@ -145,7 +145,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, chown};
 
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     const FILE: &str = "usr/lib/x/libnvidia-ml.so.1";
 

@@ -90,7 +90,7 @@ pub(crate) fn pids(proc: &Path) -> io::Result<Vec<u32>> {
 }
 
 /// Where `path` really is when `root` is the root directory: links are followed inside it. `None`: it does not exist.
-pub(crate) fn inside(root: &Path, path: &str) -> Option<PathBuf> {
+pub(crate) fn resolve_in_root(root: &Path, path: &str) -> Option<PathBuf> {
     let mut pending: Vec<PathBuf> = parts(Path::new(path));
     let mut reached = PathBuf::new();
     let mut links = 0;
@@ -145,7 +145,7 @@ pub(crate) fn problem(code: &str, what: impl Into<String>, why: impl ToString, n
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     #[test]
     fn what_does_not_come_in_time_is_not_waited_for() {
@@ -160,16 +160,16 @@ mod tests {
         tree.link("usr/lib/x.so", "/etc/alternatives/x").link("etc/alternatives/x", "/usr/lib/real/x.so.1");
         tree.file("usr/lib/real/x.so.1", "");
         let root = tree.path();
-        assert_eq!(inside(root, "/etc/os-release"), Some(root.join("usr/lib/os-release")));
-        assert_eq!(inside(root, "usr/lib/x.so"), Some(root.join("usr/lib/real/x.so.1")));
-        assert_eq!(inside(root, "/../../etc/nothing"), None);
+        assert_eq!(resolve_in_root(root, "/etc/os-release"), Some(root.join("usr/lib/os-release")));
+        assert_eq!(resolve_in_root(root, "usr/lib/x.so"), Some(root.join("usr/lib/real/x.so.1")));
+        assert_eq!(resolve_in_root(root, "/../../etc/nothing"), None);
     }
 
     #[test]
     fn a_circle_of_links_ends() {
         let tree = Tree::new();
         tree.link("a", "b").link("b", "a");
-        assert_eq!(inside(tree.path(), "a"), None);
+        assert_eq!(resolve_in_root(tree.path(), "a"), None);
     }
 
     #[test]

@@ -14,7 +14,8 @@
 //!   envelope       version and units of every report
 //!   request        what a run is asked to read
 //!   hold           keeps the probe's container open
-//!   files          bounded reads of files that others wrote
+//!   files          bounded reads of procfs, sysfs and /dev
+//!   in_root        files of a file system whose links others made
 //!   trusted        files that only root can change: what may be loaded or run
 //!   cgroup         pod and container of a process
 //!   pid_namespace  whether process ids are the host's
@@ -47,6 +48,8 @@ mod files;
 mod hold;
 #[cfg(target_os = "linux")]
 mod host;
+#[cfg(target_os = "linux")]
+mod in_root;
 #[cfg(target_os = "linux")]
 mod kernel_log;
 #[cfg(target_os = "linux")]

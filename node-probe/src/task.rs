@@ -61,8 +61,10 @@ pub(crate) struct Questions {
 /// directory is for a whole process, and the one that reads must keep its own.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct DriverTool {
-    /// Root directory of the driver
-    pub(crate) root: PathBuf,
+    /// The host's root
+    pub(crate) host: PathBuf,
+    /// Root directory of the driver, below it
+    pub(crate) below: String,
     /// nvidia-smi, as seen below that root
     pub(crate) program: PathBuf,
     /// Folder of the driver's libraries, where the loader does not know it

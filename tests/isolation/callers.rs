@@ -67,7 +67,7 @@ fn tasks(folder: &str) -> [Value; 4] {
     [
         json!({"Nvml": {"library": format!("{folder}/libnvidia-ml.so.1"), "sections": ["Inventory"], "gpu": null,
             "paths": {"host": "/", "proc": "/proc", "sys": "/sys", "dev": "/dev", "owner": "Node"}}}),
-        json!({"DriverTool": {"root": "/", "program": format!("{folder}/tool"), "library_path": null, "gpu": GPU,
+        json!({"DriverTool": {"host": "/", "below": "", "program": format!("{folder}/tool"), "library_path": null, "gpu": GPU,
             "job": "Reset"}}),
         json!({"Journal": {"root": "/", "tool": format!("{folder}/tool"), "since": 0}}),
         json!({"DeviceAccess": {"theirs": format!("{folder}/host-file"), "ours": format!("{folder}/host-file"),

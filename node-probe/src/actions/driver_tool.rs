@@ -54,6 +54,9 @@ pub(super) enum End {
 /// An installed driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DriverRoot {
+    /// The host's root, and where the driver's is below it.
+    host: PathBuf,
+    below: String,
     /// The root, as this process sees it.
     root: PathBuf,
     /// The program, as seen below the root.
@@ -70,13 +73,21 @@ impl DriverRoot {
         let roots = if paths.owner == Owner::Node { &host::DRIVER_ROOTS[..] } else { &[] };
         for below in roots {
             let root = paths.host.join(below);
+            let Ok(opened) = trusted::root_below(&paths.host, below) else { continue };
             let found = PROGRAMS.iter().find_map(|(program, library_path)| {
-                let file = trusted::open(&root, program).ok()?.path;
+                let file = trusted::open_in(&opened, program, true).ok()?.path;
                 Some((Path::new("/").join(file.strip_prefix(&root).ok()?), *library_path))
             });
             if let Some((program, library_path)) = found {
                 let change_root = !saved_tree && root != Path::new("/");
-                return Ok(Self { root, program, library_path, change_root });
+                return Ok(Self {
+                    host: paths.host.clone(),
+                    below: (*below).to_owned(),
+                    root,
+                    program,
+                    library_path,
+                    change_root,
+                });
             }
         }
         Err(Obstacle::new(
@@ -112,7 +123,8 @@ impl DriverRoot {
     fn start(&self, job: Job, gpu: &str, lock: &File) -> io::Result<Child> {
         let mut command = if self.change_root {
             child::command(&Task::DriverTool(DriverTool {
-                root: self.root.clone(),
+                host: self.host.clone(),
+                below: self.below.clone(),
                 program: self.program.clone(),
                 library_path: self.library_path.map(str::to_owned),
                 gpu: gpu.to_owned(),
@@ -179,8 +191,13 @@ fn outcome(mut child: Child, time: Duration) -> (Option<i32>, String) {
 
 /// Becomes the driver's tool below its root. Returns only when that failed, with the reason.
 pub(crate) fn replace_process(tool: &DriverTool) -> std::io::Error {
-    let DriverTool { root, program, library_path, gpu, job } = tool;
-    let nothing = match child::enter(root) {
+    let DriverTool { host, below, program, library_path, gpu, job } = tool;
+    // The same look again: between the first one and this nobody can have put another folder in its place.
+    let root = match trusted::root_below(host, below) {
+        Ok(root) => root,
+        Err(distrust) => return io::Error::other(distrust.to_string()),
+    };
+    let nothing = match child::enter(&root.descriptor_path()) {
         Ok(nothing) => nothing,
         Err(error) => return error,
     };

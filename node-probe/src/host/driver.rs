@@ -2,13 +2,12 @@
 //!
 //! Files alone: nothing is opened as a library here, and no version is guessed from a package database.
 
-use std::path::Path;
-
 use syringe_core::facts::host::DriverVersions;
 
 use super::libraries::{Library, libraries};
 use super::{driver_version, library_folders, module_file};
 use crate::files;
+use crate::in_root::{self, HostFile, Root};
 use crate::paths::Paths;
 
 /// Where the GPU Operator's driver container mounts its root on the host.
@@ -47,7 +46,8 @@ pub(super) fn versions(paths: &Paths) -> DriverVersions {
     let by_operator = library.as_ref().is_some_and(|library| library.path.starts_with(paths.host.join(OPERATOR_ROOT)));
     let (first, second) = if by_operator { (OPERATOR_ROOT, "") } else { ("", OPERATOR_ROOT) };
     let kernel = files::text(&paths.proc.join("sys/kernel/osrelease"));
-    let roots = [first, second].map(|below| paths.host.join(below));
+    let host = Root::open(&paths.host).ok();
+    let roots: Vec<Root> = [first, second].iter().filter_map(|below| host.as_ref()?.below(below)).collect();
     let in_roots = |kernel: &String| roots.iter().find_map(|root| module_file::version(root, kernel));
     let listed = |kernel: &String| roots.iter().filter_map(|root| module_file::is_listed(root, kernel)).max();
     DriverVersions {
@@ -70,13 +70,12 @@ fn flavor(banner: &str) -> String {
 pub(super) fn gsp_firmware(paths: &Paths) -> Vec<String> {
     let mut versions: Vec<String> = FIRMWARE_FOLDERS
         .iter()
-        .filter_map(|folder| files::resolve_in_root(&paths.host, folder))
         .flat_map(|folder| {
-            let names = files::names(&folder).unwrap_or_default();
+            let names = names(paths, folder);
             names
                 .into_iter()
                 .filter(|name| driver_version::is_version(name))
-                .filter(move |name| has_gsp(&folder.join(name)))
+                .filter(move |name| has_gsp(paths, &format!("{folder}/{name}")))
         })
         .collect();
     versions.sort_unstable();
@@ -84,28 +83,32 @@ pub(super) fn gsp_firmware(paths: &Paths) -> Vec<String> {
     versions
 }
 
-fn has_gsp(folder: &Path) -> bool {
-    files::names(folder).is_ok_and(|names| names.iter().any(|name| name.starts_with("gsp") && name.contains(".bin")))
+fn has_gsp(paths: &Paths, folder: &str) -> bool {
+    names(paths, folder).iter().any(|name| name.starts_with("gsp") && name.contains(".bin"))
+}
+
+/// The names in a folder of the host; none where it is absent.
+fn names(paths: &Paths, folder: &str) -> Vec<String> {
+    in_root::find(&paths.host, folder).and_then(|folder| folder.names().ok()).unwrap_or_default()
 }
 
 /// A CDI specification that describes NVIDIA devices.
 pub(super) fn cdi_spec(paths: &Paths) -> Option<String> {
-    CDI_FOLDERS.iter().filter_map(|folder| files::resolve_in_root(&paths.host, folder)).find_map(|folder| {
-        let names = files::names(&folder).ok()?;
-        let spec = |name: &String| [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
-        let path =
-            names.iter().filter(|name| spec(name)).map(|name| folder.join(name)).find(|path| names_nvidia(path))?;
-        Some(files::shown(&paths.host, &path))
-    })
+    let is_spec = |name: &String| [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
+    let mut candidates = CDI_FOLDERS.iter().flat_map(|folder| {
+        let specs = names(paths, folder).into_iter().filter(is_spec);
+        specs.filter_map(move |name| in_root::find(&paths.host, &format!("{folder}/{name}")))
+    });
+    candidates.find(names_nvidia).map(|spec| files::shown(&paths.host, &spec.path))
 }
 
-fn names_nvidia(spec: &Path) -> bool {
-    files::head(spec, CDI_HEAD).is_ok_and(|head| String::from_utf8_lossy(&head).contains("nvidia.com/"))
+fn names_nvidia(spec: &HostFile) -> bool {
+    spec.head(CDI_HEAD).is_ok_and(|head| String::from_utf8_lossy(&head).contains("nvidia.com/"))
 }
 
 /// The NVIDIA container runtime, if installed.
 pub(super) fn container_toolkit(paths: &Paths) -> Option<String> {
-    let exists = |path: &&&str| files::resolve_in_root(&paths.host, path).is_some();
+    let exists = |path: &&&str| in_root::find(&paths.host, path).is_some();
     TOOLKIT.iter().find(exists).map(|path| format!("/{path}"))
 }
 
@@ -164,6 +167,17 @@ mod tests {
         );
         let versions = versions(&tree.paths());
         assert_eq!((versions.loaded.as_deref(), versions.flavor.as_deref()), (Some("535.261.03"), Some("proprietary")));
+    }
+
+    #[test]
+    fn a_link_to_a_file_outside_of_the_root_is_not_opened() {
+        let (tree, outside) = (Tree::new(), Tree::new());
+        outside.file("x", "kind: nvidia.com/gpu\n");
+        tree.link("etc/cdi/x.yaml", outside.path().join("x").to_str().expect("UTF-8"));
+        assert_eq!(cdi_spec(&tree.paths()), None);
+        // The same file inside is read: the link was the reason.
+        tree.file("etc/cdi/y.yaml", "kind: nvidia.com/gpu\n");
+        assert_eq!(cdi_spec(&tree.paths()).as_deref(), Some("/etc/cdi/y.yaml"));
     }
 
     #[test]

@@ -14,8 +14,8 @@ use syringe_core::text::clean;
 
 use super::dra;
 use super::pod_resources::{self, Devices, Held};
-use crate::files;
 use crate::paths::Paths;
+use crate::{files, in_root};
 
 /// The device manager's folder is fixed in the kubelet, whatever its root directory is.
 const CHECKPOINT: &str = "var/lib/kubelet/device-plugins/kubelet_internal_checkpoint";
@@ -103,12 +103,12 @@ pub(crate) fn kubelet(paths: &Paths) -> Section<Kubelet> {
 }
 
 fn read(paths: &Paths) -> io::Result<Data> {
-    let Some(path) = files::resolve_in_root(&paths.host, CHECKPOINT) else {
+    let Some(file) = in_root::find(&paths.host, CHECKPOINT) else {
         // The file is first written when a plugin registers. Without its socket beside it, this is no kubelet's folder.
-        let kubelet_is_here = files::resolve_in_root(&paths.host, SOCKET).is_some();
+        let kubelet_is_here = in_root::find(&paths.host, SOCKET).is_some();
         return if kubelet_is_here { Ok(Data::default()) } else { Err(io::ErrorKind::NotFound.into()) };
     };
-    let text = files::whole(&path, MOST_CHECKPOINT)?;
+    let text = file.whole(MOST_CHECKPOINT)?;
     let Checkpoint { data } = serde_json::from_slice(&text)?;
     Ok(data)
 }

@@ -9,7 +9,7 @@ use syringe_core::facts::processes::GpuProcess;
 use syringe_core::text::clean;
 
 use crate::paths::Paths;
-use crate::{cgroup, files};
+use crate::{cgroup, files, in_root};
 
 /// Clock ticks per second in what the kernel shows to programs (`USER_HZ`): 100 on x86-64 and arm64, whatever `HZ` is.
 const TICKS_PER_SECOND: u64 = 100;
@@ -34,8 +34,7 @@ impl Known {
         let stat = files::whole(&paths.proc.join("stat"), 4 * files::SMALL).unwrap_or_default();
         let stat = String::from_utf8_lossy(&stat);
         let boot = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok());
-        let passwd =
-            files::resolve_in_root(&paths.host, "etc/passwd").and_then(|path| files::whole(&path, MOST_PASSWD).ok());
+        let passwd = in_root::find(&paths.host, "etc/passwd").and_then(|file| file.whole(MOST_PASSWD).ok());
         Self { boot, users: users(&String::from_utf8_lossy(&passwd.unwrap_or_default())) }
     }
 }

@@ -20,7 +20,7 @@ use syringe_core::xid::{EventLog, record};
 use super::lines::Lines;
 use crate::child;
 use crate::task::{Journal, Task};
-use crate::{files, trusted};
+use crate::{files, in_root, trusted};
 
 /// Half of the probe's usual time.
 pub(super) const TIME: Duration = Duration::from_secs(4);
@@ -52,9 +52,7 @@ pub(super) const CUT_SHORT: &str = "timeout";
 /// Whether the host keeps a journal: persistent, or for this boot only.
 pub(super) fn exists(host: &Path) -> bool {
     ["var/log/journal", "run/log/journal"].iter().any(|folder| {
-        files::resolve_in_root(host, folder)
-            .and_then(|folder| files::names(&folder).ok())
-            .is_some_and(|names| !names.is_empty())
+        in_root::find(host, folder).and_then(|folder| folder.names().ok()).is_some_and(|names| !names.is_empty())
     })
 }
 

@@ -102,7 +102,9 @@ pub(crate) fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
 
 /// Opens `/dev/kmsg`, the probe's or the host's.
 fn open(paths: &Paths) -> io::Result<Buffer> {
-    let places: [PathBuf; 2] = [paths.dev.join("kmsg"), paths.host.join("dev/kmsg")];
+    // In a workload's root that file is the workload's.
+    let of_host = (paths.owner == Owner::Node).then(|| paths.host.join("dev/kmsg"));
+    let places: Vec<PathBuf> = [paths.dev.join("kmsg")].into_iter().chain(of_host).collect();
     let mut first = None;
     for place in places {
         match open_one(&place) {

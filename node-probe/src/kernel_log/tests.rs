@@ -26,6 +26,17 @@ fn a_saved_buffer_gets_its_times_from_the_boot_of_its_machine() {
 }
 
 #[test]
+fn a_workloads_file_is_not_the_kernels_buffer() {
+    let tree = Tree::new();
+    tree.file("host/dev/kmsg", format!("3,7,3600000000,-;{XID}\n")).file("proc/stat", BOOT);
+    let of = |owner| {
+        let paths = Paths { host: tree.path().join("host"), owner, ..tree.paths() };
+        read(&paths, &Options { since: None, journal: false }).status
+    };
+    assert_eq!((of(Owner::Workload), of(Owner::Node)), (Status::Error, Status::Ok));
+}
+
+#[test]
 fn a_line_in_both_the_buffer_and_a_text_log_counts_once() {
     let tree = Tree::new();
     tree.file("dev/kmsg", format!("3,7,3600000000,-;{XID}\n")).file("proc/stat", BOOT);

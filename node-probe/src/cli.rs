@@ -1,8 +1,8 @@
-//! What can be typed after `node-probe`: words in, a validated task out.
+//! The command line of node-probe: arguments in, a validated task out.
 //!
-//! There are two grammars. [`Shipped`] is that of the program that is put on nodes: none of its words names a file, a program
-//! or a library, because whoever may exec into the probe's container chooses them. [`Development`] adds the options that do.
-//! What this program runs of itself has no words at all (see `child`).
+//! There are two parsers. [`Shipped`] is for the program that runs on nodes: none of its options names a file, a program or a
+//! library, because anyone who may exec into the probe's container chooses them. [`Development`] adds the options that do.
+//! The tasks of child processes have no options at all (see `child`).
 
 use std::ffi::OsString;
 use std::str::FromStr;
@@ -45,7 +45,7 @@ pub(crate) struct Development {
 
 #[derive(Args)]
 struct Cli {
-    /// Give up on what has not answered by then: 100 to 60000
+    /// Deadline for everything that is read: 100 to 60000
     #[arg(long, value_name = "MS", global = true, default_value_t = 8000,
         value_parser = clap::value_parser!(u64).range(100..=60_000))]
     timeout_ms: u64,
@@ -73,25 +73,25 @@ struct Look {
 
 #[derive(Subcommand)]
 enum Command {
-    /// What the GPUs are: model, UUID, serial, firmware, driver, limits
+    /// Properties of the GPUs: model, UUID, serial, firmware, driver, limits
     Inventory,
-    /// What the GPUs do now: temperature, power, clocks, utilization, throttling
+    /// Current state: temperature, power, clocks, utilization, throttling
     Telemetry,
     /// How GPUs, NVLinks, NVSwitches, NICs and CPUs are connected
     Topology,
     /// Memory errors and repairs
     Ecc,
-    /// Who uses the GPUs, with pod and container
+    /// GPU processes, with pod and container
     Processes,
     /// MIG mode and instances
     Mig,
-    /// Which device the kubelet gave to which container
+    /// Devices that the kubelet allocated, by container
     Kubelet,
     /// Driver, modules, device nodes, PCI, daemons
     Host(Look),
-    /// What the kernel said about GPUs: Xid and other events
+    /// GPU events in the kernel log: Xid and others
     Xid(Window),
-    /// A score per GPU and for the node, each point lost explained
+    /// A score per GPU and for the node, with every deduction
     Health,
     /// Every section in one pass
     All {
@@ -112,7 +112,7 @@ enum Command {
     Kill(Kill),
     /// Reset a GPU (needs --operator)
     Reset(Reset),
-    /// Do nothing for a while: the main process of the probe's container
+    /// Wait: the main process of the probe's container
     Hold(Hold),
     /// End the releasable hold of this container
     Release,
@@ -141,13 +141,13 @@ struct Reset {
     /// The GPU
     #[arg(long, value_name = "UUID")]
     gpu: GpuUuid,
-    /// The node is cordoned: Kubernetes gives it no new pods
+    /// The node is cordoned (unschedulable)
     #[arg(long)]
     cordoned: bool,
-    /// Whether a node that takes pods, and pods that have the GPU, are in the way: on or off
+    /// Refuse while the node is schedulable or pods hold the GPU: on or off
     #[arg(long, value_name = "on|off", default_value = "on")]
     drain_check: Switch,
-    /// Time for nvidia-smi: 1 to 600; what is not done then is not known
+    /// Time for nvidia-smi: 1 to 600; a reset that takes longer has an unknown result
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=600))]
     reset_seconds: u64,
     #[command(flatten)]
@@ -156,7 +156,7 @@ struct Reset {
 
 #[derive(Args)]
 struct How {
-    /// Check everything, say what would be done, and do nothing
+    /// Check everything and print the plan, without acting
     #[arg(long)]
     plan: bool,
     /// Refuse when an action of this id was run in this container before

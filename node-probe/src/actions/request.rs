@@ -1,4 +1,4 @@
-//! The words of `kill` and `reset`, and what they mean. And the driver's tool, as a task of a process of our own.
+//! The arguments of `kill` and `reset`, and the validated action.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -23,11 +23,11 @@ pub(crate) struct KillArguments {
 pub(crate) struct ResetArguments {
     /// UUID of the GPU
     pub(crate) gpu: String,
-    /// Say what is in the way and what would be done, and do nothing
+    /// Print the plan and what blocks it, without acting
     pub(crate) plan: bool,
-    /// The node is cordoned: Kubernetes gives it no new pods
+    /// The node is cordoned (unschedulable)
     pub(crate) cordoned: bool,
-    /// Whether a node that takes pods, and pods that have the GPU, are in the way
+    /// Whether to refuse while the node is schedulable or pods hold the GPU
     pub(crate) drain_check: Switch,
     /// Time for nvidia-smi; what is not done then is not known
     pub(crate) reset_seconds: u64,

@@ -5,7 +5,7 @@ use std::io;
 
 use syringe_core::facts::processes::GpuProcess;
 
-use super::process::{self, Known};
+use super::process::{self, ProcContext};
 use super::{devices, open_device_files};
 use crate::files;
 use crate::paths::Paths;
@@ -17,7 +17,7 @@ pub(crate) fn held_by(paths: &Paths, pid: u32) -> io::Result<BTreeSet<u32>> {
 
 /// Describes one process; `None`: there is none.
 pub(crate) fn describe(paths: &Paths, pid: u32) -> Option<GpuProcess> {
-    process::describe(&paths.proc, pid, &Known::read(paths))
+    process::describe(&paths.proc, pid, &ProcContext::read(paths))
 }
 
 /// N of `/dev/nvidiaN` for a GPU, from the kernel module's own files: works when NVML does not.

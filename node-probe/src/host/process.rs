@@ -24,12 +24,12 @@ const COMMAND_TIME: Duration = Duration::from_millis(250);
 const MOST_PASSWD: usize = 1024 * 1024;
 
 /// What describing any process needs from elsewhere, read once.
-pub(super) struct Known {
+pub(super) struct ProcContext {
     boot: Option<i64>,
     users: HashMap<u32, String>,
 }
 
-impl Known {
+impl ProcContext {
     pub(super) fn read(paths: &Paths) -> Self {
         let stat = files::whole(&paths.proc.join("stat"), 4 * files::SMALL).unwrap_or_default();
         let stat = String::from_utf8_lossy(&stat);
@@ -112,7 +112,7 @@ fn stat(text: &str) -> Stat {
 }
 
 /// Describes one process; its `uses` and `holds` stay empty. `None`: there is no such process (any more).
-pub(super) fn describe(proc: &Path, pid: u32, known: &Known) -> Option<GpuProcess> {
+pub(super) fn describe(proc: &Path, pid: u32, context: &ProcContext) -> Option<GpuProcess> {
     let folder = proc.join(pid.to_string());
     let Stat { state, parent, start_ticks, .. } = stat(&files::text(&folder.join("stat"))?);
     let uid = files::text(&folder.join("status")).and_then(|status| uid(&status));
@@ -125,8 +125,8 @@ pub(super) fn describe(proc: &Path, pid: u32, known: &Known) -> Option<GpuProces
         name: files::text(&folder.join("comm")).map(|name| clean(&name, 40)),
         command: if stuck { None } else { command(&folder) },
         uid,
-        user: uid.and_then(|uid| known.users.get(&uid).cloned()),
-        started_at: started_at(known.boot, start_ticks),
+        user: uid.and_then(|uid| context.users.get(&uid).cloned()),
+        started_at: started_at(context.boot, start_ticks),
         start_ticks,
         state,
         threads: None,
@@ -184,13 +184,13 @@ mod tests {
         tree.file("proc/4242/stat", "4242 (python3) S 17 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 12345 0 0");
         tree.file("proc/4242/comm", "python3\n").file("proc/4242/status", "Name:\tpython3\nUid:\t1000\t0\t0\t0\n");
         tree.file("proc/4242/cmdline", b"python3\0train.py\0--name\0a\x1b[31mb\0--token=hunter2\0");
-        let known = Known::read(&tree.paths());
-        let process = describe(&tree.paths().proc, 4242, &known).expect("the process is there");
+        let context = ProcContext::read(&tree.paths());
+        let process = describe(&tree.paths().proc, 4242, &context).expect("the process is there");
         assert_eq!(process.command.as_deref(), Some("python3 train.py --name … --token=…"));
         assert_eq!((process.uid, process.user.as_deref()), (Some(1000), Some("alice")));
         assert_eq!(process.started_at.map(|at| at.to_string()).as_deref(), Some("2025-11-21T01:22:03.45Z"));
         assert_eq!((process.start_ticks, process.parent_pid), (Some(12_345), None));
-        assert!(describe(&tree.paths().proc, 1, &known).is_none());
+        assert!(describe(&tree.paths().proc, 1, &context).is_none());
     }
 
     #[test]
@@ -198,7 +198,7 @@ mod tests {
         let tree = Tree::new();
         tree.file("proc/9/stat", "9 (python3) D 17 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 12345 0 0");
         tree.file("proc/9/cmdline", "python3\0").file("proc/9/comm", "python3\n");
-        let process = describe(&tree.paths().proc, 9, &Known::read(&tree.paths())).expect("the process is there");
+        let process = describe(&tree.paths().proc, 9, &ProcContext::read(&tree.paths())).expect("the process is there");
         assert_eq!((process.command, process.name.as_deref()), (None, Some("python3")));
     }
 
@@ -207,7 +207,7 @@ mod tests {
         let tree = Tree::new();
         tree.file("proc/9/stat", "9 (python3) Z 17 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 12345 0 0");
         tree.file("proc/9/cmdline", "");
-        let process = describe(&tree.paths().proc, 9, &Known::read(&tree.paths())).expect("the process is there");
+        let process = describe(&tree.paths().proc, 9, &ProcContext::read(&tree.paths())).expect("the process is there");
         assert_eq!((process.state.as_deref(), process.parent_pid, process.command), (Some("Z"), Some(17), None));
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use syringe_core::facts::processes::{GpuProcess, GpuUse, Processes, UnaccountedMemory};
 use syringe_core::report::{Problem, Section};
 
-use super::process::{self, Known};
+use super::process::{self, ProcContext};
 use super::{open_device_files, threads};
 use crate::paths::Paths;
 use crate::{files, pid_namespace};
@@ -43,7 +43,7 @@ pub(crate) fn processes(
     let memory_used: Vec<(u32, u64)> = memory_used.iter().copied().filter(|(gpu, _)| listed(*gpu)).collect();
     let unaccounted_memory = unaccounted(&uses, &memory_used);
     let held = held(paths, &mut problems);
-    let known = Known::read(paths);
+    let context = ProcContext::read(paths);
     let mut by_pid: BTreeMap<u32, Vec<GpuUse>> = BTreeMap::new();
     for (pid, gpu_use) in uses {
         by_pid.entry(pid).or_default().push(gpu_use);
@@ -53,7 +53,7 @@ pub(crate) fn processes(
     for pid in pids {
         let uses = by_pid.remove(&pid).unwrap_or_default();
         let holds = held.get(&pid).map(|minors| unlisted(minors, &uses, gpu_minors)).unwrap_or_default();
-        let found = process::describe(&paths.proc, pid, &known);
+        let found = process::describe(&paths.proc, pid, &context);
         let process = found.unwrap_or_else(|| GpuProcess {
             pid,
             // Elsewhere it may well live, only not here.

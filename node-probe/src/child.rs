@@ -14,57 +14,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::net::{AddressFamily, sockopt};
 use rustix::process::Pid;
-use serde::{Deserialize, Serialize};
 
-use crate::actions::DriverTool;
-use crate::nvml::Questions;
+use crate::task::Task;
 
 /// This program's file, whatever its name is and whether it still has one.
 const PROGRAM: &str = "/proc/self/exe";
 /// Largest task: paths and names.
 const MOST_BYTES: u64 = 64 * 1024;
-
-/// What a child does.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Task {
-    /// Ask NVML.
-    Nvml(Questions),
-    /// Become the host's journalctl.
-    Journal(Journal),
-    /// Say what a container can open.
-    DeviceAccess(DeviceAccess),
-    /// Become the driver's own tool.
-    DriverTool(DriverTool),
-}
-
-/// Where the host's journal is, and from when on it is read.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Journal {
-    /// The host's root.
-    pub(crate) root: PathBuf,
-    /// journalctl, as seen below that root.
-    pub(crate) tool: PathBuf,
-    /// Start of the window, seconds since 1970.
-    pub(crate) since: i64,
-}
-
-/// Which devices to ask for, and where.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct DeviceAccess {
-    /// `cgroup.procs` of the container.
-    pub(crate) theirs: PathBuf,
-    /// `cgroup.procs` of the probe.
-    pub(crate) ours: PathBuf,
-    /// The container's `/dev`.
-    pub(crate) folder: PathBuf,
-    /// Device files in it.
-    pub(crate) names: Vec<String>,
-}
 
 /// The command that carries out `task`. Its standard input is taken; the outputs are the caller's to choose.
 ///
@@ -118,16 +79,4 @@ fn runs_this_program(process: Pid) -> bool {
     let file = |path: &str| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
     let ours = file(PROGRAM);
     ours.is_some() && ours == file(&format!("/proc/{}/exe", process.as_raw_nonzero()))
-}
-
-impl Task {
-    /// What a list of processes shows.
-    fn title(&self) -> &'static str {
-        match self {
-            Self::Nvml(_) => "node-probe: NVML",
-            Self::Journal(_) => "node-probe: journal",
-            Self::DeviceAccess(_) => "node-probe: devices of a container",
-            Self::DriverTool(_) => "node-probe: nvidia-smi",
-        }
-    }
 }

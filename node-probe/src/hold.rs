@@ -7,8 +7,6 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::args::Hold;
-
 /// The file that ends a releasable hold. In the container's own layer, so gone with the container.
 pub const RELEASE_FILE: &str = "/tmp/.node-probe-released";
 
@@ -16,10 +14,8 @@ pub const RELEASE_FILE: &str = "/tmp/.node-probe-released";
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Waits for its time, or until it is released.
-pub(crate) fn hold(hold: &Hold) {
-    let Hold { seconds, releasable } = hold;
-    let time = Duration::from_secs(*seconds);
-    if *releasable {
+pub(crate) fn hold(time: Duration, releasable: bool) {
+    if releasable {
         wait(time, Path::new(RELEASE_FILE));
     } else {
         thread::sleep(time);

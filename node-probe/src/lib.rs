@@ -1,55 +1,94 @@
-//! node-probe: reads a GPU node, prints one JSON document, exits. Synchronous; holds nothing open; changes nothing, unless
-//! `--operator` allows `kill` and `reset`.
+//! node-probe: reads a GPU node, prints one JSON document, exits. It is synchronous and keeps nothing open. It changes nothing,
+//! unless `--operator` allows `kill` and `reset`.
 //!
 //! ```text
-//!   args ──▶ Request ──▶ collect (hardware) ─┐
-//!                   └──▶ replay (facts file) ─┴──▶ Report ──▶ one JSON document
-//!        └──▶ actions (kill, reset) ───────────▶ Report
+//!   cli ──▶ Request ──▶ collect (hardware) ─┐
+//!                  └──▶ replay (facts file) ─┴──▶ Report ──▶ one JSON document
+//!       └──▶ actions (kill, reset) ───────────▶ Report
 //! ```
 //!
-//! What needs a process of its own is this program again, with a task in place of words (`child`).
+//! Each module imports only from those above it:
 //!
-//! The library exists so that the demo cluster can run the same code as a container would; it is not an API
-//! for others.
+//! ```text
+//!   section        names of the sections
+//!   envelope       version and units of every report
+//!   request        what a run is asked to read
+//!   hold           keeps the probe's container open
+//!   files          bounded reads of procfs, sysfs and /dev
+//!   in_root        files of a file system whose links others made
+//!   trusted        files that only root can change: what may be loaded or run
+//!   cgroup         pod and container of a process
+//!   pid_namespace  whether process ids are the host's
+//!   paths          where the host's files are, and whose they are
+//!   task           what a child process does
+//!   child          starts this program again as a child process with a task
+//!   privileges     gives up every privilege
+//!   host           procfs, sysfs, the host's files, the kubelet
+//!   nvml           NVML, in a child process
+//!   kernel_log     kernel events
+//!   collect        reads all of them at once, with a deadline
+//!   replay         the same report from a facts file
+//!   actions        kill and reset
+//!   cli            the command line
+//! ```
+//!
+//! The library exists so that the demo cluster can run the same code as a container would; it is not an API for others.
 
 mod actions;
-mod args;
+#[cfg(target_os = "linux")]
+mod cgroup;
 #[cfg(target_os = "linux")]
 mod child;
+mod cli;
 #[cfg(target_os = "linux")]
 mod collect;
+mod envelope;
+#[cfg(target_os = "linux")]
+mod files;
 mod hold;
 #[cfg(target_os = "linux")]
-pub mod host;
+mod host;
 #[cfg(target_os = "linux")]
-pub mod kernel_log;
+mod in_root;
 #[cfg(target_os = "linux")]
-pub mod nvml;
+mod kernel_log;
 #[cfg(target_os = "linux")]
-pub mod paths;
+mod nvml;
+#[cfg(target_os = "linux")]
+mod paths;
+#[cfg(target_os = "linux")]
+mod pid_namespace;
 #[cfg(target_os = "linux")]
 mod privileges;
 mod replay;
+mod request;
 mod section;
+#[cfg(target_os = "linux")]
+mod task;
+#[cfg(test)]
+mod testing;
+#[cfg(target_os = "linux")]
+mod trusted;
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Sections, Source, Status};
+use syringe_core::report::{Problem, Report, Sections, Source, Status};
 
-use crate::args::{Refusal, Request, Task};
+use crate::cli::{Task, UsageError};
+pub use crate::envelope::VERSION;
+use crate::envelope::blank;
 pub use crate::hold::RELEASE_FILE;
+use crate::request::Request;
 pub use crate::section::SectionName;
-
-/// Version that reports carry.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Answered, also in part.
 const ANSWERED: i32 = 0;
 /// Nothing could be read.
 const NOTHING_READ: i32 = 1;
-/// The words on the command line made no sense.
+/// The command line is wrong.
 const WRONG_USAGE: i32 = 2;
 
 /// A program of the node could not be started: what a shell answers for a command that it finds and cannot run.
@@ -67,25 +106,25 @@ pub struct Outcome {
     pub exit_code: i32,
 }
 
-/// The program that is put on nodes: reads the process's arguments, prints, and says how to exit.
+/// The program that runs on nodes: reads the arguments of the process, prints, and returns the exit status.
 pub fn main() -> ExitCode {
-    begin(args::shipped)
+    run_program(cli::shipped)
 }
 
-/// The program of development: the same, with options that name files.
+/// The development program: the same, with options that name files.
 pub fn dev_main() -> ExitCode {
-    begin(args::development)
+    run_program(cli::development)
 }
 
-fn begin(grammar: impl FnOnce(std::iter::Skip<std::env::ArgsOs>) -> Result<Task, Refusal>) -> ExitCode {
+fn run_program(parse: impl FnOnce(std::iter::Skip<std::env::ArgsOs>) -> Result<Task, UsageError>) -> ExitCode {
     #[cfg(target_os = "linux")]
     if let Some(task) = child::task() {
-        return carry_out(task);
+        return run_child(task);
     }
-    std::panic::set_hook(Box::new(|panic| last_words(&panic.to_string())));
-    let outcome = match grammar(std::env::args_os().skip(1)).map_err(refused) {
+    std::panic::set_hook(Box::new(|panic| print_panic(&panic.to_string())));
+    let outcome = match parse(std::env::args_os().skip(1)).map_err(usage_outcome) {
         Ok(Task::Hold(hold)) => {
-            hold::hold(&hold);
+            hold::hold(Duration::from_secs(hold.seconds), hold.releasable);
             return ExitCode::SUCCESS;
         }
         Ok(Task::Release) => return if hold::release() { ExitCode::SUCCESS } else { ExitCode::FAILURE },
@@ -100,20 +139,20 @@ fn begin(grammar: impl FnOnce(std::iter::Skip<std::env::ArgsOs>) -> Result<Task,
     std::process::exit(code)
 }
 
-/// What this process was started for by another of this program.
+/// Carries out the task of a child process.
 #[cfg(target_os = "linux")]
-fn carry_out(task: child::Task) -> ExitCode {
+fn run_child(task: task::Task) -> ExitCode {
     let not_started = |program: &str, error: &std::io::Error| {
         let _ = writeln!(std::io::stderr(), "{program} could not be run: {error}");
         ExitCode::from(NOT_STARTED)
     };
     match task {
-        child::Task::Nvml(questions) => nvml::serve(&questions),
-        child::Task::Journal(journal) => not_started("the host's journalctl", &kernel_log::become_in_root(&journal)),
-        child::Task::DriverTool(tool) => {
+        task::Task::Nvml(questions) => nvml::serve(&questions),
+        task::Task::Journal(journal) => not_started("the host's journalctl", &kernel_log::become_in_root(&journal)),
+        task::Task::DriverTool(tool) => {
             not_started(&tool.program.display().to_string(), &actions::replace_process(&tool))
         }
-        child::Task::DeviceAccess(request) => match host::container::answer(&request) {
+        task::Task::DeviceAccess(request) => match host::container::answer(&request) {
             Ok(answer) => {
                 let written = std::io::stdout().write_all(answer.as_bytes());
                 if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -126,8 +165,8 @@ fn carry_out(task: child::Task) -> ExitCode {
     }
 }
 
-/// A defect of ours is a document too: whoever reads standard output must not be left with nothing.
-fn last_words(panic: &str) {
+/// Prints a panic as a document: the reader of standard output needs an answer in every case.
+fn print_panic(panic: &str) {
     let problem = Problem {
         what: "node-probe".into(),
         why: syringe_core::text::clean(panic, 400),
@@ -143,7 +182,7 @@ fn last_words(panic: &str) {
 /// Runs one command line of the shipped program (without its name) in place of a container. `replay` stands in for the node's
 /// hardware. `hold` and `release` return at once: whoever embeds this decides what holding means.
 pub fn run(args: &[String], replay: Option<&Report>) -> Outcome {
-    match args::shipped(args.iter().map(OsString::from)).map_err(refused) {
+    match cli::shipped(args.iter().map(OsString::from)).map_err(usage_outcome) {
         // None of them has anything to print for whoever embeds this.
         Ok(Task::Hold(_) | Task::Release) => Outcome { stdout: Vec::new(), stderr: Vec::new(), exit_code: ANSWERED },
         Ok(Task::Read(request)) => answer(&report(&request, replay), false),
@@ -152,11 +191,11 @@ pub fn run(args: &[String], replay: Option<&Report>) -> Outcome {
     }
 }
 
-/// Words that make no task, as a document; help as a text.
-fn refused(refusal: Refusal) -> Outcome {
-    match refusal {
-        Refusal::Text(text) => Outcome { stdout: text.into_bytes(), stderr: Vec::new(), exit_code: ANSWERED },
-        Refusal::Wrong(why) => {
+/// A wrong command line as a document; help as text.
+fn usage_outcome(error: UsageError) -> Outcome {
+    match error {
+        UsageError::Text(text) => Outcome { stdout: text.into_bytes(), stderr: Vec::new(), exit_code: ANSWERED },
+        UsageError::Wrong(why) => {
             let why = syringe_core::text::clean(&why, 400);
             let stderr = format!("node-probe: {why}\n").into_bytes();
             let problem = Problem {
@@ -198,16 +237,6 @@ fn hardware(_: &Request) -> Report {
         gpu: None,
     };
     Report { error: Some(problem), ..blank() }
-}
-
-/// Milliseconds, as reports have them.
-fn millis(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// An envelope with nothing in it.
-fn blank() -> Report {
-    Report { schema_version: SCHEMA_VERSION, probe_version: VERSION.into(), ..Report::default() }
 }
 
 fn answer(report: &Report, pretty: bool) -> Outcome {

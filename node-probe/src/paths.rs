@@ -15,26 +15,26 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::host::{cgroup, files, pid_namespace};
+use crate::{cgroup, files, pid_namespace};
 
 /// The roots of everything that the probe reads. Tests point them at a directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Paths {
+pub(crate) struct Paths {
     /// The host's file system.
-    pub host: PathBuf,
+    pub(crate) host: PathBuf,
     /// procfs with the host's processes.
-    pub proc: PathBuf,
+    pub(crate) proc: PathBuf,
     /// sysfs.
-    pub sys: PathBuf,
+    pub(crate) sys: PathBuf,
     /// Device nodes.
-    pub dev: PathBuf,
+    pub(crate) dev: PathBuf,
     /// Whose `host` is.
-    pub owner: Owner,
+    pub(crate) owner: Owner,
 }
 
 /// Whose file system is read as the host's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Owner {
+pub(crate) enum Owner {
     /// The node's, or that of the probe's own container. What root owns there may be run.
     Node,
     /// A workload's. Nothing of it is run, and its NVML library is opened without any privilege.
@@ -43,14 +43,14 @@ pub enum Owner {
 
 impl Paths {
     /// The roots on this machine.
-    pub fn of_this_machine() -> Self {
+    pub(crate) fn of_this_machine() -> Self {
         let proc = Path::new("/proc");
         let (host, owner) = host(proc);
         Self { host, proc: proc.into(), sys: "/sys".into(), dev: "/dev".into(), owner }
     }
 
     /// Everything below one directory (`etc`, `usr`, `proc`, `sys`, `dev` in it). For tests and saved file trees.
-    pub fn below(root: &Path) -> Self {
+    pub(crate) fn below(root: &Path) -> Self {
         let at = |name: &str| root.join(name);
         Self { host: root.into(), proc: at("proc"), sys: at("sys"), dev: at("dev"), owner: Owner::Node }
     }
@@ -94,9 +94,17 @@ fn kubelet_roots(proc: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 #[cfg(test)]
+impl crate::testing::Tree {
+    /// The roots of everything, below it.
+    pub(crate) fn paths(&self) -> Paths {
+        Paths::below(self.path())
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     #[test]
     fn a_pod_that_calls_itself_kubelet_is_not_the_host() {

@@ -14,9 +14,9 @@ use syringe_core::text::clean;
 use syringe_core::xid;
 use syringe_core::xid::{Clock, EventLog, LogOf, Options};
 
-use crate::args::Request;
+use crate::envelope::{VERSION, blank};
+use crate::request::Request;
 use crate::section::SectionName;
-use crate::{VERSION, blank};
 
 /// Largest facts file that is read. A full report of 16 GPUs has 100 KB; saved kernel logs can be long.
 const LARGEST_FILE_BYTES: u64 = 256 << 20;

@@ -67,7 +67,7 @@ fn tasks(folder: &str) -> [Value; 4] {
     [
         json!({"Nvml": {"library": format!("{folder}/libnvidia-ml.so.1"), "sections": ["Inventory"], "gpu": null,
             "paths": {"host": "/", "proc": "/proc", "sys": "/sys", "dev": "/dev", "owner": "Node"}}}),
-        json!({"DriverTool": {"root": "/", "program": format!("{folder}/tool"), "library_path": null, "gpu": GPU,
+        json!({"DriverTool": {"host": "/", "below": "", "program": format!("{folder}/tool"), "library_path": null, "gpu": GPU,
             "job": "Reset"}}),
         json!({"Journal": {"root": "/", "tool": format!("{folder}/tool"), "since": 0}}),
         json!({"DeviceAccess": {"theirs": format!("{folder}/host-file"), "ours": format!("{folder}/host-file"),
@@ -133,6 +133,9 @@ fn a_container_that_was_not_started_for_actions_does_not_act() {
         let document = document(&output);
         assert_eq!(document["error"]["code"] == json!("not_for_actions"), refused, "{document}");
         assert_eq!(output.status.code(), Some(if refused { 2 } else { 0 }), "{document}");
-        assert_eq!(document["action"]["outcome"], if refused { Value::Null } else { json!("already_gone") });
+        // One that was started for actions examines the process that was named, and refuses for its own reason: there is neither
+        // such a GPU nor such a process.
+        assert_eq!(document["action"]["pid"], if refused { Value::Null } else { json!(999_999) }, "{document}");
+        assert_eq!(document["error"].is_null(), !refused, "{document}");
     }
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use syringe_core::facts::action::Obstacle;
 
-use crate::host;
+use crate::{files, host, pid_namespace};
 
 /// The word that a main process must have.
 const OPERATOR: &[u8] = b"--operator";
@@ -26,12 +26,12 @@ fn refusal_in(proc: &Path, ours: u32) -> Option<Obstacle> {
     let mounts = |pid: u32| fs::read_link(proc.join(format!("{pid}/ns/mnt"))).ok();
     let program = |pid: u32| fs::metadata(proc.join(format!("{pid}/exe"))).ok().map(|file| (file.dev(), file.ino()));
     let Some(own_mounts) = mounts(ours) else { return Some(unknown("its namespaces cannot be read")) };
-    if mounts(1).as_ref() == Some(&own_mounts) && host::pid_namespace::is_initial(proc) {
+    if mounts(1).as_ref() == Some(&own_mounts) && pid_namespace::is_initial(proc) {
         return None;
     }
     // The oldest process with our mounts: those of a container begin with its main process, and end with it.
-    let started = |pid: u32| host::look(proc, pid)?.start_ticks;
-    let pids = host::pids(proc).unwrap_or_default();
+    let started = |pid: u32| host::read_stat(proc, pid)?.start_ticks;
+    let pids = files::pids(proc).unwrap_or_default();
     let in_container = pids.into_iter().filter(|pid| mounts(*pid).as_ref() == Some(&own_mounts));
     let Some((_, main)) = in_container.filter_map(|pid| Some((started(pid)?, pid))).min() else {
         return Some(unknown("its main process cannot be found"));
@@ -62,7 +62,7 @@ fn unknown(why: &str) -> Obstacle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     /// A container with these processes: pid, start, program, words. The last one is ours.
     fn container(pid_namespace: &str, init_mounts: &str, processes: &[(u32, u64, &str, &str)]) -> Option<String> {

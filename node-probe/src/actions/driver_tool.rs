@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 use syringe_core::facts::action::{Obstacle, StepDone};
 use syringe_core::text::clean;
 
-use super::request::{DriverTool, Job};
-use crate::child::{self, Task};
-use crate::host::{self, trusted};
+use crate::child;
 use crate::paths::{Owner, Paths};
+use crate::task::{DriverTool, Job, Task};
+use crate::{host, trusted};
 
 /// Where nvidia-smi is below a root, and the folder of libraries that must be named for it.
 const PROGRAMS: [(&str, Option<&str>); 6] = [
@@ -54,6 +54,9 @@ pub(super) enum End {
 /// An installed driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DriverRoot {
+    /// The host's root, and where the driver's is below it.
+    host: PathBuf,
+    below: String,
     /// The root, as this process sees it.
     root: PathBuf,
     /// The program, as seen below the root.
@@ -70,13 +73,21 @@ impl DriverRoot {
         let roots = if paths.owner == Owner::Node { &host::DRIVER_ROOTS[..] } else { &[] };
         for below in roots {
             let root = paths.host.join(below);
+            let Ok(opened) = trusted::root_below(&paths.host, below) else { continue };
             let found = PROGRAMS.iter().find_map(|(program, library_path)| {
-                let file = trusted::open(&root, program).ok()?.path;
+                let file = trusted::open_in(&opened, program, true).ok()?.path;
                 Some((Path::new("/").join(file.strip_prefix(&root).ok()?), *library_path))
             });
             if let Some((program, library_path)) = found {
                 let change_root = !saved_tree && root != Path::new("/");
-                return Ok(Self { root, program, library_path, change_root });
+                return Ok(Self {
+                    host: paths.host.clone(),
+                    below: (*below).to_owned(),
+                    root,
+                    program,
+                    library_path,
+                    change_root,
+                });
             }
         }
         Err(Obstacle::new(
@@ -105,14 +116,15 @@ impl DriverRoot {
             },
             Err(error) => (None, format!("could not be started: {error}"), End::NotStarted),
         };
-        let duration_ms = crate::millis(started.elapsed());
+        let duration_ms = crate::envelope::millis(started.elapsed());
         (StepDone { command, exit_code, said: clean(&said, MOST_SAID), duration_ms }, end)
     }
 
     fn start(&self, job: Job, gpu: &str, lock: &File) -> io::Result<Child> {
         let mut command = if self.change_root {
             child::command(&Task::DriverTool(DriverTool {
-                root: self.root.clone(),
+                host: self.host.clone(),
+                below: self.below.clone(),
                 program: self.program.clone(),
                 library_path: self.library_path.map(str::to_owned),
                 gpu: gpu.to_owned(),
@@ -179,8 +191,13 @@ fn outcome(mut child: Child, time: Duration) -> (Option<i32>, String) {
 
 /// Becomes the driver's tool below its root. Returns only when that failed, with the reason.
 pub(crate) fn replace_process(tool: &DriverTool) -> std::io::Error {
-    let DriverTool { root, program, library_path, gpu, job } = tool;
-    let nothing = match child::enter(root) {
+    let DriverTool { host, below, program, library_path, gpu, job } = tool;
+    // The same look again: between the first one and this nobody can have put another folder in its place.
+    let root = match trusted::root_below(host, below) {
+        Ok(root) => root,
+        Err(distrust) => return io::Error::other(distrust.to_string()),
+    };
+    let nothing = match child::enter(&root.descriptor_path()) {
         Ok(nothing) => nothing,
         Err(error) => return error,
     };
@@ -193,7 +210,7 @@ pub(crate) fn replace_process(tool: &DriverTool) -> std::io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     #[test]
     fn the_driver_container_comes_before_the_host() {

@@ -11,8 +11,9 @@ use syringe_core::facts::processes::GpuUse;
 use syringe_core::report::Problem;
 
 use crate::host;
-use crate::nvml::{Answer, GpuState, NvmlProcess, Questions};
+use crate::nvml::{Answer, GpuState, NvmlProcess};
 use crate::paths::Paths;
+use crate::task::Questions;
 
 /// Time for the process that asks NVML to end once it is told to.
 const END_TIME: Duration = Duration::from_millis(200);
@@ -34,16 +35,16 @@ pub(super) struct GpuView {
 
 /// Looks at GPUs by their UUID.
 #[derive(Clone, Debug)]
-pub(super) struct Looker {
+pub(super) struct GpuReader {
     pub(super) paths: Paths,
     pub(super) library: Option<PathBuf>,
     pub(super) time: Duration,
 }
 
-impl Looker {
+impl GpuReader {
     /// The GPU of this UUID; `None`: neither NVML nor the kernel module has such a GPU. Where NVML does not answer, or has
     /// lost the GPU, the kernel module's own files still tell the device file.
-    pub(super) fn look(&self, uuid: &str) -> Option<GpuView> {
+    pub(super) fn read(&self, uuid: &str) -> Option<GpuView> {
         let problem = match self.ask(uuid) {
             Ok(Some(GpuState { index, minor, memory_used, uses, problem })) => {
                 let minor = minor.or_else(|| host::gpu_minor(&self.paths, uuid));

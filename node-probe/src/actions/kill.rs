@@ -16,11 +16,12 @@ use syringe_core::facts::action::{Action, KillAction, KillOutcome, Obstacle};
 use syringe_core::operator::protected::{self, Suspect};
 use syringe_core::report::Report;
 
-use super::gpu_view::{GpuView, Looker};
-use super::request::KillOrder;
-use crate::args::Request;
+use super::gpu_view::{GpuReader, GpuView};
+use super::request::KillRequest;
 use crate::host::{self, Stat};
 use crate::paths::Paths;
+use crate::request::Request;
+use crate::{files, pid_namespace};
 
 /// How long a process may take to end after SIGKILL. One that is left then hangs inside the kernel.
 const AFTER_SIGKILL: Duration = Duration::from_secs(10);
@@ -32,31 +33,31 @@ const MEMORY_PAUSE: Duration = Duration::from_millis(250);
 const MOST_ANCESTORS: usize = 64;
 
 /// Runs the order and reports it.
-pub(super) fn run(order: &KillOrder, request: &Request) -> Report {
+pub(super) fn run(order: &KillRequest, request: &Request) -> Report {
     let started = Instant::now();
     let taken_at = Timestamp::now();
     let paths = request.files.root.as_deref().map_or_else(Paths::of_this_machine, Paths::below);
     let identity = host::identity(&paths);
-    let looker = Looker { paths, library: request.files.nvml_library.clone(), time: request.timeout / 2 };
-    let action = kill(order, &looker);
+    let gpu_reader = GpuReader { paths, library: request.files.nvml_library.clone(), time: request.timeout / 2 };
+    let action = kill(order, &gpu_reader);
     Report {
         hostname: identity.hostname,
         boot_id: identity.boot_id,
         kernel: identity.kernel,
         taken_at: Some(taken_at),
-        duration_ms: crate::millis(started.elapsed()),
+        duration_ms: crate::envelope::millis(started.elapsed()),
         action: Some(Action::Kill(Box::new(action))),
-        ..crate::blank()
+        ..crate::envelope::blank()
     }
 }
 
-fn kill(order: &KillOrder, looker: &Looker) -> KillAction {
-    let checked = gpu(order, looker).and_then(|view| {
-        Target::open(order, &looker.paths).and_then(|target| target.check(order, &view, &looker.paths))
+fn kill(order: &KillRequest, gpu_reader: &GpuReader) -> KillAction {
+    let checked = gpu(order, gpu_reader).and_then(|view| {
+        Target::open(order, &gpu_reader.paths).and_then(|target| target.check(order, &view, &gpu_reader.paths))
     });
     match checked {
         Ok(checked) if order.plan => checked.action,
-        Ok(checked) => checked.end(order, looker),
+        Ok(checked) => checked.end(order, gpu_reader),
         Err(action) => *action,
     }
 }
@@ -75,8 +76,8 @@ struct Checked {
 /// What ends an order early.
 type Early = Box<KillAction>;
 
-fn blank(order: &KillOrder) -> KillAction {
-    let KillOrder { gpu, pid, start_ticks, .. } = order;
+fn blank(order: &KillRequest) -> KillAction {
+    let KillRequest { gpu, pid, start_ticks, .. } = order;
     KillAction { gpu: gpu.clone(), pid: *pid, start_ticks: *start_ticks, ..KillAction::default() }
 }
 
@@ -87,8 +88,8 @@ fn refuse(action: KillAction, code: &str, why: impl Into<String>, next_step: &st
 
 /// The GPU that the order names. An order for a GPU that this node does not have is meant for another node, where the
 /// number is another process.
-fn gpu(order: &KillOrder, looker: &Looker) -> Result<GpuView, Early> {
-    let view = looker.look(&order.gpu).ok_or_else(|| {
+fn gpu(order: &KillRequest, gpu_reader: &GpuReader) -> Result<GpuView, Early> {
+    let view = gpu_reader.read(&order.gpu).ok_or_else(|| {
         let why = format!("this node has no GPU {}", order.gpu);
         refuse(blank(order), "no_such_gpu", why, "Take the exact UUID from get_gpu_inventory.")
     })?;
@@ -109,8 +110,8 @@ fn unknown_gpu(action: KillAction, view: &GpuView) -> Option<Early> {
 
 /// There is no such number here: the process has ended where all of the machine's processes can be seen, and nobody knows
 /// where they cannot.
-fn absent(order: &KillOrder, paths: &Paths) -> Early {
-    if host::is_the_hosts_pid_namespace(paths) {
+fn absent(order: &KillRequest, paths: &Paths) -> Early {
+    if pid_namespace::is_initial(&paths.proc) {
         return gone(blank(order));
     }
     let why = format!(
@@ -127,7 +128,7 @@ fn gone(action: KillAction) -> Early {
 
 impl Target {
     /// Opens the process. What is checked from here on is what will be signalled.
-    fn open(order: &KillOrder, paths: &Paths) -> Result<Self, Early> {
+    fn open(order: &KillRequest, paths: &Paths) -> Result<Self, Early> {
         let pid = order.pid;
         let number = i32::try_from(pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw);
         let Some(number) = number else {
@@ -153,9 +154,9 @@ impl Target {
     }
 
     /// Holds the process against what the caller saw and against what must not be ended.
-    fn check(self, order: &KillOrder, view: &GpuView, paths: &Paths) -> Result<Checked, Early> {
+    fn check(self, order: &KillRequest, view: &GpuView, paths: &Paths) -> Result<Checked, Early> {
         let mut action = blank(order);
-        let Some(stat) = host::look(&paths.proc, order.pid) else { return Err(absent(order, paths)) };
+        let Some(stat) = host::read_stat(&paths.proc, order.pid) else { return Err(absent(order, paths)) };
         if stat.start_ticks != Some(order.start_ticks) {
             let why = match stat.start_ticks {
                 Some(ticks) => format!(
@@ -197,7 +198,7 @@ impl Target {
     /// The process must be on this GPU now: in NVML's lists, or with the device file open.
     fn on_gpu(
         self,
-        order: &KillOrder,
+        order: &KillRequest,
         mut action: KillAction,
         stat: &Stat,
         view: &GpuView,
@@ -206,7 +207,7 @@ impl Target {
         action.gpu_index = view.index;
         action.memory_before_bytes = view.memory_used;
         // NVML's numbers are this namespace's, with old drivers the machine's: only where both are one they prove something.
-        let numbers_agree = host::is_the_hosts_pid_namespace(paths);
+        let numbers_agree = pid_namespace::is_initial(&paths.proc);
         let listed = |pid: u32| numbers_agree && view.uses.iter().any(|(on, _)| *on == pid);
         let held = |pid: u32| {
             let minors = host::held_by(paths, pid).unwrap_or_default();
@@ -282,7 +283,7 @@ fn not_on_gpu(action: KillAction, view: &GpuView) -> Early {
 
 impl Checked {
     /// SIGTERM, a wait, SIGKILL, a wait, and a look at what that changed.
-    fn end(self, order: &KillOrder, looker: &Looker) -> KillAction {
+    fn end(self, order: &KillRequest, gpu_reader: &GpuReader) -> KillAction {
         let Self { target, mut action } = self;
         // A signal to a process that has ended and is not collected yet succeeds: it must not be taken for the cause.
         if target.wait(Duration::ZERO) {
@@ -313,21 +314,21 @@ impl Checked {
                 break;
             }
         }
-        action.waited_ms = Some(crate::millis(began.elapsed()));
+        action.waited_ms = Some(crate::envelope::millis(began.elapsed()));
         if action.ended_by.is_some() {
             action.outcome = KillOutcome::Ended;
         } else {
             action.outcome = KillOutcome::Survived;
-            action.notes.push(survivor(&looker.paths, order.pid));
+            action.notes.push(survivor(&gpu_reader.paths, order.pid));
         }
-        after(&mut action, order, looker);
+        after(&mut action, order, gpu_reader);
         action
     }
 }
 
 /// Why a process did not end.
 fn survivor(paths: &Paths, pid: u32) -> String {
-    let state = host::look(&paths.proc, pid).and_then(|stat| stat.state).unwrap_or_else(|| "?".to_owned());
+    let state = host::read_stat(&paths.proc, pid).and_then(|stat| stat.state).unwrap_or_else(|| "?".to_owned());
     let stuck = if state == "D" {
         "it hangs inside the kernel, most likely in the driver, and no signal helps: the GPU needs a reset or the node a reboot"
     } else {
@@ -337,10 +338,10 @@ fn survivor(paths: &Paths, pid: u32) -> String {
 }
 
 /// Memory afterwards: the driver needs a moment to take it back.
-fn after(action: &mut KillAction, order: &KillOrder, looker: &Looker) {
+fn after(action: &mut KillAction, order: &KillRequest, gpu_reader: &GpuReader) {
     let end = Instant::now() + MEMORY_TIME;
     loop {
-        let Some(view) = looker.look(&order.gpu) else { return };
+        let Some(view) = gpu_reader.read(&order.gpu) else { return };
         action.memory_after_bytes = view.memory_used;
         let listed = view.uses.iter().any(|(pid, _)| *pid == order.pid);
         if !listed || action.outcome != KillOutcome::Ended {
@@ -361,14 +362,14 @@ fn is_zombie(paths: &Paths, pid: u32, stat: &Stat) -> bool {
 }
 
 fn ancestors(proc: &Path, pid: u32) -> Vec<u32> {
-    let parent = |pid: &u32| host::look(proc, *pid)?.parent.filter(|parent| *parent > 0);
+    let parent = |pid: &u32| host::read_stat(proc, *pid)?.parent.filter(|parent| *parent > 0);
     std::iter::successors(parent(&pid), parent).take(MOST_ANCESTORS).collect()
 }
 
 fn descendants(proc: &Path, pid: u32) -> Vec<u32> {
-    let pids = host::pids(proc).unwrap_or_default();
+    let pids = files::pids(proc).unwrap_or_default();
     let parents: Vec<(u32, u32)> =
-        pids.into_iter().filter_map(|pid| Some((pid, host::look(proc, pid)?.parent?))).collect();
+        pids.into_iter().filter_map(|pid| Some((pid, host::read_stat(proc, pid)?.parent?))).collect();
     let mut found = vec![pid];
     let mut next = 0;
     while let Some(&parent) = found.get(next) {

@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use syringe_core::facts::action::{KillAction, KillOutcome};
 
-use super::super::gpu_view::Looker;
-use super::super::request::KillOrder;
+use super::super::gpu_view::GpuReader;
+use super::super::request::KillRequest;
 use super::{Target, kill};
 use crate::host;
-use crate::host::testing::Tree;
+use crate::testing::Tree;
 
 const GPU: &str = "GPU-00000000";
 const OTHER: &str = "GPU-11111111";
@@ -73,19 +73,20 @@ impl Node {
         symlink(format!("/proc/{pid}"), self.tree.path().join(format!("proc/{pid}"))).expect("a link");
     }
 
-    fn looker(&self) -> Looker {
+    fn gpu_reader(&self) -> GpuReader {
         // A library that does not exist: the machine of the test may have one.
         let library = Some(self.tree.path().join("no-nvml"));
-        Looker { paths: self.tree.paths(), library, time: Duration::from_secs(2) }
+        GpuReader { paths: self.tree.paths(), library, time: Duration::from_secs(2) }
     }
 
-    fn order(&self, pid: u32, gpu: &str) -> KillOrder {
-        let start_ticks = host::look(&self.tree.paths().proc, pid).and_then(|stat| stat.start_ticks).expect("it runs");
-        KillOrder { gpu: gpu.into(), pid, start_ticks, grace: Duration::from_secs(1), plan: false }
+    fn order(&self, pid: u32, gpu: &str) -> KillRequest {
+        let start_ticks =
+            host::read_stat(&self.tree.paths().proc, pid).and_then(|stat| stat.start_ticks).expect("it runs");
+        KillRequest { gpu: gpu.into(), pid, start_ticks, grace: Duration::from_secs(1), plan: false }
     }
 
     fn kill(&self, pid: u32) -> KillAction {
-        kill(&self.order(pid, GPU), &self.looker())
+        kill(&self.order(pid, GPU), &self.gpu_reader())
     }
 }
 
@@ -136,7 +137,7 @@ fn a_plan_checks_everything_and_sends_nothing() {
     let node = Node::new();
     let mut process = node.shell("exec sleep 1000 < $0");
     until_called(process.pid(), "sleep");
-    let action = kill(&KillOrder { plan: true, ..node.order(process.pid(), GPU) }, &node.looker());
+    let action = kill(&KillRequest { plan: true, ..node.order(process.pid(), GPU) }, &node.gpu_reader());
     assert_eq!(action.outcome, KillOutcome::Planned, "{action:?}");
     assert!(process.0.try_wait().expect("ours").is_none(), "it still runs");
 }
@@ -148,9 +149,9 @@ fn a_process_that_ends_between_check_and_signal_was_not_killed() {
         let mut process = node.shell("exec sleep 1000 < $0");
         until_called(process.pid(), "sleep");
         let order = node.order(process.pid(), GPU);
-        let (looker, paths) = (node.looker(), node.tree.paths());
+        let (gpu_reader, paths) = (node.gpu_reader(), node.tree.paths());
         let target = Target::open(&order, &paths).map_err(|action| *action).expect("it runs");
-        let view = looker.look(GPU).expect("the GPU");
+        let view = gpu_reader.read(GPU).expect("the GPU");
         let checked = target.check(&order, &view, &paths).map_err(|action| *action).expect("it may be ended");
         process.0.kill().expect("ours");
         if collected {
@@ -158,10 +159,10 @@ fn a_process_that_ends_between_check_and_signal_was_not_killed() {
         } else {
             let pid = process.pid();
             until("a zombie", || {
-                host::look(&node.tree.paths().proc, pid).is_some_and(|stat| stat.state.as_deref() == Some("Z"))
+                host::read_stat(&node.tree.paths().proc, pid).is_some_and(|stat| stat.state.as_deref() == Some("Z"))
             });
         }
-        let action = checked.end(&order, &node.looker());
+        let action = checked.end(&order, &node.gpu_reader());
         assert_eq!((action.outcome, action.ended_by), (KillOutcome::AlreadyGone, None), "collected: {collected}");
     }
 }
@@ -173,7 +174,7 @@ fn a_process_that_was_gone_before_is_said_to_be_gone() {
     let order = node.order(process.pid(), GPU);
     process.0.kill().expect("ours");
     process.0.wait().expect("ours");
-    assert_eq!(kill(&order, &node.looker()).outcome, KillOutcome::AlreadyGone);
+    assert_eq!(kill(&order, &node.gpu_reader()).outcome, KillOutcome::AlreadyGone);
 }
 
 #[test]
@@ -185,7 +186,7 @@ fn a_number_that_this_pid_namespace_does_not_have_may_be_alive_on_the_host() {
     let order = node.order(process.pid(), GPU);
     process.0.kill().expect("ours");
     process.0.wait().expect("ours");
-    let action = kill(&order, &node.looker());
+    let action = kill(&order, &node.gpu_reader());
     assert_eq!(code(&action), "pid_namespace", "{action:?}");
 }
 
@@ -196,7 +197,7 @@ fn the_gpu_is_checked_before_the_process() {
     let order = node.order(process.pid(), "GPU-22222222");
     process.0.kill().expect("ours");
     process.0.wait().expect("ours");
-    assert_eq!(code(&kill(&order, &node.looker())), "gpu_unknown", "not: it had ended");
+    assert_eq!(code(&kill(&order, &node.gpu_reader())), "gpu_unknown", "not: it had ended");
 }
 
 #[test]
@@ -205,7 +206,7 @@ fn another_process_of_the_same_number_is_refused() {
     let mut process = node.shell("exec sleep 1000 < $0");
     until_called(process.pid(), "sleep");
     let order = node.order(process.pid(), GPU);
-    let action = kill(&KillOrder { start_ticks: order.start_ticks - 1, ..order }, &node.looker());
+    let action = kill(&KillRequest { start_ticks: order.start_ticks - 1, ..order }, &node.gpu_reader());
     assert_eq!(code(&action), "recycled_pid");
     assert!(process.0.try_wait().expect("ours").is_none());
 }
@@ -216,7 +217,7 @@ fn a_zombie_is_told_as_what_it_is() {
     let process = node.shell("exit 0");
     let pid = process.pid();
     until("a zombie", || {
-        host::look(&node.tree.paths().proc, pid).is_some_and(|stat| stat.state.as_deref() == Some("Z"))
+        host::read_stat(&node.tree.paths().proc, pid).is_some_and(|stat| stat.state.as_deref() == Some("Z"))
     });
     let action = node.kill(pid);
     assert_eq!(code(&action), "zombie");
@@ -260,11 +261,11 @@ fn a_process_of_another_gpu_or_of_none_is_refused() {
     until_called(other.pid(), "sleep");
     assert_eq!(code(&node.kill(other.pid())), "no_gpu");
     let order = node.order(other.pid(), OTHER);
-    assert_eq!(kill(&order, &node.looker()).outcome, KillOutcome::Ended, "on its own GPU it may be ended");
+    assert_eq!(kill(&order, &node.gpu_reader()).outcome, KillOutcome::Ended, "on its own GPU it may be ended");
     let none = node.shell("exec sleep 1000");
     until_called(none.pid(), "sleep");
     assert_eq!(code(&node.kill(none.pid())), "no_gpu");
-    let unknown = kill(&node.order(none.pid(), "GPU-22222222"), &node.looker());
+    let unknown = kill(&node.order(none.pid(), "GPU-22222222"), &node.gpu_reader());
     assert_eq!(code(&unknown), "gpu_unknown", "without NVML a GPU that the kernel module does not list is not known");
 }
 
@@ -295,8 +296,8 @@ fn init_and_our_own_processes_are_refused() {
     let node = Node::new();
     node.show(std::process::id());
     assert_eq!(code(&node.kill(std::process::id())), "protected");
-    let init = KillOrder { pid: 1, ..node.order(std::process::id(), GPU) };
-    assert_eq!(code(&kill(&init, &node.looker())), "protected");
+    let init = KillRequest { pid: 1, ..node.order(std::process::id(), GPU) };
+    assert_eq!(code(&kill(&init, &node.gpu_reader())), "protected");
 }
 
 #[test]
@@ -313,7 +314,7 @@ fn state_d_is_said_and_the_signals_are_tried_all_the_same() {
     let stat = format!("{name}) D{}", &rest[1..]);
     node.tree.file(&format!("proc/{}/stat", order.pid), stat).file(&format!("proc/{}/comm", order.pid), "python3\n");
     symlink(format!("/proc/{}/fd", order.pid), folder.join("fd")).expect("a link");
-    let action = kill(&order, &node.looker());
+    let action = kill(&order, &node.gpu_reader());
     assert_eq!(action.outcome, KillOutcome::Ended);
     assert!(action.notes.iter().any(|note| note.contains("state D")), "{:?}", action.notes);
 }

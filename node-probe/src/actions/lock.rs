@@ -86,7 +86,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     fn code(tree: &Tree) -> String {
         Lock::take(tree.path()).expect_err("refused").code

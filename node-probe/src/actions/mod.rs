@@ -26,6 +26,8 @@ mod request;
 #[cfg(target_os = "linux")]
 mod reset;
 #[cfg(target_os = "linux")]
+mod test_tree;
+#[cfg(target_os = "linux")]
 mod verify;
 
 #[cfg(target_os = "linux")]
@@ -34,21 +36,10 @@ use syringe_core::report::{Problem, Report};
 
 #[cfg(target_os = "linux")]
 pub(crate) use driver_tool::replace_process;
-pub(crate) use request::{ActRequest, DriverTool, KillWords, ResetWords, Switch};
-
-/// Set by tests whose tree stands for the machine that they run on. Read for a saved tree alone, which the shipped program cannot
-/// have.
-#[cfg(target_os = "linux")]
-const TEST_TREE: &str = "NODE_PROBE_TEST_TREE";
-
-/// Whether the driver's tool is to run below the root of a test's tree.
-#[cfg(target_os = "linux")]
-fn changes_root_in_tree() -> bool {
-    std::env::var_os(TEST_TREE).is_some_and(|value| value == "chroot")
-}
+pub(crate) use request::{ActionRequest, KillArguments, ResetArguments, Switch};
 
 /// Runs an action, or judges it by a facts file.
-pub(crate) fn run(act: &ActRequest, replay: Option<&Report>) -> Report {
+pub(crate) fn run(act: &ActionRequest, replay: Option<&Report>) -> Report {
     if !act.operator {
         return refused(
             "operator_mode_off",
@@ -60,16 +51,16 @@ pub(crate) fn run(act: &ActRequest, replay: Option<&Report>) -> Report {
         (Some(facts), _) => replay::replay(facts, act),
         (None, Some(path)) => match crate::replay::load(path) {
             Ok(facts) => replay::replay(&facts, act),
-            Err(problem) => Report { error: Some(problem), ..crate::blank() },
+            Err(problem) => Report { error: Some(problem), ..crate::envelope::blank() },
         },
         (None, None) => hardware(act),
     }
 }
 
 #[cfg(target_os = "linux")]
-fn hardware(act: &ActRequest) -> Report {
+fn hardware(act: &ActionRequest) -> Report {
     // The processes and the GPUs are those of this machine, whatever tree is read: only a test may act on one.
-    if act.request.files.root.is_some() && std::env::var_os(TEST_TREE).is_none() {
+    if act.request.files.root.is_some() && std::env::var_os(test_tree::TEST_TREE).is_none() {
         return refused(
             "saved_tree",
             "--root reads a saved tree, and there is nothing to act on in one",
@@ -82,7 +73,7 @@ fn hardware(act: &ActRequest) -> Report {
     }
     let Some(id) = &act.once else { return carry_out(act) };
     if let Err(problem) = once::claim(id) {
-        return once::outcome(id).unwrap_or_else(|| Report { error: Some(problem), ..crate::blank() });
+        return once::outcome(id).unwrap_or_else(|| Report { error: Some(problem), ..crate::envelope::blank() });
     }
     let report = carry_out(act);
     once::keep(id, &report);
@@ -90,20 +81,20 @@ fn hardware(act: &ActRequest) -> Report {
 }
 
 #[cfg(target_os = "linux")]
-fn carry_out(act: &ActRequest) -> Report {
+fn carry_out(act: &ActionRequest) -> Report {
     match &act.action {
-        request::Wanted::Kill(order) => kill::run(order, &act.request),
-        request::Wanted::Reset(order) => reset::run(order, &act.request),
+        request::ActionKind::Kill(order) => kill::run(order, &act.request),
+        request::ActionKind::Reset(order) => reset::run(order, &act.request),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn hardware(_: &ActRequest) -> Report {
+fn hardware(_: &ActionRequest) -> Report {
     refused("not_linux", "node-probe acts on Linux nodes", "Replay a saved report with node-probe-dev --facts FILE.")
 }
 
 fn refused(code: &str, why: &str, next_step: &str) -> Report {
     let problem =
         Problem { what: "action".into(), why: why.into(), next_step: next_step.into(), gpu: None, code: code.into() };
-    Report { error: Some(problem), ..crate::blank() }
+    Report { error: Some(problem), ..crate::envelope::blank() }
 }

@@ -2,13 +2,19 @@
 //! Who asks again gets the report of the first run, once it has ended.
 
 use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use syringe_core::report::{Problem, Report};
 
+use crate::files;
+
 /// Memory that every container has, and that goes away with it.
 const FOLDER: &str = "/dev/shm";
+
+/// A report of an action has some kilobytes.
+const MOST_REPORT: u64 = 4 << 20;
 
 /// Takes the id; a problem where it was taken before, or where that cannot be told.
 pub(super) fn claim(id: &str) -> Result<(), Problem> {
@@ -30,7 +36,15 @@ fn file_in(folder: &Path, id: &str) -> PathBuf {
 }
 
 fn outcome_in(folder: &Path, id: &str) -> Option<Report> {
-    Report::from_json(&fs::read(file_in(folder, id).with_extension("json")).ok()?).ok()
+    // The folder may be shared with containers of others: only what this user wrote, and no FIFO.
+    let file = files::open(&file_in(folder, id).with_extension("json")).ok()?;
+    let metadata = file.metadata().ok()?;
+    if !metadata.is_file() || metadata.uid() != rustix::process::geteuid().as_raw() {
+        return None;
+    }
+    let mut document = Vec::new();
+    file.take(MOST_REPORT).read_to_end(&mut document).ok()?;
+    Report::from_json(&document).ok()
 }
 
 fn keep_in(folder: &Path, id: &str, report: &Report) {

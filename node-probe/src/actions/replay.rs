@@ -7,22 +7,22 @@ use syringe_core::operator::protected::{self, Suspect};
 use syringe_core::operator::reset_plan::{self, Conditions};
 use syringe_core::report::{Report, Section, Sections, Source};
 
-use super::request::{ActRequest, KillOrder, ResetOrder, Wanted};
+use super::request::{ActionKind, ActionRequest, KillRequest, ResetRequest};
 use crate::section::SectionName;
 
 /// Judges the action by `facts`.
-pub(super) fn replay(facts: &Report, act: &ActRequest) -> Report {
+pub(super) fn replay(facts: &Report, act: &ActionRequest) -> Report {
     let everything = SectionName::ALL.into_iter().filter(|name| *name != SectionName::Health).collect();
     let facts = crate::replay::replay(facts, &act.request.of(everything));
     let action = match &act.action {
-        Wanted::Kill(order) => Action::Kill(Box::new(kill(order, &facts))),
-        Wanted::Reset(order) => Action::Reset(Box::new(reset(order, &facts))),
+        ActionKind::Kill(order) => Action::Kill(Box::new(kill(order, &facts))),
+        ActionKind::Reset(order) => Action::Reset(Box::new(reset(order, &facts))),
     };
     Report { source: Source::File, sections: Sections::default(), action: Some(action), ..facts }
 }
 
-fn reset(order: &ResetOrder, facts: &Report) -> ResetAction {
-    let ResetOrder { gpu, plan: only_plan, cordoned, drain_check, .. } = order;
+fn reset(order: &ResetRequest, facts: &Report) -> ResetAction {
+    let ResetRequest { gpu, plan: only_plan, cordoned, drain_check, .. } = order;
     let plan = reset_plan::plan(facts, gpu, Conditions { cordoned: *cordoned, drain_check: *drain_check });
     let (outcome, summary) = match plan.is_clear() {
         false => (ResetOutcome::Refused, plan.refusal()),
@@ -35,8 +35,8 @@ fn reset(order: &ResetOrder, facts: &Report) -> ResetAction {
     ResetAction { outcome, plan, summary, ..ResetAction::default() }
 }
 
-fn kill(order: &KillOrder, facts: &Report) -> KillAction {
-    let KillOrder { gpu, pid, start_ticks, plan, .. } = order;
+fn kill(order: &KillRequest, facts: &Report) -> KillAction {
+    let KillRequest { gpu, pid, start_ticks, plan, .. } = order;
     let blank = KillAction { gpu: gpu.clone(), pid: *pid, start_ticks: *start_ticks, ..KillAction::default() };
     let processes = Section::data_of(&facts.sections.processes);
     let inventory = Section::data_of(&facts.sections.inventory);
@@ -75,12 +75,12 @@ fn kill(order: &KillOrder, facts: &Report) -> KillAction {
     }
 }
 
-fn no_such_gpu(order: &KillOrder, gpu: Option<&GpuInventory>) -> Option<Obstacle> {
+fn no_such_gpu(order: &KillRequest, gpu: Option<&GpuInventory>) -> Option<Obstacle> {
     let why = || format!("this node has no GPU {}", order.gpu);
     gpu.is_none().then(|| Obstacle::new("no_such_gpu", why(), "Take the exact UUID from get_gpu_inventory."))
 }
 
-fn refusal(order: &KillOrder, process: &GpuProcess, gpu: &GpuInventory) -> Option<Obstacle> {
+fn refusal(order: &KillRequest, process: &GpuProcess, gpu: &GpuInventory) -> Option<Obstacle> {
     let again = "Look at the node's processes again.";
     let suspect = Suspect { pid: order.pid, comm: process.name.as_deref().unwrap_or_default(), ..Suspect::default() };
     if process.start_ticks != Some(order.start_ticks) {
@@ -122,7 +122,7 @@ mod tests {
             };
             let facts = Report { sections, ..Report::default() };
             let order =
-                KillOrder { gpu: uuid.into(), pid: 7, start_ticks: 1, grace: Duration::from_secs(1), plan: true };
+                KillRequest { gpu: uuid.into(), pid: 7, start_ticks: 1, grace: Duration::from_secs(1), plan: true };
             let KillAction { outcome, refusal, .. } = kill(&order, &facts);
             (outcome, refusal.map(|refusal| refusal.code).unwrap_or_default())
         };

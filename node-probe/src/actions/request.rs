@@ -1,15 +1,12 @@
-//! The words of `kill` and `reset`, and what they mean. And the driver's tool, as a task of a process of our own.
+//! The arguments of `kill` and `reset`, and the validated action.
 
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use crate::args::Request;
+use crate::request::Request;
 
 #[derive(Debug)]
-pub(crate) struct KillWords {
+pub(crate) struct KillArguments {
     /// UUID of the GPU that the process uses
     pub(crate) gpu: String,
     /// Process id
@@ -23,14 +20,14 @@ pub(crate) struct KillWords {
 }
 
 #[derive(Debug)]
-pub(crate) struct ResetWords {
+pub(crate) struct ResetArguments {
     /// UUID of the GPU
     pub(crate) gpu: String,
-    /// Say what is in the way and what would be done, and do nothing
+    /// Print the plan and what blocks it, without acting
     pub(crate) plan: bool,
-    /// The node is cordoned: Kubernetes gives it no new pods
+    /// The node is cordoned (unschedulable)
     pub(crate) cordoned: bool,
-    /// Whether a node that takes pods, and pods that have the GPU, are in the way
+    /// Whether to refuse while the node is schedulable or pods hold the GPU
     pub(crate) drain_check: Switch,
     /// Time for nvidia-smi; what is not done then is not known
     pub(crate) reset_seconds: u64,
@@ -42,33 +39,6 @@ pub(crate) enum Switch {
     #[default]
     On,
     Off,
-}
-
-/// Runs one of three fixed nvidia-smi commands below another root. This program starts itself so: changing the root
-/// directory is for a whole process, and the one that reads must keep its own.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct DriverTool {
-    /// Root directory of the driver
-    pub(crate) root: PathBuf,
-    /// nvidia-smi, as seen below that root
-    pub(crate) program: PathBuf,
-    /// Folder of the driver's libraries, where the loader does not know it
-    pub(crate) library_path: Option<String>,
-    /// UUID of the GPU
-    pub(crate) gpu: String,
-    /// What to do
-    pub(crate) job: Job,
-}
-
-/// What nvidia-smi is asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Job {
-    /// `--gpu-reset`
-    Reset,
-    /// `-pm 1`
-    PersistenceOn,
-    /// `-pm 0`
-    PersistenceOff,
 }
 
 impl FromStr for Switch {
@@ -83,24 +53,13 @@ impl FromStr for Switch {
     }
 }
 
-impl Job {
-    /// nvidia-smi's arguments.
-    pub(crate) fn arguments(self, gpu: &str) -> Vec<&str> {
-        match self {
-            Self::Reset => vec!["--gpu-reset", "-i", gpu],
-            Self::PersistenceOn => vec!["-i", gpu, "-pm", "1"],
-            Self::PersistenceOff => vec!["-i", gpu, "-pm", "0"],
-        }
-    }
-}
-
 /// A validated action.
 #[derive(Debug)]
-pub(crate) struct ActRequest {
+pub(crate) struct ActionRequest {
     /// Whether `--operator` was given.
     pub(crate) operator: bool,
     /// What to do.
-    pub(crate) action: Wanted,
+    pub(crate) action: ActionKind,
     /// Guard against running twice.
     pub(crate) once: Option<String>,
     /// Where the facts come from, and how long reading may take.
@@ -109,14 +68,14 @@ pub(crate) struct ActRequest {
 
 /// What to do.
 #[derive(Debug)]
-pub(crate) enum Wanted {
-    Kill(KillOrder),
-    Reset(ResetOrder),
+pub(crate) enum ActionKind {
+    Kill(KillRequest),
+    Reset(ResetRequest),
 }
 
 /// A process to end.
 #[derive(Clone, Debug)]
-pub(crate) struct KillOrder {
+pub(crate) struct KillRequest {
     pub(crate) gpu: String,
     pub(crate) pid: u32,
     pub(crate) start_ticks: u64,
@@ -126,7 +85,7 @@ pub(crate) struct KillOrder {
 
 /// A GPU to reset.
 #[derive(Clone, Debug)]
-pub(crate) struct ResetOrder {
+pub(crate) struct ResetRequest {
     pub(crate) gpu: String,
     pub(crate) plan: bool,
     pub(crate) cordoned: bool,
@@ -135,17 +94,17 @@ pub(crate) struct ResetOrder {
     pub(crate) time: Duration,
 }
 
-impl ActRequest {
-    pub(crate) fn kill(words: KillWords, operator: bool, once: Option<String>, request: Request) -> Self {
-        let KillWords { gpu, pid, start_ticks, grace_seconds, plan } = words;
+impl ActionRequest {
+    pub(crate) fn kill(words: KillArguments, operator: bool, once: Option<String>, request: Request) -> Self {
+        let KillArguments { gpu, pid, start_ticks, grace_seconds, plan } = words;
         let grace = Duration::from_secs(grace_seconds);
-        Self { operator, action: Wanted::Kill(KillOrder { gpu, pid, start_ticks, grace, plan }), once, request }
+        Self { operator, action: ActionKind::Kill(KillRequest { gpu, pid, start_ticks, grace, plan }), once, request }
     }
 
-    pub(crate) fn reset(words: ResetWords, operator: bool, once: Option<String>, request: Request) -> Self {
-        let ResetWords { gpu, plan, cordoned, drain_check, reset_seconds } = words;
+    pub(crate) fn reset(words: ResetArguments, operator: bool, once: Option<String>, request: Request) -> Self {
+        let ResetArguments { gpu, plan, cordoned, drain_check, reset_seconds } = words;
         let time = Duration::from_secs(reset_seconds);
-        let order = ResetOrder { gpu, plan, cordoned, drain_check: drain_check == Switch::On, time };
-        Self { operator, action: Wanted::Reset(order), once, request }
+        let order = ResetRequest { gpu, plan, cordoned, drain_check: drain_check == Switch::On, time };
+        Self { operator, action: ActionKind::Reset(order), once, request }
     }
 }

@@ -9,13 +9,15 @@ use syringe_core::report::{Report, Sections};
 
 use super::driver_tool::{DriverRoot, End};
 use super::lock::Lock;
-use super::request::{Job, ResetOrder};
+use super::request::ResetRequest;
+use super::test_tree;
 use super::verify;
-use crate::args::Request;
 use crate::collect;
 use crate::nvml;
 use crate::paths::Paths;
+use crate::request::Request;
 use crate::section::SectionName;
+use crate::task::Job;
 
 /// Time to switch persistence mode. Waking or closing a GPU takes seconds.
 const PERSISTENCE_TIME: Duration = Duration::from_secs(60);
@@ -44,13 +46,13 @@ const SECTIONS: [SectionName; 8] = [
 const CHECKED: [SectionName; 4] = [SectionName::Inventory, SectionName::Topology, SectionName::Ecc, SectionName::Xid];
 
 /// Runs the order and reports it. The facts that the plan was made of stay out: the plan names what counts.
-pub(super) fn run(order: &ResetOrder, request: &Request) -> Report {
+pub(super) fn run(order: &ResetRequest, request: &Request) -> Report {
     let started = Instant::now();
     let facts = facts(request, &SECTIONS);
     let action = reset(order, request, &facts);
     Report {
         sections: Sections::default(),
-        duration_ms: crate::millis(started.elapsed()),
+        duration_ms: crate::envelope::millis(started.elapsed()),
         action: Some(Action::Reset(Box::new(action))),
         ..facts
     }
@@ -60,12 +62,12 @@ fn facts(request: &Request, sections: &[SectionName]) -> Report {
     collect::collect(&request.of(sections.to_vec()))
 }
 
-fn reset(order: &ResetOrder, request: &Request, facts: &Report) -> ResetAction {
-    let ResetOrder { gpu, plan: only_plan, cordoned, drain_check, time } = order;
+fn reset(order: &ResetRequest, request: &Request, facts: &Report) -> ResetAction {
+    let ResetRequest { gpu, plan: only_plan, cordoned, drain_check, time } = order;
     let conditions = Conditions { cordoned: *cordoned, drain_check: *drain_check };
     let mut plan = reset_plan::plan(facts, gpu, conditions);
     let paths = request.files.root.as_deref().map_or_else(Paths::of_this_machine, Paths::below);
-    let driver = match DriverRoot::find(&paths, request.files.root.is_some() && !super::changes_root_in_tree()) {
+    let driver = match DriverRoot::find(&paths, request.files.root.is_some() && !test_tree::changes_root_in_tree()) {
         Ok(driver) => Some(driver),
         Err(obstacle) => {
             plan.blockers.push(obstacle);

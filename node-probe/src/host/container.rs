@@ -18,9 +18,11 @@ use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
-use super::{cgroup, devices, files};
-use crate::child::{self, DeviceAccess, Task};
+use super::devices;
+use crate::child;
 use crate::paths::Paths;
+use crate::task::{DeviceAccess, Task};
+use crate::{cgroup, files};
 
 const VISIBLE: &[u8] = b"NVIDIA_VISIBLE_DEVICES=";
 
@@ -133,7 +135,7 @@ pub(crate) fn answer(request: &DeviceAccess) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     const ID: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
     const SCOPE: &str =

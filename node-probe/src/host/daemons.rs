@@ -4,8 +4,8 @@
 
 use syringe_core::facts::host::Daemons;
 
-use super::{files, pid_namespace};
 use crate::paths::Paths;
+use crate::{files, pid_namespace};
 
 /// What was found so far.
 struct Seen {
@@ -31,7 +31,7 @@ pub(super) fn read(paths: &Paths) -> Daemons {
             daemon.running = true;
         }
     }
-    let all_visible = !pids.is_empty() && pid_namespace::is_the_hosts(paths);
+    let all_visible = !pids.is_empty() && pid_namespace::is_initial(&paths.proc);
     let [persistenced, fabric_manager, imex, dcgm, mps] =
         daemons.map(|daemon| (daemon.running || all_visible).then_some(daemon.running));
     Daemons { persistenced, fabric_manager, imex, dcgm, mps }
@@ -40,7 +40,7 @@ pub(super) fn read(paths: &Paths) -> Daemons {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     #[test]
     fn a_daemon_is_known_by_the_fifteen_bytes_that_the_kernel_keeps() {

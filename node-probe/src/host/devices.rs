@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use super::{files, pci};
+use super::pci;
+use crate::files;
 use crate::paths::Paths;
 
 /// Sub-folders of `/dev` with capability devices (MIG, IMEX channels).
@@ -85,7 +86,7 @@ fn natural(name: &str) -> (String, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     #[test]
     fn a_device_file_that_the_driver_expects_and_dev_lacks_is_missing() {

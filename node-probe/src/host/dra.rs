@@ -13,8 +13,8 @@ use syringe_core::facts::kubelet::Allocation;
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
-use super::files;
 use crate::paths::Paths;
+use crate::{files, in_root};
 
 /// Unlike the device manager's, this file follows the kubelet's root directory; k0s has another one.
 const STATE: [&str; 2] = ["var/lib/kubelet/dra_manager_state", "var/lib/k0s/kubelet/dra_manager_state"];
@@ -62,11 +62,11 @@ struct Device {
 
 /// One allocation per claim, pod and GPU driver. A node without claims has no file, which is no problem.
 pub(super) fn claims(paths: &Paths, problems: &mut Vec<Problem>) -> Vec<Allocation> {
-    let Some(path) = STATE.iter().find_map(|path| files::inside(&paths.host, path)) else { return Vec::new() };
-    match files::whole(&path, MOST_STATE).and_then(|text| parse(&text)) {
+    let Some(file) = STATE.iter().find_map(|path| in_root::find(&paths.host, path)) else { return Vec::new() };
+    match file.whole(MOST_STATE).and_then(|text| parse(&text)) {
         Ok(claims) => claims.into_iter().flat_map(allocations).collect(),
         Err(error) => {
-            let what = format!("claims of dynamic resource allocation ({})", files::shown(&paths.host, &path));
+            let what = format!("claims of dynamic resource allocation ({})", files::shown(&paths.host, &file.path));
             let next_step =
                 "GPUs held through resource claims are missing here; the claims' status in the API names them.";
             problems.push(files::problem("dra_state_unreadable", what, error, next_step));
@@ -112,7 +112,7 @@ fn hands_out_gpus(driver: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     fn read(state: &str) -> (Vec<Allocation>, Vec<Problem>) {
         let tree = Tree::new();

@@ -2,13 +2,12 @@
 //!
 //! Files alone: nothing is opened as a library here, and no version is guessed from a package database.
 
-use std::path::Path;
-
 use syringe_core::facts::host::DriverVersions;
-use syringe_core::text::clean;
 
 use super::libraries::{Library, libraries};
-use super::{files, library_folders, module_file};
+use super::{driver_version, library_folders, module_file};
+use crate::files;
+use crate::in_root::{self, HostFile, Root};
 use crate::paths::Paths;
 
 /// Where the GPU Operator's driver container mounts its root on the host.
@@ -39,17 +38,16 @@ const TOOLKIT: [&str; 5] = [
 
 /// Reads all versions.
 pub(super) fn versions(paths: &Paths) -> DriverVersions {
-    let banner = files::text(&paths.proc.join("driver/nvidia/version"));
-    let loaded = files::text(&paths.sys.join("module/nvidia/version"))
-        .or_else(|| banner.as_deref().and_then(version_in))
-        .map(|version| clean(&version, 40));
+    let banner = driver_version::banner(paths);
+    let loaded = driver_version::loaded(paths);
     // The one that NVML is opened from, unless it turns out not to be of the module's version. One that must not be loaded is
     // still what the node has.
     let library = libraries(paths, loaded.as_deref()).into_iter().find(|library| library.version.is_some());
     let by_operator = library.as_ref().is_some_and(|library| library.path.starts_with(paths.host.join(OPERATOR_ROOT)));
     let (first, second) = if by_operator { (OPERATOR_ROOT, "") } else { ("", OPERATOR_ROOT) };
     let kernel = files::text(&paths.proc.join("sys/kernel/osrelease"));
-    let roots = [first, second].map(|below| paths.host.join(below));
+    let host = Root::open(&paths.host).ok();
+    let roots: Vec<Root> = [first, second].iter().filter_map(|below| host.as_ref()?.below(below)).collect();
     let in_roots = |kernel: &String| roots.iter().find_map(|root| module_file::version(root, kernel));
     let listed = |kernel: &String| roots.iter().filter_map(|root| module_file::is_listed(root, kernel)).max();
     DriverVersions {
@@ -68,25 +66,16 @@ fn flavor(banner: &str) -> String {
     if open { "open" } else { "proprietary" }.to_owned()
 }
 
-/// The first word that is a driver version.
-fn version_in(banner: &str) -> Option<String> {
-    banner.lines().next()?.split_whitespace().find(|word| is_version(word)).map(str::to_owned)
-}
-
-/// `570.124.06`, `535.261`: two numbers or more. A bare branch (`570`) is no version: it would look like a mismatch.
-pub(super) fn is_version(text: &str) -> bool {
-    let numbers = |part: &str| !part.is_empty() && part.len() <= 5 && part.bytes().all(|byte| byte.is_ascii_digit());
-    text.len() <= 20 && (2..=4).contains(&text.split('.').count()) && text.split('.').all(numbers)
-}
-
 /// Driver versions that have GSP firmware on disk.
 pub(super) fn gsp_firmware(paths: &Paths) -> Vec<String> {
     let mut versions: Vec<String> = FIRMWARE_FOLDERS
         .iter()
-        .filter_map(|folder| files::inside(&paths.host, folder))
         .flat_map(|folder| {
-            let names = files::names(&folder).unwrap_or_default();
-            names.into_iter().filter(|name| is_version(name)).filter(move |name| has_gsp(&folder.join(name)))
+            let names = names(paths, folder);
+            names
+                .into_iter()
+                .filter(|name| driver_version::is_version(name))
+                .filter(move |name| has_gsp(paths, &format!("{folder}/{name}")))
         })
         .collect();
     versions.sort_unstable();
@@ -94,35 +83,39 @@ pub(super) fn gsp_firmware(paths: &Paths) -> Vec<String> {
     versions
 }
 
-fn has_gsp(folder: &Path) -> bool {
-    files::names(folder).is_ok_and(|names| names.iter().any(|name| name.starts_with("gsp") && name.contains(".bin")))
+fn has_gsp(paths: &Paths, folder: &str) -> bool {
+    names(paths, folder).iter().any(|name| name.starts_with("gsp") && name.contains(".bin"))
+}
+
+/// The names in a folder of the host; none where it is absent.
+fn names(paths: &Paths, folder: &str) -> Vec<String> {
+    in_root::find(&paths.host, folder).and_then(|folder| folder.names().ok()).unwrap_or_default()
 }
 
 /// A CDI specification that describes NVIDIA devices.
 pub(super) fn cdi_spec(paths: &Paths) -> Option<String> {
-    CDI_FOLDERS.iter().filter_map(|folder| files::inside(&paths.host, folder)).find_map(|folder| {
-        let names = files::names(&folder).ok()?;
-        let spec = |name: &String| [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
-        let path =
-            names.iter().filter(|name| spec(name)).map(|name| folder.join(name)).find(|path| names_nvidia(path))?;
-        Some(files::shown(&paths.host, &path))
-    })
+    let is_spec = |name: &String| [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
+    let mut candidates = CDI_FOLDERS.iter().flat_map(|folder| {
+        let specs = names(paths, folder).into_iter().filter(is_spec);
+        specs.filter_map(move |name| in_root::find(&paths.host, &format!("{folder}/{name}")))
+    });
+    candidates.find(names_nvidia).map(|spec| files::shown(&paths.host, &spec.path))
 }
 
-fn names_nvidia(spec: &Path) -> bool {
-    files::head(spec, CDI_HEAD).is_ok_and(|head| String::from_utf8_lossy(&head).contains("nvidia.com/"))
+fn names_nvidia(spec: &HostFile) -> bool {
+    spec.head(CDI_HEAD).is_ok_and(|head| String::from_utf8_lossy(&head).contains("nvidia.com/"))
 }
 
 /// The NVIDIA container runtime, if installed.
 pub(super) fn container_toolkit(paths: &Paths) -> Option<String> {
-    let exists = |path: &&&str| files::inside(&paths.host, path).is_some();
+    let exists = |path: &&&str| in_root::find(&paths.host, path).is_some();
     TOOLKIT.iter().find(exists).map(|path| format!("/{path}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     #[test]
     fn an_updated_library_beside_an_old_module_can_be_told() {
@@ -177,12 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn a_branch_is_no_version() {
-        for (text, expected) in
-            [("570.124.06", true), ("535.261", true), ("570", false), ("x.1", false), ("1.2.3.4.5", false), ("", false)]
-        {
-            assert_eq!(is_version(text), expected, "{text}");
-        }
+    fn a_link_to_a_file_outside_of_the_root_is_not_opened() {
+        let (tree, outside) = (Tree::new(), Tree::new());
+        outside.file("x", "kind: nvidia.com/gpu\n");
+        tree.link("etc/cdi/x.yaml", outside.path().join("x").to_str().expect("UTF-8"));
+        assert_eq!(cdi_spec(&tree.paths()), None);
+        // The same file inside is read: the link was the reason.
+        tree.file("etc/cdi/y.yaml", "kind: nvidia.com/gpu\n");
+        assert_eq!(cdi_spec(&tree.paths()).as_deref(), Some("/etc/cdi/y.yaml"));
     }
 
     #[test]

@@ -12,9 +12,10 @@ use syringe_core::facts::kubelet::{Allocation, Kubelet, RegisteredDevices};
 use syringe_core::report::{Problem, Section};
 use syringe_core::text::clean;
 
+use super::dra;
 use super::pod_resources::{self, Devices, Held};
-use super::{dra, files};
 use crate::paths::Paths;
+use crate::{files, in_root};
 
 /// The device manager's folder is fixed in the kubelet, whatever its root directory is.
 const CHECKPOINT: &str = "var/lib/kubelet/device-plugins/kubelet_internal_checkpoint";
@@ -70,7 +71,7 @@ impl DeviceIds {
 }
 
 /// Reads which GPU device the kubelet gave to which container.
-pub fn kubelet(paths: &Paths) -> Section<Kubelet> {
+pub(crate) fn kubelet(paths: &Paths) -> Section<Kubelet> {
     let mut problems = Vec::new();
     let claims = dra::claims(paths, &mut problems);
     let (source, held, registered) = match read(paths) {
@@ -102,12 +103,12 @@ pub fn kubelet(paths: &Paths) -> Section<Kubelet> {
 }
 
 fn read(paths: &Paths) -> io::Result<Data> {
-    let Some(path) = files::inside(&paths.host, CHECKPOINT) else {
+    let Some(file) = in_root::find(&paths.host, CHECKPOINT) else {
         // The file is first written when a plugin registers. Without its socket beside it, this is no kubelet's folder.
-        let kubelet_is_here = files::inside(&paths.host, SOCKET).is_some();
+        let kubelet_is_here = in_root::find(&paths.host, SOCKET).is_some();
         return if kubelet_is_here { Ok(Data::default()) } else { Err(io::ErrorKind::NotFound.into()) };
     };
-    let text = files::whole(&path, MOST_CHECKPOINT)?;
+    let text = file.whole(MOST_CHECKPOINT)?;
     let Checkpoint { data } = serde_json::from_slice(&text)?;
     Ok(data)
 }
@@ -193,7 +194,7 @@ mod tests {
     use syringe_core::report::Status;
 
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     const A: &str = "GPU-11111111-2222-3333-4444-555555555555";
     const B: &str = "GPU-66666666-7777-8888-9999-aaaaaaaaaaaa";

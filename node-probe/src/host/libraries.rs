@@ -5,11 +5,15 @@
 //! was put by our image and the runtime: both are the node's, and the same look at owners applies). Never from a pod's root.
 //! Where all that can be seen is a pod's root ([`Owner::Workload`]), its library is named as what it is: see [`Library::foreign`].
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::trusted::{self, Distrust, Trusted};
-use super::{cgroup, driver, files, library_folders};
+use super::{driver_version, library_folders};
+use crate::in_root::Root;
 use crate::paths::{Owner, Paths};
+use crate::trusted::{self, Distrust, Trusted};
+use crate::{cgroup, files};
 
 /// The name that the driver's own loader path knows.
 const NAME: &str = "libnvidia-ml.so.1";
@@ -17,6 +21,17 @@ const NAME: &str = "libnvidia-ml.so.1";
 const PREFIX: &str = "libnvidia-ml.so.";
 /// A process's memory map is not read beyond this.
 const MOST_MAPS_BYTES: usize = 4 << 20;
+
+/// Folders of container images and volumes: files of tenants, which root owns all the same.
+const IMAGES: [&str; 7] = [
+    "/var/lib/containerd/",
+    "/var/lib/docker/",
+    "/var/lib/containers/",
+    "/var/lib/kubelet/",
+    "/var/lib/rancher/",
+    "/run/containerd/",
+    "/run/containers/",
+];
 
 /// A library that was found.
 #[derive(Debug)]
@@ -37,22 +52,38 @@ pub(crate) fn libraries(paths: &Paths, loaded: Option<&str>) -> Vec<Library> {
     let mut found = Vec::new();
     // Our own root. A saved file tree has none.
     if paths.proc == Path::new("/proc") && paths.host != Path::new("/") {
-        search(Path::new("/"), loaded, false, &mut found);
+        found_in(trusted::root_below(Path::new("/"), ""), Path::new("/"), loaded, &mut found);
     }
     let foreign = paths.owner == Owner::Workload;
-    for root in library_folders::DRIVER_ROOTS.map(|root| paths.host.join(root)) {
-        search(&root, loaded, foreign, &mut found);
+    for below in library_folders::DRIVER_ROOTS {
+        if foreign {
+            let root = Root::open(&paths.host).ok().and_then(|host| host.below(below));
+            root.into_iter().for_each(|root| search(&root, loaded, true, &mut found));
+        } else {
+            found_in(trusted::root_below(&paths.host, below), &paths.host.join(below), loaded, &mut found);
+        }
     }
     found.sort_by_key(|library| (library.file.is_err(), library.rank(loaded)));
     found
 }
 
-fn search(root: &Path, loaded: Option<&str>, foreign: bool, found: &mut Vec<Library>) {
+/// Searches a root of the node. One that others could have put there is named with the reason.
+fn found_in(root: Result<Root, Distrust>, path: &Path, loaded: Option<&str>, found: &mut Vec<Library>) {
+    match root {
+        Ok(root) => search(&root, loaded, false, found),
+        Err(Distrust::Absent(_)) => {}
+        Err(distrust) => {
+            found.push(Library { path: path.to_owned(), version: None, file: Err(distrust), foreign: false });
+        }
+    }
+}
+
+fn search(root: &Root, loaded: Option<&str>, foreign: bool, found: &mut Vec<Library>) {
     for folder in library_folders::folders(root, foreign) {
         let exact = loaded.map(|version| format!("{folder}/{PREFIX}{version}"));
         let usual = format!("{folder}/{NAME}");
         let mut paths: Vec<String> = exact.into_iter().chain([usual]).collect();
-        if !paths.iter().any(|path| files::inside(root, path).is_some()) {
+        if !paths.iter().any(|path| root.find(path).is_some()) {
             paths = versioned(root, &folder);
         }
         for path in paths {
@@ -62,26 +93,26 @@ fn search(root: &Path, loaded: Option<&str>, foreign: bool, found: &mut Vec<Libr
 }
 
 /// A folder without the usual link may have the file behind it all the same.
-fn versioned(root: &Path, folder: &str) -> Vec<String> {
-    let names = files::inside(root, folder).and_then(|path| files::names(&path).ok()).unwrap_or_default();
-    let is_library = |name: &String| name.strip_prefix(PREFIX).is_some_and(driver::is_version);
+fn versioned(root: &Root, folder: &str) -> Vec<String> {
+    let names = root.find(folder).and_then(|folder| folder.names().ok()).unwrap_or_default();
+    let is_library = |name: &String| name.strip_prefix(PREFIX).is_some_and(driver_version::is_version);
     names.into_iter().filter(is_library).map(|name| format!("{folder}/{name}")).collect()
 }
 
-fn add(root: &Path, path: &str, foreign: bool, found: &mut Vec<Library>) {
-    let file = if foreign { trusted::open_any(root, path) } else { trusted::open(root, path) };
+fn add(root: &Root, path: &str, foreign: bool, found: &mut Vec<Library>) {
+    let file = trusted::open_in(root, path, !foreign);
     let real = match &file {
         Ok(file) => Some(file.path.clone()),
         // Named with the reason, if it is there at all.
         Err(Distrust::Absent(_)) => None,
-        Err(_) => files::inside(root, path),
+        Err(_) => root.find(path).map(|file| file.path),
     };
     let Some(real) = real else { return };
     if found.iter().any(|known| known.path == real) {
         return;
     }
     let name = real.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    let version = name.strip_prefix(PREFIX).filter(|version| driver::is_version(version)).map(str::to_owned);
+    let version = name.strip_prefix(PREFIX).filter(|version| driver_version::is_version(version)).map(str::to_owned);
     found.push(Library { path: real, version, file, foreign });
 }
 
@@ -95,14 +126,22 @@ pub(crate) fn mapped_libraries(paths: &Paths) -> Vec<Library> {
     if paths.owner == Owner::Workload {
         return found;
     }
+    let Ok(host) = Root::open(&paths.host) else { return found };
     for pid in files::pids(&paths.proc).unwrap_or_default() {
         let process = paths.proc.join(pid.to_string());
+        // An unprivileged user of the host could mount a file of his own at any path, in a user namespace of his own.
+        let of_root = |process: fs::Metadata| [0, rustix::process::geteuid().as_raw()].contains(&process.uid());
+        if !fs::metadata(&process).is_ok_and(of_root) {
+            continue;
+        }
         if !files::text(&process.join("cgroup")).is_some_and(|cgroup| cgroup::is_of_no_container(&cgroup)) {
             continue;
         }
         let Ok(maps) = files::head(&process.join("maps"), MOST_MAPS_BYTES) else { continue };
-        if let Some(path) = mapped_path(&String::from_utf8_lossy(&maps)) {
-            add(&paths.host, path, false, &mut found);
+        let maps = String::from_utf8_lossy(&maps);
+        let path = mapped_path(&maps).filter(|path| !IMAGES.iter().any(|folder| path.starts_with(folder)));
+        if let Some(path) = path {
+            add(&host, path, false, &mut found);
         }
     }
     found

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::host::testing::Tree;
+use crate::testing::Tree;
 
 fn shown(tree: &Tree, found: Vec<Library>) -> Vec<String> {
     let inside = |library: Library| {
@@ -84,6 +84,24 @@ fn what_a_workload_has_is_foreign() {
     assert!(!libraries(&tree.paths(), None)[0].foreign);
 }
 
+/// Who can write to the folder above a driver's root could exchange it for the root of an image.
+#[test]
+fn a_drivers_root_behind_a_link_out_or_an_open_folder_is_not_searched() {
+    let outside = Tree::new();
+    outside.file("usr/lib64/libnvidia-ml.so.1", "");
+    for target in [outside.path().display().to_string(), format!("../../../..{}", outside.path().display())] {
+        let tree = Tree::new();
+        tree.link("run/nvidia/driver", &target);
+        assert_eq!(found(&tree, None), [""; 0], "{target}");
+    }
+    let tree = Tree::new();
+    tree.file("run/nvidia/driver/usr/lib64/libnvidia-ml.so.1", "");
+    fs::set_permissions(tree.path().join("run/nvidia"), fs::Permissions::from_mode(0o777)).expect("ours");
+    let found = libraries(&tree.paths(), None);
+    assert!(found.iter().all(|library| library.file.is_err()), "{found:?}");
+    assert!(found[0].file.as_ref().expect_err("refused").to_string().contains("/run/nvidia can be changed"));
+}
+
 const MAPS: &str = "7f00-7f01 r-xp 00000000 08:01 42   /opt/odd/libnvidia-ml.so.570.1\n";
 
 #[test]
@@ -97,6 +115,18 @@ fn a_library_that_a_process_of_the_node_has_open_is_found_in_the_nodes_root() {
     assert_eq!(mapped_path("0-1 r-xp 0 0:0 0 /usr/lib/libnvidia-ml.so.1 (deleted)"), None);
     let workload = Paths { owner: Owner::Workload, ..tree.paths() };
     assert_eq!(shown(&tree, mapped_libraries(&workload)), [""; 0]);
+}
+
+/// Root owns the files of every image, so their owner says nothing.
+#[test]
+fn a_library_below_the_folders_of_images_is_not_opened() {
+    for folder in IMAGES {
+        let tree = Tree::new();
+        let path = format!("{folder}1/rootfs/libnvidia-ml.so.1");
+        tree.file(path.trim_start_matches('/'), "").file("proc/77/maps", format!("0-1 r-xp 0 08:01 42   {path}\n"));
+        tree.file("proc/77/cgroup", "0::/system.slice/x.service\n");
+        assert_eq!(shown(&tree, mapped_libraries(&tree.paths())), [""; 0], "{folder}");
+    }
 }
 
 /// A pod's process names a path; in its own root it has put a library there, and on the node the same path leads to a file that

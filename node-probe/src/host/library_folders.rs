@@ -1,8 +1,7 @@
 //! Where an installed driver keeps its libraries, on the platforms that Kubernetes nodes run.
 
-use std::path::Path;
-
-use super::{files, trusted};
+use crate::in_root::Root;
+use crate::trusted;
 
 /// Roots that a driver may be installed in, below the host's: the GPU Operator's driver container first, since where it is
 /// it is the one that is loaded.
@@ -39,7 +38,7 @@ const FOLDERS: [&str; 18] = [
 
 /// The folders below `root` that may hold the driver's libraries: the known ones, then those of `ld.so.conf`, where nobody but
 /// root can change that. `foreign`: a root of others, in which everything is theirs.
-pub(super) fn folders(root: &Path, foreign: bool) -> Vec<String> {
+pub(super) fn folders(root: &Root, foreign: bool) -> Vec<String> {
     let mut folders = Vec::new();
     for folder in FOLDERS {
         let folder = folder.replace("{arch}", std::env::consts::ARCH);
@@ -50,7 +49,7 @@ pub(super) fn folders(root: &Path, foreign: bool) -> Vec<String> {
     }
     let conf_d = children(root, "etc/ld.so.conf.d");
     for file in ["etc/ld.so.conf".to_owned()].into_iter().chain(conf_d) {
-        let opened = if foreign { trusted::open_any(root, &file) } else { trusted::open(root, &file) };
+        let opened = trusted::open_in(root, &file, !foreign);
         let Some(text) = opened.ok().and_then(|file| file.text()) else { continue };
         for folder in text.lines().filter_map(|line| line.trim().strip_prefix('/')) {
             if !folders.iter().any(|known| known == folder) {
@@ -62,7 +61,7 @@ pub(super) fn folders(root: &Path, foreign: bool) -> Vec<String> {
 }
 
 /// The entries of a folder below `root`, relative to `root`, in order.
-fn children(root: &Path, folder: &str) -> Vec<String> {
-    let names = files::inside(root, folder).and_then(|path| files::names(&path).ok()).unwrap_or_default();
+fn children(root: &Root, folder: &str) -> Vec<String> {
+    let names = root.find(folder).and_then(|folder| folder.names().ok()).unwrap_or_default();
     names.into_iter().map(|name| format!("{folder}/{name}")).collect()
 }

@@ -15,7 +15,8 @@ use syringe_core::pci::PciAddress;
 use syringe_core::report::{Section, Sections};
 use syringe_core::text::clean;
 
-use super::{files, pci};
+use super::pci;
+use crate::files;
 use crate::paths::Paths;
 
 /// The code of a GPU that the nvidia driver has and NVML does not count.
@@ -154,7 +155,7 @@ mod tests {
     use syringe_core::facts::ecc::Ecc;
 
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     const NVIDIA: &str = "../../../bus/pci/drivers/nvidia";
 

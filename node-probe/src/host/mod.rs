@@ -13,65 +13,60 @@
 //!   files      bounded reads under all of them
 //! ```
 
-pub(crate) mod cgroup;
 pub(crate) mod container;
 mod daemons;
 mod devices;
 mod dra;
 mod driver;
-pub(crate) mod files;
+pub(crate) mod driver_version;
+mod for_actions;
 mod grpc;
-mod holders;
-mod holding;
 mod kubelet;
 pub(crate) mod libraries;
 mod library_folders;
 mod lost;
 mod module_file;
 mod nics;
+mod open_device_files;
 mod pci;
 mod pcie_path;
-pub(crate) mod pid_namespace;
 mod pod_resources;
 mod process;
 mod processes;
 mod protobuf;
 mod scope;
 mod system;
-#[cfg(test)]
-pub(crate) mod testing;
 mod threads;
 mod topology;
-pub(crate) mod trusted;
 
 use syringe_core::facts::host::Host;
 use syringe_core::report::Section;
 use syringe_core::text::clean;
 
-pub(crate) use self::files::pids;
-pub(crate) use self::holding::{describe, gpu_minor, held_by, is_the_hosts_pid_namespace};
-pub use self::kubelet::kubelet;
+pub(crate) use self::for_actions::{describe, gpu_minor, held_by};
+pub(crate) use self::kubelet::kubelet;
 pub(crate) use self::library_folders::DRIVER_ROOTS;
 pub(crate) use self::lost::name_lost;
-pub(crate) use self::process::{Stat, look};
-pub use self::processes::processes;
+pub(crate) use self::process::{Stat, read_stat};
+pub(crate) use self::processes::processes;
 pub(crate) use self::scope::scope;
-pub use self::topology::{complete_topology, pci_topology};
+pub(crate) use self::topology::{complete_topology, pci_topology};
+use crate::files;
 use crate::paths::Paths;
 
 /// What tells one node and one boot from another.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// Host name (of the probe's UTS namespace: the node's with hostNetwork).
-    pub hostname: Option<String>,
+    pub(crate) hostname: Option<String>,
     /// Changes with every boot.
-    pub boot_id: Option<String>,
+    pub(crate) boot_id: Option<String>,
     /// Kernel release.
-    pub kernel: Option<String>,
+    pub(crate) kernel: Option<String>,
 }
 
 /// Reads the identity from `/proc/sys/kernel`.
-pub fn identity(paths: &Paths) -> Identity {
+pub(crate) fn identity(paths: &Paths) -> Identity {
     let kernel = paths.proc.join("sys/kernel");
     let read = |file: &str, cap| files::text(&kernel.join(file)).map(|text| clean(&text, cap));
     Identity { hostname: read("hostname", 253), boot_id: read("random/boot_id", 40), kernel: read("osrelease", 100) }
@@ -79,7 +74,7 @@ pub fn identity(paths: &Paths) -> Identity {
 
 /// Reads the `host` section. `container`: the id of one whose devices are to be looked at. Whether NVML lists a GPU is
 /// left open: who has asked NVML fills it in.
-pub fn read(paths: &Paths, container: Option<&str>) -> Section<Host> {
+pub(crate) fn read(paths: &Paths, container: Option<&str>) -> Section<Host> {
     let mut problems = Vec::new();
     let functions = pci::nvidia(paths).unwrap_or_else(|error| {
         let next_step = "Give the probe the host's sysfs: a privileged pod has it at /sys.";
@@ -120,8 +115,8 @@ pub fn read(paths: &Paths, container: Option<&str>) -> Section<Host> {
 mod tests {
     use syringe_core::report::Status;
 
-    use super::testing::Tree;
     use super::*;
+    use crate::testing::Tree;
 
     #[test]
     fn a_machine_without_any_gpu_reads_without_a_problem() {

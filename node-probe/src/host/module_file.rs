@@ -6,9 +6,9 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
 
-use super::{driver, files};
+use super::driver_version;
+use crate::in_root::{HostFile, Root};
 
 /// `modules.dep` of a distribution kernel has about 700 KiB.
 const MOST_DEP: usize = 8 * 1024 * 1024;
@@ -18,30 +18,34 @@ const MOST_SECTIONS: u64 = 4096;
 const MOST_MODINFO: u64 = 256 * 1024;
 
 /// The module's version below `root` for the kernel `release`.
-pub(super) fn version(root: &Path, release: &str) -> Option<String> {
+pub(super) fn version(root: &Root, release: &str) -> Option<String> {
     let below = listed(root, release)??;
-    if let Some(version) = below.split('/').find(|part| driver::is_version(part)) {
+    if let Some(version) = below.split('/').find(|part| driver_version::is_version(part)) {
         return Some(version.to_owned());
     }
-    let path = files::inside(root, &format!("lib/modules/{release}/{below}"))?;
-    if path.extension().is_some_and(|end| end == "ko") { modinfo_version(&path) } else { dkms_version(root, release) }
+    let path = root.find(&format!("lib/modules/{release}/{below}"))?;
+    if path.path.extension().is_some_and(|end| end == "ko") {
+        modinfo_version(&path)
+    } else {
+        dkms_version(root, release)
+    }
 }
 
 /// Whether `modules.dep` below `root` lists the module for the kernel `release`; `None` where it could not be read.
-pub(super) fn is_listed(root: &Path, release: &str) -> Option<bool> {
+pub(super) fn is_listed(root: &Root, release: &str) -> Option<bool> {
     listed(root, release).map(|below| below.is_some())
 }
 
 /// The path that `modules.dep` gives for nvidia.ko, relative to the kernel's folder. Debian calls it `nvidia-current`.
 /// `None`: there is no such file, or it could not be read.
-fn listed(root: &Path, release: &str) -> Option<Option<String>> {
+fn listed(root: &Root, release: &str) -> Option<Option<String>> {
     // A release is one path component; anything else would leave the folder.
     let plain = release.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._+~-".contains(&byte));
     if !plain || release.starts_with('.') {
         return None;
     }
-    let dep = files::inside(root, &format!("lib/modules/{release}/modules.dep"))?;
-    let dep = files::whole(&dep, MOST_DEP).ok()?;
+    let dep = root.find(&format!("lib/modules/{release}/modules.dep"))?;
+    let dep = dep.whole(MOST_DEP).ok()?;
     let dep = String::from_utf8_lossy(&dep);
     let module = |line: &str| {
         let path = line.split_once(':')?.0;
@@ -52,15 +56,15 @@ fn listed(root: &Path, release: &str) -> Option<Option<String>> {
 }
 
 /// The one version that DKMS built for this kernel: `/var/lib/dkms/nvidia*/VERSION/RELEASE`.
-fn dkms_version(root: &Path, release: &str) -> Option<String> {
-    let dkms = files::inside(root, "var/lib/dkms")?;
-    let packages = files::names(&dkms).ok()?.into_iter().filter(|name| name.starts_with("nvidia"));
+fn dkms_version(root: &Root, release: &str) -> Option<String> {
+    let dkms = root.find("var/lib/dkms")?;
+    let packages = dkms.names().ok()?.into_iter().filter(|name| name.starts_with("nvidia"));
     let mut built = packages.flat_map(|package| {
-        let folder = dkms.join(package);
-        let versions = files::names(&folder).unwrap_or_default();
-        versions
-            .into_iter()
-            .filter(move |version| driver::is_version(version) && folder.join(version).join(release).is_dir())
+        let folder = format!("var/lib/dkms/{package}");
+        let versions = root.find(&folder).and_then(|folder| folder.names().ok()).unwrap_or_default();
+        versions.into_iter().filter(move |version| {
+            driver_version::is_version(version) && root.find(&format!("{folder}/{version}/{release}")).is_some()
+        })
     });
     let version = built.next()?;
     // Two of them: which one was installed last cannot be told from here.
@@ -68,8 +72,8 @@ fn dkms_version(root: &Path, release: &str) -> Option<String> {
 }
 
 /// `version=` of the `.modinfo` section, found through the ELF section table: some kilobytes of a file of up to 100 MB.
-fn modinfo_version(path: &Path) -> Option<String> {
-    let mut file = files::open(path).ok()?;
+fn modinfo_version(module: &HostFile) -> Option<String> {
+    let mut file = module.open().ok()?;
     let header = at(&mut file, 0, 64)?;
     // ELF, 64 bits, little endian: every machine that has these drivers.
     if header.get(..6)? != [0x7f, b'E', b'L', b'F', 2, 1] {
@@ -95,7 +99,7 @@ fn modinfo_version(path: &Path) -> Option<String> {
     let strings = at(&mut file, word(modinfo, 0x18)?, word(modinfo, 0x20)?.min(MOST_MODINFO))?;
     let version = strings.split(|byte| *byte == 0).find_map(|line| line.strip_prefix(b"version="))?;
     let version = std::str::from_utf8(version).ok()?;
-    driver::is_version(version).then(|| version.to_owned())
+    driver_version::is_version(version).then(|| version.to_owned())
 }
 
 /// `length` bytes at `offset`; `None` where the file ends before.
@@ -117,7 +121,11 @@ fn half(bytes: &[u8], offset: usize) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
+
+    fn root(tree: &Tree) -> Root {
+        Root::open(tree.path()).expect("there")
+    }
 
     const RELEASE: &str = "6.8.0-1021-aws";
 
@@ -158,7 +166,7 @@ mod tests {
         let tree = dep("updates/dkms/nvidia.ko");
         let content = module(b"license=Dual MIT/GPL\0srcversion=ABC\0version=580.65.06\0name=nvidia\0");
         tree.file(&format!("lib/modules/{RELEASE}/updates/dkms/nvidia.ko"), content);
-        assert_eq!(version(tree.path(), RELEASE).as_deref(), Some("580.65.06"));
+        assert_eq!(version(&root(&tree), RELEASE).as_deref(), Some("580.65.06"));
     }
 
     #[test]
@@ -166,16 +174,16 @@ mod tests {
         let tree = dep("updates/dkms/nvidia.ko.zst");
         tree.file(&format!("lib/modules/{RELEASE}/updates/dkms/nvidia.ko.zst"), "(");
         tree.folder(&format!("var/lib/dkms/nvidia/570.124.06/{RELEASE}")).folder("var/lib/dkms/nvidia/550.90.07/6.5.0");
-        assert_eq!(version(tree.path(), RELEASE).as_deref(), Some("570.124.06"));
+        assert_eq!(version(&root(&tree), RELEASE).as_deref(), Some("570.124.06"));
         tree.folder(&format!("var/lib/dkms/nvidia-srv/580.65.06/{RELEASE}"));
-        assert_eq!(version(tree.path(), RELEASE), None);
+        assert_eq!(version(&root(&tree), RELEASE), None);
     }
 
     #[test]
     fn a_branch_in_the_path_is_not_taken_for_a_version() {
         let tree = dep("kernel/nvidia-570srv-open/nvidia.ko.zst");
         tree.file(&format!("lib/modules/{RELEASE}/kernel/nvidia-570srv-open/nvidia.ko.zst"), "(");
-        assert_eq!(version(tree.path(), RELEASE), None);
+        assert_eq!(version(&root(&tree), RELEASE), None);
     }
 
     #[test]
@@ -184,12 +192,12 @@ mod tests {
         let whole = module(b"version=580.65.06\0");
         for length in [0, 5, 63, 64, 80, 100, whole.len() - 1] {
             tree.file(&format!("lib/modules/{RELEASE}/extra/nvidia.ko"), &whole[..length]);
-            assert_eq!(version(tree.path(), RELEASE), None, "{length}");
+            assert_eq!(version(&root(&tree), RELEASE), None, "{length}");
         }
         let mut wrong = whole;
         wrong[0x28..0x30].copy_from_slice(&u64::MAX.to_le_bytes());
         tree.file(&format!("lib/modules/{RELEASE}/extra/nvidia.ko"), wrong);
-        assert_eq!(version(tree.path(), RELEASE), None);
-        assert_eq!(version(tree.path(), "../../etc"), None);
+        assert_eq!(version(&root(&tree), RELEASE), None);
+        assert_eq!(version(&root(&tree), "../../etc"), None);
     }
 }

@@ -6,8 +6,9 @@ use syringe_core::facts::topology::{NearGpu, NicPort};
 use syringe_core::pci::PciAddress;
 use syringe_core::text::clean;
 
+use super::pci;
 use super::pcie_path::{self, Near, Place};
-use super::{files, pci};
+use crate::files;
 use crate::paths::Paths;
 
 /// Every port of every RDMA device, ordered by device and port. `gpus`: NVML index and address.
@@ -77,7 +78,7 @@ fn rate(text: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     #[test]
     fn a_nic_names_the_gpu_behind_its_own_switch() {

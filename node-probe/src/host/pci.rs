@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use syringe_core::facts::host::PciGpu;
 use syringe_core::pci::PciAddress;
 
-use super::files;
+use crate::files;
 use crate::paths::Paths;
 
 const NVIDIA: u32 = 0x10de;
@@ -125,7 +125,7 @@ fn target_name(link: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     #[test]
     fn a_gpu_that_left_the_bus_is_seen_and_does_not_answer() {

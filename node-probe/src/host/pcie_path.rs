@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use syringe_core::facts::topology::PcieHop;
 use syringe_core::pci::PciAddress;
 
-use super::{files, pci};
+use super::pci;
+use crate::files;
 use crate::paths::Paths;
 
 /// Longest chain of bridges that is believed; real ones have up to eight.
@@ -160,7 +161,7 @@ fn aer(folder: &Path) -> BTreeMap<String, u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     const GPU: &str = "pci0000:5a/0000:5a:01.0/0000:5b:00.0/0000:5c:00.0/0000:5d:00.0";
 

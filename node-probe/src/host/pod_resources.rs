@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
+use super::grpc;
 use super::protobuf::{fields, text};
-use super::{files, grpc};
+use crate::in_root;
 use crate::paths::Paths;
 
 /// Follows the kubelet's root directory; k0s has another one.
@@ -48,8 +49,10 @@ pub(super) struct PodResources {
 
 /// Asks the kubelet.
 pub(super) fn read(paths: &Paths) -> io::Result<PodResources> {
-    let socket = SOCKET.iter().find_map(|path| files::inside(&paths.host, path)).ok_or(io::ErrorKind::NotFound)?;
-    let call = |method: &str| grpc::call(&socket, &format!("/v1.PodResourcesLister/{method}"), MOST, PATIENCE);
+    let socket = SOCKET.iter().find_map(|path| in_root::find(&paths.host, path)).ok_or(io::ErrorKind::NotFound)?;
+    let call = |method: &str| {
+        grpc::call(&socket.descriptor_path(), &format!("/v1.PodResourcesLister/{method}"), MOST, PATIENCE)
+    };
     let uids = uids(paths);
     let not_understood = || io::Error::other("an answer that is no podresources.v1");
     let held = pods(&call("List")?, &uids).ok_or_else(not_understood)?;
@@ -98,8 +101,7 @@ fn devices(message: &[u8], number: u64) -> Option<Vec<Devices>> {
 /// UIDs by namespace and name.
 fn uids(paths: &Paths) -> BTreeMap<(String, String), Vec<String>> {
     let mut uids: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
-    let folders =
-        files::inside(&paths.host, POD_LOGS).and_then(|folder| files::names(&folder).ok()).unwrap_or_default();
+    let folders = in_root::find(&paths.host, POD_LOGS).and_then(|folder| folder.names().ok()).unwrap_or_default();
     for folder in folders {
         if let [namespace, name, uid] = folder.split('_').collect::<Vec<_>>()[..] {
             uids.entry((namespace.to_owned(), name.to_owned())).or_default().push(uid.to_owned());

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use syringe_core::facts::processes::GpuProcess;
 use syringe_core::text::clean;
 
-use super::{cgroup, files};
 use crate::paths::Paths;
+use crate::{cgroup, files, in_root};
 
 /// Clock ticks per second in what the kernel shows to programs (`USER_HZ`): 100 on x86-64 and arm64, whatever `HZ` is.
 const TICKS_PER_SECOND: u64 = 100;
@@ -24,17 +24,17 @@ const COMMAND_TIME: Duration = Duration::from_millis(250);
 const MOST_PASSWD: usize = 1024 * 1024;
 
 /// What describing any process needs from elsewhere, read once.
-pub(super) struct Known {
+pub(super) struct ProcContext {
     boot: Option<i64>,
     users: HashMap<u32, String>,
 }
 
-impl Known {
+impl ProcContext {
     pub(super) fn read(paths: &Paths) -> Self {
         let stat = files::whole(&paths.proc.join("stat"), 4 * files::SMALL).unwrap_or_default();
         let stat = String::from_utf8_lossy(&stat);
         let boot = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok());
-        let passwd = files::inside(&paths.host, "etc/passwd").and_then(|path| files::whole(&path, MOST_PASSWD).ok());
+        let passwd = in_root::find(&paths.host, "etc/passwd").and_then(|file| file.whole(MOST_PASSWD).ok());
         Self { boot, users: users(&String::from_utf8_lossy(&passwd.unwrap_or_default())) }
     }
 }
@@ -66,7 +66,7 @@ pub(crate) struct Stat {
 
 /// What one read of a thread tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct ThreadLook {
+pub(super) struct ThreadState {
     /// Whether it waits uninterruptibly.
     pub(super) waits: bool,
     /// How often it has given up the processor, of its own accord or not.
@@ -74,10 +74,10 @@ pub(super) struct ThreadLook {
 }
 
 /// Looks at one thread; `None`: it has ended. `folder`: `/proc/PID/task/TID`.
-pub(super) fn look_at_thread(folder: &Path) -> Option<ThreadLook> {
+pub(super) fn read_thread(folder: &Path) -> Option<ThreadState> {
     let waits = stat(&files::text(&folder.join("stat"))?).state.as_deref() == Some("D");
     let status = if waits { files::text(&folder.join("status")) } else { None };
-    Some(ThreadLook { waits, switches: status.map(|status| switches(&status)) })
+    Some(ThreadState { waits, switches: status.map(|status| switches(&status)) })
 }
 
 /// The sum of `voluntary_ctxt_switches:` and `nonvoluntary_ctxt_switches:`.
@@ -90,7 +90,7 @@ fn switches(status: &str) -> u64 {
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// The state of one process now; `None`: there is none.
-pub(crate) fn look(proc: &Path, pid: u32) -> Option<Stat> {
+pub(crate) fn read_stat(proc: &Path, pid: u32) -> Option<Stat> {
     Some(stat(&files::text(&proc.join(pid.to_string()).join("stat"))?))
 }
 
@@ -112,7 +112,7 @@ fn stat(text: &str) -> Stat {
 }
 
 /// Describes one process; its `uses` and `holds` stay empty. `None`: there is no such process (any more).
-pub(super) fn describe(proc: &Path, pid: u32, known: &Known) -> Option<GpuProcess> {
+pub(super) fn describe(proc: &Path, pid: u32, context: &ProcContext) -> Option<GpuProcess> {
     let folder = proc.join(pid.to_string());
     let Stat { state, parent, start_ticks, .. } = stat(&files::text(&folder.join("stat"))?);
     let uid = files::text(&folder.join("status")).and_then(|status| uid(&status));
@@ -125,8 +125,8 @@ pub(super) fn describe(proc: &Path, pid: u32, known: &Known) -> Option<GpuProces
         name: files::text(&folder.join("comm")).map(|name| clean(&name, 40)),
         command: if stuck { None } else { command(&folder) },
         uid,
-        user: uid.and_then(|uid| known.users.get(&uid).cloned()),
-        started_at: started_at(known.boot, start_ticks),
+        user: uid.and_then(|uid| context.users.get(&uid).cloned()),
+        started_at: started_at(context.boot, start_ticks),
         start_ticks,
         state,
         threads: None,
@@ -164,7 +164,7 @@ fn started_at(boot: Option<i64>, ticks: Option<u64>) -> Option<Timestamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     #[test]
     fn a_name_with_parentheses_and_blanks_does_not_shift_the_fields() {
@@ -184,13 +184,13 @@ mod tests {
         tree.file("proc/4242/stat", "4242 (python3) S 17 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 12345 0 0");
         tree.file("proc/4242/comm", "python3\n").file("proc/4242/status", "Name:\tpython3\nUid:\t1000\t0\t0\t0\n");
         tree.file("proc/4242/cmdline", b"python3\0train.py\0--name\0a\x1b[31mb\0--token=hunter2\0");
-        let known = Known::read(&tree.paths());
-        let process = describe(&tree.paths().proc, 4242, &known).expect("the process is there");
+        let context = ProcContext::read(&tree.paths());
+        let process = describe(&tree.paths().proc, 4242, &context).expect("the process is there");
         assert_eq!(process.command.as_deref(), Some("python3 train.py --name … --token=…"));
         assert_eq!((process.uid, process.user.as_deref()), (Some(1000), Some("alice")));
         assert_eq!(process.started_at.map(|at| at.to_string()).as_deref(), Some("2025-11-21T01:22:03.45Z"));
         assert_eq!((process.start_ticks, process.parent_pid), (Some(12_345), None));
-        assert!(describe(&tree.paths().proc, 1, &known).is_none());
+        assert!(describe(&tree.paths().proc, 1, &context).is_none());
     }
 
     #[test]
@@ -198,7 +198,7 @@ mod tests {
         let tree = Tree::new();
         tree.file("proc/9/stat", "9 (python3) D 17 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 12345 0 0");
         tree.file("proc/9/cmdline", "python3\0").file("proc/9/comm", "python3\n");
-        let process = describe(&tree.paths().proc, 9, &Known::read(&tree.paths())).expect("the process is there");
+        let process = describe(&tree.paths().proc, 9, &ProcContext::read(&tree.paths())).expect("the process is there");
         assert_eq!((process.command, process.name.as_deref()), (None, Some("python3")));
     }
 
@@ -207,7 +207,7 @@ mod tests {
         let tree = Tree::new();
         tree.file("proc/9/stat", "9 (python3) Z 17 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 12345 0 0");
         tree.file("proc/9/cmdline", "");
-        let process = describe(&tree.paths().proc, 9, &Known::read(&tree.paths())).expect("the process is there");
+        let process = describe(&tree.paths().proc, 9, &ProcContext::read(&tree.paths())).expect("the process is there");
         assert_eq!((process.state.as_deref(), process.parent_pid, process.command), (Some("Z"), Some(17), None));
     }
 }

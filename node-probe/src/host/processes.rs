@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use syringe_core::facts::processes::{GpuProcess, GpuUse, Processes, UnaccountedMemory};
 use syringe_core::report::{Problem, Section};
 
-use super::process::{self, Known};
-use super::{files, holders, pid_namespace, threads};
+use super::process::{self, ProcContext};
+use super::{open_device_files, threads};
 use crate::paths::Paths;
+use crate::{files, pid_namespace};
 
 /// What a driver keeps for itself on one GPU: up to about 0.5 GiB on an H100 with ECC.
 const OVERHEAD_BYTES: u64 = 600 * 1024 * 1024;
@@ -25,14 +26,14 @@ const GONE: &str = "X";
 ///
 /// `uses`: NVML's lists, pid and use. `memory_used`: bytes in use per GPU index. `gpu_minors`: device minor per GPU
 /// index.
-pub fn processes(
+pub(crate) fn processes(
     paths: &Paths,
     uses: Section<Vec<(u32, GpuUse)>>,
     memory_used: &[(u32, u64)],
     gpu_minors: &[(u32, u32)],
 ) -> Section<Processes> {
     let Section { data: uses, mut problems, .. } = uses;
-    let host_pid_namespace = pid_namespace::is_the_hosts(paths);
+    let host_pid_namespace = pid_namespace::is_initial(&paths.proc);
     if !host_pid_namespace {
         problems.push(namespace_problem());
     }
@@ -42,7 +43,7 @@ pub fn processes(
     let memory_used: Vec<(u32, u64)> = memory_used.iter().copied().filter(|(gpu, _)| listed(*gpu)).collect();
     let unaccounted_memory = unaccounted(&uses, &memory_used);
     let held = held(paths, &mut problems);
-    let known = Known::read(paths);
+    let context = ProcContext::read(paths);
     let mut by_pid: BTreeMap<u32, Vec<GpuUse>> = BTreeMap::new();
     for (pid, gpu_use) in uses {
         by_pid.entry(pid).or_default().push(gpu_use);
@@ -52,7 +53,7 @@ pub fn processes(
     for pid in pids {
         let uses = by_pid.remove(&pid).unwrap_or_default();
         let holds = held.get(&pid).map(|minors| unlisted(minors, &uses, gpu_minors)).unwrap_or_default();
-        let found = process::describe(&paths.proc, pid, &known);
+        let found = process::describe(&paths.proc, pid, &context);
         let process = found.unwrap_or_else(|| GpuProcess {
             pid,
             // Elsewhere it may well live, only not here.
@@ -88,7 +89,7 @@ fn namespace_problem() -> Problem {
 /// Who holds device files, with what kept the scan from being complete among the problems.
 fn held(paths: &Paths, problems: &mut Vec<Problem>) -> BTreeMap<u32, BTreeSet<u32>> {
     let what = "holders of GPU device files (/proc/*/fd)";
-    match holders::scan(&paths.proc) {
+    match open_device_files::scan(&paths.proc) {
         Ok(found) => {
             if found.refused > 0 {
                 let why = format!("permission denied for {} processes", found.refused);
@@ -137,7 +138,7 @@ mod tests {
     use syringe_core::report::Status;
 
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     const GIB: u64 = 1 << 30;
 

@@ -4,8 +4,9 @@ use std::fs;
 
 use syringe_core::report::{Extent, Scope};
 
-use super::{devices, files, pid_namespace};
+use super::devices;
 use crate::paths::{Owner, Paths};
+use crate::{files, pid_namespace};
 
 /// Programs that run a node, the kubelet in them: who sees one sees the node's processes. Nodes that are containers
 /// themselves (kind, k3d) have no better sign.
@@ -13,7 +14,7 @@ const KUBELETS: [&str; 4] = ["kubelet", "k3s-server", "k3s-agent", "rke2"];
 
 /// `None`: all of the node.
 pub(crate) fn scope(paths: &Paths) -> Option<Scope> {
-    let on_node = paths.owner == Owner::Node && (pid_namespace::is_the_hosts(paths) || sees_a_kubelet(paths));
+    let on_node = paths.owner == Owner::Node && (pid_namespace::is_initial(&paths.proc) || sees_a_kubelet(paths));
     let extent = |all: bool| if all { Extent::Node } else { Extent::Container };
     let scope = Scope { gpus: gpus(paths), processes: extent(on_node), files: extent(on_node) };
     (scope != Scope::default()).then_some(scope)
@@ -39,7 +40,7 @@ fn gpus(paths: &Paths) -> Extent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     const NODE: Extent = Extent::Node;
     const CONTAINER: Extent = Extent::Container;

@@ -5,8 +5,8 @@ use std::io;
 use syringe_core::facts::host::HugePages;
 use syringe_core::text::clean;
 
-use super::files;
 use crate::paths::Paths;
+use crate::{files, in_root};
 
 /// Modules that matter on a GPU node. `nouveau` and `vfio_pci` explain why the NVIDIA driver has no GPU.
 const MODULES: [&str; 12] = [
@@ -29,8 +29,8 @@ const MOST_MODULES: usize = 512 * 1024;
 
 /// `PRETTY_NAME` of the host's `os-release`.
 pub(super) fn operating_system(paths: &Paths) -> Option<String> {
-    let file = ["etc/os-release", "usr/lib/os-release"].iter().find_map(|path| files::inside(&paths.host, path))?;
-    let text = files::text(&file)?;
+    let file = ["etc/os-release", "usr/lib/os-release"].iter().find_map(|path| in_root::find(&paths.host, path))?;
+    let text = file.text()?;
     let name = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
     Some(clean(name.trim_matches(['"', '\'']), 100))
 }
@@ -97,7 +97,7 @@ pub(super) fn iommu(paths: &Paths) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     #[test]
     fn the_machine_is_described_in_its_own_numbers() {

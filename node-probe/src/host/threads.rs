@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use syringe_core::facts::processes::{GpuProcess, Thread, Threads};
 use syringe_core::text::clean;
 
-use super::files;
-use super::process::{ThreadLook, look_at_thread};
+use super::process::{ThreadState, read_thread};
+use crate::files;
 
 /// Between the two looks.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -36,7 +36,7 @@ struct Waiting {
     process: usize,
     tid: u32,
     folder: PathBuf,
-    look: ThreadLook,
+    look: ThreadState,
 }
 
 /// Looks at the threads of every process and fills in what is worth telling.
@@ -50,7 +50,7 @@ pub(super) fn look(proc: &Path, processes: &mut [GpuProcess]) {
         for &tid in tids.iter().take(MOST_THREADS).take_while(|_| started.elapsed() < TIME) {
             looked_at += 1;
             let folder = folder.join(tid.to_string());
-            let look = look_at_thread(&folder).unwrap_or_default();
+            let look = read_thread(&folder).unwrap_or_default();
             if look.waits && waiting.len() < MOST_WAITING {
                 waiting.push(Waiting { process: number, tid, folder, look });
             }
@@ -65,7 +65,7 @@ pub(super) fn look(proc: &Path, processes: &mut [GpuProcess]) {
         let Some(threads) = processes.get_mut(thread.process).and_then(|process| process.threads.as_mut()) else {
             continue;
         };
-        if look_at_thread(&thread.folder).as_ref() != Some(&thread.look) {
+        if read_thread(&thread.folder).as_ref() != Some(&thread.look) {
             continue;
         }
         threads.uninterruptible += 1;
@@ -91,7 +91,7 @@ fn count(number: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     fn thread(tree: &Tree, tid: u32, state: &str, switches: u32) {
         let at = format!("proc/100/task/{tid}");

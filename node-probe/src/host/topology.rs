@@ -5,11 +5,12 @@
 use syringe_core::facts::topology::{GpuTopology, Topology};
 use syringe_core::pci::PciAddress;
 
-use super::{files, nics, pci, pcie_path};
+use super::{nics, pci, pcie_path};
+use crate::files;
 use crate::paths::Paths;
 
 /// Fills what sysfs knows into a topology that NVML began. What is already there stays.
-pub fn complete_topology(paths: &Paths, topology: &mut Topology) {
+pub(crate) fn complete_topology(paths: &Paths, topology: &mut Topology) {
     let Topology { gpus, nics, nvswitches, .. } = topology;
     for gpu in gpus.iter_mut() {
         complete_gpu(paths, gpu);
@@ -28,7 +29,7 @@ pub fn complete_topology(paths: &Paths, topology: &mut Topology) {
 
 /// The GPUs that PCI shows, for a node where NVML cannot be asked. `index` counts them by address, which is NVML's
 /// order only as long as NVML sees every one of them.
-pub fn pci_topology(paths: &Paths) -> Vec<GpuTopology> {
+pub(crate) fn pci_topology(paths: &Paths) -> Vec<GpuTopology> {
     let functions = pci::nvidia(paths).unwrap_or_default();
     let addresses = functions.into_iter().filter(pci::Function::is_gpu).map(|gpu| gpu.address);
     (0..)
@@ -56,7 +57,7 @@ fn complete_gpu(paths: &Paths, gpu: &mut GpuTopology) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     fn two_gpus() -> Tree {
         let tree = Tree::new();

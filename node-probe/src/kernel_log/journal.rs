@@ -18,8 +18,9 @@ use syringe_core::text::clean;
 use syringe_core::xid::{EventLog, record};
 
 use super::lines::Lines;
-use crate::child::{self, Journal, Task};
-use crate::host::{files, trusted};
+use crate::child;
+use crate::task::{Journal, Task};
+use crate::{files, in_root, trusted};
 
 /// Half of the probe's usual time.
 pub(super) const TIME: Duration = Duration::from_secs(4);
@@ -51,7 +52,7 @@ pub(super) const CUT_SHORT: &str = "timeout";
 /// Whether the host keeps a journal: persistent, or for this boot only.
 pub(super) fn exists(host: &Path) -> bool {
     ["var/log/journal", "run/log/journal"].iter().any(|folder| {
-        files::inside(host, folder).and_then(|folder| files::names(&folder).ok()).is_some_and(|names| !names.is_empty())
+        in_root::find(host, folder).and_then(|folder| folder.names().ok()).is_some_and(|names| !names.is_empty())
     })
 }
 
@@ -211,7 +212,7 @@ fn failed(why: String) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
     use syringe_core::xid::Options;
 
     const ENTRY: &str = r#"{"__REALTIME_TIMESTAMP":"1740327858123456","_BOOT_ID":"c0ffee","_TRANSPORT":"kernel","SYSLOG_FACILITY":"0","MESSAGE":"NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus."}"#;

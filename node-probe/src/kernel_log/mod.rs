@@ -13,6 +13,7 @@
 mod journal;
 mod kmsg;
 mod lines;
+mod options;
 mod pstore;
 mod saved;
 mod text_logs;
@@ -31,21 +32,13 @@ use syringe_core::xid::window::{CUT_BEFORE, JOURNAL};
 use syringe_core::xid::{self, Clock, EventLog};
 
 pub(crate) use self::journal::become_in_root;
-pub use self::saved::read_file;
-use crate::host::{self, files};
+pub(crate) use self::options::Options;
+pub(crate) use self::saved::read_file;
 use crate::paths::{Owner, Paths};
+use crate::{files, host};
 
 /// Saved trees only: a `dev/kmsg` that is a file.
 const MOST_SAVED: usize = 64 * 1024 * 1024;
-
-/// How to read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// Start of the window that is asked for: see [`xid::since`].
-    pub since: Option<Timestamp>,
-    /// Whether the host's `journalctl` may be run for what the kernel's buffer no longer holds.
-    pub journal: bool,
-}
 
 /// The kernel's buffer, opened.
 struct Buffer {
@@ -55,7 +48,7 @@ struct Buffer {
 }
 
 /// Reads this machine's kernel log.
-pub fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
+pub(crate) fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
     let now = Timestamp::now();
     let opened = open(paths);
     let (began, clock) = match &opened {
@@ -109,7 +102,9 @@ pub fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
 
 /// Opens `/dev/kmsg`, the probe's or the host's.
 fn open(paths: &Paths) -> io::Result<Buffer> {
-    let places: [PathBuf; 2] = [paths.dev.join("kmsg"), paths.host.join("dev/kmsg")];
+    // In a workload's root that file is the workload's.
+    let of_host = (paths.owner == Owner::Node).then(|| paths.host.join("dev/kmsg"));
+    let places: Vec<PathBuf> = [paths.dev.join("kmsg")].into_iter().chain(of_host).collect();
     let mut first = None;
     for place in places {
         match open_one(&place) {

@@ -4,13 +4,13 @@
 
 use syringe_core::facts::kernel_log::Coverage;
 
-use crate::host::files;
 use crate::paths::Paths;
+use crate::{files, in_root};
 
 /// A note on the crash records, where there are any.
 pub(super) fn coverage(paths: &Paths) -> Option<Coverage> {
-    let folders = [Some(paths.sys.join("fs/pstore")), files::inside(&paths.host, "var/lib/systemd/pstore")];
-    let names = folders.into_iter().flatten().flat_map(|folder| files::names(&folder).unwrap_or_default());
+    let stored = in_root::find(&paths.host, "var/lib/systemd/pstore").and_then(|folder| folder.names().ok());
+    let names = files::names(&paths.sys.join("fs/pstore")).into_iter().chain(stored).flatten();
     let count = names.filter(|name| !name.starts_with('.')).count();
     let places = "/sys/fs/pstore and /var/lib/systemd/pstore";
     let note = format!("crash records of earlier boots: {count}, not read; look into {places} on the node");

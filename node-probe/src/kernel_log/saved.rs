@@ -14,9 +14,9 @@ use syringe_core::report::{Problem, Section};
 use syringe_core::text::clean;
 use syringe_core::xid::{self, EventLog};
 
-use super::Options;
 use super::lines::Lines;
-use crate::host::files;
+use super::options::Options;
+use crate::files;
 
 /// A month of a talkative node. What lies behind is announced as missing.
 const MOST_BYTES: u64 = 1024 * 1024 * 1024;
@@ -36,7 +36,7 @@ const NOT_TEXT: [(&[u8], &str); 5] = [
 ];
 
 /// Reads a saved log; `-` is standard input.
-pub fn read_file(path: &Path, options: &Options) -> Section<KernelLog> {
+pub(crate) fn read_file(path: &Path, options: &Options) -> Section<KernelLog> {
     let (name, opened): (_, io::Result<Box<dyn Read>>) = if path == Path::new("-") {
         ("standard input".to_owned(), Ok(Box::new(io::stdin().lock())))
     } else {
@@ -100,7 +100,7 @@ fn unreadable(name: &str, why: &str) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
     use syringe_core::report::Status;
 
     const NOW: Options = Options { since: None, journal: false };

@@ -3,7 +3,7 @@
 use syringe_core::report::Status;
 
 use super::*;
-use crate::host::testing::Tree;
+use crate::testing::Tree;
 
 const XID: &str = "NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus.";
 /// 2026-11-20T00:00:00Z.
@@ -23,6 +23,17 @@ fn a_saved_buffer_gets_its_times_from_the_boot_of_its_machine() {
     let log = section.data.expect("data");
     assert_eq!(log.events[0].last.map(|at| at.to_string()).as_deref(), Some("2026-11-20T01:00:00Z"));
     assert_eq!((log.coverage[0].source.as_str(), log.coverage[0].complete_since_boot), ("/dev/kmsg", Some(true)));
+}
+
+#[test]
+fn a_workloads_file_is_not_the_kernels_buffer() {
+    let tree = Tree::new();
+    tree.file("host/dev/kmsg", format!("3,7,3600000000,-;{XID}\n")).file("proc/stat", BOOT);
+    let of = |owner| {
+        let paths = Paths { host: tree.path().join("host"), owner, ..tree.paths() };
+        read(&paths, &Options { since: None, journal: false }).status
+    };
+    assert_eq!((of(Owner::Workload), of(Owner::Node)), (Status::Error, Status::Ok));
 }
 
 #[test]

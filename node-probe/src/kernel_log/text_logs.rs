@@ -14,7 +14,8 @@ use syringe_core::xid::record::{self, Wall};
 use syringe_core::xid::window::TEXT_LOGS;
 
 use super::lines::Lines;
-use crate::host::files;
+use crate::files;
+use crate::in_root::{self, HostFile};
 
 /// The end of each file that is read.
 const MOST_BYTES: u64 = 32 * 1024 * 1024;
@@ -38,15 +39,15 @@ pub(super) fn read(host: &Path, log: &mut EventLog, since: Option<Timestamp>, no
     let mut found = Found::default();
     // The first one that exists is read.
     let mut names = TEXT_LOGS.iter().map(|name| format!("var/log/{name}"));
-    let Some(name) = names.find(|name| files::inside(host, name).is_some()) else { return Ok(found) };
+    let Some(name) = names.find(|name| in_root::find(host, name).is_some()) else { return Ok(found) };
     let deadline = Instant::now() + TIME;
     let zone = zone(host);
     for name in [format!("{name}.1"), name] {
-        let Some(path) = files::inside(host, &name).filter(|path| recent(path, since)) else { continue };
+        let Some(file) = in_root::find(host, &name).filter(|file| recent(file, since)) else { continue };
         let name = format!("/{name}");
         log.source(&name);
         found.names.push(name);
-        let without_year = push(&path, log, &zone, now, deadline)?;
+        let without_year = push(&file, log, &zone, now, deadline)?;
         if without_year {
             found.note = "no year in the log, the latest possible one is assumed; read in the host's time zone";
         }
@@ -55,20 +56,20 @@ pub(super) fn read(host: &Path, log: &mut EventLog, since: Option<Timestamp>, no
 }
 
 /// A log that was last written before the window has nothing to say about it.
-fn recent(path: &Path, since: Option<Timestamp>) -> bool {
-    let written = path.metadata().and_then(|metadata| metadata.modified()).ok();
+fn recent(file: &HostFile, since: Option<Timestamp>) -> bool {
+    let written = file.modified();
     let written = written.and_then(|time| Timestamp::try_from(time).ok());
     since.is_none_or(|since| written.is_none_or(|written| written >= since))
 }
 
 /// The host's time zone; UTC where it has none or one that cannot be read.
 fn zone(host: &Path) -> TimeZone {
-    let file = files::inside(host, "etc/localtime").and_then(|path| files::whole(&path, files::SMALL).ok());
+    let file = in_root::find(host, "etc/localtime").and_then(|file| file.whole(files::SMALL).ok());
     file.and_then(|rules| TimeZone::tzif("host", &rules).ok()).unwrap_or(TimeZone::UTC)
 }
 
-fn push(path: &Path, log: &mut EventLog, zone: &TimeZone, now: Timestamp, deadline: Instant) -> io::Result<bool> {
-    let mut file = files::open(path)?;
+fn push(file: &HostFile, log: &mut EventLog, zone: &TimeZone, now: Timestamp, deadline: Instant) -> io::Result<bool> {
+    let mut file = file.open()?;
     let length = file.metadata()?.len();
     let begun_inside = length > MOST_BYTES;
     if begun_inside {
@@ -101,7 +102,7 @@ fn push(path: &Path, log: &mut EventLog, zone: &TimeZone, now: Timestamp, deadli
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
     use syringe_core::xid::Options;
 
     fn now() -> Timestamp {

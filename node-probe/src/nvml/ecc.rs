@@ -7,10 +7,12 @@ use syringe_core::facts::ecc::{
 };
 use syringe_core::report::Section;
 
-use super::errors::{Kind, Refusal};
+use super::device_reader::DeviceReader;
+use super::errors::{Kind, NvmlError};
+use super::field_errors::{FieldErrors, with_duplicate_identities};
+use super::identity::Identity;
 use super::inventory::ecc_mode;
-use super::missing::{Asker, Missing, told_apart};
-use super::session::{Identity, Session};
+use super::session::Session;
 use super::{fields, possible, raw};
 
 /// `NVML_ERROR_CORRUPTED_INFOROM`.
@@ -32,10 +34,12 @@ const ALWAYS_READ: usize = 2;
 
 impl Session {
     /// Reads error counters, repairs and the driver's own verdict of every GPU.
-    pub fn ecc(&self) -> Section<Ecc> {
-        let (gpus, missing) = self.each(entry, read);
-        let Missing { unsupported, unread, lost, problems } =
-            told_apart(missing, &gpus, |gpu| (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref()));
+    pub(crate) fn ecc(&self) -> Section<Ecc> {
+        let (gpus, field_errors) = self.each(entry, read);
+        let FieldErrors { unsupported, unread, lost, problems } =
+            with_duplicate_identities(field_errors, &gpus, |gpu| {
+                (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref())
+            });
         Section::read(Ecc { gpus, unsupported, unread, lost }, problems)
     }
 }
@@ -45,36 +49,36 @@ fn entry(gpu: Identity) -> GpuEcc {
     GpuEcc { index, uuid, pci_address, ..GpuEcc::default() }
 }
 
-fn read(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuEcc) {
-    gpu.mode = ecc_mode(device, asker, "mode");
+fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuEcc) {
+    gpu.mode = ecc_mode(device, reader, "mode");
     const VOLATILE: [&str; 3] = ["volatile.corrected", "volatile.uncorrected", "volatile.locations"];
     const AGGREGATE: [&str; 3] = ["aggregate.corrected", "aggregate.uncorrected", "aggregate.locations"];
-    gpu.volatile = counts(device, asker, &EccCounter::Volatile, VOLATILE);
-    gpu.aggregate = counts(device, asker, &EccCounter::Aggregate, AGGREGATE);
-    gpu.sram = sram(device, asker);
-    gpu.remapped_rows = remapped_rows(device, asker);
-    gpu.retired_pages = retired_pages(device, asker);
-    let [action] = fields::of_gpu(device, asker, [(fields::RECOVERY_ACTION, "recovery_action")]);
+    gpu.volatile = counts(device, reader, &EccCounter::Volatile, VOLATILE);
+    gpu.aggregate = counts(device, reader, &EccCounter::Aggregate, AGGREGATE);
+    gpu.sram = sram(device, reader);
+    gpu.remapped_rows = remapped_rows(device, reader);
+    gpu.retired_pages = retired_pages(device, reader);
+    let [action] = fields::of_gpu(device, reader, [(fields::RECOVERY_ACTION, "recovery_action")]);
     // A number that no version has is an action all the same.
     gpu.recovery_action =
         action.map(|action| u32::try_from(action).map_or(RecoveryAction::Unknown, RecoveryAction::from));
     let repairs = ["channel_repair_pending", "tpc_repair_pending"];
-    let repairs = asker.ask("nvmlDeviceGetRepairStatus", &repairs, || raw::repair_status(device));
+    let repairs = reader.ask("nvmlDeviceGetRepairStatus", &repairs, || raw::repair_status(device));
     (gpu.channel_repair_pending, gpu.tpc_repair_pending) = repairs.unzip();
-    gpu.inforom_valid = inforom_valid(device, asker);
+    gpu.inforom_valid = inforom_valid(device, reader);
 }
 
 /// The totals of one kind of counter, and the locations that are not zero.
 fn counts(
     device: &Device<'_>,
-    asker: &mut Asker<'_>,
+    reader: &mut DeviceReader<'_>,
     counter: &EccCounter,
     [corrected, uncorrected, places]: [&'static str; 3],
 ) -> ErrorCounts {
     const FUNCTION: &str = "nvmlDeviceGetTotalEccErrors";
     let mut total = |kind, field| {
-        let total = asker.ask(FUNCTION, &[field], || device.total_ecc_errors(kind, *counter));
-        asker.within(FUNCTION, field, total, possible::COUNT)
+        let total = reader.ask(FUNCTION, &[field], || device.total_ecc_errors(kind, *counter));
+        reader.within(FUNCTION, field, total, possible::COUNT)
     };
     let corrected = total(MemoryError::Corrected, corrected);
     let uncorrected = total(MemoryError::Uncorrected, uncorrected);
@@ -82,16 +86,16 @@ fn counts(
     let locations = if is_clean { LOCATIONS.get(..ALWAYS_READ).unwrap_or_default() } else { LOCATIONS };
     let mut offered = false;
     let mut errors = |(location, word): &(MemoryLocation, &str)| {
-        let corrected = location_count(device, asker, (MemoryError::Corrected, counter, location), places);
-        let uncorrected = location_count(device, asker, (MemoryError::Uncorrected, counter, location), places);
+        let corrected = location_count(device, reader, (MemoryError::Corrected, counter, location), places);
+        let uncorrected = location_count(device, reader, (MemoryError::Uncorrected, counter, location), places);
         let (Ok(corrected), Ok(uncorrected)) = (corrected, uncorrected) else { return None };
         offered |= corrected.or(uncorrected).is_some();
         let (corrected, uncorrected) = (corrected.unwrap_or(0), uncorrected.unwrap_or(0));
         (corrected > 0 || uncorrected > 0).then(|| LocationErrors { location: (*word).into(), corrected, uncorrected })
     };
     let locations = locations.iter().filter_map(&mut errors).collect();
-    if !offered && corrected.or(uncorrected).is_some() && !asker.has_failed(places) {
-        asker.lack(&[places]);
+    if !offered && corrected.or(uncorrected).is_some() && !reader.has_failed(places) {
+        reader.lack(&[places]);
     }
     ErrorCounts { corrected, uncorrected, locations }
 }
@@ -99,25 +103,25 @@ fn counts(
 /// What one location counts: `Ok(None)` where the GPU does not count there, `Err` where it should have said and did not.
 fn location_count(
     device: &Device<'_>,
-    asker: &mut Asker<'_>,
+    reader: &mut DeviceReader<'_>,
     (kind, counter, location): (MemoryError, &EccCounter, &MemoryLocation),
     path: &'static str,
-) -> Result<Option<u64>, Refusal> {
+) -> Result<Option<u64>, NvmlError> {
     const FUNCTION: &str = "nvmlDeviceGetMemoryErrorCounter";
-    let count = asker.ask_if_offered(FUNCTION, &[path], || device.memory_error_counter(kind, *counter, *location));
+    let count = reader.ask_if_offered(FUNCTION, &[path], || device.memory_error_counter(kind, *counter, *location));
     match count {
         Ok(u64::MAX) => {
-            asker.fail(FUNCTION, &Refusal::impossible(u64::MAX), &[path]);
-            Err(Refusal::impossible(u64::MAX))
+            reader.fail(FUNCTION, &NvmlError::impossible(u64::MAX), &[path]);
+            Err(NvmlError::impossible(u64::MAX))
         }
         Ok(count) => Ok(Some(count)),
-        Err(refusal) if refusal.kind() == Kind::Absent => Ok(None),
-        Err(refusal) => Err(refusal),
+        Err(error) if error.kind() == Kind::Absent => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
-fn sram(device: &Device<'_>, asker: &mut Asker<'_>) -> Option<SramErrors> {
-    let status = asker.ask("nvmlDeviceGetSramEccErrorStatus", &["sram"], || raw::sram_ecc_status(device))?;
+fn sram(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<SramErrors> {
+    let status = reader.ask("nvmlDeviceGetSramEccErrorStatus", &["sram"], || raw::sram_ecc_status(device))?;
     Some(SramErrors {
         threshold_exceeded: status.bThresholdExceeded != 0,
         volatile_corrected: status.volatileCor,
@@ -134,32 +138,32 @@ fn sram(device: &Device<'_>, asker: &mut Asker<'_>) -> Option<SramErrors> {
     })
 }
 
-fn remapped_rows(device: &Device<'_>, asker: &mut Asker<'_>) -> Option<RemappedRows> {
-    let rows = asker.ask("nvmlDeviceGetRemappedRows", &["remapped_rows"], || raw::remapped_rows(device));
+fn remapped_rows(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<RemappedRows> {
+    let rows = reader.ask("nvmlDeviceGetRemappedRows", &["remapped_rows"], || raw::remapped_rows(device));
     let (correctable, uncorrectable, pending, failure_occurred) = rows?;
-    let histogram = asker
+    let histogram = reader
         .ask("nvmlDeviceGetRowRemapperHistogram", &["remapped_rows.histogram"], || raw::row_remapper_histogram(device));
     let histogram = histogram.map(|[max, high, partial, low, none]| RemapHistogram { max, high, partial, low, none });
     Some(RemappedRows { correctable, uncorrectable, pending, failure_occurred, histogram })
 }
 
-fn retired_pages(device: &Device<'_>, asker: &mut Asker<'_>) -> Option<RetiredPages> {
+fn retired_pages(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<RetiredPages> {
     let mut count =
-        |cause| asker.ask("nvmlDeviceGetRetiredPages_v2", &["retired_pages"], || raw::retired_pages(device, cause));
+        |cause| reader.ask("nvmlDeviceGetRetiredPages_v2", &["retired_pages"], || raw::retired_pages(device, cause));
     let (single_bit, double_bit) = (count(0)?, count(1)?);
-    let pending = asker.ask("nvmlDeviceGetRetiredPagesPendingStatus", &["retired_pages.pending"], || {
+    let pending = reader.ask("nvmlDeviceGetRetiredPagesPendingStatus", &["retired_pages.pending"], || {
         device.are_pages_pending_retired()
     });
     Some(RetiredPages { single_bit, double_bit, pending })
 }
 
 /// A corrupted InfoROM is the answer to this question, not a failure to answer it.
-fn inforom_valid(device: &Device<'_>, asker: &mut Asker<'_>) -> Option<bool> {
-    match asker.attempt("nvmlDeviceValidateInforom", || device.validate_info_rom()) {
+fn inforom_valid(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<bool> {
+    match reader.attempt("nvmlDeviceValidateInforom", || device.validate_info_rom()) {
         Ok(()) => Some(true),
-        Err(Refusal::Code(CORRUPTED_INFOROM)) => Some(false),
-        Err(refusal) => {
-            asker.note("nvmlDeviceValidateInforom", &refusal, &["inforom_valid"]);
+        Err(NvmlError::Code(CORRUPTED_INFOROM)) => Some(false),
+        Err(error) => {
+            reader.note("nvmlDeviceValidateInforom", &error, &["inforom_valid"]);
             None
         }
     }

@@ -3,7 +3,7 @@
 //! Three kinds matter. *Absent*: this hardware or driver does not have the value, which is no defect. *Gone*: the GPU
 //! will not answer anything any more, so it is not asked again. *Failed*: everything else.
 
-use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::error::NvmlError as WrapperError;
 use nvml_wrapper_sys::bindings::nvmlReturn_t;
 use syringe_core::nvml_codes as codes;
 use syringe_core::report::Problem;
@@ -14,7 +14,7 @@ const FOREIGN_TEXT: usize = 200;
 
 /// Why an NVML call gave no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum NvmlError {
     /// NVML's own return code.
     Code(u32),
     /// The library does not have the function: it is older than the function.
@@ -25,7 +25,7 @@ pub(super) enum Refusal {
     Unloadable(String),
 }
 
-/// What a refusal means for the report.
+/// What an error means for the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The hardware or the driver does not offer it.
@@ -133,10 +133,10 @@ const MEANINGS: &[Meaning] = &[
 /// `NVML_ERROR_FUNCTION_NOT_FOUND`.
 const FUNCTION_NOT_FOUND: u32 = 13;
 
-/// The highest code that nvml-wrapper has a name for; see [`Refusal::from`].
+/// The highest code that nvml-wrapper has a name for; see [`NvmlError::from`].
 const LAST_NAMED: u32 = 22;
 
-impl Refusal {
+impl NvmlError {
     /// NVML's `NVML_ERROR_NOT_SUPPORTED`.
     pub(super) const NOT_SUPPORTED: Self = Self::Code(3);
 
@@ -189,7 +189,7 @@ impl Refusal {
         }
     }
 
-    /// The refusal as an entry of a report.
+    /// The error as an entry of a report.
     pub(super) fn problem(&self, what: impl Into<String>, gpu: Option<u32>) -> Problem {
         let next_step = match self {
             Self::MissingFunction => "Update the driver if this value is needed.",
@@ -199,17 +199,17 @@ impl Refusal {
     }
 }
 
-impl From<NvmlError> for Refusal {
-    fn from(error: NvmlError) -> Self {
+impl From<WrapperError> for NvmlError {
+    fn from(error: WrapperError) -> Self {
         match error {
-            NvmlError::FailedToLoadSymbol(_) | NvmlError::FunctionNotFound => Self::MissingFunction,
-            NvmlError::LibloadingError(error) => Self::Unloadable(clean(&error.to_string(), FOREIGN_TEXT)),
+            WrapperError::FailedToLoadSymbol(_) | WrapperError::FunctionNotFound => Self::MissingFunction,
+            WrapperError::LibloadingError(error) => Self::Unloadable(clean(&error.to_string(), FOREIGN_TEXT)),
             // The wrapper uses this variant twice: for return codes without a name, which all lie above the named ones,
             // and for values that its enums lack.
-            NvmlError::UnexpectedVariant(value) if value <= LAST_NAMED => {
+            WrapperError::UnexpectedVariant(value) if value <= LAST_NAMED => {
                 Self::Unreadable(format!("{value} is not a known value"))
             }
-            NvmlError::Utf8Error(_) | NvmlError::IncorrectBits(_) | NvmlError::StringTooLong { .. } => {
+            WrapperError::Utf8Error(_) | WrapperError::IncorrectBits(_) | WrapperError::StringTooLong { .. } => {
                 Self::Unreadable(clean(&error.to_string(), FOREIGN_TEXT))
             }
             error => Self::Code(error.into()),
@@ -219,26 +219,26 @@ impl From<NvmlError> for Refusal {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, MEANINGS, NvmlError, Refusal, codes};
+    use super::{Kind, MEANINGS, NvmlError, WrapperError, codes};
 
     #[test]
     fn what_the_hardware_lacks_is_no_failure() {
         for error in [
-            NvmlError::NotSupported,
-            NvmlError::InvalidArg,
-            NvmlError::NotFound,
-            NvmlError::FunctionNotFound,
-            NvmlError::FailedToLoadSymbol("nvmlDeviceGetRepairStatus".into()),
-            NvmlError::UnexpectedVariant(25),
+            WrapperError::NotSupported,
+            WrapperError::InvalidArg,
+            WrapperError::NotFound,
+            WrapperError::FunctionNotFound,
+            WrapperError::FailedToLoadSymbol("nvmlDeviceGetRepairStatus".into()),
+            WrapperError::UnexpectedVariant(25),
         ] {
-            let refusal = Refusal::from(error);
-            assert_eq!(refusal.kind(), Kind::Absent, "{refusal:?}");
+            let error = NvmlError::from(error);
+            assert_eq!(error.kind(), Kind::Absent, "{error:?}");
         }
     }
 
     #[test]
     fn a_lost_gpu_is_said_in_nvmls_words_with_what_to_do() {
-        let problem = Refusal::from(NvmlError::GpuLost).problem("GPU 3", Some(3));
+        let problem = NvmlError::from(WrapperError::GpuLost).problem("GPU 3", Some(3));
         assert_eq!((problem.code.as_str(), problem.why.as_str()), ("gpu_lost", "NVML: GPU is lost"));
         assert_eq!(problem.gpu, Some(3));
         assert!(problem.next_step.contains("power-cycle"));
@@ -246,14 +246,14 @@ mod tests {
 
     #[test]
     fn set_up_faults_have_codes_of_their_own() {
-        let code = |error| Refusal::from(error).code();
-        assert_eq!(code(NvmlError::DriverNotLoaded), "driver_not_loaded");
-        assert_eq!(code(NvmlError::LibraryNotFound), "library_not_found");
-        assert_eq!(code(NvmlError::LibRmVersionMismatch), "version_mismatch");
-        assert_eq!(code(NvmlError::OperatingSystem), "access_blocked");
-        assert_eq!(code(NvmlError::NoPermission), "no_permission");
-        assert_eq!(code(NvmlError::ResetRequired), "reset_required");
-        assert_eq!(code(NvmlError::Unknown), "unknown");
+        let code = |error| NvmlError::from(error).code();
+        assert_eq!(code(WrapperError::DriverNotLoaded), "driver_not_loaded");
+        assert_eq!(code(WrapperError::LibraryNotFound), "library_not_found");
+        assert_eq!(code(WrapperError::LibRmVersionMismatch), "version_mismatch");
+        assert_eq!(code(WrapperError::OperatingSystem), "access_blocked");
+        assert_eq!(code(WrapperError::NoPermission), "no_permission");
+        assert_eq!(code(WrapperError::ResetRequired), "reset_required");
+        assert_eq!(code(WrapperError::Unknown), "unknown");
     }
 
     #[test]
@@ -265,13 +265,13 @@ mod tests {
 
     #[test]
     fn a_code_from_a_newer_driver_is_a_failure_with_its_number() {
-        let refusal = Refusal::from(NvmlError::UnexpectedVariant(77));
-        assert_eq!((refusal.kind(), refusal.why().as_str()), (Kind::Failed, "NVML: error 77"));
+        let error = NvmlError::from(WrapperError::UnexpectedVariant(77));
+        assert_eq!((error.kind(), error.why().as_str()), (Kind::Failed, "NVML: error 77"));
     }
 
     #[test]
     fn an_unknown_enum_value_is_not_mistaken_for_a_return_code() {
-        let refusal = Refusal::from(NvmlError::UnexpectedVariant(15));
-        assert_eq!((refusal.kind(), refusal.code()), (Kind::Failed, "unreadable"));
+        let error = NvmlError::from(WrapperError::UnexpectedVariant(15));
+        assert_eq!((error.kind(), error.code()), (Kind::Failed, "unreadable"));
     }
 }

@@ -2,8 +2,8 @@
 
 use nvml_wrapper::Device;
 
-use super::errors::{Kind, Refusal};
-use super::missing::Asker;
+use super::device_reader::DeviceReader;
+use super::errors::{Kind, NvmlError};
 use super::raw::{FieldKey, field_values};
 
 /// The function that a deadline names.
@@ -57,59 +57,63 @@ pub(super) const NVLINK5_ERRORS: &[(u32, &str)] = &[
 /// The values of some fields of the whole GPU; what is missing is noted under the field's path.
 pub(super) fn of_gpu<const N: usize>(
     device: &Device<'_>,
-    asker: &mut Asker<'_>,
+    reader: &mut DeviceReader<'_>,
     wanted: [(u32, &'static str); N],
 ) -> [Option<i128>; N] {
-    let answers = answers_of_gpu(device, asker, wanted.map(|(id, _)| id));
+    let answers = answers_of_gpu(device, reader, wanted.map(|(id, _)| id));
     let mut at = 0;
     answers.map(|answer| {
         at += 1;
-        noted(asker, answer, wanted[at - 1].1)
+        noted(reader, answer, wanted[at - 1].1)
     })
 }
 
 /// The same without a note.
 pub(super) fn answers_of_gpu<const N: usize>(
     device: &Device<'_>,
-    asker: &Asker<'_>,
+    reader: &DeviceReader<'_>,
     ids: [u32; N],
-) -> [Result<i128, Refusal>; N] {
+) -> [Result<i128, NvmlError>; N] {
     let keys = ids.map(|id| FieldKey { id, scope: 0 });
-    let answers = asker.attempt(FUNCTION, || field_values(device, &keys));
+    let answers = reader.attempt(FUNCTION, || field_values(device, &keys));
     std::array::from_fn(|at| match &answers {
-        Ok(answers) => answers.get(at).cloned().unwrap_or(Err(Refusal::NOT_SUPPORTED)),
-        Err(refusal) => Err(refusal.clone()),
+        Ok(answers) => answers.get(at).cloned().unwrap_or(Err(NvmlError::NOT_SUPPORTED)),
+        Err(error) => Err(error.clone()),
     })
 }
 
 /// The value of an answer, or `None` and a note under `path`.
-pub(super) fn noted(asker: &mut Asker<'_>, answer: Result<i128, Refusal>, path: &'static str) -> Option<i128> {
-    answer.map_err(|refusal| asker.note(FUNCTION, &refusal, &[path])).ok()
+pub(super) fn noted(
+    reader: &mut DeviceReader<'_>,
+    answer: Result<i128, NvmlError>,
+    path: &'static str,
+) -> Option<i128> {
+    answer.map_err(|error| reader.note(FUNCTION, &error, &[path])).ok()
 }
 
 /// The values of some fields of one NVLink, in order. What is not offered is `None` without a note; what fails is noted
 /// under `path`.
 pub(super) fn of_link(
     device: &Device<'_>,
-    asker: &mut Asker<'_>,
+    reader: &mut DeviceReader<'_>,
     link: u32,
     ids: &[u32],
     path: &'static str,
 ) -> Vec<Option<u64>> {
     let keys: Vec<_> = ids.iter().map(|id| FieldKey { id: *id, scope: link }).collect();
-    let Ok(answers) = asker.ask_if_offered(FUNCTION, &[path], || field_values(device, &keys)) else {
+    let Ok(answers) = reader.ask_if_offered(FUNCTION, &[path], || field_values(device, &keys)) else {
         return vec![None; ids.len()];
     };
-    let number = |answer: Result<i128, Refusal>| match answer.map(|value| (value, u64::try_from(value))) {
+    let number = |answer: Result<i128, NvmlError>| match answer.map(|value| (value, u64::try_from(value))) {
         // All ones is NVML's "not available", and what a device reads as that left the bus.
         Ok((value, Err(_))) | Ok((value, Ok(u64::MAX))) => {
-            asker.fail(FUNCTION, &Refusal::impossible(value), &[path]);
+            reader.fail(FUNCTION, &NvmlError::impossible(value), &[path]);
             None
         }
         Ok((_, Ok(value))) => Some(value),
-        Err(refusal) => {
-            if refusal.kind() == Kind::Failed {
-                asker.fail(FUNCTION, &refusal, &[path]);
+        Err(error) => {
+            if error.kind() == Kind::Failed {
+                reader.fail(FUNCTION, &error, &[path]);
             }
             None
         }

@@ -1,7 +1,7 @@
 //! The `inventory` section: what the GPUs are.
 
 use nvml_wrapper::enum_wrappers::device::InfoRom;
-use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::error::NvmlError as WrapperError;
 use nvml_wrapper::{Device, cuda_driver_version_major, cuda_driver_version_minor};
 use syringe_core::facts::Mode;
 use syringe_core::facts::inventory::{GpuInventory, InforomVersions, Inventory, Platform};
@@ -9,29 +9,33 @@ use syringe_core::pci::PciAddress;
 use syringe_core::report::Section;
 use syringe_core::text::clean;
 
-use super::errors::Refusal;
-use super::missing::{Asker, Missing, told_apart};
-use super::session::{Identity, Session, text};
-use super::{raw, words};
+use super::device_reader::DeviceReader;
+use super::errors::NvmlError;
+use super::field_errors::{FieldErrors, with_duplicate_identities};
+use super::identity::Identity;
+use super::session::{Session, text};
+use super::{labels, raw};
 
 /// Longest library path in a report.
 const PATH_TEXT: usize = 300;
 
 impl Session {
     /// Reads the inventory: driver versions and every GPU's permanent properties.
-    pub fn inventory(&self) -> Section<Inventory> {
-        let (gpus, mut missing) = self.each(entry, read);
+    pub(crate) fn inventory(&self) -> Section<Inventory> {
+        let (gpus, mut field_errors) = self.each(entry, read);
         let nvml = self.nvml();
-        let driver =
-            self.version("driver_version", "nvmlSystemGetDriverVersion", &mut missing, || nvml.sys_driver_version());
+        let driver = self
+            .version("driver_version", "nvmlSystemGetDriverVersion", &mut field_errors, || nvml.sys_driver_version());
         let library =
-            self.version("nvml_version", "nvmlSystemGetNVMLVersion", &mut missing, || nvml.sys_nvml_version());
-        let cuda = self.version("cuda_version", "nvmlSystemGetCudaDriverVersion_v2", &mut missing, || {
+            self.version("nvml_version", "nvmlSystemGetNVMLVersion", &mut field_errors, || nvml.sys_nvml_version());
+        let cuda = self.version("cuda_version", "nvmlSystemGetCudaDriverVersion_v2", &mut field_errors, || {
             let version = nvml.sys_cuda_driver_version()?;
             Ok(format!("{}.{}", cuda_driver_version_major(version), cuda_driver_version_minor(version)))
         });
-        let Missing { unsupported, unread, lost, problems } =
-            told_apart(missing, &gpus, |gpu| (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref()));
+        let FieldErrors { unsupported, unread, lost, problems } =
+            with_duplicate_identities(field_errors, &gpus, |gpu| {
+                (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref())
+            });
         let inventory = Inventory {
             driver_version: driver,
             nvml_version: library,
@@ -50,14 +54,14 @@ impl Session {
         &self,
         field: &'static str,
         function: &'static str,
-        missing: &mut Missing,
-        call: impl FnOnce() -> Result<String, NvmlError>,
+        field_errors: &mut FieldErrors,
+        call: impl FnOnce() -> Result<String, WrapperError>,
     ) -> Option<String> {
         let _under_way = self.trace().enter(function, None);
         match call() {
             Ok(version) => text(&version),
             Err(error) => {
-                missing.problems.push(Refusal::from(error).problem(field, None));
+                field_errors.problems.push(NvmlError::from(error).problem(field, None));
                 None
             }
         }
@@ -69,17 +73,17 @@ fn entry(gpu: Identity) -> GpuInventory {
     GpuInventory { index, uuid, pci_address, ..GpuInventory::default() }
 }
 
-fn read(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuInventory) {
-    // Normally known since the session opened. Asked again, a refusal is noted.
+fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
+    // Normally known since the session opened. Asked again, an error is noted.
     if gpu.uuid.is_none() {
-        gpu.uuid = string(asker, "nvmlDeviceGetUUID", "uuid", || device.uuid());
+        gpu.uuid = string(reader, "nvmlDeviceGetUUID", "uuid", || device.uuid());
     }
-    product(device, asker, gpu);
-    board(device, asker, gpu);
-    firmware(device, asker, gpu);
-    modes(device, asker, gpu);
-    capacity(device, asker, gpu);
-    gpu.platform = asker.ask("nvmlDeviceGetPlatformInfo", &["platform"], || raw::platform_info(device)).map(|info| {
+    product(device, reader, gpu);
+    board(device, reader, gpu);
+    firmware(device, reader, gpu);
+    modes(device, reader, gpu);
+    capacity(device, reader, gpu);
+    gpu.platform = reader.ask("nvmlDeviceGetPlatformInfo", &["platform"], || raw::platform_info(device)).map(|info| {
         let serial = String::from_utf8_lossy(&info.chassisSerialNumber).into_owned();
         Platform {
             chassis_serial: text(serial.trim_end_matches('\0')),
@@ -96,28 +100,28 @@ fn place(number: u8) -> Option<u32> {
     (number != u8::MAX).then(|| number.into())
 }
 
-fn product(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuInventory) {
-    gpu.name = string(asker, "nvmlDeviceGetName", "name", || device.name());
-    gpu.brand = asker.ask("nvmlDeviceGetBrand", &["brand"], || raw::brand(device)).map(words::brand);
-    gpu.architecture = asker
+fn product(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
+    gpu.name = string(reader, "nvmlDeviceGetName", "name", || device.name());
+    gpu.brand = reader.ask("nvmlDeviceGetBrand", &["brand"], || raw::brand(device)).map(labels::brand);
+    gpu.architecture = reader
         .ask("nvmlDeviceGetArchitecture", &["architecture"], || raw::architecture(device))
-        .and_then(words::architecture);
-    gpu.compute_capability = asker
+        .and_then(labels::architecture);
+    gpu.compute_capability = reader
         .ask("nvmlDeviceGetCudaComputeCapability", &["compute_capability"], || device.cuda_compute_capability())
         .map(|capability| format!("{}.{}", capability.major, capability.minor));
-    gpu.cores = asker.ask("nvmlDeviceGetNumGpuCores", &["cores"], || device.num_cores());
+    gpu.cores = reader.ask("nvmlDeviceGetNumGpuCores", &["cores"], || device.num_cores());
 }
 
-fn board(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuInventory) {
-    gpu.serial = string(asker, "nvmlDeviceGetSerial", "serial", || device.serial());
+fn board(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
+    gpu.serial = string(reader, "nvmlDeviceGetSerial", "serial", || device.serial());
     gpu.board_part_number =
-        string(asker, "nvmlDeviceGetBoardPartNumber", "board_part_number", || device.board_part_number());
-    gpu.board_id = asker.ask("nvmlDeviceGetBoardId", &["board_id"], || device.board_id()).map(|id| format!("{id:#x}"));
-    gpu.minor_number = asker.ask("nvmlDeviceGetMinorNumber", &["minor_number"], || device.minor_number());
-    gpu.module_id = asker.ask("nvmlDeviceGetModuleId", &["module_id"], || raw::module_id(device));
+        string(reader, "nvmlDeviceGetBoardPartNumber", "board_part_number", || device.board_part_number());
+    gpu.board_id = reader.ask("nvmlDeviceGetBoardId", &["board_id"], || device.board_id()).map(|id| format!("{id:#x}"));
+    gpu.minor_number = reader.ask("nvmlDeviceGetMinorNumber", &["minor_number"], || device.minor_number());
+    gpu.module_id = reader.ask("nvmlDeviceGetModuleId", &["module_id"], || raw::module_id(device));
     let all = ["pci_device_id", "pci_subsystem_id", "pci_address"];
     let fields = if gpu.pci_address.is_none() { &all[..] } else { &all[..2] };
-    let pci = asker.ask("nvmlDeviceGetPciInfo_v3", fields, || device.pci_info());
+    let pci = reader.ask("nvmlDeviceGetPciInfo_v3", fields, || device.pci_info());
     if let Some(pci) = pci {
         gpu.pci_address = gpu.pci_address.take().or_else(|| PciAddress::parse(&pci.bus_id));
         gpu.pci_device_id = Some(format!("{:08x}", pci.pci_device_id));
@@ -125,84 +129,85 @@ fn board(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuInventory) {
     }
 }
 
-fn firmware(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuInventory) {
-    gpu.vbios_version = string(asker, "nvmlDeviceGetVbiosVersion", "vbios_version", || device.vbios_version());
+fn firmware(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
+    gpu.vbios_version = string(reader, "nvmlDeviceGetVbiosVersion", "vbios_version", || device.vbios_version());
     const OBJECT: &str = "nvmlDeviceGetInforomVersion";
     gpu.inforom = InforomVersions {
-        image: string(asker, "nvmlDeviceGetInforomImageVersion", "inforom.image", || device.info_rom_image_version()),
-        oem: string(asker, OBJECT, "inforom.oem", || device.info_rom_version(InfoRom::OEM)),
-        ecc: string(asker, OBJECT, "inforom.ecc", || device.info_rom_version(InfoRom::ECC)),
-        power: string(asker, OBJECT, "inforom.power", || device.info_rom_version(InfoRom::Power)),
+        image: string(reader, "nvmlDeviceGetInforomImageVersion", "inforom.image", || device.info_rom_image_version()),
+        oem: string(reader, OBJECT, "inforom.oem", || device.info_rom_version(InfoRom::OEM)),
+        ecc: string(reader, OBJECT, "inforom.ecc", || device.info_rom_version(InfoRom::ECC)),
+        power: string(reader, OBJECT, "inforom.power", || device.info_rom_version(InfoRom::Power)),
     };
-    gpu.gsp_enabled = asker
+    gpu.gsp_enabled = reader
         .ask("nvmlDeviceGetGspFirmwareMode", &["gsp_enabled"], || device.gsp_firmware_mode())
         .map(|mode| mode.enabled);
     // Without GSP there is no version to ask for; `gsp_enabled` says it.
     if gpu.gsp_enabled != Some(false) {
         gpu.gsp_firmware_version =
-            string(asker, "nvmlDeviceGetGspFirmwareVersion", "gsp_firmware_version", || device.gsp_firmware_version());
+            string(reader, "nvmlDeviceGetGspFirmwareVersion", "gsp_firmware_version", || device.gsp_firmware_version());
     }
 }
 
-fn modes(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuInventory) {
+fn modes(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
     gpu.persistence_mode =
-        asker.ask("nvmlDeviceGetPersistenceMode", &["persistence_mode"], || device.is_in_persistent_mode());
-    gpu.compute_mode =
-        asker.ask("nvmlDeviceGetComputeMode", &["compute_mode"], || raw::compute_mode(device)).map(words::compute_mode);
-    gpu.virtualization_mode = asker
+        reader.ask("nvmlDeviceGetPersistenceMode", &["persistence_mode"], || device.is_in_persistent_mode());
+    gpu.compute_mode = reader
+        .ask("nvmlDeviceGetComputeMode", &["compute_mode"], || raw::compute_mode(device))
+        .map(labels::compute_mode);
+    gpu.virtualization_mode = reader
         .ask("nvmlDeviceGetVirtualizationMode", &["virtualization_mode"], || raw::virtualization_mode(device))
-        .map(words::virtualization_mode);
-    gpu.display_active = asker.ask("nvmlDeviceGetDisplayActive", &["display_active"], || device.is_display_active());
-    gpu.mig_mode = mig_mode(device, asker, "mig_mode");
-    gpu.ecc_mode = ecc_mode(device, asker, "ecc_mode");
+        .map(labels::virtualization_mode);
+    gpu.display_active = reader.ask("nvmlDeviceGetDisplayActive", &["display_active"], || device.is_display_active());
+    gpu.mig_mode = mig_mode(device, reader, "mig_mode");
+    gpu.ecc_mode = ecc_mode(device, reader, "ecc_mode");
 }
 
-fn capacity(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuInventory) {
+fn capacity(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
     let fields = ["memory_total_bytes", "memory_reserved_bytes"];
-    let memory = asker.ask("nvmlDeviceGetMemoryInfo_v2", &fields, || raw::memory(device));
+    let memory = reader.ask("nvmlDeviceGetMemoryInfo_v2", &fields, || raw::memory(device));
     if let Some(memory) = memory {
         gpu.memory_total_bytes = Some(memory.total);
         gpu.memory_reserved_bytes = memory.reserved;
         if memory.reserved.is_none() {
-            asker.lack(&["memory_reserved_bytes"]);
+            reader.lack(&["memory_reserved_bytes"]);
         }
     }
-    gpu.bar1_total_bytes = asker
+    gpu.bar1_total_bytes = reader
         .ask("nvmlDeviceGetBAR1MemoryInfo", &["bar1_total_bytes"], || device.bar1_memory_info())
         .map(|bar1| bar1.total);
     gpu.pcie_max_generation =
-        asker.ask("nvmlDeviceGetMaxPcieLinkGeneration", &["pcie_max_generation"], || device.max_pcie_link_gen());
+        reader.ask("nvmlDeviceGetMaxPcieLinkGeneration", &["pcie_max_generation"], || device.max_pcie_link_gen());
     gpu.pcie_max_width =
-        asker.ask("nvmlDeviceGetMaxPcieLinkWidth", &["pcie_max_width"], || device.max_pcie_link_width());
+        reader.ask("nvmlDeviceGetMaxPcieLinkWidth", &["pcie_max_width"], || device.max_pcie_link_width());
 }
 
 /// `nvmlDeviceGetMigMode`.
-pub(super) fn mig_mode(device: &Device<'_>, asker: &mut Asker<'_>, field: &'static str) -> Option<Mode> {
-    let mode = asker.ask("nvmlDeviceGetMigMode", &[field], || device.mig_mode())?;
+pub(super) fn mig_mode(device: &Device<'_>, reader: &mut DeviceReader<'_>, field: &'static str) -> Option<Mode> {
+    let mode = reader.ask("nvmlDeviceGetMigMode", &[field], || device.mig_mode())?;
     Some(Mode { current: mode.current != 0, pending: mode.pending != 0 })
 }
 
 /// `nvmlDeviceGetEccMode`.
-pub(super) fn ecc_mode(device: &Device<'_>, asker: &mut Asker<'_>, field: &'static str) -> Option<Mode> {
-    let mode = asker.ask("nvmlDeviceGetEccMode", &[field], || device.is_ecc_enabled())?;
+pub(super) fn ecc_mode(device: &Device<'_>, reader: &mut DeviceReader<'_>, field: &'static str) -> Option<Mode> {
+    let mode = reader.ask("nvmlDeviceGetEccMode", &[field], || device.is_ecc_enabled())?;
     Some(Mode { current: mode.currently_enabled, pending: mode.pending_enabled })
 }
 
 fn string(
-    asker: &mut Asker<'_>,
+    reader: &mut DeviceReader<'_>,
     function: &'static str,
     field: &'static str,
-    call: impl FnOnce() -> Result<String, NvmlError>,
+    call: impl FnOnce() -> Result<String, WrapperError>,
 ) -> Option<String> {
-    let raw = asker.ask(function, &[field], call)?;
+    let raw = reader.ask(function, &[field], call)?;
     let value = offered(&raw);
     if value.is_none() {
-        asker.lack(&[field]);
+        reader.lack(&[field]);
     }
     value
 }
 
-/// A text that says something. Some answer "N/A" in place of a refusal.
+/// A text that says something. Some answer "N/A" in place of an error.
 fn offered(raw: &str) -> Option<String> {
     text(raw).filter(|text| text != "N/A")
 }

@@ -13,8 +13,9 @@ use nvml_wrapper::bitmasks::InitFlags;
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
-use super::errors::Refusal;
+use super::errors::NvmlError;
 use super::trace::Trace;
+use crate::host::driver_version;
 use crate::host::libraries::{self, Library};
 use crate::paths::Paths;
 use crate::privileges;
@@ -23,7 +24,7 @@ use crate::privileges;
 const TRIED_TEXT: usize = 900;
 
 /// What may be opened, best first: looked for while this process may look everywhere, opened later.
-pub(super) enum Found {
+pub(super) enum Candidates {
     /// The one that a developer named.
     Named(PathBuf),
     /// What the search found.
@@ -31,22 +32,22 @@ pub(super) enum Found {
 }
 
 /// The libraries of this node; `explicit` alone if given.
-pub(super) fn found(explicit: Option<&Path>, paths: &Paths) -> Found {
+pub(super) fn found(explicit: Option<&Path>, paths: &Paths) -> Candidates {
     match explicit {
-        Some(path) => Found::Named(path.to_owned()),
-        None => Found::Libraries(libraries::libraries(paths, loaded_version(paths).as_deref())),
+        Some(path) => Candidates::Named(path.to_owned()),
+        None => Candidates::Libraries(libraries::libraries(paths, driver_version::loaded(paths).as_deref())),
     }
 }
 
 /// Opens and initialises NVML. Returns it with its path.
-pub(super) fn open(found: Found, paths: &Paths, trace: &Trace) -> Result<(Nvml, PathBuf), Problem> {
-    let mut tried: Vec<(PathBuf, Refusal)> = Vec::new();
+pub(super) fn open(found: Candidates, paths: &Paths, trace: &Trace) -> Result<(Nvml, PathBuf), Problem> {
+    let mut tried: Vec<(PathBuf, NvmlError)> = Vec::new();
     match found {
-        Found::Named(path) => match start(&path, trace) {
+        Candidates::Named(path) => match start(&path, trace) {
             Ok(nvml) => return Ok((nvml, path)),
-            Err(refusal) => tried.push((path, refusal)),
+            Err(error) => tried.push((path, error)),
         },
-        Found::Libraries(first) => {
+        Candidates::Libraries(first) => {
             // Reading the memory map of every process is the last resort: it finds any library that something has open.
             let mapped = std::iter::once_with(|| libraries::mapped_libraries(paths)).flatten();
             for Library { path, file, foreign, .. } in first.into_iter().chain(mapped) {
@@ -54,17 +55,17 @@ pub(super) fn open(found: Found, paths: &Paths, trace: &Trace) -> Result<(Nvml, 
                     continue;
                 }
                 let started = match file {
-                    Ok(_) if foreign && !privileges::are_dropped() => Err(Refusal::Unloadable(
+                    Ok(_) if foreign && !privileges::are_dropped() => Err(NvmlError::Unloadable(
                         "refused: a workload's library, and this process has privileges".into(),
                     )),
                     Ok(file) => start(&file.as_path(), trace),
-                    Err(distrust) => Err(Refusal::Unloadable(distrust.to_string())),
+                    Err(distrust) => Err(NvmlError::Unloadable(distrust.to_string())),
                 };
                 match started {
                     Ok(nvml) => return Ok((nvml, path)),
-                    Err(refusal) => {
-                        let decisive = is_decisive(&refusal);
-                        tried.push((path, refusal));
+                    Err(error) => {
+                        let decisive = is_decisive(&error);
+                        tried.push((path, error));
                         if decisive {
                             break;
                         }
@@ -73,47 +74,47 @@ pub(super) fn open(found: Found, paths: &Paths, trace: &Trace) -> Result<(Nvml, 
             }
         }
     }
-    Err(unopened(&tried, paths, loaded_version(paths).as_deref()))
+    Err(unopened(&tried, paths, driver_version::loaded(paths).as_deref()))
 }
 
-fn start(path: &Path, trace: &Trace) -> Result<Nvml, Refusal> {
+fn start(path: &Path, trace: &Trace) -> Result<Nvml, NvmlError> {
     let _under_way = trace.enter("nvmlInit_v2", None);
     initialise(path)
 }
 
-/// Whether another library file would meet the same refusal: the driver has spoken, not the library.
-fn is_decisive(refusal: &Refusal) -> bool {
-    !matches!(refusal, Refusal::Unloadable(_) | Refusal::MissingFunction | Refusal::Code(12 | 18))
+/// Whether another library file would meet the same error: the driver has spoken, not the library.
+fn is_decisive(error: &NvmlError) -> bool {
+    !matches!(error, NvmlError::Unloadable(_) | NvmlError::MissingFunction | NvmlError::Code(12 | 18))
 }
 
 /// `dlopen` and `nvmlInit_v2`, with the two ways out that help: a copy in memory where the file lies on a `noexec`
 /// mount, and initialisation that tolerates GPUs that do not attach.
-fn initialise(path: &Path) -> Result<Nvml, Refusal> {
+fn initialise(path: &Path) -> Result<Nvml, NvmlError> {
     match initialise_file(path) {
-        Err(Refusal::Unloadable(why)) if path.is_absolute() && is_noexec(&why) => {
-            let Ok(copy) = copy_in_memory(path) else { return Err(Refusal::Unloadable(why)) };
+        Err(NvmlError::Unloadable(why)) if path.is_absolute() && is_noexec(&why) => {
+            let Ok(copy) = copy_in_memory(path) else { return Err(NvmlError::Unloadable(why)) };
             initialise_file(Path::new(&format!("/proc/self/fd/{}", copy.as_raw_fd())))
         }
         result => result,
     }
 }
 
-fn initialise_file(path: &Path) -> Result<Nvml, Refusal> {
+fn initialise_file(path: &Path) -> Result<Nvml, NvmlError> {
     let init = |flags| {
         let mut builder = Nvml::builder();
-        builder.lib_path(path.as_os_str()).flags(flags).init().map_err(Refusal::from)
+        builder.lib_path(path.as_os_str()).flags(flags).init().map_err(NvmlError::from)
     };
     let nvml = match init(InitFlags::empty()) {
         // 1, 9, 12, 18: no GPU is at fault.
-        Err(refusal @ Refusal::Code(code)) if ![1, 9, 12, 18].contains(&code) => {
-            init(InitFlags::NO_GPUS).map_err(|_| refusal)?
+        Err(error @ NvmlError::Code(code)) if ![1, 9, 12, 18].contains(&code) => {
+            init(InitFlags::NO_GPUS).map_err(|_| error)?
         }
         result => result?,
     };
     if nvml.lib().nvmlShutdown.is_err() {
         // Dropping it would panic inside the wrapper. What lacks this is not NVML.
         std::mem::forget(nvml);
-        return Err(Refusal::MissingFunction);
+        return Err(NvmlError::MissingFunction);
     }
     Ok(nvml)
 }
@@ -129,14 +130,8 @@ fn copy_in_memory(path: &Path) -> io::Result<fs::File> {
     Ok(copy)
 }
 
-/// Version of the kernel module that is loaded; NVML works only with a library of the same version.
-fn loaded_version(paths: &Paths) -> Option<String> {
-    let text = fs::read_to_string(paths.sys.join("module/nvidia/version")).ok()?;
-    Some(text.trim().to_owned()).filter(|version| !version.is_empty())
-}
-
 /// Why no library could be opened, with every candidate and its error.
-fn unopened(tried: &[(PathBuf, Refusal)], paths: &Paths, loaded: Option<&str>) -> Problem {
+fn unopened(tried: &[(PathBuf, NvmlError)], paths: &Paths, loaded: Option<&str>) -> Problem {
     let module = clean(loaded.unwrap_or("not loaded"), 40);
     let list = |without: Option<usize>| {
         let others = tried.iter().enumerate().filter(|(at, _)| Some(*at) != without);
@@ -144,9 +139,9 @@ fn unopened(tried: &[(PathBuf, Refusal)], paths: &Paths, loaded: Option<&str>) -
         clean(&list.join("; "), TRIED_TEXT)
     };
     // The driver's own word decides; only without one the library was not found.
-    if let Some(at) = tried.iter().rposition(|(_, refusal)| matches!(refusal, Refusal::Code(_))) {
-        let (path, refusal) = &tried[at];
-        let problem = refusal.problem("NVML", None);
+    if let Some(at) = tried.iter().rposition(|(_, error)| matches!(error, NvmlError::Code(_))) {
+        let (path, error) = &tried[at];
+        let problem = error.problem("NVML", None);
         let library = clean(&path.display().to_string(), TRIED_TEXT);
         let also = if tried.len() > 1 { format!("; also tried {}", list(Some(at))) } else { String::new() };
         let why = format!("{} (library {library}, kernel module {module}{also})", problem.why);

@@ -2,17 +2,17 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use super::{Found, found, open};
-use crate::host::testing::Tree;
+use super::{Candidates, found, open};
 use crate::nvml::trace::Trace;
 use crate::paths::{Owner, Paths};
+use crate::testing::Tree;
 
 #[test]
 fn without_a_library_the_problem_lists_what_was_tried_and_what_to_do() {
     let tree = Tree::new();
     tree.file("sys/module/nvidia/version", "570.124.06\n").file("usr/lib64/libnvidia-ml.so.1", "not a library");
     let named = tree.path().join("usr/lib64/libnvidia-ml.so.1");
-    for found in [Found::Named(named.clone()), found(None, &tree.paths())] {
+    for found in [Candidates::Named(named.clone()), found(None, &tree.paths())] {
         let problem = open(found, &tree.paths(), &Trace::default()).expect_err("no library");
         assert_eq!(problem.code, "library_not_found");
         assert!(problem.why.contains("570.124.06"), "{}", problem.why);

@@ -4,43 +4,45 @@ use nvml_wrapper::Device;
 use syringe_core::facts::mig::{GpuMig, Mig, MigDevice};
 use syringe_core::report::Section;
 
+use super::device_reader::DeviceReader;
 use super::errors::Kind;
+use super::field_errors::FieldErrors;
+use super::identity::Identity;
 use super::inventory::mig_mode;
-use super::missing::{Asker, Missing};
 use super::raw;
-use super::session::{Identity, Session, text};
+use super::session::{Session, text};
 
 /// MIG devices that are looked at on one GPU; the hardware has seven slices.
 const MOST_DEVICES: u32 = 64;
 
 impl Session {
     /// Reads MIG mode and devices of every GPU.
-    pub fn mig(&self) -> Section<Mig> {
+    pub(crate) fn mig(&self) -> Section<Mig> {
         let start = |gpu: Identity| GpuMig { index: gpu.index, uuid: gpu.uuid, ..GpuMig::default() };
-        let (gpus, missing) = self.each(start, read);
-        let Missing { unsupported, unread, lost: _, problems } = missing;
+        let (gpus, field_errors) = self.each(start, read);
+        let FieldErrors { unsupported, unread, lost: _, problems } = field_errors;
         Section::read(Mig { gpus, unsupported, unread }, problems)
     }
 }
 
-fn read(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuMig) {
-    gpu.mode = mig_mode(device, asker, "mode");
-    gpu.max_devices = asker.ask("nvmlDeviceGetMaxMigDeviceCount", &["max_devices"], || device.mig_device_count());
+fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuMig) {
+    gpu.mode = mig_mode(device, reader, "mode");
+    gpu.max_devices = reader.ask("nvmlDeviceGetMaxMigDeviceCount", &["max_devices"], || device.mig_device_count());
     if gpu.mode.is_some_and(|mode| mode.current) {
-        let total = asker.quietly("nvmlDeviceGetMemoryInfo_v2", || raw::memory(device)).map(|memory| memory.total);
+        let total = reader.quietly("nvmlDeviceGetMemoryInfo_v2", || raw::memory(device)).map(|memory| memory.total);
         gpu.devices =
-            devices(device, asker, gpu.max_devices).iter().map(|device| one_device(device, asker, total)).collect();
+            devices(device, reader, gpu.max_devices).iter().map(|device| one_device(device, reader, total)).collect();
     }
 }
 
 /// The handles of a GPU's MIG devices. Their indices may have gaps.
-pub(super) fn devices<'n>(device: &Device<'n>, asker: &mut Asker<'_>, most: Option<u32>) -> Vec<Device<'n>> {
+pub(super) fn devices<'n>(device: &Device<'n>, reader: &mut DeviceReader<'_>, most: Option<u32>) -> Vec<Device<'n>> {
     let mut devices = Vec::new();
     for index in 0..most.unwrap_or(0).min(MOST_DEVICES) {
-        match asker.attempt("nvmlDeviceGetMigDeviceHandleByIndex", || device.mig_device_by_index(index)) {
+        match reader.attempt("nvmlDeviceGetMigDeviceHandleByIndex", || device.mig_device_by_index(index)) {
             Ok(device) => devices.push(device),
-            Err(refusal) if refusal.kind() == Kind::Failed => {
-                asker.fail("nvmlDeviceGetMigDeviceHandleByIndex", &refusal, &["devices"]);
+            Err(error) if error.kind() == Kind::Failed => {
+                reader.fail("nvmlDeviceGetMigDeviceHandleByIndex", &error, &["devices"]);
             }
             Err(_) => {}
         }
@@ -48,30 +50,30 @@ pub(super) fn devices<'n>(device: &Device<'n>, asker: &mut Asker<'_>, most: Opti
     devices
 }
 
-fn one_device(device: &Device<'_>, asker: &mut Asker<'_>, gpu_bytes: Option<u64>) -> MigDevice {
-    let attributes = asker.ask(
+fn one_device(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu_bytes: Option<u64>) -> MigDevice {
+    let attributes = reader.ask(
         "nvmlDeviceGetAttributes_v2",
         &["devices.gpu_slices", "devices.compute_slices", "devices.multiprocessors"],
         || device.attributes(),
     );
     let memory =
-        asker.ask("nvmlDeviceGetMemoryInfo_v2", &["devices.memory_total_bytes", "devices.memory_used_bytes"], || {
+        reader.ask("nvmlDeviceGetMemoryInfo_v2", &["devices.memory_total_bytes", "devices.memory_used_bytes"], || {
             raw::memory(device)
         });
-    let name = asker.quietly("nvmlDeviceGetName", || device.name());
+    let name = reader.quietly("nvmlDeviceGetName", || device.name());
     let computed = attributes.as_ref().zip(gpu_bytes).and_then(|(attributes, gpu_bytes)| {
         let slices = (attributes.gpu_instance_slice_count, attributes.compute_instance_slice_count);
         profile(slices, attributes.memory_size_mb, gpu_bytes)
     });
     let profile = name.as_deref().and_then(named_profile).or(computed);
     if profile.is_none() {
-        asker.lack(&["devices.profile"]);
+        reader.lack(&["devices.profile"]);
     }
     MigDevice {
-        uuid: asker.ask("nvmlDeviceGetUUID", &["devices.uuid"], || device.uuid()).and_then(|uuid| text(&uuid)),
-        gpu_instance: asker
+        uuid: reader.ask("nvmlDeviceGetUUID", &["devices.uuid"], || device.uuid()).and_then(|uuid| text(&uuid)),
+        gpu_instance: reader
             .ask("nvmlDeviceGetGpuInstanceId", &["devices.gpu_instance"], || raw::gpu_instance_id(device)),
-        compute_instance: asker
+        compute_instance: reader
             .ask("nvmlDeviceGetComputeInstanceId", &["devices.compute_instance"], || raw::compute_instance_id(device)),
         profile,
         gpu_slices: attributes.as_ref().map(|attributes| attributes.gpu_instance_slice_count),

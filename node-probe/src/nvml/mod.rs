@@ -1,27 +1,37 @@
-//! Everything that NVIDIA's management library can tell: one file per section of the report.
+//! NVIDIA's management library: one file per section of the report. Each file imports only from those above it:
 //!
 //! ```text
-//!   process   starts a process of its own that asks NVML, and reads its answers
-//!   serve     is that process
-//!   library   opens libnvidia-ml.so.1, which host::libraries finds
-//!   session   the open library and its GPUs; asks one GPU after the other
-//!   missing   what a GPU would not say: not offered (`unsupported`) or failed (`problems`)
-//!   errors    NVML's return codes in words, with what to do
-//!   raw       the calls that nvml-wrapper lacks or gets wrong: the only `unsafe` of this program
-//!   possible  the values that NVML's numbers can have
-//!   words     NVML's numbers in words
+//!   errors         NVML's return codes: what they mean and what to do
+//!   trace          the call under way, for the parent process
+//!   raw            the calls that nvml-wrapper lacks or gets wrong: the only `unsafe` of this program
+//!   possible       the values that NVML's numbers can have
+//!   labels         the text for each number of NVML's enums
+//!   identity       what tells a GPU from others
+//!   device_reader  the calls of one GPU, and which fields could not be read
+//!   field_errors   the fields of a section that could not be read
+//!   library        opens libnvidia-ml.so.1, which host::libraries finds
+//!   session        the open library and its GPUs
+//!   fields, fabric, peer_to_peer, nvlink        parts of sections
+//!   inventory, telemetry, ecc, mig, processes, topology     one file per section
+//!   process        starts a child process that calls NVML, and reads its answers
+//!   serve          is that child process
 //! ```
 //!
 //! Nothing here judges: a value is passed on as `nvidia-smi -q` would show it, or it is named as missing.
 
+mod device_reader;
 mod ecc;
 mod errors;
+mod fabric;
+mod field_errors;
 mod fields;
+mod identity;
 mod inventory;
+mod labels;
 mod library;
 mod mig;
-mod missing;
 mod nvlink;
+mod peer_to_peer;
 mod possible;
 mod process;
 mod processes;
@@ -31,9 +41,6 @@ mod session;
 mod telemetry;
 mod topology;
 mod trace;
-mod words;
 
-pub(crate) use process::{Answer, Answers, GpuAddress, GpuState, NvmlProcess, Questions, Uses, all_ended};
+pub(crate) use process::{Answer, Answers, GpuAddress, GpuState, NvmlProcess, Uses, all_ended};
 pub(crate) use serve::serve;
-pub use session::Session;
-pub use trace::Trace;

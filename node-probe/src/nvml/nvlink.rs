@@ -6,10 +6,10 @@ use nvml_wrapper::Device;
 use syringe_core::facts::topology::{GpuTopology, NvlinkGroup};
 use syringe_core::pci::PciAddress;
 
-use super::errors::{Kind, Refusal};
+use super::device_reader::DeviceReader;
+use super::errors::{Kind, NvmlError};
 use super::fields::{self, NVLINK_SPEED, NVLINK_SPEED_COMMON, NVLINK5_ERRORS};
-use super::missing::Asker;
-use super::{raw, words};
+use super::{labels, raw};
 
 /// `NVML_NVLINK_MAX_LINKS` of the newest header. The end is where NVML says that the number is no link.
 const MOST_LINKS: u32 = 36;
@@ -31,33 +31,33 @@ enum Link {
 }
 
 /// Every NVLink that the GPU has.
-pub(super) fn links(device: &Device<'_>, asker: &mut Asker<'_>) -> Vec<NvlinkGroup> {
-    let architecture = asker.quietly("nvmlDeviceGetArchitecture", || raw::architecture(device));
+pub(super) fn links(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Vec<NvlinkGroup> {
+    let architecture = reader.quietly("nvmlDeviceGetArchitecture", || raw::architecture(device));
     let mut links = Vec::new();
     for number in 0..MOST_LINKS {
-        let active = match state(device, asker, number) {
+        let active = match state(device, reader, number) {
             Link::State(active) => Some(active),
             Link::Unreadable => None,
             Link::Gap => continue,
             Link::End => break,
         };
-        let mut link = one_link(device, asker, number, active);
-        link.version = link.version.map(|version| words::nvlink_version(version, architecture));
+        let mut link = one_link(device, reader, number, active);
+        link.version = link.version.map(|version| labels::nvlink_version(version, architecture));
         links.push(link);
     }
     if links.is_empty() {
-        asker.lack(&["nvlinks"]);
+        reader.lack(&["nvlinks"]);
     }
     group(links)
 }
 
-fn state(device: &Device<'_>, asker: &mut Asker<'_>, number: u32) -> Link {
+fn state(device: &Device<'_>, reader: &mut DeviceReader<'_>, number: u32) -> Link {
     let link = device.link_wrapper_for(number);
-    match asker.attempt("nvmlDeviceGetNvLinkState", || link.is_active()) {
+    match reader.attempt("nvmlDeviceGetNvLinkState", || link.is_active()) {
         Ok(active) => Link::State(active),
-        Err(Refusal::NOT_SUPPORTED) => Link::Gap,
-        Err(refusal) if refusal.kind() == Kind::Failed => {
-            asker.fail("nvmlDeviceGetNvLinkState", &refusal, &["nvlinks.active"]);
+        Err(NvmlError::NOT_SUPPORTED) => Link::Gap,
+        Err(error) if error.kind() == Kind::Failed => {
+            reader.fail("nvmlDeviceGetNvLinkState", &error, &["nvlinks.active"]);
             Link::Unreadable
         }
         Err(_) => Link::End,
@@ -65,30 +65,30 @@ fn state(device: &Device<'_>, asker: &mut Asker<'_>, number: u32) -> Link {
 }
 
 /// One link. What an inactive link does not tell is no news.
-fn one_link(device: &Device<'_>, asker: &mut Asker<'_>, number: u32, active: Option<bool>) -> NvlinkGroup {
+fn one_link(device: &Device<'_>, reader: &mut DeviceReader<'_>, number: u32, active: Option<bool>) -> NvlinkGroup {
     let link = device.link_wrapper_for(number);
-    let remote = asker.quietly("nvmlDeviceGetNvLinkRemotePciInfo_v2", || link.remote_pci_info());
-    let remote_type = asker.quietly("nvmlDeviceGetNvLinkRemoteDeviceType", || raw::nvlink_remote_type(device, number));
+    let remote = reader.quietly("nvmlDeviceGetNvLinkRemotePciInfo_v2", || link.remote_pci_info());
+    let remote_type = reader.quietly("nvmlDeviceGetNvLinkRemoteDeviceType", || raw::nvlink_remote_type(device, number));
     let (speed, errors) = match active {
         // Field 90 is the speed of the GPU's links together: a link that is down has none.
-        Some(false) => (None, counted_when_down(device, asker, number)),
-        _ => (speed(device, asker, number, active), errors(device, asker, number)),
+        Some(false) => (None, counted_when_down(device, reader, number)),
+        _ => (speed(device, reader, number, active), errors(device, reader, number)),
     };
     NvlinkGroup {
         links: vec![number],
         active,
-        version: asker.quietly("nvmlDeviceGetNvLinkVersion", || link.version()).filter(|version| *version > 0),
+        version: reader.quietly("nvmlDeviceGetNvLinkVersion", || link.version()).filter(|version| *version > 0),
         speed_megabytes_per_second: speed,
-        remote_type: remote_type.map(|kind| words::link_end(kind).to_owned()),
+        remote_type: remote_type.map(|kind| labels::link_end(kind).to_owned()),
         remote_pci_address: remote.and_then(|pci| PciAddress::parse(&pci.bus_id)).filter(is_somewhere),
         errors,
     }
 }
 
 /// Speed in megabytes a second. Of a link whose state is not known only its own field tells.
-fn speed(device: &Device<'_>, asker: &mut Asker<'_>, number: u32, active: Option<bool>) -> Option<u32> {
+fn speed(device: &Device<'_>, reader: &mut DeviceReader<'_>, number: u32, active: Option<bool>) -> Option<u32> {
     let ids: &[u32] = if active.is_some() { &[NVLINK_SPEED, NVLINK_SPEED_COMMON] } else { &[NVLINK_SPEED] };
-    let speeds = fields::of_link(device, asker, number, ids, "nvlinks.speed_megabytes_per_second");
+    let speeds = fields::of_link(device, reader, number, ids, "nvlinks.speed_megabytes_per_second");
     u32::try_from(speeds.into_iter().flatten().find(|speed| *speed > 0)?).ok()
 }
 
@@ -102,31 +102,31 @@ const COUNTER: &str = "nvmlDeviceGetNvLinkErrorCounter";
 const COUNTERS: &str = "nvlinks.errors";
 
 /// The counters that are not zero. One that could not be read is noted; one that the GPU does not have is not.
-fn errors(device: &Device<'_>, asker: &mut Asker<'_>, number: u32) -> BTreeMap<String, u64> {
+fn errors(device: &Device<'_>, reader: &mut DeviceReader<'_>, number: u32) -> BTreeMap<String, u64> {
     let mut counts: Vec<(&str, Option<u64>)> = Vec::new();
     for (counter, name) in ERRORS {
         let ask = || raw::nvlink_error_counter(device, number, *counter);
-        match asker.ask_if_offered(COUNTER, &[COUNTERS], ask) {
+        match reader.ask_if_offered(COUNTER, &[COUNTERS], ask) {
             // Blackwell and later have none of these; other GPUs lack the ECC counter only.
-            Err(refusal) if counts.is_empty() && refusal.kind() == Kind::Absent => {
+            Err(error) if counts.is_empty() && error.kind() == Kind::Absent => {
                 let ids: Vec<_> = NVLINK5_ERRORS.iter().map(|(id, _)| *id).collect();
-                let values = fields::of_link(device, asker, number, &ids, COUNTERS);
+                let values = fields::of_link(device, reader, number, &ids, COUNTERS);
                 counts = NVLINK5_ERRORS.iter().map(|(_, name)| *name).zip(values).collect();
                 break;
             }
-            Ok(u64::MAX) => asker.fail(COUNTER, &Refusal::impossible(u64::MAX), &[COUNTERS]),
+            Ok(u64::MAX) => reader.fail(COUNTER, &NvmlError::impossible(u64::MAX), &[COUNTERS]),
             answer => counts.push((name, answer.ok())),
         }
     }
-    if counts.iter().all(|(_, count)| count.is_none()) && !asker.has_failed(COUNTERS) {
-        asker.lack(&[COUNTERS]);
+    if counts.iter().all(|(_, count)| count.is_none()) && !reader.has_failed(COUNTERS) {
+        reader.lack(&[COUNTERS]);
     }
     counted(counts)
 }
 
 /// The counters that a link still tells though it is down.
-fn counted_when_down(device: &Device<'_>, asker: &Asker<'_>, number: u32) -> BTreeMap<String, u64> {
-    let count = |counter| asker.quietly(COUNTER, || raw::nvlink_error_counter(device, number, counter));
+fn counted_when_down(device: &Device<'_>, reader: &DeviceReader<'_>, number: u32) -> BTreeMap<String, u64> {
+    let count = |counter| reader.quietly(COUNTER, || raw::nvlink_error_counter(device, number, counter));
     counted(ERRORS.iter().map(|(counter, name)| (*name, count(*counter).filter(|count| *count < u64::MAX))).collect())
 }
 

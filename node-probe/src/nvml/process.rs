@@ -7,7 +7,6 @@
 
 use std::io::{BufRead, BufReader, Read, Take};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::{Child, ChildStdout, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -24,9 +23,8 @@ use syringe_core::pci::PciAddress;
 use syringe_core::report::{Problem, Section};
 
 use super::trace::Notes;
-use crate::child::{self, Task};
-use crate::paths::Paths;
-use crate::section::SectionName;
+use crate::child;
+use crate::task::{Questions, Task};
 
 /// Answers that are read of one process. 16 GPUs with all their links take some 300 KB.
 const MOST_BYTES: u64 = 32 << 20;
@@ -34,19 +32,6 @@ const MOST_BYTES: u64 = 32 << 20;
 const END_TIME: Duration = Duration::from_secs(1);
 /// Pause between two looks whether it has.
 const PAUSE: Duration = Duration::from_millis(5);
-
-/// What is asked.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Questions {
-    /// A library in place of the search for it.
-    pub(crate) library: Option<PathBuf>,
-    /// Where the node is.
-    pub(crate) paths: Paths,
-    /// Sections to read.
-    pub(crate) sections: Vec<SectionName>,
-    /// The GPU, by its UUID, to look at for an action.
-    pub(crate) gpu: Option<String>,
-}
 
 /// What NVML said.
 #[derive(Debug, Serialize, Deserialize)]

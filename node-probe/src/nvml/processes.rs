@@ -5,9 +5,9 @@ use nvml_wrapper::Device;
 use syringe_core::facts::processes::GpuUse;
 use syringe_core::report::Section;
 
+use super::device_reader::DeviceReader;
 use super::errors::Kind;
 use super::mig;
-use super::missing::Asker;
 use super::raw::{self, Process, ProcessList};
 use super::session::Session;
 
@@ -28,33 +28,33 @@ impl Session {
     /// Every use of a GPU by a process: the compute, graphics and MPS lists, those of MIG instances included. A process
     /// that is in several lists has a use in each, with the same memory in each. Process ids are those of the probe's
     /// PID namespace, and NVML leaves out processes that are not visible there.
-    pub fn gpu_uses(&self) -> Section<Vec<(u32, GpuUse)>> {
-        let (uses, missing) = self.each(|_| Vec::new(), read);
-        Section::read(uses.into_iter().flatten().collect(), missing.problems)
+    pub(crate) fn gpu_uses(&self) -> Section<Vec<(u32, GpuUse)>> {
+        let (uses, field_errors) = self.each(|_| Vec::new(), read);
+        Section::read(uses.into_iter().flatten().collect(), field_errors.problems)
     }
 }
 
-fn read(device: &Device<'_>, asker: &mut Asker<'_>, uses: &mut Vec<(u32, GpuUse)>) {
-    let mode = asker.ask_if_offered("nvmlDeviceGetMigMode", &[WHAT], || device.mig_mode());
+fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, uses: &mut Vec<(u32, GpuUse)>) {
+    let mode = reader.ask_if_offered("nvmlDeviceGetMigMode", &[WHAT], || device.mig_mode());
     let is_mig = mode.is_ok_and(|mode| mode.current != 0);
     for (list, kind, function) in LISTS {
-        match asker.attempt(function, || raw::processes(device, list)) {
-            Ok(processes) => add(uses, asker.gpu(), kind, &processes, is_mig),
+        match reader.attempt(function, || raw::processes(device, list)) {
+            Ok(processes) => add(uses, reader.gpu(), kind, &processes, is_mig),
             // Without the compute list an empty answer would pass for an idle GPU.
-            Err(refusal) if list == ProcessList::Compute && refusal.kind() == Kind::Absent && !is_mig => {
-                asker.fail(function, &refusal, &[WHAT]);
+            Err(error) if list == ProcessList::Compute && error.kind() == Kind::Absent && !is_mig => {
+                reader.fail(function, &error, &[WHAT]);
             }
-            Err(refusal) if refusal.kind() == Kind::Failed => asker.fail(function, &refusal, &[WHAT]),
+            Err(error) if error.kind() == Kind::Failed => reader.fail(function, &error, &[WHAT]),
             Err(_) => {}
         }
     }
     // The parent of MIG devices lists their processes only to those that it thinks privileged.
     if is_mig && uses.is_empty() {
-        let most = asker.quietly("nvmlDeviceGetMaxMigDeviceCount", || device.mig_device_count());
-        for instance in mig::devices(device, asker, most) {
+        let most = reader.quietly("nvmlDeviceGetMaxMigDeviceCount", || device.mig_device_count());
+        for instance in mig::devices(device, reader, most) {
             for (list, kind, function) in LISTS {
-                let processes = asker.quietly(function, || raw::processes(&instance, list)).unwrap_or_default();
-                add(uses, asker.gpu(), kind, &processes, is_mig);
+                let processes = reader.quietly(function, || raw::processes(&instance, list)).unwrap_or_default();
+                add(uses, reader.gpu(), kind, &processes, is_mig);
             }
         }
     }

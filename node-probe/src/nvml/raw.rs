@@ -14,22 +14,22 @@ use std::mem::size_of;
 use nvml_wrapper::Device;
 use nvml_wrapper_sys::bindings as sys;
 
-use super::errors::Refusal;
+use super::errors::NvmlError;
 
 /// Processes that the first attempt has room for, and the most that are ever asked for.
 const PROCESS_ROOM: usize = 64;
 const MOST_PROCESSES: usize = 4096;
 
 /// Calls one symbol of the library with the device's handle. A symbol that the library lacks is
-/// [`Refusal::MissingFunction`].
+/// [`NvmlError::MissingFunction`].
 macro_rules! call {
     ($device:expr, $function:ident $(, $argument:expr)* $(,)?) => {
         match &$device.nvml().lib().$function {
             // SAFETY: the handle comes from NVML and `Device` proves that NVML is still initialised; the pointers among
             // the arguments are to live locals (or live vectors with their length) of the type in the function's
             // signature.
-            Ok(function) => Refusal::check(unsafe { function($device.handle() $(, $argument)*) }),
-            Err(_) => Err(Refusal::MissingFunction),
+            Ok(function) => NvmlError::check(unsafe { function($device.handle() $(, $argument)*) }),
+            Err(_) => Err(NvmlError::MissingFunction),
         }
     };
 }
@@ -38,7 +38,7 @@ macro_rules! call {
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident, $function:ident, $type:ty) => {
         $(#[$doc])*
-        pub(super) fn $name(device: &Device<'_>) -> Result<$type, Refusal> {
+        pub(super) fn $name(device: &Device<'_>) -> Result<$type, NvmlError> {
             let mut value = 0;
             call!(device, $function, &mut value)?;
             Ok(value)
@@ -93,7 +93,7 @@ fn version<T>(number: u32) -> u32 {
 }
 
 /// `nvmlDeviceGetMarginTemperature` (R570 on): degrees to the nearest slowdown limit.
-pub(super) fn margin_temperature(device: &Device<'_>) -> Result<i32, Refusal> {
+pub(super) fn margin_temperature(device: &Device<'_>) -> Result<i32, NvmlError> {
     let mut margin =
         sys::nvmlMarginTemperature_t { version: version::<sys::nvmlMarginTemperature_t>(1), marginTemperature: 0 };
     call!(device, nvmlDeviceGetMarginTemperature, &mut margin)?;
@@ -101,14 +101,14 @@ pub(super) fn margin_temperature(device: &Device<'_>) -> Result<i32, Refusal> {
 }
 
 /// A duty cycle in percent: `nvmlDeviceGetJpgUtilization` or `nvmlDeviceGetOfaUtilization`.
-pub(super) fn jpeg_utilization(device: &Device<'_>) -> Result<u32, Refusal> {
+pub(super) fn jpeg_utilization(device: &Device<'_>) -> Result<u32, NvmlError> {
     let (mut percent, mut period) = (0, 0);
     call!(device, nvmlDeviceGetJpgUtilization, &mut percent, &mut period)?;
     Ok(percent)
 }
 
 /// `nvmlDeviceGetOfaUtilization`, in percent.
-pub(super) fn ofa_utilization(device: &Device<'_>) -> Result<u32, Refusal> {
+pub(super) fn ofa_utilization(device: &Device<'_>) -> Result<u32, NvmlError> {
     let (mut percent, mut period) = (0, 0);
     call!(device, nvmlDeviceGetOfaUtilization, &mut percent, &mut period)?;
     Ok(percent)
@@ -124,7 +124,7 @@ pub(super) struct Memory {
 }
 
 /// `nvmlDeviceGetMemoryInfo_v2`, and where a driver older than R510 lacks it `nvmlDeviceGetMemoryInfo`.
-pub(super) fn memory(device: &Device<'_>) -> Result<Memory, Refusal> {
+pub(super) fn memory(device: &Device<'_>) -> Result<Memory, NvmlError> {
     let blank = sys::nvmlMemory_v2_t { version: 0, total: 0, reserved: 0, free: 0, used: 0 };
     let mut memory = sys::nvmlMemory_v2_t { version: version::<sys::nvmlMemory_v2_t>(2), ..blank };
     match call!(device, nvmlDeviceGetMemoryInfo_v2, &mut memory) {
@@ -132,12 +132,12 @@ pub(super) fn memory(device: &Device<'_>) -> Result<Memory, Refusal> {
             let sys::nvmlMemory_v2_t { total, reserved, free, used, .. } = memory;
             Ok(Memory { total, reserved: Some(reserved), free, used })
         }
-        Err(Refusal::MissingFunction) => {
+        Err(NvmlError::MissingFunction) => {
             let mut memory = sys::nvmlMemory_t { total: 0, free: 0, used: 0 };
             call!(device, nvmlDeviceGetMemoryInfo, &mut memory)?;
             Ok(Memory { total: memory.total, reserved: None, free: memory.free, used: memory.used })
         }
-        Err(refusal) => Err(refusal),
+        Err(error) => Err(error),
     }
 }
 
@@ -151,7 +151,7 @@ pub(super) struct FieldKey {
 }
 
 /// `nvmlDeviceGetFieldValues`: the value of each field as a whole number, in the order of `keys`.
-pub(super) fn field_values(device: &Device<'_>, keys: &[FieldKey]) -> Result<Vec<Result<i128, Refusal>>, Refusal> {
+pub(super) fn field_values(device: &Device<'_>, keys: &[FieldKey]) -> Result<Vec<Result<i128, NvmlError>>, NvmlError> {
     let blank = |key: &FieldKey| sys::nvmlFieldValue_t {
         fieldId: key.id,
         scopeId: key.scope,
@@ -168,8 +168,8 @@ pub(super) fn field_values(device: &Device<'_>, keys: &[FieldKey]) -> Result<Vec
     Ok(values.iter().map(whole_number).collect())
 }
 
-fn whole_number(field: &sys::nvmlFieldValue_t) -> Result<i128, Refusal> {
-    Refusal::check(field.nvmlReturn)?;
+fn whole_number(field: &sys::nvmlFieldValue_t) -> Result<i128, NvmlError> {
+    NvmlError::check(field.nvmlReturn)?;
     let value = field.value;
     // SAFETY: the union was zeroed before the call, so every member's bytes are initialised, and every bit pattern of
     // every member is a valid number; `valueType` only chooses the one that has a meaning.
@@ -182,32 +182,32 @@ fn whole_number(field: &sys::nvmlFieldValue_t) -> Result<i128, Refusal> {
             sys::nvmlValueType_enum_NVML_VALUE_TYPE_SIGNED_LONG_LONG => value.sllVal.into(),
             sys::nvmlValueType_enum_NVML_VALUE_TYPE_SIGNED_INT => value.siVal.into(),
             sys::nvmlValueType_enum_NVML_VALUE_TYPE_UNSIGNED_SHORT => value.usVal.into(),
-            other => return Err(Refusal::Unreadable(format!("value type {other} of field {}", field.fieldId))),
+            other => return Err(NvmlError::Unreadable(format!("value type {other} of field {}", field.fieldId))),
         }
     };
     Ok(number)
 }
 
 /// `nvmlDeviceGetRemappedRows`: corrected, uncorrected, pending, failed.
-pub(super) fn remapped_rows(device: &Device<'_>) -> Result<(u32, u32, bool, bool), Refusal> {
+pub(super) fn remapped_rows(device: &Device<'_>) -> Result<(u32, u32, bool, bool), NvmlError> {
     let (mut corrected, mut uncorrected, mut pending, mut failed) = (0, 0, 0, 0);
     call!(device, nvmlDeviceGetRemappedRows, &mut corrected, &mut uncorrected, &mut pending, &mut failed)?;
     // A device that left the bus reads as all ones, which would pass for a failed remap.
     if [corrected, uncorrected, pending, failed].contains(&u32::MAX) {
-        return Err(Refusal::impossible(u32::MAX));
+        return Err(NvmlError::impossible(u32::MAX));
     }
     Ok((corrected, uncorrected, pending != 0, failed != 0))
 }
 
 /// `nvmlDeviceGetRowRemapperHistogram`: banks with max, high, partial, low, none of their spare rows left.
-pub(super) fn row_remapper_histogram(device: &Device<'_>) -> Result<[u32; 5], Refusal> {
+pub(super) fn row_remapper_histogram(device: &Device<'_>) -> Result<[u32; 5], NvmlError> {
     let mut banks = sys::nvmlRowRemapperHistogramValues_t { max: 0, high: 0, partial: 0, low: 0, none: 0 };
     call!(device, nvmlDeviceGetRowRemapperHistogram, &mut banks)?;
     Ok([banks.max, banks.high, banks.partial, banks.low, banks.none])
 }
 
 /// `nvmlDeviceGetSramEccErrorStatus`.
-pub(super) fn sram_ecc_status(device: &Device<'_>) -> Result<sys::nvmlEccSramErrorStatus_t, Refusal> {
+pub(super) fn sram_ecc_status(device: &Device<'_>) -> Result<sys::nvmlEccSramErrorStatus_t, NvmlError> {
     let mut status = sys::nvmlEccSramErrorStatus_t {
         version: version::<sys::nvmlEccSramErrorStatus_t>(1),
         aggregateUncParity: 0,
@@ -228,7 +228,7 @@ pub(super) fn sram_ecc_status(device: &Device<'_>) -> Result<sys::nvmlEccSramErr
 }
 
 /// `nvmlDeviceGetRepairStatus`: whether a channel repair and a TPC repair wait for a reset.
-pub(super) fn repair_status(device: &Device<'_>) -> Result<(bool, bool), Refusal> {
+pub(super) fn repair_status(device: &Device<'_>) -> Result<(bool, bool), NvmlError> {
     let mut status = sys::nvmlRepairStatus_t {
         version: version::<sys::nvmlRepairStatus_t>(1),
         bChannelRepairPending: 0,
@@ -239,13 +239,13 @@ pub(super) fn repair_status(device: &Device<'_>) -> Result<(bool, bool), Refusal
 }
 
 /// `nvmlDeviceGetRetiredPages_v2`: the number of pages retired for `cause` (0 single-bit, 1 double-bit).
-pub(super) fn retired_pages(device: &Device<'_>, cause: u32) -> Result<u32, Refusal> {
+pub(super) fn retired_pages(device: &Device<'_>, cause: u32) -> Result<u32, NvmlError> {
     // With room for none NVML answers the number, and "insufficient size" if that is not none. The addresses must not
     // be null.
     let (mut count, mut address, mut timestamp) = (0, 0, 0);
     match call!(device, nvmlDeviceGetRetiredPages_v2, cause, &mut count, &mut address, &mut timestamp) {
-        Ok(()) | Err(Refusal::Code(sys::nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE)) => Ok(count),
-        Err(refusal) => Err(refusal),
+        Ok(()) | Err(NvmlError::Code(sys::nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE)) => Ok(count),
+        Err(error) => Err(error),
     }
 }
 
@@ -263,7 +263,7 @@ pub(super) struct FabricInfo {
 }
 
 /// `nvmlDeviceGetGpuFabricInfoV` in the newest version that the driver knows, else `nvmlDeviceGetGpuFabricInfo`.
-pub(super) fn fabric_info(device: &Device<'_>) -> Result<FabricInfo, Refusal> {
+pub(super) fn fabric_info(device: &Device<'_>) -> Result<FabricInfo, NvmlError> {
     let versions = [version::<sys::nvmlGpuFabricInfo_v3_t>(3), version::<sys::nvmlGpuFabricInfo_v2_t>(2)];
     for (version, has_summary) in versions.into_iter().zip([true, false]) {
         // Version 2 is the beginning of version 3: one buffer serves both.
@@ -289,13 +289,13 @@ pub(super) fn fabric_info(device: &Device<'_>) -> Result<FabricInfo, Refusal> {
             }
             // Too new a version, in the words of newer and of older drivers.
             Err(
-                Refusal::Code(
+                NvmlError::Code(
                     sys::nvmlReturn_enum_NVML_ERROR_ARGUMENT_VERSION_MISMATCH
                     | sys::nvmlReturn_enum_NVML_ERROR_INVALID_ARGUMENT,
                 )
-                | Refusal::MissingFunction,
+                | NvmlError::MissingFunction,
             ) => {}
-            Err(refusal) => return Err(refusal),
+            Err(error) => return Err(error),
         }
     }
     let mut info = sys::nvmlGpuFabricInfo_t { clusterUuid: [0; 16], status: 0, cliqueId: 0, state: 0 };
@@ -311,7 +311,7 @@ pub(super) fn fabric_info(device: &Device<'_>) -> Result<FabricInfo, Refusal> {
 }
 
 /// `nvmlDeviceGetPlatformInfo`, version 2.
-pub(super) fn platform_info(device: &Device<'_>) -> Result<sys::nvmlPlatformInfo_v2_t, Refusal> {
+pub(super) fn platform_info(device: &Device<'_>) -> Result<sys::nvmlPlatformInfo_v2_t, NvmlError> {
     let mut info = sys::nvmlPlatformInfo_v2_t {
         version: version::<sys::nvmlPlatformInfo_v2_t>(2),
         ibGuid: [0; 16],
@@ -327,21 +327,21 @@ pub(super) fn platform_info(device: &Device<'_>) -> Result<sys::nvmlPlatformInfo
 }
 
 /// `nvmlDeviceGetNvLinkRemoteDeviceType`.
-pub(super) fn nvlink_remote_type(device: &Device<'_>, link: u32) -> Result<u32, Refusal> {
+pub(super) fn nvlink_remote_type(device: &Device<'_>, link: u32) -> Result<u32, NvmlError> {
     let mut kind = sys::nvmlIntNvLinkDeviceType_enum_NVML_NVLINK_DEVICE_TYPE_UNKNOWN;
     call!(device, nvmlDeviceGetNvLinkRemoteDeviceType, link, &mut kind)?;
     Ok(kind)
 }
 
 /// `nvmlDeviceGetNvLinkErrorCounter`; `counter` is an `nvmlNvLinkErrorCounter_t`.
-pub(super) fn nvlink_error_counter(device: &Device<'_>, link: u32, counter: u32) -> Result<u64, Refusal> {
+pub(super) fn nvlink_error_counter(device: &Device<'_>, link: u32, counter: u32) -> Result<u64, NvmlError> {
     let mut value = 0;
     call!(device, nvmlDeviceGetNvLinkErrorCounter, link, counter, &mut value)?;
     Ok(value)
 }
 
 /// `nvmlDeviceGetP2PStatus` between two GPUs; `capability` is an `nvmlGpuP2PCapsIndex_t`.
-pub(super) fn p2p_status(device: &Device<'_>, other: &Device<'_>, capability: u32) -> Result<u32, Refusal> {
+pub(super) fn p2p_status(device: &Device<'_>, other: &Device<'_>, capability: u32) -> Result<u32, NvmlError> {
     let mut status = 0;
     // The other handle is as valid as the first: see `call!`.
     call!(device, nvmlDeviceGetP2PStatus, other.handle(), capability, &mut status)?;
@@ -349,7 +349,7 @@ pub(super) fn p2p_status(device: &Device<'_>, other: &Device<'_>, capability: u3
 }
 
 /// `nvmlDeviceGetTopologyCommonAncestor` of two GPUs.
-pub(super) fn common_ancestor(device: &Device<'_>, other: &Device<'_>) -> Result<u32, Refusal> {
+pub(super) fn common_ancestor(device: &Device<'_>, other: &Device<'_>) -> Result<u32, NvmlError> {
     let mut level = 0;
     call!(device, nvmlDeviceGetTopologyCommonAncestor, other.handle(), &mut level)?;
     Ok(level)
@@ -370,7 +370,7 @@ pub(super) enum ProcessList {
 pub(super) type Process = sys::nvmlProcessInfo_t;
 
 /// The processes in one of NVML's lists.
-pub(super) fn processes(device: &Device<'_>, list: ProcessList) -> Result<Vec<Process>, Refusal> {
+pub(super) fn processes(device: &Device<'_>, list: ProcessList) -> Result<Vec<Process>, NvmlError> {
     let blank = Process { pid: 0, usedGpuMemory: 0, gpuInstanceId: 0, computeInstanceId: 0 };
     let mut room = PROCESS_ROOM;
     loop {
@@ -388,10 +388,10 @@ pub(super) fn processes(device: &Device<'_>, list: ProcessList) -> Result<Vec<Pr
                 return Ok(processes);
             }
             // Processes may start between two attempts: ask with more room than it takes now.
-            Err(Refusal::Code(sys::nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE)) if room < MOST_PROCESSES => {
+            Err(NvmlError::Code(sys::nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE)) if room < MOST_PROCESSES => {
                 room = (count as usize).max(room).saturating_mul(2).min(MOST_PROCESSES);
             }
-            Err(refusal) => return Err(refusal),
+            Err(error) => return Err(error),
         }
     }
 }

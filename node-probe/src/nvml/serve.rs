@@ -12,11 +12,13 @@ use rustix::process::{Signal, getpid, kill_process};
 use syringe_core::report::{Problem, Section};
 use syringe_core::text::clean;
 
-use super::process::{Answer, GpuState, Questions, Uses};
-use super::{Session, Trace};
+use super::process::{Answer, GpuState, Uses};
+use super::session::Session;
+use super::trace::Trace;
 use crate::paths::Owner;
 use crate::privileges;
 use crate::section::SectionName;
+use crate::task::Questions;
 
 /// Answers the questions on standard output and ends.
 pub(crate) fn serve(questions: &Questions) -> ! {
@@ -114,7 +116,7 @@ fn read(session: &Session, sections: &[SectionName], output: &mut Output<impl Wr
 fn timed<T>(read: impl FnOnce() -> Section<T>) -> Section<T> {
     let started = Instant::now();
     let mut section = read();
-    section.duration_ms = crate::millis(started.elapsed());
+    section.duration_ms = crate::envelope::millis(started.elapsed());
     section
 }
 

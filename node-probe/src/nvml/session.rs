@@ -8,9 +8,11 @@ use syringe_core::pci::PciAddress;
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
-use super::errors::{Kind, Refusal};
+use super::device_reader::DeviceReader;
+use super::errors::{Kind, NvmlError};
+use super::field_errors::FieldErrors;
+use super::identity::Identity;
 use super::library;
-use super::missing::{Asker, Missing};
 use super::trace::Trace;
 use crate::paths::Paths;
 
@@ -20,7 +22,7 @@ const TEXT: usize = 96;
 const MOST_GPUS: u32 = 128;
 
 /// NVML opened and initialised once. Dropping it shuts NVML down.
-pub struct Session {
+pub(crate) struct Session {
     nvml: Nvml,
     library: PathBuf,
     trace: Trace,
@@ -31,20 +33,9 @@ pub struct Session {
 struct Gpu {
     identity: Identity,
     /// Why nothing of it can be read: there is no handle, or it was lost before the session opened.
-    closed: Option<Refusal>,
+    closed: Option<NvmlError>,
     /// Why it answers nothing any more, since some call said so.
-    gone: OnceLock<Refusal>,
-}
-
-/// What tells a GPU from others, read when the session opens.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Identity {
-    /// NVML index.
-    pub(super) index: u32,
-    /// `nvmlDeviceGetUUID`.
-    pub(super) uuid: Option<String>,
-    /// `nvmlDeviceGetPciInfo_v3`.
-    pub(super) pci_address: Option<PciAddress>,
+    gone: OnceLock<NvmlError>,
 }
 
 impl Session {
@@ -53,49 +44,49 @@ impl Session {
     /// # Errors
     ///
     /// A problem that lists every library that was tried, with its error and the next step.
-    pub(super) fn open_one_of(libraries: library::Found, paths: &Paths, trace: &Trace) -> Result<Self, Problem> {
+    pub(super) fn open_one_of(libraries: library::Candidates, paths: &Paths, trace: &Trace) -> Result<Self, Problem> {
         let (nvml, library) = library::open(libraries, paths, trace)?;
         let count = {
             let _under_way = trace.enter("nvmlDeviceGetCount_v2", None);
-            nvml.device_count().map_err(|error| Refusal::from(error).problem("number of GPUs", None))?
+            nvml.device_count().map_err(|error| NvmlError::from(error).problem("number of GPUs", None))?
         };
         let gpus = (0..count.min(MOST_GPUS)).map(|index| Gpu::open(&nvml, index, trace)).collect();
         Ok(Self { nvml, library, trace: trace.clone(), gpus })
     }
 
     /// Path of the library that is open.
-    pub fn library(&self) -> &Path {
+    pub(crate) fn library(&self) -> &Path {
         &self.library
     }
 
     /// How many GPUs NVML counts (`nvmlDeviceGetCount_v2`), whether they answer or not.
-    pub fn device_count(&self) -> usize {
+    pub(crate) fn device_count(&self) -> usize {
         self.gpus.len()
     }
 
     /// The GPUs that NVML opened and that answered: PCI address, NVML index, UUID.
-    pub fn pci_addresses(&self) -> Vec<(PciAddress, u32, Option<String>)> {
+    pub(crate) fn pci_addresses(&self) -> Vec<(PciAddress, u32, Option<String>)> {
         let identities = self.gpus.iter().filter(|gpu| gpu.closed.is_none()).map(|gpu| &gpu.identity);
         identities.filter_map(|gpu| Some((gpu.pci_address.clone()?, gpu.index, gpu.uuid.clone()))).collect()
     }
 
     /// Frame buffer in use (`nvmlDeviceGetMemoryInfo_v2`): NVML index and bytes. GPUs that do not say are left out.
-    pub fn memory_used(&self) -> Vec<(u32, u64)> {
-        let used = |device: &Device<'_>, asker: &mut Asker<'_>, used: &mut Option<u64>| {
+    pub(crate) fn memory_used(&self) -> Vec<(u32, u64)> {
+        let used = |device: &Device<'_>, reader: &mut DeviceReader<'_>, used: &mut Option<u64>| {
             *used =
-                asker.quietly("nvmlDeviceGetMemoryInfo_v2", || super::raw::memory(device)).map(|memory| memory.used);
+                reader.quietly("nvmlDeviceGetMemoryInfo_v2", || super::raw::memory(device)).map(|memory| memory.used);
         };
         self.numbers(used)
     }
 
     /// `/dev/nvidiaN` of each GPU (`nvmlDeviceGetMinorNumber`): NVML index and N. GPUs that do not say are left out.
-    pub fn minor_numbers(&self) -> Vec<(u32, u32)> {
-        self.numbers(|device, asker, minor| {
-            *minor = asker.quietly("nvmlDeviceGetMinorNumber", || device.minor_number());
+    pub(crate) fn minor_numbers(&self) -> Vec<(u32, u32)> {
+        self.numbers(|device, reader, minor| {
+            *minor = reader.quietly("nvmlDeviceGetMinorNumber", || device.minor_number());
         })
     }
 
-    fn numbers<N>(&self, read: impl FnMut(&Device<'_>, &mut Asker<'_>, &mut Option<N>)) -> Vec<(u32, N)> {
+    fn numbers<N>(&self, read: impl FnMut(&Device<'_>, &mut DeviceReader<'_>, &mut Option<N>)) -> Vec<(u32, N)> {
         let mut indices = Vec::new();
         let note = |gpu: Identity| {
             indices.push(gpu.index);
@@ -120,25 +111,25 @@ impl Session {
     pub(super) fn each<T>(
         &self,
         mut start: impl FnMut(Identity) -> T,
-        mut read: impl FnMut(&Device<'_>, &mut Asker<'_>, &mut T),
-    ) -> (Vec<T>, Missing) {
-        let (mut entries, mut missing) = (Vec::new(), Missing::default());
+        mut read: impl FnMut(&Device<'_>, &mut DeviceReader<'_>, &mut T),
+    ) -> (Vec<T>, FieldErrors) {
+        let (mut entries, mut field_errors) = (Vec::new(), FieldErrors::default());
         for gpu in &self.gpus {
-            if let Some(refusal) = &gpu.closed {
-                missing.gone(&gpu.identity, refusal);
+            if let Some(error) = &gpu.closed {
+                field_errors.gone(&gpu.identity, error);
                 continue;
             }
             let mut entry = start(gpu.identity.clone());
-            let mut asker = Asker::new(gpu.identity.index, &self.trace, &gpu.gone);
-            match asker.attempt(HANDLE, || self.nvml.device_by_index(gpu.identity.index)) {
-                Ok(device) => read(&device, &mut asker, &mut entry),
-                Err(refusal) if refusal.kind() != Kind::Gone => missing.gone(&gpu.identity, &refusal),
+            let mut reader = DeviceReader::new(gpu.identity.index, &self.trace, &gpu.gone);
+            match reader.attempt(HANDLE, || self.nvml.device_by_index(gpu.identity.index)) {
+                Ok(device) => read(&device, &mut reader, &mut entry),
+                Err(error) if error.kind() != Kind::Gone => field_errors.gone(&gpu.identity, &error),
                 Err(_) => {}
             }
-            missing.take(asker, &gpu.identity);
+            field_errors.take(reader, &gpu.identity);
             entries.push(entry);
         }
-        (entries, missing)
+        (entries, field_errors)
     }
 
     /// The handle of a GPU that answers, for questions about two.
@@ -164,8 +155,8 @@ impl Gpu {
             Err(error) => gpu.closed = Some(error.into()),
         }
         // NVML may still hand out the handle of a GPU that is lost. There is nothing to read behind it.
-        if let Some(refusal) = gpu.gone.get() {
-            gpu.closed = Some(refusal.clone());
+        if let Some(error) = gpu.gone.get() {
+            gpu.closed = Some(error.clone());
         }
         gpu
     }
@@ -174,15 +165,15 @@ impl Gpu {
         let index = self.identity.index;
         let pci = {
             let _under_way = trace.enter("nvmlDeviceGetPciInfo_v3", Some(index));
-            device.pci_info().map_err(Refusal::from)
+            device.pci_info().map_err(NvmlError::from)
         };
         let uuid = {
             let _under_way = trace.enter("nvmlDeviceGetUUID", Some(index));
-            device.uuid().map_err(Refusal::from)
+            device.uuid().map_err(NvmlError::from)
         };
-        for refusal in [pci.as_ref().err(), uuid.as_ref().err()].into_iter().flatten() {
-            if refusal.kind() == Kind::Gone {
-                let _ = self.gone.set(refusal.clone());
+        for error in [pci.as_ref().err(), uuid.as_ref().err()].into_iter().flatten() {
+            if error.kind() == Kind::Gone {
+                let _ = self.gone.set(error.clone());
             }
         }
         self.identity.pci_address = pci.ok().and_then(|pci| PciAddress::parse(&pci.bus_id));

@@ -4,18 +4,20 @@ use std::ops::RangeInclusive;
 
 use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::{Clock, PerformancePolicy, TemperatureSensor, TemperatureThreshold};
-use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::error::NvmlError as WrapperError;
 use syringe_core::facts::telemetry::{
     Clocks, GpuTelemetry, MemoryUse, PcieLink, Power, Telemetry, Temperature, Throttling, TlimitThresholds,
     Utilization, Violation,
 };
 use syringe_core::report::Section;
 
-use super::errors::{Kind, Refusal};
+use super::device_reader::DeviceReader;
+use super::errors::{Kind, NvmlError};
+use super::field_errors::{FieldErrors, with_duplicate_identities};
 use super::fields::FUNCTION as FIELDS;
-use super::missing::{Asker, Missing, told_apart};
-use super::session::{Identity, Session};
-use super::{fields, possible, raw, words};
+use super::identity::Identity;
+use super::session::Session;
+use super::{fields, labels, possible, raw};
 
 /// `NVML_PSTATE_UNKNOWN`.
 const PSTATE_UNKNOWN: u32 = 32;
@@ -33,10 +35,12 @@ const POLICIES: &[(PerformancePolicy, &str)] = &[
 
 impl Session {
     /// Takes one reading of every GPU.
-    pub fn telemetry(&self) -> Section<Telemetry> {
-        let (gpus, missing) = self.each(entry, read);
-        let Missing { unsupported, unread, lost, problems } =
-            told_apart(missing, &gpus, |gpu| (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref()));
+    pub(crate) fn telemetry(&self) -> Section<Telemetry> {
+        let (gpus, field_errors) = self.each(entry, read);
+        let FieldErrors { unsupported, unread, lost, problems } =
+            with_duplicate_identities(field_errors, &gpus, |gpu| {
+                (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref())
+            });
         Section::read(Telemetry { gpus, unsupported, unread, lost }, problems)
     }
 }
@@ -46,8 +50,8 @@ fn entry(gpu: Identity) -> GpuTelemetry {
     GpuTelemetry { index, uuid, pci_address, ..GpuTelemetry::default() }
 }
 
-fn read(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuTelemetry) {
-    gpu.performance_state = performance_state(device, asker);
+fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuTelemetry) {
+    gpu.performance_state = performance_state(device, reader);
     // One call for what NVML offers by number only.
     let ids = [
         fields::MEMORY_TEMPERATURE,
@@ -58,48 +62,48 @@ fn read(device: &Device<'_>, asker: &mut Asker<'_>, gpu: &mut GpuTelemetry) {
         fields::MEMORY_MAX_TLIMIT,
         fields::GPU_MAX_TLIMIT,
     ];
-    let [memory_celsius, instant, rollovers, limits @ ..] = fields::answers_of_gpu(device, asker, ids);
-    let memory_celsius = number(asker, "temperature.memory_celsius", memory_celsius, possible::CELSIUS);
-    let instant = number(asker, "power.instant_milliwatts", instant, possible::MILLIWATTS);
-    let tlimit_thresholds = tlimit_thresholds(asker, limits);
+    let [memory_celsius, instant, rollovers, limits @ ..] = fields::answers_of_gpu(device, reader, ids);
+    let memory_celsius = number(reader, "temperature.memory_celsius", memory_celsius, possible::CELSIUS);
+    let instant = number(reader, "power.instant_milliwatts", instant, possible::MILLIWATTS);
+    let tlimit_thresholds = tlimit_thresholds(reader, limits);
     gpu.temperature =
-        temperature(device, asker, Temperature { memory_celsius, tlimit_thresholds, ..Temperature::default() });
+        temperature(device, reader, Temperature { memory_celsius, tlimit_thresholds, ..Temperature::default() });
     const FAN: &str = "nvmlDeviceGetFanSpeed_v2";
-    let fan = asker.ask(FAN, &["fan_percent"], || device.fan_speed(0));
-    gpu.fan_percent = asker.within(FAN, "fan_percent", fan, possible::FAN_PERCENT);
-    gpu.power = power(device, asker, instant);
-    gpu.clocks = clocks(device, asker);
-    gpu.utilization = utilization(device, asker);
-    gpu.memory = memory(device, asker);
-    let rollovers = number(asker, "pcie.replay_rollovers", rollovers, possible::SMALL_COUNT).map(u64::from);
-    gpu.pcie = pcie(device, asker, rollovers);
-    gpu.throttling = throttling(device, asker);
+    let fan = reader.ask(FAN, &["fan_percent"], || device.fan_speed(0));
+    gpu.fan_percent = reader.within(FAN, "fan_percent", fan, possible::FAN_PERCENT);
+    gpu.power = power(device, reader, instant);
+    gpu.clocks = clocks(device, reader);
+    gpu.utilization = utilization(device, reader);
+    gpu.memory = memory(device, reader);
+    let rollovers = number(reader, "pcie.replay_rollovers", rollovers, possible::SMALL_COUNT).map(u64::from);
+    gpu.pcie = pcie(device, reader, rollovers);
+    gpu.throttling = throttling(device, reader);
 }
 
 /// A field's value where it could be had and is possible; else a note.
 fn number<N>(
-    asker: &mut Asker<'_>,
+    reader: &mut DeviceReader<'_>,
     field: &'static str,
-    answer: Result<i128, Refusal>,
+    answer: Result<i128, NvmlError>,
     possible: RangeInclusive<N>,
 ) -> Option<N>
 where
     N: TryFrom<i128> + Into<i128> + Copy,
 {
-    let value = fields::noted(asker, answer, field);
+    let value = fields::noted(reader, answer, field);
     let possible = (*possible.start()).into()..=(*possible.end()).into();
-    N::try_from(asker.within(FIELDS, field, value, possible)?).ok()
+    N::try_from(reader.within(FIELDS, field, value, possible)?).ok()
 }
 
 /// Fields 193 to 196. A GPU that has none of them lacks the four as one.
-fn tlimit_thresholds(asker: &mut Asker<'_>, answers: [Result<i128, Refusal>; 4]) -> Option<TlimitThresholds> {
-    let is_absent = |answer: &Result<_, Refusal>| answer.as_ref().is_err_and(|refusal| refusal.kind() == Kind::Absent);
+fn tlimit_thresholds(reader: &mut DeviceReader<'_>, answers: [Result<i128, NvmlError>; 4]) -> Option<TlimitThresholds> {
+    let is_absent = |answer: &Result<_, NvmlError>| answer.as_ref().is_err_and(|error| error.kind() == Kind::Absent);
     if answers.iter().all(is_absent) {
-        asker.lack(&["temperature.tlimit_thresholds"]);
+        reader.lack(&["temperature.tlimit_thresholds"]);
         return None;
     }
     let [shutdown, slowdown, memory_max, gpu_max] = answers;
-    let mut limit = |field, answer| number(asker, field, answer, possible::DEGREES);
+    let mut limit = |field, answer| number(reader, field, answer, possible::DEGREES);
     let limits = TlimitThresholds {
         shutdown_celsius: limit("temperature.tlimit_thresholds.shutdown_celsius", shutdown),
         slowdown_celsius: limit("temperature.tlimit_thresholds.slowdown_celsius", slowdown),
@@ -110,21 +114,21 @@ fn tlimit_thresholds(asker: &mut Asker<'_>, answers: [Result<i128, Refusal>; 4])
 }
 
 /// 0 is the fastest. A state that the driver itself calls unknown is one that it does not offer.
-fn performance_state(device: &Device<'_>, asker: &mut Asker<'_>) -> Option<u32> {
+fn performance_state(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<u32> {
     const FUNCTION: &str = "nvmlDeviceGetPerformanceState";
-    let state = asker.ask(FUNCTION, &["performance_state"], || raw::performance_state(device))?;
+    let state = reader.ask(FUNCTION, &["performance_state"], || raw::performance_state(device))?;
     if state == PSTATE_UNKNOWN {
-        asker.lack(&["performance_state"]);
+        reader.lack(&["performance_state"]);
         return None;
     }
-    asker.within(FUNCTION, "performance_state", Some(state), possible::PERFORMANCE_STATE)
+    reader.within(FUNCTION, "performance_state", Some(state), possible::PERFORMANCE_STATE)
 }
 
 /// Completes the temperatures and limits that are fields with those that have functions of their own.
-fn temperature(device: &Device<'_>, asker: &mut Asker<'_>, fields: Temperature) -> Temperature {
-    let mut celsius = |function, field, call: &dyn Fn() -> Result<u32, NvmlError>| {
-        let value = asker.ask(function, &[field], call).map(u32::cast_signed);
-        asker.within(function, field, value, possible::CELSIUS)
+fn temperature(device: &Device<'_>, reader: &mut DeviceReader<'_>, fields: Temperature) -> Temperature {
+    let mut celsius = |function, field, call: &dyn Fn() -> Result<u32, WrapperError>| {
+        let value = reader.ask(function, &[field], call).map(u32::cast_signed);
+        reader.within(function, field, value, possible::CELSIUS)
     };
     let gpu_celsius =
         celsius("nvmlDeviceGetTemperature", "temperature.gpu_celsius", &|| device.temperature(TemperatureSensor::Gpu));
@@ -141,8 +145,8 @@ fn temperature(device: &Device<'_>, asker: &mut Asker<'_>, fields: Temperature) 
     };
     const MARGIN: &str = "nvmlDeviceGetMarginTemperature";
     let field = "temperature.tlimit_margin_celsius";
-    let margin = asker.ask(MARGIN, &[field], || raw::margin_temperature(device));
-    let margin = asker.within(MARGIN, field, margin, possible::DEGREES);
+    let margin = reader.ask(MARGIN, &[field], || raw::margin_temperature(device));
+    let margin = reader.within(MARGIN, field, margin, possible::DEGREES);
     let to_slowdown = match (temperature.slowdown_celsius, temperature.gpu_celsius) {
         (Some(slowdown), Some(now)) => slowdown.checked_sub(now),
         // Both count from the highest operating temperature; the slowdown lies beyond it.
@@ -154,10 +158,10 @@ fn temperature(device: &Device<'_>, asker: &mut Asker<'_>, fields: Temperature) 
     Temperature { tlimit_margin_celsius: margin, margin_to_slowdown_celsius: to_slowdown, ..temperature }
 }
 
-fn power(device: &Device<'_>, asker: &mut Asker<'_>, instant_milliwatts: Option<u32>) -> Power {
-    let mut ask = |function, field, call: &dyn Fn() -> Result<u32, NvmlError>| {
-        let value = asker.ask(function, &[field], call);
-        asker.within(function, field, value, possible::MILLIWATTS)
+fn power(device: &Device<'_>, reader: &mut DeviceReader<'_>, instant_milliwatts: Option<u32>) -> Power {
+    let mut ask = |function, field, call: &dyn Fn() -> Result<u32, WrapperError>| {
+        let value = reader.ask(function, &[field], call);
+        reader.within(function, field, value, possible::MILLIWATTS)
     };
     let draw = ask("nvmlDeviceGetPowerUsage", "power.draw_milliwatts", &|| device.power_usage());
     let limit = ask("nvmlDeviceGetPowerManagementLimit", "power.limit_milliwatts", &|| device.power_management_limit());
@@ -167,29 +171,29 @@ fn power(device: &Device<'_>, asker: &mut Asker<'_>, instant_milliwatts: Option<
         device.power_management_limit_default()
     });
     const RANGE: &str = "nvmlDeviceGetPowerManagementLimitConstraints";
-    let range = asker.ask(RANGE, &["power.min_limit_milliwatts", "power.max_limit_milliwatts"], || {
+    let range = reader.ask(RANGE, &["power.min_limit_milliwatts", "power.max_limit_milliwatts"], || {
         device.power_management_limit_constraints()
     });
     let (least, most) = range.map(|range| (range.min_limit, range.max_limit)).unzip();
     const ENERGY: &str = "nvmlDeviceGetTotalEnergyConsumption";
-    let energy = asker.ask(ENERGY, &["power.energy_millijoules"], || device.total_energy_consumption());
+    let energy = reader.ask(ENERGY, &["power.energy_millijoules"], || device.total_energy_consumption());
     Power {
         draw_milliwatts: draw,
         instant_milliwatts,
         limit_milliwatts: limit,
         enforced_limit_milliwatts: enforced,
         default_limit_milliwatts: default,
-        min_limit_milliwatts: asker.within(RANGE, "power.min_limit_milliwatts", least, possible::MILLIWATTS),
-        max_limit_milliwatts: asker.within(RANGE, "power.max_limit_milliwatts", most, possible::MILLIWATTS),
-        energy_millijoules: asker.within(ENERGY, "power.energy_millijoules", energy, possible::COUNT),
+        min_limit_milliwatts: reader.within(RANGE, "power.min_limit_milliwatts", least, possible::MILLIWATTS),
+        max_limit_milliwatts: reader.within(RANGE, "power.max_limit_milliwatts", most, possible::MILLIWATTS),
+        energy_millijoules: reader.within(ENERGY, "power.energy_millijoules", energy, possible::COUNT),
         margin_to_limit_milliwatts: enforced.zip(draw).map(|(limit, draw)| i64::from(limit) - i64::from(draw)),
     }
 }
 
-fn clocks(device: &Device<'_>, asker: &mut Asker<'_>) -> Clocks {
-    let mut ask = |function, field, call: &dyn Fn() -> Result<u32, NvmlError>| {
-        let value = asker.ask(function, &[field], call);
-        asker.within(function, field, value, possible::MHZ)
+fn clocks(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Clocks {
+    let mut ask = |function, field, call: &dyn Fn() -> Result<u32, WrapperError>| {
+        let value = reader.ask(function, &[field], call);
+        reader.within(function, field, value, possible::MHZ)
     };
     let now = "nvmlDeviceGetClockInfo";
     let max = "nvmlDeviceGetMaxClockInfo";
@@ -212,17 +216,17 @@ fn clocks(device: &Device<'_>, asker: &mut Asker<'_>) -> Clocks {
     }
 }
 
-fn utilization(device: &Device<'_>, asker: &mut Asker<'_>) -> Utilization {
+fn utilization(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Utilization {
     const RATES: &str = "nvmlDeviceGetUtilizationRates";
     let fields = ["utilization.gpu_percent", "utilization.memory_percent"];
-    let rates = asker.ask(RATES, &fields, || device.utilization_rates());
+    let rates = reader.ask(RATES, &fields, || device.utilization_rates());
     let (gpu, memory) = rates.map(|rates| (rates.gpu, rates.memory)).unzip();
-    let mut engine = |function, field, call: &dyn Fn() -> Result<u32, Refusal>| {
-        let value = asker.ask(function, &[field], call);
-        asker.within(function, field, value, possible::PERCENT)
+    let mut engine = |function, field, call: &dyn Fn() -> Result<u32, NvmlError>| {
+        let value = reader.ask(function, &[field], call);
+        reader.within(function, field, value, possible::PERCENT)
     };
-    let encoder = || device.encoder_utilization().map(|engine| engine.utilization).map_err(Refusal::from);
-    let decoder = || device.decoder_utilization().map(|engine| engine.utilization).map_err(Refusal::from);
+    let encoder = || device.encoder_utilization().map(|engine| engine.utilization).map_err(NvmlError::from);
+    let decoder = || device.decoder_utilization().map(|engine| engine.utilization).map_err(NvmlError::from);
     Utilization {
         encoder_percent: engine("nvmlDeviceGetEncoderUtilization", "utilization.encoder_percent", &encoder),
         decoder_percent: engine("nvmlDeviceGetDecoderUtilization", "utilization.decoder_percent", &decoder),
@@ -230,34 +234,34 @@ fn utilization(device: &Device<'_>, asker: &mut Asker<'_>) -> Utilization {
             raw::jpeg_utilization(device)
         }),
         ofa_percent: engine("nvmlDeviceGetOfaUtilization", "utilization.ofa_percent", &|| raw::ofa_utilization(device)),
-        gpu_percent: asker.within(RATES, fields[0], gpu, possible::PERCENT),
-        memory_percent: asker.within(RATES, fields[1], memory, possible::PERCENT),
+        gpu_percent: reader.within(RATES, fields[0], gpu, possible::PERCENT),
+        memory_percent: reader.within(RATES, fields[1], memory, possible::PERCENT),
     }
 }
 
-fn memory(device: &Device<'_>, asker: &mut Asker<'_>) -> MemoryUse {
+fn memory(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> MemoryUse {
     const MEMORY: &str = "nvmlDeviceGetMemoryInfo_v2";
     let fields = ["memory.total_bytes", "memory.reserved_bytes", "memory.used_bytes", "memory.free_bytes"];
-    let memory = asker.ask(MEMORY, &fields, || raw::memory(device));
+    let memory = reader.ask(MEMORY, &fields, || raw::memory(device));
     if memory.as_ref().is_some_and(|memory| memory.reserved.is_none()) {
-        asker.lack(&["memory.reserved_bytes"]);
+        reader.lack(&["memory.reserved_bytes"]);
     }
     let fields = ["memory.bar1_total_bytes", "memory.bar1_used_bytes"];
     const BAR1: &str = "nvmlDeviceGetBAR1MemoryInfo";
-    let bar1 = asker.ask(BAR1, &fields, || device.bar1_memory_info());
+    let bar1 = reader.ask(BAR1, &fields, || device.bar1_memory_info());
     let total = memory.as_ref().map(|memory| memory.total);
-    let total = asker.within(MEMORY, "memory.total_bytes", total, possible::COUNT);
+    let total = reader.within(MEMORY, "memory.total_bytes", total, possible::COUNT);
     let bar1_total = bar1.as_ref().map(|bar1| bar1.total);
-    let bar1_total = asker.within(BAR1, "memory.bar1_total_bytes", bar1_total, possible::COUNT);
+    let bar1_total = reader.within(BAR1, "memory.bar1_total_bytes", bar1_total, possible::COUNT);
     // No part is more than the whole.
-    let mut part = |field, bytes| asker.within(MEMORY, field, bytes, 0..=total.unwrap_or(0));
+    let mut part = |field, bytes| reader.within(MEMORY, field, bytes, 0..=total.unwrap_or(0));
     MemoryUse {
         total_bytes: total,
         reserved_bytes: part("memory.reserved_bytes", memory.as_ref().and_then(|memory| memory.reserved)),
         used_bytes: part("memory.used_bytes", memory.as_ref().map(|memory| memory.used)),
         free_bytes: part("memory.free_bytes", memory.as_ref().map(|memory| memory.free)),
         bar1_total_bytes: bar1_total,
-        bar1_used_bytes: asker.within(
+        bar1_used_bytes: reader.within(
             BAR1,
             "memory.bar1_used_bytes",
             bar1.as_ref().map(|bar1| bar1.used),
@@ -266,10 +270,10 @@ fn memory(device: &Device<'_>, asker: &mut Asker<'_>) -> MemoryUse {
     }
 }
 
-fn pcie(device: &Device<'_>, asker: &mut Asker<'_>, replay_rollovers: Option<u64>) -> PcieLink {
-    let mut ask = |function, field, possible, call: &dyn Fn() -> Result<u32, NvmlError>| {
-        let value = asker.ask(function, &[field], call);
-        asker.within(function, field, value, possible)
+fn pcie(device: &Device<'_>, reader: &mut DeviceReader<'_>, replay_rollovers: Option<u64>) -> PcieLink {
+    let mut ask = |function, field, possible, call: &dyn Fn() -> Result<u32, WrapperError>| {
+        let value = reader.ask(function, &[field], call);
+        reader.within(function, field, value, possible)
     };
     let (generations, lanes) = (possible::PCIE_GENERATION, possible::PCIE_LANES);
     PcieLink {
@@ -289,32 +293,32 @@ fn pcie(device: &Device<'_>, asker: &mut Asker<'_>, replay_rollovers: Option<u64
     }
 }
 
-fn throttling(device: &Device<'_>, asker: &mut Asker<'_>) -> Throttling {
-    let mask = reasons_mask(device, asker);
-    let (active, reasons) = mask.map(words::clock_reasons).unzip();
+fn throttling(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Throttling {
+    let mask = reasons_mask(device, reader);
+    let (active, reasons) = mask.map(labels::clock_reasons).unzip();
     Throttling {
         active,
         reasons: reasons.unwrap_or_default(),
         reasons_mask: mask,
-        violations: violations(device, asker),
+        violations: violations(device, reader),
     }
 }
 
-fn reasons_mask(device: &Device<'_>, asker: &mut Asker<'_>) -> Option<u64> {
+fn reasons_mask(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<u64> {
     const FUNCTION: &str = "nvmlDeviceGetCurrentClocksEventReasons";
     let fields = ["throttling.active", "throttling.reasons_mask"];
-    match asker.attempt(FUNCTION, || raw::clocks_event_reasons(device)) {
+    match reader.attempt(FUNCTION, || raw::clocks_event_reasons(device)) {
         // The name before R535; the bits are the same.
-        Err(Refusal::MissingFunction) => {
-            asker.ask("nvmlDeviceGetCurrentClocksThrottleReasons", &fields, || raw::clocks_throttle_reasons(device))
+        Err(NvmlError::MissingFunction) => {
+            reader.ask("nvmlDeviceGetCurrentClocksThrottleReasons", &fields, || raw::clocks_throttle_reasons(device))
         }
         Ok(u64::MAX) => {
-            asker.fail(FUNCTION, &Refusal::impossible(u64::MAX), &fields);
+            reader.fail(FUNCTION, &NvmlError::impossible(u64::MAX), &fields);
             None
         }
         Ok(mask) => Some(mask),
-        Err(refusal) => {
-            asker.note(FUNCTION, &refusal, &fields);
+        Err(error) => {
+            reader.note(FUNCTION, &error, &fields);
             None
         }
     }
@@ -322,21 +326,21 @@ fn reasons_mask(device: &Device<'_>, asker: &mut Asker<'_>) -> Option<u64> {
 
 /// Time under each policy, where it is not zero. Drivers count some policies only, which is no news; one that should be
 /// counted and could not be read is.
-fn violations(device: &Device<'_>, asker: &mut Asker<'_>) -> Vec<Violation> {
+fn violations(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Vec<Violation> {
     const FUNCTION: &str = "nvmlDeviceGetViolationStatus";
     let field = "throttling.violations";
     let (mut violations, mut offered) = (Vec::new(), false);
     for (policy, word) in POLICIES {
-        let time = asker.ask_if_offered(FUNCTION, &[field], || device.violation_status(*policy)).ok();
+        let time = reader.ask_if_offered(FUNCTION, &[field], || device.violation_status(*policy)).ok();
         offered |= time.is_some();
-        let time = asker.within(FUNCTION, field, time.map(|time| time.violation_time), possible::COUNT);
+        let time = reader.within(FUNCTION, field, time.map(|time| time.violation_time), possible::COUNT);
         let duration_ms = time.unwrap_or(0) / NANOSECONDS_PER_MILLISECOND;
         if duration_ms > 0 {
             violations.push(Violation { policy: (*word).to_owned(), duration_ms });
         }
     }
-    if !offered && !asker.has_failed(field) {
-        asker.lack(&[field]);
+    if !offered && !reader.has_failed(field) {
+        reader.lack(&[field]);
     }
     violations
 }

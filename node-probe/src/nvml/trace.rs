@@ -20,7 +20,7 @@ const QUOTED: usize = 200;
 
 /// Notes the call that is under way. Clones note into the same page; by default nowhere.
 #[derive(Clone, Debug, Default)]
-pub struct Trace(Option<Arc<File>>);
+pub(crate) struct Trace(Option<Arc<File>>);
 
 /// A call that is under way; it has returned when this is dropped.
 pub(super) struct UnderWay<'a>(&'a Trace);

@@ -1,12 +1,10 @@
-//! A file tree in a temporary directory, for the tests of this folder.
+//! A file tree in a temporary directory, for tests.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use tempfile::TempDir;
-
-use crate::paths::Paths;
 
 /// A tree that goes away with the value.
 pub(crate) struct Tree(TempDir);
@@ -20,11 +18,6 @@ impl Tree {
     /// Its root.
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
-    }
-
-    /// The roots of everything, below it.
-    pub(crate) fn paths(&self) -> Paths {
-        Paths::below(self.path())
     }
 
     /// Writes a file, with the folders above it.

@@ -1,11 +1,10 @@
-//! What can be typed after `node-probe`: words in, a validated task out.
+//! The command line of node-probe: arguments in, a validated task out.
 //!
-//! There are two grammars. [`Shipped`] is that of the program that is put on nodes: none of its words names a file, a program
-//! or a library, because whoever may exec into the probe's container chooses them. [`Development`] adds the options that do.
-//! What this program runs of itself has no words at all (see `child`).
+//! There are two parsers. [`Shipped`] is for the program that runs on nodes: none of its options names a file, a program or a
+//! library, because anyone who may exec into the probe's container chooses them. [`Development`] adds the options that do.
+//! The tasks of child processes have no options at all (see `child`).
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -13,7 +12,8 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use syringe_core::since::Since;
 
-use crate::actions::{ActRequest, KillWords, ResetWords, Switch};
+use crate::actions::{ActionRequest, KillArguments, ResetArguments, Switch};
+use crate::request::{Files, Request};
 use crate::section::SectionName;
 
 /// Longest GPU UUID that is taken; NVIDIA's have 40 characters, those of MIG devices up to 60.
@@ -23,10 +23,10 @@ const LONGEST_UUID: usize = 80;
 ///
 /// Exit status: 0 answered (also in part), 1 nothing could be read, 2 wrong usage; the document is printed in each case.
 #[derive(Parser)]
-#[command(name = "node-probe", version = crate::VERSION, disable_help_subcommand = true)]
+#[command(name = "node-probe", version = crate::envelope::VERSION, disable_help_subcommand = true)]
 pub(crate) struct Shipped {
     #[command(flatten)]
-    words: Words,
+    cli: Cli,
 }
 
 /// node-probe with the options of development: they name files that it reads and a library that it loads.
@@ -35,34 +35,17 @@ pub(crate) struct Shipped {
 ///
 /// Exit status: 0 answered (also in part), 1 nothing could be read, 2 wrong usage; the document is printed in each case.
 #[derive(Parser)]
-#[command(name = "node-probe-dev", version = crate::VERSION, disable_help_subcommand = true)]
+#[command(name = "node-probe-dev", version = crate::envelope::VERSION, disable_help_subcommand = true)]
 pub(crate) struct Development {
     #[command(flatten)]
     files: Files,
     #[command(flatten)]
-    words: Words,
-}
-
-/// What stands in for the machine. Only [`Development`] has options for it.
-#[derive(Args, Clone, Debug, Default)]
-pub(crate) struct Files {
-    /// Replay a saved report in place of reading hardware
-    #[arg(long, value_name = "FILE", global = true)]
-    pub(crate) facts: Option<PathBuf>,
-    /// The NVML library to open, in place of the search for it
-    #[arg(long, value_name = "PATH", global = true, env = "NODE_PROBE_NVML_LIBRARY")]
-    pub(crate) nvml_library: Option<PathBuf>,
-    /// Read a saved tree (etc, proc, sys, dev in it) in place of the host
-    #[arg(long, value_name = "DIR", global = true)]
-    pub(crate) root: Option<PathBuf>,
-    /// Read a saved kernel log (/dev/kmsg records, dmesg, journal lines; - for standard input)
-    #[arg(long, value_name = "FILE", global = true)]
-    pub(crate) kernel_log: Option<PathBuf>,
+    cli: Cli,
 }
 
 #[derive(Args)]
-struct Words {
-    /// Give up on what has not answered by then: 100 to 60000
+struct Cli {
+    /// Deadline for everything that is read: 100 to 60000
     #[arg(long, value_name = "MS", global = true, default_value_t = 8000,
         value_parser = clap::value_parser!(u64).range(100..=60_000))]
     timeout_ms: u64,
@@ -90,25 +73,25 @@ struct Look {
 
 #[derive(Subcommand)]
 enum Command {
-    /// What the GPUs are: model, UUID, serial, firmware, driver, limits
+    /// Properties of the GPUs: model, UUID, serial, firmware, driver, limits
     Inventory,
-    /// What the GPUs do now: temperature, power, clocks, utilization, throttling
+    /// Current state: temperature, power, clocks, utilization, throttling
     Telemetry,
     /// How GPUs, NVLinks, NVSwitches, NICs and CPUs are connected
     Topology,
     /// Memory errors and repairs
     Ecc,
-    /// Who uses the GPUs, with pod and container
+    /// GPU processes, with pod and container
     Processes,
     /// MIG mode and instances
     Mig,
-    /// Which device the kubelet gave to which container
+    /// Devices that the kubelet allocated, by container
     Kubelet,
     /// Driver, modules, device nodes, PCI, daemons
     Host(Look),
-    /// What the kernel said about GPUs: Xid and other events
+    /// GPU events in the kernel log: Xid and others
     Xid(Window),
-    /// A score per GPU and for the node, each point lost explained
+    /// A score per GPU and for the node, with every deduction
     Health,
     /// Every section in one pass
     All {
@@ -129,7 +112,7 @@ enum Command {
     Kill(Kill),
     /// Reset a GPU (needs --operator)
     Reset(Reset),
-    /// Do nothing for a while: the main process of the probe's container
+    /// Wait: the main process of the probe's container
     Hold(Hold),
     /// End the releasable hold of this container
     Release,
@@ -158,13 +141,13 @@ struct Reset {
     /// The GPU
     #[arg(long, value_name = "UUID")]
     gpu: GpuUuid,
-    /// The node is cordoned: Kubernetes gives it no new pods
+    /// The node is cordoned (unschedulable)
     #[arg(long)]
     cordoned: bool,
-    /// Whether a node that takes pods, and pods that have the GPU, are in the way: on or off
+    /// Refuse while the node is schedulable or pods hold the GPU: on or off
     #[arg(long, value_name = "on|off", default_value = "on")]
     drain_check: Switch,
-    /// Time for nvidia-smi: 1 to 600; what is not done then is not known
+    /// Time for nvidia-smi: 1 to 600; a reset that takes longer has an unknown result
     #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=600))]
     reset_seconds: u64,
     #[command(flatten)]
@@ -173,7 +156,7 @@ struct Reset {
 
 #[derive(Args)]
 struct How {
-    /// Check everything, say what would be done, and do nothing
+    /// Check everything and print the plan, without acting
     #[arg(long)]
     plan: bool,
     /// Refuse when an action of this id was run in this container before
@@ -198,41 +181,16 @@ pub(crate) enum Task {
     /// Read sections and print the report.
     Read(Request),
     /// Change something on the node and print the report of that.
-    Act(Box<ActRequest>),
+    Act(Box<ActionRequest>),
     /// Wait, then end.
     Hold(Hold),
     /// End another process's wait.
     Release,
 }
 
-/// A validated request for a report.
-#[derive(Clone, Debug)]
-pub(crate) struct Request {
-    /// The sections to print.
-    pub(crate) sections: Vec<SectionName>,
-    /// Start of the window for kernel events.
-    pub(crate) since: Option<Since>,
-    /// A container to look into.
-    pub(crate) container: Option<String>,
-    /// Time for everything.
-    pub(crate) timeout: Duration,
-    /// What stands in for the machine: nothing, in what is shipped.
-    pub(crate) files: Files,
-    /// Whether the development program reads this: what its caller could do to the node he can do without it.
-    pub(crate) development: bool,
-}
-
-impl Request {
-    /// The same node, read for an action: these sections, whole.
-    pub(crate) fn of(&self, sections: Vec<SectionName>) -> Self {
-        let files = Files { kernel_log: None, ..self.files.clone() };
-        Self { sections, since: None, container: None, files, ..self.clone() }
-    }
-}
-
 /// Why no task can be made of the words.
 #[derive(Debug)]
-pub(crate) enum Refusal {
+pub(crate) enum UsageError {
     /// Help or version was asked for: this text.
     Text(String),
     /// The words are wrong, and why.
@@ -240,33 +198,33 @@ pub(crate) enum Refusal {
 }
 
 /// The task that these words (without the program's name) ask the shipped program for.
-pub(crate) fn shipped(args: impl Iterator<Item = OsString>) -> Result<Task, Refusal> {
-    let Shipped { words } = parse(args)?;
-    Ok(task(words, Files::default(), false))
+pub(crate) fn shipped(args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
+    let Shipped { cli } = parse(args)?;
+    Ok(task(cli, Files::default(), false))
 }
 
 /// The same for the program of development.
-pub(crate) fn development(args: impl Iterator<Item = OsString>) -> Result<Task, Refusal> {
-    let Development { files, words } = parse(args)?;
-    Ok(task(words, files, true))
+pub(crate) fn development(args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
+    let Development { files, cli } = parse(args)?;
+    Ok(task(cli, files, true))
 }
 
-fn parse<P: Parser>(args: impl Iterator<Item = OsString>) -> Result<P, Refusal> {
+fn parse<P: Parser>(args: impl Iterator<Item = OsString>) -> Result<P, UsageError> {
     let program = std::iter::once(OsString::from("node-probe"));
     P::try_parse_from(program.chain(args)).map_err(|error| match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Refusal::Text(error.render().to_string()),
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Refusal::Wrong("no command was given".into()),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => UsageError::Text(error.render().to_string()),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => UsageError::Wrong("no command was given".into()),
         // The first paragraph says what is wrong; usage and hints follow.
         _ => {
             let text = error.render().to_string();
             let first = text.split("\n\n").next().unwrap_or_default();
-            Refusal::Wrong(first.strip_prefix("error: ").unwrap_or(first).to_owned())
+            UsageError::Wrong(first.strip_prefix("error: ").unwrap_or(first).to_owned())
         }
     })
 }
 
-fn task(words: Words, files: Files, development: bool) -> Task {
-    let Words { timeout_ms, operator, command } = words;
+fn task(cli: Cli, files: Files, development: bool) -> Task {
+    let Cli { timeout_ms, operator, command } = cli;
     let timeout = Duration::from_millis(timeout_ms);
     let nothing = Request { sections: Vec::new(), since: None, container: None, timeout, files, development };
     let read = |sections: Vec<SectionName>, since: Option<Since>, look: Option<Look>| {
@@ -288,12 +246,12 @@ fn task(words: Words, files: Files, development: bool) -> Task {
         Command::All { window, look } => read(SectionName::ALL.to_vec(), window.since, Some(look)),
         Command::Read { sections, look } => read(sections, None, Some(look)),
         Command::Kill(Kill { gpu, pid, start_ticks, grace_seconds, how }) => {
-            let words = KillWords { gpu: gpu.0, pid, start_ticks, grace_seconds, plan: how.plan };
-            Task::Act(Box::new(ActRequest::kill(words, operator, how.once.map(|id| id.0), nothing)))
+            let words = KillArguments { gpu: gpu.0, pid, start_ticks, grace_seconds, plan: how.plan };
+            Task::Act(Box::new(ActionRequest::kill(words, operator, how.once.map(|id| id.0), nothing)))
         }
         Command::Reset(Reset { gpu, cordoned, drain_check, reset_seconds, how }) => {
-            let words = ResetWords { gpu: gpu.0, plan: how.plan, cordoned, drain_check, reset_seconds };
-            Task::Act(Box::new(ActRequest::reset(words, operator, how.once.map(|id| id.0), nothing)))
+            let words = ResetArguments { gpu: gpu.0, plan: how.plan, cordoned, drain_check, reset_seconds };
+            Task::Act(Box::new(ActionRequest::reset(words, operator, how.once.map(|id| id.0), nothing)))
         }
         Command::Hold(hold) => Task::Hold(hold),
         Command::Release => Task::Release,
@@ -355,5 +313,5 @@ impl FromStr for OnceId {
 }
 
 #[cfg(test)]
-#[path = "args_tests.rs"]
+#[path = "cli_tests.rs"]
 mod tests;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::CommandFactory;
 
-use super::{Development, Refusal, Shipped, Task, development, shipped};
+use super::{Development, Shipped, Task, UsageError, development, shipped};
 
 fn words(line: &str) -> impl Iterator<Item = OsString> {
     line.split_whitespace().map(OsString::from)
@@ -12,7 +12,7 @@ fn words(line: &str) -> impl Iterator<Item = OsString> {
 
 fn refusal(line: &str) -> String {
     match shipped(words(line)) {
-        Err(Refusal::Wrong(why) | Refusal::Text(why)) => why,
+        Err(UsageError::Wrong(why) | UsageError::Text(why)) => why,
         Ok(task) => panic!("{line}: {task:?}"),
     }
 }
@@ -133,7 +133,9 @@ fn the_development_program_has_the_options_that_name_files() {
 
 #[test]
 fn the_help_is_a_text() {
-    let Err(Refusal::Text(help)) = shipped(words("--help")) else { panic!("help") };
+    let Err(UsageError::Text(help)) = shipped(words("--help")) else { panic!("help") };
     assert!(help.contains("inventory") && !help.contains("nvml-library") && !help.contains("--root"), "{help}");
-    assert!(matches!(shipped(words("--version")), Err(Refusal::Text(text)) if text.contains(crate::VERSION)));
+    assert!(
+        matches!(shipped(words("--version")), Err(UsageError::Text(text)) if text.contains(crate::envelope::VERSION))
+    );
 }

@@ -5,23 +5,19 @@ use std::io;
 
 use syringe_core::facts::processes::GpuProcess;
 
-use super::process::{self, Known};
-use super::{devices, files, holders, pid_namespace};
+use super::process::{self, ProcContext};
+use super::{devices, open_device_files};
+use crate::files;
 use crate::paths::Paths;
 
 /// Minor numbers of the GPU device files that a process holds.
 pub(crate) fn held_by(paths: &Paths, pid: u32) -> io::Result<BTreeSet<u32>> {
-    holders::held_by(&paths.proc, pid)
-}
-
-/// Whether process ids here are the machine's.
-pub(crate) fn is_the_hosts_pid_namespace(paths: &Paths) -> bool {
-    pid_namespace::is_the_hosts(paths)
+    open_device_files::held_by(&paths.proc, pid)
 }
 
 /// Describes one process; `None`: there is none.
 pub(crate) fn describe(paths: &Paths, pid: u32) -> Option<GpuProcess> {
-    process::describe(&paths.proc, pid, &Known::read(paths))
+    process::describe(&paths.proc, pid, &ProcContext::read(paths))
 }
 
 /// N of `/dev/nvidiaN` for a GPU, from the kernel module's own files: works when NVML does not.
@@ -36,7 +32,7 @@ pub(crate) fn gpu_minor(paths: &Paths, uuid: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::gpu_minor;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     #[test]
     fn the_kernel_module_names_uuid_and_minor_number() {

@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::files;
+use crate::files;
 
 /// A node with 3,000 processes and 100,000 descriptors takes about 0.2 s. Past this something is odd, and the scan
 /// stops.
@@ -80,7 +80,7 @@ fn minor(target: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     #[test]
     fn only_device_files_of_gpus_count() {

@@ -1,12 +1,9 @@
-//! Reading files that other people wrote: bounded, never blocking, and inside one root.
-//!
-//! Every read has a cap, a FIFO in place of a file does not hang the probe, and a symbolic link of the host's file
-//! system is followed in that file system: `/proc/1/root/etc/x -> /usr/y` means the host's `/usr/y`, not the pod's.
+//! Bounded reads that never block, of procfs, sysfs and `/dev`. For files of the host's file system see `in_root`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::mpsc::channel;
 use std::thread;
@@ -17,9 +14,6 @@ use syringe_core::report::Problem;
 
 /// Files of procfs and sysfs are far below this.
 pub(crate) const SMALL: usize = 64 * 1024;
-
-/// The kernel's own limit on links in one path.
-pub(super) const MOST_LINKS: u32 = 40;
 
 /// Entries of one directory that are looked at. `/proc` of a large node has some ten thousand.
 const MOST_ENTRIES: usize = 100_000;
@@ -89,42 +83,6 @@ pub(crate) fn pids(proc: &Path) -> io::Result<Vec<u32>> {
     Ok(pids)
 }
 
-/// Where `path` really is when `root` is the root directory: links are followed inside it. `None`: it does not exist.
-pub(crate) fn inside(root: &Path, path: &str) -> Option<PathBuf> {
-    let mut pending: Vec<PathBuf> = parts(Path::new(path));
-    let mut reached = PathBuf::new();
-    let mut links = 0;
-    while let Some(part) = pending.pop() {
-        match part.components().next()? {
-            Component::RootDir => reached.clear(),
-            Component::ParentDir => {
-                reached.pop();
-            }
-            Component::Normal(name) => {
-                let candidate = root.join(&reached).join(name);
-                if fs::symlink_metadata(&candidate).ok()?.is_symlink() {
-                    links += 1;
-                    if links > MOST_LINKS {
-                        return None;
-                    }
-                    pending.extend(parts(&fs::read_link(&candidate).ok()?));
-                } else {
-                    reached.push(name);
-                }
-            }
-            Component::CurDir | Component::Prefix(_) => {}
-        }
-    }
-    Some(root.join(reached))
-}
-
-/// The components of a path, last one first.
-pub(super) fn parts(path: &Path) -> Vec<PathBuf> {
-    let mut parts: Vec<PathBuf> = path.components().map(|part| PathBuf::from(part.as_os_str())).collect();
-    parts.reverse();
-    parts
-}
-
 /// `path` as the host sees it: without the root in front.
 pub(crate) fn shown(root: &Path, path: &Path) -> String {
     let below = path.strip_prefix(root).unwrap_or(path).to_string_lossy();
@@ -145,31 +103,12 @@ pub(crate) fn problem(code: &str, what: impl Into<String>, why: impl ToString, n
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     #[test]
     fn what_does_not_come_in_time_is_not_waited_for() {
         assert_eq!(in_time(Duration::from_secs(5), || 7), Some(7));
         assert_eq!(in_time(Duration::from_millis(10), || thread::sleep(Duration::from_secs(5))), None);
-    }
-
-    #[test]
-    fn a_link_of_the_host_is_followed_inside_the_host() {
-        let tree = Tree::new();
-        tree.file("usr/lib/os-release", "here").link("etc/os-release", "../usr/lib/os-release");
-        tree.link("usr/lib/x.so", "/etc/alternatives/x").link("etc/alternatives/x", "/usr/lib/real/x.so.1");
-        tree.file("usr/lib/real/x.so.1", "");
-        let root = tree.path();
-        assert_eq!(inside(root, "/etc/os-release"), Some(root.join("usr/lib/os-release")));
-        assert_eq!(inside(root, "usr/lib/x.so"), Some(root.join("usr/lib/real/x.so.1")));
-        assert_eq!(inside(root, "/../../etc/nothing"), None);
-    }
-
-    #[test]
-    fn a_circle_of_links_ends() {
-        let tree = Tree::new();
-        tree.link("a", "b").link("b", "a");
-        assert_eq!(inside(tree.path(), "a"), None);
     }
 
     #[test]

@@ -4,16 +4,15 @@
 //! as, who gains nothing by it) and must not be writable by group or others. Links are followed inside the root. The walk holds
 //! each directory open and looks at what it opened, so nothing can be exchanged between the look and the use.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
+use rustix::fs::{FileType, Stat, fstat};
 
-use super::files::{MOST_LINKS, SMALL, parts};
+use crate::files::{self, SMALL};
+use crate::in_root::Root;
 
 /// Write permission of group and others.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
@@ -64,7 +63,7 @@ impl Trusted {
 
     /// Its text, as far as a small file goes.
     pub(crate) fn text(&self) -> Option<String> {
-        let data = super::files::head(&self.as_path(), SMALL).ok()?;
+        let data = files::head(&self.as_path(), SMALL).ok()?;
         Some(String::from_utf8_lossy(&data).into_owned())
     }
 }
@@ -75,58 +74,33 @@ impl Trusted {
 ///
 /// Says what is wrong with which part of the path.
 pub(crate) fn open(root: &Path, path: &str) -> Result<Trusted, Distrust> {
-    walk(root, path, true)
+    open_in(&Root::open(root).map_err(Distrust::Absent)?, path, true)
 }
 
-/// As [`open`], of a root that others own, without a look at owners. For what is then run without any privilege.
-pub(crate) fn open_any(root: &Path, path: &str) -> Result<Trusted, Distrust> {
-    walk(root, path, false)
-}
-
-fn walk(root: &Path, path: &str, strict: bool) -> Result<Trusted, Distrust> {
-    const FLAGS: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
-    let look = |stat: &Stat, at: &Path| if strict { check(stat, at) } else { Ok(()) };
-    let top = openat(CWD, root, FLAGS | OFlags::DIRECTORY, Mode::empty())?;
-    look(&fstat(&top)?, Path::new(""))?;
-    let (mut held, mut reached): (Vec<OwnedFd>, PathBuf) = (Vec::new(), PathBuf::new());
-    let mut pending = parts(Path::new(path));
-    let mut links = 0;
-    while let Some(part) = pending.pop() {
-        match part.components().next() {
-            Some(Component::RootDir) => {
-                held.clear();
-                reached.clear();
-            }
-            Some(Component::ParentDir) => {
-                held.pop();
-                reached.pop();
-            }
-            Some(Component::Normal(name)) => {
-                let folder = held.last().unwrap_or(&top).as_fd();
-                let next = openat(folder, name, FLAGS | OFlags::NOFOLLOW, Mode::empty())?;
-                // Of a link that is opened so, this is the link itself.
-                let stat = statat(&next, "", AtFlags::EMPTY_PATH)?;
-                if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
-                    links += 1;
-                    if links > MOST_LINKS {
-                        return Err(rustix::io::Errno::LOOP.into());
-                    }
-                    let target = readlinkat(&next, "", Vec::new())?;
-                    pending.extend(parts(Path::new(OsStr::from_bytes(target.as_bytes()))));
-                } else {
-                    reached.push(name);
-                    look(&stat, &reached)?;
-                    held.push(next);
-                }
-            }
-            Some(Component::CurDir | Component::Prefix(_)) | None => {}
-        }
-    }
-    let file = held.pop().ok_or_else(|| Distrust::Kind(reached.clone()))?;
+/// Opens the file at `path` below `root`. `strict` is for files that are loaded or run with privileges; without it owners are not
+/// looked at.
+///
+/// # Errors
+///
+/// Says what is wrong with which part of the path.
+pub(crate) fn open_in(root: &Root, path: &str, strict: bool) -> Result<Trusted, Distrust> {
+    let (file, below) = root.walk(path, |stat, at| if strict { check(stat, at) } else { Ok(()) })?;
     if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
-        return Err(Distrust::Kind(reached));
+        return Err(Distrust::Kind(below));
     }
-    Ok(Trusted { file, path: root.join(reached) })
+    Ok(Trusted { file, path: root.path.join(below) })
+}
+
+/// The folder at `path` below `host` as a root of its own. Nobody but root could have put it there: the way to it is looked at
+/// like the way to a file, and links in it are followed inside `host`.
+///
+/// # Errors
+///
+/// Says what is wrong with which part of the path.
+pub(crate) fn root_below(host: &Path, path: &str) -> Result<Root, Distrust> {
+    let host = Root::open(host).map_err(Distrust::Absent)?;
+    host.walk(path, check)?;
+    host.below(path).ok_or_else(|| Distrust::Absent(io::ErrorKind::NotADirectory.into()))
 }
 
 fn check(stat: &Stat, at: &Path) -> Result<(), Distrust> {
@@ -145,7 +119,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, chown};
 
     use super::*;
-    use crate::host::testing::Tree;
+    use crate::testing::Tree;
 
     const FILE: &str = "usr/lib/x/libnvidia-ml.so.1";
 
@@ -213,8 +187,28 @@ mod tests {
         let tree = tree();
         fs::set_permissions(tree.path().join("usr"), Permissions::from_mode(0o777)).expect("ours");
         tree.link("out", "/etc/passwd");
+        let root = Root::open(tree.path()).expect("there");
         assert!(open(tree.path(), FILE).is_err());
-        assert!(open_any(tree.path(), FILE).is_ok());
-        assert!(open_any(tree.path(), "out").is_err());
+        assert!(open_in(&root, FILE, false).is_ok());
+        assert!(open_in(&root, "out", false).is_err());
+    }
+
+    #[test]
+    fn a_root_is_trusted_only_where_the_way_to_it_is() {
+        let tree = Tree::new();
+        tree.file("run/nvidia/driver/usr/x", "").file("opt/driver/usr/x", "").link("run/link", "/opt/driver");
+        assert!(open_in(&root_below(tree.path(), "run/nvidia/driver").expect("of root"), "usr/x", true).is_ok());
+        assert!(open_in(&root_below(tree.path(), "run/link").expect("inside"), "usr/x", true).is_ok());
+        assert!(open_in(&root_below(tree.path(), "").expect("the host"), "opt/driver/usr/x", true).is_ok());
+        // A link out of the tree leads nowhere.
+        let outside = Tree::new();
+        outside.file("usr/x", "");
+        tree.link("run/out", outside.path().to_str().expect("UTF-8"));
+        tree.link("run/up", &format!("../../..{}", outside.path().display()));
+        assert!(root_below(tree.path(), "run/out").is_err() && root_below(tree.path(), "run/up").is_err());
+        // Who can write to the folder above can exchange it.
+        fs::set_permissions(tree.path().join("run/nvidia"), Permissions::from_mode(0o777)).expect("ours");
+        let why = root_below(tree.path(), "run/nvidia/driver").expect_err("refused").to_string();
+        assert!(why.contains("/run/nvidia can be changed by others"), "{why}");
     }
 }

@@ -1,0 +1,260 @@
+//! What has arrived until the deadline; what has not becomes an error that says so.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use syringe_core::facts::topology::Topology;
+use syringe_core::report::{Problem, Section, Sections};
+
+use super::threads::{SectionResult, deliver};
+use super::wanted::Wanted;
+use crate::host;
+use crate::nvml::{Answer, GpuAddress, NvmlProcess, Uses};
+use crate::paths::Paths;
+use crate::section::SectionName;
+
+/// Time for the process that asks NVML to end once it is told to. One that hangs in the kernel stays.
+const END_TIME: Duration = Duration::from_millis(200);
+
+/// What has arrived so far.
+pub(super) struct Collected {
+    wanted: Wanted,
+    pub(super) sections: Sections,
+    /// NVML's GPUs. `None`: NVML did not open, not in time, or none of its GPUs answers; empty: it has none.
+    pub(super) addresses: Option<Vec<GpuAddress>>,
+    nvml_problem: Option<Problem>,
+    nvml_settled: bool,
+    processes_started: bool,
+    sender: Sender<SectionResult>,
+    pub(super) paths: Paths,
+    nvml: Option<Arc<NvmlProcess>>,
+    /// Process that asks NVML and could not be ended.
+    left_behind: Option<u32>,
+}
+
+impl Collected {
+    /// Nothing has arrived yet.
+    pub(super) fn new(
+        wanted: Wanted,
+        sender: Sender<SectionResult>,
+        paths: Paths,
+        nvml: Option<Arc<NvmlProcess>>,
+    ) -> Self {
+        Self {
+            wanted,
+            sender,
+            paths,
+            nvml,
+            left_behind: None,
+            sections: Sections::default(),
+            addresses: None,
+            nvml_problem: None,
+            nvml_settled: false,
+            processes_started: false,
+        }
+    }
+
+    /// Takes results until all are there or the time is up; what is missing then becomes an error that says so.
+    pub(super) fn wait(&mut self, results: &Receiver<SectionResult>, started: Instant, timeout: Duration) {
+        if !self.wanted.nvml() {
+            self.nvml_settled = true;
+        }
+        // Half of the time is NVML's. After that, what needs no NVML is read without it, so that it is there in time.
+        for deadline in [timeout / 2, timeout] {
+            while !self.complete() {
+                match results.recv_timeout(deadline.saturating_sub(started.elapsed())) {
+                    Ok(result) => self.take(result),
+                    Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+                }
+            }
+            if self.complete() {
+                self.end_nvml(Duration::ZERO);
+                return;
+            }
+            self.nvml_settled = true;
+            self.start_process_thread(None, deadline);
+        }
+        let call = self.nvml.as_ref().and_then(|process| process.call());
+        self.end_nvml(END_TIME);
+        for name in self.missing() {
+            self.give_up(name, timeout, call.as_deref());
+        }
+    }
+
+    /// Nothing of ours stays on the node, as far as the kernel lets it end. A GPU that nobody else has open takes seconds to be
+    /// closed, which is not waited for where everything was read.
+    fn end_nvml(&mut self, time: Duration) {
+        self.left_behind = self.nvml.as_ref().and_then(|process| process.end(time));
+    }
+
+    /// Everything wanted is there, and NVML has named its GPUs (kernel events are joined to them) or had its time.
+    fn complete(&self) -> bool {
+        self.nvml_settled && self.missing().is_empty()
+    }
+
+    fn take(&mut self, result: SectionResult) {
+        match result {
+            SectionResult::Nvml(answer) => self.hear(answer),
+            SectionResult::NvmlLost(problem) => self.without_nvml(problem),
+            SectionResult::Kubelet(section) => self.sections.kubelet = Some(section),
+            SectionResult::Host(section) => self.sections.host = Some(*section),
+            SectionResult::Xid(section) => self.sections.xid = Some(section),
+            SectionResult::Processes(section) => self.sections.processes = Some(section),
+        }
+    }
+
+    fn hear(&mut self, answer: Answer) {
+        let sections = &mut self.sections;
+        match answer {
+            Answer::Opened(addresses) => {
+                self.addresses = addresses;
+                self.nvml_settled = true;
+            }
+            Answer::Failed(problem) => self.without_nvml(problem),
+            Answer::Inventory(section) => sections.inventory = Some(section),
+            Answer::Telemetry(section) => sections.telemetry = Some(section),
+            Answer::Ecc(section) => sections.ecc = Some(section),
+            Answer::Mig(section) => sections.mig = Some(section),
+            Answer::Topology(mut section) => {
+                if let Some(topology) = &mut section.data {
+                    host::complete_topology(&self.paths, topology);
+                }
+                sections.topology = Some(section);
+            }
+            Answer::Uses(uses) => self.start_process_thread(Some(uses), Duration::ZERO),
+            Answer::Gpu(_) | Answer::Done => {}
+        }
+    }
+
+    /// The sections that are wanted and not there.
+    fn missing(&self) -> Vec<SectionName> {
+        let present = self.sections.statuses();
+        let there = |name: &SectionName| present.iter().any(|(word, _)| *word == name.word());
+        self.wanted.sections.iter().copied().filter(|name| !there(name)).collect()
+    }
+
+    /// NVML says nothing more: what it has not said yet fails with the reason, and what the kernel alone can tell takes its
+    /// place.
+    fn without_nvml(&mut self, problem: Problem) {
+        if self.nvml_problem.is_some() {
+            return;
+        }
+        self.nvml_settled = true;
+        self.nvml_problem = Some(problem.clone());
+        for name in self.missing() {
+            let problem = Problem { what: name.word().into(), ..problem.clone() };
+            let sections = &mut self.sections;
+            match name {
+                SectionName::Inventory => sections.inventory = Some(Section::failed(problem)),
+                SectionName::Telemetry => sections.telemetry = Some(Section::failed(problem)),
+                SectionName::Ecc => sections.ecc = Some(Section::failed(problem)),
+                SectionName::Mig => sections.mig = Some(Section::failed(problem)),
+                SectionName::Topology => sections.topology = Some(topology_without_nvml(&self.paths, problem)),
+                // These need no NVML.
+                SectionName::Processes
+                | SectionName::Kubelet
+                | SectionName::Host
+                | SectionName::Xid
+                | SectionName::Health => {}
+            }
+        }
+        self.start_process_thread(None, Duration::ZERO);
+    }
+
+    /// Reads `/proc` for the processes that NVML lists, and for those that hold a device file. Once.
+    fn start_process_thread(&mut self, uses: Option<Uses>, waited: Duration) {
+        if self.processes_started || !self.wanted.has(SectionName::Processes) {
+            return;
+        }
+        self.processes_started = true;
+        let (sender, paths) = (self.sender.clone(), self.paths.clone());
+        let uses = uses.unwrap_or_else(|| Uses {
+            uses: Section::failed(self.nvml_problem.clone().unwrap_or_else(|| {
+                let call = self.nvml.as_ref().and_then(|process| process.call());
+                self.timed_out(SectionName::Processes, waited, call.as_deref())
+            })),
+            memory_used: Vec::new(),
+            minors: Vec::new(),
+        });
+        thread::spawn(move || {
+            let Uses { uses, memory_used, minors } = uses;
+            deliver(&sender, SectionResult::Processes, || host::processes(&paths, uses, &memory_used, &minors));
+        });
+    }
+
+    /// The deadline has passed without this section.
+    fn give_up(&mut self, name: SectionName, waited: Duration, call: Option<&str>) {
+        let problem = self.timed_out(name, waited, call);
+        let sections = &mut self.sections;
+        match name {
+            SectionName::Inventory => sections.inventory = Some(Section::failed(problem)),
+            SectionName::Telemetry => sections.telemetry = Some(Section::failed(problem)),
+            SectionName::Topology => sections.topology = Some(topology_without_nvml(&self.paths, problem)),
+            SectionName::Ecc => sections.ecc = Some(Section::failed(problem)),
+            SectionName::Processes => sections.processes = Some(Section::failed(problem)),
+            SectionName::Mig => sections.mig = Some(Section::failed(problem)),
+            SectionName::Kubelet => sections.kubelet = Some(Section::failed(problem)),
+            SectionName::Host => sections.host = Some(Section::failed(problem)),
+            SectionName::Xid => sections.xid = Some(Section::failed(problem)),
+            SectionName::Health => {}
+        }
+    }
+
+    /// Why a section is not there, with the NVML call that blocks where one does.
+    fn timed_out(&self, name: SectionName, waited: Duration, call: Option<&str>) -> Problem {
+        let seconds = waited.as_secs_f32();
+        let needs_nvml = !matches!(name, SectionName::Host | SectionName::Kubelet | SectionName::Xid);
+        let mut why = match call.filter(|_| needs_nvml) {
+            Some(call) => format!("NVML did not answer within {seconds:.1} s; it is still inside {call}"),
+            None => format!("not read within {seconds:.1} s"),
+        };
+        if let Some(process) = self.left_behind.filter(|_| needs_nvml) {
+            why.push_str(&left_behind(process));
+        }
+        let next_step = "Ask again: without persistence mode a first call takes half a minute. If it hangs again, look \
+                         for Xid 79, Xid 119 and processes in state D; then only a reboot helps.";
+        Problem { what: name.word().into(), why, next_step: next_step.into(), gpu: None, code: "timeout".into() }
+    }
+}
+
+/// What is said of a process that takes no signal.
+fn left_behind(process: u32) -> String {
+    format!(
+        "; process {process} of the probe hangs in the kernel and could not be ended: it stays until that call returns"
+    )
+}
+
+/// The PCI half of the topology, which needs no driver.
+fn topology_without_nvml(paths: &Paths, problem: Problem) -> Section<Topology> {
+    let gpus = host::pci_topology(paths);
+    if gpus.is_empty() {
+        return Section::failed(problem);
+    }
+    let mut topology = Topology { gpus, ..Topology::default() };
+    host::complete_topology(paths, &mut topology);
+    Section::read(topology, vec![problem])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_could_not_be_ended_is_named_where_nvml_was_needed() {
+        let (sender, _results) = channel();
+        let nowhere = Paths::below(std::path::Path::new("/nonexistent"));
+        let mut collected = Collected::new(Wanted::default(), sender, nowhere, None);
+        collected.left_behind = Some(4242);
+        let why = |name| collected.timed_out(name, Duration::from_secs(8), Some("nvmlInit_v2")).why;
+        assert!(
+            why(SectionName::Ecc).contains("inside nvmlInit_v2; process 4242 of the probe"),
+            "{}",
+            why(SectionName::Ecc)
+        );
+        assert!(!why(SectionName::Xid).contains("4242"), "{}", why(SectionName::Xid));
+    }
+}

@@ -1,0 +1,144 @@
+//! Reads this machine: every requested section, NVML opened once, nothing waited for longer than its deadline.
+//!
+//! A GPU that fell off the bus can block NVML for ever, and reading `/proc/PID/cmdline` of a process that hangs in the driver can
+//! block too. So each source has a thread of its own, and the main thread only waits for what arrives. NVML also has a process
+//! of its own, because its library can crash:
+//!
+//! ```text
+//!   NVML thread     the answers of the process that calls NVML ───────────────────────────┐
+//!   host thread     host, kubelet                                                         ├─▶ Collected ─▶ Report
+//!   log thread      kernel log                                                            │
+//!   process thread  (starts when NVML's lists are there, or never will be) ───────────────┘
+//! ```
+
+mod collected;
+mod threads;
+mod wanted;
+
+use std::sync::mpsc::channel;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use syringe_core::diagnosis;
+use syringe_core::facts::host::Host;
+use syringe_core::facts::topology;
+use syringe_core::report::{Extent, Report, Section, Sections, Source};
+use syringe_core::xid::LogOf;
+
+use self::collected::Collected;
+use self::threads::{start_nvml, start_threads};
+use self::wanted::Wanted;
+use crate::envelope::{blank, millis};
+use crate::host;
+use crate::nvml::GpuAddress;
+use crate::paths::Paths;
+use crate::request::Request;
+use crate::section::SectionName;
+
+/// Reads what `request` asks for.
+pub(crate) fn collect(request: &Request) -> Report {
+    let started = Instant::now();
+    let taken_at = Timestamp::now();
+    let paths = request.files.root.as_deref().map_or_else(Paths::of_this_machine, Paths::below);
+    let foreign = request.files.kernel_log.is_some() && request.sections == [SectionName::Xid];
+    let wanted = Wanted { nothing_of_this_machine: foreign, ..Wanted::of(&request.sections) };
+    let (sender, results) = channel();
+    // First: it takes the longest. From this thread, with which it ends.
+    let nvml = wanted.nvml().then(|| start_nvml(&wanted, request, &paths, &sender)).flatten();
+    let identity = host::identity(&paths);
+    start_threads(&wanted, request, taken_at, &paths, &sender);
+    let mut collected = Collected::new(wanted, sender, paths, nvml);
+    collected.wait(&results, started, request.timeout);
+    let mut report = Report {
+        hostname: identity.hostname,
+        boot_id: identity.boot_id,
+        kernel: identity.kernel,
+        taken_at: Some(taken_at),
+        // A saved tree is no place to look from.
+        scope: request.files.root.is_none().then(|| host::scope(&collected.paths)).flatten(),
+        sections: collected.sections,
+        ..blank()
+    };
+    if foreign {
+        // A saved log is not of this machine, as far as anybody knows.
+        report = Report { source: Source::File, hostname: None, boot_id: None, kernel: None, scope: None, ..report };
+    }
+    let whose = if request.files.kernel_log.is_some() { LogOf::Anyone } else { LogOf::ThisNode };
+    finish(&mut report, whose, collected.addresses.as_deref(), &collected.paths, &request.sections);
+    report.duration_ms = millis(started.elapsed());
+    report
+}
+
+/// Joins what different threads read, computes the health section, and removes sections that were not requested.
+fn finish(
+    report: &mut Report,
+    whose: LogOf,
+    addresses: Option<&[GpuAddress]>,
+    paths: &Paths,
+    requested: &[SectionName],
+) {
+    if let Some(log) = report.sections.xid.as_mut().and_then(|section| section.data.as_mut()) {
+        let mine = whose == LogOf::ThisNode || report.source == Source::Hardware;
+        let here = if mine { host::pci_topology(paths) } else { Vec::new() };
+        let ports = topology::ports_above_one_gpu(&here);
+        syringe_core::xid::join(log, whose, addresses.unwrap_or_default(), &ports);
+    }
+    if let Some(host) = report.sections.host.as_mut().and_then(|section| section.data.as_mut()) {
+        mark_listed(host, addresses);
+    }
+    if let Some(addresses) = addresses {
+        let sees_all = report.scope.is_none_or(|scope| scope.gpus == Extent::Node);
+        host::name_lost(paths, addresses, sees_all, &mut report.sections);
+    }
+    if requested.contains(&SectionName::Health) {
+        report.sections.health = Some(Section::read(diagnosis::health(report), Vec::new()));
+    }
+    let Sections { inventory, telemetry, topology, ecc, processes, mig, kubelet, host, xid, health: _ } =
+        &mut report.sections;
+    let unasked = |name| !requested.contains(&name);
+    drop_if(inventory, unasked(SectionName::Inventory));
+    drop_if(telemetry, unasked(SectionName::Telemetry));
+    drop_if(topology, unasked(SectionName::Topology));
+    drop_if(ecc, unasked(SectionName::Ecc));
+    drop_if(processes, unasked(SectionName::Processes));
+    drop_if(mig, unasked(SectionName::Mig));
+    drop_if(kubelet, unasked(SectionName::Kubelet));
+    drop_if(host, unasked(SectionName::Host));
+    drop_if(xid, unasked(SectionName::Xid));
+}
+
+/// Says of each GPU on the bus whether NVML lists it, where NVML could say.
+fn mark_listed(host: &mut Host, addresses: Option<&[GpuAddress]>) {
+    for gpu in &mut host.pci_gpus {
+        let listed = |all: &[GpuAddress]| all.iter().any(|(address, ..)| Some(address) == gpu.pci_address.as_ref());
+        gpu.in_nvml = addresses.map(listed);
+    }
+}
+
+fn drop_if<T>(section: &mut Option<Section<T>>, unasked: bool) {
+    if unasked {
+        *section = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syringe_core::facts::host::PciGpu;
+    use syringe_core::pci::PciAddress;
+
+    use super::*;
+
+    #[test]
+    fn a_gpu_on_the_bus_is_absent_from_an_nvml_that_works_and_unknown_without_one() {
+        let at = |bus| PciAddress::new(0, bus, 0, 0);
+        let on_bus = |bus| PciGpu { pci_address: Some(at(bus)), ..PciGpu::default() };
+        let mut host = Host { pci_gpus: vec![on_bus(0x5d), on_bus(0x5e)], ..Host::default() };
+        let mut seen = |addresses: Option<&[GpuAddress]>| -> Vec<Option<bool>> {
+            mark_listed(&mut host, addresses);
+            host.pci_gpus.iter().map(|gpu| gpu.in_nvml).collect()
+        };
+        assert_eq!(seen(Some(&[(at(0x5e), 0, None)])), [Some(false), Some(true)]);
+        assert_eq!(seen(Some(&[])), [Some(false), Some(false)], "it works and lists none");
+        assert_eq!(seen(None), [None, None]);
+    }
+}

@@ -1,0 +1,135 @@
+//! One thread for each source: each can block for ever, and the main thread waits only for what arrives.
+
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::Instant;
+
+use jiff::Timestamp;
+use syringe_core::facts::host::Host;
+use syringe_core::facts::kernel_log::KernelLog;
+use syringe_core::facts::kubelet::Kubelet;
+use syringe_core::facts::processes::Processes;
+use syringe_core::report::{Problem, Section};
+
+use super::wanted::Wanted;
+use crate::envelope::millis;
+use crate::nvml::{Answer, Answers, NvmlProcess};
+use crate::paths::{Owner, Paths};
+use crate::request::Request;
+use crate::section::SectionName;
+use crate::task::Questions;
+use crate::{host, kernel_log};
+
+/// What a thread delivers.
+pub(super) enum SectionResult {
+    /// An answer of NVML.
+    Nvml(Answer),
+    /// The process that calls NVML ended before it had answered everything.
+    NvmlLost(Problem),
+    Kubelet(Section<Kubelet>),
+    Host(Box<Section<Host>>),
+    Xid(Section<KernelLog>),
+    Processes(Section<Processes>),
+}
+
+/// Starts the process that calls NVML, and the thread that reads its answers.
+pub(super) fn start_nvml(
+    wanted: &Wanted,
+    request: &Request,
+    paths: &Paths,
+    sender: &Sender<SectionResult>,
+) -> Option<Arc<NvmlProcess>> {
+    let questions = Questions {
+        library: request.files.nvml_library.clone(),
+        paths: paths.clone(),
+        sections: wanted.sections.clone(),
+        gpu: None,
+    };
+    match NvmlProcess::start(questions) {
+        Ok((process, answers)) => {
+            let (asked, sender) = (Arc::clone(&process), sender.clone());
+            thread::spawn(move || forward_answers(&asked, answers, &sender));
+            Some(process)
+        }
+        Err(problem) => {
+            let _ = sender.send(SectionResult::NvmlLost(problem));
+            None
+        }
+    }
+}
+
+/// Starts the threads that read the host and the kernel log.
+pub(super) fn start_threads(
+    wanted: &Wanted,
+    request: &Request,
+    taken_at: Timestamp,
+    paths: &Paths,
+    sender: &Sender<SectionResult>,
+) {
+    if wanted.has(SectionName::Host) || wanted.has(SectionName::Kubelet) {
+        let (wanted, paths, sender) = (wanted.clone(), paths.clone(), sender.clone());
+        let container = request.container.clone();
+        thread::spawn(move || {
+            if wanted.has(SectionName::Host) {
+                deliver(
+                    &sender,
+                    |section| SectionResult::Host(Box::new(section)),
+                    || host::read(&paths, container.as_deref()),
+                );
+            }
+            if wanted.has(SectionName::Kubelet) {
+                deliver(&sender, SectionResult::Kubelet, || match paths.owner {
+                    Owner::Node => host::kubelet(&paths),
+                    Owner::Workload => Section::failed(no_kubelet()),
+                });
+            }
+        });
+    }
+    if wanted.has(SectionName::Xid) {
+        let (paths, sender, file) = (paths.clone(), sender.clone(), request.files.kernel_log.clone());
+        let since = request.since.as_ref().map(|since| since.resolve(taken_at));
+        thread::spawn(move || {
+            deliver(&sender, SectionResult::Xid, || {
+                let options = kernel_log::Options { since, journal: true };
+                match &file {
+                    Some(file) => kernel_log::read_file(file, &options),
+                    None => kernel_log::read(&paths, &options),
+                }
+            });
+        });
+    }
+}
+
+/// A workload's root has no kubelet: its files could name one that does not exist.
+fn no_kubelet() -> Problem {
+    Problem {
+        what: SectionName::Kubelet.word().into(),
+        why: "only the root of a workload can be seen from here, not the node's".into(),
+        next_step: "Probe the node itself: --via pod.".into(),
+        gpu: None,
+        code: "not_the_node".into(),
+    }
+}
+
+/// Sends a section with the time that it took. After the deadline nobody receives it: that is not an error.
+pub(super) fn deliver<T>(
+    sender: &Sender<SectionResult>,
+    result: impl FnOnce(Section<T>) -> SectionResult,
+    read: impl FnOnce() -> Section<T>,
+) {
+    let started = Instant::now();
+    let mut section = read();
+    section.duration_ms = millis(started.elapsed());
+    let _ = sender.send(result(section));
+}
+
+fn forward_answers(process: &NvmlProcess, answers: Answers, sender: &Sender<SectionResult>) {
+    for answer in answers {
+        if matches!(answer, Answer::Done) {
+            return;
+        }
+        let _ = sender.send(SectionResult::Nvml(answer));
+    }
+    let _ = sender.send(SectionResult::NvmlLost(process.failure()));
+}

@@ -1,0 +1,18 @@
+//! What every report carries, whatever was read: versions and units.
+
+use std::time::Duration;
+
+use syringe_core::report::{Report, SCHEMA_VERSION};
+
+/// Version that reports carry.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A report without any section.
+pub(crate) fn blank() -> Report {
+    Report { schema_version: SCHEMA_VERSION, probe_version: VERSION.into(), ..Report::default() }
+}
+
+/// Milliseconds, as reports have them.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

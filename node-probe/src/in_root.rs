@@ -1,0 +1,221 @@
+//! Files of a file system whose links other people made: the host's, a driver container's, a workload's.
+//!
+//! A symbolic link is followed inside the root that it belongs to: `/proc/1/root/etc/x -> /usr/y` means the host's `/usr/y`. The
+//! walk opens one part after the other without following links (`O_PATH`, `O_NOFOLLOW`), which has no effect on what is
+//! opened. Only a regular file is then opened for reading, through its descriptor: a link to a device is never opened.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::time::SystemTime;
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
+use rustix::io::Errno;
+
+use crate::files;
+
+/// The kernel's own limit on links in one path.
+const MOST_LINKS: u32 = 40;
+
+const HANDLE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+
+/// A directory that stands for `/`, held open.
+#[derive(Debug)]
+pub(crate) struct Root {
+    handle: OwnedFd,
+    /// The directory as this process sees it.
+    pub(crate) path: PathBuf,
+}
+
+/// A file or folder below a root, held open. Nothing of it has been read.
+#[derive(Debug)]
+pub(crate) struct HostFile {
+    handle: OwnedFd,
+    /// Where it is, as this process sees it. To be shown, not to be opened.
+    pub(crate) path: PathBuf,
+}
+
+impl Root {
+    /// `path` itself is the probe's choice: links in it are followed.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let handle = openat(CWD, path, HANDLE | OFlags::DIRECTORY, Mode::empty())?;
+        Ok(Self { handle, path: path.to_owned() })
+    }
+
+    /// A path that leads to this directory, whatever happens to its name. Valid while this value lives.
+    pub(crate) fn descriptor_path(&self) -> PathBuf {
+        descriptor_path(&self.handle)
+    }
+
+    /// The file or folder at `path`; `None`: it does not exist.
+    pub(crate) fn find(&self, path: &str) -> Option<HostFile> {
+        let (handle, below) = self.walk(path, |_, _| Ok::<(), Errno>(())).ok()?;
+        Some(HostFile { handle, path: self.path.join(below) })
+    }
+
+    /// The folder at `path` as a root of its own.
+    pub(crate) fn below(&self, path: &str) -> Option<Self> {
+        let HostFile { handle, .. } = self.find(path).filter(|folder| folder.is(FileType::Directory))?;
+        Some(Self { handle, path: self.path.join(path) })
+    }
+
+    /// Opens one part of `path` after the other, this directory included, and shows each to `check`. Returns what `path` leads
+    /// to, and where that is below this root.
+    pub(crate) fn walk<E: From<Errno>>(
+        &self,
+        path: &str,
+        check: impl Fn(&Stat, &Path) -> Result<(), E>,
+    ) -> Result<(OwnedFd, PathBuf), E> {
+        check(&fstat(&self.handle)?, Path::new(""))?;
+        let (mut held, mut reached): (Vec<OwnedFd>, PathBuf) = (Vec::new(), PathBuf::new());
+        let mut pending = parts(Path::new(path));
+        let mut links = 0;
+        while let Some(part) = pending.pop() {
+            match part.components().next() {
+                Some(Component::RootDir) => {
+                    held.clear();
+                    reached.clear();
+                }
+                Some(Component::ParentDir) => {
+                    held.pop();
+                    reached.pop();
+                }
+                Some(Component::Normal(name)) => {
+                    let folder = held.last().unwrap_or(&self.handle).as_fd();
+                    let next = openat(folder, name, HANDLE | OFlags::NOFOLLOW, Mode::empty())?;
+                    // Of a link that is opened so, this is the link itself.
+                    let stat = statat(&next, "", AtFlags::EMPTY_PATH)?;
+                    if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+                        links += 1;
+                        if links > MOST_LINKS {
+                            return Err(Errno::LOOP.into());
+                        }
+                        let target = readlinkat(&next, "", Vec::new())?;
+                        pending.extend(parts(Path::new(OsStr::from_bytes(target.as_bytes()))));
+                    } else {
+                        reached.push(name);
+                        check(&stat, &reached)?;
+                        held.push(next);
+                    }
+                }
+                Some(Component::CurDir | Component::Prefix(_)) | None => {}
+            }
+        }
+        let handle = match held.pop() {
+            Some(handle) => handle,
+            None => openat(&self.handle, ".", HANDLE | OFlags::DIRECTORY, Mode::empty())?,
+        };
+        Ok((handle, reached))
+    }
+}
+
+impl HostFile {
+    fn is(&self, kind: FileType) -> bool {
+        fstat(&self.handle).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == kind)
+    }
+
+    /// A path that leads to this file, whatever happens to its name. Valid while this value lives.
+    pub(crate) fn descriptor_path(&self) -> PathBuf {
+        descriptor_path(&self.handle)
+    }
+
+    /// Opens a regular file; anything else is an error.
+    pub(crate) fn open(&self) -> io::Result<File> {
+        if !self.is(FileType::RegularFile) {
+            return Err(io::Error::other("not a regular file"));
+        }
+        files::open(&self.descriptor_path())
+    }
+
+    /// The first `cap` bytes.
+    pub(crate) fn head(&self, cap: usize) -> io::Result<Vec<u8>> {
+        let mut data = Vec::new();
+        self.open()?.take(u64::try_from(cap).unwrap_or(u64::MAX)).read_to_end(&mut data)?;
+        Ok(data)
+    }
+
+    /// The whole file; an error where it is longer than `cap`.
+    pub(crate) fn whole(&self, cap: usize) -> io::Result<Vec<u8>> {
+        self.open()?;
+        files::whole(&self.descriptor_path(), cap)
+    }
+
+    /// A small file as text; `None` where it cannot be read or is empty.
+    pub(crate) fn text(&self) -> Option<String> {
+        self.open().ok()?;
+        files::text(&self.descriptor_path())
+    }
+
+    /// The names in a folder, sorted.
+    pub(crate) fn names(&self) -> io::Result<Vec<String>> {
+        files::names(&self.descriptor_path())
+    }
+
+    /// When it was last written.
+    pub(crate) fn modified(&self) -> Option<SystemTime> {
+        fs::metadata(self.descriptor_path()).and_then(|metadata| metadata.modified()).ok()
+    }
+}
+
+/// The file or folder at `path` when `root` is the root directory; `None`: it does not exist.
+pub(crate) fn find(root: &Path, path: &str) -> Option<HostFile> {
+    Root::open(root).ok()?.find(path)
+}
+
+fn descriptor_path(handle: &OwnedFd) -> PathBuf {
+    format!("/proc/self/fd/{}", handle.as_raw_fd()).into()
+}
+
+/// The components of a path, last one first.
+fn parts(path: &Path) -> Vec<PathBuf> {
+    let mut parts: Vec<PathBuf> = path.components().map(|part| PathBuf::from(part.as_os_str())).collect();
+    parts.reverse();
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Tree;
+
+    fn resolved(root: &Path, path: &str) -> Option<PathBuf> {
+        find(root, path).map(|file| file.path)
+    }
+
+    #[test]
+    fn a_link_of_the_host_is_followed_inside_the_host() {
+        let tree = Tree::new();
+        tree.file("usr/lib/os-release", "here").link("etc/os-release", "../usr/lib/os-release");
+        tree.link("usr/lib/x.so", "/etc/alternatives/x").link("etc/alternatives/x", "/usr/lib/real/x.so.1");
+        tree.file("usr/lib/real/x.so.1", "");
+        let root = tree.path();
+        assert_eq!(resolved(root, "/etc/os-release"), Some(root.join("usr/lib/os-release")));
+        assert_eq!(resolved(root, "usr/lib/x.so"), Some(root.join("usr/lib/real/x.so.1")));
+        assert_eq!(resolved(root, "/../../etc/nothing"), None);
+    }
+
+    #[test]
+    fn links_in_a_circle_are_an_error() {
+        let tree = Tree::new();
+        tree.link("a", "b").link("b", "a");
+        assert_eq!(resolved(tree.path(), "a"), None);
+    }
+
+    #[test]
+    fn only_a_regular_file_of_this_root_is_opened() {
+        let tree = Tree::new();
+        tree.link("device", "/dev/null").folder("folder").link("passwd", "/etc/passwd");
+        let device = rustix::fs::mknodat(CWD, tree.path().join("fifo"), FileType::Fifo, Mode::RUSR, 0);
+        device.expect("a FIFO can be made in a temporary directory");
+        for path in ["device", "passwd"] {
+            assert!(find(tree.path(), path).is_none(), "{path}");
+        }
+        for path in ["folder", "fifo"] {
+            let file = find(tree.path(), path).expect("there");
+            assert!(file.open().is_err() && file.whole(9).is_err() && file.text().is_none(), "{path}");
+        }
+    }
+}

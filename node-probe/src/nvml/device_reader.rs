@@ -1,0 +1,160 @@
+//! Makes the NVML calls of one GPU and notes which fields could not be read.
+//!
+//! A GPU that is lost says so at every call. It is reported once and not asked again: each further call could block.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::sync::OnceLock;
+
+use super::errors::{Kind, NvmlError};
+use super::trace::Trace;
+
+/// Makes NVML calls on one GPU and notes the fields that could not be read.
+pub(super) struct DeviceReader<'a> {
+    pub(super) gpu: u32,
+    trace: &'a Trace,
+    /// Set once the GPU answers nothing any more; shared by all sections.
+    pub(super) gone: &'a OnceLock<NvmlError>,
+    /// Fields that are not offered.
+    pub(super) unsupported: Vec<&'static str>,
+    /// Fields that failed, by cause.
+    pub(super) failed: Vec<Failure>,
+}
+
+/// The calls and fields that failed with one error.
+pub(super) struct Failure {
+    pub(super) error: NvmlError,
+    pub(super) functions: Vec<&'static str>,
+    pub(super) fields: Vec<&'static str>,
+}
+
+impl<'a> DeviceReader<'a> {
+    pub(super) fn new(gpu: u32, trace: &'a Trace, gone: &'a OnceLock<NvmlError>) -> Self {
+        Self { gpu, trace, gone, unsupported: Vec::new(), failed: Vec::new() }
+    }
+
+    /// NVML index of the GPU that is asked.
+    pub(super) fn gpu(&self) -> u32 {
+        self.gpu
+    }
+
+    /// The value of one NVML call, or `None` and a note that `fields` (paths inside the GPU's entry) are missing.
+    pub(super) fn ask<T, E: Into<NvmlError>>(
+        &mut self,
+        function: &'static str,
+        fields: &[&'static str],
+        call: impl FnOnce() -> Result<T, E>,
+    ) -> Option<T> {
+        match self.attempt(function, call) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.note(function, &error, fields);
+                None
+            }
+        }
+    }
+
+    /// The same, where GPUs of one kind offer some of several values and others not: only a failure is noted.
+    pub(super) fn ask_if_offered<T, E: Into<NvmlError>>(
+        &mut self,
+        function: &'static str,
+        fields: &[&'static str],
+        call: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, NvmlError> {
+        self.attempt(function, call).inspect_err(|error| {
+            if error.kind() == Kind::Failed {
+                self.fail(function, error, fields);
+            }
+        })
+    }
+
+    /// The value where it is possible; else `None` and a note that `field` made no sense.
+    pub(super) fn within<T: PartialOrd + Copy + Display>(
+        &mut self,
+        function: &'static str,
+        field: &'static str,
+        value: Option<T>,
+        possible: RangeInclusive<T>,
+    ) -> Option<T> {
+        let value = value?;
+        if possible.contains(&value) {
+            return Some(value);
+        }
+        self.fail(function, &NvmlError::impossible(value), &[field]);
+        None
+    }
+
+    /// The value of one NVML call where an error is no news, e.g. the far end of an NVLink that is down.
+    pub(super) fn quietly<T, E: Into<NvmlError>>(
+        &self,
+        function: &'static str,
+        call: impl FnOnce() -> Result<T, E>,
+    ) -> Option<T> {
+        self.attempt(function, call).ok()
+    }
+
+    /// One NVML call whose error the caller judges. A GPU that is gone is not asked.
+    pub(super) fn attempt<T, E: Into<NvmlError>>(
+        &self,
+        function: &'static str,
+        call: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, NvmlError> {
+        if let Some(error) = self.gone.get() {
+            return Err(error.clone());
+        }
+        let result = {
+            let _under_way = self.trace.enter(function, Some(self.gpu));
+            call()
+        };
+        result.map_err(|error| {
+            let error = error.into();
+            if error.kind() == Kind::Gone {
+                // Set already only if another call found out first: the same news.
+                let _ = self.gone.set(error.clone());
+            }
+            error
+        })
+    }
+
+    /// Notes that `fields` are missing because `function` answered with `error`.
+    pub(super) fn note(&mut self, function: &'static str, error: &NvmlError, fields: &[&'static str]) {
+        match error.kind() {
+            Kind::Gone => {}
+            Kind::Absent => self.lack(fields),
+            Kind::Failed => self.fail(function, error, fields),
+        }
+    }
+
+    /// Notes that the hardware or the driver does not offer `fields`.
+    pub(super) fn lack(&mut self, fields: &[&'static str]) {
+        add(&mut self.unsupported, fields);
+    }
+
+    /// Notes that `fields` are missing, as a failure even where `error` only means that they are not offered.
+    pub(super) fn fail(&mut self, function: &'static str, error: &NvmlError, fields: &[&'static str]) {
+        match self.failed.iter_mut().find(|known| known.error == *error) {
+            Some(known) => {
+                add(&mut known.functions, &[function]);
+                add(&mut known.fields, fields);
+            }
+            None => {
+                let (functions, fields) = (vec![function], fields.to_vec());
+                self.failed.push(Failure { error: error.clone(), functions, fields });
+            }
+        }
+    }
+
+    /// Whether it was noted that `field` could not be read.
+    pub(super) fn has_failed(&self, field: &str) -> bool {
+        self.failed.iter().any(|failure| failure.fields.contains(&field))
+    }
+}
+
+/// Appends what the list does not have yet.
+pub(super) fn add(list: &mut Vec<&'static str>, fields: &[&'static str]) {
+    for field in fields {
+        if !list.contains(field) {
+            list.push(field);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The fields of a section that could not be read: not offered (`unsupported`) or failed (`unread`), GPUs with the same ones
+//! together.
+
+use std::collections::BTreeMap;
+
+use syringe_core::facts::{LostGpu, Unread, Unsupported};
+use syringe_core::pci::PciAddress;
+use syringe_core::report::Problem;
+
+use super::device_reader::{DeviceReader, Failure, add};
+use super::errors::NvmlError;
+use super::identity::Identity;
+
+/// Fields that a problem names before it says "and n more", and functions.
+const NAMED_FIELDS: usize = 6;
+const NAMED_FUNCTIONS: usize = 2;
+
+/// What a whole section could not have.
+#[derive(Default)]
+pub(super) struct FieldErrors {
+    /// Fields that are not offered, GPUs that lack the same ones together.
+    pub(super) unsupported: Vec<Unsupported>,
+    /// Fields that failed, GPUs that lack the same ones together.
+    pub(super) unread: Vec<Unread>,
+    /// GPUs that answer nothing, or nothing any more.
+    pub(super) lost: Vec<LostGpu>,
+    /// What failed, and why.
+    pub(super) problems: Vec<Problem>,
+}
+
+impl FieldErrors {
+    /// Takes over what one GPU would not say.
+    pub(super) fn take(&mut self, reader: DeviceReader<'_>, identity: &Identity) {
+        let DeviceReader { gpu, gone, unsupported, failed, .. } = reader;
+        let mut unread = Vec::new();
+        for Failure { error, functions, fields } in failed {
+            let what = format!("{} ({})", names(&fields, NAMED_FIELDS), names(&functions, NAMED_FUNCTIONS));
+            self.problems.push(error.problem(what, Some(gpu)));
+            add(&mut unread, &fields);
+        }
+        match gone.get() {
+            // What a GPU lacked before it vanished says nothing about the hardware.
+            Some(error) => self.gone(identity, error),
+            None if unsupported.is_empty() => {}
+            None => self.lacks(gpu, unsupported.into_iter().map(str::to_owned).collect()),
+        }
+        let fields: Vec<String> = unread.into_iter().map(str::to_owned).collect();
+        match self.unread.iter_mut().find(|group| group.fields == fields) {
+            _ if fields.is_empty() => {}
+            Some(group) => group.gpus.push(gpu),
+            None => self.unread.push(Unread { gpus: vec![gpu], fields }),
+        }
+    }
+
+    /// A GPU that answers nothing.
+    pub(super) fn gone(&mut self, gpu: &Identity, error: &NvmlError) {
+        let Identity { index, uuid, pci_address } = gpu.clone();
+        self.problems.push(error.problem(format!("GPU {index}"), Some(index)));
+        let code = error.code().to_owned();
+        self.lost.push(LostGpu { index: Some(index), uuid, pci_address, code, ..LostGpu::default() });
+    }
+
+    /// Names GPUs that share what should tell them apart. They stay apart by their index.
+    fn twins<'g>(&mut self, what: &str, code: &str, gpus: impl Iterator<Item = (u32, Option<&'g str>)>) {
+        let mut sharing: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
+        for (index, identity) in gpus {
+            identity.into_iter().for_each(|identity| sharing.entry(identity).or_default().push(index));
+        }
+        for (identity, indices) in sharing.into_iter().filter(|(_, indices)| indices.len() > 1) {
+            let indices: Vec<String> = indices.iter().map(u32::to_string).collect();
+            self.problems.push(Problem {
+                what: format!("{what} of GPUs {}", indices.join(", ")),
+                why: format!("NVML gives all of them the same one, {identity}: it does not tell which is meant"),
+                next_step:
+                    "Compare with nvidia-smi -L; report it to whoever provides the driver or the virtual machine."
+                        .to_owned(),
+                gpu: None,
+                code: code.to_owned(),
+            });
+        }
+    }
+
+    fn lacks(&mut self, gpu: u32, fields: Vec<String>) {
+        match self.unsupported.iter_mut().find(|group| group.fields == fields) {
+            Some(group) => group.gpus.push(gpu),
+            None => self.unsupported.push(Unsupported { gpus: vec![gpu], fields }),
+        }
+    }
+}
+
+/// What is missing, with a problem for each UUID and each PCI address that several GPUs share.
+pub(super) fn with_duplicate_identities<G>(
+    mut field_errors: FieldErrors,
+    gpus: &[G],
+    identity: impl Fn(&G) -> (u32, Option<&str>, Option<&PciAddress>),
+) -> FieldErrors {
+    let uuids = gpus.iter().map(|gpu| (identity(gpu).0, identity(gpu).1));
+    field_errors.twins("UUID", "duplicate_uuid", uuids);
+    let addresses = gpus.iter().map(|gpu| (identity(gpu).0, identity(gpu).2.map(PciAddress::as_str)));
+    field_errors.twins("PCI address", "duplicate_pci_address", addresses);
+    field_errors
+}
+
+/// Some by name, the rest as a number.
+fn names(all: &[&'static str], most: usize) -> String {
+    let named = all.iter().take(most).copied().collect::<Vec<_>>().join(", ");
+    match all.len().saturating_sub(most) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use super::{DeviceReader, FieldErrors, Identity, NvmlError};
+    use crate::nvml::trace::Trace;
+
+    const LOST: NvmlError = NvmlError::Code(15);
+    const UNKNOWN: NvmlError = NvmlError::Code(999);
+
+    fn gpu(index: u32) -> Identity {
+        Identity { index, ..Identity::default() }
+    }
+
+    fn answer(error: NvmlError) -> impl FnOnce() -> Result<u32, NvmlError> {
+        move || Err(error)
+    }
+
+    #[test]
+    fn a_lost_gpu_is_one_problem_and_is_not_asked_again() {
+        let (trace, gone) = (Trace::default(), OnceLock::new());
+        let mut reader = DeviceReader::new(3, &trace, &gone);
+        assert_eq!(reader.ask("a", &["fan_percent"], answer(NvmlError::NOT_SUPPORTED)), None);
+        assert_eq!(reader.ask("b", &["power.draw_milliwatts"], answer(LOST)), None);
+        let mut asked = false;
+        reader.ask("c", &["clocks.sm_mhz"], || {
+            asked = true;
+            Ok::<u32, NvmlError>(1)
+        });
+        assert!(!asked);
+        let mut field_errors = FieldErrors::default();
+        field_errors.take(reader, &gpu(3));
+        assert_eq!(field_errors.problems.len(), 1);
+        assert_eq!(
+            (field_errors.problems[0].what.as_str(), field_errors.problems[0].code.as_str()),
+            ("GPU 3", "gpu_lost")
+        );
+        assert_eq!((field_errors.lost[0].index, field_errors.lost[0].code.as_str()), (Some(3), "gpu_lost"));
+        assert!(field_errors.unsupported.is_empty());
+    }
+
+    #[test]
+    fn gpus_that_lack_the_same_fields_are_named_together() {
+        let (trace, gone) = (Trace::default(), OnceLock::new());
+        let mut field_errors = FieldErrors::default();
+        for index in 0..3 {
+            let mut reader = DeviceReader::new(index, &trace, &gone);
+            reader.ask("a", &["fan_percent"], answer(NvmlError::NOT_SUPPORTED));
+            if index == 2 {
+                reader.ask("b", &["module_id"], answer(NvmlError::MissingFunction));
+            }
+            field_errors.take(reader, &gpu(index));
+        }
+        let groups: Vec<_> =
+            field_errors.unsupported.iter().map(|group| (group.gpus.clone(), group.fields.len())).collect();
+        assert_eq!(groups, [(vec![0, 1], 1), (vec![2], 2)]);
+        assert!(field_errors.problems.is_empty());
+    }
+
+    #[test]
+    fn one_cause_is_one_problem_that_names_its_fields() {
+        let (trace, gone) = (Trace::default(), OnceLock::new());
+        let mut reader = DeviceReader::new(0, &trace, &gone);
+        for field in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+            reader.ask("x", &[field], answer(UNKNOWN));
+        }
+        let mut field_errors = FieldErrors::default();
+        field_errors.take(reader, &gpu(0));
+        assert_eq!(field_errors.problems.len(), 1);
+        assert_eq!(field_errors.problems[0].what, "a, b, c, d, e, f and 2 more (x)");
+        assert_eq!(
+            (field_errors.unread[0].gpus.as_slice(), field_errors.unread[0].fields.len()),
+            (&[0][..], 8),
+            "all by name"
+        );
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_is_dropped_and_told_once_for_each_value() {
+        let (trace, gone) = (Trace::default(), OnceLock::new());
+        let mut reader = DeviceReader::new(0, &trace, &gone);
+        assert_eq!(reader.within("x", "a", Some(100), 0..=100), Some(100));
+        assert_eq!(reader.within("x", "a", None, 0..=100), None);
+        assert_eq!(reader.within("x", "a", Some(u32::MAX), 0..=100), None);
+        assert_eq!(reader.within("y", "b", Some(u32::MAX), 0..=100), None);
+        let mut field_errors = FieldErrors::default();
+        field_errors.take(reader, &gpu(0));
+        let [problem] = field_errors.problems.as_slice() else { panic!("{:?}", field_errors.problems) };
+        assert_eq!((problem.what.as_str(), problem.code.as_str()), ("a, b (x, y)", "unreadable"));
+        assert!(problem.why.contains("4294967295"), "{}", problem.why);
+    }
+
+    #[test]
+    fn gpus_that_share_a_uuid_are_named() {
+        let mut field_errors = FieldErrors::default();
+        let uuids = [(0, Some("GPU-1")), (1, Some("GPU-2")), (2, None), (3, None), (4, Some("GPU-1"))];
+        field_errors.twins("UUID", "duplicate_uuid", uuids.into_iter());
+        let [problem] = field_errors.problems.as_slice() else { panic!("{:?}", field_errors.problems) };
+        assert_eq!((problem.what.as_str(), problem.code.as_str()), ("UUID of GPUs 0, 4", "duplicate_uuid"));
+    }
+}

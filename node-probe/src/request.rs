@@ -1,0 +1,52 @@
+//! What a run is asked to read: sections, window, container, and in the development program the files that stand in for the
+//! machine.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use syringe_core::since::Since;
+
+use crate::section::SectionName;
+
+/// What stands in for the machine. Only the development program has options for it.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct Files {
+    /// Replay a saved report in place of reading hardware
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) facts: Option<PathBuf>,
+    /// The NVML library to open, in place of the search for it
+    #[arg(long, value_name = "PATH", global = true, env = "NODE_PROBE_NVML_LIBRARY")]
+    pub(crate) nvml_library: Option<PathBuf>,
+    /// Read a saved tree (etc, proc, sys, dev in it) in place of the host
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) root: Option<PathBuf>,
+    /// Read a saved kernel log (/dev/kmsg records, dmesg, journal lines; - for standard input)
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) kernel_log: Option<PathBuf>,
+}
+
+/// A validated request for a report.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    /// The sections to print.
+    pub(crate) sections: Vec<SectionName>,
+    /// Start of the window for kernel events.
+    pub(crate) since: Option<Since>,
+    /// A container to look into.
+    pub(crate) container: Option<String>,
+    /// Time for everything.
+    pub(crate) timeout: Duration,
+    /// What stands in for the machine: nothing, in what is shipped.
+    pub(crate) files: Files,
+    /// Whether the development program reads this: what its caller could do to the node he can do without it.
+    pub(crate) development: bool,
+}
+
+impl Request {
+    /// The same node, read for an action: these sections, whole.
+    pub(crate) fn of(&self, sections: Vec<SectionName>) -> Self {
+        let files = Files { kernel_log: None, ..self.files.clone() };
+        Self { sections, since: None, container: None, files, ..self.clone() }
+    }
+}

@@ -9,7 +9,7 @@ use gpu_syringe::Failure;
 use gpu_syringe::audit::Audit;
 use gpu_syringe::consent::{Consent, SaidYes};
 use gpu_syringe::kubernetes::Contexts;
-use gpu_syringe::probe::Syringe;
+use gpu_syringe::probe::{OnPhase, Syringe};
 use gpu_syringe::settings::Settings;
 use gpu_syringe::tools::{self, Call};
 use serde_json::{Value, json};
@@ -81,6 +81,8 @@ pub(crate) struct Launcher {
     pub(crate) contexts: Arc<Contexts>,
     pub(crate) syringe: Syringe,
     pub(crate) cancel: CancellationToken,
+    /// Told of each phase of a call.
+    pub(crate) on_phase: OnPhase,
     /// Holds the audit log.
     _folder: TempDir,
 }
@@ -95,7 +97,8 @@ impl Launcher {
         let contexts = Arc::new(Contexts::given(cluster.kubeconfig(), None));
         let folder = tempfile::tempdir().unwrap();
         let syringe = Syringe::new(settings.clone(), CancellationToken::new()).with_audit(Audit::at(folder.path()));
-        Self { settings, contexts, syringe, cancel: CancellationToken::new(), _folder: folder }
+        let cancel = CancellationToken::new();
+        Self { settings, contexts, syringe, cancel, on_phase: Arc::new(|_| ()), _folder: folder }
     }
 
     pub(crate) async fn call(&self, tool: &str, args: Value) -> Result<Value, Failure> {
@@ -103,7 +106,7 @@ impl Launcher {
         let entry = tools.iter().find(|entry| entry.name == tool).unwrap();
         let consent = Consent::new(Arc::new(SaidYes), Arc::default());
         let call = Call::new(self.settings.clone(), self.contexts.clone(), self.syringe.clone(), consent);
-        entry.call(Call { cancel: self.cancel.clone(), ..call }, args).await.map(|rendered| rendered.json)
+        entry.call(Call { cancel: self.cancel.clone(), on_phase: self.on_phase.clone(), ..call }, args).await.map(|rendered| rendered.json)
     }
 
     /// The inventory of the fixture's node.

@@ -4,7 +4,7 @@
 //! ```text
 //!   args ─▶ settings ─┬─▶ mcp (standard input and output) ─┐
 //!                     └─▶ command line ────────────────────┴─▶ tools ─┬─▶ cluster  (answers of the API alone)
-//!                                                                     └─▶ syringe  (create, exec, withdraw, sweep)
+//!                                                                     └─▶ prober  (create, exec, withdraw, sweep)
 //! ```
 
 mod answer;

@@ -82,7 +82,7 @@ async fn a_call_that_is_cancelled_leaves_nothing_by_any_way() {
         });
         let said = launcher.failure().await;
         assert!(said.contains("cancelled"), "{way}: {said}");
-        launcher.syringe.settle().await;
+        launcher.prober.settle().await;
         assert_eq!(ours(&cluster), 0, "{way}");
         assert_eq!(said.contains("Left behind"), way == "ephemeral", "{way}: {said}");
         if way == "ephemeral" {

@@ -57,7 +57,7 @@ pub(crate) async fn survey(
     if nodes.is_empty() {
         return Err(no_nodes(&connection.context, which.selector));
     }
-    call.syringe.sweep_in_background(&connection);
+    call.prober.sweep_in_background(&connection);
     let gpu_nodes = nodes.len();
     // Should the time not suffice, it is spent on those that Kubernetes has doubts about.
     nodes.sort_by_cached_key(|node| (!is_doubtful(node), node.name_any()));

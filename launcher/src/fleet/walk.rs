@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::error::{Failure, Obstacle};
 use crate::kubernetes::Connection;
 use crate::probe::Phase;
-use crate::settings::Via;
+use crate::settings::ProbeMethod;
 use crate::tools::Call;
 use crate::tools::probing::{self, KnownNode, Read};
 
@@ -92,7 +92,7 @@ impl Walk<'_> {
         if left < LEAST || self.call.cancel.is_cancelled() {
             return Outcome::NotReached;
         }
-        if settings.via != Via::None
+        if settings.via != ProbeMethod::None
             && let Err(refusal) = settings.may_probe(node)
         {
             return Outcome::Skipped(refusal.why);

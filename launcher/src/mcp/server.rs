@@ -20,7 +20,7 @@ use crate::consent::{Consent, Tokens};
 use crate::error::Failure;
 use crate::fleet::Setbacks;
 use crate::kubernetes::Contexts;
-use crate::probe::{OnPhase, Phase, Syringe};
+use crate::probe::{OnPhase, Phase, Prober};
 use crate::settings::Settings;
 use crate::tools::{Call, Entry, Rendered};
 
@@ -40,7 +40,7 @@ const PROGRESS_TIME: Duration = Duration::from_secs(1);
 pub struct Server {
     settings: Arc<Settings>,
     contexts: Arc<Contexts>,
-    syringe: Syringe,
+    prober: Prober,
     tools: Arc<Vec<Entry>>,
     tokens: Arc<Tokens>,
     setbacks: Arc<Setbacks>,
@@ -48,8 +48,8 @@ pub struct Server {
 
 impl Server {
     /// A server of these tools.
-    pub fn new(settings: Arc<Settings>, contexts: Arc<Contexts>, syringe: Syringe, tools: Vec<Entry>) -> Self {
-        Self { settings, contexts, syringe, tools: Arc::new(tools), tokens: Arc::default(), setbacks: Arc::default() }
+    pub fn new(settings: Arc<Settings>, contexts: Arc<Contexts>, prober: Prober, tools: Vec<Entry>) -> Self {
+        Self { settings, contexts, prober, tools: Arc::new(tools), tokens: Arc::default(), setbacks: Arc::default() }
     }
 
     /// The same with these tokens: a test brings its own clock.
@@ -58,8 +58,8 @@ impl Server {
     }
 
     fn call(&self, on_phase: OnPhase, cancel: CancellationToken, consent: Consent) -> Call {
-        let Self { settings, contexts, syringe, setbacks, .. } = self;
-        let call = Call::new(settings.clone(), contexts.clone(), syringe.clone(), consent);
+        let Self { settings, contexts, prober, setbacks, .. } = self;
+        let call = Call::new(settings.clone(), contexts.clone(), prober.clone(), consent);
         Call { on_phase, cancel, setbacks: setbacks.clone(), ..call }
     }
 }

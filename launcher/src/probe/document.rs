@@ -8,11 +8,11 @@ use syringe_core::text::clean;
 use tokio::time::{Instant, sleep};
 
 use super::Timings;
-use super::eager::Place;
-use super::exec::{Ended, Output};
-use super::life::Life;
+use super::exec_retry::ProbeContainer;
+use super::exec_websocket{Ended, Output};
+use super::context::ProbeContext;
 use crate::error::Failure;
-use crate::settings::Via;
+use crate::settings::ProbeMethod;
 
 /// Code of the problem by which a probe refuses an action that was started before.
 const ALREADY_RUN: &str = "already_run";
@@ -39,23 +39,23 @@ impl Document {
     }
 }
 
-impl Life {
+impl ProbeContext {
     /// Runs the probe as soon as the container can take it, and reads its document.
     pub(super) async fn document(
         &self,
-        place: &Place,
+        probe_container: &ProbeContainer,
         argv: &[String],
         timings: &mut Timings,
     ) -> Result<Document, Failure> {
-        let output = self.exec(place, argv, &[], timings).await?;
-        self.read_or_retry(output, place, argv, timings).await
+        let output = self.exec(probe_container, argv, &[], timings).await?;
+        self.read_or_retry(output, probe_container, argv, timings).await
     }
 
     /// The document in `output`; where it was cut, that of one more run.
     pub(super) async fn read_or_retry(
         &self,
         output: Output,
-        place: &Place,
+        probe_container: &ProbeContainer,
         argv: &[String],
         timings: &mut Timings,
     ) -> Result<Document, Failure> {
@@ -65,13 +65,13 @@ impl Life {
             Err(why) => why,
         };
         if self.is_action {
-            return self.outcome(place, argv, timings, &why).await;
+            return self.outcome(probe_container, argv, timings, &why).await;
         }
         if let Some(failure) = self.failed_at_once(&output) {
             return Err(failure);
         }
         tracing::info!(%why, "the probe's answer was incomplete, asking once more");
-        let output = self.exec(place, argv, &[], timings).await?;
+        let output = self.exec(probe_container, argv, &[], timings).await?;
         match parse(&output) {
             Ok(report) => {
                 let retried = format!("the first answer was incomplete ({why}); this is the second");
@@ -87,10 +87,10 @@ impl Life {
         let said = if stderr.is_empty() { "nothing".to_owned() } else { clean(stderr, 300) };
         stdout.is_empty().then(|| {
             Failure::new(
-                format!("Running the probe on node {}", self.order.node),
+                format!("Running the probe on node {}", self.request.node),
                 format!("it ended with exit code {code} and printed no document; it said: {said}"),
                 match self.settings.via {
-                    Via::Inject => {
+                    ProbeMethod::Inject => {
                         "It may not fit the base image or the node (its C library): name another --base-image or \
                          --probe-binary."
                     }
@@ -107,13 +107,13 @@ impl Life {
     /// the action in its middle. The probe does nothing twice; asked again, it tells the outcome once there is one.
     async fn outcome(
         &self,
-        place: &Place,
+        probe_container: &ProbeContainer,
         argv: &[String],
         timings: &mut Timings,
         why: &str,
     ) -> Result<Document, Failure> {
         loop {
-            let last = match self.exec(place, argv, &[], timings).await {
+            let last = match self.exec(probe_container, argv, &[], timings).await {
                 Ok(output) => match parse(&output) {
                     Ok(report) if !is_under_way(&report) => {
                         let note =
@@ -124,7 +124,7 @@ impl Life {
                     Err(why) => why,
                 },
                 // Where the pod is gone nothing runs any more.
-                Err(failure) => match self.look(place).await {
+                Err(failure) => match self.look(probe_container).await {
                     Err(gone) => return Err(gone),
                     Ok(_) => failure.why,
                 },
@@ -138,7 +138,7 @@ impl Life {
 
     fn outcome_unknown(&self, why: &str) -> Failure {
         Failure::new(
-            format!("Running {} on node {}", self.order.tool, self.order.node),
+            format!("Running {} on node {}", self.request.tool, self.request.node),
             why,
             "It may have been done: look at the node (diagnose_gpu_node) before you decide anything.",
         )
@@ -147,10 +147,10 @@ impl Life {
     /// An answer that was cut.
     pub(super) fn incomplete(&self, why: &str) -> Failure {
         Failure::new(
-            format!("Reading the probe's answer from node {}", self.order.node),
+            format!("Reading the probe's answer from node {}", self.request.node),
             why,
             match self.settings.via {
-                Via::Logs => {
+                ProbeMethod::Logs => {
                     "Look at the node's container runtime and its disk (the log is kept there), and try again."
                 }
                 _ => {

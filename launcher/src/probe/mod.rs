@@ -1,24 +1,24 @@
-//! The syringe: a probe pod goes in, one JSON document comes out, the pod is taken out again.
+//! The prober: a probe pod goes in, one JSON document comes out, the pod is taken out again.
 //!
 //! ```text
-//!   Syringe::probe ─▶ life (a tracked task of its own)      ways: pod, ephemeral, inject, logs
+//!   Prober::probe ─▶ life (a tracked task of its own)      ways: pod, ephemeral, inject, logs
 //!                       enter ─▶ read the document ─▶ leave, whatever happened
 //!
-//!   pod        own_pod, eager (exec until the container runs), document
-//!   ephemeral  a container in somebody's pod, eager, document
-//!   inject     own_pod of an image that is there, upload, eager, document
+//!   pod        own_pod, exec_retry (exec until the container runs), document
+//!   ephemeral  a container in somebody's pod, exec_retry, document
+//!   inject     own_pod of an image that is there, upload, exec_retry, document
 //!   logs       own_pod that answers into its log
 //! ```
 //!
 //! The life of a pod is a task that nobody can drop: a caller that is cancelled stops waiting, and the task goes on to the
-//! pod's removal. [`Syringe::settle`] waits for all of them, and the program does not end before.
+//! pod's removal. [`Prober::settle`] waits for all of them, and the program does not end before.
 
 mod beside;
 mod document;
-mod eager;
+mod exec_retry;
 mod exec;
 mod forbidden;
-mod hopeless;
+mod container_state;
 mod life;
 mod own_pod;
 mod owner;
@@ -26,7 +26,7 @@ mod pod;
 mod policy;
 mod sweep;
 mod ways;
-mod withdraw;
+mod delete_pod;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -37,7 +37,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use beside::Beside;
+pub use beside::TargetContainer;
 pub use owner::Owner;
 pub(crate) use owner::state_directory;
 pub(crate) use pod::random_suffix;
@@ -48,12 +48,12 @@ pub(crate) use ways::{none, printed};
 use crate::audit::{ActionNote, Audit, Record};
 use crate::error::Failure;
 use crate::kubernetes::Connection;
-use crate::settings::{Settings, Via};
+use crate::settings::{Settings, ProbeMethod};
 
 /// Longest that the end of the program waits for pods: one that is just being created, and its removal with all its tries.
 /// The slack is for an ephemeral container, which is told to end in some more steps.
 pub(crate) const SETTLE_TIME: Duration =
-    own_pod::CREATE_TIME.saturating_add(withdraw::REMOVAL_TIME).saturating_add(SLACK);
+    own_pod::CREATE_TIME.saturating_add(delete_pod::REMOVAL_TIME).saturating_add(SLACK);
 /// See [`SETTLE_TIME`].
 const SLACK: Duration = Duration::from_secs(10);
 
@@ -109,7 +109,7 @@ pub type OnPhase = Arc<dyn Fn(Phase) + Send + Sync>;
 
 /// One probe to be made.
 #[derive(Clone)]
-pub struct Order {
+pub struct ProbeRequest {
     /// Node to read.
     pub node: String,
     /// Words after `node-probe`.
@@ -117,18 +117,18 @@ pub struct Order {
     /// Tool on whose behalf, for the pod's labels.
     pub tool: &'static str,
     /// The container that the question is about.
-    pub beside: Option<Beside>,
+    pub target: Option<TargetContainer>,
     /// Time for everything, removal not included.
     pub deadline: Duration,
 }
 
 /// What a probe brought back.
 #[derive(Clone, Debug)]
-pub struct Probed {
+pub struct ProbeResult {
     /// The document.
     pub report: Report,
     /// The way by which it came.
-    pub via: Via,
+    pub via: ProbeMethod,
     /// Name of the pod that was used.
     pub pod: String,
     /// Whether the pod is gone for certain.
@@ -158,17 +158,17 @@ pub struct Timings {
 
 /// Makes probes and sees to it that each is taken out.
 #[derive(Clone)]
-pub struct Syringe {
+pub struct Prober {
     settings: Arc<Settings>,
     owner: Arc<Owner>,
-    ways: Arc<ways::Known>,
+    ways: Arc<ways::ProberCache>,
     lives: TaskTracker,
     stop: CancellationToken,
     audit: Arc<Audit>,
 }
 
-impl Syringe {
-    /// A syringe that works by `settings`. `stop` ends every reading early: its pod is removed at once. An action goes on.
+impl Prober {
+    /// A prober that works by `settings`. `stop` ends every reading early: its pod is removed at once. An action goes on.
     pub fn new(settings: Arc<Settings>, stop: CancellationToken) -> Self {
         Self {
             settings,
@@ -194,23 +194,23 @@ impl Syringe {
     pub async fn probe(
         &self,
         connection: &Connection,
-        order: Order,
+        request: ProbeRequest,
         on_phase: OnPhase,
         cancel: CancellationToken,
-    ) -> Result<Probed, Failure> {
-        let record = Record::new(self.audit.clone(), connection, &self.settings.namespace, &order, None);
-        let life = self.reading(connection, order, on_phase, record);
-        self.live(life::Life { cancel, ..life }).await
+    ) -> Result<ProbeResult, Failure> {
+        let record = Record::new(self.audit.clone(), connection, &self.settings.namespace, &request, None);
+        let context = self.reading(connection, request, on_phase, record);
+        self.live(context::ProbeContext { cancel, ..context }).await
     }
 
     /// The life of a probe that reads, which the end of the program ends and nobody else does.
-    fn reading(&self, connection: &Connection, order: Order, on_phase: OnPhase, record: Record) -> life::Life {
-        life::Life {
+    fn reading(&self, connection: &Connection, request: ProbeRequest, on_phase: OnPhase, record: Record) -> context::ProbeContext {
+        context::ProbeContext {
             connection: connection.clone(),
             settings: self.settings.clone(),
             owner: self.owner.clone(),
-            end: Instant::now() + order.deadline,
-            order,
+            end: Instant::now() + request.deadline,
+            request,
             on_phase,
             cancel: CancellationToken::new(),
             stop: self.stop.clone(),
@@ -225,25 +225,25 @@ impl Syringe {
     pub(crate) async fn act(
         &self,
         connection: &Connection,
-        order: Order,
+        request: ProbeRequest,
         on_phase: OnPhase,
         note: ActionNote,
-    ) -> Result<Probed, Failure> {
-        let settings = Arc::new(self.settings.lasting(order.deadline));
-        let record = Record::new(self.audit.clone(), connection, &settings.namespace, &order, Some(note));
+    ) -> Result<ProbeResult, Failure> {
+        let settings = Arc::new(self.settings.lasting(request.deadline));
+        let record = Record::new(self.audit.clone(), connection, &settings.namespace, &request, Some(note));
         // Held from before the question: a program that ends after it waits for this action, one that ends before is seen.
         let _held = self.lives.token();
         if self.stop.is_cancelled() {
             return Err(Failure::new("The action", "gpu-syringe is ending", "Start it again and ask anew."));
         }
         record.action_starts()?;
-        let life = self.reading(connection, order, on_phase, record);
-        self.live(life::Life { settings, stop: CancellationToken::new(), is_action: true, ..life }).await
+        let context = self.reading(connection, request, on_phase, record);
+        self.live(context::ProbeContext { settings, stop: CancellationToken::new(), is_action: true, ..context }).await
     }
 
-    async fn live(&self, life: life::Life) -> Result<Probed, Failure> {
+    async fn live(&self, context: context::ProbeContext) -> Result<ProbeResult, Failure> {
         let ways = self.ways.clone();
-        let task = self.lives.spawn(ways::go(life, ways));
+        let task = self.lives.spawn(ways::go(context, ways));
         // The join error of a task is a panic: it must not take the server down, nor be mistaken for an answer.
         task.await.unwrap_or_else(|panic| {
             Err(Failure::new("The call", panic, "This is a defect of gpu-syringe: please report it."))
@@ -257,9 +257,9 @@ impl Syringe {
 
     /// The same in the background: nobody waits for it, but the program does not end in its middle.
     pub fn sweep_in_background(&self, connection: &Connection) {
-        let (syringe, connection) = (self.clone(), connection.clone());
+        let (prober, connection) = (self.clone(), connection.clone());
         self.lives.spawn(async move {
-            match syringe.sweep(&connection).await {
+            match prober.sweep(&connection).await {
                 Ok(swept) if !swept.removed.is_empty() => {
                     tracing::info!(pods = ?swept.removed, "swept probe pods that an earlier launcher left");
                 }

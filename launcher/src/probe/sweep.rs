@@ -10,7 +10,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::pod::{OWNER_LABEL, SESSION_LABEL};
-use super::withdraw::{self, Meant};
+use super::delete_pod::{self, Meant};
 use super::{MANAGED_BY, Owner};
 use crate::error::{Failure, kube_reason};
 use crate::kubernetes::Connection;
@@ -61,7 +61,7 @@ pub(crate) async fn sweep(
             swept.kept.push(name);
             continue;
         }
-        match withdraw::withdraw(&pods, &name, Meant::This(pod.metadata.uid.as_deref())).await {
+        match delete_pod::delete_pod(&pods, &name, Meant::This(pod.metadata.uid.as_deref())).await {
             Ok(()) => swept.removed.push(name),
             Err(reason) => swept.failed.push((name, reason.to_string())),
         }

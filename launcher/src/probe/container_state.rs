@@ -3,15 +3,15 @@
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use syringe_core::text::clean;
 
-use super::eager::{Place, is_missing_program};
-use crate::settings::{Settings, Via};
+use super::exec_retry::{ProbeContainer, is_missing_program};
+use crate::settings::{Settings, ProbeMethod};
 
 /// Why the container will never run (again), and what to do.
-pub(super) fn reason(pod: &Pod, place: &Place, settings: &Settings) -> Option<(String, String)> {
-    if let Some(end) = state(pod, &place.container).and_then(|state| state.terminated.as_ref()) {
+pub(super) fn reason(pod: &Pod, probe_container: &ProbeContainer, settings: &Settings) -> Option<(String, String)> {
+    if let Some(end) = state(pod, &probe_container.container).and_then(|state| state.terminated.as_ref()) {
         let words = end_words(end);
         let next =
-            if is_missing_program(&words) { place.if_missing } else { "Look at the node's kubelet log for the pod." };
+            if is_missing_program(&words) { probe_container.if_missing } else { "Look at the node's kubelet log for the pod." };
         return Some((words, next.into()));
     }
     let status = pod.status.as_ref()?;
@@ -20,18 +20,18 @@ pub(super) fn reason(pod: &Pod, place: &Place, settings: &Settings) -> Option<(S
         let message = clean(status.message.as_deref().unwrap_or_default(), 300);
         return Some((format!("{reason}: {message}"), after_rejection(reason, settings)));
     }
-    let waiting = state(pod, &place.container)?.waiting.as_ref()?;
+    let waiting = state(pod, &probe_container.container)?.waiting.as_ref()?;
     let reason = waiting.reason.as_deref()?;
     let message = clean(waiting.message.as_deref().unwrap_or("no message"), 400);
     let next = match reason {
-        "ErrImageNeverPull" if settings.via == Via::Inject => {
+        "ErrImageNeverPull" if settings.via == ProbeMethod::Inject => {
             "The node no longer has that image: name one that it has with --base-image."
         }
         "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError" => {
             "Name an image that the node can pull with --image (and its credentials with --image-pull-secret, a mirror with \
              --registry-mirror), or use --via inject, which needs no registry."
         }
-        "CreateContainerError" | "RunContainerError" if is_missing_program(&message) => place.if_missing,
+        "CreateContainerError" | "RunContainerError" if is_missing_program(&message) => probe_container.if_missing,
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
             "The container runtime refuses the container: see the message, and the node's runtime log."
         }

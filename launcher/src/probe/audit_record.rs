@@ -11,7 +11,7 @@ use syringe_core::text::clean;
 use super::{Audit, Event, Line};
 use crate::error::Failure;
 use crate::kubernetes::Connection;
-use crate::probe::{Order, Probed};
+use crate::probe::{ProbeRequest, ProbeResult};
 
 /// Longest text in an annotation: what a person reads, far below what Kubernetes takes.
 const MOST_ANNOTATION: usize = 1500;
@@ -54,7 +54,7 @@ impl Record {
         audit: Arc<Audit>,
         connection: &Connection,
         namespace: &str,
-        order: &Order,
+        request: &ProbeRequest,
         action: Option<ActionNote>,
     ) -> Self {
         let is_action = action.is_some();
@@ -63,9 +63,9 @@ impl Record {
             context: connection.context.clone(),
             server: connection.server.clone(),
             user: connection.user.clone(),
-            node: order.node.clone(),
-            tool: order.tool.to_owned(),
-            arguments: if is_action { note.arguments } else { json!(order.command) },
+            node: request.node.clone(),
+            tool: request.tool.to_owned(),
+            arguments: if is_action { note.arguments } else { json!(request.command) },
             namespace: namespace.to_owned(),
             plan: Some(note.plan).filter(|plan| !plan.is_empty()),
             consent: Some(note.consent).filter(|consent| !consent.is_empty()),
@@ -128,7 +128,7 @@ impl Record {
     }
 
     /// The line at the end of one pod, or of a call that came to none. A second pod of the call gets its own.
-    pub(crate) fn ended(&self, result: &Result<Probed, Failure>, took: Duration) {
+    pub(crate) fn ended(&self, result: &Result<ProbeResult, Failure>, took: Duration) {
         let used = self.pod.lock().unwrap_or_else(PoisonError::into_inner).take();
         let removed = match result {
             Ok(probed) => Some(probed.removed),
@@ -151,11 +151,11 @@ impl Record {
     }
 }
 
-fn outcome(result: &Result<Probed, Failure>) -> String {
+fn outcome(result: &Result<ProbeResult, Failure>) -> String {
     let word = |value: Value| value.as_str().unwrap_or_default().to_owned();
     match result {
         Err(failure) => clean(&format!("failed: {}: {}", failure.what, failure.why), 600),
-        Ok(Probed { report, .. }) => match (&report.error, &report.action) {
+        Ok(ProbeResult { report, .. }) => match (&report.error, &report.action) {
             (Some(problem), _) => clean(&format!("failed: {}: {}", problem.what, problem.why), 600),
             (None, Some(Action::Kill(kill))) => {
                 let by = kill.ended_by.as_deref().map(|signal| format!(" by {signal}")).unwrap_or_default();

@@ -16,7 +16,7 @@ const OPTION: &str = "--container";
 
 /// A running container with GPUs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Beside {
+pub struct TargetContainer {
     /// Namespace of its pod.
     pub namespace: String,
     /// Its pod.
@@ -27,9 +27,9 @@ pub struct Beside {
     pub id: String,
 }
 
-impl Beside {
+impl TargetContainer {
     /// The first container of a pod that runs with a GPU; `None` for a pod that does not run, or is a static one.
-    pub fn gpus_of(pod: &Pod) -> Option<Self> {
+    pub fn first_with_gpu(pod: &Pod) -> Option<Self> {
         let (spec, status) = (pod.spec.as_ref()?, pod.status.as_ref()?);
         let is_static = pod.annotations().contains_key(MIRROR);
         if is_static || status.phase.as_deref() != Some("Running") || pod.metadata.deletion_timestamp.is_some() {
@@ -51,7 +51,7 @@ impl Beside {
     }
 
     /// The command of node-probe that also looks into this container, where it reads the host at all.
-    pub fn looked_into(&self, command: &[String]) -> Vec<String> {
+    pub fn add_container_option(&self, command: &[String]) -> Vec<String> {
         let mut command = command.to_vec();
         let reads_host = command.first().is_some_and(|word| READ_HOST.contains(&word.as_str()));
         // Only containerd, CRI-O and Docker are known to use such ids.
@@ -94,10 +94,10 @@ mod tests {
 
     #[test]
     fn the_container_with_the_gpu_is_found_and_told_to_the_probe() {
-        let beside = Beside::gpus_of(&pod(|_| ())).expect("a container");
+        let beside = TargetContainer::first_with_gpu(&pod(|_| ())).expect("a container");
         assert_eq!((beside.pod.as_str(), beside.container.as_str()), ("train-0", "main"));
         let words =
-            |command: &[&str]| beside.looked_into(&command.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+            |command: &[&str]| beside.add_container_option(&command.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
         assert_eq!(words(&["all"]), ["all".to_owned(), OPTION.into(), "a1".repeat(32)]);
         assert_eq!(words(&["inventory"]), ["inventory"]);
         assert_eq!(words(&["all", OPTION, "x"]), ["all", OPTION, "x"]);
@@ -112,7 +112,7 @@ mod tests {
             |pod| pod["status"]["containerStatuses"][0]["state"] = json!({"waiting": {"reason": "CrashLoopBackOff"}}),
         ];
         for change in cases {
-            assert_eq!(Beside::gpus_of(&pod(change)), None);
+            assert_eq!(TargetContainer::first_with_gpu(&pod(change)), None);
         }
     }
 }

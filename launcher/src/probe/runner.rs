@@ -12,24 +12,24 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::life::Life;
-use super::{Owner, ProbePod, Probed};
+use super::context::ProbeContext;
+use super::{Owner, ProbePod, ProbeResult};
 use crate::error::{Failure, Obstacle};
-use crate::settings::{Settings, Via};
+use crate::settings::{Settings, ProbeMethod};
 
 /// For how long an API server is taken to pass no websockets on: a proxy may be mended, and the log is slower.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// What a launcher has learnt or made on the way, kept from call to call.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct ProberCache {
     /// API servers to which no websocket got through, and when that was seen.
     no_websockets: Mutex<HashMap<String, Instant>>,
     /// Probes that were packed for carrying.
     archives: inject::Archives,
 }
 
-impl Known {
+impl ProberCache {
     fn passes_no_websockets(&self, server: &str, now: Instant) -> bool {
         let seen = self.no_websockets.lock().unwrap_or_else(PoisonError::into_inner).get(server).copied();
         seen.is_some_and(|seen| now.saturating_duration_since(seen) < REMEMBERED)
@@ -41,46 +41,46 @@ impl Known {
 }
 
 /// Takes the way that the settings name. Where no websocket gets through, the log takes the place of exec.
-pub(super) async fn go(life: Life, known: Arc<Known>) -> Result<Probed, Failure> {
-    if let Err(refusal) = acts_on_the_host(&life) {
-        return life.refused(refusal);
+pub(super) async fn go(context: ProbeContext, known: Arc<ProberCache>) -> Result<ProbeResult, Failure> {
+    if let Err(refusal) = acts_on_the_host(&context) {
+        return context.refused(refusal);
     }
-    match life.settings.via {
-        Via::Pod => by_pod(&life, &known).await,
-        Via::Ephemeral => life.run(ephemeral::Ephemeral::new()).await,
-        Via::Inject => life.run(inject::Inject::new(known)).await,
-        Via::Logs => life.run(logs::Logs::new(&life)).await,
-        Via::None => life.refused(none::refusal(&life.order.node)),
+    match context.settings.via {
+        ProbeMethod::Pod => by_pod(&context, &known).await,
+        ProbeMethod::Ephemeral => context.run(ephemeral::Ephemeral::new()).await,
+        ProbeMethod::Inject => context.run(inject::Inject::new(known)).await,
+        ProbeMethod::Logs => context.run(logs::Logs::new(&context)).await,
+        ProbeMethod::None => context.refused(none::refusal(&context.request.node)),
     }
 }
 
 /// Refuses an action where the probe does not see the host: a process number of the host is somebody else's in a pod.
-fn acts_on_the_host(life: &Life) -> Result<(), Failure> {
-    let acts = life.order.command.iter().any(|word| word == "--operator");
-    let blind = life.settings.via == Via::Ephemeral || life.settings.runtime_class.is_some();
+fn acts_on_the_host(context: &ProbeContext) -> Result<(), Failure> {
+    let acts = context.request.command.iter().any(|word| word == "--operator");
+    let blind = context.settings.via == ProbeMethod::Ephemeral || context.settings.runtime_class.is_some();
     if !acts || !blind {
         return Ok(());
     }
     Err(Failure::new(
-        format!("Running {} on node {}", life.order.tool, life.order.node),
+        format!("Running {} on node {}", context.request.tool, context.request.node),
         "the way that this launcher takes does not see the host's own processes and devices; nothing was done",
         "Start it with --via pod, inject or logs, and without --runtime-class.",
     ))
 }
 
-async fn by_pod(life: &Life, known: &Known) -> Result<Probed, Failure> {
-    let server = &life.connection.server;
+async fn by_pod(context: &ProbeContext, known: &ProberCache) -> Result<ProbeResult, Failure> {
+    let server = &context.connection.server;
     let refused = if known.passes_no_websockets(server, Instant::now()) {
         Failure::new("Opening a websocket", "refused before", "")
     } else {
-        match life.run(pod::HeldPod::new(life)).await {
-            Err(failure) if failure.obstacle == Some(Obstacle::Websockets) && life.may_begin_anew() => failure,
+        match context.run(pod::HeldPod::new(context)).await {
+            Err(failure) if failure.obstacle == Some(Obstacle::Websockets) && context.may_retry_with_another_pod() => failure,
             done => return done,
         }
     };
     tracing::info!(why = %refused.why, "no websocket gets through: reading from the pod's log");
     let left = refused.left_behind;
-    let done = life.run(logs::Logs::new(life)).await;
+    let done = context.run(logs::Logs::new(context)).await;
     let join = |other: Option<String>| match (left, other) {
         (Some(one), Some(other)) => Some(format!("{one}; {other}")),
         (one, other) => one.or(other),
@@ -105,15 +105,15 @@ async fn by_pod(life: &Life, known: &Known) -> Result<Probed, Failure> {
 pub(crate) fn printed(settings: &Settings, node: &str) -> Result<ProbePod, Failure> {
     let pod = ProbePod::new(settings, &Owner::claim(), node, "pod-spec");
     match settings.via {
-        Via::Pod => Ok(pod),
-        Via::Logs => Ok(pod.running(node_probe(&["all".to_owned()]))),
-        Via::Inject => {
+        ProbeMethod::Pod => Ok(pod),
+        ProbeMethod::Logs => Ok(pod.running(node_probe(&["all".to_owned()]))),
+        ProbeMethod::Inject => {
             Ok(inject::carrying(pod, settings.base_image.as_deref().unwrap_or("AN-IMAGE-OF-THE-NODE"), settings))
         }
-        Via::Ephemeral | Via::None => Err(Failure::new(
+        ProbeMethod::Ephemeral | ProbeMethod::None => Err(Failure::new(
             "Printing the pod",
             format!("--via {} makes none", settings.via.word()),
-            "deploy/WAYS.md says what each way puts on the cluster.",
+            "deploy/METHODS.md says what each way puts on the cluster.",
         )),
     }
 }
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_server_without_websockets_is_tried_again_after_some_minutes() {
-        let (known, now) = (Known::default(), Instant::now());
+        let (known, now) = (ProberCache::default(), Instant::now());
         known.no_websocket_got_through("s", now);
         assert!(known.passes_no_websockets("s", now) && !known.passes_no_websockets("t", now));
         assert!(!known.passes_no_websockets("s", now + REMEMBERED));

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::exec::{self, Command, Ended, ExecError, Output};
-use super::life::Life;
-use super::{CONTAINER, Phase, Timings, hopeless, policy};
+use super::exec_websocket{self, Command, Ended, ExecError, Output};
+use super::context::ProbeContext;
+use super::{CONTAINER, Phase, Timings, container_state, policy};
 use crate::error::{Failure, Obstacle, kube_reason};
 use crate::kubernetes::events;
 use crate::kubernetes::patience::retry_after;
-use crate::settings::Via;
+use crate::settings::ProbeMethod;
 
 /// Time for an exec request to be upgraded.
 const UPGRADE_TIME: Duration = Duration::from_secs(10);
@@ -35,7 +35,7 @@ const FOREIGN: &str = "Failed to parse error data";
 
 /// A container in which the probe runs.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
+pub(super) struct ProbeContainer {
     pub(super) namespace: String,
     pub(super) pod: String,
     pub(super) container: String,
@@ -44,18 +44,18 @@ pub(super) struct Place {
     pub(super) if_missing: &'static str,
 }
 
-impl Life {
+impl ProbeContext {
     /// One exec that ran. Tries until the container can take it; looks at the pod beside it.
     pub(super) async fn exec(
         &self,
-        place: &Place,
+        probe_container: &ProbeContainer,
         argv: &[String],
         input: &[u8],
         timings: &mut Timings,
     ) -> Result<Output, Failure> {
         let waiting = Instant::now();
         let start_end = self.end.min(waiting + self.settings.start_time());
-        let Place { namespace, pod, container, .. } = place;
+        let ProbeContainer { namespace, pod, container, .. } = probe_container;
         let command = Command { namespace, pod, container, argv, input };
         (self.on_phase)(Phase::Start);
         let mut pause = FIRST_PAUSE;
@@ -71,7 +71,7 @@ impl Life {
                 Ok(Ok(output)) => match output.ended {
                     // Up to Kubernetes 1.35 a container that is not there yet is a status on the stream.
                     Ended::Refused(ref why) if not_yet(why) => last = why.clone(),
-                    Ended::Refused(ref why) => return Err(self.not_run(place, why)),
+                    Ended::Refused(ref why) => return Err(self.not_run(probe_container, why)),
                     _ => {
                         self.accepted.store(true, Ordering::Relaxed);
                         timings.start += attempt - waiting;
@@ -81,12 +81,12 @@ impl Life {
                 },
                 Ok(Err(error)) => {
                     last = error.to_string();
-                    pause = pause.max(self.may_try_again(place, &error)?);
+                    pause = pause.max(self.may_try_again(probe_container, &error)?);
                 }
             }
             if looked.elapsed() >= LOOK_EVERY || pause >= LOOK_EVERY {
                 looked = Instant::now();
-                if self.look(place).await? {
+                if self.look(probe_container).await? {
                     let since = *seen_running.get_or_insert(looked);
                     if since.elapsed() >= REFUSED_FOR {
                         return Err(self.no_websocket(&last));
@@ -97,16 +97,16 @@ impl Life {
             let longest = (waiting.elapsed() / PART_OF_WAIT).clamp(YOUNG_PAUSE, LONGEST_PAUSE);
             pause = (pause * 3 / 2).min(longest);
         }
-        if self.look(place).await? {
+        if self.look(probe_container).await? {
             return Err(self.no_websocket(&last));
         }
-        Err(self.not_started_in_time(place, waiting.elapsed(), &last).await)
+        Err(self.not_started_in_time(probe_container, waiting.elapsed(), &last).await)
     }
 
     /// A container that did not start in time: `last` is what was heard last, and the pod's newest warning may say why.
-    pub(super) async fn not_started_in_time(&self, place: &Place, waited: Duration, last: &str) -> Failure {
+    pub(super) async fn not_started_in_time(&self, probe_container: &ProbeContainer, waited: Duration, last: &str) -> Failure {
         let late = self.not_started_after(waited);
-        match self.newest_warning(place).await {
+        match self.newest_warning(probe_container).await {
             Some(warning) => {
                 let next = if warning.contains("no runtime for") {
                     "The node's container runtime does not know that RuntimeClass: name another one with --runtime-class."
@@ -122,11 +122,11 @@ impl Life {
 
     /// What no status of a pod says: a sandbox that cannot be created, a volume that cannot be mounted. Of a pod of ours alone:
     /// the warnings of somebody else's pod are about its own troubles.
-    async fn newest_warning(&self, place: &Place) -> Option<String> {
-        if place.container != CONTAINER {
+    async fn newest_warning(&self, probe_container: &ProbeContainer) -> Option<String> {
+        if probe_container.container != CONTAINER {
             return None;
         }
-        let looking = events::newest_warning(&self.connection, &place.namespace, &place.pod);
+        let looking = events::newest_warning(&self.connection, &probe_container.namespace, &probe_container.pod);
         let warning = timeout(LOOK_TIME, looking).await.ok()?.ok()??;
         Some(format!("{}: {}", warning.reason, warning.message))
     }
@@ -142,7 +142,7 @@ impl Life {
     }
 
     /// Whether an exec that was refused may succeed later, and how long to wait before.
-    fn may_try_again(&self, place: &Place, error: &ExecError) -> Result<Duration, Failure> {
+    fn may_try_again(&self, probe_container: &ProbeContainer, error: &ExecError) -> Result<Duration, Failure> {
         let ExecError::Kube(error) = error else { return Ok(FIRST_PAUSE) };
         let why = kube_reason(error);
         match error {
@@ -152,20 +152,20 @@ impl Life {
                 Err(self.no_websocket(&why))
             }
             kube::Error::Api(status) => match status.code {
-                403 if let Some((who, change)) = policy::behind(&why, &place.namespace) => {
-                    let what = format!("Running the probe in pod {}/{}", place.namespace, place.pod);
+                403 if let Some((who, change)) = policy::behind(&why, &probe_container.namespace) => {
+                    let what = format!("Running the probe in pod {}/{}", probe_container.namespace, probe_container.pod);
                     Err(Failure::new(what, format!("{who} forbids it: {why}"), change)
                         .because_of(Obstacle::Policy(who)))
                 }
                 401 | 403 => Err(Failure::new(
-                    format!("Running the probe in pod {}/{}", place.namespace, place.pod),
+                    format!("Running the probe in pod {}/{}", probe_container.namespace, probe_container.pod),
                     why,
                     "Your user needs get and create on pods/exec in that namespace (deploy/rbac.yaml); --via logs does \
                      without.",
                 )
                 .because_of(Obstacle::EveryNode)),
                 429 => Ok(retry_after(status)),
-                404 => Err(self.not_run(place, &why)),
+                404 => Err(self.not_run(probe_container, &why)),
                 400..500 => Err(self.no_websocket(&why)),
                 _ => Ok(FIRST_PAUSE),
             },
@@ -175,7 +175,7 @@ impl Life {
     }
 
     fn no_websocket(&self, why: &str) -> Failure {
-        let what = format!("Opening a websocket to node {} through {}", self.order.node, self.connection.server);
+        let what = format!("Opening a websocket to node {} through {}", self.request.node, self.connection.server);
         if why.contains("dial") {
             // The log is read through the kubelet as well: no other way helps.
             let next = "The API server cannot reach the node's kubelet (port 10250): look at the firewall between them, or \
@@ -188,34 +188,34 @@ impl Life {
     }
 
     /// Looks at the pod for what makes waiting useless. Says whether its container is seen to run.
-    pub(super) async fn look(&self, place: &Place) -> Result<bool, Failure> {
-        match timeout(LOOK_TIME, self.pods(&place.namespace).get_opt(&place.pod)).await {
-            Ok(Ok(Some(pod))) => match hopeless::reason(&pod, place, &self.settings) {
-                Some((why, next)) => Err(self.not_started(place, &why, next)),
-                None => Ok(hopeless::state(&pod, &place.container).is_some_and(|state| state.running.is_some())),
+    pub(super) async fn look(&self, probe_container: &ProbeContainer) -> Result<bool, Failure> {
+        match timeout(LOOK_TIME, self.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await {
+            Ok(Ok(Some(pod))) => match container_state::fatal_reason(&pod, probe_container, &self.settings) {
+                Some((why, next)) => Err(self.not_started(probe_container, &why, next)),
+                None => Ok(container_state::state_of(&pod, &probe_container.container).is_some_and(|state| state.running.is_some())),
             },
-            Ok(Ok(None)) => Err(self.not_run(place, "somebody deleted the pod")),
+            Ok(Ok(None)) => Err(self.not_run(probe_container, "somebody deleted the pod")),
             // A look that fails proves nothing; the next exec will tell.
             Ok(Err(_)) | Err(_) => Ok(false),
         }
     }
 
-    pub(super) fn not_started(&self, place: &Place, why: &str, next: String) -> Failure {
-        let what = format!("Starting the probe on node {} (image {})", self.order.node, place.image);
+    pub(super) fn not_started(&self, probe_container: &ProbeContainer, why: &str, next: String) -> Failure {
+        let what = format!("Starting the probe on node {} (image {})", self.request.node, probe_container.image);
         let failure = Failure::new(what, why, next);
-        let no_image = self.settings.via != Via::Inject && hopeless::is_no_image(why);
+        let no_image = self.settings.via != ProbeMethod::Inject && container_state::is_image_pull_failure(why);
         if no_image { failure.because_of(Obstacle::EveryNode) } else { failure }
     }
 
-    pub(super) fn not_run(&self, place: &Place, why: &str) -> Failure {
+    pub(super) fn not_run(&self, probe_container: &ProbeContainer, why: &str) -> Failure {
         let next = if is_missing_program(why) {
-            place.if_missing
+            probe_container.if_missing
         } else if why == exec::FLOOD {
             "The image holds another program of that name: name the right one with --image."
         } else {
             "Look at the node's kubelet and container runtime, and try again."
         };
-        Failure::new(format!("Running the probe on node {}", self.order.node), why, next)
+        Failure::new(format!("Running the probe on node {}", self.request.node), why, next)
     }
 }
 

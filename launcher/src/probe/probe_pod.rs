@@ -5,9 +5,9 @@ use std::time::Duration;
 use kube::api::PostParams;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::eager::Place;
-use super::life::{Left, Life};
-use super::withdraw::{self, Meant};
+use super::exec_retry::ProbeContainer;
+use super::life::{CleanUp, ProbeContext};
+use super::delete_pod::{self, Meant};
 use super::{CONTAINER, Phase, ProbePod, forbidden, policy};
 use crate::error::{Failure, Obstacle, kube_reason};
 use crate::kubernetes::patience::{may_pass, retry_after};
@@ -18,7 +18,7 @@ pub(super) const CREATE_TIME: Duration = Duration::from_secs(10);
 const LOOK_TIME: Duration = Duration::from_secs(3);
 
 /// A pod that is made for one call.
-pub(super) struct OwnPod {
+pub(super) struct PodLifecycle {
     pod: ProbePod,
     made: Made,
 }
@@ -33,16 +33,16 @@ enum Made {
     },
 }
 
-impl OwnPod {
+impl PodLifecycle {
     pub(super) fn new(pod: ProbePod) -> Self {
         Self { pod, made: Made::No }
     }
 
     /// Its container, as a place to run the probe in.
-    pub(super) fn place(&self, if_missing: &'static str) -> Place {
+    pub(super) fn probe_container(&self, if_missing: &'static str) -> ProbeContainer {
         let ProbePod { name, namespace, object } = &self.pod;
         let image = object.spec.as_ref().and_then(|spec| spec.containers.first()?.image.clone());
-        Place {
+        ProbeContainer {
             namespace: namespace.clone(),
             pod: name.clone(),
             container: CONTAINER.into(),
@@ -52,31 +52,31 @@ impl OwnPod {
     }
 
     /// Creates it.
-    pub(super) async fn enter(&mut self, life: &Life) -> Result<(), Failure> {
-        let pods = life.pods(&self.pod.namespace);
+    pub(super) async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
+        let pods = context.pods(&self.pod.namespace);
         let params = PostParams::default();
         let end = Instant::now() + CREATE_TIME;
         loop {
             let error = match timeout_at(end, pods.create(&params, &self.pod.object)).await {
                 Ok(Ok(pod)) => {
-                    self.stands(life, pod.metadata.uid);
+                    self.stands(context, pod.metadata.uid);
                     return Ok(());
                 }
                 Ok(Err(error)) => error,
                 Err(_) => {
-                    self.may_stand(life);
-                    let why = format!("{} did not answer within {CREATE_TIME:?}", life.connection.server);
-                    return Err(self.not_created(life, why, None));
+                    self.may_stand(context);
+                    let why = format!("{} did not answer within {CREATE_TIME:?}", context.connection.server);
+                    return Err(self.not_created(context, why, None));
                 }
             };
             let code = if let kube::Error::Api(status) = &error { Some(status.code) } else { None };
             // The name is ours alone: where it is taken, an earlier try came through unseen.
-            if code == Some(409) && self.is_there(life).await {
+            if code == Some(409) && self.is_there(context).await {
                 return Ok(());
             }
             // A plain refusal created nothing; a server that broke down over the request, or a connection, may have.
             if code.is_none_or(|code| code >= 500 || code == 409) {
-                self.may_stand(life);
+                self.may_stand(context);
             }
             // Too many requests, or a server that is starting: asking again is safe, since the name stays the same.
             if let kube::Error::Api(status) = &error
@@ -85,37 +85,37 @@ impl OwnPod {
             {
                 tokio::select! {
                     () = sleep(retry_after(status)) => {}
-                    () = life.cancel.cancelled() => {}
-                    () = life.stop.cancelled() => {}
+                    () = context.cancel.cancelled() => {}
+                    () = context.stop.cancelled() => {}
                 }
-                if !life.is_given_up() {
+                if !context.is_given_up() {
                     continue;
                 }
             }
-            return Err(self.not_created(life, kube_reason(&error), code));
+            return Err(self.not_created(context, kube_reason(&error), code));
         }
     }
 
-    fn stands(&mut self, life: &Life, uid: Option<String>) {
-        life.record.created(&self.pod.namespace, &self.pod.name, uid.as_deref());
+    fn stands(&mut self, context: &ProbeContext, uid: Option<String>) {
+        context.record.created(&self.pod.namespace, &self.pod.name, uid.as_deref());
         self.made = Made::Yes { uid };
     }
 
     /// Remembered from the first answer that leaves it open: a later refusal does not undo what came before it.
-    fn may_stand(&mut self, life: &Life) {
-        life.record.created(&self.pod.namespace, &self.pod.name, None);
+    fn may_stand(&mut self, context: &ProbeContext) {
+        context.record.created(&self.pod.namespace, &self.pod.name, None);
         self.made = Made::Perhaps;
     }
 
     /// Looks for a pod that an earlier try may have made.
-    async fn is_there(&mut self, life: &Life) -> bool {
+    async fn is_there(&mut self, context: &ProbeContext) -> bool {
         if !matches!(self.made, Made::Perhaps) {
             return false;
         }
-        let pods = life.pods(&self.pod.namespace);
+        let pods = context.pods(&self.pod.namespace);
         match timeout(LOOK_TIME, pods.get_metadata_opt(&self.pod.name)).await {
             Ok(Ok(Some(pod))) => {
-                self.stands(life, pod.metadata.uid);
+                self.stands(context, pod.metadata.uid);
                 true
             }
             // A look that fails proves nothing.
@@ -124,16 +124,16 @@ impl OwnPod {
     }
 
     /// Removes it.
-    pub(super) async fn leave(&mut self, life: &Life) -> Left {
+    pub(super) async fn clean_up(&mut self, context: &ProbeContext) -> CleanUp {
         let ProbePod { name, namespace, .. } = &self.pod;
         let made = std::mem::replace(&mut self.made, Made::No);
         let meant = match &made {
-            Made::No => return Left { pod: name.clone(), removed: true, left_behind: None },
+            Made::No => return CleanUp { pod: name.clone(), removed: true, left_behind: None },
             Made::Perhaps => Meant::Unseen,
             Made::Yes { uid } => Meant::This(uid.as_deref()),
         };
-        (life.on_phase)(Phase::Remove);
-        let removed = withdraw::withdraw(&life.pods(namespace), name, meant).await;
+        (context.on_phase)(Phase::Remove);
+        let removed = delete_pod::delete_pod(&context.pods(namespace), name, meant).await;
         let left_behind = removed.err().map(|reason| {
             tracing::warn!(pod = %name, %reason, "the probe pod could not be removed");
             let by = if reason.is_forbidden {
@@ -144,15 +144,15 @@ impl OwnPod {
             format!(
                 "pod {namespace}/{name} could not be removed ({reason}); it ends by itself within {} s, {by}: kubectl -n \
                  {namespace} delete pod {name}",
-                life.settings.probe_lifetime().as_secs(),
+                context.settings.probe_lifetime().as_secs(),
             )
         });
-        Left { pod: name.clone(), removed: left_behind.is_none(), left_behind }
+        CleanUp { pod: name.clone(), removed: left_behind.is_none(), left_behind }
     }
 
-    fn not_created(&self, life: &Life, why: String, code: Option<u16>) -> Failure {
+    fn not_created(&self, context: &ProbeContext, why: String, code: Option<u16>) -> Failure {
         let namespace = &self.pod.namespace;
-        let what = format!("Creating the probe pod for node {} in namespace {namespace}", life.order.node);
+        let what = format!("Creating the probe pod for node {} in namespace {namespace}", context.request.node);
         if let Some((who, change)) = policy::behind(&why, namespace) {
             return Failure::new(what, format!("{who} forbids it: {why}"), change).because_of(Obstacle::Policy(who));
         }
@@ -162,7 +162,7 @@ impl OwnPod {
             }
             Some(403) => forbidden::next_step(&why, namespace),
             Some(404) => format!("Create the namespace: kubectl apply -f deploy/namespace.yaml ({namespace})."),
-            _ => format!("Check that {} can be reached, and try again.", life.connection.server),
+            _ => format!("Check that {} can be reached, and try again.", context.connection.server),
         };
         let failure = Failure::new(what, why, next);
         // The namespace and the user's rights are the same for every node.

@@ -14,7 +14,7 @@ use crate::consent::{Ask, Consent, SaidYes, Terminal};
 use crate::error::Failure;
 use crate::kubernetes::Contexts;
 use crate::mcp::{Server, serve};
-use crate::probe::{self, OnPhase, SETTLE_TIME, Syringe};
+use crate::probe::{self, OnPhase, SETTLE_TIME, Prober};
 use crate::settings::shown::{self, Shown};
 use crate::settings::{Mode, Settings};
 use crate::tools::{self, Call, Rendered};
@@ -81,7 +81,7 @@ impl Done {
 async fn run(cli: Cli) -> Result<Done, Failure> {
     let Cli { settings, output, command } = cli;
     let stop = CancellationToken::new();
-    let syringe = Syringe::new(Arc::new(settings.clone()), stop.clone());
+    let prober = Prober::new(Arc::new(settings.clone()), stop.clone());
     watch_signals(stop.clone());
     // The built-in cluster lives as long as this variable.
     #[cfg(feature = "demo")]
@@ -95,26 +95,26 @@ async fn run(cli: Cli) -> Result<Done, Failure> {
     let contexts = Arc::new(given.unwrap_or_else(|| Contexts::new(&settings)));
     let settle_time = if settings.mode == Mode::Operator { ACTION_SETTLE_TIME } else { SETTLE_TIME };
     let settings = Arc::new(settings);
-    let done = obey(command, output, &settings, &contexts, &syringe, &stop).await;
+    let done = dispatch(command, output, &settings, &contexts, &prober, &stop).await;
     stop.cancel();
-    if tokio::time::timeout(settle_time, syringe.settle()).await.is_err() {
+    if tokio::time::timeout(settle_time, prober.settle()).await.is_err() {
         tracing::error!("ended before every probe pod was removed; the next start sweeps what is left");
     }
     done
 }
 
-async fn obey(
+async fn dispatch(
     command: Command,
     output: Option<Output>,
     settings: &Arc<Settings>,
     contexts: &Arc<Contexts>,
-    syringe: &Syringe,
+    prober: &Prober,
     stop: &CancellationToken,
 ) -> Result<Done, Failure> {
     match command {
         Command::Mcp => {
-            sweep_at_start(contexts.clone(), syringe.clone());
-            let server = Server::new(settings.clone(), contexts.clone(), syringe.clone(), tools::all(settings.mode));
+            sweep_at_start(contexts.clone(), prober.clone());
+            let server = Server::new(settings.clone(), contexts.clone(), prober.clone(), tools::all(settings.mode));
             serve(server, stop.clone()).await?;
         }
         Command::Config => {}
@@ -125,13 +125,13 @@ async fn obey(
             print(&text)?;
         }
         Command::Sweep => {
-            let sweeping = async { syringe.sweep(&contexts.connect(None).await?).await };
-            let swept = until_stopped(sweeping, syringe, stop).await?;
+            let sweeping = async { prober.sweep(&contexts.connect(None).await?).await };
+            let swept = until_stopped(sweeping, prober, stop).await?;
             print(&swept_text(&swept, wants_json(output), &settings.namespace))?;
             return Ok(Done::all(swept.failed.is_empty()));
         }
         Command::Audit(args) => {
-            let lines = syringe.audit().read(args.last).map_err(|error| {
+            let lines = prober.audit().read(args.last).map_err(|error| {
                 Failure::new("Reading the audit log", error, "Look at $XDG_STATE_HOME/gpu-syringe/audit.jsonl.")
             })?;
             if wants_json(output) {
@@ -151,9 +151,9 @@ async fn obey(
                 return Err(Failure::new(format!("Running {name}"), why, "Add --mode operator."));
             };
             let consent = Consent::new(ask, Arc::default());
-            let call = Call::new(settings.clone(), contexts.clone(), syringe.clone(), consent);
+            let call = Call::new(settings.clone(), contexts.clone(), prober.clone(), consent);
             let call = Call { on_phase: phases_on_terminal(), cancel: stop.clone(), server, ..call };
-            let answer = until_stopped(entry.call(call, args), syringe, stop).await;
+            let answer = until_stopped(entry.call(call, args), prober, stop).await;
             clear_phase();
             let Rendered { json, table, is_done } = answer?;
             print(&if wants_json(output) { json.to_string() } else { table.trim_end().to_owned() })?;
@@ -167,12 +167,12 @@ async fn obey(
 /// itself what became of it, and what waits for something else (an API server, a person) is left.
 async fn until_stopped<T>(
     work: impl Future<Output = Result<T, Failure>>,
-    syringe: &Syringe,
+    prober: &Prober,
     stop: &CancellationToken,
 ) -> Result<T, Failure> {
     let stopped = async {
         stop.cancelled().await;
-        syringe.settle().await;
+        prober.settle().await;
         tokio::time::sleep(LAST_WORDS).await;
     };
     tokio::select! {
@@ -190,10 +190,10 @@ async fn start_demo() -> Result<demo_cluster::Cluster, Failure> {
 }
 
 /// What an earlier launcher left is removed at the first chance; a cluster that cannot be reached is no news yet.
-fn sweep_at_start(contexts: Arc<Contexts>, syringe: Syringe) {
+fn sweep_at_start(contexts: Arc<Contexts>, prober: Prober) {
     tokio::spawn(async move {
         match contexts.connect(None).await {
-            Ok(connection) => syringe.sweep_in_background(&connection),
+            Ok(connection) => prober.sweep_in_background(&connection),
             Err(failure) => tracing::debug!(%failure, "no sweep at the start"),
         }
     });

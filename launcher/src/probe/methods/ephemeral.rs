@@ -17,12 +17,12 @@ use super::node_probe;
 use super::pod::NO_PROBE;
 use crate::error::{Failure, Obstacle, kube_reason};
 use crate::probe::document::Document;
-use crate::probe::eager::{Place, not_yet};
+use crate::probe::exec_retry::{ProbeContainer, not_yet};
 use crate::probe::exec::{self, Command, Ended, ExecError};
-use crate::probe::life::{Left, Life, Way};
+use crate::probe::life::{CleanUp, ProbeContext, ProbeSteps};
 use crate::probe::pod::{OPERATOR, probe_name};
-use crate::probe::{Beside, Phase, Timings, hopeless, policy};
-use crate::settings::Via;
+use crate::probe::{TargetContainer, Phase, Timings, container_state, policy};
+use crate::settings::ProbeMethod;
 
 /// Time for one request.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
@@ -52,9 +52,9 @@ enum Fate {
 
 /// A container of ours in a pod of somebody else's.
 pub(super) struct Ephemeral {
-    place: Option<Place>,
+    probe_container: Option<ProbeContainer>,
     /// The container whose process namespace ours shares.
-    beside: Option<Beside>,
+    target: Option<TargetContainer>,
     /// Whether the container was added, or may have been.
     added: bool,
     /// UID of the pod, once it was.
@@ -63,38 +63,38 @@ pub(super) struct Ephemeral {
 
 impl Ephemeral {
     pub(super) fn new() -> Self {
-        Self { place: None, beside: None, added: false, uid: None }
+        Self { probe_container: None, beside: None, added: false, uid: None }
     }
 
-    fn failed(life: &Life, why: impl std::fmt::Display, next: impl Into<String>) -> Failure {
-        Failure::new(format!("Adding an ephemeral container on node {}", life.order.node), why, next)
+    fn failed(context: &ProbeContext, why: impl std::fmt::Display, next: impl Into<String>) -> Failure {
+        Failure::new(format!("Adding an ephemeral container on node {}", context.request.node), why, next)
     }
 
     /// In the pod that the settings name, or the one that is asked about, or the first that suits.
-    async fn choose(life: &Life) -> Result<Beside, Failure> {
-        let node = &life.order.node;
-        let asked = life.settings.ephemeral_pod.as_ref();
-        if let (None, Some(beside)) = (asked, &life.order.beside) {
+    async fn choose(context: &ProbeContext) -> Result<TargetContainer, Failure> {
+        let node = &context.request.node;
+        let asked = context.settings.ephemeral_pod.as_ref();
+        if let (None, Some(beside)) = (asked, &context.request.target) {
             return Ok(beside.clone());
         }
         let pods: Api<Pod> = match asked {
-            Some(pod) => life.pods(&pod.namespace),
-            None => Api::all(life.connection.client.clone()),
+            Some(pod) => context.pods(&pod.namespace),
+            None => Api::all(context.connection.client.clone()),
         };
         let on_node = ListParams::default().fields(&format!("spec.nodeName={node}")).limit(MOST_PODS);
         let list = match timeout(REQUEST_TIME, pods.list(&on_node)).await {
             Ok(Ok(list)) => list.items,
             Ok(Err(error)) => {
                 let next = "Your user needs list on pods where the GPU pods are: see deploy/rbac.yaml.";
-                return Err(Self::failed(life, kube_reason(&error), next));
+                return Err(Self::failed(context, kube_reason(&error), next));
             }
-            Err(_) => return Err(Self::failed(life, format!("no answer within {REQUEST_TIME:?}"), "Try again.")),
+            Err(_) => return Err(Self::failed(context, format!("no answer within {REQUEST_TIME:?}"), "Try again.")),
         };
         let named = |pod: &Pod| match asked {
             Some(asked) => pod.name_any() == asked.name,
             None => pod.namespace().as_deref() != Some("kube-system"),
         };
-        let fit = list.iter().filter(|pod| named(pod)).filter_map(Beside::gpus_of);
+        let fit = list.iter().filter(|pod| named(pod)).filter_map(TargetContainer::first_with_gpu);
         let first = fit.min_by(|one, other| (&one.namespace, &one.pod).cmp(&(&other.namespace, &other.pod)));
         first.ok_or_else(|| match asked {
             Some(asked) => Self::failed(
@@ -110,31 +110,31 @@ impl Ephemeral {
         })
     }
 
-    async fn add(&mut self, life: &Life, pods: &Api<Pod>, container: &EphemeralContainer) -> Result<(), Failure> {
-        let pod = self.place.as_ref().map(|place| place.pod.clone()).unwrap_or_default();
+    async fn add(&mut self, context: &ProbeContext, pods: &Api<Pod>, container: &EphemeralContainer) -> Result<(), Failure> {
+        let pod = self.probe_container.as_ref().map(|probe_container| probe_container.pod.clone()).unwrap_or_default();
         let patch = Patch::Strategic(json!({ "spec": { "ephemeralContainers": [container] } }));
         let params = PatchParams::default();
         let patching = pods.patch_ephemeral_containers(&pod, &params, &patch);
         let error = match timeout(REQUEST_TIME, patching).await {
             Ok(Ok(extended)) => {
                 let namespace = extended.namespace().unwrap_or_default();
-                life.record.created(&namespace, &pod, extended.metadata.uid.as_deref());
+                context.record.created(&namespace, &pod, extended.metadata.uid.as_deref());
                 (self.added, self.uid) = (true, extended.metadata.uid);
                 return Ok(());
             }
             Ok(Err(error)) => error,
             Err(_) => {
                 self.added = true;
-                return Err(Self::failed(life, format!("no answer within {REQUEST_TIME:?}"), "Try again."));
+                return Err(Self::failed(context, format!("no answer within {REQUEST_TIME:?}"), "Try again."));
             }
         };
         let why = kube_reason(&error);
         let code = if let kube::Error::Api(status) = &error { Some(status.code) } else { None };
         self.added = code.is_none_or(|code| code >= 500);
-        let namespace = self.place.as_ref().map(|place| place.namespace.as_str()).unwrap_or_default();
+        let namespace = self.probe_container.as_ref().map(|probe_container| probe_container.namespace.as_str()).unwrap_or_default();
         if let Some((who, change)) = policy::behind(&why, namespace) {
             return Err(
-                Self::failed(life, format!("{who} forbids it: {why}"), change).because_of(Obstacle::Policy(who))
+                Self::failed(context, format!("{who} forbids it: {why}"), change).because_of(Obstacle::Policy(who))
             );
         }
         let next = match code {
@@ -144,12 +144,12 @@ impl Ephemeral {
             }
             _ => "Look at the message; another pod can be named with --ephemeral-pod.",
         };
-        Err(Self::failed(life, why, next))
+        Err(Self::failed(context, why, next))
     }
 
     /// What the API says of the container.
-    async fn fate(&self, life: &Life, place: &Place) -> Fate {
-        let pod = match timeout(REQUEST_TIME, life.pods(&place.namespace).get_opt(&place.pod)).await {
+    async fn fate(&self, context: &ProbeContext, probe_container: &ProbeContainer) -> Fate {
+        let pod = match timeout(REQUEST_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await {
             Ok(Ok(Some(pod))) => pod,
             Ok(Ok(None)) => return Fate::Gone,
             Ok(Err(_)) | Err(_) => return Fate::Unknown,
@@ -157,39 +157,39 @@ impl Ephemeral {
         if self.uid.is_some() && pod.metadata.uid != self.uid {
             return Fate::Gone;
         }
-        let state = hopeless::state(&pod, &place.container);
+        let state = container_state::state_of(&pod, &probe_container.container);
         // A status is behind what runs: once an exec was taken it proves nothing.
-        if life.accepted.load(Ordering::Relaxed) || state.is_some_and(|state| state.running.is_some()) {
+        if context.accepted.load(Ordering::Relaxed) || state.is_some_and(|state| state.running.is_some()) {
             return Fate::Unknown;
         }
         match state.is_some_and(|state| state.terminated.is_some()) {
             true => Fate::Ended,
-            false if hopeless::reason(&pod, place, &life.settings).is_some() => Fate::Stuck,
+            false if container_state::fatal_reason(&pod, probe_container, &context.settings).is_some() => Fate::Stuck,
             false => Fate::Waits,
         }
     }
 
     /// Ends the container, and says what became of it.
-    async fn end(&self, life: &Life, place: &Place) -> Fate {
+    async fn end(&self, context: &ProbeContext, probe_container: &ProbeContainer) -> Fate {
         // Where an exec was taken there is nothing to look for.
-        if !life.accepted.load(Ordering::Relaxed) {
-            let fate = self.fate(life, place).await;
+        if !context.accepted.load(Ordering::Relaxed) {
+            let fate = self.fate(context, probe_container).await;
             if matches!(fate, Fate::Gone | Fate::Ended | Fate::Stuck) {
                 return fate;
             }
         }
-        if Self::release(life, place).await { Fate::Ended } else { self.fate(life, place).await }
+        if Self::release(context, probe_container).await { Fate::Ended } else { self.fate(context, probe_container).await }
     }
 
     /// Tells the container to end; says whether it has for certain.
-    async fn release(life: &Life, place: &Place) -> bool {
-        let Place { namespace, pod, container, .. } = place;
+    async fn release(context: &ProbeContext, probe_container: &ProbeContainer) -> bool {
+        let ProbeContainer { namespace, pod, container, .. } = probe_container;
         let argv = node_probe(&["release".to_owned()]);
         let command = Command { namespace, pod, container, argv: &argv, input: &[] };
         let end = Instant::now() + END_TIME;
         let mut released = false;
         while Instant::now() < end {
-            let run = exec::run(&life.connection.client, &command, REQUEST_TIME, || ());
+            let run = exec::run(&context.connection.client, &command, REQUEST_TIME, || ());
             let gone = match timeout(END_TIME, run).await {
                 Ok(Ok(output)) => match output.ended {
                     // It may be killed with its container, which is the point.
@@ -215,57 +215,57 @@ impl Ephemeral {
     }
 }
 
-impl Way for Ephemeral {
-    fn via(&self) -> Via {
-        Via::Ephemeral
+impl ProbeSteps for Ephemeral {
+    fn method(&self) -> ProbeMethod {
+        ProbeMethod::Ephemeral
     }
 
-    async fn enter(&mut self, life: &Life) -> Result<(), Failure> {
-        if life.settings.no_ephemeral {
+    async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
+        if context.settings.no_ephemeral {
             let next = "Start the launcher without --no-ephemeral, or with another --via.";
-            return Err(Self::failed(life, "--no-ephemeral forbids it", next));
+            return Err(Self::failed(context, "--no-ephemeral forbids it", next));
         }
-        let beside = Self::choose(life).await?;
-        let container = container(life, &beside.container);
-        let Beside { namespace, pod, .. } = &beside;
-        self.place = Some(Place {
+        let beside = Self::choose(context).await?;
+        let container = container(context, &beside.container);
+        let TargetContainer { namespace, pod, .. } = &beside;
+        self.probe_container = Some(ProbeContainer {
             namespace: namespace.clone(),
             pod: pod.clone(),
             container: container.name.clone(),
             image: container.image.clone().unwrap_or_default(),
             if_missing: NO_PROBE,
         });
-        let pods = life.pods(namespace);
+        let pods = context.pods(namespace);
         self.beside = Some(beside);
-        self.add(life, &pods, &container).await
+        self.add(context, &pods, &container).await
     }
 
-    async fn read(&self, life: &Life, timings: &mut Timings) -> Result<Document, Failure> {
-        let (Some(place), Some(beside)) = (&self.place, &self.beside) else {
-            return Err(life.out_of_time("no container was added"));
+    async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<Document, Failure> {
+        let (Some(probe_container), Some(beside)) = (&self.probe_container, &self.beside) else {
+            return Err(context.out_of_time("no container was added"));
         };
-        let argv = node_probe(&beside.looked_into(&life.order.command));
-        let document = life.document(place, &argv, timings).await?;
+        let argv = node_probe(&beside.add_container_option(&context.request.command));
+        let document = context.document(probe_container, &argv, timings).await?;
         Ok(document.noting(Some(format!(
             "read from inside pod {}/{}, beside its container {}: with that pod's NVML library and its view of processes \
              and files; the host's own are out of sight",
-            place.namespace, place.pod, beside.container
+            probe_container.namespace, probe_container.pod, beside.container
         ))))
     }
 
-    async fn leave(&mut self, life: &Life) -> Left {
-        let Some(place) = self.place.as_ref().filter(|_| self.added) else {
-            return Left { pod: String::new(), removed: true, left_behind: None };
+    async fn clean_up(&mut self, context: &ProbeContext) -> CleanUp {
+        let Some(probe_container) = self.probe_container.as_ref().filter(|_| self.added) else {
+            return CleanUp { pod: String::new(), removed: true, left_behind: None };
         };
-        (life.on_phase)(Phase::Remove);
-        let Place { namespace, pod, container, .. } = place;
+        (context.on_phase)(Phase::Remove);
+        let ProbeContainer { namespace, pod, container, .. } = probe_container;
         let stays = format!(
             "its entry stays in the spec of pod {namespace}/{pod} until that pod is deleted, since Kubernetes removes no \
              ephemeral container"
         );
-        let seconds = life.settings.probe_lifetime().as_secs();
-        let what = match self.end(life, place).await {
-            Fate::Gone => return Left { pod: format!("{namespace}/{pod}"), removed: true, left_behind: None },
+        let seconds = context.settings.probe_lifetime().as_secs();
+        let what = match self.end(context, probe_container).await {
+            Fate::Gone => return CleanUp { pod: format!("{namespace}/{pod}"), removed: true, left_behind: None },
             Fate::Ended => "has ended".to_owned(),
             Fate::Stuck | Fate::Waits => {
                 format!("has not started; if it does yet, it ends by itself within {seconds} s")
@@ -273,18 +273,18 @@ impl Way for Ephemeral {
             Fate::Unknown => format!("could not be ended, it ends by itself within {seconds} s"),
         };
         let left = format!("ephemeral container {container} {what}; {stays}");
-        Left { pod: format!("{namespace}/{pod}"), removed: false, left_behind: Some(left) }
+        CleanUp { pod: format!("{namespace}/{pod}"), removed: false, left_behind: Some(left) }
     }
 }
 
-fn container(life: &Life, target: &str) -> EphemeralContainer {
-    let lifetime = life.settings.probe_lifetime().as_secs().to_string();
+fn container(context: &ProbeContext, target: &str) -> EphemeralContainer {
+    let lifetime = context.settings.probe_lifetime().as_secs().to_string();
     let mut hold = ["hold", "--releasable", "--seconds", &lifetime].map(str::to_owned).to_vec();
-    hold.extend(life.is_for_actions().then(|| OPERATOR.to_owned()));
+    hold.extend(context.is_for_actions().then(|| OPERATOR.to_owned()));
     EphemeralContainer {
         name: probe_name(),
-        image: Some(life.settings.probe_image()),
-        image_pull_policy: Some(life.settings.image_pull_policy.as_str().into()),
+        image: Some(context.settings.probe_image()),
+        image_pull_policy: Some(context.settings.image_pull_policy.as_str().into()),
         command: Some(node_probe(&hold)),
         // Its process namespace: /proc/1/root is then the target's root, with the NVML library that it was given. node-probe opens
         // that one as nobody, and runs nothing else of it.

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::{Check, DEFAULT_IMAGE, Mode, PullPolicy, Settings, Via};
+use super::{Check, DEFAULT_IMAGE, Mode, PullPolicy, Settings, ProbeMethod};
 
 /// Collects options that are not as they are by default.
 #[derive(Default)]
@@ -80,7 +80,7 @@ impl Settings {
         words.maybe("context", context.as_ref());
         words.all("allow-context", allow_context);
         words.maybe("allow-nodes", allow_nodes.as_ref());
-        words.word("via", *via, Via::Pod);
+        words.word("via", *via, ProbeMethod::Pod);
         words.switch("no-ephemeral", *no_ephemeral);
         words.maybe("ephemeral-pod", ephemeral_pod.as_ref());
         words.maybe("base-image", base_image.as_ref());

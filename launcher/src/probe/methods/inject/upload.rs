@@ -7,9 +7,9 @@ use super::DIRECTORY;
 use super::archive::{Archive, NAME};
 use crate::error::Failure;
 use crate::probe::Timings;
-use crate::probe::eager::Place;
+use crate::probe::exec_retry::ProbeContainer;
 use crate::probe::exec::{Ended, Output};
-use crate::probe::life::Life;
+use crate::probe::context::ProbeContext;
 
 /// How a file gets from standard input to a disk. In each, the shell keeps standard output open to the end and then prints
 /// the hash: containerd cuts the input of a command whose output closes early.
@@ -63,13 +63,13 @@ impl Method {
 
 /// Puts the probe into the pod, by whichever method its image has the programs for.
 pub(super) async fn upload(
-    life: &Life,
-    place: &Place,
+    context: &ProbeContext,
+    probe_container: &ProbeContainer,
     archive: &Archive,
     timings: &mut Timings,
 ) -> Result<(), Failure> {
     let failed = |why: String, next: &str| {
-        Err(Failure::new(format!("Carrying the probe into pod {}/{}", place.namespace, place.pod), why, next))
+        Err(Failure::new(format!("Carrying the probe into pod {}/{}", probe_container.namespace, probe_container.pod), why, next))
     };
     let mut lacking = Vec::new();
     let mut half_close = true;
@@ -84,7 +84,7 @@ pub(super) async fn upload(
                 Err(error) => return failed(error.to_string(), "Check the temporary directory of this machine."),
             };
             let argv = ["sh", "-c", &method.script(input.len())].map(str::to_owned);
-            let output = life.exec(place, &argv, &input, timings).await?;
+            let output = context.exec(probe_container, &argv, &input, timings).await?;
             half_close = output.half_close;
             match arrived(method, &output, &archive.sha256) {
                 Ok(Arrived::Whole) => return Ok(()),
@@ -106,7 +106,7 @@ pub(super) async fn upload(
     }
     lacking.dedup();
     failed(
-        format!("base image {} lacks {}", place.image, lacking.join(" and ")),
+        format!("base image {} lacks {}", probe_container.image, lacking.join(" and ")),
         "Name an image that has sh, sleep and head or tar with --base-image.",
     )
 }

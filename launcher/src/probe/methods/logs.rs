@@ -14,11 +14,11 @@ use super::node_probe;
 use super::pod::NO_PROBE;
 use crate::error::{Failure, kube_reason};
 use crate::probe::document::Document;
-use crate::probe::eager::Place;
-use crate::probe::life::{Left, Life, Way};
-use crate::probe::own_pod::OwnPod;
-use crate::probe::{Phase, Timings, hopeless};
-use crate::settings::Via;
+use crate::probe::exec_retry::ProbeContainer;
+use crate::probe::life::{CleanUp, ProbeContext, ProbeSteps};
+use crate::probe::own_pod::PodLifecycle;
+use crate::probe::{Phase, Timings, container_state};
+use crate::settings::ProbeMethod;
 
 /// Time for one request.
 const REQUEST_TIME: Duration = Duration::from_secs(8);
@@ -30,71 +30,71 @@ const MOST_LOG_BYTES: i64 = 4 << 20;
 const NOT_THE_PROBES: i32 = 125;
 
 /// A pod that answers into its log.
-pub(super) struct Logs(OwnPod);
+pub(super) struct Logs(PodLifecycle);
 
 impl Logs {
-    pub(super) fn new(life: &Life) -> Self {
-        Self(OwnPod::new(life.pod().running(node_probe(&life.order.command))))
+    pub(super) fn new(context: &ProbeContext) -> Self {
+        Self(PodLifecycle::new(context.pod().running(node_probe(&context.request.command))))
     }
 
     /// Waits until the probe has ended.
     async fn ended(
         &self,
-        life: &Life,
-        place: &Place,
+        context: &ProbeContext,
+        probe_container: &ProbeContainer,
         timings: &mut Timings,
     ) -> Result<ContainerStateTerminated, Failure> {
         let began = Instant::now();
-        let start_end = life.end.min(began + life.settings.start_time());
+        let start_end = context.end.min(began + context.settings.start_time());
         let mut running = None;
-        (life.on_phase)(Phase::Start);
+        (context.on_phase)(Phase::Start);
         loop {
-            let look = timeout(REQUEST_TIME, life.pods(&place.namespace).get_opt(&place.pod)).await;
+            let look = timeout(REQUEST_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await;
             match look {
-                Ok(Ok(None)) => return Err(life.not_run(place, "somebody deleted the pod")),
+                Ok(Ok(None)) => return Err(context.not_run(probe_container, "somebody deleted the pod")),
                 Ok(Ok(Some(pod))) => {
-                    let state = hopeless::state(&pod, &place.container);
+                    let state = container_state::state_of(&pod, &probe_container.container);
                     let end = state.and_then(|state| state.terminated.clone());
                     if running.is_none() && state.is_some_and(|state| state.waiting.is_none()) {
                         running = Some(Instant::now());
-                        (life.on_phase)(Phase::Read);
+                        (context.on_phase)(Phase::Read);
                     }
                     if let Some(end) = end.filter(|end| end.exit_code < NOT_THE_PROBES) {
                         let started = running.unwrap_or(began);
                         (timings.start, timings.exec) = (started - began, started.elapsed());
                         return Ok(end);
                     }
-                    if let Some((why, next)) = hopeless::reason(&pod, place, &life.settings) {
-                        return Err(life.not_started(place, &why, next));
+                    if let Some((why, next)) = container_state::fatal_reason(&pod, probe_container, &context.settings) {
+                        return Err(context.not_started(probe_container, &why, next));
                     }
                 }
                 // A look that fails proves nothing; the next one will tell.
                 Ok(Err(_)) | Err(_) => {}
             }
             let now = Instant::now();
-            if now >= life.end || (running.is_none() && now >= start_end) {
+            if now >= context.end || (running.is_none() && now >= start_end) {
                 let waited = began.elapsed();
                 return Err(match running {
                     Some(_) => {
-                        life.out_of_time(&format!("the probe did not finish within {:.1} s", waited.as_secs_f64()))
+                        context.out_of_time(&format!("the probe did not finish within {:.1} s", waited.as_secs_f64()))
                     }
-                    None => life.not_started_in_time(place, waited, "its container is being created").await,
+                    None => context.not_started_in_time(probe_container, waited, "its container is being created").await,
                 });
             }
             sleep(PAUSE).await;
         }
     }
 
-    async fn log(&self, life: &Life, place: &Place) -> Result<String, Failure> {
+    async fn log(&self, context: &ProbeContext, probe_container: &ProbeContainer) -> Result<String, Failure> {
         let params = LogParams {
-            container: Some(place.container.clone()),
+            container: Some(probe_container.container.clone()),
             limit_bytes: Some(MOST_LOG_BYTES),
             ..LogParams::default()
         };
         let failed = |why: String, next: &str| {
-            Failure::new(format!("Reading the log of pod {}/{}", place.namespace, place.pod), why, next)
+            Failure::new(format!("Reading the log of pod {}/{}", probe_container.namespace, probe_container.pod), why, next)
         };
-        match timeout(REQUEST_TIME, life.pods(&place.namespace).logs(&place.pod, &params)).await {
+        match timeout(REQUEST_TIME, context.pods(&probe_container.namespace).logs(&probe_container.pod, &params)).await {
             Ok(Ok(log)) => Ok(log),
             Ok(Err(error)) => {
                 let forbidden = matches!(&error, kube::Error::Api(status) if matches!(status.code, 401 | 403));
@@ -110,36 +110,36 @@ impl Logs {
     }
 }
 
-impl Way for Logs {
-    fn via(&self) -> Via {
-        Via::Logs
+impl ProbeSteps for Logs {
+    fn method(&self) -> ProbeMethod {
+        ProbeMethod::Logs
     }
 
-    async fn enter(&mut self, life: &Life) -> Result<(), Failure> {
-        self.0.enter(life).await
+    async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
+        self.0.create(context).await
     }
 
-    async fn read(&self, life: &Life, timings: &mut Timings) -> Result<Document, Failure> {
-        let place = self.0.place(NO_PROBE);
-        let end = self.ended(life, &place, timings).await?;
-        let first = parse(&self.log(life, &place).await?);
+    async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<Document, Failure> {
+        let probe_container = self.0.probe_container(NO_PROBE);
+        let end = self.ended(context, &probe_container, timings).await?;
+        let first = parse(&self.log(context, &probe_container).await?);
         let why = match first {
             Ok(report) => return Ok(Document { report, note: None }),
             Err(why) => why,
         };
         // The runtime may still be writing what the process printed last.
         sleep(PAUSE).await;
-        match parse(&self.log(life, &place).await?) {
+        match parse(&self.log(context, &probe_container).await?) {
             Ok(report) => Ok(Document {
                 report,
                 note: Some(format!("the log was incomplete at first ({why}); this is the second reading")),
             }),
-            Err(why) => Err(life.incomplete(&format!("{why}; {}", hopeless::end_words(&end)))),
+            Err(why) => Err(context.incomplete(&format!("{why}; {}", container_state::end_words(&end)))),
         }
     }
 
-    async fn leave(&mut self, life: &Life) -> Left {
-        self.0.leave(life).await
+    async fn clean_up(&mut self, context: &ProbeContext) -> CleanUp {
+        self.0.clean_up(context).await
     }
 }
 

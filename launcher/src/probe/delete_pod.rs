@@ -30,14 +30,14 @@ pub(crate) enum Meant<'a> {
 /// Why a pod may still be there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
-pub(crate) struct NotGone {
+pub(crate) struct DeleteError {
     reason: String,
     /// Whether the user may not delete it: then no later try of theirs will.
     pub(crate) is_forbidden: bool,
 }
 
 /// Deletes the pod `name`.
-pub(crate) async fn withdraw(pods: &Api<Pod>, name: &str, meant: Meant<'_>) -> Result<(), NotGone> {
+pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, meant: Meant<'_>) -> Result<(), DeleteError> {
     let uid = if let Meant::This(uid) = meant { uid } else { None };
     let params = DeleteParams {
         // The probe holds nothing that would need an orderly end: gone at once, without waiting for the kubelet.
@@ -68,7 +68,7 @@ pub(crate) async fn withdraw(pods: &Api<Pod>, name: &str, meant: Meant<'_>) -> R
             Ok(Err(kube::Error::Api(status))) if status.code == 409 && uid.is_some() => return Ok(()),
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) => {
                 let reason = format!("{} (HTTP {})", status.message, status.code);
-                return Err(NotGone { reason, is_forbidden: status.code == 403 });
+                return Err(DeleteError { reason, is_forbidden: status.code == 403 });
             }
             Ok(Err(error)) => reason = kube_reason(&error),
             Err(_) => reason = "no answer in time".into(),
@@ -76,7 +76,7 @@ pub(crate) async fn withdraw(pods: &Api<Pod>, name: &str, meant: Meant<'_>) -> R
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(1));
     }
-    Err(NotGone { reason, is_forbidden: false })
+    Err(DeleteError { reason, is_forbidden: false })
 }
 
 /// When a request that begins now must have ended: no later than everything.
@@ -113,7 +113,7 @@ mod tests {
             sleep(Duration::from_millis(500)).await;
             cluster.add_pod(workload_pod("default", "late", "gpu-1", 0));
         };
-        let (gone, ()) = tokio::join!(withdraw(&pods, "late", Meant::Unseen), late);
+        let (gone, ()) = tokio::join!(delete_pod(&pods, "late", Meant::Unseen), late);
         assert_eq!((gone, cluster.pods("default").len()), (Ok(()), 0));
     }
 }

@@ -44,7 +44,7 @@ pub struct Settings {
     pub allow_nodes: Option<NodeSelector>,
     /// Way to the node: where a pod cannot go, another may
     #[arg(long, global = true, value_name = "WAY", env = "GPU_SYRINGE_VIA", default_value = "pod")]
-    pub via: Via,
+    pub via: ProbeMethod,
     /// Never add an ephemeral container to somebody else's pod
     #[arg(long, global = true, env = "GPU_SYRINGE_NO_EPHEMERAL", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     pub no_ephemeral: bool,
@@ -133,7 +133,7 @@ pub enum Check {
 
 /// The way to a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Via {
+pub enum ProbeMethod {
     /// A privileged pod of ours
     Pod,
     /// An ephemeral container in a GPU pod that runs on the node: for full nodes
@@ -146,7 +146,7 @@ pub enum Via {
     None,
 }
 
-impl Via {
+impl ProbeMethod {
     /// Its word, as in the settings and in answers.
     pub fn word(self) -> &'static str {
         match self {

@@ -13,16 +13,16 @@ use k8s_openapi::api::core::v1::Node;
 
 use self::archive::Archive;
 pub(super) use self::archive::Archives;
-use super::Known;
+use super::ProberCache;
 use crate::error::Failure;
 use crate::kubernetes::node;
 use crate::probe::document::Document;
-use crate::probe::eager::Place;
+use crate::probe::exec_retry::ProbeContainer;
 use crate::probe::exec::{Ended, Output};
-use crate::probe::life::{Left, Life, Way};
-use crate::probe::own_pod::OwnPod;
+use crate::probe::life::{CleanUp, ProbeContext, ProbeSteps};
+use crate::probe::own_pod::PodLifecycle;
 use crate::probe::{ProbePod, Timings};
-use crate::settings::{Settings, Via};
+use crate::settings::{Settings, ProbeMethod};
 
 /// Where the probe goes in the pod.
 const DIRECTORY: &str = "/tmp";
@@ -45,65 +45,65 @@ const NO_SHELL: &str = "The base image has no shell: name one that has sh, sleep
 
 /// A pod to carry the probe into.
 pub(super) struct Inject {
-    known: Arc<Known>,
+    known: Arc<ProberCache>,
     entered: Option<Entered>,
 }
 
 struct Entered {
-    pod: OwnPod,
+    pod: PodLifecycle,
     archive: Arc<Archive>,
 }
 
 impl Inject {
-    pub(super) fn new(known: Arc<Known>) -> Self {
+    pub(super) fn new(known: Arc<ProberCache>) -> Self {
         Self { known, entered: None }
     }
 }
 
-impl Way for Inject {
-    fn via(&self) -> Via {
-        Via::Inject
+impl ProbeSteps for Inject {
+    fn method(&self) -> ProbeMethod {
+        ProbeMethod::Inject
     }
 
-    async fn enter(&mut self, life: &Life) -> Result<(), Failure> {
-        let node = node::read(&life.connection, &life.order.node).await?;
-        let image = base_image::choose(&life.settings, &node)?;
+    async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
+        let node = node::read(&context.connection, &context.request.node).await?;
+        let image = base_image::choose(&context.settings, &node)?;
         let architecture = architecture(&node);
         // Before anything is created: the file, and whether the node's processors understand it.
-        let binary = binary::find(&life.settings, &architecture)?;
+        let binary = binary::find(&context.settings, &architecture)?;
         let archive = self.known.archives.of(&binary).await?;
-        let pod = carrying(life.pod(), &image, &life.settings);
-        let entered = self.entered.insert(Entered { pod: OwnPod::new(pod), archive });
-        entered.pod.enter(life).await
+        let pod = carrying(context.pod(), &image, &context.settings);
+        let entered = self.entered.insert(Entered { pod: PodLifecycle::new(pod), archive });
+        entered.pod.create(context).await
     }
 
-    async fn read(&self, life: &Life, timings: &mut Timings) -> Result<Document, Failure> {
-        let Some(Entered { pod, archive }) = &self.entered else { return Err(life.out_of_time("no pod was made")) };
-        let place = pod.place(NO_SHELL);
-        upload::upload(life, &place, archive, timings).await?;
-        let argv = words(RUN, &life.order.command);
-        let output = life.exec(&place, &argv, &[], timings).await?;
+    async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<Document, Failure> {
+        let Some(Entered { pod, archive }) = &self.entered else { return Err(context.out_of_time("no pod was made")) };
+        let probe_container = pod.probe_container(NO_SHELL);
+        upload::upload(context, &probe_container, archive, timings).await?;
+        let argv = words(RUN, &context.request.command);
+        let output = context.exec(&probe_container, &argv, &[], timings).await?;
         if !is_exit(&output, NOT_FOUND) {
-            refused(life, &output)?;
-            return life.read_or_retry(output, &place, &argv, timings).await;
+            refused(context, &output)?;
+            return context.read_or_retry(output, &probe_container, &argv, timings).await;
         }
-        let mut argv = words(&run_below("/proc/1/root"), &life.order.command);
-        let mut output = life.exec(&place, &argv, &[], timings).await?;
+        let mut argv = words(&run_below("/proc/1/root"), &context.request.command);
+        let mut output = context.exec(&probe_container, &argv, &[], timings).await?;
         if is_closed_root(&output)
-            && let Some(kubelet) = kubelet(life, &place, timings).await?
+            && let Some(kubelet) = kubelet(context, &probe_container, timings).await?
         {
-            argv = words(&run_below(&format!("{kubelet}/root")), &life.order.command);
-            output = life.exec(&place, &argv, &[], timings).await?;
+            argv = words(&run_below(&format!("{kubelet}/root")), &context.request.command);
+            output = context.exec(&probe_container, &argv, &[], timings).await?;
         }
-        refused(life, &output)?;
-        let document = life.read_or_retry(output, &place, &argv, timings).await?;
-        Ok(document.noting(Some(format!("{} has no loader for node-probe: the host's own ran it", place.image))))
+        refused(context, &output)?;
+        let document = context.read_or_retry(output, &probe_container, &argv, timings).await?;
+        Ok(document.noting(Some(format!("{} has no loader for node-probe: the host's own ran it", probe_container.image))))
     }
 
-    async fn leave(&mut self, life: &Life) -> Left {
+    async fn clean_up(&mut self, context: &ProbeContext) -> CleanUp {
         match &mut self.entered {
-            Some(entered) => entered.pod.leave(life).await,
-            None => Left { pod: String::new(), removed: true, left_behind: None },
+            Some(entered) => entered.pod.clean_up(context).await,
+            None => CleanUp { pod: String::new(), removed: true, left_behind: None },
         }
     }
 }
@@ -127,14 +127,14 @@ fn run_below(root: &str) -> String {
 }
 
 /// The kubelet's process, such as `/proc/812`; `None` where there is none that is no pod's.
-async fn kubelet(life: &Life, place: &Place, timings: &mut Timings) -> Result<Option<String>, Failure> {
-    let named = life.exec(place, &words(FIND_KUBELET, &[]), &[], timings).await?;
+async fn kubelet(context: &ProbeContext, probe_container: &ProbeContainer, timings: &mut Timings) -> Result<Option<String>, Failure> {
+    let named = context.exec(probe_container, &words(FIND_KUBELET, &[]), &[], timings).await?;
     let named: Vec<_> = processes(&named.stdout, "comm").map(|process| format!("{process}/cgroup")).collect();
     if named.is_empty() {
         return Ok(None);
     }
     let of_no_pod = words(&format!("{OF_NO_POD}{}", named.join(" ")), &[]);
-    let left = life.exec(place, &of_no_pod, &[], timings).await?;
+    let left = context.exec(probe_container, &of_no_pod, &[], timings).await?;
     Ok(processes(&left.stdout, "cgroup").next())
 }
 
@@ -155,10 +155,10 @@ fn is_exit(output: &Output, code: i32) -> bool {
 }
 
 /// A run that a shell or `chroot` refused.
-fn refused(life: &Life, output: &Output) -> Result<(), Failure> {
+fn refused(context: &ProbeContext, output: &Output) -> Result<(), Failure> {
     let said = syringe_core::text::clean(&output.stderr, 300);
     let failed = |why: String, next: &str| {
-        Err(Failure::new(format!("Running the carried probe on node {}", life.order.node), why, next))
+        Err(Failure::new(format!("Running the carried probe on node {}", context.request.node), why, next))
     };
     if is_exit(output, NOT_EXECUTABLE) {
         return failed(

@@ -14,7 +14,7 @@ use crate::consent::{Ask, Consent, SaidYes, Terminal};
 use crate::error::Failure;
 use crate::kubernetes::Contexts;
 use crate::mcp::{Server, serve};
-use crate::probe::{self, OnPhase, SETTLE_TIME, Prober};
+use crate::probe::{self, OnPhase, Prober, SETTLE_TIME};
 use crate::settings::shown::{self, Shown};
 use crate::settings::{Mode, Settings};
 use crate::tools::{self, Call, Rendered};

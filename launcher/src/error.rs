@@ -19,24 +19,41 @@ pub struct Failure {
     pub removed: bool,
     /// What stood in the way, where that changes what to do next.
     pub(crate) obstacle: Option<Obstacle>,
+    /// Whether another node can be expected to fail alike.
+    pub(crate) scope: Scope,
 }
 
-/// An obstacle that another way to the node goes around, or that no other node is free of.
+/// An obstacle that another probe method avoids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Obstacle {
     /// A policy of the cluster forbids the probe; this one. `next_step` says what an administrator would change.
     Policy(String),
     /// Something between here and the API server does not pass websockets on.
     Websockets,
-    /// A missing permission, namespace or image: it stands before every node.
-    EveryNode,
+}
+
+/// Which nodes a failure is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// This node, as far as is known.
+    Node,
+    /// Every node: a permission, the namespace or the image is missing.
+    Cluster,
 }
 
 impl Failure {
     /// A failure that leaves nothing behind.
     pub fn new(what: impl Into<String>, why: impl fmt::Display, next_step: impl Into<String>) -> Self {
         let why = syringe_core::text::clean(&why.to_string(), 600);
-        Self { what: what.into(), why, next_step: next_step.into(), left_behind: None, removed: false, obstacle: None }
+        Self {
+            what: what.into(),
+            why,
+            next_step: next_step.into(),
+            left_behind: None,
+            removed: false,
+            obstacle: None,
+            scope: Scope::Node,
+        }
     }
 
     /// The same, with what could not be removed.
@@ -56,11 +73,17 @@ impl Failure {
         self.obstacle = Some(obstacle);
         self
     }
+
+    /// The same for a failure that every node has.
+    pub(crate) fn cluster_wide(mut self) -> Self {
+        self.scope = Scope::Cluster;
+        self
+    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, why, next_step, left_behind, removed, obstacle: _ } = self;
+        let Self { what, why, next_step, left_behind, removed, obstacle: _, scope: _ } = self;
         let why = why.trim_end_matches('.');
         write!(formatter, "{what}: {why}.\nNext step: {next_step}")?;
         match left_behind {

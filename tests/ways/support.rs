@@ -106,7 +106,10 @@ impl Launcher {
         let entry = tools.iter().find(|entry| entry.name == tool).unwrap();
         let consent = Consent::new(Arc::new(SaidYes), Arc::default());
         let call = Call::new(self.settings.clone(), self.contexts.clone(), self.prober.clone(), consent);
-        entry.call(Call { cancel: self.cancel.clone(), on_phase: self.on_phase.clone(), ..call }, args).await.map(|rendered| rendered.json)
+        entry
+            .call(Call { cancel: self.cancel.clone(), on_phase: self.on_phase.clone(), ..call }, args)
+            .await
+            .map(|rendered| rendered.json)
     }
 
     /// The inventory of the fixture's node.

@@ -1,25 +1,13 @@
-//! The audit log: every probe pod and every action is one line of JSON in `$XDG_STATE_HOME/gpu-syringe/audit.jsonl`.
-//!
-//! ```text
-//!   Record (one call; a line per pod) ─▶ Line ─▶ Audit (append, mode 0600, rotate) ─▶ audit.jsonl, audit.jsonl.1, …
-//!          └─▶ annotations of the pod: the cluster's own audit log has the same
-//! ```
-//!
-//! A probe whose line cannot be written is made all the same; an action is not done.
-
-mod record;
-mod show;
+//! The file of the audit log: append, rotate, read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-pub use record::{ActionNote, Record};
-pub use show::table;
+use super::line::Line;
+use crate::user_dirs::state_dir;
 
 /// Name of the file.
 const FILE: &str = "audit.jsonl";
@@ -27,70 +15,6 @@ const FILE: &str = "audit.jsonl";
 const MOST_BYTES: u64 = 5 << 20;
 /// Files that were set aside and are kept.
 const KEPT: u32 = 5;
-
-/// What a line is about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Event {
-    /// A node was read.
-    #[default]
-    Probe,
-    /// An action is about to be done. Written before its pod exists.
-    ActionStarted,
-    /// An action was done, or tried.
-    ActionEnded,
-    /// An action was asked for, and somebody said no.
-    ActionDeclined,
-    /// An action was asked for with a consent that is not good.
-    ActionRefused,
-}
-
-/// One line.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Line {
-    /// When it was written.
-    pub time: Option<Timestamp>,
-    /// What it is about.
-    pub event: Event,
-    /// Kubeconfig context.
-    pub context: String,
-    /// Address of the API server.
-    pub server: String,
-    /// User of the kubeconfig.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub user: Option<String>,
-    /// Node.
-    pub node: String,
-    /// Tool on whose behalf.
-    pub tool: String,
-    /// Its arguments; of a probe the words after `node-probe`.
-    #[serde(skip_serializing_if = "Value::is_null")]
-    pub arguments: Value,
-    /// Namespace of the pod.
-    pub namespace: String,
-    /// Name of the pod; absent before it exists, and where none was made.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pod: Option<String>,
-    /// UID of the pod.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pod_uid: Option<String>,
-    /// What was to be done, in words.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub plan: Option<String>,
-    /// Who agreed, and how: `user (elicitation)`, `token`, `--yes`, …
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub consent: Option<String>,
-    /// What became of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub outcome: Option<String>,
-    /// Whether the pod is gone for certain.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub removed: Option<bool>,
-    /// How long it took.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub duration_ms: Option<u64>,
-}
 
 /// The file of lines.
 #[derive(Clone, Debug)]
@@ -101,7 +25,7 @@ pub struct Audit {
 impl Audit {
     /// The log in the user's state directory. Where there is none, nothing can be written, and no action is done.
     pub fn usual() -> Self {
-        Self { file: crate::probe::state_directory().map(|directory| directory.join(FILE)) }
+        Self { file: state_dir().map(|directory| directory.join(FILE)) }
     }
 
     /// The log in this directory.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Line;
+use super::line::Line;
 use crate::tools::table;
 
 /// The lines as a table, newest last.

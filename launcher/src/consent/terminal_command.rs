@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::settings::Settings;
+use crate::settings::{Settings, to_words};
 
 /// Name of the program.
 const PROGRAM: &str = "gpu-syringe";
@@ -20,7 +20,7 @@ pub(crate) fn for_terminal(
     server: Option<&str>,
 ) -> String {
     let mut words = vec![program()];
-    words.extend(settings.to_words());
+    words.extend(to_words(settings));
     words.push(tool.replace('_', "-"));
     words.extend(["--node-name".to_owned(), node.to_owned()]);
     for (name, value) in arguments.as_object().into_iter().flatten() {

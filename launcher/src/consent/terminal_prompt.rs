@@ -5,7 +5,8 @@ use std::io::{BufRead, IsTerminal, Write};
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
-use super::{Ask, Asked, LIFETIME};
+use super::ask::{Ask, Asked};
+use super::tokens::LIFETIME;
 
 /// Asks on the terminal that the command was typed at.
 pub struct Terminal;

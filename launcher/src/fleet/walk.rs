@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use tokio::time::{Instant, timeout_at};
 
-use crate::error::{Failure, Obstacle};
+use crate::error::{Failure, Scope};
 use crate::kubernetes::Connection;
 use crate::probe::Phase;
 use crate::settings::ProbeMethod;
@@ -36,7 +36,7 @@ pub(crate) enum Outcome<R> {
 impl<R> Outcome<R> {
     /// Whether it failed for what stands before every other node too.
     fn is_of_every_node(&self) -> bool {
-        matches!(self, Self::Failed(Failure { obstacle: Some(Obstacle::EveryNode), .. }))
+        matches!(self, Self::Failed(Failure { scope: Scope::Cluster, .. }))
     }
 }
 

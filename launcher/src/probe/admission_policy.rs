@@ -6,7 +6,7 @@ const OURS: [&str; 3] = ["gpu-syringe-probe-only", "gpu-syringe-exec-only", "gpu
 const PARAMETER: &str = "ConfigMap gpu-syringe-policy";
 
 /// Names the policy behind an API server's refusal; `None` where it is none.
-pub(super) fn behind(why: &str, namespace: &str) -> Option<(String, String)> {
+pub(super) fn refused_by(why: &str, namespace: &str) -> Option<(String, String)> {
     if let Some(level) = between(why, "violates PodSecurity \"", "\"") {
         return Some((
             format!("Pod Security \"{level}\" of namespace {namespace}"),
@@ -74,11 +74,11 @@ fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use super::behind;
+    use super::refused_by;
 
     #[test]
     fn each_policy_is_named_and_rbac_is_none() {
-        let who = |why: &str| behind(why, "ns").map(|(who, _)| who);
+        let who = |why: &str| refused_by(why, "ns").map(|(who, _)| who);
         let cases = [
             (
                 "pods \"p\" is forbidden: violates PodSecurity \"baseline:latest\": privileged",
@@ -108,7 +108,7 @@ mod tests {
             let why = format!(
                 "ValidatingAdmissionPolicy 'gpu-syringe-probe-only' with binding 'b' denied request: {message}"
             );
-            behind(&why, "ns").map(|(_, change)| change).unwrap_or_default()
+            refused_by(&why, "ns").map(|(_, change)| change).unwrap_or_default()
         };
         assert!(
             ours("no probe is admitted until ConfigMap gpu-syringe-policy of this").contains("policy-parameters.yaml")

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use syringe_core::facts::action::Action;
 use syringe_core::text::clean;
 
-use super::{Audit, Event, Line};
+use super::types::{ProbeRequest, ProbeResult};
+use crate::audit::{Audit, Event, Line};
 use crate::error::Failure;
 use crate::kubernetes::Connection;
-use crate::probe::{ProbeRequest, ProbeResult};
 
 /// Longest text in an annotation: what a person reads, far below what Kubernetes takes.
 const MOST_ANNOTATION: usize = 1500;

@@ -3,15 +3,22 @@
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use syringe_core::text::clean;
 
-use super::exec_retry::{ProbeContainer, is_missing_program};
-use crate::settings::{Settings, ProbeMethod};
+use super::types::ProbeContainer;
+use crate::settings::{ProbeMethod, Settings};
 
 /// Why the container will never run (again), and what to do.
-pub(super) fn reason(pod: &Pod, probe_container: &ProbeContainer, settings: &Settings) -> Option<(String, String)> {
-    if let Some(end) = state(pod, &probe_container.container).and_then(|state| state.terminated.as_ref()) {
+pub(super) fn fatal_reason(
+    pod: &Pod,
+    probe_container: &ProbeContainer,
+    settings: &Settings,
+) -> Option<(String, String)> {
+    if let Some(end) = state_of(pod, &probe_container.container).and_then(|state| state.terminated.as_ref()) {
         let words = end_words(end);
-        let next =
-            if is_missing_program(&words) { probe_container.if_missing } else { "Look at the node's kubelet log for the pod." };
+        let next = if is_missing_program(&words) {
+            probe_container.if_missing
+        } else {
+            "Look at the node's kubelet log for the pod."
+        };
         return Some((words, next.into()));
     }
     let status = pod.status.as_ref()?;
@@ -20,7 +27,7 @@ pub(super) fn reason(pod: &Pod, probe_container: &ProbeContainer, settings: &Set
         let message = clean(status.message.as_deref().unwrap_or_default(), 300);
         return Some((format!("{reason}: {message}"), after_rejection(reason, settings)));
     }
-    let waiting = state(pod, &probe_container.container)?.waiting.as_ref()?;
+    let waiting = state_of(pod, &probe_container.container)?.waiting.as_ref()?;
     let reason = waiting.reason.as_deref()?;
     let message = clean(waiting.message.as_deref().unwrap_or("no message"), 400);
     let next = match reason {
@@ -41,7 +48,7 @@ pub(super) fn reason(pod: &Pod, probe_container: &ProbeContainer, settings: &Set
 }
 
 /// Whether the reason is an image that no registry gives: the same on every node.
-pub(super) fn is_no_image(why: &str) -> bool {
+pub(super) fn is_image_pull_failure(why: &str) -> bool {
     ["ErrImagePull:", "ImagePullBackOff:", "InvalidImageName:"].iter().any(|reason| why.starts_with(reason))
 }
 
@@ -56,7 +63,7 @@ pub(super) fn end_words(end: &ContainerStateTerminated) -> String {
 }
 
 /// The state of a container, ephemeral ones included.
-pub(super) fn state<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerState> {
+pub(super) fn state_of<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerState> {
     let status = pod.status.as_ref()?;
     let mut all = status.container_statuses.iter().chain(&status.ephemeral_container_statuses).flatten();
     let named = |one: &&ContainerStatus| one.name == container;
@@ -81,5 +88,31 @@ fn after_rejection(reason: &str, settings: &Settings) -> String {
         "Evicted" => "The node evicts pods: look at its disk, memory and PID pressure conditions.".into(),
         "TaintToleration" => "A taint of the node is not tolerated: see the --toleration settings.".into(),
         _ => "Look at the node's kubelet log for the pod.".into(),
+    }
+}
+
+/// The runtime's words for a program that the image does not hold.
+pub(super) fn is_missing_program(why: &str) -> bool {
+    // Not every missing file is the program: a hook of the runtime may miss the driver's libraries.
+    let program = why.contains("executable file") && why.contains("not found");
+    program || why.contains("exec: \"") && why.contains("no such file or directory")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_missing_program;
+
+    #[test]
+    fn a_missing_program_is_told_from_a_missing_driver() {
+        for words in [
+            "exec: \"node-probe\": executable file not found in $PATH",
+            "exec: \"/usr/bin/node-probe\": stat /usr/bin/node-probe: no such file or directory",
+            "crun: executable file `node-probe` not found in $PATH: No such file or directory",
+        ] {
+            assert!(is_missing_program(words), "{words}");
+        }
+        let hook = "error running prestart hook #0: exit status 1: nvidia-container-cli: initialization error: load library \
+                    failed: libnvidia-ml.so.1: cannot open shared object file: no such file or directory";
+        assert!(!is_missing_program(hook));
     }
 }

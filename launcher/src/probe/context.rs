@@ -1,26 +1,22 @@
-//! The life of one probe, from going in to coming out. Runs as a task of its own; nothing drops it half way.
-//!
-//! What differs between the ways to a node is a [`ProbeSteps`]; what is the same for all of them is here and in its neighbours:
-//! the exec_retry exec, the document, the timings, and that whatever went in is taken out, whatever became of the rest.
+//! What one probe works with, from the creation of its pod to its removal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::document::Document;
-use super::pod::OPERATOR;
-use super::{OnPhase, ProbeRequest, Owner, Phase, ProbePod, ProbeResult, Timings};
-use crate::audit::Record;
+use super::audit_record::Record;
+use super::owner::Owner;
+use super::pod_spec::{OPERATOR, ProbePod};
+use super::types::{OnPhase, ProbeRequest};
 use crate::error::Failure;
 use crate::kubernetes::Connection;
-use crate::settings::{Settings, ProbeMethod};
+use crate::settings::Settings;
 
-/// Everything one probe's life needs.
+/// What one probe works with. Nothing cancels its task: it ends when what it created is removed.
 pub(super) struct ProbeContext {
     pub(super) connection: Connection,
     pub(super) settings: Arc<Settings>,
@@ -41,80 +37,8 @@ pub(super) struct ProbeContext {
     pub(super) accepted: AtomicBool,
 }
 
-/// A way to a node: how a probe goes in, how its document comes back, how it is taken out.
-pub(super) trait ProbeSteps: Send + Sync {
-    /// Which way it is.
-    fn method(&self) -> ProbeMethod;
-
-    /// Puts on the cluster what the way needs. Awaited to its end, so that what was created is always known.
-    fn create(&mut self, context: &ProbeContext) -> impl Future<Output = Result<(), Failure>> + Send;
-
-    /// Gets the document. Dropped half way when the caller no longer wants it.
-    fn read(&self, context: &ProbeContext, timings: &mut Timings) -> impl Future<Output = Result<Document, Failure>> + Send;
-
-    /// Takes out whatever `enter` put in, also when that failed. Nothing drops it.
-    fn clean_up(&mut self, context: &ProbeContext) -> impl Future<Output = CleanUp> + Send;
-}
-
-/// What is left of a probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct CleanUp {
-    /// Name of the pod that was used.
-    pub(super) pod: String,
-    /// Whether every trace is gone for certain.
-    pub(super) removed: bool,
-    /// What is left, and what to do about it.
-    pub(super) left_behind: Option<String>,
-}
-
 impl ProbeContext {
-    /// Goes in, reads, comes out: the last whatever became of the others. The audit log gets its line.
-    pub(super) async fn run(&self, way: impl ProbeSteps) -> Result<ProbeResult, Failure> {
-        let began = Instant::now();
-        let result = self.live(way, began).await;
-        self.record.ended(&result, began.elapsed());
-        result
-    }
-
-    async fn live(&self, mut way: impl ProbeSteps, began: Instant) -> Result<ProbeResult, Failure> {
-        // Whoever gave up while the node was looked at, or a program that is ending, gets no pod at all: once the program
-        // has seen that no life is left, none may begin.
-        if self.is_given_up() {
-            return Err(self.stopped());
-        }
-        let mut timings = Timings::default();
-        (self.on_phase)(Phase::Create);
-        let entered = way.create(self).await;
-        timings.create = began.elapsed();
-        let made = entered.is_ok();
-        let read = match entered {
-            Ok(()) => tokio::select! {
-                read = way.read(self, &mut timings) => read,
-                () = self.cancel.cancelled() => Err(self.stopped()),
-                () = self.stop.cancelled() => Err(self.stopped()),
-            },
-            Err(failure) => Err(failure),
-        };
-        let leaving = Instant::now();
-        let CleanUp { pod, removed, left_behind } = way.clean_up(self).await;
-        timings.remove = leaving.elapsed();
-        timings.total = began.elapsed();
-        match read {
-            Ok(Document { report, note }) => {
-                Ok(ProbeResult { report, via: way.via(), pod, removed, left_behind, timings, note })
-            }
-            Err(failure) => Err(failure.leaving(left_behind).removed(made && removed)),
-        }
-    }
-
-    /// A call that came to no pod. The audit log gets its line all the same.
-    pub(super) fn refused(&self, refusal: Failure) -> Result<ProbeResult, Failure> {
-        let result = Err(refusal);
-        self.record.ended(&result, Duration::ZERO);
-        result
-    }
-
-    /// The pod of a way that makes one.
+    /// The pod of a method that creates one.
     pub(super) fn pod(&self) -> ProbePod {
         let ProbeRequest { node, tool, .. } = &self.request;
         let pod = ProbePod::new(&self.settings, &self.owner, node, tool).annotated(self.record.annotations());
@@ -150,7 +74,7 @@ impl ProbeContext {
         )
     }
 
-    fn stopped(&self) -> Failure {
+    pub(super) fn stopped(&self) -> Failure {
         // At the command line the two are one: the end of the program.
         let why = if self.stop.is_cancelled() { "gpu-syringe is ending" } else { "cancelled by the caller" };
         Failure::new(format!("Probing node {}", self.request.node), why, "Call again when you want the answer.")

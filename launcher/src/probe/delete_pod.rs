@@ -1,4 +1,4 @@
-//! Takes a pod out again, and says for certain whether it is gone.
+//! Deletes a pod, and tells whether it is gone for certain.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::types::CreateOutcome;
 use crate::error::kube_reason;
 
 /// Time for a removal with all its tries. A shutdown waits for it.
@@ -18,15 +19,6 @@ const UNSEEN_TIME: Duration = Duration::from_secs(2);
 /// First pause between two tries; doubles up to a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// Which pod of a name is meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Meant<'a> {
-    /// The one with this UID: one of the same name that came later is left alone.
-    This(Option<&'a str>),
-    /// One whose creation was not answered: it is there, or comes yet, or never does.
-    Unseen,
-}
-
 /// Why a pod may still be there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
@@ -36,9 +28,10 @@ pub(crate) struct DeleteError {
     pub(crate) is_forbidden: bool,
 }
 
-/// Deletes the pod `name`.
-pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, meant: Meant<'_>) -> Result<(), DeleteError> {
-    let uid = if let Meant::This(uid) = meant { uid } else { None };
+/// Deletes the pod `name`. With a UID a later pod of the same name is left alone; after an unknown outcome the pod is waited
+/// for, since it may still come to exist.
+pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, outcome: &CreateOutcome) -> Result<(), DeleteError> {
+    let uid = if let CreateOutcome::Created { uid } = outcome { uid.as_deref() } else { None };
     let params = DeleteParams {
         // The probe holds nothing that would need an orderly end: gone at once, without waiting for the kubelet.
         grace_period_seconds: Some(0),
@@ -60,7 +53,7 @@ pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, meant: Meant<'_>) ->
                 reason = "the API server accepted the removal, but the pod is still there".into();
             }
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => {
-                if meant != Meant::Unseen || began.elapsed() >= UNSEEN_TIME {
+                if *outcome != CreateOutcome::Unknown || began.elapsed() >= UNSEEN_TIME {
                     return Ok(());
                 }
             }
@@ -113,7 +106,7 @@ mod tests {
             sleep(Duration::from_millis(500)).await;
             cluster.add_pod(workload_pod("default", "late", "gpu-1", 0));
         };
-        let (gone, ()) = tokio::join!(delete_pod(&pods, "late", Meant::Unseen), late);
+        let (gone, ()) = tokio::join!(delete_pod(&pods, "late", &CreateOutcome::Unknown), late);
         assert_eq!((gone, cluster.pods("default").len()), (Ok(()), 0));
     }
 }

@@ -7,10 +7,10 @@ use syringe_core::report::Report;
 use syringe_core::text::clean;
 use tokio::time::{Instant, sleep};
 
-use super::Timings;
-use super::exec_retry::ProbeContainer;
-use super::exec_websocket{Ended, Output};
 use super::context::ProbeContext;
+use super::exec_retry;
+use super::exec_websocket::{Ended, Output};
+use super::types::{ProbeContainer, Timings};
 use crate::error::Failure;
 use crate::settings::ProbeMethod;
 
@@ -39,127 +39,125 @@ impl Document {
     }
 }
 
-impl ProbeContext {
-    /// Runs the probe as soon as the container can take it, and reads its document.
-    pub(super) async fn document(
-        &self,
-        probe_container: &ProbeContainer,
-        argv: &[String],
-        timings: &mut Timings,
-    ) -> Result<Document, Failure> {
-        let output = self.exec(probe_container, argv, &[], timings).await?;
-        self.read_or_retry(output, probe_container, argv, timings).await
-    }
+/// Runs the probe as soon as the container can take it, and reads its document.
+pub(super) async fn read(
+    context: &ProbeContext,
+    probe_container: &ProbeContainer,
+    argv: &[String],
+    timings: &mut Timings,
+) -> Result<Document, Failure> {
+    let output = exec_retry::exec(context, probe_container, argv, &[], timings).await?;
+    read_or_retry(context, output, probe_container, argv, timings).await
+}
 
-    /// The document in `output`; where it was cut, that of one more run.
-    pub(super) async fn read_or_retry(
-        &self,
-        output: Output,
-        probe_container: &ProbeContainer,
-        argv: &[String],
-        timings: &mut Timings,
-    ) -> Result<Document, Failure> {
-        let why = match parse(&output) {
-            Ok(report) if self.is_action && is_under_way(&report) => "the first answer was lost".to_owned(),
-            Ok(report) => return Ok(Document { report, note: stuck(&output) }),
-            Err(why) => why,
-        };
-        if self.is_action {
-            return self.outcome(probe_container, argv, timings, &why).await;
-        }
-        if let Some(failure) = self.failed_at_once(&output) {
-            return Err(failure);
-        }
-        tracing::info!(%why, "the probe's answer was incomplete, asking once more");
-        let output = self.exec(probe_container, argv, &[], timings).await?;
-        match parse(&output) {
-            Ok(report) => {
-                let retried = format!("the first answer was incomplete ({why}); this is the second");
-                Ok(Document { report, note: stuck(&output).or(Some(retried)) })
-            }
-            Err(why) => Err(self.incomplete(&format!("{why}, twice"))),
-        }
+/// The document in `output`; where it was cut, that of one more run.
+pub(super) async fn read_or_retry(
+    context: &ProbeContext,
+    output: Output,
+    probe_container: &ProbeContainer,
+    argv: &[String],
+    timings: &mut Timings,
+) -> Result<Document, Failure> {
+    let why = match parse(&output) {
+        Ok(report) if context.is_action && is_under_way(&report) => "the first answer was lost".to_owned(),
+        Ok(report) => return Ok(Document { report, note: stuck(&output) }),
+        Err(why) => why,
+    };
+    if context.is_action {
+        return outcome(context, probe_container, argv, timings, &why).await;
     }
-
-    /// A program that ended by itself and printed nothing: it would do so again, and nothing on the way is to blame.
-    fn failed_at_once(&self, output: &Output) -> Option<Failure> {
-        let Output { stdout, stderr, ended: Ended::Exit(code @ 1..SIGNALLED), .. } = output else { return None };
-        let said = if stderr.is_empty() { "nothing".to_owned() } else { clean(stderr, 300) };
-        stdout.is_empty().then(|| {
-            Failure::new(
-                format!("Running the probe on node {}", self.request.node),
-                format!("it ended with exit code {code} and printed no document; it said: {said}"),
-                match self.settings.via {
-                    ProbeMethod::Inject => {
-                        "It may not fit the base image or the node (its C library): name another --base-image or \
-                         --probe-binary."
-                    }
-                    _ => {
-                        "Its image may hold another program or version: name the one that belongs to this launcher with \
-                         --image."
-                    }
-                },
-            )
-        })
+    if let Some(failure) = failed_at_once(context, &output) {
+        return Err(failure);
     }
-
-    /// What became of an action whose answer was lost. Its pod stays as long as it may run: to end the pod would be to end
-    /// the action in its middle. The probe does nothing twice; asked again, it tells the outcome once there is one.
-    async fn outcome(
-        &self,
-        probe_container: &ProbeContainer,
-        argv: &[String],
-        timings: &mut Timings,
-        why: &str,
-    ) -> Result<Document, Failure> {
-        loop {
-            let last = match self.exec(probe_container, argv, &[], timings).await {
-                Ok(output) => match parse(&output) {
-                    Ok(report) if !is_under_way(&report) => {
-                        let note =
-                            format!("the first answer was lost ({why}); this is what the probe said when asked again");
-                        return Ok(Document { report, note: Some(note) });
-                    }
-                    Ok(_) => "the action was started, and has not told its outcome".to_owned(),
-                    Err(why) => why,
-                },
-                // Where the pod is gone nothing runs any more.
-                Err(failure) => match self.look(probe_container).await {
-                    Err(gone) => return Err(gone),
-                    Ok(_) => failure.why,
-                },
-            };
-            if Instant::now() + ASK_EVERY >= self.end {
-                return Err(self.outcome_unknown(&format!("{last}; at first {why}")));
-            }
-            sleep(ASK_EVERY).await;
+    tracing::info!(%why, "the probe's answer was incomplete, asking once more");
+    let output = exec_retry::exec(context, probe_container, argv, &[], timings).await?;
+    match parse(&output) {
+        Ok(report) => {
+            let retried = format!("the first answer was incomplete ({why}); this is the second");
+            Ok(Document { report, note: stuck(&output).or(Some(retried)) })
         }
+        Err(why) => Err(incomplete(context, &format!("{why}, twice"))),
     }
+}
 
-    fn outcome_unknown(&self, why: &str) -> Failure {
+/// A program that ended by itself and printed nothing: it would do so again, and nothing on the way is to blame.
+fn failed_at_once(context: &ProbeContext, output: &Output) -> Option<Failure> {
+    let Output { stdout, stderr, ended: Ended::Exit(code @ 1..SIGNALLED), .. } = output else { return None };
+    let said = if stderr.is_empty() { "nothing".to_owned() } else { clean(stderr, 300) };
+    stdout.is_empty().then(|| {
         Failure::new(
-            format!("Running {} on node {}", self.request.tool, self.request.node),
-            why,
-            "It may have been done: look at the node (diagnose_gpu_node) before you decide anything.",
-        )
-    }
-
-    /// An answer that was cut.
-    pub(super) fn incomplete(&self, why: &str) -> Failure {
-        Failure::new(
-            format!("Reading the probe's answer from node {}", self.request.node),
-            why,
-            match self.settings.via {
-                ProbeMethod::Logs => {
-                    "Look at the node's container runtime and its disk (the log is kept there), and try again."
+            format!("Running the probe on node {}", context.request.node),
+            format!("it ended with exit code {code} and printed no document; it said: {said}"),
+            match context.settings.via {
+                ProbeMethod::Inject => {
+                    "It may not fit the base image or the node (its C library): name another --base-image or \
+                     --probe-binary."
                 }
                 _ => {
-                    "Something between here and the node cuts websocket streams (a proxy, a load balancer) or the node is in \
-                     trouble: try again, from closer to the cluster, or with --via logs."
+                    "Its image may hold another program or version: name the one that belongs to this launcher with \
+                     --image."
                 }
             },
         )
+    })
+}
+
+/// What became of an action whose answer was lost. Its pod stays as long as it may run: to end the pod would be to end
+/// the action in its middle. The probe does nothing twice; asked again, it tells the outcome once there is one.
+async fn outcome(
+    context: &ProbeContext,
+    probe_container: &ProbeContainer,
+    argv: &[String],
+    timings: &mut Timings,
+    why: &str,
+) -> Result<Document, Failure> {
+    loop {
+        let last = match exec_retry::exec(context, probe_container, argv, &[], timings).await {
+            Ok(output) => match parse(&output) {
+                Ok(report) if !is_under_way(&report) => {
+                    let note =
+                        format!("the first answer was lost ({why}); this is what the probe said when asked again");
+                    return Ok(Document { report, note: Some(note) });
+                }
+                Ok(_) => "the action was started, and has not told its outcome".to_owned(),
+                Err(why) => why,
+            },
+            // Where the pod is gone nothing runs any more.
+            Err(failure) => match exec_retry::look(context, probe_container).await {
+                Err(gone) => return Err(gone),
+                Ok(_) => failure.why,
+            },
+        };
+        if Instant::now() + ASK_EVERY >= context.end {
+            return Err(outcome_unknown(context, &format!("{last}; at first {why}")));
+        }
+        sleep(ASK_EVERY).await;
     }
+}
+
+fn outcome_unknown(context: &ProbeContext, why: &str) -> Failure {
+    Failure::new(
+        format!("Running {} on node {}", context.request.tool, context.request.node),
+        why,
+        "It may have been done: look at the node (diagnose_gpu_node) before you decide anything.",
+    )
+}
+
+/// An answer that was cut.
+pub(super) fn incomplete(context: &ProbeContext, why: &str) -> Failure {
+    Failure::new(
+        format!("Reading the probe's answer from node {}", context.request.node),
+        why,
+        match context.settings.via {
+            ProbeMethod::Logs => {
+                "Look at the node's container runtime and its disk (the log is kept there), and try again."
+            }
+            _ => {
+                "Something between here and the node cuts websocket streams (a proxy, a load balancer) or the node is in \
+                 trouble: try again, from closer to the cluster, or with --via logs."
+            }
+        },
+    )
 }
 
 /// Whether the probe says no more than that the action was started before.

@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 
-use super::exec_websocket{self, Command, Ended, ExecError, Output};
+use super::admission_policy;
+use super::container_state::{self, is_missing_program};
 use super::context::ProbeContext;
-use super::{CONTAINER, Phase, Timings, container_state, policy};
+use super::exec_websocket::{self, Command, Ended, ExecError, Output};
+use super::pod_spec::CONTAINER;
+use super::types::{Phase, ProbeContainer, Timings};
 use crate::error::{Failure, Obstacle, kube_reason};
 use crate::kubernetes::events;
 use crate::kubernetes::patience::retry_after;
@@ -33,197 +36,192 @@ const REFUSED_FOR: Duration = Duration::from_secs(5);
 /// kube's reason for an answer that is no `Status`.
 const FOREIGN: &str = "Failed to parse error data";
 
-/// A container in which the probe runs.
-#[derive(Clone, Debug)]
-pub(super) struct ProbeContainer {
-    pub(super) namespace: String,
-    pub(super) pod: String,
-    pub(super) container: String,
-    pub(super) image: String,
-    /// What to do when the image does not hold the program that is run in it.
-    pub(super) if_missing: &'static str,
+/// One exec that ran. Tries until the container can take it; looks at the pod beside it.
+pub(super) async fn exec(
+    context: &ProbeContext,
+    probe_container: &ProbeContainer,
+    argv: &[String],
+    input: &[u8],
+    timings: &mut Timings,
+) -> Result<Output, Failure> {
+    let waiting = Instant::now();
+    let start_end = context.end.min(waiting + context.settings.start_time());
+    let ProbeContainer { namespace, pod, container, .. } = probe_container;
+    let command = Command { namespace, pod, container, argv, input };
+    (context.on_phase)(Phase::Start);
+    let mut pause = FIRST_PAUSE;
+    let mut looked = waiting;
+    let mut seen_running: Option<Instant> = None;
+    let mut last = String::from("no try was made");
+    while Instant::now() < start_end {
+        let attempt = Instant::now();
+        let on_phase = context.on_phase.clone();
+        let run =
+            exec_websocket::run(&context.connection.client, &command, UPGRADE_TIME, move || on_phase(Phase::Read));
+        match timeout(context.end.saturating_duration_since(attempt), run).await {
+            Err(_) => return Err(context.out_of_time("the probe did not finish")),
+            Ok(Ok(output)) => match output.ended {
+                // Up to Kubernetes 1.35 a container that is not there yet is a status on the stream.
+                Ended::Refused(ref why) if not_yet(why) => last = why.clone(),
+                Ended::Refused(ref why) => return Err(not_run(context, probe_container, why)),
+                _ => {
+                    context.accepted.store(true, Ordering::Relaxed);
+                    timings.start += attempt - waiting;
+                    timings.exec += attempt.elapsed();
+                    return Ok(output);
+                }
+            },
+            Ok(Err(error)) => {
+                last = error.to_string();
+                pause = pause.max(retry_pause(context, probe_container, &error)?);
+            }
+        }
+        if looked.elapsed() >= LOOK_EVERY || pause >= LOOK_EVERY {
+            looked = Instant::now();
+            if look(context, probe_container).await? {
+                let since = *seen_running.get_or_insert(looked);
+                if since.elapsed() >= REFUSED_FOR {
+                    return Err(no_websocket(context, &last));
+                }
+            }
+        }
+        sleep(pause).await;
+        let longest = (waiting.elapsed() / PART_OF_WAIT).clamp(YOUNG_PAUSE, LONGEST_PAUSE);
+        pause = (pause * 3 / 2).min(longest);
+    }
+    if look(context, probe_container).await? {
+        return Err(no_websocket(context, &last));
+    }
+    Err(not_started_in_time(context, probe_container, waiting.elapsed(), &last).await)
 }
 
-impl ProbeContext {
-    /// One exec that ran. Tries until the container can take it; looks at the pod beside it.
-    pub(super) async fn exec(
-        &self,
-        probe_container: &ProbeContainer,
-        argv: &[String],
-        input: &[u8],
-        timings: &mut Timings,
-    ) -> Result<Output, Failure> {
-        let waiting = Instant::now();
-        let start_end = self.end.min(waiting + self.settings.start_time());
-        let ProbeContainer { namespace, pod, container, .. } = probe_container;
-        let command = Command { namespace, pod, container, argv, input };
-        (self.on_phase)(Phase::Start);
-        let mut pause = FIRST_PAUSE;
-        let mut looked = waiting;
-        let mut seen_running: Option<Instant> = None;
-        let mut last = String::from("no try was made");
-        while Instant::now() < start_end {
-            let attempt = Instant::now();
-            let on_phase = self.on_phase.clone();
-            let run = exec::run(&self.connection.client, &command, UPGRADE_TIME, move || on_phase(Phase::Read));
-            match timeout(self.end.saturating_duration_since(attempt), run).await {
-                Err(_) => return Err(self.out_of_time("the probe did not finish")),
-                Ok(Ok(output)) => match output.ended {
-                    // Up to Kubernetes 1.35 a container that is not there yet is a status on the stream.
-                    Ended::Refused(ref why) if not_yet(why) => last = why.clone(),
-                    Ended::Refused(ref why) => return Err(self.not_run(probe_container, why)),
-                    _ => {
-                        self.accepted.store(true, Ordering::Relaxed);
-                        timings.start += attempt - waiting;
-                        timings.exec += attempt.elapsed();
-                        return Ok(output);
-                    }
-                },
-                Ok(Err(error)) => {
-                    last = error.to_string();
-                    pause = pause.max(self.may_try_again(probe_container, &error)?);
-                }
-            }
-            if looked.elapsed() >= LOOK_EVERY || pause >= LOOK_EVERY {
-                looked = Instant::now();
-                if self.look(probe_container).await? {
-                    let since = *seen_running.get_or_insert(looked);
-                    if since.elapsed() >= REFUSED_FOR {
-                        return Err(self.no_websocket(&last));
-                    }
-                }
-            }
-            sleep(pause).await;
-            let longest = (waiting.elapsed() / PART_OF_WAIT).clamp(YOUNG_PAUSE, LONGEST_PAUSE);
-            pause = (pause * 3 / 2).min(longest);
+/// A container that did not start in time: `last` is what was heard last, and the pod's newest warning may say why.
+pub(super) async fn not_started_in_time(
+    context: &ProbeContext,
+    probe_container: &ProbeContainer,
+    waited: Duration,
+    last: &str,
+) -> Failure {
+    let late = not_started_after(context, waited);
+    match newest_warning(context, probe_container).await {
+        Some(warning) => {
+            let next = if warning.contains("no runtime for") {
+                "The node's container runtime does not know that RuntimeClass: name another one with --runtime-class."
+            } else {
+                "Mend on the node what the warning names."
+            };
+            let why = format!("{late}; the pod's newest warning is {warning}");
+            Failure { next_step: next.to_owned(), ..context.out_of_time(&why) }
         }
-        if self.look(probe_container).await? {
-            return Err(self.no_websocket(&last));
-        }
-        Err(self.not_started_in_time(probe_container, waiting.elapsed(), &last).await)
+        None => context.out_of_time(&format!("{late} ({last})")),
     }
+}
 
-    /// A container that did not start in time: `last` is what was heard last, and the pod's newest warning may say why.
-    pub(super) async fn not_started_in_time(&self, probe_container: &ProbeContainer, waited: Duration, last: &str) -> Failure {
-        let late = self.not_started_after(waited);
-        match self.newest_warning(probe_container).await {
-            Some(warning) => {
-                let next = if warning.contains("no runtime for") {
-                    "The node's container runtime does not know that RuntimeClass: name another one with --runtime-class."
-                } else {
-                    "Mend on the node what the warning names."
-                };
-                let why = format!("{late}; the pod's newest warning is {warning}");
-                Failure { next_step: next.to_owned(), ..self.out_of_time(&why) }
+/// What no status of a pod says: a sandbox that cannot be created, a volume that cannot be mounted. Of a pod of ours alone:
+/// the warnings of somebody else's pod are about its own troubles.
+async fn newest_warning(context: &ProbeContext, probe_container: &ProbeContainer) -> Option<String> {
+    if probe_container.container != CONTAINER {
+        return None;
+    }
+    let looking = events::newest_warning(&context.connection, &probe_container.namespace, &probe_container.pod);
+    let warning = timeout(LOOK_TIME, looking).await.ok()?.ok()??;
+    Some(format!("{}: {}", warning.reason, warning.message))
+}
+
+/// That the container did not start, how long that was waited for, and which limit ended the wait.
+fn not_started_after(context: &ProbeContext, waited: Duration) -> String {
+    let limit = if waited >= context.settings.start_time() {
+        format!("--start-timeout {}", context.settings.start_timeout)
+    } else {
+        "the time of this call or node".to_owned()
+    };
+    format!("its container did not start within {:.1} s, the limit of {limit}", waited.as_secs_f64())
+}
+
+/// Whether an exec that was refused may succeed later, and how long to wait before.
+fn retry_pause(
+    context: &ProbeContext,
+    probe_container: &ProbeContainer,
+    error: &ExecError,
+) -> Result<Duration, Failure> {
+    let ExecError::Kube(error) = error else { return Ok(FIRST_PAUSE) };
+    let why = kube_reason(error);
+    match error {
+        kube::Error::Api(_) if not_yet(&why) => Ok(FIRST_PAUSE),
+        // Not a word of the API server: somebody before it answers, or a kubelet behind it.
+        kube::Error::Api(status) if status.reason == FOREIGN && is_final(status.code) => {
+            Err(no_websocket(context, &why))
+        }
+        kube::Error::Api(status) => match status.code {
+            403 if let Some((who, change)) = admission_policy::refused_by(&why, &probe_container.namespace) => {
+                let what = format!("Running the probe in pod {}/{}", probe_container.namespace, probe_container.pod);
+                Err(Failure::new(what, format!("{who} forbids it: {why}"), change).because_of(Obstacle::Policy(who)))
             }
-            None => self.out_of_time(&format!("{late} ({last})")),
-        }
-    }
-
-    /// What no status of a pod says: a sandbox that cannot be created, a volume that cannot be mounted. Of a pod of ours alone:
-    /// the warnings of somebody else's pod are about its own troubles.
-    async fn newest_warning(&self, probe_container: &ProbeContainer) -> Option<String> {
-        if probe_container.container != CONTAINER {
-            return None;
-        }
-        let looking = events::newest_warning(&self.connection, &probe_container.namespace, &probe_container.pod);
-        let warning = timeout(LOOK_TIME, looking).await.ok()?.ok()??;
-        Some(format!("{}: {}", warning.reason, warning.message))
-    }
-
-    /// That the container did not start, how long that was waited for, and which limit ended the wait.
-    fn not_started_after(&self, waited: Duration) -> String {
-        let limit = if waited >= self.settings.start_time() {
-            format!("--start-timeout {}", self.settings.start_timeout)
-        } else {
-            "the time of this call or node".to_owned()
-        };
-        format!("its container did not start within {:.1} s, the limit of {limit}", waited.as_secs_f64())
-    }
-
-    /// Whether an exec that was refused may succeed later, and how long to wait before.
-    fn may_try_again(&self, probe_container: &ProbeContainer, error: &ExecError) -> Result<Duration, Failure> {
-        let ExecError::Kube(error) = error else { return Ok(FIRST_PAUSE) };
-        let why = kube_reason(error);
-        match error {
-            kube::Error::Api(_) if not_yet(&why) => Ok(FIRST_PAUSE),
-            // Not a word of the API server: somebody before it answers, or a kubelet behind it.
-            kube::Error::Api(status) if status.reason == FOREIGN && is_final(status.code) => {
-                Err(self.no_websocket(&why))
-            }
-            kube::Error::Api(status) => match status.code {
-                403 if let Some((who, change)) = policy::behind(&why, &probe_container.namespace) => {
-                    let what = format!("Running the probe in pod {}/{}", probe_container.namespace, probe_container.pod);
-                    Err(Failure::new(what, format!("{who} forbids it: {why}"), change)
-                        .because_of(Obstacle::Policy(who)))
-                }
-                401 | 403 => Err(Failure::new(
-                    format!("Running the probe in pod {}/{}", probe_container.namespace, probe_container.pod),
-                    why,
-                    "Your user needs get and create on pods/exec in that namespace (deploy/rbac.yaml); --via logs does \
-                     without.",
-                )
-                .because_of(Obstacle::EveryNode)),
-                429 => Ok(retry_after(status)),
-                404 => Err(self.not_run(probe_container, &why)),
-                400..500 => Err(self.no_websocket(&why)),
-                _ => Ok(FIRST_PAUSE),
-            },
-            kube::Error::UpgradeConnection(_) => Err(self.no_websocket(&why)),
+            401 | 403 => Err(Failure::new(
+                format!("Running the probe in pod {}/{}", probe_container.namespace, probe_container.pod),
+                why,
+                "Your user needs get and create on pods/exec in that namespace (deploy/rbac.yaml); --via logs does \
+                 without.",
+            )
+            .cluster_wide()),
+            429 => Ok(retry_after(status)),
+            404 => Err(not_run(context, probe_container, &why)),
+            400..500 => Err(no_websocket(context, &why)),
             _ => Ok(FIRST_PAUSE),
-        }
-    }
-
-    fn no_websocket(&self, why: &str) -> Failure {
-        let what = format!("Opening a websocket to node {} through {}", self.request.node, self.connection.server);
-        if why.contains("dial") {
-            // The log is read through the kubelet as well: no other way helps.
-            let next = "The API server cannot reach the node's kubelet (port 10250): look at the firewall between them, or \
-                        at konnectivity.";
-            return Failure::new(what, why, next);
-        }
-        let next = "A proxy or load balancer before the API server refuses websockets: allow them, connect to the API \
-                    server directly, or use --via logs, which needs none.";
-        Failure::new(what, why, next).because_of(Obstacle::Websockets)
-    }
-
-    /// Looks at the pod for what makes waiting useless. Says whether its container is seen to run.
-    pub(super) async fn look(&self, probe_container: &ProbeContainer) -> Result<bool, Failure> {
-        match timeout(LOOK_TIME, self.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await {
-            Ok(Ok(Some(pod))) => match container_state::fatal_reason(&pod, probe_container, &self.settings) {
-                Some((why, next)) => Err(self.not_started(probe_container, &why, next)),
-                None => Ok(container_state::state_of(&pod, &probe_container.container).is_some_and(|state| state.running.is_some())),
-            },
-            Ok(Ok(None)) => Err(self.not_run(probe_container, "somebody deleted the pod")),
-            // A look that fails proves nothing; the next exec will tell.
-            Ok(Err(_)) | Err(_) => Ok(false),
-        }
-    }
-
-    pub(super) fn not_started(&self, probe_container: &ProbeContainer, why: &str, next: String) -> Failure {
-        let what = format!("Starting the probe on node {} (image {})", self.request.node, probe_container.image);
-        let failure = Failure::new(what, why, next);
-        let no_image = self.settings.via != ProbeMethod::Inject && container_state::is_image_pull_failure(why);
-        if no_image { failure.because_of(Obstacle::EveryNode) } else { failure }
-    }
-
-    pub(super) fn not_run(&self, probe_container: &ProbeContainer, why: &str) -> Failure {
-        let next = if is_missing_program(why) {
-            probe_container.if_missing
-        } else if why == exec::FLOOD {
-            "The image holds another program of that name: name the right one with --image."
-        } else {
-            "Look at the node's kubelet and container runtime, and try again."
-        };
-        Failure::new(format!("Running the probe on node {}", self.request.node), why, next)
+        },
+        kube::Error::UpgradeConnection(_) => Err(no_websocket(context, &why)),
+        _ => Ok(FIRST_PAUSE),
     }
 }
 
-/// The runtime's words for a program that the image does not hold.
-pub(super) fn is_missing_program(why: &str) -> bool {
-    // Not every missing file is the program: a hook of the runtime may miss the driver's libraries.
-    let program = why.contains("executable file") && why.contains("not found");
-    program || why.contains("exec: \"") && why.contains("no such file or directory")
+fn no_websocket(context: &ProbeContext, why: &str) -> Failure {
+    let what = format!("Opening a websocket to node {} through {}", context.request.node, context.connection.server);
+    if why.contains("dial") {
+        // The log is read through the kubelet as well: no other way helps.
+        let next = "The API server cannot reach the node's kubelet (port 10250): look at the firewall between them, or \
+                    at konnectivity.";
+        return Failure::new(what, why, next);
+    }
+    let next = "A proxy or load balancer before the API server refuses websockets: allow them, connect to the API \
+                server directly, or use --via logs, which needs none.";
+    Failure::new(what, why, next).because_of(Obstacle::Websockets)
+}
+
+/// Looks at the pod for what makes waiting useless. Says whether its container is seen to run.
+pub(super) async fn look(context: &ProbeContext, probe_container: &ProbeContainer) -> Result<bool, Failure> {
+    match timeout(LOOK_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await {
+        Ok(Ok(Some(pod))) => match container_state::fatal_reason(&pod, probe_container, &context.settings) {
+            Some((why, next)) => Err(not_started(context, probe_container, &why, next)),
+            None => Ok(container_state::state_of(&pod, &probe_container.container)
+                .is_some_and(|state| state.running.is_some())),
+        },
+        Ok(Ok(None)) => Err(not_run(context, probe_container, "somebody deleted the pod")),
+        // A look that fails proves nothing; the next exec will tell.
+        Ok(Err(_)) | Err(_) => Ok(false),
+    }
+}
+
+pub(super) fn not_started(
+    context: &ProbeContext,
+    probe_container: &ProbeContainer,
+    why: &str,
+    next: String,
+) -> Failure {
+    let what = format!("Starting the probe on node {} (image {})", context.request.node, probe_container.image);
+    let failure = Failure::new(what, why, next);
+    let no_image = context.settings.via != ProbeMethod::Inject && container_state::is_image_pull_failure(why);
+    if no_image { failure.cluster_wide() } else { failure }
+}
+
+pub(super) fn not_run(context: &ProbeContext, probe_container: &ProbeContainer, why: &str) -> Failure {
+    let next = if is_missing_program(why) {
+        probe_container.if_missing
+    } else if why == exec_websocket::FLOOD {
+        "The image holds another program of that name: name the right one with --image."
+    } else {
+        "Look at the node's kubelet and container runtime, and try again."
+    };
+    Failure::new(format!("Running the probe on node {}", context.request.node), why, next)
 }
 
 /// Whether a proxy that answers so will go on doing it: it does not know websockets. A bad gateway may mend.
@@ -243,23 +241,4 @@ pub(super) fn not_yet(why: &str) -> bool {
         "dial tcp",
     ];
     WORDS.iter().any(|words| why.contains(words))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_missing_program;
-
-    #[test]
-    fn a_missing_program_is_told_from_a_missing_driver() {
-        for words in [
-            "exec: \"node-probe\": executable file not found in $PATH",
-            "exec: \"/usr/bin/node-probe\": stat /usr/bin/node-probe: no such file or directory",
-            "crun: executable file `node-probe` not found in $PATH: No such file or directory",
-        ] {
-            assert!(is_missing_program(words), "{words}");
-        }
-        let hook = "error running prestart hook #0: exit status 1: nvidia-container-cli: initialization error: load library \
-                    failed: libnvidia-ml.so.1: cannot open shared object file: no such file or directory";
-        assert!(!is_missing_program(hook));
-    }
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::probe::pod::random_suffix;
+use super::random_name::random_suffix;
+use crate::user_dirs::state_dir;
 
 /// Age from which the lock of a dead session is removed.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
@@ -35,7 +36,7 @@ pub struct Owner {
 impl Owner {
     /// Takes a session. Where no directory of ours can be written, pods are swept by their age alone.
     pub fn claim() -> Self {
-        Self::claim_in(state_directory(), &machine())
+        Self::claim_in(state_dir(), &machine())
     }
 
     fn claim_in(directory: Option<PathBuf>, machine: &str) -> Self {
@@ -77,52 +78,6 @@ impl Drop for Owner {
             let _ = fs::remove_file(lock_file(directory, &self.id, &self.session));
         }
     }
-}
-
-/// `$XDG_STATE_HOME/gpu-syringe`, or what the platform has in its place: ours, and closed to everybody else.
-pub(crate) fn state_directory() -> Option<PathBuf> {
-    let given = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = given("XDG_STATE_HOME")
-        .or_else(|| given("LOCALAPPDATA"))
-        .or_else(|| given("HOME").map(|home| home.join(".local").join("state")))?;
-    let directory = base.join("gpu-syringe");
-    match make_private(&directory) {
-        Ok(()) => Some(directory),
-        Err(error) => {
-            tracing::warn!(%error, directory = %directory.display(), "the state directory cannot be used");
-            None
-        }
-    }
-}
-
-/// Makes a directory that only we can enter. Refuses one that belongs to somebody else.
-fn make_private(directory: &Path) -> io::Result<()> {
-    if let Some(parent) = directory.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    match builder.create(directory) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{MetadataExt, PermissionsExt};
-        let metadata = fs::metadata(directory)?;
-        if !metadata.is_dir() {
-            return Err(io::Error::other("it is no directory"));
-        }
-        // Who we are is told by a file of ours.
-        if tempfile::tempfile_in(directory)?.metadata()?.uid() != metadata.uid() {
-            return Err(io::Error::other("it belongs to another user"));
-        }
-        if metadata.permissions().mode() & 0o077 != 0 {
-            fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
-        }
-    }
-    Ok(())
 }
 
 /// A new file that only we can read.
@@ -252,37 +207,16 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn the_directory_and_its_files_are_closed_to_others() {
+    fn the_files_are_closed_to_others() {
         use std::os::unix::fs::PermissionsExt;
         let base = tempfile::tempdir().expect("a directory");
         let directory = base.path().join("gpu-syringe");
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
-        make_private(&directory).expect("made");
-        assert_eq!(mode(&directory), 0o700);
-        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("ours");
-        make_private(&directory).expect("closed again");
-        assert_eq!(mode(&directory), 0o700);
+        fs::create_dir(&directory).expect("made");
         let owner = claim(&directory, "a");
         let files: Vec<PathBuf> =
             fs::read_dir(&directory).expect("files").map(|file| file.expect("one").path()).collect();
         assert!(files.len() == 2 && files.iter().all(|file| mode(file) == 0o600), "{files:?}");
         drop(owner);
-        let file = base.path().join("file");
-        fs::write(&file, "").expect("written");
-        assert!(make_private(&file).is_err(), "no directory");
-    }
-
-    /// Only root can make a directory of somebody else's.
-    #[cfg(unix)]
-    #[test]
-    fn a_directory_of_another_user_is_refused() {
-        use std::os::unix::fs::chown;
-        let base = tempfile::tempdir().expect("a directory");
-        let directory = base.path().join("gpu-syringe");
-        fs::create_dir(&directory).expect("made");
-        if chown(&directory, Some(12_345), None).is_ok() {
-            let error = make_private(&directory).expect_err("another user's");
-            assert!(error.to_string().contains("another user"), "{error}");
-        }
     }
 }

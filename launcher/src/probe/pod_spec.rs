@@ -11,9 +11,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use syringe_core::PROBE_NAME;
-
-use super::Owner;
+use super::owner::Owner;
+use super::random_name::probe_name;
 use crate::settings::{Pair, Settings};
 
 /// Name of the pod's only container.
@@ -235,18 +234,4 @@ fn pull_secrets(settings: &Settings) -> Option<Vec<LocalObjectReference>> {
     let secrets: Vec<_> =
         settings.image_pull_secret.iter().map(|name| LocalObjectReference { name: name.clone() }).collect();
     (!secrets.is_empty()).then_some(secrets)
-}
-
-/// The name of a new probe.
-pub(super) fn probe_name() -> String {
-    format!("{PROBE_NAME}{}", random_suffix())
-}
-
-/// Ten letters and digits: 50 bits, so that no two pods ever share a name.
-pub(crate) fn random_suffix() -> String {
-    const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    let mut bytes = [0; 10];
-    // Fails only on systems without a source of randomness; a repeated name is then refused by the API server.
-    let _ = getrandom::fill(&mut bytes);
-    bytes.iter().map(|byte| ALPHABET[usize::from(byte & 31)] as char).collect()
 }

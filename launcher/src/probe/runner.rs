@@ -1,10 +1,4 @@
-//! The ways to a node, and which one a call takes.
-
-mod ephemeral;
-mod inject;
-mod logs;
-pub(crate) mod none;
-mod pod;
+//! Runs one probe: create, read, clean up, whatever fails. Chooses the method, and falls back from exec to the pod's log.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,87 +6,94 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::api_only;
 use super::context::ProbeContext;
-use super::{Owner, ProbePod, ProbeResult};
+use super::document::Document;
+use super::methods::steps::ProbeSteps;
+use super::methods::{ephemeral, inject, logs, pod};
+use super::pod_spec::OPERATOR;
+use super::types::{CleanUp, Phase, ProbeResult, Timings};
 use crate::error::{Failure, Obstacle};
-use crate::settings::{Settings, ProbeMethod};
+use crate::settings::ProbeMethod;
 
-/// For how long an API server is taken to pass no websockets on: a proxy may be mended, and the log is slower.
+/// For how long websockets are not tried again on an API server: a proxy may be repaired, and reading the log is slower.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
-/// What a launcher has learnt or made on the way, kept from call to call.
+/// What a launcher keeps from call to call.
 #[derive(Debug, Default)]
 pub(super) struct ProberCache {
-    /// API servers to which no websocket got through, and when that was seen.
+    /// API servers that refused websockets, and when.
     no_websockets: Mutex<HashMap<String, Instant>>,
-    /// Probes that were packed for carrying.
-    archives: inject::Archives,
+    /// Probe binaries that were packed for upload.
+    archives: Arc<inject::Archives>,
 }
 
 impl ProberCache {
-    fn passes_no_websockets(&self, server: &str, now: Instant) -> bool {
+    fn refuses_websockets(&self, server: &str, now: Instant) -> bool {
         let seen = self.no_websockets.lock().unwrap_or_else(PoisonError::into_inner).get(server).copied();
         seen.is_some_and(|seen| now.saturating_duration_since(seen) < REMEMBERED)
     }
 
-    fn no_websocket_got_through(&self, server: &str, now: Instant) {
+    fn remember_refused_websocket(&self, server: &str, now: Instant) {
         self.no_websockets.lock().unwrap_or_else(PoisonError::into_inner).insert(server.to_owned(), now);
     }
 }
 
-/// Takes the way that the settings name. Where no websocket gets through, the log takes the place of exec.
-pub(super) async fn go(context: ProbeContext, known: Arc<ProberCache>) -> Result<ProbeResult, Failure> {
-    if let Err(refusal) = acts_on_the_host(&context) {
-        return context.refused(refusal);
+/// Runs one probe by the method of the settings. Where the websocket of `pod` is refused, `logs` takes its place.
+pub(super) async fn run_probe(context: ProbeContext, cache: Arc<ProberCache>) -> Result<ProbeResult, Failure> {
+    if let Err(refusal) = check_host_access(&context) {
+        return refused(&context, refusal);
     }
     match context.settings.via {
-        ProbeMethod::Pod => by_pod(&context, &known).await,
-        ProbeMethod::Ephemeral => context.run(ephemeral::Ephemeral::new()).await,
-        ProbeMethod::Inject => context.run(inject::Inject::new(known)).await,
-        ProbeMethod::Logs => context.run(logs::Logs::new(&context)).await,
-        ProbeMethod::None => context.refused(none::refusal(&context.request.node)),
+        ProbeMethod::Pod => run_pod_or_logs(&context, &cache).await,
+        ProbeMethod::Ephemeral => run(&context, ephemeral::Ephemeral::new()).await,
+        ProbeMethod::Inject => run(&context, inject::Inject::new(cache.archives.clone())).await,
+        ProbeMethod::Logs => run(&context, logs::Logs::new(&context)).await,
+        ProbeMethod::None => refused(&context, api_only::refusal(&context.request.node)),
     }
 }
 
-/// Refuses an action where the probe does not see the host: a process number of the host is somebody else's in a pod.
-fn acts_on_the_host(context: &ProbeContext) -> Result<(), Failure> {
-    let acts = context.request.command.iter().any(|word| word == "--operator");
+/// Refuses an action where the probe does not see the host: inside a pod a process ID of the host names another process.
+fn check_host_access(context: &ProbeContext) -> Result<(), Failure> {
+    let acts = context.request.command.iter().any(|word| word == OPERATOR);
     let blind = context.settings.via == ProbeMethod::Ephemeral || context.settings.runtime_class.is_some();
     if !acts || !blind {
         return Ok(());
     }
     Err(Failure::new(
         format!("Running {} on node {}", context.request.tool, context.request.node),
-        "the way that this launcher takes does not see the host's own processes and devices; nothing was done",
+        "the probe method of this launcher does not see the host's processes and devices; nothing was done",
         "Start it with --via pod, inject or logs, and without --runtime-class.",
     ))
 }
 
-async fn by_pod(context: &ProbeContext, known: &ProberCache) -> Result<ProbeResult, Failure> {
+async fn run_pod_or_logs(context: &ProbeContext, cache: &ProberCache) -> Result<ProbeResult, Failure> {
     let server = &context.connection.server;
-    let refused = if known.passes_no_websockets(server, Instant::now()) {
+    let refused = if cache.refuses_websockets(server, Instant::now()) {
         Failure::new("Opening a websocket", "refused before", "")
     } else {
-        match context.run(pod::HeldPod::new(context)).await {
-            Err(failure) if failure.obstacle == Some(Obstacle::Websockets) && context.may_retry_with_another_pod() => failure,
+        match run(context, pod::HeldPod::new(context)).await {
+            Err(failure) if failure.obstacle == Some(Obstacle::Websockets) && context.may_retry_with_another_pod() => {
+                failure
+            }
             done => return done,
         }
     };
-    tracing::info!(why = %refused.why, "no websocket gets through: reading from the pod's log");
-    let left = refused.left_behind;
-    let done = context.run(logs::Logs::new(context)).await;
-    let join = |other: Option<String>| match (left, other) {
+    tracing::info!(why = %refused.why, "websockets are refused: reading the pod's log instead");
+    let left_behind = refused.left_behind;
+    let result = run(context, logs::Logs::new(context)).await;
+    let join = |other: Option<String>| match (left_behind, other) {
         (Some(one), Some(other)) => Some(format!("{one}; {other}")),
         (one, other) => one.or(other),
     };
-    match done {
-        Ok(mut probed) => {
-            known.no_websocket_got_through(server, Instant::now());
+    match result {
+        Ok(mut result) => {
+            cache.remember_refused_websocket(server, Instant::now());
             let note = format!("no websocket gets through to {server} ({}): read from the pod's log", refused.why);
-            probed.note = Some(probed.note.map_or(note.clone(), |more| format!("{note}; {more}")));
-            probed.left_behind = join(probed.left_behind);
-            probed.removed &= probed.left_behind.is_none();
-            Ok(probed)
+            result.note = Some(result.note.map_or(note.clone(), |more| format!("{note}; {more}")));
+            result.left_behind = join(result.left_behind);
+            result.removed &= result.left_behind.is_none();
+            Ok(result)
         }
         Err(mut failure) => {
             failure.left_behind = join(failure.left_behind);
@@ -101,26 +102,50 @@ async fn by_pod(context: &ProbeContext, known: &ProberCache) -> Result<ProbeResu
     }
 }
 
-/// The pod that the settings' way would create for `pod-spec`; the words of the probe in it are those of the widest reading.
-pub(crate) fn printed(settings: &Settings, node: &str) -> Result<ProbePod, Failure> {
-    let pod = ProbePod::new(settings, &Owner::claim(), node, "pod-spec");
-    match settings.via {
-        ProbeMethod::Pod => Ok(pod),
-        ProbeMethod::Logs => Ok(pod.running(node_probe(&["all".to_owned()]))),
-        ProbeMethod::Inject => {
-            Ok(inject::carrying(pod, settings.base_image.as_deref().unwrap_or("AN-IMAGE-OF-THE-NODE"), settings))
+/// Creates, reads and cleans up; cleans up even when creating or reading failed. Writes the audit log's line.
+async fn run(context: &ProbeContext, steps: impl ProbeSteps) -> Result<ProbeResult, Failure> {
+    let began = Instant::now();
+    let result = run_steps(context, steps, began).await;
+    context.record.ended(&result, began.elapsed());
+    result
+}
+
+async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: Instant) -> Result<ProbeResult, Failure> {
+    // No pod for a caller that gave up in the meantime, or when the program is ending: the program ends as soon as no
+    // probe is left.
+    if context.is_given_up() {
+        return Err(context.stopped());
+    }
+    let mut timings = Timings::default();
+    (context.on_phase)(Phase::Create);
+    let created = steps.create(context).await;
+    timings.create = began.elapsed();
+    let is_created = created.is_ok();
+    let read = match created {
+        Ok(()) => tokio::select! {
+            read = steps.read(context, &mut timings) => read,
+            () = context.cancel.cancelled() => Err(context.stopped()),
+            () = context.stop.cancelled() => Err(context.stopped()),
+        },
+        Err(failure) => Err(failure),
+    };
+    let cleaning = Instant::now();
+    let CleanUp { pod, removed, left_behind } = steps.clean_up(context).await;
+    timings.remove = cleaning.elapsed();
+    timings.total = began.elapsed();
+    match read {
+        Ok(Document { report, note }) => {
+            Ok(ProbeResult { report, via: steps.method(), pod, removed, left_behind, timings, note })
         }
-        ProbeMethod::Ephemeral | ProbeMethod::None => Err(Failure::new(
-            "Printing the pod",
-            format!("--via {} makes none", settings.via.word()),
-            "deploy/METHODS.md says what each way puts on the cluster.",
-        )),
+        Err(failure) => Err(failure.leaving(left_behind).removed(is_created && removed)),
     }
 }
 
-/// The words that run the probe where its image has it in the path.
-fn node_probe(command: &[String]) -> Vec<String> {
-    std::iter::once("node-probe".to_owned()).chain(command.iter().cloned()).collect()
+/// A call that is refused before anything is created. The audit log gets its line all the same.
+fn refused(context: &ProbeContext, refusal: Failure) -> Result<ProbeResult, Failure> {
+    let result = Err(refusal);
+    context.record.ended(&result, Duration::ZERO);
+    result
 }
 
 #[cfg(test)]
@@ -129,9 +154,9 @@ mod tests {
 
     #[test]
     fn a_server_without_websockets_is_tried_again_after_some_minutes() {
-        let (known, now) = (ProberCache::default(), Instant::now());
-        known.no_websocket_got_through("s", now);
-        assert!(known.passes_no_websockets("s", now) && !known.passes_no_websockets("t", now));
-        assert!(!known.passes_no_websockets("s", now + REMEMBERED));
+        let (cache, now) = (ProberCache::default(), Instant::now());
+        cache.remember_refused_websocket("s", now);
+        assert!(cache.refuses_websockets("s", now) && !cache.refuses_websockets("t", now));
+        assert!(!cache.refuses_websockets("s", now + REMEMBERED));
     }
 }

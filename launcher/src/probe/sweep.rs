@@ -1,4 +1,4 @@
-//! Removes what launchers that were killed could not: nothing of ours stays on a cluster.
+//! Deletes the probe pods that killed launchers left behind.
 
 use std::time::Duration;
 
@@ -9,9 +9,10 @@ use kube::{Api, ResourceExt};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::pod::{OWNER_LABEL, SESSION_LABEL};
-use super::delete_pod::{self, Meant};
-use super::{MANAGED_BY, Owner};
+use super::delete_pod::delete_pod;
+use super::owner::Owner;
+use super::pod_spec::{MANAGED_BY, OWNER_LABEL, SESSION_LABEL};
+use super::types::CreateOutcome;
 use crate::error::{Failure, kube_reason};
 use crate::kubernetes::Connection;
 
@@ -61,7 +62,8 @@ pub(crate) async fn sweep(
             swept.kept.push(name);
             continue;
         }
-        match delete_pod::delete_pod(&pods, &name, Meant::This(pod.metadata.uid.as_deref())).await {
+        let created = CreateOutcome::Created { uid: pod.metadata.uid.clone() };
+        match delete_pod(&pods, &name, &created).await {
             Ok(()) => swept.removed.push(name),
             Err(reason) => swept.failed.push((name, reason.to_string())),
         }

@@ -96,8 +96,9 @@ mod tests {
     fn the_container_with_the_gpu_is_found_and_told_to_the_probe() {
         let beside = TargetContainer::first_with_gpu(&pod(|_| ())).expect("a container");
         assert_eq!((beside.pod.as_str(), beside.container.as_str()), ("train-0", "main"));
-        let words =
-            |command: &[&str]| beside.add_container_option(&command.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        let words = |command: &[&str]| {
+            beside.add_container_option(&command.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+        };
         assert_eq!(words(&["all"]), ["all".to_owned(), OPTION.into(), "a1".repeat(32)]);
         assert_eq!(words(&["inventory"]), ["inventory"]);
         assert_eq!(words(&["all", OPTION, "x"]), ["all", OPTION, "x"]);

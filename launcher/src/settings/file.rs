@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{ArgAction, Command};
 
 use crate::error::Failure;
+use crate::user_dirs::config_dir;
 
 /// Settings that make no sense in a file.
 const NOT_IN_FILES: [&str; 2] = ["config", "demo"];
@@ -26,7 +27,7 @@ impl FileValues {
         let named = named(words).or_else(|| std::env::var_os("GPU_SYRINGE_CONFIG").filter(|value| !value.is_empty()));
         let (path, required) = match named {
             Some(path) => (PathBuf::from(path), true),
-            None => match usual_path() {
+            None => match default_path() {
                 Some(path) => (path, false),
                 None => return Ok(Self::default()),
             },
@@ -118,12 +119,8 @@ fn named(words: &[OsString]) -> Option<OsString> {
 }
 
 /// `gpu-syringe/config.toml` in the user's config directory.
-fn usual_path() -> Option<PathBuf> {
-    let given = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = given("XDG_CONFIG_HOME")
-        .or_else(|| given("APPDATA"))
-        .or_else(|| given("HOME").map(|home| home.join(".config")))?;
-    Some(base.join("gpu-syringe").join("config.toml"))
+fn default_path() -> Option<PathBuf> {
+    Some(config_dir()?.join("config.toml"))
 }
 
 fn wrong(path: &Path, why: impl std::fmt::Display) -> Failure {
@@ -141,7 +138,7 @@ mod tests {
     use clap::Args;
 
     use super::FileValues;
-    use crate::settings::Settings;
+    use crate::settings::flags::Settings;
 
     fn read(text: &str) -> Result<FileValues, String> {
         let settings = Settings::augment_args(clap::Command::new("settings"));

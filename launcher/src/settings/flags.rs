@@ -1,20 +1,15 @@
-//! What the person who starts gpu-syringe decides: flags, then environment, then one file, then defaults. Never a tool's
-//! argument.
-
-pub(crate) mod file;
-mod nodes;
-pub(crate) mod shown;
-mod values;
-mod words;
+//! Every setting as a flag, and the values that they may have.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, ValueEnum};
+use k8s_openapi::api::core::v1::Node;
 
-pub use nodes::NodeSelector;
-pub use values::{Pair, PodRef, Tolerate};
+use super::node_selector::{self, NodeSelector};
+use super::values::{self, Pair, PodRef, Tolerate};
+use crate::error::Failure;
 
 /// Image that holds `node-probe` and nothing else that matters.
 pub const DEFAULT_IMAGE: &str = concat!("ghcr.io/gpu-syringe/node-probe:", env!("CARGO_PKG_VERSION"));
@@ -207,6 +202,11 @@ impl Settings {
     /// The image of the probe, with mirror and digest applied.
     pub fn probe_image(&self) -> String {
         values::image(&self.image, self.registry_mirror.as_deref(), self.image_digest.as_deref())
+    }
+
+    /// Refuses a node that no probe may be created on.
+    pub(crate) fn may_probe(&self, node: &Node) -> Result<(), Failure> {
+        node_selector::check(self.allow_nodes.as_ref(), node)
     }
 
     /// Time for a pod to start.

@@ -8,7 +8,6 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use kube::core::{Expression, Selector, SelectorExt};
 
-use super::Settings;
 use crate::error::Failure;
 
 /// Labels, and keys of taints, of nodes that hold the cluster together.
@@ -98,23 +97,22 @@ fn is_of_control_plane(node: &Node) -> bool {
     CONTROL_PLANE.iter().any(|role| node.labels().contains_key(*role) || taints.iter().any(|taint| taint.key == *role))
 }
 
-impl Settings {
-    /// Refuses a node that no probe may go to.
-    pub(crate) fn may_probe(&self, node: &Node) -> Result<(), Failure> {
-        let (why, next) = match &self.allow_nodes {
-            Some(selector) if selector.matches(node) => return Ok(()),
-            Some(selector) => (
-                format!("its labels do not match --allow-nodes {selector}"),
-                "Ask for another node, or start gpu-syringe with another --allow-nodes.",
-            ),
-            None if !is_of_control_plane(node) => return Ok(()),
-            None => (
-                "it is of the control plane, where a privileged pod has the whole cluster".to_owned(),
-                "Where that is meant, start gpu-syringe with --allow-nodes and a label selector, or * for every node.",
-            ),
-        };
-        Err(Failure::new(format!("Probing node {}", node.name_any()), format!("{why}; nothing was created"), next))
-    }
+/// Refuses a node that no probe may be created on: one that `allowed` does not select, or without it one of the control
+/// plane.
+pub(super) fn check(allowed: Option<&NodeSelector>, node: &Node) -> Result<(), Failure> {
+    let (why, next) = match allowed {
+        Some(selector) if selector.matches(node) => return Ok(()),
+        Some(selector) => (
+            format!("its labels do not match --allow-nodes {selector}"),
+            "Name another node, or start gpu-syringe with another --allow-nodes.",
+        ),
+        None if !is_of_control_plane(node) => return Ok(()),
+        None => (
+            "it is a control plane node, where a privileged pod can take over the whole cluster".to_owned(),
+            "To allow it, start gpu-syringe with --allow-nodes and a label selector, or * for every node.",
+        ),
+    };
+    Err(Failure::new(format!("Probing node {}", node.name_any()), format!("{why}; nothing was created"), next))
 }
 
 #[cfg(test)]
@@ -128,7 +126,8 @@ mod tests {
     }
 
     fn may(words: &[&str], node: &Node) -> bool {
-        Settings::from_words(words.iter().copied()).expect("settings").may_probe(node).is_ok()
+        let selector = words.get(1).map(|text| text.parse().expect("a selector"));
+        check(selector.as_ref(), node).is_ok()
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use super::{Check, DEFAULT_IMAGE, Mode, PullPolicy, Settings, ProbeMethod};
+use super::flags::{Check, DEFAULT_IMAGE, Mode, ProbeMethod, PullPolicy, Settings};
 
 /// Collects options that are not as they are by default.
 #[derive(Default)]
@@ -38,71 +38,69 @@ impl Words {
     }
 }
 
-impl Settings {
-    /// The words that make these settings, without those that are as by default.
-    pub(crate) fn to_words(&self) -> Vec<String> {
-        // Whole, so that a new setting cannot be forgotten.
-        let Self {
-            demo,
-            config,
-            kubeconfig,
-            context,
-            allow_context,
-            allow_nodes,
-            via,
-            no_ephemeral,
-            ephemeral_pod,
-            base_image,
-            probe_binary,
-            runtime_class,
-            namespace,
-            image,
-            image_digest,
-            registry_mirror,
-            image_pull_policy,
-            image_pull_secret,
-            label,
-            annotation,
-            toleration,
-            start_timeout,
-            call_timeout,
-            concurrency,
-            node_timeout,
-            mode,
-            drain_check,
-            token_to_model: _,
-        } = self;
-        let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
-        let mut words = Words::default();
-        words.switch("demo", *demo);
-        words.maybe("config", path(config));
-        words.maybe("kubeconfig", path(kubeconfig));
-        words.maybe("context", context.as_ref());
-        words.all("allow-context", allow_context);
-        words.maybe("allow-nodes", allow_nodes.as_ref());
-        words.word("via", *via, ProbeMethod::Pod);
-        words.switch("no-ephemeral", *no_ephemeral);
-        words.maybe("ephemeral-pod", ephemeral_pod.as_ref());
-        words.maybe("base-image", base_image.as_ref());
-        words.maybe("probe-binary", path(probe_binary));
-        words.maybe("runtime-class", runtime_class.as_ref());
-        words.option("namespace", namespace, "gpu-syringe");
-        words.option("image", image, DEFAULT_IMAGE);
-        words.maybe("image-digest", image_digest.as_ref());
-        words.maybe("registry-mirror", registry_mirror.as_ref());
-        words.word("image-pull-policy", *image_pull_policy, PullPolicy::IfNotPresent);
-        words.all("image-pull-secret", image_pull_secret);
-        words.all("label", label);
-        words.all("annotation", annotation);
-        words.all("toleration", toleration);
-        words.option("start-timeout", start_timeout, 30);
-        words.option("call-timeout", call_timeout, 45);
-        words.option("concurrency", concurrency, 8);
-        words.option("node-timeout", node_timeout, 20);
-        words.word("mode", *mode, Mode::ReadOnly);
-        words.word("drain-check", *drain_check, Check::On);
-        words.0
-    }
+/// The words that make these settings, without those that are as by default.
+pub(crate) fn to_words(settings: &Settings) -> Vec<String> {
+    // Whole, so that a new setting cannot be forgotten.
+    let Settings {
+        demo,
+        config,
+        kubeconfig,
+        context,
+        allow_context,
+        allow_nodes,
+        via,
+        no_ephemeral,
+        ephemeral_pod,
+        base_image,
+        probe_binary,
+        runtime_class,
+        namespace,
+        image,
+        image_digest,
+        registry_mirror,
+        image_pull_policy,
+        image_pull_secret,
+        label,
+        annotation,
+        toleration,
+        start_timeout,
+        call_timeout,
+        concurrency,
+        node_timeout,
+        mode,
+        drain_check,
+        token_to_model: _,
+    } = settings;
+    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let mut words = Words::default();
+    words.switch("demo", *demo);
+    words.maybe("config", path(config));
+    words.maybe("kubeconfig", path(kubeconfig));
+    words.maybe("context", context.as_ref());
+    words.all("allow-context", allow_context);
+    words.maybe("allow-nodes", allow_nodes.as_ref());
+    words.word("via", *via, ProbeMethod::Pod);
+    words.switch("no-ephemeral", *no_ephemeral);
+    words.maybe("ephemeral-pod", ephemeral_pod.as_ref());
+    words.maybe("base-image", base_image.as_ref());
+    words.maybe("probe-binary", path(probe_binary));
+    words.maybe("runtime-class", runtime_class.as_ref());
+    words.option("namespace", namespace, "gpu-syringe");
+    words.option("image", image, DEFAULT_IMAGE);
+    words.maybe("image-digest", image_digest.as_ref());
+    words.maybe("registry-mirror", registry_mirror.as_ref());
+    words.word("image-pull-policy", *image_pull_policy, PullPolicy::IfNotPresent);
+    words.all("image-pull-secret", image_pull_secret);
+    words.all("label", label);
+    words.all("annotation", annotation);
+    words.all("toleration", toleration);
+    words.option("start-timeout", start_timeout, 30);
+    words.option("call-timeout", call_timeout, 45);
+    words.option("concurrency", concurrency, 8);
+    words.option("node-timeout", node_timeout, 20);
+    words.word("mode", *mode, Mode::ReadOnly);
+    words.word("drain-check", *drain_check, Check::On);
+    words.0
 }
 
 #[cfg(test)]
@@ -163,10 +161,10 @@ mod tests {
             "off",
         ];
         let settings = Settings::from_words(given).expect("settings");
-        let words = settings.to_words();
+        let words = to_words(&settings);
         let again = Settings::from_words(words.iter().map(String::as_str)).expect("settings");
         assert_eq!(format!("{again:?}"), format!("{settings:?}"));
         assert_eq!(words.len(), given.len());
-        assert_eq!(Settings::from_words([]).expect("settings").to_words(), Vec::<String>::new());
+        assert_eq!(to_words(&Settings::from_words([]).expect("settings")), Vec::<String>::new());
     }
 }

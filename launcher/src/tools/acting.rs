@@ -15,11 +15,10 @@ use syringe_core::text::clean;
 use super::Call;
 use super::probing::KEPT_FOR_REMOVAL;
 use crate::answer::ProbeNote;
-use crate::audit::{ActionNote, Record};
 use crate::consent::{self, Asked, Bearer, LIFETIME, Pending};
 use crate::error::Failure;
 use crate::kubernetes::{Connection, IN_CLUSTER, node};
-use crate::probe::{ProbeRequest, ProbeResult, random_suffix};
+use crate::probe::{ActionNote, ProbeRequest, ProbeResult, Record, random_suffix};
 use crate::settings::{Mode, Settings};
 
 /// Longest that an action's pod may live: deploy/admission-policy.yaml admits none that lives longer than 15 minutes.

@@ -14,7 +14,7 @@ use crate::answer::ProbeNote;
 use crate::error::{Failure, Obstacle};
 use crate::kubernetes::live_pods::LivePods;
 use crate::kubernetes::{Connection, alone, node, node_log, offered, view};
-use crate::probe::{TargetContainer, ProbeRequest, ProbeResult, none};
+use crate::probe::{ProbeRequest, ProbeResult, TargetContainer, api_only};
 use crate::settings::ProbeMethod;
 
 /// Time of a call that is kept for the removal of the pod.
@@ -213,7 +213,7 @@ pub(crate) async fn read_known(
 
 /// A node that no probe read: nothing of the hardware, and why.
 fn unprobed(connection: &Connection, kubernetes: &Node, why: &str, next_step: &str) -> Read {
-    let report = none::report(why, next_step);
+    let report = api_only::report(why, next_step);
     let diagnosis = diagnosis::diagnose(&report, &node::cluster_facts(kubernetes));
     let note = format!("no probe read this node: {}. {next_step}", why.trim_end_matches('.'));
     let note = ProbeNote::of_nothing(&kubernetes.name_any(), &connection.context, note);
@@ -240,7 +240,7 @@ fn data_of<T: Default>(node: &str, name: &str, section: Option<Section<T>>) -> R
     let missing = || Failure::new(format!("Reading {name} of node {node}"), "the probe did not report it", OLD_PROBE);
     let section = section.ok_or_else(missing)?;
     let problem = section.problems.into_iter().next();
-    if problem.as_ref().is_some_and(|problem| problem.code == none::CODE) {
+    if problem.as_ref().is_some_and(|problem| problem.code == api_only::CODE) {
         return Ok(T::default());
     }
     section.data.ok_or_else(|| match problem {

@@ -13,15 +13,18 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::node_probe;
-use super::pod::NO_PROBE;
+use super::command::{NO_PROBE, node_probe};
+use super::steps::ProbeSteps;
 use crate::error::{Failure, Obstacle, kube_reason};
-use crate::probe::document::Document;
-use crate::probe::exec_retry::{ProbeContainer, not_yet};
-use crate::probe::exec::{self, Command, Ended, ExecError};
-use crate::probe::life::{CleanUp, ProbeContext, ProbeSteps};
-use crate::probe::pod::{OPERATOR, probe_name};
-use crate::probe::{TargetContainer, Phase, Timings, container_state, policy};
+use crate::probe::context::ProbeContext;
+use crate::probe::document::{self, Document};
+use crate::probe::exec_retry::not_yet;
+use crate::probe::exec_websocket::{self, Command, Ended, ExecError};
+use crate::probe::pod_spec::OPERATOR;
+use crate::probe::random_name::probe_name;
+use crate::probe::target_container::TargetContainer;
+use crate::probe::types::{CleanUp, Phase, ProbeContainer, Timings};
+use crate::probe::{admission_policy, container_state};
 use crate::settings::ProbeMethod;
 
 /// Time for one request.
@@ -51,7 +54,7 @@ enum Fate {
 }
 
 /// A container of ours in a pod of somebody else's.
-pub(super) struct Ephemeral {
+pub(in crate::probe) struct Ephemeral {
     probe_container: Option<ProbeContainer>,
     /// The container whose process namespace ours shares.
     target: Option<TargetContainer>,
@@ -62,8 +65,8 @@ pub(super) struct Ephemeral {
 }
 
 impl Ephemeral {
-    pub(super) fn new() -> Self {
-        Self { probe_container: None, beside: None, added: false, uid: None }
+    pub(in crate::probe) fn new() -> Self {
+        Self { probe_container: None, target: None, added: false, uid: None }
     }
 
     fn failed(context: &ProbeContext, why: impl std::fmt::Display, next: impl Into<String>) -> Failure {
@@ -98,19 +101,24 @@ impl Ephemeral {
         let first = fit.min_by(|one, other| (&one.namespace, &one.pod).cmp(&(&other.namespace, &other.pod)));
         first.ok_or_else(|| match asked {
             Some(asked) => Self::failed(
-                life,
+                context,
                 format!("pod {asked} is no running pod with a GPU on that node, or is a static one"),
                 "Name another one with --ephemeral-pod, or none to have one picked.",
             ),
             None => Self::failed(
-                life,
+                context,
                 "no pod outside of kube-system runs there with a GPU",
                 "Use --via pod, or --via none for what the Kubernetes API alone knows.",
             ),
         })
     }
 
-    async fn add(&mut self, context: &ProbeContext, pods: &Api<Pod>, container: &EphemeralContainer) -> Result<(), Failure> {
+    async fn add(
+        &mut self,
+        context: &ProbeContext,
+        pods: &Api<Pod>,
+        container: &EphemeralContainer,
+    ) -> Result<(), Failure> {
         let pod = self.probe_container.as_ref().map(|probe_container| probe_container.pod.clone()).unwrap_or_default();
         let patch = Patch::Strategic(json!({ "spec": { "ephemeralContainers": [container] } }));
         let params = PatchParams::default();
@@ -131,8 +139,9 @@ impl Ephemeral {
         let why = kube_reason(&error);
         let code = if let kube::Error::Api(status) = &error { Some(status.code) } else { None };
         self.added = code.is_none_or(|code| code >= 500);
-        let namespace = self.probe_container.as_ref().map(|probe_container| probe_container.namespace.as_str()).unwrap_or_default();
-        if let Some((who, change)) = policy::behind(&why, namespace) {
+        let namespace =
+            self.probe_container.as_ref().map(|probe_container| probe_container.namespace.as_str()).unwrap_or_default();
+        if let Some((who, change)) = admission_policy::refused_by(&why, namespace) {
             return Err(
                 Self::failed(context, format!("{who} forbids it: {why}"), change).because_of(Obstacle::Policy(who))
             );
@@ -149,11 +158,12 @@ impl Ephemeral {
 
     /// What the API says of the container.
     async fn fate(&self, context: &ProbeContext, probe_container: &ProbeContainer) -> Fate {
-        let pod = match timeout(REQUEST_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await {
-            Ok(Ok(Some(pod))) => pod,
-            Ok(Ok(None)) => return Fate::Gone,
-            Ok(Err(_)) | Err(_) => return Fate::Unknown,
-        };
+        let pod =
+            match timeout(REQUEST_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await {
+                Ok(Ok(Some(pod))) => pod,
+                Ok(Ok(None)) => return Fate::Gone,
+                Ok(Err(_)) | Err(_) => return Fate::Unknown,
+            };
         if self.uid.is_some() && pod.metadata.uid != self.uid {
             return Fate::Gone;
         }
@@ -178,7 +188,11 @@ impl Ephemeral {
                 return fate;
             }
         }
-        if Self::release(context, probe_container).await { Fate::Ended } else { self.fate(context, probe_container).await }
+        if Self::release(context, probe_container).await {
+            Fate::Ended
+        } else {
+            self.fate(context, probe_container).await
+        }
     }
 
     /// Tells the container to end; says whether it has for certain.
@@ -189,7 +203,7 @@ impl Ephemeral {
         let end = Instant::now() + END_TIME;
         let mut released = false;
         while Instant::now() < end {
-            let run = exec::run(&context.connection.client, &command, REQUEST_TIME, || ());
+            let run = exec_websocket::run(&context.connection.client, &command, REQUEST_TIME, || ());
             let gone = match timeout(END_TIME, run).await {
                 Ok(Ok(output)) => match output.ended {
                     // It may be killed with its container, which is the point.
@@ -236,16 +250,16 @@ impl ProbeSteps for Ephemeral {
             if_missing: NO_PROBE,
         });
         let pods = context.pods(namespace);
-        self.beside = Some(beside);
+        self.target = Some(beside);
         self.add(context, &pods, &container).await
     }
 
     async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<Document, Failure> {
-        let (Some(probe_container), Some(beside)) = (&self.probe_container, &self.beside) else {
+        let (Some(probe_container), Some(beside)) = (&self.probe_container, &self.target) else {
             return Err(context.out_of_time("no container was added"));
         };
         let argv = node_probe(&beside.add_container_option(&context.request.command));
-        let document = context.document(probe_container, &argv, timings).await?;
+        let document = document::read(context, probe_container, &argv, timings).await?;
         Ok(document.noting(Some(format!(
             "read from inside pod {}/{}, beside its container {}: with that pod's NVML library and its view of processes \
              and files; the host's own are out of sight",

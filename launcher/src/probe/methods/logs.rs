@@ -10,14 +10,14 @@ use kube::api::LogParams;
 use syringe_core::report::Report;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::node_probe;
-use super::pod::NO_PROBE;
+use super::command::{NO_PROBE, node_probe};
+use super::steps::ProbeSteps;
 use crate::error::{Failure, kube_reason};
-use crate::probe::document::Document;
-use crate::probe::exec_retry::ProbeContainer;
-use crate::probe::life::{CleanUp, ProbeContext, ProbeSteps};
-use crate::probe::own_pod::PodLifecycle;
-use crate::probe::{Phase, Timings, container_state};
+use crate::probe::context::ProbeContext;
+use crate::probe::document::{self, Document};
+use crate::probe::pod_lifecycle::PodLifecycle;
+use crate::probe::types::{CleanUp, Phase, ProbeContainer, Timings};
+use crate::probe::{container_state, exec_retry};
 use crate::settings::ProbeMethod;
 
 /// Time for one request.
@@ -30,10 +30,10 @@ const MOST_LOG_BYTES: i64 = 4 << 20;
 const NOT_THE_PROBES: i32 = 125;
 
 /// A pod that answers into its log.
-pub(super) struct Logs(PodLifecycle);
+pub(in crate::probe) struct Logs(PodLifecycle);
 
 impl Logs {
-    pub(super) fn new(context: &ProbeContext) -> Self {
+    pub(in crate::probe) fn new(context: &ProbeContext) -> Self {
         Self(PodLifecycle::new(context.pod().running(node_probe(&context.request.command))))
     }
 
@@ -49,9 +49,10 @@ impl Logs {
         let mut running = None;
         (context.on_phase)(Phase::Start);
         loop {
-            let look = timeout(REQUEST_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await;
+            let look =
+                timeout(REQUEST_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await;
             match look {
-                Ok(Ok(None)) => return Err(context.not_run(probe_container, "somebody deleted the pod")),
+                Ok(Ok(None)) => return Err(exec_retry::not_run(context, probe_container, "somebody deleted the pod")),
                 Ok(Ok(Some(pod))) => {
                     let state = container_state::state_of(&pod, &probe_container.container);
                     let end = state.and_then(|state| state.terminated.clone());
@@ -65,7 +66,7 @@ impl Logs {
                         return Ok(end);
                     }
                     if let Some((why, next)) = container_state::fatal_reason(&pod, probe_container, &context.settings) {
-                        return Err(context.not_started(probe_container, &why, next));
+                        return Err(exec_retry::not_started(context, probe_container, &why, next));
                     }
                 }
                 // A look that fails proves nothing; the next one will tell.
@@ -78,7 +79,15 @@ impl Logs {
                     Some(_) => {
                         context.out_of_time(&format!("the probe did not finish within {:.1} s", waited.as_secs_f64()))
                     }
-                    None => context.not_started_in_time(probe_container, waited, "its container is being created").await,
+                    None => {
+                        exec_retry::not_started_in_time(
+                            context,
+                            probe_container,
+                            waited,
+                            "its container is being created",
+                        )
+                        .await
+                    }
                 });
             }
             sleep(PAUSE).await;
@@ -92,9 +101,14 @@ impl Logs {
             ..LogParams::default()
         };
         let failed = |why: String, next: &str| {
-            Failure::new(format!("Reading the log of pod {}/{}", probe_container.namespace, probe_container.pod), why, next)
+            Failure::new(
+                format!("Reading the log of pod {}/{}", probe_container.namespace, probe_container.pod),
+                why,
+                next,
+            )
         };
-        match timeout(REQUEST_TIME, context.pods(&probe_container.namespace).logs(&probe_container.pod, &params)).await {
+        match timeout(REQUEST_TIME, context.pods(&probe_container.namespace).logs(&probe_container.pod, &params)).await
+        {
             Ok(Ok(log)) => Ok(log),
             Ok(Err(error)) => {
                 let forbidden = matches!(&error, kube::Error::Api(status) if matches!(status.code, 401 | 403));
@@ -134,7 +148,7 @@ impl ProbeSteps for Logs {
                 report,
                 note: Some(format!("the log was incomplete at first ({why}); this is the second reading")),
             }),
-            Err(why) => Err(context.incomplete(&format!("{why}; {}", container_state::end_words(&end)))),
+            Err(why) => Err(document::incomplete(context, &format!("{why}; {}", container_state::end_words(&end)))),
         }
     }
 

@@ -1,22 +1,19 @@
 //! The plain way: a privileged pod of the probe's image that holds, and one exec in it.
 
-use super::node_probe;
+use super::command::{NO_PROBE, node_probe};
+use super::steps::ProbeSteps;
 use crate::error::Failure;
-use crate::probe::Timings;
-use crate::probe::document::Document;
-use crate::probe::life::{CleanUp, ProbeContext, ProbeSteps};
-use crate::probe::own_pod::PodLifecycle;
+use crate::probe::context::ProbeContext;
+use crate::probe::document::{self, Document};
+use crate::probe::pod_lifecycle::PodLifecycle;
+use crate::probe::types::{CleanUp, Timings};
 use crate::settings::ProbeMethod;
 
-/// What to do when the image is another one.
-pub(super) const NO_PROBE: &str =
-    "The image holds no node-probe: name the right one with --image (deploy/Containerfile builds it).";
-
 /// A pod that holds while the probe runs in it.
-pub(super) struct HeldPod(PodLifecycle);
+pub(in crate::probe) struct HeldPod(PodLifecycle);
 
 impl HeldPod {
-    pub(super) fn new(context: &ProbeContext) -> Self {
+    pub(in crate::probe) fn new(context: &ProbeContext) -> Self {
         Self(PodLifecycle::new(context.pod()))
     }
 }
@@ -31,7 +28,9 @@ impl ProbeSteps for HeldPod {
     }
 
     async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<Document, Failure> {
-        let document = context.document(&self.0.probe_container(NO_PROBE), &node_probe(&context.request.command), timings).await?;
+        let document =
+            document::read(context, &self.0.probe_container(NO_PROBE), &node_probe(&context.request.command), timings)
+                .await?;
         let plain = context.settings.runtime_class.as_ref().map(|class| {
             format!("read from a plain container of RuntimeClass {class}: NVML only, no kernel log and no host files")
         });

@@ -12,20 +12,20 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Node;
 
 use self::archive::Archive;
-pub(super) use self::archive::Archives;
-use super::ProberCache;
+pub(in crate::probe) use self::archive::Archives;
+use self::upload::DIRECTORY;
+use super::steps::ProbeSteps;
 use crate::error::Failure;
 use crate::kubernetes::node;
-use crate::probe::document::Document;
-use crate::probe::exec_retry::ProbeContainer;
-use crate::probe::exec::{Ended, Output};
-use crate::probe::life::{CleanUp, ProbeContext, ProbeSteps};
-use crate::probe::own_pod::PodLifecycle;
-use crate::probe::{ProbePod, Timings};
-use crate::settings::{Settings, ProbeMethod};
+use crate::probe::context::ProbeContext;
+use crate::probe::document::{self, Document};
+use crate::probe::exec_retry;
+use crate::probe::exec_websocket::{Ended, Output};
+use crate::probe::pod_lifecycle::PodLifecycle;
+use crate::probe::pod_spec::ProbePod;
+use crate::probe::types::{CleanUp, ProbeContainer, Timings};
+use crate::settings::{ProbeMethod, Settings};
 
-/// Where the probe goes in the pod.
-const DIRECTORY: &str = "/tmp";
 /// Runs the probe with the base image's own loader.
 const RUN: &str = r#"exec /tmp/node-probe "$@""#;
 /// Names the processes that call themselves kubelet: its root is the host's where that of PID 1 is closed (a kubelet inside
@@ -44,19 +44,19 @@ const CHROOT_FAILED: [i32; 2] = [125, 1];
 const NO_SHELL: &str = "The base image has no shell: name one that has sh, sleep and head or tar with --base-image.";
 
 /// A pod to carry the probe into.
-pub(super) struct Inject {
-    known: Arc<ProberCache>,
-    entered: Option<Entered>,
+pub(in crate::probe) struct Inject {
+    archives: Arc<Archives>,
+    created: Option<CreatedPod>,
 }
 
-struct Entered {
+struct CreatedPod {
     pod: PodLifecycle,
     archive: Arc<Archive>,
 }
 
 impl Inject {
-    pub(super) fn new(known: Arc<ProberCache>) -> Self {
-        Self { known, entered: None }
+    pub(in crate::probe) fn new(archives: Arc<Archives>) -> Self {
+        Self { archives, created: None }
     }
 }
 
@@ -71,38 +71,41 @@ impl ProbeSteps for Inject {
         let architecture = architecture(&node);
         // Before anything is created: the file, and whether the node's processors understand it.
         let binary = binary::find(&context.settings, &architecture)?;
-        let archive = self.known.archives.of(&binary).await?;
+        let archive = self.archives.of(&binary).await?;
         let pod = carrying(context.pod(), &image, &context.settings);
-        let entered = self.entered.insert(Entered { pod: PodLifecycle::new(pod), archive });
-        entered.pod.create(context).await
+        let created = self.created.insert(CreatedPod { pod: PodLifecycle::new(pod), archive });
+        created.pod.create(context).await
     }
 
     async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<Document, Failure> {
-        let Some(Entered { pod, archive }) = &self.entered else { return Err(context.out_of_time("no pod was made")) };
+        let Some(CreatedPod { pod, archive }) = &self.created else {
+            return Err(context.out_of_time("no pod was made"));
+        };
         let probe_container = pod.probe_container(NO_SHELL);
         upload::upload(context, &probe_container, archive, timings).await?;
         let argv = words(RUN, &context.request.command);
-        let output = context.exec(&probe_container, &argv, &[], timings).await?;
+        let output = exec_retry::exec(context, &probe_container, &argv, &[], timings).await?;
         if !is_exit(&output, NOT_FOUND) {
             refused(context, &output)?;
-            return context.read_or_retry(output, &probe_container, &argv, timings).await;
+            return document::read_or_retry(context, output, &probe_container, &argv, timings).await;
         }
         let mut argv = words(&run_below("/proc/1/root"), &context.request.command);
-        let mut output = context.exec(&probe_container, &argv, &[], timings).await?;
+        let mut output = exec_retry::exec(context, &probe_container, &argv, &[], timings).await?;
         if is_closed_root(&output)
             && let Some(kubelet) = kubelet(context, &probe_container, timings).await?
         {
             argv = words(&run_below(&format!("{kubelet}/root")), &context.request.command);
-            output = context.exec(&probe_container, &argv, &[], timings).await?;
+            output = exec_retry::exec(context, &probe_container, &argv, &[], timings).await?;
         }
         refused(context, &output)?;
-        let document = context.read_or_retry(output, &probe_container, &argv, timings).await?;
-        Ok(document.noting(Some(format!("{} has no loader for node-probe: the host's own ran it", probe_container.image))))
+        let document = document::read_or_retry(context, output, &probe_container, &argv, timings).await?;
+        Ok(document
+            .noting(Some(format!("{} has no loader for node-probe: the host's own ran it", probe_container.image))))
     }
 
     async fn clean_up(&mut self, context: &ProbeContext) -> CleanUp {
-        match &mut self.entered {
-            Some(entered) => entered.pod.clean_up(context).await,
+        match &mut self.created {
+            Some(created) => created.pod.clean_up(context).await,
             None => CleanUp { pod: String::new(), removed: true, left_behind: None },
         }
     }
@@ -127,14 +130,18 @@ fn run_below(root: &str) -> String {
 }
 
 /// The kubelet's process, such as `/proc/812`; `None` where there is none that is no pod's.
-async fn kubelet(context: &ProbeContext, probe_container: &ProbeContainer, timings: &mut Timings) -> Result<Option<String>, Failure> {
-    let named = context.exec(probe_container, &words(FIND_KUBELET, &[]), &[], timings).await?;
+async fn kubelet(
+    context: &ProbeContext,
+    probe_container: &ProbeContainer,
+    timings: &mut Timings,
+) -> Result<Option<String>, Failure> {
+    let named = exec_retry::exec(context, probe_container, &words(FIND_KUBELET, &[]), &[], timings).await?;
     let named: Vec<_> = processes(&named.stdout, "comm").map(|process| format!("{process}/cgroup")).collect();
     if named.is_empty() {
         return Ok(None);
     }
     let of_no_pod = words(&format!("{OF_NO_POD}{}", named.join(" ")), &[]);
-    let left = context.exec(probe_container, &of_no_pod, &[], timings).await?;
+    let left = exec_retry::exec(context, probe_container, &of_no_pod, &[], timings).await?;
     Ok(processes(&left.stdout, "cgroup").next())
 }
 

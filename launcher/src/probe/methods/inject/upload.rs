@@ -3,18 +3,20 @@
 
 use syringe_core::text::clean;
 
-use super::DIRECTORY;
 use super::archive::{Archive, NAME};
 use crate::error::Failure;
-use crate::probe::Timings;
-use crate::probe::exec_retry::ProbeContainer;
-use crate::probe::exec::{Ended, Output};
 use crate::probe::context::ProbeContext;
+use crate::probe::exec_retry;
+use crate::probe::exec_websocket::{Ended, Output};
+use crate::probe::types::{ProbeContainer, Timings};
+
+/// Where the probe goes in the pod.
+pub(super) const DIRECTORY: &str = "/tmp";
 
 /// How a file gets from standard input to a disk. In each, the shell keeps standard output open to the end and then prints
 /// the hash: containerd cuts the input of a command whose output closes early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Method {
+enum UploadMethod {
     /// `tar`, behind `head`: GNU tar reads on to the end of its input, which older protocols cannot tell.
     BoundedTar,
     /// `head` alone, where the image has no tar.
@@ -24,7 +26,7 @@ enum Method {
 }
 
 /// In the order in which they are tried.
-const METHODS: [Method; 3] = [Method::BoundedTar, Method::Head, Method::Tar];
+const METHODS: [UploadMethod; 3] = [UploadMethod::BoundedTar, UploadMethod::Head, UploadMethod::Tar];
 
 /// What became of one upload.
 enum Arrived {
@@ -35,7 +37,7 @@ enum Arrived {
     Broken(String),
 }
 
-impl Method {
+impl UploadMethod {
     fn script(self, length: usize) -> String {
         let file = format!("{DIRECTORY}/{NAME}");
         match self {
@@ -69,12 +71,16 @@ pub(super) async fn upload(
     timings: &mut Timings,
 ) -> Result<(), Failure> {
     let failed = |why: String, next: &str| {
-        Err(Failure::new(format!("Carrying the probe into pod {}/{}", probe_container.namespace, probe_container.pod), why, next))
+        Err(Failure::new(
+            format!("Carrying the probe into pod {}/{}", probe_container.namespace, probe_container.pod),
+            why,
+            next,
+        ))
     };
     let mut lacking = Vec::new();
     let mut half_close = true;
     for method in METHODS {
-        if method == Method::Tar && !half_close {
+        if method == UploadMethod::Tar && !half_close {
             continue;
         }
         let mut broken = String::new();
@@ -84,7 +90,7 @@ pub(super) async fn upload(
                 Err(error) => return failed(error.to_string(), "Check the temporary directory of this machine."),
             };
             let argv = ["sh", "-c", &method.script(input.len())].map(str::to_owned);
-            let output = context.exec(probe_container, &argv, &input, timings).await?;
+            let output = exec_retry::exec(context, probe_container, &argv, &input, timings).await?;
             half_close = output.half_close;
             match arrived(method, &output, &archive.sha256) {
                 Ok(Arrived::Whole) => return Ok(()),
@@ -112,7 +118,7 @@ pub(super) async fn upload(
 }
 
 /// Reads what the pod says of the upload; the error is what no other method would change.
-fn arrived(method: Method, output: &Output, sha256: &str) -> Result<Arrived, (String, &'static str)> {
+fn arrived(method: UploadMethod, output: &Output, sha256: &str) -> Result<Arrived, (String, &'static str)> {
     let said = clean(&output.stderr, 300);
     let printed = String::from_utf8_lossy(&output.stdout);
     let hash = printed.split_whitespace().next().filter(|word| word.len() == 64);
@@ -146,13 +152,13 @@ fn arrived(method: Method, output: &Output, sha256: &str) -> Result<Arrived, (St
 
 #[cfg(test)]
 mod tests {
-    use super::{Arrived, Method, arrived};
-    use crate::probe::exec::{Ended, Output};
+    use super::{Arrived, UploadMethod, arrived};
+    use crate::probe::exec_websocket::{Ended, Output};
 
     fn judged(stdout: &str, stderr: &str) -> String {
         let sha256 = "a".repeat(64);
         let output = Output { stdout: stdout.into(), stderr: stderr.into(), ended: Ended::Exit(0), half_close: true };
-        match arrived(Method::BoundedTar, &output, &sha256) {
+        match arrived(UploadMethod::BoundedTar, &output, &sha256) {
             Ok(Arrived::Whole) => "whole".into(),
             Ok(Arrived::Lacking(program)) => format!("lacks {program}"),
             Ok(Arrived::Broken(why)) | Err((why, _)) => why,

@@ -1,14 +1,15 @@
-//! A pod of our own: created, and removed again. Three ways use one.
+//! A probe pod: create and delete it. Three methods use one.
 
 use std::time::Duration;
 
 use kube::api::PostParams;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::exec_retry::ProbeContainer;
-use super::life::{CleanUp, ProbeContext};
-use super::delete_pod::{self, Meant};
-use super::{CONTAINER, Phase, ProbePod, forbidden, policy};
+use super::context::ProbeContext;
+use super::delete_pod::delete_pod;
+use super::pod_spec::{CONTAINER, ProbePod};
+use super::types::{CleanUp, CreateOutcome, Phase, ProbeContainer};
+use super::{admission_policy, create_forbidden};
 use crate::error::{Failure, Obstacle, kube_reason};
 use crate::kubernetes::patience::{may_pass, retry_after};
 
@@ -17,25 +18,15 @@ pub(super) const CREATE_TIME: Duration = Duration::from_secs(10);
 /// Time to look whether a pod exists whose creation was not answered.
 const LOOK_TIME: Duration = Duration::from_secs(3);
 
-/// A pod that is made for one call.
+/// A pod that is created for one call.
 pub(super) struct PodLifecycle {
     pod: ProbePod,
-    made: Made,
-}
-
-/// Whether the pod stands.
-enum Made {
-    No,
-    /// The answer to its creation was lost, or left it open.
-    Perhaps,
-    Yes {
-        uid: Option<String>,
-    },
+    outcome: CreateOutcome,
 }
 
 impl PodLifecycle {
     pub(super) fn new(pod: ProbePod) -> Self {
-        Self { pod, made: Made::No }
+        Self { pod, outcome: CreateOutcome::NotCreated }
     }
 
     /// Its container, as a place to run the probe in.
@@ -59,24 +50,24 @@ impl PodLifecycle {
         loop {
             let error = match timeout_at(end, pods.create(&params, &self.pod.object)).await {
                 Ok(Ok(pod)) => {
-                    self.stands(context, pod.metadata.uid);
+                    self.record_created(context, pod.metadata.uid);
                     return Ok(());
                 }
                 Ok(Err(error)) => error,
                 Err(_) => {
-                    self.may_stand(context);
+                    self.record_unknown(context);
                     let why = format!("{} did not answer within {CREATE_TIME:?}", context.connection.server);
                     return Err(self.not_created(context, why, None));
                 }
             };
             let code = if let kube::Error::Api(status) = &error { Some(status.code) } else { None };
             // The name is ours alone: where it is taken, an earlier try came through unseen.
-            if code == Some(409) && self.is_there(context).await {
+            if code == Some(409) && self.exists(context).await {
                 return Ok(());
             }
             // A plain refusal created nothing; a server that broke down over the request, or a connection, may have.
             if code.is_none_or(|code| code >= 500 || code == 409) {
-                self.may_stand(context);
+                self.record_unknown(context);
             }
             // Too many requests, or a server that is starting: asking again is safe, since the name stays the same.
             if let kube::Error::Api(status) = &error
@@ -96,26 +87,26 @@ impl PodLifecycle {
         }
     }
 
-    fn stands(&mut self, context: &ProbeContext, uid: Option<String>) {
+    fn record_created(&mut self, context: &ProbeContext, uid: Option<String>) {
         context.record.created(&self.pod.namespace, &self.pod.name, uid.as_deref());
-        self.made = Made::Yes { uid };
+        self.outcome = CreateOutcome::Created { uid };
     }
 
     /// Remembered from the first answer that leaves it open: a later refusal does not undo what came before it.
-    fn may_stand(&mut self, context: &ProbeContext) {
+    fn record_unknown(&mut self, context: &ProbeContext) {
         context.record.created(&self.pod.namespace, &self.pod.name, None);
-        self.made = Made::Perhaps;
+        self.outcome = CreateOutcome::Unknown;
     }
 
     /// Looks for a pod that an earlier try may have made.
-    async fn is_there(&mut self, context: &ProbeContext) -> bool {
-        if !matches!(self.made, Made::Perhaps) {
+    async fn exists(&mut self, context: &ProbeContext) -> bool {
+        if self.outcome != CreateOutcome::Unknown {
             return false;
         }
         let pods = context.pods(&self.pod.namespace);
         match timeout(LOOK_TIME, pods.get_metadata_opt(&self.pod.name)).await {
             Ok(Ok(Some(pod))) => {
-                self.stands(context, pod.metadata.uid);
+                self.record_created(context, pod.metadata.uid);
                 true
             }
             // A look that fails proves nothing.
@@ -126,14 +117,12 @@ impl PodLifecycle {
     /// Removes it.
     pub(super) async fn clean_up(&mut self, context: &ProbeContext) -> CleanUp {
         let ProbePod { name, namespace, .. } = &self.pod;
-        let made = std::mem::replace(&mut self.made, Made::No);
-        let meant = match &made {
-            Made::No => return CleanUp { pod: name.clone(), removed: true, left_behind: None },
-            Made::Perhaps => Meant::Unseen,
-            Made::Yes { uid } => Meant::This(uid.as_deref()),
-        };
+        let outcome = std::mem::replace(&mut self.outcome, CreateOutcome::NotCreated);
+        if outcome == CreateOutcome::NotCreated {
+            return CleanUp { pod: name.clone(), removed: true, left_behind: None };
+        }
         (context.on_phase)(Phase::Remove);
-        let removed = delete_pod::delete_pod(&context.pods(namespace), name, meant).await;
+        let removed = delete_pod(&context.pods(namespace), name, &outcome).await;
         let left_behind = removed.err().map(|reason| {
             tracing::warn!(pod = %name, %reason, "the probe pod could not be removed");
             let by = if reason.is_forbidden {
@@ -153,19 +142,19 @@ impl PodLifecycle {
     fn not_created(&self, context: &ProbeContext, why: String, code: Option<u16>) -> Failure {
         let namespace = &self.pod.namespace;
         let what = format!("Creating the probe pod for node {} in namespace {namespace}", context.request.node);
-        if let Some((who, change)) = policy::behind(&why, namespace) {
+        if let Some((who, change)) = admission_policy::refused_by(&why, namespace) {
             return Failure::new(what, format!("{who} forbids it: {why}"), change).because_of(Obstacle::Policy(who));
         }
         let next = match code {
             Some(401) => {
                 "Your credentials were refused: sign in again (kubectl get nodes with that context shows it).".into()
             }
-            Some(403) => forbidden::next_step(&why, namespace),
+            Some(403) => create_forbidden::next_step(&why, namespace),
             Some(404) => format!("Create the namespace: kubectl apply -f deploy/namespace.yaml ({namespace})."),
             _ => format!("Check that {} can be reached, and try again.", context.connection.server),
         };
         let failure = Failure::new(what, why, next);
         // The namespace and the user's rights are the same for every node.
-        if matches!(code, Some(401 | 403 | 404)) { failure.because_of(Obstacle::EveryNode) } else { failure }
+        if matches!(code, Some(401 | 403 | 404)) { failure.cluster_wide() } else { failure }
     }
 }

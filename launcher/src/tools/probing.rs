@@ -156,9 +156,12 @@ impl Read {
         kubernetes: &Node,
         since: Option<&Since>,
     ) -> Result<(), String> {
+        let failed = |why: String| format!("kernel lines in the node's log files: {why}");
+        // The kubelet's log files are as good as a probe of the node: the same nodes are allowed.
+        call.settings.may_probe(kubernetes).map_err(|refusal| failed(refusal.why))?;
         let since = since.map(|since| since.resolve(jiff::Timestamp::now()));
         let log = node_log::read(connection, &kubernetes.name_any(), since, call.left()).await;
-        let log = log.map_err(|why| format!("kernel lines in the node's log files: {why}"))?;
+        let log = log.map_err(failed)?;
         self.report.sections.xid = Some(Section::read(log, Vec::new()));
         self.note.note.get_or_insert_default().push_str(LOG_FILES);
         self.diagnosis = diagnosis::diagnose(&self.report, &node::cluster_facts(kubernetes));

@@ -27,6 +27,8 @@ use crate::probe::types::{CleanUp, Phase, ProbeContainer, Timings};
 use crate::probe::{admission_policy, container_state};
 use crate::settings::ProbeMethod;
 
+/// Pods in it are never picked: only --ephemeral-pod can name one.
+const SYSTEM_NAMESPACE: &str = "kube-system";
 /// Time for one request.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// Time for the container to end once it was told to.
@@ -77,8 +79,16 @@ impl Ephemeral {
     async fn choose(context: &ProbeContext) -> Result<TargetContainer, Failure> {
         let node = &context.request.node;
         let asked = context.settings.ephemeral_pod.as_ref();
-        if let (None, Some(beside)) = (asked, &context.request.target) {
-            return Ok(beside.clone());
+        if let (None, Some(target)) = (asked, &context.request.target) {
+            // A model names this pod: the rule for it is the same as for one that is picked.
+            if target.namespace == SYSTEM_NAMESPACE {
+                return Err(Self::failed(
+                    context,
+                    format!("pod {}/{} is in {SYSTEM_NAMESPACE}; nothing was created", target.namespace, target.pod),
+                    "Name it with --ephemeral-pod to allow that, or use --via pod.",
+                ));
+            }
+            return Ok(target.clone());
         }
         let pods: Api<Pod> = match asked {
             Some(pod) => context.pods(&pod.namespace),
@@ -95,7 +105,7 @@ impl Ephemeral {
         };
         let named = |pod: &Pod| match asked {
             Some(asked) => pod.name_any() == asked.name,
-            None => pod.namespace().as_deref() != Some("kube-system"),
+            None => pod.namespace().as_deref() != Some(SYSTEM_NAMESPACE),
         };
         let fit = list.iter().filter(|pod| named(pod)).filter_map(TargetContainer::first_with_gpu);
         let first = fit.min_by(|one, other| (&one.namespace, &one.pod).cmp(&(&other.namespace, &other.pod)));
@@ -239,9 +249,9 @@ impl ProbeSteps for Ephemeral {
             let next = "Start the launcher without --no-ephemeral, or with another --via.";
             return Err(Self::failed(context, "--no-ephemeral forbids it", next));
         }
-        let beside = Self::choose(context).await?;
-        let container = container(context, &beside.container);
-        let TargetContainer { namespace, pod, .. } = &beside;
+        let target = Self::choose(context).await?;
+        let container = container(context, &target.container);
+        let TargetContainer { namespace, pod, .. } = &target;
         self.probe_container = Some(ProbeContainer {
             namespace: namespace.clone(),
             pod: pod.clone(),
@@ -250,20 +260,20 @@ impl ProbeSteps for Ephemeral {
             if_missing: NO_PROBE,
         });
         let pods = context.pods(namespace);
-        self.target = Some(beside);
+        self.target = Some(target);
         self.add(context, &pods, &container).await
     }
 
     async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<Document, Failure> {
-        let (Some(probe_container), Some(beside)) = (&self.probe_container, &self.target) else {
+        let (Some(probe_container), Some(target)) = (&self.probe_container, &self.target) else {
             return Err(context.out_of_time("no container was added"));
         };
-        let argv = node_probe(&beside.add_container_option(&context.request.command));
+        let argv = node_probe(&target.add_container_option(&context.request.command));
         let document = document::read(context, probe_container, &argv, timings).await?;
         Ok(document.noting(Some(format!(
             "read from inside pod {}/{}, beside its container {}: with that pod's NVML library and its view of processes \
              and files; the host's own are out of sight",
-            probe_container.namespace, probe_container.pod, beside.container
+            probe_container.namespace, probe_container.pod, target.container
         ))))
     }
 

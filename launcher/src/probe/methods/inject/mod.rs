@@ -28,12 +28,10 @@ use crate::settings::{ProbeMethod, Settings};
 
 /// Runs the probe with the base image's own loader.
 const RUN: &str = r#"exec /tmp/node-probe "$@""#;
-/// Names the processes that call themselves kubelet: its root is the host's where that of PID 1 is closed (a kubelet inside
-/// a container).
-const FIND_KUBELET: &str = "grep -slx kubelet /proc/[0-9]*/comm";
-/// Of the files behind it, names those that speak of no pod. A process chooses its own name, and a pod's "kubelet" would be
-/// root on the node; nobody chooses his cgroup. The second expression is a sibling's as a cgroup namespace shows it.
-const OF_NO_POD: &str = "grep -sL -e kubepods -e /pod[0-9a-f][0-9a-f] -e cri-containerd- -e crio- ";
+/// Runs the probe with the host's loader: the base image may have none (a static busybox), or not glibc's (Alpine). The shell
+/// stays, since the host sees the file through its root. Only the root of PID 1 is trusted: another process can choose its
+/// name, and its root may be a container's.
+const RUN_WITH_HOST_LOADER: &str = r#"chroot /proc/1/root /proc/$$/root/tmp/node-probe "$@"; exit $?"#;
 /// What a shell says of a program that it cannot find, or whose loader it cannot find.
 const NOT_FOUND: i32 = 127;
 /// What a shell says of a program that may not be run.
@@ -89,14 +87,8 @@ impl ProbeSteps for Inject {
             refused(context, &output)?;
             return document::read_or_retry(context, output, &probe_container, &argv, timings).await;
         }
-        let mut argv = words(&run_below("/proc/1/root"), &context.request.command);
-        let mut output = exec_retry::exec(context, &probe_container, &argv, &[], timings).await?;
-        if is_closed_root(&output)
-            && let Some(kubelet) = kubelet(context, &probe_container, timings).await?
-        {
-            argv = words(&run_below(&format!("{kubelet}/root")), &context.request.command);
-            output = exec_retry::exec(context, &probe_container, &argv, &[], timings).await?;
-        }
+        let argv = words(RUN_WITH_HOST_LOADER, &context.request.command);
+        let output = exec_retry::exec(context, &probe_container, &argv, &[], timings).await?;
         refused(context, &output)?;
         let document = document::read_or_retry(context, output, &probe_container, &argv, timings).await?;
         Ok(document
@@ -121,36 +113,6 @@ pub(super) fn carrying(pod: ProbePod, image: &str, settings: &Settings) -> Probe
 fn words(script: &str, command: &[String]) -> Vec<String> {
     let start = ["sh", "-c", script, "node-probe"].map(str::to_owned);
     start.into_iter().chain(command.iter().cloned()).collect()
-}
-
-/// Runs it with the loader below `root`, the host's: the base image may have none (a static busybox), or not glibc's (Alpine).
-/// The shell stays, since it is through its root that the host sees the file.
-fn run_below(root: &str) -> String {
-    format!(r#"chroot {root} /proc/$$/root/tmp/node-probe "$@"; exit $?"#)
-}
-
-/// The kubelet's process, such as `/proc/812`; `None` where there is none that is no pod's.
-async fn kubelet(
-    context: &ProbeContext,
-    probe_container: &ProbeContainer,
-    timings: &mut Timings,
-) -> Result<Option<String>, Failure> {
-    let named = exec_retry::exec(context, probe_container, &words(FIND_KUBELET, &[]), &[], timings).await?;
-    let named: Vec<_> = processes(&named.stdout, "comm").map(|process| format!("{process}/cgroup")).collect();
-    if named.is_empty() {
-        return Ok(None);
-    }
-    let of_no_pod = words(&format!("{OF_NO_POD}{}", named.join(" ")), &[]);
-    let left = exec_retry::exec(context, probe_container, &of_no_pod, &[], timings).await?;
-    Ok(processes(&left.stdout, "cgroup").next())
-}
-
-/// The processes of which `grep` named the file. What a container printed is no path until it looks like one.
-fn processes(named: &[u8], file: &str) -> impl Iterator<Item = String> {
-    let named = String::from_utf8_lossy(named).into_owned();
-    let process = |line: &str| line.strip_prefix("/proc/")?.strip_suffix(file)?.strip_suffix('/')?.parse::<u32>().ok();
-    let processes: Vec<_> = named.lines().filter_map(process).collect();
-    processes.into_iter().map(|process| format!("/proc/{process}"))
 }
 
 fn is_closed_root(output: &Output) -> bool {

@@ -1,4 +1,4 @@
-//! The program: from its arguments to its exit status, with every pod taken out before it ends.
+//! The command line: from arguments to exit status. Ends only when every pod is deleted.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -21,12 +21,12 @@ use crate::tools::{self, Call, Rendered};
 
 /// The command failed.
 const FAILED: u8 = 1;
-/// Longest that an end waits in operator mode: an action that is under way is seen through.
+/// The same in operator mode: the program waits for a running action.
 const ACTION_SETTLE_TIME: Duration = tools::LONGEST_ACTION.saturating_add(SETTLE_TIME);
-/// How long a call that is ended may still take for its last words, once its pods are gone.
+/// How long a cancelled call may take for its message, once its pods are deleted.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
-/// Warnings; without kube's word on each refused exec, of which a pod that starts causes a few.
+/// Warnings; without kube's message for each refused exec, since a starting pod causes a few.
 const USUAL_LOG: &str = "warn,kube_client=off,rmcp=error";
 
 /// Runs the program.
@@ -51,22 +51,22 @@ pub fn main() -> ExitCode {
         Ok(Done::AsAsked) => ExitCode::SUCCESS,
         // The answer says what was not done.
         Ok(Done::NotAll) => ExitCode::from(FAILED),
-        // A host reads standard error as the log that it is: JSON lines, and nothing else.
+        // Standard error of the server is a log: JSON lines only.
         Err(failure) if serves => {
             tracing::error!(failure = %text::tidy(&failure.to_string()), "ended");
             ExitCode::from(FAILED)
         }
         Err(failure) => complain(&failure),
     };
-    // A blocked read of standard input must not hold the process: everything that matters has been awaited.
+    // A blocked read of standard input must not keep the process running. Everything else has been awaited.
     runtime.shutdown_background();
     code
 }
 
-/// What a command came to that has answered.
+/// Outcome of a command that has answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Done {
-    /// What was asked for.
+    /// Everything was done.
     AsAsked,
     /// An action was refused, declined or failed; a pod could not be swept.
     NotAll,
@@ -83,7 +83,7 @@ async fn run(cli: Cli) -> Result<Done, Failure> {
     let stop = CancellationToken::new();
     let prober = Prober::new(Arc::new(settings.clone()), stop.clone());
     watch_signals(stop.clone());
-    // The built-in cluster lives as long as this variable.
+    // The built-in cluster runs as long as this variable exists.
     #[cfg(feature = "demo")]
     let demo = if settings.demo { Some(start_demo().await?) } else { None };
     #[cfg(feature = "demo")]
@@ -98,7 +98,7 @@ async fn run(cli: Cli) -> Result<Done, Failure> {
     let done = dispatch(command, output, &settings, &contexts, &prober, &stop).await;
     stop.cancel();
     if tokio::time::timeout(settle_time, prober.settle()).await.is_err() {
-        tracing::error!("ended before every probe pod was removed; the next start sweeps what is left");
+        tracing::error!("ended before every probe pod was deleted; the next start deletes the rest");
     }
     done
 }
@@ -163,8 +163,8 @@ async fn dispatch(
     Ok(Done::AsAsked)
 }
 
-/// What `work` comes to, or that the program was told to end. Pods are awaited in both cases: what has made one tells
-/// itself what became of it, and what waits for something else (an API server, a person) is left.
+/// The result of `work`, or a failure once the program is told to end. Waits for pods in both cases: work with a pod reports
+/// its own result, and work that waits for an API server or a person is dropped.
 async fn until_stopped<T>(
     work: impl Future<Output = Result<T, Failure>>,
     prober: &Prober,
@@ -189,7 +189,7 @@ async fn start_demo() -> Result<demo_cluster::Cluster, Failure> {
     })
 }
 
-/// What an earlier launcher left is removed at the first chance; a cluster that cannot be reached is no news yet.
+/// Sweeps at the start. A cluster that cannot be reached is not an error here.
 fn sweep_at_start(contexts: Arc<Contexts>, prober: Prober) {
     tokio::spawn(async move {
         match contexts.connect(None).await {
@@ -199,7 +199,7 @@ fn sweep_at_start(contexts: Arc<Contexts>, prober: Prober) {
     });
 }
 
-/// SIGINT and SIGTERM end every call; the pods are removed before the program ends.
+/// SIGINT and SIGTERM cancel every call; the pods are deleted before the program ends.
 fn watch_signals(stop: CancellationToken) {
     tokio::spawn(async move {
         let interrupted = async {
@@ -233,7 +233,7 @@ async fn terminated() {
     std::future::pending().await
 }
 
-/// A person who waits sees what for; a pipe sees nothing of it.
+/// Shows the phases on a terminal, and not in a pipe.
 fn phases_on_terminal() -> OnPhase {
     let terminal = std::io::stderr().is_terminal();
     Arc::new(move |phase| {
@@ -248,7 +248,7 @@ fn phases_on_terminal() -> OnPhase {
     })
 }
 
-/// Takes the line of the last phase off the terminal: nothing else is to stand behind it.
+/// Clears the line of the last phase.
 fn clear_phase() {
     if std::io::stderr().is_terminal() {
         let _ = write!(std::io::stderr(), "\r\x1b[2K");
@@ -285,7 +285,7 @@ fn wants_json(output: Option<Output>) -> bool {
 
 fn print(text: &str) -> Result<(), Failure> {
     match writeln!(std::io::stdout(), "{text}") {
-        // Whoever reads has read enough.
+        // The reader closed the pipe.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Failure::new("Writing the answer", error, "Check where standard output goes.")),
         Ok(()) => Ok(()),

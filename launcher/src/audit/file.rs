@@ -11,20 +11,20 @@ use crate::user_dirs::state_dir;
 
 /// Name of the file.
 const FILE: &str = "audit.jsonl";
-/// A file of this size is set aside: some ten thousand lines.
+/// Size at which the file is rotated: some ten thousand lines.
 const MOST_BYTES: u64 = 5 << 20;
-/// Files that were set aside and are kept.
+/// Number of rotated files.
 const KEPT: u32 = 5;
 
-/// The file of lines.
+/// The audit log file.
 #[derive(Clone, Debug)]
 pub struct Audit {
     file: Option<PathBuf>,
 }
 
 impl Audit {
-    /// The log in the user's state directory. Where there is none, nothing can be written, and no action is done.
-    pub fn usual() -> Self {
+    /// The log in the state directory of the user. Without one nothing can be written, and no action is done.
+    pub fn in_state_dir() -> Self {
         Self { file: state_dir().map(|directory| directory.join(FILE)) }
     }
 
@@ -38,10 +38,10 @@ impl Audit {
         self.file.as_deref()
     }
 
-    /// Appends a line and sees it on the disk.
+    /// Appends a line and syncs it to the disk.
     ///
     /// # Errors
-    /// When there is no place for it, or the disk refuses.
+    /// When there is no state directory, or writing fails.
     pub fn write(&self, line: &Line) -> io::Result<()> {
         let path =
             self.file.as_deref().ok_or_else(|| io::Error::other("there is no state directory (set XDG_STATE_HOME)"))?;
@@ -53,19 +53,19 @@ impl Audit {
             drop(file);
             file = open_to_append(path)?;
         }
-        // One write of the whole line: two launchers never mix theirs.
+        // One write for the whole line: lines of two launchers are not mixed.
         file.write_all(&text)?;
         file.sync_data()
     }
 
-    /// The newest `most` lines, oldest first. Lines that are no lines of ours are left out.
+    /// The newest `most` lines, oldest first. Lines that do not parse are left out.
     ///
     /// # Errors
     /// When the file is there and cannot be read.
     pub fn read(&self, most: usize) -> io::Result<Vec<Line>> {
         let Some(path) = self.file.as_deref() else { return Ok(Vec::new()) };
         let mut lines: Vec<Line> = Vec::new();
-        for path in (0..=KEPT).map(|number| set_aside(path, number)) {
+        for path in (0..=KEPT).map(|number| rotated_file(path, number)) {
             let file = match File::open(&path) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => break,
@@ -89,7 +89,7 @@ fn open_to_append(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(path)?;
-    // A file that somebody made readable for others is closed to them again.
+    // Makes the file private again if its mode was changed.
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
@@ -101,14 +101,14 @@ fn open_to_append(path: &Path) -> io::Result<File> {
 }
 
 /// `audit.jsonl.N`; the present file is number 0.
-fn set_aside(path: &Path, number: u32) -> PathBuf {
+fn rotated_file(path: &Path, number: u32) -> PathBuf {
     if number == 0 { path.to_owned() } else { path.with_extension(format!("jsonl.{number}")) }
 }
 
-/// Moves every file one number up; the oldest goes. A file that cannot be moved is written on: a long log beats none.
+/// Renames every file to the next number and drops the oldest. If a file cannot be renamed, it just grows.
 fn rotate(path: &Path) {
     for number in (0..KEPT).rev() {
-        let _ = fs::rename(set_aside(path, number), set_aside(path, number + 1));
+        let _ = fs::rename(rotated_file(path, number), rotated_file(path, number + 1));
     }
 }
 

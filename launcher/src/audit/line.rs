@@ -8,16 +8,16 @@ use serde_json::Value;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// A node was read.
+    /// A probe read a node.
     #[default]
     Probe,
-    /// An action is about to be done. Written before its pod exists.
+    /// An action starts. Written before its pod exists.
     ActionStarted,
-    /// An action was done, or tried.
+    /// An action ended or failed.
     ActionEnded,
-    /// An action was asked for, and somebody said no.
+    /// A person declined the action.
     ActionDeclined,
-    /// An action was asked for with a consent that is not good.
+    /// The consent was not valid.
     ActionRefused,
 }
 
@@ -40,27 +40,27 @@ pub struct Line {
     pub node: String,
     /// Tool on whose behalf.
     pub tool: String,
-    /// Its arguments; of a probe the words after `node-probe`.
+    /// Its arguments; for a probe the arguments of `node-probe`.
     #[serde(skip_serializing_if = "Value::is_null")]
     pub arguments: Value,
     /// Namespace of the pod.
     pub namespace: String,
-    /// Name of the pod; absent before it exists, and where none was made.
+    /// Name of the pod; absent before it is created, and if none was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
     /// UID of the pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
-    /// What was to be done, in words.
+    /// The plan that was shown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
     /// Who agreed, and how: `user (elicitation)`, `token`, `--yes`, …
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consent: Option<String>,
-    /// What became of it.
+    /// The outcome.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
-    /// Whether the pod is gone for certain.
+    /// Whether the pod is certainly deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub removed: Option<bool>,
     /// How long it took.

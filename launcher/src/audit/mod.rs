@@ -1,11 +1,11 @@
 //! The audit log: every probe pod and every action is one line of JSON in `$XDG_STATE_HOME/gpu-syringe/audit.jsonl`.
 //!
 //! ```text
-//!   Record (one call; a line per pod) ─▶ Line ─▶ Audit (append, mode 0600, rotate) ─▶ audit.jsonl, audit.jsonl.1, …
+//!   probe::Record (one call; a line per pod) ─▶ Line ─▶ Audit (append, mode 0600, rotate) ─▶ audit.jsonl, audit.jsonl.1, …
 //!          └─▶ annotations of the pod: the cluster's own audit log has the same
 //! ```
 //!
-//! A probe whose line cannot be written is made all the same; an action is not done.
+//! A probe runs also when its line cannot be written; an action does not.
 
 mod file;
 mod line;

@@ -1,4 +1,4 @@
-//! The log for a person.
+//! The audit log as a table.
 
 use serde_json::Value;
 

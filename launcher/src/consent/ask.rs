@@ -2,12 +2,12 @@
 
 use futures_util::future::BoxFuture;
 
-/// What came of asking.
+/// The result of asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// Somebody agreed; in which way.
+    /// A person agreed; how.
     Yes(&'static str),
-    /// Somebody refused, or gave no answer.
+    /// A person declined, or did not answer.
     No(String),
     /// Nobody can be asked here.
     Nobody,
@@ -15,7 +15,7 @@ pub enum Asked {
     Later,
 }
 
-/// Somebody who can be asked.
+/// A way to ask the user.
 pub trait Ask: Send + Sync {
     /// Asks whether the plan may be carried out.
     fn ask<'a>(&'a self, plan: &'a str) -> BoxFuture<'a, Asked>;
@@ -30,7 +30,7 @@ impl Ask for SaidYes {
     }
 }
 
-/// Whoever cannot ask anybody.
+/// For hosts that cannot ask their user.
 pub struct NobodyToAsk;
 
 impl Ask for NobodyToAsk {
@@ -39,7 +39,7 @@ impl Ask for NobodyToAsk {
     }
 }
 
-/// An answer that a host brings from its user, with the token of the question.
+/// The answer of the host's user, with the token of the question.
 #[derive(Clone, Debug)]
 pub struct HostAnswer {
     /// The token that went out with the question.

@@ -15,7 +15,7 @@ pub struct Consent {
 }
 
 impl Consent {
-    /// Consent by asking `ask`, with tokens where that leads nowhere.
+    /// Consent by asking `ask`, or by a token if nobody can be asked.
     pub fn new(ask: Arc<dyn Ask>, tokens: Arc<Tokens>) -> Self {
         Self { ask, tokens, answer: None, pending: Arc::default() }
     }
@@ -25,7 +25,7 @@ impl Consent {
         Self { answer, ..self }
     }
 
-    /// What the host's user answered, if this call brings it.
+    /// The answer of the host's user, if this call has one.
     pub fn answer(&self) -> Option<&HostAnswer> {
         self.answer.as_ref()
     }
@@ -40,7 +40,7 @@ impl Consent {
         &self.tokens
     }
 
-    /// Leaves a question for whoever sends the answer of this call.
+    /// Leaves a question for the sender of the answer of this call.
     pub fn leave(&self, pending: Pending) {
         *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = Some(pending);
     }

@@ -1,4 +1,4 @@
-//! Consent: an action is done to what somebody saw in a plan and agreed to, and to nothing else.
+//! Consent: an action is done only to what a person saw in a plan and agreed to.
 //!
 //! ```text
 //!   plan ─▶ Ask ─┬─ a person said yes or no (elicitation, a terminal, --yes) ─▶ act, or not
@@ -8,8 +8,8 @@
 //!                                             └─▶ the command for the user's own terminal
 //! ```
 //!
-//! A token is bound to what the plan was about and to who may bring it, valid two minutes, and used once, rightly or
-//! wrongly. One that goes to the model is no consent of a person: the model can bring it at once.
+//! A token is bound to the content of the plan and to who may redeem it. It is valid for two minutes and for one attempt.
+//! A token that goes to the model is not the consent of a person: the model can redeem it at once.
 
 mod ask;
 mod call_consent;

@@ -1,4 +1,4 @@
-//! The command by which a person carries out a plan in a terminal of their own.
+//! The command with which a person carries out a plan in their own terminal.
 
 use std::path::Path;
 
@@ -9,8 +9,8 @@ use crate::settings::{Settings, to_words};
 /// Name of the program.
 const PROGRAM: &str = "gpu-syringe";
 
-/// The command, complete: with every setting of this launcher, the kubeconfig of its environment, the context, the node and
-/// the API server that the plan is about. It shows the plan again and asks.
+/// The complete command: every setting of this launcher, its kubeconfig, and the context, node and API server of the plan. It
+/// shows the plan again and asks.
 pub(crate) fn for_terminal(
     settings: &Settings,
     kubeconfig: Option<&str>,
@@ -35,13 +35,13 @@ pub(crate) fn for_terminal(
     }
 }
 
-/// This program where it has its own name: a terminal may not find it in its path.
+/// The path of this program: it may not be in PATH of the terminal.
 fn program() -> String {
     let own = std::env::current_exe().ok().filter(|path| path.file_stem().is_some_and(|stem| stem == PROGRAM));
     own.as_deref().and_then(Path::to_str).unwrap_or(PROGRAM).to_owned()
 }
 
-/// A word as a shell takes it whole.
+/// Quotes a word for a shell.
 fn quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@,+%".contains(&byte);
     if !word.is_empty() && word.bytes().all(plain) {

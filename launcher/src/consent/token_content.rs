@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// Who brings a token back.
+/// Who redeems a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bearer {
     /// The host, with its user's answer.
@@ -11,12 +11,12 @@ pub(crate) enum Bearer {
     Model,
 }
 
-/// What a token is bound to: the same text means the same thing done to the same thing.
+/// What a token is bound to: equal texts mean the same action on the same target.
 pub fn content(tool: &str, server: &str, context: &str, node: &str, arguments: &Value) -> String {
     json!([tool, server, context, node, arguments]).to_string()
 }
 
-/// The same for one bearer: what the host was given is no good as an argument.
+/// The same for one bearer: the model cannot redeem a token of the host.
 pub(crate) fn borne(bearer: Bearer, content: &str) -> String {
     format!("{bearer:?} {content}")
 }

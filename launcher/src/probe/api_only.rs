@@ -1,4 +1,4 @@
-//! No probe at all: a report in which everything is unknown, for the reason given.
+//! The report of a node without a probe: every section is unknown, with the reason.
 
 use syringe_core::report::{Problem, Report, SCHEMA_VERSION, Section, Sections, Source};
 
@@ -7,7 +7,7 @@ use crate::error::Failure;
 /// Code of the problem that every section has.
 pub(crate) const CODE: &str = "no_probe";
 
-/// The report of a node that no probe has read: each section says why.
+/// A report whose sections all have this problem.
 pub(crate) fn report(why: &str, next_step: &str) -> Report {
     fn failed<T>(what: &str, why: &str, next_step: &str) -> Option<Section<T>> {
         Some(Section::failed(Problem {
@@ -39,7 +39,7 @@ pub(crate) fn report(why: &str, next_step: &str) -> Report {
     }
 }
 
-/// What a call gets that cannot do without a probe.
+/// The failure of a call that needs a probe.
 pub(super) fn refusal(node: &str) -> Failure {
     Failure::new(
         format!("Probing node {node}"),

@@ -1,4 +1,4 @@
-//! What is recorded of one call that makes pods: gathered while a pod lives, written when it is gone, one line each.
+//! The audit record of one call: collected while its pod exists, written when the pod is deleted, one line for each pod.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use crate::audit::{Audit, Event, Line};
 use crate::error::Failure;
 use crate::kubernetes::Connection;
 
-/// Longest text in an annotation: what a person reads, far below what Kubernetes takes.
+/// Longest text in an annotation. Kubernetes allows 256 KiB; nobody reads that much.
 const MOST_ANNOTATION: usize = 1500;
 
 /// What an action adds to a record.
@@ -23,7 +23,7 @@ pub struct ActionNote {
     pub arguments: Value,
     /// What is to be done, in words.
     pub plan: String,
-    /// The same in one line that has nothing of the node in it.
+    /// The same in one line, without any text from the node.
     pub headline: String,
     /// Who agreed, and how.
     pub consent: String,
@@ -36,11 +36,11 @@ pub struct Record {
     line: Line,
     headline: Option<String>,
     is_action: bool,
-    /// The pod that lives now.
+    /// The pod that exists now.
     pod: Mutex<Option<Used>>,
 }
 
-/// A pod that was created, or may have been; of an ephemeral container the pod that it is in.
+/// A pod that was created, or may have been. For an ephemeral container: the pod that it was added to.
 #[derive(Debug)]
 struct Used {
     namespace: String,
@@ -75,8 +75,8 @@ impl Record {
         Self { audit, line, headline, is_action, pod: Mutex::default() }
     }
 
-    /// The same for the pod's annotations: the API server's audit log keeps them beside the user that it knows itself. Nothing
-    /// of what a node said is among them: whoever may list pods reads them.
+    /// The same as annotations of the pod: the API server's audit log keeps them together with the user. They have no text
+    /// from the node, since everybody who may list pods can read them.
     pub(crate) fn annotations(&self) -> BTreeMap<String, String> {
         let Line { context, user, tool, arguments, consent, .. } = &self.line;
         let entries = [
@@ -93,13 +93,13 @@ impl Record {
             .collect()
     }
 
-    /// The pod exists; without a UID it may.
+    /// Records that the pod was created. Without a UID: it may have been.
     pub(crate) fn created(&self, namespace: &str, name: &str, uid: Option<&str>) {
         let used = Used { namespace: namespace.to_owned(), name: name.to_owned(), uid: uid.map(str::to_owned) };
         *self.pod.lock().unwrap_or_else(PoisonError::into_inner) = Some(used);
     }
 
-    /// The line before an action: without it the action is not done.
+    /// Writes the line before an action. If that fails, the action is not done.
     pub(crate) fn action_starts(&self) -> Result<(), Failure> {
         self.audit.write(&Line { event: Event::ActionStarted, ..self.line.clone() }).map_err(|error| {
             Failure::new(
@@ -110,12 +110,12 @@ impl Record {
         })
     }
 
-    /// The line of an action that somebody refused.
+    /// Writes the line of an action that a person declined.
     pub(crate) fn declined(&self, why: &str) {
         self.not_begun(Event::ActionDeclined, format!("declined: {why}"));
     }
 
-    /// The line of an action that was asked for with a consent that is not good.
+    /// Writes the line of an action whose consent is not valid.
     pub(crate) fn refused(&self, why: &str) {
         self.not_begun(Event::ActionRefused, format!("refused: {why}"));
     }
@@ -127,7 +127,7 @@ impl Record {
         }
     }
 
-    /// The line at the end of one pod, or of a call that came to none. A second pod of the call gets its own.
+    /// Writes the line of a pod that is deleted, or of a call that created none. A second pod of the call gets its own line.
     pub(crate) fn ended(&self, result: &Result<ProbeResult, Failure>, took: Duration) {
         let used = self.pod.lock().unwrap_or_else(PoisonError::into_inner).take();
         let removed = match result {
@@ -145,7 +145,7 @@ impl Record {
             (line.namespace, line.pod, line.pod_uid) = (namespace, Some(name), uid);
         }
         if let Err(error) = self.audit.write(&line) {
-            // The first line of an action was written: what became of it is in the log of the program at least.
+            // The first line of an action was written. Its outcome goes to the log of the program instead.
             tracing::warn!(%error, line = ?line, "the audit log could not be written");
         }
     }

@@ -1,4 +1,4 @@
-//! What a pod's status says when waiting for its container is useless.
+//! Reads the state of a container, and decides whether waiting for it is useless.
 
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use syringe_core::text::clean;
@@ -6,7 +6,7 @@ use syringe_core::text::clean;
 use super::types::ProbeContainer;
 use crate::settings::{ProbeMethod, Settings};
 
-/// Why the container will never run (again), and what to do.
+/// Why the container will not run, and the next step; `None` while it may still start.
 pub(super) fn fatal_reason(
     pod: &Pod,
     probe_container: &ProbeContainer,
@@ -47,12 +47,12 @@ pub(super) fn fatal_reason(
     Some((format!("{reason}: {message}"), next.into()))
 }
 
-/// Whether the reason is an image that no registry gives: the same on every node.
+/// Whether the reason is a failed image pull, which every node would have.
 pub(super) fn is_image_pull_failure(why: &str) -> bool {
     ["ErrImagePull:", "ImagePullBackOff:", "InvalidImageName:"].iter().any(|reason| why.starts_with(reason))
 }
 
-/// How a container ended, in words.
+/// Describes how a container ended.
 pub(super) fn end_words(end: &ContainerStateTerminated) -> String {
     let message = end.message.as_deref().map(|message| format!(", {}", clean(message, 400))).unwrap_or_default();
     format!(
@@ -91,9 +91,9 @@ fn after_rejection(reason: &str, settings: &Settings) -> String {
     }
 }
 
-/// The runtime's words for a program that the image does not hold.
+/// Whether the message of the runtime is about a program that the image does not contain.
 pub(super) fn is_missing_program(why: &str) -> bool {
-    // Not every missing file is the program: a hook of the runtime may miss the driver's libraries.
+    // A hook of the runtime may also miss a file: the libraries of the driver.
     let program = why.contains("executable file") && why.contains("not found");
     program || why.contains("exec: \"") && why.contains("no such file or directory")
 }

@@ -29,11 +29,11 @@ pub(super) struct ProbeContext {
     pub(super) stop: CancellationToken,
     /// When reading must have ended.
     pub(super) end: Instant,
-    /// What the audit log will say of it.
+    /// The record for the audit log.
     pub(super) record: Arc<Record>,
-    /// Whether the node is changed: what must not happen twice, nor be cut short.
+    /// Whether the node is changed. An action is neither repeated nor interrupted.
     pub(super) is_action: bool,
-    /// Whether an exec was taken: its program ran, or may have.
+    /// Whether an exec was accepted: its program ran, or may have.
     pub(super) accepted: AtomicBool,
 }
 
@@ -45,7 +45,7 @@ impl ProbeContext {
         if self.is_for_actions() { pod.for_actions() } else { pod }
     }
 
-    /// Whether the command is one of operator mode, if only the plan of an action.
+    /// Whether the command needs operator mode. The plan of an action does too.
     pub(super) fn is_for_actions(&self) -> bool {
         self.request.command.first().is_some_and(|word| word == OPERATOR)
     }
@@ -60,12 +60,12 @@ impl ProbeContext {
         self.cancel.is_cancelled() || self.stop.is_cancelled()
     }
 
-    /// Whether the program may be run once more in another pod: it only reads, and no exec was ever taken.
+    /// Whether the probe may run again in another pod: it only reads, and no exec was accepted.
     pub(super) fn may_retry_with_another_pod(&self) -> bool {
         !self.is_action && !self.accepted.load(Ordering::Relaxed)
     }
 
-    /// Runs no longer than the whole call may; says what was not done in time.
+    /// The failure of a probe that ran out of time.
     pub(super) fn out_of_time(&self, why: &str) -> Failure {
         Failure::new(
             format!("Probing node {}", self.request.node),
@@ -75,7 +75,7 @@ impl ProbeContext {
     }
 
     pub(super) fn stopped(&self) -> Failure {
-        // At the command line the two are one: the end of the program.
+        // On the command line both are the end of the program.
         let why = if self.stop.is_cancelled() { "gpu-syringe is ending" } else { "cancelled by the caller" };
         Failure::new(format!("Probing node {}", self.request.node), why, "Call again when you want the answer.")
     }

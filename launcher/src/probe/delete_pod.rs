@@ -10,13 +10,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::types::CreateOutcome;
 use crate::error::kube_reason;
 
-/// Time for a removal with all its tries. A shutdown waits for it.
+/// Time for a deletion with all retries. A shutdown waits for it.
 pub(super) const REMOVAL_TIME: Duration = Duration::from_secs(10);
 /// Time for one request.
 const REQUEST_TIME: Duration = Duration::from_secs(3);
-/// For how long a pod whose creation was not answered may still come to be.
+/// How long a pod may take to appear when the answer to its creation was lost.
 const UNSEEN_TIME: Duration = Duration::from_secs(2);
-/// First pause between two tries; doubles up to a second.
+/// First pause between two attempts; doubles up to a second.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a pod may still be there.
@@ -24,7 +24,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 #[error("{reason}")]
 pub(crate) struct DeleteError {
     reason: String,
-    /// Whether the user may not delete it: then no later try of theirs will.
+    /// Whether the user may not delete it. Retrying is useless then.
     pub(crate) is_forbidden: bool,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct DeleteError {
 pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, outcome: &CreateOutcome) -> Result<(), DeleteError> {
     let uid = if let CreateOutcome::Created { uid } = outcome { uid.as_deref() } else { None };
     let params = DeleteParams {
-        // The probe holds nothing that would need an orderly end: gone at once, without waiting for the kubelet.
+        // Deletes at once, without waiting for the kubelet: the probe has nothing to shut down.
         grace_period_seconds: Some(0),
         preconditions: uid.map(|uid| Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
         ..DeleteParams::default()
@@ -41,30 +41,30 @@ pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, outcome: &CreateOutc
     let began = Instant::now();
     let end = began + REMOVAL_TIME;
     let mut pause = FIRST_PAUSE;
-    let mut reason = String::from("no try was made");
+    let mut reason = String::from("no attempt was made");
     while Instant::now() < end {
         match timeout_at(request_end(end), pods.delete(name, &params)).await {
-            // Right: a Status, the object is gone. Left: the object, gone or ending.
+            // Right: a Status, the object is deleted. Left: the object, deleted or terminating.
             Ok(Ok(either::Either::Right(_))) => return Ok(()),
             Ok(Ok(either::Either::Left(_))) => {
                 if is_gone(pods, name, uid, end).await {
                     return Ok(());
                 }
-                reason = "the API server accepted the removal, but the pod is still there".into();
+                reason = "the API server accepted the deletion, but the pod still exists".into();
             }
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => {
                 if *outcome != CreateOutcome::Unknown || began.elapsed() >= UNSEEN_TIME {
                     return Ok(());
                 }
             }
-            // The name belongs to another pod by now: ours is gone.
+            // Another pod has the name now: ours is deleted.
             Ok(Err(kube::Error::Api(status))) if status.code == 409 && uid.is_some() => return Ok(()),
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) => {
                 let reason = format!("{} (HTTP {})", status.message, status.code);
                 return Err(DeleteError { reason, is_forbidden: status.code == 403 });
             }
             Ok(Err(error)) => reason = kube_reason(&error),
-            Err(_) => reason = "no answer in time".into(),
+            Err(_) => reason = "the API server did not answer in time".into(),
         }
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(1));
@@ -72,7 +72,7 @@ pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, outcome: &CreateOutc
     Err(DeleteError { reason, is_forbidden: false })
 }
 
-/// When a request that begins now must have ended: no later than everything.
+/// Deadline of a request that starts now.
 fn request_end(end: Instant) -> Instant {
     end.min(Instant::now() + REQUEST_TIME)
 }

@@ -1,5 +1,4 @@
-//! The one JSON document in what a probe printed. A document that does not parse to its end was cut: a reading is then
-//! repeated, an action is waited for.
+//! Reads the JSON document that a probe prints. If it is incomplete, a read is repeated; the outcome of an action is awaited.
 
 use std::time::Duration;
 
@@ -16,20 +15,20 @@ use crate::settings::ProbeMethod;
 
 /// Code of the problem by which a probe refuses an action that was started before.
 const ALREADY_RUN: &str = "already_run";
-/// From here on an exit code is 128 and a signal: a crash, or an end for want of memory, and not the next time.
+/// Exit codes from here on are 128 plus a signal: a crash or an OOM kill, which may not happen again.
 const SIGNALLED: i32 = 128;
-/// Pause between two questions what became of an action: a reset takes minutes.
+/// Pause between two requests for the outcome of an action. A reset takes minutes.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
-/// A document and how it came.
+/// A document and how it was read.
 pub(super) struct Document {
     pub(super) report: Report,
-    /// What a reader should know of the way it came.
+    /// Remarks about how it was read.
     pub(super) note: Option<String>,
 }
 
 impl Document {
-    /// The same, with one more thing to know.
+    /// The same, with one more remark.
     pub(super) fn noting(mut self, note: Option<String>) -> Self {
         self.note = match (self.note, note) {
             (Some(one), Some(other)) => Some(format!("{other}; {one}")),
@@ -50,7 +49,7 @@ pub(super) async fn read(
     read_or_retry(context, output, probe_container, argv, timings).await
 }
 
-/// The document in `output`; where it was cut, that of one more run.
+/// The document in `output`; if it is incomplete, the document of a second run.
 pub(super) async fn read_or_retry(
     context: &ProbeContext,
     output: Output,
@@ -80,7 +79,7 @@ pub(super) async fn read_or_retry(
     }
 }
 
-/// A program that ended by itself and printed nothing: it would do so again, and nothing on the way is to blame.
+/// The failure of a program that ended with an error and printed nothing. A second run would do the same.
 fn failed_at_once(context: &ProbeContext, output: &Output) -> Option<Failure> {
     let Output { stdout, stderr, ended: Ended::Exit(code @ 1..SIGNALLED), .. } = output else { return None };
     let said = if stderr.is_empty() { "nothing".to_owned() } else { clean(stderr, 300) };
@@ -102,8 +101,8 @@ fn failed_at_once(context: &ProbeContext, output: &Output) -> Option<Failure> {
     })
 }
 
-/// What became of an action whose answer was lost. Its pod stays as long as it may run: to end the pod would be to end
-/// the action in its middle. The probe does nothing twice; asked again, it tells the outcome once there is one.
+/// The outcome of an action whose answer was lost. The pod stays while the action may run: deleting it would interrupt the
+/// action. The probe does not repeat an action; when it is run again, it reports the outcome of the first run.
 async fn outcome(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
@@ -122,8 +121,8 @@ async fn outcome(
                 Ok(_) => "the action was started, and has not told its outcome".to_owned(),
                 Err(why) => why,
             },
-            // Where the pod is gone nothing runs any more.
-            Err(failure) => match exec_retry::look(context, probe_container).await {
+            // If the pod is gone, nothing runs any more.
+            Err(failure) => match exec_retry::check_pod(context, probe_container).await {
                 Err(gone) => return Err(gone),
                 Ok(_) => failure.why,
             },
@@ -143,7 +142,7 @@ fn outcome_unknown(context: &ProbeContext, why: &str) -> Failure {
     )
 }
 
-/// An answer that was cut.
+/// The failure of an incomplete answer.
 pub(super) fn incomplete(context: &ProbeContext, why: &str) -> Failure {
     Failure::new(
         format!("Reading the probe's answer from node {}", context.request.node),
@@ -160,14 +159,15 @@ pub(super) fn incomplete(context: &ProbeContext, why: &str) -> Failure {
     )
 }
 
-/// Whether the probe says no more than that the action was started before.
+/// Whether the probe only reports that the action was started before.
 fn is_under_way(report: &Report) -> bool {
     report.error.as_ref().is_some_and(|problem| problem.code == ALREADY_RUN)
 }
 
 fn stuck(output: &Output) -> Option<String> {
     let stuck = output.ended == Ended::DocumentOnly;
-    stuck.then(|| "the probe printed its document but did not end: a reader is stuck inside the driver".to_owned())
+    stuck
+        .then(|| "the probe printed its document but did not end: one of its threads is stuck in the driver".to_owned())
 }
 
 /// The report in what the probe printed.

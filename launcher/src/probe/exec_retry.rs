@@ -1,4 +1,4 @@
-//! Exec as soon as the container can take it: tried again and again, with an eye on the pod for reasons to stop.
+//! Exec with retries until the container runs. Watches the pod for reasons to stop retrying.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,25 +18,25 @@ use crate::settings::ProbeMethod;
 
 /// Time for an exec request to be upgraded.
 const UPGRADE_TIME: Duration = Duration::from_secs(10);
-/// First pause between two tries to exec; a container on a warm node runs after some 170 ms.
+/// First pause between two attempts. A container with a cached image runs after some 170 ms.
 const FIRST_PAUSE: Duration = Duration::from_millis(30);
-/// Longest pause between two tries while a pod is young: most start within a second, and a try that comes late is time lost.
+/// Longest pause at first: most containers start within a second.
 const YOUNG_PAUSE: Duration = Duration::from_millis(60);
-/// Longest pause between two tries.
+/// Longest pause later.
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
-/// A pause may be this part of the wait so far, so that no try comes later than by a sixteenth.
+/// A pause is at most this fraction of the time waited so far.
 const PART_OF_WAIT: u32 = 16;
-/// How often the pod itself is looked at for reasons that end the wait.
+/// How often the status of the pod is read.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// Time for one look at the pod or its events.
+/// Time for one read of the pod or its events.
 const LOOK_TIME: Duration = Duration::from_secs(3);
-/// How long an exec may be refused once the container is seen to run: then it is not the container that refuses.
+/// How long an exec may be refused after the container was seen running. Then something else refuses it.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 
-/// kube's reason for an answer that is no `Status`.
+/// kube's reason for an answer that is not a `Status`.
 const FOREIGN: &str = "Failed to parse error data";
 
-/// One exec that ran. Tries until the container can take it; looks at the pod beside it.
+/// Runs one command, and retries until the container accepts it. Reads the status of the pod in between.
 pub(super) async fn exec(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
@@ -52,7 +52,7 @@ pub(super) async fn exec(
     let mut pause = FIRST_PAUSE;
     let mut looked = waiting;
     let mut seen_running: Option<Instant> = None;
-    let mut last = String::from("no try was made");
+    let mut last = String::from("no attempt was made");
     while Instant::now() < start_end {
         let attempt = Instant::now();
         let on_phase = context.on_phase.clone();
@@ -61,7 +61,7 @@ pub(super) async fn exec(
         match timeout(context.end.saturating_duration_since(attempt), run).await {
             Err(_) => return Err(context.out_of_time("the probe did not finish")),
             Ok(Ok(output)) => match output.ended {
-                // Up to Kubernetes 1.35 a container that is not there yet is a status on the stream.
+                // Up to Kubernetes 1.35 a container that does not run yet is reported as a status on the stream.
                 Ended::Refused(ref why) if not_yet(why) => last = why.clone(),
                 Ended::Refused(ref why) => return Err(not_run(context, probe_container, why)),
                 _ => {
@@ -78,7 +78,7 @@ pub(super) async fn exec(
         }
         if looked.elapsed() >= LOOK_EVERY || pause >= LOOK_EVERY {
             looked = Instant::now();
-            if look(context, probe_container).await? {
+            if check_pod(context, probe_container).await? {
                 let since = *seen_running.get_or_insert(looked);
                 if since.elapsed() >= REFUSED_FOR {
                     return Err(no_websocket(context, &last));
@@ -89,13 +89,13 @@ pub(super) async fn exec(
         let longest = (waiting.elapsed() / PART_OF_WAIT).clamp(YOUNG_PAUSE, LONGEST_PAUSE);
         pause = (pause * 3 / 2).min(longest);
     }
-    if look(context, probe_container).await? {
+    if check_pod(context, probe_container).await? {
         return Err(no_websocket(context, &last));
     }
     Err(not_started_in_time(context, probe_container, waiting.elapsed(), &last).await)
 }
 
-/// A container that did not start in time: `last` is what was heard last, and the pod's newest warning may say why.
+/// The failure of a container that did not start in time, with the newest warning of the pod, or else the `last` error.
 pub(super) async fn not_started_in_time(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
@@ -108,7 +108,7 @@ pub(super) async fn not_started_in_time(
             let next = if warning.contains("no runtime for") {
                 "The node's container runtime does not know that RuntimeClass: name another one with --runtime-class."
             } else {
-                "Mend on the node what the warning names."
+                "Fix on the node what the warning reports."
             };
             let why = format!("{late}; the pod's newest warning is {warning}");
             Failure { next_step: next.to_owned(), ..context.out_of_time(&why) }
@@ -117,8 +117,7 @@ pub(super) async fn not_started_in_time(
     }
 }
 
-/// What no status of a pod says: a sandbox that cannot be created, a volume that cannot be mounted. Of a pod of ours alone:
-/// the warnings of somebody else's pod are about its own troubles.
+/// The newest warning event: causes that the status does not show, such as a failed sandbox. Only for our own pods.
 async fn newest_warning(context: &ProbeContext, probe_container: &ProbeContainer) -> Option<String> {
     if probe_container.container != CONTAINER {
         return None;
@@ -128,7 +127,7 @@ async fn newest_warning(context: &ProbeContext, probe_container: &ProbeContainer
     Some(format!("{}: {}", warning.reason, warning.message))
 }
 
-/// That the container did not start, how long that was waited for, and which limit ended the wait.
+/// States that the container did not start, the time waited, and the limit that applied.
 fn not_started_after(context: &ProbeContext, waited: Duration) -> String {
     let limit = if waited >= context.settings.start_time() {
         format!("--start-timeout {}", context.settings.start_timeout)
@@ -138,7 +137,7 @@ fn not_started_after(context: &ProbeContext, waited: Duration) -> String {
     format!("its container did not start within {:.1} s, the limit of {limit}", waited.as_secs_f64())
 }
 
-/// Whether an exec that was refused may succeed later, and how long to wait before.
+/// The pause before the next attempt after a refused exec; an error if retrying is useless.
 fn retry_pause(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
@@ -148,7 +147,7 @@ fn retry_pause(
     let why = kube_reason(error);
     match error {
         kube::Error::Api(_) if not_yet(&why) => Ok(FIRST_PAUSE),
-        // Not a word of the API server: somebody before it answers, or a kubelet behind it.
+        // Not an answer of the API server: a proxy in front of it answers, or the kubelet.
         kube::Error::Api(status) if status.reason == FOREIGN && is_final(status.code) => {
             Err(no_websocket(context, &why))
         }
@@ -177,26 +176,26 @@ fn retry_pause(
 fn no_websocket(context: &ProbeContext, why: &str) -> Failure {
     let what = format!("Opening a websocket to node {} through {}", context.request.node, context.connection.server);
     if why.contains("dial") {
-        // The log is read through the kubelet as well: no other way helps.
+        // The log is read through the kubelet as well: no other method helps.
         let next = "The API server cannot reach the node's kubelet (port 10250): look at the firewall between them, or \
                     at konnectivity.";
         return Failure::new(what, why, next);
     }
-    let next = "A proxy or load balancer before the API server refuses websockets: allow them, connect to the API \
+    let next = "A proxy or load balancer in front of the API server refuses websockets: allow them, connect to the API \
                 server directly, or use --via logs, which needs none.";
     Failure::new(what, why, next).because_of(Obstacle::Websockets)
 }
 
-/// Looks at the pod for what makes waiting useless. Says whether its container is seen to run.
-pub(super) async fn look(context: &ProbeContext, probe_container: &ProbeContainer) -> Result<bool, Failure> {
+/// Reads the status of the pod. An error if waiting is useless; otherwise whether the container runs.
+pub(super) async fn check_pod(context: &ProbeContext, probe_container: &ProbeContainer) -> Result<bool, Failure> {
     match timeout(LOOK_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await {
         Ok(Ok(Some(pod))) => match container_state::fatal_reason(&pod, probe_container, &context.settings) {
             Some((why, next)) => Err(not_started(context, probe_container, &why, next)),
             None => Ok(container_state::state_of(&pod, &probe_container.container)
                 .is_some_and(|state| state.running.is_some())),
         },
-        Ok(Ok(None)) => Err(not_run(context, probe_container, "somebody deleted the pod")),
-        // A look that fails proves nothing; the next exec will tell.
+        Ok(Ok(None)) => Err(not_run(context, probe_container, "the pod was deleted")),
+        // A failed read proves nothing; the next exec tells.
         Ok(Err(_)) | Err(_) => Ok(false),
     }
 }
@@ -224,14 +223,14 @@ pub(super) fn not_run(context: &ProbeContext, probe_container: &ProbeContainer, 
     Failure::new(format!("Running the probe on node {}", context.request.node), why, next)
 }
 
-/// Whether a proxy that answers so will go on doing it: it does not know websockets. A bad gateway may mend.
+/// Whether the status code of a proxy is permanent, as of one without websockets. A bad gateway may recover.
 fn is_final(code: u16) -> bool {
     code < 500 || code == 501
 }
 
-/// The words of API server, kubelet and runtime for a container that does not run yet.
+/// Whether the message is one of API server, kubelet or runtime for a container that does not run yet.
 pub(super) fn not_yet(why: &str) -> bool {
-    // "unable to upgrade connection" stands before "container not found" and "pod does not exist", and before what lasts.
+    // Not "unable to upgrade connection": it precedes temporary and permanent causes.
     const WORDS: [&str; 6] = [
         "container not found",
         "pod does not exist",

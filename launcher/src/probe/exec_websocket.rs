@@ -1,9 +1,11 @@
-//! One command in a container over a websocket, read to its end.
+//! Runs one command in a container over a websocket and reads its output.
 //!
-//! A loop of our own in place of kube's `AttachedProcess`: there, the reader of standard output is not told when the
-//! connection is lost and waits for ever (its pipes have no end on drop). Here the stream itself is read, so a lost
-//! connection is an error at once, and the end of the data is explicit: the status on channel 3, which the API server
-//! sends only after all output.
+//! Hand-written in place of kube's `AttachedProcess`, for three reasons:
+//!
+//! - Standard input must work with version 4 of the protocol, which cannot signal its end.
+//! - A process that is stuck in the driver never ends: the document is taken once it is complete, without the status on
+//!   channel 3, which follows all output. A lost connection is an error at once.
+//! - Pings: proxies close a connection that is silent while a slow probe reads.
 
 use std::time::Duration;
 
@@ -20,22 +22,22 @@ const STDERR: u8 = 2;
 const STATUS: u8 = 3;
 const CLOSE: u8 = 255;
 
-/// Most output that is taken: ten times the largest report.
+/// Limit on standard output: ten times the largest report.
 const MOST_OUTPUT_BYTES: usize = 4 << 20;
-/// What is said of a command that prints more.
+/// Message for a command that prints more.
 pub(crate) const FLOOD: &str = "it printed more than 4 MiB, which no report has";
-/// Most of standard error that is kept: it is only ever quoted.
+/// Limit on standard error, which is only quoted in messages.
 const MOST_STDERR_BYTES: usize = 4096;
-/// How long the status may stay away once the output is complete. A process stuck in the driver never sends one.
+/// How long to wait for the status after a complete document. A process that is stuck in the driver never ends.
 const STATUS_GRACE: Duration = Duration::from_secs(2);
 
-/// Pause between two pings: a third of the minute after which proxies and load balancers cut what is silent.
+/// Interval of pings: a third of the minute after which proxies and load balancers close a silent connection.
 const PING_EVERY: Duration = Duration::from_secs(20);
 
 /// How much of standard input goes into one frame.
 const INPUT_FRAME_BYTES: usize = 32 << 10;
 
-/// What came back from one command.
+/// The output of one command.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Output {
     /// Standard output, all of it unless `ended` says otherwise.
@@ -44,7 +46,7 @@ pub(crate) struct Output {
     pub(crate) stderr: String,
     /// How it ended.
     pub(crate) ended: Ended,
-    /// Whether the end of standard input could be told (version 5 of the protocol).
+    /// Whether the end of standard input could be signalled (version 5 of the protocol).
     pub(crate) half_close: bool,
 }
 
@@ -53,9 +55,9 @@ pub(crate) struct Output {
 pub(crate) enum Ended {
     /// With an exit code.
     Exit(i32),
-    /// The runtime could not run it, in its own words.
+    /// The runtime could not run it; its message.
     Refused(String),
-    /// A whole document had come, and then nothing: the process does not end.
+    /// A complete document arrived, and then nothing: the process does not end.
     DocumentOnly,
     /// The connection was lost first.
     #[default]
@@ -65,7 +67,7 @@ pub(crate) enum Ended {
 /// Why a command could not be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExecError {
-    /// The API server or a proxy before it refused.
+    /// The API server or a proxy refused.
     #[error("{}", crate::error::kube_reason(.0))]
     Kube(#[from] kube::Error),
     /// No answer to the upgrade.
@@ -73,18 +75,18 @@ pub(crate) enum ExecError {
     Timeout(Duration),
 }
 
-/// The container and the words to run in it.
+/// A container and the command to run in it.
 pub(crate) struct Command<'a> {
     pub(crate) namespace: &'a str,
     pub(crate) pod: &'a str,
     pub(crate) container: &'a str,
     pub(crate) argv: &'a [String],
-    /// What goes to its standard input. Older protocols cannot tell its end: the command must know the length.
+    /// Standard input. Version 4 cannot signal its end: the command must know the length.
     pub(crate) input: &'a [u8],
 }
 
-/// Runs a command and reads what it prints. The caller bounds the whole with a timeout of its own; `connect_time` bounds
-/// the upgrade alone. `started` is called once the connection stands.
+/// Runs a command and reads its output. `connect_time` limits the upgrade only; the caller sets a timeout for the rest.
+/// `started` is called when the connection is open.
 pub(crate) async fn run(
     client: &Client,
     command: &Command<'_>,
@@ -92,7 +94,7 @@ pub(crate) async fn run(
     started: impl FnOnce(),
 ) -> Result<Output, ExecError> {
     let Command { namespace, pod, container, argv, input } = command;
-    // Standard input is asked for even when there is none: without it some runtimes end the output after its first flush.
+    // Always with standard input: without it some runtimes end the output after its first flush.
     let params = AttachParams::default().container(*container).stdin(true).stdout(true).stderr(true).tty(false);
     let path = <k8s_openapi::api::core::v1::Pod as kube::Resource>::url_path(&(), Some(namespace));
     let request = Request::new(path).exec(pod, argv.iter().cloned(), &params).map_err(kube::Error::BuildRequest)?;
@@ -129,7 +131,7 @@ pub(crate) async fn run(
                     }
                 }
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Text(_) | Message::Frame(_))) => {}
-                // Without a status this is a connection that somebody cut, however politely.
+                // Without a status the connection was cut, even if it was closed properly.
                 Some(Ok(Message::Close(_)) | Err(_)) | None => break,
             }
         }
@@ -138,7 +140,7 @@ pub(crate) async fn run(
     Ok(output)
 }
 
-/// Sends standard input and its end. A process that wants no more of it is no failure: its status will tell.
+/// Sends standard input and its end. A process that stops reading is not an error here: its status tells.
 async fn feed(sink: &mut (impl Sink<Message> + Unpin), input: &[u8], half_close: bool) {
     for piece in input.chunks(INPUT_FRAME_BYTES) {
         let mut frame = Vec::with_capacity(piece.len() + 1);
@@ -153,8 +155,7 @@ async fn feed(sink: &mut (impl Sink<Message> + Unpin), input: &[u8], half_close:
     }
 }
 
-/// Says something now and then: a command that is silent for minutes looks dead to whoever stands between. Ends when
-/// nothing can be sent any more; the reading side learns why.
+/// Sends pings, since proxies close a silent connection. Ends when sending fails; the reading side reports why.
 async fn keep_open(sink: &mut (impl Sink<Message> + Unpin), every: Duration) {
     loop {
         sleep(every).await;
@@ -164,7 +165,7 @@ async fn keep_open(sink: &mut (impl Sink<Message> + Unpin), every: Duration) {
     }
 }
 
-/// A whole document is one line, and the newline ends it.
+/// A complete document is one line with its newline.
 fn is_document(stdout: &[u8]) -> bool {
     stdout.ends_with(b"}\n")
 }

@@ -13,9 +13,9 @@ use super::{admission_policy, create_forbidden};
 use crate::error::{Failure, Obstacle, kube_reason};
 use crate::kubernetes::patience::{may_pass, retry_after};
 
-/// Time for the API server to take the pod, with all tries: admission webhooks sit behind it.
+/// Time for the creation with all retries. Admission webhooks may be slow.
 pub(super) const CREATE_TIME: Duration = Duration::from_secs(10);
-/// Time to look whether a pod exists whose creation was not answered.
+/// Time to check whether a pod exists when the answer to its creation was lost.
 const LOOK_TIME: Duration = Duration::from_secs(3);
 
 /// A pod that is created for one call.
@@ -29,7 +29,7 @@ impl PodLifecycle {
         Self { pod, outcome: CreateOutcome::NotCreated }
     }
 
-    /// Its container, as a place to run the probe in.
+    /// The container in which the probe runs.
     pub(super) fn probe_container(&self, if_missing: &'static str) -> ProbeContainer {
         let ProbePod { name, namespace, object } = &self.pod;
         let image = object.spec.as_ref().and_then(|spec| spec.containers.first()?.image.clone());
@@ -42,7 +42,7 @@ impl PodLifecycle {
         }
     }
 
-    /// Creates it.
+    /// Creates the pod, with retries.
     pub(super) async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
         let pods = context.pods(&self.pod.namespace);
         let params = PostParams::default();
@@ -61,15 +61,15 @@ impl PodLifecycle {
                 }
             };
             let code = if let kube::Error::Api(status) = &error { Some(status.code) } else { None };
-            // The name is ours alone: where it is taken, an earlier try came through unseen.
+            // The name is unique: if it is taken, an earlier attempt succeeded and its answer was lost.
             if code == Some(409) && self.exists(context).await {
                 return Ok(());
             }
-            // A plain refusal created nothing; a server that broke down over the request, or a connection, may have.
+            // A 4xx answer created nothing; after a server error or a lost connection the pod may exist.
             if code.is_none_or(|code| code >= 500 || code == 409) {
                 self.record_unknown(context);
             }
-            // Too many requests, or a server that is starting: asking again is safe, since the name stays the same.
+            // 429, or a server that is starting. A retry is safe, since the name stays the same.
             if let kube::Error::Api(status) = &error
                 && may_pass(status)
                 && Instant::now() < end
@@ -92,13 +92,13 @@ impl PodLifecycle {
         self.outcome = CreateOutcome::Created { uid };
     }
 
-    /// Remembered from the first answer that leaves it open: a later refusal does not undo what came before it.
+    /// A later refusal does not change this: the earlier attempt may have created the pod.
     fn record_unknown(&mut self, context: &ProbeContext) {
         context.record.created(&self.pod.namespace, &self.pod.name, None);
         self.outcome = CreateOutcome::Unknown;
     }
 
-    /// Looks for a pod that an earlier try may have made.
+    /// Checks for a pod that an earlier attempt may have created.
     async fn exists(&mut self, context: &ProbeContext) -> bool {
         if self.outcome != CreateOutcome::Unknown {
             return false;
@@ -109,12 +109,12 @@ impl PodLifecycle {
                 self.record_created(context, pod.metadata.uid);
                 true
             }
-            // A look that fails proves nothing.
+            // A failed read proves nothing.
             Ok(Ok(None) | Err(_)) | Err(_) => false,
         }
     }
 
-    /// Removes it.
+    /// Deletes the pod.
     pub(super) async fn clean_up(&mut self, context: &ProbeContext) -> CleanUp {
         let ProbePod { name, namespace, .. } = &self.pod;
         let outcome = std::mem::replace(&mut self.outcome, CreateOutcome::NotCreated);
@@ -124,14 +124,14 @@ impl PodLifecycle {
         (context.on_phase)(Phase::Remove);
         let removed = delete_pod(&context.pods(namespace), name, &outcome).await;
         let left_behind = removed.err().map(|reason| {
-            tracing::warn!(pod = %name, %reason, "the probe pod could not be removed");
+            tracing::warn!(pod = %name, %reason, "the probe pod could not be deleted");
             let by = if reason.is_forbidden {
-                "somebody who may delete pods there removes it with"
+                "a user who may delete pods there can run"
             } else {
-                "the next start sweeps it, or"
+                "the next start of gpu-syringe deletes it, or run"
             };
             format!(
-                "pod {namespace}/{name} could not be removed ({reason}); it ends by itself within {} s, {by}: kubectl -n \
+                "pod {namespace}/{name} could not be deleted ({reason}); it ends by itself within {} s; {by}: kubectl -n \
                  {namespace} delete pod {name}",
                 context.settings.probe_lifetime().as_secs(),
             )
@@ -154,7 +154,7 @@ impl PodLifecycle {
             _ => format!("Check that {} can be reached, and try again.", context.connection.server),
         };
         let failure = Failure::new(what, why, next);
-        // The namespace and the user's rights are the same for every node.
+        // The namespace and the permissions are the same for every node.
         if matches!(code, Some(401 | 403 | 404)) { failure.cluster_wide() } else { failure }
     }
 }

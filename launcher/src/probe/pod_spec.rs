@@ -1,6 +1,6 @@
 //! The probe pod: exactly what is created on a node. `gpu-syringe pod-spec` prints it.
 //!
-//! Every field is there for a reason that a security team can check; see the README for the same in prose.
+//! The README gives the reason for each field.
 
 use std::collections::BTreeMap;
 
@@ -25,11 +25,11 @@ pub(crate) const OWNER_LABEL: &str = "gpu-syringe.dev/owner";
 pub(crate) const SESSION_LABEL: &str = "gpu-syringe.dev/session";
 /// Label: which tool the pod was made for.
 const TOOL_LABEL: &str = "gpu-syringe.dev/tool";
-/// Memory of the probe: ten times what it was measured to need, and far too little to hurt a node.
+/// Memory limit of the probe: ten times its measured use.
 const MEMORY_LIMIT: &str = "128Mi";
-/// User of a probe that is not privileged: nobody in particular.
+/// User ID of a probe that is not privileged.
 const PLAIN_USER: i64 = 65_532;
-/// Option of node-probe that allows actions: of the hold, and of the command that acts.
+/// Option of node-probe that allows actions: of `hold`, and of the command that acts.
 pub(super) const OPERATOR: &str = "--operator";
 /// Kubernetes ends the pod this long after its own process should have ended.
 const DEADLINE_SLACK_SECONDS: u64 = 10;
@@ -37,7 +37,7 @@ const DEADLINE_SLACK_SECONDS: u64 = 10;
 /// A probe pod that is about to be created.
 #[derive(Clone, Debug)]
 pub struct ProbePod {
-    /// Its name: unique, so that a lost answer to the creation can be followed by a removal by name.
+    /// Its name. Unique, so that the pod can be deleted by name when the answer to its creation was lost.
     pub name: String,
     /// Its namespace.
     pub namespace: String,
@@ -50,7 +50,7 @@ impl ProbePod {
     pub fn new(settings: &Settings, owner: &Owner, node: &str, tool: &str) -> Self {
         let name = probe_name();
         let lifetime = settings.probe_lifetime().as_secs();
-        // With a RuntimeClass the runtime brings the GPUs into a plain container: nothing of the host is needed.
+        // With a RuntimeClass the runtime adds the GPUs to an unprivileged container: no host namespace is needed.
         let privileged = settings.runtime_class.is_none().then_some(true);
         let object = Pod {
             metadata: ObjectMeta {
@@ -61,19 +61,19 @@ impl ProbePod {
                 ..ObjectMeta::default()
             },
             spec: Some(PodSpec {
-                // No scheduler: a cordoned, tainted or full node is just the one to be looked at.
+                // Bypasses the scheduler: the node to diagnose may be cordoned, tainted or full.
                 node_name: Some(node.to_owned()),
                 tolerations: Some(tolerations(settings)),
                 runtime_class_name: settings.runtime_class.clone(),
-                // The host's processes, and through /proc/1/root its files: no volume is needed, which halves the start.
+                // Gives the processes of the host, and its files through /proc/1/root. Without volumes the pod starts in half the time.
                 host_pid: privileged,
-                // No CNI: starts faster, and on a node whose network is broken.
+                // Without CNI the pod starts faster, and also on a node whose network is broken.
                 host_network: privileged,
                 dns_policy: Some("Default".into()),
                 restart_policy: Some("Never".into()),
                 active_deadline_seconds: i64::try_from(lifetime + DEADLINE_SLACK_SECONDS).ok(),
                 termination_grace_period_seconds: Some(0),
-                // No credential of the cluster goes near the node.
+                // The pod needs no credentials of the cluster.
                 automount_service_account_token: Some(false),
                 enable_service_links: Some(false),
                 image_pull_secrets: pull_secrets(settings),
@@ -85,7 +85,7 @@ impl ProbePod {
         Self { name, namespace: settings.namespace.clone(), object }
     }
 
-    /// The same pod with `argv` as its main process: it ends when that has answered.
+    /// The same pod with `argv` as its main process.
     #[must_use]
     pub(super) fn running(mut self, argv: Vec<String>) -> Self {
         if let Some(container) = self.container() {
@@ -94,8 +94,8 @@ impl ProbePod {
         self
     }
 
-    /// The same pod for an action: node-probe refuses one in a container whose main process was not started for it, and the
-    /// admission policy sees what the pod is for.
+    /// The same pod for an action. node-probe refuses an action in a container whose main process lacks the option, and the
+    /// admission policy checks it.
     #[must_use]
     pub(super) fn for_actions(mut self) -> Self {
         if let Some(command) = self.container().and_then(|container| container.command.as_mut()) {
@@ -104,12 +104,12 @@ impl ProbePod {
         self
     }
 
-    /// The same pod of an image that the node has, to carry the probe into.
+    /// The same pod with an image that is on the node, for --via inject.
     #[must_use]
     pub(super) fn carrying_into(mut self, image: &str, hold: Vec<String>) -> Self {
         if let Some(container) = self.container() {
             container.image = Some(image.to_owned());
-            // No registry is asked, whatever the image's tag.
+            // The image must be on the node: no pull.
             container.image_pull_policy = Some("Never".into());
             container.command = Some(hold);
             if let Some(context) = &mut container.security_context {
@@ -126,7 +126,7 @@ impl ProbePod {
         self.object.spec.as_mut()?.containers.first_mut()
     }
 
-    /// The same with more annotations: what the audit log says of it.
+    /// The same with more annotations.
     pub(crate) fn annotated(mut self, annotations: BTreeMap<String, String>) -> Self {
         self.object.metadata.annotations.get_or_insert_default().extend(annotations);
         self
@@ -142,10 +142,10 @@ fn container(settings: &Settings, lifetime: u64) -> Container {
         name: CONTAINER.into(),
         image: Some(settings.probe_image()),
         image_pull_policy: Some(settings.image_pull_policy.as_str().into()),
-        // Ends by itself: with the launcher killed and the network gone, nothing is left running.
+        // Ends by itself, also when the launcher was killed or the network is down.
         command: Some(vec!["node-probe".into(), "hold".into(), "--seconds".into(), lifetime.to_string()]),
         resources: Some(ResourceRequirements {
-            // Requests of zero, said aloud: a LimitRange would fill in its own, and a full node refuse them.
+            // Explicit zero requests: otherwise a LimitRange sets defaults, which a full node refuses.
             requests: quantities(&[("cpu", "0"), ("memory", "0")]),
             limits: quantities(&[("memory", MEMORY_LIMIT)]),
             ..ResourceRequirements::default()
@@ -158,7 +158,7 @@ fn container(settings: &Settings, lifetime: u64) -> Container {
 
 fn security(settings: &Settings) -> SecurityContext {
     if settings.runtime_class.is_some() {
-        // As little as Pod Security "restricted" asks for.
+        // What Pod Security "restricted" demands.
         return SecurityContext {
             allow_privilege_escalation: Some(false),
             capabilities: Some(Capabilities { drop: Some(vec!["ALL".into()]), add: None }),
@@ -170,7 +170,7 @@ fn security(settings: &Settings) -> SecurityContext {
         };
     }
     SecurityContext {
-        // The device files, /dev/kmsg, and other processes' /proc entries are closed to anything less.
+        // Required for device files, /dev/kmsg and /proc entries of other processes.
         privileged: Some(true),
         read_only_root_filesystem: Some(true),
         run_as_user: Some(0),
@@ -178,7 +178,7 @@ fn security(settings: &Settings) -> SecurityContext {
     }
 }
 
-/// What NVIDIA's runtime reads to bring every GPU and NVML into the container.
+/// Makes NVIDIA's container runtime add every GPU and NVML to the container.
 fn runtime_environment() -> Vec<EnvVar> {
     [("NVIDIA_VISIBLE_DEVICES", "all"), ("NVIDIA_DRIVER_CAPABILITIES", "utility")]
         .map(|(name, value)| EnvVar { name: name.into(), value: Some(value.into()), value_from: None })
@@ -205,14 +205,14 @@ fn labels(settings: &Settings, owner: &Owner, tool: &str) -> BTreeMap<String, St
         (TOOL_LABEL, tool),
         (OWNER_LABEL, owner.id.as_str()),
         (SESSION_LABEL, owner.session.as_str()),
-        // Newer Istio asks the label, older the annotation.
+        // Newer Istio reads the label, older Istio the annotation.
         ("sidecar.istio.io/inject", "false"),
     ];
-    // Ours last: the sweep must be able to trust them.
+    // Our labels last, so that settings cannot replace them: the sweep relies on them.
     pairs(&settings.label).chain(own.map(|(name, value)| (name.to_owned(), value.to_owned()))).collect()
 }
 
-/// A sidecar would keep the pod alive and slow its start.
+/// Disables sidecar injection: a sidecar keeps the pod running and slows its start.
 fn annotations(settings: &Settings) -> BTreeMap<String, String> {
     let own = [
         ("sidecar.istio.io/inject", "false"),

@@ -20,34 +20,34 @@ use crate::error::Failure;
 use crate::kubernetes::Connection;
 use crate::settings::Settings;
 
-/// Longest that the end of the program waits for pods: one that is just being created, and its removal with all its tries.
-/// The slack is for an ephemeral container, which is told to end in some more steps.
+/// Longest time that the end of the program waits for pods: creation of one, and its deletion with all retries. The slack is
+/// for an ephemeral container, which takes more steps to end.
 pub(crate) const SETTLE_TIME: Duration =
     pod_lifecycle::CREATE_TIME.saturating_add(delete_pod::REMOVAL_TIME).saturating_add(SLACK);
 /// See [`SETTLE_TIME`].
 const SLACK: Duration = Duration::from_secs(10);
 
-/// Makes probes and sees to it that each is taken out.
+/// Creates probes, and makes sure that each is deleted.
 #[derive(Clone)]
 pub struct Prober {
     settings: Arc<Settings>,
     owner: Arc<Owner>,
     cache: Arc<ProberCache>,
-    lives: TaskTracker,
+    tasks: TaskTracker,
     stop: CancellationToken,
     audit: Arc<Audit>,
 }
 
 impl Prober {
-    /// A prober that works by `settings`. `stop` ends every reading early: its pod is removed at once. An action goes on.
+    /// A prober with these settings. `stop` cancels every probe that reads: its pod is deleted at once. An action goes on.
     pub fn new(settings: Arc<Settings>, stop: CancellationToken) -> Self {
         Self {
             settings,
             owner: Arc::new(Owner::claim()),
             cache: Arc::default(),
-            lives: TaskTracker::new(),
+            tasks: TaskTracker::new(),
             stop,
-            audit: Arc::new(Audit::usual()),
+            audit: Arc::new(Audit::in_state_dir()),
         }
     }
 
@@ -61,7 +61,10 @@ impl Prober {
         &self.audit
     }
 
-    /// Reads a node. When `cancel` fires the answer is a failure, and the pod is removed all the same.
+    /// Reads a node.
+    ///
+    /// # Errors
+    /// When the probe fails or `cancel` fires. The pod is deleted in every case.
     pub async fn probe(
         &self,
         connection: &Connection,
@@ -70,12 +73,12 @@ impl Prober {
         cancel: CancellationToken,
     ) -> Result<ProbeResult, Failure> {
         let record = Record::new(self.audit.clone(), connection, &self.settings.namespace, &request, None);
-        let context = self.reading(connection, request, on_phase, record);
-        self.live(ProbeContext { cancel, ..context }).await
+        let context = self.reading_context(connection, request, on_phase, record);
+        self.spawn(ProbeContext { cancel, ..context }).await
     }
 
-    /// The life of a probe that reads, which the end of the program ends and nobody else does.
-    fn reading(
+    /// The context of a probe that reads. Only the end of the program cancels it.
+    fn reading_context(
         &self,
         connection: &Connection,
         request: ProbeRequest,
@@ -97,8 +100,8 @@ impl Prober {
         }
     }
 
-    /// Changes a node: as [`Self::probe`], but not before the audit log has its line, and neither a caller that gives up
-    /// nor the end of the program cuts it short: half a reset is worse than a late one.
+    /// Changes a node: as [`Self::probe`], but only after the audit log has its line. Neither the caller nor the end of the
+    /// program cancels it: an interrupted reset is worse than a late one.
     pub(crate) async fn act(
         &self,
         connection: &Connection,
@@ -108,34 +111,34 @@ impl Prober {
     ) -> Result<ProbeResult, Failure> {
         let settings = Arc::new(self.settings.lasting(request.deadline));
         let record = Record::new(self.audit.clone(), connection, &settings.namespace, &request, Some(note));
-        // Held from before the question: a program that ends after it waits for this action, one that ends before is seen.
-        let _held = self.lives.token();
+        // Taken before `stop` is checked: a program that ends later waits for this action.
+        let _held = self.tasks.token();
         if self.stop.is_cancelled() {
-            return Err(Failure::new("The action", "gpu-syringe is ending", "Start it again and ask anew."));
+            return Err(Failure::new("The action", "gpu-syringe is ending", "Start it again and call again."));
         }
         record.action_starts()?;
-        let context = self.reading(connection, request, on_phase, record);
-        self.live(ProbeContext { settings, stop: CancellationToken::new(), is_action: true, ..context }).await
+        let context = self.reading_context(connection, request, on_phase, record);
+        self.spawn(ProbeContext { settings, stop: CancellationToken::new(), is_action: true, ..context }).await
     }
 
-    async fn live(&self, context: ProbeContext) -> Result<ProbeResult, Failure> {
+    async fn spawn(&self, context: ProbeContext) -> Result<ProbeResult, Failure> {
         let cache = self.cache.clone();
-        let task = self.lives.spawn(run_probe(context, cache));
-        // The join error of a task is a panic: it must not take the server down, nor be mistaken for an answer.
+        let task = self.tasks.spawn(run_probe(context, cache));
+        // A join error is a panic of the task. It becomes a failure of this call, not of the server.
         task.await.unwrap_or_else(|panic| {
             Err(Failure::new("The call", panic, "This is a defect of gpu-syringe: please report it."))
         })
     }
 
-    /// Removes what earlier launchers left in the namespace: pods of ours whose process is dead, and pods past their time.
+    /// Deletes what earlier launchers left in the namespace: our pods whose process is dead, and expired pods.
     pub async fn sweep(&self, connection: &Connection) -> Result<Swept, Failure> {
         sweep::sweep(connection, &self.settings.namespace, &self.owner, &self.stop).await
     }
 
-    /// The same in the background: nobody waits for it, but the program does not end in its middle.
+    /// The same in the background. The program waits for it before it ends.
     pub fn sweep_in_background(&self, connection: &Connection) {
         let (prober, connection) = (self.clone(), connection.clone());
-        self.lives.spawn(async move {
+        self.tasks.spawn(async move {
             match prober.sweep(&connection).await {
                 Ok(swept) if !swept.removed.is_empty() => {
                     tracing::info!(pods = ?swept.removed, "swept probe pods that an earlier launcher left");
@@ -146,9 +149,9 @@ impl Prober {
         });
     }
 
-    /// Waits until every pod is taken out. Call after `stop`.
+    /// Waits until every pod is deleted. Call after `stop`.
     pub async fn settle(&self) {
-        self.lives.close();
-        self.lives.wait().await;
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }

@@ -1,17 +1,17 @@
-//! A running container that has GPUs: what a question about its pod is about, and what an ephemeral container can join.
+//! A running container that has GPUs: the subject of a question about its pod, and the target of an ephemeral container.
 
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::ResourceExt;
 
 use crate::kubernetes::resources::is_gpu_resource;
 
-/// Annotation of a pod that a kubelet runs from a file: it takes no ephemeral containers.
+/// Annotation of a static pod, which cannot have ephemeral containers.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
-/// Commands of node-probe that read the host section, and with it a container.
+/// Commands of node-probe that read the host section, which includes one container.
 const READ_HOST: [&str; 3] = ["all", "host", "read"];
 
-/// Option by which node-probe is told a container.
+/// Option of node-probe that names the container.
 const OPTION: &str = "--container";
 
 /// A running container with GPUs.
@@ -23,12 +23,12 @@ pub struct TargetContainer {
     pub pod: String,
     /// Its name.
     pub container: String,
-    /// The runtime's id of it, without the runtime's name.
+    /// Its container ID, without the name of the runtime.
     pub id: String,
 }
 
 impl TargetContainer {
-    /// The first container of a pod that runs with a GPU; `None` for a pod that does not run, or is a static one.
+    /// The first running container with a GPU; `None` if the pod does not run or is a static pod.
     pub fn first_with_gpu(pod: &Pod) -> Option<Self> {
         let (spec, status) = (pod.spec.as_ref()?, pod.status.as_ref()?);
         let is_static = pod.annotations().contains_key(MIRROR);
@@ -50,11 +50,11 @@ impl TargetContainer {
         spec.containers.iter().filter(|container| has_gpus(container)).find_map(running)
     }
 
-    /// The command of node-probe that also looks into this container, where it reads the host at all.
+    /// Adds the option that names this container, if the command reads the host section.
     pub fn add_container_option(&self, command: &[String]) -> Vec<String> {
         let mut command = command.to_vec();
         let reads_host = command.first().is_some_and(|word| READ_HOST.contains(&word.as_str()));
-        // Only containerd, CRI-O and Docker are known to use such ids.
+        // IDs of containerd, CRI-O and Docker have this form.
         let known = self.id.len() == 64 && self.id.bytes().all(|byte| byte.is_ascii_hexdigit());
         if reads_host && known && !command.iter().any(|word| word == OPTION) {
             command.extend([OPTION.to_owned(), self.id.clone()]);

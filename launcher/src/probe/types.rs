@@ -8,31 +8,31 @@ use syringe_core::report::Report;
 use super::target_container::TargetContainer;
 use crate::settings::ProbeMethod;
 
-/// How far a call has come, told to whoever waits.
+/// Progress of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// The pod is being created.
     Create,
-    /// The pod exists; its container is awaited.
+    /// The pod exists; its container is starting.
     Start,
     /// The probe runs.
     Read,
-    /// The pod is being removed.
+    /// The pod is being deleted.
     Remove,
-    /// Of several nodes that are read in one call, so many are done.
+    /// Progress of a call that reads several nodes.
     Nodes {
-        /// Read, or failed.
+        /// Nodes that were read or failed.
         done: u32,
-        /// All that are to be read.
+        /// All nodes of the call.
         total: u32,
     },
 }
 
 impl Phase {
-    /// Phases of one node's call.
+    /// Number of phases of a call about one node.
     const OF_ONE_NODE: u32 = 4;
 
-    /// How far, from 1, and of how much.
+    /// The number of the phase, from 1, and the number of phases.
     pub fn position(self) -> (u32, u32) {
         match self {
             Self::Create => (1, Self::OF_ONE_NODE),
@@ -43,52 +43,52 @@ impl Phase {
         }
     }
 
-    /// In words.
+    /// Text for the user.
     pub fn words(self) -> String {
         match self {
             Self::Create => "creating the probe pod".into(),
-            Self::Start => "waiting for the probe's container".into(),
+            Self::Start => "waiting for the probe container to start".into(),
             Self::Read => "reading the node".into(),
-            Self::Remove => "removing the probe pod".into(),
+            Self::Remove => "deleting the probe pod".into(),
             Self::Nodes { done, total } => format!("{done} of {total} nodes"),
         }
     }
 }
 
-/// Told of each phase. Must not block.
+/// Callback for each phase. Must not block.
 pub type OnPhase = Arc<dyn Fn(Phase) + Send + Sync>;
 
-/// One probe to be made.
+/// What one probe is to read or do.
 #[derive(Clone)]
 pub struct ProbeRequest {
     /// Node to read.
     pub node: String,
-    /// Words after `node-probe`.
+    /// Arguments of `node-probe`.
     pub command: Vec<String>,
-    /// Tool on whose behalf, for the pod's labels.
+    /// Tool that asks, for the labels of the pod.
     pub tool: &'static str,
     /// The container that the question is about.
     pub target: Option<TargetContainer>,
-    /// Time for everything, removal not included.
+    /// Time for everything but the deletion.
     pub deadline: Duration,
 }
 
-/// What a probe brought back.
+/// What a probe returned.
 #[derive(Clone, Debug)]
 pub struct ProbeResult {
     /// The document.
     pub report: Report,
-    /// The way by which it came.
+    /// The method that was used.
     pub via: ProbeMethod,
     /// Name of the pod that was used.
     pub pod: String,
-    /// Whether the pod is gone for certain.
+    /// Whether the pod is certainly deleted.
     pub removed: bool,
     /// Why it is not, and what to do.
     pub left_behind: Option<String>,
     /// How long each phase took.
     pub timings: Timings,
-    /// What a reader should know of the way the document came (a retry, a probe that did not end).
+    /// Remarks about how the document was read (a retry, a probe that did not end).
     pub note: Option<String>,
 }
 
@@ -114,16 +114,16 @@ pub(super) struct ProbeContainer {
     pub(super) pod: String,
     pub(super) container: String,
     pub(super) image: String,
-    /// What to do when the image does not hold the program that is run in it.
+    /// Next step if the image does not contain the program.
     pub(super) if_missing: &'static str,
 }
 
-/// What is left of a probe.
+/// What is left on the cluster after a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CleanUp {
     /// Name of the pod that was used.
     pub(super) pod: String,
-    /// Whether every trace is gone for certain.
+    /// Whether everything is certainly deleted.
     pub(super) removed: bool,
     /// What is left, and what to do about it.
     pub(super) left_behind: Option<String>,

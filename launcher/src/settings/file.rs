@@ -1,5 +1,4 @@
-//! The settings file: its values become the defaults of the flags, so that the command line's own checks judge them and
-//! flags and environment come first without a word about it.
+//! The settings file. Its values become defaults of the flags: clap validates them, and flags and environment override them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -10,10 +9,10 @@ use clap::{ArgAction, Command};
 use crate::error::Failure;
 use crate::user_dirs::config_dir;
 
-/// Settings that make no sense in a file.
+/// Settings that cannot be in a file.
 const NOT_IN_FILES: [&str; 2] = ["config", "demo"];
 
-/// What a settings file says: by setting, the words that a command line would have.
+/// The values of a settings file, as command line arguments.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FileValues {
     /// The file; `None` when there is none.
@@ -56,7 +55,7 @@ impl FileValues {
             values.insert(id, words);
         }
         let read = Self { path: Some(path.to_owned()), values };
-        // Judged by themselves first: the message then names the file, not a flag that nobody typed.
+        // Validated separately first: the message then names the file and not a flag.
         settings.clone().no_binary_name(true).try_get_matches_from(read.as_flags(settings)).map_err(|error| {
             let text = error.to_string();
             wrong(path, text.lines().next().unwrap_or_default().trim_start_matches("error: "))

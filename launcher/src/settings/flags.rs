@@ -37,8 +37,8 @@ pub struct Settings {
     /// Label selector of the nodes that probes may go to, or * for every one; by default all but those of the control plane
     #[arg(long, global = true, value_name = "SELECTOR", env = "GPU_SYRINGE_ALLOW_NODES")]
     pub allow_nodes: Option<NodeSelector>,
-    /// Way to the node: where a pod cannot go, another may
-    #[arg(long, global = true, value_name = "WAY", env = "GPU_SYRINGE_VIA", default_value = "pod")]
+    /// Probe method: how the node is read (deploy/METHODS.md)
+    #[arg(long, global = true, value_name = "METHOD", env = "GPU_SYRINGE_VIA", default_value = "pod")]
     pub via: ProbeMethod,
     /// Never add an ephemeral container to somebody else's pod
     #[arg(long, global = true, env = "GPU_SYRINGE_NO_EPHEMERAL", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
@@ -109,7 +109,7 @@ pub struct Settings {
     /// read-only, or operator to allow the tools that change something
     #[arg(long, global = true, value_name = "MODE", env = "GPU_SYRINGE_MODE", default_value = "read-only")]
     pub mode: Mode,
-    /// Operator mode: whether a node that takes new pods, and pods that have the GPU, are in the way of its reset
+    /// Operator mode: refuse a reset while the node is schedulable or pods hold the GPU
     #[arg(long, global = true, value_name = "WHETHER", env = "GPU_SYRINGE_DRAIN_CHECK", default_value = "on")]
     pub drain_check: Check,
     /// Operator mode: where the host cannot ask its user, give the consent to the model as a token, which it can redeem at once
@@ -126,23 +126,23 @@ pub enum Check {
     Off,
 }
 
-/// The way to a node.
+/// How a node is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProbeMethod {
-    /// A privileged pod of ours
+    /// A privileged pod of the probe's image
     Pod,
-    /// An ephemeral container in a GPU pod that runs on the node: for full nodes
+    /// An ephemeral container in a running GPU pod: for full nodes
     Ephemeral,
-    /// A pod of an image that the node has, and node-probe carried in: needs no registry
+    /// A pod of an image that is on the node, and node-probe uploaded: needs no registry
     Inject,
-    /// A pod that prints its answer into its log: needs no websocket and no exec
+    /// A pod that prints its answer to its log: needs no websocket and no exec
     Logs,
-    /// No probe: what the Kubernetes API alone knows
+    /// No probe: only the Kubernetes API is read
     None,
 }
 
 impl ProbeMethod {
-    /// Its word, as in the settings and in answers.
+    /// Its name in settings and answers.
     pub fn word(self) -> &'static str {
         match self {
             Self::Pod => "pod",
@@ -154,10 +154,10 @@ impl ProbeMethod {
     }
 }
 
-/// What the tools may do.
+/// What tools may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
-    /// Look, and change nothing but the probe's own pod.
+    /// Read. Only the probe's own pod is created and deleted.
     ReadOnly,
     /// Also kill a GPU process or reset a GPU.
     Operator,
@@ -189,7 +189,7 @@ impl PullPolicy {
 }
 
 impl Settings {
-    /// The settings that these words make, without the environment's file. For whoever embeds the library.
+    /// Settings from command line arguments, without the settings file. For programs that embed the library.
     ///
     /// # Errors
     /// When a word is not understood.
@@ -219,7 +219,7 @@ impl Settings {
         Duration::from_secs(self.call_timeout)
     }
 
-    /// The same settings for a call that may take `time`: its container must live as long.
+    /// The same settings for a call that may take `time`: its container must run as long.
     pub fn lasting(&self, time: Duration) -> Self {
         Self { call_timeout: self.call_timeout.max(time.as_secs()), ..self.clone() }
     }
@@ -229,8 +229,8 @@ impl Settings {
         Duration::from_secs(self.node_timeout)
     }
 
-    /// How long a probe's container lives when nobody ends it: longer than any call, so that it never cuts one short, and
-    /// short enough that a probe whose launcher was killed is soon gone.
+    /// How long the container of a probe runs if nobody ends it: longer than any call, and short enough that the probe of a
+    /// killed launcher soon ends.
     pub fn probe_lifetime(&self) -> Duration {
         Duration::from_secs(self.call_timeout.max(self.start_timeout) + 30)
     }

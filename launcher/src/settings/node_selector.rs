@@ -1,5 +1,4 @@
-//! `--allow-nodes`: which nodes a probe may go to. A probe is root on its node, so the nodes of the control plane are left
-//! alone where nobody says otherwise.
+//! `--allow-nodes`: the nodes that may be probed. A probe is root on its node, so control plane nodes are excluded by default.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,7 +9,7 @@ use kube::core::{Expression, Selector, SelectorExt};
 
 use crate::error::Failure;
 
-/// Labels, and keys of taints, of nodes that hold the cluster together.
+/// Labels and taint keys of control plane nodes.
 const CONTROL_PLANE: [&str; 3] =
     ["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master", "node-role.kubernetes.io/etcd"];
 
@@ -47,7 +46,7 @@ impl fmt::Display for NodeSelector {
     }
 }
 
-/// The parts between the commas that stand in no parentheses.
+/// Splits at commas outside of parentheses.
 fn requirements(text: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0_i32;
     text.split(move |character| {

@@ -1,10 +1,10 @@
-//! The settings as words of a command line: for a command that somebody types elsewhere and that is to mean the same.
+//! Settings as command line arguments, for a command that the user runs in another terminal.
 
 use clap::ValueEnum;
 
 use super::flags::{Check, DEFAULT_IMAGE, Mode, ProbeMethod, PullPolicy, Settings};
 
-/// Collects options that are not as they are by default.
+/// Collects options that differ from their default.
 #[derive(Default)]
 struct Words(Vec<String>);
 
@@ -38,9 +38,9 @@ impl Words {
     }
 }
 
-/// The words that make these settings, without those that are as by default.
+/// The arguments that give these settings. Defaults are left out.
 pub(crate) fn to_words(settings: &Settings) -> Vec<String> {
-    // Whole, so that a new setting cannot be forgotten.
+    // Without `..`: a new setting does not compile until it is handled.
     let Settings {
         demo,
         config,

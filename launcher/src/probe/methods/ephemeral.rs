@@ -1,8 +1,7 @@
-//! An ephemeral container in a GPU pod that runs on the node already: for nodes that are full, and to see what a workload
-//! sees.
+//! `--via ephemeral`: an ephemeral container in a running GPU pod, for full nodes and for the view of a workload.
 //!
-//! Kubernetes never takes an ephemeral container out of a pod's spec. So the container is ended, and the result says what
-//! stays. What is read is what that pod has: NVML of its own root, its processes, not the host's.
+//! Kubernetes cannot remove an ephemeral container from the spec of a pod: the container is ended, and the result names what
+//! stays. The probe sees NVML and the processes of that pod, not of the host.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -31,31 +30,31 @@ use crate::settings::ProbeMethod;
 const SYSTEM_NAMESPACE: &str = "kube-system";
 /// Time for one request.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
-/// Time for the container to end once it was told to.
+/// Time for the container to end.
 const END_TIME: Duration = Duration::from_secs(5);
-/// Pause between two looks whether it has.
+/// Pause between two checks whether it has.
 const PAUSE: Duration = Duration::from_millis(60);
 /// Exit code of a process that was killed (128 + SIGKILL).
 const KILLED: i32 = 137;
-/// Pods on one node, several times over.
+/// Several times the maximum number of pods on a node.
 const MOST_PODS: u32 = 500;
 
-/// What became of our container.
+/// State of our container after the probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
-    /// Its pod was deleted, and it went with the pod.
+    /// Its pod was deleted.
     Gone,
     /// It has ended.
     Ended,
-    /// Something keeps it from starting.
+    /// It cannot start.
     Stuck,
-    /// It never ran, and may start any moment.
+    /// It has not started, and may start at any time.
     Waits,
-    /// It runs, or nobody knows.
+    /// It runs, or its state is not known.
     Unknown,
 }
 
-/// A container of ours in a pod of somebody else's.
+/// An ephemeral container in a pod of another owner.
 pub(in crate::probe) struct Ephemeral {
     probe_container: Option<ProbeContainer>,
     /// The container whose process namespace ours shares.
@@ -75,7 +74,7 @@ impl Ephemeral {
         Failure::new(format!("Adding an ephemeral container on node {}", context.request.node), why, next)
     }
 
-    /// In the pod that the settings name, or the one that is asked about, or the first that suits.
+    /// Chooses the pod: of the settings, of the request, or the first suitable one.
     async fn choose(context: &ProbeContext) -> Result<TargetContainer, Failure> {
         let node = &context.request.node;
         let asked = context.settings.ephemeral_pod.as_ref();
@@ -166,7 +165,7 @@ impl Ephemeral {
         Err(Self::failed(context, why, next))
     }
 
-    /// What the API says of the container.
+    /// Reads the state of the container.
     async fn fate(&self, context: &ProbeContext, probe_container: &ProbeContainer) -> Fate {
         let pod =
             match timeout(REQUEST_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await {
@@ -178,7 +177,7 @@ impl Ephemeral {
             return Fate::Gone;
         }
         let state = container_state::state_of(&pod, &probe_container.container);
-        // A status is behind what runs: once an exec was taken it proves nothing.
+        // The status is updated late: it proves nothing once an exec was accepted.
         if context.accepted.load(Ordering::Relaxed) || state.is_some_and(|state| state.running.is_some()) {
             return Fate::Unknown;
         }
@@ -189,9 +188,9 @@ impl Ephemeral {
         }
     }
 
-    /// Ends the container, and says what became of it.
+    /// Ends the container, and returns its state.
     async fn end(&self, context: &ProbeContext, probe_container: &ProbeContainer) -> Fate {
-        // Where an exec was taken there is nothing to look for.
+        // Once an exec was accepted the container has started.
         if !context.accepted.load(Ordering::Relaxed) {
             let fate = self.fate(context, probe_container).await;
             if matches!(fate, Fate::Gone | Fate::Ended | Fate::Stuck) {
@@ -205,7 +204,7 @@ impl Ephemeral {
         }
     }
 
-    /// Tells the container to end; says whether it has for certain.
+    /// Tells the container to end; returns whether it certainly has.
     async fn release(context: &ProbeContext, probe_container: &ProbeContainer) -> bool {
         let ProbeContainer { namespace, pod, container, .. } = probe_container;
         let argv = node_probe(&["release".to_owned()]);
@@ -216,7 +215,7 @@ impl Ephemeral {
             let run = exec_websocket::run(&context.connection.client, &command, REQUEST_TIME, || ());
             let gone = match timeout(END_TIME, run).await {
                 Ok(Ok(output)) => match output.ended {
-                    // It may be killed with its container, which is the point.
+                    // The command may be killed together with its container.
                     Ended::Exit(0 | KILLED) | Ended::Cut => {
                         released = true;
                         false
@@ -229,7 +228,7 @@ impl Ephemeral {
                 Ok(Err(ExecError::Kube(error))) => not_yet(&kube_reason(&error)),
                 Ok(Err(ExecError::Timeout(_))) | Err(_) => false,
             };
-            // Before it was told to end, a container that is not there has perhaps not come yet.
+            // Before the release a missing container may not have started yet.
             if gone && released {
                 return true;
             }
@@ -310,8 +309,8 @@ fn container(context: &ProbeContext, target: &str) -> EphemeralContainer {
         image: Some(context.settings.probe_image()),
         image_pull_policy: Some(context.settings.image_pull_policy.as_str().into()),
         command: Some(node_probe(&hold)),
-        // Its process namespace: /proc/1/root is then the target's root, with the NVML library that it was given. node-probe opens
-        // that one as nobody, and runs nothing else of it.
+        // Shares the process namespace of the target: /proc/1/root is its root, with its NVML library. node-probe loads that
+        // library as an unprivileged user, and runs nothing else of it.
         target_container_name: Some(target.to_owned()),
         security_context: Some(SecurityContext {
             privileged: Some(true),

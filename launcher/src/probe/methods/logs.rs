@@ -1,7 +1,7 @@
-//! Without a websocket: the probe is the pod's main process, and its document is read from the pod's log once it has ended.
+//! `--via logs`: the probe is the main process of the pod, and its document is read from the log of the pod.
 //!
-//! Needs `pods/log` in place of `pods/exec`. Slower by the kubelet's relist (up to a second), and whatever collects the
-//! logs of the cluster gets a copy.
+//! Needs `pods/log` in place of `pods/exec`, and no websocket. Up to a second slower, until the kubelet reports the end.
+//! Log collectors of the cluster get a copy of the document.
 
 use std::time::Duration;
 
@@ -22,14 +22,14 @@ use crate::settings::ProbeMethod;
 
 /// Time for one request.
 const REQUEST_TIME: Duration = Duration::from_secs(8);
-/// Pause between two looks at the pod.
+/// Pause between two reads of the pod.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Most of a log that is taken: ten times the largest report.
+/// Limit on the log: ten times the largest report.
 const MOST_LOG_BYTES: i64 = 4 << 20;
-/// Exit codes from here on are a shell's or a runtime's, not the probe's.
+/// Exit codes from here on come from a shell or a runtime, not from the probe.
 const NOT_THE_PROBES: i32 = 125;
 
-/// A pod that answers into its log.
+/// A pod that prints the document to its log.
 pub(in crate::probe) struct Logs(PodLifecycle);
 
 impl Logs {
@@ -52,7 +52,7 @@ impl Logs {
             let look =
                 timeout(REQUEST_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await;
             match look {
-                Ok(Ok(None)) => return Err(exec_retry::not_run(context, probe_container, "somebody deleted the pod")),
+                Ok(Ok(None)) => return Err(exec_retry::not_run(context, probe_container, "the pod was deleted")),
                 Ok(Ok(Some(pod))) => {
                     let state = container_state::state_of(&pod, &probe_container.container);
                     let end = state.and_then(|state| state.terminated.clone());
@@ -69,7 +69,7 @@ impl Logs {
                         return Err(exec_retry::not_started(context, probe_container, &why, next));
                     }
                 }
-                // A look that fails proves nothing; the next one will tell.
+                // A failed read proves nothing; the next one tells.
                 Ok(Err(_)) | Err(_) => {}
             }
             let now = Instant::now();
@@ -157,7 +157,7 @@ impl ProbeSteps for Logs {
     }
 }
 
-/// The report in a log, between whatever else was printed.
+/// Finds the report among the lines of a log.
 fn parse(log: &str) -> Result<Report, String> {
     let mut why = format!("no document among the {} bytes of the log", log.len());
     for line in log.lines().rev().filter(|line| line.starts_with('{')) {

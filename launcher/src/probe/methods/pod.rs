@@ -1,4 +1,4 @@
-//! The plain way: a privileged pod of the probe's image that holds, and one exec in it.
+//! `--via pod`: a privileged pod of the probe's image that waits, and one exec in it.
 
 use super::command::{NO_PROBE, node_probe};
 use super::steps::ProbeSteps;
@@ -9,7 +9,7 @@ use crate::probe::pod_lifecycle::PodLifecycle;
 use crate::probe::types::{CleanUp, Timings};
 use crate::settings::ProbeMethod;
 
-/// A pod that holds while the probe runs in it.
+/// A pod that waits while the probe runs in it.
 pub(in crate::probe) struct HeldPod(PodLifecycle);
 
 impl HeldPod {

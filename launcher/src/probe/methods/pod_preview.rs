@@ -7,7 +7,7 @@ use crate::probe::owner::Owner;
 use crate::probe::pod_spec::ProbePod;
 use crate::settings::{ProbeMethod, Settings};
 
-/// The pod that the settings' way would create for `pod-spec`; the words of the probe in it are those of the widest reading.
+/// The pod that the probe method of the settings creates. With --via logs its command is that of the largest report.
 pub(crate) fn printed(settings: &Settings, node: &str) -> Result<ProbePod, Failure> {
     let pod = ProbePod::new(settings, &Owner::claim(), node, "pod-spec");
     match settings.via {
@@ -19,7 +19,7 @@ pub(crate) fn printed(settings: &Settings, node: &str) -> Result<ProbePod, Failu
         ProbeMethod::Ephemeral | ProbeMethod::None => Err(Failure::new(
             "Printing the pod",
             format!("--via {} makes none", settings.via.word()),
-            "deploy/METHODS.md says what each way puts on the cluster.",
+            "deploy/METHODS.md says what each method creates on the cluster.",
         )),
     }
 }

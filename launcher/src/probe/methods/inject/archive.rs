@@ -1,4 +1,4 @@
-//! The probe, packed for carrying: a tar of one file, made once per launcher and kept in a file without a name.
+//! A tar archive of node-probe, created once per launcher in an unnamed temporary file.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -21,7 +21,7 @@ pub(crate) struct Archive {
     /// SHA-256 of the program, in hexadecimal digits.
     pub(super) sha256: String,
     size: usize,
-    /// Without a name: gone with the process, however that ends.
+    /// Unnamed: the system deletes it when the process ends.
     tar: Mutex<File>,
 }
 
@@ -56,7 +56,7 @@ impl Archive {
     }
 }
 
-/// What a file was when it was packed.
+/// Path, modification time and length of a file when it was packed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Stamp {
     path: PathBuf,
@@ -64,12 +64,12 @@ struct Stamp {
     length: u64,
 }
 
-/// The probes packed so far: one per architecture, as a rule.
+/// The archives so far, usually one for each architecture.
 #[derive(Debug, Default)]
 pub(crate) struct Archives(Mutex<Vec<(Stamp, Arc<Archive>)>>);
 
 impl Archives {
-    /// The archive of this file, packed now unless it was before and the file is as it was.
+    /// The archive of this file. Packed again only if the file has changed.
     pub(super) async fn of(&self, path: &Path) -> Result<Arc<Archive>, Failure> {
         let failed = |why: String| {
             let what = format!("Packing {} for the node", path.display());

@@ -1,13 +1,12 @@
-//! Which image of the node the probe is carried into.
+//! Chooses the base image among the images of the node.
 
 use k8s_openapi::api::core::v1::Node;
 
 use crate::error::Failure;
 use crate::settings::Settings;
 
-/// Repositories that are known to hold a shell, best first: with glibc, then those that need the host's loader. Registry and
-/// path, to the letter: whoever can push to another registry, or to another path of these, could put a shell of his own
-/// into a privileged pod.
+/// Repositories whose images have a shell, best first: with glibc, then those that need the loader of the host. Registry and
+/// path must be equal: anybody who can push elsewhere could otherwise run a shell of their own in a privileged pod.
 const WITH_SHELL: [(&str, &[&str]); 12] = [
     ("nvcr.io", &["nvidia/cuda", "nvidia/k8s/dcgm-exporter", "nvidia/driver", "nvidia/pytorch"]),
     ("docker.io", &["nvidia/cuda", "library/ubuntu", "library/debian"]),
@@ -32,7 +31,7 @@ pub(super) fn choose(settings: &Settings, node: &Node) -> Result<String, Failure
     let names: Vec<&str> = images.iter().flat_map(|image| image.names.iter().flatten()).map(String::as_str).collect();
     let known = |registry: &str, path: &str| {
         let of = |name: &&&str| Repository::of(name) == Some(Repository { registry, path });
-        // A tag reads better than a digest where both are there.
+        // A tag is more readable than a digest.
         names.iter().filter(of).min_by_key(|name| name.contains('@')).copied()
     };
     let mut best = WITH_SHELL.iter().flat_map(|(registry, paths)| paths.iter().map(move |path| (registry, path)));
@@ -48,7 +47,7 @@ pub(super) fn choose(settings: &Settings, node: &Node) -> Result<String, Failure
     })
 }
 
-/// Where an image comes from.
+/// Registry and path of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Repository<'a> {
     registry: &'a str,

@@ -1,4 +1,4 @@
-//! Which file is carried: `node-probe` for the node's processors, told by the file itself.
+//! Finds a node-probe for the architecture of the node, which its ELF header tells.
 
 use std::fs::File;
 use std::io::Read;
@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use crate::error::Failure;
 use crate::settings::Settings;
 
-/// Enough of an ELF file to know its machine.
+/// The part of an ELF header that includes its machine.
 const HEAD_BYTES: usize = 20;
-/// ELF machine numbers (`e_machine`), by Kubernetes' name.
+/// ELF machine numbers (`e_machine`) with the names of Kubernetes.
 const MACHINES: [(u16, &str); 5] = [(62, "amd64"), (183, "arm64"), (21, "ppc64le"), (22, "s390x"), (243, "riscv64")];
 
-/// The file to carry to a node of this architecture.
+/// The file to upload to a node of this architecture.
 pub(super) fn find(settings: &Settings, architecture: &str) -> Result<PathBuf, Failure> {
     let failed = |why: String, next: &str| {
-        Err(Failure::new(format!("Finding a node-probe for {architecture} to carry in"), why, next))
+        Err(Failure::new(format!("Finding a node-probe for {architecture} to upload"), why, next))
     };
     if let Some(path) = &settings.probe_binary {
         return match machine(path) {
@@ -53,14 +53,14 @@ fn beside_this_program(architecture: &str) -> Vec<PathBuf> {
 fn machine(path: &Path) -> Result<String, String> {
     let mut head = [0; HEAD_BYTES];
     File::open(path).and_then(|mut file| file.read_exact(&mut head)).map_err(|error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => "it is no program".to_owned(),
+        std::io::ErrorKind::UnexpectedEof => "it is not a program".to_owned(),
         _ => error.to_string(),
     })?;
     if !head.starts_with(b"\x7fELF") {
-        return Err("it is no Linux program (no ELF file)".into());
+        return Err("it is not a Linux program (no ELF header)".into());
     }
     let bytes = [head[18], head[19]];
-    // Byte 5 says in which order numbers are written.
+    // Byte 5 is the byte order.
     let number = if head[5] == 2 { u16::from_be_bytes(bytes) } else { u16::from_le_bytes(bytes) };
     let known = MACHINES.iter().find(|(machine, _)| *machine == number);
     Ok(known.map_or_else(|| format!("ELF machine {number}"), |(_, name)| (*name).to_owned()))

@@ -1,6 +1,6 @@
-//! The probe is carried in: a pod of an image that the node has already, an upload, a check of its hash, a run.
+//! `--via inject`: creates a pod of an image that is on the node, uploads node-probe, verifies its hash, runs it.
 //!
-//! Needs no image of ours and no registry, so it serves air-gapped clusters and whoever built from source.
+//! Needs no registry and no image of ours: for air-gapped clusters and builds from source.
 
 mod archive;
 mod base_image;
@@ -23,7 +23,7 @@ use crate::probe::exec_retry;
 use crate::probe::exec_websocket::{Ended, Output};
 use crate::probe::pod_lifecycle::PodLifecycle;
 use crate::probe::pod_spec::ProbePod;
-use crate::probe::types::{CleanUp, ProbeContainer, Timings};
+use crate::probe::types::{CleanUp, Timings};
 use crate::settings::{ProbeMethod, Settings};
 
 /// Runs the probe with the base image's own loader.
@@ -32,16 +32,16 @@ const RUN: &str = r#"exec /tmp/node-probe "$@""#;
 /// stays, since the host sees the file through its root. Only the root of PID 1 is trusted: another process can choose its
 /// name, and its root may be a container's.
 const RUN_WITH_HOST_LOADER: &str = r#"chroot /proc/1/root /proc/$$/root/tmp/node-probe "$@"; exit $?"#;
-/// What a shell says of a program that it cannot find, or whose loader it cannot find.
+/// Exit code of a shell if the program or its loader is not found.
 const NOT_FOUND: i32 = 127;
-/// What a shell says of a program that may not be run.
+/// Exit code of a shell if the program may not be executed.
 const NOT_EXECUTABLE: i32 = 126;
-/// What `chroot` says when it fails itself: GNU's, and busybox's, which the probe itself says as well.
+/// Exit codes of a failed `chroot`: of GNU, and of busybox. The probe also uses the second.
 const CHROOT_FAILED: [i32; 2] = [125, 1];
-/// What to do when the base image cannot hold the pod open.
+/// Next step if the base image has no shell.
 const NO_SHELL: &str = "The base image has no shell: name one that has sh, sleep and head or tar with --base-image.";
 
-/// A pod to carry the probe into.
+/// A pod into which node-probe is uploaded.
 pub(in crate::probe) struct Inject {
     archives: Arc<Archives>,
     created: Option<CreatedPod>,
@@ -67,7 +67,7 @@ impl ProbeSteps for Inject {
         let node = node::read(&context.connection, &context.request.node).await?;
         let image = base_image::choose(&context.settings, &node)?;
         let architecture = architecture(&node);
-        // Before anything is created: the file, and whether the node's processors understand it.
+        // Checked before anything is created: the file, and its architecture.
         let binary = binary::find(&context.settings, &architecture)?;
         let archive = self.archives.of(&binary).await?;
         let pod = carrying(context.pod(), &image, &context.settings);
@@ -81,13 +81,13 @@ impl ProbeSteps for Inject {
         };
         let probe_container = pod.probe_container(NO_SHELL);
         upload::upload(context, &probe_container, archive, timings).await?;
-        let argv = words(RUN, &context.request.command);
+        let argv = shell_command(RUN, &context.request.command);
         let output = exec_retry::exec(context, &probe_container, &argv, &[], timings).await?;
         if !is_exit(&output, NOT_FOUND) {
             refused(context, &output)?;
             return document::read_or_retry(context, output, &probe_container, &argv, timings).await;
         }
-        let argv = words(RUN_WITH_HOST_LOADER, &context.request.command);
+        let argv = shell_command(RUN_WITH_HOST_LOADER, &context.request.command);
         let output = exec_retry::exec(context, &probe_container, &argv, &[], timings).await?;
         refused(context, &output)?;
         let document = document::read_or_retry(context, output, &probe_container, &argv, timings).await?;
@@ -103,14 +103,14 @@ impl ProbeSteps for Inject {
     }
 }
 
-/// The pod that holds while the probe is carried in and runs.
+/// The pod that waits while node-probe is uploaded and runs.
 pub(super) fn carrying(pod: ProbePod, image: &str, settings: &Settings) -> ProbePod {
     let hold = format!("exec sleep {}", settings.probe_lifetime().as_secs());
     pod.carrying_into(image, ["sh", "-c", &hold].map(str::to_owned).to_vec())
 }
 
-/// `sh -c SCRIPT node-probe WORDS…`: the words arrive as they are, whatever is in them.
-fn words(script: &str, command: &[String]) -> Vec<String> {
+/// `sh -c SCRIPT node-probe ARGUMENTS…`: the shell does not interpret the arguments.
+fn shell_command(script: &str, command: &[String]) -> Vec<String> {
     let start = ["sh", "-c", script, "node-probe"].map(str::to_owned);
     start.into_iter().chain(command.iter().cloned()).collect()
 }
@@ -123,11 +123,11 @@ fn is_exit(output: &Output, code: i32) -> bool {
     output.stdout.is_empty() && output.ended == Ended::Exit(code)
 }
 
-/// A run that a shell or `chroot` refused.
+/// The failure of a run that the shell or `chroot` refused.
 fn refused(context: &ProbeContext, output: &Output) -> Result<(), Failure> {
     let said = syringe_core::text::clean(&output.stderr, 300);
     let failed = |why: String, next: &str| {
-        Err(Failure::new(format!("Running the carried probe on node {}", context.request.node), why, next))
+        Err(Failure::new(format!("Running the uploaded node-probe on node {}", context.request.node), why, next))
     };
     if is_exit(output, NOT_EXECUTABLE) {
         return failed(

@@ -1,5 +1,4 @@
-//! Carries the probe into the pod, and verifies there what arrived. The hash decides: runtimes are known to cut standard
-//! input and to report success.
+//! Uploads node-probe into the pod, and verifies its hash there: runtimes may truncate standard input and report success.
 
 use syringe_core::text::clean;
 
@@ -10,30 +9,30 @@ use crate::probe::exec_retry;
 use crate::probe::exec_websocket::{Ended, Output};
 use crate::probe::types::{ProbeContainer, Timings};
 
-/// Where the probe goes in the pod.
+/// Directory of node-probe in the pod.
 pub(super) const DIRECTORY: &str = "/tmp";
 
-/// How a file gets from standard input to a disk. In each, the shell keeps standard output open to the end and then prints
-/// the hash: containerd cuts the input of a command whose output closes early.
+/// How the pod writes standard input to a file. The shell keeps standard output open and prints the hash last: containerd
+/// truncates the input of a command whose output closes early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum UploadMethod {
-    /// `tar`, behind `head`: GNU tar reads on to the end of its input, which older protocols cannot tell.
+    /// `tar` after `head`: GNU tar reads to the end of its input, which version 4 of the protocol cannot signal.
     BoundedTar,
-    /// `head` alone, where the image has no tar.
+    /// `head` only, if the image has no tar.
     Head,
-    /// `tar` alone, where the image has no head. Needs a protocol that tells the end of the input.
+    /// `tar` only, if the image has no head. Needs version 5 of the protocol.
     Tar,
 }
 
 /// In the order in which they are tried.
 const METHODS: [UploadMethod; 3] = [UploadMethod::BoundedTar, UploadMethod::Head, UploadMethod::Tar];
 
-/// What became of one upload.
+/// Result of one upload.
 enum Arrived {
     Whole,
-    /// The image lacks a program for this method.
+    /// The image does not have this program.
     Lacking(&'static str),
-    /// Something else arrived.
+    /// The file differs.
     Broken(String),
 }
 
@@ -63,7 +62,7 @@ impl UploadMethod {
     }
 }
 
-/// Puts the probe into the pod, by whichever method its image has the programs for.
+/// Uploads node-probe with the first method that the programs of the image allow.
 pub(super) async fn upload(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
@@ -72,7 +71,7 @@ pub(super) async fn upload(
 ) -> Result<(), Failure> {
     let failed = |why: String, next: &str| {
         Err(Failure::new(
-            format!("Carrying the probe into pod {}/{}", probe_container.namespace, probe_container.pod),
+            format!("Uploading node-probe to pod {}/{}", probe_container.namespace, probe_container.pod),
             why,
             next,
         ))
@@ -117,7 +116,7 @@ pub(super) async fn upload(
     )
 }
 
-/// Reads what the pod says of the upload; the error is what no other method would change.
+/// Reads the result of an upload. An error if no other method would help.
 fn arrived(method: UploadMethod, output: &Output, sha256: &str) -> Result<Arrived, (String, &'static str)> {
     let said = clean(&output.stderr, 300);
     let printed = String::from_utf8_lossy(&output.stdout);

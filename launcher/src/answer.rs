@@ -8,8 +8,8 @@ use syringe_core::report::{Report, Scope, Source};
 
 use crate::fleet::FleetAnswer;
 use crate::kubernetes::alone::KubernetesAlone;
-use crate::probe::{Probed, Timings};
-use crate::settings::Via;
+use crate::probe::{ProbeResult, Timings};
+use crate::settings::ProbeMethod;
 
 /// Findings in one answer. The rest is counted: more than this is read by nobody.
 const MOST_FINDINGS: usize = 40;
@@ -170,8 +170,8 @@ impl<T> Answer<T> {
 
 impl ProbeNote {
     /// The note for a probe pod that brought back `report`.
-    pub fn of_pod(node: &str, context: &str, probed: &Probed) -> Self {
-        let Probed { report, via, removed, left_behind, timings, note, .. } = probed;
+    pub fn of_pod(node: &str, context: &str, probed: &ProbeResult) -> Self {
+        let ProbeResult { report, via, removed, left_behind, timings, note, .. } = probed;
         let Report { source, probe_version, taken_at, scope, .. } = report;
         Self {
             via: via.word(),
@@ -192,7 +192,7 @@ impl ProbeNote {
     /// The note where no probe ran, with why.
     pub(crate) fn of_nothing(node: &str, context: &str, note: String) -> Self {
         Self {
-            via: Via::None.word(),
+            via: ProbeMethod::None.word(),
             node: node.to_owned(),
             context: context.to_owned(),
             source: Source::Api,

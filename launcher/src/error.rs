@@ -1,42 +1,59 @@
-//! What a caller is told when a call fails: what failed, why, and the next step. Never a bare error code.
+//! The failure of a call: what failed, why, and the next step.
 
 use std::fmt;
 
 use kube::client::AuthError;
 
-/// A failed call, in the three sentences that a person or a model can act on.
+/// A failed call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// What failed, with the names that matter.
     pub what: String,
-    /// The cause, in the words of whoever refused.
+    /// The cause, with the message of the component that refused.
     pub why: String,
     /// What to do next.
     pub next_step: String,
-    /// What is left on the cluster, where something is or may be.
+    /// What is or may be left on the cluster.
     pub left_behind: Option<String>,
-    /// Whether a probe was made for the call and is gone again for certain.
+    /// Whether a probe was created for the call and is certainly deleted.
     pub removed: bool,
-    /// What stood in the way, where that changes what to do next.
+    /// A cause that another probe method avoids.
     pub(crate) obstacle: Option<Obstacle>,
+    /// Whether another node can be expected to fail alike.
+    pub(crate) scope: Scope,
 }
 
-/// An obstacle that another way to the node goes around, or that no other node is free of.
+/// An obstacle that another probe method avoids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Obstacle {
     /// A policy of the cluster forbids the probe; this one. `next_step` says what an administrator would change.
     Policy(String),
-    /// Something between here and the API server does not pass websockets on.
+    /// A proxy between here and the API server refuses websockets.
     Websockets,
-    /// A missing permission, namespace or image: it stands before every node.
-    EveryNode,
+}
+
+/// Which nodes a failure is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// This node, as far as is known.
+    Node,
+    /// Every node: a permission, the namespace or the image is missing.
+    Cluster,
 }
 
 impl Failure {
     /// A failure that leaves nothing behind.
     pub fn new(what: impl Into<String>, why: impl fmt::Display, next_step: impl Into<String>) -> Self {
         let why = syringe_core::text::clean(&why.to_string(), 600);
-        Self { what: what.into(), why, next_step: next_step.into(), left_behind: None, removed: false, obstacle: None }
+        Self {
+            what: what.into(),
+            why,
+            next_step: next_step.into(),
+            left_behind: None,
+            removed: false,
+            obstacle: None,
+            scope: Scope::Node,
+        }
     }
 
     /// The same, with what could not be removed.
@@ -45,22 +62,28 @@ impl Failure {
         self
     }
 
-    /// The same for a call whose probe is gone again, or is not.
+    /// The same, with whether the probe is deleted.
     pub(crate) fn removed(mut self, removed: bool) -> Self {
         self.removed = removed;
         self
     }
 
-    /// The same, with the obstacle that another way may go around.
+    /// The same, with an obstacle that another probe method may avoid.
     pub(crate) fn because_of(mut self, obstacle: Obstacle) -> Self {
         self.obstacle = Some(obstacle);
+        self
+    }
+
+    /// The same for a failure that every node would have.
+    pub(crate) fn cluster_wide(mut self) -> Self {
+        self.scope = Scope::Cluster;
         self
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, why, next_step, left_behind, removed, obstacle: _ } = self;
+        let Self { what, why, next_step, left_behind, removed, obstacle: _, scope: _ } = self;
         let why = why.trim_end_matches('.');
         write!(formatter, "{what}: {why}.\nNext step: {next_step}")?;
         match left_behind {
@@ -73,11 +96,11 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What a failure of signing in begins with, where a credential plugin is to blame.
+/// How the reason of a failed credential plugin begins.
 pub(crate) const PLUGIN: &str = "the credential plugin";
 
-/// A failed credential plugin in our own words. kube's have its environment, its arguments and all that it printed, which
-/// may be a credential.
+/// The reason of a failed credential plugin. kube's message has its environment, arguments and output, which may contain a
+/// credential.
 fn plugin_reason(error: &AuthError) -> Option<String> {
     match error {
         AuthError::AuthExecRun { out, .. } => Some(format!("{PLUGIN} failed with {}", out.status)),
@@ -89,12 +112,12 @@ fn plugin_reason(error: &AuthError) -> Option<String> {
     }
 }
 
-/// The first error of a chain that is about signing in.
+/// The first authentication error of a chain.
 fn sign_in_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a AuthError> {
     std::iter::successors(Some(error), |error| error.source()).find_map(|error| error.downcast_ref())
 }
 
-/// A kube error in words: the API server's own message where there is one, else the chain of causes.
+/// The message of the API server, or else the chain of causes.
 pub(crate) fn kube_reason(error: &kube::Error) -> String {
     if let Some(reason) = sign_in_error(error).and_then(plugin_reason) {
         return reason;

@@ -1,15 +1,27 @@
-//! gpu-syringe: the launcher. Runs beside an AI host or a person, with a kubeconfig; puts a probe on a node, reads the one
-//! document that it prints, takes it out again.
+//! The launcher of gpu-syringe: runs next to an AI host or a person, with a kubeconfig. Creates a probe on a node, reads the
+//! document that it prints, deletes it.
+//!
+//! Each line imports only from the lines above it:
 //!
 //! ```text
-//!   args ─▶ settings ─┬─▶ mcp (standard input and output) ─┐
-//!                     └─▶ command line ────────────────────┴─▶ tools ─┬─▶ cluster  (answers of the API alone)
-//!                                                                     └─▶ syringe  (create, exec, withdraw, sweep)
+//!   error, user_dirs              failures; configuration and state directory
+//!   text::table                   table primitives
+//!   settings                      flags, environment, file → validated settings
+//!   audit                         the audit log: line, file, table
+//!   consent                       question to the user, tokens
+//!   kubernetes                    connection, reads, facts of the API
+//!   probe                         pod on a node: create, exec, read, delete
+//!   call, reading                 context of one call; node → probe → diagnosis
+//!   answer, fleet                 answer about one node, about many
+//!   text                          answers → terminal
+//!   tools                         one file per tool; registry
+//!   mcp, args, cli                front ends
 //! ```
 
 mod answer;
 mod args;
 pub mod audit;
+mod cli;
 pub mod consent;
 mod error;
 mod fit;
@@ -17,12 +29,12 @@ pub mod fleet;
 pub mod kubernetes;
 pub mod mcp;
 pub mod probe;
-mod program;
 mod quoted;
 mod schema;
 pub mod settings;
 pub mod tools;
+mod user_dirs;
 mod words;
 
+pub use cli::main;
 pub use error::Failure;
-pub use program::main;

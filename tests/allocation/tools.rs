@@ -7,7 +7,7 @@ use demo_cluster::{Cluster, Fixture};
 use gpu_syringe::Failure;
 use gpu_syringe::consent::{Consent, NobodyToAsk};
 use gpu_syringe::kubernetes::Contexts;
-use gpu_syringe::probe::{OnPhase, Syringe};
+use gpu_syringe::probe::{OnPhase, Prober};
 use gpu_syringe::settings::{Mode, Settings};
 use gpu_syringe::tools::{self, Call};
 use serde_json::Value;
@@ -36,8 +36,8 @@ impl Bench {
         let flags = Flags::parse_from(["gpu-syringe"].iter().chain(flags));
         let settings = Arc::new(flags.settings);
         let contexts = Arc::new(Contexts::given(cluster.kubeconfig(), None));
-        let syringe = Syringe::new(settings.clone(), CancellationToken::new());
-        let call = Call::new(settings, contexts, syringe, Consent::new(Arc::new(NobodyToAsk), Arc::default()));
+        let prober = Prober::new(settings.clone(), CancellationToken::new());
+        let call = Call::new(settings, contexts, prober, Consent::new(Arc::new(NobodyToAsk), Arc::default()));
         Self { cluster, call }
     }
 

@@ -9,7 +9,7 @@ use gpu_syringe::audit::{Audit, Line};
 use gpu_syringe::consent::Tokens;
 use gpu_syringe::kubernetes::Contexts;
 use gpu_syringe::mcp::Server;
-use gpu_syringe::probe::Syringe;
+use gpu_syringe::probe::Prober;
 use gpu_syringe::settings::Settings;
 use gpu_syringe::tools;
 use rmcp::model::{
@@ -211,9 +211,9 @@ impl Bed {
         let folder = if no_audit { state.path().join("absent") } else { state.path().to_owned() };
         let settings = Arc::new(settings(&[&["--namespace", "default"], words].concat()));
         let contexts = Arc::new(Contexts::given(cluster.kubeconfig(), None));
-        let syringe = Syringe::new(settings.clone(), CancellationToken::new()).with_audit(Audit::at(&folder));
+        let prober = Prober::new(settings.clone(), CancellationToken::new()).with_audit(Audit::at(&folder));
         let all = tools::all(settings.mode);
-        let server = Server::new(settings, contexts, syringe, all).with_tokens(tokens);
+        let server = Server::new(settings, contexts, prober, all).with_tokens(tokens);
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         tokio::spawn(async move {
             let running = server.serve(ours).await.unwrap();

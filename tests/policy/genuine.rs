@@ -160,7 +160,7 @@ async fn reviewed(settings: &[&str]) -> Vec<(Request, Vec<Denial>)> {
         let launcher = Launcher::start(&site.cluster, &words);
         // Whether the call succeeds is for other tests to say; here it is what was asked of the API server.
         let result = launcher.call(tool, arguments.clone()).await;
-        launcher.syringe.settle().await;
+        launcher.prober.settle().await;
         let asked = site.asked(before).await;
         assert!(!asked.is_empty(), "{tool} {arguments} {settings:?}: {:?}", result.err());
         for request in asked {

@@ -58,6 +58,21 @@ async fn only_a_running_gpu_pod_outside_of_kube_system_is_picked() {
 }
 
 #[tokio::test]
+async fn a_pod_that_a_tool_names_is_not_entered_in_kube_system_unless_the_settings_name_it() {
+    let pod = || workload_pod("kube-system", "gpu", "gpu-1", 8);
+    let explain = json!({ "pod": "gpu", "namespace": "kube-system" });
+    for (words, containers) in [(&[][..], 0), (&["--ephemeral-pod", "kube-system/gpu"], 1)] {
+        let fixture = Fixture::of([node("gpu-1", "healthy-h100-8")]).with_pod(pod());
+        let cluster = Cluster::start(fixture).await.unwrap();
+        let launcher = Launcher::start(&cluster, &[&["--via", "ephemeral"], words].concat());
+        let answer = launcher.call("explain_gpu_pod", explain.clone()).await;
+        let said = answer.map_or_else(|failure| failure.to_string(), |answer| answer.to_string());
+        assert_eq!(said.contains("is in kube-system; nothing was created"), containers == 0, "{said}");
+        assert_eq!(ephemeral(&cluster.pods("kube-system")[0]).len(), containers, "{said}");
+    }
+}
+
+#[tokio::test]
 async fn it_can_be_forbidden_and_a_full_node_proposes_it_only_where_it_is_not() {
     let cluster = Cluster::start(fixture()).await.unwrap();
     let said = Launcher::start(&cluster, &["--via", "ephemeral", "--no-ephemeral"]).failure().await;

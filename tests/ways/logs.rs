@@ -30,7 +30,7 @@ async fn each_pod_of_a_call_has_its_line_in_the_audit_log() {
     cluster.faults(|faults| faults.everywhere.exec = Some(Armed::always(ExecFault::UpgradeRefused(400))));
     let launcher = Launcher::start(&cluster, &[]);
     launcher.inventory().await.unwrap();
-    let lines = launcher.syringe.audit().read(10).unwrap();
+    let lines = launcher.prober.audit().read(10).unwrap();
     let [first, second] = lines.as_slice() else { panic!("{lines:?}") };
     assert!(first.pod.is_some() && second.pod.is_some() && first.pod != second.pod, "{lines:?}");
     assert!(first.outcome.as_deref().unwrap().contains("failed"), "{first:?}");

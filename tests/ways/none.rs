@@ -158,6 +158,18 @@ async fn the_end_of_a_log_file_that_the_kubelet_serves_is_read() {
     assert_eq!(cluster.pods_created(), 0);
 }
 
+#[tokio::test]
+async fn no_log_file_is_read_of_a_node_that_may_not_be_probed() {
+    let cluster = Cluster::start(logging()).await.unwrap();
+    let launcher = Launcher::start(&cluster, &["--via", "none", "--allow-nodes", "pool=elsewhere"]);
+    for tool in ["analyze_xid_errors", "diagnose_gpu_node", "describe_gpu_node"] {
+        let answer = launcher.call(tool, json!({ "node_name": "gpu-1" })).await.unwrap();
+        assert!(answer.to_string().contains("do not match --allow-nodes pool=elsewhere"), "{tool}: {answer}");
+        assert!(!answer.to_string().contains("fallen off the bus"), "{tool}: {answer}");
+    }
+    assert!(!cluster.requests().iter().any(|request| request.contains("/proxy/")), "{:?}", cluster.requests());
+}
+
 /// A node two hours east of Greenwich, whose log files say neither zone nor year: their last line was written just now.
 fn local(hours_ago: i64) -> String {
     let time = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(2 - hours_ago);

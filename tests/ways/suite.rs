@@ -1,8 +1,9 @@
 //! One suite for every way: the tools answer alike, retry alike, and clean up alike.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use demo_cluster::{Armed, Cluster, ExecFault, ExecRefusals, Fixture};
+use gpu_syringe::probe::Phase;
 use gpu_syringe::settings::Mode;
 use gpu_syringe::tools;
 use serde_json::{Value, json};
@@ -71,16 +72,17 @@ async fn every_tool_answers_the_same_by_every_way_and_leaves_nothing() {
 async fn a_call_that_is_cancelled_leaves_nothing_by_any_way() {
     for way in WAYS {
         let cluster = Cluster::start(Fixture { timing: slow(), ..fixture() }).await.unwrap();
-        let launcher = Launcher::start(&cluster, &["--via", way]);
+        let mut launcher = Launcher::start(&cluster, &["--via", way]);
         let cancel = launcher.cancel.clone();
-        let later = tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(150)).await;
-            cancel.cancel();
+        // The pod exists, its container does not run yet.
+        launcher.on_phase = Arc::new(move |phase| {
+            if phase == Phase::Start {
+                cancel.cancel();
+            }
         });
         let said = launcher.failure().await;
-        later.await.unwrap();
         assert!(said.contains("cancelled"), "{way}: {said}");
-        launcher.syringe.settle().await;
+        launcher.prober.settle().await;
         assert_eq!(ours(&cluster), 0, "{way}");
         assert_eq!(said.contains("Left behind"), way == "ephemeral", "{way}: {said}");
         if way == "ephemeral" {

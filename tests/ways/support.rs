@@ -9,7 +9,7 @@ use gpu_syringe::Failure;
 use gpu_syringe::audit::Audit;
 use gpu_syringe::consent::{Consent, SaidYes};
 use gpu_syringe::kubernetes::Contexts;
-use gpu_syringe::probe::Syringe;
+use gpu_syringe::probe::{OnPhase, Prober};
 use gpu_syringe::settings::Settings;
 use gpu_syringe::tools::{self, Call};
 use serde_json::{Value, json};
@@ -79,8 +79,10 @@ pub(crate) fn probe_binary(architecture: &str) -> PathBuf {
 pub(crate) struct Launcher {
     pub(crate) settings: Arc<Settings>,
     pub(crate) contexts: Arc<Contexts>,
-    pub(crate) syringe: Syringe,
+    pub(crate) prober: Prober,
     pub(crate) cancel: CancellationToken,
+    /// Told of each phase of a call.
+    pub(crate) on_phase: OnPhase,
     /// Holds the audit log.
     _folder: TempDir,
 }
@@ -94,16 +96,20 @@ impl Launcher {
         let settings = Arc::new(Settings::from_words(usual.chain(words).copied()).unwrap());
         let contexts = Arc::new(Contexts::given(cluster.kubeconfig(), None));
         let folder = tempfile::tempdir().unwrap();
-        let syringe = Syringe::new(settings.clone(), CancellationToken::new()).with_audit(Audit::at(folder.path()));
-        Self { settings, contexts, syringe, cancel: CancellationToken::new(), _folder: folder }
+        let prober = Prober::new(settings.clone(), CancellationToken::new()).with_audit(Audit::at(folder.path()));
+        let cancel = CancellationToken::new();
+        Self { settings, contexts, prober, cancel, on_phase: Arc::new(|_| ()), _folder: folder }
     }
 
     pub(crate) async fn call(&self, tool: &str, args: Value) -> Result<Value, Failure> {
         let tools = tools::all(self.settings.mode);
         let entry = tools.iter().find(|entry| entry.name == tool).unwrap();
         let consent = Consent::new(Arc::new(SaidYes), Arc::default());
-        let call = Call::new(self.settings.clone(), self.contexts.clone(), self.syringe.clone(), consent);
-        entry.call(Call { cancel: self.cancel.clone(), ..call }, args).await.map(|rendered| rendered.json)
+        let call = Call::new(self.settings.clone(), self.contexts.clone(), self.prober.clone(), consent);
+        entry
+            .call(Call { cancel: self.cancel.clone(), on_phase: self.on_phase.clone(), ..call }, args)
+            .await
+            .map(|rendered| rendered.json)
     }
 
     /// The inventory of the fixture's node.

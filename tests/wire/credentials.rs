@@ -9,13 +9,20 @@ use crate::cleanup::on_gpu_1;
 use crate::support::client::Client;
 use crate::support::launcher::Launcher;
 
-/// What a plugin prints.
-const CREDENTIAL: &str =
-    r#"{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{"token":"t"}}"#;
+/// The `ExecCredential` that a plugin prints, in one line: the token of the bed's cluster.
+fn credential(bed: &Bed, version: &str) -> String {
+    let token = kubeconfig(bed)["users"][0]["user"]["token"].take();
+    assert!(token.is_string(), "the cluster has a token");
+    json!({"apiVersion": version, "kind": "ExecCredential", "status": {"token": token}}).to_string()
+}
+
+fn kubeconfig(bed: &Bed) -> Value {
+    serde_json::from_str(&bed.cluster.kubeconfig_yaml()).unwrap()
+}
 
 /// Puts a plugin in the place of the user's credentials.
 fn use_plugin(bed: &Bed, exec: Value) {
-    let mut kubeconfig: Value = serde_json::from_str(&bed.cluster.kubeconfig_yaml()).unwrap();
+    let mut kubeconfig = kubeconfig(bed);
     kubeconfig["users"][0]["user"] = json!({ "exec": exec });
     std::fs::write(bed.kubeconfig(), kubeconfig.to_string()).unwrap();
 }
@@ -28,8 +35,11 @@ fn script(bed: &Bed, text: &str) -> String {
     path.to_string_lossy().into_owned()
 }
 
+const V1: &str = "client.authentication.k8s.io/v1";
+const V1_BETA1: &str = "client.authentication.k8s.io/v1beta1";
+
 fn exec(command: &str, mode: &str) -> Value {
-    json!({"apiVersion": "client.authentication.k8s.io/v1", "command": command, "interactiveMode": mode})
+    json!({"apiVersion": V1, "command": command, "interactiveMode": mode})
 }
 
 /// A session in which every request is already written before the plugin first runs: what it swallows is not answered.
@@ -52,7 +62,8 @@ async fn every_request_is_answered(bed: &Bed) {
 async fn a_plugin_that_reads_its_standard_input_to_the_end_swallows_no_byte_of_the_protocol() {
     let bed = Bed::healthy().await;
     let home = bed.home().display().to_string();
-    let plugin = script(&bed, &format!("echo x >>{home}/ran\ncat >>{home}/swallowed\necho '{CREDENTIAL}'"));
+    let credential = credential(&bed, V1);
+    let plugin = script(&bed, &format!("echo x >>{home}/ran\ncat >>{home}/swallowed\necho '{credential}'"));
     use_plugin(&bed, exec(&plugin, "IfAvailable"));
     every_request_is_answered(&bed).await;
 }
@@ -61,14 +72,12 @@ async fn a_plugin_that_reads_its_standard_input_to_the_end_swallows_no_byte_of_t
 async fn a_plugin_that_asks_for_a_line_swallows_no_byte_of_the_protocol() {
     let bed = Bed::healthy().await;
     let home = bed.home().display().to_string();
+    let credential = credential(&bed, V1_BETA1);
     let ask =
-        format!("echo x >>{home}/ran\nread answer\nprintf '%s' \"$answer\" >>{home}/swallowed\necho '{CREDENTIAL}'");
+        format!("echo x >>{home}/ran\nread answer\nprintf '%s' \"$answer\" >>{home}/swallowed\necho '{credential}'");
     let plugin = script(&bed, &ask);
     // No interactiveMode at all, as in kubeconfigs of v1beta1.
-    let version = "client.authentication.k8s.io/v1beta1";
-    use_plugin(&bed, json!({"apiVersion": version, "command": plugin}));
-    let credential = CREDENTIAL.replace("k8s.io/v1", "k8s.io/v1beta1");
-    script(&bed, &ask.replace(CREDENTIAL, &credential));
+    use_plugin(&bed, json!({"apiVersion": V1_BETA1, "command": plugin}));
     every_request_is_answered(&bed).await;
 }
 
@@ -118,7 +127,8 @@ async fn a_kubeconfig_that_cannot_be_read_is_not_quoted() {
 async fn a_plugin_that_insists_on_a_person_is_refused() {
     let bed = Bed::healthy().await;
     let home = bed.home().display().to_string();
-    let plugin = script(&bed, &format!("echo x >>{home}/ran\necho '{CREDENTIAL}'"));
+    let credential = credential(&bed, V1);
+    let plugin = script(&bed, &format!("echo x >>{home}/ran\necho '{credential}'"));
     use_plugin(&bed, exec(&plugin, "Always"));
     let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
     answer.error_with(&["interactiveMode: Always", "kubectl"]);
@@ -130,7 +140,7 @@ async fn a_plugin_that_is_not_in_path_is_found_where_it_is_usually_installed() {
     let bed = Bed::healthy().await;
     let folder = bed.home().join("google-cloud-sdk/bin");
     std::fs::create_dir_all(&folder).unwrap();
-    let plugin = script(&bed, &format!("echo '{CREDENTIAL}'"));
+    let plugin = script(&bed, &format!("echo '{}'", credential(&bed, V1)));
     std::fs::rename(plugin, folder.join("syringe-test-auth")).unwrap();
     use_plugin(&bed, exec("syringe-test-auth", "IfAvailable"));
     // The thin search path of a desktop host.

@@ -217,11 +217,13 @@ async fn a_choice_of_contexts_is_offered_only_where_there_is_one() {
     assert_eq!(client.tools().await[0]["inputSchema"]["properties"].get("context"), None);
     let mut one: Value = serde_json::from_str(&bed.cluster.kubeconfig_yaml()).unwrap();
     let mut two: Value = serde_json::from_str(&other.cluster.kubeconfig_yaml()).unwrap();
-    for (part, key) in [("clusters", "cluster"), ("contexts", "context")] {
+    // The user goes along: each cluster has a token of its own.
+    for part in ["clusters", "contexts", "users"] {
         let mut entry = two[part][0].take();
         entry["name"] = json!("west");
-        if key == "context" {
+        if part == "contexts" {
             entry["context"]["cluster"] = json!("west");
+            entry["context"]["user"] = json!("west");
         }
         one[part].as_array_mut().unwrap().push(entry);
     }

@@ -1,8 +1,8 @@
-//! The log for a person.
+//! The audit log as a table.
 
 use serde_json::Value;
 
-use super::Line;
+use super::line::Line;
 use crate::tools::table;
 
 /// The lines as a table, newest last.

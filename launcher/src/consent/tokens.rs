@@ -1,14 +1,14 @@
-//! Tokens: random words, each with what it is good for, in the memory of this process and nowhere else.
+//! Tokens: random words, each bound to one action, in the memory of this process only.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long a plan may be agreed to: long enough to read it, too short for the node to become another.
+/// How long a token is valid: enough to read the plan, too short for the node to change much.
 pub const LIFETIME: Duration = Duration::from_secs(120);
-/// Tokens that may be open at once. Whoever asks for plans without end loses the oldest.
+/// Limit on open tokens. Beyond it the oldest is dropped.
 const MOST: usize = 64;
-/// Bytes of a token: beyond guessing.
+/// Bytes of a token: cannot be guessed.
 const BYTES: usize = 16;
 
 type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
@@ -19,7 +19,7 @@ pub struct Tokens {
     open: Mutex<HashMap<String, Granted>>,
 }
 
-/// What a token was given for.
+/// What a token is bound to.
 #[derive(Clone, Debug)]
 pub struct Granted {
     /// What it is bound to.
@@ -61,10 +61,10 @@ impl Tokens {
         Ok(token)
     }
 
-    /// Takes a token in. It is gone afterwards, also when it was for something else.
+    /// Redeems a token. It is invalid afterwards, also when the content did not match.
     ///
     /// # Errors
-    /// Why it is not good, in words.
+    /// Why it is not valid.
     pub fn redeem(&self, token: &str, content: &str) -> Result<Granted, String> {
         let now = (self.clock)();
         let granted = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(token);

@@ -25,7 +25,7 @@ pub use names::Names;
 pub use setbacks::Setbacks;
 pub(crate) use table::table;
 
-use crate::error::{Failure, Obstacle};
+use crate::error::{Failure, Scope};
 use crate::kubernetes::{gpu_nodes, node_gpus};
 use crate::tools::Call;
 use walk::{Outcome, Walk};
@@ -57,7 +57,7 @@ pub(crate) async fn survey(
     if nodes.is_empty() {
         return Err(no_nodes(&connection.context, which.selector));
     }
-    call.syringe.sweep_in_background(&connection);
+    call.prober.sweep_in_background(&connection);
     let gpu_nodes = nodes.len();
     // Should the time not suffice, it is spent on those that Kubernetes has doubts about.
     nodes.sort_by_cached_key(|node| (!is_doubtful(node), node.name_any()));
@@ -113,7 +113,7 @@ fn common_failure(outcomes: &[(String, Outcome<row::Row>)]) -> Option<Failure> {
     }
     let first = *failures.first()?;
     let alike = failures.iter().all(|failure| failure.why == first.why) && failures.len() > 1;
-    if !alike || !(all_tried || first.obstacle == Some(Obstacle::EveryNode)) {
+    if !alike || !(all_tried || first.scope == Scope::Cluster) {
         return None;
     }
     let what = format!(
@@ -140,7 +140,7 @@ mod tests {
 
     fn failed(why: &str, left: Option<&str>, everywhere: bool) -> (String, Outcome<row::Row>) {
         let failure = Failure::new("Probing", why, "Look.").leaving(left.map(str::to_owned));
-        let failure = if everywhere { failure.because_of(Obstacle::EveryNode) } else { failure };
+        let failure = if everywhere { failure.cluster_wide() } else { failure };
         ("gpu".to_owned(), Outcome::Failed(failure))
     }
 

@@ -9,10 +9,10 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use tokio::time::{Instant, timeout_at};
 
-use crate::error::{Failure, Obstacle};
+use crate::error::{Failure, Scope};
 use crate::kubernetes::Connection;
 use crate::probe::Phase;
-use crate::settings::Via;
+use crate::settings::ProbeMethod;
 use crate::tools::Call;
 use crate::tools::probing::{self, KnownNode, Read};
 
@@ -36,7 +36,7 @@ pub(crate) enum Outcome<R> {
 impl<R> Outcome<R> {
     /// Whether it failed for what stands before every other node too.
     fn is_of_every_node(&self) -> bool {
-        matches!(self, Self::Failed(Failure { obstacle: Some(Obstacle::EveryNode), .. }))
+        matches!(self, Self::Failed(Failure { scope: Scope::Cluster, .. }))
     }
 }
 
@@ -92,7 +92,7 @@ impl Walk<'_> {
         if left < LEAST || self.call.cancel.is_cancelled() {
             return Outcome::NotReached;
         }
-        if settings.via != Via::None
+        if settings.via != ProbeMethod::None
             && let Err(refusal) = settings.may_probe(node)
         {
             return Outcome::Skipped(refusal.why);

@@ -295,7 +295,7 @@ async fn from_kubeconfig(
         .find(|named| named.name == chosen)
         .and_then(|named| named.context.as_ref()?.user.clone());
     if let Some(user) = &user {
-        plugin::tame(&mut kubeconfig, user)?;
+        plugin::disable_stdin(&mut kubeconfig, user)?;
     }
     if !environment {
         let config = plain(&kubeconfig, &chosen, user.as_deref())?;

@@ -24,7 +24,7 @@ const USUAL_FOLDERS: &[&str] = &[
 ];
 
 /// Makes the plugin of `user` harmless for our standard input, and findable.
-pub(crate) fn tame(kubeconfig: &mut Kubeconfig, user: &str) -> Result<(), Failure> {
+pub(crate) fn disable_stdin(kubeconfig: &mut Kubeconfig, user: &str) -> Result<(), Failure> {
     let Some(exec) = plugin_of(&mut kubeconfig.auth_infos, user) else { return Ok(()) };
     if exec.interactive_mode == Some(ExecInteractiveMode::Always) {
         return Err(Failure::new(

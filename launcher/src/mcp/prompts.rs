@@ -1,11 +1,11 @@
-//! The ways in which SREs work, as prompts: which tools in which order, and what counts as an answer.
+//! Prompts for usual tasks of an SRE: which tools to call in which order, and what to answer.
 
 use rmcp::ErrorData;
 use rmcp::model::{GetPromptRequestParams, GetPromptResult, Prompt, PromptArgument, PromptMessage, Role};
 use syringe_core::text::clean;
 
-/// One way of working.
-struct Way {
+/// One prompt.
+struct PromptTemplate {
     name: &'static str,
     title: &'static str,
     description: &'static str,
@@ -15,8 +15,8 @@ struct Way {
     text: &'static str,
 }
 
-const WAYS: &[Way] = &[
-    Way {
+const PROMPTS: &[PromptTemplate] = &[
+    PromptTemplate {
         name: "node_triage",
         title: "Triage a GPU node",
         description: "What is wrong with this node, and what to do about it tonight",
@@ -28,7 +28,7 @@ const WAYS: &[Way] = &[
             3. Say what is unknown and why. An unknown is not an all-clear.\n\
             Do not infer a hardware fault from an application Xid (13, 31, 43, 45, 68) alone. Change nothing.",
     },
-    Way {
+    PromptTemplate {
         name: "why_did_my_training_pod_die",
         title: "Why did my training pod die?",
         description: "Application, GPU, node or cluster: what speaks for it, and what to do next",
@@ -39,7 +39,7 @@ const WAYS: &[Way] = &[
             3. Say plainly whether the owner of the code or the owner of the node has to act, and what they do next.\n\
             If the evidence does not decide, say what would (a log, a longer window), not a guess.",
     },
-    Way {
+    PromptTemplate {
         name: "is_this_gpu_to_be_returned",
         title: "Is this GPU to be returned (RMA)?",
         description: "Collects what a vendor asks for, and says whether it suffices",
@@ -56,35 +56,36 @@ const WAYS: &[Way] = &[
 
 /// Every prompt.
 pub(super) fn list() -> Vec<Prompt> {
-    WAYS.iter()
-        .map(|way| {
+    PROMPTS
+        .iter()
+        .map(|prompt| {
             let argument = |(name, what, required): &(&str, &str, bool)| {
                 PromptArgument::new(*name).with_description(*what).with_required(*required)
             };
-            let arguments = way.arguments.iter().map(argument).collect();
-            Prompt::new(way.name, Some(way.description), Some(arguments)).with_title(way.title)
+            let arguments = prompt.arguments.iter().map(argument).collect();
+            Prompt::new(prompt.name, Some(prompt.description), Some(arguments)).with_title(prompt.title)
         })
         .collect()
 }
 
 /// One prompt with its arguments filled in.
 pub(super) fn get(request: &GetPromptRequestParams) -> Result<GetPromptResult, ErrorData> {
-    let Some(way) = WAYS.iter().find(|way| way.name == request.name) else {
-        let known: Vec<_> = WAYS.iter().map(|way| way.name).collect();
+    let Some(prompt) = PROMPTS.iter().find(|prompt| prompt.name == request.name) else {
+        let known: Vec<_> = PROMPTS.iter().map(|prompt| prompt.name).collect();
         let name = clean(&request.name, 80);
         return Err(ErrorData::invalid_params(format!("no prompt '{name}'; there are: {}", known.join(", ")), None));
     };
-    let mut text = way.text.to_owned();
-    for (name, _, required) in way.arguments {
+    let mut text = prompt.text.to_owned();
+    for (name, _, required) in prompt.arguments {
         let given = request.arguments.as_ref().and_then(|arguments| arguments.get(*name));
         let value = match given.and_then(|value| value.as_str()) {
             Some(value) if !value.is_empty() => clean(value, 253),
             _ if *required => {
-                return Err(ErrorData::invalid_params(format!("prompt {} needs argument {name}", way.name), None));
+                return Err(ErrorData::invalid_params(format!("prompt {} needs argument {name}", prompt.name), None));
             }
             _ => "default".to_owned(),
         };
         text = text.replace(&format!("{{{name}}}"), &value);
     }
-    Ok(GetPromptResult::new(vec![PromptMessage::new_text(Role::User, text)]).with_description(way.description))
+    Ok(GetPromptResult::new(vec![PromptMessage::new_text(Role::User, text)]).with_description(prompt.description))
 }

@@ -15,16 +15,17 @@ use serde_json::Value;
 use syringe_core::text::tidy;
 use tokio_util::sync::CancellationToken;
 
-use super::{asking, definitions, prompts, resources};
+use super::definitions::definitions;
+use super::{asking, prompts, resources};
 use crate::consent::{Consent, Tokens};
 use crate::error::Failure;
 use crate::fleet::Setbacks;
 use crate::kubernetes::Contexts;
-use crate::probe::{OnPhase, Phase, Syringe};
+use crate::probe::{OnPhase, Phase, Prober};
 use crate::settings::Settings;
 use crate::tools::{Call, Entry, Rendered};
 
-/// What a model is told about the server as a whole.
+/// Instructions for the model about the whole server.
 const INSTRUCTIONS: &str = "Reads NVIDIA GPU nodes of a Kubernetes cluster. list_gpu_nodes gives node names and creates nothing. \
     The other tools put a short-lived privileged probe pod on the node, read it and remove the pod; probe.removed says so \
     (get_pod_gpu_allocation only with resolve_devices, explain_gpu_pod only for a pod that is on a node). \
@@ -40,7 +41,7 @@ const PROGRESS_TIME: Duration = Duration::from_secs(1);
 pub struct Server {
     settings: Arc<Settings>,
     contexts: Arc<Contexts>,
-    syringe: Syringe,
+    prober: Prober,
     tools: Arc<Vec<Entry>>,
     tokens: Arc<Tokens>,
     setbacks: Arc<Setbacks>,
@@ -48,8 +49,8 @@ pub struct Server {
 
 impl Server {
     /// A server of these tools.
-    pub fn new(settings: Arc<Settings>, contexts: Arc<Contexts>, syringe: Syringe, tools: Vec<Entry>) -> Self {
-        Self { settings, contexts, syringe, tools: Arc::new(tools), tokens: Arc::default(), setbacks: Arc::default() }
+    pub fn new(settings: Arc<Settings>, contexts: Arc<Contexts>, prober: Prober, tools: Vec<Entry>) -> Self {
+        Self { settings, contexts, prober, tools: Arc::new(tools), tokens: Arc::default(), setbacks: Arc::default() }
     }
 
     /// The same with these tokens: a test brings its own clock.
@@ -58,8 +59,8 @@ impl Server {
     }
 
     fn call(&self, on_phase: OnPhase, cancel: CancellationToken, consent: Consent) -> Call {
-        let Self { settings, contexts, syringe, setbacks, .. } = self;
-        let call = Call::new(settings.clone(), contexts.clone(), syringe.clone(), consent);
+        let Self { settings, contexts, prober, setbacks, .. } = self;
+        let call = Call::new(settings.clone(), contexts.clone(), prober.clone(), consent);
         Call { on_phase, cancel, setbacks: setbacks.clone(), ..call }
     }
 }
@@ -69,13 +70,13 @@ pub async fn serve(server: Server, stop: CancellationToken) -> Result<(), Failur
     let failed = |why: String| {
         Failure::new("Serving MCP on standard input and output", why, "Start gpu-syringe mcp from an MCP host.")
     };
-    // Both ways of starting are awaited against `stop`: a host that never speaks must not hold up a SIGTERM.
+    // Also `initialize` is awaited against `stop`: a silent host must not delay a SIGTERM.
     let serving = async {
         match server.serve_with_ct(rmcp::transport::io::stdio_pipes(), stop.clone()).await {
             Ok(running) => running.waiting().await.map(|_| ()).map_err(|error| failed(error.to_string())),
-            // A signal before the host's first word.
+            // A signal before the first message of the host.
             Err(_) if stop.is_cancelled() => Ok(()),
-            // A host that closes its end without a word asked for nothing.
+            // The host closed the connection without a message.
             Err(rmcp::service::ServerInitializeError::ConnectionClosed(_)) => Ok(()),
             Err(error) => Err(failed(error.to_string())),
         }
@@ -101,7 +102,7 @@ impl ServerHandler for Server {
         _: Option<PaginatedRequestParams>,
         _: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        // Reads the kubeconfig's names and nothing else: a host that waits for this list has no patience for a cluster.
+        // Reads only the kubeconfig: a host does not wait for a cluster here.
         Ok(ListToolsResult::with_all_items(definitions(
             &self.tools,
             &self.contexts.names(),
@@ -178,7 +179,7 @@ impl ServerHandler for Server {
     }
 }
 
-/// The answer twice, as hosts want it: some show the structured half only, some the text only.
+/// The answer twice: some hosts show only the structured content, some only the text.
 fn result(outcome: Result<Rendered, Failure>) -> CallToolResult {
     match outcome {
         Ok(Rendered { json, .. }) => {
@@ -186,20 +187,19 @@ fn result(outcome: Result<Rendered, Failure>) -> CallToolResult {
             result.structured_content = Some(json);
             result
         }
-        // No structured half: clients hold it against the output schema even when it is an error.
+        // Without structured content: clients validate it against the output schema even for an error.
         Err(failure) => CallToolResult::error(vec![ContentBlock::text(tidy(&failure.to_string()))]),
     }
 }
 
-/// Sends each phase to a host that asked for progress, one after the other. The second half ends once everyone who could
-/// tell of a phase is gone and all is sent.
+/// Sends each phase to a host that asked for progress. The future ends when the callback is dropped and all is sent.
 fn progress(peer: Peer<RoleServer>, token: Option<ProgressToken>) -> (OnPhase, impl Future<Output = ()>) {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel::<Phase>();
     let send = tokio::spawn(async move {
         let mut furthest = 0;
         while let Some(phase) = told.recv().await {
             let Some(token) = token.clone() else { continue };
-            // A second try begins again; progress must never go back.
+            // A second attempt starts again; progress must not go back.
             let (done, total) = phase.position();
             if done <= furthest {
                 continue;

@@ -1,5 +1,4 @@
-//! The one JSON document in what a probe printed. A document that does not parse to its end was cut: a reading is then
-//! repeated, an action is waited for.
+//! Reads the JSON document that a probe prints. If it is incomplete, a read is repeated; the outcome of an action is awaited.
 
 use std::time::Duration;
 
@@ -7,29 +6,29 @@ use syringe_core::report::Report;
 use syringe_core::text::clean;
 use tokio::time::{Instant, sleep};
 
-use super::Timings;
-use super::eager::Place;
-use super::exec::{Ended, Output};
-use super::life::Life;
+use super::context::ProbeContext;
+use super::exec_retry;
+use super::exec_websocket::{Ended, Output};
+use super::types::{ProbeContainer, Timings};
 use crate::error::Failure;
-use crate::settings::Via;
+use crate::settings::ProbeMethod;
 
 /// Code of the problem by which a probe refuses an action that was started before.
 const ALREADY_RUN: &str = "already_run";
-/// From here on an exit code is 128 and a signal: a crash, or an end for want of memory, and not the next time.
+/// Exit codes from here on are 128 plus a signal: a crash or an OOM kill, which may not happen again.
 const SIGNALLED: i32 = 128;
-/// Pause between two questions what became of an action: a reset takes minutes.
+/// Pause between two requests for the outcome of an action. A reset takes minutes.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
-/// A document and how it came.
+/// A document and how it was read.
 pub(super) struct Document {
     pub(super) report: Report,
-    /// What a reader should know of the way it came.
+    /// Remarks about how it was read.
     pub(super) note: Option<String>,
 }
 
 impl Document {
-    /// The same, with one more thing to know.
+    /// The same, with one more remark.
     pub(super) fn noting(mut self, note: Option<String>) -> Self {
         self.note = match (self.note, note) {
             (Some(one), Some(other)) => Some(format!("{other}; {one}")),
@@ -39,137 +38,136 @@ impl Document {
     }
 }
 
-impl Life {
-    /// Runs the probe as soon as the container can take it, and reads its document.
-    pub(super) async fn document(
-        &self,
-        place: &Place,
-        argv: &[String],
-        timings: &mut Timings,
-    ) -> Result<Document, Failure> {
-        let output = self.exec(place, argv, &[], timings).await?;
-        self.read_or_retry(output, place, argv, timings).await
-    }
+/// Runs the probe as soon as the container can take it, and reads its document.
+pub(super) async fn read(
+    context: &ProbeContext,
+    probe_container: &ProbeContainer,
+    argv: &[String],
+    timings: &mut Timings,
+) -> Result<Document, Failure> {
+    let output = exec_retry::exec(context, probe_container, argv, &[], timings).await?;
+    read_or_retry(context, output, probe_container, argv, timings).await
+}
 
-    /// The document in `output`; where it was cut, that of one more run.
-    pub(super) async fn read_or_retry(
-        &self,
-        output: Output,
-        place: &Place,
-        argv: &[String],
-        timings: &mut Timings,
-    ) -> Result<Document, Failure> {
-        let why = match parse(&output) {
-            Ok(report) if self.is_action && is_under_way(&report) => "the first answer was lost".to_owned(),
-            Ok(report) => return Ok(Document { report, note: stuck(&output) }),
-            Err(why) => why,
-        };
-        if self.is_action {
-            return self.outcome(place, argv, timings, &why).await;
+/// The document in `output`; if it is incomplete, the document of a second run.
+pub(super) async fn read_or_retry(
+    context: &ProbeContext,
+    output: Output,
+    probe_container: &ProbeContainer,
+    argv: &[String],
+    timings: &mut Timings,
+) -> Result<Document, Failure> {
+    let why = match parse(&output) {
+        Ok(report) if context.is_action && is_under_way(&report) => "the first answer was lost".to_owned(),
+        Ok(report) => return Ok(Document { report, note: stuck(&output) }),
+        Err(why) => why,
+    };
+    if context.is_action {
+        return outcome(context, probe_container, argv, timings, &why).await;
+    }
+    if let Some(failure) = failed_at_once(context, &output) {
+        return Err(failure);
+    }
+    tracing::info!(%why, "the probe's answer was incomplete, asking once more");
+    let output = exec_retry::exec(context, probe_container, argv, &[], timings).await?;
+    match parse(&output) {
+        Ok(report) => {
+            let retried = format!("the first answer was incomplete ({why}); this is the second");
+            Ok(Document { report, note: stuck(&output).or(Some(retried)) })
         }
-        if let Some(failure) = self.failed_at_once(&output) {
-            return Err(failure);
-        }
-        tracing::info!(%why, "the probe's answer was incomplete, asking once more");
-        let output = self.exec(place, argv, &[], timings).await?;
-        match parse(&output) {
-            Ok(report) => {
-                let retried = format!("the first answer was incomplete ({why}); this is the second");
-                Ok(Document { report, note: stuck(&output).or(Some(retried)) })
-            }
-            Err(why) => Err(self.incomplete(&format!("{why}, twice"))),
-        }
-    }
-
-    /// A program that ended by itself and printed nothing: it would do so again, and nothing on the way is to blame.
-    fn failed_at_once(&self, output: &Output) -> Option<Failure> {
-        let Output { stdout, stderr, ended: Ended::Exit(code @ 1..SIGNALLED), .. } = output else { return None };
-        let said = if stderr.is_empty() { "nothing".to_owned() } else { clean(stderr, 300) };
-        stdout.is_empty().then(|| {
-            Failure::new(
-                format!("Running the probe on node {}", self.order.node),
-                format!("it ended with exit code {code} and printed no document; it said: {said}"),
-                match self.settings.via {
-                    Via::Inject => {
-                        "It may not fit the base image or the node (its C library): name another --base-image or \
-                         --probe-binary."
-                    }
-                    _ => {
-                        "Its image may hold another program or version: name the one that belongs to this launcher with \
-                         --image."
-                    }
-                },
-            )
-        })
-    }
-
-    /// What became of an action whose answer was lost. Its pod stays as long as it may run: to end the pod would be to end
-    /// the action in its middle. The probe does nothing twice; asked again, it tells the outcome once there is one.
-    async fn outcome(
-        &self,
-        place: &Place,
-        argv: &[String],
-        timings: &mut Timings,
-        why: &str,
-    ) -> Result<Document, Failure> {
-        loop {
-            let last = match self.exec(place, argv, &[], timings).await {
-                Ok(output) => match parse(&output) {
-                    Ok(report) if !is_under_way(&report) => {
-                        let note =
-                            format!("the first answer was lost ({why}); this is what the probe said when asked again");
-                        return Ok(Document { report, note: Some(note) });
-                    }
-                    Ok(_) => "the action was started, and has not told its outcome".to_owned(),
-                    Err(why) => why,
-                },
-                // Where the pod is gone nothing runs any more.
-                Err(failure) => match self.look(place).await {
-                    Err(gone) => return Err(gone),
-                    Ok(_) => failure.why,
-                },
-            };
-            if Instant::now() + ASK_EVERY >= self.end {
-                return Err(self.outcome_unknown(&format!("{last}; at first {why}")));
-            }
-            sleep(ASK_EVERY).await;
-        }
-    }
-
-    fn outcome_unknown(&self, why: &str) -> Failure {
-        Failure::new(
-            format!("Running {} on node {}", self.order.tool, self.order.node),
-            why,
-            "It may have been done: look at the node (diagnose_gpu_node) before you decide anything.",
-        )
-    }
-
-    /// An answer that was cut.
-    pub(super) fn incomplete(&self, why: &str) -> Failure {
-        Failure::new(
-            format!("Reading the probe's answer from node {}", self.order.node),
-            why,
-            match self.settings.via {
-                Via::Logs => {
-                    "Look at the node's container runtime and its disk (the log is kept there), and try again."
-                }
-                _ => {
-                    "Something between here and the node cuts websocket streams (a proxy, a load balancer) or the node is in \
-                     trouble: try again, from closer to the cluster, or with --via logs."
-                }
-            },
-        )
+        Err(why) => Err(incomplete(context, &format!("{why}, twice"))),
     }
 }
 
-/// Whether the probe says no more than that the action was started before.
+/// The failure of a program that ended with an error and printed nothing. A second run would do the same.
+fn failed_at_once(context: &ProbeContext, output: &Output) -> Option<Failure> {
+    let Output { stdout, stderr, ended: Ended::Exit(code @ 1..SIGNALLED), .. } = output else { return None };
+    let said = if stderr.is_empty() { "nothing".to_owned() } else { clean(stderr, 300) };
+    stdout.is_empty().then(|| {
+        Failure::new(
+            format!("Running the probe on node {}", context.request.node),
+            format!("it ended with exit code {code} and printed no document; it said: {said}"),
+            match context.settings.via {
+                ProbeMethod::Inject => {
+                    "It may not fit the base image or the node (its C library): name another --base-image or \
+                     --probe-binary."
+                }
+                _ => {
+                    "Its image may hold another program or version: name the one that belongs to this launcher with \
+                     --image."
+                }
+            },
+        )
+    })
+}
+
+/// The outcome of an action whose answer was lost. The pod stays while the action may run: deleting it would interrupt the
+/// action. The probe does not repeat an action; when it is run again, it reports the outcome of the first run.
+async fn outcome(
+    context: &ProbeContext,
+    probe_container: &ProbeContainer,
+    argv: &[String],
+    timings: &mut Timings,
+    why: &str,
+) -> Result<Document, Failure> {
+    loop {
+        let last = match exec_retry::exec(context, probe_container, argv, &[], timings).await {
+            Ok(output) => match parse(&output) {
+                Ok(report) if !is_under_way(&report) => {
+                    let note =
+                        format!("the first answer was lost ({why}); this is what the probe said when asked again");
+                    return Ok(Document { report, note: Some(note) });
+                }
+                Ok(_) => "the action was started, and has not told its outcome".to_owned(),
+                Err(why) => why,
+            },
+            // If the pod is gone, nothing runs any more.
+            Err(failure) => match exec_retry::check_pod(context, probe_container).await {
+                Err(gone) => return Err(gone),
+                Ok(_) => failure.why,
+            },
+        };
+        if Instant::now() + ASK_EVERY >= context.end {
+            return Err(outcome_unknown(context, &format!("{last}; at first {why}")));
+        }
+        sleep(ASK_EVERY).await;
+    }
+}
+
+fn outcome_unknown(context: &ProbeContext, why: &str) -> Failure {
+    Failure::new(
+        format!("Running {} on node {}", context.request.tool, context.request.node),
+        why,
+        "It may have been done: look at the node (diagnose_gpu_node) before you decide anything.",
+    )
+}
+
+/// The failure of an incomplete answer.
+pub(super) fn incomplete(context: &ProbeContext, why: &str) -> Failure {
+    Failure::new(
+        format!("Reading the probe's answer from node {}", context.request.node),
+        why,
+        match context.settings.via {
+            ProbeMethod::Logs => {
+                "Look at the node's container runtime and its disk (the log is kept there), and try again."
+            }
+            _ => {
+                "Something between here and the node cuts websocket streams (a proxy, a load balancer) or the node is in \
+                 trouble: try again, from closer to the cluster, or with --via logs."
+            }
+        },
+    )
+}
+
+/// Whether the probe only reports that the action was started before.
 fn is_under_way(report: &Report) -> bool {
     report.error.as_ref().is_some_and(|problem| problem.code == ALREADY_RUN)
 }
 
 fn stuck(output: &Output) -> Option<String> {
     let stuck = output.ended == Ended::DocumentOnly;
-    stuck.then(|| "the probe printed its document but did not end: a reader is stuck inside the driver".to_owned())
+    stuck
+        .then(|| "the probe printed its document but did not end: one of its threads is stuck in the driver".to_owned())
 }
 
 /// The report in what the probe printed.

@@ -1,277 +1,48 @@
-//! The syringe: a probe pod goes in, one JSON document comes out, the pod is taken out again.
+//! Probes: create a pod on a node, read one JSON document from it, delete the pod.
 //!
 //! ```text
-//!   Syringe::probe ─▶ life (a tracked task of its own)      ways: pod, ephemeral, inject, logs
-//!                       enter ─▶ read the document ─▶ leave, whatever happened
-//!
-//!   pod        own_pod, eager (exec until the container runs), document
-//!   ephemeral  a container in somebody's pod, eager, document
-//!   inject     own_pod of an image that is there, upload, eager, document
-//!   logs       own_pod that answers into its log
+//!   types, target_container, random_name, owner      requests, results, names, who made a pod
+//!   pod_spec, admission_policy, create_forbidden     the Pod object, and what to do when it is refused
+//!   audit_record                                     the audit log's line of one call
+//!   context                                          what one probe works with
+//!   exec_websocket, container_state, exec_retry      exec, tried until the container runs
+//!   document                                         the JSON document in what the probe printed
+//!   delete_pod, pod_lifecycle, sweep                 create, delete, delete what killed launchers left
+//!   methods, api_only                                pod, ephemeral, inject, logs; a report without a probe
+//!   runner, prober                                   create, read, clean up; tasks that nothing cancels
 //! ```
 //!
-//! The life of a pod is a task that nobody can drop: a caller that is cancelled stops waiting, and the task goes on to the
-//! pod's removal. [`Syringe::settle`] waits for all of them, and the program does not end before.
+//! Each module imports only from those above it. A probe is a task that nothing cancels: a caller that gives up stops
+//! waiting, and the task goes on until the pod is deleted. [`Prober::settle`] waits for all of them.
 
-mod beside;
+mod admission_policy;
+pub(crate) mod api_only;
+mod audit_record;
+mod container_state;
+mod context;
+mod create_forbidden;
+mod delete_pod;
 mod document;
-mod eager;
-mod exec;
-mod forbidden;
-mod hopeless;
-mod life;
-mod own_pod;
+mod exec_retry;
+mod exec_websocket;
+mod methods;
 mod owner;
-mod pod;
-mod policy;
+mod pod_lifecycle;
+mod pod_spec;
+mod prober;
+mod random_name;
+mod runner;
 mod sweep;
-mod ways;
-mod withdraw;
+mod target_container;
+mod types;
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
-
-use syringe_core::report::Report;
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-
-pub use beside::Beside;
+pub use audit_record::{ActionNote, Record};
+pub(crate) use methods::printed;
 pub use owner::Owner;
-pub(crate) use owner::state_directory;
-pub(crate) use pod::random_suffix;
-pub use pod::{CONTAINER, MANAGED_BY, ProbePod};
+pub use pod_spec::{CONTAINER, MANAGED_BY, ProbePod};
+pub use prober::Prober;
+pub(crate) use prober::SETTLE_TIME;
+pub(crate) use random_name::random_suffix;
 pub use sweep::Swept;
-pub(crate) use ways::{none, printed};
-
-use crate::audit::{ActionNote, Audit, Record};
-use crate::error::Failure;
-use crate::kubernetes::Connection;
-use crate::settings::{Settings, Via};
-
-/// Longest that the end of the program waits for pods: one that is just being created, and its removal with all its tries.
-/// The slack is for an ephemeral container, which is told to end in some more steps.
-pub(crate) const SETTLE_TIME: Duration =
-    own_pod::CREATE_TIME.saturating_add(withdraw::REMOVAL_TIME).saturating_add(SLACK);
-/// See [`SETTLE_TIME`].
-const SLACK: Duration = Duration::from_secs(10);
-
-/// How far a call has come, told to whoever waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// The pod is being created.
-    Create,
-    /// The pod exists; its container is awaited.
-    Start,
-    /// The probe runs.
-    Read,
-    /// The pod is being removed.
-    Remove,
-    /// Of several nodes that are read in one call, so many are done.
-    Nodes {
-        /// Read, or failed.
-        done: u32,
-        /// All that are to be read.
-        total: u32,
-    },
-}
-
-impl Phase {
-    /// Phases of one node's call.
-    const OF_ONE_NODE: u32 = 4;
-
-    /// How far, from 1, and of how much.
-    pub fn position(self) -> (u32, u32) {
-        match self {
-            Self::Create => (1, Self::OF_ONE_NODE),
-            Self::Start => (2, Self::OF_ONE_NODE),
-            Self::Read => (3, Self::OF_ONE_NODE),
-            Self::Remove => (4, Self::OF_ONE_NODE),
-            Self::Nodes { done, total } => (done, total),
-        }
-    }
-
-    /// In words.
-    pub fn words(self) -> String {
-        match self {
-            Self::Create => "creating the probe pod".into(),
-            Self::Start => "waiting for the probe's container".into(),
-            Self::Read => "reading the node".into(),
-            Self::Remove => "removing the probe pod".into(),
-            Self::Nodes { done, total } => format!("{done} of {total} nodes"),
-        }
-    }
-}
-
-/// Told of each phase. Must not block.
-pub type OnPhase = Arc<dyn Fn(Phase) + Send + Sync>;
-
-/// One probe to be made.
-#[derive(Clone)]
-pub struct Order {
-    /// Node to read.
-    pub node: String,
-    /// Words after `node-probe`.
-    pub command: Vec<String>,
-    /// Tool on whose behalf, for the pod's labels.
-    pub tool: &'static str,
-    /// The container that the question is about.
-    pub beside: Option<Beside>,
-    /// Time for everything, removal not included.
-    pub deadline: Duration,
-}
-
-/// What a probe brought back.
-#[derive(Clone, Debug)]
-pub struct Probed {
-    /// The document.
-    pub report: Report,
-    /// The way by which it came.
-    pub via: Via,
-    /// Name of the pod that was used.
-    pub pod: String,
-    /// Whether the pod is gone for certain.
-    pub removed: bool,
-    /// Why it is not, and what to do.
-    pub left_behind: Option<String>,
-    /// How long each phase took.
-    pub timings: Timings,
-    /// What a reader should know of the way the document came (a retry, a probe that did not end).
-    pub note: Option<String>,
-}
-
-/// Duration of each phase.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Timings {
-    /// Until the API server had the pod.
-    pub create: Duration,
-    /// From there until the probe ran.
-    pub start: Duration,
-    /// Until its document was complete.
-    pub exec: Duration,
-    /// Until the pod was gone.
-    pub remove: Duration,
-    /// All of it.
-    pub total: Duration,
-}
-
-/// Makes probes and sees to it that each is taken out.
-#[derive(Clone)]
-pub struct Syringe {
-    settings: Arc<Settings>,
-    owner: Arc<Owner>,
-    ways: Arc<ways::Known>,
-    lives: TaskTracker,
-    stop: CancellationToken,
-    audit: Arc<Audit>,
-}
-
-impl Syringe {
-    /// A syringe that works by `settings`. `stop` ends every reading early: its pod is removed at once. An action goes on.
-    pub fn new(settings: Arc<Settings>, stop: CancellationToken) -> Self {
-        Self {
-            settings,
-            owner: Arc::new(Owner::claim()),
-            ways: Arc::default(),
-            lives: TaskTracker::new(),
-            stop,
-            audit: Arc::new(Audit::usual()),
-        }
-    }
-
-    /// The same with another audit log.
-    pub fn with_audit(self, audit: Audit) -> Self {
-        Self { audit: Arc::new(audit), ..self }
-    }
-
-    /// The audit log.
-    pub fn audit(&self) -> &Audit {
-        &self.audit
-    }
-
-    /// Reads a node. When `cancel` fires the answer is a failure, and the pod is removed all the same.
-    pub async fn probe(
-        &self,
-        connection: &Connection,
-        order: Order,
-        on_phase: OnPhase,
-        cancel: CancellationToken,
-    ) -> Result<Probed, Failure> {
-        let record = Record::new(self.audit.clone(), connection, &self.settings.namespace, &order, None);
-        let life = self.reading(connection, order, on_phase, record);
-        self.live(life::Life { cancel, ..life }).await
-    }
-
-    /// The life of a probe that reads, which the end of the program ends and nobody else does.
-    fn reading(&self, connection: &Connection, order: Order, on_phase: OnPhase, record: Record) -> life::Life {
-        life::Life {
-            connection: connection.clone(),
-            settings: self.settings.clone(),
-            owner: self.owner.clone(),
-            end: Instant::now() + order.deadline,
-            order,
-            on_phase,
-            cancel: CancellationToken::new(),
-            stop: self.stop.clone(),
-            record: Arc::new(record),
-            is_action: false,
-            accepted: AtomicBool::new(false),
-        }
-    }
-
-    /// Changes a node: as [`Self::probe`], but not before the audit log has its line, and neither a caller that gives up
-    /// nor the end of the program cuts it short: half a reset is worse than a late one.
-    pub(crate) async fn act(
-        &self,
-        connection: &Connection,
-        order: Order,
-        on_phase: OnPhase,
-        note: ActionNote,
-    ) -> Result<Probed, Failure> {
-        let settings = Arc::new(self.settings.lasting(order.deadline));
-        let record = Record::new(self.audit.clone(), connection, &settings.namespace, &order, Some(note));
-        // Held from before the question: a program that ends after it waits for this action, one that ends before is seen.
-        let _held = self.lives.token();
-        if self.stop.is_cancelled() {
-            return Err(Failure::new("The action", "gpu-syringe is ending", "Start it again and ask anew."));
-        }
-        record.action_starts()?;
-        let life = self.reading(connection, order, on_phase, record);
-        self.live(life::Life { settings, stop: CancellationToken::new(), is_action: true, ..life }).await
-    }
-
-    async fn live(&self, life: life::Life) -> Result<Probed, Failure> {
-        let ways = self.ways.clone();
-        let task = self.lives.spawn(ways::go(life, ways));
-        // The join error of a task is a panic: it must not take the server down, nor be mistaken for an answer.
-        task.await.unwrap_or_else(|panic| {
-            Err(Failure::new("The call", panic, "This is a defect of gpu-syringe: please report it."))
-        })
-    }
-
-    /// Removes what earlier launchers left in the namespace: pods of ours whose process is dead, and pods past their time.
-    pub async fn sweep(&self, connection: &Connection) -> Result<Swept, Failure> {
-        sweep::sweep(connection, &self.settings.namespace, &self.owner, &self.stop).await
-    }
-
-    /// The same in the background: nobody waits for it, but the program does not end in its middle.
-    pub fn sweep_in_background(&self, connection: &Connection) {
-        let (syringe, connection) = (self.clone(), connection.clone());
-        self.lives.spawn(async move {
-            match syringe.sweep(&connection).await {
-                Ok(swept) if !swept.removed.is_empty() => {
-                    tracing::info!(pods = ?swept.removed, "swept probe pods that an earlier launcher left");
-                }
-                Ok(_) => {}
-                Err(failure) => tracing::debug!(%failure, "sweep failed"),
-            }
-        });
-    }
-
-    /// Waits until every pod is taken out. Call after `stop`.
-    pub async fn settle(&self) {
-        self.lives.close();
-        self.lives.wait().await;
-    }
-}
+pub use target_container::TargetContainer;
+pub use types::{OnPhase, Phase, ProbeRequest, ProbeResult, Timings};

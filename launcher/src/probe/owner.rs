@@ -1,8 +1,8 @@
-//! Whose pod it is, and whether that process still lives: how a pod that a killed launcher left is told from one at work.
+//! Which launcher process created a pod, and whether that process still runs. The sweep deletes pods of dead processes only.
 //!
-//! Each launcher holds a lock on a file of its own while it runs; the operating system lets go of it when the process
-//! ends, however it ends. Pods carry the file's directory identity (`owner`) and its name (`session`). A launcher that
-//! finds a pod of its own `owner` whose lock can be taken knows that the pod's maker is dead.
+//! Each launcher locks a file of its own while it runs; the operating system releases the lock when the process ends.
+//! Labels of a pod name the identity of the lock directory (`owner`) and the file (`session`). If the `owner` of a pod is
+//! ours and its lock can be taken, the process that created it has ended.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
@@ -11,31 +11,32 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::probe::pod::random_suffix;
+use super::random_name::random_suffix;
+use crate::user_dirs::state_dir;
 
-/// Age from which the lock of a dead session is removed.
+/// Age at which the lock file of a dead session is deleted.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
-/// The same for a lock of another machine, or of an earlier boot: whether its maker lives cannot be told from here.
+/// The same for a lock file of another machine, or from before a reboot: whether its process runs is not known here.
 const FORGET_OTHERS_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
-/// Letters of an owner's identity.
+/// Length of an owner identity.
 const ID_LENGTH: usize = 20;
 
-/// This process, as pods name it.
+/// The identity of this process in the labels of its pods.
 #[derive(Debug)]
 pub struct Owner {
-    /// Identity of the directory that holds the locks, on this machine as long as it runs.
+    /// Identity of the lock directory on this machine, until its next boot.
     pub id: String,
     /// This process.
     pub session: String,
     directory: Option<PathBuf>,
-    /// Held, never read: dropping it lets go of the lock.
+    /// Never read: dropping it releases the lock.
     lock: Option<File>,
 }
 
 impl Owner {
-    /// Takes a session. Where no directory of ours can be written, pods are swept by their age alone.
+    /// Starts a session. Without a writable state directory, pods are swept by their age only.
     pub fn claim() -> Self {
-        Self::claim_in(state_directory(), &machine())
+        Self::claim_in(state_dir(), &machine())
     }
 
     fn claim_in(directory: Option<PathBuf>, machine: &str) -> Self {
@@ -79,53 +80,7 @@ impl Drop for Owner {
     }
 }
 
-/// `$XDG_STATE_HOME/gpu-syringe`, or what the platform has in its place: ours, and closed to everybody else.
-pub(crate) fn state_directory() -> Option<PathBuf> {
-    let given = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = given("XDG_STATE_HOME")
-        .or_else(|| given("LOCALAPPDATA"))
-        .or_else(|| given("HOME").map(|home| home.join(".local").join("state")))?;
-    let directory = base.join("gpu-syringe");
-    match make_private(&directory) {
-        Ok(()) => Some(directory),
-        Err(error) => {
-            tracing::warn!(%error, directory = %directory.display(), "the state directory cannot be used");
-            None
-        }
-    }
-}
-
-/// Makes a directory that only we can enter. Refuses one that belongs to somebody else.
-fn make_private(directory: &Path) -> io::Result<()> {
-    if let Some(parent) = directory.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    let mut builder = fs::DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    match builder.create(directory) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{MetadataExt, PermissionsExt};
-        let metadata = fs::metadata(directory)?;
-        if !metadata.is_dir() {
-            return Err(io::Error::other("it is no directory"));
-        }
-        // Who we are is told by a file of ours.
-        if tempfile::tempfile_in(directory)?.metadata()?.uid() != metadata.uid() {
-            return Err(io::Error::other("it belongs to another user"));
-        }
-        if metadata.permissions().mode() & 0o077 != 0 {
-            fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
-        }
-    }
-    Ok(())
-}
-
-/// A new file that only we can read.
+/// Creates a file that only the user can read.
 fn create_private(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -134,8 +89,7 @@ fn create_private(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// What tells this machine, since it was started, from every other: a home directory may be copied or shared, and a disk
-/// image too.
+/// Identifies this machine and its boot: a home directory or a disk image may be copied or shared.
 fn machine() -> String {
     let files = ["/etc/machine-id", "/var/lib/dbus/machine-id", "/proc/sys/kernel/random/boot_id", "/etc/hostname"];
     let files = files.map(|file| fs::read_to_string(file).unwrap_or_default());
@@ -144,13 +98,13 @@ fn machine() -> String {
     format!("{}\n{}", files.join("\n"), host.unwrap_or_default())
 }
 
-/// A hash of a random word that is kept in the directory, of that file's place on the disk and of the machine: a label must
-/// not carry the user's or the machine's name.
+/// A hash of a random word in the directory, the device and inode of that file, and the machine. A label must not contain
+/// the name of the user or of the machine.
 fn identity(directory: &Path, machine: &str) -> Option<String> {
     let file = directory.join("owner");
     let read = || fs::read_to_string(&file).ok().map(|id| id.trim().to_owned()).filter(|id| is_plain(id));
     let word = read().or_else(|| {
-        // Two first starts at once: whoever links its file first wins, both read the winner's.
+        // Two launchers may start for the first time together: the first link wins, and both read that file.
         let mine = directory.join(format!("owner.{}", random_suffix()));
         io::Write::write_all(&mut create_private(&mine).ok()?, random_suffix().as_bytes()).ok()?;
         let _ = fs::hard_link(&mine, &file).or_else(|_| fs::copy(&mine, &file).map(|_| ()));
@@ -163,7 +117,7 @@ fn identity(directory: &Path, machine: &str) -> Option<String> {
     Some(id[..ID_LENGTH].to_owned())
 }
 
-/// The file on its disk, which a copy does not share; closed to others like the directory.
+/// Device and inode of the file, which a copy does not share. Makes the file private.
 #[cfg(unix)]
 fn place(file: &Path) -> Option<String> {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -180,8 +134,8 @@ fn place(file: &Path) -> Option<String> {
     Some(format!("{created:?}"))
 }
 
-/// Removes the locks of launchers that were killed long ago. A young one stays: `is_dead` needs no file to know a dead
-/// session, but a launcher that is just starting has made its file and not locked it yet.
+/// Deletes the lock files of launchers that were killed long ago. A recent file stays: a launcher that is starting has
+/// created its file and not locked it yet. `is_dead` does not need the file.
 fn forget_dead(directory: &Path, id: &str) {
     let ours = format!("session-{id}-");
     for file in fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok) {
@@ -189,7 +143,7 @@ fn forget_dead(directory: &Path, id: &str) {
         if !name.starts_with("session-") {
             continue;
         }
-        // A lock that is held on another machine may look free here, where both share the directory.
+        // A lock held on another machine may look free here if both share the directory.
         let limit = if name.starts_with(&ours) { FORGET_AFTER } else { FORGET_OTHERS_AFTER };
         let age = file.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|time| time.elapsed().ok());
         let dead = || File::open(file.path()).is_ok_and(|lock| lock.try_lock().is_ok());
@@ -236,7 +190,7 @@ mod tests {
         assert!(!mine.is_dead(&mine.id, &mine.session));
     }
 
-    /// Two machines with one home directory, shared or copied: each takes the other's pods for dead otherwise.
+    /// Otherwise each of two machines with a shared or copied home directory would delete the pods of the other.
     #[test]
     fn a_copied_or_shared_home_directory_makes_no_two_machines_one() {
         let (home, copy) = (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
@@ -252,37 +206,16 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn the_directory_and_its_files_are_closed_to_others() {
+    fn the_files_are_closed_to_others() {
         use std::os::unix::fs::PermissionsExt;
         let base = tempfile::tempdir().expect("a directory");
         let directory = base.path().join("gpu-syringe");
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
-        make_private(&directory).expect("made");
-        assert_eq!(mode(&directory), 0o700);
-        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("ours");
-        make_private(&directory).expect("closed again");
-        assert_eq!(mode(&directory), 0o700);
+        fs::create_dir(&directory).expect("made");
         let owner = claim(&directory, "a");
         let files: Vec<PathBuf> =
             fs::read_dir(&directory).expect("files").map(|file| file.expect("one").path()).collect();
         assert!(files.len() == 2 && files.iter().all(|file| mode(file) == 0o600), "{files:?}");
         drop(owner);
-        let file = base.path().join("file");
-        fs::write(&file, "").expect("written");
-        assert!(make_private(&file).is_err(), "no directory");
-    }
-
-    /// Only root can make a directory of somebody else's.
-    #[cfg(unix)]
-    #[test]
-    fn a_directory_of_another_user_is_refused() {
-        use std::os::unix::fs::chown;
-        let base = tempfile::tempdir().expect("a directory");
-        let directory = base.path().join("gpu-syringe");
-        fs::create_dir(&directory).expect("made");
-        if chown(&directory, Some(12_345), None).is_ok() {
-            let error = make_private(&directory).expect_err("another user's");
-            assert!(error.to_string().contains("another user"), "{error}");
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Removes what launchers that were killed could not: nothing of ours stays on a cluster.
+//! Deletes the probe pods that killed launchers left behind.
 
 use std::time::Duration;
 
@@ -9,32 +9,33 @@ use kube::{Api, ResourceExt};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::pod::{OWNER_LABEL, SESSION_LABEL};
-use super::withdraw::{self, Meant};
-use super::{MANAGED_BY, Owner};
+use super::delete_pod::delete_pod;
+use super::owner::Owner;
+use super::pod_spec::{MANAGED_BY, OWNER_LABEL, SESSION_LABEL};
+use super::types::CreateOutcome;
 use crate::error::{Failure, kube_reason};
 use crate::kubernetes::Connection;
 
 /// Time for the list.
 const LIST_TIME: Duration = Duration::from_secs(8);
-/// Time that a list still has when the program is ending.
+/// The same once the program is ending.
 const LIST_TIME_AT_END: Duration = Duration::from_secs(1);
-/// How long after its deadline a pod that still claims to run is taken for dead. Generous: the clocks of a workstation
-/// and a cluster differ, and the pod of another user's call must not be taken from under it.
+/// How long after its deadline a running pod is deleted. Generous, since clocks differ, and the pod may belong to a call of
+/// another user.
 const CLOCK_SLACK_SECONDS: i64 = 600;
 
 /// What a sweep did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Pods that are gone now.
+    /// Pods that were deleted.
     pub removed: Vec<String>,
-    /// Pods that belong to calls in progress, or may.
+    /// Pods that may belong to calls in progress.
     pub kept: Vec<String>,
-    /// Pods that should go and could not be removed, with the reason.
+    /// Pods that could not be deleted, with the reason.
     pub failed: Vec<(String, String)>,
 }
 
-/// Sweeps one namespace. Once `stop` has fired, a list that does not come is not awaited.
+/// Sweeps one namespace. After `stop` a slow list is not awaited.
 pub(crate) async fn sweep(
     connection: &Connection,
     namespace: &str,
@@ -45,7 +46,7 @@ pub(crate) async fn sweep(
     let ours = ListParams::default().labels(&format!("app.kubernetes.io/managed-by={MANAGED_BY}"));
     let what = || format!("Listing probe pods in namespace {namespace}");
     let next = "Check the connection, and that you may list pods in that namespace (deploy/rbac.yaml).";
-    // A cluster that does not answer must not hold up the end of the program.
+    // A cluster that does not answer must not delay the end of the program.
     let listing = tokio::select! {
         listing = timeout(LIST_TIME, pods.list(&ours)) => listing,
         () = async { stop.cancelled().await; sleep(LIST_TIME_AT_END).await } => return Ok(Swept::default()),
@@ -61,7 +62,8 @@ pub(crate) async fn sweep(
             swept.kept.push(name);
             continue;
         }
-        match withdraw::withdraw(&pods, &name, Meant::This(pod.metadata.uid.as_deref())).await {
+        let created = CreateOutcome::Created { uid: pod.metadata.uid.clone() };
+        match delete_pod(&pods, &name, &created).await {
             Ok(()) => swept.removed.push(name),
             Err(reason) => swept.failed.push((name, reason.to_string())),
         }
@@ -69,7 +71,7 @@ pub(crate) async fn sweep(
     Ok(swept)
 }
 
-/// Whether nobody waits for this pod any more: its process is dead, it has ended, or its time is long over.
+/// Whether nobody waits for this pod: its launcher is dead, it has ended, or its deadline has long passed.
 fn is_expired(pod: &Pod, owner: &Owner, now: Timestamp) -> bool {
     let label = |name| pod.labels().get(name).map(String::as_str).unwrap_or_default();
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();

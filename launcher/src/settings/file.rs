@@ -1,5 +1,4 @@
-//! The settings file: its values become the defaults of the flags, so that the command line's own checks judge them and
-//! flags and environment come first without a word about it.
+//! The settings file. Its values become defaults of the flags: clap validates them, and flags and environment override them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -8,11 +7,12 @@ use std::path::{Path, PathBuf};
 use clap::{ArgAction, Command};
 
 use crate::error::Failure;
+use crate::user_dirs::config_dir;
 
-/// Settings that make no sense in a file.
+/// Settings that cannot be in a file.
 const NOT_IN_FILES: [&str; 2] = ["config", "demo"];
 
-/// What a settings file says: by setting, the words that a command line would have.
+/// The values of a settings file, as command line arguments.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct FileValues {
     /// The file; `None` when there is none.
@@ -26,7 +26,7 @@ impl FileValues {
         let named = named(words).or_else(|| std::env::var_os("GPU_SYRINGE_CONFIG").filter(|value| !value.is_empty()));
         let (path, required) = match named {
             Some(path) => (PathBuf::from(path), true),
-            None => match usual_path() {
+            None => match default_path() {
                 Some(path) => (path, false),
                 None => return Ok(Self::default()),
             },
@@ -55,7 +55,7 @@ impl FileValues {
             values.insert(id, words);
         }
         let read = Self { path: Some(path.to_owned()), values };
-        // Judged by themselves first: the message then names the file, not a flag that nobody typed.
+        // Validated separately first: the message then names the file and not a flag.
         settings.clone().no_binary_name(true).try_get_matches_from(read.as_flags(settings)).map_err(|error| {
             let text = error.to_string();
             wrong(path, text.lines().next().unwrap_or_default().trim_start_matches("error: "))
@@ -118,12 +118,8 @@ fn named(words: &[OsString]) -> Option<OsString> {
 }
 
 /// `gpu-syringe/config.toml` in the user's config directory.
-fn usual_path() -> Option<PathBuf> {
-    let given = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = given("XDG_CONFIG_HOME")
-        .or_else(|| given("APPDATA"))
-        .or_else(|| given("HOME").map(|home| home.join(".config")))?;
-    Some(base.join("gpu-syringe").join("config.toml"))
+fn default_path() -> Option<PathBuf> {
+    Some(config_dir()?.join("config.toml"))
 }
 
 fn wrong(path: &Path, why: impl std::fmt::Display) -> Failure {
@@ -141,7 +137,7 @@ mod tests {
     use clap::Args;
 
     use super::FileValues;
-    use crate::settings::Settings;
+    use crate::settings::flags::Settings;
 
     fn read(text: &str) -> Result<FileValues, String> {
         let settings = Settings::augment_args(clap::Command::new("settings"));

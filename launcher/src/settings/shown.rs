@@ -1,4 +1,4 @@
-//! `gpu-syringe config`: every setting, its value, and who gave it.
+//! `gpu-syringe config`: every setting, its value and its source.
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};

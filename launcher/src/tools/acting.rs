@@ -1,6 +1,6 @@
 //! What both tools of operator mode do: look at the node, plan, get consent, write the audit log, act.
 //!
-//! A tool says what it would do (a [`Deed`]); everything that makes doing it safe is here, once.
+//! A tool says what it would do (a [`OperatorAction`]); everything that makes doing it safe is here, once.
 
 use std::time::Duration;
 
@@ -15,11 +15,10 @@ use syringe_core::text::clean;
 use super::Call;
 use super::probing::KEPT_FOR_REMOVAL;
 use crate::answer::ProbeNote;
-use crate::audit::{ActionNote, Record};
 use crate::consent::{self, Asked, Bearer, LIFETIME, Pending};
 use crate::error::Failure;
 use crate::kubernetes::{Connection, IN_CLUSTER, node};
-use crate::probe::{Order, Probed, random_suffix};
+use crate::probe::{ActionNote, ProbeRequest, ProbeResult, Record, random_suffix};
 use crate::settings::{Mode, Settings};
 
 /// Longest that an action's pod may live: deploy/admission-policy.yaml admits none that lives longer than 15 minutes.
@@ -59,7 +58,7 @@ pub struct Acted<T> {
 }
 
 /// Something to be done on a node.
-pub(super) trait Deed: Sync {
+pub(super) trait OperatorAction: Sync {
     /// What the node reports of it.
     type Done: Clone + Send;
     /// Name of the tool.
@@ -77,7 +76,7 @@ pub(super) trait Deed: Sync {
     fn words(&self, call: &Call, kubernetes: &Node) -> Vec<String>;
     /// Time for the action on the node.
     fn time(&self) -> Duration;
-    /// The node's report, if it is of this deed.
+    /// The node's report, if it is of this action.
     fn of(action: Action) -> Option<Self::Done>;
     /// Word and sentence for what the node reports.
     fn outcome(&self, done: &Self::Done) -> (String, String);
@@ -89,7 +88,7 @@ pub(super) trait Deed: Sync {
     fn plan(&self, call: &Call, connection: &Connection, done: &Self::Done) -> impl Future<Output = String> + Send;
 }
 
-/// Where a deed is to be done.
+/// Where a action is to be done.
 pub(super) struct Target<'a> {
     pub(super) node_name: &'a str,
     pub(super) context: Option<&'a str>,
@@ -103,35 +102,35 @@ struct Agreed {
 }
 
 /// Plans, asks, acts.
-pub(super) async fn run<D: Deed>(call: &Call, deed: &D) -> Result<Acted<D::Done>, Failure> {
-    let Target { node_name, context, token } = deed.target();
+pub(super) async fn run<D: OperatorAction>(call: &Call, action: &D) -> Result<Acted<D::Done>, Failure> {
+    let Target { node_name, context, token } = action.target();
     if call.settings.mode != Mode::Operator {
         let why = "this launcher is read-only";
         return Err(Failure::new(format!("Running {}", D::TOOL), why, "Start it with --mode operator."));
     }
-    deed.validate()?;
+    action.validate()?;
     let what = format!("Looking at node {}", clean(node_name, 253));
     let connection = call.within(&what, call.contexts.connect(context)).await?;
     meant(call, &connection, D::TOOL)?;
-    call.syringe.sweep_in_background(&connection);
+    call.prober.sweep_in_background(&connection);
     let kubernetes = call.within(&what, ready(call, &connection, node_name)).await?;
-    let content = consent::content(D::TOOL, &connection.server, &connection.context, node_name, &deed.arguments());
-    let mut stage = Stage { call, deed, connection: &connection, kubernetes, content };
-    let agreed = match stage.brought(token)? {
+    let content = consent::content(D::TOOL, &connection.server, &connection.context, node_name, &action.arguments());
+    let mut session = ActionSession { call, action, connection: &connection, kubernetes, content };
+    let agreed = match session.brought(token)? {
         Some(Ok(agreed)) => agreed,
         Some(Err(declined)) => return Ok(declined),
-        None => match stage.ask().await? {
+        None => match session.ask().await? {
             Ok(agreed) => agreed,
             Err(answer) => return Ok(*answer),
         },
     };
     // Whoever takes the call back while the question is open has said no, whatever the answer to it.
     if call.cancel.is_cancelled() {
-        return Ok(stage.declined(agreed.plan, "the call was cancelled", None));
+        return Ok(session.declined(agreed.plan, "the call was cancelled", None));
     }
     // While the question was open the node may have become another: no longer Ready, or no longer cordoned.
-    stage.kubernetes = ready(call, &connection, node_name).await?;
-    stage.act(agreed).await
+    session.kubernetes = ready(call, &connection, node_name).await?;
+    session.act(agreed).await
 }
 
 /// Refuses another API server than the one that was named.
@@ -150,16 +149,16 @@ async fn ready(call: &Call, connection: &Connection, name: &str) -> Result<Node,
     Ok(node)
 }
 
-/// One deed on its node.
-struct Stage<'a, D> {
+/// One action on its node.
+struct ActionSession<'a, D> {
     call: &'a Call,
-    deed: &'a D,
+    action: &'a D,
     connection: &'a Connection,
     kubernetes: Node,
     content: String,
 }
 
-impl<D: Deed> Stage<'_, D> {
+impl<D: OperatorAction> ActionSession<'_, D> {
     /// The consent that the call brings: a token, or the answer of the host's user.
     #[expect(clippy::type_complexity, reason = "nothing brought; or agreed, or declined")]
     fn brought(&self, token: Option<&str>) -> Result<Option<Result<Agreed, Acted<D::Done>>>, Failure> {
@@ -192,9 +191,9 @@ impl<D: Deed> Stage<'_, D> {
         let consent = &self.call.consent;
         let (done, note) = self.look().await?;
         let Connection { context, server, .. } = self.connection;
-        let plan = self.deed.plan(self.call, self.connection, &done).await;
+        let plan = self.action.plan(self.call, self.connection, &done).await;
         let plan = format!("Context {context}, API server {server}.\n{plan}");
-        let (outcome, summary) = self.deed.outcome(&done);
+        let (outcome, summary) = self.action.outcome(&done);
         let answer = Acted {
             outcome,
             summary,
@@ -263,20 +262,20 @@ impl<D: Deed> Stage<'_, D> {
         // The built-in cluster has another address each time it is started.
         let server = Some(self.connection.address()).filter(|_| !settings.demo);
         let kubeconfig = contexts.of_environment();
-        let node = self.deed.target().node_name;
-        consent::for_terminal(&settings, kubeconfig.as_deref(), D::TOOL, node, &self.deed.arguments(), server)
+        let node = self.action.target().node_name;
+        consent::for_terminal(&settings, kubeconfig.as_deref(), D::TOOL, node, &self.action.arguments(), server)
     }
 
     fn note(&self, plan: String, consent: String) -> ActionNote {
-        ActionNote { arguments: self.deed.arguments(), plan, headline: self.deed.headline(), consent }
+        ActionNote { arguments: self.action.arguments(), plan, headline: self.action.headline(), consent }
     }
 
     /// The record of what was not begun.
     fn record(&self, plan: String) -> Record {
-        let order = self.order(Vec::new(), Duration::ZERO);
-        let audit = std::sync::Arc::new(self.call.syringe.audit().clone());
+        let request = self.request(Vec::new(), Duration::ZERO);
+        let audit = std::sync::Arc::new(self.call.prober.audit().clone());
         let note = self.note(plan, String::new());
-        Record::new(audit, self.connection, &self.call.settings.namespace, &order, Some(note))
+        Record::new(audit, self.connection, &self.call.settings.namespace, &request, Some(note))
     }
 
     fn declined(&self, plan: String, why: &str, probe: Option<ProbeNote>) -> Acted<D::Done> {
@@ -295,12 +294,12 @@ impl<D: Deed> Stage<'_, D> {
         }
     }
 
-    fn order(&self, command: Vec<String>, deadline: Duration) -> Order {
-        Order { node: self.deed.target().node_name.to_owned(), command, tool: D::TOOL, beside: None, deadline }
+    fn request(&self, command: Vec<String>, deadline: Duration) -> ProbeRequest {
+        ProbeRequest { node: self.action.target().node_name.to_owned(), command, tool: D::TOOL, target: None, deadline }
     }
 
     fn command(&self, more: &[&str]) -> Vec<String> {
-        let words = self.deed.words(self.call, &self.kubernetes);
+        let words = self.action.words(self.call, &self.kubernetes);
         std::iter::once("--operator".to_owned())
             .chain(words)
             .chain(more.iter().map(|word| (*word).to_owned()))
@@ -310,9 +309,9 @@ impl<D: Deed> Stage<'_, D> {
     /// What would be done, as the node sees it now.
     async fn look(&self) -> Result<(D::Done, ProbeNote), Failure> {
         let deadline = self.call.left().saturating_sub(KEPT_FOR_REMOVAL);
-        let order = self.order(self.command(&["--plan"]), deadline);
-        let Call { syringe, on_phase, cancel, .. } = self.call;
-        let probed = syringe.probe(self.connection, order, on_phase.clone(), cancel.clone()).await?;
+        let request = self.request(self.command(&["--plan"]), deadline);
+        let Call { prober, on_phase, cancel, .. } = self.call;
+        let probed = prober.probe(self.connection, request, on_phase.clone(), cancel.clone()).await?;
         self.read(probed)
     }
 
@@ -320,13 +319,13 @@ impl<D: Deed> Stage<'_, D> {
     async fn act(&self, agreed: Agreed) -> Result<Acted<D::Done>, Failure> {
         let Agreed { plan, how } = agreed;
         let id = random_suffix();
-        let deadline = (self.call.settings.call_time() + self.deed.time()).min(LONGEST);
-        let order = self.order(self.command(&["--once", &id]), deadline);
+        let deadline = (self.call.settings.call_time() + self.action.time()).min(LONGEST);
+        let request = self.request(self.command(&["--once", &id]), deadline);
         let note = self.note(plan.clone(), how.clone());
-        let Call { syringe, on_phase, .. } = self.call;
-        let probed = syringe.act(self.connection, order, on_phase.clone(), note).await?;
+        let Call { prober, on_phase, .. } = self.call;
+        let probed = prober.act(self.connection, request, on_phase.clone(), note).await?;
         let (done, note) = self.read(probed)?;
-        let (outcome, summary) = self.deed.outcome(&done);
+        let (outcome, summary) = self.action.outcome(&done);
         Ok(Acted {
             outcome,
             summary,
@@ -341,8 +340,8 @@ impl<D: Deed> Stage<'_, D> {
         })
     }
 
-    fn read(&self, mut probed: Probed) -> Result<(D::Done, ProbeNote), Failure> {
-        let node = self.deed.target().node_name;
+    fn read(&self, mut probed: ProbeResult) -> Result<(D::Done, ProbeNote), Failure> {
+        let node = self.action.target().node_name;
         let what = format!("Running {} on node {node}", D::TOOL);
         if let Some(Problem { why, next_step, .. }) = &probed.report.error {
             return Err(Failure::new(what, why, next_step).leaving(probed.left_behind));

@@ -171,7 +171,7 @@ impl Tool for DescribeGpuNode {
             }
             Err(failure) => answer.unknown.push(view::as_unknown("events", &failure)),
         }
-        call.syringe.sweep_in_background(&connection);
+        call.prober.sweep_in_background(&connection);
         let known =
             KnownNode { connection: &connection, kubernetes: &view.node, live: view.live_pods(), time: call.left() };
         match probing::read_known(&call, known, Self::NAME, vec!["all".into()]).await {

@@ -14,7 +14,7 @@ use crate::answer::ProbeNote;
 use crate::error::Failure;
 use crate::kubernetes::placement::{self, Candidate};
 use crate::kubernetes::{node, pod_facts, view};
-use crate::probe::Beside;
+use crate::probe::TargetContainer;
 use crate::words::word;
 
 /// Findings about the node in one answer.
@@ -102,7 +102,7 @@ impl Tool for ExplainGpuPod {
             Some(node) => {
                 let looked = probing::look(&call, &connection, &node).await;
                 pod.node_ready = looked.as_ref().ok().map(|node| node::must_be_ready(node).is_ok());
-                let ask = Ask::everything_about(Beside::gpus_of(&object));
+                let ask = Ask::everything_about(TargetContainer::first_with_gpu(&object));
                 let read = match looked {
                     Ok(node) => probing::read_or_ask_kubernetes(&call, &connection, &node, Self::NAME, ask).await,
                     Err(failure) => Err(failure),

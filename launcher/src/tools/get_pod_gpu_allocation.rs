@@ -104,7 +104,7 @@ impl Tool for GetPodGpuAllocation {
         let mut answer = PodAllocation::of(&view, node_name, connection.context.clone());
         answer.unknown.append(&mut view.unknown);
         if resolve_devices {
-            call.syringe.sweep_in_background(&connection);
+            call.prober.sweep_in_background(&connection);
             let known = KnownNode {
                 connection: &connection,
                 kubernetes: &view.node,

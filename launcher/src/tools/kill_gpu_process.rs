@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use syringe_core::facts::action::{Action, KillAction, KillOutcome};
 use syringe_core::text::clean;
 
-use super::acting::{self, Acted, Deed, Target};
+use super::acting::{self, Acted, OperatorAction, Target};
 use super::{Call, Tool};
 use crate::error::Failure;
 use crate::kubernetes::{Connection, pod_names};
@@ -88,7 +88,7 @@ impl KillArgs {
     }
 }
 
-impl Deed for KillArgs {
+impl OperatorAction for KillArgs {
     type Done = KillAction;
     const TOOL: &'static str = KillGpuProcess::NAME;
 

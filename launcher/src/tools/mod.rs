@@ -41,7 +41,7 @@ use crate::consent::Consent;
 use crate::error::Failure;
 use crate::fleet::Setbacks;
 use crate::kubernetes::Contexts;
-use crate::probe::{OnPhase, Syringe};
+use crate::probe::{OnPhase, Prober};
 use crate::quoted;
 use crate::settings::{Mode, Settings};
 
@@ -53,7 +53,7 @@ pub struct Call {
     /// The way to the clusters.
     pub contexts: Arc<Contexts>,
     /// Makes the probes.
-    pub syringe: Syringe,
+    pub prober: Prober,
     /// Told of each phase.
     pub on_phase: OnPhase,
     /// Fires when the caller no longer wants the answer.
@@ -70,12 +70,12 @@ pub struct Call {
 
 impl Call {
     /// A call that nobody watches or takes back.
-    pub fn new(settings: Arc<Settings>, contexts: Arc<Contexts>, syringe: Syringe, consent: Consent) -> Self {
+    pub fn new(settings: Arc<Settings>, contexts: Arc<Contexts>, prober: Prober, consent: Consent) -> Self {
         Self {
             end: Instant::now() + settings.call_time(),
             settings,
             contexts,
-            syringe,
+            prober,
             on_phase: Arc::new(|_| ()),
             cancel: CancellationToken::new(),
             consent,

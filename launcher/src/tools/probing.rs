@@ -14,8 +14,8 @@ use crate::answer::ProbeNote;
 use crate::error::{Failure, Obstacle};
 use crate::kubernetes::live_pods::LivePods;
 use crate::kubernetes::{Connection, alone, node, node_log, offered, view};
-use crate::probe::{Beside, Order, Probed, none};
-use crate::settings::Via;
+use crate::probe::{ProbeRequest, ProbeResult, TargetContainer, api_only};
+use crate::settings::ProbeMethod;
 
 /// Time of a call that is kept for the removal of the pod.
 pub(super) const KEPT_FOR_REMOVAL: Duration = Duration::from_secs(2);
@@ -51,7 +51,7 @@ pub(crate) struct Ask {
     /// Words after `node-probe`.
     command: Vec<String>,
     /// The container that the question is about.
-    beside: Option<Beside>,
+    beside: Option<TargetContainer>,
     /// Start of the kernel's lines that are asked for; all by default.
     since: Option<Since>,
 }
@@ -64,9 +64,9 @@ impl From<Vec<String>> for Ask {
 
 impl Ask {
     /// Everything, with a look into one container.
-    pub(super) fn everything_about(beside: Option<Beside>) -> Self {
+    pub(super) fn everything_about(beside: Option<TargetContainer>) -> Self {
         let command = vec!["all".to_owned()];
-        let command = beside.as_ref().map_or(command.clone(), |beside| beside.looked_into(&command));
+        let command = beside.as_ref().map_or(command.clone(), |beside| beside.add_container_option(&command));
         Self { command, beside, since: None }
     }
 
@@ -107,7 +107,7 @@ fn looking_at(node_name: &str) -> String {
 
 /// The node as Kubernetes knows it, before it is probed.
 pub(super) async fn look(call: &Call, connection: &Connection, node_name: &str) -> Result<Node, Failure> {
-    call.syringe.sweep_in_background(connection);
+    call.prober.sweep_in_background(connection);
     call.within(&looking_at(node_name), node::read(connection, node_name)).await
 }
 
@@ -122,7 +122,7 @@ pub(super) async fn read_or_ask_kubernetes(
     let ask = ask.into();
     let (since, with_log) = (ask.since.clone(), ask.is_of_kernel_log());
     // A node that is not probed has no processes to ask about.
-    let probed = call.settings.via != Via::None && node::must_be_ready(kubernetes).is_ok();
+    let probed = call.settings.via != ProbeMethod::None && node::must_be_ready(kubernetes).is_ok();
     let listed = match ask.is_of_everything() && probed {
         true => Some(LivePods::on_node(connection, &kubernetes.name_any(), call.left()).await),
         false => None,
@@ -156,9 +156,12 @@ impl Read {
         kubernetes: &Node,
         since: Option<&Since>,
     ) -> Result<(), String> {
+        let failed = |why: String| format!("kernel lines in the node's log files: {why}");
+        // The kubelet's log files are as good as a probe of the node: the same nodes are allowed.
+        call.settings.may_probe(kubernetes).map_err(|refusal| failed(refusal.why))?;
         let since = since.map(|since| since.resolve(jiff::Timestamp::now()));
         let log = node_log::read(connection, &kubernetes.name_any(), since, call.left()).await;
-        let log = log.map_err(|why| format!("kernel lines in the node's log files: {why}"))?;
+        let log = log.map_err(failed)?;
         self.report.sections.xid = Some(Section::read(log, Vec::new()));
         self.note.note.get_or_insert_default().push_str(LOG_FILES);
         self.diagnosis = diagnosis::diagnose(&self.report, &node::cluster_facts(kubernetes));
@@ -175,7 +178,7 @@ pub(crate) async fn read_known(
     ask: impl Into<Ask>,
 ) -> Result<Read, Failure> {
     let KnownNode { connection, kubernetes, live, time } = known;
-    if call.settings.via == Via::None {
+    if call.settings.via == ProbeMethod::None {
         let next_step = "Start gpu-syringe with another --via to probe it.";
         return Ok(unprobed(connection, kubernetes, NOT_WANTED, next_step));
     }
@@ -184,9 +187,9 @@ pub(crate) async fn read_known(
     let name = kubernetes.name_any();
     let Ask { command, beside, since: _ } = ask.into();
     let deadline = time.saturating_sub(KEPT_FOR_REMOVAL);
-    let order = Order { node: name.clone(), command, tool, beside, deadline };
+    let request = ProbeRequest { node: name.clone(), command, tool, target: beside, deadline };
     let (probed, cluster) =
-        tokio::join!(probe(call, connection, order), offered::facts(connection, kubernetes, deadline));
+        tokio::join!(probe(call, connection, request), offered::facts(connection, kubernetes, deadline));
     let probed = match probed {
         Err(Failure { next_step, left_behind, obstacle: Some(Obstacle::Policy(who)), .. }) => {
             let mut read = unprobed(connection, kubernetes, &format!("{who} forbids it"), &next_step);
@@ -213,16 +216,16 @@ pub(crate) async fn read_known(
 
 /// A node that no probe read: nothing of the hardware, and why.
 fn unprobed(connection: &Connection, kubernetes: &Node, why: &str, next_step: &str) -> Read {
-    let report = none::report(why, next_step);
+    let report = api_only::report(why, next_step);
     let diagnosis = diagnosis::diagnose(&report, &node::cluster_facts(kubernetes));
     let note = format!("no probe read this node: {}. {next_step}", why.trim_end_matches('.'));
     let note = ProbeNote::of_nothing(&kubernetes.name_any(), &connection.context, note);
     Read { report, diagnosis, note, live: None }
 }
 
-async fn probe(call: &Call, connection: &Connection, order: Order) -> Result<Probed, Failure> {
-    let node = order.node.clone();
-    let probed = call.syringe.probe(connection, order, call.on_phase.clone(), call.cancel.clone()).await?;
+async fn probe(call: &Call, connection: &Connection, request: ProbeRequest) -> Result<ProbeResult, Failure> {
+    let node = request.node.clone();
+    let probed = call.prober.probe(connection, request, call.on_phase.clone(), call.cancel.clone()).await?;
     if let Some(problem) = &probed.report.error {
         return Err(unusable(&node, problem).leaving(probed.left_behind));
     }
@@ -240,7 +243,7 @@ fn data_of<T: Default>(node: &str, name: &str, section: Option<Section<T>>) -> R
     let missing = || Failure::new(format!("Reading {name} of node {node}"), "the probe did not report it", OLD_PROBE);
     let section = section.ok_or_else(missing)?;
     let problem = section.problems.into_iter().next();
-    if problem.as_ref().is_some_and(|problem| problem.code == none::CODE) {
+    if problem.as_ref().is_some_and(|problem| problem.code == api_only::CODE) {
         return Ok(T::default());
     }
     section.data.ok_or_else(|| match problem {

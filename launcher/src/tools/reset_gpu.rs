@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use syringe_core::facts::action::{Action, ResetAction, ResetOutcome};
 
-use super::acting::{self, Acted, Deed, Target};
+use super::acting::{self, Acted, OperatorAction, Target};
 use super::{Call, Tool};
 use crate::error::Failure;
 use crate::kubernetes::Connection;
@@ -68,7 +68,7 @@ impl Tool for ResetGpu {
     }
 }
 
-impl Deed for ResetArgs {
+impl OperatorAction for ResetArgs {
     type Done = ResetAction;
     const TOOL: &'static str = ResetGpu::NAME;
 

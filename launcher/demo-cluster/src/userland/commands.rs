@@ -83,15 +83,6 @@ pub(super) async fn run(container: &Container, words: &[String], input: &mut Inp
             let inside = path.strip_prefix("/proc/4711/root").unwrap_or("/nowhere");
             execute(container, inside, arguments, container.image.host_glibc).await
         }
-        // A process of a pod with the name kubelet always exists.
-        ("grep", ["-slx", "kubelet", "/proc/[0-9]*/comm"]) => {
-            let own = container.image.host_process.map(|process| format!("{process}/comm\n")).unwrap_or_default();
-            Output::printed(format!("/proc/4000/comm\n{own}").into_bytes())
-        }
-        ("grep", ["-sL", .., "crio-", "/proc/4000/cgroup"]) => Output { exit_code: 1, ..Output::default() },
-        ("grep", ["-sL", .., "crio-", "/proc/4000/cgroup", other]) => {
-            Output::printed(format!("{other}\n").into_bytes())
-        }
         _ => Output::failed(1, format!("{program}: invalid arguments")),
     }
 }

@@ -1,0 +1,171 @@
+//! The file of the audit log: append, rotate, read.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::line::Line;
+use crate::user_dirs::state_dir;
+
+/// Name of the file.
+const FILE: &str = "audit.jsonl";
+/// Size at which the file is rotated: some ten thousand lines.
+const MOST_BYTES: u64 = 5 << 20;
+/// Number of rotated files.
+const KEPT: u32 = 5;
+
+/// The audit log file.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    file: Option<PathBuf>,
+}
+
+impl Audit {
+    /// The log in the state directory of the user. Without one nothing can be written, and no action is done.
+    pub fn in_state_dir() -> Self {
+        Self { file: state_dir().map(|directory| directory.join(FILE)) }
+    }
+
+    /// The log in this directory.
+    pub fn at(directory: &Path) -> Self {
+        Self { file: Some(directory.join(FILE)) }
+    }
+
+    /// Where the lines go.
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Appends a line and syncs it to the disk.
+    ///
+    /// # Errors
+    /// When there is no state directory, or writing fails.
+    pub fn write(&self, line: &Line) -> io::Result<()> {
+        let path =
+            self.file.as_deref().ok_or_else(|| io::Error::other("there is no state directory (set XDG_STATE_HOME)"))?;
+        let mut text = serde_json::to_vec(&Line { time: Some(Timestamp::now()), ..line.clone() })?;
+        text.push(b'\n');
+        let mut file = open_to_append(path)?;
+        if file.metadata()?.len() >= MOST_BYTES {
+            rotate(path);
+            drop(file);
+            file = open_to_append(path)?;
+        }
+        // One write for the whole line: lines of two launchers are not mixed.
+        file.write_all(&text)?;
+        file.sync_data()
+    }
+
+    /// The newest `most` lines, oldest first. Lines that do not parse are left out.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn read(&self, most: usize) -> io::Result<Vec<Line>> {
+        let Some(path) = self.file.as_deref() else { return Ok(Vec::new()) };
+        let mut lines: Vec<Line> = Vec::new();
+        for path in (0..=KEPT).map(|number| rotated_file(path, number)) {
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                Err(error) => return Err(error),
+            };
+            let texts = BufReader::new(file).lines().collect::<io::Result<Vec<_>>>()?;
+            let mut older: Vec<Line> = texts.iter().filter_map(|text| serde_json::from_str(text).ok()).collect();
+            older.append(&mut lines);
+            lines = older;
+            if lines.len() >= most {
+                break;
+            }
+        }
+        Ok(lines.split_off(lines.len().saturating_sub(most)))
+    }
+}
+
+fn open_to_append(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path)?;
+    // Makes the file private again if its mode was changed.
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        if file.metadata()?.permissions().mode() & 0o077 != 0 {
+            file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        }
+    }
+    Ok(file)
+}
+
+/// `audit.jsonl.N`; the present file is number 0.
+fn rotated_file(path: &Path, number: u32) -> PathBuf {
+    if number == 0 { path.to_owned() } else { path.with_extension(format!("jsonl.{number}")) }
+}
+
+/// Renames every file to the next number and drops the oldest. If a file cannot be renamed, it just grows.
+fn rotate(path: &Path) {
+    for number in (0..KEPT).rev() {
+        let _ = fs::rename(rotated_file(path, number), rotated_file(path, number + 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(node: &str) -> Line {
+        Line { node: node.into(), tool: "get_gpu_inventory".into(), ..Line::default() }
+    }
+
+    #[test]
+    fn lines_come_back_newest_last() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let audit = Audit::at(folder.path());
+        assert_eq!(audit.read(10).expect("no file is no lines"), []);
+        for number in 0..5 {
+            audit.write(&line(&format!("gpu-{number}"))).expect("it can be written");
+        }
+        let nodes: Vec<String> = audit.read(2).expect("readable").into_iter().map(|line| line.node).collect();
+        assert_eq!(nodes, ["gpu-3", "gpu-4"]);
+        assert!(audit.read(10).expect("readable")[0].time.is_some());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_can_read_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let audit = Audit::at(folder.path());
+        let mode = || fs::metadata(folder.path().join(FILE)).expect("there").permissions().mode() & 0o777;
+        audit.write(&line("gpu-1")).expect("it can be written");
+        assert_eq!(mode(), 0o600);
+        fs::set_permissions(folder.path().join(FILE), fs::Permissions::from_mode(0o644)).expect("ours");
+        audit.write(&line("gpu-1")).expect("it can be written");
+        assert_eq!(mode(), 0o600);
+    }
+
+    #[test]
+    fn a_long_file_is_set_aside_and_still_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let audit = Audit::at(folder.path());
+        audit.write(&line("old")).expect("it can be written");
+        let filler = vec![b'\n'; usize::try_from(MOST_BYTES).expect("fits")];
+        let mut file = OpenOptions::new().append(true).open(folder.path().join(FILE)).expect("there");
+        file.write_all(&filler).expect("it can be written");
+        audit.write(&line("new")).expect("it can be written");
+        assert!(folder.path().join("audit.jsonl.1").exists());
+        assert!(fs::metadata(folder.path().join(FILE)).expect("there").len() < 1000);
+        let nodes: Vec<String> = audit.read(10).expect("readable").into_iter().map(|line| line.node).collect();
+        assert_eq!(nodes, ["old", "new"]);
+    }
+
+    #[test]
+    fn without_a_place_nothing_is_written_and_that_is_an_error() {
+        assert!(Audit { file: None }.write(&line("gpu-1")).is_err());
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(Audit::at(&folder.path().join("absent")).write(&line("gpu-1")).is_err());
+    }
+}

@@ -1,0 +1,69 @@
+//! One line of the audit log: the format of the file.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What a line is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A probe read a node.
+    #[default]
+    Probe,
+    /// An action starts. Written before its pod exists.
+    ActionStarted,
+    /// An action ended or failed.
+    ActionEnded,
+    /// A person declined the action.
+    ActionDeclined,
+    /// The consent was not valid.
+    ActionRefused,
+}
+
+/// One line.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Line {
+    /// When it was written.
+    pub time: Option<Timestamp>,
+    /// What it is about.
+    pub event: Event,
+    /// Kubeconfig context.
+    pub context: String,
+    /// Address of the API server.
+    pub server: String,
+    /// User of the kubeconfig.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Node.
+    pub node: String,
+    /// Tool on whose behalf.
+    pub tool: String,
+    /// Its arguments; for a probe the arguments of `node-probe`.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub arguments: Value,
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod; absent before it is created, and if none was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// UID of the pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+    /// The plan that was shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
+    /// Who agreed, and how: `user (elicitation)`, `token`, `--yes`, …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consent: Option<String>,
+    /// The outcome.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// Whether the pod is certainly deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub removed: Option<bool>,
+    /// How long it took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+}

@@ -1,0 +1,305 @@
+//! The command line: from arguments to exit status. Ends only when every pod is deleted.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use syringe_core::text;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{self, Cli, Command, Output};
+use crate::audit;
+use crate::consent::{Ask, Consent, SaidYes, Terminal};
+use crate::error::Failure;
+use crate::kubernetes::Contexts;
+use crate::mcp::{Server, serve};
+use crate::probe::{self, OnPhase, Prober, SETTLE_TIME};
+use crate::settings::shown::{self, Shown};
+use crate::settings::{Mode, Settings};
+use crate::tools::{self, Call, Rendered};
+
+/// The command failed.
+const FAILED: u8 = 1;
+/// The same in operator mode: the program waits for a running action.
+const ACTION_SETTLE_TIME: Duration = tools::LONGEST_ACTION.saturating_add(SETTLE_TIME);
+/// How long a cancelled call may take for its message, once its pods are deleted.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// Warnings; without kube's message for each refused exec, since a starting pod causes a few.
+const USUAL_LOG: &str = "warn,kube_client=off,rmcp=error";
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    start_logging();
+    let words: Vec<_> = std::env::args_os().collect();
+    let (cli, shown) = match args::read(&words) {
+        Ok(read) => read,
+        Err(failure) => return complain(&failure),
+    };
+    // Works without a cluster, and before anything is started.
+    if matches!(cli.command, Command::Config) {
+        return print(&config_text(&shown, wants_json(cli.output)))
+            .map_or_else(|failure| complain(&failure), |()| ExitCode::SUCCESS);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&Failure::new("Starting", error, "Free some memory or threads.")),
+    };
+    let serves = matches!(cli.command, Command::Mcp);
+    let code = match runtime.block_on(run(cli)) {
+        Ok(Done::AsAsked) => ExitCode::SUCCESS,
+        // The answer says what was not done.
+        Ok(Done::NotAll) => ExitCode::from(FAILED),
+        // Standard error of the server is a log: JSON lines only.
+        Err(failure) if serves => {
+            tracing::error!(failure = %text::tidy(&failure.to_string()), "ended");
+            ExitCode::from(FAILED)
+        }
+        Err(failure) => complain(&failure),
+    };
+    // A blocked read of standard input must not keep the process running. Everything else has been awaited.
+    runtime.shutdown_background();
+    code
+}
+
+/// Outcome of a command that has answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    /// Everything was done.
+    AsAsked,
+    /// An action was refused, declined or failed; a pod could not be swept.
+    NotAll,
+}
+
+impl Done {
+    fn all(all: bool) -> Self {
+        if all { Self::AsAsked } else { Self::NotAll }
+    }
+}
+
+async fn run(cli: Cli) -> Result<Done, Failure> {
+    let Cli { settings, output, command } = cli;
+    let stop = CancellationToken::new();
+    let prober = Prober::new(Arc::new(settings.clone()), stop.clone());
+    watch_signals(stop.clone());
+    // The built-in cluster runs as long as this variable exists.
+    #[cfg(feature = "demo")]
+    let demo = if settings.demo { Some(start_demo().await?) } else { None };
+    #[cfg(feature = "demo")]
+    let given = demo.as_ref().map(|cluster| {
+        Contexts::given(cluster.kubeconfig(), settings.context.clone()).allowing(settings.allow_context.clone())
+    });
+    #[cfg(not(feature = "demo"))]
+    let given = None;
+    let contexts = Arc::new(given.unwrap_or_else(|| Contexts::new(&settings)));
+    let settle_time = if settings.mode == Mode::Operator { ACTION_SETTLE_TIME } else { SETTLE_TIME };
+    let settings = Arc::new(settings);
+    let done = dispatch(command, output, &settings, &contexts, &prober, &stop).await;
+    stop.cancel();
+    if tokio::time::timeout(settle_time, prober.settle()).await.is_err() {
+        tracing::error!("ended before every probe pod was deleted; the next start deletes the rest");
+    }
+    done
+}
+
+async fn dispatch(
+    command: Command,
+    output: Option<Output>,
+    settings: &Arc<Settings>,
+    contexts: &Arc<Contexts>,
+    prober: &Prober,
+    stop: &CancellationToken,
+) -> Result<Done, Failure> {
+    match command {
+        Command::Mcp => {
+            sweep_at_start(contexts.clone(), prober.clone());
+            let server = Server::new(settings.clone(), contexts.clone(), prober.clone(), tools::all(settings.mode));
+            serve(server, stop.clone()).await?;
+        }
+        Command::Config => {}
+        Command::PodSpec(args) => {
+            let pod = probe::printed(settings, &args.node_name)?;
+            let text = serde_json::to_string_pretty(&pod.object)
+                .map_err(|error| Failure::new("Writing the pod", error, "Please report this."))?;
+            print(&text)?;
+        }
+        Command::Sweep => {
+            let sweeping = async { prober.sweep(&contexts.connect(None).await?).await };
+            let swept = until_stopped(sweeping, prober, stop).await?;
+            print(&swept_text(&swept, wants_json(output), &settings.namespace))?;
+            return Ok(Done::all(swept.failed.is_empty()));
+        }
+        Command::Audit(args) => {
+            let lines = prober.audit().read(args.last).map_err(|error| {
+                Failure::new("Reading the audit log", error, "Look at $XDG_STATE_HOME/gpu-syringe/audit.jsonl.")
+            })?;
+            if wants_json(output) {
+                lines.iter().try_for_each(|line| print(&serde_json::json!(line).to_string()))?;
+            } else {
+                print(audit::table(&lines).trim_end())?;
+            }
+        }
+        Command::Tool(command) => {
+            let ask: Arc<dyn Ask> = if command.says_yes() { Arc::new(SaidYes) } else { Arc::new(Terminal) };
+            let server = command.server();
+            let (name, args) = command.into_call();
+            let args = args.map_err(|error| Failure::new("Reading the arguments", error, "Please report this."))?;
+            let tools = tools::all(settings.mode);
+            let Some(entry) = tools.iter().find(|entry| entry.name == name) else {
+                let why = "this tool changes something, and gpu-syringe is read-only";
+                return Err(Failure::new(format!("Running {name}"), why, "Add --mode operator."));
+            };
+            let consent = Consent::new(ask, Arc::default());
+            let call = Call::new(settings.clone(), contexts.clone(), prober.clone(), consent);
+            let call = Call { on_phase: phases_on_terminal(), cancel: stop.clone(), server, ..call };
+            let answer = until_stopped(entry.call(call, args), prober, stop).await;
+            clear_phase();
+            let Rendered { json, table, is_done } = answer?;
+            print(&if wants_json(output) { json.to_string() } else { table.trim_end().to_owned() })?;
+            return Ok(Done::all(is_done));
+        }
+    }
+    Ok(Done::AsAsked)
+}
+
+/// The result of `work`, or a failure once the program is told to end. Waits for pods in both cases: work with a pod reports
+/// its own result, and work that waits for an API server or a person is dropped.
+async fn until_stopped<T>(
+    work: impl Future<Output = Result<T, Failure>>,
+    prober: &Prober,
+    stop: &CancellationToken,
+) -> Result<T, Failure> {
+    let stopped = async {
+        stop.cancelled().await;
+        prober.settle().await;
+        tokio::time::sleep(LAST_WORDS).await;
+    };
+    tokio::select! {
+        biased;
+        done = work => done,
+        () = stopped => Err(Failure::new("The command", "gpu-syringe is ending", "Start it again when you want the answer.")),
+    }
+}
+
+#[cfg(feature = "demo")]
+async fn start_demo() -> Result<demo_cluster::Cluster, Failure> {
+    demo_cluster::Cluster::start(demo_cluster::demo()).await.map_err(|error| {
+        Failure::new("Starting the built-in cluster", error, "It needs a free port on the loopback interface.")
+    })
+}
+
+/// Sweeps at the start. A cluster that cannot be reached is not an error here.
+fn sweep_at_start(contexts: Arc<Contexts>, prober: Prober) {
+    tokio::spawn(async move {
+        match contexts.connect(None).await {
+            Ok(connection) => prober.sweep_in_background(&connection),
+            Err(failure) => tracing::debug!(%failure, "no sweep at the start"),
+        }
+    });
+}
+
+/// SIGINT and SIGTERM cancel every call; the pods are deleted before the program ends.
+fn watch_signals(stop: CancellationToken) {
+    tokio::spawn(async move {
+        let interrupted = async {
+            // Without a handler the signal keeps its default action.
+            if tokio::signal::ctrl_c().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = interrupted => {}
+            () = terminated() => {}
+        }
+        stop.cancel();
+    });
+}
+
+#[cfg(unix)]
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut hangup)) = (signal(SignalKind::terminate()), signal(SignalKind::hangup())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+}
+
+#[cfg(not(unix))]
+async fn terminated() {
+    std::future::pending().await
+}
+
+/// Shows the phases on a terminal, and not in a pipe.
+fn phases_on_terminal() -> OnPhase {
+    let terminal = std::io::stderr().is_terminal();
+    Arc::new(move |phase| {
+        if terminal {
+            let words = phase.words();
+            let _ = write!(std::io::stderr(), "\r\x1b[2K{words} …");
+            let (done, total) = phase.position();
+            if done == total {
+                clear_phase();
+            }
+        }
+    })
+}
+
+/// Clears the line of the last phase.
+fn clear_phase() {
+    if std::io::stderr().is_terminal() {
+        let _ = write!(std::io::stderr(), "\r\x1b[2K");
+    }
+}
+
+fn config_text(shown: &[Shown], json: bool) -> String {
+    if json { shown::json(shown).to_string() } else { shown::text(shown) }
+}
+
+fn swept_text(swept: &crate::probe::Swept, json: bool, namespace: &str) -> String {
+    let crate::probe::Swept { removed, kept, failed } = swept;
+    if json {
+        return serde_json::json!({ "namespace": namespace, "removed": removed, "kept": kept, "failed": failed })
+            .to_string();
+    }
+    let mut text =
+        format!("namespace {namespace}: {} removed, {} in use, {} failed", removed.len(), kept.len(), failed.len());
+    for name in removed {
+        text.push_str(&format!("\n  removed {name}"));
+    }
+    for (name, reason) in failed {
+        text.push_str(&format!("\n  FAILED {name}: {reason}"));
+    }
+    text
+}
+
+fn wants_json(output: Option<Output>) -> bool {
+    match output {
+        Some(output) => output == Output::Json,
+        None => !std::io::stdout().is_terminal(),
+    }
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    match writeln!(std::io::stdout(), "{text}") {
+        // The reader closed the pipe.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Failure::new("Writing the answer", error, "Check where standard output goes.")),
+        Ok(()) => Ok(()),
+    }
+}
+
+fn complain(failure: &Failure) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "gpu-syringe: {}", text::tidy(&failure.to_string()));
+    ExitCode::from(FAILED)
+}
+
+/// Logs are JSON lines on standard error: standard output is protocol.
+fn start_logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("GPU_SYRINGE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(USUAL_LOG));
+    let _ = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}

@@ -1,0 +1,58 @@
+//! Whom a plan is shown to, and what they answered.
+
+use futures_util::future::BoxFuture;
+
+/// The result of asking.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A person agreed; how.
+    Yes(&'static str),
+    /// A person declined, or did not answer.
+    No(String),
+    /// Nobody can be asked here.
+    Nobody,
+    /// The question goes out with the answer, and the host calls again.
+    Later,
+}
+
+/// A way to ask the user.
+pub trait Ask: Send + Sync {
+    /// Asks whether the plan may be carried out.
+    fn ask<'a>(&'a self, plan: &'a str) -> BoxFuture<'a, Asked>;
+}
+
+/// The command line's `--yes`.
+pub struct SaidYes;
+
+impl Ask for SaidYes {
+    fn ask<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Asked> {
+        Box::pin(async { Asked::Yes("--yes") })
+    }
+}
+
+/// For hosts that cannot ask their user.
+pub struct NobodyToAsk;
+
+impl Ask for NobodyToAsk {
+    fn ask<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Asked> {
+        Box::pin(async { Asked::Nobody })
+    }
+}
+
+/// The answer of the host's user, with the token of the question.
+#[derive(Clone, Debug)]
+pub struct HostAnswer {
+    /// The token that went out with the question.
+    pub token: String,
+    /// Whether the user agreed.
+    pub accepted: bool,
+}
+
+/// A question that goes out with the answer of a call.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// Token that brings the answer back.
+    pub token: String,
+    /// The plan in plain words.
+    pub plan: String,
+}

@@ -1,0 +1,52 @@
+//! The consent of one call: whom it asks, and the tokens and answers that it brings.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::ask::{Ask, Asked, HostAnswer, Pending};
+use super::tokens::Tokens;
+
+/// How one call gets its consent.
+#[derive(Clone)]
+pub struct Consent {
+    ask: Arc<dyn Ask>,
+    tokens: Arc<Tokens>,
+    answer: Option<HostAnswer>,
+    pending: Arc<Mutex<Option<Pending>>>,
+}
+
+impl Consent {
+    /// Consent by asking `ask`, or by a token if nobody can be asked.
+    pub fn new(ask: Arc<dyn Ask>, tokens: Arc<Tokens>) -> Self {
+        Self { ask, tokens, answer: None, pending: Arc::default() }
+    }
+
+    /// The same, with what the host's user answered to an earlier question.
+    pub fn with_answer(self, answer: Option<HostAnswer>) -> Self {
+        Self { answer, ..self }
+    }
+
+    /// The answer of the host's user, if this call has one.
+    pub fn answer(&self) -> Option<&HostAnswer> {
+        self.answer.as_ref()
+    }
+
+    /// Asks.
+    pub async fn ask(&self, plan: &str) -> Asked {
+        self.ask.ask(plan).await
+    }
+
+    /// The tokens of this process.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// Leaves a question for the sender of the answer of this call.
+    pub fn leave(&self, pending: Pending) {
+        *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = Some(pending);
+    }
+
+    /// Takes the question that was left.
+    pub fn take_pending(&self) -> Option<Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}

@@ -1,0 +1,72 @@
+//! The command with which a person carries out a plan in their own terminal.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::settings::{Settings, to_words};
+
+/// Name of the program.
+const PROGRAM: &str = "gpu-syringe";
+
+/// The complete command: every setting of this launcher, its kubeconfig, and the context, node and API server of the plan. It
+/// shows the plan again and asks.
+pub(crate) fn for_terminal(
+    settings: &Settings,
+    kubeconfig: Option<&str>,
+    tool: &str,
+    node: &str,
+    arguments: &Value,
+    server: Option<&str>,
+) -> String {
+    let mut words = vec![program()];
+    words.extend(to_words(settings));
+    words.push(tool.replace('_', "-"));
+    words.extend(["--node-name".to_owned(), node.to_owned()]);
+    for (name, value) in arguments.as_object().into_iter().flatten() {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        words.extend([format!("--{}", name.replace('_', "-")), value]);
+    }
+    words.extend(server.into_iter().flat_map(|server| ["--server".to_owned(), server.to_owned()]));
+    let command = words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+    match kubeconfig.filter(|_| settings.kubeconfig.is_none() && !settings.demo) {
+        Some(files) => format!("KUBECONFIG={} {command}", quoted(files)),
+        None => command,
+    }
+}
+
+/// The path of this program: it may not be in PATH of the terminal.
+fn program() -> String {
+    let own = std::env::current_exe().ok().filter(|path| path.file_stem().is_some_and(|stem| stem == PROGRAM));
+    own.as_deref().and_then(Path::to_str).unwrap_or(PROGRAM).to_owned()
+}
+
+/// Quotes a word for a shell.
+fn quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@,+%".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_command_is_complete_and_whole_words_stay_whole() {
+        let words = ["--mode", "operator", "--context", "o'clock; rm -rf /"];
+        let settings = Settings::from_words(words).expect("settings");
+        let arguments = json!({"gpu": "GPU-1", "start_ticks": 7});
+        let command =
+            for_terminal(&settings, Some("/a b:/c"), "kill_gpu_process", "gpu-1", &arguments, Some("https://k:6443"));
+        assert_eq!(
+            command,
+            "KUBECONFIG='/a b:/c' gpu-syringe --context 'o'\\''clock; rm -rf /' --mode operator kill-gpu-process \
+             --node-name gpu-1 --gpu GPU-1 --start-ticks 7 --server https://k:6443"
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! Which policy of a cluster refused a pod, and what an administrator would change about it.
+
+/// The policies that we propose ourselves.
+const OURS: [&str; 3] = ["gpu-syringe-probe-only", "gpu-syringe-exec-only", "gpu-syringe-nothing-else"];
+/// What its parameter is called: where a refusal speaks of it, that is what to change.
+const PARAMETER: &str = "ConfigMap gpu-syringe-policy";
+
+/// Names the policy behind an API server's refusal; `None` where it is none.
+pub(super) fn refused_by(why: &str, namespace: &str) -> Option<(String, String)> {
+    if let Some(level) = between(why, "violates PodSecurity \"", "\"") {
+        return Some((
+            format!("Pod Security \"{level}\" of namespace {namespace}"),
+            format!(
+                "An administrator would admit privileged pods in that one namespace: kubectl label namespace {namespace} \
+                 pod-security.kubernetes.io/enforce=privileged (deploy/namespace.yaml has it)."
+            ),
+        ));
+    }
+    if why.contains("GKE Warden") || why.contains("autogke") || why.contains("Autopilot") {
+        return Some((
+            "GKE Autopilot".into(),
+            "Autopilot admits privileged pods of allowlisted partners only: an administrator would use a Standard node \
+             pool for GPU nodes that are to be probed."
+                .into(),
+        ));
+    }
+    if why.contains("security context constraint") {
+        return Some((
+            "OpenShift's security context constraints".into(),
+            format!(
+                "An administrator would grant the privileged one in that namespace: oc adm policy add-scc-to-user \
+                 privileged -z default -n {namespace}"
+            ),
+        ));
+    }
+    if let Some(name) = between(why, "ValidatingAdmissionPolicy '", "'") {
+        if OURS.contains(&name) {
+            return Some((
+                format!("ValidatingAdmissionPolicy {name} (deploy/admission-policy.yaml)"),
+                if why.contains(PARAMETER) || why.contains("no params found") {
+                    format!(
+                        "An administrator would set what it names in {PARAMETER} of namespace {namespace} \
+                         (deploy/policy-parameters.yaml), exactly as this launcher has it."
+                    )
+                } else if why.contains("actions.gpu-syringe.dev") {
+                    format!("An administrator would bind Role gpu-syringe-operator of namespace {namespace} to you.")
+                } else {
+                    "It admits what --via pod and --via logs send, and nothing else: for --via inject an administrator would \
+                     make another namespace without it, named with --namespace."
+                        .into()
+                },
+            ));
+        }
+        return Some((
+            format!("ValidatingAdmissionPolicy {name}"),
+            format!("An administrator would exempt namespace {namespace} from it, or the label of probe pods."),
+        ));
+    }
+    if let Some(name) = between(why, "admission webhook \"", "\"")
+        && why.contains("denied")
+    {
+        return Some((
+            format!("admission webhook {name}"),
+            format!("An administrator would exempt namespace {namespace} in the policy behind that webhook."),
+        ));
+    }
+    None
+}
+
+fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    let rest = &text[text.find(before)? + before.len()..];
+    Some(&rest[..rest.find(after)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::refused_by;
+
+    #[test]
+    fn each_policy_is_named_and_rbac_is_none() {
+        let who = |why: &str| refused_by(why, "ns").map(|(who, _)| who);
+        let cases = [
+            (
+                "pods \"p\" is forbidden: violates PodSecurity \"baseline:latest\": privileged",
+                "Pod Security \"baseline:latest\" of namespace ns",
+            ),
+            (
+                "admission webhook \"warden-validating.common-webhooks.networking.gke.io\" denied the request: GKE Warden rejected",
+                "GKE Autopilot",
+            ),
+            (
+                "pods \"p\" is forbidden: unable to validate against any security context constraint: []",
+                "OpenShift's security context constraints",
+            ),
+            (
+                "admission webhook \"validate.kyverno.svc-fail\" denied the request: no",
+                "admission webhook validate.kyverno.svc-fail",
+            ),
+            (
+                "pods \"p\" is forbidden: ValidatingAdmissionPolicy 'no-root' with binding 'b' denied request: x",
+                "ValidatingAdmissionPolicy no-root",
+            ),
+        ];
+        for (why, expected) in cases {
+            assert_eq!(who(why).as_deref(), Some(expected), "{why}");
+        }
+        let ours = |message: &str| {
+            let why = format!(
+                "ValidatingAdmissionPolicy 'gpu-syringe-probe-only' with binding 'b' denied request: {message}"
+            );
+            refused_by(&why, "ns").map(|(_, change)| change).unwrap_or_default()
+        };
+        assert!(
+            ours("no probe is admitted until ConfigMap gpu-syringe-policy of this").contains("policy-parameters.yaml")
+        );
+        assert!(ours("needs the right to create actions.gpu-syringe.dev").contains("gpu-syringe-operator"));
+        assert!(ours("a probe container does not set args").contains("--via inject"));
+        assert_eq!(who("pods is forbidden: User \"u\" cannot create resource \"pods\""), None);
+    }
+}

@@ -1,0 +1,171 @@
+//! The audit record of one call: collected while its pod exists, written when the pod is deleted, one line for each pod.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use syringe_core::facts::action::Action;
+use syringe_core::text::clean;
+
+use super::types::{ProbeRequest, ProbeResult};
+use crate::audit::{Audit, Event, Line};
+use crate::error::Failure;
+use crate::kubernetes::Connection;
+
+/// Longest text in an annotation. Kubernetes allows 256 KiB; nobody reads that much.
+const MOST_ANNOTATION: usize = 1500;
+
+/// What an action adds to a record.
+#[derive(Clone, Debug, Default)]
+pub struct ActionNote {
+    /// The tool's arguments.
+    pub arguments: Value,
+    /// What is to be done, in words.
+    pub plan: String,
+    /// The same in one line, without any text from the node.
+    pub headline: String,
+    /// Who agreed, and how.
+    pub consent: String,
+}
+
+/// The record of one call.
+#[derive(Debug)]
+pub struct Record {
+    audit: Arc<Audit>,
+    line: Line,
+    headline: Option<String>,
+    is_action: bool,
+    /// The pod that exists now.
+    pod: Mutex<Option<Used>>,
+}
+
+/// A pod that was created, or may have been. For an ephemeral container: the pod that it was added to.
+#[derive(Debug)]
+struct Used {
+    namespace: String,
+    name: String,
+    uid: Option<String>,
+}
+
+impl Record {
+    /// A record of reading a node, or with `action` of changing it.
+    pub(crate) fn new(
+        audit: Arc<Audit>,
+        connection: &Connection,
+        namespace: &str,
+        request: &ProbeRequest,
+        action: Option<ActionNote>,
+    ) -> Self {
+        let is_action = action.is_some();
+        let note = action.unwrap_or_default();
+        let line = Line {
+            context: connection.context.clone(),
+            server: connection.server.clone(),
+            user: connection.user.clone(),
+            node: request.node.clone(),
+            tool: request.tool.to_owned(),
+            arguments: if is_action { note.arguments } else { json!(request.command) },
+            namespace: namespace.to_owned(),
+            plan: Some(note.plan).filter(|plan| !plan.is_empty()),
+            consent: Some(note.consent).filter(|consent| !consent.is_empty()),
+            ..Line::default()
+        };
+        let headline = Some(note.headline).filter(|headline| !headline.is_empty());
+        Self { audit, line, headline, is_action, pod: Mutex::default() }
+    }
+
+    /// The same as annotations of the pod: the API server's audit log keeps them together with the user. They have no text
+    /// from the node, since everybody who may list pods can read them.
+    pub(crate) fn annotations(&self) -> BTreeMap<String, String> {
+        let Line { context, user, tool, arguments, consent, .. } = &self.line;
+        let entries = [
+            ("tool", Some(tool.clone())),
+            ("arguments", Some(arguments.to_string())),
+            ("context", Some(context.clone())),
+            ("user", user.clone()),
+            ("plan", self.headline.clone()),
+            ("consent", consent.clone()),
+        ];
+        entries
+            .into_iter()
+            .filter_map(|(name, text)| Some((format!("gpu-syringe.dev/{name}"), clean(&text?, MOST_ANNOTATION))))
+            .collect()
+    }
+
+    /// Records that the pod was created. Without a UID: it may have been.
+    pub(crate) fn created(&self, namespace: &str, name: &str, uid: Option<&str>) {
+        let used = Used { namespace: namespace.to_owned(), name: name.to_owned(), uid: uid.map(str::to_owned) };
+        *self.pod.lock().unwrap_or_else(PoisonError::into_inner) = Some(used);
+    }
+
+    /// Writes the line before an action. If that fails, the action is not done.
+    pub(crate) fn action_starts(&self) -> Result<(), Failure> {
+        self.audit.write(&Line { event: Event::ActionStarted, ..self.line.clone() }).map_err(|error| {
+            Failure::new(
+                format!("Writing the audit log before {} on node {}", self.line.tool, self.line.node),
+                format!("{error}; nothing was done"),
+                "Make the state directory writable ($XDG_STATE_HOME/gpu-syringe), and call again.",
+            )
+        })
+    }
+
+    /// Writes the line of an action that a person declined.
+    pub(crate) fn declined(&self, why: &str) {
+        self.not_begun(Event::ActionDeclined, format!("declined: {why}"));
+    }
+
+    /// Writes the line of an action whose consent is not valid.
+    pub(crate) fn refused(&self, why: &str) {
+        self.not_begun(Event::ActionRefused, format!("refused: {why}"));
+    }
+
+    fn not_begun(&self, event: Event, outcome: String) {
+        let line = Line { event, outcome: Some(outcome), ..self.line.clone() };
+        if let Err(error) = self.audit.write(&line) {
+            tracing::warn!(%error, line = ?line, "the audit log could not be written");
+        }
+    }
+
+    /// Writes the line of a pod that is deleted, or of a call that created none. A second pod of the call gets its own line.
+    pub(crate) fn ended(&self, result: &Result<ProbeResult, Failure>, took: Duration) {
+        let used = self.pod.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let removed = match result {
+            Ok(probed) => Some(probed.removed),
+            Err(failure) => used.as_ref().map(|_| failure.left_behind.is_none()),
+        };
+        let mut line = Line {
+            event: if self.is_action { Event::ActionEnded } else { Event::Probe },
+            outcome: Some(outcome(result)),
+            removed,
+            duration_ms: Some(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+            ..self.line.clone()
+        };
+        if let Some(Used { namespace, name, uid }) = used {
+            (line.namespace, line.pod, line.pod_uid) = (namespace, Some(name), uid);
+        }
+        if let Err(error) = self.audit.write(&line) {
+            // The first line of an action was written. Its outcome goes to the log of the program instead.
+            tracing::warn!(%error, line = ?line, "the audit log could not be written");
+        }
+    }
+}
+
+fn outcome(result: &Result<ProbeResult, Failure>) -> String {
+    let word = |value: Value| value.as_str().unwrap_or_default().to_owned();
+    match result {
+        Err(failure) => clean(&format!("failed: {}: {}", failure.what, failure.why), 600),
+        Ok(ProbeResult { report, .. }) => match (&report.error, &report.action) {
+            (Some(problem), _) => clean(&format!("failed: {}: {}", problem.what, problem.why), 600),
+            (None, Some(Action::Kill(kill))) => {
+                let by = kill.ended_by.as_deref().map(|signal| format!(" by {signal}")).unwrap_or_default();
+                let why = kill.refusal.as_ref().map(|refusal| format!(": {}", refusal.why)).unwrap_or_default();
+                clean(&format!("{}{by}{why}", word(json!(kill.outcome))), 600)
+            }
+            (None, Some(Action::Reset(reset))) => {
+                clean(&format!("{}: {}", word(json!(reset.outcome)), reset.summary), 600)
+            }
+            (None, None) => "answered".to_owned(),
+        },
+    }
+}

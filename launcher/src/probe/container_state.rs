@@ -1,0 +1,118 @@
+//! Reads the state of a container, and decides whether waiting for it is useless.
+
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
+use syringe_core::text::clean;
+
+use super::types::ProbeContainer;
+use crate::settings::{ProbeMethod, Settings};
+
+/// Why the container will not run, and the next step; `None` while it may still start.
+pub(super) fn fatal_reason(
+    pod: &Pod,
+    probe_container: &ProbeContainer,
+    settings: &Settings,
+) -> Option<(String, String)> {
+    if let Some(end) = state_of(pod, &probe_container.container).and_then(|state| state.terminated.as_ref()) {
+        let words = end_words(end);
+        let next = if is_missing_program(&words) {
+            probe_container.if_missing
+        } else {
+            "Look at the node's kubelet log for the pod."
+        };
+        return Some((words, next.into()));
+    }
+    let status = pod.status.as_ref()?;
+    if matches!(status.phase.as_deref(), Some("Failed" | "Succeeded")) {
+        let reason = status.reason.as_deref().unwrap_or("the pod ended");
+        let message = clean(status.message.as_deref().unwrap_or_default(), 300);
+        return Some((format!("{reason}: {message}"), after_rejection(reason, settings)));
+    }
+    let waiting = state_of(pod, &probe_container.container)?.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref()?;
+    let message = clean(waiting.message.as_deref().unwrap_or("no message"), 400);
+    let next = match reason {
+        "ErrImageNeverPull" if settings.via == ProbeMethod::Inject => {
+            "The node no longer has that image: name one that it has with --base-image."
+        }
+        "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError" => {
+            "Name an image that the node can pull with --image (and its credentials with --image-pull-secret, a mirror with \
+             --registry-mirror), or use --via inject, which needs no registry."
+        }
+        "CreateContainerError" | "RunContainerError" if is_missing_program(&message) => probe_container.if_missing,
+        "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
+            "The container runtime refuses the container: see the message, and the node's runtime log."
+        }
+        _ => return None,
+    };
+    Some((format!("{reason}: {message}"), next.into()))
+}
+
+/// Whether the reason is a failed image pull, which every node would have.
+pub(super) fn is_image_pull_failure(why: &str) -> bool {
+    ["ErrImagePull:", "ImagePullBackOff:", "InvalidImageName:"].iter().any(|reason| why.starts_with(reason))
+}
+
+/// Describes how a container ended.
+pub(super) fn end_words(end: &ContainerStateTerminated) -> String {
+    let message = end.message.as_deref().map(|message| format!(", {}", clean(message, 400))).unwrap_or_default();
+    format!(
+        "the container ended: {} (exit code {}){message}",
+        end.reason.as_deref().unwrap_or("no reason"),
+        end.exit_code
+    )
+}
+
+/// The state of a container, ephemeral ones included.
+pub(super) fn state_of<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerState> {
+    let status = pod.status.as_ref()?;
+    let mut all = status.container_statuses.iter().chain(&status.ephemeral_container_statuses).flatten();
+    let named = |one: &&ContainerStatus| one.name == container;
+    all.find(named)?.state.as_ref()
+}
+
+fn after_rejection(reason: &str, settings: &Settings) -> String {
+    match reason {
+        "OutOfpods" if settings.no_ephemeral => {
+            "The node has as many pods as it may have: free one, or raise maxPods.".into()
+        }
+        "OutOfpods" => {
+            "The node has as many pods as it may have: free one, raise maxPods, or use --via ephemeral, which \
+             needs no pod of its own."
+                .into()
+        }
+        reason if reason.starts_with("OutOf") => {
+            "The node's kubelet has none of that resource left: free some (kubectl describe node), or use --via ephemeral, \
+             which needs no pod of its own."
+                .into()
+        }
+        "Evicted" => "The node evicts pods: look at its disk, memory and PID pressure conditions.".into(),
+        "TaintToleration" => "A taint of the node is not tolerated: see the --toleration settings.".into(),
+        _ => "Look at the node's kubelet log for the pod.".into(),
+    }
+}
+
+/// Whether the message of the runtime is about a program that the image does not contain.
+pub(super) fn is_missing_program(why: &str) -> bool {
+    // A hook of the runtime may also miss a file: the libraries of the driver.
+    let program = why.contains("executable file") && why.contains("not found");
+    program || why.contains("exec: \"") && why.contains("no such file or directory")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_missing_program;
+
+    #[test]
+    fn a_missing_program_is_told_from_a_missing_driver() {
+        for words in [
+            "exec: \"node-probe\": executable file not found in $PATH",
+            "exec: \"/usr/bin/node-probe\": stat /usr/bin/node-probe: no such file or directory",
+            "crun: executable file `node-probe` not found in $PATH: No such file or directory",
+        ] {
+            assert!(is_missing_program(words), "{words}");
+        }
+        let hook = "error running prestart hook #0: exit status 1: nvidia-container-cli: initialization error: load library \
+                    failed: libnvidia-ml.so.1: cannot open shared object file: no such file or directory";
+        assert!(!is_missing_program(hook));
+    }
+}

@@ -1,0 +1,256 @@
+//! Runs one command in a container over a websocket and reads its output.
+//!
+//! Hand-written in place of kube's `AttachedProcess`, for three reasons:
+//!
+//! - Standard input must work with version 4 of the protocol, which cannot signal its end.
+//! - A process that is stuck in the driver never ends: the document is taken once it is complete, without the status on
+//!   channel 3, which follows all output. A lost connection is an error at once.
+//! - Pings: proxies close a connection that is silent while a slow probe reads.
+
+use std::time::Duration;
+
+use futures_util::{Sink, SinkExt, StreamExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use kube::Client;
+use kube::api::{AttachParams, Request};
+use tokio::time::{sleep, timeout};
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+
+const STDIN: u8 = 0;
+const STDOUT: u8 = 1;
+const STDERR: u8 = 2;
+const STATUS: u8 = 3;
+const CLOSE: u8 = 255;
+
+/// Limit on standard output: ten times the largest report.
+const MOST_OUTPUT_BYTES: usize = 4 << 20;
+/// Message for a command that prints more.
+pub(crate) const FLOOD: &str = "it printed more than 4 MiB, which no report has";
+/// Limit on standard error, which is only quoted in messages.
+const MOST_STDERR_BYTES: usize = 4096;
+/// How long to wait for the status after a complete document. A process that is stuck in the driver never ends.
+const STATUS_GRACE: Duration = Duration::from_secs(2);
+
+/// Interval of pings: a third of the minute after which proxies and load balancers close a silent connection.
+const PING_EVERY: Duration = Duration::from_secs(20);
+
+/// How much of standard input goes into one frame.
+const INPUT_FRAME_BYTES: usize = 32 << 10;
+
+/// The output of one command.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Output {
+    /// Standard output, all of it unless `ended` says otherwise.
+    pub(crate) stdout: Vec<u8>,
+    /// The beginning of standard error.
+    pub(crate) stderr: String,
+    /// How it ended.
+    pub(crate) ended: Ended,
+    /// Whether the end of standard input could be signalled (version 5 of the protocol).
+    pub(crate) half_close: bool,
+}
+
+/// How an exec ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Ended {
+    /// With an exit code.
+    Exit(i32),
+    /// The runtime could not run it; its message.
+    Refused(String),
+    /// A complete document arrived, and then nothing: the process does not end.
+    DocumentOnly,
+    /// The connection was lost first.
+    #[default]
+    Cut,
+}
+
+/// Why a command could not be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExecError {
+    /// The API server or a proxy refused.
+    #[error("{}", crate::error::kube_reason(.0))]
+    Kube(#[from] kube::Error),
+    /// No answer to the upgrade.
+    #[error("the API server did not answer the exec request within {0:?}")]
+    Timeout(Duration),
+}
+
+/// A container and the command to run in it.
+pub(crate) struct Command<'a> {
+    pub(crate) namespace: &'a str,
+    pub(crate) pod: &'a str,
+    pub(crate) container: &'a str,
+    pub(crate) argv: &'a [String],
+    /// Standard input. Version 4 cannot signal its end: the command must know the length.
+    pub(crate) input: &'a [u8],
+}
+
+/// Runs a command and reads its output. `connect_time` limits the upgrade only; the caller sets a timeout for the rest.
+/// `started` is called when the connection is open.
+pub(crate) async fn run(
+    client: &Client,
+    command: &Command<'_>,
+    connect_time: Duration,
+    started: impl FnOnce(),
+) -> Result<Output, ExecError> {
+    let Command { namespace, pod, container, argv, input } = command;
+    // Always with standard input: without it some runtimes end the output after its first flush.
+    let params = AttachParams::default().container(*container).stdin(true).stdout(true).stderr(true).tty(false);
+    let path = <k8s_openapi::api::core::v1::Pod as kube::Resource>::url_path(&(), Some(namespace));
+    let request = Request::new(path).exec(pod, argv.iter().cloned(), &params).map_err(kube::Error::BuildRequest)?;
+    let connection =
+        timeout(connect_time, client.connect(request)).await.map_err(|_| ExecError::Timeout(connect_time))??;
+    started();
+    let half_close = connection.supports_stream_close();
+    let (mut sink, mut stream) = connection.into_stream().split();
+    let mut output = Output { half_close, ..Output::default() };
+    {
+        let mut writing = std::pin::pin!(async {
+            feed(&mut sink, input, half_close).await;
+            keep_open(&mut sink, PING_EVERY).await;
+        });
+        let mut written = false;
+        loop {
+            let grace = is_document(&output.stdout);
+            let next = tokio::select! {
+                () = &mut writing, if !written => {
+                    written = true;
+                    continue;
+                }
+                () = sleep(STATUS_GRACE), if grace => {
+                    output.ended = Ended::DocumentOnly;
+                    break;
+                }
+                next = stream.next() => next,
+            };
+            match next {
+                Some(Ok(Message::Binary(frame))) => {
+                    if let Some(ended) = output.take(&frame) {
+                        output.ended = ended;
+                        break;
+                    }
+                }
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Text(_) | Message::Frame(_))) => {}
+                // Without a status the connection was cut, even if it was closed properly.
+                Some(Ok(Message::Close(_)) | Err(_)) | None => break,
+            }
+        }
+    }
+    let _ = timeout(Duration::from_millis(200), sink.close()).await;
+    Ok(output)
+}
+
+/// Sends standard input and its end. A process that stops reading is not an error here: its status tells.
+async fn feed(sink: &mut (impl Sink<Message> + Unpin), input: &[u8], half_close: bool) {
+    for piece in input.chunks(INPUT_FRAME_BYTES) {
+        let mut frame = Vec::with_capacity(piece.len() + 1);
+        frame.push(STDIN);
+        frame.extend_from_slice(piece);
+        if sink.send(Message::Binary(frame.into())).await.is_err() {
+            return;
+        }
+    }
+    if half_close {
+        let _ = sink.send(Message::Binary(Bytes::from_static(&[CLOSE, STDIN]))).await;
+    }
+}
+
+/// Sends pings, since proxies close a silent connection. Ends when sending fails; the reading side reports why.
+async fn keep_open(sink: &mut (impl Sink<Message> + Unpin), every: Duration) {
+    loop {
+        sleep(every).await;
+        if sink.send(Message::Ping(Bytes::new())).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A complete document is one line with its newline.
+fn is_document(stdout: &[u8]) -> bool {
+    stdout.ends_with(b"}\n")
+}
+
+impl Output {
+    /// Takes one frame: a channel number and its bytes. `Some` when the frame was the last one.
+    fn take(&mut self, frame: &[u8]) -> Option<Ended> {
+        let (channel, data) = frame.split_first()?;
+        match *channel {
+            STDOUT if self.stdout.len() + data.len() > MOST_OUTPUT_BYTES => Some(Ended::Refused(FLOOD.to_owned())),
+            STDOUT => {
+                self.stdout.extend_from_slice(data);
+                None
+            }
+            STDERR => {
+                let room = MOST_STDERR_BYTES.saturating_sub(self.stderr.len());
+                self.stderr.push_str(&String::from_utf8_lossy(&data[..data.len().min(room)]));
+                None
+            }
+            STATUS => Some(ended(data)),
+            _ => None,
+        }
+    }
+}
+
+/// Reads the status frame: success, an exit code, or the reason why the command could not run.
+fn ended(data: &[u8]) -> Ended {
+    let Ok(status) = serde_json::from_slice::<Status>(data) else {
+        return Ended::Refused(syringe_core::text::clean(&String::from_utf8_lossy(data), 300));
+    };
+    if status.status.as_deref() == Some("Success") {
+        return Ended::Exit(0);
+    }
+    let causes = status.details.and_then(|details| details.causes).unwrap_or_default();
+    let code = causes.iter().find(|cause| cause.reason.as_deref() == Some("ExitCode"));
+    match code.and_then(|cause| cause.message.as_deref()).and_then(|code| code.parse().ok()) {
+        Some(code) => Ended::Exit(code),
+        None => Ended::Refused(syringe_core::text::clean(&status.message.unwrap_or_default(), 300)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::SinkExt;
+    use futures_util::sink::unfold;
+    use tokio_tungstenite::tungstenite::Message;
+
+    use super::{Ended, Output, ended, keep_open};
+
+    #[tokio::test]
+    async fn a_silent_connection_is_pinged_until_nothing_can_be_sent() {
+        let mut sent = Vec::new();
+        let mut sink = Box::pin(
+            unfold(&mut sent, async |sent: &mut Vec<Message>, message: Message| {
+                sent.push(message);
+                if sent.len() < 3 { Ok(sent) } else { Err(()) }
+            })
+            .sink_map_err(drop),
+        );
+        keep_open(&mut sink, Duration::from_millis(1)).await;
+        drop(sink);
+        assert!(sent.len() == 3 && sent.iter().all(Message::is_ping), "{sent:?}");
+    }
+
+    #[test]
+    fn exit_codes_come_from_the_status() {
+        assert_eq!(ended(br#"{"status":"Success"}"#), Ended::Exit(0));
+        let failed = br#"{"status":"Failure","reason":"NonZeroExitCode","details":{"causes":[{"reason":"ExitCode","message":"137"}]}}"#;
+        assert_eq!(ended(failed), Ended::Exit(137));
+        let missing = br#"{"status":"Failure","message":"container not found (\"probe\")"}"#;
+        assert_eq!(ended(missing), Ended::Refused("container not found (\"probe\")".into()));
+        assert_eq!(ended(b"\x00\x01junk"), Ended::Refused("junk".into()));
+    }
+
+    #[test]
+    fn frames_go_to_their_channels_and_a_flood_is_stopped() {
+        let mut output = Output::default();
+        assert_eq!(output.take(b"\x01{\"a\":"), None);
+        assert_eq!(output.take(b"\x02warning"), None);
+        assert_eq!(output.take(b""), None);
+        assert_eq!(output.take(b"\x011}\n"), None);
+        assert_eq!((output.stdout.as_slice(), output.stderr.as_str()), (b"{\"a\":1}\n".as_slice(), "warning"));
+        let flood = [vec![1], vec![b' '; super::MOST_OUTPUT_BYTES]].concat();
+        assert!(matches!(output.take(&flood), Some(Ended::Refused(_))));
+    }
+}

@@ -1,0 +1,323 @@
+//! `--via ephemeral`: an ephemeral container in a running GPU pod, for full nodes and for the view of a workload.
+//!
+//! Kubernetes cannot remove an ephemeral container from the spec of a pod: the container is ended, and the result names what
+//! stays. The probe sees NVML and the processes of that pod, not of the host.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{EphemeralContainer, Pod, SecurityContext};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::command::{NO_PROBE, node_probe};
+use super::steps::ProbeSteps;
+use crate::error::{Failure, Obstacle, kube_reason};
+use crate::probe::context::ProbeContext;
+use crate::probe::document::{self, Document};
+use crate::probe::exec_retry::not_yet;
+use crate::probe::exec_websocket::{self, Command, Ended, ExecError};
+use crate::probe::pod_spec::OPERATOR;
+use crate::probe::random_name::probe_name;
+use crate::probe::target_container::TargetContainer;
+use crate::probe::types::{CleanUp, Phase, ProbeContainer, Timings};
+use crate::probe::{admission_policy, container_state};
+use crate::settings::ProbeMethod;
+
+/// Pods in it are never picked: only --ephemeral-pod can name one.
+const SYSTEM_NAMESPACE: &str = "kube-system";
+/// Time for one request.
+const REQUEST_TIME: Duration = Duration::from_secs(10);
+/// Time for the container to end.
+const END_TIME: Duration = Duration::from_secs(5);
+/// Pause between two checks whether it has.
+const PAUSE: Duration = Duration::from_millis(60);
+/// Exit code of a process that was killed (128 + SIGKILL).
+const KILLED: i32 = 137;
+/// Several times the maximum number of pods on a node.
+const MOST_PODS: u32 = 500;
+
+/// State of our container after the probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Its pod was deleted.
+    Gone,
+    /// It has ended.
+    Ended,
+    /// It cannot start.
+    Stuck,
+    /// It has not started, and may start at any time.
+    Waits,
+    /// It runs, or its state is not known.
+    Unknown,
+}
+
+/// An ephemeral container in a pod of another owner.
+pub(in crate::probe) struct Ephemeral {
+    probe_container: Option<ProbeContainer>,
+    /// The container whose process namespace ours shares.
+    target: Option<TargetContainer>,
+    /// Whether the container was added, or may have been.
+    added: bool,
+    /// UID of the pod, once it was.
+    uid: Option<String>,
+}
+
+impl Ephemeral {
+    pub(in crate::probe) fn new() -> Self {
+        Self { probe_container: None, target: None, added: false, uid: None }
+    }
+
+    fn failed(context: &ProbeContext, why: impl std::fmt::Display, next: impl Into<String>) -> Failure {
+        Failure::new(format!("Adding an ephemeral container on node {}", context.request.node), why, next)
+    }
+
+    /// Chooses the pod: of the settings, of the request, or the first suitable one.
+    async fn choose(context: &ProbeContext) -> Result<TargetContainer, Failure> {
+        let node = &context.request.node;
+        let asked = context.settings.ephemeral_pod.as_ref();
+        if let (None, Some(target)) = (asked, &context.request.target) {
+            // A model names this pod: the rule for it is the same as for one that is picked.
+            if target.namespace == SYSTEM_NAMESPACE {
+                return Err(Self::failed(
+                    context,
+                    format!("pod {}/{} is in {SYSTEM_NAMESPACE}; nothing was created", target.namespace, target.pod),
+                    "Name it with --ephemeral-pod to allow that, or use --via pod.",
+                ));
+            }
+            return Ok(target.clone());
+        }
+        let pods: Api<Pod> = match asked {
+            Some(pod) => context.pods(&pod.namespace),
+            None => Api::all(context.connection.client.clone()),
+        };
+        let on_node = ListParams::default().fields(&format!("spec.nodeName={node}")).limit(MOST_PODS);
+        let list = match timeout(REQUEST_TIME, pods.list(&on_node)).await {
+            Ok(Ok(list)) => list.items,
+            Ok(Err(error)) => {
+                let next = "Your user needs list on pods where the GPU pods are: see deploy/rbac.yaml.";
+                return Err(Self::failed(context, kube_reason(&error), next));
+            }
+            Err(_) => return Err(Self::failed(context, format!("no answer within {REQUEST_TIME:?}"), "Try again.")),
+        };
+        let named = |pod: &Pod| match asked {
+            Some(asked) => pod.name_any() == asked.name,
+            None => pod.namespace().as_deref() != Some(SYSTEM_NAMESPACE),
+        };
+        let fit = list.iter().filter(|pod| named(pod)).filter_map(TargetContainer::first_with_gpu);
+        let first = fit.min_by(|one, other| (&one.namespace, &one.pod).cmp(&(&other.namespace, &other.pod)));
+        first.ok_or_else(|| match asked {
+            Some(asked) => Self::failed(
+                context,
+                format!("pod {asked} is no running pod with a GPU on that node, or is a static one"),
+                "Name another one with --ephemeral-pod, or none to have one picked.",
+            ),
+            None => Self::failed(
+                context,
+                "no pod outside of kube-system runs there with a GPU",
+                "Use --via pod, or --via none for what the Kubernetes API alone knows.",
+            ),
+        })
+    }
+
+    async fn add(
+        &mut self,
+        context: &ProbeContext,
+        pods: &Api<Pod>,
+        container: &EphemeralContainer,
+    ) -> Result<(), Failure> {
+        let pod = self.probe_container.as_ref().map(|probe_container| probe_container.pod.clone()).unwrap_or_default();
+        let patch = Patch::Strategic(json!({ "spec": { "ephemeralContainers": [container] } }));
+        let params = PatchParams::default();
+        let patching = pods.patch_ephemeral_containers(&pod, &params, &patch);
+        let error = match timeout(REQUEST_TIME, patching).await {
+            Ok(Ok(extended)) => {
+                let namespace = extended.namespace().unwrap_or_default();
+                context.record.created(&namespace, &pod, extended.metadata.uid.as_deref());
+                (self.added, self.uid) = (true, extended.metadata.uid);
+                return Ok(());
+            }
+            Ok(Err(error)) => error,
+            Err(_) => {
+                self.added = true;
+                return Err(Self::failed(context, format!("no answer within {REQUEST_TIME:?}"), "Try again."));
+            }
+        };
+        let why = kube_reason(&error);
+        let code = if let kube::Error::Api(status) = &error { Some(status.code) } else { None };
+        self.added = code.is_none_or(|code| code >= 500);
+        let namespace =
+            self.probe_container.as_ref().map(|probe_container| probe_container.namespace.as_str()).unwrap_or_default();
+        if let Some((who, change)) = admission_policy::refused_by(&why, namespace) {
+            return Err(
+                Self::failed(context, format!("{who} forbids it: {why}"), change).because_of(Obstacle::Policy(who))
+            );
+        }
+        let next = match code {
+            Some(403) => "Your user needs patch on pods/ephemeralcontainers in that namespace: see deploy/rbac.yaml.",
+            Some(404) => {
+                "The pod has gone, or the cluster has no ephemeral containers (they came with 1.25). Try again."
+            }
+            _ => "Look at the message; another pod can be named with --ephemeral-pod.",
+        };
+        Err(Self::failed(context, why, next))
+    }
+
+    /// Reads the state of the container.
+    async fn fate(&self, context: &ProbeContext, probe_container: &ProbeContainer) -> Fate {
+        let pod =
+            match timeout(REQUEST_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await {
+                Ok(Ok(Some(pod))) => pod,
+                Ok(Ok(None)) => return Fate::Gone,
+                Ok(Err(_)) | Err(_) => return Fate::Unknown,
+            };
+        if self.uid.is_some() && pod.metadata.uid != self.uid {
+            return Fate::Gone;
+        }
+        let state = container_state::state_of(&pod, &probe_container.container);
+        // The status is updated late: it proves nothing once an exec was accepted.
+        if context.accepted.load(Ordering::Relaxed) || state.is_some_and(|state| state.running.is_some()) {
+            return Fate::Unknown;
+        }
+        match state.is_some_and(|state| state.terminated.is_some()) {
+            true => Fate::Ended,
+            false if container_state::fatal_reason(&pod, probe_container, &context.settings).is_some() => Fate::Stuck,
+            false => Fate::Waits,
+        }
+    }
+
+    /// Ends the container, and returns its state.
+    async fn end(&self, context: &ProbeContext, probe_container: &ProbeContainer) -> Fate {
+        // Once an exec was accepted the container has started.
+        if !context.accepted.load(Ordering::Relaxed) {
+            let fate = self.fate(context, probe_container).await;
+            if matches!(fate, Fate::Gone | Fate::Ended | Fate::Stuck) {
+                return fate;
+            }
+        }
+        if Self::release(context, probe_container).await {
+            Fate::Ended
+        } else {
+            self.fate(context, probe_container).await
+        }
+    }
+
+    /// Tells the container to end; returns whether it certainly has.
+    async fn release(context: &ProbeContext, probe_container: &ProbeContainer) -> bool {
+        let ProbeContainer { namespace, pod, container, .. } = probe_container;
+        let argv = node_probe(&["release".to_owned()]);
+        let command = Command { namespace, pod, container, argv: &argv, input: &[] };
+        let end = Instant::now() + END_TIME;
+        let mut released = false;
+        while Instant::now() < end {
+            let run = exec_websocket::run(&context.connection.client, &command, REQUEST_TIME, || ());
+            let gone = match timeout(END_TIME, run).await {
+                Ok(Ok(output)) => match output.ended {
+                    // The command may be killed together with its container.
+                    Ended::Exit(0 | KILLED) | Ended::Cut => {
+                        released = true;
+                        false
+                    }
+                    Ended::Exit(_) | Ended::DocumentOnly => false,
+                    Ended::Refused(why) => not_yet(&why),
+                },
+                // The whole pod is gone.
+                Ok(Err(ExecError::Kube(kube::Error::Api(status)))) if status.code == 404 => return false,
+                Ok(Err(ExecError::Kube(error))) => not_yet(&kube_reason(&error)),
+                Ok(Err(ExecError::Timeout(_))) | Err(_) => false,
+            };
+            // Before the release a missing container may not have started yet.
+            if gone && released {
+                return true;
+            }
+            sleep(PAUSE).await;
+        }
+        false
+    }
+}
+
+impl ProbeSteps for Ephemeral {
+    fn method(&self) -> ProbeMethod {
+        ProbeMethod::Ephemeral
+    }
+
+    async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
+        if context.settings.no_ephemeral {
+            let next = "Start the launcher without --no-ephemeral, or with another --via.";
+            return Err(Self::failed(context, "--no-ephemeral forbids it", next));
+        }
+        let target = Self::choose(context).await?;
+        let container = container(context, &target.container);
+        let TargetContainer { namespace, pod, .. } = &target;
+        self.probe_container = Some(ProbeContainer {
+            namespace: namespace.clone(),
+            pod: pod.clone(),
+            container: container.name.clone(),
+            image: container.image.clone().unwrap_or_default(),
+            if_missing: NO_PROBE,
+        });
+        let pods = context.pods(namespace);
+        self.target = Some(target);
+        self.add(context, &pods, &container).await
+    }
+
+    async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<Document, Failure> {
+        let (Some(probe_container), Some(target)) = (&self.probe_container, &self.target) else {
+            return Err(context.out_of_time("no container was added"));
+        };
+        let argv = node_probe(&target.add_container_option(&context.request.command));
+        let document = document::read(context, probe_container, &argv, timings).await?;
+        Ok(document.noting(Some(format!(
+            "read from inside pod {}/{}, beside its container {}: with that pod's NVML library and its view of processes \
+             and files; the host's own are out of sight",
+            probe_container.namespace, probe_container.pod, target.container
+        ))))
+    }
+
+    async fn clean_up(&mut self, context: &ProbeContext) -> CleanUp {
+        let Some(probe_container) = self.probe_container.as_ref().filter(|_| self.added) else {
+            return CleanUp { pod: String::new(), removed: true, left_behind: None };
+        };
+        (context.on_phase)(Phase::Remove);
+        let ProbeContainer { namespace, pod, container, .. } = probe_container;
+        let stays = format!(
+            "its entry stays in the spec of pod {namespace}/{pod} until that pod is deleted, since Kubernetes removes no \
+             ephemeral container"
+        );
+        let seconds = context.settings.probe_lifetime().as_secs();
+        let what = match self.end(context, probe_container).await {
+            Fate::Gone => return CleanUp { pod: format!("{namespace}/{pod}"), removed: true, left_behind: None },
+            Fate::Ended => "has ended".to_owned(),
+            Fate::Stuck | Fate::Waits => {
+                format!("has not started; if it does yet, it ends by itself within {seconds} s")
+            }
+            Fate::Unknown => format!("could not be ended, it ends by itself within {seconds} s"),
+        };
+        let left = format!("ephemeral container {container} {what}; {stays}");
+        CleanUp { pod: format!("{namespace}/{pod}"), removed: false, left_behind: Some(left) }
+    }
+}
+
+fn container(context: &ProbeContext, target: &str) -> EphemeralContainer {
+    let lifetime = context.settings.probe_lifetime().as_secs().to_string();
+    let mut hold = ["hold", "--releasable", "--seconds", &lifetime].map(str::to_owned).to_vec();
+    hold.extend(context.is_for_actions().then(|| OPERATOR.to_owned()));
+    EphemeralContainer {
+        name: probe_name(),
+        image: Some(context.settings.probe_image()),
+        image_pull_policy: Some(context.settings.image_pull_policy.as_str().into()),
+        command: Some(node_probe(&hold)),
+        // Shares the process namespace of the target: /proc/1/root is its root, with its NVML library. node-probe loads that
+        // library as an unprivileged user, and runs nothing else of it.
+        target_container_name: Some(target.to_owned()),
+        security_context: Some(SecurityContext {
+            privileged: Some(true),
+            run_as_user: Some(0),
+            run_as_non_root: Some(false),
+            ..SecurityContext::default()
+        }),
+        ..EphemeralContainer::default()
+    }
+}

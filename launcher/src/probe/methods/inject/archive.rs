@@ -1,0 +1,123 @@
+//! A tar archive of node-probe, created once per launcher in an unnamed temporary file.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::Failure;
+
+/// Name of the probe in the archive.
+pub(super) const NAME: &str = "node-probe";
+/// A tar header: what precedes the file's bytes.
+const TAR_HEADER_BYTES: usize = 512;
+
+/// A packed probe.
+#[derive(Debug)]
+pub(crate) struct Archive {
+    /// SHA-256 of the program, in hexadecimal digits.
+    pub(super) sha256: String,
+    size: usize,
+    /// Unnamed: the system deletes it when the process ends.
+    tar: Mutex<File>,
+}
+
+impl Archive {
+    fn pack(path: &Path) -> std::io::Result<Self> {
+        let program = std::fs::read(path)?;
+        let mut header = tar::Header::new_ustar();
+        header.set_size(program.len() as u64);
+        header.set_mode(0o700);
+        let mut builder = tar::Builder::new(tempfile::tempfile()?);
+        builder.append_data(&mut header, NAME, program.as_slice())?;
+        let tar = builder.into_inner()?;
+        let sha256 = Sha256::digest(&program).iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { sha256, size: program.len(), tar: Mutex::new(tar) })
+    }
+
+    /// The whole archive.
+    pub(super) fn tar(&self) -> std::io::Result<Vec<u8>> {
+        let mut file = self.tar.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(0))?;
+        let mut bytes = Vec::with_capacity(self.size + 4 * TAR_HEADER_BYTES);
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The program alone.
+    pub(super) fn program(&self) -> std::io::Result<Vec<u8>> {
+        let mut bytes = self.tar()?;
+        bytes.drain(..TAR_HEADER_BYTES.min(bytes.len()));
+        bytes.truncate(self.size);
+        Ok(bytes)
+    }
+}
+
+/// Path, modification time and length of a file when it was packed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamp {
+    path: PathBuf,
+    modified: Option<SystemTime>,
+    length: u64,
+}
+
+/// The archives so far, usually one for each architecture.
+#[derive(Debug, Default)]
+pub(crate) struct Archives(Mutex<Vec<(Stamp, Arc<Archive>)>>);
+
+impl Archives {
+    /// The archive of this file. Packed again only if the file has changed.
+    pub(super) async fn of(&self, path: &Path) -> Result<Arc<Archive>, Failure> {
+        let failed = |why: String| {
+            let what = format!("Packing {} for the node", path.display());
+            Failure::new(what, why, "Check that the file can be read and that the temporary directory has room for it.")
+        };
+        let metadata = std::fs::metadata(path).map_err(|error| failed(error.to_string()))?;
+        let stamp = Stamp { path: path.to_owned(), modified: metadata.modified().ok(), length: metadata.len() };
+        let packed = |all: &[(Stamp, Arc<Archive>)]| {
+            all.iter().find(|(known, _)| *known == stamp).map(|(_, archive)| archive.clone())
+        };
+        if let Some(archive) = packed(&self.0.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(archive);
+        }
+        let file = path.to_owned();
+        let packing = tokio::task::spawn_blocking(move || Archive::pack(&file)).await;
+        let archive = packing.map_err(|panic| failed(panic.to_string()))?.map_err(|error| failed(error.to_string()))?;
+        let archive = Arc::new(archive);
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|(known, _)| known.path != stamp.path);
+        all.push((stamp, archive.clone()));
+        Ok(archive)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::Archives;
+
+    #[tokio::test]
+    async fn a_program_is_packed_once_until_it_changes() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("node-probe");
+        std::fs::write(&path, b"program").expect("written");
+        let archives = Archives::default();
+        let first = archives.of(&path).await.expect("an archive");
+        assert!(Arc::ptr_eq(&first, &archives.of(&path).await.expect("an archive")));
+        assert_eq!(first.program().expect("read"), b"program");
+        let packed = first.tar().expect("read");
+        let mut tar = tar::Archive::new(packed.as_slice());
+        let entry = tar.entries().expect("entries").next().expect("one").expect("good");
+        assert_eq!(
+            (entry.path().expect("a name").to_str(), entry.header().mode().ok()),
+            (Some("node-probe"), Some(0o700))
+        );
+        std::fs::write(&path, b"another program").expect("written");
+        let second = archives.of(&path).await.expect("an archive");
+        assert_ne!(first.sha256, second.sha256);
+    }
+}

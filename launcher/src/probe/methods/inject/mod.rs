@@ -1,0 +1,158 @@
+//! `--via inject`: creates a pod of an image that is on the node, uploads node-probe, verifies its hash, runs it.
+//!
+//! Needs no registry and no image of ours: for air-gapped clusters and builds from source.
+
+mod archive;
+mod base_image;
+mod binary;
+mod upload;
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Node;
+
+use self::archive::Archive;
+pub(in crate::probe) use self::archive::Archives;
+use self::upload::DIRECTORY;
+use super::steps::ProbeSteps;
+use crate::error::Failure;
+use crate::kubernetes::node;
+use crate::probe::context::ProbeContext;
+use crate::probe::document::{self, Document};
+use crate::probe::exec_retry;
+use crate::probe::exec_websocket::{Ended, Output};
+use crate::probe::pod_lifecycle::PodLifecycle;
+use crate::probe::pod_spec::ProbePod;
+use crate::probe::types::{CleanUp, Timings};
+use crate::settings::{ProbeMethod, Settings};
+
+/// Runs the probe with the base image's own loader.
+const RUN: &str = r#"exec /tmp/node-probe "$@""#;
+/// Runs the probe with the host's loader: the base image may have none (a static busybox), or not glibc's (Alpine). The shell
+/// stays, since the host sees the file through its root. Only the root of PID 1 is trusted: another process can choose its
+/// name, and its root may be a container's.
+const RUN_WITH_HOST_LOADER: &str = r#"chroot /proc/1/root /proc/$$/root/tmp/node-probe "$@"; exit $?"#;
+/// Exit code of a shell if the program or its loader is not found.
+const NOT_FOUND: i32 = 127;
+/// Exit code of a shell if the program may not be executed.
+const NOT_EXECUTABLE: i32 = 126;
+/// Exit codes of a failed `chroot`: of GNU, and of busybox. The probe also uses the second.
+const CHROOT_FAILED: [i32; 2] = [125, 1];
+/// Next step if the base image has no shell.
+const NO_SHELL: &str = "The base image has no shell: name one that has sh, sleep and head or tar with --base-image.";
+
+/// A pod into which node-probe is uploaded.
+pub(in crate::probe) struct Inject {
+    archives: Arc<Archives>,
+    created: Option<CreatedPod>,
+}
+
+struct CreatedPod {
+    pod: PodLifecycle,
+    archive: Arc<Archive>,
+}
+
+impl Inject {
+    pub(in crate::probe) fn new(archives: Arc<Archives>) -> Self {
+        Self { archives, created: None }
+    }
+}
+
+impl ProbeSteps for Inject {
+    fn method(&self) -> ProbeMethod {
+        ProbeMethod::Inject
+    }
+
+    async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
+        let node = node::read(&context.connection, &context.request.node).await?;
+        let image = base_image::choose(&context.settings, &node)?;
+        let architecture = architecture(&node);
+        // Checked before anything is created: the file, and its architecture.
+        let binary = binary::find(&context.settings, &architecture)?;
+        let archive = self.archives.of(&binary).await?;
+        let pod = carrying(context.pod(), &image, &context.settings);
+        let created = self.created.insert(CreatedPod { pod: PodLifecycle::new(pod), archive });
+        created.pod.create(context).await
+    }
+
+    async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<Document, Failure> {
+        let Some(CreatedPod { pod, archive }) = &self.created else {
+            return Err(context.out_of_time("no pod was made"));
+        };
+        let probe_container = pod.probe_container(NO_SHELL);
+        upload::upload(context, &probe_container, archive, timings).await?;
+        let argv = shell_command(RUN, &context.request.command);
+        let output = exec_retry::exec(context, &probe_container, &argv, &[], timings).await?;
+        if !is_exit(&output, NOT_FOUND) {
+            refused(context, &output)?;
+            return document::read_or_retry(context, output, &probe_container, &argv, timings).await;
+        }
+        let argv = shell_command(RUN_WITH_HOST_LOADER, &context.request.command);
+        let output = exec_retry::exec(context, &probe_container, &argv, &[], timings).await?;
+        refused(context, &output)?;
+        let document = document::read_or_retry(context, output, &probe_container, &argv, timings).await?;
+        Ok(document
+            .noting(Some(format!("{} has no loader for node-probe: the host's own ran it", probe_container.image))))
+    }
+
+    async fn clean_up(&mut self, context: &ProbeContext) -> CleanUp {
+        match &mut self.created {
+            Some(created) => created.pod.clean_up(context).await,
+            None => CleanUp { pod: String::new(), removed: true, left_behind: None },
+        }
+    }
+}
+
+/// The pod that waits while node-probe is uploaded and runs.
+pub(super) fn carrying(pod: ProbePod, image: &str, settings: &Settings) -> ProbePod {
+    let hold = format!("exec sleep {}", settings.probe_lifetime().as_secs());
+    pod.carrying_into(image, ["sh", "-c", &hold].map(str::to_owned).to_vec())
+}
+
+/// `sh -c SCRIPT node-probe ARGUMENTS…`: the shell does not interpret the arguments.
+fn shell_command(script: &str, command: &[String]) -> Vec<String> {
+    let start = ["sh", "-c", script, "node-probe"].map(str::to_owned);
+    start.into_iter().chain(command.iter().cloned()).collect()
+}
+
+fn is_closed_root(output: &Output) -> bool {
+    CHROOT_FAILED.iter().any(|code| is_exit(output, *code)) && output.stderr.starts_with("chroot:")
+}
+
+fn is_exit(output: &Output, code: i32) -> bool {
+    output.stdout.is_empty() && output.ended == Ended::Exit(code)
+}
+
+/// The failure of a run that the shell or `chroot` refused.
+fn refused(context: &ProbeContext, output: &Output) -> Result<(), Failure> {
+    let said = syringe_core::text::clean(&output.stderr, 300);
+    let failed = |why: String, next: &str| {
+        Err(Failure::new(format!("Running the uploaded node-probe on node {}", context.request.node), why, next))
+    };
+    if is_exit(output, NOT_EXECUTABLE) {
+        return failed(
+            format!("{DIRECTORY} of the base image does not let programs run (mounted noexec): {said}"),
+            "Name another image with --base-image, or let the node's runtime mount containers without noexec.",
+        );
+    }
+    if is_closed_root(output) {
+        return failed(
+            format!("the base image has no loader for it, and the host's root cannot be entered: {said}"),
+            "Name a base image with glibc (debian, ubuntu, an NVIDIA one) with --base-image.",
+        );
+    }
+    if is_exit(output, NOT_FOUND) {
+        return failed(
+            format!("neither the base image nor the host has a loader for it (glibc 2.17 or newer): {said}"),
+            "Name a base image with glibc (debian, ubuntu, an NVIDIA one) with --base-image.",
+        );
+    }
+    Ok(())
+}
+
+/// The node's architecture, as Kubernetes names it: `amd64`, `arm64`.
+fn architecture(node: &Node) -> String {
+    let info = node.status.as_ref().and_then(|status| status.node_info.as_ref());
+    let label = || node.metadata.labels.as_ref()?.get("kubernetes.io/arch").cloned();
+    info.map(|info| info.architecture.clone()).filter(|name| !name.is_empty()).or_else(label).unwrap_or_default()
+}

@@ -1,0 +1,178 @@
+//! Uploads node-probe into the pod, and verifies its hash there: runtimes may truncate standard input and report success.
+
+use syringe_core::text::clean;
+
+use super::archive::{Archive, NAME};
+use crate::error::Failure;
+use crate::probe::context::ProbeContext;
+use crate::probe::exec_retry;
+use crate::probe::exec_websocket::{Ended, Output};
+use crate::probe::types::{ProbeContainer, Timings};
+
+/// Directory of node-probe in the pod.
+pub(super) const DIRECTORY: &str = "/tmp";
+
+/// How the pod writes standard input to a file. The shell keeps standard output open and prints the hash last: containerd
+/// truncates the input of a command whose output closes early.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum UploadMethod {
+    /// `tar` after `head`: GNU tar reads to the end of its input, which version 4 of the protocol cannot signal.
+    BoundedTar,
+    /// `head` only, if the image has no tar.
+    Head,
+    /// `tar` only, if the image has no head. Needs version 5 of the protocol.
+    Tar,
+}
+
+/// In the order in which they are tried.
+const METHODS: [UploadMethod; 3] = [UploadMethod::BoundedTar, UploadMethod::Head, UploadMethod::Tar];
+
+/// Result of one upload.
+enum Arrived {
+    Whole,
+    /// The image does not have this program.
+    Lacking(&'static str),
+    /// The file differs.
+    Broken(String),
+}
+
+impl UploadMethod {
+    fn script(self, length: usize) -> String {
+        let file = format!("{DIRECTORY}/{NAME}");
+        match self {
+            Self::BoundedTar => format!("head -c {length} | tar -xmf - -C {DIRECTORY}; sha256sum {file}"),
+            Self::Head => format!("head -c {length} > {file}; chmod 0700 {file}; sha256sum {file}"),
+            Self::Tar => format!("tar -xmf - -C {DIRECTORY}; sha256sum {file}"),
+        }
+    }
+
+    fn input(self, archive: &Archive) -> std::io::Result<Vec<u8>> {
+        match self {
+            Self::BoundedTar | Self::Tar => archive.tar(),
+            Self::Head => archive.program(),
+        }
+    }
+
+    fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::BoundedTar => &["tar", "head"],
+            Self::Head => &["head", "chmod"],
+            Self::Tar => &["tar"],
+        }
+    }
+}
+
+/// Uploads node-probe with the first method that the programs of the image allow.
+pub(super) async fn upload(
+    context: &ProbeContext,
+    probe_container: &ProbeContainer,
+    archive: &Archive,
+    timings: &mut Timings,
+) -> Result<(), Failure> {
+    let failed = |why: String, next: &str| {
+        Err(Failure::new(
+            format!("Uploading node-probe to pod {}/{}", probe_container.namespace, probe_container.pod),
+            why,
+            next,
+        ))
+    };
+    let mut lacking = Vec::new();
+    let mut half_close = true;
+    for method in METHODS {
+        if method == UploadMethod::Tar && !half_close {
+            continue;
+        }
+        let mut broken = String::new();
+        for _ in 0..2 {
+            let input = match method.input(archive) {
+                Ok(input) => input,
+                Err(error) => return failed(error.to_string(), "Check the temporary directory of this machine."),
+            };
+            let argv = ["sh", "-c", &method.script(input.len())].map(str::to_owned);
+            let output = exec_retry::exec(context, probe_container, &argv, &input, timings).await?;
+            half_close = output.half_close;
+            match arrived(method, &output, &archive.sha256) {
+                Ok(Arrived::Whole) => return Ok(()),
+                Ok(Arrived::Lacking(program)) => {
+                    lacking.push(program);
+                    broken.clear();
+                    break;
+                }
+                Ok(Arrived::Broken(why)) => broken = why,
+                Err((why, next)) => return failed(why, next),
+            }
+        }
+        if !broken.is_empty() {
+            return failed(
+                format!("it arrived damaged, twice: {broken}"),
+                "Something between here and the node cuts or changes streams: try again, or from closer to the cluster.",
+            );
+        }
+    }
+    lacking.dedup();
+    failed(
+        format!("base image {} lacks {}", probe_container.image, lacking.join(" and ")),
+        "Name an image that has sh, sleep and head or tar with --base-image.",
+    )
+}
+
+/// Reads the result of an upload. An error if no other method would help.
+fn arrived(method: UploadMethod, output: &Output, sha256: &str) -> Result<Arrived, (String, &'static str)> {
+    let said = clean(&output.stderr, 300);
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let hash = printed.split_whitespace().next().filter(|word| word.len() == 64);
+    if hash == Some(sha256) {
+        return Ok(Arrived::Whole);
+    }
+    let lacks = |program: &str| {
+        output.stderr.lines().any(|line| line.contains(&format!("{program}: ")) && line.contains("not found"))
+    };
+    if said.contains("Read-only file system") {
+        let next = "Name a base image and a runtime that let a container write to its /tmp, or use --via pod.";
+        return Err((format!("{DIRECTORY} of the base image is read-only: {said}"), next));
+    }
+    if said.contains("No space left") {
+        return Err((format!("the node's disk is full: {said}"), "Free space on the node's container storage."));
+    }
+    if let Some(program) = method.programs().iter().find(|program| lacks(program)) {
+        return Ok(Arrived::Lacking(program));
+    }
+    if lacks("sha256sum") {
+        let next = "Name a base image that has sha256sum (busybox, debian, ubuntu) with --base-image.";
+        return Err(("the base image has no sha256sum, and what cannot be verified is not run".into(), next));
+    }
+    let why = match (hash, &output.ended) {
+        (Some(hash), _) => format!("its SHA-256 is {hash}, not {sha256}"),
+        (None, Ended::Cut) => "the connection was cut".to_owned(),
+        (None, _) => format!("no hash came back; the pod said: {said}"),
+    };
+    Ok(Arrived::Broken(why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Arrived, UploadMethod, arrived};
+    use crate::probe::exec_websocket::{Ended, Output};
+
+    fn judged(stdout: &str, stderr: &str) -> String {
+        let sha256 = "a".repeat(64);
+        let output = Output { stdout: stdout.into(), stderr: stderr.into(), ended: Ended::Exit(0), half_close: true };
+        match arrived(UploadMethod::BoundedTar, &output, &sha256) {
+            Ok(Arrived::Whole) => "whole".into(),
+            Ok(Arrived::Lacking(program)) => format!("lacks {program}"),
+            Ok(Arrived::Broken(why)) | Err((why, _)) => why,
+        }
+    }
+
+    #[test]
+    fn the_hash_decides_whatever_else_was_said() {
+        let (good, bad) = ("a".repeat(64), "b".repeat(64));
+        assert_eq!(judged(&format!("{good}  /tmp/node-probe\n"), "tar: short read"), "whole");
+        assert!(judged(&format!("{bad}  /tmp/node-probe\n"), "").contains("SHA-256"));
+        assert_eq!(judged("", "sh: tar: not found\n"), "lacks tar");
+        assert_eq!(judged("", "sh: 1: head: not found\nsha256sum: no file\n"), "lacks head");
+        assert_eq!(judged("", "bash: line 1: tar: command not found\n"), "lacks tar");
+        assert!(judged("", "tar: can't open 'node-probe': Read-only file system\n").contains("read-only"));
+        assert!(judged("", "sh: sha256sum: not found\n").contains("no sha256sum"));
+    }
+}

@@ -1,0 +1,11 @@
+//! The probe methods. `deploy/METHODS.md` says where each works, and what it needs and leaves.
+
+mod command;
+pub(super) mod ephemeral;
+pub(super) mod inject;
+pub(super) mod logs;
+pub(super) mod pod;
+mod pod_preview;
+pub(super) mod steps;
+
+pub(crate) use pod_preview::printed;

@@ -1,0 +1,157 @@
+//! Starts probes as tasks that nothing cancels, and waits for them at the end of the program.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::audit_record::{ActionNote, Record};
+use super::context::ProbeContext;
+use super::owner::Owner;
+use super::runner::{ProberCache, run_probe};
+use super::sweep::{self, Swept};
+use super::types::{OnPhase, ProbeRequest, ProbeResult};
+use super::{delete_pod, pod_lifecycle};
+use crate::audit::Audit;
+use crate::error::Failure;
+use crate::kubernetes::Connection;
+use crate::settings::Settings;
+
+/// Longest time that the end of the program waits for pods: creation of one, and its deletion with all retries. The slack is
+/// for an ephemeral container, which takes more steps to end.
+pub(crate) const SETTLE_TIME: Duration =
+    pod_lifecycle::CREATE_TIME.saturating_add(delete_pod::REMOVAL_TIME).saturating_add(SLACK);
+/// See [`SETTLE_TIME`].
+const SLACK: Duration = Duration::from_secs(10);
+
+/// Creates probes, and makes sure that each is deleted.
+#[derive(Clone)]
+pub struct Prober {
+    settings: Arc<Settings>,
+    owner: Arc<Owner>,
+    cache: Arc<ProberCache>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    audit: Arc<Audit>,
+}
+
+impl Prober {
+    /// A prober with these settings. `stop` cancels every probe that reads: its pod is deleted at once. An action goes on.
+    pub fn new(settings: Arc<Settings>, stop: CancellationToken) -> Self {
+        Self {
+            settings,
+            owner: Arc::new(Owner::claim()),
+            cache: Arc::default(),
+            tasks: TaskTracker::new(),
+            stop,
+            audit: Arc::new(Audit::in_state_dir()),
+        }
+    }
+
+    /// The same with another audit log.
+    pub fn with_audit(self, audit: Audit) -> Self {
+        Self { audit: Arc::new(audit), ..self }
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    /// Reads a node.
+    ///
+    /// # Errors
+    /// When the probe fails or `cancel` fires. The pod is deleted in every case.
+    pub async fn probe(
+        &self,
+        connection: &Connection,
+        request: ProbeRequest,
+        on_phase: OnPhase,
+        cancel: CancellationToken,
+    ) -> Result<ProbeResult, Failure> {
+        let record = Record::new(self.audit.clone(), connection, &self.settings.namespace, &request, None);
+        let context = self.reading_context(connection, request, on_phase, record);
+        self.spawn(ProbeContext { cancel, ..context }).await
+    }
+
+    /// The context of a probe that reads. Only the end of the program cancels it.
+    fn reading_context(
+        &self,
+        connection: &Connection,
+        request: ProbeRequest,
+        on_phase: OnPhase,
+        record: Record,
+    ) -> ProbeContext {
+        ProbeContext {
+            connection: connection.clone(),
+            settings: self.settings.clone(),
+            owner: self.owner.clone(),
+            end: Instant::now() + request.deadline,
+            request,
+            on_phase,
+            cancel: CancellationToken::new(),
+            stop: self.stop.clone(),
+            record: Arc::new(record),
+            is_action: false,
+            accepted: AtomicBool::new(false),
+        }
+    }
+
+    /// Changes a node: as [`Self::probe`], but only after the audit log has its line. Neither the caller nor the end of the
+    /// program cancels it: an interrupted reset is worse than a late one.
+    pub(crate) async fn act(
+        &self,
+        connection: &Connection,
+        request: ProbeRequest,
+        on_phase: OnPhase,
+        note: ActionNote,
+    ) -> Result<ProbeResult, Failure> {
+        let settings = Arc::new(self.settings.lasting(request.deadline));
+        let record = Record::new(self.audit.clone(), connection, &settings.namespace, &request, Some(note));
+        // Taken before `stop` is checked: a program that ends later waits for this action.
+        let _held = self.tasks.token();
+        if self.stop.is_cancelled() {
+            return Err(Failure::new("The action", "gpu-syringe is ending", "Start it again and call again."));
+        }
+        record.action_starts()?;
+        let context = self.reading_context(connection, request, on_phase, record);
+        self.spawn(ProbeContext { settings, stop: CancellationToken::new(), is_action: true, ..context }).await
+    }
+
+    async fn spawn(&self, context: ProbeContext) -> Result<ProbeResult, Failure> {
+        let cache = self.cache.clone();
+        let task = self.tasks.spawn(run_probe(context, cache));
+        // A join error is a panic of the task. It becomes a failure of this call, not of the server.
+        task.await.unwrap_or_else(|panic| {
+            Err(Failure::new("The call", panic, "This is a defect of gpu-syringe: please report it."))
+        })
+    }
+
+    /// Deletes what earlier launchers left in the namespace: our pods whose process is dead, and expired pods.
+    pub async fn sweep(&self, connection: &Connection) -> Result<Swept, Failure> {
+        sweep::sweep(connection, &self.settings.namespace, &self.owner, &self.stop).await
+    }
+
+    /// The same in the background. The program waits for it before it ends.
+    pub fn sweep_in_background(&self, connection: &Connection) {
+        let (prober, connection) = (self.clone(), connection.clone());
+        self.tasks.spawn(async move {
+            match prober.sweep(&connection).await {
+                Ok(swept) if !swept.removed.is_empty() => {
+                    tracing::info!(pods = ?swept.removed, "swept probe pods that an earlier launcher left");
+                }
+                Ok(_) => {}
+                Err(failure) => tracing::debug!(%failure, "sweep failed"),
+            }
+        });
+    }
+
+    /// Waits until every pod is deleted. Call after `stop`.
+    pub async fn settle(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}

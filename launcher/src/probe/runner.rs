@@ -1,0 +1,162 @@
+//! Runs one probe: create, read, clean up, whatever fails. Chooses the method, and falls back from exec to the pod's log.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::api_only;
+use super::context::ProbeContext;
+use super::document::Document;
+use super::methods::steps::ProbeSteps;
+use super::methods::{ephemeral, inject, logs, pod};
+use super::pod_spec::OPERATOR;
+use super::types::{CleanUp, Phase, ProbeResult, Timings};
+use crate::error::{Failure, Obstacle};
+use crate::settings::ProbeMethod;
+
+/// For how long websockets are not tried again on an API server: a proxy may be repaired, and reading the log is slower.
+const REMEMBERED: Duration = Duration::from_secs(600);
+
+/// What a launcher keeps from call to call.
+#[derive(Debug, Default)]
+pub(super) struct ProberCache {
+    /// API servers that refused websockets, and when.
+    no_websockets: Mutex<HashMap<String, Instant>>,
+    /// Probe binaries that were packed for upload.
+    archives: Arc<inject::Archives>,
+}
+
+impl ProberCache {
+    fn refuses_websockets(&self, server: &str, now: Instant) -> bool {
+        let seen = self.no_websockets.lock().unwrap_or_else(PoisonError::into_inner).get(server).copied();
+        seen.is_some_and(|seen| now.saturating_duration_since(seen) < REMEMBERED)
+    }
+
+    fn remember_refused_websocket(&self, server: &str, now: Instant) {
+        self.no_websockets.lock().unwrap_or_else(PoisonError::into_inner).insert(server.to_owned(), now);
+    }
+}
+
+/// Runs one probe by the method of the settings. Where the websocket of `pod` is refused, `logs` takes its place.
+pub(super) async fn run_probe(context: ProbeContext, cache: Arc<ProberCache>) -> Result<ProbeResult, Failure> {
+    if let Err(refusal) = check_host_access(&context) {
+        return refused(&context, refusal);
+    }
+    match context.settings.via {
+        ProbeMethod::Pod => run_pod_or_logs(&context, &cache).await,
+        ProbeMethod::Ephemeral => run(&context, ephemeral::Ephemeral::new()).await,
+        ProbeMethod::Inject => run(&context, inject::Inject::new(cache.archives.clone())).await,
+        ProbeMethod::Logs => run(&context, logs::Logs::new(&context)).await,
+        ProbeMethod::None => refused(&context, api_only::refusal(&context.request.node)),
+    }
+}
+
+/// Refuses an action where the probe does not see the host: inside a pod a process ID of the host names another process.
+fn check_host_access(context: &ProbeContext) -> Result<(), Failure> {
+    let acts = context.request.command.iter().any(|word| word == OPERATOR);
+    let blind = context.settings.via == ProbeMethod::Ephemeral || context.settings.runtime_class.is_some();
+    if !acts || !blind {
+        return Ok(());
+    }
+    Err(Failure::new(
+        format!("Running {} on node {}", context.request.tool, context.request.node),
+        "the probe method of this launcher does not see the host's processes and devices; nothing was done",
+        "Start it with --via pod, inject or logs, and without --runtime-class.",
+    ))
+}
+
+async fn run_pod_or_logs(context: &ProbeContext, cache: &ProberCache) -> Result<ProbeResult, Failure> {
+    let server = &context.connection.server;
+    let refused = if cache.refuses_websockets(server, Instant::now()) {
+        Failure::new("Opening a websocket", "refused before", "")
+    } else {
+        match run(context, pod::HeldPod::new(context)).await {
+            Err(failure) if failure.obstacle == Some(Obstacle::Websockets) && context.may_retry_with_another_pod() => {
+                failure
+            }
+            done => return done,
+        }
+    };
+    tracing::info!(why = %refused.why, "websockets are refused: reading the pod's log instead");
+    let left_behind = refused.left_behind;
+    let result = run(context, logs::Logs::new(context)).await;
+    let join = |other: Option<String>| match (left_behind, other) {
+        (Some(one), Some(other)) => Some(format!("{one}; {other}")),
+        (one, other) => one.or(other),
+    };
+    match result {
+        Ok(mut result) => {
+            cache.remember_refused_websocket(server, Instant::now());
+            let note = format!("no websocket gets through to {server} ({}): read from the pod's log", refused.why);
+            result.note = Some(result.note.map_or(note.clone(), |more| format!("{note}; {more}")));
+            result.left_behind = join(result.left_behind);
+            result.removed &= result.left_behind.is_none();
+            Ok(result)
+        }
+        Err(mut failure) => {
+            failure.left_behind = join(failure.left_behind);
+            Err(failure)
+        }
+    }
+}
+
+/// Creates, reads and cleans up; cleans up even when creating or reading failed. Writes the audit log's line.
+async fn run(context: &ProbeContext, steps: impl ProbeSteps) -> Result<ProbeResult, Failure> {
+    let began = Instant::now();
+    let result = run_steps(context, steps, began).await;
+    context.record.ended(&result, began.elapsed());
+    result
+}
+
+async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: Instant) -> Result<ProbeResult, Failure> {
+    // No pod for a caller that gave up in the meantime, or when the program is ending: the program ends as soon as no
+    // probe is left.
+    if context.is_given_up() {
+        return Err(context.stopped());
+    }
+    let mut timings = Timings::default();
+    (context.on_phase)(Phase::Create);
+    let created = steps.create(context).await;
+    timings.create = began.elapsed();
+    let is_created = created.is_ok();
+    let read = match created {
+        Ok(()) => tokio::select! {
+            read = steps.read(context, &mut timings) => read,
+            () = context.cancel.cancelled() => Err(context.stopped()),
+            () = context.stop.cancelled() => Err(context.stopped()),
+        },
+        Err(failure) => Err(failure),
+    };
+    let cleaning = Instant::now();
+    let CleanUp { pod, removed, left_behind } = steps.clean_up(context).await;
+    timings.remove = cleaning.elapsed();
+    timings.total = began.elapsed();
+    match read {
+        Ok(Document { report, note }) => {
+            Ok(ProbeResult { report, via: steps.method(), pod, removed, left_behind, timings, note })
+        }
+        Err(failure) => Err(failure.leaving(left_behind).removed(is_created && removed)),
+    }
+}
+
+/// A call that is refused before anything is created. The audit log gets its line all the same.
+fn refused(context: &ProbeContext, refusal: Failure) -> Result<ProbeResult, Failure> {
+    let result = Err(refusal);
+    context.record.ended(&result, Duration::ZERO);
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_without_websockets_is_tried_again_after_some_minutes() {
+        let (cache, now) = (ProberCache::default(), Instant::now());
+        cache.remember_refused_websocket("s", now);
+        assert!(cache.refuses_websockets("s", now) && !cache.refuses_websockets("t", now));
+        assert!(!cache.refuses_websockets("s", now + REMEMBERED));
+    }
+}

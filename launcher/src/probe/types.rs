@@ -1,0 +1,144 @@
+//! What a probe is asked and what it answers. Types without behaviour.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use syringe_core::report::Report;
+
+use super::target_container::TargetContainer;
+use crate::settings::ProbeMethod;
+
+/// Progress of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The pod is being created.
+    Create,
+    /// The pod exists; its container is starting.
+    Start,
+    /// The probe runs.
+    Read,
+    /// The pod is being deleted.
+    Remove,
+    /// Progress of a call that reads several nodes.
+    Nodes {
+        /// Nodes that were read or failed.
+        done: u32,
+        /// All nodes of the call.
+        total: u32,
+    },
+}
+
+impl Phase {
+    /// Number of phases of a call about one node.
+    const OF_ONE_NODE: u32 = 4;
+
+    /// The number of the phase, from 1, and the number of phases.
+    pub fn position(self) -> (u32, u32) {
+        match self {
+            Self::Create => (1, Self::OF_ONE_NODE),
+            Self::Start => (2, Self::OF_ONE_NODE),
+            Self::Read => (3, Self::OF_ONE_NODE),
+            Self::Remove => (4, Self::OF_ONE_NODE),
+            Self::Nodes { done, total } => (done, total),
+        }
+    }
+
+    /// Text for the user.
+    pub fn words(self) -> String {
+        match self {
+            Self::Create => "creating the probe pod".into(),
+            Self::Start => "waiting for the probe container to start".into(),
+            Self::Read => "reading the node".into(),
+            Self::Remove => "deleting the probe pod".into(),
+            Self::Nodes { done, total } => format!("{done} of {total} nodes"),
+        }
+    }
+}
+
+/// Callback for each phase. Must not block.
+pub type OnPhase = Arc<dyn Fn(Phase) + Send + Sync>;
+
+/// What one probe is to read or do.
+#[derive(Clone)]
+pub struct ProbeRequest {
+    /// Node to read.
+    pub node: String,
+    /// Arguments of `node-probe`.
+    pub command: Vec<String>,
+    /// Tool that asks, for the labels of the pod.
+    pub tool: &'static str,
+    /// The container that the question is about.
+    pub target: Option<TargetContainer>,
+    /// Time for everything but the deletion.
+    pub deadline: Duration,
+}
+
+/// What a probe returned.
+#[derive(Clone, Debug)]
+pub struct ProbeResult {
+    /// The document.
+    pub report: Report,
+    /// The method that was used.
+    pub via: ProbeMethod,
+    /// Name of the pod that was used.
+    pub pod: String,
+    /// Whether the pod is certainly deleted.
+    pub removed: bool,
+    /// Why it is not, and what to do.
+    pub left_behind: Option<String>,
+    /// How long each phase took.
+    pub timings: Timings,
+    /// Remarks about how the document was read (a retry, a probe that did not end).
+    pub note: Option<String>,
+}
+
+/// Duration of each phase.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timings {
+    /// Until the API server had the pod.
+    pub create: Duration,
+    /// From there until the probe ran.
+    pub start: Duration,
+    /// Until its document was complete.
+    pub exec: Duration,
+    /// Until the pod was gone.
+    pub remove: Duration,
+    /// All of it.
+    pub total: Duration,
+}
+
+/// A container in which the probe runs.
+#[derive(Clone, Debug)]
+pub(super) struct ProbeContainer {
+    pub(super) namespace: String,
+    pub(super) pod: String,
+    pub(super) container: String,
+    pub(super) image: String,
+    /// Next step if the image does not contain the program.
+    pub(super) if_missing: &'static str,
+}
+
+/// What is left on the cluster after a probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CleanUp {
+    /// Name of the pod that was used.
+    pub(super) pod: String,
+    /// Whether everything is certainly deleted.
+    pub(super) removed: bool,
+    /// What is left, and what to do about it.
+    pub(super) left_behind: Option<String>,
+}
+
+/// Whether an object that we asked the API server to create exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum CreateOutcome {
+    /// It was refused, or never asked for.
+    NotCreated,
+    /// It exists.
+    Created {
+        /// Its UID: a later object of the same name has another one.
+        uid: Option<String>,
+    },
+    /// The answer was lost or left it open: it exists, will exist in a moment, or never will.
+    Unknown,
+}

@@ -1,0 +1,170 @@
+//! Settings as command line arguments, for a command that the user runs in another terminal.
+
+use clap::ValueEnum;
+
+use super::flags::{Check, DEFAULT_IMAGE, Mode, ProbeMethod, PullPolicy, Settings};
+
+/// Collects options that differ from their default.
+#[derive(Default)]
+struct Words(Vec<String>);
+
+impl Words {
+    fn option(&mut self, name: &str, value: impl ToString, default: impl ToString) {
+        let value = value.to_string();
+        if value != default.to_string() {
+            self.0.extend([format!("--{name}"), value]);
+        }
+    }
+
+    fn maybe(&mut self, name: &str, value: Option<impl ToString>) {
+        self.all(name, value.as_slice());
+    }
+
+    fn all(&mut self, name: &str, values: &[impl ToString]) {
+        self.0.extend(values.iter().flat_map(|value| [format!("--{name}"), value.to_string()]));
+    }
+
+    fn word(&mut self, name: &str, value: impl ValueEnum, default: impl ValueEnum) {
+        let word = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
+            value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+        };
+        self.option(name, word(&|| value.to_possible_value()), word(&|| default.to_possible_value()));
+    }
+
+    fn switch(&mut self, name: &str, on: bool) {
+        if on {
+            self.0.push(format!("--{name}"));
+        }
+    }
+}
+
+/// The arguments that give these settings. Defaults are left out.
+pub(crate) fn to_words(settings: &Settings) -> Vec<String> {
+    // Without `..`: a new setting does not compile until it is handled.
+    let Settings {
+        demo,
+        config,
+        kubeconfig,
+        context,
+        allow_context,
+        allow_nodes,
+        via,
+        no_ephemeral,
+        ephemeral_pod,
+        base_image,
+        probe_binary,
+        runtime_class,
+        namespace,
+        image,
+        image_digest,
+        registry_mirror,
+        image_pull_policy,
+        image_pull_secret,
+        label,
+        annotation,
+        toleration,
+        start_timeout,
+        call_timeout,
+        concurrency,
+        node_timeout,
+        mode,
+        drain_check,
+        token_to_model: _,
+    } = settings;
+    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let mut words = Words::default();
+    words.switch("demo", *demo);
+    words.maybe("config", path(config));
+    words.maybe("kubeconfig", path(kubeconfig));
+    words.maybe("context", context.as_ref());
+    words.all("allow-context", allow_context);
+    words.maybe("allow-nodes", allow_nodes.as_ref());
+    words.word("via", *via, ProbeMethod::Pod);
+    words.switch("no-ephemeral", *no_ephemeral);
+    words.maybe("ephemeral-pod", ephemeral_pod.as_ref());
+    words.maybe("base-image", base_image.as_ref());
+    words.maybe("probe-binary", path(probe_binary));
+    words.maybe("runtime-class", runtime_class.as_ref());
+    words.option("namespace", namespace, "gpu-syringe");
+    words.option("image", image, DEFAULT_IMAGE);
+    words.maybe("image-digest", image_digest.as_ref());
+    words.maybe("registry-mirror", registry_mirror.as_ref());
+    words.word("image-pull-policy", *image_pull_policy, PullPolicy::IfNotPresent);
+    words.all("image-pull-secret", image_pull_secret);
+    words.all("label", label);
+    words.all("annotation", annotation);
+    words.all("toleration", toleration);
+    words.option("start-timeout", start_timeout, 30);
+    words.option("call-timeout", call_timeout, 45);
+    words.option("concurrency", concurrency, 8);
+    words.option("node-timeout", node_timeout, 20);
+    words.word("mode", *mode, Mode::ReadOnly);
+    words.word("drain-check", *drain_check, Check::On);
+    words.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_settings_make_the_same_settings() {
+        let given = [
+            "--kubeconfig",
+            "/home/a b/config",
+            "--context",
+            "prod",
+            "--allow-context",
+            "*",
+            "--allow-nodes",
+            "pool in (a, b)",
+            "--via",
+            "inject",
+            "--no-ephemeral",
+            "--ephemeral-pod",
+            "ml/train",
+            "--base-image",
+            "debian:13",
+            "--probe-binary",
+            "/x/node-probe",
+            "--runtime-class",
+            "nvidia",
+            "--namespace",
+            "tools",
+            "--image",
+            "x:1",
+            "--registry-mirror",
+            "m",
+            "--image-pull-policy",
+            "never",
+            "--image-pull-secret",
+            "creds",
+            "--label",
+            "a=b",
+            "--label",
+            "c=d",
+            "--annotation",
+            "e=f=g",
+            "--toleration",
+            "k=v:NoSchedule",
+            "--start-timeout",
+            "31",
+            "--call-timeout",
+            "46",
+            "--concurrency",
+            "9",
+            "--node-timeout",
+            "21",
+            "--mode",
+            "operator",
+            "--drain-check",
+            "off",
+        ];
+        let settings = Settings::from_words(given).expect("settings");
+        let words = to_words(&settings);
+        let again = Settings::from_words(words.iter().map(String::as_str)).expect("settings");
+        assert_eq!(format!("{again:?}"), format!("{settings:?}"));
+        assert_eq!(words.len(), given.len());
+        assert_eq!(to_words(&Settings::from_words([]).expect("settings")), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,99 @@
+//! The user's directories of gpu-syringe, by the XDG base directory specification; on Windows what it has in their place.
+//!
+//! By hand: two variables with a default each. The state directory must be private to the user, which no library checks.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Name of our directory in each of them.
+const NAME: &str = "gpu-syringe";
+
+/// `$XDG_CONFIG_HOME/gpu-syringe`: the settings file. It may not exist.
+pub(crate) fn config_dir() -> Option<PathBuf> {
+    Some(base_dir("XDG_CONFIG_HOME", "APPDATA", &[".config"])?.join(NAME))
+}
+
+/// `$XDG_STATE_HOME/gpu-syringe`: locks and the audit log. Created if missing; only the user can enter it.
+pub(crate) fn state_dir() -> Option<PathBuf> {
+    let directory = base_dir("XDG_STATE_HOME", "LOCALAPPDATA", &[".local", "state"])?.join(NAME);
+    match make_private(&directory) {
+        Ok(()) => Some(directory),
+        Err(error) => {
+            tracing::warn!(%error, directory = %directory.display(), "the state directory cannot be used");
+            None
+        }
+    }
+}
+
+/// The directory of the variable `xdg`, else of `windows`, else `below_home` in the home directory.
+fn base_dir(xdg: &str, windows: &str, below_home: &[&str]) -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let below_home = || variable("HOME").map(|home| below_home.iter().fold(home, |path, part| path.join(part)));
+    variable(xdg).or_else(|| variable(windows)).or_else(below_home)
+}
+
+/// Makes a directory that only we can enter. Refuses one that belongs to somebody else.
+fn make_private(directory: &Path) -> io::Result<()> {
+    if let Some(parent) = directory.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    match builder.create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, PermissionsExt};
+        let metadata = fs::metadata(directory)?;
+        if !metadata.is_dir() {
+            return Err(io::Error::other("it is no directory"));
+        }
+        // Who we are is told by a file of ours.
+        if tempfile::tempfile_in(directory)?.metadata()?.uid() != metadata.uid() {
+            return Err(io::Error::other("it belongs to another user"));
+        }
+        if metadata.permissions().mode() & 0o077 != 0 {
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_directory_is_closed_to_others() {
+        let base = tempfile::tempdir().expect("a directory");
+        let directory = base.path().join(NAME);
+        let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        make_private(&directory).expect("made");
+        assert_eq!(mode(&directory), 0o700);
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).expect("ours");
+        make_private(&directory).expect("closed again");
+        assert_eq!(mode(&directory), 0o700);
+        let file = base.path().join("file");
+        fs::write(&file, "").expect("written");
+        assert!(make_private(&file).is_err(), "not a directory");
+    }
+
+    /// Only root can make a directory of somebody else's.
+    #[test]
+    fn a_directory_of_another_user_is_refused() {
+        use std::os::unix::fs::chown;
+        let base = tempfile::tempdir().expect("a directory");
+        let directory = base.path().join("gpu-syringe");
+        fs::create_dir(&directory).expect("made");
+        if chown(&directory, Some(12_345), None).is_ok() {
+            let error = make_private(&directory).expect_err("another user's");
+            assert!(error.to_string().contains("another user"), "{error}");
+        }
+    }
+}

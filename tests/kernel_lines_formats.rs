@@ -283,7 +283,7 @@ fn what_speaks_of_nvidia_and_is_not_understood_is_counted_and_shown() {
     let coverage = &log.coverage[0];
     assert_eq!(
         (coverage.unread_lines, coverage.unread_errors, coverage.unread_samples.len()),
-        (6, 2, 3),
+        (6, 3, 3),
         "{coverage:#?}"
     );
     assert!(coverage.unread_samples.iter().any(|sample| sample.contains("bus 7")), "{coverage:#?}");

@@ -38,9 +38,15 @@ pub(super) fn span(duration: SignedDuration) -> String {
     }
 }
 
-/// `14 min ago`, or nothing where the time is not known.
+/// `14 min ago`, or nothing where the time is not known. A time in the future is said to be one: a clock or a zone is wrong.
 pub(super) fn ago(now: Option<Timestamp>, then: Option<Timestamp>) -> Option<String> {
-    Some(format!("{} ago", span(now?.duration_since(then?))))
+    /// The kernel's clock drifts by seconds.
+    const DRIFT: SignedDuration = SignedDuration::from_mins(5);
+    let age = now?.duration_since(then?);
+    if age < -DRIFT {
+        return Some(format!("dated {} after the reading", span(-age)));
+    }
+    Some(format!("{} ago", span(age)))
 }
 
 /// `1 time`, `4 times`.
@@ -179,6 +185,15 @@ mod tests {
     fn ages_have_one_unit() {
         let of = |seconds| span(SignedDuration::from_secs(seconds));
         assert_eq!([of(-3), of(14), of(840), of(10_800), of(1_036_800)], ["0 s", "14 s", "14 min", "3 h", "12 d"]);
+    }
+
+    #[test]
+    fn a_time_after_the_reading_is_no_age() {
+        let at = |time: &str| time.parse::<Timestamp>().ok();
+        let now = at("2026-11-21T00:00:00Z");
+        assert_eq!(ago(now, at("2026-12-31T00:00:00Z")).as_deref(), Some("dated 40 d after the reading"));
+        assert_eq!(ago(now, at("2026-11-21T00:00:09Z")).as_deref(), Some("0 s ago"), "clocks drift");
+        assert_eq!(ago(now, at("2026-11-20T21:00:00Z")).as_deref(), Some("3 h ago"));
     }
 
     #[test]

@@ -63,8 +63,9 @@ fn wish<'a>(node: &Node<'a>, gpu: &Gpu) -> Option<(RecoveryAction, Option<&'a Ke
         return Some((action, None));
     }
     let last = node.timeline.xids(gpu, &[154]).last()?;
-    let value: u32 = last.details.get("recovery_to")?.parse().ok()?;
-    Some((RecoveryAction::from(value), Some(last)))
+    // A wish in words that nobody knows is a wish.
+    let value = last.details.get("recovery_to").and_then(|value| value.parse::<u32>().ok());
+    Some((value.map_or(RecoveryAction::Unknown, RecoveryAction::from), Some(last)))
 }
 
 fn rule(action: RecoveryAction) -> Option<Rule> {

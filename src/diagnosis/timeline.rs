@@ -142,9 +142,13 @@ fn is_link_down(event: &KernelEvent) -> bool {
     is_xid(event, &[149]) && sub.starts_with("NETIR_LINK_EVT")
 }
 
+/// By time. Of the recovery actions of one GPU (Xid 154) within one stamp the last one holds: they stay as the report has
+/// them, which is the order of the log.
 fn order(event: &KernelEvent) -> impl Ord + '_ {
     let KernelEvent { kind, code, pci_address, sub_code, pid, process, boot_id, first, last, count, raw, .. } = event;
-    (last, first, kind, code, pci_address, pid, (sub_code, process, boot_id, count, raw))
+    let uptime = event.last_uptime_seconds.filter(|_| last.is_none()).map_or(0, f64::to_bits);
+    let rest = (!is_xid(event, &[154])).then_some((pid, sub_code, process, boot_id, count, raw));
+    (last, uptime, rest.and(first.as_ref()), kind, code, pci_address, rest)
 }
 
 /// Of several causes the gravest counts: the loss of the GPU, then whatever came first.

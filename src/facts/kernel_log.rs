@@ -61,10 +61,11 @@ pub struct Coverage {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub complete_since_boot: Option<bool>,
     /// Lines that speak of NVIDIA (`NVRM`, `nvidia`, `NVSwitch`, `SXid`, AER of a port) and were not understood: no event,
-    /// and none of the messages that are known to mean nothing.
+    /// and none of the messages that are known to mean nothing. Also lines of which the spelling does not tell whether the
+    /// kernel wrote them.
     #[serde(skip_serializing_if = "is_zero")]
     pub unread_lines: u64,
-    /// Those of `unread_lines` that hold the frame of an Xid or SXid: an error that could not be decoded.
+    /// Those of `unread_lines` that hold the frame of an Xid or SXid, or speak of an error in other words.
     #[serde(skip_serializing_if = "is_zero")]
     pub unread_errors: u64,
     /// Up to three different ones of `unread_lines`, cleaned and capped. Data, not advice.

@@ -16,18 +16,19 @@ use std::rc::Rc;
 use foldhash::fast::RandomState;
 use jiff::Timestamp;
 
-use crate::facts::kernel_log::{KernelEvent, KernelLog};
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
 use crate::pci::PciAddress;
 
+use super::harmless::{self, Meaning};
 use super::line::{self, Parsed};
 use super::multiline::{self, Pending, Step};
 use super::record::{self, Origin, Record};
 use super::said::Said;
+use super::scan;
 use super::seen::{SAME_LINE, Seen};
 use super::slot::{self, Key, Moment, Slot, Variant};
 use super::sources::Source;
 use super::suppressed::{self, Suppressed};
-use super::{harmless, scan};
 
 /// Texts whose meaning is remembered. A storm has few; beyond this each further text is parsed again.
 const MOST_TEXTS: usize = 4096;
@@ -66,8 +67,8 @@ impl Default for Options {
 struct Before {
     moment: Moment,
     boot: usize,
-    /// Whether a text log said that a program wrote it.
-    by_program: bool,
+    /// Who wrote it, where a text log says that it was not the kernel for certain.
+    origin: Option<Origin>,
     /// Whether there was one.
     any: bool,
 }
@@ -94,8 +95,22 @@ pub struct EventLog {
     serials: Said,
     last_named_gpu: Option<PciAddress>,
     suppressed: Suppressed,
+    /// Lines that belong to an Xid, which may come after them.
+    parts: Vec<Part>,
     omitted: u64,
     untrusted: u64,
+    /// Lines counted so far.
+    counted: u64,
+}
+
+/// Lines of one minute that are part of an Xid's message, if there is one.
+#[derive(Debug)]
+struct Part {
+    source: usize,
+    boot: usize,
+    order: Option<i64>,
+    text: String,
+    lines: u64,
 }
 
 impl EventLog {
@@ -119,8 +134,10 @@ impl EventLog {
             serials: Said::default(),
             last_named_gpu: None,
             suppressed: Suppressed::default(),
+            parts: Vec::new(),
             omitted: 0,
             untrusted: 0,
+            counted: 0,
         }
     }
 
@@ -133,8 +150,10 @@ impl EventLog {
 
     /// One line (or several) in any spelling.
     pub fn push_line(&mut self, line: &str) {
-        if line.contains('\n') && record::parse_kmsg(line).is_none() {
-            line.lines().for_each(|line| self.push_line(line));
+        // A serial console may end its lines with a carriage return alone.
+        let line = line.trim_end_matches(['\n', '\r']);
+        if memchr::memchr2(b'\n', b'\r', line.as_bytes()).is_some() && record::parse_kmsg(line).is_none() {
+            line.split(['\n', '\r']).for_each(|line| self.push_line(line));
         } else if let Some(record) = record::parse_line(line) {
             self.push_record(&record);
         } else if line::mentions_nvidia(line) {
@@ -147,24 +166,33 @@ impl EventLog {
         let continues = self.before.any && !record.stamped && record.text.starts_with([' ', '\t']);
         let (moment, boot) = if continues { (self.before.moment, self.before.boot) } else { self.when(record) };
         // A text log's line without prefixes is the rest of the line before, and no better than that.
-        let by_program = record.origin == Origin::Program || !record.stamped && self.before.by_program;
+        let of_before = self.before.origin.filter(|_| !record.stamped && record.origin == Origin::Kernel);
+        let origin = of_before.unwrap_or(record.origin);
         let text_log = record.seq.is_none() && record.boot_id.is_none();
-        self.before = Before { moment, boot, by_program: by_program && text_log, any: true };
+        let not_kernel = Some(origin).filter(|origin| *origin != Origin::Kernel && text_log);
+        self.before = Before { moment, boot, origin: not_kernel, any: true };
         if !continues {
             self.current_source(record).count(record, moment.wall);
         }
         let text = record.text.trim_start();
-        if by_program {
-            self.untrusted += u64::from(line::looks_like_gpu_error(&scan::unescape(cap(text))));
+        if origin == Origin::Program {
+            let text = scan::unescape(cap(text));
+            self.untrusted += u64::from(line::looks_like_gpu_error(&text) || line::has_error_frame(&text));
             return;
         }
         if moment.wall.is_some_and(|wall| self.since.is_some_and(|since| wall < since)) {
             return;
         }
+        if origin == Origin::Unclear {
+            return self.doubt(&scan::unescape(cap(text)), moment, boot);
+        }
         if line::family(text).is_none() {
             return self.pass(text, record, moment, boot);
         }
         let text = scan::unescape(cap(text));
+        if let Some(second) = line::second_frame(&text) {
+            self.last_source().leave_unread(second);
+        }
         if text_log {
             self.read(scan::unescape_octal(&text).trim_end(), moment, boot);
         } else {
@@ -177,22 +205,82 @@ impl EventLog {
         if let Some(lines) = suppressed::count(text) {
             self.suppressed.note(boot, moment);
             self.current_source(record).suppress(lines);
-        } else if line::mentions_nvidia(text) && !harmless::is_known(text) {
-            self.current_source(record).leave_unread(cap(text));
+        } else if line::mentions_nvidia(text) {
+            self.not_an_event(cap(text), moment, boot);
+        }
+    }
+
+    /// A line of which the spelling does not tell who wrote it: no event, but nothing that may be passed over.
+    fn doubt(&mut self, text: &str, moment: Moment, boot: usize) {
+        match line::parse(text) {
+            Some(Parsed::Event(line)) if line.kind != KernelEventKind::DriverLoaded => {
+                self.last_source().leave_unread(text);
+            }
+            None if line::mentions_nvidia(text) || line::has_error_frame(text) => {
+                self.not_an_event(text, moment, boot);
+            }
+            _ => {}
+        }
+    }
+
+    /// A line that speaks of a GPU and is no event: chat, a part of an Xid's message, or not understood.
+    fn not_an_event(&mut self, text: &str, moment: Moment, boot: usize) {
+        /// Distinct minutes that are remembered; beyond, such lines are not understood.
+        const MOST_PARTS: usize = 256;
+        const MINUTE: u64 = 60_000_000;
+        match harmless::meaning(text) {
+            Meaning::Nothing => return,
+            Meaning::Unknown => {}
+            Meaning::PartOfXid => {
+                let (source, order) = (self.sources.len().saturating_sub(1), moment.order());
+                let near = |part: &&mut Part| {
+                    let together = part.order.zip(order).is_none_or(|(one, other)| one.abs_diff(other) < MINUTE);
+                    together && (part.source, part.boot) == (source, boot)
+                };
+                // The text with an error in it is the one to show.
+                let error = line::speaks_of_error(text);
+                if let Some(part) = self.parts.last_mut().filter(near) {
+                    part.lines += 1;
+                    if error && !line::speaks_of_error(&part.text) {
+                        part.text = text.to_owned();
+                    }
+                    return;
+                }
+                if self.parts.len() < MOST_PARTS {
+                    self.parts.push(Part { source, boot, order, text: text.to_owned(), lines: 1 });
+                    return;
+                }
+            }
+        }
+        self.last_source().leave_unread(text);
+    }
+
+    /// What belongs to an Xid that is not in the log was not understood.
+    fn end_parts(&mut self) {
+        for part in std::mem::take(&mut self.parts) {
+            let is_told = |slot: &Slot| {
+                slot.key.kind == KernelEventKind::Xid && slot.key.boot == part.boot && slot.is_near(part.order)
+            };
+            if !self.slots.iter().any(is_told)
+                && let Some(source) = self.sources.get_mut(part.source)
+            {
+                source.leave_all_unread(&part.text, part.lines);
+            }
         }
     }
 
     /// The facts, with everything that was pushed.
     pub fn finish(mut self) -> KernelLog {
         self.end_message();
+        self.end_parts();
         slot::fold(&mut self.slots, Key::is_anonymous_part_of, |part, whole| whole.covers(part), Slot::absorb);
         let as_often = |part: &Slot, whole: &Slot| part.times() <= whole.times();
         slot::fold(&mut self.slots, Key::is_second_line_of, as_often, Slot::take_texts);
         self.drop_beyond(self.max_events);
         let Self { slots, boots, uuids, serials, sources, suppressed, omitted, untrusted, .. } = self;
-        let mut events: Vec<KernelEvent> = Vec::with_capacity(slots.len());
+        let mut events: Vec<(u64, KernelEvent)> = Vec::with_capacity(slots.len());
         for slot in slots {
-            let boot = slot.key.boot;
+            let (boot, place) = (slot.key.boot, slot.place());
             let mut event = slot.into_event();
             event.boot_id = if boot == 0 { None } else { boots.get(boot).cloned() };
             if let Some(pci) = &event.pci_address {
@@ -202,9 +290,10 @@ impl EventLog {
                 }
             }
             event.count_is_lower_bound = suppressed.touches(boot, &event);
-            events.push(event);
+            events.push((place, event));
         }
         events.sort_by(order);
+        let events = events.into_iter().map(|(_, event)| event).collect();
         let coverage = sources.into_iter().map(Source::coverage).collect();
         KernelLog { coverage, events, events_omitted: omitted, untrusted_lines: untrusted, ..KernelLog::default() }
     }
@@ -291,7 +380,8 @@ impl EventLog {
             if !seen.stands_in_another(source, moment) {
                 seen.note(source, moment);
                 if let Some(slot) = self.slots.get_mut(seen.slot) {
-                    slot.count(&seen.variant, moment);
+                    self.counted += 1;
+                    slot.count(&seen.variant, moment, self.counted);
                 }
             }
             return;
@@ -309,9 +399,9 @@ impl EventLog {
             }
             Some(Parsed::Companion(_)) => {}
             None => {
-                let nvidia = line::mentions_nvidia(text) || text.starts_with("pcieport ") && text.contains("AER");
-                if nvidia && !harmless::is_known(text) {
-                    self.last_source().leave_unread(text);
+                let of_port = text.starts_with("pcieport ") && (text.contains("AER") || text.contains("DPC"));
+                if of_port || line::mentions_nvidia(text) {
+                    self.not_an_event(text, moment, boot);
                 }
             }
         }
@@ -325,7 +415,8 @@ impl EventLog {
             None => self.add_slot(key),
         };
         if let Some(slot) = self.slots.get_mut(slot) {
-            slot.count(&variant, moment);
+            self.counted += 1;
+            slot.count(&variant, moment, self.counted);
         }
         if self.known_texts < MOST_TEXTS {
             self.known_texts += 1;
@@ -372,13 +463,17 @@ fn cap(text: &str) -> &str {
     if text.len() <= TEXT_CAP { text } else { &text[..text.floor_char_boundary(TEXT_CAP)] }
 }
 
-/// Newest last; what is equally new stands in one order, whatever order it came in.
-fn order(a: &KernelEvent, b: &KernelEvent) -> std::cmp::Ordering {
-    fn key(event: &KernelEvent) -> impl Ord + '_ {
+/// Newest last; what is equally new stands in one order, whatever order it came in. Of the recovery actions of one GPU
+/// (Xid 154) within one stamp the last one holds: they stay in the order of the log.
+fn order(a: &(u64, KernelEvent), b: &(u64, KernelEvent)) -> std::cmp::Ordering {
+    fn key((place, event): &(u64, KernelEvent)) -> impl Ord + '_ {
+        let of_recovery = event.kind == KernelEventKind::Xid && event.code == Some(154);
+        let place = if of_recovery { *place } else { 0 };
         let uptime = event.last_uptime_seconds.map_or(0, f64::to_bits);
         let process = (event.pid, &event.process, &event.boot_id);
         let mig = (event.mig_gpu_instance, event.mig_compute_instance);
-        ((event.last, uptime), (event.kind, event.code, &event.pci_address, mig, &event.sub_code), process, &event.raw)
+        let kind = (event.kind, event.code, &event.pci_address);
+        ((event.last, uptime), kind, place, (mig, &event.sub_code), process, &event.raw)
     }
     key(a).cmp(&key(b))
 }

@@ -4,8 +4,10 @@
 //! What is neither an event nor in this table is counted and shown as not understood. So the table must be narrow: a
 //! line goes in when its meaning is known, not because it looks quiet.
 
+use super::line;
+
 /// Beginnings.
-const BEGINS: [&str; 63] = [
+const BEGINS: [&str; 61] = [
     // Module load and unload.
     "nvidia: loading out-of-tree module",
     "nvidia: module license",
@@ -31,7 +33,6 @@ const BEGINS: [&str; 63] = [
     "NVRM: loading NVIDIA UNIX ",
     "NVRM: Persistence mode is deprecated",
     "NVRM: nvidia-vgpu-vfio",
-    "NVRM: GPU at PCI:",
     "NVRM: GPU Board Serial Number",
     "NVRM: Open nvidia.ko is only ready for use on",
     "NVRM: To force use of Open nvidia.ko",
@@ -39,7 +40,6 @@ const BEGINS: [&str; 63] = [
     // The rest of messages whose first lines are events.
     "NVRM: (PCI ID: ",
     "NVRM: installed in this system",
-    "NVRM: fallen off the bus and is not responding",
     "NVRM: make sure that this kernel module",
     "NVRM: kernel module and all NVIDIA driver",
     "NVRM: components have the same version",
@@ -74,26 +74,27 @@ const BEGINS: [&str; 63] = [
     "Unknown kernel command line parameters",
 ];
 
-/// What may stand anywhere in a line of the driver that chats. Each belongs to an Xid that is read itself.
-const DRIVER_CHAT: [&str; 14] = [
+/// What may stand anywhere in a line of the driver that chats.
+const DRIVER_CHAT: [&str; 2] = ["**********", "nvidia-bug-report"];
+
+/// What may stand anywhere in a line that belongs to an Xid. Without one near it, nobody has read that error.
+const PART_OF_XID: [&str; 12] = [
     "RPC history",
     "RPC event history",
     "GSP RPC buffer contains",
     "entry function",
     "_kgspLogXid",
-    "**********",
     "Check failed:",
     "-CPU -> GSP",
     "GSP_RM_",
     "gpuHandleSanityCheckRegReadError",
-    "GspRmFree failed",
-    "nvidia-bug-report",
-    "os_dump_stack",
     "krcWatchdog",
+    "GspRmFree failed",
+    "os_dump_stack",
 ];
 
 /// Ends of lines of `nvidia` and `pcieport` devices about interrupts, power and VGA.
-const DEVICE_CHAT: [&str; 24] = [
+const DEVICE_CHAT: [&str; 25] = [
     "enabling device (",
     "vgaarb:",
     " for MSI/MSI-X",
@@ -110,6 +111,7 @@ const DEVICE_CHAT: [&str; 24] = [
     "broadcast ",
     "AER: enabled with",
     "AER: aerdrv:",
+    "DPC: error containment capabilities",
     "AER: subordinate device reset",
     "AER: Root Port link has been reset",
     "AER: Downstream Port link has been reset",
@@ -129,14 +131,52 @@ fn is_status_bit(text: &str) -> bool {
     (1..=2).contains(&bit.len()) && bit.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty()
 }
 
-/// Whether a line that made no event is known to mean nothing by itself.
-pub(super) fn is_known(text: &str) -> bool {
+/// What a line that made no event means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// Nothing, by itself.
+    Nothing,
+    /// More about an Xid, which has its own line.
+    PartOfXid,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// What a line that made no event means.
+pub(super) fn meaning(text: &str) -> Meaning {
+    let behind = |frame: &str| text.find(frame).is_some_and(|at| at > 0);
+    // A driver's frame behind something else is a spelling that is not known, whatever stands before it.
+    if behind("NVRM") || behind("SXid") || line::has_error_frame(text) || is_grave(text) {
+        return Meaning::Unknown;
+    }
     if BEGINS.iter().any(|begin| text.starts_with(begin)) {
-        return true;
+        return Meaning::Nothing;
     }
     if let Some(rest) = text.strip_prefix("NVRM: ") {
-        return DRIVER_CHAT.iter().any(|words| rest.contains(words)) || is_table_row(rest);
+        return of_driver(rest);
     }
+    if is_of_others(text) { Meaning::Nothing } else { Meaning::Unknown }
+}
+
+/// Words that no table may hide, for nothing says that the Xid to which they belong was logged or read.
+fn is_grave(text: &str) -> bool {
+    ["probably locked", "is lost", "fallen off the bus"].iter().any(|words| text.contains(words))
+}
+
+fn of_driver(rest: &str) -> Meaning {
+    /// A call that the GPU does not have, and memory that an application used up: printed by drivers that work.
+    const USUAL: [&str; 2] = ["[NV_ERR_NOT_SUPPORTED]", "[NV_ERR_NO_MEMORY]"];
+    let holds = |words: &[&str]| words.iter().any(|words| rest.contains(words));
+    if holds(&DRIVER_CHAT) || rest.contains("Check failed:") && holds(&USUAL) {
+        Meaning::Nothing
+    } else if holds(&PART_OF_XID) || is_table_row(rest) {
+        Meaning::PartOfXid
+    } else {
+        Meaning::Unknown
+    }
+}
+
+fn is_of_others(text: &str) -> bool {
     if text.starts_with("nvidia ") || text.starts_with("pcieport ") || text.starts_with("pci ") {
         let rest = text.splitn(3, ' ').nth(2).unwrap_or_default();
         let rest = rest.strip_prefix("AER: ").unwrap_or(rest);
@@ -179,7 +219,11 @@ fn is_dump(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_known;
+    use super::{Meaning, meaning};
+
+    fn is_known(text: &str) -> bool {
+        meaning(text) != Meaning::Unknown
+    }
 
     #[test]
     fn a_healthy_boot_has_no_line_that_is_not_known() {

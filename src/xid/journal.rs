@@ -46,9 +46,15 @@ pub(super) fn parse(line: &str) -> Option<Record<'_>> {
     let entry: Entry<'_> = serde_json::from_str(line).ok()?;
     let facility = number(entry.facility.as_ref());
     let kernel = matches!(&entry.transport, Some(Field::Text(transport)) if transport == "kernel");
-    let trusted = kernel && facility.unwrap_or(0) == 0;
+    let of_kernel = facility.unwrap_or(0) == 0;
+    // Who exports an entry may leave journald's own fields out: then nobody can tell.
+    let origin = match entry.transport {
+        _ if kernel && of_kernel => Origin::Kernel,
+        None if of_kernel => Origin::Unclear,
+        _ => Origin::Program,
+    };
     Some(Record {
-        origin: if trusted { Origin::Kernel } else { Origin::Program },
+        origin,
         facility: facility.or(kernel.then_some(0)).and_then(|facility| facility.try_into().ok()),
         level: number(entry.level.as_ref()).and_then(|level| level.try_into().ok()),
         uptime_us: number(entry.monotonic.as_ref()),
@@ -102,14 +108,14 @@ mod tests {
 
     #[test]
     fn only_the_kernel_itself_is_trusted() {
-        for (from, to) in [
-            (r#""_TRANSPORT":"kernel""#, r#""_TRANSPORT":"syslog""#),
-            (r#""_TRANSPORT":"kernel","#, ""),
-            (r#""SYSLOG_FACILITY":"0""#, r#""SYSLOG_FACILITY":"1""#),
+        for (from, to, origin) in [
+            (r#""_TRANSPORT":"kernel""#, r#""_TRANSPORT":"syslog""#, Origin::Program),
+            (r#""_TRANSPORT":"kernel","#, "", Origin::Unclear),
+            (r#""SYSLOG_FACILITY":"0""#, r#""SYSLOG_FACILITY":"1""#, Origin::Program),
         ] {
             let line = KERNEL.replace(from, to);
             let record = parse(&line).expect("an entry");
-            assert_eq!(record.origin, Origin::Program, "{to}");
+            assert_eq!(record.origin, origin, "{to}");
         }
     }
 

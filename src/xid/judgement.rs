@@ -61,20 +61,26 @@ fn xid(event: &KernelEvent) -> Option<Judgement> {
     ))
 }
 
+/// What the driver itself calls fatal, of whatever code.
+const FATAL_SXID: Judgement = Judgement {
+    severity: Severity::Fatal,
+    response: Response::DrainAndReset,
+    ages: Ageing::WorksDay,
+    advice: "Drain the node, then reset all its GPUs and NVSwitches together",
+};
+
 fn sxid(event: &KernelEvent) -> Option<Judgement> {
-    let entry = catalogue::sxid(event.code?)?;
+    let Some(entry) = catalogue::sxid(event.code?) else {
+        // A code that is newer than the table: the driver's own word still counts.
+        return (event.details.get("nv_severity").map(String::as_str) == Some("Fatal")).then_some(FATAL_SXID);
+    };
     let row =
         Judgement { severity: entry.severity, response: entry.response, ages: entry.ages, advice: entry.sre_action() };
     let lost = matches!(entry.fatality, Some(Fatality::Fatal | Fatality::AlwaysFatal));
     let asks_for_something = entry.fatality == Some(Fatality::NonFatal) && entry.severity > Severity::Info;
     Some(match event.details.get("nv_severity").map(String::as_str) {
         Some("Fatal") if lost => row,
-        Some("Fatal") => Judgement {
-            severity: Severity::Fatal,
-            response: Response::DrainAndReset,
-            ages: Ageing::WorksDay,
-            advice: "Drain the node, then reset all its GPUs and NVSwitches together",
-        },
+        Some("Fatal") => FATAL_SXID,
         Some(_) if !asks_for_something => Judgement {
             severity: Severity::Info,
             response: Response::Watch,
@@ -196,5 +202,7 @@ mod tests {
         assert_eq!(of(10004, "Non-fatal"), Some(Severity::Critical), "heat is heat");
         assert_eq!(of(11017, ""), Some(Severity::Critical));
         assert_eq!(of(99, ""), None);
+        assert_eq!(of(31999, "Fatal"), Some(Severity::Fatal), "the driver's word for a code that is not known");
+        assert_eq!(of(31999, "Non-fatal"), None);
     }
 }

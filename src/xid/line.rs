@@ -163,9 +163,69 @@ fn may_mention_nvidia(text: &[u8]) -> bool {
     found != 0
 }
 
-/// Whether a text holds the frame of an error that must never be lost.
+/// The frame of the driver's messages.
+static FRAME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("NVRM: "));
+
+/// Whether a text holds the frame of an error that must never be lost, however it is spelt: other blanks, other case.
 pub(super) fn has_error_frame(text: &str) -> bool {
-    text.contains("NVRM: Xid") || text.contains("SXid (")
+    let text = text.to_ascii_lowercase();
+    let followed = |name: &str, by: &str| {
+        text.match_indices(name).filter_map(|(at, _)| text.get(at + name.len()..)).any(|rest| {
+            rest.trim_start_matches(|between: char| !between.is_alphabetic() && between != '(').starts_with(by)
+        })
+    };
+    followed("nvrm", "xid") || followed("sxid", "(")
+}
+
+/// Whether a text that was not understood speaks of an error, in the words that the kernel and the driver use.
+pub(super) fn speaks_of_error(text: &str) -> bool {
+    const WORDS: [&str; 28] = [
+        "error",
+        "fail",
+        "fatal",
+        "bug:",
+        "lockup",
+        "locked",
+        "lost",
+        "fallen",
+        "unusable",
+        "not respond",
+        "timeout",
+        "timed out",
+        "panic",
+        "oops",
+        "rip:",
+        "unknown symbol",
+        "disagrees",
+        "does not",
+        "cannot",
+        "unable",
+        "invalid",
+        "corrupt",
+        "hang",
+        "hung",
+        "bad ",
+        "stuck",
+        "warning: cpu",
+        "power cable",
+    ];
+    let text = text.to_ascii_lowercase();
+    WORDS.iter().any(|word| text.contains(word)) || has_error_frame(&text)
+}
+
+/// A second frame of the driver behind the first: two lines that lost the end of line between them.
+///
+/// A process may have such a name, so it is no event of its own. A message of several lines repeats its frame.
+pub(super) fn second_frame(text: &str) -> Option<&str> {
+    let from = text.len().min(1);
+    let at = from + FRAME.find(text.as_bytes().get(from..)?)?;
+    let before = text.get(..at)?;
+    let rest = text.get(at..)?;
+    let of_one_message = before.ends_with('\n') || before.ends_with("#012");
+    if of_one_message {
+        return second_frame(rest);
+    }
+    (looks_like_gpu_error(rest) || has_error_frame(rest)).then_some(rest)
 }
 
 /// What tells a text's event from others: like [`parse`], but without the details of an Xid, of which storms are made.

@@ -1,4 +1,4 @@
-//! PCI Express lines of the kernel: Advanced Error Reporting and links.
+//! PCI Express lines of the kernel: Advanced Error Reporting, containment and links.
 //!
 //! Source: the kernel's `drivers/pci/pcie/aer.c`, `drivers/pci/hotplug/pciehp_*.c` and `drivers/pci/pci.c`. The device
 //! that a line names is often the port above the GPU; who knows the tree maps it (see `identity`).
@@ -18,6 +18,8 @@ pub(super) fn parse(text: &str) -> Option<Line> {
         bus_error(rest)
     } else if let Some(rest) = rest.strip_prefix("AER: ") {
         aer(rest)?
+    } else if let Some(rest) = rest.strip_prefix("DPC: ") {
+        containment(rest)?
     } else if let Some(line) = probe(rest) {
         line
     } else {
@@ -78,6 +80,22 @@ fn aer(rest: &str) -> Option<Line> {
     line.put("aer_severity", severity);
     line.put("multiple", multiple.is_some().to_string());
     line.pci = address_after(rest, "received: ").or_else(|| address_after(rest, "received from "));
+    Some(line)
+}
+
+/// Downstream Port Containment: the port has cut its link because of an error below it. Source: the kernel's
+/// `drivers/pci/pcie/dpc.c`. Whatever caused it, nothing below the port answers until the link is brought back.
+fn containment(rest: &str) -> Option<Line> {
+    let mut line = Line::of(Kind::Aer);
+    line.part = if rest.starts_with("containment event") {
+        Part::Header
+    } else if rest.ends_with(" detected") {
+        Part::Detail
+    } else {
+        return None;
+    };
+    line.sub_code = Some("uncorrected_fatal".to_owned());
+    line.put("containment", rest.trim_end_matches(" detected"));
     Some(line)
 }
 

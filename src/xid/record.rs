@@ -23,6 +23,8 @@ pub enum Origin {
     Kernel,
     /// A program. Never evidence.
     Program,
+    /// The spelling does not tell: the kernel's line without its tag, or a program's. No evidence, but no all-clear either.
+    Unclear,
 }
 
 /// One record.

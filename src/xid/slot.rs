@@ -126,6 +126,8 @@ pub(super) struct Slot {
     span: Option<(i64, i64)>,
     wall: Option<(i64, i64)>,
     uptime: Option<u64>,
+    /// Place of the newest line among all that were counted.
+    place: u64,
     burst: Option<i64>,
     /// With the time of their last line, newest last.
     variants: Vec<(i64, Rc<Variant>)>,
@@ -144,14 +146,29 @@ impl Slot {
             span: None,
             wall: None,
             uptime: None,
+            place: 0,
             burst: None,
             variants: Vec::new(),
             places: BTreeSet::new(),
         }
     }
 
+    /// Whether its lines are of about this time.
+    pub(super) fn is_near(&self, order: Option<i64>) -> bool {
+        /// A minute, in microseconds.
+        const NEAR: i64 = 60_000_000;
+        self.span
+            .zip(order)
+            .is_none_or(|((from, to), at)| (from.saturating_sub(NEAR)..=to.saturating_add(NEAR)).contains(&at))
+    }
+
+    /// Place of its newest line among all that were counted.
+    pub(super) fn place(&self) -> u64 {
+        self.place
+    }
+
     /// Counts one line.
-    pub(super) fn count(&mut self, variant: &Rc<Variant>, moment: Moment) {
+    pub(super) fn count(&mut self, variant: &Rc<Variant>, moment: Moment, place: u64) {
         let order = moment.order();
         if !self.bursts || self.starts_a_burst(order) {
             match variant.part {
@@ -163,6 +180,7 @@ impl Slot {
         self.span = widen(self.span, order);
         self.wall = widen(self.wall, moment.wall);
         self.uptime = self.uptime.max(moment.uptime);
+        self.place = self.place.max(place);
         self.keep(variant, order.unwrap_or(0));
     }
 

@@ -66,9 +66,14 @@ impl Source {
 
     /// Counts a line that speaks of NVIDIA and was not understood.
     pub(super) fn leave_unread(&mut self, text: &str) {
-        let error = line::has_error_frame(text);
-        self.unread += 1;
-        self.unread_errors += u64::from(error);
+        self.leave_all_unread(text, 1);
+    }
+
+    /// Counts so many of them, of which this is one.
+    pub(super) fn leave_all_unread(&mut self, text: &str, lines: u64) {
+        let error = line::speaks_of_error(text);
+        self.unread = self.unread.saturating_add(lines);
+        self.unread_errors = self.unread_errors.saturating_add(if error { lines } else { 0 });
         // Lines that differ in numbers only say the same; an error is worth more than chat.
         let shape = |text: &str| text.chars().filter(|letter| !letter.is_ascii_hexdigit()).collect::<String>();
         let sample = clean(text, SAMPLE_CAP);
@@ -77,7 +82,7 @@ impl Source {
         }
         if self.samples.len() < MOST_SAMPLES {
             self.samples.push(sample);
-        } else if let Some(chat) = self.samples.iter_mut().rev().find(|known| error && !line::has_error_frame(known)) {
+        } else if let Some(chat) = self.samples.iter_mut().rev().find(|known| error && !line::speaks_of_error(known)) {
             *chat = sample;
         }
     }

@@ -29,12 +29,13 @@ pub(super) fn parse(line: &str) -> Record<'_> {
 pub(super) fn unwrapped(line: &str) -> Record<'_> {
     let mut record = Record::bare("");
     let rest = priority(line, &mut record);
-    if let Some(rest) = rfc5424(rest, &mut record) {
+    if let Some((program, rest)) = rfc5424(rest, &mut record) {
         let rest = brackets(rest, &mut record);
+        // The driver's name stood where a program's does: the text is no error without it.
+        record.text = if record.origin == Origin::Unclear { format!("{program}: {rest}").into() } else { rest.into() };
         if record.facility.is_some_and(|facility| facility != 0) {
             record.origin = Origin::Program;
         }
-        record.text = rest.into();
         return record;
     }
     let rest = decoded(rest, &mut record);
@@ -66,8 +67,8 @@ fn priority<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     rest
 }
 
-/// `1 TIME HOST kernel PROCID MSGID STRUCTURED-DATA TEXT` of RFC 5424, behind the priority.
-fn rfc5424<'a>(line: &'a str, record: &mut Record<'a>) -> Option<&'a str> {
+/// `1 TIME HOST kernel PROCID MSGID STRUCTURED-DATA TEXT` of RFC 5424, behind the priority: the program and the text.
+fn rfc5424<'a>(line: &'a str, record: &mut Record<'a>) -> Option<(&'a str, &'a str)> {
     let stamp::Iso { wall, rest, .. } = stamp::iso(line.strip_prefix("1 ")?)?;
     let mut words = rest.splitn(5, ' ');
     let (host, program, _, _) = (words.next()?, words.next()?, words.next()?, words.next()?);
@@ -76,9 +77,9 @@ fn rfc5424<'a>(line: &'a str, record: &mut Record<'a>) -> Option<&'a str> {
     record.stamped = true;
     record.hostname = (host != "-").then(|| host.into());
     if program != "kernel" {
-        record.origin = Origin::Program;
+        record.origin = if is_driver(program) { Origin::Unclear } else { Origin::Program };
     }
-    Some(rest.strip_prefix(' ').unwrap_or(rest).trim_start_matches('\u{feff}'))
+    Some((program, rest.strip_prefix(' ').unwrap_or(rest).trim_start_matches('\u{feff}')))
 }
 
 /// What follows `-` or `[…][…]`; a `]` inside of a value is escaped.
@@ -183,16 +184,33 @@ fn calendar(line: &str) -> Option<(Wall, bool, &str)> {
     }
 }
 
-/// `host kernel: text`, `host kern.err kernel: text`, `kernel: text`. Whatever else stands there was no kernel.
+/// `host kernel: text`, `host kern.err kernel: text`, `kernel: text`. Any other tag is a program's.
+///
+/// A driver's frame in the place of the tag, an uptime there, or no tag at all: that is the kernel's line without its tag,
+/// or a program's. Nobody can tell.
 pub(super) fn tagged<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     let mut rest = line;
     for place in 0..3 {
+        if let Some(text) = untagged(rest, record) {
+            record.origin = Origin::Unclear;
+            return text;
+        }
         let Some((token, after)) = rest.split_once(' ') else { break };
         if let Some(tag) = token.strip_suffix(':') {
-            if tag != "kernel" {
-                record.origin = Origin::Program;
+            if tag == "kernel" {
+                return after.trim_start_matches(' ');
             }
-            return after.trim_start_matches(' ');
+            // Labels of a log system in JSON are no tag.
+            if tag.starts_with('{') || tag.starts_with('"') {
+                break;
+            }
+            // VMware ESXi: `cpu12:2097789)NVRM: …`.
+            if let Some((_, "NVRM")) = tag.rsplit_once(')') {
+                record.origin = Origin::Unclear;
+                return rest.get(tag.len() - "NVRM".len()..).unwrap_or(rest);
+            }
+            record.origin = if tag.starts_with("kernel[") { Origin::Unclear } else { Origin::Program };
+            return if is_driver(tag) { rest } else { after.trim_start_matches(' ') };
         }
         match token.split_once('.') {
             Some((facility, _)) if place > 0 && FACILITIES.contains(&facility) => {
@@ -203,8 +221,37 @@ pub(super) fn tagged<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
         }
         rest = after;
     }
-    record.origin = Origin::Program;
+    record.origin = Origin::Unclear;
     rest
+}
+
+/// Whether a tag is a driver's own name: the text is no error without it.
+fn is_driver(tag: &str) -> bool {
+    tag.starts_with("NVRM") || tag.starts_with("nvidia-nvswitch")
+}
+
+/// What stands where a tag should: the kernel's clock, a driver's frame, or the stream of a container.
+fn untagged<'a>(text: &'a str, record: &mut Record<'a>) -> Option<&'a str> {
+    match text.bytes().next()? {
+        b'[' => {
+            let (inside, _) = text.get(1..)?.split_once(']')?;
+            stamp::uptime(inside)?;
+            Some(brackets(text, record))
+        }
+        b's' => {
+            let streams = ["stdout F ", "stderr F ", "stdout P ", "stderr P "];
+            let rest = streams.iter().find_map(|stream| text.strip_prefix(stream))?;
+            Some(brackets(rest, record))
+        }
+        b'N' => (text.starts_with("NVRM:") || text.starts_with("NVRM ")).then_some(text),
+        b'n' | b'p' => {
+            let (word, rest) = text.split_once(' ')?;
+            // A host may be called `nvidia`.
+            let named = word.ends_with(':') || line::leading_address(rest).is_some();
+            (named && line::family(text).is_some()).then_some(text)
+        }
+        _ => None,
+    }
 }
 
 /// `host kernel: text` after a bracket (`journalctl -o short-monotonic`).

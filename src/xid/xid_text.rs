@@ -302,11 +302,35 @@ fn recovery_action(text: &str, line: &mut Line) {
 }
 
 fn recovery_from(text: &str) -> Option<u64> {
-    after(text, "changed from ").and_then(hex).map(|(action, _)| action)
+    let text = after(text, "changed from ")?;
+    recovery_number(text).map(|(action, _)| action).or_else(|| recovery_words(text.split_once(" to ")?.0))
 }
 
 fn recovery_to(text: &str) -> Option<(u64, &str)> {
-    after(text, ") to ").or_else(|| after(text, " to ")).and_then(hex)
+    let text = after(text, ") to ").or_else(|| after(text, " to "))?;
+    recovery_number(text).or_else(|| Some((recovery_words(text)?, "")))
+}
+
+/// `0x2`. `Drain` begins with a hexadecimal digit as well.
+fn recovery_number(text: &str) -> Option<(u64, &str)> {
+    hex(text).filter(|_| text.starts_with(|first: char| first.is_ascii_digit()))
+}
+
+/// The value that a label in words stands for.
+fn recovery_words(text: &str) -> Option<u64> {
+    let text = text.to_ascii_lowercase();
+    let label = |word: &str| text.contains(word);
+    Some(match () {
+        () if label("drain") && label("p2p") => 3,
+        () if label("drain") && label("reset") => 4,
+        () if label("imex") => 5,
+        () if label("bus") && label("reset") => 6,
+        () if label("system") && label("reboot") => 7,
+        () if label("reboot") => 2,
+        () if label("reset") => 1,
+        () if text.trim_start_matches(['(', '"', '\'']).starts_with("none") => 0,
+        () => return None,
+    })
 }
 
 /// Taking back one recommendation is another event than taking back another: only some end with a reset.

@@ -8,15 +8,23 @@ const MOST_LINE: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     begun: Vec<u8>,
+    /// Whether the last line ended with a carriage return: a newline behind it ends no other line.
+    returned: bool,
 }
 
 impl Lines {
     /// Takes the next chunk, calls `line` for every line that it completes.
     pub(super) fn push(&mut self, chunk: &[u8], mut line: impl FnMut(&str)) {
         let mut rest = chunk;
-        while let Some(at) = rest.iter().position(|byte| *byte == b'\n') {
+        // A serial console may end its lines with a carriage return alone.
+        while let Some(at) = rest.iter().position(|byte| matches!(*byte, b'\n' | b'\r')) {
             let (end, following) = rest.split_at(at);
             rest = following.get(1..).unwrap_or_default();
+            let newline = following.first() == Some(&b'\n');
+            let rest_of_end = std::mem::replace(&mut self.returned, !newline) && newline;
+            if rest_of_end && end.is_empty() && self.begun.is_empty() {
+                continue;
+            }
             if self.begun.is_empty() {
                 line(&String::from_utf8_lossy(end.get(..MOST_LINE).unwrap_or(end)));
             } else {
@@ -55,6 +63,11 @@ mod tests {
     #[test]
     fn a_line_that_comes_in_pieces_is_one_line() {
         assert_eq!(lines(&[b"a\nb", b"", b"c\n\nd", b"\n", b"e"]), ["a", "bc", "", "d", "e"]);
+    }
+
+    #[test]
+    fn a_carriage_return_ends_a_line_too() {
+        assert_eq!(lines(&[b"a\rb\r\nc\r", b"\nd\n\ne"]), ["a", "b", "c", "d", "", "e"]);
     }
 
     #[test]

@@ -27,13 +27,24 @@ const TIME: Duration = Duration::from_secs(30);
 const CHUNK: usize = 64 * 1024;
 
 /// First bytes of formats that look like a log's name and are not text.
-const NOT_TEXT: [(&[u8], &str); 5] = [
+const NOT_TEXT: [(&[u8], &str); 7] = [
     (&[0x1f, 0x8b], "gzip: unpack it first (gunzip)"),
     (&[0x28, 0xb5, 0x2f, 0xfd], "zstd: unpack it first (unzstd)"),
     (&[0xfd, b'7', b'z', b'X', b'Z'], "xz: unpack it first (unxz)"),
     (b"BZh", "bzip2: unpack it first (bunzip2)"),
+    (&[0xff, 0xfe], UTF_16),
+    (&[0xfe, 0xff], UTF_16),
     (b"LPKSHHRH", "a binary journal: print it with journalctl --file=FILE -o json _TRANSPORT=kernel"),
 ];
+
+/// What PowerShell writes with `>`.
+const UTF_16: &str = "UTF-16: convert it first (iconv -f UTF-16 -t UTF-8)";
+
+/// Whether a log begins with text of two bytes a letter. No text has so many zeroes.
+fn is_wide(part: &[u8]) -> bool {
+    let head = part.get(..256).unwrap_or(part);
+    head.iter().filter(|byte| **byte == 0).count() * 3 > head.len()
+}
 
 /// Reads a saved log; `-` is standard input.
 pub(crate) fn read_file(path: &Path, options: &Options) -> Section<KernelLog> {
@@ -81,6 +92,9 @@ fn push(mut reader: impl Read, name: &str, log: &mut EventLog) -> Result<Option<
             && let Some((_, what)) = NOT_TEXT.iter().find(|(magic, _)| part.starts_with(magic))
         {
             return Err(unreadable(name, &format!("not text but {what}")));
+        }
+        if taken == 0 && is_wide(part) {
+            return Err(unreadable(name, &format!("not text but {UTF_16}")));
         }
         taken = taken.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
         lines.push(part, |line| log.push_line(line));
@@ -132,8 +146,16 @@ mod tests {
     fn what_is_no_text_is_refused_with_the_way_to_make_it_text() {
         let tree = Tree::new();
         tree.file("kern.log.2.gz", [0x1f, 0x8b, 8, 0]).file("system.journal", "LPKSHHRH....");
-        for (name, hint) in [("kern.log.2.gz", "gunzip"), ("system.journal", "journalctl"), ("missing", "No such file")]
-        {
+        let text = "[  171.620236] NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus.\r\n";
+        let wide = |mark: &str| format!("{mark}{text}").encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+        tree.file("powershell", wide("\u{feff}")).file("no-mark", wide(""));
+        for (name, hint) in [
+            ("kern.log.2.gz", "gunzip"),
+            ("system.journal", "journalctl"),
+            ("missing", "No such file"),
+            ("powershell", "UTF-16"),
+            ("no-mark", "UTF-16"),
+        ] {
             let section = read_file(&tree.path().join(name), &NOW);
             assert_eq!(section.status, Status::Error);
             assert!(section.problems[0].why.contains(hint), "{}", section.problems[0].why);

@@ -4,6 +4,9 @@
 //! that merely mentions a GPU is nothing: the driver's own frames count, and their addresses must be addresses.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use crate::facts::kernel_log::KernelEventKind;
 use crate::pci::PciAddress;

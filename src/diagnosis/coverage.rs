@@ -79,7 +79,7 @@ pub(super) fn undecoded(node: &Node<'_>) -> Option<String> {
     let sample = log.coverage.iter().flat_map(|source| &source.unread_samples).next();
     let sample = sample.map(|sample| format!(": {}", crate::text::clean(sample, SAMPLE))).unwrap_or_default();
     let lines = if errors == 1 { "line" } else { "lines" };
-    (errors > 0).then(|| format!("{errors} kernel {lines} that may be GPU errors could not be read{sample}"))
+    (errors > 0).then(|| format!("{errors} kernel {lines} that may tell of a GPU error could not be read{sample}"))
 }
 
 /// Words of an advice that depends on whether something happened before.

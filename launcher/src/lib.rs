@@ -10,19 +10,22 @@
 mod answer;
 mod args;
 pub mod audit;
+mod byte_budget;
+pub mod call;
 pub mod consent;
 mod error;
-mod fit;
 pub mod fleet;
 pub mod kubernetes;
 pub mod mcp;
 pub mod probe;
 mod program;
 mod quoted;
+mod reading;
 mod schema;
 pub mod settings;
+mod text;
 pub mod tools;
-mod words;
+mod variant_name;
 
 pub use error::Failure;
 pub use program::main;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Line;
-use crate::tools::table;
+use crate::text::node_answer as table;
 
 /// The lines as a table, newest last.
 pub fn table(lines: &[Line]) -> String {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::names::Names;
-use super::row::Row;
+use crate::answer::node_names::Names;
+use crate::fleet::row::Row;
 
 /// Nodes of a model below which nothing is usual.
 const FEWEST: usize = 3;
@@ -46,7 +46,7 @@ pub struct Group {
 }
 
 /// Groups by model, the largest first.
-pub(super) fn groups(rows: &[Row]) -> Vec<Group> {
+pub(crate) fn groups(rows: &[Row]) -> Vec<Group> {
     let mut groups: Vec<_> = by_model(rows)
         .into_iter()
         .map(|(model, rows)| Group {
@@ -61,7 +61,7 @@ pub(super) fn groups(rows: &[Row]) -> Vec<Group> {
 }
 
 /// Outliers, those of few nodes first; beside each the nodes that it is about.
-pub(super) fn outliers(rows: &[Row]) -> Vec<(Outlier, Vec<String>)> {
+pub(crate) fn outliers(rows: &[Row]) -> Vec<(Outlier, Vec<String>)> {
     let mut outliers = Vec::new();
     for (model, rows) in by_model(rows) {
         if rows.len() < FEWEST {

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use syringe_core::diagnosis::{Finding, Severity, Verdict};
 
-use super::answer::{FailedNodes, FleetAnswer, FleetFinding, NodeDetail, ProbesNote, Totals};
-use super::compare::{self, Outlier};
-use super::names::Names;
-use super::row::Row;
-use super::walk::Outcome;
-use crate::fit;
-use crate::words::word;
+use crate::answer::fleet::{FailedNodes, FleetAnswer, FleetFinding, NodeDetail, ProbesNote, Totals};
+use crate::answer::node_names::Names;
+use crate::byte_budget;
+use crate::fleet::compare;
+use crate::fleet::compare::Outlier;
+use crate::fleet::row::Row;
+use crate::fleet::walk::Outcome;
+use crate::variant_name::word;
 
 /// Bytes of an answer about up to 50 nodes: 9,000 tokens of 4 bytes.
 const FEW_NODES_BYTES: usize = 36_000;
@@ -24,17 +25,17 @@ const NAMES_BYTES: usize = 400;
 const SENTENCE: usize = 240;
 
 /// What is known of the call itself.
-pub(super) struct About {
-    pub(super) context: String,
-    pub(super) gpu_nodes: usize,
+pub(crate) struct About {
+    pub(crate) context: String,
+    pub(crate) gpu_nodes: usize,
     /// Nodes that the caller's limit left out.
-    pub(super) beyond_limit: Vec<String>,
-    pub(super) concurrency: u16,
-    pub(super) total_ms: u64,
+    pub(crate) beyond_limit: Vec<String>,
+    pub(crate) concurrency: u16,
+    pub(crate) total_ms: u64,
 }
 
 /// Puts the answer together, and makes it fit.
-pub(super) fn conclude(about: About, outcomes: Vec<(String, Outcome<Row>)>) -> FleetAnswer {
+pub(crate) fn conclude(about: About, outcomes: Vec<(String, Outcome<Row>)>) -> FleetAnswer {
     let mut rows = Vec::new();
     let mut failed: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     let mut skipped: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
@@ -241,16 +242,16 @@ impl FleetAnswer {
         let nodes = self.totals.gpu_nodes;
         let most = (FEW_NODES_BYTES + nodes.saturating_sub(50) * 40).min(MANY_NODES_BYTES);
         let some = |omitted: usize| (omitted > 0).then_some(omitted);
-        self.findings_omitted = some(fit::truncate(&mut self.findings, most / 4));
-        self.outliers_omitted = some(fit::truncate(&mut self.outliers, most / 6));
-        self.failed_omitted = some(fit::truncate(&mut self.failed, most / 8));
-        self.skipped_omitted = some(fit::truncate(&mut self.skipped, most / 16));
-        self.groups_omitted = some(fit::truncate(&mut self.groups, most / 8));
-        self.left_behind_omitted = some(fit::truncate(&mut self.left_behind, most / 16));
+        self.findings_omitted = some(byte_budget::truncate(&mut self.findings, most / 4));
+        self.outliers_omitted = some(byte_budget::truncate(&mut self.outliers, most / 6));
+        self.failed_omitted = some(byte_budget::truncate(&mut self.failed, most / 8));
+        self.skipped_omitted = some(byte_budget::truncate(&mut self.skipped, most / 16));
+        self.groups_omitted = some(byte_budget::truncate(&mut self.groups, most / 8));
+        self.left_behind_omitted = some(byte_budget::truncate(&mut self.left_behind, most / 16));
         let details = std::mem::take(&mut self.nodes);
-        let left = most.saturating_sub(fit::size(self) + 40);
+        let left = most.saturating_sub(byte_budget::size(self) + 40);
         self.nodes = details;
-        self.nodes_omitted = some(fit::truncate(&mut self.nodes, left));
+        self.nodes_omitted = some(byte_budget::truncate(&mut self.nodes, left));
     }
 }
 

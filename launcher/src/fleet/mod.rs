@@ -6,28 +6,21 @@
 //!                                                      names ───┘
 //! ```
 
-mod answer;
-mod compare;
+pub(crate) mod compare;
 mod conclude;
-mod names;
 mod row;
-mod setbacks;
-mod table;
 mod walk;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
-pub use answer::{FailedNodes, FleetAnswer, FleetFinding, NodeDetail, ProbesNote, Totals};
-pub use compare::{Group, Outlier};
-pub use names::Names;
-pub use setbacks::Setbacks;
-pub(crate) use table::table;
+pub(crate) use crate::text::fleet_answer::table;
 
+use crate::answer::fleet::FleetAnswer;
+use crate::call::Call;
 use crate::error::{Failure, Obstacle};
-use crate::kubernetes::{gpu_nodes, node_gpus};
-use crate::tools::Call;
+use crate::kubernetes::model::{gpu_nodes, node_gpus};
 use walk::{Outcome, Walk};
 
 /// Pods that are left, in one failure. The rest is counted.

@@ -10,8 +10,8 @@ use syringe_core::facts::telemetry::Telemetry;
 use syringe_core::facts::topology::Topology;
 use syringe_core::report::Section;
 
-use crate::kubernetes::node_gpus;
-use crate::tools::probing::Read;
+use crate::kubernetes::model::node_gpus;
+use crate::reading::read_node::Read;
 
 /// A node that was read.
 #[derive(Clone, Debug)]

@@ -9,12 +9,13 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use tokio::time::{Instant, timeout_at};
 
+use crate::call::Call;
 use crate::error::{Failure, Obstacle};
 use crate::kubernetes::Connection;
 use crate::probe::Phase;
+use crate::reading::read_node;
+use crate::reading::read_node::{KnownNode, Read};
 use crate::settings::Via;
-use crate::tools::Call;
-use crate::tools::probing::{self, KnownNode, Read};
 
 /// Time of the call that is kept for putting the answer together.
 const KEPT: Duration = Duration::from_secs(1);
@@ -103,7 +104,7 @@ impl Walk<'_> {
         }
         let time = settings.node_time().min(left);
         let known = KnownNode { connection: self.connection, kubernetes: node, live: None, time };
-        let read = probing::read_known(quiet, known, self.tool, self.command.to_vec());
+        let read = read_node::read_known(quiet, known, self.tool, self.command.to_vec());
         // The life of a pod goes on to its removal when nobody waits for it any more.
         let read = match timeout_at(end, read).await {
             Ok(read) => read,
@@ -124,7 +125,7 @@ impl Walk<'_> {
                 Outcome::Read(summarise(node, read))
             }
             Err(failure) => {
-                if !self.call.cancel.is_cancelled() && crate::kubernetes::node_gpus::is_ready(node) {
+                if !self.call.cancel.is_cancelled() && crate::kubernetes::model::node_gpus::is_ready(node) {
                     setbacks.note(server, &name, Some(&failure.why));
                 }
                 Outcome::Failed(failure)

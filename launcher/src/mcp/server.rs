@@ -16,13 +16,13 @@ use syringe_core::text::tidy;
 use tokio_util::sync::CancellationToken;
 
 use super::{asking, definitions, prompts, resources};
+use crate::call::{Call, Setbacks};
 use crate::consent::{Consent, Tokens};
 use crate::error::Failure;
-use crate::fleet::Setbacks;
 use crate::kubernetes::Contexts;
 use crate::probe::{OnPhase, Phase, Syringe};
 use crate::settings::Settings;
-use crate::tools::{Call, Entry, Rendered};
+use crate::tools::{Entry, Rendered};
 
 /// What a model is told about the server as a whole.
 const INSTRUCTIONS: &str = "Reads NVIDIA GPU nodes of a Kubernetes cluster. list_gpu_nodes gives node names and creates nothing. \

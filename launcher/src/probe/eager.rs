@@ -9,8 +9,8 @@ use super::exec::{self, Command, Ended, ExecError, Output};
 use super::life::Life;
 use super::{CONTAINER, Phase, Timings, hopeless, policy};
 use crate::error::{Failure, Obstacle, kube_reason};
-use crate::kubernetes::events;
-use crate::kubernetes::patience::retry_after;
+use crate::kubernetes::client::retry::retry_after;
+use crate::kubernetes::read::events;
 use crate::settings::Via;
 
 /// Time for an exec request to be upgraded.

@@ -11,21 +11,25 @@ use syringe_core::facts::health::HealthStatus;
 use syringe_core::report::{Section, Sections, Source};
 use syringe_core::text::clean;
 
-use super::get_pod_gpu_allocation::{pods_table, resources_table};
-use super::probing::{self, KnownNode, Read};
-use super::table::{cell, foot, lines, table};
-use super::{Call, NodeArgs, Tool};
-use crate::answer::ProbeNote;
+use crate::answer::node::ProbeNote;
+use crate::byte_budget;
+use crate::call::Call;
 use crate::error::Failure;
-use crate::fit;
-use crate::kubernetes::allocation::ResourceUse;
-use crate::kubernetes::conditions::{Condition, conditions, gpu_labels};
-use crate::kubernetes::events::{self, NodeEvent};
-use crate::kubernetes::pod_rows::PodRow;
-use crate::kubernetes::resolve;
-use crate::kubernetes::view::{self, NodeView};
-use crate::kubernetes::{names, node_gpus};
-use crate::words::word;
+use crate::kubernetes::model::allocation::ResourceUse;
+use crate::kubernetes::model::conditions::{Condition, conditions, gpu_labels};
+use crate::kubernetes::model::pod_rows::PodRow;
+use crate::kubernetes::model::resolve_devices;
+use crate::kubernetes::model::{names, node_gpus};
+use crate::kubernetes::read::events;
+use crate::kubernetes::read::events::NodeEvent;
+use crate::kubernetes::read::node_view;
+use crate::kubernetes::read::node_view::NodeView;
+use crate::reading::read_node;
+use crate::reading::read_node::{KnownNode, Read};
+use crate::text::node_answer::{cell, foot, lines, table};
+use crate::tools::get_pod_gpu_allocation::{pods_table, resources_table};
+use crate::tools::{NodeArgs, Tool};
+use crate::variant_name::word;
 
 /// Bytes of all pods of one answer.
 const MOST_POD_BYTES: usize = 16_000;
@@ -158,7 +162,7 @@ impl Tool for DescribeGpuNode {
         let what = format!("Looking at node {}", clean(&node_name, names::LONGEST));
         let connection = call.within(&what, call.contexts.connect(context.as_deref())).await?;
         let (view, events) = tokio::join!(
-            call.within(&what, view::read(&connection, &node_name)),
+            call.within(&what, node_view::read(&connection, &node_name)),
             call.within(&what, events::of_node(&connection, &node_name))
         );
         let view = view?;
@@ -169,12 +173,12 @@ impl Tool for DescribeGpuNode {
                 events.truncate(MOST_EVENTS);
                 (answer.events, answer.events_omitted) = (events, (omitted > 0).then_some(omitted));
             }
-            Err(failure) => answer.unknown.push(view::as_unknown("events", &failure)),
+            Err(failure) => answer.unknown.push(node_view::as_unknown("events", &failure)),
         }
         call.syringe.sweep_in_background(&connection);
         let known =
             KnownNode { connection: &connection, kubernetes: &view.node, live: view.live_pods(), time: call.left() };
-        match probing::read_known(&call, known, Self::NAME, vec!["all".into()]).await {
+        match read_node::read_known(&call, known, Self::NAME, vec!["all".into()]).await {
             Ok(mut read) => {
                 if read.report.source == Source::Api
                     && let Err(why) = read.add_kernel_log(&call, &connection, &view.node, None).await
@@ -184,7 +188,7 @@ impl Tool for DescribeGpuNode {
                 answer.add(read);
             }
             Err(failure) => {
-                answer.unknown.push(view::as_unknown("probe", &failure));
+                answer.unknown.push(node_view::as_unknown("probe", &failure));
                 answer.probe = call.note_of_failed(&answer.node, &answer.context, &failure);
             }
         }
@@ -235,7 +239,7 @@ impl NodeDescription {
         let resources = view.uses();
         let (capacity, allocatable) = node_gpus::offers(node, view.dra.as_ref());
         let mut pods = view.rows();
-        let omitted = fit::truncate(&mut pods, MOST_POD_BYTES);
+        let omitted = byte_budget::truncate(&mut pods, MOST_POD_BYTES);
         let total_gpus = view.physical_gpus(&resources);
         let (allocated_gpus, available_gpus) = touched(&resources, total_gpus).unzip();
         Self {
@@ -281,7 +285,7 @@ impl NodeDescription {
             (summary.allocated_gpus, summary.available_gpus) = touched(&self.resources, found).unzip();
         }
         if let (Some(allocated), Some(available)) = (&mut summary.allocated_gpus, &mut summary.available_gpus) {
-            *allocated = (*allocated).max(resolve::booked_gpus(&report.sections)).min(summary.total_gpus);
+            *allocated = (*allocated).max(resolve_devices::booked_gpus(&report.sections)).min(summary.total_gpus);
             *available = (*available).min(summary.total_gpus - *allocated);
         }
         let Sections { inventory, telemetry, health, .. } = report.sections;
@@ -353,7 +357,7 @@ fn found_gpus(sections: &Sections) -> u64 {
 /// Whole GPUs that are held, and free ones. Shares and MIG devices count as the GPUs that they must take up at least;
 /// `resources` has them exactly. `None` when the pods could not be read.
 fn touched(resources: &[ResourceUse], total: u64) -> Option<(u64, u64)> {
-    use crate::kubernetes::resources::Unit;
+    use crate::kubernetes::model::resources::Unit;
     let mut held = 0;
     let mut free = 0;
     let mut in_parts = false;
@@ -416,7 +420,7 @@ fn conditions_table(conditions: &[Condition]) -> String {
 fn events_table(events: &[NodeEvent]) -> String {
     let mut rows = table(["last (UTC)", "times", "event", "message"]);
     for event in events {
-        let last = cell(event.last.map(super::table::second));
+        let last = cell(event.last.map(crate::text::node_answer::second));
         rows.add_row([last, event.count.to_string(), event.reason.clone(), event.message.clone()]);
     }
     lines(&rows)

@@ -7,11 +7,13 @@ use serde_json::Value;
 use syringe_core::facts::health::{GpuHealth, HealthStatus};
 use syringe_core::report::{Sections, Status};
 
-use super::table::{cell, foot, head, lines, table};
-use super::{Call, Tool, probing};
-use crate::answer::Answer;
+use crate::answer::node::Answer;
+use crate::call::Call;
 use crate::error::Failure;
-use crate::words::word;
+use crate::reading::read_node;
+use crate::text::node_answer::{cell, foot, head, lines, table};
+use crate::tools::Tool;
+use crate::variant_name::word;
 
 /// The tool.
 pub struct DiagnoseGpuNode;
@@ -79,7 +81,7 @@ impl Tool for DiagnoseGpuNode {
 
     async fn call(call: Call, args: DiagnoseArgs) -> Result<Self::Answer, Failure> {
         let DiagnoseArgs { node_name, detail, context } = args;
-        let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["all".into()]).await?;
+        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["all".into()]).await?;
         let sections = read.report.sections;
         let section = DiagnosisSection::of(sections, detail);
         Ok(Answer::new(read.diagnosis, section, read.note))

@@ -7,15 +7,18 @@ use syringe_core::diagnosis::{Finding, Severity, Unknown};
 use syringe_core::explanation::{self, Cause, Explanation, PodFacts};
 use syringe_core::report::Source;
 
-use super::probing::Ask;
-use super::table::{foot, second};
-use super::{Call, Tool, probing};
-use crate::answer::ProbeNote;
+use crate::answer::node::ProbeNote;
+use crate::call::Call;
 use crate::error::Failure;
-use crate::kubernetes::placement::{self, Candidate};
-use crate::kubernetes::{node, pod_facts, view};
+use crate::kubernetes::model::placement;
+use crate::kubernetes::model::placement::Candidate;
+use crate::kubernetes::read::{node_view, nodes, pod_facts};
 use crate::probe::Beside;
-use crate::words::word;
+use crate::reading::read_node;
+use crate::reading::read_node::Ask;
+use crate::text::node_answer::{foot, second};
+use crate::tools::Tool;
+use crate::variant_name::word;
 
 /// Findings about the node in one answer.
 const MOST_FINDINGS: usize = 8;
@@ -100,11 +103,11 @@ impl Tool for ExplainGpuPod {
         let read = match pod.node.clone() {
             None => Err("it has no node".to_owned()),
             Some(node) => {
-                let looked = probing::look(&call, &connection, &node).await;
-                pod.node_ready = looked.as_ref().ok().map(|node| node::must_be_ready(node).is_ok());
+                let looked = read_node::look(&call, &connection, &node).await;
+                pod.node_ready = looked.as_ref().ok().map(|node| nodes::must_be_ready(node).is_ok());
                 let ask = Ask::everything_about(Beside::gpus_of(&object));
                 let read = match looked {
-                    Ok(node) => probing::read_or_ask_kubernetes(&call, &connection, &node, Self::NAME, ask).await,
+                    Ok(node) => read_node::read_or_ask_kubernetes(&call, &connection, &node, Self::NAME, ask).await,
                     Err(failure) => Err(failure),
                 };
                 read.map_err(|failure| failure.to_string())
@@ -136,7 +139,7 @@ impl Tool for ExplainGpuPod {
         let surplus = node_findings.len().saturating_sub(MOST_FINDINGS);
         node_findings.truncate(MOST_FINDINGS);
         let node_findings_omitted = (surplus > 0).then_some(surplus);
-        unknown.extend(no_events.map(|failure| view::as_unknown("events", &failure)));
+        unknown.extend(no_events.map(|failure| node_view::as_unknown("events", &failure)));
         unknown.extend(not_listed.map(|why| Unknown { section: "candidates".into(), gpu: None, why }));
         let PodFacts { phase, node, .. } = pod;
         Ok(PodExplanation {

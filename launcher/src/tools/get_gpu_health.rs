@@ -4,12 +4,15 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::health::Health;
 
-use super::table::{cell, foot, head, lines, table};
-use super::{Call, FleetArgs, Tool, probing};
-use crate::answer::{Answer, OneOrMany};
+use crate::answer::node::{Answer, OneOrMany};
+use crate::call::Call;
 use crate::error::Failure;
-use crate::fleet::{self, Which};
-use crate::words::word;
+use crate::fleet;
+use crate::fleet::Which;
+use crate::reading::read_node;
+use crate::text::node_answer::{cell, foot, head, lines, table};
+use crate::tools::{FleetArgs, Tool};
+use crate::variant_name::word;
 
 /// The tool.
 pub struct GetGpuHealth;
@@ -38,8 +41,8 @@ impl Tool for GetGpuHealth {
             let which = Which { context: context.as_deref(), selector: selector.as_deref(), limit };
             return Ok(OneOrMany::Many(Box::new(fleet::survey(&call, which, Self::NAME, &command).await?)));
         };
-        let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
-        let health = probing::section(&read.note, "health", read.report.sections.health)?;
+        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
+        let health = read_node::section(&read.note, "health", read.report.sections.health)?;
         Ok(OneOrMany::One(Box::new(Answer::new(read.diagnosis, HealthSection { health }, read.note))))
     }
 

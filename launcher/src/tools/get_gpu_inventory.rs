@@ -4,11 +4,14 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::inventory::Inventory;
 
-use super::table::{cell, foot, gpu_rows, head, lines, lost_lines, table};
-use super::{Call, FleetArgs, Tool, probing};
-use crate::answer::{Answer, OneOrMany};
+use crate::answer::node::{Answer, OneOrMany};
+use crate::call::Call;
 use crate::error::Failure;
-use crate::fleet::{self, Which};
+use crate::fleet;
+use crate::fleet::Which;
+use crate::reading::read_node;
+use crate::text::node_answer::{cell, foot, gpu_rows, head, lines, lost_lines, table};
+use crate::tools::{FleetArgs, Tool};
 
 /// The tool.
 pub struct GetGpuInventory;
@@ -37,8 +40,8 @@ impl Tool for GetGpuInventory {
             let which = Which { context: context.as_deref(), selector: selector.as_deref(), limit };
             return Ok(OneOrMany::Many(Box::new(fleet::survey(&call, which, Self::NAME, &command).await?)));
         };
-        let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
-        let inventory = probing::section(&read.note, "inventory", read.report.sections.inventory)?;
+        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
+        let inventory = read_node::section(&read.note, "inventory", read.report.sections.inventory)?;
         Ok(OneOrMany::One(Box::new(Answer::new(read.diagnosis, InventorySection { inventory }, read.note))))
     }
 

@@ -6,18 +6,22 @@ use serde::{Deserialize, Serialize};
 use syringe_core::diagnosis::{Finding, Unknown};
 use syringe_core::text::clean;
 
-use super::probing::{self, KnownNode};
-use super::table::{cell, foot, lines, table};
-use super::{Call, Tool};
-use crate::answer::ProbeNote;
+use crate::answer::node::ProbeNote;
+use crate::byte_budget;
+use crate::call::Call;
 use crate::error::Failure;
-use crate::fit;
-use crate::kubernetes::allocation::{Amounts, ResourceUse};
-use crate::kubernetes::live_pods::LivePods;
-use crate::kubernetes::names;
-use crate::kubernetes::pod_rows::{ContainerRow, DeviceRow, PodRow};
-use crate::kubernetes::resolve::{self, Leftovers};
-use crate::kubernetes::view::{self, NodeView};
+use crate::kubernetes::model::allocation::{Amounts, ResourceUse};
+use crate::kubernetes::model::names;
+use crate::kubernetes::model::pod_rows::{ContainerRow, DeviceRow, PodRow};
+use crate::kubernetes::model::resolve_devices;
+use crate::kubernetes::model::resolve_devices::Leftovers;
+use crate::kubernetes::read::live_pods::LivePods;
+use crate::kubernetes::read::node_view;
+use crate::kubernetes::read::node_view::NodeView;
+use crate::reading::read_node;
+use crate::reading::read_node::KnownNode;
+use crate::text::node_answer::{cell, foot, lines, table};
+use crate::tools::Tool;
 
 /// Bytes of all pods of one answer. The totals always count all of them.
 const MOST_BYTES: usize = 40_000;
@@ -100,7 +104,7 @@ impl Tool for GetPodGpuAllocation {
         namespace.as_deref().map_or(Ok(()), names::namespace)?;
         let what = format!("Looking at node {}", clean(&node_name, names::LONGEST));
         let connection = call.within(&what, call.contexts.connect(context.as_deref())).await?;
-        let mut view = call.within(&what, view::read(&connection, &node_name)).await?;
+        let mut view = call.within(&what, node_view::read(&connection, &node_name)).await?;
         let mut answer = PodAllocation::of(&view, node_name, connection.context.clone());
         answer.unknown.append(&mut view.unknown);
         if resolve_devices {
@@ -112,19 +116,19 @@ impl Tool for GetPodGpuAllocation {
                 time: call.left(),
             };
             let command = vec!["read".to_owned(), SECTIONS.to_owned()];
-            match probing::read_known(&call, known, Self::NAME, command).await {
+            match read_node::read_known(&call, known, Self::NAME, command).await {
                 Ok(mut read) => {
                     if let Some(live) = &read.live {
                         live.name_static_pods(&mut read.report.sections);
                     }
                     let live = read.live.as_ref().map(LivePods::names);
-                    answer.leftovers = resolve::resolve(&mut answer.pods, live, &read.report.sections);
+                    answer.leftovers = resolve_devices::resolve(&mut answer.pods, live, &read.report.sections);
                     answer.findings = read.diagnosis.findings;
                     answer.unknown.extend(read.diagnosis.unknown);
                     answer.probe = Some(read.note);
                 }
                 Err(failure) => {
-                    answer.unknown.push(view::as_unknown("devices", &failure));
+                    answer.unknown.push(node_view::as_unknown("devices", &failure));
                     answer.probe = call.note_of_failed(&answer.node, &connection.context, &failure);
                 }
             }
@@ -197,7 +201,7 @@ impl PodAllocation {
             self.pods.retain(|pod| pod.namespace == namespace);
             self.pods_in_other_namespaces = Some(all - self.pods.len()).filter(|others| *others > 0);
         }
-        self.pods_omitted = Some(fit::truncate(&mut self.pods, MOST_BYTES)).filter(|omitted| *omitted > 0);
+        self.pods_omitted = Some(byte_budget::truncate(&mut self.pods, MOST_BYTES)).filter(|omitted| *omitted > 0);
     }
 }
 

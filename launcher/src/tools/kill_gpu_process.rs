@@ -10,10 +10,13 @@ use serde_json::{Value, json};
 use syringe_core::facts::action::{Action, KillAction, KillOutcome};
 use syringe_core::text::clean;
 
-use super::acting::{self, Acted, Deed, Target};
-use super::{Call, Tool};
+use crate::call::Call;
 use crate::error::Failure;
-use crate::kubernetes::{Connection, pod_names};
+use crate::kubernetes::Connection;
+use crate::kubernetes::read::pod_names;
+use crate::tools::Tool;
+use crate::tools::acting;
+use crate::tools::acting::{Acted, Deed, Target};
 
 /// Time between SIGTERM and SIGKILL when the caller does not say.
 const USUAL_GRACE: u64 = 10;
@@ -182,7 +185,7 @@ impl Deed for KillArgs {
             plan.push_str(&format!("Its command line, as far as it is shown: \"{}\"\n", clean(command, 120)));
         }
         if let Some(started) = process.and_then(|process| process.started_at) {
-            plan.push_str(&format!("It has been running since {}.\n", super::table::second(started)));
+            plan.push_str(&format!("It has been running since {}.\n", crate::text::node_answer::second(started)));
         }
         if let Some(bytes) = done.memory_before_bytes {
             plan.push_str(&format!("{} are in use on that GPU.\n", gibibytes(bytes)));

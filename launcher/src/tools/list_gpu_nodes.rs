@@ -10,14 +10,19 @@ use serde::{Deserialize, Serialize};
 use syringe_core::diagnosis::Unknown;
 use tokio::time::timeout_at;
 
-use super::table::{cell, lines, table};
-use super::{Call, Tool};
+use crate::byte_budget;
+use crate::call::Call;
 use crate::error::Failure;
-use crate::fit;
-use crate::kubernetes::allocation::{self, Amounts};
-use crate::kubernetes::dra::{self, Dra};
-use crate::kubernetes::gpu_nodes::{self, label_number};
-use crate::kubernetes::{node_gpus, pods};
+use crate::kubernetes::model::allocation;
+use crate::kubernetes::model::allocation::Amounts;
+use crate::kubernetes::model::dra;
+use crate::kubernetes::model::dra::Dra;
+use crate::kubernetes::model::gpu_nodes;
+use crate::kubernetes::model::gpu_nodes::label_number;
+use crate::kubernetes::model::node_gpus;
+use crate::kubernetes::read::pods;
+use crate::text::node_answer::{cell, lines, table};
+use crate::tools::Tool;
 
 /// Bytes of all rows of one answer. The totals always count all nodes.
 const MOST_BYTES: usize = 48_000;
@@ -219,7 +224,7 @@ impl GpuNodes {
     fn conclude(&mut self) {
         self.nodes.sort_by_key(|node| (node.problems.is_empty(), node.name.clone()));
         let troubled = self.nodes.iter().filter(|node| !node.problems.is_empty()).count();
-        let omitted = fit::truncate(&mut self.nodes, MOST_BYTES);
+        let omitted = byte_budget::truncate(&mut self.nodes, MOST_BYTES);
         self.nodes_omitted = (omitted > 0).then_some(omitted);
         let hidden = troubled.saturating_sub(self.nodes.len());
         self.problems_omitted = (hidden > 0).then_some(hidden);

@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use syringe_core::facts::action::{Action, ResetAction, ResetOutcome};
 
-use super::acting::{self, Acted, Deed, Target};
-use super::{Call, Tool};
+use crate::call::Call;
 use crate::error::Failure;
 use crate::kubernetes::Connection;
 use crate::settings::Check;
+use crate::tools::Tool;
+use crate::tools::acting;
+use crate::tools::acting::{Acted, Deed, Target};
 
 /// nvidia-smi may take 5 minutes for the reset and 2 for persistence mode; the looks before and after take the rest.
 const TIME: Duration = Duration::from_secs(480);

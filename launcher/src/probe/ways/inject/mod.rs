@@ -15,7 +15,7 @@ use self::archive::Archive;
 pub(super) use self::archive::Archives;
 use super::Known;
 use crate::error::Failure;
-use crate::kubernetes::node;
+use crate::kubernetes::read::nodes as node;
 use crate::probe::document::Document;
 use crate::probe::eager::Place;
 use crate::probe::exec::{Ended, Output};

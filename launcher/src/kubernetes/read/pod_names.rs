@@ -1,0 +1,28 @@
+//! The pod behind a UID, as a person knows it.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use syringe_core::text::clean;
+
+use crate::kubernetes::Connection;
+use crate::kubernetes::client::retry;
+
+/// Annotation that carries the UID by which the kubelet knows a static pod, and its cgroups are named.
+pub(crate) const STATIC_UID: &str = "kubernetes.io/config.hash";
+
+/// `namespace/name`, with its controller; `None` where the API does not tell. A help in a plan, never a need.
+pub async fn named(connection: &Connection, node: &str, uid: &str) -> Option<String> {
+    let pods: Api<Pod> = Api::all(connection.client.clone());
+    let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
+    let list = retry::read(|| pods.list(&on_node)).await?.ok()?;
+    let pod = list.items.iter().find(|pod| {
+        pod.metadata.uid.as_deref() == Some(uid) || pod.annotations().get(STATIC_UID).is_some_and(|hash| hash == uid)
+    })?;
+    let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
+    let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
+    Some(match controller {
+        Some(owner) => clean(&format!("{name}. Its {} {} may start it again.", owner.kind, owner.name), 400),
+        None => clean(&format!("{name}."), 400),
+    })
+}

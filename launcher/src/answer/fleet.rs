@@ -7,7 +7,6 @@ use serde::Serialize;
 use syringe_core::diagnosis::{ActionCode, Class, Severity, Verdict};
 
 use crate::answer::node_names::Names;
-use crate::fleet::compare::{Group, Outlier};
 
 /// An answer about many nodes.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -43,7 +42,7 @@ pub struct FleetAnswer {
     /// Reasons left out for space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_omitted: Option<usize>,
-    /// Nodes that were left alone for a minute because they failed twice in a row.
+    /// Nodes that were skipped for a minute because they failed twice in a row.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<FailedNodes>,
     /// Reasons left out of `skipped` for space.
@@ -82,12 +81,40 @@ pub struct Totals {
     pub read: usize,
     /// Failed.
     pub failed: usize,
-    /// Left alone.
+    /// Skipped.
     pub skipped: usize,
     /// Not tried.
     pub not_reached: usize,
     /// GPUs of those that were read.
     pub gpus: usize,
+}
+
+/// Nodes that differ from most of their model in one trait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Outlier {
+    /// What differs: `driver_version`, `gpus`, `pcie_lanes`, `hottest_celsius`, …
+    pub what: &'static str,
+    /// What they have.
+    pub value: String,
+    /// What most nodes of the model have.
+    pub usual: String,
+    /// The model that they are compared within.
+    pub model: String,
+    /// The nodes.
+    pub nodes: Names,
+}
+
+/// Nodes of one GPU model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Group {
+    /// The model.
+    pub model: String,
+    /// GPUs of all of them.
+    pub gpus: usize,
+    /// The nodes.
+    pub nodes: Names,
+    /// What most of them have, by trait.
+    pub usual: BTreeMap<&'static str, String>,
 }
 
 /// A finding, and the nodes that have it.

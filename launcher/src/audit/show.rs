@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Line;
-use crate::text::node_answer as table;
+use crate::text::table;
 
 /// The lines as a table, newest last.
 pub fn table(lines: &[Line]) -> String {

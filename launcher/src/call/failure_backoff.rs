@@ -1,4 +1,4 @@
-//! Nodes that failed of late: one that failed twice in a row is left alone for a minute, so that ten broken nodes do not
+//! Nodes that failed recently: a node that failed twice in a row is skipped for a minute, so that ten broken nodes do not
 //! cost every call ten deadlines.
 
 use std::collections::HashMap;
@@ -7,30 +7,30 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Failures in a row after which a node is left alone.
+/// Failures in a row after which a node is skipped.
 const MOST_FAILURES: u32 = 2;
 /// For how long.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// Failures by API server and node.
 #[derive(Debug, Default)]
-pub struct Setbacks(Mutex<HashMap<(String, String), Setback>>);
+pub struct FailureBackoff(Mutex<HashMap<(String, String), NodeFailures>>);
 
 #[derive(Debug)]
-struct Setback {
-    failures: u32,
+struct NodeFailures {
+    count: u32,
     last: Instant,
     why: String,
 }
 
-impl Setbacks {
-    /// Why `node` should be left alone at `now`, if it should.
+impl FailureBackoff {
+    /// Why `node` should be skipped at `now`, if it should.
     pub(crate) fn reason(&self, server: &str, node: &str, now: Instant) -> Option<String> {
         let known = self.lock();
-        let setback = known.get(&(server.to_owned(), node.to_owned()))?;
-        let ago = now.saturating_duration_since(setback.last);
-        let paused = setback.failures >= MOST_FAILURES && ago < PAUSE;
-        paused.then(|| format!("failed {} times in a row: {}", setback.failures, setback.why))
+        let failures = known.get(&(server.to_owned(), node.to_owned()))?;
+        let ago = now.saturating_duration_since(failures.last);
+        let paused = failures.count >= MOST_FAILURES && ago < PAUSE;
+        paused.then(|| format!("failed {} times in a row: {}", failures.count, failures.why))
     }
 
     /// Remembers what became of `node`.
@@ -40,19 +40,19 @@ impl Setbacks {
         match failed {
             None => drop(known.remove(&key)),
             Some(why) => {
-                let setback = known.entry(key).or_insert_with(|| Setback {
-                    failures: 0,
+                let failures = known.entry(key).or_insert_with(|| NodeFailures {
+                    count: 0,
                     last: Instant::now(),
                     why: String::new(),
                 });
-                setback.failures += 1;
-                setback.last = Instant::now();
-                why.clone_into(&mut setback.why);
+                failures.count += 1;
+                failures.last = Instant::now();
+                why.clone_into(&mut failures.why);
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), Setback>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), NodeFailures>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -61,11 +61,11 @@ impl Setbacks {
 mod tests {
     use tokio::time::Instant;
 
-    use super::{PAUSE, Setbacks};
+    use super::{FailureBackoff, PAUSE};
 
     #[test]
     fn two_failures_in_a_row_cost_a_minute() {
-        let setbacks = Setbacks::default();
+        let setbacks = FailureBackoff::default();
         let reason = |node, later| setbacks.reason("s", node, Instant::now() + later);
         let (now, soon) = (std::time::Duration::ZERO, PAUSE + PAUSE / 2);
         setbacks.note("s", "a", Some("hung"));

@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::Serialize;
-
+use crate::answer::fleet::{Group, Outlier};
 use crate::answer::node_names::Names;
 use crate::fleet::row::Row;
 
@@ -16,34 +14,6 @@ const HOTTER_BY_CELSIUS: i32 = 15;
 const HOT_CELSIUS: i32 = 75;
 /// Bytes of the names in one outlier.
 const NAMES_BYTES: usize = 240;
-
-/// Nodes that differ from most of their model in one trait.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Outlier {
-    /// What differs: `driver_version`, `gpus`, `pcie_lanes`, `hottest_celsius`, …
-    pub what: &'static str,
-    /// What they have.
-    pub value: String,
-    /// What most nodes of the model have.
-    pub usual: String,
-    /// The model that they are compared within.
-    pub model: String,
-    /// The nodes.
-    pub nodes: Names,
-}
-
-/// Nodes of one GPU model.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Group {
-    /// The model.
-    pub model: String,
-    /// GPUs of all of them.
-    pub gpus: usize,
-    /// The nodes.
-    pub nodes: Names,
-    /// What most of them have, by trait.
-    pub usual: BTreeMap<&'static str, String>,
-}
 
 /// Groups by model, the largest first.
 pub(crate) fn groups(rows: &[Row]) -> Vec<Group> {

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::call::Call;
 use crate::error::{Failure, Obstacle};
 use crate::kubernetes::Connection;
+use crate::kubernetes::model::conditions::is_ready;
 use crate::probe::Phase;
 use crate::reading::read_node;
 use crate::reading::read_node::{KnownNode, Read};
@@ -28,7 +29,7 @@ pub(crate) enum Outcome<R> {
     Read(R),
     /// It was tried.
     Failed(Failure),
-    /// It was left alone, for this reason.
+    /// It was skipped, for this reason.
     Skipped(String),
     /// The call's time was up before its turn.
     NotReached,
@@ -125,7 +126,7 @@ impl Walk<'_> {
                 Outcome::Read(summarise(node, read))
             }
             Err(failure) => {
-                if !self.call.cancel.is_cancelled() && crate::kubernetes::model::node_gpus::is_ready(node) {
+                if !self.call.cancel.is_cancelled() && is_ready(node) {
                     setbacks.note(server, &name, Some(&failure.why));
                 }
                 Outcome::Failed(failure)

@@ -1,9 +1,10 @@
-//! The Kubernetes API: a client, the objects without I/O, and the requests that read them. Each module imports only from
-//! those above it.
+//! The Kubernetes API: a client, the objects without I/O, and the requests that read them. Each of the three imports only
+//! from those before it.
 
-pub(crate) mod client;
-pub(crate) mod model;
-pub(crate) mod read;
+pub mod client;
+pub mod model;
+pub mod read;
 
-pub(crate) use client::connect::IN_CLUSTER;
-pub use client::connect::{Connection, Contexts};
+pub use client::connect::Contexts;
+pub use client::connection::Connection;
+pub(crate) use client::connection::IN_CLUSTER;

@@ -16,7 +16,7 @@ use syringe_core::text::tidy;
 use tokio_util::sync::CancellationToken;
 
 use super::{asking, definitions, prompts, resources};
-use crate::call::{Call, Setbacks};
+use crate::call::{Call, FailureBackoff as Setbacks};
 use crate::consent::{Consent, Tokens};
 use crate::error::Failure;
 use crate::kubernetes::Contexts;

@@ -10,7 +10,7 @@ use super::life::{Left, Life};
 use super::withdraw::{self, Meant};
 use super::{CONTAINER, Phase, ProbePod, forbidden, policy};
 use crate::error::{Failure, Obstacle, kube_reason};
-use crate::kubernetes::client::retry::{may_pass, retry_after};
+use crate::kubernetes::client::retry::{is_retryable as may_pass, retry_after};
 
 /// Time for the API server to take the pod, with all tries: admission webhooks sit behind it.
 pub(super) const CREATE_TIME: Duration = Duration::from_secs(10);

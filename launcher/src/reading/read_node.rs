@@ -9,14 +9,17 @@ use syringe_core::report::{Problem, Report, Section, Source};
 use syringe_core::since::Since;
 use syringe_core::text::clean;
 
-use crate::answer::node::ProbeNote;
 use crate::call::Call;
 use crate::error::{Failure, Obstacle};
 use crate::kubernetes::Connection;
+use crate::kubernetes::client::api_error::section_unknown;
+use crate::kubernetes::model::conditions::is_ready;
+use crate::kubernetes::model::node_gpus;
 use crate::kubernetes::read::live_pods::LivePods;
-use crate::kubernetes::read::{api_only, cluster_facts, node_log, node_view, nodes};
+use crate::kubernetes::read::{api_only, cluster_facts, node_log, nodes};
 use crate::probe::{Beside, Order, Probed, none};
 use crate::reading::container_scope;
+use crate::reading::probe_note::ProbeNote;
 use crate::settings::Via;
 
 /// Time of a call that is kept for the removal of the pod.
@@ -124,7 +127,7 @@ pub(crate) async fn read_or_ask_kubernetes(
     let ask = ask.into();
     let (since, with_log) = (ask.since.clone(), ask.is_of_kernel_log());
     // A node that is not probed has no processes to ask about.
-    let probed = call.settings.via != Via::None && nodes::must_be_ready(kubernetes).is_ok();
+    let probed = call.settings.via != Via::None && is_ready(kubernetes);
     let listed = match ask.is_of_everything() && probed {
         true => Some(LivePods::on_node(connection, &kubernetes.name_any(), call.left()).await),
         false => None,
@@ -137,7 +140,7 @@ pub(crate) async fn read_or_ask_kubernetes(
     // What signing in and looking at the node took is gone from the call's time.
     let known = KnownNode { connection, kubernetes, live, time: call.left() };
     let mut read = read_known(call, known, tool, ask).await?;
-    read.diagnosis.unknown.extend(not_listed.map(|failure| node_view::as_unknown("pods", &failure)));
+    read.diagnosis.unknown.extend(not_listed.map(|failure| section_unknown("pods", &failure)));
     if read.report.source == Source::Api {
         let log = async {
             if with_log { read.add_kernel_log(call, connection, kubernetes, since.as_ref()).await } else { Ok(()) }
@@ -163,7 +166,7 @@ impl Read {
         let log = log.map_err(|why| format!("kernel lines in the node's log files: {why}"))?;
         self.report.sections.xid = Some(Section::read(log, Vec::new()));
         self.note.note.get_or_insert_default().push_str(LOG_FILES);
-        self.diagnosis = diagnosis::diagnose(&self.report, &nodes::cluster_facts(kubernetes));
+        self.diagnosis = diagnosis::diagnose(&self.report, &node_gpus::cluster_facts(kubernetes));
         Ok(())
     }
 }
@@ -216,9 +219,9 @@ pub(crate) async fn read_known(
 /// A node that no probe read: nothing of the hardware, and why.
 fn unprobed(connection: &Connection, kubernetes: &Node, why: &str, next_step: &str) -> Read {
     let report = none::report(why, next_step);
-    let diagnosis = diagnosis::diagnose(&report, &nodes::cluster_facts(kubernetes));
+    let diagnosis = diagnosis::diagnose(&report, &node_gpus::cluster_facts(kubernetes));
     let note = format!("no probe read this node: {}. {next_step}", why.trim_end_matches('.'));
-    let note = ProbeNote::of_nothing(&kubernetes.name_any(), &connection.context, note);
+    let note = ProbeNote::without_probe(&kubernetes.name_any(), &connection.context, note);
     Read { report, diagnosis, note, live: None }
 }
 

@@ -1,7 +1,7 @@
 //! The answer about many nodes for a person at a terminal.
 
 use crate::answer::fleet::FleetAnswer;
-use crate::text::node_answer::{cell, lines, table as new_table};
+use crate::text::table::{cell, counted, lines, table as new_table};
 use crate::variant_name::word;
 
 /// The answer as text.
@@ -11,8 +11,11 @@ pub(crate) fn table(answer: &FleetAnswer) -> String {
         let severity = word(finding.severity);
         let nodes = &finding.nodes;
         text.push_str(&format!(
-            "\n[{severity}] {} ({}), {} nodes: {}\n",
-            finding.title, finding.id, nodes.count, nodes.names
+            "\n[{severity}] {} ({}), {}: {}\n",
+            finding.title,
+            finding.id,
+            counted(nodes.count, "node"),
+            nodes.names
         ));
         text.push_str(&format!("  → {}\n", finding.action_text));
     }
@@ -37,20 +40,20 @@ pub(crate) fn table(answer: &FleetAnswer) -> String {
         }
         text.push_str(&format!("\n{}", lines(&rows)));
     }
-    for (heading, list) in [("FAILED", &answer.failed), ("LEFT ALONE", &answer.skipped)] {
+    for (heading, list) in [("FAILED", &answer.failed), ("SKIPPED", &answer.skipped)] {
         for one in list {
             text.push_str(&format!("\n{heading}  {}: {}\n  {}\n", one.nodes.names, one.why, one.next_step));
         }
     }
     if let Some(names) = &answer.not_reached {
-        text.push_str(&format!("\nNOT REACHED  {} nodes: {}\n", names.count, names.names));
+        text.push_str(&format!("\nNOT REACHED  {}: {}\n", counted(names.count, "node"), names.names));
     }
     for (omitted, what) in [
         (answer.findings_omitted, "findings"),
         (answer.outliers_omitted, "outliers"),
         (answer.nodes_omitted, "nodes that stand out"),
         (answer.failed_omitted, "reasons of failure"),
-        (answer.skipped_omitted, "reasons to leave nodes alone"),
+        (answer.skipped_omitted, "reasons for skipping"),
         (answer.groups_omitted, "models"),
     ] {
         if let Some(omitted) = omitted {
@@ -88,7 +91,7 @@ fn foot(answer: &FleetAnswer) -> String {
         text.push_str(&format!("{left}\n"));
     }
     if let Some(omitted) = answer.left_behind_omitted {
-        text.push_str(&format!("… and {omitted} more that is left: gpu-syringe sweep\n"));
+        text.push_str(&format!("… and {omitted} more left behind: gpu-syringe sweep\n"));
     }
     text
 }

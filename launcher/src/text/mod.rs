@@ -2,3 +2,6 @@
 
 pub(crate) mod fleet_answer;
 pub(crate) mod node_answer;
+pub(crate) mod node_description;
+pub(crate) mod pod_allocation;
+pub(crate) mod table;

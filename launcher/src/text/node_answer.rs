@@ -1,38 +1,18 @@
-//! Tables for people. Problems come first here too.
+//! Answers about one node: findings first, then how it was read.
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::Table;
 use syringe_core::diagnosis::{Finding, Plan};
 use syringe_core::facts::LostGpu;
 use syringe_core::nvml_codes as codes;
 
-use crate::answer::node::{Answer, ProbeNote};
+use crate::answer::node::Answer;
+use crate::reading::probe_note::ProbeNote;
+use crate::text::table::{cell, counted, second};
 use crate::variant_name::word;
-
-/// Width when the terminal does not tell.
-const USUAL_WIDTH: u16 = 120;
-
-/// A table with these column heads, as wide as the terminal.
-pub fn table<const N: usize>(heads: [&str; N]) -> Table {
-    let mut table = Table::new();
-    let width = terminal_size::terminal_size().map_or(USUAL_WIDTH, |(width, _)| width.0.max(60));
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-    table.set_header(heads.map(str::to_ascii_uppercase));
-    table
-}
-
-/// The table's lines, without the blanks that fill them up to the right edge.
-pub fn lines(table: &Table) -> String {
-    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
-}
-
-/// `-` for what is not known.
-pub fn cell<T: ToString>(value: Option<T>) -> String {
-    value.map_or_else(|| "-".into(), |value| value.to_string())
-}
 
 /// One row for each GPU in the order of NVML, those that do not answer among them. Of the cells the first is the GPU's
 /// index, the second its PCI address; the last says of a GPU that does not answer what it is.
-pub fn gpu_rows<const N: usize>(rows: &mut Table, answering: Vec<(u32, [String; N])>, lost: &[LostGpu]) {
+pub(crate) fn gpu_rows<const N: usize>(rows: &mut Table, answering: Vec<(u32, [String; N])>, lost: &[LostGpu]) {
     let is_lost = |index: u32| lost.iter().find(|gpu| gpu.index == Some(index));
     let mut all: Vec<(Option<u32>, [String; N])> = Vec::new();
     for (index, mut cells) in answering {
@@ -69,7 +49,7 @@ fn address_of(gpu: &LostGpu) -> String {
 }
 
 /// What is known of each GPU that does not answer, one line each: a return needs it.
-pub fn lost_lines(lost: &[LostGpu]) -> String {
+pub(crate) fn lost_lines(lost: &[LostGpu]) -> String {
     let line = |gpu: &LostGpu| {
         let LostGpu { uuid, serial, slot, code, .. } = gpu;
         let index = gpu.index.map_or_else(|| "GPU".to_owned(), |index| format!("GPU {index}"));
@@ -81,7 +61,7 @@ pub fn lost_lines(lost: &[LostGpu]) -> String {
 }
 
 /// Verdict, summary and findings: the head of every answer about a node.
-pub fn head<T>(answer: &Answer<T>) -> String {
+pub(crate) fn head<T>(answer: &Answer<T>) -> String {
     let Answer {
         verdict, summary, findings, findings_omitted, plan, not_checked, unknown, coverage, kubernetes, ..
     } = answer;
@@ -90,7 +70,7 @@ pub fn head<T>(answer: &Answer<T>) -> String {
         text.push_str(&finding_lines(finding));
     }
     if let Some(omitted) = findings_omitted {
-        text.push_str(&format!("  … and {omitted} more findings (--output json has the count only)\n"));
+        text.push_str(&format!("  … and {omitted} more findings\n"));
     }
     for plan in plan {
         text.push_str(&plan_lines(plan));
@@ -106,17 +86,18 @@ pub fn head<T>(answer: &Answer<T>) -> String {
         let from = log.from.map_or_else(|| "?".into(), second);
         let to = log.to.map_or_else(|| "?".into(), second);
         let lost = if log.lost_records > 0 { format!(", {} records lost", log.lost_records) } else { String::new() };
-        text.push_str(&format!("\nlooked at {} from {from} to {to} ({} records{lost})\n", log.source, log.records));
+        let records = counted(usize::try_from(log.records).unwrap_or(usize::MAX), "line");
+        text.push_str(&format!("\nKernel log covered: {from} to {to} ({records} from {}{lost})\n", log.source));
     }
     if !not_checked.is_empty() {
-        text.push_str(&format!("\nnot checked: {}\n", not_checked.join("; ")));
+        text.push_str(&format!("\nNot checked: {}\n", not_checked.join("; ")));
     }
     text
 }
 
 fn plan_lines(plan: &Plan) -> String {
     let Plan { subject, until_then, steps, .. } = plan;
-    let mut lines = format!("\nplan for {subject}: {until_then}\n");
+    let mut lines = format!("\nPlan for {subject}: {until_then}\n");
     for (number, step) in steps.iter().enumerate() {
         lines.push_str(&format!("  {}. {step}\n", number + 1));
     }
@@ -124,10 +105,10 @@ fn plan_lines(plan: &Plan) -> String {
 }
 
 /// Where the facts came from and what is left: the foot of every answer about a node.
-pub fn foot(note: &ProbeNote) -> String {
+pub(crate) fn foot(note: &ProbeNote) -> String {
     let ProbeNote { via, node, source, removed, left_behind, note, timings_ms, .. } = note;
     let gone = match (*removed, *via) {
-        (_, "none") => "never created",
+        (_, "none") => "not created",
         (true, _) => "removed",
         // Its container has ended or will; what stays is told below.
         (false, "ephemeral") => "not removable",
@@ -144,11 +125,6 @@ pub fn foot(note: &ProbeNote) -> String {
         text.push('\n');
     }
     text
-}
-
-/// A time to the second: what a person compares.
-pub fn second(time: jiff::Timestamp) -> String {
-    jiff::Timestamp::from_second(time.as_second()).map_or_else(|_| time.to_string(), |time| time.to_string())
 }
 
 fn finding_lines(finding: &Finding) -> String {

@@ -12,7 +12,6 @@ use syringe_core::facts::action::Action;
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
-use crate::answer::node::ProbeNote;
 use crate::audit::{ActionNote, Record};
 use crate::call::Call;
 use crate::consent;
@@ -21,6 +20,7 @@ use crate::error::Failure;
 use crate::kubernetes::read::nodes;
 use crate::kubernetes::{Connection, IN_CLUSTER};
 use crate::probe::{Order, Probed, random_suffix};
+use crate::reading::probe_note::ProbeNote;
 use crate::reading::read_node::KEPT_FOR_REMOVAL;
 use crate::settings::{Mode, Settings};
 

@@ -12,8 +12,9 @@ use crate::call::Call;
 use crate::error::Failure;
 use crate::reading::read_node;
 use crate::reading::read_node::Ask;
-use crate::text::node_answer::{cell, foot, head, lines, second, table};
-use crate::tools::Tool;
+use crate::text::node_answer::{foot, head};
+use crate::text::table::{cell, lines, second, table};
+use crate::tools::tool::Tool;
 use crate::variant_name::word;
 
 /// Events in one answer: the newest. The rest is counted.

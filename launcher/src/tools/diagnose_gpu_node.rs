@@ -11,8 +11,9 @@ use crate::answer::node::Answer;
 use crate::call::Call;
 use crate::error::Failure;
 use crate::reading::read_node;
-use crate::text::node_answer::{cell, foot, head, lines, table};
-use crate::tools::Tool;
+use crate::text::node_answer::{foot, head};
+use crate::text::table::{cell, lines, table};
+use crate::tools::tool::Tool;
 use crate::variant_name::word;
 
 /// The tool.
@@ -89,16 +90,13 @@ impl Tool for DiagnoseGpuNode {
 
     fn table(answer: &Self::Answer) -> String {
         let section = &answer.section;
-        let words: Vec<_> = section
-            .looked_at
-            .iter()
-            .map(|looked| match looked.status {
-                Status::Ok => looked.section.to_owned(),
-                Status::Partial => format!("{} (in part)", looked.section),
-                Status::Error => format!("{} (NOT READ)", looked.section),
-            })
-            .collect();
-        let mut text = format!("{}\nread: {}\n", head(answer), words.join(", "));
+        let of = |label: &str, status: Status| {
+            let read = section.looked_at.iter().filter(|one| one.status == status);
+            let names: Vec<_> = read.map(|one| one.section).collect();
+            if names.is_empty() { String::new() } else { format!("{label}: {}\n", names.join(", ")) }
+        };
+        let (complete, partial) = (of("Complete", Status::Ok), of("Partial", Status::Partial));
+        let mut text = format!("{}\n{complete}{partial}{}", head(answer), of("Failed", Status::Error));
         if !section.affected_gpus.is_empty() {
             let mut rows = table(["gpu", "pci address", "score", "status", "because of"]);
             for gpu in &section.affected_gpus {

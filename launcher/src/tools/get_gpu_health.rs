@@ -4,14 +4,18 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::health::Health;
 
-use crate::answer::node::{Answer, OneOrMany};
+use crate::answer::node::Answer;
+use crate::answer::one_or_many::OneOrMany;
 use crate::call::Call;
 use crate::error::Failure;
 use crate::fleet;
-use crate::fleet::Which;
+use crate::fleet::NodeSelection;
 use crate::reading::read_node;
-use crate::text::node_answer::{cell, foot, head, lines, table};
-use crate::tools::{FleetArgs, Tool};
+use crate::text::fleet_answer;
+use crate::text::node_answer::{foot, head};
+use crate::text::table::{cell, lines, table};
+use crate::tools::args::FleetArgs;
+use crate::tools::tool::Tool;
 use crate::variant_name::word;
 
 /// The tool.
@@ -38,8 +42,8 @@ impl Tool for GetGpuHealth {
         let FleetArgs { node_name, selector, limit, context } = args;
         let command = vec!["all".to_owned()];
         let Some(node_name) = node_name else {
-            let which = Which { context: context.as_deref(), selector: selector.as_deref(), limit };
-            return Ok(OneOrMany::Many(Box::new(fleet::survey(&call, which, Self::NAME, &command).await?)));
+            let selection = NodeSelection { context: context.as_deref(), selector: selector.as_deref(), limit };
+            return Ok(OneOrMany::Many(Box::new(fleet::survey(&call, selection, Self::NAME, &command).await?)));
         };
         let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
         let health = read_node::section(&read.note, "health", read.report.sections.health)?;
@@ -49,7 +53,7 @@ impl Tool for GetGpuHealth {
     fn table(answer: &Self::Answer) -> String {
         let answer = match answer {
             OneOrMany::One(answer) => answer,
-            OneOrMany::Many(answer) => return fleet::table(answer),
+            OneOrMany::Many(answer) => return fleet_answer::table(answer),
         };
         let health = &answer.section.health;
         let mut rows = table(["gpu", "pci address", "status", "score", "points lost"]);

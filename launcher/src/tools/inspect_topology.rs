@@ -8,8 +8,10 @@ use crate::answer::node::Answer;
 use crate::call::Call;
 use crate::error::Failure;
 use crate::reading::read_node;
-use crate::text::node_answer::{cell, foot, gpu_rows, head, lines, lost_lines, table};
-use crate::tools::{NodeArgs, Tool};
+use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
+use crate::text::table::{cell, lines, table};
+use crate::tools::args::NodeArgs;
+use crate::tools::tool::Tool;
 
 /// The tool.
 pub struct InspectTopology;

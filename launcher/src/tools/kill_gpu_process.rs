@@ -14,9 +14,9 @@ use crate::call::Call;
 use crate::error::Failure;
 use crate::kubernetes::Connection;
 use crate::kubernetes::read::pod_names;
-use crate::tools::Tool;
 use crate::tools::acting;
 use crate::tools::acting::{Acted, Deed, Target};
+use crate::tools::tool::Tool;
 
 /// Time between SIGTERM and SIGKILL when the caller does not say.
 const USUAL_GRACE: u64 = 10;
@@ -161,7 +161,7 @@ impl Deed for KillArgs {
                 let seconds = done.waited_ms.unwrap_or(0) as f64 / 1000.0;
                 format!("Process {pid} ended by {signal} after {seconds:.1} s.{}", freed(done))
             }
-            KillOutcome::AlreadyGone => format!("Process {pid} had ended before: nothing was done."),
+            KillOutcome::AlreadyGone => format!("Process {pid} no longer exists. Nothing was done."),
             KillOutcome::Survived => format!("Process {pid} did not end, not even by SIGKILL."),
             KillOutcome::Simulated => format!("Process {pid} would have been ended."),
         };
@@ -185,7 +185,7 @@ impl Deed for KillArgs {
             plan.push_str(&format!("Its command line, as far as it is shown: \"{}\"\n", clean(command, 120)));
         }
         if let Some(started) = process.and_then(|process| process.started_at) {
-            plan.push_str(&format!("It has been running since {}.\n", crate::text::node_answer::second(started)));
+            plan.push_str(&format!("It has been running since {}.\n", crate::text::table::second(started)));
         }
         if let Some(bytes) = done.memory_before_bytes {
             plan.push_str(&format!("{} are in use on that GPU.\n", gibibytes(bytes)));
@@ -201,7 +201,7 @@ impl Deed for KillArgs {
             plan.push('\n');
         }
         plan.push_str(&format!(
-            "SIGTERM first; SIGKILL if it still runs after {} s. What it has not saved is lost.",
+            "SIGTERM first; SIGKILL if it still runs after {} s. Unsaved work will be lost.",
             self.grace()
         ));
         plan

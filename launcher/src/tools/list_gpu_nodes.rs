@@ -13,16 +13,14 @@ use tokio::time::timeout_at;
 use crate::byte_budget;
 use crate::call::Call;
 use crate::error::Failure;
-use crate::kubernetes::model::allocation;
-use crate::kubernetes::model::allocation::Amounts;
-use crate::kubernetes::model::dra;
+use crate::kubernetes::model::allocation::{self, Amounts};
+use crate::kubernetes::model::conditions::{is_cordoned, is_ready};
 use crate::kubernetes::model::dra::Dra;
-use crate::kubernetes::model::gpu_nodes;
-use crate::kubernetes::model::gpu_nodes::label_number;
 use crate::kubernetes::model::node_gpus;
-use crate::kubernetes::read::pods;
-use crate::text::node_answer::{cell, lines, table};
-use crate::tools::Tool;
+use crate::kubernetes::model::node_labels::{is_gpu_node, label_number};
+use crate::kubernetes::read::{claims, nodes, pods};
+use crate::text::table::{cell, counted, lines, table};
+use crate::tools::tool::Tool;
 
 /// Bytes of all rows of one answer. The totals always count all nodes.
 const MOST_BYTES: usize = 48_000;
@@ -76,9 +74,9 @@ pub struct Totals {
     pub gpu_nodes: u32,
     /// Those among them that are Ready.
     pub gpu_nodes_ready: u32,
-    /// GPU resources by name, as the nodes offer them (capacity).
+    /// GPU resources by name, capacity.
     pub capacity: Amounts,
-    /// GPU resources by name, as the scheduler may give them out (allocatable).
+    /// GPU resources by name, allocatable.
     pub allocatable: Amounts,
     /// GPU resources by name, as pods hold them. Absent when the pods could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,7 +92,7 @@ pub struct GpuNode {
     pub name: String,
     /// Whether its kubelet is Ready.
     pub ready: bool,
-    /// What is wrong by Kubernetes' own account.
+    /// Problems that Kubernetes reports.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
     /// GPU model (GPU Feature Discovery).
@@ -108,7 +106,7 @@ pub struct GpuNode {
     pub driver_version: Option<String>,
     /// GPU resources (capacity). Dynamic resource allocation goes by its driver's name.
     pub capacity: Amounts,
-    /// GPU resources (allocatable): less than the capacity where the device plugin calls devices unhealthy.
+    /// GPU resources (allocatable): less than the capacity where the device plugin reports devices unhealthy.
     pub allocatable: Amounts,
     /// GPU resources that pods hold. Absent when the pods could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -137,12 +135,12 @@ impl Tool for ListGpuNodes {
         let what = "Listing the GPU nodes";
         let connection = call.within(what, call.contexts.connect(context.as_deref())).await?;
         let mut unknown = Vec::new();
-        let dra = call.within(what, dra::read(&connection, None, &mut unknown)).await?;
+        let dra = call.within(what, claims::read(&connection, None, &mut unknown)).await?;
         let dra_nodes: BTreeSet<&str> = dra.iter().flat_map(Dra::nodes).collect();
         let claimed = dra.as_ref().map(Dra::held).unwrap_or_default();
-        let is_wanted = |node: &Node| gpu_nodes::is_gpu_node(node) || dra_nodes.contains(node.name_any().as_str());
+        let is_wanted = |node: &Node| is_gpu_node(node) || dra_nodes.contains(node.name_any().as_str());
         let row = |node: Node| GpuNode::of(&node, dra.as_ref());
-        let collecting = gpu_nodes::collect(&connection, selector.as_deref(), is_wanted, row);
+        let collecting = nodes::collect(&connection, selector.as_deref(), is_wanted, row);
         let (looked_at, rows) = call.within(what, collecting).await?;
         let names = rows.iter().map(|row| row.name.clone()).collect();
         let held = timeout_at(end, pods::allocated_on(&connection, &names)).await;
@@ -169,7 +167,7 @@ impl Tool for ListGpuNodes {
 
     fn table(answer: &GpuNodes) -> String {
         let mut rows =
-            table(["node", "ready", "model", "gpus", "driver", "allocatable", "of", "allocated", "problems"]);
+            table(["node", "ready", "model", "gpus", "driver", "allocated", "allocatable", "capacity", "problems"]);
         for node in &answer.nodes {
             let resources =
                 |of: &Amounts| of.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ");
@@ -184,14 +182,14 @@ impl Tool for ListGpuNodes {
                 cell(node.model.clone()),
                 cell(node.gpu_count),
                 cell(node.driver_version.clone()),
-                resources(&node.allocatable),
-                node.capacity.values().sum::<u64>().to_string(),
                 cell(node.allocated.as_ref().map(resources)),
+                resources(&node.allocatable),
+                resources(&node.capacity),
                 node.problems.join("; "),
             ]);
         }
         let troubled =
-            answer.problems_omitted.map(|count| format!(", {count} of them with a problem")).unwrap_or_default();
+            answer.problems_omitted.map(|count| format!(", {count} of them with problems")).unwrap_or_default();
         let omitted =
             answer.nodes_omitted.map(|count| format!("… and {count} more nodes{troubled}\n")).unwrap_or_default();
         let unknown: String =
@@ -204,7 +202,7 @@ impl Tool for ListGpuNodes {
 const KEPT: std::time::Duration = std::time::Duration::from_secs(2);
 
 fn out_of_time() -> Failure {
-    Failure::new("Listing the pods", "it took longer than the call may take", "Name fewer nodes with a selector.")
+    Failure::new("Listing the pods", "the call's time was up", "Name fewer nodes with a selector.")
 }
 
 impl GpuNodes {
@@ -229,9 +227,9 @@ impl GpuNodes {
         let hidden = troubled.saturating_sub(self.nodes.len());
         self.problems_omitted = (hidden > 0).then_some(hidden);
         let Totals { nodes, gpu_nodes, gpu_nodes_ready, .. } = &self.totals;
+        let gpu_nodes = counted(*gpu_nodes as usize, "GPU node");
         self.summary = format!(
-            "{gpu_nodes} of {nodes} nodes in context {} have GPUs; {gpu_nodes_ready} Ready, {troubled} with a problem that \
-             Kubernetes sees.",
+            "{gpu_nodes} of {nodes} (context {}): {gpu_nodes_ready} Ready, {troubled} with problems reported by Kubernetes.",
             self.context
         );
     }
@@ -242,7 +240,7 @@ impl GpuNode {
         let (capacity, allocatable) = node_gpus::offers(node, dra);
         Self {
             name: node.name_any(),
-            ready: node_gpus::is_ready(node),
+            ready: is_ready(node),
             problems: node_gpus::problems(node, &capacity, &allocatable),
             model: node_gpus::model(node, dra),
             gpu_count: label_number(node, "nvidia.com/gpu.count"),
@@ -250,7 +248,7 @@ impl GpuNode {
             capacity,
             allocatable,
             allocated: None,
-            cordoned: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
+            cordoned: is_cordoned(node),
             taints: node_gpus::taints(node),
         }
     }

@@ -12,10 +12,11 @@ use syringe_core::facts::action::{Action, ResetAction, ResetOutcome};
 use crate::call::Call;
 use crate::error::Failure;
 use crate::kubernetes::Connection;
+use crate::kubernetes::model::conditions::is_cordoned;
 use crate::settings::Check;
-use crate::tools::Tool;
 use crate::tools::acting;
 use crate::tools::acting::{Acted, Deed, Target};
+use crate::tools::tool::Tool;
 
 /// nvidia-smi may take 5 minutes for the reset and 2 for persistence mode; the looks before and after take the rest.
 const TIME: Duration = Duration::from_secs(480);
@@ -94,7 +95,7 @@ impl Deed for ResetArgs {
 
     fn words(&self, call: &Call, kubernetes: &Node) -> Vec<String> {
         let mut words = ["reset", "--gpu", &self.gpu].map(str::to_owned).to_vec();
-        if kubernetes.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
+        if is_cordoned(kubernetes) {
             words.push("--cordoned".to_owned());
         }
         if call.settings.drain_check == Check::Off {

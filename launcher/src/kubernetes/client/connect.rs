@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use jiff::{SignedDuration, Timestamp};
+use kube::Config;
 use kube::config::{Cluster, KubeConfigOptions, Kubeconfig, KubeconfigError};
-use kube::{Client, Config};
 use syringe_core::text::clean;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::error::{Failure, PLUGIN, kube_reason};
+use crate::kubernetes::client::connection::{Connection, IN_CLUSTER, THROUGH};
 use crate::kubernetes::client::{credentials, proxy, transport};
 use crate::settings::Settings;
 
@@ -20,38 +20,6 @@ use crate::settings::Settings;
 const CONNECT_TIME: Duration = Duration::from_secs(4);
 /// Time for a credential plugin: some open a browser, none may keep a call waiting for it.
 const SIGN_IN_TIME: Duration = Duration::from_secs(20);
-/// Time that is left to a certificate with which a call is begun.
-const LONGEST_CALL: SignedDuration = SignedDuration::from_mins(15);
-/// What stands between an API server's address and that of the proxy before it.
-const THROUGH: &str = " (through the proxy ";
-/// Name of the connection that a pod's service account gives.
-pub(crate) const IN_CLUSTER: &str = "in-cluster";
-
-/// A client of one cluster.
-#[derive(Clone)]
-pub struct Connection {
-    /// Name of the context.
-    pub context: String,
-    /// Address of the API server, for messages; with the proxy before it, where there is one.
-    pub server: String,
-    /// User of the kubeconfig, as it is named there.
-    pub user: Option<String>,
-    /// The client.
-    pub client: Client,
-}
-
-impl Connection {
-    /// Address of the API server alone.
-    pub(crate) fn address(&self) -> &str {
-        self.server.split(THROUGH).next().unwrap_or_default()
-    }
-
-    /// Whether it can serve another call: a plugin may have given a client certificate that ends.
-    fn lasts(&self) -> bool {
-        self.client.valid_until().is_none_or(|end| end.duration_since(Timestamp::now()) > LONGEST_CALL)
-    }
-}
-
 /// The contexts of the kubeconfig and the clients made so far.
 pub struct Contexts {
     source: Source,
@@ -150,7 +118,7 @@ impl Contexts {
             made.connections.entry(wanted.clone()).or_default().clone()
         };
         let mut slot = slot.lock().await;
-        if let Some(connection) = slot.as_ref().filter(|connection| connection.lasts()) {
+        if let Some(connection) = slot.as_ref().filter(|connection| connection.is_valid()) {
             return Ok(connection.clone());
         }
         let connection = self.make(wanted.as_deref()).await?;
@@ -213,7 +181,7 @@ impl Contexts {
             server.push_str(&format!("{THROUGH}{})", proxy::shown(proxy)));
         }
         // A credential plugin runs inside this, and blocks.
-        let making = tokio::task::spawn_blocking(move || transport::of(config));
+        let making = tokio::task::spawn_blocking(move || transport::client(config));
         let signing_in = || format!("Signing in to {server} (context {name})");
         let client = timeout(SIGN_IN_TIME, making)
             .await
@@ -295,7 +263,7 @@ async fn from_kubeconfig(
         .find(|named| named.name == chosen)
         .and_then(|named| named.context.as_ref()?.user.clone());
     if let Some(user) = &user {
-        credentials::tame(&mut kubeconfig, user)?;
+        credentials::disable_stdin(&mut kubeconfig, user)?;
     }
     if !environment {
         let config = plain(&kubeconfig, &chosen, user.as_deref())?;

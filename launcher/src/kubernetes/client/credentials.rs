@@ -23,8 +23,8 @@ const USUAL_FOLDERS: &[&str] = &[
     "~/.asdf/shims",
 ];
 
-/// Makes the plugin of `user` harmless for our standard input, and findable.
-pub(crate) fn tame(kubeconfig: &mut Kubeconfig, user: &str) -> Result<(), Failure> {
+/// Keeps the plugin of `user` from standard input, and resolves its program to a path.
+pub(crate) fn disable_stdin(kubeconfig: &mut Kubeconfig, user: &str) -> Result<(), Failure> {
     let Some(exec) = plugin_of(&mut kubeconfig.auth_infos, user) else { return Ok(()) };
     if exec.interactive_mode == Some(ExecInteractiveMode::Always) {
         return Err(Failure::new(

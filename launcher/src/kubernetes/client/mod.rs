@@ -1,8 +1,10 @@
-//! The way to the API server: connections, credentials, proxies, retries, pages.
+//! The way to the API server: connection, credentials, proxy, retries, pages, errors.
 
-pub(crate) mod connect;
-mod credentials;
-pub(crate) mod pages;
-mod proxy;
-pub(crate) mod retry;
-mod transport;
+pub mod api_error;
+pub mod connect;
+pub mod connection;
+pub mod credentials;
+pub mod pages;
+pub mod proxy;
+pub mod retry;
+pub mod transport;

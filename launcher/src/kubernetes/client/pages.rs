@@ -5,9 +5,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::Failure;
-use crate::kubernetes::Connection;
+use crate::kubernetes::client::api_error::{request_failed, timed_out};
+use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::retry;
-use crate::kubernetes::read::nodes::{timed_out, unanswered};
 
 /// Objects of a page: bounds the memory for one answer of the API server.
 const PAGE: u32 = 100;
@@ -61,7 +61,7 @@ pub(crate) async fn fold<T: DeserializeOwned, S>(
                 params.continue_token = None;
                 continue;
             }
-            Err(error) => return Err(unanswered(connection, what(), &error)),
+            Err(error) => return Err(request_failed(connection, what(), &error)),
         };
         for item in page.items.unwrap_or_default() {
             take(&mut state, item);

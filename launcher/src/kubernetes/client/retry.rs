@@ -1,5 +1,5 @@
-//! Reads of the API with a little patience: what an API server that is busy or restarting refuses is asked for again,
-//! within the time that a read has anyway. A server that cannot be reached at all is told at once.
+//! Retries of reads: what a busy or restarting API server refuses is requested again, within the time of one read. A server
+//! that cannot be reached fails at once.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Tries. Some faults last, and nobody gains from hearing of them late.
 const MOST_TRIES: u32 = 4;
 
-/// Reads until there is an answer worth telling. `None` when there was none in time.
+/// Reads, with retries. `None` when there was no answer in time.
 pub(crate) async fn read<T, Answer>(ask: impl Fn() -> Answer) -> Option<kube::Result<T>>
 where
     Answer: Future<Output = kube::Result<T>>,
@@ -26,7 +26,7 @@ where
         let mut tries = 1;
         loop {
             match timeout(TRY_TIME, ask()).await.ok()? {
-                Err(error) if tries < MOST_TRIES => match passes(&error) {
+                Err(error) if tries < MOST_TRIES => match retry_pause(&error) {
                     Some(pause) => sleep(pause).await,
                     None => return Some(Err(error)),
                 },
@@ -38,10 +38,10 @@ where
     timeout(READ_TIME, asking).await.ok().flatten()
 }
 
-/// How long to wait for what passes by itself; `None` for what does not.
-fn passes(error: &kube::Error) -> Option<Duration> {
+/// Pause before the next try; `None` for an error that a retry does not help.
+fn retry_pause(error: &kube::Error) -> Option<Duration> {
     match error {
-        kube::Error::Api(status) => may_pass(status).then(|| retry_after(status)),
+        kube::Error::Api(status) => is_retryable(status).then(|| retry_after(status)),
         // A connection that stood and was closed: an API server that restarts, or a kept connection that timed out.
         kube::Error::HyperError(_) | kube::Error::Service(_) if !is_unreachable(error) => Some(PAUSE),
         _ => None,
@@ -49,7 +49,7 @@ fn passes(error: &kube::Error) -> Option<Duration> {
 }
 
 /// Too many requests, or a server that is starting or stopping.
-pub(crate) fn may_pass(status: &Status) -> bool {
+pub(crate) fn is_retryable(status: &Status) -> bool {
     matches!(status.code, 429 | 500 | 502 | 503 | 504)
 }
 

@@ -14,7 +14,7 @@ use kube::{Client, Config};
 use tower::{BoxError, ServiceBuilder};
 
 /// Makes the client. A credential plugin runs inside this, and blocks.
-pub(crate) fn of(config: Config) -> Result<Client, kube::Error> {
+pub(crate) fn client(config: Config) -> Result<Client, kube::Error> {
     if config.proxy_url.is_some() {
         return Client::try_from(config);
     }

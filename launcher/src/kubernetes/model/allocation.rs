@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::kubernetes::model::dra::{Claim, DeviceName};
 use crate::kubernetes::model::resources::{Unit, unit};
 use crate::kubernetes::model::slim::{Container, Pod};
 
@@ -94,12 +93,6 @@ pub fn allocated<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Amounts {
         add(&mut total, &effective(pod));
     }
     total
-}
-
-/// The devices that claims hold, each once however many claims name it. Access for administration takes nothing away.
-pub fn held_devices<'a>(claims: impl IntoIterator<Item = &'a Claim>) -> BTreeSet<DeviceName> {
-    let devices = claims.into_iter().flat_map(|claim| &claim.devices);
-    devices.filter(|device| !device.admin_access).map(|device| device.name.clone()).collect()
 }
 
 /// The use of each resource of a node. `allocated` is `None` where the pods could not be read; `replicas` says into how many

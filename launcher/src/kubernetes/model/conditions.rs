@@ -1,16 +1,13 @@
-//! What a node says of itself: its conditions with their ages, and the labels that speak of GPUs.
-
-use std::collections::BTreeMap;
+//! The state that a node reports: readiness, cordon, conditions with their ages.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Node;
-use kube::ResourceExt;
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::text::clean;
 
-use crate::kubernetes::model::gpu_nodes;
-
+/// Conditions of one node that name GPUs.
+const MOST_GPU_CONDITIONS: usize = 32;
 /// Conditions of one node: far more than any has.
 const MOST_CONDITIONS: usize = 64;
 
@@ -34,10 +31,10 @@ pub struct Condition {
 
 /// The conditions of a node, with their ages.
 pub(crate) fn conditions(node: &Node) -> Vec<Condition> {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    let trouble = gpu_nodes::gpu_conditions(node);
+    let conditions = reported(node);
+    let trouble = gpu_conditions(node);
     let now = Timestamp::now();
-    let one = |condition: &k8s_openapi::api::core::v1::NodeCondition| {
+    let one = |condition: &NodeCondition| {
         let as_it_should = match condition.type_.as_str() {
             "Ready" => condition.status == "True",
             name if trouble.iter().any(|text| text.starts_with(&format!("{name} is "))) => false,
@@ -57,19 +54,61 @@ pub(crate) fn conditions(node: &Node) -> Vec<Condition> {
     conditions.iter().take(MOST_CONDITIONS).map(one).collect()
 }
 
-/// Labels that speak of GPUs, under their full names: without the prefix they select nothing.
-pub(crate) fn gpu_labels(node: &Node) -> BTreeMap<String, String> {
-    /// What each CUDA version number is tells nothing about the node.
-    const NOISE: [&str; 4] = ["cuda.driver.", "cuda.driver-version.", "cuda.runtime.", "cuda.runtime-version."];
-    // What an operator deploys where is no news, unless it holds something back: `paused-for-mig-change`, `false`.
-    let is_noise = |name: &str, value: &str| {
-        NOISE.iter().any(|noise| name.starts_with(noise)) || (name.starts_with("gpu.deploy.") && value == "true")
+/// Conditions that speak of GPUs and are not in their healthy state: `type: reason, message`.
+///
+/// NVSentinel, node-problem-detector and the GPU Operator set conditions whose `True` means trouble; a few are named for
+/// the healthy state.
+pub(crate) fn gpu_conditions(node: &Node) -> Vec<String> {
+    let conditions = reported(node);
+    let speaks_of_gpus = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        ["gpu", "xid", "nvlink", "nvidia", "nvswitch", "dcgm", "acceleratedhardware"]
+            .iter()
+            .any(|word| name.contains(word))
     };
-    let of_gpus = node
-        .labels()
+    conditions
         .iter()
-        .filter(|(name, value)| name.strip_prefix("nvidia.com/").is_some_and(|rest| !is_noise(rest, value)));
-    of_gpus.take(40).map(|(name, value)| (clean(name, 120), clean(value, 63))).collect()
+        .filter(|condition| speaks_of_gpus(&condition.type_))
+        .filter(|condition| {
+            let healthy_when_true = ["Ready", "Healthy", "OK"].iter().any(|end| condition.type_.ends_with(end));
+            condition.status != if healthy_when_true { "True" } else { "False" }
+        })
+        .take(MOST_GPU_CONDITIONS)
+        .map(|condition| {
+            let reason = condition.reason.as_deref().unwrap_or("no reason");
+            let message = clean(condition.message.as_deref().unwrap_or_default(), 160);
+            let (name, status, reason) = (clean(&condition.type_, 80), clean(&condition.status, 20), clean(reason, 80));
+            format!("{name} is {status}: {reason}, {message}")
+        })
+        .collect()
+}
+
+/// Whether the kubelet reports Ready. A node without the condition is not Ready.
+pub fn is_ready(node: &Node) -> bool {
+    why_not_ready(node).is_none()
+}
+
+/// Why the node is not Ready: `Ready is False since <time> (<reason>: <message>)`. `None` for a Ready node.
+pub fn why_not_ready(node: &Node) -> Option<String> {
+    let Some(condition) = reported(node).iter().find(|condition| condition.type_ == "Ready") else {
+        return Some("it reports no Ready condition".to_owned());
+    };
+    if condition.status == "True" {
+        return None;
+    }
+    let reason = condition.reason.as_deref().unwrap_or("no reason given");
+    let message = clean(condition.message.as_deref().unwrap_or_default(), 200);
+    let since = condition.last_transition_time.as_ref().map(|time| format!(" since {}", time.0)).unwrap_or_default();
+    Some(format!("Ready is {}{since} ({reason}: {message})", condition.status))
+}
+
+/// Whether the node is cordoned (`spec.unschedulable`).
+pub fn is_cordoned(node: &Node) -> bool {
+    node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false)
+}
+
+fn reported(node: &Node) -> &[NodeCondition] {
+    node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -79,17 +118,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_keep_their_names_and_what_holds_something_back_is_no_noise() {
-        let node: Node = serde_json::from_value(json!({"metadata": {"name": "gpu-1", "labels": {
-            "nvidia.com/gpu.product": "NVIDIA-A100",
-            "nvidia.com/gpu.deploy.driver": "true",
-            "nvidia.com/gpu.deploy.device-plugin": "paused-for-mig-change",
-            "nvidia.com/cuda.driver.major": "570",
-            "kubernetes.io/os": "linux",
-        }}}))
-        .expect("a node");
-        let labels = gpu_labels(&node);
-        let names: Vec<_> = labels.keys().map(String::as_str).collect();
-        assert_eq!(names, ["nvidia.com/gpu.deploy.device-plugin", "nvidia.com/gpu.product"]);
+    fn only_a_condition_that_is_true_makes_a_node_ready() {
+        let of = |conditions: serde_json::Value| -> Node {
+            serde_json::from_value(json!({"metadata": {"name": "gpu-1"}, "status": {"conditions": conditions}}))
+                .expect("a node")
+        };
+        assert!(is_ready(&of(json!([{"type": "Ready", "status": "True"}]))));
+        for status in ["False", "Unknown"] {
+            let node = of(json!([{"type": "Ready", "status": status, "reason": "KubeletDown", "message": "stopped"}]));
+            let why = why_not_ready(&node).expect("a reason");
+            assert!(!is_ready(&node) && why == format!("Ready is {status} (KubeletDown: stopped)"), "{why}");
+        }
+        let other = of(json!([{"type": "DiskPressure", "status": "True"}]));
+        assert!(!is_ready(&other) && !is_ready(&Node::default()));
     }
 }

@@ -40,11 +40,7 @@ pub(crate) fn namespace(name: &str) -> Result<(), Failure> {
 }
 
 fn refusal(what: &str, name: &str, why: &str) -> Failure {
-    Failure::new(
-        format!("Looking for {what} '{}'", clean(name, 80)),
-        why,
-        "Correct the name; nothing was asked or created.",
-    )
+    Failure::new(format!("Looking for {what} '{}'", clean(name, 80)), why, "Fix the name. No request was sent.")
 }
 
 #[cfg(test)]

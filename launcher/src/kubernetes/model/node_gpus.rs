@@ -1,17 +1,17 @@
 //! The GPUs of one node by Kubernetes' own account: what it has, what it may give out, what pods hold. Device plugins and
 //! dynamic resource allocation speak different languages; here both become amounts by name.
 
-use std::collections::BTreeSet;
-
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
+use syringe_core::diagnosis::ClusterFacts;
 use syringe_core::text::clean;
 
 use crate::kubernetes::model::allocation;
 use crate::kubernetes::model::allocation::{Amounts, ResourceUse};
+use crate::kubernetes::model::conditions::{gpu_conditions, is_ready};
 use crate::kubernetes::model::dra::Dra;
-use crate::kubernetes::model::gpu_nodes::{label_number, replicas};
-use crate::kubernetes::model::resources::{GPU_RESOURCE, gpu_resources};
+use crate::kubernetes::model::node_labels::{label_number, replicas};
+use crate::kubernetes::model::resources::{GPU_RESOURCE, gpu_count, gpu_resources};
 
 /// Labels that name the model, the surest first: GPU Feature Discovery, then the clouds'.
 const MODEL_LABELS: [&str; 4] = [
@@ -43,12 +43,6 @@ pub(crate) fn driver_version(node: &Node, dra: Option<&Dra>) -> Option<String> {
         dra?.devices_on(&name).find_map(|(_, device)| device.driver_version.clone())
     };
     label("nvidia.com/cuda.driver-version.full").or_else(in_parts).or_else(published)
-}
-
-/// Whether the kubelet is Ready.
-pub(crate) fn is_ready(node: &Node) -> bool {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// Taints, `key=value:effect`.
@@ -93,22 +87,66 @@ pub(crate) fn physical_gpus(node: &Node, uses: &[ResourceUse], dra: Option<&Dra>
     counted.unwrap_or(0).max(published).max(offered)
 }
 
-/// What is wrong by Kubernetes' own account.
-pub(crate) fn problems(node: &Node, capacity: &Amounts, allocatable: &Amounts) -> Vec<String> {
+/// Problems that Kubernetes reports.
+pub fn problems(node: &Node, capacity: &Amounts, allocatable: &Amounts) -> Vec<String> {
     let mut problems = Vec::new();
     if !is_ready(node) {
         problems.push("not Ready".to_owned());
     }
     if capacity.values().sum::<u64>() == 0 {
-        problems.push("advertises no GPUs: its device plugin is not running, or finds no healthy GPU".to_owned());
+        problems.push(format!(
+            "advertises no {GPU_RESOURCE}: the NVIDIA device plugin is not running, or finds no healthy GPU"
+        ));
     }
-    let names: BTreeSet<&String> = capacity.keys().collect();
-    for name in names {
-        let (has, gives) = (capacity[name], allocatable.get(name).copied().unwrap_or(0));
-        if gives < has {
-            problems.push(format!("{} of {has} {name} are unhealthy by the device plugin's account", has - gives));
+    for (resource, has) in capacity {
+        let gives = allocatable.get(resource).copied().unwrap_or(0);
+        if gives < *has {
+            let what = if resource == GPU_RESOURCE { "GPUs" } else { resource };
+            problems.push(format!("device plugin reports {} of {has} {what} unhealthy", has - gives));
         }
     }
-    problems.extend(crate::kubernetes::model::gpu_nodes::gpu_conditions(node));
+    problems.extend(gpu_conditions(node));
     problems
+}
+
+/// What Kubernetes says about the node, as far as the rules use it.
+pub fn cluster_facts(node: &Node) -> ClusterFacts {
+    let status = node.status.as_ref();
+    let quantities = |read: fn(&k8s_openapi::api::core::v1::NodeStatus) -> Option<_>| status.and_then(read);
+    let replicas = label_number(node, "nvidia.com/gpu.replicas").filter(|replicas| *replicas > 1).unwrap_or(1);
+    let gpus = |resources: Option<_>| resources.as_ref().and_then(gpu_count).map(|count| count / replicas);
+    ClusterFacts {
+        node: Some(node.name_any()),
+        gpu_capacity: gpus(quantities(|status| status.capacity.clone())),
+        gpu_allocatable: gpus(quantities(|status| status.allocatable.clone())),
+        gpu_label_count: label_number(node, "nvidia.com/gpu.count"),
+        other_gpu_resources: offers_others(node),
+        gpu_conditions: gpu_conditions(node),
+        // What a node's own object does not tell.
+        ..ClusterFacts::default()
+    }
+}
+
+/// Whether it offers GPUs under other names than those of whole ones.
+fn offers_others(node: &Node) -> bool {
+    let capacity = node.status.as_ref().and_then(|status| status.capacity.as_ref());
+    let resources = capacity.map(gpu_resources).unwrap_or_default();
+    resources.iter().any(|(name, count)| *count > 0 && name != GPU_RESOURCE && name != "nvidia.com/gpu.shared")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn gpus_under_another_name_are_told_from_none() {
+        let of = |capacity: serde_json::Value| {
+            let node = json!({"metadata": {"name": "gpu-1"}, "status": {"capacity": capacity}});
+            cluster_facts(&serde_json::from_value(node).expect("a node")).other_gpu_resources
+        };
+        assert!(of(json!({"nvidia.com/mig-1g.10gb": "7"})) && of(json!({"nvidia.com/GA102GL_A10": "1"})));
+        assert!(!of(json!({"nvidia.com/gpu": "8", "cpu": "64"})) && !of(json!({"nvidia.com/mig-1g.10gb": "0"})));
+    }
 }

@@ -13,14 +13,10 @@ use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::error::Failure;
-use crate::kubernetes::Connection;
-use crate::kubernetes::client::pages;
-use crate::kubernetes::client::pages::Query;
+use crate::kubernetes::model::conditions::{is_cordoned, is_ready};
 use crate::kubernetes::model::requests;
 use crate::kubernetes::model::requests::{Amounts, Held};
 use crate::kubernetes::model::resources::is_gpu_resource;
-use crate::kubernetes::model::{gpu_nodes, node_gpus};
 
 /// Pods that are named as holders of one node's GPUs.
 const MOST_HOLDERS: usize = 4;
@@ -37,41 +33,14 @@ pub struct Candidate {
     pub held_by: Vec<String>,
 }
 
-/// Every GPU node of the cluster, those with the fewest objections first. `said`: the scheduler's message about the pod.
-pub(crate) async fn candidates(
-    connection: &Connection,
-    pod: &Pod,
-    said: Option<&str>,
-) -> Result<Vec<Candidate>, Failure> {
-    let query = Query { what: "Listing the nodes", path: "/api/v1/nodes", labels: None, fields: None };
-    let nodes = pages::fold(connection, &query, Vec::new, |gpu_nodes: &mut Vec<Node>, node: Node| {
-        if gpu_nodes::is_gpu_node(&node) {
-            gpu_nodes.push(node);
-        }
-    });
-    let nodes = nodes.await?;
-    let names = nodes.iter().map(ResourceExt::name_any).collect();
-    let held = requests::held_on(connection, &names).await?;
-    let wanted = wanted(pod);
-    let mut candidates: Vec<_> = nodes
-        .iter()
-        .map(|node| {
-            let name = node.name_any();
-            let nobody = Held::default();
-            candidate(pod, node, &wanted, held.get(&name).unwrap_or(&nobody), said)
-        })
-        .collect();
-    candidates.sort_by(|one, other| (one.against.len(), &one.node).cmp(&(other.against.len(), &other.node)));
-    Ok(candidates)
+/// What the pod requests.
+pub(crate) fn requested(pod: &Pod) -> Amounts {
+    let slim = serde_json::to_value(pod).and_then(serde_json::from_value::<requests::Pod>);
+    slim.map(|pod| pod.asks()).unwrap_or_default()
 }
 
-/// What the pod asks for.
-fn wanted(pod: &Pod) -> Amounts {
-    let lean = serde_json::to_value(pod).and_then(serde_json::from_value::<requests::Pod>);
-    lean.map(|pod| pod.asks()).unwrap_or_default()
-}
-
-fn candidate(pod: &Pod, node: &Node, wanted: &Amounts, held: &Held, said: Option<&str>) -> Candidate {
+/// `node` as a candidate for `pod`, which requests `wanted`, with what the node's pods hold.
+pub(crate) fn candidate(pod: &Pod, node: &Node, wanted: &Amounts, held: &Held, said: Option<&str>) -> Candidate {
     let mut against = by_its_state(pod, node, said);
     let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
     let (short, lacking) = by_resources(allocatable, wanted, held);
@@ -84,10 +53,10 @@ fn by_its_state(pod: &Pod, node: &Node, said: Option<&str>) -> Vec<String> {
     let spec = pod.spec.as_ref().unwrap_or(&default);
     let tolerations = spec.tolerations.as_deref().unwrap_or_default();
     let mut against = Vec::new();
-    if !node_gpus::is_ready(node) {
+    if !is_ready(node) {
         against.push("it is not Ready".to_owned());
     }
-    let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
+    let cordoned = is_cordoned(node);
     if cordoned {
         against.push("it is cordoned".to_owned());
     }
@@ -205,7 +174,7 @@ mod tests {
         let (pod, node): (Pod, Node) = (serde_json::from_value(pod).unwrap(), serde_json::from_value(node).unwrap());
         let gpus = Amounts::from([("nvidia.com/gpu".to_owned(), held * 1000)]);
         let held = Held { total: gpus.clone(), by_pod: vec![("ml/train-0".to_owned(), gpus)] };
-        candidate(&pod, &node, &wanted(&pod), &held, said)
+        candidate(&pod, &node, &requested(&pod), &held, said)
     }
 
     fn objections(pod: Value, node: Value, held: u128) -> Vec<String> {

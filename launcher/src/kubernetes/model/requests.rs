@@ -7,17 +7,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde::Deserialize;
 
-use crate::error::Failure;
-use crate::kubernetes::Connection;
-use crate::kubernetes::client::pages;
-use crate::kubernetes::client::pages::Query;
 use crate::kubernetes::model::allocation;
 
 /// Thousandths of each resource, by name.
 pub(crate) type Amounts = BTreeMap<String, u128>;
-
-/// Up to this many nodes are asked about one by one; beyond, reading every pod once is cheaper for the API server.
-const FEW_NODES: usize = 16;
 
 /// A pod, as far as it asks for resources.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -119,33 +112,15 @@ fn raise(peak: &mut Amounts, now: &Amounts) {
     }
 }
 
-/// What each of `nodes` has given out, by node.
-pub(crate) async fn held_on(
-    connection: &Connection,
-    nodes: &BTreeSet<String>,
-) -> Result<HashMap<String, Held>, Failure> {
-    let take = |held: &mut HashMap<String, Held>, pod: Pod| {
-        if !allocation::holds(&pod.status.phase) || !nodes.contains(&pod.spec.node_name) {
-            return;
-        }
-        let asks = pod.asks();
-        let node = held.entry(pod.spec.node_name).or_default();
-        add(&mut node.total, &asks);
-        node.by_pod.push((format!("{}/{}", pod.metadata.namespace, pod.metadata.name), asks));
-    };
-    let mut all = HashMap::new();
-    if nodes.len() > FEW_NODES {
-        let fields = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed";
-        let query = Query { what: "Listing the pods", path: "/api/v1/pods", labels: None, fields: Some(fields) };
-        return pages::fold(connection, &query, HashMap::new, take).await;
+/// Adds what `pod` requests to its node, where that is one of `nodes` and the pod has not ended.
+pub(crate) fn add_pod(held: &mut HashMap<String, Held>, nodes: &BTreeSet<String>, pod: Pod) {
+    if !allocation::holds(&pod.status.phase) || !nodes.contains(&pod.spec.node_name) {
+        return;
     }
-    for node in nodes {
-        let fields = format!("spec.nodeName={node}");
-        let what = format!("Listing the pods on node {node}");
-        let query = Query { what: &what, path: "/api/v1/pods", labels: None, fields: Some(&fields) };
-        all.extend(pages::fold(connection, &query, HashMap::new, take).await?);
-    }
-    Ok(all)
+    let requests = pod.asks();
+    let node = held.entry(pod.spec.node_name).or_default();
+    add(&mut node.total, &requests);
+    node.by_pod.push((format!("{}/{}", pod.metadata.namespace, pod.metadata.name), requests));
 }
 
 /// Thousandths of each quantity. One that cannot be read is left out: nothing is concluded from it.

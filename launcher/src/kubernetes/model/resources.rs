@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::Container;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -53,6 +54,13 @@ pub fn is_gpu_resource(name: &str) -> bool {
     !NO_GPUS.iter().any(|word| network(word) || (word.len() > 3 && rest.starts_with(word)))
 }
 
+/// Whether a container requests GPUs of a device plugin.
+pub fn requests_gpus(container: &Container) -> bool {
+    let resources = container.resources.iter();
+    let mut amounts = resources.flat_map(|resources| resources.limits.iter().chain(&resources.requests).flatten());
+    amounts.any(|(name, quantity)| is_gpu_resource(name) && count(&quantity.0) > 0)
+}
+
 /// What one unit of `resource` is on a node whose GPUs are replicated `replicas` times.
 pub(crate) fn unit(resource: &str, replicas: u32) -> Unit {
     match resource.strip_prefix("nvidia.com/") {
@@ -70,6 +78,15 @@ pub(crate) fn count(quantity: &str) -> u64 {
         None => (quantity, 1),
     };
     digits.parse::<u64>().map_or(0, |count| count.saturating_mul(factor))
+}
+
+/// Whole GPUs (`nvidia.com/gpu` or its shared name); `None` where the node offers none under that name.
+pub fn gpu_count(resources: &BTreeMap<String, Quantity>) -> Option<u32> {
+    let named =
+        |name: &str| resources.get(name).map(|quantity| count(&quantity.0)).and_then(|count| u32::try_from(count).ok());
+    let whole = named(GPU_RESOURCE);
+    // Renamed shares leave the old name behind with nothing in it.
+    whole.filter(|count| *count > 0).or_else(|| named("nvidia.com/gpu.shared")).or(whole)
 }
 
 /// GPU resources and their amounts.

@@ -12,15 +12,17 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::kubernetes::model::resources::{count, is_gpu_resource};
-use crate::kubernetes::read::pod_names::STATIC_UID;
+
+/// Annotation with the UID by which the kubelet and cgroups know a static pod.
+pub(crate) const STATIC_UID: &str = "kubernetes.io/config.hash";
 
 /// A node without its images, addresses and managed fields, which are nine tenths of it.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Node {
     metadata: NodeMetadata,
-    spec: LeanNodeSpec,
-    status: LeanNodeStatus,
+    spec: SlimNodeSpec,
+    status: SlimNodeStatus,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -32,14 +34,14 @@ struct NodeMetadata {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct LeanNodeSpec {
+struct SlimNodeSpec {
     taints: Option<Vec<Taint>>,
     unschedulable: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-struct LeanNodeStatus {
+struct SlimNodeStatus {
     capacity: Option<BTreeMap<String, Quantity>>,
     allocatable: Option<BTreeMap<String, Quantity>>,
     conditions: Option<Vec<NodeCondition>>,

@@ -15,9 +15,9 @@ use syringe_core::text::clean;
 use tokio::time::timeout;
 
 use crate::error::Failure;
-use crate::kubernetes::Connection;
-use crate::kubernetes::model::conditions::gpu_labels;
-use crate::kubernetes::model::gpu_nodes::gpu_conditions;
+use crate::kubernetes::client::connection::Connection;
+use crate::kubernetes::model::conditions::{gpu_conditions, why_not_ready};
+use crate::kubernetes::model::node_labels::gpu_labels;
 use crate::kubernetes::model::resources::gpu_resources;
 use crate::kubernetes::model::slim::{Pod, PodMetadata};
 use crate::kubernetes::read::events;
@@ -82,7 +82,7 @@ pub async fn read(connection: &Connection, node: &Node, time: Duration) -> Kuber
         capacity: amounts(status.and_then(|status| status.capacity.as_ref())),
         allocatable: amounts(status.and_then(|status| status.allocatable.as_ref())),
         labels: gpu_labels(node),
-        conditions: not_ready(node).into_iter().chain(gpu_conditions(node)).collect(),
+        conditions: why_not_ready(node).into_iter().chain(gpu_conditions(node)).collect(),
         ..KubernetesAlone::default()
     };
     let time = time.min(LIST_TIME);
@@ -104,13 +104,6 @@ async fn within<T>(time: Duration, list: impl Future<Output = Result<T, Failure>
         Ok(read) => read.map_err(|failure| failure.why),
         Err(_) => Err(format!("no answer within {time:?}")),
     }
-}
-
-fn not_ready(node: &Node) -> Option<String> {
-    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    let ready = conditions.iter().find(|condition| condition.type_ == "Ready")?;
-    let message = clean(ready.message.as_deref().unwrap_or_default(), LONGEST_TEXT);
-    (ready.status != "True").then(|| format!("Ready is {}: {message}", ready.status))
 }
 
 fn speaks_of_gpus(event: &NodeEvent) -> bool {

@@ -1,4 +1,4 @@
-//! What the rules want to know of a node from Kubernetes: who is asked further where the node's capacity would mislead.
+//! The facts about a node that the rules take from Kubernetes.
 //!
 //! A node without `nvidia.com/gpu` in its capacity may have a broken device plugin, serve its GPUs by dynamic resource
 //! allocation (as an extended resource, too), or belong to a cluster that gives out no GPUs at all. Only such a node costs
@@ -11,17 +11,17 @@ use kube::ResourceExt;
 use syringe_core::diagnosis::ClusterFacts;
 use tokio::time::timeout;
 
-use crate::kubernetes::Connection;
+use crate::kubernetes::client::connection::Connection;
+use crate::kubernetes::model::node_gpus;
 use crate::kubernetes::model::resources::gpu_resources;
-use crate::kubernetes::model::{dra, gpu_nodes};
-use crate::kubernetes::read::{nodes, pods};
+use crate::kubernetes::read::{claims, nodes, pods};
 
 /// Time for the further requests: a diagnosis without their answers is still worth having.
 const TIME: Duration = Duration::from_secs(5);
 
 /// Facts of the node object, with what it does not tell by itself.
 pub(crate) async fn facts(connection: &Connection, kubernetes: &Node, time: Duration) -> ClusterFacts {
-    let mut facts = nodes::cluster_facts(kubernetes);
+    let mut facts = node_gpus::cluster_facts(kubernetes);
     if facts.gpu_capacity.unwrap_or(0) > 0 || facts.other_gpu_resources {
         return facts;
     }
@@ -36,7 +36,7 @@ pub(crate) async fn facts(connection: &Connection, kubernetes: &Node, time: Dura
 /// Whether a driver of dynamic resource allocation publishes GPUs of the node. `None`: nobody said.
 async fn by_dra(connection: &Connection, node: &str) -> Option<bool> {
     let mut unknown = Vec::new();
-    match dra::read(connection, Some(node), &mut unknown).await {
+    match claims::read(connection, Some(node), &mut unknown).await {
         Ok(Some(dra)) => Some(dra.devices_on(node).next().is_some()),
         Ok(None) if unknown.is_empty() => Some(false),
         _ => None,
@@ -58,7 +58,7 @@ async fn has_plugin(connection: &Connection, kubernetes: &Node) -> Option<bool> 
     if pods.iter().any(|pod| of_vendor(&pod.metadata.name)) {
         return Some(true);
     }
-    let (_, offering) = gpu_nodes::collect(connection, None, offers, |_| ()).await.ok()?;
+    let (_, offering) = nodes::collect(connection, None, offers, |_| ()).await.ok()?;
     Some(!offering.is_empty())
 }
 

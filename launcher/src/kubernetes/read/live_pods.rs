@@ -11,7 +11,7 @@ use syringe_core::report::{Section, Sections};
 use tokio::time::timeout;
 
 use crate::error::Failure;
-use crate::kubernetes::Connection;
+use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::model::allocation;
 use crate::kubernetes::model::slim::{Pod, PodMetadata};
 use crate::kubernetes::read::pods;

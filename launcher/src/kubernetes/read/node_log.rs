@@ -23,7 +23,7 @@ use syringe_core::xid::{self, EventLog, Options, window};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::kube_reason;
-use crate::kubernetes::Connection;
+use crate::kubernetes::client::connection::Connection;
 
 /// Taken of a log, its end. Some weeks of a quiet node; it passes through the API server.
 const MOST_BYTES: usize = 4 << 20;

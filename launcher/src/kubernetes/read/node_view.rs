@@ -4,18 +4,19 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use syringe_core::diagnosis::Unknown;
 
+use crate::kubernetes::client::api_error::section_unknown;
+
 use crate::error::Failure;
-use crate::kubernetes::Connection;
+use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::model::allocation;
 use crate::kubernetes::model::allocation::{Amounts, ResourceUse};
-use crate::kubernetes::model::dra;
 use crate::kubernetes::model::dra::Dra;
 use crate::kubernetes::model::node_gpus;
 use crate::kubernetes::model::pod_rows;
 use crate::kubernetes::model::pod_rows::PodRow;
 use crate::kubernetes::model::slim::Pod;
 use crate::kubernetes::read::live_pods::LivePods;
-use crate::kubernetes::read::{nodes, pods};
+use crate::kubernetes::read::{claims, nodes, pods};
 
 /// A node with its pods and claims.
 pub(crate) struct NodeView {
@@ -36,21 +37,15 @@ pub(crate) async fn read(connection: &Connection, name: &str) -> Result<NodeView
     let (node, pods, dra) = tokio::join!(
         nodes::read(connection, name),
         pods::on_node(connection, name),
-        dra::read(connection, Some(name), &mut unknown)
+        claims::read(connection, Some(name), &mut unknown)
     );
     let node = node?;
     let dra = dra.unwrap_or_else(|failure| {
-        unknown.push(as_unknown("dynamic resource allocation", &failure));
+        unknown.push(section_unknown("dynamic resource allocation", &failure));
         None
     });
-    let pods = pods.map_err(|failure| unknown.push(as_unknown("pods", &failure))).ok();
+    let pods = pods.map_err(|failure| unknown.push(section_unknown("pods", &failure))).ok();
     Ok(NodeView { node, pods, dra, unknown })
-}
-
-/// A failure that costs a part of the answer only.
-pub(crate) fn as_unknown(section: &str, failure: &Failure) -> Unknown {
-    let Failure { what, why, next_step, .. } = failure;
-    Unknown { section: section.to_owned(), gpu: None, why: format!("{what}: {why}. {next_step}") }
 }
 
 impl NodeView {

@@ -5,11 +5,9 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use syringe_core::text::clean;
 
-use crate::kubernetes::Connection;
+use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::retry;
-
-/// Annotation that carries the UID by which the kubelet knows a static pod, and its cgroups are named.
-pub(crate) const STATIC_UID: &str = "kubernetes.io/config.hash";
+use crate::kubernetes::model::slim::STATIC_UID;
 
 /// `namespace/name`, with its controller; `None` where the API does not tell. A help in a plan, never a need.
 pub async fn named(connection: &Connection, node: &str, uid: &str) -> Option<String> {

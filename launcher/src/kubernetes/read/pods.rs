@@ -5,11 +5,12 @@ use std::collections::{BTreeSet, HashMap};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::error::Failure;
-use crate::kubernetes::Connection;
+use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::pages;
 use crate::kubernetes::client::pages::Query;
 use crate::kubernetes::model::allocation;
 use crate::kubernetes::model::allocation::Amounts;
+use crate::kubernetes::model::requests::{self, Held};
 use crate::kubernetes::model::slim::Pod;
 
 /// Up to this many nodes are asked about one by one; beyond, reading every pod once is cheaper for the API server.
@@ -59,4 +60,25 @@ pub(crate) async fn allocated_on(
         }
     })
     .await
+}
+
+/// What the pods of each of `nodes` request of every resource, by node.
+pub(crate) async fn requests_on(
+    connection: &Connection,
+    nodes: &BTreeSet<String>,
+) -> Result<HashMap<String, Held>, Failure> {
+    let take = |held: &mut HashMap<String, Held>, pod| requests::add_pod(held, nodes, pod);
+    let mut all = HashMap::new();
+    if nodes.len() > FEW_NODES {
+        let fields = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed";
+        let query = Query { what: "Listing the pods", path: "/api/v1/pods", labels: None, fields: Some(fields) };
+        return pages::fold(connection, &query, HashMap::new, take).await;
+    }
+    for node in nodes {
+        let fields = format!("spec.nodeName={node}");
+        let what = format!("Listing the pods on node {node}");
+        let query = Query { what: &what, path: "/api/v1/pods", labels: None, fields: Some(&fields) };
+        all.extend(pages::fold(connection, &query, HashMap::new, take).await?);
+    }
+    Ok(all)
 }

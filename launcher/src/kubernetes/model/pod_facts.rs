@@ -1,24 +1,16 @@
-//! One pod as an explanation wants it: status, containers, events, in the core's own types.
+//! One pod as an explanation needs it: status and containers, in the core's own types.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{self as core, Event, Pod};
+use k8s_openapi::api::core::v1::{self as core, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::ListParams;
-use kube::{Api, ResourceExt};
-use syringe_core::explanation::{ContainerFacts, ContainerState, PodEvent, PodFacts};
+use kube::ResourceExt;
+use syringe_core::explanation::{ContainerFacts, ContainerState, PodFacts};
 use syringe_core::text::{clean, clean_keeping_end};
 
-use crate::error::Failure;
-use crate::kubernetes::Connection;
-use crate::kubernetes::client::retry;
 use crate::kubernetes::model::gpu_stack;
-use crate::kubernetes::model::names;
-use crate::kubernetes::model::resources::{count, is_gpu_resource};
-use crate::kubernetes::read::nodes::{timed_out, unanswered};
-use crate::kubernetes::read::pod_names::STATIC_UID;
+use crate::kubernetes::model::resources::requests_gpus;
+use crate::kubernetes::model::slim::STATIC_UID;
 
-/// Events of one pod that are read. Kubernetes keeps them for an hour and counts repeats.
-const MOST_EVENTS: u32 = 50;
 /// Longest message that is kept: of longer ones the head and the end, where runtimes write the reason.
 const MESSAGE_CAP: usize = 1000;
 /// Scheduling gates that are named.
@@ -26,67 +18,8 @@ const MOST_GATES: usize = 8;
 /// Longest name of a field or a gate.
 const NAME_CAP: usize = 320;
 
-/// Reads the pod and its events; the last has why these could not be read.
-pub async fn read(
-    connection: &Connection,
-    namespace: &str,
-    name: &str,
-) -> Result<(Pod, PodFacts, Option<Failure>), Failure> {
-    names::namespace(namespace)?;
-    names::pod(name)?;
-    let what = || format!("Reading pod {namespace}/{name}");
-    let pods: Api<Pod> = Api::namespaced(connection.client.clone(), namespace);
-    let pod = retry::read(|| pods.get_opt(name))
-        .await
-        .ok_or_else(|| timed_out(connection, what()))?
-        .map_err(|error| unanswered(connection, what(), &error))?
-        .ok_or_else(|| {
-            Failure::new(
-                what(),
-                format!("there is no such pod in context {}", connection.context),
-                "Check name and namespace. A pod that was deleted is gone from the API: its events and the node's kernel log \
-                 (analyze_xid_errors) are what is left of it.",
-            )
-        })?;
-    let mut facts = of(&pod);
-    // Events are a help, not a need: a user who may not list them still gets an explanation.
-    let unread = match events(connection, namespace, &pod.uid().unwrap_or_default()).await {
-        Ok(events) => {
-            facts.events = events;
-            None
-        }
-        Err(failure) => Some(failure),
-    };
-    Ok((pod, facts, unread))
-}
-
-async fn events(connection: &Connection, namespace: &str, uid: &str) -> Result<Vec<PodEvent>, Failure> {
-    let what = || format!("Listing the events of the pod in namespace {namespace}");
-    let api: Api<Event> = Api::namespaced(connection.client.clone(), namespace);
-    let params = ListParams::default().fields(&format!("involvedObject.uid={uid}")).limit(MOST_EVENTS);
-    let list = retry::read(|| api.list(&params))
-        .await
-        .ok_or_else(|| timed_out(connection, what()))?
-        .map_err(|error| unanswered(connection, what(), &error))?;
-    let mut events: Vec<_> = list.items.iter().map(event).collect();
-    events.sort_by_key(|event| event.time);
-    Ok(events)
-}
-
-fn event(event: &Event) -> PodEvent {
-    let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref()).map(|time| time.0);
-    let micro = event.event_time.as_ref().map(|time| time.0);
-    PodEvent {
-        time: series.or(time(event.last_timestamp.as_ref())).or(micro).or(time(event.first_timestamp.as_ref())),
-        reason: clean(event.reason.as_deref().unwrap_or_default(), 80),
-        message: clean_keeping_end(event.message.as_deref().unwrap_or_default(), MESSAGE_CAP),
-        count: event.count.and_then(|count| u32::try_from(count).ok()).unwrap_or(1),
-        field: clean(event.involved_object.field_path.as_deref().unwrap_or_default(), NAME_CAP),
-    }
-}
-
 /// The facts of a pod object, without its events.
-fn of(pod: &Pod) -> PodFacts {
+pub(crate) fn of(pod: &Pod) -> PodFacts {
     let status = pod.status.clone().unwrap_or_default();
     let conditions = status.conditions.as_deref().unwrap_or_default();
     let scheduled = conditions.iter().find(|condition| condition.type_ == "PodScheduled");
@@ -158,13 +91,7 @@ fn state(state: &core::ContainerState) -> ContainerState {
 fn wants_gpus(pod: &Pod) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    containers.any(asks_for_gpus) || spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty())
-}
-
-fn asks_for_gpus(container: &core::Container) -> bool {
-    let resources = container.resources.iter();
-    let mut asked = resources.flat_map(|resources| resources.limits.iter().chain(&resources.requests).flatten());
-    asked.any(|(name, quantity)| is_gpu_resource(name) && count(&quantity.0) > 0)
+    containers.any(requests_gpus) || spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty())
 }
 
 /// Containers that ask a device plugin for GPUs and stay: of these the kubelet must have booked devices. A claim that a
@@ -173,7 +100,7 @@ fn gpu_containers(pod: &Pod) -> Vec<String> {
     let Some(spec) = &pod.spec else { return Vec::new() };
     let stays = |container: &&core::Container| container.restart_policy.as_deref() == Some("Always");
     let sidecars = spec.init_containers.iter().flatten().filter(stays);
-    spec.containers.iter().chain(sidecars).filter(|one| asks_for_gpus(one)).map(|one| one.name.clone()).collect()
+    spec.containers.iter().chain(sidecars).filter(|one| requests_gpus(one)).map(|one| one.name.clone()).collect()
 }
 
 /// 1970 is what the API gives to a container that never started.

@@ -1,22 +1,16 @@
-//! From what became of each node to an answer that fits: counted, grouped, the worst first.
+//! Aggregates the outcomes of all nodes: counted, grouped, the worst first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use syringe_core::diagnosis::{Finding, Severity, Verdict};
 
-use crate::answer::fleet::{FailedNodes, FleetAnswer, FleetFinding, NodeDetail, ProbesNote, Totals};
+use crate::answer::fleet::{FailedNodes, FleetAnswer, FleetFinding, NodeDetail, Outlier, ProbesNote, Totals};
 use crate::answer::node_names::Names;
-use crate::byte_budget;
-use crate::fleet::compare;
-use crate::fleet::compare::Outlier;
 use crate::fleet::row::Row;
 use crate::fleet::walk::Outcome;
+use crate::fleet::{budget, compare};
 use crate::variant_name::word;
 
-/// Bytes of an answer about up to 50 nodes: 9,000 tokens of 4 bytes.
-const FEW_NODES_BYTES: usize = 36_000;
-/// Bytes of an answer about any number of nodes: 18,000 tokens.
-const MANY_NODES_BYTES: usize = 72_000;
 /// Findings of one node; the others are counted.
 const FINDINGS_OF_NODE: usize = 4;
 /// Bytes of a list of names.
@@ -25,7 +19,7 @@ const NAMES_BYTES: usize = 400;
 const SENTENCE: usize = 240;
 
 /// What is known of the call itself.
-pub(crate) struct About {
+pub(crate) struct CallSummary {
     pub(crate) context: String,
     pub(crate) gpu_nodes: usize,
     /// Nodes that the caller's limit left out.
@@ -34,8 +28,8 @@ pub(crate) struct About {
     pub(crate) total_ms: u64,
 }
 
-/// Puts the answer together, and makes it fit.
-pub(crate) fn conclude(about: About, outcomes: Vec<(String, Outcome<Row>)>) -> FleetAnswer {
+/// Aggregates the outcomes of all nodes into one answer within its byte budget.
+pub(crate) fn aggregate(about: CallSummary, outcomes: Vec<(String, Outcome<Row>)>) -> FleetAnswer {
     let mut rows = Vec::new();
     let mut failed: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
     let mut skipped: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
@@ -93,8 +87,8 @@ pub(crate) fn conclude(about: About, outcomes: Vec<(String, Outcome<Row>)>) -> F
         left_behind_omitted: None,
         totals,
     };
-    answer.summary = answer.sentence();
-    answer.fit();
+    answer.summary = summary(&answer);
+    budget::fit(&mut answer);
     answer
 }
 
@@ -195,64 +189,42 @@ fn probes(rows: &[Row], concurrency: u16, total_ms: u64, removed: bool) -> Probe
     }
 }
 
-impl FleetAnswer {
-    fn sentence(&self) -> String {
-        let Totals { gpu_nodes, read, failed, skipped, not_reached, gpus } = self.totals;
-        let worst_first = [
-            Verdict::Fatal,
-            Verdict::Critical,
-            Verdict::Warning,
-            Verdict::Unknown,
-            Verdict::NoFaultFound,
-            Verdict::Healthy,
-        ];
-        let bad: Vec<_> = worst_first
-            .into_iter()
-            .filter_map(|verdict| {
-                let count = self.verdicts.get(&word(verdict))?;
-                Some(format!("{count} {}", word(verdict).replace('_', " ")))
-            })
-            .collect();
-        let verdicts = if bad.is_empty() { String::new() } else { format!(": {}", bad.join(", ")) };
-        let mut text = format!("{read} of {gpu_nodes} GPU nodes read ({gpus} GPUs){verdicts}.");
-        for (count, words) in [(failed, "failed"), (skipped, "left alone"), (not_reached, "not reached")] {
-            if count > 0 {
-                text.push_str(&format!(" {count} {words}."));
-            }
+fn summary(answer: &FleetAnswer) -> String {
+    let Totals { gpu_nodes, read, failed, skipped, not_reached, gpus } = answer.totals;
+    let worst_first = [
+        Verdict::Fatal,
+        Verdict::Critical,
+        Verdict::Warning,
+        Verdict::Unknown,
+        Verdict::NoFaultFound,
+        Verdict::Healthy,
+    ];
+    let bad: Vec<_> = worst_first
+        .into_iter()
+        .filter_map(|verdict| {
+            let count = answer.verdicts.get(&word(verdict))?;
+            Some(format!("{count} {}", word(verdict).replace('_', " ")))
+        })
+        .collect();
+    let verdicts = if bad.is_empty() { String::new() } else { format!(": {}", bad.join(", ")) };
+    let mut text = format!("{read} of {gpu_nodes} GPU nodes read ({gpus} GPUs){verdicts}.");
+    for (count, words) in [(failed, "failed"), (skipped, "skipped"), (not_reached, "not reached")] {
+        if count > 0 {
+            text.push_str(&format!(" {count} {words}."));
         }
-        if !self.judged_only.is_empty() {
-            text.push_str(&format!(
-                " Only {} was judged: no word about the rest of a node.",
-                self.judged_only.join(", ")
-            ));
-        }
-        if let Some(outlier) = self.outliers.first() {
-            let Outlier { what, value, usual, nodes, .. } = outlier;
-            text.push_str(&format!(
-                " {} outliers, the first: {what} {value} (usual: {usual}) on {}.",
-                self.outliers.len(),
-                nodes.names
-            ));
-        }
-        text
     }
-
-    /// Cuts each list to its share of the answer's bytes; the nodes get what the others leave.
-    fn fit(&mut self) {
-        let nodes = self.totals.gpu_nodes;
-        let most = (FEW_NODES_BYTES + nodes.saturating_sub(50) * 40).min(MANY_NODES_BYTES);
-        let some = |omitted: usize| (omitted > 0).then_some(omitted);
-        self.findings_omitted = some(byte_budget::truncate(&mut self.findings, most / 4));
-        self.outliers_omitted = some(byte_budget::truncate(&mut self.outliers, most / 6));
-        self.failed_omitted = some(byte_budget::truncate(&mut self.failed, most / 8));
-        self.skipped_omitted = some(byte_budget::truncate(&mut self.skipped, most / 16));
-        self.groups_omitted = some(byte_budget::truncate(&mut self.groups, most / 8));
-        self.left_behind_omitted = some(byte_budget::truncate(&mut self.left_behind, most / 16));
-        let details = std::mem::take(&mut self.nodes);
-        let left = most.saturating_sub(byte_budget::size(self) + 40);
-        self.nodes = details;
-        self.nodes_omitted = some(byte_budget::truncate(&mut self.nodes, left));
+    if !answer.judged_only.is_empty() {
+        text.push_str(&format!(" Only {} was judged; the rest of each node was not.", answer.judged_only.join(", ")));
     }
+    if let Some(outlier) = answer.outliers.first() {
+        let Outlier { what, value, usual, nodes, .. } = outlier;
+        text.push_str(&format!(
+            " {} outliers, the first: {what} {value} (usual: {usual}) on {}.",
+            answer.outliers.len(),
+            nodes.names
+        ));
+    }
+    text
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Answers that fit: lists are cut to a number of bytes, and how many entries went is always said.
+//! Cuts lists to a number of bytes of JSON, and counts the entries left out.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! The shape of an answer about many nodes: what stands out first, what is alike in one line, every node accounted for.
+//! The answer about many nodes: findings and outliers first, groups by model, every node counted.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Names of many nodes in few words: `gpu-[001-120,130]` in place of 121 names.
+//! Names of many nodes in short form: `gpu-[001-120,130]` in place of 121 names.
 
 use std::collections::BTreeMap;
 

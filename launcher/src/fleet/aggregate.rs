@@ -9,7 +9,7 @@ use crate::answer::node_names::Names;
 use crate::fleet::row::Row;
 use crate::fleet::walk::Outcome;
 use crate::fleet::{budget, compare};
-use crate::variant_name::word;
+use crate::variant_name::variant_name;
 
 /// Findings of one node; the others are counted.
 const FINDINGS_OF_NODE: usize = 4;
@@ -101,7 +101,7 @@ fn verdict(rows: &[Row], totals: &Totals) -> Verdict {
 fn verdicts(rows: &[Row]) -> BTreeMap<String, usize> {
     let mut verdicts = BTreeMap::new();
     for row in rows {
-        *verdicts.entry(word(row.verdict)).or_default() += 1;
+        *verdicts.entry(variant_name(row.verdict)).or_default() += 1;
     }
     verdicts
 }
@@ -158,7 +158,7 @@ fn details(rows: &[Row], outliers: &[(Outlier, Vec<String>)]) -> Vec<NodeDetail>
 }
 
 fn short(finding: &Finding) -> String {
-    let severity = word(finding.severity);
+    let severity = variant_name(finding.severity);
     let gpu = finding.scope.gpu.map(|gpu| format!(" GPU {gpu}")).unwrap_or_default();
     let evidence = finding.evidence.first().map(|text| format!(": {text}")).unwrap_or_default();
     syringe_core::text::clean(&format!("{severity} {}{gpu}{evidence}", finding.id), SENTENCE)
@@ -202,8 +202,8 @@ fn summary(answer: &FleetAnswer) -> String {
     let bad: Vec<_> = worst_first
         .into_iter()
         .filter_map(|verdict| {
-            let count = answer.verdicts.get(&word(verdict))?;
-            Some(format!("{count} {}", word(verdict).replace('_', " ")))
+            let count = answer.verdicts.get(&variant_name(verdict))?;
+            Some(format!("{count} {}", variant_name(verdict).replace('_', " ")))
         })
         .collect();
     let verdicts = if bad.is_empty() { String::new() } else { format!(": {}", bad.join(", ")) };
@@ -273,16 +273,21 @@ mod tests {
             _ => Outcome::Read(troubled(number)),
         };
         let outcomes = (0..nodes).map(|number| (format!("ip-10-0-{number}-17.internal"), outcome(number))).collect();
-        let about =
-            About { context: "c".into(), gpu_nodes: nodes, beyond_limit: Vec::new(), concurrency: 8, total_ms: 1 };
-        conclude(about, outcomes)
+        let about = CallSummary {
+            context: "c".into(),
+            gpu_nodes: nodes,
+            beyond_limit: Vec::new(),
+            concurrency: 8,
+            total_ms: 1,
+        };
+        aggregate(about, outcomes)
     }
 
     #[test]
     fn a_thousand_nodes_fit_in_twenty_thousand_tokens_and_fifty_in_ten() {
         for (nodes, most_bytes) in [(50, 40_000), (1000, 80_000), (5000, 80_000)] {
             let answer = answer(nodes);
-            let bytes = fit::size(&answer);
+            let bytes = crate::byte_budget::size(&answer);
             assert!(bytes <= most_bytes, "{nodes} nodes: {bytes} bytes");
             assert!(bytes > most_bytes / 3, "{nodes} nodes: {bytes} bytes leave most of the room unused");
             let Totals { gpu_nodes, read, failed, skipped, not_reached, .. } = answer.totals;
@@ -296,7 +301,8 @@ mod tests {
     #[test]
     fn where_no_node_was_read_the_sentence_is_whole() {
         let outcomes = vec![("a".to_owned(), Outcome::NotReached)];
-        let about = About { context: "c".into(), gpu_nodes: 1, beyond_limit: Vec::new(), concurrency: 8, total_ms: 1 };
-        assert_eq!(conclude(about, outcomes).summary, "0 of 1 GPU nodes read (0 GPUs). 1 not reached.");
+        let about =
+            CallSummary { context: "c".into(), gpu_nodes: 1, beyond_limit: Vec::new(), concurrency: 8, total_ms: 1 };
+        assert_eq!(aggregate(about, outcomes).summary, "0 of 1 GPU nodes read (0 GPUs). 1 not reached.");
     }
 }

@@ -1,4 +1,4 @@
-//! What stands out: a node that differs from most of its model, and a GPU that is hotter than its like.
+//! Outliers: a node that differs from most nodes of its GPU model, and a GPU that is hotter than others.
 
 use std::collections::BTreeMap;
 

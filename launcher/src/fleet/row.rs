@@ -1,5 +1,4 @@
-//! What is kept of one node's report while a thousand others are read: its verdict, its findings in short, and the traits
-//! by which it is compared.
+//! What is kept of one node's report: verdict, findings, and the values by which nodes are compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,4 @@
-//! The walk over many nodes: so many at the same time, each with a deadline, all within the call's. What did not answer by
-//! then is said; nothing that answered is lost.
+//! Reads many nodes: a limited number at a time, each with a deadline, all within the deadline of the call.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A report from inside a container says nothing of the GPUs that the container was not given.
+//! Limits a report from inside a container to the GPUs that the container was given.
 //!
 //! What NVML does not list there, or cannot do there, is the container's affair. Without this a container without GPUs would
 //! make its node one that lost them all.
@@ -10,7 +10,7 @@ use syringe_core::report::{Extent, Problem, Report, Scope, Section, Status};
 const OUT_OF_SIGHT: &str = "out_of_sight";
 
 /// Takes out of a report and of what Kubernetes says whatever cannot be compared with what a container sees.
-pub(crate) fn confine(report: &mut Report, cluster: &mut ClusterFacts) {
+pub(crate) fn limit_to_container(report: &mut Report, cluster: &mut ClusterFacts) {
     let Some(Scope { gpus, files, .. }) = report.scope else { return };
     let listed = Section::data_of(&report.sections.inventory).map_or(0, |inventory| inventory.gpus.len());
     // A privileged container has all device files, and the NVML library of the container beside it.
@@ -88,7 +88,7 @@ mod tests {
             gpu_label_count: Some(8),
             ..ClusterFacts::default()
         };
-        confine(&mut report, &mut cluster);
+        limit_to_container(&mut report, &mut cluster);
         diagnosis::diagnose(&report, &cluster)
     }
 

@@ -1,4 +1,4 @@
-//! What every tool that reads one node does: look at the node, probe it, conclude.
+//! Reads one node: the node object, the probe, the diagnosis.
 
 use std::time::Duration;
 
@@ -211,16 +211,16 @@ pub(crate) async fn read_known(
     }
     let live_pod_uids = live.as_ref().map(LivePods::uids);
     let mut cluster = ClusterFacts { live_pod_uids, ..cluster };
-    container_scope::confine(&mut report, &mut cluster);
+    container_scope::limit_to_container(&mut report, &mut cluster);
     let diagnosis = diagnosis::diagnose(&report, &cluster);
     Ok(Read { report, diagnosis, note, live })
 }
 
-/// A node that no probe read: nothing of the hardware, and why.
+/// A node without a probe: nothing of the hardware is known, and why.
 fn unprobed(connection: &Connection, kubernetes: &Node, why: &str, next_step: &str) -> Read {
     let report = none::report(why, next_step);
     let diagnosis = diagnosis::diagnose(&report, &node_gpus::cluster_facts(kubernetes));
-    let note = format!("no probe read this node: {}. {next_step}", why.trim_end_matches('.'));
+    let note = format!("No probe ran: {}. The hardware was not checked. {next_step}", why.trim_end_matches('.'));
     let note = ProbeNote::without_probe(&kubernetes.name_any(), &connection.context, note);
     Read { report, diagnosis, note, live: None }
 }

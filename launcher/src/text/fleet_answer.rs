@@ -2,13 +2,13 @@
 
 use crate::answer::fleet::FleetAnswer;
 use crate::text::table::{cell, counted, lines, table as new_table};
-use crate::variant_name::word;
+use crate::variant_name::variant_name;
 
 /// The answer as text.
 pub(crate) fn table(answer: &FleetAnswer) -> String {
-    let mut text = format!("{}  {}\n", word(answer.verdict).to_uppercase(), answer.summary);
+    let mut text = format!("{}  {}\n", variant_name(answer.verdict).to_uppercase(), answer.summary);
     for finding in &answer.findings {
-        let severity = word(finding.severity);
+        let severity = variant_name(finding.severity);
         let nodes = &finding.nodes;
         text.push_str(&format!(
             "\n[{severity}] {} ({}), {}: {}\n",
@@ -32,7 +32,7 @@ pub(crate) fn table(answer: &FleetAnswer) -> String {
         for one in &answer.nodes {
             rows.add_row([
                 one.node.clone(),
-                word(one.verdict),
+                variant_name(one.verdict),
                 cell(one.score),
                 one.findings.join("\n"),
                 one.differs.join("\n"),

@@ -8,7 +8,7 @@ use syringe_core::nvml_codes as codes;
 use crate::answer::node::Answer;
 use crate::reading::probe_note::ProbeNote;
 use crate::text::table::{cell, counted, second};
-use crate::variant_name::word;
+use crate::variant_name::variant_name;
 
 /// One row for each GPU in the order of NVML, those that do not answer among them. Of the cells the first is the GPU's
 /// index, the second its PCI address; the last says of a GPU that does not answer what it is.
@@ -65,7 +65,7 @@ pub(crate) fn head<T>(answer: &Answer<T>) -> String {
     let Answer {
         verdict, summary, findings, findings_omitted, plan, not_checked, unknown, coverage, kubernetes, ..
     } = answer;
-    let mut text = format!("{}  {summary}\n", word(verdict).replace('_', " ").to_uppercase());
+    let mut text = format!("{}  {summary}\n", variant_name(verdict).replace('_', " ").to_uppercase());
     for finding in findings {
         text.push_str(&finding_lines(finding));
     }
@@ -129,7 +129,7 @@ pub(crate) fn foot(note: &ProbeNote) -> String {
 
 fn finding_lines(finding: &Finding) -> String {
     let Finding { id, severity, scope, title, evidence, action, .. } = finding;
-    let severity = word(severity);
+    let severity = variant_name(severity);
     let place = match (scope.gpu, &scope.pci) {
         (Some(gpu), Some(pci)) => format!(" GPU {gpu} ({})", pci.sysfs()),
         (Some(gpu), None) => format!(" GPU {gpu}"),

@@ -8,17 +8,17 @@ use crate::kubernetes::read::events::NodeEvent;
 use crate::text::node_answer::foot;
 use crate::text::pod_allocation::{pods_table, resources_table};
 use crate::text::table::{cell, lines, second, table};
-use crate::variant_name::word;
+use crate::variant_name::variant_name;
 
 /// The description as text.
 pub(crate) fn text(answer: &NodeDescription) -> String {
-    let mut text = format!("{}\n", answer.summary.text);
+    let mut text = format!("{}  {}\n", variant_name(answer.summary.overall_health).to_uppercase(), answer.summary.text);
     for problem in &answer.kubernetes_problems {
         text.push_str(&format!("  {problem}\n"));
     }
     for Finding { severity, title, scope, .. } in &answer.findings {
         let gpu = scope.gpu.map(|gpu| format!(" GPU {gpu}")).unwrap_or_default();
-        text.push_str(&format!("  [{}]{gpu} {title}\n", word(severity)));
+        text.push_str(&format!("  [{}]{gpu} {title}\n", variant_name(severity)));
     }
     if let Some(omitted) = answer.findings_omitted {
         text.push_str(&format!("  … and {omitted} more findings: diagnose-gpu-node\n"));
@@ -52,7 +52,7 @@ fn gpus_table(gpus: &[GpuRow]) -> String {
         rows.add_row([
             cell(gpu.index),
             cell(gpu.pci_address.clone()),
-            word(gpu.status),
+            variant_name(gpu.status),
             gpu.score.to_string(),
             cell(gpu.temperature_celsius),
             cell(gpu.utilization_percent),

@@ -15,7 +15,7 @@ use crate::reading::read_node::Ask;
 use crate::text::node_answer::{foot, head};
 use crate::text::table::{cell, lines, second, table};
 use crate::tools::tool::Tool;
-use crate::variant_name::word;
+use crate::variant_name::variant_name;
 
 /// Events in one answer: the newest. The rest is counted.
 const MOST_EVENTS: usize = 60;
@@ -123,5 +123,5 @@ impl Tool for AnalyzeXidErrors {
 }
 
 fn kind_word(event: &KernelEvent) -> String {
-    word(event.kind).replace('_', " ")
+    variant_name(event.kind).replace('_', " ")
 }

@@ -14,7 +14,7 @@ use crate::reading::read_node;
 use crate::text::node_answer::{foot, head};
 use crate::text::table::{cell, lines, table};
 use crate::tools::tool::Tool;
-use crate::variant_name::word;
+use crate::variant_name::variant_name;
 
 /// The tool.
 pub struct DiagnoseGpuNode;
@@ -106,7 +106,7 @@ impl Tool for DiagnoseGpuNode {
                     cell(gpu.index),
                     cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
                     gpu.score.to_string(),
-                    word(gpu.status),
+                    variant_name(gpu.status),
                     because.join(", "),
                 ]);
             }

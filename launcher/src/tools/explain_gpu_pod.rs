@@ -20,7 +20,7 @@ use crate::reading::read_node::Ask;
 use crate::text::node_answer::foot;
 use crate::text::table::second;
 use crate::tools::tool::Tool;
-use crate::variant_name::word;
+use crate::variant_name::variant_name;
 
 /// Findings about the node in one answer.
 const MOST_FINDINGS: usize = 8;
@@ -159,7 +159,7 @@ impl Tool for ExplainGpuPod {
 
     fn table(answer: &PodExplanation) -> String {
         let Explanation { cause, certainty, summary, evidence, ruled_out, action, timeline, .. } = &answer.explanation;
-        let mut text = format!("{} ({})  {summary}\n\n", cause_word(*cause), word(certainty));
+        let mut text = format!("{} ({})  {summary}\n\n", cause_word(*cause), variant_name(certainty));
         for line in evidence {
             text.push_str(&format!("    {line}\n"));
         }

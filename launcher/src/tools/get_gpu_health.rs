@@ -16,7 +16,7 @@ use crate::text::node_answer::{foot, head};
 use crate::text::table::{cell, lines, table};
 use crate::tools::args::FleetArgs;
 use crate::tools::tool::Tool;
-use crate::variant_name::word;
+use crate::variant_name::variant_name;
 
 /// The tool.
 pub struct GetGpuHealth;
@@ -62,7 +62,7 @@ impl Tool for GetGpuHealth {
             rows.add_row([
                 cell(gpu.index),
                 cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
-                word(gpu.status),
+                variant_name(gpu.status),
                 gpu.score.to_string(),
                 lost.join(", "),
             ]);

@@ -18,6 +18,7 @@ use crate::kubernetes::model::conditions::{is_cordoned, is_ready};
 use crate::kubernetes::model::dra::Dra;
 use crate::kubernetes::model::node_gpus;
 use crate::kubernetes::model::node_labels::{is_gpu_node, label_number};
+use crate::kubernetes::model::resources::GPU_RESOURCE;
 use crate::kubernetes::read::{claims, nodes, pods};
 use crate::text::table::{cell, counted, lines, table};
 use crate::tools::tool::Tool;
@@ -166,11 +167,10 @@ impl Tool for ListGpuNodes {
     }
 
     fn table(answer: &GpuNodes) -> String {
-        let mut rows =
-            table(["node", "ready", "model", "gpus", "driver", "allocated", "allocatable", "capacity", "problems"]);
+        let heads =
+            ["node", "ready", "model", "gpus", "driver", "free", "allocated", "allocatable", "capacity", "problems"];
+        let mut rows = table(heads);
         for node in &answer.nodes {
-            let resources =
-                |of: &Amounts| of.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ");
             let ready = match (node.ready, node.cordoned) {
                 (true, false) => "yes",
                 (true, true) => "yes, cordoned",
@@ -182,9 +182,10 @@ impl Tool for ListGpuNodes {
                 cell(node.model.clone()),
                 cell(node.gpu_count),
                 cell(node.driver_version.clone()),
-                cell(node.allocated.as_ref().map(resources)),
-                resources(&node.allocatable),
-                resources(&node.capacity),
+                cell(node.free().map(|free| amounts(&free))),
+                cell(node.allocated.as_ref().map(amounts)),
+                amounts(&node.allocatable),
+                amounts(&node.capacity),
                 node.problems.join("; "),
             ]);
         }
@@ -196,6 +197,15 @@ impl Tool for ListGpuNodes {
             answer.unknown.iter().map(|unknown| format!("UNKNOWN  {}: {}\n", unknown.section, unknown.why)).collect();
         format!("{}\n\n{}{omitted}{unknown}", answer.summary, lines(&rows))
     }
+}
+
+/// `8` for whole GPUs, `name=count` for any other resource.
+fn amounts(amounts: &Amounts) -> String {
+    let one = |(name, count): (&String, &u64)| match name.as_str() {
+        GPU_RESOURCE => count.to_string(),
+        name => format!("{name}={count}"),
+    };
+    amounts.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
 /// Time of a call that is kept for putting the answer together.
@@ -236,6 +246,17 @@ impl GpuNodes {
 }
 
 impl GpuNode {
+    /// What a new pod could get: nothing on a node that is cordoned or not Ready. `None` where the pods are unknown.
+    fn free(&self) -> Option<Amounts> {
+        let allocated = self.allocated.as_ref()?;
+        let takes_pods = self.ready && !self.cordoned;
+        let free = |(name, count): (&String, &u64)| {
+            let left = count.saturating_sub(allocated.get(name).copied().unwrap_or(0));
+            (name.clone(), if takes_pods { left } else { 0 })
+        };
+        Some(self.allocatable.iter().map(free).collect())
+    }
+
     fn of(node: &Node, dra: Option<&Dra>) -> Self {
         let (capacity, allocatable) = node_gpus::offers(node, dra);
         Self {
@@ -251,5 +272,27 @@ impl GpuNode {
             cordoned: is_cordoned(node),
             taints: node_gpus::taints(node),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_takes_no_pods_has_no_free_gpus() {
+        let amounts = |count: u64| Amounts::from([(GPU_RESOURCE.to_owned(), count)]);
+        let node = |ready, cordoned, allocated| GpuNode {
+            ready,
+            cordoned,
+            allocatable: amounts(8),
+            allocated,
+            ..GpuNode::default()
+        };
+        assert_eq!(node(true, false, Some(amounts(3))).free(), Some(amounts(5)));
+        assert_eq!(node(true, false, Some(Amounts::new())).free(), Some(amounts(8)));
+        assert_eq!(node(true, true, Some(amounts(3))).free(), Some(amounts(0)));
+        assert_eq!(node(false, false, Some(amounts(3))).free(), Some(amounts(0)));
+        assert_eq!(node(true, false, None).free(), None);
     }
 }

@@ -137,14 +137,14 @@ impl Deed for ResetArgs {
         let mut text = format!("Reset {index}{name}{place}{gpu} on node {node_name}.\n");
         let sections = [
             (
-                "In the way",
+                "Blockers",
                 plan.blockers
                     .iter()
                     .map(|one| format!("{}. {}", one.why.trim_end_matches('.'), one.next_step))
                     .collect(),
             ),
-            ("What speaks for it", plan.reasons.clone()),
-            ("Worth knowing", plan.notes.clone()),
+            ("Reasons", plan.reasons.clone()),
+            ("Notes", plan.notes.clone()),
             ("Steps", plan.steps.clone()),
         ];
         for (head, lines) in sections.into_iter().filter(|(_, lines): &(_, Vec<String>)| !lines.is_empty()) {
@@ -154,7 +154,9 @@ impl Deed for ResetArgs {
             }
         }
         if plan.is_clear() {
-            text.push_str("What is in its memory is lost. A reset can fail, and the node may then need a reboot.");
+            text.push_str(
+                "The contents of its memory will be lost. A reset can fail; the node may then need a reboot.",
+            );
         }
         text
     }

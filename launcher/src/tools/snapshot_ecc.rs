@@ -12,7 +12,7 @@ use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
 use crate::text::table::{cell, lines, table};
 use crate::tools::args::NodeArgs;
 use crate::tools::tool::Tool;
-use crate::variant_name::word;
+use crate::variant_name::variant_name;
 
 /// The tool.
 pub struct SnapshotEcc;
@@ -70,7 +70,7 @@ impl Tool for SnapshotEcc {
                 rows_of(|rows| format!("{} corr., {} uncorr.", rows.correctable, rows.uncorrectable)),
                 gpu.remapped_rows.as_ref().map_or_else(|| "-".into(), |rows| yes(rows.pending)),
                 gpu.remapped_rows.as_ref().map_or_else(|| "-".into(), |rows| yes(rows.failure_occurred)),
-                cell(gpu.recovery_action.map(|action| word(action).replace('_', " "))),
+                cell(gpu.recovery_action.map(|action| variant_name(action).replace('_', " "))),
             ];
             answering.push((gpu.index, cells));
         }

@@ -247,15 +247,21 @@ async fn from_kubeconfig(
         .or_else(|| kubeconfig.current_context.clone().filter(|name| !name.is_empty()))
         .or_else(|| names.first().filter(|_| names.len() == 1).cloned());
     let Some(chosen) = chosen.filter(|name| names.contains(name)) else {
-        let asked = context.map_or_else(|| "none is current".to_owned(), |name| format!("there is no '{name}'"));
-        return Err(Failure::new(
-            "Choosing a kubeconfig context",
-            asked,
-            format!(
-                "Use one of: {}.",
-                if names.is_empty() { "(the kubeconfig has none)".into() } else { names.join(", ") }
-            ),
-        ));
+        let available = names.join(", ");
+        let (why, next_step) = match context {
+            _ if names.is_empty() => {
+                ("the kubeconfig has no contexts".to_owned(), "Name another with --kubeconfig.".into())
+            }
+            Some(name) => (format!("there is no '{name}'"), format!("Use one of: {available}.")),
+            None => match kubeconfig.current_context.as_deref().filter(|name| !name.is_empty()) {
+                Some(name) => (
+                    format!("current-context is '{}', which is not in the kubeconfig", clean(name, 120)),
+                    format!("Pass --context NAME (available: {available})."),
+                ),
+                None => ("no current context".to_owned(), format!("Pass --context NAME (available: {available}).")),
+            },
+        };
+        return Err(Failure::new("Choosing a kubeconfig context", why, next_step));
     };
     let user = kubeconfig
         .contexts

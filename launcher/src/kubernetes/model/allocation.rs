@@ -1,4 +1,4 @@
-//! Who holds which GPUs: the arithmetic of Kubernetes, without any I/O.
+//! How many GPUs a pod holds, by the rules of the scheduler.
 //!
 //! A pod holds, of each resource, the larger of what its containers need together and what any of its init containers
 //! needs; a sidecar (an init container with `restartPolicy: Always`) stays and counts for both. A pod that has ended
@@ -54,8 +54,8 @@ pub fn holds(phase: &str) -> bool {
     !matches!(phase, "Succeeded" | "Failed")
 }
 
-/// What one container asks for: a resource without a request is requested as much as it is limited.
-pub fn asks(container: &Container) -> Amounts {
+/// What one container requests: a resource without a request is requested as much as it is limited.
+pub fn requests(container: &Container) -> Amounts {
     let mut amounts = container.resources.limits.0.clone();
     amounts.extend(container.resources.requests.0.clone());
     amounts.retain(|_, count| *count > 0);
@@ -68,19 +68,19 @@ pub fn role_of_init(container: &Container) -> Role {
 }
 
 /// What a pod holds by its containers' requests, whatever its phase.
-pub fn effective(pod: &Pod) -> Amounts {
+pub fn effective_requests(pod: &Pod) -> Amounts {
     let mut running = Amounts::new();
     let mut peak = Amounts::new();
     for container in &pod.spec.init_containers {
         let mut now = running.clone();
-        add(&mut now, &asks(container));
+        add(&mut now, &requests(container));
         if role_of_init(container) == Role::Sidecar {
             running.clone_from(&now);
         }
         raise(&mut peak, &now);
     }
     for container in &pod.spec.containers {
-        add(&mut running, &asks(container));
+        add(&mut running, &requests(container));
     }
     raise(&mut peak, &running);
     peak
@@ -90,7 +90,7 @@ pub fn effective(pod: &Pod) -> Amounts {
 pub fn allocated<'a>(pods: impl IntoIterator<Item = &'a Pod>) -> Amounts {
     let mut total = Amounts::new();
     for pod in pods.into_iter().filter(|pod| holds(&pod.status.phase)) {
-        add(&mut total, &effective(pod));
+        add(&mut total, &effective_requests(pod));
     }
     total
 }
@@ -181,7 +181,7 @@ mod tests {
             ("nothing asked", &[(0, INIT)], &[0], 0),
         ];
         for (case, init, main, held) in cases {
-            let amounts = effective(&pod("Running", init, main));
+            let amounts = effective_requests(&pod("Running", init, main));
             assert_eq!(amounts.get(GPU).copied().unwrap_or(0), *held, "{case}");
         }
     }

@@ -1,4 +1,4 @@
-//! Which GPU nodes could take a pod that waits, and what stands against each: the scheduler's answer, node by node.
+//! Which GPU nodes could take a pending pod, and the reasons against each.
 //!
 //! Looked at: readiness, cordon, taints, node selector, the labels of required node affinity, and every resource that the pod
 //! asks for. Not looked at: devices of claims, affinity to other pods, topology spread, volumes, quota; so a node without
@@ -21,12 +21,12 @@ use crate::kubernetes::model::resources::is_gpu_resource;
 /// Pods that are named as holders of one node's GPUs.
 const MOST_HOLDERS: usize = 4;
 
-/// A GPU node and what stands against it.
+/// A GPU node and the reasons against it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Candidate {
     /// Node name.
     pub node: String,
-    /// What stands against it; empty: nothing that was looked at.
+    /// Reasons against it. Empty: no check found one.
     pub against: Vec<String>,
     /// Pods that hold what the pod lacks there, those that hold most first: `namespace/name (8 nvidia.com/gpu)`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -36,7 +36,7 @@ pub struct Candidate {
 /// What the pod requests.
 pub(crate) fn requested(pod: &Pod) -> Amounts {
     let slim = serde_json::to_value(pod).and_then(serde_json::from_value::<requests::Pod>);
-    slim.map(|pod| pod.asks()).unwrap_or_default()
+    slim.map(|pod| pod.requested()).unwrap_or_default()
 }
 
 /// `node` as a candidate for `pod`, which requests `wanted`, with what the node's pods hold.
@@ -54,20 +54,22 @@ fn by_its_state(pod: &Pod, node: &Node, said: Option<&str>) -> Vec<String> {
     let tolerations = spec.tolerations.as_deref().unwrap_or_default();
     let mut against = Vec::new();
     if !is_ready(node) {
-        against.push("it is not Ready".to_owned());
+        against.push("not Ready".to_owned());
     }
     let cordoned = is_cordoned(node);
     if cordoned {
-        against.push("it is cordoned".to_owned());
+        against.push("cordoned".to_owned());
     }
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     // A cordon is a taint too; it has been said. Taints are looked at before resources: a scheduler that gives reasons of
     // nodes and names no taint was held up by none, as where an admission plugin or a scheduler's profile tolerates it.
     let unnamed = said.is_some_and(|said| said.contains("nodes are available:") && !said.contains("taint"));
     let passed = |taint: &Taint| unnamed || (cordoned && taint.key == "node.kubernetes.io/unschedulable");
-    against.extend(taints.iter().filter(|taint| !passed(taint) && repels(taint, tolerations)).map(|taint| {
-        format!("its taint {}={}:{}", taint.key, taint.value.as_deref().unwrap_or_default(), taint.effect)
-    }));
+    against.extend(
+        taints.iter().filter(|taint| !passed(taint) && repels(taint, tolerations)).map(|taint| {
+            format!("taint {}={}:{}", taint.key, taint.value.as_deref().unwrap_or_default(), taint.effect)
+        }),
+    );
     for (name, value) in spec.node_selector.iter().flatten() {
         if node.labels().get(name) != Some(value) {
             against.push(format!("the pod selects nodes with label {name}={value}"));
@@ -94,11 +96,10 @@ fn by_resources(
         let most = allocatable.get(resource).copied().unwrap_or(0);
         let free = most.saturating_sub(held.total.get(resource).copied().unwrap_or(0));
         if most == 0 {
-            against.push(format!("it offers no {resource}"));
+            against.push(format!("has no {resource}"));
         } else if free < *amount {
             let [free, most] = [free, most].map(|amount| requests::number(resource, amount));
-            against
-                .push(format!("the pod asks for {}, {free} of {most} are free", requests::in_words(resource, *amount)));
+            against.push(format!("the pod requests {}; {free} of {most} free", requests::in_words(resource, *amount)));
             lacking.push(resource.clone());
         }
     }
@@ -210,7 +211,7 @@ mod tests {
             pod(json!({ "affinity": { "nodeAffinity": required } }))
         };
         for (pod, node, held, words) in [
-            (pod(json!({})), node(json!({})), 5, "asks for 4 nvidia.com/gpu, 3 of 8 are free"),
+            (pod(json!({})), node(json!({})), 5, "requests 4 nvidia.com/gpu; 3 of 8 free"),
             (pod(json!({})), node(json!({ "unschedulable": true })), 0, "cordoned"),
             (pod(json!({})), node(taint.clone()), 0, "team=vision:NoSchedule"),
             (pod(json!({ "nodeSelector": { "zone": "b" } })), node(json!({})), 0, "zone=b"),
@@ -232,8 +233,8 @@ mod tests {
             pod(json!({ "containers": [{ "name": "main", "resources": requests }] }))
         };
         let memory = objections(asks("memory", "900Gi"), node(json!({})), 0);
-        assert_eq!(memory, ["the pod asks for 900.0 GiB memory, 512.0 GiB of 512.0 GiB are free"]);
-        assert_eq!(objections(asks("amd.com/gpu", "1"), node(json!({})), 0), ["it offers no amd.com/gpu"]);
+        assert_eq!(memory, ["the pod requests 900.0 GiB memory; 512.0 GiB of 512.0 GiB free"]);
+        assert_eq!(objections(asks("amd.com/gpu", "1"), node(json!({})), 0), ["has no amd.com/gpu"]);
         assert!(objections(asks("memory", "100Gi"), node(json!({})), 0).is_empty());
     }
 

@@ -5,7 +5,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::text::clean;
 
-use crate::kubernetes::model::allocation::{Amounts, Role, asks, effective, holds, role_of_init};
+use crate::kubernetes::model::allocation::{
+    Amounts, Role, effective_requests, holds, requests as requests_of, role_of_init,
+};
 use crate::kubernetes::model::dra::Dra;
 use crate::kubernetes::model::slim::{Container, ContainerStatus, Pod, PodClaim};
 
@@ -139,7 +141,7 @@ pub(crate) fn row(pod: &Pod, dra: Option<&Dra>) -> Option<PodRow> {
         uid: pod.metadata.uid.clone(),
         phase: clean(phase, 20),
         terminating: pod.metadata.deletion_timestamp.is_some(),
-        holds: if holds(phase) { effective(pod) } else { Amounts::new() },
+        holds: if holds(phase) { effective_requests(pod) } else { Amounts::new() },
         containers,
         claims: if holds(phase) { claims } else { Vec::new() },
         annotated_uuids: uuids.iter().take(MOST_UUIDS).cloned().collect(),
@@ -147,7 +149,7 @@ pub(crate) fn row(pod: &Pod, dra: Option<&Dra>) -> Option<PodRow> {
 }
 
 fn container_row(pod: &Pod, container: &Container, role: Role, claims: &[ClaimRow]) -> Option<ContainerRow> {
-    let requests = asks(container);
+    let requests = requests_of(container);
     let status = statuses(pod).find(|status| status.name == container.name);
     let mut devices: Vec<DeviceRow> = status.into_iter().flat_map(devices_of_status).collect();
     for named in &container.resources.claims {

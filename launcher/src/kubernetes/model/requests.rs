@@ -1,4 +1,4 @@
-//! What pods ask for of every resource, as the scheduler adds it up: CPU and memory, GPUs of any vendor.
+//! What pods request of every resource, as the scheduler adds it up: CPU and memory, GPUs of any vendor.
 //!
 //! Amounts are thousandths of a unit: Kubernetes' quantities need no more (`100m` is the smallest that is used).
 
@@ -69,18 +69,18 @@ pub(crate) struct Held {
 impl Pod {
     /// What the scheduler reserves for it: the larger of what its containers need together and what any init container
     /// needs, sidecars in both, and its runtime's overhead.
-    pub(crate) fn asks(&self) -> Amounts {
+    pub(crate) fn requested(&self) -> Amounts {
         let (mut running, mut peak) = (Amounts::new(), Amounts::new());
         for container in &self.spec.init_containers {
             let mut now = running.clone();
-            add(&mut now, &container.resources.asks());
+            add(&mut now, &container.resources.requested());
             if container.restart_policy.as_deref() == Some("Always") {
                 running.clone_from(&now);
             }
             raise(&mut peak, &now);
         }
         for container in &self.spec.containers {
-            add(&mut running, &container.resources.asks());
+            add(&mut running, &container.resources.requested());
         }
         raise(&mut peak, &running);
         add(&mut peak, &self.spec.overhead.as_ref().map(amounts).unwrap_or_default());
@@ -91,7 +91,7 @@ impl Pod {
 
 impl Resources {
     /// A resource without a request is requested as much as it is limited.
-    fn asks(&self) -> Amounts {
+    fn requested(&self) -> Amounts {
         let mut asks = self.limits.as_ref().map(amounts).unwrap_or_default();
         asks.extend(self.requests.as_ref().map(amounts).unwrap_or_default());
         asks
@@ -117,7 +117,7 @@ pub(crate) fn add_pod(held: &mut HashMap<String, Held>, nodes: &BTreeSet<String>
     if !allocation::holds(&pod.status.phase) || !nodes.contains(&pod.spec.node_name) {
         return;
     }
-    let requests = pod.asks();
+    let requests = pod.requested();
     let node = held.entry(pod.spec.node_name).or_default();
     add(&mut node.total, &requests);
     node.by_pod.push((format!("{}/{}", pod.metadata.namespace, pod.metadata.name), requests));
@@ -208,6 +208,6 @@ mod tests {
         }}))
         .expect("a pod");
         let expected = [("amd.com/gpu".to_owned(), 1000), ("cpu".to_owned(), 4100)];
-        assert_eq!(pod.asks(), Amounts::from(expected));
+        assert_eq!(pod.requested(), Amounts::from(expected));
     }
 }

@@ -1,5 +1,5 @@
-//! The kubelet's truth joined to the pods: pod → container → UUID → process. Without it, Kubernetes knows how many GPUs a
-//! container has, and not which.
+//! Joins the kubelet's allocations with the pods: pod → container → UUID → process. The API alone tells how many GPUs a
+//! container has, not which.
 
 use std::collections::HashMap;
 

@@ -1,8 +1,8 @@
-//! What the Kubernetes API alone knows of a node's GPUs: the answer where no probe may go.
+//! What the Kubernetes API alone knows of a node's GPUs: the answer where no probe can run.
 //!
 //! Whoever watches the cluster's hardware writes it there: GPU Feature Discovery in labels, NVSentinel and
-//! node-problem-detector in conditions and events, device plugins in the health of what they gave out. None of it is the
-//! hardware's own word.
+//! node-problem-detector in conditions and events, device plugins in the health of what they gave out. None of it was
+//! read from the hardware.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -73,12 +73,12 @@ impl KubernetesAlone {
     }
 }
 
-/// Reads it, in `time` at the most. What cannot be read is said, and fails nothing.
+/// Reads it within `time`. What cannot be read is listed in `not_read`; it fails nothing.
 pub async fn read(connection: &Connection, node: &Node, time: Duration) -> KubernetesAlone {
     let name = node.name_any();
     let status = node.status.as_ref();
     let amounts = |list: Option<&BTreeMap<_, _>>| list.map(gpu_resources).unwrap_or_default();
-    let mut alone = KubernetesAlone {
+    let mut answer = KubernetesAlone {
         capacity: amounts(status.and_then(|status| status.capacity.as_ref())),
         allocatable: amounts(status.and_then(|status| status.allocatable.as_ref())),
         labels: gpu_labels(node),
@@ -89,14 +89,16 @@ pub async fn read(connection: &Connection, node: &Node, time: Duration) -> Kuber
     let (events, pods) =
         tokio::join!(within(time, events::of_node(connection, &name)), within(time, pods::on_node(connection, &name)));
     match events {
-        Ok(events) => alone.events = events.iter().filter(|event| speaks_of_gpus(event)).take(MOST).map(told).collect(),
-        Err(why) => alone.not_read.push(format!("events of the node: {why}")),
+        Ok(events) => {
+            answer.events = events.iter().filter(|event| speaks_of_gpus(event)).take(MOST).map(told).collect()
+        }
+        Err(why) => answer.not_read.push(format!("events of the node: {why}")),
     }
     match pods {
-        Ok(pods) => alone.unhealthy_devices = unhealthy_devices(&pods),
-        Err(why) => alone.not_read.push(format!("health of allocated devices: {why}")),
+        Ok(pods) => answer.unhealthy_devices = unhealthy_devices(&pods),
+        Err(why) => answer.not_read.push(format!("health of allocated devices: {why}")),
     }
-    alone
+    answer
 }
 
 async fn within<T>(time: Duration, list: impl Future<Output = Result<T, Failure>>) -> Result<T, String> {

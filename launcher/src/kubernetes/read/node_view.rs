@@ -1,4 +1,4 @@
-//! One node and everything that Kubernetes says of its GPUs, read at once.
+//! Reads one node with its pods and claims.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;

@@ -9,7 +9,7 @@ use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::retry;
 use crate::kubernetes::model::slim::STATIC_UID;
 
-/// `namespace/name`, with its controller; `None` where the API does not tell. A help in a plan, never a need.
+/// `namespace/name`, with its controller; `None` where the API does not tell. Used in plans only.
 pub async fn named(connection: &Connection, node: &str, uid: &str) -> Option<String> {
     let pods: Api<Pod> = Api::all(connection.client.clone());
     let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
@@ -20,7 +20,7 @@ pub async fn named(connection: &Connection, node: &str, uid: &str) -> Option<Str
     let name = format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any());
     let controller = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
     Some(match controller {
-        Some(owner) => clean(&format!("{name}. Its {} {} may start it again.", owner.kind, owner.name), 400),
+        Some(owner) => clean(&format!("{name}. Its {} {} may restart it.", owner.kind, owner.name), 400),
         None => clean(&format!("{name}."), 400),
     })
 }

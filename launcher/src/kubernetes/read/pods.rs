@@ -50,7 +50,7 @@ pub(crate) async fn allocated_on(
     };
     pages::fold(connection, &query, HashMap::new, |sums: &mut HashMap<String, Amounts>, pod: Pod| {
         let node = pod.spec.node_name.as_str();
-        let held = allocation::effective(&pod);
+        let held = allocation::effective_requests(&pod);
         if held.is_empty() || !nodes.contains(node) {
             return;
         }

@@ -54,8 +54,10 @@ pub(crate) async fn of_node(connection: &Connection, node: &str) -> Result<Vec<N
 pub(crate) async fn of_pod(connection: &Connection, namespace: &str, uid: &str) -> Result<Vec<PodEvent>, Failure> {
     let path = format!("/api/v1/namespaces/{namespace}/events");
     let what = format!("Listing the events of the pod in namespace {namespace}");
-    let events = newest(connection, &path, &format!("involvedObject.uid={uid}"), &what, MOST_POD_EVENTS).await?;
-    Ok(events.into_iter().rev().map(SlimEvent::into_pod_event).collect())
+    let mut events = newest(connection, &path, &format!("involvedObject.uid={uid}"), &what, MOST_POD_EVENTS).await?;
+    // Stable: events of the same second keep the order of the API server.
+    events.sort_by_key(SlimEvent::last);
+    Ok(events.into_iter().map(SlimEvent::into_pod_event).collect())
 }
 
 /// The newest warning about a pod, if any: why it does not start.

@@ -5,6 +5,8 @@
 mod claims;
 #[path = "allocation/describe.rs"]
 mod describe;
+#[path = "allocation/events.rs"]
+mod events;
 #[path = "allocation/gone.rs"]
 mod gone;
 #[path = "allocation/pods.rs"]

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{self, Cli, Command, Output};
 use crate::audit;
+use crate::call::Call;
 use crate::consent::{Ask, Consent, SaidYes, Terminal};
 use crate::error::Failure;
 use crate::kubernetes::Contexts;
@@ -17,7 +18,7 @@ use crate::mcp::{Server, serve};
 use crate::probe::{self, OnPhase, Prober, SETTLE_TIME};
 use crate::settings::shown::{self, Shown};
 use crate::settings::{Mode, Settings};
-use crate::tools::{self, Call, Rendered};
+use crate::tools::{self, Rendered};
 
 /// The command failed.
 const FAILED: u8 = 1;

@@ -21,20 +21,23 @@
 mod answer;
 mod args;
 pub mod audit;
+mod byte_budget;
+pub mod call;
 mod cli;
 pub mod consent;
 mod error;
-mod fit;
 pub mod fleet;
 pub mod kubernetes;
 pub mod mcp;
 pub mod probe;
 mod quoted;
+mod reading;
 mod schema;
 pub mod settings;
+mod text;
 pub mod tools;
 mod user_dirs;
-mod words;
+mod variant_name;
 
 pub use cli::main;
 pub use error::Failure;

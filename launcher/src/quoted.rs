@@ -1,4 +1,4 @@
-//! The last look at an answer: which of its fields hold text of others, and that nothing in it is hidden or secret.
+//! Marks the fields of an answer that hold text from nodes, tenants or users, and cleans all texts.
 //!
 //! Texts are cleaned where they come in. What is done here once more is for names and labels that the API server is trusted
 //! to have checked.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use clap::Parser;
 use demo_cluster::{Cluster, Fixture};
 use gpu_syringe::Failure;
+use gpu_syringe::call::Call;
 use gpu_syringe::consent::{Consent, NobodyToAsk};
 use gpu_syringe::kubernetes::Contexts;
 use gpu_syringe::probe::{OnPhase, Prober};
 use gpu_syringe::settings::{Mode, Settings};
-use gpu_syringe::tools::{self, Call};
+use gpu_syringe::tools;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 

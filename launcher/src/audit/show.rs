@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::line::Line;
-use crate::tools::table;
+use crate::text::table;
 
 /// The lines as a table, newest last.
 pub fn table(lines: &[Line]) -> String {

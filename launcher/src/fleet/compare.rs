@@ -1,12 +1,10 @@
-//! What stands out: a node that differs from most of its model, and a GPU that is hotter than its like.
+//! Outliers: a node that differs from most nodes of its GPU model, and a GPU that is hotter than others.
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::Serialize;
-
-use super::names::Names;
-use super::row::Row;
+use crate::answer::fleet::{Group, Outlier};
+use crate::answer::node_names::Names;
+use crate::fleet::row::Row;
 
 /// Nodes of a model below which nothing is usual.
 const FEWEST: usize = 3;
@@ -17,36 +15,8 @@ const HOT_CELSIUS: i32 = 75;
 /// Bytes of the names in one outlier.
 const NAMES_BYTES: usize = 240;
 
-/// Nodes that differ from most of their model in one trait.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Outlier {
-    /// What differs: `driver_version`, `gpus`, `pcie_lanes`, `hottest_celsius`, …
-    pub what: &'static str,
-    /// What they have.
-    pub value: String,
-    /// What most nodes of the model have.
-    pub usual: String,
-    /// The model that they are compared within.
-    pub model: String,
-    /// The nodes.
-    pub nodes: Names,
-}
-
-/// Nodes of one GPU model.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Group {
-    /// The model.
-    pub model: String,
-    /// GPUs of all of them.
-    pub gpus: usize,
-    /// The nodes.
-    pub nodes: Names,
-    /// What most of them have, by trait.
-    pub usual: BTreeMap<&'static str, String>,
-}
-
 /// Groups by model, the largest first.
-pub(super) fn groups(rows: &[Row]) -> Vec<Group> {
+pub(crate) fn groups(rows: &[Row]) -> Vec<Group> {
     let mut groups: Vec<_> = by_model(rows)
         .into_iter()
         .map(|(model, rows)| Group {
@@ -61,7 +31,7 @@ pub(super) fn groups(rows: &[Row]) -> Vec<Group> {
 }
 
 /// Outliers, those of few nodes first; beside each the nodes that it is about.
-pub(super) fn outliers(rows: &[Row]) -> Vec<(Outlier, Vec<String>)> {
+pub(crate) fn outliers(rows: &[Row]) -> Vec<(Outlier, Vec<String>)> {
     let mut outliers = Vec::new();
     for (model, rows) in by_model(rows) {
         if rows.len() < FEWEST {

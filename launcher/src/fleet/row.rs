@@ -1,5 +1,4 @@
-//! What is kept of one node's report while a thousand others are read: its verdict, its findings in short, and the traits
-//! by which it is compared.
+//! What is kept of one node's report: verdict, findings, and the values by which nodes are compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,8 +9,8 @@ use syringe_core::facts::telemetry::Telemetry;
 use syringe_core::facts::topology::Topology;
 use syringe_core::report::Section;
 
-use crate::kubernetes::node_gpus;
-use crate::tools::probing::Read;
+use crate::kubernetes::model::node_gpus;
+use crate::reading::read_node::Read;
 
 /// A node that was read.
 #[derive(Clone, Debug)]

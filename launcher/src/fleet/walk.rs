@@ -1,5 +1,4 @@
-//! The walk over many nodes: so many at the same time, each with a deadline, all within the call's. What did not answer by
-//! then is said; nothing that answered is lost.
+//! Reads many nodes: a limited number at a time, each with a deadline, all within the deadline of the call.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,12 +8,14 @@ use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use tokio::time::{Instant, timeout_at};
 
+use crate::call::Call;
 use crate::error::{Failure, Scope};
 use crate::kubernetes::Connection;
+use crate::kubernetes::model::conditions::is_ready;
 use crate::probe::Phase;
+use crate::reading::read_node;
+use crate::reading::read_node::{KnownNode, Read};
 use crate::settings::ProbeMethod;
-use crate::tools::Call;
-use crate::tools::probing::{self, KnownNode, Read};
 
 /// Time of the call that is kept for putting the answer together.
 const KEPT: Duration = Duration::from_secs(1);
@@ -27,7 +28,7 @@ pub(crate) enum Outcome<R> {
     Read(R),
     /// It was tried.
     Failed(Failure),
-    /// It was left alone, for this reason.
+    /// It was skipped, for this reason.
     Skipped(String),
     /// The call's time was up before its turn.
     NotReached,
@@ -103,7 +104,7 @@ impl Walk<'_> {
         }
         let time = settings.node_time().min(left);
         let known = KnownNode { connection: self.connection, kubernetes: node, live: None, time };
-        let read = probing::read_known(quiet, known, self.tool, self.command.to_vec());
+        let read = read_node::read_known(quiet, known, self.tool, self.command.to_vec());
         // The life of a pod goes on to its removal when nobody waits for it any more.
         let read = match timeout_at(end, read).await {
             Ok(read) => read,
@@ -124,7 +125,7 @@ impl Walk<'_> {
                 Outcome::Read(summarise(node, read))
             }
             Err(failure) => {
-                if !self.call.cancel.is_cancelled() && crate::kubernetes::node_gpus::is_ready(node) {
+                if !self.call.cancel.is_cancelled() && is_ready(node) {
                     setbacks.note(server, &name, Some(&failure.why));
                 }
                 Outcome::Failed(failure)

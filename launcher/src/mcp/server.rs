@@ -17,13 +17,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::definitions::definitions;
 use super::{asking, prompts, resources};
+use crate::call::{Call, FailureBackoff};
 use crate::consent::{Consent, Tokens};
 use crate::error::Failure;
-use crate::fleet::Setbacks;
 use crate::kubernetes::Contexts;
 use crate::probe::{OnPhase, Phase, Prober};
 use crate::settings::Settings;
-use crate::tools::{Call, Entry, Rendered};
+use crate::tools::{Entry, Rendered};
 
 /// Instructions for the model about the whole server.
 const INSTRUCTIONS: &str = "Reads NVIDIA GPU nodes of a Kubernetes cluster. list_gpu_nodes gives node names and creates nothing. \
@@ -44,7 +44,7 @@ pub struct Server {
     prober: Prober,
     tools: Arc<Vec<Entry>>,
     tokens: Arc<Tokens>,
-    setbacks: Arc<Setbacks>,
+    setbacks: Arc<FailureBackoff>,
 }
 
 impl Server {

@@ -12,8 +12,8 @@ use super::exec_websocket::{self, Command, Ended, ExecError, Output};
 use super::pod_spec::CONTAINER;
 use super::types::{Phase, ProbeContainer, Timings};
 use crate::error::{Failure, Obstacle, kube_reason};
-use crate::kubernetes::events;
-use crate::kubernetes::patience::retry_after;
+use crate::kubernetes::client::retry::retry_after;
+use crate::kubernetes::read::events;
 use crate::settings::ProbeMethod;
 
 /// Time for an exec request to be upgraded.

@@ -11,7 +11,7 @@ use super::pod_spec::{CONTAINER, ProbePod};
 use super::types::{CleanUp, CreateOutcome, Phase, ProbeContainer};
 use super::{admission_policy, create_forbidden};
 use crate::error::{Failure, Obstacle, kube_reason};
-use crate::kubernetes::patience::{may_pass, retry_after};
+use crate::kubernetes::client::retry::{is_retryable, retry_after};
 
 /// Time for the creation with all retries. Admission webhooks may be slow.
 pub(super) const CREATE_TIME: Duration = Duration::from_secs(10);
@@ -71,7 +71,7 @@ impl PodLifecycle {
             }
             // 429, or a server that is starting. A retry is safe, since the name stays the same.
             if let kube::Error::Api(status) = &error
-                && may_pass(status)
+                && is_retryable(status)
                 && Instant::now() < end
             {
                 tokio::select! {

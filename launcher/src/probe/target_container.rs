@@ -3,7 +3,7 @@
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::ResourceExt;
 
-use crate::kubernetes::resources::is_gpu_resource;
+use crate::kubernetes::model::resources::is_gpu_resource;
 
 /// Annotation of a static pod, which cannot have ephemeral containers.
 const MIRROR: &str = "kubernetes.io/config.mirror";

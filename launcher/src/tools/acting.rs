@@ -12,13 +12,15 @@ use syringe_core::facts::action::Action;
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
-use super::Call;
-use super::probing::KEPT_FOR_REMOVAL;
-use crate::answer::ProbeNote;
-use crate::consent::{self, Asked, Bearer, LIFETIME, Pending};
+use crate::call::Call;
+use crate::consent;
+use crate::consent::{Asked, Bearer, LIFETIME, Pending};
 use crate::error::Failure;
-use crate::kubernetes::{Connection, IN_CLUSTER, node};
+use crate::kubernetes::read::nodes;
+use crate::kubernetes::{Connection, IN_CLUSTER};
 use crate::probe::{ActionNote, ProbeRequest, ProbeResult, Record, random_suffix};
+use crate::reading::probe_note::ProbeNote;
+use crate::reading::read_node::KEPT_FOR_REMOVAL;
 use crate::settings::{Mode, Settings};
 
 /// Longest that an action's pod may live: deploy/admission-policy.yaml admits none that lives longer than 15 minutes.
@@ -143,9 +145,9 @@ fn meant(call: &Call, connection: &Connection, tool: &str) -> Result<(), Failure
 
 /// The node as it is now; refused where it could not be acted on.
 async fn ready(call: &Call, connection: &Connection, name: &str) -> Result<Node, Failure> {
-    let node = node::read(connection, name).await?;
+    let node = nodes::read(connection, name).await?;
     call.settings.may_probe(&node)?;
-    node::must_be_ready(&node)?;
+    nodes::must_be_ready(&node)?;
     Ok(node)
 }
 
@@ -384,7 +386,7 @@ pub(super) fn text<T>(answer: &Acted<T>) -> String {
         text.push_str(&format!("\nagreed by: {how}\n"));
     }
     if let Some(note) = probe {
-        text.push_str(&super::table::foot(note));
+        text.push_str(&crate::text::node_answer::foot(note));
     }
     text
 }

@@ -7,12 +7,15 @@ use serde::{Deserialize, Serialize};
 use syringe_core::facts::kernel_log::{KernelEvent, KernelLog};
 use syringe_core::since::Since;
 
-use super::probing::{self, Ask};
-use super::table::{cell, foot, head, lines, second, table};
-use super::{Call, Tool};
-use crate::answer::Answer;
+use crate::answer::node::Answer;
+use crate::call::Call;
 use crate::error::Failure;
-use crate::words::word;
+use crate::reading::read_node;
+use crate::reading::read_node::Ask;
+use crate::text::node_answer::{foot, head};
+use crate::text::table::{cell, lines, second, table};
+use crate::tools::tool::Tool;
+use crate::variant_name::variant_name;
 
 /// Events in one answer: the newest. The rest is counted.
 const MOST_EVENTS: usize = 60;
@@ -68,9 +71,9 @@ impl Tool for AnalyzeXidErrors {
 
     async fn call(call: Call, args: XidArgs) -> Result<Self::Answer, Failure> {
         let XidArgs { node_name, since, context } = args;
-        let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, Ask::kernel_log(since)).await?;
+        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, Ask::kernel_log(since)).await?;
         let KernelLog { mut events, mut events_omitted, untrusted_lines, since, events_before, .. } =
-            probing::section(&read.note, "xid", read.report.sections.xid)?;
+            read_node::section(&read.note, "xid", read.report.sections.xid)?;
         let events_before = since.map(|_| events_before);
         let surplus = events.len().saturating_sub(MOST_EVENTS);
         events.drain(..surplus);
@@ -120,5 +123,5 @@ impl Tool for AnalyzeXidErrors {
 }
 
 fn kind_word(event: &KernelEvent) -> String {
-    word(event.kind).replace('_', " ")
+    variant_name(event.kind).replace('_', " ")
 }

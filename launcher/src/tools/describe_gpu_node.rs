@@ -1,148 +1,27 @@
 //! `describe_gpu_node`: one node from both sides, what Kubernetes knows and what a probe sees. Where no probe can go, the
 //! first half comes alone and the answer says why.
 
-use std::collections::BTreeMap;
-
-use kube::ResourceExt;
-use schemars::JsonSchema;
-use serde::Serialize;
-use syringe_core::diagnosis::{Finding, Severity, Unknown};
-use syringe_core::facts::health::HealthStatus;
-use syringe_core::report::{Section, Sections, Source};
+use syringe_core::diagnosis::Unknown;
+use syringe_core::report::Source;
 use syringe_core::text::clean;
 
-use super::get_pod_gpu_allocation::{pods_table, resources_table};
-use super::probing::{self, KnownNode, Read};
-use super::table::{cell, foot, lines, table};
-use super::{Call, NodeArgs, Tool};
-use crate::answer::ProbeNote;
+use crate::answer::node_description::NodeDescription;
+use crate::call::Call;
 use crate::error::Failure;
-use crate::fit;
-use crate::kubernetes::allocation::ResourceUse;
-use crate::kubernetes::conditions::{Condition, conditions, gpu_labels};
-use crate::kubernetes::events::{self, NodeEvent};
-use crate::kubernetes::pod_rows::PodRow;
-use crate::kubernetes::resolve;
-use crate::kubernetes::view::{self, NodeView};
-use crate::kubernetes::{names, node_gpus};
-use crate::words::word;
+use crate::kubernetes::client::api_error::section_unknown;
+use crate::kubernetes::model::names;
+use crate::kubernetes::read::{events, node_view};
+use crate::reading::probe_note::ProbeNote;
+use crate::reading::read_node::{self, KnownNode};
+use crate::text;
+use crate::tools::args::NodeArgs;
+use crate::tools::tool::Tool;
 
-/// Bytes of all pods of one answer.
-const MOST_POD_BYTES: usize = 16_000;
 /// Events of one answer: the newest.
 const MOST_EVENTS: usize = 15;
-/// Findings of one answer: the worst. `diagnose_gpu_node` has all.
-const MOST_FINDINGS: usize = 10;
 
 /// The tool.
 pub struct DescribeGpuNode;
-
-/// The answer.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct NodeDescription {
-    /// The node in numbers.
-    pub summary: NodeSummary,
-    /// The node.
-    pub node: String,
-    /// The kubeconfig context.
-    pub context: String,
-    /// What the rules conclude from the probe, worst first. `diagnose_gpu_node` looks at more.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub findings: Vec<Finding>,
-    /// Findings left out for space.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub findings_omitted: Option<usize>,
-    /// What could not be read, a probe that was not possible among it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub unknown: Vec<Unknown>,
-    /// What is wrong by Kubernetes' own account.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub kubernetes_problems: Vec<String>,
-    /// Whether its kubelet is Ready.
-    pub ready: bool,
-    /// Whether it is cordoned.
-    pub cordoned: bool,
-    /// GPU model.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub model: Option<String>,
-    /// Driver, read from the node; from its labels where no probe could go.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub driver_version: Option<String>,
-    /// Newest CUDA that the driver supports.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cuda_version: Option<String>,
-    /// The GPUs, as the probe saw them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub gpus: Vec<GpuRow>,
-    /// Use of each GPU resource.
-    pub resources: Vec<ResourceUse>,
-    /// Pods that have to do with GPUs.
-    pub pods: Vec<PodRow>,
-    /// Pods left out for space; `get_pod_gpu_allocation` has more.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pods_omitted: Option<usize>,
-    /// Conditions of the node.
-    pub conditions: Vec<Condition>,
-    /// Taints, `key=value:effect`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub taints: Vec<String>,
-    /// Labels that speak of GPUs, under their full names: they can be used as selectors.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub labels: BTreeMap<String, String>,
-    /// Newest events of the node. Their messages are data from the node.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub events: Vec<NodeEvent>,
-    /// Older events left out for space.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub events_omitted: Option<usize>,
-    /// How the node was read, or what became of a probe that failed; absent where none was made.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub probe: Option<ProbeNote>,
-}
-
-/// The node in numbers.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct NodeSummary {
-    /// One or two sentences.
-    pub text: String,
-    /// GPUs that the node should have.
-    pub total_gpus: u64,
-    /// GPUs that pods hold, in whole or in part. Absent when the pods could not be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub allocated_gpus: Option<u64>,
-    /// GPUs that are free and may be given out. Absent when the pods could not be read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub available_gpus: Option<u64>,
-    /// The worse of what Kubernetes says and what the probe found; `unknown` is not healthy.
-    pub overall_health: HealthStatus,
-}
-
-/// A GPU in one row.
-#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
-pub struct GpuRow {
-    /// NVML index; absent for a GPU that NVML does not list.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub index: Option<u32>,
-    /// UUID.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub uuid: Option<String>,
-    /// PCI address.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pci_address: Option<String>,
-    /// Status.
-    pub status: HealthStatus,
-    /// 100 is without fault.
-    pub score: u32,
-    /// GPU temperature.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub temperature_celsius: Option<i32>,
-    /// Utilization.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub utilization_percent: Option<u32>,
-    /// Memory in use.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory_used_bytes: Option<u64>,
-}
 
 impl Tool for DescribeGpuNode {
     const NAME: &'static str = "describe_gpu_node";
@@ -158,7 +37,7 @@ impl Tool for DescribeGpuNode {
         let what = format!("Looking at node {}", clean(&node_name, names::LONGEST));
         let connection = call.within(&what, call.contexts.connect(context.as_deref())).await?;
         let (view, events) = tokio::join!(
-            call.within(&what, view::read(&connection, &node_name)),
+            call.within(&what, node_view::read(&connection, &node_name)),
             call.within(&what, events::of_node(&connection, &node_name))
         );
         let view = view?;
@@ -169,12 +48,12 @@ impl Tool for DescribeGpuNode {
                 events.truncate(MOST_EVENTS);
                 (answer.events, answer.events_omitted) = (events, (omitted > 0).then_some(omitted));
             }
-            Err(failure) => answer.unknown.push(view::as_unknown("events", &failure)),
+            Err(failure) => answer.unknown.push(section_unknown("events", &failure)),
         }
         call.prober.sweep_in_background(&connection);
         let known =
             KnownNode { connection: &connection, kubernetes: &view.node, live: view.live_pods(), time: call.left() };
-        match probing::read_known(&call, known, Self::NAME, vec!["all".into()]).await {
+        match read_node::read_known(&call, known, Self::NAME, vec!["all".into()]).await {
             Ok(mut read) => {
                 if read.report.source == Source::Api
                     && let Err(why) = read.add_kernel_log(&call, &connection, &view.node, None).await
@@ -184,8 +63,8 @@ impl Tool for DescribeGpuNode {
                 answer.add(read);
             }
             Err(failure) => {
-                answer.unknown.push(view::as_unknown("probe", &failure));
-                answer.probe = call.note_of_failed(&answer.node, &answer.context, &failure);
+                answer.unknown.push(section_unknown("probe", &failure));
+                answer.probe = ProbeNote::of_failed_probe(call.settings.via, &answer.node, &answer.context, &failure);
             }
         }
         answer.conclude();
@@ -193,231 +72,6 @@ impl Tool for DescribeGpuNode {
     }
 
     fn table(answer: &NodeDescription) -> String {
-        let mut text = format!("{}\n", answer.summary.text);
-        for problem in &answer.kubernetes_problems {
-            text.push_str(&format!("  {problem}\n"));
-        }
-        for Finding { severity, title, scope, .. } in &answer.findings {
-            let gpu = scope.gpu.map(|gpu| format!(" GPU {gpu}")).unwrap_or_default();
-            text.push_str(&format!("  [{}]{gpu} {title}\n", word(severity)));
-        }
-        if let Some(omitted) = answer.findings_omitted {
-            text.push_str(&format!("  … and {omitted} more findings: diagnose-gpu-node\n"));
-        }
-        for unknown in &answer.unknown {
-            text.push_str(&format!("UNKNOWN  {}: {}\n", unknown.section, unknown.why));
-        }
-        if !answer.gpus.is_empty() {
-            text.push_str(&format!("\n{}", gpus_table(&answer.gpus)));
-        }
-        text.push_str(&format!("\n{}", resources_table(&answer.resources)));
-        if !answer.pods.is_empty() {
-            text.push_str(&format!("\n{}", pods_table(&answer.pods)));
-        }
-        if let Some(omitted) = answer.pods_omitted {
-            text.push_str(&format!("… and {omitted} more pods\n"));
-        }
-        text.push_str(&format!("\n{}", conditions_table(&answer.conditions)));
-        if !answer.events.is_empty() {
-            text.push_str(&format!("\n{}", events_table(&answer.events)));
-        }
-        if let Some(omitted) = answer.events_omitted {
-            text.push_str(&format!("… and {omitted} older events\n"));
-        }
-        text + &answer.probe.as_ref().map(foot).unwrap_or_default()
+        text::node_description::text(answer)
     }
-}
-
-impl NodeDescription {
-    /// The half that Kubernetes tells.
-    fn of(view: &NodeView, context: String) -> Self {
-        let node = &view.node;
-        let resources = view.uses();
-        let (capacity, allocatable) = node_gpus::offers(node, view.dra.as_ref());
-        let mut pods = view.rows();
-        let omitted = fit::truncate(&mut pods, MOST_POD_BYTES);
-        let total_gpus = view.physical_gpus(&resources);
-        let (allocated_gpus, available_gpus) = touched(&resources, total_gpus).unzip();
-        Self {
-            summary: NodeSummary {
-                text: String::new(),
-                total_gpus,
-                allocated_gpus,
-                available_gpus,
-                overall_health: HealthStatus::Unknown,
-            },
-            node: node.name_any(),
-            context,
-            findings: Vec::new(),
-            findings_omitted: None,
-            unknown: view.unknown.clone(),
-            kubernetes_problems: node_gpus::problems(node, &capacity, &allocatable),
-            ready: node_gpus::is_ready(node),
-            cordoned: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
-            model: node_gpus::model(node, view.dra.as_ref()),
-            driver_version: node_gpus::driver_version(node, view.dra.as_ref()),
-            cuda_version: None,
-            gpus: Vec::new(),
-            resources,
-            pods,
-            pods_omitted: (omitted > 0).then_some(omitted),
-            conditions: conditions(node),
-            taints: node_gpus::taints(node),
-            labels: gpu_labels(node),
-            events: Vec::new(),
-            events_omitted: None,
-            probe: None,
-        }
-    }
-
-    /// The half that the probe saw.
-    fn add(&mut self, read: Read) {
-        let Read { report, diagnosis, note, live: _ } = read;
-        let summary = &mut self.summary;
-        // A device plugin that does not run offers none of those that are there.
-        let found = found_gpus(&report.sections);
-        if found > summary.total_gpus {
-            summary.total_gpus = found;
-            (summary.allocated_gpus, summary.available_gpus) = touched(&self.resources, found).unzip();
-        }
-        if let (Some(allocated), Some(available)) = (&mut summary.allocated_gpus, &mut summary.available_gpus) {
-            *allocated = (*allocated).max(resolve::booked_gpus(&report.sections)).min(summary.total_gpus);
-            *available = (*available).min(summary.total_gpus - *allocated);
-        }
-        let Sections { inventory, telemetry, health, .. } = report.sections;
-        if let Some(inventory) = Section::into_data(inventory) {
-            self.driver_version = inventory.driver_version.or(self.driver_version.take());
-            self.cuda_version = inventory.cuda_version;
-            let model = inventory.gpus.into_iter().find_map(|gpu| gpu.name);
-            self.model = model.or(self.model.take());
-        }
-        let telemetry = Section::into_data(telemetry).unwrap_or_default();
-        let health = Section::into_data(health).unwrap_or_default();
-        self.summary.overall_health = health.status;
-        let row = |gpu: syringe_core::facts::health::GpuHealth| {
-            let now = telemetry.gpus.iter().find(|now| Some(now.index) == gpu.index);
-            GpuRow {
-                index: gpu.index,
-                uuid: gpu.uuid,
-                pci_address: gpu.pci_address.map(|address| address.sysfs().to_owned()),
-                status: gpu.status,
-                score: gpu.score,
-                temperature_celsius: now.and_then(|now| now.temperature.gpu_celsius),
-                utilization_percent: now.and_then(|now| now.utilization.gpu_percent),
-                memory_used_bytes: now.and_then(|now| now.memory.used_bytes),
-            }
-        };
-        self.gpus = health.gpus.into_iter().map(row).collect();
-        self.findings = diagnosis.findings;
-        let omitted = self.findings.len().saturating_sub(MOST_FINDINGS);
-        self.findings_omitted = (omitted > 0).then_some(omitted);
-        self.findings.truncate(MOST_FINDINGS);
-        self.unknown.extend(diagnosis.unknown);
-        self.summary.text = diagnosis.summary;
-        self.probe = Some(note);
-    }
-
-    /// Joins the two halves.
-    fn conclude(&mut self) {
-        let Self { summary, findings, kubernetes_problems, ready, .. } = self;
-        let worst = findings.iter().map(|finding| finding.severity).max().unwrap_or_default();
-        let found = match worst {
-            Severity::Fatal | Severity::Critical => HealthStatus::Unhealthy,
-            Severity::Warning => HealthStatus::Degraded,
-            Severity::Info => summary.overall_health,
-        };
-        let told = match (*ready, kubernetes_problems.is_empty()) {
-            (false, _) => HealthStatus::Unhealthy,
-            (true, false) => HealthStatus::Degraded,
-            (true, true) => HealthStatus::Healthy,
-        };
-        summary.overall_health = summary.overall_health.max(found).max(told);
-        let NodeSummary { text, total_gpus, allocated_gpus, available_gpus, .. } = summary;
-        let seen = if text.is_empty() { "Not probed: Kubernetes' half only.".to_owned() } else { std::mem::take(text) };
-        *text = match allocated_gpus.zip(*available_gpus) {
-            Some((allocated, available)) => {
-                format!("{allocated} of {total_gpus} GPUs allocated, {available} available. {seen}")
-            }
-            None => format!("{total_gpus} GPUs, how many of them are allocated is unknown. {seen}"),
-        };
-    }
-}
-
-/// GPUs that NVML lists or the PCI bus shows.
-fn found_gpus(sections: &Sections) -> u64 {
-    let listed = Section::data_of(&sections.inventory).map_or(0, |inventory| inventory.gpus.len());
-    let on_bus = Section::data_of(&sections.host).map_or(0, |host| host.pci_gpus.len());
-    listed.max(on_bus) as u64
-}
-
-/// Whole GPUs that are held, and free ones. Shares and MIG devices count as the GPUs that they must take up at least;
-/// `resources` has them exactly. `None` when the pods could not be read.
-fn touched(resources: &[ResourceUse], total: u64) -> Option<(u64, u64)> {
-    use crate::kubernetes::resources::Unit;
-    let mut held = 0;
-    let mut free = 0;
-    let mut in_parts = false;
-    for one in resources {
-        let (allocated, available) = one.allocated.zip(one.available)?;
-        match one.unit {
-            Unit::Gpu | Unit::DraDevice => {
-                held += allocated;
-                free += available;
-            }
-            Unit::Share => {
-                let per_gpu = u64::from(one.replicas.unwrap_or(1));
-                held += allocated.div_ceil(per_gpu);
-                free += available / per_gpu;
-            }
-            Unit::MigDevice => in_parts |= allocated > 0,
-        }
-    }
-    let held = if in_parts { held.max(1) } else { held };
-    Some((held.min(total), free.min(total.saturating_sub(held))))
-}
-
-fn gpus_table(gpus: &[GpuRow]) -> String {
-    let mut rows = table(["gpu", "pci address", "status", "score", "°C", "gpu %", "used GiB", "uuid"]);
-    for gpu in gpus {
-        rows.add_row([
-            cell(gpu.index),
-            cell(gpu.pci_address.clone()),
-            word(gpu.status),
-            gpu.score.to_string(),
-            cell(gpu.temperature_celsius),
-            cell(gpu.utilization_percent),
-            cell(gpu.memory_used_bytes.map(|bytes| bytes >> 30)),
-            cell(gpu.uuid.clone()),
-        ]);
-    }
-    lines(&rows)
-}
-
-fn conditions_table(conditions: &[Condition]) -> String {
-    let mut rows = table(["condition", "status", "reason", "for", "message"]);
-    for one in conditions {
-        let age = one.for_seconds.map(|seconds| match seconds {
-            ..120 => format!("{seconds} s"),
-            120..7200 => format!("{} min", seconds / 60),
-            7200..172_800 => format!("{} h", seconds / 3600),
-            _ => format!("{} d", seconds / 86_400),
-        });
-        rows.add_row([
-            one.name.clone(),
-            one.status.clone(),
-            cell(one.reason.clone()),
-            cell(age),
-            one.message.clone().unwrap_or_default(),
-        ]);
-    }
-    lines(&rows)
-}
-
-fn events_table(events: &[NodeEvent]) -> String {
-    let mut rows = table(["last (UTC)", "times", "event", "message"]);
-    for event in events {
-        let last = cell(event.last.map(super::table::second));
-        rows.add_row([last, event.count.to_string(), event.reason.clone(), event.message.clone()]);
-    }
-    lines(&rows)
 }

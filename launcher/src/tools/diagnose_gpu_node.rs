@@ -7,11 +7,14 @@ use serde_json::Value;
 use syringe_core::facts::health::{GpuHealth, HealthStatus};
 use syringe_core::report::{Sections, Status};
 
-use super::table::{cell, foot, head, lines, table};
-use super::{Call, Tool, probing};
-use crate::answer::Answer;
+use crate::answer::node::Answer;
+use crate::call::Call;
 use crate::error::Failure;
-use crate::words::word;
+use crate::reading::read_node;
+use crate::text::node_answer::{foot, head};
+use crate::text::table::{cell, lines, table};
+use crate::tools::tool::Tool;
+use crate::variant_name::variant_name;
 
 /// The tool.
 pub struct DiagnoseGpuNode;
@@ -79,7 +82,7 @@ impl Tool for DiagnoseGpuNode {
 
     async fn call(call: Call, args: DiagnoseArgs) -> Result<Self::Answer, Failure> {
         let DiagnoseArgs { node_name, detail, context } = args;
-        let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["all".into()]).await?;
+        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["all".into()]).await?;
         let sections = read.report.sections;
         let section = DiagnosisSection::of(sections, detail);
         Ok(Answer::new(read.diagnosis, section, read.note))
@@ -87,16 +90,13 @@ impl Tool for DiagnoseGpuNode {
 
     fn table(answer: &Self::Answer) -> String {
         let section = &answer.section;
-        let words: Vec<_> = section
-            .looked_at
-            .iter()
-            .map(|looked| match looked.status {
-                Status::Ok => looked.section.to_owned(),
-                Status::Partial => format!("{} (in part)", looked.section),
-                Status::Error => format!("{} (NOT READ)", looked.section),
-            })
-            .collect();
-        let mut text = format!("{}\nread: {}\n", head(answer), words.join(", "));
+        let of = |label: &str, status: Status| {
+            let read = section.looked_at.iter().filter(|one| one.status == status);
+            let names: Vec<_> = read.map(|one| one.section).collect();
+            if names.is_empty() { String::new() } else { format!("{label}: {}\n", names.join(", ")) }
+        };
+        let (complete, partial) = (of("Complete", Status::Ok), of("Partial", Status::Partial));
+        let mut text = format!("{}\n{complete}{partial}{}", head(answer), of("Failed", Status::Error));
         if !section.affected_gpus.is_empty() {
             let mut rows = table(["gpu", "pci address", "score", "status", "because of"]);
             for gpu in &section.affected_gpus {
@@ -106,7 +106,7 @@ impl Tool for DiagnoseGpuNode {
                     cell(gpu.index),
                     cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
                     gpu.score.to_string(),
-                    word(gpu.status),
+                    variant_name(gpu.status),
                     because.join(", "),
                 ]);
             }

@@ -7,15 +7,20 @@ use syringe_core::diagnosis::{Finding, Severity, Unknown};
 use syringe_core::explanation::{self, Cause, Explanation, PodFacts};
 use syringe_core::report::Source;
 
-use super::probing::Ask;
-use super::table::{foot, second};
-use super::{Call, Tool, probing};
-use crate::answer::ProbeNote;
+use crate::call::Call;
 use crate::error::Failure;
-use crate::kubernetes::placement::{self, Candidate};
-use crate::kubernetes::{node, pod_facts, view};
+use crate::kubernetes::client::api_error::section_unknown;
+use crate::kubernetes::model::conditions::is_ready;
+use crate::kubernetes::model::placement::Candidate;
+use crate::kubernetes::read::{candidates as placement, pod as read_pod};
 use crate::probe::TargetContainer;
-use crate::words::word;
+use crate::reading::probe_note::ProbeNote;
+use crate::reading::read_node;
+use crate::reading::read_node::Ask;
+use crate::text::node_answer::foot;
+use crate::text::table::second;
+use crate::tools::tool::Tool;
+use crate::variant_name::variant_name;
 
 /// Findings about the node in one answer.
 const MOST_FINDINGS: usize = 8;
@@ -93,18 +98,18 @@ impl Tool for ExplainGpuPod {
         let ExplainArgs { pod: name, namespace, context } = args;
         let reading = async {
             let connection = call.contexts.connect(context.as_deref()).await?;
-            let read = pod_facts::read(&connection, &namespace, &name).await?;
+            let read = read_pod::read(&connection, &namespace, &name).await?;
             Ok((connection, read))
         };
         let (connection, (object, mut pod, no_events)) = call.within("Reading the pod", reading).await?;
         let read = match pod.node.clone() {
             None => Err("it has no node".to_owned()),
             Some(node) => {
-                let looked = probing::look(&call, &connection, &node).await;
-                pod.node_ready = looked.as_ref().ok().map(|node| node::must_be_ready(node).is_ok());
+                let looked = read_node::look(&call, &connection, &node).await;
+                pod.node_ready = looked.as_ref().ok().map(|node| is_ready(node));
                 let ask = Ask::everything_about(TargetContainer::first_with_gpu(&object));
                 let read = match looked {
-                    Ok(node) => probing::read_or_ask_kubernetes(&call, &connection, &node, Self::NAME, ask).await,
+                    Ok(node) => read_node::read_or_ask_kubernetes(&call, &connection, &node, Self::NAME, ask).await,
                     Err(failure) => Err(failure),
                 };
                 read.map_err(|failure| failure.to_string())
@@ -136,7 +141,7 @@ impl Tool for ExplainGpuPod {
         let surplus = node_findings.len().saturating_sub(MOST_FINDINGS);
         node_findings.truncate(MOST_FINDINGS);
         let node_findings_omitted = (surplus > 0).then_some(surplus);
-        unknown.extend(no_events.map(|failure| view::as_unknown("events", &failure)));
+        unknown.extend(no_events.map(|failure| section_unknown("events", &failure)));
         unknown.extend(not_listed.map(|why| Unknown { section: "candidates".into(), gpu: None, why }));
         let PodFacts { phase, node, .. } = pod;
         Ok(PodExplanation {
@@ -154,7 +159,7 @@ impl Tool for ExplainGpuPod {
 
     fn table(answer: &PodExplanation) -> String {
         let Explanation { cause, certainty, summary, evidence, ruled_out, action, timeline, .. } = &answer.explanation;
-        let mut text = format!("{} ({})  {summary}\n\n", cause_word(*cause), word(certainty));
+        let mut text = format!("{} ({})  {summary}\n\n", cause_word(*cause), variant_name(certainty));
         for line in evidence {
             text.push_str(&format!("    {line}\n"));
         }
@@ -168,7 +173,7 @@ impl Tool for ExplainGpuPod {
             text.push('\n');
         }
         if answer.explanation.timeline_omitted > 0 {
-            text.push_str(&format!("… after {} older moments\n", answer.explanation.timeline_omitted));
+            text.push_str(&format!("… {} older events left out\n", answer.explanation.timeline_omitted));
         }
         for moment in timeline {
             text.push_str(&format!("{}  {:<10}  {}\n", second(moment.time), moment.source, moment.what));
@@ -177,7 +182,7 @@ impl Tool for ExplainGpuPod {
             let against = if against.is_empty() { NO_OBJECTION.to_owned() } else { against.join("; ") };
             text.push_str(&format!("\n{node}: {against}"));
             if !held_by.is_empty() {
-                text.push_str(&format!("\n    held by {}", held_by.join(", ")));
+                text.push_str(&format!("\n    used by {}", held_by.join(", ")));
             }
         }
         if !answer.candidates.is_empty() {
@@ -192,7 +197,7 @@ impl Tool for ExplainGpuPod {
         // One rule may have many findings; what they say is in the JSON.
         for alike in answer.node_findings.chunk_by(|one, other| one.id == other.id) {
             let times = if alike.len() > 1 { format!(", {} findings", alike.len()) } else { String::new() };
-            text.push_str(&format!("on the node: {} ({}{times})\n", alike[0].title, alike[0].id));
+            text.push_str(&format!("On the node: {} ({}{times})\n", alike[0].title, alike[0].id));
         }
         if let Some(omitted) = answer.node_findings_omitted {
             text.push_str(&format!("… and {omitted} more findings on the node\n"));
@@ -204,8 +209,9 @@ impl Tool for ExplainGpuPod {
     }
 }
 
-/// What is said of a node that none of the looks excludes.
-const NO_OBJECTION: &str = "no objection found (not looked at: claims' devices, volumes, other pods' affinity, quota)";
+/// Text for a node that no check excludes.
+const NO_OBJECTION: &str =
+    "no reason found; see the scheduler's message above (not checked: claims' devices, volumes, pod affinity, quota)";
 
 /// Whether it waits for a node, and for nothing that has to do with none of them: a gate, a volume claim.
 fn waits_for_nodes(pod: &PodFacts) -> bool {

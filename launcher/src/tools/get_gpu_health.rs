@@ -4,12 +4,19 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::health::Health;
 
-use super::table::{cell, foot, head, lines, table};
-use super::{Call, FleetArgs, Tool, probing};
-use crate::answer::{Answer, OneOrMany};
+use crate::answer::node::Answer;
+use crate::answer::one_or_many::OneOrMany;
+use crate::call::Call;
 use crate::error::Failure;
-use crate::fleet::{self, Which};
-use crate::words::word;
+use crate::fleet;
+use crate::fleet::NodeSelection;
+use crate::reading::read_node;
+use crate::text::fleet_answer;
+use crate::text::node_answer::{foot, head};
+use crate::text::table::{cell, lines, table};
+use crate::tools::args::FleetArgs;
+use crate::tools::tool::Tool;
+use crate::variant_name::variant_name;
 
 /// The tool.
 pub struct GetGpuHealth;
@@ -35,18 +42,18 @@ impl Tool for GetGpuHealth {
         let FleetArgs { node_name, selector, limit, context } = args;
         let command = vec!["all".to_owned()];
         let Some(node_name) = node_name else {
-            let which = Which { context: context.as_deref(), selector: selector.as_deref(), limit };
-            return Ok(OneOrMany::Many(Box::new(fleet::survey(&call, which, Self::NAME, &command).await?)));
+            let selection = NodeSelection { context: context.as_deref(), selector: selector.as_deref(), limit };
+            return Ok(OneOrMany::Many(Box::new(fleet::survey(&call, selection, Self::NAME, &command).await?)));
         };
-        let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
-        let health = probing::section(&read.note, "health", read.report.sections.health)?;
+        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
+        let health = read_node::section(&read.note, "health", read.report.sections.health)?;
         Ok(OneOrMany::One(Box::new(Answer::new(read.diagnosis, HealthSection { health }, read.note))))
     }
 
     fn table(answer: &Self::Answer) -> String {
         let answer = match answer {
             OneOrMany::One(answer) => answer,
-            OneOrMany::Many(answer) => return fleet::table(answer),
+            OneOrMany::Many(answer) => return fleet_answer::table(answer),
         };
         let health = &answer.section.health;
         let mut rows = table(["gpu", "pci address", "status", "score", "points lost"]);
@@ -55,7 +62,7 @@ impl Tool for GetGpuHealth {
             rows.add_row([
                 cell(gpu.index),
                 cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned())),
-                word(gpu.status),
+                variant_name(gpu.status),
                 gpu.score.to_string(),
                 lost.join(", "),
             ]);

@@ -4,11 +4,18 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::inventory::Inventory;
 
-use super::table::{cell, foot, gpu_rows, head, lines, lost_lines, table};
-use super::{Call, FleetArgs, Tool, probing};
-use crate::answer::{Answer, OneOrMany};
+use crate::answer::node::Answer;
+use crate::answer::one_or_many::OneOrMany;
+use crate::call::Call;
 use crate::error::Failure;
-use crate::fleet::{self, Which};
+use crate::fleet;
+use crate::fleet::NodeSelection;
+use crate::reading::read_node;
+use crate::text::fleet_answer;
+use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
+use crate::text::table::{cell, lines, table};
+use crate::tools::args::FleetArgs;
+use crate::tools::tool::Tool;
 
 /// The tool.
 pub struct GetGpuInventory;
@@ -34,18 +41,18 @@ impl Tool for GetGpuInventory {
         let FleetArgs { node_name, selector, limit, context } = args;
         let command = vec!["inventory".to_owned()];
         let Some(node_name) = node_name else {
-            let which = Which { context: context.as_deref(), selector: selector.as_deref(), limit };
-            return Ok(OneOrMany::Many(Box::new(fleet::survey(&call, which, Self::NAME, &command).await?)));
+            let selection = NodeSelection { context: context.as_deref(), selector: selector.as_deref(), limit };
+            return Ok(OneOrMany::Many(Box::new(fleet::survey(&call, selection, Self::NAME, &command).await?)));
         };
-        let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
-        let inventory = probing::section(&read.note, "inventory", read.report.sections.inventory)?;
+        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, command).await?;
+        let inventory = read_node::section(&read.note, "inventory", read.report.sections.inventory)?;
         Ok(OneOrMany::One(Box::new(Answer::new(read.diagnosis, InventorySection { inventory }, read.note))))
     }
 
     fn table(answer: &Self::Answer) -> String {
         let answer = match answer {
             OneOrMany::One(answer) => answer,
-            OneOrMany::Many(answer) => return fleet::table(answer),
+            OneOrMany::Many(answer) => return fleet_answer::table(answer),
         };
         let Inventory { driver_version, cuda_version, gpus, lost, .. } = &answer.section.inventory;
         let mut rows =

@@ -4,10 +4,14 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::facts::telemetry::Telemetry;
 
-use super::table::{cell, foot, gpu_rows, head, lines, lost_lines, table};
-use super::{Call, NodeArgs, Tool, probing};
-use crate::answer::Answer;
+use crate::answer::node::Answer;
+use crate::call::Call;
 use crate::error::Failure;
+use crate::reading::read_node;
+use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
+use crate::text::table::{cell, lines, table};
+use crate::tools::args::NodeArgs;
+use crate::tools::tool::Tool;
 
 /// The tool.
 pub struct GetGpuTelemetry;
@@ -30,8 +34,8 @@ impl Tool for GetGpuTelemetry {
 
     async fn call(call: Call, args: NodeArgs) -> Result<Self::Answer, Failure> {
         let NodeArgs { node_name, context } = args;
-        let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["telemetry".into()]).await?;
-        let telemetry = probing::section(&read.note, "telemetry", read.report.sections.telemetry)?;
+        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["telemetry".into()]).await?;
+        let telemetry = read_node::section(&read.note, "telemetry", read.report.sections.telemetry)?;
         Ok(Answer::new(read.diagnosis, TelemetrySection { telemetry }, read.note))
     }
 

@@ -6,18 +6,24 @@ use serde::{Deserialize, Serialize};
 use syringe_core::diagnosis::{Finding, Unknown};
 use syringe_core::text::clean;
 
-use super::probing::{self, KnownNode};
-use super::table::{cell, foot, lines, table};
-use super::{Call, Tool};
-use crate::answer::ProbeNote;
+use crate::byte_budget;
+use crate::call::Call;
 use crate::error::Failure;
-use crate::fit;
-use crate::kubernetes::allocation::{Amounts, ResourceUse};
-use crate::kubernetes::live_pods::LivePods;
-use crate::kubernetes::names;
-use crate::kubernetes::pod_rows::{ContainerRow, DeviceRow, PodRow};
-use crate::kubernetes::resolve::{self, Leftovers};
-use crate::kubernetes::view::{self, NodeView};
+use crate::kubernetes::client::api_error::section_unknown;
+use crate::kubernetes::model::allocation::ResourceUse;
+use crate::kubernetes::model::names;
+use crate::kubernetes::model::pod_rows::PodRow;
+use crate::kubernetes::model::resolve_devices;
+use crate::kubernetes::model::resolve_devices::Leftovers;
+use crate::kubernetes::read::live_pods::LivePods;
+use crate::kubernetes::read::node_view;
+use crate::kubernetes::read::node_view::NodeView;
+use crate::reading::probe_note::ProbeNote;
+use crate::reading::read_node;
+use crate::reading::read_node::KnownNode;
+use crate::text::node_answer::foot;
+use crate::text::pod_allocation::{pods_table, resources_table};
+use crate::tools::tool::Tool;
 
 /// Bytes of all pods of one answer. The totals always count all of them.
 const MOST_BYTES: usize = 40_000;
@@ -100,7 +106,7 @@ impl Tool for GetPodGpuAllocation {
         namespace.as_deref().map_or(Ok(()), names::namespace)?;
         let what = format!("Looking at node {}", clean(&node_name, names::LONGEST));
         let connection = call.within(&what, call.contexts.connect(context.as_deref())).await?;
-        let mut view = call.within(&what, view::read(&connection, &node_name)).await?;
+        let mut view = call.within(&what, node_view::read(&connection, &node_name)).await?;
         let mut answer = PodAllocation::of(&view, node_name, connection.context.clone());
         answer.unknown.append(&mut view.unknown);
         if resolve_devices {
@@ -112,20 +118,21 @@ impl Tool for GetPodGpuAllocation {
                 time: call.left(),
             };
             let command = vec!["read".to_owned(), SECTIONS.to_owned()];
-            match probing::read_known(&call, known, Self::NAME, command).await {
+            match read_node::read_known(&call, known, Self::NAME, command).await {
                 Ok(mut read) => {
                     if let Some(live) = &read.live {
                         live.name_static_pods(&mut read.report.sections);
                     }
                     let live = read.live.as_ref().map(LivePods::names);
-                    answer.leftovers = resolve::resolve(&mut answer.pods, live, &read.report.sections);
+                    answer.leftovers = resolve_devices::resolve(&mut answer.pods, live, &read.report.sections);
                     answer.findings = read.diagnosis.findings;
                     answer.unknown.extend(read.diagnosis.unknown);
                     answer.probe = Some(read.note);
                 }
                 Err(failure) => {
-                    answer.unknown.push(view::as_unknown("devices", &failure));
-                    answer.probe = call.note_of_failed(&answer.node, &connection.context, &failure);
+                    answer.unknown.push(section_unknown("devices", &failure));
+                    answer.probe =
+                        ProbeNote::of_failed_probe(call.settings.via, &answer.node, &connection.context, &failure);
                 }
             }
         }
@@ -171,8 +178,8 @@ impl PodAllocation {
         let holding = pods.iter().filter(|pod| !pod.holds.is_empty() || !pod.claims.is_empty()).count();
         let summary = match (&view.pods, words.is_empty()) {
             (None, _) => format!("The pods of node {node} could not be read: what they hold is unknown."),
-            (_, true) => format!("Node {node} offers no GPU resource; {holding} of its pods ask for one."),
-            _ => format!("Node {node}: {}; {holding} pods hold GPUs.", words.join(", ")),
+            (_, true) => format!("Node {node} advertises no GPU resource; pods that request one: {holding}."),
+            _ => format!("Node {node}: {}; pods with GPUs: {holding}.", words.join(", ")),
         };
         Self {
             summary,
@@ -197,65 +204,6 @@ impl PodAllocation {
             self.pods.retain(|pod| pod.namespace == namespace);
             self.pods_in_other_namespaces = Some(all - self.pods.len()).filter(|others| *others > 0);
         }
-        self.pods_omitted = Some(fit::truncate(&mut self.pods, MOST_BYTES)).filter(|omitted| *omitted > 0);
+        self.pods_omitted = Some(byte_budget::truncate(&mut self.pods, MOST_BYTES)).filter(|omitted| *omitted > 0);
     }
-}
-
-/// Use of each resource, for a person.
-pub(super) fn resources_table(resources: &[ResourceUse]) -> String {
-    let mut rows = table(["resource", "capacity", "allocatable", "allocated", "available", "shares per gpu"]);
-    for one in resources {
-        rows.add_row([
-            one.resource.clone(),
-            one.capacity.to_string(),
-            one.allocatable.to_string(),
-            cell(one.allocated),
-            cell(one.available),
-            cell(one.replicas),
-        ]);
-    }
-    lines(&rows)
-}
-
-/// Pods and their containers, for a person.
-pub(super) fn pods_table(pods: &[PodRow]) -> String {
-    let mut rows = table(["pod", "phase", "holds", "container", "asks for", "devices", "processes"]);
-    for pod in pods {
-        let phase = if pod.terminating { format!("{}, terminating", pod.phase) } else { pod.phase.clone() };
-        let claimed = pod.claims.iter().flat_map(|claim| &claim.devices).map(|device| device.device.clone());
-        let holds = amounts(&pod.holds).into_iter().chain(claimed).collect::<Vec<_>>().join(" ");
-        let first = [format!("{}/{}", pod.namespace, pod.name), phase, holds];
-        if pod.containers.is_empty() {
-            rows.add_row([first.as_slice(), &[const { String::new() }; 4]].concat());
-        }
-        for (place, container) in pod.containers.iter().enumerate() {
-            let start = if place == 0 { first.clone() } else { Default::default() };
-            rows.add_row([start.as_slice(), &container_cells(container)].concat());
-        }
-    }
-    lines(&rows)
-}
-
-fn container_cells(container: &ContainerRow) -> [String; 4] {
-    let device = |device: &DeviceRow| {
-        let health = device.health.as_deref().filter(|health| *health != "Healthy").map(|health| format!(" {health}"));
-        // With the index at hand, the beginning of the UUID is enough for a person.
-        let name = match device.gpu {
-            Some(gpu) => format!("{gpu}: {}", device.uuid.chars().take(12).collect::<String>()),
-            None => device.uuid.clone(),
-        };
-        format!("{name}{}", health.unwrap_or_default())
-    };
-    let processes =
-        container.devices.iter().flat_map(|device| &device.processes).map(|process| process.pid.to_string());
-    [
-        container.name.clone(),
-        amounts(&container.requests).join(" "),
-        container.devices.iter().map(device).collect::<Vec<_>>().join("\n"),
-        processes.collect::<Vec<_>>().join(" "),
-    ]
-}
-
-fn amounts(amounts: &Amounts) -> Vec<String> {
-    amounts.iter().map(|(name, count)| format!("{name}={count}")).collect()
 }

@@ -10,10 +10,13 @@ use serde_json::{Value, json};
 use syringe_core::facts::action::{Action, KillAction, KillOutcome};
 use syringe_core::text::clean;
 
-use super::acting::{self, Acted, OperatorAction, Target};
-use super::{Call, Tool};
+use crate::call::Call;
 use crate::error::Failure;
-use crate::kubernetes::{Connection, pod_names};
+use crate::kubernetes::Connection;
+use crate::kubernetes::read::pod_names;
+use crate::tools::acting;
+use crate::tools::acting::{Acted, OperatorAction, Target};
+use crate::tools::tool::Tool;
 
 /// Time between SIGTERM and SIGKILL when the caller does not say.
 const USUAL_GRACE: u64 = 10;
@@ -158,7 +161,7 @@ impl OperatorAction for KillArgs {
                 let seconds = done.waited_ms.unwrap_or(0) as f64 / 1000.0;
                 format!("Process {pid} ended by {signal} after {seconds:.1} s.{}", freed(done))
             }
-            KillOutcome::AlreadyGone => format!("Process {pid} had ended before: nothing was done."),
+            KillOutcome::AlreadyGone => format!("Process {pid} no longer exists. Nothing was done."),
             KillOutcome::Survived => format!("Process {pid} did not end, not even by SIGKILL."),
             KillOutcome::Simulated => format!("Process {pid} would have been ended."),
         };
@@ -182,7 +185,7 @@ impl OperatorAction for KillArgs {
             plan.push_str(&format!("Its command line, as far as it is shown: \"{}\"\n", clean(command, 120)));
         }
         if let Some(started) = process.and_then(|process| process.started_at) {
-            plan.push_str(&format!("It has been running since {}.\n", super::table::second(started)));
+            plan.push_str(&format!("It has been running since {}.\n", crate::text::table::second(started)));
         }
         if let Some(bytes) = done.memory_before_bytes {
             plan.push_str(&format!("{} are in use on that GPU.\n", gibibytes(bytes)));
@@ -198,7 +201,7 @@ impl OperatorAction for KillArgs {
             plan.push('\n');
         }
         plan.push_str(&format!(
-            "SIGTERM first; SIGKILL if it still runs after {} s. What it has not saved is lost.",
+            "SIGTERM first; SIGKILL if it still runs after {} s. Unsaved work will be lost.",
             self.grace()
         ));
         plan

@@ -10,14 +10,18 @@ use serde::{Deserialize, Serialize};
 use syringe_core::diagnosis::Unknown;
 use tokio::time::timeout_at;
 
-use super::table::{cell, lines, table};
-use super::{Call, Tool};
+use crate::byte_budget;
+use crate::call::Call;
 use crate::error::Failure;
-use crate::fit;
-use crate::kubernetes::allocation::{self, Amounts};
-use crate::kubernetes::dra::{self, Dra};
-use crate::kubernetes::gpu_nodes::{self, label_number};
-use crate::kubernetes::{node_gpus, pods};
+use crate::kubernetes::model::allocation::{self, Amounts};
+use crate::kubernetes::model::conditions::{is_cordoned, is_ready};
+use crate::kubernetes::model::dra::Dra;
+use crate::kubernetes::model::node_gpus;
+use crate::kubernetes::model::node_labels::{is_gpu_node, label_number};
+use crate::kubernetes::model::resources::GPU_RESOURCE;
+use crate::kubernetes::read::{claims, nodes, pods};
+use crate::text::table::{cell, counted, lines, table};
+use crate::tools::tool::Tool;
 
 /// Bytes of all rows of one answer. The totals always count all nodes.
 const MOST_BYTES: usize = 48_000;
@@ -71,9 +75,9 @@ pub struct Totals {
     pub gpu_nodes: u32,
     /// Those among them that are Ready.
     pub gpu_nodes_ready: u32,
-    /// GPU resources by name, as the nodes offer them (capacity).
+    /// GPU resources by name, capacity.
     pub capacity: Amounts,
-    /// GPU resources by name, as the scheduler may give them out (allocatable).
+    /// GPU resources by name, allocatable.
     pub allocatable: Amounts,
     /// GPU resources by name, as pods hold them. Absent when the pods could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,7 +93,7 @@ pub struct GpuNode {
     pub name: String,
     /// Whether its kubelet is Ready.
     pub ready: bool,
-    /// What is wrong by Kubernetes' own account.
+    /// Problems that Kubernetes reports.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
     /// GPU model (GPU Feature Discovery).
@@ -103,7 +107,7 @@ pub struct GpuNode {
     pub driver_version: Option<String>,
     /// GPU resources (capacity). Dynamic resource allocation goes by its driver's name.
     pub capacity: Amounts,
-    /// GPU resources (allocatable): less than the capacity where the device plugin calls devices unhealthy.
+    /// GPU resources (allocatable): less than the capacity where the device plugin reports devices unhealthy.
     pub allocatable: Amounts,
     /// GPU resources that pods hold. Absent when the pods could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,12 +136,12 @@ impl Tool for ListGpuNodes {
         let what = "Listing the GPU nodes";
         let connection = call.within(what, call.contexts.connect(context.as_deref())).await?;
         let mut unknown = Vec::new();
-        let dra = call.within(what, dra::read(&connection, None, &mut unknown)).await?;
+        let dra = call.within(what, claims::read(&connection, None, &mut unknown)).await?;
         let dra_nodes: BTreeSet<&str> = dra.iter().flat_map(Dra::nodes).collect();
         let claimed = dra.as_ref().map(Dra::held).unwrap_or_default();
-        let is_wanted = |node: &Node| gpu_nodes::is_gpu_node(node) || dra_nodes.contains(node.name_any().as_str());
+        let is_wanted = |node: &Node| is_gpu_node(node) || dra_nodes.contains(node.name_any().as_str());
         let row = |node: Node| GpuNode::of(&node, dra.as_ref());
-        let collecting = gpu_nodes::collect(&connection, selector.as_deref(), is_wanted, row);
+        let collecting = nodes::collect(&connection, selector.as_deref(), is_wanted, row);
         let (looked_at, rows) = call.within(what, collecting).await?;
         let names = rows.iter().map(|row| row.name.clone()).collect();
         let held = timeout_at(end, pods::allocated_on(&connection, &names)).await;
@@ -163,11 +167,10 @@ impl Tool for ListGpuNodes {
     }
 
     fn table(answer: &GpuNodes) -> String {
-        let mut rows =
-            table(["node", "ready", "model", "gpus", "driver", "allocatable", "of", "allocated", "problems"]);
+        let heads =
+            ["node", "ready", "model", "gpus", "driver", "free", "allocated", "allocatable", "capacity", "problems"];
+        let mut rows = table(heads);
         for node in &answer.nodes {
-            let resources =
-                |of: &Amounts| of.iter().map(|(name, count)| format!("{name}={count}")).collect::<Vec<_>>().join(" ");
             let ready = match (node.ready, node.cordoned) {
                 (true, false) => "yes",
                 (true, true) => "yes, cordoned",
@@ -179,14 +182,15 @@ impl Tool for ListGpuNodes {
                 cell(node.model.clone()),
                 cell(node.gpu_count),
                 cell(node.driver_version.clone()),
-                resources(&node.allocatable),
-                node.capacity.values().sum::<u64>().to_string(),
-                cell(node.allocated.as_ref().map(resources)),
+                cell(node.free().map(|free| amounts(&free))),
+                cell(node.allocated.as_ref().map(amounts)),
+                amounts(&node.allocatable),
+                amounts(&node.capacity),
                 node.problems.join("; "),
             ]);
         }
         let troubled =
-            answer.problems_omitted.map(|count| format!(", {count} of them with a problem")).unwrap_or_default();
+            answer.problems_omitted.map(|count| format!(", {count} of them with problems")).unwrap_or_default();
         let omitted =
             answer.nodes_omitted.map(|count| format!("… and {count} more nodes{troubled}\n")).unwrap_or_default();
         let unknown: String =
@@ -195,11 +199,20 @@ impl Tool for ListGpuNodes {
     }
 }
 
+/// `8` for whole GPUs, `name=count` for any other resource.
+fn amounts(amounts: &Amounts) -> String {
+    let one = |(name, count): (&String, &u64)| match name.as_str() {
+        GPU_RESOURCE => count.to_string(),
+        name => format!("{name}={count}"),
+    };
+    amounts.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
 /// Time of a call that is kept for putting the answer together.
 const KEPT: std::time::Duration = std::time::Duration::from_secs(2);
 
 fn out_of_time() -> Failure {
-    Failure::new("Listing the pods", "it took longer than the call may take", "Name fewer nodes with a selector.")
+    Failure::new("Listing the pods", "the call's time was up", "Name fewer nodes with a selector.")
 }
 
 impl GpuNodes {
@@ -219,25 +232,36 @@ impl GpuNodes {
     fn conclude(&mut self) {
         self.nodes.sort_by_key(|node| (node.problems.is_empty(), node.name.clone()));
         let troubled = self.nodes.iter().filter(|node| !node.problems.is_empty()).count();
-        let omitted = fit::truncate(&mut self.nodes, MOST_BYTES);
+        let omitted = byte_budget::truncate(&mut self.nodes, MOST_BYTES);
         self.nodes_omitted = (omitted > 0).then_some(omitted);
         let hidden = troubled.saturating_sub(self.nodes.len());
         self.problems_omitted = (hidden > 0).then_some(hidden);
         let Totals { nodes, gpu_nodes, gpu_nodes_ready, .. } = &self.totals;
+        let gpu_nodes = counted(*gpu_nodes as usize, "GPU node");
         self.summary = format!(
-            "{gpu_nodes} of {nodes} nodes in context {} have GPUs; {gpu_nodes_ready} Ready, {troubled} with a problem that \
-             Kubernetes sees.",
+            "{gpu_nodes} of {nodes} (context {}): {gpu_nodes_ready} Ready, {troubled} with problems reported by Kubernetes.",
             self.context
         );
     }
 }
 
 impl GpuNode {
+    /// What a new pod could get: nothing on a node that is cordoned or not Ready. `None` where the pods are unknown.
+    fn free(&self) -> Option<Amounts> {
+        let allocated = self.allocated.as_ref()?;
+        let takes_pods = self.ready && !self.cordoned;
+        let free = |(name, count): (&String, &u64)| {
+            let left = count.saturating_sub(allocated.get(name).copied().unwrap_or(0));
+            (name.clone(), if takes_pods { left } else { 0 })
+        };
+        Some(self.allocatable.iter().map(free).collect())
+    }
+
     fn of(node: &Node, dra: Option<&Dra>) -> Self {
         let (capacity, allocatable) = node_gpus::offers(node, dra);
         Self {
             name: node.name_any(),
-            ready: node_gpus::is_ready(node),
+            ready: is_ready(node),
             problems: node_gpus::problems(node, &capacity, &allocatable),
             model: node_gpus::model(node, dra),
             gpu_count: label_number(node, "nvidia.com/gpu.count"),
@@ -245,8 +269,30 @@ impl GpuNode {
             capacity,
             allocatable,
             allocated: None,
-            cordoned: node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false),
+            cordoned: is_cordoned(node),
             taints: node_gpus::taints(node),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_takes_no_pods_has_no_free_gpus() {
+        let amounts = |count: u64| Amounts::from([(GPU_RESOURCE.to_owned(), count)]);
+        let node = |ready, cordoned, allocated| GpuNode {
+            ready,
+            cordoned,
+            allocatable: amounts(8),
+            allocated,
+            ..GpuNode::default()
+        };
+        assert_eq!(node(true, false, Some(amounts(3))).free(), Some(amounts(5)));
+        assert_eq!(node(true, false, Some(Amounts::new())).free(), Some(amounts(8)));
+        assert_eq!(node(true, true, Some(amounts(3))).free(), Some(amounts(0)));
+        assert_eq!(node(false, false, Some(amounts(3))).free(), Some(amounts(0)));
+        assert_eq!(node(true, false, None).free(), None);
     }
 }

@@ -9,11 +9,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use syringe_core::facts::action::{Action, ResetAction, ResetOutcome};
 
-use super::acting::{self, Acted, OperatorAction, Target};
-use super::{Call, Tool};
+use crate::call::Call;
 use crate::error::Failure;
 use crate::kubernetes::Connection;
+use crate::kubernetes::model::conditions::is_cordoned;
 use crate::settings::Check;
+use crate::tools::acting;
+use crate::tools::acting::{Acted, OperatorAction, Target};
+use crate::tools::tool::Tool;
 
 /// nvidia-smi may take 5 minutes for the reset and 2 for persistence mode; the looks before and after take the rest.
 const TIME: Duration = Duration::from_secs(480);
@@ -92,7 +95,7 @@ impl OperatorAction for ResetArgs {
 
     fn words(&self, call: &Call, kubernetes: &Node) -> Vec<String> {
         let mut words = ["reset", "--gpu", &self.gpu].map(str::to_owned).to_vec();
-        if kubernetes.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true) {
+        if is_cordoned(kubernetes) {
             words.push("--cordoned".to_owned());
         }
         if call.settings.drain_check == Check::Off {
@@ -134,14 +137,14 @@ impl OperatorAction for ResetArgs {
         let mut text = format!("Reset {index}{name}{place}{gpu} on node {node_name}.\n");
         let sections = [
             (
-                "In the way",
+                "Blockers",
                 plan.blockers
                     .iter()
                     .map(|one| format!("{}. {}", one.why.trim_end_matches('.'), one.next_step))
                     .collect(),
             ),
-            ("What speaks for it", plan.reasons.clone()),
-            ("Worth knowing", plan.notes.clone()),
+            ("Reasons", plan.reasons.clone()),
+            ("Notes", plan.notes.clone()),
             ("Steps", plan.steps.clone()),
         ];
         for (head, lines) in sections.into_iter().filter(|(_, lines): &(_, Vec<String>)| !lines.is_empty()) {
@@ -151,7 +154,9 @@ impl OperatorAction for ResetArgs {
             }
         }
         if plan.is_clear() {
-            text.push_str("What is in its memory is lost. A reset can fail, and the node may then need a reboot.");
+            text.push_str(
+                "The contents of its memory will be lost. A reset can fail; the node may then need a reboot.",
+            );
         }
         text
     }

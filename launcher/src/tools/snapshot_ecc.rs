@@ -2,12 +2,17 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use syringe_core::facts::ecc::{Ecc, RecoveryAction, RemappedRows};
+use syringe_core::facts::ecc::{Ecc, RemappedRows};
 
-use super::table::{cell, foot, gpu_rows, head, lines, lost_lines, table};
-use super::{Call, NodeArgs, Tool, probing};
-use crate::answer::Answer;
+use crate::answer::node::Answer;
+use crate::call::Call;
 use crate::error::Failure;
+use crate::reading::read_node;
+use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
+use crate::text::table::{cell, lines, table};
+use crate::tools::args::NodeArgs;
+use crate::tools::tool::Tool;
+use crate::variant_name::variant_name;
 
 /// The tool.
 pub struct SnapshotEcc;
@@ -23,15 +28,15 @@ impl Tool for SnapshotEcc {
     const NAME: &'static str = "snapshot_ecc";
     const TITLE: &'static str = "GPU memory errors of a node";
     const DESCRIPTION: &'static str = "Memory errors and repairs of a node's GPUs: ECC since driver load and in the board's life, SRAM \
-        threshold, row remapping with spare rows left, retired pages, and the recovery action that the driver asks for.";
+        threshold, row remapping with spare rows left, retired pages, and the recovery action that the driver recommends.";
     const PROBES: bool = true;
     type Args = NodeArgs;
     type Answer = Answer<EccSection>;
 
     async fn call(call: Call, args: NodeArgs) -> Result<Self::Answer, Failure> {
         let NodeArgs { node_name, context } = args;
-        let read = probing::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["ecc".into()]).await?;
-        let ecc = probing::section(&read.note, "ecc", read.report.sections.ecc)?;
+        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["ecc".into()]).await?;
+        let ecc = read_node::section(&read.note, "ecc", read.report.sections.ecc)?;
         Ok(Answer::new(read.diagnosis, EccSection { ecc }, read.note))
     }
 
@@ -47,7 +52,7 @@ impl Tool for SnapshotEcc {
             "remapped rows",
             "pending",
             "failed",
-            "driver asks for",
+            "driver recommends",
         ]);
         let Ecc { gpus, lost, .. } = &answer.section.ecc;
         let mut answering = Vec::new();
@@ -65,25 +70,11 @@ impl Tool for SnapshotEcc {
                 rows_of(|rows| format!("{} corr., {} uncorr.", rows.correctable, rows.uncorrectable)),
                 gpu.remapped_rows.as_ref().map_or_else(|| "-".into(), |rows| yes(rows.pending)),
                 gpu.remapped_rows.as_ref().map_or_else(|| "-".into(), |rows| yes(rows.failure_occurred)),
-                cell(gpu.recovery_action.map(action_words)),
+                cell(gpu.recovery_action.map(|action| variant_name(action).replace('_', " "))),
             ];
             answering.push((gpu.index, cells));
         }
         gpu_rows(&mut rows, answering, lost);
         format!("{}\n{}{}{}", head(answer), lines(&rows), lost_lines(lost), foot(&answer.probe))
-    }
-}
-
-fn action_words(action: RecoveryAction) -> &'static str {
-    match action {
-        RecoveryAction::None => "nothing",
-        RecoveryAction::GpuReset => "GPU reset",
-        RecoveryAction::NodeReboot => "node reboot",
-        RecoveryAction::DrainP2p => "peer-to-peer drain",
-        RecoveryAction::DrainAndReset => "drain and reset",
-        RecoveryAction::RecoverImex => "IMEX recovery",
-        RecoveryAction::BusReset => "bus reset",
-        RecoveryAction::SystemReboot => "system reboot",
-        RecoveryAction::Unknown => "something newer than this version",
     }
 }

@@ -16,7 +16,7 @@ pub(in crate::probe) use self::archive::Archives;
 use self::upload::DIRECTORY;
 use super::steps::ProbeSteps;
 use crate::error::Failure;
-use crate::kubernetes::node;
+use crate::kubernetes::read::nodes;
 use crate::probe::context::ProbeContext;
 use crate::probe::document::{self, Document};
 use crate::probe::exec_retry;
@@ -64,7 +64,7 @@ impl ProbeSteps for Inject {
     }
 
     async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
-        let node = node::read(&context.connection, &context.request.node).await?;
+        let node = nodes::read(&context.connection, &context.request.node).await?;
         let image = base_image::choose(&context.settings, &node)?;
         let architecture = architecture(&node);
         // Checked before anything is created: the file, and its architecture.

@@ -1,0 +1,7 @@
+//! The answers: about one node, about many nodes, the description of a node.
+
+pub(crate) mod fleet;
+pub(crate) mod node;
+pub(crate) mod node_description;
+pub(crate) mod node_names;
+pub(crate) mod one_or_many;

@@ -1,0 +1,283 @@
+//! The description of one node: what Kubernetes knows of it, and what a probe read.
+
+use std::collections::BTreeMap;
+
+use kube::ResourceExt;
+use schemars::JsonSchema;
+use serde::Serialize;
+use syringe_core::diagnosis::{Finding, Severity, Unknown};
+use syringe_core::facts::health::HealthStatus;
+use syringe_core::report::{Section, Sections};
+
+use crate::byte_budget;
+use crate::kubernetes::model::allocation::ResourceUse;
+use crate::kubernetes::model::conditions::{Condition, conditions, is_cordoned, is_ready};
+use crate::kubernetes::model::node_gpus;
+use crate::kubernetes::model::node_labels::gpu_labels;
+use crate::kubernetes::model::pod_rows::PodRow;
+use crate::kubernetes::model::resolve_devices;
+use crate::kubernetes::model::resources::Unit;
+use crate::kubernetes::read::events::NodeEvent;
+use crate::kubernetes::read::node_view::NodeView;
+use crate::reading::probe_note::ProbeNote;
+use crate::reading::read_node::Read;
+
+/// Bytes of all pods of one answer.
+const MOST_POD_BYTES: usize = 16_000;
+/// Findings of one answer: the worst. `diagnose_gpu_node` has all.
+const MOST_FINDINGS: usize = 10;
+
+/// The answer.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct NodeDescription {
+    /// The node in numbers.
+    pub summary: NodeSummary,
+    /// The node.
+    pub node: String,
+    /// The kubeconfig context.
+    pub context: String,
+    /// What the rules conclude from the probe, worst first. `diagnose_gpu_node` looks at more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+    /// Findings left out for space.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub findings_omitted: Option<usize>,
+    /// What could not be read, a probe that was not possible among it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<Unknown>,
+    /// What is wrong by Kubernetes' own account.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kubernetes_problems: Vec<String>,
+    /// Whether its kubelet is Ready.
+    pub ready: bool,
+    /// Whether it is cordoned.
+    pub cordoned: bool,
+    /// GPU model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Driver, read from the node; from its labels where no probe could go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver_version: Option<String>,
+    /// Newest CUDA that the driver supports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cuda_version: Option<String>,
+    /// The GPUs, as the probe saw them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<GpuRow>,
+    /// Use of each GPU resource.
+    pub resources: Vec<ResourceUse>,
+    /// Pods that have to do with GPUs.
+    pub pods: Vec<PodRow>,
+    /// Pods left out for space; `get_pod_gpu_allocation` has more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pods_omitted: Option<usize>,
+    /// Conditions of the node.
+    pub conditions: Vec<Condition>,
+    /// Taints, `key=value:effect`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<String>,
+    /// Labels that speak of GPUs, under their full names: they can be used as selectors.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Newest events of the node. Their messages are data from the node.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<NodeEvent>,
+    /// Older events left out for space.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events_omitted: Option<usize>,
+    /// How the node was read, or what became of a probe that failed; absent where none was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeNote>,
+}
+
+/// The node in numbers.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct NodeSummary {
+    /// One or two sentences.
+    pub text: String,
+    /// GPUs that the node should have.
+    pub total_gpus: u64,
+    /// GPUs that pods hold, in whole or in part. Absent when the pods could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocated_gpus: Option<u64>,
+    /// GPUs that are free and may be given out. Absent when the pods could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub available_gpus: Option<u64>,
+    /// The worse of what Kubernetes says and what the probe found; `unknown` is not healthy.
+    pub overall_health: HealthStatus,
+}
+
+/// A GPU in one row.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct GpuRow {
+    /// NVML index; absent for a GPU that NVML does not list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+    /// UUID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// PCI address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pci_address: Option<String>,
+    /// Status.
+    pub status: HealthStatus,
+    /// 100 is without fault.
+    pub score: u32,
+    /// GPU temperature.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature_celsius: Option<i32>,
+    /// Utilization.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub utilization_percent: Option<u32>,
+    /// Memory in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_used_bytes: Option<u64>,
+}
+
+impl NodeDescription {
+    /// The half that Kubernetes tells.
+    pub(crate) fn of(view: &NodeView, context: String) -> Self {
+        let node = &view.node;
+        let resources = view.uses();
+        let (capacity, allocatable) = node_gpus::offers(node, view.dra.as_ref());
+        let mut pods = view.rows();
+        let omitted = byte_budget::truncate(&mut pods, MOST_POD_BYTES);
+        let total_gpus = view.physical_gpus(&resources);
+        let (allocated_gpus, available_gpus) = touched(&resources, total_gpus).unzip();
+        Self {
+            summary: NodeSummary {
+                text: String::new(),
+                total_gpus,
+                allocated_gpus,
+                available_gpus,
+                overall_health: HealthStatus::Unknown,
+            },
+            node: node.name_any(),
+            context,
+            findings: Vec::new(),
+            findings_omitted: None,
+            unknown: view.unknown.clone(),
+            kubernetes_problems: node_gpus::problems(node, &capacity, &allocatable),
+            ready: is_ready(node),
+            cordoned: is_cordoned(node),
+            model: node_gpus::model(node, view.dra.as_ref()),
+            driver_version: node_gpus::driver_version(node, view.dra.as_ref()),
+            cuda_version: None,
+            gpus: Vec::new(),
+            resources,
+            pods,
+            pods_omitted: (omitted > 0).then_some(omitted),
+            conditions: conditions(node),
+            taints: node_gpus::taints(node),
+            labels: gpu_labels(node),
+            events: Vec::new(),
+            events_omitted: None,
+            probe: None,
+        }
+    }
+
+    /// The half that the probe saw.
+    pub(crate) fn add(&mut self, read: Read) {
+        let Read { report, diagnosis, note, live: _ } = read;
+        let summary = &mut self.summary;
+        // A device plugin that does not run offers none of those that are there.
+        let found = found_gpus(&report.sections);
+        if found > summary.total_gpus {
+            summary.total_gpus = found;
+            (summary.allocated_gpus, summary.available_gpus) = touched(&self.resources, found).unzip();
+        }
+        if let (Some(allocated), Some(available)) = (&mut summary.allocated_gpus, &mut summary.available_gpus) {
+            *allocated = (*allocated).max(resolve_devices::booked_gpus(&report.sections)).min(summary.total_gpus);
+            *available = (*available).min(summary.total_gpus - *allocated);
+        }
+        let Sections { inventory, telemetry, health, .. } = report.sections;
+        if let Some(inventory) = Section::into_data(inventory) {
+            self.driver_version = inventory.driver_version.or(self.driver_version.take());
+            self.cuda_version = inventory.cuda_version;
+            let model = inventory.gpus.into_iter().find_map(|gpu| gpu.name);
+            self.model = model.or(self.model.take());
+        }
+        let telemetry = Section::into_data(telemetry).unwrap_or_default();
+        let health = Section::into_data(health).unwrap_or_default();
+        self.summary.overall_health = health.status;
+        let row = |gpu: syringe_core::facts::health::GpuHealth| {
+            let now = telemetry.gpus.iter().find(|now| Some(now.index) == gpu.index);
+            GpuRow {
+                index: gpu.index,
+                uuid: gpu.uuid,
+                pci_address: gpu.pci_address.map(|address| address.sysfs().to_owned()),
+                status: gpu.status,
+                score: gpu.score,
+                temperature_celsius: now.and_then(|now| now.temperature.gpu_celsius),
+                utilization_percent: now.and_then(|now| now.utilization.gpu_percent),
+                memory_used_bytes: now.and_then(|now| now.memory.used_bytes),
+            }
+        };
+        self.gpus = health.gpus.into_iter().map(row).collect();
+        self.findings = diagnosis.findings;
+        let omitted = self.findings.len().saturating_sub(MOST_FINDINGS);
+        self.findings_omitted = (omitted > 0).then_some(omitted);
+        self.findings.truncate(MOST_FINDINGS);
+        self.unknown.extend(diagnosis.unknown);
+        self.summary.text = diagnosis.summary;
+        self.probe = Some(note);
+    }
+
+    /// Joins the two halves.
+    pub(crate) fn conclude(&mut self) {
+        let Self { summary, findings, kubernetes_problems, ready, .. } = self;
+        let worst = findings.iter().map(|finding| finding.severity).max().unwrap_or_default();
+        let found = match worst {
+            Severity::Fatal | Severity::Critical => HealthStatus::Unhealthy,
+            Severity::Warning => HealthStatus::Degraded,
+            Severity::Info => summary.overall_health,
+        };
+        let told = match (*ready, kubernetes_problems.is_empty()) {
+            (false, _) => HealthStatus::Unhealthy,
+            (true, false) => HealthStatus::Degraded,
+            (true, true) => HealthStatus::Healthy,
+        };
+        summary.overall_health = summary.overall_health.max(found).max(told);
+        let NodeSummary { text, total_gpus, allocated_gpus, available_gpus, .. } = summary;
+        let seen =
+            if text.is_empty() { "Not probed: hardware was not checked.".to_owned() } else { std::mem::take(text) };
+        *text = match allocated_gpus.zip(*available_gpus) {
+            Some((allocated, available)) => {
+                format!("{allocated} of {total_gpus} GPUs allocated, {available} available. {seen}")
+            }
+            None => format!("{total_gpus} GPUs, how many of them are allocated is unknown. {seen}"),
+        };
+    }
+}
+
+/// GPUs that NVML lists or the PCI bus shows.
+fn found_gpus(sections: &Sections) -> u64 {
+    let listed = Section::data_of(&sections.inventory).map_or(0, |inventory| inventory.gpus.len());
+    let on_bus = Section::data_of(&sections.host).map_or(0, |host| host.pci_gpus.len());
+    listed.max(on_bus) as u64
+}
+
+/// Whole GPUs that are held, and free ones. Shares and MIG devices count as the GPUs that they must take up at least;
+/// `resources` has them exactly. `None` when the pods could not be read.
+fn touched(resources: &[ResourceUse], total: u64) -> Option<(u64, u64)> {
+    let mut held = 0;
+    let mut free = 0;
+    let mut in_parts = false;
+    for one in resources {
+        let (allocated, available) = one.allocated.zip(one.available)?;
+        match one.unit {
+            Unit::Gpu | Unit::DraDevice => {
+                held += allocated;
+                free += available;
+            }
+            Unit::Share => {
+                let per_gpu = u64::from(one.replicas.unwrap_or(1));
+                held += allocated.div_ceil(per_gpu);
+                free += available / per_gpu;
+            }
+            Unit::MigDevice => in_parts |= allocated > 0,
+        }
+    }
+    let held = if in_parts { held.max(1) } else { held };
+    Some((held.min(total), free.min(total.saturating_sub(held))))
+}

@@ -1,0 +1,17 @@
+//! The answer of a tool that reads one node, or many.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::answer::fleet::FleetAnswer;
+use crate::answer::node::Answer;
+
+/// The answer of a tool that reads one node, or all of them.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OneOrMany<T> {
+    /// One node, in full.
+    One(Box<Answer<T>>),
+    /// Many nodes, by what stands out.
+    Many(Box<FleetAnswer>),
+}

@@ -1,0 +1,71 @@
+//! The context of one call: settings, clusters, prober, deadline, cancellation.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::call::failure_backoff::FailureBackoff;
+use crate::consent::Consent;
+use crate::error::Failure;
+use crate::kubernetes::Contexts;
+use crate::probe::{OnPhase, Prober};
+use crate::settings::Settings;
+
+/// What every call works with.
+#[derive(Clone)]
+pub struct Call {
+    /// Settings of this launcher.
+    pub settings: Arc<Settings>,
+    /// The clusters.
+    pub contexts: Arc<Contexts>,
+    /// Makes the probes.
+    pub prober: Prober,
+    /// Told of each phase.
+    pub on_phase: OnPhase,
+    /// Fires when the caller no longer wants the answer.
+    pub cancel: CancellationToken,
+    /// How a tool that changes something asks the user.
+    pub consent: Consent,
+    /// Nodes that failed recently, kept from call to call.
+    pub setbacks: Arc<FailureBackoff>,
+    /// The API server that an action must be meant for, where somebody said so.
+    pub server: Option<String>,
+    /// When reading must have ended; what was put on the cluster is removed all the same. Set when the tool is entered.
+    pub end: Instant,
+}
+
+impl Call {
+    /// A call without progress reports and without cancellation.
+    pub fn new(settings: Arc<Settings>, contexts: Arc<Contexts>, prober: Prober, consent: Consent) -> Self {
+        Self {
+            end: Instant::now() + settings.call_time(),
+            settings,
+            contexts,
+            prober,
+            on_phase: Arc::new(|_| ()),
+            cancel: CancellationToken::new(),
+            consent,
+            setbacks: Arc::default(),
+            server: None,
+        }
+    }
+
+    /// Time that is left for reading.
+    pub(crate) fn left(&self) -> Duration {
+        self.end.saturating_duration_since(Instant::now())
+    }
+
+    /// The result of `request`, or a failure at the end of the call's time.
+    pub(crate) async fn within<T>(
+        &self,
+        what: &str,
+        request: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        timeout_at(self.end, request).await.unwrap_or_else(|_| {
+            let why = format!("it took longer than the {} s that a call may take", self.settings.call_timeout);
+            Err(Failure::new(what, why, "Ask for less (one node, a selector), or allow more time with --call-timeout."))
+        })
+    }
+}

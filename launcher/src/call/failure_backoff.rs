@@ -1,0 +1,83 @@
+//! Nodes that failed recently: a node that failed twice in a row is skipped for a minute, so that ten broken nodes do not
+//! cost every call ten deadlines.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Failures in a row after which a node is skipped.
+const MOST_FAILURES: u32 = 2;
+/// For how long.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// Failures by API server and node.
+#[derive(Debug, Default)]
+pub struct FailureBackoff(Mutex<HashMap<(String, String), NodeFailures>>);
+
+#[derive(Debug)]
+struct NodeFailures {
+    count: u32,
+    last: Instant,
+    why: String,
+}
+
+impl FailureBackoff {
+    /// Why `node` should be skipped at `now`, if it should.
+    pub(crate) fn reason(&self, server: &str, node: &str, now: Instant) -> Option<String> {
+        let known = self.lock();
+        let failures = known.get(&(server.to_owned(), node.to_owned()))?;
+        let ago = now.saturating_duration_since(failures.last);
+        let paused = failures.count >= MOST_FAILURES && ago < PAUSE;
+        paused.then(|| format!("failed {} times in a row: {}", failures.count, failures.why))
+    }
+
+    /// Remembers what became of `node`.
+    pub(crate) fn note(&self, server: &str, node: &str, failed: Option<&str>) {
+        let key = (server.to_owned(), node.to_owned());
+        let mut known = self.lock();
+        match failed {
+            None => drop(known.remove(&key)),
+            Some(why) => {
+                let failures = known.entry(key).or_insert_with(|| NodeFailures {
+                    count: 0,
+                    last: Instant::now(),
+                    why: String::new(),
+                });
+                failures.count += 1;
+                failures.last = Instant::now();
+                why.clone_into(&mut failures.why);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(String, String), NodeFailures>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::{FailureBackoff, PAUSE};
+
+    #[test]
+    fn two_failures_in_a_row_cost_a_minute() {
+        let setbacks = FailureBackoff::default();
+        let reason = |node, later| setbacks.reason("s", node, Instant::now() + later);
+        let (now, soon) = (std::time::Duration::ZERO, PAUSE + PAUSE / 2);
+        setbacks.note("s", "a", Some("hung"));
+        assert_eq!(reason("a", now), None);
+        setbacks.note("s", "a", Some("hung"));
+        assert_eq!(reason("a", now).as_deref(), Some("failed 2 times in a row: hung"));
+        assert_eq!((reason("b", now), setbacks.reason("t", "a", Instant::now())), (None, None));
+        assert_eq!(reason("a", soon), None);
+        setbacks.note("s", "a", Some("hung"));
+        assert!(reason("a", now).is_some(), "the third in a row pauses again at once");
+        setbacks.note("s", "a", None);
+        setbacks.note("s", "a", Some("hung"));
+        assert_eq!(reason("a", now), None, "a success in between begins anew");
+    }
+}

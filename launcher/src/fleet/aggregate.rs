@@ -1,0 +1,308 @@
+//! Aggregates the outcomes of all nodes: counted, grouped, the worst first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use syringe_core::diagnosis::{Finding, Severity, Verdict};
+
+use crate::answer::fleet::{FailedNodes, FleetAnswer, FleetFinding, NodeDetail, Outlier, ProbesNote, Totals};
+use crate::answer::node_names::Names;
+use crate::fleet::row::Row;
+use crate::fleet::walk::Outcome;
+use crate::fleet::{budget, compare};
+use crate::variant_name::variant_name;
+
+/// Findings of one node; the others are counted.
+const FINDINGS_OF_NODE: usize = 4;
+/// Bytes of a list of names.
+const NAMES_BYTES: usize = 400;
+/// Longest sentence about one node.
+const SENTENCE: usize = 240;
+
+/// What is known of the call itself.
+pub(crate) struct CallSummary {
+    pub(crate) context: String,
+    pub(crate) gpu_nodes: usize,
+    /// Nodes that the caller's limit left out.
+    pub(crate) beyond_limit: Vec<String>,
+    pub(crate) concurrency: u16,
+    pub(crate) total_ms: u64,
+}
+
+/// Aggregates the outcomes of all nodes into one answer within its byte budget.
+pub(crate) fn aggregate(about: CallSummary, outcomes: Vec<(String, Outcome<Row>)>) -> FleetAnswer {
+    let mut rows = Vec::new();
+    let mut failed: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    let mut skipped: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    let mut not_reached = about.beyond_limit;
+    let mut left_behind = Vec::new();
+    for (node, outcome) in outcomes {
+        match outcome {
+            Outcome::Read(row) => rows.push(row),
+            Outcome::Failed(failure) => {
+                left_behind.extend(failure.left_behind);
+                let why = failure.why.replace(&node, "the node");
+                failed.entry((why, failure.next_step.replace(&node, "the node"))).or_default().push(node);
+            }
+            Outcome::Skipped(why) => skipped.entry((why, String::new())).or_default().push(node),
+            Outcome::NotReached => not_reached.push(node),
+        }
+    }
+    rows.sort_by(|left, right| right.verdict.cmp(&left.verdict).then_with(|| left.node.cmp(&right.node)));
+    left_behind.extend(rows.iter().filter_map(|row| row.left_behind.clone()));
+    let count = |all: &BTreeMap<_, Vec<String>>| all.values().map(Vec::len).sum();
+    let totals = Totals {
+        gpu_nodes: about.gpu_nodes,
+        read: rows.len(),
+        failed: count(&failed),
+        skipped: count(&skipped),
+        not_reached: not_reached.len(),
+        gpus: rows.iter().map(|row| row.gpus).sum(),
+    };
+    let outliers = compare::outliers(&rows);
+    let mut answer = FleetAnswer {
+        verdict: verdict(&rows, &totals),
+        summary: String::new(),
+        context: about.context,
+        verdicts: verdicts(&rows),
+        judged_only: rows
+            .iter()
+            .find(|row| !row.judged_only.is_empty())
+            .map(|row| row.judged_only.clone())
+            .unwrap_or_default(),
+        findings: findings(&rows),
+        findings_omitted: None,
+        nodes: details(&rows, &outliers),
+        nodes_omitted: None,
+        outliers: outliers.into_iter().map(|(outlier, _)| outlier).collect(),
+        outliers_omitted: None,
+        failed: reasons(failed),
+        failed_omitted: None,
+        skipped: reasons(skipped),
+        skipped_omitted: None,
+        not_reached: (!not_reached.is_empty()).then(|| Names::of(not_reached.iter().map(String::as_str), NAMES_BYTES)),
+        groups: compare::groups(&rows),
+        groups_omitted: None,
+        probes: probes(&rows, about.concurrency, about.total_ms, left_behind.is_empty()),
+        left_behind,
+        left_behind_omitted: None,
+        totals,
+    };
+    answer.summary = summary(&answer);
+    budget::fit(&mut answer);
+    answer
+}
+
+fn verdict(rows: &[Row], totals: &Totals) -> Verdict {
+    let worst = rows.iter().map(|row| row.verdict).max().unwrap_or(Verdict::Unknown);
+    let all_read = totals.read == totals.gpu_nodes;
+    if all_read { worst } else { worst.max(Verdict::Unknown) }
+}
+
+fn verdicts(rows: &[Row]) -> BTreeMap<String, usize> {
+    let mut verdicts = BTreeMap::new();
+    for row in rows {
+        *verdicts.entry(variant_name(row.verdict)).or_default() += 1;
+    }
+    verdicts
+}
+
+/// Findings by their id, over all nodes. What is for information only stays with its node.
+fn findings(rows: &[Row]) -> Vec<FleetFinding> {
+    let mut by_id: BTreeMap<&str, (&Finding, &str, BTreeSet<&str>)> = BTreeMap::new();
+    for row in rows {
+        for finding in row.findings.iter().filter(|finding| finding.severity > Severity::Info) {
+            let entry = by_id.entry(&finding.id).or_insert_with(|| (finding, &row.node, BTreeSet::new()));
+            entry.2.insert(&row.node);
+            if finding.severity > entry.0.severity {
+                (entry.0, entry.1) = (finding, &row.node);
+            }
+        }
+    }
+    let one = |(finding, node, nodes): (&Finding, &str, BTreeSet<&str>)| FleetFinding {
+        id: finding.id.clone(),
+        severity: finding.severity,
+        class: finding.class,
+        title: finding.title.clone(),
+        action: finding.action.code,
+        action_text: finding.action.text.replace(node, if nodes.len() > 1 { "the node" } else { node }),
+        nodes: Names::of(nodes, NAMES_BYTES),
+    };
+    let mut findings: Vec<_> = by_id.into_values().map(one).collect();
+    findings.sort_by_key(|finding| (std::cmp::Reverse(finding.severity), std::cmp::Reverse(finding.nodes.count)));
+    findings
+}
+
+fn details(rows: &[Row], outliers: &[(Outlier, Vec<String>)]) -> Vec<NodeDetail> {
+    let detail = |row: &Row| {
+        let differs: Vec<_> = outliers
+            .iter()
+            .filter(|(_, nodes)| nodes.contains(&row.node))
+            .map(|(outlier, _)| format!("{} {} (usual: {})", outlier.what, outlier.value, outlier.usual))
+            .collect();
+        if row.verdict <= Verdict::NoFaultFound && differs.is_empty() {
+            return None;
+        }
+        let notable: Vec<_> = row.findings.iter().filter(|finding| finding.severity > Severity::Info).collect();
+        Some(NodeDetail {
+            node: row.node.clone(),
+            verdict: row.verdict,
+            score: row.score,
+            summary: syringe_core::text::clean(&row.summary, SENTENCE),
+            findings: notable.iter().take(FINDINGS_OF_NODE).map(|finding| short(finding)).collect(),
+            findings_omitted: Some(notable.len().saturating_sub(FINDINGS_OF_NODE)).filter(|more| *more > 0),
+            differs,
+            unknown: row.unknown,
+        })
+    };
+    rows.iter().filter_map(detail).collect()
+}
+
+fn short(finding: &Finding) -> String {
+    let severity = variant_name(finding.severity);
+    let gpu = finding.scope.gpu.map(|gpu| format!(" GPU {gpu}")).unwrap_or_default();
+    let evidence = finding.evidence.first().map(|text| format!(": {text}")).unwrap_or_default();
+    syringe_core::text::clean(&format!("{severity} {}{gpu}{evidence}", finding.id), SENTENCE)
+}
+
+fn reasons(by_reason: BTreeMap<(String, String), Vec<String>>) -> Vec<FailedNodes> {
+    let mut reasons: Vec<_> = by_reason
+        .into_iter()
+        .map(|((why, next_step), nodes)| FailedNodes {
+            nodes: Names::of(nodes.iter().map(String::as_str), NAMES_BYTES),
+            why,
+            next_step,
+        })
+        .collect();
+    reasons.sort_by_key(|reason| std::cmp::Reverse(reason.nodes.count));
+    reasons
+}
+
+fn probes(rows: &[Row], concurrency: u16, total_ms: u64, removed: bool) -> ProbesNote {
+    let mut times: Vec<u64> = rows.iter().map(|row| row.took_ms).collect();
+    times.sort_unstable();
+    ProbesNote {
+        concurrency,
+        removed,
+        total_ms,
+        median_node_ms: times.get(times.len() / 2).copied().unwrap_or(0),
+        slowest_node_ms: times.last().copied().unwrap_or(0),
+    }
+}
+
+fn summary(answer: &FleetAnswer) -> String {
+    let Totals { gpu_nodes, read, failed, skipped, not_reached, gpus } = answer.totals;
+    let worst_first = [
+        Verdict::Fatal,
+        Verdict::Critical,
+        Verdict::Warning,
+        Verdict::Unknown,
+        Verdict::NoFaultFound,
+        Verdict::Healthy,
+    ];
+    let bad: Vec<_> = worst_first
+        .into_iter()
+        .filter_map(|verdict| {
+            let count = answer.verdicts.get(&variant_name(verdict))?;
+            Some(format!("{count} {}", variant_name(verdict).replace('_', " ")))
+        })
+        .collect();
+    let verdicts = if bad.is_empty() { String::new() } else { format!(": {}", bad.join(", ")) };
+    let mut text = format!("{read} of {gpu_nodes} GPU nodes read ({gpus} GPUs){verdicts}.");
+    for (count, words) in [(failed, "failed"), (skipped, "skipped"), (not_reached, "not reached")] {
+        if count > 0 {
+            text.push_str(&format!(" {count} {words}."));
+        }
+    }
+    if !answer.judged_only.is_empty() {
+        text.push_str(&format!(" Only {} was judged; the rest of each node was not.", answer.judged_only.join(", ")));
+    }
+    if let Some(outlier) = answer.outliers.first() {
+        let Outlier { what, value, usual, nodes, .. } = outlier;
+        text.push_str(&format!(
+            " {} outliers, the first: {what} {value} (usual: {usual}) on {}.",
+            answer.outliers.len(),
+            nodes.names
+        ));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use syringe_core::diagnosis::{Action, ActionCode, Scope};
+
+    use super::*;
+    use crate::error::Failure;
+
+    /// A node of which everything that can be said is said.
+    fn troubled(number: usize) -> Row {
+        let finding = |id: usize| Finding {
+            id: format!("finding-{id}"),
+            severity: Severity::Critical,
+            scope: Scope { gpu: Some(3), ..Scope::default() },
+            title: "Something is wrong in a way that takes a line to tell".into(),
+            evidence: vec![format!("evidence {number} {}", "x".repeat(200))],
+            action: Action {
+                code: ActionCode::DrainAndReset,
+                text: format!("Drain node-{number}. {}", "y".repeat(150)),
+            },
+            ..Finding::default()
+        };
+        Row {
+            node: format!("ip-10-{}-{}-17.eu-central-1.compute.internal", number / 250, number % 250),
+            verdict: Verdict::Critical,
+            summary: "z".repeat(300),
+            judged_only: Vec::new(),
+            findings: (0..12).map(|id| finding(id * 7 + number % 40)).collect(),
+            unknown: 3,
+            score: Some(0),
+            gpus: 8,
+            model: format!("Model {}", number % 5),
+            traits: [("driver_version", format!("570.{}", number % 9)), ("gpus", "8".into())].into(),
+            hottest_celsius: Some(60 + i32::try_from(number % 40).unwrap_or(0)),
+            left_behind: (number.is_multiple_of(10))
+                .then(|| "pod gpu-syringe/gpu-syringe-abcdefghij could not be removed".into()),
+            took_ms: 900,
+        }
+    }
+
+    fn answer(nodes: usize) -> FleetAnswer {
+        let outcome = |number: usize| match number % 10 {
+            8 => Outcome::Failed(Failure::new("Probing", format!("reason {number} {}", "w".repeat(150)), "Look.")),
+            9 => Outcome::Skipped(format!("failed 2 times in a row: reason {number}")),
+            _ => Outcome::Read(troubled(number)),
+        };
+        let outcomes = (0..nodes).map(|number| (format!("ip-10-0-{number}-17.internal"), outcome(number))).collect();
+        let about = CallSummary {
+            context: "c".into(),
+            gpu_nodes: nodes,
+            beyond_limit: Vec::new(),
+            concurrency: 8,
+            total_ms: 1,
+        };
+        aggregate(about, outcomes)
+    }
+
+    #[test]
+    fn a_thousand_nodes_fit_in_twenty_thousand_tokens_and_fifty_in_ten() {
+        for (nodes, most_bytes) in [(50, 40_000), (1000, 80_000), (5000, 80_000)] {
+            let answer = answer(nodes);
+            let bytes = crate::byte_budget::size(&answer);
+            assert!(bytes <= most_bytes, "{nodes} nodes: {bytes} bytes");
+            assert!(bytes > most_bytes / 3, "{nodes} nodes: {bytes} bytes leave most of the room unused");
+            let Totals { gpu_nodes, read, failed, skipped, not_reached, .. } = answer.totals;
+            assert_eq!(read + failed + skipped + not_reached, gpu_nodes);
+            assert_eq!(answer.nodes.len() + answer.nodes_omitted.unwrap_or(0), read);
+            let left = (0..nodes).filter(|number| number.is_multiple_of(10)).count();
+            assert_eq!(answer.left_behind.len() + answer.left_behind_omitted.unwrap_or(0), left);
+        }
+    }
+
+    #[test]
+    fn where_no_node_was_read_the_sentence_is_whole() {
+        let outcomes = vec![("a".to_owned(), Outcome::NotReached)];
+        let about =
+            CallSummary { context: "c".into(), gpu_nodes: 1, beyond_limit: Vec::new(), concurrency: 8, total_ms: 1 };
+        assert_eq!(aggregate(about, outcomes).summary, "0 of 1 GPU nodes read (0 GPUs). 1 not reached.");
+    }
+}

@@ -1,0 +1,38 @@
+//! Failed requests to the API server, as a caller is told of them.
+
+use syringe_core::diagnosis::Unknown;
+
+use crate::error::{Failure, kube_reason};
+use crate::kubernetes::client::connection::Connection;
+use crate::kubernetes::client::retry;
+
+/// A failed read of the API, with the server's address and what may help.
+pub(crate) fn request_failed(connection: &Connection, what: String, error: &kube::Error) -> Failure {
+    let next = match error {
+        kube::Error::Api(status) if status.code == 403 => {
+            "Grant that permission; deploy/rbac.yaml lists everything gpu-syringe needs.".to_owned()
+        }
+        kube::Error::Api(status) if status.code == 401 => {
+            "Sign in again: the credentials of this context are no longer accepted.".to_owned()
+        }
+        kube::Error::Api(_) => "Try again; the API server's own message says more.".to_owned(),
+        _ => format!("Check that {} can be reached from here (VPN, proxy, firewall).", connection.server),
+    };
+    Failure::new(what, format!("{}: {}", connection.server, kube_reason(error)), next)
+}
+
+/// The API server did not answer.
+pub(crate) fn timed_out(connection: &Connection, what: String) -> Failure {
+    let Connection { server, .. } = connection;
+    Failure::new(
+        what,
+        format!("{server} did not answer within {:?}", retry::TRY_TIME),
+        format!("Check that {server} can be reached from here (VPN, proxy, firewall)."),
+    )
+}
+
+/// A failure that costs a part of the answer only.
+pub(crate) fn section_unknown(section: &str, failure: &Failure) -> Unknown {
+    let Failure { what, why, next_step, .. } = failure;
+    Unknown { section: section.to_owned(), gpu: None, why: format!("{what}: {why}. {next_step}") }
+}

@@ -1,0 +1,90 @@
+//! Credential plugins of a kubeconfig (`aws`, `gke-gcloud-auth-plugin`, `kubelogin` …).
+//!
+//! They run as children of this process, whose standard input is the MCP stream: none may read it. And they are often not
+//! found, because a desktop host starts us with a thin `PATH`.
+
+use std::path::{Path, PathBuf};
+
+use kube::config::{ExecConfig, ExecInteractiveMode, Kubeconfig, NamedAuthInfo};
+
+use crate::error::Failure;
+
+/// Folders where the plugins of the large providers are installed, looked into after `PATH`.
+const USUAL_FOLDERS: &[&str] = &[
+    "/usr/local/bin",
+    "/opt/homebrew/bin",
+    "/home/linuxbrew/.linuxbrew/bin",
+    "/snap/bin",
+    "/usr/lib/google-cloud-sdk/bin",
+    "~/google-cloud-sdk/bin",
+    "~/.local/bin",
+    "~/bin",
+    "~/.krew/bin",
+    "~/.asdf/shims",
+];
+
+/// Keeps the plugin of `user` from standard input, and resolves its program to a path.
+pub(crate) fn disable_stdin(kubeconfig: &mut Kubeconfig, user: &str) -> Result<(), Failure> {
+    let Some(exec) = plugin_of(&mut kubeconfig.auth_infos, user) else { return Ok(()) };
+    if exec.interactive_mode == Some(ExecInteractiveMode::Always) {
+        return Err(Failure::new(
+            format!("Signing in as kubeconfig user '{user}'"),
+            "its plugin insists on talking to a person (interactiveMode: Always), and standard input belongs to the MCP host",
+            "Sign in once in a terminal with kubectl, or use a user whose plugin has interactiveMode: IfAvailable or Never.",
+        ));
+    }
+    exec.interactive_mode = Some(ExecInteractiveMode::Never);
+    let Some(command) = exec.command.clone() else { return Ok(()) };
+    match find(&command) {
+        Some(path) => {
+            exec.command = Some(path.to_string_lossy().into_owned());
+            Ok(())
+        }
+        None => {
+            let hint = exec.install_hint.clone().map(|hint| format!(" {}", syringe_core::text::clean(&hint, 200)));
+            Err(Failure::new(
+                format!("Signing in as kubeconfig user '{user}'"),
+                format!(
+                    "its credential plugin '{command}' was not found{}",
+                    if command.contains(['/', '\\']) { "" } else { " in PATH or the usual folders" }
+                ),
+                format!(
+                    "Install it, or name it with its full path in the kubeconfig; a desktop MCP host may need \
+                     PATH set in its configuration.{}",
+                    hint.unwrap_or_default()
+                ),
+            ))
+        }
+    }
+}
+
+/// The file name of a plugin, for messages: of the rest of its command line nothing is told.
+pub(crate) fn file_name(exec: &ExecConfig) -> Option<String> {
+    let name = exec.command.as_deref()?.rsplit(['/', '\\']).next()?;
+    Some(syringe_core::text::clean(name, 80))
+}
+
+fn plugin_of<'a>(users: &'a mut [NamedAuthInfo], user: &str) -> Option<&'a mut ExecConfig> {
+    users.iter_mut().find(|named| named.name == user)?.auth_info.as_mut()?.exec.as_mut()
+}
+
+fn find(command: &str) -> Option<PathBuf> {
+    let path = Path::new(command);
+    if path.components().count() > 1 {
+        // Relative to the kubeconfig: kube has made it absolute.
+        return path.is_file().then(|| path.to_owned());
+    }
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let usual = USUAL_FOLDERS.iter().filter_map(|folder| match folder.strip_prefix("~/") {
+        Some(below) => Some(home.as_ref()?.join(below)),
+        None => Some(PathBuf::from(folder)),
+    });
+    let in_path = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
+    let names = [command.to_owned(), format!("{command}{}", std::env::consts::EXE_SUFFIX)];
+    in_path
+        .into_iter()
+        .flatten()
+        .chain(usual)
+        .flat_map(|folder| names.iter().map(move |name| folder.join(name)))
+        .find(|candidate| candidate.is_file())
+}

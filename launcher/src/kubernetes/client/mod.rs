@@ -1,0 +1,10 @@
+//! The way to the API server: connection, credentials, proxy, retries, pages, errors.
+
+pub mod api_error;
+pub mod connect;
+pub mod connection;
+pub mod credentials;
+pub mod pages;
+pub mod proxy;
+pub mod retry;
+pub mod transport;

@@ -1,0 +1,83 @@
+//! Lists, page by page: each page is read, handed on and dropped before the next is asked for.
+
+use kube::api::{ListParams, Request};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Failure;
+use crate::kubernetes::client::api_error::{request_failed, timed_out};
+use crate::kubernetes::client::connection::Connection;
+use crate::kubernetes::client::retry;
+
+/// Objects of a page: bounds the memory for one answer of the API server.
+const PAGE: u32 = 100;
+/// What to list.
+pub(crate) struct Query<'a> {
+    /// In words, for messages: `Listing nodes`.
+    pub(crate) what: &'a str,
+    /// `/api/v1/nodes`.
+    pub(crate) path: &'a str,
+    /// Label selector.
+    pub(crate) labels: Option<&'a str>,
+    /// Field selector.
+    pub(crate) fields: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+struct Page<T> {
+    #[serde(default)]
+    metadata: PageMetadata,
+    // An empty list of a Go program can be null.
+    items: Option<Vec<T>>,
+}
+
+#[derive(Default, Deserialize)]
+struct PageMetadata {
+    #[serde(rename = "continue", default)]
+    next: Option<String>,
+}
+
+/// Reads every page and hands each object to `take`, with what `fresh` made. A list that outlives the API server's history
+/// (410) begins anew, once, with a fresh one.
+pub(crate) async fn fold<T: DeserializeOwned, S>(
+    connection: &Connection,
+    query: &Query<'_>,
+    fresh: impl Fn() -> S,
+    mut take: impl FnMut(&mut S, T),
+) -> Result<S, Failure> {
+    let what = || format!("{} of context {}", query.what, connection.context);
+    let mut params = ListParams::default().limit(PAGE);
+    params.label_selector = query.labels.map(str::to_owned);
+    params.field_selector = query.fields.map(str::to_owned);
+    let mut state = fresh();
+    let mut restarted = false;
+    loop {
+        let page = retry::read(|| page::<T>(connection, query.path, &params)).await;
+        let page = match page.ok_or_else(|| timed_out(connection, what()))? {
+            Ok(page) => page,
+            Err(kube::Error::Api(status)) if status.code == 410 && !restarted => {
+                restarted = true;
+                state = fresh();
+                params.continue_token = None;
+                continue;
+            }
+            Err(error) => return Err(request_failed(connection, what(), &error)),
+        };
+        for item in page.items.unwrap_or_default() {
+            take(&mut state, item);
+        }
+        match page.metadata.next.filter(|token| !token.is_empty()) {
+            Some(token) => params.continue_token = Some(token),
+            None => return Ok(state),
+        }
+    }
+}
+
+async fn page<T: DeserializeOwned>(
+    connection: &Connection,
+    path: &str,
+    params: &ListParams,
+) -> Result<Page<T>, kube::Error> {
+    let request = Request::new(path).list(params).map_err(kube::Error::BuildRequest)?;
+    connection.client.request(request).await
+}

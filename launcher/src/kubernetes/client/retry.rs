@@ -1,0 +1,66 @@
+//! Retries of reads: what a busy or restarting API server refuses is requested again, within the time of one read. A server
+//! that cannot be reached fails at once.
+
+use std::time::Duration;
+
+use kube::core::Status;
+use tokio::time::{sleep, timeout};
+
+/// Time for one read of the API, with all its tries.
+const READ_TIME: Duration = Duration::from_secs(8);
+/// Time for one try: a server that does not answer at all (a dead context) costs this, and not the call.
+pub(crate) const TRY_TIME: Duration = Duration::from_secs(5);
+/// Pause where the server asks for none.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Longest wait that a `Retry-After` can ask for.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Tries. Some faults last, and nobody gains from hearing of them late.
+const MOST_TRIES: u32 = 4;
+
+/// Reads, with retries. `None` when there was no answer in time.
+pub(crate) async fn read<T, Answer>(ask: impl Fn() -> Answer) -> Option<kube::Result<T>>
+where
+    Answer: Future<Output = kube::Result<T>>,
+{
+    let asking = async {
+        let mut tries = 1;
+        loop {
+            match timeout(TRY_TIME, ask()).await.ok()? {
+                Err(error) if tries < MOST_TRIES => match retry_pause(&error) {
+                    Some(pause) => sleep(pause).await,
+                    None => return Some(Err(error)),
+                },
+                answer => return Some(answer),
+            }
+            tries += 1;
+        }
+    };
+    timeout(READ_TIME, asking).await.ok().flatten()
+}
+
+/// Pause before the next try; `None` for an error that a retry does not help.
+fn retry_pause(error: &kube::Error) -> Option<Duration> {
+    match error {
+        kube::Error::Api(status) => is_retryable(status).then(|| retry_after(status)),
+        // A connection that stood and was closed: an API server that restarts, or a kept connection that timed out.
+        kube::Error::HyperError(_) | kube::Error::Service(_) if !is_unreachable(error) => Some(PAUSE),
+        _ => None,
+    }
+}
+
+/// Too many requests, or a server that is starting or stopping.
+pub(crate) fn is_retryable(status: &Status) -> bool {
+    matches!(status.code, 429 | 500 | 502 | 503 | 504)
+}
+
+/// How long the server wants to be left alone, within reason.
+pub(crate) fn retry_after(status: &Status) -> Duration {
+    let asked = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+    Duration::from_secs(asked.into()).clamp(PAUSE, LONGEST_RETRY_AFTER)
+}
+
+/// Whether no connection came about: a wrong address or a closed port does not mend itself in seconds.
+fn is_unreachable(error: &kube::Error) -> bool {
+    let reason = crate::error::kube_reason(error);
+    !reason.contains("connection closed") && !reason.contains("reset") && !reason.contains("broken pipe")
+}

@@ -1,0 +1,132 @@
+//! Dynamic resource allocation: the devices that drivers publish, and those that claims hold.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::kubernetes::model::allocation::Amounts;
+
+/// A device by its full name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceName {
+    /// Driver, e.g. `gpu.nvidia.com`.
+    pub driver: String,
+    /// Pool; NVIDIA's driver has one per node.
+    pub pool: String,
+    /// Name in the pool, e.g. `gpu-3`.
+    pub device: String,
+}
+
+/// A device as its driver publishes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Device {
+    /// Node that it is on.
+    pub node: String,
+    /// GPU or MIG UUID.
+    pub uuid: Option<String>,
+    /// `gpu`, `mig`, `vfio`, as the driver says.
+    pub kind: Option<String>,
+    /// Product name.
+    pub product: Option<String>,
+    /// Driver version.
+    pub driver_version: Option<String>,
+    /// Taints that the driver put on it: `key=value:effect`.
+    pub taints: Vec<String>,
+}
+
+/// A claim and the devices that it was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Devices.
+    pub devices: Vec<Given>,
+    /// Pods that may use it now, by name.
+    pub reserved_for: Vec<String>,
+}
+
+/// A device that a claim was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// The device.
+    pub name: DeviceName,
+    /// Given for administration, beside whoever holds it.
+    pub admin_access: bool,
+}
+
+/// What dynamic resource allocation knows of GPUs.
+#[derive(Clone, Debug, Default)]
+pub struct Dra {
+    by_node: HashMap<String, BTreeMap<DeviceName, Device>>,
+    node_of: HashMap<DeviceName, String>,
+    claims: HashMap<(String, String), Claim>,
+}
+
+impl Dra {
+    /// From devices and claims.
+    pub fn new(devices: BTreeMap<DeviceName, Device>, claims: HashMap<(String, String), Claim>) -> Self {
+        let mut dra = Self { claims, ..Self::default() };
+        for (name, device) in devices {
+            dra.node_of.insert(name.clone(), device.node.clone());
+            dra.by_node.entry(device.node.clone()).or_default().insert(name, device);
+        }
+        dra
+    }
+
+    /// Nodes that have devices.
+    pub fn nodes(&self) -> impl Iterator<Item = &str> {
+        self.by_node.keys().map(String::as_str)
+    }
+
+    /// Devices of one node.
+    pub fn devices_on(&self, node: &str) -> impl Iterator<Item = (&DeviceName, &Device)> {
+        self.by_node.get(node).into_iter().flatten()
+    }
+
+    /// A device by its name.
+    pub fn device(&self, name: &DeviceName) -> Option<&Device> {
+        self.by_node.get(self.node_of.get(name)?)?.get(name)
+    }
+
+    /// A claim that holds devices.
+    pub fn claim(&self, namespace: &str, name: &str) -> Option<&Claim> {
+        self.claims.get(&(namespace.to_owned(), name.to_owned()))
+    }
+
+    /// Amounts that claims hold, by node: each device once, however many claims name it.
+    pub fn held(&self) -> HashMap<&str, Amounts> {
+        let mut held: HashMap<&str, Amounts> = HashMap::new();
+        for name in held_devices(self.claims.values()) {
+            if let Some(device) = self.device(&name) {
+                *held.entry(&device.node).or_default().entry(device.resource(&name)).or_default() += 1;
+            }
+        }
+        held
+    }
+}
+
+impl Device {
+    /// The name that devices of this kind are counted under: whole GPUs under the driver's, MIG devices beside them.
+    pub fn resource(&self, name: &DeviceName) -> String {
+        match self.kind.as_deref() {
+            None | Some("gpu") => name.driver.clone(),
+            Some(kind) => format!("{}/{kind}", name.driver),
+        }
+    }
+
+    /// Whether it is a GPU that one could touch.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.kind.as_deref(), None | Some("gpu"))
+    }
+}
+
+/// Whether a driver's devices are GPUs. NVIDIA's other driver (`compute-domain.nvidia.com`) publishes IMEX channels.
+pub(crate) fn is_gpu_driver(driver: &str) -> bool {
+    driver.contains("gpu") && driver.contains("nvidia")
+}
+
+/// The devices that claims hold, each once however many claims name it. Access for administration takes nothing away.
+pub fn held_devices<'a>(claims: impl IntoIterator<Item = &'a Claim>) -> BTreeSet<DeviceName> {
+    let devices = claims.into_iter().flat_map(|claim| &claim.devices);
+    devices.filter(|device| !device.admin_access).map(|device| device.name.clone()).collect()
+}

@@ -1,0 +1,17 @@
+//! Kubernetes objects, and what follows from them. No I/O.
+
+pub mod allocation;
+pub mod conditions;
+pub mod dra;
+pub mod dra_objects;
+pub mod gpu_stack;
+pub mod names;
+pub mod node_gpus;
+pub mod node_labels;
+pub mod placement;
+pub mod pod_facts;
+pub mod pod_rows;
+pub mod requests;
+pub mod resolve_devices;
+pub mod resources;
+pub mod slim;

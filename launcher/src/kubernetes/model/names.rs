@@ -1,0 +1,61 @@
+//! Names as Kubernetes allows them. What a caller names is held against this before it becomes part of a request's path.
+
+use syringe_core::text::clean;
+
+use crate::error::Failure;
+
+/// Longest name of a node or a pod (a DNS subdomain).
+pub(crate) const LONGEST: usize = 253;
+/// Longest name of a namespace (a DNS label).
+const LONGEST_LABEL: usize = 63;
+
+/// Whether it can be the name of a node or a pod.
+pub(crate) fn is_subdomain(name: &str) -> bool {
+    name.len() <= LONGEST && name.split('.').all(|part| is_label(part, LONGEST))
+}
+
+fn is_label(name: &str, longest: usize) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !name.is_empty()
+        && name.len() <= longest
+        && name.bytes().all(plain)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+/// Refuses what is no name of a pod.
+pub(crate) fn pod(name: &str) -> Result<(), Failure> {
+    if is_subdomain(name) {
+        return Ok(());
+    }
+    Err(refusal("pod", name, "a pod's name has lower-case letters, digits, '-' and '.' only, 253 at most"))
+}
+
+/// Refuses what is no name of a namespace.
+pub(crate) fn namespace(name: &str) -> Result<(), Failure> {
+    if is_label(name, LONGEST_LABEL) {
+        return Ok(());
+    }
+    Err(refusal("namespace", name, "a namespace's name has lower-case letters, digits and '-' only, 63 at most"))
+}
+
+fn refusal(what: &str, name: &str, why: &str) -> Failure {
+    Failure::new(format!("Looking for {what} '{}'", clean(name, 80)), why, "Fix the name. No request was sent.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_kubernetes_allows_becomes_part_of_a_path() {
+        for good in ["a", "gpu-1", "ip-10-0-0-1.eu-central-1.compute.internal", "7"] {
+            assert!(is_subdomain(good) && pod(good).is_ok(), "{good}");
+        }
+        let long = "a".repeat(254);
+        for bad in ["", ".", "..", "-a", "a-", "a/b", "a?b", "A", "a..b", "a%2fb", "a b", &long] {
+            assert!(pod(bad).is_err() && namespace(bad).is_err(), "{bad}");
+        }
+        assert!(namespace("a.b").is_err() && namespace(&"a".repeat(64)).is_err() && namespace("gpu-tools").is_ok());
+    }
+}

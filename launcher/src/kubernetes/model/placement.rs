@@ -1,0 +1,256 @@
+//! Which GPU nodes could take a pending pod, and the reasons against each.
+//!
+//! Looked at: readiness, cordon, taints, node selector, the labels of required node affinity, and every resource that the pod
+//! asks for. Not looked at: devices of claims, affinity to other pods, topology spread, volumes, quota; so a node without
+//! objections *may* take the pod. The scheduler's own message has the last word: what it does not name stands against no
+//! node.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Node, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Taint, Toleration};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::ResourceExt;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::kubernetes::model::conditions::{is_cordoned, is_ready};
+use crate::kubernetes::model::requests;
+use crate::kubernetes::model::requests::{Amounts, Held};
+use crate::kubernetes::model::resources::is_gpu_resource;
+
+/// Pods that are named as holders of one node's GPUs.
+const MOST_HOLDERS: usize = 4;
+
+/// A GPU node and the reasons against it.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct Candidate {
+    /// Node name.
+    pub node: String,
+    /// Reasons against it. Empty: no check found one.
+    pub against: Vec<String>,
+    /// Pods that hold what the pod lacks there, those that hold most first: `namespace/name (8 nvidia.com/gpu)`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held_by: Vec<String>,
+}
+
+/// What the pod requests.
+pub(crate) fn requested(pod: &Pod) -> Amounts {
+    let slim = serde_json::to_value(pod).and_then(serde_json::from_value::<requests::Pod>);
+    slim.map(|pod| pod.requested()).unwrap_or_default()
+}
+
+/// `node` as a candidate for `pod`, which requests `wanted`, with what the node's pods hold.
+pub(crate) fn candidate(pod: &Pod, node: &Node, wanted: &Amounts, held: &Held, said: Option<&str>) -> Candidate {
+    let mut against = by_its_state(pod, node, said);
+    let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    let (short, lacking) = by_resources(allocatable, wanted, held);
+    against.extend(short);
+    Candidate { node: node.name_any(), against, held_by: holders(held, &lacking) }
+}
+
+fn by_its_state(pod: &Pod, node: &Node, said: Option<&str>) -> Vec<String> {
+    let default = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&default);
+    let tolerations = spec.tolerations.as_deref().unwrap_or_default();
+    let mut against = Vec::new();
+    if !is_ready(node) {
+        against.push("not Ready".to_owned());
+    }
+    let cordoned = is_cordoned(node);
+    if cordoned {
+        against.push("cordoned".to_owned());
+    }
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    // A cordon is a taint too; it has been said. Taints are looked at before resources: a scheduler that gives reasons of
+    // nodes and names no taint was held up by none, as where an admission plugin or a scheduler's profile tolerates it.
+    let unnamed = said.is_some_and(|said| said.contains("nodes are available:") && !said.contains("taint"));
+    let passed = |taint: &Taint| unnamed || (cordoned && taint.key == "node.kubernetes.io/unschedulable");
+    against.extend(
+        taints.iter().filter(|taint| !passed(taint) && repels(taint, tolerations)).map(|taint| {
+            format!("taint {}={}:{}", taint.key, taint.value.as_deref().unwrap_or_default(), taint.effect)
+        }),
+    );
+    for (name, value) in spec.node_selector.iter().flatten() {
+        if node.labels().get(name) != Some(value) {
+            against.push(format!("the pod selects nodes with label {name}={value}"));
+        }
+    }
+    let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
+    if let Some(required) = affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref())
+        && !required.node_selector_terms.iter().any(|term| fits(term, node))
+    {
+        against.push("the pod's required node affinity does not match its labels".to_owned());
+    }
+    against
+}
+
+/// What the node has too little of, in words and by name.
+fn by_resources(
+    allocatable: Option<&BTreeMap<String, Quantity>>,
+    wanted: &Amounts,
+    held: &Held,
+) -> (Vec<String>, Vec<String>) {
+    let allocatable = allocatable.map(requests::amounts).unwrap_or_default();
+    let (mut against, mut lacking) = (Vec::new(), Vec::new());
+    for (resource, amount) in wanted {
+        let most = allocatable.get(resource).copied().unwrap_or(0);
+        let free = most.saturating_sub(held.total.get(resource).copied().unwrap_or(0));
+        if most == 0 {
+            against.push(format!("has no {resource}"));
+        } else if free < *amount {
+            let [free, most] = [free, most].map(|amount| requests::number(resource, amount));
+            against.push(format!("the pod requests {}; {free} of {most} free", requests::in_words(resource, *amount)));
+            lacking.push(resource.clone());
+        }
+    }
+    (against, lacking)
+}
+
+/// Who holds most of the first thing that is lacking, GPUs before anything else.
+fn holders(held: &Held, lacking: &[String]) -> Vec<String> {
+    let Some(resource) = lacking.iter().find(|name| is_gpu_resource(name)).or(lacking.first()) else {
+        return Vec::new();
+    };
+    let amount = |asks: &Amounts| asks.get(resource).copied().unwrap_or(0);
+    let mut pods: Vec<_> = held.by_pod.iter().filter(|(_, asks)| amount(asks) > 0).collect();
+    pods.sort_by_key(|(name, asks)| (std::cmp::Reverse(amount(asks)), name.clone()));
+    let more = pods.len().saturating_sub(MOST_HOLDERS);
+    let mut named: Vec<_> = pods
+        .iter()
+        .take(MOST_HOLDERS)
+        .map(|(name, asks)| format!("{name} ({})", requests::in_words(resource, amount(asks))))
+        .collect();
+    if more > 0 {
+        named.push(format!("{more} more pods"));
+    }
+    named
+}
+
+fn repels(taint: &Taint, tolerations: &[Toleration]) -> bool {
+    let tolerated = |toleration: &Toleration| {
+        let effect = toleration.effect.as_deref().unwrap_or_default();
+        let key = toleration.key.as_deref().unwrap_or_default();
+        let exists = toleration.operator.as_deref() == Some("Exists");
+        let value = toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default();
+        (effect.is_empty() || effect == taint.effect)
+            && (key == taint.key || key.is_empty() && exists)
+            && (exists || value)
+    };
+    matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute") && !tolerations.iter().any(tolerated)
+}
+
+/// Whether a node matches all expressions of a term. A term without any matches nothing, by Kubernetes' rule.
+fn fits(term: &NodeSelectorTerm, node: &Node) -> bool {
+    let labels = term.match_expressions.as_deref().unwrap_or_default();
+    let fields = term.match_fields.as_deref().unwrap_or_default();
+    let name = node.name_any();
+    (!labels.is_empty() || !fields.is_empty())
+        && labels.iter().all(|one| holds(one, node.labels().get(&one.key).map(String::as_str)))
+        && fields.iter().all(|one| holds(one, (one.key == "metadata.name").then_some(name.as_str())))
+}
+
+fn holds(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
+    let values = requirement.values.as_deref().unwrap_or_default();
+    let listed = value.is_some_and(|value| values.iter().any(|one| one == value));
+    let number = |text: Option<&str>| text.and_then(|text| text.parse::<i64>().ok());
+    let bound = number(values.first().map(String::as_str));
+    match requirement.operator.as_str() {
+        "In" => listed,
+        "NotIn" => !listed,
+        "Exists" => value.is_some(),
+        "DoesNotExist" => value.is_none(),
+        "Gt" => number(value).zip(bound).is_some_and(|(value, bound)| value > bound),
+        "Lt" => number(value).zip(bound).is_some_and(|(value, bound)| value < bound),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn of(pod: Value, node: Value, held: u128, said: Option<&str>) -> Candidate {
+        let (pod, node): (Pod, Node) = (serde_json::from_value(pod).unwrap(), serde_json::from_value(node).unwrap());
+        let gpus = Amounts::from([("nvidia.com/gpu".to_owned(), held * 1000)]);
+        let held = Held { total: gpus.clone(), by_pod: vec![("ml/train-0".to_owned(), gpus)] };
+        candidate(&pod, &node, &requested(&pod), &held, said)
+    }
+
+    fn objections(pod: Value, node: Value, held: u128) -> Vec<String> {
+        of(pod, node, held, None).against
+    }
+
+    fn pod(more: Value) -> Value {
+        let limits = json!({ "limits": { "nvidia.com/gpu": "4" } });
+        let mut spec = json!({ "containers": [{ "name": "main", "resources": limits }] });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "metadata": { "name": "p" }, "spec": spec })
+    }
+
+    fn node(spec: Value) -> Value {
+        let labels = json!({ "zone": "a", "gen": "5" });
+        let ready = json!([{ "type": "Ready", "status": "True" }]);
+        let allocatable = json!({ "nvidia.com/gpu": "8", "memory": "512Gi" });
+        let status = json!({ "conditions": ready, "allocatable": allocatable });
+        json!({ "metadata": { "name": "gpu-1", "labels": labels }, "spec": spec, "status": status })
+    }
+
+    #[test]
+    fn a_node_with_room_has_nothing_against_it() {
+        assert!(objections(pod(json!({})), node(json!({})), 4).is_empty());
+    }
+
+    #[test]
+    fn each_objection_is_said() {
+        let taint = json!({ "taints": [{ "key": "team", "value": "vision", "effect": "NoSchedule" }] });
+        let affinity = |key: &str, operator: &str, values: Value| {
+            let term = json!({ "matchExpressions": [{ "key": key, "operator": operator, "values": values }] });
+            let required = json!({ "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [term] } });
+            pod(json!({ "affinity": { "nodeAffinity": required } }))
+        };
+        for (pod, node, held, words) in [
+            (pod(json!({})), node(json!({})), 5, "requests 4 nvidia.com/gpu; 3 of 8 free"),
+            (pod(json!({})), node(json!({ "unschedulable": true })), 0, "cordoned"),
+            (pod(json!({})), node(taint.clone()), 0, "team=vision:NoSchedule"),
+            (pod(json!({ "nodeSelector": { "zone": "b" } })), node(json!({})), 0, "zone=b"),
+            (affinity("zone", "In", json!(["b", "c"])), node(json!({})), 0, "node affinity"),
+            (affinity("gen", "Gt", json!(["5"])), node(json!({})), 0, "node affinity"),
+        ] {
+            let found = objections(pod, node, held);
+            assert!(found.len() == 1 && found[0].contains(words), "{words}: {found:?}");
+        }
+        let tolerations = json!([{ "key": "team", "operator": "Exists" }]);
+        assert!(objections(pod(json!({ "tolerations": tolerations })), node(taint), 0).is_empty());
+        assert!(objections(affinity("zone", "NotIn", json!(["b"])), node(json!({})), 0).is_empty());
+    }
+
+    #[test]
+    fn every_resource_that_the_pod_asks_for_is_compared() {
+        let asks = |resource: &str, amount: &str| {
+            let requests = json!({ "requests": { resource: amount } });
+            pod(json!({ "containers": [{ "name": "main", "resources": requests }] }))
+        };
+        let memory = objections(asks("memory", "900Gi"), node(json!({})), 0);
+        assert_eq!(memory, ["the pod requests 900.0 GiB memory; 512.0 GiB of 512.0 GiB free"]);
+        assert_eq!(objections(asks("amd.com/gpu", "1"), node(json!({})), 0), ["has no amd.com/gpu"]);
+        assert!(objections(asks("memory", "100Gi"), node(json!({})), 0).is_empty());
+    }
+
+    #[test]
+    fn who_holds_the_gpus_is_said() {
+        assert_eq!(of(pod(json!({})), node(json!({})), 5, None).held_by, ["ml/train-0 (5 nvidia.com/gpu)"]);
+        assert!(of(pod(json!({})), node(json!({})), 4, None).held_by.is_empty(), "nothing is lacking");
+    }
+
+    #[test]
+    fn a_taint_that_the_scheduler_does_not_name_is_no_obstacle() {
+        let taint = json!({ "taints": [{ "key": "nvidia.com/gpu", "effect": "NoSchedule" }] });
+        let of = |said| of(pod(json!({})), node(taint.clone()), 0, said).against;
+        assert_eq!(of(None).len(), 1);
+        assert_eq!(of(Some("0/3 nodes are available: 3 node(s) had untolerated taint {nvidia.com/gpu: }.")).len(), 1);
+        assert!(of(Some("0/3 nodes are available: 3 Insufficient nvidia.com/gpu.")).is_empty());
+        assert_eq!(of(Some("skip schedule deleting pod")).len(), 1, "it says nothing of nodes");
+    }
+}

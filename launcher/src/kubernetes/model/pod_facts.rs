@@ -1,0 +1,175 @@
+//! One pod as an explanation needs it: status and containers, in the core's own types.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{self as core, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use syringe_core::explanation::{ContainerFacts, ContainerState, PodFacts};
+use syringe_core::text::{clean, clean_keeping_end};
+
+use crate::kubernetes::model::gpu_stack;
+use crate::kubernetes::model::resources::requests_gpus;
+use crate::kubernetes::model::slim::STATIC_UID;
+
+/// Longest message that is kept: of longer ones the head and the end, where runtimes write the reason.
+const MESSAGE_CAP: usize = 1000;
+/// Scheduling gates that are named.
+const MOST_GATES: usize = 8;
+/// Longest name of a field or a gate.
+const NAME_CAP: usize = 320;
+
+/// The facts of a pod object, without its events.
+pub(crate) fn of(pod: &Pod) -> PodFacts {
+    let status = pod.status.clone().unwrap_or_default();
+    let conditions = status.conditions.as_deref().unwrap_or_default();
+    let scheduled = conditions.iter().find(|condition| condition.type_ == "PodScheduled");
+    let waits =
+        scheduled.filter(|condition| condition.status != "True").and_then(|condition| condition.message.clone());
+    let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
+    let why_not = ready.filter(|condition| condition.status != "True").map(|condition| {
+        let words = [&condition.reason, &condition.message].map(|text| text.as_deref().unwrap_or_default());
+        clean_keeping_end(words.join(": ").trim_matches([':', ' ']), MESSAGE_CAP)
+    });
+    let gates = pod.spec.iter().flat_map(|spec| spec.scheduling_gates.iter().flatten());
+    let containers = [status.init_container_statuses, status.container_statuses];
+    PodFacts {
+        namespace: pod.namespace().unwrap_or_default(),
+        name: pod.name_any(),
+        // The kubelet knows a static pod by another UID than its mirror in the API has.
+        uid: pod.annotations().get(STATIC_UID).cloned().or_else(|| pod.uid()).unwrap_or_default(),
+        node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|name| !name.is_empty()),
+        node_ready: None,
+        phase: clean(&status.phase.unwrap_or_default(), 20),
+        reason: status.reason.map(|reason| clean(&reason, 80)),
+        message: status.message.or(waits).map(|message| clean_keeping_end(&message, MESSAGE_CAP)),
+        created: time(pod.metadata.creation_timestamp.as_ref()),
+        scheduled: scheduled
+            .filter(|condition| condition.status == "True")
+            .and_then(|condition| time(condition.last_transition_time.as_ref()))
+            .or(time(status.start_time.as_ref())),
+        deleted: time(pod.metadata.deletion_timestamp.as_ref()),
+        containers: containers.into_iter().flatten().flatten().map(|status| container(&status)).collect(),
+        events: Vec::new(),
+        ready: ready.map(|condition| condition.status == "True"),
+        not_ready: why_not.filter(|why| !why.is_empty()),
+        scheduling_gates: gates.map(|gate| clean(&gate.name, NAME_CAP)).take(MOST_GATES).collect(),
+        wants_gpus: wants_gpus(pod),
+        gpu_containers: gpu_containers(pod),
+        is_gpu_stack: gpu_stack::is_part(pod),
+    }
+}
+
+fn container(status: &core::ContainerStatus) -> ContainerFacts {
+    ContainerFacts {
+        name: clean(&status.name, 63),
+        state: status.state.as_ref().map(state).unwrap_or_default(),
+        last: status.last_state.as_ref().map(state).filter(|state| *state != ContainerState::Unknown),
+        restarts: u32::try_from(status.restart_count).unwrap_or(0),
+    }
+}
+
+fn state(state: &core::ContainerState) -> ContainerState {
+    let words = |text: &Option<String>| clean_keeping_end(text.as_deref().unwrap_or_default(), MESSAGE_CAP);
+    if let Some(ended) = &state.terminated {
+        return ContainerState::Terminated {
+            exit_code: ended.exit_code,
+            reason: words(&ended.reason),
+            message: words(&ended.message),
+            started: time(ended.started_at.as_ref()),
+            finished: time(ended.finished_at.as_ref()),
+        };
+    }
+    if let Some(waiting) = &state.waiting {
+        return ContainerState::Waiting { reason: words(&waiting.reason), message: words(&waiting.message) };
+    }
+    match &state.running {
+        Some(running) => ContainerState::Running { since: time(running.started_at.as_ref()) },
+        None => ContainerState::Unknown,
+    }
+}
+
+fn wants_gpus(pod: &Pod) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    containers.any(requests_gpus) || spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty())
+}
+
+/// Containers that ask a device plugin for GPUs and stay: of these the kubelet must have booked devices. A claim that a
+/// pod was given for an extended resource is booked as a claim, and the footprint knows it.
+fn gpu_containers(pod: &Pod) -> Vec<String> {
+    let Some(spec) = &pod.spec else { return Vec::new() };
+    let stays = |container: &&core::Container| container.restart_policy.as_deref() == Some("Always");
+    let sidecars = spec.init_containers.iter().flatten().filter(stays);
+    spec.containers.iter().chain(sidecars).filter(|one| requests_gpus(one)).map(|one| one.name.clone()).collect()
+}
+
+/// 1970 is what the API gives to a container that never started.
+fn time(time: Option<&Time>) -> Option<Timestamp> {
+    time.map(|time| time.0).filter(|time| time.as_second() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn facts(pod: Value) -> PodFacts {
+        of(&serde_json::from_value(pod).expect("a pod"))
+    }
+
+    fn pod(change: impl FnOnce(&mut Value)) -> PodFacts {
+        let mut pod = json!({
+            "metadata": {"name": "train-0", "namespace": "ml", "uid": "u1"},
+            "spec": {"containers": [
+                {"name": "main", "resources": {"limits": {"nvidia.com/gpu": "2"}}},
+                {"name": "proxy", "resources": {"limits": {"cpu": "1", "nvidia.com/gpu": "0"}}},
+            ]},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+        });
+        change(&mut pod);
+        facts(pod)
+    }
+
+    #[test]
+    fn the_containers_that_ask_for_gpus_are_known() {
+        let plain = pod(|_| ());
+        assert_eq!((plain.gpu_containers.as_slice(), plain.ready), (["main".to_owned()].as_slice(), Some(true)));
+        let inits = pod(|pod| {
+            let limits = json!({"limits": {"nvidia.com/gpu": "1"}});
+            pod["spec"]["initContainers"] = json!([
+                {"name": "warm", "resources": limits}, {"name": "side", "restartPolicy": "Always", "resources": limits},
+            ]);
+        });
+        assert_eq!(inits.gpu_containers, ["main", "side"], "what ends holds nothing");
+        let other = pod(|pod| pod["spec"]["containers"][0]["resources"] = json!({"limits": {"amd.com/gpu": "1"}}));
+        assert!(!other.wants_gpus && other.gpu_containers.is_empty());
+    }
+
+    #[test]
+    fn readiness_gates_and_static_pods_are_read() {
+        let unready = pod(|pod| {
+            pod["status"]["conditions"] = json!([{"type": "Ready", "status": "False", "reason": "ContainersNotReady",
+                "message": "containers with unready status: [main]"}]);
+            pod["spec"]["schedulingGates"] = json!([{"name": "kueue.x-k8s.io/admission"}]);
+            pod["metadata"]["annotations"] = json!({STATIC_UID: "5d1f"});
+        });
+        assert_eq!(unready.ready, Some(false));
+        assert_eq!(unready.not_ready.as_deref(), Some("ContainersNotReady: containers with unready status: [main]"));
+        assert_eq!((unready.scheduling_gates[0].as_str(), unready.uid.as_str()), ("kueue.x-k8s.io/admission", "5d1f"));
+        assert_eq!(pod(|pod| pod["status"]["conditions"] = json!([])).ready, None);
+    }
+
+    #[test]
+    fn a_start_that_never_was_has_no_time_and_its_message_keeps_its_end() {
+        let message = format!("failed to create containerd task: {}: the reason", "frame: ".repeat(300));
+        let facts = pod(|pod| {
+            pod["status"]["containerStatuses"] = json!([{"name": "main", "image": "", "imageID": "", "ready": false,
+                "restartCount": 0, "state": {"terminated": {"exitCode": 128, "reason": "StartError", "message": message,
+                "startedAt": "1970-01-01T00:00:00Z", "finishedAt": "2026-11-21T02:00:09Z"}}}]);
+        });
+        let end = facts.end().expect("an end");
+        assert!(end.never_ran() && end.started.is_none() && end.finished.is_some(), "{end:?}");
+        assert!(end.message.ends_with("the reason") && end.message.starts_with("failed to create"), "{}", end.message);
+    }
+}

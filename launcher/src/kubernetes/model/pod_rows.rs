@@ -1,0 +1,228 @@
+//! One row per pod that has to do with GPUs: what each container asks for, which devices it has by the API's account, and
+//! through which claims.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use syringe_core::text::clean;
+
+use crate::kubernetes::model::allocation::{
+    Amounts, Role, effective_requests, holds, requests as requests_of, role_of_init,
+};
+use crate::kubernetes::model::dra::Dra;
+use crate::kubernetes::model::slim::{Container, ContainerStatus, Pod, PodClaim};
+
+/// UUIDs of one pod's annotations that are told.
+const MOST_UUIDS: usize = 128;
+
+/// A pod that asks for GPUs.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct PodRow {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// `Pending`, `Running`, `Succeeded`, `Failed`.
+    pub phase: String,
+    /// Being deleted; its devices are not free yet.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub terminating: bool,
+    /// What it holds. Empty when it has ended.
+    pub holds: Amounts,
+    /// Its containers that ask for GPUs.
+    pub containers: Vec<ContainerRow>,
+    /// Its claims that hold GPUs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<ClaimRow>,
+    /// GPU and MIG UUIDs that its annotations name: what a scheduler wrote, not what was checked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub annotated_uuids: Vec<String>,
+}
+
+/// A container that asks for GPUs, or that has them.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ContainerRow {
+    /// Name.
+    pub name: String,
+    /// How it takes part in the pod.
+    pub role: Role,
+    /// Requests.
+    pub requests: Amounts,
+    /// Limits, where they are not the same as the requests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Amounts>,
+    /// Devices that it has, as far as the API or a probe tells.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceRow>,
+    /// Id in the container runtime: joins processes to it.
+    #[serde(skip)]
+    pub(crate) runtime_id: String,
+}
+
+/// A device of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct DeviceRow {
+    /// GPU or MIG UUID, or the device's name where it has none.
+    pub uuid: String,
+    /// NVML index of the GPU. Needs `resolve_devices`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<u32>,
+    /// MIG profile. Needs `resolve_devices`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mig_profile: Option<String>,
+    /// `Healthy`, `Unhealthy`, `Unknown` by the device plugin's account, where the cluster shows it (1.31 on, by a feature gate).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<String>,
+    /// Who says that the container has it: `kubelet`, `pod_status`, `claim`.
+    pub source: &'static str,
+    /// Processes of the container on it. Needs `resolve_devices`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub processes: Vec<ProcessRow>,
+}
+
+/// A process on a GPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ProcessRow {
+    /// Process id on the host.
+    pub pid: u32,
+    /// Name. Text from the node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// GPU memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+}
+
+/// A claim of a pod.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct ClaimRow {
+    /// Name that the pod has for it.
+    pub name: String,
+    /// Name of the ResourceClaim.
+    pub claim: String,
+    /// Devices.
+    pub devices: Vec<ClaimDevice>,
+    /// Other pods that share the claim and with it the devices.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub shared_with: Vec<String>,
+}
+
+/// A device that a claim holds.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct ClaimDevice {
+    /// Driver.
+    pub driver: String,
+    /// Name in the node's pool, e.g. `gpu-3`.
+    pub device: String,
+    /// UUID, where the driver publishes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// Given for administration, beside whoever holds it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub admin_access: bool,
+}
+
+/// The row of `pod`; `None` for one that has nothing to do with GPUs.
+pub(crate) fn row(pod: &Pod, dra: Option<&Dra>) -> Option<PodRow> {
+    let claims: Vec<ClaimRow> = dra.map(|dra| claims(pod, dra)).unwrap_or_default();
+    let mains = pod.spec.containers.iter().map(|container| (container, Role::Main));
+    let inits = pod.spec.init_containers.iter().map(|container| (container, role_of_init(container)));
+    let containers: Vec<_> =
+        inits.chain(mains).filter_map(|(container, role)| container_row(pod, container, role, &claims)).collect();
+    let uuids = &pod.metadata.annotations.uuids;
+    if containers.is_empty() && claims.is_empty() && uuids.is_empty() {
+        return None;
+    }
+    let phase = &pod.status.phase;
+    Some(PodRow {
+        namespace: pod.metadata.namespace.clone(),
+        name: pod.metadata.name.clone(),
+        uid: pod.metadata.uid.clone(),
+        phase: clean(phase, 20),
+        terminating: pod.metadata.deletion_timestamp.is_some(),
+        holds: if holds(phase) { effective_requests(pod) } else { Amounts::new() },
+        containers,
+        claims: if holds(phase) { claims } else { Vec::new() },
+        annotated_uuids: uuids.iter().take(MOST_UUIDS).cloned().collect(),
+    })
+}
+
+fn container_row(pod: &Pod, container: &Container, role: Role, claims: &[ClaimRow]) -> Option<ContainerRow> {
+    let requests = requests_of(container);
+    let status = statuses(pod).find(|status| status.name == container.name);
+    let mut devices: Vec<DeviceRow> = status.into_iter().flat_map(devices_of_status).collect();
+    for named in &container.resources.claims {
+        let claim = claims.iter().find(|claim| claim.name == named.name);
+        for device in claim.into_iter().flat_map(|claim| &claim.devices) {
+            let uuid = device.uuid.clone().unwrap_or_else(|| device.device.clone());
+            if !devices.iter().any(|known| known.uuid == uuid) {
+                devices.push(DeviceRow { uuid, source: "claim", ..DeviceRow::default() });
+            }
+        }
+    }
+    if requests.is_empty() && devices.is_empty() {
+        return None;
+    }
+    let limits = &container.resources.limits.0;
+    Some(ContainerRow {
+        name: container.name.clone(),
+        role,
+        limits: (*limits != requests).then(|| limits.clone()),
+        requests,
+        devices,
+        runtime_id: status.map(|status| plain_id(&status.container_id).to_owned()).unwrap_or_default(),
+    })
+}
+
+/// States of all containers of a pod.
+pub(crate) fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    pod.status.container_statuses.iter().chain(&pod.status.init_container_statuses)
+}
+
+/// `containerd://abc` → `abc`: what cgroups say.
+pub(crate) fn plain_id(container_id: &str) -> &str {
+    container_id.rsplit('/').next().unwrap_or_default()
+}
+
+/// Devices by the container's status (KEP-4680), with their health.
+fn devices_of_status(status: &ContainerStatus) -> Vec<DeviceRow> {
+    let of_gpus = status.allocated_resources_status.iter().filter(|one| {
+        crate::kubernetes::model::resources::is_gpu_resource(&one.name)
+            || (one.name.starts_with("claim:") && one.resources.iter().any(|device| device.resource_id.contains("gpu")))
+    });
+    let row = |device: &crate::kubernetes::model::slim::ResourceHealth| DeviceRow {
+        uuid: clean(&device.resource_id, 120),
+        health: (!device.health.is_empty()).then(|| clean(&device.health, 20)),
+        source: "pod_status",
+        ..DeviceRow::default()
+    };
+    of_gpus.flat_map(|one| &one.resources).map(row).collect()
+}
+
+fn claims(pod: &Pod, dra: &Dra) -> Vec<ClaimRow> {
+    let namespace = &pod.metadata.namespace;
+    let named = |claim: &PodClaim| {
+        let made = pod.status.resource_claim_statuses.iter().find(|made| made.name == claim.name);
+        let name = claim.resource_claim_name.as_ref().or(made.and_then(|made| made.resource_claim_name.as_ref()))?;
+        let found = dra.claim(namespace, name)?;
+        let device = |given: &crate::kubernetes::model::dra::Given| ClaimDevice {
+            driver: clean(&given.name.driver, 80),
+            device: clean(&given.name.device, 80),
+            uuid: dra.device(&given.name).and_then(|device| device.uuid.clone()),
+            admin_access: given.admin_access,
+        };
+        Some(ClaimRow {
+            name: claim.name.clone(),
+            claim: name.clone(),
+            devices: found.devices.iter().map(device).collect(),
+            shared_with: found
+                .reserved_for
+                .iter()
+                .filter(|pod_name| **pod_name != pod.metadata.name)
+                .cloned()
+                .collect(),
+        })
+    };
+    pod.spec.resource_claims.iter().filter_map(named).collect()
+}

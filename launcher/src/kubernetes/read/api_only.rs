@@ -1,0 +1,138 @@
+//! What the Kubernetes API alone knows of a node's GPUs: the answer where no probe can run.
+//!
+//! Whoever watches the cluster's hardware writes it there: GPU Feature Discovery in labels, NVSentinel and
+//! node-problem-detector in conditions and events, device plugins in the health of what they gave out. None of it was
+//! read from the hardware.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+use schemars::JsonSchema;
+use serde::Serialize;
+use syringe_core::text::clean;
+use tokio::time::timeout;
+
+use crate::error::Failure;
+use crate::kubernetes::client::connection::Connection;
+use crate::kubernetes::model::conditions::{gpu_conditions, why_not_ready};
+use crate::kubernetes::model::node_labels::gpu_labels;
+use crate::kubernetes::model::resources::gpu_resources;
+use crate::kubernetes::model::slim::{Pod, PodMetadata};
+use crate::kubernetes::read::events;
+use crate::kubernetes::read::events::NodeEvent;
+use crate::kubernetes::read::pods;
+
+/// Time for one list: an answer without a probe should be a quick one.
+const LIST_TIME: Duration = Duration::from_secs(5);
+/// Events and devices in one answer.
+const MOST: usize = 20;
+/// Longest text of a condition or a device's name.
+const LONGEST_TEXT: usize = 200;
+
+/// What Kubernetes knows of a node's GPUs.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub struct KubernetesAlone {
+    /// GPU resources that the node has.
+    pub capacity: BTreeMap<String, u64>,
+    /// Those of them that pods may use.
+    pub allocatable: BTreeMap<String, u64>,
+    /// Labels of GPU Feature Discovery, under their full names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Conditions that are not as they should be: of the kubelet, NVSentinel, node-problem-detector.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<String>,
+    /// Devices in use that their device plugin calls unhealthy.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unhealthy_devices: Vec<String>,
+    /// Events of the node that speak of GPUs, newest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<String>,
+    /// What the API did not give, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_read: Vec<String>,
+}
+
+impl KubernetesAlone {
+    /// Line by line, for a person.
+    pub fn lines(&self) -> Vec<String> {
+        let Self { capacity, allocatable, labels, conditions, unhealthy_devices, events, not_read } = self;
+        let mut lines = Vec::new();
+        for (name, count) in capacity {
+            lines.push(format!("{name}: {count}, allocatable {}", allocatable.get(name).copied().unwrap_or(0)));
+        }
+        let product = labels.get("nvidia.com/gpu.product").zip(labels.get("nvidia.com/gpu.memory"));
+        lines.extend(product.map(|(product, memory)| format!("{product}, {memory} MiB each (labels)")));
+        for list in [conditions, unhealthy_devices, events] {
+            lines.extend(list.iter().cloned());
+        }
+        lines.extend(not_read.iter().map(|what| format!("not read: {what}")));
+        lines
+    }
+}
+
+/// Reads it within `time`. What cannot be read is listed in `not_read`; it fails nothing.
+pub async fn read(connection: &Connection, node: &Node, time: Duration) -> KubernetesAlone {
+    let name = node.name_any();
+    let status = node.status.as_ref();
+    let amounts = |list: Option<&BTreeMap<_, _>>| list.map(gpu_resources).unwrap_or_default();
+    let mut answer = KubernetesAlone {
+        capacity: amounts(status.and_then(|status| status.capacity.as_ref())),
+        allocatable: amounts(status.and_then(|status| status.allocatable.as_ref())),
+        labels: gpu_labels(node),
+        conditions: why_not_ready(node).into_iter().chain(gpu_conditions(node)).collect(),
+        ..KubernetesAlone::default()
+    };
+    let time = time.min(LIST_TIME);
+    let (events, pods) =
+        tokio::join!(within(time, events::of_node(connection, &name)), within(time, pods::on_node(connection, &name)));
+    match events {
+        Ok(events) => {
+            answer.events = events.iter().filter(|event| speaks_of_gpus(event)).take(MOST).map(told).collect()
+        }
+        Err(why) => answer.not_read.push(format!("events of the node: {why}")),
+    }
+    match pods {
+        Ok(pods) => answer.unhealthy_devices = unhealthy_devices(&pods),
+        Err(why) => answer.not_read.push(format!("health of allocated devices: {why}")),
+    }
+    answer
+}
+
+async fn within<T>(time: Duration, list: impl Future<Output = Result<T, Failure>>) -> Result<T, String> {
+    match timeout(time, list).await {
+        Ok(read) => read.map_err(|failure| failure.why),
+        Err(_) => Err(format!("no answer within {time:?}")),
+    }
+}
+
+fn speaks_of_gpus(event: &NodeEvent) -> bool {
+    let text = format!("{} {}", event.reason, event.message).to_ascii_lowercase();
+    ["xid", "nvrm", "gpu", "nvidia", "nvlink", "nvswitch", "dcgm"].iter().any(|word| text.contains(word))
+}
+
+fn told(event: &NodeEvent) -> String {
+    let NodeEvent { reason, message, count, last, .. } = event;
+    let at = last.map(|time| format!("{time} ")).unwrap_or_default();
+    let times = if *count > 1 { format!(" ({count} times)") } else { String::new() };
+    format!("event {at}{reason}: {message}{times}")
+}
+
+/// `status.containerStatuses[].allocatedResourcesStatus` (KEP-4680) of the pods on the node.
+fn unhealthy_devices(pods: &[Pod]) -> Vec<String> {
+    let mut told = Vec::new();
+    for pod in pods {
+        let PodMetadata { namespace, name, .. } = &pod.metadata;
+        let resources = pod.status.container_statuses.iter().flat_map(|status| &status.allocated_resources_status);
+        for resource in resources {
+            for device in resource.resources.iter().filter(|device| device.health == "Unhealthy") {
+                let (resource, id) = (&resource.name, clean(&device.resource_id, LONGEST_TEXT));
+                told.push(format!("{resource} {id} is Unhealthy, held by pod {namespace}/{name}"));
+            }
+        }
+    }
+    told.truncate(MOST);
+    told
+}

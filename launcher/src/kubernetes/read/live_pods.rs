@@ -1,0 +1,188 @@
+//! The pods that are on a node while it is read: whose bookings and processes belong to nobody any more.
+//!
+//! A pod may be created or deleted while the probe runs. So the pods are listed before it, and once more after it where the
+//! report names one that the first list has not: who is in either list is no pod that is gone. Where a list could not be
+//! had, nothing is said of any pod.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use syringe_core::report::{Section, Sections};
+use tokio::time::timeout;
+
+use crate::error::Failure;
+use crate::kubernetes::client::connection::Connection;
+use crate::kubernetes::model::allocation;
+use crate::kubernetes::model::slim::{Pod, PodMetadata};
+use crate::kubernetes::read::pods;
+
+/// Longest time for one list.
+const LIST_TIME: Duration = Duration::from_secs(5);
+
+/// `namespace/name` of each pod that holds what it asked for, by UID; a static one by both of its UIDs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LivePods {
+    names: HashMap<String, String>,
+    /// The API's UID of a static pod, by the kubelet's.
+    mirrors: HashMap<String, String>,
+}
+
+impl LivePods {
+    /// Those among `pods`.
+    pub(crate) fn among(pods: &[Pod]) -> Self {
+        let mut live = Self::default();
+        for pod in pods.iter().filter(|pod| allocation::holds(&pod.status.phase)) {
+            let PodMetadata { namespace, name, uid, annotations, .. } = &pod.metadata;
+            let name = format!("{namespace}/{name}");
+            live.names.insert(uid.clone(), name.clone());
+            if let Some(static_uid) = &annotations.static_uid {
+                live.names.insert(static_uid.clone(), name);
+                live.mirrors.insert(static_uid.clone(), uid.clone());
+            }
+        }
+        live
+    }
+
+    /// Lists the pods of a node, within `time` and no longer than a few seconds.
+    pub(crate) async fn on_node(connection: &Connection, node: &str, time: Duration) -> Result<Self, Failure> {
+        let what = format!("Listing the pods on node {node}");
+        match timeout(time.min(LIST_TIME), pods::on_node(connection, node)).await {
+            Ok(pods) => Ok(Self::among(&pods?)),
+            Err(_) => Err(Failure::new(what, "the API server did not answer in time", "Try again.")),
+        }
+    }
+
+    /// Both lists together, where the report names a pod that this one has not. `None` where the second could not be had:
+    /// then it cannot be said of any pod that it is gone.
+    pub(crate) async fn confirmed(
+        mut self,
+        connection: &Connection,
+        node: &str,
+        sections: &Sections,
+        time: Duration,
+    ) -> Option<Self> {
+        if self.know_all_in(sections) {
+            return Some(self);
+        }
+        let Self { names, mirrors } = Self::on_node(connection, node, time).await.ok()?;
+        self.names.extend(names);
+        self.mirrors.extend(mirrors);
+        Some(self)
+    }
+
+    fn know_all_in(&self, sections: &Sections) -> bool {
+        let booked = Section::data_of(&sections.kubelet).into_iter().flat_map(|kubelet| &kubelet.allocations);
+        let booked = booked.map(|allocation| allocation.pod_uid.as_str()).filter(|uid| !uid.is_empty());
+        let running = Section::data_of(&sections.processes).into_iter().flat_map(|all| &all.processes);
+        booked.chain(running.filter_map(|process| process.pod_uid.as_deref())).all(|uid| self.names.contains_key(uid))
+    }
+
+    /// Their UIDs.
+    pub(crate) fn uids(&self) -> Vec<String> {
+        self.names.keys().cloned().collect()
+    }
+
+    /// `namespace/name` by UID.
+    pub(crate) fn names(&self) -> &HashMap<String, String> {
+        &self.names
+    }
+
+    /// Writes each booking's pod by its names, which people know, where the kubelet told its UID alone.
+    pub(crate) fn name_bookings(&self, sections: &mut Sections) {
+        let kubelet = sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
+        for booking in kubelet.into_iter().flat_map(|kubelet| &mut kubelet.allocations) {
+            let known = self.names.get(&booking.pod_uid).and_then(|name| name.split_once('/'));
+            if let Some((namespace, name)) = known {
+                booking.namespace.get_or_insert_with(|| namespace.to_owned());
+                booking.pod.get_or_insert_with(|| name.to_owned());
+            }
+        }
+    }
+
+    /// Puts the API's UIDs in the place of those by which kubelet and cgroups know static pods.
+    pub(crate) fn name_static_pods(&self, sections: &mut Sections) {
+        let kubelet = sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
+        let processes = sections.processes.as_mut().and_then(|section| section.data.as_mut());
+        let booked = kubelet.into_iter().flat_map(|kubelet| &mut kubelet.allocations).map(|one| &mut one.pod_uid);
+        let running =
+            processes.into_iter().flat_map(|all| &mut all.processes).filter_map(|process| process.pod_uid.as_mut());
+        for known in booked.chain(running) {
+            if let Some(uid) = self.mirrors.get(known) {
+                known.clone_from(uid);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use syringe_core::report::Report;
+
+    use super::*;
+
+    fn report(uid: &str) -> Report {
+        serde_json::from_value(json!({"sections": {
+            "kubelet": {"status": "ok", "data": {"allocations": [{"pod_uid": uid, "container": "main"}]}},
+            "processes": {"status": "ok", "data": {"processes": [{"pid": 7, "pod_uid": uid}]}},
+        }}))
+        .expect("a report")
+    }
+
+    fn pod(uid: &str, phase: &str, static_uid: Option<&str>) -> Pod {
+        let annotations = static_uid.map(|uid| json!({"kubernetes.io/config.hash": uid})).unwrap_or(json!({}));
+        serde_json::from_value(json!({
+            "metadata": {"name": "train-0", "namespace": "ml", "uid": uid, "annotations": annotations},
+            "status": {"phase": phase},
+        }))
+        .expect("a pod")
+    }
+
+    #[test]
+    fn who_ended_holds_nothing_and_a_static_pod_has_two_uids() {
+        let live =
+            LivePods::among(&[pod("a", "Running", None), pod("b", "Failed", None), pod("c", "Running", Some("s"))]);
+        let mut uids = live.uids();
+        uids.sort();
+        assert_eq!(uids, ["a", "c", "s"]);
+        assert!(live.know_all_in(&report("s").sections) && !live.know_all_in(&report("b").sections));
+    }
+
+    async fn cluster(fixture: demo_cluster::Fixture) -> (demo_cluster::Cluster, Connection) {
+        let cluster = demo_cluster::Cluster::start(fixture).await.expect("a free port");
+        let contexts = crate::kubernetes::Contexts::given(cluster.kubeconfig(), None);
+        let connection = contexts.connect(None).await.expect("a connection");
+        (cluster, connection)
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_was_created_after_the_first_list_is_not_gone() {
+        use demo_cluster::{Denial, Fixture, NodeFixture, workload_pod};
+        let node = NodeFixture::new("gpu-1", Report::default());
+        let mut young = workload_pod("ml", "train-0", "gpu-1", 1);
+        young.metadata.uid = Some("young".to_owned());
+        let fixture = Fixture::of([node]).with_pod(young);
+        let time = Duration::from_secs(5);
+        // The first list was taken before it was there.
+        let before = LivePods::default();
+        let (_cluster, connection) = cluster(fixture.clone()).await;
+        let live = before.clone().confirmed(&connection, "gpu-1", &report("young").sections, time).await;
+        assert!(live.expect("a second list").names().contains_key("young"));
+        let live = before.clone().confirmed(&connection, "gpu-1", &report("gone").sections, time).await;
+        assert!(!live.expect("a second list").names().contains_key("gone"));
+        let (_cluster, forbidden) = cluster(fixture.denying(Denial::of("list", "pods"))).await;
+        let live = before.confirmed(&forbidden, "gpu-1", &report("young").sections, time).await;
+        assert_eq!(live, None, "nothing is said of any pod");
+    }
+
+    #[test]
+    fn bookings_get_the_names_of_their_pods() {
+        let live = LivePods::among(&[pod("a", "Running", None)]);
+        let mut report = report("a");
+        live.name_bookings(&mut report.sections);
+        assert_eq!(Section::data_of(&report.sections.kubelet).expect("bookings").allocations[0].holder(), "ml/train-0");
+        let mut other = self::report("x");
+        live.name_bookings(&mut other.sections);
+        assert_eq!(Section::data_of(&other.sections.kubelet).expect("bookings").allocations[0].holder(), "x");
+    }
+}

@@ -1,0 +1,14 @@
+//! Requests to the API server, each with what its answer means.
+
+pub mod api_only;
+pub mod candidates;
+pub mod claims;
+pub mod cluster_facts;
+pub mod events;
+pub mod live_pods;
+pub mod node_log;
+pub mod node_view;
+pub mod nodes;
+pub mod pod;
+pub mod pod_names;
+pub mod pods;

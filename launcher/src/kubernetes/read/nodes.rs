@@ -1,0 +1,65 @@
+//! Reads nodes: one by its name, or all GPU nodes.
+
+use k8s_openapi::api::core::v1::Node;
+use kube::{Api, ResourceExt};
+use syringe_core::text::clean;
+
+use crate::error::Failure;
+use crate::kubernetes::client::api_error::{request_failed, timed_out};
+use crate::kubernetes::client::connection::Connection;
+use crate::kubernetes::client::pages::{self, Query};
+use crate::kubernetes::client::retry;
+use crate::kubernetes::model::{conditions, names, slim};
+
+/// Reads the node `name`.
+pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> {
+    let what = || format!("Reading node {}", clean(name, names::LONGEST));
+    if !names::is_subdomain(name) {
+        return Err(Failure::new(
+            what(),
+            "a node name has lower-case letters, digits, '-' and '.' only",
+            "Run list_gpu_nodes (gpu-syringe list-gpu-nodes) to see node names.",
+        ));
+    }
+    let nodes: Api<Node> = Api::all(connection.client.clone());
+    match retry::read(|| nodes.get_opt(name)).await {
+        Some(Ok(Some(node))) => Ok(node),
+        Some(Ok(None)) => Err(Failure::new(
+            what(),
+            format!("there is no such node in context {} ({})", connection.context, connection.server),
+            "Run list_gpu_nodes (gpu-syringe list-gpu-nodes) to see node names.",
+        )),
+        Some(Err(error)) => Err(request_failed(connection, what(), &error)),
+        None => Err(timed_out(connection, what())),
+    }
+}
+
+/// Refuses a node that is not Ready: its kubelet would not start a probe pod.
+pub fn must_be_ready(node: &Node) -> Result<(), Failure> {
+    let Some(why) = conditions::why_not_ready(node) else { return Ok(()) };
+    Err(Failure::new(
+        format!("Probing node {}", node.name_any()),
+        format!("{why}; its kubelet would not start a pod, so nothing was created"),
+        "Bring the node back first (kubelet, network, power); describe_gpu_node shows what Kubernetes still knows of it.",
+    ))
+}
+
+/// Reads all nodes that match `selector`, page by page, and makes a row of each one that `matches`. Returns the number of
+/// nodes that were looked at, too.
+pub(crate) async fn collect<R>(
+    connection: &Connection,
+    selector: Option<&str>,
+    matches: impl Fn(&Node) -> bool,
+    row: impl Fn(Node) -> R,
+) -> Result<(u32, Vec<R>), Failure> {
+    let query = Query { what: "Listing the nodes", path: "/api/v1/nodes", labels: selector, fields: None };
+    let fresh = || (0, Vec::new());
+    pages::fold(connection, &query, fresh, |(seen, rows), node: slim::Node| {
+        *seen += 1;
+        let node = Node::from(node);
+        if matches(&node) {
+            rows.push(row(node));
+        }
+    })
+    .await
+}

@@ -1,0 +1,84 @@
+//! Pods, as far as they hold GPUs: those of one node, and sums over the whole cluster.
+
+use std::collections::{BTreeSet, HashMap};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use crate::error::Failure;
+use crate::kubernetes::client::connection::Connection;
+use crate::kubernetes::client::pages;
+use crate::kubernetes::client::pages::Query;
+use crate::kubernetes::model::allocation;
+use crate::kubernetes::model::allocation::Amounts;
+use crate::kubernetes::model::requests::{self, Held};
+use crate::kubernetes::model::slim::Pod;
+
+/// Up to this many nodes are asked about one by one; beyond, reading every pod once is cheaper for the API server.
+const FEW_NODES: usize = 16;
+/// Lists at the same time.
+const AT_ONCE: usize = 8;
+
+/// The pods of one node, those that have ended too.
+pub(crate) async fn on_node(connection: &Connection, node: &str) -> Result<Vec<Pod>, Failure> {
+    let fields = format!("spec.nodeName={node}");
+    let query = Query {
+        what: &format!("Listing the pods on node {node}"),
+        path: "/api/v1/pods",
+        labels: None,
+        fields: Some(&fields),
+    };
+    pages::fold(connection, &query, Vec::new, Vec::push).await
+}
+
+/// What pods hold on each of `nodes`, by node. A node without an entry has nothing allocated.
+pub(crate) async fn allocated_on(
+    connection: &Connection,
+    nodes: &BTreeSet<String>,
+) -> Result<HashMap<String, Amounts>, Failure> {
+    if nodes.len() <= FEW_NODES {
+        let each = stream::iter(nodes.clone()).map(|node| async move {
+            let pods = on_node(connection, &node).await?;
+            Ok::<_, Failure>((node, allocation::allocated(&pods)))
+        });
+        return each.buffer_unordered(AT_ONCE).try_collect().await;
+    }
+    let query = Query {
+        what: "Listing the pods",
+        path: "/api/v1/pods",
+        labels: None,
+        fields: Some("spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed"),
+    };
+    pages::fold(connection, &query, HashMap::new, |sums: &mut HashMap<String, Amounts>, pod: Pod| {
+        let node = pod.spec.node_name.as_str();
+        let held = allocation::effective_requests(&pod);
+        if held.is_empty() || !nodes.contains(node) {
+            return;
+        }
+        match sums.get_mut(node) {
+            Some(sum) => allocation::add(sum, &held),
+            None => drop(sums.insert(node.to_owned(), held)),
+        }
+    })
+    .await
+}
+
+/// What the pods of each of `nodes` request of every resource, by node.
+pub(crate) async fn requests_on(
+    connection: &Connection,
+    nodes: &BTreeSet<String>,
+) -> Result<HashMap<String, Held>, Failure> {
+    let take = |held: &mut HashMap<String, Held>, pod| requests::add_pod(held, nodes, pod);
+    let mut all = HashMap::new();
+    if nodes.len() > FEW_NODES {
+        let fields = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed";
+        let query = Query { what: "Listing the pods", path: "/api/v1/pods", labels: None, fields: Some(fields) };
+        return pages::fold(connection, &query, HashMap::new, take).await;
+    }
+    for node in nodes {
+        let fields = format!("spec.nodeName={node}");
+        let what = format!("Listing the pods on node {node}");
+        let query = Query { what: &what, path: "/api/v1/pods", labels: None, fields: Some(&fields) };
+        all.extend(pages::fold(connection, &query, HashMap::new, take).await?);
+    }
+    Ok(all)
+}

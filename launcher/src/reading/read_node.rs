@@ -1,0 +1,265 @@
+//! Reads one node: the node object, the probe, the diagnosis.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use kube::ResourceExt;
+use syringe_core::diagnosis::{self, ClusterFacts, Diagnosis};
+use syringe_core::report::{Problem, Report, Section, Source};
+use syringe_core::since::Since;
+use syringe_core::text::clean;
+
+use crate::call::Call;
+use crate::error::{Failure, Obstacle};
+use crate::kubernetes::Connection;
+use crate::kubernetes::client::api_error::section_unknown;
+use crate::kubernetes::model::conditions::is_ready;
+use crate::kubernetes::model::node_gpus;
+use crate::kubernetes::read::live_pods::LivePods;
+use crate::kubernetes::read::{api_only, cluster_facts, node_log, nodes};
+use crate::probe::{ProbeRequest, ProbeResult, TargetContainer, api_only as probe_api_only};
+use crate::reading::container_scope;
+use crate::reading::probe_note::ProbeNote;
+use crate::settings::ProbeMethod;
+
+/// Time of a call that is kept for the removal of the pod.
+pub(crate) const KEPT_FOR_REMOVAL: Duration = Duration::from_secs(2);
+
+/// Why a launcher that was told so puts no probe anywhere.
+const NOT_WANTED: &str = "gpu-syringe was started with --via none";
+
+/// What has to be known of a log that nothing else is there to compare with.
+const LOG_FILES: &str = " The kernel's lines come from log files that its kubelet serves: whether what they tell of was mended \
+    since shows only where the driver logged that too (it was loaded again, a GPU was reset).";
+
+/// A node that was read.
+pub(crate) struct Read {
+    pub(crate) report: Report,
+    pub(crate) diagnosis: Diagnosis,
+    pub(crate) note: ProbeNote,
+    /// The pods that were on the node before the probe or after it, where they could be listed.
+    pub(crate) live: Option<LivePods>,
+}
+
+/// A node that Kubernetes was asked about already.
+pub(crate) struct KnownNode<'a> {
+    pub(crate) connection: &'a Connection,
+    pub(crate) kubernetes: &'a Node,
+    /// The pods that are on it, listed before the probe, where they were asked for.
+    pub(crate) live: Option<LivePods>,
+    /// Time for the probe, the removal of its pod included.
+    pub(crate) time: Duration,
+}
+
+/// What a probe is to read.
+pub(crate) struct Ask {
+    /// Words after `node-probe`.
+    command: Vec<String>,
+    /// The container that the question is about.
+    beside: Option<TargetContainer>,
+    /// Start of the kernel's lines that are asked for; all by default.
+    since: Option<Since>,
+}
+
+impl From<Vec<String>> for Ask {
+    fn from(command: Vec<String>) -> Self {
+        Self { command, beside: None, since: None }
+    }
+}
+
+impl Ask {
+    /// Everything, with a look into one container.
+    pub(crate) fn everything_about(beside: Option<TargetContainer>) -> Self {
+        let command = vec!["all".to_owned()];
+        let command = beside.as_ref().map_or(command.clone(), |beside| beside.add_container_option(&command));
+        Self { command, beside, since: None }
+    }
+
+    /// The kernel's lines.
+    pub(crate) fn kernel_log(since: Option<Since>) -> Self {
+        let mut command = vec!["xid".to_owned()];
+        command.extend(since.iter().flat_map(|since| ["--since".to_owned(), since.word()]));
+        Self { command, beside: None, since }
+    }
+
+    /// Whether the kernel's lines have a part in the answer.
+    fn is_of_kernel_log(&self) -> bool {
+        self.command.first().is_some_and(|part| matches!(part.as_str(), "all" | "health" | "xid"))
+    }
+
+    /// Whether every rule has a part in the answer, those among them that ask which pods there are.
+    fn is_of_everything(&self) -> bool {
+        self.command.first().is_some_and(|part| part == "all")
+    }
+}
+
+/// Reads `node_name` with one probe that is asked for `ask`.
+pub(crate) async fn read(
+    call: &Call,
+    context: Option<&str>,
+    node_name: &str,
+    tool: &'static str,
+    ask: impl Into<Ask>,
+) -> Result<Read, Failure> {
+    let connection = call.within(&looking_at(node_name), call.contexts.connect(context)).await?;
+    let kubernetes = look(call, &connection, node_name).await?;
+    read_or_ask_kubernetes(call, &connection, &kubernetes, tool, ask).await
+}
+
+fn looking_at(node_name: &str) -> String {
+    format!("Looking at node {}", clean(node_name, 253))
+}
+
+/// The node as Kubernetes knows it, before it is probed.
+pub(crate) async fn look(call: &Call, connection: &Connection, node_name: &str) -> Result<Node, Failure> {
+    call.prober.sweep_in_background(connection);
+    call.within(&looking_at(node_name), nodes::read(connection, node_name)).await
+}
+
+/// Reads a node whose object is at hand. Where no probe may go the answer is what else Kubernetes knows.
+pub(crate) async fn read_or_ask_kubernetes(
+    call: &Call,
+    connection: &Connection,
+    kubernetes: &Node,
+    tool: &'static str,
+    ask: impl Into<Ask>,
+) -> Result<Read, Failure> {
+    let ask = ask.into();
+    let (since, with_log) = (ask.since.clone(), ask.is_of_kernel_log());
+    // A node that is not probed has no processes to ask about.
+    let probed = call.settings.via != ProbeMethod::None && is_ready(kubernetes);
+    let listed = match ask.is_of_everything() && probed {
+        true => Some(LivePods::on_node(connection, &kubernetes.name_any(), call.left()).await),
+        false => None,
+    };
+    // Pods that could not be listed cost the rules about them alone.
+    let (live, not_listed) = match listed.transpose() {
+        Ok(live) => (live, None),
+        Err(failure) => (None, Some(failure)),
+    };
+    // What signing in and looking at the node took is gone from the call's time.
+    let known = KnownNode { connection, kubernetes, live, time: call.left() };
+    let mut read = read_known(call, known, tool, ask).await?;
+    read.diagnosis.unknown.extend(not_listed.map(|failure| section_unknown("pods", &failure)));
+    if read.report.source == Source::Api {
+        let log = async {
+            if with_log { read.add_kernel_log(call, connection, kubernetes, since.as_ref()).await } else { Ok(()) }
+        };
+        let (mut alone, log) = tokio::join!(api_only::read(connection, kubernetes, call.left()), log);
+        alone.not_read.extend(log.err());
+        read.note.alone = Some(Box::new(alone));
+    }
+    Ok(read)
+}
+
+impl Read {
+    /// To a node that no probe read: what the log files say that its kubelet serves. `Err`: why it says nothing.
+    pub(crate) async fn add_kernel_log(
+        &mut self,
+        call: &Call,
+        connection: &Connection,
+        kubernetes: &Node,
+        since: Option<&Since>,
+    ) -> Result<(), String> {
+        let failed = |why: String| format!("kernel lines in the node's log files: {why}");
+        // The kubelet's log files are as good as a probe of the node: the same nodes are allowed.
+        call.settings.may_probe(kubernetes).map_err(|refusal| failed(refusal.why))?;
+        let since = since.map(|since| since.resolve(jiff::Timestamp::now()));
+        let log = node_log::read(connection, &kubernetes.name_any(), since, call.left()).await;
+        let log = log.map_err(failed)?;
+        self.report.sections.xid = Some(Section::read(log, Vec::new()));
+        self.note.note.get_or_insert_default().push_str(LOG_FILES);
+        self.diagnosis = diagnosis::diagnose(&self.report, &node_gpus::cluster_facts(kubernetes));
+        Ok(())
+    }
+}
+
+/// The same for a node whose object is at hand. Where no probe may go everything is unknown; what else Kubernetes knows is
+/// left to the caller.
+pub(crate) async fn read_known(
+    call: &Call,
+    known: KnownNode<'_>,
+    tool: &'static str,
+    ask: impl Into<Ask>,
+) -> Result<Read, Failure> {
+    let KnownNode { connection, kubernetes, live, time } = known;
+    if call.settings.via == ProbeMethod::None {
+        let next_step = "Start gpu-syringe with another --via to probe it.";
+        return Ok(unprobed(connection, kubernetes, NOT_WANTED, next_step));
+    }
+    call.settings.may_probe(kubernetes)?;
+    nodes::must_be_ready(kubernetes)?;
+    let name = kubernetes.name_any();
+    let Ask { command, beside, since: _ } = ask.into();
+    let deadline = time.saturating_sub(KEPT_FOR_REMOVAL);
+    let request = ProbeRequest { node: name.clone(), command, tool, target: beside, deadline };
+    let (probed, cluster) =
+        tokio::join!(probe(call, connection, request), cluster_facts::facts(connection, kubernetes, deadline));
+    let probed = match probed {
+        Err(Failure { next_step, left_behind, obstacle: Some(Obstacle::Policy(who)), .. }) => {
+            let mut read = unprobed(connection, kubernetes, &format!("{who} forbids it"), &next_step);
+            (read.note.removed, read.note.left_behind) = (left_behind.is_none(), left_behind);
+            return Ok(read);
+        }
+        probed => probed?,
+    };
+    let note = ProbeNote::of_pod(&name, &connection.context, &probed);
+    let mut report = probed.report;
+    let live = match live {
+        Some(live) => live.confirmed(connection, &name, &report.sections, call.left()).await,
+        None => None,
+    };
+    if let Some(live) = &live {
+        live.name_bookings(&mut report.sections);
+    }
+    let live_pod_uids = live.as_ref().map(LivePods::uids);
+    let mut cluster = ClusterFacts { live_pod_uids, ..cluster };
+    container_scope::limit_to_container(&mut report, &mut cluster);
+    let diagnosis = diagnosis::diagnose(&report, &cluster);
+    Ok(Read { report, diagnosis, note, live })
+}
+
+/// A node without a probe: nothing of the hardware is known, and why.
+fn unprobed(connection: &Connection, kubernetes: &Node, why: &str, next_step: &str) -> Read {
+    let report = probe_api_only::report(why, next_step);
+    let diagnosis = diagnosis::diagnose(&report, &node_gpus::cluster_facts(kubernetes));
+    let note = format!("No probe ran: {}. The hardware was not checked. {next_step}", why.trim_end_matches('.'));
+    let note = ProbeNote::without_probe(&kubernetes.name_any(), &connection.context, note);
+    Read { report, diagnosis, note, live: None }
+}
+
+async fn probe(call: &Call, connection: &Connection, request: ProbeRequest) -> Result<ProbeResult, Failure> {
+    let node = request.node.clone();
+    let probed = call.prober.probe(connection, request, call.on_phase.clone(), call.cancel.clone()).await?;
+    if let Some(problem) = &probed.report.error {
+        return Err(unusable(&node, problem).leaving(probed.left_behind));
+    }
+    Ok(probed)
+}
+
+/// The section of a report, or the failure that it could not be read at all; with what the probe left, if it did. Empty
+/// where no probe ran: then the answer says so itself, and has what Kubernetes knows.
+pub(crate) fn section<T: Default>(note: &ProbeNote, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
+    let ProbeNote { node, left_behind, .. } = note;
+    data_of(node, name, section).map_err(|failure| failure.leaving(left_behind.clone()))
+}
+
+fn data_of<T: Default>(node: &str, name: &str, section: Option<Section<T>>) -> Result<T, Failure> {
+    let missing = || Failure::new(format!("Reading {name} of node {node}"), "the probe did not report it", OLD_PROBE);
+    let section = section.ok_or_else(missing)?;
+    let problem = section.problems.into_iter().next();
+    if problem.as_ref().is_some_and(|problem| problem.code == probe_api_only::CODE) {
+        return Ok(T::default());
+    }
+    section.data.ok_or_else(|| match problem {
+        Some(problem) => unusable(node, &problem),
+        None => missing(),
+    })
+}
+
+const OLD_PROBE: &str = "The probe's image may be older than this launcher: name a newer one with --image.";
+
+fn unusable(node: &str, problem: &Problem) -> Failure {
+    let next = if problem.next_step.is_empty() { OLD_PROBE } else { &problem.next_step };
+    Failure::new(format!("Reading {} of node {node}", problem.what), &problem.why, next)
+}

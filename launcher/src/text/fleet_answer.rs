@@ -1,0 +1,97 @@
+//! The answer about many nodes for a person at a terminal.
+
+use crate::answer::fleet::FleetAnswer;
+use crate::text::table::{cell, counted, lines, table as new_table};
+use crate::variant_name::variant_name;
+
+/// The answer as text.
+pub(crate) fn table(answer: &FleetAnswer) -> String {
+    let mut text = format!("{}  {}\n", variant_name(answer.verdict).to_uppercase(), answer.summary);
+    for finding in &answer.findings {
+        let severity = variant_name(finding.severity);
+        let nodes = &finding.nodes;
+        text.push_str(&format!(
+            "\n[{severity}] {} ({}), {}: {}\n",
+            finding.title,
+            finding.id,
+            counted(nodes.count, "node"),
+            nodes.names
+        ));
+        text.push_str(&format!("  → {}\n", finding.action_text));
+    }
+    if !answer.outliers.is_empty() {
+        let mut rows = new_table(["differs in", "has", "usual", "model", "nodes"]);
+        for one in &answer.outliers {
+            let nodes = format!("{}: {}", one.nodes.count, one.nodes.names);
+            rows.add_row([one.what.to_owned(), one.value.clone(), one.usual.clone(), one.model.clone(), nodes]);
+        }
+        text.push_str(&format!("\n{}", lines(&rows)));
+    }
+    if !answer.nodes.is_empty() {
+        let mut rows = new_table(["node", "verdict", "score", "findings", "differs"]);
+        for one in &answer.nodes {
+            rows.add_row([
+                one.node.clone(),
+                variant_name(one.verdict),
+                cell(one.score),
+                one.findings.join("\n"),
+                one.differs.join("\n"),
+            ]);
+        }
+        text.push_str(&format!("\n{}", lines(&rows)));
+    }
+    for (heading, list) in [("FAILED", &answer.failed), ("SKIPPED", &answer.skipped)] {
+        for one in list {
+            text.push_str(&format!("\n{heading}  {}: {}\n  {}\n", one.nodes.names, one.why, one.next_step));
+        }
+    }
+    if let Some(names) = &answer.not_reached {
+        text.push_str(&format!("\nNOT REACHED  {}: {}\n", counted(names.count, "node"), names.names));
+    }
+    for (omitted, what) in [
+        (answer.findings_omitted, "findings"),
+        (answer.outliers_omitted, "outliers"),
+        (answer.nodes_omitted, "nodes that stand out"),
+        (answer.failed_omitted, "reasons of failure"),
+        (answer.skipped_omitted, "reasons for skipping"),
+        (answer.groups_omitted, "models"),
+    ] {
+        if let Some(omitted) = omitted {
+            text.push_str(&format!("… and {omitted} more {what}\n"));
+        }
+    }
+    text + &groups(answer) + &foot(answer)
+}
+
+/// All nodes that were read, by model.
+fn groups(answer: &FleetAnswer) -> String {
+    let mut rows = new_table(["model", "nodes", "gpus", "driver", "names"]);
+    for group in &answer.groups {
+        let driver = group.usual.get("driver_version").cloned();
+        rows.add_row([
+            group.model.clone(),
+            group.nodes.count.to_string(),
+            group.gpus.to_string(),
+            cell(driver),
+            group.nodes.names.clone(),
+        ]);
+    }
+    format!("\n{}", lines(&rows))
+}
+
+/// How the nodes were read, and what is left.
+fn foot(answer: &FleetAnswer) -> String {
+    let probes = &answer.probes;
+    let gone = if probes.removed { "all probes removed" } else { "NOT ALL PROBES REMOVED" };
+    let mut text = format!(
+        "\n{} ms, {} nodes at a time, median {} ms a node; {gone}\n",
+        probes.total_ms, probes.concurrency, probes.median_node_ms
+    );
+    for left in &answer.left_behind {
+        text.push_str(&format!("{left}\n"));
+    }
+    if let Some(omitted) = answer.left_behind_omitted {
+        text.push_str(&format!("… and {omitted} more left behind: gpu-syringe sweep\n"));
+    }
+    text
+}

@@ -1,0 +1,7 @@
+//! Answers as text for a terminal.
+
+pub(crate) mod fleet_answer;
+pub(crate) mod node_answer;
+pub(crate) mod node_description;
+pub(crate) mod pod_allocation;
+pub(crate) mod table;

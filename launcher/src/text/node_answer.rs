@@ -1,0 +1,147 @@
+//! Answers about one node: findings first, then how it was read.
+
+use comfy_table::Table;
+use syringe_core::diagnosis::{Finding, Plan};
+use syringe_core::facts::LostGpu;
+use syringe_core::nvml_codes as codes;
+
+use crate::answer::node::Answer;
+use crate::reading::probe_note::ProbeNote;
+use crate::text::table::{cell, counted, second};
+use crate::variant_name::variant_name;
+
+/// One row for each GPU in the order of NVML, those that do not answer among them. Of the cells the first is the GPU's
+/// index, the second its PCI address; the last says of a GPU that does not answer what it is.
+pub(crate) fn gpu_rows<const N: usize>(rows: &mut Table, answering: Vec<(u32, [String; N])>, lost: &[LostGpu]) {
+    let is_lost = |index: u32| lost.iter().find(|gpu| gpu.index == Some(index));
+    let mut all: Vec<(Option<u32>, [String; N])> = Vec::new();
+    for (index, mut cells) in answering {
+        // It was read in part before it was lost.
+        if let (Some(gpu), Some(last)) = (is_lost(index), cells.last_mut()) {
+            *last = state_of(gpu).to_owned();
+        }
+        all.push((Some(index), cells));
+    }
+    let listed: Vec<Option<u32>> = all.iter().map(|(index, _)| *index).collect();
+    for gpu in lost.iter().filter(|gpu| gpu.index.is_none() || !listed.contains(&gpu.index)) {
+        let mut cells = std::array::from_fn(|_| "-".to_owned());
+        if let [first, second, .., last] = cells.as_mut_slice() {
+            (*first, *second, *last) = (cell(gpu.index), address_of(gpu), state_of(gpu).to_owned());
+        }
+        all.push((gpu.index, cells));
+    }
+    all.sort_by_key(|(index, _)| (index.is_none(), *index));
+    for (_, cells) in all {
+        rows.add_row(cells);
+    }
+}
+
+fn state_of(gpu: &LostGpu) -> &'static str {
+    match gpu.code.as_str() {
+        codes::GPU_LOST => "LOST",
+        "not_in_nvml" => "NOT IN NVML",
+        _ => "NO ANSWER",
+    }
+}
+
+fn address_of(gpu: &LostGpu) -> String {
+    cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned()))
+}
+
+/// What is known of each GPU that does not answer, one line each: a return needs it.
+pub(crate) fn lost_lines(lost: &[LostGpu]) -> String {
+    let line = |gpu: &LostGpu| {
+        let LostGpu { uuid, serial, slot, code, .. } = gpu;
+        let index = gpu.index.map_or_else(|| "GPU".to_owned(), |index| format!("GPU {index}"));
+        let [uuid, serial, slot] = [uuid, serial, slot].map(|known| known.as_deref().unwrap_or("not known"));
+        let address = address_of(gpu);
+        format!("{}  {index} at {address} ({code}): UUID {uuid}, serial {serial}, slot {slot}\n", state_of(gpu))
+    };
+    lost.iter().map(line).collect()
+}
+
+/// Verdict, summary and findings: the head of every answer about a node.
+pub(crate) fn head<T>(answer: &Answer<T>) -> String {
+    let Answer {
+        verdict, summary, findings, findings_omitted, plan, not_checked, unknown, coverage, kubernetes, ..
+    } = answer;
+    let mut text = format!("{}  {summary}\n", variant_name(verdict).replace('_', " ").to_uppercase());
+    for finding in findings {
+        text.push_str(&finding_lines(finding));
+    }
+    if let Some(omitted) = findings_omitted {
+        text.push_str(&format!("  … and {omitted} more findings\n"));
+    }
+    for plan in plan {
+        text.push_str(&plan_lines(plan));
+    }
+    for unknown in unknown {
+        let gpu = unknown.gpu.map(|gpu| format!(" of GPU {gpu}")).unwrap_or_default();
+        text.push_str(&format!("\nUNKNOWN  {}{gpu}: {}\n", unknown.section, unknown.why));
+    }
+    for line in kubernetes.iter().flat_map(|alone| alone.lines()) {
+        text.push_str(&format!("\nKubernetes: {line}\n"));
+    }
+    for log in &coverage.kernel_log {
+        let from = log.from.map_or_else(|| "?".into(), second);
+        let to = log.to.map_or_else(|| "?".into(), second);
+        let lost = if log.lost_records > 0 { format!(", {} records lost", log.lost_records) } else { String::new() };
+        let records = counted(usize::try_from(log.records).unwrap_or(usize::MAX), "line");
+        text.push_str(&format!("\nKernel log covered: {from} to {to} ({records} from {}{lost})\n", log.source));
+    }
+    if !not_checked.is_empty() {
+        text.push_str(&format!("\nNot checked: {}\n", not_checked.join("; ")));
+    }
+    text
+}
+
+fn plan_lines(plan: &Plan) -> String {
+    let Plan { subject, until_then, steps, .. } = plan;
+    let mut lines = format!("\nPlan for {subject}: {until_then}\n");
+    for (number, step) in steps.iter().enumerate() {
+        lines.push_str(&format!("  {}. {step}\n", number + 1));
+    }
+    lines
+}
+
+/// Where the facts came from and what is left: the foot of every answer about a node.
+pub(crate) fn foot(note: &ProbeNote) -> String {
+    let ProbeNote { via, node, source, removed, left_behind, note, timings_ms, .. } = note;
+    let gone = match (*removed, *via) {
+        (_, "none") => "not created",
+        (true, _) => "removed",
+        // Its container has ended or will; what stays is told below.
+        (false, "ephemeral") => "not removable",
+        (false, _) => "NOT REMOVED",
+    };
+    let source = match source {
+        syringe_core::report::Source::Hardware => "hardware",
+        syringe_core::report::Source::File => "a facts file",
+        syringe_core::report::Source::Api => "the Kubernetes API alone",
+    };
+    let mut text = format!("\n{node} via {via} in {} ms, read from {source}; probe {gone}\n", timings_ms.total);
+    for more in [note, left_behind].into_iter().flatten() {
+        text.push_str(more);
+        text.push('\n');
+    }
+    text
+}
+
+fn finding_lines(finding: &Finding) -> String {
+    let Finding { id, severity, scope, title, evidence, action, .. } = finding;
+    let severity = variant_name(severity);
+    let place = match (scope.gpu, &scope.pci) {
+        (Some(gpu), Some(pci)) => format!(" GPU {gpu} ({})", pci.sysfs()),
+        (Some(gpu), None) => format!(" GPU {gpu}"),
+        (None, Some(pci)) => format!(" {}", pci.sysfs()),
+        (None, None) => String::new(),
+    };
+    let mut lines = format!("\n[{severity}]{place} {title}  ({id})\n");
+    for line in evidence {
+        lines.push_str(&format!("    {line}\n"));
+    }
+    if !action.text.is_empty() {
+        lines.push_str(&format!("  → {}\n", action.text));
+    }
+    lines
+}

@@ -1,0 +1,64 @@
+//! GPU resources of a node and the pods that hold them, as tables.
+
+use crate::kubernetes::model::allocation::{Amounts, ResourceUse};
+use crate::kubernetes::model::pod_rows::{ContainerRow, DeviceRow, PodRow};
+use crate::text::table::{cell, lines, table};
+
+/// Use of each resource, for a person.
+pub(crate) fn resources_table(resources: &[ResourceUse]) -> String {
+    let mut rows = table(["resource", "capacity", "allocatable", "allocated", "available", "shares per gpu"]);
+    for one in resources {
+        rows.add_row([
+            one.resource.clone(),
+            one.capacity.to_string(),
+            one.allocatable.to_string(),
+            cell(one.allocated),
+            cell(one.available),
+            cell(one.replicas),
+        ]);
+    }
+    lines(&rows)
+}
+
+/// Pods and their containers, for a person.
+pub(crate) fn pods_table(pods: &[PodRow]) -> String {
+    let mut rows = table(["pod", "phase", "holds", "container", "requests", "devices", "processes"]);
+    for pod in pods {
+        let phase = if pod.terminating { format!("{}, terminating", pod.phase) } else { pod.phase.clone() };
+        let claimed = pod.claims.iter().flat_map(|claim| &claim.devices).map(|device| device.device.clone());
+        let holds = amounts(&pod.holds).into_iter().chain(claimed).collect::<Vec<_>>().join(" ");
+        let first = [format!("{}/{}", pod.namespace, pod.name), phase, holds];
+        if pod.containers.is_empty() {
+            rows.add_row([first.as_slice(), &[const { String::new() }; 4]].concat());
+        }
+        for (place, container) in pod.containers.iter().enumerate() {
+            let start = if place == 0 { first.clone() } else { Default::default() };
+            rows.add_row([start.as_slice(), &container_cells(container)].concat());
+        }
+    }
+    lines(&rows)
+}
+
+fn container_cells(container: &ContainerRow) -> [String; 4] {
+    let device = |device: &DeviceRow| {
+        let health = device.health.as_deref().filter(|health| *health != "Healthy").map(|health| format!(" {health}"));
+        // With the index at hand, the beginning of the UUID is enough for a person.
+        let name = match device.gpu {
+            Some(gpu) => format!("{gpu}: {}", device.uuid.chars().take(12).collect::<String>()),
+            None => device.uuid.clone(),
+        };
+        format!("{name}{}", health.unwrap_or_default())
+    };
+    let processes =
+        container.devices.iter().flat_map(|device| &device.processes).map(|process| process.pid.to_string());
+    [
+        container.name.clone(),
+        amounts(&container.requests).join(" "),
+        container.devices.iter().map(device).collect::<Vec<_>>().join("\n"),
+        processes.collect::<Vec<_>>().join(" "),
+    ]
+}
+
+fn amounts(amounts: &Amounts) -> Vec<String> {
+    amounts.iter().map(|(name, count)| format!("{name}={count}")).collect()
+}

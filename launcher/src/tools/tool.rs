@@ -1,0 +1,107 @@
+//! What a tool is: typed arguments, an answer with a schema, a text for a terminal.
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use syringe_core::text::tidy;
+use tokio::time::Instant;
+
+use crate::call::Call;
+use crate::error::Failure;
+use crate::quoted;
+
+/// One tool.
+pub trait Tool: Send + Sync + 'static {
+    /// Name in MCP; with dashes it is the command.
+    const NAME: &'static str;
+    /// For people.
+    const TITLE: &'static str;
+    /// For models: what it answers, and when to use it.
+    const DESCRIPTION: &'static str;
+    /// Whether a pod is created for it. Such a tool does not claim to be read-only.
+    const PROBES: bool;
+    /// Whether it changes something. Such a tool exists in operator mode alone.
+    const DESTRUCTIVE: bool = false;
+    /// Arguments, all validated before anything is created.
+    type Args: DeserializeOwned + Serialize + JsonSchema + Send;
+    /// The answer.
+    type Answer: Serialize + JsonSchema + Send;
+
+    /// Answers.
+    fn call(call: Call, args: Self::Args) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
+
+    /// The answer for a person at a terminal.
+    fn table(answer: &Self::Answer) -> String;
+
+    /// Whether what was asked for was done. An action can be answered and not done.
+    fn is_done(_: &Self::Answer) -> bool {
+        true
+    }
+}
+
+/// An answer in both of its forms.
+#[derive(Clone, Debug)]
+pub struct Rendered {
+    /// As it goes to a model or into a pipe.
+    pub json: Value,
+    /// As it goes to a terminal.
+    pub table: String,
+    /// Whether what was asked for was done: the exit code of a command.
+    pub is_done: bool,
+}
+
+/// A tool with its types erased.
+pub struct Entry {
+    /// Name in MCP.
+    pub name: &'static str,
+    /// For people.
+    pub title: &'static str,
+    /// For models.
+    pub description: &'static str,
+    /// Whether a pod is created.
+    pub probes: bool,
+    /// Whether it changes something.
+    pub destructive: bool,
+    /// JSON Schema of the arguments.
+    pub input_schema: fn() -> Value,
+    /// JSON Schema of the answer.
+    pub output_schema: fn() -> Value,
+    call: fn(Call, Value) -> BoxFuture<'static, Result<Rendered, Failure>>,
+}
+
+impl Entry {
+    /// The entry of a tool.
+    pub fn of<T: Tool>() -> Self {
+        Self {
+            name: T::NAME,
+            title: T::TITLE,
+            description: T::DESCRIPTION,
+            probes: T::PROBES,
+            destructive: T::DESTRUCTIVE,
+            input_schema: crate::schema::input::<T::Args>,
+            output_schema: crate::schema::output::<T::Answer>,
+            call: |call, args| run::<T>(call, args).boxed(),
+        }
+    }
+
+    /// Runs the tool.
+    pub fn call(&self, call: Call, args: Value) -> BoxFuture<'static, Result<Rendered, Failure>> {
+        (self.call)(call, args)
+    }
+}
+
+async fn run<T: Tool>(call: Call, args: Value) -> Result<Rendered, Failure> {
+    let args = serde_json::from_value(args).map_err(|error| {
+        Failure::new(format!("The arguments of {}", T::NAME), error, "Fix them: see the tool's input schema.")
+    })?;
+    let call = Call { end: Instant::now() + call.settings.call_time(), ..call };
+    let answer = T::call(call, args).await?;
+    let mut json = serde_json::to_value(&answer).map_err(|error| {
+        Failure::new("Writing the answer", error, "This is a defect of gpu-syringe: please report it.")
+    })?;
+    quoted::finish(&mut json);
+    Ok(Rendered { json, table: tidy(&T::table(&answer)), is_done: T::is_done(&answer) })
+}

@@ -106,7 +106,7 @@ impl Tool for ExplainGpuPod {
             None => Err("it has no node".to_owned()),
             Some(node) => {
                 let looked = read_node::look(&call, &connection, &node).await;
-                pod.node_ready = looked.as_ref().ok().map(|node| is_ready(node));
+                pod.node_ready = looked.as_ref().ok().map(is_ready);
                 let ask = Ask::everything_about(TargetContainer::first_with_gpu(&object));
                 let read = match looked {
                     Ok(node) => read_node::read_or_ask_kubernetes(&call, &connection, &node, Self::NAME, ask).await,

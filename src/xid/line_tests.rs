@@ -351,3 +351,16 @@ proptest! {
         parse(text.get(..length).unwrap_or(text));
     }
 }
+
+#[test]
+fn every_name_of_nvidia_is_seen_wherever_it_stands() {
+    for name in ["nvidia", "NVRM", "NVSwitch", "SXid"] {
+        for text in [name.to_owned(), format!("xvXV nvme0 {name}"), format!("{name} vV"), format!("nv{name}NS")] {
+            assert!(super::mentions_nvidia(&text), "{text}");
+        }
+    }
+    for text in ["", "v", "nvme nvme0: 64/0/0 default/read/poll queues", "device veth5e1f0a2b entered", "NV", "SX nvi"]
+    {
+        assert!(!super::mentions_nvidia(text), "{text}");
+    }
+}

@@ -22,6 +22,7 @@ pub mod report;
 #[cfg(feature = "scenarios")]
 pub mod scenarios;
 pub mod since;
+pub mod stack_log;
 pub mod text;
 mod wire;
 pub mod xid;

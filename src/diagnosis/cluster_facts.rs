@@ -47,10 +47,8 @@ pub struct ClusterFacts {
     pub labels: GpuLabels,
     /// Pods of NVIDIA's stack on the node.
     pub nvidia_pods: Option<Vec<NvidiaPod>>,
-    /// Names of the RuntimeClasses that pods on the node use, each once.
-    pub runtime_classes_used: Option<Vec<String>>,
-    /// RuntimeClasses of the cluster. The default permissions do not allow to list them.
-    pub runtime_classes: Option<Vec<RuntimeClass>>,
+    /// RuntimeClasses that pods on the node name.
+    pub runtime_classes: Option<Vec<RuntimeClassUse>>,
 }
 
 /// Labels of the node that the GPU Operator, its components and node feature discovery write.
@@ -204,12 +202,15 @@ pub struct PodWarning {
     pub last: Option<Timestamp>,
 }
 
-/// A RuntimeClass.
+/// A RuntimeClass that pods on the node name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct RuntimeClass {
+pub struct RuntimeClassUse {
     /// Name, as pods use it.
     pub name: String,
-    /// The handler in the runtime's configuration that it stands for.
-    pub handler: String,
+    /// The handler in the runtime's configuration that it stands for. `None`: nobody asked, or the API refused (the default
+    /// permissions do not allow to read RuntimeClasses). The handler usually has the name of the class.
+    pub handler: Option<String>,
+    /// Pods on the node that name it (`namespace/name`), a few of them.
+    pub pods: Vec<String>,
 }

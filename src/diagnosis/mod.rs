@@ -47,7 +47,7 @@ mod xid;
 
 pub use cluster_facts::{
     ClusterFacts, Component, ContainerState, ContainerStateKind, GpuLabels, NvidiaContainer, NvidiaPod, PodWarning,
-    RuntimeClass,
+    RuntimeClassUse,
 };
 pub use finding::{Action, ActionCode, Class, Diagnosis, Finding, Plan, Scope, Severity, Unknown, Verdict};
 pub use processes::{Stuck, stuck};

@@ -6,7 +6,7 @@
 use super::draft::Draft;
 use super::node::Node;
 use super::rules::{DEBUG_DOC, FABRIC_DOC, NVML_DOC, PERSISTENCE_DOC, XID_DOC, rules};
-use super::{ActionCode, Severity, lost, processes, quote};
+use super::{ActionCode, Severity, driver_load, lost, processes, quote};
 use crate::facts::host::{DriverVersions, Host};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::nvml_codes as codes;
@@ -86,6 +86,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
         drafts.extend(set_up(node, host, broken));
     }
     drafts.extend(persistence(node));
+    drafts.extend(driver_load::reason_of_log(node));
     drafts.extend(gsp(node));
     drafts.extend(logged(node, broken));
     drafts
@@ -148,11 +149,14 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
         (None, None) => (NVML_FAILED, Some(other()?)),
     };
     let unsupported: Vec<&KernelEvent> = node.timeline.of_kind(Kind::NotSupported).collect();
-    let mut draft = if rule.id == NOT_LOADED.id && !unsupported.is_empty() {
-        wrong_driver(Draft::here(WRONG_DRIVER), &unsupported)
-    } else {
-        Draft::here(rule)
-    };
+    // The reason takes the place of the fact that it explains.
+    let reason = (rule.id == NOT_LOADED.id).then(|| match unsupported.as_slice() {
+        [] => driver_load::reason(node),
+        events => Some(wrong_driver(Draft::here(WRONG_DRIVER), events)),
+    });
+    let explained = reason.flatten();
+    let background = if explained.is_some() { None } else { driver_load::background(node) };
+    let mut draft = explained.unwrap_or_else(|| Draft::here(rule)).because_of(background.filter(|_| not_loaded));
     draft = draft.because_of(problem.map(|problem| quote::reason(&problem.why)));
     if let Some(driver) = driver {
         let versions = [("loaded module", &driver.loaded), ("library on disk", &driver.library)];

@@ -4,7 +4,7 @@
 
 use super::draft::Draft;
 use super::node::{Gpu, Node};
-use super::{Severity, container, limits, unknown};
+use super::{Severity, cdi, container, limits, runtime, unknown};
 use crate::facts::health::{Deduction, GpuHealth, Health, HealthStatus};
 use crate::report::Status;
 
@@ -27,8 +27,10 @@ pub(super) fn score(node: &Node<'_>, drafts: &[Draft]) -> Health {
         .filter(|gpu| !gpu.from_log || drafts.iter().any(|draft| draft.is_on(gpu)))
         .map(|gpu| of_gpu(node, gpu, drafts))
         .collect();
-    // What one container lost, the node still has.
-    let of_a_container = |draft: &Draft| container::RULES.iter().any(|rule| rule.id == draft.rule.id);
+    // What one container lost, the node still has; and how containers get their GPUs says nothing of the GPUs.
+    let of_a_container = |draft: &Draft| {
+        [container::RULES, runtime::RULES, cdi::RULES].into_iter().flatten().any(|rule| rule.id == draft.rule.id)
+    };
     let on_node = drafts.iter().filter(|draft| !node.gpus.iter().any(|gpu| draft.is_on(gpu)) && !of_a_container(draft));
     let (deductions, worst) = deductions(on_node);
     let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();

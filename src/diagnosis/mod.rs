@@ -13,6 +13,7 @@
 //! `healthy` needs every section, and every fact that the claims of its summary rest on. A report of fewer sections comes to
 //! `no_fault_found` at best, whose summary says what was judged.
 
+mod cdi;
 mod claims;
 mod cluster;
 mod cluster_facts;
@@ -21,6 +22,7 @@ mod container;
 mod coverage;
 mod draft;
 mod driver;
+mod driver_load;
 pub mod finding;
 mod health;
 mod implausible;
@@ -38,6 +40,7 @@ mod processes;
 mod quote;
 mod recovery;
 mod rules;
+mod runtime;
 mod siblings;
 mod summary;
 mod thermal;
@@ -69,6 +72,7 @@ struct Family {
 const FAMILIES: &[Family] = &[
     Family { rules: lost::RULES, judge: lost::judge },
     Family { rules: driver::RULES, judge: driver::judge },
+    Family { rules: driver_load::RULES, judge: |_| Vec::new() },
     Family { rules: memory::RULES, judge: memory::judge },
     Family { rules: xid::RULES, judge: xid::judge },
     Family { rules: nvlink::RULES, judge: nvlink::judge },
@@ -81,6 +85,8 @@ const FAMILIES: &[Family] = &[
     Family { rules: mig::RULES, judge: mig::judge },
     Family { rules: processes::RULES, judge: processes::judge },
     Family { rules: cluster::RULES, judge: cluster::judge },
+    Family { rules: runtime::RULES, judge: runtime::judge },
+    Family { rules: cdi::RULES, judge: cdi::judge },
     Family { rules: container::RULES, judge: container::judge },
     Family { rules: coverage::RULES, judge: coverage::judge },
     Family { rules: recovery::RULES, judge: |_| Vec::new() },

@@ -87,14 +87,15 @@ fn is_state(event: &KernelEvent) -> bool {
         Kind::Sxid => event.details.get("nv_severity").is_some_and(|word| word == "Fatal"),
         _ => false,
     });
-    let of_gpu = matches!(
+    let lasting = matches!(
         event.kind,
         Kind::OffBus
             | Kind::RmInitFailed
             | Kind::GspFailed
             | Kind::DriverLoaded
+            | Kind::ModuleRefused
             | Kind::NvlinkInitFailed
             | Kind::HungTask
     );
-    event.boot_id.is_none() && (grave || of_gpu)
+    event.boot_id.is_none() && (grave || lasting)
 }

@@ -12,7 +12,7 @@ use crate::facts::kernel_log::KernelEventKind;
 use crate::pci::PciAddress;
 use crate::text::clean;
 
-use super::{host, nvrm, pcie, scan, sxid, xid_frame};
+use super::{host, module_load, nvrm, pcie, scan, sxid, xid_frame};
 
 /// The longest value that goes into an event's details.
 pub(super) const VALUE_CAP: usize = 160;
@@ -95,6 +95,8 @@ pub enum Family {
     Pcie,
     /// The kernel about the nvidia module (`nvidia: probe of … failed`).
     Probe,
+    /// The kernel about a module that it refuses to load.
+    ModuleLoad,
     /// A Mellanox network card.
     Nic,
     /// Machine checks and firmware's hardware error records.
@@ -117,6 +119,7 @@ pub fn family(text: &str) -> Option<Family> {
         b'n' if text.starts_with("nvidia ") => Family::Pcie,
         b'n' if text.starts_with("nvidia-uvm: ") => Family::Uvm,
         b'n' if text.starts_with("nvidia: probe of ") => Family::Probe,
+        b'n' | b'L' | b'a' if module_load::is_of_module(text) => Family::ModuleLoad,
         b'p' if text.starts_with("pcieport ") || text.starts_with("pci ") || text.starts_with("pciehp ") => {
             Family::Pcie
         }
@@ -261,6 +264,7 @@ fn parse_family(family: Family, text: &str) -> Option<Parsed> {
         Family::Uvm => nvrm::uvm(text).map(Parsed::Event),
         Family::Pcie => pcie::parse(text).map(Parsed::Event),
         Family::Probe => pcie::old_probe(text).map(Parsed::Event),
+        Family::ModuleLoad => module_load::parse(text).map(Parsed::Event),
         Family::Nic => host::nic(text).map(Parsed::Event),
         Family::MachineCheck => host::machine_check(text).map(Parsed::Event),
         Family::Oom => host::out_of_memory(text).map(Parsed::Event),

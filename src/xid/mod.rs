@@ -21,6 +21,7 @@ pub mod identity;
 mod journal;
 pub mod judgement;
 pub mod line;
+mod module_load;
 mod multiline;
 pub mod nvlink4;
 pub mod nvlink5;

@@ -1,0 +1,150 @@
+//! CDI specifications against the node and against who asks for their devices.
+//!
+//! A specification that nobody uses may be old without harm, so the rules ask whether NVIDIA's runtime is in CDI mode, or whose
+//! specification it is. Of two specifications of the same device the one in the later folder counts.
+
+use super::draft::Draft;
+use super::node::Node;
+use super::rules::rules;
+use super::{ActionCode, Severity, quote, runtime};
+use crate::facts::cdi::{Cdi, CdiSpec, StaleDevice};
+use crate::facts::container_runtime::{ContainerRuntime, ToolkitConfig};
+
+/// NVIDIA on CDI.
+const CDI_DOC: Option<&str> =
+    Some("https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/cdi-support.html");
+
+rules! {
+    MISSING: "cdi-missing" Critical Driver CDI_DOC, "NVIDIA's runtime is in CDI mode, and there is no CDI specification",
+        UpdateSoftware "Write the specification on {node}: `nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml` (restart \
+            nvidia-cdi-refresh.service, or the container-toolkit pod of the GPU Operator), and see why it failed at boot.";
+    STALE: "cdi-stale" Critical Driver CDI_DOC, "A CDI specification names devices or libraries that are not on the node",
+        UpdateSoftware "Write the specification on {node} anew (`nvidia-ctk cdi generate --output=FILE`, or restart the \
+            container-toolkit pod), then start the pods again. A restart of a pod alone gives it the same wrong devices.";
+    NAMES_DIFFER: "cdi-names-differ" Critical Driver CDI_DOC,
+        "The CDI specification does not have the device names that are asked for",
+        UpdateSoftware "Write the specification on {node} with these names (`nvidia-ctk cdi generate \
+            --device-name-strategy=uuid`), or set the device plugin's deviceIDStrategy and the toolkit's CDI mode to fit \
+            (GPU Operator: the same version of toolkit and device plugin).";
+}
+
+/// Names shown of one list.
+const NAMED: usize = 3;
+
+/// One finding at most: without a specification there are no names in it.
+pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let cdi = node.host().and_then(|host| host.cdi.as_ref());
+    let (Some(runtime), Some(cdi)) = (runtime::of_node(node), cdi) else { return Vec::new() };
+    // Without a driver a specification cannot be right; with GPUs that nobody uses in containers it need not be.
+    let driver_works = node.answering().next().is_some();
+    if !driver_works || runtime::is_booting(node) {
+        return Vec::new();
+    }
+    let by_cdi = runtime
+        .toolkit
+        .as_ref()
+        .filter(|toolkit| toolkit.mode.as_deref() == Some("cdi") && runtime::uses_nvidia(node, runtime));
+    let effective = effective(cdi);
+    let missing = by_cdi.and_then(|toolkit| missing(cdi, runtime, toolkit));
+    let mut drafts: Vec<Draft> = missing.into_iter().collect();
+    drafts.extend(effective.iter().filter_map(|spec| stale(node, spec, by_cdi)));
+    if drafts.is_empty() {
+        drafts.extend(by_cdi.and_then(|toolkit| names_differ(node, &effective, toolkit)));
+    }
+    drafts
+}
+
+/// The kind that NVIDIA's runtime asks for.
+fn kind_of(toolkit: &ToolkitConfig) -> &str {
+    toolkit.default_kind.as_deref().unwrap_or("nvidia.com/gpu")
+}
+
+/// Specifications without those whose devices a later one redefines.
+fn effective(cdi: &Cdi) -> Vec<&CdiSpec> {
+    let shadowed = |at: usize, spec: &CdiSpec| {
+        let later = cdi.specs.get(at + 1..).unwrap_or_default();
+        let folder = |path: &str| path.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
+        later.iter().any(|other| {
+            other.kind == spec.kind
+                && folder(&other.path) != folder(&spec.path)
+                && spec.devices.iter().all(|device| other.devices.contains(device))
+        })
+    };
+    cdi.specs.iter().enumerate().filter(|(at, spec)| !shadowed(*at, spec)).map(|(_, spec)| spec).collect()
+}
+
+fn missing(cdi: &Cdi, runtime: &ContainerRuntime, toolkit: &ToolkitConfig) -> Option<Draft> {
+    if !cdi.specs.is_empty() || cdi.claim_specs > 0 || !cdi.unread.is_empty() {
+        return None;
+    }
+    let folders: Vec<String> = cdi.folders.iter().map(|folder| quote::data(folder)).collect();
+    let draft = Draft::here(MISSING).because(format!("no specification of NVIDIA devices in {}", folders.join(", ")));
+    let mode = format!("{}: mode = \"cdi\", kind {}", quote::data(&toolkit.path), quote::data(kind_of(toolkit)));
+    let handler = runtime.default_handler.as_deref().map(|name| format!("default handler {}", quote::data(name)));
+    Some(draft.because(mode).because_of(handler))
+}
+
+fn stale(node: &Node<'_>, spec: &CdiSpec, by_cdi: Option<&ToolkitConfig>) -> Option<Draft> {
+    let loaded = node.host().and_then(|host| host.driver.loaded.as_deref());
+    let version = spec.driver_version.as_deref().filter(|version| loaded.is_some_and(|loaded| loaded != *version));
+    let missing = spec.missing_libraries.as_slice();
+    if spec.stale_devices.is_empty() && missing.is_empty() && version.is_none() {
+        return None;
+    }
+    let path = crate::text::clean(&spec.path, 160);
+    let devices: Vec<String> = spec.stale_devices.iter().take(NAMED).map(device).collect();
+    let devices = (!devices.is_empty()).then(|| format!("{path}: {}", devices.join("; ")));
+    let libraries = missing.first().map(|first| {
+        let more = if missing.len() > 1 { format!(" and {} more", missing.len() - 1) } else { String::new() };
+        format!("{path} mounts {}{more}, which the node does not have", crate::text::clean(first, 120))
+    });
+    let version = version.zip(loaded).map(|(version, loaded)| {
+        format!("{path} is of driver {}, loaded is {}", quote::data(version), quote::data(loaded))
+    });
+    let written = spec.changed_at.map(|at| format!("written {}", quote::time(at)));
+    let draft = Draft::here(STALE).because_of(devices).because_of(libraries).because_of(version).because_of(written);
+    // The device plugin and the DRA driver have kinds of their own, which containers get from them alone.
+    let of_plugin = spec.kind.starts_with("k8s.");
+    if of_plugin || by_cdi.is_some_and(|toolkit| kind_of(toolkit) == spec.kind) {
+        return Some(draft.because(format!("kind {}", quote::data(&spec.kind))));
+    }
+    let watch = "Nothing, unless containers on {node} ask for devices of this CDI kind: as far as was read, none does. Write the \
+                 specification anew (`nvidia-ctk cdi generate`) before you use it.";
+    Some(draft.graded(Severity::Info).act(ActionCode::None, watch))
+}
+
+/// `/dev/nvidia-uvm is 511:0 there, 508:0 on the node`.
+fn device(stale: &StaleDevice) -> String {
+    let path = quote::data(&stale.path);
+    match (stale.in_spec.as_deref(), stale.on_node.as_deref()) {
+        (Some(in_spec), Some(on_node)) => {
+            format!("{path} is {} there, {} on the node", quote::data(in_spec), quote::data(on_node))
+        }
+        _ => format!("{path} is not on the node"),
+    }
+}
+
+/// The device plugin gives out GPUs by UUID or index, and the specification has neither: only `all`.
+fn names_differ(node: &Node<'_>, effective: &[&CdiSpec], toolkit: &ToolkitConfig) -> Option<Draft> {
+    let kind = kind_of(toolkit);
+    let specs: Vec<&&CdiSpec> = effective.iter().filter(|spec| spec.kind == kind).collect();
+    let names: Vec<&str> = specs.iter().flat_map(|spec| &spec.devices).map(String::as_str).collect();
+    let gives: Vec<&str> = node.kubelet()?.registered.iter().flat_map(|of| &of.devices).map(String::as_str).collect();
+    let by_uuid = gives.iter().find(|device| device.starts_with("GPU-") || device.starts_with("MIG-"))?;
+    let fits = |name: &str| {
+        name.starts_with("GPU-") || name.starts_with("MIG-") || name.bytes().any(|byte| byte.is_ascii_digit())
+    };
+    if names.is_empty() || names.iter().any(|name| fits(name)) || !node.host()?.cdi.as_ref()?.unread.is_empty() {
+        return None;
+    }
+    let path = specs.first().map(|spec| crate::text::clean(&spec.path, 160))?;
+    let names: Vec<String> = names.iter().take(NAMED).map(|name| quote::data(name)).collect();
+    let draft = Draft::here(NAMES_DIFFER).because(format!("{path} has {} only", names.join(", ")));
+    let asks = format!(
+        "the device plugin gives out {}, asked for as {}={}",
+        quote::data(by_uuid),
+        quote::data(kind),
+        quote::data(by_uuid)
+    );
+    Some(draft.because(asks).because(format!("{}: mode = \"cdi\"", quote::data(&toolkit.path))))
+}

@@ -55,7 +55,8 @@ fn is_denied(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::line::{Parsed, parse};
+    use super::super::line::Parsed;
+    use super::super::line_parser::parse;
     use super::*;
 
     fn sub_code(text: &str) -> Option<String> {

@@ -18,7 +18,7 @@ rules! {
     MISSING: "cdi-missing" Critical Driver CDI_DOC, "NVIDIA's runtime is in CDI mode, and there is no CDI specification",
         UpdateSoftware "Write the specification on {node}: `nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml` (restart \
             nvidia-cdi-refresh.service, or the container-toolkit pod of the GPU Operator), and see why it failed at boot.";
-    STALE: "cdi-stale" Critical Driver CDI_DOC, "A CDI specification names devices or libraries that are not on the node",
+    STALE_AFTER: "cdi-stale" Critical Driver CDI_DOC, "A CDI specification names devices or libraries that are not on the node",
         UpdateSoftware "Write the specification on {node} anew (`nvidia-ctk cdi generate --output=FILE`, or restart the \
             container-toolkit pod), then start the pods again. A restart of a pod alone gives it the same wrong devices.";
     NAMES_DIFFER: "cdi-names-differ" Critical Driver CDI_DOC,
@@ -78,10 +78,11 @@ fn missing(cdi: &Cdi, runtime: &ContainerRuntime, toolkit: &ToolkitConfig) -> Op
         return None;
     }
     let folders: Vec<String> = cdi.folders.iter().map(|folder| quote::data(folder)).collect();
-    let draft = Draft::here(MISSING).because(format!("no specification of NVIDIA devices in {}", folders.join(", ")));
+    let draft =
+        Draft::on_node(MISSING).with_evidence(format!("no specification of NVIDIA devices in {}", folders.join(", ")));
     let mode = format!("{}: mode = \"cdi\", kind {}", quote::data(&toolkit.path), quote::data(kind_of(toolkit)));
     let handler = runtime.default_handler.as_deref().map(|name| format!("default handler {}", quote::data(name)));
-    Some(draft.because(mode).because_of(handler))
+    Some(draft.with_evidence(mode).with_all_evidence(handler))
 }
 
 fn stale(node: &Node<'_>, spec: &CdiSpec, by_cdi: Option<&ToolkitConfig>) -> Option<Draft> {
@@ -102,15 +103,19 @@ fn stale(node: &Node<'_>, spec: &CdiSpec, by_cdi: Option<&ToolkitConfig>) -> Opt
         format!("{path} is of driver {}, loaded is {}", quote::data(version), quote::data(loaded))
     });
     let written = spec.changed_at.map(|at| format!("written {}", quote::time(at)));
-    let draft = Draft::here(STALE).because_of(devices).because_of(libraries).because_of(version).because_of(written);
+    let draft = Draft::on_node(STALE_AFTER)
+        .with_all_evidence(devices)
+        .with_all_evidence(libraries)
+        .with_all_evidence(version)
+        .with_all_evidence(written);
     // The device plugin and the DRA driver have kinds of their own, which containers get from them alone.
     let of_plugin = spec.kind.starts_with("k8s.");
     if of_plugin || by_cdi.is_some_and(|toolkit| kind_of(toolkit) == spec.kind) {
-        return Some(draft.because(format!("kind {}", quote::data(&spec.kind))));
+        return Some(draft.with_evidence(format!("kind {}", quote::data(&spec.kind))));
     }
     let watch = "Nothing, unless containers on {node} ask for devices of this CDI kind: as far as was read, none does. Write the \
                  specification anew (`nvidia-ctk cdi generate`) before you use it.";
-    Some(draft.graded(Severity::Info).act(ActionCode::None, watch))
+    Some(draft.with_severity(Severity::Info).with_action(ActionCode::None, watch))
 }
 
 /// `/dev/nvidia-uvm is 511:0 there, 508:0 on the node`.
@@ -139,12 +144,12 @@ fn names_differ(node: &Node<'_>, effective: &[&CdiSpec], toolkit: &ToolkitConfig
     }
     let path = specs.first().map(|spec| crate::text::clean(&spec.path, 160))?;
     let names: Vec<String> = names.iter().take(NAMED).map(|name| quote::data(name)).collect();
-    let draft = Draft::here(NAMES_DIFFER).because(format!("{path} has {} only", names.join(", ")));
+    let draft = Draft::on_node(NAMES_DIFFER).with_evidence(format!("{path} has {} only", names.join(", ")));
     let asks = format!(
         "the device plugin gives out {}, asked for as {}={}",
         quote::data(by_uuid),
         quote::data(kind),
         quote::data(by_uuid)
     );
-    Some(draft.because(asks).because(format!("{}: mode = \"cdi\"", quote::data(&toolkit.path))))
+    Some(draft.with_evidence(asks).with_evidence(format!("{}: mode = \"cdi\"", quote::data(&toolkit.path))))
 }

@@ -40,7 +40,7 @@ pub(super) fn reason(node: &Node<'_>) -> Option<Draft> {
 pub(super) fn reason_of_log(node: &Node<'_>) -> Option<Draft> {
     let log_alone = node.host().is_none() && node.inventory().is_none();
     let draft = reason(node).filter(|_| log_alone)?;
-    Some(draft.graded(Severity::Warning).because("whether the nvidia module is loaded now was not read"))
+    Some(draft.with_severity(Severity::Warning).with_evidence("whether the nvidia module is loaded now was not read"))
 }
 
 fn refused<'a>(node: &'a Node<'_>, reasons: &[&str]) -> Vec<&'a KernelEvent> {
@@ -64,7 +64,7 @@ fn not_built(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
         return None;
     }
     let kernel = quote::data(kernel);
-    let draft = Draft::here(NOT_BUILT).because(format!(
+    let draft = Draft::on_node(NOT_BUILT).with_evidence(format!(
         "/lib/modules: no nvidia.ko for the running kernel {kernel}; there is one for {}",
         others.join(", ")
     ));
@@ -73,7 +73,7 @@ fn not_built(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
          package for this kernel), or boot {{node}} with {}; then keep kernel and driver updates together.",
         others.first()?
     );
-    Some(draft.act(ActionCode::UpdateSoftware, advice))
+    Some(draft.with_action(ActionCode::UpdateSoftware, advice))
 }
 
 fn unsigned(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
@@ -83,7 +83,12 @@ fn unsigned(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
     }
     let rules = load.map(rules_of_kernel).unwrap_or_default();
     let rules = (!rules.is_empty()).then(|| rules.join(", "));
-    Some(Draft::here(SECURE_BOOT).seen_all(events.iter().copied()).because_of(said(&events)).because_of(rules))
+    Some(
+        Draft::on_node(SECURE_BOOT)
+            .with_events(events.iter().copied())
+            .with_all_evidence(said(&events))
+            .with_all_evidence(rules),
+    )
 }
 
 /// The kernel's own words: they say what is wrong with the signature.
@@ -116,8 +121,8 @@ fn selinux(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
         return None;
     }
     let mode = load.and_then(|load| load.selinux.as_deref()).map(|mode| format!("SELinux is {}", quote::data(mode)));
-    let draft = Draft::here(SELINUX).seen_all(events.iter().copied()).because_of(said(&events));
-    Some(draft.because_of(record).because_of(mode))
+    let draft = Draft::on_node(SELINUX).with_events(events.iter().copied()).with_all_evidence(said(&events));
+    Some(draft.with_all_evidence(record).with_all_evidence(mode))
 }
 
 /// The module is there and was built for another kernel.
@@ -126,7 +131,7 @@ fn misfit(node: &Node<'_>) -> Option<Draft> {
     if events.is_empty() {
         return None;
     }
-    Some(Draft::here(NOT_BUILT).seen_all(events.iter().copied()).because_of(said(&events)))
+    Some(Draft::on_node(NOT_BUILT).with_events(events.iter().copied()).with_all_evidence(said(&events)))
 }
 
 /// What the kernel demands of modules, as evidence of a driver that is not loaded for another, or an unknown, reason.

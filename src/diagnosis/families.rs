@@ -6,8 +6,8 @@ use super::draft::Draft;
 use super::node::Node;
 use super::rules::Rule;
 use super::{
-    cdi, cluster, collective, container, coverage, driver, driver_load, implausible, lost, memory, mig, nvlink, pcie, power, processes,
-    recovery, refused, runtime, siblings, thermal, xid,
+    cdi, cluster, collective, container, coverage, driver, driver_load, implausible, lost, memory, mig, nvlink, pcie,
+    power, processes, recovery, refused, runtime, siblings, thermal, xid,
 };
 
 /// Rules about one subject.

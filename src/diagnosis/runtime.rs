@@ -128,7 +128,7 @@ fn handler(runtime: &ContainerRuntime, used: &Used) -> Option<Draft> {
         return (runtime.complete && !other).then(|| {
             let others: Vec<String> =
                 runtime.handlers.iter().take(6).map(|handler| quote::data(&handler.name)).collect();
-            Draft::here(HANDLER_MISSING).because(used.by.clone()).because(format!(
+            Draft::on_node(HANDLER_MISSING).with_evidence(used.by.clone()).with_evidence(format!(
                 "{} has no handler {name}; it has {}",
                 configuration(runtime),
                 others.join(", ")
@@ -138,12 +138,12 @@ fn handler(runtime: &ContainerRuntime, used: &Used) -> Option<Draft> {
     if found.binary_exists == Some(false) {
         let binary = quote::data(found.binary.as_deref().unwrap_or_default());
         let missing = format!("{}: handler {name} runs {binary}, which is not there", configuration(runtime));
-        return Some(Draft::here(BINARY_MISSING).because(missing).because(used.by.clone()));
+        return Some(Draft::on_node(BINARY_MISSING).with_evidence(missing).with_evidence(used.by.clone()));
     }
     let incomplete = runtime.name == "containerd" && runtime.complete && found.runtime_type.is_none();
     incomplete.then(|| {
         let lacks = format!("{}: handler {name} has no runtime_type", configuration(runtime));
-        Draft::here(HANDLER_INCOMPLETE).because(lacks).because(used.by.clone())
+        Draft::on_node(HANDLER_INCOMPLETE).with_evidence(lacks).with_evidence(used.by.clone())
     })
 }
 
@@ -172,7 +172,7 @@ fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     let matters = offers_gpus(node) == Some(false) && uses_nvidia(node, runtime);
     (stale && settled && matters).then(|| {
         let file = runtime.config_changed_path.as_deref().map_or_else(|| configuration(runtime), path);
-        Draft::here(NOT_LOADED).because(format!(
+        Draft::on_node(NOT_LOADED).with_evidence(format!(
             "{file} was written {}, {} runs since {}",
             quote::time(changed),
             quote::data(&runtime.name),
@@ -197,11 +197,13 @@ fn plugin_runtime(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> 
         let runs = pod.phase == "Running" && pod.runtime_class.is_none() && !pod.deleting;
         pod.component == Component::DevicePlugin && runs && settled(pod.created)
     })?;
-    let draft = Draft::here(PLUGIN_RUNTIME).graded(Severity::Critical);
+    let draft = Draft::on_node(PLUGIN_RUNTIME).with_severity(Severity::Critical);
     let pod = quote::data(&format!("{}/{}", plugin.namespace, plugin.name));
+    let draft = draft.with_evidence(format!(
+        "pod {pod} names no RuntimeClass; the default handler is {}",
+        quote::data(&default.name)
+    ));
     let draft = draft
-        .because(format!("pod {pod} names no RuntimeClass; the default handler is {}", quote::data(&default.name)));
-    let draft =
-        draft.because(format!("{}; no resource nvidia.com/… is registered with the kubelet", configuration(runtime)));
-    Some(draft.act(ActionCode::UpdateSoftware, PLUGIN_RUNTIME.advice))
+        .with_evidence(format!("{}; no resource nvidia.com/… is registered with the kubelet", configuration(runtime)));
+    Some(draft.with_action(ActionCode::UpdateSoftware, PLUGIN_RUNTIME.advice))
 }

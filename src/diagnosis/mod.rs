@@ -32,6 +32,7 @@ mod memory;
 mod mig;
 mod node;
 mod nvlink;
+mod nvlink_state;
 mod pcie;
 mod plan;
 mod power;
@@ -46,6 +47,7 @@ mod thermal;
 mod timeline;
 mod unknown;
 mod xid;
+mod xid_history;
 
 pub use families::catalogue_of_rules;
 pub use finding::{

@@ -10,7 +10,8 @@ use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::rules::{DEBUG_DOC, NVML_DOC, rules};
 use super::{Severity, quote};
-use crate::facts::telemetry::{GpuTelemetry, Temperature, Throttling};
+use crate::facts::clock_events::{self, HARDWARE_THERMAL, SOFTWARE_THERMAL};
+use crate::facts::telemetry::{GpuTelemetry, Temperature};
 
 rules! {
     HARDWARE: "thermal-slowdown-hardware" Critical Thermal NVML_DOC, "Hardware slows the GPU down for heat",
@@ -26,15 +27,6 @@ rules! {
     LOST_TIME: "thermal-time-lost" Warning Thermal NVML_DOC, "The GPU was often slowed down for heat",
         CheckCabling "Check cooling of {gpu} on {node} under load; not at this moment, but often before.";
 }
-
-/// Bits of the clock event reasons (`nvmlClocksEventReason*`).
-pub(super) const POWER_CAP: u64 = 0x4;
-pub(super) const SLOWDOWN: u64 = 0x8;
-const SOFTWARE_THERMAL: u64 = 0x20;
-pub(super) const HARDWARE_THERMAL: u64 = 0x40;
-pub(super) const POWER_BRAKE: u64 = 0x80;
-/// Those that are no normal work.
-pub(super) const FAULTS: u64 = SLOWDOWN | SOFTWARE_THERMAL | HARDWARE_THERMAL | POWER_BRAKE;
 
 /// A GPU this near its slowdown limit will reach it on the next warm day.
 const NEAR_CELSIUS: i32 = 5;
@@ -66,25 +58,8 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// The reasons as a mask; from the words where a facts file has only those.
-pub(super) fn reasons(throttling: &Throttling) -> u64 {
-    let bit = |reason: &String| {
-        let reason = reason.to_ascii_lowercase();
-        let hardware = reason.starts_with("h");
-        match reason.as_str() {
-            _ if reason.contains("power brake") => POWER_BRAKE,
-            _ if reason.contains("power cap") => POWER_CAP,
-            _ if reason.contains("thermal") && hardware => HARDWARE_THERMAL,
-            _ if reason.contains("thermal") => SOFTWARE_THERMAL,
-            _ if reason.contains("slowdown") => SLOWDOWN,
-            _ => 0,
-        }
-    };
-    throttling.reasons_mask.unwrap_or_else(|| throttling.reasons.iter().map(bit).fold(0, |mask, bit| mask | bit))
-}
-
 fn slowdown(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
-    let mask = reasons(&now.throttling);
+    let mask = clock_events::mask_of(&now.throttling);
     let rule = if mask & HARDWARE_THERMAL != 0 {
         HARDWARE
     } else if mask & SOFTWARE_THERMAL != 0 {
@@ -95,7 +70,9 @@ fn slowdown(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let words: Vec<String> = now.throttling.reasons.iter().take(4).map(|reason| quote::data(reason)).collect();
     let words = if words.is_empty() { format!("mask {mask:#x}") } else { words.join(", ") };
     Some(
-        Draft::on(rule, gpu).because(format!("clock event reasons: {words}")).because_of(temperature(&now.temperature)),
+        Draft::on_gpu(rule, gpu)
+            .with_evidence(format!("clock event reasons: {words}"))
+            .with_all_evidence(temperature(&now.temperature)),
     )
 }
 
@@ -118,7 +95,9 @@ fn limits(gpu: &Gpu, now: &Temperature) -> Vec<Draft> {
             continue;
         }
         let severity = if celsius >= limit { Severity::Critical } else { Severity::Warning };
-        drafts.push(Draft::on(rule, gpu).graded(severity).because(format!("{celsius} °C, limit {limit} °C")));
+        drafts.push(
+            Draft::on_gpu(rule, gpu).with_severity(severity).with_evidence(format!("{celsius} °C, limit {limit} °C")),
+        );
     }
     let margin = now.tlimit_margin_celsius.filter(|margin| *margin <= 0 && now.slowdown_celsius.is_none());
     let warm = now.gpu_celsius.filter(|celsius| (WARM_CELSIUS..=*PLAUSIBLE.end()).contains(celsius));
@@ -128,7 +107,7 @@ fn limits(gpu: &Gpu, now: &Temperature) -> Vec<Draft> {
         let limit = slowdown.map(|limit| format!(", slowdown at {limit} °C")).unwrap_or_default();
         let severity = if reached { Severity::Critical } else { Severity::Warning };
         let evidence = format!("{celsius} °C, T.Limit margin {margin} °C{limit}");
-        drafts.push(Draft::on(TOO_HOT, gpu).graded(severity).because(evidence));
+        drafts.push(Draft::on_gpu(TOO_HOT, gpu).with_severity(severity).with_evidence(evidence));
     }
     drafts
 }
@@ -144,5 +123,5 @@ fn lost_time(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let notable = thermal.duration_ms.saturating_mul(NOTABLE_SHARE) >= counted_ms;
     let severity = if notable { Severity::Warning } else { Severity::Info };
     let evidence = format!("slowed down for heat for {} since driver load", quote::span(lost));
-    Some(Draft::on(LOST_TIME, gpu).graded(severity).because(evidence))
+    Some(Draft::on_gpu(LOST_TIME, gpu).with_severity(severity).with_evidence(evidence))
 }

@@ -8,9 +8,10 @@ use super::line::Line;
 use super::nvlink4;
 use super::nvlink5::{self, Report};
 use super::scan::{after, decimal, decimal_after, hex, hex_after, signed, word, word_after};
+use crate::facts::ecc::RecoveryAction;
 
 /// Register words that are kept of one line.
-const MOST_WORDS: usize = 8;
+const MAX_WORDS: usize = 8;
 
 /// What tells events of one code apart, where that matters. Costs little: in a storm it is asked for every line.
 pub(super) fn sub_code(code: u32, text: &str) -> Option<String> {
@@ -343,19 +344,8 @@ fn recovery_kind(text: &str) -> Option<String> {
     })
 }
 
-/// NVML's names of the values; 6 and 7 came with NVML 13.
 fn recovery_name(action: u64) -> &'static str {
-    match action {
-        0 => "none",
-        1 => "gpu_reset",
-        2 => "node_reboot",
-        3 => "drain_p2p",
-        4 => "drain_and_reset",
-        5 => "recover_imex",
-        6 => "bus_reset",
-        7 => "system_reboot",
-        _ => "unknown",
-    }
+    u32::try_from(action).map_or(RecoveryAction::Unknown, RecoveryAction::from).name()
 }
 
 /// Which resource was retired, and what brings the spare into place.
@@ -383,7 +373,7 @@ fn words(text: &str) -> Vec<u32> {
     let Some(list) = open.and_then(|at| text.get(at + 1..)) else { return Vec::new() };
     let list = list.split([')', ']']).next().unwrap_or_default();
     let parts = list.split([' ', ',']).filter(|part| !part.is_empty());
-    parts.map_while(|part| u32::try_from(hex(part)?.0).ok()).take(MOST_WORDS).collect()
+    parts.map_while(|part| u32::try_from(hex(part)?.0).ok()).take(MAX_WORDS).collect()
 }
 
 fn hex_list(words: &[u32]) -> String {

@@ -183,14 +183,15 @@ fn neighbours(node: &Node<'_>) -> Vec<Draft> {
         node.timeline.of_kind(Kind::Mce).partition(|event| harmless(event.sub_code.as_deref()));
     for (events, severity) in [(grave, Severity::Warning), (corrected, Severity::Info)] {
         if !events.is_empty() {
-            drafts.push(Draft::here(MACHINE_CHECK).graded(severity).seen_all(events));
+            let draft = Draft::here(MACHINE_CHECK).graded(severity).seen_all(events.iter().copied());
+            drafts.push(draft.aged_on_node(node, &events));
         }
     }
     let cards =
         node.timeline.of_kind(Kind::Nic).filter(|event| event.sub_code.as_deref() != Some("insufficient_power"));
     let cards: Vec<_> = cards.collect();
     if !cards.is_empty() {
-        drafts.push(Draft::here(NIC).seen_all(cards));
+        drafts.push(Draft::here(NIC).seen_all(cards.iter().copied()).aged_on_node(node, &cards));
     }
     drafts
 }

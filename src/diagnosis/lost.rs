@@ -102,7 +102,13 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
     // It fell and answers again: somebody reset the bus. The reason is still unknown. An answer may lag behind the loss.
     let settled = node.age(draft.when).is_none_or(|age| age > SETTLED);
     if node.reads(gpu) && !silent && settled {
-        draft = draft.graded(Severity::Critical).because("NVML reads it again now");
+        draft = draft.graded(Severity::Critical).because("NVML reads it again now").act(
+            ActionCode::DrainAndReset,
+            "Drain the work of {gpu} on {node} and reset it: it left the bus and answers again. If it happens again, \
+             return the GPU.",
+        );
+        let events: Vec<&KernelEvent> = events.iter().map(|(_, event)| *event).collect();
+        draft = draft.aged(node, gpu, &events, true);
     } else {
         draft = draft.because_of(counted(node));
     }

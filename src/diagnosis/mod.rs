@@ -30,6 +30,8 @@ mod memory;
 mod mig;
 mod node;
 mod nvlink;
+#[cfg(test)]
+mod past_events_tests;
 mod pcie;
 mod plan;
 mod power;

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{ActionCode, ClusterFacts, Diagnosis, Finding, Severity, diagnose};
-use crate::report::Report;
+use crate::report::{Report, Section};
 
 const NOW: &str = "2026-11-21T02:45:10Z";
 const GPU: &str = "00000000:5d:00.0";
@@ -240,4 +240,68 @@ fn a_gpu_that_is_passed_through_is_no_failed_probe() {
     assert!(!with(&[Some("vfio-pci")]));
     assert!(with(&[Some("nvidia"), None]), "nothing holds it");
     assert!(with(&[Some("vfio-pci"), None]), "one is held on purpose, another one by nobody");
+}
+
+/// A healthy node of eight GPUs with these kernel events, and so many lines about NVIDIA that were not understood.
+fn healthy(events: Vec<Value>, unread_lines: u64) -> Diagnosis {
+    let mut report = healthy_report();
+    let taken_at = report.taken_at.expect("a time");
+    let now: Timestamp = NOW.parse().expect("a time");
+    // The times of the events are counted back from the time of the report.
+    let moved = |mut event: Value| {
+        for field in ["first", "last"] {
+            let time: Timestamp = event[field].as_str().and_then(|time| time.parse().ok()).expect("a time");
+            event[field] = (taken_at - now.duration_since(time)).to_string().into();
+        }
+        event
+    };
+    let events: Vec<Value> = events.into_iter().map(moved).collect();
+    let from = taken_at - SignedDuration::from_hours(24 * 30);
+    let coverage = json!({"source": "journal", "from": from, "to": taken_at, "records": 900, "unread_lines": unread_lines});
+    let log = serde_json::from_value(json!({"events": events, "coverage": [coverage]})).expect("a log");
+    report.sections.xid = Some(Section::read(log, Vec::new()));
+    diagnose(&report, &ClusterFacts::default())
+}
+
+fn healthy_report() -> Report {
+    let text = include_str!("../../tests/scenarios/healthy-h100-8.json");
+    let mut report: Report = serde_json::from_str(text).expect("the scenario");
+    report.kernel_log.clear();
+    report
+}
+
+#[test]
+fn a_healthy_summary_denies_nothing_that_it_names() {
+    let report = healthy_report();
+    let inventory = report.sections.inventory.as_ref().and_then(|section| section.data.as_ref()).expect("an inventory");
+    let address = json!(inventory.gpus[0].pci_address);
+    let at = |mut event: Value| {
+        event["pci_address"] = address.clone();
+        event
+    };
+    let clean = healthy(vec![], 0).summary;
+    for clause in ["no Xid since", "driver trouble", "no NVLink fault", "no uncorrected memory error"] {
+        assert!(clean.contains(clause), "{clause}: {clean}");
+    }
+    for (code, denied) in [(119, "driver trouble"), (74, "NVLink fault"), (95, "uncorrected memory error")] {
+        let found = healthy(vec![at(xid(code, 6 * DAY))], 0);
+        assert!(found.findings.iter().all(|finding| finding.severity == Severity::Info), "{code}: {found:#?}");
+        assert!(found.summary.contains(&format!("Xid {code}")), "{}", found.summary);
+        assert!(!found.summary.contains(denied), "{}", found.summary);
+    }
+    for line in [at(event("gsp_failed", 6 * DAY)), nameless("peermem_error", 6 * DAY), nameless("assertion", 5)] {
+        let found = healthy(vec![line], 0);
+        assert!(!found.summary.contains("driver trouble"), "{}", found.summary);
+    }
+    let program = healthy(vec![at(xid(13, 5))], 0).summary;
+    assert!(program.contains("driver trouble"), "a program's fault is no trouble of the driver: {program}");
+}
+
+#[test]
+fn lines_that_were_not_understood_are_excepted_from_no_xid() {
+    let found = healthy(vec![], 3);
+    assert!(!found.summary.contains("driver trouble"), "{}", found.summary);
+    assert!(found.summary.contains("no Xid") && found.summary.contains("3 lines"), "{}", found.summary);
+    let understood = healthy(vec![], 0).summary;
+    assert!(!understood.contains("lines"), "{understood}");
 }

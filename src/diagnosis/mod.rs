@@ -44,6 +44,8 @@ mod summary;
 mod thermal;
 mod timeline;
 mod unknown;
+#[cfg(test)]
+mod window_tests;
 mod xid;
 
 pub use finding::{

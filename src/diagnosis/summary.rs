@@ -23,7 +23,12 @@ pub(super) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded]) 
 
 /// Which sections were judged, where they are not all.
 fn judged(node: &Node<'_>, verdict: Verdict) -> Option<String> {
-    let judged = node.judged();
+    let in_part = node.judged_in_part();
+    let named = |section: &'static str| match in_part.contains(&section) {
+        true => format!("{section} (in part)"),
+        false => section.to_owned(),
+    };
+    let judged: Vec<String> = node.judged().into_iter().map(named).collect();
     let (last, before) = judged.split_last()?;
     // What failed is told elsewhere, but for a verdict that finds nothing.
     let all_asked = unknown::not_judged(node).is_empty();
@@ -31,7 +36,7 @@ fn judged(node: &Node<'_>, verdict: Verdict) -> Option<String> {
         return None;
     }
     let (names, were) = match before {
-        [] => ((*last).to_owned(), "was"),
+        [] => (last.clone(), "was"),
         _ => (format!("{} and {last}", before.join(", ")), "were"),
     };
     Some(format!("Only {names} {were} judged: no word about the rest of the node."))

@@ -1,4 +1,4 @@
-//! Tests of what a diagnosis says of the time before its kernel log.
+//! Tests of what a diagnosis says it does not know: the time before its kernel log, and what was read in part.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -56,4 +56,17 @@ fn a_window_leaves_what_lasts_until_the_driver_is_loaded_again() {
     let mut log = serde_json::from_value(json!({"events": [event]})).expect("a log");
     xid::since(&mut log, now - SignedDuration::from_hours(1));
     assert_eq!(log.events.len(), 1, "no CUDA program can start: that is a state");
+}
+
+#[test]
+fn a_section_that_was_read_in_part_is_not_called_judged() {
+    let problem = json!({"what": "power.draw", "why": "Unknown Error", "code": "unknown", "gpu": 0});
+    let gpu = json!({"index": 0, "uuid": "GPU-1", "temperature": {"gpu_celsius": 40}});
+    let report: Report = serde_json::from_value(json!({"taken_at": NOW, "sections": {
+        "telemetry": {"status": "partial", "data": {"gpus": [gpu]}, "problems": [problem]},
+        "ecc": {"status": "ok", "data": {"gpus": []}}}}))
+    .expect("a report");
+    let told = diagnose(&report, &ClusterFacts::default());
+    assert_eq!((told.judged, told.judged_in_part), (vec!["ecc".to_owned()], vec!["telemetry".to_owned()]));
+    assert!(told.summary.contains("telemetry (in part)"), "{}", told.summary);
 }

@@ -114,10 +114,9 @@ impl Draft {
         };
         let Some(recovered) = recovered else { return self };
         let severity = if recovered == Recovered::Lately { Severity::Warning } else { Severity::Info };
-        self.graded(severity).because("all GPUs of the node work now").act(
-            ActionCode::Watch,
-            "Nothing now: all GPUs of {node} work. Watch whether the kernel logs it again.",
-        )
+        self.graded(severity)
+            .because("all GPUs of the node work now")
+            .act(ActionCode::Watch, "Nothing now: all GPUs of {node} work. Watch whether the kernel logs it again.")
     }
 }
 

@@ -25,6 +25,8 @@ mod health;
 mod implausible;
 mod judged;
 mod limits;
+#[cfg(test)]
+mod limits_tests;
 mod lost;
 mod memory;
 mod mig;
@@ -44,8 +46,6 @@ mod summary;
 mod thermal;
 mod timeline;
 mod unknown;
-#[cfg(test)]
-mod limits_tests;
 mod xid;
 
 pub use finding::{

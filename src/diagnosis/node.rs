@@ -144,7 +144,10 @@ impl<'a> Node<'a> {
     pub(super) fn judged_in_part(&self) -> Vec<&'static str> {
         let judged = self.judged();
         let statuses = self.report.sections.statuses().into_iter();
-        statuses.filter(|(name, status)| *status == Status::Partial && judged.contains(name)).map(|(name, _)| name).collect()
+        statuses
+            .filter(|(name, status)| *status == Status::Partial && judged.contains(name))
+            .map(|(name, _)| name)
+            .collect()
     }
 
     fn has_data(&self, section: &str) -> bool {

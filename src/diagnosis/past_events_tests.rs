@@ -257,7 +257,8 @@ fn healthy(events: Vec<Value>, unread_lines: u64) -> Diagnosis {
     };
     let events: Vec<Value> = events.into_iter().map(moved).collect();
     let from = taken_at - SignedDuration::from_hours(24 * 30);
-    let coverage = json!({"source": "journal", "from": from, "to": taken_at, "records": 900, "unread_lines": unread_lines});
+    let coverage =
+        json!({"source": "journal", "from": from, "to": taken_at, "records": 900, "unread_lines": unread_lines});
     let log = serde_json::from_value(json!({"events": events, "coverage": [coverage]})).expect("a log");
     report.sections.xid = Some(Section::read(log, Vec::new()));
     diagnose(&report, &ClusterFacts::default())

@@ -6,7 +6,7 @@
 use super::draft::Draft;
 use super::node::{Gpu, Node, STALE};
 use super::rules::{DEBUG_DOC, rules};
-use super::timeline::{concerns, is_off_bus, is_xid};
+use super::timeline::{GSP_CODES, concerns, is_off_bus, is_xid};
 use super::{ActionCode, Severity, quote};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::facts::processes::{GpuProcess, Processes};
@@ -175,8 +175,7 @@ fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<StuckReason
     let mut gpus: Vec<Gpu> = used.collect();
     gpus.extend(held);
     let fault = gpus.iter().find_map(|gpu| {
-        let grave =
-            |event: &&KernelEvent| (is_off_bus(event) || is_xid(event, &super::xid::GSP_CODES)) && concerns(event, gpu);
+        let grave = |event: &&KernelEvent| (is_off_bus(event) || is_xid(event, &GSP_CODES)) && concerns(event, gpu);
         // What the GPU recovered from holds no process.
         node.timeline.current().filter(grave).find(|event| node.recovered(gpu, &[*event]).is_none())
     });

@@ -5,7 +5,7 @@ use serde::Serialize;
 use syringe_core::diagnosis::{Diagnosis, Finding, Plan, Unknown, Verdict};
 use syringe_core::facts::kernel_log::Coverage;
 
-use crate::kubernetes::read::api_only::KubernetesAlone;
+use crate::kubernetes::read::api_only_facts::ApiOnlyFacts;
 use crate::reading::probe_note::ProbeNote;
 
 /// Findings in one answer. The rest is counted: more than this is read by nobody.
@@ -47,7 +47,7 @@ pub struct Answer<T> {
     pub coverage: CoverageOf,
     /// What the Kubernetes API knows, where no probe could read the node. The tool's own section is then empty.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kubernetes: Option<Box<KubernetesAlone>>,
+    pub kubernetes: Option<Box<ApiOnlyFacts>>,
     /// The tool's own section.
     #[serde(flatten)]
     pub section: T,
@@ -97,7 +97,7 @@ impl<T> Answer<T> {
             not_checked,
             unknown,
             coverage: CoverageOf { kernel_log },
-            kubernetes: probe.alone.take(),
+            kubernetes: probe.api_only.take(),
             section,
             probe,
         }

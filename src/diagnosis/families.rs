@@ -6,8 +6,8 @@ use super::draft::Draft;
 use super::node::Node;
 use super::rules::Rule;
 use super::{
-    cdi, cluster, collective, container, coverage, driver, driver_load, implausible, lost, memory, mig, nvlink, pcie,
-    power, processes, recovery, refused, runtime, siblings, thermal, xid,
+    cdi, cluster, collective, container, coverage, driver, driver_load, implausible, lost, memory, mig, nvlink,
+    nvlink_state, pcie, power, processes, recovery, refused, runtime, siblings, thermal, xid, xid_history,
 };
 
 /// Rules about one subject.
@@ -24,6 +24,8 @@ const FAMILIES: &[Family] = &[
     Family { rules: driver_load::RULES, judge: |_| Vec::new() },
     Family { rules: memory::RULES, judge: memory::judge },
     Family { rules: xid::RULES, judge: xid::judge },
+    Family { rules: xid_history::RULES, judge: xid_history::judge },
+    Family { rules: nvlink_state::RULES, judge: nvlink_state::judge },
     Family { rules: nvlink::RULES, judge: nvlink::judge },
     Family { rules: pcie::RULES, judge: pcie::judge },
     Family { rules: thermal::RULES, judge: thermal::judge },

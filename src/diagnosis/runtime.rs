@@ -70,13 +70,6 @@ pub(super) fn is_booting(node: &Node<'_>) -> bool {
     node.host().and_then(|host| host.uptime_seconds).is_some_and(|uptime| uptime < BOOTING_SECONDS)
 }
 
-/// Whether Kubernetes gives out GPUs of this node; `None`: not asked.
-pub(super) fn offers_gpus(node: &Node<'_>) -> Option<bool> {
-    let cluster = node.cluster;
-    cluster.node.as_ref()?;
-    Some(cluster.gpu_capacity.unwrap_or(0) > 0 || cluster.other_gpu_resources || cluster.gpu_dra == Some(true))
-}
-
 /// A handler that something on the node asks for.
 struct Used {
     handler: String,
@@ -169,7 +162,7 @@ fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     // CRI-O reads its handlers anew on a signal.
     let stale = runtime.name == "containerd" && changed.duration_since(started) > SignedDuration::from_secs(2);
     let settled = node.age(Some(changed)).is_some_and(|age| age > SETTLING);
-    let matters = offers_gpus(node) == Some(false) && uses_nvidia(node, runtime);
+    let matters = node.cluster.advertises_no_gpus() && uses_nvidia(node, runtime);
     (stale && settled && matters).then(|| {
         let file = runtime.config_changed_path.as_deref().map_or_else(|| configuration(runtime), path);
         Draft::on_node(NOT_LOADED).with_evidence(format!(
@@ -186,7 +179,7 @@ fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
 fn plugin_runtime(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     let default = default_of(runtime).filter(|default| runtime.complete && !default.is_nvidia())?;
     let registered = node.kubelet()?.registered.iter().any(|of| of.resource.starts_with("nvidia.com/"));
-    if offers_gpus(node) != Some(false) || registered {
+    if !node.cluster.advertises_no_gpus() || registered {
         return None;
     }
     let now = node.cluster.read_at.or(node.now);

@@ -33,7 +33,7 @@ const NAMED: [&str; 14] = [
 const MOST_OF_ONE_NAME: usize = 32;
 
 /// What was found so far.
-struct Seen {
+struct Daemon {
     comm: &'static str,
     running: bool,
 }
@@ -64,13 +64,13 @@ impl Named {
 
 /// Looks at every process. No daemon can be told where `/proc` cannot be listed.
 pub(super) fn read(paths: &Paths) -> (Daemons, Vec<Named>) {
-    let seen = |comm| Seen { comm, running: false };
+    let daemon = |comm| Daemon { comm, running: false };
     let mut daemons = [
-        seen("nvidia-persiste"),
-        seen("nv-fabricmanage"),
-        seen("nvidia-imex"),
-        seen("nv-hostengine"),
-        seen("nvidia-cuda-mps"),
+        daemon("nvidia-persiste"),
+        daemon("nv-fabricmanage"),
+        daemon("nvidia-imex"),
+        daemon("nv-hostengine"),
+        daemon("nvidia-cuda-mps"),
     ];
     let mut named: Vec<Named> = Vec::new();
     let pids = files::pids(&paths.proc).unwrap_or_default();

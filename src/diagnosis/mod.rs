@@ -39,6 +39,7 @@ mod quote;
 mod recovery;
 mod rules;
 mod siblings;
+mod stack;
 mod summary;
 mod thermal;
 mod timeline;
@@ -52,6 +53,7 @@ pub use cluster_facts::{
 pub use finding::{Action, ActionCode, Class, Diagnosis, Finding, Plan, Scope, Severity, Unknown, Verdict};
 pub use processes::{Stuck, stuck};
 pub use rules::{Rule, catalogue_of_rules};
+pub use stack::{Link, LinkState, StackLink};
 
 use crate::facts::health::Health;
 use crate::pci::PciAddress;
@@ -83,12 +85,14 @@ const FAMILIES: &[Family] = &[
     Family { rules: cluster::RULES, judge: cluster::judge },
     Family { rules: container::RULES, judge: container::judge },
     Family { rules: coverage::RULES, judge: coverage::judge },
+    Family { rules: stack::RULES, judge: stack::judge },
     Family { rules: recovery::RULES, judge: |_| Vec::new() },
 ];
 
 fn drafts(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = FAMILIES.iter().flat_map(|family| (family.judge)(node)).collect();
     recovery::apply(node, &mut drafts);
+    stack::apply(node, &mut drafts);
     coverage::say_what_is_before(node, &mut drafts);
     drafts
 }
@@ -129,6 +133,12 @@ pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
         kernel_log,
         findings: concluded.into_iter().map(|concluded| concluded.finding).collect(),
     }
+}
+
+/// The way of the node's GPUs from the PCI bus to the scheduler, link by link. Empty for a node without GPUs.
+pub fn stack_chain(report: &Report, cluster: &ClusterFacts) -> Vec<StackLink> {
+    let node = Node::new(report, cluster);
+    stack::links(&node, &drafts(&node))
 }
 
 /// Score and status of each GPU and of the node.

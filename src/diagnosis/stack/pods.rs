@@ -175,3 +175,9 @@ fn restarts(count: u32) -> String {
 fn cut(message: &str) -> String {
     clean_keeping_end(message, MESSAGE)
 }
+
+/// Whether something began long enough ago to have done its work.
+pub(super) fn is_older(node: &Node<'_>, since: Option<Timestamp>) -> bool {
+    let age = now(node).zip(since).map(|(now, since)| now.duration_since(since));
+    age.is_some_and(|age| age >= STARTING)
+}

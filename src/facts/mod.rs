@@ -9,7 +9,6 @@ pub mod action;
 pub mod cdi;
 pub mod container;
 pub mod container_runtime;
-pub mod device_names;
 pub mod driver_load;
 pub mod ecc;
 pub mod health;

@@ -102,24 +102,24 @@ impl Broken<'_> {
     /// The finding. `unoffered`: what says that Kubernetes has no GPU of this node, if that is so.
     pub(super) fn draft(&self, node: &Node<'_>, unoffered: Vec<String>) -> Draft {
         let severity = if unoffered.is_empty() && is_offered(node) { Severity::Warning } else { Severity::Critical };
-        let draft = Draft::here(self.rule).graded(severity).because(self.words.clone());
-        self.explain(node, draft).because_of(unoffered)
+        let draft = Draft::on_node(self.rule).with_severity(severity).with_evidence(self.words.clone());
+        self.explain(node, draft).with_all_evidence(unoffered)
     }
 
     /// Adds what the pod's events and log say, and what to do about it.
     pub(super) fn explain(&self, node: &Node<'_>, draft: Draft) -> Draft {
         let trouble = &self.trouble;
-        let draft = draft.because_of(trouble.warning());
+        let draft = draft.with_all_evidence(trouble.warning());
         let log = log_of(node, trouble.pod);
         let told = log.and_then(|log| stack_log::most_telling(lines(log)));
         let draft = match (told, log) {
-            (Some((line, phrase)), _) => draft.because(format!("{}: {}", quoted(line, trouble), phrase.cause)),
-            (None, Some(log)) => draft.because_of(log.lines.last().map(|line| quoted(line, trouble))),
+            (Some((line, phrase)), _) => draft.with_evidence(format!("{}: {}", quoted(line, trouble), phrase.cause)),
+            (None, Some(log)) => draft.with_all_evidence(log.lines.last().map(|line| quoted(line, trouble))),
             (None, None) => draft,
         };
         let advice = advice(trouble, told.map(|(_, phrase)| phrase), &draft.advice);
         let action = told.map_or(draft.action, |(_, phrase)| phrase.action);
-        draft.act(action, advice)
+        draft.with_action(action, advice)
     }
 }
 

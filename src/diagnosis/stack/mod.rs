@@ -114,7 +114,7 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let reason = drafts.iter().position(|draft| is_reason(node, draft));
     if let Some(at) = reason {
         if let Some(draft) = drafts.get_mut(at) {
-            *draft = draft.clone().because_of(unoffered);
+            *draft = draft.clone().with_all_evidence(unoffered);
         }
         drafts.retain(|draft| !is_consequence(draft));
         return;
@@ -159,15 +159,15 @@ fn evidence_of_consequences(drafts: &[Draft]) -> Vec<String> {
 fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> Draft {
     let unexplained = DRIVER_ABSENT.contains(&draft.rule.id);
     if let Some(of_stack) = set_up::not_deployed(node, &draft.evidence).filter(|_| unexplained) {
-        return of_stack.graded(draft.severity);
+        return of_stack.with_severity(draft.severity);
     }
     if let Some(words) = set_up::driver_is_off(node).filter(|_| unexplained) {
-        return draft.because(words);
+        return draft.with_evidence(words);
     }
     let Some(broken) = broken.filter(|broken| broken.trouble.pod.component == Component::Driver) else { return draft };
-    let explained = broken.explain(node, draft.clone().because(broken.words.clone()));
+    let explained = broken.explain(node, draft.clone().with_evidence(broken.words.clone()));
     // A finding that knows why keeps its own advice.
-    if unexplained { explained } else { explained.act(draft.action, draft.advice) }
+    if unexplained { explained } else { explained.with_action(draft.action, draft.advice) }
 }
 
 /// Whether every GPU is bound to vfio-pci: it belongs to virtual machines, and no driver of the host.

@@ -45,16 +45,17 @@ pub(super) fn mig_wedged(node: &Node<'_>) -> Option<Draft> {
         return None;
     }
     let severity = if is_offered(node) { Severity::Warning } else { Severity::Critical };
-    let mut draft = Draft::here(MIG_WEDGED).graded(severity);
+    let mut draft = Draft::on_node(MIG_WEDGED).with_severity(severity);
     if let Some(state) = state {
         let age =
             at_least(node, MIG_STATE).map(|age| format!(", unchanged for {}", quote::span(age))).unwrap_or_default();
         let config = labels.mig_config.as_deref().map(|config| format!(" (mig.config={})", quote::data(config)));
-        draft = draft.because(format!("label {MIG_STATE}={}{age}{}", quote::data(state), config.unwrap_or_default()));
+        draft =
+            draft.with_evidence(format!("label {MIG_STATE}={}{age}{}", quote::data(state), config.unwrap_or_default()));
     }
     if !paused.is_empty() {
         let names = paused.iter().map(|name| quote::data(name)).collect::<Vec<_>>().join(", ");
-        draft = draft.because(format!("labels gpu.deploy.* are still {MIG_PAUSED}: {names}"));
+        draft = draft.with_evidence(format!("labels gpu.deploy.* are still {MIG_PAUSED}: {names}"));
     }
     let layout = labels.mig_config.as_deref().map_or_else(|| "LAYOUT".to_owned(), quote::data);
     let mut advice = draft.advice.replace("LAYOUT", &layout);
@@ -65,11 +66,11 @@ pub(super) fn mig_wedged(node: &Node<'_>) -> Option<Draft> {
             log.and_then(|log| stack_log::most_telling(log.telling.iter().chain(&log.lines).map(String::as_str)));
         if let Some((line, phrase)) = told {
             let line = clean_keeping_end(line, LINE);
-            draft = draft.because(format!("log of the MIG manager: \"{line}\": {}", phrase.cause));
+            draft = draft.with_evidence(format!("log of the MIG manager: \"{line}\": {}", phrase.cause));
         }
     }
     let action = draft.action;
-    Some(draft.act(action, advice))
+    Some(draft.with_action(action, advice))
 }
 
 /// An upgrade of the driver that failed, or does not go on.
@@ -89,15 +90,16 @@ pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
         return None;
     }
     let since = age.map(|age| format!(", unchanged for {}", quote::span(age))).unwrap_or_default();
-    let mut draft = Draft::here(UPGRADE_STUCK).because(format!("label {UPGRADE_STATE}={}{since}", quote::data(state)));
+    let mut draft =
+        Draft::on_node(UPGRADE_STUCK).with_evidence(format!("label {UPGRADE_STATE}={}{since}", quote::data(state)));
     let mut advice = draft.advice.clone();
     if let Some(trouble) = &pod {
-        draft = draft.because(trouble.words());
+        draft = draft.with_evidence(trouble.words());
         let log = node.host().and_then(|host| host.stack_log.as_ref()).filter(|log| log.pod_uid == trouble.pod.uid);
         let told =
             log.and_then(|log| stack_log::most_telling(log.telling.iter().chain(&log.lines).map(String::as_str)));
         if let Some((line, phrase)) = told {
-            draft = draft.because(format!("its log: \"{}\": {}", clean_keeping_end(line, LINE), phrase.cause));
+            draft = draft.with_evidence(format!("its log: \"{}\": {}", clean_keeping_end(line, LINE), phrase.cause));
         }
         advice.push_str(&format!(
             " Log: {}. Then: {}.",
@@ -106,7 +108,7 @@ pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
         ));
     }
     let action = draft.action;
-    Some(draft.because_of(holders(node)).act(action, advice))
+    Some(draft.with_all_evidence(holders(node)).with_action(action, advice))
 }
 
 /// Who keeps the modules in use.

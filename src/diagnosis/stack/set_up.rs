@@ -34,12 +34,14 @@ pub(super) fn not_deployed(node: &Node<'_>, evidence: &[String]) -> Option<Draft
         "the node has no label of node feature discovery"
     };
     Some(
-        Draft::here(NOT_DEPLOYED)
-            .graded(Severity::Critical)
-            .because("label feature.node.kubernetes.io/pci-10de.present is missing; other nodes of the cluster have it")
-            .because(why)
-            .because("no pod of NVIDIA's driver, toolkit or device plugin is on the node")
-            .because_of(evidence.iter().cloned()),
+        Draft::on_node(NOT_DEPLOYED)
+            .with_severity(Severity::Critical)
+            .with_evidence(
+                "label feature.node.kubernetes.io/pci-10de.present is missing; other nodes of the cluster have it",
+            )
+            .with_evidence(why)
+            .with_evidence("no pod of NVIDIA's driver, toolkit or device plugin is on the node")
+            .with_all_evidence(evidence.iter().cloned()),
     )
 }
 
@@ -75,7 +77,7 @@ pub(super) fn two_plugins(node: &Node<'_>) -> Option<Draft> {
         }
         _ => return None,
     };
-    Some(Draft::here(TWO_PLUGINS).because(evidence))
+    Some(Draft::on_node(TWO_PLUGINS).with_evidence(evidence))
 }
 
 /// `Bottlerocket OS 1.20.0 (aws-k8s-1.30-nvidia)`.
@@ -91,7 +93,7 @@ pub(super) fn inotify(node: &Node<'_>, evidence: &[String]) -> Option<Draft> {
         return None;
     }
     let words = format!("root holds {used} inotify instances, fs.inotify.max_user_instances is {most}");
-    Some(Draft::here(INOTIFY).because(words).because_of(evidence.iter().cloned()))
+    Some(Draft::on_node(INOTIFY).with_evidence(words).with_all_evidence(evidence.iter().cloned()))
 }
 
 /// A toolkit that starts again and again, and restarts the container runtime each time.
@@ -113,9 +115,9 @@ pub(super) fn runtime_restarted(node: &Node<'_>) -> Option<Draft> {
         return None;
     }
     Some(
-        Draft::here(RUNTIME_RESTARTED)
-            .because(format!("pod {} was restarted {} times", pods::name(pod), container.restarts))
-            .because(format!("the container runtime started at {}, together with it", quote::time(started))),
+        Draft::on_node(RUNTIME_RESTARTED)
+            .with_evidence(format!("pod {} was restarted {} times", pods::name(pod), container.restarts))
+            .with_evidence(format!("the container runtime started at {}, together with it", quote::time(started))),
     )
 }
 
@@ -128,8 +130,8 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
     if let Some(value) = cluster.labels.deploy.get("device-plugin").filter(|value| *value != "true") {
         let advice = "Set the label nvidia.com/gpu.deploy.device-plugin=true on {node}, or leave it if no pod is to use its GPUs.";
         return draft
-            .because(format!("label nvidia.com/gpu.deploy.device-plugin={}", quote::data(value)))
-            .act(ActionCode::UpdateSoftware, advice);
+            .with_evidence(format!("label nvidia.com/gpu.deploy.device-plugin={}", quote::data(value)))
+            .with_action(ActionCode::UpdateSoftware, advice);
     }
     let Some(pods) = &cluster.nvidia_pods else { return draft };
     let plugin = pods.iter().any(|pod| matches!(pod.component, Component::DevicePlugin | Component::DraDriver));
@@ -137,14 +139,14 @@ pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
         return draft;
     }
     match cluster.os_image.as_deref().filter(|image| is_bottlerocket(image)) {
-        Some(image) => {
-            draft.because(format!("{} has a device plugin built in, and it does not run", quote::data(image))).act(
+        Some(image) => draft
+            .with_evidence(format!("{} has a device plugin built in, and it does not run", quote::data(image)))
+            .with_action(
                 ActionCode::UpdateSoftware,
                 "Restart the built-in device plugin of {node} (apiclient exec admin: systemctl restart \
                  nvidia-k8s-device-plugin), or reboot the node; update Bottlerocket if it happens again.",
-            )
-        }
-        None => draft.because("no pod of a device plugin or DRA driver is on the node").act(
+            ),
+        None => draft.with_evidence("no pod of a device plugin or DRA driver is on the node").with_action(
             ActionCode::UpdateSoftware,
             "Check why no device plugin is scheduled to {node}: the DaemonSet's nodeSelector, affinity and tolerations \
              against the node's labels and taints.",

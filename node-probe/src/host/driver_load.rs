@@ -37,7 +37,8 @@ pub(super) fn read(paths: &Paths) -> Option<DriverLoad> {
     let mut load = DriverLoad {
         secure_boot: host.find(SECURE_BOOT).and_then(|file| file.head(8).ok()).and_then(|bytes| secure_boot(&bytes)),
         lockdown: host.find(LOCKDOWN).and_then(|file| file.text()).and_then(|text| chosen(&text)),
-        signature_enforced: files::text(&paths.sys.join("module/module/parameters/sig_enforce")).and_then(|text| flag(&text)),
+        signature_enforced: files::text(&paths.sys.join("module/module/parameters/sig_enforce"))
+            .and_then(|text| flag(&text)),
         selinux: selinux.map(str::to_owned),
         selinux_denial: if selinux == Some("enforcing") { denial(paths, &host) } else { None },
         ..DriverLoad::default()
@@ -99,10 +100,8 @@ fn denial(paths: &Paths, host: &Root) -> Option<SelinuxDenial> {
         let denied = record.trim_start().strip_prefix("avc:")?.trim_start().strip_prefix("denied")?;
         let (permissions, _) = denied.trim_start().strip_prefix('{')?.split_once('}')?;
         let of_module = permissions.split_whitespace().any(|permission| permission == "module_load");
-        (of_module && seconds >= boot && !record.contains("permissive=1")).then(|| SelinuxDenial {
-            at: Timestamp::from_second(seconds).ok(),
-            record: clean(record, 300),
-        })
+        (of_module && seconds >= boot && !record.contains("permissive=1"))
+            .then(|| SelinuxDenial { at: Timestamp::from_second(seconds).ok(), record: clean(record, 300) })
     })
 }
 
@@ -122,7 +121,10 @@ mod tests {
         tree.file(&SECURE_BOOT[1..], on).file(&LOCKDOWN[1..], "none [integrity] confidentiality\n");
         tree.file("sys/module/module/parameters/sig_enforce", "Y\n");
         let load = of(&tree);
-        assert_eq!((load.secure_boot, load.lockdown.as_deref(), load.signature_enforced), (Some(true), Some("integrity"), Some(true)));
+        assert_eq!(
+            (load.secure_boot, load.lockdown.as_deref(), load.signature_enforced),
+            (Some(true), Some("integrity"), Some(true))
+        );
         tree.file(&SECURE_BOOT[1..], off);
         assert_eq!(of(&tree).secure_boot, Some(false));
         tree.file(&SECURE_BOOT[1..], [1]);

@@ -50,19 +50,17 @@ const PLACES: [&str; 8] = [
 ];
 
 /// Whether there is an nvidia.ko for the kernel `release` below `root`, by `modules.dep` or in one of the usual places; `None`:
-/// there is no such kernel's folder.
+/// it is in none of these places, and `modules.dep` could not be read.
 pub(super) fn has_module(root: &Root, release: &str) -> Option<bool> {
-    if is_listed(root, release) == Some(true) {
-        return Some(true);
-    }
-    if !is_release(release) || root.below(&format!("lib/modules/{release}")).is_none() {
-        return None;
+    let listed = is_listed(root, release);
+    if listed == Some(true) || !is_release(release) {
+        return listed;
     }
     let exists = |path: String| root.find(&path).is_some();
     let built = PLACES.iter().any(|place| {
         ["", ".xz", ".zst", ".gz"].iter().any(|end| exists(format!("lib/modules/{release}/{place}.ko{end}")))
     });
-    Some(built)
+    built.then_some(true).or(listed)
 }
 
 /// A release is one path component; anything else would leave the folder.

@@ -46,7 +46,8 @@ pub(super) fn read(paths: &Paths, named: &[Named], has_gpus: bool) -> Option<Nod
     let boot = process::boot_time(paths);
     let started = |process: &Named| process::start_time(&paths.proc, boot, process.pid);
     // RKE2 runs a kubelet beside its own program: the most particular name first.
-    let kubelet = KUBELETS.iter().find_map(|name| named.iter().find(|process| process.comm == *name && process.of_node()));
+    let kubelet =
+        KUBELETS.iter().find_map(|name| named.iter().find(|process| process.comm == *name && process.of_node()));
     let plugin_sockets = sockets(&host, PLUGINS, "kubelet.sock");
     let registry_sockets = REGISTRY.iter().find_map(|folder| sockets(&host, folder, ""));
     let registered = |sockets: &Option<Vec<Stamped>>| {
@@ -127,7 +128,8 @@ fn instances_of_root(paths: &Paths, started: Instant) -> (u64, bool) {
             }
         };
         let is_inotify = |entry: &fs::DirEntry| {
-            fs::read_link(entry.path()).is_ok_and(|target| matches!(target.to_str(), Some("anon_inode:inotify" | "inotify")))
+            fs::read_link(entry.path())
+                .is_ok_and(|target| matches!(target.to_str(), Some("anon_inode:inotify" | "inotify")))
         };
         let found = descriptors.take(10_000).filter_map(Result::ok).filter(is_inotify).count();
         instances += u64::try_from(found).unwrap_or(u64::MAX);
@@ -150,7 +152,8 @@ mod tests {
     #[test]
     fn sockets_registrations_and_validations_come_with_their_times() {
         let tree = Tree::new();
-        tree.file("var/lib/kubelet/device-plugins/kubelet.sock", "").file("var/lib/kubelet/device-plugins/nvidia-gpu.sock", "");
+        tree.file("var/lib/kubelet/device-plugins/kubelet.sock", "")
+            .file("var/lib/kubelet/device-plugins/nvidia-gpu.sock", "");
         tree.file("var/lib/kubelet/device-plugins/kubelet_internal_checkpoint", "");
         tree.file("run/nvidia/validations/driver-ready", "").file("proc/sys/fs/inotify/max_user_instances", "128\n");
         let stack = read_tree(&tree);
@@ -165,7 +168,9 @@ mod tests {
     fn instances_are_counted_where_no_plugin_has_a_socket() {
         let tree = Tree::new();
         tree.file("proc/sys/fs/inotify/max_user_instances", "2\n").folder("var/lib/kubelet/device-plugins");
-        tree.link("proc/7/fd/1", "anon_inode:inotify").link("proc/7/fd/2", "anon_inode:[eventfd]").link("proc/8/fd/9", "inotify");
+        tree.link("proc/7/fd/1", "anon_inode:inotify")
+            .link("proc/7/fd/2", "anon_inode:[eventfd]")
+            .link("proc/8/fd/9", "inotify");
         let inotify = read_tree(&tree).inotify.expect("the limit is there");
         assert_eq!((inotify.max_user_instances, inotify.instances_of_root), (Some(2), Some(2)));
     }
@@ -174,12 +179,18 @@ mod tests {
     fn a_plugin_of_the_node_and_one_of_a_pod_are_told_apart() {
         const POD: &str = "0::/kubepods.slice/kubepods-pod0f8a7c2e_11aa_4bbb_8ccc_123456789abc.slice/x.scope\n";
         let tree = Tree::new();
-        tree.file("proc/stat", "btime 1763688000\n").file("proc/90/stat", "90 (nvidia-device-p) S 1 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 500 0 0");
-        for (pid, comm, cgroup) in [(80, "nvidia-device-p", POD), (90, "nvidia-device-p", "0::/system.slice/nvidia-k8s-device-plugin.service\n"), (91, "kubelet", "0::/kubelet.service\n")] {
+        tree.file("proc/stat", "btime 1763688000\n")
+            .file("proc/90/stat", "90 (nvidia-device-p) S 1 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 500 0 0");
+        for (pid, comm, cgroup) in [
+            (80, "nvidia-device-p", POD),
+            (90, "nvidia-device-p", "0::/system.slice/nvidia-k8s-device-plugin.service\n"),
+            (91, "kubelet", "0::/kubelet.service\n"),
+        ] {
             tree.file(&format!("proc/{pid}/comm"), format!("{comm}\n")).file(&format!("proc/{pid}/cgroup"), cgroup);
         }
         let processes = read_tree(&tree).processes;
-        let seen: Vec<(u32, bool, bool)> = processes.iter().map(|found| (found.pid, found.pod_uid.is_some(), found.started_at.is_some())).collect();
+        let seen: Vec<(u32, bool, bool)> =
+            processes.iter().map(|found| (found.pid, found.pod_uid.is_some(), found.started_at.is_some())).collect();
         assert_eq!(seen, [(90, false, true), (80, true, false)]);
     }
 }

@@ -4,9 +4,9 @@
 
 mod spec;
 
+use std::fs;
 use std::os::linux::fs::MetadataExt;
 use std::path::Path;
-use std::fs;
 
 use rustix::fs::{major, minor};
 use syringe_core::facts::cdi::{Cdi, CdiSpec, StaleDevice};
@@ -40,7 +40,8 @@ pub(super) fn read(paths: &Paths, configured: Option<Vec<String>>) -> Option<Cdi
     }
     let host = Root::open(&paths.host).ok()?;
     let folders = configured.filter(|folders| !folders.is_empty());
-    let folders: Vec<String> = folders.unwrap_or_else(|| FOLDERS.map(str::to_owned).to_vec()).into_iter().take(8).collect();
+    let folders: Vec<String> =
+        folders.unwrap_or_else(|| FOLDERS.map(str::to_owned).to_vec()).into_iter().take(8).collect();
     let mut cdi = Cdi::default();
     for folder in folders {
         read_folder(paths, &host, &folder, &mut cdi);
@@ -72,7 +73,9 @@ fn read_folder(paths: &Paths, host: &Root, folder: &str, cdi: &mut Cdi) {
         };
         let text = file.whole(MAX_SPEC).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         match text.as_deref().map(|text| (text, spec::parse(text))) {
-            Some((_, Some(spec))) if is_nvidia(&spec.kind) => cdi.specs.push(describe(paths, host, &path, &file, &spec)),
+            Some((_, Some(spec))) if is_nvidia(&spec.kind) => {
+                cdi.specs.push(describe(paths, host, &path, &file, &spec))
+            }
             Some((_, Some(_))) => {}
             // Of another vendor, as far as can be seen.
             Some((text, None)) if !text.contains("nvidia") => {}
@@ -144,7 +147,11 @@ fn stale(dev: &Path, node: &DeviceNode) -> Option<StaleDevice> {
         (None, Some(_)) => false,
     };
     let text = |(major, minor): (u32, u32)| format!("{major}:{minor}");
-    differs.then(|| StaleDevice { path: files::shown(Path::new("/"), Path::new(path)), in_spec: in_spec.map(text), on_node: here.map(text) })
+    differs.then(|| StaleDevice {
+        path: files::shown(Path::new("/"), Path::new(path)),
+        in_spec: in_spec.map(text),
+        on_node: here.map(text),
+    })
 }
 
 #[cfg(test)]

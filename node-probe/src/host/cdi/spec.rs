@@ -76,9 +76,6 @@ fn parse_yaml(text: &str) -> Option<Spec> {
         if content.is_empty() || content == "---" || content.starts_with('#') {
             continue;
         }
-        if content.starts_with(['{', '[', '&', '*', '!', '?', '\t', '%']) {
-            return None;
-        }
         let mut indent = line.len() - content.len();
         let mut content = content;
         let mut begins_entry = false;
@@ -89,6 +86,9 @@ fn parse_yaml(text: &str) -> Option<Spec> {
             above.push(Above { indent, key: ENTRY.to_owned() });
             indent += content.len() - rest.trim_start_matches(' ').len();
             content = rest.trim_start_matches(' ');
+        }
+        if content.starts_with(['{', '[', '&', '*', '!', '?', '\t', '%']) {
+            return None;
         }
         let Some((key, value)) = key_and_value(content) else {
             // A plain entry of a list: an option, an argument.
@@ -138,7 +138,9 @@ fn take(spec: &mut Spec, path: &[&str], begins_entry: bool, key: &str, value: &s
                 _ => {}
             }
         }
-        (["devices", "-", "containerEdits", rest @ ..], key) => edit(&mut spec.devices.last_mut()?.edits, rest, begins_entry, key, value)?,
+        (["devices", "-", "containerEdits", rest @ ..], key) => {
+            edit(&mut spec.devices.last_mut()?.edits, rest, begins_entry, key, value)?
+        }
         (["containerEdits", rest @ ..], key) => edit(&mut spec.edits, rest, begins_entry, key, value)?,
         _ => {}
     }

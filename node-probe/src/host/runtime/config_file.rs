@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use toml::{Table, Value};
 
-use crate::in_root::Root;
 use crate::files;
+use crate::in_root::Root;
 
 /// A containerd configuration with all defaults written out has some 10 KiB.
 const MAX_CONFIG: usize = 256 * 1024;
@@ -38,7 +38,11 @@ pub(super) fn read(host: &Root, path: &str) -> Read {
     let text = file.whole(MAX_CONFIG).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let Some(table) = text.and_then(|text| text.parse::<Table>().ok()) else { return Read::Unreadable };
     let changed_at = file.changed_at();
-    Read::Parsed(ConfigFile { path: files::shown(&host.path, &host.path.join(path.trim_start_matches('/'))), changed_at, table })
+    Read::Parsed(ConfigFile {
+        path: files::shown(&host.path, &host.path.join(path.trim_start_matches('/'))),
+        changed_at,
+        table,
+    })
 }
 
 /// The files that a pattern with `*` in its last part names, sorted; the path itself where it has none. `None`: the pattern, or
@@ -54,7 +58,10 @@ pub(super) fn matching(host: &Root, pattern: &str) -> Option<Vec<String>> {
     }
     let Some(found) = host.find(folder) else { return (host.exists(folder) == Some(false)).then(Vec::new) };
     let fits = |name: &String| {
-        name.len() >= begin.len() + end.len() && name.starts_with(begin) && name.ends_with(end) && !name.starts_with('.')
+        name.len() >= begin.len() + end.len()
+            && name.starts_with(begin)
+            && name.ends_with(end)
+            && !name.starts_with('.')
     };
     Some(found.names().ok()?.into_iter().filter(fits).map(|name| format!("{folder}/{name}")).collect())
 }

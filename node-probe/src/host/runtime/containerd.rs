@@ -33,7 +33,8 @@ pub(super) fn read(host: &Root, path: &str) -> (ContainerRuntime, Option<Vec<Str
             return (found.into_facts(complete, None, None, Vec::new()), None);
         }
     };
-    let version = at(&main.table, &["version"]).and_then(Value::as_integer).and_then(|version| u32::try_from(version).ok());
+    let version =
+        at(&main.table, &["version"]).and_then(Value::as_integer).and_then(|version| u32::try_from(version).ok());
     let main_path = main.path.clone();
     let imports_are_set = main.table.contains_key("imports");
     let drop_ins = imported(host, &main, &mut found.complete);
@@ -49,8 +50,7 @@ pub(super) fn read(host: &Root, path: &str) -> (ContainerRuntime, Option<Vec<Str
     let folders = found.cdi_folders.clone();
     let complete = found.complete && !found.disabled;
     let mut facts = found.into_facts(complete, Some(main_path), Some(version.unwrap_or(1)), drop_ins);
-    (facts.config_changed_at, facts.config_changed_path) =
-        changed.map_or((None, None), |(at, path)| (at, Some(path)));
+    (facts.config_changed_at, facts.config_changed_path) = changed.map_or((None, None), |(at, path)| (at, Some(path)));
     (facts, folders)
 }
 
@@ -127,7 +127,9 @@ impl Found {
         self.disabled |= disables_cri(&file.table);
         for plugin in PLUGINS {
             let Some(section) = at(&file.table, &["plugins", plugin]).and_then(Value::as_table) else { continue };
-            if let Some(name) = text_at(section, &["containerd", "default_runtime_name"]).filter(|name| !name.is_empty()) {
+            if let Some(name) =
+                text_at(section, &["containerd", "default_runtime_name"]).filter(|name| !name.is_empty())
+            {
                 self.default_handler = Some(clean(name, 64));
             }
             self.cdi_enabled = at(section, &["enable_cdi"]).and_then(Value::as_bool).or(self.cdi_enabled);

@@ -36,7 +36,9 @@ pub(super) fn read(host: &Root) -> (ContainerRuntime, Option<Vec<String>>) {
     let mut found: BTreeMap<String, RuntimeHandler> = BTreeMap::new();
     let (mut default_handler, mut folders) = (None, None);
     for file in &files {
-        if let Some(name) = text_at(&file.table, &["crio", "runtime", "default_runtime"]).filter(|name| !name.is_empty()) {
+        if let Some(name) =
+            text_at(&file.table, &["crio", "runtime", "default_runtime"]).filter(|name| !name.is_empty())
+        {
             default_handler = Some(clean(name, 64));
         }
         folders = texts_at(&file.table, &["crio", "runtime", "cdi_spec_dirs"]).or(folders);
@@ -55,7 +57,8 @@ pub(super) fn read(host: &Root) -> (ContainerRuntime, Option<Vec<String>>) {
         }
     }
     for name in BUILT_IN {
-        let handler = || RuntimeHandler { name: name.to_owned(), runtime_type: Some("oci".to_owned()), ..Default::default() };
+        let handler =
+            || RuntimeHandler { name: name.to_owned(), runtime_type: Some("oci".to_owned()), ..Default::default() };
         found.entry(name.to_owned()).or_insert_with(handler);
     }
     let newest = files.iter().max_by_key(|file| file.changed_at);

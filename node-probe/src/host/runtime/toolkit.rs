@@ -13,7 +13,8 @@ const OF_OPERATOR: &str = "/usr/local/nvidia/toolkit/.config/nvidia-container-ru
 
 /// The configuration that the handlers' program reads: beside the program where the operator installed it, else the host's.
 pub(super) fn read(host: &Root, handlers: &[RuntimeHandler]) -> Option<ToolkitConfig> {
-    let binaries = handlers.iter().filter(|handler| handler.is_nvidia()).filter_map(|handler| handler.binary.as_deref());
+    let binaries =
+        handlers.iter().filter(|handler| handler.is_nvidia()).filter_map(|handler| handler.binary.as_deref());
     let beside = binaries.filter_map(|binary| Some(binary.rsplit_once('/')?.0));
     let beside = beside.map(|folder| format!("{folder}/.config/nvidia-container-runtime/config.toml"));
     let places = beside.chain([OF_HOST.to_owned(), OF_OPERATOR.to_owned()]);

@@ -47,6 +47,8 @@ pub struct ClusterFacts {
     pub labels: GpuLabels,
     /// Pods of NVIDIA's stack on the node.
     pub nvidia_pods: Option<Vec<NvidiaPod>>,
+    /// Whether another node has the label of node feature discovery for NVIDIA's PCI devices.
+    pub pci_label_elsewhere: Option<bool>,
     /// RuntimeClasses that pods on the node name.
     pub runtime_classes: Option<Vec<RuntimeClassUse>>,
 }

@@ -7,7 +7,7 @@ use super::node::Node;
 use super::rules::Rule;
 use super::{
     cdi, cluster, collective, container, coverage, driver, driver_load, implausible, lost, memory, mig, nvlink,
-    nvlink_state, pcie, power, processes, recovery, refused, runtime, siblings, thermal, xid, xid_history,
+    nvlink_state, pcie, power, processes, recovery, refused, runtime, siblings, stack, thermal, xid, xid_history,
 };
 
 /// Rules about one subject.
@@ -40,6 +40,7 @@ const FAMILIES: &[Family] = &[
     Family { rules: cdi::RULES, judge: cdi::judge },
     Family { rules: container::RULES, judge: container::judge },
     Family { rules: coverage::RULES, judge: coverage::judge },
+    Family { rules: stack::RULES, judge: stack::judge },
     Family { rules: recovery::RULES, judge: |_| Vec::new() },
 ];
 
@@ -47,6 +48,7 @@ const FAMILIES: &[Family] = &[
 pub(super) fn drafts(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = FAMILIES.iter().flat_map(|family| (family.judge)(node)).collect();
     recovery::apply(node, &mut drafts);
+    stack::apply(node, &mut drafts);
     coverage::say_what_is_before(node, &mut drafts);
     drafts
 }

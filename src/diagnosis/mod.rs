@@ -50,6 +50,7 @@ mod refused;
 mod rules;
 mod runtime;
 mod siblings;
+mod stack;
 mod summary;
 mod thermal;
 mod timeline;
@@ -65,6 +66,7 @@ pub use families::catalogue_of_rules;
 pub use finding::{Action, ActionCode, Class, Diagnosis, Finding, Plan, Scope, Severity, Unknown, Verdict};
 pub use processes::{Stuck, stuck};
 pub use rules::Rule;
+pub use stack::{Link, LinkState, StackLink};
 
 use crate::facts::health::Health;
 use crate::pci::PciAddress;
@@ -111,6 +113,12 @@ pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
         kernel_log,
         findings: concluded.into_iter().map(|concluded| concluded.finding).collect(),
     }
+}
+
+/// The way of the node's GPUs from the PCI bus to the scheduler, link by link. Empty for a node without GPUs.
+pub fn stack_chain(report: &Report, cluster: &ClusterFacts) -> Vec<StackLink> {
+    let node = Node::new(report, cluster);
+    stack::links(&node, &families::drafts(&node))
 }
 
 /// Score and status of each GPU and of the node.

@@ -5,7 +5,7 @@
 
 use super::Phrase;
 use crate::diagnosis::finding::ActionCode::{
-    self, CheckCabling, ContactVendor, DrainAndReboot, DrainAndReset, RestartPod, UpdateSoftware,
+    self, ContactVendor, DrainAndReboot, DrainAndReset, RestartPod, UpdateSoftware,
 };
 use crate::diagnosis::finding::Class::{self, Driver, Fabric, Hardware};
 

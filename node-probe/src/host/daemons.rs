@@ -30,7 +30,7 @@ const NAMED: [&str; 14] = [
 ];
 
 /// Processes of one name that are kept: who may name processes could name ten thousand.
-const MOST_OF_ONE_NAME: usize = 32;
+const MAX_OF_ONE_NAME: usize = 32;
 
 /// What was found so far.
 struct Daemon {
@@ -88,7 +88,7 @@ pub(super) fn read(paths: &Paths) -> (Daemons, Vec<Named>) {
             let found = Named { comm: name, pid: *pid, cgroup, of_root };
             // Those of pods never push out those of the node.
             let alike = |other: &&Named| other.comm == name && other.of_node() == found.of_node();
-            if named.iter().filter(alike).count() < MOST_OF_ONE_NAME {
+            if named.iter().filter(alike).count() < MAX_OF_ONE_NAME {
                 named.push(found);
             }
         }
@@ -127,14 +127,14 @@ mod tests {
     #[test]
     fn pods_that_take_the_name_of_a_service_do_not_push_it_out() {
         let tree = Tree::new();
-        for pid in 100..100 + 2 * u32::try_from(MOST_OF_ONE_NAME).expect("small") {
+        for pid in 100..100 + 2 * u32::try_from(MAX_OF_ONE_NAME).expect("small") {
             let pod = "0::/kubepods.slice/kubepods-pod0f8a7c2e_11aa_4bbb_8ccc_123456789abc.slice/x.scope\n";
             tree.file(&format!("proc/{pid}/comm"), "containerd\n").file(&format!("proc/{pid}/cgroup"), pod);
         }
         tree.file("proc/900/comm", "containerd\n").file("proc/900/cgroup", "0::/system.slice/containerd.service\n");
         let (_, named) = read(&tree.paths());
         let of_node: Vec<u32> = named.iter().filter(|process| process.of_node()).map(|process| process.pid).collect();
-        assert_eq!((named.len(), of_node), (MOST_OF_ONE_NAME + 1, vec![900]));
+        assert_eq!((named.len(), of_node), (MAX_OF_ONE_NAME + 1, vec![900]));
         assert_eq!(named[0].pod_uid().as_deref(), Some("0f8a7c2e-11aa-4bbb-8ccc-123456789abc"));
     }
 }

@@ -18,10 +18,10 @@ const SELINUX: &str = "/sys/fs/selinux/enforce";
 const AUDIT_LOG: &str = "/var/log/audit/audit.log";
 
 /// What is read of the audit log: some thousand records.
-const MOST_AUDIT: u64 = 256 * 1024;
+const MAX_AUDIT: u64 = 256 * 1024;
 
 /// Kernels of one node: distributions keep two to five.
-const MOST_KERNELS: usize = 16;
+const MAX_KERNELS: usize = 16;
 
 /// Reads the rules and the modules. The files of sysfs that are mounts of their own are the host's, not the probe's.
 pub(super) fn read(paths: &Paths) -> Option<DriverLoad> {
@@ -74,7 +74,7 @@ fn modules(host: &Root, load: &mut DriverLoad) {
     for root in roots {
         let Some(Ok(names)) = root.find("lib/modules").map(|folder| folder.names()) else { continue };
         load.modules_listed = true;
-        for name in names.into_iter().take(MOST_KERNELS) {
+        for name in names.into_iter().take(MAX_KERNELS) {
             let Some(has) = module_file::has_module(&root, &name) else { continue };
             let list = if has { &mut load.kernels_with_module } else { &mut load.kernels_without_module };
             let name = clean(&name, 100);
@@ -90,7 +90,7 @@ fn modules(host: &Root, load: &mut DriverLoad) {
 /// The newest record of this boot by which SELinux denied the load of a module. The kernel writes it itself (`type=AVC`); programs
 /// write records of other types.
 fn denial(paths: &Paths, host: &Root) -> Option<SelinuxDenial> {
-    let (tail, _) = host.find(AUDIT_LOG)?.tail(MOST_AUDIT).ok()?;
+    let (tail, _) = host.find(AUDIT_LOG)?.tail(MAX_AUDIT).ok()?;
     let boot = process::boot_time(paths)?;
     let tail = String::from_utf8_lossy(&tail);
     tail.lines().rev().find_map(|line| {

@@ -23,15 +23,15 @@ use crate::paths::{Owner, Paths};
 const FOLDERS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 
 /// A specification of 16 GPUs with 200 mounts has about 40 KiB.
-const MOST_SPEC: usize = 512 * 1024;
+const MAX_SPEC: usize = 512 * 1024;
 /// Files that are looked at. A DRA driver writes one for each claim.
-const MOST_FILES: usize = 256;
+const MAX_FILES: usize = 256;
 /// Specifications, devices of one, and differences that are listed.
-const MOST_SPECS: usize = 16;
-const MOST_DEVICES: usize = 64;
-const MOST_LIBRARIES: usize = 4;
-const MOST_STALE: usize = 8;
-const MOST_UNREAD: usize = 8;
+const MAX_SPECS: usize = 16;
+const MAX_DEVICES: usize = 64;
+const MAX_LIBRARIES: usize = 4;
+const MAX_STALE: usize = 8;
+const MAX_UNREAD: usize = 8;
 
 /// Reads the folders that the runtime is configured with, else the usual ones.
 pub(super) fn read(paths: &Paths, configured: Option<Vec<String>>) -> Option<Cdi> {
@@ -59,7 +59,7 @@ fn read_folder(paths: &Paths, host: &Root, folder: &str, cdi: &mut Cdi) {
     let specs = names.into_iter().filter(|name| [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end)));
     for (number, name) in specs.enumerate() {
         let path = format!("{folder}/{name}");
-        if number == MOST_FILES || cdi.specs.len() == MOST_SPECS {
+        if number == MAX_FILES || cdi.specs.len() == MAX_SPECS {
             return unread(cdi, &path);
         }
         // One for each claim of dynamic resource allocation, by its name: counted, not compared.
@@ -71,7 +71,7 @@ fn read_folder(paths: &Paths, host: &Root, folder: &str, cdi: &mut Cdi) {
             unread(cdi, &path);
             continue;
         };
-        let text = file.whole(MOST_SPEC).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        let text = file.whole(MAX_SPEC).ok().and_then(|bytes| String::from_utf8(bytes).ok());
         match text.as_deref().map(|text| (text, spec::parse(text))) {
             Some((_, Some(spec))) if is_nvidia(&spec.kind) => {
                 cdi.specs.push(describe(paths, host, &path, &file, &spec))
@@ -85,7 +85,7 @@ fn read_folder(paths: &Paths, host: &Root, folder: &str, cdi: &mut Cdi) {
 }
 
 fn unread(cdi: &mut Cdi, path: &str) {
-    if cdi.unread.len() < MOST_UNREAD {
+    if cdi.unread.len() < MAX_UNREAD {
         cdi.unread.push(clean(path, 160));
     }
 }
@@ -109,11 +109,11 @@ fn describe(paths: &Paths, host: &Root, path: &str, file: &HostFile, spec: &Spec
     CdiSpec {
         path: clean(path, 160),
         kind: clean(&spec.kind, 80),
-        devices: spec.devices.iter().take(MOST_DEVICES).map(|device| clean(&device.name, 80)).collect(),
+        devices: spec.devices.iter().take(MAX_DEVICES).map(|device| clean(&device.name, 80)).collect(),
         changed_at: file.changed_at(),
         driver_version: libraries.iter().find_map(|path| driver_of(path)),
-        missing_libraries: missing.take(MOST_LIBRARIES).map(|path| clean(path, 160)).collect(),
-        stale_devices: stale.take(MOST_STALE).collect(),
+        missing_libraries: missing.take(MAX_LIBRARIES).map(|path| clean(path, 160)).collect(),
+        stale_devices: stale.take(MAX_STALE).collect(),
     }
 }
 

@@ -7,10 +7,10 @@ use crate::files;
 use crate::in_root::Root;
 
 /// A containerd configuration with all defaults written out has some 10 KiB.
-const MOST_CONFIG: usize = 256 * 1024;
+const MAX_CONFIG: usize = 256 * 1024;
 
 /// Files of one configuration. A node has one to three.
-pub(super) const MOST_FILES: usize = 32;
+pub(super) const MAX_FILES: usize = 32;
 
 /// One file, parsed.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ pub(super) fn read(host: &Root, path: &str) -> Read {
     let Some(file) = host.find(path) else {
         return if host.exists(path) == Some(false) { Read::Absent } else { Read::Unreadable };
     };
-    let text = file.whole(MOST_CONFIG).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let text = file.whole(MAX_CONFIG).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     let Some(table) = text.and_then(|text| text.parse::<Table>().ok()) else { return Read::Unreadable };
     let changed_at = file.changed_at();
     Read::Parsed(ConfigFile {

@@ -9,7 +9,7 @@ use syringe_core::facts::container_runtime::{ContainerRuntime, RuntimeHandler};
 use syringe_core::text::clean;
 use toml::{Table, Value};
 
-use super::config_file::{self, ConfigFile, MOST_FILES, Read, at, text_at, texts_at};
+use super::config_file::{self, ConfigFile, MAX_FILES, Read, at, text_at, texts_at};
 use super::handlers;
 use crate::in_root::Root;
 
@@ -78,7 +78,7 @@ fn imported(host: &Root, main: &ConfigFile, complete: &mut bool) -> Vec<ConfigFi
             continue;
         };
         for path in paths {
-            if files.len() == MOST_FILES {
+            if files.len() == MAX_FILES {
                 *complete = false;
                 return files;
             }
@@ -101,7 +101,7 @@ fn imported(host: &Root, main: &ConfigFile, complete: &mut bool) -> Vec<ConfigFi
 /// its version.
 fn adds_handlers(host: &Root, found: &Found) -> bool {
     let paths = config_file::matching(host, DEFAULT_IMPORTS).unwrap_or_default();
-    paths.iter().take(MOST_FILES).any(|path| match config_file::read(host, path) {
+    paths.iter().take(MAX_FILES).any(|path| match config_file::read(host, path) {
         Read::Parsed(file) => {
             let mut there = Found::default();
             there.take(&file);

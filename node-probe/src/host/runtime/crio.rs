@@ -6,7 +6,7 @@ use syringe_core::facts::container_runtime::{ContainerRuntime, RuntimeHandler};
 use syringe_core::text::clean;
 use toml::Value;
 
-use super::config_file::{self, ConfigFile, MOST_FILES, Read, at, text_at, texts_at};
+use super::config_file::{self, ConfigFile, MAX_FILES, Read, at, text_at, texts_at};
 use super::handlers;
 use crate::in_root::Root;
 
@@ -22,9 +22,9 @@ pub(super) fn read(host: &Root) -> (ContainerRuntime, Option<Vec<String>>) {
     let mut complete = true;
     let mut files: Vec<ConfigFile> = Vec::new();
     let drop_ins = config_file::matching(host, DROP_INS);
-    complete &= drop_ins.as_ref().is_some_and(|drop_ins| drop_ins.len() < MOST_FILES);
+    complete &= drop_ins.as_ref().is_some_and(|drop_ins| drop_ins.len() < MAX_FILES);
     let paths = std::iter::once(MAIN.to_owned()).chain(drop_ins.unwrap_or_default());
-    for path in paths.take(MOST_FILES) {
+    for path in paths.take(MAX_FILES) {
         match config_file::read(host, &path) {
             Read::Parsed(file) => files.push(file),
             Read::Absent => {}

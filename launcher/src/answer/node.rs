@@ -68,8 +68,18 @@ impl CoverageOf {
 impl<T> Answer<T> {
     /// Puts an answer together.
     pub fn new(diagnosis: Diagnosis, section: T, mut probe: ProbeNote) -> Self {
-        let Diagnosis { verdict, summary, judged, not_judged, mut findings, plan, not_checked, unknown, kernel_log } =
-            diagnosis;
+        let Diagnosis {
+            verdict,
+            summary,
+            judged,
+            not_judged,
+            mut findings,
+            plan,
+            not_checked,
+            unknown,
+            kernel_log,
+            stack: _,
+        } = diagnosis;
         let omitted = findings.len().saturating_sub(MOST_FINDINGS);
         findings.truncate(MOST_FINDINGS);
         Self {

@@ -118,7 +118,7 @@ pub enum Component {
 }
 
 /// A pod of NVIDIA's stack.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NvidiaPod {
     /// Namespace.
@@ -152,7 +152,7 @@ pub struct NvidiaPod {
 }
 
 /// A container of such a pod.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NvidiaContainer {
     /// Name.
@@ -172,7 +172,7 @@ pub struct NvidiaContainer {
 }
 
 /// The state of a container.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ContainerState {
     /// Which of the three.

@@ -33,7 +33,7 @@ rules! {
     NOT_LOADED: "runtime-config-not-loaded" Warning Driver RUNTIME_DOC,
         "The container runtime runs with an older configuration than its file",
         UpdateSoftware "Restart the container runtime on {node}: it reads its configuration only when it starts.";
-    PLUGIN_RUNTIME: "plugin-without-nvidia-runtime" Critical Driver RUNTIME_DOC,
+    PLUGIN_RUNTIME: "runtime-class-missing-on-plugin" Critical Driver RUNTIME_DOC,
         "The device plugin runs without NVIDIA's runtime, so it sees no GPU",
         UpdateSoftware "Set runtimeClassName: nvidia for the device plugin (Helm: --set runtimeClassName=nvidia), or make \
             NVIDIA's runtime the default one on {node} (`nvidia-ctk runtime configure --set-as-default`) and restart the \

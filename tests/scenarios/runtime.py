@@ -137,7 +137,7 @@ def runtime_whose_file_was_touched():
 @variant(
     "The device plugin names no RuntimeClass, and the default handler is runc: it finds no GPU and waits.",
     "critical",
-    {"id": "plugin-without-nvidia-runtime", "evidence": ["names no RuntimeClass; the default handler is runc"]},
+    {"id": "runtime-class-missing-on-plugin", "evidence": ["names no RuntimeClass; the default handler is runc"]},
     must_not=NOT_HARDWARE,
     more=True,
     health="healthy",
@@ -150,7 +150,7 @@ def plugin_in_the_wrong_runtime():
 @variant(
     "The same plugin, but NVIDIA's runtime is the default one.",
     "healthy",
-    must_not=QUIET + ["plugin-without-nvidia-runtime"],
+    must_not=QUIET + ["runtime-class-missing-on-plugin"],
     cluster=cluster(nvidia_pods=[plugin_pod()]),
 )
 def plugin_in_the_default_runtime():

@@ -82,6 +82,7 @@ impl<T> Answer<T> {
             not_checked,
             unknown,
             kernel_log,
+            stack: _,
         } = diagnosis;
         let omitted = findings.len().saturating_sub(MOST_FINDINGS);
         findings.truncate(MOST_FINDINGS);

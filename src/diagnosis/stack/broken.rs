@@ -3,8 +3,8 @@
 use super::super::draft::Draft;
 use super::super::node::Node;
 use super::super::rules::Rule;
+use super::super::stack_link::Link;
 use super::super::{Component, ContainerStateKind, NvidiaPod, Severity, quote};
-use super::chain::Link;
 use super::pods::{self, Trouble};
 use super::{BROKEN_DRIVER, BROKEN_PLUGIN, BROKEN_TOOLKIT, BROKEN_VALIDATOR, is_offered};
 use crate::facts::stack_log::StackLog;
@@ -145,4 +145,22 @@ fn lines(log: &StackLog) -> impl Iterator<Item = &str> {
 
 fn quoted(line: &str, trouble: &Trouble<'_>) -> String {
     format!("log of {}: \"{}\"", quote::data(trouble.container_name()), clean_keeping_end(line, LINE))
+}
+
+/// The container of NVIDIA's stack whose log may say why the GPUs are not offered: of the first pod that fails, of a device
+/// plugin that runs without effect, or of the MIG manager.
+pub(super) fn log_wanted<'a>(node: &Node<'a>) -> Option<(&'a NvidiaPod, &'a str)> {
+    let named = |trouble: Trouble<'a>| Some((trouble.pod, trouble.container?.name.as_str()));
+    if let Some(broken) = first(node) {
+        return named(broken.trouble);
+    }
+    let labels = &node.cluster.labels;
+    let unfinished = labels.mig_config_state.as_deref().is_some_and(|state| state != "success");
+    let component = match () {
+        () if unfinished => Component::MigManager,
+        () if !is_offered(node) => Component::DevicePlugin,
+        () => return None,
+    };
+    let pod = pods::of(node, component).next()?;
+    named(Trouble { pod, container: pod.containers.iter().find(|container| !container.init) })
 }

@@ -6,68 +6,20 @@
 //!
 //! A link claims only what was read. What does not work because of an earlier link is `blocked`: it is no fault of its own.
 
-use serde::{Deserialize, Serialize};
-
 use super::super::draft::Draft;
 use super::super::node::Node;
+use super::super::stack_link::{Link, LinkState, StackLink};
 use super::super::{Component, NvidiaPod, Severity, quote};
 use super::broken::Broken;
 use super::{DRIVER_RULES, is_offered, is_passed_through, is_runtime_rule, pods};
-
-/// One link of the way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct StackLink {
-    /// Which.
-    pub link: Link,
-    /// How it is.
-    pub state: LinkState,
-    /// What says so.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub evidence: String,
-}
-
-/// The links, in order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum Link {
-    /// The GPUs are on the PCI bus.
-    Pci,
-    /// The driver is loaded and NVML answers.
-    Driver,
-    /// The container runtime gives GPUs to containers (container toolkit, CDI).
-    Runtime,
-    /// The device plugin or the DRA driver runs.
-    Plugin,
-    /// The kubelet knows its devices; with dynamic resource allocation: a ResourceSlice has them.
-    Registration,
-    /// The node's capacity has them.
-    Capacity,
-    /// The node's allocatable has them.
-    Allocatable,
-}
-
-/// How a link is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(rename_all = "snake_case")]
-pub enum LinkState {
-    /// It works.
-    Ok,
-    /// It is the first that does not work.
-    Broken,
-    /// It does not work, and an earlier link explains that.
-    Blocked,
-    /// It was not read, or what was read does not tell.
-    Unknown,
-    /// This node does not need it.
-    NotApplicable,
-}
+use crate::report::Extent;
 
 /// Every link of the node, with the first that is broken. Empty for a node without GPUs.
 pub(super) fn links(node: &Node<'_>, drafts: &[Draft], broken: Option<&Broken<'_>>) -> Vec<StackLink> {
-    if node.host().is_some_and(|host| host.pci_gpus.is_empty()) && node.listed().next().is_none() {
+    // From inside a container neither the node's devices nor what it offers can be compared.
+    let limited = node.report.scope.as_ref().is_some_and(|scope| scope.gpus != Extent::Node);
+    let nothing = node.host().is_some_and(|host| host.pci_gpus.is_empty()) && node.listed().next().is_none();
+    if nothing || limited {
         return Vec::new();
     }
     let mut links = vec![pci(node)];

@@ -10,11 +10,10 @@ mod operator;
 mod pods;
 mod set_up;
 
-pub use chain::{Link, LinkState, StackLink};
-
 use super::draft::Draft;
 use super::node::Node;
 use super::rules::{OPERATOR_DOC, PLUGIN_DOC, TOOLKIT_ISSUE, rules};
+use super::stack_link::StackLink;
 use super::{Component, Severity};
 use broken::Broken;
 
@@ -94,6 +93,11 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
 pub(super) fn links(node: &Node<'_>, drafts: &[Draft]) -> Vec<StackLink> {
     let broken = broken::first(node).filter(|_| !is_offered(node));
     chain::links(node, drafts, broken.as_ref())
+}
+
+/// UID and container of the log that may say more, as far as the API tells.
+pub(super) fn log_wanted(node: &Node<'_>) -> Option<(String, String)> {
+    broken::log_wanted(node).map(|(pod, container)| (pod.uid.clone(), container.to_owned()))
 }
 
 /// Leaves one finding of a way that is broken: that of its first link.

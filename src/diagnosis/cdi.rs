@@ -26,6 +26,12 @@ rules! {
         UpdateSoftware "Write the specification on {node} with these names (`nvidia-ctk cdi generate \
             --device-name-strategy=uuid`), or set the device plugin's deviceIDStrategy and the toolkit's CDI mode to fit \
             (GPU Operator: the same version of toolkit and device plugin).";
+    CONFLICT: "cdi-conflict" Critical Driver CDI_DOC, "Two CDI specifications of one folder have the same devices",
+        UpdateSoftware "Keep one of the two files on {node} and remove the other: a device that two specifications of the same \
+            folder name is resolved for nobody.";
+    UNREADABLE: "cdi-unreadable" Warning Driver CDI_DOC, "The CDI specification that NVIDIA's runtime needs could not be read",
+        UpdateSoftware "Check the file on {node} with `nvidia-ctk cdi list`; if its devices are not in the list, write it anew \
+            (`nvidia-ctk cdi generate --output=FILE`).";
 }
 
 /// Names shown of one list.
@@ -47,6 +53,8 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let effective = effective(cdi);
     let missing = by_cdi.and_then(|toolkit| missing(cdi, runtime, toolkit));
     let mut drafts: Vec<Draft> = missing.into_iter().collect();
+    drafts.extend(by_cdi.and_then(|toolkit| unreadable(cdi, toolkit)));
+    drafts.extend(conflict(cdi, by_cdi));
     drafts.extend(effective.iter().filter_map(|spec| stale(node, spec, by_cdi)));
     if drafts.is_empty() {
         drafts.extend(by_cdi.and_then(|toolkit| names_differ(node, &effective, toolkit)));
@@ -72,6 +80,51 @@ fn effective(cdi: &Cdi) -> Vec<&CdiSpec> {
     };
     cdi.specs.iter().enumerate().filter(|(at, spec)| !shadowed(*at, spec)).map(|(_, spec)| spec).collect()
 }
+
+/// Whether somebody on the node asks for devices of this kind, as far as was read. The device plugin and the DRA driver have kinds of
+/// their own, which containers get from them alone.
+fn is_used(kind: &str, by_cdi: Option<&ToolkitConfig>) -> bool {
+    kind.starts_with("k8s.") || by_cdi.is_some_and(|toolkit| kind_of(toolkit) == kind)
+}
+
+/// Nothing that could be read has the devices, and there is something that could not be read.
+fn unreadable(cdi: &Cdi, toolkit: &ToolkitConfig) -> Option<Draft> {
+    let known = cdi.specs.iter().any(|spec| spec.kind == kind_of(toolkit));
+    let files: Vec<String> = cdi.unread.iter().take(NAMED).map(|file| crate::text::clean(file, 160)).collect();
+    (!known && !files.is_empty()).then(|| {
+        let unread = format!("could not be read, or is no specification that is understood: {}", files.join(", "));
+        let asks = format!("{}: mode = \"cdi\", kind {}", quote::data(&toolkit.path), quote::data(kind_of(toolkit)));
+        Draft::on_node(UNREADABLE).with_evidence(unread).with_evidence(asks)
+    })
+}
+
+/// Two files of the same folder and kind that have a device in common. Of two folders the later one wins.
+fn conflict(cdi: &Cdi, by_cdi: Option<&ToolkitConfig>) -> Option<Draft> {
+    let folder = |spec: &CdiSpec| spec.path.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned());
+    let pairs = cdi.specs.iter().enumerate().flat_map(|(at, one)| {
+        let rest = cdi.specs.get(at + 1..).unwrap_or_default();
+        rest.iter().filter(move |other| other.kind == one.kind).map(move |other| (one, other))
+    });
+    let (one, other, device) = pairs.filter(|(one, other)| folder(one) == folder(other)).find_map(|(one, other)| {
+        let common = one.devices.iter().find(|device| other.devices.contains(device))?;
+        Some((one, other, common))
+    })?;
+    let path = |spec: &CdiSpec| crate::text::clean(&spec.path, 160);
+    let named =
+        format!("{} and {} both have {}={}", path(one), path(other), quote::data(&one.kind), quote::data(device));
+    let draft = Draft::on_node(CONFLICT).with_evidence(named);
+    // In a later folder the device may be defined once more, and that one wins.
+    let redefined = cdi
+        .specs
+        .iter()
+        .any(|spec| spec.kind == one.kind && folder(spec) != folder(one) && spec.devices.contains(device));
+    let unused = redefined || !is_used(&one.kind, by_cdi);
+    Some(if unused { draft.with_severity(Severity::Info).with_action(ActionCode::None, UNUSED) } else { draft })
+}
+
+/// Advice about a specification that nobody is known to use.
+const UNUSED: &str = "Nothing, unless containers on {node} ask for devices of this CDI kind: as far as was read, none does. Write the \
+                      specification anew (`nvidia-ctk cdi generate`) before you use it.";
 
 fn missing(cdi: &Cdi, runtime: &ContainerRuntime, toolkit: &ToolkitConfig) -> Option<Draft> {
     if !cdi.specs.is_empty() || cdi.claim_specs > 0 || !cdi.unread.is_empty() {
@@ -108,14 +161,10 @@ fn stale(node: &Node<'_>, spec: &CdiSpec, by_cdi: Option<&ToolkitConfig>) -> Opt
         .with_all_evidence(libraries)
         .with_all_evidence(version)
         .with_all_evidence(written);
-    // The device plugin and the DRA driver have kinds of their own, which containers get from them alone.
-    let of_plugin = spec.kind.starts_with("k8s.");
-    if of_plugin || by_cdi.is_some_and(|toolkit| kind_of(toolkit) == spec.kind) {
+    if is_used(&spec.kind, by_cdi) {
         return Some(draft.with_evidence(format!("kind {}", quote::data(&spec.kind))));
     }
-    let watch = "Nothing, unless containers on {node} ask for devices of this CDI kind: as far as was read, none does. Write the \
-                 specification anew (`nvidia-ctk cdi generate`) before you use it.";
-    Some(draft.with_severity(Severity::Info).with_action(ActionCode::None, watch))
+    Some(draft.with_severity(Severity::Info).with_action(ActionCode::None, UNUSED))
 }
 
 /// `/dev/nvidia-uvm is 511:0 there, 508:0 on the node`.

@@ -156,22 +156,40 @@ fn path(text: &str) -> String {
     crate::text::clean(text, 160)
 }
 
-/// The file is newer than the process. That alone is no fault; it is one where Kubernetes gives out no GPU.
+/// What the runtime says of a pod whose handler it does not have.
+const NO_RUNTIME: &str = "no runtime for";
+
+/// The file is newer than the process. That alone is no fault: it is one where Kubernetes gives out no GPU, or where a pod of the
+/// stack was refused because the handler of the file is not there.
 fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     let (changed, started) = (runtime.config_changed_at?, runtime.started_at?);
     // CRI-O reads its handlers anew on a signal.
     let stale = runtime.name == "containerd" && changed.duration_since(started) > SignedDuration::from_secs(2);
     let settled = node.age(Some(changed)).is_some_and(|age| age > SETTLING);
-    let matters = node.cluster.advertises_no_gpus() && uses_nvidia(node, runtime);
-    (stale && settled && matters).then(|| {
-        let file = runtime.config_changed_path.as_deref().map_or_else(|| configuration(runtime), path);
-        Draft::on_node(NOT_LOADED).with_evidence(format!(
-            "{file} was written {}, {} runs since {}",
-            quote::time(changed),
-            quote::data(&runtime.name),
-            quote::time(started)
+    if !stale || !settled || !uses_nvidia(node, runtime) {
+        return None;
+    }
+    let file = runtime.config_changed_path.as_deref().map_or_else(|| configuration(runtime), path);
+    let draft = Draft::on_node(NOT_LOADED).with_evidence(format!(
+        "{file} was written {}, {} runs since {}",
+        quote::time(changed),
+        quote::data(&runtime.name),
+        quote::time(started)
+    ));
+    let refused = node.cluster.nvidia_pods.iter().flatten().find_map(|pod| {
+        let warning = pod.warning.as_ref().filter(|warning| warning.message.contains(NO_RUNTIME))?;
+        Some(format!(
+            "pod {}: {}",
+            quote::data(&format!("{}/{}", pod.namespace, pod.name)),
+            quote::reason(&warning.message)
         ))
-    })
+    });
+    if refused.is_some() || node.cluster.advertises_no_gpus() {
+        return Some(draft.with_all_evidence(refused));
+    }
+    let watch = "Nothing while pods with NVIDIA's handler start; if one fails with \"no runtime for\", restart the container \
+                 runtime of {node}: it reads its configuration only when it starts.";
+    Some(draft.with_severity(Severity::Info).with_action(ActionCode::None, watch))
 }
 
 /// A device plugin in a container of the default handler, which is not NVIDIA's, sees neither library nor device. One that got them

@@ -126,6 +126,7 @@ def runtime_with_its_old_configuration():
 @variant(
     "Somebody touched containerd's file; the node gives out its GPUs.",
     "healthy",
+    {"id": "runtime-config-not-loaded", "severity": "info"},
     must_not=QUIET,
     cluster=cluster(PLUGIN),
 )
@@ -270,3 +271,44 @@ def cdi_of_the_operators_own():
     runtime["toolkit"] |= {"default_kind": "nvidia.com/gpu"}
     management = spec(node, "/var/run/cdi/management.nvidia.com-gpu.yaml", "management.nvidia.com/gpu", ["all"])
     return with_facts(node, container_runtime=runtime, cdi=cdi(management, spec(node)), node_stack=stack())
+
+
+@variant(
+    "Two tools wrote a specification of the same devices into one folder.",
+    "critical",
+    {"id": "cdi-conflict", "evidence": ["/etc/cdi/nvidia.yaml and /etc/cdi/other.yaml both have nvidia.com/gpu=0"]},
+    must_not=NOT_HARDWARE,
+    health="healthy",
+    cluster=cluster(),
+)
+def cdi_written_twice():
+    node = l40s()
+    runtime = containerd(CONFIG, 2, nvidia(), default="nvidia", mode="cdi")
+    specs = cdi(spec(node, "/etc/cdi/nvidia.yaml"), spec(node, "/etc/cdi/other.yaml"))
+    return with_facts(node, container_runtime=runtime, cdi=specs, node_stack=stack())
+
+
+@variant(
+    "The specification that NVIDIA's runtime needs is no YAML.",
+    "warning",
+    {"id": "cdi-unreadable", "evidence": ["/etc/cdi/nvidia.yaml"]},
+    must_not=NOT_HARDWARE + ["cdi-missing"],
+    health="healthy",
+    cluster=cluster(),
+)
+def cdi_that_is_broken():
+    runtime = containerd(CONFIG, 2, nvidia(), default="nvidia", mode="cdi")
+    unread = cdi() | {"unread": ["/etc/cdi/nvidia.yaml"]}
+    return with_facts(l40s(), container_runtime=runtime, cdi=unread, node_stack=stack())
+
+
+@variant(
+    "A specification of another vendor's tool could not be read; NVIDIA's own is there.",
+    "healthy",
+    must_not=QUIET + ["cdi-unreadable"],
+    cluster=cluster(),
+)
+def cdi_beside_a_broken_one():
+    node = l40s()
+    runtime = containerd(CONFIG, 2, nvidia(), default="nvidia", mode="cdi")
+    return with_facts(node, container_runtime=runtime, cdi=cdi(spec(node)) | {"unread": ["/etc/cdi/mine.yaml"]}, node_stack=stack())

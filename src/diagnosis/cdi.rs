@@ -54,7 +54,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let missing = by_cdi.and_then(|toolkit| missing(cdi, runtime, toolkit));
     let mut drafts: Vec<Draft> = missing.into_iter().collect();
     drafts.extend(by_cdi.and_then(|toolkit| unreadable(cdi, toolkit)));
-    drafts.extend(conflict(cdi, by_cdi));
+    drafts.extend(conflict(node, cdi, by_cdi));
     drafts.extend(effective.iter().filter_map(|spec| stale(node, spec, by_cdi)));
     if drafts.is_empty() {
         drafts.extend(by_cdi.and_then(|toolkit| names_differ(node, &effective, toolkit)));
@@ -82,9 +82,13 @@ fn effective(cdi: &Cdi) -> Vec<&CdiSpec> {
 }
 
 /// Whether somebody on the node asks for devices of this kind, as far as was read. The device plugin and the DRA driver have kinds of
-/// their own, which containers get from them alone.
-fn is_used(kind: &str, by_cdi: Option<&ToolkitConfig>) -> bool {
-    kind.starts_with("k8s.") || by_cdi.is_some_and(|toolkit| kind_of(toolkit) == kind)
+/// their own, which containers get from them alone: while one of them is registered with the kubelet.
+fn is_used(node: &Node<'_>, kind: &str, by_cdi: Option<&ToolkitConfig>) -> bool {
+    let stack = node.host().and_then(|host| host.node_stack.as_ref());
+    let sockets =
+        stack.into_iter().flat_map(|stack| stack.plugin_sockets.iter().chain(&stack.registry_sockets).flatten());
+    let registered = || sockets.clone().any(|socket| socket.name.contains("nvidia"));
+    (kind.starts_with("k8s.") && registered()) || by_cdi.is_some_and(|toolkit| kind_of(toolkit) == kind)
 }
 
 /// Nothing that could be read has the devices, and there is something that could not be read.
@@ -99,7 +103,7 @@ fn unreadable(cdi: &Cdi, toolkit: &ToolkitConfig) -> Option<Draft> {
 }
 
 /// Two files of the same folder and kind that have a device in common. Of two folders the later one wins.
-fn conflict(cdi: &Cdi, by_cdi: Option<&ToolkitConfig>) -> Option<Draft> {
+fn conflict(node: &Node<'_>, cdi: &Cdi, by_cdi: Option<&ToolkitConfig>) -> Option<Draft> {
     let folder = |spec: &CdiSpec| spec.path.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned());
     let pairs = cdi.specs.iter().enumerate().flat_map(|(at, one)| {
         let rest = cdi.specs.get(at + 1..).unwrap_or_default();
@@ -118,7 +122,7 @@ fn conflict(cdi: &Cdi, by_cdi: Option<&ToolkitConfig>) -> Option<Draft> {
         .specs
         .iter()
         .any(|spec| spec.kind == one.kind && folder(spec) != folder(one) && spec.devices.contains(device));
-    let unused = redefined || !is_used(&one.kind, by_cdi);
+    let unused = redefined || !is_used(node, &one.kind, by_cdi);
     Some(if unused { draft.with_severity(Severity::Info).with_action(ActionCode::None, UNUSED) } else { draft })
 }
 
@@ -161,7 +165,7 @@ fn stale(node: &Node<'_>, spec: &CdiSpec, by_cdi: Option<&ToolkitConfig>) -> Opt
         .with_all_evidence(libraries)
         .with_all_evidence(version)
         .with_all_evidence(written);
-    if is_used(&spec.kind, by_cdi) {
+    if is_used(node, &spec.kind, by_cdi) {
         return Some(draft.with_evidence(format!("kind {}", quote::data(&spec.kind))));
     }
     Some(draft.with_severity(Severity::Info).with_action(ActionCode::None, UNUSED))

@@ -121,11 +121,17 @@ fn handler(runtime: &ContainerRuntime, used: &Used) -> Option<Draft> {
         return (runtime.complete && !other).then(|| {
             let others: Vec<String> =
                 runtime.handlers.iter().take(6).map(|handler| quote::data(&handler.name)).collect();
-            Draft::on_node(HANDLER_MISSING).with_evidence(used.by.clone()).with_evidence(format!(
+            let draft = Draft::on_node(HANDLER_MISSING).with_evidence(used.by.clone()).with_evidence(format!(
                 "{} has no handler {name}; it has {}",
                 configuration(runtime),
                 others.join(", ")
-            ))
+            ));
+            // What runs is older than the file, and may still have the handler.
+            if is_newer_than_process(runtime) {
+                let older = "the file was written after the runtime started: until its next start it may still have the handler";
+                return draft.with_severity(Severity::Warning).with_evidence(older);
+            }
+            draft
         });
     };
     if found.binary_exists == Some(false) {
@@ -156,6 +162,13 @@ fn path(text: &str) -> String {
     crate::text::clean(text, 160)
 }
 
+/// Whether the file was written after the process read it. CRI-O reads its handlers anew on a signal.
+fn is_newer_than_process(runtime: &ContainerRuntime) -> bool {
+    let times = runtime.config_changed_at.zip(runtime.started_at);
+    let newer = times.is_some_and(|(changed, started)| changed.duration_since(started) > SignedDuration::from_secs(2));
+    newer && runtime.name == "containerd"
+}
+
 /// What the runtime says of a pod whose handler it does not have.
 const NO_RUNTIME: &str = "no runtime for";
 
@@ -163,10 +176,8 @@ const NO_RUNTIME: &str = "no runtime for";
 /// stack was refused because the handler of the file is not there.
 fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     let (changed, started) = (runtime.config_changed_at?, runtime.started_at?);
-    // CRI-O reads its handlers anew on a signal.
-    let stale = runtime.name == "containerd" && changed.duration_since(started) > SignedDuration::from_secs(2);
     let settled = node.age(Some(changed)).is_some_and(|age| age > SETTLING);
-    if !stale || !settled || !uses_nvidia(node, runtime) {
+    if !is_newer_than_process(runtime) || !settled || !uses_nvidia(node, runtime) {
         return None;
     }
     let file = runtime.config_changed_path.as_deref().map_or_else(|| configuration(runtime), path);
@@ -197,7 +208,9 @@ fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
 fn plugin_runtime(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     let default = default_of(runtime).filter(|default| runtime.complete && !default.is_nvidia())?;
     let registered = node.kubelet()?.registered.iter().any(|of| of.resource.starts_with("nvidia.com/"));
-    if !node.cluster.advertises_no_gpus() || registered {
+    // Where NVIDIA's runtime is not installed at all, the plugin gets the driver in another way, or somebody else is to blame.
+    let installed = runtime.handlers.iter().any(RuntimeHandler::is_nvidia);
+    if !node.cluster.advertises_no_gpus() || registered || !installed {
         return None;
     }
     let now = node.cluster.read_at.or(node.now);

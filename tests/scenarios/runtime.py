@@ -312,3 +312,59 @@ def cdi_beside_a_broken_one():
     node = l40s()
     runtime = containerd(CONFIG, 2, nvidia(), default="nvidia", mode="cdi")
     return with_facts(node, container_runtime=runtime, cdi=cdi(spec(node)) | {"unread": ["/etc/cdi/mine.yaml"]}, node_stack=stack())
+
+
+@variant(
+    "The handler was taken out of the file, and containerd still runs with the file before: pods start until its next restart.",
+    "warning",
+    {"id": "runtime-handler-missing", "severity": "warning", "evidence": ["written after the runtime started"]},
+    must_not=NOT_HARDWARE,
+    health="healthy",
+    cluster=cluster(PLUGIN),
+)
+def runtime_that_will_lose_its_handler():
+    runtime = containerd(CONFIG, 2, config_changed_at=at(hours=5))
+    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), node_stack=stack())
+
+
+OF_PLUGIN = {"path": "/var/run/cdi/k8s.device-plugin.nvidia.com-gpu.json", "kind": "k8s.device-plugin.nvidia.com/gpu"}
+
+
+@variant(
+    "The device plugin's own specification is older than the driver that is loaded: its next pods get libraries that are gone.",
+    "critical",
+    {"id": "cdi-stale", "evidence": ["k8s.device-plugin.nvidia.com-gpu.json", "of driver 550.90.07"]},
+    must_not=NOT_HARDWARE,
+    health="healthy",
+    cluster=cluster(),
+)
+def cdi_of_a_plugin_that_was_not_restarted():
+    node = l40s()
+    old = spec(node, **OF_PLUGIN, driver_version="550.90.07")
+    return with_facts(node, container_runtime=containerd(CONFIG, 2), cdi=cdi(old), node_stack=stack())
+
+
+@variant(
+    "The same file, left behind by a device plugin that is not there any more.",
+    "healthy",
+    {"id": "cdi-stale", "severity": "info"},
+    must_not=QUIET,
+    cluster=cluster(capacity=None, gpu_dra=True) | {"gpu_allocatable": None},
+)
+def cdi_of_a_plugin_that_is_gone():
+    node = l40s(work=False)
+    node.sections["kubelet"]["data"]["registered"] = []
+    old = spec(node, **OF_PLUGIN, driver_version="550.90.07")
+    return with_facts(node, container_runtime=containerd(CONFIG, 2), cdi=cdi(old), node_stack=stack(()))
+
+
+@variant(
+    "GKE's device plugin is not registered; NVIDIA's runtime is nowhere on the node, so it is not what the plugin lacks.",
+    "critical",
+    must_not=["runtime-class-missing-on-plugin", "class:hardware"],
+    more=True,
+    health="healthy",
+    cluster=none_offered(nvidia_pods=[plugin_pod() | {"name": "nvidia-gpu-device-plugin-small-cos-x7p2q"}]),
+)
+def plugin_without_any_nvidia_runtime():
+    return unregistered(container_runtime=containerd(CONFIG, 2, mode=None), node_stack=stack((), "plugin"))

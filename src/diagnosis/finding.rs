@@ -236,29 +236,3 @@ pub enum Verdict {
     /// The worst finding is fatal.
     Fatal,
 }
-
-/// What Kubernetes says about a node, as far as rules use it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ClusterFacts {
-    /// Name of the node.
-    pub node: Option<String>,
-    /// GPUs in the node's capacity (`nvidia.com/gpu`), replicas of time-slicing divided out. `None`: the node was not
-    /// asked (no `node`), or its capacity has no such resource.
-    pub gpu_capacity: Option<u32>,
-    /// GPUs in the node's allocatable.
-    pub gpu_allocatable: Option<u32>,
-    /// GPUs that GPU Feature Discovery counted (`nvidia.com/gpu.count`).
-    pub gpu_label_count: Option<u32>,
-    /// Whether the node offers its GPUs under other names: MIG profiles, shares, renamed resources, whole GPUs for
-    /// virtual machines.
-    pub other_gpu_resources: bool,
-    /// Whether a driver of dynamic resource allocation publishes GPUs of this node. `None`: not asked, or not told.
-    pub gpu_dra: Option<bool>,
-    /// Whether any node of the cluster offers NVIDIA GPUs, or runs NVIDIA's device plugin. `None`: not asked.
-    pub gpu_plugin_in_cluster: Option<bool>,
-    /// UIDs of the pods that exist on the node now (not Succeeded or Failed). `None`: not asked.
-    pub live_pod_uids: Option<Vec<String>>,
-    /// Conditions that speak of GPUs and are not in their healthy state: `type: reason, message`.
-    pub gpu_conditions: Vec<String>,
-}

@@ -15,6 +15,7 @@
 
 mod claims;
 mod cluster;
+mod cluster_facts;
 mod collective;
 mod container;
 mod coverage;
@@ -44,9 +45,11 @@ mod timeline;
 mod unknown;
 mod xid;
 
-pub use finding::{
-    Action, ActionCode, Class, ClusterFacts, Diagnosis, Finding, Plan, Scope, Severity, Unknown, Verdict,
+pub use cluster_facts::{
+    ClusterFacts, Component, ContainerState, ContainerStateKind, GpuLabels, NvidiaContainer, NvidiaPod, PodWarning,
+    RuntimeClass,
 };
+pub use finding::{Action, ActionCode, Class, Diagnosis, Finding, Plan, Scope, Severity, Unknown, Verdict};
 pub use processes::{Stuck, stuck};
 pub use rules::{Rule, catalogue_of_rules};
 

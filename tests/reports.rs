@@ -6,6 +6,8 @@
 //! with `INSTA_UPDATE=always`, and fails when that table is not current.
 #![allow(clippy::unwrap_used)]
 
+#[path = "reports/basics.rs"]
+mod basics;
 #[path = "support/bed.rs"]
 mod bed;
 #[path = "reports/case.rs"]
@@ -52,6 +54,7 @@ fn cases() -> Vec<Case> {
         stack::cases(),
         driver::cases(),
         usage::cases(),
+        basics::cases(),
         fabric::cases(),
         hardware::cases(),
     ]

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::gpu_pods::GpuPod;
+
 /// What Kubernetes says about a node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -51,6 +53,9 @@ pub struct ClusterFacts {
     pub runtime_classes_used: Option<Vec<String>>,
     /// RuntimeClasses of the cluster. The default permissions do not allow to list them.
     pub runtime_classes: Option<Vec<RuntimeClass>>,
+
+    /// Pods of the node that hold what they asked for, and pods that its kubelet refused.
+    pub gpu_pods: Option<Vec<GpuPod>>,
 }
 
 /// Labels of the node that the GPU Operator, its components and node feature discovery write.

@@ -22,6 +22,7 @@ mod coverage;
 mod draft;
 mod driver;
 pub mod finding;
+pub mod gpu_pods;
 mod health;
 mod implausible;
 mod judged;
@@ -43,6 +44,7 @@ mod summary;
 mod thermal;
 mod timeline;
 mod unknown;
+mod usage;
 mod xid;
 
 pub use cluster_facts::{
@@ -50,6 +52,7 @@ pub use cluster_facts::{
     RuntimeClass,
 };
 pub use finding::{Action, ActionCode, Class, Diagnosis, Finding, Plan, Scope, Severity, Unknown, Verdict};
+pub use gpu_pods::{GpuContainer, GpuPod};
 pub use processes::{Stuck, stuck};
 pub use rules::{Rule, catalogue_of_rules};
 
@@ -81,6 +84,7 @@ const FAMILIES: &[Family] = &[
     Family { rules: mig::RULES, judge: mig::judge },
     Family { rules: processes::RULES, judge: processes::judge },
     Family { rules: cluster::RULES, judge: cluster::judge },
+    Family { rules: usage::RULES, judge: usage::judge },
     Family { rules: container::RULES, judge: container::judge },
     Family { rules: coverage::RULES, judge: coverage::judge },
     Family { rules: recovery::RULES, judge: |_| Vec::new() },
@@ -89,6 +93,7 @@ const FAMILIES: &[Family] = &[
 fn drafts(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = FAMILIES.iter().flat_map(|family| (family.judge)(node)).collect();
     recovery::apply(node, &mut drafts);
+    usage::apply(node, &mut drafts);
     coverage::say_what_is_before(node, &mut drafts);
     drafts
 }

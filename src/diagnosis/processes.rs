@@ -32,7 +32,7 @@ rules! {
 }
 
 /// A context without work takes a few hundred MiB at most; less than this is a monitor looking in.
-const LEAST_BYTES: u64 = 64 << 20;
+pub(super) const LEAST_BYTES: u64 = 64 << 20;
 
 /// Programs of the node itself that may hold GPUs (`comm`, 15 bytes at most).
 const SERVICES: [&str; 16] = [
@@ -245,9 +245,14 @@ fn blocked(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
+/// Whether it is a program of the node itself.
+pub(super) fn is_service(process: &GpuProcess) -> bool {
+    process.name.as_deref().is_some_and(|name| SERVICES.iter().any(|service| name.starts_with(service)))
+}
+
 fn owner(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
     let held: u64 = process.uses.iter().filter_map(|usage| usage.memory_bytes).fold(0, u64::saturating_add);
-    let service = process.name.as_deref().is_some_and(|name| SERVICES.iter().any(|service| name.starts_with(service)));
+    let service = is_service(process);
     let dead = process.state.as_deref() == Some("Z");
     if held < LEAST_BYTES || service || dead {
         return None;

@@ -34,6 +34,9 @@ const ARCHITECTURES: &[(u32, &str)] = &[
     (13, "Rubin"),
 ];
 
+/// Licensable features (`nvmlGridLicenseFeatureCode_t`).
+const LICENSABLE: &[(u32, &str)] = &[(1, "vgpu"), (2, "rtx"), (3, "gaming"), (4, "compute")];
+
 /// Clock event reasons (`nvmlClocksEventReason…`), the fault-like ones first.
 const CLOCK_REASONS: &[ClockReason] = &[
     ClockReason { bit: 0x40, words: "HW thermal slowdown", is_fault: true },
@@ -139,6 +142,11 @@ pub(super) fn compute_mode(number: u32) -> String {
 /// Virtualization mode.
 pub(super) fn virtualization_mode(number: u32) -> String {
     word_or_number(VIRTUALIZATION_MODES, number)
+}
+
+/// Licensable feature.
+pub(super) fn licensable(number: u32) -> String {
+    word_or_number(LICENSABLE, number)
 }
 
 /// Whether the clocks are held down by a fault, and every reason in words.

@@ -11,7 +11,7 @@ use crate::diagnosis::draft::Draft;
 use crate::diagnosis::node::{Gpu, Node};
 use crate::diagnosis::processes::{LEAST_BYTES, is_service};
 use crate::diagnosis::{Severity, quote};
-use crate::facts::device_names::DeviceNames;
+use crate::device_names::DeviceNames;
 use crate::facts::processes::GpuProcess;
 
 /// Less than this part of the memory is free: an inference server that was given a fixed share leaves more.

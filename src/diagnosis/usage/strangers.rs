@@ -12,7 +12,7 @@ use crate::diagnosis::gpu_pods::GpuPod;
 use crate::diagnosis::node::Node;
 use crate::diagnosis::processes::{LEAST_BYTES, is_service};
 use crate::diagnosis::quote;
-use crate::facts::device_names::DeviceNames;
+use crate::device_names::DeviceNames;
 use crate::facts::kubelet::Allocation;
 use crate::facts::processes::{GpuProcess, GpuUse};
 
@@ -61,7 +61,7 @@ fn known(node: &Node<'_>, booking: &Allocation) -> bool {
     booking.devices.iter().all(|device| {
         let alone = Allocation { devices: vec![device.clone()], ..booking.clone() };
         let is =
-            |gpu: &super::super::node::Gpu| DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref()).are_in(&alone);
+            |gpu: &crate::diagnosis::node::Gpu| DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref()).are_in(&alone);
         node.gpus.iter().any(is)
     })
 }

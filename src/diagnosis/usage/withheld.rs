@@ -8,8 +8,8 @@ use crate::diagnosis::cluster::UNALLOCATABLE;
 use crate::diagnosis::cluster_facts::{Component, ContainerStateKind};
 use crate::diagnosis::draft::Draft;
 use crate::diagnosis::node::{Gpu, Node, SETTLED};
-use crate::diagnosis::{Severity, quote, recovery};
-use crate::facts::device_names::DeviceNames;
+use crate::diagnosis::{Severity, quote};
+use crate::device_names::DeviceNames;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::facts::kubelet::Allocation;
 use crate::report::Status;
@@ -59,7 +59,7 @@ fn withheld<'a>(node: &'a Node<'_>) -> Option<Vec<&'a Gpu>> {
 /// healthy.
 fn works(node: &Node<'_>, gpu: &Gpu) -> bool {
     let now = node.reads(gpu)
-        && !recovery::pending(node, gpu)
+        && !node.has_recovery_action(gpu)
         && node.ecc_of(gpu).is_some_and(|ecc| ecc.uncorrected_since_load() == Some(0));
     let Some(event) = last_xid(node, gpu) else {
         let uptime = node.host().and_then(|host| host.uptime_seconds).and_then(|uptime| i64::try_from(uptime).ok());

@@ -26,7 +26,9 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     }
     let mode = "virtualization mode vgpu";
     let Some(VgpuLicense { features }) = &entry.vgpu_license else {
-        return Some(Draft::on(LICENCE_UNREAD, gpu).because(mode).because("NVML gives no license state"));
+        return Some(
+            Draft::on_gpu(LICENCE_UNREAD, gpu).with_evidence(mode).with_evidence("NVML gives no license state"),
+        );
     };
     let in_use = || features.iter().filter(|feature| feature.enabled);
     if in_use().next().is_none() || features.iter().any(|feature| feature.licensed) {
@@ -37,5 +39,5 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         let info = feature.info.as_deref().map(|info| format!(" ({})", quote::data(info))).unwrap_or_default();
         format!("{product}: not licensed{info}")
     });
-    Some(Draft::on(UNLICENSED, gpu).because(mode).because_of(said))
+    Some(Draft::on_gpu(UNLICENSED, gpu).with_evidence(mode).with_all_evidence(said))
 }

@@ -77,7 +77,7 @@ rules! {
 }
 
 /// Pods and containers younger than this are left alone: the API, the kubelet and the driver need not agree yet.
-const SETTLED: SignedDuration = SignedDuration::from_mins(1);
+const SETTLE_TIME: SignedDuration = SignedDuration::from_mins(1);
 
 /// Findings about the use of GPUs.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
@@ -120,6 +120,6 @@ impl<'a> Books<'a> {
     }
 
     fn is_settled(&self, since: Option<Timestamp>) -> bool {
-        since.is_some_and(|since| self.now.duration_since(since) >= SETTLED)
+        since.is_some_and(|since| self.now.duration_since(since) >= SETTLE_TIME)
     }
 }

@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use super::SHARED_MEMORY;
+use crate::device_names::DeviceNames;
 use crate::diagnosis::draft::Draft;
 use crate::diagnosis::node::{Gpu, Node};
-use crate::diagnosis::processes::{LEAST_BYTES, is_service};
+use crate::diagnosis::processes::{MIN_BYTES, is_service};
 use crate::diagnosis::{Severity, quote};
-use crate::device_names::DeviceNames;
 use crate::facts::processes::GpuProcess;
 
 /// Less than this part of the memory is free: an inference server that was given a fixed share leaves more.
@@ -21,7 +21,7 @@ const MANY: usize = 3;
 /// Workers of one program start together; what was left behind is older.
 const APART: SignedDuration = SignedDuration::from_hours(1);
 /// Users that are quoted of one GPU.
-const MOST_NAMED: usize = 6;
+const MAX_NAMED: usize = 6;
 
 /// A process with its memory on one GPU.
 type Use<'a> = (&'a GpuProcess, u64);
@@ -49,25 +49,30 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     for process in &node.processes()?.processes {
         let held = process.uses.iter().filter(|usage| Some(usage.gpu) == gpu.index && usage.kind != "mps");
         let held: u64 = held.filter_map(|usage| usage.memory_bytes).sum();
-        if let Some(pod) = process.pod_uid.as_deref().filter(|_| held >= LEAST_BYTES && !is_service(process)) {
+        if let Some(pod) = process.pod_uid.as_deref().filter(|_| held >= MIN_BYTES && !is_service(process)) {
             by_pod.entry(pod).or_default().push((process, held));
         }
     }
-    let draft =
-        || Draft::on(SHARED_MEMORY, gpu).because(format!("{} of {} are free", quote::bytes(free), quote::bytes(total)));
+    let draft = || {
+        Draft::on_gpu(SHARED_MEMORY, gpu).with_evidence(format!(
+            "{} of {} are free",
+            quote::bytes(free),
+            quote::bytes(total)
+        ))
+    };
     match by_pod.len() {
         0 => None,
         1 => by_pod.into_values().find(|uses| pile_up(uses)).map(|uses| {
             // The workers of one server may look the same.
-            draft().graded(Severity::Info).because_of(processes(node, &uses))
+            draft().with_severity(Severity::Info).with_all_evidence(processes(node, &uses))
         }),
         _ => {
             let mut pods: Vec<_> = by_pod.into_iter().collect();
             pods.sort_by_key(|(_, uses)| std::cmp::Reverse(sum(uses)));
-            let named = pods.iter().take(MOST_NAMED).map(|(uid, uses)| {
+            let named = pods.iter().take(MAX_NAMED).map(|(uid, uses)| {
                 format!("pod {} uses {} ({})", name(node, uid), quote::bytes(sum(uses)), number(uses))
             });
-            Some(draft().because_of(named).because_of(replicas(node, gpu)))
+            Some(draft().with_all_evidence(named).with_all_evidence(replicas(node, gpu)))
         }
     }
 }
@@ -93,7 +98,7 @@ fn processes(node: &Node<'_>, uses: &[Use<'_>]) -> Vec<String> {
     uses.sort_by_key(|(process, _)| process.started_at);
     let pod = uses.first().and_then(|(process, _)| process.pod_uid.as_deref()).unwrap_or_default();
     let first = format!("pod {} has {} on it", name(node, pod), number(&uses));
-    let each = uses.iter().take(MOST_NAMED).map(|(process, held)| {
+    let each = uses.iter().take(MAX_NAMED).map(|(process, held)| {
         let program = process.name.as_deref().map(|name| format!(" '{}'", quote::data(name))).unwrap_or_default();
         let since = process.started_at.map(|at| format!(", started {}", quote::time(at))).unwrap_or_default();
         format!("pid {}{program}: {}{since}", process.pid, quote::bytes(*held))
@@ -111,6 +116,6 @@ fn name(node: &Node<'_>, uid: &str) -> String {
 fn replicas(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     let names = DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref());
     let mut allocations = node.kubelet()?.allocations.iter();
-    let shared = allocations.any(|booking| booking.replicas.is_some() && names.are_in(booking));
+    let shared = allocations.any(|booking| booking.replicas.is_some() && names.match_allocation(booking));
     shared.then(|| "the device plugin offers the GPU in replicas (time-slicing), which share its memory".to_owned())
 }

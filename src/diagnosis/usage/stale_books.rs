@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Books, SETTLED, STALE_BOOKS};
+use super::{Books, SETTLE_TIME, STALE_BOOKS};
 use crate::diagnosis::cluster::STALE_ALLOCATION;
 use crate::diagnosis::draft::Draft;
 use crate::diagnosis::gpu_pods::GpuPod;
@@ -14,7 +14,7 @@ use crate::diagnosis::node::Node;
 use crate::diagnosis::quote;
 
 /// Pods and refusals that are quoted.
-const MOST_NAMED: usize = 4;
+const MAX_NAMED: usize = 4;
 
 pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let Some(draft) = judge(node) else { return };
@@ -33,21 +33,22 @@ fn judge(node: &Node<'_>) -> Option<Draft> {
     let last = refused.last()?.seen?;
     let booked_later = books.pods.iter().any(|pod| {
         let started = pod.containers.iter().filter_map(|container| container.running_since).min();
-        started.is_some_and(|started| started.duration_since(first) >= SETTLED) && books.bookings(pod).next().is_some()
+        started.is_some_and(|started| started.duration_since(first) >= SETTLE_TIME)
+            && books.bookings(pod).next().is_some()
     });
-    let tried_again = last.duration_since(first) >= SETTLED || booked_later;
+    let tried_again = last.duration_since(first) >= SETTLE_TIME || booked_later;
     if gone.is_empty() || !tried_again {
         return None;
     }
     let pods: BTreeSet<String> = gone.iter().map(|one| quote::data(&one.holder())).collect();
     let devices: usize = gone.iter().map(|one| one.replicas.map_or(one.devices.len(), |count| count as usize)).sum();
-    let named = pods.iter().take(MOST_NAMED).cloned().collect::<Vec<_>>().join(", ");
-    let more = if pods.len() > MOST_NAMED { format!(" and {} more", pods.len() - MOST_NAMED) } else { String::new() };
+    let named = pods.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
+    let more = if pods.len() > MAX_NAMED { format!(" and {} more", pods.len() - MAX_NAMED) } else { String::new() };
     let booked = format!(
         "the kubelet books {} for pods that do not exist or have ended: {named}{more}",
         quote::count(devices, "device")
     );
-    let newest = refused.iter().rev().take(MOST_NAMED).map(|pod| {
+    let newest = refused.iter().rev().take(MAX_NAMED).map(|pod| {
         let when = pod.seen.map(quote::time).unwrap_or_default();
         let words = quote::reason(pod.message.as_deref().unwrap_or_default());
         format!("pod {} refused {when}: {words}", quote::data(&pod.full_name()))
@@ -55,5 +56,5 @@ fn judge(node: &Node<'_>) -> Option<Draft> {
     let counts = node.cluster.gpu_capacity.zip(node.cluster.gpu_allocatable);
     let counts =
         counts.map(|(capacity, allocatable)| format!("Kubernetes capacity {capacity}, allocatable {allocatable}"));
-    Some(Draft::here(STALE_BOOKS).because(booked).because_of(newest).because_of(counts))
+    Some(Draft::on_node(STALE_BOOKS).with_evidence(booked).with_all_evidence(newest).with_all_evidence(counts))
 }

@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 
 use super::{Books, STRANGER};
+use crate::device_names::DeviceNames;
 use crate::diagnosis::draft::Draft;
 use crate::diagnosis::gpu_pods::GpuPod;
 use crate::diagnosis::node::Node;
-use crate::diagnosis::processes::{LEAST_BYTES, is_service};
+use crate::diagnosis::processes::{MIN_BYTES, is_service};
 use crate::diagnosis::quote;
-use crate::device_names::DeviceNames;
 use crate::facts::kubelet::Allocation;
 use crate::facts::processes::{GpuProcess, GpuUse};
 
@@ -20,7 +20,7 @@ use crate::facts::processes::{GpuProcess, GpuUse};
 const RESERVATIONS: [&str; 2] = ["gpu-reservation", "runai-reservation"];
 
 /// Uses that are quoted of one pod.
-const MOST_USES: usize = 4;
+const MAX_USES: usize = 4;
 
 pub(super) fn judge(node: &Node<'_>, books: &Books<'_>) -> Vec<Draft> {
     let Some(section) = node.processes().filter(|section| section.host_pid_namespace) else { return Vec::new() };
@@ -35,8 +35,8 @@ pub(super) fn judge(node: &Node<'_>, books: &Books<'_>) -> Vec<Draft> {
         }
         let foreign = process.uses.iter().filter(|usage| {
             let names = DeviceNames::of(node.report, Some(usage.gpu), None);
-            let given = own.iter().any(|booking| names.are_in(booking));
-            let large = usage.memory_bytes.is_some_and(|bytes| bytes >= LEAST_BYTES);
+            let given = own.iter().any(|booking| names.match_allocation(booking));
+            let large = usage.memory_bytes.is_some_and(|bytes| bytes >= MIN_BYTES);
             large && !given && !holders(books, &names).any(is_reservation)
         });
         let foreign: Vec<_> = foreign.map(|usage| (process, usage)).collect();
@@ -60,14 +60,15 @@ fn suspect<'a>(books: &Books<'a>, process: &GpuProcess) -> Option<&'a GpuPod> {
 fn known(node: &Node<'_>, booking: &Allocation) -> bool {
     booking.devices.iter().all(|device| {
         let alone = Allocation { devices: vec![device.clone()], ..booking.clone() };
-        let is =
-            |gpu: &crate::diagnosis::node::Gpu| DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref()).are_in(&alone);
+        let is = |gpu: &crate::diagnosis::node::Gpu| {
+            DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref()).match_allocation(&alone)
+        };
         node.gpus.iter().any(is)
     })
 }
 
 fn holders<'a>(books: &Books<'a>, names: &DeviceNames<'_>) -> impl Iterator<Item = &'a Allocation> {
-    books.kubelet.allocations.iter().filter(|booking| names.are_in(booking))
+    books.kubelet.allocations.iter().filter(|booking| names.match_allocation(booking))
 }
 
 fn is_reservation(booking: &Allocation) -> bool {
@@ -81,8 +82,8 @@ fn draft(node: &Node<'_>, books: &Books<'_>, pod: &GpuPod, uses: &[(&GpuProcess,
         [] => format!("the kubelet has given no GPU to pod {name}"),
         devices => format!("the kubelet has given pod {name} {}", quote::data(&devices.join(", "))),
     };
-    let mut draft = Draft::here(STRANGER).because(given);
-    for (process, usage) in uses.iter().take(MOST_USES) {
+    let mut draft = Draft::on_node(STRANGER).with_evidence(given);
+    for (process, usage) in uses.iter().take(MAX_USES) {
         let names = DeviceNames::of(node.report, Some(usage.gpu), None);
         let holders: Vec<String> = holders(books, &names).map(|booking| quote::data(&booking.holder())).collect();
         let whose = match holders.as_slice() {
@@ -91,11 +92,12 @@ fn draft(node: &Node<'_>, books: &Books<'_>, pod: &GpuPod, uses: &[(&GpuProcess,
         };
         let program = process.name.as_deref().map(|name| format!(" '{}'", quote::data(name))).unwrap_or_default();
         let memory = usage.memory_bytes.map(quote::bytes).unwrap_or_default();
-        draft = draft.because(format!("its pid {}{program} uses {memory} of GPU {}, {whose}", process.pid, usage.gpu));
+        draft = draft
+            .with_evidence(format!("its pid {}{program} uses {memory} of GPU {}, {whose}", process.pid, usage.gpu));
     }
-    if uses.len() > MOST_USES {
-        draft = draft.because(format!("and {} more uses", uses.len() - MOST_USES));
+    if uses.len() > MAX_USES {
+        draft = draft.with_evidence(format!("and {} more uses", uses.len() - MAX_USES));
     }
     draft.scope.pod_uid = Some(pod.uid.clone());
-    draft.because_of(pod.sees_more.iter().map(|why| quote::data(why)))
+    draft.with_all_evidence(pod.sees_more.iter().map(|why| quote::data(why)))
 }

@@ -4,12 +4,12 @@
 //! finding takes the place of `gpus-not-allocatable` where nothing else is known against that GPU.
 
 use super::WITHHELD;
+use crate::device_names::DeviceNames;
 use crate::diagnosis::cluster::UNALLOCATABLE;
 use crate::diagnosis::cluster_facts::{Component, ContainerStateKind};
 use crate::diagnosis::draft::Draft;
-use crate::diagnosis::node::{Gpu, Node, SETTLED};
+use crate::diagnosis::node::{Gpu, Node, SETTLE_TIME};
 use crate::diagnosis::{Severity, quote};
-use crate::device_names::DeviceNames;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::facts::kubelet::Allocation;
 use crate::report::Status;
@@ -28,15 +28,15 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let counts = drafts.remove(at).evidence;
     for gpu in withheld {
         let device = gpu.uuid.as_deref().map(quote::data).unwrap_or_default();
-        let draft = Draft::on(WITHHELD, gpu)
-            .because_of(counts.clone())
-            .because(format!("the device plugin does not offer {device}"))
-            .because("NVML reads the GPU now, and no uncorrected error is counted since the driver was loaded");
+        let draft = Draft::on_gpu(WITHHELD, gpu)
+            .with_all_evidence(counts.clone())
+            .with_evidence(format!("the device plugin does not offer {device}"))
+            .with_evidence("NVML reads the GPU now, and no uncorrected error is counted since the driver was loaded");
         let draft = match last_xid(node, gpu) {
-            Some(event) => draft.seen(event),
+            Some(event) => draft.with_event(event),
             None => draft,
         };
-        drafts.push(draft.because_of(plugin(node)));
+        drafts.push(draft.with_all_evidence(plugin(node)));
     }
 }
 
@@ -49,7 +49,7 @@ fn withheld<'a>(node: &'a Node<'_>) -> Option<Vec<&'a Gpu>> {
     let offered = Allocation { devices: registered.next()?.devices.clone(), ..Allocation::default() };
     let missing: Vec<&Gpu> = node
         .answering()
-        .filter(|gpu| !DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref()).are_in(&offered))
+        .filter(|gpu| !DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref()).match_allocation(&offered))
         .collect();
     let (capacity, allocatable) = (node.cluster.gpu_capacity?, node.cluster.gpu_allocatable?);
     (!offered.devices.is_empty() && missing.len() == capacity.checked_sub(allocatable)? as usize).then_some(missing)
@@ -58,14 +58,14 @@ fn withheld<'a>(node: &'a Node<'_>) -> Option<Vec<&'a Gpu>> {
 /// Whether the GPU has worked for a while, and the plugin has not started since the last Xid: a new plugin calls every GPU
 /// healthy.
 fn works(node: &Node<'_>, gpu: &Gpu) -> bool {
-    let now = node.reads(gpu)
+    let now = node.is_readable(gpu)
         && !node.has_recovery_action(gpu)
         && node.ecc_of(gpu).is_some_and(|ecc| ecc.uncorrected_since_load() == Some(0));
     let Some(event) = last_xid(node, gpu) else {
         let uptime = node.host().and_then(|host| host.uptime_seconds).and_then(|uptime| i64::try_from(uptime).ok());
-        return now && uptime.is_some_and(|uptime| uptime >= SETTLED.as_secs());
+        return now && uptime.is_some_and(|uptime| uptime >= SETTLE_TIME.as_secs());
     };
-    let settled = node.age(event.last).is_some_and(|age| age > SETTLED);
+    let settled = node.age(event.last).is_some_and(|age| age > SETTLE_TIME);
     let restarted = plugin_started(node).zip(event.last).is_some_and(|(started, last)| started > last);
     now && settled && !restarted
 }

@@ -32,10 +32,10 @@ fn empty_handed(node: &Node<'_>, books: &Books<'_>, pod: &GpuPod, container: &Gp
         quote::data(resource),
         quote::time(since)
     );
-    let mut draft = Draft::here(WITHOUT_GPU)
-        .because(asks)
-        .because("the kubelet has booked no device for it")
-        .because_of(booted(node, since));
+    let mut draft = Draft::on_node(WITHOUT_GPU)
+        .with_evidence(asks)
+        .with_evidence("the kubelet has booked no device for it")
+        .with_all_evidence(booted(node, since));
     draft.scope.pod_uid = Some(pod.uid.clone());
     Some(draft)
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 use syringe_core::facts::topology::Fabric;
 
 use crate::case::Case;
-use crate::cluster::{at, changed, event, facts, pod, scenario, section, status};
+use crate::cluster::{at, changed, event, pod, scenario, section, status};
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
@@ -18,17 +18,20 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::of_node(43, scenario("gb200-link-down"))
             .finding("nvlink-fault", &["Xid 149"])
             .twin(scenario("gb200-link-noise")),
-        Case::of_pod(44, "research/imex", waits("imex", "Back-off restarting failed container compute-domain-daemon")),
-        Case::of_pod(46, "research/imex", waits("imex", "Readiness probe failed: compute-domain daemon is not ready")),
+        // The log of the IMEX daemon and the other daemon of the host are not read: its own log has the reason.
+        Case::of_pod(44, "research/imex", ended("imex", "nvidia-imex: another instance is running"))
+            .beside(&["application"]),
+        Case::of_pod(46, "research/imex", not_ready()).beside(&["application"]),
         Case::of_pod(
             47,
             "research/train",
             waits("train", "Failed to prepare dynamic resources: channel-0 is already allocated to different claim"),
-        ),
+        )
+        .cause("cluster", &["already allocated to different claim"]),
         Case::of_node(48, scenario("l40s-4-idle")).limit("PCIe ACS"),
         Case::of_node(49, without_peermem()).limit("GPUDirect RDMA"),
         Case::of_node(50, scenario("healthy-h100-8")).limit("GPUDirect RDMA"),
-        Case::of_pod(51, "research/train", ended()).beside(&["application"]),
+        Case::of_pod(51, "research/train", ended("train", SHARED_MEMORY)).beside(&["application"]),
     ]
 }
 
@@ -59,16 +62,28 @@ fn without_peermem() -> Fixture {
 
 /// A pod in ContainerCreating with this warning.
 fn waits(name: &str, message: &str) -> Fixture {
-    let _ = facts("healthy-h100-8");
     let creating = status("Pending", json!({"waiting": {"reason": "ContainerCreating"}}));
     let mut fixture = scenario("healthy-h100-8").with_pod(pod(name, 1, creating));
     fixture.events.push(event(name, "FailedPrepareDynamicResources", message));
     fixture
 }
 
-fn ended() -> Fixture {
-    let message = "NCCL WARN Error while creating shared memory segment";
+const SHARED_MEMORY: &str = "NCCL WARN Error while creating shared memory segment";
+
+/// A pod that runs and is not Ready.
+fn not_ready() -> Fixture {
+    let running = status("Running", json!({"running": {"startedAt": at("02:00:05")}}));
+    let mut imex = pod("imex", 0, running);
+    let ready = json!({"type": "Ready", "status": "False", "reason": "ContainersNotReady"});
+    imex.status.as_mut().unwrap().conditions.as_mut().unwrap().push(serde_json::from_value(ready).unwrap());
+    let mut fixture = scenario("gb200-4").with_pod(imex);
+    fixture.events.push(event("imex", "Unhealthy", "Readiness probe failed: compute-domain daemon is not ready"));
+    fixture
+}
+
+/// A pod whose program ended with exit code 1 and this message.
+fn ended(name: &str, message: &str) -> Fixture {
     let ended = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": message, "startedAt": at("02:00:05"),
         "finishedAt": at("02:01:19")}});
-    scenario("healthy-h100-8").with_pod(pod("train", 1, status("Failed", ended)))
+    scenario("healthy-h100-8").with_pod(pod(name, 1, status("Failed", ended)))
 }

@@ -21,7 +21,7 @@ pub(crate) fn cases() -> Vec<Case> {
             .beside(&["gpus-not-allocatable"])
             .twin(scenario("healthy-h100-8")),
         Case::of_node(55, scenario("pcie-width")).finding("pcie-width-degraded", &[]).twin(scenario("l40s-4-idle")),
-        Case::of_node(56, monitored("application-lone-faults"))
+        Case::of_node(56, monitored("application-crash-storm"))
             .finding("application-fault", &["Xid 31"])
             .beside(&["kubernetes-gpu-condition"])
             .never(&["Drain and reboot", "reset it"])

@@ -2,7 +2,7 @@
 //!
 //! A guest fetches its license some minutes after the start, so a young node is left alone.
 
-use super::{LICENCE_UNREAD, UNLICENSED};
+use super::rules::{LICENCE_UNREAD, UNLICENSED};
 use crate::diagnosis::draft::Draft;
 use crate::diagnosis::node::{Gpu, Node};
 use crate::diagnosis::quote;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 
-use super::SHARED_MEMORY;
+use super::rules::SHARED_MEMORY;
 use crate::device_names::DeviceNames;
 use crate::diagnosis::draft::Draft;
 use crate::diagnosis::node::{Gpu, Node};

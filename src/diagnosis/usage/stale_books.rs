@@ -6,7 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use super::{Books, SETTLE_TIME, STALE_BOOKS};
+use super::books::{Books, SETTLE_TIME};
+use super::rules::STALE_BOOKS;
 use crate::diagnosis::cluster::STALE_ALLOCATION;
 use crate::diagnosis::draft::Draft;
 use crate::diagnosis::gpu_pods::GpuPod;

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Books, STRANGER};
+use super::books::Books;
+use super::rules::STRANGER;
 use crate::device_names::DeviceNames;
 use crate::diagnosis::draft::Draft;
 use crate::diagnosis::gpu_pods::GpuPod;

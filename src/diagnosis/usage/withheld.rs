@@ -3,7 +3,7 @@
 //! The checkpoint of the kubelet lists the devices that the plugin calls healthy, so the one that is missing has a name. The
 //! finding takes the place of `gpus-not-allocatable` where nothing else is known against that GPU.
 
-use super::WITHHELD;
+use super::rules::WITHHELD;
 use crate::device_names::DeviceNames;
 use crate::diagnosis::cluster::UNALLOCATABLE;
 use crate::diagnosis::cluster_facts::{Component, ContainerStateKind};

@@ -1,6 +1,7 @@
 //! Running containers that ask for GPUs and were given none.
 
-use super::{Books, WITHOUT_GPU};
+use super::books::Books;
+use super::rules::WITHOUT_GPU;
 use crate::diagnosis::draft::Draft;
 use crate::diagnosis::gpu_pods::{GpuContainer, GpuPod};
 use crate::diagnosis::node::Node;

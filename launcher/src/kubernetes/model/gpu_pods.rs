@@ -13,8 +13,9 @@ const MESSAGE_CAP: usize = 300;
 /// Containers of one pod that are named as seeing more GPUs.
 const MOST_NAMED: usize = 2;
 
-/// Controllers of the node's own software: what they run everywhere is no workload that somebody sent there.
-const OF_THE_NODE: [&str; 2] = ["DaemonSet", "Node"];
+/// Controllers of the node's own software (the last two are the GPU Operator's): what they run is no workload that somebody
+/// sent there.
+const OF_THE_NODE: [&str; 4] = ["DaemonSet", "Node", "ClusterPolicy", "NVIDIADriver"];
 
 /// Those that hold what they asked for, and those that the kubelet refused.
 pub(crate) fn of(pods: &[Pod]) -> Vec<GpuPod> {

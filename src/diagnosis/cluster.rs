@@ -12,26 +12,27 @@ use crate::report::Problem;
 use crate::text::clean;
 
 rules! {
-    NONE_FOUND: "no-gpus-found" Fatal Hardware DEBUG_DOC, "No GPU found on a node that should have some",
-        DrainAndReboot "Drain and reboot {node}; if PCI still shows no GPU, have the machine (or its instance type) \
-            checked.";
-    FEWER: "gpu-count-low" Critical Hardware DEBUG_DOC, "Fewer GPUs than Kubernetes counted",
-        DrainAndReboot "Drain and reboot {node}; if a GPU stays missing, have its seating and power checked.";
-    NOT_GPU_NODE: "not-a-gpu-node" Info Driver None, "No NVIDIA GPU here",
-        None "Nothing: {node} has no NVIDIA GPU, and nothing says that it should.";
-    UNALLOCATABLE: "gpus-not-allocatable" Warning Driver PLUGIN_DOC, "Kubernetes does not give out all GPUs",
-        Watch "Look at the device plugin's log on {node} for the devices that it marks unhealthy, and at the other \
+    NONE_FOUND: "no-gpus-found" Fatal Hardware DEBUG_DOC, "No GPU found on a node that should have GPUs",
+        DrainAndReboot "Drain and reboot {node}. If PCI still shows no GPU, check the machine or its instance type.";
+    FEWER: "gpu-count-low" Critical Hardware DEBUG_DOC, "Fewer GPUs than Kubernetes expects",
+        DrainAndReboot "Drain and reboot {node}. If a GPU is still missing, check its seating and power.";
+    NOT_GPU_NODE: "not-a-gpu-node" Info Driver None, "The node has no NVIDIA GPU",
+        None "No action: {node} has no NVIDIA GPU, and nothing indicates that it should.";
+    UNALLOCATABLE: "gpus-not-allocatable" Warning Driver PLUGIN_DOC, "Not all GPUs are allocatable",
+        Watch "Check the log of the device plugin on {node} for devices that it marks unhealthy, and the other \
             findings.";
-    NOT_ADVERTISED: "gpus-not-advertised" Warning Driver PLUGIN_DOC, "GPUs that Kubernetes does not offer",
-        UpdateSoftware "Check the NVIDIA device plugin on {node} (is its pod running, with the nvidia runtime?).";
-    ALLOCATED_MISSING: "allocated-gpu-missing" Critical Hardware PLUGIN_DOC, "A pod holds a GPU that is not there",
-        RestartPod "Restart the pod once {node} has its GPU back, or let it go to another node.";
-    STALE_DEVICES: "device-plugin-stale" Warning Driver PLUGIN_DOC, "The device plugin offers GPUs that are not there",
-        UpdateSoftware "Restart the NVIDIA device plugin on {node}, so that it offers what exists.";
-    STALE_ALLOCATION: "allocation-stale" Info Driver PLUGIN_DOC, "The kubelet still books GPUs for pods that are gone",
-        Watch "Nothing by itself: the kubelet frees them at the next admission on {node}.";
-    CONDITION: "kubernetes-gpu-condition" Warning Driver None, "A node condition speaks of GPU trouble",
-        Watch "Compare with the other findings of {node}: the condition is another monitor's view.";
+    NOT_ADVERTISED: "gpus-not-advertised" Warning Driver PLUGIN_DOC, "GPUs are not advertised to Kubernetes",
+        UpdateSoftware "Check the NVIDIA device plugin on {node}: is its pod running, with the nvidia runtime?";
+    ALLOCATED_MISSING: "allocated-gpu-missing" Critical Hardware PLUGIN_DOC,
+        "A pod is allocated a GPU that is missing",
+        RestartPod "Restart the pod when {node} has its GPU back, or move the pod to another node.";
+    STALE_DEVICES: "device-plugin-stale" Warning Driver PLUGIN_DOC,
+        "The device plugin advertises GPUs that do not exist",
+        UpdateSoftware "Restart the NVIDIA device plugin on {node}.";
+    STALE_ALLOCATION: "allocation-stale" Info Driver PLUGIN_DOC, "The kubelet still lists allocations of deleted pods",
+        Watch "No action: the kubelet releases them when it admits the next pod on {node}.";
+    CONDITION: "kubernetes-gpu-condition" Warning Driver None, "A node condition reports a GPU problem",
+        Watch "Compare it with the other findings of {node}: another monitor set this condition.";
 }
 
 /// Devices named in one line of evidence.

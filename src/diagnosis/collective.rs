@@ -10,9 +10,9 @@ use super::rules::{DEBUG_DOC, rules};
 use super::timeline::{GSP_CODES, concerns, is_off_bus, is_xid};
 
 rules! {
-    WAITS: "collective-waits" Warning Application DEBUG_DOC, "Other GPUs wait for one that is gone",
-        RestartPod "End the job that spans {gpu} and the GPU that is gone: it waits for ever and computes nothing. Start \
-            it anew without that GPU.";
+    WAITS: "collective-waits" Warning Application DEBUG_DOC, "Other GPUs wait for a lost GPU",
+        RestartPod "Stop the job that uses {gpu} and the lost GPU: it waits forever and computes nothing. Restart it \
+            without that GPU.";
 }
 
 /// A kernel that spins keeps the SMs busy all the time.

@@ -7,16 +7,18 @@ use super::rules::{TOOLKIT_DOC, rules};
 use crate::facts::container::{Access, ContainerAccess, ContainerDevice};
 
 rules! {
-    DENIED: "container-device-denied" Critical Driver TOOLKIT_DOC, "A container may no longer open its GPUs",
-        RestartPod "Restart the pod: it gets its devices back, the GPUs are fine. systemd takes them away again when it \
-            reloads, unless the container toolkit on {node} uses CDI, or /dev/char has links to the NVIDIA devices \
+    DENIED: "container-device-denied" Critical Driver TOOLKIT_DOC, "A container lost access to its GPUs",
+        RestartPod "Restart the pod to restore access; the GPUs are healthy. A systemd reload removes the access \
+            again, unless the container toolkit on {node} uses CDI, or /dev/char has links to the NVIDIA devices \
             (nvidia-ctk system create-dev-char-symlinks).";
-    NONE: "container-without-devices" Critical Driver TOOLKIT_DOC, "A container that was to get GPUs has no device of them",
-        UpdateSoftware "Check on {node} that containers run with NVIDIA's runtime or CDI (runtimeClassName, the runtime's \
-            configuration), then restart the pod.";
-    STALE_AFTER: "container-device-stale" Critical Driver TOOLKIT_DOC, "A container has device files of an earlier driver load",
-        RestartPod "Restart the pod on {node}: the driver numbered its devices anew when it was loaded, and the container \
-            still has the old numbers.";
+    NONE: "container-without-devices" Critical Driver TOOLKIT_DOC,
+        "A container that requests GPUs has no GPU device files",
+        UpdateSoftware "Check on {node} that containers run with the NVIDIA runtime or CDI (runtimeClassName, \
+            configuration of the runtime), then restart the pod.";
+    STALE_AFTER: "container-device-stale" Critical Driver TOOLKIT_DOC,
+        "A container has device files from an earlier driver load",
+        RestartPod "Restart the pod on {node}: the device numbers changed when the driver was loaded, and the \
+            container still has the old ones.";
 }
 
 /// Devices named in one line of evidence.

@@ -12,23 +12,25 @@ use crate::facts::kernel_log::{Coverage, KernelEventKind as Kind};
 use crate::xid::window;
 
 rules! {
-    SHORT: "kernel-log-short" Info Driver DEBUG_DOC, "The kernel log covers a short time only",
-        Watch "Look for older Xids of {node} where logs are kept (journal, log system), or enlarge the kernel's \
+    SHORT: "kernel-log-short" Info Driver DEBUG_DOC, "The kernel log covers only a short time",
+        Watch "Look for older Xids of {node} where logs are stored (journal, log system), or enlarge the kernel \
             buffer (log_buf_len).";
     LOST: "kernel-log-lost-records" Info Driver None, "Kernel log records were overwritten",
-        Watch "Counts of kernel events on {node} are lower bounds.";
-    OMITTED: "kernel-log-events-omitted" Info Driver None, "More kernel events than a report holds",
-        Watch "The oldest events of {node} were left out; ask for a shorter window.";
+        Watch "Event counts from the kernel log of {node} are lower bounds.";
+    OMITTED: "kernel-log-events-omitted" Info Driver None, "The kernel log has more events than fit in a report",
+        Watch "The oldest events of {node} were omitted. Request a shorter time window.";
     UNTRUSTED: "kernel-log-untrusted-lines" Info Driver None, "A program wrote lines that look like GPU errors",
-        Watch "They were not believed. Find out which program writes to /dev/kmsg on {node} (a fault-injection test?).";
-    UNREAD: "kernel-log-lines-not-understood" Info Driver None, "Kernel lines about NVIDIA that were not understood",
-        Watch "Read the quoted lines of {node}; nothing was concluded from them.";
-    SUPPRESSED: "kernel-log-suppressed-lines" Info Driver None, "The kernel left lines out",
-        Watch "Counts of kernel events on {node} are lower bounds.";
-    MACHINE_CHECK: "machine-check" Warning Hardware DEBUG_DOC, "Machine checks: CPU, host memory or PCIe",
-        Watch "Look at the hardware log (BMC) of {node}; the GPUs may be victims.";
-    NIC: "nic-trouble" Warning Fabric None, "A network card reports trouble",
-        CheckCabling "Check the named network card of {node}: power, cooling, cable. Not a GPU fault, but jobs see it.";
+        Watch "These lines were ignored. Find the program that writes to /dev/kmsg on {node} (a fault-injection \
+            test?).";
+    UNREAD: "kernel-log-lines-not-understood" Info Driver None, "Kernel log lines about NVIDIA were not recognized",
+        Watch "Read the quoted lines of {node}. They did not affect the verdict.";
+    SUPPRESSED: "kernel-log-suppressed-lines" Info Driver None, "The kernel suppressed log lines",
+        Watch "Event counts from the kernel log of {node} are lower bounds.";
+    MACHINE_CHECK: "machine-check" Warning Hardware DEBUG_DOC, "Machine check: CPU, host memory or PCIe error",
+        Watch "Check the hardware log (BMC) of {node}. The GPUs may be affected.";
+    NIC: "nic-trouble" Warning Fabric None, "A network card reports a problem",
+        CheckCabling "Check power, cooling and cable of the network card of {node} that is named. It is not a GPU \
+            fault, but it affects jobs.";
 }
 
 /// Below an hour, an Xid that failed a job may well have left the buffer before anybody asked.

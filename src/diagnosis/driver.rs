@@ -13,67 +13,69 @@ use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::nvml_codes as codes;
 
 rules! {
-    NOT_LOADED: "driver-not-loaded" Fatal Driver NVML_DOC, "The nvidia driver is not loaded",
-        UpdateSoftware "Install or load the nvidia kernel module on {node} (with the GPU Operator: is its driver pod \
-            ready?).";
-    MISMATCH: "driver-version-mismatch" Fatal Driver NVML_DOC, "Driver library and kernel module differ",
-        DrainAndReboot "Drain and reboot {node} (or reload the nvidia modules): the driver was updated under the \
-            loaded one.";
+    NOT_LOADED: "driver-not-loaded" Fatal Driver NVML_DOC, "The NVIDIA driver is not loaded",
+        UpdateSoftware "Install or load the nvidia kernel module on {node}. With the GPU Operator, check that its \
+            driver pod is ready.";
+    MISMATCH: "driver-version-mismatch" Fatal Driver NVML_DOC,
+        "Driver library and kernel module have different versions",
+        DrainAndReboot "Drain and reboot {node}, or reload the nvidia modules: the driver was updated while the old \
+            module was loaded.";
     NOT_FOUND: "driver-not-found" Critical Driver NVML_DOC, "No NVIDIA driver was found",
-        UpdateSoftware "If {node} has GPUs, install or load the nvidia driver there (with the GPU Operator: is its \
-            driver pod ready?); where its kernel module is loaded, only the user-space libraries are missing.";
-    NO_LIBRARY: "nvml-library-missing" Critical Driver NVML_DOC, "The driver's NVML library was not found",
-        UpdateSoftware "Reinstall the driver's user-space libraries on {node}; the kernel module alone does not serve \
-            containers.";
-    BLOCKED: "nvml-access-blocked" Critical Driver NVML_DOC, "NVML has no access to the device files",
-        UpdateSoftware "Create the missing /dev/nvidia* on {node} (nvidia-modprobe, nvidia-persistenced or the \
-            toolkit do).";
-    HANGS: "nvml-not-answering" Critical Driver DEBUG_DOC, "NVML does not answer in time",
-        DrainAndReboot "Drain {node}; if NVML still hangs (nvidia-smi hangs too), reboot it and look at the kernel \
-            log.";
-    NVML_FAILED: "nvml-failed" Critical Driver NVML_DOC, "NVML could not be used",
-        UpdateSoftware "Look at the kernel log of {node} for what the driver says, then repair or reinstall the \
-            driver.";
-    NOUVEAU: "driver-nouveau" Critical Driver DEBUG_DOC, "The nouveau driver owns the GPUs",
-        UpdateSoftware "Blacklist nouveau on {node}, rebuild the initramfs and reboot; then load the nvidia driver.";
-    UPDATE_PENDING: "driver-update-pending" Info Driver NVML_DOC, "Another driver version takes over at the next load",
-        None "Nothing now; plan a drain of {node}: the version on disk loads at its next reboot.";
+        UpdateSoftware "If {node} has GPUs, install or load the NVIDIA driver. With the GPU Operator, check that its \
+            driver pod is ready. If the kernel module is loaded, only the user-space libraries are missing.";
+    NO_LIBRARY: "nvml-library-missing" Critical Driver NVML_DOC, "The NVML library was not found",
+        UpdateSoftware "Reinstall the user-space libraries of the driver on {node}. Containers need them in addition \
+            to the kernel module.";
+    BLOCKED: "nvml-access-blocked" Critical Driver NVML_DOC, "NVML cannot access the device files",
+        UpdateSoftware "Create the missing /dev/nvidia* files on {node} (nvidia-modprobe, nvidia-persistenced or the \
+            container toolkit create them).";
+    HANGS: "nvml-not-answering" Critical Driver DEBUG_DOC, "NVML does not respond in time",
+        DrainAndReboot "Drain {node}. If NVML still hangs (nvidia-smi hangs too), reboot the node and check the \
+            kernel log.";
+    NVML_FAILED: "nvml-failed" Critical Driver NVML_DOC, "NVML failed",
+        UpdateSoftware "Check the kernel log of {node} for driver messages, then repair or reinstall the driver.";
+    NOUVEAU: "driver-nouveau" Critical Driver DEBUG_DOC, "The GPUs are bound to the nouveau driver",
+        UpdateSoftware "Blacklist nouveau on {node}, rebuild the initramfs and reboot. Then load the nvidia driver.";
+    UPDATE_PENDING: "driver-update-pending" Info Driver NVML_DOC, "A different driver version is on disk",
+        None "No action now. Plan a drain of {node}: the version on disk is loaded at the next reboot.";
     DEVICE_NODES: "device-nodes-missing" Warning Driver DEBUG_DOC, "GPU device files are missing",
-        UpdateSoftware "Create the missing device files on {node} (nvidia-modprobe -c 0 -u), or restart the component \
-            that does.";
+        UpdateSoftware "Create the missing device files on {node} (nvidia-modprobe -c 0 -u), or restart the \
+            component that creates them.";
     PERSISTENCE: "persistence-off" Warning Driver PERSISTENCE_DOC, "Persistence mode is off",
-        UpdateSoftware "Run nvidia-persistenced on {node}: without it GPU state and volatile error counters reset \
-            with the last client.";
+        UpdateSoftware "Run nvidia-persistenced on {node}. Without it, the GPU state and the volatile error counters \
+            are reset when the last client exits.";
     NO_FABRIC_MANAGER: "fabric-manager-not-running" Critical Fabric FABRIC_DOC,
-        "Fabric Manager is not running on an NVSwitch board",
-        UpdateSoftware "Start nvidia-fabricmanager on {node}, in the driver's version; CUDA cannot start on \
-            unregistered GPUs.";
-    GSP: "gsp-failed" Fatal Driver XID_DOC, "GSP firmware does not answer",
-        DrainAndReset "Drain {node}, end all processes on {gpu} and reset it; reboot {node} if a process cannot be \
-            killed.";
+        "Fabric Manager is not running on an NVSwitch system",
+        UpdateSoftware "Start nvidia-fabricmanager on {node}, in the version of the driver. CUDA cannot start on \
+            GPUs that are not registered.";
+    GSP: "gsp-failed" Fatal Driver XID_DOC, "GSP firmware does not respond",
+        DrainAndReset "Drain {node}, stop all processes on {gpu} and reset it. If a process cannot be killed, reboot \
+            {node}.";
     GSP_SEVERAL: "gsp-failed-on-several" Fatal Driver XID_DOC, "GSP firmware fails on several GPUs",
-        DrainAndReboot "Drain and reboot {node}; several GPUs at once mean driver, firmware or host: compare the \
-            driver version with NVIDIA's notes.";
+        DrainAndReboot "Drain and reboot {node}. Failures on several GPUs indicate the driver, the firmware or the \
+            host: compare the driver version with the release notes of NVIDIA.";
     GSP_LINES: "gsp-errors-logged" Warning Driver XID_DOC, "The driver logged GSP firmware errors",
-        Watch "Watch {gpu} of {node} for Xid 119 or 120; update the driver if it repeats.";
-    GSP_OFF: "gsp-differs" Info Driver None, "GSP firmware is on for some GPUs only",
-        None "Nothing by itself; no GSP on {gpu}, unlike its siblings.";
-    PROBE_FAILED: "driver-probe-failed" Warning Driver DEBUG_DOC, "The driver could not take a device",
-        UpdateSoftware "Look at the kernel log of {node} around driver load: another driver or a failed card kept \
-            nvidia off a device.";
-    API_MISMATCH: "client-version-mismatch" Info Driver NVML_DOC, "A client with another driver version was refused",
-        UpdateSoftware "Find the container on {node} that brings its own NVIDIA libraries; the toolkit must inject \
-            the node's.";
+        Watch "Watch {gpu} of {node} for Xid 119 or 120. If the errors repeat, update the driver.";
+    GSP_OFF: "gsp-differs" Info Driver None, "GSP firmware is enabled on some GPUs only",
+        None "No action. {gpu} runs without GSP firmware, unlike the other GPUs of the node.";
+    PROBE_FAILED: "driver-probe-failed" Warning Driver DEBUG_DOC, "The driver failed to probe a device",
+        UpdateSoftware "Check the kernel log of {node} at the time of the driver load: another driver or a failed \
+            card prevented the probe.";
+    API_MISMATCH: "client-version-mismatch" Info Driver NVML_DOC,
+        "A client with a different driver version was rejected",
+        UpdateSoftware "Find the container on {node} that ships its own NVIDIA libraries. The container toolkit must \
+            inject those of the node.";
     PEERMEM: "peermem-error" Warning Driver DEBUG_DOC, "nvidia-peermem reported errors",
-        UpdateSoftware "Reload nvidia_peermem on {node} after the RDMA driver, or use DMA-BUF; GPUDirect RDMA may be \
-            off.";
-    UVM_FATAL: "uvm-fatal" Fatal Driver XID_DOC, "The driver's unified memory (nvidia-uvm) has failed for good",
-        DrainAndReboot "Drain and reboot {node} (or unload and load all nvidia modules): no CUDA program can start until \
-            then.";
+        UpdateSoftware "Reload nvidia_peermem on {node} after the RDMA driver, or use DMA-BUF. GPUDirect RDMA may \
+            not work.";
+    UVM_FATAL: "uvm-fatal" Fatal Driver XID_DOC, "The unified memory driver (nvidia-uvm) failed permanently",
+        DrainAndReboot "Drain and reboot {node}, or unload and load all nvidia modules. Until then no CUDA program \
+            can start.";
     UVM_ERRORS: "uvm-errors-logged" Info Driver XID_DOC, "nvidia-uvm logged errors",
-        Watch "Nothing by itself; a hint if CUDA programs of {node} fail. Update the driver if it repeats.";
+        Watch "No action by itself; it can explain failing CUDA programs on {node}. If the errors repeat, update the \
+            driver.";
     ASSERTION: "driver-assertion" Info Driver XID_DOC, "The driver logged assertion failures",
-        Watch "Nothing by itself; a hint if {node} has driver trouble. Update the driver if it repeats.";
+        Watch "No action by itself; it can explain driver problems on {node}. If it repeats, update the driver.";
 }
 
 /// One finding for the driver as a whole, then its set-up.

@@ -10,12 +10,13 @@ use super::quote;
 use super::rules::{NVML_DOC, rules};
 
 rules! {
-    SAME_IDENTITY: "gpu-identity-ambiguous" Warning Driver NVML_DOC, "Several GPUs answer with one identity",
-        UpdateSoftware "Do not act on a single GPU of {node}: NVML gives several the same name. Check driver and NVML \
-            library (a mock, a wrong library, an InfoROM written twice), then ask again.";
-    IMPOSSIBLE: "value-implausible" Warning Driver NVML_DOC, "NVML answers with values that cannot be",
-        UpdateSoftware "Do not rely on what NVML says of {gpu} of {node}. Check that its library fits the driver, and \
-            ask again.";
+    SAME_IDENTITY: "gpu-identity-ambiguous" Warning Driver NVML_DOC, "Several GPUs report the same identity",
+        UpdateSoftware "Do not act on a single GPU of {node}: NVML reports the same identity for several GPUs. Check \
+            the driver and the NVML library (a mock, a wrong library, an InfoROM written twice), then run the \
+            diagnosis again.";
+    IMPOSSIBLE: "value-implausible" Warning Driver NVML_DOC, "NVML returns implausible values",
+        UpdateSoftware "Do not rely on the NVML values of {gpu} on {node}. Check that the NVML library matches the \
+            driver, then run the diagnosis again.";
 }
 
 /// Temperatures of a GPU that works and whose sensor does.

@@ -16,27 +16,26 @@ use crate::nvml_codes as codes;
 
 rules! {
     OFF_BUS: "gpu-off-bus" Fatal Hardware XID_DOC, "GPU fell off the PCIe bus",
-        DrainAndReboot "Cordon and drain {node}, power-cycle it (a reset cannot reach {gpu}); if it happens again, \
-            return the GPU.";
+        DrainAndReboot "Cordon and drain {node}, then power-cycle it (a reset cannot reach {gpu}). If it happens \
+            again, return the GPU (RMA).";
     LOST: "gpu-lost" Fatal Hardware NVML_DOC, "NVML reports the GPU as lost",
-        DrainAndReboot "Cordon and drain {node}, power-cycle it; at the second loss return {gpu}.";
-    INIT_FAILED: "gpu-init-failed" Fatal Driver DEBUG_DOC, "The driver could not initialise the GPU",
-        DrainAndReboot "Drain and reboot {node}; if that does not initialise {gpu}, check power and firmware, then \
+        DrainAndReboot "Cordon and drain {node}, then power-cycle it. If {gpu} is lost again, return it (RMA).";
+    INIT_FAILED: "gpu-init-failed" Fatal Driver DEBUG_DOC, "The driver could not initialize the GPU",
+        DrainAndReboot "Drain and reboot {node}. If {gpu} still does not initialize, check power and firmware, then \
             contact the vendor.";
-    NOT_IN_NVML: "gpu-missing-from-nvml" Fatal Hardware DEBUG_DOC, "GPU on the PCI bus that NVML does not list",
-        DrainAndReboot "Drain and reboot {node}; if that does not bring {gpu} back, have power and seating checked.";
-    RESET_REQUIRED: "gpu-reset-required" Critical Hardware NVML_DOC, "NVML says the GPU must be reset",
-        DrainAndReset "Drain the work of {gpu} on {node}, then reset it.";
+    NOT_IN_NVML: "gpu-missing-from-nvml" Fatal Hardware DEBUG_DOC, "GPU on the PCI bus is missing from NVML",
+        DrainAndReboot "Drain and reboot {node}. If {gpu} is still missing, check its power and seating.";
+    RESET_REQUIRED: "gpu-reset-required" Critical Hardware NVML_DOC, "NVML reports that the GPU requires a reset",
+        DrainAndReset "Drain the workloads on {gpu} of {node}, then reset it.";
     UNRESPONSIVE: "gpu-unresponsive" Critical Driver DEBUG_DOC, "Calls to the GPU do not return",
-        DrainAndReboot "Drain {node} and reboot it: a driver that hangs on {gpu} seldom recovers.";
-    REFUSED: "gpu-cannot-be-opened" Critical Driver NVML_DOC, "NVML counts the GPU and cannot open it",
-        DrainAndReboot "Look at what the kernel log of {node} says of {gpu}, and at its power cables; then drain and \
-            reboot {node}.";
+        DrainAndReboot "Drain and reboot {node}: a driver that hangs on {gpu} rarely recovers.";
+    REFUSED: "gpu-cannot-be-opened" Critical Driver NVML_DOC, "NVML lists the GPU but cannot open it",
+        DrainAndReboot "Check the kernel log of {node} for {gpu}, and its power cables. Then drain and reboot {node}.";
     NOT_BOUND: "gpu-not-bound" Warning Driver DEBUG_DOC, "GPU without a driver",
-        UpdateSoftware "Find out why the nvidia driver did not take {gpu} on {node} (kernel log at driver load), then \
-            bind it.";
-    PASSTHROUGH: "gpu-passthrough" Info Driver None, "GPU handed to virtual machines",
-        None "Nothing: vfio-pci holds {gpu} on purpose; containers cannot use what virtual machines have.";
+        UpdateSoftware "Find out why the nvidia driver is not bound to {gpu} on {node} (kernel log at driver load), \
+            then bind it.";
+    PASSTHROUGH: "gpu-passthrough" Info Driver None, "GPU is passed through to virtual machines",
+        None "No action: {gpu} is bound to vfio-pci. Containers cannot use GPUs of virtual machines.";
 }
 
 /// PCIe errors this long before a GPU left the bus are quoted beside it.

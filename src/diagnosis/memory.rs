@@ -13,53 +13,59 @@ use crate::facts::kernel_log::KernelEvent;
 
 rules! {
     REMAP_FAILED: "row-remap-failed" Fatal Hardware MEMORY_DOC, "Row remapping failed: no spare row left",
-        ContactVendor "Drain {node}, run NVIDIA's field diagnostic on {gpu} and return it (RMA).";
-    REMAP_PENDING: "row-remap-pending" Critical Hardware MEMORY_DOC, "A row remap waits for a GPU reset",
-        DrainAndReset "Drain the work of {gpu} on {node} and reset it; the remap then takes effect. No return needed.";
-    REMAP_MANY: "row-remap-many" Critical Hardware MEMORY_DOC, "Very many rows remapped",
-        ContactVendor "Plan to return {gpu} of {node}: its memory keeps wearing out.";
-    REMAP_SPARES: "row-remap-spares-used" Warning Hardware MEMORY_DOC, "Banks without spare rows",
-        Watch "Nothing now; the next bad row in such a bank of {gpu} cannot be repaired. Plan its replacement.";
-    REMAP_DONE: "row-remap-done" Info Hardware MEMORY_DOC, "Bad rows were repaired",
-        None "Nothing: the repair of {gpu} worked.";
+        ContactVendor "Drain {node}, run the NVIDIA field diagnostic on {gpu} and return it (RMA).";
+    REMAP_PENDING: "row-remap-pending" Critical Hardware MEMORY_DOC,
+        "Row remap pending: takes effect after a GPU reset",
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it; the remap then takes effect. No RMA is \
+            needed.";
+    REMAP_MANY: "row-remap-many" Critical Hardware MEMORY_DOC, "A very large number of rows is remapped",
+        ContactVendor "Plan to return {gpu} of {node} (RMA): its memory keeps degrading.";
+    REMAP_SPARES: "row-remap-spares-used" Warning Hardware MEMORY_DOC, "Memory banks without spare rows",
+        Watch "No action now. The next bad row in such a bank of {gpu} cannot be repaired: plan to replace the GPU.";
+    REMAP_DONE: "row-remap-done" Info Hardware MEMORY_DOC, "Bad memory rows were repaired",
+        None "No action: the repair of {gpu} succeeded.";
     REMAP_UNVERIFIED: "row-remap-recorded" Warning Hardware MEMORY_DOC, "The driver recorded a memory repair",
-        Watch "Ask NVML whether a remap of {gpu} is pending or failed (ecc section); reset it at the next drain.";
+        Watch "Check whether a remap of {gpu} is pending or failed (snapshot_ecc). Reset it at the next drain.";
     REMAP_NOT_RECORDED: "row-remap-not-recorded" Critical Hardware XID_DOC,
         "The driver could not record a memory repair",
-        DrainAndReset "Drain {node}, reset {gpu}, then run NVIDIA's field diagnostic; return it if the repair fails \
-            again.";
+        DrainAndReset "Drain {node}, reset {gpu}, then run the NVIDIA field diagnostic. If the repair fails again, \
+            return the GPU (RMA).";
     SRAM_THRESHOLD: "sram-threshold-exceeded" Fatal Hardware MEMORY_DOC, "Too many uncorrected SRAM errors",
-        ContactVendor "Drain {node}, run NVIDIA's field diagnostic on {gpu} and return it (RMA).";
+        ContactVendor "Drain {node}, run the NVIDIA field diagnostic on {gpu} and return it (RMA).";
     UNCONTAINED: "ecc-uncontained" Fatal Hardware MEMORY_DOC, "Uncontained memory error",
-        DrainAndReset "Give {gpu} of {node} no new work, drain it and reset it: other processes may have read bad \
-            data.";
+        DrainAndReset "Do not schedule new work on {gpu} of {node}, drain it and reset it: other processes may have \
+            read corrupted data.";
     CONTAINED: "ecc-contained" Critical Hardware MEMORY_DOC, "Uncorrectable memory error, contained",
         DrainAndReset "Restart the application that was hit; other work on {gpu} may go on. Reset {gpu} of {node} at \
             the next drain.";
     DOUBLE_BIT: "ecc-double-bit" Critical Hardware XID_DOC, "Uncorrectable memory error",
-        DrainAndReset "Drain the work of {gpu} on {node} and reset it.";
-    UNCORRECTED: "ecc-uncorrected" Warning Hardware MEMORY_DOC, "Uncorrected memory errors since the driver was loaded",
-        Watch "Look for Xid 48, 63, 94 or 95 of {gpu} in older logs; reset it at the next drain of {node}.";
-    STORM: "ecc-correctable-storm" Warning Hardware XID_DOC, "Storm of corrected memory errors",
-        Watch "Nothing at once: corrected errors harm nobody. Watch {gpu} for row remaps, run a diagnostic at the \
-            next drain.";
-    HISTORY: "ecc-history" Info Hardware MEMORY_DOC, "Memory errors in the board's past",
-        None "Nothing: the lifetime counters of {gpu} stand still, none since the driver was loaded.";
-    PAGES_PENDING: "retired-pages-pending" Critical Hardware RETIREMENT_DOC, "A page retirement waits for a reboot",
-        DrainAndReset "Drain the work of {gpu} on {node} and reset it, or reload the driver.";
-    PAGES_LIMIT: "retired-pages-limit" Fatal Hardware RETIREMENT_DOC, "Retired pages at NVIDIA's limit",
-        ContactVendor "Return {gpu} of {node}: no more pages can be retired.";
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.";
+    UNCORRECTED: "ecc-uncorrected" Warning Hardware MEMORY_DOC,
+        "Uncorrected memory errors since the driver was loaded",
+        Watch "Look for Xid 48, 63, 94 or 95 of {gpu} in older logs. Reset it at the next drain of {node}.";
+    STORM: "ecc-correctable-storm" Warning Hardware XID_DOC, "Very many corrected memory errors",
+        Watch "No immediate action: corrected errors do not affect data. Watch {gpu} for row remaps, and run a \
+            diagnostic at the next drain.";
+    HISTORY: "ecc-history" Info Hardware MEMORY_DOC, "Memory errors over the lifetime of the board",
+        None "No action: the lifetime counters of {gpu} do not grow, and there is no error since the driver was \
+            loaded.";
+    PAGES_PENDING: "retired-pages-pending" Critical Hardware RETIREMENT_DOC,
+        "Page retirement pending: takes effect after a reset or driver reload",
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it, or reload the driver.";
+    PAGES_LIMIT: "retired-pages-limit" Fatal Hardware RETIREMENT_DOC, "The limit of retired pages is reached",
+        ContactVendor "Return {gpu} of {node} (RMA): no more pages can be retired.";
     PAGES_MANY: "retired-pages-many" Warning Hardware RETIREMENT_DOC, "Many pages retired for double-bit errors",
-        Watch "Watch {gpu}: more such pages within a week are a reason to return it.";
-    ECC_OFF: "ecc-disabled" Warning Driver MEMORY_DOC, "ECC is switched off",
-        UpdateSoftware "Enable ECC on {gpu} of {node} (nvidia-smi -e 1) and reboot the node when it is drained; \
-            without ECC errors stay unseen and unrepaired.";
-    ECC_PENDING: "ecc-mode-pending" Warning Driver MEMORY_DOC, "An ECC mode change waits for a reboot",
-        DrainAndReboot "Reboot {node} when it is drained; until then {gpu} keeps the old ECC mode.";
-    INFOROM: "inforom-corrupted" Critical Hardware XID_DOC, "InfoROM corrupted",
-        ContactVendor "Have {gpu} of {node} checked: its stored counters and settings are not reliable.";
-    REPAIR_PENDING: "repair-pending" Critical Hardware MEMORY_DOC, "A hardware repair waits for a GPU reset",
-        DrainAndReset "Drain the work of {gpu} on {node} and reset it; the repair then takes effect.";
+        Watch "Watch {gpu}: more such pages within a week are a reason for an RMA.";
+    ECC_OFF: "ecc-disabled" Warning Driver MEMORY_DOC, "ECC is disabled",
+        UpdateSoftware "Enable ECC on {gpu} of {node} (nvidia-smi -e 1) and reboot the node when it is drained. \
+            Without ECC, memory errors are neither detected nor repaired.";
+    ECC_PENDING: "ecc-mode-pending" Warning Driver MEMORY_DOC, "ECC mode change pending: takes effect after a reboot",
+        DrainAndReboot "Reboot {node} when it is drained. Until then {gpu} keeps the old ECC mode.";
+    INFOROM: "inforom-corrupted" Critical Hardware XID_DOC, "InfoROM is corrupted",
+        ContactVendor "Have {gpu} of {node} inspected: its stored counters and settings are not reliable.";
+    REPAIR_PENDING: "repair-pending" Critical Hardware MEMORY_DOC,
+        "Hardware repair pending: takes effect after a GPU reset",
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it; the repair then takes effect.";
 }
 
 /// DCGM fails a GPU at this many rows remapped for uncorrectable errors: the remapper's whole reserve.

@@ -6,11 +6,11 @@ use super::rules::{MIG_DOC, rules};
 use crate::facts::Mode;
 
 rules! {
-    PENDING: "mig-mode-pending" Warning Driver MIG_DOC, "A MIG mode change waits for a reset",
-        DrainAndReset "Reset {gpu} of {node} when it is drained; until then the old MIG mode holds.";
-    EMPTY: "mig-without-instances" Warning Driver MIG_DOC, "MIG is on, but no instance exists",
-        UpdateSoftware "Create MIG instances on {gpu} of {node} (MIG manager, nvidia-smi mig -cgi), or switch MIG \
-            off: as it is, no work can use it.";
+    PENDING: "mig-mode-pending" Warning Driver MIG_DOC, "MIG mode change pending: takes effect after a reset",
+        DrainAndReset "Reset {gpu} of {node} when it is drained. Until then the old MIG mode applies.";
+    EMPTY: "mig-without-instances" Warning Driver MIG_DOC, "MIG is enabled, but no instance exists",
+        UpdateSoftware "Create MIG instances on {gpu} of {node} (MIG manager, nvidia-smi mig -cgi), or disable MIG. \
+            In this state no workload can use the GPU.";
 }
 
 /// MIG findings of every GPU.

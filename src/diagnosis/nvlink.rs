@@ -17,18 +17,18 @@ use crate::xid::catalogue::{self, Ageing};
 
 rules! {
     FAULT: "nvlink-fault" Fatal Fabric XID_DOC, "NVLink fault",
-        DrainAndReset "Drain {node} and reset {gpu}; if the same link fails again, have board and cables checked.";
+        DrainAndReset "Drain {node} and reset {gpu}. If the same link fails again, check board and cables.";
     SWITCH: "nvswitch-fault" Fatal Fabric FABRIC_DOC, "NVSwitch fault",
-        DrainAndReset "Drain {node}, then reset all its GPUs and NVSwitches together; contact the vendor if it \
-            repeats.";
-    SWITCH_HOT: "nvswitch-thermal" Critical Thermal FABRIC_DOC, "NVSwitch too hot",
+        DrainAndReset "Drain {node}, then reset all its GPUs and NVSwitches together. If it repeats, contact the \
+            vendor.";
+    SWITCH_HOT: "nvswitch-thermal" Critical Thermal FABRIC_DOC, "NVSwitch is too hot",
         CheckCabling "Check cooling and airflow of the NVSwitches of {node}.";
-    WATCHED: "nvlink-warning" Warning Fabric XID_DOC, "NVLink or NVSwitch error that asks for no reset by itself",
+    WATCHED: "nvlink-warning" Warning Fabric XID_DOC, "NVLink or NVSwitch error that needs no reset",
         Watch "Watch whether it repeats on the same link of {gpu} on {node}.";
-    MINOR: "nvlink-event" Info Fabric XID_DOC, "NVLink or NVSwitch event without consequence",
-        Watch "Nothing by itself; watch whether events of {gpu} on {node} become frequent.";
-    INIT: "nvlink-init-failed" Warning Fabric FABRIC_DOC, "NVLink did not initialise",
-        DrainAndReset "Drain {node} and reset {gpu}, with Fabric Manager running where there are NVSwitches.";
+    MINOR: "nvlink-event" Info Fabric XID_DOC, "NVLink or NVSwitch event without consequences",
+        Watch "No action by itself. Watch whether events of {gpu} on {node} become frequent.";
+    INIT: "nvlink-init-failed" Warning Fabric FABRIC_DOC, "NVLink did not initialize",
+        DrainAndReset "Drain {node} and reset {gpu}. On systems with NVSwitches, Fabric Manager must run.";
 }
 
 /// Xids of NVLink that this family judges. 121 and 173 (C2C) are left to the catalogue.

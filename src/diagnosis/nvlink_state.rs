@@ -12,20 +12,22 @@ use super::{Severity, driver, quote};
 use crate::facts::topology::{Fabric, GpuTopology, NvlinkGroup};
 
 rules! {
-    DOWN: "nvlink-down" Critical Fabric FABRIC_DOC, "NVLinks are down that should be up",
-        DrainAndReset "Drain {node} and reset {gpu}; if the same links stay down, have board and cables checked.";
-    ERRORS: "nvlink-errors" Warning Fabric XID_DOC, "NVLink error counters stand out",
-        Watch "Read the counters of {gpu} again later: only growing ones matter. Check seating and cables if they \
-            grow.";
-    COUNTED: "nvlink-errors-counted" Info Fabric XID_DOC, "NVLink counted errors and recovered",
-        None "Nothing now: a total since driver load; compare {gpu} later if NCCL is slow.";
-    NOT_REGISTERED: "fabric-not-registered" Critical Fabric FABRIC_DOC, "GPU not registered with the NVSwitch fabric",
-        UpdateSoftware "Restart Fabric Manager on {node} (on racks: IMEX and the NVLink manager) in the driver's \
-            version; CUDA cannot start on {gpu}.";
+    DOWN: "nvlink-down" Critical Fabric FABRIC_DOC, "NVLinks are down",
+        DrainAndReset "Drain {node} and reset {gpu}. If the same links stay down, check board and cables.";
+    ERRORS: "nvlink-errors" Warning Fabric XID_DOC, "High NVLink error counters",
+        Watch "Read the counters of {gpu} again later: only growing counters indicate a fault. If they grow, check \
+            seating and cables.";
+    COUNTED: "nvlink-errors-counted" Info Fabric XID_DOC, "NVLink errors were counted and recovered",
+        None "No action now: these are totals since the driver was loaded. If NCCL is slow, read the counters of \
+            {gpu} again and compare.";
+    NOT_REGISTERED: "fabric-not-registered" Critical Fabric FABRIC_DOC,
+        "GPU is not registered with the NVSwitch fabric",
+        UpdateSoftware "Restart Fabric Manager on {node} (on racks: IMEX and the NVLink manager), in the version of \
+            the driver. CUDA cannot start on {gpu}.";
     UNHEALTHY: "fabric-unhealthy" Critical Fabric FABRIC_DOC, "The fabric reports problems for the GPU",
-        CheckCabling "Drain {node}; check its NVSwitch trays, cables and the fabric's configuration, then reset {gpu}.";
-    LIMITED: "fabric-limited" Warning Fabric FABRIC_DOC, "The fabric works with limited capacity",
-        CheckCabling "Check the NVLinks of {gpu} on {node} at the next maintenance; bandwidth is reduced.";
+        CheckCabling "Drain {node}. Check its NVSwitch trays, cables and fabric configuration, then reset {gpu}.";
+    LIMITED: "fabric-limited" Warning Fabric FABRIC_DOC, "The fabric has limited capacity",
+        CheckCabling "Check the NVLinks of {gpu} on {node} at the next maintenance. The bandwidth is reduced.";
 }
 
 /// Links that an SXM board of each architecture has wired. PCIe cards have fewer, and then siblings decide.

@@ -12,34 +12,35 @@ use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::facts::topology::{GpuTopology, PcieHop};
 
 rules! {
-    WIDTH: "pcie-width-degraded" Critical Fabric DEBUG_DOC, "PCIe link has lost lanes",
-        CheckCabling "Drain {node}, reseat {gpu} or its riser and cables; if lanes stay lost, swap the slot, then the \
-            GPU.";
+    WIDTH: "pcie-width-degraded" Critical Fabric DEBUG_DOC, "PCIe link runs with fewer lanes",
+        CheckCabling "Drain {node}, reseat {gpu} or its riser and cables. If the lanes do not return, replace the \
+            slot, then the GPU.";
     GENERATION: "pcie-generation-low" Warning Fabric DEBUG_DOC, "PCIe link is slow under load",
-        CheckCabling "Reboot {node} when drained; if the link of {gpu} trains low again, check riser, cables and BIOS \
-            settings.";
-    PATH: "pcie-path-degraded" Warning Fabric DEBUG_DOC, "A PCIe link above the GPU has lost lanes",
-        CheckCabling "Check the switch, riser and cables above {gpu} on {node}; all GPUs below share that link.";
-    SLOT: "pcie-slot-below-gpu" Info Fabric DEBUG_DOC, "The slot offers less than the GPU could use",
-        None "Nothing: the slots of {node} give {gpu} no more.";
+        CheckCabling "Reboot {node} when it is drained. If the link of {gpu} is slow again, check riser, cables and \
+            BIOS settings.";
+    PATH: "pcie-path-degraded" Warning Fabric DEBUG_DOC, "A PCIe link above the GPU runs with fewer lanes",
+        CheckCabling "Check the switch, riser and cables above {gpu} on {node}. All GPUs below share that link.";
+    SLOT: "pcie-slot-below-gpu" Info Fabric DEBUG_DOC, "The slot supports less than the GPU",
+        None "No action: the slots of {node} limit {gpu}.";
     AER_FATAL: "pcie-errors-fatal" Critical Fabric AER_DOC, "Fatal PCIe errors",
-        CheckCabling "Drain {node} and reboot it; check seating, riser and cables of {gpu}, then the slot.";
+        CheckCabling "Drain and reboot {node}. Check seating, riser and cables of {gpu}, then the slot.";
     AER_NONFATAL: "pcie-errors-uncorrected" Warning Fabric AER_DOC, "Uncorrected PCIe errors",
-        CheckCabling "Watch {gpu} on {node}; if the count grows, check seating, riser and cables.";
+        CheckCabling "Watch {gpu} on {node}. If the count grows, check seating, riser and cables.";
     AER_CORRECTED: "pcie-errors-corrected" Warning Fabric AER_DOC, "Many corrected PCIe errors",
         CheckCabling "Check seating, riser and cables of {gpu} on {node} at the next maintenance.";
-    UNATTRIBUTED: "pcie-errors-unattributed" Warning Fabric AER_DOC, "Uncorrected PCIe errors, perhaps above a GPU",
-        CheckCabling "Find out what is below that port of {node} (lspci -t): what is connected there was not read. If a \
-            GPU is, check its seating, riser and cables.";
-    ELSEWHERE: "pcie-errors-elsewhere" Info Fabric AER_DOC, "PCIe errors on a device that is no GPU's",
-        Watch "Nothing for the GPUs of {node}, unless one of them hangs below that port.";
+    UNATTRIBUTED: "pcie-errors-unattributed" Warning Fabric AER_DOC, "Uncorrected PCIe errors, possibly above a GPU",
+        CheckCabling "Find out what is connected below that port of {node} (lspci -t); this was not read. If it is a \
+            GPU, check its seating, riser and cables.";
+    ELSEWHERE: "pcie-errors-elsewhere" Info Fabric AER_DOC, "PCIe errors on a device that is not a GPU",
+        Watch "No action for the GPUs of {node}, unless a GPU is connected below that port.";
     LINK_LOST: "pcie-link-lost" Critical Fabric DEBUG_DOC, "The PCIe link of the GPU went down",
         CheckCabling "Drain {node}, power-cycle it, and check seating and power of {gpu}.";
-    LINK_UNATTRIBUTED: "pcie-link-lost-unattributed" Warning Fabric DEBUG_DOC, "A PCIe link went down, perhaps of a GPU",
-        CheckCabling "Find out what is below that port of {node} (lspci -t): what is connected there was not read. If a \
-            GPU is, check its seating and power.";
+    LINK_UNATTRIBUTED: "pcie-link-lost-unattributed" Warning Fabric DEBUG_DOC,
+        "A PCIe link went down, possibly of a GPU",
+        CheckCabling "Find out what is connected below that port of {node} (lspci -t); this was not read. If it is a \
+            GPU, check its seating and power.";
     REPLAYS: "pcie-replays-high" Warning Fabric DEBUG_DOC, "Many PCIe replays",
-        CheckCabling "Check seating, riser and cables of {gpu} on {node}; the link repeats packets.";
+        CheckCabling "Check seating, riser and cables of {gpu} on {node}: the link resends packets.";
 }
 
 /// Load from which a link must have gone up to its full generation.

@@ -11,21 +11,21 @@ use crate::facts::kernel_log::KernelEventKind as Kind;
 use crate::facts::telemetry::{GpuTelemetry, Power};
 
 rules! {
-    BRAKE: "power-brake" Critical Power NVML_DOC, "Power brake: the supply slows the GPU down",
-        CheckCabling "Check power supplies, power cables and the rack's power cap of {node}; something outside slows \
-            {gpu} down.";
-    SLOWED: "hardware-slowdown" Warning Power NVML_DOC, "Hardware slowdown without a stated cause",
-        CheckCabling "Check power and cooling of {gpu} on {node}: the board halves the clocks for one of them.";
+    BRAKE: "power-brake" Critical Power NVML_DOC, "Power brake: an external signal slows the GPU down",
+        CheckCabling "Check power supplies, power cables and the power cap of the rack of {node}.";
+    SLOWED: "hardware-slowdown" Warning Power NVML_DOC, "Hardware slowdown without a reported cause",
+        CheckCabling "Check power and cooling of {gpu} on {node}: the board reduces the clocks because of one of \
+            them.";
     NO_CABLE: "gpu-power-missing" Critical Power NVML_DOC, "The GPU lacks external power",
-        CheckCabling "Check the power cables and supplies of {gpu} on {node}.";
-    LIMIT_LOWERED: "power-limit-lowered" Warning Power NVML_DOC, "Power limit below the factory's",
-        UpdateSoftware "If nobody lowered it on purpose, restore the default limit of {gpu} on {node} (nvidia-smi \
-            -pl).";
-    CLOCKS_LOW: "clocks-low-under-load" Warning Driver NVML_DOC, "Low clocks under load without a reason",
-        UpdateSoftware "See whether clocks of {gpu} on {node} are locked (nvidia-smi -q -d CLOCK); release them with \
-            nvidia-smi -rgc and -rac.";
+        CheckCabling "Check the power cables and power supplies of {gpu} on {node}.";
+    LIMIT_LOWERED: "power-limit-lowered" Warning Power NVML_DOC, "Power limit is below the default",
+        UpdateSoftware "If this is not intended, restore the default power limit of {gpu} on {node} (nvidia-smi -pl).";
+    CLOCKS_LOW: "clocks-low-under-load" Warning Driver NVML_DOC, "Low clocks under load without a reported reason",
+        UpdateSoftware "Check whether the clocks of {gpu} on {node} are locked (nvidia-smi -q -d CLOCK); reset them \
+            with nvidia-smi -rgc and -rac.";
     NIC_POWER: "nic-insufficient-power" Warning Power DEBUG_DOC, "A network card gets too little power from its slot",
-        CheckCabling "Check slot power and auxiliary cables of {node}; GPUs on the same supply may be hit too.";
+        CheckCabling "Check slot power and auxiliary cables of {node}. GPUs on the same power supply may be affected \
+            too.";
 }
 
 /// A GPU counts as loaded from here on.

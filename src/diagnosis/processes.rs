@@ -15,20 +15,21 @@ rules! {
     STUCK: "process-stuck" Critical Driver DEBUG_DOC, "A process hangs in the driver and cannot be killed",
         DrainAndReboot "Drain and power-cycle {node}: no signal reaches a process that waits for the driver, and a plain \
             reboot can wait for it.";
-    WAITING: "process-uninterruptible" Info Driver DEBUG_DOC, "A process waits in the kernel at this moment",
-        Watch "No signal ends it while it waits. Look again in a minute: if it still waits, the driver hangs on {node}, \
-            and only a reboot ends it.";
-    ZOMBIE: "process-zombie" Warning Application DEBUG_DOC, "A dead GPU process that its parent does not collect",
-        RestartPod "Restart the pod, or end the parent process on {node}; the zombie goes with it.";
-    NO_POD: "process-outside-kubernetes" Warning Application None, "GPU memory held by a process of no pod",
-        Watch "Find out who started it on {node}; Kubernetes gives the same GPU to pods. End it if nobody owns it.";
-    GONE_POD: "process-of-gone-pod" Warning Application None, "GPU memory held by a process whose pod is gone",
-        Watch "End the process on {node} if it does not end by itself; its pod no longer exists.";
-    UNACCOUNTED: "memory-unaccounted" Warning Driver DEBUG_DOC, "GPU memory in use that no process accounts for",
-        DrainAndReset "Look for processes of other PID namespaces and MPS servers on {node}; if there are none, reset \
-            {gpu} when drained.";
-    PARTIAL: "process-list-partial" Info Driver None, "The process list is not complete",
-        Watch "Run the probe in the host's PID namespace (hostPID) on {node}; without it NVML leaves processes out.";
+    WAITING: "process-uninterruptible" Info Driver DEBUG_DOC, "A process is in uninterruptible sleep at this moment",
+        Watch "No signal ends the process in this state. Check again in a minute: if it is still in this state, the \
+            driver hangs on {node}, and only a reboot helps.";
+    ZOMBIE: "process-zombie" Warning Application DEBUG_DOC, "GPU process is a zombie",
+        RestartPod "Restart the pod, or end the parent process on {node}, which must reap the zombie.";
+    NO_POD: "process-outside-kubernetes" Warning Application None, "GPU memory is used by a process outside of pods",
+        Watch "Find out who started the process on {node}: Kubernetes may allocate the same GPU to pods. End it if \
+            it is not needed.";
+    GONE_POD: "process-of-gone-pod" Warning Application None, "GPU memory is used by a process whose pod was deleted",
+        Watch "If the process does not exit on its own, end it on {node}. Its pod no longer exists.";
+    UNACCOUNTED: "memory-unaccounted" Warning Driver DEBUG_DOC, "GPU memory is used, but no process accounts for it",
+        DrainAndReset "Look for processes in other PID namespaces and for MPS servers on {node}. If there are none, \
+            reset {gpu} when it is drained.";
+    PARTIAL: "process-list-partial" Info Driver None, "The process list is incomplete",
+        Watch "Run the probe in the PID namespace of the host (hostPID) on {node}. Without it, NVML omits processes.";
 }
 
 /// A context without work takes a few hundred MiB at most; less than this is a monitor looking in.

@@ -10,21 +10,22 @@ use super::{ActionCode, Severity, quote};
 use crate::facts::ecc::RecoveryAction;
 
 rules! {
-    RESET: "recovery-gpu-reset" Critical Hardware NVML_DOC, "The driver asks for a GPU reset",
-        DrainAndReset "Drain the work of {gpu} on {node} and reset it.";
-    REBOOT: "recovery-node-reboot" Fatal Hardware NVML_DOC, "The driver asks for a reboot",
-        DrainAndReboot "Cordon, drain and reboot {node}: a reset of {gpu} does not suffice.";
-    BUS_RESET: "recovery-bus-reset" Critical Hardware NVML_DOC, "The driver asks for a reset of the bus",
-        DrainAndReboot "Cordon, drain and reboot {node}: a reset of {gpu} does not suffice, and one of its bus takes \
-            whatever else is on it.";
-    DRAIN_RESET: "recovery-drain-and-reset" Critical Hardware NVML_DOC, "The driver asks for drain and reset",
-        DrainAndReset "Give {gpu} of {node} no new work, let unaffected work end, then reset it.";
-    DRAIN_P2P: "recovery-drain-p2p" Warning Fabric NVML_DOC, "The driver asks to stop peer-to-peer work",
-        DrainAndReset "End the peer-to-peer work of {gpu} on {node} and ask again; if the driver still asks, reset it.";
-    IMEX: "recovery-imex" Critical Fabric NVML_DOC, "The driver asks to recover the IMEX domain",
-        UpdateSoftware "Restart nvidia-imex on the nodes of this IMEX domain, {node} among them.";
-    OTHER: "recovery-unknown" Warning Driver NVML_DOC, "The driver asks for an unknown recovery",
-        Watch "The driver is newer than this tool: ask nvidia-smi -q on {node} for the recovery action of {gpu}.";
+    RESET: "recovery-gpu-reset" Critical Hardware NVML_DOC, "The driver recommends: GPU reset",
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.";
+    REBOOT: "recovery-node-reboot" Fatal Hardware NVML_DOC, "The driver recommends: node reboot",
+        DrainAndReboot "Cordon, drain and reboot {node}. A reset of {gpu} is not sufficient.";
+    BUS_RESET: "recovery-bus-reset" Critical Hardware NVML_DOC, "The driver recommends: bus reset",
+        DrainAndReboot "Cordon, drain and reboot {node}. A reset of {gpu} is not sufficient, and a bus reset affects \
+            all devices on that bus.";
+    DRAIN_RESET: "recovery-drain-and-reset" Critical Hardware NVML_DOC, "The driver recommends: drain and reset",
+        DrainAndReset "Do not schedule new work on {gpu} of {node}, let unaffected work finish, then reset it.";
+    DRAIN_P2P: "recovery-drain-p2p" Warning Fabric NVML_DOC, "The driver recommends: drain peer-to-peer traffic",
+        DrainAndReset "Stop the peer-to-peer workloads on {gpu} of {node} and check again. If the recommendation \
+            remains, reset the GPU.";
+    IMEX: "recovery-imex" Critical Fabric NVML_DOC, "The driver recommends: recover the IMEX domain",
+        UpdateSoftware "Restart nvidia-imex on all nodes of this IMEX domain, including {node}.";
+    OTHER: "recovery-unknown" Warning Driver NVML_DOC, "The driver recommends an unknown recovery action",
+        Watch "The driver is newer than this tool. Run nvidia-smi -q on {node} to see the recovery action of {gpu}.";
 }
 
 /// Adds the driver's wish to the findings of each GPU.

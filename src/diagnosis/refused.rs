@@ -10,11 +10,12 @@ use super::timeline::concerns;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
-    NOT_MAPPED: "gpu-memory-not-mapped" Fatal Driver DEBUG_DOC, "The firmware gave the GPU no usable memory region",
+    NOT_MAPPED: "gpu-memory-not-mapped" Fatal Driver DEBUG_DOC,
+        "The firmware assigned no usable memory region (BAR) to the GPU",
         UpdateSoftware "Enable 'Above 4G Decoding' (and large BARs) in the firmware of {node}, or boot it with \
-            pci=realloc; the driver cannot start {gpu} without its BAR.";
+            pci=realloc. The driver cannot start {gpu} without its BAR.";
     WRONG_DRIVER: "driver-wrong-flavour" Fatal Driver DEBUG_DOC, "The installed driver does not support the GPU",
-        UpdateSoftware "Install a driver on {node} that supports {gpu}: another version, or the other flavour of its \
+        UpdateSoftware "Install a driver on {node} that supports {gpu}: another version, or the other flavor of its \
             kernel modules.";
 }
 

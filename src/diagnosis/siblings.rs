@@ -13,19 +13,20 @@ use super::{Severity, quote};
 use crate::facts::clock_events;
 
 rules! {
-    VBIOS: "sibling-vbios-differs" Info Driver DEBUG_DOC, "VBIOS differs from the siblings'",
-        Watch "Nothing by itself (a replaced board?); update the VBIOS of {gpu} on {node} if it alone makes trouble.";
-    MEMORY: "sibling-memory-differs" Warning Hardware DEBUG_DOC, "Memory size differs from the siblings'",
-        Watch "Reset {gpu} of {node} at the next drain; if memory stays missing, run a diagnostic and contact the \
+    VBIOS: "sibling-vbios-differs" Info Driver DEBUG_DOC, "VBIOS differs from the other GPUs of the node",
+        Watch "No action by itself (a replaced board?). If only {gpu} of {node} has problems, update its VBIOS.";
+    MEMORY: "sibling-memory-differs" Warning Hardware DEBUG_DOC, "Memory size differs from the other GPUs of the node",
+        Watch "Reset {gpu} of {node} at the next drain. If memory is still missing, run a diagnostic and contact the \
             vendor.";
-    POWER_LIMIT: "sibling-power-limit-differs" Warning Power DEBUG_DOC, "Power limit differs from the siblings'",
-        UpdateSoftware "Set the power limit of {gpu} on {node} like its siblings' (nvidia-smi -pl); jobs wait for the \
-            slowest GPU.";
-    HOT: "sibling-hotter" Warning Thermal DEBUG_DOC, "Far hotter than its siblings",
-        CheckCabling "Check airflow, heat sink and fans at {gpu} of {node}; its siblings do the same work cooler.";
-    SLOW: "sibling-clocks-lower" Warning Hardware DEBUG_DOC, "Far slower clocks than its siblings under the same load",
-        Watch "See what holds {gpu} of {node} down (clock event reasons, locked clocks); jobs wait for the slowest \
-            GPU.";
+    POWER_LIMIT: "sibling-power-limit-differs" Warning Power DEBUG_DOC,
+        "Power limit differs from the other GPUs of the node",
+        UpdateSoftware "Set the power limit of {gpu} on {node} to that of the other GPUs (nvidia-smi -pl). Jobs wait \
+            for the slowest GPU.";
+    HOT: "sibling-hotter" Warning Thermal DEBUG_DOC, "Much hotter than the other GPUs of the node",
+        CheckCabling "Check airflow, heat sink and fans of {gpu} on {node}: the other GPUs are cooler at the same \
+            load.";
+    SLOW: "sibling-clocks-lower" Warning Hardware DEBUG_DOC, "Much lower clocks than the other GPUs at the same load",
+        Watch "Check why {gpu} of {node} is slow (clock event reasons, locked clocks). Jobs wait for the slowest GPU.";
 }
 
 /// Fewer have no majority.

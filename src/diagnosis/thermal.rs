@@ -14,18 +14,18 @@ use crate::facts::clock_events::{self, HARDWARE_THERMAL, SOFTWARE_THERMAL};
 use crate::facts::telemetry::{GpuTelemetry, Temperature};
 
 rules! {
-    HARDWARE: "thermal-slowdown-hardware" Critical Thermal NVML_DOC, "Hardware slows the GPU down for heat",
-        CheckCabling "Check airflow, fans, coolant and inlet temperature of {node} at {gpu}; move work away until it \
-            is cool.";
-    SOFTWARE: "thermal-slowdown-software" Warning Thermal NVML_DOC, "The driver slows the GPU down for heat",
-        CheckCabling "Check airflow, fans and inlet temperature of {node} at {gpu}; the GPU is slower than it could \
-            be.";
-    TOO_HOT: "gpu-too-hot" Critical Thermal DEBUG_DOC, "GPU at its temperature limit",
-        CheckCabling "Check cooling of {gpu} on {node} now; at the shutdown limit it switches itself off.";
-    MEMORY_TOO_HOT: "memory-too-hot" Critical Thermal DEBUG_DOC, "GPU memory at its temperature limit",
-        CheckCabling "Check cooling of {gpu} on {node}; hot memory makes memory errors.";
-    LOST_TIME: "thermal-time-lost" Warning Thermal NVML_DOC, "The GPU was often slowed down for heat",
-        CheckCabling "Check cooling of {gpu} on {node} under load; not at this moment, but often before.";
+    HARDWARE: "thermal-slowdown-hardware" Critical Thermal NVML_DOC, "Hardware thermal slowdown",
+        CheckCabling "Check airflow, fans, coolant and inlet temperature of {node} at {gpu}. Move work to other GPUs \
+            until it has cooled down.";
+    SOFTWARE: "thermal-slowdown-software" Warning Thermal NVML_DOC, "Software thermal slowdown",
+        CheckCabling "Check airflow, fans and inlet temperature of {node} at {gpu}. The driver reduces the clocks of \
+            the GPU.";
+    TOO_HOT: "gpu-too-hot" Critical Thermal DEBUG_DOC, "GPU is at its temperature limit",
+        CheckCabling "Check the cooling of {gpu} on {node} now. At the shutdown limit the GPU switches itself off.";
+    MEMORY_TOO_HOT: "memory-too-hot" Critical Thermal DEBUG_DOC, "GPU memory is at its temperature limit",
+        CheckCabling "Check the cooling of {gpu} on {node}. Hot memory causes memory errors.";
+    LOST_TIME: "thermal-time-lost" Warning Thermal NVML_DOC, "The GPU was often in thermal slowdown",
+        CheckCabling "Check the cooling of {gpu} on {node} under load. The slowdown is not active now.";
 }
 
 /// A GPU this near its slowdown limit will reach it on the next warm day.

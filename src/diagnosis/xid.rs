@@ -14,32 +14,34 @@ use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::xid::catalogue::{self, Class as XidClass};
 
 rules! {
-    APPLICATION: "application-fault" Info Application XID_DOC, "An application faulted on the GPU",
-        RestartPod "Look at the application's own log; nothing points at {gpu} of {node}, other work may go on.";
+    APPLICATION: "application-fault" Info Application XID_DOC, "An application caused a GPU fault",
+        RestartPod "Check the log of the application. Nothing indicates a fault of {gpu} of {node}; other work may \
+            continue.";
     KILLED: "application-killed" Info Application XID_DOC, "A process on the GPU was killed or crashed",
-        RestartPod "Look at why the process ended (memory limit, crash); nothing points at {gpu} of {node}.";
+        RestartPod "Find out why the process ended (memory limit, crash). Nothing indicates a fault of {gpu} of \
+            {node}.";
     SUSPECT: "application-faults-on-one-gpu" Warning Hardware XID_DOC, "Different workloads fault on one GPU only",
-        Watch "Run one of these workloads on another GPU of {node}; if it only fails on {gpu}, run a diagnostic on it \
-            (dcgmi diag).";
+        Watch "Run one of these workloads on another GPU of {node}. If it fails on {gpu} only, run a diagnostic on \
+            that GPU (dcgmi diag).";
     REPEATED: "application-faults-repeat-on-one-gpu" Warning Hardware XID_DOC,
-        "Many processes of one name fault on one GPU only",
-        Watch "One workload that restarts, or the GPU: run it on another GPU of {node}; if it only fails on {gpu}, run \
-            a diagnostic on it (dcgmi diag).";
+        "Many processes with the same name fault on one GPU only",
+        Watch "The cause is a workload that restarts, or the GPU. Run it on another GPU of {node}. If it fails on \
+            {gpu} only, run a diagnostic on that GPU (dcgmi diag).";
     CONTEXT_SWITCH: "context-switch-timeout" Critical Driver XID_DOC, "Context-switch timeout",
-        DrainAndReset "Drain the work of {gpu} on {node} and reset it.";
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.";
     DRIVER: "xid-driver" Fatal Driver XID_DOC, "Driver or firmware error",
-        DrainAndReset "Drain the work of {gpu} on {node} and reset it; update the driver if it repeats.";
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it. If it repeats, update the driver.";
     HARDWARE: "xid-hardware" Fatal Hardware XID_DOC, "Hardware error",
-        DrainAndReset "Drain the work of {gpu} on {node}, reset it and run a diagnostic; contact the vendor if it \
-            repeats.";
+        DrainAndReset "Drain the workloads on {gpu} of {node}, reset it and run a diagnostic. If it repeats, contact \
+            the vendor.";
     FABRIC: "xid-fabric" Fatal Fabric XID_DOC, "NVLink or C2C error",
-        DrainAndReset "Drain the work of {gpu} on {node} and reset it.";
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.";
     THERMAL: "xid-thermal" Warning Thermal XID_DOC, "Thermal event",
         CheckCabling "Check cooling and airflow of {gpu} on {node}.";
     POWER: "xid-power" Critical Power XID_DOC, "Power event",
         CheckCabling "Check the power supply and power cables of {gpu} on {node}.";
-    UNKNOWN_CODE: "xid-unknown" Warning Driver XID_DOC, "Xid that this version does not know",
-        Watch "Look the code up in NVIDIA's Xid catalogue; it is newer than this tool.";
+    UNKNOWN_CODE: "xid-unknown" Warning Driver XID_DOC, "Unknown Xid",
+        Watch "Look up the code in the Xid catalog of NVIDIA; it is newer than this tool.";
 }
 
 /// Faults that broken hardware can cause too.

@@ -10,10 +10,10 @@ use super::{ActionCode, Severity, event_judgement, quote};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
-    RECURRING: "xid-recurring" Warning Hardware XID_DOC, "The same grave Xid in several boots",
-        ContactVendor "Have {gpu} of {node} inspected: resets and reboots have not cured it.";
+    RECURRING: "xid-recurring" Warning Hardware XID_DOC, "The same severe Xid in several boots",
+        ContactVendor "Have {gpu} of {node} inspected: resets and reboots did not fix it.";
     PAST: "xid-history" Info Driver XID_DOC, "Xids from before the last boot, driver load or reset",
-        None "Nothing: they say nothing about the GPUs of {node} now.";
+        None "No action: they say nothing about the present state of the GPUs of {node}.";
 }
 
 /// Findings about the past.

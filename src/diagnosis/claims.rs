@@ -46,7 +46,7 @@ const CLAIMS: &[Claim] = &[
     },
     Claim {
         section: "ecc",
-        words: "recovery action asked for by the driver",
+        words: "recovery action recommended by the driver",
         is_read: |node, gpu| node.ecc_of(gpu).is_some_and(|ecc| ecc.recovery_action.is_some()),
         sources: &[&["recovery_action"]],
     },
@@ -99,7 +99,7 @@ const CLAIMS: &[Claim] = &[
     },
     Claim {
         section: "topology",
-        words: "lost PCIe lane",
+        words: "missing PCIe lane",
         is_read: |node, gpu| {
             let hop = node.topology_of(gpu).and_then(|topology| topology.pcie_path.first());
             let link = node.telemetry_of(gpu).map(|now| &now.pcie);

@@ -103,7 +103,7 @@ fn counts(node: &Node<'_>) -> Vec<Draft> {
 fn seen(says: &str, count: Option<usize>, witness: &str, problems: Option<&Vec<Problem>>) -> String {
     match (count, problems) {
         (Some(count), _) => format!("{says} {}", quote::count(count, "GPU")),
-        (None, None) => format!("{witness} was not asked"),
+        (None, None) => format!("{witness} was not read"),
         (None, Some(problems)) => {
             let why = problems.first().map(|problem| format!(": {}", clean(&problem.why, 160))).unwrap_or_default();
             format!("{witness} could not be read{why}")
@@ -137,16 +137,16 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
     }
     let capacity = match cluster.gpu_capacity {
         Some(_) => "Kubernetes capacity: 0",
-        None => "Kubernetes capacity: no such resource",
+        None => "Kubernetes capacity: the resource is missing",
     };
     let draft = Draft::on_node(NOT_ADVERTISED).with_evidence(format!("{capacity}, NVML lists {present}"));
     if cluster.gpu_plugin_in_cluster == Some(false) {
-        let advice = "Nothing, where GPUs are used outside Kubernetes. Else install NVIDIA's device plugin (or GPU \
-                      Operator) in the cluster of {node}.";
-        let draft = draft.with_evidence("no node of the cluster offers GPUs, and none runs a device plugin");
+        let advice = "No action if the GPUs are used outside of Kubernetes. Otherwise install the NVIDIA device plugin or the GPU \
+                      Operator in the cluster of {node}.";
+        let draft = draft.with_evidence("no node of the cluster advertises GPUs or runs the device plugin");
         return Some(draft.with_severity(Severity::Info).with_action(super::ActionCode::None, advice));
     }
-    let unasked = cluster.gpu_dra.is_none().then_some("whether dynamic resource allocation serves it is not known");
+    let unasked = cluster.gpu_dra.is_none().then_some("whether a DRA driver manages its GPUs is not known");
     Some(draft.with_all_evidence(unasked.map(str::to_owned)))
 }
 
@@ -160,7 +160,7 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
         if !missing.is_empty() {
             let names = missing.iter().take(NAMED).map(|name| quote::data(name)).collect::<Vec<_>>().join(", ");
             let who = format!(
-                "pod {} container {} holds {names}",
+                "pod {}, container {}: {names}",
                 quote::data(&allocation.holder()),
                 quote::data(&allocation.container)
             );

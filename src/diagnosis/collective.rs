@@ -42,9 +42,9 @@ pub(super) fn judge(node: &Node<'_>) -> Option<Draft> {
     let gpus = quote::gpus(&labels);
     let draft = Draft::on_node(WAITS)
         .with_evidence(format!(
-            "{gpus}: utilization from {BUSY_PERCENT} % on, no memory traffic, {most} W of {limit} W at the most"
+            "{gpus}: utilization of {BUSY_PERCENT} % or more, no memory traffic, at most {most} W of {limit} W"
         ))
-        .with_evidence(format!("{} is gone", gone.label()));
+        .with_evidence(format!("{} is lost", gone.label()));
     let advice = draft.advice.replace("{gpu}", &gpus);
     Some(draft.with_action(WAITS.action, advice))
 }

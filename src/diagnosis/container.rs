@@ -32,21 +32,23 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let Some(container) = node.host().and_then(|host| host.container.as_ref()) else { return Vec::new() };
     let wanted = container.visible_devices.as_deref().filter(|value| !NO_GPU.contains(value));
     if let (Some(wanted), true) = (wanted, container.devices.is_empty()) {
-        let wanted = format!("NVIDIA_VISIBLE_DEVICES={}, and no /dev/nvidia* in it", quote::data(wanted));
+        let wanted = format!("NVIDIA_VISIBLE_DEVICES={}, but it has no /dev/nvidia*", quote::data(wanted));
         return vec![about(NONE, container).with_evidence(wanted)];
     }
     let denied = |device: &&ContainerDevice| device.access == Access::Denied && !device.stale;
     let mut drafts = Vec::new();
     if let Some(named) = named(container.devices.iter().filter(denied)) {
-        let denied = format!("its device cgroup denies {named}, which it has in /dev");
+        let denied = format!("its device cgroup denies {named}, which is in its /dev");
         drafts.push(
-            about(DENIED, container).with_evidence(denied).with_evidence("programs in it see: NVML \"Unknown Error\""),
+            about(DENIED, container)
+                .with_evidence(denied)
+                .with_evidence("programs in it get the NVML error \"Unknown Error\""),
         );
     }
     if let Some(named) = named(container.devices.iter().filter(|device| device.stale)) {
         drafts.push(
             about(STALE_AFTER, container)
-                .with_evidence(format!("{named}: not the device that the node has by this name")),
+                .with_evidence(format!("{named}: differs from the device with this name on the node")),
         );
     }
     drafts

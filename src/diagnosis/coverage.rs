@@ -46,8 +46,8 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
         let lost = sum(|source| source.lost_records);
         let counts = [
             (LOST, lost, "records overwritten before they could be read"),
-            (OMITTED, log.events_omitted, "events left out"),
-            (UNTRUSTED, log.untrusted_lines, "lines of another facility than the kernel's"),
+            (OMITTED, log.events_omitted, "events omitted"),
+            (UNTRUSTED, log.untrusted_lines, "lines that the kernel did not write"),
             (SUPPRESSED, sum(|source| source.suppressed_lines), "lines suppressed by a rate limit"),
         ];
         for (rule, count, words) in counts {
@@ -81,7 +81,7 @@ pub(super) fn undecoded(node: &Node<'_>) -> Option<String> {
     let sample = log.coverage.iter().flat_map(|source| &source.unread_samples).next();
     let sample = sample.map(|sample| format!(": {}", crate::text::clean(sample, SAMPLE))).unwrap_or_default();
     let lines = if errors == 1 { "line" } else { "lines" };
-    (errors > 0).then(|| format!("{errors} kernel {lines} that may tell of a GPU error could not be read{sample}"))
+    (errors > 0).then(|| format!("{errors} kernel {lines} that may report a GPU error could not be parsed{sample}"))
 }
 
 /// Words of an advice that depends on whether something happened before.
@@ -95,7 +95,7 @@ pub(super) fn say_what_is_before(node: &Node<'_>, drafts: &mut [Draft]) {
         if AGAIN.iter().any(|words| draft.advice.contains(words)) {
             let begins = quote::time(begins);
             draft.advice.push_str(&format!(
-                " The kernel log begins at the last boot ({begins}) and cannot tell whether it happened before."
+                " The kernel log begins at the last boot ({begins}), so earlier occurrences are not known."
             ));
         }
     }
@@ -144,10 +144,7 @@ pub(super) fn window_too_short(node: &Node<'_>) -> Option<String> {
     let now = node.now?;
     let Some(since) = since(node) else {
         let ended = window::last_before(logs, now)?;
-        return Some(format!(
-            "the kernel log that was read ends {} before now",
-            quote::span(now.duration_since(ended))
-        ));
+        return Some(format!("the kernel log ends {} before now", quote::span(now.duration_since(ended))));
     };
     let complete = logs.iter().any(|log| log.complete_since_boot == Some(true));
     let window = now.duration_since(since);
@@ -157,13 +154,18 @@ pub(super) fn window_too_short(node: &Node<'_>) -> Option<String> {
     if complete || since_boot || window >= SHORTEST || covers_what_was_asked(node) {
         return None;
     }
-    let uptime = uptime.map(|uptime| format!(", the node runs for {}", quote::span(SignedDuration::from_secs(uptime))));
+    let uptime =
+        uptime.map(|uptime| format!(", uptime of the node: {}", quote::span(SignedDuration::from_secs(uptime))));
     let hole = window::last_before(logs, since).map(|ended| {
         let hole = quote::span(since.duration_since(ended));
-        format!("; before that nothing is known of {hole}, older records end {}", quote::time(ended))
+        format!("; there is a gap of {hole} before that, older records end {}", quote::time(ended))
     });
     let reach = quote::span(window);
-    Some(format!("the kernel log reaches back {reach} only{}{}", uptime.unwrap_or_default(), hole.unwrap_or_default()))
+    Some(format!(
+        "the kernel log covers only the last {reach}{}{}",
+        uptime.unwrap_or_default(),
+        hole.unwrap_or_default()
+    ))
 }
 
 /// Why logs without any time say nothing of a window. One that begins at boot (a saved `dmesg`) needs none.
@@ -172,10 +174,10 @@ fn without_times(logs: &[Coverage]) -> Option<&'static str> {
         return None;
     }
     if logs.iter().all(|log| log.records == 0) {
-        return Some("the kernel log that was read holds no record");
+        return Some("the kernel log has no records");
     }
     let from_boot = logs.iter().any(|log| log.complete_since_boot == Some(true));
-    (!from_boot).then_some("the kernel log that was read does not say when: its records have no time")
+    (!from_boot).then_some("the records of the kernel log have no timestamps")
 }
 
 fn neighbours(node: &Node<'_>) -> Vec<Draft> {

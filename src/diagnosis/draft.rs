@@ -100,10 +100,10 @@ impl Draft {
         let Some(recovered) = recovered else { return self };
         let severity = if recovered == Recovered::Recently { Severity::Warning } else { Severity::Info };
         self.with_severity(severity)
-            .with_evidence("NVML reads the GPU now, and no uncorrected error is counted since the driver was loaded")
+            .with_evidence("NVML can read the GPU, and there is no uncorrected error since the driver was loaded")
             .with_action(
                 ActionCode::Watch,
-                "Nothing now: {gpu} of {node} works again. Watch it; the past is in the kernel log.",
+                "No action now: {gpu} of {node} works again. Watch it; earlier events are in the kernel log.",
             )
     }
 
@@ -220,7 +220,7 @@ fn capped(mut evidence: Vec<String>) -> Vec<String> {
     if evidence.len() > MAX_EVIDENCE {
         let more = evidence.len() - (MAX_EVIDENCE - 1);
         evidence.truncate(MAX_EVIDENCE - 1);
-        evidence.push(format!("and {more} more facts of this kind"));
+        evidence.push(format!("and {more} more"));
     }
     evidence
 }
@@ -263,10 +263,7 @@ mod tests {
         let findings = into_findings(vec![draft], UNKNOWN_NODE_NAME);
         let finding = &findings.first().expect("a finding").finding;
         assert_eq!(finding.severity, Severity::Warning);
-        assert_eq!(
-            (finding.evidence.len(), finding.evidence.last()),
-            (10, Some(&"and 3 more facts of this kind".into()))
-        );
+        assert_eq!((finding.evidence.len(), finding.evidence.last()), (10, Some(&"and 3 more".into())));
         assert_eq!(finding.scope.node, None);
     }
 }

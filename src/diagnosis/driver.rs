@@ -111,7 +111,7 @@ fn usable(node: &Node<'_>) -> Vec<Draft> {
         // It stopped on the way: busy, or a GPU that hangs.
         let slow = node.nvml_problem(&[codes::TIMEOUT]).map(|problem| {
             let words = format!("{}: {}", quote::data(&problem.what), quote::reason(&problem.why));
-            let watch = "Ask again in a minute; if NVML of {node} stops again, drain it and look at the kernel log.";
+            let watch = "Run the diagnosis again in a minute. If NVML on {node} hangs again, drain the node and check the kernel log.";
             Draft::on_node(HANGS)
                 .with_severity(Severity::Warning)
                 .with_action(ActionCode::Watch, watch)
@@ -169,8 +169,8 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
     }
     if rule.id == HANGS.id && may_be_waking(node) {
         draft = draft.with_severity(Severity::Warning).with_action(ActionCode::Watch, WAKING).with_evidence(
-            "nvidia-persistenced does not run, no process has a GPU open, and the kernel log has no Xid: it may be \
-             the first initialisation",
+            "nvidia-persistenced is not running, no process has a GPU open, and the kernel log has no Xid: this may be \
+             the first initialization",
         );
     }
     Some(draft.with_all_evidence(node.timeline.of_kind(Kind::ApiMismatch).map(quote::event).take(1)))
@@ -185,13 +185,13 @@ fn module_of_kernel(node: &Node<'_>, driver: &DriverVersions) -> Option<String> 
         .as_deref()
         .map_or_else(|| "the running kernel".to_owned(), |kernel| format!("kernel {}", quote::data(kernel)));
     Some(match listed {
-        true => format!("an nvidia.ko for {kernel} is on disk"),
-        false => format!("modules.dep of {kernel} lists no nvidia.ko: none was built or installed for it"),
+        true => format!("nvidia.ko for {kernel} is on disk"),
+        false => format!("modules.dep of {kernel} lists no nvidia.ko: it was not built or installed"),
     })
 }
 
-const WAKING: &str = "Ask {node} again in a minute, and start nvidia-persistenced there: without it every first call \
-                      initialises all GPUs, which takes half a minute or more.";
+const WAKING: &str = "Run the diagnosis of {node} again in a minute, and start nvidia-persistenced there. Without it, the \
+                      first call initializes all GPUs, which takes half a minute or more.";
 
 /// Whether NVML may be slow because it has to initialise GPUs that nobody keeps awake: nothing else speaks for a hang.
 fn may_be_waking(node: &Node<'_>) -> bool {
@@ -278,7 +278,7 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
         let events: Vec<_> = at.iter().map(|&at| node.timeline.events[at].fact).collect();
         let mut draft = Draft::on_gpu(rule, gpu).with_events(events.iter().copied());
         if limited {
-            draft = draft.with_evidence("the driver limits these lines: the count is a lower bound");
+            draft = draft.with_evidence("the driver rate-limits these lines: the count is a lower bound");
         }
         let stuck = processes::stuck_on(node, gpu);
         if stuck.is_empty() {
@@ -320,7 +320,7 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
 fn rate_limited(draft: Draft, limits: Vec<&KernelEvent>) -> Draft {
     draft.with_events(limits).with_action(
         ActionCode::DrainAndReset,
-        "The driver says that {gpu} likely needs a reset: drain its work on {node}, then reset it.",
+        "The driver reports that {gpu} likely needs a reset. Drain its workloads on {node}, then reset it.",
     )
 }
 

@@ -56,8 +56,8 @@ pub(super) fn action(response: Response) -> ActionCode {
     }
 }
 
-/// A sentence of the catalogue behind a colon. Names in capitals stay.
-fn uncapitalised(text: &str) -> String {
+/// The text with a small first letter, for the middle of a sentence. Abbreviations such as `NVML` are not changed.
+pub(super) fn uncapitalized(text: &str) -> String {
     let mut characters = text.chars();
     match (characters.next(), characters.clone().next()) {
         (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(characters).collect(),
@@ -68,7 +68,7 @@ fn uncapitalised(text: &str) -> String {
 impl Draft {
     /// Makes it as grave as the catalogue says of its events, with the catalogue's action.
     pub(super) fn with_judgement(self, judged: &Judgement) -> Self {
-        let advice = format!("{{gpu}} of {{node}}: {}.", uncapitalised(judged.advice));
+        let advice = format!("{{gpu}} of {{node}}: {}.", uncapitalized(judged.advice));
         self.with_severity(grade(judged.severity)).with_action(action(judged.response), advice)
     }
 

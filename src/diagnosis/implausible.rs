@@ -72,7 +72,10 @@ fn impossible(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
         share("JPEG engine", use_of.jpeg_percent),
         share("optical flow engine", use_of.ofa_percent),
         now.temperature.gpu_celsius.filter(|celsius| !CELSIUS.contains(celsius)).map(|celsius| format!("{celsius} °C")),
-        now.power.draw_milliwatts.filter(|draw| *draw > MAX_MILLIWATTS).map(|draw| format!("draws {} W", draw / 1000)),
+        now.power
+            .draw_milliwatts
+            .filter(|draw| *draw > MAX_MILLIWATTS)
+            .map(|draw| format!("power draw {} W", draw / 1000)),
         now.pcie.width.filter(|width| *width > MAX_LANES).map(|width| format!("PCIe x{width}")),
         memory.map(|(used, total)| format!("{} of {} memory in use", quote::bytes(used), quote::bytes(total))),
     ];

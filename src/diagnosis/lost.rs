@@ -84,15 +84,15 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
     let positions: Vec<usize> = events.iter().map(|(at, _)| *at).collect();
     let mut draft = Draft::on_gpu(OFF_BUS, gpu).with_events(events.iter().map(|(_, event)| *event));
     if silent {
-        draft = draft.with_evidence("its PCI configuration space reads all ones");
+        draft = draft.with_evidence("its PCI configuration space returns all ones");
     }
     if gpu.from_log && node.host().is_some() {
-        draft = draft.with_evidence("the PCI bus no longer shows it");
+        draft = draft.with_evidence("it is no longer on the PCI bus");
     }
     // It fell and answers again: somebody reset the bus. The reason is still unknown. An answer may lag behind the loss.
     let settled = node.age(draft.when).is_none_or(|age| age > SETTLE_TIME);
     if node.is_readable(gpu) && !silent && settled {
-        draft = draft.with_severity(Severity::Critical).with_evidence("NVML reads it again now");
+        draft = draft.with_severity(Severity::Critical).with_evidence("NVML can read it again");
     } else {
         draft = draft.with_all_evidence(counted(node));
     }
@@ -108,7 +108,7 @@ fn holder(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     let names = DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref());
     let allocation = node.kubelet()?.allocations.iter().find(|allocation| names.match_allocation(allocation))?;
     let pod = quote::data(&allocation.holder());
-    Some(format!("held by container {} of pod {pod}", quote::data(&allocation.container)))
+    Some(format!("in use by pod {pod}, container {}", quote::data(&allocation.container)))
 }
 
 /// What a return of the board needs: `UUID GPU-…, serial 16…`. NVML does not tell it any more.
@@ -124,7 +124,7 @@ fn identity(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
         slot.map(|slot| format!("slot {slot}")),
     ];
     let words: Vec<String> = words.into_iter().flatten().collect();
-    (!words.is_empty()).then(|| format!("it is {}", words.join(", ")))
+    (!words.is_empty()).then(|| format!("identity: {}", words.join(", ")))
 }
 
 /// Whether an error or a lost link of the bus belongs to a GPU that fell off it right after.
@@ -143,7 +143,7 @@ fn preceding_errors(node: &Node<'_>, events: &[(usize, &KernelEvent)]) -> Vec<St
     let near = |event: &&KernelEvent| events.iter().any(|(_, fall)| precedes(event, fall));
     let quoted = node.timeline.current().filter(near).map(|event| {
         let place = event.pci_address.as_ref().map(|pci| format!(" on {}", pci.sysfs())).unwrap_or_default();
-        format!("just before: {}{place}", quote::event(event))
+        format!("shortly before: {}{place}", quote::event(event))
     });
     quoted.take(2).collect()
 }
@@ -170,7 +170,7 @@ fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
         None if refused_at_load(node, gpu).is_some() => refused_at_load(node, gpu),
         None => Some(
             Draft::on_gpu(NOT_BOUND, gpu)
-                .with_evidence("on the PCI bus, no driver bound")
+                .with_evidence("on the PCI bus, no driver is bound")
                 .with_all_evidence(counted(node)),
         ),
     }
@@ -200,8 +200,8 @@ fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     }
     let old = node.age(newest).is_some_and(|age| age > STALE_AFTER);
     let severity = if old { Severity::Info } else { Severity::Warning };
-    let watch = "Nothing now: NVML reads {gpu} of {node}. Watch whether it fails to initialise again.";
-    Some(draft.with_severity(severity).with_evidence("NVML reads it now").with_action(ActionCode::Watch, watch))
+    let watch = "No action now: NVML can read {gpu} of {node}. Watch whether it fails to initialize again.";
+    Some(draft.with_severity(severity).with_evidence("NVML can read it now").with_action(ActionCode::Watch, watch))
 }
 
 /// Most of these lines of older drivers name a GPU by its minor number, or not at all.
@@ -213,7 +213,7 @@ fn uninitialised_somewhere(node: &Node<'_>, drafts: &[Draft]) -> Option<Draft> {
     (!events.is_empty() && !told && !all_read).then(|| {
         Draft::on_node(INIT_FAILED)
             .with_events(events)
-            .with_evidence("the line does not say which GPU")
+            .with_evidence("the log line does not name the GPU")
             .with_severity(Severity::Critical)
     })
 }
@@ -225,7 +225,7 @@ fn uninitialised(node: &Node<'_>, gpu: &Gpu) -> Draft {
     let rule = if events.is_empty() { NOT_IN_NVML } else { INIT_FAILED };
     Draft::on_gpu(rule, gpu)
         .with_events(events)
-        .with_evidence("bound to the nvidia driver on PCI, absent from NVML")
+        .with_evidence("bound to the nvidia driver on PCI, missing from NVML")
         .with_all_evidence(counted(node))
         .with_all_evidence(probe)
 }
@@ -247,7 +247,7 @@ fn off_bus_elsewhere(node: &Node<'_>) -> Vec<Draft> {
         if drafts.iter().any(|draft| draft.is_on(&gpu)) {
             continue;
         }
-        let gone = node.host().is_some().then(|| "the PCI bus no longer shows it".to_owned());
+        let gone = node.host().is_some().then(|| "it is no longer on the PCI bus".to_owned());
         let draft = Draft::on_gpu(OFF_BUS, &gpu).with_event(event).with_all_evidence(gone);
         drafts.push(draft.with_all_evidence(node.timeline.consequences(&[at])));
     }

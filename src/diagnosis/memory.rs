@@ -108,7 +108,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
 
 fn remapped(node: &Node<'_>, gpu: &Gpu, rows: &RemappedRows) -> Vec<Draft> {
     let RemappedRows { correctable, uncorrectable, pending, failure_occurred, histogram } = rows;
-    let counts = format!("rows remapped: {uncorrectable} for uncorrectable, {correctable} for corrected errors");
+    let counts = format!("remapped rows: {uncorrectable} for uncorrectable, {correctable} for corrected errors");
     let log = || node.timeline.xids(gpu, &[63, 64]).map(quote::event).take(2);
     let mut drafts = Vec::new();
     if *failure_occurred {
@@ -135,7 +135,7 @@ fn remapped(node: &Node<'_>, gpu: &Gpu, rows: &RemappedRows) -> Vec<Draft> {
 
 fn retired(gpu: &Gpu, pages: &RetiredPages) -> Vec<Draft> {
     let RetiredPages { single_bit, double_bit, pending } = *pages;
-    let counts = format!("pages retired: {double_bit} for double-bit, {single_bit} for single-bit errors");
+    let counts = format!("retired pages: {double_bit} for double-bit, {single_bit} for single-bit errors");
     let mut drafts = Vec::new();
     if pending == Some(true) {
         drafts.push(
@@ -157,7 +157,7 @@ fn sram_threshold(gpu: &Gpu, sram: &SramErrors) -> Option<Draft> {
     sram.threshold_exceeded.then(|| {
         Draft::on_gpu(SRAM_THRESHOLD, gpu)
             .with_evidence("NVML: SRAM uncorrected error threshold exceeded")
-            .with_evidence(format!("{uncorrected} uncorrected SRAM errors in the board's life"))
+            .with_evidence(format!("{uncorrected} uncorrected SRAM errors over the lifetime of the board"))
     })
 }
 
@@ -175,7 +175,7 @@ fn repairs_waiting(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
 /// The InfoROM: NVML checks it when asked, and trips over it elsewhere. Both are one finding.
 fn inforom(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let invalid = node.ecc_of(gpu).is_some_and(|ecc| ecc.inforom_valid == Some(false));
-    let checked = invalid.then(|| "NVML: the InfoROM's checksum does not hold".to_owned());
+    let checked = invalid.then(|| "NVML: the checksum of the InfoROM is wrong".to_owned());
     let refused = node.gpu_problem(gpu, &[crate::nvml_codes::CORRUPTED_INFOROM]);
     let evidence: Vec<String> = checked.into_iter().chain(refused.map(|problem| quote::reason(&problem.why))).collect();
     (!evidence.is_empty()).then(|| Draft::on_gpu(INFOROM, gpu).with_all_evidence(evidence))
@@ -210,7 +210,7 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         draft = if failed || node.timeline.xids(gpu, &[64]).any(exhausted) {
             draft.with_action(
                 ActionCode::ContactVendor,
-                "Drain {node}, reset {gpu}, run NVIDIA's field diagnostic and return it: the repair failed.",
+                "Drain {node}, reset {gpu}, run the NVIDIA field diagnostic and return the GPU (RMA): the repair failed.",
             )
         } else {
             draft.aged(node, gpu, &events, true)
@@ -247,7 +247,7 @@ fn since_load(volatile: &ErrorCounts) -> Option<String> {
 /// Counters without an Xid.
 fn counted(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
     let lifetime = ecc.aggregate.uncorrected.filter(|&count| count > 0);
-    let lifetime_words = lifetime.map(|count| format!("uncorrected in the board's life: {count}"));
+    let lifetime_words = lifetime.map(|count| format!("uncorrected over the lifetime of the board: {count}"));
     if let Some(evidence) = since_load(&ecc.volatile) {
         return Some(Draft::on_gpu(UNCORRECTED, gpu).with_evidence(evidence).with_all_evidence(lifetime_words));
     }
@@ -287,17 +287,17 @@ fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
     let newest = node.timeline.xids(gpu, &[63, 64]).filter_map(|event| event.last).max();
     let draft = Draft::on_gpu(REMAP_UNVERIFIED, gpu).with_events(recorded);
     if counted.is_none() {
-        return Some(draft.with_evidence("NVML's remap state was not read"));
+        return Some(draft.with_evidence("the remap state was not read from NVML"));
     }
     // The row was recorded since the driver was loaded, and NVML counts none: it took effect by a reset that the log
     // does not show, or NVML has not counted it yet.
     let settled = node.age(newest).is_some_and(|age| age > STALE_AFTER);
     let severity = if settled { Severity::Info } else { Severity::Warning };
     let watch =
-        "Read the remap state of {gpu} of {node} again (snapshot_ecc): a repair was recorded, and NVML counts none.";
+        "Read the remap state of {gpu} of {node} again (snapshot_ecc): a repair was recorded, but NVML counts none.";
     Some(
         draft
-            .with_evidence("NVML counts no repair, neither done nor pending")
+            .with_evidence("NVML counts no completed and no pending repair")
             .with_severity(severity)
             .with_action(ActionCode::Watch, watch),
     )

@@ -86,7 +86,7 @@ fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
         let mut ours = Vec::new();
         for (at, end) in ends {
             ours.push(at);
-            draft = draft.with_evidence(format!("the other end: {}{}", place(end), quote::event(end)));
+            draft = draft.with_evidence(format!("other end: {}{}", place(end), quote::event(end)));
         }
         draft = draft.with_all_evidence(node.timeline.consequences(&ours));
         drafts.push(rested(node, draft, &events));
@@ -115,7 +115,7 @@ fn rested(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
         Ageing::Works | Ageing::WorksDay if !node.gpus.is_empty() && node.gpus.iter().all(works) => draft
             .with_severity(Severity::Info)
             .with_evidence("all GPUs of the node and their NVLinks work now")
-            .with_action(ActionCode::Watch, "Nothing now: the GPUs of {node} and their NVLinks work again."),
+            .with_action(ActionCode::Watch, "No action now: the GPUs of {node} and their NVLinks work again."),
         _ => draft,
     }
 }
@@ -176,7 +176,8 @@ fn faults(node: &Node<'_>, gpu: &Gpu, handled: &[usize]) -> Vec<Draft> {
 
 fn quote_xid(event: &KernelEvent) -> String {
     let detail = |name: &str| event.details.get(name).map(|value| quote::data(value));
-    let class = detail("register_class").map(|class| format!(", registers say {class}")).unwrap_or_default();
+    let class =
+        detail("register_class").map(|class| format!(", error class from registers: {class}")).unwrap_or_default();
     let reason = detail("link_down_reason").filter(|_| event.code == Some(149));
     let reason = reason.map(|reason| format!(", link-down reason {reason}")).unwrap_or_default();
     format!("{}{class}{reason}", quote::event(event))
@@ -188,7 +189,7 @@ fn other_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> 
         .timeline
         .of_kind(Kind::Xid)
         .filter(|other| is_xid(other, &CODES) && !concerns(other, gpu) && together(other, event));
-    ends.next().map(|end| format!("{}the same moment: {}", place(end), quote::event(end)))
+    ends.next().map(|end| format!("{}at the same time: {}", place(end), quote::event(end)))
 }
 
 fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
@@ -233,7 +234,7 @@ mod tests {
         let explains = |pci: &str| {
             let of_switch = |finding: &&crate::diagnosis::Finding| finding.scope.pci == PciAddress::parse(pci);
             let switch = findings.iter().find(of_switch).expect("a finding of the switch");
-            switch.evidence.iter().any(|line| line.contains("explained by it"))
+            switch.evidence.iter().any(|line| line.contains("follow-on errors"))
         };
         assert!(explains("0000:05:00.0") && !explains("0000:06:00.0"), "{findings:#?}");
     }

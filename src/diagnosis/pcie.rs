@@ -146,7 +146,7 @@ fn replays(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let allowed = REPLAYS_PER_LANE.get(generation.checked_sub(1)?)?;
     let minutes = (node.counted_seconds()? / 60).max(1);
     let high = replays.saturating_mul(100) > allowed.saturating_mul(lanes).saturating_mul(minutes);
-    let from = if node.driver_loaded().is_some() { "since the driver was loaded" } else { "since boot at the most" };
+    let from = if node.driver_loaded().is_some() { "since the driver was loaded" } else { "at most since boot" };
     high.then(|| Draft::on_gpu(REPLAYS, gpu).with_evidence(format!("{replays} replays in {minutes} min, {from}")))
 }
 

@@ -49,7 +49,7 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
         .filter_map(|draft| draft.scope.pid)
         .map(|pid| pid.to_string())
         .collect();
-    let mut steps = vec!["Cordon {node}: no new pods.".to_owned()];
+    let mut steps = vec!["Cordon {node}.".to_owned()];
     let name = &node.name;
     steps.push(if stuck.is_empty() {
         "Drain {node}.".to_owned()
@@ -59,11 +59,11 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
     steps.push(
         match (gone.is_empty(), stuck.is_empty()) {
             (false, true) => {
-                "Power-cycle {node}: neither a reset nor a plain reboot surely brings back what left the bus."
+                "Power-cycle {node}: a reset or a plain reboot may not bring back a GPU that fell off the bus."
             }
             (true, true) => "Reboot {node}.",
             (_, false) => {
-                "Power-cycle {node} (BMC): a plain reboot can wait for ever for a process that no signal ends."
+                "Power-cycle {node} (BMC): a plain reboot can wait forever for a process that no signal ends."
             }
         }
         .to_owned(),
@@ -75,21 +75,21 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
     };
     let reset = distinct(places(|draft| is_reset(draft.action)));
     if !reset.is_empty() {
-        steps.push(format!("{} needs no reset of its own: the {verb} does it.", quote::gpus(&reset)));
+        steps.push(format!("{} needs no separate reset: the {verb} resets it.", quote::gpus(&reset)));
     }
     steps.extend(afterwards(&places));
     let returned = places(|draft| draft.action == ActionCode::ContactVendor);
     gone.retain(|draft| !returned.iter().any(|(index, _)| index.is_some() && *index == draft.scope.gpu));
     if !gone.is_empty() {
         let gpus: Vec<_> = gone.iter().map(|draft| (draft.scope.gpu, quote::place(&draft.scope, draft.noun))).collect();
-        steps.push(format!("If {} leaves again, return it.", quote::gpus(&distinct(gpus))));
+        steps.push(format!("If {} falls off the bus again, return it (RMA).", quote::gpus(&distinct(gpus))));
     }
     let affected = distinct(places(|draft| draft.severity >= Severity::Critical));
     let until_then = if affected.is_empty() || node.listed().count() <= affected.len() {
-        format!("No new work on {name}; what runs is ended by the drain.")
+        format!("Do not schedule new work on {name}; the drain ends the running work.")
     } else {
         format!(
-            "Work that does not use {} may go on until the drain; end jobs that span it now. No new work on {name}.",
+            "Work that does not use {} may continue until the drain. Stop jobs that use it now. Do not schedule new work on {name}.",
             quote::gpus(&affected)
         )
     };
@@ -105,11 +105,14 @@ fn afterwards(places: &dyn Fn(fn(&Draft) -> bool) -> Vec<Label>) -> Vec<String> 
     let mut steps = Vec::new();
     let cabling = distinct(places(|draft| draft.action == ActionCode::CheckCabling));
     if !cabling.is_empty() {
-        steps.push(format!("While it is down, check seating, power, cooling and cables of {}.", quote::gpus(&cabling)));
+        steps.push(format!(
+            "While the node is down, check seating, power, cooling and cables of {}.",
+            quote::gpus(&cabling)
+        ));
     }
     let vendor = distinct(places(|draft| draft.action == ActionCode::ContactVendor));
     if !vendor.is_empty() {
-        steps.push(format!("Run NVIDIA's field diagnostic on {} and return it (RMA).", quote::gpus(&vendor)));
+        steps.push(format!("Run the NVIDIA field diagnostic on {} and return it (RMA).", quote::gpus(&vendor)));
     }
     steps
 }
@@ -131,24 +134,24 @@ fn of_gpu(gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
     let worst = asked().map(|draft| draft.severity).max()?;
     let may_go_on = contained && worst < Severity::Fatal;
     let until_then = if may_go_on {
-        "Restart the application that was hit. Other work on {gpu} may go on until the drain; give it no new work."
+        "Restart the affected application. Other work on {gpu} may continue until the drain; do not schedule new work on it."
     } else {
-        "Give {gpu} no new work, and end what runs on it now; other GPUs of {node} may go on."
+        "Do not schedule new work on {gpu}, and stop its running work now. Work on other GPUs of {node} may continue."
     };
-    let mut steps = vec!["Keep new work off {gpu}: cordon {node}.".to_owned()];
+    let mut steps = vec!["Cordon {node}, so that {gpu} gets no new work.".to_owned()];
     if reset {
         steps.push(if may_go_on {
-            "When the work on {gpu} has ended, or at the next drain at the latest: reset {gpu}.".to_owned()
+            "Reset {gpu} when its work has finished, at the latest at the next drain.".to_owned()
         } else {
-            "End the work on {gpu}, then reset {gpu}.".to_owned()
+            "Stop the work on {gpu}, then reset {gpu}.".to_owned()
         });
-        steps.push("If the reset fails, or a process does not end: drain and power-cycle {node}.".to_owned());
+        steps.push("If the reset fails or a process does not end, drain and power-cycle {node}.".to_owned());
     }
     if asked().any(|draft| draft.action == ActionCode::CheckCabling) {
         steps.push("When {node} is drained, check seating, power, cooling and cables of {gpu}.".to_owned());
     }
     if returned {
-        steps.push("Drain {node}, run NVIDIA's field diagnostic on {gpu} and return it (RMA).".to_owned());
+        steps.push("Drain {node}, run the NVIDIA field diagnostic on {gpu} and return it (RMA).".to_owned());
     }
     let action = if returned { ActionCode::ContactVendor } else { ActionCode::DrainAndReset };
     let of_gpu = drafts.iter_mut().filter(|draft| draft.is_on(gpu));
@@ -164,21 +167,21 @@ fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCo
             // What is wrong with a program stays to be looked at; what may go on is in the plan.
             ActionCode::RestartPod if draft.severity == Severity::Info => {
                 format!(
-                    "Look at the application's own log; nothing of this points at {{gpu}}. For the rest follow {what}."
+                    "Check the log of the application; this does not indicate a fault of {{gpu}}. Otherwise follow {what}."
                 )
             }
-            ActionCode::RestartPod => format!("End the pod's work and start it elsewhere; then follow {what}."),
+            ActionCode::RestartPod => format!("Stop the work of the pod and start it elsewhere; then follow {what}."),
             ActionCode::Watch if draft.severity > Severity::Info && draft.scope.gpu.is_some() => {
-                format!("Nothing by itself: follow {what}.")
+                format!("No separate action: follow {what}.")
             }
             action if is_reset(action) && lead == ActionCode::DrainAndReboot => {
-                format!("No reset of its own: {what} does it. Until then give {{gpu}} no new work.")
+                format!("No separate reset: {what} includes it. Until then do not schedule new work on {{gpu}}.")
             }
             ActionCode::DrainAndReboot if draft.severity > Severity::Info => {
-                format!("Cordon and drain {{node}}, then {verb} it, in the order of the plan for {{node}}.")
+                format!("Cordon and drain {{node}}, then {verb} it, as described in the plan for {{node}}.")
             }
             action if is_reset(action) && draft.severity > Severity::Info => {
-                "Give {gpu} of {node} no new work and reset it, in the order of its plan.".to_owned()
+                "Do not schedule new work on {gpu} of {node} and reset it, as described in its plan.".to_owned()
             }
             _ => continue,
         };

@@ -75,7 +75,7 @@ fn brake(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
 fn draw(power: &Power) -> Option<String> {
     let draw = power.draw_milliwatts? / 1000;
     let limit = power.enforced_limit_milliwatts.or(power.limit_milliwatts)? / 1000;
-    Some(format!("draws {draw} W of {limit} W"))
+    Some(format!("power draw {draw} W of {limit} W"))
 }
 
 fn limit(gpu: &Gpu, power: &Power) -> Option<Draft> {

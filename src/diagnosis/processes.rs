@@ -65,7 +65,8 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
         }
         drafts.extend(memory(node, section));
         if !section.host_pid_namespace {
-            drafts.push(Draft::on_node(PARTIAL).with_evidence("the probe does not run in the host's PID namespace"));
+            drafts
+                .push(Draft::on_node(PARTIAL).with_evidence("the probe does not run in the PID namespace of the host"));
         }
     }
     drafts.extend(blocked(node));
@@ -104,7 +105,7 @@ fn state(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
         return Some(uninterruptible(node, process));
     }
     (process.state.as_deref() == Some("Z")).then(|| {
-        let parent = process.parent_pid.map(|parent| format!("its parent is pid {parent}"));
+        let parent = process.parent_pid.map(|parent| format!("parent: pid {parent}"));
         draft(ZOMBIE, process).with_evidence("state Z").with_all_evidence(parent)
     })
 }
@@ -117,7 +118,7 @@ fn waits(process: &GpuProcess) -> Vec<String> {
     }
     let named = process.waiting_threads().take(3).map(|thread| {
         let name = thread.name.as_deref().map(|name| format!(" '{}'", quote::data(name))).unwrap_or_default();
-        let place = thread.waits_in.as_deref().map(|place| format!(", waits in {}", quote::data(place)));
+        let place = thread.waits_in.as_deref().map(|place| format!(", waiting in {}", quote::data(place)));
         format!("thread {}{name} in state D{}", thread.tid, place.unwrap_or_default())
     });
     words.extend(named);
@@ -133,12 +134,12 @@ fn uninterruptible(node: &Node<'_>, process: &GpuProcess) -> Draft {
     match stuck_reason(node, process) {
         Some(StuckReason::KernelEvent(event)) => base(STUCK).with_event(event),
         Some(StuckReason::GpuNotResponding(gpu)) => {
-            base(STUCK).with_evidence(format!("it holds {}, which does not answer", gpu.label()))
+            base(STUCK).with_evidence(format!("it uses {}, which does not respond", gpu.label()))
         }
         None if waits_outside_driver(process) => base(WAITING).with_action(
             ActionCode::Watch,
-            "No signal ends it while it waits, which is not in the NVIDIA driver: look at the disk or network of {node} \
-             if it still waits in a minute.",
+            "No signal ends the process in this state. It does not wait in the NVIDIA driver: if it is still in this state \
+             in a minute, check disk and network of {node}.",
         ),
         None => base(WAITING),
     }
@@ -240,7 +241,7 @@ fn blocked(node: &Node<'_>) -> Vec<Draft> {
     }
     if !others.is_empty() {
         let draft = Draft::on_node(WAITING).with_events(others);
-        drafts.push(draft.with_evidence("which processes use GPUs was not read"));
+        drafts.push(draft.with_evidence("GPU processes were not read"));
     }
     drafts
 }
@@ -261,7 +262,8 @@ fn owner(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
         (None, _) => {
             let kubernetes = node.cluster.node.is_some() || node.kubelet().is_some();
             let user = process.user.as_deref().map(|user| format!("user {}", quote::data(user)));
-            kubernetes.then(|| draft(NO_POD, process).with_evidence("its cgroup names no pod").with_all_evidence(user))
+            kubernetes
+                .then(|| draft(NO_POD, process).with_evidence("its cgroup belongs to no pod").with_all_evidence(user))
         }
     }
 }
@@ -278,7 +280,7 @@ fn memory(node: &Node<'_>, section: &Processes) -> Vec<Draft> {
     }
     let rest = section.unaccounted_memory.iter().filter(|rest| !mig_enabled(rest.gpu));
     let drafts = rest.filter_map(|rest| {
-        let evidence = format!("{} in use beyond the listed processes", quote::bytes(rest.bytes));
+        let evidence = format!("{} used in addition to the listed processes", quote::bytes(rest.bytes));
         Some(Draft::on_gpu(UNACCOUNTED, node.gpu(rest.gpu)?).with_evidence(evidence))
     });
     drafts.collect()

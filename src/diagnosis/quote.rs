@@ -126,7 +126,7 @@ pub(super) fn event_name(event: &KernelEvent) -> String {
         Kind::ApiMismatch => "API mismatch".into(),
         Kind::DriverLoaded => "driver loaded".into(),
         Kind::Assertion => "NVRM assertion failed".into(),
-        Kind::NvlinkInitFailed => "NVLink did not initialise".into(),
+        Kind::NvlinkInitFailed => "NVLink did not initialize".into(),
         Kind::PeermemError => "nvidia-peermem error".into(),
         Kind::Aer => "PCIe AER".into(),
         Kind::PcieLink => "PCIe link".into(),

@@ -35,7 +35,7 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
         let Some(rule) = rule(action) else { continue };
         let words = match event {
             Some(event) => quote::event(event),
-            None => format!("NVML: recovery action {}", action.label()),
+            None => format!("NVML recovery action: {}", action.label()),
         };
         let grave = |draft: &&mut Draft| draft.is_on(gpu) && draft.severity >= Severity::Critical;
         match drafts.iter_mut().filter(grave).max_by_key(|draft| draft.severity) {
@@ -48,7 +48,7 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
 /// A return to the vendor, and a reboot, stand; anything less gives way to what the driver asks.
 fn join(draft: &mut Draft, rule: Rule, words: String) {
     let keeps = matches!(draft.action, ActionCode::ContactVendor | ActionCode::DrainAndReboot);
-    let joined = draft.clone().with_evidence(format!("{words} (the driver's own wish)"));
+    let joined = draft.clone().with_evidence(format!("{words} (recommended by the driver)"));
     *draft = if keeps || draft.action == rule.action { joined } else { joined.with_action(rule.action, rule.advice) };
 }
 

@@ -50,14 +50,14 @@ pub(super) fn wrong_driver(draft: Draft, events: &[&KernelEvent]) -> Draft {
     let advice = match why {
         "needs_open_module" => {
             "Install the open kernel modules of the driver on {node} (GPU Operator: driver.kernelModuleType=open): {gpu} \
-             works with no others."
+             requires them."
         }
         "needs_proprietary_module" => {
             "Install the proprietary kernel modules of the driver on {node} (GPU Operator: \
-             driver.kernelModuleType=proprietary): {gpu} has no GSP, which the open ones need."
+             driver.kernelModuleType=proprietary): {gpu} has no GSP, which the open modules require."
         }
         "needs_legacy_driver" => {
-            "Install the legacy driver that the kernel log of {node} names: this one is too new for {gpu}."
+            "Install the legacy driver that the kernel log of {node} names: the installed driver is too new for {gpu}."
         }
         _ => WRONG_DRIVER.advice,
     };

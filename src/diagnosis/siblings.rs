@@ -77,7 +77,7 @@ fn odd(rule: Rule, group: &[&Gpu], value: impl Fn(&Gpu) -> Option<String>) -> Ve
     };
     let odd = group.iter().filter_map(|gpu| {
         let own = value(gpu).filter(|own| own != usual)?;
-        Some(Draft::on_gpu(rule, gpu).with_evidence(format!("{own}, siblings {usual}")))
+        Some(Draft::on_gpu(rule, gpu).with_evidence(format!("{own}, other GPUs {usual}")))
     });
     odd.collect()
 }
@@ -102,7 +102,8 @@ fn hotter(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
         }
         // A fifth more power is different work, and explains some heat.
         let same_work = draw(gpu).zip(usual_draw).is_none_or(|(own, usual)| own * 5 <= usual * 6);
-        same_work.then(|| Draft::on_gpu(HOT, gpu).with_evidence(format!("{own} °C, siblings {usual} °C in the median")))
+        same_work
+            .then(|| Draft::on_gpu(HOT, gpu).with_evidence(format!("{own} °C, median of the other GPUs {usual} °C")))
     });
     hot.collect()
 }
@@ -125,7 +126,7 @@ fn slower(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
         let known =
             clock_events::mask_of(&now.throttling) & clock_events::FAULTS != 0 || power::clocks(gpu, now).is_some();
         let far_below = !known && own.unsigned_abs() * 100 < usual.unsigned_abs() * SLOWER_PERCENT;
-        let evidence = format!("SM clock {own} MHz under load, siblings {usual} MHz in the median");
+        let evidence = format!("SM clock {own} MHz under load, median of the other GPUs {usual} MHz");
         far_below.then(|| Draft::on_gpu(SLOW, gpu).with_severity(Severity::Warning).with_evidence(evidence))
     });
     slow.collect()

@@ -1,6 +1,7 @@
 //! One or two sentences for a person: the worst finding and where, or what was looked at when there is none.
 
 use super::draft::Concluded;
+use super::event_judgement::uncapitalized;
 use super::node::Node;
 use super::{Severity, Verdict, claims, coverage, limits, quote, unknown, xid};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -33,7 +34,7 @@ fn judged(node: &Node<'_>, verdict: Verdict) -> Option<String> {
         [] => ((*last).to_owned(), "was"),
         _ => (format!("{} and {last}", before.join(", ")), "were"),
     };
-    Some(format!("Only {names} {were} judged: no word about the rest of the node."))
+    Some(format!("Only {names} {were} checked; the rest of the node was not."))
 }
 
 fn trouble(node: &Node<'_>, worst: &Concluded, notable: &[&Concluded]) -> String {
@@ -48,7 +49,7 @@ fn trouble(node: &Node<'_>, worst: &Concluded, notable: &[&Concluded]) -> String
         let more = if others.len() > 3 { ", …" } else { "" };
         rest.push(format!("{}: {named}{more}", quote::count(notable.len() - 1, "more finding")));
     }
-    rest.extend(answering(node));
+    rest.extend(responding(node));
     if rest.is_empty() { first } else { format!("{first} {}.", capital(&rest.join("; "))) }
 }
 
@@ -57,38 +58,45 @@ fn capital(text: &str) -> String {
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
-/// `8 of 8 NVIDIA H100 80GB HBM3 answer`.
-fn answering(node: &Node<'_>) -> Option<String> {
+/// `all 8 GPUs (NVIDIA H100 80GB HBM3) respond`, `7 of 8 GPUs (…) respond`.
+fn responding(node: &Node<'_>) -> Option<String> {
     node.listed().next()?;
     let names: std::collections::BTreeSet<&str> = node.listed().filter_map(|gpu| gpu.name.as_deref()).collect();
-    let kind = match names.len() {
-        1 => names.first().copied().unwrap_or("GPU").to_owned(),
-        _ => "GPUs".to_owned(),
+    let product = match names.len() {
+        1 => names.first().map(|name| format!(" ({name})")).unwrap_or_default(),
+        _ => String::new(),
     };
-    Some(format!("{} of {} {kind} answer", node.answering().count(), node.listed().count()))
+    let (responding, listed) = (node.answering().count(), node.listed().count());
+    Some(match (responding, listed) {
+        (1, 1) => format!("the GPU{product} responds"),
+        (0, 1) => format!("the GPU{product} does not respond"),
+        (responding, listed) if responding == listed => format!("all {listed} GPUs{product} respond"),
+        (0, listed) => format!("none of {listed} GPUs{product} responds"),
+        (1, listed) => format!("1 of {listed} GPUs{product} responds"),
+        (responding, listed) => format!("{responding} of {listed} GPUs{product} respond"),
+    })
 }
 
 /// What was looked at and found in order. Only what was read is named.
 fn looked_at(node: &Node<'_>, concluded: &[Concluded]) -> String {
-    let mut parts: Vec<String> = answering(node).into_iter().collect();
+    let mut parts: Vec<String> = responding(node).into_iter().collect();
     let mut clean = claims::of(node).made;
     let of_host = |(section, problem): &(&str, &crate::report::Problem)| *section == "host" && problem.gpu.is_none();
     let all_read = !node.report.sections.problems().iter().any(of_host);
     if all_read && node.host().is_some_and(|host| host.driver.loaded.is_some()) {
-        clean.push("driver trouble");
+        clean.push("driver problem");
     }
     parts.extend(log(node));
     if !clean.is_empty() {
         parts.push(format!("no {}", clean.join(", no ")));
     }
-    let notes: Vec<&str> = concluded.iter().map(|note| note.finding.id.as_str()).collect();
+    let mut notes: Vec<String> = concluded.iter().map(|note| uncapitalized(&note.finding.title)).collect();
+    notes.dedup();
     if !notes.is_empty() {
-        let mut notes = notes;
-        notes.dedup();
-        parts.push(format!("for information: {}", notes.join(", ")));
+        parts.push(format!("{}: {}", if notes.len() == 1 { "note" } else { "notes" }, notes.join(", ")));
     }
     if parts.is_empty() {
-        "Nothing found in the sections that were read.".to_owned()
+        "No fault was found in the sections that were read.".to_owned()
     } else {
         capital(&format!("{}.", parts.join("; ")))
     }
@@ -117,7 +125,7 @@ fn log(node: &Node<'_>) -> Option<String> {
         return Some(format!("no Xid{since}"));
     }
     if other.is_empty() {
-        return Some(format!("no Xid of hardware or driver{since}"));
+        return Some(format!("no hardware or driver Xid{since}"));
     }
     // Mild by now, and yet there: an error that no longer counts is named.
     let mut names: Vec<String> = Vec::new();
@@ -130,7 +138,7 @@ fn log(node: &Node<'_>) -> Option<String> {
     }
     let more = if names.len() > NAMED { ", …" } else { "" };
     names.truncate(NAMED);
-    Some(format!("logged, no open fault: {}{more}", names.join(", ")))
+    Some(format!("logged, no longer active: {}{more}", names.join(", ")))
 }
 
 /// Xids that a summary names.
@@ -138,9 +146,9 @@ const NAMED: usize = 3;
 
 fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
     if node.listed().next().is_none() && node.host().is_some() {
-        return format!("No NVIDIA GPU was found on {}, so there is nothing to judge.", node.name);
+        return format!("No NVIDIA GPU was found on {}.", node.name);
     }
-    let mut parts: Vec<String> = answering(node).into_iter().collect();
+    let mut parts: Vec<String> = responding(node).into_iter().collect();
     let failed: Vec<&str> = node
         .report
         .sections
@@ -150,7 +158,7 @@ fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
         .map(|(name, _)| name)
         .collect();
     if !failed.is_empty() {
-        parts.push(format!("not or not fully read: {}", failed.join(", ")));
+        parts.push(format!("not read or read in part: {}", failed.join(", ")));
     }
     parts.extend(coverage::window_too_short(node));
     let told = |note: &&Concluded| note.finding.id != coverage::SHORT.id;
@@ -158,7 +166,7 @@ fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
     notes.dedup();
     parts.extend(notes.into_iter().take(3));
     if parts.is_empty() {
-        return "Nothing was read that could be judged.".to_owned();
+        return "No section could be read.".to_owned();
     }
-    format!("Not enough was read to call the node healthy. {}.", capital(&parts.join("; ")))
+    format!("The node cannot be called healthy, because not enough was read. {}.", capital(&parts.join("; ")))
 }

@@ -122,6 +122,6 @@ fn lost_time(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     }
     let notable = thermal.duration_ms.saturating_mul(NOTABLE_SHARE) >= counted_ms;
     let severity = if notable { Severity::Warning } else { Severity::Info };
-    let evidence = format!("slowed down for heat for {} since driver load", quote::span(lost));
+    let evidence = format!("thermal slowdown for {} since driver load", quote::span(lost));
     Some(Draft::on_gpu(LOST_TIME, gpu).with_severity(severity).with_evidence(evidence))
 }

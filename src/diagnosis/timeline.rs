@@ -99,7 +99,7 @@ impl<'a> Timeline<'a> {
             .filter(|event| event.code.is_some_and(|code| codes.contains(&code)) && concerns(event, gpu))
     }
 
-    /// `after it, as its consequence: 9 Xid 45, 2 Xid 119`.
+    /// `follow-on errors: Xid 119 (2), Xid 45 (9)`.
     pub(super) fn consequences(&self, causes: &[usize]) -> Option<String> {
         let mut counts: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
         for event in &self.events {
@@ -108,8 +108,8 @@ impl<'a> Timeline<'a> {
                 *counts.entry(quote::event_name(event.fact)).or_default() += event.fact.count.max(1);
             }
         }
-        let words: Vec<String> = counts.into_iter().map(|(name, count)| format!("{count} {name}")).collect();
-        (!words.is_empty()).then(|| format!("explained by it: {}", words.join(", ")))
+        let words: Vec<String> = counts.into_iter().map(|(name, count)| format!("{name} ({count})")).collect();
+        (!words.is_empty()).then(|| format!("follow-on errors: {}", words.join(", ")))
     }
 }
 

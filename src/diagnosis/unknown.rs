@@ -53,7 +53,7 @@ pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
         short.is_some() || undecoded.is_some() || !missing.is_empty() || !ecc_off.is_empty() || undecided(node.report);
     if !ecc_off.is_empty() {
         let why = format!(
-            "ECC is off on {}: whether that is its product's default shows with the inventory (diagnose_gpu_node)",
+            "ECC is off on {}; whether this is the default of the product is only known with the inventory (diagnose_gpu_node)",
             quote::gpus(&ecc_off)
         );
         list.push(Unknown { section: "ecc".to_owned(), gpu: None, why });
@@ -64,7 +64,7 @@ pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
     if list.len() > MAX {
         let more = list.len() - (MAX - 1);
         list.truncate(MAX - 1);
-        let why = format!("{more} more values could not be read; the sections' problems name them");
+        let why = format!("{more} more values could not be read; see the problems of the sections");
         list.push(Unknown { section: "all".to_owned(), gpu: None, why });
     }
     (list, decisive)

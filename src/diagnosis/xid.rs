@@ -96,10 +96,11 @@ fn applications(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let draft = Draft::on_gpu(rule, gpu).with_all_evidence(suspicion.map(|(_, words)| words));
     let mut draft = draft.with_events(most_recent(&faults));
     if faults.len() > SHOWN {
-        draft = draft.with_evidence(format!("{total} in all, from {}", quote::count(pids(&faults).len(), "pid")));
+        draft = draft.with_evidence(format!("{total} in total, from {}", quote::count(pids(&faults).len(), "pid")));
     }
     if lone_45 {
-        draft = draft.with_evidence("no other Xid before it: the process was killed, or ended with work on the GPU");
+        draft = draft
+            .with_evidence("no other Xid before it: the process was killed, or exited with work pending on the GPU");
     }
     Some(draft.with_all_evidence(node.timeline.consequences(&positions)))
 }
@@ -161,7 +162,7 @@ fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Op
     let (name, pids) = by_name.iter().max_by_key(|(_, pids)| pids.len())?;
     (pids.len() >= MANY_PROCESSES).then(|| {
         let name = name.map_or("without a name".to_owned(), |name| format!("named '{}'", quote::data(name)));
-        (REPEATED, format!("{} processes {name} faulted on this GPU, nearly none on another", pids.len()))
+        (REPEATED, format!("{} processes {name} faulted on this GPU, almost none on another GPU", pids.len()))
     })
 }
 

@@ -21,7 +21,9 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let again = recurring(node);
     let history = history(node).map(|draft| match again.is_empty() {
         true => draft,
-        false => draft.with_action(ActionCode::None, "Nothing by itself; xid-recurring counts what came back."),
+        false => {
+            draft.with_action(ActionCode::None, "No action by itself; see xid-recurring for the Xids that came back.")
+        }
     });
     again.into_iter().chain(history).collect()
 }

@@ -320,9 +320,9 @@ fn what_is_said_of_the_gpu_is_what_was_found_of_it() {
     forgotten.sections.kubelet = None;
     assert!(said(&failed(1, "Error"), &forgotten).starts_with("not ruled out: its GPU"));
     let without = PodFacts { wants_gpus: false, ..failed(1, "Error") };
-    assert_eq!(said(&without, &forgotten), "GPU: this pod requests none");
+    assert_eq!(said(&without, &forgotten), "GPU: this pod requests no GPU");
     forgotten.sections.inventory = Some(Section::read(Inventory::default(), Vec::new()));
-    assert_eq!(said(&failed(1, "Error"), &forgotten), "not ruled out: its GPU, since the node shows none");
+    assert_eq!(said(&failed(1, "Error"), &forgotten), "GPU fault not ruled out: the node lists no GPU");
 }
 
 #[test]

@@ -318,7 +318,7 @@ fn what_is_said_of_the_gpu_is_what_was_found_of_it() {
     let said = |pod: &PodFacts, report: &Report| cause_of(pod, report).ruled_out[0].clone();
     let mut forgotten = node(Vec::new());
     forgotten.sections.kubelet = None;
-    assert!(said(&failed(1, "Error"), &forgotten).starts_with("not ruled out: its GPU"));
+    assert!(said(&failed(1, "Error"), &forgotten).starts_with("GPU fault not ruled out"));
     let without = PodFacts { wants_gpus: false, ..failed(1, "Error") };
     assert_eq!(said(&without, &forgotten), "GPU: this pod requests no GPU");
     forgotten.sections.inventory = Some(Section::read(Inventory::default(), Vec::new()));
@@ -344,7 +344,7 @@ fn a_container_that_cannot_open_its_gpus_is_the_explanation_whether_the_pod_runs
     for pod in [failed(1, "Error"), runs] {
         let explained = cause_of(&pod, &lost(POD));
         assert_eq!((explained.cause, explained.certainty), (Cause::Node, Certainty::Certain), "{explained:?}");
-        assert!(explained.summary.contains("may no longer open its GPUs"), "{}", explained.summary);
+        assert!(explained.summary.contains("lost access to its GPUs"), "{}", explained.summary);
         assert!(explained.evidence.iter().any(|line| line.contains("/dev/nvidiactl")), "{explained:?}");
         assert_eq!(explained.action.code, ActionCode::RestartPod);
     }

@@ -23,7 +23,7 @@ use crate::tools::{self, Rendered};
 /// The command failed.
 const FAILED: u8 = 1;
 /// The same in operator mode: the program waits for a running action.
-const ACTION_SETTLE_TIME: Duration = tools::LONGEST_ACTION.saturating_add(SETTLE_TIME);
+const ACTION_SETTLE_TIME: Duration = tools::MOST_ACTION_TIME.saturating_add(SETTLE_TIME);
 /// How long a cancelled call may take for its message, once its pods are deleted.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 

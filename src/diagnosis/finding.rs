@@ -14,9 +14,12 @@ pub struct Diagnosis {
     pub verdict: Verdict,
     /// The diagnosis in one or two sentences.
     pub summary: String,
-    /// Sections of the report that were evaluated. The verdict is about these only.
+    /// Sections of the report that were read in full and evaluated. The verdict is about these and `judged_in_part` only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub judged: Vec<String>,
+    /// Sections that were read in part: see `unknown`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub judged_in_part: Vec<String>,
     /// Sections that were not requested. The verdict does not cover them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_judged: Vec<String>,
@@ -134,6 +137,18 @@ pub struct Action {
     pub code: ActionCode,
     /// The action as a text, with the names of GPU and node.
     pub text: String,
+}
+
+/// Phrases by which a text refers to the plan of a GPU, to that of the node, and to that of the place that it has named.
+pub(super) const PLAN_OF_GPU: &str = "the plan of";
+pub(super) const PLAN_FOR_NODE: &str = "the plan for";
+pub(super) const ITS_PLAN: &str = "its plan";
+
+impl Action {
+    /// Returns whether the text refers to a plan, so that an answer with this action must contain the plan.
+    pub fn refers_to_plan(&self) -> bool {
+        [PLAN_OF_GPU, PLAN_FOR_NODE, ITS_PLAN].iter().any(|words| self.text.contains(words))
+    }
 }
 
 /// The actions.
@@ -260,4 +275,14 @@ pub struct ClusterFacts {
     pub live_pod_uids: Option<Vec<String>>,
     /// Node conditions about GPUs that are not in their healthy state: `type: reason, message`.
     pub gpu_conditions: Vec<String>,
+}
+
+impl ClusterFacts {
+    /// Whether Kubernetes was asked about the node and can give its GPUs to nobody: not as whole GPUs, under another name, to
+    /// virtual machines, or by dynamic resource allocation (as an extended resource, too). A device plugin that never
+    /// registered leaves no zero behind: a resource that is missing is none.
+    pub fn advertises_no_gpus(&self) -> bool {
+        let capacity = self.gpu_capacity.or_else(|| self.node.as_ref().map(|_| 0));
+        capacity == Some(0) && !self.other_gpu_resources && self.gpu_dra != Some(true)
+    }
 }

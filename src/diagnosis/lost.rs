@@ -92,7 +92,13 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
     // It fell and answers again: somebody reset the bus. The reason is still unknown. An answer may lag behind the loss.
     let settled = node.age(draft.when).is_none_or(|age| age > SETTLE_TIME);
     if node.is_readable(gpu) && !silent && settled {
-        draft = draft.with_severity(Severity::Critical).with_evidence("NVML can read it again");
+        draft = draft.with_severity(Severity::Critical).with_evidence("NVML can read it again").with_action(
+            ActionCode::DrainAndReset,
+            "Drain the workloads on {gpu} of {node} and reset it: it fell off the bus and responds again. If it happens again, \
+             return the GPU (RMA).",
+        );
+        let events: Vec<&KernelEvent> = events.iter().map(|(_, event)| *event).collect();
+        draft = draft.aged(node, gpu, &events, true);
     } else {
         draft = draft.with_all_evidence(counted(node));
     }

@@ -112,6 +112,16 @@ impl<'a> Node<'a> {
         read.filter(judged).map(|(name, _)| name).collect()
     }
 
+    /// Those of them of which a part could not be read.
+    pub(super) fn judged_in_part(&self) -> Vec<&'static str> {
+        let judged = self.judged();
+        let statuses = self.report.sections.statuses().into_iter();
+        statuses
+            .filter(|(name, status)| *status == Status::Partial && judged.contains(name))
+            .map(|(name, _)| name)
+            .collect()
+    }
+
     fn has_data(&self, section: &str) -> bool {
         match section {
             "inventory" => self.inventory().is_some(),

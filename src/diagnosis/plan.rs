@@ -5,6 +5,7 @@
 //! strongest action leads, the others give way to it in their texts, and the order is told once.
 
 use super::draft::Draft;
+use super::finding::{ITS_PLAN, PLAN_FOR_NODE, PLAN_OF_GPU};
 use super::node::{Gpu, Node};
 use super::{ActionCode, Plan, Severity, lost, memory, processes, quote};
 
@@ -155,7 +156,7 @@ fn of_gpu(gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
     }
     let action = if returned { ActionCode::ContactVendor } else { ActionCode::DrainAndReset };
     let of_gpu = drafts.iter_mut().filter(|draft| draft.is_on(gpu));
-    refer_to_plan(of_gpu, action, "the plan of {gpu}", "reset");
+    refer_to_plan(of_gpu, action, &format!("{PLAN_OF_GPU} {{gpu}}"), "reset");
     let (subject, until_then) = ("{gpu}".to_owned(), until_then.to_owned());
     Some(Plan { subject, action, until_then, steps, findings, addresses: Vec::new() })
 }
@@ -178,10 +179,10 @@ fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCo
                 format!("No separate reset: {what} includes it. Until then do not schedule new work on {{gpu}}.")
             }
             ActionCode::DrainAndReboot if draft.severity > Severity::Info => {
-                format!("Cordon and drain {{node}}, then {verb} it, as described in the plan for {{node}}.")
+                format!("Cordon and drain {{node}}, then {verb} it, as described in {PLAN_FOR_NODE} {{node}}.")
             }
             action if is_reset(action) && draft.severity > Severity::Info => {
-                "Do not schedule new work on {gpu} of {node} and reset it, as described in its plan.".to_owned()
+                format!("Do not schedule new work on {{gpu}} of {{node}} and reset it, as described in {ITS_PLAN}.")
             }
             _ => continue,
         };

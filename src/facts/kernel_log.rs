@@ -46,13 +46,13 @@ fn is_zero(count: &u64) -> bool {
 pub struct Coverage {
     /// `/dev/kmsg`, `journal`, or the name of the file.
     pub source: String,
-    /// Time of the oldest record that was read. The kernel buffer is a ring: older records are overwritten.
+    /// Time of the oldest kernel record that was read. The kernel buffer is a ring: older records are overwritten.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<Timestamp>,
-    /// Time of the newest record that was read.
+    /// Time of the newest kernel record that was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<Timestamp>,
-    /// Number of records that were read.
+    /// Number of kernel records that were read in the requested window.
     pub records: u64,
     /// Number of records that were overwritten during the read (gaps in the sequence numbers). Records that were
     /// overwritten before show in `from` and `complete_since_boot`.

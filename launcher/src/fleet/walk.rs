@@ -64,10 +64,10 @@ impl Walk<'_> {
         let quiet = Call { on_phase: std::sync::Arc::new(|_| ()), ..self.call.clone() };
         let quiet = &quiet;
         let at_once = usize::from(self.call.settings.concurrency);
-        let hopeless = &AtomicBool::new(false);
+        let every_node_fails = &AtomicBool::new(false);
         let mut visits = stream::iter(nodes)
             .map(|node| async move {
-                if hopeless.load(Ordering::Relaxed) {
+                if every_node_fails.load(Ordering::Relaxed) {
                     return (node.name_any(), Outcome::NotReached);
                 }
                 let outcome = self.one(quiet, &node, summarise).await;
@@ -80,7 +80,7 @@ impl Walk<'_> {
             on_phase(Phase::Nodes { done, total });
             // A missing permission, an image that nobody can pull: what stands before every node will go on doing so.
             if outcomes.len() == at_once.max(3) && outcomes.iter().all(|(_, outcome)| outcome.is_of_every_node()) {
-                hopeless.store(true, Ordering::Relaxed);
+                every_node_fails.store(true, Ordering::Relaxed);
             }
         }
         outcomes
@@ -98,8 +98,8 @@ impl Walk<'_> {
         {
             return Outcome::Skipped(refusal.why);
         }
-        let (setbacks, server, name) = (&self.call.setbacks, &self.connection.server, node.name_any());
-        if let Some(reason) = setbacks.reason(server, &name, Instant::now()) {
+        let (failure_backoff, server, name) = (&self.call.failure_backoff, &self.connection.server, node.name_any());
+        if let Some(reason) = failure_backoff.reason(server, &name, Instant::now()) {
             return Outcome::Skipped(reason);
         }
         let time = settings.node_time().min(left);
@@ -121,12 +121,12 @@ impl Walk<'_> {
         };
         match read {
             Ok(read) => {
-                setbacks.note(server, &name, None);
+                failure_backoff.note(server, &name, None);
                 Outcome::Read(summarise(node, read))
             }
             Err(failure) => {
                 if !self.call.cancel.is_cancelled() && is_ready(node) {
-                    setbacks.note(server, &name, Some(&failure.why));
+                    failure_backoff.note(server, &name, Some(&failure.why));
                 }
                 Outcome::Failed(failure)
             }

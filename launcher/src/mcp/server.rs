@@ -44,13 +44,20 @@ pub struct Server {
     prober: Prober,
     tools: Arc<Vec<Entry>>,
     tokens: Arc<Tokens>,
-    setbacks: Arc<FailureBackoff>,
+    failure_backoff: Arc<FailureBackoff>,
 }
 
 impl Server {
     /// A server of these tools.
     pub fn new(settings: Arc<Settings>, contexts: Arc<Contexts>, prober: Prober, tools: Vec<Entry>) -> Self {
-        Self { settings, contexts, prober, tools: Arc::new(tools), tokens: Arc::default(), setbacks: Arc::default() }
+        Self {
+            settings,
+            contexts,
+            prober,
+            tools: Arc::new(tools),
+            tokens: Arc::default(),
+            failure_backoff: Arc::default(),
+        }
     }
 
     /// The same with these tokens: a test brings its own clock.
@@ -59,9 +66,9 @@ impl Server {
     }
 
     fn call(&self, on_phase: OnPhase, cancel: CancellationToken, consent: Consent) -> Call {
-        let Self { settings, contexts, prober, setbacks, .. } = self;
+        let Self { settings, contexts, prober, failure_backoff, .. } = self;
         let call = Call::new(settings.clone(), contexts.clone(), prober.clone(), consent);
-        Call { on_phase, cancel, setbacks: setbacks.clone(), ..call }
+        Call { on_phase, cancel, failure_backoff: failure_backoff.clone(), ..call }
     }
 }
 

@@ -16,8 +16,8 @@ use crate::kubernetes::client::api_error::section_unknown;
 use crate::kubernetes::model::conditions::is_ready;
 use crate::kubernetes::model::node_gpus;
 use crate::kubernetes::read::live_pods::LivePods;
-use crate::kubernetes::read::{api_only, cluster_facts, node_log, nodes};
-use crate::probe::{ProbeRequest, ProbeResult, TargetContainer, api_only as probe_api_only};
+use crate::kubernetes::read::{api_only_facts, cluster_facts, node_log, nodes};
+use crate::probe::{ProbeRequest, ProbeResult, TargetContainer, api_only};
 use crate::reading::container_scope;
 use crate::reading::probe_note::ProbeNote;
 use crate::settings::ProbeMethod;
@@ -56,30 +56,30 @@ pub(crate) struct Ask {
     /// Words after `node-probe`.
     command: Vec<String>,
     /// The container that the question is about.
-    beside: Option<TargetContainer>,
+    target: Option<TargetContainer>,
     /// Start of the kernel's lines that are asked for; all by default.
     since: Option<Since>,
 }
 
 impl From<Vec<String>> for Ask {
     fn from(command: Vec<String>) -> Self {
-        Self { command, beside: None, since: None }
+        Self { command, target: None, since: None }
     }
 }
 
 impl Ask {
     /// Everything, with a look into one container.
-    pub(crate) fn everything_about(beside: Option<TargetContainer>) -> Self {
+    pub(crate) fn everything_about(target: Option<TargetContainer>) -> Self {
         let command = vec!["all".to_owned()];
-        let command = beside.as_ref().map_or(command.clone(), |beside| beside.add_container_option(&command));
-        Self { command, beside, since: None }
+        let command = target.as_ref().map_or(command.clone(), |target| target.add_container_option(&command));
+        Self { command, target, since: None }
     }
 
     /// The kernel's lines.
     pub(crate) fn kernel_log(since: Option<Since>) -> Self {
         let mut command = vec!["xid".to_owned()];
         command.extend(since.iter().flat_map(|since| ["--since".to_owned(), since.word()]));
-        Self { command, beside: None, since }
+        Self { command, target: None, since }
     }
 
     /// Whether the kernel's lines have a part in the answer.
@@ -145,9 +145,9 @@ pub(crate) async fn read_or_ask_kubernetes(
         let log = async {
             if with_log { read.add_kernel_log(call, connection, kubernetes, since.as_ref()).await } else { Ok(()) }
         };
-        let (mut alone, log) = tokio::join!(api_only::read(connection, kubernetes, call.left()), log);
-        alone.not_read.extend(log.err());
-        read.note.alone = Some(Box::new(alone));
+        let (mut facts, log) = tokio::join!(api_only_facts::read(connection, kubernetes, call.left()), log);
+        facts.not_read.extend(log.err());
+        read.note.api_only = Some(Box::new(facts));
     }
     Ok(read)
 }
@@ -190,9 +190,9 @@ pub(crate) async fn read_known(
     call.settings.may_probe(kubernetes)?;
     nodes::must_be_ready(kubernetes)?;
     let name = kubernetes.name_any();
-    let Ask { command, beside, since: _ } = ask.into();
+    let Ask { command, target, since: _ } = ask.into();
     let deadline = time.saturating_sub(KEPT_FOR_REMOVAL);
-    let request = ProbeRequest { node: name.clone(), command, tool, target: beside, deadline };
+    let request = ProbeRequest { node: name.clone(), command, tool, target, deadline };
     let (probed, cluster) =
         tokio::join!(probe(call, connection, request), cluster_facts::facts(connection, kubernetes, deadline));
     let probed = match probed {
@@ -221,7 +221,7 @@ pub(crate) async fn read_known(
 
 /// A node without a probe: nothing of the hardware is known, and why.
 fn unprobed(connection: &Connection, kubernetes: &Node, why: &str, next_step: &str) -> Read {
-    let report = probe_api_only::report(why, next_step);
+    let report = api_only::report(why, next_step);
     let diagnosis = diagnosis::diagnose(&report, &node_gpus::cluster_facts(kubernetes));
     let note = format!("No probe ran: {}. The hardware was not checked. {next_step}", why.trim_end_matches('.'));
     let note = ProbeNote::without_probe(&kubernetes.name_any(), &connection.context, note);
@@ -248,7 +248,7 @@ fn data_of<T: Default>(node: &str, name: &str, section: Option<Section<T>>) -> R
     let missing = || Failure::new(format!("Reading {name} of node {node}"), "the probe did not report it", OLD_PROBE);
     let section = section.ok_or_else(missing)?;
     let problem = section.problems.into_iter().next();
-    if problem.as_ref().is_some_and(|problem| problem.code == probe_api_only::CODE) {
+    if problem.as_ref().is_some_and(|problem| problem.code == api_only::CODE) {
         return Ok(T::default());
     }
     section.data.ok_or_else(|| match problem {

@@ -24,7 +24,7 @@ use crate::reading::read_node::KEPT_FOR_REMOVAL;
 use crate::settings::{Mode, Settings};
 
 /// Longest that an action's pod may live: deploy/admission-policy.yaml admits none that lives longer than 15 minutes.
-pub(crate) const LONGEST: Duration = Duration::from_secs(840);
+pub(crate) const MOST_ACTION_TIME: Duration = Duration::from_secs(840);
 
 /// The answer of a tool that changes something. `T` is what the node reports of it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -321,7 +321,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
     async fn act(&self, agreed: Agreed) -> Result<Acted<D::Done>, Failure> {
         let Agreed { plan, how } = agreed;
         let id = random_suffix();
-        let deadline = (self.call.settings.call_time() + self.action.time()).min(LONGEST);
+        let deadline = (self.call.settings.call_time() + self.action.time()).min(MOST_ACTION_TIME);
         let request = self.request(self.command(&["--once", &id]), deadline);
         let note = self.note(plan.clone(), how.clone());
         let Call { prober, on_phase, .. } = self.call;

@@ -13,7 +13,7 @@ use crate::error::Failure;
 use crate::reading::read_node;
 use crate::reading::read_node::Ask;
 use crate::text::node_answer::{foot, head};
-use crate::text::table::{cell, lines, second, table};
+use crate::text::table::{cell, lines, new_table, second};
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
 
@@ -87,7 +87,8 @@ impl Tool for AnalyzeXidErrors {
 
     fn table(answer: &Self::Answer) -> String {
         let XidSection { events, events_omitted, since, events_before, untrusted_lines } = &answer.section;
-        let mut rows = table(["last (UTC)", "times", "what", "gpu", "pci address", "pid", "process", "kernel text"]);
+        let mut rows =
+            new_table(["last (UTC)", "times", "what", "gpu", "pci address", "pid", "process", "kernel text"]);
         for event in events {
             let what = match event.code {
                 Some(code) => format!("{} {code}", kind_word(event)),

@@ -12,7 +12,7 @@ use crate::call::Call;
 use crate::error::Failure;
 use crate::reading::read_node;
 use crate::text::node_answer::{foot, head};
-use crate::text::table::{cell, lines, table};
+use crate::text::table::{cell, lines, new_table};
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
 
@@ -98,7 +98,7 @@ impl Tool for DiagnoseGpuNode {
         let (complete, partial) = (of("Complete", Status::Ok), of("Partial", Status::Partial));
         let mut text = format!("{}\n{complete}{partial}{}", head(answer), of("Failed", Status::Error));
         if !section.affected_gpus.is_empty() {
-            let mut rows = table(["gpu", "pci address", "score", "status", "because of"]);
+            let mut rows = new_table(["gpu", "pci address", "score", "status", "because of"]);
             for gpu in &section.affected_gpus {
                 let because: Vec<_> =
                     gpu.deductions.iter().map(|lost| format!("{} (-{})", lost.finding, lost.points)).collect();

@@ -12,7 +12,7 @@ use crate::error::Failure;
 use crate::kubernetes::client::api_error::section_unknown;
 use crate::kubernetes::model::conditions::is_ready;
 use crate::kubernetes::model::placement::Candidate;
-use crate::kubernetes::read::{candidates as placement, pod as read_pod};
+use crate::kubernetes::read::{candidates, pod};
 use crate::probe::TargetContainer;
 use crate::reading::probe_note::ProbeNote;
 use crate::reading::read_node;
@@ -98,7 +98,7 @@ impl Tool for ExplainGpuPod {
         let ExplainArgs { pod: name, namespace, context } = args;
         let reading = async {
             let connection = call.contexts.connect(context.as_deref()).await?;
-            let read = read_pod::read(&connection, &namespace, &name).await?;
+            let read = pod::read(&connection, &namespace, &name).await?;
             Ok((connection, read))
         };
         let (connection, (object, mut pod, no_events)) = call.within("Reading the pod", reading).await?;
@@ -118,7 +118,7 @@ impl Tool for ExplainGpuPod {
         let (mut candidates, mut not_listed) = (Vec::new(), None);
         if waits_for_nodes(&pod) {
             let said = pod.message.as_deref();
-            match call.within("Looking for nodes", placement::candidates(&connection, &object, said)).await {
+            match call.within("Looking for nodes", candidates::candidates(&connection, &object, said)).await {
                 Ok(found) => candidates = found,
                 Err(Failure { what, why, .. }) => not_listed = Some(format!("{what}: {why}")),
             }

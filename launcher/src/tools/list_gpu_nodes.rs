@@ -20,7 +20,7 @@ use crate::kubernetes::model::node_gpus;
 use crate::kubernetes::model::node_labels::{is_gpu_node, label_number};
 use crate::kubernetes::model::resources::GPU_RESOURCE;
 use crate::kubernetes::read::{claims, nodes, pods};
-use crate::text::table::{cell, counted, lines, table};
+use crate::text::table::{cell, counted, lines, new_table};
 use crate::tools::tool::Tool;
 
 /// Bytes of all rows of one answer. The totals always count all nodes.
@@ -169,7 +169,7 @@ impl Tool for ListGpuNodes {
     fn table(answer: &GpuNodes) -> String {
         let heads =
             ["node", "ready", "model", "gpus", "driver", "free", "allocated", "allocatable", "capacity", "problems"];
-        let mut rows = table(heads);
+        let mut rows = new_table(heads);
         for node in &answer.nodes {
             let ready = match (node.ready, node.cordoned) {
                 (true, false) => "yes",

@@ -18,7 +18,7 @@ pub mod reset_gpu;
 pub mod snapshot_ecc;
 pub mod tool;
 
-pub(crate) use acting::LONGEST as LONGEST_ACTION;
+pub(crate) use acting::MOST_ACTION_TIME;
 pub use args::{FleetArgs, NodeArgs};
 pub use registry::all;
 pub use tool::{Entry, Rendered, Tool};

@@ -180,8 +180,8 @@ fn outcome(mut child: Child, time: Duration) -> (Option<i32>, String) {
         }
     };
     let mut said = String::new();
-    let patience = Instant::now() + if code.is_some() { OUTPUT_TIME } else { Duration::ZERO };
-    while let Ok(piece) = pieces.recv_timeout(patience.saturating_duration_since(Instant::now())) {
+    let output_end = Instant::now() + if code.is_some() { OUTPUT_TIME } else { Duration::ZERO };
+    while let Ok(piece) = pieces.recv_timeout(output_end.saturating_duration_since(Instant::now())) {
         if said.len() < MOST_SAID * 4 {
             said.push_str(&piece);
         }

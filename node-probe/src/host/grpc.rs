@@ -35,9 +35,9 @@ const MOST_FRAME: usize = 16 * 1024;
 const EMPTY_MESSAGE: [u8; 5] = [0; 5];
 
 /// Calls `path` (`/package.Service/Method`) with an empty request and returns the answer's message of at most `most` bytes.
-pub(super) fn call(socket: &Path, path: &str, most: u32, patience: Duration) -> io::Result<Vec<u8>> {
+pub(super) fn call(socket: &Path, path: &str, most: u32, time: Duration) -> io::Result<Vec<u8>> {
     let mut connection =
-        Connection { stream: UnixStream::connect(socket)?, deadline: Instant::now() + patience, most: most as usize };
+        Connection { stream: UnixStream::connect(socket)?, deadline: Instant::now() + time, most: most as usize };
     connection.send(&request(path, most))?;
     message(&connection.answer()?)
 }

@@ -121,16 +121,22 @@ pub(super) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
         127 => "did not find a command (exit code 127)".to_owned(),
         134 => "aborted (SIGABRT): an assertion failed, or a library such as NCCL aborted".to_owned(),
         135 => "had a bus error (SIGBUS): /dev/shm is often too small for its workers".to_owned(),
-        137 => "was killed (SIGKILL); no OOM kill, eviction or failed probe was found".to_owned(),
+        137 => "was killed (SIGKILL); no OOM kill, eviction or failed probe was found, and the sender of the signal is not \
+                known"
+            .to_owned(),
         139 => "crashed (SIGSEGV)".to_owned(),
-        143 => "was terminated (SIGTERM)".to_owned(),
+        143 => "was terminated (SIGTERM); the sender of the signal is not known".to_owned(),
         code => format!("exited with exit code {code}"),
     };
     let near = case.on_node.node_events.iter().collect::<Vec<_>>();
-    let certainty = if near.is_empty() && case.on_node.log_covers { Certainty::Likely } else { Certainty::Possible };
+    // Another process sends these two signals.
+    let sent = matches!(exit_code, 137 | 143);
+    let covered = near.is_empty() && case.on_node.log_covers;
+    let certainty = if covered && !sent { Certainty::Likely } else { Certainty::Possible };
+    let cause = if sent { Cause::Unknown } else { Cause::Application };
     let now = if case.pod.running().any(|(name, _)| name == container) { "; it is running again" } else { "" };
     Some(
-        case.explain(Cause::Application, certainty, format!("container {container} {what} ({reason}){now}"))
+        case.explain(cause, certainty, format!("container {container} {what} ({reason}){now}"))
             .with_evidence(end_quote(case))
             .with_evidence(
                 quotes(&near)

@@ -1,5 +1,8 @@
 //! Retries of reads: what a busy or restarting API server refuses is requested again, within the time of one read. A server
 //! that cannot be reached fails at once.
+//!
+//! kube's `RetryPolicy` is not used. It is a layer of the client: it also repeats the creation of a pod, has no limit for one
+//! try or for all of them, waits for as long as a `Retry-After` says, and repeats neither 500, 502 nor a closed connection.
 
 use std::time::Duration;
 

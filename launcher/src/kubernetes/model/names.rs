@@ -39,6 +39,11 @@ pub(crate) fn namespace(name: &str) -> Result<(), Failure> {
     Err(refusal("namespace", name, "a namespace's name has lower-case letters, digits and '-' only, 63 at most"))
 }
 
+/// Removes the name of the runtime: `containerd://abc` → `abc`, as cgroups have it.
+pub(crate) fn container_id_without_scheme(container_id: &str) -> &str {
+    container_id.rsplit('/').next().unwrap_or_default()
+}
+
 fn refusal(what: &str, name: &str, why: &str) -> Failure {
     Failure::new(format!("Looking for {what} '{}'", clean(name, 80)), why, "Fix the name. No request was sent.")
 }

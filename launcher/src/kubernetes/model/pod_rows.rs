@@ -5,10 +5,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::text::clean;
 
-use crate::kubernetes::model::allocation::{
-    Amounts, Role, effective_requests, holds, requests as requests_of, role_of_init,
-};
+use crate::kubernetes::model::allocation::{self, Amounts, Role, effective_requests, holds, role_of_init};
 use crate::kubernetes::model::dra::Dra;
+use crate::kubernetes::model::names::container_id_without_scheme;
 use crate::kubernetes::model::slim::{Container, ContainerStatus, Pod, PodClaim};
 
 /// UUIDs of one pod's annotations that are told.
@@ -149,7 +148,7 @@ pub(crate) fn row(pod: &Pod, dra: Option<&Dra>) -> Option<PodRow> {
 }
 
 fn container_row(pod: &Pod, container: &Container, role: Role, claims: &[ClaimRow]) -> Option<ContainerRow> {
-    let requests = requests_of(container);
+    let requests = allocation::requests(container);
     let status = statuses(pod).find(|status| status.name == container.name);
     let mut devices: Vec<DeviceRow> = status.into_iter().flat_map(devices_of_status).collect();
     for named in &container.resources.claims {
@@ -171,18 +170,15 @@ fn container_row(pod: &Pod, container: &Container, role: Role, claims: &[ClaimRo
         limits: (*limits != requests).then(|| limits.clone()),
         requests,
         devices,
-        runtime_id: status.map(|status| plain_id(&status.container_id).to_owned()).unwrap_or_default(),
+        runtime_id: status
+            .map(|status| container_id_without_scheme(&status.container_id).to_owned())
+            .unwrap_or_default(),
     })
 }
 
 /// States of all containers of a pod.
 pub(crate) fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     pod.status.container_statuses.iter().chain(&pod.status.init_container_statuses)
-}
-
-/// `containerd://abc` → `abc`: what cgroups say.
-pub(crate) fn plain_id(container_id: &str) -> &str {
-    container_id.rsplit('/').next().unwrap_or_default()
 }
 
 /// Devices by the container's status (KEP-4680), with their health.

@@ -33,7 +33,7 @@ const LONGEST_TEXT: usize = 200;
 
 /// What Kubernetes knows of a node's GPUs.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
-pub struct KubernetesAlone {
+pub struct ApiOnlyFacts {
     /// GPU resources that the node has.
     pub capacity: BTreeMap<String, u64>,
     /// Those of them that pods may use.
@@ -55,7 +55,7 @@ pub struct KubernetesAlone {
     pub not_read: Vec<String>,
 }
 
-impl KubernetesAlone {
+impl ApiOnlyFacts {
     /// Line by line, for a person.
     pub fn lines(&self) -> Vec<String> {
         let Self { capacity, allocatable, labels, conditions, unhealthy_devices, events, not_read } = self;
@@ -74,16 +74,16 @@ impl KubernetesAlone {
 }
 
 /// Reads it within `time`. What cannot be read is listed in `not_read`; it fails nothing.
-pub async fn read(connection: &Connection, node: &Node, time: Duration) -> KubernetesAlone {
+pub async fn read(connection: &Connection, node: &Node, time: Duration) -> ApiOnlyFacts {
     let name = node.name_any();
     let status = node.status.as_ref();
     let amounts = |list: Option<&BTreeMap<_, _>>| list.map(gpu_resources).unwrap_or_default();
-    let mut answer = KubernetesAlone {
+    let mut answer = ApiOnlyFacts {
         capacity: amounts(status.and_then(|status| status.capacity.as_ref())),
         allocatable: amounts(status.and_then(|status| status.allocatable.as_ref())),
         labels: gpu_labels(node),
         conditions: why_not_ready(node).into_iter().chain(gpu_conditions(node)).collect(),
-        ..KubernetesAlone::default()
+        ..ApiOnlyFacts::default()
     };
     let time = time.min(LIST_TIME);
     let (events, pods) =

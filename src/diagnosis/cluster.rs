@@ -1,8 +1,7 @@
-//! What Kubernetes and the kubelet believe about the GPUs, against what is there.
+//! Compares the GPUs in Kubernetes and the kubelet with the GPUs of the node.
 //!
-//! A node that shows no GPU at all is the classic false all-clear: nothing is wrong with nothing. So the count is
-//! compared with everybody who counts: the PCI bus (`lost`), capacity, labels, and the devices that the kubelet handed
-//! out.
+//! A node on which all GPUs have disappeared has no finding about a GPU. Therefore the number of GPUs is compared with
+//! the PCI bus (in `lost`), the capacity, the labels, and the allocations of the kubelet.
 
 use super::draft::Draft;
 use super::node::Node;
@@ -50,18 +49,18 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Whether any GPU is cut into MIG instances: then whole GPUs are not what Kubernetes counts.
+/// Returns whether any GPU has MIG enabled: then Kubernetes does not count whole GPUs.
 fn has_mig(node: &Node<'_>) -> bool {
     let section = node.mig().is_some_and(|mig| mig.gpus.iter().any(|gpu| gpu.mode.is_some_and(|mode| mode.current)));
     section
         || node.inventory().is_some_and(|all| all.gpus.iter().any(|gpu| gpu.mig_mode.is_some_and(|mode| mode.current)))
 }
 
-/// The GPUs that Kubernetes expects, and who says so.
+/// Returns the number of GPUs that Kubernetes expects, and its source.
 fn expected(node: &Node<'_>) -> Option<(u32, &'static str)> {
     let capacity = node.cluster.gpu_capacity.filter(|_| !has_mig(node)).map(|count| (count, "capacity"));
     let label = node.cluster.gpu_label_count.map(|count| (count, "label nvidia.com/gpu.count"));
-    // Of equals the last wins: the capacity, which people know better.
+    // If they are equal, the capacity is named, because it is better known.
     label.into_iter().chain(capacity).max_by_key(|(count, _)| *count).filter(|(count, _)| *count > 0)
 }
 
@@ -82,11 +81,11 @@ fn counts(node: &Node<'_>) -> Vec<Draft> {
                     .with_all_evidence(counted),
             ]
         }
-        // With PCI unread, NVML's failure says nothing about the hardware.
+        // If PCI was not read, a failure of NVML does not show that hardware is missing.
         None if nobody && on_pci.is_some() => vec![Draft::on_node(NOT_GPU_NODE).with_all_evidence(counted)],
         Some((count, who)) => {
             let known = u32::try_from(node.listed().count()).unwrap_or(u32::MAX);
-            // GPUs that are known but do not answer have their own finding.
+            // GPUs that do not respond have their own finding.
             let fewer = known > 0 && known < count;
             let draft = || {
                 Draft::on_node(FEWER)
@@ -99,7 +98,7 @@ fn counts(node: &Node<'_>) -> Vec<Draft> {
     }
 }
 
-/// How many GPUs a witness names; without a number, what became of the question.
+/// Returns the number of GPUs in a source as text, or why there is no number.
 fn seen(says: &str, count: Option<usize>, witness: &str, problems: Option<&Vec<Problem>>) -> String {
     match (count, problems) {
         (Some(count), _) => format!("{says} {}", quote::count(count, "GPU")),
@@ -124,10 +123,10 @@ fn offers(node: &Node<'_>) -> Option<Draft> {
     })
 }
 
-/// GPUs that work, and that Kubernetes cannot give to anybody.
+/// GPUs that work, but are not advertised to Kubernetes.
 fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
     let cluster = node.cluster;
-    // MIG devices are given out under other names.
+    // MIG devices are other resources.
     if present == 0 || has_mig(node) {
         return None;
     }
@@ -146,7 +145,7 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
     Some(draft.with_all_evidence(unasked.map(str::to_owned)))
 }
 
-/// The kubelet's books against NVML's list.
+/// Compares the allocations of the kubelet with the GPUs in NVML.
 fn kubelet(node: &Node<'_>) -> Vec<Draft> {
     let Some(kubelet) = node.kubelet() else { return Vec::new() };
     let mut drafts = Vec::new();
@@ -190,11 +189,11 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Whether a device id names a GPU or MIG device that NVML would list, and does not.
+/// Returns whether a device id is a GPU or MIG device that NVML should list, but does not.
 fn is_missing(node: &Node<'_>, device: &str) -> bool {
     let id = device.split("::").next().unwrap_or(device);
-    // A GPU that is known to be lost has its own finding; that its holder lost it too is no second one.
-    // Where nobody knows the lost GPU's UUID, an unlisted device may be it.
+    // A lost GPU has its own finding, and its allocation is no second one. If the UUID of the lost GPU is not known, an
+    // unlisted device may be that GPU.
     let may_be = |uuid: Option<&str>| uuid.is_none_or(|uuid| uuid == id);
     if node.gpus.iter().any(|gpu| !gpu.answers && may_be(gpu.uuid.as_deref())) {
         return false;

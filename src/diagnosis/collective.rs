@@ -1,7 +1,7 @@
-//! A job whose GPUs all wait for one that is gone: full utilization, little power, no memory traffic.
+//! A job in which GPUs wait for a lost GPU: high utilization, low power, no memory traffic.
 //!
-//! A collective (NCCL) waits in a kernel that spins: NVML counts that as 100 % utilization. Limits: such a reading alone
-//! is no fault, since a kernel that works in registers looks like it. So it counts beside a GPU that is gone only.
+//! A collective operation (NCCL) waits in a spinning kernel, which NVML counts as 100 % utilization. A kernel that
+//! works in registers only looks the same, so this reading is a finding only if another GPU is lost.
 
 use super::draft::Draft;
 use super::node::{Gpu, Node};
@@ -18,13 +18,13 @@ rules! {
 /// A kernel that spins keeps the SMs busy all the time.
 const BUSY_PERCENT: u32 = 95;
 
-/// Reads and writes of memory that a spinning kernel makes.
+/// Highest memory utilization of a spinning kernel.
 const MAX_MEMORY_PERCENT: u32 = 2;
 
-/// Work at full utilization draws more than this share of the limit.
+/// Highest power draw of a spinning kernel. Real work at full utilization draws more.
 const MAX_POWER_PERCENT: u32 = 40;
 
-/// One GPU that spins may be one program's own doing.
+/// A single spinning GPU may have another reason.
 const MIN_GPUS: usize = 2;
 
 /// One finding for all GPUs that wait.

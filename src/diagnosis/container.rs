@@ -1,4 +1,4 @@
-//! What the container beside which the probe ran can open: GPUs that are lost to one container, and to nobody else.
+//! GPU device files of one container: GPUs that only this container cannot use.
 
 use super::draft::Draft;
 use super::node::Node;
@@ -24,10 +24,10 @@ rules! {
 /// Devices named in one line of evidence.
 const NAMED: usize = 4;
 
-/// Values of `NVIDIA_VISIBLE_DEVICES` that ask for no GPU.
+/// Values of `NVIDIA_VISIBLE_DEVICES` that request no GPU.
 const NO_GPU: [&str; 3] = ["", "none", "void"];
 
-/// What the container cannot open and should.
+/// Findings about devices that the container should be able to open, but cannot.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let Some(container) = node.host().and_then(|host| host.container.as_ref()) else { return Vec::new() };
     let wanted = container.visible_devices.as_deref().filter(|value| !NO_GPU.contains(value));

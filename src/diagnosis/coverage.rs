@@ -1,6 +1,7 @@
-//! How much of the kernel log there was to be read, and what else it says about the machine around the GPUs.
+//! How much of the kernel log was read, and what it reports about the rest of the machine.
 //!
-//! "No Xid" holds for the window that was read. A window of minutes on a machine that runs for weeks is no all-clear.
+//! "No Xid" is only true for the time window that was read. A window of minutes on a machine that has been running for
+//! weeks does not show that there were no Xids.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -33,10 +34,10 @@ rules! {
             fault, but it affects jobs.";
 }
 
-/// Below an hour, an Xid that failed a job may well have left the buffer before anybody asked.
+/// In a shorter window, the Xid that caused a job failure may already have been overwritten.
 const SHORTEST: SignedDuration = SignedDuration::from_hours(1);
 
-/// The log's window, its gaps, and the machine's other trouble.
+/// Findings about the window and the gaps of the log, and about other devices of the machine.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> =
         window_too_short(node).map(|words| Draft::on_node(SHORT).with_evidence(words)).into_iter().collect();
@@ -61,7 +62,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Lines that speak of NVIDIA and were not understood: shown, so that somebody can read them.
+/// Lines about NVIDIA that were not recognized are shown, so that a person can read them.
 fn unread(node: &Node<'_>) -> Option<Draft> {
     let logs = node.kernel_log()?.coverage.iter().filter(|log| log.unread_lines > 0);
     let lines = logs.flat_map(|log| {
@@ -74,7 +75,7 @@ fn unread(node: &Node<'_>) -> Option<Draft> {
     (!lines.is_empty()).then(|| Draft::on_node(UNREAD).with_all_evidence(lines))
 }
 
-/// In words, that the log holds errors which could not be decoded: no all-clear.
+/// Returns a text if the log has errors that could not be parsed, so that the verdict cannot be `healthy`.
 pub(super) fn undecoded(node: &Node<'_>) -> Option<String> {
     let log = node.kernel_log()?;
     let errors = log.coverage.iter().map(|source| source.unread_errors).max().unwrap_or(0);
@@ -84,10 +85,10 @@ pub(super) fn undecoded(node: &Node<'_>) -> Option<String> {
     (errors > 0).then(|| format!("{errors} kernel {lines} that may report a GPU error could not be parsed{sample}"))
 }
 
-/// Words of an advice that depends on whether something happened before.
+/// Phrases of advice that depend on whether something happened before.
 const AGAIN: [&str; 6] = ["happens again", "fails again", "repeat", "second loss", "lost again", "comes back"];
 
-/// An advice for the second time is no help where the log cannot tell whether this is it.
+/// Adds a sentence to advice about a repetition if the log does not show whether it happened before.
 pub(super) fn say_what_is_before(node: &Node<'_>, drafts: &mut [Draft]) {
     let Some(limit) = untold(node) else { return };
     let of_event = |draft: &&mut Draft| draft.when.is_some() && draft.severity >= Severity::Warning;
@@ -98,7 +99,7 @@ pub(super) fn say_what_is_before(node: &Node<'_>, drafts: &mut [Draft]) {
     }
 }
 
-/// Which log, as the subject of a sentence, tells nothing of the time before an event.
+/// Returns a clause about the start of the log, if the log does not cover the time before.
 fn untold(node: &Node<'_>) -> Option<String> {
     let log = node.kernel_log()?;
     let begins = log.coverage.iter().filter_map(|source| source.from).min()?;
@@ -111,7 +112,7 @@ fn untold(node: &Node<'_>) -> Option<String> {
     begins_at_boot(node).map(|begins| format!("The kernel log begins at the last boot ({})", quote::time(begins)))
 }
 
-/// When the log begins, where it holds nothing of the time before the last boot.
+/// Returns the start of the log if it begins at the last boot.
 fn begins_at_boot(node: &Node<'_>) -> Option<Timestamp> {
     let log = node.kernel_log()?;
     if log.events.iter().any(|event| event.boot_id.is_some() && event.boot_id != node.report.boot_id) {
@@ -120,7 +121,7 @@ fn begins_at_boot(node: &Node<'_>) -> Option<Timestamp> {
     let begins = log.coverage.iter().filter_map(|source| source.from).min()?;
     let uptime = node.host().and_then(|host| host.uptime_seconds).and_then(|uptime| i64::try_from(uptime).ok());
     let booted = node.now.zip(uptime).map(|(now, uptime)| now - SignedDuration::from_secs(uptime));
-    // Stamps of the same moment differ by the drift of the kernel's clock.
+    // Timestamps of the same moment differ because the clock of the kernel drifts.
     let since_boot = booted.is_some_and(|booted| begins >= booted - SignedDuration::from_mins(5));
     let complete = log
         .coverage
@@ -133,19 +134,19 @@ fn begins_at_boot(node: &Node<'_>) -> Option<Timestamp> {
 /// The longest line that a finding quotes.
 const SAMPLE: usize = 200;
 
-/// Since when the log was read without a hole, up to the moment at which the facts were taken.
+/// Returns the time from which on the log was read without a gap until the facts were taken.
 pub(super) fn since(node: &Node<'_>) -> Option<Timestamp> {
     let log = node.kernel_log()?;
-    // A window that was asked for is the window that is spoken of.
+    // If a window was requested, the text is about that window.
     window::reach(&log.coverage, node.now?).map(|reach| log.since.map_or(reach, |asked| asked.max(reach)))
 }
 
-/// Whether the log has all of the window that was asked for.
+/// Returns whether the log covers the whole requested window.
 fn covers_what_was_asked(node: &Node<'_>) -> bool {
     node.kernel_log().and_then(|log| log.since).zip(since(node)).is_some_and(|(asked, since)| since <= asked)
 }
 
-/// In words, why the log is too short for "no Xid"; `None` where it is long enough or begins at boot.
+/// Returns why the log is too short for "no Xid"; `None` if it is long enough or begins at boot.
 pub(super) fn window_too_short(node: &Node<'_>) -> Option<String> {
     let logs = node.kernel_log()?.coverage.as_slice();
     if let Some(why) = without_times(logs) {
@@ -178,7 +179,8 @@ pub(super) fn window_too_short(node: &Node<'_>) -> Option<String> {
     ))
 }
 
-/// Why logs without any time say nothing of a window. One that begins at boot (a saved `dmesg`) needs none.
+/// Returns why logs without timestamps cover no window. A log that begins at boot (a saved `dmesg`) needs no
+/// timestamps.
 fn without_times(logs: &[Coverage]) -> Option<&'static str> {
     if logs.is_empty() || logs.iter().any(|log| log.from.is_some()) {
         return None;

@@ -1,7 +1,7 @@
-//! Driver, firmware and set-up: what keeps the GPUs from being used though nothing is broken.
+//! Driver, firmware and configuration: why the GPUs cannot be used although the hardware works.
 //!
-//! NVML's refusal to start has a handful of causes with a different remedy each; the host's own facts (loaded module,
-//! files on disk, who owns the PCI device) tell them apart.
+//! NVML can fail to start for several reasons, each with a different solution. The facts of the host (loaded module,
+//! files on disk, driver of the PCI device) tell them apart.
 
 use super::draft::Draft;
 use super::node::{Gpu, Node};
@@ -79,7 +79,7 @@ rules! {
         Watch "No action by itself; it can explain driver problems on {node}. If it repeats, update the driver.";
 }
 
-/// One finding for the driver as a whole, then its set-up.
+/// Findings about the driver as a whole, then about its configuration.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = usable(node);
     let broken = drafts.iter().any(|draft| draft.severity >= Severity::Critical);
@@ -92,7 +92,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Whether NVML can be used at all, and if not, why.
+/// Returns a finding if NVML cannot be used.
 fn usable(node: &Node<'_>) -> Vec<Draft> {
     let host = node.host();
     let all_on = |driver: &str| {
@@ -109,7 +109,7 @@ fn usable(node: &Node<'_>) -> Vec<Draft> {
     }
     let works = node.inventory().is_some_and(|inventory| !inventory.gpus.is_empty());
     if works {
-        // It stopped on the way: busy, or a GPU that hangs.
+        // It timed out later: NVML is busy, or a GPU hangs.
         let slow = node.nvml_problem(&[codes::TIMEOUT]).map(|problem| {
             let words = format!("{}: {}", quote::data(&problem.what), quote::reason(&problem.why));
             let watch = "Run the diagnosis again in a minute. If NVML on {node} hangs again, drain the node and check the kernel log.";
@@ -123,14 +123,14 @@ fn usable(node: &Node<'_>) -> Vec<Draft> {
     if all_on("vfio-pci") {
         return node.listed().map(lost::passthrough).collect();
     }
-    // A node without any GPU needs no driver; `cluster` says whether it should have one.
+    // A node without GPUs needs no driver. `cluster` checks whether it should have GPUs.
     if host.is_some_and(|host| host.pci_gpus.is_empty()) && host.is_some_and(|host| host.driver.loaded.is_none()) {
         return Vec::new();
     }
     refusal(node).into_iter().collect()
 }
 
-/// NVML's own reason, or the host's.
+/// Returns the reason of NVML, or a reason from the facts of the host.
 fn refusal(node: &Node<'_>) -> Option<Draft> {
     const REASONS: [(&[&str], super::rules::Rule); 4] = [
         (&[codes::VERSION_MISMATCH], MISMATCH),
@@ -142,12 +142,12 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
     let not_loaded = driver.is_some_and(|driver| driver.loaded.is_none());
     let found = REASONS.into_iter().find_map(|(codes, rule)| Some((rule, node.nvml_problem(codes)?)));
     let library = node.nvml_problem(&[codes::LIBRARY_NOT_FOUND]);
-    // Whatever else NVML may say: the log knows more.
+    // For other NVML errors the kernel log has more information.
     let other = || node.nvml_problem(&codes::FAILURES);
     let (rule, problem) = match (found, library) {
         (Some((rule, problem)), _) => (rule, Some(problem)),
         (None, library) if not_loaded => (NOT_LOADED, library.or_else(other)),
-        // Nobody looked whether the module is loaded: the library alone may not be what is missing.
+        // It is not known whether the module is loaded, so more than the library may be missing.
         (None, Some(problem)) => (if driver.is_some() { NO_LIBRARY } else { NOT_FOUND }, Some(problem)),
         (None, None) => (NVML_FAILED, Some(other()?)),
     };
@@ -177,7 +177,7 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
     Some(draft.with_all_evidence(node.timeline.of_kind(Kind::ApiMismatch).map(quote::event).take(1)))
 }
 
-/// Whether there is a module that could be loaded, where that was seen and none is.
+/// Returns whether a module could be loaded, if none is loaded.
 fn module_of_kernel(node: &Node<'_>, driver: &DriverVersions) -> Option<String> {
     let listed = driver.module_listed.filter(|_| driver.loaded.is_none())?;
     let kernel = node
@@ -194,7 +194,8 @@ fn module_of_kernel(node: &Node<'_>, driver: &DriverVersions) -> Option<String> 
 const WAKING: &str = "Run the diagnosis of {node} again in a minute, and start nvidia-persistenced there. Without it, the \
                       first call initializes all GPUs, which takes half a minute or more.";
 
-/// Whether NVML may be slow because it has to initialise GPUs that nobody keeps awake: nothing else speaks for a hang.
+/// Returns whether NVML may be slow because it initializes the GPUs without persistence mode, and nothing indicates a
+/// hang.
 fn may_be_waking(node: &Node<'_>) -> bool {
     let asleep = node.host().is_some_and(|host| host.daemons.persistenced == Some(false));
     let unused = node.processes().is_some_and(|section| {
@@ -207,7 +208,8 @@ fn may_be_waking(node: &Node<'_>) -> bool {
 
 fn set_up(node: &Node<'_>, host: &Host, broken: bool) -> Vec<Draft> {
     let mut drafts = Vec::new();
-    // NVML answers, so they may exist elsewhere (a driver container has a /dev of its own): no more than a warning.
+    // NVML works, so the files may exist elsewhere (a driver container has its own /dev). This is no more than a
+    // warning.
     if !host.device_nodes_missing.is_empty() && !broken && host.driver.loaded.is_some() {
         let names: Vec<String> = host.device_nodes_missing.iter().take(8).map(|name| quote::data(name)).collect();
         drafts.push(Draft::on_node(DEVICE_NODES).with_evidence(format!("missing in /dev: {}", names.join(", "))));
@@ -227,7 +229,7 @@ fn set_up(node: &Node<'_>, host: &Host, broken: bool) -> Vec<Draft> {
     drafts
 }
 
-/// NVSwitches on this node's own PCI bus need Fabric Manager on this node; racks (GB200) manage theirs elsewhere.
+/// NVSwitches on the PCI bus of the node need Fabric Manager on the node. On racks (GB200) it runs elsewhere.
 pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
     let (topology, host) = (node.topology()?, node.host()?);
     if topology.nvswitches.is_empty() || host.daemons.fabric_manager != Some(false) {
@@ -239,7 +241,7 @@ pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
     let draft = Draft::on_node(NO_FABRIC_MANAGER)
         .with_evidence(format!("{switches} NVSwitches on PCI, nv-fabricmanager is not running"));
     Some(if registered {
-        // What runs goes on; what is reset will not come back.
+        // Running work continues, but a GPU cannot be used again after a reset.
         draft.with_severity(Severity::Warning).with_evidence("all GPUs are still registered with the fabric")
     } else {
         let waiting = states.iter().filter(|state| **state != "completed").count();
@@ -263,7 +265,7 @@ fn persistence(node: &Node<'_>) -> Vec<Draft> {
     off.map(|gpu| Draft::on_gpu(PERSISTENCE, gpu).with_evidence(evidence)).collect()
 }
 
-/// 119 and 120: the firmware that runs the GPU for the driver.
+/// GSP firmware: Xid 119, 120 and 175.
 fn gsp(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     let positions = |gpu| -> Vec<usize> {
@@ -295,10 +297,10 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// The driver's lines about its firmware, beside which no Xid says more. `failing`: the GPUs that have such an Xid.
+/// GSP lines of the driver for GPUs without such an Xid. `failing` are the GPUs that have one.
 fn gsp_lines(node: &Node<'_>, failing: &[&Gpu]) -> Vec<Draft> {
     let is_line = |event: &KernelEvent| matches!(event.kind, Kind::GspFailed | Kind::GspRateLimit);
-    // What a GPU says on its way off the bus is that loss.
+    // GSP errors of a GPU that falls off the bus are part of that fault.
     let open: Vec<&KernelEvent> =
         node.timeline.unexplained().map(|(_, event)| event).filter(|event| is_line(event)).collect();
     let mut drafts = Vec::new();
@@ -320,7 +322,7 @@ fn gsp_lines(node: &Node<'_>, failing: &[&Gpu]) -> Vec<Draft> {
     drafts
 }
 
-/// Where the driver limits its lines about GSP errors, it says itself that the GPU likely needs a reset.
+/// If the driver rate-limits GSP errors, its log line says that the GPU likely needs a reset.
 fn gsp_logged(draft: Draft, events: &[&KernelEvent]) -> Draft {
     let draft = draft.with_events(events.iter().copied());
     if events.iter().all(|event| event.kind != Kind::GspRateLimit) {
@@ -339,7 +341,7 @@ fn gsp_differs(node: &Node<'_>) -> Vec<Draft> {
     off.map(|gpu| Draft::on_gpu(GSP_OFF, gpu).with_evidence("GSP firmware off")).collect()
 }
 
-/// Lines of the driver that are no Xid.
+/// Driver lines that are not Xids.
 fn logged(node: &Node<'_>, broken: bool) -> Vec<Draft> {
     let table = [
         (Kind::PeermemError, PEERMEM, false),
@@ -352,7 +354,7 @@ fn logged(node: &Node<'_>, broken: bool) -> Vec<Draft> {
         drafts.extend(refused_without_address(node));
     }
     for (kind, rule, evidence_of_other) in table {
-        // Beside a finding about the driver as a whole these are its evidence, not findings.
+        // If there is a finding about the driver as a whole, these lines are its evidence, not findings.
         let silent = node.inventory().is_some() && node.listed().any(|gpu| !gpu.answers);
         if evidence_of_other && (broken || silent) || kind == Kind::ProbeFailed && is_passed_through(node) {
             continue;
@@ -365,7 +367,7 @@ fn logged(node: &Node<'_>, broken: bool) -> Vec<Draft> {
     drafts
 }
 
-/// Whether all devices that the driver could not take are held by vfio-pci on purpose.
+/// Returns whether all devices that the driver could not probe are bound to vfio-pci.
 fn is_passed_through(node: &Node<'_>) -> bool {
     let gpus = node.host().map(|host| host.pci_gpus.as_slice()).unwrap_or_default();
     let bound_to = |driver: &str| gpus.iter().filter(|gpu| gpu.driver.as_deref() == Some(driver)).count();
@@ -373,7 +375,7 @@ fn is_passed_through(node: &Node<'_>) -> bool {
     passed_through > 0 && passed_through + bound_to("nvidia") == gpus.len()
 }
 
-/// Errors of the module for unified memory. The fatal one lasts until the modules are loaded anew.
+/// Errors of the nvidia-uvm module. A fatal error lasts until the modules are loaded again.
 fn uvm(node: &Node<'_>) -> Vec<Draft> {
     let (fatal, other): (Vec<&KernelEvent>, Vec<&KernelEvent>) =
         node.timeline.of_kind(Kind::Uvm).partition(|event| event.sub_code.as_deref() == Some("fatal"));

@@ -1,6 +1,6 @@
-//! Answers that cannot be true: two GPUs with one identity, shares above the whole, temperatures that no chip survives.
+//! Values that cannot be true: two GPUs with the same identity, percentages above 100, impossible temperatures.
 //!
-//! A driver or a library that answers so is broken, and what else it says of the GPU is not to be relied on.
+//! A driver or library that returns them is broken, and its other values are not reliable.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ rules! {
             driver, then run the diagnosis again.";
 }
 
-/// Temperatures of a GPU that works and whose sensor does.
+/// Possible temperatures of a GPU.
 pub(super) const CELSIUS: std::ops::RangeInclusive<i32> = -20..=150;
 
 /// No board draws more: 10 kW.
@@ -28,7 +28,7 @@ const MAX_MILLIWATTS: u32 = 10_000_000;
 /// PCIe has no wider link.
 const MAX_LANES: u32 = 32;
 
-/// Every GPU's identity, and every GPU's values.
+/// Checks the identities and the values of all GPUs.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = same_identity(node).into_iter().collect();
     for gpu in &node.gpus {

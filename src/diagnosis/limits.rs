@@ -1,4 +1,4 @@
-//! What a diagnosis cannot tell, said beside it: the limits of one passive reading.
+//! The limits of a diagnosis, which reads values once and runs no test.
 
 use super::node::Node;
 use super::{Unknown, claims, coverage, quote, unknown};
@@ -17,7 +17,7 @@ pub(super) fn of(node: &Node<'_>) -> Vec<String> {
     limits
 }
 
-/// Whether something happened before, nobody can tell: "again" cannot be judged.
+/// The kernel log before its start is not known, so repetitions cannot be detected.
 fn before_the_log(node: &Node<'_>) -> Option<String> {
     let log = node.kernel_log()?;
     let Some(since) = coverage::since(node) else {
@@ -35,7 +35,7 @@ fn before_the_log(node: &Node<'_>) -> Option<String> {
     Some(format!("kernel log before {}{older}: earlier events are not known", quote::time(since)))
 }
 
-/// Sections that nobody asked for, and those of which nothing was read.
+/// Returns the sections that were not requested, and those of which nothing was read.
 pub(super) fn not_judged(node: &Node<'_>) -> Vec<&'static str> {
     let mut sections = unknown::not_judged(node);
     let asked: Vec<&'static str> = node.report.sections.statuses().into_iter().map(|(name, _)| name).collect();
@@ -43,7 +43,7 @@ pub(super) fn not_judged(node: &Node<'_>) -> Vec<&'static str> {
     sections
 }
 
-/// Holes and contradictions in what was read, which forbid an all-clear.
+/// Returns gaps and contradictions in the facts. With one of them the verdict cannot be `healthy`.
 pub(super) fn contradictions(node: &Node<'_>) -> Vec<Unknown> {
     let mut found = Vec::new();
     let mut add = |section: &str, why: String| found.push(Unknown { section: section.to_owned(), gpu: None, why });

@@ -1,7 +1,7 @@
-//! GPUs that are not there: off the bus, lost to the driver, never initialised, handed to somebody else.
+//! GPUs that cannot be used: fell off the bus, lost, not initialized, or bound to another driver.
 //!
-//! Three witnesses are compared for each GPU: the PCI bus, NVML and the kernel log. Each GPU gets one finding, the most
-//! certain one. GPUs that only Kubernetes misses are in `cluster`.
+//! For each GPU the PCI bus, NVML and the kernel log are compared. Each GPU gets one finding, the most certain one.
+//! GPUs that are missing only in Kubernetes are in `cluster`.
 
 use super::draft::Draft;
 use super::node::{Gpu, Node, SETTLE_TIME, STALE_AFTER};
@@ -38,10 +38,10 @@ rules! {
         None "No action: {gpu} is bound to vfio-pci. Containers cannot use GPUs of virtual machines.";
 }
 
-/// PCIe errors this long before a GPU left the bus are quoted beside it.
+/// PCIe errors within this time before a GPU fell off the bus are evidence of that fault.
 const PRECEDING_WINDOW: jiff::SignedDuration = jiff::SignedDuration::from_secs(300);
 
-/// One finding for each GPU that is not there.
+/// Returns one finding for each GPU that cannot be used.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = node.gpus.iter().filter_map(|gpu| of_gpu(node, gpu)).collect();
     drafts.extend(off_bus_elsewhere(node));
@@ -68,14 +68,14 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     if let Some(problem) = node.gpu_problem(gpu, &[codes::TIMEOUT]) {
         return Some(Draft::on_gpu(UNRESPONSIVE, gpu).with_evidence(quote::reason(&problem.why)));
     }
-    // No value of it could be had, for a reason that is none of the above: `Unknown Error` is the usual one.
+    // Nothing could be read for another reason, usually `Unknown Error`.
     if let Some(problem) = node.gpu_problem(gpu, &codes::FAILURES).filter(|_| !gpu.answers) {
         return Some(
             Draft::on_gpu(REFUSED, gpu).with_evidence(quote::reason(&problem.why)).with_all_evidence(counted(node)),
         );
     }
     let listed = device.and_then(|device| unlisted(node, gpu, device));
-    // Where the bus or NVML was not read, the driver's own line is all that is known of the GPU.
+    // If the bus or NVML was not read, the driver line is the only information about the GPU.
     let unread = !gpu.answers && (node.inventory().is_none() || device.is_none());
     listed.or_else(|| refused_at_load(node, gpu).filter(|_| unread)).or_else(|| init_failed(node, gpu))
 }
@@ -89,7 +89,8 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
     if gpu.from_log && node.host().is_some() {
         draft = draft.with_evidence("it is no longer on the PCI bus");
     }
-    // It fell and answers again: somebody reset the bus. The reason is still unknown. An answer may lag behind the loss.
+    // It fell off the bus and responds again, because somebody reset the bus. The cause is still unknown. A response
+    // may be older than the loss.
     let settled = node.age(draft.when).is_none_or(|age| age > SETTLE_TIME);
     if node.is_readable(gpu) && !silent && settled {
         draft = draft.with_severity(Severity::Critical).with_evidence("NVML can read it again").with_action(
@@ -109,7 +110,7 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
         .with_all_evidence(preceding_errors(node, events))
 }
 
-/// Who loses with the GPU.
+/// Returns the pod that uses the GPU.
 fn holder(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     let names = DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref());
     let allocation = node.kubelet()?.allocations.iter().find(|allocation| names.match_allocation(allocation))?;
@@ -117,7 +118,7 @@ fn holder(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     Some(format!("in use by pod {pod}, container {}", quote::data(&allocation.container)))
 }
 
-/// What a return of the board needs: `UUID GPU-…, serial 16…`. NVML does not tell it any more.
+/// Returns the identity of the board, which an RMA needs: `UUID GPU-…, serial 16…`. NVML no longer reports it.
 fn identity(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     let of_gpu = |event: &&KernelEvent| concerns(event, gpu);
     let logged = node.timeline.current().filter(of_gpu).find_map(|event| event.details.get("board_serial"));
@@ -133,7 +134,7 @@ fn identity(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     (!words.is_empty()).then(|| format!("identity: {}", words.join(", ")))
 }
 
-/// Whether an error or a lost link of the bus belongs to a GPU that fell off it right after.
+/// Returns whether a PCIe error or a lost link belongs to a GPU that fell off the bus shortly after.
 pub(super) fn is_preceding_error(node: &Node<'_>, event: &KernelEvent) -> bool {
     node.timeline.current().any(|fall| is_off_bus(fall) && precedes(event, fall))
 }
@@ -144,7 +145,7 @@ fn precedes(event: &KernelEvent, fall: &KernelEvent) -> bool {
     kind && event.last.is_some() && follows(event, fall, Some(PRECEDING_WINDOW))
 }
 
-/// PCIe errors and links lost just before.
+/// Returns PCIe errors and lost links shortly before.
 fn preceding_errors(node: &Node<'_>, events: &[(usize, &KernelEvent)]) -> Vec<String> {
     let near = |event: &&KernelEvent| events.iter().any(|(_, fall)| precedes(event, fall));
     let quoted = node.timeline.current().filter(near).map(|event| {
@@ -160,7 +161,7 @@ fn counted(node: &Node<'_>) -> Option<String> {
     (nvml != pci).then(|| format!("NVML lists {}, PCI lists {pci}", quote::count(nvml, "GPU")))
 }
 
-/// On the bus, but not in NVML, though NVML works.
+/// A GPU on the bus that is missing from NVML, although NVML works.
 fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
     let inventory = node.inventory()?;
     let listed = gpu.index.is_some() || inventory.gpus.iter().any(|other| other.pci_address == gpu.pci);
@@ -169,7 +170,7 @@ fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
     }
     match device.driver.as_deref() {
         Some("vfio-pci") => Some(passthrough(gpu)),
-        // Judged by `driver`: one foreign driver takes all of them.
+        // `driver` has a finding for it: the other driver is bound to all GPUs.
         Some("nouveau") => None,
         Some("nvidia") => Some(refused_at_load(node, gpu).unwrap_or_else(|| uninitialised(node, gpu))),
         Some(other) => Some(Draft::on_gpu(NOT_BOUND, gpu).with_evidence(format!("bound to {}", quote::data(other)))),
@@ -191,7 +192,7 @@ fn says_init_failed(event: &KernelEvent) -> bool {
     event.kind == Kind::RmInitFailed || is_xid(event, &[143])
 }
 
-/// The log alone says that the driver could not initialise it. A GPU that NVML reads got over a failed attempt.
+/// The log reports that the driver could not initialize the GPU. If NVML can read it, a later attempt succeeded.
 fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let failed = |event: &&KernelEvent| says_init_failed(event) && concerns(event, gpu);
     let events: Vec<&KernelEvent> = node.timeline.current().filter(failed).collect();
@@ -210,7 +211,7 @@ fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     Some(draft.with_severity(severity).with_evidence("NVML can read it now").with_action(ActionCode::Watch, watch))
 }
 
-/// Most of these lines of older drivers name a GPU by its minor number, or not at all.
+/// Older drivers name the GPU in these lines by its minor number, or not at all.
 fn uninitialised_somewhere(node: &Node<'_>, drafts: &[Draft]) -> Option<Draft> {
     let told = drafts.iter().any(|draft| draft.rule.id == INIT_FAILED.id || draft.rule.id == NOT_IN_NVML.id);
     let nameless = node.timeline.of_kind(Kind::RmInitFailed).filter(|event| event.pci_address.is_none());
@@ -236,7 +237,8 @@ fn uninitialised(node: &Node<'_>, gpu: &Gpu) -> Draft {
         .with_all_evidence(probe)
 }
 
-/// The kernel saw a GPU leave whose address nobody else knows: the report lacks `host`, or the device is gone from PCI.
+/// GPUs that fell off the bus and that no other source knows: the report has no `host` section, or the device is gone
+/// from PCI.
 fn off_bus_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let unknown = node

@@ -1,7 +1,7 @@
-//! Memory errors and repairs: what the counters, the row remapper and the Xids of the memory say together.
+//! Memory errors and repairs, from the counters, the row remapper and the memory Xids.
 //!
-//! NVML's state outranks the log: an Xid 63 says that a repair was recorded, only NVML says whether it still waits. And
-//! aggregate counters are the board's biography, not its condition.
+//! The state in NVML has priority over the log: an Xid 63 means that a repair was recorded, and only NVML tells whether
+//! it is pending. Aggregate counters are the history of the board, not its current state.
 
 use super::draft::Draft;
 use super::node::{Gpu, Node, STALE_AFTER};
@@ -68,19 +68,19 @@ rules! {
         DrainAndReset "Drain the workloads on {gpu} of {node} and reset it; the repair then takes effect.";
 }
 
-/// DCGM fails a GPU at this many rows remapped for uncorrectable errors: the remapper's whole reserve.
+/// DCGM fails a GPU at this number of rows remapped for uncorrectable errors, which is the whole reserve.
 const MAX_REMAPS: u32 = 512;
 
-/// NVIDIA's limit of retired pages is 64; from 60 on the next storm reaches it.
+/// The limit of retired pages is 64. From 60 on it is close.
 const PAGES_NEAR_LIMIT: u32 = 60;
 
-/// NVIDIA's return criterion speaks of more than 15 double-bit pages that still grow.
+/// The RMA criterion of NVIDIA is more than 15 double-bit pages that still grow.
 const DOUBLE_BIT_PAGES: u32 = 15;
 
-/// Xids of the memory that this family judges.
+/// Memory Xids of this family.
 pub(super) const CODES: [u32; 9] = [48, 63, 64, 92, 94, 95, 140, 171, 172];
 
-/// Those of them that tell of an uncorrected error.
+/// Memory Xids of uncorrected errors.
 pub(super) const UNCORRECTED_CODES: [u32; 6] = [48, 94, 95, 140, 171, 172];
 
 /// Memory findings of every GPU.
@@ -95,7 +95,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
             drafts.extend(repairs_waiting(gpu, ecc));
         }
         let events = errors(node, gpu);
-        // With an Xid the counters are its evidence, without one they are a finding of their own.
+        // If there is an Xid, the counters are its evidence. Otherwise they are a separate finding.
         match (events, ecc) {
             (Some(draft), _) => drafts.push(draft),
             (None, Some(ecc)) => drafts.extend(counted(gpu, ecc)),
@@ -175,7 +175,7 @@ fn repairs_waiting(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
     (!waiting.is_empty()).then(|| Draft::on_gpu(REPAIR_PENDING, gpu).with_all_evidence(waiting))
 }
 
-/// The InfoROM: NVML checks it when asked, and trips over it elsewhere. Both are one finding.
+/// The InfoROM: NVML has a check, and other calls fail if it is corrupted. Both are one finding.
 fn inforom(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let invalid = node.ecc_of(gpu).is_some_and(|ecc| ecc.inforom_valid == Some(false));
     let checked = invalid.then(|| "NVML: the checksum of the InfoROM is wrong".to_owned());
@@ -184,9 +184,9 @@ fn inforom(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     (!evidence.is_empty()).then(|| Draft::on_gpu(INFOROM, gpu).with_all_evidence(evidence))
 }
 
-/// The gravest memory error in the log, with its companions as evidence: 95 and 140 before 94 before 48.
+/// The most severe memory error in the log, with related lines as evidence: 95 and 140 before 94 before 48.
 fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
-    // What a GPU says on its way off the bus is that loss, and is quoted there.
+    // Errors of a GPU that falls off the bus are evidence of that fault.
     let open: Vec<(usize, &KernelEvent)> =
         node.timeline.unexplained().filter(|(_, event)| concerns(event, gpu)).collect();
     let found = |codes: &[u32]| -> Vec<&KernelEvent> {
@@ -222,14 +222,14 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     Some(draft)
 }
 
-/// 140 lists counters; all zero (or negative, which the driver does print) is no escape.
+/// Xid 140 lists counters. If all are zero (or negative, which occurs), no error escaped.
 fn escaped(event: &KernelEvent) -> bool {
     let counters: Vec<i64> =
         ["dram", "ltc", "mmu", "pcie"].iter().filter_map(|name| event.details.get(*name)?.parse().ok()).collect();
     event.code != Some(140) || counters.is_empty() || counters.iter().any(|&count| count > 0)
 }
 
-/// Whether a 64 means that spares are used up; "already pending" and "reserved row" mean less.
+/// Returns whether an Xid 64 means that no spare rows are left. "Already pending" and "reserved row" do not.
 fn exhausted(event: &KernelEvent) -> bool {
     let state = event.details.get("row_remap").map(String::as_str);
     matches!(state, Some("table_full" | "bank_spares_used"))
@@ -258,14 +258,14 @@ fn counted(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
         let evidence = format!("uncorrected SRAM errors since driver load: {sram}");
         return Some(Draft::on_gpu(UNCORRECTED, gpu).with_evidence(evidence).with_all_evidence(lifetime_words));
     }
-    // Without the volatile counter nothing says that the past is past.
+    // Without the volatile counter it is not known that the errors are old.
     ecc.volatile.uncorrected?;
     let draft = Draft::on_gpu(HISTORY, gpu).with_all_evidence(lifetime_words.clone());
     lifetime_words.map(|_| draft.with_evidence("uncorrected since driver load: 0"))
 }
 
-/// 63 and 64 ask NVML for the state of the remapper; where it cannot say, or counts no repair at all, they speak for
-/// themselves.
+/// For Xid 63 and 64 the state of the remapper in NVML is used. If NVML has no state, or counts no repair, the Xids are
+/// a separate finding.
 fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
     let rows = ecc.and_then(|ecc| ecc.remapped_rows.as_ref());
     let pages = ecc.and_then(|ecc| ecc.retired_pages.as_ref());
@@ -292,8 +292,8 @@ fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
     if counted.is_none() {
         return Some(draft.with_evidence("the remap state was not read from NVML"));
     }
-    // The row was recorded since the driver was loaded, and NVML counts none: it took effect by a reset that the log
-    // does not show, or NVML has not counted it yet.
+    // The row was recorded after the driver was loaded, but NVML counts none: either a reset that the log does not show
+    // applied it, or NVML has not counted it yet.
     let settled = node.age(newest).is_some_and(|age| age > STALE_AFTER);
     let severity = if settled { Severity::Info } else { Severity::Warning };
     let watch =
@@ -306,7 +306,7 @@ fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
     )
 }
 
-/// ECC off on a board that has it, or about to change.
+/// ECC is disabled on a board that supports it, or the mode is about to change.
 fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let inventory = node.inventory_of(gpu);
     let mode = node.ecc_of(gpu).and_then(|ecc| ecc.mode).or_else(|| inventory.and_then(|gpu| gpu.ecc_mode))?;
@@ -315,12 +315,12 @@ fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         let evidence = format!("ECC is {}, {} after the next reboot", word(mode.current), word(mode.pending));
         return Some(Draft::on_gpu(ECC_PENDING, gpu).with_evidence(evidence));
     }
-    // Of a product that was not read `unknown` says so.
+    // If the product is not known, `unknown` has an entry.
     (!mode.current && gpu.name.is_some() && !leaves_factory_without_ecc(gpu))
         .then(|| Draft::on_gpu(ECC_OFF, gpu).with_evidence("ECC mode off"))
 }
 
-/// GPUs whose ECC is off and whose product was not read: some leave the factory so, on others it is a fault.
+/// Returns the GPUs with ECC disabled and an unknown product: on some products this is the default, on others a fault.
 pub(super) fn ecc_off_of_unknown_products(node: &Node<'_>) -> Vec<(Option<u32>, String)> {
     let off = |gpu: &&Gpu| {
         let mode = node.ecc_of(gpu).and_then(|ecc| ecc.mode);
@@ -329,7 +329,7 @@ pub(super) fn ecc_off_of_unknown_products(node: &Node<'_>) -> Vec<(Option<u32>, 
     node.gpus.iter().filter(off).map(|gpu| (gpu.index, gpu.label())).collect()
 }
 
-/// Workstation and consumer boards have ECC off, or none, by default.
+/// On workstation and consumer boards, ECC is disabled by default or not supported.
 fn leaves_factory_without_ecc(gpu: &Gpu) -> bool {
     let name = gpu.name.as_deref().unwrap_or("RTX");
     ["GeForce", "RTX", "Quadro", "TITAN"].iter().any(|brand| name.contains(brand))

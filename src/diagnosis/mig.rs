@@ -1,4 +1,4 @@
-//! MIG: mode changes that wait for a reset, and GPUs that are cut but not into anything.
+//! MIG: pending mode changes, and GPUs with MIG enabled but without instances.
 
 use super::draft::Draft;
 use super::node::{Gpu, Node};
@@ -28,8 +28,7 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         let evidence = format!("MIG is {}, {} after the next reset", word(current), word(pending));
         return Some(Draft::on_gpu(PENDING, gpu).with_evidence(evidence));
     }
-    // Only the section itself knows that there are none: where the most that there can be was not read, the list that was
-    // made from it says nothing.
+    // Only the section tells that there are no instances: if the maximum number was not read, the list is not reliable.
     let listed = section.is_some_and(|entry| entry.max_devices.is_some() && entry.devices.is_empty());
     let failed = node.report.sections.mig.iter().flat_map(|section| &section.problems);
     let failed = failed.into_iter().any(|problem| problem.gpu.is_none() || problem.gpu == gpu.index);

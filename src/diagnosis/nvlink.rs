@@ -31,10 +31,10 @@ rules! {
         DrainAndReset "Drain {node} and reset {gpu}. On systems with NVSwitches, Fabric Manager must run.";
 }
 
-/// Xids of NVLink that this family judges. 121 and 173 (C2C) are left to the catalogue.
+/// NVLink Xids of this family. The catalogue handles 121 and 173 (C2C).
 pub(super) const CODES: [u32; 13] = [74, 108, 136, 137, 144, 145, 146, 147, 148, 149, 150, 155, 166];
 
-/// Both ends of a link report within moments.
+/// Maximum time between the reports of both ends of a link.
 const SAME_FAULT: SignedDuration = SignedDuration::from_secs(10);
 
 /// Findings from SXids, Xids and other lines about NVLink.
@@ -49,7 +49,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Most of these lines name a GPU by the driver's own count only.
+/// Most of these lines name a GPU by an internal number only.
 fn init_failed_somewhere(node: &Node<'_>) -> Option<Draft> {
     let nameless = node.timeline.of_kind(Kind::NvlinkInitFailed).filter(|event| event.pci_address.is_none());
     let lines: Vec<&KernelEvent> = nameless.collect();
@@ -63,7 +63,7 @@ fn init_failed_somewhere(node: &Node<'_>) -> Option<Draft> {
 /// Address of a switch, and severity and rule of what it reported.
 type SwitchAndGrade = (Option<String>, Severity, &'static str);
 
-/// SXids by switch; gives back the GPU events that they explain.
+/// Adds a finding for the SXids of each switch, and returns the GPU events that they explain.
 fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
     let mut handled = Vec::new();
     let mut by_switch: BTreeMap<SwitchAndGrade, (Rule, Vec<&KernelEvent>)> = BTreeMap::new();
@@ -105,7 +105,8 @@ fn switch_rule(event: &KernelEvent) -> Rule {
     }
 }
 
-/// A switch has no state that NVML reads: a fault of days ago rests where all GPUs and their links work.
+/// NVML does not read the state of a switch. An old fault of a switch is lowered to `info` if all GPUs and their links
+/// work.
 fn rested(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
     let newest = events.iter().filter_map(|event| event.last).max();
     let long_ago = node.age(newest).is_some_and(|age| age > STALE_AFTER);
@@ -138,7 +139,7 @@ fn quote_sxid(event: &KernelEvent) -> String {
     format!("{}{words}", quote::event(event))
 }
 
-/// NVLink Xids of one GPU that no switch explains: the fatal ones are one finding, the others one.
+/// NVLink Xids of one GPU that no switch explains, one finding for each severity.
 fn faults(node: &Node<'_>, gpu: &Gpu, handled: &[usize]) -> Vec<Draft> {
     let events: Vec<(usize, &KernelEvent)> = node
         .timeline
@@ -183,7 +184,7 @@ fn quote_xid(event: &KernelEvent) -> String {
     format!("{}{class}{reason}", quote::event(event))
 }
 
-/// Both ends report: cable or board between them. One end: that device.
+/// If both ends report, the fault is in the cable or board between them. If one end reports, it is in that device.
 fn other_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> {
     let mut ends = node
         .timeline
@@ -195,7 +196,7 @@ fn other_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> 
 fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let lines: Vec<String> =
         node.timeline.of_kind(Kind::NvlinkInitFailed).filter(|event| concerns(event, gpu)).map(quote::event).collect();
-    // Links that are up have got over it.
+    // If the links are up, the fault is over.
     let up = node.topology_of(gpu).is_some_and(|topology| down(node, gpu, topology).is_none() && active(topology) > 0);
     (!lines.is_empty() && !up).then(|| Draft::on_gpu(INIT, gpu).with_all_evidence(lines))
 }

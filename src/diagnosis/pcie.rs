@@ -1,7 +1,7 @@
-//! The PCIe link: lanes lost, a slower generation under load, a slot below the GPU, errors on the way.
+//! The PCIe link: missing lanes, low generation under load, a slot that limits the GPU, errors on the path.
 //!
-//! An idle GPU lowers its link's generation to save power, so generation is judged under load only. Lanes do not come
-//! and go: fewer than possible is a fault. An error on the path is often logged for the port above the GPU.
+//! An idle GPU lowers the generation of its link to save power, so the generation is checked under load only. The
+//! number of lanes does not change in normal operation. An error is often logged for the port above the GPU.
 
 use super::draft::Draft;
 use super::node::{Gpu, Node, Recovered};
@@ -43,23 +43,23 @@ rules! {
         CheckCabling "Check seating, riser and cables of {gpu} on {node}: the link resends packets.";
 }
 
-/// Load from which a link must have gone up to its full generation.
+/// Utilization at which the link must run at its full generation.
 const LOADED_PERCENT: u32 = 30;
 
-/// Devices answer "unsupported request" while the bus is scanned at boot: a handful of those is normal.
+/// At boot, the scan of the bus causes a few "unsupported request" errors, which are normal.
 const USUAL_NONFATAL: u64 = 10;
 
-/// Corrected errors cost nothing; a thousand are a link to look at.
+/// Corrected errors have no effect, but this number indicates a bad link.
 const MANY_CORRECTED: u64 = 1000;
 
-/// Replays a minute and lane, in hundredths, that DCGM allows for generation 1 to 6.
+/// Limit of replays per minute and lane in DCGM, in hundredths, for generation 1 to 6.
 const REPLAYS_PER_LANE: [u64; 6] = [15, 30, 48, 96, 192, 384];
 
 /// Link findings of every GPU.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
-        // What a GPU that left the bus says of its link is a consequence.
+        // Link errors of a GPU that fell off the bus are a consequence.
         let left = |event: &&KernelEvent| is_off_bus(event) && concerns(event, gpu);
         let gone = node.timeline.current().filter(left).any(|event| node.recovered(gpu, &[event]).is_none());
         if gone {
@@ -94,7 +94,7 @@ fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     })
 }
 
-/// The GPU's own link where NVML did not give its width.
+/// The link of the GPU from sysfs, if NVML does not report its width.
 fn width_by_sysfs(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     if node.telemetry_of(gpu).is_some_and(|now| now.pcie.width.is_some() && now.pcie.max_width.is_some()) {
         return None;
@@ -104,7 +104,7 @@ fn width_by_sysfs(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     (width < most && width > 0).then(|| Draft::on_gpu(WIDTH, gpu).with_evidence(format!("x{width} of x{most} (sysfs)")))
 }
 
-/// The slot against the GPU, and the links further up.
+/// Compares the slot with the GPU, and checks the links above.
 fn path(gpu: &Gpu, topology: &GpuTopology) -> Vec<Draft> {
     let hops = &topology.pcie_path;
     let mut drafts = Vec::new();
@@ -119,7 +119,7 @@ fn path(gpu: &Gpu, topology: &GpuTopology) -> Vec<Draft> {
             drafts.push(Draft::on_gpu(SLOT, gpu).with_evidence(format!("slot x{slot}, GPU x{own}")));
         }
     }
-    // Links between two bridges: the lower end is an upstream port.
+    // A link between two bridges has an upstream port at its lower end.
     for pair in hops.windows(2).skip(1) {
         let [lower, upper] = pair else { continue };
         let possible = lower.max_width.zip(upper.max_width).map(|(lower, upper)| lower.min(upper));
@@ -138,8 +138,7 @@ fn at(hop: &PcieHop) -> String {
     hop.pci_address.as_ref().map(|pci| format!(" at {}", pci.sysfs())).unwrap_or_default()
 }
 
-/// An average since the driver was loaded (at the latest since boot) is a lower bound of the rate; above DCGM's limit it is
-/// high by any measure.
+/// The average since the driver was loaded (at most since boot) is a lower bound of the rate.
 fn replays(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let pcie = &node.telemetry_of(gpu)?.pcie;
     let (replays, lanes) = (pcie.replays?, u64::from(pcie.width?));
@@ -151,10 +150,10 @@ fn replays(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     high.then(|| Draft::on_gpu(REPLAYS, gpu).with_evidence(format!("{replays} replays in {minutes} min, {from}")))
 }
 
-/// AER from both witnesses: the counters of the path and the kernel's lines.
+/// AER errors from the counters of the path and from the kernel log.
 fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     let hops = node.topology_of(gpu).map(|topology| topology.pcie_path.as_slice()).unwrap_or_default();
-    // The GPU and the port it is plugged into: what lies above is shared.
+    // The GPU and its port. Devices above are shared with others.
     let near = hops.iter().take(2);
     let total = |kind: &str| near.clone().filter_map(|hop| hop.aer.get(kind)).max().copied().unwrap_or(0);
     let events: Vec<&KernelEvent> =
@@ -174,7 +173,7 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     };
     let mut drafts = Vec::new();
     if !fatal.is_empty() || total("fatal") > 0 {
-        // Without a line the counter is as old as the log is long.
+        // Without a log line the error is older than the log.
         let newest = fatal.iter().filter_map(|event| event.last).max();
         let newest = newest.or_else(|| super::coverage::since(node).filter(|_| fatal.is_empty()));
         let rests = node.recovered_since(gpu, newest).filter(|recovered| *recovered == Recovered::LongAgo);
@@ -201,7 +200,7 @@ fn is_link_lost(event: &KernelEvent) -> bool {
         && matches!(event.sub_code.as_deref(), Some("link_down" | "card_not_present" | "power_state"))
 }
 
-/// Links that went down at addresses of which no GPU is known. The kernel names the driver of a device that it cannot wake.
+/// Links that went down at addresses of no known GPU. The kernel names the driver of a device that it cannot wake.
 fn links_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let lines =
@@ -209,7 +208,7 @@ fn links_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     for event in lines.filter(|event| !lost::is_preceding_error(node, event)) {
         let rule = match event.raw.starts_with("nvidia ") {
             true => LINK_LOST,
-            // With the paths of the GPUs read, the port is that of another device.
+            // If the paths of the GPUs were read, the port belongs to another device.
             false if node.topology().is_some() => continue,
             false => LINK_UNATTRIBUTED,
         };
@@ -223,7 +222,7 @@ fn links_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// The GPU that a line about a PCIe device concerns.
+/// Returns the GPU that a line about a PCIe device is about.
 fn below<'n>(node: &'n Node<'_>, event: &KernelEvent) -> Option<&'n Gpu> {
     if !matches!(event.kind, Kind::Aer | Kind::PcieLink) {
         return None;
@@ -239,7 +238,7 @@ fn elsewhere(node: &Node<'_>) -> Vec<Draft> {
         lines.filter(|event| event.sub_code.as_deref() != Some("corrected") && !lost::is_preceding_error(node, event));
     for event in grave {
         let scope = Scope { pci: event.pci_address.clone(), ..Scope::default() };
-        // Without the paths of the GPUs nobody knows that none is below.
+        // If the paths of the GPUs were not read, a GPU may be below.
         let rule = if node.topology().is_some() { ELSEWHERE } else { UNATTRIBUTED };
         match drafts.iter_mut().find(|draft| draft.scope == scope) {
             Some(draft) => *draft = draft.clone().with_event(event),

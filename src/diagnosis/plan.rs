@@ -1,8 +1,8 @@
-//! One plan for each GPU, or for the node: what may go on, until when, what to do, in which order.
+//! Makes one plan for each GPU or for the node: which work may continue, and the steps in order.
 //!
-//! Each rule knows its own remedy. Two rules about one GPU can ask for opposite things ("other work may go on", "drain the
-//! work"), or for a reboot that hangs on a process which another rule saw. So where several findings ask for something, the
-//! strongest action leads, the others give way to it in their texts, and the order is told once.
+//! Each rule has its own action. Two rules about one GPU can contradict each other ("other work may continue", "drain
+//! the work"), or one can require a reboot that a process of another finding blocks. If several findings require an
+//! action, the strongest one leads, the texts of the others refer to the plan, and the steps are listed once.
 
 use super::draft::Draft;
 use super::finding::{ITS_PLAN, PLAN_FOR_NODE, PLAN_OF_GPU};
@@ -12,7 +12,7 @@ use super::{ActionCode, Plan, Severity, lost, memory, processes, quote};
 /// A GPU's index, and its place in words.
 type Label = (Option<u32>, String);
 
-/// Makes the plans, and brings the texts of the drafts into line with them.
+/// Makes the plans, and adapts the texts of the drafts to them.
 pub(super) fn make_plans(node: &Node<'_>, drafts: &mut [Draft]) -> Vec<Plan> {
     if asks(drafts).any(|draft| draft.action == ActionCode::DrainAndReboot) {
         return of_node(node, drafts).into_iter().collect();
@@ -24,7 +24,7 @@ pub(super) fn make_plans(node: &Node<'_>, drafts: &mut [Draft]) -> Vec<Plan> {
     grouped(plans, &node.name)
 }
 
-/// Drafts that ask somebody to do something now.
+/// Returns the drafts that require an action now.
 fn asks(drafts: &[Draft]) -> impl Iterator<Item = &Draft> {
     drafts.iter().filter(|draft| draft.severity > Severity::Info && draft.action >= ActionCode::RestartPod)
 }
@@ -37,7 +37,7 @@ fn is(draft: &Draft, rule: super::Rule) -> bool {
     draft.rule.id == rule.id
 }
 
-/// A node that is rebooted: every reset of one of its GPUs happens with it.
+/// The plan of a node that needs a reboot, which includes the resets of its GPUs.
 fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
     let findings = ids(asks(drafts));
     if asks(drafts).count() < 2 {
@@ -101,7 +101,7 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
     Some(Plan { subject, action: ActionCode::DrainAndReboot, until_then, steps, findings, addresses: Vec::new() })
 }
 
-/// Repairs that need hands, and come after everything else.
+/// Returns the steps for hardware repairs, which come last.
 fn afterwards(places: &dyn Fn(fn(&Draft) -> bool) -> Vec<Label>) -> Vec<String> {
     let mut steps = Vec::new();
     let cabling = distinct(places(|draft| draft.action == ActionCode::CheckCabling));
@@ -161,11 +161,11 @@ fn of_gpu(gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
     Some(Plan { subject, action, until_then, steps, findings, addresses: Vec::new() })
 }
 
-/// Brings texts into line: none asks for less, or for something else, than what leads.
+/// Adapts the texts of the drafts, so that none of them contradicts the plan.
 fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCode, what: &str, verb: &str) {
     for draft in drafts {
         let text = match draft.action {
-            // What is wrong with a program stays to be looked at; what may go on is in the plan.
+            // A fault of an application still needs attention; the plan says which work may continue.
             ActionCode::RestartPod if draft.severity == Severity::Info => {
                 format!(
                     "Check the log of the application; this does not indicate a fault of {{gpu}}. Otherwise follow {what}."
@@ -193,7 +193,7 @@ fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCo
     }
 }
 
-/// Plans of several GPUs that are the same are one.
+/// Merges identical plans of several GPUs.
 fn grouped(plans: Vec<(Gpu, Plan)>, node: &str) -> Vec<Plan> {
     let mut groups: Vec<(Plan, Vec<Gpu>)> = Vec::new();
     for (gpu, plan) in plans {
@@ -228,7 +228,7 @@ fn ids<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
 fn distinct(mut labels: Vec<Label>) -> Vec<Label> {
     labels.sort_unstable();
     labels.dedup();
-    // A finding of a process may know the GPU's index and not its address: the fuller name stands for both.
+    // A finding about a process may have the index of the GPU without its address. The longer name is used for both.
     let full: Vec<u32> = labels.iter().filter(|(_, text)| text.contains('(')).filter_map(|(index, _)| *index).collect();
     labels.retain(|(index, text)| text.contains('(') || !index.is_some_and(|index| full.contains(&index)));
     labels

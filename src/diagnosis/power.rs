@@ -1,6 +1,7 @@
-//! Power: brakes from outside, limits that were lowered, clocks that stay low under load.
+//! Power: external power brake, lowered limits, low clocks under load.
 //!
-//! A GPU at its power cap under full load does what it should; that is a reason for its clocks, never a finding.
+//! A GPU at its power cap under full load works as designed. The power cap is a reason for its clocks, but never a
+//! finding.
 
 use super::draft::Draft;
 use super::node::{Gpu, Node};
@@ -31,10 +32,10 @@ rules! {
 /// A GPU counts as loaded from here on.
 pub(super) const LOADED_PERCENT: u32 = 80;
 
-/// Limits below this share of the default cost throughput that somebody notices; above, it is somebody's policy.
+/// Limits below this percentage of the default are a finding. Smaller reductions are usually intended.
 const NOTABLE_LIMIT_PERCENT: u64 = 80;
 
-/// Power of every GPU, and of its neighbours.
+/// Power findings of GPUs and network cards.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
@@ -90,7 +91,7 @@ fn limit(gpu: &Gpu, power: &Power) -> Option<Draft> {
     Some(Draft::on_gpu(LIMIT_LOWERED, gpu).with_severity(severity).with_evidence(evidence))
 }
 
-/// Half the clock under load, and the driver names no reason: somebody locked the clocks.
+/// Half of the clock under load without a reason from the driver: the clocks may be locked.
 pub(super) fn clocks(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let (sm, most) = (now.clocks.sm_mhz?, now.clocks.max_sm_mhz?);
     let load = now.utilization.gpu_percent.filter(|&load| load >= LOADED_PERCENT)?;

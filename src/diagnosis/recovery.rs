@@ -1,7 +1,7 @@
-//! The driver's own verdict on a GPU: the recovery action that NVML reports (R570 on) and that Xid 154 logs (R565 on).
+//! The recovery action that the driver recommends for a GPU: in NVML (R570 and later) and in Xid 154 (R565 and later).
 //!
-//! It outranks what we would have advised. Where another finding already says why, the action joins it; alone it is a
-//! finding of its own.
+//! It has priority over the action of a rule. If another finding about the GPU exists, the recommendation is added to
+//! it; otherwise it is a separate finding.
 
 use super::draft::Draft;
 use super::node::Node;
@@ -28,7 +28,7 @@ rules! {
         Watch "The driver is newer than this tool. Run nvidia-smi -q on {node} to see the recovery action of {gpu}.";
 }
 
-/// Adds the driver's wish to the findings of each GPU.
+/// Adds the recommendation of the driver to the findings of each GPU.
 pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     for gpu in &node.gpus {
         let Some((action, event)) = node.recovery_action(gpu) else { continue };
@@ -45,7 +45,7 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-/// A return to the vendor, and a reboot, stand; anything less gives way to what the driver asks.
+/// The actions RMA and reboot are kept. Weaker actions are replaced by the recommendation.
 fn join(draft: &mut Draft, rule: Rule, words: String) {
     let keeps = matches!(draft.action, ActionCode::ContactVendor | ActionCode::DrainAndReboot);
     let joined = draft.clone().with_evidence(format!("{words} (recommended by the driver)"));
@@ -71,7 +71,7 @@ mod tests {
     use crate::diagnosis::event_judgement;
     use crate::facts::kernel_log::KernelEvent;
 
-    /// The catalogue and this file say the same of every recovery action.
+    /// The catalogue and this file have the same action for every recommendation.
     #[test]
     fn the_kinds_of_154_are_the_rules_of_this_file() {
         for (value, name) in [

@@ -1,6 +1,7 @@
 //! GPUs that the driver refuses when it loads: unsupported ones, and those without a usable memory region.
 //!
-//! The driver logs its reason, and the reason decides on the remedy. `lost` and `driver` decide when these lines count.
+//! The driver logs the reason, which determines the solution. `lost` and `driver` decide when these lines are a
+//! finding.
 
 use super::ActionCode;
 use super::draft::Draft;
@@ -19,7 +20,7 @@ rules! {
             kernel modules.";
 }
 
-/// The driver's own reason why it did not take a GPU: it replaces the general advice.
+/// Returns the logged reason why the driver refused a GPU. It replaces the general advice.
 pub(super) fn refused_at_load(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let of = |kind| -> Vec<&KernelEvent> { node.timeline.of_kind(kind).filter(|event| concerns(event, gpu)).collect() };
     let (unsupported, unmapped) = (of(Kind::NotSupported), of(Kind::BarUnassigned));
@@ -29,7 +30,7 @@ pub(super) fn refused_at_load(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     (!unmapped.is_empty()).then(|| Draft::on_gpu(NOT_MAPPED, gpu).with_events(unmapped))
 }
 
-/// Lines by which the driver refuses a GPU that they do not name. They count unless NVML answers for every GPU on the bus.
+/// Lines that refuse a GPU without naming it. They are ignored if NVML responds for every GPU on the bus.
 pub(super) fn refused_without_address(node: &Node<'_>) -> Vec<Draft> {
     let both_read = node.inventory().is_some() && node.host().is_some();
     if both_read && node.listed().all(|gpu| gpu.answers) {
@@ -44,7 +45,7 @@ pub(super) fn refused_without_address(node: &Node<'_>) -> Vec<Draft> {
     unsupported.into_iter().chain(unmapped).collect()
 }
 
-/// What the driver says of GPUs that it does not support, with the remedy that the words name.
+/// Adds the lines about an unsupported GPU, and the solution that they name.
 pub(super) fn wrong_driver(draft: Draft, events: &[&KernelEvent]) -> Draft {
     let why = events.iter().find_map(|event| event.sub_code.as_deref()).unwrap_or_default();
     let advice = match why {

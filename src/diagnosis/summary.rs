@@ -1,13 +1,12 @@
-//! One or two sentences for a person: the worst finding and where, or what was looked at when there is none.
+//! Writes the summary: the worst finding, or what was checked if there is none.
 
 use super::draft::Concluded;
-use super::event_judgement::uncapitalized;
 use super::node::Node;
 use super::{Severity, Verdict, claims, coverage, limits, memory, nvlink, quote, unknown, xid};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::xid::catalogue::{self, Class};
 
-/// The summary of a diagnosis.
+/// Writes the summary of a diagnosis.
 pub(super) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded]) -> String {
     let notable: Vec<&Concluded> =
         concluded.iter().filter(|concluded| concluded.finding.severity > Severity::Info).collect();
@@ -22,7 +21,7 @@ pub(super) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded]) 
     }
 }
 
-/// Which sections were judged, where they are not all.
+/// Returns a sentence about the sections that were checked, if not all were.
 fn judged(node: &Node<'_>, verdict: Verdict) -> Option<String> {
     let in_part = node.judged_in_part();
     let named = |section: &'static str| match in_part.contains(&section) {
@@ -31,7 +30,7 @@ fn judged(node: &Node<'_>, verdict: Verdict) -> Option<String> {
     };
     let judged: Vec<String> = node.judged().into_iter().map(named).collect();
     let (last, before) = judged.split_last()?;
-    // What failed is told elsewhere, but for a verdict that finds nothing.
+    // Failed sections are listed elsewhere, but a verdict without findings must name them.
     let all_asked = unknown::not_judged(node).is_empty();
     if limits::not_judged(node).is_empty() || all_asked && verdict != Verdict::NoFaultFound {
         return None;
@@ -83,7 +82,7 @@ fn responding(node: &Node<'_>) -> Option<String> {
     })
 }
 
-/// What was looked at and found in order. Only what was read is named.
+/// Returns what was checked without a finding. Only facts that were read are named.
 fn looked_at(node: &Node<'_>, concluded: &[Concluded]) -> String {
     let mut parts: Vec<String> = responding(node).into_iter().collect();
     let mut clean = claims::of(node).made;
@@ -92,7 +91,7 @@ fn looked_at(node: &Node<'_>, concluded: &[Concluded]) -> String {
     if all_read && node.host().is_some_and(|host| host.driver.loaded.is_some()) {
         clean.push(DRIVER_PROBLEM);
     }
-    // What the log tells of, though it counts no more, is not denied.
+    // A claim must not contradict an event in the log, even if the event no longer counts.
     let told: Vec<&str> = node.timeline.current().filter_map(contradicts).collect();
     let unread = unread_lines(node) > 0;
     clean.retain(|claim| !told.contains(claim) && !(unread && *claim == DRIVER_PROBLEM));
@@ -100,10 +99,10 @@ fn looked_at(node: &Node<'_>, concluded: &[Concluded]) -> String {
     if !clean.is_empty() {
         parts.push(format!("no {}", clean.join(", no ")));
     }
-    let mut notes: Vec<String> = concluded.iter().map(|note| uncapitalized(&note.finding.title)).collect();
+    let mut notes: Vec<&str> = concluded.iter().map(|note| note.finding.id.as_str()).collect();
     notes.dedup();
     if !notes.is_empty() {
-        parts.push(format!("{}: {}", if notes.len() == 1 { "note" } else { "notes" }, notes.join(", ")));
+        parts.push(format!("informational findings: {}", notes.join(", ")));
     }
     if parts.is_empty() {
         "No fault was found in the sections that were read.".to_owned()
@@ -114,7 +113,7 @@ fn looked_at(node: &Node<'_>, concluded: &[Concluded]) -> String {
 
 const DRIVER_PROBLEM: &str = "driver problem";
 
-/// The clause of a healthy summary that a kernel event stands against.
+/// Returns the claim that a kernel event contradicts.
 fn contradicts(event: &KernelEvent) -> Option<&'static str> {
     match event.kind {
         Kind::GspFailed
@@ -140,7 +139,7 @@ fn contradicts(event: &KernelEvent) -> Option<&'static str> {
     }
 }
 
-/// Lines about NVIDIA of which nobody knows what they say.
+/// Returns the number of lines about NVIDIA that were not recognized.
 fn unread_lines(node: &Node<'_>) -> u64 {
     let logs = node.kernel_log().map(|log| log.coverage.as_slice()).unwrap_or_default();
     logs.iter().fold(0, |sum, log| sum.saturating_add(log.unread_lines))
@@ -152,7 +151,7 @@ fn log(node: &Node<'_>) -> Option<String> {
     let asked = node.kernel_log().and_then(|log| log.since);
     let in_window = |event: &KernelEvent| asked.is_none_or(|asked| event.last.is_none_or(|last| last >= asked));
     let read_from = coverage::since(node).map(|since| format!(" since {}", quote::time(since)));
-    // Xids of the past lie inside the window that was read: "none since" must not deny them.
+    // If past Xids are in the window, the text begins after them.
     let past = node.timeline.events.iter().filter(|event| event.fact.kind == Kind::Xid && in_window(event.fact));
     let past = past.rev().find_map(|event| event.history);
     let mut since = past.map(|past| past.replacen("before", " since", 1)).or(read_from).unwrap_or_default();
@@ -161,7 +160,7 @@ fn log(node: &Node<'_>) -> Option<String> {
         1 => since.push_str(" (1 line about NVIDIA was not recognized)"),
         lines => since.push_str(&format!(" ({lines} lines about NVIDIA were not recognized)")),
     }
-    // Events left out may be Xids.
+    // Omitted events may be Xids.
     if node.kernel_log().is_some_and(|log| log.events_omitted > 0) {
         return None;
     }
@@ -176,7 +175,7 @@ fn log(node: &Node<'_>) -> Option<String> {
     if other.is_empty() {
         return Some(format!("no hardware or driver Xid{since}"));
     }
-    // Mild by now, and yet there: an error that no longer counts is named.
+    // Errors that no longer count are named.
     let mut names: Vec<String> = Vec::new();
     for event in other.iter().rev() {
         let age = quote::ago(node.now, event.last).map(|age| format!(" ({age})")).unwrap_or_default();
@@ -190,7 +189,7 @@ fn log(node: &Node<'_>) -> Option<String> {
     Some(format!("logged, no longer active: {}{more}", names.join(", ")))
 }
 
-/// Xids that a summary names.
+/// Maximum number of Xids in a summary.
 const NAMED: usize = 3;
 
 fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {

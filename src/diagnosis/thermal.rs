@@ -1,8 +1,9 @@
-//! Heat: thermal slowdowns that happen now, temperatures at their limits, and time lost to heat since driver load.
+//! Temperature: active thermal slowdowns, temperatures at their limits, and time in thermal slowdown since the driver
+//! was loaded.
 //!
-//! A margin alone is no alarm: some H100 firmware reports zero or a negative `T.Limit` margin on a healthy, cool GPU.
-//! What counts is a temperature against an absolute limit, or the driver saying that it slows down. From Ada on drivers may
-//! offer the margin only: then it counts on a GPU that is warm.
+//! A low margin alone is no finding: some H100 firmware reports a `T.Limit` margin of zero or below on a healthy, cool
+//! GPU. A finding needs a temperature at an absolute limit, or a slowdown that the driver reports. From Ada on, drivers
+//! may report the margin only: then it counts if the GPU is warm.
 
 use jiff::SignedDuration;
 
@@ -28,19 +29,20 @@ rules! {
         CheckCabling "Check the cooling of {gpu} on {node} under load. The slowdown is not active now.";
 }
 
-/// A GPU this near its slowdown limit will reach it on the next warm day.
+/// A GPU that is closer than this to its slowdown limit is a finding.
 const NEAR_CELSIUS: i32 = 5;
 
-/// No GPU of a data centre slows down below this: a margin that is used up there is the firmware's own way to count.
+/// No data center GPU has a slowdown limit below this: a used-up margin at a lower temperature is a quirk of the
+/// firmware.
 const WARM_CELSIUS: i32 = 75;
 
-/// Sensors that failed report such values.
+/// Plausible temperatures. Failed sensors report values outside of this range.
 pub(super) const PLAUSIBLE: std::ops::RangeInclusive<i32> = 1..=150;
 
-/// From a twentieth of the time on, heat costs throughput that somebody notices.
+/// Thermal slowdown for at least one in this many seconds is a finding.
 const NOTABLE_SHARE: u64 = 20;
 
-/// Below this, start-up and one hot minute explain it.
+/// Shorter slowdowns are normal.
 const LEAST: SignedDuration = SignedDuration::from_mins(10);
 
 /// Thermal findings of every GPU.
@@ -49,7 +51,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     for gpu in &node.gpus {
         let Some(now) = node.telemetry_of(gpu) else { continue };
         let slowed = slowdown(gpu, now);
-        // The temperature is the slowdown's evidence then, not another finding.
+        // Then the temperature is evidence of the slowdown, not another finding.
         let limits = limits(gpu, &now.temperature);
         drafts.extend(limits.into_iter().filter(|draft| slowed.is_none() || draft.rule != TOO_HOT));
         drafts.extend(slowed);
@@ -112,7 +114,7 @@ fn limits(gpu: &Gpu, now: &Temperature) -> Vec<Draft> {
     drafts
 }
 
-/// Counters catch what one snapshot misses.
+/// Counters show slowdowns between two readings.
 fn lost_time(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let counted_ms = node.counted_seconds()?.saturating_mul(1000);
     let thermal = now.throttling.violations.iter().find(|violation| violation.policy == "thermal")?;

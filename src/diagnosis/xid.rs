@@ -1,7 +1,7 @@
-//! Xids that no other family claims, by class: an application's fault, the driver's, the hardware's. And history.
+//! Xids that no other family handles, by class: application, driver, hardware.
 //!
-//! Severity, action and ageing of a code stand in the catalogue. Programs cause 13, 31, 43, 45, 68 and the like: only a
-//! pattern raises suspicion, workloads that fail on one GPU while its siblings are fine.
+//! The catalogue defines severity, action and ageing of a code. Applications cause 13, 31, 43, 45, 68 and similar
+//! codes. Such Xids indicate a GPU fault only if different workloads fail on one GPU and not on the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,14 +44,14 @@ rules! {
         Watch "Look up the code in the Xid catalog of NVIDIA; it is newer than this tool.";
 }
 
-/// Faults that broken hardware can cause too.
+/// Application faults that broken hardware can also cause.
 const SUSPICIOUS_CODES: [u32; 2] = [13, 31];
 
-/// Processes of one name from which on their faults are a pattern: a workload that restarts has as many by then, but so
-/// have as many jobs.
+/// Number of processes with the same name from which on their faults are a pattern. It can be one workload that
+/// restarts, or many jobs.
 const MANY_PROCESSES: usize = 20;
 
-/// A workload is at fault itself where it fails on other GPUs too, unless it fails here this many times as often.
+/// A workload that also fails on other GPUs is the cause itself, unless it fails on this GPU this many times as often.
 const FAR_MORE: usize = 4;
 
 /// Findings from Xids, per GPU and for addresses that no GPU has.
@@ -65,7 +65,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// The GPUs, and those that only an Xid names.
+/// Returns the GPUs, including those that only an Xid names.
 fn gpus(node: &Node<'_>) -> Vec<Gpu> {
     let mut places = node.gpus.clone();
     for event in node.timeline.of_kind(Kind::Xid) {
@@ -77,7 +77,7 @@ fn gpus(node: &Node<'_>) -> Vec<Gpu> {
     places
 }
 
-/// Faults of programs on one GPU: one finding, with a second thought about the hardware.
+/// Application faults on one GPU as one finding, with a check for a hardware fault.
 fn applications(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let faults: Vec<(usize, &KernelEvent)> = node
         .timeline
@@ -105,7 +105,7 @@ fn applications(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     Some(draft.with_all_evidence(node.timeline.consequences(&positions)))
 }
 
-/// Events shown of one GPU's application faults.
+/// Maximum number of application faults in the evidence.
 const SHOWN: usize = 3;
 
 fn most_recent<'a>(faults: &[(usize, &'a KernelEvent)]) -> Vec<&'a KernelEvent> {
@@ -116,7 +116,7 @@ fn pids(faults: &[(usize, &KernelEvent)]) -> BTreeSet<u32> {
     faults.iter().filter_map(|(_, event)| event.pid).collect()
 }
 
-/// Whether the code says that a program did it, or nothing at all.
+/// Returns whether the code is an application fault or for information only.
 pub(super) fn is_of_program(event: &KernelEvent) -> bool {
     let class = event.code.filter(|_| event.kind == Kind::Xid).and_then(catalogue::xid).map(|entry| entry.class);
     matches!(class, Some(XidClass::Application | XidClass::Info))
@@ -126,10 +126,10 @@ fn is_application(event: &KernelEvent) -> bool {
     event.code.and_then(catalogue::xid).is_some_and(|entry| entry.class == XidClass::Application)
 }
 
-/// Why a GPU whose programs fault may be at fault itself. Never more than a suspicion.
+/// Returns why the GPU may be the cause of application faults. This is never more than a suspicion.
 ///
-/// One workload that restarts has a new pid each time: the same name is no second witness, until there are very many. A
-/// workload that fails on several GPUs is its own fault, and says nothing of the others' faults.
+/// A workload that restarts has a new pid each time, so the same name is no second indication, unless there are very
+/// many processes. A workload that fails on several GPUs is the cause itself.
 fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Option<(Rule, String)> {
     let suspicious = |event: &KernelEvent| event.code.is_some_and(|code| SUSPICIOUS_CODES.contains(&code));
     let elsewhere: Vec<&KernelEvent> = node
@@ -154,7 +154,7 @@ fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Op
     let pods: BTreeSet<&str> = pids.iter().filter_map(|pid| pod_of(node, *pid)).collect();
     let place = common_place(faults, &pids);
     let place_words = place.as_ref().map(|place| format!(", {place}")).unwrap_or_default();
-    // A name that is missing is no second workload: old drivers print none.
+    // A missing name is no second workload: old drivers print no names.
     if by_name.keys().flatten().count() > 1 || pods.len() > 1 || place.is_some() {
         let words = format!("{} different processes faulted on this GPU and on no other{place_words}", pids.len());
         return Some((SUSPECT, words));
@@ -166,7 +166,7 @@ fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Op
     })
 }
 
-/// Where different processes hit the same part of the GPU.
+/// Returns the part of the GPU in which different processes faulted.
 fn common_place(faults: &[(usize, &KernelEvent)], pids: &BTreeSet<u32>) -> Option<String> {
     let mut places: BTreeMap<(&String, &String), BTreeSet<u32>> = BTreeMap::new();
     for (_, event) in faults {
@@ -184,7 +184,7 @@ fn pod_of<'a>(node: &Node<'a>, pid: u32) -> Option<&'a str> {
     process.pod_uid.as_deref()
 }
 
-/// 43 and 45 of a process that the kernel killed, or that crashed: the kill is the story.
+/// Xid 43 and 45 of a process that was killed or crashed. The finding is about the kill.
 fn killed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let mut kills: Vec<usize> = Vec::new();
     for event in node.timeline.events.iter().filter(|event| event.history.is_none() && concerns(event.fact, gpu)) {
@@ -198,7 +198,7 @@ fn killed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     Some(Draft::on_gpu(KILLED, gpu).with_events(shown).with_evidence(consequences))
 }
 
-/// Everything that neither a program nor another family answers for: one finding per code.
+/// Xids that are neither application faults nor handled by another family, one finding for each code.
 fn other_codes(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     let mut by_code: BTreeMap<u32, Vec<(usize, &KernelEvent)>> = BTreeMap::new();
     for (at, event) in node.timeline.unexplained().filter(|(_, event)| concerns(event, gpu) && event.kind == Kind::Xid)
@@ -211,7 +211,7 @@ fn other_codes(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     by_code.into_iter().filter_map(|(code, events)| of_code(node, gpu, code, &events)).collect()
 }
 
-/// Codes that other families judge.
+/// Codes that other families handle.
 fn handled_elsewhere(code: u32) -> bool {
     super::memory::CODES.contains(&code)
         || super::nvlink::CODES.contains(&code)

@@ -354,7 +354,7 @@ fn a_container_that_cannot_open_its_gpus_is_the_explanation_whether_the_pod_runs
     kubelet.allocations[0].devices = vec!["GPU-00000000-0000-0000-0000-000000000000".into()];
     let explained = cause_of(&failed(1, "Error"), &gone);
     assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Certain), "{explained:?}");
-    assert!(explained.summary.contains("holds a GPU that is not there"), "{}", explained.summary);
+    assert!(explained.summary.contains("is allocated a GPU that is missing"), "{}", explained.summary);
     let other = cause_of(&failed(1, "Error"), &lost("22222222-2222-3333-4444-555555555555"));
     assert_eq!(other.cause, Cause::Application, "{other:?}");
 }

@@ -396,7 +396,7 @@ fn a_plan_says_what_may_go_on_and_does_not_wait_for_a_process_that_cannot_end() 
     assert!(lost.until_then.contains("GPU 3"), "{}", lost.until_then);
     let [memory] = of("ecc-remap-pending").try_into().expect("one plan");
     assert!(memory.until_then.contains("may continue until the drain"), "{}", memory.until_then);
-    assert!(memory.steps.join(" ").contains("reset GPU 5"), "{:?}", memory.steps);
+    assert!(memory.steps.join(" ").contains("Reset GPU 5"), "{:?}", memory.steps);
 }
 
 // ---- the window that was asked for

@@ -317,4 +317,9 @@ fn state_d_is_said_and_the_signals_are_tried_all_the_same() {
     let action = kill(&order, &node.gpu_reader());
     assert_eq!(action.outcome, KillOutcome::Ended);
     assert!(action.notes.iter().any(|note| note.contains("state D")), "{:?}", action.notes);
+    assert!(
+        !action.notes.iter().any(|note| note.contains("hangs inside")),
+        "one look proves nothing: {:?}",
+        action.notes
+    );
 }

@@ -34,6 +34,7 @@ mod memory;
 mod mig;
 mod node;
 mod nvlink;
+mod nvlink_state;
 #[cfg(test)]
 mod past_events_tests;
 mod pcie;
@@ -50,6 +51,7 @@ mod thermal;
 mod timeline;
 mod unknown;
 mod xid;
+mod xid_history;
 
 pub use families::catalogue_of_rules;
 pub use finding::{

@@ -86,7 +86,7 @@ fn looked_at(node: &Node<'_>, concluded: &[Concluded]) -> String {
     // What the log tells of, though it counts no more, is not denied.
     let told: Vec<&str> = node.timeline.current().filter_map(contradicts).collect();
     let unread = unread_lines(node) > 0;
-    clean.retain(|claim| !told.contains(claim) && !(unread && *claim == DRIVER_TROUBLE));
+    clean.retain(|claim| !(told.contains(claim) || unread && *claim == DRIVER_TROUBLE));
     parts.extend(log(node));
     if !clean.is_empty() {
         parts.push(format!("no {}", clean.join(", no ")));

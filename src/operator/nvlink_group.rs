@@ -1,4 +1,4 @@
-//! One rule of [`super::reset_plan`]: which GPUs NVLink ties together so that they can only be reset at once.
+//! A rule of [`super::reset_plan`]: GPUs that are connected by NVLink and can only be reset together.
 
 use super::conditions::Conditions;
 use crate::facts::action::ResetPlan;
@@ -6,8 +6,8 @@ use crate::facts::inventory::GpuInventory;
 use crate::facts::topology::GpuTopology;
 use crate::report::{Report, Section};
 
-/// GPUs that NVLink ties together: before Ampere all of them go at once, on Ampere behind NVSwitches only with the Fabric
-/// Manager alone; from Hopper on each by itself.
+/// Before Ampere, all connected GPUs must be reset together. On Ampere with NVSwitches, a single reset needs Fabric
+/// Manager. From Hopper on, each GPU can be reset alone.
 pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
     let generation = Generation::of(gpu.architecture.as_deref());
     if generation == Generation::HopperOn {
@@ -21,7 +21,7 @@ pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mu
     let wired = |entry: &GpuTopology, to: &str| {
         entry.nvlinks.iter().any(|group| group.active != Some(false) && group.remote_type.as_deref() == Some(to))
     };
-    // A link that does not say what is at its end might lead anywhere.
+    // A link without a remote type may be connected to a GPU or a switch.
     let unclear = own
         .nvlinks
         .iter()
@@ -62,7 +62,7 @@ pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mu
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Generation {
-    /// Up to Turing; and what could not be read: in doubt the strictest rule.
+    /// Up to Turing, and unknown architectures, for which the strictest rule applies.
     BeforeAmpere,
     Ampere,
     HopperOn,
@@ -71,7 +71,7 @@ enum Generation {
 impl Generation {
     fn of(architecture: Option<&str>) -> Self {
         match architecture {
-            // Ada has no NVLink at all: the rule for bridges never applies.
+            // Ada has no NVLink, so the rule for bridges never applies.
             Some("Ampere" | "Ada") => Self::Ampere,
             Some("Hopper" | "Blackwell" | "Rubin") => Self::HopperOn,
             _ => Self::BeforeAmpere,

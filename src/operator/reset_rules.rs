@@ -1,4 +1,4 @@
-//! The rules of [`super::reset_plan`]: each looks at one thing and adds what is in the way.
+//! The rules of [`super::reset_plan`]. Each one checks one condition and adds a blocker.
 
 use super::conditions::Conditions;
 use super::nvlink_group::group;
@@ -12,18 +12,18 @@ use crate::facts::processes::GpuProcess;
 use crate::nvml_codes::GPU_LOST;
 use crate::report::{Report, Section};
 
-/// What to do where only a reboot helps.
+/// Next step if only a reboot helps.
 const REBOOT: &str = "Cordon and drain the node, then reboot it.";
-/// What to do where the host's processes are not seen.
+/// Next step if the probe does not see the processes of the host.
 const HOST_PID: &str = "Run the probe with hostPID on a node that is a machine, not a container.";
-/// Names, cut by the kernel, of what gives the GPU free by itself when persistence mode is switched off.
+/// Processes, with the names truncated by the kernel, that release the GPU when persistence mode is disabled.
 const PERSISTENCE_DAEMONS: [&str; 1] = ["nvidia-persiste"];
-/// Processes that are named in one obstacle.
+/// Maximum number of processes that a blocker lists.
 const MAX_NAMED: usize = 8;
 
 pub(super) type Rule = fn(&Report, &GpuInventory, Conditions, &mut ResetPlan);
 
-/// In the order in which a person would check them.
+/// All rules, in the order of the blockers.
 pub(super) const RULES: &[Rule] = &[
     lost,
     driver,
@@ -41,7 +41,7 @@ pub(super) const RULES: &[Rule] = &[
     history,
 ];
 
-/// The GPU of this UUID, or why there is none that could be reset.
+/// Returns the GPU with this UUID, or adds a blocker.
 pub(super) fn target<'r>(facts: &'r Report, gpu: &str, blockers: &mut Vec<Obstacle>) -> Option<&'r GpuInventory> {
     if gpu.starts_with("MIG-") {
         blockers.push(Obstacle::new(
@@ -177,7 +177,7 @@ fn processes(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut Reset
     let held_as = gpu.minor_number.map(|minor| format!("/dev/nvidia{minor}"));
     let on_gpu = |process: &&GpuProcess| {
         let listed = process.uses.iter().any(|gpu_use| gpu_use.gpu == gpu.index);
-        // Without a minor number any handle might be this GPU's.
+        // Without a minor number, any open device file may belong to this GPU.
         listed || process.holds.iter().any(|held| held_as.as_ref().is_none_or(|ours| held == ours))
     };
     let in_the_way: Vec<&GpuProcess> = processes
@@ -219,7 +219,7 @@ fn mps(facts: &Report, _: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
             plan.block("mps", "the MPS daemon runs on this node and may take the GPU at any moment", next);
         }
         Some(None) => plan.block("mps_unknown", "whether the MPS daemon runs could not be read", HOST_PID),
-        // Without the section `driver` refuses.
+        // If the section is missing, `driver` adds a blocker.
         Some(Some(false)) | None => {}
     }
 }
@@ -236,7 +236,7 @@ fn display(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPl
     }
 }
 
-/// Whether the hardware or the driver does not offer a field of this GPU: what it cannot have is not in the way.
+/// Returns whether the hardware or the driver does not support a field of this GPU. Such a field blocks nothing.
 fn lacks(unsupported: &[Unsupported], gpu: &GpuInventory, field: &str) -> bool {
     unsupported.iter().any(|entry| entry.gpus.contains(&gpu.index) && entry.fields.iter().any(|name| name == field))
 }
@@ -333,7 +333,7 @@ fn remaps(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPla
     }
 }
 
-/// A GPU that fell off the bus in this boot, even if it answers again.
+/// A GPU that fell off the bus since the last boot, even if it responds again.
 fn history(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
     let Some(log) = Section::data_of(&facts.sections.xid) else {
         plan.notes.push("The kernel log could not be read: what happened to the GPU before is not known.".to_owned());

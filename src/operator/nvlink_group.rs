@@ -15,7 +15,7 @@ pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mu
     }
     let topology = Section::data_of(&facts.sections.topology);
     let Some(own) = topology.and_then(|topology| topology.gpus.iter().find(|entry| entry.index == gpu.index)) else {
-        let why = "whether NVLink ties the GPU to others could not be read";
+        let why = "the NVLink connections of the GPU could not be read";
         return plan.block("nvlink_unknown", why, "Try again, or reboot the node.");
     };
     let wired = |entry: &GpuTopology, to: &str| {
@@ -40,21 +40,22 @@ pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mu
         Generation::Ampere if to_switch && fabric_manager == Some(true) => {}
         Generation::Ampere if to_switch => {
             plan.together_with = peers;
-            let state = if fabric_manager == Some(false) { "does not run" } else { "could not be seen" };
-            let why =
-                format!("an Ampere GPU behind NVSwitches is reset alone only with the Fabric Manager, which {state}");
+            let state = if fabric_manager == Some(false) { "is not running" } else { "could not be checked" };
+            let why = format!(
+                "an Ampere GPU with NVSwitches can only be reset alone if Fabric Manager is running; it {state}"
+            );
             plan.block("nvlink_group", why, "Start nvidia-fabricmanager on the node, or reboot the node.");
         }
         Generation::Ampere if to_gpu && !unclear => {}
         _ => {
             let why = format!(
-                "NVLink ties the GPU to GPUs {peers:?}, and this generation is reset all together or not at all"
+                "NVLink connects the GPU to GPUs {peers:?}, and on this architecture they must be reset together"
             );
             plan.together_with = peers;
             plan.block(
                 "nvlink_group",
                 why,
-                "Empty the node and reset all of its GPUs there (nvidia-smi --gpu-reset), or reboot it.",
+                "Drain the node and reset all of its GPUs there (nvidia-smi --gpu-reset), or reboot it.",
             );
         }
     }

@@ -22,13 +22,13 @@ const PROTECTED: &[Protected] = &[
         names: &["systemd", "init", "machined", "openrc-init", "runit", "dbus-daemon", "sshd", "udevd"],
         prefix: false,
         what: "part of the operating system",
-        next_step: "Restart its unit on the node if it has to go.",
+        next_step: "If it must be stopped, restart its unit on the node.",
     },
     Protected {
         names: &["systemd-"],
         prefix: true,
         what: "part of systemd",
-        next_step: "Restart its unit on the node if it has to go.",
+        next_step: "If it must be stopped, restart its unit on the node.",
     },
     Protected {
         names: &["kubelet", "kube-proxy", "k3s", "rke2", "k0s", "k3s-server", "k3s-agent"],
@@ -74,20 +74,20 @@ const PROTECTED: &[Protected] = &[
     Protected {
         names: &["nvidia-cuda-mps"],
         prefix: true,
-        what: "the MPS control daemon or server: ending it ends every client",
+        what: "the MPS control daemon or server: a kill also ends all clients",
         next_step: "Stop MPS with: echo quit | nvidia-cuda-mps-control.",
     },
     Protected {
         names: &["Xorg", "Xwayland", "gdm", "gnome-shell", "sddm", "lightdm"],
         prefix: false,
         what: "the display server",
-        next_step: "Stop the display manager's unit on the node.",
+        next_step: "Stop the unit of the display manager on the node.",
     },
     Protected {
         names: &["node-probe", "gpu-syringe"],
         prefix: false,
         what: "gpu-syringe itself",
-        next_step: "Its probes end by themselves.",
+        next_step: "Its probes exit on their own.",
     },
 ];
 
@@ -113,16 +113,19 @@ pub fn refusal(candidate: &Candidate<'_>) -> Option<Obstacle> {
     let Candidate { pid, parent, comm, executable, kernel_thread, ours } = *candidate;
     let protected = |what: String, next_step: &str| Some(Obstacle::new("protected", what, next_step));
     if pid <= 1 {
-        return protected(format!("PID {pid} is the init process of the node"), "Reboot the node if it must go.");
+        return protected(
+            format!("PID {pid} is the init process of the node"),
+            "If it must be stopped, reboot the node.",
+        );
     }
     if kernel_thread || pid == 2 || parent == Some(2) {
         return protected(
-            format!("PID {pid} ({comm}) is a kernel thread: no signal reaches it"),
+            format!("PID {pid} ({comm}) is a kernel thread, which ignores signals"),
             "A kernel thread that hangs needs a reboot of the node.",
         );
     }
     if ours {
-        return protected(format!("PID {pid} ({comm}) is gpu-syringe itself"), "Its probes end by themselves.");
+        return protected(format!("PID {pid} ({comm}) is gpu-syringe itself"), "Its probes exit on their own.");
     }
     let entry =
         PROTECTED.iter().find(|entry| [Some(comm), executable].into_iter().flatten().any(|name| entry.is(name)))?;

@@ -37,7 +37,7 @@ fn steps(plan: &ResetPlan) -> Vec<String> {
     if plan.persistence_mode {
         steps.push(format!("nvidia-smi -i {gpu} -pm 1 (persistence mode on again)"));
     }
-    steps.push("check: the GPU is back, no remap pending, nothing asked for by the driver, no new Xid".to_owned());
+    steps.push("check: the GPU responds, no remap is pending, the driver recommends no action, no new Xid".to_owned());
     steps
 }
 

@@ -94,7 +94,7 @@ fn looked_at(node: &Node<'_>, concluded: &[Concluded]) -> String {
     // A claim must not contradict an event in the log, even if the event no longer counts.
     let told: Vec<&str> = node.timeline.current().filter_map(contradicts).collect();
     let unread = unread_lines(node) > 0;
-    clean.retain(|claim| !told.contains(claim) && !(unread && *claim == DRIVER_PROBLEM));
+    clean.retain(|claim| !(told.contains(claim) || unread && *claim == DRIVER_PROBLEM));
     parts.extend(log(node));
     if !clean.is_empty() {
         parts.push(format!("no {}", clean.join(", no ")));

@@ -1,5 +1,5 @@
-//! `describe_gpu_node`: one node from both sides, what Kubernetes knows and what a probe sees. Where no probe can go, the
-//! first half comes alone and the answer says why.
+//! `describe_gpu_node`: facts about one node from Kubernetes and from a probe. If no probe is possible, the
+//! answer has only the facts from Kubernetes, and the reason.
 
 use syringe_core::diagnosis::Unknown;
 use syringe_core::report::Source;
@@ -17,8 +17,8 @@ use crate::text;
 use crate::tools::args::NodeArgs;
 use crate::tools::tool::Tool;
 
-/// Events of one answer: the newest.
-const MOST_EVENTS: usize = 15;
+/// Maximum number of events in one answer, the newest.
+const MAX_EVENTS: usize = 15;
 
 /// The tool.
 pub struct DescribeGpuNode;
@@ -26,15 +26,15 @@ pub struct DescribeGpuNode;
 impl Tool for DescribeGpuNode {
     const NAME: &'static str = "describe_gpu_node";
     const TITLE: &'static str = "Describe a GPU node";
-    const DESCRIPTION: &'static str = "One GPU node from both sides: Kubernetes (labels, taints, conditions, capacity, pods, events) and \
-        a probe (driver, each GPU's health). Works without the probe where none can go, and says so.";
+    const DESCRIPTION: &'static str = "One GPU node in Kubernetes (labels, taints, conditions, capacity, pods, events) and from a probe \
+        (driver, health of each GPU). If no probe is possible, the answer says so and has the Kubernetes part.";
     const PROBES: bool = true;
     type Args = NodeArgs;
     type Answer = NodeDescription;
 
     async fn call(call: Call, args: NodeArgs) -> Result<NodeDescription, Failure> {
         let NodeArgs { node_name, context } = args;
-        let what = format!("Looking at node {}", clean(&node_name, names::LONGEST));
+        let what = format!("Looking at node {}", clean(&node_name, names::MAX_LENGTH));
         let connection = call.within(&what, call.contexts.connect(context.as_deref())).await?;
         let (view, events) = tokio::join!(
             call.within(&what, node_view::read(&connection, &node_name)),
@@ -44,8 +44,8 @@ impl Tool for DescribeGpuNode {
         let mut answer = NodeDescription::of(&view, connection.context.clone());
         match events {
             Ok(mut events) => {
-                let omitted = events.len().saturating_sub(MOST_EVENTS);
-                events.truncate(MOST_EVENTS);
+                let omitted = events.len().saturating_sub(MAX_EVENTS);
+                events.truncate(MAX_EVENTS);
                 (answer.events, answer.events_omitted) = (events, (omitted > 0).then_some(omitted));
             }
             Err(failure) => answer.unknown.push(section_unknown("events", &failure)),

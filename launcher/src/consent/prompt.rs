@@ -1,41 +1,41 @@
-//! Whom a plan is shown to, and what they answered.
+//! Asks a person for consent to a plan: the ways to ask, and the answers.
 
 use futures_util::future::BoxFuture;
 
 /// The result of asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// A person agreed; how.
+pub enum ConsentAnswer {
+    /// A person agreed. The value says how.
     Yes(&'static str),
-    /// A person declined, or did not answer.
+    /// A person declined, or did not answer. The value says why.
     No(String),
-    /// Nobody can be asked here.
+    /// There is nobody to ask.
     Nobody,
-    /// The question goes out with the answer, and the host calls again.
+    /// The question is sent as the answer of the call, and the host calls again.
     Later,
 }
 
 /// A way to ask the user.
-pub trait Ask: Send + Sync {
+pub trait Prompt: Send + Sync {
     /// Asks whether the plan may be carried out.
-    fn ask<'a>(&'a self, plan: &'a str) -> BoxFuture<'a, Asked>;
+    fn ask<'a>(&'a self, plan: &'a str) -> BoxFuture<'a, ConsentAnswer>;
 }
 
 /// The command line's `--yes`.
-pub struct SaidYes;
+pub struct AlwaysYes;
 
-impl Ask for SaidYes {
-    fn ask<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Asked> {
-        Box::pin(async { Asked::Yes("--yes") })
+impl Prompt for AlwaysYes {
+    fn ask<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ConsentAnswer> {
+        Box::pin(async { ConsentAnswer::Yes("--yes") })
     }
 }
 
 /// For hosts that cannot ask their user.
-pub struct NobodyToAsk;
+pub struct NoPrompt;
 
-impl Ask for NobodyToAsk {
-    fn ask<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Asked> {
-        Box::pin(async { Asked::Nobody })
+impl Prompt for NoPrompt {
+    fn ask<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ConsentAnswer> {
+        Box::pin(async { ConsentAnswer::Nobody })
     }
 }
 

@@ -66,7 +66,7 @@ pub(super) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
     let gates = &case.pod.scheduling_gates;
     if !gates.is_empty() {
         let what = format!("a scheduling gate holds it back: {}", gates.join(", "));
-        return Some(case.say(Cause::Cluster, Certainty::Certain, what).so(
+        return Some(case.explain(Cause::Cluster, Certainty::Certain, what).with_action(
             ActionCode::Watch,
             "Ask whoever set the gate (a queue such as Kueue, an operator): the scheduler does not look at the pod before \
              the gate is removed.",
@@ -74,18 +74,20 @@ pub(super) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
     }
     let event = case.events(&["FailedScheduling"]).next().map(|event| event.message.clone());
     let Some(message) = case.pod.message.clone().or(event) else {
-        return Some(case.say(Cause::Cluster, Certainty::Possible, "no scheduler has said why it waits").so(
-            ActionCode::Watch,
-            "Check that the scheduler that the pod names (schedulerName) runs; a queue may hold the pod back.",
-        ));
+        return Some(
+            case.explain(Cause::Cluster, Certainty::Possible, "no scheduler has said why it waits").with_action(
+                ActionCode::Watch,
+                "Check that the scheduler that the pod names (schedulerName) runs; a queue may hold the pod back.",
+            ),
+        );
     };
     let said = message.clone();
     if let Some(claim) = missing_claim(&message) {
         let what = format!("it waits for PersistentVolumeClaim {claim}, which does not exist");
         return Some(
-            case.say(Cause::Application, Certainty::Certain, what)
-                .because([format!("scheduler: {said}")])
-                .so(ActionCode::None, "Create the claim, or correct its name in the pod."),
+            case.explain(Cause::Application, Certainty::Certain, what)
+                .with_evidence([format!("scheduler: {said}")])
+                .with_action(ActionCode::None, "Create the claim, or correct its name in the pod."),
         );
     }
     let reasons = clauses(&message);
@@ -100,9 +102,9 @@ pub(super) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
         .first()
         .map_or("The scheduler's message says why; see below what was found of each GPU node.", |(.., action)| action);
     Some(
-        case.say(Cause::Cluster, Certainty::Certain, what)
-            .because([format!("scheduler: {said}")])
-            .so(ActionCode::Watch, action),
+        case.explain(Cause::Cluster, Certainty::Certain, what)
+            .with_evidence([format!("scheduler: {said}")])
+            .with_action(ActionCode::Watch, action),
     )
 }
 

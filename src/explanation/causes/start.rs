@@ -67,17 +67,21 @@ pub(super) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
     let known = REASONS.iter().find(|(reason, ..)| *reason == attempt.reason);
     if let Some((_, cause, what, action)) = known {
         let what = what.replace("{container}", attempt.container);
-        return Some(case.say(*cause, Certainty::Certain, what).because(attempt.said).so(ActionCode::None, *action));
+        return Some(
+            case.explain(*cause, Certainty::Certain, what)
+                .with_evidence(attempt.said)
+                .with_action(ActionCode::None, *action),
+        );
     }
     let phrase = attempt.said.iter().find_map(|said| start_phrases::known(said))?;
     let Phrase { words, cause, what, code, action } = phrase;
     let what = format!("container {} could not be started: {what}", attempt.container);
     let driver = words.contains(&NEEDS_NEWER_CUDA).then(|| cuda_of(case)).flatten();
     Some(
-        case.say(*cause, Certainty::Certain, what)
-            .because(attempt.said)
-            .because(driver)
-            .so(*code, action.replace("{node}", case.node)),
+        case.explain(*cause, Certainty::Certain, what)
+            .with_evidence(attempt.said)
+            .with_evidence(driver)
+            .with_action(*code, action.replace("{node}", case.node)),
     )
 }
 
@@ -98,7 +102,7 @@ pub(super) fn cannot_start_for_another_reason(case: &Case<'_>) -> Option<Explana
         // It is only being created: nobody has said that anything failed.
         _ => return None,
     };
-    Some(case.say(cause, Certainty::Certain, what).because(attempt.said).so(
+    Some(case.explain(cause, Certainty::Certain, what).with_evidence(attempt.said).with_action(
         ActionCode::Watch,
         format!("Act on what the message names; there is no log of a container that did not start ({}).", case.node),
     ))

@@ -1,12 +1,10 @@
-//! The report as rules look at it: sections by name, and every GPU once, however many sections speak of it.
-//!
-//! A GPU may be known to NVML (index, UUID, address), to the PCI bus alone (address), or only by a call that failed
-//! (index). The three are joined here, so that no rule has to.
+//! The report as the rules see it: sections by name, each GPU once, and whether a GPU has recovered from past events.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::ClusterFacts;
 pub(super) use super::gpu::Gpu;
+use super::gpu::gpus;
 use super::timeline::Timeline;
 use crate::facts::Availability;
 use crate::facts::ecc::{Ecc, GpuEcc, RecoveryAction};
@@ -18,40 +16,39 @@ use crate::facts::mig::Mig;
 use crate::facts::processes::Processes;
 use crate::facts::telemetry::{GpuTelemetry, Telemetry};
 use crate::facts::topology::{GpuTopology, Topology};
-use crate::nvml_codes as codes;
 use crate::pci::PciAddress;
 use crate::report::{Problem, Report, Section, Status};
 use crate::text::clean;
 
-/// What a node is called whose name nobody knows.
+/// Name of a node without a known name.
 pub(super) const UNKNOWN_NODE_NAME: &str = "the node";
 
-/// Counters and answers may lag behind an event this long.
+/// Counters and responses can be older than an event by this time.
 pub(super) const SETTLE_TIME: SignedDuration = SignedDuration::from_mins(10);
 
-/// A warning without a reset is old news after a day: what it warned of has come or has not.
+/// After this time a warning without a reset is history: the fault that it announced would have occurred.
 pub(super) const STALE_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
-/// How long a GPU has been working again.
+/// How long ago a GPU recovered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Recovered {
-    /// The event is of the last day: it may come back.
+    /// The event was in the last day: it may occur again.
     Recently,
-    /// It is history.
+    /// The event is older.
     LongAgo,
 }
 
-/// A report and what Kubernetes says, ready to be judged.
+/// A report and the facts of the Kubernetes API, prepared for the rules.
 pub(super) struct Node<'a> {
     pub(super) report: &'a Report,
     pub(super) cluster: &'a ClusterFacts,
     /// The node's name, or `the node`.
     pub(super) name: String,
-    /// When the facts were taken: the "now" of every age.
+    /// Time at which the facts were taken. All ages are relative to it.
     pub(super) now: Option<Timestamp>,
-    /// NVML's GPUs by index, then those that only PCI shows, then those that only the kernel log names.
+    /// GPUs in NVML by index, then those that only PCI shows, then those that only the kernel log names.
     pub(super) gpus: Vec<Gpu>,
-    /// Kernel events with what explains them.
+    /// Kernel events with their causes.
     pub(super) timeline: Timeline<'a>,
 }
 
@@ -102,17 +99,27 @@ impl<'a> Node<'a> {
         Section::data_of(&self.report.sections.xid)
     }
 
-    /// Whether a section was read, in part at least.
+    /// Returns whether a section was read, at least in part.
     pub(super) fn has(&self, section: &str) -> bool {
         self.judged().contains(&section)
     }
 
-    /// Sections that were read, in part at least.
+    /// Returns the sections that were read, at least in part.
     pub(super) fn judged(&self) -> Vec<&'static str> {
         let read = self.report.sections.statuses().into_iter();
         let judged =
             |(name, status): &(&str, Status)| *status != Status::Error && *name != "health" && self.has_data(name);
         read.filter(judged).map(|(name, _)| name).collect()
+    }
+
+    /// Returns the sections that were read in part.
+    pub(super) fn judged_in_part(&self) -> Vec<&'static str> {
+        let judged = self.judged();
+        let statuses = self.report.sections.statuses().into_iter();
+        statuses
+            .filter(|(name, status)| *status == Status::Partial && judged.contains(name))
+            .map(|(name, _)| name)
+            .collect()
     }
 
     fn has_data(&self, section: &str) -> bool {
@@ -130,7 +137,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// What became of a field of the GPU with this NVML index, where NVML's sections list what they lack.
+    /// Returns the availability of a field of the GPU with this NVML index.
     pub(super) fn availability(&self, section: &str, gpu: u32, field: &str) -> Availability {
         let told = match section {
             "inventory" => self.inventory().map(|section| section.availability(gpu, field)),
@@ -142,12 +149,12 @@ impl<'a> Node<'a> {
         told.unwrap_or(Availability::Unread)
     }
 
-    /// Every problem of every section.
+    /// Returns all problems of all sections.
     pub(super) fn problems(&self) -> impl Iterator<Item = &'a Problem> {
         self.report.sections.problems().into_iter().map(|(_, problem)| problem)
     }
 
-    /// The first problem with one of these codes that concerns NVML as a whole.
+    /// Returns the first problem with one of these codes that is about NVML as a whole.
     pub(super) fn nvml_problem(&self, codes: &[&str]) -> Option<&'a Problem> {
         const OF_NVML: [&str; 5] = ["inventory", "telemetry", "topology", "ecc", "mig"];
         let problems = self.report.sections.problems().into_iter();
@@ -157,53 +164,53 @@ impl<'a> Node<'a> {
             .find(|problem| codes.contains(&problem.code.as_str()))
     }
 
-    /// The first problem with one of these codes that concerns this GPU.
+    /// Returns the first problem with one of these codes that is about this GPU.
     pub(super) fn gpu_problem(&self, gpu: &Gpu, codes: &[&str]) -> Option<&'a Problem> {
         self.problems()
             .find(|problem| problem.gpu.is_some() && problem.gpu == gpu.index && codes.contains(&problem.code.as_str()))
     }
 
-    /// The GPU with this NVML index.
+    /// Returns the GPU with this NVML index.
     pub(super) fn gpu(&self, index: u32) -> Option<&Gpu> {
         self.gpus.iter().find(|gpu| gpu.index == Some(index))
     }
 
-    /// What the inventory says of a GPU.
+    /// Returns the entry of a GPU in `inventory`.
     pub(super) fn inventory_of(&self, gpu: &Gpu) -> Option<&'a GpuInventory> {
         self.inventory()?.gpus.iter().find(|entry| Some(entry.index) == gpu.index)
     }
 
-    /// What telemetry says of a GPU.
+    /// Returns the entry of a GPU in `telemetry`.
     pub(super) fn telemetry_of(&self, gpu: &Gpu) -> Option<&'a GpuTelemetry> {
         self.telemetry()?.gpus.iter().find(|entry| Some(entry.index) == gpu.index)
     }
 
-    /// What the `ecc` section says of a GPU.
+    /// Returns the entry of a GPU in `ecc`.
     pub(super) fn ecc_of(&self, gpu: &Gpu) -> Option<&'a GpuEcc> {
         self.ecc()?.gpus.iter().find(|entry| Some(entry.index) == gpu.index)
     }
 
-    /// What topology says of a GPU.
+    /// Returns the entry of a GPU in `topology`.
     pub(super) fn topology_of(&self, gpu: &Gpu) -> Option<&'a GpuTopology> {
         self.topology()?.gpus.iter().find(|entry| Some(entry.index) == gpu.index)
     }
 
-    /// What the PCI bus says of a GPU.
+    /// Returns the entry of a GPU on the PCI bus.
     pub(super) fn pci_of(&self, gpu: &Gpu) -> Option<&'a PciGpu> {
         self.host()?.pci_gpus.iter().find(|entry| entry.pci_address.is_some() && entry.pci_address == gpu.pci)
     }
 
-    /// GPUs that NVML or the PCI bus shows: those that can be counted.
+    /// Returns the GPUs in NVML or on the PCI bus. Only these are counted.
     pub(super) fn listed(&self) -> impl Iterator<Item = &Gpu> {
         self.gpus.iter().filter(|gpu| !gpu.from_log)
     }
 
-    /// When the driver was loaded, where the log tells: its counters start there.
+    /// Returns the time of the last driver load, if the log has it. Volatile counters start there.
     pub(super) fn driver_loaded(&self) -> Option<Timestamp> {
         self.timeline.of_kind(KernelEventKind::DriverLoaded).filter_map(|event| event.last).max()
     }
 
-    /// Seconds that the driver's counters have run: since it was loaded, else since boot at the most.
+    /// Returns for how many seconds the driver has counted: since it was loaded, or at most since boot.
     pub(super) fn counted_seconds(&self) -> Option<u64> {
         let uptime = self.host().and_then(|host| host.uptime_seconds);
         let loaded = self.age(self.driver_loaded()).and_then(|age| u64::try_from(age.as_secs()).ok());
@@ -213,36 +220,37 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// GPUs that NVML gave facts about.
+    /// Returns the GPUs that respond in NVML.
     pub(super) fn answering(&self) -> impl Iterator<Item = &Gpu> {
         self.gpus.iter().filter(|gpu| gpu.answers)
     }
 
-    /// The GPU below a PCIe device (a port of its path, or itself).
+    /// Returns the GPU below a PCIe device, which is a port of its path or the GPU itself.
     pub(super) fn gpu_below(&self, address: &PciAddress) -> Option<&Gpu> {
         let on_path = |gpu: &&Gpu| {
             let path = self.topology_of(gpu).map(|topology| topology.pcie_path.as_slice()).unwrap_or_default();
             path.iter().any(|hop| hop.pci_address.as_ref() == Some(address))
         };
         self.gpus.iter().find(|gpu| gpu.pci.as_ref() == Some(address)).or_else(|| {
-            // A port with several GPUs below it says nothing about one of them.
+            // If several GPUs are below a port, the port belongs to none of them.
             let mut below = self.gpus.iter().filter(on_path);
             below.next().filter(|_| below.next().is_none())
         })
     }
 
-    /// Whether NVML reads the GPU now.
+    /// Returns whether NVML can read the GPU now.
     pub(super) fn is_readable(&self, gpu: &Gpu) -> bool {
         gpu.answers && self.telemetry_of(gpu).is_some_and(|now| now.temperature.gpu_celsius.is_some())
     }
 
-    /// Whether a GPU with these grave events works again: NVML reads it, it counts no uncorrected error since the driver
-    /// was loaded, and the driver recommends nothing (NVML from R570 on, Xid 154 from R565 on; older ones never do).
+    /// Returns whether a GPU with these severe events works again: NVML can read it, it counts no uncorrected error
+    /// since the driver was loaded, and the driver recommends no action (in NVML from R570 on, in Xid 154 from R565
+    /// on).
     pub(super) fn recovered(&self, gpu: &Gpu, events: &[&KernelEvent]) -> Option<Recovered> {
         self.recovered_since(gpu, events.iter().filter_map(|event| event.last).max())
     }
 
-    /// The same for something that was last seen at this moment.
+    /// The same for an event at this time.
     pub(super) fn recovered_since(&self, gpu: &Gpu, last: Option<Timestamp>) -> Option<Recovered> {
         if self.has_recovery_action(gpu) {
             return None;
@@ -252,163 +260,24 @@ impl<'a> Node<'a> {
         (works && age > SETTLE_TIME).then_some(if age > STALE_AFTER { Recovered::LongAgo } else { Recovered::Recently })
     }
 
-    /// NVML's present answer; where it has none, the last Xid 154.
+    /// Returns the recovery action in NVML, or else that of the last Xid 154.
     pub(super) fn recovery_action(&self, gpu: &Gpu) -> Option<(RecoveryAction, Option<&'a KernelEvent>)> {
         if let Some(action) = self.ecc_of(gpu).and_then(|ecc| ecc.recovery_action) {
             return Some((action, None));
         }
         let last = self.timeline.xids(gpu, &[154]).last()?;
-        // A wish in words that nobody knows is a wish.
+        // An unknown recovery action is still a recovery action.
         let value = last.details.get("recovery_to").and_then(|value| value.parse::<u32>().ok());
         Some((value.map_or(RecoveryAction::Unknown, RecoveryAction::from), Some(last)))
     }
 
-    /// Whether the driver wants something done to a GPU, and has not taken it back.
+    /// Returns whether the driver recommends a recovery action for a GPU.
     pub(super) fn has_recovery_action(&self, gpu: &Gpu) -> bool {
         self.recovery_action(gpu).is_some_and(|(action, _)| action != RecoveryAction::None)
     }
 
-    /// How long ago something was.
+    /// Returns the age of a time.
     pub(super) fn age(&self, then: Option<Timestamp>) -> Option<SignedDuration> {
         Some(self.now?.duration_since(then?))
-    }
-}
-
-fn gpus(report: &Report) -> Vec<Gpu> {
-    let sections = &report.sections;
-    let mut gpus: Vec<Gpu> = Vec::new();
-    let mut add = |index: u32, uuid: &Option<String>, pci: &Option<PciAddress>, name: &Option<String>| {
-        match gpus.iter_mut().find(|gpu| gpu.index == Some(index)) {
-            Some(gpu) => {
-                gpu.uuid = gpu.uuid.take().or_else(|| uuid.clone());
-                gpu.pci = gpu.pci.take().or_else(|| pci.clone());
-                gpu.name = gpu.name.take().or_else(|| name.clone());
-                gpu.answers |= uuid.is_some();
-            }
-            None => gpus.push(Gpu {
-                index: Some(index),
-                uuid: uuid.clone(),
-                pci: pci.clone(),
-                name: name.as_deref().map(|name| clean(name, 60)),
-                // Without NVML, topology comes from sysfs, in bus order and without a UUID.
-                answers: uuid.is_some(),
-                from_log: false,
-            }),
-        }
-    };
-    Section::data_of(&sections.inventory)
-        .into_iter()
-        .flat_map(|section| &section.gpus)
-        .for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &gpu.name));
-    let rest = Section::data_of(&sections.telemetry).into_iter().flat_map(|section| &section.gpus);
-    rest.for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &None));
-    let rest = Section::data_of(&sections.ecc).into_iter().flat_map(|section| &section.gpus);
-    rest.for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &None));
-    let rest = Section::data_of(&sections.topology).into_iter().flat_map(|section| &section.gpus);
-    rest.for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &None));
-    let rest = Section::data_of(&sections.mig).into_iter().flat_map(|section| &section.gpus);
-    rest.for_each(|gpu| add(gpu.index, &gpu.uuid, &None, &None));
-    add_from_problems(report, &mut gpus);
-    add_from_pci(report, &mut gpus);
-    add_from_log(report, &mut gpus);
-    gpus.sort_by_key(|gpu| (gpu.from_log, gpu.index.is_none(), gpu.index, gpu.pci.clone()));
-    name_lost(report, &mut gpus);
-    gpus
-}
-
-/// Codes after which a GPU answers nothing any more.
-const GONE: [&str; 3] = [codes::GPU_LOST, codes::GPU_NOT_FOUND, codes::TIMEOUT];
-
-/// GPUs that NVML counts but could not read: known by the index of the call that failed.
-fn add_from_problems(report: &Report, gpus: &mut Vec<Gpu>) {
-    for (_, problem) in report.sections.problems() {
-        let Some(index) = problem.gpu else { continue };
-        let gone = GONE.contains(&problem.code.as_str());
-        match gpus.iter_mut().find(|gpu| gpu.index == Some(index)) {
-            Some(gpu) => gpu.answers &= !gone,
-            None => gpus.push(Gpu { index: Some(index), answers: false, ..Gpu::default() }),
-        }
-    }
-}
-
-/// GPUs that only the PCI bus shows. An index without an address takes the address at its place: NVML counts in bus
-/// order.
-fn add_from_pci(report: &Report, gpus: &mut Vec<Gpu>) {
-    let Some(host) = Section::data_of(&report.sections.host) else { return };
-    let mut addresses: Vec<&PciAddress> = host.pci_gpus.iter().filter_map(|gpu| gpu.pci_address.as_ref()).collect();
-    addresses.sort();
-    addresses.dedup();
-    let unknown: Vec<&PciAddress> =
-        addresses.iter().copied().filter(|address| !gpus.iter().any(|gpu| gpu.pci.as_ref() == Some(address))).collect();
-    let nameless = gpus.iter().filter(|gpu| gpu.pci.is_none()).count();
-    for gpu in gpus.iter_mut().filter(|gpu| gpu.pci.is_none()) {
-        let at_place = gpu.index.and_then(|index| addresses.get(usize::try_from(index).ok()?)).copied();
-        let only = (nameless == 1 && unknown.len() == 1).then(|| unknown.first().copied()).flatten();
-        let address = only.or(at_place.filter(|address| unknown.contains(address)));
-        gpu.pci = address.cloned();
-    }
-    for address in unknown {
-        if !gpus.iter().any(|gpu| gpu.pci.as_ref() == Some(address)) {
-            gpus.push(Gpu { pci: Some(address.clone()), ..Gpu::default() });
-        }
-    }
-}
-
-/// Lines by which the driver names a GPU. AER and link lines name ports, SXids name switches.
-const NAMES_A_GPU: [KernelEventKind; 8] = [
-    KernelEventKind::Xid,
-    KernelEventKind::OffBus,
-    KernelEventKind::RmInitFailed,
-    KernelEventKind::GspFailed,
-    KernelEventKind::GspRateLimit,
-    KernelEventKind::NvlinkInitFailed,
-    KernelEventKind::NotSupported,
-    KernelEventKind::BarUnassigned,
-];
-
-/// GPUs that only the kernel log of the running boot names. What is at an address now is not told by earlier boots, and a
-/// GPU that was swapped for another one is not this node's any more.
-fn add_from_log(report: &Report, gpus: &mut Vec<Gpu>) {
-    let events = Section::data_of(&report.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
-    let of_running_boot =
-        |event: &&KernelEvent| event.boot_id.is_none() || event.boot_id.as_deref() == report.running_boot();
-    for event in events.iter().filter(of_running_boot).filter(|event| NAMES_A_GPU.contains(&event.kind)) {
-        let Some(address) = &event.pci_address else { continue };
-        let known = |gpu: &Gpu| {
-            gpu.pci.as_ref() == Some(address)
-                || (gpu.uuid.is_some() && gpu.uuid == event.gpu_uuid)
-                || (gpu.pci.is_none() && gpu.index.is_some() && gpu.index == event.gpu_index)
-        };
-        if let Some(gpu) = gpus.iter_mut().find(|gpu| known(gpu)) {
-            gpu.pci.get_or_insert_with(|| address.clone());
-            continue;
-        }
-        gpus.push(Gpu {
-            index: event.gpu_index,
-            uuid: event.gpu_uuid.clone(),
-            pci: Some(address.clone()),
-            from_log: true,
-            ..Gpu::default()
-        });
-    }
-    // One GPU that NVML counts without an address, and one address that nobody else knows, are the same GPU.
-    let nameless: Vec<usize> = (0..gpus.len()).filter(|&at| gpus[at].pci.is_none() && !gpus[at].from_log).collect();
-    let unplaced: Vec<usize> = (0..gpus.len()).filter(|&at| gpus[at].from_log).collect();
-    if let (&[lost], &[named]) = (nameless.as_slice(), unplaced.as_slice()) {
-        let named = gpus.remove(named);
-        // Those from the log stand behind the others.
-        gpus[lost].pci = named.pci;
-        gpus[lost].uuid = gpus[lost].uuid.take().or(named.uuid);
-    }
-}
-
-/// The UUID of a lost GPU, from the kernel's note of which GPU sits where.
-fn name_lost(report: &Report, gpus: &mut [Gpu]) {
-    let events = Section::data_of(&report.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
-    for gpu in gpus.iter_mut().filter(|gpu| gpu.uuid.is_none() && gpu.pci.is_some()) {
-        // Of the running boot only: before, another GPU may have been in this place.
-        let told = |event: &&KernelEvent| event.gpu_uuid.is_some() && event.boot_id.is_none();
-        let event = events.iter().rev().filter(told).find(|event| event.pci_address == gpu.pci);
-        gpu.uuid = event.and_then(|event| event.gpu_uuid.clone());
     }
 }

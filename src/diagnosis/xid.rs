@@ -1,59 +1,57 @@
-//! Xids that no other family claims, by class: an application's fault, the driver's, the hardware's. And history.
+//! Xids that no other family handles, by class: application, driver, hardware.
 //!
-//! Severity, action and ageing of a code stand in the catalogue. Programs cause 13, 31, 43, 45, 68 and the like: only a
-//! pattern raises suspicion, workloads that fail on one GPU while its siblings are fine.
+//! The catalogue defines severity, action and ageing of a code. Applications cause 13, 31, 43, 45, 68 and similar
+//! codes. Such Xids indicate a GPU fault only if different workloads fail on one GPU and not on the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::rules::{Rule, XID_DOC, rules};
-use super::timeline::{GSP_CODES, concerns, is_xid};
-use super::{Severity, event_judgement, quote};
+use super::timeline::{GSP_CODES, concerns};
+use super::{event_judgement, quote};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::xid::catalogue::{self, Class as XidClass};
 
 rules! {
-    APPLICATION: "application-fault" Info Application XID_DOC, "An application faulted on the GPU",
-        RestartPod "Look at the application's own log; nothing points at {gpu} of {node}, other work may go on.";
+    APPLICATION: "application-fault" Info Application XID_DOC, "An application caused a GPU fault",
+        RestartPod "Check the log of the application. Nothing indicates a fault of {gpu} of {node}; other work may \
+            continue.";
     KILLED: "application-killed" Info Application XID_DOC, "A process on the GPU was killed or crashed",
-        RestartPod "Look at why the process ended (memory limit, crash); nothing points at {gpu} of {node}.";
+        RestartPod "Find out why the process ended (memory limit, crash). Nothing indicates a fault of {gpu} of \
+            {node}.";
     SUSPECT: "application-faults-on-one-gpu" Warning Hardware XID_DOC, "Different workloads fault on one GPU only",
-        Watch "Run one of these workloads on another GPU of {node}; if it only fails on {gpu}, run a diagnostic on it \
-            (dcgmi diag).";
+        Watch "Run one of these workloads on another GPU of {node}. If it fails on {gpu} only, run a diagnostic on \
+            that GPU (dcgmi diag).";
     REPEATED: "application-faults-repeat-on-one-gpu" Warning Hardware XID_DOC,
-        "Many processes of one name fault on one GPU only",
-        Watch "One workload that restarts, or the GPU: run it on another GPU of {node}; if it only fails on {gpu}, run \
-            a diagnostic on it (dcgmi diag).";
+        "Many processes with the same name fault on one GPU only",
+        Watch "The cause is a workload that restarts, or the GPU. Run it on another GPU of {node}. If it fails on \
+            {gpu} only, run a diagnostic on that GPU (dcgmi diag).";
     CONTEXT_SWITCH: "context-switch-timeout" Critical Driver XID_DOC, "Context-switch timeout",
-        DrainAndReset "Drain the work of {gpu} on {node} and reset it.";
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.";
     DRIVER: "xid-driver" Fatal Driver XID_DOC, "Driver or firmware error",
-        DrainAndReset "Drain the work of {gpu} on {node} and reset it; update the driver if it repeats.";
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it. If it repeats, update the driver.";
     HARDWARE: "xid-hardware" Fatal Hardware XID_DOC, "Hardware error",
-        DrainAndReset "Drain the work of {gpu} on {node}, reset it and run a diagnostic; contact the vendor if it \
-            repeats.";
+        DrainAndReset "Drain the workloads on {gpu} of {node}, reset it and run a diagnostic. If it repeats, contact \
+            the vendor.";
     FABRIC: "xid-fabric" Fatal Fabric XID_DOC, "NVLink or C2C error",
-        DrainAndReset "Drain the work of {gpu} on {node} and reset it.";
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.";
     THERMAL: "xid-thermal" Warning Thermal XID_DOC, "Thermal event",
         CheckCabling "Check cooling and airflow of {gpu} on {node}.";
     POWER: "xid-power" Critical Power XID_DOC, "Power event",
         CheckCabling "Check the power supply and power cables of {gpu} on {node}.";
-    UNKNOWN_CODE: "xid-unknown" Warning Driver XID_DOC, "Xid that this version does not know",
-        Watch "Look the code up in NVIDIA's Xid catalogue; it is newer than this tool.";
-    RECURRING: "xid-recurring" Warning Hardware XID_DOC, "The same grave Xid in several boots",
-        ContactVendor "Have {gpu} of {node} inspected: resets and reboots have not cured it.";
-    PAST: "xid-history" Info Driver XID_DOC, "Xids from before the last boot, driver load or reset",
-        None "Nothing: they say nothing about the GPUs of {node} now.";
+    UNKNOWN_CODE: "xid-unknown" Warning Driver XID_DOC, "Unknown Xid",
+        Watch "Look up the code in the Xid catalog of NVIDIA; it is newer than this tool.";
 }
 
-/// Faults that broken hardware can cause too.
+/// Application faults that broken hardware can also cause.
 const SUSPICIOUS_CODES: [u32; 2] = [13, 31];
 
-/// Processes of one name from which on their faults are a pattern: a workload that restarts has as many by then, but so
-/// have as many jobs.
+/// Number of processes with the same name from which on their faults are a pattern. It can be one workload that
+/// restarts, or many jobs.
 const MANY_PROCESSES: usize = 20;
 
-/// A workload is at fault itself where it fails on other GPUs too, unless it fails here this many times as often.
+/// A workload that also fails on other GPUs is the cause itself, unless it fails on this GPU this many times as often.
 const FAR_MORE: usize = 4;
 
 /// Findings from Xids, per GPU and for addresses that no GPU has.
@@ -64,17 +62,10 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
         drafts.extend(killed(node, &gpu));
         drafts.extend(other_codes(node, &gpu));
     }
-    let again = recurring(node);
-    let history = history(node).map(|draft| match again.is_empty() {
-        true => draft,
-        false => draft.with_action(super::ActionCode::None, "Nothing by itself; xid-recurring counts what came back."),
-    });
-    drafts.extend(again);
-    drafts.extend(history);
     drafts
 }
 
-/// The GPUs, and those that only an Xid names.
+/// Returns the GPUs, including those that only an Xid names.
 fn gpus(node: &Node<'_>) -> Vec<Gpu> {
     let mut places = node.gpus.clone();
     for event in node.timeline.of_kind(Kind::Xid) {
@@ -86,7 +77,7 @@ fn gpus(node: &Node<'_>) -> Vec<Gpu> {
     places
 }
 
-/// Faults of programs on one GPU: one finding, with a second thought about the hardware.
+/// Application faults on one GPU as one finding, with a check for a hardware fault.
 fn applications(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let faults: Vec<(usize, &KernelEvent)> = node
         .timeline
@@ -105,15 +96,16 @@ fn applications(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let draft = Draft::on_gpu(rule, gpu).with_all_evidence(suspicion.map(|(_, words)| words));
     let mut draft = draft.with_events(most_recent(&faults));
     if faults.len() > SHOWN {
-        draft = draft.with_evidence(format!("{total} in all, from {}", quote::count(pids(&faults).len(), "pid")));
+        draft = draft.with_evidence(format!("{total} in total, from {}", quote::count(pids(&faults).len(), "pid")));
     }
     if lone_45 {
-        draft = draft.with_evidence("no other Xid before it: the process was killed, or ended with work on the GPU");
+        draft = draft
+            .with_evidence("no other Xid before it: the process was killed, or exited with work pending on the GPU");
     }
     Some(draft.with_all_evidence(node.timeline.consequences(&positions)))
 }
 
-/// Events shown of one GPU's application faults.
+/// Maximum number of application faults in the evidence.
 const SHOWN: usize = 3;
 
 fn most_recent<'a>(faults: &[(usize, &'a KernelEvent)]) -> Vec<&'a KernelEvent> {
@@ -124,7 +116,7 @@ fn pids(faults: &[(usize, &KernelEvent)]) -> BTreeSet<u32> {
     faults.iter().filter_map(|(_, event)| event.pid).collect()
 }
 
-/// Whether the code says that a program did it, or nothing at all.
+/// Returns whether the code is an application fault or for information only.
 pub(super) fn is_of_program(event: &KernelEvent) -> bool {
     let class = event.code.filter(|_| event.kind == Kind::Xid).and_then(catalogue::xid).map(|entry| entry.class);
     matches!(class, Some(XidClass::Application | XidClass::Info))
@@ -134,10 +126,10 @@ fn is_application(event: &KernelEvent) -> bool {
     event.code.and_then(catalogue::xid).is_some_and(|entry| entry.class == XidClass::Application)
 }
 
-/// Why a GPU whose programs fault may be at fault itself. Never more than a suspicion.
+/// Returns why the GPU may be the cause of application faults. This is never more than a suspicion.
 ///
-/// One workload that restarts has a new pid each time: the same name is no second witness, until there are very many. A
-/// workload that fails on several GPUs is its own fault, and says nothing of the others' faults.
+/// A workload that restarts has a new pid each time, so the same name is no second indication, unless there are very
+/// many processes. A workload that fails on several GPUs is the cause itself.
 fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Option<(Rule, String)> {
     let suspicious = |event: &KernelEvent| event.code.is_some_and(|code| SUSPICIOUS_CODES.contains(&code));
     let elsewhere: Vec<&KernelEvent> = node
@@ -162,7 +154,7 @@ fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Op
     let pods: BTreeSet<&str> = pids.iter().filter_map(|pid| pod_of(node, *pid)).collect();
     let place = common_place(faults, &pids);
     let place_words = place.as_ref().map(|place| format!(", {place}")).unwrap_or_default();
-    // A name that is missing is no second workload: old drivers print none.
+    // A missing name is no second workload: old drivers print no names.
     if by_name.keys().flatten().count() > 1 || pods.len() > 1 || place.is_some() {
         let words = format!("{} different processes faulted on this GPU and on no other{place_words}", pids.len());
         return Some((SUSPECT, words));
@@ -170,11 +162,11 @@ fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Op
     let (name, pids) = by_name.iter().max_by_key(|(_, pids)| pids.len())?;
     (pids.len() >= MANY_PROCESSES).then(|| {
         let name = name.map_or("without a name".to_owned(), |name| format!("named '{}'", quote::data(name)));
-        (REPEATED, format!("{} processes {name} faulted on this GPU, nearly none on another", pids.len()))
+        (REPEATED, format!("{} processes {name} faulted on this GPU, almost none on another GPU", pids.len()))
     })
 }
 
-/// Where different processes hit the same part of the GPU.
+/// Returns the part of the GPU in which different processes faulted.
 fn common_place(faults: &[(usize, &KernelEvent)], pids: &BTreeSet<u32>) -> Option<String> {
     let mut places: BTreeMap<(&String, &String), BTreeSet<u32>> = BTreeMap::new();
     for (_, event) in faults {
@@ -192,7 +184,7 @@ fn pod_of<'a>(node: &Node<'a>, pid: u32) -> Option<&'a str> {
     process.pod_uid.as_deref()
 }
 
-/// 43 and 45 of a process that the kernel killed, or that crashed: the kill is the story.
+/// Xid 43 and 45 of a process that was killed or crashed. The finding is about the kill.
 fn killed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let mut kills: Vec<usize> = Vec::new();
     for event in node.timeline.events.iter().filter(|event| event.history.is_none() && concerns(event.fact, gpu)) {
@@ -206,7 +198,7 @@ fn killed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     Some(Draft::on_gpu(KILLED, gpu).with_events(shown).with_evidence(consequences))
 }
 
-/// Everything that neither a program nor another family answers for: one finding per code.
+/// Xids that are neither application faults nor handled by another family, one finding for each code.
 fn other_codes(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     let mut by_code: BTreeMap<u32, Vec<(usize, &KernelEvent)>> = BTreeMap::new();
     for (at, event) in node.timeline.unexplained().filter(|(_, event)| concerns(event, gpu) && event.kind == Kind::Xid)
@@ -219,7 +211,7 @@ fn other_codes(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     by_code.into_iter().filter_map(|(code, events)| of_code(node, gpu, code, &events)).collect()
 }
 
-/// Codes that other families judge.
+/// Codes that other families handle.
 fn handled_elsewhere(code: u32) -> bool {
     super::memory::CODES.contains(&code)
         || super::nvlink::CODES.contains(&code)
@@ -250,159 +242,5 @@ fn rule_for(code: u32, class: XidClass) -> Option<Rule> {
         (_, XidClass::Fabric) => Some(FABRIC),
         (_, XidClass::Thermal) => Some(THERMAL),
         (_, XidClass::Power) => Some(POWER),
-    }
-}
-
-/// Whether an Xid condemns a GPU when it comes back after a boot: what is fatal, and uncorrectable memory errors.
-fn is_severe(event: &KernelEvent) -> bool {
-    event.kind == Kind::Xid && (is_xid(event, &[48]) || event_judgement::severity(event) == Severity::Fatal)
-}
-
-/// One grave Xid of one GPU, and the boots that saw it.
-struct SevereXid<'a> {
-    gpu: Gpu,
-    code: u32,
-    boots: BTreeSet<Option<&'a str>>,
-}
-
-/// The same grave Xid on one GPU in at least two boots: resets and reboots did not cure it.
-fn recurring(node: &Node<'_>) -> Vec<Draft> {
-    let mut found: Vec<SevereXid<'_>> = Vec::new();
-    for event in node.timeline.events.iter().map(|event| event.fact).filter(|event| is_severe(event)) {
-        let Some(code) = event.code else { continue };
-        let Some(gpu) = owner(node, event) else { continue };
-        let boot = event.boot_id.as_deref();
-        match found.iter_mut().find(|known| known.code == code && known.gpu == gpu) {
-            Some(known) => drop(known.boots.insert(boot)),
-            None => found.push(SevereXid { gpu, code, boots: BTreeSet::from([boot]) }),
-        }
-    }
-    let again = found.iter().filter(|grave| grave.boots.len() > 1);
-    again
-        .map(|SevereXid { gpu, code, boots }| {
-            Draft::on_gpu(RECURRING, gpu).with_evidence(format!("Xid {code} in {} boots", boots.len()))
-        })
-        .collect()
-}
-
-/// Whose event it was. A GPU that has left the node needs no inspection here, and an event without a UUID, at an
-/// address where the log knows several GPUs, accuses none of them.
-fn owner(node: &Node<'_>, event: &KernelEvent) -> Option<Gpu> {
-    let pci = event.pci_address.as_ref()?;
-    let of_place = || node.gpus.iter().find(|gpu| gpu.pci.as_ref() == Some(pci));
-    // What is in the place, with the name that only the log has: an event that gives it and one that does not are of one
-    // GPU.
-    let named = |uuid: Option<&String>| {
-        let place = of_place().cloned().unwrap_or_else(|| Gpu { pci: Some(pci.clone()), ..Gpu::default() });
-        Gpu { uuid: uuid.cloned(), ..place }
-    };
-    if let Some(uuid) = &event.gpu_uuid {
-        let there = node.gpus.iter().find(|gpu| gpu.uuid.as_ref() == Some(uuid));
-        let nobody_knows_another = of_place().is_none_or(|gpu| gpu.uuid.is_none());
-        return there.cloned().or_else(|| nobody_knows_another.then(|| named(Some(uuid))));
-    }
-    let said = node.timeline.events.iter().filter(|other| other.fact.pci_address.as_ref() == Some(pci));
-    let mut uuids: BTreeSet<&String> = said.filter_map(|other| other.fact.gpu_uuid.as_ref()).collect();
-    uuids.extend(of_place().and_then(|gpu| gpu.uuid.as_ref()));
-    (uuids.len() <= 1).then(|| named(uuids.first().copied()))
-}
-
-/// Events of one code that are history.
-#[derive(Default)]
-struct PastXids {
-    count: u64,
-    last: Option<jiff::Timestamp>,
-    places: BTreeSet<String>,
-}
-
-/// What was, in one finding.
-fn history(node: &Node<'_>) -> Option<Draft> {
-    let mut past: BTreeMap<(String, &'static str), PastXids> = BTreeMap::new();
-    for event in
-        node.timeline.events.iter().filter(|event| matches!(event.fact.kind, Kind::Xid | Kind::Sxid | Kind::OffBus))
-    {
-        let Some(why) = event.history else { continue };
-        let entry = past.entry((quote::event_name(event.fact), why)).or_default();
-        entry.count += event.fact.count.max(1);
-        entry.last = entry.last.max(event.fact.last);
-        let pci = event.fact.pci_address.as_ref().map(|pci| pci.sysfs().to_owned());
-        entry.places.extend(event.fact.gpu_index.map(|index| format!("GPU {index}")).or(pci));
-    }
-    let lines: Vec<String> = past
-        .into_iter()
-        .map(|((name, why), PastXids { count, last, places })| {
-            let when = last.map(|last| format!(", last {}", quote::time(last))).unwrap_or_default();
-            let places: Vec<String> = places.into_iter().take(4).collect();
-            format!("{name} ({}) {why}{when}, on {}", quote::times(count), places.join(", "))
-        })
-        .collect();
-    (!lines.is_empty()).then(|| Draft::on_node(PAST).with_all_evidence(lines))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::diagnosis::ClusterFacts;
-    use crate::facts::host::{Host, PciGpu};
-    use crate::facts::inventory::{GpuInventory, Inventory};
-    use crate::facts::kernel_log::KernelLog;
-    use crate::pci::PciAddress;
-    use crate::report::{Report, Section};
-
-    /// An Xid 79 at 5d:00.0.
-    fn xid(boot: Option<&str>, uuid: Option<&str>) -> KernelEvent {
-        let (boot_id, gpu_uuid) = (boot.map(str::to_owned), uuid.map(str::to_owned));
-        let pci_address = PciAddress::parse("5d:00.0");
-        KernelEvent { code: Some(79), pci_address, boot_id, gpu_uuid, count: 1, ..KernelEvent::default() }
-    }
-
-    /// The UUIDs of the GPUs that are said to fail again and again, where NVML lists none and PCI shows the address.
-    fn accused_on_pci(events: Vec<KernelEvent>) -> Vec<Option<String>> {
-        let pci_gpus = vec![PciGpu { pci_address: PciAddress::parse("5d:00.0"), ..PciGpu::default() }];
-        let mut report = Report::default();
-        report.sections.host = Some(Section::read(Host { pci_gpus, ..Host::default() }, Vec::new()));
-        report.sections.xid = Some(Section::read(KernelLog { events, ..KernelLog::default() }, Vec::new()));
-        let cluster = ClusterFacts::default();
-        recurring(&Node::new(&report, &cluster)).into_iter().map(|draft| draft.scope.uuid).collect()
-    }
-
-    #[test]
-    fn a_gpu_that_only_the_bus_shows_is_one_whether_a_log_names_it_or_not() {
-        let (a, b) = (Some("a"), Some("b"));
-        let known = Some("GPU-1");
-        let one = [Some("GPU-1".to_owned())];
-        assert_eq!(accused_on_pci(vec![xid(a, known), xid(None, None)]), one, "the boot before names it");
-        assert_eq!(accused_on_pci(vec![xid(a, None), xid(None, known)]), one, "this boot names it");
-        assert_eq!(accused_on_pci(vec![xid(a, None), xid(b, known)]), one);
-        assert_eq!(accused_on_pci(vec![xid(a, None), xid(None, None)]), [None]);
-        assert_eq!(accused_on_pci(vec![xid(a, known), xid(b, Some("GPU-2"))]), [], "two GPUs, once each");
-        assert_eq!(accused_on_pci(vec![xid(a, known), xid(b, Some("GPU-2")), xid(None, None)]), []);
-    }
-
-    /// How many findings say that it comes back on `GPU-new`, which is at that address now.
-    fn accused(events: Vec<KernelEvent>) -> usize {
-        let pci_address = PciAddress::parse("5d:00.0");
-        let gpu = GpuInventory { uuid: Some("GPU-new".into()), pci_address, ..GpuInventory::default() };
-        let mut report = Report::default();
-        let inventory = Inventory { gpus: vec![gpu], ..Inventory::default() };
-        report.sections.inventory = Some(Section::read(inventory, Vec::new()));
-        report.sections.xid = Some(Section::read(KernelLog { events, ..KernelLog::default() }, Vec::new()));
-        let cluster = ClusterFacts::default();
-        let drafts = recurring(&Node::new(&report, &cluster));
-        assert!(drafts.iter().all(|draft| draft.scope.uuid.as_deref() == Some("GPU-new")));
-        drafts.len()
-    }
-
-    #[test]
-    fn a_new_gpu_is_not_blamed_for_what_the_old_one_did_in_its_place() {
-        let now = || xid(None, Some("GPU-new"));
-        assert_eq!(accused(vec![now(), xid(Some("a"), Some("GPU-new"))]), 1);
-        assert_eq!(accused(vec![now(), xid(Some("a"), None)]), 1, "nothing speaks of another GPU");
-        assert_eq!(accused(vec![now(), xid(Some("a"), Some("GPU-old"))]), 0);
-        assert_eq!(accused(vec![xid(Some("b"), Some("GPU-old")), xid(Some("a"), Some("GPU-old"))]), 0, "it is gone");
-        let between = vec![now(), xid(Some("b"), Some("GPU-old")), xid(Some("a"), Some("GPU-new"))];
-        assert_eq!(accused(between), 1, "it was away in between, and did it before");
-        let unclear = vec![now(), xid(Some("b"), None), xid(Some("a"), Some("GPU-old"))];
-        assert_eq!(accused(unclear), 0, "whose it was nobody knows");
     }
 }

@@ -18,6 +18,7 @@ use syringe_core::report::Report;
 
 use super::gpu_view::{GpuReader, GpuView};
 use super::request::KillRequest;
+use super::stuck_process;
 use crate::host::{self, Stat};
 use crate::paths::Paths;
 use crate::request::Request;
@@ -177,7 +178,7 @@ impl Target {
             let next = format!("Its parent, PID {parent}, must reap it. Ending the parent also removes it.");
             return Err(refuse(action, "zombie", why, &next));
         }
-        self.on_gpu(order, action, &stat, view, paths)
+        self.on_gpu(order, action, view, paths)
     }
 
     fn protected(&self, pid: u32, stat: &Stat, paths: &Paths) -> Option<Obstacle> {
@@ -200,7 +201,6 @@ impl Target {
         self,
         order: &KillRequest,
         mut action: KillAction,
-        stat: &Stat,
         view: &GpuView,
         paths: &Paths,
     ) -> Result<Checked, Early> {
@@ -228,10 +228,8 @@ impl Target {
         if action.evidence.is_empty() {
             return Err(not_on_gpu(action, view));
         }
-        if stat.state.as_deref() == Some("D") {
-            action.notes.push(
-                "It is in state D: it waits in the kernel, and receives no signal until the wait ends.".to_owned(),
-            );
+        if let Some(why) = stuck_process::why(paths, order.pid) {
+            action.notes.push(format!("It waits in state D now: {why}."));
         }
         if !action.children_on_gpu.is_empty() {
             action.notes.push(format!(
@@ -319,22 +317,11 @@ impl Checked {
             action.outcome = KillOutcome::Ended;
         } else {
             action.outcome = KillOutcome::Survived;
-            action.notes.push(survivor(&gpu_reader.paths, order.pid));
+            action.notes.push(stuck_process::survivor(&gpu_reader.paths, order.pid));
         }
         after(&mut action, order, gpu_reader);
         action
     }
-}
-
-/// Why a process did not end.
-fn survivor(paths: &Paths, pid: u32) -> String {
-    let state = host::read_stat(&paths.proc, pid).and_then(|stat| stat.state).unwrap_or_else(|| "?".to_owned());
-    let stuck = if state == "D" {
-        "it hangs in the kernel, most likely in the driver, and signals have no effect: reset the GPU or reboot the node"
-    } else {
-        "SIGKILL is pending"
-    };
-    format!("It still exists, in state {state}: {stuck}.")
 }
 
 /// Memory after the end of the process. The driver needs some time to free it.

@@ -62,7 +62,10 @@ pub(crate) fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
     // A state of a GPU may have begun before the requested window: the logs are always read for at least the default
     // window, and the events are filtered.
     let since = options.since.map(|since| since.min(now.checked_sub(journal::LOOK_BACK).unwrap_or(since)));
-    let mut log = EventLog::new(clock, xid::Options { running_boot_id, now: Some(now), ..xid::Options::default() });
+    let mut log = EventLog::new(
+        clock,
+        xid::Options { running_boot_id, now: Some(now), window: options.since, ..xid::Options::default() },
+    );
     let mut problems = Vec::new();
     let buffer = opened.and_then(|buffer| kernel_buffer(buffer, &mut log, began, &mut problems));
     let boot_is_there = *buffer.as_ref().unwrap_or(&false);

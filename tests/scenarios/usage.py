@@ -230,6 +230,7 @@ SERVICES = cluster(gpu_pod("chat"), gpu_pod("embed"), gpu_pod("dcgm", count=0, i
     {"id": "gpu-memory-shared-out", "gpu": 0, "evidence": ["pod research/chat uses 32.2 GiB", "pod research/embed uses", "time-slicing"]},
     must_not=["class:hardware", "memory-unaccounted"],
     cluster=SERVICES,
+    health="healthy",
 )
 def time_sliced_gpu_is_full():
     return two_services(11_900)

@@ -67,8 +67,7 @@ fn sees_more(container: &Container) -> Option<String> {
     if container.security_context.privileged {
         return Some(format!("its container {name} is privileged"));
     }
-    let visible = container.env.iter().find(|variable| variable.name == "NVIDIA_VISIBLE_DEVICES")?;
-    let value = visible.value.as_deref().filter(|value| !matches!(*value, "" | "void" | "none"))?;
+    let value = container.visible_devices.0.as_deref().filter(|value| !matches!(*value, "" | "void" | "none"))?;
     Some(format!("its container {name} sets NVIDIA_VISIBLE_DEVICES={}", clean(value, 80)))
 }
 

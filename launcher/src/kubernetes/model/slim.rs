@@ -139,8 +139,9 @@ pub struct Container {
     pub resources: Resources,
     /// Whether it is privileged.
     pub security_context: SecurityContext,
-    /// Its variables.
-    pub env: Vec<Variable>,
+    /// The GPUs that its variables ask to see.
+    #[serde(rename = "env")]
+    pub visible_devices: VisibleDevices,
 }
 
 /// Rights of a container.
@@ -151,14 +152,22 @@ pub struct SecurityContext {
     pub privileged: bool,
 }
 
-/// A variable of a container.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Variable {
-    /// Name.
-    pub name: String,
-    /// Value, where it is written in the pod; only that of `NVIDIA_VISIBLE_DEVICES` is used.
-    pub value: Option<String>,
+/// Value of the variable `NVIDIA_VISIBLE_DEVICES` of a container. Values of other variables can be secrets: none is kept.
+#[derive(Clone, Debug, Default)]
+pub struct VisibleDevices(pub Option<String>);
+
+impl<'de> Deserialize<'de> for VisibleDevices {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Variable {
+            name: String,
+            value: Option<String>,
+        }
+        let variables = Vec::<Variable>::deserialize(deserializer)?;
+        let own = variables.into_iter().find(|variable| variable.name == "NVIDIA_VISIBLE_DEVICES");
+        Ok(Self(own.and_then(|variable| variable.value)))
+    }
 }
 
 /// GPU resources of a container.

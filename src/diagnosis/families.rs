@@ -6,8 +6,9 @@ use super::draft::Draft;
 use super::node::Node;
 use super::rules::Rule;
 use super::{
-    cdi, cluster, collective, container, coverage, driver, driver_load, implausible, lost, memory, mig, nvlink,
-    nvlink_state, pcie, power, processes, recovery, refused, runtime, siblings, stack, thermal, xid, xid_history,
+    cdi, cluster, collective, container, coverage, driver, driver_load, driver_rules, implausible, lost, memory, mig,
+    nvlink, nvlink_state, pcie, power, processes, recovery, refused, runtime, siblings, stack, thermal, usage, xid,
+    xid_history,
 };
 
 /// Rules about one subject.
@@ -16,11 +17,12 @@ struct Family {
     judge: fn(&Node<'_>) -> Vec<Draft>,
 }
 
-/// Every family. `recovery` comes after them: it joins what they found. `lost` and `driver` apply the rules of `refused`.
+/// All families. `recovery` runs after them and adds to their findings. `lost` and `driver` apply the rules of
+/// `refused`.
 const FAMILIES: &[Family] = &[
     Family { rules: lost::RULES, judge: lost::judge },
     Family { rules: refused::RULES, judge: |_| Vec::new() },
-    Family { rules: driver::RULES, judge: driver::judge },
+    Family { rules: driver_rules::RULES, judge: driver::judge },
     Family { rules: driver_load::RULES, judge: |_| Vec::new() },
     Family { rules: memory::RULES, judge: memory::judge },
     Family { rules: xid::RULES, judge: xid::judge },
@@ -38,6 +40,7 @@ const FAMILIES: &[Family] = &[
     Family { rules: cluster::RULES, judge: cluster::judge },
     Family { rules: runtime::RULES, judge: runtime::judge },
     Family { rules: cdi::RULES, judge: cdi::judge },
+    Family { rules: usage::RULES, judge: usage::judge },
     Family { rules: container::RULES, judge: container::judge },
     Family { rules: coverage::RULES, judge: coverage::judge },
     Family { rules: stack::RULES, judge: stack::judge },
@@ -49,6 +52,7 @@ pub(super) fn drafts(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = FAMILIES.iter().flat_map(|family| (family.judge)(node)).collect();
     recovery::apply(node, &mut drafts);
     stack::apply(node, &mut drafts);
+    usage::apply(node, &mut drafts);
     coverage::say_what_is_before(node, &mut drafts);
     drafts
 }

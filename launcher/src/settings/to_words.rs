@@ -38,10 +38,11 @@ impl Words {
     }
 }
 
-/// The arguments that give these settings. Defaults are left out.
+/// The arguments that produce these settings. Defaults are left out.
 pub(crate) fn to_words(settings: &Settings) -> Vec<String> {
     // Without `..`: a new setting does not compile until it is handled.
     let Settings {
+        #[cfg(feature = "demo")]
         demo,
         config,
         kubeconfig,
@@ -73,6 +74,7 @@ pub(crate) fn to_words(settings: &Settings) -> Vec<String> {
     } = settings;
     let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let mut words = Words::default();
+    #[cfg(feature = "demo")]
     words.switch("demo", *demo);
     words.maybe("config", path(config));
     words.maybe("kubeconfig", path(kubeconfig));
@@ -108,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_of_settings_make_the_same_settings() {
+    fn the_arguments_of_settings_produce_the_same_settings() {
         let given = [
             "--kubeconfig",
             "/home/a b/config",

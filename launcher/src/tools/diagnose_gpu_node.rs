@@ -4,7 +4,7 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use syringe_core::diagnosis::{LinkState, StackLink};
+use syringe_core::diagnosis::StackLink;
 use syringe_core::facts::health::{GpuHealth, HealthStatus};
 use syringe_core::report::{Sections, Status};
 
@@ -12,7 +12,7 @@ use crate::answer::node::Answer;
 use crate::call::Call;
 use crate::error::Failure;
 use crate::reading::read_node;
-use crate::text::node_answer::{foot, head};
+use crate::text::node_answer::{foot, head, stack_line};
 use crate::text::table::{cell, lines, new_table};
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
@@ -38,14 +38,14 @@ pub struct DiagnoseArgs {
     pub context: Option<String>,
 }
 
-/// Its section.
+/// The section of this tool.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DiagnosisSection {
-    /// Sections that were read, with how well.
+    /// Sections that were read, with their status.
     pub looked_at: Vec<SectionStatus>,
-    /// GPUs that NVML or PCI shows.
+    /// Number of GPUs that NVML or PCI shows.
     pub gpus: u32,
-    /// Score of the node, 0 to 100. Absent where nothing was judged.
+    /// Score of the node, 0 to 100. Absent if nothing was judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<u32>,
     /// Status of the node.
@@ -53,9 +53,9 @@ pub struct DiagnosisSection {
     /// The way of the GPUs from the PCI bus to the scheduler, link by link. The first that is `broken` is the one to mend.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stack: Vec<StackLink>,
-    /// GPUs that are not healthy, with what cost them points.
+    /// GPUs that are not healthy, with the reasons for lost points.
     pub affected_gpus: Vec<GpuHealth>,
-    /// Every fact that was read, by section. Only with `detail`. Cut sections are named in `detail_omitted`.
+    /// Every fact that was read, by section. Only with `detail`. `detail_omitted` names the sections that are left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<Value>,
     /// Sections of the detail that did not fit.
@@ -68,18 +68,18 @@ pub struct DiagnosisSection {
 pub struct SectionStatus {
     /// Its name.
     pub section: &'static str,
-    /// How well.
+    /// Its status.
     pub status: Status,
 }
 
-/// Bytes of detail in one answer: 9,000 tokens, so that with the findings it stays within 10,000.
+/// Maximum bytes of detail in one answer: 9,000 tokens, so that the answer with its findings stays within 10,000.
 const MAX_DETAIL_BYTES: usize = 36_000;
 
 impl Tool for DiagnoseGpuNode {
     const NAME: &'static str = "diagnose_gpu_node";
     const TITLE: &'static str = "Diagnose a GPU node";
     const DESCRIPTION: &'static str = "What is wrong with a GPU node: one probe reads everything (NVML, kernel log, PCIe, NVLink, ECC, \
-        processes, driver set-up), rules turn it into ranked findings with evidence and one action each. Use this first.";
+        processes, driver setup), rules turn it into ranked findings with evidence and one action each. Use this first.";
     const PROBES: bool = true;
     type Args = DiagnoseArgs;
     type Answer = Answer<DiagnosisSection>;
@@ -101,11 +101,7 @@ impl Tool for DiagnoseGpuNode {
         };
         let (complete, partial) = (of("Complete", Status::Ok), of("Partial", Status::Partial));
         let mut text = format!("{}\n{complete}{partial}{}", head(answer), of("Failed", Status::Error));
-        if section.stack.iter().any(|link| link.state == LinkState::Broken) {
-            let word = |link: &StackLink| format!("{} {}", variant_name(link.link), variant_name(link.state));
-            let words: Vec<_> = section.stack.iter().map(word).collect();
-            text.push_str(&format!("Stack: {}\n", words.join(", ")));
-        }
+        text.push_str(&stack_line(&section.stack));
         if !section.affected_gpus.is_empty() {
             let mut rows = new_table(["gpu", "pci address", "score", "status", "because of"]);
             for gpu in &section.affected_gpus {
@@ -146,9 +142,9 @@ impl DiagnosisSection {
     }
 }
 
-/// The sections as the probe printed them, the largest left out until the rest fits.
+/// The sections as the probe printed them. The largest are left out until the rest fits.
 fn detail_of(mut sections: Sections) -> (Option<Value>, Vec<String>) {
-    // The findings and `affected_gpus` say what there is in it.
+    // The findings and `affected_gpus` have its content.
     sections.health = None;
     let Ok(Value::Object(mut detail)) = serde_json::to_value(sections) else { return (None, Vec::new()) };
     let mut omitted = Vec::new();

@@ -43,7 +43,7 @@ pub(super) fn score(node: &Node<'_>, drafts: &[Draft]) -> Health {
 /// Returns whether a finding is about the GPUs. GPUs that one container cannot use, or that pods use up, are sound.
 fn is_about_gpus(draft: &Draft) -> bool {
     let is_in = |rules: &[Rule]| rules.iter().any(|rule| rule.id == draft.rule.id);
-    !is_in(container::RULES) && !(is_in(usage::RULES) && draft.rule.class == Class::Application)
+    !(is_in(container::RULES) || is_in(usage::RULES) && draft.rule.class == Class::Application)
 }
 
 fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> GpuHealth {

@@ -116,7 +116,7 @@ mod tests {
             ours("no probe is admitted until ConfigMap gpu-syringe-policy of this").contains("policy-parameters.yaml")
         );
         assert!(ours("needs the right to create actions.gpu-syringe.dev").contains("gpu-syringe-operator"));
-        assert!(ours("a probe container does not set args").contains("--via inject"));
+        assert!(ours("a probe container must not set args").contains("--via inject"));
         assert_eq!(who("pods is forbidden: User \"u\" cannot create resource \"pods\""), None);
     }
 }

@@ -163,7 +163,7 @@ impl ResetPlan {
 
     /// Returns a sentence that says that nothing was done, and the first reason.
     pub fn refusal(&self) -> String {
-        let first = self.blockers.first().map_or("something is in the way", |blocker| blocker.why.as_str());
+        let first = self.blockers.first().map_or("it is blocked", |blocker| blocker.why.as_str());
         let more = self.blockers.len().saturating_sub(1);
         let more = if more > 0 { format!(" ({more} more in plan.blockers)") } else { String::new() };
         format!("GPU {} was not reset: {first}{more}.", self.gpu)

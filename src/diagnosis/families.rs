@@ -6,8 +6,9 @@ use super::draft::Draft;
 use super::node::Node;
 use super::rules::Rule;
 use super::{
-    cluster, collective, container, coverage, driver, implausible, lost, memory, mig, nvlink, nvlink_state, pcie,
-    power, processes, recovery, refused, siblings, thermal, xid, xid_history,
+    cluster, collective, container, coverage, driver, driver_log, driver_setup, fabric_manager, gsp, implausible, lost,
+    memory, mig, nvlink, nvlink_state, pcie, persistence, power, processes, recovery, refused, siblings, thermal, xid,
+    xid_history,
 };
 
 /// Rules about one subject.
@@ -22,6 +23,11 @@ const FAMILIES: &[Family] = &[
     Family { rules: lost::RULES, judge: lost::judge },
     Family { rules: refused::RULES, judge: |_| Vec::new() },
     Family { rules: driver::RULES, judge: driver::judge },
+    Family { rules: driver_setup::RULES, judge: driver_setup::judge },
+    Family { rules: fabric_manager::RULES, judge: fabric_manager::judge },
+    Family { rules: persistence::RULES, judge: persistence::judge },
+    Family { rules: gsp::RULES, judge: gsp::judge },
+    Family { rules: driver_log::RULES, judge: driver_log::judge },
     Family { rules: memory::RULES, judge: memory::judge },
     Family { rules: xid::RULES, judge: xid::judge },
     Family { rules: xid_history::RULES, judge: xid_history::judge },

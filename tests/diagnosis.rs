@@ -11,6 +11,8 @@ mod facts;
 mod properties;
 #[path = "diagnosis/refused.rs"]
 mod refused;
+#[path = "diagnosis/usage.rs"]
+mod usage;
 #[path = "diagnosis/verdicts.rs"]
 mod verdicts;
 #[path = "diagnosis/window.rs"]

@@ -15,27 +15,45 @@ use crate::nvml_codes as codes;
 rules! {
     NOT_LOADED: "driver-not-loaded" Fatal Driver NVML_DOC, "The NVIDIA driver is not loaded",
         UpdateSoftware "Install or load the nvidia kernel module on {node}. With the GPU Operator, check that its \
-            driver pod is ready.";
+            driver pod is ready.",
+        means "GPUs are on the PCI bus, and the kernel module of the driver is not loaded. No program can use them.",
+        reads "inventory (NVML's error), host.pci_gpus, host.driver";
     MISMATCH: "driver-version-mismatch" Fatal Driver NVML_DOC,
         "Driver library and kernel module have different versions",
         DrainAndReboot "Drain and reboot {node}, or reload the nvidia modules: the driver was updated while the old \
-            module was loaded.";
+            module was loaded.",
+        means "The user-space library and the loaded kernel module have different versions, so that NVML and CUDA \
+            refuse to start.",
+        reads "inventory (NVML's error), host.driver, inventory.nvml_library";
     NOT_FOUND: "driver-not-found" Critical Driver NVML_DOC, "No NVIDIA driver was found",
         UpdateSoftware "If {node} has GPUs, install or load the NVIDIA driver. With the GPU Operator, check that its \
-            driver pod is ready. If the kernel module is loaded, only the user-space libraries are missing.";
+            driver pod is ready. If the kernel module is loaded, only the user-space libraries are missing.",
+        means "Neither the driver's library nor its kernel module was found where drivers are installed.",
+        reads "inventory (NVML's error), host.driver";
     NO_LIBRARY: "nvml-library-missing" Critical Driver NVML_DOC, "The NVML library was not found",
         UpdateSoftware "Reinstall the user-space libraries of the driver on {node}. Containers need them in addition \
-            to the kernel module.";
+            to the kernel module.",
+        means "The kernel module is loaded, and the library libnvidia-ml.so.1 was not found. Containers do not get \
+            the driver's libraries.",
+        reads "inventory (NVML's error), host.driver";
     BLOCKED: "nvml-access-blocked" Critical Driver NVML_DOC, "NVML cannot access the device files",
         UpdateSoftware "Create the missing /dev/nvidia* files on {node} (nvidia-modprobe, nvidia-persistenced or the \
-            container toolkit create them).";
+            container toolkit create them).",
+        means "NVML may not open the device files of the GPUs, or they do not exist.",
+        reads "inventory (NVML's error), host.device_nodes";
     HANGS: "nvml-not-answering" Critical Driver DEBUG_DOC, "NVML does not respond in time",
         DrainAndReboot "Drain {node}. If NVML still hangs (nvidia-smi hangs too), reboot the node and check the \
-            kernel log.";
+            kernel log.",
+        means "NVML did not answer within the time limit: the driver or a GPU hangs.",
+        reads "inventory, telemetry, topology, ecc, mig (problems)";
     NVML_FAILED: "nvml-failed" Critical Driver NVML_DOC, "NVML failed",
-        UpdateSoftware "Check the kernel log of {node} for driver messages, then repair or reinstall the driver.";
+        UpdateSoftware "Check the kernel log of {node} for driver messages, then repair or reinstall the driver.",
+        means "NVML could not be used, and none of the known causes was found.",
+        reads "inventory (NVML's error)";
     NOUVEAU: "driver-nouveau" Critical Driver DEBUG_DOC, "The GPUs are bound to the nouveau driver",
-        UpdateSoftware "Blacklist nouveau on {node}, rebuild the initramfs and reboot. Then load the nvidia driver.";
+        UpdateSoftware "Blacklist nouveau on {node}, rebuild the initramfs and reboot. Then load the nvidia driver.",
+        means "The open-source driver nouveau is bound to the GPUs, so that NVIDIA's driver cannot use them.",
+        reads "host.pci_gpus, host.modules";
 }
 
 /// Returns whether the driver as a whole does not work.

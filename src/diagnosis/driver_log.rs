@@ -10,22 +10,34 @@ use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 rules! {
     PROBE_FAILED: "driver-probe-failed" Warning Driver DEBUG_DOC, "The driver failed to probe a device",
         UpdateSoftware "Check the kernel log of {node} at the time of the driver load: another driver or a failed \
-            card prevented the probe.";
+            card prevented the probe.",
+        means "The driver could not take a device at its load.",
+        reads "xid: driver lines";
     API_MISMATCH: "client-version-mismatch" Info Driver NVML_DOC,
         "A client with a different driver version was rejected",
         UpdateSoftware "Find the container on {node} that ships its own NVIDIA libraries. The container toolkit must \
-            inject those of the node.";
+            inject those of the node.",
+        means "A program with libraries of another driver version tried to use the driver and was refused.",
+        reads "xid: driver lines";
     PEERMEM: "peermem-error" Warning Driver DEBUG_DOC, "nvidia-peermem reported errors",
         UpdateSoftware "Reload nvidia_peermem on {node} after the RDMA driver, or use DMA-BUF. GPUDirect RDMA may \
-            not work.";
+            not work.",
+        means "nvidia-peermem logged errors. Transfers between GPUs and network cards can be slow or fail.",
+        reads "xid: nvidia-peermem lines";
     UVM_FATAL: "uvm-fatal" Fatal Driver XID_DOC, "The unified memory driver (nvidia-uvm) failed permanently",
         DrainAndReboot "Drain and reboot {node}, or unload and load all nvidia modules. Until then no CUDA program \
-            can start.";
+            can start.",
+        means "The part of the driver that manages unified memory has failed, and no new CUDA program can start.",
+        reads "xid: nvidia-uvm lines";
     UVM_ERRORS: "uvm-errors-logged" Info Driver XID_DOC, "nvidia-uvm logged errors",
         Watch "No action by itself; it can explain failing CUDA programs on {node}. If the errors repeat, update the \
-            driver.";
+            driver.",
+        means "nvidia-uvm logged errors from which it recovered.",
+        reads "xid: nvidia-uvm lines";
     ASSERTION: "driver-assertion" Info Driver XID_DOC, "The driver logged assertion failures",
-        Watch "No action by itself; it can explain driver problems on {node}. If it repeats, update the driver.";
+        Watch "No action by itself; it can explain driver problems on {node}. If it repeats, update the driver.",
+        means "The driver logged that an internal check failed. Alone it has no consequence.",
+        reads "xid: assertion lines";
 }
 
 /// Findings from these lines.

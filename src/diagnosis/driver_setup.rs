@@ -7,10 +7,14 @@ use super::{driver, quote};
 
 rules! {
     UPDATE_PENDING: "driver-update-pending" Info Driver NVML_DOC, "A different driver version is on disk",
-        None "No action now. Plan a drain of {node}: the version on disk is loaded at the next reboot.";
+        None "No action now. Plan a drain of {node}: the version on disk is loaded at the next reboot.",
+        means "The driver version on disk differs from the loaded one and takes over at the next load.",
+        reads "host.driver";
     DEVICE_NODES: "device-nodes-missing" Warning Driver DEBUG_DOC, "GPU device files are missing",
         UpdateSoftware "Create the missing device files on {node} (nvidia-modprobe -c 0 -u), or restart the \
-            component that creates them.";
+            component that creates them.",
+        means "The driver works, and files in /dev that programs need to open a GPU are missing.",
+        reads "host.device_nodes, inventory.gpus";
 }
 
 /// Findings about the configuration, for a driver that works.

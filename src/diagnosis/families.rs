@@ -7,8 +7,8 @@ use super::node::Node;
 use super::rules::Rule;
 use super::{
     cluster, collective, container, coverage, driver, driver_log, driver_setup, fabric_manager, gsp, implausible, lost,
-    memory, mig, nvlink, nvlink_state, pcie, persistence, power, processes, recovery, refused, siblings, thermal, xid,
-    xid_history,
+    memory, mig, nvlink, nvlink_state, pcie, persistence, power, processes, recovery, refused, siblings, thermal,
+    usage, xid, xid_history,
 };
 
 /// Rules about one subject.
@@ -42,6 +42,7 @@ const FAMILIES: &[Family] = &[
     Family { rules: mig::RULES, judge: mig::judge },
     Family { rules: processes::RULES, judge: processes::judge },
     Family { rules: cluster::RULES, judge: cluster::judge },
+    Family { rules: usage::RULES, judge: usage::judge },
     Family { rules: container::RULES, judge: container::judge },
     Family { rules: coverage::RULES, judge: coverage::judge },
     Family { rules: recovery::RULES, judge: |_| Vec::new() },
@@ -51,6 +52,7 @@ const FAMILIES: &[Family] = &[
 pub(super) fn drafts(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = FAMILIES.iter().flat_map(|family| (family.judge)(node)).collect();
     recovery::apply(node, &mut drafts);
+    usage::apply(node, &mut drafts);
     coverage::say_what_is_before(node, &mut drafts);
     drafts
 }

@@ -10,14 +10,23 @@ use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 rules! {
     GSP: "gsp-failed" Fatal Driver XID_DOC, "GSP firmware does not respond",
         DrainAndReset "Drain {node}, stop all processes on {gpu} and reset it. If a process cannot be killed, reboot \
-            {node}.";
+            {node}.",
+        means "The firmware processor of a GPU does not answer the driver. Calls to the GPU hang or fail until it is \
+            reset.",
+        reads "xid: 119, 120";
     GSP_SEVERAL: "gsp-failed-on-several" Fatal Driver XID_DOC, "GSP firmware fails on several GPUs",
         DrainAndReboot "Drain and reboot {node}. Failures on several GPUs indicate the driver, the firmware or the \
-            host: compare the driver version with the release notes of NVIDIA.";
+            host: compare the driver version with the release notes of NVIDIA.",
+        means "The firmware processors of several GPUs failed together, which points to driver, firmware or host.",
+        reads "xid: 119, 120";
     GSP_LINES: "gsp-errors-logged" Warning Driver XID_DOC, "The driver logged GSP firmware errors",
-        Watch "Watch {gpu} of {node} for Xid 119 or 120. If the errors repeat, update the driver.";
+        Watch "Watch {gpu} of {node} for Xid 119 or 120. If the errors repeat, update the driver.",
+        means "The driver logged errors of the firmware processor that are no Xid.",
+        reads "xid: GSP lines";
     GSP_OFF: "gsp-differs" Info Driver None, "GSP firmware is enabled on some GPUs only",
-        None "No action. {gpu} runs without GSP firmware, unlike the other GPUs of the node.";
+        None "No action. {gpu} runs without GSP firmware, unlike the other GPUs of the node.",
+        means "Some GPUs of one model run with GSP firmware and others without.",
+        reads "inventory.gsp_enabled";
 }
 
 /// Findings from Xid 119, 120 and 175, from other GSP lines, and about GPUs without GSP firmware.

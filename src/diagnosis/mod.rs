@@ -14,6 +14,7 @@
 
 mod claims;
 mod cluster;
+mod cluster_facts;
 mod collective;
 mod container;
 mod coverage;
@@ -26,6 +27,7 @@ mod fabric_manager;
 mod families;
 pub mod finding;
 mod gpu;
+pub mod gpu_pods;
 mod gsp;
 mod health;
 mod implausible;
@@ -54,13 +56,17 @@ mod summary;
 mod thermal;
 mod timeline;
 mod unknown;
+mod usage;
 mod xid;
 mod xid_history;
 
-pub use families::catalogue_of_rules;
-pub use finding::{
-    Action, ActionCode, Class, ClusterFacts, Diagnosis, Finding, Plan, Scope, Severity, Unknown, Verdict,
+pub use cluster_facts::{
+    ClusterFacts, Component, ContainerState, ContainerStateKind, GpuLabels, NvidiaContainer, NvidiaPod, PodWarning,
+    RuntimeClass,
 };
+pub use families::catalogue_of_rules;
+pub use finding::{Action, ActionCode, Class, Diagnosis, Finding, Plan, Scope, Severity, Unknown, Verdict};
+pub use gpu_pods::{GpuContainer, GpuPod};
 pub use processes::{Stuck, stuck};
 pub use rules::Rule;
 

@@ -7,7 +7,10 @@ use super::rules::{PERSISTENCE_DOC, rules};
 rules! {
     PERSISTENCE: "persistence-off" Warning Driver PERSISTENCE_DOC, "Persistence mode is off",
         UpdateSoftware "Run nvidia-persistenced on {node}. Without it, the GPU state and the volatile error counters \
-            are reset when the last client exits.";
+            are reset when the last client exits.",
+        means "Without persistence mode the driver initializes a GPU for each first client and forgets its volatile \
+            counters after the last.",
+        reads "inventory.persistence_mode, host.daemons";
 }
 
 /// One finding for each GPU without persistence mode.

@@ -11,8 +11,8 @@ use crate::{host, kernel_log, pid_namespace};
 /// Why a process did not end.
 pub(super) fn survivor(paths: &Paths, pid: u32) -> String {
     let state = host::read_stat(&paths.proc, pid).and_then(|stat| stat.state).unwrap_or_else(|| "?".to_owned());
-    let why = why(paths, pid).unwrap_or("SIGKILL is pending, and it will end when the kernel lets it");
-    format!("It is still there, in state {state}: {why}.")
+    let why = why(paths, pid).unwrap_or("SIGKILL is pending");
+    format!("It still exists, in state {state}: {why}.")
 }
 
 /// What its wait in state D means for a signal; `None`: it does not wait.
@@ -38,7 +38,7 @@ fn waiting(stuck: Stuck) -> &'static str {
             "the kernel reports that it is blocked, and no signal ends it; drain the node and power-cycle it"
         }
         Stuck::Possible => {
-            "no signal is taken until the wait in the kernel ends; if it still waits in a minute, the driver hangs, and \
+            "it receives no signal until the wait in the kernel ends; if it still waits in a minute, the driver hangs, and \
              only a reboot of the node ends the process"
         }
     }

@@ -1,19 +1,19 @@
-//! Which daemons of a GPU node run. Source: `/proc/*/comm`, which the kernel cuts at 15 bytes.
+//! Which daemons of a GPU node run. Source: `/proc/*/comm`, which the kernel truncates to 15 bytes.
 //!
-//! Limits: a name proves little, and outside the host's PID namespace a daemon that is not seen may still run.
+//! Limits: only the name is checked, and outside the PID namespace of the host a daemon that is not visible may still run.
 
 use syringe_core::facts::host::Daemons;
 
 use crate::paths::Paths;
 use crate::{files, pid_namespace};
 
-/// What was found so far.
+/// A daemon, and whether it was found.
 struct Daemon {
     comm: &'static str,
     running: bool,
 }
 
-/// Looks at every process. `None` for all where `/proc` cannot be listed.
+/// Checks every process. All values are `None` if `/proc` cannot be listed.
 pub(super) fn read(paths: &Paths) -> Daemons {
     let daemon = |comm| Daemon { comm, running: false };
     let mut daemons = [
@@ -43,7 +43,7 @@ mod tests {
     use crate::testing::Tree;
 
     #[test]
-    fn a_daemon_is_known_by_the_fifteen_bytes_that_the_kernel_keeps() {
+    fn a_daemon_is_found_by_the_first_fifteen_bytes_of_its_name() {
         let tree = Tree::new();
         tree.file("proc/700/comm", "nvidia-persiste\n").file("proc/701/comm", "nv-fabricmanage\n");
         tree.file("proc/702/comm", "nvidia-imex-ctl\n").file("proc/self/comm", "nv-hostengine\n");

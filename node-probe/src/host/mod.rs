@@ -1,16 +1,16 @@
-//! Everything about a GPU node that needs no NVML: procfs, sysfs, the host's files, the kubelet's checkpoint.
+//! Facts about a GPU node that need no NVML: procfs, sysfs, files of the host, the checkpoint of the kubelet.
 //!
-//! All of it starts from [`Paths`], so that a saved file tree reads like a machine. Nothing here waits for another
-//! process or writes anything; a source that is not there costs its own fields and no others.
+//! All reads start from [`Paths`], so that a saved file tree is read like a machine. Nothing here waits for another
+//! process or writes files. A missing source only affects its own fields.
 //!
 //! ```text
 //!   mod        host section ── system, driver (module_file), pci, devices, daemons, container
 //!   topology   what sysfs adds ── pcie_path, nics
 //!   processes  who uses the GPUs ── process, threads, cgroup, holders
-//!   lost       what is known of GPUs that do not answer
+//!   lost       facts about GPUs that do not respond
 //!   kubelet    device allocation ── dra, pod_resources (grpc, protobuf)
 //!   libraries  the driver's NVML library ── library_folders, trusted (what may be loaded or run)
-//!   files      bounded reads under all of them
+//!   files      bounded reads for all of them
 //! ```
 
 pub(crate) mod container;
@@ -54,10 +54,10 @@ pub(crate) use self::topology::{complete_topology, pci_topology};
 use crate::files;
 use crate::paths::Paths;
 
-/// What tells one node and one boot from another.
+/// The identity of a node and its boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Identity {
-    /// Host name (of the probe's UTS namespace: the node's with hostNetwork).
+    /// Host name in the UTS namespace of the probe. With hostNetwork it is the name of the node.
     pub(crate) hostname: Option<String>,
     /// Changes with every boot.
     pub(crate) boot_id: Option<String>,
@@ -72,12 +72,12 @@ pub(crate) fn identity(paths: &Paths) -> Identity {
     Identity { hostname: read("hostname", 253), boot_id: read("random/boot_id", 40), kernel: read("osrelease", 100) }
 }
 
-/// Reads the `host` section. `container`: the id of one whose devices are to be looked at. Whether NVML lists a GPU is
-/// left open: who has asked NVML fills it in.
+/// Reads the `host` section. `container`: the ID of a container whose devices are read. Whether NVML lists a GPU is
+/// added later.
 pub(crate) fn read(paths: &Paths, container: Option<&str>) -> Section<Host> {
     let mut problems = Vec::new();
     let functions = pci::nvidia(paths).unwrap_or_else(|error| {
-        let next_step = "Give the probe the host's sysfs: a privileged pod has it at /sys.";
+        let next_step = "Give the probe the sysfs of the host: a privileged pod has it at /sys.";
         problems.push(files::problem("sysfs", "GPUs on the PCI bus (/sys/bus/pci/devices)", error, next_step));
         Vec::new()
     });
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_tree_says_what_is_missing_instead_of_no_gpus() {
+    fn an_empty_tree_gives_problems_instead_of_no_gpus() {
         let section = read(&Tree::new().paths(), None);
         assert_eq!(section.status, Status::Partial);
         let codes: Vec<&str> = section.problems.iter().map(|problem| problem.code.as_str()).collect();

@@ -1,10 +1,14 @@
-//! The `inventory` section: what the GPUs are.
+//! The `inventory` section: identity and permanent properties of the GPUs.
+
+use std::ffi::c_char;
 
 use nvml_wrapper::enum_wrappers::device::InfoRom;
 use nvml_wrapper::error::NvmlError as WrapperError;
 use nvml_wrapper::{Device, cuda_driver_version_major, cuda_driver_version_minor};
 use syringe_core::facts::Mode;
-use syringe_core::facts::inventory::{GpuInventory, InforomVersions, Inventory, Platform};
+use syringe_core::facts::inventory::{
+    GpuInventory, InforomVersions, Inventory, LicensableFeature, Platform, VgpuLicense,
+};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::Section;
 use syringe_core::text::clean;
@@ -74,7 +78,7 @@ fn entry(gpu: Identity) -> GpuInventory {
 }
 
 fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
-    // Normally known since the session opened. Asked again, an error is noted.
+    // Normally read when the session opened. Read again to note an error.
     if gpu.uuid.is_none() {
         gpu.uuid = string(reader, "nvmlDeviceGetUUID", "uuid", || device.uuid());
     }
@@ -95,7 +99,7 @@ fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInvento
     });
 }
 
-/// A place in the rack; all ones where the GPU is in none, as on a board outside of a rack.
+/// A position in the rack; all ones means no position, as for a board outside a rack.
 fn place(number: u8) -> Option<u32> {
     (number != u8::MAX).then(|| number.into())
 }
@@ -141,7 +145,7 @@ fn firmware(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInv
     gpu.gsp_enabled = reader
         .ask("nvmlDeviceGetGspFirmwareMode", &["gsp_enabled"], || device.gsp_firmware_mode())
         .map(|mode| mode.enabled);
-    // Without GSP there is no version to ask for; `gsp_enabled` says it.
+    // Without GSP there is no version; see `gsp_enabled`.
     if gpu.gsp_enabled != Some(false) {
         gpu.gsp_firmware_version =
             string(reader, "nvmlDeviceGetGspFirmwareVersion", "gsp_firmware_version", || device.gsp_firmware_version());
@@ -157,9 +161,30 @@ fn modes(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInvent
     gpu.virtualization_mode = reader
         .ask("nvmlDeviceGetVirtualizationMode", &["virtualization_mode"], || raw::virtualization_mode(device))
         .map(labels::virtualization_mode);
+    if gpu.virtualization_mode.as_deref() == Some("vgpu") {
+        gpu.vgpu_license = reader
+            .ask("nvmlDeviceGetGridLicensableFeatures_v4", &["vgpu_license"], || {
+                raw::license::licensable_features(device)
+            })
+            .map(|features| VgpuLicense { features: features.iter().map(licensable).collect() });
+    }
     gpu.display_active = reader.ask("nvmlDeviceGetDisplayActive", &["display_active"], || device.is_display_active());
     gpu.mig_mode = mig_mode(device, reader, "mig_mode");
     gpu.ecc_mode = ecc_mode(device, reader, "ecc_mode");
+}
+
+fn licensable(feature: &raw::license::Feature) -> LicensableFeature {
+    let words = |bytes: &[c_char]| {
+        let bytes: Vec<u8> = bytes.iter().map(|byte| *byte as u8).take_while(|byte| *byte != 0).collect();
+        text(&String::from_utf8_lossy(&bytes))
+    };
+    LicensableFeature {
+        name: labels::licensable(feature.featureCode),
+        product: words(&feature.productName),
+        enabled: feature.featureEnabled != 0,
+        licensed: feature.featureState != 0,
+        info: words(&feature.licenseInfo),
+    }
 }
 
 fn capacity(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
@@ -207,7 +232,7 @@ fn string(
     value
 }
 
-/// A text that says something. Some answer "N/A" in place of an error.
+/// A text with a value. Some drivers return "N/A" instead of an error.
 fn offered(raw: &str) -> Option<String> {
     text(raw).filter(|text| text != "N/A")
 }

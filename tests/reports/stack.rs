@@ -40,7 +40,6 @@ fn unoffered(change: impl FnOnce(&mut Report)) -> NodeFixture {
     let mut read = facts("healthy-h100-8");
     if let Some(kubelet) = read.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()) {
         kubelet.registered.clear();
-        kubelet.allocations.clear();
     }
     change(&mut read);
     let mut node = node(read);
@@ -144,10 +143,14 @@ fn waiting_plugin(row: u32, line: &str) -> Case {
 
 /// Row 9.
 fn plugin_without_libraries() -> Case {
-    let lines = ["factory.go:112] Incompatible strategy detected auto", "main.go:381] No devices found. Waiting indefinitely."];
+    let lines =
+        ["factory.go:112] Incompatible strategy detected auto", "main.go:381] No devices found. Waiting indefinitely."];
     let node = with_log(PLUGIN, "nvidia-device-plugin", &lines);
     Case::of_node(9, with_pods(node, vec![plugin(running())]))
-        .finding("stack-broken-at-plugin", &["Incompatible strategy", "not started with NVIDIA's runtime", "runtimeClassName"])
+        .finding(
+            "stack-broken-at-plugin",
+            &["Incompatible strategy", "not started with NVIDIA's runtime", "runtimeClassName"],
+        )
         .twin(healthy())
 }
 
@@ -204,7 +207,9 @@ fn not_labelled() -> Case {
     let mut labelled = unoffered(|_| ());
     labelled.labels = other.labels.clone();
     let of = |node: NodeFixture| Fixture { nodes: vec![node, other.clone()], ..cluster(unoffered(|_| ())) };
-    Case::of_node(24, of(bare)).finding("stack-not-deployed", &["pci-10de.present", "feature discovery"]).twin(of(labelled))
+    Case::of_node(24, of(bare))
+        .finding("stack-not-deployed", &["pci-10de.present", "feature discovery"])
+        .twin(of(labelled))
 }
 
 /// Rows 30 and 32: no driver, and a driver pod that says why.
@@ -250,7 +255,10 @@ fn upgrade() -> Case {
     section(&mut report.sections.host).stack_log = Some(log(
         "nvidia-driver-daemonset",
         "k8s-driver-manager",
-        &["Unloading NVIDIA driver kernel modules...", "Could not unload NVIDIA driver kernel modules, driver is in use"],
+        &[
+            "Unloading NVIDIA driver kernel modules...",
+            "Could not unload NVIDIA driver kernel modules, driver is in use",
+        ],
     ));
     let use_of_gpu = GpuUse { gpu: 0, kind: "compute".to_owned(), ..GpuUse::default() };
     for process in &mut section(&mut report.sections.processes).processes {
@@ -258,7 +266,8 @@ fn upgrade() -> Case {
     }
     let state = "nvidia.com/gpu-driver-upgrade-state";
     let node = labelled(node(report), state, "upgrade-required", "00:30:00");
-    let init = [("k8s-driver-manager", true, waiting("CrashLoopBackOff", 9)), ("nvidia-driver-ctr", false, not_ready())];
+    let init =
+        [("k8s-driver-manager", true, waiting("CrashLoopBackOff", 9)), ("nvidia-driver-ctr", false, not_ready())];
     let fresh = labelled(self::node(facts("healthy-h100-8")), state, "pod-restart-required", "02:30:00");
     Case::of_node(33, with_pods(node, vec![pod("nvidia-driver-daemonset", &init)]))
         .finding("driver-upgrade-stuck", &["driver is in use", "upgrade-required"])
@@ -269,12 +278,17 @@ fn upgrade() -> Case {
 fn runtime_restarts() -> Case {
     let started = |time: &str| {
         let mut report = facts("healthy-h100-8");
-        let runtime = ContainerRuntime { name: "containerd".to_owned(), started_at: at(time).parse().ok(), ..ContainerRuntime::default() };
+        let runtime = ContainerRuntime {
+            name: "containerd".to_owned(),
+            started_at: at(time).parse().ok(),
+            ..ContainerRuntime::default()
+        };
         section(&mut report.sections.host).container_runtime = Some(runtime);
         node(report)
     };
     let toolkit = |restarts: u32| {
-        let status = json!({"ready": true, "restartCount": restarts, "state": {"running": {"startedAt": at("02:20:00")}}});
+        let status =
+            json!({"ready": true, "restartCount": restarts, "state": {"running": {"startedAt": at("02:20:00")}}});
         pod("nvidia-container-toolkit-daemonset", &[("nvidia-container-toolkit-ctr", false, status)])
     };
     Case::of_node(34, with_pods(started("02:20:20"), vec![toolkit(23)]))

@@ -105,7 +105,9 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     if is_passed_through(node) || !pods::is_settled(node) {
         return;
     }
-    let broken = broken::first(node);
+    // An upgrade that hangs is why its driver pod does not start.
+    let upgrading = drafts.iter().any(|draft| draft.rule.id == UPGRADE_STUCK.id);
+    let broken = broken::first(node).filter(|broken| !(upgrading && broken.rule.id == BROKEN_DRIVER.id));
     if let Some(absent) = drafts.iter().position(|draft| DRIVER_RULES.contains(&draft.rule.id) && !is_mild(draft)) {
         if node.answering().next().is_none() {
             if let Some(draft) = drafts.get_mut(absent) {

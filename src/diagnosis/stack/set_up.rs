@@ -24,7 +24,9 @@ pub(super) fn not_deployed(node: &Node<'_>, evidence: &[String]) -> Option<Draft
         .nvidia_pods
         .as_ref()
         .is_some_and(|pods| pods.iter().all(|pod| matches!(pod.component, Component::Other | Component::Monitoring)));
-    let unlabelled = !cluster.labels.pci_present && cluster.pci_label_elsewhere == Some(true);
+    // Feature discovery may run in a cluster that gives out no GPUs.
+    let somebody_deploys = cluster.gpu_plugin_in_cluster == Some(true) && cluster.pci_label_elsewhere == Some(true);
+    let unlabelled = !cluster.labels.pci_present && somebody_deploys;
     if !on_pci || !nothing_here || !unlabelled || is_offered(node) || evidence.is_empty() || !pods::is_settled(node) {
         return None;
     }

@@ -16,17 +16,17 @@ use crate::kubernetes::read::{candidates, pod};
 use crate::probe::TargetContainer;
 use crate::reading::probe_note::ProbeNote;
 use crate::reading::read_node;
-use crate::reading::read_node::Ask;
+use crate::reading::read_node::ReadRequest;
 use crate::text::node_answer::foot;
 use crate::text::table::second;
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
 
 /// Findings about the node in one answer.
-const MOST_FINDINGS: usize = 8;
+const MAX_FINDINGS: usize = 8;
 
 /// Nodes in one answer for a pod that waits.
-const MOST_CANDIDATES: usize = 30;
+const MAX_CANDIDATES: usize = 30;
 
 /// The tool.
 pub struct ExplainGpuPod;
@@ -107,7 +107,7 @@ impl Tool for ExplainGpuPod {
             Some(node) => {
                 let looked = read_node::look(&call, &connection, &node).await;
                 pod.node_ready = looked.as_ref().ok().map(is_ready);
-                let ask = Ask::everything_about(TargetContainer::first_with_gpu(&object));
+                let ask = ReadRequest::everything_about(TargetContainer::first_with_gpu(&object));
                 let read = match looked {
                     Ok(node) => read_node::read_or_ask_kubernetes(&call, &connection, &node, Self::NAME, ask).await,
                     Err(failure) => Err(failure),
@@ -123,8 +123,8 @@ impl Tool for ExplainGpuPod {
                 Err(Failure { what, why, .. }) => not_listed = Some(format!("{what}: {why}")),
             }
         }
-        let omitted = candidates.len().saturating_sub(MOST_CANDIDATES);
-        candidates.truncate(MOST_CANDIDATES);
+        let omitted = candidates.len().saturating_sub(MAX_CANDIDATES);
+        candidates.truncate(MAX_CANDIDATES);
         let candidates_omitted = (omitted > 0).then_some(omitted);
         let node_says = read.as_ref().ok().map(|read| (&read.report, &read.diagnosis));
         let why_not = match &read {
@@ -138,8 +138,8 @@ impl Tool for ExplainGpuPod {
             Err(_) => (Vec::new(), Vec::new(), None),
         };
         node_findings.retain(|finding| finding.severity > Severity::Info);
-        let surplus = node_findings.len().saturating_sub(MOST_FINDINGS);
-        node_findings.truncate(MOST_FINDINGS);
+        let surplus = node_findings.len().saturating_sub(MAX_FINDINGS);
+        node_findings.truncate(MAX_FINDINGS);
         let node_findings_omitted = (surplus > 0).then_some(surplus);
         unknown.extend(no_events.map(|failure| section_unknown("events", &failure)));
         unknown.extend(not_listed.map(|why| Unknown { section: "candidates".into(), gpu: None, why }));

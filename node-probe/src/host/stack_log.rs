@@ -25,14 +25,14 @@ const NAMES: [&str; 7] =
     ["nvidia", "gpu-operator", "gpu-feature-discovery", "gpu-kubelet-plugin", "mig-manager", "dcgm", "k8s-dra-driver"];
 
 /// What is read of the log.
-const MOST_LOG: u64 = 64 * 1024;
+const MAX_LOG: u64 = 64 * 1024;
 /// Lines that are returned: the last ones, and telling ones before them.
 const LAST: usize = 20;
-const MOST_TELLING: usize = 20;
+const MAX_TELLING: usize = 20;
 /// Longest line. The reason of an error stands last.
 const LINE_CAP: usize = 400;
 /// Restarts whose logs are looked at: the kubelet keeps one or two.
-const MOST_FILES: usize = 3;
+const MAX_FILES: usize = 3;
 
 /// Words of a failure, for lines that the table of known phrases does not know.
 const WORDS: [&str; 13] = [
@@ -83,7 +83,7 @@ pub(super) fn read(paths: &Paths, of: &StackLogOf, problems: &mut Vec<Problem>) 
     let lines = last_lines(&logs);
     let (before, last) = lines.split_at(lines.len().saturating_sub(LAST));
     let mut telling: Vec<&String> = before.iter().filter(|line| is_telling(line)).collect();
-    telling.drain(..telling.len().saturating_sub(MOST_TELLING));
+    telling.drain(..telling.len().saturating_sub(MAX_TELLING));
     let shown = |line: &String| clean_keeping_end(line, LINE_CAP);
     Some(StackLog {
         pod_uid: of.pod_uid.clone(),
@@ -100,7 +100,7 @@ fn files_of(host: &Root, pods: &Path, folder: &str) -> Vec<(String, HostFile)> {
     let names = host.find(folder).and_then(|folder| folder.names().ok()).unwrap_or_default();
     let mut numbers: Vec<u32> = names.iter().filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect();
     numbers.sort_unstable_by(|one, other| other.cmp(one));
-    let found = numbers.into_iter().take(MOST_FILES).filter_map(|number| {
+    let found = numbers.into_iter().take(MAX_FILES).filter_map(|number| {
         let name = format!("{number}.log");
         let file = host.find(&format!("{folder}/{name}"))?;
         // Where it really is: a link may lead anywhere on the host.
@@ -114,7 +114,7 @@ fn files_of(host: &Root, pods: &Path, folder: &str) -> Vec<(String, HostFile)> {
 /// The last lines, of the newest file and, where it is short, of those before it.
 fn last_lines(logs: &[(String, HostFile)]) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
-    let mut left = MOST_LOG;
+    let mut left = MAX_LOG;
     for (_, file) in logs {
         let Ok((data, cut)) = file.tail(left) else { break };
         left = left.saturating_sub(u64::try_from(data.len()).unwrap_or(u64::MAX));
@@ -243,7 +243,7 @@ mod tests {
         let log: String = (0..20_000).map(|number| cri(&format!("error {number}"))).collect();
         tree.file(&format!("{}/0.log", folder("nvidia-mig-manager-x")), log);
         let log = log_of(&tree, "ctr").expect("a log");
-        assert_eq!((log.lines.len(), log.telling.len()), (LAST, MOST_TELLING));
+        assert_eq!((log.lines.len(), log.telling.len()), (LAST, MAX_TELLING));
         assert_eq!(log.lines.last().map(String::as_str), Some("error 19999"));
     }
 }

@@ -53,6 +53,16 @@ pub struct ClusterFacts {
     pub runtime_classes: Option<Vec<RuntimeClassUse>>,
 }
 
+impl ClusterFacts {
+    /// Whether Kubernetes was asked about the node and can give its GPUs to nobody: not as whole GPUs, under another name, to
+    /// virtual machines, or by dynamic resource allocation (as an extended resource, too). A device plugin that never
+    /// registered leaves no zero behind: a resource that is missing is none.
+    pub fn advertises_no_gpus(&self) -> bool {
+        let capacity = self.gpu_capacity.or_else(|| self.node.as_ref().map(|_| 0));
+        capacity == Some(0) && !self.other_gpu_resources && self.gpu_dra != Some(true)
+    }
+}
+
 /// Labels of the node that the GPU Operator, its components and node feature discovery write.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -7,6 +7,7 @@
 
 pub mod action;
 pub mod cdi;
+pub mod clock_events;
 pub mod container;
 pub mod container_runtime;
 pub mod driver_load;

@@ -1,11 +1,11 @@
-//! Consent: an action is done only to what a person saw in a plan and agreed to.
+//! Consent: an action needs a plan that a person saw and agreed to.
 //!
 //! ```text
 //!   plan ─▶ Prompt ─┬─ a person said yes or no (elicitation, a terminal, --yes) ─▶ act, or not
-//!                ├─ the host will ask and call again (InputRequired) ─┐
-//!                │                                                    ├─▶ token ─▶ second call with the token ─▶ act
-//!                └─ nobody can be asked here ─┬─ --token-to-model ────┘
-//!                                             └─▶ the command for the user's own terminal
+//!                   ├─ the host will ask and call again (InputRequired) ─┐
+//!                   │                                                    ├─▶ token ─▶ second call with the token ─▶ act
+//!                   └─ nobody can be asked here ─┬─ --token-to-model ────┘
+//!                                                └─▶ the command for the user's own terminal
 //! ```
 //!
 //! A token is bound to the content of the plan and to who may redeem it. It is valid for two minutes and for one attempt.

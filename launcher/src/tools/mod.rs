@@ -1,4 +1,4 @@
-//! The tools: one file each, the same for an MCP host and for the command line. A tool does not know which of the two called.
+//! The tools, one file each. They are the same for an MCP host and for the command line.
 
 pub mod analyze_xid_errors;
 pub mod args;

@@ -9,6 +9,8 @@ mod all_clear;
 mod facts;
 #[path = "diagnosis/refused.rs"]
 mod refused;
+#[path = "diagnosis/stack.rs"]
+mod stack;
 #[path = "diagnosis/verdicts.rs"]
 mod verdicts;
 

@@ -1,7 +1,9 @@
 //! NVIDIA's stack on a node: which link of the way to the scheduler is told as broken, and when nothing is said.
 
 use serde_json::{Value, json};
-use syringe_core::diagnosis::{ClusterFacts, Diagnosis, Link, LinkState, Severity, diagnose, first_failing_pod};
+use syringe_core::diagnosis::{
+    ClusterFacts, Diagnosis, Link, LinkState, Severity, Verdict, diagnose, first_failing_pod,
+};
 use syringe_core::report::{Report, Section};
 
 use super::{folder, replayed};
@@ -140,7 +142,7 @@ fn what_may_still_be_starting_is_no_fault() {
         pod["created"] = json!(ago(&report, minutes));
         pod
     };
-    let of = |facts: &ClusterFacts| ids(&diagnose(&report, facts)).iter().any(|(id, _)| id.starts_with("stack-"));
+    let of = |facts: &ClusterFacts| !ids(&diagnose(&report, facts)).is_empty();
     assert!(!of(&cluster(&report, None, vec![young("device_plugin", 2)])), "a pod of two minutes");
     assert!(of(&cluster(&report, None, vec![young("device_plugin", 20)])));
     let compiling = json!({"state": {"kind": "running", "since": ago(&report, 12)}});
@@ -152,10 +154,36 @@ fn what_may_still_be_starting_is_no_fault() {
     let mut booted = report.clone();
     booted.sections.host.as_mut().and_then(|section| section.data.as_mut()).expect("host").uptime_seconds = Some(240);
     let facts = cluster(&report, None, vec![crashing(&report, "device_plugin")]);
-    assert!(
-        !ids(&diagnose(&booted, &facts)).iter().any(|(id, _)| id.starts_with("stack-")),
-        "a node that has just booted"
-    );
+    assert_eq!(ids(&diagnose(&booted, &facts)), [], "a node that has just booted");
+}
+
+/// A driver that is still being installed is no fault; one whose pod fails is.
+#[test]
+fn a_driver_that_is_being_installed_is_no_fault() {
+    let report = scenario("no-driver");
+    let compiling = json!({"state": {"kind": "running", "since": ago(&report, 12)}});
+    let installing = cluster(&report, None, vec![pod(&report, "driver", "nvidia-driver-ctr", compiling)]);
+    let diagnosis = diagnose(&report, &installing);
+    assert_eq!(ids(&diagnosis), []);
+    assert_ne!(diagnosis.verdict, Verdict::Healthy, "nothing was read of its GPUs");
+    let failing = cluster(&report, None, vec![crashing(&report, "driver")]);
+    assert_eq!(ids(&diagnose(&report, &failing)), [("driver-not-loaded", Severity::Fatal)]);
+}
+
+/// The kubelet's checkpoint keeps the devices of a plugin that is gone: they say nothing of what is registered now.
+#[test]
+fn devices_of_an_earlier_registration_are_no_registration() {
+    let report = scenario("healthy-h100-8");
+    let facts = cluster(&report, None, vec![crashing(&report, "device_plugin")]);
+    let of = |report: &Report| {
+        let diagnosis = diagnose(report, &facts);
+        diagnosis.stack.iter().find(|link| link.link == Link::Registration).map(|link| link.state)
+    };
+    assert_eq!(of(&report), Some(LinkState::Unknown));
+    let mut looked = report.clone();
+    let host = looked.sections.host.as_mut().and_then(|section| section.data.as_mut()).expect("host");
+    host.node_stack = serde_json::from_value(json!({"plugin_sockets": []})).expect("a stack");
+    assert_eq!(of(&looked), Some(LinkState::Blocked), "the plugin is the first broken link");
 }
 
 #[test]

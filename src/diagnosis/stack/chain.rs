@@ -157,17 +157,28 @@ fn registration(node: &Node<'_>) -> StackLink {
     if node.cluster.gpu_dra == Some(true) {
         return link(Link::Registration, LinkState::Ok, "a ResourceSlice has the GPUs");
     }
-    // The state of claims alone does not list the devices of plugins.
-    let Some(kubelet) = node.kubelet().filter(|kubelet| kubelet.source == "checkpoint") else {
-        return link(Link::Registration, if is_offered(node) { LinkState::Ok } else { LinkState::Unknown }, "");
-    };
-    let of_nvidia = kubelet.registered.iter().filter(|registered| registered.resource.starts_with("nvidia.com/"));
-    let devices: usize = of_nvidia.map(|registered| registered.devices.len()).sum();
-    match devices {
-        0 if is_offered(node) => link(Link::Registration, LinkState::Ok, ""),
-        0 => link(Link::Registration, LinkState::Broken, "the kubelet has no device of nvidia.com"),
-        count => link(Link::Registration, LinkState::Ok, quote::count(count, "device")),
+    let registered = registered_devices(node);
+    if is_offered(node) {
+        let words = registered.filter(|count| *count > 0).map(|count| quote::count(count, "device"));
+        return link(Link::Registration, LinkState::Ok, words.unwrap_or_default());
     }
+    let sockets = node.host().and_then(|host| host.node_stack.as_ref()).and_then(|stack| stack.plugin_sockets.as_ref());
+    let socket = sockets.map(|all| all.iter().any(|socket| socket.name.contains("nvidia")));
+    match (socket, registered) {
+        (Some(false), _) => {
+            link(Link::Registration, LinkState::Broken, "no socket of NVIDIA's plugin in the kubelet's folder")
+        }
+        (_, Some(0)) => link(Link::Registration, LinkState::Broken, "the kubelet has no device of nvidia.com"),
+        // The checkpoint keeps the devices of a plugin that is gone.
+        _ => link(Link::Registration, LinkState::Unknown, ""),
+    }
+}
+
+/// Devices of NVIDIA in the kubelet's checkpoint, if it was read. The state of claims alone does not list them.
+fn registered_devices(node: &Node<'_>) -> Option<usize> {
+    let kubelet = node.kubelet().filter(|kubelet| kubelet.source == "checkpoint")?;
+    let of_nvidia = kubelet.registered.iter().filter(|registered| registered.resource.starts_with("nvidia.com/"));
+    Some(of_nvidia.map(|registered| registered.devices.len()).sum())
 }
 
 fn capacity(node: &Node<'_>) -> StackLink {

@@ -9,6 +9,7 @@ mod chain;
 mod operator;
 mod pods;
 mod set_up;
+mod starting;
 
 use super::draft::Draft;
 use super::node::Node;
@@ -102,7 +103,10 @@ pub(super) fn log_wanted(node: &Node<'_>) -> Option<(String, String)> {
 
 /// Leaves one finding of a way that is broken: that of its first link.
 pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
-    if is_passed_through(node) || !pods::is_settled(node) {
+    if is_passed_through(node) {
+        return;
+    }
+    if starting::excuse(node, drafts) || !pods::is_settled(node) {
         return;
     }
     // An upgrade that hangs is why its driver pod does not start.

@@ -36,11 +36,12 @@ pub mod report;
 #[cfg(feature = "scenarios")]
 pub mod scenarios;
 pub mod since;
-pub mod stack_log;
 pub mod text;
 mod untrusted;
 mod wire;
 pub mod xid;
+
+pub use diagnosis::stack_log;
 
 /// How the name of every probe begins, a pod's or an ephemeral container's; random letters follow.
 pub const PROBE_NAME: &str = "gpu-syringe-";

@@ -49,6 +49,7 @@ mod rules;
 mod siblings;
 mod stack;
 mod stack_link;
+pub mod stack_log;
 mod summary;
 mod thermal;
 mod timeline;

@@ -11,7 +11,9 @@ use super::super::node::Node;
 use super::super::stack_link::{Link, LinkState, StackLink};
 use super::super::{Component, NvidiaPod, Severity, quote};
 use super::broken::Broken;
-use super::{DRIVER_RULES, is_offered, is_passed_through, is_runtime_rule, pods};
+use super::offer::{is_offered, is_passed_through, plugin_service};
+use super::pods;
+use super::rules::{DRIVER_RULES, is_runtime_rule};
 use crate::report::Extent;
 
 /// Every link of the node, with the first that is broken. Empty for a node without GPUs.
@@ -138,15 +140,6 @@ fn plugin(node: &Node<'_>) -> StackLink {
         }
         (None, None) => link(Link::Plugin, LinkState::Unknown, ""),
     }
-}
-
-/// The device plugin where it is a process of the node's own.
-pub(super) fn plugin_service(node: &Node<'_>) -> Option<String> {
-    let stack = node.host()?.node_stack.as_ref()?;
-    let plugins = ["nvidia-device-p", "nvidia-gpu-devi", "gpu-kubelet-plu"];
-    let own =
-        stack.processes.iter().find(|process| process.pod_uid.is_none() && plugins.contains(&process.name.as_str()));
-    own.map(|process| quote::data(&process.name))
 }
 
 fn ready(pod: &NvidiaPod) -> String {

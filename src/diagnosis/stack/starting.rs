@@ -3,7 +3,9 @@
 use super::super::draft::Draft;
 use super::super::node::Node;
 use super::super::{ActionCode, Component, NvidiaPod, Severity, quote};
-use super::{DRIVER_ABSENT, NOT_ADVERTISED, is_offered, pods};
+use super::offer::is_offered;
+use super::pods;
+use super::rules::{DRIVER_ABSENT, NOT_ADVERTISED};
 
 /// Makes information of what may still be starting, and says whether there was any.
 pub(super) fn excuse(node: &Node<'_>, drafts: &mut [Draft]) -> bool {

@@ -20,7 +20,7 @@ mod timeline;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use facts::{ContainerFacts, ContainerState, End, PodEvent, PodFacts};
+pub use facts::{ContainerFacts, ContainerState, End, PodEvent, PodFacts, Preemption, Room};
 
 use crate::diagnosis::{Action, Diagnosis};
 use crate::report::Report;

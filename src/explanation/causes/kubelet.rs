@@ -49,8 +49,7 @@ fn failed_probe(message: &str) -> Option<&'static str> {
 
 /// Whether an event is about this container, by its field or by its words.
 fn is_about(event: &PodEvent, container: &str) -> bool {
-    let field = ["spec.containers{", "spec.initContainers{"];
-    match field.iter().find_map(|start| event.field.strip_prefix(start)?.strip_suffix('}')) {
+    match event.container() {
         Some(name) => name == container,
         None => event.message.split_whitespace().any(|word| word == container),
     }

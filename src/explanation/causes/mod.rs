@@ -3,13 +3,19 @@
 //! Signals and exit codes: 128 plus the signal, by POSIX shells' and the kubelet's custom. Which Xid is whose fault: the
 //! catalogue's class. The reasons of pods and containers: the kubelet's and the scheduler's own words.
 
+mod admission;
+mod creation;
+mod cuda;
 mod gpu;
 mod kubelet;
 mod kubernetes;
+mod numa;
 mod process;
 mod scheduling;
 mod start;
 mod start_phrases;
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::footprint::Footprint;
 use super::timeline::line;
@@ -51,7 +57,9 @@ type Question = fn(&Case<'_>) -> Option<Explanation>;
 
 /// In this order: whoever knows for certain is asked first, the program last.
 const QUESTIONS: &[Question] = &[
+    creation::not_created,
     scheduling::waiting_for_a_node,
+    admission::refused,
     kubernetes::refused_or_evicted,
     process::out_of_memory,
     kubernetes::node_away,
@@ -126,6 +134,13 @@ impl Case<'_> {
     fn events<'c>(&'c self, reasons: &'c [&str]) -> impl Iterator<Item = &'c PodEvent> {
         let of_it = move |event: &&PodEvent| reasons.contains(&event.reason.as_str()) && !event.is_ours();
         self.pod.events.iter().rev().filter(of_it)
+    }
+
+    /// When its node booted.
+    fn booted(&self) -> Option<Timestamp> {
+        let report = self.report?;
+        let uptime = Section::data_of(&report.sections.host)?.uptime_seconds?;
+        report.taken_at?.checked_sub(SignedDuration::from_secs(i64::try_from(uptime).ok()?)).ok()
     }
 
     /// Its processes in this scheduler state.

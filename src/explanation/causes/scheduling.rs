@@ -2,15 +2,20 @@
 
 use super::Case;
 use crate::diagnosis::ActionCode;
-use crate::explanation::{Cause, Certainty, Explanation};
+use crate::explanation::{Cause, Certainty, Explanation, Preemption};
 
 /// What the scheduler says, what it means, and what helps. The first that fits is the one: what stands against every node
 /// comes before what stands against some.
-const REASONS: [(&str, &str, &str); 14] = [
+const REASONS: [(&str, &str, &str); 25] = [
     (
         "unbound immediate PersistentVolumeClaims",
         "a PersistentVolumeClaim of it is not bound",
         "See what the claim waits for (kubectl describe pvc).",
+    ),
+    (
+        "to create the resourceclaim",
+        "a ResourceClaim of it is not created yet",
+        "See whether its ResourceClaimTemplate exists (kubectl get resourceclaimtemplates).",
     ),
     (
         "resourceclaim",
@@ -21,6 +26,11 @@ const REASONS: [(&str, &str, &str); 14] = [
         "cannot allocate all claims",
         "its ResourceClaims cannot be allocated",
         "See what the claims ask for, and which devices are free.",
+    ),
+    (
+        "pod group",
+        "its pod group cannot be scheduled as a whole",
+        "The group needs room for all of its pods at once: see the PodGroup's status, and below what each node has.",
     ),
     ("Insufficient nvidia.com/", "too few GPUs are free", "Free GPUs (see who holds them below), or ask for fewer."),
     (
@@ -40,6 +50,16 @@ const REASONS: [(&str, &str, &str); 14] = [
         "Use a volume of the zone or node that has GPUs.",
     ),
     (
+        "available persistent volumes to bind",
+        "no PersistentVolume fits its claim on these nodes",
+        "Provide a volume of the StorageClass where the GPUs are, or use a StorageClass that provisions one there.",
+    ),
+    (
+        "exceed max volume count",
+        "the nodes have attached as many volumes as they can",
+        "Use fewer volumes, or other nodes.",
+    ),
+    (
         "untolerated taint",
         "it does not tolerate the taints of the nodes",
         "Add a toleration for the nodes that it may use, or remove the taint.",
@@ -54,9 +74,37 @@ const REASONS: [(&str, &str, &str); 14] = [
         "no node has the labels that it selects",
         "Correct its nodeSelector or affinity, or label a node.",
     ),
-    ("anti-affinity", "other pods keep it away", "Look at the affinity rules of the pod and of those that run."),
+    (
+        "existing pods anti-affinity",
+        "the anti-affinity of pods that run keeps it away",
+        "Look at the podAntiAffinity of the pods on the nodes below, or use other nodes.",
+    ),
+    ("anti-affinity", "its podAntiAffinity allows no node", "Relax its podAntiAffinity, or add a node."),
+    (
+        "pod affinity",
+        "its podAffinity allows no node",
+        "See whether the pods that it wants to be near run, and have room beside them.",
+    ),
+    (
+        "topology spread constraints",
+        "its topology spread constraints allow no node",
+        "Raise maxSkew of its topologySpreadConstraints, use ScheduleAnyway, or make room in the domain with the fewest \
+         pods.",
+    ),
     ("topology spread", "its topology spread constraints allow no node", "Look at its topologySpreadConstraints."),
+    ("free ports", "the host ports that it asks for are taken", "Use other host ports, or none."),
+    ("Too many pods", "the nodes run as many pods as they may", "Use other nodes, or raise the kubelet's maxPods."),
     ("unschedulable", "the nodes are cordoned", "Uncordon a node, once it is known why it was cordoned."),
+    (
+        "no nodes available to schedule pods",
+        "the cluster has no node that takes pods",
+        "Add a node, or see why none is registered.",
+    ),
+    (
+        "ExceedsGPUQuota",
+        "the GPU quota of its namespace is used up",
+        "Free GPUs in the namespace, or let its quota be raised.",
+    ),
 ];
 
 pub(super) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
@@ -79,31 +127,63 @@ pub(super) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
             "Check that the scheduler that the pod names (schedulerName) runs; a queue may hold the pod back.",
         ));
     };
-    let said = message.clone();
     if let Some(claim) = missing_claim(&message) {
         let what = format!("it waits for PersistentVolumeClaim {claim}, which does not exist");
         return Some(
             case.say(Cause::Application, Certainty::Certain, what)
-                .because([format!("scheduler: {said}")])
+                .because([format!("scheduler: {message}")])
                 .so(ActionCode::None, "Create the claim, or correct its name in the pod."),
         );
     }
-    let reasons = clauses(&message);
-    let fit: Vec<_> =
-        REASONS.iter().filter(|(words, ..)| reasons.iter().any(|reason| reason.contains(words))).collect();
-    let what = match fit.first() {
+    if let Some(node) = &case.pod.preemption.nominated_node {
+        let what = format!("pods of lower priority are being ended on {node} to make room for it");
+        return Some(
+            case.say(Cause::Cluster, Certainty::Certain, what)
+                .because([format!("scheduler: {message}")])
+                .so(ActionCode::Watch, format!("Wait until they have ended on {node} (their grace period).")),
+        );
+    }
+    Some(no_node_fits(case, &message))
+}
+
+/// The scheduler's reasons, what the nodes have, and what would have to change.
+fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
+    let reasons = clauses(message);
+    let fit = REASONS.iter().find(|(words, ..)| reasons.iter().any(|reason| reason.contains(words)));
+    let what = match fit {
         // The scheduler's own counts say how many nodes lack what.
         Some((_, what, _)) => format!("no node can take it: {what} ({})", reasons.join("; ")),
         None => "no node can take it yet".to_owned(),
     };
-    let action = fit
-        .first()
-        .map_or("The scheduler's message says why; see below what was found of each GPU node.", |(.., action)| action);
-    Some(
-        case.say(Cause::Cluster, Certainty::Certain, what)
-            .because([format!("scheduler: {said}")])
-            .so(ActionCode::Watch, action),
-    )
+    let room = case.pod.room.as_ref();
+    let action = match room.filter(|room| !room.changes.is_empty()) {
+        Some(room) => format!("One of these would let it start: {}.", room.changes.join("; ")),
+        None => fit
+            .map_or("The scheduler's message says why; see below what was found of each GPU node.", |(.., action)| {
+                action
+            })
+            .to_owned(),
+    };
+    case.say(Cause::Cluster, Certainty::Certain, what)
+        .because(room.map(|room| room.shortage.clone()))
+        .because([format!("scheduler: {message}")])
+        .because(no_preemption(&case.pod.preemption, message))
+        .so(ActionCode::Watch, action)
+}
+
+/// Why the pod's priority makes no room for it, where the scheduler speaks of that.
+fn no_preemption(preemption: &Preemption, message: &str) -> Option<String> {
+    let priority = match (&preemption.class, preemption.priority) {
+        (Some(class), Some(priority)) => format!("priority class {class}, {priority}"),
+        (None, Some(priority)) => format!("priority {priority}"),
+        (Some(class), None) => format!("priority class {class}"),
+        (None, None) => return None,
+    };
+    if preemption.never {
+        return Some(format!("its preemptionPolicy is Never: no pod is ended for it ({priority})"));
+    }
+    let tried = message.contains("No preemption victims found");
+    tried.then(|| format!("ending pods of a lower priority would not make enough room for it ({priority})"))
 }
 
 /// `persistentvolumeclaim "models" not found`

@@ -98,6 +98,8 @@ class Cycles(unittest.TestCase):
             """,
         }
         self.assertEqual(cycles(files), [])
+        files["b.rs"] += "#[cfg(all(test, unix))] mod unix_tests { use crate::a::A; }"
+        self.assertEqual(cycles(files), [])
         files["b.rs"] += "pub fn a() { crate::a::a() }"
         self.assertEqual(cycles(files), [["a", "b"]])
 

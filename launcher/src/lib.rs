@@ -4,19 +4,26 @@
 //! Each line imports only from the lines above it:
 //!
 //! ```text
-//!   error, user_dirs              failures; configuration and state directory
-//!   text::table                   table primitives
+//!   error                         failures
+//!   user_dirs                     configuration and state directory
+//!   byte_budget, quoted, schema, variant_name, text::table
+//!                                 size of an answer, quoting, JSON schema, names in JSON, table primitives
 //!   settings                      flags, environment, file → validated settings
 //!   audit                         the audit log: line, file, table
 //!   consent                       question to the user, tokens
-//!   kubernetes                    connection, reads, facts of the API
+//!   kubernetes::client            connection, credentials, proxy, retry, pages, API errors
+//!   kubernetes::model             resources, slim objects, DRA, allocation, conditions: no I/O
+//!   kubernetes::read              nodes, pods, events, claims, node logs
 //!   probe                         pod on a node: create, exec, read, delete
-//!   call, reading                 context of one call; node → probe → diagnosis
+//!   call                          context of one call
+//!   reading                       node → probe → diagnosis
 //!   answer, fleet                 answer about one node, about many
 //!   text                          answers → terminal
 //!   tools                         one file per tool; registry
 //!   mcp, args, cli                front ends
 //! ```
+//!
+//! `python3 tests/import_cycles.py` checks that there is no cycle.
 
 mod answer;
 mod args;

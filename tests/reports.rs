@@ -1,0 +1,95 @@
+//! Sixty reports from public trackers, each asked of the tool that a person would use first.
+//!
+//! `reports/reports.jsonl` has the reports: symptom, cause and link. The other files of `reports/` have the cases, by the part
+//! of the program that answers them: a cluster in which the fault is made, the question, and what has to be named. The verdict
+//! of a case is derived from the answer (see `case::judge`). The test writes the verdicts to `docs/reports.md` when it runs
+//! with `INSTA_UPDATE=always`, and fails when that table is not current.
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/bed.rs"]
+mod bed;
+#[path = "reports/case.rs"]
+mod case;
+#[path = "reports/cluster.rs"]
+mod cluster;
+#[path = "reports/driver.rs"]
+mod driver;
+#[path = "reports/fabric.rs"]
+mod fabric;
+#[path = "reports/hardware.rs"]
+mod hardware;
+#[path = "reports/runtime.rs"]
+mod runtime;
+#[path = "reports/stack.rs"]
+mod stack;
+#[path = "reports/start.rs"]
+mod start;
+#[path = "support/mod.rs"]
+mod support;
+#[path = "reports/table.rs"]
+mod table;
+#[path = "reports/usage.rs"]
+mod usage;
+
+use futures_util::StreamExt;
+
+use crate::case::{Case, Outcome, Verdict};
+
+/// Reports about the network, the fabric and libraries inside the container: in the table, and not to be answered wrongly.
+const OUT_OF_SCOPE: [u32; 10] = [12, 13, 41, 44, 46, 47, 48, 49, 50, 51];
+/// Of the reports that are in scope, at least these many are named.
+const NAMED_AT_LEAST: usize = 0;
+/// At most these many reports are answered wrongly.
+const WRONG_AT_MOST: usize = 60;
+/// Cases that are asked at the same time: each has a cluster and a launcher of its own.
+const AT_THE_SAME_TIME: usize = 4;
+
+/// The first case of a row is the question that a person would ask first; its verdict is the verdict of the row.
+fn cases() -> Vec<Case> {
+    let mut cases = [
+        runtime::cases(),
+        start::cases(),
+        stack::cases(),
+        driver::cases(),
+        usage::cases(),
+        fabric::cases(),
+        hardware::cases(),
+    ]
+    .concat();
+    cases.sort_by_key(|case| case.row);
+    cases
+}
+
+#[tokio::test]
+async fn every_report_is_answered_as_the_table_says() {
+    // `REPORTS=14,15 cargo test …` asks these rows alone, prints the answers, and leaves the table alone.
+    let only: Option<Vec<u32>> =
+        std::env::var("REPORTS").ok().map(|rows| rows.split(',').map(|row| row.parse().unwrap()).collect());
+    let cases = cases().into_iter().filter(|case| only.as_ref().is_none_or(|rows| rows.contains(&case.row)));
+    let mut outcomes: Vec<Outcome> =
+        futures_util::stream::iter(cases.map(Case::outcome)).buffered(AT_THE_SAME_TIME).collect().await;
+    if only.is_some() {
+        outcomes.iter().for_each(Outcome::print);
+        return;
+    }
+    let mut complaints: Vec<String> = outcomes.iter_mut().flat_map(|outcome| outcome.complaints.drain(..)).collect();
+    let rows = table::rows(&outcomes);
+    let in_scope = rows.iter().filter(|row| !OUT_OF_SCOPE.contains(&row.report.row));
+    let named = in_scope.filter(|row| row.verdict == Verdict::Named).count();
+    if named < NAMED_AT_LEAST {
+        complaints.push(format!("{named} reports are named, fewer than {NAMED_AT_LEAST}"));
+    }
+    let wrong: Vec<u32> = rows.iter().filter(|row| row.verdict == Verdict::Wrong).map(|row| row.report.row).collect();
+    if wrong.len() > WRONG_AT_MOST {
+        complaints.push(format!("these reports are answered wrongly: {wrong:?}"));
+    }
+    complaints.extend(table::stale(&rows));
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn the_reports_are_sixty_in_their_order() {
+    let numbers: Vec<u32> = table::reports().iter().map(|report| report.row).collect();
+    assert_eq!(numbers, (1..=60).collect::<Vec<_>>());
+    assert!(cases().iter().all(|case| numbers.contains(&case.row)));
+}

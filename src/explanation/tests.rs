@@ -1,5 +1,6 @@
 //! One pod after another, each with what Kubernetes and its node say of it, and the cause that follows.
 
+mod admission;
 mod kubelet;
 mod scheduling;
 mod start;

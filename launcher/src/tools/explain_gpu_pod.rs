@@ -1,6 +1,7 @@
 //! `explain_gpu_pod`: why a pod failed, hangs or waits, from what Kubernetes says and what its node says.
 
 use clap::Args;
+use k8s_openapi::api::core::v1::Pod;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use syringe_core::diagnosis::{Finding, Severity, Unknown};
@@ -10,8 +11,11 @@ use syringe_core::report::Source;
 use crate::call::Call;
 use crate::error::Failure;
 use crate::kubernetes::client::api_error::section_unknown;
+use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::model::conditions::is_ready;
-use crate::kubernetes::model::placement::Candidate;
+use crate::kubernetes::model::placement::{Candidate, requested};
+use crate::kubernetes::model::room;
+use crate::kubernetes::read::pod::ReadPod;
 use crate::kubernetes::read::{candidates as placement, pod as read_pod};
 use crate::probe::TargetContainer;
 use crate::reading::probe_note::ProbeNote;
@@ -60,7 +64,7 @@ pub struct PodExplanation {
     /// Cause, evidence, action, timeline.
     #[serde(flatten)]
     pub explanation: Explanation,
-    /// The pod's phase.
+    /// The pod's phase; `NotCreated` where its controller could not create it.
     pub phase: String,
     /// Its node.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,31 +105,10 @@ impl Tool for ExplainGpuPod {
             let read = read_pod::read(&connection, &namespace, &name).await?;
             Ok((connection, read))
         };
-        let (connection, (object, mut pod, no_events)) = call.within("Reading the pod", reading).await?;
-        let read = match pod.node.clone() {
-            None => Err("it has no node".to_owned()),
-            Some(node) => {
-                let looked = read_node::look(&call, &connection, &node).await;
-                pod.node_ready = looked.as_ref().ok().map(is_ready);
-                let ask = Ask::everything_about(TargetContainer::first_with_gpu(&object));
-                let read = match looked {
-                    Ok(node) => read_node::read_or_ask_kubernetes(&call, &connection, &node, Self::NAME, ask).await,
-                    Err(failure) => Err(failure),
-                };
-                read.map_err(|failure| failure.to_string())
-            }
-        };
-        let (mut candidates, mut not_listed) = (Vec::new(), None);
-        if waits_for_nodes(&pod) {
-            let said = pod.message.as_deref();
-            match call.within("Looking for nodes", placement::candidates(&connection, &object, said)).await {
-                Ok(found) => candidates = found,
-                Err(Failure { what, why, .. }) => not_listed = Some(format!("{what}: {why}")),
-            }
-        }
-        let omitted = candidates.len().saturating_sub(MOST_CANDIDATES);
-        candidates.truncate(MOST_CANDIDATES);
-        let candidates_omitted = (omitted > 0).then_some(omitted);
+        let (connection, read) = call.within("Reading the pod", reading).await?;
+        let ReadPod { object, facts: mut pod, no_events } = read;
+        let read = read_node_of(&call, &connection, object.as_ref(), &mut pod).await;
+        let waiting = Waiting::look(&call, &connection, object.as_ref(), &mut pod).await;
         let node_says = read.as_ref().ok().map(|read| (&read.report, &read.diagnosis));
         let why_not = match &read {
             Ok(read) if read.report.source == Source::Api => read.note.note.as_deref(),
@@ -141,6 +124,7 @@ impl Tool for ExplainGpuPod {
         let surplus = node_findings.len().saturating_sub(MOST_FINDINGS);
         node_findings.truncate(MOST_FINDINGS);
         let node_findings_omitted = (surplus > 0).then_some(surplus);
+        let Waiting { candidates, omitted, not_listed } = waiting;
         unknown.extend(no_events.map(|failure| section_unknown("events", &failure)));
         unknown.extend(not_listed.map(|why| Unknown { section: "candidates".into(), gpu: None, why }));
         let PodFacts { phase, node, .. } = pod;
@@ -152,7 +136,7 @@ impl Tool for ExplainGpuPod {
             node_findings_omitted,
             unknown,
             candidates,
-            candidates_omitted,
+            candidates_omitted: (omitted > 0).then_some(omitted),
             probe,
         })
     }
@@ -178,7 +162,7 @@ impl Tool for ExplainGpuPod {
         for moment in timeline {
             text.push_str(&format!("{}  {:<10}  {}\n", second(moment.time), moment.source, moment.what));
         }
-        for Candidate { node, against, held_by } in &answer.candidates {
+        for Candidate { node, against, held_by, .. } in &answer.candidates {
             let against = if against.is_empty() { NO_OBJECTION.to_owned() } else { against.join("; ") };
             text.push_str(&format!("\n{node}: {against}"));
             if !held_by.is_empty() {
@@ -206,6 +190,54 @@ impl Tool for ExplainGpuPod {
             text.push_str(&format!("\nUNKNOWN  {}: {}\n", unknown.section, unknown.why));
         }
         text + &answer.probe.as_ref().map(foot).unwrap_or_default()
+    }
+}
+
+/// Reads the pod's node; `Err` says in words why it could not be read.
+async fn read_node_of(
+    call: &Call,
+    connection: &Connection,
+    object: Option<&Pod>,
+    pod: &mut PodFacts,
+) -> Result<read_node::Read, String> {
+    let Some(node) = pod.node.clone() else { return Err("it has no node".to_owned()) };
+    let looked = read_node::look(call, connection, &node).await;
+    pod.node_ready = looked.as_ref().ok().map(is_ready);
+    let ask = Ask::everything_about(object.and_then(TargetContainer::first_with_gpu));
+    let read = match looked {
+        Ok(node) => read_node::read_or_ask_kubernetes(call, connection, &node, ExplainGpuPod::NAME, ask).await,
+        Err(failure) => Err(failure),
+    };
+    read.map_err(|failure| failure.to_string())
+}
+
+/// What a pod waits for, on the side of the nodes.
+#[derive(Default)]
+struct Waiting {
+    /// GPU nodes, the likeliest first.
+    candidates: Vec<Candidate>,
+    /// Nodes left out of `candidates`.
+    omitted: usize,
+    /// Why the nodes could not be listed.
+    not_listed: Option<String>,
+}
+
+impl Waiting {
+    /// Looks at the GPU nodes, where the pod waits for one; what they have of what it requests goes into `pod`.
+    async fn look(call: &Call, connection: &Connection, object: Option<&Pod>, pod: &mut PodFacts) -> Self {
+        let Some(object) = object.filter(|_| waits_for_nodes(pod)) else { return Self::default() };
+        let said = pod.message.clone();
+        let found = placement::candidates(connection, object, said.as_deref());
+        let mut candidates = match call.within("Looking for nodes", found).await {
+            Ok(found) => found,
+            Err(Failure { what, why, .. }) => {
+                return Self { not_listed: Some(format!("{what}: {why}")), ..Self::default() };
+            }
+        };
+        pod.room = room::of(&candidates, &requested(object), said.as_deref());
+        let omitted = candidates.len().saturating_sub(MOST_CANDIDATES);
+        candidates.truncate(MOST_CANDIDATES);
+        Self { candidates, omitted, not_listed: None }
     }
 }
 

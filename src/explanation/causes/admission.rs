@@ -236,7 +236,9 @@ fn explained_by(case: &Case<'_>, starts: &[&str], refusal: Refusal) -> Refusal {
         return refusal;
     };
     let what = format!("{} ({})", refusal.what, finding.title);
-    Refusal { what, evidence: quote(finding), action: case.action_for(finding), ..refusal }
+    let Action { code, text } = case.action_for(finding);
+    let action = Action { code, text: format!("{text} Then start the pod again.") };
+    Refusal { what, evidence: quote(finding), action, ..refusal }
 }
 
 /// A finding in two lines.

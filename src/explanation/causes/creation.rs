@@ -58,11 +58,15 @@ pub(super) fn not_created(case: &Case<'_>) -> Option<Explanation> {
     let controller = case.pod.not_created_by.as_ref()?;
     let event = case.events(&["FailedCreate"]).next()?;
     let message = &event.message;
-    let what = |what: &str| format!("{controller} could not create it: {what}");
+    let name = &case.pod.name;
+    // The API server says which pod it refused; a controller's pods have other names each time.
+    let itself = message.contains(&format!("\"{name}\"")) || controller.split(' ').nth(1) == Some(name);
+    let certainty = if itself { Certainty::Certain } else { Certainty::Likely };
+    let what = |what: &str| format!("there is no such pod: {controller} could not create it: {what}");
     if let Some(quota) = Quota::of(message) {
         let (short, changes) = (quota.in_words(), quota.changes());
         return Some(
-            case.say(Cause::Cluster, Certainty::Certain, what(&short))
+            case.say(Cause::Cluster, certainty, what(&short))
                 .because([event_quote(event)])
                 .so(ActionCode::None, changes),
         );
@@ -72,7 +76,7 @@ pub(super) fn not_created(case: &Case<'_>) -> Option<Explanation> {
         Some((_, cause, meaning, action)) => (*cause, *meaning, *action),
         None => (Cause::Cluster, "the API server refused it", "Act on what the message says."),
     };
-    Some(case.say(cause, Certainty::Certain, what(meaning)).because([event_quote(event)]).so(ActionCode::None, action))
+    Some(case.say(cause, certainty, what(meaning)).because([event_quote(event)]).so(ActionCode::None, action))
 }
 
 /// A quota that is used up, in the API server's words: `exceeded quota: gpus, requested: requests.nvidia.com/gpu=4, used:
@@ -102,7 +106,7 @@ impl<'m> Quota<'m> {
 
     fn in_words(&self) -> String {
         let each = self.short.iter().map(|[resource, asks, used, limited]| {
-            format!("it asks for {asks} {resource}, and {used} of {limited} are in use")
+            format!("the pod asks for {asks} {resource}, and {used} of {limited} are in use")
         });
         format!("quota {} is used up: {}", self.name, each.collect::<Vec<_>>().join("; "))
     }
@@ -133,7 +137,7 @@ mod tests {
         let message = "Error creating: pods \"train-x7k2p\" is forbidden: exceeded quota: gpus, requested: \
             requests.nvidia.com/gpu=4, used: requests.nvidia.com/gpu=6, limited: requests.nvidia.com/gpu=8";
         let quota = Quota::of(message).expect("a quota");
-        let words = "quota gpus is used up: it asks for 4 requests.nvidia.com/gpu, and 6 of 8 are in use";
+        let words = "quota gpus is used up: the pod asks for 4 requests.nvidia.com/gpu, and 6 of 8 are in use";
         assert_eq!(quota.in_words(), words);
         let changes = "Free 2 requests.nvidia.com/gpu in the namespace, ask for at most 2, or raise the quota to 10.";
         assert_eq!(quota.changes(), changes);

@@ -109,7 +109,7 @@ const CDI_UNUSABLE: &str = "the runtime could not use the CDI specification of i
 const GENERATE_CDI: &str = "Generate the CDI specification of {node} anew (nvidia-ctk cdi generate).";
 
 /// The table.
-pub(super) const PHRASES: &[Phrase] = &[
+pub(super) static PHRASES: &[Phrase] = &[
     // The toolkit's check of what the image requires.
     node(
         &[NEEDS_NEWER_CUDA],

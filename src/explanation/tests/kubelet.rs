@@ -105,7 +105,7 @@ fn what_the_kubelet_refused_is_told_apart() {
     let numa = "Resources cannot be allocated with Topology locality";
     for (reason, message, what, action) in [
         ("UnexpectedAdmissionError", books, "in its bookings", "restart the kubelet"),
-        ("UnexpectedAdmissionError", healthy, "no healthy device", "has registered"),
+        ("UnexpectedAdmissionError", healthy, "no healthy device", "device plugin"),
         ("TopologyAffinityError", numa, "NUMA node", "topologyManagerPolicy"),
         ("OutOfnvidia.com/gpu", "", "no room", "scheduler"),
     ] {

@@ -33,7 +33,7 @@ fn a_start_error_is_not_the_applications_and_keeps_its_reason() {
     for (reason, what) in [
         (
             "requirement error: unsatisfied condition: cuda>=12.8, please update your driver to a newer version",
-            "newer CUDA",
+            "needs CUDA 12.8, and the driver of gpu-2 supports less",
         ),
         ("ldcache error: process /sbin/ldconfig terminated with signal 9: unknown", "library cache"),
         ("initialization error: driver/library version mismatch: unknown", "differ"),
@@ -120,8 +120,8 @@ fn a_pod_that_stays_in_creation_is_explained_by_its_newest_event() {
         gpu: DRA driver gpu.nvidia.com is not registered";
     let mount = "MountVolume.SetUp failed for volume \"models\": mount failed: exit status 32";
     for (reason, message, cause, what) in [
-        ("FailedCreatePodSandBox", sandbox, Cause::Node, "no handler for the pod's RuntimeClass"),
-        ("FailedPrepareDynamicResources", claims, Cause::Node, "is not registered on its node"),
+        ("FailedCreatePodSandBox", sandbox, Cause::Node, "has no handler nvidia"),
+        ("FailedPrepareDynamicResources", claims, Cause::Node, "DRA driver gpu.nvidia.com has not registered"),
         ("FailedMount", mount, Cause::Cluster, "a volume of it cannot be mounted"),
     ] {
         let explained = cause_of(&creating(reason, message), &node(Vec::new()));

@@ -14,4 +14,5 @@ pub mod pod_rows;
 pub mod requests;
 pub mod resolve_devices;
 pub mod resources;
+pub mod room;
 pub mod slim;

@@ -4,13 +4,16 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as core, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
-use syringe_core::explanation::{ContainerFacts, ContainerState, PodFacts};
+use syringe_core::explanation::{ContainerFacts, ContainerState, PodEvent, PodFacts, Preemption};
 use syringe_core::text::{clean, clean_keeping_end};
 
 use crate::kubernetes::model::gpu_stack;
-use crate::kubernetes::model::resources::requests_gpus;
+use crate::kubernetes::model::placement;
+use crate::kubernetes::model::resources::{is_gpu_resource, requests_gpus};
 use crate::kubernetes::model::slim::STATIC_UID;
 
+/// The phase of a pod that its controller could not create: Kubernetes has none for it.
+const NOT_CREATED: &str = "NotCreated";
 /// Longest message that is kept: of longer ones the head and the end, where runtimes write the reason.
 const MESSAGE_CAP: usize = 1000;
 /// Scheduling gates that are named.
@@ -21,6 +24,7 @@ const NAME_CAP: usize = 320;
 /// The facts of a pod object, without its events.
 pub(crate) fn of(pod: &Pod) -> PodFacts {
     let status = pod.status.clone().unwrap_or_default();
+    let preemption = preemption(pod, status.nominated_node_name.as_deref());
     let conditions = status.conditions.as_deref().unwrap_or_default();
     let scheduled = conditions.iter().find(|condition| condition.type_ == "PodScheduled");
     let waits =
@@ -56,6 +60,45 @@ pub(crate) fn of(pod: &Pod) -> PodFacts {
         wants_gpus: wants_gpus(pod),
         gpu_containers: gpu_containers(pod),
         is_gpu_stack: gpu_stack::is_part(pod),
+        gpus_requested: gpus_requested(pod),
+        runtime_class: pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.runtime_class_name.as_ref())
+            .map(|name| clean(name, NAME_CAP)),
+        runtime_handler: None,
+        preemption,
+        room: None,
+        not_created_by: None,
+    }
+}
+
+/// A pod that `controller` could not create: there is its name, and what the controller's events say.
+pub(crate) fn not_created(namespace: &str, name: &str, controller: String, events: Vec<PodEvent>) -> PodFacts {
+    PodFacts {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        phase: NOT_CREATED.to_owned(),
+        events,
+        not_created_by: Some(controller),
+        ..PodFacts::default()
+    }
+}
+
+/// What the scheduler reserves for it of all GPU resources.
+fn gpus_requested(pod: &Pod) -> u64 {
+    let of_gpus = placement::requested(pod).into_iter().filter(|(resource, _)| is_gpu_resource(resource));
+    of_gpus.map(|(_, thousandths)| u64::try_from(thousandths / 1000).unwrap_or(0)).sum()
+}
+
+fn preemption(pod: &Pod, nominated_node: Option<&str>) -> Preemption {
+    let spec = pod.spec.as_ref();
+    let name = |name: &str| clean(name, NAME_CAP);
+    Preemption {
+        priority: spec.and_then(|spec| spec.priority),
+        class: spec.and_then(|spec| spec.priority_class_name.as_deref()).map(name),
+        never: spec.and_then(|spec| spec.preemption_policy.as_deref()) == Some("Never"),
+        nominated_node: nominated_node.filter(|node| !node.is_empty()).map(name),
     }
 }
 

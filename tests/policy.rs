@@ -19,6 +19,6 @@ mod manifests;
 mod pod;
 #[path = "policy/rbac.rs"]
 mod rbac;
-#[path = "ways/support.rs"]
+#[path = "methods/support.rs"]
 #[allow(dead_code, reason = "shared with the tests of the ways")]
 mod support;

@@ -5,11 +5,11 @@ use serde::Serialize;
 use syringe_core::diagnosis::{Diagnosis, Finding, Plan, Unknown, Verdict};
 use syringe_core::facts::kernel_log::Coverage;
 
-use crate::kubernetes::read::api_only::KubernetesAlone;
+use crate::kubernetes::read::api_only_facts::ApiOnlyFacts;
 use crate::reading::probe_note::ProbeNote;
 
 /// Findings in one answer. The rest is counted: more than this is read by nobody.
-const MOST_FINDINGS: usize = 40;
+const MAX_FINDINGS: usize = 40;
 
 /// An answer about one node. `T` is the tool's own section.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -44,7 +44,7 @@ pub struct Answer<T> {
     pub coverage: CoverageOf,
     /// What the Kubernetes API knows, where no probe could read the node. The tool's own section is then empty.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub kubernetes: Option<Box<KubernetesAlone>>,
+    pub kubernetes: Option<Box<ApiOnlyFacts>>,
     /// The tool's own section.
     #[serde(flatten)]
     pub section: T,
@@ -70,8 +70,8 @@ impl<T> Answer<T> {
     pub fn new(diagnosis: Diagnosis, section: T, mut probe: ProbeNote) -> Self {
         let Diagnosis { verdict, summary, judged, not_judged, mut findings, plan, not_checked, unknown, kernel_log } =
             diagnosis;
-        let omitted = findings.len().saturating_sub(MOST_FINDINGS);
-        findings.truncate(MOST_FINDINGS);
+        let omitted = findings.len().saturating_sub(MAX_FINDINGS);
+        findings.truncate(MAX_FINDINGS);
         Self {
             verdict,
             summary,
@@ -83,7 +83,7 @@ impl<T> Answer<T> {
             not_checked,
             unknown,
             coverage: CoverageOf { kernel_log },
-            kubernetes: probe.alone.take(),
+            kubernetes: probe.api_only.take(),
             section,
             probe,
         }

@@ -29,7 +29,7 @@ pub struct Call {
     /// How a tool that changes something asks the user.
     pub consent: Consent,
     /// Nodes that failed recently, kept from call to call.
-    pub setbacks: Arc<FailureBackoff>,
+    pub failure_backoff: Arc<FailureBackoff>,
     /// The API server that an action must be meant for, where somebody said so.
     pub server: Option<String>,
     /// When reading must have ended; what was put on the cluster is removed all the same. Set when the tool is entered.
@@ -47,7 +47,7 @@ impl Call {
             on_phase: Arc::new(|_| ()),
             cancel: CancellationToken::new(),
             consent,
-            setbacks: Arc::default(),
+            failure_backoff: Arc::default(),
             server: None,
         }
     }

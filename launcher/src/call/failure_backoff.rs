@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Failures in a row after which a node is skipped.
-const MOST_FAILURES: u32 = 2;
+const MAX_FAILURES: u32 = 2;
 /// For how long.
 const PAUSE: Duration = Duration::from_secs(60);
 
@@ -29,7 +29,7 @@ impl FailureBackoff {
         let known = self.lock();
         let failures = known.get(&(server.to_owned(), node.to_owned()))?;
         let ago = now.saturating_duration_since(failures.last);
-        let paused = failures.count >= MOST_FAILURES && ago < PAUSE;
+        let paused = failures.count >= MAX_FAILURES && ago < PAUSE;
         paused.then(|| format!("failed {} times in a row: {}", failures.count, failures.why))
     }
 
@@ -65,19 +65,19 @@ mod tests {
 
     #[test]
     fn two_failures_in_a_row_cost_a_minute() {
-        let setbacks = FailureBackoff::default();
-        let reason = |node, later| setbacks.reason("s", node, Instant::now() + later);
+        let failure_backoff = FailureBackoff::default();
+        let reason = |node, later| failure_backoff.reason("s", node, Instant::now() + later);
         let (now, soon) = (std::time::Duration::ZERO, PAUSE + PAUSE / 2);
-        setbacks.note("s", "a", Some("hung"));
+        failure_backoff.note("s", "a", Some("hung"));
         assert_eq!(reason("a", now), None);
-        setbacks.note("s", "a", Some("hung"));
+        failure_backoff.note("s", "a", Some("hung"));
         assert_eq!(reason("a", now).as_deref(), Some("failed 2 times in a row: hung"));
-        assert_eq!((reason("b", now), setbacks.reason("t", "a", Instant::now())), (None, None));
+        assert_eq!((reason("b", now), failure_backoff.reason("t", "a", Instant::now())), (None, None));
         assert_eq!(reason("a", soon), None);
-        setbacks.note("s", "a", Some("hung"));
+        failure_backoff.note("s", "a", Some("hung"));
         assert!(reason("a", now).is_some(), "the third in a row pauses again at once");
-        setbacks.note("s", "a", None);
-        setbacks.note("s", "a", Some("hung"));
+        failure_backoff.note("s", "a", None);
+        failure_backoff.note("s", "a", Some("hung"));
         assert_eq!(reason("a", now), None, "a success in between begins anew");
     }
 }

@@ -14,13 +14,13 @@ use crate::kubernetes::Connection;
 use crate::kubernetes::model::conditions::is_ready;
 use crate::probe::Phase;
 use crate::reading::read_node;
-use crate::reading::read_node::{KnownNode, Read};
+use crate::reading::read_node::{KnownNode, NodeReading};
 use crate::settings::ProbeMethod;
 
 /// Time of the call that is kept for putting the answer together.
 const KEPT: Duration = Duration::from_secs(1);
 /// With less time left than this no further pod is made: it would be removed before it could answer.
-const LEAST: Duration = Duration::from_secs(3);
+const MIN_TIME: Duration = Duration::from_secs(3);
 
 /// What became of a node.
 pub(crate) enum Outcome<R> {
@@ -55,7 +55,7 @@ impl Walk<'_> {
     pub(crate) async fn visit<R>(
         &self,
         nodes: Vec<Node>,
-        summarise: impl Fn(&Node, Read) -> R + Copy,
+        summarise: impl Fn(&Node, NodeReading) -> R + Copy,
     ) -> Vec<(String, Outcome<R>)> {
         let total = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
         let mut outcomes: Vec<(String, Outcome<R>)> = Vec::new();
@@ -64,10 +64,10 @@ impl Walk<'_> {
         let quiet = Call { on_phase: std::sync::Arc::new(|_| ()), ..self.call.clone() };
         let quiet = &quiet;
         let at_once = usize::from(self.call.settings.concurrency);
-        let hopeless = &AtomicBool::new(false);
+        let every_node_fails = &AtomicBool::new(false);
         let mut visits = stream::iter(nodes)
             .map(|node| async move {
-                if hopeless.load(Ordering::Relaxed) {
+                if every_node_fails.load(Ordering::Relaxed) {
                     return (node.name_any(), Outcome::NotReached);
                 }
                 let outcome = self.one(quiet, &node, summarise).await;
@@ -80,17 +80,17 @@ impl Walk<'_> {
             on_phase(Phase::Nodes { done, total });
             // A missing permission, an image that nobody can pull: what stands before every node will go on doing so.
             if outcomes.len() == at_once.max(3) && outcomes.iter().all(|(_, outcome)| outcome.is_of_every_node()) {
-                hopeless.store(true, Ordering::Relaxed);
+                every_node_fails.store(true, Ordering::Relaxed);
             }
         }
         outcomes
     }
 
-    async fn one<R>(&self, quiet: &Call, node: &Node, summarise: impl Fn(&Node, Read) -> R) -> Outcome<R> {
+    async fn one<R>(&self, quiet: &Call, node: &Node, summarise: impl Fn(&Node, NodeReading) -> R) -> Outcome<R> {
         let settings = &self.call.settings;
         let end = self.call.end - KEPT;
         let left = end.saturating_duration_since(Instant::now());
-        if left < LEAST || self.call.cancel.is_cancelled() {
+        if left < MIN_TIME || self.call.cancel.is_cancelled() {
             return Outcome::NotReached;
         }
         if settings.via != ProbeMethod::None
@@ -98,8 +98,8 @@ impl Walk<'_> {
         {
             return Outcome::Skipped(refusal.why);
         }
-        let (setbacks, server, name) = (&self.call.setbacks, &self.connection.server, node.name_any());
-        if let Some(reason) = setbacks.reason(server, &name, Instant::now()) {
+        let (failure_backoff, server, name) = (&self.call.failure_backoff, &self.connection.server, node.name_any());
+        if let Some(reason) = failure_backoff.reason(server, &name, Instant::now()) {
             return Outcome::Skipped(reason);
         }
         let time = settings.node_time().min(left);
@@ -121,12 +121,12 @@ impl Walk<'_> {
         };
         match read {
             Ok(read) => {
-                setbacks.note(server, &name, None);
+                failure_backoff.note(server, &name, None);
                 Outcome::Read(summarise(node, read))
             }
             Err(failure) => {
                 if !self.call.cancel.is_cancelled() && is_ready(node) {
-                    setbacks.note(server, &name, Some(&failure.why));
+                    failure_backoff.note(server, &name, Some(&failure.why));
                 }
                 Outcome::Failed(failure)
             }

@@ -16,7 +16,7 @@ use syringe_core::text::tidy;
 use tokio_util::sync::CancellationToken;
 
 use super::definitions::definitions;
-use super::{asking, prompts, resources};
+use super::{elicitation, prompts, resources};
 use crate::call::{Call, FailureBackoff};
 use crate::consent::{Consent, Tokens};
 use crate::error::Failure;
@@ -44,13 +44,13 @@ pub struct Server {
     prober: Prober,
     tools: Arc<Vec<Entry>>,
     tokens: Arc<Tokens>,
-    setbacks: Arc<FailureBackoff>,
+    failure_backoff: Arc<FailureBackoff>,
 }
 
 impl Server {
     /// A server of these tools.
     pub fn new(settings: Arc<Settings>, contexts: Arc<Contexts>, prober: Prober, tools: Vec<Entry>) -> Self {
-        Self { settings, contexts, prober, tools: Arc::new(tools), tokens: Arc::default(), setbacks: Arc::default() }
+        Self { settings, contexts, prober, tools: Arc::new(tools), tokens: Arc::default(), failure_backoff: Arc::default() }
     }
 
     /// The same with these tokens: a test brings its own clock.
@@ -59,9 +59,9 @@ impl Server {
     }
 
     fn call(&self, on_phase: OnPhase, cancel: CancellationToken, consent: Consent) -> Call {
-        let Self { settings, contexts, prober, setbacks, .. } = self;
+        let Self { settings, contexts, prober, failure_backoff, .. } = self;
         let call = Call::new(settings.clone(), contexts.clone(), prober.clone(), consent);
-        Call { on_phase, cancel, setbacks: setbacks.clone(), ..call }
+        Call { on_phase, cancel, failure_backoff: failure_backoff.clone(), ..call }
     }
 }
 
@@ -166,14 +166,14 @@ impl ServerHandler for Server {
             return Err(ErrorData::invalid_params(format!("no tool '{name}'; there are: {}", known.join(", ")), None));
         };
         let (on_phase, all_sent) = progress(context.peer.clone(), context.meta.get_progress_token());
-        let consent = asking::consent(&context, &request, self.tokens.clone());
+        let consent = elicitation::consent(&context, &request, self.tokens.clone());
         let call = self.call(on_phase, context.ct.clone(), consent.clone());
         let arguments = Value::Object(request.arguments.unwrap_or_default());
         let outcome = entry.call(call, arguments).await;
         // No progress after the answer: the protocol wants it so.
         let _ = tokio::time::timeout(PROGRESS_TIME, all_sent).await;
         if let Some(pending) = consent.take_pending() {
-            return asking::input_required(&pending).map(Into::into);
+            return elicitation::input_required(&pending).map(Into::into);
         }
         Ok(result(outcome).into())
     }

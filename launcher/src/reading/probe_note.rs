@@ -5,7 +5,7 @@ use serde::Serialize;
 use syringe_core::report::{Report, Scope, Source};
 
 use crate::error::Failure;
-use crate::kubernetes::read::api_only::KubernetesAlone;
+use crate::kubernetes::read::api_only_facts::ApiOnlyFacts;
 use crate::probe::{ProbeResult, Timings};
 use crate::settings::ProbeMethod;
 
@@ -42,7 +42,7 @@ pub struct ProbeNote {
     /// What took the place of a probe; moves to the answer's own field.
     #[serde(skip)]
     #[schemars(skip)]
-    pub(crate) alone: Option<Box<KubernetesAlone>>,
+    pub(crate) api_only: Option<Box<ApiOnlyFacts>>,
 }
 
 /// Duration of each phase in milliseconds.
@@ -91,7 +91,7 @@ impl ProbeNote {
             left_behind: left_behind.clone(),
             note: note.clone(),
             timings_ms: (*timings).into(),
-            alone: None,
+            api_only: None,
         }
     }
 
@@ -109,7 +109,7 @@ impl ProbeNote {
             left_behind: None,
             note: Some(note),
             timings_ms: TimingsMs::default(),
-            alone: None,
+            api_only: None,
         }
     }
 

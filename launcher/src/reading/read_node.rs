@@ -16,8 +16,8 @@ use crate::kubernetes::client::api_error::section_unknown;
 use crate::kubernetes::model::conditions::is_ready;
 use crate::kubernetes::model::node_gpus;
 use crate::kubernetes::read::live_pods::LivePods;
-use crate::kubernetes::read::{api_only, cluster_facts, node_log, nodes};
-use crate::probe::{ProbeRequest, ProbeResult, TargetContainer, api_only as probe_api_only};
+use crate::kubernetes::read::{api_only_facts, cluster_facts, node_log, nodes};
+use crate::probe::{ProbeRequest, ProbeResult, TargetContainer, api_only};
 use crate::reading::container_scope;
 use crate::reading::probe_note::ProbeNote;
 use crate::settings::ProbeMethod;
@@ -33,7 +33,7 @@ const LOG_FILES: &str = " The kernel's lines come from log files that its kubele
     since shows only where the driver logged that too (it was loaded again, a GPU was reset).";
 
 /// A node that was read.
-pub(crate) struct Read {
+pub(crate) struct NodeReading {
     pub(crate) report: Report,
     pub(crate) diagnosis: Diagnosis,
     pub(crate) note: ProbeNote,
@@ -52,34 +52,34 @@ pub(crate) struct KnownNode<'a> {
 }
 
 /// What a probe is to read.
-pub(crate) struct Ask {
+pub(crate) struct ReadRequest {
     /// Words after `node-probe`.
     command: Vec<String>,
     /// The container that the question is about.
-    beside: Option<TargetContainer>,
+    target: Option<TargetContainer>,
     /// Start of the kernel's lines that are asked for; all by default.
     since: Option<Since>,
 }
 
-impl From<Vec<String>> for Ask {
+impl From<Vec<String>> for ReadRequest {
     fn from(command: Vec<String>) -> Self {
-        Self { command, beside: None, since: None }
+        Self { command, target: None, since: None }
     }
 }
 
-impl Ask {
+impl ReadRequest {
     /// Everything, with a look into one container.
-    pub(crate) fn everything_about(beside: Option<TargetContainer>) -> Self {
+    pub(crate) fn everything_about(target: Option<TargetContainer>) -> Self {
         let command = vec!["all".to_owned()];
-        let command = beside.as_ref().map_or(command.clone(), |beside| beside.add_container_option(&command));
-        Self { command, beside, since: None }
+        let command = target.as_ref().map_or(command.clone(), |target| target.add_container_option(&command));
+        Self { command, target, since: None }
     }
 
     /// The kernel's lines.
     pub(crate) fn kernel_log(since: Option<Since>) -> Self {
         let mut command = vec!["xid".to_owned()];
         command.extend(since.iter().flat_map(|since| ["--since".to_owned(), since.word()]));
-        Self { command, beside: None, since }
+        Self { command, target: None, since }
     }
 
     /// Whether the kernel's lines have a part in the answer.
@@ -99,8 +99,8 @@ pub(crate) async fn read(
     context: Option<&str>,
     node_name: &str,
     tool: &'static str,
-    ask: impl Into<Ask>,
-) -> Result<Read, Failure> {
+    ask: impl Into<ReadRequest>,
+) -> Result<NodeReading, Failure> {
     let connection = call.within(&looking_at(node_name), call.contexts.connect(context)).await?;
     let kubernetes = look(call, &connection, node_name).await?;
     read_or_ask_kubernetes(call, &connection, &kubernetes, tool, ask).await
@@ -122,8 +122,8 @@ pub(crate) async fn read_or_ask_kubernetes(
     connection: &Connection,
     kubernetes: &Node,
     tool: &'static str,
-    ask: impl Into<Ask>,
-) -> Result<Read, Failure> {
+    ask: impl Into<ReadRequest>,
+) -> Result<NodeReading, Failure> {
     let ask = ask.into();
     let (since, with_log) = (ask.since.clone(), ask.is_of_kernel_log());
     // A node that is not probed has no processes to ask about.
@@ -145,14 +145,14 @@ pub(crate) async fn read_or_ask_kubernetes(
         let log = async {
             if with_log { read.add_kernel_log(call, connection, kubernetes, since.as_ref()).await } else { Ok(()) }
         };
-        let (mut alone, log) = tokio::join!(api_only::read(connection, kubernetes, call.left()), log);
-        alone.not_read.extend(log.err());
-        read.note.alone = Some(Box::new(alone));
+        let (mut facts, log) = tokio::join!(api_only_facts::read(connection, kubernetes, call.left()), log);
+        facts.not_read.extend(log.err());
+        read.note.api_only = Some(Box::new(facts));
     }
     Ok(read)
 }
 
-impl Read {
+impl NodeReading {
     /// To a node that no probe read: what the log files say that its kubelet serves. `Err`: why it says nothing.
     pub(crate) async fn add_kernel_log(
         &mut self,
@@ -180,8 +180,8 @@ pub(crate) async fn read_known(
     call: &Call,
     known: KnownNode<'_>,
     tool: &'static str,
-    ask: impl Into<Ask>,
-) -> Result<Read, Failure> {
+    ask: impl Into<ReadRequest>,
+) -> Result<NodeReading, Failure> {
     let KnownNode { connection, kubernetes, live, time } = known;
     if call.settings.via == ProbeMethod::None {
         let next_step = "Start gpu-syringe with another --via to probe it.";
@@ -190,9 +190,9 @@ pub(crate) async fn read_known(
     call.settings.may_probe(kubernetes)?;
     nodes::must_be_ready(kubernetes)?;
     let name = kubernetes.name_any();
-    let Ask { command, beside, since: _ } = ask.into();
+    let ReadRequest { command, target, since: _ } = ask.into();
     let deadline = time.saturating_sub(KEPT_FOR_REMOVAL);
-    let request = ProbeRequest { node: name.clone(), command, tool, target: beside, deadline };
+    let request = ProbeRequest { node: name.clone(), command, tool, target: target, deadline };
     let (probed, cluster) =
         tokio::join!(probe(call, connection, request), cluster_facts::facts(connection, kubernetes, deadline));
     let probed = match probed {
@@ -216,16 +216,16 @@ pub(crate) async fn read_known(
     let mut cluster = ClusterFacts { live_pod_uids, ..cluster };
     container_scope::limit_to_container(&mut report, &mut cluster);
     let diagnosis = diagnosis::diagnose(&report, &cluster);
-    Ok(Read { report, diagnosis, note, live })
+    Ok(NodeReading { report, diagnosis, note, live })
 }
 
 /// A node without a probe: nothing of the hardware is known, and why.
-fn unprobed(connection: &Connection, kubernetes: &Node, why: &str, next_step: &str) -> Read {
-    let report = probe_api_only::report(why, next_step);
+fn unprobed(connection: &Connection, kubernetes: &Node, why: &str, next_step: &str) -> NodeReading {
+    let report = api_only::report(why, next_step);
     let diagnosis = diagnosis::diagnose(&report, &node_gpus::cluster_facts(kubernetes));
     let note = format!("No probe ran: {}. The hardware was not checked. {next_step}", why.trim_end_matches('.'));
     let note = ProbeNote::without_probe(&kubernetes.name_any(), &connection.context, note);
-    Read { report, diagnosis, note, live: None }
+    NodeReading { report, diagnosis, note, live: None }
 }
 
 async fn probe(call: &Call, connection: &Connection, request: ProbeRequest) -> Result<ProbeResult, Failure> {
@@ -248,7 +248,7 @@ fn data_of<T: Default>(node: &str, name: &str, section: Option<Section<T>>) -> R
     let missing = || Failure::new(format!("Reading {name} of node {node}"), "the probe did not report it", OLD_PROBE);
     let section = section.ok_or_else(missing)?;
     let problem = section.problems.into_iter().next();
-    if problem.as_ref().is_some_and(|problem| problem.code == probe_api_only::CODE) {
+    if problem.as_ref().is_some_and(|problem| problem.code == api_only::CODE) {
         return Ok(T::default());
     }
     section.data.ok_or_else(|| match problem {

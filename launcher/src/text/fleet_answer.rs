@@ -1,7 +1,7 @@
 //! The answer about many nodes for a person at a terminal.
 
 use crate::answer::fleet::FleetAnswer;
-use crate::text::table::{cell, counted, lines, table as new_table};
+use crate::text::table::{cell, counted, lines, new_table};
 use crate::variant_name::variant_name;
 
 /// The answer as text.

@@ -3,7 +3,7 @@
 use comfy_table::Table;
 use syringe_core::diagnosis::{Finding, Plan};
 use syringe_core::facts::LostGpu;
-use syringe_core::nvml_codes as codes;
+use syringe_core::nvml_codes;
 
 use crate::answer::node::Answer;
 use crate::reading::probe_note::ProbeNote;
@@ -38,7 +38,7 @@ pub(crate) fn gpu_rows<const N: usize>(rows: &mut Table, answering: Vec<(u32, [S
 
 fn state_of(gpu: &LostGpu) -> &'static str {
     match gpu.code.as_str() {
-        codes::GPU_LOST => "LOST",
+        nvml_codes::GPU_LOST => "LOST",
         "not_in_nvml" => "NOT IN NVML",
         _ => "NO ANSWER",
     }

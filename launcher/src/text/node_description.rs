@@ -7,7 +7,7 @@ use crate::kubernetes::model::conditions::Condition;
 use crate::kubernetes::read::events::NodeEvent;
 use crate::text::node_answer::foot;
 use crate::text::pod_allocation::{pods_table, resources_table};
-use crate::text::table::{cell, lines, second, table};
+use crate::text::table::{cell, lines, second, new_table};
 use crate::variant_name::variant_name;
 
 /// The description as text.
@@ -47,7 +47,7 @@ pub(crate) fn text(answer: &NodeDescription) -> String {
 }
 
 fn gpus_table(gpus: &[GpuRow]) -> String {
-    let mut rows = table(["gpu", "pci address", "status", "score", "°C", "gpu %", "used GiB", "uuid"]);
+    let mut rows = new_table(["gpu", "pci address", "status", "score", "°C", "gpu %", "used GiB", "uuid"]);
     for gpu in gpus {
         rows.add_row([
             cell(gpu.index),
@@ -64,7 +64,7 @@ fn gpus_table(gpus: &[GpuRow]) -> String {
 }
 
 fn conditions_table(conditions: &[Condition]) -> String {
-    let mut rows = table(["condition", "status", "reason", "for", "message"]);
+    let mut rows = new_table(["condition", "status", "reason", "for", "message"]);
     for one in conditions {
         let age = one.for_seconds.map(|seconds| match seconds {
             ..120 => format!("{seconds} s"),
@@ -84,7 +84,7 @@ fn conditions_table(conditions: &[Condition]) -> String {
 }
 
 fn events_table(events: &[NodeEvent]) -> String {
-    let mut rows = table(["last (UTC)", "times", "event", "message"]);
+    let mut rows = new_table(["last (UTC)", "times", "event", "message"]);
     for event in events {
         let last = cell(event.last.map(second));
         rows.add_row([last, event.count.to_string(), event.reason.clone(), event.message.clone()]);

@@ -2,11 +2,11 @@
 
 use crate::kubernetes::model::allocation::{Amounts, ResourceUse};
 use crate::kubernetes::model::pod_rows::{ContainerRow, DeviceRow, PodRow};
-use crate::text::table::{cell, lines, table};
+use crate::text::table::{cell, lines, new_table};
 
 /// Use of each resource, for a person.
 pub(crate) fn resources_table(resources: &[ResourceUse]) -> String {
-    let mut rows = table(["resource", "capacity", "allocatable", "allocated", "available", "shares per gpu"]);
+    let mut rows = new_table(["resource", "capacity", "allocatable", "allocated", "available", "shares per gpu"]);
     for one in resources {
         rows.add_row([
             one.resource.clone(),
@@ -22,7 +22,7 @@ pub(crate) fn resources_table(resources: &[ResourceUse]) -> String {
 
 /// Pods and their containers, for a person.
 pub(crate) fn pods_table(pods: &[PodRow]) -> String {
-    let mut rows = table(["pod", "phase", "holds", "container", "requests", "devices", "processes"]);
+    let mut rows = new_table(["pod", "phase", "holds", "container", "requests", "devices", "processes"]);
     for pod in pods {
         let phase = if pod.terminating { format!("{}, terminating", pod.phase) } else { pod.phase.clone() };
         let claimed = pod.claims.iter().flat_map(|claim| &claim.devices).map(|device| device.device.clone());

@@ -6,7 +6,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 const USUAL_WIDTH: u16 = 120;
 
 /// A table with these column heads, as wide as the terminal.
-pub(crate) fn table<const N: usize>(heads: [&str; N]) -> Table {
+pub(crate) fn new_table<const N: usize>(heads: [&str; N]) -> Table {
     let mut table = Table::new();
     let width = terminal_size::terminal_size().map_or(USUAL_WIDTH, |(width, _)| width.0.max(60));
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
@@ -39,11 +39,11 @@ pub(crate) fn counted(count: usize, noun: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{counted, lines, table};
+    use super::{counted, lines, new_table};
 
     #[test]
     fn a_table_without_rows_is_no_text_and_one_is_singular() {
-        let mut rows = table(["node"]);
+        let mut rows = new_table(["node"]);
         assert_eq!(lines(&rows), "");
         rows.add_row(["gpu-1"]);
         assert_eq!(lines(&rows).lines().count(), 2);

@@ -16,21 +16,21 @@ use crate::kubernetes::model::conditions::is_ready;
 use crate::kubernetes::model::placement::{Candidate, requested};
 use crate::kubernetes::model::room;
 use crate::kubernetes::read::pod::ReadPod;
-use crate::kubernetes::read::{candidates as placement, pod as read_pod};
+use crate::kubernetes::read::{candidates, pod};
 use crate::probe::TargetContainer;
 use crate::reading::probe_note::ProbeNote;
 use crate::reading::read_node;
-use crate::reading::read_node::Ask;
+use crate::reading::read_node::ReadRequest;
 use crate::text::node_answer::foot;
 use crate::text::table::second;
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
 
 /// Findings about the node in one answer.
-const MOST_FINDINGS: usize = 8;
+const MAX_FINDINGS: usize = 8;
 
 /// Nodes in one answer for a pod that waits.
-const MOST_CANDIDATES: usize = 30;
+const MAX_CANDIDATES: usize = 30;
 
 /// The tool.
 pub struct ExplainGpuPod;
@@ -102,7 +102,7 @@ impl Tool for ExplainGpuPod {
         let ExplainArgs { pod: name, namespace, context } = args;
         let reading = async {
             let connection = call.contexts.connect(context.as_deref()).await?;
-            let read = read_pod::read(&connection, &namespace, &name).await?;
+            let read = pod::read(&connection, &namespace, &name).await?;
             Ok((connection, read))
         };
         let (connection, read) = call.within("Reading the pod", reading).await?;
@@ -121,8 +121,8 @@ impl Tool for ExplainGpuPod {
             Err(_) => (Vec::new(), Vec::new(), None),
         };
         node_findings.retain(|finding| finding.severity > Severity::Info);
-        let surplus = node_findings.len().saturating_sub(MOST_FINDINGS);
-        node_findings.truncate(MOST_FINDINGS);
+        let surplus = node_findings.len().saturating_sub(MAX_FINDINGS);
+        node_findings.truncate(MAX_FINDINGS);
         let node_findings_omitted = (surplus > 0).then_some(surplus);
         let Waiting { candidates, omitted, not_listed } = waiting;
         unknown.extend(no_events.map(|failure| section_unknown("events", &failure)));
@@ -203,7 +203,7 @@ async fn read_node_of(
     let Some(node) = pod.node.clone() else { return Err("it has no node".to_owned()) };
     let looked = read_node::look(call, connection, &node).await;
     pod.node_ready = looked.as_ref().ok().map(is_ready);
-    let ask = Ask::everything_about(object.and_then(TargetContainer::first_with_gpu));
+    let ask = ReadRequest::everything_about(object.and_then(TargetContainer::first_with_gpu));
     let read = match looked {
         Ok(node) => read_node::read_or_ask_kubernetes(call, connection, &node, ExplainGpuPod::NAME, ask).await,
         Err(failure) => Err(failure),
@@ -227,7 +227,7 @@ impl Waiting {
     async fn look(call: &Call, connection: &Connection, object: Option<&Pod>, pod: &mut PodFacts) -> Self {
         let Some(object) = object.filter(|_| waits_for_nodes(pod)) else { return Self::default() };
         let said = pod.message.clone();
-        let found = placement::candidates(connection, object, said.as_deref());
+        let found = candidates::candidates(connection, object, said.as_deref());
         let mut candidates = match call.within("Looking for nodes", found).await {
             Ok(found) => found,
             Err(Failure { what, why, .. }) => {
@@ -235,8 +235,8 @@ impl Waiting {
             }
         };
         pod.room = room::of(&candidates, &requested(object), said.as_deref());
-        let omitted = candidates.len().saturating_sub(MOST_CANDIDATES);
-        candidates.truncate(MOST_CANDIDATES);
+        let omitted = candidates.len().saturating_sub(MAX_CANDIDATES);
+        candidates.truncate(MAX_CANDIDATES);
         Self { candidates, omitted, not_listed: None }
     }
 }

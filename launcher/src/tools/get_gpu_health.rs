@@ -13,7 +13,7 @@ use crate::fleet::NodeSelection;
 use crate::reading::read_node;
 use crate::text::fleet_answer;
 use crate::text::node_answer::{foot, head};
-use crate::text::table::{cell, lines, table};
+use crate::text::table::{cell, lines, new_table};
 use crate::tools::args::FleetArgs;
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
@@ -56,7 +56,7 @@ impl Tool for GetGpuHealth {
             OneOrMany::Many(answer) => return fleet_answer::table(answer),
         };
         let health = &answer.section.health;
-        let mut rows = table(["gpu", "pci address", "status", "score", "points lost"]);
+        let mut rows = new_table(["gpu", "pci address", "status", "score", "points lost"]);
         for gpu in &health.gpus {
             let lost: Vec<_> = gpu.deductions.iter().map(|one| format!("{} {}", one.points, one.finding)).collect();
             rows.add_row([

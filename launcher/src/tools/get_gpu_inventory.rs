@@ -13,7 +13,7 @@ use crate::fleet::NodeSelection;
 use crate::reading::read_node;
 use crate::text::fleet_answer;
 use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
-use crate::text::table::{cell, lines, table};
+use crate::text::table::{cell, lines, new_table};
 use crate::tools::args::FleetArgs;
 use crate::tools::tool::Tool;
 
@@ -56,7 +56,7 @@ impl Tool for GetGpuInventory {
         };
         let Inventory { driver_version, cuda_version, gpus, lost, .. } = &answer.section.inventory;
         let mut rows =
-            table(["gpu", "pci address", "name", "uuid", "serial", "memory GiB", "vbios", "ecc", "mig", "persistence"]);
+            new_table(["gpu", "pci address", "name", "uuid", "serial", "memory GiB", "vbios", "ecc", "mig", "persistence"]);
         let on = |mode: Option<bool>| cell(mode.map(|on| if on { "on" } else { "off" }));
         let mut answering = Vec::new();
         for gpu in gpus {

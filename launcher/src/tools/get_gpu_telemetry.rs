@@ -9,7 +9,7 @@ use crate::call::Call;
 use crate::error::Failure;
 use crate::reading::read_node;
 use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
-use crate::text::table::{cell, lines, table};
+use crate::text::table::{cell, lines, new_table};
 use crate::tools::args::NodeArgs;
 use crate::tools::tool::Tool;
 
@@ -40,7 +40,7 @@ impl Tool for GetGpuTelemetry {
     }
 
     fn table(answer: &Self::Answer) -> String {
-        let mut rows = table([
+        let mut rows = new_table([
             "gpu",
             "pci address",
             "P",

@@ -9,7 +9,7 @@ use crate::call::Call;
 use crate::error::Failure;
 use crate::reading::read_node;
 use crate::text::node_answer::{foot, gpu_rows, head, lost_lines};
-use crate::text::table::{cell, lines, table};
+use crate::text::table::{cell, lines, new_table};
 use crate::tools::args::NodeArgs;
 use crate::tools::tool::Tool;
 
@@ -41,7 +41,7 @@ impl Tool for InspectTopology {
 
     fn table(answer: &Self::Answer) -> String {
         let Topology { gpus, matrix, nics, lost, .. } = &answer.section.topology;
-        let mut rows = table(["gpu", "pci address", "numa", "nvlinks up", "nvlink errors", "fabric", "pcie now", "of"]);
+        let mut rows = new_table(["gpu", "pci address", "numa", "nvlinks up", "nvlink errors", "fabric", "pcie now", "of"]);
         let mut answering = Vec::new();
         for gpu in gpus {
             let hop = gpu.pcie_path.first();

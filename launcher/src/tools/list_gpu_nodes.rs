@@ -20,11 +20,11 @@ use crate::kubernetes::model::node_gpus;
 use crate::kubernetes::model::node_labels::{is_gpu_node, label_number};
 use crate::kubernetes::model::resources::GPU_RESOURCE;
 use crate::kubernetes::read::{claims, nodes, pods};
-use crate::text::table::{cell, counted, lines, table};
+use crate::text::table::{cell, counted, lines, new_table};
 use crate::tools::tool::Tool;
 
 /// Bytes of all rows of one answer. The totals always count all nodes.
-const MOST_BYTES: usize = 48_000;
+const MAX_BYTES: usize = 48_000;
 
 /// The tool.
 pub struct ListGpuNodes;
@@ -169,7 +169,7 @@ impl Tool for ListGpuNodes {
     fn table(answer: &GpuNodes) -> String {
         let heads =
             ["node", "ready", "model", "gpus", "driver", "free", "allocated", "allocatable", "capacity", "problems"];
-        let mut rows = table(heads);
+        let mut rows = new_table(heads);
         for node in &answer.nodes {
             let ready = match (node.ready, node.cordoned) {
                 (true, false) => "yes",
@@ -232,7 +232,7 @@ impl GpuNodes {
     fn conclude(&mut self) {
         self.nodes.sort_by_key(|node| (node.problems.is_empty(), node.name.clone()));
         let troubled = self.nodes.iter().filter(|node| !node.problems.is_empty()).count();
-        let omitted = byte_budget::truncate(&mut self.nodes, MOST_BYTES);
+        let omitted = byte_budget::truncate(&mut self.nodes, MAX_BYTES);
         self.nodes_omitted = (omitted > 0).then_some(omitted);
         let hidden = troubled.saturating_sub(self.nodes.len());
         self.problems_omitted = (hidden > 0).then_some(hidden);

@@ -183,11 +183,11 @@ impl Execution<'_> {
 
     /// The GPU afterwards; one that was reset is given a moment to be in order.
     fn look(&self, end: End) -> GpuNow {
-        let patience = Instant::now() + if end == End::Code(0) { SETTLE_TIME } else { Duration::ZERO };
+        let settle_end = Instant::now() + if end == End::Code(0) { SETTLE_TIME } else { Duration::ZERO };
         loop {
             let after = facts(self.request, &CHECKED);
             let now = verify::judge(self.facts, &after, &self.plan);
-            if verify::is_in_order(&now) || Instant::now() > patience {
+            if verify::is_in_order(&now) || Instant::now() > settle_end {
                 return now;
             }
             std::thread::sleep(PAUSE);

@@ -13,7 +13,6 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use rustix::fs::Access as Mode;
 use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
@@ -122,7 +121,7 @@ pub(crate) fn answer(request: &DeviceAccess) -> io::Result<String> {
     let (mut theirs, mut ours) = (procs(&request.theirs)?, procs(&request.ours)?);
     let files: Vec<PathBuf> = request.names.iter().map(|name| request.folder.join(name)).collect();
     let mut answers = String::with_capacity(files.len());
-    let may = |file: &PathBuf| rustix::fs::access(file, Mode::READ_OK | Mode::WRITE_OK).is_ok();
+    let may = |file: &PathBuf| rustix::fs::access(file, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).is_ok();
     files.iter().for_each(|file| {
         may(file);
     });

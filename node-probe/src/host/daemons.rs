@@ -8,20 +8,20 @@ use crate::paths::Paths;
 use crate::{files, pid_namespace};
 
 /// What was found so far.
-struct Seen {
+struct Daemon {
     comm: &'static str,
     running: bool,
 }
 
 /// Looks at every process. `None` for all where `/proc` cannot be listed.
 pub(super) fn read(paths: &Paths) -> Daemons {
-    let seen = |comm| Seen { comm, running: false };
+    let daemon = |comm| Daemon { comm, running: false };
     let mut daemons = [
-        seen("nvidia-persiste"),
-        seen("nv-fabricmanage"),
-        seen("nvidia-imex"),
-        seen("nv-hostengine"),
-        seen("nvidia-cuda-mps"),
+        daemon("nvidia-persiste"),
+        daemon("nv-fabricmanage"),
+        daemon("nvidia-imex"),
+        daemon("nv-hostengine"),
+        daemon("nvidia-cuda-mps"),
     ];
     let pids = files::pids(&paths.proc).unwrap_or_default();
     for pid in &pids {

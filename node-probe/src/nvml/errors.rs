@@ -5,7 +5,7 @@
 
 use nvml_wrapper::error::NvmlError as WrapperError;
 use nvml_wrapper_sys::bindings::nvmlReturn_t;
-use syringe_core::nvml_codes as codes;
+use syringe_core::nvml_codes;
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
@@ -57,77 +57,77 @@ const RELOAD: &str = "The driver was replaced while the old kernel module is loa
 /// `nvmlReturn_t`. *Invalid argument* is Absent: we only pass what the header allows, and drivers answer so for "not on
 /// this hardware" and for field ids and structure versions that are newer than they are.
 const MEANINGS: &[Meaning] = &[
-    meaning(1, codes::UNINITIALIZED, Kind::Failed, "Uninitialized", ""),
+    meaning(1, nvml_codes::UNINITIALIZED, Kind::Failed, "Uninitialized", ""),
     meaning(2, "not_supported", Kind::Absent, "Invalid Argument", ""),
     meaning(3, "not_supported", Kind::Absent, "Not Supported", ""),
-    meaning(4, codes::NO_PERMISSION, Kind::Failed, "Insufficient Permissions", "Run the probe privileged, as root."),
+    meaning(4, nvml_codes::NO_PERMISSION, Kind::Failed, "Insufficient Permissions", "Run the probe privileged, as root."),
     meaning(6, "not_found", Kind::Absent, "Not Found", ""),
-    meaning(7, codes::INSUFFICIENT_SIZE, Kind::Failed, "Insufficient Size", ""),
+    meaning(7, nvml_codes::INSUFFICIENT_SIZE, Kind::Failed, "Insufficient Size", ""),
     meaning(
         8,
-        codes::INSUFFICIENT_POWER,
+        nvml_codes::INSUFFICIENT_POWER,
         Kind::Failed,
         "Insufficient External Power",
         "Check the power cables of the GPU.",
     ),
     meaning(
         9,
-        codes::DRIVER_NOT_LOADED,
+        nvml_codes::DRIVER_NOT_LOADED,
         Kind::Failed,
         "Driver Not Loaded",
         "Install or rebuild the NVIDIA driver for the running kernel, then load it (modprobe nvidia).",
     ),
-    meaning(10, codes::TIMEOUT, Kind::Gone, "Timeout", KERNEL_LOG),
-    meaning(11, codes::INTERRUPT_ISSUE, Kind::Failed, "Interrupt Request Issue", KERNEL_LOG),
+    meaning(10, nvml_codes::TIMEOUT, Kind::Gone, "Timeout", KERNEL_LOG),
+    meaning(11, nvml_codes::INTERRUPT_ISSUE, Kind::Failed, "Interrupt Request Issue", KERNEL_LOG),
     meaning(
         12,
-        codes::LIBRARY_NOT_FOUND,
+        nvml_codes::LIBRARY_NOT_FOUND,
         Kind::Failed,
         "NVML Shared Library Not Found",
         "Nothing to do on a node without GPUs; otherwise install the NVIDIA driver.",
     ),
     meaning(
         14,
-        codes::CORRUPTED_INFOROM,
+        nvml_codes::CORRUPTED_INFOROM,
         Kind::Failed,
         "Corrupted infoROM",
         "Counters and settings kept in the InfoROM are not reliable: have the board checked or replaced.",
     ),
     meaning(
         15,
-        codes::GPU_LOST,
+        nvml_codes::GPU_LOST,
         Kind::Gone,
         "GPU is lost",
         "Drain the node and power-cycle it; a GPU reset cannot bring it back. If it happens again, return the GPU.",
     ),
     meaning(
         16,
-        codes::RESET_REQUIRED,
+        nvml_codes::RESET_REQUIRED,
         Kind::Failed,
         "GPU requires reset",
         "Drain the GPU's work, then reset the GPU or reboot the node.",
     ),
     meaning(
         17,
-        codes::ACCESS_BLOCKED,
+        nvml_codes::ACCESS_BLOCKED,
         Kind::Failed,
         "GPU access blocked by the operating system",
         "Check that /dev/nvidiactl and /dev/nvidiaN exist and that the device cgroup allows them (a privileged pod has \
          all device nodes that existed at its start).",
     ),
-    meaning(18, codes::VERSION_MISMATCH, Kind::Failed, "Driver/library version mismatch", RELOAD),
-    meaning(19, codes::IN_USE, Kind::Failed, "In use by another client", ""),
-    meaning(20, codes::INSUFFICIENT_MEMORY, Kind::Failed, "Insufficient Memory", "Give the probe pod more memory."),
+    meaning(18, nvml_codes::VERSION_MISMATCH, Kind::Failed, "Driver/library version mismatch", RELOAD),
+    meaning(19, nvml_codes::IN_USE, Kind::Failed, "In use by another client", ""),
+    meaning(20, nvml_codes::INSUFFICIENT_MEMORY, Kind::Failed, "Insufficient Memory", "Give the probe pod more memory."),
     meaning(21, "no_data", Kind::Absent, "No data", ""),
     meaning(22, "not_supported", Kind::Absent, "vGPU is not supported while ECC is enabled", ""),
-    meaning(23, codes::INSUFFICIENT_RESOURCES, Kind::Failed, "Insufficient resources", ""),
+    meaning(23, nvml_codes::INSUFFICIENT_RESOURCES, Kind::Failed, "Insufficient resources", ""),
     meaning(24, "not_supported", Kind::Absent, "Frequency not supported", ""),
     meaning(25, "not_supported", Kind::Absent, "Argument version mismatch", ""),
     meaning(26, "not_supported", Kind::Absent, "Deprecated", ""),
-    meaning(27, codes::NOT_READY, Kind::Failed, "Not ready", "Ask again in some seconds."),
-    meaning(28, codes::GPU_NOT_FOUND, Kind::Gone, "GPU not found", KERNEL_LOG),
-    meaning(29, codes::INVALID_STATE, Kind::Failed, "Invalid state", KERNEL_LOG),
-    meaning(999, codes::UNKNOWN, Kind::Failed, "Unknown Error", KERNEL_LOG),
+    meaning(27, nvml_codes::NOT_READY, Kind::Failed, "Not ready", "Ask again in some seconds."),
+    meaning(28, nvml_codes::GPU_NOT_FOUND, Kind::Gone, "GPU not found", KERNEL_LOG),
+    meaning(29, nvml_codes::INVALID_STATE, Kind::Failed, "Invalid state", KERNEL_LOG),
+    meaning(999, nvml_codes::UNKNOWN, Kind::Failed, "Unknown Error", KERNEL_LOG),
 ];
 
 /// `NVML_ERROR_FUNCTION_NOT_FOUND`.
@@ -172,9 +172,9 @@ impl NvmlError {
     pub(super) fn code(&self) -> &'static str {
         match self {
             Self::MissingFunction => "not_supported",
-            Self::Code(_) => self.meaning().map_or(codes::UNKNOWN, |meaning| meaning.code),
-            Self::Unreadable(_) => codes::UNREADABLE,
-            Self::Unloadable(_) => codes::LIBRARY_NOT_FOUND,
+            Self::Code(_) => self.meaning().map_or(nvml_codes::UNKNOWN, |meaning| meaning.code),
+            Self::Unreadable(_) => nvml_codes::UNREADABLE,
+            Self::Unloadable(_) => nvml_codes::LIBRARY_NOT_FOUND,
         }
     }
 
@@ -219,7 +219,7 @@ impl From<WrapperError> for NvmlError {
 
 #[cfg(test)]
 mod tests {
-    use super::{Kind, MEANINGS, NvmlError, WrapperError, codes};
+    use super::{Kind, MEANINGS, NvmlError, WrapperError, nvml_codes};
 
     #[test]
     fn what_the_hardware_lacks_is_no_failure() {
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn every_failure_has_a_word_that_the_rules_know() {
         for meaning in MEANINGS.iter().filter(|meaning| meaning.kind != Kind::Absent) {
-            assert!(codes::FAILURES.contains(&meaning.code), "{}", meaning.code);
+            assert!(nvml_codes::FAILURES.contains(&meaning.code), "{}", meaning.code);
         }
     }
 

@@ -14,7 +14,7 @@ use syringe_core::report::Section;
 use super::device_reader::DeviceReader;
 use super::errors::{Kind, NvmlError};
 use super::field_errors::{FieldErrors, with_duplicate_identities};
-use super::fields::FUNCTION as FIELDS;
+use super::fields::FIELD_VALUES;
 use super::identity::Identity;
 use super::session::Session;
 use super::{fields, labels, possible, raw};
@@ -92,7 +92,7 @@ where
 {
     let value = fields::noted(reader, answer, field);
     let possible = (*possible.start()).into()..=(*possible.end()).into();
-    N::try_from(reader.within(FIELDS, field, value, possible)?).ok()
+    N::try_from(reader.within(FIELD_VALUES, field, value, possible)?).ok()
 }
 
 /// Fields 193 to 196. A GPU that has none of them lacks the four as one.

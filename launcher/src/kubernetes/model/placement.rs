@@ -19,7 +19,7 @@ use crate::kubernetes::model::requests::{Amounts, Held};
 use crate::kubernetes::model::resources::is_gpu_resource;
 
 /// Pods that are named as holders of one node's GPUs.
-const MOST_HOLDERS: usize = 4;
+const MAX_HOLDERS: usize = 4;
 
 /// A GPU node and the reasons against it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -160,10 +160,10 @@ fn holders(held: &Held, lacking: &[String]) -> Vec<String> {
     let amount = |asks: &Amounts| asks.get(resource).copied().unwrap_or(0);
     let mut pods: Vec<_> = held.by_pod.iter().filter(|(_, asks)| amount(asks) > 0).collect();
     pods.sort_by_key(|(name, asks)| (std::cmp::Reverse(amount(asks)), name.clone()));
-    let more = pods.len().saturating_sub(MOST_HOLDERS);
+    let more = pods.len().saturating_sub(MAX_HOLDERS);
     let mut named: Vec<_> = pods
         .iter()
-        .take(MOST_HOLDERS)
+        .take(MAX_HOLDERS)
         .map(|(name, asks)| format!("{name} ({})", requests::in_words(resource, amount(asks))))
         .collect();
     if more > 0 {

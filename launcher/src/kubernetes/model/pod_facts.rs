@@ -17,7 +17,7 @@ const NOT_CREATED: &str = "NotCreated";
 /// Longest message that is kept: of longer ones the head and the end, where runtimes write the reason.
 const MESSAGE_CAP: usize = 1000;
 /// Scheduling gates that are named.
-const MOST_GATES: usize = 8;
+const MAX_GATES: usize = 8;
 /// Longest name of a field or a gate.
 const NAME_CAP: usize = 320;
 
@@ -56,7 +56,7 @@ pub(crate) fn of(pod: &Pod) -> PodFacts {
         events: Vec::new(),
         ready: ready.map(|condition| condition.status == "True"),
         not_ready: why_not.filter(|why| !why.is_empty()),
-        scheduling_gates: gates.map(|gate| clean(&gate.name, NAME_CAP)).take(MOST_GATES).collect(),
+        scheduling_gates: gates.map(|gate| clean(&gate.name, NAME_CAP)).take(MAX_GATES).collect(),
         wants_gpus: wants_gpus(pod),
         gpu_containers: gpu_containers(pod),
         is_gpu_stack: gpu_stack::is_part(pod),

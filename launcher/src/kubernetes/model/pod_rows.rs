@@ -6,13 +6,13 @@ use serde::Serialize;
 use syringe_core::text::clean;
 
 use crate::kubernetes::model::allocation::{
-    Amounts, Role, effective_requests, holds, requests as requests_of, role_of_init,
+    Amounts, Role, effective_requests, holds, role_of_init,
 };
 use crate::kubernetes::model::dra::Dra;
 use crate::kubernetes::model::slim::{Container, ContainerStatus, Pod, PodClaim};
 
 /// UUIDs of one pod's annotations that are told.
-const MOST_UUIDS: usize = 128;
+const MAX_UUIDS: usize = 128;
 
 /// A pod that asks for GPUs.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
@@ -118,7 +118,7 @@ pub struct ClaimDevice {
     /// UUID, where the driver publishes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
-    /// Given for administration, beside whoever holds it.
+    /// AllocatedDevice for administration, beside whoever holds it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub admin_access: bool,
 }
@@ -144,12 +144,12 @@ pub(crate) fn row(pod: &Pod, dra: Option<&Dra>) -> Option<PodRow> {
         holds: if holds(phase) { effective_requests(pod) } else { Amounts::new() },
         containers,
         claims: if holds(phase) { claims } else { Vec::new() },
-        annotated_uuids: uuids.iter().take(MOST_UUIDS).cloned().collect(),
+        annotated_uuids: uuids.iter().take(MAX_UUIDS).cloned().collect(),
     })
 }
 
 fn container_row(pod: &Pod, container: &Container, role: Role, claims: &[ClaimRow]) -> Option<ContainerRow> {
-    let requests = requests_of(container);
+    let requests = allocation::requests(container);
     let status = statuses(pod).find(|status| status.name == container.name);
     let mut devices: Vec<DeviceRow> = status.into_iter().flat_map(devices_of_status).collect();
     for named in &container.resources.claims {
@@ -171,7 +171,7 @@ fn container_row(pod: &Pod, container: &Container, role: Role, claims: &[ClaimRo
         limits: (*limits != requests).then(|| limits.clone()),
         requests,
         devices,
-        runtime_id: status.map(|status| plain_id(&status.container_id).to_owned()).unwrap_or_default(),
+        runtime_id: status.map(|status| container_id_without_scheme(&status.container_id).to_owned()).unwrap_or_default(),
     })
 }
 
@@ -181,7 +181,7 @@ pub(crate) fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
 }
 
 /// `containerd://abc` → `abc`: what cgroups say.
-pub(crate) fn plain_id(container_id: &str) -> &str {
+pub(crate) fn container_id_without_scheme(container_id: &str) -> &str {
     container_id.rsplit('/').next().unwrap_or_default()
 }
 
@@ -206,7 +206,7 @@ fn claims(pod: &Pod, dra: &Dra) -> Vec<ClaimRow> {
         let made = pod.status.resource_claim_statuses.iter().find(|made| made.name == claim.name);
         let name = claim.resource_claim_name.as_ref().or(made.and_then(|made| made.resource_claim_name.as_ref()))?;
         let found = dra.claim(namespace, name)?;
-        let device = |given: &crate::kubernetes::model::dra::Given| ClaimDevice {
+        let device = |given: &crate::kubernetes::model::dra::AllocatedDevice| ClaimDevice {
             driver: clean(&given.name.driver, 80),
             device: clean(&given.name.device, 80),
             uuid: dra.device(&given.name).and_then(|device| device.uuid.clone()),

@@ -10,7 +10,7 @@ use crate::kubernetes::model::requests::{self, Amounts};
 use crate::kubernetes::model::resources::is_gpu_resource;
 
 /// Changes that are named.
-const MOST_CHANGES: usize = 4;
+const MAX_CHANGES: usize = 4;
 
 /// What a pod that requests `wanted` lacks on these nodes; `said` is the scheduler's message. `None` where the numbers of the
 /// nodes do not explain that it waits.
@@ -124,7 +124,7 @@ impl Nodes<'_> {
         if most > 0 {
             changes.push(format!("ask for at most {}", requests::in_words(self.resource, most)));
         }
-        changes.truncate(MOST_CHANGES);
+        changes.truncate(MAX_CHANGES);
         changes
     }
 

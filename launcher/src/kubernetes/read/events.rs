@@ -22,11 +22,11 @@ const POD_MESSAGE: usize = 1000;
 /// Longest path of a field.
 const FIELD: usize = 320;
 /// Events of one object that are kept, the newest. An API server keeps them for an hour by default.
-const MOST_NODE_EVENTS: usize = 500;
+const MAX_NODE_EVENTS: usize = 500;
 /// The same for a pod.
-const MOST_POD_EVENTS: usize = 50;
+const MAX_POD_EVENTS: usize = 50;
 /// Events about pods that could not be created, of a namespace.
-const MOST_REFUSALS: usize = 100;
+const MAX_REFUSALS: usize = 100;
 
 /// An event.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
@@ -48,7 +48,7 @@ pub struct NodeEvent {
 pub(crate) async fn of_node(connection: &Connection, node: &str) -> Result<Vec<NodeEvent>, Failure> {
     let fields = format!("involvedObject.kind=Node,involvedObject.name={node}");
     let what = format!("Listing the events of node {node}");
-    let events = newest(connection, "/api/v1/events", &fields, &what, MOST_NODE_EVENTS).await?;
+    let events = newest(connection, "/api/v1/events", &fields, &what, MAX_NODE_EVENTS).await?;
     Ok(events.into_iter().map(SlimEvent::into_node_event).collect())
 }
 
@@ -56,7 +56,7 @@ pub(crate) async fn of_node(connection: &Connection, node: &str) -> Result<Vec<N
 pub(crate) async fn of_pod(connection: &Connection, namespace: &str, uid: &str) -> Result<Vec<PodEvent>, Failure> {
     let path = format!("/api/v1/namespaces/{namespace}/events");
     let what = format!("Listing the events of the pod in namespace {namespace}");
-    let mut events = newest(connection, &path, &format!("involvedObject.uid={uid}"), &what, MOST_POD_EVENTS).await?;
+    let mut events = newest(connection, &path, &format!("involvedObject.uid={uid}"), &what, MAX_POD_EVENTS).await?;
     // Stable: events of the same second keep the order of the API server.
     events.sort_by_key(SlimEvent::last);
     Ok(events.into_iter().map(SlimEvent::into_pod_event).collect())
@@ -76,7 +76,7 @@ pub(crate) struct Refused {
 pub(crate) async fn of_refused_pods(connection: &Connection, namespace: &str) -> Result<Vec<Refused>, Failure> {
     let path = format!("/api/v1/namespaces/{namespace}/events");
     let what = format!("Listing the events of controllers in namespace {namespace}");
-    let mut events = newest(connection, &path, "reason=FailedCreate", &what, MOST_REFUSALS).await?;
+    let mut events = newest(connection, &path, "reason=FailedCreate", &what, MAX_REFUSALS).await?;
     events.sort_by_key(SlimEvent::last);
     let refused = |event: SlimEvent| {
         let InvolvedObject { kind, name, .. } = &event.involved_object;

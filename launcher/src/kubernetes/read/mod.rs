@@ -1,6 +1,6 @@
 //! Requests to the API server, each with what its answer means.
 
-pub mod api_only;
+pub mod api_only_facts;
 pub mod candidates;
 pub mod claims;
 pub mod cluster_facts;

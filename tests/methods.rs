@@ -1,17 +1,17 @@
 //! Every way to a node, driven against the demo cluster: the same tools give the same answers, and nothing is left.
 #![allow(clippy::unwrap_used)]
 
-#[path = "ways/ephemeral.rs"]
+#[path = "methods/ephemeral.rs"]
 mod ephemeral;
-#[path = "ways/inject.rs"]
+#[path = "methods/inject.rs"]
 mod inject;
-#[path = "ways/logs.rs"]
+#[path = "methods/logs.rs"]
 mod logs;
-#[path = "ways/none.rs"]
+#[path = "methods/none.rs"]
 mod none;
-#[path = "ways/settings.rs"]
+#[path = "methods/settings.rs"]
 mod settings;
-#[path = "ways/suite.rs"]
+#[path = "methods/suite.rs"]
 mod suite;
-#[path = "ways/support.rs"]
+#[path = "methods/support.rs"]
 mod support;

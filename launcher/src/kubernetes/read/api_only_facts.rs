@@ -27,13 +27,13 @@ use crate::kubernetes::read::pods;
 /// Time for one list: an answer without a probe should be a quick one.
 const LIST_TIME: Duration = Duration::from_secs(5);
 /// Events and devices in one answer.
-const MOST: usize = 20;
+const MAX_ENTRIES: usize = 20;
 /// Longest text of a condition or a device's name.
-const LONGEST_TEXT: usize = 200;
+const MAX_TEXT: usize = 200;
 
 /// What Kubernetes knows of a node's GPUs.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
-pub struct KubernetesAlone {
+pub struct ApiOnlyFacts {
     /// GPU resources that the node has.
     pub capacity: BTreeMap<String, u64>,
     /// Those of them that pods may use.
@@ -55,7 +55,7 @@ pub struct KubernetesAlone {
     pub not_read: Vec<String>,
 }
 
-impl KubernetesAlone {
+impl ApiOnlyFacts {
     /// Line by line, for a person.
     pub fn lines(&self) -> Vec<String> {
         let Self { capacity, allocatable, labels, conditions, unhealthy_devices, events, not_read } = self;
@@ -74,23 +74,23 @@ impl KubernetesAlone {
 }
 
 /// Reads it within `time`. What cannot be read is listed in `not_read`; it fails nothing.
-pub async fn read(connection: &Connection, node: &Node, time: Duration) -> KubernetesAlone {
+pub async fn read(connection: &Connection, node: &Node, time: Duration) -> ApiOnlyFacts {
     let name = node.name_any();
     let status = node.status.as_ref();
     let amounts = |list: Option<&BTreeMap<_, _>>| list.map(gpu_resources).unwrap_or_default();
-    let mut answer = KubernetesAlone {
+    let mut answer = ApiOnlyFacts {
         capacity: amounts(status.and_then(|status| status.capacity.as_ref())),
         allocatable: amounts(status.and_then(|status| status.allocatable.as_ref())),
         labels: gpu_labels(node),
         conditions: why_not_ready(node).into_iter().chain(gpu_conditions(node)).collect(),
-        ..KubernetesAlone::default()
+        ..ApiOnlyFacts::default()
     };
     let time = time.min(LIST_TIME);
     let (events, pods) =
         tokio::join!(within(time, events::of_node(connection, &name)), within(time, pods::on_node(connection, &name)));
     match events {
         Ok(events) => {
-            answer.events = events.iter().filter(|event| speaks_of_gpus(event)).take(MOST).map(told).collect()
+            answer.events = events.iter().filter(|event| speaks_of_gpus(event)).take(MAX_ENTRIES).map(told).collect()
         }
         Err(why) => answer.not_read.push(format!("events of the node: {why}")),
     }
@@ -128,11 +128,11 @@ fn unhealthy_devices(pods: &[Pod]) -> Vec<String> {
         let resources = pod.status.container_statuses.iter().flat_map(|status| &status.allocated_resources_status);
         for resource in resources {
             for device in resource.resources.iter().filter(|device| device.health == "Unhealthy") {
-                let (resource, id) = (&resource.name, clean(&device.resource_id, LONGEST_TEXT));
+                let (resource, id) = (&resource.name, clean(&device.resource_id, MAX_TEXT));
                 told.push(format!("{resource} {id} is Unhealthy, held by pod {namespace}/{name}"));
             }
         }
     }
-    told.truncate(MOST);
+    told.truncate(MAX_ENTRIES);
     told
 }

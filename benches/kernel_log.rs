@@ -9,7 +9,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use jiff::Timestamp;
 use syringe_core::facts::kernel_log::KernelLog;
-use syringe_core::xid::record::parse_kmsg;
+use syringe_core::xid::record_parser::parse_kmsg;
 use syringe_core::xid::{Clock, EventLog, Options};
 
 /// What a busy Kubernetes node's kernel says, most often first. None of it concerns a GPU.

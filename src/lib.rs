@@ -8,8 +8,23 @@
 //!                  ▲
 //!   facts file ────┘   (a Report that somebody saved is a facts file)
 //! ```
+//!
+//! Each module imports only from those above it:
+//!
+//! | module | content |
+//! |---|---|
+//! | [`text`], [`pci`], [`nvml_codes`], [`since`] | cleaning of untrusted text, PCI addresses, codes of NVML's errors, times as a person types them |
+//! | [`facts`] | what is read from a node, one file for each section |
+//! | `wire`, [`fold`], `foreign` | the JSON document: reading, common values, cleaning |
+//! | [`report`] | the document that `node-probe` prints: sections, their status and problems |
+//! | [`device_names`] | the names of one GPU in other sections |
+//! | [`xid`] | kernel log lines: parsers, events, catalogue |
+//! | [`operator`] | what operator mode may do: protected processes, the plan of a reset |
+//! | [`diagnosis`] | the rules |
+//! | [`explanation`] | why a pod failed, hangs or waits |
 #![forbid(unsafe_code)]
 
+pub mod device_names;
 pub mod diagnosis;
 pub mod explanation;
 pub mod facts;

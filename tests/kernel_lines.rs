@@ -5,9 +5,10 @@
 use serde_json::Value;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
 use syringe_core::pci::PciAddress;
-use syringe_core::xid::line::{self, Line, Parsed};
-use syringe_core::xid::record::{self, Origin};
+use syringe_core::xid::line::{Line, Parsed};
+use syringe_core::xid::record::Origin;
 use syringe_core::xid::{EventLog, Options};
+use syringe_core::xid::{line_parser, record_parser};
 
 /// Fields of a sample that are no answers.
 const NO_ANSWERS: [&str; 5] = ["line", "then", "note", "source", "sample_kind"];
@@ -39,12 +40,12 @@ fn log_of(sample: &Value) -> KernelLog {
 fn parsed(sample: &Value) -> Option<Parsed> {
     let mut whole = text(sample, "line").to_owned();
     for line in sample["then"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        let rest = record::parse_line(line).expect("a record").text.into_owned();
+        let rest = record_parser::parse_line(line).expect("a record").text.into_owned();
         whole = format!("{whole} {}", rest.trim_start_matches("NVRM: "));
     }
-    let record = record::parse_line(&whole)?;
+    let record = record_parser::parse_line(&whole)?;
     let plain = record.plain_text();
-    (record.origin == Origin::Kernel).then(|| line::parse(&plain)).flatten()
+    (record.origin == Origin::Kernel).then(|| line_parser::parse(&plain)).flatten()
 }
 
 fn kind_of(name: &str) -> KernelEventKind {
@@ -138,7 +139,7 @@ fn check_line(sample: &Value, found: &Line) {
 
 fn check_record(sample: &Value) {
     let line = text(sample, "line");
-    let record = record::parse_line(line).expect("a record");
+    let record = record_parser::parse_line(line).expect("a record");
     assert_eq!(record.level.map(u64::from), sample["prio"].as_u64(), "{line}");
     assert_eq!(record.facility.map(u64::from), sample["facility"].as_u64(), "{line}");
     assert_eq!((record.seq, record.uptime_us), (sample["seq"].as_u64(), sample["usec"].as_u64()), "{line}");

@@ -7,8 +7,7 @@ use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::quote;
 use super::rules::{DEBUG_DOC, rules};
-use super::timeline::{concerns, is_off_bus, is_xid};
-use super::xid::GSP_CODES;
+use super::timeline::{GSP_CODES, concerns, is_off_bus, is_xid};
 
 rules! {
     WAITS: "collective-waits" Warning Application DEBUG_DOC, "Other GPUs wait for one that is gone",

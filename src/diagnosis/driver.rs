@@ -5,6 +5,7 @@
 
 use super::draft::Draft;
 use super::node::Node;
+use super::refused::{WRONG_DRIVER, refused_without_address, wrong_driver};
 use super::rules::{DEBUG_DOC, FABRIC_DOC, NVML_DOC, PERSISTENCE_DOC, XID_DOC, rules};
 use super::{ActionCode, Severity, lost, processes, quote};
 use crate::facts::host::{DriverVersions, Host};
@@ -71,9 +72,6 @@ rules! {
             then.";
     UVM_ERRORS: "uvm-errors-logged" Info Driver XID_DOC, "nvidia-uvm logged errors",
         Watch "Nothing by itself; a hint if CUDA programs of {node} fail. Update the driver if it repeats.";
-    WRONG_DRIVER: "driver-wrong-flavour" Fatal Driver DEBUG_DOC, "The installed driver does not support the GPU",
-        UpdateSoftware "Install a driver on {node} that supports {gpu}: another version, or the other flavour of its \
-            kernel modules.";
     ASSERTION: "driver-assertion" Info Driver XID_DOC, "The driver logged assertion failures",
         Watch "Nothing by itself; a hint if {node} has driver trouble. Update the driver if it repeats.";
 }
@@ -264,7 +262,7 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     let positions = |gpu| -> Vec<usize> {
         let of_gpu = node.timeline.present().filter(|(_, event)| {
-            super::timeline::is_xid(event, &super::xid::GSP_CODES) && super::timeline::concerns(event, gpu)
+            super::timeline::is_xid(event, &super::timeline::GSP_CODES) && super::timeline::concerns(event, gpu)
         });
         of_gpu.map(|(at, _)| at).collect()
     };
@@ -354,47 +352,12 @@ fn logged(node: &Node<'_>, broken: bool) -> Vec<Draft> {
     drafts
 }
 
-/// Lines by which the driver refuses a GPU that they do not name. They count unless NVML answers for every GPU on the bus.
-fn refused_without_address(node: &Node<'_>) -> Vec<Draft> {
-    let both_read = node.inventory().is_some() && node.host().is_some();
-    if both_read && node.listed().all(|gpu| gpu.answers) {
-        return Vec::new();
-    }
-    let of = |kind| -> Vec<&KernelEvent> {
-        node.timeline.of_kind(kind).filter(|event| event.pci_address.is_none() && event.gpu_index.is_none()).collect()
-    };
-    let (unsupported, unmapped) = (of(Kind::NotSupported), of(Kind::BarUnassigned));
-    let unsupported = (!unsupported.is_empty()).then(|| wrong_driver(Draft::here(WRONG_DRIVER), &unsupported));
-    let unmapped = (!unmapped.is_empty()).then(|| Draft::here(lost::NOT_MAPPED).seen_all(unmapped));
-    unsupported.into_iter().chain(unmapped).collect()
-}
-
 /// Errors of the module for unified memory. The fatal one lasts until the modules are loaded anew.
 fn uvm(node: &Node<'_>) -> Vec<Draft> {
     let (fatal, other): (Vec<&KernelEvent>, Vec<&KernelEvent>) =
         node.timeline.of_kind(Kind::Uvm).partition(|event| event.sub_code.as_deref() == Some("fatal"));
     let groups = [(UVM_FATAL, fatal), (UVM_ERRORS, other)].into_iter().filter(|(_, events)| !events.is_empty());
     groups.map(|(rule, events)| Draft::here(rule).seen_all(events)).collect()
-}
-
-/// What the driver says of GPUs that it does not support, with the remedy that the words name.
-pub(super) fn wrong_driver(draft: Draft, events: &[&KernelEvent]) -> Draft {
-    let why = events.iter().find_map(|event| event.sub_code.as_deref()).unwrap_or_default();
-    let advice = match why {
-        "needs_open_module" => {
-            "Install the open kernel modules of the driver on {node} (GPU Operator: driver.kernelModuleType=open): {gpu} \
-             works with no others."
-        }
-        "needs_proprietary_module" => {
-            "Install the proprietary kernel modules of the driver on {node} (GPU Operator: \
-             driver.kernelModuleType=proprietary): {gpu} has no GSP, which the open ones need."
-        }
-        "needs_legacy_driver" => {
-            "Install the legacy driver that the kernel log of {node} names: this one is too new for {gpu}."
-        }
-        _ => WRONG_DRIVER.advice,
-    };
-    draft.seen_all(events.iter().copied()).act(ActionCode::UpdateSoftware, advice)
 }
 
 #[cfg(test)]

@@ -5,10 +5,11 @@
 
 use super::draft::Draft;
 use super::node::{Gpu, Node, SETTLED, STALE};
+use super::refused::refused_at_load;
 use super::rules::{DEBUG_DOC, NVML_DOC, XID_DOC, rules};
 use super::timeline::{concerns, follows, is_off_bus, is_xid};
-use super::{ActionCode, Severity, driver, quote};
-use crate::facts::device_names::DeviceNames;
+use super::{ActionCode, Severity, quote};
+use crate::device_names::DeviceNames;
 use crate::facts::host::PciGpu;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::nvml_codes as codes;
@@ -22,9 +23,6 @@ rules! {
     INIT_FAILED: "gpu-init-failed" Fatal Driver DEBUG_DOC, "The driver could not initialise the GPU",
         DrainAndReboot "Drain and reboot {node}; if that does not initialise {gpu}, check power and firmware, then \
             contact the vendor.";
-    NOT_MAPPED: "gpu-memory-not-mapped" Fatal Driver DEBUG_DOC, "The firmware gave the GPU no usable memory region",
-        UpdateSoftware "Enable 'Above 4G Decoding' (and large BARs) in the firmware of {node}, or boot it with \
-            pci=realloc; the driver cannot start {gpu} without its BAR.";
     NOT_IN_NVML: "gpu-missing-from-nvml" Fatal Hardware DEBUG_DOC, "GPU on the PCI bus that NVML does not list",
         DrainAndReboot "Drain and reboot {node}; if that does not bring {gpu} back, have power and seating checked.";
     RESET_REQUIRED: "gpu-reset-required" Critical Hardware NVML_DOC, "NVML says the GPU must be reset",
@@ -78,16 +76,6 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     // Where the bus or NVML was not read, the driver's own line is all that is known of the GPU.
     let unread = !gpu.answers && (node.inventory().is_none() || device.is_none());
     listed.or_else(|| refused_at_load(node, gpu).filter(|_| unread)).or_else(|| init_failed(node, gpu))
-}
-
-/// The driver's own reason why it did not take a GPU: it replaces the general advice.
-fn refused_at_load(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
-    let of = |kind| -> Vec<&KernelEvent> { node.timeline.of_kind(kind).filter(|event| concerns(event, gpu)).collect() };
-    let (unsupported, unmapped) = (of(Kind::NotSupported), of(Kind::BarUnassigned));
-    if !unsupported.is_empty() {
-        return Some(driver::wrong_driver(Draft::on(driver::WRONG_DRIVER, gpu), &unsupported));
-    }
-    (!unmapped.is_empty()).then(|| Draft::on(NOT_MAPPED, gpu).seen_all(unmapped))
 }
 
 fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent: bool) -> Draft {

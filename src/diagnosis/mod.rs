@@ -20,7 +20,9 @@ mod container;
 mod coverage;
 mod draft;
 mod driver;
+mod families;
 pub mod finding;
+mod gpu;
 mod health;
 mod implausible;
 mod judged;
@@ -36,6 +38,7 @@ mod power;
 mod processes;
 mod quote;
 mod recovery;
+mod refused;
 mod rules;
 mod siblings;
 mod summary;
@@ -44,51 +47,17 @@ mod timeline;
 mod unknown;
 mod xid;
 
+pub use families::catalogue_of_rules;
 pub use finding::{
     Action, ActionCode, Class, ClusterFacts, Diagnosis, Finding, Plan, Scope, Severity, Unknown, Verdict,
 };
 pub use processes::{Stuck, stuck};
-pub use rules::{Rule, catalogue_of_rules};
+pub use rules::Rule;
 
 use crate::facts::health::Health;
 use crate::pci::PciAddress;
 use crate::report::{Report, Section};
-use draft::Draft;
 use node::Node;
-
-/// Rules about one subject.
-struct Family {
-    rules: &'static [Rule],
-    judge: fn(&Node<'_>) -> Vec<Draft>,
-}
-
-/// Every family. `recovery` comes after them: it joins what they found.
-const FAMILIES: &[Family] = &[
-    Family { rules: lost::RULES, judge: lost::judge },
-    Family { rules: driver::RULES, judge: driver::judge },
-    Family { rules: memory::RULES, judge: memory::judge },
-    Family { rules: xid::RULES, judge: xid::judge },
-    Family { rules: nvlink::RULES, judge: nvlink::judge },
-    Family { rules: pcie::RULES, judge: pcie::judge },
-    Family { rules: thermal::RULES, judge: thermal::judge },
-    Family { rules: power::RULES, judge: power::judge },
-    Family { rules: siblings::RULES, judge: siblings::judge },
-    Family { rules: implausible::RULES, judge: implausible::judge },
-    Family { rules: collective::RULES, judge: |node| collective::judge(node).into_iter().collect() },
-    Family { rules: mig::RULES, judge: mig::judge },
-    Family { rules: processes::RULES, judge: processes::judge },
-    Family { rules: cluster::RULES, judge: cluster::judge },
-    Family { rules: container::RULES, judge: container::judge },
-    Family { rules: coverage::RULES, judge: coverage::judge },
-    Family { rules: recovery::RULES, judge: |_| Vec::new() },
-];
-
-fn drafts(node: &Node<'_>) -> Vec<Draft> {
-    let mut drafts: Vec<Draft> = FAMILIES.iter().flat_map(|family| (family.judge)(node)).collect();
-    recovery::apply(node, &mut drafts);
-    coverage::say_what_is_before(node, &mut drafts);
-    drafts
-}
 
 /// Everything that the rules conclude from one node's report and what Kubernetes says about the node.
 pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
@@ -97,7 +66,7 @@ pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
     let contradictions = limits::contradictions(&node);
     let undecided = undecided || !contradictions.is_empty();
     unknown.extend(contradictions);
-    let mut drafts = drafts(&node);
+    let mut drafts = families::drafts(&node);
     let plan = plan::settle(&node, &mut drafts);
     let concluded = draft::finish(drafts, &node.name);
     let worst = concluded.iter().map(|concluded| concluded.finding.severity).max().unwrap_or_default();
@@ -132,7 +101,7 @@ pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
 pub fn health(report: &Report) -> Health {
     let cluster = ClusterFacts::default();
     let node = Node::new(report, &cluster);
-    health::score(&node, &drafts(&node))
+    health::score(&node, &families::drafts(&node))
 }
 
 /// The PCI address, index and UUID of every GPU that the inventory lists: what kernel events are joined to.

@@ -5,10 +5,11 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::ClusterFacts;
+pub(super) use super::gpu::Gpu;
 use super::timeline::Timeline;
-use super::{ClusterFacts, quote, recovery};
 use crate::facts::Availability;
-use crate::facts::ecc::{Ecc, GpuEcc};
+use crate::facts::ecc::{Ecc, GpuEcc, RecoveryAction};
 use crate::facts::host::{Host, PciGpu};
 use crate::facts::inventory::{GpuInventory, Inventory};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
@@ -24,32 +25,6 @@ use crate::text::clean;
 
 /// What a node is called whose name nobody knows.
 pub(super) const NAMELESS: &str = "the node";
-
-/// One GPU, from whichever source knows it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Gpu {
-    /// NVML index.
-    pub(super) index: Option<u32>,
-    /// UUID.
-    pub(super) uuid: Option<String>,
-    /// PCI address.
-    pub(super) pci: Option<PciAddress>,
-    /// Product name.
-    pub(super) name: Option<String>,
-    /// Whether NVML gave facts about it.
-    pub(super) answers: bool,
-    /// Whether only the kernel log names it: a GPU that left the PCI bus, any GPU where nothing else was read, or a
-    /// function of one (SR-IOV). It is judged like any other and never counted as one more.
-    pub(super) from_log: bool,
-}
-
-impl Gpu {
-    /// `GPU 3 (0000:5d:00.0)`.
-    pub(super) fn label(&self) -> String {
-        let Self { index, pci, .. } = self;
-        quote::place(&super::Scope { gpu: *index, pci: pci.clone(), ..super::Scope::default() }, "GPU")
-    }
-}
 
 /// Counters and answers may lag behind an event this long.
 pub(super) const SETTLED: SignedDuration = SignedDuration::from_mins(10);
@@ -269,12 +244,28 @@ impl<'a> Node<'a> {
 
     /// The same for something that was last seen at this moment.
     pub(super) fn works_since(&self, gpu: &Gpu, last: Option<Timestamp>) -> Option<Recovered> {
-        if recovery::pending(self, gpu) {
+        if self.has_recovery_action(gpu) {
             return None;
         }
         let age = self.age(last)?;
         let works = self.reads(gpu) && self.ecc_of(gpu)?.uncorrected_since_load() == Some(0);
         (works && age > SETTLED).then_some(if age > STALE { Recovered::LongAgo } else { Recovered::Lately })
+    }
+
+    /// NVML's present answer; where it has none, the last Xid 154.
+    pub(super) fn recovery_action(&self, gpu: &Gpu) -> Option<(RecoveryAction, Option<&'a KernelEvent>)> {
+        if let Some(action) = self.ecc_of(gpu).and_then(|ecc| ecc.recovery_action) {
+            return Some((action, None));
+        }
+        let last = self.timeline.xids(gpu, &[154]).last()?;
+        // A wish in words that nobody knows is a wish.
+        let value = last.details.get("recovery_to").and_then(|value| value.parse::<u32>().ok());
+        Some((value.map_or(RecoveryAction::Unknown, RecoveryAction::from), Some(last)))
+    }
+
+    /// Whether the driver wants something done to a GPU, and has not taken it back.
+    pub(super) fn has_recovery_action(&self, gpu: &Gpu) -> bool {
+        self.recovery_action(gpu).is_some_and(|(action, _)| action != RecoveryAction::None)
     }
 
     /// How long ago something was.

@@ -6,7 +6,7 @@
 use super::draft::Draft;
 use super::node::{Gpu, Node, STALE};
 use super::rules::{DEBUG_DOC, rules};
-use super::timeline::{concerns, is_off_bus, is_xid};
+use super::timeline::{GSP_CODES, concerns, is_off_bus, is_xid};
 use super::{ActionCode, Severity, quote};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::facts::processes::{GpuProcess, Processes};
@@ -168,8 +168,7 @@ fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<StuckReason
     let mut gpus: Vec<Gpu> = used.collect();
     gpus.extend(held);
     let fault = gpus.iter().find_map(|gpu| {
-        let grave =
-            |event: &&KernelEvent| (is_off_bus(event) || is_xid(event, &super::xid::GSP_CODES)) && concerns(event, gpu);
+        let grave = |event: &&KernelEvent| (is_off_bus(event) || is_xid(event, &GSP_CODES)) && concerns(event, gpu);
         node.timeline.current().find(grave)
     });
     let gone = || gpus.iter().find(|gpu| !gpu.answers && !gpu.from_log).cloned().map(StuckReason::GpuNotResponding);

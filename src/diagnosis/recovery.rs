@@ -4,11 +4,10 @@
 //! finding of its own.
 
 use super::draft::Draft;
-use super::node::{Gpu, Node};
+use super::node::Node;
 use super::rules::{NVML_DOC, Rule, rules};
 use super::{ActionCode, Severity, quote};
 use crate::facts::ecc::RecoveryAction;
-use crate::facts::kernel_log::KernelEvent;
 
 rules! {
     RESET: "recovery-gpu-reset" Critical Hardware NVML_DOC, "The driver asks for a GPU reset",
@@ -31,7 +30,7 @@ rules! {
 /// Adds the driver's wish to the findings of each GPU.
 pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     for gpu in &node.gpus {
-        let Some((action, event)) = wish(node, gpu) else { continue };
+        let Some((action, event)) = node.recovery_action(gpu) else { continue };
         let Some(rule) = rule(action) else { continue };
         let words = match event {
             Some(event) => quote::event(event),
@@ -50,22 +49,6 @@ fn join(draft: &mut Draft, rule: Rule, words: String) {
     let keeps = matches!(draft.action, ActionCode::ContactVendor | ActionCode::DrainAndReboot);
     let joined = draft.clone().because(format!("{words} (the driver's own wish)"));
     *draft = if keeps || draft.action == rule.action { joined } else { joined.act(rule.action, rule.advice) };
-}
-
-/// Whether the driver wants something done to a GPU, and has not taken it back.
-pub(super) fn pending(node: &Node<'_>, gpu: &Gpu) -> bool {
-    wish(node, gpu).is_some_and(|(action, _)| action != RecoveryAction::None)
-}
-
-/// NVML's present answer; where it has none, the last Xid 154.
-fn wish<'a>(node: &Node<'a>, gpu: &Gpu) -> Option<(RecoveryAction, Option<&'a KernelEvent>)> {
-    if let Some(action) = node.ecc_of(gpu).and_then(|ecc| ecc.recovery_action) {
-        return Some((action, None));
-    }
-    let last = node.timeline.xids(gpu, &[154]).last()?;
-    // A wish in words that nobody knows is a wish.
-    let value = last.details.get("recovery_to").and_then(|value| value.parse::<u32>().ok());
-    Some((value.map_or(RecoveryAction::Unknown, RecoveryAction::from), Some(last)))
 }
 
 fn rule(action: RecoveryAction) -> Option<Rule> {

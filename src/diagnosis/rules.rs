@@ -1,10 +1,8 @@
 //! What a rule is: the fixed part of a conclusion (id, title, usual severity, class, action, source), kept as tables.
 //!
-//! Each family file opens with its table; [`catalogue_of_rules`] lists them all. Ids are a contract with whoever reads
+//! Each family file opens with its table; `catalogue_of_rules` lists them all. Ids are a contract with whoever reads
 //! findings by program: they do not change their meaning and are not used again. What varies with the facts (evidence,
 //! sometimes the severity) is added by the family's functions.
-
-use std::sync::LazyLock;
 
 use super::{ActionCode, Class, Severity};
 
@@ -70,11 +68,3 @@ macro_rules! rules {
     };
 }
 pub(super) use rules;
-
-static ALL: LazyLock<Vec<Rule>> =
-    LazyLock::new(|| super::FAMILIES.iter().flat_map(|family| family.rules).copied().collect());
-
-/// Every rule, family by family.
-pub fn catalogue_of_rules() -> &'static [Rule] {
-    &ALL
-}

@@ -6,7 +6,7 @@
 
 use jiff::SignedDuration;
 
-use super::node::Gpu;
+use super::gpu::Gpu;
 use super::quote;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::pci::PciAddress;
@@ -30,6 +30,9 @@ const SAME_INSTANT: SignedDuration = SignedDuration::from_secs(2);
 
 /// Xids by which an application's channel ends, whoever caused it.
 const TEARDOWN_CODES: [u32; 4] = [43, 45, 141, 174];
+
+/// GSP timeouts and errors: judged by `driver`.
+pub(super) const GSP_CODES: [u32; 3] = [119, 120, 175];
 
 /// A kernel event and what is known about its place in time.
 pub(super) struct Event<'a> {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::rules::{Rule, XID_DOC, rules};
-use super::timeline::{concerns, is_xid};
+use super::timeline::{GSP_CODES, concerns, is_xid};
 use super::{Severity, judged, quote};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::xid::catalogue::{self, Class as Cause};
@@ -48,9 +48,6 @@ rules! {
 
 /// Faults that broken hardware can cause too.
 const SUSPICIOUS_CODES: [u32; 2] = [13, 31];
-
-/// GSP timeouts and errors: judged by `driver`.
-pub(super) const GSP_CODES: [u32; 3] = [119, 120, 175];
 
 /// Processes of one name from which on their faults are a pattern: a workload that restarts has as many by then, but so
 /// have as many jobs.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::PodFacts;
-use crate::facts::device_names::DeviceNames;
+use crate::device_names::DeviceNames;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::facts::kubelet::Allocation;
 use crate::facts::processes::GpuProcess;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ecc::RecoveryAction;
 use super::processes::GpuProcess;
-use crate::operator::reset_plan::ResetPlan;
+use crate::pci::PciAddress;
 
 /// An action on the node, or the plan of one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,6 +120,59 @@ pub struct ResetAction {
     pub now: Option<GpuNow>,
     /// One sentence: what happened, and in which state the GPU is now.
     pub summary: String,
+}
+
+/// The plan of a reset.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct ResetPlan {
+    /// UUID of the GPU.
+    pub gpu: String,
+    /// NVML index.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+    /// PCI address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pci_address: Option<PciAddress>,
+    /// Product name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What is in the way. Empty: the reset can be done.
+    pub blockers: Vec<Obstacle>,
+    /// What is worth knowing and no reason to refuse.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// What speaks for a reset: a remap that waits for it, the driver's own request.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<String>,
+    /// Indices of GPUs that can only be reset together with this one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub together_with: Vec<u32>,
+    /// Whether persistence mode is on: it is switched off before and on again after.
+    pub persistence_mode: bool,
+    /// What would be done, in order.
+    pub steps: Vec<String>,
+}
+
+impl ResetPlan {
+    /// Adds an obstacle.
+    pub(crate) fn block(&mut self, code: &str, why: impl Into<String>, next_step: impl Into<String>) {
+        self.blockers.push(Obstacle::new(code, why, next_step));
+    }
+
+    /// In a sentence, that nothing was done, and the first of the reasons.
+    pub fn refusal(&self) -> String {
+        let first = self.blockers.first().map_or("something is in the way", |blocker| blocker.why.as_str());
+        let more = self.blockers.len().saturating_sub(1);
+        let more = if more > 0 { format!(" ({more} more in plan.blockers)") } else { String::new() };
+        format!("GPU {} was not reset: {first}{more}.", self.gpu)
+    }
+
+    /// Whether nothing is in the way.
+    pub fn is_clear(&self) -> bool {
+        self.blockers.is_empty()
+    }
 }
 
 /// What became of a reset.

@@ -7,7 +7,6 @@
 
 pub mod action;
 pub mod container;
-pub mod device_names;
 pub mod ecc;
 pub mod health;
 pub mod host;

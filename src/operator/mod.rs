@@ -2,6 +2,7 @@
 //!
 //! The rules run on the node, right before the action, and in the launcher's tests. They never act.
 
+mod conditions;
 mod nvlink_group;
 pub mod protected;
 pub mod reset_plan;

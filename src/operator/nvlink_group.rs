@@ -1,7 +1,7 @@
 //! One rule of [`super::reset_plan`]: which GPUs NVLink ties together so that they can only be reset at once.
 
-use super::reset_plan::{Conditions, ResetPlan};
-use super::reset_rules::block;
+use super::conditions::Conditions;
+use crate::facts::action::ResetPlan;
 use crate::facts::inventory::GpuInventory;
 use crate::facts::topology::GpuTopology;
 use crate::report::{Report, Section};
@@ -16,7 +16,7 @@ pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mu
     let topology = Section::data_of(&facts.sections.topology);
     let Some(own) = topology.and_then(|topology| topology.gpus.iter().find(|entry| entry.index == gpu.index)) else {
         let why = "whether NVLink ties the GPU to others could not be read";
-        return block(plan, "nvlink_unknown", why, "Try again, or reboot the node.");
+        return plan.block("nvlink_unknown", why, "Try again, or reboot the node.");
     };
     let wired = |entry: &GpuTopology, to: &str| {
         entry.nvlinks.iter().any(|group| group.active != Some(false) && group.remote_type.as_deref() == Some(to))
@@ -43,7 +43,7 @@ pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mu
             let state = if fabric_manager == Some(false) { "does not run" } else { "could not be seen" };
             let why =
                 format!("an Ampere GPU behind NVSwitches is reset alone only with the Fabric Manager, which {state}");
-            block(plan, "nvlink_group", why, "Start nvidia-fabricmanager on the node, or reboot the node.");
+            plan.block("nvlink_group", why, "Start nvidia-fabricmanager on the node, or reboot the node.");
         }
         Generation::Ampere if to_gpu && !unclear => {}
         _ => {
@@ -51,8 +51,7 @@ pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mu
                 "NVLink ties the GPU to GPUs {peers:?}, and this generation is reset all together or not at all"
             );
             plan.together_with = peers;
-            block(
-                plan,
+            plan.block(
                 "nvlink_group",
                 why,
                 "Empty the node and reset all of its GPUs there (nvidia-smi --gpu-reset), or reboot it.",

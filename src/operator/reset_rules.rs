@@ -1,10 +1,10 @@
 //! The rules of [`super::reset_plan`]: each looks at one thing and adds what is in the way.
 
+use super::conditions::Conditions;
 use super::nvlink_group::group;
-use super::reset_plan::{Conditions, ResetPlan};
+use crate::device_names::DeviceNames;
 use crate::facts::Unsupported;
-use crate::facts::action::Obstacle;
-use crate::facts::device_names::DeviceNames;
+use crate::facts::action::{Obstacle, ResetPlan};
 use crate::facts::ecc::{GpuEcc, RecoveryAction};
 use crate::facts::inventory::GpuInventory;
 use crate::facts::kernel_log::KernelEventKind;
@@ -80,29 +80,24 @@ pub(super) fn target<'r>(facts: &'r Report, gpu: &str, blockers: &mut Vec<Obstac
     found
 }
 
-pub(super) fn block(plan: &mut ResetPlan, code: &str, why: impl Into<String>, next_step: impl Into<String>) {
-    plan.blockers.push(Obstacle::new(code, why, next_step));
-}
-
 fn lost(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
     let problems = facts.sections.inventory.iter().flat_map(|section| &section.problems);
     let lost = problems.filter(|problem| problem.gpu == Some(gpu.index)).any(|problem| problem.code == GPU_LOST);
     let host = Section::data_of(&facts.sections.host);
     let on_bus = host.and_then(|host| host.pci_gpus.iter().find(|on_bus| on_bus.pci_address == gpu.pci_address));
     if lost || on_bus.is_some_and(|on_bus| on_bus.answers == Some(false)) {
-        block(plan, "gpu_lost", "the GPU fell off the PCI bus: no reset of the driver reaches it", REBOOT);
+        plan.block("gpu_lost", "the GPU fell off the PCI bus: no reset of the driver reaches it", REBOOT);
     }
 }
 
 fn driver(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
     let Some(host) = Section::data_of(&facts.sections.host) else {
-        return block(plan, "host_unknown", "which driver the GPU is bound to could not be read", "Try again.");
+        return plan.block("host_unknown", "which driver the GPU is bound to could not be read", "Try again.");
     };
     let on_bus = host.pci_gpus.iter().find(|on_bus| on_bus.pci_address == gpu.pci_address);
     let bound = on_bus.and_then(|on_bus| on_bus.driver.as_deref());
     if let Some(other) = bound.filter(|bound| *bound != "nvidia") {
-        block(
-            plan,
+        plan.block(
             "not_nvidia_driver",
             format!("the GPU is bound to {other}: it belongs to a virtual machine or to nobody"),
             "Reset it from whoever owns it.",
@@ -112,8 +107,7 @@ fn driver(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPla
 
 fn virtualization(_: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
     match gpu.virtualization_mode.as_deref() {
-        Some(mode @ ("vgpu" | "host_vgpu" | "host_vsga")) => block(
-            plan,
+        Some(mode @ ("vgpu" | "host_vgpu" | "host_vsga")) => plan.block(
             "vgpu",
             format!(
                 "virtualization mode {mode}: a GPU that is shared among virtual machines cannot be reset from here"
@@ -132,7 +126,7 @@ fn cordon(_: &Report, _: &GpuInventory, conditions: Conditions, plan: &mut Reset
     match conditions {
         Conditions { cordoned: true, .. } => {}
         Conditions { drain_check: true, .. } => {
-            block(plan, "not_cordoned", why, "kubectl cordon the node, move the pods off this GPU, and try again.");
+            plan.block("not_cordoned", why, "kubectl cordon the node, move the pods off this GPU, and try again.");
         }
         Conditions { .. } => plan.notes.push(format!("The drain check is off, and {why}.")),
     }
@@ -144,7 +138,7 @@ fn allocations(facts: &Report, gpu: &GpuInventory, conditions: Conditions, plan:
     if !complete {
         let why = "which pods the GPU is allocated to could not be read, or not to the end";
         if conditions.drain_check {
-            block(plan, "allocations_unknown", why, "Read the kubelet section (node-probe kubelet) to see why.");
+            plan.block("allocations_unknown", why, "Read the kubelet section (node-probe kubelet) to see why.");
         } else {
             plan.notes.push(format!("The drain check is off, and {why}."));
         }
@@ -160,7 +154,7 @@ fn allocations(facts: &Report, gpu: &GpuInventory, conditions: Conditions, plan:
     }
     let why = format!("the GPU is allocated to {}", pods.join(", "));
     if conditions.drain_check {
-        block(plan, "allocated", why, "Delete or move these pods first.");
+        plan.block("allocated", why, "Delete or move these pods first.");
     } else {
         plan.notes.push(format!("The drain check is off, and {why}."));
     }
@@ -169,16 +163,16 @@ fn allocations(facts: &Report, gpu: &GpuInventory, conditions: Conditions, plan:
 fn processes(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
     let section = facts.sections.processes.as_ref();
     let Some(processes) = section.and_then(|section| section.data.as_ref()) else {
-        return block(plan, "processes_unknown", "who uses the GPU could not be read", REBOOT);
+        return plan.block("processes_unknown", "who uses the GPU could not be read", REBOOT);
     };
     if !processes.host_pid_namespace {
         let why = "the probe does not see the host's processes: the GPU may be in use";
-        return block(plan, "processes_unknown", why, HOST_PID);
+        return plan.block("processes_unknown", why, HOST_PID);
     }
     let problems = section.map(|section| section.problems.as_slice()).unwrap_or_default();
     if let Some(problem) = problems.iter().find(|problem| problem.gpu.is_none_or(|at| at == gpu.index)) {
         let why = format!("who uses the GPU could not be read to the end: {}", problem.why);
-        return block(plan, "processes_unknown", why, "Try again.");
+        return plan.block("processes_unknown", why, "Try again.");
     }
     let held_as = gpu.minor_number.map(|minor| format!("/dev/nvidia{minor}"));
     let on_gpu = |process: &&GpuProcess| {
@@ -204,10 +198,10 @@ fn processes(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut Reset
     };
     let why = format!("{} processes are on the GPU: {}{more}", in_the_way.len(), named.join(", "));
     if stuck {
-        block(plan, "processes_stuck", format!("{why}; state D ends with a reboot only"), REBOOT);
+        plan.block("processes_stuck", format!("{why}; state D ends with a reboot only"), REBOOT);
     } else {
         let next = "End them first: delete their pods; monitors (DCGM, exporters) count, too.";
-        block(plan, "processes", why, next);
+        plan.block("processes", why, next);
     }
 }
 
@@ -222,9 +216,9 @@ fn mps(facts: &Report, _: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
     match Section::data_of(&facts.sections.host).map(|host| host.daemons.mps) {
         Some(Some(true)) => {
             let next = "Stop it with: echo quit | nvidia-cuda-mps-control.";
-            block(plan, "mps", "the MPS daemon runs on this node and may take the GPU at any moment", next);
+            plan.block("mps", "the MPS daemon runs on this node and may take the GPU at any moment", next);
         }
-        Some(None) => block(plan, "mps_unknown", "whether the MPS daemon runs could not be read", HOST_PID),
+        Some(None) => plan.block("mps_unknown", "whether the MPS daemon runs could not be read", HOST_PID),
         // Without the section `driver` refuses.
         Some(Some(false)) | None => {}
     }
@@ -234,9 +228,9 @@ fn display(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPl
     let known =
         Section::data_of(&facts.sections.inventory).is_some_and(|all| lacks(&all.unsupported, gpu, "display_active"));
     match gpu.display_active {
-        Some(true) => block(plan, "display", "a display is active on the GPU", "Stop the display manager on the node."),
+        Some(true) => plan.block("display", "a display is active on the GPU", "Stop the display manager on the node."),
         None if !known => {
-            block(plan, "display_unknown", "whether a display is on the GPU could not be read", "Try again.")
+            plan.block("display_unknown", "whether a display is on the GPU could not be read", "Try again.")
         }
         Some(false) | None => {}
     }
@@ -256,17 +250,16 @@ fn mig(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) 
             .is_some_and(|all| lacks(&all.unsupported, gpu, "mig_mode"))
             || section.is_some_and(|mig| lacks(&mig.unsupported, gpu, "mode"));
         if !absent {
-            block(plan, "mig_unknown", "whether MIG is on could not be read", "Try again.");
+            plan.block("mig_unknown", "whether MIG is on could not be read", "Try again.");
         }
         return;
     };
     if mode.current && entry.is_none() {
-        return block(plan, "mig_unknown", "MIG is on, and its instances could not be read", "Try again.");
+        return plan.block("mig_unknown", "MIG is on, and its instances could not be read", "Try again.");
     }
     let instances = entry.map_or(0, |entry| entry.devices.len());
     if instances > 0 {
-        block(
-            plan,
+        plan.block(
             "mig_instances",
             format!("MIG is on and the GPU has {instances} MIG devices"),
             "Delete the compute and GPU instances first (nvidia-smi mig -dci, -dgi, or the MIG manager).",
@@ -281,7 +274,7 @@ fn modes(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan
     let mode = gpu.ecc_mode.or_else(|| ecc(facts, gpu).and_then(|ecc| ecc.mode));
     if let Some(mode) = mode.filter(|mode| mode.current != mode.pending) {
         let word = if mode.pending { "on" } else { "off" };
-        block(plan, "mode_change_pending", format!("ECC becomes {word} with the next reboot"), REBOOT);
+        plan.block("mode_change_pending", format!("ECC becomes {word} with the next reboot"), REBOOT);
     }
 }
 
@@ -294,32 +287,28 @@ fn recovery(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetP
     let mut problems = section.into_iter().flat_map(|section| &section.problems);
     if ecc(facts, gpu).is_none() || problems.any(|problem| problem.gpu.is_none_or(|at| at == gpu.index)) {
         let why = "what the driver asks for, and what waits for a reset, could not be read";
-        block(plan, "ecc_unknown", why, "Try again.");
+        plan.block("ecc_unknown", why, "Try again.");
     }
     match ecc(facts, gpu).and_then(|ecc| ecc.recovery_action) {
         Some(action @ (RecoveryAction::NodeReboot | RecoveryAction::SystemReboot)) => {
             let word = if action == RecoveryAction::NodeReboot { "node" } else { "whole system" };
-            block(
-                plan,
+            plan.block(
                 "reboot_required",
                 format!("the driver asks for a reboot of the {word}: a reset does not suffice"),
                 REBOOT,
             );
         }
-        Some(RecoveryAction::DrainP2p) => block(
-            plan,
+        Some(RecoveryAction::DrainP2p) => plan.block(
             "drain_p2p",
             "the driver asks to stop peer-to-peer work first",
             "Move the jobs off all GPUs of the node, then look again.",
         ),
-        Some(RecoveryAction::RecoverImex) => block(
-            plan,
+        Some(RecoveryAction::RecoverImex) => plan.block(
             "recover_imex",
             "the driver asks to recover the IMEX domain: a reset of this GPU does not suffice",
             "Recover the IMEX domain (nvidia-imex-ctl), then look again.",
         ),
-        Some(RecoveryAction::BusReset) => block(
-            plan,
+        Some(RecoveryAction::BusReset) => plan.block(
             "bus_reset",
             "the driver asks for a reset of the bus, which takes whatever else is on it",
             REBOOT,
@@ -353,6 +342,6 @@ fn history(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPl
     let ours = log.events.iter().filter(|event| event.boot_id.is_none() && event.gpu_index == Some(gpu.index));
     let off_bus = ours.into_iter().any(|event| event.code == Some(79) || event.kind == KernelEventKind::OffBus);
     if off_bus && !plan.blockers.iter().any(|blocker| blocker.code == "gpu_lost") {
-        block(plan, "fell_off_bus", "the GPU fell off the PCI bus since the node was booted (Xid 79)", REBOOT);
+        plan.block("fell_off_bus", "the GPU fell off the PCI bus since the node was booted (Xid 79)", REBOOT);
     }
 }

@@ -20,13 +20,16 @@ use crate::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
 use crate::pci::PciAddress;
 
 use super::harmless::{self, Meaning};
-use super::line::{self, Parsed};
+use super::line::{Line, Parsed};
+use super::line_parser;
+use super::moment::Moment;
 use super::multiline::{self, Pending, Step};
-use super::record::{self, Origin, Record};
+use super::record::{Origin, Record};
+use super::record_parser;
 use super::said::Said;
 use super::scan;
 use super::seen::{SAME_LINE, Seen};
-use super::slot::{self, Key, Moment, Slot, Variant};
+use super::slot::{self, Key, Slot, Variant};
 use super::sources::Source;
 use super::suppressed::{self, Suppressed};
 
@@ -152,11 +155,11 @@ impl EventLog {
     pub fn push_line(&mut self, line: &str) {
         // A serial console may end its lines with a carriage return alone.
         let line = line.trim_end_matches(['\n', '\r']);
-        if memchr::memchr2(b'\n', b'\r', line.as_bytes()).is_some() && record::parse_kmsg(line).is_none() {
+        if memchr::memchr2(b'\n', b'\r', line.as_bytes()).is_some() && record_parser::parse_kmsg(line).is_none() {
             line.split(['\n', '\r']).for_each(|line| self.push_line(line));
-        } else if let Some(record) = record::parse_line(line) {
+        } else if let Some(record) = record_parser::parse_line(line) {
             self.push_record(&record);
-        } else if line::mentions_nvidia(line) {
+        } else if line_parser::mentions_nvidia(line) {
             self.last_source().leave_unread(cap(line));
         }
     }
@@ -177,7 +180,8 @@ impl EventLog {
         let text = record.text.trim_start();
         if origin == Origin::Program {
             let text = scan::unescape(cap(text));
-            self.untrusted += u64::from(line::looks_like_gpu_error(&text) || line::has_error_frame(&text));
+            self.untrusted +=
+                u64::from(line_parser::looks_like_gpu_error(&text) || line_parser::has_error_frame(&text));
             return;
         }
         if moment.wall.is_some_and(|wall| self.since.is_some_and(|since| wall < since)) {
@@ -186,11 +190,11 @@ impl EventLog {
         if origin == Origin::Unclear {
             return self.doubt(&scan::unescape(cap(text)), moment, boot);
         }
-        if line::family(text).is_none() {
+        if line_parser::family(text).is_none() {
             return self.pass(text, record, moment, boot);
         }
         let text = scan::unescape(cap(text));
-        if let Some(second) = line::second_frame(&text) {
+        if let Some(second) = line_parser::second_frame(&text) {
             self.last_source().leave_unread(second);
         }
         if text_log {
@@ -205,18 +209,18 @@ impl EventLog {
         if let Some(lines) = suppressed::count(text) {
             self.suppressed.note(boot, moment);
             self.current_source(record).suppress(lines);
-        } else if line::mentions_nvidia(text) {
+        } else if line_parser::mentions_nvidia(text) {
             self.not_an_event(cap(text), moment, boot);
         }
     }
 
     /// A line of which the spelling does not tell who wrote it: no event, but nothing that may be passed over.
     fn doubt(&mut self, text: &str, moment: Moment, boot: usize) {
-        match line::parse(text) {
+        match line_parser::parse(text) {
             Some(Parsed::Event(line)) if line.kind != KernelEventKind::DriverLoaded => {
                 self.last_source().leave_unread(text);
             }
-            None if line::mentions_nvidia(text) || line::has_error_frame(text) => {
+            None if line_parser::mentions_nvidia(text) || line_parser::has_error_frame(text) => {
                 self.not_an_event(text, moment, boot);
             }
             _ => {}
@@ -238,10 +242,10 @@ impl EventLog {
                     together && (part.source, part.boot) == (source, boot)
                 };
                 // The text with an error in it is the one to show.
-                let error = line::speaks_of_error(text);
+                let error = line_parser::speaks_of_error(text);
                 if let Some(part) = self.parts.last_mut().filter(near) {
                     part.lines += 1;
-                    if error && !line::speaks_of_error(&part.text) {
+                    if error && !line_parser::speaks_of_error(&part.text) {
                         part.text = text.to_owned();
                     }
                     return;
@@ -386,7 +390,7 @@ impl EventLog {
             }
             return;
         }
-        match line::parse_key(text) {
+        match line_parser::parse_key(text) {
             Some(Parsed::Event(line)) => self.add(text, line, moment, boot),
             Some(Parsed::GpuUuid { pci, uuid }) => {
                 self.last_named_gpu = Some(pci.clone());
@@ -400,14 +404,14 @@ impl EventLog {
             Some(Parsed::Companion(_)) => {}
             None => {
                 let of_port = text.starts_with("pcieport ") && (text.contains("AER") || text.contains("DPC"));
-                if of_port || line::mentions_nvidia(text) {
+                if of_port || line_parser::mentions_nvidia(text) {
                     self.not_an_event(text, moment, boot);
                 }
             }
         }
     }
 
-    fn add(&mut self, text: &str, line: line::Line, moment: Moment, boot: usize) {
+    fn add(&mut self, text: &str, line: Line, moment: Moment, boot: usize) {
         let variant = Rc::new(Variant::new(text, &line));
         let key = Key::of(line, boot);
         let slot = match self.by_key.get(&key) {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::{Clock, EventLog, Options};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind, KernelLog};
 use crate::pci::PciAddress;
-use crate::xid::{LogOf, join, record, since};
+use crate::xid::{LogOf, join, record_parser, since};
 
 const BOOT: &str = "2025-02-23T16:00:00Z";
 
@@ -16,7 +16,7 @@ fn boot() -> Timestamp {
 
 /// One record as `/dev/kmsg` gives it.
 fn push_kmsg(log: &mut EventLog, text: &str) {
-    if let Some(record) = record::parse_kmsg(text) {
+    if let Some(record) = record_parser::parse_kmsg(text) {
         log.push_record(&record);
     }
 }

@@ -4,7 +4,7 @@
 //! What is neither an event nor in this table is counted and shown as not understood. So the table must be narrow: a
 //! line goes in when its meaning is known, not because it looks quiet.
 
-use super::line;
+use super::line_parser;
 
 /// Beginnings.
 const BEGINS: [&str; 61] = [
@@ -146,7 +146,7 @@ pub(super) enum Meaning {
 pub(super) fn meaning(text: &str) -> Meaning {
     let behind = |frame: &str| text.find(frame).is_some_and(|at| at > 0);
     // A driver's frame behind something else is a spelling that is not known, whatever stands before it.
-    if behind("NVRM") || behind("SXid") || line::has_error_frame(text) || is_grave(text) {
+    if behind("NVRM") || behind("SXid") || line_parser::has_error_frame(text) || is_grave(text) {
         return Meaning::Unknown;
     }
     if BEGINS.iter().any(|begin| text.starts_with(begin)) {

@@ -14,6 +14,7 @@
 //! [`events::EventLog`]. Nothing here concludes anything either: that is the work of `diagnosis`.
 
 pub mod catalogue;
+mod date_words;
 pub mod events;
 mod harmless;
 mod host;
@@ -21,12 +22,15 @@ pub mod identity;
 mod journal;
 pub mod judgement;
 pub mod line;
+pub mod line_parser;
+mod moment;
 mod multiline;
 pub mod nvlink4;
 pub mod nvlink5;
 mod nvrm;
 mod pcie;
 pub mod record;
+pub mod record_parser;
 mod said;
 mod scan;
 mod seen;

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 pub use super::stamp::Wall;
-use super::{journal, line, scan, suppressed, syslog};
+use super::{line_parser, scan, suppressed};
 
 /// Who wrote a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ impl<'a> Record<'a> {
     /// Whether it may be about a GPU or about lines that are missing. What is not, only counts as read.
     pub fn is_of_interest(&self) -> bool {
         let text = self.text.trim_start();
-        line::family(text).is_some() || line::mentions_nvidia(text) || suppressed::count(text).is_some()
+        line_parser::family(text).is_some() || line_parser::mentions_nvidia(text) || suppressed::count(text).is_some()
     }
 
     /// The time of a line that does not name its zone, read as UTC.
@@ -104,42 +104,3 @@ impl<'a> Record<'a> {
         scan::unescape(&self.text)
     }
 }
-
-/// Reads one line in whatever spelling it is.
-pub fn parse_line(line: &str) -> Option<Record<'_>> {
-    let line = line.trim_end_matches(['\n', '\r', '\0']);
-    match line.bytes().next()? {
-        b'{' if line.starts_with("{\"") || line.starts_with("{ ") => journal::parse(line),
-        b'0'..=b'9' => parse_kmsg(line).or_else(|| Some(syslog::parse(line))),
-        _ => Some(syslog::parse(line)),
-    }
-}
-
-/// Reads one `/dev/kmsg` record: `prio,seq,usec,flags[,more];TEXT`, with its ` KEY=value` lines left out.
-///
-/// `None`: it has not this shape.
-pub fn parse_kmsg(record: &str) -> Option<Record<'_>> {
-    let (priority, rest) = scan::decimal(record)?;
-    let (seq, rest) = scan::decimal(rest.strip_prefix(',')?)?;
-    let (uptime, rest) = scan::decimal(rest.strip_prefix(',')?)?;
-    let (flags, text) = rest.strip_prefix(',')?.split_once(';')?;
-    let text = memchr::memchr(b'\n', text.as_bytes()).and_then(|end| text.get(..end)).unwrap_or(text);
-    let mut fields = flags.split(',');
-    let flags = fields.next()?;
-    let facility = u8::try_from(priority >> 3).unwrap_or(u8::MAX);
-    Some(Record {
-        origin: if facility == 0 { Origin::Kernel } else { Origin::Program },
-        facility: Some(facility),
-        level: u8::try_from(priority & 7).ok(),
-        seq: Some(seq),
-        uptime_us: Some(uptime),
-        flags: Some(flags),
-        caller: fields.find_map(|field| field.strip_prefix("caller=")),
-        stamped: true,
-        ..Record::bare(text)
-    })
-}
-
-#[cfg(test)]
-#[path = "record_tests.rs"]
-mod tests;

@@ -4,7 +4,8 @@
 
 use std::rc::Rc;
 
-use super::slot::{Moment, Variant};
+use super::moment::Moment;
+use super::slot::Variant;
 
 /// Two logs stamp the same line at most this far apart (microseconds).
 pub(super) const SAME_LINE: i64 = 2_000_000;

@@ -10,8 +10,9 @@ use crate::pci::PciAddress;
 use crate::text::clean;
 
 use super::catalogue::{self, Class};
-use super::line::{self, Line, Parsed, Part};
-use super::sources::timestamp;
+use super::line::{Line, Parsed, Part};
+use super::line_parser;
+use super::moment::{Moment, timestamp};
 use super::xid_text;
 
 /// The longest raw line in a report.
@@ -25,22 +26,6 @@ const MOST_PLACES: usize = 16;
 
 /// Lines of one fault come within this time (microseconds).
 pub(super) const BURST: i64 = 1_000_000;
-
-/// When a line was printed, as far as it is known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Moment {
-    /// Microseconds since 1970.
-    pub(super) wall: Option<i64>,
-    /// Microseconds since boot.
-    pub(super) uptime: Option<u64>,
-}
-
-impl Moment {
-    /// The time to compare by, within one boot.
-    pub(super) fn order(self) -> Option<i64> {
-        self.wall.or(self.uptime.and_then(|uptime| uptime.try_into().ok()))
-    }
-}
 
 /// What two lines have in common that are one event.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -274,7 +259,7 @@ impl Slot {
         let count = self.times();
         let mut details = BTreeMap::new();
         for (_, variant) in &self.variants {
-            if let Some(Parsed::Event(line)) = line::parse(&variant.text) {
+            if let Some(Parsed::Event(line)) = line_parser::parse(&variant.text) {
                 details.extend(line.details.into_iter().map(|(name, value)| (name.to_owned(), value)));
             }
         }

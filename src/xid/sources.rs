@@ -1,11 +1,10 @@
 //! How much of a log was there to be read: the window, the gaps, and what its times are worth.
 
-use jiff::Timestamp;
-
 use crate::facts::kernel_log::Coverage;
 use crate::text::clean;
 
-use super::line;
+use super::line_parser;
+use super::moment::timestamp;
 use super::record::{Record, Wall};
 
 /// Lines that were not understood of which the text is kept.
@@ -71,7 +70,7 @@ impl Source {
 
     /// Counts so many of them, of which this is one.
     pub(super) fn leave_all_unread(&mut self, text: &str, lines: u64) {
-        let error = line::speaks_of_error(text);
+        let error = line_parser::speaks_of_error(text);
         self.unread = self.unread.saturating_add(lines);
         self.unread_errors = self.unread_errors.saturating_add(if error { lines } else { 0 });
         // Lines that differ in numbers only say the same; an error is worth more than chat.
@@ -82,7 +81,9 @@ impl Source {
         }
         if self.samples.len() < MOST_SAMPLES {
             self.samples.push(sample);
-        } else if let Some(chat) = self.samples.iter_mut().rev().find(|known| error && !line::speaks_of_error(known)) {
+        } else if let Some(chat) =
+            self.samples.iter_mut().rev().find(|known| error && !line_parser::speaks_of_error(known))
+        {
             *chat = sample;
         }
     }
@@ -141,9 +142,4 @@ fn complete(first: &Record<'_>) -> Option<bool> {
         (None, Some(uptime)) if first.wall.is_none() => Some(uptime < FIRST_MILLISECOND),
         _ => None,
     }
-}
-
-/// Microseconds since 1970 as a time, if there is such a time.
-pub(super) fn timestamp(microseconds: i64) -> Option<Timestamp> {
-    Timestamp::from_microsecond(microseconds).ok()
 }

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use crate::facts::kernel_log::KernelEvent;
 
+use super::moment::Moment;
 use super::scan::decimal;
-use super::slot::Moment;
 
 /// A rate limit has windows of 5 s; the line is printed with the first message of the next one.
 const NEAR: i64 = 10_000_000;

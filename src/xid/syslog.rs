@@ -8,22 +8,12 @@
 use super::record::{Origin, Record};
 use super::scan::decimal;
 use super::stamp::{self, Wall};
-use super::{line, wrapped};
+use super::{date_words, line, line_parser};
 
 /// Facility names as `dmesg -x` and busybox print them; their place is their number.
 const FACILITIES: [&str; 12] =
     ["kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp"];
 const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"];
-
-/// Reads one text line, whatever its prefixes. A line without any is the kernel's word, with `stamped` false.
-pub(super) fn parse(line: &str) -> Record<'_> {
-    let record = unwrapped(line);
-    let coloured = record.text.starts_with('\u{1b}');
-    if !coloured && (record.stamped || line::family(&record.text).is_some()) {
-        return record;
-    }
-    wrapped::parse(line).unwrap_or(record)
-}
 
 /// Reads one text line that nothing was put around.
 pub(super) fn unwrapped(line: &str) -> Record<'_> {
@@ -166,7 +156,7 @@ fn bracket<'a>(inside: &'a str, record: &mut Record<'a>) -> bool {
         return true;
     }
     // `dmesg -T` in another language. Whatever else is in brackets has no clock in it.
-    let dated = trimmed.contains(':').then(|| wrapped::ctime(trimmed)).flatten();
+    let dated = trimmed.contains(':').then(|| date_words::ctime(trimmed)).flatten();
     if let Some(wall) = dated {
         record.wall = wall;
     }
@@ -248,7 +238,7 @@ fn untagged<'a>(text: &'a str, record: &mut Record<'a>) -> Option<&'a str> {
             let (word, rest) = text.split_once(' ')?;
             // A host may be called `nvidia`.
             let named = word.ends_with(':') || line::leading_address(rest).is_some();
-            (named && line::family(text).is_some()).then_some(text)
+            (named && line_parser::family(text).is_some()).then_some(text)
         }
         _ => None,
     }

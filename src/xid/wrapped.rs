@@ -5,23 +5,29 @@
 //! or a driver's frame is left. Who wrote the line is still decided by that spelling: a tag that is not `kernel` stays a
 //! program's. Limits: a month in a language that is not listed leaves the line without a time.
 
-use super::line;
+use super::date_words::date;
+use super::line_parser;
 use super::record::{Origin, Record};
-use super::scan::decimal;
-use super::stamp::{self, Wall};
 use super::syslog;
 
 /// Wrappers around one line: `> 10.5.0.2: kern.log:123:` are four.
 const MOST_WRAPPERS: usize = 6;
 
-/// Words before the clock of a date: weekday, month, day, year.
-const MOST_DATE_WORDS: usize = 4;
+/// Reads one text line, whatever its prefixes. A line without any is the kernel's word, with `stamped` false.
+pub(super) fn parse(line: &str) -> Record<'_> {
+    let record = syslog::unwrapped(line);
+    let coloured = record.text.starts_with('\u{1b}');
+    if !coloured && (record.stamped || line_parser::family(&record.text).is_some()) {
+        return record;
+    }
+    unwrapped_line(line).unwrap_or(record)
+}
 
 /// Reads a line that is in no known spelling as it stands. `None`: there is none inside of it either.
-pub(super) fn parse(line: &str) -> Option<Record<'_>> {
+fn unwrapped_line(line: &str) -> Option<Record<'_>> {
     if line.contains('\u{1b}') {
         let plain = without_colours(line);
-        let record = syslog::parse(&plain);
+        let record = parse(&plain);
         return is_known(&record).then(|| owned(record));
     }
     let mut rest = line;
@@ -32,7 +38,7 @@ pub(super) fn parse(line: &str) -> Option<Record<'_>> {
         let (inner, only_blanks) = unwrap(rest)?;
         let record = syslog::unwrapped(inner);
         // An indented line without a time is the rest of the line before: its indent has to stay.
-        if record.stamped || (!(only_blanks && step == 0) && line::family(&record.text).is_some()) {
+        if record.stamped || (!(only_blanks && step == 0) && line_parser::family(&record.text).is_some()) {
             return Some(record);
         }
         rest = inner;
@@ -41,7 +47,7 @@ pub(super) fn parse(line: &str) -> Option<Record<'_>> {
 }
 
 fn is_known(record: &Record<'_>) -> bool {
-    record.stamped || line::family(&record.text).is_some()
+    record.stamped || line_parser::family(&record.text).is_some()
 }
 
 fn owned(record: Record<'_>) -> Record<'static> {
@@ -128,115 +134,6 @@ fn dated(line: &str) -> Option<Record<'_>> {
     Some(record)
 }
 
-/// A date at the start of a line and what follows it. The time is missing where the month is in an unknown language.
-fn date(line: &str) -> Option<(Option<Wall>, &str)> {
-    let mut words = Words::default();
-    let mut rest = line;
-    for _ in 0..=MOST_DATE_WORDS {
-        let (word, after) = rest.split_once(' ')?;
-        if let Some(of_day) = stamp::clock(word) {
-            return words.has_number().then(|| (words.wall(of_day), after.trim_start()));
-        }
-        words.take(word)?;
-        rest = after.trim_start_matches(' ');
-    }
-    None
-}
-
-/// The same in brackets, with the year last: `dim. févr. 23 16:24:18 2025`.
-pub(super) fn ctime(inside: &str) -> Option<Option<Wall>> {
-    let mut words = Words::default();
-    let mut of_day = None;
-    let mut count = 0;
-    for word in inside.split_ascii_whitespace() {
-        count += 1;
-        match stamp::clock(word).filter(|_| of_day.is_none()) {
-            Some(time) => of_day = Some(time),
-            None => words.take(word)?,
-        }
-        if count > MOST_DATE_WORDS + 2 {
-            return None;
-        }
-    }
-    let of_day = of_day?;
-    words.has_number().then(|| words.wall(of_day))
-}
-
-/// The words of a date.
-#[derive(Default)]
-struct Words {
-    date: Option<i64>,
-    year: Option<i16>,
-    month: Option<i8>,
-    day: Option<i8>,
-}
-
-impl Words {
-    fn has_number(&self) -> bool {
-        self.date.is_some() || self.day.is_some()
-    }
-
-    /// `None`: no word of a date.
-    fn take(&mut self, word: &str) -> Option<()> {
-        let word = word.trim_end_matches(['.', ',', '日', '일']);
-        if let Some(date) = stamp::iso_date(word) {
-            self.date = Some(date);
-        } else if let Some((number, rest)) = decimal(word) {
-            match (number, rest) {
-                (1..=12, "月" | "월") => self.month = i8::try_from(number).ok(),
-                (1..=31, "") if self.day.is_none() => self.day = i8::try_from(number).ok(),
-                (1970..=2200, "" | "年" | "년") => self.year = i16::try_from(number).ok(),
-                _ => return None,
-            }
-        } else {
-            let letters = word.chars().all(char::is_alphabetic) && word.chars().count() <= 12 && !word.is_empty();
-            if !letters {
-                return None;
-            }
-            self.month = self.month.or_else(|| month(word));
-        }
-        Some(())
-    }
-
-    fn wall(&self, of_day: i64) -> Option<Wall> {
-        if let Some(date) = self.date {
-            return Some(Wall::At { microseconds: date.checked_add(of_day)?, zone: false });
-        }
-        let (month, day) = (self.month?, self.day?);
-        match self.year {
-            Some(year) => {
-                let midnight = stamp::midnight(year, month, day)?;
-                Some(Wall::At { microseconds: midnight.checked_add(of_day)?, zone: false })
-            }
-            None => stamp::midnight(2000, month, day).map(|_| Wall::NoYear { month, day, of_day }),
-        }
-    }
-}
-
-/// How the names of each month begin in the languages whose short names `strftime` prints.
-const MONTHS: [&str; 12] = [
-    "jan ene gen sty янв led oca tammi",
-    "feb fev fév lut фев úno şub helmi",
-    "mar mär maa mrt mrz мар bře maalis",
-    "apr avr abr апр kwi dub nis huhti",
-    "mai may mag mei maj мая май kvě touko",
-    "jun juin giu cze июн haz kesä",
-    "jul juil lug lip июл tem heinä",
-    "aug aoû ago sie авг srp ağu elo",
-    "sep set wrz сен zář eyl syys",
-    "oct okt out ott paź окт říj eki loka",
-    "nov lis ноя kas marras",
-    "dec dez dic déc des gru дек pro ara joulu",
-];
-
-fn month(word: &str) -> Option<i8> {
-    let lower = word.to_lowercase();
-    let begins = |names: &str| names.split(' ').filter(|name| lower.starts_with(name)).map(str::len).max();
-    let found = MONTHS.iter().zip(1..).filter_map(|(names, month)| Some((begins(names)?, month)));
-    // Of `mar` and `marras` the longer one counts.
-    found.max_by_key(|(length, _)| *length).map(|(_, month)| month)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,7 +142,7 @@ mod tests {
     const WALL: i64 = 1_740_327_858_000_000;
 
     fn at(line: &str) -> Option<i64> {
-        let record = parse(line).unwrap_or_else(|| panic!("no record: {line}"));
+        let record = unwrapped_line(line).unwrap_or_else(|| panic!("no record: {line}"));
         assert_eq!((&*record.text, record.origin), ("NVRM: x", Origin::Kernel), "{line}");
         record.wall.and_then(|wall| wall.microseconds(Some(WALL)))
     }
@@ -279,23 +176,16 @@ mod tests {
             "> 10.5.0.2: user: warning: [2025-02-23T16:24:18Z]: NVRM: x",
             "\u{1b}[32mFeb 23 16:24:18 gpu-1 evil[1]:\u{1b}[0m NVRM: x",
         ] {
-            assert_eq!(parse(line).map(|record| record.origin), Some(Origin::Program), "{line}");
+            assert_eq!(unwrapped_line(line).map(|record| record.origin), Some(Origin::Program), "{line}");
         }
-        assert!(parse("evil[12]: NVRM: x").is_none(), "a process id is no node");
+        assert!(unwrapped_line("evil[12]: NVRM: x").is_none(), "a process id is no node");
     }
 
     #[test]
     fn an_indented_line_without_a_time_keeps_its_indent() {
-        assert!(parse("      NVRM: (PCI ID: 10de:26b5) installed in this system has").is_none());
-        assert!(parse("    [  171.620236] NVRM: x").is_some_and(|record| record.uptime_us == Some(171_620_236)));
-    }
-
-    #[test]
-    fn every_month_is_found_by_its_own_name() {
-        for (name, number) in
-            [("juin", 6), ("juillet", 7), ("Mai", 5), ("März", 3), ("marraskuu", 11), ("maaliskuu", 3)]
-        {
-            assert_eq!(month(name), Some(number), "{name}");
-        }
+        assert!(unwrapped_line("      NVRM: (PCI ID: 10de:26b5) installed in this system has").is_none());
+        assert!(
+            unwrapped_line("    [  171.620236] NVRM: x").is_some_and(|record| record.uptime_us == Some(171_620_236))
+        );
     }
 }

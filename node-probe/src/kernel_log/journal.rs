@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
-use syringe_core::xid::{EventLog, record};
+use syringe_core::xid::{EventLog, record_parser};
 
 use super::lines::Lines;
 use crate::child;
@@ -111,7 +111,7 @@ struct Newest {
 impl Newest {
     fn take(&mut self, line: &str, log: &mut EventLog) {
         self.entries = self.entries.saturating_add(1);
-        let Some(record) = record::parse_line(line) else { return log.push_line(line) };
+        let Some(record) = record_parser::parse_line(line) else { return log.push_line(line) };
         if record.is_of_interest() {
             self.bytes = self.bytes.saturating_add(line.len());
             self.kept.push(line.to_owned());

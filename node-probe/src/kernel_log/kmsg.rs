@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Read};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use syringe_core::xid::{Clock, EventLog, record};
+use syringe_core::xid::{Clock, EventLog, record_parser};
 
 /// Records have up to 8 KiB, with long dictionaries more.
 const BUFFER: usize = 16 * 1024;
@@ -57,7 +57,7 @@ pub(super) fn drain(device: &mut impl Read, log: &mut EventLog, began: u64, time
             Ok(0) => return done(End::Complete, first),
             Ok(length) => {
                 let text = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
-                let Some(record) = record::parse_kmsg(&text) else { continue };
+                let Some(record) = record_parser::parse_kmsg(&text) else { continue };
                 log.push_record(&record);
                 first = first.or(record.seq);
                 // A kernel that prints faster than this reads would feed it for ever.

@@ -135,7 +135,7 @@ fn kernel_buffer(buffer: Buffer, log: &mut EventLog, began: u64, problems: &mut 
         lines.push(&text, |line| log.push_line(line));
         lines.finish(|line| log.push_line(line));
         let first = text.split(|byte| *byte == b'\n').next().map(String::from_utf8_lossy);
-        return Ok(first.and_then(|first| xid::record::parse_kmsg(&first)?.seq) == Some(0));
+        return Ok(first.and_then(|first| xid::record_parser::parse_kmsg(&first)?.seq) == Some(0));
     }
     let drained = kmsg::drain(&mut file, log, began, kmsg::TIME)?;
     if drained.end == kmsg::End::TimeUp {

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use syringe_core::xid::EventLog;
-use syringe_core::xid::record::{self, Wall};
+use syringe_core::xid::record::Wall;
+use syringe_core::xid::record_parser;
 use syringe_core::xid::window::TEXT_LOGS;
 
 use super::lines::Lines;
@@ -82,7 +83,7 @@ fn push(file: &HostFile, log: &mut EventLog, zone: &TimeZone, now: Timestamp, de
         if std::mem::take(&mut skip) {
             return;
         }
-        if let Some(mut record) = record::parse_line(line) {
+        if let Some(mut record) = record_parser::parse_line(line) {
             without_year |= matches!(record.wall, Some(Wall::NoYear { .. }));
             record.localise(zone, now);
             log.push_record(&record);

@@ -17,9 +17,9 @@ use jiff::{SignedDuration, Timestamp};
 use kube::client::Body;
 use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::text::clean;
-use syringe_core::xid::record::{self, Record};
+use syringe_core::xid::record::Record;
 use syringe_core::xid::window::TEXT_LOGS;
-use syringe_core::xid::{self, EventLog, Options, window};
+use syringe_core::xid::{self, EventLog, Options, record_parser, window};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::kube_reason;
@@ -125,13 +125,14 @@ fn parsed(files: [(&str, Option<&Tail>); 2], since: Option<Timestamp>, now: Time
 }
 
 fn records(tail: &Tail) -> impl Iterator<Item = Record<'_>> {
-    tail.text.lines().skip(usize::from(tail.begins_inside)).filter_map(record::parse_line)
+    tail.text.lines().skip(usize::from(tail.begins_inside)).filter_map(record_parser::parse_line)
 }
 
 /// The zone of the lines, from the newest that has a time and the modification of its file.
 fn zone<'a>(mut newest_first: impl Iterator<Item = &'a Tail>, now: Timestamp) -> Zone {
     let last = |tail: &'a Tail| {
-        let last = tail.text.lines().rev().filter_map(record::parse_line).find(|record| record.wall.is_some())?;
+        let last =
+            tail.text.lines().rev().filter_map(record_parser::parse_line).find(|record| record.wall.is_some())?;
         Some((tail.modified, last.local_time(now)))
     };
     let (modified, local) = match newest_first.find_map(last) {

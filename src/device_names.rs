@@ -1,6 +1,6 @@
 //! The names by which a kubelet, a device plugin or a claim may call one GPU and the parts of it.
 
-use super::kubelet::Allocation;
+use crate::facts::kubelet::Allocation;
 use crate::report::{Report, Section};
 
 /// What one GPU is called.

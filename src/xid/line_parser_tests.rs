@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::{Line, Parsed, family, looks_like_gpu_error, parse};
+use super::{Parsed, family, looks_like_gpu_error, parse};
 use crate::facts::kernel_log::KernelEventKind as Kind;
+use crate::xid::line::Line;
 
 fn event(text: &str) -> Line {
     match parse(text) {

@@ -31,13 +31,13 @@ impl<'a> DeviceNames<'a> {
     }
 
     /// Whether a container has this GPU or a part of it.
-    pub fn are_in(&self, allocation: &Allocation) -> bool {
-        allocation.devices.iter().any(|device| self.contain(device, allocation.claim.is_some()))
+    pub fn match_allocation(&self, allocation: &Allocation) -> bool {
+        allocation.devices.iter().any(|device| self.match_device(device, allocation.claim.is_some()))
     }
 
     /// Whether a device is this GPU or a part of it. `claimed`: the name is that of a driver of dynamic resource
     /// allocation, `gpu-3` or `gpu-3-mig-…`; N is the GPU's minor number there, in some its index.
-    fn contain(&self, device: &str, claimed: bool) -> bool {
+    fn match_device(&self, device: &str, claimed: bool) -> bool {
         let device = device.split("::").next().unwrap_or_default();
         let named = |prefix: &str, number: Option<u32>, separator: char| {
             let rest = number.and_then(|number| device.strip_prefix(prefix)?.strip_prefix(&number.to_string()));
@@ -58,11 +58,15 @@ mod tests {
     fn a_gpu_is_known_by_every_name_that_a_plugin_has_for_it() {
         let names = DeviceNames { uuids: vec!["GPU-a", "MIG-a"], minor: Some(1), index: Some(0) };
         for ours in ["GPU-a", "GPU-a::3", "MIG-a", "nvidia1", "nvidia1/vgpu3", "nvidia1/gi1"] {
-            assert!(names.contain(ours, false), "{ours}");
+            assert!(names.match_device(ours, false), "{ours}");
         }
         for other in ["GPU-b", "MIG-b", "nvidia0", "nvidia10", "nvidia10/gi1", "gpu-1", ""] {
-            assert!(!names.contain(other, false), "{other}");
+            assert!(!names.match_device(other, false), "{other}");
         }
-        assert!(names.contain("gpu-0", true) && names.contain("gpu-1-mig-9-0", true) && !names.contain("gpu-10", true));
+        assert!(
+            names.match_device("gpu-0", true)
+                && names.match_device("gpu-1-mig-9-0", true)
+                && !names.match_device("gpu-10", true)
+        );
     }
 }

@@ -15,7 +15,7 @@
 //! |---|---|
 //! | [`text`], [`pci`], [`nvml_codes`], [`since`] | cleaning of untrusted text, PCI addresses, codes of NVML's errors, times as a person types them |
 //! | [`facts`] | what is read from a node, one file for each section |
-//! | `wire`, [`fold`], `foreign` | the JSON document: reading, common values, cleaning |
+//! | `wire`, [`fold`], `untrusted` | the JSON document: reading, common values, cleaning |
 //! | [`report`] | the document that `node-probe` prints: sections, their status and problems |
 //! | [`device_names`] | the names of one GPU in other sections |
 //! | [`xid`] | kernel log lines: parsers, events, catalogue |
@@ -29,7 +29,6 @@ pub mod diagnosis;
 pub mod explanation;
 pub mod facts;
 pub mod fold;
-mod foreign;
 pub mod nvml_codes;
 pub mod operator;
 pub mod pci;
@@ -38,6 +37,7 @@ pub mod report;
 pub mod scenarios;
 pub mod since;
 pub mod text;
+mod untrusted;
 mod wire;
 pub mod xid;
 

@@ -19,7 +19,7 @@ use crate::facts::processes::Processes;
 use crate::facts::telemetry::Telemetry;
 use crate::facts::topology::Topology;
 use crate::fold::{fold, unfold};
-use crate::{foreign, wire};
+use crate::{untrusted, wire};
 
 /// Version of this document's shape. Grows when a field changes its meaning or goes away, not when one is added.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -93,7 +93,7 @@ impl Report {
     /// When it is no report to its end, or is made to grow beyond measure when it is read.
     pub fn from_node(document: &[u8]) -> Result<Self, serde_json::Error> {
         let mut value = serde_json::from_slice(document)?;
-        foreign::tame(&mut value)?;
+        untrusted::sanitize(&mut value)?;
         wire::read(value)
     }
 }

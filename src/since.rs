@@ -20,7 +20,7 @@ enum Start {
 }
 
 /// Longest look back: the kernel's buffer and journals hold less in practice, and arithmetic stays in range.
-const LONGEST: jiff::SignedDuration = jiff::SignedDuration::from_hours(10 * 366 * 24);
+const MAX: jiff::SignedDuration = jiff::SignedDuration::from_hours(10 * 366 * 24);
 
 impl Since {
     /// The moment, given what "now" is.
@@ -59,7 +59,7 @@ impl FromStr for Since {
             Err(_) => {
                 let span: Span = text.parse().map_err(|_| wrong())?;
                 let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| wrong())?;
-                if duration.is_negative() || duration.is_zero() || duration > LONGEST {
+                if duration.is_negative() || duration.is_zero() || duration > MAX {
                     return Err(format!("'{shown}' must be more than nothing and at most 10 years"));
                 }
                 Start::Ago(duration)

@@ -144,7 +144,9 @@ impl ToolCommand {
     /// The API server that must be meant.
     pub(crate) fn server(&self) -> Option<String> {
         match self {
-            Self::KillGpuProcess(ActionArgs { server, .. }) | Self::ResetGpu(ActionArgs { server, .. }) => server.clone(),
+            Self::KillGpuProcess(ActionArgs { server, .. }) | Self::ResetGpu(ActionArgs { server, .. }) => {
+                server.clone()
+            }
             _ => None,
         }
     }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{self, Cli, Command, Output};
 use crate::audit;
 use crate::call::Call;
-use crate::consent::{Prompt, Consent, AlwaysYes, Terminal};
+use crate::consent::{AlwaysYes, Consent, Prompt, Terminal};
 use crate::error::Failure;
 use crate::kubernetes::Contexts;
 use crate::mcp::{Server, serve};

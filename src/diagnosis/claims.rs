@@ -11,7 +11,7 @@ use crate::facts::topology::GpuTopology;
 
 /// What is known of one fact of one GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
+enum FactState {
     /// It was read.
     Read,
     /// The driver says that these GPUs do not have it.
@@ -133,11 +133,11 @@ pub(super) fn of(node: &Node<'_>) -> Claims {
         return claims;
     }
     for claim in CLAIMS.iter().filter(|claim| node.has(claim.section)) {
-        let of = |wanted: Known| -> Vec<(Option<u32>, String)> {
-            let found = gpus.iter().filter(|gpu| known(node, gpu, claim) == wanted);
+        let of = |wanted: FactState| -> Vec<(Option<u32>, String)> {
+            let found = gpus.iter().filter(|gpu| fact_state(node, gpu, claim) == wanted);
             found.map(|gpu| (gpu.index, gpu.label())).collect()
         };
-        let (missing, not_offered) = (of(Known::Missing), of(Known::NotOffered));
+        let (missing, not_offered) = (of(FactState::Missing), of(FactState::NotOffered));
         if missing.is_empty() && not_offered.is_empty() {
             claims.made.push(claim.words);
         }
@@ -155,18 +155,18 @@ pub(super) fn of(node: &Node<'_>) -> Claims {
     claims
 }
 
-fn known(node: &Node<'_>, gpu: &Gpu, claim: &Claim) -> Known {
+fn fact_state(node: &Node<'_>, gpu: &Gpu, claim: &Claim) -> FactState {
     let lacks = |field: &str| {
         gpu.index.is_some_and(|index| node.availability(claim.section, index, field) == Availability::Unsupported)
     };
     if (claim.is_read)(node, gpu) {
-        Known::Read
+        FactState::Read
     } else if claim.sources.iter().all(|fields| fields.iter().any(|field| lacks(field)))
         || has_no_links(node, gpu, claim)
     {
-        Known::NotOffered
+        FactState::NotOffered
     } else {
-        Known::Missing
+        FactState::Missing
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts.extend(kubelet(node));
     if !node.cluster.gpu_conditions.is_empty() {
         let conditions = node.cluster.gpu_conditions.iter().map(|text| quote::reason(text));
-        drafts.push(Draft::here(CONDITION).because_of(conditions));
+        drafts.push(Draft::on_node(CONDITION).with_all_evidence(conditions));
     }
     drafts
 }
@@ -75,15 +75,23 @@ fn counts(node: &Node<'_>) -> Vec<Draft> {
     ];
     match expected(node) {
         Some((count, who)) if looked && nobody => {
-            vec![Draft::here(NONE_FOUND).because(format!("Kubernetes {who}: {count}")).because_of(counted)]
+            vec![
+                Draft::on_node(NONE_FOUND)
+                    .with_evidence(format!("Kubernetes {who}: {count}"))
+                    .with_all_evidence(counted),
+            ]
         }
         // With PCI unread, NVML's failure says nothing about the hardware.
-        None if nobody && on_pci.is_some() => vec![Draft::here(NOT_GPU_NODE).because_of(counted)],
+        None if nobody && on_pci.is_some() => vec![Draft::on_node(NOT_GPU_NODE).with_all_evidence(counted)],
         Some((count, who)) => {
             let known = u32::try_from(node.listed().count()).unwrap_or(u32::MAX);
             // GPUs that are known but do not answer have their own finding.
             let fewer = known > 0 && known < count;
-            let draft = || Draft::here(FEWER).because(format!("Kubernetes {who}: {count}")).because_of(counted.clone());
+            let draft = || {
+                Draft::on_node(FEWER)
+                    .with_evidence(format!("Kubernetes {who}: {count}"))
+                    .with_all_evidence(counted.clone())
+            };
             fewer.then(draft).into_iter().collect()
         }
         None => Vec::new(),
@@ -112,7 +120,8 @@ fn offers(node: &Node<'_>) -> Option<Draft> {
     }
     let allocatable = node.cluster.gpu_allocatable?;
     (allocatable < capacity).then(|| {
-        Draft::here(UNALLOCATABLE).because(format!("Kubernetes capacity {capacity}, allocatable {allocatable}"))
+        Draft::on_node(UNALLOCATABLE)
+            .with_evidence(format!("Kubernetes capacity {capacity}, allocatable {allocatable}"))
     })
 }
 
@@ -129,15 +138,15 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
         Some(_) => "Kubernetes capacity: 0",
         None => "Kubernetes capacity: no such resource",
     };
-    let draft = Draft::here(NOT_ADVERTISED).because(format!("{capacity}, NVML lists {present}"));
+    let draft = Draft::on_node(NOT_ADVERTISED).with_evidence(format!("{capacity}, NVML lists {present}"));
     if cluster.gpu_plugin_in_cluster == Some(false) {
         let advice = "Nothing, where GPUs are used outside Kubernetes. Else install NVIDIA's device plugin (or GPU \
                       Operator) in the cluster of {node}.";
-        let draft = draft.because("no node of the cluster offers GPUs, and none runs a device plugin");
-        return Some(draft.graded(Severity::Info).act(super::ActionCode::None, advice));
+        let draft = draft.with_evidence("no node of the cluster offers GPUs, and none runs a device plugin");
+        return Some(draft.with_severity(Severity::Info).with_action(super::ActionCode::None, advice));
     }
     let unasked = cluster.gpu_dra.is_none().then_some("whether dynamic resource allocation serves it is not known");
-    Some(draft.because_of(unasked.map(str::to_owned)))
+    Some(draft.with_all_evidence(unasked.map(str::to_owned)))
 }
 
 /// The kubelet's books against NVML's list.
@@ -154,7 +163,7 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
                 quote::data(&allocation.holder()),
                 quote::data(&allocation.container)
             );
-            let mut draft = Draft::here(ALLOCATED_MISSING).because(who).because("NVML does not list it");
+            let mut draft = Draft::on_node(ALLOCATED_MISSING).with_evidence(who).with_evidence("NVML does not list it");
             draft.scope.pod_uid = Some(allocation.pod_uid.clone()).filter(|uid| !uid.is_empty());
             draft.scope.uuid = missing.first().map(|name| quote::data(name));
             drafts.push(draft);
@@ -170,7 +179,7 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
             .collect();
         if !missing.is_empty() {
             let resource = quote::data(&registered.resource);
-            drafts.push(Draft::here(STALE_DEVICES).because(format!("{resource}: {}", missing.join(", "))));
+            drafts.push(Draft::on_node(STALE_DEVICES).with_evidence(format!("{resource}: {}", missing.join(", "))));
         }
     }
     if let Some(live) = &node.cluster.live_pod_uids {
@@ -178,7 +187,7 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
         let gone = known.filter(|allocation| !live.contains(&allocation.pod_uid));
         let gone: Vec<String> = gone.map(|allocation| format!("pod {}", quote::data(&allocation.pod_uid))).collect();
         if !gone.is_empty() {
-            drafts.push(Draft::here(STALE_ALLOCATION).because_of(gone).graded(Severity::Info));
+            drafts.push(Draft::on_node(STALE_ALLOCATION).with_all_evidence(gone).with_severity(Severity::Info));
         }
     }
     drafts

@@ -19,19 +19,19 @@ rules! {
 const BUSY_PERCENT: u32 = 95;
 
 /// Reads and writes of memory that a spinning kernel makes.
-const MOST_MEMORY_PERCENT: u32 = 2;
+const MAX_MEMORY_PERCENT: u32 = 2;
 
 /// Work at full utilization draws more than this share of the limit.
-const MOST_POWER_PERCENT: u32 = 40;
+const MAX_POWER_PERCENT: u32 = 40;
 
 /// One GPU that spins may be one program's own doing.
-const FEWEST: usize = 2;
+const MIN_GPUS: usize = 2;
 
 /// One finding for all GPUs that wait.
 pub(super) fn judge(node: &Node<'_>) -> Option<Draft> {
     let gone = node.gpus.iter().find(|gpu| is_gone(node, gpu))?;
     let waiting: Vec<&Gpu> = node.answering().filter(|gpu| *gpu != gone && spins(node, gpu)).collect();
-    if waiting.len() < FEWEST {
+    if waiting.len() < MIN_GPUS {
         return None;
     }
     let labels: Vec<_> = waiting.iter().map(|gpu| (gpu.index, gpu.label())).collect();
@@ -40,20 +40,20 @@ pub(super) fn judge(node: &Node<'_>) -> Option<Draft> {
     let most = waiting.iter().filter_map(watts).max().unwrap_or(0) / 1000;
     let limit = waiting.iter().filter_map(limit).min().unwrap_or(0) / 1000;
     let gpus = quote::gpus(&labels);
-    let draft = Draft::here(WAITS)
-        .because(format!(
+    let draft = Draft::on_node(WAITS)
+        .with_evidence(format!(
             "{gpus}: utilization from {BUSY_PERCENT} % on, no memory traffic, {most} W of {limit} W at the most"
         ))
-        .because(format!("{} is gone", gone.label()));
+        .with_evidence(format!("{} is gone", gone.label()));
     let advice = draft.advice.replace("{gpu}", &gpus);
-    Some(draft.act(WAITS.action, advice))
+    Some(draft.with_action(WAITS.action, advice))
 }
 
 fn is_gone(node: &Node<'_>, gpu: &Gpu) -> bool {
     let fell = |event: &crate::facts::kernel_log::KernelEvent| {
         (is_off_bus(event) || is_xid(event, &GSP_CODES)) && concerns(event, gpu)
     };
-    !node.reads(gpu) && (!gpu.from_log && !gpu.answers || node.timeline.current().any(fell))
+    !node.is_readable(gpu) && (!gpu.from_log && !gpu.answers || node.timeline.current().any(fell))
 }
 
 fn spins(node: &Node<'_>, gpu: &Gpu) -> bool {
@@ -63,8 +63,8 @@ fn spins(node: &Node<'_>, gpu: &Gpu) -> bool {
         .power
         .draw_milliwatts
         .zip(limit)
-        .is_some_and(|(draw, limit)| u64::from(draw) * 100 <= u64::from(limit) * u64::from(MOST_POWER_PERCENT));
+        .is_some_and(|(draw, limit)| u64::from(draw) * 100 <= u64::from(limit) * u64::from(MAX_POWER_PERCENT));
     let busy = now.utilization.gpu_percent.is_some_and(|percent| (BUSY_PERCENT..=100).contains(&percent));
-    let still = now.utilization.memory_percent.is_some_and(|percent| percent <= MOST_MEMORY_PERCENT);
+    let still = now.utilization.memory_percent.is_some_and(|percent| percent <= MAX_MEMORY_PERCENT);
     busy && still && little
 }

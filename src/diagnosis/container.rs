@@ -14,7 +14,7 @@ rules! {
     NONE: "container-without-devices" Critical Driver TOOLKIT_DOC, "A container that was to get GPUs has no device of them",
         UpdateSoftware "Check on {node} that containers run with NVIDIA's runtime or CDI (runtimeClassName, the runtime's \
             configuration), then restart the pod.";
-    STALE: "container-device-stale" Critical Driver TOOLKIT_DOC, "A container has device files of an earlier driver load",
+    STALE_AFTER: "container-device-stale" Critical Driver TOOLKIT_DOC, "A container has device files of an earlier driver load",
         RestartPod "Restart the pod on {node}: the driver numbered its devices anew when it was loaded, and the container \
             still has the old numbers.";
 }
@@ -31,23 +31,28 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let wanted = container.visible_devices.as_deref().filter(|value| !NO_GPU.contains(value));
     if let (Some(wanted), true) = (wanted, container.devices.is_empty()) {
         let wanted = format!("NVIDIA_VISIBLE_DEVICES={}, and no /dev/nvidia* in it", quote::data(wanted));
-        return vec![about(NONE, container).because(wanted)];
+        return vec![about(NONE, container).with_evidence(wanted)];
     }
     let denied = |device: &&ContainerDevice| device.access == Access::Denied && !device.stale;
     let mut drafts = Vec::new();
     if let Some(named) = named(container.devices.iter().filter(denied)) {
         let denied = format!("its device cgroup denies {named}, which it has in /dev");
-        drafts.push(about(DENIED, container).because(denied).because("programs in it see: NVML \"Unknown Error\""));
+        drafts.push(
+            about(DENIED, container).with_evidence(denied).with_evidence("programs in it see: NVML \"Unknown Error\""),
+        );
     }
     if let Some(named) = named(container.devices.iter().filter(|device| device.stale)) {
-        drafts.push(about(STALE, container).because(format!("{named}: not the device that the node has by this name")));
+        drafts.push(
+            about(STALE_AFTER, container)
+                .with_evidence(format!("{named}: not the device that the node has by this name")),
+        );
     }
     drafts
 }
 
 fn about(rule: super::Rule, container: &ContainerAccess) -> Draft {
     let id = container.container_id.get(..12).unwrap_or(&container.container_id);
-    let mut draft = Draft::here(rule).because(format!("container {}", quote::data(id)));
+    let mut draft = Draft::on_node(rule).with_evidence(format!("container {}", quote::data(id)));
     draft.scope.pod_uid = container.pod_uid.as_deref().map(quote::data);
     draft
 }

@@ -37,7 +37,7 @@ const SHORTEST: SignedDuration = SignedDuration::from_hours(1);
 /// The log's window, its gaps, and the machine's other trouble.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> =
-        window_too_short(node).map(|words| Draft::here(SHORT).because(words)).into_iter().collect();
+        window_too_short(node).map(|words| Draft::on_node(SHORT).with_evidence(words)).into_iter().collect();
     if let Some(log) = node.kernel_log() {
         let sum =
             |of: fn(&Coverage) -> u64| log.coverage.iter().fold(0_u64, |sum, source| sum.saturating_add(of(source)));
@@ -50,7 +50,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
         ];
         for (rule, count, words) in counts {
             if count > 0 {
-                drafts.push(Draft::here(rule).because(format!("{count} {words}")));
+                drafts.push(Draft::on_node(rule).with_evidence(format!("{count} {words}")));
             }
         }
     }
@@ -69,7 +69,7 @@ fn unread(node: &Node<'_>) -> Option<Draft> {
         std::iter::once(count).chain(samples)
     });
     let lines: Vec<String> = lines.collect();
-    (!lines.is_empty()).then(|| Draft::here(UNREAD).because_of(lines))
+    (!lines.is_empty()).then(|| Draft::on_node(UNREAD).with_all_evidence(lines))
 }
 
 /// In words, that the log holds errors which could not be decoded: no all-clear.
@@ -183,14 +183,14 @@ fn neighbours(node: &Node<'_>) -> Vec<Draft> {
         node.timeline.of_kind(Kind::Mce).partition(|event| harmless(event.sub_code.as_deref()));
     for (events, severity) in [(grave, Severity::Warning), (corrected, Severity::Info)] {
         if !events.is_empty() {
-            drafts.push(Draft::here(MACHINE_CHECK).graded(severity).seen_all(events));
+            drafts.push(Draft::on_node(MACHINE_CHECK).with_severity(severity).with_events(events));
         }
     }
     let cards =
         node.timeline.of_kind(Kind::Nic).filter(|event| event.sub_code.as_deref() != Some("insufficient_power"));
     let cards: Vec<_> = cards.collect();
     if !cards.is_empty() {
-        drafts.push(Draft::here(NIC).seen_all(cards));
+        drafts.push(Draft::on_node(NIC).with_events(cards));
     }
     drafts
 }

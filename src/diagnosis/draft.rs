@@ -13,7 +13,7 @@ use crate::pci::PciAddress;
 const MERGE_FROM: usize = 3;
 
 /// Lines of evidence that one finding keeps. The rest is counted.
-const MOST_EVIDENCE: usize = 10;
+const MAX_EVIDENCE: usize = 10;
 
 /// A finding without its names.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +41,7 @@ pub(super) struct Concluded {
 
 impl Draft {
     /// The rule applied to the node as a whole.
-    pub(super) fn here(rule: Rule) -> Self {
+    pub(super) fn on_node(rule: Rule) -> Self {
         Self {
             rule,
             severity: rule.severity,
@@ -55,13 +55,13 @@ impl Draft {
     }
 
     /// The rule applied to one GPU.
-    pub(super) fn on(rule: Rule, gpu: &Gpu) -> Self {
+    pub(super) fn on_gpu(rule: Rule, gpu: &Gpu) -> Self {
         let scope = Scope { gpu: gpu.index, uuid: gpu.uuid.clone(), pci: gpu.pci.clone(), ..Scope::default() };
-        Self { scope, ..Self::here(rule) }
+        Self { scope, ..Self::on_node(rule) }
     }
 
     /// Adds a fact.
-    pub(super) fn because(mut self, evidence: impl Into<String>) -> Self {
+    pub(super) fn with_evidence(mut self, evidence: impl Into<String>) -> Self {
         let evidence = evidence.into();
         if !evidence.is_empty() && !self.evidence.contains(&evidence) {
             self.evidence.push(evidence);
@@ -70,45 +70,45 @@ impl Draft {
     }
 
     /// Adds several facts.
-    pub(super) fn because_of(self, evidence: impl IntoIterator<Item = String>) -> Self {
-        evidence.into_iter().fold(self, Self::because)
+    pub(super) fn with_all_evidence(self, evidence: impl IntoIterator<Item = String>) -> Self {
+        evidence.into_iter().fold(self, Self::with_evidence)
     }
 
     /// Adds a kernel event.
-    pub(super) fn seen(mut self, event: &KernelEvent) -> Self {
+    pub(super) fn with_event(mut self, event: &KernelEvent) -> Self {
         self.when = self.when.max(event.last);
-        self.because(quote::event(event))
+        self.with_evidence(quote::event(event))
     }
 
     /// Adds several kernel events.
-    pub(super) fn seen_all<'a>(self, events: impl IntoIterator<Item = &'a KernelEvent>) -> Self {
-        events.into_iter().fold(self, Self::seen)
+    pub(super) fn with_events<'a>(self, events: impl IntoIterator<Item = &'a KernelEvent>) -> Self {
+        events.into_iter().fold(self, Self::with_event)
     }
 
     /// Takes the time of a kernel event that is quoted in other words.
-    pub(super) fn at(self, event: &KernelEvent) -> Self {
+    pub(super) fn with_time_of(self, event: &KernelEvent) -> Self {
         Self { when: self.when.max(event.last), ..self }
     }
 
     /// Makes it as grave as the facts are; the rule's own severity is the most.
-    pub(super) fn graded(self, severity: Severity) -> Self {
+    pub(super) fn with_severity(self, severity: Severity) -> Self {
         Self { severity: severity.min(self.rule.severity), ..self }
     }
 
     /// Makes it mild where the GPU works again; what it was stays said.
     pub(super) fn unless_recovered(self, recovered: Option<Recovered>) -> Self {
         let Some(recovered) = recovered else { return self };
-        let severity = if recovered == Recovered::Lately { Severity::Warning } else { Severity::Info };
-        self.graded(severity)
-            .because("NVML reads the GPU now, and no uncorrected error is counted since the driver was loaded")
-            .act(
+        let severity = if recovered == Recovered::Recently { Severity::Warning } else { Severity::Info };
+        self.with_severity(severity)
+            .with_evidence("NVML reads the GPU now, and no uncorrected error is counted since the driver was loaded")
+            .with_action(
                 ActionCode::Watch,
                 "Nothing now: {gpu} of {node} works again. Watch it; the past is in the kernel log.",
             )
     }
 
     /// Replaces the usual action.
-    pub(super) fn act(self, action: ActionCode, advice: impl Into<String>) -> Self {
+    pub(super) fn with_action(self, action: ActionCode, advice: impl Into<String>) -> Self {
         Self { action, advice: advice.into(), ..self }
     }
 
@@ -135,7 +135,7 @@ impl Draft {
 }
 
 /// Drafts → findings: merged, named, worst first.
-pub(super) fn finish(drafts: Vec<Draft>, node: &str) -> Vec<Concluded> {
+pub(super) fn into_findings(drafts: Vec<Draft>, node: &str) -> Vec<Concluded> {
     let mut groups: Vec<(Draft, Vec<Draft>)> = Vec::new();
     for draft in drafts {
         match groups.iter_mut().find(|(first, _)| first.merges_with(&draft)) {
@@ -206,7 +206,7 @@ fn named(draft: Draft, evidence: Vec<String>, (place, addresses): (String, Vec<P
         id: draft.rule.id.to_owned(),
         severity: draft.severity,
         class: draft.rule.class,
-        scope: Scope { node: (node != super::node::NAMELESS).then(|| node.to_owned()), ..draft.scope },
+        scope: Scope { node: (node != super::node::UNKNOWN_NODE_NAME).then(|| node.to_owned()), ..draft.scope },
         addresses,
         title: draft.rule.title.to_owned(),
         evidence,
@@ -217,9 +217,9 @@ fn named(draft: Draft, evidence: Vec<String>, (place, addresses): (String, Vec<P
 }
 
 fn capped(mut evidence: Vec<String>) -> Vec<String> {
-    if evidence.len() > MOST_EVIDENCE {
-        let more = evidence.len() - (MOST_EVIDENCE - 1);
-        evidence.truncate(MOST_EVIDENCE - 1);
+    if evidence.len() > MAX_EVIDENCE {
+        let more = evidence.len() - (MAX_EVIDENCE - 1);
+        evidence.truncate(MAX_EVIDENCE - 1);
         evidence.push(format!("and {more} more facts of this kind"));
     }
     evidence
@@ -228,7 +228,7 @@ fn capped(mut evidence: Vec<String>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnosis::node::NAMELESS;
+    use crate::diagnosis::node::UNKNOWN_NODE_NAME;
 
     const RULE: Rule = Rule {
         id: "a-rule",
@@ -246,20 +246,21 @@ mod tests {
 
     #[test]
     fn three_gpus_of_which_the_same_is_said_are_one_finding() {
-        let drafts = || [0, 1, 2, 5].map(|index| Draft::on(RULE, &gpu(index)).because("off"));
-        let findings = finish(drafts().to_vec(), "gpu-1");
+        let drafts = || [0, 1, 2, 5].map(|index| Draft::on_gpu(RULE, &gpu(index)).with_evidence("off"));
+        let findings = into_findings(drafts().to_vec(), "gpu-1");
         let [only] = findings.as_slice() else { panic!("{} findings", findings.len()) };
         assert_eq!(only.finding.evidence, ["GPUs 0-2, 5: off"]);
         assert_eq!(only.finding.action.text, "Watch GPUs 0-2, 5 of gpu-1.");
         assert_eq!((only.finding.scope.gpu, only.finding.scope.node.as_deref()), (None, Some("gpu-1")));
-        assert_eq!(finish(drafts()[..2].to_vec(), NAMELESS).len(), 2, "two lines read well");
+        assert_eq!(into_findings(drafts()[..2].to_vec(), UNKNOWN_NODE_NAME).len(), 2, "two lines read well");
     }
 
     #[test]
     fn a_finding_is_never_graver_than_its_rule_and_keeps_ten_lines() {
-        let draft =
-            (0..12).fold(Draft::here(RULE).graded(Severity::Fatal), |draft, line| draft.because(line.to_string()));
-        let findings = finish(vec![draft], NAMELESS);
+        let draft = (0..12).fold(Draft::on_node(RULE).with_severity(Severity::Fatal), |draft, line| {
+            draft.with_evidence(line.to_string())
+        });
+        let findings = into_findings(vec![draft], UNKNOWN_NODE_NAME);
         let finding = &findings.first().expect("a finding").finding;
         assert_eq!(finding.severity, Severity::Warning);
         assert_eq!(

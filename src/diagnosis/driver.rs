@@ -102,7 +102,7 @@ fn usable(node: &Node<'_>) -> Vec<Draft> {
         let all = host.map(|host| host.pci_gpus.as_slice()).unwrap_or_default();
         let bound = all.iter().filter(|gpu| gpu.driver.as_deref() == Some("nouveau")).count();
         let evidence = format!("nouveau is bound to {bound} of {}", quote::count(all.len(), "GPU"));
-        return vec![Draft::here(NOUVEAU).because(evidence)];
+        return vec![Draft::on_node(NOUVEAU).with_evidence(evidence)];
     }
     let works = node.inventory().is_some_and(|inventory| !inventory.gpus.is_empty());
     if works {
@@ -110,7 +110,10 @@ fn usable(node: &Node<'_>) -> Vec<Draft> {
         let slow = node.nvml_problem(&[codes::TIMEOUT]).map(|problem| {
             let words = format!("{}: {}", quote::data(&problem.what), quote::reason(&problem.why));
             let watch = "Ask again in a minute; if NVML of {node} stops again, drain it and look at the kernel log.";
-            Draft::here(HANGS).graded(Severity::Warning).act(ActionCode::Watch, watch).because(words)
+            Draft::on_node(HANGS)
+                .with_severity(Severity::Warning)
+                .with_action(ActionCode::Watch, watch)
+                .with_evidence(words)
         });
         return slow.into_iter().collect();
     }
@@ -147,28 +150,28 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
     };
     let unsupported: Vec<&KernelEvent> = node.timeline.of_kind(Kind::NotSupported).collect();
     let mut draft = if rule.id == NOT_LOADED.id && !unsupported.is_empty() {
-        wrong_driver(Draft::here(WRONG_DRIVER), &unsupported)
+        wrong_driver(Draft::on_node(WRONG_DRIVER), &unsupported)
     } else {
-        Draft::here(rule)
+        Draft::on_node(rule)
     };
-    draft = draft.because_of(problem.map(|problem| quote::reason(&problem.why)));
+    draft = draft.with_all_evidence(problem.map(|problem| quote::reason(&problem.why)));
     if let Some(driver) = driver {
         let versions = [("loaded module", &driver.loaded), ("library on disk", &driver.library)];
         let words = versions
             .map(|(what, version)| format!("{what} {}", version.as_deref().map_or("none".to_owned(), quote::data)));
-        draft = draft.because(words.join(", ")).because_of(module_of_kernel(node, driver));
+        draft = draft.with_evidence(words.join(", ")).with_all_evidence(module_of_kernel(node, driver));
     }
     let pci = node.host().map_or(0, |host| host.pci_gpus.len());
     if pci > 0 {
-        draft = draft.because(format!("PCI shows {}", quote::count(pci, "GPU")));
+        draft = draft.with_evidence(format!("PCI shows {}", quote::count(pci, "GPU")));
     }
     if rule.id == HANGS.id && may_be_waking(node) {
-        draft = draft.graded(Severity::Warning).act(ActionCode::Watch, WAKING).because(
+        draft = draft.with_severity(Severity::Warning).with_action(ActionCode::Watch, WAKING).with_evidence(
             "nvidia-persistenced does not run, no process has a GPU open, and the kernel log has no Xid: it may be \
              the first initialisation",
         );
     }
-    Some(draft.because_of(node.timeline.of_kind(Kind::ApiMismatch).map(quote::event).take(1)))
+    Some(draft.with_all_evidence(node.timeline.of_kind(Kind::ApiMismatch).map(quote::event).take(1)))
 }
 
 /// Whether there is a module that could be loaded, where that was seen and none is.
@@ -204,7 +207,7 @@ fn set_up(node: &Node<'_>, host: &Host, broken: bool) -> Vec<Draft> {
     // NVML answers, so they may exist elsewhere (a driver container has a /dev of its own): no more than a warning.
     if !host.device_nodes_missing.is_empty() && !broken && host.driver.loaded.is_some() {
         let names: Vec<String> = host.device_nodes_missing.iter().take(8).map(|name| quote::data(name)).collect();
-        drafts.push(Draft::here(DEVICE_NODES).because(format!("missing in /dev: {}", names.join(", "))));
+        drafts.push(Draft::on_node(DEVICE_NODES).with_evidence(format!("missing in /dev: {}", names.join(", "))));
     }
     if let (Some(loaded), false) = (&host.driver.loaded, broken) {
         let others = [("module on disk", &host.driver.module_on_disk), ("library on disk", &host.driver.library)];
@@ -214,7 +217,7 @@ fn set_up(node: &Node<'_>, host: &Host, broken: bool) -> Vec<Draft> {
         });
         let differing: Vec<String> = differing.collect();
         if !differing.is_empty() {
-            drafts.push(Draft::here(UPDATE_PENDING).because_of(differing));
+            drafts.push(Draft::on_node(UPDATE_PENDING).with_all_evidence(differing));
         }
     }
     drafts.extend(fabric_manager(node));
@@ -230,14 +233,14 @@ pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
     let states: Vec<&str> = topology.gpus.iter().filter_map(|gpu| Some(gpu.fabric.as_ref()?.state.as_str())).collect();
     let registered = !states.is_empty() && states.iter().all(|state| *state == "completed");
     let switches = u32::try_from(topology.nvswitches.len()).unwrap_or(u32::MAX);
-    let draft = Draft::here(NO_FABRIC_MANAGER)
-        .because(format!("{switches} NVSwitches on PCI, nv-fabricmanager is not running"));
+    let draft = Draft::on_node(NO_FABRIC_MANAGER)
+        .with_evidence(format!("{switches} NVSwitches on PCI, nv-fabricmanager is not running"));
     Some(if registered {
         // What runs goes on; what is reset will not come back.
-        draft.graded(Severity::Warning).because("all GPUs are still registered with the fabric")
+        draft.with_severity(Severity::Warning).with_evidence("all GPUs are still registered with the fabric")
     } else {
         let waiting = states.iter().filter(|state| **state != "completed").count();
-        draft.because_of(
+        draft.with_all_evidence(
             (waiting > 0).then(|| format!("{} not registered with the fabric", quote::count(waiting, "GPU"))),
         )
     })
@@ -254,14 +257,14 @@ fn persistence(node: &Node<'_>) -> Vec<Draft> {
     } else {
         "persistence mode off"
     };
-    off.map(|gpu| Draft::on(PERSISTENCE, gpu).because(evidence)).collect()
+    off.map(|gpu| Draft::on_gpu(PERSISTENCE, gpu).with_evidence(evidence)).collect()
 }
 
 /// 119 and 120: the firmware that runs the GPU for the driver.
 fn gsp(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     let positions = |gpu| -> Vec<usize> {
-        let of_gpu = node.timeline.present().filter(|(_, event)| {
+        let of_gpu = node.timeline.unexplained().filter(|(_, event)| {
             super::timeline::is_xid(event, &super::timeline::GSP_CODES) && super::timeline::concerns(event, gpu)
         });
         of_gpu.map(|(at, _)| at).collect()
@@ -271,18 +274,18 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
     for (gpu, at) in &failing {
         let rule = if failing.len() > 1 { GSP_SEVERAL } else { GSP };
         let events: Vec<_> = at.iter().map(|&at| node.timeline.events[at].fact).collect();
-        let mut draft = Draft::on(rule, gpu).seen_all(events.iter().copied());
+        let mut draft = Draft::on_gpu(rule, gpu).with_events(events.iter().copied());
         if limited {
-            draft = draft.because("the driver limits these lines: the count is a lower bound");
+            draft = draft.with_evidence("the driver limits these lines: the count is a lower bound");
         }
         let stuck = processes::stuck_on(node, gpu);
         if stuck.is_empty() {
             draft = draft.aged(node, gpu, &events, true);
         } else {
             let pids: Vec<String> = stuck.iter().take(4).map(u32::to_string).collect();
-            draft = draft.because(format!("uninterruptible processes: pid {}", pids.join(", ")));
+            draft = draft.with_evidence(format!("uninterruptible processes: pid {}", pids.join(", ")));
         }
-        drafts.push(draft.because_of(node.timeline.consequences(at)));
+        drafts.push(draft.with_all_evidence(node.timeline.consequences(at)));
     }
     for gpu in &node.gpus {
         let lines = node.timeline.of_kind(Kind::GspFailed).filter(|event| super::timeline::concerns(event, gpu));
@@ -291,21 +294,21 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
         let of_gpu = |event: &&KernelEvent| super::timeline::concerns(event, gpu);
         let limits: Vec<_> = node.timeline.of_kind(Kind::GspRateLimit).filter(of_gpu).collect();
         if !limits.is_empty() && !known {
-            drafts.push(rate_limited(Draft::on(GSP_LINES, gpu), limits).because_of(lines));
+            drafts.push(rate_limited(Draft::on_gpu(GSP_LINES, gpu), limits).with_all_evidence(lines));
             continue;
         }
         if !lines.is_empty() && !known {
-            drafts.push(Draft::on(GSP_LINES, gpu).because_of(lines));
+            drafts.push(Draft::on_gpu(GSP_LINES, gpu).with_all_evidence(lines));
         }
     }
     let nameless: Vec<_> = node.timeline.of_kind(Kind::GspFailed).filter(|event| event.pci_address.is_none()).collect();
     if !nameless.is_empty() && failing.is_empty() {
-        drafts.push(Draft::here(GSP_LINES).seen_all(nameless));
+        drafts.push(Draft::on_node(GSP_LINES).with_events(nameless));
     }
     let limits: Vec<_> =
         node.timeline.of_kind(Kind::GspRateLimit).filter(|event| event.pci_address.is_none()).collect();
     if !limits.is_empty() && failing.is_empty() {
-        drafts.push(rate_limited(Draft::here(GSP_LINES), limits));
+        drafts.push(rate_limited(Draft::on_node(GSP_LINES), limits));
     }
     drafts.extend(gsp_differs(node));
     drafts
@@ -313,7 +316,7 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
 
 /// The driver limits its lines about GSP errors, and says itself that the GPU likely needs a reset.
 fn rate_limited(draft: Draft, limits: Vec<&KernelEvent>) -> Draft {
-    draft.seen_all(limits).act(
+    draft.with_events(limits).with_action(
         ActionCode::DrainAndReset,
         "The driver says that {gpu} likely needs a reset: drain its work on {node}, then reset it.",
     )
@@ -323,7 +326,7 @@ fn gsp_differs(node: &Node<'_>) -> Vec<Draft> {
     let enabled = |gpu| node.inventory_of(gpu).and_then(|inventory| inventory.gsp_enabled);
     let some_on = node.gpus.iter().any(|gpu| enabled(gpu) == Some(true));
     let off = node.gpus.iter().filter(|gpu| some_on && enabled(gpu) == Some(false));
-    off.map(|gpu| Draft::on(GSP_OFF, gpu).because("GSP firmware off")).collect()
+    off.map(|gpu| Draft::on_gpu(GSP_OFF, gpu).with_evidence("GSP firmware off")).collect()
 }
 
 /// Lines of the driver that are no Xid.
@@ -346,7 +349,7 @@ fn logged(node: &Node<'_>, broken: bool) -> Vec<Draft> {
         }
         let lines: Vec<String> = node.timeline.of_kind(kind).map(quote::event).collect();
         if !lines.is_empty() {
-            drafts.push(Draft::here(rule).because_of(lines));
+            drafts.push(Draft::on_node(rule).with_all_evidence(lines));
         }
     }
     drafts
@@ -357,7 +360,7 @@ fn uvm(node: &Node<'_>) -> Vec<Draft> {
     let (fatal, other): (Vec<&KernelEvent>, Vec<&KernelEvent>) =
         node.timeline.of_kind(Kind::Uvm).partition(|event| event.sub_code.as_deref() == Some("fatal"));
     let groups = [(UVM_FATAL, fatal), (UVM_ERRORS, other)].into_iter().filter(|(_, events)| !events.is_empty());
-    groups.map(|(rule, events)| Draft::here(rule).seen_all(events)).collect()
+    groups.map(|(rule, events)| Draft::on_node(rule).with_events(events)).collect()
 }
 
 #[cfg(test)]

@@ -22,10 +22,10 @@ rules! {
 pub(super) const CELSIUS: std::ops::RangeInclusive<i32> = -20..=150;
 
 /// No board draws more: 10 kW.
-const MOST_MILLIWATTS: u32 = 10_000_000;
+const MAX_MILLIWATTS: u32 = 10_000_000;
 
 /// PCIe has no wider link.
-const MOST_LANES: u32 = 32;
+const MAX_LANES: u32 = 32;
 
 /// Every GPU's identity, and every GPU's values.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
@@ -33,7 +33,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     for gpu in &node.gpus {
         let values = impossible(node, gpu);
         if !values.is_empty() {
-            drafts.push(Draft::on(IMPOSSIBLE, gpu).because(values.join(", ")));
+            drafts.push(Draft::on_gpu(IMPOSSIBLE, gpu).with_evidence(values.join(", ")));
         }
     }
     drafts
@@ -52,7 +52,7 @@ fn same_identity(node: &Node<'_>) -> Option<Draft> {
     }
     let shared = holders.into_iter().filter(|(_, gpus)| gpus.len() > 1);
     let lines: Vec<String> = shared.map(|(name, gpus)| format!("{}: {name}", quote::gpus(&gpus))).collect();
-    (!lines.is_empty()).then(|| Draft::here(SAME_IDENTITY).because_of(lines))
+    (!lines.is_empty()).then(|| Draft::on_node(SAME_IDENTITY).with_all_evidence(lines))
 }
 
 /// `utilization 4294967295 %`.
@@ -71,8 +71,8 @@ fn impossible(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
         share("JPEG engine", use_of.jpeg_percent),
         share("optical flow engine", use_of.ofa_percent),
         now.temperature.gpu_celsius.filter(|celsius| !CELSIUS.contains(celsius)).map(|celsius| format!("{celsius} °C")),
-        now.power.draw_milliwatts.filter(|draw| *draw > MOST_MILLIWATTS).map(|draw| format!("draws {} W", draw / 1000)),
-        now.pcie.width.filter(|width| *width > MOST_LANES).map(|width| format!("PCIe x{width}")),
+        now.power.draw_milliwatts.filter(|draw| *draw > MAX_MILLIWATTS).map(|draw| format!("draws {} W", draw / 1000)),
+        now.pcie.width.filter(|width| *width > MAX_LANES).map(|width| format!("PCIe x{width}")),
         memory.map(|(used, total)| format!("{} of {} memory in use", quote::bytes(used), quote::bytes(total))),
     ];
     values.into_iter().flatten().collect()

@@ -4,7 +4,7 @@
 //! certain one. GPUs that only Kubernetes misses are in `cluster`.
 
 use super::draft::Draft;
-use super::node::{Gpu, Node, SETTLED, STALE};
+use super::node::{Gpu, Node, SETTLE_TIME, STALE_AFTER};
 use super::refused::refused_at_load;
 use super::rules::{DEBUG_DOC, NVML_DOC, XID_DOC, rules};
 use super::timeline::{concerns, follows, is_off_bus, is_xid};
@@ -40,7 +40,7 @@ rules! {
 }
 
 /// PCIe errors this long before a GPU left the bus are quoted beside it.
-const PRELUDE: jiff::SignedDuration = jiff::SignedDuration::from_secs(300);
+const PRECEDING_WINDOW: jiff::SignedDuration = jiff::SignedDuration::from_secs(300);
 
 /// One finding for each GPU that is not there.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
@@ -54,23 +54,26 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let device = node.pci_of(gpu);
     let silent = device.is_some_and(|device| device.answers == Some(false));
     let events: Vec<(usize, &KernelEvent)> =
-        node.timeline.present().filter(|(_, event)| is_off_bus(event) && concerns(event, gpu)).collect();
+        node.timeline.unexplained().filter(|(_, event)| is_off_bus(event) && concerns(event, gpu)).collect();
     if silent || !events.is_empty() {
         return Some(off_bus(node, gpu, &events, silent));
     }
     if let Some(problem) = node.gpu_problem(gpu, &[codes::GPU_LOST, codes::GPU_NOT_FOUND]) {
-        let draft = Draft::on(LOST, gpu).because(quote::reason(&problem.why)).because_of(counted(node));
-        return Some(draft.because_of(identity(node, gpu)));
+        let draft =
+            Draft::on_gpu(LOST, gpu).with_evidence(quote::reason(&problem.why)).with_all_evidence(counted(node));
+        return Some(draft.with_all_evidence(identity(node, gpu)));
     }
     if let Some(problem) = node.gpu_problem(gpu, &[codes::RESET_REQUIRED]) {
-        return Some(Draft::on(RESET_REQUIRED, gpu).because(quote::reason(&problem.why)));
+        return Some(Draft::on_gpu(RESET_REQUIRED, gpu).with_evidence(quote::reason(&problem.why)));
     }
     if let Some(problem) = node.gpu_problem(gpu, &[codes::TIMEOUT]) {
-        return Some(Draft::on(UNRESPONSIVE, gpu).because(quote::reason(&problem.why)));
+        return Some(Draft::on_gpu(UNRESPONSIVE, gpu).with_evidence(quote::reason(&problem.why)));
     }
     // No value of it could be had, for a reason that is none of the above: `Unknown Error` is the usual one.
     if let Some(problem) = node.gpu_problem(gpu, &codes::FAILURES).filter(|_| !gpu.answers) {
-        return Some(Draft::on(REFUSED, gpu).because(quote::reason(&problem.why)).because_of(counted(node)));
+        return Some(
+            Draft::on_gpu(REFUSED, gpu).with_evidence(quote::reason(&problem.why)).with_all_evidence(counted(node)),
+        );
     }
     let listed = device.and_then(|device| unlisted(node, gpu, device));
     // Where the bus or NVML was not read, the driver's own line is all that is known of the GPU.
@@ -80,31 +83,31 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
 
 fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent: bool) -> Draft {
     let positions: Vec<usize> = events.iter().map(|(at, _)| *at).collect();
-    let mut draft = Draft::on(OFF_BUS, gpu).seen_all(events.iter().map(|(_, event)| *event));
+    let mut draft = Draft::on_gpu(OFF_BUS, gpu).with_events(events.iter().map(|(_, event)| *event));
     if silent {
-        draft = draft.because("its PCI configuration space reads all ones");
+        draft = draft.with_evidence("its PCI configuration space reads all ones");
     }
     if gpu.from_log && node.host().is_some() {
-        draft = draft.because("the PCI bus no longer shows it");
+        draft = draft.with_evidence("the PCI bus no longer shows it");
     }
     // It fell and answers again: somebody reset the bus. The reason is still unknown. An answer may lag behind the loss.
-    let settled = node.age(draft.when).is_none_or(|age| age > SETTLED);
-    if node.reads(gpu) && !silent && settled {
-        draft = draft.graded(Severity::Critical).because("NVML reads it again now");
+    let settled = node.age(draft.when).is_none_or(|age| age > SETTLE_TIME);
+    if node.is_readable(gpu) && !silent && settled {
+        draft = draft.with_severity(Severity::Critical).with_evidence("NVML reads it again now");
     } else {
-        draft = draft.because_of(counted(node));
+        draft = draft.with_all_evidence(counted(node));
     }
     draft
-        .because_of(node.timeline.consequences(&positions))
-        .because_of(identity(node, gpu))
-        .because_of(holder(node, gpu))
-        .because_of(prelude(node, events))
+        .with_all_evidence(node.timeline.consequences(&positions))
+        .with_all_evidence(identity(node, gpu))
+        .with_all_evidence(holder(node, gpu))
+        .with_all_evidence(preceding_errors(node, events))
 }
 
 /// Who loses with the GPU.
 fn holder(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     let names = DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref());
-    let allocation = node.kubelet()?.allocations.iter().find(|allocation| names.are_in(allocation))?;
+    let allocation = node.kubelet()?.allocations.iter().find(|allocation| names.match_allocation(allocation))?;
     let pod = quote::data(&allocation.holder());
     Some(format!("held by container {} of pod {pod}", quote::data(&allocation.container)))
 }
@@ -126,18 +129,18 @@ fn identity(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
 }
 
 /// Whether an error or a lost link of the bus belongs to a GPU that fell off it right after.
-pub(super) fn is_prelude(node: &Node<'_>, event: &KernelEvent) -> bool {
+pub(super) fn is_preceding_error(node: &Node<'_>, event: &KernelEvent) -> bool {
     node.timeline.current().any(|fall| is_off_bus(fall) && precedes(event, fall))
 }
 
 fn precedes(event: &KernelEvent, fall: &KernelEvent) -> bool {
     let kind = matches!(event.kind, Kind::Aer | Kind::PcieLink)
         && event.sub_code.as_deref().is_none_or(|sub| sub != "bandwidth_limited");
-    kind && event.last.is_some() && follows(event, fall, Some(PRELUDE))
+    kind && event.last.is_some() && follows(event, fall, Some(PRECEDING_WINDOW))
 }
 
 /// PCIe errors and links lost just before.
-fn prelude(node: &Node<'_>, events: &[(usize, &KernelEvent)]) -> Vec<String> {
+fn preceding_errors(node: &Node<'_>, events: &[(usize, &KernelEvent)]) -> Vec<String> {
     let near = |event: &&KernelEvent| events.iter().any(|(_, fall)| precedes(event, fall));
     let quoted = node.timeline.current().filter(near).map(|event| {
         let place = event.pci_address.as_ref().map(|pci| format!(" on {}", pci.sysfs())).unwrap_or_default();
@@ -164,15 +167,19 @@ fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
         // Judged by `driver`: one foreign driver takes all of them.
         Some("nouveau") => None,
         Some("nvidia") => Some(refused_at_load(node, gpu).unwrap_or_else(|| uninitialised(node, gpu))),
-        Some(other) => Some(Draft::on(NOT_BOUND, gpu).because(format!("bound to {}", quote::data(other)))),
+        Some(other) => Some(Draft::on_gpu(NOT_BOUND, gpu).with_evidence(format!("bound to {}", quote::data(other)))),
         None if refused_at_load(node, gpu).is_some() => refused_at_load(node, gpu),
-        None => Some(Draft::on(NOT_BOUND, gpu).because("on the PCI bus, no driver bound").because_of(counted(node))),
+        None => Some(
+            Draft::on_gpu(NOT_BOUND, gpu)
+                .with_evidence("on the PCI bus, no driver bound")
+                .with_all_evidence(counted(node)),
+        ),
     }
 }
 
 /// A GPU bound to vfio-pci.
 pub(super) fn passthrough(gpu: &Gpu) -> Draft {
-    Draft::on(PASSTHROUGH, gpu).because("bound to vfio-pci")
+    Draft::on_gpu(PASSTHROUGH, gpu).with_evidence("bound to vfio-pci")
 }
 
 fn says_init_failed(event: &KernelEvent) -> bool {
@@ -184,18 +191,18 @@ fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let failed = |event: &&KernelEvent| says_init_failed(event) && concerns(event, gpu);
     let events: Vec<&KernelEvent> = node.timeline.current().filter(failed).collect();
     let newest = events.iter().filter_map(|event| event.last).max();
-    let draft = Draft::on(INIT_FAILED, gpu).seen_all(events.iter().copied());
-    let works = node.reads(gpu) && !events.iter().any(|event| event.kind == Kind::Xid);
+    let draft = Draft::on_gpu(INIT_FAILED, gpu).with_events(events.iter().copied());
+    let works = node.is_readable(gpu) && !events.iter().any(|event| event.kind == Kind::Xid);
     if events.is_empty() {
         return None;
     }
     if !works {
         return Some(draft.unless_recovered(node.recovered(gpu, &events)));
     }
-    let old = node.age(newest).is_some_and(|age| age > STALE);
+    let old = node.age(newest).is_some_and(|age| age > STALE_AFTER);
     let severity = if old { Severity::Info } else { Severity::Warning };
     let watch = "Nothing now: NVML reads {gpu} of {node}. Watch whether it fails to initialise again.";
-    Some(draft.graded(severity).because("NVML reads it now").act(ActionCode::Watch, watch))
+    Some(draft.with_severity(severity).with_evidence("NVML reads it now").with_action(ActionCode::Watch, watch))
 }
 
 /// Most of these lines of older drivers name a GPU by its minor number, or not at all.
@@ -203,9 +210,12 @@ fn uninitialised_somewhere(node: &Node<'_>, drafts: &[Draft]) -> Option<Draft> {
     let told = drafts.iter().any(|draft| draft.rule.id == INIT_FAILED.id || draft.rule.id == NOT_IN_NVML.id);
     let nameless = node.timeline.of_kind(Kind::RmInitFailed).filter(|event| event.pci_address.is_none());
     let events: Vec<&KernelEvent> = nameless.collect();
-    let all_read = node.listed().next().is_some() && node.listed().all(|gpu| node.reads(gpu));
+    let all_read = node.listed().next().is_some() && node.listed().all(|gpu| node.is_readable(gpu));
     (!events.is_empty() && !told && !all_read).then(|| {
-        Draft::here(INIT_FAILED).seen_all(events).because("the line does not say which GPU").graded(Severity::Critical)
+        Draft::on_node(INIT_FAILED)
+            .with_events(events)
+            .with_evidence("the line does not say which GPU")
+            .with_severity(Severity::Critical)
     })
 }
 
@@ -214,11 +224,11 @@ fn uninitialised(node: &Node<'_>, gpu: &Gpu) -> Draft {
     let events: Vec<&KernelEvent> = node.timeline.current().filter(failed).collect();
     let probe = node.timeline.of_kind(Kind::ProbeFailed).map(quote::event);
     let rule = if events.is_empty() { NOT_IN_NVML } else { INIT_FAILED };
-    Draft::on(rule, gpu)
-        .seen_all(events)
-        .because("bound to the nvidia driver on PCI, absent from NVML")
-        .because_of(counted(node))
-        .because_of(probe)
+    Draft::on_gpu(rule, gpu)
+        .with_events(events)
+        .with_evidence("bound to the nvidia driver on PCI, absent from NVML")
+        .with_all_evidence(counted(node))
+        .with_all_evidence(probe)
 }
 
 /// The kernel saw a GPU leave whose address nobody else knows: the report lacks `host`, or the device is gone from PCI.
@@ -226,7 +236,7 @@ fn off_bus_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let unknown = node
         .timeline
-        .present()
+        .unexplained()
         .filter(|(_, event)| is_off_bus(event) && !node.gpus.iter().any(|gpu| concerns(event, gpu)));
     for (at, event) in unknown {
         let gpu = Gpu {
@@ -239,8 +249,8 @@ fn off_bus_elsewhere(node: &Node<'_>) -> Vec<Draft> {
             continue;
         }
         let gone = node.host().is_some().then(|| "the PCI bus no longer shows it".to_owned());
-        let draft = Draft::on(OFF_BUS, &gpu).seen(event).because_of(gone);
-        drafts.push(draft.because_of(node.timeline.consequences(&[at])));
+        let draft = Draft::on_gpu(OFF_BUS, &gpu).with_event(event).with_all_evidence(gone);
+        drafts.push(draft.with_all_evidence(node.timeline.consequences(&[at])));
     }
     drafts
 }

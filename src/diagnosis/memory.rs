@@ -4,7 +4,7 @@
 //! aggregate counters are the board's biography, not its condition.
 
 use super::draft::Draft;
-use super::node::{Gpu, Node, STALE};
+use super::node::{Gpu, Node, STALE_AFTER};
 use super::rules::{MEMORY_DOC, RETIREMENT_DOC, XID_DOC, rules};
 use super::timeline::{concerns, is_xid};
 use super::{ActionCode, Severity, quote};
@@ -63,7 +63,7 @@ rules! {
 }
 
 /// DCGM fails a GPU at this many rows remapped for uncorrectable errors: the remapper's whole reserve.
-const MOST_REMAPS: u32 = 512;
+const MAX_REMAPS: u32 = 512;
 
 /// NVIDIA's limit of retired pages is 64; from 60 on the next storm reaches it.
 const PAGES_NEAR_LIMIT: u32 = 60;
@@ -106,23 +106,23 @@ fn remapped(node: &Node<'_>, gpu: &Gpu, rows: &RemappedRows) -> Vec<Draft> {
     let log = || node.timeline.xids(gpu, &[63, 64]).map(quote::event).take(2);
     let mut drafts = Vec::new();
     if *failure_occurred {
-        let draft = Draft::on(REMAP_FAILED, gpu).because("NVML: row remapping failure flag set");
-        drafts.push(draft.because(counts.clone()).because_of(log()));
+        let draft = Draft::on_gpu(REMAP_FAILED, gpu).with_evidence("NVML: row remapping failure flag set");
+        drafts.push(draft.with_evidence(counts.clone()).with_all_evidence(log()));
     }
     if *pending {
-        let draft = Draft::on(REMAP_PENDING, gpu).because("NVML: row remap pending");
-        drafts.push(draft.because(counts.clone()).because_of(log()));
+        let draft = Draft::on_gpu(REMAP_PENDING, gpu).with_evidence("NVML: row remap pending");
+        drafts.push(draft.with_evidence(counts.clone()).with_all_evidence(log()));
     }
-    if *uncorrectable >= MOST_REMAPS {
-        drafts.push(Draft::on(REMAP_MANY, gpu).because(counts.clone()));
+    if *uncorrectable >= MAX_REMAPS {
+        drafts.push(Draft::on_gpu(REMAP_MANY, gpu).with_evidence(counts.clone()));
     }
     let exhausted = histogram.as_ref().map_or(0, |histogram| histogram.none);
     if exhausted > 0 {
         let banks = format!("{} without a spare row", quote::count(usize::try_from(exhausted).unwrap_or(0), "bank"));
-        drafts.push(Draft::on(REMAP_SPARES, gpu).because(banks));
+        drafts.push(Draft::on_gpu(REMAP_SPARES, gpu).with_evidence(banks));
     }
     if *uncorrectable > 0 && drafts.is_empty() {
-        drafts.push(Draft::on(REMAP_DONE, gpu).because(counts).because("none pending, none failed"));
+        drafts.push(Draft::on_gpu(REMAP_DONE, gpu).with_evidence(counts).with_evidence("none pending, none failed"));
     }
     drafts
 }
@@ -132,12 +132,16 @@ fn retired(gpu: &Gpu, pages: &RetiredPages) -> Vec<Draft> {
     let counts = format!("pages retired: {double_bit} for double-bit, {single_bit} for single-bit errors");
     let mut drafts = Vec::new();
     if pending == Some(true) {
-        drafts.push(Draft::on(PAGES_PENDING, gpu).because("NVML: page retirement pending").because(counts.clone()));
+        drafts.push(
+            Draft::on_gpu(PAGES_PENDING, gpu)
+                .with_evidence("NVML: page retirement pending")
+                .with_evidence(counts.clone()),
+        );
     }
     if single_bit.saturating_add(double_bit) >= PAGES_NEAR_LIMIT {
-        drafts.push(Draft::on(PAGES_LIMIT, gpu).because(counts).because("the limit is 64"));
+        drafts.push(Draft::on_gpu(PAGES_LIMIT, gpu).with_evidence(counts).with_evidence("the limit is 64"));
     } else if double_bit > DOUBLE_BIT_PAGES {
-        drafts.push(Draft::on(PAGES_MANY, gpu).because(counts));
+        drafts.push(Draft::on_gpu(PAGES_MANY, gpu).with_evidence(counts));
     }
     drafts
 }
@@ -145,9 +149,9 @@ fn retired(gpu: &Gpu, pages: &RetiredPages) -> Vec<Draft> {
 fn sram_threshold(gpu: &Gpu, sram: &SramErrors) -> Option<Draft> {
     let uncorrected = sram.aggregate_uncorrected_parity.saturating_add(sram.aggregate_uncorrected_secded);
     sram.threshold_exceeded.then(|| {
-        Draft::on(SRAM_THRESHOLD, gpu)
-            .because("NVML: SRAM uncorrected error threshold exceeded")
-            .because(format!("{uncorrected} uncorrected SRAM errors in the board's life"))
+        Draft::on_gpu(SRAM_THRESHOLD, gpu)
+            .with_evidence("NVML: SRAM uncorrected error threshold exceeded")
+            .with_evidence(format!("{uncorrected} uncorrected SRAM errors in the board's life"))
     })
 }
 
@@ -159,7 +163,7 @@ fn repairs_waiting(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
         .filter(|(pending, _)| *pending == Some(true))
         .map(|(_, what)| format!("NVML: {what} pending"))
         .collect();
-    (!waiting.is_empty()).then(|| Draft::on(REPAIR_PENDING, gpu).because_of(waiting))
+    (!waiting.is_empty()).then(|| Draft::on_gpu(REPAIR_PENDING, gpu).with_all_evidence(waiting))
 }
 
 /// The InfoROM: NVML checks it when asked, and trips over it elsewhere. Both are one finding.
@@ -168,13 +172,14 @@ fn inforom(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let checked = invalid.then(|| "NVML: the InfoROM's checksum does not hold".to_owned());
     let refused = node.gpu_problem(gpu, &[crate::nvml_codes::CORRUPTED_INFOROM]);
     let evidence: Vec<String> = checked.into_iter().chain(refused.map(|problem| quote::reason(&problem.why))).collect();
-    (!evidence.is_empty()).then(|| Draft::on(INFOROM, gpu).because_of(evidence))
+    (!evidence.is_empty()).then(|| Draft::on_gpu(INFOROM, gpu).with_all_evidence(evidence))
 }
 
 /// The gravest memory error in the log, with its companions as evidence: 95 and 140 before 94 before 48.
 fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     // What a GPU says on its way off the bus is that loss, and is quoted there.
-    let open: Vec<(usize, &KernelEvent)> = node.timeline.present().filter(|(_, event)| concerns(event, gpu)).collect();
+    let open: Vec<(usize, &KernelEvent)> =
+        node.timeline.unexplained().filter(|(_, event)| concerns(event, gpu)).collect();
     let found = |codes: &[u32]| -> Vec<&KernelEvent> {
         open.iter().map(|(_, event)| *event).filter(|event| is_xid(event, codes)).collect()
     };
@@ -191,13 +196,13 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let events: Vec<&KernelEvent> = uncontained.into_iter().chain(contained).chain(double_bit).collect();
     let positions: Vec<usize> =
         open.iter().filter(|(_, event)| is_xid(event, &CODES)).map(|(position, _)| *position).collect();
-    let mut draft = Draft::on(rule, gpu).seen_all(events.iter().copied());
-    draft = draft.because_of(node.timeline.consequences(&positions));
+    let mut draft = Draft::on_gpu(rule, gpu).with_events(events.iter().copied());
+    draft = draft.with_all_evidence(node.timeline.consequences(&positions));
     if let Some(ecc) = node.ecc_of(gpu) {
-        draft = draft.because_of(since_load(&ecc.volatile));
+        draft = draft.with_all_evidence(since_load(&ecc.volatile));
         let failed = ecc.remapped_rows.as_ref().is_some_and(|rows| rows.failure_occurred);
         draft = if failed || node.timeline.xids(gpu, &[64]).any(exhausted) {
-            draft.act(
+            draft.with_action(
                 ActionCode::ContactVendor,
                 "Drain {node}, reset {gpu}, run NVIDIA's field diagnostic and return it: the repair failed.",
             )
@@ -238,16 +243,16 @@ fn counted(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
     let lifetime = ecc.aggregate.uncorrected.filter(|&count| count > 0);
     let lifetime_words = lifetime.map(|count| format!("uncorrected in the board's life: {count}"));
     if let Some(evidence) = since_load(&ecc.volatile) {
-        return Some(Draft::on(UNCORRECTED, gpu).because(evidence).because_of(lifetime_words));
+        return Some(Draft::on_gpu(UNCORRECTED, gpu).with_evidence(evidence).with_all_evidence(lifetime_words));
     }
     if let Some(sram) = ecc.uncorrected_since_load().filter(|&count| count > 0) {
         let evidence = format!("uncorrected SRAM errors since driver load: {sram}");
-        return Some(Draft::on(UNCORRECTED, gpu).because(evidence).because_of(lifetime_words));
+        return Some(Draft::on_gpu(UNCORRECTED, gpu).with_evidence(evidence).with_all_evidence(lifetime_words));
     }
     // Without the volatile counter nothing says that the past is past.
     ecc.volatile.uncorrected?;
-    let draft = Draft::on(HISTORY, gpu).because_of(lifetime_words.clone());
-    lifetime_words.map(|_| draft.because("uncorrected since driver load: 0"))
+    let draft = Draft::on_gpu(HISTORY, gpu).with_all_evidence(lifetime_words.clone());
+    lifetime_words.map(|_| draft.with_evidence("uncorrected since driver load: 0"))
 }
 
 /// 63 and 64 ask NVML for the state of the remapper; where it cannot say, or counts no repair at all, they speak for
@@ -267,25 +272,28 @@ fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
         .filter(|event| event.details.get("row_remap").is_none_or(|state| state != "already_pending"))
         .collect();
     if !failures.is_empty() && !rows.is_some_and(|rows| rows.failure_occurred) {
-        return Some(Draft::on(REMAP_NOT_RECORDED, gpu).seen_all(failures));
+        return Some(Draft::on_gpu(REMAP_NOT_RECORDED, gpu).with_events(failures));
     }
     let mut recorded = node.timeline.xids(gpu, &[63, 64]).peekable();
     if counted == Some(true) || recorded.peek().is_none() {
         return None;
     }
     let newest = node.timeline.xids(gpu, &[63, 64]).filter_map(|event| event.last).max();
-    let draft = Draft::on(REMAP_UNVERIFIED, gpu).seen_all(recorded);
+    let draft = Draft::on_gpu(REMAP_UNVERIFIED, gpu).with_events(recorded);
     if counted.is_none() {
-        return Some(draft.because("NVML's remap state was not read"));
+        return Some(draft.with_evidence("NVML's remap state was not read"));
     }
     // The row was recorded since the driver was loaded, and NVML counts none: it took effect by a reset that the log
     // does not show, or NVML has not counted it yet.
-    let settled = node.age(newest).is_some_and(|age| age > STALE);
+    let settled = node.age(newest).is_some_and(|age| age > STALE_AFTER);
     let severity = if settled { Severity::Info } else { Severity::Warning };
     let watch =
         "Read the remap state of {gpu} of {node} again (snapshot_ecc): a repair was recorded, and NVML counts none.";
     Some(
-        draft.because("NVML counts no repair, neither done nor pending").graded(severity).act(ActionCode::Watch, watch),
+        draft
+            .with_evidence("NVML counts no repair, neither done nor pending")
+            .with_severity(severity)
+            .with_action(ActionCode::Watch, watch),
     )
 }
 
@@ -296,11 +304,11 @@ fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     if mode.current != mode.pending {
         let word = |on: bool| if on { "on" } else { "off" };
         let evidence = format!("ECC is {}, {} after the next reboot", word(mode.current), word(mode.pending));
-        return Some(Draft::on(ECC_PENDING, gpu).because(evidence));
+        return Some(Draft::on_gpu(ECC_PENDING, gpu).with_evidence(evidence));
     }
     // Of a product that was not read `unknown` says so.
     (!mode.current && gpu.name.is_some() && !leaves_factory_without_ecc(gpu))
-        .then(|| Draft::on(ECC_OFF, gpu).because("ECC mode off"))
+        .then(|| Draft::on_gpu(ECC_OFF, gpu).with_evidence("ECC mode off"))
 }
 
 /// GPUs whose ECC is off and whose product was not read: some leave the factory so, on others it is a fault.
@@ -322,8 +330,8 @@ fn storm(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let events: Vec<&KernelEvent> = node.timeline.xids(gpu, &[92]).collect();
     let corrected = node.ecc_of(gpu).and_then(|ecc| ecc.volatile.corrected);
     let corrected = corrected.map(|count| format!("corrected since driver load: {count}"));
-    let draft = || Draft::on(STORM, gpu).because_of(events.iter().map(|event| quote::event(event)));
-    (!events.is_empty()).then(|| draft().because_of(corrected).aged(node, gpu, &events, true))
+    let draft = || Draft::on_gpu(STORM, gpu).with_all_evidence(events.iter().map(|event| quote::event(event)));
+    (!events.is_empty()).then(|| draft().with_all_evidence(corrected).aged(node, gpu, &events, true))
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let word = |on: bool| if on { "on" } else { "off" };
     if current != pending {
         let evidence = format!("MIG is {}, {} after the next reset", word(current), word(pending));
-        return Some(Draft::on(PENDING, gpu).because(evidence));
+        return Some(Draft::on_gpu(PENDING, gpu).with_evidence(evidence));
     }
     // Only the section itself knows that there are none: where the most that there can be was not read, the list that was
     // made from it says nothing.
@@ -34,5 +34,5 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let failed = node.report.sections.mig.iter().flat_map(|section| &section.problems);
     let failed = failed.into_iter().any(|problem| problem.gpu.is_none() || problem.gpu == gpu.index);
     let empty = current && listed && !failed;
-    empty.then(|| Draft::on(EMPTY, gpu).because("MIG mode on, 0 MIG devices"))
+    empty.then(|| Draft::on_gpu(EMPTY, gpu).with_evidence("MIG mode on, 0 MIG devices"))
 }

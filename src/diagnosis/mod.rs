@@ -20,12 +20,12 @@ mod container;
 mod coverage;
 mod draft;
 mod driver;
+mod event_judgement;
 mod families;
 pub mod finding;
 mod gpu;
 mod health;
 mod implausible;
-mod judged;
 mod limits;
 mod lost;
 mod memory;
@@ -67,8 +67,8 @@ pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
     let undecided = undecided || !contradictions.is_empty();
     unknown.extend(contradictions);
     let mut drafts = families::drafts(&node);
-    let plan = plan::settle(&node, &mut drafts);
-    let concluded = draft::finish(drafts, &node.name);
+    let plan = plan::make_plans(&node, &mut drafts);
+    let concluded = draft::into_findings(drafts, &node.name);
     let worst = concluded.iter().map(|concluded| concluded.finding.severity).max().unwrap_or_default();
     // Nothing to look at is not health.
     let no_gpu = node.listed().next().is_none() && (node.inventory().is_some() || node.host().is_some());

@@ -24,19 +24,19 @@ use crate::report::{Problem, Report, Section, Status};
 use crate::text::clean;
 
 /// What a node is called whose name nobody knows.
-pub(super) const NAMELESS: &str = "the node";
+pub(super) const UNKNOWN_NODE_NAME: &str = "the node";
 
 /// Counters and answers may lag behind an event this long.
-pub(super) const SETTLED: SignedDuration = SignedDuration::from_mins(10);
+pub(super) const SETTLE_TIME: SignedDuration = SignedDuration::from_mins(10);
 
 /// A warning without a reset is old news after a day: what it warned of has come or has not.
-pub(super) const STALE: SignedDuration = SignedDuration::from_hours(24);
+pub(super) const STALE_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 /// How long a GPU has been working again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Recovered {
     /// The event is of the last day: it may come back.
-    Lately,
+    Recently,
     /// It is history.
     LongAgo,
 }
@@ -57,11 +57,11 @@ pub(super) struct Node<'a> {
 
 impl<'a> Node<'a> {
     pub(super) fn new(report: &'a Report, cluster: &'a ClusterFacts) -> Self {
-        let name = cluster.node.as_deref().or(report.hostname.as_deref()).unwrap_or(NAMELESS);
+        let name = cluster.node.as_deref().or(report.hostname.as_deref()).unwrap_or(UNKNOWN_NODE_NAME);
         let gpus = gpus(report);
         let timeline = Timeline::default();
         let mut node = Self { report, cluster, name: clean(name, 63), now: report.taken_at, gpus, timeline };
-        let working: Vec<Gpu> = node.gpus.iter().filter(|gpu| node.reads(gpu)).cloned().collect();
+        let working: Vec<Gpu> = node.gpus.iter().filter(|gpu| node.is_readable(gpu)).cloned().collect();
         node.timeline = Timeline::new(report, &working);
         node
     }
@@ -232,24 +232,24 @@ impl<'a> Node<'a> {
     }
 
     /// Whether NVML reads the GPU now.
-    pub(super) fn reads(&self, gpu: &Gpu) -> bool {
+    pub(super) fn is_readable(&self, gpu: &Gpu) -> bool {
         gpu.answers && self.telemetry_of(gpu).is_some_and(|now| now.temperature.gpu_celsius.is_some())
     }
 
     /// Whether a GPU with these grave events works again: NVML reads it, it counts no uncorrected error since the driver
     /// was loaded, and the driver recommends nothing (NVML from R570 on, Xid 154 from R565 on; older ones never do).
     pub(super) fn recovered(&self, gpu: &Gpu, events: &[&KernelEvent]) -> Option<Recovered> {
-        self.works_since(gpu, events.iter().filter_map(|event| event.last).max())
+        self.recovered_since(gpu, events.iter().filter_map(|event| event.last).max())
     }
 
     /// The same for something that was last seen at this moment.
-    pub(super) fn works_since(&self, gpu: &Gpu, last: Option<Timestamp>) -> Option<Recovered> {
+    pub(super) fn recovered_since(&self, gpu: &Gpu, last: Option<Timestamp>) -> Option<Recovered> {
         if self.has_recovery_action(gpu) {
             return None;
         }
         let age = self.age(last)?;
-        let works = self.reads(gpu) && self.ecc_of(gpu)?.uncorrected_since_load() == Some(0);
-        (works && age > SETTLED).then_some(if age > STALE { Recovered::LongAgo } else { Recovered::Lately })
+        let works = self.is_readable(gpu) && self.ecc_of(gpu)?.uncorrected_since_load() == Some(0);
+        (works && age > SETTLE_TIME).then_some(if age > STALE_AFTER { Recovered::LongAgo } else { Recovered::Recently })
     }
 
     /// NVML's present answer; where it has none, the last Xid 154.

@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use super::draft::Draft;
-use super::node::{Gpu, Node, Recovered, STALE};
+use super::node::{Gpu, Node, Recovered, STALE_AFTER};
 use super::rules::{FABRIC_DOC, Rule, XID_DOC, rules};
 use super::timeline::{concerns, follows, is_xid};
-use super::{ActionCode, Scope, Severity, driver, judged, quote};
+use super::{ActionCode, Scope, Severity, driver, event_judgement, quote};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::facts::topology::{Fabric, GpuTopology, NvlinkGroup};
 use crate::xid::catalogue::{self, Ageing};
@@ -73,9 +73,9 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
         let switched = on_switch(topology) || node.topology().is_some_and(|all| !all.nvswitches.is_empty());
         drafts.extend(topology.fabric.as_ref().and_then(|fabric| registration(node, gpu, fabric, switched)));
     }
-    let claimed: Vec<usize> = switches(node, &mut drafts);
+    let handled: Vec<usize> = switches(node, &mut drafts);
     for gpu in &node.gpus {
-        drafts.extend(faults(node, gpu, &claimed));
+        drafts.extend(faults(node, gpu, &handled));
         drafts.extend(init_failed(node, gpu));
     }
     drafts.extend(init_failed_somewhere(node));
@@ -90,7 +90,7 @@ fn init_failed_somewhere(node: &Node<'_>) -> Option<Draft> {
         node.topology_of(gpu).is_some_and(|topology| down(node, gpu, topology).is_none() && active(topology) > 0)
     };
     let all_up = node.topology().is_some() && node.answering().all(fine);
-    (!lines.is_empty() && !all_up).then(|| Draft::here(INIT).seen_all(lines))
+    (!lines.is_empty() && !all_up).then(|| Draft::on_node(INIT).with_events(lines))
 }
 
 fn active(topology: &GpuTopology) -> u32 {
@@ -151,7 +151,7 @@ fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     links.sort_unstable();
     let evidence = format!("{up} of {expected} NVLinks up; inactive: {}", quote::ranges(&links));
     let severity = if has_switches { Severity::Critical } else { Severity::Warning };
-    Some(Draft::on(DOWN, gpu).graded(severity).because(evidence))
+    Some(Draft::on_gpu(DOWN, gpu).with_severity(severity).with_evidence(evidence))
 }
 
 /// Totals since driver load: one snapshot cannot tell whether they grow, so only the grave or the odd one stands out.
@@ -184,8 +184,8 @@ fn counters(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     }
     match (grave.is_empty(), counted.is_empty()) {
         (true, true) => None,
-        (true, false) => Some(Draft::on(COUNTED, gpu).because_of(counted)),
-        (false, _) => Some(Draft::on(ERRORS, gpu).because_of(grave).because("since driver load")),
+        (true, false) => Some(Draft::on_gpu(COUNTED, gpu).with_all_evidence(counted)),
+        (false, _) => Some(Draft::on_gpu(ERRORS, gpu).with_all_evidence(grave).with_evidence("since driver load")),
     }
 }
 
@@ -202,14 +202,14 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
     if let Some(fault) = fault {
         // Without Fabric Manager no GPU can register: `driver` says so, with these states as evidence.
         let managed = driver::fabric_manager(node).is_none();
-        return managed.then(|| Draft::on(NOT_REGISTERED, gpu).because(fault));
+        return managed.then(|| Draft::on_gpu(NOT_REGISTERED, gpu).with_evidence(fault));
     }
     let issues: Vec<String> = health_issues.iter().take(6).map(|issue| quote::data(issue)).collect();
     let evidence = |health: &str| format!("fabric health: {health} {}", issues.join(", ")).trim_end().to_owned();
     match health.as_deref() {
-        Some("unhealthy") => Some(Draft::on(UNHEALTHY, gpu).because(evidence("unhealthy"))),
-        Some("limited_capacity") => Some(Draft::on(LIMITED, gpu).because(evidence("limited capacity"))),
-        _ if !issues.is_empty() => Some(Draft::on(LIMITED, gpu).because(evidence("issues:"))),
+        Some("unhealthy") => Some(Draft::on_gpu(UNHEALTHY, gpu).with_evidence(evidence("unhealthy"))),
+        Some("limited_capacity") => Some(Draft::on_gpu(LIMITED, gpu).with_evidence(evidence("limited capacity"))),
+        _ if !issues.is_empty() => Some(Draft::on_gpu(LIMITED, gpu).with_evidence(evidence("issues:"))),
         _ => None,
     }
 }
@@ -219,38 +219,39 @@ type SwitchAndGrade = (Option<String>, Severity, &'static str);
 
 /// SXids by switch; gives back the GPU events that they explain.
 fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
-    let mut claimed = Vec::new();
+    let mut handled = Vec::new();
     let mut by_switch: BTreeMap<SwitchAndGrade, (Rule, Vec<&KernelEvent>)> = BTreeMap::new();
-    for (_, event) in node.timeline.present().filter(|(_, event)| event.kind == Kind::Sxid) {
+    for (_, event) in node.timeline.unexplained().filter(|(_, event)| event.kind == Kind::Sxid) {
         let pci = event.pci_address.as_ref().map(ToString::to_string);
         let rule = switch_rule(event);
-        by_switch.entry((pci, judged::severity(event), rule.id)).or_insert((rule, Vec::new())).1.push(event);
+        by_switch.entry((pci, event_judgement::severity(event), rule.id)).or_insert((rule, Vec::new())).1.push(event);
     }
     for ((_, severity, _), (rule, events)) in by_switch {
-        let here = Draft { noun: "NVSwitch", ..Draft::here(rule) }.graded(severity);
-        let mut draft = events.iter().fold(here, |draft, event| draft.at(event).because(quote_sxid(event)));
+        let here = Draft { noun: "NVSwitch", ..Draft::on_node(rule) }.with_severity(severity);
+        let mut draft =
+            events.iter().fold(here, |draft, event| draft.with_time_of(event).with_evidence(quote_sxid(event)));
         draft.scope = Scope { pci: events.first().and_then(|event| event.pci_address.clone()), ..Scope::default() };
         if rule.id == WATCHED.id {
-            draft = draft.catalogued(&judged::worst(&events));
+            draft = draft.with_judgement(&event_judgement::worst(&events));
         }
-        let ends = node.timeline.present().filter(|(_, end)| {
+        let ends = node.timeline.unexplained().filter(|(_, end)| {
             is_xid(end, &CODES) && severity == Severity::Fatal && events.iter().any(|event| together(event, end))
         });
         let mut ours = Vec::new();
         for (at, end) in ends {
             ours.push(at);
-            draft = draft.because(format!("the other end: {}{}", place(end), quote::event(end)));
+            draft = draft.with_evidence(format!("the other end: {}{}", place(end), quote::event(end)));
         }
-        draft = draft.because_of(node.timeline.consequences(&ours));
+        draft = draft.with_all_evidence(node.timeline.consequences(&ours));
         drafts.push(rested(node, draft, &events));
-        claimed.append(&mut ours);
+        handled.append(&mut ours);
     }
-    claimed
+    handled
 }
 
 fn switch_rule(event: &KernelEvent) -> Rule {
     let hot = event.code.and_then(catalogue::sxid).is_some_and(|entry| entry.action == Some("CHECK_COOLING"));
-    match judged::severity(event) {
+    match event_judgement::severity(event) {
         Severity::Info => MINOR,
         Severity::Warning => WATCHED,
         Severity::Critical if hot => SWITCH_HOT,
@@ -261,14 +262,14 @@ fn switch_rule(event: &KernelEvent) -> Rule {
 /// A switch has no state that NVML reads: a fault of days ago rests where all GPUs and their links work.
 fn rested(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
     let newest = events.iter().filter_map(|event| event.last).max();
-    let long_ago = node.age(newest).is_some_and(|age| age > STALE);
-    let works = |gpu: &Gpu| node.works_since(gpu, newest) == Some(Recovered::LongAgo) && !links_are_down(node, gpu);
-    match judged::worst(events).ages {
-        Ageing::Day if long_ago => draft.graded(Severity::Info),
+    let long_ago = node.age(newest).is_some_and(|age| age > STALE_AFTER);
+    let works = |gpu: &Gpu| node.recovered_since(gpu, newest) == Some(Recovered::LongAgo) && !links_are_down(node, gpu);
+    match event_judgement::worst(events).ages {
+        Ageing::Day if long_ago => draft.with_severity(Severity::Info),
         Ageing::Works | Ageing::WorksDay if !node.gpus.is_empty() && node.gpus.iter().all(works) => draft
-            .graded(Severity::Info)
-            .because("all GPUs of the node and their NVLinks work now")
-            .act(ActionCode::Watch, "Nothing now: the GPUs of {node} and their NVLinks work again."),
+            .with_severity(Severity::Info)
+            .with_evidence("all GPUs of the node and their NVLinks work now")
+            .with_action(ActionCode::Watch, "Nothing now: the GPUs of {node} and their NVLinks work again."),
         _ => draft,
     }
 }
@@ -296,16 +297,16 @@ fn quote_sxid(event: &KernelEvent) -> String {
 }
 
 /// NVLink Xids of one GPU that no switch explains: the fatal ones are one finding, the others one.
-fn faults(node: &Node<'_>, gpu: &Gpu, claimed: &[usize]) -> Vec<Draft> {
+fn faults(node: &Node<'_>, gpu: &Gpu, handled: &[usize]) -> Vec<Draft> {
     let events: Vec<(usize, &KernelEvent)> = node
         .timeline
-        .present()
-        .filter(|(at, event)| is_xid(event, &CODES) && concerns(event, gpu) && !claimed.contains(at))
+        .unexplained()
+        .filter(|(at, event)| is_xid(event, &CODES) && concerns(event, gpu) && !handled.contains(at))
         .collect();
     let mut drafts = Vec::new();
     for severity in [Severity::Fatal, Severity::Critical, Severity::Warning, Severity::Info] {
         let of_grade: Vec<(usize, &KernelEvent)> =
-            events.iter().filter(|(_, event)| judged::severity(event) == severity).copied().collect();
+            events.iter().filter(|(_, event)| event_judgement::severity(event) == severity).copied().collect();
         if of_grade.is_empty() {
             continue;
         }
@@ -317,13 +318,15 @@ fn faults(node: &Node<'_>, gpu: &Gpu, claimed: &[usize]) -> Vec<Draft> {
             Severity::Critical | Severity::Fatal => FAULT,
         };
         let both = facts.iter().find_map(|event| other_end(node, gpu, event));
-        let draft = facts.iter().fold(Draft::on(rule, gpu), |draft, event| draft.at(event).because(quote_xid(event)));
+        let draft = facts
+            .iter()
+            .fold(Draft::on_gpu(rule, gpu), |draft, event| draft.with_time_of(event).with_evidence(quote_xid(event)));
         drafts.push(
             draft
-                .catalogued(&judged::worst(&facts))
+                .with_judgement(&event_judgement::worst(&facts))
                 .aged(node, gpu, &facts, !links_are_down(node, gpu))
-                .because_of(both)
-                .because_of(node.timeline.consequences(&positions)),
+                .with_all_evidence(both)
+                .with_all_evidence(node.timeline.consequences(&positions)),
         );
     }
     drafts
@@ -351,7 +354,7 @@ fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         node.timeline.of_kind(Kind::NvlinkInitFailed).filter(|event| concerns(event, gpu)).map(quote::event).collect();
     // Links that are up have got over it.
     let up = node.topology_of(gpu).is_some_and(|topology| down(node, gpu, topology).is_none() && active(topology) > 0);
-    (!lines.is_empty() && !up).then(|| Draft::on(INIT, gpu).because_of(lines))
+    (!lines.is_empty() && !up).then(|| Draft::on_gpu(INIT, gpu).with_all_evidence(lines))
 }
 
 #[cfg(test)]

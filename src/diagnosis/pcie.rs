@@ -83,12 +83,13 @@ fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         && width < most
         && width > 0
     {
-        return Some(Draft::on(WIDTH, gpu).because(format!("x{width} of x{most}")));
+        return Some(Draft::on_gpu(WIDTH, gpu).with_evidence(format!("x{width} of x{most}")));
     }
     let (generation, most) = (pcie.generation?, pcie.max_generation?);
     let load = now.utilization.gpu_percent.filter(|&load| load >= LOADED_PERCENT)?;
-    (generation < most && generation > 0)
-        .then(|| Draft::on(GENERATION, gpu).because(format!("generation {generation} of {most} at {load} % load")))
+    (generation < most && generation > 0).then(|| {
+        Draft::on_gpu(GENERATION, gpu).with_evidence(format!("generation {generation} of {most} at {load} % load"))
+    })
 }
 
 /// The GPU's own link where NVML did not give its width.
@@ -98,7 +99,7 @@ fn width_by_sysfs(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     }
     let [device, port, ..] = node.topology_of(gpu)?.pcie_path.as_slice() else { return None };
     let (width, most) = (device.width?, device.max_width?.min(port.max_width?));
-    (width < most && width > 0).then(|| Draft::on(WIDTH, gpu).because(format!("x{width} of x{most} (sysfs)")))
+    (width < most && width > 0).then(|| Draft::on_gpu(WIDTH, gpu).with_evidence(format!("x{width} of x{most} (sysfs)")))
 }
 
 /// The slot against the GPU, and the links further up.
@@ -110,9 +111,10 @@ fn path(gpu: &Gpu, topology: &GpuTopology) -> Vec<Draft> {
             port.zip(device).filter(|(port, device)| port < device && *port > 0)
         };
         if let Some((slot, own)) = below(port.max_generation, device.max_generation) {
-            drafts.push(Draft::on(SLOT, gpu).because(format!("slot generation {slot}, GPU generation {own}")));
+            drafts
+                .push(Draft::on_gpu(SLOT, gpu).with_evidence(format!("slot generation {slot}, GPU generation {own}")));
         } else if let Some((slot, own)) = below(port.max_width, device.max_width) {
-            drafts.push(Draft::on(SLOT, gpu).because(format!("slot x{slot}, GPU x{own}")));
+            drafts.push(Draft::on_gpu(SLOT, gpu).with_evidence(format!("slot x{slot}, GPU x{own}")));
         }
     }
     // Links between two bridges: the lower end is an upstream port.
@@ -124,7 +126,7 @@ fn path(gpu: &Gpu, topology: &GpuTopology) -> Vec<Draft> {
             && width < most
             && width > 0
         {
-            drafts.push(Draft::on(PATH, gpu).because(format!("x{width} of x{most}{}", at(lower))));
+            drafts.push(Draft::on_gpu(PATH, gpu).with_evidence(format!("x{width} of x{most}{}", at(lower))));
         }
     }
     drafts
@@ -144,7 +146,7 @@ fn replays(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let minutes = (node.counted_seconds()? / 60).max(1);
     let high = replays.saturating_mul(100) > allowed.saturating_mul(lanes).saturating_mul(minutes);
     let from = if node.driver_loaded().is_some() { "since the driver was loaded" } else { "since boot at the most" };
-    high.then(|| Draft::on(REPLAYS, gpu).because(format!("{replays} replays in {minutes} min, {from}")))
+    high.then(|| Draft::on_gpu(REPLAYS, gpu).with_evidence(format!("{replays} replays in {minutes} min, {from}")))
 }
 
 /// AER from both witnesses: the counters of the path and the kernel's lines.
@@ -173,21 +175,21 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
         // Without a line the counter is as old as the log is long.
         let newest = fatal.iter().filter_map(|event| event.last).max();
         let newest = newest.or_else(|| super::coverage::since(node).filter(|_| fatal.is_empty()));
-        let rests = node.works_since(gpu, newest).filter(|recovered| *recovered == Recovered::LongAgo);
-        let draft = Draft::on(AER_FATAL, gpu).seen_all(fatal).because_of(count("fatal"));
+        let rests = node.recovered_since(gpu, newest).filter(|recovered| *recovered == Recovered::LongAgo);
+        let draft = Draft::on_gpu(AER_FATAL, gpu).with_events(fatal).with_all_evidence(count("fatal"));
         drafts.push(draft.unless_recovered(rests));
     }
     if !nonfatal.is_empty() || total("nonfatal") > USUAL_NONFATAL {
-        drafts.push(Draft::on(AER_NONFATAL, gpu).seen_all(nonfatal).because_of(count("nonfatal")));
+        drafts.push(Draft::on_gpu(AER_NONFATAL, gpu).with_events(nonfatal).with_all_evidence(count("nonfatal")));
     }
     if corrected_lines.max(total("correctable")) >= MANY_CORRECTED {
-        drafts.push(Draft::on(AER_CORRECTED, gpu).seen_all(corrected).because_of(count("correctable")));
+        drafts.push(Draft::on_gpu(AER_CORRECTED, gpu).with_events(corrected).with_all_evidence(count("correctable")));
     }
     let lost: Vec<&KernelEvent> = events.iter().filter(|event| is_link_lost(event)).copied().collect();
     if !lost.is_empty() {
         let newest = lost.iter().filter_map(|event| event.last).max();
-        let rests = node.works_since(gpu, newest).filter(|recovered| *recovered == Recovered::LongAgo);
-        drafts.push(Draft::on(LINK_LOST, gpu).seen_all(lost).unless_recovered(rests));
+        let rests = node.recovered_since(gpu, newest).filter(|recovered| *recovered == Recovered::LongAgo);
+        drafts.push(Draft::on_gpu(LINK_LOST, gpu).with_events(lost).unless_recovered(rests));
     }
     drafts
 }
@@ -202,7 +204,7 @@ fn links_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let lines =
         node.timeline.of_kind(Kind::PcieLink).filter(|event| is_link_lost(event) && below(node, event).is_none());
-    for event in lines.filter(|event| !lost::is_prelude(node, event)) {
+    for event in lines.filter(|event| !lost::is_preceding_error(node, event)) {
         let rule = match event.raw.starts_with("nvidia ") {
             true => LINK_LOST,
             // With the paths of the GPUs read, the port is that of another device.
@@ -212,8 +214,8 @@ fn links_elsewhere(node: &Node<'_>) -> Vec<Draft> {
         let scope = Scope { pci: event.pci_address.clone(), ..Scope::default() };
         let noun = if rule.id == LINK_LOST.id { "GPU" } else { "device" };
         match drafts.iter_mut().find(|draft| draft.scope == scope && draft.rule.id == rule.id) {
-            Some(draft) => *draft = draft.clone().seen(event),
-            None => drafts.push(Draft { scope, noun, ..Draft::here(rule).seen(event) }),
+            Some(draft) => *draft = draft.clone().with_event(event),
+            None => drafts.push(Draft { scope, noun, ..Draft::on_node(rule).with_event(event) }),
         }
     }
     drafts
@@ -231,14 +233,15 @@ fn below<'n>(node: &'n Node<'_>, event: &KernelEvent) -> Option<&'n Gpu> {
 fn elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let lines = node.timeline.of_kind(Kind::Aer).filter(|event| below(node, event).is_none());
-    let grave = lines.filter(|event| event.sub_code.as_deref() != Some("corrected") && !lost::is_prelude(node, event));
+    let grave =
+        lines.filter(|event| event.sub_code.as_deref() != Some("corrected") && !lost::is_preceding_error(node, event));
     for event in grave {
         let scope = Scope { pci: event.pci_address.clone(), ..Scope::default() };
         // Without the paths of the GPUs nobody knows that none is below.
         let rule = if node.topology().is_some() { ELSEWHERE } else { UNATTRIBUTED };
         match drafts.iter_mut().find(|draft| draft.scope == scope) {
-            Some(draft) => *draft = draft.clone().seen(event),
-            None => drafts.push(Draft { scope, noun: "device", ..Draft::here(rule).seen(event) }),
+            Some(draft) => *draft = draft.clone().with_event(event),
+            None => drafts.push(Draft { scope, noun: "device", ..Draft::on_node(rule).with_event(event) }),
         }
     }
     if drafts.len() > 1 {
@@ -247,7 +250,7 @@ fn elsewhere(node: &Node<'_>) -> Vec<Draft> {
             draft.evidence.iter().map(move |line| format!("{place}{line}"))
         });
         let rule = drafts.first().map_or(ELSEWHERE, |draft| draft.rule);
-        return vec![Draft::here(rule).because(quote::count(drafts.len(), "device")).because_of(all)];
+        return vec![Draft::on_node(rule).with_evidence(quote::count(drafts.len(), "device")).with_all_evidence(all)];
     }
     drafts
 }

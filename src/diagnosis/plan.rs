@@ -12,7 +12,7 @@ use super::{ActionCode, Plan, Severity, lost, memory, processes, quote};
 type Label = (Option<u32>, String);
 
 /// Makes the plans, and brings the texts of the drafts into line with them.
-pub(super) fn settle(node: &Node<'_>, drafts: &mut [Draft]) -> Vec<Plan> {
+pub(super) fn make_plans(node: &Node<'_>, drafts: &mut [Draft]) -> Vec<Plan> {
     if asks(drafts).any(|draft| draft.action == ActionCode::DrainAndReboot) {
         return of_node(node, drafts).into_iter().collect();
     }
@@ -94,7 +94,7 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
         )
     };
     let what = format!("the {verb} of {{node}}");
-    give_way(drafts.iter_mut(), ActionCode::DrainAndReboot, &what, verb);
+    refer_to_plan(drafts.iter_mut(), ActionCode::DrainAndReboot, &what, verb);
     let steps = steps.into_iter().map(|step| step.replace("{node}", name)).collect();
     let subject = name.clone();
     Some(Plan { subject, action: ActionCode::DrainAndReboot, until_then, steps, findings, addresses: Vec::new() })
@@ -152,13 +152,13 @@ fn of_gpu(gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
     }
     let action = if returned { ActionCode::ContactVendor } else { ActionCode::DrainAndReset };
     let of_gpu = drafts.iter_mut().filter(|draft| draft.is_on(gpu));
-    give_way(of_gpu, action, "the plan of {gpu}", "reset");
+    refer_to_plan(of_gpu, action, "the plan of {gpu}", "reset");
     let (subject, until_then) = ("{gpu}".to_owned(), until_then.to_owned());
     Some(Plan { subject, action, until_then, steps, findings, addresses: Vec::new() })
 }
 
 /// Brings texts into line: none asks for less, or for something else, than what leads.
-fn give_way<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCode, what: &str, verb: &str) {
+fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCode, what: &str, verb: &str) {
     for draft in drafts {
         let text = match draft.action {
             // What is wrong with a program stays to be looked at; what may go on is in the plan.

@@ -39,7 +39,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
         let unplugged = node.gpu_problem(gpu, &["insufficient_power"]);
-        drafts.extend(unplugged.map(|problem| Draft::on(NO_CABLE, gpu).because(quote::reason(&problem.why))));
+        drafts.extend(unplugged.map(|problem| Draft::on_gpu(NO_CABLE, gpu).with_evidence(quote::reason(&problem.why))));
         let Some(now) = node.telemetry_of(gpu) else { continue };
         drafts.extend(brake(gpu, now));
         drafts.extend(limit(gpu, &now.power));
@@ -49,7 +49,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
         |event: &&crate::facts::kernel_log::KernelEvent| event.sub_code.as_deref() == Some("insufficient_power");
     let cards: Vec<_> = node.timeline.of_kind(Kind::Nic).filter(hungry).collect();
     if !cards.is_empty() {
-        drafts.push(Draft::here(NIC_POWER).seen_all(cards));
+        drafts.push(Draft::on_node(NIC_POWER).with_events(cards));
     }
     drafts
 }
@@ -65,7 +65,11 @@ fn brake(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     };
     let words: Vec<String> = now.throttling.reasons.iter().take(4).map(|reason| quote::data(reason)).collect();
     let words = if words.is_empty() { format!("mask {mask:#x}") } else { words.join(", ") };
-    Some(Draft::on(rule, gpu).because(format!("clock event reasons: {words}")).because_of(draw(&now.power)))
+    Some(
+        Draft::on_gpu(rule, gpu)
+            .with_evidence(format!("clock event reasons: {words}"))
+            .with_all_evidence(draw(&now.power)),
+    )
 }
 
 fn draw(power: &Power) -> Option<String> {
@@ -83,7 +87,7 @@ fn limit(gpu: &Gpu, power: &Power) -> Option<Draft> {
     let percent = u64::from(limit) * 100 / u64::from(default);
     let severity = if percent < NOTABLE_LIMIT_PERCENT { Severity::Warning } else { Severity::Info };
     let evidence = format!("limit {} W, default {} W ({percent} %)", limit / 1000, default / 1000);
-    Some(Draft::on(LIMIT_LOWERED, gpu).graded(severity).because(evidence))
+    Some(Draft::on_gpu(LIMIT_LOWERED, gpu).with_severity(severity).with_evidence(evidence))
 }
 
 /// Half the clock under load, and the driver names no reason: somebody locked the clocks.
@@ -94,6 +98,6 @@ pub(super) fn clocks(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let low = u64::from(sm) * 2 < u64::from(most);
     (low && !explained).then(|| {
         let state = now.performance_state.map(|state| format!(", P{state}")).unwrap_or_default();
-        Draft::on(CLOCKS_LOW, gpu).because(format!("SM clock {sm} of {most} MHz at {load} % load{state}"))
+        Draft::on_gpu(CLOCKS_LOW, gpu).with_evidence(format!("SM clock {sm} of {most} MHz at {load} % load{state}"))
     })
 }

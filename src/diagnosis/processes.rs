@@ -4,7 +4,7 @@
 //! the kernel says so, or when its GPU is gone.
 
 use super::draft::Draft;
-use super::node::{Gpu, Node, STALE};
+use super::node::{Gpu, Node, STALE_AFTER};
 use super::rules::{DEBUG_DOC, rules};
 use super::timeline::{GSP_CODES, concerns, is_off_bus, is_xid};
 use super::{ActionCode, Severity, quote};
@@ -32,7 +32,7 @@ rules! {
 }
 
 /// A context without work takes a few hundred MiB at most; less than this is a monitor looking in.
-const LEAST_BYTES: u64 = 64 << 20;
+const MIN_BYTES: u64 = 64 << 20;
 
 /// Programs of the node itself that may hold GPUs (`comm`, 15 bytes at most).
 const SERVICES: [&str; 16] = [
@@ -64,7 +64,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
         }
         drafts.extend(memory(node, section));
         if !section.host_pid_namespace {
-            drafts.push(Draft::here(PARTIAL).because("the probe does not run in the host's PID namespace"));
+            drafts.push(Draft::on_node(PARTIAL).with_evidence("the probe does not run in the host's PID namespace"));
         }
     }
     drafts.extend(blocked(node));
@@ -88,7 +88,7 @@ fn uses(process: &GpuProcess) -> Option<String> {
 }
 
 fn draft(rule: super::rules::Rule, process: &GpuProcess) -> Draft {
-    let mut draft = Draft::here(rule).because(who(process)).because_of(uses(process));
+    let mut draft = Draft::on_node(rule).with_evidence(who(process)).with_all_evidence(uses(process));
     draft.scope.pid = Some(process.pid);
     draft.scope.pod_uid.clone_from(&process.pod_uid);
     if let [only] = process.uses.as_slice() {
@@ -104,7 +104,7 @@ fn state(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
     }
     (process.state.as_deref() == Some("Z")).then(|| {
         let parent = process.parent_pid.map(|parent| format!("its parent is pid {parent}"));
-        draft(ZOMBIE, process).because("state Z").because_of(parent)
+        draft(ZOMBIE, process).with_evidence("state Z").with_all_evidence(parent)
     })
 }
 
@@ -128,13 +128,13 @@ fn waits(process: &GpuProcess) -> Vec<String> {
 }
 
 fn uninterruptible(node: &Node<'_>, process: &GpuProcess) -> Draft {
-    let base = |rule| draft(rule, process).because_of(waits(process));
+    let base = |rule| draft(rule, process).with_all_evidence(waits(process));
     match stuck_reason(node, process) {
-        Some(StuckReason::KernelEvent(event)) => base(STUCK).seen(event),
+        Some(StuckReason::KernelEvent(event)) => base(STUCK).with_event(event),
         Some(StuckReason::GpuNotResponding(gpu)) => {
-            base(STUCK).because(format!("it holds {}, which does not answer", gpu.label()))
+            base(STUCK).with_evidence(format!("it holds {}, which does not answer", gpu.label()))
         }
-        None if waits_outside_driver(process) => base(WAITING).act(
+        None if waits_outside_driver(process) => base(WAITING).with_action(
             ActionCode::Watch,
             "No signal ends it while it waits, which is not in the NVIDIA driver: look at the disk or network of {node} \
              if it still waits in a minute.",
@@ -233,13 +233,13 @@ fn blocked(node: &Node<'_>) -> Vec<Draft> {
     if !events.is_empty() {
         let newest = events.iter().filter_map(|event| event.last).max();
         // The list of processes does not have it any more.
-        let over = node.processes().is_some() && node.age(newest).is_some_and(|age| age > STALE);
+        let over = node.processes().is_some() && node.age(newest).is_some_and(|age| age > STALE_AFTER);
         let severity = if over { Severity::Info } else { Severity::Warning };
-        drafts.push(Draft::here(STUCK).seen_all(events).graded(severity));
+        drafts.push(Draft::on_node(STUCK).with_events(events).with_severity(severity));
     }
     if !others.is_empty() {
-        let draft = Draft::here(WAITING).seen_all(others);
-        drafts.push(draft.because("which processes use GPUs was not read"));
+        let draft = Draft::on_node(WAITING).with_events(others);
+        drafts.push(draft.with_evidence("which processes use GPUs was not read"));
     }
     drafts
 }
@@ -248,26 +248,26 @@ fn owner(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
     let held: u64 = process.uses.iter().filter_map(|usage| usage.memory_bytes).fold(0, u64::saturating_add);
     let service = process.name.as_deref().is_some_and(|name| SERVICES.iter().any(|service| name.starts_with(service)));
     let dead = process.state.as_deref() == Some("Z");
-    if held < LEAST_BYTES || service || dead {
+    if held < MIN_BYTES || service || dead {
         return None;
     }
     match (&process.pod_uid, &node.cluster.live_pod_uids) {
         (Some(uid), Some(live)) if !live.contains(uid) => {
-            Some(draft(GONE_POD, process).because(format!("pod {} does not exist on the node", quote::data(uid))))
+            Some(draft(GONE_POD, process).with_evidence(format!("pod {} does not exist on the node", quote::data(uid))))
         }
         (Some(_), _) => None,
         // On a machine without Kubernetes no process has a pod.
         (None, _) => {
             let kubernetes = node.cluster.node.is_some() || node.kubelet().is_some();
             let user = process.user.as_deref().map(|user| format!("user {}", quote::data(user)));
-            kubernetes.then(|| draft(NO_POD, process).because("its cgroup names no pod").because_of(user))
+            kubernetes.then(|| draft(NO_POD, process).with_evidence("its cgroup names no pod").with_all_evidence(user))
         }
     }
 }
 
 fn memory(node: &Node<'_>, section: &Processes) -> Vec<Draft> {
     let shared = node.host().is_some_and(|host| host.daemons.mps == Some(true));
-    let cut = |index: u32| {
+    let mig_enabled = |index: u32| {
         let mig = node.mig().and_then(|mig| mig.gpus.iter().find(|gpu| gpu.index == index));
         mig.is_some_and(|gpu| gpu.mode.is_some_and(|mode| mode.current))
     };
@@ -275,10 +275,10 @@ fn memory(node: &Node<'_>, section: &Processes) -> Vec<Draft> {
     if shared || !section.host_pid_namespace {
         return Vec::new();
     }
-    let rest = section.unaccounted_memory.iter().filter(|rest| !cut(rest.gpu));
+    let rest = section.unaccounted_memory.iter().filter(|rest| !mig_enabled(rest.gpu));
     let drafts = rest.filter_map(|rest| {
         let evidence = format!("{} in use beyond the listed processes", quote::bytes(rest.bytes));
-        Some(Draft::on(UNACCOUNTED, node.gpu(rest.gpu)?).because(evidence))
+        Some(Draft::on_gpu(UNACCOUNTED, node.gpu(rest.gpu)?).with_evidence(evidence))
     });
     drafts.collect()
 }

@@ -39,7 +39,7 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
         let grave = |draft: &&mut Draft| draft.is_on(gpu) && draft.severity >= Severity::Critical;
         match drafts.iter_mut().filter(grave).max_by_key(|draft| draft.severity) {
             Some(draft) => join(draft, rule, words),
-            None => drafts.push(Draft::on(rule, gpu).because(words)),
+            None => drafts.push(Draft::on_gpu(rule, gpu).with_evidence(words)),
         }
     }
 }
@@ -47,8 +47,8 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
 /// A return to the vendor, and a reboot, stand; anything less gives way to what the driver asks.
 fn join(draft: &mut Draft, rule: Rule, words: String) {
     let keeps = matches!(draft.action, ActionCode::ContactVendor | ActionCode::DrainAndReboot);
-    let joined = draft.clone().because(format!("{words} (the driver's own wish)"));
-    *draft = if keeps || draft.action == rule.action { joined } else { joined.act(rule.action, rule.advice) };
+    let joined = draft.clone().with_evidence(format!("{words} (the driver's own wish)"));
+    *draft = if keeps || draft.action == rule.action { joined } else { joined.with_action(rule.action, rule.advice) };
 }
 
 fn rule(action: RecoveryAction) -> Option<Rule> {
@@ -81,7 +81,7 @@ fn word(action: RecoveryAction) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnosis::judged;
+    use crate::diagnosis::event_judgement;
     use crate::facts::kernel_log::KernelEvent;
 
     /// The catalogue and this file say the same of every recovery action.
@@ -99,7 +99,8 @@ mod tests {
             let details = [("recovery_action".to_owned(), name.to_owned())].into();
             let event = KernelEvent { code: Some(154), details, ..KernelEvent::default() };
             let rule = rule(RecoveryAction::from(value)).expect("an action has a rule");
-            let found = (judged::severity(&event), judged::action(judged::of(&event).response));
+            let found =
+                (event_judgement::severity(&event), event_judgement::action(event_judgement::of(&event).response));
             assert_eq!(found, (rule.severity, rule.action), "{name}");
         }
     }

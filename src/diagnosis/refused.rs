@@ -23,9 +23,9 @@ pub(super) fn refused_at_load(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let of = |kind| -> Vec<&KernelEvent> { node.timeline.of_kind(kind).filter(|event| concerns(event, gpu)).collect() };
     let (unsupported, unmapped) = (of(Kind::NotSupported), of(Kind::BarUnassigned));
     if !unsupported.is_empty() {
-        return Some(wrong_driver(Draft::on(WRONG_DRIVER, gpu), &unsupported));
+        return Some(wrong_driver(Draft::on_gpu(WRONG_DRIVER, gpu), &unsupported));
     }
-    (!unmapped.is_empty()).then(|| Draft::on(NOT_MAPPED, gpu).seen_all(unmapped))
+    (!unmapped.is_empty()).then(|| Draft::on_gpu(NOT_MAPPED, gpu).with_events(unmapped))
 }
 
 /// Lines by which the driver refuses a GPU that they do not name. They count unless NVML answers for every GPU on the bus.
@@ -38,8 +38,8 @@ pub(super) fn refused_without_address(node: &Node<'_>) -> Vec<Draft> {
         node.timeline.of_kind(kind).filter(|event| event.pci_address.is_none() && event.gpu_index.is_none()).collect()
     };
     let (unsupported, unmapped) = (of(Kind::NotSupported), of(Kind::BarUnassigned));
-    let unsupported = (!unsupported.is_empty()).then(|| wrong_driver(Draft::here(WRONG_DRIVER), &unsupported));
-    let unmapped = (!unmapped.is_empty()).then(|| Draft::here(NOT_MAPPED).seen_all(unmapped));
+    let unsupported = (!unsupported.is_empty()).then(|| wrong_driver(Draft::on_node(WRONG_DRIVER), &unsupported));
+    let unmapped = (!unmapped.is_empty()).then(|| Draft::on_node(NOT_MAPPED).with_events(unmapped));
     unsupported.into_iter().chain(unmapped).collect()
 }
 
@@ -60,5 +60,5 @@ pub(super) fn wrong_driver(draft: Draft, events: &[&KernelEvent]) -> Draft {
         }
         _ => WRONG_DRIVER.advice,
     };
-    draft.seen_all(events.iter().copied()).act(ActionCode::UpdateSoftware, advice)
+    draft.with_events(events.iter().copied()).with_action(ActionCode::UpdateSoftware, advice)
 }

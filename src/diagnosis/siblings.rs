@@ -28,7 +28,7 @@ rules! {
 }
 
 /// Fewer have no majority.
-const FEWEST: usize = 3;
+const MIN_GPUS: usize = 3;
 
 /// Position in the air stream explains 10 °C; this is more.
 const HOTTER_CELSIUS: i32 = 15;
@@ -46,7 +46,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
         groups.entry(gpu.name.as_deref().unwrap_or_default()).or_default().push(gpu);
     }
     let mut drafts = Vec::new();
-    for group in groups.into_values().filter(|group| group.len() >= FEWEST) {
+    for group in groups.into_values().filter(|group| group.len() >= MIN_GPUS) {
         let inventory = |gpu: &Gpu| node.inventory_of(gpu);
         // Several that differ are another batch, a single one was replaced.
         let vbios = odd(VBIOS, &group, |gpu| inventory(gpu)?.vbios_version.as_deref().map(quote::data));
@@ -70,12 +70,12 @@ fn odd(rule: Rule, group: &[&Gpu], value: impl Fn(&Gpu) -> Option<String>) -> Ve
         *counts.entry(value).or_default() += 1;
     }
     let known: usize = counts.values().sum();
-    let Some((usual, _)) = counts.iter().find(|(_, count)| **count * 2 > known && known >= FEWEST) else {
+    let Some((usual, _)) = counts.iter().find(|(_, count)| **count * 2 > known && known >= MIN_GPUS) else {
         return Vec::new();
     };
     let odd = group.iter().filter_map(|gpu| {
         let own = value(gpu).filter(|own| own != usual)?;
-        Some(Draft::on(rule, gpu).because(format!("{own}, siblings {usual}")))
+        Some(Draft::on_gpu(rule, gpu).with_evidence(format!("{own}, siblings {usual}")))
     });
     odd.collect()
 }
@@ -100,7 +100,7 @@ fn hotter(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
         }
         // A fifth more power is different work, and explains some heat.
         let same_work = draw(gpu).zip(usual_draw).is_none_or(|(own, usual)| own * 5 <= usual * 6);
-        same_work.then(|| Draft::on(HOT, gpu).because(format!("{own} °C, siblings {usual} °C in the median")))
+        same_work.then(|| Draft::on_gpu(HOT, gpu).with_evidence(format!("{own} °C, siblings {usual} °C in the median")))
     });
     hot.collect()
 }
@@ -112,7 +112,7 @@ fn slower(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
         now.clocks.sm_mhz.map(i64::from)
     };
     let clocks: Vec<i64> = group.iter().filter_map(|gpu| loaded(gpu)).collect();
-    if clocks.len() < FEWEST {
+    if clocks.len() < MIN_GPUS {
         return Vec::new();
     }
     let Some(usual) = median(clocks) else { return Vec::new() };
@@ -123,7 +123,7 @@ fn slower(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
         let known = thermal::reasons(&now.throttling) & thermal::FAULTS != 0 || power::clocks(gpu, now).is_some();
         let far_below = !known && own.unsigned_abs() * 100 < usual.unsigned_abs() * SLOWER_PERCENT;
         let evidence = format!("SM clock {own} MHz under load, siblings {usual} MHz in the median");
-        far_below.then(|| Draft::on(SLOW, gpu).graded(Severity::Warning).because(evidence))
+        far_below.then(|| Draft::on_gpu(SLOW, gpu).with_severity(Severity::Warning).with_evidence(evidence))
     });
     slow.collect()
 }

@@ -95,7 +95,9 @@ fn slowdown(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let words: Vec<String> = now.throttling.reasons.iter().take(4).map(|reason| quote::data(reason)).collect();
     let words = if words.is_empty() { format!("mask {mask:#x}") } else { words.join(", ") };
     Some(
-        Draft::on(rule, gpu).because(format!("clock event reasons: {words}")).because_of(temperature(&now.temperature)),
+        Draft::on_gpu(rule, gpu)
+            .with_evidence(format!("clock event reasons: {words}"))
+            .with_all_evidence(temperature(&now.temperature)),
     )
 }
 
@@ -118,7 +120,9 @@ fn limits(gpu: &Gpu, now: &Temperature) -> Vec<Draft> {
             continue;
         }
         let severity = if celsius >= limit { Severity::Critical } else { Severity::Warning };
-        drafts.push(Draft::on(rule, gpu).graded(severity).because(format!("{celsius} °C, limit {limit} °C")));
+        drafts.push(
+            Draft::on_gpu(rule, gpu).with_severity(severity).with_evidence(format!("{celsius} °C, limit {limit} °C")),
+        );
     }
     let margin = now.tlimit_margin_celsius.filter(|margin| *margin <= 0 && now.slowdown_celsius.is_none());
     let warm = now.gpu_celsius.filter(|celsius| (WARM_CELSIUS..=*PLAUSIBLE.end()).contains(celsius));
@@ -128,7 +132,7 @@ fn limits(gpu: &Gpu, now: &Temperature) -> Vec<Draft> {
         let limit = slowdown.map(|limit| format!(", slowdown at {limit} °C")).unwrap_or_default();
         let severity = if reached { Severity::Critical } else { Severity::Warning };
         let evidence = format!("{celsius} °C, T.Limit margin {margin} °C{limit}");
-        drafts.push(Draft::on(TOO_HOT, gpu).graded(severity).because(evidence));
+        drafts.push(Draft::on_gpu(TOO_HOT, gpu).with_severity(severity).with_evidence(evidence));
     }
     drafts
 }
@@ -144,5 +148,5 @@ fn lost_time(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let notable = thermal.duration_ms.saturating_mul(NOTABLE_SHARE) >= counted_ms;
     let severity = if notable { Severity::Warning } else { Severity::Info };
     let evidence = format!("slowed down for heat for {} since driver load", quote::span(lost));
-    Some(Draft::on(LOST_TIME, gpu).graded(severity).because(evidence))
+    Some(Draft::on_gpu(LOST_TIME, gpu).with_severity(severity).with_evidence(evidence))
 }

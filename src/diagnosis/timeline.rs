@@ -64,12 +64,12 @@ impl<'a> Timeline<'a> {
         };
         let history: Vec<Option<&'static str>> =
             facts.iter().zip(history).map(|(fact, why)| why.filter(|why| !gone(fact, why))).collect();
-        let came_back = |fall: &KernelEvent| is_off_bus(fall) && working.iter().any(|gpu| concerns(fall, gpu));
-        let came_back: Vec<bool> = facts.iter().map(|fact| came_back(fact)).collect();
+        let recovered = |fall: &KernelEvent| is_off_bus(fall) && working.iter().any(|gpu| concerns(fall, gpu));
+        let recovered: Vec<bool> = facts.iter().map(|fact| recovered(fact)).collect();
         let events = facts.iter().enumerate().map(|(at, fact)| {
             let causes = facts.iter().enumerate().filter(|(other, cause)| {
                 let same_time = history[*other].is_some() == history[at].is_some();
-                *other != at && same_time && explains(cause, fact, came_back[*other])
+                *other != at && same_time && explains(cause, fact, recovered[*other])
             });
             let cause = causes.map(|(other, _)| other).min_by_key(|&other| rank(facts[other]));
             Event { fact, history: history[at], cause }
@@ -78,7 +78,7 @@ impl<'a> Timeline<'a> {
     }
 
     /// Events of the present that nothing else explains, with their positions.
-    pub(super) fn present(&self) -> impl Iterator<Item = (usize, &'a KernelEvent)> {
+    pub(super) fn unexplained(&self) -> impl Iterator<Item = (usize, &'a KernelEvent)> {
         let open = self.events.iter().enumerate().filter(|(_, event)| event.history.is_none() && event.cause.is_none());
         open.map(|(at, event)| (at, event.fact))
     }
@@ -222,8 +222,8 @@ pub(super) fn follows(cause: &KernelEvent, effect: &KernelEvent, window: Option<
     begins_after && window.is_none_or(|window| last.duration_since(ended) <= window)
 }
 
-/// The table of explanations: which event is the consequence of which. `came_back`: the GPU that the cause lost works now.
-fn explains(cause: &KernelEvent, effect: &KernelEvent, came_back: bool) -> bool {
+/// The table of explanations: which event is the consequence of which. `recovered`: the GPU that the cause lost works now.
+fn explains(cause: &KernelEvent, effect: &KernelEvent, recovered: bool) -> bool {
     if cause.boot_id != effect.boot_id {
         return false;
     }
@@ -236,7 +236,7 @@ fn explains(cause: &KernelEvent, effect: &KernelEvent, came_back: bool) -> bool 
             // What the bus says comes before, and is quoted as such.
             let of_bus = matches!(effect.kind, Kind::Aer | Kind::PcieLink);
             let weaker = !is_off_bus(effect) || (is_xid(cause, &[79]) && !is_xid(effect, &[79]));
-            !of_bus && weaker && follows(cause, effect, came_back.then_some(AFTERMATH))
+            !of_bus && weaker && follows(cause, effect, recovered.then_some(AFTERMATH))
         }
         // A process that was killed or crashed leaves its channels behind.
         Kind::OomKill | Kind::Segfault => teardown && same_process && follows(cause, effect, Some(KILL)),
@@ -287,7 +287,7 @@ mod tests {
 
     /// With these GPUs working now.
     fn open_with(report: &Report, working: &[Gpu]) -> Vec<u32> {
-        Timeline::new(report, working).present().filter_map(|(_, event)| event.code).collect()
+        Timeline::new(report, working).unexplained().filter_map(|(_, event)| event.code).collect()
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::text::clean_keeping_end;
 const DECISIVE: [&str; 6] = ["inventory", "telemetry", "topology", "ecc", "host", "xid"];
 
 /// Entries that an answer carries.
-const MOST: usize = 12;
+const MAX: usize = 12;
 
 /// Longest reason.
 const WHY: usize = 240;
@@ -61,9 +61,9 @@ pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
     list.extend(missing.into_iter().map(|(section, why)| Unknown { section: section.to_owned(), gpu: None, why }));
     list.extend(undecoded.map(|why| Unknown { section: "xid".to_owned(), gpu: None, why }));
     list.extend(short.map(|why| Unknown { section: "xid".to_owned(), gpu: None, why }));
-    if list.len() > MOST {
-        let more = list.len() - (MOST - 1);
-        list.truncate(MOST - 1);
+    if list.len() > MAX {
+        let more = list.len() - (MAX - 1);
+        list.truncate(MAX - 1);
         let why = format!("{more} more values could not be read; the sections' problems name them");
         list.push(Unknown { section: "all".to_owned(), gpu: None, why });
     }

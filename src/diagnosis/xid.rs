@@ -9,9 +9,9 @@ use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::rules::{Rule, XID_DOC, rules};
 use super::timeline::{GSP_CODES, concerns, is_xid};
-use super::{Severity, judged, quote};
+use super::{Severity, event_judgement, quote};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
-use crate::xid::catalogue::{self, Class as Cause};
+use crate::xid::catalogue::{self, Class as XidClass};
 
 rules! {
     APPLICATION: "application-fault" Info Application XID_DOC, "An application faulted on the GPU",
@@ -59,7 +59,7 @@ const FAR_MORE: usize = 4;
 /// Findings from Xids, per GPU and for addresses that no GPU has.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
-    for gpu in places(node) {
+    for gpu in gpus(node) {
         drafts.extend(applications(node, &gpu));
         drafts.extend(killed(node, &gpu));
         drafts.extend(other_codes(node, &gpu));
@@ -67,7 +67,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let again = recurring(node);
     let history = history(node).map(|draft| match again.is_empty() {
         true => draft,
-        false => draft.act(super::ActionCode::None, "Nothing by itself; xid-recurring counts what came back."),
+        false => draft.with_action(super::ActionCode::None, "Nothing by itself; xid-recurring counts what came back."),
     });
     drafts.extend(again);
     drafts.extend(history);
@@ -75,7 +75,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
 }
 
 /// The GPUs, and those that only an Xid names.
-fn places(node: &Node<'_>) -> Vec<Gpu> {
+fn gpus(node: &Node<'_>) -> Vec<Gpu> {
     let mut places = node.gpus.clone();
     for event in node.timeline.of_kind(Kind::Xid) {
         if !places.iter().any(|gpu| concerns(event, gpu)) {
@@ -90,7 +90,7 @@ fn places(node: &Node<'_>) -> Vec<Gpu> {
 fn applications(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let faults: Vec<(usize, &KernelEvent)> = node
         .timeline
-        .present()
+        .unexplained()
         .filter(|(_, event)| concerns(event, gpu) && event.kind == Kind::Xid && is_application(event))
         .collect();
     if faults.is_empty() {
@@ -102,15 +102,15 @@ fn applications(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let positions: Vec<usize> = faults.iter().map(|(at, _)| *at).collect();
     let suspicion = suspicion(node, gpu, &faults);
     let rule = suspicion.as_ref().map_or(APPLICATION, |(rule, _)| *rule);
-    let draft = Draft::on(rule, gpu).because_of(suspicion.map(|(_, words)| words));
-    let mut draft = draft.seen_all(most_recent(&faults));
+    let draft = Draft::on_gpu(rule, gpu).with_all_evidence(suspicion.map(|(_, words)| words));
+    let mut draft = draft.with_events(most_recent(&faults));
     if faults.len() > SHOWN {
-        draft = draft.because(format!("{total} in all, from {}", quote::count(pids(&faults).len(), "pid")));
+        draft = draft.with_evidence(format!("{total} in all, from {}", quote::count(pids(&faults).len(), "pid")));
     }
     if lone_45 {
-        draft = draft.because("no other Xid before it: the process was killed, or ended with work on the GPU");
+        draft = draft.with_evidence("no other Xid before it: the process was killed, or ended with work on the GPU");
     }
-    Some(draft.because_of(node.timeline.consequences(&positions)))
+    Some(draft.with_all_evidence(node.timeline.consequences(&positions)))
 }
 
 /// Events shown of one GPU's application faults.
@@ -127,11 +127,11 @@ fn pids(faults: &[(usize, &KernelEvent)]) -> BTreeSet<u32> {
 /// Whether the code says that a program did it, or nothing at all.
 pub(super) fn is_of_program(event: &KernelEvent) -> bool {
     let class = event.code.filter(|_| event.kind == Kind::Xid).and_then(catalogue::xid).map(|entry| entry.class);
-    matches!(class, Some(Cause::Application | Cause::Info))
+    matches!(class, Some(XidClass::Application | XidClass::Info))
 }
 
 fn is_application(event: &KernelEvent) -> bool {
-    event.code.and_then(catalogue::xid).is_some_and(|entry| entry.class == Cause::Application)
+    event.code.and_then(catalogue::xid).is_some_and(|entry| entry.class == XidClass::Application)
 }
 
 /// Why a GPU whose programs fault may be at fault itself. Never more than a suspicion.
@@ -203,21 +203,24 @@ fn killed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     }
     let shown = kills.iter().take(SHOWN).map(|&at| node.timeline.events[at].fact);
     let consequences = node.timeline.consequences(&kills)?;
-    Some(Draft::on(KILLED, gpu).seen_all(shown).because(consequences))
+    Some(Draft::on_gpu(KILLED, gpu).with_events(shown).with_evidence(consequences))
 }
 
 /// Everything that neither a program nor another family answers for: one finding per code.
 fn other_codes(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     let mut by_code: BTreeMap<u32, Vec<(usize, &KernelEvent)>> = BTreeMap::new();
-    for (at, event) in node.timeline.present().filter(|(_, event)| concerns(event, gpu) && event.kind == Kind::Xid) {
-        let Some(code) = event.code.filter(|&code| !claimed(code) && !is_application(event)) else { continue };
+    for (at, event) in node.timeline.unexplained().filter(|(_, event)| concerns(event, gpu) && event.kind == Kind::Xid)
+    {
+        let Some(code) = event.code.filter(|&code| !handled_elsewhere(code) && !is_application(event)) else {
+            continue;
+        };
         by_code.entry(code).or_default().push((at, event));
     }
     by_code.into_iter().filter_map(|(code, events)| of_code(node, gpu, code, &events)).collect()
 }
 
 /// Codes that other families judge.
-fn claimed(code: u32) -> bool {
+fn handled_elsewhere(code: u32) -> bool {
     super::memory::CODES.contains(&code)
         || super::nvlink::CODES.contains(&code)
         || GSP_CODES.contains(&code)
@@ -229,34 +232,34 @@ fn of_code(node: &Node<'_>, gpu: &Gpu, code: u32, events: &[(usize, &KernelEvent
     let rule = entry.map_or(Some(UNKNOWN_CODE), |entry| rule_for(code, entry.class))?;
     let facts: Vec<&KernelEvent> = events.iter().map(|(_, event)| *event).collect();
     let positions: Vec<usize> = events.iter().map(|(at, _)| *at).collect();
-    let judged = judged::worst(&facts);
-    let mut draft = Draft::on(rule, gpu).seen_all(facts.iter().copied());
+    let judged = event_judgement::worst(&facts);
+    let mut draft = Draft::on_gpu(rule, gpu).with_events(facts.iter().copied());
     if let Some(entry) = entry {
-        draft = draft.because(format!("Xid {code}: {}", entry.name)).catalogued(&judged);
+        draft = draft.with_evidence(format!("Xid {code}: {}", entry.name)).with_judgement(&judged);
     }
-    Some(draft.aged(node, gpu, &facts, true).because_of(node.timeline.consequences(&positions)))
+    Some(draft.aged(node, gpu, &facts, true).with_all_evidence(node.timeline.consequences(&positions)))
 }
 
-fn rule_for(code: u32, class: Cause) -> Option<Rule> {
+fn rule_for(code: u32, class: XidClass) -> Option<Rule> {
     match (code, class) {
         (109, _) => Some(CONTEXT_SWITCH),
-        (_, Cause::Info) => None,
-        (_, Cause::Application) => Some(APPLICATION),
-        (_, Cause::Driver) => Some(DRIVER),
-        (_, Cause::Hardware) => Some(HARDWARE),
-        (_, Cause::Fabric) => Some(FABRIC),
-        (_, Cause::Thermal) => Some(THERMAL),
-        (_, Cause::Power) => Some(POWER),
+        (_, XidClass::Info) => None,
+        (_, XidClass::Application) => Some(APPLICATION),
+        (_, XidClass::Driver) => Some(DRIVER),
+        (_, XidClass::Hardware) => Some(HARDWARE),
+        (_, XidClass::Fabric) => Some(FABRIC),
+        (_, XidClass::Thermal) => Some(THERMAL),
+        (_, XidClass::Power) => Some(POWER),
     }
 }
 
 /// Whether an Xid condemns a GPU when it comes back after a boot: what is fatal, and uncorrectable memory errors.
-fn is_grave(event: &KernelEvent) -> bool {
-    event.kind == Kind::Xid && (is_xid(event, &[48]) || judged::severity(event) == Severity::Fatal)
+fn is_severe(event: &KernelEvent) -> bool {
+    event.kind == Kind::Xid && (is_xid(event, &[48]) || event_judgement::severity(event) == Severity::Fatal)
 }
 
 /// One grave Xid of one GPU, and the boots that saw it.
-struct Grave<'a> {
+struct SevereXid<'a> {
     gpu: Gpu,
     code: u32,
     boots: BTreeSet<Option<&'a str>>,
@@ -264,20 +267,20 @@ struct Grave<'a> {
 
 /// The same grave Xid on one GPU in at least two boots: resets and reboots did not cure it.
 fn recurring(node: &Node<'_>) -> Vec<Draft> {
-    let mut found: Vec<Grave<'_>> = Vec::new();
-    for event in node.timeline.events.iter().map(|event| event.fact).filter(|event| is_grave(event)) {
+    let mut found: Vec<SevereXid<'_>> = Vec::new();
+    for event in node.timeline.events.iter().map(|event| event.fact).filter(|event| is_severe(event)) {
         let Some(code) = event.code else { continue };
         let Some(gpu) = owner(node, event) else { continue };
         let boot = event.boot_id.as_deref();
         match found.iter_mut().find(|known| known.code == code && known.gpu == gpu) {
             Some(known) => drop(known.boots.insert(boot)),
-            None => found.push(Grave { gpu, code, boots: BTreeSet::from([boot]) }),
+            None => found.push(SevereXid { gpu, code, boots: BTreeSet::from([boot]) }),
         }
     }
     let again = found.iter().filter(|grave| grave.boots.len() > 1);
     again
-        .map(|Grave { gpu, code, boots }| {
-            Draft::on(RECURRING, gpu).because(format!("Xid {code} in {} boots", boots.len()))
+        .map(|SevereXid { gpu, code, boots }| {
+            Draft::on_gpu(RECURRING, gpu).with_evidence(format!("Xid {code} in {} boots", boots.len()))
         })
         .collect()
 }
@@ -306,7 +309,7 @@ fn owner(node: &Node<'_>, event: &KernelEvent) -> Option<Gpu> {
 
 /// Events of one code that are history.
 #[derive(Default)]
-struct Past {
+struct PastXids {
     count: u64,
     last: Option<jiff::Timestamp>,
     places: BTreeSet<String>,
@@ -314,7 +317,7 @@ struct Past {
 
 /// What was, in one finding.
 fn history(node: &Node<'_>) -> Option<Draft> {
-    let mut past: BTreeMap<(String, &'static str), Past> = BTreeMap::new();
+    let mut past: BTreeMap<(String, &'static str), PastXids> = BTreeMap::new();
     for event in
         node.timeline.events.iter().filter(|event| matches!(event.fact.kind, Kind::Xid | Kind::Sxid | Kind::OffBus))
     {
@@ -327,13 +330,13 @@ fn history(node: &Node<'_>) -> Option<Draft> {
     }
     let lines: Vec<String> = past
         .into_iter()
-        .map(|((name, why), Past { count, last, places })| {
+        .map(|((name, why), PastXids { count, last, places })| {
             let when = last.map(|last| format!(", last {}", quote::time(last))).unwrap_or_default();
             let places: Vec<String> = places.into_iter().take(4).collect();
             format!("{name} ({}) {why}{when}, on {}", quote::times(count), places.join(", "))
         })
         .collect();
-    (!lines.is_empty()).then(|| Draft::here(PAST).because_of(lines))
+    (!lines.is_empty()).then(|| Draft::on_node(PAST).with_all_evidence(lines))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   PodFacts (Kubernetes) ─┐
-//!   Report (the node)      ├─▶ footprint: its GPUs, its processes, its lifetime ─▶ causes ─▶ Explanation
+//!   Report (the node)      ├─▶ on_node: its GPUs, its processes, its lifetime ─▶ causes ─▶ Explanation
 //!   Diagnosis (the rules)  ┘                                                  └─▶ timeline
 //! ```
 //!
@@ -12,7 +12,7 @@
 
 mod causes;
 mod facts;
-mod footprint;
+mod pod_on_node;
 #[cfg(test)]
 mod tests;
 mod timeline;
@@ -23,19 +23,19 @@ pub use types::{Cause, Certainty, Explanation, Moment};
 
 use crate::diagnosis::Diagnosis;
 use crate::report::Report;
-use footprint::Footprint;
+use pod_on_node::PodOnNode;
 
 /// Moments in one timeline; the newest are kept.
-const MOST_MOMENTS: usize = 40;
+const MAX_MOMENTS: usize = 40;
 
-/// Explains a pod. `node` is what its node says; `None` where it has none or could not be read (`why_not`).
-pub fn explain(pod: &PodFacts, node: Option<(&Report, &Diagnosis)>, why_not: Option<&str>) -> Explanation {
-    let footprint = Footprint::of(pod, node.map(|(report, _)| report));
-    let mut explanation = causes::first::cause(pod, &footprint, node, why_not);
-    let moments = timeline::of(pod, &footprint);
-    explanation.timeline_omitted = moments.len().saturating_sub(MOST_MOMENTS);
+/// Explains a pod. `node` is what its node says; `None` where it has none or could not be read (`unread_reason`).
+pub fn explain(pod: &PodFacts, node: Option<(&Report, &Diagnosis)>, unread_reason: Option<&str>) -> Explanation {
+    let on_node = PodOnNode::of(pod, node.map(|(report, _)| report));
+    let mut explanation = causes::first::cause(pod, &on_node, node, unread_reason);
+    let moments = timeline::of(pod, &on_node);
+    explanation.timeline_omitted = moments.len().saturating_sub(MAX_MOMENTS);
     explanation.timeline = moments.into_iter().skip(explanation.timeline_omitted).collect();
-    explanation.devices = footprint.devices;
-    explanation.pids = footprint.pids;
+    explanation.devices = on_node.devices;
+    explanation.pids = on_node.pids;
     explanation
 }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::facts::known;
-use super::footprint::Footprint;
+use super::pod_on_node::PodOnNode;
 use super::{ContainerState, End, Moment, PodFacts};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::text::clean_keeping_end;
@@ -12,10 +12,10 @@ use crate::text::clean_keeping_end;
 const TEXT_CAP: usize = 240;
 
 /// Kernel events before the run, and after it, that are told at most.
-const MOST_BESIDE: usize = 8;
+const MAX_BESIDE: usize = 8;
 
 /// Every moment whose time is known, oldest first.
-pub(super) fn of(pod: &PodFacts, footprint: &Footprint) -> Vec<Moment> {
+pub(super) fn of(pod: &PodFacts, on_node: &PodOnNode) -> Vec<Moment> {
     let mut moments = Vec::new();
     let mut kubernetes = |time: Option<Timestamp>, what: String| {
         if let Some(time) = known(time) {
@@ -45,7 +45,7 @@ pub(super) fn of(pod: &PodFacts, footprint: &Footprint) -> Vec<Moment> {
         let times = if event.count > 1 { format!(" ({} times)", event.count) } else { String::new() };
         kubernetes(event.time, format!("{}: {}{times}", event.reason, event.message));
     }
-    moments.extend(kernel(footprint));
+    moments.extend(kernel(on_node));
     // What Kubernetes stamps with the same second stays in the order in which it happens to a pod.
     moments.sort_by_key(|moment| moment.time);
     let mut told = std::collections::HashSet::new();
@@ -54,8 +54,8 @@ pub(super) fn of(pod: &PodFacts, footprint: &Footprint) -> Vec<Moment> {
 }
 
 /// The kernel's moments: those of the pod's run, and what lies beside it with a word on why it is no cause.
-fn kernel(footprint: &Footprint) -> impl Iterator<Item = Moment> {
-    let Footprint { own_events, near_events, bus_events, earlier_events, later_events, .. } = footprint;
+fn kernel(on_node: &PodOnNode) -> impl Iterator<Item = Moment> {
+    let PodOnNode { own_events, node_events, bus_events, earlier_events, later_events, .. } = on_node;
     let told = |events: &'_ [KernelEvent], note: &'static str| {
         let moment = move |event: &KernelEvent| {
             let what = clean_keeping_end(&format!("{}{note}", line(event)), TEXT_CAP);
@@ -64,12 +64,12 @@ fn kernel(footprint: &Footprint) -> impl Iterator<Item = Moment> {
         events.iter().filter_map(moment).collect::<Vec<_>>()
     };
     // Of what was before, the newest tells in what state the pod found its GPU.
-    let earlier = &earlier_events[earlier_events.len().saturating_sub(MOST_BESIDE)..];
-    let later = &later_events[..later_events.len().min(MOST_BESIDE)];
+    let earlier = &earlier_events[earlier_events.len().saturating_sub(MAX_BESIDE)..];
+    let later = &later_events[..later_events.len().min(MAX_BESIDE)];
     [
         told(bus_events, ""),
         told(own_events, ""),
-        told(near_events, ""),
+        told(node_events, ""),
         told(earlier, " (before this run)"),
         told(later, " (after its end)"),
     ]

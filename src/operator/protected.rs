@@ -92,7 +92,7 @@ const PROTECTED: &[Protected] = &[
 
 /// What is known of a process that somebody wants to end.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Suspect<'a> {
+pub struct Candidate<'a> {
     /// Process id.
     pub pid: u32,
     /// Its parent.
@@ -108,8 +108,8 @@ pub struct Suspect<'a> {
 }
 
 /// Why this process must not be ended; `None` where it may.
-pub fn refusal(suspect: &Suspect<'_>) -> Option<Obstacle> {
-    let Suspect { pid, parent, comm, executable, kernel_thread, ours } = *suspect;
+pub fn refusal(candidate: &Candidate<'_>) -> Option<Obstacle> {
+    let Candidate { pid, parent, comm, executable, kernel_thread, ours } = *candidate;
     let protected = |what: String, next_step: &str| Some(Obstacle::new("protected", what, next_step));
     if pid <= 1 {
         return protected(format!("PID {pid} is the init process of the node"), "Reboot the node if it must go.");
@@ -144,8 +144,8 @@ impl Protected {
 mod tests {
     use super::*;
 
-    fn named(comm: &str) -> Suspect<'_> {
-        Suspect { pid: 4242, parent: Some(1), comm, executable: Some("x"), ..Suspect::default() }
+    fn named(comm: &str) -> Candidate<'_> {
+        Candidate { pid: 4242, parent: Some(1), comm, executable: Some("x"), ..Candidate::default() }
     }
 
     #[test]
@@ -183,17 +183,17 @@ mod tests {
 
     #[test]
     fn a_renamed_daemon_is_known_by_its_executable() {
-        let renamed = Suspect { executable: Some("nvidia-persistenced"), ..named("worker") };
+        let renamed = Candidate { executable: Some("nvidia-persistenced"), ..named("worker") };
         assert!(refusal(&renamed).is_some());
     }
 
     #[test]
     fn init_kernel_threads_and_our_own_processes_are_refused() {
-        assert!(refusal(&Suspect { pid: 1, comm: "bash", ..Suspect::default() }).is_some());
-        assert!(refusal(&Suspect { pid: 0, comm: "", ..Suspect::default() }).is_some());
-        assert!(refusal(&Suspect { parent: Some(2), executable: None, ..named("nv_queue") }).is_some());
-        assert!(refusal(&Suspect { kernel_thread: true, ..named("kworker/0:1") }).is_some());
-        assert!(refusal(&Suspect { ours: true, ..named("python3") }).is_some());
+        assert!(refusal(&Candidate { pid: 1, comm: "bash", ..Candidate::default() }).is_some());
+        assert!(refusal(&Candidate { pid: 0, comm: "", ..Candidate::default() }).is_some());
+        assert!(refusal(&Candidate { parent: Some(2), executable: None, ..named("nv_queue") }).is_some());
+        assert!(refusal(&Candidate { kernel_thread: true, ..named("kworker/0:1") }).is_some());
+        assert!(refusal(&Candidate { ours: true, ..named("python3") }).is_some());
     }
 
     #[test]

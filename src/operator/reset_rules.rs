@@ -17,9 +17,9 @@ const REBOOT: &str = "Cordon and drain the node, then reboot it.";
 /// What to do where the host's processes are not seen.
 const HOST_PID: &str = "Run the probe with hostPID on a node that is a machine, not a container.";
 /// Names, cut by the kernel, of what gives the GPU free by itself when persistence mode is switched off.
-const LETS_GO: [&str; 1] = ["nvidia-persiste"];
+const PERSISTENCE_DAEMONS: [&str; 1] = ["nvidia-persiste"];
 /// Processes that are named in one obstacle.
-const MOST_NAMED: usize = 8;
+const MAX_NAMED: usize = 8;
 
 pub(super) type Rule = fn(&Report, &GpuInventory, Conditions, &mut ResetPlan);
 
@@ -145,7 +145,7 @@ fn allocations(facts: &Report, gpu: &GpuInventory, conditions: Conditions, plan:
     }
     let Some(kubelet) = section.and_then(|section| section.data.as_ref()) else { return };
     let names = DeviceNames::of(facts, Some(gpu.index), gpu.uuid.as_deref());
-    let held = kubelet.allocations.iter().filter(|allocation| names.are_in(allocation));
+    let held = kubelet.allocations.iter().filter(|allocation| names.match_allocation(allocation));
     let mut pods: Vec<String> = held.map(|held| format!("pod {}", held.holder())).collect();
     pods.sort_unstable();
     pods.dedup();
@@ -184,15 +184,15 @@ fn processes(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut Reset
         .processes
         .iter()
         .filter(on_gpu)
-        .filter(|process| !process.name.as_deref().is_some_and(|name| LETS_GO.contains(&name)))
+        .filter(|process| !process.name.as_deref().is_some_and(|name| PERSISTENCE_DAEMONS.contains(&name)))
         .collect();
     if in_the_way.is_empty() {
         return;
     }
     let stuck = in_the_way.iter().any(|process| process.is_uninterruptible());
-    let named: Vec<_> = in_the_way.iter().take(MOST_NAMED).map(|process| describe(process)).collect();
-    let more = if in_the_way.len() > MOST_NAMED {
-        format!(" and {} more", in_the_way.len() - MOST_NAMED)
+    let named: Vec<_> = in_the_way.iter().take(MAX_NAMED).map(|process| describe(process)).collect();
+    let more = if in_the_way.len() > MAX_NAMED {
+        format!(" and {} more", in_the_way.len() - MAX_NAMED)
     } else {
         String::new()
     };

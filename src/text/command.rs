@@ -7,16 +7,16 @@ use super::clean;
 use super::secrets::is_of_secret;
 
 /// Longest command line, in characters.
-pub const MOST: usize = 160;
+pub const MAX: usize = 160;
 
 /// What stands in the place of words that are not shown.
 const LEFT_OUT: &str = "…";
 
 /// Longest name of an option.
-const MOST_NAME: usize = 40;
+const MAX_NAME: usize = 40;
 
 /// Longest name of a program, script or module.
-const MOST_FILE: usize = 64;
+const MAX_FILE: usize = 64;
 
 /// Endings of scripts.
 const SCRIPTS: [&str; 8] = [".py", ".sh", ".jar", ".js", ".rb", ".pl", ".lua", ".jl"];
@@ -103,14 +103,14 @@ pub fn shown<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
             None => line.push(LEFT_OUT.to_owned()),
         }
     }
-    clean(&line.join(" "), MOST)
+    clean(&line.join(" "), MAX)
 }
 
 /// The last part of a path, where it is plain.
 fn file_name(word: &str) -> Option<&str> {
     let name = word.rsplit('/').next()?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'+' | b':');
-    (!name.is_empty() && name.len() <= MOST_FILE && name.bytes().all(plain)).then_some(name)
+    (!name.is_empty() && name.len() <= MAX_FILE && name.bytes().all(plain)).then_some(name)
 }
 
 fn is_long_option(word: &str) -> bool {
@@ -121,7 +121,7 @@ fn is_long_option(word: &str) -> bool {
 fn option(word: &str) -> Option<String> {
     let (name, given) = word.split_once('=').map_or((word, None), |(name, given)| (name, Some(given)));
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    if name.len() < 3 || name.len() > MOST_NAME || !name.bytes().all(plain) {
+    if name.len() < 3 || name.len() > MAX_NAME || !name.bytes().all(plain) {
         return None;
     }
     match given {

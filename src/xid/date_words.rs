@@ -2,19 +2,19 @@
 //!
 //! Limits: a month in a language that is not listed leaves the line without a time.
 
+use super::log_time::{self, WallTime};
 use super::scan::decimal;
-use super::stamp::{self, Wall};
 
 /// Words before the clock of a date: weekday, month, day, year.
-const MOST_DATE_WORDS: usize = 4;
+const MAX_DATE_WORDS: usize = 4;
 
 /// A date at the start of a line and what follows it. The time is missing where the month is in an unknown language.
-pub(super) fn date(line: &str) -> Option<(Option<Wall>, &str)> {
+pub(super) fn date(line: &str) -> Option<(Option<WallTime>, &str)> {
     let mut words = Words::default();
     let mut rest = line;
-    for _ in 0..=MOST_DATE_WORDS {
+    for _ in 0..=MAX_DATE_WORDS {
         let (word, after) = rest.split_once(' ')?;
-        if let Some(of_day) = stamp::clock(word) {
+        if let Some(of_day) = log_time::clock(word) {
             return words.has_number().then(|| (words.wall(of_day), after.trim_start()));
         }
         words.take(word)?;
@@ -24,17 +24,17 @@ pub(super) fn date(line: &str) -> Option<(Option<Wall>, &str)> {
 }
 
 /// The same in brackets, with the year last: `dim. févr. 23 16:24:18 2025`.
-pub(super) fn ctime(inside: &str) -> Option<Option<Wall>> {
+pub(super) fn ctime(inside: &str) -> Option<Option<WallTime>> {
     let mut words = Words::default();
     let mut of_day = None;
     let mut count = 0;
     for word in inside.split_ascii_whitespace() {
         count += 1;
-        match stamp::clock(word).filter(|_| of_day.is_none()) {
+        match log_time::clock(word).filter(|_| of_day.is_none()) {
             Some(time) => of_day = Some(time),
             None => words.take(word)?,
         }
-        if count > MOST_DATE_WORDS + 2 {
+        if count > MAX_DATE_WORDS + 2 {
             return None;
         }
     }
@@ -59,7 +59,7 @@ impl Words {
     /// `None`: no word of a date.
     fn take(&mut self, word: &str) -> Option<()> {
         let word = word.trim_end_matches(['.', ',', '日', '일']);
-        if let Some(date) = stamp::iso_date(word) {
+        if let Some(date) = log_time::iso_date(word) {
             self.date = Some(date);
         } else if let Some((number, rest)) = decimal(word) {
             match (number, rest) {
@@ -78,17 +78,17 @@ impl Words {
         Some(())
     }
 
-    fn wall(&self, of_day: i64) -> Option<Wall> {
+    fn wall(&self, of_day: i64) -> Option<WallTime> {
         if let Some(date) = self.date {
-            return Some(Wall::At { microseconds: date.checked_add(of_day)?, zone: false });
+            return Some(WallTime::At { microseconds: date.checked_add(of_day)?, zone: false });
         }
         let (month, day) = (self.month?, self.day?);
         match self.year {
             Some(year) => {
-                let midnight = stamp::midnight(year, month, day)?;
-                Some(Wall::At { microseconds: midnight.checked_add(of_day)?, zone: false })
+                let midnight = log_time::midnight(year, month, day)?;
+                Some(WallTime::At { microseconds: midnight.checked_add(of_day)?, zone: false })
             }
-            None => stamp::midnight(2000, month, day).map(|_| Wall::NoYear { month, day, of_day }),
+            None => log_time::midnight(2000, month, day).map(|_| WallTime::NoYear { month, day, of_day }),
         }
     }
 }

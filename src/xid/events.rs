@@ -19,22 +19,22 @@ use jiff::Timestamp;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
 use crate::pci::PciAddress;
 
+use super::event_group::{self, EventGroup, Key, Variant};
 use super::harmless::{self, Meaning};
+use super::known_text::{KnownText, SAME_LINE};
 use super::line::{Line, Parsed};
 use super::line_parser;
 use super::moment::Moment;
-use super::multiline::{self, Pending, Step};
+use super::multiline::{self, LineUse, PartialMessage};
 use super::record::{Origin, Record};
 use super::record_parser;
-use super::said::Said;
 use super::scan;
-use super::seen::{SAME_LINE, Seen};
-use super::slot::{self, Key, Slot, Variant};
 use super::sources::Source;
 use super::suppressed::{self, Suppressed};
+use super::value_by_address::ValueByAddress;
 
 /// Texts whose meaning is remembered. A storm has few; beyond this each further text is parsed again.
-const MOST_TEXTS: usize = 4096;
+const MAX_TEXTS: usize = 4096;
 
 /// Bytes of a text that are read. The kernel's own limit is 1 KiB a record.
 const TEXT_CAP: usize = 4096;
@@ -67,13 +67,13 @@ impl Default for Options {
 
 /// What the record before was: a line without prefixes may belong to it.
 #[derive(Debug, Default)]
-struct Before {
+struct PreviousRecord {
     moment: Moment,
     boot: usize,
     /// Who wrote it, where a text log says that it was not the kernel for certain.
     origin: Option<Origin>,
     /// Whether there was one.
-    any: bool,
+    exists: bool,
 }
 
 /// The accumulator. See the module.
@@ -87,19 +87,19 @@ pub struct EventLog {
     /// Boots by index. The first is the running one.
     boots: Vec<String>,
     sources: Vec<Source>,
-    slots: Vec<Slot>,
+    groups: Vec<EventGroup>,
     by_key: HashMap<Rc<Key>, usize, RandomState>,
     /// One map a boot.
-    texts: Vec<HashMap<Rc<str>, Seen, RandomState>>,
+    texts: Vec<HashMap<Rc<str>, KnownText, RandomState>>,
     known_texts: usize,
-    pending: Option<(Pending, Moment, usize)>,
-    before: Before,
-    uuids: Said,
-    serials: Said,
+    pending: Option<(PartialMessage, Moment, usize)>,
+    previous: PreviousRecord,
+    uuids: ValueByAddress,
+    serials: ValueByAddress,
     last_named_gpu: Option<PciAddress>,
     suppressed: Suppressed,
     /// Lines that belong to an Xid, which may come after them.
-    parts: Vec<Part>,
+    parts: Vec<XidPart>,
     omitted: u64,
     untrusted: u64,
     /// Lines counted so far.
@@ -108,7 +108,7 @@ pub struct EventLog {
 
 /// Lines of one minute that are part of an Xid's message, if there is one.
 #[derive(Debug)]
-struct Part {
+struct XidPart {
     source: usize,
     boot: usize,
     order: Option<i64>,
@@ -127,14 +127,14 @@ impl EventLog {
             max_events: max_events.max(1),
             boots: vec![running_boot_id.map(|id| bare_id(&id)).unwrap_or_default()],
             sources: Vec::new(),
-            slots: Vec::new(),
+            groups: Vec::new(),
             by_key: HashMap::default(),
             texts: Vec::new(),
             known_texts: 0,
             pending: None,
-            before: Before::default(),
-            uuids: Said::default(),
-            serials: Said::default(),
+            previous: PreviousRecord::default(),
+            uuids: ValueByAddress::default(),
+            serials: ValueByAddress::default(),
             last_named_gpu: None,
             suppressed: Suppressed::default(),
             parts: Vec::new(),
@@ -147,7 +147,7 @@ impl EventLog {
     /// Begins another log: `/dev/kmsg`, `journal`, a file's name. What is pushed from here on came from it.
     pub fn source(&mut self, name: &str) {
         self.end_message();
-        self.before = Before::default();
+        self.previous = PreviousRecord::default();
         self.sources.push(Source::named(name));
     }
 
@@ -160,20 +160,21 @@ impl EventLog {
         } else if let Some(record) = record_parser::parse_line(line) {
             self.push_record(&record);
         } else if line_parser::mentions_nvidia(line) {
-            self.last_source().leave_unread(cap(line));
+            self.last_source().count_unread(cap(line));
         }
     }
 
     /// One record that is already taken apart.
     pub fn push_record(&mut self, record: &Record<'_>) {
-        let continues = self.before.any && !record.stamped && record.text.starts_with([' ', '\t']);
-        let (moment, boot) = if continues { (self.before.moment, self.before.boot) } else { self.when(record) };
+        let continues = self.previous.exists && !record.has_prefix && record.text.starts_with([' ', '\t']);
+        let (moment, boot) =
+            if continues { (self.previous.moment, self.previous.boot) } else { self.time_and_boot(record) };
         // A text log's line without prefixes is the rest of the line before, and no better than that.
-        let of_before = self.before.origin.filter(|_| !record.stamped && record.origin == Origin::Kernel);
+        let of_before = self.previous.origin.filter(|_| !record.has_prefix && record.origin == Origin::Kernel);
         let origin = of_before.unwrap_or(record.origin);
         let text_log = record.seq.is_none() && record.boot_id.is_none();
         let not_kernel = Some(origin).filter(|origin| *origin != Origin::Kernel && text_log);
-        self.before = Before { moment, boot, origin: not_kernel, any: true };
+        self.previous = PreviousRecord { moment, boot, origin: not_kernel, exists: true };
         if !continues {
             self.current_source(record).count(record, moment.wall);
         }
@@ -188,24 +189,24 @@ impl EventLog {
             return;
         }
         if origin == Origin::Unclear {
-            return self.doubt(&scan::unescape(cap(text)), moment, boot);
+            return self.read_unclear(&scan::unescape(cap(text)), moment, boot);
         }
         if line_parser::family(text).is_none() {
-            return self.pass(text, record, moment, boot);
+            return self.read_other(text, record, moment, boot);
         }
         let text = scan::unescape(cap(text));
         if let Some(second) = line_parser::second_frame(&text) {
-            self.last_source().leave_unread(second);
+            self.last_source().count_unread(second);
         }
         if text_log {
-            self.read(scan::unescape_octal(&text).trim_end(), moment, boot);
+            self.assemble(scan::unescape_octal(&text).trim_end(), moment, boot);
         } else {
-            self.read(text.trim_end(), moment, boot);
+            self.assemble(text.trim_end(), moment, boot);
         }
     }
 
     /// A line that belongs to no family: nothing, or a hint that something is missing.
-    fn pass(&mut self, text: &str, record: &Record<'_>, moment: Moment, boot: usize) {
+    fn read_other(&mut self, text: &str, record: &Record<'_>, moment: Moment, boot: usize) {
         if let Some(lines) = suppressed::count(text) {
             self.suppressed.note(boot, moment);
             self.current_source(record).suppress(lines);
@@ -215,10 +216,10 @@ impl EventLog {
     }
 
     /// A line of which the spelling does not tell who wrote it: no event, but nothing that may be passed over.
-    fn doubt(&mut self, text: &str, moment: Moment, boot: usize) {
+    fn read_unclear(&mut self, text: &str, moment: Moment, boot: usize) {
         match line_parser::parse(text) {
             Some(Parsed::Event(line)) if line.kind != KernelEventKind::DriverLoaded => {
-                self.last_source().leave_unread(text);
+                self.last_source().count_unread(text);
             }
             None if line_parser::mentions_nvidia(text) || line_parser::has_error_frame(text) => {
                 self.not_an_event(text, moment, boot);
@@ -230,14 +231,14 @@ impl EventLog {
     /// A line that speaks of a GPU and is no event: chat, a part of an Xid's message, or not understood.
     fn not_an_event(&mut self, text: &str, moment: Moment, boot: usize) {
         /// Distinct minutes that are remembered; beyond, such lines are not understood.
-        const MOST_PARTS: usize = 256;
+        const MAX_PARTS: usize = 256;
         const MINUTE: u64 = 60_000_000;
         match harmless::meaning(text) {
             Meaning::Nothing => return,
             Meaning::Unknown => {}
             Meaning::PartOfXid => {
                 let (source, order) = (self.sources.len().saturating_sub(1), moment.order());
-                let near = |part: &&mut Part| {
+                let near = |part: &&mut XidPart| {
                     let together = part.order.zip(order).is_none_or(|(one, other)| one.abs_diff(other) < MINUTE);
                     together && (part.source, part.boot) == (source, boot)
                 };
@@ -250,25 +251,25 @@ impl EventLog {
                     }
                     return;
                 }
-                if self.parts.len() < MOST_PARTS {
-                    self.parts.push(Part { source, boot, order, text: text.to_owned(), lines: 1 });
+                if self.parts.len() < MAX_PARTS {
+                    self.parts.push(XidPart { source, boot, order, text: text.to_owned(), lines: 1 });
                     return;
                 }
             }
         }
-        self.last_source().leave_unread(text);
+        self.last_source().count_unread(text);
     }
 
     /// What belongs to an Xid that is not in the log was not understood.
     fn end_parts(&mut self) {
         for part in std::mem::take(&mut self.parts) {
-            let is_told = |slot: &Slot| {
-                slot.key.kind == KernelEventKind::Xid && slot.key.boot == part.boot && slot.is_near(part.order)
+            let is_told = |group: &EventGroup| {
+                group.key.kind == KernelEventKind::Xid && group.key.boot == part.boot && group.is_near(part.order)
             };
-            if !self.slots.iter().any(is_told)
+            if !self.groups.iter().any(is_told)
                 && let Some(source) = self.sources.get_mut(part.source)
             {
-                source.leave_all_unread(&part.text, part.lines);
+                source.count_unread_lines(&part.text, part.lines);
             }
         }
     }
@@ -277,19 +278,24 @@ impl EventLog {
     pub fn finish(mut self) -> KernelLog {
         self.end_message();
         self.end_parts();
-        slot::fold(&mut self.slots, Key::is_anonymous_part_of, |part, whole| whole.covers(part), Slot::absorb);
-        let as_often = |part: &Slot, whole: &Slot| part.times() <= whole.times();
-        slot::fold(&mut self.slots, Key::is_second_line_of, as_often, Slot::take_texts);
+        event_group::merge(
+            &mut self.groups,
+            Key::is_anonymous_part_of,
+            |part, whole| whole.covers(part),
+            EventGroup::absorb,
+        );
+        let as_often = |part: &EventGroup, whole: &EventGroup| part.times() <= whole.times();
+        event_group::merge(&mut self.groups, Key::is_second_line_of, as_often, EventGroup::take_texts);
         self.drop_beyond(self.max_events);
-        let Self { slots, boots, uuids, serials, sources, suppressed, omitted, untrusted, .. } = self;
-        let mut events: Vec<(u64, KernelEvent)> = Vec::with_capacity(slots.len());
-        for slot in slots {
-            let (boot, place) = (slot.key.boot, slot.place());
-            let mut event = slot.into_event();
+        let Self { groups, boots, uuids, serials, sources, suppressed, omitted, untrusted, .. } = self;
+        let mut events: Vec<(u64, KernelEvent)> = Vec::with_capacity(groups.len());
+        for group in groups {
+            let (boot, place) = (group.key.boot, group.place());
+            let mut event = group.into_event();
             event.boot_id = if boot == 0 { None } else { boots.get(boot).cloned() };
             if let Some(pci) = &event.pci_address {
-                event.gpu_uuid = uuids.recall(boot, pci).cloned();
-                if let Some(serial) = serials.recall(boot, pci) {
+                event.gpu_uuid = uuids.get(boot, pci).cloned();
+                if let Some(serial) = serials.get(boot, pci) {
                     event.details.insert("board_serial".to_owned(), serial.clone());
                 }
             }
@@ -319,12 +325,12 @@ impl EventLog {
     }
 
     /// Time and boot of a record.
-    fn when(&mut self, record: &Record<'_>) -> (Moment, usize) {
+    fn time_and_boot(&mut self, record: &Record<'_>) -> (Moment, usize) {
         let boot = record.boot_id.as_deref().map_or(0, |id| self.boot(id));
         let uptime = record.uptime_us.and_then(|uptime| i64::try_from(uptime).ok());
         let by_uptime = uptime.and_then(|uptime| self.boot_time?.checked_add(uptime)).filter(|_| boot == 0);
         let stamped = record.wall.and_then(|wall| wall.microseconds(self.now));
-        let by_delta = record.delta_us.and_then(|delta| self.before.moment.wall?.checked_add(delta.try_into().ok()?));
+        let by_delta = record.delta_us.and_then(|delta| self.previous.moment.wall?.checked_add(delta.try_into().ok()?));
         // The journal's wall-clock time is when it received the line; within the running boot uptime is exact.
         let exact = by_uptime.filter(|_| stamped.is_none() || record.boot_id.is_some());
         let wall = exact.or(stamped).or(by_delta);
@@ -346,23 +352,23 @@ impl EventLog {
     }
 
     /// Puts messages of several lines together, then counts.
-    fn read(&mut self, text: &str, moment: Moment, boot: usize) {
+    fn assemble(&mut self, text: &str, moment: Moment, boot: usize) {
         if let Some((pending, began, of_boot)) = &mut self.pending {
             let (began, of_boot) = (*began, *of_boot);
-            match pending.offer(text) {
-                Step::Alone => {}
-                Step::Kept => return,
-                Step::Done(whole) => {
+            match pending.add_line(text) {
+                LineUse::NotPart => {}
+                LineUse::Kept => return,
+                LineUse::Completes(whole) => {
                     self.pending = None;
                     return self.observe(&whole, began, of_boot);
                 }
-                Step::GivenUp(part) => {
+                LineUse::GivenUp(part) => {
                     self.pending = None;
                     self.observe(&part, began, of_boot);
                 }
             }
         }
-        match multiline::opens(text) {
+        match multiline::start(text) {
             Some(opened) => {
                 self.end_message();
                 self.pending = Some((opened, moment, boot));
@@ -380,12 +386,12 @@ impl EventLog {
     /// Counts one whole text.
     fn observe(&mut self, text: &str, moment: Moment, boot: usize) {
         let source = self.sources.len();
-        if let Some(seen) = self.texts.get_mut(boot).and_then(|texts| texts.get_mut(text)) {
-            if !seen.stands_in_another(source, moment) {
-                seen.note(source, moment);
-                if let Some(slot) = self.slots.get_mut(seen.slot) {
+        if let Some(known) = self.texts.get_mut(boot).and_then(|texts| texts.get_mut(text)) {
+            if !known.is_in_another_log(source, moment) {
+                known.note(source, moment);
+                if let Some(group) = self.groups.get_mut(known.group) {
                     self.counted += 1;
-                    slot.count(&seen.variant, moment, self.counted);
+                    group.count(&known.variant, moment, self.counted);
                 }
             }
             return;
@@ -394,11 +400,11 @@ impl EventLog {
             Some(Parsed::Event(line)) => self.add(text, line, moment, boot),
             Some(Parsed::GpuUuid { pci, uuid }) => {
                 self.last_named_gpu = Some(pci.clone());
-                self.uuids.remember(boot, pci, uuid);
+                self.uuids.insert(boot, pci, uuid);
             }
             Some(Parsed::GpuSerial { pci, serial }) => {
                 if let Some(pci) = pci.or_else(|| self.last_named_gpu.clone()) {
-                    self.serials.remember(boot, pci, serial);
+                    self.serials.insert(boot, pci, serial);
                 }
             }
             Some(Parsed::Companion(_)) => {}
@@ -414,47 +420,47 @@ impl EventLog {
     fn add(&mut self, text: &str, line: Line, moment: Moment, boot: usize) {
         let variant = Rc::new(Variant::new(text, &line));
         let key = Key::of(line, boot);
-        let slot = match self.by_key.get(&key) {
-            Some(&slot) => slot,
-            None => self.add_slot(key),
+        let group = match self.by_key.get(&key) {
+            Some(&group) => group,
+            None => self.add_group(key),
         };
-        if let Some(slot) = self.slots.get_mut(slot) {
+        if let Some(group) = self.groups.get_mut(group) {
             self.counted += 1;
-            slot.count(&variant, moment, self.counted);
+            group.count(&variant, moment, self.counted);
         }
-        if self.known_texts < MOST_TEXTS {
+        if self.known_texts < MAX_TEXTS {
             self.known_texts += 1;
-            let mut seen = Seen::new(slot, Rc::clone(&variant));
-            seen.note(self.sources.len(), moment);
+            let mut known = KnownText::new(group, Rc::clone(&variant));
+            known.note(self.sources.len(), moment);
             if self.texts.len() <= boot {
                 self.texts.resize_with(boot + 1, HashMap::default);
             }
-            self.texts[boot].insert(Rc::clone(&variant.text), seen);
+            self.texts[boot].insert(Rc::clone(&variant.text), known);
         }
     }
 
-    fn add_slot(&mut self, key: Key) -> usize {
+    fn add_group(&mut self, key: Key) -> usize {
         // Twice the limit before a clean-up keeps its cost small per line.
-        if self.slots.len() >= self.max_events.saturating_mul(2) {
+        if self.groups.len() >= self.max_events.saturating_mul(2) {
             self.drop_beyond(self.max_events);
         }
         let key = Rc::new(key);
-        self.slots.push(Slot::new(Rc::clone(&key)));
-        self.by_key.insert(key, self.slots.len() - 1);
-        self.slots.len() - 1
+        self.groups.push(EventGroup::new(Rc::clone(&key)));
+        self.by_key.insert(key, self.groups.len() - 1);
+        self.groups.len() - 1
     }
 
     /// Keeps the `most` events that tell most and are newest.
     fn drop_beyond(&mut self, most: usize) {
-        if self.slots.len() <= most {
+        if self.groups.len() <= most {
             return;
         }
-        self.slots.sort_by_cached_key(|slot| std::cmp::Reverse(slot.rank()));
-        self.omitted += u64::try_from(self.slots.len() - most).unwrap_or(u64::MAX);
-        self.slots.truncate(most);
+        self.groups.sort_by_cached_key(|group| std::cmp::Reverse(group.rank()));
+        self.omitted += u64::try_from(self.groups.len() - most).unwrap_or(u64::MAX);
+        self.groups.truncate(most);
         self.texts.clear();
         self.known_texts = 0;
-        self.by_key = self.slots.iter().enumerate().map(|(at, slot)| (Rc::clone(&slot.key), at)).collect();
+        self.by_key = self.groups.iter().enumerate().map(|(at, group)| (Rc::clone(&group.key), at)).collect();
     }
 }
 

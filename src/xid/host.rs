@@ -18,7 +18,7 @@ pub(super) fn out_of_memory(text: &str) -> Option<Line> {
                 "constraint" => line.put("constraint", value),
                 "oom_memcg" => line.put("oom_memcg", value),
                 "task_memcg" => line.put("task_memcg", value),
-                "task" => line.name_process(value),
+                "task" => line.set_process(value),
                 "pid" => line.pid = value.parse().ok(),
                 _ => {}
             }
@@ -33,7 +33,7 @@ pub(super) fn out_of_memory(text: &str) -> Option<Line> {
         let end = rest.find(") total-vm").or_else(|| rest.find(')')).unwrap_or(rest.len());
         rest.get(..end).unwrap_or(rest)
     });
-    line.name_process(name.unwrap_or_default());
+    line.set_process(name.unwrap_or_default());
     let scope = [("Memory cgroup", "cgroup"), ("Out of memory", "host")];
     line.put_some("scope", scope.iter().find(|(begin, _)| text.starts_with(begin)).map(|(_, scope)| scope));
     line.put_some("anon_rss_kib", decimal_after(rest, "anon-rss:"));
@@ -45,7 +45,7 @@ pub(super) fn hung_task(text: &str) -> Option<Line> {
     let (task, rest) = text.strip_prefix("INFO: task ")?.split_once(" blocked for more than ")?;
     let (name, pid) = task.rsplit_once(':')?;
     let mut line = Line { pid: Some(pid.parse().ok()?), ..Line::of(Kind::HungTask) };
-    line.name_process(name);
+    line.set_process(name);
     line.put_some("seconds", decimal(rest).map(|(seconds, _)| seconds));
     Some(line)
 }
@@ -75,7 +75,7 @@ pub(super) fn crash(text: &str) -> Option<Line> {
     let (name, rest) = body.split_once('[')?;
     let (pid, _) = decimal(rest)?;
     let mut line = Line { pid: u32::try_from(pid).ok(), ..Line::of(Kind::Segfault) };
-    line.name_process(name);
+    line.set_process(name);
     line.put("library", library);
     line.sub_code = library.split(".so").next().map(|name| crate::text::clean(name, 40));
     Some(line)

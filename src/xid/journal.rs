@@ -7,8 +7,8 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
+use super::log_time::WallTime;
 use super::record::{Origin, Record};
-use super::stamp::Wall;
 
 /// A field as journald prints it: text, an array of bytes (text with control characters), `null` (too long), or an
 /// array of texts (the field came twice).
@@ -60,10 +60,10 @@ pub(super) fn parse(line: &str) -> Option<Record<'_>> {
         uptime_us: number(entry.monotonic.as_ref()),
         wall: number(entry.realtime.as_ref())
             .and_then(|time| time.try_into().ok())
-            .map(|microseconds| Wall::At { microseconds, zone: true }),
+            .map(|microseconds| WallTime::At { microseconds, zone: true }),
         boot_id: text(entry.boot_id),
         hostname: text(entry.hostname),
-        stamped: true,
+        has_prefix: true,
         ..Record::bare(message(entry.message?)?)
     })
 }

@@ -92,7 +92,7 @@ impl Line {
     }
 
     /// Sets the sub-code, cleaned and capped.
-    pub(super) fn tell_apart(&mut self, sub_code: &str) {
+    pub(super) fn set_sub_code(&mut self, sub_code: &str) {
         self.sub_code = Some(clean(sub_code, 64)).filter(|sub_code| !sub_code.is_empty());
     }
 
@@ -110,7 +110,7 @@ impl Line {
     }
 
     /// Sets the process's name, unless it is empty or `<unknown>`.
-    pub(super) fn name_process(&mut self, name: &str) {
+    pub(super) fn set_process(&mut self, name: &str) {
         let plain = name.len() <= PROCESS_CAP && name.bytes().all(|byte| byte.is_ascii_graphic());
         let name = if plain { name.to_owned() } else { clean(name, PROCESS_CAP) };
         if !name.is_empty() && name != "<unknown>" {

@@ -39,7 +39,7 @@ const REACH: u32 = 4;
 
 /// A message that has begun.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(super) struct PartialMessage {
     text: String,
     shape: usize,
     left: u32,
@@ -47,30 +47,30 @@ pub(super) struct Pending {
 
 /// What became of a line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum LineUse {
     /// It is no part of a message.
-    Alone,
+    NotPart,
     /// It was kept.
     Kept,
     /// It ended the message, whose whole text this is.
-    Done(String),
+    Completes(String),
     /// The message never ended: its lines so far. The line itself is no part of it.
     GivenUp(String),
 }
 
 /// Whether a text opens a message whose end is missing.
-pub(super) fn opens(text: &str) -> Option<Pending> {
+pub(super) fn start(text: &str) -> Option<PartialMessage> {
     if !text.starts_with("NVRM: ") {
         return None;
     }
     let shape = SHAPES.iter().position(|shape| text.starts_with(shape.begins))?;
     // A record of the kernel's own buffer holds all lines.
     let joined = text.replace("\nNVRM: ", " ");
-    let pending = Pending { text: joined.trim_end().to_owned(), shape, left: REACH };
+    let pending = PartialMessage { text: joined.trim_end().to_owned(), shape, left: REACH };
     (!pending.is_whole()).then_some(pending)
 }
 
-impl Pending {
+impl PartialMessage {
     fn shape(&self) -> &'static Shape {
         &SHAPES[self.shape.min(SHAPES.len() - 1)]
     }
@@ -80,16 +80,16 @@ impl Pending {
     }
 
     /// Offers the next line of the driver.
-    pub(super) fn offer(&mut self, text: &str) -> Step {
-        let Some(part) = text.strip_prefix("NVRM: ") else { return Step::Alone };
+    pub(super) fn add_line(&mut self, text: &str) -> LineUse {
+        let Some(part) = text.strip_prefix("NVRM: ") else { return LineUse::NotPart };
         let further = self.shape().further.iter().any(|words| part.starts_with(words) || part.contains(words));
         if !further || text.starts_with(self.shape().begins) {
             self.left = self.left.saturating_sub(1);
-            return if self.left == 0 { Step::GivenUp(std::mem::take(&mut self.text)) } else { Step::Alone };
+            return if self.left == 0 { LineUse::GivenUp(std::mem::take(&mut self.text)) } else { LineUse::NotPart };
         }
         self.text.push(' ');
         self.text.push_str(part.trim_end());
-        if self.is_whole() { Step::Done(std::mem::take(&mut self.text)) } else { Step::Kept }
+        if self.is_whole() { LineUse::Completes(std::mem::take(&mut self.text)) } else { LineUse::Kept }
     }
 
     /// The lines so far, when the log ends.
@@ -104,24 +104,24 @@ mod tests {
 
     #[test]
     fn a_message_in_three_lines_is_one_message_even_with_others_between() {
-        let mut pending = opens("NVRM: The NVIDIA GPU 0000:b3:00.0").expect("a beginning");
-        assert_eq!(pending.offer("NVRM: (PCI ID: 10de:26b5) installed in this system has"), Step::Kept);
-        assert_eq!(pending.offer("usb 1-1: new device"), Step::Alone);
-        assert_eq!(pending.offer("NVRM: something else"), Step::Alone);
+        let mut pending = start("NVRM: The NVIDIA GPU 0000:b3:00.0").expect("a beginning");
+        assert_eq!(pending.add_line("NVRM: (PCI ID: 10de:26b5) installed in this system has"), LineUse::Kept);
+        assert_eq!(pending.add_line("usb 1-1: new device"), LineUse::NotPart);
+        assert_eq!(pending.add_line("NVRM: something else"), LineUse::NotPart);
         let whole = "NVRM: The NVIDIA GPU 0000:b3:00.0 (PCI ID: 10de:26b5) installed in this system has \
                      fallen off the bus and is not responding to commands.";
         assert_eq!(
-            pending.offer("NVRM: fallen off the bus and is not responding to commands."),
-            Step::Done(whole.to_owned())
+            pending.add_line("NVRM: fallen off the bus and is not responding to commands."),
+            LineUse::Completes(whole.to_owned())
         );
     }
 
     #[test]
     fn a_message_that_never_ends_is_given_up() {
-        let mut pending = opens("NVRM: API mismatch: the client has the version 1.2, but").expect("a beginning");
-        let steps: Vec<Step> = (0..4).map(|_| pending.offer("NVRM: other")).collect();
-        assert!(matches!(steps.last(), Some(Step::GivenUp(text)) if text.ends_with("1.2, but")));
-        assert!(opens("NVRM: loading NVIDIA UNIX").is_none());
+        let mut pending = start("NVRM: API mismatch: the client has the version 1.2, but").expect("a beginning");
+        let steps: Vec<LineUse> = (0..4).map(|_| pending.add_line("NVRM: other")).collect();
+        assert!(matches!(steps.last(), Some(LineUse::GivenUp(text)) if text.ends_with("1.2, but")));
+        assert!(start("NVRM: loading NVIDIA UNIX").is_none());
     }
 
     #[test]
@@ -137,10 +137,12 @@ mod tests {
                 "NVRM: the version 535.86.10.  Please make sure that this",
             ],
         ] {
-            let mut pending = opens(lines[0]).expect("a beginning");
+            let mut pending = start(lines[0]).expect("a beginning");
             let (last, between) = lines[1..].split_last().expect("more lines");
-            assert!(between.iter().all(|line| pending.offer(line) == Step::Kept));
-            assert!(matches!(pending.offer(last), Step::Done(text) if text.contains("has the version 535.86.10")));
+            assert!(between.iter().all(|line| pending.add_line(line) == LineUse::Kept));
+            assert!(
+                matches!(pending.add_line(last), LineUse::Completes(text) if text.contains("has the version 535.86.10"))
+            );
         }
     }
 }

@@ -153,7 +153,7 @@ pub(super) fn uvm(text: &str) -> Option<Line> {
     line.put_some("status", rest.find("NV_ERR_").and_then(|at| rest.get(at..)).map(|found| word(found).0));
     let place = rest.split_ascii_whitespace().next().map(|place| place.split('[').next().unwrap_or(place));
     line.put_some("place", place.filter(|_| !fatal));
-    line.tell_apart(if fatal { "fatal" } else { place.unwrap_or("error") });
+    line.set_sub_code(if fatal { "fatal" } else { place.unwrap_or("error") });
     Some(line)
 }
 

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-pub use super::stamp::Wall;
+pub use super::log_time::WallTime;
 use super::{line_parser, scan, suppressed};
 
 /// Who wrote a record.
@@ -43,7 +43,7 @@ pub struct Record<'a> {
     /// Microseconds since the line before (`dmesg -H`).
     pub delta_us: Option<u64>,
     /// Wall-clock time, where the record carries one.
-    pub wall: Option<Wall>,
+    pub wall: Option<WallTime>,
     /// The boot (journal only).
     pub boot_id: Option<Cow<'a, str>>,
     /// The host (syslog and journal).
@@ -53,7 +53,7 @@ pub struct Record<'a> {
     /// Thread or CPU that printed it (`T1946`, `C12`), where the kernel was built to say so.
     pub caller: Option<&'a str>,
     /// Whether the line had any prefix. One without may be the rest of the line before.
-    pub stamped: bool,
+    pub has_prefix: bool,
     /// What it says. `/dev/kmsg` escapes are undone by [`Record::plain_text`].
     pub text: Cow<'a, str>,
 }
@@ -73,7 +73,7 @@ impl<'a> Record<'a> {
             hostname: None,
             flags: None,
             caller: None,
-            stamped: false,
+            has_prefix: false,
             text: text.into(),
         }
     }
@@ -86,7 +86,7 @@ impl<'a> Record<'a> {
 
     /// The time of a line that does not name its zone, read as UTC.
     pub fn local_time(&self, now: Timestamp) -> Option<Timestamp> {
-        let wall = self.wall.filter(|wall| !matches!(wall, Wall::At { zone: true, .. }))?;
+        let wall = self.wall.filter(|wall| !matches!(wall, WallTime::At { zone: true, .. }))?;
         Timestamp::from_microsecond(wall.microseconds(Some(now.as_microsecond()))?).ok()
     }
 
@@ -95,7 +95,7 @@ impl<'a> Record<'a> {
         if let Some(local) = self.local_time(now)
             && let Ok(time) = zone.to_timestamp(TimeZone::UTC.to_datetime(local))
         {
-            self.wall = Some(Wall::At { microseconds: time.as_microsecond(), zone: true });
+            self.wall = Some(WallTime::At { microseconds: time.as_microsecond(), zone: true });
         }
     }
 

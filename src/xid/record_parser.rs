@@ -33,7 +33,7 @@ pub fn parse_kmsg(record: &str) -> Option<Record<'_>> {
         uptime_us: Some(uptime),
         flags: Some(flags),
         caller: fields.find_map(|field| field.strip_prefix("caller=")),
-        stamped: true,
+        has_prefix: true,
         ..Record::bare(text)
     })
 }

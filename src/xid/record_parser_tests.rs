@@ -62,7 +62,7 @@ fn dmesg_in_every_time_format_is_the_kernels_word() {
         assert_eq!((wall(&record), record.origin, record.hostname.is_none()), (Some(WALL), Origin::Kernel, true));
     }
     let delta = read("[  +0.000001] ");
-    assert_eq!((delta.delta_us, delta.origin, delta.stamped), (Some(1), Origin::Kernel, true));
+    assert_eq!((delta.delta_us, delta.origin, delta.has_prefix), (Some(1), Origin::Kernel, true));
     let head = read("[Feb23 16:24] ");
     assert_eq!(wall(&head), Some(WALL - 18_123_456));
 }
@@ -72,7 +72,7 @@ fn a_bare_line_is_the_kernels_and_says_that_it_is_bare() {
     for prefix in ["", "[...] "] {
         assert_eq!(read(prefix).origin, Origin::Kernel, "{prefix}");
     }
-    assert!(!read("").stamped);
+    assert!(!read("").has_prefix);
 }
 
 #[test]

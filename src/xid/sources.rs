@@ -5,10 +5,10 @@ use crate::text::clean;
 
 use super::line_parser;
 use super::moment::timestamp;
-use super::record::{Record, Wall};
+use super::record::{Record, WallTime};
 
 /// Lines that were not understood of which the text is kept.
-const MOST_SAMPLES: usize = 3;
+const MAX_SAMPLES: usize = 3;
 
 /// The longest sample.
 const SAMPLE_CAP: usize = 200;
@@ -50,8 +50,8 @@ impl Source {
             self.last_seq = Some(seq);
         }
         match record.wall {
-            Some(Wall::NoYear { .. }) => self.without_year = true,
-            Some(Wall::At { zone: false, .. }) => self.without_zone = true,
+            Some(WallTime::NoYear { .. }) => self.without_year = true,
+            Some(WallTime::At { zone: false, .. }) => self.without_zone = true,
             _ => {}
         }
         match wall {
@@ -64,12 +64,12 @@ impl Source {
     }
 
     /// Counts a line that speaks of NVIDIA and was not understood.
-    pub(super) fn leave_unread(&mut self, text: &str) {
-        self.leave_all_unread(text, 1);
+    pub(super) fn count_unread(&mut self, text: &str) {
+        self.count_unread_lines(text, 1);
     }
 
     /// Counts so many of them, of which this is one.
-    pub(super) fn leave_all_unread(&mut self, text: &str, lines: u64) {
+    pub(super) fn count_unread_lines(&mut self, text: &str, lines: u64) {
         let error = line_parser::speaks_of_error(text);
         self.unread = self.unread.saturating_add(lines);
         self.unread_errors = self.unread_errors.saturating_add(if error { lines } else { 0 });
@@ -79,7 +79,7 @@ impl Source {
         if self.samples.iter().any(|known| shape(known) == shape(&sample)) {
             return;
         }
-        if self.samples.len() < MOST_SAMPLES {
+        if self.samples.len() < MAX_SAMPLES {
             self.samples.push(sample);
         } else if let Some(chat) =
             self.samples.iter_mut().rev().find(|known| error && !line_parser::speaks_of_error(known))

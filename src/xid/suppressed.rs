@@ -14,7 +14,7 @@ use super::scan::decimal;
 const NEAR: i64 = 10_000_000;
 
 /// Stretches of time that are remembered; the last one grows when there are more.
-const MOST: usize = 64;
+const MAX: usize = 64;
 
 /// When lines were left out.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ impl Suppressed {
             self.undated = true;
             return;
         };
-        let full = self.spans.len() >= MOST;
+        let full = self.spans.len() >= MAX;
         match self.spans.last_mut() {
             Some((last_boot, from, to))
                 if *last_boot == boot && (full || wall.abs_diff(*to) <= NEAR.unsigned_abs()) =>

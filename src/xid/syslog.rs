@@ -5,9 +5,9 @@
 //! is believed. Limits: classic syslog does not protect that name (`logger -t kernel` writes it as well), so a text log
 //! is weaker evidence than the kernel's buffer or the journal.
 
+use super::log_time::{self, WallTime};
 use super::record::{Origin, Record};
 use super::scan::decimal;
-use super::stamp::{self, Wall};
 use super::{date_words, line, line_parser};
 
 /// Facility names as `dmesg -x` and busybox print them; their place is their number.
@@ -33,7 +33,7 @@ pub(super) fn unwrapped(line: &str) -> Record<'_> {
     let rest = match calendar(rest) {
         Some((wall, has_tag, rest)) => {
             record.wall = Some(wall);
-            record.stamped = true;
+            record.has_prefix = true;
             if has_tag { tagged(rest, &mut record) } else { rest }
         }
         None => monotonic_tag(rest).unwrap_or(rest),
@@ -53,18 +53,18 @@ fn priority<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     let (Some(rest), Ok(number)) = (rest.strip_prefix('>'), u8::try_from(number)) else { return line };
     record.facility = Some(number >> 3);
     record.level = Some(number & 7);
-    record.stamped = true;
+    record.has_prefix = true;
     rest
 }
 
 /// `1 TIME HOST kernel PROCID MSGID STRUCTURED-DATA TEXT` of RFC 5424, behind the priority: the program and the text.
 fn rfc5424<'a>(line: &'a str, record: &mut Record<'a>) -> Option<(&'a str, &'a str)> {
-    let stamp::Iso { wall, rest, .. } = stamp::iso(line.strip_prefix("1 ")?)?;
+    let log_time::Iso { wall, rest, .. } = log_time::iso(line.strip_prefix("1 ")?)?;
     let mut words = rest.splitn(5, ' ');
     let (host, program, _, _) = (words.next()?, words.next()?, words.next()?, words.next()?);
     let rest = structured_data(words.next()?)?;
     record.wall = Some(wall);
-    record.stamped = true;
+    record.has_prefix = true;
     record.hostname = (host != "-").then(|| host.into());
     if program != "kernel" {
         record.origin = if is_driver(program) { Origin::Unclear } else { Origin::Program };
@@ -107,7 +107,7 @@ fn decoded<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     let (Some(facility), Some(level)) = (place(&FACILITIES, facility), place(&LEVELS, level)) else { return line };
     record.facility = u8::try_from(facility).ok();
     record.level = u8::try_from(level).ok();
-    record.stamped = true;
+    record.has_prefix = true;
     rest.strip_prefix(' ').unwrap_or(rest)
 }
 
@@ -118,7 +118,7 @@ pub(super) fn brackets<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
         if !bracket(inside, record) {
             break;
         }
-        record.stamped = true;
+        record.has_prefix = true;
         // `talosctl dmesg` writes `[TIME]: `.
         rest = after.strip_prefix(':').unwrap_or(after).trim_start_matches(' ');
     }
@@ -128,21 +128,21 @@ pub(super) fn brackets<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
 fn bracket<'a>(inside: &'a str, record: &mut Record<'a>) -> bool {
     // `dmesg -d`: `[  171.620236 <    0.000001>]`; its first number is the time.
     let (time, _) = inside.split_once('<').unwrap_or((inside, ""));
-    if let Some(uptime) = stamp::uptime(time) {
+    if let Some(uptime) = log_time::uptime(time) {
         record.uptime_us = Some(uptime);
         return true;
     }
     let trimmed = inside.trim_start();
-    if let Some(delta) = trimmed.strip_prefix('+').and_then(stamp::uptime) {
+    if let Some(delta) = trimmed.strip_prefix('+').and_then(log_time::uptime) {
         record.delta_us = Some(delta);
         return true;
     }
-    if let Some(wall) = stamp::ctime(trimmed) {
+    if let Some(wall) = log_time::ctime(trimmed) {
         record.wall = Some(wall);
         return true;
     }
     if trimmed.starts_with(|digit: char| digit.is_ascii_digit())
-        && let Some(iso) = stamp::iso(trimmed).filter(|iso| iso.rest.is_empty())
+        && let Some(iso) = log_time::iso(trimmed).filter(|iso| iso.rest.is_empty())
     {
         record.wall = Some(iso.wall);
         return true;
@@ -164,12 +164,14 @@ fn bracket<'a>(inside: &'a str, record: &mut Record<'a>) -> bool {
 }
 
 /// A calendar time at the start of the line; whether a host and a tag follow it; the rest.
-fn calendar(line: &str) -> Option<(Wall, bool, &str)> {
+fn calendar(line: &str) -> Option<(WallTime, bool, &str)> {
     match line.bytes().next()? {
-        b'0'..=b'9' => stamp::iso(line)
+        b'0'..=b'9' => log_time::iso(line)
             .map(|iso| (iso.wall, !iso.comma, iso.rest))
-            .or_else(|| stamp::unix(line).map(|(wall, rest)| (wall, true, rest))),
-        b'A'..=b'Z' => stamp::syslog(line).or_else(|| stamp::short_full(line)).map(|(wall, rest)| (wall, true, rest)),
+            .or_else(|| log_time::unix(line).map(|(wall, rest)| (wall, true, rest))),
+        b'A'..=b'Z' => {
+            log_time::syslog(line).or_else(|| log_time::short_full(line)).map(|(wall, rest)| (wall, true, rest))
+        }
         _ => None,
     }
 }
@@ -225,7 +227,7 @@ fn untagged<'a>(text: &'a str, record: &mut Record<'a>) -> Option<&'a str> {
     match text.bytes().next()? {
         b'[' => {
             let (inside, _) = text.get(1..)?.split_once(']')?;
-            stamp::uptime(inside)?;
+            log_time::uptime(inside)?;
             Some(brackets(text, record))
         }
         b's' => {

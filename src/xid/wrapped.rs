@@ -11,13 +11,13 @@ use super::record::{Origin, Record};
 use super::syslog;
 
 /// Wrappers around one line: `> 10.5.0.2: kern.log:123:` are four.
-const MOST_WRAPPERS: usize = 6;
+const MAX_WRAPPERS: usize = 6;
 
-/// Reads one text line, whatever its prefixes. A line without any is the kernel's word, with `stamped` false.
+/// Reads one text line, whatever its prefixes. A line without any is the kernel's word, with `has_prefix` false.
 pub(super) fn parse(line: &str) -> Record<'_> {
     let record = syslog::unwrapped(line);
     let coloured = record.text.starts_with('\u{1b}');
-    if !coloured && (record.stamped || line_parser::family(&record.text).is_some()) {
+    if !coloured && (record.has_prefix || line_parser::family(&record.text).is_some()) {
         return record;
     }
     unwrapped_line(line).unwrap_or(record)
@@ -31,14 +31,14 @@ fn unwrapped_line(line: &str) -> Option<Record<'_>> {
         return is_known(&record).then(|| owned(record));
     }
     let mut rest = line;
-    for step in 0..MOST_WRAPPERS {
+    for step in 0..MAX_WRAPPERS {
         if let Some(record) = dated(rest) {
             return Some(record);
         }
         let (inner, only_blanks) = unwrap(rest)?;
         let record = syslog::unwrapped(inner);
         // An indented line without a time is the rest of the line before: its indent has to stay.
-        if record.stamped || (!(only_blanks && step == 0) && line_parser::family(&record.text).is_some()) {
+        if record.has_prefix || (!(only_blanks && step == 0) && line_parser::family(&record.text).is_some()) {
             return Some(record);
         }
         rest = inner;
@@ -47,7 +47,7 @@ fn unwrapped_line(line: &str) -> Option<Record<'_>> {
 }
 
 fn is_known(record: &Record<'_>) -> bool {
-    record.stamped || line_parser::family(&record.text).is_some()
+    record.has_prefix || line_parser::family(&record.text).is_some()
 }
 
 fn owned(record: Record<'_>) -> Record<'static> {
@@ -64,7 +64,7 @@ fn owned(record: Record<'_>) -> Record<'static> {
         uptime_us: record.uptime_us,
         delta_us: record.delta_us,
         wall: record.wall,
-        stamped: record.stamped,
+        has_prefix: record.has_prefix,
     }
 }
 
@@ -125,7 +125,7 @@ fn is_name(text: &str) -> bool {
 /// `févr. 23 16:24:18 gpu-1 kernel: …`, `2025-02-23 16:24:18 …`: a date in words of any language, then host and tag.
 fn dated(line: &str) -> Option<Record<'_>> {
     let (wall, rest) = date(line)?;
-    let mut record = Record { wall, stamped: true, ..Record::bare("") };
+    let mut record = Record { wall, has_prefix: true, ..Record::bare("") };
     let rest = syslog::tagged(rest, &mut record);
     record.text = syslog::brackets(rest, &mut record).into();
     if record.facility.is_some_and(|facility| facility != 0) {

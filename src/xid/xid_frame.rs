@@ -62,6 +62,6 @@ fn process<'a>(text: &'a str, line: &mut Line) -> &'a str {
     let Some(rest) = rest.strip_prefix("name=") else { return rest };
     // A name may hold colons, brackets, blanks and even commas without a blank; ", " ends it.
     let (name, rest) = scan::split_list(rest).unwrap_or((rest.trim_end_matches(','), ""));
-    line.name_process(name);
+    line.set_process(name);
     rest
 }

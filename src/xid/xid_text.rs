@@ -10,7 +10,7 @@ use super::nvlink5::{self, Report};
 use super::scan::{after, decimal, decimal_after, hex, hex_after, signed, word, word_after};
 
 /// Register words that are kept of one line.
-const MOST_WORDS: usize = 8;
+const MAX_WORDS: usize = 8;
 
 /// What tells events of one code apart, where that matters. Costs little: in a storm it is asked for every line.
 pub(super) fn sub_code(code: u32, text: &str) -> Option<String> {
@@ -383,7 +383,7 @@ fn words(text: &str) -> Vec<u32> {
     let Some(list) = open.and_then(|at| text.get(at + 1..)) else { return Vec::new() };
     let list = list.split([')', ']']).next().unwrap_or_default();
     let parts = list.split([' ', ',']).filter(|part| !part.is_empty());
-    parts.map_while(|part| u32::try_from(hex(part)?.0).ok()).take(MOST_WORDS).collect()
+    parts.map_while(|part| u32::try_from(hex(part)?.0).ok()).take(MAX_WORDS).collect()
 }
 
 fn hex_list(words: &[u32]) -> String {

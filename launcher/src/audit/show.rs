@@ -7,7 +7,8 @@ use crate::text::table;
 
 /// The lines as a table, newest last.
 pub fn table(lines: &[Line]) -> String {
-    let mut rows = table::new_table(["time (UTC)", "event", "context", "node", "tool", "pod", "consent", "outcome", "ms"]);
+    let mut rows =
+        table::new_table(["time (UTC)", "event", "context", "node", "tool", "pod", "consent", "outcome", "ms"]);
     for line in lines {
         let Line { time, event, context, node, tool, pod, consent, outcome, removed, duration_ms, .. } = line;
         let event = serde_json::to_value(event).unwrap_or(Value::Null);

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::prompt::{Prompt, ConsentAnswer, HostAnswer, Pending};
+use super::prompt::{ConsentAnswer, HostAnswer, Pending, Prompt};
 use super::tokens::Tokens;
 
 /// How one call gets its consent.

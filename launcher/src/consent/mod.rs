@@ -11,15 +11,15 @@
 //! A token is bound to the content of the plan and to who may redeem it. It is valid for two minutes and for one attempt.
 //! A token that goes to the model is not the consent of a person: the model can redeem it at once.
 
-mod prompt;
 mod call_consent;
+mod prompt;
 mod terminal_command;
 mod terminal_prompt;
 mod token_content;
 mod tokens;
 
-pub use prompt::{Prompt, ConsentAnswer, HostAnswer, NoPrompt, Pending, AlwaysYes};
 pub use call_consent::Consent;
+pub use prompt::{AlwaysYes, ConsentAnswer, HostAnswer, NoPrompt, Pending, Prompt};
 pub(crate) use terminal_command::for_terminal;
 pub use terminal_prompt::Terminal;
 pub use token_content::content;

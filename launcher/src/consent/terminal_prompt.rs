@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
-use super::prompt::{Prompt, ConsentAnswer};
+use super::prompt::{ConsentAnswer, Prompt};
 use super::tokens::LIFETIME;
 
 /// Asks on the terminal of the command.

@@ -14,7 +14,7 @@ use rmcp::{ErrorData, RoleServer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::consent::{Prompt, ConsentAnswer, Consent, HostAnswer, LIFETIME, NoPrompt, Pending, Tokens};
+use crate::consent::{Consent, ConsentAnswer, HostAnswer, LIFETIME, NoPrompt, Pending, Prompt, Tokens};
 
 /// Key of our one question.
 const QUESTION: &str = "consent";

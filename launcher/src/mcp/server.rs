@@ -50,7 +50,14 @@ pub struct Server {
 impl Server {
     /// A server of these tools.
     pub fn new(settings: Arc<Settings>, contexts: Arc<Contexts>, prober: Prober, tools: Vec<Entry>) -> Self {
-        Self { settings, contexts, prober, tools: Arc::new(tools), tokens: Arc::default(), failure_backoff: Arc::default() }
+        Self {
+            settings,
+            contexts,
+            prober,
+            tools: Arc::new(tools),
+            tokens: Arc::default(),
+            failure_backoff: Arc::default(),
+        }
     }
 
     /// The same with these tokens: a test brings its own clock.

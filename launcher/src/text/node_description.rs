@@ -7,7 +7,7 @@ use crate::kubernetes::model::conditions::Condition;
 use crate::kubernetes::read::events::NodeEvent;
 use crate::text::node_answer::foot;
 use crate::text::pod_allocation::{pods_table, resources_table};
-use crate::text::table::{cell, lines, second, new_table};
+use crate::text::table::{cell, lines, new_table, second};
 use crate::variant_name::variant_name;
 
 /// The description as text.

@@ -13,7 +13,7 @@ use crate::error::Failure;
 use crate::reading::read_node;
 use crate::reading::read_node::ReadRequest;
 use crate::text::node_answer::{foot, head};
-use crate::text::table::{cell, lines, second, new_table};
+use crate::text::table::{cell, lines, new_table, second};
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
 
@@ -71,7 +71,8 @@ impl Tool for AnalyzeXidErrors {
 
     async fn call(call: Call, args: XidArgs) -> Result<Self::Answer, Failure> {
         let XidArgs { node_name, since, context } = args;
-        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, ReadRequest::kernel_log(since)).await?;
+        let read =
+            read_node::read(&call, context.as_deref(), &node_name, Self::NAME, ReadRequest::kernel_log(since)).await?;
         let KernelLog { mut events, mut events_omitted, untrusted_lines, since, events_before, .. } =
             read_node::section(&read.note, "xid", read.report.sections.xid)?;
         let events_before = since.map(|_| events_before);
@@ -87,7 +88,8 @@ impl Tool for AnalyzeXidErrors {
 
     fn table(answer: &Self::Answer) -> String {
         let XidSection { events, events_omitted, since, events_before, untrusted_lines } = &answer.section;
-        let mut rows = new_table(["last (UTC)", "times", "what", "gpu", "pci address", "pid", "process", "kernel text"]);
+        let mut rows =
+            new_table(["last (UTC)", "times", "what", "gpu", "pci address", "pid", "process", "kernel text"]);
         for event in events {
             let what = match event.code {
                 Some(code) => format!("{} {code}", kind_word(event)),

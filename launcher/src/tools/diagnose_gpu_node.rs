@@ -118,7 +118,8 @@ impl Tool for DiagnoseGpuNode {
 
 impl DiagnosisSection {
     fn of(sections: Sections, with_detail: bool) -> Self {
-        let looked_at = sections.statuses().into_iter().map(|(section, status)| SectionStatus { section, status }).collect();
+        let looked_at =
+            sections.statuses().into_iter().map(|(section, status)| SectionStatus { section, status }).collect();
         let health = sections.health.clone().and_then(|section| section.data).unwrap_or_default();
         let gpus = u32::try_from(health.gpus.len()).unwrap_or(u32::MAX);
         let affected_gpus = health.gpus.into_iter().filter(|gpu| gpu.status != HealthStatus::Healthy).collect();

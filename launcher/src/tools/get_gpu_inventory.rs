@@ -55,8 +55,18 @@ impl Tool for GetGpuInventory {
             OneOrMany::Many(answer) => return fleet_answer::table(answer),
         };
         let Inventory { driver_version, cuda_version, gpus, lost, .. } = &answer.section.inventory;
-        let mut rows =
-            new_table(["gpu", "pci address", "name", "uuid", "serial", "memory GiB", "vbios", "ecc", "mig", "persistence"]);
+        let mut rows = new_table([
+            "gpu",
+            "pci address",
+            "name",
+            "uuid",
+            "serial",
+            "memory GiB",
+            "vbios",
+            "ecc",
+            "mig",
+            "persistence",
+        ]);
         let on = |mode: Option<bool>| cell(mode.map(|on| if on { "on" } else { "off" }));
         let mut answering = Vec::new();
         for gpu in gpus {

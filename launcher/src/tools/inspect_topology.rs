@@ -41,7 +41,8 @@ impl Tool for InspectTopology {
 
     fn table(answer: &Self::Answer) -> String {
         let Topology { gpus, matrix, nics, lost, .. } = &answer.section.topology;
-        let mut rows = new_table(["gpu", "pci address", "numa", "nvlinks up", "nvlink errors", "fabric", "pcie now", "of"]);
+        let mut rows =
+            new_table(["gpu", "pci address", "numa", "nvlinks up", "nvlink errors", "fabric", "pcie now", "of"]);
         let mut answering = Vec::new();
         for gpu in gpus {
             let hop = gpu.pcie_path.first();

@@ -14,7 +14,7 @@ use syringe_core::text::clean;
 
 use crate::call::Call;
 use crate::consent;
-use crate::consent::{ConsentAnswer, Bearer, LIFETIME, Pending};
+use crate::consent::{Bearer, ConsentAnswer, LIFETIME, Pending};
 use crate::error::Failure;
 use crate::kubernetes::read::nodes;
 use crate::kubernetes::{Connection, IN_CLUSTER};

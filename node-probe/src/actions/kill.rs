@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::time::Timespec;
 use syringe_core::facts::action::{Action, KillAction, KillOutcome, Obstacle};
-use syringe_core::operator::protected::{self, Suspect};
+use syringe_core::operator::protected::{self, Candidate};
 use syringe_core::report::Report;
 
 use super::gpu_view::{GpuReader, GpuView};
@@ -132,7 +132,7 @@ impl Target {
         let pid = order.pid;
         let number = i32::try_from(pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw);
         let Some(number) = number else {
-            let refusal = protected::refusal(&Suspect { pid: pid.min(1), ..Suspect::default() });
+            let refusal = protected::refusal(&Candidate { pid: pid.min(1), ..Candidate::default() });
             return Err(Box::new(KillAction { outcome: KillOutcome::Refused, refusal, ..blank(order) }));
         };
         match pidfd_open(number, PidfdFlags::empty()) {
@@ -185,7 +185,7 @@ impl Target {
         let comm = std::fs::read_to_string(folder.join("comm")).unwrap_or_default();
         let executable = std::fs::read_link(folder.join("exe")).ok();
         let executable = executable.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
-        protected::refusal(&Suspect {
+        protected::refusal(&Candidate {
             pid,
             parent: stat.parent,
             comm: comm.trim_end(),

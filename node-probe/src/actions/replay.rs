@@ -3,7 +3,7 @@
 use syringe_core::facts::action::{Action, KillAction, KillOutcome, Obstacle, ResetAction, ResetOutcome};
 use syringe_core::facts::inventory::GpuInventory;
 use syringe_core::facts::processes::GpuProcess;
-use syringe_core::operator::protected::{self, Suspect};
+use syringe_core::operator::protected::{self, Candidate};
 use syringe_core::operator::reset_plan::{self, Conditions};
 use syringe_core::report::{Report, Section, Sections, Source};
 
@@ -82,7 +82,8 @@ fn no_such_gpu(order: &KillRequest, gpu: Option<&GpuInventory>) -> Option<Obstac
 
 fn refusal(order: &KillRequest, process: &GpuProcess, gpu: &GpuInventory) -> Option<Obstacle> {
     let again = "Look at the node's processes again.";
-    let suspect = Suspect { pid: order.pid, comm: process.name.as_deref().unwrap_or_default(), ..Suspect::default() };
+    let suspect =
+        Candidate { pid: order.pid, comm: process.name.as_deref().unwrap_or_default(), ..Candidate::default() };
     if process.start_ticks != Some(order.start_ticks) {
         let why = format!("PID {} belongs to another process now", order.pid);
         return Some(Obstacle::new("recycled_pid", why, again));

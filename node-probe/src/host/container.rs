@@ -121,7 +121,8 @@ pub(crate) fn answer(request: &DeviceAccess) -> io::Result<String> {
     let (mut theirs, mut ours) = (procs(&request.theirs)?, procs(&request.ours)?);
     let files: Vec<PathBuf> = request.names.iter().map(|name| request.folder.join(name)).collect();
     let mut answers = String::with_capacity(files.len());
-    let may = |file: &PathBuf| rustix::fs::access(file, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).is_ok();
+    let may =
+        |file: &PathBuf| rustix::fs::access(file, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK).is_ok();
     files.iter().for_each(|file| {
         may(file);
     });

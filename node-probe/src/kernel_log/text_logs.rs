@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use syringe_core::xid::EventLog;
-use syringe_core::xid::record::Wall;
+use syringe_core::xid::record::WallTime;
 use syringe_core::xid::record_parser;
 use syringe_core::xid::window::TEXT_LOGS;
 
@@ -84,7 +84,7 @@ fn push(file: &HostFile, log: &mut EventLog, zone: &TimeZone, now: Timestamp, de
             return;
         }
         if let Some(mut record) = record_parser::parse_line(line) {
-            without_year |= matches!(record.wall, Some(Wall::NoYear { .. }));
+            without_year |= matches!(record.wall, Some(WallTime::NoYear { .. }));
             record.localise(zone, now);
             log.push_record(&record);
         }

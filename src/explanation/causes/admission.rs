@@ -46,9 +46,9 @@ pub(super) fn refused(case: &Case<'_>) -> Option<Explanation> {
     };
     let Refusal { cause, what, evidence, action } = refusal;
     let mut explanation = case
-        .say(cause, Certainty::Certain, what)
-        .because([format!("pod status: {reason}: {message}")])
-        .because(evidence);
+        .explain(cause, Certainty::Certain, what)
+        .with_evidence([format!("pod status: {reason}: {message}")])
+        .with_evidence(evidence);
     explanation.action = action;
     Some(explanation)
 }

@@ -66,9 +66,9 @@ pub(super) fn not_created(case: &Case<'_>) -> Option<Explanation> {
     if let Some(quota) = Quota::of(message) {
         let (short, changes) = (quota.in_words(), quota.changes());
         return Some(
-            case.say(Cause::Cluster, certainty, what(&short))
-                .because([event_quote(event)])
-                .so(ActionCode::None, changes),
+            case.explain(Cause::Cluster, certainty, what(&short))
+                .with_evidence([event_quote(event)])
+                .with_action(ActionCode::None, changes),
         );
     }
     let known = REASONS.iter().find(|(words, ..)| message.contains(words));
@@ -76,7 +76,11 @@ pub(super) fn not_created(case: &Case<'_>) -> Option<Explanation> {
         Some((_, cause, meaning, action)) => (*cause, *meaning, *action),
         None => (Cause::Cluster, "the API server refused it", "Act on what the message says."),
     };
-    Some(case.say(cause, certainty, what(meaning)).because([event_quote(event)]).so(ActionCode::None, action))
+    Some(
+        case.explain(cause, certainty, what(meaning))
+            .with_evidence([event_quote(event)])
+            .with_action(ActionCode::None, action),
+    )
 }
 
 /// A quota that is used up, in the API server's words: `exceeded quota: gpus, requested: requests.nvidia.com/gpu=4, used:

@@ -5,7 +5,7 @@
 
 use super::{Case, end_quote, quotes};
 use crate::diagnosis::{ActionCode, Class as FindingClass, Finding, Severity};
-use crate::explanation::footprint::strikes_one;
+use crate::explanation::pod_on_node::affects_one_process;
 use crate::explanation::timeline::line;
 use crate::explanation::{Cause, Certainty, Explanation};
 use crate::facts::kernel_log::KernelEvent;
@@ -34,16 +34,16 @@ pub(super) fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
     let title = findings.first().map(|finding| finding.title.clone());
     let title = title.or_else(|| xids.first().map(|event| line(event))).unwrap_or_default();
     let quoted = findings.iter().map(|finding| format!("finding {}: {}", finding.id, finding.title));
-    let unmet =
-        (!case.the_ended_had_gpus()).then(|| "the container that ended is not the one that has the GPUs".to_owned());
+    let unmet = (!case.failed_container_had_gpus())
+        .then(|| "the container that ended is not the one that has the GPUs".to_owned());
     let ended = end_quote(case).filter(|_| case.failed().is_some());
     Some(
-        case.say(Cause::Gpu, certainty, format!("{what}: {title}"))
-            .because(quotes(&xids))
-            .because(quoted)
-            .because(unmet)
-            .because(ended)
-            .by_plan(
+        case.explain(Cause::Gpu, certainty, format!("{what}: {title}"))
+            .with_evidence(quotes(&xids))
+            .with_evidence(quoted)
+            .with_evidence(unmet)
+            .with_evidence(ended)
+            .with_plan_or(
                 case.plan(),
                 ActionCode::RestartPod,
                 format!("Start the pod again on another GPU, and have {} diagnosed.", case.node),
@@ -62,9 +62,10 @@ fn grave(events: Vec<&KernelEvent>) -> Vec<&KernelEvent> {
 /// Certain where an error hit everybody on the GPU, or names a process of the pod. An error that strikes one process, and
 /// names one that nobody knows any more, may have struck one of the pod's that is gone.
 fn certainty_of(case: &Case<'_>, xids: &[&KernelEvent]) -> Certainty {
-    let met =
-        |event: &&KernelEvent| !strikes_one(event) || event.pid.is_none() || case.footprint.names_own_process(event);
-    if !case.the_ended_had_gpus() {
+    let met = |event: &&KernelEvent| {
+        !affects_one_process(event) || event.pid.is_none() || case.on_node.names_own_process(event)
+    };
+    if !case.failed_container_had_gpus() {
         Certainty::Possible
     } else if case.may_be_of_others(xids) || !xids.iter().any(met) {
         Certainty::Likely
@@ -76,11 +77,11 @@ fn certainty_of(case: &Case<'_>, xids: &[&KernelEvent]) -> Certainty {
 /// No error falls into the pod's run: what its GPUs' state alone says.
 fn by_state(case: &Case<'_>, findings: &[&Finding]) -> Option<(Certainty, &'static str)> {
     let worst = findings.first()?;
-    let footprint = case.footprint;
+    let on_node = case.on_node;
     let told = |events: &[KernelEvent]| {
         events.iter().any(|event| OF_GPU.iter().any(|class| super::class_of(event) == Some(*class)))
     };
-    let (earlier, later) = (told(&footprint.earlier_events), told(&footprint.later_events));
+    let (earlier, later) = (told(&on_node.earlier_events), told(&on_node.later_events));
     let failed = case.failed().is_some() || case.pod.phase == "Failed";
     match (worst.severity, failed) {
         // What came after the end did not cause it.
@@ -91,7 +92,7 @@ fn by_state(case: &Case<'_>, findings: &[&Finding]) -> Option<(Certainty, &'stat
             Some((Certainty::Possible, "its GPU had a fault before the pod ran on it, and still has"))
         }
         (_, true) => Some((Certainty::Likely, "its GPU has a fault")),
-        // A pod that runs on it was not hit: `all_is_well` names what is open.
+        // A pod that runs on it was not hit: `no_problem` names what is open.
         (_, false) if earlier => None,
         (_, false) => Some((Certainty::Possible, "it runs on a GPU that has a fault")),
     }
@@ -102,11 +103,11 @@ pub(super) fn broken_driver(case: &Case<'_>) -> Option<Explanation> {
     if xids.is_empty() || case.pod.phase == "Succeeded" {
         return None;
     }
-    let certainty = if case.the_ended_had_gpus() { Certainty::Certain } else { Certainty::Possible };
+    let certainty = if case.failed_container_had_gpus() { Certainty::Certain } else { Certainty::Possible };
     Some(
-        case.say(Cause::Node, certainty, "the driver or the GPU's firmware failed under it")
-            .because(quotes(&xids))
-            .by_plan(
+        case.explain(Cause::Node, certainty, "the driver or the GPU's firmware failed under it")
+            .with_evidence(quotes(&xids))
+            .with_plan_or(
                 case.plan(),
                 ActionCode::DrainAndReset,
                 format!(
@@ -118,7 +119,7 @@ pub(super) fn broken_driver(case: &Case<'_>) -> Option<Explanation> {
 }
 
 /// What a rule says of this pod as a whole: it holds a GPU that is not there, or its container cannot open what it holds.
-pub(super) fn out_of_its_reach(case: &Case<'_>) -> Option<Explanation> {
+pub(super) fn gpu_not_accessible(case: &Case<'_>) -> Option<Explanation> {
     let own = |finding: &&Finding| finding.scope.pod_uid.as_ref() == Some(&case.pod.uid);
     // A process that is stuck has a cause of its own.
     let finding = case.grave().filter(own).find(|finding| finding.scope.pid.is_none())?;
@@ -128,10 +129,10 @@ pub(super) fn out_of_its_reach(case: &Case<'_>) -> Option<Explanation> {
     let title = &finding.title;
     let cause = if finding.class == FindingClass::Hardware { Cause::Gpu } else { Cause::Node };
     let mut explanation = case
-        .say(cause, Certainty::Certain, format!("its GPUs are out of its reach: {title}"))
-        .because([format!("finding {}: {title}", finding.id)])
-        .because(finding.evidence.iter().cloned())
-        .because(end_quote(case));
+        .explain(cause, Certainty::Certain, format!("its GPUs are out of its reach: {title}"))
+        .with_evidence([format!("finding {}: {title}", finding.id)])
+        .with_evidence(finding.evidence.iter().cloned())
+        .with_evidence(end_quote(case));
     explanation.action = case.action_for(finding);
     Some(explanation)
 }
@@ -144,16 +145,21 @@ pub(super) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
     let failed = case.failed().is_some() || case.pod.phase == "Failed";
     let what =
         if failed { "its own GPU code faulted" } else { "a process of it faulted on the GPU, and the pod goes on" };
-    let met = xids.iter().any(|event| event.pid.is_none() || case.footprint.names_own_process(event));
+    let met = xids.iter().any(|event| event.pid.is_none() || case.on_node.names_own_process(event));
     // What ended has no process left that could be compared.
-    let gone = case.footprint.processes.is_empty();
-    let meets = failed && case.the_ended_had_gpus() && !case.may_be_of_others(&xids) && (met || gone);
+    let gone = case.on_node.processes.is_empty();
+    let meets = failed && case.failed_container_had_gpus() && !case.may_be_of_others(&xids) && (met || gone);
     let certainty = if meets { Certainty::Likely } else { Certainty::Possible };
-    Some(case.say(Cause::Application, certainty, what).because(quotes(&xids)).because(end_quote(case)).by_plan(
-        case.plan(),
-        ActionCode::RestartPod,
-        "Debug the program (compute-sanitizer, CUDA_LAUNCH_BLOCKING=1); the GPU can stay in service.",
-    ))
+    Some(
+        case.explain(Cause::Application, certainty, what)
+            .with_evidence(quotes(&xids))
+            .with_evidence(end_quote(case))
+            .with_plan_or(
+                case.plan(),
+                ActionCode::RestartPod,
+                "Debug the program (compute-sanitizer, CUDA_LAUNCH_BLOCKING=1); the GPU can stay in service.",
+            ),
+    )
 }
 
 /// The driver, the fabric or the set-up of the node is in a state in which no program can use its GPU.
@@ -171,10 +177,10 @@ pub(super) fn broken_node(case: &Case<'_>) -> Option<Explanation> {
     let certainty = if suffers { Certainty::Likely } else { Certainty::Possible };
     let quoted = findings.iter().map(|finding| format!("finding {}: {}", finding.id, finding.title));
     let mut explanation = case
-        .say(Cause::Node, certainty, format!("its node {} is in trouble: {}", case.node, first.title))
-        .because(quoted)
-        .because(first.evidence.iter().take(2).cloned())
-        .because(end_quote(case));
+        .explain(Cause::Node, certainty, format!("its node {} is in trouble: {}", case.node, first.title))
+        .with_evidence(quoted)
+        .with_evidence(first.evidence.iter().take(2).cloned())
+        .with_evidence(end_quote(case));
     explanation.action = case.action_for(first);
     Some(explanation)
 }

@@ -7,7 +7,7 @@ use crate::diagnosis::ActionCode;
 use crate::explanation::{Cause, Certainty, Explanation, PodEvent};
 
 /// Longest time from the kubelet's decision to the end of the container: the grace period, which may be minutes.
-const LONGEST_GRACE: SignedDuration = SignedDuration::from_mins(15);
+const MAX_GRACE: SignedDuration = SignedDuration::from_mins(15);
 
 /// The kubelet books devices before it starts a container; a report that was under way may be older than the container.
 const SETTLED: SignedDuration = SignedDuration::from_mins(1);
@@ -19,16 +19,16 @@ pub(super) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
     let end = case.ended().filter(|end| is_about(kill, end.container))?;
     // The event of another end, long before or after, explains nothing of this one.
     let near =
-        kill.time.zip(end.finished).is_none_or(|(killed, ended)| ended.duration_since(killed).abs() <= LONGEST_GRACE);
+        kill.time.zip(end.finished).is_none_or(|(killed, ended)| ended.duration_since(killed).abs() <= MAX_GRACE);
     let failure = case.events(&["Unhealthy"]).find(|event| failed_probe(&event.message) == Some(probe));
     near.then(|| {
         let container = end.container;
         let what = format!("the kubelet ended container {container}, because its {probe} probe failed");
-        case.say(Cause::Application, Certainty::Certain, what)
-            .because([event_quote(kill)])
-            .because(failure.map(event_quote))
-            .because(super::end_quote(case))
-            .so(
+        case.explain(Cause::Application, Certainty::Certain, what)
+            .with_evidence([event_quote(kill)])
+            .with_evidence(failure.map(event_quote))
+            .with_evidence(super::end_quote(case))
+            .with_action(
                 ActionCode::RestartPod,
                 format!(
                     "See in its log why it did not answer ({}); if it only starts or works slowly, give it a startupProbe, \
@@ -56,18 +56,18 @@ fn is_about(event: &PodEvent, container: &str) -> bool {
 }
 
 /// It asks a device plugin for GPUs, runs, and the kubelet booked none for it.
-pub(super) fn given_no_gpu(case: &Case<'_>) -> Option<Explanation> {
-    let (pod, footprint) = (case.pod, case.footprint);
+pub(super) fn no_gpu_allocated(case: &Case<'_>) -> Option<Explanation> {
+    let (pod, on_node) = (case.pod, case.on_node);
     let now = case.report?.taken_at?;
     let settled = |since: Option<jiff::Timestamp>| since.is_some_and(|since| now.duration_since(since) >= SETTLED);
     let (name, _) =
         pod.running().find(|(name, since)| pod.gpu_containers.iter().any(|asks| asks == name) && settled(*since))?;
-    let none = footprint.books_read && footprint.allocations.is_empty() && footprint.processes.is_empty();
+    let none = on_node.allocations_read && on_node.allocations.is_empty() && on_node.processes.is_empty();
     (none && pod.phase == "Running").then(|| {
         let what = format!("its container {name} asks for GPUs, and the kubelet has booked none for it");
-        case.say(Cause::Node, Certainty::Likely, what)
-            .because([format!("the kubelet's bookings on {} name no device of this pod", case.node)])
-            .so(
+        case.explain(Cause::Node, Certainty::Likely, what)
+            .with_evidence([format!("the kubelet's bookings on {} name no device of this pod", case.node)])
+            .with_action(
                 ActionCode::RestartPod,
                 format!(
                     "Delete the pod, so that the kubelet of {} gives it devices: it was started while the device plugin \
@@ -94,10 +94,10 @@ pub(super) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
     let name = case.pod.running().next().map_or("", |(name, _)| name);
     let logs = format!("kubectl logs -n {} {} -c {name}", case.pod.namespace, case.pod.name);
     Some(
-        case.say(Cause::Application, certainty, what)
-            .because(case.pod.not_ready.as_ref().map(|why| format!("condition Ready: {why}")))
-            .because(failure.map(event_quote))
-            .so(
+        case.explain(Cause::Application, certainty, what)
+            .with_evidence(case.pod.not_ready.as_ref().map(|why| format!("condition Ready: {why}")))
+            .with_evidence(failure.map(event_quote))
+            .with_action(
                 ActionCode::Watch,
                 format!("See what its readiness probe asks, and why the program does not answer ({logs})."),
             ),

@@ -38,19 +38,21 @@ pub(super) fn refused_or_evicted(case: &Case<'_>) -> Option<Explanation> {
     };
     let code = if cause == Cause::Application { ActionCode::None } else { ActionCode::RestartPod };
     Some(
-        case.say(cause, Certainty::Certain, what)
-            .because([format!("pod status: {reason}: {message}")])
-            .so(code, action),
+        case.explain(cause, Certainty::Certain, what)
+            .with_evidence([format!("pod status: {reason}: {message}")])
+            .with_action(code, action),
     )
 }
 
-pub(super) fn node_away(case: &Case<'_>) -> Option<Explanation> {
+pub(super) fn node_not_ready(case: &Case<'_>) -> Option<Explanation> {
     (case.pod.node_ready == Some(false) && case.pod.phase != "Succeeded").then(|| {
         let what = format!("its node {} is not Ready", case.node);
-        case.say(Cause::Node, Certainty::Certain, what).because([format!("node {}: Ready is not True", case.node)]).so(
-            ActionCode::DrainAndReboot,
-            format!("Bring {} back (kubelet, network, power); the pod starts again elsewhere.", case.node),
-        )
+        case.explain(Cause::Node, Certainty::Certain, what)
+            .with_evidence([format!("node {}: Ready is not True", case.node)])
+            .with_action(
+                ActionCode::DrainAndReboot,
+                format!("Bring {} back (kubelet, network, power); the pod starts again elsewhere.", case.node),
+            )
     })
 }
 
@@ -60,8 +62,8 @@ pub(super) fn preempted_or_deleted(case: &Case<'_>) -> Option<Explanation> {
     let event = case.events(&reasons).next()?;
     let asked = event.reason != "Killing" || case.pod.deleted.is_some();
     (asked && (ended || case.pod.deleted.is_some())).then(|| {
-        case.say(Cause::Cluster, Certainty::Likely, "Kubernetes ended it on purpose")
-            .because([event_quote(event)])
-            .so(ActionCode::RestartPod, "Nothing is wrong with the GPU; see who deleted or preempted the pod.")
+        case.explain(Cause::Cluster, Certainty::Likely, "Kubernetes ended it on purpose")
+            .with_evidence([event_quote(event)])
+            .with_action(ActionCode::RestartPod, "Nothing is wrong with the GPU; see who deleted or preempted the pod.")
     })
 }

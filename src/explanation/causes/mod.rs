@@ -18,7 +18,7 @@ mod start_phrases;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::footprint::Footprint;
+use super::pod_on_node::PodOnNode;
 use super::timeline::line;
 use super::{Cause, Certainty, ContainerState, End, Explanation, PodEvent, PodFacts};
 use crate::diagnosis::{self, Action, ActionCode, Class as FindingClass, Diagnosis, Finding, Scope, Severity, Stuck};
@@ -30,18 +30,18 @@ use crate::text::clean_keeping_end;
 use crate::xid::catalogue::{self, Class};
 
 /// Quotes in one explanation.
-const MOST_EVIDENCE: usize = 8;
+const MAX_EVIDENCE: usize = 8;
 
 /// Longest quote. A container runtime nests its errors, the reason last: a cut leaves out the middle.
-const LONGEST_QUOTE: usize = 400;
+const MAX_QUOTE: usize = 400;
 
 /// Longest summary: a scheduler's message may list many reasons.
-const LONGEST_SUMMARY: usize = 600;
+const MAX_SUMMARY: usize = 600;
 
 /// Everything that a cause may ask.
 struct Case<'a> {
     pod: &'a PodFacts,
-    footprint: &'a Footprint,
+    on_node: &'a PodOnNode,
     diagnosis: Option<&'a Diagnosis>,
     report: Option<&'a Report>,
     /// The pod and its state, as sentences name it: what it is now comes before why.
@@ -54,11 +54,11 @@ struct Case<'a> {
     node_has_none: bool,
 }
 
-type Question = fn(&Case<'_>) -> Option<Explanation>;
+type CauseRule = fn(&Case<'_>) -> Option<Explanation>;
 
 impl Case<'_> {
-    fn say(&self, cause: Cause, certainty: Certainty, what: impl AsRef<str>) -> Explanation {
-        let summary = clean_keeping_end(&format!("{}: {}.", self.name, what.as_ref()), LONGEST_SUMMARY);
+    fn explain(&self, cause: Cause, certainty: Certainty, what: impl AsRef<str>) -> Explanation {
+        let summary = clean_keeping_end(&format!("{}: {}.", self.name, what.as_ref()), MAX_SUMMARY);
         Explanation { cause, certainty, summary, ..Explanation::default() }
     }
 
@@ -87,23 +87,23 @@ impl Case<'_> {
 
     /// Its processes in this scheduler state.
     fn processes_in<'c>(&'c self, state: &'c str) -> impl Iterator<Item = &'c GpuProcess> {
-        self.footprint.processes.iter().filter(move |process| process.state.as_deref() == Some(state))
+        self.on_node.processes.iter().filter(move |process| process.state.as_deref() == Some(state))
     }
 
     /// Whether what ended had one of its GPUs. Where the kubelet names no containers any of them may have.
-    fn the_ended_had_gpus(&self) -> bool {
-        let holders = &self.footprint.holders;
+    fn failed_container_had_gpus(&self) -> bool {
+        let holders = &self.on_node.holders;
         self.failed().is_none_or(|end| holders.is_empty() || holders.contains(end.container))
     }
 
     /// What to do about its GPUs: the diagnosis' plan for the worst finding about them.
     fn plan(&self) -> Option<Action> {
-        self.findings(&EVERY_CLASS).first().map(|finding| self.action_for(finding))
+        self.findings(&ALL_CLASSES).first().map(|finding| self.action_for(finding))
     }
 
     /// What the diagnosis of the node says to do about a finding, so that the explanation asks for nothing else.
     fn action_for(&self, finding: &Finding) -> Action {
-        let gpus: Vec<PciAddress> = self.footprint.addresses.iter().cloned().collect();
+        let gpus: Vec<PciAddress> = self.on_node.addresses.iter().cloned().collect();
         self.diagnosis.map_or_else(|| finding.action.clone(), |diagnosis| diagnosis.action_for(finding, &gpus))
     }
 
@@ -114,7 +114,7 @@ impl Case<'_> {
 
     /// Kernel events about this pod whose code the catalogue puts into one of `classes`.
     fn own_xids(&self, classes: &[Class]) -> Vec<&KernelEvent> {
-        self.footprint
+        self.on_node
             .own_events
             .iter()
             .filter(|event| class_of(event).is_some_and(|class| classes.contains(&class)))
@@ -123,7 +123,7 @@ impl Case<'_> {
 
     /// Whether events on its GPUs may be about pods that share them: none names a process of its own.
     fn may_be_of_others(&self, events: &[&KernelEvent]) -> bool {
-        self.footprint.shares && !events.iter().any(|event| self.footprint.names_own_process(event))
+        self.on_node.shares && !events.iter().any(|event| self.on_node.names_own_process(event))
     }
 
     /// What is grave on the node.
@@ -134,8 +134,7 @@ impl Case<'_> {
 
     /// Findings about the pod's GPUs.
     fn findings(&self, classes: &[FindingClass]) -> Vec<&Finding> {
-        let own =
-            |finding: &&Finding| finding.addresses.iter().any(|address| self.footprint.addresses.contains(address));
+        let own = |finding: &&Finding| finding.addresses.iter().any(|address| self.on_node.addresses.contains(address));
         self.grave().filter(|finding| classes.contains(&finding.class)).filter(own).collect()
     }
 
@@ -150,7 +149,7 @@ impl Case<'_> {
     }
 }
 
-const EVERY_CLASS: [FindingClass; 6] = [
+const ALL_CLASSES: [FindingClass; 6] = [
     FindingClass::Hardware,
     FindingClass::Fabric,
     FindingClass::Thermal,
@@ -160,7 +159,7 @@ const EVERY_CLASS: [FindingClass; 6] = [
 ];
 
 /// What the pod is now, in a few words: its phase, what its containers and processes do.
-fn state(pod: &PodFacts, footprint: &Footprint) -> String {
+fn state(pod: &PodFacts, on_node: &PodOnNode) -> String {
     let mut words = vec![if pod.phase.is_empty() { "phase unknown".to_owned() } else { pod.phase.clone() }];
     if pod.deleted.is_some() {
         words.push("being deleted".into());
@@ -180,25 +179,25 @@ fn state(pod: &PodFacts, footprint: &Footprint) -> String {
         more => words.push(format!("{more} restarts")),
     }
     if pod.phase == "Running" {
-        let hung = footprint.processes.iter().filter(|process| process.state.as_deref() == Some("D"));
+        let hung = on_node.processes.iter().filter(|process| process.state.as_deref() == Some("D"));
         words.extend(hung.take(2).map(|process| format!("pid {} in state D", process.pid)));
     }
     words.join(", ")
 }
 
 impl Explanation {
-    fn because(mut self, evidence: impl IntoIterator<Item = String>) -> Self {
-        self.evidence.extend(evidence.into_iter().map(|line| clean_keeping_end(&line, LONGEST_QUOTE)));
+    fn with_evidence(mut self, evidence: impl IntoIterator<Item = String>) -> Self {
+        self.evidence.extend(evidence.into_iter().map(|line| clean_keeping_end(&line, MAX_QUOTE)));
         self
     }
 
     /// With the action of a finding, where there is one; with this one otherwise.
-    fn by_plan(mut self, plan: Option<Action>, code: ActionCode, text: impl Into<String>) -> Self {
+    fn with_plan_or(mut self, plan: Option<Action>, code: ActionCode, text: impl Into<String>) -> Self {
         self.action = plan.unwrap_or_else(|| Action { code, text: text.into() });
         self
     }
 
-    fn so(mut self, code: ActionCode, text: impl Into<String>) -> Self {
+    fn with_action(mut self, code: ActionCode, text: impl Into<String>) -> Self {
         self.action = Action { code, text: text.into() };
         self
     }

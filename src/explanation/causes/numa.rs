@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::facts::device_names::DeviceNames;
+use crate::device_names::DeviceNames;
 use crate::report::{Report, Section};
 
 /// How many GPUs of each NUMA node no container holds. `None` where that is not known: the kubelet's bookings, or the NUMA
@@ -20,7 +20,7 @@ pub(super) fn free_gpus(report: &Report) -> Option<BTreeMap<u32, u64>> {
     for gpu in &topology.gpus {
         let count: &mut u64 = free.entry(gpu.numa_node?).or_default();
         let names = DeviceNames::of(report, Some(gpu.index), gpu.uuid.as_deref());
-        *count += u64::from(!books.allocations.iter().any(|held| names.are_in(held)));
+        *count += u64::from(!books.allocations.iter().any(|held| names.match_allocation(held)));
     }
     Some(free)
 }

@@ -1,14 +1,13 @@
 //! How its processes end, hang or go on: memory, the kernel's states, exit codes. The last to be asked.
 
-use super::{Case, EVERY_CLASS, end_quote, quotes};
+use super::{ALL_CLASSES, Case, end_quote, quotes};
 use crate::diagnosis::{Action, ActionCode, Stuck};
 use crate::explanation::{Cause, Certainty, End, Explanation};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::facts::processes::GpuProcess;
 
 pub(super) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
-    let kills: Vec<_> =
-        case.footprint.own_events.iter().filter(|event| event.kind == KernelEventKind::OomKill).collect();
+    let kills: Vec<_> = case.on_node.own_events.iter().filter(|event| event.kind == KernelEventKind::OomKill).collect();
     let ended = case.ended().filter(|end| end.reason == "OOMKilled");
     if ended.is_none() && kills.is_empty() {
         return None;
@@ -32,7 +31,12 @@ pub(super) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
     };
     // The kubelet's word alone does not say whose memory ran out: the kernel's line does.
     let certainty = if kills.is_empty() { Certainty::Likely } else { Certainty::Certain };
-    Some(case.say(cause, certainty, what).because(evidence).because(quotes(&kills)).so(ActionCode::RestartPod, action))
+    Some(
+        case.explain(cause, certainty, what)
+            .with_evidence(evidence)
+            .with_evidence(quotes(&kills))
+            .with_action(ActionCode::RestartPod, action),
+    )
 }
 
 /// A process that waits for the driver and does not come back, as the diagnosis judges it. The pod looks alive and is not.
@@ -50,12 +54,12 @@ pub(super) fn stuck(case: &Case<'_>) -> Option<Explanation> {
             && event.pid.is_some_and(|task| stuck.iter().any(|process| process.has_task(task)));
         hung || gone
     };
-    let witnesses: Vec<_> = case.footprint.own_events.iter().filter(speaks).collect();
+    let witnesses: Vec<_> = case.on_node.own_events.iter().filter(speaks).collect();
     Some(
-        case.say(Cause::Node, Certainty::Likely, "its process hangs inside the driver (state D)")
-            .because(stuck.iter().map(|process| in_words(process)))
-            .because(quotes(&witnesses))
-            .by_plan(
+        case.explain(Cause::Node, Certainty::Likely, "its process hangs inside the driver (state D)")
+            .with_evidence(stuck.iter().map(|process| in_words(process)))
+            .with_evidence(quotes(&witnesses))
+            .with_plan_or(
                 said_of(case, &stuck),
                 ActionCode::DrainAndReboot,
                 format!("No signal helps a process in state D: drain {} and reboot it.", case.node),
@@ -65,16 +69,16 @@ pub(super) fn stuck(case: &Case<'_>) -> Option<Explanation> {
 
 /// Its processes of which a thread waits in the kernel.
 fn waiting<'c>(case: &'c Case<'_>) -> impl Iterator<Item = &'c GpuProcess> {
-    case.footprint.processes.iter().filter(|process| process.is_uninterruptible())
+    case.on_node.processes.iter().filter(|process| process.is_uninterruptible())
 }
 
 /// What one look cannot tell: every call into the driver shows state D for a moment.
-pub(super) fn perhaps_stuck(case: &Case<'_>) -> Option<Explanation> {
+pub(super) fn possibly_stuck(case: &Case<'_>) -> Option<Explanation> {
     let waiting: Vec<_> = waiting(case).collect();
     (!waiting.is_empty() && case.pod.phase == "Running").then(|| {
-        case.say(Cause::Node, Certainty::Possible, "its process waits in the kernel at this moment (state D)")
-            .because(waiting.iter().map(|process| in_words(process)))
-            .by_plan(
+        case.explain(Cause::Node, Certainty::Possible, "its process waits in the kernel at this moment (state D)")
+            .with_evidence(waiting.iter().map(|process| in_words(process)))
+            .with_plan_or(
                 said_of(case, &waiting),
                 ActionCode::Watch,
                 "Ask again in a minute: if it still waits, the driver hangs.",
@@ -92,15 +96,19 @@ fn said_of(case: &Case<'_>, processes: &[&GpuProcess]) -> Option<Action> {
 }
 
 /// A process that is dead and that its parent does not collect.
-pub(super) fn not_collected(case: &Case<'_>) -> Option<Explanation> {
+pub(super) fn zombie(case: &Case<'_>) -> Option<Explanation> {
     let dead: Vec<_> = case.processes_in("Z").collect();
     (!dead.is_empty() && case.pod.phase == "Running").then(|| {
-        case.say(Cause::Application, Certainty::Likely, "a process of it is dead and its parent does not collect it")
-            .because(dead.iter().map(|process| in_words(process)))
-            .so(
-                ActionCode::RestartPod,
-                "Start the pod again, or end the parent process; see why the process ended (kubectl logs).",
-            )
+        case.explain(
+            Cause::Application,
+            Certainty::Likely,
+            "a process of it is dead and its parent does not collect it",
+        )
+        .with_evidence(dead.iter().map(|process| in_words(process)))
+        .with_action(
+            ActionCode::RestartPod,
+            "Start the pod again, or end the parent process; see why the process ended (kubectl logs).",
+        )
     })
 }
 
@@ -118,24 +126,24 @@ pub(super) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
         143 => "was asked to end (SIGTERM)".to_owned(),
         code => format!("ended by itself with exit code {code}"),
     };
-    let near = case.footprint.near_events.iter().collect::<Vec<_>>();
-    let certainty = if near.is_empty() && case.footprint.log_covers { Certainty::Likely } else { Certainty::Possible };
+    let near = case.on_node.node_events.iter().collect::<Vec<_>>();
+    let certainty = if near.is_empty() && case.on_node.log_covers { Certainty::Likely } else { Certainty::Possible };
     let now = if case.pod.running().any(|(name, _)| name == container) { "; it runs again" } else { "" };
     Some(
-        case.say(Cause::Application, certainty, format!("container {container} {what} ({reason}){now}"))
-            .because(end_quote(case))
-            .because(
+        case.explain(Cause::Application, certainty, format!("container {container} {what} ({reason}){now}"))
+            .with_evidence(end_quote(case))
+            .with_evidence(
                 quotes(&near)
                     .into_iter()
                     .map(|quote| format!("on the node meanwhile, GPU of the pod not known: {quote}")),
             )
-            .so(ActionCode::RestartPod, format!("Read the container's log: {}", end.log_command(case.pod))),
+            .with_action(ActionCode::RestartPod, format!("Read the container's log: {}", end.log_command(case.pod))),
     )
 }
 
 /// Nothing is found against it. What is open on its GPUs is told all the same.
-pub(super) fn all_is_well(case: &Case<'_>) -> Option<Explanation> {
-    let findings = case.findings(&EVERY_CLASS);
+pub(super) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
+    let findings = case.findings(&ALL_CLASSES);
     let open =
         findings.first().map(|first| format!("; its GPU has an open finding that did not hit it: {}", first.title));
     let open = open.unwrap_or_default();
@@ -153,7 +161,7 @@ pub(super) fn all_is_well(case: &Case<'_>) -> Option<Explanation> {
     };
     let quoted = findings.iter().map(|finding| format!("finding {}: {}", finding.id, finding.title));
     let plan = if case.pod.phase == "Running" { case.plan() } else { None };
-    Some(case.say(Cause::None, certainty, what).because(quoted.filter(|_| plan.is_some())).by_plan(
+    Some(case.explain(Cause::None, certainty, what).with_evidence(quoted.filter(|_| plan.is_some())).with_plan_or(
         plan,
         ActionCode::None,
         "Nothing to do.",

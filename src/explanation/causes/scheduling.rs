@@ -114,7 +114,7 @@ pub(super) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
     let gates = &case.pod.scheduling_gates;
     if !gates.is_empty() {
         let what = format!("a scheduling gate holds it back: {}", gates.join(", "));
-        return Some(case.say(Cause::Cluster, Certainty::Certain, what).so(
+        return Some(case.explain(Cause::Cluster, Certainty::Certain, what).with_action(
             ActionCode::Watch,
             "Ask whoever set the gate (a queue such as Kueue, an operator): the scheduler does not look at the pod before \
              the gate is removed.",
@@ -122,25 +122,27 @@ pub(super) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
     }
     let event = case.events(&["FailedScheduling"]).next().map(|event| event.message.clone());
     let Some(message) = case.pod.message.clone().or(event) else {
-        return Some(case.say(Cause::Cluster, Certainty::Possible, "no scheduler has said why it waits").so(
-            ActionCode::Watch,
-            "Check that the scheduler that the pod names (schedulerName) runs; a queue may hold the pod back.",
-        ));
+        return Some(
+            case.explain(Cause::Cluster, Certainty::Possible, "no scheduler has said why it waits").with_action(
+                ActionCode::Watch,
+                "Check that the scheduler that the pod names (schedulerName) runs; a queue may hold the pod back.",
+            ),
+        );
     };
     if let Some(claim) = missing_claim(&message) {
         let what = format!("it waits for PersistentVolumeClaim {claim}, which does not exist");
         return Some(
-            case.say(Cause::Application, Certainty::Certain, what)
-                .because([format!("scheduler: {message}")])
-                .so(ActionCode::None, "Create the claim, or correct its name in the pod."),
+            case.explain(Cause::Application, Certainty::Certain, what)
+                .with_evidence([format!("scheduler: {message}")])
+                .with_action(ActionCode::None, "Create the claim, or correct its name in the pod."),
         );
     }
     if let Some(node) = &case.pod.preemption.nominated_node {
         let what = format!("pods of lower priority are being ended on {node} to make room for it");
         return Some(
-            case.say(Cause::Cluster, Certainty::Certain, what)
-                .because([format!("scheduler: {message}")])
-                .so(ActionCode::Watch, format!("Wait until they have ended on {node} (their grace period).")),
+            case.explain(Cause::Cluster, Certainty::Certain, what)
+                .with_evidence([format!("scheduler: {message}")])
+                .with_action(ActionCode::Watch, format!("Wait until they have ended on {node} (their grace period).")),
         );
     }
     Some(no_node_fits(case, &message))
@@ -164,11 +166,11 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
             })
             .to_owned(),
     };
-    case.say(Cause::Cluster, Certainty::Certain, what)
-        .because(room.map(|room| room.shortage.clone()))
-        .because([format!("scheduler: {message}")])
-        .because(no_preemption(&case.pod.preemption, message))
-        .so(ActionCode::Watch, action)
+    case.explain(Cause::Cluster, Certainty::Certain, what)
+        .with_evidence(room.map(|room| room.shortage.clone()))
+        .with_evidence([format!("scheduler: {message}")])
+        .with_evidence(no_preemption(&case.pod.preemption, message))
+        .with_action(ActionCode::Watch, action)
 }
 
 /// Why the pod's priority makes no room for it, where the scheduler speaks of that.

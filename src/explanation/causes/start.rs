@@ -77,7 +77,11 @@ pub(super) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
     let known = REASONS.iter().find(|(reason, ..)| *reason == attempt.reason);
     if let Some((_, cause, what, action)) = known {
         let what = what.replace("{container}", attempt.container);
-        return Some(case.say(*cause, Certainty::Certain, what).because(attempt.said).so(ActionCode::None, *action));
+        return Some(
+            case.explain(*cause, Certainty::Certain, what)
+                .with_evidence(attempt.said)
+                .with_action(ActionCode::None, *action),
+        );
     }
     let (phrase, said) = attempt.said.iter().find_map(|said| Some((start_phrases::known(said)?, said)))?;
     let finding = finding_behind(case, phrase);
@@ -88,12 +92,12 @@ pub(super) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
         std::iter::once(title).chain(finding.evidence.iter().take(FINDING_LINES).cloned())
     });
     let mut explanation = case
-        .say(phrase.cause, Certainty::Certain, what)
-        .because(attempt.said.iter().cloned())
-        .because(told.evidence)
-        .because(runtime_class(case, phrase))
-        .because(rebooted_since(case, phrase))
-        .because(finding_lines);
+        .explain(phrase.cause, Certainty::Certain, what)
+        .with_evidence(attempt.said.iter().cloned())
+        .with_evidence(told.evidence)
+        .with_evidence(runtime_class(case, phrase))
+        .with_evidence(rebooted_since(case, phrase))
+        .with_evidence(finding_lines);
     explanation.action = told.action;
     Some(explanation)
 }
@@ -201,7 +205,7 @@ pub(super) fn cannot_start_for_another_reason(case: &Case<'_>) -> Option<Explana
         // It is only being created: nobody has said that anything failed.
         _ => return None,
     };
-    Some(case.say(cause, Certainty::Certain, what).because(attempt.said).so(
+    Some(case.explain(cause, Certainty::Certain, what).with_evidence(attempt.said).with_action(
         ActionCode::Watch,
         format!("Act on what the message names; there is no log of a container that did not start ({}).", case.node),
     ))

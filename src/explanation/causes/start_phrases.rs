@@ -36,7 +36,7 @@ struct Names {
 }
 
 /// Longest name that is taken from a message.
-const LONGEST_NAME: usize = 120;
+const MAX_NAME: usize = 120;
 
 impl Phrase {
     /// What it means in this message.
@@ -67,7 +67,7 @@ impl Names {
         let at = message.to_ascii_lowercase().find(self.after)? + self.after.len();
         let rest = &message[at..];
         let name = rest[..rest.find(self.until).unwrap_or(rest.len())].trim_matches([' ', ':', ',']);
-        (!name.is_empty()).then(|| crate::text::clean(name, LONGEST_NAME))
+        (!name.is_empty()).then(|| crate::text::clean(name, MAX_NAME))
     }
 }
 

@@ -5,9 +5,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::text::clean;
 
-use crate::kubernetes::model::allocation::{
-    Amounts, Role, effective_requests, holds, role_of_init,
-};
+use crate::kubernetes::model::allocation::{Amounts, Role, effective_requests, holds, role_of_init};
 use crate::kubernetes::model::dra::Dra;
 use crate::kubernetes::model::slim::{Container, ContainerStatus, Pod, PodClaim};
 
@@ -171,7 +169,9 @@ fn container_row(pod: &Pod, container: &Container, role: Role, claims: &[ClaimRo
         limits: (*limits != requests).then(|| limits.clone()),
         requests,
         devices,
-        runtime_id: status.map(|status| container_id_without_scheme(&status.container_id).to_owned()).unwrap_or_default(),
+        runtime_id: status
+            .map(|status| container_id_without_scheme(&status.container_id).to_owned())
+            .unwrap_or_default(),
     })
 }
 

@@ -151,7 +151,7 @@ fn arrived(method: UploadMethod, output: &Output, sha256: &str) -> Result<Upload
 
 #[cfg(test)]
 mod tests {
-    use super::{UploadResult, UploadMethod, arrived};
+    use super::{UploadMethod, UploadResult, arrived};
     use crate::probe::exec_websocket::{Ended, Output};
 
     fn judged(stdout: &str, stderr: &str) -> String {

@@ -10,7 +10,7 @@ use super::scan::decimal;
 
 /// A wall-clock time as far as the line gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wall {
+pub enum WallTime {
     /// A full date.
     At {
         /// Microseconds since 1970.
@@ -29,7 +29,7 @@ pub enum Wall {
     },
 }
 
-impl Wall {
+impl WallTime {
     /// Microseconds since 1970. A missing year becomes the last one in which that time was not in the future.
     pub fn microseconds(self, now: Option<i64>) -> Option<i64> {
         /// Clocks of hosts differ, and the zone of such a line is unknown: a day ahead is still this year.
@@ -64,7 +64,7 @@ fn fraction(digits: &str) -> Option<u64> {
 }
 
 /// `Sun Feb 23 16:24:18 2025` (`dmesg -T`), or `Feb23 16:24` (`dmesg -H`).
-pub(super) fn ctime(text: &str) -> Option<Wall> {
+pub(super) fn ctime(text: &str) -> Option<WallTime> {
     let mut words = text.split_ascii_whitespace();
     let (first, second) = (words.next()?, words.next()?);
     if let Some(short) = month(first.get(..3)?).zip(first.get(3..).and_then(|day| day.parse().ok())) {
@@ -72,28 +72,28 @@ pub(super) fn ctime(text: &str) -> Option<Wall> {
         let minutes = hour.parse::<i64>().ok()? * 60 + minute.parse::<i64>().ok()?;
         let valid =
             (0..1440).contains(&minutes) && words.next().is_none() && midnight(2000, short.0, short.1).is_some();
-        return valid.then_some(Wall::NoYear { month: short.0, day: short.1, of_day: minutes * 60_000_000 });
+        return valid.then_some(WallTime::NoYear { month: short.0, day: short.1, of_day: minutes * 60_000_000 });
     }
     let day = words.next()?.parse().ok()?;
     let of_day = clock(words.next()?)?;
     let date = midnight(words.next()?.parse().ok()?, month(second)?, day)?;
-    words.next().is_none().then_some(Wall::At { microseconds: date + of_day, zone: false })
+    words.next().is_none().then_some(WallTime::At { microseconds: date + of_day, zone: false })
 }
 
 /// `Feb 23 16:24:18[.ffffff]` at the start of a line, and the rest.
-pub(super) fn syslog(text: &str) -> Option<(Wall, &str)> {
+pub(super) fn syslog(text: &str) -> Option<(WallTime, &str)> {
     let month = month(text.get(..3)?)?;
     let (day, rest) = decimal(text.get(3..)?.strip_prefix(' ')?.trim_start_matches(' '))?;
     let rest = rest.strip_prefix(' ')?;
     let (time, rest) = rest.split_once(' ').unwrap_or((rest, ""));
     let (day, of_day) = (i8::try_from(day).ok()?, clock(time)?);
     midnight(2000, month, day)?;
-    Some((Wall::NoYear { month, day, of_day }, rest))
+    Some((WallTime::NoYear { month, day, of_day }, rest))
 }
 
 /// An ISO 8601 time at the start of a line.
 pub(super) struct Iso<'a> {
-    pub(super) wall: Wall,
+    pub(super) wall: WallTime,
     /// `dmesg` writes the fraction after a comma, journal and syslog after a point: the first has no host and tag.
     pub(super) comma: bool,
     pub(super) rest: &'a str,
@@ -107,24 +107,24 @@ pub(super) fn iso(text: &str) -> Option<Iso<'_>> {
     let zone_at = time.find(['Z', '+', '-']).unwrap_or(time.len());
     let (time, zone) = time.split_at(zone_at);
     let microseconds = date.checked_add(clock(time)?)?.checked_sub(offset(zone)?)?;
-    let wall = Wall::At { microseconds, zone: !zone.is_empty() };
+    let wall = WallTime::At { microseconds, zone: !zone.is_empty() };
     Some(Iso { wall, comma: time.contains(','), rest })
 }
 
 /// `Sun 2025-02-23 16:24:18 UTC rest` (`journalctl -o short-full`).
-pub(super) fn short_full(text: &str) -> Option<(Wall, &str)> {
+pub(super) fn short_full(text: &str) -> Option<(WallTime, &str)> {
     let mut parts = text.splitn(5, ' ');
     let (weekday, date, time) = (parts.next()?, parts.next()?, parts.next()?);
     let (zone, rest) = (parts.next()?, parts.next()?);
     let microseconds = iso_date(date)?.checked_add(clock(time)?)?;
-    (weekday.len() == 3).then_some((Wall::At { microseconds, zone: zone == "UTC" }, rest))
+    (weekday.len() == 3).then_some((WallTime::At { microseconds, zone: zone == "UTC" }, rest))
 }
 
 /// `1740327858.123456 rest` (`journalctl -o short-unix`).
-pub(super) fn unix(text: &str) -> Option<(Wall, &str)> {
+pub(super) fn unix(text: &str) -> Option<(WallTime, &str)> {
     let (stamp, rest) = text.split_once(' ')?;
     let microseconds = i64::try_from(uptime(stamp)?).ok()?;
-    Some((Wall::At { microseconds, zone: true }, rest))
+    Some((WallTime::At { microseconds, zone: true }, rest))
 }
 
 pub(super) fn iso_date(text: &str) -> Option<i64> {

@@ -4,14 +4,14 @@
 
 use std::rc::Rc;
 
+use super::event_group::Variant;
 use super::moment::Moment;
-use super::slot::Variant;
 
 /// Two logs stamp the same line at most this far apart (microseconds).
 pub(super) const SAME_LINE: i64 = 2_000_000;
 
 /// Stretches of time remembered of one text; the last one grows when there are more.
-const MOST_SPANS: usize = 64;
+const MAX_SPANS: usize = 64;
 
 /// A stretch of time in which one source showed one text.
 #[derive(Debug)]
@@ -23,8 +23,8 @@ struct Span {
 
 /// A text that was seen before, and what it means.
 #[derive(Debug)]
-pub(super) struct Seen {
-    pub(super) slot: usize,
+pub(super) struct KnownText {
+    pub(super) group: usize,
     pub(super) variant: Rc<Variant>,
     spans: Vec<Span>,
 }
@@ -35,14 +35,14 @@ impl Span {
     }
 }
 
-impl Seen {
+impl KnownText {
     /// A text that was seen for the first time.
-    pub(super) fn new(slot: usize, variant: Rc<Variant>) -> Self {
-        Self { slot, variant, spans: Vec::new() }
+    pub(super) fn new(group: usize, variant: Rc<Variant>) -> Self {
+        Self { group, variant, spans: Vec::new() }
     }
 
     /// Whether another source showed this text at that time.
-    pub(super) fn stands_in_another(&self, source: usize, moment: Moment) -> bool {
+    pub(super) fn is_in_another_log(&self, source: usize, moment: Moment) -> bool {
         let Some(time) = moment.order() else { return false };
         self.spans.iter().any(|span| span.source != source && span.is_near(time))
     }
@@ -50,7 +50,7 @@ impl Seen {
     /// Remembers that `source` showed this text at that time.
     pub(super) fn note(&mut self, source: usize, moment: Moment) {
         let Some(time) = moment.order() else { return };
-        let full = self.spans.len() >= MOST_SPANS;
+        let full = self.spans.len() >= MAX_SPANS;
         match self.spans.last_mut() {
             Some(span) if span.source == source && (full || span.is_near(time)) => {
                 span.from = span.from.min(time);

@@ -19,10 +19,10 @@ use super::xid_text;
 const RAW_CAP: usize = 320;
 
 /// Different texts of one event whose details are put together.
-const MOST_VARIANTS: usize = 8;
+const MAX_VARIANTS: usize = 8;
 
 /// Places (GPC, TPC, SM) of one event that are listed.
-const MOST_PLACES: usize = 16;
+const MAX_PLACES: usize = 16;
 
 /// Lines of one fault come within this time (microseconds).
 pub(super) const BURST: i64 = 1_000_000;
@@ -101,7 +101,7 @@ impl Variant {
 
 /// One event.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct EventGroup {
     pub(super) key: Rc<Key>,
     bursts: bool,
     whole: u64,
@@ -119,7 +119,7 @@ pub(super) struct Slot {
     places: BTreeSet<String>,
 }
 
-impl Slot {
+impl EventGroup {
     pub(super) fn new(key: Rc<Key>) -> Self {
         let bursts = key.comes_in_bursts();
         Self {
@@ -196,7 +196,7 @@ impl Slot {
         } else {
             if let Some(place) = &variant.place {
                 self.places.insert(place.clone());
-                while self.places.len() > MOST_PLACES {
+                while self.places.len() > MAX_PLACES {
                     self.places.pop_last();
                 }
             }
@@ -204,14 +204,14 @@ impl Slot {
             self.variants.push((order, Rc::clone(variant)));
             if in_order {
                 // The usual case in a storm of changing texts: nothing has to be sorted.
-                if self.variants.len() > MOST_VARIANTS {
+                if self.variants.len() > MAX_VARIANTS {
                     self.variants.remove(0);
                 }
                 return;
             }
         }
         self.variants.sort_by(|(a, x), (b, y)| (a, &x.text).cmp(&(b, &y.text)));
-        if self.variants.len() > MOST_VARIANTS {
+        if self.variants.len() > MAX_VARIANTS {
             self.variants.remove(0);
         }
     }
@@ -240,7 +240,7 @@ impl Slot {
         }
         self.uptime = self.uptime.max(part.uptime);
         self.places.extend(part.places);
-        while self.places.len() > MOST_PLACES {
+        while self.places.len() > MAX_PLACES {
             self.places.pop_last();
         }
         for (order, variant) in part.variants {
@@ -291,21 +291,21 @@ impl Slot {
 
 /// Makes one of two events that are one: the first lines of a graphics exception name no process, the second line of a
 /// failed initialisation no codes.
-pub(super) fn fold(
-    slots: &mut Vec<Slot>,
+pub(super) fn merge(
+    groups: &mut Vec<EventGroup>,
     is_part: fn(&Key, &Key) -> bool,
-    fits: fn(&Slot, &Slot) -> bool,
-    merge: fn(&mut Slot, Slot),
+    fits: fn(&EventGroup, &EventGroup) -> bool,
+    merge: fn(&mut EventGroup, EventGroup),
 ) {
     let mut at = 0;
-    while let Some(part) = slots.get(at) {
-        let of_part = |slot: &Slot| is_part(&part.key, &slot.key) && fits(part, slot);
-        let wholes = slots.iter().enumerate().filter(|(_, slot)| of_part(slot));
-        match wholes.max_by_key(|(_, slot)| slot.rank()).map(|(whole, _)| whole) {
+    while let Some(part) = groups.get(at) {
+        let of_part = |group: &EventGroup| is_part(&part.key, &group.key) && fits(part, group);
+        let wholes = groups.iter().enumerate().filter(|(_, group)| of_part(group));
+        match wholes.max_by_key(|(_, group)| group.rank()).map(|(whole, _)| whole) {
             Some(whole) => {
-                let part = slots.remove(at);
+                let part = groups.remove(at);
                 let whole = if whole > at { whole - 1 } else { whole };
-                merge(&mut slots[whole], part);
+                merge(&mut groups[whole], part);
             }
             None => at += 1,
         }

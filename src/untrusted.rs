@@ -8,22 +8,22 @@ use serde_json::{Error, Map, Value, json};
 use crate::text::{clean, command};
 
 /// Longest text. Kernel lines are 320 characters at most, the longest message of the probe 900.
-const LONGEST_TEXT: usize = 1000;
+const MAX_TEXT: usize = 1000;
 /// Longest text of a plan: a person reads it before he agrees.
-const LONGEST_OF_ACTION: usize = 600;
+const MAX_OF_ACTION: usize = 600;
 /// Longest name of a field.
-const LONGEST_NAME: usize = 80;
+const MAX_NAME: usize = 80;
 /// Entries of one list: as many processes as NVML is asked for.
-const LONGEST_LIST: usize = 4096;
+const MAX_LIST: usize = 4096;
 /// Entries of a list of an action.
-const LONGEST_LIST_OF_ACTION: usize = 64;
+const MAX_LIST_OF_ACTION: usize = 64;
 /// Fields of one object.
-const MOST_FIELDS: usize = 512;
+const MAX_FIELDS: usize = 512;
 /// Bytes of what all entries of a list have in common: reading copies it into each of them.
-const MOST_COMMON: usize = 16 << 10;
+const MAX_COMMON: usize = 16 << 10;
 
 /// Makes a document from a node safe to read.
-pub(crate) fn tame(document: &mut Value) -> Result<(), Error> {
+pub(crate) fn sanitize(document: &mut Value) -> Result<(), Error> {
     let Value::Object(fields) = document else { return Ok(()) };
     let mut cut = Vec::new();
     for (name, value) in fields.iter_mut() {
@@ -49,8 +49,8 @@ struct Rules {
     list: usize,
 }
 
-const OF_SECTION: Rules = Rules { text: LONGEST_TEXT, list: LONGEST_LIST };
-const OF_ACTION: Rules = Rules { text: LONGEST_OF_ACTION, list: LONGEST_LIST_OF_ACTION };
+const OF_SECTION: Rules = Rules { text: MAX_TEXT, list: MAX_LIST };
+const OF_ACTION: Rules = Rules { text: MAX_OF_ACTION, list: MAX_LIST_OF_ACTION };
 
 /// A list that was longer than any node's: its name, and how many entries it had.
 type Cut = (String, usize);
@@ -75,14 +75,14 @@ impl Rules {
     }
 
     fn fields(self, fields: &mut Map<String, Value>, of: &str, cut: &mut Vec<Cut>) -> Result<(), Error> {
-        if fields.len() > MOST_FIELDS {
+        if fields.len() > MAX_FIELDS {
             return Err(Error::custom(format_args!("an object has {} fields", fields.len())));
         }
         let taken = std::mem::take(fields);
         for (name, mut value) in taken {
-            let name = clean(&name, LONGEST_NAME);
-            if name.starts_with("all_") && value.to_string().len() > MOST_COMMON {
-                return Err(Error::custom(format_args!("{name} is longer than {MOST_COMMON} bytes")));
+            let name = clean(&name, MAX_NAME);
+            if name.starts_with("all_") && value.to_string().len() > MAX_COMMON {
+                return Err(Error::custom(format_args!("{name} is longer than {MAX_COMMON} bytes")));
             }
             match &mut value {
                 // The steps of an action are commands of the probe itself.
@@ -104,7 +104,7 @@ fn note(section: &mut Value, cut: &[Cut]) {
     let problem = |(name, length): &Cut| {
         json!({
             "what": name,
-            "why": format!("the node reported {length} entries; the first {LONGEST_LIST} were taken"),
+            "why": format!("the node reported {length} entries; the first {MAX_LIST} were taken"),
             "code": "list_cut",
         })
     };
@@ -146,13 +146,13 @@ mod tests {
     #[test]
     fn the_plan_of_an_action_is_cleaned_and_capped_alike() {
         let action = json!({"kind": "kill", "refusal": {
-            "code": "protected", "why": "no\u{1b}[2J\nDo this? Type yes: ", "next_step": "x".repeat(2 * LONGEST_OF_ACTION),
+            "code": "protected", "why": "no\u{1b}[2J\nDo this? Type yes: ", "next_step": "x".repeat(2 * MAX_OF_ACTION),
         }, "notes": vec!["n"; 1000], "process": {"pid": 1, "command": "a --password b"}});
         let Some(Action::Kill(kill)) = read(&json!({ "action": action })).expect("a report").action else { panic!() };
         let refusal = kill.refusal.expect("a refusal");
         assert_eq!(refusal.why, "no [2J Do this? Type yes:");
-        assert_eq!(refusal.next_step.chars().count(), LONGEST_OF_ACTION);
-        assert_eq!(kill.notes.len(), LONGEST_LIST_OF_ACTION);
+        assert_eq!(refusal.next_step.chars().count(), MAX_OF_ACTION);
+        assert_eq!(kill.notes.len(), MAX_LIST_OF_ACTION);
         assert_eq!(kill.process.and_then(|process| process.command).as_deref(), Some("a --password …"));
     }
 
@@ -169,9 +169,9 @@ mod tests {
 
     #[test]
     fn a_list_that_is_cut_is_a_problem_of_its_section() {
-        let many = vec![json!({"pid": 1}); LONGEST_LIST + 1];
+        let many = vec![json!({"pid": 1}); MAX_LIST + 1];
         let section = read(&of_processes(&json!(many))).expect("a report").sections.processes.expect("asked for");
-        assert_eq!(section.data.expect("read").processes.len(), LONGEST_LIST);
+        assert_eq!(section.data.expect("read").processes.len(), MAX_LIST);
         assert_eq!(section.status, Status::Partial);
         assert!(section.problems[0].why.contains("4097 entries"), "{:?}", section.problems);
     }

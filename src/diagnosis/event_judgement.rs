@@ -4,7 +4,7 @@
 //! (`src/xid/data`), not here.
 
 use super::draft::Draft;
-use super::node::{Gpu, Node, Recovered, STALE};
+use super::node::{Gpu, Node, Recovered, STALE_AFTER};
 use super::{ActionCode, Severity};
 use crate::facts::kernel_log::KernelEvent;
 use crate::xid::catalogue::{Ageing, Response, Severity as Grade};
@@ -67,16 +67,16 @@ fn uncapitalised(text: &str) -> String {
 
 impl Draft {
     /// Makes it as grave as the catalogue says of its events, with the catalogue's action.
-    pub(super) fn catalogued(self, judged: &Judgement) -> Self {
+    pub(super) fn with_judgement(self, judged: &Judgement) -> Self {
         let advice = format!("{{gpu}} of {{node}}: {}.", uncapitalised(judged.advice));
-        self.graded(grade(judged.severity)).act(action(judged.response), advice)
+        self.with_severity(grade(judged.severity)).with_action(action(judged.response), advice)
     }
 
     /// Makes it milder where its events have lost their weight. `works`: whether the rest of the facts allows that.
     pub(super) fn aged(self, node: &Node<'_>, gpu: &Gpu, events: &[&KernelEvent], works: bool) -> Self {
         let newest = events.iter().filter_map(|event| event.last).max();
         match worst(events).ages {
-            Ageing::Day if node.age(newest).is_some_and(|age| age > STALE) => self.graded(Severity::Info),
+            Ageing::Day if node.age(newest).is_some_and(|age| age > STALE_AFTER) => self.with_severity(Severity::Info),
             Ageing::Works if works => self.unless_recovered(node.recovered(gpu, events)),
             Ageing::WorksDay if works => {
                 let recovered = node.recovered(gpu, events);

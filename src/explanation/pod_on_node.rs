@@ -17,11 +17,11 @@ use crate::xid::catalogue::{self, Class};
 const SLACK: SignedDuration = SignedDuration::from_secs(30);
 
 /// PCIe errors this long before a GPU left the bus belong to its fall, as the rules have it.
-const PRELUDE: SignedDuration = SignedDuration::from_secs(300);
+const PRECEDING_WINDOW: SignedDuration = SignedDuration::from_secs(300);
 
 /// A pod as its node sees it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Footprint {
+pub(super) struct PodOnNode {
     /// What the kubelet gave to its containers.
     pub(super) allocations: Vec<Allocation>,
     /// UUIDs of GPUs or MIG devices, or what its device plugin calls them.
@@ -39,7 +39,7 @@ pub(super) struct Footprint {
     /// Kernel events of its run that name one of its GPUs or processes.
     pub(super) own_events: Vec<KernelEvent>,
     /// Kernel events of its run on this node that name GPUs, where its own GPUs are not known.
-    pub(super) near_events: Vec<KernelEvent>,
+    pub(super) node_events: Vec<KernelEvent>,
     /// Kernel events on its GPUs before the run: no process of it was there to be hit.
     pub(super) earlier_events: Vec<KernelEvent>,
     /// Kernel events on its GPUs after its end: an effect does not precede its cause.
@@ -47,40 +47,39 @@ pub(super) struct Footprint {
     /// PCIe errors and lost links right before one of its GPUs left the bus: often of the port above it.
     pub(super) bus_events: Vec<KernelEvent>,
     /// Whether the kubelet's bookings of devices were read.
-    pub(super) books_read: bool,
+    pub(super) allocations_read: bool,
     /// Names of the containers that hold its devices; empty where that is not known.
     pub(super) holders: BTreeSet<String>,
     /// Whether the kernel log covers its lifetime.
     pub(super) log_covers: bool,
 }
 
-impl Footprint {
+impl PodOnNode {
     pub(super) fn of(pod: &PodFacts, report: Option<&Report>) -> Self {
         let Some(report) = report else { return Self::default() };
         let sections = &report.sections;
-        let mut footprint = Self::default();
+        let mut on_node = Self::default();
         if let Some(kubelet) = Section::data_of(&sections.kubelet) {
             let own =
                 kubelet.allocations.iter().filter(|allocation| allocation.is_of(&pod.uid, &pod.namespace, &pod.name));
-            footprint.allocations = own.cloned().collect();
-            footprint.devices =
-                footprint.allocations.iter().flat_map(|allocation| allocation.devices.clone()).collect();
-            footprint.books_read = matches!(kubelet.source.as_str(), "checkpoint" | "pod_resources");
-            let of_containers = footprint.allocations.iter().all(|allocation| !allocation.container.is_empty());
-            let holders = footprint.allocations.iter().filter(|_| of_containers);
-            footprint.holders = holders.map(|allocation| allocation.container.clone()).collect();
+            on_node.allocations = own.cloned().collect();
+            on_node.devices = on_node.allocations.iter().flat_map(|allocation| allocation.devices.clone()).collect();
+            on_node.allocations_read = matches!(kubelet.source.as_str(), "checkpoint" | "pod_resources");
+            let of_containers = on_node.allocations.iter().all(|allocation| !allocation.container.is_empty());
+            let holders = on_node.allocations.iter().filter(|_| of_containers);
+            on_node.holders = holders.map(|allocation| allocation.container.clone()).collect();
         }
         if let Some(processes) = Section::data_of(&sections.processes) {
             let own = processes.processes.iter().filter(|process| process.pod_uid.as_deref() == Some(&pod.uid));
-            footprint.processes = own.cloned().collect();
-            footprint.pids = footprint.processes.iter().map(|process| process.pid).collect();
+            on_node.processes = own.cloned().collect();
+            on_node.pids = on_node.processes.iter().map(|process| process.pid).collect();
         }
-        footprint.find_instances(report);
-        footprint.find_addresses(report);
-        footprint.find_events(pod, report);
-        footprint.devices.sort();
-        footprint.devices.dedup();
-        footprint
+        on_node.find_instances(report);
+        on_node.find_addresses(report);
+        on_node.find_events(pod, report);
+        on_node.devices.sort();
+        on_node.devices.dedup();
+        on_node
     }
 
     fn find_instances(&mut self, report: &Report) {
@@ -102,7 +101,7 @@ impl Footprint {
         let inventory = Section::data_of(&sections.inventory);
         for gpu in inventory.iter().flat_map(|inventory| &inventory.gpus) {
             let names = DeviceNames::of(report, Some(gpu.index), gpu.uuid.as_deref());
-            let held = self.allocations.iter().any(|allocation| names.are_in(allocation));
+            let held = self.allocations.iter().any(|allocation| names.match_allocation(allocation));
             if let (true, Some(address)) = (held || used.contains(&gpu.index), &gpu.pci_address) {
                 self.addresses.insert(address.clone());
             }
@@ -125,7 +124,7 @@ impl Footprint {
             .is_some_and(|instance| !self.mig_instances.is_empty() && !self.mig_instances.contains(&instance));
         let processes = Section::data_of(&report.sections.processes).into_iter().flat_map(|all| &all.processes);
         let mut others = processes.filter(|process| !self.pids.contains(&process.pid));
-        elsewhere || (strikes_one(event) && others.any(|process| Some(process.pid) == event.pid))
+        elsewhere || (affects_one_process(event) && others.any(|process| Some(process.pid) == event.pid))
     }
 
     /// Whether a live process of the pod is the one that the event names: its number may have been another's before it
@@ -145,19 +144,19 @@ impl Footprint {
             .is_some_and(|((from, to), now)| crate::xid::window::covers(&log.coverage, from, to, now));
         for event in &log.events {
             let own_gpu = event.pci_address.as_ref().is_some_and(|address| self.addresses.contains(address));
-            let own = match victim(event) {
+            let own = match killed_cgroup(event) {
                 // The process is dead: its number may be anybody's by now, its cgroup was the pod's.
                 Some(cgroup) => !pod.uid.is_empty() && cgroup.replace('_', "-").contains(&pod.uid),
                 None => self.names_own_process(event) || (own_gpu && !self.is_of_another(event, report)),
             };
             match when(event, from, to) {
-                Some(When::During) if own => self.own_events.push(event.clone()),
-                Some(When::During) if self.addresses.is_empty() && speaks_of_gpus(event) => {
-                    self.near_events.push(event.clone());
+                Some(Position::During) if own => self.own_events.push(event.clone()),
+                Some(Position::During) if self.addresses.is_empty() && speaks_of_gpus(event) => {
+                    self.node_events.push(event.clone());
                 }
                 // An earlier boot may have had another GPU at this address.
-                Some(When::Before) if own_gpu && event.boot_id.is_none() => self.earlier_events.push(event.clone()),
-                Some(When::After) if own_gpu => self.later_events.push(event.clone()),
+                Some(Position::Before) if own_gpu && event.boot_id.is_none() => self.earlier_events.push(event.clone()),
+                Some(Position::After) if own_gpu => self.later_events.push(event.clone()),
                 _ => {}
             }
         }
@@ -167,17 +166,16 @@ impl Footprint {
     /// Errors of the bus just before one of its GPUs left it. A lost GPU has no path any more, so that the port above it is
     /// known by the time alone; what lies above another GPU alone is that one's.
     fn find_bus_events(&mut self, events: &[KernelEvent], report: &Report) {
-        let falls: Vec<&KernelEvent> = self.own_events.iter().filter(|event| leaves_the_bus(event)).collect();
+        let falls: Vec<&KernelEvent> = self.own_events.iter().filter(|event| is_off_bus(event)).collect();
         let topology = Section::data_of(&report.sections.topology).into_iter().flat_map(|topology| &topology.gpus);
         let elsewhere: BTreeSet<&PciAddress> = topology
             .filter(|gpu| gpu.pci_address.as_ref().is_some_and(|address| !self.addresses.contains(address)))
             .flat_map(|gpu| gpu.pcie_path.iter().filter_map(|hop| hop.pci_address.as_ref()).chain(&gpu.pci_address))
             .collect();
         let precedes = |event: &KernelEvent| {
-            falls
-                .iter()
-                .filter_map(|fall| fall.first)
-                .any(|fall| event.last.is_some_and(|last| last <= fall && fall.duration_since(last) <= PRELUDE))
+            falls.iter().filter_map(|fall| fall.first).any(|fall| {
+                event.last.is_some_and(|last| last <= fall && fall.duration_since(last) <= PRECEDING_WINDOW)
+            })
         };
         let of_bus = |event: &&KernelEvent| {
             matches!(event.kind, KernelEventKind::Aer | KernelEventKind::PcieLink)
@@ -190,37 +188,37 @@ impl Footprint {
 }
 
 /// The cgroup of the process that the kernel killed for memory.
-fn victim(event: &KernelEvent) -> Option<&String> {
+fn killed_cgroup(event: &KernelEvent) -> Option<&String> {
     event.details.get("task_memcg").filter(|_| event.kind == KernelEventKind::OomKill)
 }
 
 /// Whether a GPU left the PCIe bus.
-fn leaves_the_bus(event: &KernelEvent) -> bool {
+fn is_off_bus(event: &KernelEvent) -> bool {
     event.kind == KernelEventKind::OffBus || (event.kind == KernelEventKind::Xid && event.code == Some(79))
 }
 
 /// Whether an Xid strikes the process that it names and no other: the doings of programs, and a contained memory error.
-pub(super) fn strikes_one(event: &KernelEvent) -> bool {
+pub(super) fn affects_one_process(event: &KernelEvent) -> bool {
     let entry = event.code.filter(|_| event.kind == KernelEventKind::Xid).and_then(catalogue::xid);
     event.code == Some(94) || entry.is_some_and(|entry| entry.class == Class::Application)
 }
 
 /// Where an event lies beside a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum When {
+enum Position {
     Before,
     During,
     After,
 }
 
 /// Where the event's lines lie. Without times nothing can be said.
-fn when(event: &KernelEvent, from: Option<Timestamp>, to: Option<Timestamp>) -> Option<When> {
+fn when(event: &KernelEvent, from: Option<Timestamp>, to: Option<Timestamp>) -> Option<Position> {
     let (first, last) = event.first.zip(event.last)?;
     if from.is_some_and(|from| last < from) {
-        return Some(When::Before);
+        return Some(Position::Before);
     }
     let before_end = to.is_none_or(|to| to.checked_add(SLACK).is_ok_and(|to| first <= to));
-    Some(if before_end { When::During } else { When::After })
+    Some(if before_end { Position::During } else { Position::After })
 }
 
 fn speaks_of_gpus(event: &KernelEvent) -> bool {

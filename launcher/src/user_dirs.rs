@@ -1,22 +1,25 @@
 //! The user's directories of gpu-syringe, by the XDG base directory specification; on Windows what it has in their place.
-//!
-//! By hand: two variables with a default each. The state directory must be private to the user, which no library checks.
+//! The state directory must be private to the user.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use etcetera::BaseStrategy;
 
 /// Name of our directory in each of them.
 const NAME: &str = "gpu-syringe";
 
 /// `$XDG_CONFIG_HOME/gpu-syringe`: the settings file. It may not exist.
 pub(crate) fn config_dir() -> Option<PathBuf> {
-    Some(base_dir("XDG_CONFIG_HOME", "APPDATA", &[".config"])?.join(NAME))
+    Some(etcetera::choose_base_strategy().ok()?.config_dir().join(NAME))
 }
 
 /// `$XDG_STATE_HOME/gpu-syringe`: locks and the audit log. Created if missing; only the user can enter it.
 pub(crate) fn state_dir() -> Option<PathBuf> {
-    let directory = base_dir("XDG_STATE_HOME", "LOCALAPPDATA", &[".local", "state"])?.join(NAME);
+    let base = etcetera::choose_base_strategy().ok()?;
+    // Windows has no state directory: `%LOCALAPPDATA%`.
+    let directory = base.state_dir().unwrap_or_else(|| base.cache_dir()).join(NAME);
     match make_private(&directory) {
         Ok(()) => Some(directory),
         Err(error) => {
@@ -24,13 +27,6 @@ pub(crate) fn state_dir() -> Option<PathBuf> {
             None
         }
     }
-}
-
-/// The directory of the variable `xdg`, else of `windows`, else `below_home` in the home directory.
-fn base_dir(xdg: &str, windows: &str, below_home: &[&str]) -> Option<PathBuf> {
-    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let below_home = || variable("HOME").map(|home| below_home.iter().fold(home, |path, part| path.join(part)));
-    variable(xdg).or_else(|| variable(windows)).or_else(below_home)
 }
 
 /// Makes a directory that only we can enter. Refuses one that belongs to somebody else.

@@ -1,7 +1,7 @@
 //! The MCP server over standard input and output.
 
+mod asking;
 mod definitions;
-mod elicitation;
 mod prompts;
 mod resources;
 mod server;

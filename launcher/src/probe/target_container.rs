@@ -3,7 +3,8 @@
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kube::ResourceExt;
 
-use crate::kubernetes::model::resources::is_gpu_resource;
+use crate::kubernetes::model::names::container_id_without_scheme;
+use crate::kubernetes::model::resources::requests_gpus;
 
 /// Annotation of a static pod, which cannot have ephemeral containers.
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -37,9 +38,9 @@ impl TargetContainer {
         }
         let statuses = status.container_statuses.as_deref().unwrap_or_default();
         let running = |container: &Container| {
-            let slot = statuses.iter().find(|slot| slot.name == container.name)?;
-            slot.state.as_ref()?.running.as_ref()?;
-            let id = slot.container_id.as_deref().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+            let status = statuses.iter().find(|status| status.name == container.name)?;
+            status.state.as_ref()?.running.as_ref()?;
+            let id = container_id_without_scheme(status.container_id.as_deref().unwrap_or_default());
             Some(Self {
                 namespace: pod.namespace().unwrap_or_default(),
                 pod: pod.name_any(),
@@ -64,10 +65,8 @@ impl TargetContainer {
 }
 
 fn has_gpus(container: &Container) -> bool {
-    let resources = container.resources.as_ref();
-    let limits = resources.and_then(|resources| resources.limits.as_ref());
-    let claims = resources.is_some_and(|resources| resources.claims.as_ref().is_some_and(|claims| !claims.is_empty()));
-    limits.is_some_and(|limits| limits.keys().any(|name| is_gpu_resource(name))) || claims
+    let claims = container.resources.as_ref().and_then(|resources| resources.claims.as_ref());
+    requests_gpus(container) || claims.is_some_and(|claims| !claims.is_empty())
 }
 
 #[cfg(test)]
@@ -94,10 +93,10 @@ mod tests {
 
     #[test]
     fn the_container_with_the_gpu_is_found_and_told_to_the_probe() {
-        let beside = TargetContainer::first_with_gpu(&pod(|_| ())).expect("a container");
-        assert_eq!((beside.pod.as_str(), beside.container.as_str()), ("train-0", "main"));
+        let target = TargetContainer::first_with_gpu(&pod(|_| ())).expect("a container");
+        assert_eq!((target.pod.as_str(), target.container.as_str()), ("train-0", "main"));
         let words = |command: &[&str]| {
-            beside.add_container_option(&command.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+            target.add_container_option(&command.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
         };
         assert_eq!(words(&["all"]), ["all".to_owned(), OPTION.into(), "a1".repeat(32)]);
         assert_eq!(words(&["inventory"]), ["inventory"]);

@@ -3,6 +3,7 @@
 //! They run as children of this process, whose standard input is the MCP stream: none may read it. And they are often not
 //! found, because a desktop host starts us with a thin `PATH`.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use kube::config::{ExecConfig, ExecInteractiveMode, Kubeconfig, NamedAuthInfo};
@@ -35,7 +36,8 @@ pub(crate) fn disable_stdin(kubeconfig: &mut Kubeconfig, user: &str) -> Result<(
     }
     exec.interactive_mode = Some(ExecInteractiveMode::Never);
     let Some(command) = exec.command.clone() else { return Ok(()) };
-    match find(&command) {
+    let (path, home) = (std::env::var_os("PATH"), std::env::home_dir());
+    match find(&command, path.as_deref(), home.as_deref()) {
         Some(path) => {
             exec.command = Some(path.to_string_lossy().into_owned());
             Ok(())
@@ -68,23 +70,45 @@ fn plugin_of<'a>(users: &'a mut [NamedAuthInfo], user: &str) -> Option<&'a mut E
     users.iter_mut().find(|named| named.name == user)?.auth_info.as_mut()?.exec.as_mut()
 }
 
-fn find(command: &str) -> Option<PathBuf> {
-    let path = Path::new(command);
-    if path.components().count() > 1 {
+/// Finds a program in `path` (the value of `PATH`), then in the usual folders. On Windows also by the suffixes in `PATHEXT`.
+fn find(command: &str, path: Option<&OsStr>, home: Option<&Path>) -> Option<PathBuf> {
+    let named = Path::new(command);
+    if named.components().count() > 1 {
         // Relative to the kubeconfig: kube has made it absolute.
-        return path.is_file().then(|| path.to_owned());
+        return named.is_file().then(|| named.to_owned());
     }
-    let home = std::env::var_os("HOME").map(PathBuf::from);
     let usual = USUAL_FOLDERS.iter().filter_map(|folder| match folder.strip_prefix("~/") {
-        Some(below) => Some(home.as_ref()?.join(below)),
+        Some(below) => Some(home?.join(below)),
         None => Some(PathBuf::from(folder)),
     });
-    let in_path = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
-    let names = [command.to_owned(), format!("{command}{}", std::env::consts::EXE_SUFFIX)];
-    in_path
-        .into_iter()
-        .flatten()
-        .chain(usual)
-        .flat_map(|folder| names.iter().map(move |name| folder.join(name)))
-        .find(|candidate| candidate.is_file())
+    let in_path = path.into_iter().flat_map(std::env::split_paths);
+    let folders = std::env::join_paths(in_path.chain(usual)).ok()?;
+    which::which_in_global(command, Some(folders)).ok()?.next()
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_plugin_is_an_executable_file_in_path_or_in_a_usual_folder() {
+        let home = tempfile::tempdir().expect("a directory");
+        let file = |folder: &str, mode| {
+            let folder = home.path().join(folder);
+            std::fs::create_dir_all(&folder).expect("created");
+            let file = folder.join("plugin-of-the-test");
+            std::fs::write(&file, "").expect("written");
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("ours");
+            file
+        };
+        let not_executable = file("path", 0o644);
+        let find = || find("plugin-of-the-test", not_executable.parent().map(Path::as_os_str), Some(home.path()));
+        assert_eq!(find(), None);
+        let usual = file(".krew/bin", 0o755);
+        assert_eq!(find(), Some(usual));
+        let in_path = file("path", 0o755);
+        assert_eq!(find(), Some(in_path), "PATH comes first");
+    }
 }

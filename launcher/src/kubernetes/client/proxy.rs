@@ -5,25 +5,27 @@
 use std::net::IpAddr;
 
 use http::Uri;
+use hyper_util::client::proxy::matcher::Matcher;
 use syringe_core::text::clean;
 
 use crate::error::Failure;
 
-/// The proxy of the environment for `server`, if it is to be used there.
+/// The proxy of the environment for `server`, if one applies to it.
 pub(crate) fn of_environment(server: &Uri, variable: impl Fn(&str) -> Option<String>) -> Option<String> {
     let named = |upper: &str| {
         let either = variable(upper).filter(|value| !value.is_empty());
         either.or_else(|| variable(&upper.to_ascii_lowercase()).filter(|value| !value.is_empty()))
     };
     let proxy = named(if server.scheme_str() == Some("http") { "HTTP_PROXY" } else { "HTTPS_PROXY" })?;
-    let host = server.host()?.trim_matches(['[', ']']).to_ascii_lowercase();
-    let address = host.parse::<IpAddr>().ok();
-    let is_here = host == "localhost" || address.is_some_and(|address| address.is_loopback());
-    let exempt = |list: String| list.split(',').any(|entry| matches(entry.trim(), &host, address, server.port_u16()));
-    if is_here || named("NO_PROXY").is_some_and(exempt) {
+    let host = server.host()?.trim_matches(['[', ']']);
+    let is_loopback = host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    if host.eq_ignore_ascii_case("localhost")
+        || is_loopback
+        || named("NO_PROXY").is_some_and(|list| exempts(&list, server))
+    {
         return None;
     }
-    // As everywhere else, a proxy without a scheme is a plain one.
+    // A proxy without a scheme is an HTTP proxy.
     Some(if proxy.contains("://") { proxy } else { format!("http://{proxy}") })
 }
 
@@ -45,32 +47,20 @@ pub(crate) fn shown(proxy: &Uri) -> String {
     format!("{}://{}", proxy.scheme_str().unwrap_or("http"), place.unwrap_or_default())
 }
 
-/// Whether an entry of `NO_PROXY` speaks of the host: `*`, a name and what is below it, an address, or a range of them.
-fn matches(entry: &str, host: &str, address: Option<IpAddr>, port: Option<u16>) -> bool {
-    if let Some((network, length)) = entry.split_once('/') {
-        return address.is_some_and(|address| is_within(address, network, length));
-    }
-    let entry = entry.to_ascii_lowercase();
-    let (name, wanted) = match entry.rsplit_once(':') {
-        Some((name, number)) if !name.contains(':') && number.parse::<u16>().is_ok() => (name, number.parse().ok()),
-        _ => (entry.as_str(), None),
+/// Whether `NO_PROXY` names the server. hyper-util's matcher follows curl; kubectl also knows ports and `*.example`.
+fn exempts(list: &str, server: &Uri) -> bool {
+    let port = server.port_u16().or(if server.scheme_str() == Some("http") { Some(80) } else { Some(443) });
+    let entry_for_port = |entry: &str| -> Option<String> {
+        let entry = entry.trim();
+        let (name, wanted) = match entry.rsplit_once(':') {
+            Some((name, number)) if !name.contains(':') => (name, Some(number.parse::<u16>().ok()?)),
+            _ => (entry, None),
+        };
+        (wanted.is_none() || wanted == port).then(|| name.trim_start_matches("*.").to_owned())
     };
-    if wanted.is_some() && wanted != port {
-        return false;
-    }
-    let name = name.trim_start_matches("*.").trim_start_matches('.');
-    !name.is_empty() && (name == "*" || host == name || host.ends_with(&format!(".{name}")))
-}
-
-fn is_within(address: IpAddr, network: &str, length: &str) -> bool {
-    let (Ok(network), Ok(length)) = (network.parse::<IpAddr>(), length.parse::<u32>()) else { return false };
-    let bits = |address: IpAddr| match address {
-        IpAddr::V4(address) => (u128::from(address.to_bits()), 32_u32),
-        IpAddr::V6(address) => (address.to_bits(), 128),
-    };
-    let ((one, width), (other, same_width)) = (bits(address), bits(network));
-    let Some(rest) = width.checked_sub(length) else { return false };
-    width == same_width && (one ^ other).checked_shr(rest).unwrap_or(0) == 0
+    let entries: Vec<String> = list.split(',').filter_map(entry_for_port).collect();
+    // Which proxy the matcher has does not matter: it only says whether the list exempts the server.
+    Matcher::builder().all("http://proxy").no(entries.join(",")).build().intercept(server).is_none()
 }
 
 #[cfg(test)]
@@ -86,10 +76,12 @@ mod tests {
     fn the_environment_s_proxy_is_for_servers_that_no_proxy_does_not_name() {
         let with = |server: &str, exempt: &str| chosen(server, &[("https_proxy", "proxy:3128"), ("NO_PROXY", exempt)]);
         let server = "https://api.prod.example:6443";
-        for other in ["", "prod", "example.org", "10.0.0.0/8", "api.prod.example:443", "proxy"] {
+        for other in ["", "prod", "example.org", "d.example", "*:443", "10.0.0.0/8", "api.prod.example:443", "proxy"] {
             assert_eq!(with(server, other).as_deref(), Some("http://proxy:3128"), "{other}");
         }
-        for own in ["*", "a, .example", "prod.example", "*.prod.example", "API.prod.example", "example:6443"] {
+        let exempt =
+            ["*", "a, .example", "prod.example", "*.prod.example", "API.prod.example", "example:6443", "x:1,*:6443"];
+        for own in exempt {
             assert_eq!(with(server, own), None, "{own}");
         }
         assert_eq!(with("https://10.1.2.3", "10.0.0.0/8"), None);

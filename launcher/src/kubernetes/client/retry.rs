@@ -1,5 +1,8 @@
 //! Retries of reads: what a busy or restarting API server refuses is requested again, within the time of one read. A server
 //! that cannot be reached fails at once.
+//!
+//! kube's `RetryPolicy` is not used. It is a layer of the client: it also repeats the creation of a pod, has no limit for one
+//! try or for all of them, waits for as long as a `Retry-After` says, and repeats neither 500, 502 nor a closed connection.
 
 use std::time::Duration;
 
@@ -13,9 +16,9 @@ pub(crate) const TRY_TIME: Duration = Duration::from_secs(5);
 /// Pause where the server asks for none.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Longest wait that a `Retry-After` can ask for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Tries. Some faults last, and nobody gains from hearing of them late.
-const MAX_TRIES: u32 = 4;
+const MOST_TRIES: u32 = 4;
 
 /// Reads, with retries. `None` when there was no answer in time.
 pub(crate) async fn read<T, Answer>(ask: impl Fn() -> Answer) -> Option<kube::Result<T>>
@@ -26,7 +29,7 @@ where
         let mut tries = 1;
         loop {
             match timeout(TRY_TIME, ask()).await.ok()? {
-                Err(error) if tries < MAX_TRIES => match retry_pause(&error) {
+                Err(error) if tries < MOST_TRIES => match retry_pause(&error) {
                     Some(pause) => sleep(pause).await,
                     None => return Some(Err(error)),
                 },
@@ -56,7 +59,7 @@ pub(crate) fn is_retryable(status: &Status) -> bool {
 /// How long the server wants to be left alone, within reason.
 pub(crate) fn retry_after(status: &Status) -> Duration {
     let asked = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
-    Duration::from_secs(asked.into()).clamp(PAUSE, MAX_RETRY_AFTER)
+    Duration::from_secs(asked.into()).clamp(PAUSE, LONGEST_RETRY_AFTER)
 }
 
 /// Whether no connection came about: a wrong address or a closed port does not mend itself in seconds.

@@ -40,17 +40,17 @@ pub struct Claim {
     /// Name.
     pub name: String,
     /// Devices.
-    pub devices: Vec<AllocatedDevice>,
+    pub devices: Vec<Given>,
     /// Pods that may use it now, by name.
     pub reserved_for: Vec<String>,
 }
 
 /// A device that a claim was given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AllocatedDevice {
+pub struct Given {
     /// The device.
     pub name: DeviceName,
-    /// AllocatedDevice for administration, beside whoever holds it.
+    /// Given for administration, beside whoever holds it.
     pub admin_access: bool,
 }
 

@@ -5,13 +5,13 @@ use syringe_core::text::clean;
 use crate::error::Failure;
 
 /// Longest name of a node or a pod (a DNS subdomain).
-pub(crate) const MAX_LENGTH: usize = 253;
+pub(crate) const LONGEST: usize = 253;
 /// Longest name of a namespace (a DNS label).
-const MAX_LABEL: usize = 63;
+const LONGEST_LABEL: usize = 63;
 
 /// Whether it can be the name of a node or a pod.
 pub(crate) fn is_subdomain(name: &str) -> bool {
-    name.len() <= MAX_LENGTH && name.split('.').all(|part| is_label(part, MAX_LENGTH))
+    name.len() <= LONGEST && name.split('.').all(|part| is_label(part, LONGEST))
 }
 
 fn is_label(name: &str, longest: usize) -> bool {
@@ -33,10 +33,15 @@ pub(crate) fn pod(name: &str) -> Result<(), Failure> {
 
 /// Refuses what is no name of a namespace.
 pub(crate) fn namespace(name: &str) -> Result<(), Failure> {
-    if is_label(name, MAX_LABEL) {
+    if is_label(name, LONGEST_LABEL) {
         return Ok(());
     }
     Err(refusal("namespace", name, "a namespace's name has lower-case letters, digits and '-' only, 63 at most"))
+}
+
+/// Removes the name of the runtime: `containerd://abc` → `abc`, as cgroups have it.
+pub(crate) fn container_id_without_scheme(container_id: &str) -> &str {
+    container_id.rsplit('/').next().unwrap_or_default()
 }
 
 fn refusal(what: &str, name: &str, why: &str) -> Failure {

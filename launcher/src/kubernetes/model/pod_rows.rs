@@ -5,12 +5,13 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::text::clean;
 
-use crate::kubernetes::model::allocation::{Amounts, Role, effective_requests, holds, role_of_init};
+use crate::kubernetes::model::allocation::{self, Amounts, Role, effective_requests, holds, role_of_init};
 use crate::kubernetes::model::dra::Dra;
+use crate::kubernetes::model::names::container_id_without_scheme;
 use crate::kubernetes::model::slim::{Container, ContainerStatus, Pod, PodClaim};
 
 /// UUIDs of one pod's annotations that are told.
-const MAX_UUIDS: usize = 128;
+const MOST_UUIDS: usize = 128;
 
 /// A pod that asks for GPUs.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
@@ -116,7 +117,7 @@ pub struct ClaimDevice {
     /// UUID, where the driver publishes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
-    /// AllocatedDevice for administration, beside whoever holds it.
+    /// Given for administration, beside whoever holds it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub admin_access: bool,
 }
@@ -142,7 +143,7 @@ pub(crate) fn row(pod: &Pod, dra: Option<&Dra>) -> Option<PodRow> {
         holds: if holds(phase) { effective_requests(pod) } else { Amounts::new() },
         containers,
         claims: if holds(phase) { claims } else { Vec::new() },
-        annotated_uuids: uuids.iter().take(MAX_UUIDS).cloned().collect(),
+        annotated_uuids: uuids.iter().take(MOST_UUIDS).cloned().collect(),
     })
 }
 
@@ -180,11 +181,6 @@ pub(crate) fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     pod.status.container_statuses.iter().chain(&pod.status.init_container_statuses)
 }
 
-/// `containerd://abc` → `abc`: what cgroups say.
-pub(crate) fn container_id_without_scheme(container_id: &str) -> &str {
-    container_id.rsplit('/').next().unwrap_or_default()
-}
-
 /// Devices by the container's status (KEP-4680), with their health.
 fn devices_of_status(status: &ContainerStatus) -> Vec<DeviceRow> {
     let of_gpus = status.allocated_resources_status.iter().filter(|one| {
@@ -206,7 +202,7 @@ fn claims(pod: &Pod, dra: &Dra) -> Vec<ClaimRow> {
         let made = pod.status.resource_claim_statuses.iter().find(|made| made.name == claim.name);
         let name = claim.resource_claim_name.as_ref().or(made.and_then(|made| made.resource_claim_name.as_ref()))?;
         let found = dra.claim(namespace, name)?;
-        let device = |given: &crate::kubernetes::model::dra::AllocatedDevice| ClaimDevice {
+        let device = |given: &crate::kubernetes::model::dra::Given| ClaimDevice {
             driver: clean(&given.name.driver, 80),
             device: clean(&given.name.device, 80),
             uuid: dra.device(&given.name).and_then(|device| device.uuid.clone()),

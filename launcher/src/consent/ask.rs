@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 
 /// The result of asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConsentAnswer {
+pub enum Asked {
     /// A person agreed; how.
     Yes(&'static str),
     /// A person declined, or did not answer.
@@ -16,26 +16,26 @@ pub enum ConsentAnswer {
 }
 
 /// A way to ask the user.
-pub trait Prompt: Send + Sync {
+pub trait Ask: Send + Sync {
     /// Asks whether the plan may be carried out.
-    fn ask<'a>(&'a self, plan: &'a str) -> BoxFuture<'a, ConsentAnswer>;
+    fn ask<'a>(&'a self, plan: &'a str) -> BoxFuture<'a, Asked>;
 }
 
 /// The command line's `--yes`.
-pub struct AlwaysYes;
+pub struct SaidYes;
 
-impl Prompt for AlwaysYes {
-    fn ask<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ConsentAnswer> {
-        Box::pin(async { ConsentAnswer::Yes("--yes") })
+impl Ask for SaidYes {
+    fn ask<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Asked> {
+        Box::pin(async { Asked::Yes("--yes") })
     }
 }
 
 /// For hosts that cannot ask their user.
-pub struct NoPrompt;
+pub struct NobodyToAsk;
 
-impl Prompt for NoPrompt {
-    fn ask<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ConsentAnswer> {
-        Box::pin(async { ConsentAnswer::Nobody })
+impl Ask for NobodyToAsk {
+    fn ask<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Asked> {
+        Box::pin(async { Asked::Nobody })
     }
 }
 

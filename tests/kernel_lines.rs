@@ -164,5 +164,6 @@ fn all_samples_together_are_one_log_with_their_gpus_known_by_uuid() {
     assert_eq!(lost.gpu_uuid.as_deref(), Some("GPU-b6c3b2be-c55b-d076-fa0e-d464e4c7e08b"));
     assert_eq!(lost.details.get("board_serial").map(String::as_str), Some("1653723052734"));
     assert_eq!(log.coverage.len(), 1);
-    assert_eq!(log.coverage[0].records, 60);
+    // One of the 60 was written by a program.
+    assert_eq!(log.coverage[0].records, 59);
 }

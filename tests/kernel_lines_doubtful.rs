@@ -238,3 +238,51 @@ fn an_sxid_of_an_unknown_code_that_the_driver_calls_fatal_is_fatal() {
     let told = judged(&[&kernel("nvidia-nvswitch3: SXid (PCI:0000:05:00.0): 31999, Fatal, Link 32 something new")]);
     assert_eq!(told.verdict, Verdict::Fatal, "{}", told.summary);
 }
+
+/// Lines of programs of five hours, up to the reading.
+const OF_PROGRAMS: [&str; 3] = [
+    "2026-11-20T22:01:07+00:00 gpu-1 systemd[1]: Started Session 1",
+    "2026-11-21T01:00:00+00:00 gpu-1 sshd[99]: Accepted publickey for root",
+    "2026-11-21T03:01:00+00:00 gpu-1 systemd[1]: Started Session 2",
+];
+
+fn of_log(lines: &[&str], options: Options) -> KernelLog {
+    let mut log = EventLog::new(None, Options { now: Some(now()), ..options });
+    lines.iter().for_each(|line| log.push_line(line));
+    log.finish()
+}
+
+#[test]
+fn a_log_without_one_line_of_the_kernel_says_nothing_of_xids() {
+    let log = of_log(&OF_PROGRAMS, Options::default());
+    assert_eq!((log.coverage[0].records, log.coverage[0].from), (0, None), "{:?}", log.coverage);
+    let told = judge(log);
+    assert_eq!(told.verdict, Verdict::Unknown, "{}", told.summary);
+    assert!(!told.summary.to_lowercase().contains("no xid"), "{}", told.summary);
+    // The kernel's own lines make the window.
+    let of_kernel = ["2026-11-20T23:00:00+00:00 gpu-1 kernel: usb 1-1: new device", OF_PROGRAMS[2]];
+    let log = of_log(&[&[OF_PROGRAMS[0]], &of_kernel[..]].concat(), Options::default());
+    assert_eq!(log.coverage[0].records, 1);
+    let told = judge(log);
+    assert_eq!(told.verdict, Verdict::NoFaultFound, "{}", told.summary);
+    assert!(told.summary.contains("o Xid since 2026-11-20T23:00:00Z"), "{}", told.summary);
+}
+
+#[test]
+fn a_text_log_without_times_clears_nothing() {
+    for lines in [vec!["usb 1-1: new device"], vec!["usb 1-1: new device", OF_PROGRAMS[0], OF_PROGRAMS[2]]] {
+        let told = judge(of_log(&lines, Options::default()));
+        assert_eq!(told.verdict, Verdict::Unknown, "{lines:?}: {}", told.summary);
+        assert!(!told.summary.to_lowercase().contains("no xid"), "{}", told.summary);
+    }
+}
+
+#[test]
+fn records_are_counted_in_the_window_that_was_asked_for() {
+    let lines: Vec<String> =
+        (0..10).map(|hour| format!("2026-11-20T1{hour}:00:00+00:00 gpu-1 kernel: usb 1-1: new device")).collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let window = "2026-11-20T18:00:00Z".parse().ok();
+    let records = |window| of_log(&lines, Options { window, ..Options::default() }).coverage[0].records;
+    assert_eq!((records(None), records(window)), (10, 2));
+}

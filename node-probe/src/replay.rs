@@ -126,7 +126,7 @@ fn kernel_log(facts: &Report, request: &Request) -> Section<KernelLog> {
         }
         saved
     } else {
-        let mut log = parse(facts);
+        let mut log = parse(facts, since);
         if let Some(since) = since {
             xid::since(&mut log, since);
         }
@@ -151,13 +151,14 @@ fn from_file(_: &Path, _: Option<Timestamp>) -> Section<KernelLog> {
     saved(SectionName::Xid, &None)
 }
 
-fn parse(facts: &Report) -> KernelLog {
+fn parse(facts: &Report, window: Option<Timestamp>) -> KernelLog {
     let host = Section::data_of(&facts.sections.host);
     let uptime = host.and_then(|host| host.uptime_seconds);
     let boot = facts.taken_at.zip(uptime).and_then(|(taken_at, uptime)| {
         taken_at.checked_sub(SignedDuration::from_secs(i64::try_from(uptime).ok()?)).ok()
     });
-    let options = Options { running_boot_id: facts.boot_id.clone(), now: facts.taken_at, ..Options::default() };
+    let running_boot_id = facts.boot_id.clone();
+    let options = Options { running_boot_id, now: facts.taken_at, window, ..Options::default() };
     let mut log = EventLog::new(boot.map(|boot_wall_time| Clock { boot_wall_time }), options);
     log.source("facts file");
     for record in &facts.kernel_log {

@@ -33,6 +33,12 @@ struct Claim {
     sources: &'static [&'static [&'static str]],
 }
 
+/// The claim of the error counters.
+pub(super) const UNCORRECTED: &str = "uncorrected memory error since driver load";
+
+/// The claim of the links.
+pub(super) const NVLINK_FAULT: &str = "NVLink fault";
+
 const CLAIMS: &[Claim] = &[
     Claim {
         section: "ecc",
@@ -52,7 +58,7 @@ const CLAIMS: &[Claim] = &[
     },
     Claim {
         section: "ecc",
-        words: "uncorrected memory error since driver load",
+        words: UNCORRECTED,
         is_read: |node, gpu| node.ecc_of(gpu).is_some_and(|ecc| ecc.volatile.uncorrected.is_some()),
         sources: &[&["volatile.uncorrected"]],
     },
@@ -85,7 +91,7 @@ const CLAIMS: &[Claim] = &[
     },
     Claim {
         section: "topology",
-        words: "NVLink fault",
+        words: NVLINK_FAULT,
         is_read: |node, gpu| {
             node.topology_of(gpu).is_some_and(links_read)
                 && gpu.index.is_some_and(|index| {
@@ -147,7 +153,7 @@ pub(super) fn of(node: &Node<'_>) -> Claims {
                 .push((claim.section, format!("{} could not be ruled out for {}", claim.words, quote::gpus(&missing))));
         }
         // That PCIe cards have no NVLink needs no word.
-        let no_links_at_all = claim.words == "NVLink fault" && not_offered.len() == gpus.len();
+        let no_links_at_all = claim.words == NVLINK_FAULT && not_offered.len() == gpus.len();
         if !not_offered.is_empty() && !no_links_at_all {
             claims.not_offered.push(format!("{} (not offered by {})", claim.words, quote::gpus(&not_offered)));
         }

@@ -87,16 +87,23 @@ const AGAIN: [&str; 6] = ["happens again", "fails again", "repeat", "second loss
 
 /// An advice for the second time is no help where the log cannot tell whether this is it.
 pub(super) fn say_what_is_before(node: &Node<'_>, drafts: &mut [Draft]) {
-    let Some(begins) = begins_at_boot(node) else { return };
+    let Some(limit) = untold(node) else { return };
     let of_event = |draft: &&mut Draft| draft.when.is_some() && draft.severity >= Severity::Warning;
     for draft in drafts.iter_mut().filter(of_event) {
         if AGAIN.iter().any(|words| draft.advice.contains(words)) {
-            let begins = quote::time(begins);
-            draft.advice.push_str(&format!(
-                " The kernel log begins at the last boot ({begins}) and cannot tell whether it happened before."
-            ));
+            draft.advice.push_str(&format!(" {limit} cannot tell whether it happened before."));
         }
     }
+}
+
+/// Which log, as the subject of a sentence, tells nothing of the time before an event.
+fn untold(node: &Node<'_>) -> Option<String> {
+    let log = node.kernel_log()?;
+    let begins = log.coverage.iter().filter_map(|source| source.from).min()?;
+    if let Some(asked) = log.since.filter(|asked| begins <= *asked) {
+        return Some(format!("The kernel log since {}, which is the window that was asked for,", quote::time(asked)));
+    }
+    begins_at_boot(node).map(|begins| format!("The kernel log begins at the last boot ({}) and", quote::time(begins)))
 }
 
 /// When the log begins, where it holds nothing of the time before the last boot.
@@ -170,7 +177,7 @@ fn without_times(logs: &[Coverage]) -> Option<&'static str> {
         return None;
     }
     if logs.iter().all(|log| log.records == 0) {
-        return Some("the kernel log that was read holds no record");
+        return Some("the kernel log that was read holds no record of the kernel");
     }
     let from_boot = logs.iter().any(|log| log.complete_since_boot == Some(true));
     (!from_boot).then_some("the kernel log that was read does not say when: its records have no time")
@@ -183,14 +190,15 @@ fn neighbours(node: &Node<'_>) -> Vec<Draft> {
         node.timeline.of_kind(Kind::Mce).partition(|event| harmless(event.sub_code.as_deref()));
     for (events, severity) in [(grave, Severity::Warning), (corrected, Severity::Info)] {
         if !events.is_empty() {
-            drafts.push(Draft::on_node(MACHINE_CHECK).with_severity(severity).with_events(events));
+            let draft = Draft::on_node(MACHINE_CHECK).with_severity(severity).with_events(events.iter().copied());
+            drafts.push(draft.aged_on_node(node, &events));
         }
     }
     let cards =
         node.timeline.of_kind(Kind::Nic).filter(|event| event.sub_code.as_deref() != Some("insufficient_power"));
     let cards: Vec<_> = cards.collect();
     if !cards.is_empty() {
-        drafts.push(Draft::on_node(NIC).with_events(cards));
+        drafts.push(Draft::on_node(NIC).with_events(cards.iter().copied()).aged_on_node(node, &cards));
     }
     drafts
 }

@@ -4,9 +4,10 @@
 //! files on disk, who owns the PCI device) tell them apart.
 
 use super::draft::Draft;
-use super::node::Node;
+use super::node::{Gpu, Node};
 use super::refused::{WRONG_DRIVER, refused_without_address, wrong_driver};
 use super::rules::{DEBUG_DOC, FABRIC_DOC, NVML_DOC, PERSISTENCE_DOC, XID_DOC, rules};
+use super::timeline::{AFTERMATH, concerns, follows, is_off_bus};
 use super::{ActionCode, Severity, lost, processes, quote};
 use crate::facts::host::{DriverVersions, Host};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
@@ -287,36 +288,43 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
         }
         drafts.push(draft.with_all_evidence(node.timeline.consequences(at)));
     }
-    for gpu in &node.gpus {
-        let lines = node.timeline.of_kind(Kind::GspFailed).filter(|event| super::timeline::concerns(event, gpu));
-        let lines: Vec<String> = lines.map(quote::event).collect();
-        let known = failing.iter().any(|(other, _)| *other == gpu);
-        let of_gpu = |event: &&KernelEvent| super::timeline::concerns(event, gpu);
-        let limits: Vec<_> = node.timeline.of_kind(Kind::GspRateLimit).filter(of_gpu).collect();
-        if !limits.is_empty() && !known {
-            drafts.push(rate_limited(Draft::on_gpu(GSP_LINES, gpu), limits).with_all_evidence(lines));
-            continue;
-        }
-        if !lines.is_empty() && !known {
-            drafts.push(Draft::on_gpu(GSP_LINES, gpu).with_all_evidence(lines));
-        }
-    }
-    let nameless: Vec<_> = node.timeline.of_kind(Kind::GspFailed).filter(|event| event.pci_address.is_none()).collect();
-    if !nameless.is_empty() && failing.is_empty() {
-        drafts.push(Draft::on_node(GSP_LINES).with_events(nameless));
-    }
-    let limits: Vec<_> =
-        node.timeline.of_kind(Kind::GspRateLimit).filter(|event| event.pci_address.is_none()).collect();
-    if !limits.is_empty() && failing.is_empty() {
-        drafts.push(rate_limited(Draft::on_node(GSP_LINES), limits));
-    }
+    drafts.extend(gsp_lines(node, &failing.iter().map(|(gpu, _)| *gpu).collect::<Vec<_>>()));
     drafts.extend(gsp_differs(node));
     drafts
 }
 
-/// The driver limits its lines about GSP errors, and says itself that the GPU likely needs a reset.
-fn rate_limited(draft: Draft, limits: Vec<&KernelEvent>) -> Draft {
-    draft.with_events(limits).with_action(
+/// The driver's lines about its firmware, beside which no Xid says more. `failing`: the GPUs that have such an Xid.
+fn gsp_lines(node: &Node<'_>, failing: &[&Gpu]) -> Vec<Draft> {
+    let is_line = |event: &KernelEvent| matches!(event.kind, Kind::GspFailed | Kind::GspRateLimit);
+    // What a GPU says on its way off the bus is that loss.
+    let open: Vec<&KernelEvent> =
+        node.timeline.unexplained().map(|(_, event)| event).filter(|event| is_line(event)).collect();
+    let mut drafts = Vec::new();
+    for gpu in node.gpus.iter().filter(|gpu| !failing.contains(gpu)) {
+        let events: Vec<&KernelEvent> = open.iter().copied().filter(|event| concerns(event, gpu)).collect();
+        if !events.is_empty() {
+            drafts.push(gsp_logged(Draft::on_gpu(GSP_LINES, gpu), &events).aged(node, gpu, &events, true));
+        }
+    }
+    let is_of_lost = |event: &KernelEvent| {
+        let falls = node.timeline.current().filter(|fall| is_off_bus(fall));
+        falls.into_iter().any(|fall| follows(fall, event, Some(AFTERMATH)))
+    };
+    let nameless: Vec<&KernelEvent> =
+        open.iter().copied().filter(|event| event.pci_address.is_none() && !is_of_lost(event)).collect();
+    if !nameless.is_empty() && failing.is_empty() {
+        drafts.push(gsp_logged(Draft::on_node(GSP_LINES), &nameless).aged_on_node(node, &nameless));
+    }
+    drafts
+}
+
+/// Where the driver limits its lines about GSP errors, it says itself that the GPU likely needs a reset.
+fn gsp_logged(draft: Draft, events: &[&KernelEvent]) -> Draft {
+    let draft = draft.with_events(events.iter().copied());
+    if events.iter().all(|event| event.kind != Kind::GspRateLimit) {
+        return draft;
+    }
+    draft.with_action(
         ActionCode::DrainAndReset,
         "The driver says that {gpu} likely needs a reset: drain its work on {node}, then reset it.",
     )
@@ -344,15 +352,23 @@ fn logged(node: &Node<'_>, broken: bool) -> Vec<Draft> {
     for (kind, rule, evidence_of_other) in table {
         // Beside a finding about the driver as a whole these are its evidence, not findings.
         let silent = node.inventory().is_some() && node.listed().any(|gpu| !gpu.answers);
-        if evidence_of_other && (broken || silent) {
+        if evidence_of_other && (broken || silent) || kind == Kind::ProbeFailed && is_passed_through(node) {
             continue;
         }
-        let lines: Vec<String> = node.timeline.of_kind(kind).map(quote::event).collect();
+        let lines: Vec<&KernelEvent> = node.timeline.of_kind(kind).collect();
         if !lines.is_empty() {
-            drafts.push(Draft::on_node(rule).with_all_evidence(lines));
+            drafts.push(Draft::on_node(rule).with_events(lines.iter().copied()).aged_on_node(node, &lines));
         }
     }
     drafts
+}
+
+/// Whether all devices that the driver could not take are held by vfio-pci on purpose.
+fn is_passed_through(node: &Node<'_>) -> bool {
+    let gpus = node.host().map(|host| host.pci_gpus.as_slice()).unwrap_or_default();
+    let bound_to = |driver: &str| gpus.iter().filter(|gpu| gpu.driver.as_deref() == Some(driver)).count();
+    let passed_through = bound_to("vfio-pci");
+    passed_through > 0 && passed_through + bound_to("nvidia") == gpus.len()
 }
 
 /// Errors of the module for unified memory. The fatal one lasts until the modules are loaded anew.

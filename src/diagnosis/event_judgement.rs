@@ -6,7 +6,7 @@
 use super::draft::Draft;
 use super::node::{Gpu, Node, Recovered, STALE_AFTER};
 use super::{ActionCode, Severity};
-use crate::facts::kernel_log::KernelEvent;
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::xid::catalogue::{Ageing, Response, Severity as Grade};
 use crate::xid::judgement::{self, Judgement};
 
@@ -20,7 +20,23 @@ const UNKNOWN: Judgement = Judgement {
 
 /// What one event means while it is new.
 pub(super) fn of(event: &KernelEvent) -> Judgement {
-    judgement::judge(event).unwrap_or(UNKNOWN)
+    judgement::judge(event).unwrap_or(Judgement { ages: without_code(event.kind), ..UNKNOWN })
+}
+
+/// How lines without a code lose their weight. A line of the driver about a GPU counts until that GPU works again; a line
+/// about the rest of the machine describes a moment.
+fn without_code(kind: Kind) -> Ageing {
+    match kind {
+        Kind::OffBus | Kind::GspFailed | Kind::GspRateLimit | Kind::ProbeFailed => Ageing::Works,
+        _ => Ageing::Day,
+    }
+}
+
+/// Whether every GPU of the node works again after an event that names none of them.
+fn all_recovered(node: &Node<'_>, events: &[&KernelEvent]) -> Option<Recovered> {
+    let recovered = node.listed().map(|gpu| node.recovered(gpu, events)).collect::<Option<Vec<Recovered>>>()?;
+    // They share the event's age.
+    recovered.first().copied()
 }
 
 /// How grave one event is while it is new.
@@ -84,6 +100,26 @@ impl Draft {
             }
             _ => self,
         }
+    }
+
+    /// The same for events that name no GPU.
+    pub(super) fn aged_on_node(self, node: &Node<'_>, events: &[&KernelEvent]) -> Self {
+        let newest = events.iter().filter_map(|event| event.last).max();
+        let ages = worst(events).ages;
+        let recovered = match ages {
+            Ageing::Day if node.age(newest).is_some_and(|age| age > STALE_AFTER) => {
+                return self.with_severity(Severity::Info);
+            }
+            Ageing::Works => all_recovered(node, events),
+            Ageing::WorksDay => all_recovered(node, events).filter(|recovered| *recovered == Recovered::LongAgo),
+            Ageing::Day | Ageing::Holds => None,
+        };
+        let Some(recovered) = recovered else { return self };
+        let severity = if recovered == Recovered::Recently { Severity::Warning } else { Severity::Info };
+        self.with_severity(severity).with_evidence("all GPUs of the node work now").with_action(
+            ActionCode::Watch,
+            "Nothing now: all GPUs of {node} work. Watch whether the kernel logs it again.",
+        )
     }
 }
 

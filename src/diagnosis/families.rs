@@ -6,8 +6,8 @@ use super::draft::Draft;
 use super::node::Node;
 use super::rules::Rule;
 use super::{
-    cluster, collective, container, coverage, driver, implausible, lost, memory, mig, nvlink, pcie, power, processes,
-    recovery, refused, siblings, thermal, xid,
+    cluster, collective, container, coverage, driver, implausible, lost, memory, mig, nvlink, nvlink_state, pcie,
+    power, processes, recovery, refused, siblings, thermal, xid, xid_history,
 };
 
 /// Rules about one subject.
@@ -23,6 +23,8 @@ const FAMILIES: &[Family] = &[
     Family { rules: driver::RULES, judge: driver::judge },
     Family { rules: memory::RULES, judge: memory::judge },
     Family { rules: xid::RULES, judge: xid::judge },
+    Family { rules: xid_history::RULES, judge: xid_history::judge },
+    Family { rules: nvlink_state::RULES, judge: nvlink_state::judge },
     Family { rules: nvlink::RULES, judge: nvlink::judge },
     Family { rules: pcie::RULES, judge: pcie::judge },
     Family { rules: thermal::RULES, judge: thermal::judge },

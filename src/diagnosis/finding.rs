@@ -14,9 +14,12 @@ pub struct Diagnosis {
     pub verdict: Verdict,
     /// One or two sentences for a person.
     pub summary: String,
-    /// Sections of the report that were judged. The verdict speaks of these only.
+    /// Sections of the report that were read in full and judged. The verdict speaks of these and of `judged_in_part` only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub judged: Vec<String>,
+    /// Sections of which a part could not be read. `unknown` says what.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub judged_in_part: Vec<String>,
     /// Sections that were not asked for: nothing is said of what they would tell.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_judged: Vec<String>,
@@ -134,6 +137,18 @@ pub struct Action {
     pub code: ActionCode,
     /// The same in words, with names filled in.
     pub text: String,
+}
+
+/// How a text refers to the plan of a GPU, to that of the node, and to that of the place that it has named.
+pub(super) const PLAN_OF_GPU: &str = "the plan of";
+pub(super) const PLAN_FOR_NODE: &str = "the plan for";
+pub(super) const ITS_PLAN: &str = "its plan";
+
+impl Action {
+    /// Whether its text refers to a plan, which whoever quotes it has to give as well.
+    pub fn refers_to_plan(&self) -> bool {
+        [PLAN_OF_GPU, PLAN_FOR_NODE, ITS_PLAN].iter().any(|words| self.text.contains(words))
+    }
 }
 
 /// The closed list of actions.

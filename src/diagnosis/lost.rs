@@ -93,7 +93,13 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
     // It fell and answers again: somebody reset the bus. The reason is still unknown. An answer may lag behind the loss.
     let settled = node.age(draft.when).is_none_or(|age| age > SETTLE_TIME);
     if node.is_readable(gpu) && !silent && settled {
-        draft = draft.with_severity(Severity::Critical).with_evidence("NVML reads it again now");
+        draft = draft.with_severity(Severity::Critical).with_evidence("NVML reads it again now").with_action(
+            ActionCode::DrainAndReset,
+            "Drain the work of {gpu} on {node} and reset it: it left the bus and answers again. If it happens again, \
+             return the GPU.",
+        );
+        let events: Vec<&KernelEvent> = events.iter().map(|(_, event)| *event).collect();
+        draft = draft.aged(node, gpu, &events, true);
     } else {
         draft = draft.with_all_evidence(counted(node));
     }

@@ -34,8 +34,8 @@ rules! {
         DrainAndReset "Give {gpu} of {node} no new work, drain it and reset it: other processes may have read bad \
             data.";
     CONTAINED: "ecc-contained" Critical Hardware MEMORY_DOC, "Uncorrectable memory error, contained",
-        DrainAndReset "Restart the application that was hit; other work on {gpu} may go on. Reset {gpu} of {node} at \
-            the next drain.";
+        DrainAndReset "Restart the application that was hit; other work on {gpu} may go on. Give {gpu} of {node} no new work, \
+            and reset it at the next drain.";
     DOUBLE_BIT: "ecc-double-bit" Critical Hardware XID_DOC, "Uncorrectable memory error",
         DrainAndReset "Drain the work of {gpu} on {node} and reset it.";
     UNCORRECTED: "ecc-uncorrected" Warning Hardware MEMORY_DOC, "Uncorrected memory errors since the driver was loaded",
@@ -73,6 +73,9 @@ const DOUBLE_BIT_PAGES: u32 = 15;
 
 /// Xids of the memory that this family judges.
 pub(super) const CODES: [u32; 9] = [48, 63, 64, 92, 94, 95, 140, 171, 172];
+
+/// Those of them that tell of an uncorrected error.
+pub(super) const UNCORRECTED_CODES: [u32; 6] = [48, 94, 95, 140, 171, 172];
 
 /// Memory findings of every GPU.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {

@@ -27,11 +27,16 @@ mod gpu;
 mod health;
 mod implausible;
 mod limits;
+#[cfg(test)]
+mod limits_tests;
 mod lost;
 mod memory;
 mod mig;
 mod node;
 mod nvlink;
+mod nvlink_state;
+#[cfg(test)]
+mod past_events_tests;
 mod pcie;
 mod plan;
 mod power;
@@ -46,6 +51,7 @@ mod thermal;
 mod timeline;
 mod unknown;
 mod xid;
+mod xid_history;
 
 pub use families::catalogue_of_rules;
 pub use finding::{
@@ -74,6 +80,9 @@ pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
     let no_gpu = node.listed().next().is_none() && (node.inventory().is_some() || node.host().is_some());
     let nothing_read = node.gpus.is_empty() && report.sections.xid.is_none();
     let not_judged = limits::not_judged(&node);
+    let in_part = node.judged_in_part();
+    let mut judged = node.judged();
+    judged.retain(|section| !in_part.contains(section));
     let verdict = match worst {
         Severity::Fatal => Verdict::Fatal,
         Severity::Critical => Verdict::Critical,
@@ -87,7 +96,8 @@ pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
     Diagnosis {
         verdict,
         summary: summary::write(&node, verdict, &concluded),
-        judged: words(node.judged()),
+        judged: words(judged),
+        judged_in_part: words(in_part),
         not_judged: words(not_judged),
         plan,
         not_checked: limits::of(&node),

@@ -1,12 +1,10 @@
-//! The report as rules look at it: sections by name, and every GPU once, however many sections speak of it.
-//!
-//! A GPU may be known to NVML (index, UUID, address), to the PCI bus alone (address), or only by a call that failed
-//! (index). The three are joined here, so that no rule has to.
+//! The report as rules look at it: sections by name, every GPU once, and what is known of the past of a GPU.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::ClusterFacts;
 pub(super) use super::gpu::Gpu;
+use super::gpu::gpus;
 use super::timeline::Timeline;
 use crate::facts::Availability;
 use crate::facts::ecc::{Ecc, GpuEcc, RecoveryAction};
@@ -18,7 +16,6 @@ use crate::facts::mig::Mig;
 use crate::facts::processes::Processes;
 use crate::facts::telemetry::{GpuTelemetry, Telemetry};
 use crate::facts::topology::{GpuTopology, Topology};
-use crate::nvml_codes as codes;
 use crate::pci::PciAddress;
 use crate::report::{Problem, Report, Section, Status};
 use crate::text::clean;
@@ -113,6 +110,16 @@ impl<'a> Node<'a> {
         let judged =
             |(name, status): &(&str, Status)| *status != Status::Error && *name != "health" && self.has_data(name);
         read.filter(judged).map(|(name, _)| name).collect()
+    }
+
+    /// Those of them of which a part could not be read.
+    pub(super) fn judged_in_part(&self) -> Vec<&'static str> {
+        let judged = self.judged();
+        let statuses = self.report.sections.statuses().into_iter();
+        statuses
+            .filter(|(name, status)| *status == Status::Partial && judged.contains(name))
+            .map(|(name, _)| name)
+            .collect()
     }
 
     fn has_data(&self, section: &str) -> bool {
@@ -271,144 +278,5 @@ impl<'a> Node<'a> {
     /// How long ago something was.
     pub(super) fn age(&self, then: Option<Timestamp>) -> Option<SignedDuration> {
         Some(self.now?.duration_since(then?))
-    }
-}
-
-fn gpus(report: &Report) -> Vec<Gpu> {
-    let sections = &report.sections;
-    let mut gpus: Vec<Gpu> = Vec::new();
-    let mut add = |index: u32, uuid: &Option<String>, pci: &Option<PciAddress>, name: &Option<String>| {
-        match gpus.iter_mut().find(|gpu| gpu.index == Some(index)) {
-            Some(gpu) => {
-                gpu.uuid = gpu.uuid.take().or_else(|| uuid.clone());
-                gpu.pci = gpu.pci.take().or_else(|| pci.clone());
-                gpu.name = gpu.name.take().or_else(|| name.clone());
-                gpu.answers |= uuid.is_some();
-            }
-            None => gpus.push(Gpu {
-                index: Some(index),
-                uuid: uuid.clone(),
-                pci: pci.clone(),
-                name: name.as_deref().map(|name| clean(name, 60)),
-                // Without NVML, topology comes from sysfs, in bus order and without a UUID.
-                answers: uuid.is_some(),
-                from_log: false,
-            }),
-        }
-    };
-    Section::data_of(&sections.inventory)
-        .into_iter()
-        .flat_map(|section| &section.gpus)
-        .for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &gpu.name));
-    let rest = Section::data_of(&sections.telemetry).into_iter().flat_map(|section| &section.gpus);
-    rest.for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &None));
-    let rest = Section::data_of(&sections.ecc).into_iter().flat_map(|section| &section.gpus);
-    rest.for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &None));
-    let rest = Section::data_of(&sections.topology).into_iter().flat_map(|section| &section.gpus);
-    rest.for_each(|gpu| add(gpu.index, &gpu.uuid, &gpu.pci_address, &None));
-    let rest = Section::data_of(&sections.mig).into_iter().flat_map(|section| &section.gpus);
-    rest.for_each(|gpu| add(gpu.index, &gpu.uuid, &None, &None));
-    add_from_problems(report, &mut gpus);
-    add_from_pci(report, &mut gpus);
-    add_from_log(report, &mut gpus);
-    gpus.sort_by_key(|gpu| (gpu.from_log, gpu.index.is_none(), gpu.index, gpu.pci.clone()));
-    name_lost(report, &mut gpus);
-    gpus
-}
-
-/// Codes after which a GPU answers nothing any more.
-const GONE: [&str; 3] = [codes::GPU_LOST, codes::GPU_NOT_FOUND, codes::TIMEOUT];
-
-/// GPUs that NVML counts but could not read: known by the index of the call that failed.
-fn add_from_problems(report: &Report, gpus: &mut Vec<Gpu>) {
-    for (_, problem) in report.sections.problems() {
-        let Some(index) = problem.gpu else { continue };
-        let gone = GONE.contains(&problem.code.as_str());
-        match gpus.iter_mut().find(|gpu| gpu.index == Some(index)) {
-            Some(gpu) => gpu.answers &= !gone,
-            None => gpus.push(Gpu { index: Some(index), answers: false, ..Gpu::default() }),
-        }
-    }
-}
-
-/// GPUs that only the PCI bus shows. An index without an address takes the address at its place: NVML counts in bus
-/// order.
-fn add_from_pci(report: &Report, gpus: &mut Vec<Gpu>) {
-    let Some(host) = Section::data_of(&report.sections.host) else { return };
-    let mut addresses: Vec<&PciAddress> = host.pci_gpus.iter().filter_map(|gpu| gpu.pci_address.as_ref()).collect();
-    addresses.sort();
-    addresses.dedup();
-    let unknown: Vec<&PciAddress> =
-        addresses.iter().copied().filter(|address| !gpus.iter().any(|gpu| gpu.pci.as_ref() == Some(address))).collect();
-    let nameless = gpus.iter().filter(|gpu| gpu.pci.is_none()).count();
-    for gpu in gpus.iter_mut().filter(|gpu| gpu.pci.is_none()) {
-        let at_place = gpu.index.and_then(|index| addresses.get(usize::try_from(index).ok()?)).copied();
-        let only = (nameless == 1 && unknown.len() == 1).then(|| unknown.first().copied()).flatten();
-        let address = only.or(at_place.filter(|address| unknown.contains(address)));
-        gpu.pci = address.cloned();
-    }
-    for address in unknown {
-        if !gpus.iter().any(|gpu| gpu.pci.as_ref() == Some(address)) {
-            gpus.push(Gpu { pci: Some(address.clone()), ..Gpu::default() });
-        }
-    }
-}
-
-/// Lines by which the driver names a GPU. AER and link lines name ports, SXids name switches.
-const NAMES_A_GPU: [KernelEventKind; 8] = [
-    KernelEventKind::Xid,
-    KernelEventKind::OffBus,
-    KernelEventKind::RmInitFailed,
-    KernelEventKind::GspFailed,
-    KernelEventKind::GspRateLimit,
-    KernelEventKind::NvlinkInitFailed,
-    KernelEventKind::NotSupported,
-    KernelEventKind::BarUnassigned,
-];
-
-/// GPUs that only the kernel log of the running boot names. What is at an address now is not told by earlier boots, and a
-/// GPU that was swapped for another one is not this node's any more.
-fn add_from_log(report: &Report, gpus: &mut Vec<Gpu>) {
-    let events = Section::data_of(&report.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
-    let of_running_boot =
-        |event: &&KernelEvent| event.boot_id.is_none() || event.boot_id.as_deref() == report.running_boot();
-    for event in events.iter().filter(of_running_boot).filter(|event| NAMES_A_GPU.contains(&event.kind)) {
-        let Some(address) = &event.pci_address else { continue };
-        let known = |gpu: &Gpu| {
-            gpu.pci.as_ref() == Some(address)
-                || (gpu.uuid.is_some() && gpu.uuid == event.gpu_uuid)
-                || (gpu.pci.is_none() && gpu.index.is_some() && gpu.index == event.gpu_index)
-        };
-        if let Some(gpu) = gpus.iter_mut().find(|gpu| known(gpu)) {
-            gpu.pci.get_or_insert_with(|| address.clone());
-            continue;
-        }
-        gpus.push(Gpu {
-            index: event.gpu_index,
-            uuid: event.gpu_uuid.clone(),
-            pci: Some(address.clone()),
-            from_log: true,
-            ..Gpu::default()
-        });
-    }
-    // One GPU that NVML counts without an address, and one address that nobody else knows, are the same GPU.
-    let nameless: Vec<usize> = (0..gpus.len()).filter(|&at| gpus[at].pci.is_none() && !gpus[at].from_log).collect();
-    let unplaced: Vec<usize> = (0..gpus.len()).filter(|&at| gpus[at].from_log).collect();
-    if let (&[lost], &[named]) = (nameless.as_slice(), unplaced.as_slice()) {
-        let named = gpus.remove(named);
-        // Those from the log stand behind the others.
-        gpus[lost].pci = named.pci;
-        gpus[lost].uuid = gpus[lost].uuid.take().or(named.uuid);
-    }
-}
-
-/// The UUID of a lost GPU, from the kernel's note of which GPU sits where.
-fn name_lost(report: &Report, gpus: &mut [Gpu]) {
-    let events = Section::data_of(&report.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
-    for gpu in gpus.iter_mut().filter(|gpu| gpu.uuid.is_none() && gpu.pci.is_some()) {
-        // Of the running boot only: before, another GPU may have been in this place.
-        let told = |event: &&KernelEvent| event.gpu_uuid.is_some() && event.boot_id.is_none();
-        let event = events.iter().rev().filter(told).find(|event| event.pci_address == gpu.pci);
-        gpu.uuid = event.and_then(|event| event.gpu_uuid.clone());
     }
 }

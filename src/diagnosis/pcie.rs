@@ -59,7 +59,8 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
         // What a GPU that left the bus says of its link is a consequence.
-        let gone = node.timeline.current().any(|event| is_off_bus(event) && concerns(event, gpu));
+        let left = |event: &&KernelEvent| is_off_bus(event) && concerns(event, gpu);
+        let gone = node.timeline.current().filter(left).any(|event| node.recovered(gpu, &[event]).is_none());
         if gone {
             continue;
         }

@@ -5,6 +5,7 @@
 //! strongest action leads, the others give way to it in their texts, and the order is told once.
 
 use super::draft::Draft;
+use super::finding::{ITS_PLAN, PLAN_FOR_NODE, PLAN_OF_GPU};
 use super::node::{Gpu, Node};
 use super::{ActionCode, Plan, Severity, lost, memory, processes, quote};
 
@@ -152,7 +153,7 @@ fn of_gpu(gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
     }
     let action = if returned { ActionCode::ContactVendor } else { ActionCode::DrainAndReset };
     let of_gpu = drafts.iter_mut().filter(|draft| draft.is_on(gpu));
-    refer_to_plan(of_gpu, action, "the plan of {gpu}", "reset");
+    refer_to_plan(of_gpu, action, &format!("{PLAN_OF_GPU} {{gpu}}"), "reset");
     let (subject, until_then) = ("{gpu}".to_owned(), until_then.to_owned());
     Some(Plan { subject, action, until_then, steps, findings, addresses: Vec::new() })
 }
@@ -175,10 +176,10 @@ fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCo
                 format!("No reset of its own: {what} does it. Until then give {{gpu}} no new work.")
             }
             ActionCode::DrainAndReboot if draft.severity > Severity::Info => {
-                format!("Cordon and drain {{node}}, then {verb} it, in the order of the plan for {{node}}.")
+                format!("Cordon and drain {{node}}, then {verb} it, in the order of {PLAN_FOR_NODE} {{node}}.")
             }
             action if is_reset(action) && draft.severity > Severity::Info => {
-                "Give {gpu} of {node} no new work and reset it, in the order of its plan.".to_owned()
+                format!("Give {{gpu}} of {{node}} no new work and reset it, in the order of {ITS_PLAN}.")
             }
             _ => continue,
         };

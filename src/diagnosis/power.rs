@@ -5,8 +5,8 @@
 use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::rules::{DEBUG_DOC, NVML_DOC, rules};
-use super::thermal::{FAULTS, HARDWARE_THERMAL, POWER_BRAKE, POWER_CAP, SLOWDOWN, reasons};
 use super::{Severity, quote};
+use crate::facts::clock_events::{self, FAULTS, HARDWARE_THERMAL, POWER_BRAKE, POWER_CAP, SLOWDOWN};
 use crate::facts::kernel_log::KernelEventKind as Kind;
 use crate::facts::telemetry::{GpuTelemetry, Power};
 
@@ -55,7 +55,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
 }
 
 fn brake(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
-    let mask = reasons(&now.throttling);
+    let mask = clock_events::mask_of(&now.throttling);
     let rule = if mask & POWER_BRAKE != 0 {
         BRAKE
     } else if mask & SLOWDOWN != 0 && mask & HARDWARE_THERMAL == 0 {
@@ -94,7 +94,7 @@ fn limit(gpu: &Gpu, power: &Power) -> Option<Draft> {
 pub(super) fn clocks(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let (sm, most) = (now.clocks.sm_mhz?, now.clocks.max_sm_mhz?);
     let load = now.utilization.gpu_percent.filter(|&load| load >= LOADED_PERCENT)?;
-    let explained = reasons(&now.throttling) & (FAULTS | POWER_CAP) != 0;
+    let explained = clock_events::mask_of(&now.throttling) & (FAULTS | POWER_CAP) != 0;
     let low = u64::from(sm) * 2 < u64::from(most);
     (low && !explained).then(|| {
         let state = now.performance_state.map(|state| format!(", P{state}")).unwrap_or_default();

@@ -145,10 +145,17 @@ fn uninterruptible(node: &Node<'_>, process: &GpuProcess) -> Draft {
 
 /// Whether every place where its threads wait is known, and none is a function of the NVIDIA driver.
 fn waits_outside_driver(process: &GpuProcess) -> bool {
-    const OF_DRIVER: [&str; 5] = ["nv", "_nv", "uvm", "os_", "rm_"];
+    const OF_DRIVER: [&str; 4] = ["_nv", "uvm", "os_", "rm_"];
+    let of_driver = |place: &str| is_named_nv(place) || OF_DRIVER.iter().any(|prefix| place.starts_with(prefix));
     let mut places = process.waiting_threads().map(|thread| thread.waits_in.as_deref()).peekable();
-    places.peek().is_some()
-        && places.all(|place| place.is_some_and(|place| !OF_DRIVER.iter().any(|prefix| place.starts_with(prefix))))
+    places.peek().is_some() && places.all(|place| place.is_some_and(|place| !of_driver(place)))
+}
+
+/// Whether a kernel function or task is NVIDIA's by its name. The kernel has names of its own that begin like it: NVMe
+/// disks and non-volatile memory.
+fn is_named_nv(name: &str) -> bool {
+    const OF_KERNEL: [&str; 4] = ["nvme", "nvmet", "nvdimm", "nvram"];
+    name.starts_with("nv") && !OF_KERNEL.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// What proves that a process in state D does not come back.
@@ -169,7 +176,8 @@ fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<StuckReason
     gpus.extend(held);
     let fault = gpus.iter().find_map(|gpu| {
         let grave = |event: &&KernelEvent| (is_off_bus(event) || is_xid(event, &GSP_CODES)) && concerns(event, gpu);
-        node.timeline.current().find(grave)
+        // What the GPU recovered from holds no process.
+        node.timeline.current().filter(grave).find(|event| node.recovered(gpu, &[*event]).is_none())
     });
     let gone = || gpus.iter().find(|gpu| !gpu.answers && !gpu.from_log).cloned().map(StuckReason::GpuNotResponding);
     fault.map(StuckReason::KernelEvent).or_else(gone)
@@ -222,7 +230,7 @@ fn blocked(node: &Node<'_>) -> Vec<Draft> {
         node.processes().is_some_and(|section| section.processes.iter().any(has))
     };
     let of_driver = |event: &&KernelEvent| {
-        event.process.as_deref().is_some_and(|name| name.starts_with("nv") || name.starts_with("cuda"))
+        event.process.as_deref().is_some_and(|name| is_named_nv(name) || name.starts_with("cuda"))
     };
     let unlisted = || node.timeline.of_kind(Kind::HungTask).filter(|event| !listed(event.pid));
     let events: Vec<&KernelEvent> = unlisted().filter(of_driver).collect();
@@ -232,10 +240,21 @@ fn blocked(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     if !events.is_empty() {
         let newest = events.iter().filter_map(|event| event.last).max();
-        // The list of processes does not have it any more.
-        let over = node.processes().is_some() && node.age(newest).is_some_and(|age| age > STALE_AFTER);
-        let severity = if over { Severity::Info } else { Severity::Warning };
-        drafts.push(Draft::on_node(STUCK).with_events(events).with_severity(severity));
+        // A list of all processes of the host does not have it any more. Other lists leave processes out.
+        let complete = node.processes().is_some_and(|section| section.host_pid_namespace);
+        let over = complete && node.age(newest).is_some_and(|age| age > STALE_AFTER);
+        let draft = Draft::on_node(STUCK).with_events(events);
+        drafts.push(if over {
+            draft
+                .with_severity(Severity::Info)
+                .with_evidence("the process list of the node does not show it now")
+                .with_action(
+                    ActionCode::Watch,
+                    "Nothing now. Watch whether the kernel of {node} reports blocked tasks again.",
+                )
+        } else {
+            draft.with_severity(Severity::Warning)
+        });
     }
     if !others.is_empty() {
         let draft = Draft::on_node(WAITING).with_events(others);

@@ -34,7 +34,7 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
         let Some(rule) = rule(action) else { continue };
         let words = match event {
             Some(event) => quote::event(event),
-            None => format!("NVML: recovery action {}", word(action)),
+            None => format!("NVML: recovery action {}", action.label()),
         };
         let grave = |draft: &&mut Draft| draft.is_on(gpu) && draft.severity >= Severity::Critical;
         match drafts.iter_mut().filter(grave).max_by_key(|draft| draft.severity) {
@@ -61,20 +61,6 @@ fn rule(action: RecoveryAction) -> Option<Rule> {
         RecoveryAction::DrainAndReset => Some(DRAIN_RESET),
         RecoveryAction::RecoverImex => Some(IMEX),
         RecoveryAction::Unknown => Some(OTHER),
-    }
-}
-
-fn word(action: RecoveryAction) -> &'static str {
-    match action {
-        RecoveryAction::None => "none",
-        RecoveryAction::GpuReset => "GPU reset",
-        RecoveryAction::NodeReboot => "node reboot",
-        RecoveryAction::DrainP2p => "drain P2P",
-        RecoveryAction::DrainAndReset => "drain and reset",
-        RecoveryAction::RecoverImex => "recover IMEX domain",
-        RecoveryAction::BusReset => "bus reset",
-        RecoveryAction::SystemReboot => "system reboot",
-        RecoveryAction::Unknown => "not known to this version",
     }
 }
 

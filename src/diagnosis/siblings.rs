@@ -9,7 +9,8 @@ use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::power::{self, LOADED_PERCENT};
 use super::rules::{DEBUG_DOC, Rule, rules};
-use super::{Severity, quote, thermal};
+use super::{Severity, quote};
+use crate::facts::clock_events;
 
 rules! {
     VBIOS: "sibling-vbios-differs" Info Driver DEBUG_DOC, "VBIOS differs from the siblings'",
@@ -95,7 +96,7 @@ fn hotter(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
     let hot = group.iter().filter_map(|gpu| {
         let own = celsius(gpu).filter(|own| *own >= WARM_CELSIUS && own.saturating_sub(usual) >= HOTTER_CELSIUS)?;
         // Where it slows down for heat, `thermal` has said so.
-        if thermal::reasons(&node.telemetry_of(gpu)?.throttling) & thermal::FAULTS != 0 {
+        if clock_events::mask_of(&node.telemetry_of(gpu)?.throttling) & clock_events::FAULTS != 0 {
             return None;
         }
         // A fifth more power is different work, and explains some heat.
@@ -120,7 +121,8 @@ fn slower(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
         let own = loaded(gpu)?;
         let now = node.telemetry_of(gpu)?;
         // `thermal` and `power` say it with the reason.
-        let known = thermal::reasons(&now.throttling) & thermal::FAULTS != 0 || power::clocks(gpu, now).is_some();
+        let known =
+            clock_events::mask_of(&now.throttling) & clock_events::FAULTS != 0 || power::clocks(gpu, now).is_some();
         let far_below = !known && own.unsigned_abs() * 100 < usual.unsigned_abs() * SLOWER_PERCENT;
         let evidence = format!("SM clock {own} MHz under load, siblings {usual} MHz in the median");
         far_below.then(|| Draft::on_gpu(SLOW, gpu).with_severity(Severity::Warning).with_evidence(evidence))

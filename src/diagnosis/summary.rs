@@ -2,8 +2,9 @@
 
 use super::draft::Concluded;
 use super::node::Node;
-use super::{Severity, Verdict, claims, coverage, limits, quote, unknown, xid};
+use super::{Severity, Verdict, claims, coverage, limits, memory, nvlink, quote, unknown, xid};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+use crate::xid::catalogue::{self, Class};
 
 /// The summary of a diagnosis.
 pub(super) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded]) -> String {
@@ -22,7 +23,12 @@ pub(super) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded]) 
 
 /// Which sections were judged, where they are not all.
 fn judged(node: &Node<'_>, verdict: Verdict) -> Option<String> {
-    let judged = node.judged();
+    let in_part = node.judged_in_part();
+    let named = |section: &'static str| match in_part.contains(&section) {
+        true => format!("{section} (in part)"),
+        false => section.to_owned(),
+    };
+    let judged: Vec<String> = node.judged().into_iter().map(named).collect();
     let (last, before) = judged.split_last()?;
     // What failed is told elsewhere, but for a verdict that finds nothing.
     let all_asked = unknown::not_judged(node).is_empty();
@@ -30,7 +36,7 @@ fn judged(node: &Node<'_>, verdict: Verdict) -> Option<String> {
         return None;
     }
     let (names, were) = match before {
-        [] => ((*last).to_owned(), "was"),
+        [] => (last.clone(), "was"),
         _ => (format!("{} and {last}", before.join(", ")), "were"),
     };
     Some(format!("Only {names} {were} judged: no word about the rest of the node."))
@@ -75,8 +81,12 @@ fn looked_at(node: &Node<'_>, concluded: &[Concluded]) -> String {
     let of_host = |(section, problem): &(&str, &crate::report::Problem)| *section == "host" && problem.gpu.is_none();
     let all_read = !node.report.sections.problems().iter().any(of_host);
     if all_read && node.host().is_some_and(|host| host.driver.loaded.is_some()) {
-        clean.push("driver trouble");
+        clean.push(DRIVER_TROUBLE);
     }
+    // What the log tells of, though it counts no more, is not denied.
+    let told: Vec<&str> = node.timeline.current().filter_map(contradicts).collect();
+    let unread = unread_lines(node) > 0;
+    clean.retain(|claim| !told.contains(claim) && !(unread && *claim == DRIVER_TROUBLE));
     parts.extend(log(node));
     if !clean.is_empty() {
         parts.push(format!("no {}", clean.join(", no ")));
@@ -94,6 +104,42 @@ fn looked_at(node: &Node<'_>, concluded: &[Concluded]) -> String {
     }
 }
 
+const DRIVER_TROUBLE: &str = "driver trouble";
+
+/// The clause of a healthy summary that a kernel event stands against.
+fn contradicts(event: &KernelEvent) -> Option<&'static str> {
+    match event.kind {
+        Kind::GspFailed
+        | Kind::GspRateLimit
+        | Kind::RmInitFailed
+        | Kind::ProbeFailed
+        | Kind::BarUnassigned
+        | Kind::NotSupported
+        | Kind::Uvm
+        | Kind::Assertion
+        | Kind::PeermemError => Some(DRIVER_TROUBLE),
+        Kind::NvlinkInitFailed | Kind::Sxid => Some(claims::NVLINK_FAULT),
+        Kind::Xid => {
+            let code = event.code?;
+            let class = catalogue::xid(code).map(|entry| entry.class);
+            if memory::UNCORRECTED_CODES.contains(&code) {
+                Some(claims::UNCORRECTED)
+            } else if nvlink::CODES.contains(&code) || class == Some(Class::Fabric) {
+                Some(claims::NVLINK_FAULT)
+            } else {
+                (class == Some(Class::Driver)).then_some(DRIVER_TROUBLE)
+            }
+        }
+        _ => None,
+    }
+}
+
+/// Lines about NVIDIA of which nobody knows what they say.
+fn unread_lines(node: &Node<'_>) -> u64 {
+    let logs = node.kernel_log().map(|log| log.coverage.as_slice()).unwrap_or_default();
+    logs.iter().fold(0, |sum, log| sum.saturating_add(log.unread_lines))
+}
+
 /// `no Xid since 2026-11-19T08:00:12Z`.
 fn log(node: &Node<'_>) -> Option<String> {
     node.kernel_log()?;
@@ -103,7 +149,12 @@ fn log(node: &Node<'_>) -> Option<String> {
     // Xids of the past lie inside the window that was read: "none since" must not deny them.
     let past = node.timeline.events.iter().filter(|event| event.fact.kind == Kind::Xid && in_window(event.fact));
     let past = past.rev().find_map(|event| event.history);
-    let since = past.map(|past| past.replacen("before", " since", 1)).or(read_from).unwrap_or_default();
+    let mut since = past.map(|past| past.replacen("before", " since", 1)).or(read_from).unwrap_or_default();
+    match unread_lines(node) {
+        0 => {}
+        1 => since.push_str(" (1 line about NVIDIA was not understood)"),
+        lines => since.push_str(&format!(" ({lines} lines about NVIDIA were not understood)")),
+    }
     // Events left out may be Xids.
     if node.kernel_log().is_some_and(|log| log.events_omitted > 0) {
         return None;

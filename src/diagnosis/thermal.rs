@@ -10,7 +10,8 @@ use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::rules::{DEBUG_DOC, NVML_DOC, rules};
 use super::{Severity, quote};
-use crate::facts::telemetry::{GpuTelemetry, Temperature, Throttling};
+use crate::facts::clock_events::{self, HARDWARE_THERMAL, SOFTWARE_THERMAL};
+use crate::facts::telemetry::{GpuTelemetry, Temperature};
 
 rules! {
     HARDWARE: "thermal-slowdown-hardware" Critical Thermal NVML_DOC, "Hardware slows the GPU down for heat",
@@ -26,15 +27,6 @@ rules! {
     LOST_TIME: "thermal-time-lost" Warning Thermal NVML_DOC, "The GPU was often slowed down for heat",
         CheckCabling "Check cooling of {gpu} on {node} under load; not at this moment, but often before.";
 }
-
-/// Bits of the clock event reasons (`nvmlClocksEventReason*`).
-pub(super) const POWER_CAP: u64 = 0x4;
-pub(super) const SLOWDOWN: u64 = 0x8;
-const SOFTWARE_THERMAL: u64 = 0x20;
-pub(super) const HARDWARE_THERMAL: u64 = 0x40;
-pub(super) const POWER_BRAKE: u64 = 0x80;
-/// Those that are no normal work.
-pub(super) const FAULTS: u64 = SLOWDOWN | SOFTWARE_THERMAL | HARDWARE_THERMAL | POWER_BRAKE;
 
 /// A GPU this near its slowdown limit will reach it on the next warm day.
 const NEAR_CELSIUS: i32 = 5;
@@ -66,25 +58,8 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// The reasons as a mask; from the words where a facts file has only those.
-pub(super) fn reasons(throttling: &Throttling) -> u64 {
-    let bit = |reason: &String| {
-        let reason = reason.to_ascii_lowercase();
-        let hardware = reason.starts_with("h");
-        match reason.as_str() {
-            _ if reason.contains("power brake") => POWER_BRAKE,
-            _ if reason.contains("power cap") => POWER_CAP,
-            _ if reason.contains("thermal") && hardware => HARDWARE_THERMAL,
-            _ if reason.contains("thermal") => SOFTWARE_THERMAL,
-            _ if reason.contains("slowdown") => SLOWDOWN,
-            _ => 0,
-        }
-    };
-    throttling.reasons_mask.unwrap_or_else(|| throttling.reasons.iter().map(bit).fold(0, |mask, bit| mask | bit))
-}
-
 fn slowdown(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
-    let mask = reasons(&now.throttling);
+    let mask = clock_events::mask_of(&now.throttling);
     let rule = if mask & HARDWARE_THERMAL != 0 {
         HARDWARE
     } else if mask & SOFTWARE_THERMAL != 0 {

@@ -17,7 +17,7 @@ use crate::report::{Report, Section};
 const TEARDOWN: SignedDuration = SignedDuration::from_secs(30);
 
 /// A driver whose GPU is gone runs into its time-outs for minutes. Where the GPU came back, what it says later is news.
-const AFTERMATH: SignedDuration = SignedDuration::from_mins(10);
+pub(super) const AFTERMATH: SignedDuration = SignedDuration::from_mins(10);
 
 /// NVIDIA's NVLink workflow: errors within 30 s of a link-down are follow-ups.
 const LINK_DOWN: SignedDuration = SignedDuration::from_secs(30);

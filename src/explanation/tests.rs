@@ -246,7 +246,8 @@ fn whose_memory_ran_out_is_in_the_kernels_line() {
     assert_eq!(of("CONSTRAINT_MEMCG", &own, "OOMKilled"), (Cause::Application, Certainty::Certain));
     let other = own.replace("1111", "9999");
     assert_eq!(of("CONSTRAINT_NONE", &other, "OOMKilled"), (Cause::Application, Certainty::Likely));
-    assert_eq!(of("CONSTRAINT_NONE", &other, "Error").1, Certainty::Likely, "another pod's kill explains nothing");
+    let nobody = (Cause::Unknown, Certainty::Possible);
+    assert_eq!(of("CONSTRAINT_NONE", &other, "Error"), nobody, "another pod's kill explains nothing");
 }
 
 /// A node whose GPU the pod shares with another one, whose process is pid 9.
@@ -378,9 +379,17 @@ fn our_own_probe_is_no_part_of_a_pods_story() {
 
 #[test]
 fn exit_codes_are_read_as_signals() {
-    for (code, word) in [(134, "SIGABRT"), (137, "SIGKILL"), (139, "SIGSEGV"), (143, "SIGTERM"), (3, "exit code 3")] {
+    let (program, nobody) = ((Cause::Application, Certainty::Likely), (Cause::Unknown, Certainty::Possible));
+    for (code, word, whose) in [
+        (134, "SIGABRT", program),
+        (139, "SIGSEGV", program),
+        (3, "exit code 3", program),
+        // A program does not send itself these two.
+        (137, "SIGKILL", nobody),
+        (143, "SIGTERM", nobody),
+    ] {
         let explained = cause_of(&failed(code, "Error"), &node(Vec::new()));
-        assert_eq!((explained.cause, explained.certainty), (Cause::Application, Certainty::Likely), "{code}");
+        assert_eq!((explained.cause, explained.certainty), whose, "{code}");
         assert!(explained.summary.contains(word), "{}", explained.summary);
     }
 }

@@ -235,6 +235,38 @@ impl GpuEcc {
     }
 }
 
+impl RecoveryAction {
+    /// The name in JSON, which is NVML's name in lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::GpuReset => "gpu_reset",
+            Self::NodeReboot => "node_reboot",
+            Self::DrainP2p => "drain_p2p",
+            Self::DrainAndReset => "drain_and_reset",
+            Self::RecoverImex => "recover_imex",
+            Self::BusReset => "bus_reset",
+            Self::SystemReboot => "system_reboot",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// The name in a sentence.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::GpuReset => "GPU reset",
+            Self::NodeReboot => "node reboot",
+            Self::DrainP2p => "drain P2P",
+            Self::DrainAndReset => "drain and reset",
+            Self::RecoverImex => "recover IMEX domain",
+            Self::BusReset => "bus reset",
+            Self::SystemReboot => "system reboot",
+            Self::Unknown => "not known to this version",
+        }
+    }
+}
+
 impl From<u32> for RecoveryAction {
     fn from(value: u32) -> Self {
         match value {

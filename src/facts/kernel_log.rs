@@ -46,13 +46,13 @@ fn is_zero(count: &u64) -> bool {
 pub struct Coverage {
     /// `/dev/kmsg`, `journal`, or the file's name.
     pub source: String,
-    /// Time of the oldest record that was read. The kernel's buffer is a ring: earlier ones are gone.
+    /// Time of the kernel's oldest record that was read. The kernel's buffer is a ring: earlier ones are gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<Timestamp>,
-    /// Time of the newest record that was read.
+    /// Time of the kernel's newest record that was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<Timestamp>,
-    /// Records read.
+    /// Records of the kernel that were read, within the window that was asked for.
     pub records: u64,
     /// Records that were overwritten while they were read (gaps in the sequence numbers). Those that were gone before
     /// show in `from` and `complete_since_boot`.

@@ -6,6 +6,7 @@
 //! [`availability`] tells the cases apart.
 
 pub mod action;
+pub mod clock_events;
 pub mod container;
 pub mod ecc;
 pub mod health;

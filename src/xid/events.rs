@@ -55,13 +55,15 @@ pub struct Options {
     pub now: Option<Timestamp>,
     /// Lines before this time are read but make no events.
     pub since: Option<Timestamp>,
+    /// Start of the window of which records are counted. Those before it are read all the same.
+    pub window: Option<Timestamp>,
     /// Distinct events to keep at most.
     pub max_events: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { running_boot_id: None, now: None, since: None, max_events: 512 }
+        Self { running_boot_id: None, now: None, since: None, window: None, max_events: 512 }
     }
 }
 
@@ -83,6 +85,7 @@ pub struct EventLog {
     boot_time: Option<i64>,
     now: Option<i64>,
     since: Option<i64>,
+    window: Option<i64>,
     max_events: usize,
     /// Boots by index. The first is the running one.
     boots: Vec<String>,
@@ -119,11 +122,12 @@ struct XidPart {
 impl EventLog {
     /// An empty log. Without a clock, lines that only know the uptime get no wall-clock time.
     pub fn new(clock: Option<Clock>, options: Options) -> Self {
-        let Options { running_boot_id, now, since, max_events } = options;
+        let Options { running_boot_id, now, since, window, max_events } = options;
         Self {
             boot_time: clock.map(|clock| clock.boot_wall_time.as_microsecond()),
             now: now.map(Timestamp::as_microsecond),
             since: since.map(Timestamp::as_microsecond),
+            window: window.map(Timestamp::as_microsecond),
             max_events: max_events.max(1),
             boots: vec![running_boot_id.map(|id| bare_id(&id)).unwrap_or_default()],
             sources: Vec::new(),
@@ -176,7 +180,8 @@ impl EventLog {
         let not_kernel = Some(origin).filter(|origin| *origin != Origin::Kernel && text_log);
         self.previous = PreviousRecord { moment, boot, origin: not_kernel, exists: true };
         if !continues {
-            self.current_source(record).count(record, moment.wall);
+            let window = self.window;
+            self.current_source(record).count(record, moment.wall, window);
         }
         let text = record.text.trim_start();
         if origin == Origin::Program {

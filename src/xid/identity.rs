@@ -68,7 +68,10 @@ pub fn since(log: &mut KernelLog, time: Timestamp) {
     for coverage in &mut log.coverage {
         // A log that ended before the window has none of it.
         let latest = coverage.to.map_or(time, |to| to.min(time));
-        coverage.from = coverage.from.map(|from| from.max(latest));
+        if coverage.from.is_some_and(|from| from < latest) {
+            coverage.from = Some(latest);
+            coverage.complete_since_boot = coverage.complete_since_boot.map(|_| false);
+        }
     }
 }
 
@@ -87,14 +90,16 @@ fn is_state(event: &KernelEvent) -> bool {
         Kind::Sxid => event.details.get("nv_severity").is_some_and(|word| word == "Fatal"),
         _ => false,
     });
+    let of_driver = event.kind == Kind::Uvm && event.sub_code.as_deref() == Some("fatal");
     let of_gpu = matches!(
         event.kind,
         Kind::OffBus
             | Kind::RmInitFailed
             | Kind::GspFailed
+            | Kind::GspRateLimit
             | Kind::DriverLoaded
             | Kind::NvlinkInitFailed
             | Kind::HungTask
     );
-    event.boot_id.is_none() && (grave || of_gpu)
+    event.boot_id.is_none() && (grave || of_gpu || of_driver)
 }

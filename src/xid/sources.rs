@@ -5,7 +5,7 @@ use crate::text::clean;
 
 use super::line_parser;
 use super::moment::timestamp;
-use super::record::{Record, WallTime};
+use super::record::{Origin, Record, WallTime};
 
 /// Lines that were not understood of which the text is kept.
 const MAX_SAMPLES: usize = 3;
@@ -19,6 +19,7 @@ pub(super) struct Source {
     name: String,
     from: Option<i64>,
     to: Option<i64>,
+    any: bool,
     records: u64,
     lost: u64,
     last_seq: Option<u64>,
@@ -37,18 +38,23 @@ impl Source {
         Self { name: name.to_owned(), ..Self::default() }
     }
 
-    /// Counts one record, whose wall-clock time is `wall` (microseconds since 1970).
-    pub(super) fn count(&mut self, record: &Record<'_>, wall: Option<i64>) {
-        if self.records == 0 {
+    /// Counts one record, whose wall-clock time is `wall` (microseconds since 1970). Only the kernel's own records make the
+    /// window: a log of programs alone says nothing of the kernel. `window`: records before it are not counted.
+    pub(super) fn count(&mut self, record: &Record<'_>, wall: Option<i64>, window: Option<i64>) {
+        if !std::mem::replace(&mut self.any, true) {
             self.complete = complete(record);
         }
-        self.records += 1;
         if let Some(seq) = record.seq {
             // A lower number than the last is another capture in the same file, not a loss.
             let expected = self.last_seq.and_then(|last| last.checked_add(1));
             self.lost = self.lost.saturating_add(expected.map_or(0, |expected| seq.saturating_sub(expected)));
             self.last_seq = Some(seq);
         }
+        if record.origin != Origin::Kernel {
+            return;
+        }
+        let is_before = wall.zip(window).is_some_and(|(wall, window)| wall < window);
+        self.records += u64::from(!is_before);
         match record.wall {
             Some(WallTime::NoYear { .. }) => self.without_year = true,
             Some(WallTime::At { zone: false, .. }) => self.without_zone = true,
@@ -99,6 +105,7 @@ impl Source {
             name,
             from,
             to,
+            any: _,
             records,
             lost,
             last_seq: _,

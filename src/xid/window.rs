@@ -21,9 +21,7 @@ const SILENCE: SignedDuration = SignedDuration::from_hours(24);
 pub const JOURNAL: &str = "journal";
 
 /// Text logs of a host, below its `/var/log`. On one host they hold the same kernel lines; the first has no others.
-pub const TEXT_LOGS: [&str; 3] = [KERN_LOG, "messages", "syslog"];
-
-const KERN_LOG: &str = "kern.log";
+pub const TEXT_LOGS: [&str; 3] = ["kern.log", "messages", "syslog"];
 
 /// In the note of a log whose reading was ended early: its last record is not the newest one there is.
 pub const CUT: &str = "cut: the newest entries are missing";
@@ -55,13 +53,12 @@ pub fn covers(logs: &[Coverage], from: Timestamp, until: Timestamp, now: Timesta
     reach_of(&logs, now).is_some_and(|reach| reach <= from) || back(&logs, until, DRIFT) <= from
 }
 
-/// The logs, each kernel log from the end of the one that was rotated away before it: a kernel that is silent right after
-/// a rotation leaves no hole. A log of all programs (`messages`, `syslog`) is never silent: there it is one.
+/// The logs, each text log from the end of the one that was rotated away before it: a kernel that is silent right after a
+/// rotation leaves no hole. The times of a log are those of the kernel's records, whoever else writes there.
 fn seamless(logs: &[Coverage]) -> Vec<Coverage> {
-    let of_kernel = |log: &Coverage| log.source.rsplit('/').next() == Some(KERN_LOG);
     let rotated = |log: &Coverage| logs.iter().find(|other| other.source == format!("{}.1", log.source))?.to;
     let begins = |log: &Coverage, from: Timestamp| {
-        let before = rotated(log).filter(|end| of_kernel(log) && from.duration_since(*end) <= SILENCE);
+        let before = rotated(log).filter(|end| from.duration_since(*end) <= SILENCE);
         before.map_or(from, |end| from.min(end))
     };
     let from = |log: &Coverage| log.from.map(|from| begins(log, from));
@@ -130,7 +127,7 @@ mod tests {
         };
         assert_eq!(rotated("kern.log", "14T23:00"), Some(time("07T00:00")));
         assert_eq!(rotated("kern.log", "15T09:00"), Some(time("15T09:00")), "nobody is silent for that long");
-        assert_eq!(rotated("messages", "14T23:00"), Some(time("14T23:00")), "all programs write there");
+        assert_eq!(rotated("messages", "14T23:00"), Some(time("07T00:00")), "only the kernel's records count");
         let other = [
             log("/var/log/messages.1", "07T00:00", "14T00:00", None),
             log("/var/log/kern.log", "14T23:00", "21T01:30", None),

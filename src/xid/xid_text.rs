@@ -8,6 +8,7 @@ use super::line::Line;
 use super::nvlink4;
 use super::nvlink5::{self, Report};
 use super::scan::{after, decimal, decimal_after, hex, hex_after, signed, word, word_after};
+use crate::facts::ecc::RecoveryAction;
 
 /// Register words that are kept of one line.
 const MAX_WORDS: usize = 8;
@@ -343,19 +344,8 @@ fn recovery_kind(text: &str) -> Option<String> {
     })
 }
 
-/// NVML's names of the values; 6 and 7 came with NVML 13.
 fn recovery_name(action: u64) -> &'static str {
-    match action {
-        0 => "none",
-        1 => "gpu_reset",
-        2 => "node_reboot",
-        3 => "drain_p2p",
-        4 => "drain_and_reset",
-        5 => "recover_imex",
-        6 => "bus_reset",
-        7 => "system_reboot",
-        _ => "unknown",
-    }
+    u32::try_from(action).map_or(RecoveryAction::Unknown, RecoveryAction::from).name()
 }
 
 /// Which resource was retired, and what brings the spare into place.

@@ -19,9 +19,12 @@ pub struct Answer<T> {
     pub verdict: Verdict,
     /// One or two sentences.
     pub summary: String,
-    /// Sections that were judged.
+    /// Sections that were read in full and judged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub judged: Vec<String>,
+    /// Sections of which a part could not be read: `unknown` says what. The rest of them was judged.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub judged_in_part: Vec<String>,
     /// Sections that this tool does not read: nothing is said of them. `diagnose_gpu_node` reads all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_judged: Vec<String>,
@@ -68,14 +71,25 @@ impl CoverageOf {
 impl<T> Answer<T> {
     /// Puts an answer together.
     pub fn new(diagnosis: Diagnosis, section: T, mut probe: ProbeNote) -> Self {
-        let Diagnosis { verdict, summary, judged, not_judged, mut findings, plan, not_checked, unknown, kernel_log } =
-            diagnosis;
+        let Diagnosis {
+            verdict,
+            summary,
+            judged,
+            judged_in_part,
+            not_judged,
+            mut findings,
+            plan,
+            not_checked,
+            unknown,
+            kernel_log,
+        } = diagnosis;
         let omitted = findings.len().saturating_sub(MOST_FINDINGS);
         findings.truncate(MOST_FINDINGS);
         Self {
             verdict,
             summary,
             judged,
+            judged_in_part,
             not_judged,
             findings,
             findings_omitted: (omitted > 0).then_some(omitted),

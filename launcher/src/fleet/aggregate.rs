@@ -118,13 +118,18 @@ fn findings(rows: &[Row]) -> Vec<FleetFinding> {
             }
         }
     }
+    // A plan is of one node, and this answer holds none.
+    let plan = |finding: &Finding| match finding.action.refers_to_plan() {
+        true => " (diagnose_gpu_node of the node returns the plan.)",
+        false => "",
+    };
     let one = |(finding, node, nodes): (&Finding, &str, BTreeSet<&str>)| FleetFinding {
         id: finding.id.clone(),
         severity: finding.severity,
         class: finding.class,
         title: finding.title.clone(),
         action: finding.action.code,
-        action_text: finding.action.text.replace(node, if nodes.len() > 1 { "the node" } else { node }),
+        action_text: finding.action.text.replace(node, if nodes.len() > 1 { "the node" } else { node }) + plan(finding),
         nodes: Names::of(nodes, NAMES_BYTES),
     };
     let mut findings: Vec<_> = by_id.into_values().map(one).collect();

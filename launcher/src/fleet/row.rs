@@ -59,11 +59,13 @@ pub(crate) fn of(node: &k8s_openapi::api::core::v1::Node, read: Read) -> Row {
         of_topology(topology, &mut traits);
     }
     let hottest = telemetry.iter().flat_map(|all| &all.gpus).filter_map(|gpu| gpu.temperature.gpu_celsius).max();
+    let in_part = diagnosis.judged_in_part.into_iter().map(|section| format!("{section} (in part)"));
+    let judged = diagnosis.judged.into_iter().chain(in_part).collect();
     Row {
         node: node.name_any(),
         verdict: diagnosis.verdict,
         summary: diagnosis.summary,
-        judged_only: if diagnosis.not_judged.is_empty() { Vec::new() } else { diagnosis.judged },
+        judged_only: if diagnosis.not_judged.is_empty() { Vec::new() } else { judged },
         findings: diagnosis.findings,
         unknown: diagnosis.unknown.len(),
         score: Section::into_data(sections.health).and_then(|health| health.score),

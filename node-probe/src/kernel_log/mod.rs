@@ -62,7 +62,10 @@ pub(crate) fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
     // What a GPU is now may have begun before the window that was asked for: no log is opened for less than the usual
     // time, and the window is cut out of the events.
     let since = options.since.map(|since| since.min(now.checked_sub(journal::LOOK_BACK).unwrap_or(since)));
-    let mut log = EventLog::new(clock, xid::Options { running_boot_id, now: Some(now), ..xid::Options::default() });
+    let mut log = EventLog::new(
+        clock,
+        xid::Options { running_boot_id, now: Some(now), window: options.since, ..xid::Options::default() },
+    );
     let mut problems = Vec::new();
     let buffer = opened.and_then(|buffer| kernel_buffer(buffer, &mut log, began, &mut problems));
     let boot_is_there = *buffer.as_ref().unwrap_or(&false);

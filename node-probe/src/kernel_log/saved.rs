@@ -55,7 +55,10 @@ pub(crate) fn read_file(path: &Path, options: &Options) -> Section<KernelLog> {
         (clean(&name, 100), files::open(path).map(|file| Box::new(file) as Box<dyn Read>))
     };
     let result = opened.map_err(|error| unreadable(&name, &error.to_string())).and_then(|reader| {
-        let mut log = EventLog::new(None, xid::Options { now: Some(Timestamp::now()), ..xid::Options::default() });
+        let mut log = EventLog::new(
+            None,
+            xid::Options { now: Some(Timestamp::now()), window: options.since, ..xid::Options::default() },
+        );
         log.source(&name);
         let problem = push(reader, &name, &mut log)?;
         let mut log = log.finish();

@@ -1,5 +1,7 @@
 //! NVML's numbers in words: each table is one enum of `nvml.h`. A number that a table lacks comes from a newer driver.
 
+use syringe_core::facts::clock_events::REASONS;
+
 /// Product brands (`nvmlBrandType_t`), as `nvidia-smi -q` prints them.
 const BRANDS: &[(u32, &str)] = &[
     (1, "Quadro"),
@@ -33,27 +35,6 @@ const ARCHITECTURES: &[(u32, &str)] = &[
     (10, "Blackwell"),
     (13, "Rubin"),
 ];
-
-/// Clock event reasons (`nvmlClocksEventReason…`), the fault-like ones first.
-const CLOCK_REASONS: &[ClockReason] = &[
-    ClockReason { bit: 0x40, words: "HW thermal slowdown", is_fault: true },
-    ClockReason { bit: 0x80, words: "HW power brake slowdown", is_fault: true },
-    ClockReason { bit: 0x08, words: "HW slowdown", is_fault: true },
-    ClockReason { bit: 0x20, words: "SW thermal slowdown", is_fault: true },
-    ClockReason { bit: 0x04, words: "SW power cap", is_fault: false },
-    ClockReason { bit: 0x10, words: "sync boost", is_fault: false },
-    ClockReason { bit: 0x02, words: "application clocks setting", is_fault: false },
-    ClockReason { bit: 0x100, words: "display clock setting", is_fault: false },
-    ClockReason { bit: 0x01, words: "idle", is_fault: false },
-];
-
-/// Why the clocks are not at their highest.
-struct ClockReason {
-    bit: u64,
-    words: &'static str,
-    /// Something is wrong outside the GPU's normal work: heat, power supply. A power cap at full load is normal.
-    is_fault: bool,
-}
 
 /// Fabric states (`nvmlGpuFabricState_t`).
 const FABRIC_STATES: &[(u32, &str)] = &[(0, "not_supported"), (1, "not_started"), (2, "in_progress"), (3, "completed")];
@@ -143,9 +124,9 @@ pub(super) fn virtualization_mode(number: u32) -> String {
 
 /// Whether the clocks are held down by a fault, and every reason in words.
 pub(super) fn clock_reasons(mask: u64) -> (bool, Vec<String>) {
-    let set = || CLOCK_REASONS.iter().filter(|reason| mask & reason.bit != 0);
-    let known = CLOCK_REASONS.iter().fold(0, |bits, reason| bits | reason.bit);
-    let mut words: Vec<_> = set().map(|reason| reason.words.to_owned()).collect();
+    let set = || REASONS.iter().filter(|reason| mask & reason.bit != 0);
+    let known = REASONS.iter().fold(0, |bits, reason| bits | reason.bit);
+    let mut words: Vec<_> = set().map(|reason| reason.label.to_owned()).collect();
     if mask & !known != 0 {
         words.push(format!("unknown ({:#x})", mask & !known));
     }

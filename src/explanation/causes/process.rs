@@ -121,16 +121,21 @@ pub(super) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
         127 => "did not find a command that it calls".to_owned(),
         134 => "aborted itself (SIGABRT): an assertion, or a library such as NCCL gave up".to_owned(),
         135 => "had a bus error (SIGBUS): often /dev/shm is too small for its workers".to_owned(),
-        137 => "was killed (SIGKILL); no OOM kill, eviction or failed probe was found".to_owned(),
+        137 => "was killed (SIGKILL); no OOM kill, eviction or failed probe was found, and who sent the signal is not known"
+            .to_owned(),
         139 => "crashed (SIGSEGV)".to_owned(),
-        143 => "was asked to end (SIGTERM)".to_owned(),
+        143 => "was asked to end (SIGTERM), and who sent the signal is not known".to_owned(),
         code => format!("ended by itself with exit code {code}"),
     };
     let near = case.on_node.node_events.iter().collect::<Vec<_>>();
-    let certainty = if near.is_empty() && case.on_node.log_covers { Certainty::Likely } else { Certainty::Possible };
+    // Somebody else sends these two signals.
+    let sent = matches!(exit_code, 137 | 143);
+    let covered = near.is_empty() && case.on_node.log_covers;
+    let certainty = if covered && !sent { Certainty::Likely } else { Certainty::Possible };
+    let cause = if sent { Cause::Unknown } else { Cause::Application };
     let now = if case.pod.running().any(|(name, _)| name == container) { "; it runs again" } else { "" };
     Some(
-        case.explain(Cause::Application, certainty, format!("container {container} {what} ({reason}){now}"))
+        case.explain(cause, certainty, format!("container {container} {what} ({reason}){now}"))
             .with_evidence(end_quote(case))
             .with_evidence(
                 quotes(&near)

@@ -104,7 +104,7 @@ fn parsed(files: [(&str, Option<&Tail>); 2], since: Option<Timestamp>, now: Time
     let zone = zone(files.clone().rev().map(|(_, tail)| tail), now);
     // Where the zone stays unknown, too much is better than too little.
     let since = since.map(|since| if zone == Zone::Unknown { since - FARTHEST } else { since });
-    let mut log = EventLog::new(None, Options { now: Some(now), ..Options::default() });
+    let mut log = EventLog::new(None, Options { now: Some(now), window: since, ..Options::default() });
     for (name, tail) in files {
         log.source(&format!("/var/log/{name}"));
         for mut record in records(tail) {

@@ -1,0 +1,181 @@
+//! Xids of the past: those that came back in several boots, and a list of the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::draft::Draft;
+use super::node::{Gpu, Node};
+use super::rules::{XID_DOC, rules};
+use super::timeline::is_xid;
+use super::{ActionCode, Severity, event_judgement, quote};
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
+
+rules! {
+    RECURRING: "xid-recurring" Warning Hardware XID_DOC, "The same grave Xid in several boots",
+        ContactVendor "Have {gpu} of {node} inspected: resets and reboots have not cured it.";
+    PAST: "xid-history" Info Driver XID_DOC, "Xids from before the last boot, driver load or reset",
+        None "Nothing: they say nothing about the GPUs of {node} now.";
+}
+
+/// Findings about the past.
+pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let again = recurring(node);
+    let history = history(node).map(|draft| match again.is_empty() {
+        true => draft,
+        false => draft.with_action(ActionCode::None, "Nothing by itself; xid-recurring counts what came back."),
+    });
+    again.into_iter().chain(history).collect()
+}
+
+/// Whether an Xid condemns a GPU when it comes back after a boot: what is fatal, and uncorrectable memory errors.
+fn is_severe(event: &KernelEvent) -> bool {
+    event.kind == Kind::Xid && (is_xid(event, &[48]) || event_judgement::severity(event) == Severity::Fatal)
+}
+
+/// One grave Xid of one GPU, and the boots that saw it.
+struct SevereXid<'a> {
+    gpu: Gpu,
+    code: u32,
+    boots: BTreeSet<Option<&'a str>>,
+}
+
+/// The same grave Xid on one GPU in at least two boots: resets and reboots did not cure it.
+fn recurring(node: &Node<'_>) -> Vec<Draft> {
+    let mut found: Vec<SevereXid<'_>> = Vec::new();
+    for event in node.timeline.events.iter().map(|event| event.fact).filter(|event| is_severe(event)) {
+        let Some(code) = event.code else { continue };
+        let Some(gpu) = owner(node, event) else { continue };
+        let boot = event.boot_id.as_deref();
+        match found.iter_mut().find(|known| known.code == code && known.gpu == gpu) {
+            Some(known) => drop(known.boots.insert(boot)),
+            None => found.push(SevereXid { gpu, code, boots: BTreeSet::from([boot]) }),
+        }
+    }
+    let again = found.iter().filter(|grave| grave.boots.len() > 1);
+    again
+        .map(|SevereXid { gpu, code, boots }| {
+            Draft::on_gpu(RECURRING, gpu).with_evidence(format!("Xid {code} in {} boots", boots.len()))
+        })
+        .collect()
+}
+
+/// Whose event it was. A GPU that has left the node needs no inspection here, and an event without a UUID, at an
+/// address where the log knows several GPUs, accuses none of them.
+fn owner(node: &Node<'_>, event: &KernelEvent) -> Option<Gpu> {
+    let pci = event.pci_address.as_ref()?;
+    let of_place = || node.gpus.iter().find(|gpu| gpu.pci.as_ref() == Some(pci));
+    // What is in the place, with the name that only the log has: an event that gives it and one that does not are of one
+    // GPU.
+    let named = |uuid: Option<&String>| {
+        let place = of_place().cloned().unwrap_or_else(|| Gpu { pci: Some(pci.clone()), ..Gpu::default() });
+        Gpu { uuid: uuid.cloned(), ..place }
+    };
+    if let Some(uuid) = &event.gpu_uuid {
+        let there = node.gpus.iter().find(|gpu| gpu.uuid.as_ref() == Some(uuid));
+        let nobody_knows_another = of_place().is_none_or(|gpu| gpu.uuid.is_none());
+        return there.cloned().or_else(|| nobody_knows_another.then(|| named(Some(uuid))));
+    }
+    let said = node.timeline.events.iter().filter(|other| other.fact.pci_address.as_ref() == Some(pci));
+    let mut uuids: BTreeSet<&String> = said.filter_map(|other| other.fact.gpu_uuid.as_ref()).collect();
+    uuids.extend(of_place().and_then(|gpu| gpu.uuid.as_ref()));
+    (uuids.len() <= 1).then(|| named(uuids.first().copied()))
+}
+
+/// Events of one code that are history.
+#[derive(Default)]
+struct PastXids {
+    count: u64,
+    last: Option<jiff::Timestamp>,
+    places: BTreeSet<String>,
+}
+
+/// What was, in one finding.
+fn history(node: &Node<'_>) -> Option<Draft> {
+    let mut past: BTreeMap<(String, &'static str), PastXids> = BTreeMap::new();
+    for event in
+        node.timeline.events.iter().filter(|event| matches!(event.fact.kind, Kind::Xid | Kind::Sxid | Kind::OffBus))
+    {
+        let Some(why) = event.history else { continue };
+        let entry = past.entry((quote::event_name(event.fact), why)).or_default();
+        entry.count += event.fact.count.max(1);
+        entry.last = entry.last.max(event.fact.last);
+        let pci = event.fact.pci_address.as_ref().map(|pci| pci.sysfs().to_owned());
+        entry.places.extend(event.fact.gpu_index.map(|index| format!("GPU {index}")).or(pci));
+    }
+    let lines: Vec<String> = past
+        .into_iter()
+        .map(|((name, why), PastXids { count, last, places })| {
+            let when = last.map(|last| format!(", last {}", quote::time(last))).unwrap_or_default();
+            let places: Vec<String> = places.into_iter().take(4).collect();
+            format!("{name} ({}) {why}{when}, on {}", quote::times(count), places.join(", "))
+        })
+        .collect();
+    (!lines.is_empty()).then(|| Draft::on_node(PAST).with_all_evidence(lines))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnosis::ClusterFacts;
+    use crate::facts::host::{Host, PciGpu};
+    use crate::facts::inventory::{GpuInventory, Inventory};
+    use crate::facts::kernel_log::KernelLog;
+    use crate::pci::PciAddress;
+    use crate::report::{Report, Section};
+
+    /// An Xid 79 at 5d:00.0.
+    fn xid(boot: Option<&str>, uuid: Option<&str>) -> KernelEvent {
+        let (boot_id, gpu_uuid) = (boot.map(str::to_owned), uuid.map(str::to_owned));
+        let pci_address = PciAddress::parse("5d:00.0");
+        KernelEvent { code: Some(79), pci_address, boot_id, gpu_uuid, count: 1, ..KernelEvent::default() }
+    }
+
+    /// The UUIDs of the GPUs that are said to fail again and again, where NVML lists none and PCI shows the address.
+    fn accused_on_pci(events: Vec<KernelEvent>) -> Vec<Option<String>> {
+        let pci_gpus = vec![PciGpu { pci_address: PciAddress::parse("5d:00.0"), ..PciGpu::default() }];
+        let mut report = Report::default();
+        report.sections.host = Some(Section::read(Host { pci_gpus, ..Host::default() }, Vec::new()));
+        report.sections.xid = Some(Section::read(KernelLog { events, ..KernelLog::default() }, Vec::new()));
+        let cluster = ClusterFacts::default();
+        recurring(&Node::new(&report, &cluster)).into_iter().map(|draft| draft.scope.uuid).collect()
+    }
+
+    #[test]
+    fn a_gpu_that_only_the_bus_shows_is_one_whether_a_log_names_it_or_not() {
+        let (a, b) = (Some("a"), Some("b"));
+        let known = Some("GPU-1");
+        let one = [Some("GPU-1".to_owned())];
+        assert_eq!(accused_on_pci(vec![xid(a, known), xid(None, None)]), one, "the boot before names it");
+        assert_eq!(accused_on_pci(vec![xid(a, None), xid(None, known)]), one, "this boot names it");
+        assert_eq!(accused_on_pci(vec![xid(a, None), xid(b, known)]), one);
+        assert_eq!(accused_on_pci(vec![xid(a, None), xid(None, None)]), [None]);
+        assert_eq!(accused_on_pci(vec![xid(a, known), xid(b, Some("GPU-2"))]), [], "two GPUs, once each");
+        assert_eq!(accused_on_pci(vec![xid(a, known), xid(b, Some("GPU-2")), xid(None, None)]), []);
+    }
+
+    /// How many findings say that it comes back on `GPU-new`, which is at that address now.
+    fn accused(events: Vec<KernelEvent>) -> usize {
+        let pci_address = PciAddress::parse("5d:00.0");
+        let gpu = GpuInventory { uuid: Some("GPU-new".into()), pci_address, ..GpuInventory::default() };
+        let mut report = Report::default();
+        let inventory = Inventory { gpus: vec![gpu], ..Inventory::default() };
+        report.sections.inventory = Some(Section::read(inventory, Vec::new()));
+        report.sections.xid = Some(Section::read(KernelLog { events, ..KernelLog::default() }, Vec::new()));
+        let cluster = ClusterFacts::default();
+        let drafts = recurring(&Node::new(&report, &cluster));
+        assert!(drafts.iter().all(|draft| draft.scope.uuid.as_deref() == Some("GPU-new")));
+        drafts.len()
+    }
+
+    #[test]
+    fn a_new_gpu_is_not_blamed_for_what_the_old_one_did_in_its_place() {
+        let now = || xid(None, Some("GPU-new"));
+        assert_eq!(accused(vec![now(), xid(Some("a"), Some("GPU-new"))]), 1);
+        assert_eq!(accused(vec![now(), xid(Some("a"), None)]), 1, "nothing speaks of another GPU");
+        assert_eq!(accused(vec![now(), xid(Some("a"), Some("GPU-old"))]), 0);
+        assert_eq!(accused(vec![xid(Some("b"), Some("GPU-old")), xid(Some("a"), Some("GPU-old"))]), 0, "it is gone");
+        let between = vec![now(), xid(Some("b"), Some("GPU-old")), xid(Some("a"), Some("GPU-new"))];
+        assert_eq!(accused(between), 1, "it was away in between, and did it before");
+        let unclear = vec![now(), xid(Some("b"), None), xid(Some("a"), Some("GPU-old"))];
+        assert_eq!(accused(unclear), 0, "whose it was nobody knows");
+    }
+}

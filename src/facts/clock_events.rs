@@ -1,0 +1,77 @@
+//! Clock event reasons: why the clocks of a GPU are below their maximum (`nvmlClocksEventReason…` in `nvml.h`).
+
+use super::telemetry::Throttling;
+
+/// The power limit.
+pub const POWER_CAP: u64 = 0x4;
+/// Hardware slowdown, for heat or power.
+pub const SLOWDOWN: u64 = 0x8;
+/// Thermal slowdown by the driver.
+pub const SOFTWARE_THERMAL: u64 = 0x20;
+/// Thermal slowdown by the hardware.
+pub const HARDWARE_THERMAL: u64 = 0x40;
+/// The power brake: an external signal of the power supply.
+pub const POWER_BRAKE: u64 = 0x80;
+
+/// One reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockEventReason {
+    /// Its bit in the mask.
+    pub bit: u64,
+    /// Its name in the output of `nvidia-smi -q`.
+    pub label: &'static str,
+    /// Whether it means trouble with heat or the power supply. A power cap at full load is normal.
+    pub is_fault: bool,
+}
+
+/// Every known reason, the faults first.
+pub const REASONS: [ClockEventReason; 9] = [
+    ClockEventReason { bit: HARDWARE_THERMAL, label: "HW thermal slowdown", is_fault: true },
+    ClockEventReason { bit: POWER_BRAKE, label: "HW power brake slowdown", is_fault: true },
+    ClockEventReason { bit: SLOWDOWN, label: "HW slowdown", is_fault: true },
+    ClockEventReason { bit: SOFTWARE_THERMAL, label: "SW thermal slowdown", is_fault: true },
+    ClockEventReason { bit: POWER_CAP, label: "SW power cap", is_fault: false },
+    ClockEventReason { bit: 0x10, label: "sync boost", is_fault: false },
+    ClockEventReason { bit: 0x02, label: "application clocks setting", is_fault: false },
+    ClockEventReason { bit: 0x100, label: "display clock setting", is_fault: false },
+    ClockEventReason { bit: 0x01, label: "idle", is_fault: false },
+];
+
+/// The bits of all faults.
+pub const FAULTS: u64 = SLOWDOWN | SOFTWARE_THERMAL | HARDWARE_THERMAL | POWER_BRAKE;
+
+/// The reasons as a mask. A facts file without a mask has them as words only.
+pub fn mask_of(throttling: &Throttling) -> u64 {
+    let bit = |reason: &String| {
+        let reason = reason.to_ascii_lowercase();
+        let hardware = reason.starts_with("h");
+        match reason.as_str() {
+            _ if reason.contains("power brake") => POWER_BRAKE,
+            _ if reason.contains("power cap") => POWER_CAP,
+            _ if reason.contains("thermal") && hardware => HARDWARE_THERMAL,
+            _ if reason.contains("thermal") => SOFTWARE_THERMAL,
+            _ if reason.contains("slowdown") => SLOWDOWN,
+            _ => 0,
+        }
+    };
+    throttling.reasons_mask.unwrap_or_else(|| throttling.reasons.iter().map(bit).fold(0, |mask, bit| mask | bit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FAULTS, REASONS, Throttling, mask_of};
+
+    #[test]
+    fn the_faults_of_the_table_are_the_mask_of_faults() {
+        let faults = REASONS.iter().filter(|reason| reason.is_fault).fold(0, |mask, reason| mask | reason.bit);
+        assert_eq!(faults, FAULTS);
+    }
+
+    #[test]
+    fn the_label_of_a_fault_stands_for_its_bit() {
+        for reason in REASONS.iter().filter(|reason| reason.is_fault) {
+            let throttling = Throttling { reasons: vec![reason.label.to_owned()], ..Throttling::default() };
+            assert_eq!(mask_of(&throttling), reason.bit, "{}", reason.label);
+        }
+    }
+}

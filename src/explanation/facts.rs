@@ -54,6 +54,8 @@ pub struct PodFacts {
     pub preemption: Preemption,
     /// What the GPU nodes have of what it requests, where it waits for one.
     pub room: Option<Room>,
+    /// Resource claims that it names, and templates of those that are not created yet.
+    pub claims_awaited: Vec<String>,
     /// The controller that could not create it, as `Job train`: then there is no such pod, and the rest says only its name.
     pub not_created_by: Option<String>,
 }
@@ -74,10 +76,14 @@ pub struct Preemption {
 /// What GPU nodes have of what a pending pod requests, in words with numbers and names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Room {
-    /// `asks for 4 nvidia.com/gpu on one node; the most that any node has free is 2, on gpu-7`.
+    /// What is wrong, where the scheduler's words do not say it: `no GPU node offers nvidia.com/gpu`.
+    pub problem: Option<String>,
+    /// `asks for 4 nvidia.com/gpu on one node; the most that any GPU node has free is 2, on gpu-7`.
     pub shortage: String,
-    /// What would have to change, each on its own: `free 2 more nvidia.com/gpu on gpu-7`.
+    /// What would have to change: `free 2 nvidia.com/gpu on gpu-7`.
     pub changes: Vec<String>,
+    /// Whether all of the changes are needed, instead of one of them.
+    pub needs_all: bool,
 }
 
 /// One container of it.

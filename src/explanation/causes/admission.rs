@@ -82,7 +82,8 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
         return Refusal { cause: Cause::Gpu, what, evidence, action: case.action_for(lost) };
     }
     let action = format!("Look at the device plugin's log on {node}, then start the pod again.");
-    Refusal::of_node("the device plugin could not give it its devices", action)
+    let refusal = Refusal::of_node("the device plugin could not give it its devices", action);
+    explained_by(case, &["cdi-", "stack-", "device-plugin"], refusal)
 }
 
 /// The kubelet's own bookings have too few free devices.

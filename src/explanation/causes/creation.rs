@@ -5,7 +5,7 @@
 
 use super::{Case, event_quote};
 use crate::diagnosis::ActionCode;
-use crate::explanation::{Cause, Certainty, Explanation};
+use crate::explanation::{Cause, Certainty, Explanation, PodEvent};
 
 /// What the API server says, what it means, and what helps.
 const REASONS: [(&str, Cause, &str, &str); 7] = [
@@ -60,7 +60,8 @@ pub(super) fn not_created(case: &Case<'_>) -> Option<Explanation> {
     let message = &event.message;
     let name = &case.pod.name;
     // The API server says which pod it refused; a controller's pods have other names each time.
-    let itself = message.contains(&format!("\"{name}\"")) || controller.split(' ').nth(1) == Some(name);
+    let named = |event: &PodEvent| event.message.contains(&format!("\"{name}\""));
+    let itself = case.events(&["FailedCreate"]).any(named) || controller.split(' ').nth(1) == Some(name);
     let certainty = if itself { Certainty::Certain } else { Certainty::Likely };
     let what = |what: &str| format!("there is no such pod: {controller} could not create it: {what}");
     if let Some(quota) = Quota::of(message) {

@@ -2,11 +2,11 @@
 
 use super::Case;
 use crate::diagnosis::ActionCode;
-use crate::explanation::{Cause, Certainty, Explanation, Preemption};
+use crate::explanation::{Cause, Certainty, Explanation, Preemption, Room};
 
 /// What the scheduler says, what it means, and what helps. The first that fits is the one: what stands against every node
 /// comes before what stands against some.
-const REASONS: [(&str, &str, &str); 25] = [
+const REASONS: [(&str, &str, &str); 26] = [
     (
         "unbound immediate PersistentVolumeClaims",
         "a PersistentVolumeClaim of it is not bound",
@@ -86,6 +86,11 @@ const REASONS: [(&str, &str, &str); 25] = [
         "See whether the pods that it wants to be near run, and have room beside them.",
     ),
     (
+        "topology spread constraints (missing required label)",
+        "no node has the label that its topology spread constraints count by",
+        "Give the nodes the label of topologyKey, or correct topologyKey in its topologySpreadConstraints.",
+    ),
+    (
         "topology spread constraints",
         "its topology spread constraints allow no node",
         "Raise maxSkew of its topologySpreadConstraints, use ScheduleAnyway, or make room in the domain with the fewest \
@@ -122,6 +127,9 @@ pub(super) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
     }
     let event = case.events(&["FailedScheduling"]).next().map(|event| event.message.clone());
     let Some(message) = case.pod.message.clone().or(event) else {
+        if let Some(awaits) = claims_awaited(case) {
+            return Some(awaits);
+        }
         return Some(
             case.explain(Cause::Cluster, Certainty::Possible, "no scheduler has said why it waits").with_action(
                 ActionCode::Watch,
@@ -152,14 +160,16 @@ pub(super) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
 fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let reasons = clauses(message);
     let fit = REASONS.iter().find(|(words, ..)| reasons.iter().any(|reason| reason.contains(words)));
-    let what = match fit {
+    let room = case.pod.room.as_ref();
+    let meaning = room.and_then(|room| room.problem.as_deref()).or(fit.map(|(_, what, _)| *what));
+    let what = match meaning {
         // The scheduler's own counts say how many nodes lack what.
-        Some((_, what, _)) => format!("no node can take it: {what} ({})", reasons.join("; ")),
+        Some(what) => format!("no node can take it: {what} ({})", reasons.join("; ")),
         None => "no node can take it yet".to_owned(),
     };
-    let room = case.pod.room.as_ref();
     let action = match room.filter(|room| !room.changes.is_empty()) {
-        Some(room) => format!("One of these would let it start: {}.", room.changes.join("; ")),
+        Some(Room { changes, needs_all: true, .. }) => format!("It cannot start before this: {}.", changes.join("; ")),
+        Some(Room { changes, .. }) => format!("One of these would let it start: {}.", changes.join("; ")),
         None => fit
             .map_or("The scheduler's message says why; see below what was found of each GPU node.", |(.., action)| {
                 action
@@ -171,6 +181,22 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         .with_evidence([format!("scheduler: {message}")])
         .with_evidence(no_preemption(&case.pod.preemption, message))
         .with_action(ActionCode::Watch, action)
+}
+
+/// A pod that the scheduler does not look at before its claims exist: of that it says nothing.
+fn claims_awaited(case: &Case<'_>) -> Option<Explanation> {
+    let names = &case.pod.claims_awaited;
+    (!names.is_empty()).then(|| {
+        let names = names.join(", ");
+        let what = format!("the scheduler has not looked at it, as where a ResourceClaim does not exist: {names}");
+        case.explain(Cause::Cluster, Certainty::Possible, what).with_action(
+            ActionCode::Watch,
+            format!(
+                "See whether these exist (kubectl get resourceclaims,resourceclaimtemplates -n {}).",
+                case.pod.namespace
+            ),
+        )
+    })
 }
 
 /// Why the pod's priority makes no room for it, where the scheduler speaks of that.
@@ -195,10 +221,14 @@ fn missing_claim(message: &str) -> Option<String> {
     rest.trim_start().starts_with("not found").then(|| name.to_owned())
 }
 
+/// What follows the reasons of the nodes in the scheduler's message.
+const ENDS: [&str; 5] =
+    [". preemption:", ". Preemption", ". no new claims to deallocate", ". still not schedulable", ". not found"];
+
 /// `0/4 nodes are available: 1 Insufficient memory, 3 node(s) had untolerated taint {a: b}. preemption: …` → its two reasons.
 fn clauses(message: &str) -> Vec<String> {
     let reasons = message.split_once("nodes are available: ").map_or(message, |(_, rest)| rest);
-    let end = [". preemption:", ". no new claims", ". Preemption"].iter().filter_map(|mark| reasons.find(mark)).min();
+    let end = ENDS.iter().filter_map(|mark| reasons.find(mark)).min();
     let reasons = reasons[..end.unwrap_or(reasons.len())].trim_end_matches('.');
     let mut clauses: Vec<String> = Vec::new();
     for part in reasons.split(", ") {
@@ -221,6 +251,9 @@ mod tests {
             preemption: 0/4 nodes are available: 4 Preemption is not helpful for scheduling.";
         assert_eq!(clauses(message), ["1 Insufficient memory", "3 node(s) had untolerated taint {a: b, c}"]);
         assert_eq!(clauses("0/1 nodes are available: 1 Insufficient cpu."), ["1 Insufficient cpu"]);
+        let newer = "0/1 nodes are available: 1 cannot allocate all claims. still not schedulable, preemption: 0/1 nodes are \
+            available: 1 Preemption is not helpful for scheduling.";
+        assert_eq!(clauses(newer), ["1 cannot allocate all claims"]);
         assert_eq!(clauses("x"), ["x"]);
     }
 

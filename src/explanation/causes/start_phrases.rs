@@ -66,7 +66,7 @@ impl Names {
         // Lower case of ASCII letters keeps the places of all characters.
         let at = message.to_ascii_lowercase().find(self.after)? + self.after.len();
         let rest = &message[at..];
-        let name = rest[..rest.find(self.until).unwrap_or(rest.len())].trim_matches([' ', ':', ',']);
+        let name = rest[..rest.find(self.until).unwrap_or(rest.len())].trim_matches([' ', ':', ',', '"']);
         (!name.is_empty()).then(|| crate::text::clean(name, MAX_NAME))
     }
 }

@@ -37,6 +37,9 @@ pub struct Candidate {
     /// Of each resource that the pod requests: what is free, and what the node has for pods.
     #[serde(skip)]
     pub(crate) free: BTreeMap<String, Free>,
+    /// GPU resources that the node offers.
+    #[serde(skip)]
+    pub(crate) offers: Vec<String>,
 }
 
 /// What keeps a pod from a node, apart from resources.
@@ -90,7 +93,10 @@ pub(crate) fn candidate(pod: &Pod, node: &Node, wanted: &Amounts, held: &Held, s
     let free = free_of(allocatable, wanted, held);
     let (short, lacking) = by_resources(&free, wanted);
     against.extend(short);
-    Candidate { node: node.name_any(), against, held_by: holders(held, &lacking), obstacles, free }
+    let all = allocatable.map(requests::amounts).unwrap_or_default();
+    let offers = all.into_iter().filter(|(name, amount)| is_gpu_resource(name) && *amount > 0);
+    let offers = offers.map(|(name, _)| name).collect();
+    Candidate { node: node.name_any(), against, held_by: holders(held, &lacking), obstacles, free, offers }
 }
 
 fn obstacles(pod: &Pod, node: &Node, said: Option<&str>) -> Vec<Obstacle> {

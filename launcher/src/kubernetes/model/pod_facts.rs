@@ -69,8 +69,22 @@ pub(crate) fn of(pod: &Pod) -> PodFacts {
         runtime_handler: None,
         preemption,
         room: None,
+        claims_awaited: claims_awaited(pod),
         not_created_by: None,
     }
+}
+
+/// Claims that it names, and templates of which no claim was made for it yet.
+fn claims_awaited(pod: &Pod) -> Vec<String> {
+    let made = pod.status.iter().flat_map(|status| status.resource_claim_statuses.iter().flatten());
+    let made: Vec<&str> =
+        made.filter(|made| made.resource_claim_name.is_some()).map(|made| made.name.as_str()).collect();
+    let claims = pod.spec.iter().flat_map(|spec| spec.resource_claims.iter().flatten());
+    let names = claims.filter(|claim| !made.contains(&claim.name.as_str())).filter_map(|claim| {
+        let of_template = claim.resource_claim_template_name.as_ref().map(|name| format!("claim of template {name}"));
+        claim.resource_claim_name.as_ref().map(|name| format!("claim {name}")).or(of_template)
+    });
+    names.map(|name| clean(&name, NAME_CAP)).take(MAX_GATES).collect()
 }
 
 /// A pod that `controller` could not create: there is its name, and what the controller's events say.

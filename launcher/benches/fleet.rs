@@ -20,13 +20,13 @@ const CONCURRENCY: usize = 32;
 /// Time that a pod takes to start there.
 const START: Duration = Duration::from_secs(1);
 /// How much longer than the ideal the fan-out may take.
-const MOST_TIMES_IDEAL: f64 = 1.25;
+const MAX_TIMES_IDEAL: f64 = 1.25;
 /// The large cluster.
 const LARGE_NODES: usize = 5_000;
 /// Its pods.
 const LARGE_PODS: usize = 50_000;
 /// Resident memory of the launcher there.
-const MOST_MIB: u64 = 64;
+const MAX_MIB: u64 = 64;
 
 struct Ran {
     answer: Value,
@@ -112,8 +112,8 @@ async fn fan_out(directory: &Path, broken: &mut Vec<String>) {
         show(&format!("{tool}: {NODES} nodes, {CONCURRENCY} at a time, ideal {ideal:.2} s"), &ran);
         let times = ran.time.as_secs_f64() / ideal;
         println!("    {times:.2} x ideal; totals {}", ran.answer["totals"]);
-        if times > MOST_TIMES_IDEAL {
-            broken.push(format!("{tool} took {times:.2} x the ideal, more than {MOST_TIMES_IDEAL}"));
+        if times > MAX_TIMES_IDEAL {
+            broken.push(format!("{tool} took {times:.2} x the ideal, more than {MAX_TIMES_IDEAL}"));
         }
         let read = ran.answer["totals"]["read"].as_u64();
         if read != Some(NODES as u64) || !cluster.pods("gpu-syringe").is_empty() {
@@ -163,8 +163,8 @@ async fn large(directory: &Path, broken: &mut Vec<String>) {
     for args in calls {
         let ran = run(directory, &cluster, args).await;
         show(&args.join(" "), &ran);
-        if let Some(peak) = ran.peak_mib.filter(|peak| *peak > MOST_MIB) {
-            broken.push(format!("{} had {peak} MiB resident, more than {MOST_MIB}", args[0]));
+        if let Some(peak) = ran.peak_mib.filter(|peak| *peak > MAX_MIB) {
+            broken.push(format!("{} had {peak} MiB resident, more than {MAX_MIB}", args[0]));
         }
         if ran.bytes > 80_000 {
             broken.push(format!("{} answered with {} bytes", args[0], ran.bytes));

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::error::Failure;
 use crate::settings::Settings;
 use crate::settings::file::FileValues;
-use crate::settings::shown::{self, Shown};
+use crate::settings::shown::{self, SettingValue};
 use crate::tools::analyze_xid_errors::XidArgs;
 use crate::tools::diagnose_gpu_node::DiagnoseArgs;
 use crate::tools::explain_gpu_pod::ExplainArgs;
@@ -80,7 +80,7 @@ pub(crate) struct AuditArgs {
 
 /// A tool that changes something, and whether whoever types it agrees beforehand.
 #[derive(Args, Debug)]
-pub(crate) struct Agreed<A: Args> {
+pub(crate) struct ActionArgs<A: Args> {
     #[command(flatten)]
     pub(crate) args: A,
     /// Agree to the plan without seeing it
@@ -117,13 +117,13 @@ pub(crate) enum ToolCommand {
     /// How the GPUs of a node are connected
     InspectTopology(NodeArgs),
     /// End a process on a GPU (needs --mode operator)
-    KillGpuProcess(Agreed<KillArgs>),
+    KillGpuProcess(ActionArgs<KillArgs>),
     /// Reset a GPU (needs --mode operator)
-    ResetGpu(Agreed<ResetArgs>),
+    ResetGpu(ActionArgs<ResetArgs>),
 }
 
 /// Understands the words, with the settings file below them. Ends the program for `--help` and for words that make no sense.
-pub(crate) fn read(words: &[OsString]) -> Result<(Cli, Vec<Shown>), Failure> {
+pub(crate) fn read(words: &[OsString]) -> Result<(Cli, Vec<SettingValue>), Failure> {
     let settings = Settings::augment_args(clap::Command::new("settings"));
     let file = FileValues::find(words, &settings)?;
     let matches = file.as_defaults(Cli::command()).get_matches_from(words);
@@ -136,7 +136,7 @@ impl ToolCommand {
     /// Whether `--yes` was typed.
     pub(crate) fn says_yes(&self) -> bool {
         match self {
-            Self::KillGpuProcess(Agreed { yes, .. }) | Self::ResetGpu(Agreed { yes, .. }) => *yes,
+            Self::KillGpuProcess(ActionArgs { yes, .. }) | Self::ResetGpu(ActionArgs { yes, .. }) => *yes,
             _ => false,
         }
     }
@@ -144,7 +144,7 @@ impl ToolCommand {
     /// The API server that must be meant.
     pub(crate) fn server(&self) -> Option<String> {
         match self {
-            Self::KillGpuProcess(Agreed { server, .. }) | Self::ResetGpu(Agreed { server, .. }) => server.clone(),
+            Self::KillGpuProcess(ActionArgs { server, .. }) | Self::ResetGpu(ActionArgs { server, .. }) => server.clone(),
             _ => None,
         }
     }
@@ -164,10 +164,10 @@ impl ToolCommand {
             Self::ExplainGpuPod(args) => (explain_gpu_pod::ExplainGpuPod::NAME, serde_json::to_value(args)),
             Self::SnapshotEcc(args) => (snapshot_ecc::SnapshotEcc::NAME, serde_json::to_value(args)),
             Self::InspectTopology(args) => (inspect_topology::InspectTopology::NAME, serde_json::to_value(args)),
-            Self::KillGpuProcess(Agreed { args, .. }) => {
+            Self::KillGpuProcess(ActionArgs { args, .. }) => {
                 (kill_gpu_process::KillGpuProcess::NAME, serde_json::to_value(args))
             }
-            Self::ResetGpu(Agreed { args, .. }) => (reset_gpu::ResetGpu::NAME, serde_json::to_value(args)),
+            Self::ResetGpu(ActionArgs { args, .. }) => (reset_gpu::ResetGpu::NAME, serde_json::to_value(args)),
             Self::AnalyzeXidErrors(args) => (analyze_xid_errors::AnalyzeXidErrors::NAME, serde_json::to_value(args)),
         }
     }

@@ -11,19 +11,19 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{self, Cli, Command, Output};
 use crate::audit;
 use crate::call::Call;
-use crate::consent::{Ask, Consent, SaidYes, Terminal};
+use crate::consent::{Prompt, Consent, AlwaysYes, Terminal};
 use crate::error::Failure;
 use crate::kubernetes::Contexts;
 use crate::mcp::{Server, serve};
 use crate::probe::{self, OnPhase, Prober, SETTLE_TIME};
-use crate::settings::shown::{self, Shown};
+use crate::settings::shown::{self, SettingValue};
 use crate::settings::{Mode, Settings};
 use crate::tools::{self, Rendered};
 
 /// The command failed.
 const FAILED: u8 = 1;
 /// The same in operator mode: the program waits for a running action.
-const ACTION_SETTLE_TIME: Duration = tools::MOST_ACTION_TIME.saturating_add(SETTLE_TIME);
+const ACTION_SETTLE_TIME: Duration = tools::MAX_ACTION_TIME.saturating_add(SETTLE_TIME);
 /// How long a cancelled call may take for its message, once its pods are deleted.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
@@ -142,7 +142,7 @@ async fn dispatch(
             }
         }
         Command::Tool(command) => {
-            let ask: Arc<dyn Ask> = if command.says_yes() { Arc::new(SaidYes) } else { Arc::new(Terminal) };
+            let ask: Arc<dyn Prompt> = if command.says_yes() { Arc::new(AlwaysYes) } else { Arc::new(Terminal) };
             let server = command.server();
             let (name, args) = command.into_call();
             let args = args.map_err(|error| Failure::new("Reading the arguments", error, "Please report this."))?;
@@ -256,12 +256,12 @@ fn clear_phase() {
     }
 }
 
-fn config_text(shown: &[Shown], json: bool) -> String {
+fn config_text(shown: &[SettingValue], json: bool) -> String {
     if json { shown::json(shown).to_string() } else { shown::text(shown) }
 }
 
-fn swept_text(swept: &crate::probe::Swept, json: bool, namespace: &str) -> String {
-    let crate::probe::Swept { removed, kept, failed } = swept;
+fn swept_text(swept: &crate::probe::SweepResult, json: bool, namespace: &str) -> String {
+    let crate::probe::SweepResult { removed, kept, failed } = swept;
     if json {
         return serde_json::json!({ "namespace": namespace, "removed": removed, "kept": kept, "failed": failed })
             .to_string();

@@ -25,7 +25,7 @@ use crate::task::Task;
 /// This program's file, whatever its name is and whether it still has one.
 const PROGRAM: &str = "/proc/self/exe";
 /// Largest task: paths and names.
-const MOST_BYTES: u64 = 64 * 1024;
+const MAX_BYTES: u64 = 64 * 1024;
 
 /// The command that carries out `task`. Its standard input is taken; the outputs are the caller's to choose.
 ///
@@ -50,7 +50,7 @@ pub(crate) fn task() -> Option<Task> {
         return None;
     }
     let mut text = Vec::new();
-    stdin.lock().take(MOST_BYTES).read_to_end(&mut text).ok()?;
+    stdin.lock().take(MAX_BYTES).read_to_end(&mut text).ok()?;
     serde_json::from_slice(&text).ok()
 }
 

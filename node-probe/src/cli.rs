@@ -17,7 +17,7 @@ use crate::request::{Files, Request};
 use crate::section::SectionName;
 
 /// Longest GPU UUID that is taken; NVIDIA's have 40 characters, those of MIG devices up to 60.
-const LONGEST_UUID: usize = 80;
+const MAX_UUID: usize = 80;
 
 /// Reads the GPUs of this node, prints one JSON document on standard output and exits.
 ///
@@ -279,7 +279,7 @@ impl FromStr for GpuUuid {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
         let known = text.starts_with("GPU-") || text.starts_with("MIG-");
-        if known && text.len() <= LONGEST_UUID && text.bytes().all(plain) {
+        if known && text.len() <= MAX_UUID && text.bytes().all(plain) {
             return Ok(Self(text.to_owned()));
         }
         Err("a GPU UUID looks like GPU-5b2c0a4e-….")

@@ -16,7 +16,7 @@ use syringe_core::report::Problem;
 pub(crate) const SMALL: usize = 64 * 1024;
 
 /// Entries of one directory that are looked at. `/proc` of a large node has some ten thousand.
-const MOST_ENTRIES: usize = 100_000;
+const MAX_ENTRIES: usize = 100_000;
 
 /// Opens for reading without ever waiting: a FIFO or a device answers at once.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
@@ -69,7 +69,7 @@ pub(crate) fn hex(path: &Path) -> Option<u32> {
 /// The names in a directory, sorted.
 pub(crate) fn names(folder: &Path) -> io::Result<Vec<String>> {
     let mut names: Vec<String> = fs::read_dir(folder)?
-        .take(MOST_ENTRIES)
+        .take(MAX_ENTRIES)
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .collect();
     names.sort_unstable();

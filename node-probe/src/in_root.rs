@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use crate::files;
 
 /// The kernel's own limit on links in one path.
-const MOST_LINKS: u32 = 40;
+const MAX_LINKS: u32 = 40;
 
 const HANDLE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
@@ -90,7 +90,7 @@ impl Root {
                     let stat = statat(&next, "", AtFlags::EMPTY_PATH)?;
                     if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
                         links += 1;
-                        if links > MOST_LINKS {
+                        if links > MAX_LINKS {
                             return Err(Errno::LOOP.into());
                         }
                         let target = readlinkat(&next, "", Vec::new())?;

@@ -13,7 +13,7 @@ use rustix::thread::{
 /// `nobody`: owns nothing.
 const NOBODY: u32 = 65_534;
 /// Capabilities that a kernel may have: the sets have 64 bits.
-const MOST_CAPABILITIES: u32 = 64;
+const MAX_CAPABILITIES: u32 = 64;
 
 /// Makes this process `nobody` without any capability, and without a way to get one again. Linux keeps all of this for each
 /// thread, so it must be called while there is only one.
@@ -22,7 +22,7 @@ const MOST_CAPABILITIES: u32 = 64;
 ///
 /// Where anything of it could not be given up. Then nothing must be run.
 pub(crate) fn drop_all() -> io::Result<()> {
-    for number in 0..MOST_CAPABILITIES {
+    for number in 0..MAX_CAPABILITIES {
         // Refused to who has none left to give up, and for numbers that this kernel does not know.
         let _ = remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number));
     }

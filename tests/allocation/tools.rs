@@ -6,7 +6,7 @@ use clap::Parser;
 use demo_cluster::{Cluster, Fixture};
 use gpu_syringe::Failure;
 use gpu_syringe::call::Call;
-use gpu_syringe::consent::{Consent, NobodyToAsk};
+use gpu_syringe::consent::{Consent, NoPrompt};
 use gpu_syringe::kubernetes::Contexts;
 use gpu_syringe::probe::{OnPhase, Prober};
 use gpu_syringe::settings::{Mode, Settings};
@@ -38,7 +38,7 @@ impl Bench {
         let settings = Arc::new(flags.settings);
         let contexts = Arc::new(Contexts::given(cluster.kubeconfig(), None));
         let prober = Prober::new(settings.clone(), CancellationToken::new());
-        let call = Call::new(settings, contexts, prober, Consent::new(Arc::new(NobodyToAsk), Arc::default()));
+        let call = Call::new(settings, contexts, prober, Consent::new(Arc::new(NoPrompt), Arc::default()));
         Self { cluster, call }
     }
 

@@ -8,7 +8,7 @@ use demo_cluster::{Cluster, Fixture, NodeFixture, Timing, Userland, workloads_of
 use gpu_syringe::Failure;
 use gpu_syringe::audit::Audit;
 use gpu_syringe::call::Call;
-use gpu_syringe::consent::{Consent, SaidYes};
+use gpu_syringe::consent::{Consent, AlwaysYes};
 use gpu_syringe::kubernetes::Contexts;
 use gpu_syringe::probe::{OnPhase, Prober};
 use gpu_syringe::settings::Settings;
@@ -105,7 +105,7 @@ impl Launcher {
     pub(crate) async fn call(&self, tool: &str, args: Value) -> Result<Value, Failure> {
         let tools = tools::all(self.settings.mode);
         let entry = tools.iter().find(|entry| entry.name == tool).unwrap();
-        let consent = Consent::new(Arc::new(SaidYes), Arc::default());
+        let consent = Consent::new(Arc::new(AlwaysYes), Arc::default());
         let call = Call::new(self.settings.clone(), self.contexts.clone(), self.prober.clone(), consent);
         entry
             .call(Call { cancel: self.cancel.clone(), on_phase: self.on_phase.clone(), ..call }, args)

@@ -9,7 +9,7 @@ use crate::kubernetes::read::api_only_facts::ApiOnlyFacts;
 use crate::reading::probe_note::ProbeNote;
 
 /// Findings in one answer. The rest is counted: more than this is read by nobody.
-const MOST_FINDINGS: usize = 40;
+const MAX_FINDINGS: usize = 40;
 
 /// An answer about one node. `T` is the tool's own section.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -83,8 +83,8 @@ impl<T> Answer<T> {
             unknown,
             kernel_log,
         } = diagnosis;
-        let omitted = findings.len().saturating_sub(MOST_FINDINGS);
-        findings.truncate(MOST_FINDINGS);
+        let omitted = findings.len().saturating_sub(MAX_FINDINGS);
+        findings.truncate(MAX_FINDINGS);
         Self {
             verdict,
             summary,

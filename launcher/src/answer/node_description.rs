@@ -20,12 +20,12 @@ use crate::kubernetes::model::resources::Unit;
 use crate::kubernetes::read::events::NodeEvent;
 use crate::kubernetes::read::node_view::NodeView;
 use crate::reading::probe_note::ProbeNote;
-use crate::reading::read_node::Read;
+use crate::reading::read_node::NodeReading;
 
 /// Bytes of all pods of one answer.
-const MOST_POD_BYTES: usize = 16_000;
+const MAX_POD_BYTES: usize = 16_000;
 /// Findings of one answer: the worst. `diagnose_gpu_node` has all.
-const MOST_FINDINGS: usize = 10;
+const MAX_FINDINGS: usize = 10;
 
 /// The answer.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -141,7 +141,7 @@ impl NodeDescription {
         let resources = view.uses();
         let (capacity, allocatable) = node_gpus::offers(node, view.dra.as_ref());
         let mut pods = view.rows();
-        let omitted = byte_budget::truncate(&mut pods, MOST_POD_BYTES);
+        let omitted = byte_budget::truncate(&mut pods, MAX_POD_BYTES);
         let total_gpus = view.physical_gpus(&resources);
         let (allocated_gpus, available_gpus) = touched(&resources, total_gpus).unzip();
         Self {
@@ -177,8 +177,8 @@ impl NodeDescription {
     }
 
     /// The half that the probe saw.
-    pub(crate) fn add(&mut self, read: Read) {
-        let Read { report, diagnosis, note, live: _ } = read;
+    pub(crate) fn add(&mut self, read: NodeReading) {
+        let NodeReading { report, diagnosis, note, live: _ } = read;
         let summary = &mut self.summary;
         // A device plugin that does not run offers none of those that are there.
         let found = found_gpus(&report.sections);
@@ -215,9 +215,9 @@ impl NodeDescription {
         };
         self.gpus = health.gpus.into_iter().map(row).collect();
         self.findings = diagnosis.findings;
-        let omitted = self.findings.len().saturating_sub(MOST_FINDINGS);
+        let omitted = self.findings.len().saturating_sub(MAX_FINDINGS);
         self.findings_omitted = (omitted > 0).then_some(omitted);
-        self.findings.truncate(MOST_FINDINGS);
+        self.findings.truncate(MAX_FINDINGS);
         self.unknown.extend(diagnosis.unknown);
         self.summary.text = diagnosis.summary;
         self.probe = Some(note);

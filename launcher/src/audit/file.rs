@@ -12,7 +12,7 @@ use crate::user_dirs::state_dir;
 /// Name of the file.
 const FILE: &str = "audit.jsonl";
 /// Size at which the file is rotated: some ten thousand lines.
-const MOST_BYTES: u64 = 5 << 20;
+const MAX_BYTES: u64 = 5 << 20;
 /// Number of rotated files.
 const KEPT: u32 = 5;
 
@@ -48,7 +48,7 @@ impl Audit {
         let mut text = serde_json::to_vec(&Line { time: Some(Timestamp::now()), ..line.clone() })?;
         text.push(b'\n');
         let mut file = open_to_append(path)?;
-        if file.metadata()?.len() >= MOST_BYTES {
+        if file.metadata()?.len() >= MAX_BYTES {
             rotate(path);
             drop(file);
             file = open_to_append(path)?;
@@ -152,7 +152,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let audit = Audit::at(folder.path());
         audit.write(&line("old")).expect("it can be written");
-        let filler = vec![b'\n'; usize::try_from(MOST_BYTES).expect("fits")];
+        let filler = vec![b'\n'; usize::try_from(MAX_BYTES).expect("fits")];
         let mut file = OpenOptions::new().append(true).open(folder.path().join(FILE)).expect("there");
         file.write_all(&filler).expect("it can be written");
         audit.write(&line("new")).expect("it can be written");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Failures in a row after which a node is skipped.
-const MOST_FAILURES: u32 = 2;
+const MAX_FAILURES: u32 = 2;
 /// For how long.
 const PAUSE: Duration = Duration::from_secs(60);
 
@@ -29,7 +29,7 @@ impl FailureBackoff {
         let known = self.lock();
         let failures = known.get(&(server.to_owned(), node.to_owned()))?;
         let ago = now.saturating_duration_since(failures.last);
-        let paused = failures.count >= MOST_FAILURES && ago < PAUSE;
+        let paused = failures.count >= MAX_FAILURES && ago < PAUSE;
         paused.then(|| format!("failed {} times in a row: {}", failures.count, failures.why))
     }
 

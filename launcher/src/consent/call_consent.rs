@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::ask::{Ask, Asked, HostAnswer, Pending};
+use super::prompt::{Prompt, ConsentAnswer, HostAnswer, Pending};
 use super::tokens::Tokens;
 
 /// How one call gets its consent.
 #[derive(Clone)]
 pub struct Consent {
-    ask: Arc<dyn Ask>,
+    ask: Arc<dyn Prompt>,
     tokens: Arc<Tokens>,
     answer: Option<HostAnswer>,
     pending: Arc<Mutex<Option<Pending>>>,
@@ -16,7 +16,7 @@ pub struct Consent {
 
 impl Consent {
     /// Consent by asking `ask`, or by a token if nobody can be asked.
-    pub fn new(ask: Arc<dyn Ask>, tokens: Arc<Tokens>) -> Self {
+    pub fn new(ask: Arc<dyn Prompt>, tokens: Arc<Tokens>) -> Self {
         Self { ask, tokens, answer: None, pending: Arc::default() }
     }
 
@@ -31,7 +31,7 @@ impl Consent {
     }
 
     /// Asks.
-    pub async fn ask(&self, plan: &str) -> Asked {
+    pub async fn ask(&self, plan: &str) -> ConsentAnswer {
         self.ask.ask(plan).await
     }
 

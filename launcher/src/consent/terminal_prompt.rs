@@ -5,18 +5,18 @@ use std::io::{BufRead, IsTerminal, Write};
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
-use super::ask::{Ask, Asked};
+use super::prompt::{Prompt, ConsentAnswer};
 use super::tokens::LIFETIME;
 
 /// Asks on the terminal of the command.
 pub struct Terminal;
 
-impl Ask for Terminal {
-    fn ask<'a>(&'a self, plan: &'a str) -> BoxFuture<'a, Asked> {
+impl Prompt for Terminal {
+    fn ask<'a>(&'a self, plan: &'a str) -> BoxFuture<'a, ConsentAnswer> {
         let plan = plan.to_owned();
         Box::pin(async move {
             if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-                return Asked::No("standard input is not a terminal; agree beforehand with --yes".to_owned());
+                return ConsentAnswer::No("standard input is not a terminal; agree beforehand with --yes".to_owned());
             }
             let read = tokio::task::spawn_blocking(move || {
                 let _ = write!(std::io::stderr(), "\r\x1b[2K{plan}\n\nDo this? Type yes: ");
@@ -25,9 +25,9 @@ impl Ask for Terminal {
             });
             // The reading thread cannot be cancelled: it ends with the program.
             match timeout(LIFETIME, read).await {
-                Err(_) => Asked::No(format!("there was no answer within {} s", LIFETIME.as_secs())),
-                Ok(Ok(Ok(line))) if line.trim().eq_ignore_ascii_case("yes") => Asked::Yes("user (terminal)"),
-                Ok(_) => Asked::No("the answer was not yes".to_owned()),
+                Err(_) => ConsentAnswer::No(format!("there was no answer within {} s", LIFETIME.as_secs())),
+                Ok(Ok(Ok(line))) if line.trim().eq_ignore_ascii_case("yes") => ConsentAnswer::Yes("user (terminal)"),
+                Ok(_) => ConsentAnswer::No("the answer was not yes".to_owned()),
             }
         })
     }

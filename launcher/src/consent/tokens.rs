@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 /// How long a token is valid: enough to read the plan, too short for the node to change much.
 pub const LIFETIME: Duration = Duration::from_secs(120);
 /// Limit on open tokens. Beyond it the oldest is dropped.
-const MOST: usize = 64;
+const MAX_TOKENS: usize = 64;
 /// Bytes of a token: cannot be guessed.
 const BYTES: usize = 16;
 
@@ -52,7 +52,7 @@ impl Tokens {
         let now = (self.clock)();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, granted| granted.until > now);
-        if open.len() >= MOST
+        if open.len() >= MAX_TOKENS
             && let Some(oldest) = open.iter().min_by_key(|(_, granted)| granted.until).map(|(token, _)| token.clone())
         {
             open.remove(&oldest);
@@ -129,8 +129,8 @@ mod tests {
     #[test]
     fn the_number_of_open_tokens_is_bounded() {
         let (tokens, _) = tokens();
-        let all: Vec<String> = (0..MOST + 10).map(|_| tokens.give("a".into(), "").expect("randomness")).collect();
-        assert_eq!(tokens.open.lock().expect("ours").len(), MOST);
+        let all: Vec<String> = (0..MAX_TOKENS + 10).map(|_| tokens.give("a".into(), "").expect("randomness")).collect();
+        assert_eq!(tokens.open.lock().expect("ours").len(), MAX_TOKENS);
         assert!(tokens.redeem(all.last().expect("some"), "a").is_ok());
     }
 }

@@ -7,7 +7,7 @@ use crate::answer::node_names::Names;
 use crate::fleet::row::Row;
 
 /// Nodes of a model below which nothing is usual.
-const FEWEST: usize = 3;
+const MIN_NODES: usize = 3;
 /// A GPU is hot beside its like when it is this much above the median of the nodes' hottest GPUs …
 const HOTTER_BY_CELSIUS: i32 = 15;
 /// … and at least this hot: an idle neighbour makes nothing hot.
@@ -34,7 +34,7 @@ pub(crate) fn groups(rows: &[Row]) -> Vec<Group> {
 pub(crate) fn outliers(rows: &[Row]) -> Vec<(Outlier, Vec<String>)> {
     let mut outliers = Vec::new();
     for (model, rows) in by_model(rows) {
-        if rows.len() < FEWEST {
+        if rows.len() < MIN_NODES {
             continue;
         }
         for name in traits(&rows) {

@@ -10,7 +10,7 @@ use syringe_core::facts::topology::Topology;
 use syringe_core::report::Section;
 
 use crate::kubernetes::model::node_gpus;
-use crate::reading::read_node::Read;
+use crate::reading::read_node::NodeReading;
 
 /// A node that was read.
 #[derive(Clone, Debug)]
@@ -35,8 +35,8 @@ pub(crate) struct Row {
 }
 
 /// Makes the row of a node.
-pub(crate) fn of(node: &k8s_openapi::api::core::v1::Node, read: Read) -> Row {
-    let Read { report, diagnosis, note, live: _ } = read;
+pub(crate) fn of(node: &k8s_openapi::api::core::v1::Node, read: NodeReading) -> Row {
+    let NodeReading { report, diagnosis, note, live: _ } = read;
     let sections = report.sections;
     let (inventory, telemetry, topology) = (
         Section::into_data(sections.inventory),

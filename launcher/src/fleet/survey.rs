@@ -13,7 +13,7 @@ use crate::kubernetes::model::{node_gpus, node_labels};
 use crate::kubernetes::read::nodes;
 
 /// Pods that are left, in one failure. The rest is counted.
-const MOST_LEFT: usize = 5;
+const MAX_LEFT: usize = 5;
 
 /// The nodes that a call selects.
 pub(crate) struct NodeSelection<'a> {
@@ -106,9 +106,9 @@ fn common_failure(outcomes: &[(String, Outcome<row::Row>)]) -> Option<Failure> {
 
 /// The first few of what is left, and how many more there are.
 fn some_of(left: &[&str]) -> Option<String> {
-    let more = left.len().checked_sub(MOST_LEFT).filter(|more| *more > 0);
+    let more = left.len().checked_sub(MAX_LEFT).filter(|more| *more > 0);
     let more = more.map(|more| format!("; and {more} more like these (gpu-syringe sweep removes them)"));
-    let named = left.iter().take(MOST_LEFT).copied().collect::<Vec<_>>().join("; ");
+    let named = left.iter().take(MAX_LEFT).copied().collect::<Vec<_>>().join("; ");
     (!left.is_empty()).then(|| named + &more.unwrap_or_default())
 }
 
@@ -126,7 +126,7 @@ mod tests {
     fn everything_that_is_left_is_told_and_not_the_first_alone() {
         let failure = common_failure(&[failed("no", None, false), failed("no", Some("b"), false)]).expect("alike");
         assert_eq!(failure.left_behind.as_deref(), Some("b"));
-        let many: Vec<_> = (0..MOST_LEFT + 2).map(|_| failed("no", Some("pod"), false)).collect();
+        let many: Vec<_> = (0..MAX_LEFT + 2).map(|_| failed("no", Some("pod"), false)).collect();
         let left = common_failure(&many).and_then(|failure| failure.left_behind).expect("left");
         assert!(left.contains("and 2 more"), "{left}");
     }

@@ -14,13 +14,13 @@ use crate::kubernetes::Connection;
 use crate::kubernetes::model::conditions::is_ready;
 use crate::probe::Phase;
 use crate::reading::read_node;
-use crate::reading::read_node::{KnownNode, Read};
+use crate::reading::read_node::{KnownNode, NodeReading};
 use crate::settings::ProbeMethod;
 
 /// Time of the call that is kept for putting the answer together.
 const KEPT: Duration = Duration::from_secs(1);
 /// With less time left than this no further pod is made: it would be removed before it could answer.
-const LEAST: Duration = Duration::from_secs(3);
+const MIN_TIME: Duration = Duration::from_secs(3);
 
 /// What became of a node.
 pub(crate) enum Outcome<R> {
@@ -55,7 +55,7 @@ impl Walk<'_> {
     pub(crate) async fn visit<R>(
         &self,
         nodes: Vec<Node>,
-        summarise: impl Fn(&Node, Read) -> R + Copy,
+        summarise: impl Fn(&Node, NodeReading) -> R + Copy,
     ) -> Vec<(String, Outcome<R>)> {
         let total = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
         let mut outcomes: Vec<(String, Outcome<R>)> = Vec::new();
@@ -86,11 +86,11 @@ impl Walk<'_> {
         outcomes
     }
 
-    async fn one<R>(&self, quiet: &Call, node: &Node, summarise: impl Fn(&Node, Read) -> R) -> Outcome<R> {
+    async fn one<R>(&self, quiet: &Call, node: &Node, summarise: impl Fn(&Node, NodeReading) -> R) -> Outcome<R> {
         let settings = &self.call.settings;
         let end = self.call.end - KEPT;
         let left = end.saturating_duration_since(Instant::now());
-        if left < LEAST || self.call.cancel.is_cancelled() {
+        if left < MIN_TIME || self.call.cancel.is_cancelled() {
             return Outcome::NotReached;
         }
         if settings.via != ProbeMethod::None

@@ -1,6 +1,6 @@
 //! The MCP server over standard input and output.
 
-mod asking;
+mod elicitation;
 mod definitions;
 mod prompts;
 mod resources;

@@ -16,7 +16,7 @@ use syringe_core::text::tidy;
 use tokio_util::sync::CancellationToken;
 
 use super::definitions::definitions;
-use super::{asking, prompts, resources};
+use super::{elicitation, prompts, resources};
 use crate::call::{Call, FailureBackoff};
 use crate::consent::{Consent, Tokens};
 use crate::error::Failure;
@@ -173,14 +173,14 @@ impl ServerHandler for Server {
             return Err(ErrorData::invalid_params(format!("no tool '{name}'; there are: {}", known.join(", ")), None));
         };
         let (on_phase, all_sent) = progress(context.peer.clone(), context.meta.get_progress_token());
-        let consent = asking::consent(&context, &request, self.tokens.clone());
+        let consent = elicitation::consent(&context, &request, self.tokens.clone());
         let call = self.call(on_phase, context.ct.clone(), consent.clone());
         let arguments = Value::Object(request.arguments.unwrap_or_default());
         let outcome = entry.call(call, arguments).await;
         // No progress after the answer: the protocol wants it so.
         let _ = tokio::time::timeout(PROGRESS_TIME, all_sent).await;
         if let Some(pending) = consent.take_pending() {
-            return asking::input_required(&pending).map(Into::into);
+            return elicitation::input_required(&pending).map(Into::into);
         }
         Ok(result(outcome).into())
     }

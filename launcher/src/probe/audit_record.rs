@@ -14,7 +14,7 @@ use crate::error::Failure;
 use crate::kubernetes::Connection;
 
 /// Longest text in an annotation. Kubernetes allows 256 KiB; nobody reads that much.
-const MOST_ANNOTATION: usize = 1500;
+const MAX_ANNOTATION: usize = 1500;
 
 /// What an action adds to a record.
 #[derive(Clone, Debug, Default)]
@@ -89,7 +89,7 @@ impl Record {
         ];
         entries
             .into_iter()
-            .filter_map(|(name, text)| Some((format!("gpu-syringe.dev/{name}"), clean(&text?, MOST_ANNOTATION))))
+            .filter_map(|(name, text)| Some((format!("gpu-syringe.dev/{name}"), clean(&text?, MAX_ANNOTATION))))
             .collect()
     }
 

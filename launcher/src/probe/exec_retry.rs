@@ -23,7 +23,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(30);
 /// Longest pause at first: most containers start within a second.
 const YOUNG_PAUSE: Duration = Duration::from_millis(60);
 /// Longest pause later.
-const LONGEST_PAUSE: Duration = Duration::from_millis(400);
+const MAX_PAUSE: Duration = Duration::from_millis(400);
 /// A pause is at most this fraction of the time waited so far.
 const PART_OF_WAIT: u32 = 16;
 /// How often the status of the pod is read.
@@ -86,7 +86,7 @@ pub(super) async fn exec(
             }
         }
         sleep(pause).await;
-        let longest = (waiting.elapsed() / PART_OF_WAIT).clamp(YOUNG_PAUSE, LONGEST_PAUSE);
+        let longest = (waiting.elapsed() / PART_OF_WAIT).clamp(YOUNG_PAUSE, MAX_PAUSE);
         pause = (pause * 3 / 2).min(longest);
     }
     if check_pod(context, probe_container).await? {

@@ -23,11 +23,11 @@ const STATUS: u8 = 3;
 const CLOSE: u8 = 255;
 
 /// Limit on standard output: ten times the largest report.
-const MOST_OUTPUT_BYTES: usize = 4 << 20;
+const MAX_OUTPUT_BYTES: usize = 4 << 20;
 /// Message for a command that prints more.
 pub(crate) const FLOOD: &str = "it printed more than 4 MiB, which no report has";
 /// Limit on standard error, which is only quoted in messages.
-const MOST_STDERR_BYTES: usize = 4096;
+const MAX_STDERR_BYTES: usize = 4096;
 /// How long to wait for the status after a complete document. A process that is stuck in the driver never ends.
 const STATUS_GRACE: Duration = Duration::from_secs(2);
 
@@ -175,13 +175,13 @@ impl Output {
     fn take(&mut self, frame: &[u8]) -> Option<Ended> {
         let (channel, data) = frame.split_first()?;
         match *channel {
-            STDOUT if self.stdout.len() + data.len() > MOST_OUTPUT_BYTES => Some(Ended::Refused(FLOOD.to_owned())),
+            STDOUT if self.stdout.len() + data.len() > MAX_OUTPUT_BYTES => Some(Ended::Refused(FLOOD.to_owned())),
             STDOUT => {
                 self.stdout.extend_from_slice(data);
                 None
             }
             STDERR => {
-                let room = MOST_STDERR_BYTES.saturating_sub(self.stderr.len());
+                let room = MAX_STDERR_BYTES.saturating_sub(self.stderr.len());
                 self.stderr.push_str(&String::from_utf8_lossy(&data[..data.len().min(room)]));
                 None
             }
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(output.take(b""), None);
         assert_eq!(output.take(b"\x011}\n"), None);
         assert_eq!((output.stdout.as_slice(), output.stderr.as_str()), (b"{\"a\":1}\n".as_slice(), "warning"));
-        let flood = [vec![1], vec![b' '; super::MOST_OUTPUT_BYTES]].concat();
+        let flood = [vec![1], vec![b' '; super::MAX_OUTPUT_BYTES]].concat();
         assert!(matches!(output.take(&flood), Some(Ended::Refused(_))));
     }
 }

@@ -43,6 +43,6 @@ pub use pod_spec::{CONTAINER, MANAGED_BY, ProbePod};
 pub use prober::Prober;
 pub(crate) use prober::SETTLE_TIME;
 pub(crate) use random_name::random_suffix;
-pub use sweep::Swept;
+pub use sweep::SweepResult;
 pub use target_container::TargetContainer;
 pub use types::{OnPhase, Phase, ProbeRequest, ProbeResult, Timings};

@@ -12,7 +12,7 @@ use super::audit_record::{ActionNote, Record};
 use super::context::ProbeContext;
 use super::owner::Owner;
 use super::runner::{ProberCache, run_probe};
-use super::sweep::{self, Swept};
+use super::sweep::{self, SweepResult};
 use super::types::{OnPhase, ProbeRequest, ProbeResult};
 use super::{delete_pod, pod_lifecycle};
 use crate::audit::Audit;
@@ -131,7 +131,7 @@ impl Prober {
     }
 
     /// Deletes what earlier launchers left in the namespace: our pods whose process is dead, and expired pods.
-    pub async fn sweep(&self, connection: &Connection) -> Result<Swept, Failure> {
+    pub async fn sweep(&self, connection: &Connection) -> Result<SweepResult, Failure> {
         sweep::sweep(connection, &self.settings.namespace, &self.owner, &self.stop).await
     }
 

@@ -26,7 +26,7 @@ const CLOCK_SLACK_SECONDS: i64 = 600;
 
 /// What a sweep did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Swept {
+pub struct SweepResult {
     /// Pods that were deleted.
     pub removed: Vec<String>,
     /// Pods that may belong to calls in progress.
@@ -41,7 +41,7 @@ pub(crate) async fn sweep(
     namespace: &str,
     owner: &Owner,
     stop: &CancellationToken,
-) -> Result<Swept, Failure> {
+) -> Result<SweepResult, Failure> {
     let pods: Api<Pod> = Api::namespaced(connection.client.clone(), namespace);
     let ours = ListParams::default().labels(&format!("app.kubernetes.io/managed-by={MANAGED_BY}"));
     let what = || format!("Listing probe pods in namespace {namespace}");
@@ -49,13 +49,13 @@ pub(crate) async fn sweep(
     // A cluster that does not answer must not delay the end of the program.
     let listing = tokio::select! {
         listing = timeout(LIST_TIME, pods.list(&ours)) => listing,
-        () = async { stop.cancelled().await; sleep(LIST_TIME_AT_END).await } => return Ok(Swept::default()),
+        () = async { stop.cancelled().await; sleep(LIST_TIME_AT_END).await } => return Ok(SweepResult::default()),
     };
     let list = listing
         .map_err(|_| Failure::new(what(), format!("no answer from {} within {LIST_TIME:?}", connection.server), next))?
         .map_err(|error| Failure::new(what(), kube_reason(&error), next))?;
     let now = Timestamp::now();
-    let mut swept = Swept::default();
+    let mut swept = SweepResult::default();
     for pod in &list.items {
         let name = pod.name_any();
         if !is_expired(pod, owner, now) {

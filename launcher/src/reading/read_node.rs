@@ -33,7 +33,7 @@ const LOG_FILES: &str = " The kernel's lines come from log files that its kubele
     since shows only where the driver logged that too (it was loaded again, a GPU was reset).";
 
 /// A node that was read.
-pub(crate) struct Read {
+pub(crate) struct NodeReading {
     pub(crate) report: Report,
     pub(crate) diagnosis: Diagnosis,
     pub(crate) note: ProbeNote,
@@ -52,7 +52,7 @@ pub(crate) struct KnownNode<'a> {
 }
 
 /// What a probe is to read.
-pub(crate) struct Ask {
+pub(crate) struct ReadRequest {
     /// Words after `node-probe`.
     command: Vec<String>,
     /// The container that the question is about.
@@ -61,13 +61,13 @@ pub(crate) struct Ask {
     since: Option<Since>,
 }
 
-impl From<Vec<String>> for Ask {
+impl From<Vec<String>> for ReadRequest {
     fn from(command: Vec<String>) -> Self {
         Self { command, target: None, since: None }
     }
 }
 
-impl Ask {
+impl ReadRequest {
     /// Everything, with a look into one container.
     pub(crate) fn everything_about(target: Option<TargetContainer>) -> Self {
         let command = vec!["all".to_owned()];
@@ -99,8 +99,8 @@ pub(crate) async fn read(
     context: Option<&str>,
     node_name: &str,
     tool: &'static str,
-    ask: impl Into<Ask>,
-) -> Result<Read, Failure> {
+    ask: impl Into<ReadRequest>,
+) -> Result<NodeReading, Failure> {
     let connection = call.within(&looking_at(node_name), call.contexts.connect(context)).await?;
     let kubernetes = look(call, &connection, node_name).await?;
     read_or_ask_kubernetes(call, &connection, &kubernetes, tool, ask).await
@@ -122,8 +122,8 @@ pub(crate) async fn read_or_ask_kubernetes(
     connection: &Connection,
     kubernetes: &Node,
     tool: &'static str,
-    ask: impl Into<Ask>,
-) -> Result<Read, Failure> {
+    ask: impl Into<ReadRequest>,
+) -> Result<NodeReading, Failure> {
     let ask = ask.into();
     let (since, with_log) = (ask.since.clone(), ask.is_of_kernel_log());
     // A node that is not probed has no processes to ask about.
@@ -152,7 +152,7 @@ pub(crate) async fn read_or_ask_kubernetes(
     Ok(read)
 }
 
-impl Read {
+impl NodeReading {
     /// To a node that no probe read: what the log files say that its kubelet serves. `Err`: why it says nothing.
     pub(crate) async fn add_kernel_log(
         &mut self,
@@ -180,8 +180,8 @@ pub(crate) async fn read_known(
     call: &Call,
     known: KnownNode<'_>,
     tool: &'static str,
-    ask: impl Into<Ask>,
-) -> Result<Read, Failure> {
+    ask: impl Into<ReadRequest>,
+) -> Result<NodeReading, Failure> {
     let KnownNode { connection, kubernetes, live, time } = known;
     if call.settings.via == ProbeMethod::None {
         let next_step = "Start gpu-syringe with another --via to probe it.";
@@ -190,7 +190,7 @@ pub(crate) async fn read_known(
     call.settings.may_probe(kubernetes)?;
     nodes::must_be_ready(kubernetes)?;
     let name = kubernetes.name_any();
-    let Ask { command, target, since: _ } = ask.into();
+    let ReadRequest { command, target, since: _ } = ask.into();
     let deadline = time.saturating_sub(KEPT_FOR_REMOVAL);
     let request = ProbeRequest { node: name.clone(), command, tool, target, deadline };
     let (probed, cluster) =
@@ -216,16 +216,16 @@ pub(crate) async fn read_known(
     let mut cluster = ClusterFacts { live_pod_uids, ..cluster };
     container_scope::limit_to_container(&mut report, &mut cluster);
     let diagnosis = diagnosis::diagnose(&report, &cluster);
-    Ok(Read { report, diagnosis, note, live })
+    Ok(NodeReading { report, diagnosis, note, live })
 }
 
 /// A node without a probe: nothing of the hardware is known, and why.
-fn unprobed(connection: &Connection, kubernetes: &Node, why: &str, next_step: &str) -> Read {
+fn unprobed(connection: &Connection, kubernetes: &Node, why: &str, next_step: &str) -> NodeReading {
     let report = api_only::report(why, next_step);
     let diagnosis = diagnosis::diagnose(&report, &node_gpus::cluster_facts(kubernetes));
     let note = format!("No probe ran: {}. The hardware was not checked. {next_step}", why.trim_end_matches('.'));
     let note = ProbeNote::without_probe(&kubernetes.name_any(), &connection.context, note);
-    Read { report, diagnosis, note, live: None }
+    NodeReading { report, diagnosis, note, live: None }
 }
 
 async fn probe(call: &Call, connection: &Connection, request: ProbeRequest) -> Result<ProbeResult, Failure> {

@@ -8,7 +8,7 @@ use super::file::FileValues;
 
 /// One setting as it is in force.
 #[derive(Clone, Debug)]
-pub(crate) struct Shown {
+pub(crate) struct SettingValue {
     name: String,
     values: Vec<String>,
     list: bool,
@@ -16,7 +16,7 @@ pub(crate) struct Shown {
 }
 
 /// Every setting of the command line, in the order of its help.
-pub(crate) fn all(settings: &Command, matches: &ArgMatches, file: &FileValues) -> Vec<Shown> {
+pub(crate) fn all(settings: &Command, matches: &ArgMatches, file: &FileValues) -> Vec<SettingValue> {
     let shown = |arg: &clap::Arg| {
         let id = arg.get_id().as_str();
         let raw = matches.try_get_raw(id).ok().flatten().into_iter().flatten();
@@ -29,14 +29,14 @@ pub(crate) fn all(settings: &Command, matches: &ArgMatches, file: &FileValues) -
             _ => "default".into(),
         };
         let values = raw.map(|value| value.to_string_lossy().into_owned()).collect();
-        Shown { name: id.to_owned(), values, list: matches!(arg.get_action(), clap::ArgAction::Append), source }
+        SettingValue { name: id.to_owned(), values, list: matches!(arg.get_action(), clap::ArgAction::Append), source }
     };
     settings.get_arguments().map(shown).collect()
 }
 
 /// As a JSON object: `{"namespace": {"value": "gpu-syringe", "from": "default"}, …}`.
-pub(crate) fn json(all: &[Shown]) -> Value {
-    let entry = |shown: &Shown| {
+pub(crate) fn json(all: &[SettingValue]) -> Value {
+    let entry = |shown: &SettingValue| {
         let value = match (&shown.values[..], shown.list) {
             (values, true) => json!(values),
             ([], false) => Value::Null,
@@ -49,8 +49,8 @@ pub(crate) fn json(all: &[Shown]) -> Value {
 }
 
 /// As lines for a person, in the words of the settings file.
-pub(crate) fn text(all: &[Shown]) -> String {
-    let line = |shown: &Shown| {
+pub(crate) fn text(all: &[SettingValue]) -> String {
+    let line = |shown: &SettingValue| {
         let quoted: Vec<_> = shown.values.iter().map(|value| format!("{value:?}")).collect();
         let value = match (&quoted[..], shown.list) {
             (values, true) => format!("[{}]", values.join(", ")),

@@ -11,14 +11,14 @@ use crate::answer::node::Answer;
 use crate::call::Call;
 use crate::error::Failure;
 use crate::reading::read_node;
-use crate::reading::read_node::Ask;
+use crate::reading::read_node::ReadRequest;
 use crate::text::node_answer::{foot, head};
 use crate::text::table::{cell, lines, new_table, second};
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
 
 /// Events in one answer: the newest. The rest is counted.
-const MOST_EVENTS: usize = 60;
+const MAX_EVENTS: usize = 60;
 
 /// The tool.
 pub struct AnalyzeXidErrors;
@@ -71,11 +71,11 @@ impl Tool for AnalyzeXidErrors {
 
     async fn call(call: Call, args: XidArgs) -> Result<Self::Answer, Failure> {
         let XidArgs { node_name, since, context } = args;
-        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, Ask::kernel_log(since)).await?;
+        let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, ReadRequest::kernel_log(since)).await?;
         let KernelLog { mut events, mut events_omitted, untrusted_lines, since, events_before, .. } =
             read_node::section(&read.note, "xid", read.report.sections.xid)?;
         let events_before = since.map(|_| events_before);
-        let surplus = events.len().saturating_sub(MOST_EVENTS);
+        let surplus = events.len().saturating_sub(MAX_EVENTS);
         events.drain(..surplus);
         events_omitted += surplus as u64;
         Ok(Answer::new(

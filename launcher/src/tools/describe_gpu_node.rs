@@ -18,7 +18,7 @@ use crate::tools::args::NodeArgs;
 use crate::tools::tool::Tool;
 
 /// Events of one answer: the newest.
-const MOST_EVENTS: usize = 15;
+const MAX_EVENTS: usize = 15;
 
 /// The tool.
 pub struct DescribeGpuNode;
@@ -34,7 +34,7 @@ impl Tool for DescribeGpuNode {
 
     async fn call(call: Call, args: NodeArgs) -> Result<NodeDescription, Failure> {
         let NodeArgs { node_name, context } = args;
-        let what = format!("Looking at node {}", clean(&node_name, names::LONGEST));
+        let what = format!("Looking at node {}", clean(&node_name, names::MAX_LENGTH));
         let connection = call.within(&what, call.contexts.connect(context.as_deref())).await?;
         let (view, events) = tokio::join!(
             call.within(&what, node_view::read(&connection, &node_name)),
@@ -44,8 +44,8 @@ impl Tool for DescribeGpuNode {
         let mut answer = NodeDescription::of(&view, connection.context.clone());
         match events {
             Ok(mut events) => {
-                let omitted = events.len().saturating_sub(MOST_EVENTS);
-                events.truncate(MOST_EVENTS);
+                let omitted = events.len().saturating_sub(MAX_EVENTS);
+                events.truncate(MAX_EVENTS);
                 (answer.events, answer.events_omitted) = (events, (omitted > 0).then_some(omitted));
             }
             Err(failure) => answer.unknown.push(section_unknown("events", &failure)),

@@ -41,7 +41,7 @@ pub struct DiagnoseArgs {
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DiagnosisSection {
     /// Sections that were read, with how well.
-    pub looked_at: Vec<LookedAt>,
+    pub looked_at: Vec<SectionStatus>,
     /// GPUs that NVML or PCI shows.
     pub gpus: u32,
     /// Score of the node, 0 to 100. Absent where nothing was judged.
@@ -61,7 +61,7 @@ pub struct DiagnosisSection {
 
 /// A section that was read.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct LookedAt {
+pub struct SectionStatus {
     /// Its name.
     pub section: &'static str,
     /// How well.
@@ -69,7 +69,7 @@ pub struct LookedAt {
 }
 
 /// Bytes of detail in one answer: 9,000 tokens, so that with the findings it stays within 10,000.
-const MOST_DETAIL_BYTES: usize = 36_000;
+const MAX_DETAIL_BYTES: usize = 36_000;
 
 impl Tool for DiagnoseGpuNode {
     const NAME: &'static str = "diagnose_gpu_node";
@@ -118,7 +118,7 @@ impl Tool for DiagnoseGpuNode {
 
 impl DiagnosisSection {
     fn of(sections: Sections, with_detail: bool) -> Self {
-        let looked_at = sections.statuses().into_iter().map(|(section, status)| LookedAt { section, status }).collect();
+        let looked_at = sections.statuses().into_iter().map(|(section, status)| SectionStatus { section, status }).collect();
         let health = sections.health.clone().and_then(|section| section.data).unwrap_or_default();
         let gpus = u32::try_from(health.gpus.len()).unwrap_or(u32::MAX);
         let affected_gpus = health.gpus.into_iter().filter(|gpu| gpu.status != HealthStatus::Healthy).collect();
@@ -134,7 +134,7 @@ fn detail_of(mut sections: Sections) -> (Option<Value>, Vec<String>) {
     let Ok(Value::Object(mut detail)) = serde_json::to_value(sections) else { return (None, Vec::new()) };
     let mut omitted = Vec::new();
     let size = |value: &Value| value.to_string().len();
-    while detail.values().map(size).sum::<usize>() > MOST_DETAIL_BYTES {
+    while detail.values().map(size).sum::<usize>() > MAX_DETAIL_BYTES {
         let Some(largest) = detail.iter().max_by_key(|(_, value)| size(value)).map(|(name, _)| name.clone()) else {
             break;
         };

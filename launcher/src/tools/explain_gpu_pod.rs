@@ -20,7 +20,7 @@ use crate::kubernetes::read::{candidates, pod};
 use crate::probe::TargetContainer;
 use crate::reading::probe_note::ProbeNote;
 use crate::reading::read_node;
-use crate::reading::read_node::Ask;
+use crate::reading::read_node::ReadRequest;
 use crate::text::node_answer::foot;
 use crate::text::table::second;
 use crate::tools::tool::Tool;
@@ -203,7 +203,7 @@ async fn read_node_of(
     let Some(node) = pod.node.clone() else { return Err("it has no node".to_owned()) };
     let looked = read_node::look(call, connection, &node).await;
     pod.node_ready = looked.as_ref().ok().map(is_ready);
-    let ask = Ask::everything_about(object.and_then(TargetContainer::first_with_gpu));
+    let ask = ReadRequest::everything_about(object.and_then(TargetContainer::first_with_gpu));
     let read = match looked {
         Ok(node) => read_node::read_or_ask_kubernetes(call, connection, &node, ExplainGpuPod::NAME, ask).await,
         Err(failure) => Err(failure),

@@ -26,7 +26,7 @@ use crate::text::pod_allocation::{pods_table, resources_table};
 use crate::tools::tool::Tool;
 
 /// Bytes of all pods of one answer. The totals always count all of them.
-const MOST_BYTES: usize = 40_000;
+const MAX_BYTES: usize = 40_000;
 
 /// What the probe reads to know which container has which device.
 const SECTIONS: &str = "inventory,mig,kubelet,processes";
@@ -104,7 +104,7 @@ impl Tool for GetPodGpuAllocation {
     async fn call(call: Call, args: AllocationArgs) -> Result<PodAllocation, Failure> {
         let AllocationArgs { node_name, namespace, resolve_devices, context } = args;
         namespace.as_deref().map_or(Ok(()), names::namespace)?;
-        let what = format!("Looking at node {}", clean(&node_name, names::LONGEST));
+        let what = format!("Looking at node {}", clean(&node_name, names::MAX_LENGTH));
         let connection = call.within(&what, call.contexts.connect(context.as_deref())).await?;
         let mut view = call.within(&what, node_view::read(&connection, &node_name)).await?;
         let mut answer = PodAllocation::of(&view, node_name, connection.context.clone());
@@ -204,6 +204,6 @@ impl PodAllocation {
             self.pods.retain(|pod| pod.namespace == namespace);
             self.pods_in_other_namespaces = Some(all - self.pods.len()).filter(|others| *others > 0);
         }
-        self.pods_omitted = Some(byte_budget::truncate(&mut self.pods, MOST_BYTES)).filter(|omitted| *omitted > 0);
+        self.pods_omitted = Some(byte_budget::truncate(&mut self.pods, MAX_BYTES)).filter(|omitted| *omitted > 0);
     }
 }

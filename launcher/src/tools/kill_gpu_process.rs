@@ -14,14 +14,14 @@ use crate::call::Call;
 use crate::error::Failure;
 use crate::kubernetes::Connection;
 use crate::kubernetes::read::pod_names;
-use crate::tools::acting;
-use crate::tools::acting::{Acted, OperatorAction, Target};
+use crate::tools::operator_action;
+use crate::tools::operator_action::{ActionAnswer, OperatorAction, Target};
 use crate::tools::tool::Tool;
 
 /// Time between SIGTERM and SIGKILL when the caller does not say.
 const USUAL_GRACE: u64 = 10;
 /// Longest time that a caller can ask for: node-probe's own limit.
-const LONGEST_GRACE: u64 = 60;
+const MAX_GRACE: u64 = 60;
 /// The wait after SIGKILL, and the looks before and after.
 const AROUND: Duration = Duration::from_secs(30);
 
@@ -70,14 +70,14 @@ impl Tool for KillGpuProcess {
     const PROBES: bool = true;
     const DESTRUCTIVE: bool = true;
     type Args = KillArgs;
-    type Answer = Acted<KillAction>;
+    type Answer = ActionAnswer<KillAction>;
 
     async fn call(call: Call, args: KillArgs) -> Result<Self::Answer, Failure> {
-        acting::run(&call, &args).await
+        operator_action::run(&call, &args).await
     }
 
     fn table(answer: &Self::Answer) -> String {
-        acting::text(answer)
+        operator_action::text(answer)
     }
 
     fn is_done(answer: &Self::Answer) -> bool {
@@ -111,11 +111,11 @@ impl OperatorAction for KillArgs {
     }
 
     fn validate(&self) -> Result<(), Failure> {
-        if !(1..=LONGEST_GRACE).contains(&self.grace()) {
-            let why = format!("grace_seconds is {}, not 1 to {LONGEST_GRACE}", self.grace());
+        if !(1..=MAX_GRACE).contains(&self.grace()) {
+            let why = format!("grace_seconds is {}, not 1 to {MAX_GRACE}", self.grace());
             return Err(Failure::new(format!("The arguments of {}", Self::TOOL), why, "Correct it."));
         }
-        acting::whole_gpu(Self::TOOL, &self.gpu)
+        operator_action::whole_gpu(Self::TOOL, &self.gpu)
     }
 
     fn words(&self, _: &Call, _: &Node) -> Vec<String> {

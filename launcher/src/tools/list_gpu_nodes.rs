@@ -24,7 +24,7 @@ use crate::text::table::{cell, counted, lines, new_table};
 use crate::tools::tool::Tool;
 
 /// Bytes of all rows of one answer. The totals always count all nodes.
-const MOST_BYTES: usize = 48_000;
+const MAX_BYTES: usize = 48_000;
 
 /// The tool.
 pub struct ListGpuNodes;
@@ -232,7 +232,7 @@ impl GpuNodes {
     fn conclude(&mut self) {
         self.nodes.sort_by_key(|node| (node.problems.is_empty(), node.name.clone()));
         let troubled = self.nodes.iter().filter(|node| !node.problems.is_empty()).count();
-        let omitted = byte_budget::truncate(&mut self.nodes, MOST_BYTES);
+        let omitted = byte_budget::truncate(&mut self.nodes, MAX_BYTES);
         self.nodes_omitted = (omitted > 0).then_some(omitted);
         let hidden = troubled.saturating_sub(self.nodes.len());
         self.problems_omitted = (hidden > 0).then_some(hidden);

@@ -1,6 +1,6 @@
 //! The tools: one file each, the same for an MCP host and for the command line. A tool does not know which of the two called.
 
-mod acting;
+mod operator_action;
 pub mod analyze_xid_errors;
 pub mod args;
 pub mod describe_gpu_node;
@@ -18,7 +18,7 @@ pub mod reset_gpu;
 pub mod snapshot_ecc;
 pub mod tool;
 
-pub(crate) use acting::MOST_ACTION_TIME;
+pub(crate) use operator_action::MAX_ACTION_TIME;
 pub use args::{FleetArgs, NodeArgs};
 pub use registry::all;
 pub use tool::{Entry, Rendered, Tool};

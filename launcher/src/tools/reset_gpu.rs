@@ -14,8 +14,8 @@ use crate::error::Failure;
 use crate::kubernetes::Connection;
 use crate::kubernetes::model::conditions::is_cordoned;
 use crate::settings::Check;
-use crate::tools::acting;
-use crate::tools::acting::{Acted, OperatorAction, Target};
+use crate::tools::operator_action;
+use crate::tools::operator_action::{ActionAnswer, OperatorAction, Target};
 use crate::tools::tool::Tool;
 
 /// nvidia-smi may take 5 minutes for the reset and 2 for persistence mode; the looks before and after take the rest.
@@ -56,14 +56,14 @@ impl Tool for ResetGpu {
     const PROBES: bool = true;
     const DESTRUCTIVE: bool = true;
     type Args = ResetArgs;
-    type Answer = Acted<ResetAction>;
+    type Answer = ActionAnswer<ResetAction>;
 
     async fn call(call: Call, args: ResetArgs) -> Result<Self::Answer, Failure> {
-        acting::run(&call, &args).await
+        operator_action::run(&call, &args).await
     }
 
     fn table(answer: &Self::Answer) -> String {
-        acting::text(answer)
+        operator_action::text(answer)
     }
 
     fn is_done(answer: &Self::Answer) -> bool {
@@ -90,7 +90,7 @@ impl OperatorAction for ResetArgs {
     }
 
     fn validate(&self) -> Result<(), Failure> {
-        acting::whole_gpu(Self::TOOL, &self.gpu)
+        operator_action::whole_gpu(Self::TOOL, &self.gpu)
     }
 
     fn words(&self, call: &Call, kubernetes: &Node) -> Vec<String> {

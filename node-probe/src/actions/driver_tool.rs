@@ -36,7 +36,7 @@ const PROGRAMS: [(&str, Option<&str>); 6] = [
 /// Pause between two looks at a child.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Output that is kept of a command.
-const MOST_SAID: usize = 600;
+const MAX_SAID: usize = 600;
 /// Time to read the rest of the output once the program has ended: a grandchild might hold the pipe.
 const OUTPUT_TIME: Duration = Duration::from_secs(1);
 
@@ -117,7 +117,7 @@ impl DriverRoot {
             Err(error) => (None, format!("could not be started: {error}"), End::NotStarted),
         };
         let duration_ms = crate::envelope::millis(started.elapsed());
-        (StepDone { command, exit_code, said: clean(&said, MOST_SAID), duration_ms }, end)
+        (StepDone { command, exit_code, said: clean(&said, MAX_SAID), duration_ms }, end)
     }
 
     fn start(&self, job: Job, gpu: &str, lock: &File) -> io::Result<Child> {
@@ -182,7 +182,7 @@ fn outcome(mut child: Child, time: Duration) -> (Option<i32>, String) {
     let mut said = String::new();
     let output_end = Instant::now() + if code.is_some() { OUTPUT_TIME } else { Duration::ZERO };
     while let Ok(piece) = pieces.recv_timeout(output_end.saturating_duration_since(Instant::now())) {
-        if said.len() < MOST_SAID * 4 {
+        if said.len() < MAX_SAID * 4 {
             said.push_str(&piece);
         }
     }

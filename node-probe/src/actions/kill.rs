@@ -30,7 +30,7 @@ const MEMORY_TIME: Duration = Duration::from_secs(3);
 /// Pause between two looks at it.
 const MEMORY_PAUSE: Duration = Duration::from_millis(250);
 /// Depth of ancestors that are followed: a chain that is longer is a mistake in reading.
-const MOST_ANCESTORS: usize = 64;
+const MAX_ANCESTORS: usize = 64;
 
 /// Runs the order and reports it.
 pub(super) fn run(order: &KillRequest, request: &Request) -> Report {
@@ -363,7 +363,7 @@ fn is_zombie(paths: &Paths, pid: u32, stat: &Stat) -> bool {
 
 fn ancestors(proc: &Path, pid: u32) -> Vec<u32> {
     let parent = |pid: &u32| host::read_stat(proc, *pid)?.parent.filter(|parent| *parent > 0);
-    std::iter::successors(parent(&pid), parent).take(MOST_ANCESTORS).collect()
+    std::iter::successors(parent(&pid), parent).take(MAX_ANCESTORS).collect()
 }
 
 fn descendants(proc: &Path, pid: u32) -> Vec<u32> {

@@ -14,7 +14,7 @@ use crate::files;
 const FOLDER: &str = "/dev/shm";
 
 /// A report of an action has some kilobytes.
-const MOST_REPORT: u64 = 4 << 20;
+const MAX_REPORT: u64 = 4 << 20;
 
 /// Takes the id; a problem where it was taken before, or where that cannot be told.
 pub(super) fn claim(id: &str) -> Result<(), Problem> {
@@ -43,7 +43,7 @@ fn outcome_in(folder: &Path, id: &str) -> Option<Report> {
         return None;
     }
     let mut document = Vec::new();
-    file.take(MOST_REPORT).read_to_end(&mut document).ok()?;
+    file.take(MAX_REPORT).read_to_end(&mut document).ok()?;
     Report::from_json(&document).ok()
 }
 

@@ -11,7 +11,7 @@ use crate::paths::Paths;
 const FOLDERS: [&str; 2] = ["nvidia-caps", "nvidia-caps-imex-channels"];
 
 /// MIG makes hundreds of capability devices and IMEX up to 2048: this many names per folder, then their number.
-const MOST_PER_FOLDER: usize = 32;
+const MAX_PER_FOLDER: usize = 32;
 
 /// Where the kernel module says what it has: one folder a GPU, named by its address. Below `/proc`.
 pub(super) const GPUS: &str = "driver/nvidia/gpus";
@@ -71,8 +71,8 @@ pub(super) fn said_of(paths: &Paths, address: &str, name: &str) -> Option<String
 fn capabilities(path: &Path, folder: &str) -> Vec<String> {
     let mut names = files::names(path).unwrap_or_default();
     names.sort_by_key(|name| natural(name));
-    let more = names.len().saturating_sub(MOST_PER_FOLDER);
-    names.truncate(MOST_PER_FOLDER);
+    let more = names.len().saturating_sub(MAX_PER_FOLDER);
+    names.truncate(MAX_PER_FOLDER);
     let shown = names.iter().map(|name| syringe_core::text::clean(&format!("{folder}/{name}"), 80));
     shown.chain((more > 0).then(|| format!("{folder}/… ({more} more)"))).collect()
 }
@@ -124,8 +124,8 @@ mod tests {
             tree.file(&format!("dev/nvidia-caps/nvidia-cap{number}"), "");
         }
         let present = read(&tree.paths(), &[], &[]).present;
-        assert_eq!(present.len(), MOST_PER_FOLDER + 1);
+        assert_eq!(present.len(), MAX_PER_FOLDER + 1);
         assert_eq!(present[9], "nvidia-caps/nvidia-cap9");
-        assert_eq!(present[MOST_PER_FOLDER], "nvidia-caps/… (8 more)");
+        assert_eq!(present[MAX_PER_FOLDER], "nvidia-caps/… (8 more)");
     }
 }

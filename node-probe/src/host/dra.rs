@@ -19,7 +19,7 @@ use crate::{files, in_root};
 /// Unlike the device manager's, this file follows the kubelet's root directory; k0s has another one.
 const STATE: [&str; 2] = ["var/lib/kubelet/dra_manager_state", "var/lib/k0s/kubelet/dra_manager_state"];
 
-const MOST_STATE: usize = 16 * 1024 * 1024;
+const MAX_STATE: usize = 16 * 1024 * 1024;
 
 #[derive(Deserialize)]
 struct Checkpoint {
@@ -63,7 +63,7 @@ struct Device {
 /// One allocation per claim, pod and GPU driver. A node without claims has no file, which is no problem.
 pub(super) fn claims(paths: &Paths, problems: &mut Vec<Problem>) -> Vec<Allocation> {
     let Some(file) = STATE.iter().find_map(|path| in_root::find(&paths.host, path)) else { return Vec::new() };
-    match file.whole(MOST_STATE).and_then(|text| parse(&text)) {
+    match file.whole(MAX_STATE).and_then(|text| parse(&text)) {
         Ok(claims) => claims.into_iter().flat_map(allocations).collect(),
         Err(error) => {
             let what = format!("claims of dynamic resource allocation ({})", files::shown(&paths.host, &file.path));

@@ -29,7 +29,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const STREAM: u32 = 1;
 
 /// Nothing larger was agreed on, so nothing larger may come.
-const MOST_FRAME: usize = 16 * 1024;
+const MAX_FRAME: usize = 16 * 1024;
 
 /// A message that has no fields: not compressed, no bytes.
 const EMPTY_MESSAGE: [u8; 5] = [0; 5];
@@ -107,7 +107,7 @@ impl Connection {
             let [a, b, c, kind, flags, stream @ ..] = head;
             let length = u32::from_be_bytes([0, a, b, c]) as usize;
             let ours = u32::from_be_bytes(stream) & 0x7fff_ffff == STREAM;
-            if length > MOST_FRAME {
+            if length > MAX_FRAME {
                 return Err(io::Error::other(format!("an HTTP/2 frame of {length} bytes")));
             }
             let mut payload = vec![0; length];

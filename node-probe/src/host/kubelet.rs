@@ -24,7 +24,7 @@ const CHECKPOINT: &str = "var/lib/kubelet/device-plugins/kubelet_internal_checkp
 const SOCKET: &str = "var/lib/kubelet/device-plugins/kubelet.sock";
 
 /// 250 pods with 8 devices and their responses are about 1 MiB.
-const MOST_CHECKPOINT: usize = 16 * 1024 * 1024;
+const MAX_CHECKPOINT: usize = 16 * 1024 * 1024;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -108,7 +108,7 @@ fn read(paths: &Paths) -> io::Result<Data> {
         let kubelet_is_here = in_root::find(&paths.host, SOCKET).is_some();
         return if kubelet_is_here { Ok(Data::default()) } else { Err(io::ErrorKind::NotFound.into()) };
     };
-    let text = file.whole(MOST_CHECKPOINT)?;
+    let text = file.whole(MAX_CHECKPOINT)?;
     let Checkpoint { data } = serde_json::from_slice(&text)?;
     Ok(data)
 }

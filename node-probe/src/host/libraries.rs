@@ -20,7 +20,7 @@ const NAME: &str = "libnvidia-ml.so.1";
 /// In front of the version in the real file's name.
 const PREFIX: &str = "libnvidia-ml.so.";
 /// A process's memory map is not read beyond this.
-const MOST_MAPS_BYTES: usize = 4 << 20;
+const MAX_MAPS_BYTES: usize = 4 << 20;
 
 /// Folders of container images and volumes: files of tenants, which root owns all the same.
 const IMAGES: [&str; 7] = [
@@ -137,7 +137,7 @@ pub(crate) fn mapped_libraries(paths: &Paths) -> Vec<Library> {
         if !files::text(&process.join("cgroup")).is_some_and(|cgroup| cgroup::is_of_no_container(&cgroup)) {
             continue;
         }
-        let Ok(maps) = files::head(&process.join("maps"), MOST_MAPS_BYTES) else { continue };
+        let Ok(maps) = files::head(&process.join("maps"), MAX_MAPS_BYTES) else { continue };
         let maps = String::from_utf8_lossy(&maps);
         let path = mapped_path(&maps).filter(|path| !IMAGES.iter().any(|folder| path.starts_with(folder)));
         if let Some(path) = path {

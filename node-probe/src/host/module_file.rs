@@ -11,11 +11,11 @@ use super::driver_version;
 use crate::in_root::{HostFile, Root};
 
 /// `modules.dep` of a distribution kernel has about 700 KiB.
-const MOST_DEP: usize = 8 * 1024 * 1024;
+const MAX_DEP: usize = 8 * 1024 * 1024;
 /// Section headers of a module: some hundred of 64 bytes each.
-const MOST_SECTIONS: u64 = 4096;
+const MAX_SECTIONS: u64 = 4096;
 /// `.modinfo` of nvidia.ko has about 12 KiB (an alias line per device, firmware lines).
-const MOST_MODINFO: u64 = 256 * 1024;
+const MAX_MODINFO: u64 = 256 * 1024;
 
 /// The module's version below `root` for the kernel `release`.
 pub(super) fn version(root: &Root, release: &str) -> Option<String> {
@@ -45,7 +45,7 @@ fn listed(root: &Root, release: &str) -> Option<Option<String>> {
         return None;
     }
     let dep = root.find(&format!("lib/modules/{release}/modules.dep"))?;
-    let dep = dep.whole(MOST_DEP).ok()?;
+    let dep = dep.whole(MAX_DEP).ok()?;
     let dep = String::from_utf8_lossy(&dep);
     let module = |line: &str| {
         let path = line.split_once(':')?.0;
@@ -81,7 +81,7 @@ fn modinfo_version(module: &HostFile) -> Option<String> {
     }
     let table = word(&header, 0x28)?;
     let (size, count, names) = (half(&header, 0x3a)?, half(&header, 0x3c)?, half(&header, 0x3e)?);
-    if size != 64 || count == 0 || count > MOST_SECTIONS {
+    if size != 64 || count == 0 || count > MAX_SECTIONS {
         return None;
     }
     let sections = at(&mut file, table, size * count)?;
@@ -90,13 +90,13 @@ fn modinfo_version(module: &HostFile) -> Option<String> {
         sections.get(start..start.checked_add(64)?)
     };
     let names = section(names)?;
-    let names = at(&mut file, word(names, 0x18)?, word(names, 0x20)?.min(MOST_MODINFO))?;
+    let names = at(&mut file, word(names, 0x18)?, word(names, 0x20)?.min(MAX_MODINFO))?;
     let modinfo = (0..count).filter_map(section).find(|section| {
         let name = section.first_chunk::<4>().map(|bytes| u32::from_le_bytes(*bytes));
         let name = name.and_then(|offset| names.get(usize::try_from(offset).ok()?..));
         name.is_some_and(|name| name.starts_with(b".modinfo\0"))
     })?;
-    let strings = at(&mut file, word(modinfo, 0x18)?, word(modinfo, 0x20)?.min(MOST_MODINFO))?;
+    let strings = at(&mut file, word(modinfo, 0x18)?, word(modinfo, 0x20)?.min(MAX_MODINFO))?;
     let version = strings.split(|byte| *byte == 0).find_map(|line| line.strip_prefix(b"version="))?;
     let version = std::str::from_utf8(version).ok()?;
     driver_version::is_version(version).then(|| version.to_owned())

@@ -100,11 +100,11 @@ pub(super) fn port_type(folder: &Path) -> Option<u8> {
     const FIRST: usize = 0x34;
     const EXPRESS: u8 = 0x10;
     /// 192 bytes hold at most 48 capabilities: a list that is longer is a circle.
-    const MOST: usize = 48;
+    const MAX_CAPABILITIES: usize = 48;
 
     let config = files::head(&folder.join("config"), 256).ok()?;
     let mut at = usize::from(config.get(FIRST)? & 0xfc);
-    for _ in 0..MOST {
+    for _ in 0..MAX_CAPABILITIES {
         if at < 0x40 {
             return None;
         }

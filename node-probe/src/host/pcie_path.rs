@@ -11,7 +11,7 @@ use crate::files;
 use crate::paths::Paths;
 
 /// Longest chain of bridges that is believed; real ones have up to eight.
-const MOST_HOPS: usize = 32;
+const MAX_HOPS: usize = 32;
 
 /// The place of a device in the PCI tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Near {
 pub(super) fn place(folder: &Path) -> Option<Place> {
     let real = std::fs::canonicalize(folder).ok()?;
     let mut chain = Vec::new();
-    for folder in real.ancestors().take(MOST_HOPS) {
+    for folder in real.ancestors().take(MAX_HOPS) {
         let name = folder.file_name()?.to_str()?;
         match PciAddress::parse(name) {
             Some(address) => chain.push((address, folder.to_owned())),

@@ -15,13 +15,13 @@ use crate::{cgroup, files, in_root};
 const TICKS_PER_SECOND: u64 = 100;
 
 /// Most of a command line that is read: what is shown of it is shorter by far.
-const MOST_COMMAND_BYTES: usize = 4096;
+const MAX_COMMAND_BYTES: usize = 4096;
 
 /// Time to read it. It is there at once, or not at all.
 const COMMAND_TIME: Duration = Duration::from_millis(250);
 
 /// A passwd file of a node with many system users is some KiB; one from a directory dump could be anything.
-const MOST_PASSWD: usize = 1024 * 1024;
+const MAX_PASSWD: usize = 1024 * 1024;
 
 /// What describing any process needs from elsewhere, read once.
 pub(super) struct ProcContext {
@@ -34,7 +34,7 @@ impl ProcContext {
         let stat = files::whole(&paths.proc.join("stat"), 4 * files::SMALL).unwrap_or_default();
         let stat = String::from_utf8_lossy(&stat);
         let boot = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok());
-        let passwd = in_root::find(&paths.host, "etc/passwd").and_then(|file| file.whole(MOST_PASSWD).ok());
+        let passwd = in_root::find(&paths.host, "etc/passwd").and_then(|file| file.whole(MAX_PASSWD).ok());
         Self { boot, users: users(&String::from_utf8_lossy(&passwd.unwrap_or_default())) }
     }
 }
@@ -150,7 +150,7 @@ fn command(folder: &Path) -> Option<String> {
     let file = folder.join("cmdline");
     // A thread that hangs in the driver may hold the memory map while the state of the process, its first thread's, says
     // nothing of it.
-    let line = files::in_time(COMMAND_TIME, move || files::head(&file, MOST_COMMAND_BYTES))?.ok()?;
+    let line = files::in_time(COMMAND_TIME, move || files::head(&file, MAX_COMMAND_BYTES))?.ok()?;
     let line = syringe_core::text::command::shown(String::from_utf8_lossy(&line).split('\0'));
     (!line.is_empty()).then_some(line)
 }

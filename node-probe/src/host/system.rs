@@ -25,7 +25,7 @@ const MODULES: [&str; 12] = [
 ];
 
 /// `/proc/modules` of a machine with all its drivers has some 20 KiB.
-const MOST_MODULES: usize = 512 * 1024;
+const MAX_MODULES: usize = 512 * 1024;
 
 /// `PRETTY_NAME` of the host's `os-release`.
 pub(super) fn operating_system(paths: &Paths) -> Option<String> {
@@ -42,7 +42,7 @@ pub(super) fn uptime_seconds(paths: &Paths) -> Option<u64> {
 
 /// The loaded modules of interest, in the order of the list above.
 pub(super) fn modules(paths: &Paths) -> io::Result<Vec<String>> {
-    let text = files::whole(&paths.proc.join("modules"), MOST_MODULES)?;
+    let text = files::whole(&paths.proc.join("modules"), MAX_MODULES)?;
     let text = String::from_utf8_lossy(&text);
     let loaded: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
     Ok(MODULES.iter().filter(|module| loaded.contains(module)).map(|&module| module.to_owned()).collect())

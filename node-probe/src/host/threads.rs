@@ -20,16 +20,16 @@ use crate::files;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Threads of one process. A training process has some hundred.
-const MOST_THREADS: usize = 1024;
+const MAX_THREADS: usize = 1024;
 
 /// Time for the first look at all processes: about 15 µs a thread.
 const TIME: Duration = Duration::from_millis(500);
 
 /// Threads that a report names of one process.
-const MOST_NAMED: usize = 8;
+const MAX_NAMED: usize = 8;
 
 /// Threads that the second look takes, over all processes.
-const MOST_WAITING: usize = 256;
+const MAX_WAITING: usize = 256;
 
 /// One thread in state `D`, after the first look.
 struct Waiting {
@@ -47,11 +47,11 @@ pub(super) fn look(proc: &Path, processes: &mut [GpuProcess]) {
         let folder = proc.join(process.pid.to_string()).join("task");
         let Ok(tids) = files::pids(&folder) else { continue };
         let mut looked_at = 0;
-        for &tid in tids.iter().take(MOST_THREADS).take_while(|_| started.elapsed() < TIME) {
+        for &tid in tids.iter().take(MAX_THREADS).take_while(|_| started.elapsed() < TIME) {
             looked_at += 1;
             let folder = folder.join(tid.to_string());
             let look = read_thread(&folder).unwrap_or_default();
-            if look.waits && waiting.len() < MOST_WAITING {
+            if look.waits && waiting.len() < MAX_WAITING {
                 waiting.push(Waiting { process: number, tid, folder, look });
             }
         }
@@ -69,7 +69,7 @@ pub(super) fn look(proc: &Path, processes: &mut [GpuProcess]) {
             continue;
         }
         threads.uninterruptible += 1;
-        if threads.examples.len() < MOST_NAMED {
+        if threads.examples.len() < MAX_NAMED {
             threads.examples.push(describe(thread.tid, &thread.folder));
         }
     }
@@ -150,10 +150,10 @@ mod tests {
     #[test]
     fn threads_beyond_the_most_are_counted_and_not_passed_over() {
         let tree = Tree::new();
-        for tid in 0..MOST_THREADS + 5 {
+        for tid in 0..MAX_THREADS + 5 {
             tree.folder(&format!("proc/100/task/{}", 200 + tid));
         }
         let threads = looked(&tree).threads.expect("not all were looked at");
-        assert_eq!((threads.looked_at as usize, threads.not_looked_at, threads.uninterruptible), (MOST_THREADS, 5, 0));
+        assert_eq!((threads.looked_at as usize, threads.not_looked_at, threads.uninterruptible), (MAX_THREADS, 5, 0));
     }
 }

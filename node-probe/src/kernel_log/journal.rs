@@ -26,13 +26,13 @@ use crate::{files, in_root, trusted};
 pub(super) const TIME: Duration = Duration::from_secs(4);
 
 /// Entries asked for, the newest ones: some 40 MiB.
-const MOST_ENTRIES: u32 = 100_000;
+const MAX_ENTRIES: u32 = 100_000;
 
 /// Output that is read, in bytes.
-const MOST_OUTPUT: usize = 128 * 1024 * 1024;
+const MAX_OUTPUT: usize = 128 * 1024 * 1024;
 
 /// Entries about GPUs that wait to be pushed in the order in which they were written, in bytes. The probe has 128 MiB.
-const MOST_KEPT: usize = 40 * 1024 * 1024;
+const MAX_KEPT: usize = 40 * 1024 * 1024;
 
 /// How far back where nobody says: a journal may hold years.
 pub(super) const LOOK_BACK: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
@@ -40,7 +40,7 @@ pub(super) const LOOK_BACK: jiff::SignedDuration = jiff::SignedDuration::from_ho
 const CHUNK: usize = 64 * 1024;
 
 /// What a failing tool says, in bytes.
-const MOST_STDERR: u64 = 2048;
+const MAX_STDERR: u64 = 2048;
 
 /// What the parser uses of an entry. journalctl adds time, boot and cursor by itself.
 const FIELDS: &str =
@@ -82,7 +82,7 @@ fn set_environment(command: &mut Command) {
 
 fn arguments(since: i64) -> Vec<String> {
     let fixed = ["--no-pager", "--quiet", "--output=json", "--reverse", FIELDS, "_TRANSPORT=kernel"].map(str::to_owned);
-    fixed.into_iter().chain([format!("--lines={MOST_ENTRIES}"), format!("--since=@{since}")]).collect()
+    fixed.into_iter().chain([format!("--lines={MAX_ENTRIES}"), format!("--since=@{since}")]).collect()
 }
 
 /// Enters the host's root and becomes its `journalctl`, with the arguments above. Returns only when that fails.
@@ -123,7 +123,7 @@ impl Newest {
     /// Pushes what was kept, oldest first. Returns whether there may be older entries than were read.
     fn finish(self, log: &mut EventLog) -> bool {
         self.kept.iter().rev().for_each(|line| log.push_line(line));
-        self.entries >= MOST_ENTRIES
+        self.entries >= MAX_ENTRIES
     }
 }
 
@@ -148,7 +148,7 @@ fn print(mut command: Command, log: &mut EventLog, newest: &mut Newest, time: Du
         thread::spawn(move || {
             let mut said = Vec::new();
             // A tool that cannot even say what is wrong leaves its exit status.
-            let _ = stderr.take(MOST_STDERR).read_to_end(&mut said);
+            let _ = stderr.take(MAX_STDERR).read_to_end(&mut said);
             said
         })
     });
@@ -162,7 +162,7 @@ fn print(mut command: Command, log: &mut EventLog, newest: &mut Newest, time: Du
             Ok(chunk) => {
                 taken = taken.saturating_add(chunk.len());
                 lines.push(&chunk, |line| newest.take(line, log));
-                if taken > MOST_OUTPUT || newest.bytes > MOST_KEPT {
+                if taken > MAX_OUTPUT || newest.bytes > MAX_KEPT {
                     end(child);
                     let why = format!("more than {taken} bytes; the oldest entries are missing");
                     return Err(Problem { code: CUT_SHORT.to_owned(), ..failed(why) });
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_journal_with_more_entries_than_were_asked_for_is_cut() {
-        let (_, result) = shell(&format!("yes '{ENTRY}' | head -n {MOST_ENTRIES}"), Duration::from_secs(60));
+        let (_, result) = shell(&format!("yes '{ENTRY}' | head -n {MAX_ENTRIES}"), Duration::from_secs(60));
         assert_eq!(result, Ok(true));
     }
 

@@ -12,7 +12,7 @@ use syringe_core::xid::{Clock, EventLog, record_parser};
 const BUFFER: usize = 16 * 1024;
 
 /// The buffer grows to this when a record does not fit, and no further.
-const MOST_BUFFER: usize = 1024 * 1024;
+const MAX_BUFFER: usize = 1024 * 1024;
 
 /// The largest buffers (16 MiB, 200,000 records) are read in a fraction of this.
 pub(super) const TIME: Duration = Duration::from_secs(2);
@@ -69,7 +69,7 @@ pub(super) fn drain(device: &mut impl Read, log: &mut EventLog, began: u64, time
                 ErrorKind::WouldBlock => return done(End::Complete, first),
                 // Overwritten while reading: the position has moved on already, the gap shows in the numbers.
                 ErrorKind::BrokenPipe | ErrorKind::Interrupted => {}
-                ErrorKind::InvalidInput if buffer.len() < MOST_BUFFER => buffer.resize(buffer.len() * 2, 0),
+                ErrorKind::InvalidInput if buffer.len() < MAX_BUFFER => buffer.resize(buffer.len() * 2, 0),
                 _ => return Err(error),
             },
         }
@@ -134,7 +134,7 @@ mod tests {
         let (mut log, mut device) = (log(), Device(vec![xid(0, 10), long, xid(2, 12)]));
         drain(&mut device, &mut log, 100, LONG).expect("it ends");
         assert_eq!(log.finish().coverage[0].records, 3);
-        let (mut log, mut device) = (self::log(), Device(vec![Ok("x".repeat(2 * MOST_BUFFER))]));
+        let (mut log, mut device) = (self::log(), Device(vec![Ok("x".repeat(2 * MAX_BUFFER))]));
         assert!(drain(&mut device, &mut log, 100, LONG).is_err());
     }
 

@@ -2,7 +2,7 @@
 
 /// The kernel prints at most 1 KiB of text in a record, and a journal line adds its fields: what is longer is no log
 /// line.
-const MOST_LINE: usize = 64 * 1024;
+const MAX_LINE: usize = 64 * 1024;
 
 /// Puts lines together that a reader got in pieces. A line beyond the bound loses its end.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ impl Lines {
                 continue;
             }
             if self.begun.is_empty() {
-                line(&String::from_utf8_lossy(end.get(..MOST_LINE).unwrap_or(end)));
+                line(&String::from_utf8_lossy(end.get(..MAX_LINE).unwrap_or(end)));
             } else {
                 self.begin(end);
                 self.finish(&mut line);
@@ -44,7 +44,7 @@ impl Lines {
     }
 
     fn begin(&mut self, part: &[u8]) {
-        let room = MOST_LINE.saturating_sub(self.begun.len());
+        let room = MAX_LINE.saturating_sub(self.begun.len());
         self.begun.extend_from_slice(part.get(..room).unwrap_or(part));
     }
 }
@@ -72,9 +72,9 @@ mod tests {
 
     #[test]
     fn an_endless_line_does_not_fill_the_memory() {
-        let long = vec![b'x'; MOST_LINE];
+        let long = vec![b'x'; MAX_LINE];
         let found = lines(&[&long, &long, b"\nnext\n"]);
-        assert_eq!((found[0].len(), found[1].as_str()), (MOST_LINE, "next"));
+        assert_eq!((found[0].len(), found[1].as_str()), (MAX_LINE, "next"));
     }
 
     #[test]

@@ -38,7 +38,7 @@ use crate::paths::{Owner, Paths};
 use crate::{files, host};
 
 /// Saved trees only: a `dev/kmsg` that is a file.
-const MOST_SAVED: usize = 64 * 1024 * 1024;
+const MAX_SAVED: usize = 64 * 1024 * 1024;
 
 /// The kernel's buffer, opened.
 struct Buffer {
@@ -150,7 +150,7 @@ fn kernel_buffer(buffer: Buffer, log: &mut EventLog, began: u64, problems: &mut 
 
 fn read_all(file: File) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    io::Read::read_to_end(&mut io::Read::take(file, u64::try_from(MOST_SAVED).unwrap_or(u64::MAX)), &mut text)?;
+    io::Read::read_to_end(&mut io::Read::take(file, u64::try_from(MAX_SAVED).unwrap_or(u64::MAX)), &mut text)?;
     Ok(text)
 }
 

@@ -19,7 +19,7 @@ use super::options::Options;
 use crate::files;
 
 /// A month of a talkative node. What lies behind is announced as missing.
-const MOST_BYTES: u64 = 1024 * 1024 * 1024;
+const MAX_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// Standard input may never end.
 const TIME: Duration = Duration::from_secs(30);
@@ -101,7 +101,7 @@ fn push(mut reader: impl Read, name: &str, log: &mut EventLog) -> Result<Option<
         }
         taken = taken.saturating_add(u64::try_from(length).unwrap_or(u64::MAX));
         lines.push(part, |line| log.push_line(line));
-        if taken > MOST_BYTES || started.elapsed() > TIME {
+        if taken > MAX_BYTES || started.elapsed() > TIME {
             return Ok(Some(cut(&format!("only the first {taken} bytes were read"))));
         }
     }

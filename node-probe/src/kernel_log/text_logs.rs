@@ -19,7 +19,7 @@ use crate::files;
 use crate::in_root::{self, HostFile};
 
 /// The end of each file that is read.
-const MOST_BYTES: u64 = 32 * 1024 * 1024;
+const MAX_BYTES: u64 = 32 * 1024 * 1024;
 
 /// For all files together.
 const TIME: Duration = Duration::from_millis(1500);
@@ -72,9 +72,9 @@ fn zone(host: &Path) -> TimeZone {
 fn push(file: &HostFile, log: &mut EventLog, zone: &TimeZone, now: Timestamp, deadline: Instant) -> io::Result<bool> {
     let mut file = file.open()?;
     let length = file.metadata()?.len();
-    let begun_inside = length > MOST_BYTES;
+    let begun_inside = length > MAX_BYTES;
     if begun_inside {
-        file.seek(SeekFrom::Start(length - MOST_BYTES))?;
+        file.seek(SeekFrom::Start(length - MAX_BYTES))?;
     }
     let (mut lines, mut chunk, mut without_year) = (Lines::default(), vec![0; CHUNK], false);
     // The first line of a file that is entered in the middle is a piece of one.
@@ -89,7 +89,7 @@ fn push(file: &HostFile, log: &mut EventLog, zone: &TimeZone, now: Timestamp, de
             log.push_record(&record);
         }
     };
-    let mut reader = file.take(MOST_BYTES);
+    let mut reader = file.take(MAX_BYTES);
     while let Ok(length @ 1..) = reader.read(&mut chunk) {
         lines.push(chunk.get(..length).unwrap_or_default(), &mut line);
         if Instant::now() > deadline {

@@ -13,7 +13,7 @@ use super::raw;
 use super::session::{Session, text};
 
 /// MIG devices that are looked at on one GPU; the hardware has seven slices.
-const MOST_DEVICES: u32 = 64;
+const MAX_DEVICES: u32 = 64;
 
 impl Session {
     /// Reads MIG mode and devices of every GPU.
@@ -38,7 +38,7 @@ fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuMig) {
 /// The handles of a GPU's MIG devices. Their indices may have gaps.
 pub(super) fn devices<'n>(device: &Device<'n>, reader: &mut DeviceReader<'_>, most: Option<u32>) -> Vec<Device<'n>> {
     let mut devices = Vec::new();
-    for index in 0..most.unwrap_or(0).min(MOST_DEVICES) {
+    for index in 0..most.unwrap_or(0).min(MAX_DEVICES) {
         match reader.attempt("nvmlDeviceGetMigDeviceHandleByIndex", || device.mig_device_by_index(index)) {
             Ok(device) => devices.push(device),
             Err(error) if error.kind() == Kind::Failed => {

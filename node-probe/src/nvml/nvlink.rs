@@ -12,7 +12,7 @@ use super::fields::{self, NVLINK_SPEED, NVLINK_SPEED_COMMON, NVLINK5_ERRORS};
 use super::{labels, raw};
 
 /// `NVML_NVLINK_MAX_LINKS` of the newest header. The end is where NVML says that the number is no link.
-const MOST_LINKS: u32 = 36;
+const MAX_LINKS: u32 = 36;
 
 /// Counters of `nvmlDeviceGetNvLinkErrorCounter` (`nvmlNvLinkErrorCounter_t`) and their names in the report. NVLink 5
 /// has others: [`NVLINK5_ERRORS`].
@@ -34,7 +34,7 @@ enum Link {
 pub(super) fn links(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Vec<NvlinkGroup> {
     let architecture = reader.quietly("nvmlDeviceGetArchitecture", || raw::architecture(device));
     let mut links = Vec::new();
-    for number in 0..MOST_LINKS {
+    for number in 0..MAX_LINKS {
         let active = match state(device, reader, number) {
             Link::State(active) => Some(active),
             Link::Unreadable => None,

@@ -27,7 +27,7 @@ use crate::child;
 use crate::task::{Questions, Task};
 
 /// Answers that are read of one process. 16 GPUs with all their links take some 300 KB.
-const MOST_BYTES: u64 = 32 << 20;
+const MAX_BYTES: u64 = 32 << 20;
 /// Time for a process that has closed its output to end.
 const END_TIME: Duration = Duration::from_secs(1);
 /// Pause between two looks whether it has.
@@ -101,7 +101,7 @@ impl NvmlProcess {
         let output = child.stdout.take().ok_or_else(|| failed("it has no output".into()))?;
         let process = Arc::new(Self { child: Mutex::new(child), notes });
         lock(&STARTED).push(Arc::clone(&process));
-        Ok((process, Answers(BufReader::new(output.take(MOST_BYTES)))))
+        Ok((process, Answers(BufReader::new(output.take(MAX_BYTES)))))
     }
 
     /// The call that NVML is inside of.

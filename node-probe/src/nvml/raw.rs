@@ -18,7 +18,7 @@ use super::errors::NvmlError;
 
 /// Processes that the first attempt has room for, and the most that are ever asked for.
 const PROCESS_ROOM: usize = 64;
-const MOST_PROCESSES: usize = 4096;
+const MAX_PROCESSES: usize = 4096;
 
 /// Calls one symbol of the library with the device's handle. A symbol that the library lacks is
 /// [`NvmlError::MissingFunction`].
@@ -388,8 +388,8 @@ pub(super) fn processes(device: &Device<'_>, list: ProcessList) -> Result<Vec<Pr
                 return Ok(processes);
             }
             // Processes may start between two attempts: ask with more room than it takes now.
-            Err(NvmlError::Code(sys::nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE)) if room < MOST_PROCESSES => {
-                room = (count as usize).max(room).saturating_mul(2).min(MOST_PROCESSES);
+            Err(NvmlError::Code(sys::nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE)) if room < MAX_PROCESSES => {
+                room = (count as usize).max(room).saturating_mul(2).min(MAX_PROCESSES);
             }
             Err(error) => return Err(error),
         }

@@ -19,7 +19,7 @@ use crate::paths::Paths;
 /// Longest text that NVML is allowed to bring into a report; its own buffers hold 96 bytes.
 const TEXT: usize = 96;
 /// GPUs that are asked. No node has more; a driver that says so is not believed.
-const MOST_GPUS: u32 = 128;
+const MAX_GPUS: u32 = 128;
 
 /// NVML opened and initialised once. Dropping it shuts NVML down.
 pub(crate) struct Session {
@@ -50,7 +50,7 @@ impl Session {
             let _under_way = trace.enter("nvmlDeviceGetCount_v2", None);
             nvml.device_count().map_err(|error| NvmlError::from(error).problem("number of GPUs", None))?
         };
-        let gpus = (0..count.min(MOST_GPUS)).map(|index| Gpu::open(&nvml, index, trace)).collect();
+        let gpus = (0..count.min(MAX_GPUS)).map(|index| Gpu::open(&nvml, index, trace)).collect();
         Ok(Self { nvml, library, trace: trace.clone(), gpus })
     }
 

@@ -26,7 +26,7 @@ pub struct Contexts {
     preferred: Option<String>,
     /// Contexts that a tool's argument may name besides the one in force; `*` for all.
     allowed: Vec<String>,
-    made: Mutex<Made>,
+    made: Mutex<ClientCache>,
 }
 
 enum Source {
@@ -38,7 +38,7 @@ enum Source {
 
 /// Clients, valid as long as the files are as they were.
 #[derive(Default)]
-struct Made {
+struct ClientCache {
     stamps: Vec<Option<SystemTime>>,
     /// One lock per context: a credential plugin that hangs holds up the calls of its own context, and no other's.
     connections: HashMap<Option<String>, Arc<Mutex<Option<Connection>>>>,
@@ -113,7 +113,7 @@ impl Contexts {
             let mut made = self.made.lock().await;
             let stamps = self.stamps();
             if made.stamps != stamps {
-                *made = Made { stamps, connections: HashMap::new() };
+                *made = ClientCache { stamps, connections: HashMap::new() };
             }
             made.connections.entry(wanted.clone()).or_default().clone()
         };

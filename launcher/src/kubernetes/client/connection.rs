@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 
 /// Time that is left to a certificate with which a call is begun.
-const LONGEST_CALL: SignedDuration = SignedDuration::from_mins(15);
+const MAX_CALL: SignedDuration = SignedDuration::from_mins(15);
 /// What stands between an API server's address and that of the proxy before it.
 pub(super) const THROUGH: &str = " (through the proxy ";
 /// Name of the connection that a pod's service account gives.
@@ -31,6 +31,6 @@ impl Connection {
 
     /// Whether it can serve another call: a plugin may have given a client certificate that ends.
     pub(super) fn is_valid(&self) -> bool {
-        self.client.valid_until().is_none_or(|end| end.duration_since(Timestamp::now()) > LONGEST_CALL)
+        self.client.valid_until().is_none_or(|end| end.duration_since(Timestamp::now()) > MAX_CALL)
     }
 }

@@ -16,9 +16,9 @@ pub(crate) const TRY_TIME: Duration = Duration::from_secs(5);
 /// Pause where the server asks for none.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Longest wait that a `Retry-After` can ask for.
-const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Tries. Some faults last, and nobody gains from hearing of them late.
-const MOST_TRIES: u32 = 4;
+const MAX_TRIES: u32 = 4;
 
 /// Reads, with retries. `None` when there was no answer in time.
 pub(crate) async fn read<T, Answer>(ask: impl Fn() -> Answer) -> Option<kube::Result<T>>
@@ -29,7 +29,7 @@ where
         let mut tries = 1;
         loop {
             match timeout(TRY_TIME, ask()).await.ok()? {
-                Err(error) if tries < MOST_TRIES => match retry_pause(&error) {
+                Err(error) if tries < MAX_TRIES => match retry_pause(&error) {
                     Some(pause) => sleep(pause).await,
                     None => return Some(Err(error)),
                 },
@@ -59,7 +59,7 @@ pub(crate) fn is_retryable(status: &Status) -> bool {
 /// How long the server wants to be left alone, within reason.
 pub(crate) fn retry_after(status: &Status) -> Duration {
     let asked = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
-    Duration::from_secs(asked.into()).clamp(PAUSE, LONGEST_RETRY_AFTER)
+    Duration::from_secs(asked.into()).clamp(PAUSE, MAX_RETRY_AFTER)
 }
 
 /// Whether no connection came about: a wrong address or a closed port does not mend itself in seconds.

@@ -7,9 +7,9 @@ use serde::Serialize;
 use syringe_core::text::clean;
 
 /// Conditions of one node that name GPUs.
-const MOST_GPU_CONDITIONS: usize = 32;
+const MAX_GPU_CONDITIONS: usize = 32;
 /// Conditions of one node: far more than any has.
-const MOST_CONDITIONS: usize = 64;
+const MAX_CONDITIONS: usize = 64;
 
 /// A condition of the node.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
@@ -51,7 +51,7 @@ pub(crate) fn conditions(node: &Node) -> Vec<Condition> {
             for_seconds: since.map(|since| (now.as_second() - since.0.as_second()).max(0)),
         }
     };
-    conditions.iter().take(MOST_CONDITIONS).map(one).collect()
+    conditions.iter().take(MAX_CONDITIONS).map(one).collect()
 }
 
 /// Conditions that speak of GPUs and are not in their healthy state: `type: reason, message`.
@@ -73,7 +73,7 @@ pub(crate) fn gpu_conditions(node: &Node) -> Vec<String> {
             let healthy_when_true = ["Ready", "Healthy", "OK"].iter().any(|end| condition.type_.ends_with(end));
             condition.status != if healthy_when_true { "True" } else { "False" }
         })
-        .take(MOST_GPU_CONDITIONS)
+        .take(MAX_GPU_CONDITIONS)
         .map(|condition| {
             let reason = condition.reason.as_deref().unwrap_or("no reason");
             let message = clean(condition.message.as_deref().unwrap_or_default(), 160);

@@ -40,17 +40,17 @@ pub struct Claim {
     /// Name.
     pub name: String,
     /// Devices.
-    pub devices: Vec<Given>,
+    pub devices: Vec<AllocatedDevice>,
     /// Pods that may use it now, by name.
     pub reserved_for: Vec<String>,
 }
 
 /// A device that a claim was given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Given {
+pub struct AllocatedDevice {
     /// The device.
     pub name: DeviceName,
-    /// Given for administration, beside whoever holds it.
+    /// AllocatedDevice for administration, beside whoever holds it.
     pub admin_access: bool,
 }
 

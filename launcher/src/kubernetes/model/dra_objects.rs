@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use syringe_core::text::clean;
 
-use crate::kubernetes::model::dra::{Claim, Device, DeviceName, Given, is_gpu_driver};
+use crate::kubernetes::model::dra::{Claim, Device, DeviceName, AllocatedDevice, is_gpu_driver};
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -108,7 +108,7 @@ impl SlimClaim {
     pub(crate) fn into_claim(self) -> Claim {
         let Self { metadata, status } = self;
         let results = status.allocation.unwrap_or_default().devices.results;
-        let given = results.into_iter().filter(|result| is_gpu_driver(&result.driver)).map(|result| Given {
+        let given = results.into_iter().filter(|result| is_gpu_driver(&result.driver)).map(|result| AllocatedDevice {
             name: DeviceName { driver: result.driver, pool: result.pool, device: result.device },
             admin_access: result.admin_access.unwrap_or(false),
         });

@@ -5,13 +5,13 @@ use syringe_core::text::clean;
 use crate::error::Failure;
 
 /// Longest name of a node or a pod (a DNS subdomain).
-pub(crate) const LONGEST: usize = 253;
+pub(crate) const MAX_LENGTH: usize = 253;
 /// Longest name of a namespace (a DNS label).
-const LONGEST_LABEL: usize = 63;
+const MAX_LABEL: usize = 63;
 
 /// Whether it can be the name of a node or a pod.
 pub(crate) fn is_subdomain(name: &str) -> bool {
-    name.len() <= LONGEST && name.split('.').all(|part| is_label(part, LONGEST))
+    name.len() <= MAX_LENGTH && name.split('.').all(|part| is_label(part, MAX_LENGTH))
 }
 
 fn is_label(name: &str, longest: usize) -> bool {
@@ -33,7 +33,7 @@ pub(crate) fn pod(name: &str) -> Result<(), Failure> {
 
 /// Refuses what is no name of a namespace.
 pub(crate) fn namespace(name: &str) -> Result<(), Failure> {
-    if is_label(name, LONGEST_LABEL) {
+    if is_label(name, MAX_LABEL) {
         return Ok(());
     }
     Err(refusal("namespace", name, "a namespace's name has lower-case letters, digits and '-' only, 63 at most"))

@@ -11,7 +11,7 @@ use crate::kubernetes::model::names::container_id_without_scheme;
 use crate::kubernetes::model::slim::{Container, ContainerStatus, Pod, PodClaim};
 
 /// UUIDs of one pod's annotations that are told.
-const MOST_UUIDS: usize = 128;
+const MAX_UUIDS: usize = 128;
 
 /// A pod that asks for GPUs.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
@@ -117,7 +117,7 @@ pub struct ClaimDevice {
     /// UUID, where the driver publishes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
-    /// Given for administration, beside whoever holds it.
+    /// AllocatedDevice for administration, beside whoever holds it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub admin_access: bool,
 }
@@ -143,7 +143,7 @@ pub(crate) fn row(pod: &Pod, dra: Option<&Dra>) -> Option<PodRow> {
         holds: if holds(phase) { effective_requests(pod) } else { Amounts::new() },
         containers,
         claims: if holds(phase) { claims } else { Vec::new() },
-        annotated_uuids: uuids.iter().take(MOST_UUIDS).cloned().collect(),
+        annotated_uuids: uuids.iter().take(MAX_UUIDS).cloned().collect(),
     })
 }
 
@@ -202,7 +202,7 @@ fn claims(pod: &Pod, dra: &Dra) -> Vec<ClaimRow> {
         let made = pod.status.resource_claim_statuses.iter().find(|made| made.name == claim.name);
         let name = claim.resource_claim_name.as_ref().or(made.and_then(|made| made.resource_claim_name.as_ref()))?;
         let found = dra.claim(namespace, name)?;
-        let device = |given: &crate::kubernetes::model::dra::Given| ClaimDevice {
+        let device = |given: &crate::kubernetes::model::dra::AllocatedDevice| ClaimDevice {
             driver: clean(&given.name.driver, 80),
             device: clean(&given.name.device, 80),
             uuid: dra.device(&given.name).and_then(|device| device.uuid.clone()),

@@ -27,9 +27,9 @@ use crate::kubernetes::read::pods;
 /// Time for one list: an answer without a probe should be a quick one.
 const LIST_TIME: Duration = Duration::from_secs(5);
 /// Events and devices in one answer.
-const MOST: usize = 20;
+const MAX_ENTRIES: usize = 20;
 /// Longest text of a condition or a device's name.
-const LONGEST_TEXT: usize = 200;
+const MAX_TEXT: usize = 200;
 
 /// What Kubernetes knows of a node's GPUs.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
@@ -90,7 +90,7 @@ pub async fn read(connection: &Connection, node: &Node, time: Duration) -> ApiOn
         tokio::join!(within(time, events::of_node(connection, &name)), within(time, pods::on_node(connection, &name)));
     match events {
         Ok(events) => {
-            answer.events = events.iter().filter(|event| speaks_of_gpus(event)).take(MOST).map(told).collect()
+            answer.events = events.iter().filter(|event| speaks_of_gpus(event)).take(MAX_ENTRIES).map(told).collect()
         }
         Err(why) => answer.not_read.push(format!("events of the node: {why}")),
     }
@@ -128,11 +128,11 @@ fn unhealthy_devices(pods: &[Pod]) -> Vec<String> {
         let resources = pod.status.container_statuses.iter().flat_map(|status| &status.allocated_resources_status);
         for resource in resources {
             for device in resource.resources.iter().filter(|device| device.health == "Unhealthy") {
-                let (resource, id) = (&resource.name, clean(&device.resource_id, LONGEST_TEXT));
+                let (resource, id) = (&resource.name, clean(&device.resource_id, MAX_TEXT));
                 told.push(format!("{resource} {id} is Unhealthy, held by pod {namespace}/{name}"));
             }
         }
     }
-    told.truncate(MOST);
+    told.truncate(MAX_ENTRIES);
     told
 }

@@ -26,7 +26,7 @@ use crate::error::kube_reason;
 use crate::kubernetes::client::connection::Connection;
 
 /// Taken of a log, its end. Some weeks of a quiet node; it passes through the API server.
-const MOST_BYTES: usize = 4 << 20;
+const MAX_BYTES: usize = 4 << 20;
 /// Time for all of it: an answer without a probe should be a quick one.
 const TIME: Duration = Duration::from_secs(8);
 /// Of that, for the file that was rotated away: what was read is worth more than it.
@@ -70,10 +70,10 @@ pub(crate) async fn read(
     let mut stale = None;
     // The first that is still written is read.
     for name in TEXT_LOGS {
-        let newest = timeout_at(end, tail(connection, node, name, MOST_BYTES)).await.map_err(|_| late())??;
+        let newest = timeout_at(end, tail(connection, node, name, MAX_BYTES)).await.map_err(|_| late())??;
         let Some(newest) = newest else { continue };
         // Right after a rotation the newest file has next to nothing.
-        let room = MOST_BYTES.saturating_sub(newest.text.len());
+        let room = MAX_BYTES.saturating_sub(newest.text.len());
         let rotated = format!("{name}.1");
         let older = if newest.begins_inside || room == 0 {
             None

@@ -13,7 +13,7 @@ use crate::kubernetes::model::{conditions, names, slim};
 
 /// Reads the node `name`.
 pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> {
-    let what = || format!("Reading node {}", clean(name, names::LONGEST));
+    let what = || format!("Reading node {}", clean(name, names::MAX_LENGTH));
     if !names::is_subdomain(name) {
         return Err(Failure::new(
             what(),

@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(60);
 /// Exit code of a process that was killed (128 + SIGKILL).
 const KILLED: i32 = 137;
 /// Several times the maximum number of pods on a node.
-const MOST_PODS: u32 = 500;
+const MAX_PODS: u32 = 500;
 
 /// State of our container after the probe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Ephemeral {
             Some(pod) => context.pods(&pod.namespace),
             None => Api::all(context.connection.client.clone()),
         };
-        let on_node = ListParams::default().fields(&format!("spec.nodeName={node}")).limit(MOST_PODS);
+        let on_node = ListParams::default().fields(&format!("spec.nodeName={node}")).limit(MAX_PODS);
         let list = match timeout(REQUEST_TIME, pods.list(&on_node)).await {
             Ok(Ok(list)) => list.items,
             Ok(Err(error)) => {

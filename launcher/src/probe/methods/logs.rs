@@ -25,7 +25,7 @@ const REQUEST_TIME: Duration = Duration::from_secs(8);
 /// Pause between two reads of the pod.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Limit on the log: ten times the largest report.
-const MOST_LOG_BYTES: i64 = 4 << 20;
+const MAX_LOG_BYTES: i64 = 4 << 20;
 /// Exit codes from here on come from a shell or a runtime, not from the probe.
 const NOT_THE_PROBES: i32 = 125;
 
@@ -97,7 +97,7 @@ impl Logs {
     async fn log(&self, context: &ProbeContext, probe_container: &ProbeContainer) -> Result<String, Failure> {
         let params = LogParams {
             container: Some(probe_container.container.clone()),
-            limit_bytes: Some(MOST_LOG_BYTES),
+            limit_bytes: Some(MAX_LOG_BYTES),
             ..LogParams::default()
         };
         let failed = |why: String, next: &str| {

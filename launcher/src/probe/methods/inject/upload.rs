@@ -28,7 +28,7 @@ enum UploadMethod {
 const METHODS: [UploadMethod; 3] = [UploadMethod::BoundedTar, UploadMethod::Head, UploadMethod::Tar];
 
 /// Result of one upload.
-enum Arrived {
+enum UploadResult {
     Whole,
     /// The image does not have this program.
     Lacking(&'static str),
@@ -92,13 +92,13 @@ pub(super) async fn upload(
             let output = exec_retry::exec(context, probe_container, &argv, &input, timings).await?;
             half_close = output.half_close;
             match arrived(method, &output, &archive.sha256) {
-                Ok(Arrived::Whole) => return Ok(()),
-                Ok(Arrived::Lacking(program)) => {
+                Ok(UploadResult::Whole) => return Ok(()),
+                Ok(UploadResult::Lacking(program)) => {
                     lacking.push(program);
                     broken.clear();
                     break;
                 }
-                Ok(Arrived::Broken(why)) => broken = why,
+                Ok(UploadResult::Broken(why)) => broken = why,
                 Err((why, next)) => return failed(why, next),
             }
         }
@@ -117,12 +117,12 @@ pub(super) async fn upload(
 }
 
 /// Reads the result of an upload. An error if no other method would help.
-fn arrived(method: UploadMethod, output: &Output, sha256: &str) -> Result<Arrived, (String, &'static str)> {
+fn arrived(method: UploadMethod, output: &Output, sha256: &str) -> Result<UploadResult, (String, &'static str)> {
     let said = clean(&output.stderr, 300);
     let printed = String::from_utf8_lossy(&output.stdout);
     let hash = printed.split_whitespace().next().filter(|word| word.len() == 64);
     if hash == Some(sha256) {
-        return Ok(Arrived::Whole);
+        return Ok(UploadResult::Whole);
     }
     let lacks = |program: &str| {
         output.stderr.lines().any(|line| line.contains(&format!("{program}: ")) && line.contains("not found"))
@@ -135,7 +135,7 @@ fn arrived(method: UploadMethod, output: &Output, sha256: &str) -> Result<Arrive
         return Err((format!("the node's disk is full: {said}"), "Free space on the node's container storage."));
     }
     if let Some(program) = method.programs().iter().find(|program| lacks(program)) {
-        return Ok(Arrived::Lacking(program));
+        return Ok(UploadResult::Lacking(program));
     }
     if lacks("sha256sum") {
         let next = "Name a base image that has sha256sum (busybox, debian, ubuntu) with --base-image.";
@@ -146,21 +146,21 @@ fn arrived(method: UploadMethod, output: &Output, sha256: &str) -> Result<Arrive
         (None, Ended::Cut) => "the connection was cut".to_owned(),
         (None, _) => format!("no hash came back; the pod said: {said}"),
     };
-    Ok(Arrived::Broken(why))
+    Ok(UploadResult::Broken(why))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Arrived, UploadMethod, arrived};
+    use super::{UploadResult, UploadMethod, arrived};
     use crate::probe::exec_websocket::{Ended, Output};
 
     fn judged(stdout: &str, stderr: &str) -> String {
         let sha256 = "a".repeat(64);
         let output = Output { stdout: stdout.into(), stderr: stderr.into(), ended: Ended::Exit(0), half_close: true };
         match arrived(UploadMethod::BoundedTar, &output, &sha256) {
-            Ok(Arrived::Whole) => "whole".into(),
-            Ok(Arrived::Lacking(program)) => format!("lacks {program}"),
-            Ok(Arrived::Broken(why)) | Err((why, _)) => why,
+            Ok(UploadResult::Whole) => "whole".into(),
+            Ok(UploadResult::Lacking(program)) => format!("lacks {program}"),
+            Ok(UploadResult::Broken(why)) | Err((why, _)) => why,
         }
     }
 

@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 
 /// The result of asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asked {
+pub enum ConsentAnswer {
     /// A person agreed; how.
     Yes(&'static str),
     /// A person declined, or did not answer.
@@ -16,26 +16,26 @@ pub enum Asked {
 }
 
 /// A way to ask the user.
-pub trait Ask: Send + Sync {
+pub trait Prompt: Send + Sync {
     /// Asks whether the plan may be carried out.
-    fn ask<'a>(&'a self, plan: &'a str) -> BoxFuture<'a, Asked>;
+    fn ask<'a>(&'a self, plan: &'a str) -> BoxFuture<'a, ConsentAnswer>;
 }
 
 /// The command line's `--yes`.
-pub struct SaidYes;
+pub struct AlwaysYes;
 
-impl Ask for SaidYes {
-    fn ask<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Asked> {
-        Box::pin(async { Asked::Yes("--yes") })
+impl Prompt for AlwaysYes {
+    fn ask<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ConsentAnswer> {
+        Box::pin(async { ConsentAnswer::Yes("--yes") })
     }
 }
 
 /// For hosts that cannot ask their user.
-pub struct NobodyToAsk;
+pub struct NoPrompt;
 
-impl Ask for NobodyToAsk {
-    fn ask<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Asked> {
-        Box::pin(async { Asked::Nobody })
+impl Prompt for NoPrompt {
+    fn ask<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ConsentAnswer> {
+        Box::pin(async { ConsentAnswer::Nobody })
     }
 }
 

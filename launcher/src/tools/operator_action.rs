@@ -14,7 +14,7 @@ use syringe_core::text::clean;
 
 use crate::call::Call;
 use crate::consent;
-use crate::consent::{Asked, Bearer, LIFETIME, Pending};
+use crate::consent::{ConsentAnswer, Bearer, LIFETIME, Pending};
 use crate::error::Failure;
 use crate::kubernetes::read::nodes;
 use crate::kubernetes::{Connection, IN_CLUSTER};
@@ -24,11 +24,11 @@ use crate::reading::read_node::KEPT_FOR_REMOVAL;
 use crate::settings::{Mode, Settings};
 
 /// Longest that an action's pod may live: deploy/admission-policy.yaml admits none that lives longer than 15 minutes.
-pub(crate) const MOST_ACTION_TIME: Duration = Duration::from_secs(840);
+pub(crate) const MAX_ACTION_TIME: Duration = Duration::from_secs(840);
 
 /// The answer of a tool that changes something. `T` is what the node reports of it.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct Acted<T> {
+pub struct ActionAnswer<T> {
     /// `awaiting_consent` (nothing was done: see `terminal_command` or `token`), `declined`, `refused`, or what became of the
     /// action.
     pub outcome: String,
@@ -98,13 +98,13 @@ pub(super) struct Target<'a> {
 }
 
 /// A plan that was agreed to.
-struct Agreed {
+struct AgreedPlan {
     plan: String,
     how: String,
 }
 
 /// Plans, asks, acts.
-pub(super) async fn run<D: OperatorAction>(call: &Call, action: &D) -> Result<Acted<D::Done>, Failure> {
+pub(super) async fn run<D: OperatorAction>(call: &Call, action: &D) -> Result<ActionAnswer<D::Done>, Failure> {
     let Target { node_name, context, token } = action.target();
     if call.settings.mode != Mode::Operator {
         let why = "this launcher is read-only";
@@ -163,7 +163,7 @@ struct ActionSession<'a, D> {
 impl<D: OperatorAction> ActionSession<'_, D> {
     /// The consent that the call brings: a token, or the answer of the host's user.
     #[expect(clippy::type_complexity, reason = "nothing brought; or agreed, or declined")]
-    fn brought(&self, token: Option<&str>) -> Result<Option<Result<Agreed, Acted<D::Done>>>, Failure> {
+    fn brought(&self, token: Option<&str>) -> Result<Option<Result<AgreedPlan, ActionAnswer<D::Done>>>, Failure> {
         let answer = self.call.consent.answer();
         let Some(token) = answer.map(|answer| answer.token.as_str()).or(token) else { return Ok(None) };
         let bearer = if answer.is_some() { Bearer::Host } else { Bearer::Model };
@@ -183,20 +183,20 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         })?;
         Ok(Some(match answer {
             Some(answer) if !answer.accepted => Err(self.declined(granted.plan, "the user declined", None)),
-            Some(_) => Ok(Agreed { plan: granted.plan, how: "user (input required)".to_owned() }),
-            None => Ok(Agreed { plan: granted.plan, how: "token".to_owned() }),
+            Some(_) => Ok(AgreedPlan { plan: granted.plan, how: "user (input required)".to_owned() }),
+            None => Ok(AgreedPlan { plan: granted.plan, how: "token".to_owned() }),
         }))
     }
 
     /// Plans on the node, and asks whoever can be asked.
-    async fn ask(&self) -> Result<Result<Agreed, Box<Acted<D::Done>>>, Failure> {
+    async fn ask(&self) -> Result<Result<AgreedPlan, Box<ActionAnswer<D::Done>>>, Failure> {
         let consent = &self.call.consent;
         let (done, note) = self.look().await?;
         let Connection { context, server, .. } = self.connection;
         let plan = self.action.plan(self.call, self.connection, &done).await;
         let plan = format!("Context {context}, API server {server}.\n{plan}");
         let (outcome, summary) = self.action.outcome(&done);
-        let answer = Acted {
+        let answer = ActionAnswer {
             outcome,
             summary,
             plan: plan.clone(),
@@ -213,13 +213,13 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         }
         let asked = tokio::select! {
             asked = consent.ask(&plan) => asked,
-            () = self.call.cancel.cancelled() => Asked::No("the call was cancelled".to_owned()),
+            () = self.call.cancel.cancelled() => ConsentAnswer::No("the call was cancelled".to_owned()),
         };
         match asked {
-            Asked::Yes(how) => return Ok(Ok(Agreed { plan, how: how.to_owned() })),
-            Asked::No(why) => return Ok(Err(Box::new(self.declined(plan, &why, answer.probe)))),
-            Asked::Nobody if !self.call.settings.token_to_model => {
-                return Ok(Err(Box::new(Acted {
+            ConsentAnswer::Yes(how) => return Ok(Ok(AgreedPlan { plan, how: how.to_owned() })),
+            ConsentAnswer::No(why) => return Ok(Err(Box::new(self.declined(plan, &why, answer.probe)))),
+            ConsentAnswer::Nobody if !self.call.settings.token_to_model => {
+                return Ok(Err(Box::new(ActionAnswer {
                     outcome: "awaiting_consent".to_owned(),
                     summary:
                         "Nothing was done: this host cannot ask its user. Show the plan and terminal_command to the \
@@ -229,17 +229,17 @@ impl<D: OperatorAction> ActionSession<'_, D> {
                     ..answer
                 })));
             }
-            Asked::Nobody | Asked::Later => {}
+            ConsentAnswer::Nobody | ConsentAnswer::Later => {}
         }
-        let bearer = if asked == Asked::Later { Bearer::Host } else { Bearer::Model };
+        let bearer = if asked == ConsentAnswer::Later { Bearer::Host } else { Bearer::Model };
         let token = consent
             .tokens()
             .give(consent::borne(bearer, &self.content), &plan)
             .map_err(|why| Failure::new("Making a token", why, "Run the command in a terminal instead."))?;
-        if asked == Asked::Later {
+        if asked == ConsentAnswer::Later {
             consent.leave(Pending { token: token.clone(), plan });
         }
-        Ok(Err(Box::new(Acted {
+        Ok(Err(Box::new(ActionAnswer {
             outcome: "awaiting_consent".to_owned(),
             summary: format!(
                 "Nothing was done. Show the plan to the user; only if they agree, call {} again with the same arguments and \
@@ -280,9 +280,9 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         Record::new(audit, self.connection, &self.call.settings.namespace, &request, Some(note))
     }
 
-    fn declined(&self, plan: String, why: &str, probe: Option<ProbeNote>) -> Acted<D::Done> {
+    fn declined(&self, plan: String, why: &str, probe: Option<ProbeNote>) -> ActionAnswer<D::Done> {
         self.record(plan.clone()).declined(why);
-        Acted {
+        ActionAnswer {
             outcome: "declined".to_owned(),
             summary: format!("Nothing was done: {why}."),
             plan,
@@ -318,17 +318,17 @@ impl<D: OperatorAction> ActionSession<'_, D> {
     }
 
     /// Does it.
-    async fn act(&self, agreed: Agreed) -> Result<Acted<D::Done>, Failure> {
-        let Agreed { plan, how } = agreed;
+    async fn act(&self, agreed: AgreedPlan) -> Result<ActionAnswer<D::Done>, Failure> {
+        let AgreedPlan { plan, how } = agreed;
         let id = random_suffix();
-        let deadline = (self.call.settings.call_time() + self.action.time()).min(MOST_ACTION_TIME);
+        let deadline = (self.call.settings.call_time() + self.action.time()).min(MAX_ACTION_TIME);
         let request = self.request(self.command(&["--once", &id]), deadline);
         let note = self.note(plan.clone(), how.clone());
         let Call { prober, on_phase, .. } = self.call;
         let probed = prober.act(self.connection, request, on_phase.clone(), note).await?;
         let (done, note) = self.read(probed)?;
         let (outcome, summary) = self.action.outcome(&done);
-        Ok(Acted {
+        Ok(ActionAnswer {
             outcome,
             summary,
             plan,
@@ -376,8 +376,8 @@ pub(super) fn whole_gpu(tool: &str, uuid: &str) -> Result<(), Failure> {
 }
 
 /// An answer for a person.
-pub(super) fn text<T>(answer: &Acted<T>) -> String {
-    let Acted { outcome, summary, plan, terminal_command, consent, probe, .. } = answer;
+pub(super) fn text<T>(answer: &ActionAnswer<T>) -> String {
+    let ActionAnswer { outcome, summary, plan, terminal_command, consent, probe, .. } = answer;
     let mut text = format!("{}  {summary}\n\n{plan}\n", outcome.to_uppercase().replace('_', " "));
     if let Some(command) = terminal_command {
         text.push_str(&format!("\n{command}\n"));

@@ -14,7 +14,7 @@ use rmcp::{ErrorData, RoleServer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::consent::{Ask, Asked, Consent, HostAnswer, LIFETIME, NobodyToAsk, Pending, Tokens};
+use crate::consent::{Prompt, ConsentAnswer, Consent, HostAnswer, LIFETIME, NoPrompt, Pending, Tokens};
 
 /// Key of our one question.
 const QUESTION: &str = "consent";
@@ -38,9 +38,9 @@ pub(super) fn consent(
     // A host that names no kind of question means forms; one that only opens links cannot be asked.
     let forms = |can: ElicitationCapability| can.form.is_some() || can.url.is_none();
     let elicits = context.client_capabilities().and_then(|client| client.elicitation).is_some_and(forms);
-    let ask: Arc<dyn Ask> = match (modern, elicits) {
+    let ask: Arc<dyn Prompt> = match (modern, elicits) {
         (true, true) => Arc::new(AskLater),
-        (true, false) => Arc::new(NobodyToAsk),
+        (true, false) => Arc::new(NoPrompt),
         (false, _) => Arc::new(Elicit { peer: context.peer.clone(), time: LIFETIME }),
     };
     Consent::new(ask, tokens).with_answer(answer(request))
@@ -67,9 +67,9 @@ pub(super) fn input_required(pending: &Pending) -> Result<InputRequiredResult, E
 /// The modern era: the question is the answer.
 struct AskLater;
 
-impl Ask for AskLater {
-    fn ask<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Asked> {
-        Box::pin(async { Asked::Later })
+impl Prompt for AskLater {
+    fn ask<'a>(&'a self, _: &'a str) -> BoxFuture<'a, ConsentAnswer> {
+        Box::pin(async { ConsentAnswer::Later })
     }
 }
 
@@ -79,18 +79,18 @@ struct Elicit {
     time: Duration,
 }
 
-impl Ask for Elicit {
-    fn ask<'a>(&'a self, plan: &'a str) -> BoxFuture<'a, Asked> {
+impl Prompt for Elicit {
+    fn ask<'a>(&'a self, plan: &'a str) -> BoxFuture<'a, ConsentAnswer> {
         Box::pin(async move {
             if !self.peer.supported_elicitation_modes().contains(&ElicitationMode::Form) {
-                return Asked::Nobody;
+                return ConsentAnswer::Nobody;
             }
             match self.peer.elicit_with_timeout::<Agreement>(plan, Some(self.time)).await {
-                Ok(Some(Agreement { agree: true })) => Asked::Yes("user (elicitation)"),
-                Ok(_) | Err(ElicitationError::UserDeclined) => Asked::No("the user declined".to_owned()),
-                Err(ElicitationError::UserCancelled) => Asked::No("the user cancelled".to_owned()),
-                Err(ElicitationError::CapabilityNotSupported) => Asked::Nobody,
-                Err(error) => Asked::No(format!("the user could not be asked: {error}")),
+                Ok(Some(Agreement { agree: true })) => ConsentAnswer::Yes("user (elicitation)"),
+                Ok(_) | Err(ElicitationError::UserDeclined) => ConsentAnswer::No("the user declined".to_owned()),
+                Err(ElicitationError::UserCancelled) => ConsentAnswer::No("the user cancelled".to_owned()),
+                Err(ElicitationError::CapabilityNotSupported) => ConsentAnswer::Nobody,
+                Err(error) => ConsentAnswer::No(format!("the user could not be asked: {error}")),
             }
         })
     }

@@ -277,9 +277,9 @@ fn a_facts_file_that_cannot_be_used_says_why() {
         ("/nonexistent.json", "No such file"),
         (&broken, "not a report"),
         (&newer, "schema version"),
-        (&empty, "neither a section"),
+        (&empty, "neither a known section"),
         (&answer, "an answer of gpu-syringe"),
-        (&other, "neither a section"),
+        (&other, "neither a known section"),
         (&failed, "the probe failed: no section"),
     ] {
         let run = node_probe(&["--facts", path, "inventory"], &[]);

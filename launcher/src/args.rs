@@ -1,4 +1,4 @@
-//! What can be typed after `gpu-syringe`.
+//! The command line arguments of `gpu-syringe`.
 
 use std::ffi::OsString;
 
@@ -23,28 +23,28 @@ use crate::tools::{
     snapshot_ecc,
 };
 
-/// Asks the GPU nodes of a Kubernetes cluster what is wrong with them, and leaves nothing behind.
+/// Diagnoses the GPU nodes of a Kubernetes cluster, and leaves nothing behind.
 ///
-/// For each question a short-lived privileged pod is put on the node, read and removed. `gpu-syringe mcp` serves the same
+/// A command about a node creates a short-lived privileged pod on it, reads its report and deletes it. `gpu-syringe mcp` serves the same
 /// tools to an AI host.
 #[derive(Debug, Parser)]
 #[command(name = "gpu-syringe", version, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) settings: Settings,
-    /// table or json; by default a table on a terminal and JSON into a pipe
+    /// Output format, table or json; by default a table on a terminal and JSON in a pipe
     #[arg(long, global = true, value_name = "FORM")]
     pub(crate) output: Option<Output>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-/// Form of an answer.
+/// Format of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
     /// For people.
     Table,
-    /// For programs: what an AI host would get.
+    /// For programs: the JSON that an AI host gets.
     Json,
 }
 
@@ -52,11 +52,11 @@ pub(crate) enum Output {
 pub(crate) enum Command {
     /// Serve the tools to an AI host over standard input and output (MCP)
     Mcp,
-    /// Print the pod that a probe would create, and create nothing
+    /// Print the manifest of a probe pod, without creating the pod
     PodSpec(PodSpec),
     /// Show every setting, its value, and where it came from
     Config,
-    /// Remove probe pods that a killed launcher left behind
+    /// Delete probe pods that a killed gpu-syringe left behind
     Sweep,
     /// Show the audit log: every probe pod and every action of this launcher
     Audit(AuditArgs),
@@ -66,55 +66,55 @@ pub(crate) enum Command {
 
 #[derive(Args, Debug)]
 pub(crate) struct PodSpec {
-    /// Node that the pod would go to
+    /// Node of the pod
     #[arg(long, value_name = "NODE", default_value = "NODE")]
     pub(crate) node_name: String,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct AuditArgs {
-    /// How many of the newest lines
+    /// Number of lines to show, newest last
     #[arg(long, value_name = "N", default_value_t = 50)]
     pub(crate) last: usize,
 }
 
-/// A tool that changes something, and whether whoever types it agrees beforehand.
+/// The arguments of a tool that changes a node, with the consent of the user.
 #[derive(Args, Debug)]
 pub(crate) struct ActionArgs<A: Args> {
     #[command(flatten)]
     pub(crate) args: A,
-    /// Agree to the plan without seeing it
+    /// Skip the confirmation prompt
     #[arg(long)]
     pub(crate) yes: bool,
-    /// Address of the API server that is meant; refused where the context leads to another one
+    /// Expected address of the API server; the command fails if the context has another one
     #[arg(long, value_name = "URL")]
     pub(crate) server: Option<String>,
 }
 
-/// Each tool, with the arguments that an AI host would give.
+/// The tools, with the same arguments as for an AI host.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ToolCommand {
-    /// GPU nodes as Kubernetes knows them; creates nothing
+    /// GPU nodes, from the Kubernetes API; creates no pod
     ListGpuNodes(ListArgs),
-    /// What is wrong with a node: everything read, every rule applied
+    /// Diagnosis of a node: reads everything, applies every rule
     DiagnoseGpuNode(DiagnoseArgs),
-    /// One node from both sides: Kubernetes and a probe
+    /// Status of a node in Kubernetes and of its GPUs
     DescribeGpuNode(NodeArgs),
-    /// Which pods hold the GPUs of a node
+    /// Pods that use the GPUs of a node
     GetPodGpuAllocation(AllocationArgs),
     /// Health of the GPUs of a node, or of all GPU nodes
     GetGpuHealth(FleetArgs),
-    /// What the GPUs of a node are, or of all GPU nodes
+    /// Inventory of the GPUs of a node, or of all GPU nodes
     GetGpuInventory(FleetArgs),
-    /// What the GPUs of a node do now
+    /// Current temperature, power, clocks and utilization of a node's GPUs
     GetGpuTelemetry(NodeArgs),
     /// Xid and other GPU lines of a node's kernel log, decoded
     AnalyzeXidErrors(XidArgs),
-    /// Why a pod failed, hangs or waits
+    /// Why a pod failed, hangs or is Pending
     ExplainGpuPod(ExplainArgs),
-    /// Memory errors and repairs of a node's GPUs
+    /// Memory errors and row remaps of a node's GPUs
     SnapshotEcc(NodeArgs),
-    /// How the GPUs of a node are connected
+    /// PCIe, NVLink and NUMA topology of a node's GPUs
     InspectTopology(NodeArgs),
     /// End a process on a GPU (needs --mode operator)
     KillGpuProcess(ActionArgs<KillArgs>),
@@ -122,7 +122,7 @@ pub(crate) enum ToolCommand {
     ResetGpu(ActionArgs<ResetArgs>),
 }
 
-/// Understands the words, with the settings file below them. Ends the program for `--help` and for words that make no sense.
+/// Parses the arguments, with the settings file as defaults. Ends the program for `--help` and for invalid arguments.
 pub(crate) fn read(words: &[OsString]) -> Result<(Cli, Vec<SettingValue>), Failure> {
     let settings = Settings::augment_args(clap::Command::new("settings"));
     let file = FileValues::find(words, &settings)?;
@@ -133,7 +133,7 @@ pub(crate) fn read(words: &[OsString]) -> Result<(Cli, Vec<SettingValue>), Failu
 }
 
 impl ToolCommand {
-    /// Whether `--yes` was typed.
+    /// Whether the arguments contain `--yes`.
     pub(crate) fn says_yes(&self) -> bool {
         match self {
             Self::KillGpuProcess(ActionArgs { yes, .. }) | Self::ResetGpu(ActionArgs { yes, .. }) => *yes,
@@ -141,10 +141,12 @@ impl ToolCommand {
         }
     }
 
-    /// The API server that must be meant.
+    /// The value of `--server`.
     pub(crate) fn server(&self) -> Option<String> {
         match self {
-            Self::KillGpuProcess(ActionArgs { server, .. }) | Self::ResetGpu(ActionArgs { server, .. }) => server.clone(),
+            Self::KillGpuProcess(ActionArgs { server, .. }) | Self::ResetGpu(ActionArgs { server, .. }) => {
+                server.clone()
+            }
             _ => None,
         }
     }
@@ -177,7 +179,7 @@ impl ToolCommand {
 mod tests {
     use super::*;
 
-    /// The command line is one name space: an argument of the same id would take the place of the setting.
+    /// All arguments share one namespace: an argument with the id of a setting would replace it.
     #[test]
     fn no_argument_of_a_command_has_the_id_of_a_setting() {
         let settings = Settings::augment_args(clap::Command::new("settings"));

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// Cuts `list` to the entries whose JSON takes at most `most_bytes` together; returns how many went.
+/// Cuts `list` to the entries whose JSON takes at most `most_bytes` together; returns how many were removed.
 pub(crate) fn truncate<T: Serialize>(list: &mut Vec<T>, most_bytes: usize) -> usize {
     let mut left = most_bytes;
     let fitting = list.iter().take_while(|entry| match left.checked_sub(size(entry) + 1) {
@@ -32,7 +32,7 @@ pub(crate) fn size(value: &impl Serialize) -> usize {
         }
     }
     let mut count = Count(0);
-    // Writing into a counter cannot fail; what cannot be serialised is found when the answer is.
+    // Writing to a counter cannot fail. A value that cannot be serialized fails when the answer is serialized.
     let _ = serde_json::to_writer(&mut count, value);
     count.0
 }
@@ -42,7 +42,7 @@ mod tests {
     use super::{size, truncate};
 
     #[test]
-    fn what_fits_stays_and_the_rest_is_counted() {
+    fn entries_that_fit_stay_and_the_others_are_counted() {
         let mut list = vec!["aaaa"; 10];
         assert_eq!(size(&list[0]), 6);
         assert_eq!(truncate(&mut list, 21), 7);

@@ -1,4 +1,4 @@
-//! The command line: from arguments to exit status. Ends only when every pod is deleted.
+//! The command line: from arguments to exit status. The program ends only after every pod is deleted.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::{self, Cli, Command, Output};
 use crate::audit;
 use crate::call::Call;
-use crate::consent::{Prompt, Consent, AlwaysYes, Terminal};
+use crate::consent::{AlwaysYes, Consent, Prompt, Terminal};
 use crate::error::Failure;
 use crate::kubernetes::Contexts;
 use crate::mcp::{Server, serve};
@@ -24,11 +24,11 @@ use crate::tools::{self, Rendered};
 const FAILED: u8 = 1;
 /// The same in operator mode: the program waits for a running action.
 const ACTION_SETTLE_TIME: Duration = tools::MAX_ACTION_TIME.saturating_add(SETTLE_TIME);
-/// How long a cancelled call may take for its message, once its pods are deleted.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+/// Time for a cancelled call to send its error message after its pods are deleted.
+const FINAL_MESSAGE_TIME: Duration = Duration::from_millis(200);
 
-/// Warnings; without kube's message for each refused exec, since a starting pod causes a few.
-const USUAL_LOG: &str = "warn,kube_client=off,rmcp=error";
+/// Warnings, but not kube's message for each rejected exec: a starting pod causes a few.
+const DEFAULT_LOG: &str = "warn,kube_client=off,rmcp=error";
 
 /// Runs the program.
 pub fn main() -> ExitCode {
@@ -50,7 +50,7 @@ pub fn main() -> ExitCode {
     let serves = matches!(cli.command, Command::Mcp);
     let code = match runtime.block_on(run(cli)) {
         Ok(Done::AsAsked) => ExitCode::SUCCESS,
-        // The answer says what was not done.
+        // The answer already says what was not done.
         Ok(Done::NotAll) => ExitCode::from(FAILED),
         // Standard error of the server is a log: JSON lines only.
         Err(failure) if serves => {
@@ -84,7 +84,7 @@ async fn run(cli: Cli) -> Result<Done, Failure> {
     let stop = CancellationToken::new();
     let prober = Prober::new(Arc::new(settings.clone()), stop.clone());
     watch_signals(stop.clone());
-    // The built-in cluster runs as long as this variable exists.
+    // The demo cluster runs until this variable is dropped.
     #[cfg(feature = "demo")]
     let demo = if settings.demo { Some(start_demo().await?) } else { None };
     #[cfg(feature = "demo")]
@@ -148,7 +148,7 @@ async fn dispatch(
             let args = args.map_err(|error| Failure::new("Reading the arguments", error, "Please report this."))?;
             let tools = tools::all(settings.mode);
             let Some(entry) = tools.iter().find(|entry| entry.name == name) else {
-                let why = "this tool changes something, and gpu-syringe is read-only";
+                let why = "this tool changes the node, and gpu-syringe is in read-only mode";
                 return Err(Failure::new(format!("Running {name}"), why, "Add --mode operator."));
             };
             let consent = Consent::new(ask, Arc::default());
@@ -164,7 +164,7 @@ async fn dispatch(
     Ok(Done::AsAsked)
 }
 
-/// The result of `work`, or a failure once the program is told to end. Waits for pods in both cases: work with a pod reports
+/// The result of `work`, or a failure after a signal to end. Waits for pods in both cases: work with a pod reports
 /// its own result, and work that waits for an API server or a person is dropped.
 async fn until_stopped<T>(
     work: impl Future<Output = Result<T, Failure>>,
@@ -174,19 +174,19 @@ async fn until_stopped<T>(
     let stopped = async {
         stop.cancelled().await;
         prober.settle().await;
-        tokio::time::sleep(LAST_WORDS).await;
+        tokio::time::sleep(FINAL_MESSAGE_TIME).await;
     };
     tokio::select! {
         biased;
         done = work => done,
-        () = stopped => Err(Failure::new("The command", "gpu-syringe is ending", "Start it again when you want the answer.")),
+        () = stopped => Err(Failure::new("The command", "gpu-syringe was interrupted", "Run the command again to get the answer.")),
     }
 }
 
 #[cfg(feature = "demo")]
 async fn start_demo() -> Result<demo_cluster::Cluster, Failure> {
     demo_cluster::Cluster::start(demo_cluster::demo()).await.map_err(|error| {
-        Failure::new("Starting the built-in cluster", error, "It needs a free port on the loopback interface.")
+        Failure::new("Starting the demo cluster", error, "It needs a free port on the loopback interface.")
     })
 }
 
@@ -301,6 +301,6 @@ fn complain(failure: &Failure) -> ExitCode {
 /// Logs are JSON lines on standard error: standard output is protocol.
 fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("GPU_SYRINGE_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(USUAL_LOG));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(DEFAULT_LOG));
     let _ = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }

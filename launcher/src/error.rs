@@ -7,9 +7,9 @@ use kube::client::AuthError;
 /// A failed call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What failed, with the names that matter.
+    /// What failed, with the names of the objects.
     pub what: String,
-    /// The cause, with the message of the component that refused.
+    /// The cause, with the message of the component that failed or refused.
     pub why: String,
     /// What to do next.
     pub next_step: String,
@@ -19,14 +19,14 @@ pub struct Failure {
     pub removed: bool,
     /// A cause that another probe method avoids.
     pub(crate) obstacle: Option<Obstacle>,
-    /// Whether another node can be expected to fail alike.
+    /// Which nodes are expected to fail in the same way.
     pub(crate) scope: Scope,
 }
 
 /// An obstacle that another probe method avoids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Obstacle {
-    /// A policy of the cluster forbids the probe; this one. `next_step` says what an administrator would change.
+    /// This policy of the cluster denies the probe. `next_step` says what an administrator can change.
     Policy(String),
     /// A proxy between here and the API server refuses websockets.
     Websockets,
@@ -106,7 +106,7 @@ fn plugin_reason(error: &AuthError) -> Option<String> {
         AuthError::AuthExecRun { out, .. } => Some(format!("{PLUGIN} failed with {}", out.status)),
         AuthError::AuthExecStart(error) => Some(format!("{PLUGIN} could not be started: {}", error.kind())),
         AuthError::AuthExecParse(_) | AuthError::AuthExec(_) | AuthError::ParseTokenKey(_) => {
-            Some(format!("{PLUGIN} printed nothing that is a credential"))
+            Some(format!("{PLUGIN} printed no valid credential"))
         }
         _ => None,
     }

@@ -1,4 +1,4 @@
-//! `gpu-syringe`: asks a GPU node what is wrong with it, and leaves nothing behind.
+//! `gpu-syringe`: diagnoses the GPU nodes of a Kubernetes cluster, and leaves nothing behind.
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
 //! Marks the fields of an answer that hold text from nodes, tenants or users, and cleans all texts.
 //!
-//! Texts are cleaned where they come in. What is done here once more is for names and labels that the API server is trusted
+//! Texts are cleaned where they are read. They are cleaned here again for names and labels that only the API server is expected
 //! to have checked.
 
 use std::collections::BTreeSet;
@@ -111,10 +111,10 @@ const FIELDS: [&str; 96] = [
     "why",
 ];
 
-/// Fields that are made here and are to be used as they are.
+/// Fields that the launcher itself writes, and that must stay unchanged.
 const AS_THEY_ARE: [&str; 2] = ["terminal_command", "token"];
 
-/// Tidies the texts of an answer, and names in `quoted` the fields that hold text of others.
+/// Cleans the texts of an answer, and lists in `quoted` the fields with text of others.
 pub(crate) fn finish(answer: &mut Value) {
     let mut found = BTreeSet::new();
     walk(answer, "", &mut found);
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_with_text_of_others_are_named_once_and_hidden_characters_go() {
+    fn fields_with_text_of_others_are_named_once_and_hidden_characters_are_removed() {
         let mut answer = json!({
             "verdict": "warning",
             "findings": [{"id": "x", "evidence": ["a\u{202e}b"]}, {"id": "y", "evidence": ["--token abc"]}],

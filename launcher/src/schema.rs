@@ -1,4 +1,4 @@
-//! JSON Schemas as tool definitions carry them: complete, and small.
+//! JSON Schemas of tool definitions: complete, and small.
 
 use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
@@ -18,7 +18,7 @@ pub(crate) fn input<T: JsonSchema>() -> Value {
     schema.into()
 }
 
-/// Schema of a tool's answer: what may be in it, without the prose (the names say their units).
+/// Schema of a tool's answer, without descriptions (the names contain the units).
 pub(crate) fn output<T: JsonSchema>() -> Value {
     let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
     let mut schema = generator.into_root_schema_for::<T>();
@@ -28,13 +28,13 @@ pub(crate) fn output<T: JsonSchema>() -> Value {
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         properties.insert("quoted".into(), json!({ "type": "array", "items": { "type": "string" } }));
     }
-    // An answer of two shapes is still an object: MCP wants that said at the root.
+    // An answer of two shapes is still an object. MCP requires the type at the root.
     schema.insert("type".into(), "object".into());
     RecursiveTransform(drop_prose).transform(&mut schema);
     schema.into()
 }
 
-/// An argument that may be left out needs no `null` beside its type.
+/// An optional argument needs no `null` in its type.
 fn drop_null_alternative(schema: &mut Schema) {
     if let Some(Value::Array(types)) = schema.get_mut("type") {
         types.retain(|word| word != "null");

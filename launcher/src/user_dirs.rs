@@ -1,4 +1,4 @@
-//! The user's directories of gpu-syringe, by the XDG base directory specification; on Windows what it has in their place.
+//! The directories of gpu-syringe for the user: the XDG base directories, or those of Windows.
 //! The state directory must be private to the user.
 
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 
-/// Name of our directory in each of them.
+/// Name of the directory of gpu-syringe in each of them.
 const NAME: &str = "gpu-syringe";
 
 /// `$XDG_CONFIG_HOME/gpu-syringe`: the settings file. It may not exist.
@@ -29,7 +29,7 @@ pub(crate) fn state_dir() -> Option<PathBuf> {
     }
 }
 
-/// Makes a directory that only we can enter. Refuses one that belongs to somebody else.
+/// Creates a directory that only the user can enter. Refuses a directory of another user.
 fn make_private(directory: &Path) -> io::Result<()> {
     if let Some(parent) = directory.parent() {
         fs::create_dir_all(parent)?;
@@ -46,9 +46,9 @@ fn make_private(directory: &Path) -> io::Result<()> {
         use std::os::unix::fs::{MetadataExt, PermissionsExt};
         let metadata = fs::metadata(directory)?;
         if !metadata.is_dir() {
-            return Err(io::Error::other("it is no directory"));
+            return Err(io::Error::other("it is not a directory"));
         }
-        // Who we are is told by a file of ours.
+        // A new file shows the user ID of this process.
         if tempfile::tempfile_in(directory)?.metadata()?.uid() != metadata.uid() {
             return Err(io::Error::other("it belongs to another user"));
         }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_directory_is_closed_to_others() {
+    fn other_users_cannot_enter_the_directory() {
         let base = tempfile::tempdir().expect("a directory");
         let directory = base.path().join(NAME);
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
@@ -80,7 +80,7 @@ mod tests {
         assert!(make_private(&file).is_err(), "not a directory");
     }
 
-    /// Only root can make a directory of somebody else's.
+    /// Only root can create a directory of another user.
     #[test]
     fn a_directory_of_another_user_is_refused() {
         use std::os::unix::fs::chown;

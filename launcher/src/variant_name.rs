@@ -1,4 +1,4 @@
-//! The name of an enum variant as JSON has it, so that a table and the JSON use the same.
+//! The name of an enum variant in JSON, so that tables and JSON use the same names.
 
 use serde::Serialize;
 

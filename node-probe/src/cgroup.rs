@@ -1,10 +1,10 @@
-//! Pod, container and quality of service out of `/proc/PID/cgroup`. Pure.
+//! Parses pod, container and QoS class from `/proc/PID/cgroup`. No I/O.
 //!
-//! Shapes: cgroup v1 and v2; the kubelet's systemd driver (`kubepods-burstable-pod<uid>.slice`) and cgroupfs driver
+//! Formats: cgroup v1 and v2; the kubelet's systemd driver (`kubepods-burstable-pod<uid>.slice`) and cgroupfs driver
 //! (`burstable/pod<uid>`); containerd, CRI-O, Docker. A node that is itself a container (kind, sysbox) has an outer
-//! path in front: the last pod in the path counts.
+//! path before it: the last pod in the path counts.
 
-/// What a cgroup path says.
+/// Pod and container of a cgroup path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Membership {
     /// Pod UID. A static pod has a hash of 32 digits in its place.
@@ -18,36 +18,36 @@ pub(super) struct Membership {
 /// Reads the whole file: one line per hierarchy, `number:controllers:path`.
 pub(super) fn parse(text: &str) -> Membership {
     let memberships = paths(text).map(membership);
-    // v1 has a line per controller, some of them at the root: the one that says most counts.
+    // v1 has a line per controller, some of them at the root. The line with the most information counts.
     memberships.max_by_key(|found| (found.pod_uid.is_some(), found.container_id.is_some())).unwrap_or_default()
 }
 
-/// Whether a line of the file is of a pod, or may be: broader than [`parse`], which must know which one. From inside a cgroup
-/// namespace the others' paths begin at their common ancestor (`/../podUID/…`), which is why `kubepods` may be missing.
-/// `/podruntime` is where Talos runs its kubelet.
+/// Whether a line may belong to a pod: broader than [`parse`], which must know the pod. Inside a cgroup
+/// namespace the paths of others begin at the common ancestor (`/../podUID/…`), so that `kubepods` may be missing.
+/// Talos runs its kubelet in `/podruntime`.
 pub(crate) fn names_pod(cgroup: &str) -> bool {
     let of_runtime = ["kubepods", "cri-containerd-", "crio-"].iter().any(|part| cgroup.contains(part));
     let is_uid = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
     of_runtime || cgroup.split("/pod").skip(1).any(is_uid)
 }
 
-/// Whether a process is surely in no container, by its file: stricter than [`names_pod`], which knows the kubelet's containers.
-/// A node that is a container itself has no such process.
+/// Whether a process is certainly not in a container: stricter than [`names_pod`], which knows the kubelet's containers.
+/// A node that is itself a container has no such process.
 pub(crate) fn is_of_no_container(cgroup: &str) -> bool {
     !cgroup.trim().is_empty() && !names_pod(cgroup) && !cgroup.split(['/', ':', '\n']).any(is_container)
 }
 
-/// Whether a process may be the node's kubelet, by its file. A kubelet in a container has a container's name further above.
+/// Whether a process may be the kubelet of the node. A kubelet in a container has the container's name higher in the path.
 pub(crate) fn may_be_the_kubelets(cgroup: &str) -> bool {
     let lowest = |path: &str| path.rsplit('/').take(2).any(is_container);
     !cgroup.trim().is_empty() && !names_pod(cgroup) && !paths(cgroup).any(lowest)
 }
 
-/// Whether process 1 is the init of a node that is itself a container (kind, k3d), by its file and our own.
+/// Whether process 1 is the init of a node that is itself a container (kind, k3d), by its cgroup file and that of the probe.
 ///
-/// It must be shown by both: ours is a pod's, and its own is where an init is. From inside a cgroup namespace the way to it leads
-/// up past pod, class and `kubepods`, three levels or more; a neighbour of our own pod is one or two away. What is anything else
-/// is taken for a workload.
+/// Both must show it: the probe is in a pod, and process 1 is in the cgroup of an init. Inside a cgroup namespace the path to it leads
+/// up past pod, class and `kubepods`, three levels or more; another container of the pod is one or two levels away. Everything else
+/// counts as a workload.
 pub(crate) fn is_init_of_a_node(init: &str, own: &str) -> bool {
     let in_namespace = paths(own).next().is_some() && paths(own).all(|path| path == "/");
     if paths(init).next().is_none() || names_pod(init) || !(in_namespace || names_pod(own)) {
@@ -62,14 +62,14 @@ pub(crate) fn is_init_of_a_node(init: &str, own: &str) -> bool {
     paths(init).all(is_inits)
 }
 
-/// Levels between a container's cgroup and the node's root: pod, `kubepods`, root; a class between in most pods.
+/// Levels between the cgroup of a container and the root of the node: pod, `kubepods`, root; most pods also have a class.
 const LEVELS_TO_NODE: usize = 3;
 
 fn paths(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|line| line.splitn(3, ':').nth(2))
 }
 
-/// 64 hex digits, with whatever prefix a runtime gives them.
+/// 64 hex digits, with any prefix of a runtime.
 fn is_container(part: &str) -> bool {
     let name = part.strip_suffix(".scope").unwrap_or(part);
     let id = name.rsplit('-').next().unwrap_or_default();
@@ -86,7 +86,7 @@ fn membership(path: &str) -> Membership {
     };
     Membership {
         pod_uid: Some(pod_uid),
-        // The first container below the pod: one that runs inside it (Docker in a pod) is not the kubelet's.
+        // The first container below the pod. A container inside it (Docker in a pod) is not managed by the kubelet.
         container_id: parts.iter().skip(at + 1).find_map(|part| container_id(part)),
         qos: qos(
             parts.get(at).copied().unwrap_or_default(),
@@ -112,7 +112,7 @@ fn pod_uid(part: &str) -> Option<String> {
 fn container_id(part: &str) -> Option<String> {
     let name = part.strip_suffix(".scope").unwrap_or(part);
     let id = name.rsplit('-').next()?;
-    // CRI-O gives its monitor process a cgroup beside the container's, with the same id.
+    // CRI-O runs its monitor process in a separate cgroup with the same ID.
     let monitor = name.contains("conmon");
     (id.len() == 64 && !monitor && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
 }
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pod_is_none() {
+    fn paths_without_a_pod_have_no_pod() {
         check(&[
             ("plain Docker", format!("0::/system.slice/docker-{ID}.scope"), None, Some(ID), None),
             ("a service", "0::/system.slice/nvidia-persistenced.service".into(), None, None, None),
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_init_far_above_a_pod_is_a_nodes() {
+    fn only_an_init_far_above_a_pod_belongs_to_a_node() {
         let of_pod = format!("0::/kubelet.slice/kubepods.slice/kubepods-pod{SLICE}.slice/cri-containerd-{ID}.scope\n");
         let (pod, namespace) = (of_pod.as_str(), "0::/\n");
         for (init, own) in [

@@ -1,12 +1,12 @@
-//! This program, started by itself: for what needs a process of its own (NVML, another root directory, another cgroup).
+//! Starts this program again as a child process, for tasks that need a separate process (NVML, another root directory or cgroup).
 //!
 //! ```text
-//!   command(task) ─▶ /proc/self/exe, standard input = a socket with the task in it ─▶ task() ─▶ carried out
+//!   command(task) ─▶ /proc/self/exe, standard input = a socket with the task ─▶ task() ─▶ the task runs
 //! ```
 //!
-//! A task names files and programs, so nobody else may give one. There is no word for it on the command line. The child takes
-//! a task only from a socket pair that its parent made, and only from a parent that runs the same executable. Whoever execs
-//! into the container chooses words and what comes out of standard input, but not what standard input is.
+//! A task names files and programs, so no other process may give one. It has no command line argument. The child accepts
+//! a task only from a socket pair of its parent, and only if the parent runs the same executable. A user with exec
+//! rights chooses the arguments and the content of standard input, but not the type of standard input.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -22,28 +22,28 @@ use rustix::process::Pid;
 
 use crate::task::Task;
 
-/// This program's file, whatever its name is and whether it still has one.
+/// The file of this program, even if it was renamed or deleted.
 const PROGRAM: &str = "/proc/self/exe";
-/// Largest task: paths and names.
+/// Maximum size of a task, which has paths and names.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// The command that carries out `task`. Its standard input is taken; the outputs are the caller's to choose.
+/// The command that runs `task`. Its standard input is in use; the caller sets the outputs.
 ///
 /// # Errors
 ///
-/// Where no socket can be made, or the task is too large for one.
+/// If no socket can be created, or the task is too large for it.
 pub(crate) fn command(task: &Task) -> io::Result<Command> {
     let (ours, theirs) = UnixStream::pair()?;
-    // Nobody reads yet: what does not fit must fail and not wait.
+    // Nobody reads yet: a task that does not fit must fail and not block.
     ours.set_nonblocking(true)?;
     (&ours).write_all(&serde_json::to_vec(task)?)?;
-    // A test of this library is not this program: started anew it would run every test.
+    // The executable of a test is not this program: it would run all tests again.
     let mut command = Command::new(if cfg!(test) { "/bin/false" } else { PROGRAM });
     command.arg0(task.title()).stdin(Stdio::from(OwnedFd::from(theirs)));
     Ok(command)
 }
 
-/// The task of this process; `None` where it was not started by [`command`].
+/// The task of this process; `None` if it was not started by [`command`].
 pub(crate) fn task() -> Option<Task> {
     let stdin = io::stdin();
     if !is_from_our_parent(stdin.as_fd()) {
@@ -54,12 +54,12 @@ pub(crate) fn task() -> Option<Task> {
     serde_json::from_slice(&text).ok()
 }
 
-/// Makes `root` the root directory of this process. Returns an empty standard input for what is run there, which may have no
+/// Changes the root directory of this process to `root`. Returns an empty standard input for a program below it, which may have no
 /// `/dev`.
 ///
 /// # Errors
 ///
-/// Where that is not permitted, or there is no such folder.
+/// If that is not permitted, or the folder does not exist.
 pub(crate) fn enter(root: &Path) -> io::Result<Stdio> {
     let nothing = File::open("/dev/null")?;
     rustix::process::chroot(root)?;
@@ -68,7 +68,7 @@ pub(crate) fn enter(root: &Path) -> io::Result<Stdio> {
 }
 
 fn is_from_our_parent(stdin: impl AsFd) -> bool {
-    // Only a connected socket of this machine has a process at its other end.
+    // Only a connected local socket has a peer process.
     let connected = sockopt::socket_domain(&stdin).is_ok_and(|family| family == AddressFamily::UNIX)
         && rustix::net::getpeername(&stdin).is_ok();
     let Some(parent) = rustix::process::getppid() else { return false };

@@ -16,7 +16,7 @@ use crate::actions::{ActionRequest, KillArguments, ResetArguments, Switch};
 use crate::request::{Files, Request};
 use crate::section::SectionName;
 
-/// Longest GPU UUID that is taken; NVIDIA's have 40 characters, those of MIG devices up to 60.
+/// Maximum length of a GPU UUID. NVIDIA's UUIDs have 40 characters, those of MIG devices up to 60.
 const MAX_UUID: usize = 80;
 
 /// Reads the GPUs of this node, prints one JSON document on standard output and exits.
@@ -29,7 +29,7 @@ pub(crate) struct Shipped {
     cli: Cli,
 }
 
-/// node-probe with the options of development: they name files that it reads and a library that it loads.
+/// node-probe with the development options, which name files to read and a library to load.
 ///
 /// Reads the GPUs of this node, prints one JSON document on standard output and exits.
 ///
@@ -66,7 +66,7 @@ struct Window {
 
 #[derive(Args)]
 struct Look {
-    /// Also say what this container can open (its runtime's id, 64 hex digits)
+    /// Also read which devices this container can open (ID of the container runtime, 64 hex digits)
     #[arg(long, value_name = "ID")]
     container: Option<ContainerId>,
 }
@@ -100,9 +100,9 @@ enum Command {
         #[command(flatten)]
         look: Look,
     },
-    /// The named sections in one pass: inventory,kubelet,processes
+    /// Several sections in one pass: inventory,kubelet,processes
     Read {
-        /// Names of sections, with commas between
+        /// Names of sections, separated by commas
         #[arg(value_name = "SECTIONS", value_delimiter = ',', required = true, num_args = 1)]
         sections: Vec<SectionName>,
         #[command(flatten)]
@@ -123,10 +123,10 @@ struct Kill {
     /// UUID of the GPU that the process uses
     #[arg(long, value_name = "UUID")]
     gpu: GpuUuid,
-    /// The process
+    /// Process ID
     #[arg(long, value_name = "N")]
     pid: u32,
-    /// Its start_ticks as the processes section reported them
+    /// start_ticks of the process, from the processes section
     #[arg(long, value_name = "TICKS")]
     start_ticks: u64,
     /// Time between SIGTERM and SIGKILL: 1 to 60
@@ -138,7 +138,7 @@ struct Kill {
 
 #[derive(Args)]
 struct Reset {
-    /// The GPU
+    /// UUID of the GPU
     #[arg(long, value_name = "UUID")]
     gpu: GpuUuid,
     /// The node is cordoned (unschedulable)
@@ -159,51 +159,51 @@ struct How {
     /// Check everything and print the plan, without acting
     #[arg(long)]
     plan: bool,
-    /// Refuse when an action of this id was run in this container before
+    /// Refuse if an action with this ID was run in this container before
     #[arg(long, value_name = "ID")]
     once: Option<OnceId>,
 }
 
-/// How long to hold.
+/// Arguments of `hold`.
 #[derive(Args, Debug)]
 pub(crate) struct Hold {
-    /// How long before it ends by itself: 1 to 3600
+    /// Time until it exits on its own: 1 to 3600
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) seconds: u64,
-    /// End early when node-probe release is run in the same container
+    /// End early if node-probe release runs in the same container
     #[arg(long)]
     pub(crate) releasable: bool,
 }
 
-/// What a run has to do.
+/// The task of a run.
 #[derive(Debug)]
 pub(crate) enum Task {
     /// Read sections and print the report.
     Read(Request),
-    /// Change something on the node and print the report of that.
+    /// Change the node and print the report about it.
     Act(Box<ActionRequest>),
     /// Wait, then end.
     Hold(Hold),
-    /// End another process's wait.
+    /// End the wait of another process.
     Release,
 }
 
-/// Why no task can be made of the words.
+/// Why the arguments give no task.
 #[derive(Debug)]
 pub(crate) enum UsageError {
-    /// Help or version was asked for: this text.
+    /// Help or version was requested: this text.
     Text(String),
-    /// The words are wrong, and why.
+    /// The arguments are wrong, with the reason.
     Wrong(String),
 }
 
-/// The task that these words (without the program's name) ask the shipped program for.
+/// Parses the arguments (without the program name) of the shipped program.
 pub(crate) fn shipped(args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
     let Shipped { cli } = parse(args)?;
     Ok(task(cli, Files::default(), false))
 }
 
-/// The same for the program of development.
+/// The same for the development program.
 pub(crate) fn development(args: impl Iterator<Item = OsString>) -> Result<Task, UsageError> {
     let Development { files, cli } = parse(args)?;
     Ok(task(cli, files, true))
@@ -214,7 +214,7 @@ fn parse<P: Parser>(args: impl Iterator<Item = OsString>) -> Result<P, UsageErro
     P::try_parse_from(program.chain(args)).map_err(|error| match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => UsageError::Text(error.render().to_string()),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => UsageError::Wrong("no command was given".into()),
-        // The first paragraph says what is wrong; usage and hints follow.
+        // The first paragraph is the error; usage and hints follow.
         _ => {
             let text = error.render().to_string();
             let first = text.split("\n\n").next().unwrap_or_default();
@@ -264,12 +264,12 @@ impl FromStr for SectionName {
     fn from_str(word: &str) -> Result<Self, Self::Err> {
         Self::ALL.into_iter().find(|name| name.word() == word).ok_or_else(|| {
             let known = Self::ALL.map(Self::word).join(", ");
-            format!("there is no such section; there are: {known}")
+            format!("no such section; use one of: {known}")
         })
     }
 }
 
-/// `GPU-…`, nothing that could be an option of another program.
+/// `GPU-…`; cannot be an option of another program.
 #[derive(Clone)]
 struct GpuUuid(String);
 
@@ -282,11 +282,11 @@ impl FromStr for GpuUuid {
         if known && text.len() <= MAX_UUID && text.bytes().all(plain) {
             return Ok(Self(text.to_owned()));
         }
-        Err("a GPU UUID looks like GPU-5b2c0a4e-….")
+        Err("a GPU UUID has the form GPU-5b2c0a4e-….")
     }
 }
 
-/// The runtime's id of a container.
+/// The container ID of the runtime.
 #[derive(Clone)]
 struct ContainerId(String);
 
@@ -295,11 +295,15 @@ impl FromStr for ContainerId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let plain = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if plain { Ok(Self(text.to_ascii_lowercase())) } else { Err("64 hex digits, without the runtime's name") }
+        if plain {
+            Ok(Self(text.to_ascii_lowercase()))
+        } else {
+            Err("it must be 64 hex digits, without the name of the runtime")
+        }
     }
 }
 
-/// Letters and digits: it becomes a file's name.
+/// Letters and digits, because it becomes a file name.
 #[derive(Clone)]
 struct OnceId(String);
 
@@ -308,7 +312,7 @@ impl FromStr for OnceId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let plain = !text.is_empty() && text.len() <= 40 && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        if plain { Ok(Self(text.to_owned())) } else { Err("letters and digits, 40 at most") }
+        if plain { Ok(Self(text.to_owned())) } else { Err("it must be at most 40 letters and digits") }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Both grammars, word by word.
+//! Tests of both command lines.
 
 use std::ffi::OsString;
 
@@ -19,9 +19,9 @@ fn refusal(line: &str) -> String {
 
 const UUID: &str = "GPU-aaaaaaaa-0000-4000-8000-000000000001";
 
-/// Each of these was a way from the probe's exec to root on the node, or to its files.
+/// With each of these options, an exec into the probe could get root on the node, or read its files.
 #[test]
-fn the_shipped_program_takes_no_word_that_names_a_library_a_root_a_program_or_a_file() {
+fn the_shipped_program_has_no_option_that_names_a_library_a_root_a_program_or_a_file() {
     for line in [
         "inventory --nvml-library /dev/stdin",
         "--nvml-library=/dev/stdin inventory",
@@ -40,7 +40,7 @@ fn the_shipped_program_takes_no_word_that_names_a_library_a_root_a_program_or_a_
     }
 }
 
-/// Whatever is added to the grammar later: an option that takes free text must be looked at here.
+/// A new option with a free text must be reviewed here.
 #[test]
 fn every_option_of_the_shipped_program_has_a_closed_set_of_values() {
     const KNOWN: [&str; 9] =
@@ -59,7 +59,7 @@ fn every_option_of_the_shipped_program_has_a_closed_set_of_values() {
     }
 }
 
-/// A command that takes this option, whole but for it.
+/// A command with this option, complete except for it.
 fn with(option: &str) -> String {
     match option {
         "since" => "xid".into(),
@@ -75,7 +75,7 @@ fn with(option: &str) -> String {
 }
 
 #[test]
-fn what_the_launcher_sends_is_taken() {
+fn the_commands_of_the_launcher_are_accepted() {
     let id = "a1".repeat(32);
     for line in [
         "all",
@@ -101,7 +101,7 @@ fn what_the_launcher_sends_is_taken() {
 }
 
 #[test]
-fn wrong_words_are_named() {
+fn errors_name_the_wrong_argument() {
     for (line, said) in [
         ("", "no command"),
         ("climb", "'climb'"),
@@ -111,11 +111,11 @@ fn wrong_words_are_named() {
         ("xid --since 1h --since 2h", "multiple times"),
         ("ecc deep", "'deep'"),
         ("ecc -x", "'-x'"),
-        ("read inventory,nothing", "there are: inventory"),
+        ("read inventory,nothing", "use one of: inventory"),
         ("all --timeout-ms 1", "100..=60000"),
         ("kill --gpu GPU-1", "--pid"),
         ("host --container ../../etc", "64 hex digits"),
-        ("--operator reset --gpu /dev/sda", "looks like GPU-"),
+        ("--operator reset --gpu /dev/sda", "has the form GPU-"),
     ] {
         let why = refusal(line);
         assert!(why.contains(said), "{line}: {why}");
@@ -132,7 +132,7 @@ fn the_development_program_has_the_options_that_name_files() {
 }
 
 #[test]
-fn the_help_is_a_text() {
+fn help_is_text_and_not_a_document() {
     let Err(UsageError::Text(help)) = shipped(words("--help")) else { panic!("help") };
     assert!(help.contains("inventory") && !help.contains("nvml-library") && !help.contains("--root"), "{help}");
     assert!(

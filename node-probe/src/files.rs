@@ -1,4 +1,4 @@
-//! Bounded reads that never block, of procfs, sysfs and `/dev`. For files of the host's file system see `in_root`.
+//! Bounded reads of procfs, sysfs and `/dev` that never block. For the file system of the host see `in_root`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
@@ -12,13 +12,13 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 use syringe_core::report::Problem;
 
-/// Files of procfs and sysfs are far below this.
+/// Limit for files of procfs and sysfs, which are much smaller.
 pub(crate) const SMALL: usize = 64 * 1024;
 
-/// Entries of one directory that are looked at. `/proc` of a large node has some ten thousand.
+/// Maximum number of entries of a directory. `/proc` of a large node has some ten thousand.
 const MAX_ENTRIES: usize = 100_000;
 
-/// Opens for reading without ever waiting: a FIFO or a device answers at once.
+/// Opens a file for reading without blocking, even if it is a FIFO or a device.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
     OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
@@ -31,14 +31,14 @@ pub(crate) fn head(path: &Path, cap: usize) -> io::Result<Vec<u8>> {
     Ok(data)
 }
 
-/// What `read` gives, unless it takes longer than this: then it is waited for no more.
+/// The result of `read`, or `None` if it takes longer than `time`.
 pub(crate) fn in_time<T: Send + 'static>(time: Duration, read: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     let (sender, receiver) = channel();
     thread::spawn(move || sender.send(read()));
     receiver.recv_timeout(time).ok()
 }
 
-/// A whole file; an error where it is longer than `cap`.
+/// A whole file; an error if it is longer than `cap`.
 pub(crate) fn whole(path: &Path, cap: usize) -> io::Result<Vec<u8>> {
     let data = head(path, cap.saturating_add(1))?;
     if data.len() > cap {
@@ -47,7 +47,7 @@ pub(crate) fn whole(path: &Path, cap: usize) -> io::Result<Vec<u8>> {
     Ok(data)
 }
 
-/// A small file as text without the blanks around it; `None` where it cannot be read or is empty.
+/// A small file as trimmed text; `None` if it cannot be read or is empty.
 pub(crate) fn text(path: &Path) -> Option<String> {
     let data = head(path, SMALL).ok()?;
     let text = String::from_utf8_lossy(&data);
@@ -55,12 +55,12 @@ pub(crate) fn text(path: &Path) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// A small file that holds one number.
+/// A small file with one number.
 pub(crate) fn number<T: FromStr>(path: &Path) -> Option<T> {
     text(path)?.parse().ok()
 }
 
-/// A small file that holds one hexadecimal number (`0x10de`).
+/// A small file with one hexadecimal number (`0x10de`).
 pub(crate) fn hex(path: &Path) -> Option<u32> {
     let text = text(path)?;
     u32::from_str_radix(text.strip_prefix("0x").unwrap_or(&text), 16).ok()
@@ -83,13 +83,13 @@ pub(crate) fn pids(proc: &Path) -> io::Result<Vec<u32>> {
     Ok(pids)
 }
 
-/// `path` as the host sees it: without the root in front.
+/// `path` as the host sees it, without the root.
 pub(crate) fn shown(root: &Path, path: &Path) -> String {
     let below = path.strip_prefix(root).unwrap_or(path).to_string_lossy();
     syringe_core::text::clean(&format!("/{}", below.trim_start_matches('/')), 200)
 }
 
-/// A problem in one expression.
+/// Creates a problem.
 pub(crate) fn problem(code: &str, what: impl Into<String>, why: impl ToString, next_step: &str) -> Problem {
     Problem {
         what: what.into(),
@@ -106,13 +106,13 @@ mod tests {
     use crate::testing::Tree;
 
     #[test]
-    fn what_does_not_come_in_time_is_not_waited_for() {
+    fn a_slow_read_is_given_up_in_time() {
         assert_eq!(in_time(Duration::from_secs(5), || 7), Some(7));
         assert_eq!(in_time(Duration::from_millis(10), || thread::sleep(Duration::from_secs(5))), None);
     }
 
     #[test]
-    fn a_file_above_its_cap_is_an_error_and_not_a_shortened_truth() {
+    fn a_file_above_its_cap_is_an_error_and_not_truncated() {
         let tree = Tree::new();
         tree.file("big", "123456");
         assert_eq!(head(&tree.path().join("big"), 3).ok().as_deref(), Some(&b"123"[..]));

@@ -1,19 +1,19 @@
-//! `hold` keeps the probe's container open, and `release` ends it from within.
+//! `hold` keeps the container of the probe running, and `release` ends it from inside the container.
 //!
-//! A pod of ours is deleted, and its hold with it. An ephemeral container cannot be: it must end by itself. No signal is
-//! used for it: the hold may be the first process of its namespace, which ignores those that it does not handle.
+//! A probe pod is deleted together with its hold. An ephemeral container cannot be deleted, so it must exit on its own. No signal is
+//! used: the hold may be the first process of its PID namespace, which ignores signals without a handler.
 
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The file that ends a releasable hold. In the container's own layer, so gone with the container.
+/// The file that ends a releasable hold. It is in the writable layer of the container and is deleted with it.
 pub const RELEASE_FILE: &str = "/tmp/.node-probe-released";
 
-/// How often a hold looks for the file.
+/// How often a hold checks for the file.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Waits for its time, or until it is released.
+/// Waits for `time`, or until it is released.
 pub(crate) fn hold(time: Duration, releasable: bool) {
     if releasable {
         wait(time, Path::new(RELEASE_FILE));
@@ -29,7 +29,7 @@ fn wait(time: Duration, released: &Path) {
     }
 }
 
-/// Ends the hold of this container; `false` where the file cannot be written.
+/// Ends the hold of this container; `false` if the file cannot be written.
 pub(crate) fn release() -> bool {
     std::fs::create_dir_all("/tmp").and_then(|()| std::fs::write(RELEASE_FILE, b"")).is_ok()
 }

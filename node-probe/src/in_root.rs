@@ -1,8 +1,8 @@
-//! Files of a file system whose links other people made: the host's, a driver container's, a workload's.
+//! Opens files of a file system with untrusted links: of the host, a driver container or a workload.
 //!
-//! A symbolic link is followed inside the root that it belongs to: `/proc/1/root/etc/x -> /usr/y` means the host's `/usr/y`. The
-//! walk opens one part after the other without following links (`O_PATH`, `O_NOFOLLOW`), which has no effect on what is
-//! opened. Only a regular file is then opened for reading, through its descriptor: a link to a device is never opened.
+//! A symbolic link is resolved inside its root: `/proc/1/root/etc/x -> /usr/y` means `/usr/y` of the host. The
+//! walk opens one component after the other without following links (`O_PATH`, `O_NOFOLLOW`), which has no effect on the opened
+//! file. Only a regular file is then opened for reading, through its descriptor: a link to a device is never opened.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -17,12 +17,12 @@ use rustix::io::Errno;
 
 use crate::files;
 
-/// The kernel's own limit on links in one path.
+/// The limit of the kernel on links in one path.
 const MAX_LINKS: u32 = 40;
 
 const HANDLE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
-/// A directory that stands for `/`, held open.
+/// An open directory that is used as `/`.
 #[derive(Debug)]
 pub(crate) struct Root {
     handle: OwnedFd,
@@ -30,27 +30,27 @@ pub(crate) struct Root {
     pub(crate) path: PathBuf,
 }
 
-/// A file or folder below a root, held open. Nothing of it has been read.
+/// An open file or folder below a root. It has not been read.
 #[derive(Debug)]
 pub(crate) struct HostFile {
     handle: OwnedFd,
-    /// Where it is, as this process sees it. To be shown, not to be opened.
+    /// Its path as this process sees it, for messages only.
     pub(crate) path: PathBuf,
 }
 
 impl Root {
-    /// `path` itself is the probe's choice: links in it are followed.
+    /// Opens a root. `path` is chosen by the probe, so links in it are followed.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let handle = openat(CWD, path, HANDLE | OFlags::DIRECTORY, Mode::empty())?;
         Ok(Self { handle, path: path.to_owned() })
     }
 
-    /// A path that leads to this directory, whatever happens to its name. Valid while this value lives.
+    /// A path to this directory by its descriptor, valid while this value exists.
     pub(crate) fn descriptor_path(&self) -> PathBuf {
         descriptor_path(&self.handle)
     }
 
-    /// The file or folder at `path`; `None`: it does not exist.
+    /// The file or folder at `path`; `None` if it does not exist.
     pub(crate) fn find(&self, path: &str) -> Option<HostFile> {
         let (handle, below) = self.walk(path, |_, _| Ok::<(), Errno>(())).ok()?;
         Some(HostFile { handle, path: self.path.join(below) })
@@ -62,8 +62,8 @@ impl Root {
         Some(Self { handle, path: self.path.join(path) })
     }
 
-    /// Opens one part of `path` after the other, this directory included, and shows each to `check`. Returns what `path` leads
-    /// to, and where that is below this root.
+    /// Opens one component of `path` after the other, including this directory, and calls `check` for each. Returns the file
+    /// and its path below this root.
     pub(crate) fn walk<E: From<Errno>>(
         &self,
         path: &str,
@@ -86,7 +86,7 @@ impl Root {
                 Some(Component::Normal(name)) => {
                     let folder = held.last().unwrap_or(&self.handle).as_fd();
                     let next = openat(folder, name, HANDLE | OFlags::NOFOLLOW, Mode::empty())?;
-                    // Of a link that is opened so, this is the link itself.
+                    // For a link that is opened this way, this is the link itself.
                     let stat = statat(&next, "", AtFlags::EMPTY_PATH)?;
                     if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
                         links += 1;
@@ -117,12 +117,12 @@ impl HostFile {
         fstat(&self.handle).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == kind)
     }
 
-    /// A path that leads to this file, whatever happens to its name. Valid while this value lives.
+    /// A path to this file by its descriptor, valid while this value exists.
     pub(crate) fn descriptor_path(&self) -> PathBuf {
         descriptor_path(&self.handle)
     }
 
-    /// Opens a regular file; anything else is an error.
+    /// Opens a regular file. Every other type is an error.
     pub(crate) fn open(&self) -> io::Result<File> {
         if !self.is(FileType::RegularFile) {
             return Err(io::Error::other("not a regular file"));
@@ -160,7 +160,7 @@ impl HostFile {
     }
 }
 
-/// The file or folder at `path` when `root` is the root directory; `None`: it does not exist.
+/// The file or folder at `path` below `root`; `None` if it does not exist.
 pub(crate) fn find(root: &Path, path: &str) -> Option<HostFile> {
     Root::open(root).ok()?.find(path)
 }
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_of_the_host_is_followed_inside_the_host() {
+    fn a_link_of_the_host_is_resolved_inside_the_host() {
         let tree = Tree::new();
         tree.file("usr/lib/os-release", "here").link("etc/os-release", "../usr/lib/os-release");
         tree.link("usr/lib/x.so", "/etc/alternatives/x").link("etc/alternatives/x", "/usr/lib/real/x.so.1");
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn links_in_a_circle_are_an_error() {
+    fn a_cycle_of_links_is_an_error() {
         let tree = Tree::new();
         tree.link("a", "b").link("b", "a");
         assert_eq!(resolved(tree.path(), "a"), None);

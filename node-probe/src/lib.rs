@@ -12,27 +12,27 @@
 //! ```text
 //!   section        names of the sections
 //!   envelope       version and units of every report
-//!   request        what a run is asked to read
+//!   request        what a run reads
 //!   hold           keeps the probe's container open
 //!   files          bounded reads of procfs, sysfs and /dev
-//!   in_root        files of a file system whose links others made
+//!   in_root        files of a file system with untrusted links
 //!   trusted        files that only root can change: what may be loaded or run
 //!   cgroup         pod and container of a process
 //!   pid_namespace  whether process ids are the host's
 //!   paths          where the host's files are, and whose they are
 //!   task           what a child process does
 //!   child          starts this program again as a child process with a task
-//!   privileges     gives up every privilege
+//!   privileges     drops all privileges
 //!   host           procfs, sysfs, the host's files, the kubelet
 //!   nvml           NVML, in a child process
 //!   kernel_log     kernel events
-//!   collect        reads all of them at once, with a deadline
+//!   collect        reads all of them concurrently, with a deadline
 //!   replay         the same report from a facts file
 //!   actions        kill and reset
 //!   cli            the command line
 //! ```
 //!
-//! The library exists so that the demo cluster can run the same code as a container would; it is not an API for others.
+//! The library exists so that the demo cluster can run the same code as a container. It is not a public API.
 
 mod actions;
 #[cfg(target_os = "linux")]
@@ -84,14 +84,14 @@ pub use crate::hold::RELEASE_FILE;
 use crate::request::Request;
 pub use crate::section::SectionName;
 
-/// Answered, also in part.
+/// Answered, completely or in part.
 const ANSWERED: i32 = 0;
 /// Nothing could be read.
 const NOTHING_READ: i32 = 1;
 /// The command line is wrong.
 const WRONG_USAGE: i32 = 2;
 
-/// A program of the node could not be started: what a shell answers for a command that it finds and cannot run.
+/// A program of the node could not be started: the exit status of a shell for a command that it cannot run.
 #[cfg(target_os = "linux")]
 const NOT_STARTED: u8 = 126;
 
@@ -135,11 +135,11 @@ fn run_program(parse: impl FnOnce(std::iter::Skip<std::env::ArgsOs>) -> Result<T
     let written = std::io::stdout().write_all(&outcome.stdout).and_then(|()| std::io::stdout().flush());
     let _ = std::io::stderr().write_all(&outcome.stderr);
     let code = if written.is_ok() { outcome.exit_code } else { NOTHING_READ };
-    // A reader that is stuck inside the kernel must not keep the process (and the exec stream behind it) alive.
+    // A thread that is stuck in the kernel must not keep the process and its exec stream open.
     std::process::exit(code)
 }
 
-/// Carries out the task of a child process.
+/// Runs the task of a child process.
 #[cfg(target_os = "linux")]
 fn run_child(task: task::Task) -> ExitCode {
     let not_started = |program: &str, error: &std::io::Error| {
@@ -165,7 +165,7 @@ fn run_child(task: task::Task) -> ExitCode {
     }
 }
 
-/// Prints a panic as a document: the reader of standard output needs an answer in every case.
+/// Prints a panic as a document, because the reader of standard output always needs an answer.
 fn print_panic(panic: &str) {
     let problem = Problem {
         what: "node-probe".into(),
@@ -179,11 +179,11 @@ fn print_panic(panic: &str) {
     std::process::exit(outcome.exit_code)
 }
 
-/// Runs one command line of the shipped program (without its name) in place of a container. `replay` stands in for the node's
-/// hardware. `hold` and `release` return at once: whoever embeds this decides what holding means.
+/// Runs one command line of the shipped program (without its name) instead of a container. `replay` replaces the hardware of the
+/// node. `hold` and `release` return at once: the caller implements the wait.
 pub fn run(args: &[String], replay: Option<&Report>) -> Outcome {
     match cli::shipped(args.iter().map(OsString::from)).map_err(usage_outcome) {
-        // None of them has anything to print for whoever embeds this.
+        // These tasks have no output for the caller.
         Ok(Task::Hold(_) | Task::Release) => Outcome { stdout: Vec::new(), stderr: Vec::new(), exit_code: ANSWERED },
         Ok(Task::Read(request)) => answer(&report(&request, replay), false),
         Ok(Task::Act(act)) => answer(&actions::run(&act, replay), false),
@@ -210,7 +210,7 @@ fn usage_outcome(error: UsageError) -> Outcome {
     }
 }
 
-/// The report that a request asks for. Never fails: what goes wrong is in it.
+/// The report for a request. Never fails: errors are in the report.
 fn report(request: &Request, replay: Option<&Report>) -> Report {
     match (replay, &request.files.facts) {
         (Some(facts), _) => replay::replay(facts, request),
@@ -241,7 +241,7 @@ fn hardware(_: &Request) -> Report {
 
 fn answer(report: &Report, pretty: bool) -> Outcome {
     let document = if pretty { serde_json::to_vec_pretty(report) } else { serde_json::to_vec(report) };
-    // A report holds strings, numbers, lists and string-keyed maps: writing it to memory cannot fail.
+    // A report has strings, numbers, lists and maps with string keys: writing it to memory cannot fail.
     let mut stdout = document.unwrap_or_default();
     stdout.push(b'\n');
     let exit_code = match &report.error {

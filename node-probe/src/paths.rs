@@ -1,13 +1,13 @@
-//! Where the host's files are, seen from the probe, and whose they are.
+//! The paths of the host's files as seen from the probe, and whether the root belongs to the node or to a workload.
 //!
 //! In a privileged pod with `hostPID` the host's file system is `/proc/1/root`. Where PID 1 cannot be opened (a kubelet that
 //! runs inside a container: kind, k3d, Talos), it is the root of the kubelet's process, which is in no pod. On the node
-//! itself, and in a container that has its processes to itself, it is `/`.
+//! itself, and in a container with its own PID namespace, it is `/`.
 //! `/proc`, `/sys` and `/dev` are the probe's own: a privileged pod has the host's devices, and sysfs is not namespaced.
 //!
-//! In an ephemeral container process 1 is the workload's, and so is its root: what is there is read as that workload's, and
-//! nothing of it is trusted ([`Owner::Workload`]). Which it is, the kernel's own facts decide: namespaces and cgroups. What they
-//! leave open is a workload's.
+//! In an ephemeral container, process 1 and its root belong to the workload: files there are read as files of that workload, and
+//! are not trusted ([`Owner::Workload`]). Namespaces and cgroups decide which case it is. If they do not decide,
+//! the root counts as a workload's.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{cgroup, files, pid_namespace};
 
-/// The roots of everything that the probe reads. Tests point them at a directory.
+/// The roots of all files that the probe reads. In tests they are below a directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Paths {
     /// The host's file system.
@@ -28,16 +28,16 @@ pub(crate) struct Paths {
     pub(crate) sys: PathBuf,
     /// Device nodes.
     pub(crate) dev: PathBuf,
-    /// Whose `host` is.
+    /// The owner of `host`.
     pub(crate) owner: Owner,
 }
 
-/// Whose file system is read as the host's.
+/// The owner of the file system that is read as the host's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Owner {
-    /// The node's, or that of the probe's own container. What root owns there may be run.
+    /// The node, or the container of the probe. Programs that root owns there may be run.
     Node,
-    /// A workload's. Nothing of it is run, and its NVML library is opened without any privilege.
+    /// A workload. None of its programs is run, and its NVML library is loaded without privileges.
     Workload,
 }
 
@@ -49,19 +49,19 @@ impl Paths {
         Self { host, proc: proc.into(), sys: "/sys".into(), dev: "/dev".into(), owner }
     }
 
-    /// Everything below one directory (`etc`, `usr`, `proc`, `sys`, `dev` in it). For tests and saved file trees.
+    /// All paths below one directory (with `etc`, `usr`, `proc`, `sys`, `dev`), for tests and saved file trees.
     pub(crate) fn below(root: &Path) -> Self {
         let at = |name: &str| root.join(name);
         Self { host: root.into(), proc: at("proc"), sys: at("sys"), dev: at("dev"), owner: Owner::Node }
     }
 }
 
-/// The host's root, and whose it is.
+/// The root of the host, and its owner.
 fn host(proc: &Path) -> (PathBuf, Owner) {
     let opens = |root: &Path| fs::read_dir(root.join("etc")).is_ok();
     let mounts = |process: &str| fs::read_link(proc.join(process).join("ns/mnt")).ok();
     let (own, init) = (PathBuf::from("/"), proc.join("1/root"));
-    // Process 1 sees the mounts that we see: we are on the node itself, or it is our own container's.
+    // Process 1 has the same mounts as the probe: the probe is on the node itself, or process 1 is in its own container.
     if mounts("self").is_some_and(|ours| mounts("1") == Some(ours)) {
         return (own, Owner::Node);
     }
@@ -72,14 +72,14 @@ fn host(proc: &Path) -> (PathBuf, Owner) {
     if opens(&init) { (init, Owner::Workload) } else { (own, Owner::Node) }
 }
 
-/// Whether process 1 is the node's init: the machine's, or that of a node that is a container itself.
+/// Whether process 1 is the init of the node: of the machine, or of a node that is itself a container.
 fn sees_the_nodes_processes(proc: &Path) -> bool {
     let cgroup = |process: &str| files::text(&proc.join(process).join("cgroup")).unwrap_or_default();
     pid_namespace::is_initial(proc) || cgroup::is_init_of_a_node(&cgroup("1"), &cgroup("self"))
 }
 
-/// `/proc/PID/root` of each process of root that is called `kubelet` and runs in no pod. A process chooses its name by itself: a
-/// pod's program that calls itself kubelet would have its files taken for the host's, libraries among them.
+/// `/proc/PID/root` of each process of root that is named `kubelet` and runs in no pod. A process chooses its own name: without this
+/// check, the files and libraries of a pod's program named kubelet would count as the host's.
 fn kubelet_roots(proc: &Path) -> impl Iterator<Item = PathBuf> {
     let processes = files::pids(proc).unwrap_or_default().into_iter().map(|pid| proc.join(pid.to_string()));
     let is_kubelet = |process: &PathBuf| {
@@ -95,7 +95,7 @@ fn kubelet_roots(proc: &Path) -> impl Iterator<Item = PathBuf> {
 
 #[cfg(test)]
 impl crate::testing::Tree {
-    /// The roots of everything, below it.
+    /// All paths below this tree.
     pub(crate) fn paths(&self) -> Paths {
         Paths::below(self.path())
     }
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn whose_root_process_1_has_is_told_by_namespaces_and_cgroups() {
+    fn namespaces_and_cgroups_decide_who_owns_the_root_of_process_1() {
         const ID: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
         let pod = format!("0::/kubepods.slice/cri-containerd-{ID}.scope\n");
         let neighbour = format!("0::/../docker-{ID}.scope\n");
@@ -184,11 +184,11 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_no_reason_to_trust() {
+    fn unreadable_facts_do_not_make_a_root_trusted() {
         let tree = Tree::new();
         tree.folder("proc/1/root/etc");
         assert_eq!(host(&tree.path().join("proc")).1, Owner::Workload);
-        // A process of the workload that calls itself kubelet changes nothing.
+        // A process of the workload that is named kubelet changes nothing.
         tree.file("proc/7/comm", "kubelet\n").file("proc/7/cgroup", "0::/kubelet.service\n").folder("proc/7/root/etc");
         assert_eq!(host(&tree.path().join("proc")), (tree.path().join("proc/1/root"), Owner::Workload));
     }

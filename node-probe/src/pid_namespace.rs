@@ -1,11 +1,11 @@
-//! Whether process ids here are the host's.
+//! Whether process IDs of the probe are those of the host.
 
 use std::path::Path;
 
 /// The inode number that the kernel gives to the initial PID namespace (`PROC_PID_INIT_INO`).
 const INITIAL: &str = "pid:[4026531836]";
 
-/// Whether the probe sees every process of the machine, by this procfs. A kind node's `hostPID` is the kind node's: not the
+/// Whether this procfs shows every process of the machine. With kind, `hostPID` gives the PID namespace of the kind node, not of the
 /// machine's.
 pub(crate) fn is_initial(proc: &Path) -> bool {
     std::fs::read_link(proc.join("self/ns/pid")).is_ok_and(|target| target.as_os_str() == INITIAL)

@@ -1,4 +1,4 @@
-//! Giving up every privilege, for code that is not the node's own.
+//! Drops all privileges, for code that does not belong to the node.
 
 use std::io;
 
@@ -12,18 +12,18 @@ use rustix::thread::{
 
 /// `nobody`: owns nothing.
 const NOBODY: u32 = 65_534;
-/// Capabilities that a kernel may have: the sets have 64 bits.
+/// Maximum number of capabilities: the sets have 64 bits.
 const MAX_CAPABILITIES: u32 = 64;
 
-/// Makes this process `nobody` without any capability, and without a way to get one again. Linux keeps all of this for each
-/// thread, so it must be called while there is only one.
+/// Changes the user of this process to `nobody` without capabilities, and without a way to get them again. Linux keeps this state for each
+/// thread, so it must be called while there is only one thread.
 ///
 /// # Errors
 ///
-/// Where anything of it could not be given up. Then nothing must be run.
+/// If a privilege could not be dropped. The caller must then not run anything.
 pub(crate) fn drop_all() -> io::Result<()> {
     for number in 0..MAX_CAPABILITIES {
-        // Refused to who has none left to give up, and for numbers that this kernel does not know.
+        // Fails without privileges, and for capabilities that this kernel does not have.
         let _ = remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << number));
     }
     let _ = clear_ambient_capability_set();
@@ -39,7 +39,7 @@ pub(crate) fn drop_all() -> io::Result<()> {
     if are_dropped() { Ok(()) } else { Err(io::Error::other("privileges are left")) }
 }
 
-/// Whether this process has none, and no way to get one.
+/// Whether this process has no privileges, and no way to get them.
 pub(crate) fn are_dropped() -> bool {
     let is_root = getuid().is_root() || geteuid().is_root() || getegid().is_root();
     let none = |CapabilitySets { effective, permitted, inheritable }| (effective | permitted | inheritable).is_empty();

@@ -1,6 +1,6 @@
-//! A facts file in place of hardware: the same report, from what somebody saved.
+//! Replays a facts file in place of hardware: the same report, from saved facts.
 //!
-//! "Now" is the moment at which the facts were taken, so that the same file gives the same answer for ever.
+//! "Now" is the time at which the facts were taken, so that the same file always gives the same answer.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ use crate::envelope::{VERSION, blank};
 use crate::request::Request;
 use crate::section::SectionName;
 
-/// Largest facts file that is read. A full report of 16 GPUs has 100 KB; saved kernel logs can be long.
+/// Maximum size of a facts file. A full report of 16 GPUs has 100 KB; saved kernel logs can be long.
 const LARGEST_FILE_BYTES: u64 = 256 << 20;
 
 /// Reads a facts file.
@@ -30,34 +30,34 @@ pub(crate) fn load(path: &Path) -> Result<Report, Problem> {
         code: "facts_file".into(),
         gpu: None,
     };
-    let size = fs::metadata(path).map_err(|error| failed(error.to_string(), "Name a file that can be read."))?.len();
+    let size = fs::metadata(path).map_err(|error| failed(error.to_string(), "Use a readable file."))?.len();
     if size > LARGEST_FILE_BYTES {
-        return Err(failed(format!("{size} bytes are more than {LARGEST_FILE_BYTES}"), "Name a report of node-probe."));
+        return Err(failed(format!("{size} bytes are more than {LARGEST_FILE_BYTES}"), "Use a report of node-probe."));
     }
-    let text = fs::read(path).map_err(|error| failed(error.to_string(), "Name a file that can be read."))?;
+    let text = fs::read(path).map_err(|error| failed(error.to_string(), "Use a readable file."))?;
     const MAKE_ONE: &str = "Make one with: node-probe all > FILE";
     let facts: Report = Report::from_json(&text).map_err(|error| failed(format!("not a report: {error}"), MAKE_ONE))?;
     if facts.schema_version > SCHEMA_VERSION {
         let why = format!("its schema version is {}, this program knows {SCHEMA_VERSION}", facts.schema_version);
         return Err(failed(why, "Use a node-probe at least as new as the one that wrote it."));
     }
-    // A document that has none of this would replay as a node without a fault.
+    // A document without sections would replay as a node without faults.
     if facts.sections.statuses().is_empty() && facts.kernel_log.is_empty() {
         return Err(failed(format!("not a report: {}", what_instead(&text, &facts)), MAKE_ONE));
     }
     Ok(facts)
 }
 
-/// What a JSON document without any fact is.
+/// Describes a JSON document without facts.
 fn what_instead(text: &[u8], facts: &Report) -> String {
     let names = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(text).unwrap_or_default();
     if let Some(problem) = &facts.error {
-        return format!("it holds no section, for the probe failed: {}", clean(&problem.why, 200));
+        return format!("it has no sections, because the probe failed: {}", clean(&problem.why, 200));
     }
     if names.contains_key("verdict") || names.contains_key("structuredContent") {
-        return "it is an answer of gpu-syringe, which holds conclusions and not the facts".to_owned();
+        return "it is an answer of gpu-syringe, which has conclusions and not the facts".to_owned();
     }
-    "it holds neither a section that this program knows nor kernel_log".to_owned()
+    "it has neither a known section nor kernel_log".to_owned()
 }
 
 /// The requested sections of `facts`, with the kernel log parsed and the window applied.
@@ -107,14 +107,14 @@ fn saved<T: Clone>(name: SectionName, section: &Option<Section<T>>) -> Section<T
         Section::failed(Problem {
             what: name.word().into(),
             why: format!("the facts file has no {} section", name.word()),
-            next_step: "Take the facts anew with: node-probe all".into(),
+            next_step: "Take the facts again with: node-probe all".into(),
             code: "not_in_facts".into(),
             gpu: None,
         })
     })
 }
 
-/// The `xid` section: parsed from raw records where the file carries them, else as it was saved.
+/// The `xid` section: parsed from the raw records if the file has them, otherwise as it was saved.
 fn kernel_log(facts: &Report, request: &Request) -> Section<KernelLog> {
     let since = request.since.as_ref().map(|since| since.resolve(facts.taken_at.unwrap_or(Timestamp::MAX)));
     let mut section = if let Some(path) = &request.files.kernel_log {

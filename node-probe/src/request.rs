@@ -1,4 +1,4 @@
-//! What a run is asked to read: sections, window, container, and in the development program the files that stand in for the
+//! What a run reads: sections, time window, container, and in the development program the files that replace the
 //! machine.
 
 use std::path::PathBuf;
@@ -9,16 +9,16 @@ use syringe_core::since::Since;
 
 use crate::section::SectionName;
 
-/// What stands in for the machine. Only the development program has options for it.
+/// Files that replace the machine. Only the development program has options for them.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Files {
-    /// Replay a saved report in place of reading hardware
+    /// Replay a saved report instead of reading hardware
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) facts: Option<PathBuf>,
-    /// The NVML library to open, in place of the search for it
+    /// NVML library to load, instead of searching for it
     #[arg(long, value_name = "PATH", global = true, env = "NODE_PROBE_NVML_LIBRARY")]
     pub(crate) nvml_library: Option<PathBuf>,
-    /// Read a saved tree (etc, proc, sys, dev in it) in place of the host
+    /// Read a saved tree (with etc, proc, sys, dev) instead of the host
     #[arg(long, value_name = "DIR", global = true)]
     pub(crate) root: Option<PathBuf>,
     /// Read a saved kernel log (/dev/kmsg records, dmesg, journal lines; - for standard input)
@@ -33,18 +33,18 @@ pub(crate) struct Request {
     pub(crate) sections: Vec<SectionName>,
     /// Start of the window for kernel events.
     pub(crate) since: Option<Since>,
-    /// A container to look into.
+    /// A container whose devices are read.
     pub(crate) container: Option<String>,
     /// Time for everything.
     pub(crate) timeout: Duration,
-    /// What stands in for the machine: nothing, in what is shipped.
+    /// Files that replace the machine; always empty in the shipped program.
     pub(crate) files: Files,
-    /// Whether the development program reads this: what its caller could do to the node he can do without it.
+    /// Whether this is the development program, whose caller already has the same rights on the node.
     pub(crate) development: bool,
 }
 
 impl Request {
-    /// The same node, read for an action: these sections, whole.
+    /// The same request with these sections, for an action.
     pub(crate) fn of(&self, sections: Vec<SectionName>) -> Self {
         let files = Files { kernel_log: None, ..self.files.clone() };
         Self { sections, since: None, container: None, files, ..self.clone() }

@@ -3,21 +3,21 @@
 /// One section of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum SectionName {
-    /// What the GPUs are.
+    /// Identity and properties of the GPUs.
     Inventory,
-    /// What the GPUs do now.
+    /// Current state of the GPUs.
     Telemetry,
-    /// How they are connected.
+    /// How the GPUs are connected.
     Topology,
     /// Memory errors and repairs.
     Ecc,
-    /// Who uses them.
+    /// Processes that use the GPUs.
     Processes,
     /// MIG instances.
     Mig,
     /// The kubelet's device allocation.
     Kubelet,
-    /// Everything that needs no NVML.
+    /// Driver, modules, PCI and other facts without NVML.
     Host,
     /// Kernel events.
     Xid,
@@ -40,7 +40,7 @@ impl SectionName {
         Self::Health,
     ];
 
-    /// The word in commands and in the report.
+    /// The name in commands and in the report.
     pub fn word(self) -> &'static str {
         match self {
             Self::Inventory => "inventory",

@@ -1,4 +1,4 @@
-//! The tasks of this program's child processes. See `child` for how a child gets one.
+//! The tasks of the child processes of this program. `child` starts them.
 
 use std::path::PathBuf;
 
@@ -7,20 +7,20 @@ use serde::{Deserialize, Serialize};
 use crate::paths::Paths;
 use crate::section::SectionName;
 
-/// What a child does.
+/// The task of a child process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Task {
-    /// Ask NVML.
+    /// Call NVML.
     Nvml(Questions),
-    /// Become the host's journalctl.
+    /// Run journalctl of the host.
     Journal(Journal),
-    /// Say what a container can open.
+    /// Check which devices a container can open.
     DeviceAccess(DeviceAccess),
-    /// Become the driver's own tool.
+    /// Run nvidia-smi of the host.
     DriverTool(DriverTool),
 }
 
-/// Where the host's journal is, and from when on it is read.
+/// The journal of the host, and the start of the window.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Journal {
     /// The host's root.
@@ -31,7 +31,7 @@ pub(crate) struct Journal {
     pub(crate) since: i64,
 }
 
-/// Which devices to ask for, and where.
+/// The devices to check, and the cgroup.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct DeviceAccess {
     /// `cgroup.procs` of the container.
@@ -44,21 +44,21 @@ pub(crate) struct DeviceAccess {
     pub(crate) names: Vec<String>,
 }
 
-/// What is asked.
+/// What to read from NVML.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Questions {
-    /// A library in place of the search for it.
+    /// A library to load, instead of searching for it.
     pub(crate) library: Option<PathBuf>,
-    /// Where the node is.
+    /// The paths of the node.
     pub(crate) paths: Paths,
     /// Sections to read.
     pub(crate) sections: Vec<SectionName>,
-    /// The GPU, by its UUID, to look at for an action.
+    /// UUID of the GPU that an action needs.
     pub(crate) gpu: Option<String>,
 }
 
-/// Runs one of three fixed nvidia-smi commands below another root. This program starts itself so: changing the root
-/// directory is for a whole process, and the one that reads must keep its own.
+/// Runs one of three fixed nvidia-smi commands below another root. This needs a child process, because the root
+/// directory is changed for a whole process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct DriverTool {
     /// The host's root
@@ -67,7 +67,7 @@ pub(crate) struct DriverTool {
     pub(crate) below: String,
     /// nvidia-smi, as seen below that root
     pub(crate) program: PathBuf,
-    /// Folder of the driver's libraries, where the loader does not know it
+    /// Folder of the driver's libraries, if the loader does not know it
     pub(crate) library_path: Option<String>,
     /// UUID of the GPU
     pub(crate) gpu: String,
@@ -75,7 +75,7 @@ pub(crate) struct DriverTool {
     pub(crate) job: Job,
 }
 
-/// What nvidia-smi is asked to do.
+/// The command for nvidia-smi.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Job {
     /// `--gpu-reset`
@@ -87,7 +87,7 @@ pub(crate) enum Job {
 }
 
 impl Task {
-    /// What a list of processes shows.
+    /// The process title.
     pub(crate) fn title(&self) -> &'static str {
         match self {
             Self::Nvml(_) => "node-probe: NVML",

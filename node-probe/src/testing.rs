@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
-/// A tree that goes away with the value.
+/// A tree that is deleted with the value.
 pub(crate) struct Tree(TempDir);
 
 impl Tree {
@@ -29,7 +29,7 @@ impl Tree {
         self
     }
 
-    /// Makes folders that only their owner can change, whatever the umask is here.
+    /// Creates folders that only their owner can change, independent of the umask.
     fn make(&self, folder: &Path) {
         fs::create_dir_all(folder).expect("the folder can be made");
         for folder in folder.ancestors().take_while(|folder| folder.starts_with(self.path())) {

@@ -1,8 +1,8 @@
-//! Files that may be loaded or run: of root, and of nobody else who could have put or changed them there.
+//! Files that may be loaded or run: only root can have created or changed them.
 //!
 //! Every component of the path, from the root directory to the file, must belong to root (or to the user that the probe runs
-//! as, who gains nothing by it) and must not be writable by group or others. Links are followed inside the root. The walk holds
-//! each directory open and looks at what it opened, so nothing can be exchanged between the look and the use.
+//! as) and must not be writable by group or others. Links are resolved inside the root. The walk holds
+//! each directory open and checks the open file, so that nothing can be replaced between check and use.
 
 use std::fmt;
 use std::io;
@@ -17,24 +17,24 @@ use crate::in_root::Root;
 /// Write permission of group and others.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// A file that may be loaded or run, held open.
+/// An open file that may be loaded or run.
 #[derive(Debug)]
 pub(crate) struct Trusted {
     file: OwnedFd,
-    /// Where it really is below the root.
+    /// Its real path below the root.
     pub(crate) path: PathBuf,
 }
 
-/// Why a file may not be.
+/// Why a file must not be loaded or run.
 #[derive(Debug)]
 pub(crate) enum Distrust {
-    /// It is not there, or cannot be opened.
+    /// It does not exist, or cannot be opened.
     Absent(io::Error),
-    /// Something on its path belongs to this user.
+    /// A component of its path belongs to this user.
     Owner(PathBuf, u32),
-    /// Something on its path can be changed by others.
+    /// A component of its path can be changed by others.
     Writable(PathBuf),
-    /// It is no ordinary file.
+    /// It is not a regular file.
     Kind(PathBuf),
 }
 
@@ -44,7 +44,7 @@ impl fmt::Display for Distrust {
             Self::Absent(error) => write!(to, "{error}"),
             Self::Owner(path, user) => write!(to, "refused: /{} belongs to user {user}, not to root", path.display()),
             Self::Writable(path) => write!(to, "refused: /{} can be changed by others than root", path.display()),
-            Self::Kind(path) => write!(to, "refused: /{} is no ordinary file", path.display()),
+            Self::Kind(path) => write!(to, "refused: /{} is not a regular file", path.display()),
         }
     }
 }
@@ -56,12 +56,12 @@ impl From<rustix::io::Errno> for Distrust {
 }
 
 impl Trusted {
-    /// The file as a path that leads to just this one, for who opens by path (`dlopen`).
+    /// A path to exactly this open file, for functions that take a path (`dlopen`).
     pub(crate) fn as_path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
     }
 
-    /// Its text, as far as a small file goes.
+    /// The text of a small file.
     pub(crate) fn text(&self) -> Option<String> {
         let data = files::head(&self.as_path(), SMALL).ok()?;
         Some(String::from_utf8_lossy(&data).into_owned())
@@ -72,17 +72,17 @@ impl Trusted {
 ///
 /// # Errors
 ///
-/// Says what is wrong with which part of the path.
+/// Names the component of the path and the reason.
 pub(crate) fn open(root: &Path, path: &str) -> Result<Trusted, Distrust> {
     open_in(&Root::open(root).map_err(Distrust::Absent)?, path, true)
 }
 
-/// Opens the file at `path` below `root`. `strict` is for files that are loaded or run with privileges; without it owners are not
-/// looked at.
+/// Opens the file at `path` below `root`. `strict` is for files that are loaded or run with privileges; without it owners and modes are not
+/// checked.
 ///
 /// # Errors
 ///
-/// Says what is wrong with which part of the path.
+/// Names the component of the path and the reason.
 pub(crate) fn open_in(root: &Root, path: &str, strict: bool) -> Result<Trusted, Distrust> {
     let (file, below) = root.walk(path, |stat, at| if strict { check(stat, at) } else { Ok(()) })?;
     if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
@@ -91,12 +91,12 @@ pub(crate) fn open_in(root: &Root, path: &str, strict: bool) -> Result<Trusted, 
     Ok(Trusted { file, path: root.path.join(below) })
 }
 
-/// The folder at `path` below `host` as a root of its own. Nobody but root could have put it there: the way to it is looked at
-/// like the way to a file, and links in it are followed inside `host`.
+/// The folder at `path` below `host` as a root of its own. The path to it is checked like the path
+/// to a file, and links in it are resolved inside `host`.
 ///
 /// # Errors
 ///
-/// Says what is wrong with which part of the path.
+/// Names the component of the path and the reason.
 pub(crate) fn root_below(host: &Path, path: &str) -> Result<Root, Distrust> {
     let host = Root::open(host).map_err(Distrust::Absent)?;
     host.walk(path, check)?;
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn each_part_of_the_path_must_be_closed_to_others() {
+    fn no_component_of_the_path_may_be_writable_by_others() {
         for part in ["", "usr", "usr/lib", "usr/lib/x", FILE] {
             for more in [0o020, 0o002, 0o1002] {
                 let tree = tree();
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn each_part_of_the_path_must_be_roots() {
+    fn each_component_of_the_path_must_belong_to_root() {
         for part in ["", "usr", "usr/lib", "usr/lib/x", FILE] {
             let tree = tree();
             if chown(tree.path().join(part), Some(12_345), None).is_err() {
@@ -171,19 +171,19 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_followed_inside_the_root_and_no_link_leads_out() {
+    fn a_link_is_resolved_inside_the_root_and_no_link_leads_out() {
         let tree = tree();
         tree.link("up", "../../../usr/lib/x/libnvidia-ml.so.1").link("loop", "loop").link("out", "/etc/passwd");
         assert_eq!(open(tree.path(), "up").expect("inside").path, tree.path().join(FILE));
         for path in ["loop", "out", "absent", "usr/lib/x/libnvidia-ml.so.1/more"] {
             assert!(open(tree.path(), path).is_err(), "{path}");
         }
-        assert!(why(&tree, "usr/lib").contains("no ordinary file"));
-        assert!(why(&tree, "/").contains("no ordinary file"));
+        assert!(why(&tree, "usr/lib").contains("not a regular file"));
+        assert!(why(&tree, "/").contains("not a regular file"));
     }
 
     #[test]
-    fn of_a_root_of_others_any_file_can_be_opened_and_still_none_outside() {
+    fn without_strict_any_file_in_the_root_can_be_opened_but_none_outside() {
         let tree = tree();
         fs::set_permissions(tree.path().join("usr"), Permissions::from_mode(0o777)).expect("ours");
         tree.link("out", "/etc/passwd");
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_is_trusted_only_where_the_way_to_it_is() {
+    fn a_root_is_trusted_only_if_the_path_to_it_is() {
         let tree = Tree::new();
         tree.file("run/nvidia/driver/usr/x", "").file("opt/driver/usr/x", "").link("run/link", "/opt/driver");
         assert!(open_in(&root_below(tree.path(), "run/nvidia/driver").expect("of root"), "usr/x", true).is_ok());
@@ -206,7 +206,7 @@ mod tests {
         tree.link("run/out", outside.path().to_str().expect("UTF-8"));
         tree.link("run/up", &format!("../../..{}", outside.path().display()));
         assert!(root_below(tree.path(), "run/out").is_err() && root_below(tree.path(), "run/up").is_err());
-        // Who can write to the folder above can exchange it.
+        // A user who can write to the parent folder can replace it.
         fs::set_permissions(tree.path().join("run/nvidia"), Permissions::from_mode(0o777)).expect("ours");
         let why = root_below(tree.path(), "run/nvidia/driver").expect_err("refused").to_string();
         assert!(why.contains("/run/nvidia can be changed by others"), "{why}");

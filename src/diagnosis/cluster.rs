@@ -112,12 +112,10 @@ fn seen(says: &str, count: Option<usize>, witness: &str, problems: Option<&Vec<P
 
 fn offers(node: &Node<'_>) -> Option<Draft> {
     let present = u32::try_from(node.answering().count()).unwrap_or(u32::MAX);
-    // A node that Kubernetes was asked about and whose capacity has no such resource offers none: a device plugin that
-    // never registered leaves no zero behind.
-    let capacity = node.cluster.gpu_capacity.or_else(|| node.cluster.node.as_ref().map(|_| 0))?;
-    if capacity == 0 {
+    if node.cluster.advertises_no_gpus() {
         return not_advertised(node, present);
     }
+    let capacity = node.cluster.gpu_capacity.filter(|capacity| *capacity > 0)?;
     let allocatable = node.cluster.gpu_allocatable?;
     (allocatable < capacity).then(|| {
         Draft::on_node(UNALLOCATABLE)
@@ -128,10 +126,8 @@ fn offers(node: &Node<'_>) -> Option<Draft> {
 /// GPUs that work, and that Kubernetes cannot give to anybody.
 fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
     let cluster = node.cluster;
-    // Given out in another way: as MIG devices or under another name, by dynamic resource allocation (as an extended
-    // resource, too), or to virtual machines.
-    let otherwise = has_mig(node) || cluster.other_gpu_resources || cluster.gpu_dra == Some(true);
-    if present == 0 || otherwise {
+    // MIG devices are given out under other names.
+    if present == 0 || has_mig(node) {
         return None;
     }
     let capacity = match cluster.gpu_capacity {

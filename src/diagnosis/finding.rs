@@ -277,3 +277,13 @@ pub struct ClusterFacts {
     /// Conditions that speak of GPUs and are not in their healthy state: `type: reason, message`.
     pub gpu_conditions: Vec<String>,
 }
+
+impl ClusterFacts {
+    /// Whether Kubernetes was asked about the node and can give its GPUs to nobody: not as whole GPUs, under another name, to
+    /// virtual machines, or by dynamic resource allocation (as an extended resource, too). A device plugin that never
+    /// registered leaves no zero behind: a resource that is missing is none.
+    pub fn advertises_no_gpus(&self) -> bool {
+        let capacity = self.gpu_capacity.or_else(|| self.node.as_ref().map(|_| 0));
+        capacity == Some(0) && !self.other_gpu_resources && self.gpu_dra != Some(true)
+    }
+}

@@ -113,8 +113,6 @@ fn contradicts(event: &KernelEvent) -> Option<&'static str> {
         | Kind::GspRateLimit
         | Kind::RmInitFailed
         | Kind::ProbeFailed
-        | Kind::BarUnassigned
-        | Kind::NotSupported
         | Kind::Uvm
         | Kind::Assertion
         | Kind::PeermemError => Some(DRIVER_TROUBLE),

@@ -56,7 +56,7 @@ async fn without_permission_to_list_pods_nothing_is_said_of_what_they_hold() {
     let answer = bench.ask("describe_gpu_node", json!({"node_name": "gpu-1"})).await;
     let (summary, resource) = (&answer["summary"], &answer["resources"][0]);
     assert_eq!((summary.get("allocated_gpus"), summary.get("available_gpus")), (None, None), "{summary}");
-    assert!(summary["text"].as_str().unwrap().contains("8 GPUs, how many of them are allocated is unknown"));
+    assert!(summary["text"].as_str().unwrap().contains("8 GPUs; it is unknown how many are allocated"));
     assert_eq!((&resource["allocatable"], resource.get("allocated")), (&json!(8), None), "{resource}");
     assert!(answer["unknown"].to_string().contains("rbac.yaml"), "{}", answer["unknown"]);
 }

@@ -23,7 +23,7 @@ async fn the_container_ends_and_what_stays_is_said() {
     assert_eq!((&probe["via"], &probe["removed"]), (&json!("ephemeral"), &json!(false)));
     let left = probe["left_behind"].as_str().unwrap();
     assert!(left.contains("has ended; its entry stays in the spec of pod ml/train-0"), "{left}");
-    assert!(probe["note"].as_str().unwrap().contains("inside pod ml/train-0, beside its container main"));
+    assert!(probe["note"].as_str().unwrap().contains("inside pod ml/train-0, next to its container main"));
     assert_eq!(cluster.pods_created(), 0);
     let pods = cluster.pods("ml");
     let added = ephemeral(&pods[0]);
@@ -49,12 +49,12 @@ async fn only_a_running_gpu_pod_outside_of_kube_system_is_picked() {
     let fixture = unfit.into_iter().fold(Fixture::of(nodes), Fixture::with_pod);
     let cluster = Cluster::start(fixture).await.unwrap();
     let said = Launcher::start(&cluster, &["--via", "ephemeral"]).failure().await;
-    assert!(said.contains("no pod outside of kube-system runs there with a GPU"), "{said}");
+    assert!(said.contains("no pod with a GPU runs on that node outside kube-system"), "{said}");
     assert!(!said.contains("Left behind"), "{said}");
     let named = Launcher::start(&cluster, &["--via", "ephemeral", "--ephemeral-pod", "kube-system/gpu"]);
     assert_eq!(named.inventory().await.unwrap()["probe"]["via"], "ephemeral");
     let said = Launcher::start(&cluster, &["--via", "ephemeral", "--ephemeral-pod", "a/static"]).failure().await;
-    assert!(said.contains("is a static one"), "{said}");
+    assert!(said.contains("it is a static pod"), "{said}");
 }
 
 #[tokio::test]
@@ -111,7 +111,7 @@ async fn a_container_that_never_ran_is_told_from_one_that_may_run_yet() {
     let said =
         Launcher::start(&cluster, &["--via", "ephemeral", "--image", "example.com/node-probe:none"]).failure().await;
     assert!(
-        said.contains("ImagePull") && said.contains("has not started; if it does yet, it ends by itself"),
+        said.contains("ImagePull") && said.contains("has not started; if it starts, it exits on its own"),
         "{said}"
     );
 }

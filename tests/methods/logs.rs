@@ -15,7 +15,7 @@ async fn where_websockets_are_refused_the_log_takes_their_place_and_the_answer_s
         let answer = launcher.inventory().await.unwrap_or_else(|failure| panic!("{code}: {failure}"));
         assert_eq!(answer["probe"]["via"], "logs", "{code}");
         let note = answer["probe"]["note"].as_str().unwrap();
-        assert!(note.contains("no websocket gets through") && note.contains("does not pass upgrades on"), "{note}");
+        assert!(note.contains("websockets to") && note.contains("does not pass upgrades on"), "{note}");
         assert_eq!((answer["probe"]["removed"].as_bool(), ours(&cluster)), (Some(true), 0));
         // What was learnt is kept: the next call makes one pod, not two.
         let before = cluster.pods_created();
@@ -65,7 +65,7 @@ async fn what_keeps_the_pod_from_answering_is_told() {
 async fn an_image_without_the_probe_and_a_pod_that_never_starts_are_told() {
     let cluster = Cluster::start(fixture()).await.unwrap();
     let said = Launcher::start(&cluster, &["--via", "logs", "--image", "registry.example/other:1"]).failure().await;
-    assert!(said.contains("holds no node-probe") && ours(&cluster) == 0, "{said}");
+    assert!(said.contains("does not contain node-probe") && ours(&cluster) == 0, "{said}");
     let timing = Timing { container_start: Duration::from_secs(30), ..Timing::fast() };
     let cluster = Cluster::start(Fixture { timing, ..fixture() }).await.unwrap();
     let said = Launcher::start(&cluster, &["--via", "logs", "--start-timeout", "1"]).failure().await;

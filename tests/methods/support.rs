@@ -8,7 +8,7 @@ use demo_cluster::{Cluster, Fixture, NodeFixture, Timing, Userland, workloads_of
 use gpu_syringe::Failure;
 use gpu_syringe::audit::Audit;
 use gpu_syringe::call::Call;
-use gpu_syringe::consent::{Consent, AlwaysYes};
+use gpu_syringe::consent::{AlwaysYes, Consent};
 use gpu_syringe::kubernetes::Contexts;
 use gpu_syringe::probe::{OnPhase, Prober};
 use gpu_syringe::settings::Settings;

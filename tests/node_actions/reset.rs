@@ -75,7 +75,7 @@ fn a_reset_that_hangs_is_said_to_be_unknown_and_keeps_others_away() {
     assert_eq!((&action["outcome"], &action["steps"][1]["exit_code"]), (&json!("timed_out"), &Value::Null), "{action}");
     assert_eq!(jobs(&node), ["-pm 0", "--gpu-reset"], "no second nvidia-smi while the first one works on the GPU");
     assert!(action["summary"].as_str().expect("a summary").contains("-pm 1 restores it"), "{action}");
-    assert!(action["summary"].as_str().expect("a summary").contains("cut off with it"), "{action}");
+    assert!(action["summary"].as_str().expect("a summary").contains("container of the probe exists"), "{action}");
     assert_eq!(blockers(&node.act(&RESET)), ["reset_running"], "the lock is the hanging one's now");
     let pid = std::fs::read_to_string(node.path("smi.log.pid")).expect("it ran");
     assert!(std::fs::exists(format!("/proc/{}", pid.trim())).expect("proc"), "it was not killed");

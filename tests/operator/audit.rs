@@ -73,8 +73,8 @@ async fn the_pod_carries_the_same_for_the_cluster_s_own_audit() {
     assert!(note("arguments").contains("41210") && note("plan").contains("Kill process 41210"), "{notes:?}");
     // Whoever may list pods reads annotations: nothing of what the node said is among them.
     let plan = &bed.asked()[0];
-    assert!(plan.contains("python3") && plan.contains("command line"), "{plan}");
-    assert!(!notes.values().any(|note| note.contains("python3") || note.contains("command line")), "{notes:?}");
+    assert!(plan.contains("python3") && plan.contains("Command line"), "{plan}");
+    assert!(!notes.values().any(|note| note.contains("python3") || note.contains("Command line")), "{notes:?}");
 }
 
 #[tokio::test]

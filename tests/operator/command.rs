@@ -65,8 +65,8 @@ fn another_api_server_than_the_one_that_was_named_is_refused() {
     words.extend(["--yes", "--server", "https://elsewhere:6443"].map(str::to_owned));
     let output = run(state.path(), &texts(&words));
     assert_eq!(output.status.code(), Some(1));
-    assert!(error(&output).contains("not to https://elsewhere:6443"), "{}", error(&output));
-    assert!(!state.path().join("gpu-syringe/audit.jsonl").exists(), "no pod was made");
+    assert!(error(&output).contains("not https://elsewhere:6443"), "{}", error(&output));
+    assert!(!state.path().join("gpu-syringe/audit.jsonl").exists(), "no pod was created");
 }
 
 #[test]

@@ -50,7 +50,7 @@ async fn arguments_are_validated_before_a_pod_is_made() {
     let bed = Bed::new(Setup::default()).await;
     for gpu in ["0", "MIG-1", "GPU-1 --help", ""] {
         let error = bed.failure("reset_gpu", &with(reset(), "gpu", json!(gpu))).await;
-        assert!(error.contains("is no UUID of a GPU"), "{error}");
+        assert!(error.contains("is not the UUID of a GPU"), "{error}");
     }
     let error = bed.failure("kill_gpu_process", &with(kill(), "grace_seconds", json!(3600))).await;
     assert!(error.contains("grace_seconds"), "{error}");

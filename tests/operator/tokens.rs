@@ -95,7 +95,7 @@ async fn a_token_is_good_once() {
     let second = with(reset(), "token", token);
     assert_eq!(bed.answer("reset_gpu", &second).await["outcome"], json!("simulated"));
     let error = bed.failure("reset_gpu", &second).await;
-    assert!(error.contains("used already"), "{error}");
+    assert!(error.contains("used before"), "{error}");
     assert_eq!(bed.done().len(), 1);
 }
 
@@ -159,6 +159,6 @@ async fn an_action_never_goes_another_way_once_it_was_begun() {
 async fn an_action_whose_answer_was_lost_keeps_its_pod_until_the_outcome_is_known() {
     let (bed, answer) = cut(Setup { asked_in_vain: 1, ..Setup::default() }, 0).await;
     assert_eq!(answer["outcome"], json!("simulated"), "{answer}");
-    assert!(answer["probe"]["note"].as_str().unwrap().contains("asked again"), "{answer}");
+    assert!(answer["probe"]["note"].as_str().unwrap().contains("second request"), "{answer}");
     assert_eq!((bed.cluster.pods_created(), bed.cluster.pods("default").len()), (2, 0));
 }

@@ -53,7 +53,7 @@ async fn the_pod_is_gone_when_the_document_does_not_parse() {
     let mut client = bed.client().await;
     let answer = client.call("get_gpu_inventory", on_gpu_1()).await;
     bed.assert_bare(1);
-    answer.error_with(&["gpu-1", "no whole document"]);
+    answer.error_with(&["gpu-1", "not a complete document"]);
 }
 
 #[tokio::test]

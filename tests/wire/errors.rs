@@ -38,7 +38,7 @@ async fn a_websocket_that_is_cut_in_the_middle_of_the_output_is_an_error_within_
 async fn an_answer_that_is_truncated_with_status_success_is_an_error() {
     for after_bytes in [0, 1_000] {
         let bed = with_exec(ExecFault::Truncated { after_bytes }).await;
-        inventory(&bed).await.error_with(&["exit code 0", "no whole document", &format!("{after_bytes} bytes")]);
+        inventory(&bed).await.error_with(&["exit code 0", "not a complete document", &format!("{after_bytes} bytes")]);
         bed.assert_bare(1);
     }
 }

@@ -243,7 +243,7 @@ async fn a_choice_of_contexts_is_offered_only_where_there_is_one() {
     assert!(tools.iter().all(|tool| tool["inputSchema"]["properties"].get("context").is_none()), "{tools:?}");
     let west = json!({"node_name": "gpu-1", "context": "west"});
     let refused = confined.call("get_gpu_inventory", west.clone()).await;
-    refused.error_with(&["'west' is not among", "embedded", "--allow-context west"]);
+    refused.error_with(&["'west' is not one of", "embedded", "--allow-context west"]);
     confined.call("get_gpu_inventory", json!({"node_name": "gpu-1", "context": "embedded"})).await.removed();
     // And `--context` confines to that one, whatever is current.
     let mut pinned = Client::start(bed.launcher().args(["--context", "west"])).await;

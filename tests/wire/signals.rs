@@ -54,7 +54,7 @@ async fn the_pod_is_gone_after_ctrl_c_at_the_command_line() {
     let status = running.exit().await;
     bed.assert_bare(1);
     assert_eq!(status.code(), Some(1));
-    assert!(running.said().contains("gpu-syringe is ending"), "{}", running.said());
+    assert!(running.said().contains("gpu-syringe was interrupted"), "{}", running.said());
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn a_command_that_makes_no_pod_ends_at_once_with_ctrl_c() {
         running.signal("INT");
         let status = running.exit().await;
         assert_eq!(status.code(), Some(1), "{words:?}");
-        assert!(running.said().contains("gpu-syringe is ending"), "{words:?}: {}", running.said());
+        assert!(running.said().contains("gpu-syringe was interrupted"), "{words:?}: {}", running.said());
         assert!(began.elapsed() < std::time::Duration::from_secs(3), "{words:?}: {:?}", began.elapsed());
     }
     bed.assert_bare(0);

@@ -1,4 +1,4 @@
-//! The answer about many nodes: findings and outliers first, groups by model, every node counted.
+//! The answer about many nodes: first findings and outliers, then groups by model. Every node is counted.
 
 use std::collections::BTreeMap;
 
@@ -11,20 +11,20 @@ use crate::answer::node_names::Names;
 /// An answer about many nodes.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct FleetAnswer {
-    /// The worst node's; `unknown` where none is worse and some were not read.
+    /// The verdict of the worst node; `unknown` if some nodes were not read and none is worse.
     pub verdict: Verdict,
     /// One or two sentences.
     pub summary: String,
     /// The kubeconfig context.
     pub context: String,
-    /// Every node, by what became of it.
+    /// Numbers of nodes by result of the read.
     pub totals: Totals,
     /// Nodes that were read, by verdict.
     pub verdicts: BTreeMap<String, usize>,
-    /// Sections that were judged, where they are not all: then no verdict is about a whole node.
+    /// Sections that were judged, if not all: no verdict is then about a whole node.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub judged_only: Vec<String>,
-    /// Findings over all nodes, worst first.
+    /// Findings of all nodes, worst first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<FleetFinding>,
     /// Findings left out for space.
@@ -48,13 +48,13 @@ pub struct FleetAnswer {
     /// Reasons left out of `skipped` for space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped_omitted: Option<usize>,
-    /// Nodes whose turn did not come within the call's time or limit. Ask for them with a selector.
+    /// Nodes that were not read because of the time limit or `limit` of the call. Use a selector to read them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_reached: Option<Names>,
-    /// Nodes that stand out, worst first. A node that is not here, nor in `failed`, `skipped` or `not_reached`, has no
-    /// finding and is like its model.
+    /// Nodes with findings or differences, worst first. A node that is not here, nor in `failed`, `skipped` or `not_reached`, has no
+    /// finding and does not differ from its model.
     pub nodes: Vec<NodeDetail>,
-    /// Nodes that stand out and were left out for space; `findings` and `outliers` name them.
+    /// Nodes left out of `nodes` for space; `findings` and `outliers` name them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes_omitted: Option<usize>,
     /// All nodes that were read, by model.
@@ -62,30 +62,30 @@ pub struct FleetAnswer {
     /// Models left out for space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub groups_omitted: Option<usize>,
-    /// What is left on the cluster, and what to do about it.
+    /// Objects that are left on the cluster, and what to do about them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_behind: Vec<String>,
-    /// More that is left, left out for space: gpu-syringe sweep removes it.
+    /// Entries left out of `left_behind` for space. gpu-syringe sweep deletes these pods.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_behind_omitted: Option<usize>,
     /// How the nodes were read.
     pub probes: ProbesNote,
 }
 
-/// Every node, by what became of it.
+/// Numbers of nodes by result of the read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Totals {
-    /// GPU nodes that match.
+    /// GPU nodes that match the selector.
     pub gpu_nodes: usize,
-    /// Read.
+    /// Nodes that were read.
     pub read: usize,
-    /// Failed.
+    /// Nodes that could not be read.
     pub failed: usize,
-    /// Skipped.
+    /// Nodes that were skipped.
     pub skipped: usize,
-    /// Not tried.
+    /// Nodes that were not tried.
     pub not_reached: usize,
-    /// GPUs of those that were read.
+    /// GPUs of the nodes that were read.
     pub gpus: usize,
 }
 
@@ -94,11 +94,11 @@ pub struct Totals {
 pub struct Outlier {
     /// What differs: `driver_version`, `gpus`, `pcie_lanes`, `hottest_celsius`, …
     pub what: &'static str,
-    /// What they have.
+    /// The value on these nodes.
     pub value: String,
-    /// What most nodes of the model have.
+    /// The value on most nodes of the model.
     pub usual: String,
-    /// The model that they are compared within.
+    /// The GPU model of these nodes.
     pub model: String,
     /// The nodes.
     pub nodes: Names,
@@ -109,11 +109,11 @@ pub struct Outlier {
 pub struct Group {
     /// The model.
     pub model: String,
-    /// GPUs of all of them.
+    /// GPUs of all these nodes.
     pub gpus: usize,
     /// The nodes.
     pub nodes: Names,
-    /// What most of them have, by trait.
+    /// The value on most of these nodes, by trait.
     pub usual: BTreeMap<&'static str, String>,
 }
 
@@ -122,17 +122,17 @@ pub struct Group {
 pub struct FleetFinding {
     /// Stable identifier.
     pub id: String,
-    /// How bad, at its worst.
+    /// Highest severity on any node.
     pub severity: Severity,
-    /// Whose fault.
+    /// Who caused it.
     pub class: Class,
-    /// In a few words.
+    /// Short text.
     pub title: String,
     /// The nodes.
     pub nodes: Names,
-    /// The one thing to do.
+    /// The action.
     pub action: ActionCode,
-    /// The same in words.
+    /// The action as text.
     pub action_text: String,
 }
 
@@ -148,19 +148,19 @@ pub struct FailedNodes {
     pub next_step: String,
 }
 
-/// A node that stands out.
+/// A node with findings or differences.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct NodeDetail {
     /// The node.
     pub node: String,
     /// Its verdict.
     pub verdict: Verdict,
-    /// Its score, where health was asked for.
+    /// Its score, if health was requested.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<u32>,
     /// One or two sentences.
     pub summary: String,
-    /// Its worst findings in short: `fatal gpu-off-bus GPU 3: evidence`.
+    /// Its worst findings, short: `fatal gpu-off-bus GPU 3: evidence`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<String>,
     /// Findings that are not listed.
@@ -179,13 +179,13 @@ pub struct NodeDetail {
 pub struct ProbesNote {
     /// Nodes read at the same time.
     pub concurrency: u16,
-    /// Whether every probe pod of this call is gone for certain.
+    /// Whether every probe pod of this call is certainly deleted.
     pub removed: bool,
     /// Duration of the whole call.
     pub total_ms: u64,
-    /// Median of the nodes that were read.
+    /// Median duration of a node.
     pub median_node_ms: u64,
-    /// The slowest of them.
+    /// Duration of the slowest node.
     pub slowest_node_ms: u64,
 }
 

@@ -8,24 +8,24 @@ use syringe_core::facts::kernel_log::Coverage;
 use crate::kubernetes::read::api_only_facts::ApiOnlyFacts;
 use crate::reading::probe_note::ProbeNote;
 
-/// Findings in one answer. The rest is counted: more than this is read by nobody.
+/// Maximum number of findings in one answer. The rest is counted.
 const MAX_FINDINGS: usize = 40;
 
 /// An answer about one node. `T` is the tool's own section.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Answer<T> {
     /// The worst finding in the sections of `judged`; without one, how much was read: `healthy` (all), `no_fault_found`
-    /// (these sections only, no word about the node), `unknown` (not enough).
+    /// (only these sections, not the whole node), `unknown` (not enough).
     pub verdict: Verdict,
     /// One or two sentences.
     pub summary: String,
     /// Sections that were read in full and judged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub judged: Vec<String>,
-    /// Sections of which a part could not be read: `unknown` says what. The rest of them was judged.
+    /// Sections of which a part could not be read. `unknown` says which. The rest of the section was judged.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub judged_in_part: Vec<String>,
-    /// Sections that this tool does not read: nothing is said of them. `diagnose_gpu_node` reads all.
+    /// Sections that this tool does not read. `diagnose_gpu_node` reads all sections.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_judged: Vec<String>,
     /// Worst first.
@@ -33,29 +33,29 @@ pub struct Answer<T> {
     /// Findings left out of `findings` for space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub findings_omitted: Option<usize>,
-    /// What to do, once for each GPU or node that several findings ask something of: in this order, and nothing else.
+    /// What to do, once for each GPU or node with actions from several findings: these steps, in this order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<Plan>,
-    /// Limits of the verdict: what one reading, this log or these GPUs cannot tell.
+    /// Limits of the verdict: what one reading, this log or these GPUs cannot show.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_checked: Vec<String>,
-    /// What could not be read: nothing is concluded from its absence.
+    /// What could not be read. Nothing is concluded from it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
-    /// Windows that the kernel logs really cover.
+    /// Time windows that the kernel logs really cover.
     #[serde(skip_serializing_if = "CoverageOf::is_empty")]
     pub coverage: CoverageOf,
-    /// What the Kubernetes API knows, where no probe could read the node. The tool's own section is then empty.
+    /// Facts from the Kubernetes API, if no probe could read the node. The section of the tool is then empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubernetes: Option<Box<ApiOnlyFacts>>,
-    /// The tool's own section.
+    /// The section of the tool.
     #[serde(flatten)]
     pub section: T,
-    /// How the facts were got.
+    /// How the facts were read.
     pub probe: ProbeNote,
 }
 
-/// What was looked at, where that is a window in time.
+/// Time windows that were checked.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct CoverageOf {
     /// Kernel logs.
@@ -69,7 +69,7 @@ impl CoverageOf {
 }
 
 impl<T> Answer<T> {
-    /// Puts an answer together.
+    /// Creates an answer.
     pub fn new(diagnosis: Diagnosis, section: T, mut probe: ProbeNote) -> Self {
         let Diagnosis {
             verdict,

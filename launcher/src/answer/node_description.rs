@@ -1,4 +1,4 @@
-//! The description of one node: what Kubernetes knows of it, and what a probe read.
+//! The description of one node: facts from Kubernetes and from a probe.
 
 use std::collections::BTreeMap;
 
@@ -36,16 +36,16 @@ pub struct NodeDescription {
     pub node: String,
     /// The kubeconfig context.
     pub context: String,
-    /// What the rules conclude from the probe, worst first. `diagnose_gpu_node` looks at more.
+    /// Findings from the probe, worst first. `diagnose_gpu_node` checks more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
     /// Findings left out for space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub findings_omitted: Option<usize>,
-    /// What could not be read, a probe that was not possible among it.
+    /// What could not be read, including a probe that was not possible.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
-    /// What is wrong by Kubernetes' own account.
+    /// Problems that Kubernetes reports.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kubernetes_problems: Vec<String>,
     /// Whether its kubelet is Ready.
@@ -55,18 +55,18 @@ pub struct NodeDescription {
     /// GPU model.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Driver, read from the node; from its labels where no probe could go.
+    /// Driver version, read by the probe, or else from the labels of the node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver_version: Option<String>,
     /// Newest CUDA that the driver supports.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cuda_version: Option<String>,
-    /// The GPUs, as the probe saw them.
+    /// The GPUs, from the probe.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<GpuRow>,
     /// Use of each GPU resource.
     pub resources: Vec<ResourceUse>,
-    /// Pods that have to do with GPUs.
+    /// Pods that request or use GPUs.
     pub pods: Vec<PodRow>,
     /// Pods left out for space; `get_pod_gpu_allocation` has more.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,16 +76,16 @@ pub struct NodeDescription {
     /// Taints, `key=value:effect`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub taints: Vec<String>,
-    /// Labels that speak of GPUs, under their full names: they can be used as selectors.
+    /// Labels about GPUs, with their full names: they can be used as selectors.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Newest events of the node. Their messages are data from the node.
+    /// Newest events of the node. The messages are data from the node.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<NodeEvent>,
     /// Older events left out for space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events_omitted: Option<usize>,
-    /// How the node was read, or what became of a probe that failed; absent where none was made.
+    /// How the node was read, or how the probe failed; absent if no probe was created.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeNote>,
 }
@@ -97,17 +97,17 @@ pub struct NodeSummary {
     pub text: String,
     /// GPUs that the node should have.
     pub total_gpus: u64,
-    /// GPUs that pods hold, in whole or in part. Absent when the pods could not be read.
+    /// GPUs that are allocated, completely or in part. Absent if the pods could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocated_gpus: Option<u64>,
-    /// GPUs that are free and may be given out. Absent when the pods could not be read.
+    /// GPUs that are free and allocatable. Absent if the pods could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub available_gpus: Option<u64>,
-    /// The worse of what Kubernetes says and what the probe found; `unknown` is not healthy.
+    /// The worse of the state in Kubernetes and the findings of the probe; `unknown` is not healthy.
     pub overall_health: HealthStatus,
 }
 
-/// A GPU in one row.
+/// A GPU as one row.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct GpuRow {
     /// NVML index; absent for a GPU that NVML does not list.
@@ -121,7 +121,7 @@ pub struct GpuRow {
     pub pci_address: Option<String>,
     /// Status.
     pub status: HealthStatus,
-    /// 100 is without fault.
+    /// Score; 100 means no fault.
     pub score: u32,
     /// GPU temperature.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -135,7 +135,7 @@ pub struct GpuRow {
 }
 
 impl NodeDescription {
-    /// The half that Kubernetes tells.
+    /// The part of the description that comes from Kubernetes.
     pub(crate) fn of(view: &NodeView, context: String) -> Self {
         let node = &view.node;
         let resources = view.uses();
@@ -176,11 +176,11 @@ impl NodeDescription {
         }
     }
 
-    /// The half that the probe saw.
+    /// Adds the part that comes from the probe.
     pub(crate) fn add(&mut self, read: NodeReading) {
         let NodeReading { report, diagnosis, note, live: _ } = read;
         let summary = &mut self.summary;
-        // A device plugin that does not run offers none of those that are there.
+        // Without a running device plugin the node advertises no GPUs, although it has some.
         let found = found_gpus(&report.sections);
         if found > summary.total_gpus {
             summary.total_gpus = found;
@@ -223,7 +223,7 @@ impl NodeDescription {
         self.probe = Some(note);
     }
 
-    /// Joins the two halves.
+    /// Writes the summary and the verdict from both parts.
     pub(crate) fn conclude(&mut self) {
         let Self { summary, findings, kubernetes_problems, ready, .. } = self;
         let worst = findings.iter().map(|finding| finding.severity).max().unwrap_or_default();
@@ -245,7 +245,7 @@ impl NodeDescription {
             Some((allocated, available)) => {
                 format!("{allocated} of {total_gpus} GPUs allocated, {available} available. {seen}")
             }
-            None => format!("{total_gpus} GPUs, how many of them are allocated is unknown. {seen}"),
+            None => format!("{total_gpus} GPUs; it is unknown how many are allocated. {seen}"),
         };
     }
 }
@@ -257,8 +257,8 @@ fn found_gpus(sections: &Sections) -> u64 {
     listed.max(on_bus) as u64
 }
 
-/// Whole GPUs that are held, and free ones. Shares and MIG devices count as the GPUs that they must take up at least;
-/// `resources` has them exactly. `None` when the pods could not be read.
+/// Whole GPUs that are allocated, and free ones. Shares and MIG devices count as the minimum number of GPUs that they need;
+/// `resources` has the exact numbers. `None` if the pods could not be read.
 fn touched(resources: &[ResourceUse], total: u64) -> Option<(u64, u64)> {
     let mut held = 0;
     let mut free = 0;

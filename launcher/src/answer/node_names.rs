@@ -1,4 +1,4 @@
-//! Names of many nodes in short form: `gpu-[001-120,130]` in place of 121 names.
+//! Names of many nodes in a short form: `gpu-[001-120,130]` instead of 121 names.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use serde::Serialize;
 /// Nodes by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Names {
-    /// How many.
+    /// Number of nodes.
     pub count: usize,
-    /// Their names, runs of numbers as `[first-last]`; cut at its end where they are too many (`…`).
+    /// Their names, with ranges of numbers as `[first-last]`; truncated with `…` if there are too many.
     pub names: String,
 }
 
@@ -35,8 +35,8 @@ impl Names {
     }
 }
 
-/// `gpu-007.west` → `gpu-`, 3 digits, `.west`, 7: the last number of the host's name, whatever its domain has.
-/// Numbers of one length are a family, so that leading zeros come back as they were.
+/// `gpu-007.west` → `gpu-`, 3 digits, `.west`, 7: the last number of the host name, without its domain.
+/// Numbers of the same length form one range, so that leading zeros are kept.
 fn split(name: &str) -> Option<(&str, usize, &str, u64)> {
     let host = name.find('.').unwrap_or(name.len());
     let end = name[..host].rfind(|character: char| character.is_ascii_digit())? + 1;
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_numbers_become_ranges() {
+    fn consecutive_numbers_become_ranges() {
         assert_eq!(names(&["gpu-001", "gpu-003", "gpu-002", "gpu-007"]), "gpu-[001-003,007]");
         assert_eq!(names(&["gpu-1", "gpu-2", "b", "gpu-3"]), "b gpu-[1-3]");
         assert_eq!(names(&["ip-10-0-0-7.ec2", "ip-10-0-0-8.ec2"]), "ip-10-0-0-[7-8].ec2");
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_names_are_cut_and_counted() {
+    fn too_many_names_are_truncated_and_counted() {
         let many: Vec<String> = (0..50).map(|number| format!("node-{}", number * 2 + 100)).collect();
         let cut = Names::of(many.iter().map(String::as_str), 40);
         assert_eq!(cut.count, 50);

@@ -10,8 +10,8 @@ use crate::answer::node::Answer;
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum OneOrMany<T> {
-    /// One node, in full.
+    /// One node, with all details.
     One(Box<Answer<T>>),
-    /// Many nodes, by what stands out.
+    /// Many nodes, with findings and differences.
     Many(Box<FleetAnswer>),
 }

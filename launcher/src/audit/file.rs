@@ -23,7 +23,7 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// The log in the state directory of the user. Without one nothing can be written, and no action is done.
+    /// The log in the state directory of the user. Without this directory nothing is written, and no action is done.
     pub fn in_state_dir() -> Self {
         Self { file: state_dir().map(|directory| directory.join(FILE)) }
     }
@@ -33,7 +33,7 @@ impl Audit {
         Self { file: Some(directory.join(FILE)) }
     }
 
-    /// Where the lines go.
+    /// The file; `None` without a state directory.
     pub fn path(&self) -> Option<&Path> {
         self.file.as_deref()
     }
@@ -61,7 +61,7 @@ impl Audit {
     /// The newest `most` lines, oldest first. Lines that do not parse are left out.
     ///
     /// # Errors
-    /// When the file is there and cannot be read.
+    /// When the file exists and cannot be read.
     pub fn read(&self, most: usize) -> io::Result<Vec<Line>> {
         let Some(path) = self.file.as_deref() else { return Ok(Vec::new()) };
         let mut lines: Vec<Line> = Vec::new();
@@ -100,7 +100,7 @@ fn open_to_append(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// `audit.jsonl.N`; the present file is number 0.
+/// `audit.jsonl.N`; the current file is number 0.
 fn rotated_file(path: &Path, number: u32) -> PathBuf {
     if number == 0 { path.to_owned() } else { path.with_extension(format!("jsonl.{number}")) }
 }
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_file_is_set_aside_and_still_read() {
+    fn a_long_file_is_rotated_and_still_read() {
         let folder = tempfile::tempdir().expect("a folder");
         let audit = Audit::at(folder.path());
         audit.write(&line("old")).expect("it can be written");
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_place_nothing_is_written_and_that_is_an_error() {
+    fn without_a_state_directory_writing_is_an_error() {
         assert!(Audit { file: None }.write(&line("gpu-1")).is_err());
         let folder = tempfile::tempdir().expect("a folder");
         assert!(Audit::at(&folder.path().join("absent")).write(&line("gpu-1")).is_err());

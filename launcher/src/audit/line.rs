@@ -38,7 +38,7 @@ pub struct Line {
     pub user: Option<String>,
     /// Node.
     pub node: String,
-    /// Tool on whose behalf.
+    /// Tool that the probe ran for.
     pub tool: String,
     /// Its arguments; for a probe the arguments of `node-probe`.
     #[serde(skip_serializing_if = "Value::is_null")]

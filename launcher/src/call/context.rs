@@ -13,26 +13,26 @@ use crate::kubernetes::Contexts;
 use crate::probe::{OnPhase, Prober};
 use crate::settings::Settings;
 
-/// What every call works with.
+/// The context of a call.
 #[derive(Clone)]
 pub struct Call {
     /// Settings of this launcher.
     pub settings: Arc<Settings>,
     /// The clusters.
     pub contexts: Arc<Contexts>,
-    /// Makes the probes.
+    /// Creates the probes.
     pub prober: Prober,
-    /// Told of each phase.
+    /// Callback for each phase.
     pub on_phase: OnPhase,
     /// Fires when the caller no longer wants the answer.
     pub cancel: CancellationToken,
-    /// How a tool that changes something asks the user.
+    /// How a tool that changes a node asks the user.
     pub consent: Consent,
     /// Nodes that failed recently, kept from call to call.
     pub failure_backoff: Arc<FailureBackoff>,
-    /// The API server that an action must be meant for, where somebody said so.
+    /// Expected API server of an action (`--server`).
     pub server: Option<String>,
-    /// When reading must have ended; what was put on the cluster is removed all the same. Set when the tool is entered.
+    /// End of the time for reading. Probe pods are deleted also after it. Set when the tool starts.
     pub end: Instant,
 }
 
@@ -57,7 +57,7 @@ impl Call {
         self.end.saturating_duration_since(Instant::now())
     }
 
-    /// The result of `request`, or a failure at the end of the call's time.
+    /// The result of `request`, or a failure at the end of the time.
     pub(crate) async fn within<T>(
         &self,
         what: &str,
@@ -65,7 +65,7 @@ impl Call {
     ) -> Result<T, Failure> {
         timeout_at(self.end, request).await.unwrap_or_else(|_| {
             let why = format!("it took longer than the {} s that a call may take", self.settings.call_timeout);
-            Err(Failure::new(what, why, "Ask for less (one node, a selector), or allow more time with --call-timeout."))
+            Err(Failure::new(what, why, "Read fewer nodes (one node, a selector), or raise --call-timeout."))
         })
     }
 }

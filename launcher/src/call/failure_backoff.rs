@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 /// Failures in a row after which a node is skipped.
 const MAX_FAILURES: u32 = 2;
-/// For how long.
+/// Duration of the skip.
 const PAUSE: Duration = Duration::from_secs(60);
 
 /// Failures by API server and node.
@@ -24,7 +24,7 @@ struct NodeFailures {
 }
 
 impl FailureBackoff {
-    /// Why `node` should be skipped at `now`, if it should.
+    /// The reason to skip `node` at `now`; `None` to read it.
     pub(crate) fn reason(&self, server: &str, node: &str, now: Instant) -> Option<String> {
         let known = self.lock();
         let failures = known.get(&(server.to_owned(), node.to_owned()))?;
@@ -33,7 +33,7 @@ impl FailureBackoff {
         paused.then(|| format!("failed {} times in a row: {}", failures.count, failures.why))
     }
 
-    /// Remembers what became of `node`.
+    /// Records the result for `node`.
     pub(crate) fn note(&self, server: &str, node: &str, failed: Option<&str>) {
         let key = (server.to_owned(), node.to_owned());
         let mut known = self.lock();
@@ -64,7 +64,7 @@ mod tests {
     use super::{FailureBackoff, PAUSE};
 
     #[test]
-    fn two_failures_in_a_row_cost_a_minute() {
+    fn two_failures_in_a_row_skip_a_node_for_a_minute() {
         let failure_backoff = FailureBackoff::default();
         let reason = |node, later| failure_backoff.reason("s", node, Instant::now() + later);
         let (now, soon) = (std::time::Duration::ZERO, PAUSE + PAUSE / 2);

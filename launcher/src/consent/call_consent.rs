@@ -1,8 +1,8 @@
-//! The consent of one call: whom it asks, and the tokens and answers that it brings.
+//! The consent of one call: how to ask for it, and the tokens and answers that belong to it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::prompt::{Prompt, ConsentAnswer, HostAnswer, Pending};
+use super::prompt::{ConsentAnswer, HostAnswer, Pending, Prompt};
 use super::tokens::Tokens;
 
 /// How one call gets its consent.
@@ -20,7 +20,7 @@ impl Consent {
         Self { ask, tokens, answer: None, pending: Arc::default() }
     }
 
-    /// The same, with what the host's user answered to an earlier question.
+    /// The same, with the answer of the host's user to an earlier question.
     pub fn with_answer(self, answer: Option<HostAnswer>) -> Self {
         Self { answer, ..self }
     }
@@ -40,12 +40,12 @@ impl Consent {
         &self.tokens
     }
 
-    /// Leaves a question for the sender of the answer of this call.
-    pub fn leave(&self, pending: Pending) {
+    /// Stores a question, which is sent as the answer of this call.
+    pub fn set_pending(&self, pending: Pending) {
         *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = Some(pending);
     }
 
-    /// Takes the question that was left.
+    /// Takes the stored question.
     pub fn take_pending(&self) -> Option<Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).take()
     }

@@ -1,17 +1,17 @@
-//! Whom a plan is shown to, and what they answered.
+//! Asks a person for consent to a plan: the ways to ask, and the answers.
 
 use futures_util::future::BoxFuture;
 
 /// The result of asking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConsentAnswer {
-    /// A person agreed; how.
+    /// A person agreed. The value says how.
     Yes(&'static str),
-    /// A person declined, or did not answer.
+    /// A person declined, or did not answer. The value says why.
     No(String),
-    /// Nobody can be asked here.
+    /// There is nobody to ask.
     Nobody,
-    /// The question goes out with the answer, and the host calls again.
+    /// The question is sent as the answer of the call, and the host calls again.
     Later,
 }
 

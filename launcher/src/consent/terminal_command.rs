@@ -1,4 +1,4 @@
-//! The command with which a person carries out a plan in their own terminal.
+//! The command that a person can run in a terminal to carry out a plan.
 
 use std::path::Path;
 
@@ -9,8 +9,8 @@ use crate::settings::{Settings, to_words};
 /// Name of the program.
 const PROGRAM: &str = "gpu-syringe";
 
-/// The complete command: every setting of this launcher, its kubeconfig, and the context, node and API server of the plan. It
-/// shows the plan again and asks.
+/// The complete command, with the settings and kubeconfig of this launcher, and the context, node and API server of the plan. It
+/// shows the plan again and asks for consent.
 pub(crate) fn for_terminal(
     settings: &Settings,
     kubeconfig: Option<&str>,

@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use futures_util::future::BoxFuture;
 use tokio::time::timeout;
 
-use super::prompt::{Prompt, ConsentAnswer};
+use super::prompt::{ConsentAnswer, Prompt};
 use super::tokens::LIFETIME;
 
 /// Asks on the terminal of the command.
@@ -16,10 +16,12 @@ impl Prompt for Terminal {
         let plan = plan.to_owned();
         Box::pin(async move {
             if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-                return ConsentAnswer::No("standard input is not a terminal; agree beforehand with --yes".to_owned());
+                return ConsentAnswer::No(
+                    "standard input is not a terminal, so there is no prompt; pass --yes to confirm".to_owned(),
+                );
             }
             let read = tokio::task::spawn_blocking(move || {
-                let _ = write!(std::io::stderr(), "\r\x1b[2K{plan}\n\nDo this? Type yes: ");
+                let _ = write!(std::io::stderr(), "\r\x1b[2K{plan}\n\nProceed? Type 'yes' to confirm: ");
                 let mut line = String::new();
                 std::io::stdin().lock().read_line(&mut line).map(|_| line)
             });

@@ -1,4 +1,4 @@
-//! What a token is bound to: the action, its target, and who may bring the token back.
+//! What a token is bound to: the action, its target, and who may redeem the token.
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ pub fn content(tool: &str, server: &str, context: &str, node: &str, arguments: &
     json!([tool, server, context, node, arguments]).to_string()
 }
 
-/// The same for one bearer: the model cannot redeem a token of the host.
+/// The same for one bearer, so that the model cannot redeem a token of the host.
 pub(crate) fn borne(bearer: Bearer, content: &str) -> String {
     format!("{bearer:?} {content}")
 }

@@ -36,7 +36,7 @@ impl Default for Tokens {
 }
 
 impl Tokens {
-    /// Tokens whose time is told by `clock`.
+    /// Tokens with another clock, for tests.
     pub fn with_clock(clock: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
         Self { clock: Box::new(clock), open: Mutex::default() }
     }
@@ -47,7 +47,7 @@ impl Tokens {
     /// The reason, in words.
     pub fn give(&self, content: String, plan: &str) -> Result<String, String> {
         let mut bytes = [0; BYTES];
-        getrandom::fill(&mut bytes).map_err(|error| format!("no random number can be had: {error}"))?;
+        getrandom::fill(&mut bytes).map_err(|error| format!("the system has no random numbers: {error}"))?;
         let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let now = (self.clock)();
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,15 +69,12 @@ impl Tokens {
         let now = (self.clock)();
         let granted = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(token);
         match granted {
-            None => {
-                Err("the token is unknown: it was used already, has expired long ago, or is of another process"
-                    .to_owned())
-            }
+            None => Err("the token is unknown: it was used before, expired, or is from another process".to_owned()),
             Some(granted) if granted.until <= now => {
                 Err(format!("the token has expired: it was valid for {} s", LIFETIME.as_secs()))
             }
             Some(granted) if granted.content != content => {
-                Err("the token was given for other content: another tool, node or argument".to_owned())
+                Err("the token is for other content: another tool, node or argument".to_owned())
             }
             Some(granted) => Ok(granted),
         }
@@ -91,7 +88,7 @@ mod tests {
 
     use super::*;
 
-    /// Tokens with a clock that a test moves.
+    /// Tokens with a clock that the test controls.
     fn tokens() -> (Tokens, Arc<AtomicU64>) {
         let (start, seconds) = (Instant::now(), Arc::new(AtomicU64::new(0)));
         let hand = seconds.clone();
@@ -99,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_good_once() {
+    fn a_token_is_valid_once() {
         let (tokens, _) = tokens();
         let token = tokens.give("kill 7".into(), "the plan").expect("randomness");
         assert_eq!(token.len(), 2 * BYTES);
@@ -108,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_for_other_content_is_refused_and_gone() {
+    fn a_token_for_other_content_is_refused_and_dropped() {
         let (tokens, _) = tokens();
         let token = tokens.give("kill 7".into(), "").expect("randomness");
         assert!(tokens.redeem(&token, "kill 8").expect_err("other").contains("other content"));

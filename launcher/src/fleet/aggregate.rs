@@ -1,4 +1,4 @@
-//! Aggregates the outcomes of all nodes: counted, grouped, the worst first.
+//! Aggregates the outcomes of all nodes into counts, groups and findings, worst first.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,18 +11,18 @@ use crate::fleet::walk::Outcome;
 use crate::fleet::{budget, compare};
 use crate::variant_name::variant_name;
 
-/// Findings of one node; the others are counted.
+/// Maximum number of findings of one node; the others are counted.
 const FINDINGS_OF_NODE: usize = 4;
-/// Bytes of a list of names.
+/// Maximum bytes of a list of names.
 const NAMES_BYTES: usize = 400;
-/// Longest sentence about one node.
+/// Maximum length of the summary of one node.
 const SENTENCE: usize = 240;
 
-/// What is known of the call itself.
+/// Facts about the call.
 pub(crate) struct CallSummary {
     pub(crate) context: String,
     pub(crate) gpu_nodes: usize,
-    /// Nodes that the caller's limit left out.
+    /// Nodes left out because of `limit`.
     pub(crate) beyond_limit: Vec<String>,
     pub(crate) concurrency: u16,
     pub(crate) total_ms: u64,
@@ -106,7 +106,7 @@ fn verdicts(rows: &[Row]) -> BTreeMap<String, usize> {
     verdicts
 }
 
-/// Findings by their id, over all nodes. What is for information only stays with its node.
+/// Findings of all nodes by ID. Findings with severity `info` are listed only with their node.
 fn findings(rows: &[Row]) -> Vec<FleetFinding> {
     let mut by_id: BTreeMap<&str, (&Finding, &str, BTreeSet<&str>)> = BTreeMap::new();
     for row in rows {
@@ -219,7 +219,7 @@ fn summary(answer: &FleetAnswer) -> String {
         }
     }
     if !answer.judged_only.is_empty() {
-        text.push_str(&format!(" Only {} was judged; the rest of each node was not.", answer.judged_only.join(", ")));
+        text.push_str(&format!(" Only these sections were judged: {}.", answer.judged_only.join(", ")));
     }
     if let Some(outlier) = answer.outliers.first() {
         let Outlier { what, value, usual, nodes, .. } = outlier;
@@ -239,7 +239,7 @@ mod tests {
     use super::*;
     use crate::error::Failure;
 
-    /// A node of which everything that can be said is said.
+    /// A node with a value in every field.
     fn troubled(number: usize) -> Row {
         let finding = |id: usize| Finding {
             id: format!("finding-{id}"),
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn where_no_node_was_read_the_sentence_is_whole() {
+    fn the_summary_is_complete_if_no_node_was_read() {
         let outcomes = vec![("a".to_owned(), Outcome::NotReached)];
         let about =
             CallSummary { context: "c".into(), gpu_nodes: 1, beyond_limit: Vec::new(), concurrency: 8, total_ms: 1 };

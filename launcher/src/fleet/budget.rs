@@ -7,7 +7,7 @@ use crate::byte_budget;
 const FEW_NODES_BYTES: usize = 36_000;
 /// Bytes of an answer about any number of nodes: 18,000 tokens.
 const MANY_NODES_BYTES: usize = 72_000;
-/// Cuts each list to its share of the answer's bytes; the nodes get what the others leave.
+/// Truncates each list to its share of the answer's bytes. The nodes get the bytes that the other lists do not use.
 pub(super) fn fit(answer: &mut FleetAnswer) {
     let nodes = answer.totals.gpu_nodes;
     let most = (FEW_NODES_BYTES + nodes.saturating_sub(50) * 40).min(MANY_NODES_BYTES);

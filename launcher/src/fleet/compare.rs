@@ -6,13 +6,13 @@ use crate::answer::fleet::{Group, Outlier};
 use crate::answer::node_names::Names;
 use crate::fleet::row::Row;
 
-/// Nodes of a model below which nothing is usual.
+/// Minimum number of nodes of a model for a comparison.
 const MIN_NODES: usize = 3;
-/// A GPU is hot beside its like when it is this much above the median of the nodes' hottest GPUs …
+/// A GPU is an outlier if it is this much hotter than the median of the hottest GPUs of all nodes …
 const HOTTER_BY_CELSIUS: i32 = 15;
-/// … and at least this hot: an idle neighbour makes nothing hot.
+/// … and at least this hot, because the other nodes may be idle.
 const HOT_CELSIUS: i32 = 75;
-/// Bytes of the names in one outlier.
+/// Maximum bytes of the names in one outlier.
 const NAMES_BYTES: usize = 240;
 
 /// Groups by model, the largest first.
@@ -30,7 +30,7 @@ pub(crate) fn groups(rows: &[Row]) -> Vec<Group> {
     groups
 }
 
-/// Outliers, those of few nodes first; beside each the nodes that it is about.
+/// Outliers with their nodes, those of the fewest nodes first.
 pub(crate) fn outliers(rows: &[Row]) -> Vec<(Outlier, Vec<String>)> {
     let mut outliers = Vec::new();
     for (model, rows) in by_model(rows) {
@@ -75,7 +75,7 @@ fn traits(rows: &[&Row]) -> std::collections::BTreeSet<&'static str> {
     rows.iter().flat_map(|row| row.traits.keys().copied()).collect()
 }
 
-/// The value that more than half of the nodes have: with less, there is no usual.
+/// The value that more than half of the nodes have. `None` without such a majority.
 fn usual<'a>(rows: &[&'a Row], name: &str) -> Option<&'a str> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for row in rows {
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_with_seven_of_eight_gpus_and_an_old_driver_stands_out() {
+    fn a_node_with_seven_of_eight_gpus_and_an_old_driver_is_an_outlier() {
         let rows = [row("a", 8, "570", 60), row("b", 8, "570", 61), row("c", 7, "570", 62), row("d", 8, "550", 88)];
         let found = outliers(&rows);
         let words: Vec<_> = found
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_majority_nothing_is_usual() {
+    fn without_a_majority_there_is_no_usual_value() {
         let rows = [row("a", 8, "570", 60), row("b", 8, "550", 61), row("c", 8, "535", 62)];
         assert!(outliers(&rows).is_empty());
         assert_eq!(groups(&rows)[0].usual.get("driver_version"), None);

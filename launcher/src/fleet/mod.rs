@@ -1,4 +1,4 @@
-//! Many nodes in one call: select, read each with one probe, compare, aggregate, fit into a byte budget.
+//! Many nodes in one call: select the nodes, read each with one probe, compare, aggregate, and fit the answer into a byte budget.
 
 mod aggregate;
 mod budget;

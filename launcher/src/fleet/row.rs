@@ -1,4 +1,4 @@
-//! What is kept of one node's report: verdict, findings, and the values by which nodes are compared.
+//! What is kept of the report of one node: verdict, findings, and the values that are compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,23 +18,23 @@ pub(crate) struct Row {
     pub(crate) node: String,
     pub(crate) verdict: Verdict,
     pub(crate) summary: String,
-    /// Sections that were judged, where they are not all.
+    /// Sections that were judged, if not all.
     pub(crate) judged_only: Vec<String>,
     pub(crate) findings: Vec<Finding>,
     pub(crate) unknown: usize,
     pub(crate) score: Option<u32>,
     pub(crate) gpus: usize,
-    /// What nodes are compared within: nodes of different GPUs differ by right.
+    /// GPU model: only nodes of the same model are compared.
     pub(crate) model: String,
-    /// What should be the same on every node of a model, by name.
+    /// Values that should be equal on every node of a model, by name.
     pub(crate) traits: BTreeMap<&'static str, String>,
-    /// The hottest GPU's temperature.
+    /// Temperature of the hottest GPU.
     pub(crate) hottest_celsius: Option<i32>,
     pub(crate) left_behind: Option<String>,
     pub(crate) took_ms: u64,
 }
 
-/// Makes the row of a node.
+/// Creates the row of a node.
 pub(crate) fn of(node: &k8s_openapi::api::core::v1::Node, read: NodeReading) -> Row {
     let NodeReading { report, diagnosis, note, live: _ } = read;
     let sections = report.sections;
@@ -106,7 +106,7 @@ fn of_inventory(inventory: &Inventory, traits: &mut BTreeMap<&'static str, Strin
     traits.extend(values.into_iter().filter_map(|(name, value)| Some((name, value?))));
 }
 
-/// Only what does not change with the load: an idle GPU lowers its PCIe generation, never its lanes.
+/// Only values that do not depend on the load: an idle GPU lowers its PCIe generation, but not its lanes.
 fn of_telemetry(telemetry: &Telemetry, traits: &mut BTreeMap<&'static str, String>) {
     let lanes = all(telemetry.gpus.iter().map(|gpu| gpu.pcie.width));
     let limit = all(telemetry.gpus.iter().map(|gpu| gpu.power.enforced_limit_milliwatts.map(|limit| limit / 1000)));

@@ -12,7 +12,7 @@ use crate::fleet::{aggregate, row};
 use crate::kubernetes::model::{node_gpus, node_labels};
 use crate::kubernetes::read::nodes;
 
-/// Pods that are left, in one failure. The rest is counted.
+/// Maximum number of pods left behind that one failure names. The rest is counted.
 const MAX_LEFT: usize = 5;
 
 /// The nodes that a call selects.
@@ -20,7 +20,7 @@ pub(crate) struct NodeSelection<'a> {
     pub(crate) context: Option<&'a str>,
     /// Label selector.
     pub(crate) selector: Option<&'a str>,
-    /// At most so many.
+    /// Maximum number of nodes.
     pub(crate) limit: Option<u32>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) async fn survey(
     }
     call.prober.sweep_in_background(&connection);
     let gpu_nodes = nodes.len();
-    // Nodes with problems first: the call's time may not suffice for all.
+    // Nodes with problems first, because the time of the call may not be enough for all.
     nodes.sort_by_cached_key(|node| (!has_problems(node), node.name_any()));
     let limit = selection.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let beyond_limit = nodes.split_off(limit.min(nodes.len())).iter().map(ResourceExt::name_any).collect();
@@ -73,12 +73,12 @@ fn no_nodes(context: &str, selector: Option<&str>) -> Failure {
     Failure::new(
         "Choosing GPU nodes",
         format!("context {context} has no GPU node{among}"),
-        "list_gpu_nodes shows what Kubernetes knows; a node counts by its nvidia.com/ resources or labels.",
+        "Run list_gpu_nodes to see the GPU nodes. A GPU node has nvidia.com/ resources or labels.",
     )
 }
 
-/// When nothing was read and everything that was tried failed for one reason, that reason is the answer. Nodes whose turn
-/// did not come count only where the reason stands before every node.
+/// If no node was read and all tried nodes failed for the same reason, that reason is the failure of the call. Nodes that were
+/// not tried count only if the reason applies to every node.
 fn common_failure(outcomes: &[(String, Outcome<row::Row>)]) -> Option<Failure> {
     let mut failures = Vec::new();
     let mut all_tried = true;
@@ -95,7 +95,7 @@ fn common_failure(outcomes: &[(String, Outcome<row::Row>)]) -> Option<Failure> {
         return None;
     }
     let what = format!(
-        "Reading {} GPU nodes (the first {} failed alike; for one: {})",
+        "Reading {} GPU nodes (the first {} failed for the same reason; for one: {})",
         outcomes.len(),
         failures.len(),
         first.what
@@ -104,10 +104,10 @@ fn common_failure(outcomes: &[(String, Outcome<row::Row>)]) -> Option<Failure> {
     Some(Failure::new(what, &first.why, first.next_step.clone()).leaving(some_of(&left)))
 }
 
-/// The first few of what is left, and how many more there are.
+/// The first entries of what is left behind, and the number of the others.
 fn some_of(left: &[&str]) -> Option<String> {
     let more = left.len().checked_sub(MAX_LEFT).filter(|more| *more > 0);
-    let more = more.map(|more| format!("; and {more} more like these (gpu-syringe sweep removes them)"));
+    let more = more.map(|more| format!("; and {more} more like these (gpu-syringe sweep deletes them)"));
     let named = left.iter().take(MAX_LEFT).copied().collect::<Vec<_>>().join("; ");
     (!left.is_empty()).then(|| named + &more.unwrap_or_default())
 }
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_left_is_told_and_not_the_first_alone() {
+    fn a_failure_names_several_pods_that_are_left_behind() {
         let failure = common_failure(&[failed("no", None, false), failed("no", Some("b"), false)]).expect("alike");
         assert_eq!(failure.left_behind.as_deref(), Some("b"));
         let many: Vec<_> = (0..MAX_LEFT + 2).map(|_| failed("no", Some("pod"), false)).collect();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_some_nodes_is_not_taken_for_the_others() {
+    fn a_failure_of_some_nodes_is_not_assumed_for_the_others() {
         let not_reached = || ("gpu".to_owned(), Outcome::NotReached);
         assert!(common_failure(&[failed("hung", None, false), failed("hung", None, false), not_reached()]).is_none());
         assert!(common_failure(&[failed("403", None, true), failed("403", None, true), not_reached()]).is_some());

@@ -17,31 +17,31 @@ use crate::reading::read_node;
 use crate::reading::read_node::{KnownNode, NodeReading};
 use crate::settings::ProbeMethod;
 
-/// Time of the call that is kept for putting the answer together.
+/// Time of the call that is reserved for building the answer.
 const KEPT: Duration = Duration::from_secs(1);
-/// With less time left than this no further pod is made: it would be removed before it could answer.
+/// With less time left no further pod is created, because it would be deleted before it could answer.
 const MIN_TIME: Duration = Duration::from_secs(3);
 
-/// What became of a node.
+/// The result for one node.
 pub(crate) enum Outcome<R> {
     /// It was read.
     Read(R),
-    /// It was tried.
+    /// Reading it failed.
     Failed(Failure),
     /// It was skipped, for this reason.
     Skipped(String),
-    /// The call's time was up before its turn.
+    /// It was not tried within the time of the call.
     NotReached,
 }
 
 impl<R> Outcome<R> {
-    /// Whether it failed for what stands before every other node too.
+    /// Whether it failed for a reason that applies to every node.
     fn is_of_every_node(&self) -> bool {
         matches!(self, Self::Failed(Failure { scope: Scope::Cluster, .. }))
     }
 }
 
-/// One walk.
+/// The nodes of one call, and how to read them.
 pub(crate) struct Walk<'a> {
     pub(crate) call: &'a Call,
     pub(crate) connection: &'a Connection,
@@ -50,7 +50,7 @@ pub(crate) struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Visits `nodes` in their order and hands what each probe brought back to `summarise`, so that a thousand reports are
+    /// Reads `nodes` in their order and passes each report to `summarise`, so that a thousand reports are
     /// never in memory together.
     pub(crate) async fn visit<R>(
         &self,
@@ -60,7 +60,7 @@ impl Walk<'_> {
         let total = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
         let mut outcomes: Vec<(String, Outcome<R>)> = Vec::new();
         let on_phase = &self.call.on_phase;
-        // The phases of single probes would be told all at once; the caller hears of nodes.
+        // The phases of concurrent probes would be mixed. The caller gets the number of nodes instead.
         let quiet = Call { on_phase: std::sync::Arc::new(|_| ()), ..self.call.clone() };
         let quiet = &quiet;
         let at_once = usize::from(self.call.settings.concurrency);
@@ -78,7 +78,7 @@ impl Walk<'_> {
             outcomes.push(outcome);
             let done = u32::try_from(outcomes.len()).unwrap_or(u32::MAX);
             on_phase(Phase::Nodes { done, total });
-            // A missing permission, an image that nobody can pull: what stands before every node will go on doing so.
+            // Stop early for a failure of every node, such as a missing permission or an image that cannot be pulled.
             if outcomes.len() == at_once.max(3) && outcomes.iter().all(|(_, outcome)| outcome.is_of_every_node()) {
                 every_node_fails.store(true, Ordering::Relaxed);
             }
@@ -105,17 +105,17 @@ impl Walk<'_> {
         let time = settings.node_time().min(left);
         let known = KnownNode { connection: self.connection, kubernetes: node, live: None, time };
         let read = read_node::read_known(quiet, known, self.tool, self.command.to_vec());
-        // The life of a pod goes on to its removal when nobody waits for it any more.
+        // The probe task continues until its pod is deleted, even if nobody waits for it.
         let read = match timeout_at(end, read).await {
             Ok(read) => read,
             Err(_) => Err(Failure::new(
                 format!("Reading node {name}"),
-                "the call's time was up while its probe pod was being removed",
-                "Ask for this node alone.",
+                "the time of the call ended while its probe pod was being deleted",
+                "Read this node in a call of its own.",
             )
             .leaving(Some(format!(
-                "the probe pod of node {name} may still be there: its removal was under way in namespace {} when the time \
-                 was up, and goes on; the next call or gpu-syringe sweep removes what is left",
+                "the probe pod of node {name} in namespace {} may still exist: its deletion was in progress when the time ended, \
+                 and continues; the next call or gpu-syringe sweep deletes what is left",
                 settings.namespace
             )))),
         };

@@ -1,5 +1,5 @@
-//! Asking the user of an MCP host, in both eras of the protocol: with a request of ours while the call waits (elicitation,
-//! up to 2025-11-25), or with an answer that asks for input and a second call that brings it (2026-07-28).
+//! Asks the user of an MCP host, in both generations of the protocol: by a request while the call waits (elicitation,
+//! up to 2025-11-25), or by an answer that requires input and a second call that contains it (2026-07-28).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +14,15 @@ use rmcp::{ErrorData, RoleServer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::consent::{Prompt, ConsentAnswer, Consent, HostAnswer, LIFETIME, NoPrompt, Pending, Tokens};
+use crate::consent::{Consent, ConsentAnswer, HostAnswer, LIFETIME, NoPrompt, Pending, Prompt, Tokens};
 
-/// Key of our one question.
+/// Key of the only question.
 const QUESTION: &str = "consent";
 
-/// What the user fills in.
+/// The form of the question.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 struct Agreement {
-    /// Do what the plan says
+    /// Carry out the plan
     agree: bool,
 }
 
@@ -35,7 +35,7 @@ pub(super) fn consent(
     tokens: Arc<Tokens>,
 ) -> Consent {
     let modern = context.protocol_version().is_some_and(|version| !version.has_initialize());
-    // A host that names no kind of question means forms; one that only opens links cannot be asked.
+    // A host that names no kind of question supports forms. A host that only opens links cannot ask.
     let forms = |can: ElicitationCapability| can.form.is_some() || can.url.is_none();
     let elicits = context.client_capabilities().and_then(|client| client.elicitation).is_some_and(forms);
     let ask: Arc<dyn Prompt> = match (modern, elicits) {
@@ -46,7 +46,7 @@ pub(super) fn consent(
     Consent::new(ask, tokens).with_answer(answer(request))
 }
 
-/// The answer of the host's user to our question. Anything but a plain yes is a no.
+/// The answer of the host's user. Everything except `agree: true` is a no.
 fn answer(request: &CallToolRequestParams) -> Option<HostAnswer> {
     let token = request.request_state.clone()?;
     let said = request.input_responses.as_ref().and_then(|responses| responses.get(QUESTION));
@@ -54,7 +54,7 @@ fn answer(request: &CallToolRequestParams) -> Option<HostAnswer> {
     Some(HostAnswer { token, accepted })
 }
 
-/// The answer that asks for the user's word.
+/// The answer of a call that requires the consent of the user.
 pub(super) fn input_required(pending: &Pending) -> Result<InputRequiredResult, ErrorData> {
     let requested_schema = ElicitationSchema::from_type::<Agreement>()
         .map_err(|error| ErrorData::internal_error(format!("the question's schema: {error}"), None))?;
@@ -64,7 +64,7 @@ pub(super) fn input_required(pending: &Pending) -> Result<InputRequiredResult, E
     Ok(InputRequiredResult::new(Some(requests), Some(pending.token.clone())))
 }
 
-/// The modern era: the question is the answer.
+/// The newer protocol: the question is the answer of the call.
 struct AskLater;
 
 impl Prompt for AskLater {
@@ -73,7 +73,7 @@ impl Prompt for AskLater {
     }
 }
 
-/// The legacy era: a request of ours, while the call waits.
+/// The older protocol: a request to the host while the call waits.
 struct Elicit {
     peer: Peer<RoleServer>,
     time: Duration,

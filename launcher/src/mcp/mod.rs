@@ -1,7 +1,7 @@
 //! The MCP server over standard input and output.
 
-mod elicitation;
 mod definitions;
+mod elicitation;
 mod prompts;
 mod resources;
 mod server;

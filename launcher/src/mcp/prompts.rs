@@ -1,4 +1,4 @@
-//! Prompts for usual tasks of an SRE: which tools to call in which order, and what to answer.
+//! Prompts for common tasks of an SRE: which tools to call in which order, and what to answer.
 
 use rmcp::ErrorData;
 use rmcp::model::{GetPromptRequestParams, GetPromptResult, Prompt, PromptArgument, PromptMessage, Role};
@@ -19,7 +19,7 @@ const PROMPTS: &[PromptTemplate] = &[
     PromptTemplate {
         name: "node_triage",
         title: "Triage a GPU node",
-        description: "What is wrong with this node, and what to do about it tonight",
+        description: "What is wrong with this node, and what to do next",
         arguments: &[("node_name", "Kubernetes node", true)],
         text: "Triage GPU node {node_name}.\n\
             1. Call diagnose_gpu_node. Lead with its verdict and the worst finding; quote its evidence with times.\n\
@@ -31,25 +31,25 @@ const PROMPTS: &[PromptTemplate] = &[
     PromptTemplate {
         name: "why_did_my_training_pod_die",
         title: "Why did my training pod die?",
-        description: "Application, GPU, node or cluster: what speaks for it, and what to do next",
+        description: "Cause (application, GPU, node or cluster), evidence and next step",
         arguments: &[("pod", "Pod", true), ("namespace", "Its namespace, 'default' if left out", false)],
         text: "Explain why pod {pod} in namespace {namespace} failed, hangs or waits.\n\
             1. Call explain_gpu_pod. State the cause and how certain it is, then the evidence from its timeline.\n\
             2. If it says gpu or node, call diagnose_gpu_node for the pod's node to see whether other pods are in danger.\n\
             3. Say plainly whether the owner of the code or the owner of the node has to act, and what they do next.\n\
-            If the evidence does not decide, say what would (a log, a longer window), not a guess.",
+            If the evidence is not sufficient, say what is missing (a log, a longer window). Do not guess.",
     },
     PromptTemplate {
         name: "is_this_gpu_to_be_returned",
-        title: "Is this GPU to be returned (RMA)?",
-        description: "Collects what a vendor asks for, and says whether it suffices",
+        title: "Does this GPU need an RMA?",
+        description: "Collects the facts that a vendor asks for, and decides",
         arguments: &[("node_name", "Kubernetes node", true), ("gpu", "GPU index, UUID, serial or PCI address", true)],
-        text: "Decide whether GPU {gpu} of node {node_name} is to be returned to the vendor.\n\
+        text: "Decide whether to return GPU {gpu} of node {node_name} to the vendor.\n\
             1. Call get_gpu_inventory for serial, part number, VBIOS and driver; snapshot_ecc for remapped rows, spare rows, \
             SRAM threshold and the driver's recovery action; analyze_xid_errors for its Xids.\n\
             2. Return it when a row remap failed, the SRAM threshold is exceeded, it fell off the bus again after a power \
             cycle, or the same hardware error came back after a reset. A pending remap, contained errors and lifetime counts \
-            from long ago are no reason.\n\
+            from long ago are not a reason.\n\
             3. Give the list of facts for the vendor's ticket, and which of them could not be read.",
     },
 ];

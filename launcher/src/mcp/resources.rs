@@ -1,4 +1,4 @@
-//! Resources: what is known of an Xid or SXid code, for a model that meets one outside of our answers.
+//! Resources: the meaning of an Xid or SXid code, for a code that the model read elsewhere.
 
 use rmcp::ErrorData;
 use rmcp::model::{ReadResourceResult, Resource, ResourceContents, ResourceTemplate};
@@ -9,7 +9,7 @@ use syringe_core::xid::catalogue::{SxidEntry, XidEntry, sxid, xid, xids};
 const INDEX: &str = "xid://catalogue";
 const JSON: &str = "application/json";
 
-/// What can be read without a parameter.
+/// Resources without a parameter.
 pub(super) fn list() -> Vec<Resource> {
     vec![
         Resource::new(INDEX, "xid-catalogue")
@@ -19,7 +19,7 @@ pub(super) fn list() -> Vec<Resource> {
     ]
 }
 
-/// What can be read by code.
+/// Resources with a code as parameter.
 pub(super) fn templates() -> Vec<ResourceTemplate> {
     vec![
         ResourceTemplate::new("xid://{code}", "xid")
@@ -33,7 +33,7 @@ pub(super) fn templates() -> Vec<ResourceTemplate> {
     ]
 }
 
-/// Reads one.
+/// Reads a resource.
 pub(super) fn read(uri: &str) -> Result<ReadResourceResult, ErrorData> {
     let found = if uri == INDEX {
         Some(index())
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_code_is_not_made_up() {
+    fn an_unknown_code_has_no_resource() {
         for uri in ["xid://99999", "xid://", "xid://79x", "sxid://1", "file:///etc/passwd", ""] {
             assert!(read(uri).is_err(), "{uri}");
         }

@@ -1,8 +1,8 @@
-//! Which policy of a cluster refused a pod, and what an administrator would change about it.
+//! Which policy of a cluster rejected a pod, and what an administrator can change.
 
-/// The policies that we propose ourselves.
+/// The policies in deploy/admission-policy.yaml.
 const OURS: [&str; 3] = ["gpu-syringe-probe-only", "gpu-syringe-exec-only", "gpu-syringe-nothing-else"];
-/// What its parameter is called: where a refusal speaks of it, that is what to change.
+/// Name of the parameter of the policies. A rejection that names it is fixed there.
 const PARAMETER: &str = "ConfigMap gpu-syringe-policy";
 
 /// Names the policy behind an API server's refusal; `None` where it is none.
@@ -11,16 +11,16 @@ pub(super) fn refused_by(why: &str, namespace: &str) -> Option<(String, String)>
         return Some((
             format!("Pod Security \"{level}\" of namespace {namespace}"),
             format!(
-                "An administrator would admit privileged pods in that one namespace: kubectl label namespace {namespace} \
-                 pod-security.kubernetes.io/enforce=privileged (deploy/namespace.yaml has it)."
+                "Ask an administrator to admit privileged pods in that namespace: kubectl label namespace {namespace} \
+                 pod-security.kubernetes.io/enforce=privileged (see deploy/namespace.yaml)."
             ),
         ));
     }
     if why.contains("GKE Warden") || why.contains("autogke") || why.contains("Autopilot") {
         return Some((
             "GKE Autopilot".into(),
-            "Autopilot admits privileged pods of allowlisted partners only: an administrator would use a Standard node \
-             pool for GPU nodes that are to be probed."
+            "Autopilot admits privileged pods of allowlisted partners only. Use a Standard node pool for GPU nodes that \
+                 you want to probe."
                 .into(),
         ));
     }
@@ -28,7 +28,7 @@ pub(super) fn refused_by(why: &str, namespace: &str) -> Option<(String, String)>
         return Some((
             "OpenShift's security context constraints".into(),
             format!(
-                "An administrator would grant the privileged one in that namespace: oc adm policy add-scc-to-user \
+                "Ask an administrator to grant the privileged SCC in that namespace: oc adm policy add-scc-to-user \
                  privileged -z default -n {namespace}"
             ),
         ));
@@ -39,21 +39,23 @@ pub(super) fn refused_by(why: &str, namespace: &str) -> Option<(String, String)>
                 format!("ValidatingAdmissionPolicy {name} (deploy/admission-policy.yaml)"),
                 if why.contains(PARAMETER) || why.contains("no params found") {
                     format!(
-                        "An administrator would set what it names in {PARAMETER} of namespace {namespace} \
-                         (deploy/policy-parameters.yaml), exactly as this launcher has it."
+                        "Ask an administrator to set the value that the message names in {PARAMETER} of namespace {namespace} \
+                     (deploy/policy-parameters.yaml) to the value that this launcher uses."
                     )
                 } else if why.contains("actions.gpu-syringe.dev") {
-                    format!("An administrator would bind Role gpu-syringe-operator of namespace {namespace} to you.")
+                    format!(
+                        "Ask an administrator to bind Role gpu-syringe-operator of namespace {namespace} to your user."
+                    )
                 } else {
-                    "It admits what --via pod and --via logs send, and nothing else: for --via inject an administrator would \
-                     make another namespace without it, named with --namespace."
+                    "The policy admits only the requests of --via pod and --via logs. For --via inject, use --namespace with a \
+                 namespace that the policy does not cover."
                         .into()
                 },
             ));
         }
         return Some((
             format!("ValidatingAdmissionPolicy {name}"),
-            format!("An administrator would exempt namespace {namespace} from it, or the label of probe pods."),
+            format!("Ask an administrator to exempt namespace {namespace} or the label of probe pods."),
         ));
     }
     if let Some(name) = between(why, "admission webhook \"", "\"")
@@ -61,7 +63,7 @@ pub(super) fn refused_by(why: &str, namespace: &str) -> Option<(String, String)>
     {
         return Some((
             format!("admission webhook {name}"),
-            format!("An administrator would exempt namespace {namespace} in the policy behind that webhook."),
+            format!("Ask an administrator to exempt namespace {namespace} in the policy of that webhook."),
         ));
     }
     None

@@ -43,7 +43,7 @@ pub(crate) fn report(why: &str, next_step: &str) -> Report {
 pub(super) fn refusal(node: &str) -> Failure {
     Failure::new(
         format!("Probing node {node}"),
-        "this launcher was started with --via none: it puts no probe on any node",
-        "Start it with another --via.",
+        "gpu-syringe was started with --via none, which creates no probe",
+        "Start gpu-syringe with another --via.",
     )
 }

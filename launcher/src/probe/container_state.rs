@@ -17,7 +17,7 @@ pub(super) fn fatal_reason(
         let next = if is_missing_program(&words) {
             probe_container.if_missing
         } else {
-            "Look at the node's kubelet log for the pod."
+            "Check the kubelet log of the node for this pod."
         };
         return Some((words, next.into()));
     }
@@ -32,15 +32,15 @@ pub(super) fn fatal_reason(
     let message = clean(waiting.message.as_deref().unwrap_or("no message"), 400);
     let next = match reason {
         "ErrImageNeverPull" if settings.via == ProbeMethod::Inject => {
-            "The node no longer has that image: name one that it has with --base-image."
+            "The node no longer has that image: name another image of the node with --base-image."
         }
         "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError" => {
-            "Name an image that the node can pull with --image (and its credentials with --image-pull-secret, a mirror with \
-             --registry-mirror), or use --via inject, which needs no registry."
+            "Use an image that the node can pull (--image, --image-pull-secret, --registry-mirror), or --via inject, which \
+                 needs no registry."
         }
         "CreateContainerError" | "RunContainerError" if is_missing_program(&message) => probe_container.if_missing,
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
-            "The container runtime refuses the container: see the message, and the node's runtime log."
+            "The container runtime rejected the container: see the message and the runtime's log on the node."
         }
         _ => return None,
     };
@@ -73,21 +73,21 @@ pub(super) fn state_of<'a>(pod: &'a Pod, container: &str) -> Option<&'a Containe
 fn after_rejection(reason: &str, settings: &Settings) -> String {
     match reason {
         "OutOfpods" if settings.no_ephemeral => {
-            "The node has as many pods as it may have: free one, or raise maxPods.".into()
+            "The node has reached its maximum number of pods: delete a pod, or raise maxPods.".into()
         }
         "OutOfpods" => {
-            "The node has as many pods as it may have: free one, raise maxPods, or use --via ephemeral, which \
-             needs no pod of its own."
+            "The node has reached its maximum number of pods: delete a pod, raise maxPods, or use --via ephemeral, which \
+                 creates no pod."
                 .into()
         }
         reason if reason.starts_with("OutOf") => {
-            "The node's kubelet has none of that resource left: free some (kubectl describe node), or use --via ephemeral, \
-             which needs no pod of its own."
+            "The node has no more of that resource: free some (kubectl describe node), or use --via ephemeral, which \
+                 creates no pod."
                 .into()
         }
-        "Evicted" => "The node evicts pods: look at its disk, memory and PID pressure conditions.".into(),
-        "TaintToleration" => "A taint of the node is not tolerated: see the --toleration settings.".into(),
-        _ => "Look at the node's kubelet log for the pod.".into(),
+        "Evicted" => "The node evicts pods: check its conditions DiskPressure, MemoryPressure and PIDPressure.".into(),
+        "TaintToleration" => "The probe pod does not tolerate a taint of the node: see --toleration.".into(),
+        _ => "Check the kubelet log of the node for this pod.".into(),
     }
 }
 

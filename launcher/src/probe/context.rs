@@ -70,13 +70,13 @@ impl ProbeContext {
         Failure::new(
             format!("Probing node {}", self.request.node),
             why,
-            "Look at the node's kubelet and at the pod's events, or allow more time with --start-timeout and --call-timeout.",
+            "Check the kubelet of the node and the events of the pod, or raise --start-timeout and --call-timeout.",
         )
     }
 
     pub(super) fn stopped(&self) -> Failure {
-        // On the command line both are the end of the program.
-        let why = if self.stop.is_cancelled() { "gpu-syringe is ending" } else { "cancelled by the caller" };
-        Failure::new(format!("Probing node {}", self.request.node), why, "Call again when you want the answer.")
+        // On the command line both tokens fire at the end of the program.
+        let why = if self.stop.is_cancelled() { "gpu-syringe was interrupted" } else { "cancelled by the caller" };
+        Failure::new(format!("Probing node {}", self.request.node), why, "Call again to get the answer.")
     }
 }

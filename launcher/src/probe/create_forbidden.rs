@@ -1,47 +1,47 @@
-//! What a refused creation of a pod (403) asks for: a right, or something else that an admission step missed.
+//! The next step after a 403 answer to the creation of a pod: a missing permission, or a rejection by an admission plugin.
 
-/// What an administrator or the user would change, from the API server's words.
+/// What an administrator or the user can change, from the message of the API server.
 pub(super) fn next_step(why: &str, namespace: &str) -> String {
-    // Admission steps say `pods "NAME" is forbidden: WHY`; the words are those of Kubernetes 1.36.
+    // Admission plugins write `pods "NAME" is forbidden: WHY`. The texts are those of Kubernetes 1.36.
     let cases = [
         (
             "exceeded quota",
             format!(
-                "Namespace {namespace} has used up that quota: raise it (kubectl -n {namespace} describe quota), or name \
-                 another namespace with --namespace."
+                "The quota of namespace {namespace} is used up: raise it (kubectl -n {namespace} describe quota), or use \
+                 another namespace (--namespace)."
             ),
         ),
         (
             "failed quota",
             format!(
-                "That quota wants requests and limits that the probe pod does not set: give the namespace defaults (a \
-                 LimitRange), exempt it, or name another one than {namespace} with --namespace."
+                "The quota requires requests and limits that the probe pod does not set: create a LimitRange with defaults in \
+                 namespace {namespace}, or use another namespace (--namespace)."
             ),
         ),
         (
             "usage per ",
             format!(
-                "A LimitRange of namespace {namespace} does not admit what the probe pod asks for: change it, or name \
-                 another namespace with --namespace."
+                "A LimitRange of namespace {namespace} does not allow the resources of the probe pod: change it, or use \
+                 another namespace (--namespace)."
             ),
         ),
         (
             "RuntimeClass ",
-            "Name a RuntimeClass that the cluster has with --runtime-class (kubectl get runtimeclass), or none."
+            "Use a RuntimeClass of the cluster with --runtime-class (kubectl get runtimeclass), or leave the option out."
                 .to_owned(),
         ),
         (
             "being terminated",
             format!(
-                "Namespace {namespace} is being deleted: wait until it is gone and create it anew (kubectl apply -f \
-                 deploy/namespace.yaml), or name another one with --namespace."
+                "Namespace {namespace} is being deleted: wait until it is gone and create it again (kubectl apply -f \
+                 deploy/namespace.yaml), or use another namespace (--namespace)."
             ),
         ),
         (
             "error looking up service account",
             format!(
-                "Namespace {namespace} has no default service account yet: try again in a few seconds; if it stays so, look \
-                 at the controller manager."
+                "Namespace {namespace} has no default service account yet: try again in a few seconds. If the error stays, \
+                 check the kube-controller-manager."
             ),
         ),
     ];
@@ -54,8 +54,8 @@ pub(super) fn next_step(why: &str, namespace: &str) -> String {
             )
         } else {
             format!(
-                "An admission step of the API server refuses the pod: ask whoever administers it, or name another \
-                 namespace than {namespace} with --namespace. Without a probe: --via none."
+                "An admission plugin of the API server rejects the pod: ask an administrator of the cluster, or use another \
+         namespace than {namespace} (--namespace). Without a probe: --via none."
             )
         }
     })
@@ -66,7 +66,7 @@ mod tests {
     use super::next_step;
 
     #[test]
-    fn only_a_missing_right_is_answered_with_rights() {
+    fn only_a_missing_permission_is_answered_with_permissions() {
         let cases = [
             (
                 "pods is forbidden: User \"u\" cannot create resource \"pods\" in API group \"\" in the namespace \"ns\"",
@@ -87,7 +87,7 @@ mod tests {
                 "pods \"p\" is forbidden: error looking up service account ns/default: serviceaccount \"default\" not found",
                 "service account",
             ),
-            ("pods \"p\" is forbidden: something of the future", "admission step"),
+            ("pods \"p\" is forbidden: something of the future", "admission plugin"),
         ];
         for (why, expected) in cases {
             let next = next_step(why, "ns");

@@ -38,7 +38,7 @@ impl Document {
     }
 }
 
-/// Runs the probe as soon as the container can take it, and reads its document.
+/// Runs the probe as soon as the container is running, and reads its document.
 pub(super) async fn read(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
@@ -68,7 +68,7 @@ pub(super) async fn read_or_retry(
     if let Some(failure) = failed_at_once(context, &output) {
         return Err(failure);
     }
-    tracing::info!(%why, "the probe's answer was incomplete, asking once more");
+    tracing::info!(%why, "the probe's answer was incomplete; running it again");
     let output = exec_retry::exec(context, probe_container, argv, &[], timings).await?;
     match parse(&output) {
         Ok(report) => {
@@ -82,19 +82,18 @@ pub(super) async fn read_or_retry(
 /// The failure of a program that ended with an error and printed nothing. A second run would do the same.
 fn failed_at_once(context: &ProbeContext, output: &Output) -> Option<Failure> {
     let Output { stdout, stderr, ended: Ended::Exit(code @ 1..SIGNALLED), .. } = output else { return None };
-    let said = if stderr.is_empty() { "nothing".to_owned() } else { clean(stderr, 300) };
+    let said = if stderr.is_empty() { "none".to_owned() } else { clean(stderr, 300) };
     stdout.is_empty().then(|| {
         Failure::new(
             format!("Running the probe on node {}", context.request.node),
-            format!("it ended with exit code {code} and printed no document; it said: {said}"),
+            format!("it ended with exit code {code} and printed no document; error output: {said}"),
             match context.settings.via {
                 ProbeMethod::Inject => {
-                    "It may not fit the base image or the node (its C library): name another --base-image or \
-                     --probe-binary."
+                    "It may not be compatible with the C library of the base image or the node: use another --base-image or \
+                 --probe-binary."
                 }
                 _ => {
-                    "Its image may hold another program or version: name the one that belongs to this launcher with \
-                     --image."
+                    "The image may contain another program or version: use the image of this version of gpu-syringe (--image)."
                 }
             },
         )
@@ -114,11 +113,10 @@ async fn outcome(
         let last = match exec_retry::exec(context, probe_container, argv, &[], timings).await {
             Ok(output) => match parse(&output) {
                 Ok(report) if !is_under_way(&report) => {
-                    let note =
-                        format!("the first answer was lost ({why}); this is what the probe said when asked again");
+                    let note = format!("the first answer was lost ({why}); this is the answer to a second request");
                     return Ok(Document { report, note: Some(note) });
                 }
-                Ok(_) => "the action was started, and has not told its outcome".to_owned(),
+                Ok(_) => "the action was started and has not reported its outcome".to_owned(),
                 Err(why) => why,
             },
             // If the pod is gone, nothing runs any more.
@@ -138,7 +136,7 @@ fn outcome_unknown(context: &ProbeContext, why: &str) -> Failure {
     Failure::new(
         format!("Running {} on node {}", context.request.tool, context.request.node),
         why,
-        "It may have been done: look at the node (diagnose_gpu_node) before you decide anything.",
+        "The action may have been done: check the node (diagnose_gpu_node) before the next step.",
     )
 }
 
@@ -149,11 +147,11 @@ pub(super) fn incomplete(context: &ProbeContext, why: &str) -> Failure {
         why,
         match context.settings.via {
             ProbeMethod::Logs => {
-                "Look at the node's container runtime and its disk (the log is kept there), and try again."
+                "Check the container runtime and the disk of the node, which keeps the log, and try again."
             }
             _ => {
-                "Something between here and the node cuts websocket streams (a proxy, a load balancer) or the node is in \
-                 trouble: try again, from closer to the cluster, or with --via logs."
+                "A proxy or load balancer may close websocket streams, or the node has a problem: try again, connect from a \
+             place closer to the cluster, or use --via logs."
             }
         },
     )
@@ -166,8 +164,9 @@ fn is_under_way(report: &Report) -> bool {
 
 fn stuck(output: &Output) -> Option<String> {
     let stuck = output.ended == Ended::DocumentOnly;
-    stuck
-        .then(|| "the probe printed its document but did not end: one of its threads is stuck in the driver".to_owned())
+    stuck.then(|| {
+        "the probe printed its document but did not exit: one of its threads is stuck in the driver".to_owned()
+    })
 }
 
 /// The report in what the probe printed.
@@ -177,9 +176,9 @@ pub(super) fn parse(output: &Output) -> Result<Report, String> {
         let ending = match ended {
             Ended::Cut => "the connection was cut".to_owned(),
             Ended::Exit(code) => format!("the probe ended with exit code {code}"),
-            Ended::DocumentOnly | Ended::Refused(_) => "the probe did not end in order".to_owned(),
+            Ended::DocumentOnly | Ended::Refused(_) => "the probe did not exit normally".to_owned(),
         };
-        let said = if stderr.is_empty() { String::new() } else { format!("; it said: {}", clean(stderr, 200)) };
-        format!("{ending} after {} bytes that are no whole document ({error}){said}", stdout.len())
+        let said = if stderr.is_empty() { String::new() } else { format!("; error output: {}", clean(stderr, 200)) };
+        format!("{ending} after {} bytes that are not a complete document ({error}){said}", stdout.len())
     })
 }

@@ -106,7 +106,7 @@ pub(super) async fn not_started_in_time(
     match newest_warning(context, probe_container).await {
         Some(warning) => {
             let next = if warning.contains("no runtime for") {
-                "The node's container runtime does not know that RuntimeClass: name another one with --runtime-class."
+                "The container runtime of the node does not have the handler of that RuntimeClass: use another --runtime-class."
             } else {
                 "Fix on the node what the warning reports."
             };
@@ -134,7 +134,7 @@ fn not_started_after(context: &ProbeContext, waited: Duration) -> String {
     } else {
         "the time of this call or node".to_owned()
     };
-    format!("its container did not start within {:.1} s, the limit of {limit}", waited.as_secs_f64())
+    format!("the probe container did not start within {:.1} s, the limit of {limit}", waited.as_secs_f64())
 }
 
 /// The pause before the next attempt after a refused exec; an error if retrying is useless.
@@ -154,13 +154,13 @@ fn retry_pause(
         kube::Error::Api(status) => match status.code {
             403 if let Some((who, change)) = admission_policy::refused_by(&why, &probe_container.namespace) => {
                 let what = format!("Running the probe in pod {}/{}", probe_container.namespace, probe_container.pod);
-                Err(Failure::new(what, format!("{who} forbids it: {why}"), change).because_of(Obstacle::Policy(who)))
+                Err(Failure::new(what, format!("denied by {who}: {why}"), change).because_of(Obstacle::Policy(who)))
             }
             401 | 403 => Err(Failure::new(
                 format!("Running the probe in pod {}/{}", probe_container.namespace, probe_container.pod),
                 why,
-                "Your user needs get and create on pods/exec in that namespace (deploy/rbac.yaml); --via logs does \
-                 without.",
+                "Your user needs get and create on pods/exec in that namespace (deploy/rbac.yaml). Without them, use --via \
+                 logs.",
             )
             .cluster_wide()),
             429 => Ok(retry_after(status)),
@@ -177,12 +177,12 @@ fn no_websocket(context: &ProbeContext, why: &str) -> Failure {
     let what = format!("Opening a websocket to node {} through {}", context.request.node, context.connection.server);
     if why.contains("dial") {
         // The log is read through the kubelet as well: no other method helps.
-        let next = "The API server cannot reach the node's kubelet (port 10250): look at the firewall between them, or \
-                    at konnectivity.";
+        let next = "The API server cannot reach the kubelet of the node (port 10250): check the firewall between them, or \
+             konnectivity.";
         return Failure::new(what, why, next);
     }
-    let next = "A proxy or load balancer in front of the API server refuses websockets: allow them, connect to the API \
-                server directly, or use --via logs, which needs none.";
+    let next = "A proxy or load balancer in front of the API server rejects websockets: allow them, connect to the API server \
+             directly, or use --via logs.";
     Failure::new(what, why, next).because_of(Obstacle::Websockets)
 }
 
@@ -216,9 +216,9 @@ pub(super) fn not_run(context: &ProbeContext, probe_container: &ProbeContainer, 
     let next = if is_missing_program(why) {
         probe_container.if_missing
     } else if why == exec_websocket::FLOOD {
-        "The image holds another program of that name: name the right one with --image."
+        "The image contains another program of that name: use the right image with --image."
     } else {
-        "Look at the node's kubelet and container runtime, and try again."
+        "Check the kubelet and the container runtime of the node, and try again."
     };
     Failure::new(format!("Running the probe on node {}", context.request.node), why, next)
 }

@@ -25,7 +25,7 @@ const CLOSE: u8 = 255;
 /// Limit on standard output: ten times the largest report.
 const MAX_OUTPUT_BYTES: usize = 4 << 20;
 /// Message for a command that prints more.
-pub(crate) const FLOOD: &str = "it printed more than 4 MiB, which no report has";
+pub(crate) const FLOOD: &str = "it printed more than 4 MiB, which is more than any report";
 /// Limit on standard error, which is only quoted in messages.
 const MAX_STDERR_BYTES: usize = 4096;
 /// How long to wait for the status after a complete document. A process that is stuck in the driver never ends.

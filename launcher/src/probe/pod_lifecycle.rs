@@ -131,7 +131,7 @@ impl PodLifecycle {
                 "the next start of gpu-syringe deletes it, or run"
             };
             format!(
-                "pod {namespace}/{name} could not be deleted ({reason}); it ends by itself within {} s; {by}: kubectl -n \
+                "pod {namespace}/{name} could not be deleted ({reason}); it exits on its own within {} s; {by}: kubectl -n \
                  {namespace} delete pod {name}",
                 context.settings.probe_lifetime().as_secs(),
             )
@@ -143,11 +143,11 @@ impl PodLifecycle {
         let namespace = &self.pod.namespace;
         let what = format!("Creating the probe pod for node {} in namespace {namespace}", context.request.node);
         if let Some((who, change)) = admission_policy::refused_by(&why, namespace) {
-            return Failure::new(what, format!("{who} forbids it: {why}"), change).because_of(Obstacle::Policy(who));
+            return Failure::new(what, format!("denied by {who}: {why}"), change).because_of(Obstacle::Policy(who));
         }
         let next = match code {
             Some(401) => {
-                "Your credentials were refused: sign in again (kubectl get nodes with that context shows it).".into()
+                "The API server rejected your credentials: sign in again (check with kubectl get nodes in that context).".into()
             }
             Some(403) => create_forbidden::next_step(&why, namespace),
             Some(404) => format!("Create the namespace: kubectl apply -f deploy/namespace.yaml ({namespace})."),

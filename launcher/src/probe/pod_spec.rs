@@ -126,7 +126,7 @@ impl ProbePod {
         self.object.spec.as_mut()?.containers.first_mut()
     }
 
-    /// The same with more annotations.
+    /// The same pod with more annotations.
     pub(crate) fn annotated(mut self, annotations: BTreeMap<String, String>) -> Self {
         self.object.metadata.annotations.get_or_insert_default().extend(annotations);
         self

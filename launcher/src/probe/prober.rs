@@ -114,7 +114,7 @@ impl Prober {
         // Taken before `stop` is checked: a program that ends later waits for this action.
         let _held = self.tasks.token();
         if self.stop.is_cancelled() {
-            return Err(Failure::new("The action", "gpu-syringe is ending", "Start it again and call again."));
+            return Err(Failure::new("The action", "gpu-syringe is shutting down", "Start it again and call again."));
         }
         record.action_starts()?;
         let context = self.reading_context(connection, request, on_phase, record);

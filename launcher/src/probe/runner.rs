@@ -63,7 +63,7 @@ fn check_host_access(context: &ProbeContext) -> Result<(), Failure> {
     Err(Failure::new(
         format!("Running {} on node {}", context.request.tool, context.request.node),
         "the probe method of this launcher does not see the host's processes and devices; nothing was done",
-        "Start it with --via pod, inject or logs, and without --runtime-class.",
+        "Start gpu-syringe with --via pod, inject or logs, and without --runtime-class.",
     ))
 }
 
@@ -89,7 +89,7 @@ async fn run_pod_or_logs(context: &ProbeContext, cache: &ProberCache) -> Result<
     match result {
         Ok(mut result) => {
             cache.remember_refused_websocket(server, Instant::now());
-            let note = format!("no websocket gets through to {server} ({}): read from the pod's log", refused.why);
+            let note = format!("websockets to {server} fail ({}); the report was read from the pod's log", refused.why);
             result.note = Some(result.note.map_or(note.clone(), |more| format!("{note}; {more}")));
             result.left_behind = join(result.left_behind);
             result.removed &= result.left_behind.is_none();

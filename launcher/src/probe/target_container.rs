@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn the_container_with_the_gpu_is_found_and_told_to_the_probe() {
+    fn the_container_with_the_gpu_is_found_and_named_to_the_probe() {
         let target = TargetContainer::first_with_gpu(&pod(|_| ())).expect("a container");
         assert_eq!((target.pod.as_str(), target.container.as_str()), ("train-0", "main"));
         let words = |command: &[&str]| {
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_that_do_not_run_with_a_gpu_are_passed_over() {
+    fn pods_that_do_not_run_with_a_gpu_are_skipped() {
         let cases: [fn(&mut serde_json::Value); 4] = [
             |pod| pod["status"]["phase"] = "Pending".into(),
             |pod| pod["metadata"]["annotations"] = json!({MIRROR: "x"}),

@@ -21,7 +21,7 @@ pub(crate) struct FileValues {
 }
 
 impl FileValues {
-    /// Reads the file that the words or the environment name, or the usual one where it exists.
+    /// Reads the file that the arguments or the environment name, or else the default file if it exists.
     pub(crate) fn find(words: &[OsString], settings: &Command) -> Result<Self, Failure> {
         let named = named(words).or_else(|| std::env::var_os("GPU_SYRINGE_CONFIG").filter(|value| !value.is_empty()));
         let (path, required) = match named {
@@ -55,7 +55,7 @@ impl FileValues {
             values.insert(id, words);
         }
         let read = Self { path: Some(path.to_owned()), values };
-        // Validated separately first: the message then names the file and not a flag.
+        // Validated separately first, so that the message names the file and not a flag.
         settings.clone().no_binary_name(true).try_get_matches_from(read.as_flags(settings)).map_err(|error| {
             let text = error.to_string();
             wrong(path, text.lines().next().unwrap_or_default().trim_start_matches("error: "))
@@ -107,7 +107,7 @@ fn words_of(value: &toml::Value) -> Option<Vec<String>> {
     }
 }
 
-/// `--config FILE` or `--config=FILE`, before the words are understood.
+/// The value of `--config FILE` or `--config=FILE`, before the arguments are parsed.
 fn named(words: &[OsString]) -> Option<OsString> {
     let at = words.iter().position(|word| word.to_str().is_some_and(|word| word.starts_with("--config")))?;
     let word = words[at].to_str()?;
@@ -126,7 +126,7 @@ fn wrong(path: &Path, why: impl std::fmt::Display) -> Failure {
     Failure::new(
         format!("Reading the settings file {}", path.display()),
         why,
-        "Correct it, or name another one with --config; gpu-syringe config shows what is in force.",
+        "Correct the file, or use another one (--config). gpu-syringe config shows the current settings.",
     )
 }
 
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_below_the_flags_and_above_the_defaults() {
+    fn flags_override_the_file_and_the_file_overrides_the_defaults() {
         let text = "namespace = 'tools'\ncall-timeout = 20\nlabel = ['team=a', 'cost=b']\nno_ephemeral = true\n";
         let read = settings(text, &[]);
         assert_eq!((read.namespace.as_str(), read.call_timeout, read.label.len()), ("tools", 20, 2));
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_file_has_wrong_is_named() {
+    fn an_error_names_the_wrong_key_or_value() {
         assert!(read("namespcae = 'x'").expect_err("unknown").contains("no setting 'namespcae'"));
         assert!(read("call_timeout = 'soon'").expect_err("no number").contains("soon"));
         assert!(read("via = 'magic'").expect_err("no way").contains("magic"));

@@ -11,14 +11,14 @@ use super::node_selector::{self, NodeSelector};
 use super::values::{self, Pair, PodRef, Tolerate};
 use crate::error::Failure;
 
-/// Image that holds `node-probe` and nothing else that matters.
+/// Image that contains `node-probe`.
 pub const DEFAULT_IMAGE: &str = concat!("ghcr.io/gpu-syringe/node-probe:", env!("CARGO_PKG_VERSION"));
 
 /// Settings of the launcher.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Settings")]
 pub struct Settings {
-    /// Use a built-in cluster of example nodes in place of a real one
+    /// Use a built-in demo cluster instead of a real one
     #[cfg(feature = "demo")]
     #[arg(long, global = true)]
     pub demo: bool,
@@ -31,25 +31,25 @@ pub struct Settings {
     /// Context of the kubeconfig; by default its current one, which is never changed
     #[arg(long, global = true, value_name = "NAME", env = "GPU_SYRINGE_CONTEXT")]
     pub context: Option<String>,
-    /// Context that a tool's argument may name besides the one in force, or * for every one (repeatable)
+    /// Additional context that a tool argument may name, or * for all (repeatable)
     #[arg(long, global = true, value_name = "NAME", env = "GPU_SYRINGE_ALLOW_CONTEXT", value_delimiter = ',')]
     pub allow_context: Vec<String>,
-    /// Label selector of the nodes that probes may go to, or * for every one; by default all but those of the control plane
+    /// Label selector of the nodes that may be probed, or * for all; by default all except control plane nodes
     #[arg(long, global = true, value_name = "SELECTOR", env = "GPU_SYRINGE_ALLOW_NODES")]
     pub allow_nodes: Option<NodeSelector>,
-    /// Probe method: how the node is read (deploy/METHODS.md)
+    /// How to reach the node; use another method where a probe pod is not possible (deploy/METHODS.md)
     #[arg(long, global = true, value_name = "METHOD", env = "GPU_SYRINGE_VIA", default_value = "pod")]
     pub via: ProbeMethod,
-    /// Never add an ephemeral container to somebody else's pod
+    /// Never add an ephemeral container to a running pod
     #[arg(long, global = true, env = "GPU_SYRINGE_NO_EPHEMERAL", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     pub no_ephemeral: bool,
-    /// Pod for --via ephemeral; by default a running one with a GPU on the node, outside of kube-system
+    /// Pod for --via ephemeral; by default a running pod with a GPU on the node, outside kube-system
     #[arg(long, global = true, value_name = "NAMESPACE/NAME", env = "GPU_SYRINGE_EPHEMERAL_POD")]
     pub ephemeral_pod: Option<PodRef>,
-    /// Image with a shell for --via inject, present on the node; by default one of a trusted repository that the node has
+    /// Image with a shell for --via inject, present on the node; by default an image of the node from a trusted repository
     #[arg(long, global = true, value_name = "REF", env = "GPU_SYRINGE_BASE_IMAGE")]
     pub base_image: Option<String>,
-    /// node-probe for the node's architecture, for --via inject; by default the one beside this program
+    /// node-probe for the node's architecture, for --via inject; by default the file next to this program
     #[arg(long, global = true, value_name = "FILE", env = "GPU_SYRINGE_PROBE_BINARY")]
     pub probe_binary: Option<PathBuf>,
     /// RuntimeClass of the probe pod (nvidia). The pod is then not privileged: NVML only, no kernel log
@@ -58,13 +58,13 @@ pub struct Settings {
     /// Namespace in which probe pods are created; it must admit privileged pods
     #[arg(long, global = true, value_name = "NAME", env = "GPU_SYRINGE_NAMESPACE", default_value = "gpu-syringe")]
     pub namespace: String,
-    /// Image of the probe, best pinned by digest
+    /// Image of the probe; pin it by digest
     #[arg(long, global = true, value_name = "REF", env = "GPU_SYRINGE_IMAGE", default_value = DEFAULT_IMAGE)]
     pub image: String,
-    /// Digest that the image must have, in place of its tag (sha256:…)
+    /// Digest of the image, replaces its tag (sha256:…)
     #[arg(long, global = true, value_name = "DIGEST", env = "GPU_SYRINGE_IMAGE_DIGEST", value_parser = values::digest)]
     pub image_digest: Option<String>,
-    /// Registry (with path, if any) that stands in for the image's own
+    /// Registry that replaces the registry of the image, with an optional path
     #[arg(long, global = true, value_name = "HOST", env = "GPU_SYRINGE_REGISTRY_MIRROR")]
     pub registry_mirror: Option<String>,
     /// When the kubelet pulls the image
@@ -79,13 +79,13 @@ pub struct Settings {
     /// Secret in the probe's namespace with the registry's credentials (repeatable)
     #[arg(long, global = true, value_name = "NAME", env = "GPU_SYRINGE_IMAGE_PULL_SECRET", value_delimiter = ',')]
     pub image_pull_secret: Vec<String>,
-    /// Label for probe pods, besides their own (repeatable)
+    /// Additional label for probe pods (repeatable)
     #[arg(long, global = true, value_name = "KEY=VALUE", env = "GPU_SYRINGE_LABEL", value_delimiter = ',')]
     pub label: Vec<Pair>,
-    /// Annotation for probe pods, besides their own (repeatable)
+    /// Additional annotation for probe pods (repeatable)
     #[arg(long, global = true, value_name = "KEY=VALUE", env = "GPU_SYRINGE_ANNOTATION", value_delimiter = ',')]
     pub annotation: Vec<Pair>,
-    /// Toleration of probe pods, in place of tolerating everything (repeatable)
+    /// Toleration of probe pods; by default they tolerate every taint (repeatable)
     #[arg(
         long,
         global = true,
@@ -94,46 +94,46 @@ pub struct Settings {
         value_delimiter = ','
     )]
     pub toleration: Vec<Tolerate>,
-    /// Seconds that a probe pod may take to start (image pull included)
+    /// Time limit in seconds for the start of a probe pod, including the image pull
     #[arg(long, global = true, value_name = "SECONDS", env = "GPU_SYRINGE_START_TIMEOUT", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub start_timeout: u64,
-    /// Seconds that a whole call may take; MCP hosts cut at 60
+    /// Time limit in seconds for a call; many MCP hosts stop waiting after 60
     #[arg(long, global = true, value_name = "SECONDS", env = "GPU_SYRINGE_CALL_TIMEOUT", default_value_t = 45, value_parser = clap::value_parser!(u64).range(5..=600))]
     pub call_timeout: u64,
-    /// Nodes that are read at the same time by a call about many
+    /// Number of nodes that are read at the same time
     #[arg(long, global = true, value_name = "NODES", env = "GPU_SYRINGE_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub concurrency: u16,
-    /// Seconds that one node may take in a call about many
+    /// Time limit in seconds for each node in a call about many nodes
     #[arg(long, global = true, value_name = "SECONDS", env = "GPU_SYRINGE_NODE_TIMEOUT", default_value_t = 20, value_parser = clap::value_parser!(u64).range(3..=600))]
     pub node_timeout: u64,
-    /// read-only, or operator to allow the tools that change something
+    /// read-only, or operator to allow kill and reset
     #[arg(long, global = true, value_name = "MODE", env = "GPU_SYRINGE_MODE", default_value = "read-only")]
     pub mode: Mode,
     /// Operator mode: refuse a reset while the node is schedulable or pods hold the GPU
     #[arg(long, global = true, value_name = "WHETHER", env = "GPU_SYRINGE_DRAIN_CHECK", default_value = "on")]
     pub drain_check: Check,
-    /// Operator mode: where the host cannot ask its user, give the consent to the model as a token, which it can redeem at once
+    /// Operator mode: if the host cannot ask its user, give the consent token to the model, which can redeem it at once
     #[arg(long, global = true, env = "GPU_SYRINGE_TOKEN_TO_MODEL", action = ArgAction::SetTrue, value_parser = FalseyValueParser::new())]
     pub token_to_model: bool,
 }
 
-/// Whether something is checked.
+/// Whether to check something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Check {
-    /// It is.
+    /// Check
     On,
-    /// It is not.
+    /// Do not check
     Off,
 }
 
-/// How a node is read.
+/// How to reach a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ProbeMethod {
     /// A privileged pod of the probe's image
     Pod,
     /// An ephemeral container in a running GPU pod: for full nodes
     Ephemeral,
-    /// A pod of an image that is on the node, and node-probe uploaded: needs no registry
+    /// A pod of an image that is on the node, with node-probe uploaded: needs no registry
     Inject,
     /// A pod that prints its answer to its log: needs no websocket and no exec
     Logs,
@@ -142,7 +142,7 @@ pub enum ProbeMethod {
 }
 
 impl ProbeMethod {
-    /// Its name in settings and answers.
+    /// The name in settings and answers.
     pub fn word(self) -> &'static str {
         match self {
             Self::Pod => "pod",
@@ -178,7 +178,7 @@ pub enum PullPolicy {
 }
 
 impl PullPolicy {
-    /// The API's word.
+    /// The name in the API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::IfNotPresent => "IfNotPresent",
@@ -192,7 +192,7 @@ impl Settings {
     /// Settings from command line arguments, without the settings file. For programs that embed the library.
     ///
     /// # Errors
-    /// When a word is not understood.
+    /// When an argument is not valid.
     pub fn from_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, clap::Error> {
         use clap::FromArgMatches;
         let command = Self::augment_args(clap::Command::new("gpu-syringe").no_binary_name(true));
@@ -229,7 +229,7 @@ impl Settings {
         Duration::from_secs(self.node_timeout)
     }
 
-    /// How long the container of a probe runs if nobody ends it: longer than any call, and short enough that the probe of a
+    /// How long the container of a probe runs if nobody stops it: longer than any call, and short enough that the probe of a
     /// killed launcher soon ends.
     pub fn probe_lifetime(&self) -> Duration {
         Duration::from_secs(self.call_timeout.max(self.start_timeout) + 30)

@@ -1,4 +1,4 @@
-//! What the person who starts gpu-syringe decides: flags, then environment, then one file, then defaults. Never a tool's
+//! The settings of the person who starts gpu-syringe: flags, then environment, then one file, then defaults. Never a tool's
 //! argument.
 
 pub(crate) mod file;

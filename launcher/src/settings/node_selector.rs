@@ -32,7 +32,7 @@ impl FromStr for NodeSelector {
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let selector = match text {
-            "" => return Err("it is empty; * stands for every node".into()),
+            "" => return Err("it is empty; use * for every node".into()),
             "*" => Selector::default(),
             text => requirements(text).map(requirement).collect::<Result<_, _>>()?,
         };
@@ -61,8 +61,11 @@ fn requirements(text: &str) -> impl Iterator<Item = &str> {
 
 fn requirement(text: &str) -> Result<Expression, String> {
     let text = text.trim();
-    let wrong =
-        || format!("'{text}' is no requirement: key, !key, key=value, key!=value, key in (a, b), key notin (a, b)");
+    let wrong = || {
+        format!(
+            "'{text}' is not a requirement; use key, !key, key=value, key!=value, key in (a, b) or key notin (a, b)"
+        )
+    };
     let word = |word: &str| {
         let word = word.trim();
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/');
@@ -130,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_of_the_control_plane_is_probed_only_where_a_selector_names_it() {
+    fn a_control_plane_node_is_probed_only_if_a_selector_matches_it() {
         for role in CONTROL_PLANE {
             let labelled = node(json!({role: "", "pool": "all"}));
             let mut tainted = node(json!({"pool": "all"}));
@@ -146,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_selector_is_read_as_kubectl_reads_it() {
+    fn a_selector_has_the_syntax_of_kubectl() {
         let node = node(json!({"pool": "gpu", "zone": "b", "nvidia.com/gpu.present": "true"}));
         for selector in [
             "pool=gpu",

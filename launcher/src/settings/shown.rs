@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::file::FileValues;
 
-/// One setting as it is in force.
+/// One setting with its current value.
 #[derive(Clone, Debug)]
 pub(crate) struct SettingValue {
     name: String,
@@ -48,7 +48,7 @@ pub(crate) fn json(all: &[SettingValue]) -> Value {
     Value::Object(all.iter().map(entry).collect())
 }
 
-/// As lines for a person, in the words of the settings file.
+/// As lines in the syntax of the settings file.
 pub(crate) fn text(all: &[SettingValue]) -> String {
     let line = |shown: &SettingValue| {
         let quoted: Vec<_> = shown.values.iter().map(|value| format!("{value:?}")).collect();

@@ -38,7 +38,7 @@ impl Words {
     }
 }
 
-/// The arguments that give these settings. Defaults are left out.
+/// The arguments that produce these settings. Defaults are left out.
 pub(crate) fn to_words(settings: &Settings) -> Vec<String> {
     // Without `..`: a new setting does not compile until it is handled.
     let Settings {
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_of_settings_make_the_same_settings() {
+    fn the_arguments_of_settings_produce_the_same_settings() {
         let given = [
             "--kubeconfig",
             "/home/a b/config",

@@ -1,4 +1,4 @@
-//! Values of settings that are more than a word: pairs, tolerations, pod names, image references.
+//! Values of settings with a syntax of their own: pairs, tolerations, pod names, image references.
 
 use std::fmt;
 use std::str::FromStr;
@@ -51,7 +51,7 @@ impl FromStr for Tolerate {
         if let Some(effect) = effect
             && !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect)
         {
-            return Err(format!("'{effect}' is no effect: NoSchedule, PreferNoSchedule or NoExecute"));
+            return Err(format!("'{effect}' is not an effect; use NoSchedule, PreferNoSchedule or NoExecute"));
         }
         let (key, value) = taint.split_once('=').map_or((taint, None), |(key, value)| (key, Some(value)));
         if key.is_empty() {
@@ -109,7 +109,7 @@ pub(super) fn digest(text: &str) -> Result<String, String> {
 pub(super) fn image(reference: &str, mirror: Option<&str>, digest: Option<&str>) -> String {
     let mut image = reference.to_owned();
     if let Some(mirror) = mirror {
-        // The first part is a registry when it looks like a host; `library/busybox` has none.
+        // The first part is a registry if it looks like a host name; `library/busybox` has no registry.
         let path = match image.split_once('/') {
             Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => path,
             _ => &image,
@@ -118,7 +118,7 @@ pub(super) fn image(reference: &str, mirror: Option<&str>, digest: Option<&str>)
     }
     if let Some(digest) = digest {
         let untagged = image.split('@').next().unwrap_or_default();
-        // A colon after the last slash is a tag's; one before it is a port's.
+        // A colon after the last slash starts a tag; a colon before it starts a port.
         let name_at = untagged.rfind('/').map_or(0, |at| at + 1);
         let end = untagged[name_at..].find(':').map_or(untagged.len(), |at| name_at + at);
         image = format!("{}@{digest}", &untagged[..end]);
@@ -131,7 +131,7 @@ mod tests {
     use super::{Pair, PodRef, Tolerate, digest, image};
 
     #[test]
-    fn a_mirror_stands_in_for_the_registry_and_a_digest_for_the_tag() {
+    fn a_mirror_replaces_the_registry_and_a_digest_replaces_the_tag() {
         let sha = format!("sha256:{}", "a".repeat(64));
         assert_eq!(image("ghcr.io/a/b:1", None, None), "ghcr.io/a/b:1");
         assert_eq!(image("ghcr.io/a/b:1", Some("mirror:5000/x/"), None), "mirror:5000/x/a/b:1");
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn words_become_what_they_say() {
+    fn pairs_tolerations_and_pods_are_parsed() {
         let toleration: Tolerate = "dedicated=gpu:NoSchedule".parse().expect("a toleration");
         assert_eq!((toleration.value.as_deref(), toleration.effect.as_deref()), (Some("gpu"), Some("NoSchedule")));
         assert_eq!(toleration.to_string(), "dedicated=gpu:NoSchedule");

@@ -1,4 +1,4 @@
-//! The answer about many nodes for a person at a terminal.
+//! The answer about many nodes as text for a terminal.
 
 use crate::answer::fleet::FleetAnswer;
 use crate::text::table::{cell, counted, lines, new_table};
@@ -51,7 +51,7 @@ pub(crate) fn table(answer: &FleetAnswer) -> String {
     for (omitted, what) in [
         (answer.findings_omitted, "findings"),
         (answer.outliers_omitted, "outliers"),
-        (answer.nodes_omitted, "nodes that stand out"),
+        (answer.nodes_omitted, "nodes with findings or differences"),
         (answer.failed_omitted, "reasons of failure"),
         (answer.skipped_omitted, "reasons for skipping"),
         (answer.groups_omitted, "models"),
@@ -79,10 +79,10 @@ fn groups(answer: &FleetAnswer) -> String {
     format!("\n{}", lines(&rows))
 }
 
-/// How the nodes were read, and what is left.
+/// How the nodes were read, and what is left behind.
 fn foot(answer: &FleetAnswer) -> String {
     let probes = &answer.probes;
-    let gone = if probes.removed { "all probes removed" } else { "NOT ALL PROBES REMOVED" };
+    let gone = if probes.removed { "all probe pods deleted" } else { "NOT ALL PROBE PODS DELETED" };
     let mut text = format!(
         "\n{} ms, {} nodes at a time, median {} ms a node; {gone}\n",
         probes.total_ms, probes.concurrency, probes.median_node_ms

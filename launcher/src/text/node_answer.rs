@@ -1,4 +1,4 @@
-//! Answers about one node: findings first, then how it was read.
+//! Answers about one node as text: findings first, then how the node was read.
 
 use comfy_table::Table;
 use syringe_core::diagnosis::{Finding, Plan};
@@ -10,13 +10,13 @@ use crate::reading::probe_note::ProbeNote;
 use crate::text::table::{cell, counted, second};
 use crate::variant_name::variant_name;
 
-/// One row for each GPU in the order of NVML, those that do not answer among them. Of the cells the first is the GPU's
-/// index, the second its PCI address; the last says of a GPU that does not answer what it is.
+/// One row for each GPU in the order of NVML, including GPUs that do not respond. The first cell is the index of the GPU,
+/// the second its PCI address, and the last one the state of a GPU that does not respond.
 pub(crate) fn gpu_rows<const N: usize>(rows: &mut Table, answering: Vec<(u32, [String; N])>, lost: &[LostGpu]) {
     let is_lost = |index: u32| lost.iter().find(|gpu| gpu.index == Some(index));
     let mut all: Vec<(Option<u32>, [String; N])> = Vec::new();
     for (index, mut cells) in answering {
-        // It was read in part before it was lost.
+        // It was partly read before it was lost.
         if let (Some(gpu), Some(last)) = (is_lost(index), cells.last_mut()) {
             *last = state_of(gpu).to_owned();
         }
@@ -40,7 +40,7 @@ fn state_of(gpu: &LostGpu) -> &'static str {
     match gpu.code.as_str() {
         nvml_codes::GPU_LOST => "LOST",
         "not_in_nvml" => "NOT IN NVML",
-        _ => "NO ANSWER",
+        _ => "NO RESPONSE",
     }
 }
 
@@ -48,7 +48,7 @@ fn address_of(gpu: &LostGpu) -> String {
     cell(gpu.pci_address.as_ref().map(|address| address.sysfs().to_owned()))
 }
 
-/// What is known of each GPU that does not answer, one line each: a return needs it.
+/// One line for each GPU that does not respond, with its identity for an RMA.
 pub(crate) fn lost_lines(lost: &[LostGpu]) -> String {
     let line = |gpu: &LostGpu| {
         let LostGpu { uuid, serial, slot, code, .. } = gpu;
@@ -60,7 +60,7 @@ pub(crate) fn lost_lines(lost: &[LostGpu]) -> String {
     lost.iter().map(line).collect()
 }
 
-/// Verdict, summary and findings: the head of every answer about a node.
+/// Verdict, summary and findings: the first part of every answer about a node.
 pub(crate) fn head<T>(answer: &Answer<T>) -> String {
     let Answer {
         verdict, summary, findings, findings_omitted, plan, not_checked, unknown, coverage, kubernetes, ..
@@ -104,13 +104,13 @@ fn plan_lines(plan: &Plan) -> String {
     lines
 }
 
-/// Where the facts came from and what is left: the foot of every answer about a node.
+/// Source of the facts, and what is left behind: the last part of every answer about a node.
 pub(crate) fn foot(note: &ProbeNote) -> String {
     let ProbeNote { via, node, source, removed, left_behind, note, timings_ms, .. } = note;
     let gone = match (*removed, *via) {
         (_, "none") => "not created",
         (true, _) => "removed",
-        // Its container has ended or will; what stays is told below.
+        // Its container has ended or will end. The entry that stays is described below.
         (false, "ephemeral") => "not removable",
         (false, _) => "NOT REMOVED",
     };

@@ -1,10 +1,10 @@
-//! GPU resources of a node and the pods that hold them, as tables.
+//! GPU resources of a node and the pods that use them, as tables.
 
 use crate::kubernetes::model::allocation::{Amounts, ResourceUse};
 use crate::kubernetes::model::pod_rows::{ContainerRow, DeviceRow, PodRow};
 use crate::text::table::{cell, lines, new_table};
 
-/// Use of each resource, for a person.
+/// Use of each resource.
 pub(crate) fn resources_table(resources: &[ResourceUse]) -> String {
     let mut rows = new_table(["resource", "capacity", "allocatable", "allocated", "available", "shares per gpu"]);
     for one in resources {
@@ -20,7 +20,7 @@ pub(crate) fn resources_table(resources: &[ResourceUse]) -> String {
     lines(&rows)
 }
 
-/// Pods and their containers, for a person.
+/// Pods and their containers.
 pub(crate) fn pods_table(pods: &[PodRow]) -> String {
     let mut rows = new_table(["pod", "phase", "holds", "container", "requests", "devices", "processes"]);
     for pod in pods {
@@ -42,7 +42,7 @@ pub(crate) fn pods_table(pods: &[PodRow]) -> String {
 fn container_cells(container: &ContainerRow) -> [String; 4] {
     let device = |device: &DeviceRow| {
         let health = device.health.as_deref().filter(|health| *health != "Healthy").map(|health| format!(" {health}"));
-        // With the index at hand, the beginning of the UUID is enough for a person.
+        // With the index, the beginning of the UUID is enough.
         let name = match device.gpu {
             Some(gpu) => format!("{gpu}: {}", device.uuid.chars().take(12).collect::<String>()),
             None => device.uuid.clone(),

@@ -2,7 +2,7 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-/// Width when the terminal does not tell.
+/// Width if the width of the terminal is unknown.
 const USUAL_WIDTH: u16 = 120;
 
 /// A table with these column heads, as wide as the terminal.
@@ -22,12 +22,12 @@ pub(crate) fn lines(table: &Table) -> String {
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
-/// `-` for what is not known.
+/// `-` for an unknown value.
 pub(crate) fn cell<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".into(), |value| value.to_string())
 }
 
-/// A time to the second: what a person compares.
+/// A time rounded to seconds.
 pub(crate) fn second(time: jiff::Timestamp) -> String {
     jiff::Timestamp::from_second(time.as_second()).map_or_else(|_| time.to_string(), |time| time.to_string())
 }
@@ -42,7 +42,7 @@ mod tests {
     use super::{counted, lines, new_table};
 
     #[test]
-    fn a_table_without_rows_is_no_text_and_one_is_singular() {
+    fn a_table_without_rows_is_empty_and_one_is_singular() {
         let mut rows = new_table(["node"]);
         assert_eq!(lines(&rows), "");
         rows.add_row(["gpu-1"]);

@@ -46,12 +46,14 @@ pub struct FleetArgs {
 }
 
 impl FleetArgs {
-    /// Refuses what contradicts itself. On the command line clap does.
+    /// Rejects contradictory arguments. On the command line clap does this.
     pub(crate) fn check(&self) -> Result<(), Failure> {
         let Self { node_name, selector, limit, .. } = self;
         let refuse = |why: &str| Err(Failure::new("The arguments", why, "Fix them: see the tool's input schema."));
         match (node_name, selector.is_some() || limit.is_some(), limit) {
-            (Some(_), true, _) => refuse("selector and limit are for many nodes; leave out node_name, or both of them"),
+            (Some(_), true, _) => {
+                refuse("selector and limit are for many nodes: leave out node_name, or leave out both")
+            }
             (_, _, Some(0)) => refuse("limit must be at least 1"),
             _ => Ok(()),
         }

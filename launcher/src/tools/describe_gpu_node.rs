@@ -1,5 +1,5 @@
-//! `describe_gpu_node`: one node from both sides, what Kubernetes knows and what a probe sees. Where no probe can go, the
-//! first half comes alone and the answer says why.
+//! `describe_gpu_node`: facts about one node from Kubernetes and from a probe. If no probe is possible, the
+//! answer has only the facts from Kubernetes, and the reason.
 
 use syringe_core::diagnosis::Unknown;
 use syringe_core::report::Source;
@@ -17,7 +17,7 @@ use crate::text;
 use crate::tools::args::NodeArgs;
 use crate::tools::tool::Tool;
 
-/// Events of one answer: the newest.
+/// Maximum number of events in one answer, the newest.
 const MAX_EVENTS: usize = 15;
 
 /// The tool.
@@ -26,8 +26,8 @@ pub struct DescribeGpuNode;
 impl Tool for DescribeGpuNode {
     const NAME: &'static str = "describe_gpu_node";
     const TITLE: &'static str = "Describe a GPU node";
-    const DESCRIPTION: &'static str = "One GPU node from both sides: Kubernetes (labels, taints, conditions, capacity, pods, events) and \
-        a probe (driver, each GPU's health). Works without the probe where none can go, and says so.";
+    const DESCRIPTION: &'static str = "One GPU node in Kubernetes (labels, taints, conditions, capacity, pods, events) and from a probe \
+        (driver, health of each GPU). If no probe is possible, the answer says so and has the Kubernetes part.";
     const PROBES: bool = true;
     type Args = NodeArgs;
     type Answer = NodeDescription;

@@ -37,21 +37,21 @@ pub struct DiagnoseArgs {
     pub context: Option<String>,
 }
 
-/// Its section.
+/// The section of this tool.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct DiagnosisSection {
-    /// Sections that were read, with how well.
+    /// Sections that were read, with their status.
     pub looked_at: Vec<SectionStatus>,
-    /// GPUs that NVML or PCI shows.
+    /// Number of GPUs that NVML or PCI shows.
     pub gpus: u32,
-    /// Score of the node, 0 to 100. Absent where nothing was judged.
+    /// Score of the node, 0 to 100. Absent if nothing was judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<u32>,
     /// Status of the node.
     pub status: HealthStatus,
-    /// GPUs that are not healthy, with what cost them points.
+    /// GPUs that are not healthy, with the reasons for lost points.
     pub affected_gpus: Vec<GpuHealth>,
-    /// Every fact that was read, by section. Only with `detail`. Cut sections are named in `detail_omitted`.
+    /// Every fact that was read, by section. Only with `detail`. `detail_omitted` names the sections that are left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<Value>,
     /// Sections of the detail that did not fit.
@@ -64,18 +64,18 @@ pub struct DiagnosisSection {
 pub struct SectionStatus {
     /// Its name.
     pub section: &'static str,
-    /// How well.
+    /// Its status.
     pub status: Status,
 }
 
-/// Bytes of detail in one answer: 9,000 tokens, so that with the findings it stays within 10,000.
+/// Maximum bytes of detail in one answer: 9,000 tokens, so that the answer with its findings stays within 10,000.
 const MAX_DETAIL_BYTES: usize = 36_000;
 
 impl Tool for DiagnoseGpuNode {
     const NAME: &'static str = "diagnose_gpu_node";
     const TITLE: &'static str = "Diagnose a GPU node";
     const DESCRIPTION: &'static str = "What is wrong with a GPU node: one probe reads everything (NVML, kernel log, PCIe, NVLink, ECC, \
-        processes, driver set-up), rules turn it into ranked findings with evidence and one action each. Use this first.";
+        processes, driver setup), rules turn it into ranked findings with evidence and one action each. Use this first.";
     const PROBES: bool = true;
     type Args = DiagnoseArgs;
     type Answer = Answer<DiagnosisSection>;
@@ -118,7 +118,8 @@ impl Tool for DiagnoseGpuNode {
 
 impl DiagnosisSection {
     fn of(sections: Sections, with_detail: bool) -> Self {
-        let looked_at = sections.statuses().into_iter().map(|(section, status)| SectionStatus { section, status }).collect();
+        let looked_at =
+            sections.statuses().into_iter().map(|(section, status)| SectionStatus { section, status }).collect();
         let health = sections.health.clone().and_then(|section| section.data).unwrap_or_default();
         let gpus = u32::try_from(health.gpus.len()).unwrap_or(u32::MAX);
         let affected_gpus = health.gpus.into_iter().filter(|gpu| gpu.status != HealthStatus::Healthy).collect();
@@ -127,9 +128,9 @@ impl DiagnosisSection {
     }
 }
 
-/// The sections as the probe printed them, the largest left out until the rest fits.
+/// The sections as the probe printed them. The largest are left out until the rest fits.
 fn detail_of(mut sections: Sections) -> (Option<Value>, Vec<String>) {
-    // The findings and `affected_gpus` say what there is in it.
+    // The findings and `affected_gpus` have its content.
     sections.health = None;
     let Ok(Value::Object(mut detail)) = serde_json::to_value(sections) else { return (None, Vec::new()) };
     let mut omitted = Vec::new();

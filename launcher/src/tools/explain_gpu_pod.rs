@@ -199,7 +199,7 @@ async fn read_node_of(
     connection: &Connection,
     object: Option<&Pod>,
     pod: &mut PodFacts,
-) -> Result<read_node::Read, String> {
+) -> Result<read_node::NodeReading, String> {
     let Some(node) = pod.node.clone() else { return Err("it has no node".to_owned()) };
     let looked = read_node::look(call, connection, &node).await;
     pod.node_ready = looked.as_ref().ok().map(is_ready);

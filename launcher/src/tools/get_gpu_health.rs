@@ -1,4 +1,4 @@
-//! `get_gpu_health`: a score per GPU that explains itself, of one node or of all.
+//! `get_gpu_health`: a score for each GPU with the reasons for lost points, for one node or for all.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -21,7 +21,7 @@ use crate::variant_name::variant_name;
 /// The tool.
 pub struct GetGpuHealth;
 
-/// Its section.
+/// The section of this tool.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct HealthSection {
     /// Score and status of the node and of each GPU.
@@ -31,8 +31,8 @@ pub struct HealthSection {
 impl Tool for GetGpuHealth {
     const NAME: &'static str = "get_gpu_health";
     const TITLE: &'static str = "Health of GPUs";
-    const DESCRIPTION: &'static str = "Health of one node's GPUs, or without node_name of all GPU nodes in one call: a score per GPU, each \
-        point lost explained; of many nodes the findings, the outliers and who could not be read.";
+    const DESCRIPTION: &'static str = "Health of one node's GPUs, or without node_name of all GPU nodes in one call: a score per GPU with the \
+        reason for each lost point; for many nodes the findings, the outliers, and the nodes that could not be read.";
     const PROBES: bool = true;
     type Args = FleetArgs;
     type Answer = OneOrMany<HealthSection>;

@@ -1,4 +1,4 @@
-//! `get_gpu_inventory`: what the GPUs of a node, or of all nodes, are.
+//! `get_gpu_inventory`: the GPUs of one node or of all nodes, with their identity and driver.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -20,7 +20,7 @@ use crate::tools::tool::Tool;
 /// The tool.
 pub struct GetGpuInventory;
 
-/// Its section.
+/// The section of this tool.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct InventorySection {
     /// The driver and the GPUs.
@@ -30,8 +30,8 @@ pub struct InventorySection {
 impl Tool for GetGpuInventory {
     const NAME: &'static str = "get_gpu_inventory";
     const TITLE: &'static str = "GPU inventory";
-    const DESCRIPTION: &'static str = "What the GPUs of a node, or without node_name of all GPU nodes, are: model, UUID, serial, PCI address, VBIOS, driver, \
-        CUDA, memory, MIG, ECC and persistence modes. Of many nodes: by model, and what differs (driver, count, VBIOS).";
+    const DESCRIPTION: &'static str = "The GPUs of a node, or without node_name of all GPU nodes: model, UUID, serial, PCI address, VBIOS, driver, \
+        CUDA, memory, MIG, ECC and persistence modes. For many nodes: by model, with differences (driver, count, VBIOS).";
     const PROBES: bool = true;
     type Args = FleetArgs;
     type Answer = OneOrMany<InventorySection>;

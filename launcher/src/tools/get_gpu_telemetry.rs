@@ -1,4 +1,4 @@
-//! `get_gpu_telemetry`: what the GPUs of a node do at this moment.
+//! `get_gpu_telemetry`: current temperature, power, clocks and utilization of the GPUs of a node.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -16,7 +16,7 @@ use crate::tools::tool::Tool;
 /// The tool.
 pub struct GetGpuTelemetry;
 
-/// Its section.
+/// The section of this tool.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct TelemetrySection {
     /// One reading of every GPU.
@@ -55,7 +55,7 @@ impl Tool for GetGpuTelemetry {
             "mem %",
             "used GiB",
             "PCIe",
-            "clocks held down by",
+            "clocks limited by",
         ]);
         let Telemetry { gpus, lost, .. } = &answer.section.telemetry;
         let mut answering = Vec::new();

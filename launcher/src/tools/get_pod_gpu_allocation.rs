@@ -1,4 +1,4 @@
-//! `get_pod_gpu_allocation`: which pods hold the GPUs of a node; with `resolve_devices` also which GPU each one has.
+//! `get_pod_gpu_allocation`: which pods use the GPUs of a node; with `resolve_devices` also which GPU each pod has.
 
 use clap::Args;
 use schemars::JsonSchema;
@@ -25,10 +25,10 @@ use crate::text::node_answer::foot;
 use crate::text::pod_allocation::{pods_table, resources_table};
 use crate::tools::tool::Tool;
 
-/// Bytes of all pods of one answer. The totals always count all of them.
+/// Maximum bytes of the pods in one answer. The totals always count all pods.
 const MAX_BYTES: usize = 40_000;
 
-/// What the probe reads to know which container has which device.
+/// Sections that show which container has which device.
 const SECTIONS: &str = "inventory,mig,kubelet,processes";
 
 /// The tool.
@@ -42,12 +42,12 @@ pub struct AllocationArgs {
     #[arg(long, value_name = "NODE")]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: String,
-    /// Show only the pods of this namespace; totals stay the node's
+    /// Show only the pods of this namespace; the totals are for the whole node
     #[arg(id = "pod_namespace", long = "pod-namespace", value_name = "NAME")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub namespace: Option<String>,
-    /// Also ask the kubelet, with a probe, which GPU each container has and which processes run there
+    /// Also read, with a probe, which GPU each container has and which processes run on it
     #[arg(long)]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resolve_devices: bool,
@@ -66,37 +66,37 @@ pub struct PodAllocation {
     pub node: String,
     /// The kubeconfig context.
     pub context: String,
-    /// When Kubernetes was asked. What a probe adds has the time of its own note.
+    /// When the Kubernetes API was read. For facts from the probe, see its own time.
     pub taken_at: jiff::Timestamp,
-    /// What the probe found wrong with the allocation. Only with `resolve_devices`.
+    /// Findings of the probe about the allocation. Only with `resolve_devices`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
     /// What could not be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
-    /// Use of each GPU resource of the node, by all of its pods.
+    /// Use of each GPU resource of the node by all pods.
     pub resources: Vec<ResourceUse>,
-    /// Pods that have to do with GPUs, those that hold most first.
+    /// Pods that request or use GPUs, those with the most GPUs first.
     pub pods: Vec<PodRow>,
     /// Pods left out of `pods` for space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pods_omitted: Option<usize>,
-    /// Pods with GPUs in other namespaces than the one asked for.
+    /// Number of pods with GPUs in other namespaces than the requested one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pods_in_other_namespaces: Option<usize>,
-    /// Bookings and processes that belong to none of the node's pods. Only with `resolve_devices`.
+    /// Device allocations and processes that belong to no pod of the node. Only with `resolve_devices`.
     #[serde(skip_serializing_if = "Leftovers::is_empty")]
     pub leftovers: Leftovers,
-    /// How the kubelet was asked, or what became of a probe that failed. Absent without `resolve_devices`.
+    /// How the probe ran or failed. Absent without `resolve_devices`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeNote>,
 }
 
 impl Tool for GetPodGpuAllocation {
     const NAME: &'static str = "get_pod_gpu_allocation";
-    const TITLE: &'static str = "Pods that hold the GPUs of a node";
-    const DESCRIPTION: &'static str = "Which pods hold the GPUs of a node: requests of whole, MIG, shared and DRA devices, init and \
-        sidecar containers, totals. Needs no probe, unless resolve_devices asks which GPU each container has.";
+    const TITLE: &'static str = "Pods that use the GPUs of a node";
+    const DESCRIPTION: &'static str = "Which pods use the GPUs of a node: requests of whole, MIG, shared and DRA devices, init and \
+        sidecar containers, totals. Needs no probe, except with resolve_devices, which shows the GPU of each container.";
     const PROBES: bool = true;
     type Args = AllocationArgs;
     type Answer = PodAllocation;
@@ -154,12 +154,12 @@ impl Tool for GetPodGpuAllocation {
         }
         for gone in &answer.leftovers.booked_for_gone_pods {
             let pod = gone.pod.as_ref().unwrap_or(&gone.pod_uid);
-            text.push_str(&format!("booked for a pod that is gone ({pod}): {}\n", gone.devices.join(", ")));
+            text.push_str(&format!("allocated to a pod that no longer exists ({pod}): {}\n", gone.devices.join(", ")));
         }
         for stray in &answer.leftovers.processes {
             let pod = stray.pod.as_deref().unwrap_or("no pod");
             text.push_str(&format!(
-                "process {} of {pod} on {}, which no container was given\n",
+                "process {} of {pod} on {}, which is not allocated to its container\n",
                 stray.process.pid, stray.uuid
             ));
         }
@@ -177,7 +177,7 @@ impl PodAllocation {
             .collect();
         let holding = pods.iter().filter(|pod| !pod.holds.is_empty() || !pod.claims.is_empty()).count();
         let summary = match (&view.pods, words.is_empty()) {
-            (None, _) => format!("The pods of node {node} could not be read: what they hold is unknown."),
+            (None, _) => format!("The pods of node {node} could not be read: the allocation is unknown."),
             (_, true) => format!("Node {node} advertises no GPU resource; pods that request one: {holding}."),
             _ => format!("Node {node}: {}; pods with GPUs: {holding}.", words.join(", ")),
         };
@@ -197,7 +197,7 @@ impl PodAllocation {
         }
     }
 
-    /// Shows one namespace, and no more than fits.
+    /// Keeps the pods of one namespace, and only as many as fit.
     fn narrow(&mut self, namespace: Option<&str>) {
         if let Some(namespace) = namespace {
             let all = self.pods.len();

@@ -1,4 +1,4 @@
-//! `inspect_topology`: how the GPUs of a node are connected with each other, with switches, NICs and CPUs.
+//! `inspect_topology`: how the GPUs of a node are connected to each other, to switches, NICs and CPUs.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -16,7 +16,7 @@ use crate::tools::tool::Tool;
 /// The tool.
 pub struct InspectTopology;
 
-/// Its section.
+/// The section of this tool.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct TopologySection {
     /// Connections of every GPU.
@@ -26,7 +26,7 @@ pub struct TopologySection {
 impl Tool for InspectTopology {
     const NAME: &'static str = "inspect_topology";
     const TITLE: &'static str = "GPU topology of a node";
-    const DESCRIPTION: &'static str = "How the GPUs of a node are connected: NVLinks (the inactive too) with errors, NVSwitch fabric state, \
+    const DESCRIPTION: &'static str = "How the GPUs of a node are connected: NVLinks (also inactive ones) with errors, NVSwitch fabric state, \
         peer-to-peer matrix, PCIe path with speed and width, NUMA, nearby InfiniBand/RoCE ports.";
     const PROBES: bool = true;
     type Args = NodeArgs;
@@ -103,7 +103,7 @@ fn link_errors(gpu: &GpuTopology) -> String {
     words.join("; ")
 }
 
-/// The matrix as `nvidia-smi topo -m` draws it.
+/// The matrix in the format of `nvidia-smi topo -m`.
 fn matrix_lines(gpus: &[GpuTopology], matrix: &[Vec<String>]) -> String {
     let line = |name: String, cells: Vec<String>| {
         let cells: Vec<_> = cells.iter().map(|cell| format!("{cell:<6}")).collect();

@@ -18,12 +18,12 @@ use crate::tools::operator_action;
 use crate::tools::operator_action::{ActionAnswer, OperatorAction, Target};
 use crate::tools::tool::Tool;
 
-/// Time between SIGTERM and SIGKILL when the caller does not say.
-const USUAL_GRACE: u64 = 10;
-/// Longest time that a caller can ask for: node-probe's own limit.
+/// Default time between SIGTERM and SIGKILL.
+const DEFAULT_GRACE: u64 = 10;
+/// Maximum time between SIGTERM and SIGKILL: the limit of node-probe.
 const MAX_GRACE: u64 = 60;
-/// The wait after SIGKILL, and the looks before and after.
-const AROUND: Duration = Duration::from_secs(30);
+/// Time for the wait after SIGKILL, and for the checks before and after.
+const CHECK_TIME: Duration = Duration::from_secs(30);
 
 /// The tool.
 pub struct KillGpuProcess;
@@ -36,14 +36,14 @@ pub struct KillArgs {
     #[arg(long, value_name = "NODE")]
     #[schemars(length(min = 1, max = 253))]
     pub node_name: String,
-    /// UUID of the GPU (GPU-…) that the process is on
+    /// UUID (GPU-…) of the GPU that the process uses
     #[arg(long, value_name = "UUID")]
     #[schemars(length(min = 5, max = 80))]
     pub gpu: String,
-    /// Process id on the node
+    /// Process ID on the node
     #[arg(long, value_name = "N")]
     pub pid: u32,
-    /// start_ticks of that process as it was reported: another process of the same number is refused
+    /// start_ticks of the process from a report; a later process with the same ID is refused
     #[arg(long, value_name = "TICKS")]
     pub start_ticks: u64,
     /// Seconds between SIGTERM and SIGKILL, 10 by default
@@ -51,7 +51,7 @@ pub struct KillArgs {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 60))]
     pub grace_seconds: Option<u64>,
-    /// Token of a plan of this tool, where it gave one
+    /// Token from an earlier answer of this tool
     #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
@@ -64,9 +64,7 @@ pub struct KillArgs {
 impl Tool for KillGpuProcess {
     const NAME: &'static str = "kill_gpu_process";
     const TITLE: &'static str = "Kill a GPU process";
-    const DESCRIPTION: &'static str = "Ends one process on one GPU of a node: SIGTERM, then SIGKILL. Needs the pid and start_ticks that a \
-        report named; a recycled pid, a process that is not on that GPU and what the node needs are refused. The user is \
-        asked first; where the host cannot ask, the answer has a plan and terminal_command: show both to the user.";
+    const DESCRIPTION: &'static str = "Ends one process on one GPU of a node: SIGTERM, then SIGKILL. Needs pid and start_ticks from a report. Refuses a recycled pid, a process that is not on that GPU, and processes that the node needs. The user is asked first; if the host cannot ask, the answer has plan and terminal_command: show both to the user.";
     const PROBES: bool = true;
     const DESTRUCTIVE: bool = true;
     type Args = KillArgs;
@@ -87,7 +85,7 @@ impl Tool for KillGpuProcess {
 
 impl KillArgs {
     fn grace(&self) -> u64 {
-        self.grace_seconds.unwrap_or(USUAL_GRACE)
+        self.grace_seconds.unwrap_or(DEFAULT_GRACE)
     }
 }
 
@@ -113,7 +111,7 @@ impl OperatorAction for KillArgs {
     fn validate(&self) -> Result<(), Failure> {
         if !(1..=MAX_GRACE).contains(&self.grace()) {
             let why = format!("grace_seconds is {}, not 1 to {MAX_GRACE}", self.grace());
-            return Err(Failure::new(format!("The arguments of {}", Self::TOOL), why, "Correct it."));
+            return Err(Failure::new(format!("The arguments of {}", Self::TOOL), why, "Fix the argument."));
         }
         operator_action::whole_gpu(Self::TOOL, &self.gpu)
     }
@@ -127,7 +125,7 @@ impl OperatorAction for KillArgs {
     }
 
     fn time(&self) -> Duration {
-        Duration::from_secs(self.grace()) + AROUND
+        Duration::from_secs(self.grace()) + CHECK_TIME
     }
 
     fn of(action: Action) -> Option<KillAction> {
@@ -162,7 +160,7 @@ impl OperatorAction for KillArgs {
                 format!("Process {pid} ended by {signal} after {seconds:.1} s.{}", freed(done))
             }
             KillOutcome::AlreadyGone => format!("Process {pid} no longer exists. Nothing was done."),
-            KillOutcome::Survived => format!("Process {pid} did not end, not even by SIGKILL."),
+            KillOutcome::Survived => format!("Process {pid} did not end after SIGKILL."),
             KillOutcome::Simulated => format!("Process {pid} would have been ended."),
         };
         for note in &done.notes {
@@ -182,7 +180,7 @@ impl OperatorAction for KillArgs {
         let index = done.gpu_index.map(|index| format!("GPU {index}, ")).unwrap_or_default();
         plan.push_str(&format!(" on node {node_name} ({index}{gpu}).\n"));
         if let Some(command) = process.and_then(|process| process.command.as_deref()) {
-            plan.push_str(&format!("Its command line, as far as it is shown: \"{}\"\n", clean(command, 120)));
+            plan.push_str(&format!("Command line (may be truncated): \"{}\"\n", clean(command, 120)));
         }
         if let Some(started) = process.and_then(|process| process.started_at) {
             plan.push_str(&format!("It has been running since {}.\n", crate::text::table::second(started)));

@@ -1,4 +1,4 @@
-//! `list_gpu_nodes`: which nodes have GPUs, as Kubernetes knows it. No pod is created.
+//! `list_gpu_nodes`: which nodes have GPUs, from the Kubernetes API. No pod is created.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ use crate::kubernetes::read::{claims, nodes, pods};
 use crate::text::table::{cell, counted, lines, new_table};
 use crate::tools::tool::Tool;
 
-/// Bytes of all rows of one answer. The totals always count all nodes.
+/// Maximum bytes of the rows in one answer. The totals always count all nodes.
 const MAX_BYTES: usize = 48_000;
 
 /// The tool.
@@ -49,16 +49,16 @@ pub struct ListArgs {
 pub struct GpuNodes {
     /// One sentence.
     pub summary: String,
-    /// Context that was asked.
+    /// The kubeconfig context.
     pub context: String,
     /// All GPU nodes together.
     pub totals: Totals,
-    /// GPU nodes, those with a problem first.
+    /// GPU nodes, nodes with problems first.
     pub nodes: Vec<GpuNode>,
-    /// Nodes left out of `nodes` for space; none of them has a problem unless `problems_omitted` says so.
+    /// Nodes left out of `nodes` for space; they have no problems unless `problems_omitted` says so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes_omitted: Option<usize>,
-    /// Nodes with a problem among those left out.
+    /// Nodes with problems among those left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problems_omitted: Option<usize>,
     /// What could not be read.
@@ -69,17 +69,17 @@ pub struct GpuNodes {
 /// All GPU nodes together.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Totals {
-    /// Nodes of the cluster that were looked at.
+    /// Nodes that were checked.
     pub nodes: u32,
-    /// Those with GPUs.
+    /// Nodes with GPUs.
     pub gpu_nodes: u32,
-    /// Those among them that are Ready.
+    /// GPU nodes that are Ready.
     pub gpu_nodes_ready: u32,
     /// GPU resources by name, capacity.
     pub capacity: Amounts,
     /// GPU resources by name, allocatable.
     pub allocatable: Amounts,
-    /// GPU resources by name, as pods hold them. Absent when the pods could not be read.
+    /// GPU resources by name, allocated. Absent if the pods could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocated: Option<Amounts>,
     /// GPU nodes by model.
@@ -105,11 +105,11 @@ pub struct GpuNode {
     /// Driver version (GPU Feature Discovery).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver_version: Option<String>,
-    /// GPU resources (capacity). Dynamic resource allocation goes by its driver's name.
+    /// GPU resources (capacity). Devices of dynamic resource allocation have the name of their driver.
     pub capacity: Amounts,
-    /// GPU resources (allocatable): less than the capacity where the device plugin reports devices unhealthy.
+    /// GPU resources (allocatable): less than the capacity if the device plugin reports unhealthy devices.
     pub allocatable: Amounts,
-    /// GPU resources that pods hold. Absent when the pods could not be read.
+    /// GPU resources (allocated). Absent if the pods could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocated: Option<Amounts>,
     /// Whether it is cordoned.
@@ -123,15 +123,15 @@ pub struct GpuNode {
 impl Tool for ListGpuNodes {
     const NAME: &'static str = "list_gpu_nodes";
     const TITLE: &'static str = "List GPU nodes";
-    const DESCRIPTION: &'static str = "GPU nodes as Kubernetes knows them: model, count, driver, capacity, allocatable, allocated, cordon, \
-        taints, GPU conditions, totals. Creates nothing. Start here to find node names.";
+    const DESCRIPTION: &'static str = "GPU nodes from the Kubernetes API: model, count, driver, capacity, allocatable, allocated, cordon, \
+        taints, GPU conditions, totals. Creates no pod. Start here to find node names.";
     const PROBES: bool = false;
     type Args = ListArgs;
     type Answer = GpuNodes;
 
     async fn call(call: Call, args: ListArgs) -> Result<GpuNodes, Failure> {
         let ListArgs { selector, context } = args;
-        // Reading every pod of a large cluster takes longest; the answer does not wait for it beyond the call's time.
+        // Reading all pods of a large cluster can take longer than the call; the answer does not wait for it.
         let end = call.end - KEPT;
         let what = "Listing the GPU nodes";
         let connection = call.within(what, call.contexts.connect(context.as_deref())).await?;
@@ -208,11 +208,11 @@ fn amounts(amounts: &Amounts) -> String {
     amounts.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
-/// Time of a call that is kept for putting the answer together.
+/// Time of a call that is reserved for building the answer.
 const KEPT: std::time::Duration = std::time::Duration::from_secs(2);
 
 fn out_of_time() -> Failure {
-    Failure::new("Listing the pods", "the call's time was up", "Name fewer nodes with a selector.")
+    Failure::new("Listing the pods", "the time of the call ended", "Select fewer nodes with a selector.")
 }
 
 impl GpuNodes {
@@ -246,7 +246,7 @@ impl GpuNodes {
 }
 
 impl GpuNode {
-    /// What a new pod could get: nothing on a node that is cordoned or not Ready. `None` where the pods are unknown.
+    /// GPUs for a new pod: none on a node that is cordoned or not Ready. `None` if the pods are unknown.
     fn free(&self) -> Option<Amounts> {
         let allocated = self.allocated.as_ref()?;
         let takes_pods = self.ready && !self.cordoned;
@@ -280,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_that_takes_no_pods_has_no_free_gpus() {
+    fn a_cordoned_or_not_ready_node_has_no_free_gpus() {
         let amounts = |count: u64| Amounts::from([(GPU_RESOURCE.to_owned(), count)]);
         let node = |ready, cordoned, allocated| GpuNode {
             ready,

@@ -1,6 +1,5 @@
-//! The tools: one file each, the same for an MCP host and for the command line. A tool does not know which of the two called.
+//! The tools, one file each. They are the same for an MCP host and for the command line.
 
-mod operator_action;
 pub mod analyze_xid_errors;
 pub mod args;
 pub mod describe_gpu_node;
@@ -13,12 +12,13 @@ pub mod get_pod_gpu_allocation;
 pub mod inspect_topology;
 pub mod kill_gpu_process;
 pub mod list_gpu_nodes;
+mod operator_action;
 pub mod registry;
 pub mod reset_gpu;
 pub mod snapshot_ecc;
 pub mod tool;
 
-pub(crate) use operator_action::MAX_ACTION_TIME;
 pub use args::{FleetArgs, NodeArgs};
+pub(crate) use operator_action::MAX_ACTION_TIME;
 pub use registry::all;
 pub use tool::{Entry, Rendered, Tool};

@@ -1,6 +1,6 @@
-//! What both tools of operator mode do: look at the node, plan, get consent, write the audit log, act.
+//! The common steps of the tools of operator mode: check the node, make a plan, get consent, write the audit log, act.
 //!
-//! A tool says what it would do (a [`OperatorAction`]); everything that makes doing it safe is here, once.
+//! A tool describes its action as an [`OperatorAction`]. The safety checks are here, once for all actions.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use syringe_core::text::clean;
 
 use crate::call::Call;
 use crate::consent;
-use crate::consent::{ConsentAnswer, Bearer, LIFETIME, Pending};
+use crate::consent::{Bearer, ConsentAnswer, LIFETIME, Pending};
 use crate::error::Failure;
 use crate::kubernetes::read::nodes;
 use crate::kubernetes::{Connection, IN_CLUSTER};
@@ -23,34 +23,34 @@ use crate::reading::probe_note::ProbeNote;
 use crate::reading::read_node::KEPT_FOR_REMOVAL;
 use crate::settings::{Mode, Settings};
 
-/// Longest that an action's pod may live: deploy/admission-policy.yaml admits none that lives longer than 15 minutes.
+/// Maximum lifetime of the pod of an action. deploy/admission-policy.yaml allows at most 15 minutes.
 pub(crate) const MAX_ACTION_TIME: Duration = Duration::from_secs(840);
 
-/// The answer of a tool that changes something. `T` is what the node reports of it.
+/// The answer of a tool that changes a node. `T` is the report of the node.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ActionAnswer<T> {
-    /// `awaiting_consent` (nothing was done: see `terminal_command` or `token`), `declined`, `refused`, or what became of the
+    /// `awaiting_consent` (nothing was done: see `terminal_command` or `token`), `declined`, `refused`, or the outcome of the
     /// action.
     pub outcome: String,
     /// One or two sentences.
     pub summary: String,
-    /// What was to be done, in plain words: to be shown to the user.
+    /// The plan in plain words, to be shown to the user.
     pub plan: String,
-    /// What the user types in a terminal of their own to see the plan again and carry it out.
+    /// Command that the user runs in a terminal to see the plan again and carry it out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub terminal_command: Option<String>,
-    /// Bring it with the same arguments in a second call, once the user has agreed to the plan. Good once.
+    /// Pass it with the same arguments in a second call after the user agreed to the plan. Valid once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// How long the token is good.
+    /// How long the token is valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_valid_seconds: Option<u64>,
     /// Who agreed, and how.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consent: Option<String>,
-    /// What the node reports: before and after.
+    /// The report of the node: before and after.
     pub action: Option<T>,
-    /// The probe that brought the report.
+    /// The probe that returned the report.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeNote>,
     /// Whether it was done.
@@ -59,38 +59,38 @@ pub struct ActionAnswer<T> {
     pub(super) is_done: bool,
 }
 
-/// Something to be done on a node.
+/// An action on a node.
 pub(super) trait OperatorAction: Sync {
-    /// What the node reports of it.
+    /// The report of the node about the action.
     type Done: Clone + Send;
     /// Name of the tool.
     const TOOL: &'static str;
 
-    /// The node, the context and the token that the caller gave.
+    /// The node, the context and the token of the call.
     fn target(&self) -> Target<'_>;
-    /// The arguments that consent is bound to: all but those of [`Self::target`].
+    /// The arguments that the consent is bound to: all except those of [`Self::target`].
     fn arguments(&self) -> Value;
-    /// What is to be done in one line, of the arguments alone: it goes into the pod's annotations.
+    /// The action in one line, only from the arguments: it becomes an annotation of the pod.
     fn headline(&self) -> String;
-    /// Refuses arguments that make no sense, before anything is created.
+    /// Rejects invalid arguments before anything is created.
     fn validate(&self) -> Result<(), Failure>;
-    /// Words after `node-probe --operator`.
+    /// Arguments after `node-probe --operator`.
     fn words(&self, call: &Call, kubernetes: &Node) -> Vec<String>;
     /// Time for the action on the node.
     fn time(&self) -> Duration;
-    /// The node's report, if it is of this action.
+    /// The report of the node, if it is about this action.
     fn of(action: Action) -> Option<Self::Done>;
-    /// Word and sentence for what the node reports.
+    /// Outcome and sentence for the report of the node.
     fn outcome(&self, done: &Self::Done) -> (String, String);
-    /// Whether the planned action may be asked for.
+    /// Whether the plan may be shown for consent.
     fn is_clear(done: &Self::Done) -> bool;
-    /// Whether what was asked for is so now.
+    /// Whether the action was done.
     fn is_done(done: &Self::Done) -> bool;
     /// The plan in plain words.
     fn plan(&self, call: &Call, connection: &Connection, done: &Self::Done) -> impl Future<Output = String> + Send;
 }
 
-/// Where a action is to be done.
+/// The target of an action.
 pub(super) struct Target<'a> {
     pub(super) node_name: &'a str,
     pub(super) context: Option<&'a str>,
@@ -107,8 +107,8 @@ struct AgreedPlan {
 pub(super) async fn run<D: OperatorAction>(call: &Call, action: &D) -> Result<ActionAnswer<D::Done>, Failure> {
     let Target { node_name, context, token } = action.target();
     if call.settings.mode != Mode::Operator {
-        let why = "this launcher is read-only";
-        return Err(Failure::new(format!("Running {}", D::TOOL), why, "Start it with --mode operator."));
+        let why = "gpu-syringe is in read-only mode";
+        return Err(Failure::new(format!("Running {}", D::TOOL), why, "Start gpu-syringe with --mode operator."));
     }
     action.validate()?;
     let what = format!("Looking at node {}", clean(node_name, 253));
@@ -126,24 +126,24 @@ pub(super) async fn run<D: OperatorAction>(call: &Call, action: &D) -> Result<Ac
             Err(answer) => return Ok(*answer),
         },
     };
-    // Whoever takes the call back while the question is open has said no, whatever the answer to it.
+    // A call that is cancelled while the question is open counts as declined, whatever the answer is.
     if call.cancel.is_cancelled() {
         return Ok(session.declined(agreed.plan, "the call was cancelled", None));
     }
-    // While the question was open the node may have become another: no longer Ready, or no longer cordoned.
+    // The node may have changed while the question was open: no longer Ready, or no longer cordoned.
     session.kubernetes = ready(call, &connection, node_name).await?;
     session.act(agreed).await
 }
 
-/// Refuses another API server than the one that was named.
+/// Refuses an API server that is not the one of `--server`.
 fn meant(call: &Call, connection: &Connection, tool: &str) -> Result<(), Failure> {
     let Some(server) = call.server.as_deref().filter(|server| *server != connection.address()) else { return Ok(()) };
     let why =
-        format!("context {} leads to {}, not to {}", connection.context, connection.address(), clean(server, 300));
-    Err(Failure::new(format!("Running {tool}"), why, "Look at the kubeconfig, and ask for a new plan."))
+        format!("context {} uses API server {}, not {}", connection.context, connection.address(), clean(server, 300));
+    Err(Failure::new(format!("Running {tool}"), why, "Check the kubeconfig, and request a new plan."))
 }
 
-/// The node as it is now; refused where it could not be acted on.
+/// Reads the node. Fails if no action is possible on it.
 async fn ready(call: &Call, connection: &Connection, name: &str) -> Result<Node, Failure> {
     let node = nodes::read(connection, name).await?;
     call.settings.may_probe(&node)?;
@@ -161,25 +161,21 @@ struct ActionSession<'a, D> {
 }
 
 impl<D: OperatorAction> ActionSession<'_, D> {
-    /// The consent that the call brings: a token, or the answer of the host's user.
-    #[expect(clippy::type_complexity, reason = "nothing brought; or agreed, or declined")]
+    /// The consent in the call: a token, or the answer of the host's user.
+    #[expect(clippy::type_complexity, reason = "no consent in the call; or agreed, or declined")]
     fn brought(&self, token: Option<&str>) -> Result<Option<Result<AgreedPlan, ActionAnswer<D::Done>>>, Failure> {
         let answer = self.call.consent.answer();
         let Some(token) = answer.map(|answer| answer.token.as_str()).or(token) else { return Ok(None) };
         let bearer = if answer.is_some() { Bearer::Host } else { Bearer::Model };
         let redeemed = match bearer {
             Bearer::Model if !self.call.settings.token_to_model => {
-                Err("this launcher takes no token from a model (--token-to-model is not set)".to_owned())
+                Err("tokens from a model are not accepted (--token-to-model is not set)".to_owned())
             }
             _ => self.call.consent.tokens().redeem(token, &consent::borne(bearer, &self.content)),
         };
         let granted = redeemed.map_err(|why| {
             self.record(String::new()).refused(&why);
-            Failure::new(
-                format!("Running {}", D::TOOL),
-                why,
-                "Call again without a token: the answer has a new plan, and what the user can do with it.",
-            )
+            Failure::new(format!("Running {}", D::TOOL), why, "Call again without a token to get a new plan.")
         })?;
         Ok(Some(match answer {
             Some(answer) if !answer.accepted => Err(self.declined(granted.plan, "the user declined", None)),
@@ -188,7 +184,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         }))
     }
 
-    /// Plans on the node, and asks whoever can be asked.
+    /// Makes the plan on the node, and asks for consent.
     async fn ask(&self) -> Result<Result<AgreedPlan, Box<ActionAnswer<D::Done>>>, Failure> {
         let consent = &self.call.consent;
         let (done, note) = self.look().await?;
@@ -222,8 +218,8 @@ impl<D: OperatorAction> ActionSession<'_, D> {
                 return Ok(Err(Box::new(ActionAnswer {
                     outcome: "awaiting_consent".to_owned(),
                     summary:
-                        "Nothing was done: this host cannot ask its user. Show the plan and terminal_command to the \
-                              user, who runs that command in their own terminal if they agree."
+                        "Nothing was done: this host cannot ask its user. Show plan and terminal_command to the user, who can run that \
+                         command in a terminal to confirm."
                             .to_owned(),
                     terminal_command: Some(self.terminal_command()),
                     ..answer
@@ -235,9 +231,9 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         let token = consent
             .tokens()
             .give(consent::borne(bearer, &self.content), &plan)
-            .map_err(|why| Failure::new("Making a token", why, "Run the command in a terminal instead."))?;
+            .map_err(|why| Failure::new("Creating a token", why, "Run the command in a terminal instead."))?;
         if asked == ConsentAnswer::Later {
-            consent.leave(Pending { token: token.clone(), plan });
+            consent.set_pending(Pending { token: token.clone(), plan });
         }
         Ok(Err(Box::new(ActionAnswer {
             outcome: "awaiting_consent".to_owned(),
@@ -253,15 +249,15 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         })))
     }
 
-    /// The command that does the same from the user's own terminal.
+    /// The command that does the same in a terminal.
     fn terminal_command(&self) -> String {
         let Call { settings, contexts, .. } = self.call;
         let Connection { context, .. } = self.connection;
         let mut settings = Settings::clone(settings);
-        // Only the context that the plan is about; a service account has none.
+        // Only the context of the plan; a service account has none.
         settings.context = Some(context.clone()).filter(|context| context != IN_CLUSTER);
         settings.allow_context.clear();
-        // The built-in cluster has another address each time it is started.
+        // The demo cluster has another address after each start.
         let server = Some(self.connection.address()).filter(|_| !settings.demo);
         let kubeconfig = contexts.of_environment();
         let node = self.action.target().node_name;
@@ -272,7 +268,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         ActionNote { arguments: self.action.arguments(), plan, headline: self.action.headline(), consent }
     }
 
-    /// The record of what was not begun.
+    /// The audit record of an action that was not started.
     fn record(&self, plan: String) -> Record {
         let request = self.request(Vec::new(), Duration::ZERO);
         let audit = std::sync::Arc::new(self.call.prober.audit().clone());
@@ -308,7 +304,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
             .collect()
     }
 
-    /// What would be done, as the node sees it now.
+    /// The plan, from the current state of the node.
     async fn look(&self) -> Result<(D::Done, ProbeNote), Failure> {
         let deadline = self.call.left().saturating_sub(KEPT_FOR_REMOVAL);
         let request = self.request(self.command(&["--plan"]), deadline);
@@ -317,7 +313,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         self.read(probed)
     }
 
-    /// Does it.
+    /// Runs the action.
     async fn act(&self, agreed: AgreedPlan) -> Result<ActionAnswer<D::Done>, Failure> {
         let AgreedPlan { plan, how } = agreed;
         let id = random_suffix();
@@ -354,14 +350,14 @@ impl<D: OperatorAction> ActionSession<'_, D> {
             None => Err(Failure::new(
                 what,
                 "the probe did not report the action",
-                "The probe's image may be older than this launcher: name a newer one with --image.",
+                "The image of the probe may be older than this gpu-syringe: use a newer one with --image.",
             )
             .leaving(probed.left_behind)),
         }
     }
 }
 
-/// Refuses what is no UUID of a whole GPU.
+/// Rejects a text that is not the UUID of a whole GPU.
 pub(super) fn whole_gpu(tool: &str, uuid: &str) -> Result<(), Failure> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     if uuid.starts_with("GPU-") && uuid.len() <= 80 && uuid.bytes().all(plain) {
@@ -370,12 +366,12 @@ pub(super) fn whole_gpu(tool: &str, uuid: &str) -> Result<(), Failure> {
     let uuid = clean(uuid, 80);
     Err(Failure::new(
         format!("The arguments of {tool}"),
-        format!("'{uuid}' is no UUID of a GPU"),
-        "Take the exact UUID (GPU-…) from get_gpu_inventory: an index changes when a GPU is lost.",
+        format!("'{uuid}' is not the UUID of a GPU"),
+        "Use the UUID (GPU-…) from get_gpu_inventory: an index changes when a GPU is lost.",
     ))
 }
 
-/// An answer for a person.
+/// The answer as text.
 pub(super) fn text<T>(answer: &ActionAnswer<T>) -> String {
     let ActionAnswer { outcome, summary, plan, terminal_command, consent, probe, .. } = answer;
     let mut text = format!("{}  {summary}\n\n{plan}\n", outcome.to_uppercase().replace('_', " "));

@@ -1,4 +1,4 @@
-//! The tools of this launcher.
+//! The list of all tools.
 
 use crate::settings::Mode;
 use crate::tools::tool::Entry;
@@ -8,8 +8,8 @@ use crate::tools::{
     snapshot_ecc,
 };
 
-/// Every tool that this launcher offers, in the order in which they are listed. Tools that change something exist in
-/// operator mode only.
+/// Every tool of this mode, in the order of the list. Tools that change a node exist only in
+/// operator mode.
 pub fn all(mode: Mode) -> Vec<Entry> {
     let mut tools = vec![
         Entry::of::<list_gpu_nodes::ListGpuNodes>(),

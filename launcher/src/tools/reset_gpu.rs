@@ -18,7 +18,7 @@ use crate::tools::operator_action;
 use crate::tools::operator_action::{ActionAnswer, OperatorAction, Target};
 use crate::tools::tool::Tool;
 
-/// nvidia-smi may take 5 minutes for the reset and 2 for persistence mode; the looks before and after take the rest.
+/// nvidia-smi may take 5 minutes for the reset and 2 for persistence mode. The rest is for the checks before and after.
 const TIME: Duration = Duration::from_secs(480);
 
 /// The tool.
@@ -36,7 +36,7 @@ pub struct ResetArgs {
     #[arg(long, value_name = "UUID")]
     #[schemars(length(min = 5, max = 80))]
     pub gpu: String,
-    /// Token of a plan of this tool, where it gave one
+    /// Token from an earlier answer of this tool
     #[arg(skip)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
@@ -49,10 +49,10 @@ pub struct ResetArgs {
 impl Tool for ResetGpu {
     const NAME: &'static str = "reset_gpu";
     const TITLE: &'static str = "Reset a GPU";
-    const DESCRIPTION: &'static str = "Resets one GPU of a cordoned node by the driver's own means, and verifies it. Refused, with everything \
-        that is in the way, while processes or pods have it, with MIG instances, with NVLink groups that must go together, or \
-        when only a reboot helps. The user is asked first; where the host cannot ask, the answer has a plan and \
-        terminal_command: show both to the user. Takes up to some minutes.";
+    const DESCRIPTION: &'static str = "Resets one GPU of a cordoned node with nvidia-smi, and verifies the result. Refused, with all reasons, while \
+        processes or pods use it, with MIG instances, with NVLink groups that must be reset together, or when only a reboot \
+        helps. The user is asked first; if the host cannot ask, the answer has plan and terminal_command: show both to the \
+        user. Can take some minutes.";
     const PROBES: bool = true;
     const DESTRUCTIVE: bool = true;
     type Args = ResetArgs;

@@ -1,4 +1,4 @@
-//! `snapshot_ecc`: memory errors and repairs of the GPUs of a node.
+//! `snapshot_ecc`: memory errors, row remaps and retired pages of the GPUs of a node.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -17,7 +17,7 @@ use crate::variant_name::variant_name;
 /// The tool.
 pub struct SnapshotEcc;
 
-/// Its section.
+/// The section of this tool.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct EccSection {
     /// Memory health of every GPU.
@@ -27,8 +27,8 @@ pub struct EccSection {
 impl Tool for SnapshotEcc {
     const NAME: &'static str = "snapshot_ecc";
     const TITLE: &'static str = "GPU memory errors of a node";
-    const DESCRIPTION: &'static str = "Memory errors and repairs of a node's GPUs: ECC since driver load and in the board's life, SRAM \
-        threshold, row remapping with spare rows left, retired pages, and the recovery action that the driver recommends.";
+    const DESCRIPTION: &'static str = "Memory errors and repairs of a node's GPUs: ECC errors since driver load and over the board's \
+        lifetime, SRAM threshold, row remapping with spare rows left, retired pages, and the recovery action that the driver recommends.";
     const PROBES: bool = true;
     type Args = NodeArgs;
     type Answer = Answer<EccSection>;

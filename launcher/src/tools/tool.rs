@@ -1,4 +1,4 @@
-//! What a tool is: typed arguments, an answer with a schema, a text for a terminal.
+//! The trait of a tool: typed arguments, an answer with a schema, a text for a terminal.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -15,41 +15,41 @@ use crate::quoted;
 
 /// One tool.
 pub trait Tool: Send + Sync + 'static {
-    /// Name in MCP; with dashes it is the command.
+    /// Name in MCP. The command has dashes in place of underscores.
     const NAME: &'static str;
-    /// For people.
+    /// Title for people.
     const TITLE: &'static str;
-    /// For models: what it answers, and when to use it.
+    /// Description for models: what it answers, and when to use it.
     const DESCRIPTION: &'static str;
-    /// Whether a pod is created for it. Such a tool does not claim to be read-only.
+    /// Whether it creates a pod. Such a tool is not marked as read-only.
     const PROBES: bool;
-    /// Whether it changes something. Such a tool exists in operator mode alone.
+    /// Whether it changes a node. Such a tool exists only in operator mode.
     const DESTRUCTIVE: bool = false;
     /// Arguments, all validated before anything is created.
     type Args: DeserializeOwned + Serialize + JsonSchema + Send;
     /// The answer.
     type Answer: Serialize + JsonSchema + Send;
 
-    /// Answers.
+    /// Runs the tool.
     fn call(call: Call, args: Self::Args) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
 
-    /// The answer for a person at a terminal.
+    /// The answer as text for a terminal.
     fn table(answer: &Self::Answer) -> String;
 
-    /// Whether what was asked for was done. An action can be answered and not done.
+    /// Whether the request was done. An action can have an answer without being done.
     fn is_done(_: &Self::Answer) -> bool {
         true
     }
 }
 
-/// An answer in both of its forms.
+/// An answer in both formats.
 #[derive(Clone, Debug)]
 pub struct Rendered {
-    /// As it goes to a model or into a pipe.
+    /// JSON, for a model or a pipe.
     pub json: Value,
-    /// As it goes to a terminal.
+    /// Text, for a terminal.
     pub table: String,
-    /// Whether what was asked for was done: the exit code of a command.
+    /// Whether the request was done: the exit code of a command.
     pub is_done: bool,
 }
 
@@ -57,13 +57,13 @@ pub struct Rendered {
 pub struct Entry {
     /// Name in MCP.
     pub name: &'static str,
-    /// For people.
+    /// Title for people.
     pub title: &'static str,
-    /// For models.
+    /// Description for models.
     pub description: &'static str,
     /// Whether a pod is created.
     pub probes: bool,
-    /// Whether it changes something.
+    /// Whether it changes a node.
     pub destructive: bool,
     /// JSON Schema of the arguments.
     pub input_schema: fn() -> Value,

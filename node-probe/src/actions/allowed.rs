@@ -1,10 +1,10 @@
-//! Whether a probe may act at all.
+//! Whether this probe is allowed to act.
 //!
-//! Whoever may exec into a container chooses the words of a command, so `--operator` alone proves nothing. What he cannot choose
-//! is the container's main process: it stands in the pod, which the admission policy looks at. So in the probe's container an
-//! action needs a main process that was started with `--operator`, too. On the node itself whoever runs this is root there.
+//! A user with exec rights chooses the arguments of a command, so `--operator` alone proves nothing. The user cannot choose
+//! the main process of the container: it is part of the pod, which the admission policy checks. So in the container of the probe an
+//! action also needs a main process that was started with `--operator`. On the node itself, the user is root already.
 //!
-//! Limits: this says that the pod was made for actions, not who asks now. Who may exec `--operator` is the policy's matter.
+//! Limits: this shows that the pod was created for actions, not who calls now. The policy decides who may exec `--operator`.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,10 +14,10 @@ use syringe_core::facts::action::Obstacle;
 
 use crate::{files, host, pid_namespace};
 
-/// The word that a main process must have.
+/// The argument that the main process must have.
 const OPERATOR: &[u8] = b"--operator";
 
-/// `None`: it may. Else why not.
+/// The reason why the probe must not act; `None` if it may.
 pub(super) fn refusal() -> Option<Obstacle> {
     refusal_in(Path::new("/proc"), std::process::id())
 }
@@ -29,7 +29,7 @@ fn refusal_in(proc: &Path, ours: u32) -> Option<Obstacle> {
     if mounts(1).as_ref() == Some(&own_mounts) && pid_namespace::is_initial(proc) {
         return None;
     }
-    // The oldest process with our mounts: those of a container begin with its main process, and end with it.
+    // The oldest process in the same mount namespace is the main process of the container.
     let started = |pid: u32| host::read_stat(proc, pid)?.start_ticks;
     let pids = files::pids(proc).unwrap_or_default();
     let in_container = pids.into_iter().filter(|pid| mounts(*pid).as_ref() == Some(&own_mounts));
@@ -40,13 +40,13 @@ fn refusal_in(proc: &Path, ours: u32) -> Option<Obstacle> {
     let (Some(of_main), Some(of_us)) = (program(main), program(ours)) else {
         return Some(unknown("what its main process runs cannot be read"));
     };
-    // An image of others, that the probe was carried into: its shell can do anything, with the probe or without.
+    // Another image, into which the probe was uploaded: its shell can do the same without the probe.
     let is_allowed = of_main != of_us || words.split(|byte| *byte == 0).any(|word| word == OPERATOR);
     (!is_allowed).then(|| {
         Obstacle::new(
             "not_for_actions",
             format!("this container was not started for actions: its main process, {main}, has no --operator"),
-            "Let gpu-syringe --mode operator make the pod, or run node-probe --operator on the node itself.",
+            "Use gpu-syringe --mode operator to create the pod, or run node-probe --operator on the node itself.",
         )
     })
 }
@@ -54,7 +54,7 @@ fn refusal_in(proc: &Path, ours: u32) -> Option<Obstacle> {
 fn unknown(why: &str) -> Obstacle {
     Obstacle::new(
         "not_for_actions",
-        format!("whether this container was started for actions cannot be told: {why}"),
+        format!("cannot determine whether this container was started for actions: {why}"),
         "Run node-probe --operator on the node itself, as root.",
     )
 }
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_hold_that_an_exec_starts_changes_nothing() {
+    fn a_second_hold_started_by_exec_changes_nothing() {
         let fake = (800, 150, PROBE, "node-probe hold --operator");
         let first = (850, 100, PROBE, "node-probe hold");
         assert!(container(INITIAL, "mnt:[1]", &[first, fake, ACT]).expect("refused").contains("850"));
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn in_an_image_of_others_and_on_the_node_itself_it_may() {
+    fn actions_are_allowed_in_other_images_and_on_the_node_itself() {
         assert_eq!(container(INITIAL, "mnt:[1]", &[(700, 100, "bin/sh", "sleep 90"), ACT]), None);
         assert_eq!(container(INITIAL, "mnt:[7]", &[(1, 0, "bin/sh", "init"), (900, 9, PROBE, "node-probe")]), None);
         // Its own process 1: that is a container.
@@ -122,9 +122,9 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_is_refused() {
+    fn an_unknown_main_process_is_refused() {
         let tree = Tree::new();
         tree.folder("proc");
-        assert!(refusal_in(&tree.path().join("proc"), 900).expect("refused").why.contains("cannot be told"));
+        assert!(refusal_in(&tree.path().join("proc"), 900).expect("refused").why.contains("cannot determine"));
     }
 }

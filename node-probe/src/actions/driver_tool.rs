@@ -1,4 +1,4 @@
-//! The host's own `nvidia-smi`, run where the driver is installed. Imitating it is no option: NVML has no public reset, and
+//! Runs the `nvidia-smi` of the host where the driver is installed. There is no alternative: NVML has no public reset, and
 //! a write to the PCI `reset` file under a bound driver loses the GPU.
 //!
 //! ```text
@@ -22,7 +22,7 @@ use crate::paths::{Owner, Paths};
 use crate::task::{DriverTool, Job, Task};
 use crate::{host, trusted};
 
-/// Where nvidia-smi is below a root, and the folder of libraries that must be named for it.
+/// Paths of nvidia-smi below a root, each with the library folder that it needs in LD_LIBRARY_PATH.
 const PROGRAMS: [(&str, Option<&str>); 6] = [
     ("usr/bin/nvidia-smi", None),
     ("usr/local/bin/nvidia-smi", None),
@@ -33,11 +33,11 @@ const PROGRAMS: [(&str, Option<&str>); 6] = [
     // NixOS.
     ("run/current-system/sw/bin/nvidia-smi", None),
 ];
-/// Pause between two looks at a child.
+/// Pause between two checks of a child.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Output that is kept of a command.
+/// Maximum output of a command that is kept.
 const MAX_SAID: usize = 600;
-/// Time to read the rest of the output once the program has ended: a grandchild might hold the pipe.
+/// Time to read the rest of the output after the program has ended: a grandchild may keep the pipe open.
 const OUTPUT_TIME: Duration = Duration::from_secs(1);
 
 /// How a command ended.
@@ -54,7 +54,7 @@ pub(super) enum End {
 /// An installed driver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct DriverRoot {
-    /// The host's root, and where the driver's is below it.
+    /// The root of the host, and the path of the driver's root below it.
     host: PathBuf,
     below: String,
     /// The root, as this process sees it.
@@ -62,12 +62,12 @@ pub(super) struct DriverRoot {
     /// The program, as seen below the root.
     program: PathBuf,
     library_path: Option<&'static str>,
-    /// Whether the root must be changed for it. Not in a saved file tree, and not where the root is our own.
+    /// Whether the root directory must be changed. Not in a saved file tree, and not if it is already the root.
     change_root: bool,
 }
 
 impl DriverRoot {
-    /// Finds an nvidia-smi that nobody but root could have put there. `saved_tree`: the paths are below a directory that only
+    /// Finds an nvidia-smi that only root can have installed. `saved_tree`: the paths are below a directory that only
     /// looks like a machine.
     pub(super) fn find(paths: &Paths, saved_tree: bool) -> Result<Self, Obstacle> {
         let roots = if paths.owner == Owner::Node { &host::DRIVER_ROOTS[..] } else { &[] };
@@ -102,10 +102,10 @@ impl DriverRoot {
         self.root.join(self.program.strip_prefix("/").unwrap_or(&self.program))
     }
 
-    /// Runs one job. When it does not end within `time` nothing is done to it: a reset that is cut in its middle is worse
-    /// than one that takes long. It goes on for as long as the probe's container does, which is not in our hands.
+    /// Runs one job. It is not interrupted if it does not end within `time`: an interrupted reset is worse
+    /// than a slow one. It continues while the container of the probe exists.
     ///
-    /// The program holds `lock` open, too: while it runs, nobody else gets it.
+    /// The program also holds `lock` open, so that nobody else gets the lock while it runs.
     pub(super) fn run(&self, job: Job, gpu: &str, time: Duration, lock: &File) -> (StepDone, End) {
         let started = Instant::now();
         let command = format!("nvidia-smi {}", job.arguments(gpu).join(" "));
@@ -137,7 +137,7 @@ impl DriverRoot {
             command
         };
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        // For this one child alone.
+        // Only for this child.
         let inherit = |flags| rustix::io::fcntl_setfd(lock, flags);
         inherit(rustix::io::FdFlags::empty())?;
         let child = command.spawn();
@@ -146,7 +146,7 @@ impl DriverRoot {
     }
 }
 
-/// Nothing of the probe's environment means anything to the driver's tool.
+/// Sets a minimal environment, independent of the environment of the probe.
 fn set_environment(command: &mut Command, library_path: Option<&str>) {
     command.env_clear().env("LC_ALL", "C").env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     if let Some(folder) = library_path {
@@ -154,7 +154,7 @@ fn set_environment(command: &mut Command, library_path: Option<&str>) {
     }
 }
 
-/// Exit code and words of a child; no code when it did not end in time.
+/// Exit code and output of a child; no exit code if it did not end in time.
 fn outcome(mut child: Child, time: Duration) -> (Option<i32>, String) {
     let end = Instant::now() + time;
     let (sender, pieces) = channel();
@@ -162,7 +162,7 @@ fn outcome(mut child: Child, time: Duration) -> (Option<i32>, String) {
         [child.stdout.take().map(|out| Box::new(out) as _), child.stderr.take().map(|out| Box::new(out) as _)];
     for mut output in outputs.into_iter().flatten() {
         let sender = sender.clone();
-        // Read to the end, so that a program that says much is not stopped by a full pipe; the beginning is kept.
+        // Read to the end, so that a full pipe does not block the program. Only the beginning is kept.
         thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(length @ 1..) = output.read(&mut buffer) {
@@ -173,7 +173,7 @@ fn outcome(mut child: Child, time: Duration) -> (Option<i32>, String) {
     drop(sender);
     let code = loop {
         match child.try_wait() {
-            // Ended by a signal: no code of its own; the shells' way to say it.
+            // Ended by a signal, without an exit code: 128, as in a shell.
             Ok(Some(status)) => break Some(status.code().unwrap_or(128)),
             Ok(None) if Instant::now() < end => thread::sleep(PAUSE),
             Ok(None) | Err(_) => break None,
@@ -189,10 +189,10 @@ fn outcome(mut child: Child, time: Duration) -> (Option<i32>, String) {
     (code, said)
 }
 
-/// Becomes the driver's tool below its root. Returns only when that failed, with the reason.
+/// Replaces this process by nvidia-smi below its root. Returns only if that fails, with the error.
 pub(crate) fn replace_process(tool: &DriverTool) -> std::io::Error {
     let DriverTool { host, below, program, library_path, gpu, job } = tool;
-    // The same look again: between the first one and this nobody can have put another folder in its place.
+    // Check again, so that nobody can have replaced the folder since the first check.
     let root = match trusted::root_below(host, below) {
         Ok(root) => root,
         Err(distrust) => return io::Error::other(distrust.to_string()),

@@ -1,5 +1,5 @@
-//! One GPU as an action needs it: which it is, who is on it, how much memory is in use. From NVML, which may hang: it is
-//! asked by a process of its own, and what does not come in time is not known.
+//! The facts about one GPU that an action needs: identity, processes, memory in use. They come from NVML, which may hang: it is
+//! called in a separate process, and values that do not arrive in time are unknown.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::nvml::{Answer, GpuState, NvmlProcess};
 use crate::paths::Paths;
 use crate::task::Questions;
 
-/// Time for the process that asks NVML to end once it is told to.
+/// Time for the NVML process to end after it is killed.
 const END_TIME: Duration = Duration::from_millis(200);
 
-/// A GPU at one moment.
+/// The state of a GPU at one moment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct GpuView {
     /// NVML index.
@@ -29,11 +29,11 @@ pub(super) struct GpuView {
     pub(super) memory_used: Option<u64>,
     /// NVML's lists for this GPU.
     pub(super) uses: Vec<(u32, GpuUse)>,
-    /// Why NVML says nothing.
+    /// Why NVML gives no facts.
     pub(super) problem: Option<Problem>,
 }
 
-/// Looks at GPUs by their UUID.
+/// Reads GPUs by their UUID.
 #[derive(Clone, Debug)]
 pub(super) struct GpuReader {
     pub(super) paths: Paths,
@@ -42,8 +42,8 @@ pub(super) struct GpuReader {
 }
 
 impl GpuReader {
-    /// The GPU of this UUID; `None`: neither NVML nor the kernel module has such a GPU. Where NVML does not answer, or has
-    /// lost the GPU, the kernel module's own files still tell the device file.
+    /// The GPU with this UUID; `None` if neither NVML nor the kernel module has such a GPU. If NVML does not answer, or has
+    /// lost the GPU, the files of the kernel module still name the device file.
     pub(super) fn read(&self, uuid: &str) -> Option<GpuView> {
         let problem = match self.ask(uuid) {
             Ok(Some(GpuState { index, minor, memory_used, uses, problem })) => {
@@ -53,7 +53,7 @@ impl GpuReader {
             Ok(None) => None,
             Err(problem) => Some(problem),
         };
-        // A GPU that NVML lost, or all of them where it does not answer.
+        // A GPU that NVML lost, or all GPUs if NVML does not answer.
         let minor = host::gpu_minor(&self.paths, uuid);
         let known = minor.is_some() || problem.is_some();
         known.then(|| GpuView { minor, problem: Some(problem.unwrap_or_else(unlisted)), ..GpuView::default() })
@@ -87,8 +87,7 @@ impl GpuReader {
         Problem {
             what: "NVML".into(),
             why: format!("NVML did not answer within {:.1} s{inside}", self.time.as_secs_f32()),
-            next_step: "A GPU or driver that hangs blocks its readers; a reboot of the node is the usual way out."
-                .into(),
+            next_step: "A GPU or driver that hangs blocks every reader. Reboot the node.".into(),
             gpu: None,
             code: "timeout".into(),
         }
@@ -98,7 +97,7 @@ impl GpuReader {
 fn unlisted() -> Problem {
     Problem {
         what: "NVML".into(),
-        why: "NVML does not list this GPU, the kernel module does: it is lost".into(),
+        why: "NVML does not list this GPU, but the kernel module does: the GPU is lost".into(),
         next_step: "Drain the node and reboot it.".into(),
         gpu: None,
         code: syringe_core::nvml_codes::GPU_LOST.into(),

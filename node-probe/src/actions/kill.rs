@@ -1,7 +1,7 @@
-//! Ends one process on one GPU, and no other: the process is opened before it is checked and signalled through what was
-//! opened, so a number that the kernel gives to somebody else in between leads nowhere.
+//! Ends one process on one GPU. The process is opened (pidfd) before it is checked, and signalled through the
+//! pidfd, so that a recycled process ID is never signalled.
 //!
-//! Needs a kernel that has `pidfd_open` (Linux 5.3). On older ones nothing is done: by number alone the wrong process may die.
+//! Needs a kernel with `pidfd_open` (Linux 5.3). On older kernels nothing is done, because a signal by number may hit another process.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -12,27 +12,29 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::time::Timespec;
+use syringe_core::diagnosis::{self, Stuck};
 use syringe_core::facts::action::{Action, KillAction, KillOutcome, Obstacle};
+use syringe_core::facts::processes::{GpuProcess, Processes};
 use syringe_core::operator::protected::{self, Candidate};
-use syringe_core::report::Report;
+use syringe_core::report::{Report, Section, Sections};
 
 use super::gpu_view::{GpuReader, GpuView};
 use super::request::KillRequest;
 use crate::host::{self, Stat};
 use crate::paths::Paths;
 use crate::request::Request;
-use crate::{files, pid_namespace};
+use crate::{files, kernel_log, pid_namespace};
 
-/// How long a process may take to end after SIGKILL. One that is left then hangs inside the kernel.
+/// Time for a process to end after SIGKILL. A process that remains hangs in the kernel.
 const AFTER_SIGKILL: Duration = Duration::from_secs(10);
-/// How long the driver may take to give the memory of an ended process back: one or two seconds is usual.
+/// Time for the driver to free the memory of an ended process, usually one or two seconds.
 const MEMORY_TIME: Duration = Duration::from_secs(3);
-/// Pause between two looks at it.
+/// Pause between two checks of the memory.
 const MEMORY_PAUSE: Duration = Duration::from_millis(250);
-/// Depth of ancestors that are followed: a chain that is longer is a mistake in reading.
+/// Maximum depth of ancestors. A longer chain is a read error.
 const MAX_ANCESTORS: usize = 64;
 
-/// Runs the order and reports it.
+/// Runs the kill request and reports the result.
 pub(super) fn run(order: &KillRequest, request: &Request) -> Report {
     let started = Instant::now();
     let taken_at = Timestamp::now();
@@ -62,18 +64,18 @@ fn kill(order: &KillRequest, gpu_reader: &GpuReader) -> KillAction {
     }
 }
 
-/// A process that is open: it keeps its identity, whatever becomes of its number.
+/// An open process (pidfd). It stays the same process even if its ID is recycled.
 struct Target {
     process: OwnedFd,
 }
 
-/// A target that may be ended.
+/// A target that passed all checks.
 struct Checked {
     target: Target,
     action: KillAction,
 }
 
-/// What ends an order early.
+/// The result of a request that ends early.
 type Early = Box<KillAction>;
 
 fn blank(order: &KillRequest) -> KillAction {
@@ -86,12 +88,12 @@ fn refuse(action: KillAction, code: &str, why: impl Into<String>, next_step: &st
     Box::new(KillAction { outcome: KillOutcome::Refused, refusal, ..action })
 }
 
-/// The GPU that the order names. An order for a GPU that this node does not have is meant for another node, where the
-/// number is another process.
+/// The GPU of the request. A GPU that this node does not have is on another node, where the
+/// process ID means another process.
 fn gpu(order: &KillRequest, gpu_reader: &GpuReader) -> Result<GpuView, Early> {
     let view = gpu_reader.read(&order.gpu).ok_or_else(|| {
         let why = format!("this node has no GPU {}", order.gpu);
-        refuse(blank(order), "no_such_gpu", why, "Take the exact UUID from get_gpu_inventory.")
+        refuse(blank(order), "no_such_gpu", why, "Use the UUID from get_gpu_inventory.")
     })?;
     if view.uses.is_empty()
         && let Some(unknown) = unknown_gpu(blank(order), &view)
@@ -101,33 +103,33 @@ fn gpu(order: &KillRequest, gpu_reader: &GpuReader) -> Result<GpuView, Early> {
     Ok(view)
 }
 
-/// A GPU of which neither NVML nor the kernel module tells the device file.
+/// A GPU whose device file is unknown to NVML and to the kernel module.
 fn unknown_gpu(action: KillAction, view: &GpuView) -> Option<Early> {
     let problem = view.problem.as_ref().filter(|_| view.minor.is_none())?;
-    let why = format!("which process is on the GPU cannot be told: {}", problem.why);
-    Some(refuse(action, "gpu_unknown", why, "Bring the driver back first, or reboot the node."))
+    let why = format!("cannot determine which processes use the GPU: {}", problem.why);
+    Some(refuse(action, "gpu_unknown", why, "Repair the driver first, or reboot the node."))
 }
 
-/// There is no such number here: the process has ended where all of the machine's processes can be seen, and nobody knows
-/// where they cannot.
+/// There is no process with this ID: it has ended if the probe sees all processes of the host; otherwise its state is
+/// unknown.
 fn absent(order: &KillRequest, paths: &Paths) -> Early {
     if pid_namespace::is_initial(&paths.proc) {
         return gone(blank(order));
     }
     let why = format!(
-        "whether PID {} exists cannot be told: the probe does not run in the host's PID namespace, and sees other numbers",
+        "cannot determine whether PID {} exists: the probe does not run in the PID namespace of the host",
         order.pid
     );
-    refuse(blank(order), "pid_namespace", why, "Run the probe in the host's PID namespace (--via pod).")
+    refuse(blank(order), "pid_namespace", why, "Run the probe in the PID namespace of the host (--via pod).")
 }
 
 fn gone(action: KillAction) -> Early {
-    let notes = vec![format!("There is no process {} any more: nothing was done.", action.pid)];
+    let notes = vec![format!("Process {} no longer exists: nothing was done.", action.pid)];
     Box::new(KillAction { outcome: KillOutcome::AlreadyGone, notes, ..action })
 }
 
 impl Target {
-    /// Opens the process. What is checked from here on is what will be signalled.
+    /// Opens the process. All checks and signals use the open process.
     fn open(order: &KillRequest, paths: &Paths) -> Result<Self, Early> {
         let pid = order.pid;
         let number = i32::try_from(pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw);
@@ -141,31 +143,31 @@ impl Target {
             Err(Errno::NOSYS) => Err(refuse(
                 blank(order),
                 "kernel_too_old",
-                "this kernel has no pidfd_open (Linux 5.3): a process cannot be signalled without the risk of another one",
+                "this kernel has no pidfd_open (Linux 5.3), so a signal could reach another process",
                 "Delete the pod of the process instead.",
             )),
             Err(error) => Err(refuse(
                 blank(order),
                 "not_a_process",
                 format!("PID {pid} could not be opened: {error}"),
-                "Take the pid of a process, not of a thread, from the processes of the node.",
+                "Use the ID of a process, not of a thread.",
             )),
         }
     }
 
-    /// Holds the process against what the caller saw and against what must not be ended.
+    /// Compares the process with the request, and with the processes that must not be ended.
     fn check(self, order: &KillRequest, view: &GpuView, paths: &Paths) -> Result<Checked, Early> {
         let mut action = blank(order);
         let Some(stat) = host::read_stat(&paths.proc, order.pid) else { return Err(absent(order, paths)) };
         if stat.start_ticks != Some(order.start_ticks) {
             let why = match stat.start_ticks {
                 Some(ticks) => format!(
-                    "PID {} belongs to another process now: it started at tick {ticks}, not {}",
+                    "PID {} now belongs to another process: it started at tick {ticks}, not {}",
                     order.pid, order.start_ticks
                 ),
                 None => format!("the start time of PID {} could not be read", order.pid),
             };
-            return Err(refuse(action, "recycled_pid", why, "Look at the node's processes again."));
+            return Err(refuse(action, "recycled_pid", why, "List the processes of the node again."));
         }
         action.process = host::describe(paths, order.pid);
         if let Some(refusal) = self.protected(order.pid, &stat, paths) {
@@ -173,11 +175,11 @@ impl Target {
         }
         if is_zombie(paths, order.pid, &stat) {
             let parent = stat.parent.unwrap_or(0);
-            let why = format!("PID {} has ended already and is a zombie: its memory on the GPU is free", order.pid);
-            let next = format!("Its parent, PID {parent}, must collect it; ending that parent does, too.");
+            let why = format!("PID {} is a zombie: it has ended, and its GPU memory is free", order.pid);
+            let next = format!("Its parent, PID {parent}, must reap it. Ending the parent also removes it.");
             return Err(refuse(action, "zombie", why, &next));
         }
-        self.on_gpu(order, action, &stat, view, paths)
+        self.on_gpu(order, action, view, paths)
     }
 
     fn protected(&self, pid: u32, stat: &Stat, paths: &Paths) -> Option<Obstacle> {
@@ -195,18 +197,17 @@ impl Target {
         })
     }
 
-    /// The process must be on this GPU now: in NVML's lists, or with the device file open.
+    /// The process must use this GPU now: it is in a list of NVML, or has the device file open.
     fn on_gpu(
         self,
         order: &KillRequest,
         mut action: KillAction,
-        stat: &Stat,
         view: &GpuView,
         paths: &Paths,
     ) -> Result<Checked, Early> {
         action.gpu_index = view.index;
         action.memory_before_bytes = view.memory_used;
-        // NVML's numbers are this namespace's, with old drivers the machine's: only where both are one they prove something.
+        // NVML reports IDs of this PID namespace, old drivers IDs of the host: they only count if both are the same.
         let numbers_agree = pid_namespace::is_initial(&paths.proc);
         let listed = |pid: u32| numbers_agree && view.uses.iter().any(|(on, _)| *on == pid);
         let held = |pid: u32| {
@@ -228,22 +229,19 @@ impl Target {
         if action.evidence.is_empty() {
             return Err(not_on_gpu(action, view));
         }
-        if stat.state.as_deref() == Some("D") {
-            action.notes.push(
-                "It is in state D now: it waits inside the kernel, and no signal is taken there until that wait ends."
-                    .to_owned(),
-            );
+        if let Some(stuck) = judged(paths, order.pid) {
+            action.notes.push(format!("It waits in state D now: {}.", waiting(stuck)));
         }
         if !action.children_on_gpu.is_empty() {
             action.notes.push(format!(
-                "Its descendants {:?} are on the GPU, too, and do not end with it.",
+                "Its descendants {:?} also use the GPU, and do not end with it.",
                 action.children_on_gpu
             ));
         }
         Ok(Checked { target: self, action })
     }
 
-    /// Sends a signal; `false`: the process had ended.
+    /// Sends a signal; `false` if the process had ended.
     fn signal(&self, signal: Signal) -> Result<bool, Errno> {
         match pidfd_send_signal(&self.process, signal) {
             Ok(()) => Ok(true),
@@ -252,7 +250,7 @@ impl Target {
         }
     }
 
-    /// Waits for the end of the process; `false`: it still runs. A zombie has ended.
+    /// Waits for the end of the process; `false` if it still runs. A zombie has ended.
     fn wait(&self, time: Duration) -> bool {
         let end = Instant::now() + time;
         loop {
@@ -271,21 +269,22 @@ impl Target {
 fn not_on_gpu(action: KillAction, view: &GpuView) -> Early {
     let pid = action.pid;
     if !action.children_on_gpu.is_empty() {
-        let why = format!("PID {pid} is not on this GPU, its descendants {:?} are", action.children_on_gpu);
-        return refuse(action, "child_holds_gpu", why, "Name the descendant with its own start_ticks.");
+        let why = format!("PID {pid} does not use this GPU, but its descendants {:?} do", action.children_on_gpu);
+        return refuse(action, "child_holds_gpu", why, "Use pid and start_ticks of the descendant.");
     }
     if let Some(unknown) = unknown_gpu(action.clone(), view) {
         return unknown;
     }
-    let why = format!("PID {pid} is not on this GPU: NVML does not list it there and it has no device file of it open");
-    refuse(action, "no_gpu", why, "Look at the node's processes again, and name the GPU that it uses.")
+    let why =
+        format!("PID {pid} does not use this GPU: NVML does not list it, and it does not have the device file open");
+    refuse(action, "no_gpu", why, "List the processes of the node again, and use the GPU of the process.")
 }
 
 impl Checked {
-    /// SIGTERM, a wait, SIGKILL, a wait, and a look at what that changed.
+    /// Sends SIGTERM, waits, sends SIGKILL, waits, and checks the result.
     fn end(self, order: &KillRequest, gpu_reader: &GpuReader) -> KillAction {
         let Self { target, mut action } = self;
-        // A signal to a process that has ended and is not collected yet succeeds: it must not be taken for the cause.
+        // A signal to a zombie succeeds, but is not the reason for its end.
         if target.wait(Duration::ZERO) {
             return *gone(action);
         }
@@ -293,7 +292,7 @@ impl Checked {
         for (signal, name, time) in [(Signal::TERM, "SIGTERM", order.grace), (Signal::KILL, "SIGKILL", AFTER_SIGKILL)] {
             match target.signal(signal) {
                 Ok(true) => {}
-                // Before the first signal it ended by itself; before the second, in the moment after the wait.
+                // It ended on its own before the first signal, or directly after the wait for SIGTERM.
                 Ok(false) if signal == Signal::TERM => return *gone(action),
                 Ok(false) => {
                     action.ended_by = Some("SIGTERM".to_owned());
@@ -305,7 +304,7 @@ impl Checked {
                         action,
                         "no_permission",
                         why,
-                        "Run the probe as root, in the host's PID namespace.",
+                        "Run the probe as root in the PID namespace of the host.",
                     );
                 }
             }
@@ -329,15 +328,35 @@ impl Checked {
 /// Why a process did not end.
 fn survivor(paths: &Paths, pid: u32) -> String {
     let state = host::read_stat(&paths.proc, pid).and_then(|stat| stat.state).unwrap_or_else(|| "?".to_owned());
-    let stuck = if state == "D" {
-        "it hangs inside the kernel, most likely in the driver, and no signal helps: the GPU needs a reset or the node a reboot"
-    } else {
-        "SIGKILL is pending, and it will end when the kernel lets it"
-    };
-    format!("It is still there, in state {state}: {stuck}.")
+    let why = judged(paths, pid).map_or("SIGKILL is pending", waiting);
+    format!("It still exists, in state {state}: {why}.")
 }
 
-/// Memory afterwards: the driver needs a moment to take it back.
+/// What the diagnosis says of a process that waits in state D, from its threads and the kernel log. `None`: it is not in state D.
+fn judged(paths: &Paths, pid: u32) -> Option<Stuck> {
+    let process = host::describe(paths, pid).filter(GpuProcess::is_uninterruptible)?;
+    let host_pid_namespace = pid_namespace::is_initial(&paths.proc);
+    let processes = Processes { host_pid_namespace, processes: vec![process], ..Processes::default() };
+    let xid = kernel_log::read(paths, &kernel_log::Options { since: None, journal: false });
+    let sections =
+        Sections { processes: Some(Section::read(processes, Vec::new())), xid: Some(xid), ..Sections::default() };
+    let boot_id = host::identity(paths).boot_id;
+    diagnosis::stuck(&Report { boot_id, taken_at: Some(Timestamp::now()), sections, ..Report::default() }, pid)
+}
+
+fn waiting(stuck: Stuck) -> &'static str {
+    match stuck {
+        Stuck::Permanent => {
+            "the kernel reports that it is blocked, and no signal ends it; drain the node and power-cycle it"
+        }
+        Stuck::Possible => {
+            "it receives no signal until the wait in the kernel ends; if it still waits in a minute, the driver hangs, and \
+             only a reboot of the node ends the process"
+        }
+    }
+}
+
+/// Memory after the end of the process. The driver needs some time to free it.
 fn after(action: &mut KillAction, order: &KillRequest, gpu_reader: &GpuReader) {
     let end = Instant::now() + MEMORY_TIME;
     loop {
@@ -348,14 +367,16 @@ fn after(action: &mut KillAction, order: &KillRequest, gpu_reader: &GpuReader) {
             return;
         }
         if Instant::now() > end {
-            action.notes.push("The driver still lists it, though it has ended: its memory is not back yet.".to_owned());
+            action.notes.push(
+                "The driver still lists the process although it has ended: its memory is not free yet.".to_owned(),
+            );
             return;
         }
         std::thread::sleep(MEMORY_PAUSE);
     }
 }
 
-/// A dead process that nobody collected. A program whose first thread has ended looks alike, and lives.
+/// A dead process that was not reaped. A program whose main thread has ended looks the same, but is alive.
 fn is_zombie(paths: &Paths, pid: u32, stat: &Stat) -> bool {
     let threads = || std::fs::read_dir(paths.proc.join(pid.to_string()).join("task")).map_or(0, Iterator::count);
     stat.state.as_deref() == Some("Z") && threads() <= 1

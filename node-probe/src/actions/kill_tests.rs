@@ -1,4 +1,4 @@
-//! The kill path with real processes. Their GPU is an ordinary file below a temporary `dev`, their `/proc` the real one,
+//! The kill path with real processes. Their GPU is a regular file below a temporary `dev`. Their `/proc` is the real one,
 //! linked process by process into a tree that also has the kernel module's list of GPUs.
 
 use std::fs;
@@ -23,7 +23,7 @@ struct Node {
     tree: Tree,
 }
 
-/// A process of a test, ended with it.
+/// A process of a test, which ends with the test.
 struct Running(Child);
 
 impl Drop for Running {
@@ -74,7 +74,7 @@ impl Node {
     }
 
     fn gpu_reader(&self) -> GpuReader {
-        // A library that does not exist: the machine of the test may have one.
+        // A library that does not exist, because the test machine may have NVML.
         let library = Some(self.tree.path().join("no-nvml"));
         GpuReader { paths: self.tree.paths(), library, time: Duration::from_secs(2) }
     }
@@ -112,7 +112,7 @@ fn code(action: &KillAction) -> &str {
 }
 
 #[test]
-fn a_process_that_honours_sigterm_ends_by_it() {
+fn a_process_that_handles_sigterm_ends_by_it() {
     let node = Node::new();
     let process = node.shell("exec sleep 1000 < $0");
     until_called(process.pid(), "sleep");
@@ -168,7 +168,7 @@ fn a_process_that_ends_between_check_and_signal_was_not_killed() {
 }
 
 #[test]
-fn a_process_that_was_gone_before_is_said_to_be_gone() {
+fn a_process_that_ended_before_is_reported_as_gone() {
     let node = Node::new();
     let mut process = node.shell("exec sleep 1000 < $0");
     let order = node.order(process.pid(), GPU);
@@ -178,7 +178,7 @@ fn a_process_that_was_gone_before_is_said_to_be_gone() {
 }
 
 #[test]
-fn a_number_that_this_pid_namespace_does_not_have_may_be_alive_on_the_host() {
+fn an_id_that_this_pid_namespace_does_not_have_may_exist_on_the_host() {
     let node = Node::new();
     fs::remove_file(node.tree.path().join("proc/self/ns/pid")).expect("ours");
     node.tree.link("proc/self/ns/pid", "pid:[4026532201]");
@@ -212,7 +212,7 @@ fn another_process_of_the_same_number_is_refused() {
 }
 
 #[test]
-fn a_zombie_is_told_as_what_it_is() {
+fn a_zombie_is_reported_as_a_zombie() {
     let node = Node::new();
     let process = node.shell("exit 0");
     let pid = process.pid();
@@ -270,7 +270,7 @@ fn a_process_of_another_gpu_or_of_none_is_refused() {
 }
 
 #[test]
-fn what_the_node_needs_is_refused_though_it_holds_the_gpu() {
+fn processes_that_the_node_needs_are_refused_even_if_they_hold_the_gpu() {
     let node = Node::new();
     let sleep =
         ["/usr/bin/sleep", "/bin/sleep"].into_iter().find(|path| fs::exists(path).unwrap_or(false)).expect("sleep");
@@ -292,7 +292,7 @@ fn what_the_node_needs_is_refused_though_it_holds_the_gpu() {
 }
 
 #[test]
-fn init_and_our_own_processes_are_refused() {
+fn init_and_processes_of_the_probe_are_refused() {
     let node = Node::new();
     node.show(std::process::id());
     assert_eq!(code(&node.kill(std::process::id())), "protected");
@@ -301,7 +301,7 @@ fn init_and_our_own_processes_are_refused() {
 }
 
 #[test]
-fn state_d_is_said_and_the_signals_are_tried_all_the_same() {
+fn state_d_is_reported_and_the_signals_are_still_sent() {
     let node = Node::new();
     let process = node.shell("exec sleep 1000 < $0");
     until_called(process.pid(), "sleep");

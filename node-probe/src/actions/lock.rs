@@ -1,8 +1,8 @@
-//! One reset on a node at a time.
+//! A lock, so that only one reset runs on a node at a time.
 //!
-//! The lock is on a file of our own, below the node's `/run`, which only root can open: a file that a container can open, such as
-//! nvidia-smi itself, can be locked by it for ever. The lock is the open file's: it ends with this process and with every
-//! nvidia-smi that it was handed on to. The file is removed by who gives the lock back, and by nobody else.
+//! The lock is on a file in the node's `/run` that only root can open. A file that a container can open, such as
+//! nvidia-smi, could be locked by that container forever. The lock belongs to the open file: it ends with this process and with every
+//! nvidia-smi that inherited it. Only the owner of the lock deletes the file.
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io;
@@ -14,11 +14,11 @@ use syringe_core::facts::action::Obstacle;
 
 /// Below the node's root.
 const FILE: &str = "run/gpu-syringe-reset.lock";
-/// Tries to lock the file that has the name, where others give the lock back meanwhile.
+/// Tries to lock the file, in case others release the lock and delete the file meanwhile.
 const TRIES: u32 = 5;
-const NEXT: &str = "Wait for it to end, then look again.";
+const NEXT: &str = "Wait for it to end, then try again.";
 
-/// A lock that is held.
+/// The lock, while it is held.
 #[derive(Debug)]
 pub(super) struct Lock {
     pub(super) file: File,
@@ -26,11 +26,11 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock of the node whose root this is.
+    /// Takes the lock of the node with this root directory.
     pub(super) fn take(host: &Path) -> Result<Self, Obstacle> {
         let path = host.join(FILE);
         let unknown = |error: &io::Error| {
-            let why = format!("whether another reset is running cannot be told: {}: {error}", path.display());
+            let why = format!("cannot determine whether another reset is running: {}: {error}", path.display());
             Obstacle::new("lock", why, NEXT)
         };
         for _ in 0..TRIES {
@@ -42,7 +42,7 @@ impl Lock {
                 }
                 Err(TryLockError::Error(error)) => return Err(unknown(&error)),
             }
-            // Between the two, who held it may have removed it: then the lock is on a file that nobody finds.
+            // The previous owner may have deleted the file in between. The lock is then on a deleted file.
             if is_at(&file, &path) {
                 return Ok(Self { file, path });
             }
@@ -50,7 +50,7 @@ impl Lock {
         Err(Obstacle::new("reset_running", "other resets are running on this node", NEXT))
     }
 
-    /// Gives it back. Where nvidia-smi still runs it keeps the lock, and the file stays.
+    /// Releases the lock. If nvidia-smi still runs, it keeps the lock, and the file stays.
     pub(super) fn give_back(self, still_running: bool) {
         if !still_running && is_at(&self.file, &self.path) {
             let _ = std::fs::remove_file(&self.path);
@@ -70,9 +70,9 @@ fn open(path: &Path) -> io::Result<File> {
         .open(path)?;
     let found = file.metadata()?;
     if !found.is_file() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o077 != 0 {
-        return Err(io::Error::other("the file is not ours alone"));
+        return Err(io::Error::other("others can open or replace the file"));
     }
-    // Whatever the umask made of it.
+    // Independent of the umask.
     file.set_permissions(Permissions::from_mode(0o600))?;
     Ok(file)
 }
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_held_by_one_and_leaves_nothing() {
+    fn one_process_holds_the_lock_and_no_file_stays() {
         let tree = Tree::new();
         tree.folder("run");
         let lock = Lock::take(tree.path()).expect("nobody has it");
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_ours_alone_is_no_lock() {
+    fn a_file_that_others_can_open_is_not_a_lock() {
         let tree = Tree::new();
         tree.file(FILE, "");
         assert_eq!(code(&tree), "lock", "others can open it");
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_on_nvidia_smi_is_in_nobodys_way() {
+    fn a_lock_on_nvidia_smi_blocks_nobody() {
         let tree = Tree::new();
         tree.folder("run").file("usr/bin/nvidia-smi", "");
         let tenants = File::open(tree.path().join("usr/bin/nvidia-smi")).expect("anybody can");

@@ -1,13 +1,13 @@
-//! What changes something on the node: `kill` and `reset`, each behind `--operator` and only in a container that was started for
-//! it. Everything else in this program reads.
+//! The actions that change the node: `kill` and `reset`. They need `--operator`, and a container that was started for
+//! actions. The rest of this program only reads.
 //!
 //! ```text
-//!   request ─▶ run ─┬─ facts file ─▶ replay (judges, does nothing)
-//!                   └─ allowed ──┬─▶ kill   pidfd ─ check ─ SIGTERM ─ SIGKILL ─ look again
-//!                                └─▶ reset  facts ─ plan ─ driver_tool (the host's nvidia-smi) ─ look again
+//!   request ─▶ run ─┬─ facts file ─▶ replay (checks only)
+//!                   └─ allowed ──┬─▶ kill   pidfd ─ check ─ SIGTERM ─ SIGKILL ─ check again
+//!                                └─▶ reset  facts ─ plan ─ driver_tool (the host's nvidia-smi) ─ check again
 //! ```
 //!
-//! Each prints the same one document as any other command; what was done is in its `action`.
+//! Each action prints the same document as the other commands, with the result in `action`.
 
 #[cfg(target_os = "linux")]
 mod allowed;
@@ -38,14 +38,10 @@ use syringe_core::report::{Problem, Report};
 pub(crate) use driver_tool::replace_process;
 pub(crate) use request::{ActionRequest, KillArguments, ResetArguments, Switch};
 
-/// Runs an action, or judges it by a facts file.
+/// Runs an action, or checks it against a facts file.
 pub(crate) fn run(act: &ActionRequest, replay: Option<&Report>) -> Report {
     if !act.operator {
-        return refused(
-            "operator_mode_off",
-            "kill and reset change the node",
-            "Add --operator if that is what you want.",
-        );
+        return refused("operator_mode_off", "kill and reset change the node", "Add --operator to allow this.");
     }
     match (replay, &act.request.files.facts) {
         (Some(facts), _) => replay::replay(facts, act),
@@ -59,15 +55,15 @@ pub(crate) fn run(act: &ActionRequest, replay: Option<&Report>) -> Report {
 
 #[cfg(target_os = "linux")]
 fn hardware(act: &ActionRequest) -> Report {
-    // The processes and the GPUs are those of this machine, whatever tree is read: only a test may act on one.
+    // Processes and GPUs are those of this machine, even with a saved tree: only a test may act with one.
     if act.request.files.root.is_some() && std::env::var_os(test_tree::TEST_TREE).is_none() {
         return refused(
             "saved_tree",
-            "--root reads a saved tree, and there is nothing to act on in one",
-            "Leave it out.",
+            "--root reads a saved tree, which has no processes and GPUs to act on",
+            "Remove --root.",
         );
     }
-    // A development program is no part of the probe's image: who can start it there needs no help of it.
+    // The development program is not in the image of the probe, so the check is not needed there.
     if let Some(Obstacle { code, why, next_step }) = allowed::refusal().filter(|_| !act.request.development) {
         return refused(&code, &why, &next_step);
     }

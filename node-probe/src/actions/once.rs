@@ -1,5 +1,5 @@
-//! An action runs once. An exec whose connection was lost may be tried again by whoever sent it; a read may, an action not.
-//! Who asks again gets the report of the first run, once it has ended.
+//! Makes sure that an action runs once, even if the caller repeats the exec after a lost connection.
+//! A repeated call returns the report of the first run after it has ended.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -10,23 +10,23 @@ use syringe_core::report::{Problem, Report};
 
 use crate::files;
 
-/// Memory that every container has, and that goes away with it.
+/// A memory file system that every container has. It is deleted with the container.
 const FOLDER: &str = "/dev/shm";
 
-/// A report of an action has some kilobytes.
+/// Maximum size of a report. A report of an action has some kilobytes.
 const MAX_REPORT: u64 = 4 << 20;
 
-/// Takes the id; a problem where it was taken before, or where that cannot be told.
+/// Claims the ID. Fails if it was claimed before, or if that is unknown.
 pub(super) fn claim(id: &str) -> Result<(), Problem> {
     claim_in(Path::new(FOLDER), id)
 }
 
-/// The report of the run that took the id; `None` while it runs, and where it ended without one.
+/// The report of the run with this ID; `None` while it runs, or if it ended without a report.
 pub(super) fn outcome(id: &str) -> Option<Report> {
     outcome_in(Path::new(FOLDER), id)
 }
 
-/// Keeps the report of a run for whoever asks again. Nobody may: that it cannot be kept costs nothing else.
+/// Stores the report of a run for repeated calls. Errors are ignored, because the report is also printed.
 pub(super) fn keep(id: &str, report: &Report) {
     keep_in(Path::new(FOLDER), id, report);
 }
@@ -36,7 +36,7 @@ fn file_in(folder: &Path, id: &str) -> PathBuf {
 }
 
 fn outcome_in(folder: &Path, id: &str) -> Option<Report> {
-    // The folder may be shared with containers of others: only what this user wrote, and no FIFO.
+    // The folder may be shared with other containers: only regular files of this user are read.
     let file = files::open(&file_in(folder, id).with_extension("json")).ok()?;
     let metadata = file.metadata().ok()?;
     if !metadata.is_file() || metadata.uid() != rustix::process::geteuid().as_raw() {
@@ -52,7 +52,7 @@ fn keep_in(folder: &Path, id: &str, report: &Report) {
     let (unfinished, whole) = (file.with_extension("part"), file.with_extension("json"));
     let Ok(document) = serde_json::to_vec(report) else { return };
     let create = || OpenOptions::new().write(true).create_new(true).open(&unfinished);
-    // Renamed when it is whole: who asks in between finds none.
+    // Renamed after it is complete, so that a reader never sees a part.
     let written = create().and_then(|mut file| file.write_all(&document));
     let _ = written.and_then(|()| fs::rename(&unfinished, &whole));
 }
@@ -70,13 +70,13 @@ fn claim_in(folder: &Path, id: &str) -> Result<(), Problem> {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(problem(
             "already_run",
-            "this action was started before and its answer was lost; it was not started again".into(),
-            "Look at the node again before you decide anything.",
+            "this action was started before and its answer was lost; it is not started again".into(),
+            "Check the node again before the next step.",
         )),
         Err(error) => Err(problem(
             "once_unknown",
-            format!("whether the action ran before cannot be told: {}: {error}", file.display()),
-            "Run it where /dev/shm can be written.",
+            format!("cannot determine whether the action ran before: {}: {error}", file.display()),
+            "Run it where /dev/shm is writable.",
         )),
     }
 }
@@ -88,7 +88,7 @@ mod tests {
     use super::{claim_in, keep_in, outcome_in};
 
     #[test]
-    fn who_asks_again_gets_the_outcome_once_there_is_one() {
+    fn a_repeated_call_gets_the_outcome_after_the_end() {
         let folder = tempfile::tempdir().expect("a folder");
         assert_eq!(claim_in(folder.path(), "a"), Ok(()));
         assert_eq!(outcome_in(folder.path(), "a"), None);

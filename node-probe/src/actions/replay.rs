@@ -1,4 +1,4 @@
-//! An action on a facts file: judged by the same rules, done to nothing.
+//! An action on a facts file: checked by the same rules, without any effect.
 
 use syringe_core::facts::action::{Action, KillAction, KillOutcome, Obstacle, ResetAction, ResetOutcome};
 use syringe_core::facts::inventory::GpuInventory;
@@ -10,7 +10,7 @@ use syringe_core::report::{Report, Section, Sections, Source};
 use super::request::{ActionKind, ActionRequest, KillRequest, ResetRequest};
 use crate::section::SectionName;
 
-/// Judges the action by `facts`.
+/// Checks the action against `facts`.
 pub(super) fn replay(facts: &Report, act: &ActionRequest) -> Report {
     let everything = SectionName::ALL.into_iter().filter(|name| *name != SectionName::Health).collect();
     let facts = crate::replay::replay(facts, &act.request.of(everything));
@@ -27,10 +27,9 @@ fn reset(order: &ResetRequest, facts: &Report) -> ResetAction {
     let (outcome, summary) = match plan.is_clear() {
         false => (ResetOutcome::Refused, plan.refusal()),
         true if *only_plan => (ResetOutcome::Planned, format!("GPU {gpu} can be reset now.")),
-        true => (
-            ResetOutcome::Simulated,
-            format!("GPU {gpu} would be reset; these facts are from a file: nothing was done."),
-        ),
+        true => {
+            (ResetOutcome::Simulated, format!("GPU {gpu} would be reset. The facts are from a file: nothing was done."))
+        }
     };
     ResetAction { outcome, plan, summary, ..ResetAction::default() }
 }
@@ -43,11 +42,11 @@ fn kill(order: &KillRequest, facts: &Report) -> KillAction {
     let known = inventory.and_then(|inventory| inventory.gpus.iter().find(|entry| entry.uuid.as_ref() == Some(gpu)));
     let process = processes.and_then(|processes| processes.processes.iter().find(|process| process.pid == *pid));
     let Some(process) = process else {
-        // The GPU is checked first: an order for another node's GPU means another node's process.
+        // The GPU is checked first: a GPU of another node means a process of another node.
         let all_seen = processes.is_some_and(|processes| processes.host_pid_namespace);
         let refusal = no_such_gpu(order, known).or_else(|| {
-            let why = format!("whether PID {pid} exists cannot be told: not all of the host's processes were seen");
-            let next_step = "Run the probe in the host's PID namespace (--via pod).";
+            let why = format!("cannot determine whether PID {pid} exists: not all processes of the host were visible");
+            let next_step = "Run the probe in the PID namespace of the host (--via pod).";
             (!all_seen).then(|| Obstacle::new("pid_namespace", why, next_step))
         });
         let outcome = if refusal.is_some() { KillOutcome::Refused } else { KillOutcome::AlreadyGone };
@@ -59,7 +58,7 @@ fn kill(order: &KillRequest, facts: &Report) -> KillAction {
         (None, true) => KillOutcome::Planned,
         (None, false) => KillOutcome::Simulated,
     };
-    let simulated = "These facts are from a file: nothing was done.".to_owned();
+    let simulated = "The facts are from a file: nothing was done.".to_owned();
     let telemetry = Section::data_of(&facts.sections.telemetry);
     let index = known.map(|gpu| gpu.index);
     let memory = telemetry.and_then(|telemetry| telemetry.gpus.iter().find(|gpu| Some(gpu.index) == index));
@@ -77,25 +76,25 @@ fn kill(order: &KillRequest, facts: &Report) -> KillAction {
 
 fn no_such_gpu(order: &KillRequest, gpu: Option<&GpuInventory>) -> Option<Obstacle> {
     let why = || format!("this node has no GPU {}", order.gpu);
-    gpu.is_none().then(|| Obstacle::new("no_such_gpu", why(), "Take the exact UUID from get_gpu_inventory."))
+    gpu.is_none().then(|| Obstacle::new("no_such_gpu", why(), "Use the UUID from get_gpu_inventory."))
 }
 
 fn refusal(order: &KillRequest, process: &GpuProcess, gpu: &GpuInventory) -> Option<Obstacle> {
-    let again = "Look at the node's processes again.";
+    let again = "List the processes of the node again.";
     let suspect =
         Candidate { pid: order.pid, comm: process.name.as_deref().unwrap_or_default(), ..Candidate::default() };
     if process.start_ticks != Some(order.start_ticks) {
-        let why = format!("PID {} belongs to another process now", order.pid);
+        let why = format!("PID {} now belongs to another process", order.pid);
         return Some(Obstacle::new("recycled_pid", why, again));
     }
     if let Some(refusal) = protected::refusal(&suspect) {
         return Some(refusal);
     }
-    let why = || format!("PID {} is not on this GPU", order.pid);
+    let why = || format!("PID {} does not use this GPU", order.pid);
     evidence(process, gpu).is_empty().then(|| Obstacle::new("no_gpu", why(), again))
 }
 
-/// How the facts know that the process is on the GPU, in the words of the real thing.
+/// The evidence that the process uses the GPU, in the same words as for a real node.
 fn evidence(process: &GpuProcess, gpu: &GpuInventory) -> Vec<String> {
     let file = format!("/dev/nvidia{}", gpu.minor_number.unwrap_or(gpu.index));
     let listed = process.uses.iter().any(|gpu_use| gpu_use.gpu == gpu.index);
@@ -110,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_was_not_seen_is_gone_only_where_all_were() {
+    fn a_process_that_is_not_listed_has_ended_only_if_all_were_visible() {
         use std::time::Duration;
         use syringe_core::facts::inventory::Inventory;
         use syringe_core::facts::processes::Processes;
@@ -133,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_on_a_gpu_by_nvmls_list_by_its_open_file_or_both() {
+    fn a_process_uses_a_gpu_by_the_nvml_list_by_an_open_file_or_by_both() {
         let gpu = GpuInventory { index: 1, minor_number: Some(3), ..GpuInventory::default() };
         let listed = || vec![GpuUse { gpu: 1, ..GpuUse::default() }];
         let held = |name: &str| vec![name.to_owned()];

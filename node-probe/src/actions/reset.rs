@@ -1,5 +1,5 @@
-//! Resets one GPU: facts, plan, persistence mode off, the host's `nvidia-smi --gpu-reset`, persistence mode on, a look at
-//! what that changed. Whatever happens after the first change, the answer says in which state the GPU is now.
+//! Resets one GPU: facts, plan, persistence mode off, the host's `nvidia-smi --gpu-reset`, persistence mode on, a check of
+//! the result. After the first change, the answer always contains the current state of the GPU.
 
 use std::time::{Duration, Instant};
 
@@ -19,19 +19,19 @@ use crate::request::Request;
 use crate::section::SectionName;
 use crate::task::Job;
 
-/// Time to switch persistence mode. Waking or closing a GPU takes seconds.
+/// Time to switch persistence mode. Initializing or closing a GPU takes seconds.
 const PERSISTENCE_TIME: Duration = Duration::from_secs(60);
-/// How long our own NVML may take to let go of the GPU after its last answer.
+/// Time for the NVML processes of this program to close the GPU after their last answer.
 const LET_GO_TIME: Duration = Duration::from_secs(5);
-/// How long a GPU may take to be in order again after a reset: the fabric registers anew, links train.
+/// Time for a GPU to become healthy after a reset: it registers with the fabric again, and links train.
 const SETTLE_TIME: Duration = Duration::from_secs(20);
-/// Pause between two looks.
+/// Pause between two checks.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What is said where persistence mode was on and is not known to be so again.
+/// Added to the summary if persistence mode was on before and may be off now.
 const NOT_RESTORED: &str = " Persistence mode was on before and may be off now: nvidia-smi -pm 1 restores it.";
 
-/// What a plan is made of.
+/// Sections that the plan needs.
 const SECTIONS: [SectionName; 8] = [
     SectionName::Inventory,
     SectionName::Topology,
@@ -42,10 +42,10 @@ const SECTIONS: [SectionName; 8] = [
     SectionName::Host,
     SectionName::Xid,
 ];
-/// What the check afterwards needs.
+/// Sections that the check after the reset needs.
 const CHECKED: [SectionName; 4] = [SectionName::Inventory, SectionName::Topology, SectionName::Ecc, SectionName::Xid];
 
-/// Runs the order and reports it. The facts that the plan was made of stay out: the plan names what counts.
+/// Runs the reset request and reports the result. The facts of the plan are not in the report, because the plan names the relevant ones.
 pub(super) fn run(order: &ResetRequest, request: &Request) -> Report {
     let started = Instant::now();
     let facts = facts(request, &SECTIONS);
@@ -83,13 +83,13 @@ fn reset(order: &ResetRequest, request: &Request, facts: &Report) -> ResetAction
         Ok(lock) => lock,
         Err(obstacle) => return refused_because(plan, obstacle),
     };
-    if !we_let_go() {
+    if !own_processes_have_ended() {
         lock.give_back(false);
-        let why = "this program's own NVML does not let go of the GPU: the driver hangs";
+        let why = "the NVML process of this program does not close the GPU: the driver hangs";
         return refused_because(plan, Obstacle::new("driver_hangs", why, "Reboot the node."));
     }
     let action = Execution { driver: &driver, request, facts, plan, time: *time, lock: &lock }.run();
-    // An nvidia-smi that did not end in time holds it on.
+    // An nvidia-smi that did not end in time keeps the lock.
     lock.give_back(action.steps.iter().any(|step| step.exit_code.is_none()));
     action
 }
@@ -105,8 +105,8 @@ fn refused_because(mut plan: ResetPlan, obstacle: Obstacle) -> ResetAction {
     refused(plan)
 }
 
-/// A GPU that is open, also to us, cannot be reset: every process of ours that asked NVML must have ended.
-fn we_let_go() -> bool {
+/// An open GPU cannot be reset, so all NVML processes of this program must have ended.
+fn own_processes_have_ended() -> bool {
     let end = Instant::now() + LET_GO_TIME;
     while !nvml::all_ended() {
         if Instant::now() > end {
@@ -117,7 +117,7 @@ fn we_let_go() -> bool {
     true
 }
 
-/// A reset that nothing is in the way of.
+/// A reset that nothing blocks.
 struct Execution<'a> {
     driver: &'a DriverRoot,
     request: &'a Request,
@@ -156,8 +156,8 @@ impl Execution<'_> {
         ResetAction { outcome, plan: self.plan, steps, now: Some(now), summary }
     }
 
-    /// Persistence mode on again; `false`: it is not. While an nvidia-smi still works on the GPU, a second one would only
-    /// stand in line behind it.
+    /// Turns persistence mode on again; `false` if that failed. While nvidia-smi still works on the GPU, a second one would only
+    /// wait for it.
     fn restore(&self, last: End, steps: &mut Vec<StepDone>) -> bool {
         if last == End::Running {
             return false;
@@ -167,7 +167,7 @@ impl Execution<'_> {
         end == End::Code(0)
     }
 
-    /// nvidia-smi failed or hung over persistence mode. It may have been switched off all the same.
+    /// nvidia-smi failed or hung while it switched persistence mode off. The mode may be off anyway.
     fn not_switched_off(self, end: End, mut steps: Vec<StepDone>) -> ResetAction {
         let said = steps.last().map(|step| step.said.as_str()).unwrap_or_default();
         let why = match end {
@@ -176,12 +176,12 @@ impl Execution<'_> {
         };
         let restored = self.restore(end, &mut steps);
         let mut refused =
-            refused_because(self.plan, Obstacle::new("persistence_mode", why, "See what nvidia-smi said."));
+            refused_because(self.plan, Obstacle::new("persistence_mode", why, "See the output of nvidia-smi."));
         refused.summary.push_str(if restored { " Persistence mode is on, as before." } else { NOT_RESTORED });
         ResetAction { steps, ..refused }
     }
 
-    /// The GPU afterwards; one that was reset is given a moment to be in order.
+    /// The state of the GPU after the reset, with some time to become healthy.
     fn look(&self, end: End) -> GpuNow {
         let settle_end = Instant::now() + if end == End::Code(0) { SETTLE_TIME } else { Duration::ZERO };
         loop {
@@ -197,10 +197,10 @@ impl Execution<'_> {
 
 fn summary(outcome: ResetOutcome, gpu: &str, now: &GpuNow, said: &str, time: Duration) -> String {
     let state = match now.answers {
-        Some(true) if verify::is_in_order(now) => "it answers and nothing is wrong with it".to_owned(),
-        Some(true) => format!("it answers, but: {}", verify::in_words(now)),
-        Some(false) => "NVML does not have it any more: the node needs a reboot".to_owned(),
-        None => format!("NVML does not work now: {}", now.troubles.join("; ")),
+        Some(true) if verify::is_in_order(now) => "it responds and has no problem".to_owned(),
+        Some(true) => format!("it responds, but: {}", verify::in_words(now)),
+        Some(false) => "NVML no longer lists it: reboot the node".to_owned(),
+        None => format!("NVML does not work: {}", now.troubles.join("; ")),
     };
     match outcome {
         ResetOutcome::Reset => format!("GPU {gpu} was reset; {state}."),
@@ -208,8 +208,8 @@ fn summary(outcome: ResetOutcome, gpu: &str, now: &GpuNow, said: &str, time: Dur
         ResetOutcome::Failed => format!("nvidia-smi could not reset GPU {gpu} ({said}); {state}."),
         ResetOutcome::TimedOut => {
             format!(
-                "nvidia-smi did not end within {} s. It goes on while this probe's container exists, and is cut off with \
-                 it; GPU {gpu} at this moment: {state}.",
+                "nvidia-smi did not end within {} s. It continues while the container of the probe exists. GPU {gpu} now: \
+             {state}.",
                 time.as_secs()
             )
         }

@@ -1,4 +1,4 @@
-//! Whether a GPU is in order after a reset: a comparison of two reports, without a clock and without I/O.
+//! Whether a GPU is healthy after a reset: compares two reports, without a clock and without I/O.
 
 use syringe_core::facts::action::GpuNow;
 use syringe_core::facts::ecc::RecoveryAction;
@@ -26,11 +26,11 @@ pub(super) fn judge(before: &Report, after: &Report, plan: &ResetPlan) -> GpuNow
             let why = inventory
                 .and_then(|section| section.problems.first())
                 .map_or("no inventory", |problem| problem.why.as_str());
-            now.troubles.push(format!("NVML cannot be asked: {why}"));
+            now.troubles.push(format!("NVML is not available: {why}"));
         }
     }
     if now.answers == Some(false) {
-        now.troubles.push("the GPU did not come back: NVML does not list its UUID, or it does not answer".to_owned());
+        now.troubles.push("the GPU did not come back: NVML does not list its UUID, or it does not respond".to_owned());
     }
     repairs(after, plan, &mut now);
     links(before, after, plan, &mut now);
@@ -41,18 +41,18 @@ pub(super) fn judge(before: &Report, after: &Report, plan: &ResetPlan) -> GpuNow
     now
 }
 
-/// Whether everything was looked at and nothing is wrong.
+/// Whether everything was checked and nothing is wrong.
 pub(super) fn is_in_order(now: &GpuNow) -> bool {
     now.troubles.is_empty() && now.not_read.is_empty()
 }
 
-/// What is wrong, and what is not known to be right.
+/// What is wrong, and what could not be checked.
 pub(super) fn in_words(now: &GpuNow) -> String {
     let unread = (!now.not_read.is_empty()).then(|| format!("{} could not be read", now.not_read.join(", ")));
     now.troubles.iter().cloned().chain(unread).collect::<Vec<_>>().join("; ")
 }
 
-/// A section whose data leaves nothing of this GPU out.
+/// Whether a section has all data of this GPU.
 fn whole<T>(section: &Option<Section<T>>, plan: &ResetPlan) -> bool {
     let concerns = |problem: &Problem| problem.gpu.is_none() || problem.gpu == plan.index;
     section.as_ref().is_some_and(|section| section.data.is_some() && !section.problems.iter().any(concerns))
@@ -72,7 +72,7 @@ fn links(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuNow) {
         gpu.nvlinks.iter().filter(|group| group.active == Some(true)).map(|group| group.links.len()).sum()
     };
     if up(&new) < up(&old) {
-        now.troubles.push(format!("{} NVLinks are up, {} were before", up(&new), up(&old)));
+        now.troubles.push(format!("{} NVLinks are up, {} before", up(&new), up(&old)));
     }
     let state = new.fabric.as_ref().map(|fabric| fabric.state.as_str());
     if let Some(state @ ("not_started" | "in_progress")) = state {
@@ -82,7 +82,7 @@ fn links(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuNow) {
     if let (Some(old), Some(new)) = (lanes(&old), lanes(&new))
         && new < old
     {
-        now.troubles.push(format!("{new} PCIe lanes, {old} were before"));
+        now.troubles.push(format!("{new} PCIe lanes, {old} before"));
     }
 }
 
@@ -105,12 +105,12 @@ fn repairs(after: &Report, plan: &ResetPlan, now: &mut GpuNow) {
         None | Some(RecoveryAction::None | RecoveryAction::Unknown) => {}
         Some(action) => {
             let word = serde_json::to_value(action).ok().and_then(|word| word.as_str().map(str::to_owned));
-            now.troubles.push(format!("the driver still asks for {}", word.unwrap_or_default()));
+            now.troubles.push(format!("the driver still recommends {}", word.unwrap_or_default()));
         }
     }
 }
 
-/// Codes of which the log has more lines now than before: needs no clock that the kernel and we agree on.
+/// Codes with more log lines than before the reset. This needs no common clock.
 fn new_xids(before: &Report, after: &Report, plan: &ResetPlan, now: &mut GpuNow) {
     let Some(log) = Section::data_of(&after.sections.xid) else {
         now.not_read.push("xid".to_owned());
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_xid_is_no_news_and_a_new_line_of_it_is() {
+    fn an_old_xid_is_ignored_and_a_new_line_of_it_is_reported() {
         let (gpu, ecc) = fine();
         let xid = |count: u64| json!([{"kind": "xid", "code": 63, "gpu_uuid": "GPU-1", "count": count}]);
         let before = report(gpu.clone(), ecc.clone(), xid(2));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_read_is_not_in_order() {
+    fn a_section_that_was_not_read_is_not_healthy() {
         let (gpu, ecc) = fine();
         let before = report(gpu.clone(), ecc.clone(), json!([]));
         let mut after = before.clone();

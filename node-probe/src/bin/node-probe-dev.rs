@@ -1,5 +1,5 @@
-//! `node-probe` with the options of development: they name files that the probe reads or loads, so nothing that can be called
-//! from a cluster has them.
+//! `node-probe` with the development options. They name files that the probe reads or loads, so no program that can be called
+//! in a cluster has them.
 
 use std::process::ExitCode;
 

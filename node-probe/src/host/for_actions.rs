@@ -6,7 +6,7 @@ use std::io;
 use syringe_core::facts::processes::GpuProcess;
 
 use super::process::{self, ProcContext};
-use super::{devices, open_device_files};
+use super::{devices, open_device_files, threads};
 use crate::files;
 use crate::paths::Paths;
 
@@ -15,9 +15,11 @@ pub(crate) fn held_by(paths: &Paths, pid: u32) -> io::Result<BTreeSet<u32>> {
     open_device_files::held_by(&paths.proc, pid)
 }
 
-/// Describes one process; `None`: there is none.
+/// Describes one process and those of its threads that wait; `None`: there is none.
 pub(crate) fn describe(paths: &Paths, pid: u32) -> Option<GpuProcess> {
-    process::describe(&paths.proc, pid, &ProcContext::read(paths))
+    let mut process = process::describe(&paths.proc, pid, &ProcContext::read(paths))?;
+    threads::look(&paths.proc, std::slice::from_mut(&mut process));
+    Some(process)
 }
 
 /// N of `/dev/nvidiaN` for a GPU, from the kernel module's own files: works when NVML does not.

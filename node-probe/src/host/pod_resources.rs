@@ -23,7 +23,7 @@ const POD_LOGS: &str = "var/log/pods";
 const MAX_BYTES: u32 = 16 * 1024 * 1024;
 
 /// The kubelet answers from memory.
-const PATIENCE: Duration = Duration::from_secs(2);
+const CALL_TIME: Duration = Duration::from_secs(2);
 
 /// Devices of one resource in one container.
 pub(super) struct Held {
@@ -51,7 +51,7 @@ pub(super) struct PodResources {
 pub(super) fn read(paths: &Paths) -> io::Result<PodResources> {
     let socket = SOCKET.iter().find_map(|path| in_root::find(&paths.host, path)).ok_or(io::ErrorKind::NotFound)?;
     let call = |method: &str| {
-        grpc::call(&socket.descriptor_path(), &format!("/v1.PodResourcesLister/{method}"), MAX_BYTES, PATIENCE)
+        grpc::call(&socket.descriptor_path(), &format!("/v1.PodResourcesLister/{method}"), MAX_BYTES, CALL_TIME)
     };
     let uids = uids(paths);
     let not_understood = || io::Error::other("an answer that is no podresources.v1");

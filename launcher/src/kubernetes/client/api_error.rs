@@ -1,4 +1,4 @@
-//! Failed requests to the API server, as a caller is told of them.
+//! Converts failed requests to the API server into failures of the call.
 
 use syringe_core::diagnosis::Unknown;
 
@@ -6,7 +6,7 @@ use crate::error::{Failure, kube_reason};
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::retry;
 
-/// A failed read of the API, with the server's address and what may help.
+/// A failed read of the API, with the address of the server and the next step.
 pub(crate) fn request_failed(connection: &Connection, what: String, error: &kube::Error) -> Failure {
     let next = match error {
         kube::Error::Api(status) if status.code == 403 => {
@@ -15,7 +15,7 @@ pub(crate) fn request_failed(connection: &Connection, what: String, error: &kube
         kube::Error::Api(status) if status.code == 401 => {
             "Sign in again: the credentials of this context are no longer accepted.".to_owned()
         }
-        kube::Error::Api(_) => "Try again; the API server's own message says more.".to_owned(),
+        kube::Error::Api(_) => "Try again. See the message of the API server.".to_owned(),
         _ => format!("Check that {} can be reached from here (VPN, proxy, firewall).", connection.server),
     };
     Failure::new(what, format!("{}: {}", connection.server, kube_reason(error)), next)
@@ -31,7 +31,7 @@ pub(crate) fn timed_out(connection: &Connection, what: String) -> Failure {
     )
 }
 
-/// A failure that costs a part of the answer only.
+/// A failure that leaves only a part of the answer unknown.
 pub(crate) fn section_unknown(section: &str, failure: &Failure) -> Unknown {
     let Failure { what, why, next_step, .. } = failure;
     Unknown { section: section.to_owned(), gpu: None, why: format!("{what}: {why}. {next_step}") }

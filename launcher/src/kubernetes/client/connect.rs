@@ -1,4 +1,4 @@
-//! Clients, one per context, made when first asked for and made anew when the kubeconfig changes on disk.
+//! Clients, one per context. They are created on first use, and again after the kubeconfig changes on disk.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -16,31 +16,31 @@ use crate::kubernetes::client::connection::{Connection, IN_CLUSTER, THROUGH};
 use crate::kubernetes::client::{credentials, proxy, transport};
 use crate::settings::Settings;
 
-/// Time to reach the API server. A dead context must cost seconds, not the call.
+/// Time to reach the API server. An unreachable cluster must not use up the time of the call.
 const CONNECT_TIME: Duration = Duration::from_secs(4);
-/// Time for a credential plugin: some open a browser, none may keep a call waiting for it.
+/// Time for a credential plugin. Some plugins open a browser and wait.
 const SIGN_IN_TIME: Duration = Duration::from_secs(20);
-/// The contexts of the kubeconfig and the clients made so far.
+/// The contexts of the kubeconfig and the clients that were created.
 pub struct Contexts {
     source: Source,
     preferred: Option<String>,
-    /// Contexts that a tool's argument may name besides the one in force; `*` for all.
+    /// Additional contexts that a tool argument may name; `*` for all.
     allowed: Vec<String>,
     made: Mutex<ClientCache>,
 }
 
 enum Source {
-    /// Files that are read anew when they change; whether somebody named them, or they are where they usually are.
+    /// Files, which are read again when they change, and whether a setting or the environment names them.
     Files { files: Vec<PathBuf>, named: bool },
-    /// A kubeconfig in memory: that of the demo cluster.
+    /// A kubeconfig in memory, of the demo cluster.
     Given(Box<Kubeconfig>),
 }
 
-/// Clients, valid as long as the files are as they were.
+/// Clients, valid until the files change.
 #[derive(Default)]
 struct ClientCache {
     stamps: Vec<Option<SystemTime>>,
-    /// One lock per context: a credential plugin that hangs holds up the calls of its own context, and no other's.
+    /// One lock per context, so that a credential plugin that hangs delays only the calls of its context.
     connections: HashMap<Option<String>, Arc<Mutex<Option<Connection>>>>,
 }
 
@@ -57,13 +57,13 @@ impl Contexts {
         Self { source: Source::Given(Box::new(kubeconfig)), preferred, allowed: Vec::new(), made: Mutex::default() }
     }
 
-    /// The same where a tool's argument may name these contexts, too.
+    /// The same, with additional contexts that a tool argument may name.
     #[must_use]
     pub fn allowing(self, allowed: Vec<String>) -> Self {
         Self { allowed, ..self }
     }
 
-    /// Names of the contexts that a tool's argument may name; empty when there is no kubeconfig. Reads files, never the
+    /// Names of the contexts that a tool argument may name; empty without a kubeconfig. Reads files, never the
     /// network.
     pub fn names(&self) -> Vec<String> {
         let Ok(kubeconfig) = self.read() else { return Vec::new() };
@@ -72,7 +72,7 @@ impl Contexts {
         names.filter(|name| self.may_name(name, in_force.as_deref())).collect()
     }
 
-    /// The context that is used where none is named.
+    /// The default context.
     fn in_force(&self, kubeconfig: &Kubeconfig) -> Option<String> {
         let only = || kubeconfig.contexts.first().filter(|_| kubeconfig.contexts.len() == 1);
         self.preferred
@@ -85,7 +85,7 @@ impl Contexts {
         in_force == Some(name) || self.allowed.iter().any(|allowed| allowed == "*" || allowed == name)
     }
 
-    /// Refuses a context that a tool's argument must not name: a model is kept to the clusters that it was started for.
+    /// Refuses a context that a tool argument must not name: a model can only use the allowed clusters.
     fn confine(&self, name: &str) -> Result<(), Failure> {
         let in_force = self.read().ok().and_then(|kubeconfig| self.in_force(&kubeconfig));
         if self.may_name(name, in_force.as_deref()) {
@@ -94,18 +94,18 @@ impl Contexts {
         let name = clean(name, 120);
         Err(Failure::new(
             "Choosing a kubeconfig context",
-            format!("'{name}' is not among the contexts that a tool's argument may name: {}", self.names().join(", ")),
+            format!("'{name}' is not one of the contexts that a tool argument may name: {}", self.names().join(", ")),
             format!("Leave the context out, or start gpu-syringe with --allow-context {name}."),
         ))
     }
 
-    /// The kubeconfig that the environment names, for a command that somebody types elsewhere.
+    /// The value of `KUBECONFIG`, for a command that the user runs in another terminal.
     pub(crate) fn of_environment(&self) -> Option<String> {
         let Source::Files { named: true, .. } = &self.source else { return None };
         std::env::var("KUBECONFIG").ok().filter(|list| !list.is_empty())
     }
 
-    /// The client of `context`, which a tool's argument names, or of the preferred or current one.
+    /// The client of `context`, from a tool argument, or of the default context.
     pub async fn connect(&self, context: Option<&str>) -> Result<Connection, Failure> {
         context.map_or(Ok(()), |name| self.confine(name))?;
         let wanted = context.map(str::to_owned).or_else(|| self.preferred.clone());
@@ -151,8 +151,8 @@ impl Contexts {
         }
     }
 
-    /// Whether the service account of a pod may take the kubeconfig's place: nobody named a file, and there is none. A file
-    /// that cannot be read means another cluster.
+    /// Whether the service account of the pod may be used: no file is named, and the default file does not exist. A file
+    /// that cannot be read may mean another cluster.
     fn may_be_in_cluster(&self) -> bool {
         match &self.source {
             Source::Files { files, named } => !named && files.iter().all(|file| !file.exists()),
@@ -173,7 +173,7 @@ impl Contexts {
         };
         config.connect_timeout = Some(CONNECT_TIME);
         config.read_timeout = None;
-        // Our own loops decide what is worth another try, and when to stop.
+        // See `retry`.
         config.default_retry = false;
         let mut server = clean(config.cluster_url.to_string().trim_end_matches('/'), 300);
         let plugin = config.auth_info.exec.as_ref().and_then(credentials::file_name);
@@ -189,7 +189,7 @@ impl Contexts {
                 Failure::new(
                     signing_in(),
                     format!("the credential plugin did not end within {SIGN_IN_TIME:?}"),
-                    "Run kubectl get nodes in a terminal with that context: the plugin may want a person to sign in.",
+                    "Run kubectl get nodes in a terminal with that context: the plugin may require a login.",
                 )
             })?
             .map_err(|panic| Failure::new(signing_in(), panic, "This is a defect of gpu-syringe: please report it."))?
@@ -209,20 +209,20 @@ impl Contexts {
             Source::Files { files, .. } => {
                 files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ")
             }
-            Source::Given(_) => "the built-in cluster's".into(),
+            Source::Given(_) => "of the demo cluster".into(),
         };
-        // The parser's words have the lines before and behind the mistake, and with them credentials.
+        // The message of the parser quotes lines of the file, which may contain credentials.
         let why = match error {
-            KubeconfigError::Parse(_) => "it is not the YAML of a kubeconfig".to_owned(),
+            KubeconfigError::Parse(_) => "it is not a valid kubeconfig".to_owned(),
             error => error.to_string(),
         };
         Failure::new(
             format!("Reading the kubeconfig ({files})"),
             why,
             if cfg!(feature = "demo") {
-                "Name one with --kubeconfig or KUBECONFIG, or try the built-in example cluster with --demo."
+                "Set --kubeconfig or KUBECONFIG, or try the built-in demo cluster with --demo."
             } else {
-                "Name one with --kubeconfig or KUBECONFIG."
+                "Set --kubeconfig or KUBECONFIG."
             },
         )
     }
@@ -235,7 +235,7 @@ impl std::fmt::Debug for Contexts {
     }
 }
 
-/// Name of the context, its user, and how to connect. Without `environment` no proxy is taken.
+/// Name of the context, its user, and the connection. Without `environment` no proxy is used.
 async fn from_kubeconfig(
     mut kubeconfig: Kubeconfig,
     context: Option<&str>,
@@ -250,7 +250,7 @@ async fn from_kubeconfig(
         let available = names.join(", ");
         let (why, next_step) = match context {
             _ if names.is_empty() => {
-                ("the kubeconfig has no contexts".to_owned(), "Name another with --kubeconfig.".into())
+                ("the kubeconfig has no contexts".to_owned(), "Use another file with --kubeconfig.".into())
             }
             Some(name) => (format!("there is no '{name}'"), format!("Use one of: {available}.")),
             None => match kubeconfig.current_context.as_deref().filter(|name| !name.is_empty()) {
@@ -278,7 +278,7 @@ async fn from_kubeconfig(
     let options = KubeConfigOptions { context: Some(chosen.clone()), ..KubeConfigOptions::default() };
     let own_proxy = cluster_of(&kubeconfig, &chosen).and_then(|cluster| cluster.proxy_url.clone());
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| {
-        let next = "Correct the kubeconfig, or what HTTPS_PROXY and NO_PROXY say.";
+        let next = "Fix the kubeconfig, or HTTPS_PROXY and NO_PROXY.";
         Failure::new(format!("Reading kubeconfig context '{chosen}'"), error, next)
     })?;
     let of_environment = || proxy::of_environment(&config.cluster_url, |name| std::env::var(name).ok());
@@ -287,7 +287,7 @@ async fn from_kubeconfig(
     Ok((chosen, user, config))
 }
 
-/// The configuration of the demo cluster: its address and its token, without proxies and whatever the environment has.
+/// The configuration of the demo cluster: its address and token, without proxies and other settings of the environment.
 fn plain(kubeconfig: &Kubeconfig, context: &str, user: Option<&str>) -> Result<Config, Failure> {
     let server = cluster_of(kubeconfig, context).and_then(|cluster| cluster.server.clone()).unwrap_or_default();
     let url = server.parse().map_err(|error| {
@@ -308,7 +308,7 @@ fn cluster_of<'a>(kubeconfig: &'a Kubeconfig, context: &str) -> Option<&'a Clust
     kubeconfig.clusters.iter().find(|named| named.name == context.cluster)?.cluster.as_ref()
 }
 
-/// The files of a kubeconfig, in the order in which kubectl reads them, and whether somebody named them.
+/// The files of a kubeconfig in the order of kubectl, and whether a setting or the environment names them.
 fn kubeconfig_files(settings: &Settings) -> (Vec<PathBuf>, bool) {
     if let Some(file) = &settings.kubeconfig {
         return (vec![file.clone()], true);
@@ -328,7 +328,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_service_account_takes_the_place_of_no_file_and_not_of_a_bad_one() {
+    fn the_service_account_is_used_without_a_kubeconfig_but_not_with_a_broken_one() {
         let folder = tempfile::tempdir().expect("a folder");
         let (broken, absent) = (folder.path().join("broken"), folder.path().join("absent"));
         std::fs::write(&broken, "contexts: [").expect("a file");

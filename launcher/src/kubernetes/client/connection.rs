@@ -3,11 +3,11 @@
 use jiff::{SignedDuration, Timestamp};
 use kube::Client;
 
-/// Time that is left to a certificate with which a call is begun.
-const MAX_CALL: SignedDuration = SignedDuration::from_mins(15);
-/// What stands between an API server's address and that of the proxy before it.
+/// Minimum remaining validity of a client certificate at the start of a call.
+const MIN_VALIDITY: SignedDuration = SignedDuration::from_mins(15);
+/// Separates the address of the API server from the address of its proxy.
 pub(super) const THROUGH: &str = " (through the proxy ";
-/// Name of the connection that a pod's service account gives.
+/// Name of the connection with the service account of a pod.
 pub(crate) const IN_CLUSTER: &str = "in-cluster";
 
 /// A client of one cluster.
@@ -15,9 +15,9 @@ pub(crate) const IN_CLUSTER: &str = "in-cluster";
 pub struct Connection {
     /// Name of the context.
     pub context: String,
-    /// Address of the API server, for messages; with the proxy before it, where there is one.
+    /// Address of the API server for messages, with its proxy if there is one.
     pub server: String,
-    /// User of the kubeconfig, as it is named there.
+    /// Name of the user in the kubeconfig.
     pub user: Option<String>,
     /// The client.
     pub client: Client,
@@ -29,8 +29,8 @@ impl Connection {
         self.server.split(THROUGH).next().unwrap_or_default()
     }
 
-    /// Whether it can serve another call: a plugin may have given a client certificate that ends.
+    /// Whether it can be used for another call: a client certificate of a plugin may expire.
     pub(super) fn is_valid(&self) -> bool {
-        self.client.valid_until().is_none_or(|end| end.duration_since(Timestamp::now()) > MAX_CALL)
+        self.client.valid_until().is_none_or(|end| end.duration_since(Timestamp::now()) > MIN_VALIDITY)
     }
 }

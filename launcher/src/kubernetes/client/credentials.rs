@@ -1,7 +1,7 @@
 //! Credential plugins of a kubeconfig (`aws`, `gke-gcloud-auth-plugin`, `kubelogin` …).
 //!
-//! They run as children of this process, whose standard input is the MCP stream: none may read it. And they are often not
-//! found, because a desktop host starts us with a thin `PATH`.
+//! They run as children of this process, and must not read its standard input, which is the MCP stream. They are often not
+//! found, because a desktop host starts this program with a short `PATH`.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use kube::config::{ExecConfig, ExecInteractiveMode, Kubeconfig, NamedAuthInfo};
 
 use crate::error::Failure;
 
-/// Folders where the plugins of the large providers are installed, looked into after `PATH`.
+/// Folders of the plugins of the large providers, searched after `PATH`.
 const USUAL_FOLDERS: &[&str] = &[
     "/usr/local/bin",
     "/opt/homebrew/bin",
@@ -24,13 +24,13 @@ const USUAL_FOLDERS: &[&str] = &[
     "~/.asdf/shims",
 ];
 
-/// Keeps the plugin of `user` from standard input, and resolves its program to a path.
+/// Disables standard input for the plugin of `user`, and replaces its program name by a path.
 pub(crate) fn disable_stdin(kubeconfig: &mut Kubeconfig, user: &str) -> Result<(), Failure> {
     let Some(exec) = plugin_of(&mut kubeconfig.auth_infos, user) else { return Ok(()) };
     if exec.interactive_mode == Some(ExecInteractiveMode::Always) {
         return Err(Failure::new(
             format!("Signing in as kubeconfig user '{user}'"),
-            "its plugin insists on talking to a person (interactiveMode: Always), and standard input belongs to the MCP host",
+            "its plugin requires a terminal (interactiveMode: Always), but standard input belongs to the MCP host",
             "Sign in once in a terminal with kubectl, or use a user whose plugin has interactiveMode: IfAvailable or Never.",
         ));
     }
@@ -60,7 +60,7 @@ pub(crate) fn disable_stdin(kubeconfig: &mut Kubeconfig, user: &str) -> Result<(
     }
 }
 
-/// The file name of a plugin, for messages: of the rest of its command line nothing is told.
+/// The file name of a plugin for messages. The rest of its command line may contain secrets.
 pub(crate) fn file_name(exec: &ExecConfig) -> Option<String> {
     let name = exec.command.as_deref()?.rsplit(['/', '\\']).next()?;
     Some(syringe_core::text::clean(name, 80))
@@ -74,7 +74,7 @@ fn plugin_of<'a>(users: &'a mut [NamedAuthInfo], user: &str) -> Option<&'a mut E
 fn find(command: &str, path: Option<&OsStr>, home: Option<&Path>) -> Option<PathBuf> {
     let named = Path::new(command);
     if named.components().count() > 1 {
-        // Relative to the kubeconfig: kube has made it absolute.
+        // A path relative to the kubeconfig; kube has made it absolute.
         return named.is_file().then(|| named.to_owned());
     }
     let usual = USUAL_FOLDERS.iter().filter_map(|folder| match folder.strip_prefix("~/") {

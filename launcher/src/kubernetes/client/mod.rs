@@ -1,4 +1,4 @@
-//! The way to the API server: connection, credentials, proxy, retries, pages, errors.
+//! The client of the API server: connection, credentials, proxy, retries, pages, errors.
 
 pub mod api_error;
 pub mod connect;

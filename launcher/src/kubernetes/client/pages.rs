@@ -1,4 +1,4 @@
-//! Lists, page by page: each page is read, handed on and dropped before the next is asked for.
+//! Reads lists page by page: each page is processed and dropped before the next request.
 
 use kube::api::{ListParams, Request};
 use serde::Deserialize;
@@ -9,11 +9,11 @@ use crate::kubernetes::client::api_error::{request_failed, timed_out};
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::retry;
 
-/// Objects of a page: bounds the memory for one answer of the API server.
+/// Objects in a page. Limits the memory for one answer of the API server.
 const PAGE: u32 = 100;
 /// What to list.
 pub(crate) struct Query<'a> {
-    /// In words, for messages: `Listing nodes`.
+    /// Text for messages: `Listing nodes`.
     pub(crate) what: &'a str,
     /// `/api/v1/nodes`.
     pub(crate) path: &'a str,
@@ -37,8 +37,8 @@ struct PageMetadata {
     next: Option<String>,
 }
 
-/// Reads every page and hands each object to `take`, with what `fresh` made. A list that outlives the API server's history
-/// (410) begins anew, once, with a fresh one.
+/// Reads every page and passes each object to `take`, with the state from `fresh`. If the list expires on the API server
+/// (410), starts again once with a new state.
 pub(crate) async fn fold<T: DeserializeOwned, S>(
     connection: &Connection,
     query: &Query<'_>,

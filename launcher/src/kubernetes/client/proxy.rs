@@ -1,6 +1,6 @@
-//! The proxy on the way to an API server, as kubectl chooses it: the kubeconfig's own, else the environment's.
+//! Chooses the proxy for an API server as kubectl does: from the kubeconfig, or else from the environment.
 //!
-//! kube takes `HTTPS_PROXY` for every server, and holds `NO_PROXY` against the proxy's name in place of the server's.
+//! kube uses `HTTPS_PROXY` for every server, and compares `NO_PROXY` with the proxy instead of the server.
 
 use std::net::IpAddr;
 
@@ -29,19 +29,19 @@ pub(crate) fn of_environment(server: &Uri, variable: impl Fn(&str) -> Option<Str
     Some(if proxy.contains("://") { proxy } else { format!("http://{proxy}") })
 }
 
-/// A proxy's address.
+/// Parses the address of a proxy.
 pub(crate) fn parse(proxy: &str) -> Result<Uri, Failure> {
     let uri: Option<Uri> = proxy.parse().ok();
     uri.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https" | "socks5"))).ok_or_else(|| {
-        // Not the whole text: there may be a password in it.
+        // Not the whole text, because it may contain a password.
         let place = clean(proxy.rsplit('@').next().unwrap_or_default(), 80);
-        let next = "Name one as http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT (proxy-url in the kubeconfig, \
+        let next = "Use http://HOST:PORT, https://HOST:PORT or socks5://HOST:PORT (proxy-url in the kubeconfig, \
                     HTTPS_PROXY), or exempt the API server with NO_PROXY.";
-        Failure::new(format!("Using the proxy {place}"), "it is no address of a proxy that is understood", next)
+        Failure::new(format!("Using the proxy {place}"), "it is not a supported proxy address", next)
     })
 }
 
-/// A proxy's address without what is secret in it.
+/// The address of a proxy without user and password.
 pub(crate) fn shown(proxy: &Uri) -> String {
     let place = proxy.authority().map(|authority| authority.as_str().rsplit('@').next().unwrap_or_default());
     format!("{}://{}", proxy.scheme_str().unwrap_or("http"), place.unwrap_or_default())
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_s_proxy_is_for_servers_that_no_proxy_does_not_name() {
+    fn the_proxy_of_the_environment_is_used_unless_no_proxy_names_the_server() {
         let with = |server: &str, exempt: &str| chosen(server, &[("https_proxy", "proxy:3128"), ("NO_PROXY", exempt)]);
         let server = "https://api.prod.example:6443";
         for other in ["", "prod", "example.org", "d.example", "*:443", "10.0.0.0/8", "api.prod.example:443", "proxy"] {
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_on_this_machine_and_one_of_another_scheme_take_none() {
+    fn a_loopback_server_or_another_scheme_uses_no_proxy() {
         for server in ["https://127.0.0.1:6443", "https://localhost", "https://[::1]:1", "http://api.example"] {
             assert_eq!(chosen(server, &[("HTTPS_PROXY", "http://proxy:3128")]), None, "{server}");
         }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_of_a_proxy_is_no_password() {
+    fn the_shown_address_of_a_proxy_has_no_password() {
         assert_eq!(shown(&"http://user:secret@proxy:3128".parse().expect("an address")), "http://proxy:3128");
     }
 }

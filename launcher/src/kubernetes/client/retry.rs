@@ -1,4 +1,4 @@
-//! Retries of reads: what a busy or restarting API server refuses is requested again, within the time of one read. A server
+//! Retries of reads: a request that a busy or restarting API server rejects is repeated within the time of one read. A server
 //! that cannot be reached fails at once.
 //!
 //! kube's `RetryPolicy` is not used. It is a layer of the client: it also repeats the creation of a pod, has no limit for one
@@ -11,13 +11,13 @@ use tokio::time::{sleep, timeout};
 
 /// Time for one read of the API, with all its tries.
 const READ_TIME: Duration = Duration::from_secs(8);
-/// Time for one try: a server that does not answer at all (a dead context) costs this, and not the call.
+/// Time for one try, for servers that do not answer.
 pub(crate) const TRY_TIME: Duration = Duration::from_secs(5);
-/// Pause where the server asks for none.
+/// Pause if the server does not send `Retry-After`.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Longest wait that a `Retry-After` can ask for.
+/// Maximum pause for a `Retry-After`.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
-/// Tries. Some faults last, and nobody gains from hearing of them late.
+/// Maximum number of tries.
 const MAX_TRIES: u32 = 4;
 
 /// Reads, with retries. `None` when there was no answer in time.
@@ -41,11 +41,11 @@ where
     timeout(READ_TIME, asking).await.ok().flatten()
 }
 
-/// Pause before the next try; `None` for an error that a retry does not help.
+/// Pause before the next try; `None` for an error that is not retried.
 fn retry_pause(error: &kube::Error) -> Option<Duration> {
     match error {
         kube::Error::Api(status) => is_retryable(status).then(|| retry_after(status)),
-        // A connection that stood and was closed: an API server that restarts, or a kept connection that timed out.
+        // An open connection was closed: the API server restarts, or an idle connection timed out.
         kube::Error::HyperError(_) | kube::Error::Service(_) if !is_unreachable(error) => Some(PAUSE),
         _ => None,
     }
@@ -56,13 +56,13 @@ pub(crate) fn is_retryable(status: &Status) -> bool {
     matches!(status.code, 429 | 500 | 502 | 503 | 504)
 }
 
-/// How long the server wants to be left alone, within reason.
+/// The `Retry-After` of the server, within limits.
 pub(crate) fn retry_after(status: &Status) -> Duration {
     let asked = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
     Duration::from_secs(asked.into()).clamp(PAUSE, MAX_RETRY_AFTER)
 }
 
-/// Whether no connection came about: a wrong address or a closed port does not mend itself in seconds.
+/// Whether the connection failed: a wrong address or a closed port stays so for seconds.
 fn is_unreachable(error: &kube::Error) -> bool {
     let reason = crate::error::kube_reason(error);
     !reason.contains("connection closed") && !reason.contains("reset") && !reason.contains("broken pipe")

@@ -1,9 +1,9 @@
-//! A client for a configuration: kube's own, or the same layers over a socket that sends small messages at once.
+//! Creates the client of a configuration: kube's client, or the same layers over a socket with `TCP_NODELAY`.
 //!
-//! The frames of an exec are small, and kube leaves Nagle's algorithm on: each then waits for the acknowledgement of the one
-//! before, some 40 ms, three times a call (kube-rs issue 2056). It also runs a credential plugin three times a client, half
-//! a second or more each; here once. Not so behind a proxy, where kube makes the connection, and with a plugin that gives a
-//! certificate: when that ends, kube alone can tell.
+//! The frames of an exec are small, and kube does not disable Nagle's algorithm: each frame waits for the acknowledgement of the one
+//! before, about 40 ms, three times in a call (kube-rs issue 2056). kube also runs a credential plugin three times for a client, half
+//! a second or more each; here it runs once. kube's client is used behind a proxy, and with a plugin that returns a
+//! certificate, because only kube knows when the certificate expires.
 
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy;
@@ -13,7 +13,7 @@ use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::{Client, Config};
 use tower::{BoxError, ServiceBuilder};
 
-/// Makes the client. A credential plugin runs inside this, and blocks.
+/// Creates the client. Runs a credential plugin, and blocks.
 pub(crate) fn client(config: Config) -> Result<Client, kube::Error> {
     if config.proxy_url.is_some() {
         return Client::try_from(config);
@@ -22,7 +22,7 @@ pub(crate) fn client(config: Config) -> Result<Client, kube::Error> {
     if auth.is_none() && config.auth_info.exec.is_some() {
         return Client::try_from(config);
     }
-    // The plugin gave a token, so no certificate: the connector, which would run it for one, need not know it.
+    // The plugin returned a token, not a certificate: the connector must not run it again.
     let mut without_plugin = config.clone();
     without_plugin.auth_info.exec = None;
     let mut tcp = HttpConnector::new();

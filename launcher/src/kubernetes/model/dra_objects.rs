@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use syringe_core::text::clean;
 
-use crate::kubernetes::model::dra::{Claim, Device, DeviceName, AllocatedDevice, is_gpu_driver};
+use crate::kubernetes::model::dra::{AllocatedDevice, Claim, Device, DeviceName, is_gpu_driver};
 
 #[derive(Default, Deserialize)]
 #[serde(default)]

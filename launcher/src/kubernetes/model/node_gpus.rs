@@ -93,7 +93,10 @@ pub fn problems(node: &Node, capacity: &Amounts, allocatable: &Amounts) -> Vec<S
     if !is_ready(node) {
         problems.push("not Ready".to_owned());
     }
-    if capacity.values().sum::<u64>() == 0 {
+    // What dynamic resource allocation publishes is in these amounts, under its drivers' names.
+    let offers_any = capacity.values().any(|count| *count > 0);
+    let facts = ClusterFacts { gpu_dra: Some(offers_any), ..cluster_facts(node) };
+    if facts.advertises_no_gpus() {
         problems.push(format!(
             "advertises no {GPU_RESOURCE}: the NVIDIA device plugin is not running, or finds no healthy GPU"
         ));

@@ -2,7 +2,7 @@
 
 /// Next step if the image does not contain node-probe.
 pub(super) const NO_PROBE: &str =
-    "The image holds no node-probe: name the right one with --image (deploy/Containerfile builds it).";
+    "The image does not contain node-probe: use the right image with --image (deploy/Containerfile builds it).";
 
 /// The command for an image that has node-probe in its path.
 pub(super) fn node_probe(command: &[String]) -> Vec<String> {

@@ -26,7 +26,7 @@ use crate::probe::types::{CleanUp, Phase, ProbeContainer, Timings};
 use crate::probe::{admission_policy, container_state};
 use crate::settings::ProbeMethod;
 
-/// Pods in it are never picked: only --ephemeral-pod can name one.
+/// Pods in it are never chosen: only --ephemeral-pod can name one.
 const SYSTEM_NAMESPACE: &str = "kube-system";
 /// Time for one request.
 const REQUEST_TIME: Duration = Duration::from_secs(10);
@@ -79,7 +79,7 @@ impl Ephemeral {
         let node = &context.request.node;
         let asked = context.settings.ephemeral_pod.as_ref();
         if let (None, Some(target)) = (asked, &context.request.target) {
-            // A model names this pod: the rule for it is the same as for one that is picked.
+            // A model can name this pod: the same rule applies as for a chosen one.
             if target.namespace == SYSTEM_NAMESPACE {
                 return Err(Self::failed(
                     context,
@@ -111,13 +111,13 @@ impl Ephemeral {
         first.ok_or_else(|| match asked {
             Some(asked) => Self::failed(
                 context,
-                format!("pod {asked} is no running pod with a GPU on that node, or is a static one"),
-                "Name another one with --ephemeral-pod, or none to have one picked.",
+                format!("pod {asked} is not a running pod with a GPU on that node, or it is a static pod"),
+                "Name another pod with --ephemeral-pod, or leave the option out to have one chosen.",
             ),
             None => Self::failed(
                 context,
-                "no pod outside of kube-system runs there with a GPU",
-                "Use --via pod, or --via none for what the Kubernetes API alone knows.",
+                "no pod with a GPU runs on that node outside kube-system",
+                "Use --via pod, or --via none to read only the Kubernetes API.",
             ),
         })
     }
@@ -152,15 +152,15 @@ impl Ephemeral {
             self.probe_container.as_ref().map(|probe_container| probe_container.namespace.as_str()).unwrap_or_default();
         if let Some((who, change)) = admission_policy::refused_by(&why, namespace) {
             return Err(
-                Self::failed(context, format!("{who} forbids it: {why}"), change).because_of(Obstacle::Policy(who))
+                Self::failed(context, format!("denied by {who}: {why}"), change).because_of(Obstacle::Policy(who))
             );
         }
         let next = match code {
             Some(403) => "Your user needs patch on pods/ephemeralcontainers in that namespace: see deploy/rbac.yaml.",
             Some(404) => {
-                "The pod has gone, or the cluster has no ephemeral containers (they came with 1.25). Try again."
+                "The pod is gone, or the cluster is older than Kubernetes 1.25, which added ephemeral containers. Try again."
             }
-            _ => "Look at the message; another pod can be named with --ephemeral-pod.",
+            _ => "See the message, or name another pod with --ephemeral-pod.",
         };
         Err(Self::failed(context, why, next))
     }
@@ -245,7 +245,7 @@ impl ProbeSteps for Ephemeral {
 
     async fn create(&mut self, context: &ProbeContext) -> Result<(), Failure> {
         if context.settings.no_ephemeral {
-            let next = "Start the launcher without --no-ephemeral, or with another --via.";
+            let next = "Start gpu-syringe without --no-ephemeral, or with another --via.";
             return Err(Self::failed(context, "--no-ephemeral forbids it", next));
         }
         let target = Self::choose(context).await?;
@@ -270,8 +270,8 @@ impl ProbeSteps for Ephemeral {
         let argv = node_probe(&target.add_container_option(&context.request.command));
         let document = document::read(context, probe_container, &argv, timings).await?;
         Ok(document.noting(Some(format!(
-            "read from inside pod {}/{}, beside its container {}: with that pod's NVML library and its view of processes \
-             and files; the host's own are out of sight",
+            "read from inside pod {}/{}, next to its container {}: with the NVML library of that pod, and only its \
+                 processes and files, not those of the host",
             probe_container.namespace, probe_container.pod, target.container
         ))))
     }
@@ -283,17 +283,16 @@ impl ProbeSteps for Ephemeral {
         (context.on_phase)(Phase::Remove);
         let ProbeContainer { namespace, pod, container, .. } = probe_container;
         let stays = format!(
-            "its entry stays in the spec of pod {namespace}/{pod} until that pod is deleted, since Kubernetes removes no \
-             ephemeral container"
+            "its entry stays in the spec of pod {namespace}/{pod} until that pod is deleted, because Kubernetes cannot remove ephemeral containers"
         );
         let seconds = context.settings.probe_lifetime().as_secs();
         let what = match self.end(context, probe_container).await {
             Fate::Gone => return CleanUp { pod: format!("{namespace}/{pod}"), removed: true, left_behind: None },
             Fate::Ended => "has ended".to_owned(),
             Fate::Stuck | Fate::Waits => {
-                format!("has not started; if it does yet, it ends by itself within {seconds} s")
+                format!("has not started; if it starts, it exits on its own within {seconds} s")
             }
-            Fate::Unknown => format!("could not be ended, it ends by itself within {seconds} s"),
+            Fate::Unknown => format!("could not be stopped; it exits on its own within {seconds} s"),
         };
         let left = format!("ephemeral container {container} {what}; {stays}");
         CleanUp { pod: format!("{namespace}/{pod}"), removed: false, left_behind: Some(left) }

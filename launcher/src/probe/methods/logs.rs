@@ -115,7 +115,7 @@ impl Logs {
                 let next = if forbidden {
                     "Your user needs get on pods/log in that namespace: see deploy/rbac.yaml."
                 } else {
-                    "Look at the node's kubelet: the log is read through it. Try again."
+                    "Check the kubelet of the node, which serves the log, and try again."
                 };
                 Err(failed(kube_reason(&error), next))
             }

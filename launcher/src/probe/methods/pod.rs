@@ -32,7 +32,7 @@ impl ProbeSteps for HeldPod {
             document::read(context, &self.0.probe_container(NO_PROBE), &node_probe(&context.request.command), timings)
                 .await?;
         let plain = context.settings.runtime_class.as_ref().map(|class| {
-            format!("read from a plain container of RuntimeClass {class}: NVML only, no kernel log and no host files")
+            format!("read in an unprivileged container with RuntimeClass {class}: NVML only, no kernel log and no host files")
         });
         Ok(document.noting(plain))
     }

@@ -18,7 +18,7 @@ pub(crate) fn printed(settings: &Settings, node: &str) -> Result<ProbePod, Failu
         }
         ProbeMethod::Ephemeral | ProbeMethod::None => Err(Failure::new(
             "Printing the pod",
-            format!("--via {} makes none", settings.via.word()),
+            format!("--via {} creates no pod", settings.via.word()),
             "deploy/METHODS.md says what each method creates on the cluster.",
         )),
     }

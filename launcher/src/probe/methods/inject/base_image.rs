@@ -39,10 +39,10 @@ pub(super) fn choose(settings: &Settings, node: &Node) -> Result<String, Failure
         Failure::new(
             format!("Choosing a base image on node {}", node.metadata.name.as_deref().unwrap_or_default()),
             format!(
-                "none of the {} images that the node reports is of a repository that is trusted with it",
+                "none of the {} images that the node reports is from a trusted repository",
                 names.len()
             ),
-            "Name one that you trust, that is on the node and has sh, sleep and head or tar with --base-image.",
+            "Name an image with --base-image that you trust, that is on the node, and that has sh, sleep, and head or tar.",
         )
     })
 }

@@ -77,7 +77,7 @@ impl ProbeSteps for Inject {
 
     async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<Document, Failure> {
         let Some(CreatedPod { pod, archive }) = &self.created else {
-            return Err(context.out_of_time("no pod was made"));
+            return Err(context.out_of_time("no pod was created"));
         };
         let probe_container = pod.probe_container(NO_SHELL);
         upload::upload(context, &probe_container, archive, timings).await?;
@@ -91,8 +91,10 @@ impl ProbeSteps for Inject {
         let output = exec_retry::exec(context, &probe_container, &argv, &[], timings).await?;
         refused(context, &output)?;
         let document = document::read_or_retry(context, output, &probe_container, &argv, timings).await?;
-        Ok(document
-            .noting(Some(format!("{} has no loader for node-probe: the host's own ran it", probe_container.image))))
+        Ok(document.noting(Some(format!(
+            "{} has no loader for node-probe; it ran with the loader of the node",
+            probe_container.image
+        ))))
     }
 
     async fn clean_up(&mut self, context: &ProbeContext) -> CleanUp {

@@ -105,7 +105,7 @@ pub(super) async fn upload(
         if !broken.is_empty() {
             return failed(
                 format!("it arrived damaged, twice: {broken}"),
-                "Something between here and the node cuts or changes streams: try again, or from closer to the cluster.",
+                "A proxy may cut or change the stream: try again, or connect from a place closer to the cluster.",
             );
         }
     }
@@ -139,19 +139,19 @@ fn arrived(method: UploadMethod, output: &Output, sha256: &str) -> Result<Upload
     }
     if lacks("sha256sum") {
         let next = "Name a base image that has sha256sum (busybox, debian, ubuntu) with --base-image.";
-        return Err(("the base image has no sha256sum, and what cannot be verified is not run".into(), next));
+        return Err(("the base image has no sha256sum, so the upload cannot be verified".into(), next));
     }
     let why = match (hash, &output.ended) {
         (Some(hash), _) => format!("its SHA-256 is {hash}, not {sha256}"),
         (None, Ended::Cut) => "the connection was cut".to_owned(),
-        (None, _) => format!("no hash came back; the pod said: {said}"),
+        (None, _) => format!("no hash was printed; the pod printed: {said}"),
     };
     Ok(UploadResult::Broken(why))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{UploadResult, UploadMethod, arrived};
+    use super::{UploadMethod, UploadResult, arrived};
     use crate::probe::exec_websocket::{Ended, Output};
 
     fn judged(stdout: &str, stderr: &str) -> String {

@@ -232,6 +232,17 @@ impl PodFacts {
         })
     }
 
+    /// Whether any of its containers ever started.
+    pub(super) fn has_run(&self) -> bool {
+        self.containers.iter().any(|container| {
+            std::iter::once(&container.state).chain(&container.last).any(|state| match state {
+                ContainerState::Running { .. } => true,
+                ContainerState::Terminated { started, .. } => known(*started).is_some(),
+                ContainerState::Waiting { .. } | ContainerState::Unknown => false,
+            })
+        })
+    }
+
     /// From when to when the pod could have used a GPU.
     pub fn lifetime(&self) -> (Option<Timestamp>, Option<Timestamp>) {
         let over = matches!(self.phase.as_str(), "Succeeded" | "Failed");

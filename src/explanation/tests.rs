@@ -3,6 +3,7 @@
 mod admission;
 mod kubelet;
 mod scheduling;
+mod stack;
 mod start;
 mod time;
 

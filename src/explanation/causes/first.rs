@@ -29,6 +29,7 @@ const CAUSES: &[CauseRule] = &[
     start::cannot_start_for_another_reason,
     kubelet::no_gpu_allocated,
     process::zombie,
+    gpu::memory_used_up,
     process::program_ended,
     process::possibly_stuck,
     kubelet::not_ready,

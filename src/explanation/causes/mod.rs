@@ -14,6 +14,7 @@ mod numa;
 mod process;
 mod scheduling;
 mod start;
+mod start_phrase;
 mod start_phrases;
 
 use jiff::{SignedDuration, Timestamp};

@@ -5,7 +5,8 @@
 
 use jiff::Timestamp;
 
-use super::start_phrases::{self, NEEDS_NEWER_CUDA, Phrase};
+use super::start_phrase::Phrase;
+use super::start_phrases::{self, NEEDS_NEWER_CUDA};
 use super::{Case, cuda, event_quote};
 use crate::diagnosis::{Action, ActionCode, Finding, Severity};
 use crate::explanation::facts::known as known_time;

@@ -7,7 +7,7 @@ use super::node::Node;
 use super::rules::Rule;
 use super::{
     cluster, collective, container, coverage, driver, implausible, lost, memory, mig, nvlink, nvlink_state, pcie,
-    power, processes, recovery, refused, siblings, thermal, xid, xid_history,
+    power, processes, recovery, refused, siblings, stack, thermal, xid, xid_history,
 };
 
 /// Rules about one subject.
@@ -37,6 +37,7 @@ const FAMILIES: &[Family] = &[
     Family { rules: cluster::RULES, judge: cluster::judge },
     Family { rules: container::RULES, judge: container::judge },
     Family { rules: coverage::RULES, judge: coverage::judge },
+    Family { rules: stack::RULES, judge: stack::judge },
     Family { rules: recovery::RULES, judge: |_| Vec::new() },
 ];
 
@@ -44,6 +45,7 @@ const FAMILIES: &[Family] = &[
 pub(super) fn drafts(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = FAMILIES.iter().flat_map(|family| (family.judge)(node)).collect();
     recovery::apply(node, &mut drafts);
+    stack::apply(node, &mut drafts);
     coverage::say_what_is_before(node, &mut drafts);
     drafts
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::stack_link::StackLink;
 use crate::facts::kernel_log::Coverage;
 use crate::pci::PciAddress;
 
@@ -37,6 +38,10 @@ pub struct Diagnosis {
     /// The kernel logs that were read and the window each covers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kernel_log: Vec<Coverage>,
+    /// The way of the GPUs from the PCI bus to the scheduler, link by link. Empty for a node without GPUs. Answers show it in
+    /// a section of their own.
+    #[serde(skip)]
+    pub stack: Vec<StackLink>,
 }
 
 /// One conclusion.
@@ -250,40 +255,4 @@ pub enum Verdict {
     Critical,
     /// The worst finding is fatal.
     Fatal,
-}
-
-/// What Kubernetes says about a node, as far as rules use it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ClusterFacts {
-    /// Name of the node.
-    pub node: Option<String>,
-    /// GPUs in the node's capacity (`nvidia.com/gpu`), replicas of time-slicing divided out. `None`: the node was not
-    /// asked (no `node`), or its capacity has no such resource.
-    pub gpu_capacity: Option<u32>,
-    /// GPUs in the node's allocatable.
-    pub gpu_allocatable: Option<u32>,
-    /// GPUs that GPU Feature Discovery counted (`nvidia.com/gpu.count`).
-    pub gpu_label_count: Option<u32>,
-    /// Whether the node offers its GPUs under other names: MIG profiles, shares, renamed resources, whole GPUs for
-    /// virtual machines.
-    pub other_gpu_resources: bool,
-    /// Whether a driver of dynamic resource allocation publishes GPUs of this node. `None`: not asked, or not told.
-    pub gpu_dra: Option<bool>,
-    /// Whether any node of the cluster offers NVIDIA GPUs, or runs NVIDIA's device plugin. `None`: not asked.
-    pub gpu_plugin_in_cluster: Option<bool>,
-    /// UIDs of the pods that exist on the node now (not Succeeded or Failed). `None`: not asked.
-    pub live_pod_uids: Option<Vec<String>>,
-    /// Conditions that speak of GPUs and are not in their healthy state: `type: reason, message`.
-    pub gpu_conditions: Vec<String>,
-}
-
-impl ClusterFacts {
-    /// Whether Kubernetes was asked about the node and can give its GPUs to nobody: not as whole GPUs, under another name, to
-    /// virtual machines, or by dynamic resource allocation (as an extended resource, too). A device plugin that never
-    /// registered leaves no zero behind: a resource that is missing is none.
-    pub fn advertises_no_gpus(&self) -> bool {
-        let capacity = self.gpu_capacity.or_else(|| self.node.as_ref().map(|_| 0));
-        capacity == Some(0) && !self.other_gpu_resources && self.gpu_dra != Some(true)
-    }
 }

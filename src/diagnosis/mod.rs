@@ -15,6 +15,7 @@
 
 mod claims;
 mod cluster;
+mod cluster_facts;
 mod collective;
 mod container;
 mod coverage;
@@ -46,6 +47,8 @@ mod recovery;
 mod refused;
 mod rules;
 mod siblings;
+mod stack;
+mod stack_link;
 mod summary;
 mod thermal;
 mod timeline;
@@ -53,12 +56,15 @@ mod unknown;
 mod xid;
 mod xid_history;
 
-pub use families::catalogue_of_rules;
-pub use finding::{
-    Action, ActionCode, Class, ClusterFacts, Diagnosis, Finding, Plan, Scope, Severity, Unknown, Verdict,
+pub use cluster_facts::{
+    ClusterFacts, Component, ContainerState, ContainerStateKind, GpuLabels, NvidiaContainer, NvidiaPod, PodWarning,
+    RuntimeClassUse,
 };
+pub use families::catalogue_of_rules;
+pub use finding::{Action, ActionCode, Class, Diagnosis, Finding, Plan, Scope, Severity, Unknown, Verdict};
 pub use processes::{Stuck, stuck};
 pub use rules::Rule;
+pub use stack_link::{Link, LinkState, StackLink};
 
 use crate::facts::health::Health;
 use crate::pci::PciAddress;
@@ -73,6 +79,7 @@ pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
     let undecided = undecided || !contradictions.is_empty();
     unknown.extend(contradictions);
     let mut drafts = families::drafts(&node);
+    let stack = stack::links(&node, &drafts);
     let plan = plan::make_plans(&node, &mut drafts);
     let concluded = draft::into_findings(drafts, &node.name);
     let worst = concluded.iter().map(|concluded| concluded.finding.severity).max().unwrap_or_default();
@@ -103,8 +110,20 @@ pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
         not_checked: limits::of(&node),
         unknown,
         kernel_log,
+        stack,
         findings: concluded.into_iter().map(|concluded| concluded.finding).collect(),
     }
+}
+
+/// The first pod of NVIDIA's stack on the node that does not do its work, with the container whose log may say why: as far as
+/// Kubernetes alone tells.
+pub fn first_failing_pod(cluster: &ClusterFacts) -> Option<(&NvidiaPod, &str)> {
+    let report = Report::default();
+    let node = Node::new(&report, cluster);
+    let (uid, container) = stack::log_wanted(&node)?;
+    let pod = cluster.nvidia_pods.as_ref()?.iter().find(|pod| pod.uid == uid)?;
+    let container = pod.containers.iter().find(|one| one.name == container)?;
+    Some((pod, container.name.as_str()))
 }
 
 /// Score and status of each GPU and of the node.

@@ -14,6 +14,11 @@ pub(super) fn data(text: &str) -> String {
     clean(text, NAME_CAP)
 }
 
+/// A name of an object of the API, whole: commands need it.
+pub(super) fn name(text: &str) -> String {
+    clean(text, 253)
+}
+
 /// Longest reason that evidence repeats.
 const REASON_CAP: usize = 160;
 

@@ -4,7 +4,7 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use syringe_core::diagnosis::{LinkState, StackLink};
+use syringe_core::diagnosis::StackLink;
 use syringe_core::facts::health::{GpuHealth, HealthStatus};
 use syringe_core::report::{Sections, Status};
 
@@ -13,6 +13,7 @@ use crate::call::Call;
 use crate::error::Failure;
 use crate::reading::read_node;
 use crate::text::node_answer::{foot, head};
+use crate::text::stack_links::stack_line;
 use crate::text::table::{cell, lines, new_table};
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
@@ -101,11 +102,7 @@ impl Tool for DiagnoseGpuNode {
         };
         let (complete, partial) = (of("Complete", Status::Ok), of("Partial", Status::Partial));
         let mut text = format!("{}\n{complete}{partial}{}", head(answer), of("Failed", Status::Error));
-        if section.stack.iter().any(|link| link.state == LinkState::Broken) {
-            let word = |link: &StackLink| format!("{} {}", variant_name(link.link), variant_name(link.state));
-            let words: Vec<_> = section.stack.iter().map(word).collect();
-            text.push_str(&format!("Stack: {}\n", words.join(", ")));
-        }
+        text.push_str(&stack_line(&section.stack).unwrap_or_default());
         if !section.affected_gpus.is_empty() {
             let mut rows = new_table(["gpu", "pci address", "score", "status", "because of"]);
             for gpu in &section.affected_gpus {

@@ -4,7 +4,7 @@ use clap::Args;
 use k8s_openapi::api::core::v1::Pod;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use syringe_core::diagnosis::{Finding, Severity, Unknown};
+use syringe_core::diagnosis::{Diagnosis, Finding, Severity, StackLink, Unknown};
 use syringe_core::explanation::{self, Cause, Explanation, PodFacts};
 use syringe_core::report::Source;
 
@@ -22,6 +22,7 @@ use crate::reading::probe_note::ProbeNote;
 use crate::reading::read_node;
 use crate::reading::read_node::ReadRequest;
 use crate::text::node_answer::foot;
+use crate::text::stack_links::stack_line;
 use crate::text::table::second;
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
@@ -69,6 +70,10 @@ pub struct PodExplanation {
     /// Its node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// The way of the node's GPUs from the PCI bus to the scheduler, link by link, for a pod that needs them. The first that is
+    /// `broken` is the one to mend.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stack: Vec<StackLink>,
     /// What the rules find on that node, warnings and worse, whoever caused it.
     pub node_findings: Vec<Finding>,
     /// Findings left out of `node_findings`; diagnose_gpu_node has all.
@@ -116,10 +121,13 @@ impl Tool for ExplainGpuPod {
             Err(why) => Some(why.as_str()),
         };
         let explanation = explanation::explain(&pod, node_says, why_not);
-        let (mut node_findings, mut unknown, probe) = match read {
-            Ok(read) => (read.diagnosis.findings, read.diagnosis.unknown, Some(read.note)),
-            Err(_) => (Vec::new(), Vec::new(), None),
+        let (Diagnosis { findings: mut node_findings, mut unknown, mut stack, .. }, probe) = match read {
+            Ok(read) => (read.diagnosis, Some(read.note)),
+            Err(_) => (Diagnosis::default(), None),
         };
+        if !(pod.wants_gpus || pod.is_gpu_stack) {
+            stack.clear();
+        }
         node_findings.retain(|finding| finding.severity > Severity::Info);
         let surplus = node_findings.len().saturating_sub(MAX_FINDINGS);
         node_findings.truncate(MAX_FINDINGS);
@@ -132,6 +140,7 @@ impl Tool for ExplainGpuPod {
             explanation,
             phase,
             node,
+            stack,
             node_findings,
             node_findings_omitted,
             unknown,
@@ -175,6 +184,9 @@ impl Tool for ExplainGpuPod {
         if let Some(omitted) = answer.candidates_omitted {
             text.push_str(&format!("… and {omitted} more nodes\n"));
         }
+        if let Some(line) = stack_line(&answer.stack) {
+            text.push_str(&format!("\n{line}"));
+        }
         if !answer.node_findings.is_empty() {
             text.push('\n');
         }
@@ -208,7 +220,12 @@ async fn read_node_of(
         Ok(node) => read_node::read_or_ask_kubernetes(call, connection, &node, ExplainGpuPod::NAME, ask).await,
         Err(failure) => Err(failure),
     };
-    read.map_err(|failure| failure.to_string())
+    let read = read.map_err(|failure| failure.to_string())?;
+    pod.runtime_handler = pod.runtime_class.as_ref().and_then(|class| {
+        let classes = read.cluster.runtime_classes.as_deref().unwrap_or_default();
+        classes.iter().find(|used| used.name == *class)?.handler.clone()
+    });
+    Ok(read)
 }
 
 /// What a pod waits for, on the side of the nodes.

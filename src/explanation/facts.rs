@@ -56,6 +56,10 @@ pub struct PodFacts {
     pub room: Option<Room>,
     /// Resource claims that it names, and templates of those that are not created yet.
     pub claims_awaited: Vec<String>,
+    /// `spec.schedulerName`, where it is not the default scheduler.
+    pub scheduler: Option<String>,
+    /// Devices of its containers that their device plugin calls unhealthy, as its status has it.
+    pub unhealthy_devices: Vec<String>,
     /// The controller that could not create it, as `Job train`: then there is no such pod, and the rest says only its name.
     pub not_created_by: Option<String>,
 }

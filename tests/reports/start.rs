@@ -155,8 +155,6 @@ fn claims() -> Vec<Case> {
 fn admission() -> Vec<Case> {
     let unhealthy = "Allocate failed due to no healthy devices present; cannot allocate unhealthy devices nvidia.com/gpu, \
         which is unexpected";
-    let books = "Allocate failed due to requested number of devices unavailable for nvidia.com/gpu. Requested: 1, Available: \
-        0, which is unexpected";
     let preferred = "Allocate failed due to device plugin GetPreferredAllocation rpc failed with err: rpc error: code = \
         Unknown desc = error getting list of preferred allocation devices: unable to get device link information: error, \
         which is unexpected";
@@ -171,7 +169,6 @@ fn admission() -> Vec<Case> {
         pods: Vec::new(),
         ..changed(HEALTHY, |report| booked(report, uid, indexes))
     };
-    let all_booked = |uid: &'static str| with_bookings(uid, &[0, 1, 2, 3, 4, 5, 6, 7]);
     let spread = |indexes: &'static [usize]| with_bookings("uid-holder", indexes);
     let holder = || {
         let mut status = status("Running", json!({"running": {"startedAt": at("01:00:00")}}));
@@ -189,9 +186,6 @@ fn admission() -> Vec<Case> {
         not_admitted(18, 1, admission, unhealthy, up_for(17))
             .cause("node", &["its node had just booted", "Delete the pod"])
             .twin(twin(1, admission, unhealthy, up_for(10_000))),
-        not_admitted(19, 1, admission, books, all_booked("uid-of-a-pod-that-is-gone"))
-            .cause("node", &["it counts devices of pods that are gone", "Restart the kubelet"])
-            .twin(twin(1, admission, books, live(all_booked("uid-holder")))),
         not_admitted(20, 1, admission, preferred, scenario("gpu-lost"))
             .cause("gpu", &["could not choose GPUs for it"])
             .twin(twin(1, admission, preferred, scenario(HEALTHY))),
@@ -201,18 +195,35 @@ fn admission() -> Vec<Case> {
     ]
 }
 
+/// Makes a pod one of NVIDIA's stack: by its label and its controller.
+fn of_stack(mut pod: Pod, app: &str) -> Pod {
+    pod.metadata.labels = Some(from_json(json!({"app": app})));
+    let owner: Value = json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": app, "uid": "u"}]);
+    pod.metadata.owner_references = Some(from_json(owner));
+    pod
+}
+
 /// A pod of the device plugin, in a crash loop.
 fn device_plugin() -> Pod {
     let mut status = status("Running", json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 5m0s"}}));
     status["containerStatuses"][0]["lastState"] = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "",
         "startedAt": at("02:29:58"), "finishedAt": at("02:30:00")}});
     status["containerStatuses"][0]["restartCount"] = json!(269);
-    let mut plugin = pod("start", 0, status);
-    plugin.metadata.labels = Some(from_json(json!({"app": "nvidia-device-plugin-daemonset"})));
-    let owner: Value =
-        json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "nvidia-device-plugin", "uid": "u"}]);
-    plugin.metadata.owner_references = Some(from_json(owner));
-    plugin
+    of_stack(pod("start", 0, status), "nvidia-device-plugin-daemonset")
+}
+
+/// A driver pod whose image is not in the registry, or whose registry cannot be reached.
+fn driver_pod(why: &str) -> Pod {
+    let message = format!("Back-off pulling image \"nvcr.io/nvidia/driver:570-rocky8.10\": ErrImagePull: {why}");
+    let waits = json!({"waiting": {"reason": "ImagePullBackOff", "message": message}});
+    of_stack(pod("start", 0, status("Pending", waits)), "nvidia-driver-daemonset")
+}
+
+/// A pod that asks for a GPU and runs, with or without one.
+fn unbooked() -> Pod {
+    let mut status = status("Running", json!({"running": {"startedAt": at("02:00:05")}}));
+    status["conditions"] = json!([{"type": "Ready", "status": "True"}]);
+    pod("start", 1, status)
 }
 
 /// What the node's state explains, asked at the pod that suffers.
@@ -223,6 +234,16 @@ fn node() -> Vec<Case> {
         "finishedAt": at("02:30:00")}});
     let failed = |state: &Value| healthy_with(vec![pod("start", 1, status("Failed", state.clone()))], Vec::new());
     vec![
+        Case::of_pod(15, "research/start", healthy_with(vec![unbooked()], Vec::new()))
+            .cause("node", &["the kubelet has booked none for it", "Delete the pod"])
+            .twin(with(
+                Fixture { pods: Vec::new(), ..changed(HEALTHY, |report| booked(report, "uid-start", &[0])) },
+                vec![unbooked()],
+                Vec::new(),
+            )),
+        Case::of_pod(32, "research/start", with(scenario("no-driver"), vec![driver_pod("not found")], Vec::new()))
+            .cause("application", &["the registry has no such image", "operating system and kernel"])
+            .twin(with(scenario("no-driver"), vec![driver_pod("dial tcp: i/o timeout")], Vec::new())),
         Case::of_pod(25, "research/start", with(scenario("driver-mismatch"), vec![device_plugin()], Vec::new()))
             .cause("node", &["Driver library and kernel module differ"])
             .twin(healthy_with(vec![device_plugin()], Vec::new())),

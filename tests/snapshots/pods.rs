@@ -137,10 +137,6 @@ pub(crate) fn fixture() -> Fixture {
     // It asks for no GPU: nothing but its probe is wrong with it.
     let mut not_ready = on("not-ready", "Running", status(running, Value::Null, 0));
     not_ready.spec.as_mut().unwrap().containers[0].resources = None;
-    let waits = |name: &str, resources: Value, message: &str| pod(name, false, resources, unschedulable(message));
-    let mut gate = waits("gate", gpu(), "Scheduling is blocked due to non-empty scheduling gates");
-    gate.spec.as_mut().unwrap().scheduling_gates =
-        serde_json::from_value(json!([{"name": "kueue.x-k8s.io/admission"}])).unwrap();
     let refused = |reason: &str, message: &str| {
         let message = format!("Pod was rejected: {message}");
         json!({"phase": "Failed", "reason": reason, "startTime": at("02:00:01"), "message": message})
@@ -159,27 +155,25 @@ pub(crate) fn fixture() -> Fixture {
         not_ready,
         no_device,
         on("sandbox", "Pending", status(creating.clone(), Value::Null, 0)),
-        waits("memory", json!({"memory": "4Ti"}), "0/1 nodes are available: 1 Insufficient memory."),
-        waits("no-claim", gpu(), "0/1 nodes are available: persistentvolumeclaim \"models\" not found."),
-        gate,
-        waits("other-vendor", json!({"amd.com/gpu": "1"}), "0/1 nodes are available: 1 Insufficient amd.com/gpu."),
         pod("topology", true, json!({"nvidia.com/gpu": "4"}), topology),
         on("cdi", "Pending", status(cdi, Value::Null, 0)),
         on("claim", "Pending", status(creating, Value::Null, 0)),
         uncreatable,
         pod("books", true, gpu(), refused_device(BOOKS)),
         pod("plugin-late", true, gpu(), refused_device(UNHEALTHY)),
-        waits(
-            "too-many",
-            json!({"nvidia.com/gpu": "4"}),
-            "0/2 nodes are available: 1 Insufficient nvidia.com/gpu, 1 node(s) were unschedulable. no new claims to \
-             deallocate, preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is \
-             not helpful for scheduling.",
-        ),
     ];
+    let mut cordoned = node("gpu-2", "l40s-4-idle");
+    cordoned.unschedulable = true;
+    let node = node("gpu-1", "healthy-h100-8");
+    let pods = workloads_of(&node).into_iter().chain(pods).chain(waiting()).collect();
+    Fixture { pods, events: events(), ..Fixture::of([node, cordoned]) }
+}
+
+/// What the kubelet and controllers say of them.
+fn events() -> Vec<Event> {
     let sandbox = "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to get sandbox runtime: no runtime \
         for \"nvidia\" is configured";
-    let events = vec![
+    vec![
         event(
             "liveness",
             0,
@@ -193,10 +187,27 @@ pub(crate) fn fixture() -> Fixture {
         event("claim", 0, "FailedPrepareDynamicResources", CLAIM, 12),
         event("uncreatable", 0, "Failed", &format!("Error: {CDI}"), 3),
         quota(),
-    ];
-    let mut cordoned = node("gpu-2", "l40s-4-idle");
-    cordoned.unschedulable = true;
-    let node = node("gpu-1", "healthy-h100-8");
-    let pods = workloads_of(&node).into_iter().chain(pods).collect();
-    Fixture { pods, events, ..Fixture::of([node, cordoned]) }
+    ]
+}
+
+/// Pods that have no node yet.
+fn waiting() -> Vec<Pod> {
+    let gpu = || json!({"nvidia.com/gpu": "1"});
+    let waits = |name: &str, resources: Value, message: &str| pod(name, false, resources, unschedulable(message));
+    let mut gate = waits("gate", gpu(), "Scheduling is blocked due to non-empty scheduling gates");
+    gate.spec.as_mut().unwrap().scheduling_gates =
+        serde_json::from_value(json!([{"name": "kueue.x-k8s.io/admission"}])).unwrap();
+    vec![
+        gate,
+        waits("memory", json!({"memory": "4Ti"}), "0/1 nodes are available: 1 Insufficient memory."),
+        waits("no-claim", gpu(), "0/1 nodes are available: persistentvolumeclaim \"models\" not found."),
+        waits("other-vendor", json!({"amd.com/gpu": "1"}), "0/1 nodes are available: 1 Insufficient amd.com/gpu."),
+        waits(
+            "too-many",
+            json!({"nvidia.com/gpu": "4"}),
+            "0/2 nodes are available: 1 Insufficient nvidia.com/gpu, 1 node(s) were unschedulable. no new claims to \
+             deallocate, preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is \
+             not helpful for scheduling.",
+        ),
+    ]
 }

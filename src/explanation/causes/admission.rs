@@ -17,8 +17,9 @@ const AFTER_BOOT: SignedDuration = SignedDuration::from_mins(20);
 /// Findings that make a device plugin fail for every pod of the node: NVML cannot tell it how its GPUs are connected.
 const LOST: [&str; 4] = ["gpu-off-bus", "gpu-lost", "gpu-unresponsive", "gpu-cannot-be-opened"];
 
-/// Findings that the kubelet counts devices of pods that are gone.
-const STALE_BOOKS: [&str; 2] = ["kubelet-books-stale", "allocation-stale"];
+/// The finding that the kubelet refuses pods for devices of pods that are gone. Bookings of gone pods alone prove nothing: the
+/// kubelet drops them when it admits the next pod.
+const STALE_BOOKS: [&str; 1] = ["kubelet-books-stale"];
 
 /// What an admission error means.
 struct Refusal {

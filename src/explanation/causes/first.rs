@@ -30,6 +30,7 @@ const CAUSES: &[CauseRule] = &[
     kubelet::no_gpu_allocated,
     process::zombie,
     gpu::memory_used_up,
+    kubelet::device_unhealthy,
     process::program_ended,
     process::possibly_stuck,
     kubelet::not_ready,

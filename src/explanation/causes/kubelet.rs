@@ -78,6 +78,30 @@ pub(super) fn no_gpu_allocated(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
+/// Its device plugin calls a device of it unhealthy, and nothing else that was read explains how it is.
+pub(super) fn device_unhealthy(case: &Case<'_>) -> Option<Explanation> {
+    let devices = &case.pod.unhealthy_devices;
+    if devices.is_empty() || case.pod.phase == "Succeeded" {
+        return None;
+    }
+    let names = devices.join(", ");
+    let node = case.node;
+    Some(
+        case.explain(
+            Cause::Gpu,
+            Certainty::Possible,
+            format!("its device plugin calls a GPU of it unhealthy: {names}"),
+        )
+        .with_evidence([format!("pod status: allocatedResourcesStatus: {names} Unhealthy")])
+        .with_evidence(super::end_quote(case))
+        .with_plan_or(
+            case.plan(),
+            ActionCode::Watch,
+            format!("See the Xids of that GPU (analyze_xid_errors of {node}), and the device plugin's log."),
+        ),
+    )
+}
+
 /// It runs, and Kubernetes sends it no traffic.
 pub(super) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
     if case.pod.phase != "Running" || case.pod.ready != Some(false) || case.pod.deleted.is_some() {

@@ -8,6 +8,7 @@ mod creation;
 mod cuda;
 pub(super) mod first;
 mod gpu;
+mod image;
 mod kubelet;
 mod kubernetes;
 mod numa;

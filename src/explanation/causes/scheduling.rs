@@ -130,12 +130,19 @@ pub(super) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
         if let Some(awaits) = claims_awaited(case) {
             return Some(awaits);
         }
-        return Some(
-            case.explain(Cause::Cluster, Certainty::Possible, "no scheduler has said why it waits").with_action(
-                ActionCode::Watch,
-                "Check that the scheduler that the pod names (schedulerName) runs; a queue may hold the pod back.",
+        let (what, action) = match &case.pod.scheduler {
+            Some(name) => (
+                format!("its scheduler, {name}, has not said why it waits"),
+                format!(
+                    "Check that a scheduler of the name {name} runs (schedulerName); its queue may hold the pod back."
+                ),
             ),
-        );
+            None => (
+                "no scheduler has said why it waits".to_owned(),
+                "Check that the scheduler runs; a queue may hold the pod back.".to_owned(),
+            ),
+        };
+        return Some(case.explain(Cause::Cluster, Certainty::Possible, what).with_action(ActionCode::Watch, action));
     };
     if let Some(claim) = missing_claim(&message) {
         let what = format!("it waits for PersistentVolumeClaim {claim}, which does not exist");

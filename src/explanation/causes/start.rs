@@ -7,8 +7,8 @@ use jiff::Timestamp;
 
 use super::start_phrase::Phrase;
 use super::start_phrases::{self, NEEDS_NEWER_CUDA};
-use super::{Case, cuda, event_quote};
-use crate::diagnosis::{Action, ActionCode, Finding, Severity};
+use super::{Case, cuda, event_quote, image};
+use crate::diagnosis::{Action, ActionCode, Class as FindingClass, Finding, Severity};
 use crate::explanation::facts::known as known_time;
 use crate::explanation::{Cause, Certainty, ContainerFacts, ContainerState, Explanation, PodEvent};
 use crate::report::Section;
@@ -51,6 +51,9 @@ const REASONS: [(&str, Cause, &str, &str); 6] = [
 
 const IMAGE: &str = "Correct the image's name, or give the pod its pull secret; nothing is wrong with the GPU.";
 
+const NO_DRIVER_IMAGE: &str = "Choose a version that has an image for the operating system and kernel of {node} (the tag ends \
+     in them), or correct the repository of the image.";
+
 /// Whether a waiting reason means that the runtime refused the container.
 const REFUSED: [&str; 4] = ["CreateContainerError", "RunContainerError", "CreatePodSandboxError", "StartError"];
 
@@ -78,6 +81,19 @@ pub(super) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
     let known = REASONS.iter().find(|(reason, ..)| *reason == attempt.reason);
     if let Some((_, cause, what, action)) = known {
         let what = what.replace("{container}", attempt.container);
+        let pull = attempt.said.iter().find_map(|said| image::known(said)).filter(|_| *action == IMAGE);
+        if let Some(pull) = pull {
+            let action = match (case.pod.is_gpu_stack, pull.cause) {
+                // The operator makes the tag of the driver version, the distribution and the kernel.
+                (true, Cause::Application) => NO_DRIVER_IMAGE,
+                _ => pull.action,
+            };
+            return Some(
+                case.explain(pull.cause, Certainty::Certain, format!("{what}: {}", pull.what))
+                    .with_evidence(attempt.said)
+                    .with_action(ActionCode::None, action.replace("{node}", case.node)),
+            );
+        }
         return Some(
             case.explain(*cause, Certainty::Certain, what)
                 .with_evidence(attempt.said)
@@ -92,8 +108,11 @@ pub(super) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
         let title = format!("finding {}: {}", finding.id, finding.title);
         std::iter::once(title).chain(finding.evidence.iter().take(FINDING_LINES).cloned())
     });
+    // What the hook says of the driver may be the doing of a GPU that is gone.
+    let of_gpu = finding.is_some_and(|finding| finding.class == FindingClass::Hardware);
+    let cause = if of_gpu { Cause::Gpu } else { phrase.cause };
     let mut explanation = case
-        .explain(phrase.cause, Certainty::Certain, what)
+        .explain(cause, Certainty::Certain, what)
         .with_evidence(attempt.said.iter().cloned())
         .with_evidence(told.evidence)
         .with_evidence(runtime_class(case, phrase))

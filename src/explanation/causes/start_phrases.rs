@@ -15,7 +15,19 @@ pub(super) const NEEDS_NEWER_CUDA: &str = "unsatisfied condition: cuda";
 /// Findings that say why the driver does not work.
 const DRIVER: &[&str] = &["driver-", "nouveau", "nvml-"];
 /// Findings about the container runtime.
-const RUNTIME: &[&str] = &["runtime-"];
+const RUNTIME: &[&str] = &["runtime-handler-", "runtime-binary-", "runtime-config-", "runtime-restarted"];
+/// Findings that a GPU is not there for NVIDIA's hook.
+const GONE: &[&str] = &[
+    "gpu-off-bus",
+    "gpu-lost",
+    "gpu-missing-from-nvml",
+    "gpu-init-failed",
+    "gpu-unresponsive",
+    "gpu-cannot-be-opened",
+];
+/// Findings that explain an error of NVML: a GPU that is gone, or the driver.
+const NVML: &[&str] =
+    &["gpu-off-bus", "gpu-lost", "gpu-unresponsive", "gpu-cannot-be-opened", "gsp-", "driver-", "nvml-"];
 /// Findings about CDI specifications.
 const CDI: &[&str] = &["cdi-"];
 
@@ -71,14 +83,14 @@ pub(super) static PHRASES: &[Phrase] = &[
         names: None,
         code: ActionCode::DrainAndReboot,
         action: "Drain and reboot {node}; see diagnose_gpu_node for the GPU.",
-        findings: &["gpu-off-bus", "gpu-lost", "gpu-"],
+        findings: GONE,
     },
     node(
         &["nvidia-container-cli", "nvml error"],
         "the driver of its node did not answer NVIDIA's hook",
         "See what diagnose_gpu_node finds on {node}: the hook asked NVML and got an error.",
     )
-    .because_of(&["gpu-off-bus", "gpu-lost", "driver-", "nvml-", "gpu-", "gsp-"]),
+    .because_of(NVML),
     node(
         &["driver rpc error"],
         "the driver of its node did not answer NVIDIA's hook",
@@ -91,7 +103,7 @@ pub(super) static PHRASES: &[Phrase] = &[
         "Compare the GPUs of {node} with what its device plugin offers, and restart the plugin.",
     )
     .naming("device error: ", &[' ', ','], "see the message")
-    .because_of(&["gpu-off-bus", "gpu-lost", "device-plugin-stale", "gpu-"]),
+    .because_of(&["gpu-off-bus", "gpu-lost", "gpu-missing-from-nvml", "device-plugin-stale"]),
     // Container device interface (CDI).
     Phrase {
         words: &[CLAIM_WITHOUT_CDI],

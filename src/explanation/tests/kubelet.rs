@@ -122,3 +122,12 @@ fn what_the_kubelet_refused_is_told_apart() {
         assert!(explained.action.text.contains(action), "{reason}: {}", explained.action.text);
     }
 }
+
+#[test]
+fn a_device_that_its_plugin_calls_unhealthy_is_told() {
+    let (pod, report) = running("S", Vec::new());
+    let pod = PodFacts { unhealthy_devices: vec!["GPU-own".into()], ..pod };
+    let explained = cause_of(&pod, &report);
+    assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Possible), "{}", explained.summary);
+    assert!(explained.summary.contains("GPU-own"), "{}", explained.summary);
+}

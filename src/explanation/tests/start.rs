@@ -3,7 +3,7 @@
 use super::{
     Cause, Certainty, ContainerFacts, ContainerState, PodEvent, PodFacts, cause_of, explain, failed, node, time,
 };
-use crate::diagnosis::{Action, ActionCode, Diagnosis, Finding, Severity};
+use crate::diagnosis::{Action, ActionCode, Class, Diagnosis, Finding, Severity};
 use crate::facts::host::Host;
 use crate::report::{Report, Section};
 
@@ -297,4 +297,33 @@ fn a_claim_whose_specification_a_boot_removed_is_told_with_the_boot() {
     for explained in [rebooted, not] {
         assert_eq!((explained.cause, explained.action.code), (Cause::Node, ActionCode::RestartPod), "{explained:?}");
     }
+}
+
+#[test]
+fn a_driver_pod_without_an_image_for_its_node_is_told_which_choice_there_is() {
+    let message = "Back-off pulling image \"nvcr.io/nvidia/driver:570-rocky8.10\": ErrImagePull: \
+        nvcr.io/nvidia/driver:570-rocky8.10: not found";
+    let mut pod = creating("Failed", "Error: ErrImagePull");
+    pod.containers[0].state = ContainerState::Waiting { reason: "ImagePullBackOff".into(), message: message.into() };
+    let own = explain(&pod, None, None);
+    assert!(own.summary.contains("the registry has no such image"), "{}", own.summary);
+    assert!(own.action.text.contains("name or tag"), "{}", own.action.text);
+    let driver = explain(&PodFacts { is_gpu_stack: true, ..pod }, None, None);
+    assert!(driver.action.text.contains("operating system and kernel of gpu-2"), "{}", driver.action.text);
+}
+
+#[test]
+fn a_hook_that_fails_over_a_lost_gpu_is_the_gpu() {
+    let pod = never_ran(&framed("detection error: nvml error: unknown error"));
+    let report = node(Vec::new());
+    let alone = cause_of(&pod, &report);
+    assert_eq!(alone.cause, Cause::Node, "{}", alone.summary);
+    let mut lost = with_findings(&[("gpu-lost", "NVML reports the GPU as lost")]);
+    lost.findings[0].class = Class::Hardware;
+    let lost = explain(&pod, Some((&report, &lost)), None);
+    assert_eq!((lost.cause, lost.action.text.as_str()), (Cause::Gpu, "mend gpu-lost"), "{}", lost.summary);
+    // A finding about another use of GPUs is no reason.
+    let other = explain(&pod, Some((&report, &with_findings(&[("gpu-used-by-stranger", "x")]))), None);
+    assert_eq!(other.cause, Cause::Node, "{}", other.summary);
+    assert!(!other.summary.contains("(x)"), "{}", other.summary);
 }

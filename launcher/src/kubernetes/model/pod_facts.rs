@@ -24,6 +24,7 @@ const NAME_CAP: usize = 320;
 /// The facts of a pod object, without its events.
 pub(crate) fn of(pod: &Pod) -> PodFacts {
     let status = pod.status.clone().unwrap_or_default();
+    let unhealthy_devices = unhealthy_devices(&status);
     let preemption = preemption(pod, status.nominated_node_name.as_deref());
     let conditions = status.conditions.as_deref().unwrap_or_default();
     let scheduled = conditions.iter().find(|condition| condition.type_ == "PodScheduled");
@@ -70,8 +71,25 @@ pub(crate) fn of(pod: &Pod) -> PodFacts {
         preemption,
         room: None,
         claims_awaited: claims_awaited(pod),
+        scheduler: scheduler(pod),
+        unhealthy_devices,
         not_created_by: None,
     }
+}
+
+/// The scheduler that it names, where that is not the default one.
+fn scheduler(pod: &Pod) -> Option<String> {
+    let name = pod.spec.as_ref()?.scheduler_name.as_deref()?;
+    (name != "default-scheduler").then(|| clean(name, NAME_CAP))
+}
+
+/// Devices that the status of its containers calls unhealthy.
+fn unhealthy_devices(status: &core::PodStatus) -> Vec<String> {
+    let containers = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    let resources = containers.flat_map(|container| container.allocated_resources_status.iter().flatten());
+    let devices = resources.flat_map(|resource| resource.resources.iter().flatten());
+    let unhealthy = devices.filter(|device| device.health.as_deref() == Some("Unhealthy"));
+    unhealthy.map(|device| clean(&device.resource_id, NAME_CAP)).take(MAX_GATES).collect()
 }
 
 /// Claims that it names, and templates of which no claim was made for it yet.

@@ -44,6 +44,8 @@ pub struct PodFacts {
     /// Whether it belongs to NVIDIA's software on the node (driver, toolkit, device plugin, validator): it asks for no GPU
     /// and needs the driver all the same.
     pub is_gpu_stack: bool,
+    /// Whether it is NVIDIA's device plugin, which offers the GPUs to the kubelet.
+    pub is_device_plugin: bool,
     /// GPUs that the scheduler reserves for it, of all GPU resources together.
     pub gpus_requested: u64,
     /// `spec.runtimeClassName`.

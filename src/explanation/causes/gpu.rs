@@ -213,13 +213,15 @@ pub(super) fn broken_node(case: &Case<'_>) -> Option<Explanation> {
     Some(explanation)
 }
 
-/// Warnings about NVIDIA's stack, for a pod of it: those that name the pod, and all of them where it does not work.
+/// Warnings about NVIDIA's stack, for a pod of it: those that name the pod, all of them where it does not work, and those about
+/// what is offered for the device plugin.
 fn of_the_stack<'c>(case: &'c Case<'_>, suffers: bool) -> impl Iterator<Item = &'c Finding> {
     let findings = case.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
     let name = case.pod.name.as_str();
     findings.iter().filter(move |finding| {
         let names_it = finding.evidence.iter().any(|line| line.contains(name));
-        finding.severity == Severity::Warning && is_about_starts(finding) && (suffers || names_it)
+        let offers = case.pod.is_device_plugin && finding.id.starts_with("gpus-not-");
+        finding.severity == Severity::Warning && is_about_starts(finding) && (suffers || names_it || offers)
     })
 }
 

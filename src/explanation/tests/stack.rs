@@ -69,6 +69,9 @@ fn a_pod_of_the_stack_is_explained_by_what_is_found_of_the_stack() {
     let (plugin, _) = running("S", Vec::new());
     let found = explained(&of_stack(plugin.clone()), finding("gpus-not-advertised", Severity::Warning));
     assert_eq!((found.cause, found.certainty), (Cause::Node, Certainty::Possible), "{}", found.summary);
+    let unnamed = PodFacts { name: "plugin-x".into(), is_device_plugin: true, ..plugin.clone() };
+    let found = explained(&of_stack(unnamed), finding("gpus-not-advertised", Severity::Warning));
+    assert_eq!(found.cause, Cause::Node, "{}", found.summary);
     let other = PodFacts { name: "dcgm-exporter-x".into(), ..plugin };
     let found = explained(&of_stack(other), finding("gpus-not-advertised", Severity::Warning));
     assert_eq!(found.cause, Cause::None, "{}", found.summary);

@@ -61,6 +61,7 @@ pub(crate) fn of(pod: &Pod) -> PodFacts {
         wants_gpus: wants_gpus(pod),
         gpu_containers: gpu_containers(pod),
         is_gpu_stack: gpu_stack::is_part(pod),
+        is_device_plugin: gpu_stack::is_device_plugin(pod),
         gpus_requested: gpus_requested(pod),
         runtime_class: pod
             .spec

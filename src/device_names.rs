@@ -1,12 +1,12 @@
-//! The names by which a kubelet, a device plugin or a claim may call one GPU and the parts of it.
+//! The names of a GPU and its MIG devices in the kubelet, device plugins and resource claims.
 
 use crate::facts::kubelet::Allocation;
 use crate::report::{Report, Section};
 
-/// What one GPU is called.
+/// The names of one GPU.
 #[derive(Clone, Debug, Default)]
 pub struct DeviceNames<'a> {
-    /// Its UUID and those of its MIG devices.
+    /// UUID of the GPU, and of its MIG devices.
     uuids: Vec<&'a str>,
     /// N of `/dev/nvidiaN`.
     minor: Option<u32>,
@@ -15,7 +15,7 @@ pub struct DeviceNames<'a> {
 }
 
 impl<'a> DeviceNames<'a> {
-    /// The names of the GPU with this index or UUID, as far as the report knows them.
+    /// Returns the names of the GPU with this index or UUID that are in the report.
     pub fn of(report: &'a Report, index: Option<u32>, uuid: Option<&'a str>) -> Self {
         let inventory = Section::data_of(&report.sections.inventory).into_iter().flat_map(|inventory| &inventory.gpus);
         let listed = inventory.into_iter().find(|gpu| match uuid {
@@ -30,13 +30,13 @@ impl<'a> DeviceNames<'a> {
         Self { uuids, minor: listed.and_then(|gpu| gpu.minor_number), index }
     }
 
-    /// Whether a container has this GPU or a part of it.
+    /// Returns whether an allocation contains this GPU or a part of it.
     pub fn match_allocation(&self, allocation: &Allocation) -> bool {
         allocation.devices.iter().any(|device| self.match_device(device, allocation.claim.is_some()))
     }
 
-    /// Whether a device is this GPU or a part of it. `claimed`: the name is that of a driver of dynamic resource
-    /// allocation, `gpu-3` or `gpu-3-mig-…`; N is the GPU's minor number there, in some its index.
+    /// Returns whether a device is this GPU or a part of it. `claimed`: the device is named by a DRA driver, `gpu-3` or
+    /// `gpu-3-mig-…`, with the minor number or, in some versions, the index of the GPU.
     fn match_device(&self, device: &str, claimed: bool) -> bool {
         let device = device.split("::").next().unwrap_or_default();
         let named = |prefix: &str, number: Option<u32>, separator: char| {

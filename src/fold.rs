@@ -1,8 +1,9 @@
-//! What all entries of a list have in common is said once.
+//! Writes values that are the same in all entries of a list once.
 //!
-//! Eight GPUs of a node agree in most of what a section says of them, and so do the MIG devices of one GPU, the hops of
-//! one PCIe path, the network cards. On the wire such a list keeps only what tells its entries apart, and `all_gpus` beside `gpus` holds the
-//! rest: half the size, and easier to read. Reading puts it back, so no other code knows of it.
+//! The GPUs of a node have many equal values, and so do the MIG devices of a GPU, the devices of a PCIe path, and the
+//! network cards. In JSON, such a list contains only the values that differ, and `all_gpus` beside `gpus` contains the
+//! others. This halves the size and is easier to read. Reading restores the full list, so that no other code is
+//! affected.
 //!
 //! ```text
 //!   {"gpus": [{"index": 0, "name": "H100", "ecc": {"on": true, "errors": 0}},
@@ -13,7 +14,7 @@
 
 use serde_json::{Map, Value};
 
-/// The lists that are folded, each with the name of what its entries agree in.
+/// The lists that are folded, each with the name of the field for the common values.
 const LISTS: [(&str, &str); 5] = [
     ("gpus", "all_gpus"),
     ("pci_gpus", "all_pci_gpus"),
@@ -22,8 +23,8 @@ const LISTS: [(&str, &str); 5] = [
     ("nics", "all_nics"),
 ];
 
-/// Moves what all entries of a list agree in to a field beside the list. Lists within the entries first: what all MIG
-/// devices of every GPU agree in then is something that the GPUs agree in.
+/// Moves the values that are the same in all entries of a list to a field beside the list. Inner lists are folded
+/// first, so that their common values can also be common to all GPUs.
 pub fn fold(data: &mut Value) {
     let Value::Object(object) = data else { return };
     for (each, common) in LISTS {
@@ -39,7 +40,7 @@ pub fn fold(data: &mut Value) {
     }
 }
 
-/// Undoes [`fold`]. Data that was not folded stays as it is.
+/// Reverts [`fold`]. Data that was not folded is not changed.
 pub fn unfold(data: &mut Value) {
     let Value::Object(object) = data else { return };
     for (each, common) in LISTS {
@@ -55,8 +56,8 @@ pub fn unfold(data: &mut Value) {
     }
 }
 
-/// Removes from every entry what all of them hold with equal value, and returns it. Objects that agree in part are folded
-/// within. One entry alone has nothing in common with anything.
+/// Removes the values that are equal in all entries, and returns them. Objects with some equal fields are split. A list
+/// with one entry is not folded.
 fn take_common(entries: &mut [&mut Map<String, Value>]) -> Map<String, Value> {
     let mut common = Map::new();
     let [first, others @ ..] = &*entries else { return common };

@@ -1,7 +1,8 @@
-//! What the two ends of gpu-syringe agree on.
+//! The core of gpu-syringe, which `node-probe` and the launcher share.
 //!
-//! `node-probe` (on the node) prints a [`report::Report`]: [`facts`] and what could not be read. The launcher turns
-//! facts into findings with [`diagnosis`]. Everything here is pure: no I/O, no async, no Kubernetes client, no NVML.
+//! `node-probe` on the node prints a [`report::Report`]: [`facts`], and what could not be read. The launcher turns the
+//! facts into findings with [`diagnosis`]. This crate does no I/O and has no async code, no Kubernetes client and no
+//! NVML.
 //!
 //! ```text
 //!   hardware ──▶ facts ──▶ Report (one JSON document) ──▶ diagnosis ──▶ findings ──▶ answer
@@ -36,11 +37,12 @@ pub mod report;
 #[cfg(feature = "scenarios")]
 pub mod scenarios;
 pub mod since;
-pub mod stack_log;
 pub mod text;
 mod untrusted;
 mod wire;
 pub mod xid;
 
-/// How the name of every probe begins, a pod's or an ephemeral container's; random letters follow.
+pub use diagnosis::stack_log;
+
+/// Prefix of the name of every probe pod and ephemeral container. Random letters follow.
 pub const PROBE_NAME: &str = "gpu-syringe-";

@@ -1,23 +1,23 @@
-//! The words that a problem's `code` has for NVML's return codes: what the probe writes, the rules read, and the fake NVML
-//! library turns back into numbers.
+//! Names of the NVML return codes in the `code` of a problem. The probe writes them, the rules read them, and the fake
+//! NVML library turns them into numbers.
 //!
-//! Only failures stand here. What the hardware or the driver does not offer is `not_supported` and no problem.
+//! Only failures are listed. What the hardware or the driver does not support is `not_supported`, which is no problem.
 
-/// 1: `nvmlInit` was not called, or the driver went away under us.
+/// 1: `nvmlInit` was not called, or the driver was unloaded.
 pub const UNINITIALIZED: &str = "uninitialized";
 /// 4.
 pub const NO_PERMISSION: &str = "no_permission";
-/// 7: our buffer; a defect of the probe.
+/// 7: the buffer is too small, which is a defect of the probe.
 pub const INSUFFICIENT_SIZE: &str = "insufficient_size";
 /// 8: the GPU's power cables.
 pub const INSUFFICIENT_POWER: &str = "insufficient_power";
 /// 9.
 pub const DRIVER_NOT_LOADED: &str = "driver_not_loaded";
-/// 10; also what the probe says of a call that it no longer waits for.
+/// 10; also for a call that the probe no longer waits for.
 pub const TIMEOUT: &str = "timeout";
 /// 11.
 pub const INTERRUPT_ISSUE: &str = "interrupt_issue";
-/// 12; also where no library was found, or none could be opened.
+/// 12; also if no library was found or could be opened.
 pub const LIBRARY_NOT_FOUND: &str = "library_not_found";
 /// 14.
 pub const CORRUPTED_INFOROM: &str = "corrupted_inforom";
@@ -41,12 +41,12 @@ pub const NOT_READY: &str = "not_ready";
 pub const GPU_NOT_FOUND: &str = "gpu_not_found";
 /// 29.
 pub const INVALID_STATE: &str = "invalid_state";
-/// 999, and every number that has no name.
+/// 999, and every number without a name.
 pub const UNKNOWN: &str = "unknown";
 /// An answer that makes no sense.
 pub const UNREADABLE: &str = "unreadable";
 
-/// All of them. A GPU or a driver that answers with any has a finding: see `diagnosis`.
+/// All failures. Each of them leads to a finding of `diagnosis`.
 pub const FAILURES: [&str; 21] = [
     UNINITIALIZED,
     NO_PERMISSION,

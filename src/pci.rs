@@ -1,4 +1,4 @@
-//! PCI addresses in one spelling, so that NVML, the kernel log and sysfs can be joined.
+//! PCI addresses in one format, so that NVML, the kernel log and sysfs can be joined.
 
 use std::fmt;
 
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 /// A PCI function as `dddddddd:bb:dd.f`: 8 hex digits of domain, lower case, function always present.
 ///
 /// NVML prints `00000000:5D:00.0`, the kernel `0000:5d:00.0`, an Xid line `PCI:0000:5d:00`, older NVRM lines `5d:00.0`.
-/// All of them parse to the same value; text that is none of them does not parse.
+/// All of them parse to the same value. Other text does not parse.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PciAddress(String);
 
 impl PciAddress {
-    /// Reads any of the spellings above. A missing domain is 0, a missing function is 0.
+    /// Parses all formats above. A missing domain or function is 0.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let text = text.strip_prefix("PCI:").unwrap_or(text);
@@ -25,12 +25,12 @@ impl PciAddress {
         Some(Self::new(domain, bus, device, function))
     }
 
-    /// The address of one PCI function from its numbers.
+    /// Creates an address from its numbers.
     pub fn new(domain: u32, bus: u32, device: u32, function: u32) -> Self {
         if bus > 0xff || device > 0xff || function > 0xf {
             return Self(format!("{domain:08x}:{bus:02x}:{device:02x}.{function:x}"));
         }
-        // The usual case without a formatter: in a storm of kernel lines it is a fifth of the work.
+        // The usual case without a formatter, which would take a fifth of the time in a storm of kernel lines.
         let mut text = String::with_capacity(16);
         for (value, digits, end) in [(domain, 8, ":"), (bus, 2, ":"), (device, 2, "."), (function, 1, "")] {
             let digit = |place: u32| char::from_digit(value >> (4 * place) & 0xf, 16).unwrap_or('0');
@@ -45,7 +45,7 @@ impl PciAddress {
         &self.0
     }
 
-    /// The spelling of sysfs and of the kernel: 4 digits of domain where they suffice.
+    /// Returns the format of sysfs and of the kernel, with a domain of 4 digits if possible.
     pub fn sysfs(&self) -> &str {
         self.0.strip_prefix("0000").unwrap_or(&self.0)
     }

@@ -1,7 +1,7 @@
-//! The one JSON document that a probe prints: the envelope around the sections.
+//! The JSON document that a probe prints, with all sections.
 //!
-//! A report that was saved is a facts file: `node-probe-dev --facts FILE` replays it. A facts file may be written by hand and
-//! leave out whatever it does not need; it may carry kernel log records (`kernel_log`) in place of a parsed section.
+//! A saved report is a facts file: `node-probe-dev --facts FILE` replays it. A facts file can be written by hand and
+//! omit values. It can contain kernel log records (`kernel_log`) instead of the parsed section.
 
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -21,10 +21,11 @@ use crate::facts::topology::Topology;
 use crate::fold::{fold, unfold};
 use crate::{untrusted, wire};
 
-/// Version of this document's shape. Grows when a field changes its meaning or goes away, not when one is added.
+/// Version of the schema of this document. It is incremented when a field changes its meaning or is removed, not when a
+/// field is added.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// Everything one run of `node-probe` has to say. Exactly one is printed, whatever happens.
+/// The result of one run of `node-probe`. Each run prints exactly one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Report {
@@ -32,42 +33,43 @@ pub struct Report {
     pub schema_version: u32,
     /// Version of `node-probe`.
     pub probe_version: String,
-    /// Whether the facts were read from this machine or replayed from a file.
+    /// Source of the facts: this machine or a file.
     pub source: Source,
-    /// The node's host name (`/proc/sys/kernel/hostname` of the host's UTS namespace, i.e. the probe's with hostNetwork).
+    /// Host name of the node (`/proc/sys/kernel/hostname` of the UTS namespace of the host, that is of the probe with
+    /// hostNetwork).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// `/proc/sys/kernel/random/boot_id`: changes with every boot.
+    /// `/proc/sys/kernel/random/boot_id`, which changes with every boot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot_id: Option<String>,
     /// `/proc/sys/kernel/osrelease`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel: Option<String>,
-    /// When the probe started to read. The "now" of every age that is computed from this report.
+    /// Time at which the probe started to read. All ages in this report are relative to it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub taken_at: Option<Timestamp>,
-    /// How long reading took.
+    /// Duration of the read.
     pub duration_ms: u64,
-    /// How much of the node the probe could see. Absent: all of it.
+    /// The part of the node that the probe could see. Absent: the whole node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
-    /// The sections that were asked for.
+    /// The requested sections.
     pub sections: Sections,
-    /// Facts files only: raw kernel log records, one string each, in any spelling that `xid --kernel-log` reads.
-    /// Where it is present, the `xid` section is made from it by the real parser.
+    /// In facts files only: raw kernel log records, one string each, in any format that `xid --kernel-log` reads. If
+    /// present, the section `xid` is parsed from them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kernel_log: Vec<String>,
-    /// What `kill` or `reset` did, or would do. Reports of reading commands have none.
+    /// The result or the plan of `kill` or `reset`. Absent in reports of other commands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<Action>,
-    /// Why there is no section at all (wrong usage, unreadable facts file).
+    /// Why the report has no sections (wrong usage, unreadable facts file).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Problem>,
 }
 
 impl Report {
-    /// The boot that the log's newest events are of: the node's own boot id, or, in a log of another machine all of whose
-    /// events name a boot, the newest one.
+    /// Returns the boot id of the newest events: that of the node, or, for the log of another machine in which all
+    /// events have a boot id, the newest one.
     pub fn running_boot(&self) -> Option<&str> {
         if self.boot_id.is_some() {
             return self.boot_id.as_deref();
@@ -80,14 +82,14 @@ impl Report {
         events.iter().max_by_key(|event| event.last)?.boot_id.as_deref().filter(|boot| *boot != "earlier")
     }
 
-    /// Reads a document. Everything that a probe prints can be read back.
+    /// Reads a document that a probe printed.
     pub fn from_json(document: &[u8]) -> Result<Self, serde_json::Error> {
         wire::read(serde_json::from_slice(document)?)
     }
 
-    /// Reads a document that came from a node, whose owner may write into it what he likes: every text is cleaned, stripped
-    /// of secrets and capped, command lines are shortened to what is known to be harmless, long lists are cut. A cut list is
-    /// a problem of its section.
+    /// Reads a document from a node, whose owner can write anything into it. All texts are cleaned, stripped of secrets
+    /// and truncated, command lines are reduced to their harmless parts, and long lists are cut. A cut list is a
+    /// problem of its section.
     ///
     /// # Errors
     /// When it is no report to its end, or is made to grow beyond measure when it is read.
@@ -98,34 +100,34 @@ impl Report {
     }
 }
 
-/// How much of the node a probe could see from where it ran.
+/// The part of the node that a probe could see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Scope {
-    /// Whose GPUs it could open: the node's, or those that a container was given.
+    /// GPUs that it could open: those of the node, or those of a container.
     pub gpus: Extent,
-    /// Whose processes.
+    /// Processes that it could see.
     pub processes: Extent,
-    /// Whose files: driver library, kubelet checkpoint, saved logs.
+    /// Files that it could see: driver library, kubelet checkpoint, saved logs.
     pub files: Extent,
 }
 
-/// The node or less of it.
+/// The whole node or a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Extent {
-    /// All of the node.
+    /// The whole node.
     #[default]
     Node,
-    /// Those of one container.
+    /// One container.
     Container,
-    /// It could not be told.
+    /// Not known.
     Unknown,
 }
 
-/// Where the facts of a report come from.
+/// The source of the facts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -135,39 +137,39 @@ pub enum Source {
     Hardware,
     /// Replayed from a facts file.
     File,
-    /// No probe ran: what the Kubernetes API alone knows.
+    /// No probe ran: facts from the Kubernetes API only.
     Api,
 }
 
-/// One optional entry per section; a section that was not asked for is absent.
+/// One optional entry per section. A section that was not requested is absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Sections {
-    /// What the GPUs are. NVML.
+    /// Properties of the GPUs (NVML).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inventory: Option<Section<Inventory>>,
-    /// What the GPUs do right now. NVML.
+    /// Current values of the GPUs (NVML).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub telemetry: Option<Section<Telemetry>>,
-    /// How the GPUs are connected. NVML and sysfs.
+    /// Connections of the GPUs (NVML and sysfs).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topology: Option<Section<Topology>>,
-    /// Memory errors and repairs. NVML.
+    /// Memory errors and repairs (NVML).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ecc: Option<Section<Ecc>>,
-    /// Who uses the GPUs. NVML and procfs.
+    /// GPU processes (NVML and procfs).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub processes: Option<Section<Processes>>,
-    /// MIG instances. NVML.
+    /// MIG instances (NVML).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mig: Option<Section<Mig>>,
-    /// Which device the kubelet gave to which container.
+    /// Device allocations of the kubelet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubelet: Option<Section<Kubelet>>,
-    /// Driver, modules, device nodes, PCI. procfs and sysfs.
+    /// Driver, modules, device files, PCI (procfs and sysfs).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<Section<Host>>,
-    /// Xid and other kernel lines that speak of GPUs.
+    /// Xids and other kernel log lines about GPUs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub xid: Option<Section<KernelLog>>,
     /// Score and status, computed from the sections above.
@@ -175,23 +177,23 @@ pub struct Sections {
     pub health: Option<Section<Health>>,
 }
 
-/// A section: its data, how well it could be read, and what could not.
+/// A section: its data, its status, and what could not be read.
 ///
-/// On the wire its data are [folded](crate::fold): `all_gpus` holds what all entries of `gpus` agree in, and so for the lists
-/// within them.
+/// In JSON its data are [folded](crate::fold): `all_gpus` holds the values that are the same in all entries of `gpus`,
+/// and the lists within them work alike.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Section<T> {
-    /// `ok`: all of it; `partial`: see `problems`; `error`: nothing.
+    /// `ok`: everything was read; `partial`: see `problems`; `error`: nothing was read.
     pub status: Status,
-    /// How long reading this section took.
+    /// Duration of the read of this section.
     pub duration_ms: u64,
-    /// What was read. Absent only when `status` is `error`.
+    /// The data. Absent only if `status` is `error`.
     pub data: Option<T>,
     /// What could not be read.
     pub problems: Vec<Problem>,
 }
 
-/// A section as it stands in a document.
+/// A section in JSON.
 #[derive(Serialize, Deserialize)]
 struct Document {
     status: Status,
@@ -225,64 +227,64 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Section<T> {
     }
 }
 
-/// How well a section could be read.
+/// Status of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Everything that this hardware offers was read.
+    /// Everything that this hardware supports was read.
     Ok,
-    /// Some of it could not be read; `problems` says what.
+    /// Some of it could not be read: see `problems`.
     Partial,
-    /// Nothing could be read; `problems` says why.
+    /// Nothing could be read: see `problems`.
     Error,
 }
 
-/// Something that could not be read, why, and what to do about it.
+/// Something that could not be read, with the reason and the next step.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Problem {
     /// What failed: a section, a field, a file.
     pub what: String,
-    /// The cause, with the error's own words (`NVML: GPU is lost`).
+    /// The cause, with the error message (`NVML: GPU is lost`).
     pub why: String,
-    /// What a person can do. Empty where nothing helps.
+    /// What to do about it. Empty if nothing helps.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub next_step: String,
-    /// The GPU concerned (NVML index), where it is about one.
+    /// NVML index of the GPU, if the problem is about one GPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<u32>,
-    /// A stable word for rules to match: `gpu_lost`, `timeout`, `driver_not_loaded`, `version_mismatch`, …
+    /// A stable code for rules: `gpu_lost`, `timeout`, `driver_not_loaded`, `version_mismatch`, …
     #[serde(skip_serializing_if = "String::is_empty")]
     pub code: String,
 }
 
 impl<T> Section<T> {
-    /// A section that read `data`, with whatever it had to leave out.
+    /// Creates a section with data, and with the problems of the read.
     pub fn read(data: T, problems: Vec<Problem>) -> Self {
         let status = if problems.is_empty() { Status::Ok } else { Status::Partial };
         Self { status, duration_ms: 0, data: Some(data), problems }
     }
 
-    /// What a section read, where there is the section and it read something.
+    /// Returns the data of a section, if the section is present and has data.
     pub fn data_of(section: &Option<Self>) -> Option<&T> {
         section.as_ref()?.data.as_ref()
     }
 
-    /// The same, taken out of the section.
+    /// Takes the data out of a section.
     pub fn into_data(section: Option<Self>) -> Option<T> {
         section?.data
     }
 
-    /// A section that could not be read at all.
+    /// Creates a section that could not be read.
     pub fn failed(problem: Problem) -> Self {
         Self { status: Status::Error, duration_ms: 0, data: None, problems: vec![problem] }
     }
 }
 
 impl Sections {
-    /// The status of every section that is present, by the section's name.
+    /// Returns the name and status of every section that is present.
     pub fn statuses(&self) -> Vec<(&'static str, Status)> {
         let Self { inventory, telemetry, topology, ecc, processes, mig, kubelet, host, xid, health } = self;
         [
@@ -302,7 +304,7 @@ impl Sections {
         .collect()
     }
 
-    /// Every problem of every section, with the section's name.
+    /// Returns all problems, each with the name of its section.
     pub fn problems(&self) -> Vec<(&'static str, &Problem)> {
         fn of<'a, T>(name: &'static str, section: &'a Option<Section<T>>) -> Vec<(&'static str, &'a Problem)> {
             section.iter().flat_map(|section| &section.problems).map(|problem| (name, problem)).collect()

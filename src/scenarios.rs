@@ -1,13 +1,13 @@
-//! The scenarios of `tests/scenarios`, compiled in: nodes in one state each, for the demo and for tests.
+//! The scenarios of `tests/scenarios`, compiled into the program for the demo and the tests.
 //!
-//! A scenario is a facts file, i.e. a saved [`Report`]. `tests/scenarios/generate.py` writes them.
+//! A scenario is a facts file, that is a saved [`Report`]. `tests/scenarios/generate.py` writes them.
 
 use crate::report::Report;
 
 /// One node in one state.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
-    /// The file's name without its ending, e.g. `xid79-off-bus`.
+    /// File name without its extension, e.g. `xid79-off-bus`.
     pub name: &'static str,
     /// The facts file.
     pub json: &'static str,
@@ -18,7 +18,7 @@ impl Scenario {
     ///
     /// # Panics
     ///
-    /// When the file is no valid report; the message names it. A test reads every scenario.
+    /// If the file is not a valid report. A test reads all scenarios.
     pub fn report(&self) -> Report {
         serde_json::from_str(self.json).unwrap_or_else(|error| panic!("scenario {}: {error}", self.name))
     }
@@ -57,14 +57,13 @@ mod tests {
 
     use super::{all, named};
 
-    /// What a type does not know is lost when it is read: a misspelled field would make a scenario say less than it
-    /// seems to.
+    /// Unknown fields are ignored when a report is read: a misspelled field would be lost.
     #[test]
     fn every_scenario_is_a_whole_report_and_nothing_else() {
         for scenario in all() {
             let written: Value = serde_json::from_str(scenario.json).expect(scenario.name);
             let mut read = serde_json::to_value(scenario.report()).expect(scenario.name);
-            // Reports are written folded, scenarios by hand are not.
+            // Reports are folded when they are written, scenarios are not.
             for section in read["sections"].as_object_mut().into_iter().flat_map(|sections| sections.values_mut()) {
                 crate::fold::unfold(&mut section["data"]);
             }
@@ -72,14 +71,14 @@ mod tests {
         }
     }
 
-    /// Names the first place where two documents differ; two whole reports side by side help nobody.
+    /// Compares two documents, and names the first difference.
     fn assert_same(written: &Value, read: &Value, place: &str) {
         match (written, read) {
             (Value::Object(one), Value::Object(other)) => {
                 for key in one.keys().chain(other.keys()) {
                     let (Some(one), Some(other)) = (one.get(key), other.get(key)) else {
                         let there = one.get(key).or(other.get(key));
-                        // Zero and nothing may be left out when a report is written.
+                        // Zero and empty values may be omitted when a report is written.
                         assert!(there.is_some_and(is_nothing), "{place}.{key}: only one of the two has {there:?}");
                         continue;
                     };

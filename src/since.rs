@@ -1,11 +1,11 @@
-//! "Since when" as a person types it: a duration back from now (`24h`, `30m`, `7d`) or a moment (RFC 3339).
+//! The start of a time window as a user types it: a duration (`24h`, `30m`, `7d`) or a time (RFC 3339).
 
 use std::str::FromStr;
 
 use jiff::{Span, SpanRelativeTo, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// A start of a window, not yet tied to a "now".
+/// The start of a window, absolute or relative to the current time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Since {
@@ -19,7 +19,7 @@ enum Start {
     At(Timestamp),
 }
 
-/// Longest look back: the kernel's buffer and journals hold less in practice, and arithmetic stays in range.
+/// Maximum duration. Kernel buffers and journals are shorter in practice, and the arithmetic cannot overflow.
 const MAX: jiff::SignedDuration = jiff::SignedDuration::from_hours(10 * 366 * 24);
 
 impl Since {
@@ -33,8 +33,8 @@ impl Since {
 }
 
 impl Since {
-    /// The same as one word of a command line: as it was typed where that begins with a digit and has letters, digits and
-    /// `:.+-` only, else in seconds or as an RFC 3339 time. deploy/admission-policy.yaml admits no other.
+    /// Returns the value as one command-line argument: as typed if it begins with a digit and has only letters, digits
+    /// and `:.+-`, otherwise in seconds or as an RFC 3339 time. deploy/admission-policy.yaml admits only this form.
     pub fn word(&self) -> String {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b":.+-".contains(&byte);
         let text = &self.text;

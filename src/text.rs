@@ -1,4 +1,4 @@
-//! Text that comes from a node is data: cleaned, stripped of secrets and capped before it enters a report.
+//! Cleans text from a node: removes control characters and secrets, and truncates it.
 
 pub mod command;
 mod hidden;
@@ -7,13 +7,14 @@ mod secrets;
 
 pub use hidden::is_hidden;
 
-/// What is looked at behind the cap, so that a secret that begins before it is seen as one.
+/// Number of characters behind the limit that are also checked, so that a secret that begins before the limit is found.
 const BEHIND_CAP: usize = 256;
 
-/// `text` without control characters (each run becomes one blank) and at most `cap` characters long; a cut ends in `…`.
+/// Returns `text` without control characters (each run becomes one blank), truncated to `cap` characters with `…`.
 ///
-/// Characters that no reader sees go too (see [`is_hidden`]): they change what a person reads. What looks like a secret
-/// becomes `[redacted]`. Images, links and tags of Markdown and HTML are broken up, so that no host loads or shows them.
+/// Invisible characters are removed too (see [`is_hidden`]), because they change what a person reads. Text that looks
+/// like a secret becomes `[redacted]`. Images, links and tags of Markdown and HTML are broken up, so that no program
+/// loads or renders them.
 pub fn clean(text: &str, cap: usize) -> String {
     let seen = visible(text, cap.saturating_add(BEHIND_CAP));
     let told = secrets::redact(&seen);
@@ -21,7 +22,7 @@ pub fn clean(text: &str, cap: usize) -> String {
     cut(plain.trim_end(), cap)
 }
 
-/// Text that was put together of clean parts, cleaned once more: its lines and its blanks stay.
+/// Cleans text that was composed of clean parts. Line breaks and blanks are kept.
 pub fn tidy(text: &str) -> String {
     let line = |line: &str| {
         let seen: String = line.chars().map(|character| if is_hidden(character) { ' ' } else { character }).collect();
@@ -30,7 +31,7 @@ pub fn tidy(text: &str) -> String {
     text.split('\n').map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The visible characters, `most` of them, each run of others as one blank.
+/// Returns up to `most` visible characters. Each run of others becomes one blank.
 fn visible(text: &str, most: usize) -> String {
     let mut seen = String::with_capacity(text.len().min(most.saturating_mul(4)));
     let mut blank = true;
@@ -59,13 +60,13 @@ fn cut(text: &str, cap: usize) -> String {
     short
 }
 
-/// Cleans `text` like [`clean`], but a cut leaves out its middle: the head (`head … tail`) and the tail stay.
+/// Cleans `text` like [`clean`], but removes the middle of a long text: `head … tail`.
 ///
-/// For text whose writer puts the reason last, as container runtimes do: each layer puts its own name before the error
-/// of the layer below. Two thirds of `cap` go to the tail.
+/// This is for text with the reason at its end, such as errors of container runtimes, in which each layer prepends its
+/// name to the error of the layer below. The tail gets two thirds of `cap`.
 pub fn clean_keeping_end(text: &str, cap: usize) -> String {
     const GAP: &str = " … ";
-    // Redaction sees the whole text: nothing is cut in the first pass.
+    // Secrets are removed from the whole text, before it is cut.
     let cleaned = clean(text, usize::MAX);
     let length = cleaned.chars().count();
     let Some(room) = cap.checked_sub(GAP.chars().count()).filter(|room| *room > 1) else { return clean(text, cap) };

@@ -1,28 +1,28 @@
-//! A document from a node, before anything is taken from it: the one place where its texts are cleaned and its lists cut.
+//! Makes a document from a node safe to read: all texts are cleaned and long lists are cut here.
 //!
-//! The probe cleans what it reads, but the document comes over the node, whose owner can print another one.
+//! The probe also cleans its texts, but the owner of the node can send any document.
 
 use serde::de::Error as _;
 use serde_json::{Error, Map, Value, json};
 
 use crate::text::{clean, command};
 
-/// Longest text. Kernel lines are 320 characters at most, the longest message of the probe 900.
+/// Maximum length of a text. Kernel lines have at most 320 characters, messages of the probe at most 900.
 const MAX_TEXT: usize = 1000;
-/// Longest text of a plan: a person reads it before he agrees.
+/// Maximum length of a text of an action, which a person reads before the confirmation.
 const MAX_OF_ACTION: usize = 600;
-/// Longest name of a field.
+/// Maximum length of a field name.
 const MAX_NAME: usize = 80;
-/// Entries of one list: as many processes as NVML is asked for.
+/// Maximum length of a list: the maximum number of processes that is requested from NVML.
 const MAX_LIST: usize = 4096;
-/// Entries of a list of an action.
+/// Maximum length of a list of an action.
 const MAX_LIST_OF_ACTION: usize = 64;
-/// Fields of one object.
+/// Maximum number of fields of an object.
 const MAX_FIELDS: usize = 512;
-/// Bytes of what all entries of a list have in common: reading copies it into each of them.
+/// Maximum size of the common values of a list, because reading copies them into each entry.
 const MAX_COMMON: usize = 16 << 10;
 
-/// Makes a document from a node safe to read.
+/// Cleans a document from a node.
 pub(crate) fn sanitize(document: &mut Value) -> Result<(), Error> {
     let Value::Object(fields) = document else { return Ok(()) };
     let mut cut = Vec::new();
@@ -52,7 +52,7 @@ struct Rules {
 const OF_SECTION: Rules = Rules { text: MAX_TEXT, list: MAX_LIST };
 const OF_ACTION: Rules = Rules { text: MAX_OF_ACTION, list: MAX_LIST_OF_ACTION };
 
-/// A list that was longer than any node's: its name, and how many entries it had.
+/// A list that was cut: its name, and the number of its entries.
 type Cut = (String, usize);
 
 impl Rules {
@@ -85,7 +85,7 @@ impl Rules {
                 return Err(Error::custom(format_args!("{name} is longer than {MAX_COMMON} bytes")));
             }
             match &mut value {
-                // The steps of an action are commands of the probe itself.
+                // The steps of an action are commands of the probe.
                 Value::String(line) if name == "command" && of != "steps" => *line = command::shown([line.as_str()]),
                 value => self.apply(value, &name, cut)?,
             }
@@ -95,7 +95,7 @@ impl Rules {
     }
 }
 
-/// Says in the section what was left out of it.
+/// Adds a problem about the cut lists to a section.
 fn note(section: &mut Value, cut: &[Cut]) {
     let Value::Object(section) = section else { return };
     if cut.is_empty() {

@@ -1,7 +1,7 @@
-//! Facts out of a JSON value, objects as maps and nothing else.
+//! Reads facts from a JSON value. Objects are read as maps only.
 //!
-//! serde_json's own reader also takes a struct written as an array, and the code for that, once for every struct of the
-//! facts, is a tenth of the probe. Documents here have named fields only, so this reader knows no other form.
+//! The reader of serde_json also accepts a struct as an array, which is a tenth of the code size of the probe.
+//! Documents have named fields only, so this reader does not support arrays.
 
 use serde::de::value::{MapDeserializer, SeqDeserializer};
 use serde::de::{DeserializeOwned, Deserializer, Error as _, IntoDeserializer, Visitor};

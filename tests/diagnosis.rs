@@ -9,6 +9,8 @@ mod all_clear;
 mod facts;
 #[path = "diagnosis/refused.rs"]
 mod refused;
+#[path = "diagnosis/stack.rs"]
+mod stack;
 #[path = "diagnosis/verdicts.rs"]
 mod verdicts;
 
@@ -307,9 +309,9 @@ fn a_report_of_one_section_speaks_of_that_section_only() {
     assert_eq!(diagnosis.verdict, Verdict::NoFaultFound, "{}", told(&diagnosis));
     assert_eq!(diagnosis.judged, ["telemetry"]);
     assert_eq!(diagnosis.not_judged.len(), 8);
-    assert!(diagnosis.summary.contains("Only telemetry was judged"), "{}", diagnosis.summary);
+    assert!(diagnosis.summary.contains("Only telemetry was checked"), "{}", diagnosis.summary);
     assert!(!diagnosis.summary.contains("Xid") && !diagnosis.summary.contains("memory"), "{}", diagnosis.summary);
-    assert!(diagnosis.summary.contains("8 of 8"), "{}", diagnosis.summary);
+    assert!(diagnosis.summary.contains("All 8 GPUs"), "{}", diagnosis.summary);
     let nothing = diagnose(&Report::default(), &ClusterFacts::default());
     assert_eq!(nothing.verdict, Verdict::Unknown, "{}", told(&nothing));
 }

@@ -1,22 +1,22 @@
-//! What "nothing was found" may say, and from which facts.
+//! The claims of a healthy summary, such as "no throttling", and the facts that they need.
 //!
-//! Each claim names the fact that it rests on, GPU by GPU. It is made where that fact was read on every GPU. A fact that
-//! the hardware does not offer makes no claim, and is told as not checked. A fact that is missing without a reason leaves
-//! the node undecided: a report that says nothing of it does not say that it is fine.
+//! Each claim names the fact that it needs on every GPU. If the fact was read on every GPU, the claim is made. If the
+//! hardware does not support the fact, the claim is listed as not checked. If the fact is missing without a reason, the
+//! verdict is `unknown`: a report without the fact does not show that the GPU is healthy.
 
 use super::node::{Gpu, Node};
 use super::{implausible, quote, thermal};
 use crate::facts::Availability;
 use crate::facts::topology::GpuTopology;
 
-/// What is known of one fact of one GPU.
+/// Availability of one fact of one GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FactState {
     /// It was read.
     Read,
-    /// The driver says that these GPUs do not have it.
+    /// The driver does not support it on this GPU.
     NotOffered,
-    /// It is not there, and nothing says why.
+    /// It is missing, and no reason is given.
     Missing,
 }
 
@@ -24,12 +24,12 @@ enum FactState {
 struct Claim {
     /// The section that holds the fact.
     section: &'static str,
-    /// What is claimed not to be there: `no {words}`.
+    /// Text of the claim: `no {words}`.
     words: &'static str,
     /// Whether the fact was read.
     is_read: fn(&Node<'_>, &Gpu) -> bool,
-    /// Fields of the section that hold it: any of these groups suffices, of a group every field is needed. It is not
-    /// offered where each group lacks a field.
+    /// Fields with the fact: groups of fields, one group is sufficient, and all fields of that group are needed. The
+    /// fact is not supported if each group has an unsupported field.
     sources: &'static [&'static [&'static str]],
 }
 
@@ -52,7 +52,7 @@ const CLAIMS: &[Claim] = &[
     },
     Claim {
         section: "ecc",
-        words: "recovery action asked for by the driver",
+        words: "recovery action recommended by the driver",
         is_read: |node, gpu| node.ecc_of(gpu).is_some_and(|ecc| ecc.recovery_action.is_some()),
         sources: &[&["recovery_action"]],
     },
@@ -78,7 +78,7 @@ const CLAIMS: &[Claim] = &[
             node.telemetry_of(gpu).is_some_and(|now| {
                 let now = &now.temperature;
                 let limit = now.slowdown_celsius.is_some_and(|limit| thermal::PLAUSIBLE.contains(&limit));
-                // A margin needs the place of the limit on its scale.
+                // A margin is only useful with the threshold on the same scale.
                 let threshold = now.tlimit_thresholds.as_ref().and_then(|limits| limits.slowdown_celsius);
                 let margin = now.tlimit_margin_celsius.is_some() && threshold.is_some();
                 now.gpu_celsius.is_some_and(|celsius| implausible::CELSIUS.contains(&celsius)) && (limit || margin)
@@ -95,7 +95,7 @@ const CLAIMS: &[Claim] = &[
         is_read: |node, gpu| {
             node.topology_of(gpu).is_some_and(links_read)
                 && gpu.index.is_some_and(|index| {
-                    // The section lists each path of links that could not be read.
+                    // The section lists paths of links that could not be read.
                     ["nvlinks", "nvlinks.active"]
                         .iter()
                         .all(|field| node.availability("topology", index, field) == Availability::Read)
@@ -105,7 +105,7 @@ const CLAIMS: &[Claim] = &[
     },
     Claim {
         section: "topology",
-        words: "lost PCIe lane",
+        words: "missing PCIe lane",
         is_read: |node, gpu| {
             let hop = node.topology_of(gpu).and_then(|topology| topology.pcie_path.first());
             let link = node.telemetry_of(gpu).map(|now| &now.pcie);
@@ -120,18 +120,18 @@ fn links_read(topology: &GpuTopology) -> bool {
     !topology.nvlinks.is_empty() && topology.nvlinks.iter().all(|group| group.active.is_some())
 }
 
-/// What may be claimed, what may not, and why.
+/// The claims of a node.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    /// Claims that hold for every GPU that answers, in words.
+    /// Claims that are true for all GPUs that respond.
     pub(super) made: Vec<&'static str>,
-    /// Facts that the hardware does not offer: `throttling (not offered by GPUs 0-6)`.
+    /// Facts that the hardware does not support: `throttling (not offered by GPUs 0-6)`.
     pub(super) not_offered: Vec<String>,
-    /// Section and words of facts that are missing without a reason.
+    /// Section and text of facts that are missing without a reason.
     pub(super) missing: Vec<(&'static str, String)>,
 }
 
-/// Every claim, against the facts of every GPU that answers.
+/// Checks every claim for every GPU that responds.
 pub(super) fn of(node: &Node<'_>) -> Claims {
     let mut claims = Claims::default();
     let gpus: Vec<&Gpu> = node.answering().collect();
@@ -152,7 +152,7 @@ pub(super) fn of(node: &Node<'_>) -> Claims {
                 .missing
                 .push((claim.section, format!("{} could not be ruled out for {}", claim.words, quote::gpus(&missing))));
         }
-        // That PCIe cards have no NVLink needs no word.
+        // It is normal that PCIe cards have no NVLink.
         let no_links_at_all = claim.words == NVLINK_FAULT && not_offered.len() == gpus.len();
         if !not_offered.is_empty() && !no_links_at_all {
             claims.not_offered.push(format!("{} (not offered by {})", claim.words, quote::gpus(&not_offered)));
@@ -176,7 +176,7 @@ fn fact_state(node: &Node<'_>, gpu: &Gpu, claim: &Claim) -> FactState {
     }
 }
 
-/// A GPU of which NVML names no link has none; the topology of a node without NVML says nothing of links.
+/// A GPU without links in NVML has no NVLink. The topology of a node without NVML has no information about links.
 fn has_no_links(node: &Node<'_>, gpu: &Gpu, claim: &Claim) -> bool {
     claim.section == "topology"
         && claim.sources == [["nvlinks"]]

@@ -1,8 +1,7 @@
-//! What Kubernetes and the kubelet believe about the GPUs, against what is there.
+//! Compares the GPUs in Kubernetes and the kubelet with the GPUs of the node.
 //!
-//! A node that shows no GPU at all is the classic false all-clear: nothing is wrong with nothing. So the count is
-//! compared with everybody who counts: the PCI bus (`lost`), capacity, labels, and the devices that the kubelet handed
-//! out.
+//! A node on which all GPUs have disappeared has no finding about a GPU. Therefore the number of GPUs is compared with
+//! the PCI bus (in `lost`), the capacity, the labels, and the allocations of the kubelet.
 
 use super::draft::Draft;
 use super::node::Node;
@@ -12,26 +11,27 @@ use crate::report::Problem;
 use crate::text::clean;
 
 rules! {
-    NONE_FOUND: "no-gpus-found" Fatal Hardware DEBUG_DOC, "No GPU found on a node that should have some",
-        DrainAndReboot "Drain and reboot {node}; if PCI still shows no GPU, have the machine (or its instance type) \
-            checked.";
-    FEWER: "gpu-count-low" Critical Hardware DEBUG_DOC, "Fewer GPUs than Kubernetes counted",
-        DrainAndReboot "Drain and reboot {node}; if a GPU stays missing, have its seating and power checked.";
-    NOT_GPU_NODE: "not-a-gpu-node" Info Driver None, "No NVIDIA GPU here",
-        None "Nothing: {node} has no NVIDIA GPU, and nothing says that it should.";
-    UNALLOCATABLE: "gpus-not-allocatable" Warning Driver PLUGIN_DOC, "Kubernetes does not give out all GPUs",
-        Watch "Look at the device plugin's log on {node} for the devices that it marks unhealthy, and at the other \
+    NONE_FOUND: "no-gpus-found" Fatal Hardware DEBUG_DOC, "No GPU found on a node that should have GPUs",
+        DrainAndReboot "Drain and reboot {node}. If PCI still shows no GPU, check the machine or its instance type.";
+    FEWER: "gpu-count-low" Critical Hardware DEBUG_DOC, "Fewer GPUs than Kubernetes expects",
+        DrainAndReboot "Drain and reboot {node}. If a GPU is still missing, check its seating and power.";
+    NOT_GPU_NODE: "not-a-gpu-node" Info Driver None, "The node has no NVIDIA GPU",
+        None "No action: {node} has no NVIDIA GPU, and nothing indicates that it should.";
+    UNALLOCATABLE: "gpus-not-allocatable" Warning Driver PLUGIN_DOC, "Not all GPUs are allocatable",
+        Watch "Check the log of the device plugin on {node} for devices that it marks unhealthy, and the other \
             findings.";
-    NOT_ADVERTISED: "gpus-not-advertised" Warning Driver PLUGIN_DOC, "GPUs that Kubernetes does not offer",
-        UpdateSoftware "Check the NVIDIA device plugin on {node} (is its pod running, with the nvidia runtime?).";
-    ALLOCATED_MISSING: "allocated-gpu-missing" Critical Hardware PLUGIN_DOC, "A pod holds a GPU that is not there",
-        RestartPod "Restart the pod once {node} has its GPU back, or let it go to another node.";
-    STALE_DEVICES: "device-plugin-stale" Warning Driver PLUGIN_DOC, "The device plugin offers GPUs that are not there",
-        UpdateSoftware "Restart the NVIDIA device plugin on {node}, so that it offers what exists.";
-    STALE_ALLOCATION: "allocation-stale" Info Driver PLUGIN_DOC, "The kubelet still books GPUs for pods that are gone",
-        Watch "Nothing by itself: the kubelet frees them at the next admission on {node}.";
-    CONDITION: "kubernetes-gpu-condition" Warning Driver None, "A node condition speaks of GPU trouble",
-        Watch "Compare with the other findings of {node}: the condition is another monitor's view.";
+    NOT_ADVERTISED: "gpus-not-advertised" Warning Driver PLUGIN_DOC, "GPUs are not advertised to Kubernetes",
+        UpdateSoftware "Check the NVIDIA device plugin on {node}: is its pod running, with the nvidia runtime?";
+    ALLOCATED_MISSING: "allocated-gpu-missing" Critical Hardware PLUGIN_DOC,
+        "A pod is allocated a GPU that is missing",
+        RestartPod "Restart the pod when {node} has its GPU back, or move the pod to another node.";
+    STALE_DEVICES: "device-plugin-stale" Warning Driver PLUGIN_DOC,
+        "The device plugin advertises GPUs that do not exist",
+        UpdateSoftware "Restart the NVIDIA device plugin on {node}.";
+    STALE_ALLOCATION: "allocation-stale" Info Driver PLUGIN_DOC, "The kubelet still lists allocations of deleted pods",
+        Watch "No action: the kubelet releases them when it admits the next pod on {node}.";
+    CONDITION: "kubernetes-gpu-condition" Warning Driver None, "A node condition reports a GPU problem",
+        Watch "Compare it with the other findings of {node}: another monitor set this condition.";
 }
 
 /// Devices named in one line of evidence.
@@ -49,18 +49,18 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Whether any GPU is cut into MIG instances: then whole GPUs are not what Kubernetes counts.
+/// Returns whether any GPU has MIG enabled: then Kubernetes does not count whole GPUs.
 fn has_mig(node: &Node<'_>) -> bool {
     let section = node.mig().is_some_and(|mig| mig.gpus.iter().any(|gpu| gpu.mode.is_some_and(|mode| mode.current)));
     section
         || node.inventory().is_some_and(|all| all.gpus.iter().any(|gpu| gpu.mig_mode.is_some_and(|mode| mode.current)))
 }
 
-/// The GPUs that Kubernetes expects, and who says so.
+/// Returns the number of GPUs that Kubernetes expects, and its source.
 fn expected(node: &Node<'_>) -> Option<(u32, &'static str)> {
     let capacity = node.cluster.gpu_capacity.filter(|_| !has_mig(node)).map(|count| (count, "capacity"));
     let label = node.cluster.gpu_label_count.map(|count| (count, "label nvidia.com/gpu.count"));
-    // Of equals the last wins: the capacity, which people know better.
+    // If they are equal, the capacity is named, because it is better known.
     label.into_iter().chain(capacity).max_by_key(|(count, _)| *count).filter(|(count, _)| *count > 0)
 }
 
@@ -81,11 +81,11 @@ fn counts(node: &Node<'_>) -> Vec<Draft> {
                     .with_all_evidence(counted),
             ]
         }
-        // With PCI unread, NVML's failure says nothing about the hardware.
+        // If PCI was not read, a failure of NVML does not show that hardware is missing.
         None if nobody && on_pci.is_some() => vec![Draft::on_node(NOT_GPU_NODE).with_all_evidence(counted)],
         Some((count, who)) => {
             let known = u32::try_from(node.listed().count()).unwrap_or(u32::MAX);
-            // GPUs that are known but do not answer have their own finding.
+            // GPUs that do not respond have their own finding.
             let fewer = known > 0 && known < count;
             let draft = || {
                 Draft::on_node(FEWER)
@@ -98,11 +98,11 @@ fn counts(node: &Node<'_>) -> Vec<Draft> {
     }
 }
 
-/// How many GPUs a witness names; without a number, what became of the question.
+/// Returns the number of GPUs in a source as text, or why there is no number.
 fn seen(says: &str, count: Option<usize>, witness: &str, problems: Option<&Vec<Problem>>) -> String {
     match (count, problems) {
         (Some(count), _) => format!("{says} {}", quote::count(count, "GPU")),
-        (None, None) => format!("{witness} was not asked"),
+        (None, None) => format!("{witness} was not read"),
         (None, Some(problems)) => {
             let why = problems.first().map(|problem| format!(": {}", clean(&problem.why, 160))).unwrap_or_default();
             format!("{witness} could not be read{why}")
@@ -123,29 +123,29 @@ fn offers(node: &Node<'_>) -> Option<Draft> {
     })
 }
 
-/// GPUs that work, and that Kubernetes cannot give to anybody.
+/// GPUs that work, but are not advertised to Kubernetes.
 fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
     let cluster = node.cluster;
-    // MIG devices are given out under other names.
+    // MIG devices are other resources.
     if present == 0 || has_mig(node) {
         return None;
     }
     let capacity = match cluster.gpu_capacity {
         Some(_) => "Kubernetes capacity: 0",
-        None => "Kubernetes capacity: no such resource",
+        None => "Kubernetes capacity: the resource is missing",
     };
     let draft = Draft::on_node(NOT_ADVERTISED).with_evidence(format!("{capacity}, NVML lists {present}"));
     if cluster.gpu_plugin_in_cluster == Some(false) {
-        let advice = "Nothing, where GPUs are used outside Kubernetes. Else install NVIDIA's device plugin (or GPU \
-                      Operator) in the cluster of {node}.";
-        let draft = draft.with_evidence("no node of the cluster offers GPUs, and none runs a device plugin");
+        let advice = "No action if the GPUs are used outside of Kubernetes. Otherwise install the NVIDIA device plugin or the GPU \
+                      Operator in the cluster of {node}.";
+        let draft = draft.with_evidence("no node of the cluster advertises GPUs or runs the device plugin");
         return Some(draft.with_severity(Severity::Info).with_action(super::ActionCode::None, advice));
     }
-    let unasked = cluster.gpu_dra.is_none().then_some("whether dynamic resource allocation serves it is not known");
+    let unasked = cluster.gpu_dra.is_none().then_some("whether a DRA driver manages its GPUs is not known");
     Some(draft.with_all_evidence(unasked.map(str::to_owned)))
 }
 
-/// The kubelet's books against NVML's list.
+/// Compares the allocations of the kubelet with the GPUs in NVML.
 fn kubelet(node: &Node<'_>) -> Vec<Draft> {
     let Some(kubelet) = node.kubelet() else { return Vec::new() };
     let mut drafts = Vec::new();
@@ -155,7 +155,7 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
         if !missing.is_empty() {
             let names = missing.iter().take(NAMED).map(|name| quote::data(name)).collect::<Vec<_>>().join(", ");
             let who = format!(
-                "pod {} container {} holds {names}",
+                "pod {}, container {}: {names}",
                 quote::data(&allocation.holder()),
                 quote::data(&allocation.container)
             );
@@ -189,11 +189,11 @@ fn kubelet(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Whether a device id names a GPU or MIG device that NVML would list, and does not.
+/// Returns whether a device id is a GPU or MIG device that NVML should list, but does not.
 fn is_missing(node: &Node<'_>, device: &str) -> bool {
     let id = device.split("::").next().unwrap_or(device);
-    // A GPU that is known to be lost has its own finding; that its holder lost it too is no second one.
-    // Where nobody knows the lost GPU's UUID, an unlisted device may be it.
+    // A lost GPU has its own finding, and its allocation is no second one. If the UUID of the lost GPU is not known, an
+    // unlisted device may be that GPU.
     let may_be = |uuid: Option<&str>| uuid.is_none_or(|uuid| uuid == id);
     if node.gpus.iter().any(|gpu| !gpu.answers && may_be(gpu.uuid.as_deref())) {
         return false;

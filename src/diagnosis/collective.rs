@@ -1,7 +1,7 @@
-//! A job whose GPUs all wait for one that is gone: full utilization, little power, no memory traffic.
+//! A job in which GPUs wait for a lost GPU: high utilization, low power, no memory traffic.
 //!
-//! A collective (NCCL) waits in a kernel that spins: NVML counts that as 100 % utilization. Limits: such a reading alone
-//! is no fault, since a kernel that works in registers looks like it. So it counts beside a GPU that is gone only.
+//! A collective operation (NCCL) waits in a spinning kernel, which NVML counts as 100 % utilization. A kernel that
+//! works in registers only looks the same, so this reading is a finding only if another GPU is lost.
 
 use super::draft::Draft;
 use super::node::{Gpu, Node};
@@ -10,21 +10,21 @@ use super::rules::{DEBUG_DOC, rules};
 use super::timeline::{GSP_CODES, concerns, is_off_bus, is_xid};
 
 rules! {
-    WAITS: "collective-waits" Warning Application DEBUG_DOC, "Other GPUs wait for one that is gone",
-        RestartPod "End the job that spans {gpu} and the GPU that is gone: it waits for ever and computes nothing. Start \
-            it anew without that GPU.";
+    WAITS: "collective-waits" Warning Application DEBUG_DOC, "Other GPUs wait for a lost GPU",
+        RestartPod "Stop the job that uses {gpu} and the lost GPU: it waits forever and computes nothing. Restart it \
+            without that GPU.";
 }
 
 /// A kernel that spins keeps the SMs busy all the time.
 const BUSY_PERCENT: u32 = 95;
 
-/// Reads and writes of memory that a spinning kernel makes.
+/// Highest memory utilization of a spinning kernel.
 const MAX_MEMORY_PERCENT: u32 = 2;
 
-/// Work at full utilization draws more than this share of the limit.
+/// Highest power draw of a spinning kernel. Real work at full utilization draws more.
 const MAX_POWER_PERCENT: u32 = 40;
 
-/// One GPU that spins may be one program's own doing.
+/// A single spinning GPU may have another reason.
 const MIN_GPUS: usize = 2;
 
 /// One finding for all GPUs that wait.
@@ -42,9 +42,9 @@ pub(super) fn judge(node: &Node<'_>) -> Option<Draft> {
     let gpus = quote::gpus(&labels);
     let draft = Draft::on_node(WAITS)
         .with_evidence(format!(
-            "{gpus}: utilization from {BUSY_PERCENT} % on, no memory traffic, {most} W of {limit} W at the most"
+            "{gpus}: utilization of {BUSY_PERCENT} % or more, no memory traffic, at most {most} W of {limit} W"
         ))
-        .with_evidence(format!("{} is gone", gone.label()));
+        .with_evidence(format!("{} is lost", gone.label()));
     let advice = draft.advice.replace("{gpu}", &gpus);
     Some(draft.with_action(WAITS.action, advice))
 }

@@ -1,6 +1,7 @@
-//! How much of the kernel log there was to be read, and what else it says about the machine around the GPUs.
+//! How much of the kernel log was read, and what it reports about the rest of the machine.
 //!
-//! "No Xid" holds for the window that was read. A window of minutes on a machine that runs for weeks is no all-clear.
+//! "No Xid" is only true for the time window that was read. A window of minutes on a machine that has been running for
+//! weeks does not show that there were no Xids.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -12,29 +13,31 @@ use crate::facts::kernel_log::{Coverage, KernelEventKind as Kind};
 use crate::xid::window;
 
 rules! {
-    SHORT: "kernel-log-short" Info Driver DEBUG_DOC, "The kernel log covers a short time only",
-        Watch "Look for older Xids of {node} where logs are kept (journal, log system), or enlarge the kernel's \
+    SHORT: "kernel-log-short" Info Driver DEBUG_DOC, "The kernel log covers only a short time",
+        Watch "Look for older Xids of {node} where logs are stored (journal, log system), or enlarge the kernel \
             buffer (log_buf_len).";
     LOST: "kernel-log-lost-records" Info Driver None, "Kernel log records were overwritten",
-        Watch "Counts of kernel events on {node} are lower bounds.";
-    OMITTED: "kernel-log-events-omitted" Info Driver None, "More kernel events than a report holds",
-        Watch "The oldest events of {node} were left out; ask for a shorter window.";
+        Watch "Event counts from the kernel log of {node} are lower bounds.";
+    OMITTED: "kernel-log-events-omitted" Info Driver None, "The kernel log has more events than fit in a report",
+        Watch "The oldest events of {node} were omitted. Request a shorter time window.";
     UNTRUSTED: "kernel-log-untrusted-lines" Info Driver None, "A program wrote lines that look like GPU errors",
-        Watch "They were not believed. Find out which program writes to /dev/kmsg on {node} (a fault-injection test?).";
-    UNREAD: "kernel-log-lines-not-understood" Info Driver None, "Kernel lines about NVIDIA that were not understood",
-        Watch "Read the quoted lines of {node}; nothing was concluded from them.";
-    SUPPRESSED: "kernel-log-suppressed-lines" Info Driver None, "The kernel left lines out",
-        Watch "Counts of kernel events on {node} are lower bounds.";
-    MACHINE_CHECK: "machine-check" Warning Hardware DEBUG_DOC, "Machine checks: CPU, host memory or PCIe",
-        Watch "Look at the hardware log (BMC) of {node}; the GPUs may be victims.";
-    NIC: "nic-trouble" Warning Fabric None, "A network card reports trouble",
-        CheckCabling "Check the named network card of {node}: power, cooling, cable. Not a GPU fault, but jobs see it.";
+        Watch "These lines were ignored. Find the program that writes to /dev/kmsg on {node} (a fault-injection \
+            test?).";
+    UNREAD: "kernel-log-lines-not-understood" Info Driver None, "Kernel log lines about NVIDIA were not recognized",
+        Watch "Read the quoted lines of {node}. They did not affect the verdict.";
+    SUPPRESSED: "kernel-log-suppressed-lines" Info Driver None, "The kernel suppressed log lines",
+        Watch "Event counts from the kernel log of {node} are lower bounds.";
+    MACHINE_CHECK: "machine-check" Warning Hardware DEBUG_DOC, "Machine check: CPU, host memory or PCIe error",
+        Watch "Check the hardware log (BMC) of {node}. The GPUs may be affected.";
+    NIC: "nic-trouble" Warning Fabric None, "A network card reports a problem",
+        CheckCabling "Check power, cooling and cable of the network card of {node} that is named. It is not a GPU \
+            fault, but it affects jobs.";
 }
 
-/// Below an hour, an Xid that failed a job may well have left the buffer before anybody asked.
+/// In a shorter window, the Xid that caused a job failure may already have been overwritten.
 const SHORTEST: SignedDuration = SignedDuration::from_hours(1);
 
-/// The log's window, its gaps, and the machine's other trouble.
+/// Findings about the window and the gaps of the log, and about other devices of the machine.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> =
         window_too_short(node).map(|words| Draft::on_node(SHORT).with_evidence(words)).into_iter().collect();
@@ -44,8 +47,8 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
         let lost = sum(|source| source.lost_records);
         let counts = [
             (LOST, lost, "records overwritten before they could be read"),
-            (OMITTED, log.events_omitted, "events left out"),
-            (UNTRUSTED, log.untrusted_lines, "lines of another facility than the kernel's"),
+            (OMITTED, log.events_omitted, "events omitted"),
+            (UNTRUSTED, log.untrusted_lines, "lines that the kernel did not write"),
             (SUPPRESSED, sum(|source| source.suppressed_lines), "lines suppressed by a rate limit"),
         ];
         for (rule, count, words) in counts {
@@ -59,7 +62,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Lines that speak of NVIDIA and were not understood: shown, so that somebody can read them.
+/// Lines about NVIDIA that were not recognized are shown, so that a person can read them.
 fn unread(node: &Node<'_>) -> Option<Draft> {
     let logs = node.kernel_log()?.coverage.iter().filter(|log| log.unread_lines > 0);
     let lines = logs.flat_map(|log| {
@@ -72,41 +75,44 @@ fn unread(node: &Node<'_>) -> Option<Draft> {
     (!lines.is_empty()).then(|| Draft::on_node(UNREAD).with_all_evidence(lines))
 }
 
-/// In words, that the log holds errors which could not be decoded: no all-clear.
+/// Returns a text if the log has errors that could not be parsed, so that the verdict cannot be `healthy`.
 pub(super) fn undecoded(node: &Node<'_>) -> Option<String> {
     let log = node.kernel_log()?;
     let errors = log.coverage.iter().map(|source| source.unread_errors).max().unwrap_or(0);
     let sample = log.coverage.iter().flat_map(|source| &source.unread_samples).next();
     let sample = sample.map(|sample| format!(": {}", crate::text::clean(sample, SAMPLE))).unwrap_or_default();
     let lines = if errors == 1 { "line" } else { "lines" };
-    (errors > 0).then(|| format!("{errors} kernel {lines} that may tell of a GPU error could not be read{sample}"))
+    (errors > 0).then(|| format!("{errors} kernel {lines} that may report a GPU error could not be parsed{sample}"))
 }
 
-/// Words of an advice that depends on whether something happened before.
+/// Phrases of advice that depend on whether something happened before.
 const AGAIN: [&str; 6] = ["happens again", "fails again", "repeat", "second loss", "lost again", "comes back"];
 
-/// An advice for the second time is no help where the log cannot tell whether this is it.
+/// Adds a sentence to advice about a repetition if the log does not show whether it happened before.
 pub(super) fn say_what_is_before(node: &Node<'_>, drafts: &mut [Draft]) {
     let Some(limit) = untold(node) else { return };
     let of_event = |draft: &&mut Draft| draft.when.is_some() && draft.severity >= Severity::Warning;
     for draft in drafts.iter_mut().filter(of_event) {
         if AGAIN.iter().any(|words| draft.advice.contains(words)) {
-            draft.advice.push_str(&format!(" {limit} cannot tell whether it happened before."));
+            draft.advice.push_str(&format!(" {limit}, so earlier occurrences are not known."));
         }
     }
 }
 
-/// Which log, as the subject of a sentence, tells nothing of the time before an event.
+/// Returns a clause about the start of the log, if the log does not cover the time before.
 fn untold(node: &Node<'_>) -> Option<String> {
     let log = node.kernel_log()?;
     let begins = log.coverage.iter().filter_map(|source| source.from).min()?;
     if let Some(asked) = log.since.filter(|asked| begins <= *asked) {
-        return Some(format!("The kernel log since {}, which is the window that was asked for,", quote::time(asked)));
+        return Some(format!(
+            "The kernel log was read from {} on, the start of the requested window",
+            quote::time(asked)
+        ));
     }
-    begins_at_boot(node).map(|begins| format!("The kernel log begins at the last boot ({}) and", quote::time(begins)))
+    begins_at_boot(node).map(|begins| format!("The kernel log begins at the last boot ({})", quote::time(begins)))
 }
 
-/// When the log begins, where it holds nothing of the time before the last boot.
+/// Returns the start of the log if it begins at the last boot.
 fn begins_at_boot(node: &Node<'_>) -> Option<Timestamp> {
     let log = node.kernel_log()?;
     if log.events.iter().any(|event| event.boot_id.is_some() && event.boot_id != node.report.boot_id) {
@@ -115,7 +121,7 @@ fn begins_at_boot(node: &Node<'_>) -> Option<Timestamp> {
     let begins = log.coverage.iter().filter_map(|source| source.from).min()?;
     let uptime = node.host().and_then(|host| host.uptime_seconds).and_then(|uptime| i64::try_from(uptime).ok());
     let booted = node.now.zip(uptime).map(|(now, uptime)| now - SignedDuration::from_secs(uptime));
-    // Stamps of the same moment differ by the drift of the kernel's clock.
+    // Timestamps of the same moment differ because the clock of the kernel drifts.
     let since_boot = booted.is_some_and(|booted| begins >= booted - SignedDuration::from_mins(5));
     let complete = log
         .coverage
@@ -128,19 +134,19 @@ fn begins_at_boot(node: &Node<'_>) -> Option<Timestamp> {
 /// The longest line that a finding quotes.
 const SAMPLE: usize = 200;
 
-/// Since when the log was read without a hole, up to the moment at which the facts were taken.
+/// Returns the time from which on the log was read without a gap until the facts were taken.
 pub(super) fn since(node: &Node<'_>) -> Option<Timestamp> {
     let log = node.kernel_log()?;
-    // A window that was asked for is the window that is spoken of.
+    // If a window was requested, the text is about that window.
     window::reach(&log.coverage, node.now?).map(|reach| log.since.map_or(reach, |asked| asked.max(reach)))
 }
 
-/// Whether the log has all of the window that was asked for.
+/// Returns whether the log covers the whole requested window.
 fn covers_what_was_asked(node: &Node<'_>) -> bool {
     node.kernel_log().and_then(|log| log.since).zip(since(node)).is_some_and(|(asked, since)| since <= asked)
 }
 
-/// In words, why the log is too short for "no Xid"; `None` where it is long enough or begins at boot.
+/// Returns why the log is too short for "no Xid"; `None` if it is long enough or begins at boot.
 pub(super) fn window_too_short(node: &Node<'_>) -> Option<String> {
     let logs = node.kernel_log()?.coverage.as_slice();
     if let Some(why) = without_times(logs) {
@@ -149,10 +155,7 @@ pub(super) fn window_too_short(node: &Node<'_>) -> Option<String> {
     let now = node.now?;
     let Some(since) = since(node) else {
         let ended = window::last_before(logs, now)?;
-        return Some(format!(
-            "the kernel log that was read ends {} before now",
-            quote::span(now.duration_since(ended))
-        ));
+        return Some(format!("the kernel log ends {} before now", quote::span(now.duration_since(ended))));
     };
     let complete = logs.iter().any(|log| log.complete_since_boot == Some(true));
     let window = now.duration_since(since);
@@ -162,25 +165,31 @@ pub(super) fn window_too_short(node: &Node<'_>) -> Option<String> {
     if complete || since_boot || window >= SHORTEST || covers_what_was_asked(node) {
         return None;
     }
-    let uptime = uptime.map(|uptime| format!(", the node runs for {}", quote::span(SignedDuration::from_secs(uptime))));
+    let uptime =
+        uptime.map(|uptime| format!(", uptime of the node: {}", quote::span(SignedDuration::from_secs(uptime))));
     let hole = window::last_before(logs, since).map(|ended| {
         let hole = quote::span(since.duration_since(ended));
-        format!("; before that nothing is known of {hole}, older records end {}", quote::time(ended))
+        format!("; there is a gap of {hole} before that, older records end {}", quote::time(ended))
     });
     let reach = quote::span(window);
-    Some(format!("the kernel log reaches back {reach} only{}{}", uptime.unwrap_or_default(), hole.unwrap_or_default()))
+    Some(format!(
+        "the kernel log covers only the last {reach}{}{}",
+        uptime.unwrap_or_default(),
+        hole.unwrap_or_default()
+    ))
 }
 
-/// Why logs without any time say nothing of a window. One that begins at boot (a saved `dmesg`) needs none.
+/// Returns why logs without timestamps cover no window. A log that begins at boot (a saved `dmesg`) needs no
+/// timestamps.
 fn without_times(logs: &[Coverage]) -> Option<&'static str> {
     if logs.is_empty() || logs.iter().any(|log| log.from.is_some()) {
         return None;
     }
     if logs.iter().all(|log| log.records == 0) {
-        return Some("the kernel log that was read holds no record of the kernel");
+        return Some("the kernel log has no records of the kernel");
     }
     let from_boot = logs.iter().any(|log| log.complete_since_boot == Some(true));
-    (!from_boot).then_some("the kernel log that was read does not say when: its records have no time")
+    (!from_boot).then_some("the records of the kernel log have no timestamps")
 }
 
 fn neighbours(node: &Node<'_>) -> Vec<Draft> {
@@ -244,7 +253,7 @@ mod tests {
     fn an_old_log_does_not_make_a_short_one_long_enough() {
         let told = judged(&[OLD, ("/dev/kmsg", "2026-11-21T02:30:10Z", "2026-11-21T02:40:00Z")]);
         assert_eq!(told.verdict, Verdict::Unknown);
-        assert!(told.unknown[0].why.contains("nothing is known of 4 d"), "{:?}", told.unknown);
+        assert!(told.unknown[0].why.contains("a gap of 4 d"), "{:?}", told.unknown);
     }
 
     #[test]
@@ -276,8 +285,8 @@ mod tests {
             report.sections.xid = Some(Section::read(log, Vec::new()));
             let findings = diagnose(&report, &ClusterFacts::default()).findings;
             let loss = findings.into_iter().find(|finding| finding.id == "gpu-off-bus").expect("the loss");
-            assert!(loss.action.text.contains("if it happens again"));
-            loss.action.text.contains("cannot tell whether it happened before")
+            assert!(loss.action.text.contains("If it happens again"));
+            loss.action.text.contains("earlier occurrences are not known")
         };
         assert!(with_loss("2026-11-20T02:44:00Z", false), "it begins after the boot");
         assert!(!with_loss("2026-10-01T00:00:00Z", false), "it begins weeks before the boot");
@@ -310,10 +319,10 @@ mod tests {
         };
         let empty = log(0, None);
         assert_eq!(empty.verdict, Verdict::Unknown);
-        assert!(empty.unknown[0].why.contains("holds no record"), "{:?}", empty.unknown);
+        assert!(empty.unknown[0].why.contains("has no records"), "{:?}", empty.unknown);
         let undated = log(900, Some(false));
         assert_eq!(undated.verdict, Verdict::Unknown);
-        assert!(undated.unknown[0].why.contains("records have no time"), "{:?}", undated.unknown);
+        assert!(undated.unknown[0].why.contains("have no timestamps"), "{:?}", undated.unknown);
         let from_boot = log(900, Some(true));
         assert_eq!(from_boot.verdict, Verdict::Healthy, "a saved dmesg with all of its boot");
         assert!(from_boot.summary.contains("no Xid; "), "{}", from_boot.summary);

@@ -1,5 +1,5 @@
-//! A finding in the making: a rule applied to a place, with its evidence. Names are filled in last, after drafts that
-//! say the same of several GPUs have become one.
+//! A finding before it gets the names of GPU and node: a rule applied to a GPU or the node, with evidence. Drafts with
+//! the same content about several GPUs are merged first.
 
 use jiff::Timestamp;
 
@@ -9,10 +9,10 @@ use super::{Action, ActionCode, Class, Finding, Scope, Severity, quote};
 use crate::facts::kernel_log::KernelEvent;
 use crate::pci::PciAddress;
 
-/// Findings of one rule are merged from this many GPUs on: two lines read well, eight do not.
+/// Findings of one rule about this many GPUs are merged. Fewer findings are easy to read.
 const MERGE_FROM: usize = 3;
 
-/// Lines of evidence that one finding keeps. The rest is counted.
+/// Maximum number of evidence lines of a finding. The others are counted.
 const MAX_EVIDENCE: usize = 10;
 
 /// A finding without its names.
@@ -23,24 +23,24 @@ pub(super) struct Draft {
     pub(super) scope: Scope,
     pub(super) evidence: Vec<String>,
     pub(super) action: ActionCode,
-    /// The newest kernel event among the evidence.
+    /// Time of the newest kernel event in the evidence.
     pub(super) when: Option<Timestamp>,
-    /// What the scope's PCI address is the address of.
+    /// Type of the device at the PCI address of the scope.
     pub(super) noun: &'static str,
-    /// The action in words, with `{gpu}` and `{node}` for names.
+    /// The text of the action, with the placeholders `{gpu}` and `{node}`.
     pub(super) advice: String,
 }
 
-/// A finding with what its summary needs.
+/// A finding with the data for the summary.
 pub(super) struct Concluded {
     pub(super) finding: Finding,
-    /// The GPU or GPUs in words; empty for the node.
+    /// Names of the GPUs; empty for the node.
     pub(super) place: String,
     pub(super) when: Option<Timestamp>,
 }
 
 impl Draft {
-    /// The rule applied to the node as a whole.
+    /// Applies a rule to the node as a whole.
     pub(super) fn on_node(rule: Rule) -> Self {
         Self {
             rule,
@@ -54,7 +54,7 @@ impl Draft {
         }
     }
 
-    /// The rule applied to one GPU.
+    /// Applies a rule to one GPU.
     pub(super) fn on_gpu(rule: Rule, gpu: &Gpu) -> Self {
         let scope = Scope { gpu: gpu.index, uuid: gpu.uuid.clone(), pci: gpu.pci.clone(), ..Scope::default() };
         Self { scope, ..Self::on_node(rule) }
@@ -85,34 +85,34 @@ impl Draft {
         events.into_iter().fold(self, Self::with_event)
     }
 
-    /// Takes the time of a kernel event that is quoted in other words.
+    /// Adds only the time of a kernel event, which is quoted elsewhere.
     pub(super) fn with_time_of(self, event: &KernelEvent) -> Self {
         Self { when: self.when.max(event.last), ..self }
     }
 
-    /// Makes it as grave as the facts are; the rule's own severity is the most.
+    /// Sets the severity. It cannot exceed the severity of the rule.
     pub(super) fn with_severity(self, severity: Severity) -> Self {
         Self { severity: severity.min(self.rule.severity), ..self }
     }
 
-    /// Makes it mild where the GPU works again; what it was stays said.
+    /// Lowers the severity if the GPU works again. The title does not change.
     pub(super) fn unless_recovered(self, recovered: Option<Recovered>) -> Self {
         let Some(recovered) = recovered else { return self };
         let severity = if recovered == Recovered::Recently { Severity::Warning } else { Severity::Info };
         self.with_severity(severity)
-            .with_evidence("NVML reads the GPU now, and no uncorrected error is counted since the driver was loaded")
+            .with_evidence("NVML can read the GPU, and there is no uncorrected error since the driver was loaded")
             .with_action(
                 ActionCode::Watch,
-                "Nothing now: {gpu} of {node} works again. Watch it; the past is in the kernel log.",
+                "No action now: {gpu} of {node} works again. Watch it; earlier events are in the kernel log.",
             )
     }
 
-    /// Replaces the usual action.
+    /// Replaces the action of the rule.
     pub(super) fn with_action(self, action: ActionCode, advice: impl Into<String>) -> Self {
         Self { action, advice: advice.into(), ..self }
     }
 
-    /// Whether it names this GPU.
+    /// Returns whether the draft is about this GPU.
     pub(super) fn is_on(&self, gpu: &Gpu) -> bool {
         let Scope { gpu: index, pci, .. } = &self.scope;
         (pci.is_some() && *pci == gpu.pci) || (index.is_some() && *index == gpu.index)
@@ -134,7 +134,7 @@ impl Draft {
     }
 }
 
-/// Drafts → findings: merged, named, worst first.
+/// Turns drafts into findings: merged, with names, worst first.
 pub(super) fn into_findings(drafts: Vec<Draft>, node: &str) -> Vec<Concluded> {
     let mut groups: Vec<(Draft, Vec<Draft>)> = Vec::new();
     for draft in drafts {
@@ -155,7 +155,7 @@ pub(super) fn into_findings(drafts: Vec<Draft>, node: &str) -> Vec<Concluded> {
     concluded
 }
 
-/// Worst first, hardware before set-up, then by id and place.
+/// Worst first, hardware before configuration, then by id and scope.
 fn order(finding: &Finding) -> impl Ord + '_ {
     let Finding { id, severity, class, scope, evidence, .. } = finding;
     let whose = match class {
@@ -184,7 +184,7 @@ fn merged(first: Draft, others: Vec<Draft>, node: &str) -> Concluded {
     let mut group: Vec<&Draft> = std::iter::once(&first).chain(&others).collect();
     group.sort_by(|left, right| left.scope.cmp(&right.scope));
     let place = quote::gpus(&group.iter().map(|draft| label(draft)).collect::<Vec<_>>());
-    // The same words about several GPUs are one line.
+    // The same evidence about several GPUs becomes one line.
     let mut lines: Vec<(&str, Vec<Label>)> = Vec::new();
     for draft in &group {
         for evidence in &draft.evidence {
@@ -220,7 +220,7 @@ fn capped(mut evidence: Vec<String>) -> Vec<String> {
     if evidence.len() > MAX_EVIDENCE {
         let more = evidence.len() - (MAX_EVIDENCE - 1);
         evidence.truncate(MAX_EVIDENCE - 1);
-        evidence.push(format!("and {more} more facts of this kind"));
+        evidence.push(format!("and {more} more"));
     }
     evidence
 }
@@ -263,10 +263,7 @@ mod tests {
         let findings = into_findings(vec![draft], UNKNOWN_NODE_NAME);
         let finding = &findings.first().expect("a finding").finding;
         assert_eq!(finding.severity, Severity::Warning);
-        assert_eq!(
-            (finding.evidence.len(), finding.evidence.last()),
-            (10, Some(&"and 3 more facts of this kind".into()))
-        );
+        assert_eq!((finding.evidence.len(), finding.evidence.last()), (10, Some(&"and 3 more".into())));
         assert_eq!(finding.scope.node, None);
     }
 }

@@ -1,7 +1,7 @@
-//! Driver, firmware and set-up: what keeps the GPUs from being used though nothing is broken.
+//! Driver, firmware and configuration: why the GPUs cannot be used although the hardware works.
 //!
-//! NVML's refusal to start has a handful of causes with a different remedy each; the host's own facts (loaded module,
-//! files on disk, who owns the PCI device) tell them apart.
+//! NVML can fail to start for several reasons, each with a different solution. The facts of the host (loaded module,
+//! files on disk, driver of the PCI device) tell them apart.
 
 use super::draft::Draft;
 use super::node::{Gpu, Node};
@@ -14,70 +14,72 @@ use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::nvml_codes as codes;
 
 rules! {
-    NOT_LOADED: "driver-not-loaded" Fatal Driver NVML_DOC, "The nvidia driver is not loaded",
-        UpdateSoftware "Install or load the nvidia kernel module on {node} (with the GPU Operator: is its driver pod \
-            ready?).";
-    MISMATCH: "driver-version-mismatch" Fatal Driver NVML_DOC, "Driver library and kernel module differ",
-        DrainAndReboot "Drain and reboot {node} (or reload the nvidia modules): the driver was updated under the \
-            loaded one.";
+    NOT_LOADED: "driver-not-loaded" Fatal Driver NVML_DOC, "The NVIDIA driver is not loaded",
+        UpdateSoftware "Install or load the nvidia kernel module on {node}. With the GPU Operator, check that its \
+            driver pod is ready.";
+    MISMATCH: "driver-version-mismatch" Fatal Driver NVML_DOC,
+        "Driver library and kernel module have different versions",
+        DrainAndReboot "Drain and reboot {node}, or reload the nvidia modules: the driver was updated while the old \
+            module was loaded.";
     NOT_FOUND: "driver-not-found" Critical Driver NVML_DOC, "No NVIDIA driver was found",
-        UpdateSoftware "If {node} has GPUs, install or load the nvidia driver there (with the GPU Operator: is its \
-            driver pod ready?); where its kernel module is loaded, only the user-space libraries are missing.";
-    NO_LIBRARY: "nvml-library-missing" Critical Driver NVML_DOC, "The driver's NVML library was not found",
-        UpdateSoftware "Reinstall the driver's user-space libraries on {node}; the kernel module alone does not serve \
-            containers.";
-    BLOCKED: "nvml-access-blocked" Critical Driver NVML_DOC, "NVML has no access to the device files",
-        UpdateSoftware "Create the missing /dev/nvidia* on {node} (nvidia-modprobe, nvidia-persistenced or the \
-            toolkit do).";
-    HANGS: "nvml-not-answering" Critical Driver DEBUG_DOC, "NVML does not answer in time",
-        DrainAndReboot "Drain {node}; if NVML still hangs (nvidia-smi hangs too), reboot it and look at the kernel \
-            log.";
-    NVML_FAILED: "nvml-failed" Critical Driver NVML_DOC, "NVML could not be used",
-        UpdateSoftware "Look at the kernel log of {node} for what the driver says, then repair or reinstall the \
-            driver.";
-    NOUVEAU: "driver-nouveau" Critical Driver DEBUG_DOC, "The nouveau driver owns the GPUs",
-        UpdateSoftware "Blacklist nouveau on {node}, rebuild the initramfs and reboot; then load the nvidia driver.";
-    UPDATE_PENDING: "driver-update-pending" Info Driver NVML_DOC, "Another driver version takes over at the next load",
-        None "Nothing now; plan a drain of {node}: the version on disk loads at its next reboot.";
+        UpdateSoftware "If {node} has GPUs, install or load the NVIDIA driver. With the GPU Operator, check that its \
+            driver pod is ready. If the kernel module is loaded, only the user-space libraries are missing.";
+    NO_LIBRARY: "nvml-library-missing" Critical Driver NVML_DOC, "The NVML library was not found",
+        UpdateSoftware "Reinstall the user-space libraries of the driver on {node}. Containers need them in addition \
+            to the kernel module.";
+    BLOCKED: "nvml-access-blocked" Critical Driver NVML_DOC, "NVML cannot access the device files",
+        UpdateSoftware "Create the missing /dev/nvidia* files on {node} (nvidia-modprobe, nvidia-persistenced or the \
+            container toolkit create them).";
+    HANGS: "nvml-not-answering" Critical Driver DEBUG_DOC, "NVML does not respond in time",
+        DrainAndReboot "Drain {node}. If NVML still hangs (nvidia-smi hangs too), reboot the node and check the \
+            kernel log.";
+    NVML_FAILED: "nvml-failed" Critical Driver NVML_DOC, "NVML failed",
+        UpdateSoftware "Check the kernel log of {node} for driver messages, then repair or reinstall the driver.";
+    NOUVEAU: "driver-nouveau" Critical Driver DEBUG_DOC, "The GPUs are bound to the nouveau driver",
+        UpdateSoftware "Blacklist nouveau on {node}, rebuild the initramfs and reboot. Then load the nvidia driver.";
+    UPDATE_PENDING: "driver-update-pending" Info Driver NVML_DOC, "A different driver version is on disk",
+        None "No action now. Plan a drain of {node}: the version on disk is loaded at the next reboot.";
     DEVICE_NODES: "device-nodes-missing" Warning Driver DEBUG_DOC, "GPU device files are missing",
-        UpdateSoftware "Create the missing device files on {node} (nvidia-modprobe -c 0 -u), or restart the component \
-            that does.";
+        UpdateSoftware "Create the missing device files on {node} (nvidia-modprobe -c 0 -u), or restart the \
+            component that creates them.";
     PERSISTENCE: "persistence-off" Warning Driver PERSISTENCE_DOC, "Persistence mode is off",
-        UpdateSoftware "Run nvidia-persistenced on {node}: without it GPU state and volatile error counters reset \
-            with the last client.";
+        UpdateSoftware "Run nvidia-persistenced on {node}. Without it, the GPU state and the volatile error counters \
+            are reset when the last client exits.";
     NO_FABRIC_MANAGER: "fabric-manager-not-running" Critical Fabric FABRIC_DOC,
-        "Fabric Manager is not running on an NVSwitch board",
-        UpdateSoftware "Start nvidia-fabricmanager on {node}, in the driver's version; CUDA cannot start on \
-            unregistered GPUs.";
-    GSP: "gsp-failed" Fatal Driver XID_DOC, "GSP firmware does not answer",
-        DrainAndReset "Drain {node}, end all processes on {gpu} and reset it; reboot {node} if a process cannot be \
-            killed.";
+        "Fabric Manager is not running on an NVSwitch system",
+        UpdateSoftware "Start nvidia-fabricmanager on {node}, in the version of the driver. CUDA cannot start on \
+            GPUs that are not registered.";
+    GSP: "gsp-failed" Fatal Driver XID_DOC, "GSP firmware does not respond",
+        DrainAndReset "Drain {node}, stop all processes on {gpu} and reset it. If a process cannot be killed, reboot \
+            {node}.";
     GSP_SEVERAL: "gsp-failed-on-several" Fatal Driver XID_DOC, "GSP firmware fails on several GPUs",
-        DrainAndReboot "Drain and reboot {node}; several GPUs at once mean driver, firmware or host: compare the \
-            driver version with NVIDIA's notes.";
+        DrainAndReboot "Drain and reboot {node}. Failures on several GPUs indicate the driver, the firmware or the \
+            host: compare the driver version with the release notes of NVIDIA.";
     GSP_LINES: "gsp-errors-logged" Warning Driver XID_DOC, "The driver logged GSP firmware errors",
-        Watch "Watch {gpu} of {node} for Xid 119 or 120; update the driver if it repeats.";
-    GSP_OFF: "gsp-differs" Info Driver None, "GSP firmware is on for some GPUs only",
-        None "Nothing by itself; no GSP on {gpu}, unlike its siblings.";
-    PROBE_FAILED: "driver-probe-failed" Warning Driver DEBUG_DOC, "The driver could not take a device",
-        UpdateSoftware "Look at the kernel log of {node} around driver load: another driver or a failed card kept \
-            nvidia off a device.";
-    API_MISMATCH: "client-version-mismatch" Info Driver NVML_DOC, "A client with another driver version was refused",
-        UpdateSoftware "Find the container on {node} that brings its own NVIDIA libraries; the toolkit must inject \
-            the node's.";
+        Watch "Watch {gpu} of {node} for Xid 119 or 120. If the errors repeat, update the driver.";
+    GSP_OFF: "gsp-differs" Info Driver None, "GSP firmware is enabled on some GPUs only",
+        None "No action. {gpu} runs without GSP firmware, unlike the other GPUs of the node.";
+    PROBE_FAILED: "driver-probe-failed" Warning Driver DEBUG_DOC, "The driver failed to probe a device",
+        UpdateSoftware "Check the kernel log of {node} at the time of the driver load: another driver or a failed \
+            card prevented the probe.";
+    API_MISMATCH: "client-version-mismatch" Info Driver NVML_DOC,
+        "A client with a different driver version was rejected",
+        UpdateSoftware "Find the container on {node} that ships its own NVIDIA libraries. The container toolkit must \
+            inject those of the node.";
     PEERMEM: "peermem-error" Warning Driver DEBUG_DOC, "nvidia-peermem reported errors",
-        UpdateSoftware "Reload nvidia_peermem on {node} after the RDMA driver, or use DMA-BUF; GPUDirect RDMA may be \
-            off.";
-    UVM_FATAL: "uvm-fatal" Fatal Driver XID_DOC, "The driver's unified memory (nvidia-uvm) has failed for good",
-        DrainAndReboot "Drain and reboot {node} (or unload and load all nvidia modules): no CUDA program can start until \
-            then.";
+        UpdateSoftware "Reload nvidia_peermem on {node} after the RDMA driver, or use DMA-BUF. GPUDirect RDMA may \
+            not work.";
+    UVM_FATAL: "uvm-fatal" Fatal Driver XID_DOC, "The unified memory driver (nvidia-uvm) failed permanently",
+        DrainAndReboot "Drain and reboot {node}, or unload and load all nvidia modules. Until then no CUDA program \
+            can start.";
     UVM_ERRORS: "uvm-errors-logged" Info Driver XID_DOC, "nvidia-uvm logged errors",
-        Watch "Nothing by itself; a hint if CUDA programs of {node} fail. Update the driver if it repeats.";
+        Watch "No action by itself; it can explain failing CUDA programs on {node}. If the errors repeat, update the \
+            driver.";
     ASSERTION: "driver-assertion" Info Driver XID_DOC, "The driver logged assertion failures",
-        Watch "Nothing by itself; a hint if {node} has driver trouble. Update the driver if it repeats.";
+        Watch "No action by itself; it can explain driver problems on {node}. If it repeats, update the driver.";
 }
 
-/// One finding for the driver as a whole, then its set-up.
+/// Findings about the driver as a whole, then about its configuration.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = usable(node);
     let broken = drafts.iter().any(|draft| draft.severity >= Severity::Critical);
@@ -90,7 +92,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Whether NVML can be used at all, and if not, why.
+/// Returns a finding if NVML cannot be used.
 fn usable(node: &Node<'_>) -> Vec<Draft> {
     let host = node.host();
     let all_on = |driver: &str| {
@@ -107,10 +109,10 @@ fn usable(node: &Node<'_>) -> Vec<Draft> {
     }
     let works = node.inventory().is_some_and(|inventory| !inventory.gpus.is_empty());
     if works {
-        // It stopped on the way: busy, or a GPU that hangs.
+        // It timed out later: NVML is busy, or a GPU hangs.
         let slow = node.nvml_problem(&[codes::TIMEOUT]).map(|problem| {
             let words = format!("{}: {}", quote::data(&problem.what), quote::reason(&problem.why));
-            let watch = "Ask again in a minute; if NVML of {node} stops again, drain it and look at the kernel log.";
+            let watch = "Run the diagnosis again in a minute. If NVML on {node} hangs again, drain the node and check the kernel log.";
             Draft::on_node(HANGS)
                 .with_severity(Severity::Warning)
                 .with_action(ActionCode::Watch, watch)
@@ -121,14 +123,14 @@ fn usable(node: &Node<'_>) -> Vec<Draft> {
     if all_on("vfio-pci") {
         return node.listed().map(lost::passthrough).collect();
     }
-    // A node without any GPU needs no driver; `cluster` says whether it should have one.
+    // A node without GPUs needs no driver. `cluster` checks whether it should have GPUs.
     if host.is_some_and(|host| host.pci_gpus.is_empty()) && host.is_some_and(|host| host.driver.loaded.is_none()) {
         return Vec::new();
     }
     refusal(node).into_iter().collect()
 }
 
-/// NVML's own reason, or the host's.
+/// Returns the reason of NVML, or a reason from the facts of the host.
 fn refusal(node: &Node<'_>) -> Option<Draft> {
     const REASONS: [(&[&str], super::rules::Rule); 4] = [
         (&[codes::VERSION_MISMATCH], MISMATCH),
@@ -140,12 +142,12 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
     let not_loaded = driver.is_some_and(|driver| driver.loaded.is_none());
     let found = REASONS.into_iter().find_map(|(codes, rule)| Some((rule, node.nvml_problem(codes)?)));
     let library = node.nvml_problem(&[codes::LIBRARY_NOT_FOUND]);
-    // Whatever else NVML may say: the log knows more.
+    // For other NVML errors the kernel log has more information.
     let other = || node.nvml_problem(&codes::FAILURES);
     let (rule, problem) = match (found, library) {
         (Some((rule, problem)), _) => (rule, Some(problem)),
         (None, library) if not_loaded => (NOT_LOADED, library.or_else(other)),
-        // Nobody looked whether the module is loaded: the library alone may not be what is missing.
+        // It is not known whether the module is loaded, so more than the library may be missing.
         (None, Some(problem)) => (if driver.is_some() { NO_LIBRARY } else { NOT_FOUND }, Some(problem)),
         (None, None) => (NVML_FAILED, Some(other()?)),
     };
@@ -168,14 +170,14 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
     }
     if rule.id == HANGS.id && may_be_waking(node) {
         draft = draft.with_severity(Severity::Warning).with_action(ActionCode::Watch, WAKING).with_evidence(
-            "nvidia-persistenced does not run, no process has a GPU open, and the kernel log has no Xid: it may be \
-             the first initialisation",
+            "nvidia-persistenced is not running, no process has a GPU open, and the kernel log has no Xid: this may be \
+             the first initialization",
         );
     }
     Some(draft.with_all_evidence(node.timeline.of_kind(Kind::ApiMismatch).map(quote::event).take(1)))
 }
 
-/// Whether there is a module that could be loaded, where that was seen and none is.
+/// Returns whether a module could be loaded, if none is loaded.
 fn module_of_kernel(node: &Node<'_>, driver: &DriverVersions) -> Option<String> {
     let listed = driver.module_listed.filter(|_| driver.loaded.is_none())?;
     let kernel = node
@@ -184,15 +186,16 @@ fn module_of_kernel(node: &Node<'_>, driver: &DriverVersions) -> Option<String> 
         .as_deref()
         .map_or_else(|| "the running kernel".to_owned(), |kernel| format!("kernel {}", quote::data(kernel)));
     Some(match listed {
-        true => format!("an nvidia.ko for {kernel} is on disk"),
-        false => format!("modules.dep of {kernel} lists no nvidia.ko: none was built or installed for it"),
+        true => format!("nvidia.ko for {kernel} is on disk"),
+        false => format!("modules.dep of {kernel} lists no nvidia.ko: it was not built or installed"),
     })
 }
 
-const WAKING: &str = "Ask {node} again in a minute, and start nvidia-persistenced there: without it every first call \
-                      initialises all GPUs, which takes half a minute or more.";
+const WAKING: &str = "Run the diagnosis of {node} again in a minute, and start nvidia-persistenced there. Without it, the \
+                      first call initializes all GPUs, which takes half a minute or more.";
 
-/// Whether NVML may be slow because it has to initialise GPUs that nobody keeps awake: nothing else speaks for a hang.
+/// Returns whether NVML may be slow because it initializes the GPUs without persistence mode, and nothing indicates a
+/// hang.
 fn may_be_waking(node: &Node<'_>) -> bool {
     let asleep = node.host().is_some_and(|host| host.daemons.persistenced == Some(false));
     let unused = node.processes().is_some_and(|section| {
@@ -205,7 +208,8 @@ fn may_be_waking(node: &Node<'_>) -> bool {
 
 fn set_up(node: &Node<'_>, host: &Host, broken: bool) -> Vec<Draft> {
     let mut drafts = Vec::new();
-    // NVML answers, so they may exist elsewhere (a driver container has a /dev of its own): no more than a warning.
+    // NVML works, so the files may exist elsewhere (a driver container has its own /dev). This is no more than a
+    // warning.
     if !host.device_nodes_missing.is_empty() && !broken && host.driver.loaded.is_some() {
         let names: Vec<String> = host.device_nodes_missing.iter().take(8).map(|name| quote::data(name)).collect();
         drafts.push(Draft::on_node(DEVICE_NODES).with_evidence(format!("missing in /dev: {}", names.join(", "))));
@@ -225,7 +229,7 @@ fn set_up(node: &Node<'_>, host: &Host, broken: bool) -> Vec<Draft> {
     drafts
 }
 
-/// NVSwitches on this node's own PCI bus need Fabric Manager on this node; racks (GB200) manage theirs elsewhere.
+/// NVSwitches on the PCI bus of the node need Fabric Manager on the node. On racks (GB200) it runs elsewhere.
 pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
     let (topology, host) = (node.topology()?, node.host()?);
     if topology.nvswitches.is_empty() || host.daemons.fabric_manager != Some(false) {
@@ -237,7 +241,7 @@ pub(super) fn fabric_manager(node: &Node<'_>) -> Option<Draft> {
     let draft = Draft::on_node(NO_FABRIC_MANAGER)
         .with_evidence(format!("{switches} NVSwitches on PCI, nv-fabricmanager is not running"));
     Some(if registered {
-        // What runs goes on; what is reset will not come back.
+        // Running work continues, but a GPU cannot be used again after a reset.
         draft.with_severity(Severity::Warning).with_evidence("all GPUs are still registered with the fabric")
     } else {
         let waiting = states.iter().filter(|state| **state != "completed").count();
@@ -261,7 +265,7 @@ fn persistence(node: &Node<'_>) -> Vec<Draft> {
     off.map(|gpu| Draft::on_gpu(PERSISTENCE, gpu).with_evidence(evidence)).collect()
 }
 
-/// 119 and 120: the firmware that runs the GPU for the driver.
+/// GSP firmware: Xid 119, 120 and 175.
 fn gsp(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     let positions = |gpu| -> Vec<usize> {
@@ -277,7 +281,7 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
         let events: Vec<_> = at.iter().map(|&at| node.timeline.events[at].fact).collect();
         let mut draft = Draft::on_gpu(rule, gpu).with_events(events.iter().copied());
         if limited {
-            draft = draft.with_evidence("the driver limits these lines: the count is a lower bound");
+            draft = draft.with_evidence("the driver rate-limits these lines: the count is a lower bound");
         }
         let stuck = processes::stuck_on(node, gpu);
         if stuck.is_empty() {
@@ -293,10 +297,10 @@ fn gsp(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// The driver's lines about its firmware, beside which no Xid says more. `failing`: the GPUs that have such an Xid.
+/// GSP lines of the driver for GPUs without such an Xid. `failing` are the GPUs that have one.
 fn gsp_lines(node: &Node<'_>, failing: &[&Gpu]) -> Vec<Draft> {
     let is_line = |event: &KernelEvent| matches!(event.kind, Kind::GspFailed | Kind::GspRateLimit);
-    // What a GPU says on its way off the bus is that loss.
+    // GSP errors of a GPU that falls off the bus are part of that fault.
     let open: Vec<&KernelEvent> =
         node.timeline.unexplained().map(|(_, event)| event).filter(|event| is_line(event)).collect();
     let mut drafts = Vec::new();
@@ -318,7 +322,7 @@ fn gsp_lines(node: &Node<'_>, failing: &[&Gpu]) -> Vec<Draft> {
     drafts
 }
 
-/// Where the driver limits its lines about GSP errors, it says itself that the GPU likely needs a reset.
+/// If the driver rate-limits GSP errors, its log line says that the GPU likely needs a reset.
 fn gsp_logged(draft: Draft, events: &[&KernelEvent]) -> Draft {
     let draft = draft.with_events(events.iter().copied());
     if events.iter().all(|event| event.kind != Kind::GspRateLimit) {
@@ -326,7 +330,7 @@ fn gsp_logged(draft: Draft, events: &[&KernelEvent]) -> Draft {
     }
     draft.with_action(
         ActionCode::DrainAndReset,
-        "The driver says that {gpu} likely needs a reset: drain its work on {node}, then reset it.",
+        "The driver reports that {gpu} likely needs a reset. Drain its workloads on {node}, then reset it.",
     )
 }
 
@@ -337,7 +341,7 @@ fn gsp_differs(node: &Node<'_>) -> Vec<Draft> {
     off.map(|gpu| Draft::on_gpu(GSP_OFF, gpu).with_evidence("GSP firmware off")).collect()
 }
 
-/// Lines of the driver that are no Xid.
+/// Driver lines that are not Xids.
 fn logged(node: &Node<'_>, broken: bool) -> Vec<Draft> {
     let table = [
         (Kind::PeermemError, PEERMEM, false),
@@ -350,7 +354,7 @@ fn logged(node: &Node<'_>, broken: bool) -> Vec<Draft> {
         drafts.extend(refused_without_address(node));
     }
     for (kind, rule, evidence_of_other) in table {
-        // Beside a finding about the driver as a whole these are its evidence, not findings.
+        // If there is a finding about the driver as a whole, these lines are its evidence, not findings.
         let silent = node.inventory().is_some() && node.listed().any(|gpu| !gpu.answers);
         if evidence_of_other && (broken || silent) || kind == Kind::ProbeFailed && is_passed_through(node) {
             continue;
@@ -363,7 +367,7 @@ fn logged(node: &Node<'_>, broken: bool) -> Vec<Draft> {
     drafts
 }
 
-/// Whether all devices that the driver could not take are held by vfio-pci on purpose.
+/// Returns whether all devices that the driver could not probe are bound to vfio-pci.
 fn is_passed_through(node: &Node<'_>) -> bool {
     let gpus = node.host().map(|host| host.pci_gpus.as_slice()).unwrap_or_default();
     let bound_to = |driver: &str| gpus.iter().filter(|gpu| gpu.driver.as_deref() == Some(driver)).count();
@@ -371,7 +375,7 @@ fn is_passed_through(node: &Node<'_>) -> bool {
     passed_through > 0 && passed_through + bound_to("nvidia") == gpus.len()
 }
 
-/// Errors of the module for unified memory. The fatal one lasts until the modules are loaded anew.
+/// Errors of the nvidia-uvm module. A fatal error lasts until the modules are loaded again.
 fn uvm(node: &Node<'_>) -> Vec<Draft> {
     let (fatal, other): (Vec<&KernelEvent>, Vec<&KernelEvent>) =
         node.timeline.of_kind(Kind::Uvm).partition(|event| event.sub_code.as_deref() == Some("fatal"));

@@ -1,7 +1,7 @@
-//! What the catalogue says of kernel events, as findings use it: severity, action, and how both fade.
+//! Severity, action and ageing of kernel events, from the Xid catalogue.
 //!
-//! One meaning of "recovered" for every code: see [`Node::recovered`]. Which codes rest on it stands in the catalogue
-//! (`src/xid/data`), not here.
+//! "Recovered" means the same for every code: see [`Node::recovered`]. The catalogue (`src/xid/data`) defines which
+//! codes use it.
 
 use super::draft::Draft;
 use super::node::{Gpu, Node, Recovered, STALE_AFTER};
@@ -10,7 +10,7 @@ use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::xid::catalogue::{Ageing, Response, Severity as Grade};
 use crate::xid::judgement::{self, Judgement};
 
-/// A code that is newer than the catalogue: somebody has to look it up.
+/// For codes that are newer than the catalogue.
 const UNKNOWN: Judgement = Judgement {
     severity: Grade::Warning,
     response: Response::Watch,
@@ -23,8 +23,8 @@ pub(super) fn of(event: &KernelEvent) -> Judgement {
     judgement::judge(event).unwrap_or(Judgement { ages: without_code(event.kind), ..UNKNOWN })
 }
 
-/// How lines without a code lose their weight. A line of the driver about a GPU counts until that GPU works again; a line
-/// about the rest of the machine describes a moment.
+/// Ageing of lines without a code. A driver line about a GPU counts until that GPU works again. A line about the rest
+/// of the machine counts for a limited time.
 fn without_code(kind: Kind) -> Ageing {
     match kind {
         Kind::OffBus | Kind::GspFailed | Kind::GspRateLimit | Kind::ProbeFailed => Ageing::Works,
@@ -32,10 +32,10 @@ fn without_code(kind: Kind) -> Ageing {
     }
 }
 
-/// Whether every GPU of the node works again after an event that names none of them.
+/// Returns whether every GPU of the node works again after an event that names no GPU.
 fn all_recovered(node: &Node<'_>, events: &[&KernelEvent]) -> Option<Recovered> {
     let recovered = node.listed().map(|gpu| node.recovered(gpu, events)).collect::<Option<Vec<Recovered>>>()?;
-    // They share the event's age.
+    // All have the age of the event.
     recovered.first().copied()
 }
 
@@ -44,7 +44,7 @@ pub(super) fn severity(event: &KernelEvent) -> Severity {
     grade(of(event).severity)
 }
 
-/// The gravest of several events' meanings; of equals the one that holds longest.
+/// Returns the judgement with the highest severity; if equal, the one that ages last.
 pub(super) fn worst(events: &[&KernelEvent]) -> Judgement {
     events.iter().map(|event| of(event)).max_by_key(|judged| (judged.severity, judged.ages)).unwrap_or(UNKNOWN)
 }
@@ -72,8 +72,8 @@ pub(super) fn action(response: Response) -> ActionCode {
     }
 }
 
-/// A sentence of the catalogue behind a colon. Names in capitals stay.
-fn uncapitalised(text: &str) -> String {
+/// The text with a small first letter, for the middle of a sentence. Abbreviations such as `NVML` are not changed.
+fn uncapitalized(text: &str) -> String {
     let mut characters = text.chars();
     match (characters.next(), characters.clone().next()) {
         (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(characters).collect(),
@@ -82,13 +82,13 @@ fn uncapitalised(text: &str) -> String {
 }
 
 impl Draft {
-    /// Makes it as grave as the catalogue says of its events, with the catalogue's action.
+    /// Sets severity and action from the catalogue.
     pub(super) fn with_judgement(self, judged: &Judgement) -> Self {
-        let advice = format!("{{gpu}} of {{node}}: {}.", uncapitalised(judged.advice));
+        let advice = format!("{{gpu}} of {{node}}: {}.", uncapitalized(judged.advice));
         self.with_severity(grade(judged.severity)).with_action(action(judged.response), advice)
     }
 
-    /// Makes it milder where its events have lost their weight. `works`: whether the rest of the facts allows that.
+    /// Lowers the severity of old events. `works`: whether the other facts allow this.
     pub(super) fn aged(self, node: &Node<'_>, gpu: &Gpu, events: &[&KernelEvent], works: bool) -> Self {
         let newest = events.iter().filter_map(|event| event.last).max();
         match worst(events).ages {
@@ -102,7 +102,7 @@ impl Draft {
         }
     }
 
-    /// The same for events that name no GPU.
+    /// The same for events without a GPU.
     pub(super) fn aged_on_node(self, node: &Node<'_>, events: &[&KernelEvent]) -> Self {
         let newest = events.iter().filter_map(|event| event.last).max();
         let ages = worst(events).ages;
@@ -118,7 +118,7 @@ impl Draft {
         let severity = if recovered == Recovered::Recently { Severity::Warning } else { Severity::Info };
         self.with_severity(severity).with_evidence("all GPUs of the node work now").with_action(
             ActionCode::Watch,
-            "Nothing now: all GPUs of {node} work. Watch whether the kernel logs it again.",
+            "No action now: all GPUs of {node} work. Watch whether the kernel logs it again.",
         )
     }
 }

@@ -16,7 +16,8 @@ struct Family {
     judge: fn(&Node<'_>) -> Vec<Draft>,
 }
 
-/// Every family. `recovery` comes after them: it joins what they found. `lost` and `driver` apply the rules of `refused`.
+/// All families. `recovery` runs after them and adds to their findings. `lost` and `driver` apply the rules of
+/// `refused`.
 const FAMILIES: &[Family] = &[
     Family { rules: lost::RULES, judge: lost::judge },
     Family { rules: refused::RULES, judge: |_| Vec::new() },

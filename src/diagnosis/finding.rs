@@ -1,4 +1,4 @@
-//! The shape of a conclusion: what is wrong, where, on what evidence, and the one thing to do about it.
+//! The types of a diagnosis: findings with evidence and action, plans, verdict.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,36 +6,36 @@ use super::stack_link::StackLink;
 use crate::facts::kernel_log::Coverage;
 use crate::pci::PciAddress;
 
-/// What the rules have to say about one node.
+/// The diagnosis of one node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Diagnosis {
-    /// The worst finding; without one above `info`, how much was read to say so.
+    /// Severity of the worst finding. If no finding is above `info`, it depends on how much was read.
     pub verdict: Verdict,
-    /// One or two sentences for a person.
+    /// The diagnosis in one or two sentences.
     pub summary: String,
-    /// Sections of the report that were read in full and judged. The verdict speaks of these and of `judged_in_part` only.
+    /// Sections of the report that were read in full and evaluated. The verdict is about these and `judged_in_part` only.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub judged: Vec<String>,
-    /// Sections of which a part could not be read. `unknown` says what.
+    /// Sections that were read in part: see `unknown`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub judged_in_part: Vec<String>,
-    /// Sections that were not asked for: nothing is said of what they would tell.
+    /// Sections that were not requested. The verdict does not cover them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_judged: Vec<String>,
-    /// Worst first.
+    /// The findings, worst first.
     pub findings: Vec<Finding>,
-    /// What to do, once for each GPU or node that more than one finding asks something of.
+    /// One plan for each GPU or node that several findings are about.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<Plan>,
-    /// What no reading of facts can tell, and what these GPUs or this log do not offer: the limits of the verdict.
+    /// Limits of the verdict: what cannot be read, or is not supported by these GPUs or this log.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_checked: Vec<String>,
-    /// What could not be read, so that nothing is concluded from its absence.
+    /// What could not be read. Nothing is concluded from missing values.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
-    /// The kernel logs that were read and the window each covers.
+    /// The kernel logs that were read, each with the time window that it covers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kernel_log: Vec<Coverage>,
     /// The way of the GPUs from the PCI bus to the scheduler, link by link. Empty for a node without GPUs. Answers show it in
@@ -44,51 +44,51 @@ pub struct Diagnosis {
     pub stack: Vec<StackLink>,
 }
 
-/// One conclusion.
+/// One finding.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Finding {
-    /// Stable identifier of the rule's conclusion, e.g. `gpu-off-bus`.
+    /// Stable id, e.g. `gpu-off-bus`.
     pub id: String,
-    /// How bad.
+    /// The severity.
     pub severity: Severity,
-    /// Whose fault it is.
+    /// What is at fault.
     pub class: Class,
-    /// What it concerns.
+    /// The node, GPU, process or pod that the finding is about.
     pub scope: Scope,
-    /// The PCI address of each GPU that it is about. A finding about several has an empty scope, and names them in its
-    /// evidence: this is for whoever has to join it to a GPU.
+    /// PCI addresses of the GPUs that the finding is about. A finding about several GPUs has an empty scope and lists
+    /// them in its evidence; these addresses join it to the GPUs.
     #[serde(skip)]
     pub addresses: Vec<PciAddress>,
-    /// In a few words.
+    /// A short title.
     pub title: String,
-    /// Facts that the conclusion rests on, quoted with their values and times.
+    /// The facts behind the finding, with their values and times.
     pub evidence: Vec<String>,
-    /// The one thing to do.
+    /// The recommended action.
     pub action: Action,
-    /// Where the rule comes from.
+    /// Documentation that the rule is based on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
 }
 
-/// How bad a finding is.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Worth knowing; nothing to do, or history.
+    /// For information; no action is needed.
     #[default]
     Info,
-    /// Works; plan something.
+    /// It works; plan an action.
     Warning,
-    /// Work on it is failing or will fail.
+    /// Workloads fail or will fail.
     Critical,
     /// Out of service.
     Fatal,
 }
 
-/// What kind of thing is at fault.
+/// What is at fault.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -96,24 +96,24 @@ pub enum Class {
     /// The program that ran on the GPU.
     #[default]
     Application,
-    /// Driver, firmware, or how they are set up.
+    /// Driver, firmware, or their configuration.
     Driver,
     /// The GPU or its board.
     Hardware,
     /// NVLink, NVSwitch, PCIe.
     Fabric,
-    /// Heat.
+    /// Temperature.
     Thermal,
     /// Power supply.
     Power,
 }
 
-/// What a finding concerns. Empty for the node as a whole.
+/// The object that a finding is about. Empty for the node as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Scope {
-    /// Kubernetes node, where it is known.
+    /// Kubernetes node, if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
     /// NVML index.
@@ -128,47 +128,47 @@ pub struct Scope {
     /// Process id on the host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
-    /// UID of the pod concerned.
+    /// UID of the pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
 }
 
-/// What to do.
+/// A recommended action.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Action {
-    /// One of a closed list.
+    /// Code of the action.
     pub code: ActionCode,
-    /// The same in words, with names filled in.
+    /// The action as a text, with the names of GPU and node.
     pub text: String,
 }
 
-/// How a text refers to the plan of a GPU, to that of the node, and to that of the place that it has named.
+/// Phrases by which a text refers to the plan of a GPU, to that of the node, and to that of the place that it has named.
 pub(super) const PLAN_OF_GPU: &str = "the plan of";
 pub(super) const PLAN_FOR_NODE: &str = "the plan for";
 pub(super) const ITS_PLAN: &str = "its plan";
 
 impl Action {
-    /// Whether its text refers to a plan, which whoever quotes it has to give as well.
+    /// Returns whether the text refers to a plan, so that an answer with this action must contain the plan.
     pub fn refers_to_plan(&self) -> bool {
         [PLAN_OF_GPU, PLAN_FOR_NODE, ITS_PLAN].iter().any(|words| self.text.contains(words))
     }
 }
 
-/// The closed list of actions.
+/// The actions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ActionCode {
-    /// Nothing.
+    /// No action.
     #[default]
     None,
-    /// Look again later.
+    /// Check again later.
     Watch,
     /// Restart the pod.
     RestartPod,
-    /// Update driver or firmware, or set something up.
+    /// Update the driver or firmware, or change the configuration.
     UpdateSoftware,
     /// Reset the GPU.
     ResetGpu,
@@ -178,32 +178,32 @@ pub enum ActionCode {
     DrainAndReboot,
     /// Check cables, seating and slots.
     CheckCabling,
-    /// Contact the vendor; the part is likely to be returned (RMA).
+    /// Contact the vendor; an RMA is likely.
     ContactVendor,
 }
 
-/// The one plan for a GPU, or for the node: its findings ask for nothing else.
+/// The plan for a GPU or for the node. It replaces the actions of its findings.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Plan {
-    /// The GPU or node, in words.
+    /// Name of the GPU or node.
     pub subject: String,
-    /// The strongest action that its findings ask for.
+    /// The strongest action of its findings.
     pub action: ActionCode,
-    /// What may go on until the first disruptive step, and what may not.
+    /// Which work may continue until the first disruptive step.
     pub until_then: String,
-    /// What to do, in this order.
+    /// The steps, in order.
     pub steps: Vec<String>,
-    /// Ids of the findings that it answers.
+    /// Ids of the findings that the plan resolves.
     pub findings: Vec<String>,
-    /// The PCI address of each GPU that it is about; none where it is about the node.
+    /// PCI addresses of its GPUs; empty for a plan of the node.
     #[serde(skip)]
     pub addresses: Vec<PciAddress>,
 }
 
 impl Plan {
-    /// The plan as one action: what may go on, then the steps.
+    /// Returns the plan as one action: which work may continue, then the steps.
     pub fn as_action(&self) -> Action {
         let steps = std::iter::once(&self.until_then).chain(&self.steps).map(String::as_str);
         Action { code: self.action, text: steps.collect::<Vec<_>>().join(" ") }
@@ -211,8 +211,8 @@ impl Plan {
 }
 
 impl Diagnosis {
-    /// What to do about a finding: the plan that answers it, else its own action. `gpus`: the GPUs that are asked about,
-    /// since the plans of two GPUs may answer findings of the same id.
+    /// Returns the plan that resolves a finding, or else the action of the finding. `gpus` are the GPUs in question,
+    /// because the plans of two GPUs can resolve findings with the same id.
     pub fn action_for(&self, finding: &Finding, gpus: &[PciAddress]) -> Action {
         let answers = |plan: &&Plan| {
             let about = plan.addresses.is_empty() || plan.addresses.iter().any(|address| gpus.contains(address));
@@ -229,24 +229,23 @@ impl Diagnosis {
 pub struct Unknown {
     /// Section of the report.
     pub section: String,
-    /// NVML index, where it is about one GPU.
+    /// NVML index, if it is about one GPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu: Option<u32>,
-    /// Why, and what to do.
+    /// The reason and the next step.
     pub why: String,
 }
 
-/// A node in one word.
+/// The verdict about a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Nothing above `info` was found, every section was asked for, and those that decide on health were read.
+    /// No finding is above `info`, all sections were requested, and those that decide about health were read.
     Healthy,
-    /// Nothing above `info` was found in the sections that were asked for. They are not all, so this is no word about the
-    /// node.
+    /// No finding is above `info`, but not all sections were requested. Nothing is known about the others.
     NoFaultFound,
-    /// The facts do not suffice to say `healthy`.
+    /// Not enough was read for `healthy`.
     #[default]
     Unknown,
     /// The worst finding is a warning.

@@ -10,7 +10,7 @@ use crate::pci::PciAddress;
 use crate::report::{Report, Section};
 use crate::text::clean;
 
-/// One GPU, from whichever source knows it.
+/// One GPU.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Gpu {
     /// NVML index.
@@ -21,10 +21,10 @@ pub(super) struct Gpu {
     pub(super) pci: Option<PciAddress>,
     /// Product name.
     pub(super) name: Option<String>,
-    /// Whether NVML gave facts about it.
+    /// Whether NVML responds for it.
     pub(super) answers: bool,
-    /// Whether only the kernel log names it: a GPU that left the PCI bus, any GPU where nothing else was read, or a
-    /// function of one (SR-IOV). It is judged like any other and never counted as one more.
+    /// Whether it is known from the kernel log only: a GPU that fell off the bus, a GPU of a report without other
+    /// sections, or a virtual function (SR-IOV). The rules apply to it, but it is not counted.
     pub(super) from_log: bool,
 }
 
@@ -36,8 +36,8 @@ impl Gpu {
     }
 }
 
-/// Every GPU that the report names: those of NVML by index, then those that only PCI shows, then those that only the kernel
-/// log names.
+/// Returns all GPUs of a report: those in NVML by index, then those that only PCI shows, then those that only the
+/// kernel log names.
 pub(super) fn gpus(report: &Report) -> Vec<Gpu> {
     let sections = &report.sections;
     let mut gpus: Vec<Gpu> = Vec::new();
@@ -80,10 +80,10 @@ pub(super) fn gpus(report: &Report) -> Vec<Gpu> {
     gpus
 }
 
-/// Codes after which a GPU answers nothing any more.
+/// Codes after which a GPU does not respond.
 const GONE: [&str; 3] = [codes::GPU_LOST, codes::GPU_NOT_FOUND, codes::TIMEOUT];
 
-/// GPUs that NVML counts but could not read: known by the index of the call that failed.
+/// Adds GPUs that NVML lists but could not read. They are known by the index of the failed call.
 fn add_from_problems(report: &Report, gpus: &mut Vec<Gpu>) {
     for (_, problem) in report.sections.problems() {
         let Some(index) = problem.gpu else { continue };
@@ -95,8 +95,8 @@ fn add_from_problems(report: &Report, gpus: &mut Vec<Gpu>) {
     }
 }
 
-/// GPUs that only the PCI bus shows. An index without an address takes the address at its place: NVML counts in bus
-/// order.
+/// Adds GPUs that only the PCI bus shows. A GPU with an index and without an address gets the address at its position,
+/// because NVML counts in bus order.
 fn add_from_pci(report: &Report, gpus: &mut Vec<Gpu>) {
     let Some(host) = Section::data_of(&report.sections.host) else { return };
     let mut addresses: Vec<&PciAddress> = host.pci_gpus.iter().filter_map(|gpu| gpu.pci_address.as_ref()).collect();
@@ -118,7 +118,7 @@ fn add_from_pci(report: &Report, gpus: &mut Vec<Gpu>) {
     }
 }
 
-/// Lines by which the driver names a GPU. AER and link lines name ports, SXids name switches.
+/// Kernel lines in which the driver names a GPU. AER and link lines name ports, SXids name switches.
 const NAMES_A_GPU: [KernelEventKind; 8] = [
     KernelEventKind::Xid,
     KernelEventKind::OffBus,
@@ -130,8 +130,8 @@ const NAMES_A_GPU: [KernelEventKind; 8] = [
     KernelEventKind::BarUnassigned,
 ];
 
-/// GPUs that only the kernel log of the running boot names. What is at an address now is not told by earlier boots, and a
-/// GPU that was swapped for another one is not this node's any more.
+/// Adds GPUs that only the kernel log of the running boot names. Earlier boots may name a GPU that has been replaced
+/// since.
 fn add_from_log(report: &Report, gpus: &mut Vec<Gpu>) {
     let events = Section::data_of(&report.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
     let of_running_boot =
@@ -155,22 +155,22 @@ fn add_from_log(report: &Report, gpus: &mut Vec<Gpu>) {
             ..Gpu::default()
         });
     }
-    // One GPU that NVML counts without an address, and one address that nobody else knows, are the same GPU.
+    // If one GPU in NVML has no address and one address belongs to no known GPU, they are the same GPU.
     let nameless: Vec<usize> = (0..gpus.len()).filter(|&at| gpus[at].pci.is_none() && !gpus[at].from_log).collect();
     let unplaced: Vec<usize> = (0..gpus.len()).filter(|&at| gpus[at].from_log).collect();
     if let (&[lost], &[named]) = (nameless.as_slice(), unplaced.as_slice()) {
         let named = gpus.remove(named);
-        // Those from the log stand behind the others.
+        // GPUs from the log are at the end of the list.
         gpus[lost].pci = named.pci;
         gpus[lost].uuid = gpus[lost].uuid.take().or(named.uuid);
     }
 }
 
-/// The UUID of a lost GPU, from the kernel's note of which GPU sits where.
+/// Sets the UUID of a lost GPU from the kernel log, which records UUID and address of each GPU.
 fn name_lost(report: &Report, gpus: &mut [Gpu]) {
     let events = Section::data_of(&report.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
     for gpu in gpus.iter_mut().filter(|gpu| gpu.uuid.is_none() && gpu.pci.is_some()) {
-        // Of the running boot only: before, another GPU may have been in this place.
+        // Only of the running boot: before, another GPU may have been at this address.
         let told = |event: &&KernelEvent| event.gpu_uuid.is_some() && event.boot_id.is_none();
         let event = events.iter().rev().filter(told).find(|event| event.pci_address == gpu.pci);
         gpu.uuid = event.and_then(|event| event.gpu_uuid.clone());

@@ -1,6 +1,6 @@
-//! A score that explains itself: 100, less points for each finding.
+//! Computes the health score: 100 minus the points for each finding.
 //!
-//! What could not be read lowers certainty (the status becomes unknown), never the score: a guess is not a deduction.
+//! Values that could not be read make the status unknown. They do not change the score.
 
 use super::draft::Draft;
 use super::node::{Gpu, Node};
@@ -8,7 +8,7 @@ use super::{Severity, container, limits, unknown};
 use crate::facts::health::{Deduction, GpuHealth, Health, HealthStatus};
 use crate::report::Status;
 
-/// Points that a finding costs. A fatal one leaves nothing; two critical ones leave nothing either; warnings add up.
+/// Points for a finding. One fatal or two critical findings reduce the score to 0; warnings add up.
 fn points(severity: Severity) -> u32 {
     match severity {
         Severity::Info => 0,
@@ -18,16 +18,16 @@ fn points(severity: Severity) -> u32 {
     }
 }
 
-/// Scores from unmerged drafts.
+/// Computes the scores from drafts that are not merged.
 pub(super) fn score(node: &Node<'_>, drafts: &[Draft]) -> Health {
     let gpus: Vec<GpuHealth> = node
         .gpus
         .iter()
-        // What only a line names may be no GPU of its own: it has a row where something is found of it.
+        // A GPU that only the log names may not be a separate GPU. It has a row only if there is a finding about it.
         .filter(|gpu| !gpu.from_log || drafts.iter().any(|draft| draft.is_on(gpu)))
         .map(|gpu| of_gpu(node, gpu, drafts))
         .collect();
-    // What one container lost, the node still has.
+    // GPUs that one container cannot use are still usable on the node.
     let of_a_container = |draft: &Draft| container::RULES.iter().any(|rule| rule.id == draft.rule.id);
     let on_node = drafts.iter().filter(|draft| !node.gpus.iter().any(|gpu| draft.is_on(gpu)) && !of_a_container(draft));
     let (deductions, worst) = deductions(on_node);
@@ -36,7 +36,7 @@ pub(super) fn score(node: &Node<'_>, drafts: &[Draft]) -> Health {
     let read = limits::not_judged(node).is_empty() && limits::contradictions(node).is_empty();
     let certain = !unknown::list(node).1 && read && !gpus.is_empty();
     let gpu_status = gpus.iter().map(|gpu| gpu.status).max().unwrap_or(HealthStatus::Unknown);
-    // Without a GPU and without a fault there is nothing that a number could be about.
+    // A node without GPUs and without faults has no score.
     let score = (!gpus.is_empty() || lost > 0).then(|| base.saturating_sub(lost));
     Health { score, status: status(worst, certain).max(gpu_status), deductions, gpus }
 }
@@ -54,7 +54,8 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> GpuHealth {
     }
 }
 
-/// Whether enough was read of one GPU: it answers, nothing of it failed, and no section failed as a whole.
+/// Returns whether enough was read of one GPU: it responds, none of its values failed, and no section failed as a
+/// whole.
 fn is_certain(node: &Node<'_>, gpu: &Gpu) -> bool {
     let passed_on = node.pci_of(gpu).is_some_and(|device| device.driver.as_deref() == Some("vfio-pci"));
     let failed = node.problems().any(|problem| problem.gpu.is_some() && problem.gpu == gpu.index);

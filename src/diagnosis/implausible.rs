@@ -1,6 +1,6 @@
-//! Answers that cannot be true: two GPUs with one identity, shares above the whole, temperatures that no chip survives.
+//! Values that cannot be true: two GPUs with the same identity, percentages above 100, impossible temperatures.
 //!
-//! A driver or a library that answers so is broken, and what else it says of the GPU is not to be relied on.
+//! A driver or library that returns them is broken, and its other values are not reliable.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +10,16 @@ use super::quote;
 use super::rules::{NVML_DOC, rules};
 
 rules! {
-    SAME_IDENTITY: "gpu-identity-ambiguous" Warning Driver NVML_DOC, "Several GPUs answer with one identity",
-        UpdateSoftware "Do not act on a single GPU of {node}: NVML gives several the same name. Check driver and NVML \
-            library (a mock, a wrong library, an InfoROM written twice), then ask again.";
-    IMPOSSIBLE: "value-implausible" Warning Driver NVML_DOC, "NVML answers with values that cannot be",
-        UpdateSoftware "Do not rely on what NVML says of {gpu} of {node}. Check that its library fits the driver, and \
-            ask again.";
+    SAME_IDENTITY: "gpu-identity-ambiguous" Warning Driver NVML_DOC, "Several GPUs report the same identity",
+        UpdateSoftware "Do not act on a single GPU of {node}: NVML reports the same identity for several GPUs. Check \
+            the driver and the NVML library (a mock, a wrong library, an InfoROM written twice), then run the \
+            diagnosis again.";
+    IMPOSSIBLE: "value-implausible" Warning Driver NVML_DOC, "NVML returns implausible values",
+        UpdateSoftware "Do not rely on the NVML values of {gpu} on {node}. Check that the NVML library matches the \
+            driver, then run the diagnosis again.";
 }
 
-/// Temperatures of a GPU that works and whose sensor does.
+/// Possible temperatures of a GPU.
 pub(super) const CELSIUS: std::ops::RangeInclusive<i32> = -20..=150;
 
 /// No board draws more: 10 kW.
@@ -27,7 +28,7 @@ const MAX_MILLIWATTS: u32 = 10_000_000;
 /// PCIe has no wider link.
 const MAX_LANES: u32 = 32;
 
-/// Every GPU's identity, and every GPU's values.
+/// Checks the identities and the values of all GPUs.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = same_identity(node).into_iter().collect();
     for gpu in &node.gpus {
@@ -71,7 +72,10 @@ fn impossible(node: &Node<'_>, gpu: &Gpu) -> Vec<String> {
         share("JPEG engine", use_of.jpeg_percent),
         share("optical flow engine", use_of.ofa_percent),
         now.temperature.gpu_celsius.filter(|celsius| !CELSIUS.contains(celsius)).map(|celsius| format!("{celsius} °C")),
-        now.power.draw_milliwatts.filter(|draw| *draw > MAX_MILLIWATTS).map(|draw| format!("draws {} W", draw / 1000)),
+        now.power
+            .draw_milliwatts
+            .filter(|draw| *draw > MAX_MILLIWATTS)
+            .map(|draw| format!("power draw {} W", draw / 1000)),
         now.pcie.width.filter(|width| *width > MAX_LANES).map(|width| format!("PCIe x{width}")),
         memory.map(|(used, total)| format!("{} of {} memory in use", quote::bytes(used), quote::bytes(total))),
     ];

@@ -1,4 +1,4 @@
-//! What a diagnosis cannot tell, said beside it: the limits of one passive reading.
+//! The limits of a diagnosis, which reads values once and runs no test.
 
 use super::node::Node;
 use super::{Unknown, claims, coverage, quote, unknown};
@@ -9,36 +9,33 @@ pub(super) fn of(node: &Node<'_>) -> Vec<String> {
     if node.judged().is_empty() {
         return limits;
     }
-    limits.push("no test ran on the GPUs (dcgmi diag does that)".to_owned());
-    limits.push("one reading: whether a counter grows is not seen".to_owned());
+    limits.push("no test was run on the GPUs (run dcgmi diag for that)".to_owned());
+    limits.push("counters were read once: whether they grow is not known".to_owned());
     limits.extend(before_the_log(node));
     let not_offered = claims::of(node).not_offered;
-    limits.extend(not_offered.into_iter().map(|fact| format!("{fact}: nothing is claimed of it")));
+    limits.extend(not_offered.into_iter().map(|fact| format!("{fact}: not checked")));
     limits
 }
 
-/// Whether something happened before, nobody can tell: "again" cannot be judged.
+/// The kernel log before its start is not known, so repetitions cannot be detected.
 fn before_the_log(node: &Node<'_>) -> Option<String> {
     let log = node.kernel_log()?;
     let Some(since) = coverage::since(node) else {
-        return Some("when the kernel log begins is not known".to_owned());
+        return Some("the start of the kernel log is not known".to_owned());
     };
     let asked = log.since.is_some_and(|asked| asked >= since);
     let older = match (log.events_before, asked) {
-        (0, true) => " (the window that was asked for)".to_owned(),
+        (0, true) => " (the requested window)".to_owned(),
         (count, true) => format!(
-            " (the window that was asked for; {} before it left out)",
+            " (the requested window; {} before it omitted)",
             quote::count(usize::try_from(count).unwrap_or(usize::MAX), "event")
         ),
         _ => String::new(),
     };
-    Some(format!(
-        "nothing of the kernel log before {}{older}: whether something happened before is not told",
-        quote::time(since)
-    ))
+    Some(format!("kernel log before {}{older}: earlier events are not known", quote::time(since)))
 }
 
-/// Sections that nobody asked for, and those of which nothing was read.
+/// Returns the sections that were not requested, and those of which nothing was read.
 pub(super) fn not_judged(node: &Node<'_>) -> Vec<&'static str> {
     let mut sections = unknown::not_judged(node);
     let asked: Vec<&'static str> = node.report.sections.statuses().into_iter().map(|(name, _)| name).collect();
@@ -46,21 +43,21 @@ pub(super) fn not_judged(node: &Node<'_>) -> Vec<&'static str> {
     sections
 }
 
-/// Holes and contradictions in what was read, which forbid an all-clear.
+/// Returns gaps and contradictions in the facts. With one of them the verdict cannot be `healthy`.
 pub(super) fn contradictions(node: &Node<'_>) -> Vec<Unknown> {
     let mut found = Vec::new();
     let mut add = |section: &str, why: String| found.push(Unknown { section: section.to_owned(), gpu: None, why });
     let lost =
         node.kernel_log().map_or(0, |log| log.coverage.iter().map(|source| source.lost_records).max().unwrap_or(0));
     if lost > 0 {
-        add("xid", format!("{lost} records of the kernel log were overwritten before they could be read"));
+        add("xid", format!("{lost} kernel log records were overwritten before they could be read"));
     }
     let answering = quote::count(node.answering().count(), "GPU");
     if node.inventory().is_some_and(|inventory| inventory.gpus.is_empty()) && node.answering().next().is_some() {
-        add("inventory", format!("the inventory lists no GPU, and other sections have {answering}"));
+        add("inventory", format!("the inventory lists no GPU, but other sections list {answering}"));
     }
     if node.host().is_some_and(|host| host.pci_gpus.is_empty()) && node.answering().next().is_some() {
-        add("host", format!("the PCI bus shows no GPU, and NVML answers for {answering}"));
+        add("host", format!("the PCI bus shows no GPU, but NVML reads {answering}"));
     }
     found
 }

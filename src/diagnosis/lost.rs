@@ -1,7 +1,7 @@
-//! GPUs that are not there: off the bus, lost to the driver, never initialised, handed to somebody else.
+//! GPUs that cannot be used: fell off the bus, lost, not initialized, or bound to another driver.
 //!
-//! Three witnesses are compared for each GPU: the PCI bus, NVML and the kernel log. Each GPU gets one finding, the most
-//! certain one. GPUs that only Kubernetes misses are in `cluster`.
+//! For each GPU the PCI bus, NVML and the kernel log are compared. Each GPU gets one finding, the most certain one.
+//! GPUs that are missing only in Kubernetes are in `cluster`.
 
 use super::draft::Draft;
 use super::node::{Gpu, Node, SETTLE_TIME, STALE_AFTER};
@@ -16,33 +16,32 @@ use crate::nvml_codes as codes;
 
 rules! {
     OFF_BUS: "gpu-off-bus" Fatal Hardware XID_DOC, "GPU fell off the PCIe bus",
-        DrainAndReboot "Cordon and drain {node}, power-cycle it (a reset cannot reach {gpu}); if it happens again, \
-            return the GPU.";
+        DrainAndReboot "Cordon and drain {node}, then power-cycle it (a reset cannot reach {gpu}). If it happens \
+            again, return the GPU (RMA).";
     LOST: "gpu-lost" Fatal Hardware NVML_DOC, "NVML reports the GPU as lost",
-        DrainAndReboot "Cordon and drain {node}, power-cycle it; at the second loss return {gpu}.";
-    INIT_FAILED: "gpu-init-failed" Fatal Driver DEBUG_DOC, "The driver could not initialise the GPU",
-        DrainAndReboot "Drain and reboot {node}; if that does not initialise {gpu}, check power and firmware, then \
+        DrainAndReboot "Cordon and drain {node}, then power-cycle it. If {gpu} is lost again, return it (RMA).";
+    INIT_FAILED: "gpu-init-failed" Fatal Driver DEBUG_DOC, "The driver could not initialize the GPU",
+        DrainAndReboot "Drain and reboot {node}. If {gpu} still does not initialize, check power and firmware, then \
             contact the vendor.";
-    NOT_IN_NVML: "gpu-missing-from-nvml" Fatal Hardware DEBUG_DOC, "GPU on the PCI bus that NVML does not list",
-        DrainAndReboot "Drain and reboot {node}; if that does not bring {gpu} back, have power and seating checked.";
-    RESET_REQUIRED: "gpu-reset-required" Critical Hardware NVML_DOC, "NVML says the GPU must be reset",
-        DrainAndReset "Drain the work of {gpu} on {node}, then reset it.";
+    NOT_IN_NVML: "gpu-missing-from-nvml" Fatal Hardware DEBUG_DOC, "GPU on the PCI bus is missing from NVML",
+        DrainAndReboot "Drain and reboot {node}. If {gpu} is still missing, check its power and seating.";
+    RESET_REQUIRED: "gpu-reset-required" Critical Hardware NVML_DOC, "NVML reports that the GPU requires a reset",
+        DrainAndReset "Drain the workloads on {gpu} of {node}, then reset it.";
     UNRESPONSIVE: "gpu-unresponsive" Critical Driver DEBUG_DOC, "Calls to the GPU do not return",
-        DrainAndReboot "Drain {node} and reboot it: a driver that hangs on {gpu} seldom recovers.";
-    REFUSED: "gpu-cannot-be-opened" Critical Driver NVML_DOC, "NVML counts the GPU and cannot open it",
-        DrainAndReboot "Look at what the kernel log of {node} says of {gpu}, and at its power cables; then drain and \
-            reboot {node}.";
+        DrainAndReboot "Drain and reboot {node}: a driver that hangs on {gpu} rarely recovers.";
+    REFUSED: "gpu-cannot-be-opened" Critical Driver NVML_DOC, "NVML lists the GPU but cannot open it",
+        DrainAndReboot "Check the kernel log of {node} for {gpu}, and its power cables. Then drain and reboot {node}.";
     NOT_BOUND: "gpu-not-bound" Warning Driver DEBUG_DOC, "GPU without a driver",
-        UpdateSoftware "Find out why the nvidia driver did not take {gpu} on {node} (kernel log at driver load), then \
-            bind it.";
-    PASSTHROUGH: "gpu-passthrough" Info Driver None, "GPU handed to virtual machines",
-        None "Nothing: vfio-pci holds {gpu} on purpose; containers cannot use what virtual machines have.";
+        UpdateSoftware "Find out why the nvidia driver is not bound to {gpu} on {node} (kernel log at driver load), \
+            then bind it.";
+    PASSTHROUGH: "gpu-passthrough" Info Driver None, "GPU is passed through to virtual machines",
+        None "No action: {gpu} is bound to vfio-pci. Containers cannot use GPUs of virtual machines.";
 }
 
-/// PCIe errors this long before a GPU left the bus are quoted beside it.
+/// PCIe errors within this time before a GPU fell off the bus are evidence of that fault.
 const PRECEDING_WINDOW: jiff::SignedDuration = jiff::SignedDuration::from_secs(300);
 
-/// One finding for each GPU that is not there.
+/// Returns one finding for each GPU that cannot be used.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = node.gpus.iter().filter_map(|gpu| of_gpu(node, gpu)).collect();
     drafts.extend(off_bus_elsewhere(node));
@@ -69,14 +68,14 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     if let Some(problem) = node.gpu_problem(gpu, &[codes::TIMEOUT]) {
         return Some(Draft::on_gpu(UNRESPONSIVE, gpu).with_evidence(quote::reason(&problem.why)));
     }
-    // No value of it could be had, for a reason that is none of the above: `Unknown Error` is the usual one.
+    // Nothing could be read for another reason, usually `Unknown Error`.
     if let Some(problem) = node.gpu_problem(gpu, &codes::FAILURES).filter(|_| !gpu.answers) {
         return Some(
             Draft::on_gpu(REFUSED, gpu).with_evidence(quote::reason(&problem.why)).with_all_evidence(counted(node)),
         );
     }
     let listed = device.and_then(|device| unlisted(node, gpu, device));
-    // Where the bus or NVML was not read, the driver's own line is all that is known of the GPU.
+    // If the bus or NVML was not read, the driver line is the only information about the GPU.
     let unread = !gpu.answers && (node.inventory().is_none() || device.is_none());
     listed.or_else(|| refused_at_load(node, gpu).filter(|_| unread)).or_else(|| init_failed(node, gpu))
 }
@@ -85,18 +84,19 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
     let positions: Vec<usize> = events.iter().map(|(at, _)| *at).collect();
     let mut draft = Draft::on_gpu(OFF_BUS, gpu).with_events(events.iter().map(|(_, event)| *event));
     if silent {
-        draft = draft.with_evidence("its PCI configuration space reads all ones");
+        draft = draft.with_evidence("its PCI configuration space returns all ones");
     }
     if gpu.from_log && node.host().is_some() {
-        draft = draft.with_evidence("the PCI bus no longer shows it");
+        draft = draft.with_evidence("it is no longer on the PCI bus");
     }
-    // It fell and answers again: somebody reset the bus. The reason is still unknown. An answer may lag behind the loss.
+    // It fell off the bus and responds again, because somebody reset the bus. The cause is still unknown. A response
+    // may be older than the loss.
     let settled = node.age(draft.when).is_none_or(|age| age > SETTLE_TIME);
     if node.is_readable(gpu) && !silent && settled {
-        draft = draft.with_severity(Severity::Critical).with_evidence("NVML reads it again now").with_action(
+        draft = draft.with_severity(Severity::Critical).with_evidence("NVML can read it again").with_action(
             ActionCode::DrainAndReset,
-            "Drain the work of {gpu} on {node} and reset it: it left the bus and answers again. If it happens again, \
-             return the GPU.",
+            "Drain the workloads on {gpu} of {node} and reset it: it fell off the bus and responds again. If it happens again, \
+             return the GPU (RMA).",
         );
         let events: Vec<&KernelEvent> = events.iter().map(|(_, event)| *event).collect();
         draft = draft.aged(node, gpu, &events, true);
@@ -110,15 +110,15 @@ fn off_bus(node: &Node<'_>, gpu: &Gpu, events: &[(usize, &KernelEvent)], silent:
         .with_all_evidence(preceding_errors(node, events))
 }
 
-/// Who loses with the GPU.
+/// Returns the pod that uses the GPU.
 fn holder(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     let names = DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref());
     let allocation = node.kubelet()?.allocations.iter().find(|allocation| names.match_allocation(allocation))?;
     let pod = quote::data(&allocation.holder());
-    Some(format!("held by container {} of pod {pod}", quote::data(&allocation.container)))
+    Some(format!("in use by pod {pod}, container {}", quote::data(&allocation.container)))
 }
 
-/// What a return of the board needs: `UUID GPU-…, serial 16…`. NVML does not tell it any more.
+/// Returns the identity of the board, which an RMA needs: `UUID GPU-…, serial 16…`. NVML no longer reports it.
 fn identity(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     let of_gpu = |event: &&KernelEvent| concerns(event, gpu);
     let logged = node.timeline.current().filter(of_gpu).find_map(|event| event.details.get("board_serial"));
@@ -131,10 +131,10 @@ fn identity(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
         slot.map(|slot| format!("slot {slot}")),
     ];
     let words: Vec<String> = words.into_iter().flatten().collect();
-    (!words.is_empty()).then(|| format!("it is {}", words.join(", ")))
+    (!words.is_empty()).then(|| format!("identity: {}", words.join(", ")))
 }
 
-/// Whether an error or a lost link of the bus belongs to a GPU that fell off it right after.
+/// Returns whether a PCIe error or a lost link belongs to a GPU that fell off the bus shortly after.
 pub(super) fn is_preceding_error(node: &Node<'_>, event: &KernelEvent) -> bool {
     node.timeline.current().any(|fall| is_off_bus(fall) && precedes(event, fall))
 }
@@ -145,12 +145,12 @@ fn precedes(event: &KernelEvent, fall: &KernelEvent) -> bool {
     kind && event.last.is_some() && follows(event, fall, Some(PRECEDING_WINDOW))
 }
 
-/// PCIe errors and links lost just before.
+/// Returns PCIe errors and lost links shortly before.
 fn preceding_errors(node: &Node<'_>, events: &[(usize, &KernelEvent)]) -> Vec<String> {
     let near = |event: &&KernelEvent| events.iter().any(|(_, fall)| precedes(event, fall));
     let quoted = node.timeline.current().filter(near).map(|event| {
         let place = event.pci_address.as_ref().map(|pci| format!(" on {}", pci.sysfs())).unwrap_or_default();
-        format!("just before: {}{place}", quote::event(event))
+        format!("shortly before: {}{place}", quote::event(event))
     });
     quoted.take(2).collect()
 }
@@ -161,7 +161,7 @@ fn counted(node: &Node<'_>) -> Option<String> {
     (nvml != pci).then(|| format!("NVML lists {}, PCI lists {pci}", quote::count(nvml, "GPU")))
 }
 
-/// On the bus, but not in NVML, though NVML works.
+/// A GPU on the bus that is missing from NVML, although NVML works.
 fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
     let inventory = node.inventory()?;
     let listed = gpu.index.is_some() || inventory.gpus.iter().any(|other| other.pci_address == gpu.pci);
@@ -170,14 +170,14 @@ fn unlisted(node: &Node<'_>, gpu: &Gpu, device: &PciGpu) -> Option<Draft> {
     }
     match device.driver.as_deref() {
         Some("vfio-pci") => Some(passthrough(gpu)),
-        // Judged by `driver`: one foreign driver takes all of them.
+        // `driver` has a finding for it: the other driver is bound to all GPUs.
         Some("nouveau") => None,
         Some("nvidia") => Some(refused_at_load(node, gpu).unwrap_or_else(|| uninitialised(node, gpu))),
         Some(other) => Some(Draft::on_gpu(NOT_BOUND, gpu).with_evidence(format!("bound to {}", quote::data(other)))),
         None if refused_at_load(node, gpu).is_some() => refused_at_load(node, gpu),
         None => Some(
             Draft::on_gpu(NOT_BOUND, gpu)
-                .with_evidence("on the PCI bus, no driver bound")
+                .with_evidence("on the PCI bus, no driver is bound")
                 .with_all_evidence(counted(node)),
         ),
     }
@@ -192,7 +192,7 @@ fn says_init_failed(event: &KernelEvent) -> bool {
     event.kind == Kind::RmInitFailed || is_xid(event, &[143])
 }
 
-/// The log alone says that the driver could not initialise it. A GPU that NVML reads got over a failed attempt.
+/// The log reports that the driver could not initialize the GPU. If NVML can read it, a later attempt succeeded.
 fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let failed = |event: &&KernelEvent| says_init_failed(event) && concerns(event, gpu);
     let events: Vec<&KernelEvent> = node.timeline.current().filter(failed).collect();
@@ -207,11 +207,11 @@ fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     }
     let old = node.age(newest).is_some_and(|age| age > STALE_AFTER);
     let severity = if old { Severity::Info } else { Severity::Warning };
-    let watch = "Nothing now: NVML reads {gpu} of {node}. Watch whether it fails to initialise again.";
-    Some(draft.with_severity(severity).with_evidence("NVML reads it now").with_action(ActionCode::Watch, watch))
+    let watch = "No action now: NVML can read {gpu} of {node}. Watch whether it fails to initialize again.";
+    Some(draft.with_severity(severity).with_evidence("NVML can read it now").with_action(ActionCode::Watch, watch))
 }
 
-/// Most of these lines of older drivers name a GPU by its minor number, or not at all.
+/// Older drivers name the GPU in these lines by its minor number, or not at all.
 fn uninitialised_somewhere(node: &Node<'_>, drafts: &[Draft]) -> Option<Draft> {
     let told = drafts.iter().any(|draft| draft.rule.id == INIT_FAILED.id || draft.rule.id == NOT_IN_NVML.id);
     let nameless = node.timeline.of_kind(Kind::RmInitFailed).filter(|event| event.pci_address.is_none());
@@ -220,7 +220,7 @@ fn uninitialised_somewhere(node: &Node<'_>, drafts: &[Draft]) -> Option<Draft> {
     (!events.is_empty() && !told && !all_read).then(|| {
         Draft::on_node(INIT_FAILED)
             .with_events(events)
-            .with_evidence("the line does not say which GPU")
+            .with_evidence("the log line does not name the GPU")
             .with_severity(Severity::Critical)
     })
 }
@@ -232,12 +232,13 @@ fn uninitialised(node: &Node<'_>, gpu: &Gpu) -> Draft {
     let rule = if events.is_empty() { NOT_IN_NVML } else { INIT_FAILED };
     Draft::on_gpu(rule, gpu)
         .with_events(events)
-        .with_evidence("bound to the nvidia driver on PCI, absent from NVML")
+        .with_evidence("bound to the nvidia driver on PCI, missing from NVML")
         .with_all_evidence(counted(node))
         .with_all_evidence(probe)
 }
 
-/// The kernel saw a GPU leave whose address nobody else knows: the report lacks `host`, or the device is gone from PCI.
+/// GPUs that fell off the bus and that no other source knows: the report has no `host` section, or the device is gone
+/// from PCI.
 fn off_bus_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let unknown = node
@@ -254,7 +255,7 @@ fn off_bus_elsewhere(node: &Node<'_>) -> Vec<Draft> {
         if drafts.iter().any(|draft| draft.is_on(&gpu)) {
             continue;
         }
-        let gone = node.host().is_some().then(|| "the PCI bus no longer shows it".to_owned());
+        let gone = node.host().is_some().then(|| "it is no longer on the PCI bus".to_owned());
         let draft = Draft::on_gpu(OFF_BUS, &gpu).with_event(event).with_all_evidence(gone);
         drafts.push(draft.with_all_evidence(node.timeline.consequences(&[at])));
     }

@@ -1,7 +1,7 @@
-//! Memory errors and repairs: what the counters, the row remapper and the Xids of the memory say together.
+//! Memory errors and repairs, from the counters, the row remapper and the memory Xids.
 //!
-//! NVML's state outranks the log: an Xid 63 says that a repair was recorded, only NVML says whether it still waits. And
-//! aggregate counters are the board's biography, not its condition.
+//! The state in NVML has priority over the log: an Xid 63 means that a repair was recorded, and only NVML tells whether
+//! it is pending. Aggregate counters are the history of the board, not its current state.
 
 use super::draft::Draft;
 use super::node::{Gpu, Node, STALE_AFTER};
@@ -13,68 +13,74 @@ use crate::facts::kernel_log::KernelEvent;
 
 rules! {
     REMAP_FAILED: "row-remap-failed" Fatal Hardware MEMORY_DOC, "Row remapping failed: no spare row left",
-        ContactVendor "Drain {node}, run NVIDIA's field diagnostic on {gpu} and return it (RMA).";
-    REMAP_PENDING: "row-remap-pending" Critical Hardware MEMORY_DOC, "A row remap waits for a GPU reset",
-        DrainAndReset "Drain the work of {gpu} on {node} and reset it; the remap then takes effect. No return needed.";
-    REMAP_MANY: "row-remap-many" Critical Hardware MEMORY_DOC, "Very many rows remapped",
-        ContactVendor "Plan to return {gpu} of {node}: its memory keeps wearing out.";
-    REMAP_SPARES: "row-remap-spares-used" Warning Hardware MEMORY_DOC, "Banks without spare rows",
-        Watch "Nothing now; the next bad row in such a bank of {gpu} cannot be repaired. Plan its replacement.";
-    REMAP_DONE: "row-remap-done" Info Hardware MEMORY_DOC, "Bad rows were repaired",
-        None "Nothing: the repair of {gpu} worked.";
+        ContactVendor "Drain {node}, run the NVIDIA field diagnostic on {gpu} and return it (RMA).";
+    REMAP_PENDING: "row-remap-pending" Critical Hardware MEMORY_DOC,
+        "Row remap pending: takes effect after a GPU reset",
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it; the remap then takes effect. No RMA is \
+            needed.";
+    REMAP_MANY: "row-remap-many" Critical Hardware MEMORY_DOC, "A very large number of rows is remapped",
+        ContactVendor "Plan to return {gpu} of {node} (RMA): its memory keeps degrading.";
+    REMAP_SPARES: "row-remap-spares-used" Warning Hardware MEMORY_DOC, "Memory banks without spare rows",
+        Watch "No action now. The next bad row in such a bank of {gpu} cannot be repaired: plan to replace the GPU.";
+    REMAP_DONE: "row-remap-done" Info Hardware MEMORY_DOC, "Bad memory rows were repaired",
+        None "No action: the repair of {gpu} succeeded.";
     REMAP_UNVERIFIED: "row-remap-recorded" Warning Hardware MEMORY_DOC, "The driver recorded a memory repair",
-        Watch "Ask NVML whether a remap of {gpu} is pending or failed (ecc section); reset it at the next drain.";
+        Watch "Check whether a remap of {gpu} is pending or failed (snapshot_ecc). Reset it at the next drain.";
     REMAP_NOT_RECORDED: "row-remap-not-recorded" Critical Hardware XID_DOC,
         "The driver could not record a memory repair",
-        DrainAndReset "Drain {node}, reset {gpu}, then run NVIDIA's field diagnostic; return it if the repair fails \
-            again.";
+        DrainAndReset "Drain {node}, reset {gpu}, then run the NVIDIA field diagnostic. If the repair fails again, \
+            return the GPU (RMA).";
     SRAM_THRESHOLD: "sram-threshold-exceeded" Fatal Hardware MEMORY_DOC, "Too many uncorrected SRAM errors",
-        ContactVendor "Drain {node}, run NVIDIA's field diagnostic on {gpu} and return it (RMA).";
+        ContactVendor "Drain {node}, run the NVIDIA field diagnostic on {gpu} and return it (RMA).";
     UNCONTAINED: "ecc-uncontained" Fatal Hardware MEMORY_DOC, "Uncontained memory error",
-        DrainAndReset "Give {gpu} of {node} no new work, drain it and reset it: other processes may have read bad \
-            data.";
+        DrainAndReset "Do not schedule new work on {gpu} of {node}, drain it and reset it: other processes may have \
+            read corrupted data.";
     CONTAINED: "ecc-contained" Critical Hardware MEMORY_DOC, "Uncorrectable memory error, contained",
-        DrainAndReset "Restart the application that was hit; other work on {gpu} may go on. Give {gpu} of {node} no new work, \
-            and reset it at the next drain.";
+        DrainAndReset "Restart the affected application; other work on {gpu} may continue. Do not schedule new work on {gpu} of \
+            {node}, and reset it at the next drain.";
     DOUBLE_BIT: "ecc-double-bit" Critical Hardware XID_DOC, "Uncorrectable memory error",
-        DrainAndReset "Drain the work of {gpu} on {node} and reset it.";
-    UNCORRECTED: "ecc-uncorrected" Warning Hardware MEMORY_DOC, "Uncorrected memory errors since the driver was loaded",
-        Watch "Look for Xid 48, 63, 94 or 95 of {gpu} in older logs; reset it at the next drain of {node}.";
-    STORM: "ecc-correctable-storm" Warning Hardware XID_DOC, "Storm of corrected memory errors",
-        Watch "Nothing at once: corrected errors harm nobody. Watch {gpu} for row remaps, run a diagnostic at the \
-            next drain.";
-    HISTORY: "ecc-history" Info Hardware MEMORY_DOC, "Memory errors in the board's past",
-        None "Nothing: the lifetime counters of {gpu} stand still, none since the driver was loaded.";
-    PAGES_PENDING: "retired-pages-pending" Critical Hardware RETIREMENT_DOC, "A page retirement waits for a reboot",
-        DrainAndReset "Drain the work of {gpu} on {node} and reset it, or reload the driver.";
-    PAGES_LIMIT: "retired-pages-limit" Fatal Hardware RETIREMENT_DOC, "Retired pages at NVIDIA's limit",
-        ContactVendor "Return {gpu} of {node}: no more pages can be retired.";
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.";
+    UNCORRECTED: "ecc-uncorrected" Warning Hardware MEMORY_DOC,
+        "Uncorrected memory errors since the driver was loaded",
+        Watch "Look for Xid 48, 63, 94 or 95 of {gpu} in older logs. Reset it at the next drain of {node}.";
+    STORM: "ecc-correctable-storm" Warning Hardware XID_DOC, "Very many corrected memory errors",
+        Watch "No immediate action: corrected errors do not affect data. Watch {gpu} for row remaps, and run a \
+            diagnostic at the next drain.";
+    HISTORY: "ecc-history" Info Hardware MEMORY_DOC, "Memory errors over the lifetime of the board",
+        None "No action: the lifetime counters of {gpu} do not grow, and there is no error since the driver was \
+            loaded.";
+    PAGES_PENDING: "retired-pages-pending" Critical Hardware RETIREMENT_DOC,
+        "Page retirement pending: takes effect after a reset or driver reload",
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it, or reload the driver.";
+    PAGES_LIMIT: "retired-pages-limit" Fatal Hardware RETIREMENT_DOC, "The limit of retired pages is reached",
+        ContactVendor "Return {gpu} of {node} (RMA): no more pages can be retired.";
     PAGES_MANY: "retired-pages-many" Warning Hardware RETIREMENT_DOC, "Many pages retired for double-bit errors",
-        Watch "Watch {gpu}: more such pages within a week are a reason to return it.";
-    ECC_OFF: "ecc-disabled" Warning Driver MEMORY_DOC, "ECC is switched off",
-        UpdateSoftware "Enable ECC on {gpu} of {node} (nvidia-smi -e 1) and reboot the node when it is drained; \
-            without ECC errors stay unseen and unrepaired.";
-    ECC_PENDING: "ecc-mode-pending" Warning Driver MEMORY_DOC, "An ECC mode change waits for a reboot",
-        DrainAndReboot "Reboot {node} when it is drained; until then {gpu} keeps the old ECC mode.";
-    INFOROM: "inforom-corrupted" Critical Hardware XID_DOC, "InfoROM corrupted",
-        ContactVendor "Have {gpu} of {node} checked: its stored counters and settings are not reliable.";
-    REPAIR_PENDING: "repair-pending" Critical Hardware MEMORY_DOC, "A hardware repair waits for a GPU reset",
-        DrainAndReset "Drain the work of {gpu} on {node} and reset it; the repair then takes effect.";
+        Watch "Watch {gpu}: more such pages within a week are a reason for an RMA.";
+    ECC_OFF: "ecc-disabled" Warning Driver MEMORY_DOC, "ECC is disabled",
+        UpdateSoftware "Enable ECC on {gpu} of {node} (nvidia-smi -e 1) and reboot the node when it is drained. \
+            Without ECC, memory errors are neither detected nor repaired.";
+    ECC_PENDING: "ecc-mode-pending" Warning Driver MEMORY_DOC, "ECC mode change pending: takes effect after a reboot",
+        DrainAndReboot "Reboot {node} when it is drained. Until then {gpu} keeps the old ECC mode.";
+    INFOROM: "inforom-corrupted" Critical Hardware XID_DOC, "InfoROM is corrupted",
+        ContactVendor "Have {gpu} of {node} inspected: its stored counters and settings are not reliable.";
+    REPAIR_PENDING: "repair-pending" Critical Hardware MEMORY_DOC,
+        "Hardware repair pending: takes effect after a GPU reset",
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it; the repair then takes effect.";
 }
 
-/// DCGM fails a GPU at this many rows remapped for uncorrectable errors: the remapper's whole reserve.
+/// DCGM fails a GPU at this number of rows remapped for uncorrectable errors, which is the whole reserve.
 const MAX_REMAPS: u32 = 512;
 
-/// NVIDIA's limit of retired pages is 64; from 60 on the next storm reaches it.
+/// The limit of retired pages is 64. From 60 on it is close.
 const PAGES_NEAR_LIMIT: u32 = 60;
 
-/// NVIDIA's return criterion speaks of more than 15 double-bit pages that still grow.
+/// The RMA criterion of NVIDIA is more than 15 double-bit pages that still grow.
 const DOUBLE_BIT_PAGES: u32 = 15;
 
-/// Xids of the memory that this family judges.
+/// Memory Xids of this family.
 pub(super) const CODES: [u32; 9] = [48, 63, 64, 92, 94, 95, 140, 171, 172];
 
-/// Those of them that tell of an uncorrected error.
+/// Memory Xids of uncorrected errors.
 pub(super) const UNCORRECTED_CODES: [u32; 6] = [48, 94, 95, 140, 171, 172];
 
 /// Memory findings of every GPU.
@@ -89,7 +95,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
             drafts.extend(repairs_waiting(gpu, ecc));
         }
         let events = errors(node, gpu);
-        // With an Xid the counters are its evidence, without one they are a finding of their own.
+        // If there is an Xid, the counters are its evidence. Otherwise they are a separate finding.
         match (events, ecc) {
             (Some(draft), _) => drafts.push(draft),
             (None, Some(ecc)) => drafts.extend(counted(gpu, ecc)),
@@ -105,7 +111,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
 
 fn remapped(node: &Node<'_>, gpu: &Gpu, rows: &RemappedRows) -> Vec<Draft> {
     let RemappedRows { correctable, uncorrectable, pending, failure_occurred, histogram } = rows;
-    let counts = format!("rows remapped: {uncorrectable} for uncorrectable, {correctable} for corrected errors");
+    let counts = format!("remapped rows: {uncorrectable} for uncorrectable, {correctable} for corrected errors");
     let log = || node.timeline.xids(gpu, &[63, 64]).map(quote::event).take(2);
     let mut drafts = Vec::new();
     if *failure_occurred {
@@ -132,7 +138,7 @@ fn remapped(node: &Node<'_>, gpu: &Gpu, rows: &RemappedRows) -> Vec<Draft> {
 
 fn retired(gpu: &Gpu, pages: &RetiredPages) -> Vec<Draft> {
     let RetiredPages { single_bit, double_bit, pending } = *pages;
-    let counts = format!("pages retired: {double_bit} for double-bit, {single_bit} for single-bit errors");
+    let counts = format!("retired pages: {double_bit} for double-bit, {single_bit} for single-bit errors");
     let mut drafts = Vec::new();
     if pending == Some(true) {
         drafts.push(
@@ -154,7 +160,7 @@ fn sram_threshold(gpu: &Gpu, sram: &SramErrors) -> Option<Draft> {
     sram.threshold_exceeded.then(|| {
         Draft::on_gpu(SRAM_THRESHOLD, gpu)
             .with_evidence("NVML: SRAM uncorrected error threshold exceeded")
-            .with_evidence(format!("{uncorrected} uncorrected SRAM errors in the board's life"))
+            .with_evidence(format!("{uncorrected} uncorrected SRAM errors over the lifetime of the board"))
     })
 }
 
@@ -169,18 +175,18 @@ fn repairs_waiting(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
     (!waiting.is_empty()).then(|| Draft::on_gpu(REPAIR_PENDING, gpu).with_all_evidence(waiting))
 }
 
-/// The InfoROM: NVML checks it when asked, and trips over it elsewhere. Both are one finding.
+/// The InfoROM: NVML has a check, and other calls fail if it is corrupted. Both are one finding.
 fn inforom(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let invalid = node.ecc_of(gpu).is_some_and(|ecc| ecc.inforom_valid == Some(false));
-    let checked = invalid.then(|| "NVML: the InfoROM's checksum does not hold".to_owned());
+    let checked = invalid.then(|| "NVML: the checksum of the InfoROM is wrong".to_owned());
     let refused = node.gpu_problem(gpu, &[crate::nvml_codes::CORRUPTED_INFOROM]);
     let evidence: Vec<String> = checked.into_iter().chain(refused.map(|problem| quote::reason(&problem.why))).collect();
     (!evidence.is_empty()).then(|| Draft::on_gpu(INFOROM, gpu).with_all_evidence(evidence))
 }
 
-/// The gravest memory error in the log, with its companions as evidence: 95 and 140 before 94 before 48.
+/// The most severe memory error in the log, with related lines as evidence: 95 and 140 before 94 before 48.
 fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
-    // What a GPU says on its way off the bus is that loss, and is quoted there.
+    // Errors of a GPU that falls off the bus are evidence of that fault.
     let open: Vec<(usize, &KernelEvent)> =
         node.timeline.unexplained().filter(|(_, event)| concerns(event, gpu)).collect();
     let found = |codes: &[u32]| -> Vec<&KernelEvent> {
@@ -207,7 +213,7 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         draft = if failed || node.timeline.xids(gpu, &[64]).any(exhausted) {
             draft.with_action(
                 ActionCode::ContactVendor,
-                "Drain {node}, reset {gpu}, run NVIDIA's field diagnostic and return it: the repair failed.",
+                "Drain {node}, reset {gpu}, run the NVIDIA field diagnostic and return the GPU (RMA): the repair failed.",
             )
         } else {
             draft.aged(node, gpu, &events, true)
@@ -216,14 +222,14 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     Some(draft)
 }
 
-/// 140 lists counters; all zero (or negative, which the driver does print) is no escape.
+/// Xid 140 lists counters. If all are zero (or negative, which occurs), no error escaped.
 fn escaped(event: &KernelEvent) -> bool {
     let counters: Vec<i64> =
         ["dram", "ltc", "mmu", "pcie"].iter().filter_map(|name| event.details.get(*name)?.parse().ok()).collect();
     event.code != Some(140) || counters.is_empty() || counters.iter().any(|&count| count > 0)
 }
 
-/// Whether a 64 means that spares are used up; "already pending" and "reserved row" mean less.
+/// Returns whether an Xid 64 means that no spare rows are left. "Already pending" and "reserved row" do not.
 fn exhausted(event: &KernelEvent) -> bool {
     let state = event.details.get("row_remap").map(String::as_str);
     matches!(state, Some("table_full" | "bank_spares_used"))
@@ -244,7 +250,7 @@ fn since_load(volatile: &ErrorCounts) -> Option<String> {
 /// Counters without an Xid.
 fn counted(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
     let lifetime = ecc.aggregate.uncorrected.filter(|&count| count > 0);
-    let lifetime_words = lifetime.map(|count| format!("uncorrected in the board's life: {count}"));
+    let lifetime_words = lifetime.map(|count| format!("uncorrected over the lifetime of the board: {count}"));
     if let Some(evidence) = since_load(&ecc.volatile) {
         return Some(Draft::on_gpu(UNCORRECTED, gpu).with_evidence(evidence).with_all_evidence(lifetime_words));
     }
@@ -252,14 +258,14 @@ fn counted(gpu: &Gpu, ecc: &GpuEcc) -> Option<Draft> {
         let evidence = format!("uncorrected SRAM errors since driver load: {sram}");
         return Some(Draft::on_gpu(UNCORRECTED, gpu).with_evidence(evidence).with_all_evidence(lifetime_words));
     }
-    // Without the volatile counter nothing says that the past is past.
+    // Without the volatile counter it is not known that the errors are old.
     ecc.volatile.uncorrected?;
     let draft = Draft::on_gpu(HISTORY, gpu).with_all_evidence(lifetime_words.clone());
     lifetime_words.map(|_| draft.with_evidence("uncorrected since driver load: 0"))
 }
 
-/// 63 and 64 ask NVML for the state of the remapper; where it cannot say, or counts no repair at all, they speak for
-/// themselves.
+/// For Xid 63 and 64 the state of the remapper in NVML is used. If NVML has no state, or counts no repair, the Xids are
+/// a separate finding.
 fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
     let rows = ecc.and_then(|ecc| ecc.remapped_rows.as_ref());
     let pages = ecc.and_then(|ecc| ecc.retired_pages.as_ref());
@@ -284,23 +290,23 @@ fn repairs(node: &Node<'_>, gpu: &Gpu, ecc: Option<&GpuEcc>) -> Option<Draft> {
     let newest = node.timeline.xids(gpu, &[63, 64]).filter_map(|event| event.last).max();
     let draft = Draft::on_gpu(REMAP_UNVERIFIED, gpu).with_events(recorded);
     if counted.is_none() {
-        return Some(draft.with_evidence("NVML's remap state was not read"));
+        return Some(draft.with_evidence("the remap state was not read from NVML"));
     }
-    // The row was recorded since the driver was loaded, and NVML counts none: it took effect by a reset that the log
-    // does not show, or NVML has not counted it yet.
+    // The row was recorded after the driver was loaded, but NVML counts none: either a reset that the log does not show
+    // applied it, or NVML has not counted it yet.
     let settled = node.age(newest).is_some_and(|age| age > STALE_AFTER);
     let severity = if settled { Severity::Info } else { Severity::Warning };
     let watch =
-        "Read the remap state of {gpu} of {node} again (snapshot_ecc): a repair was recorded, and NVML counts none.";
+        "Read the remap state of {gpu} of {node} again (snapshot_ecc): a repair was recorded, but NVML counts none.";
     Some(
         draft
-            .with_evidence("NVML counts no repair, neither done nor pending")
+            .with_evidence("NVML counts no completed and no pending repair")
             .with_severity(severity)
             .with_action(ActionCode::Watch, watch),
     )
 }
 
-/// ECC off on a board that has it, or about to change.
+/// ECC is disabled on a board that supports it, or the mode is about to change.
 fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let inventory = node.inventory_of(gpu);
     let mode = node.ecc_of(gpu).and_then(|ecc| ecc.mode).or_else(|| inventory.and_then(|gpu| gpu.ecc_mode))?;
@@ -309,12 +315,12 @@ fn mode(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         let evidence = format!("ECC is {}, {} after the next reboot", word(mode.current), word(mode.pending));
         return Some(Draft::on_gpu(ECC_PENDING, gpu).with_evidence(evidence));
     }
-    // Of a product that was not read `unknown` says so.
+    // If the product is not known, `unknown` has an entry.
     (!mode.current && gpu.name.is_some() && !leaves_factory_without_ecc(gpu))
         .then(|| Draft::on_gpu(ECC_OFF, gpu).with_evidence("ECC mode off"))
 }
 
-/// GPUs whose ECC is off and whose product was not read: some leave the factory so, on others it is a fault.
+/// Returns the GPUs with ECC disabled and an unknown product: on some products this is the default, on others a fault.
 pub(super) fn ecc_off_of_unknown_products(node: &Node<'_>) -> Vec<(Option<u32>, String)> {
     let off = |gpu: &&Gpu| {
         let mode = node.ecc_of(gpu).and_then(|ecc| ecc.mode);
@@ -323,7 +329,7 @@ pub(super) fn ecc_off_of_unknown_products(node: &Node<'_>) -> Vec<(Option<u32>, 
     node.gpus.iter().filter(off).map(|gpu| (gpu.index, gpu.label())).collect()
 }
 
-/// Workstation and consumer boards have ECC off, or none, by default.
+/// On workstation and consumer boards, ECC is disabled by default or not supported.
 fn leaves_factory_without_ecc(gpu: &Gpu) -> bool {
     let name = gpu.name.as_deref().unwrap_or("RTX");
     ["GeForce", "RTX", "Quadro", "TITAN"].iter().any(|brand| name.contains(brand))

@@ -59,7 +59,7 @@ fn what_followed_an_error_of_an_earlier_boot_is_no_evidence_of_todays() {
 fn a_memory_error_on_the_way_off_the_bus_is_told_with_that_loss() {
     let events = json!([xid(79, "2026-11-21T02:00:00Z", json!({})), xid(48, "2026-11-21T02:00:01Z", json!({}))]);
     let found = findings(json!({}), json!([]), events);
-    assert!(only(&found, "gpu-off-bus").evidence.iter().any(|line| line.contains("1 Xid 48")));
+    assert!(only(&found, "gpu-off-bus").evidence.iter().any(|line| line.contains("Xid 48 (1)")));
     assert!(!found.iter().any(|finding| finding.id == "ecc-double-bit"));
 }
 

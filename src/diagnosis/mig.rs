@@ -1,4 +1,4 @@
-//! MIG: mode changes that wait for a reset, and GPUs that are cut but not into anything.
+//! MIG: pending mode changes, and GPUs with MIG enabled but without instances.
 
 use super::draft::Draft;
 use super::node::{Gpu, Node};
@@ -6,11 +6,11 @@ use super::rules::{MIG_DOC, rules};
 use crate::facts::Mode;
 
 rules! {
-    PENDING: "mig-mode-pending" Warning Driver MIG_DOC, "A MIG mode change waits for a reset",
-        DrainAndReset "Reset {gpu} of {node} when it is drained; until then the old MIG mode holds.";
-    EMPTY: "mig-without-instances" Warning Driver MIG_DOC, "MIG is on, but no instance exists",
-        UpdateSoftware "Create MIG instances on {gpu} of {node} (MIG manager, nvidia-smi mig -cgi), or switch MIG \
-            off: as it is, no work can use it.";
+    PENDING: "mig-mode-pending" Warning Driver MIG_DOC, "MIG mode change pending: takes effect after a reset",
+        DrainAndReset "Reset {gpu} of {node} when it is drained. Until then the old MIG mode applies.";
+    EMPTY: "mig-without-instances" Warning Driver MIG_DOC, "MIG is enabled, but no instance exists",
+        UpdateSoftware "Create MIG instances on {gpu} of {node} (MIG manager, nvidia-smi mig -cgi), or disable MIG. \
+            In this state no workload can use the GPU.";
 }
 
 /// MIG findings of every GPU.
@@ -28,8 +28,7 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
         let evidence = format!("MIG is {}, {} after the next reset", word(current), word(pending));
         return Some(Draft::on_gpu(PENDING, gpu).with_evidence(evidence));
     }
-    // Only the section itself knows that there are none: where the most that there can be was not read, the list that was
-    // made from it says nothing.
+    // Only the section tells that there are no instances: if the maximum number was not read, the list is not reliable.
     let listed = section.is_some_and(|entry| entry.max_devices.is_some() && entry.devices.is_empty());
     let failed = node.report.sections.mig.iter().flat_map(|section| &section.problems);
     let failed = failed.into_iter().any(|problem| problem.gpu.is_none() || problem.gpu == gpu.index);

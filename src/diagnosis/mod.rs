@@ -1,8 +1,7 @@
-//! Facts in, findings out: what a senior GPU engineer concludes, as pure rules.
+//! Turns facts into findings with pure rules.
 //!
-//! Two ways to lose the reader guide every rule: an alarm about hardware that is fine, and an all-clear over facts
-//! that were never read. So a finding quotes its evidence, and what could not be read is listed as unknown, never as
-//! healthy.
+//! Each rule avoids two errors: an alarm about healthy hardware, and a healthy verdict without having read the facts.
+//! Therefore a finding quotes its evidence, and values that could not be read are listed as unknown, never as healthy.
 //!
 //! ```text
 //!   Report ──▶ node (every GPU once) ──▶ families ──▶ drafts ──▶ recovery ──▶ plan ──▶ merged, named ──▶ Diagnosis
@@ -10,8 +9,8 @@
 //!              claims (facts read of every GPU) ──▶ verdict and summary where nothing was found
 //! ```
 //!
-//! `healthy` needs every section, and every fact that the claims of its summary rest on. A report of fewer sections comes to
-//! `no_fault_found` at best, whose summary says what was judged.
+//! `healthy` requires every section, and every fact that the claims of the summary need. A report with fewer sections
+//! gets `no_fault_found` at best, and its summary names the sections that were checked.
 
 mod claims;
 mod cluster;
@@ -49,6 +48,7 @@ mod rules;
 mod siblings;
 mod stack;
 mod stack_link;
+pub mod stack_log;
 mod summary;
 mod thermal;
 mod timeline;
@@ -71,7 +71,7 @@ use crate::pci::PciAddress;
 use crate::report::{Report, Section};
 use node::Node;
 
-/// Everything that the rules conclude from one node's report and what Kubernetes says about the node.
+/// Diagnoses a node from its report and the facts of the Kubernetes API.
 pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
     let node = Node::new(report, cluster);
     let (mut unknown, undecided) = unknown::list(&node);
@@ -83,7 +83,7 @@ pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
     let plan = plan::make_plans(&node, &mut drafts);
     let concluded = draft::into_findings(drafts, &node.name);
     let worst = concluded.iter().map(|concluded| concluded.finding.severity).max().unwrap_or_default();
-    // Nothing to look at is not health.
+    // A node without GPUs is not healthy.
     let no_gpu = node.listed().next().is_none() && (node.inventory().is_some() || node.host().is_some());
     let nothing_read = node.gpus.is_empty() && report.sections.xid.is_none();
     let not_judged = limits::not_judged(&node);
@@ -126,14 +126,14 @@ pub fn first_failing_pod(cluster: &ClusterFacts) -> Option<(&NvidiaPod, &str)> {
     Some((pod, container.name.as_str()))
 }
 
-/// Score and status of each GPU and of the node.
+/// Computes score and status of the node and of each GPU.
 pub fn health(report: &Report) -> Health {
     let cluster = ClusterFacts::default();
     let node = Node::new(report, &cluster);
     health::score(&node, &families::drafts(&node))
 }
 
-/// The PCI address, index and UUID of every GPU that the inventory lists: what kernel events are joined to.
+/// Returns PCI address, index and UUID of every GPU in the inventory. Kernel events are joined to GPUs with them.
 pub fn gpu_addresses(report: &Report) -> Vec<(PciAddress, u32, Option<String>)> {
     let inventory = Section::data_of(&report.sections.inventory);
     let gpus = inventory.map(|inventory| inventory.gpus.as_slice()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The report as rules look at it: sections by name, every GPU once, and what is known of the past of a GPU.
+//! The report as the rules see it: sections by name, each GPU once, and whether a GPU has recovered from past events.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -20,35 +20,35 @@ use crate::pci::PciAddress;
 use crate::report::{Problem, Report, Section, Status};
 use crate::text::clean;
 
-/// What a node is called whose name nobody knows.
+/// Name of a node without a known name.
 pub(super) const UNKNOWN_NODE_NAME: &str = "the node";
 
-/// Counters and answers may lag behind an event this long.
+/// Counters and responses can be older than an event by this time.
 pub(super) const SETTLE_TIME: SignedDuration = SignedDuration::from_mins(10);
 
-/// A warning without a reset is old news after a day: what it warned of has come or has not.
+/// After this time a warning without a reset is history: the fault that it announced would have occurred.
 pub(super) const STALE_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
-/// How long a GPU has been working again.
+/// How long ago a GPU recovered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Recovered {
-    /// The event is of the last day: it may come back.
+    /// The event was in the last day: it may occur again.
     Recently,
-    /// It is history.
+    /// The event is older.
     LongAgo,
 }
 
-/// A report and what Kubernetes says, ready to be judged.
+/// A report and the facts of the Kubernetes API, prepared for the rules.
 pub(super) struct Node<'a> {
     pub(super) report: &'a Report,
     pub(super) cluster: &'a ClusterFacts,
     /// The node's name, or `the node`.
     pub(super) name: String,
-    /// When the facts were taken: the "now" of every age.
+    /// Time at which the facts were taken. All ages are relative to it.
     pub(super) now: Option<Timestamp>,
-    /// NVML's GPUs by index, then those that only PCI shows, then those that only the kernel log names.
+    /// GPUs in NVML by index, then those that only PCI shows, then those that only the kernel log names.
     pub(super) gpus: Vec<Gpu>,
-    /// Kernel events with what explains them.
+    /// Kernel events with their causes.
     pub(super) timeline: Timeline<'a>,
 }
 
@@ -99,12 +99,12 @@ impl<'a> Node<'a> {
         Section::data_of(&self.report.sections.xid)
     }
 
-    /// Whether a section was read, in part at least.
+    /// Returns whether a section was read, at least in part.
     pub(super) fn has(&self, section: &str) -> bool {
         self.judged().contains(&section)
     }
 
-    /// Sections that were read, in part at least.
+    /// Returns the sections that were read, at least in part.
     pub(super) fn judged(&self) -> Vec<&'static str> {
         let read = self.report.sections.statuses().into_iter();
         let judged =
@@ -112,7 +112,7 @@ impl<'a> Node<'a> {
         read.filter(judged).map(|(name, _)| name).collect()
     }
 
-    /// Those of them of which a part could not be read.
+    /// Returns the sections that were read in part.
     pub(super) fn judged_in_part(&self) -> Vec<&'static str> {
         let judged = self.judged();
         let statuses = self.report.sections.statuses().into_iter();
@@ -137,7 +137,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// What became of a field of the GPU with this NVML index, where NVML's sections list what they lack.
+    /// Returns the availability of a field of the GPU with this NVML index.
     pub(super) fn availability(&self, section: &str, gpu: u32, field: &str) -> Availability {
         let told = match section {
             "inventory" => self.inventory().map(|section| section.availability(gpu, field)),
@@ -149,12 +149,12 @@ impl<'a> Node<'a> {
         told.unwrap_or(Availability::Unread)
     }
 
-    /// Every problem of every section.
+    /// Returns all problems of all sections.
     pub(super) fn problems(&self) -> impl Iterator<Item = &'a Problem> {
         self.report.sections.problems().into_iter().map(|(_, problem)| problem)
     }
 
-    /// The first problem with one of these codes that concerns NVML as a whole.
+    /// Returns the first problem with one of these codes that is about NVML as a whole.
     pub(super) fn nvml_problem(&self, codes: &[&str]) -> Option<&'a Problem> {
         const OF_NVML: [&str; 5] = ["inventory", "telemetry", "topology", "ecc", "mig"];
         let problems = self.report.sections.problems().into_iter();
@@ -164,53 +164,53 @@ impl<'a> Node<'a> {
             .find(|problem| codes.contains(&problem.code.as_str()))
     }
 
-    /// The first problem with one of these codes that concerns this GPU.
+    /// Returns the first problem with one of these codes that is about this GPU.
     pub(super) fn gpu_problem(&self, gpu: &Gpu, codes: &[&str]) -> Option<&'a Problem> {
         self.problems()
             .find(|problem| problem.gpu.is_some() && problem.gpu == gpu.index && codes.contains(&problem.code.as_str()))
     }
 
-    /// The GPU with this NVML index.
+    /// Returns the GPU with this NVML index.
     pub(super) fn gpu(&self, index: u32) -> Option<&Gpu> {
         self.gpus.iter().find(|gpu| gpu.index == Some(index))
     }
 
-    /// What the inventory says of a GPU.
+    /// Returns the entry of a GPU in `inventory`.
     pub(super) fn inventory_of(&self, gpu: &Gpu) -> Option<&'a GpuInventory> {
         self.inventory()?.gpus.iter().find(|entry| Some(entry.index) == gpu.index)
     }
 
-    /// What telemetry says of a GPU.
+    /// Returns the entry of a GPU in `telemetry`.
     pub(super) fn telemetry_of(&self, gpu: &Gpu) -> Option<&'a GpuTelemetry> {
         self.telemetry()?.gpus.iter().find(|entry| Some(entry.index) == gpu.index)
     }
 
-    /// What the `ecc` section says of a GPU.
+    /// Returns the entry of a GPU in `ecc`.
     pub(super) fn ecc_of(&self, gpu: &Gpu) -> Option<&'a GpuEcc> {
         self.ecc()?.gpus.iter().find(|entry| Some(entry.index) == gpu.index)
     }
 
-    /// What topology says of a GPU.
+    /// Returns the entry of a GPU in `topology`.
     pub(super) fn topology_of(&self, gpu: &Gpu) -> Option<&'a GpuTopology> {
         self.topology()?.gpus.iter().find(|entry| Some(entry.index) == gpu.index)
     }
 
-    /// What the PCI bus says of a GPU.
+    /// Returns the entry of a GPU on the PCI bus.
     pub(super) fn pci_of(&self, gpu: &Gpu) -> Option<&'a PciGpu> {
         self.host()?.pci_gpus.iter().find(|entry| entry.pci_address.is_some() && entry.pci_address == gpu.pci)
     }
 
-    /// GPUs that NVML or the PCI bus shows: those that can be counted.
+    /// Returns the GPUs in NVML or on the PCI bus. Only these are counted.
     pub(super) fn listed(&self) -> impl Iterator<Item = &Gpu> {
         self.gpus.iter().filter(|gpu| !gpu.from_log)
     }
 
-    /// When the driver was loaded, where the log tells: its counters start there.
+    /// Returns the time of the last driver load, if the log has it. Volatile counters start there.
     pub(super) fn driver_loaded(&self) -> Option<Timestamp> {
         self.timeline.of_kind(KernelEventKind::DriverLoaded).filter_map(|event| event.last).max()
     }
 
-    /// Seconds that the driver's counters have run: since it was loaded, else since boot at the most.
+    /// Returns for how many seconds the driver has counted: since it was loaded, or at most since boot.
     pub(super) fn counted_seconds(&self) -> Option<u64> {
         let uptime = self.host().and_then(|host| host.uptime_seconds);
         let loaded = self.age(self.driver_loaded()).and_then(|age| u64::try_from(age.as_secs()).ok());
@@ -220,36 +220,37 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// GPUs that NVML gave facts about.
+    /// Returns the GPUs that respond in NVML.
     pub(super) fn answering(&self) -> impl Iterator<Item = &Gpu> {
         self.gpus.iter().filter(|gpu| gpu.answers)
     }
 
-    /// The GPU below a PCIe device (a port of its path, or itself).
+    /// Returns the GPU below a PCIe device, which is a port of its path or the GPU itself.
     pub(super) fn gpu_below(&self, address: &PciAddress) -> Option<&Gpu> {
         let on_path = |gpu: &&Gpu| {
             let path = self.topology_of(gpu).map(|topology| topology.pcie_path.as_slice()).unwrap_or_default();
             path.iter().any(|hop| hop.pci_address.as_ref() == Some(address))
         };
         self.gpus.iter().find(|gpu| gpu.pci.as_ref() == Some(address)).or_else(|| {
-            // A port with several GPUs below it says nothing about one of them.
+            // If several GPUs are below a port, the port belongs to none of them.
             let mut below = self.gpus.iter().filter(on_path);
             below.next().filter(|_| below.next().is_none())
         })
     }
 
-    /// Whether NVML reads the GPU now.
+    /// Returns whether NVML can read the GPU now.
     pub(super) fn is_readable(&self, gpu: &Gpu) -> bool {
         gpu.answers && self.telemetry_of(gpu).is_some_and(|now| now.temperature.gpu_celsius.is_some())
     }
 
-    /// Whether a GPU with these grave events works again: NVML reads it, it counts no uncorrected error since the driver
-    /// was loaded, and the driver recommends nothing (NVML from R570 on, Xid 154 from R565 on; older ones never do).
+    /// Returns whether a GPU with these severe events works again: NVML can read it, it counts no uncorrected error
+    /// since the driver was loaded, and the driver recommends no action (in NVML from R570 on, in Xid 154 from R565
+    /// on).
     pub(super) fn recovered(&self, gpu: &Gpu, events: &[&KernelEvent]) -> Option<Recovered> {
         self.recovered_since(gpu, events.iter().filter_map(|event| event.last).max())
     }
 
-    /// The same for something that was last seen at this moment.
+    /// The same for an event at this time.
     pub(super) fn recovered_since(&self, gpu: &Gpu, last: Option<Timestamp>) -> Option<Recovered> {
         if self.has_recovery_action(gpu) {
             return None;
@@ -259,23 +260,23 @@ impl<'a> Node<'a> {
         (works && age > SETTLE_TIME).then_some(if age > STALE_AFTER { Recovered::LongAgo } else { Recovered::Recently })
     }
 
-    /// NVML's present answer; where it has none, the last Xid 154.
+    /// Returns the recovery action in NVML, or else that of the last Xid 154.
     pub(super) fn recovery_action(&self, gpu: &Gpu) -> Option<(RecoveryAction, Option<&'a KernelEvent>)> {
         if let Some(action) = self.ecc_of(gpu).and_then(|ecc| ecc.recovery_action) {
             return Some((action, None));
         }
         let last = self.timeline.xids(gpu, &[154]).last()?;
-        // A wish in words that nobody knows is a wish.
+        // An unknown recovery action is still a recovery action.
         let value = last.details.get("recovery_to").and_then(|value| value.parse::<u32>().ok());
         Some((value.map_or(RecoveryAction::Unknown, RecoveryAction::from), Some(last)))
     }
 
-    /// Whether the driver wants something done to a GPU, and has not taken it back.
+    /// Returns whether the driver recommends a recovery action for a GPU.
     pub(super) fn has_recovery_action(&self, gpu: &Gpu) -> bool {
         self.recovery_action(gpu).is_some_and(|(action, _)| action != RecoveryAction::None)
     }
 
-    /// How long ago something was.
+    /// Returns the age of a time.
     pub(super) fn age(&self, then: Option<Timestamp>) -> Option<SignedDuration> {
         Some(self.now?.duration_since(then?))
     }

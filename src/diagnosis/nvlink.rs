@@ -17,24 +17,24 @@ use crate::xid::catalogue::{self, Ageing};
 
 rules! {
     FAULT: "nvlink-fault" Fatal Fabric XID_DOC, "NVLink fault",
-        DrainAndReset "Drain {node} and reset {gpu}; if the same link fails again, have board and cables checked.";
+        DrainAndReset "Drain {node} and reset {gpu}. If the same link fails again, check board and cables.";
     SWITCH: "nvswitch-fault" Fatal Fabric FABRIC_DOC, "NVSwitch fault",
-        DrainAndReset "Drain {node}, then reset all its GPUs and NVSwitches together; contact the vendor if it \
-            repeats.";
-    SWITCH_HOT: "nvswitch-thermal" Critical Thermal FABRIC_DOC, "NVSwitch too hot",
+        DrainAndReset "Drain {node}, then reset all its GPUs and NVSwitches together. If it repeats, contact the \
+            vendor.";
+    SWITCH_HOT: "nvswitch-thermal" Critical Thermal FABRIC_DOC, "NVSwitch is too hot",
         CheckCabling "Check cooling and airflow of the NVSwitches of {node}.";
-    WATCHED: "nvlink-warning" Warning Fabric XID_DOC, "NVLink or NVSwitch error that asks for no reset by itself",
+    WATCHED: "nvlink-warning" Warning Fabric XID_DOC, "NVLink or NVSwitch error that needs no reset",
         Watch "Watch whether it repeats on the same link of {gpu} on {node}.";
-    MINOR: "nvlink-event" Info Fabric XID_DOC, "NVLink or NVSwitch event without consequence",
-        Watch "Nothing by itself; watch whether events of {gpu} on {node} become frequent.";
-    INIT: "nvlink-init-failed" Warning Fabric FABRIC_DOC, "NVLink did not initialise",
-        DrainAndReset "Drain {node} and reset {gpu}, with Fabric Manager running where there are NVSwitches.";
+    MINOR: "nvlink-event" Info Fabric XID_DOC, "NVLink or NVSwitch event without consequences",
+        Watch "No action by itself. Watch whether events of {gpu} on {node} become frequent.";
+    INIT: "nvlink-init-failed" Warning Fabric FABRIC_DOC, "NVLink did not initialize",
+        DrainAndReset "Drain {node} and reset {gpu}. On systems with NVSwitches, Fabric Manager must run.";
 }
 
-/// Xids of NVLink that this family judges. 121 and 173 (C2C) are left to the catalogue.
+/// NVLink Xids of this family. The catalogue handles 121 and 173 (C2C).
 pub(super) const CODES: [u32; 13] = [74, 108, 136, 137, 144, 145, 146, 147, 148, 149, 150, 155, 166];
 
-/// Both ends of a link report within moments.
+/// Maximum time between the reports of both ends of a link.
 const SAME_FAULT: SignedDuration = SignedDuration::from_secs(10);
 
 /// Findings from SXids, Xids and other lines about NVLink.
@@ -49,7 +49,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Most of these lines name a GPU by the driver's own count only.
+/// Most of these lines name a GPU by an internal number only.
 fn init_failed_somewhere(node: &Node<'_>) -> Option<Draft> {
     let nameless = node.timeline.of_kind(Kind::NvlinkInitFailed).filter(|event| event.pci_address.is_none());
     let lines: Vec<&KernelEvent> = nameless.collect();
@@ -63,7 +63,7 @@ fn init_failed_somewhere(node: &Node<'_>) -> Option<Draft> {
 /// Address of a switch, and severity and rule of what it reported.
 type SwitchAndGrade = (Option<String>, Severity, &'static str);
 
-/// SXids by switch; gives back the GPU events that they explain.
+/// Adds a finding for the SXids of each switch, and returns the GPU events that they explain.
 fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
     let mut handled = Vec::new();
     let mut by_switch: BTreeMap<SwitchAndGrade, (Rule, Vec<&KernelEvent>)> = BTreeMap::new();
@@ -86,7 +86,7 @@ fn switches(node: &Node<'_>, drafts: &mut Vec<Draft>) -> Vec<usize> {
         let mut ours = Vec::new();
         for (at, end) in ends {
             ours.push(at);
-            draft = draft.with_evidence(format!("the other end: {}{}", place(end), quote::event(end)));
+            draft = draft.with_evidence(format!("other end: {}{}", place(end), quote::event(end)));
         }
         draft = draft.with_all_evidence(node.timeline.consequences(&ours));
         drafts.push(rested(node, draft, &events));
@@ -105,7 +105,8 @@ fn switch_rule(event: &KernelEvent) -> Rule {
     }
 }
 
-/// A switch has no state that NVML reads: a fault of days ago rests where all GPUs and their links work.
+/// NVML does not read the state of a switch. An old fault of a switch is lowered to `info` if all GPUs and their links
+/// work.
 fn rested(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
     let newest = events.iter().filter_map(|event| event.last).max();
     let long_ago = node.age(newest).is_some_and(|age| age > STALE_AFTER);
@@ -115,7 +116,7 @@ fn rested(node: &Node<'_>, draft: Draft, events: &[&KernelEvent]) -> Draft {
         Ageing::Works | Ageing::WorksDay if !node.gpus.is_empty() && node.gpus.iter().all(works) => draft
             .with_severity(Severity::Info)
             .with_evidence("all GPUs of the node and their NVLinks work now")
-            .with_action(ActionCode::Watch, "Nothing now: the GPUs of {node} and their NVLinks work again."),
+            .with_action(ActionCode::Watch, "No action now: the GPUs of {node} and their NVLinks work again."),
         _ => draft,
     }
 }
@@ -138,7 +139,7 @@ fn quote_sxid(event: &KernelEvent) -> String {
     format!("{}{words}", quote::event(event))
 }
 
-/// NVLink Xids of one GPU that no switch explains: the fatal ones are one finding, the others one.
+/// NVLink Xids of one GPU that no switch explains, one finding for each severity.
 fn faults(node: &Node<'_>, gpu: &Gpu, handled: &[usize]) -> Vec<Draft> {
     let events: Vec<(usize, &KernelEvent)> = node
         .timeline
@@ -176,25 +177,26 @@ fn faults(node: &Node<'_>, gpu: &Gpu, handled: &[usize]) -> Vec<Draft> {
 
 fn quote_xid(event: &KernelEvent) -> String {
     let detail = |name: &str| event.details.get(name).map(|value| quote::data(value));
-    let class = detail("register_class").map(|class| format!(", registers say {class}")).unwrap_or_default();
+    let class =
+        detail("register_class").map(|class| format!(", error class from registers: {class}")).unwrap_or_default();
     let reason = detail("link_down_reason").filter(|_| event.code == Some(149));
     let reason = reason.map(|reason| format!(", link-down reason {reason}")).unwrap_or_default();
     format!("{}{class}{reason}", quote::event(event))
 }
 
-/// Both ends report: cable or board between them. One end: that device.
+/// If both ends report, the fault is in the cable or board between them. If one end reports, it is in that device.
 fn other_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> {
     let mut ends = node
         .timeline
         .of_kind(Kind::Xid)
         .filter(|other| is_xid(other, &CODES) && !concerns(other, gpu) && together(other, event));
-    ends.next().map(|end| format!("{}the same moment: {}", place(end), quote::event(end)))
+    ends.next().map(|end| format!("{}at the same time: {}", place(end), quote::event(end)))
 }
 
 fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let lines: Vec<String> =
         node.timeline.of_kind(Kind::NvlinkInitFailed).filter(|event| concerns(event, gpu)).map(quote::event).collect();
-    // Links that are up have got over it.
+    // If the links are up, the fault is over.
     let up = node.topology_of(gpu).is_some_and(|topology| down(node, gpu, topology).is_none() && active(topology) > 0);
     (!lines.is_empty() && !up).then(|| Draft::on_gpu(INIT, gpu).with_all_evidence(lines))
 }
@@ -233,7 +235,7 @@ mod tests {
         let explains = |pci: &str| {
             let of_switch = |finding: &&crate::diagnosis::Finding| finding.scope.pci == PciAddress::parse(pci);
             let switch = findings.iter().find(of_switch).expect("a finding of the switch");
-            switch.evidence.iter().any(|line| line.contains("explained by it"))
+            switch.evidence.iter().any(|line| line.contains("follow-on errors"))
         };
         assert!(explains("0000:05:00.0") && !explains("0000:06:00.0"), "{findings:#?}");
     }

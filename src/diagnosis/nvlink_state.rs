@@ -1,7 +1,7 @@
 //! NVLink and fabric as NVML reads them now: links that are down, error counters, registration with the fabric.
 //!
-//! A counter shows more links than a board has wired, so "inactive" alone means nothing: the siblings tell how many
-//! there should be.
+//! NVML lists more links than a board uses, so "inactive" alone is no fault. The other GPUs of the node show how many
+//! links should be up.
 
 use std::collections::BTreeMap;
 
@@ -12,30 +12,33 @@ use super::{Severity, driver, quote};
 use crate::facts::topology::{Fabric, GpuTopology, NvlinkGroup};
 
 rules! {
-    DOWN: "nvlink-down" Critical Fabric FABRIC_DOC, "NVLinks are down that should be up",
-        DrainAndReset "Drain {node} and reset {gpu}; if the same links stay down, have board and cables checked.";
-    ERRORS: "nvlink-errors" Warning Fabric XID_DOC, "NVLink error counters stand out",
-        Watch "Read the counters of {gpu} again later: only growing ones matter. Check seating and cables if they \
-            grow.";
-    COUNTED: "nvlink-errors-counted" Info Fabric XID_DOC, "NVLink counted errors and recovered",
-        None "Nothing now: a total since driver load; compare {gpu} later if NCCL is slow.";
-    NOT_REGISTERED: "fabric-not-registered" Critical Fabric FABRIC_DOC, "GPU not registered with the NVSwitch fabric",
-        UpdateSoftware "Restart Fabric Manager on {node} (on racks: IMEX and the NVLink manager) in the driver's \
-            version; CUDA cannot start on {gpu}.";
+    DOWN: "nvlink-down" Critical Fabric FABRIC_DOC, "NVLinks are down",
+        DrainAndReset "Drain {node} and reset {gpu}. If the same links stay down, check board and cables.";
+    ERRORS: "nvlink-errors" Warning Fabric XID_DOC, "High NVLink error counters",
+        Watch "Read the counters of {gpu} again later: only growing counters indicate a fault. If they grow, check \
+            seating and cables.";
+    COUNTED: "nvlink-errors-counted" Info Fabric XID_DOC, "NVLink errors were counted and recovered",
+        None "No action now: these are totals since the driver was loaded. If NCCL is slow, read the counters of \
+            {gpu} again and compare.";
+    NOT_REGISTERED: "fabric-not-registered" Critical Fabric FABRIC_DOC,
+        "GPU is not registered with the NVSwitch fabric",
+        UpdateSoftware "Restart Fabric Manager on {node} (on racks: IMEX and the NVLink manager), in the version of \
+            the driver. CUDA cannot start on {gpu}.";
     UNHEALTHY: "fabric-unhealthy" Critical Fabric FABRIC_DOC, "The fabric reports problems for the GPU",
-        CheckCabling "Drain {node}; check its NVSwitch trays, cables and the fabric's configuration, then reset {gpu}.";
-    LIMITED: "fabric-limited" Warning Fabric FABRIC_DOC, "The fabric works with limited capacity",
-        CheckCabling "Check the NVLinks of {gpu} on {node} at the next maintenance; bandwidth is reduced.";
+        CheckCabling "Drain {node}. Check its NVSwitch trays, cables and fabric configuration, then reset {gpu}.";
+    LIMITED: "fabric-limited" Warning Fabric FABRIC_DOC, "The fabric has limited capacity",
+        CheckCabling "Check the NVLinks of {gpu} on {node} at the next maintenance. The bandwidth is reduced.";
 }
 
-/// Links that an SXM board of each architecture has wired. PCIe cards have fewer, and then siblings decide.
+/// Number of links that an SXM board of each architecture uses. PCIe cards have fewer; there, only the other GPUs
+/// count.
 const WIRED: [(&str, u32); 4] = [("Volta", 6), ("Ampere", 12), ("Hopper", 18), ("Blackwell", 18)];
 
-/// A link whose count is this many times its siblings' is worth a look, from this count on.
+/// A count is high if it is this many times that of the other links, and at least the minimum below.
 const OUTLIER_TIMES: u64 = 10;
 const OUTLIER_LEAST: u64 = 100;
 
-/// Counters of which one is too many: the link had to be trained anew, or could not be.
+/// Counters for which one error is too many: the link was retrained, or retraining failed.
 const GRAVE_COUNTERS: [&str; 4] = ["recovery", "link_recovery_failed", "ecc", "malformed_packets"];
 
 /// Findings about links and fabric.
@@ -60,9 +63,9 @@ pub(super) fn active(topology: &GpuTopology) -> u32 {
     u32::try_from(groups.map(|group| group.links.len()).sum::<usize>()).unwrap_or(0)
 }
 
-/// Whether the links of GPUs like this one lead to switches: some are on this node's PCI bus, or a sibling's links name one,
-/// or the fabric has accepted a sibling, or the links are of NVLink 5, which exists with switches only (in racks, the
-/// switches are on no node's PCI bus). A GPU whose links are all down cannot tell by itself.
+/// Returns whether the links of this GPU model are connected to switches: NVSwitches are on the PCI bus, a link of the
+/// same GPU model names one, the fabric has registered such a GPU, or the links are NVLink 5, which requires switches
+/// (on racks they are on no PCI bus of the node). A GPU on which all links are down does not show this.
 fn is_switched(node: &Node<'_>, gpu: &Gpu) -> bool {
     let siblings =
         || node.answering().filter(|other| other.name == gpu.name).filter_map(|other| node.topology_of(other));
@@ -86,7 +89,7 @@ fn on_switch(topology: &GpuTopology) -> bool {
     topology.nvlinks.iter().any(|group| group.remote_type.as_deref() == Some("switch"))
 }
 
-/// Fewer links up than on the siblings, or than an NVSwitch board has wired.
+/// Fewer links are up than on the other GPUs, or than an NVSwitch board uses.
 pub(super) fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     let up = active(topology);
     let listed: usize = topology.nvlinks.iter().map(|group| group.links.len()).sum();
@@ -103,7 +106,7 @@ pub(super) fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option
         .filter(|group| group.active == Some(false))
         .flat_map(|group| group.links.iter().copied())
         .collect();
-    // No link at all without switches: a card without a bridge. And MIG mode takes the links of an A100 down.
+    // No link is up and there are no switches: a card without a bridge. MIG mode disables the links of an A100.
     let unbridged = up == 0 && !has_switches;
     let cut = node.inventory_of(gpu).and_then(|inventory| inventory.mig_mode).is_some_and(|mode| mode.current);
     if up >= expected || silent.is_empty() || unbridged || cut {
@@ -116,7 +119,8 @@ pub(super) fn down(node: &Node<'_>, gpu: &Gpu, topology: &GpuTopology) -> Option
     Some(Draft::on_gpu(DOWN, gpu).with_severity(severity).with_evidence(evidence))
 }
 
-/// Totals since driver load: one snapshot cannot tell whether they grow, so only the grave or the odd one stands out.
+/// Totals since the driver was loaded. A single reading does not show whether they grow, so only severe or outlying
+/// counters are a finding.
 fn counters(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     let mut by_name: BTreeMap<&str, Vec<(u64, &NvlinkGroup)>> = BTreeMap::new();
     for group in &topology.nvlinks {
@@ -128,7 +132,7 @@ fn counters(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     let mut grave = Vec::new();
     let mut counted = Vec::new();
     for (name, groups) in by_name {
-        // Corrected before anybody noticed: NVLink 5 counts them all the time.
+        // Corrected errors, which are normal on NVLink 5.
         if name.contains("fec") || name.contains("symbol") || name.ends_with("successful") || name.contains("ber") {
             continue;
         }
@@ -151,7 +155,8 @@ fn counters(gpu: &Gpu, topology: &GpuTopology) -> Option<Draft> {
     }
 }
 
-/// `switched`: whether there is a switch to register with. A single GPU in a virtual machine never starts.
+/// `switched`: whether there is a switch to register with. On a single GPU in a virtual machine registration never
+/// starts.
 fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> Option<Draft> {
     let Fabric { state, status, health, health_issues, .. } = fabric;
     let failed = status.as_deref().filter(|status| !matches!(*status, "success" | "not_supported"));
@@ -162,7 +167,7 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
         _ => None,
     };
     if let Some(fault) = fault {
-        // Without Fabric Manager no GPU can register: `driver` says so, with these states as evidence.
+        // Without Fabric Manager no GPU can register; `driver` has a finding for this.
         let managed = driver::fabric_manager(node).is_none();
         return managed.then(|| Draft::on_gpu(NOT_REGISTERED, gpu).with_evidence(fault));
     }

@@ -141,10 +141,10 @@ fn a_wait_for_an_nvme_disk_is_outside_the_driver() {
         finding(&report, "process-uninterruptible").expect("a finding").action.text
     };
     for place in ["nvme_submit_sync_cmd", "nvmem_reg_read", "nvdimm_bus_lock", "nfs_wait_bit_killable"] {
-        assert!(advice(place).contains("not in the NVIDIA driver"), "{place}");
+        assert!(advice(place).contains("does not wait in the NVIDIA driver"), "{place}");
     }
     for place in ["nvidia_ioctl", "nv_open_device", "_nv000123rm", "uvm_ioctl", "os_acquire_mutex", "nvlink_lib_x"] {
-        assert!(!advice(place).contains("not in the NVIDIA driver"), "{place}");
+        assert!(!advice(place).contains("does not wait in the NVIDIA driver"), "{place}");
     }
 }
 
@@ -281,10 +281,10 @@ fn a_healthy_summary_denies_nothing_that_it_names() {
         event
     };
     let clean = healthy(vec![], 0).summary;
-    for clause in ["no Xid since", "driver trouble", "no NVLink fault", "no uncorrected memory error"] {
+    for clause in ["no Xid since", "driver problem", "no NVLink fault", "no uncorrected memory error"] {
         assert!(clean.contains(clause), "{clause}: {clean}");
     }
-    for (code, denied) in [(119, "driver trouble"), (74, "NVLink fault"), (95, "uncorrected memory error")] {
+    for (code, denied) in [(119, "driver problem"), (74, "NVLink fault"), (95, "uncorrected memory error")] {
         let found = healthy(vec![at(xid(code, 6 * DAY))], 0);
         assert!(found.findings.iter().all(|finding| finding.severity == Severity::Info), "{code}: {found:#?}");
         assert!(found.summary.contains(&format!("Xid {code}")), "{}", found.summary);
@@ -292,16 +292,16 @@ fn a_healthy_summary_denies_nothing_that_it_names() {
     }
     for line in [at(event("gsp_failed", 6 * DAY)), nameless("peermem_error", 6 * DAY), nameless("assertion", 5)] {
         let found = healthy(vec![line], 0);
-        assert!(!found.summary.contains("driver trouble"), "{}", found.summary);
+        assert!(!found.summary.contains("driver problem"), "{}", found.summary);
     }
     let program = healthy(vec![at(xid(13, 5))], 0).summary;
-    assert!(program.contains("driver trouble"), "a program's fault is no trouble of the driver: {program}");
+    assert!(program.contains("driver problem"), "a program's fault is no problem of the driver: {program}");
 }
 
 #[test]
 fn lines_that_were_not_understood_are_excepted_from_no_xid() {
     let found = healthy(vec![], 3);
-    assert!(!found.summary.contains("driver trouble"), "{}", found.summary);
+    assert!(!found.summary.contains("driver problem"), "{}", found.summary);
     assert!(found.summary.contains("no Xid") && found.summary.contains("3 lines"), "{}", found.summary);
     let understood = healthy(vec![], 0).summary;
     assert!(!understood.contains("lines"), "{understood}");

@@ -1,7 +1,7 @@
-//! The PCIe link: lanes lost, a slower generation under load, a slot below the GPU, errors on the way.
+//! The PCIe link: missing lanes, low generation under load, a slot that limits the GPU, errors on the path.
 //!
-//! An idle GPU lowers its link's generation to save power, so generation is judged under load only. Lanes do not come
-//! and go: fewer than possible is a fault. An error on the path is often logged for the port above the GPU.
+//! An idle GPU lowers the generation of its link to save power, so the generation is checked under load only. The
+//! number of lanes does not change in normal operation. An error is often logged for the port above the GPU.
 
 use super::draft::Draft;
 use super::node::{Gpu, Node, Recovered};
@@ -12,53 +12,54 @@ use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::facts::topology::{GpuTopology, PcieHop};
 
 rules! {
-    WIDTH: "pcie-width-degraded" Critical Fabric DEBUG_DOC, "PCIe link has lost lanes",
-        CheckCabling "Drain {node}, reseat {gpu} or its riser and cables; if lanes stay lost, swap the slot, then the \
-            GPU.";
+    WIDTH: "pcie-width-degraded" Critical Fabric DEBUG_DOC, "PCIe link runs with fewer lanes",
+        CheckCabling "Drain {node}, reseat {gpu} or its riser and cables. If the lanes do not return, replace the \
+            slot, then the GPU.";
     GENERATION: "pcie-generation-low" Warning Fabric DEBUG_DOC, "PCIe link is slow under load",
-        CheckCabling "Reboot {node} when drained; if the link of {gpu} trains low again, check riser, cables and BIOS \
-            settings.";
-    PATH: "pcie-path-degraded" Warning Fabric DEBUG_DOC, "A PCIe link above the GPU has lost lanes",
-        CheckCabling "Check the switch, riser and cables above {gpu} on {node}; all GPUs below share that link.";
-    SLOT: "pcie-slot-below-gpu" Info Fabric DEBUG_DOC, "The slot offers less than the GPU could use",
-        None "Nothing: the slots of {node} give {gpu} no more.";
+        CheckCabling "Reboot {node} when it is drained. If the link of {gpu} is slow again, check riser, cables and \
+            BIOS settings.";
+    PATH: "pcie-path-degraded" Warning Fabric DEBUG_DOC, "A PCIe link above the GPU runs with fewer lanes",
+        CheckCabling "Check the switch, riser and cables above {gpu} on {node}. All GPUs below share that link.";
+    SLOT: "pcie-slot-below-gpu" Info Fabric DEBUG_DOC, "The slot supports less than the GPU",
+        None "No action: the slots of {node} limit {gpu}.";
     AER_FATAL: "pcie-errors-fatal" Critical Fabric AER_DOC, "Fatal PCIe errors",
-        CheckCabling "Drain {node} and reboot it; check seating, riser and cables of {gpu}, then the slot.";
+        CheckCabling "Drain and reboot {node}. Check seating, riser and cables of {gpu}, then the slot.";
     AER_NONFATAL: "pcie-errors-uncorrected" Warning Fabric AER_DOC, "Uncorrected PCIe errors",
-        CheckCabling "Watch {gpu} on {node}; if the count grows, check seating, riser and cables.";
+        CheckCabling "Watch {gpu} on {node}. If the count grows, check seating, riser and cables.";
     AER_CORRECTED: "pcie-errors-corrected" Warning Fabric AER_DOC, "Many corrected PCIe errors",
         CheckCabling "Check seating, riser and cables of {gpu} on {node} at the next maintenance.";
-    UNATTRIBUTED: "pcie-errors-unattributed" Warning Fabric AER_DOC, "Uncorrected PCIe errors, perhaps above a GPU",
-        CheckCabling "Find out what is below that port of {node} (lspci -t): what is connected there was not read. If a \
-            GPU is, check its seating, riser and cables.";
-    ELSEWHERE: "pcie-errors-elsewhere" Info Fabric AER_DOC, "PCIe errors on a device that is no GPU's",
-        Watch "Nothing for the GPUs of {node}, unless one of them hangs below that port.";
+    UNATTRIBUTED: "pcie-errors-unattributed" Warning Fabric AER_DOC, "Uncorrected PCIe errors, possibly above a GPU",
+        CheckCabling "Find out what is connected below that port of {node} (lspci -t); this was not read. If it is a \
+            GPU, check its seating, riser and cables.";
+    ELSEWHERE: "pcie-errors-elsewhere" Info Fabric AER_DOC, "PCIe errors on a device that is not a GPU",
+        Watch "No action for the GPUs of {node}, unless a GPU is connected below that port.";
     LINK_LOST: "pcie-link-lost" Critical Fabric DEBUG_DOC, "The PCIe link of the GPU went down",
         CheckCabling "Drain {node}, power-cycle it, and check seating and power of {gpu}.";
-    LINK_UNATTRIBUTED: "pcie-link-lost-unattributed" Warning Fabric DEBUG_DOC, "A PCIe link went down, perhaps of a GPU",
-        CheckCabling "Find out what is below that port of {node} (lspci -t): what is connected there was not read. If a \
-            GPU is, check its seating and power.";
+    LINK_UNATTRIBUTED: "pcie-link-lost-unattributed" Warning Fabric DEBUG_DOC,
+        "A PCIe link went down, possibly of a GPU",
+        CheckCabling "Find out what is connected below that port of {node} (lspci -t); this was not read. If it is a \
+            GPU, check its seating and power.";
     REPLAYS: "pcie-replays-high" Warning Fabric DEBUG_DOC, "Many PCIe replays",
-        CheckCabling "Check seating, riser and cables of {gpu} on {node}; the link repeats packets.";
+        CheckCabling "Check seating, riser and cables of {gpu} on {node}: the link resends packets.";
 }
 
-/// Load from which a link must have gone up to its full generation.
+/// Utilization at which the link must run at its full generation.
 const LOADED_PERCENT: u32 = 30;
 
-/// Devices answer "unsupported request" while the bus is scanned at boot: a handful of those is normal.
+/// At boot, the scan of the bus causes a few "unsupported request" errors, which are normal.
 const USUAL_NONFATAL: u64 = 10;
 
-/// Corrected errors cost nothing; a thousand are a link to look at.
+/// Corrected errors have no effect, but this number indicates a bad link.
 const MANY_CORRECTED: u64 = 1000;
 
-/// Replays a minute and lane, in hundredths, that DCGM allows for generation 1 to 6.
+/// Limit of replays per minute and lane in DCGM, in hundredths, for generation 1 to 6.
 const REPLAYS_PER_LANE: [u64; 6] = [15, 30, 48, 96, 192, 384];
 
 /// Link findings of every GPU.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
-        // What a GPU that left the bus says of its link is a consequence.
+        // Link errors of a GPU that fell off the bus are a consequence.
         let left = |event: &&KernelEvent| is_off_bus(event) && concerns(event, gpu);
         let gone = node.timeline.current().filter(left).any(|event| node.recovered(gpu, &[event]).is_none());
         if gone {
@@ -93,7 +94,7 @@ fn link(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     })
 }
 
-/// The GPU's own link where NVML did not give its width.
+/// The link of the GPU from sysfs, if NVML does not report its width.
 fn width_by_sysfs(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     if node.telemetry_of(gpu).is_some_and(|now| now.pcie.width.is_some() && now.pcie.max_width.is_some()) {
         return None;
@@ -103,7 +104,7 @@ fn width_by_sysfs(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     (width < most && width > 0).then(|| Draft::on_gpu(WIDTH, gpu).with_evidence(format!("x{width} of x{most} (sysfs)")))
 }
 
-/// The slot against the GPU, and the links further up.
+/// Compares the slot with the GPU, and checks the links above.
 fn path(gpu: &Gpu, topology: &GpuTopology) -> Vec<Draft> {
     let hops = &topology.pcie_path;
     let mut drafts = Vec::new();
@@ -118,7 +119,7 @@ fn path(gpu: &Gpu, topology: &GpuTopology) -> Vec<Draft> {
             drafts.push(Draft::on_gpu(SLOT, gpu).with_evidence(format!("slot x{slot}, GPU x{own}")));
         }
     }
-    // Links between two bridges: the lower end is an upstream port.
+    // A link between two bridges has an upstream port at its lower end.
     for pair in hops.windows(2).skip(1) {
         let [lower, upper] = pair else { continue };
         let possible = lower.max_width.zip(upper.max_width).map(|(lower, upper)| lower.min(upper));
@@ -137,8 +138,7 @@ fn at(hop: &PcieHop) -> String {
     hop.pci_address.as_ref().map(|pci| format!(" at {}", pci.sysfs())).unwrap_or_default()
 }
 
-/// An average since the driver was loaded (at the latest since boot) is a lower bound of the rate; above DCGM's limit it is
-/// high by any measure.
+/// The average since the driver was loaded (at most since boot) is a lower bound of the rate.
 fn replays(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let pcie = &node.telemetry_of(gpu)?.pcie;
     let (replays, lanes) = (pcie.replays?, u64::from(pcie.width?));
@@ -146,14 +146,14 @@ fn replays(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let allowed = REPLAYS_PER_LANE.get(generation.checked_sub(1)?)?;
     let minutes = (node.counted_seconds()? / 60).max(1);
     let high = replays.saturating_mul(100) > allowed.saturating_mul(lanes).saturating_mul(minutes);
-    let from = if node.driver_loaded().is_some() { "since the driver was loaded" } else { "since boot at the most" };
+    let from = if node.driver_loaded().is_some() { "since the driver was loaded" } else { "at most since boot" };
     high.then(|| Draft::on_gpu(REPLAYS, gpu).with_evidence(format!("{replays} replays in {minutes} min, {from}")))
 }
 
-/// AER from both witnesses: the counters of the path and the kernel's lines.
+/// AER errors from the counters of the path and from the kernel log.
 fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     let hops = node.topology_of(gpu).map(|topology| topology.pcie_path.as_slice()).unwrap_or_default();
-    // The GPU and the port it is plugged into: what lies above is shared.
+    // The GPU and its port. Devices above are shared with others.
     let near = hops.iter().take(2);
     let total = |kind: &str| near.clone().filter_map(|hop| hop.aer.get(kind)).max().copied().unwrap_or(0);
     let events: Vec<&KernelEvent> =
@@ -173,7 +173,7 @@ fn errors(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     };
     let mut drafts = Vec::new();
     if !fatal.is_empty() || total("fatal") > 0 {
-        // Without a line the counter is as old as the log is long.
+        // Without a log line the error is older than the log.
         let newest = fatal.iter().filter_map(|event| event.last).max();
         let newest = newest.or_else(|| super::coverage::since(node).filter(|_| fatal.is_empty()));
         let rests = node.recovered_since(gpu, newest).filter(|recovered| *recovered == Recovered::LongAgo);
@@ -200,7 +200,7 @@ fn is_link_lost(event: &KernelEvent) -> bool {
         && matches!(event.sub_code.as_deref(), Some("link_down" | "card_not_present" | "power_state"))
 }
 
-/// Links that went down at addresses of which no GPU is known. The kernel names the driver of a device that it cannot wake.
+/// Links that went down at addresses of no known GPU. The kernel names the driver of a device that it cannot wake.
 fn links_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
     let lines =
@@ -208,7 +208,7 @@ fn links_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     for event in lines.filter(|event| !lost::is_preceding_error(node, event)) {
         let rule = match event.raw.starts_with("nvidia ") {
             true => LINK_LOST,
-            // With the paths of the GPUs read, the port is that of another device.
+            // If the paths of the GPUs were read, the port belongs to another device.
             false if node.topology().is_some() => continue,
             false => LINK_UNATTRIBUTED,
         };
@@ -222,7 +222,7 @@ fn links_elsewhere(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// The GPU that a line about a PCIe device concerns.
+/// Returns the GPU that a line about a PCIe device is about.
 fn below<'n>(node: &'n Node<'_>, event: &KernelEvent) -> Option<&'n Gpu> {
     if !matches!(event.kind, Kind::Aer | Kind::PcieLink) {
         return None;
@@ -238,7 +238,7 @@ fn elsewhere(node: &Node<'_>) -> Vec<Draft> {
         lines.filter(|event| event.sub_code.as_deref() != Some("corrected") && !lost::is_preceding_error(node, event));
     for event in grave {
         let scope = Scope { pci: event.pci_address.clone(), ..Scope::default() };
-        // Without the paths of the GPUs nobody knows that none is below.
+        // If the paths of the GPUs were not read, a GPU may be below.
         let rule = if node.topology().is_some() { ELSEWHERE } else { UNATTRIBUTED };
         match drafts.iter_mut().find(|draft| draft.scope == scope) {
             Some(draft) => *draft = draft.clone().with_event(event),

@@ -1,8 +1,8 @@
-//! One plan for each GPU, or for the node: what may go on, until when, what to do, in which order.
+//! Makes one plan for each GPU or for the node: which work may continue, and the steps in order.
 //!
-//! Each rule knows its own remedy. Two rules about one GPU can ask for opposite things ("other work may go on", "drain the
-//! work"), or for a reboot that hangs on a process which another rule saw. So where several findings ask for something, the
-//! strongest action leads, the others give way to it in their texts, and the order is told once.
+//! Each rule has its own action. Two rules about one GPU can contradict each other ("other work may continue", "drain
+//! the work"), or one can require a reboot that a process of another finding blocks. If several findings require an
+//! action, the strongest one leads, the texts of the others refer to the plan, and the steps are listed once.
 
 use super::draft::Draft;
 use super::finding::{ITS_PLAN, PLAN_FOR_NODE, PLAN_OF_GPU};
@@ -12,7 +12,7 @@ use super::{ActionCode, Plan, Severity, lost, memory, processes, quote};
 /// A GPU's index, and its place in words.
 type Label = (Option<u32>, String);
 
-/// Makes the plans, and brings the texts of the drafts into line with them.
+/// Makes the plans, and adapts the texts of the drafts to them.
 pub(super) fn make_plans(node: &Node<'_>, drafts: &mut [Draft]) -> Vec<Plan> {
     if asks(drafts).any(|draft| draft.action == ActionCode::DrainAndReboot) {
         return of_node(node, drafts).into_iter().collect();
@@ -24,7 +24,7 @@ pub(super) fn make_plans(node: &Node<'_>, drafts: &mut [Draft]) -> Vec<Plan> {
     grouped(plans, &node.name)
 }
 
-/// Drafts that ask somebody to do something now.
+/// Returns the drafts that require an action now.
 fn asks(drafts: &[Draft]) -> impl Iterator<Item = &Draft> {
     drafts.iter().filter(|draft| draft.severity > Severity::Info && draft.action >= ActionCode::RestartPod)
 }
@@ -37,7 +37,7 @@ fn is(draft: &Draft, rule: super::Rule) -> bool {
     draft.rule.id == rule.id
 }
 
-/// A node that is rebooted: every reset of one of its GPUs happens with it.
+/// The plan of a node that needs a reboot, which includes the resets of its GPUs.
 fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
     let findings = ids(asks(drafts));
     if asks(drafts).count() < 2 {
@@ -50,7 +50,7 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
         .filter_map(|draft| draft.scope.pid)
         .map(|pid| pid.to_string())
         .collect();
-    let mut steps = vec!["Cordon {node}: no new pods.".to_owned()];
+    let mut steps = vec!["Cordon {node}.".to_owned()];
     let name = &node.name;
     steps.push(if stuck.is_empty() {
         "Drain {node}.".to_owned()
@@ -60,11 +60,11 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
     steps.push(
         match (gone.is_empty(), stuck.is_empty()) {
             (false, true) => {
-                "Power-cycle {node}: neither a reset nor a plain reboot surely brings back what left the bus."
+                "Power-cycle {node}: a reset or a plain reboot may not bring back a GPU that fell off the bus."
             }
             (true, true) => "Reboot {node}.",
             (_, false) => {
-                "Power-cycle {node} (BMC): a plain reboot can wait for ever for a process that no signal ends."
+                "Power-cycle {node} (BMC): a plain reboot can wait forever for a process that no signal ends."
             }
         }
         .to_owned(),
@@ -76,21 +76,21 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
     };
     let reset = distinct(places(|draft| is_reset(draft.action)));
     if !reset.is_empty() {
-        steps.push(format!("{} needs no reset of its own: the {verb} does it.", quote::gpus(&reset)));
+        steps.push(format!("{} needs no separate reset: the {verb} resets it.", quote::gpus(&reset)));
     }
     steps.extend(afterwards(&places));
     let returned = places(|draft| draft.action == ActionCode::ContactVendor);
     gone.retain(|draft| !returned.iter().any(|(index, _)| index.is_some() && *index == draft.scope.gpu));
     if !gone.is_empty() {
         let gpus: Vec<_> = gone.iter().map(|draft| (draft.scope.gpu, quote::place(&draft.scope, draft.noun))).collect();
-        steps.push(format!("If {} leaves again, return it.", quote::gpus(&distinct(gpus))));
+        steps.push(format!("If {} falls off the bus again, return it (RMA).", quote::gpus(&distinct(gpus))));
     }
     let affected = distinct(places(|draft| draft.severity >= Severity::Critical));
     let until_then = if affected.is_empty() || node.listed().count() <= affected.len() {
-        format!("No new work on {name}; what runs is ended by the drain.")
+        format!("Do not schedule new work on {name}; the drain ends the running work.")
     } else {
         format!(
-            "Work that does not use {} may go on until the drain; end jobs that span it now. No new work on {name}.",
+            "Work that does not use {} may continue until the drain. Stop jobs that use it now. Do not schedule new work on {name}.",
             quote::gpus(&affected)
         )
     };
@@ -101,16 +101,19 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
     Some(Plan { subject, action: ActionCode::DrainAndReboot, until_then, steps, findings, addresses: Vec::new() })
 }
 
-/// Repairs that need hands, and come after everything else.
+/// Returns the steps for hardware repairs, which come last.
 fn afterwards(places: &dyn Fn(fn(&Draft) -> bool) -> Vec<Label>) -> Vec<String> {
     let mut steps = Vec::new();
     let cabling = distinct(places(|draft| draft.action == ActionCode::CheckCabling));
     if !cabling.is_empty() {
-        steps.push(format!("While it is down, check seating, power, cooling and cables of {}.", quote::gpus(&cabling)));
+        steps.push(format!(
+            "While the node is down, check seating, power, cooling and cables of {}.",
+            quote::gpus(&cabling)
+        ));
     }
     let vendor = distinct(places(|draft| draft.action == ActionCode::ContactVendor));
     if !vendor.is_empty() {
-        steps.push(format!("Run NVIDIA's field diagnostic on {} and return it (RMA).", quote::gpus(&vendor)));
+        steps.push(format!("Run the NVIDIA field diagnostic on {} and return it (RMA).", quote::gpus(&vendor)));
     }
     steps
 }
@@ -132,24 +135,24 @@ fn of_gpu(gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
     let worst = asked().map(|draft| draft.severity).max()?;
     let may_go_on = contained && worst < Severity::Fatal;
     let until_then = if may_go_on {
-        "Restart the application that was hit. Other work on {gpu} may go on until the drain; give it no new work."
+        "Restart the affected application. Other work on {gpu} may continue until the drain; do not schedule new work on it."
     } else {
-        "Give {gpu} no new work, and end what runs on it now; other GPUs of {node} may go on."
+        "Do not schedule new work on {gpu}, and stop its running work now. Work on other GPUs of {node} may continue."
     };
-    let mut steps = vec!["Keep new work off {gpu}: cordon {node}.".to_owned()];
+    let mut steps = vec!["Cordon {node}, so that {gpu} gets no new work.".to_owned()];
     if reset {
         steps.push(if may_go_on {
-            "When the work on {gpu} has ended, or at the next drain at the latest: reset {gpu}.".to_owned()
+            "Reset {gpu} when its work has finished, at the latest at the next drain.".to_owned()
         } else {
-            "End the work on {gpu}, then reset {gpu}.".to_owned()
+            "Stop the work on {gpu}, then reset {gpu}.".to_owned()
         });
-        steps.push("If the reset fails, or a process does not end: drain and power-cycle {node}.".to_owned());
+        steps.push("If the reset fails or a process does not end, drain and power-cycle {node}.".to_owned());
     }
     if asked().any(|draft| draft.action == ActionCode::CheckCabling) {
         steps.push("When {node} is drained, check seating, power, cooling and cables of {gpu}.".to_owned());
     }
     if returned {
-        steps.push("Drain {node}, run NVIDIA's field diagnostic on {gpu} and return it (RMA).".to_owned());
+        steps.push("Drain {node}, run the NVIDIA field diagnostic on {gpu} and return it (RMA).".to_owned());
     }
     let action = if returned { ActionCode::ContactVendor } else { ActionCode::DrainAndReset };
     let of_gpu = drafts.iter_mut().filter(|draft| draft.is_on(gpu));
@@ -158,28 +161,28 @@ fn of_gpu(gpu: &Gpu, drafts: &mut [Draft]) -> Option<Plan> {
     Some(Plan { subject, action, until_then, steps, findings, addresses: Vec::new() })
 }
 
-/// Brings texts into line: none asks for less, or for something else, than what leads.
+/// Adapts the texts of the drafts, so that none of them contradicts the plan.
 fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCode, what: &str, verb: &str) {
     for draft in drafts {
         let text = match draft.action {
-            // What is wrong with a program stays to be looked at; what may go on is in the plan.
+            // A fault of an application still needs attention; the plan says which work may continue.
             ActionCode::RestartPod if draft.severity == Severity::Info => {
                 format!(
-                    "Look at the application's own log; nothing of this points at {{gpu}}. For the rest follow {what}."
+                    "Check the log of the application; this does not indicate a fault of {{gpu}}. Otherwise follow {what}."
                 )
             }
-            ActionCode::RestartPod => format!("End the pod's work and start it elsewhere; then follow {what}."),
+            ActionCode::RestartPod => format!("Stop the work of the pod and start it elsewhere; then follow {what}."),
             ActionCode::Watch if draft.severity > Severity::Info && draft.scope.gpu.is_some() => {
-                format!("Nothing by itself: follow {what}.")
+                format!("No separate action: follow {what}.")
             }
             action if is_reset(action) && lead == ActionCode::DrainAndReboot => {
-                format!("No reset of its own: {what} does it. Until then give {{gpu}} no new work.")
+                format!("No separate reset: {what} includes it. Until then do not schedule new work on {{gpu}}.")
             }
             ActionCode::DrainAndReboot if draft.severity > Severity::Info => {
-                format!("Cordon and drain {{node}}, then {verb} it, in the order of {PLAN_FOR_NODE} {{node}}.")
+                format!("Cordon and drain {{node}}, then {verb} it, as described in {PLAN_FOR_NODE} {{node}}.")
             }
             action if is_reset(action) && draft.severity > Severity::Info => {
-                format!("Give {{gpu}} of {{node}} no new work and reset it, in the order of {ITS_PLAN}.")
+                format!("Do not schedule new work on {{gpu}} of {{node}} and reset it, as described in {ITS_PLAN}.")
             }
             _ => continue,
         };
@@ -190,7 +193,7 @@ fn refer_to_plan<'a>(drafts: impl Iterator<Item = &'a mut Draft>, lead: ActionCo
     }
 }
 
-/// Plans of several GPUs that are the same are one.
+/// Merges identical plans of several GPUs.
 fn grouped(plans: Vec<(Gpu, Plan)>, node: &str) -> Vec<Plan> {
     let mut groups: Vec<(Plan, Vec<Gpu>)> = Vec::new();
     for (gpu, plan) in plans {
@@ -225,7 +228,7 @@ fn ids<'a>(drafts: impl Iterator<Item = &'a Draft>) -> Vec<String> {
 fn distinct(mut labels: Vec<Label>) -> Vec<Label> {
     labels.sort_unstable();
     labels.dedup();
-    // A finding of a process may know the GPU's index and not its address: the fuller name stands for both.
+    // A finding about a process may have the index of the GPU without its address. The longer name is used for both.
     let full: Vec<u32> = labels.iter().filter(|(_, text)| text.contains('(')).filter_map(|(index, _)| *index).collect();
     labels.retain(|(index, text)| text.contains('(') || !index.is_some_and(|index| full.contains(&index)));
     labels

@@ -1,6 +1,7 @@
-//! Power: brakes from outside, limits that were lowered, clocks that stay low under load.
+//! Power: external power brake, lowered limits, low clocks under load.
 //!
-//! A GPU at its power cap under full load does what it should; that is a reason for its clocks, never a finding.
+//! A GPU at its power cap under full load works as designed. The power cap is a reason for its clocks, but never a
+//! finding.
 
 use super::draft::Draft;
 use super::node::{Gpu, Node};
@@ -11,30 +12,30 @@ use crate::facts::kernel_log::KernelEventKind as Kind;
 use crate::facts::telemetry::{GpuTelemetry, Power};
 
 rules! {
-    BRAKE: "power-brake" Critical Power NVML_DOC, "Power brake: the supply slows the GPU down",
-        CheckCabling "Check power supplies, power cables and the rack's power cap of {node}; something outside slows \
-            {gpu} down.";
-    SLOWED: "hardware-slowdown" Warning Power NVML_DOC, "Hardware slowdown without a stated cause",
-        CheckCabling "Check power and cooling of {gpu} on {node}: the board halves the clocks for one of them.";
+    BRAKE: "power-brake" Critical Power NVML_DOC, "Power brake: an external signal slows the GPU down",
+        CheckCabling "Check power supplies, power cables and the power cap of the rack of {node}.";
+    SLOWED: "hardware-slowdown" Warning Power NVML_DOC, "Hardware slowdown without a reported cause",
+        CheckCabling "Check power and cooling of {gpu} on {node}: the board reduces the clocks because of one of \
+            them.";
     NO_CABLE: "gpu-power-missing" Critical Power NVML_DOC, "The GPU lacks external power",
-        CheckCabling "Check the power cables and supplies of {gpu} on {node}.";
-    LIMIT_LOWERED: "power-limit-lowered" Warning Power NVML_DOC, "Power limit below the factory's",
-        UpdateSoftware "If nobody lowered it on purpose, restore the default limit of {gpu} on {node} (nvidia-smi \
-            -pl).";
-    CLOCKS_LOW: "clocks-low-under-load" Warning Driver NVML_DOC, "Low clocks under load without a reason",
-        UpdateSoftware "See whether clocks of {gpu} on {node} are locked (nvidia-smi -q -d CLOCK); release them with \
-            nvidia-smi -rgc and -rac.";
+        CheckCabling "Check the power cables and power supplies of {gpu} on {node}.";
+    LIMIT_LOWERED: "power-limit-lowered" Warning Power NVML_DOC, "Power limit is below the default",
+        UpdateSoftware "If this is not intended, restore the default power limit of {gpu} on {node} (nvidia-smi -pl).";
+    CLOCKS_LOW: "clocks-low-under-load" Warning Driver NVML_DOC, "Low clocks under load without a reported reason",
+        UpdateSoftware "Check whether the clocks of {gpu} on {node} are locked (nvidia-smi -q -d CLOCK); reset them \
+            with nvidia-smi -rgc and -rac.";
     NIC_POWER: "nic-insufficient-power" Warning Power DEBUG_DOC, "A network card gets too little power from its slot",
-        CheckCabling "Check slot power and auxiliary cables of {node}; GPUs on the same supply may be hit too.";
+        CheckCabling "Check slot power and auxiliary cables of {node}. GPUs on the same power supply may be affected \
+            too.";
 }
 
 /// A GPU counts as loaded from here on.
 pub(super) const LOADED_PERCENT: u32 = 80;
 
-/// Limits below this share of the default cost throughput that somebody notices; above, it is somebody's policy.
+/// Limits below this percentage of the default are a finding. Smaller reductions are usually intended.
 const NOTABLE_LIMIT_PERCENT: u64 = 80;
 
-/// Power of every GPU, and of its neighbours.
+/// Power findings of GPUs and network cards.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
@@ -75,7 +76,7 @@ fn brake(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
 fn draw(power: &Power) -> Option<String> {
     let draw = power.draw_milliwatts? / 1000;
     let limit = power.enforced_limit_milliwatts.or(power.limit_milliwatts)? / 1000;
-    Some(format!("draws {draw} W of {limit} W"))
+    Some(format!("power draw {draw} W of {limit} W"))
 }
 
 fn limit(gpu: &Gpu, power: &Power) -> Option<Draft> {
@@ -90,7 +91,7 @@ fn limit(gpu: &Gpu, power: &Power) -> Option<Draft> {
     Some(Draft::on_gpu(LIMIT_LOWERED, gpu).with_severity(severity).with_evidence(evidence))
 }
 
-/// Half the clock under load, and the driver names no reason: somebody locked the clocks.
+/// Half of the clock under load without a reason from the driver: the clocks may be locked.
 pub(super) fn clocks(gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let (sm, most) = (now.clocks.sm_mhz?, now.clocks.max_sm_mhz?);
     let load = now.utilization.gpu_percent.filter(|&load| load >= LOADED_PERCENT)?;

@@ -1,7 +1,7 @@
-//! Who holds the GPUs: processes that no pod owns, that nobody can end, and memory that nobody claims.
+//! GPU processes outside of pods, processes that cannot be killed, and memory that no process accounts for.
 //!
-//! A process in state D is no fault by itself: every call into the driver may show it for a moment. It is stuck when
-//! the kernel says so, or when its GPU is gone.
+//! State D is no fault by itself: a process in a driver call can be in this state for a moment. It is stuck if the
+//! kernel reports it, or if its GPU is lost.
 
 use super::draft::Draft;
 use super::node::{Gpu, Node, STALE_AFTER};
@@ -15,26 +15,27 @@ rules! {
     STUCK: "process-stuck" Critical Driver DEBUG_DOC, "A process hangs in the driver and cannot be killed",
         DrainAndReboot "Drain and power-cycle {node}: no signal reaches a process that waits for the driver, and a plain \
             reboot can wait for it.";
-    WAITING: "process-uninterruptible" Info Driver DEBUG_DOC, "A process waits in the kernel at this moment",
-        Watch "No signal ends it while it waits. Look again in a minute: if it still waits, the driver hangs on {node}, \
-            and only a reboot ends it.";
-    ZOMBIE: "process-zombie" Warning Application DEBUG_DOC, "A dead GPU process that its parent does not collect",
-        RestartPod "Restart the pod, or end the parent process on {node}; the zombie goes with it.";
-    NO_POD: "process-outside-kubernetes" Warning Application None, "GPU memory held by a process of no pod",
-        Watch "Find out who started it on {node}; Kubernetes gives the same GPU to pods. End it if nobody owns it.";
-    GONE_POD: "process-of-gone-pod" Warning Application None, "GPU memory held by a process whose pod is gone",
-        Watch "End the process on {node} if it does not end by itself; its pod no longer exists.";
-    UNACCOUNTED: "memory-unaccounted" Warning Driver DEBUG_DOC, "GPU memory in use that no process accounts for",
-        DrainAndReset "Look for processes of other PID namespaces and MPS servers on {node}; if there are none, reset \
-            {gpu} when drained.";
-    PARTIAL: "process-list-partial" Info Driver None, "The process list is not complete",
-        Watch "Run the probe in the host's PID namespace (hostPID) on {node}; without it NVML leaves processes out.";
+    WAITING: "process-uninterruptible" Info Driver DEBUG_DOC, "A process is in uninterruptible sleep at this moment",
+        Watch "No signal ends the process in this state. Check again in a minute: if it is still in this state, the \
+            driver hangs on {node}, and only a reboot helps.";
+    ZOMBIE: "process-zombie" Warning Application DEBUG_DOC, "GPU process is a zombie",
+        RestartPod "Restart the pod, or end the parent process on {node}, which must reap the zombie.";
+    NO_POD: "process-outside-kubernetes" Warning Application None, "GPU memory is used by a process outside of pods",
+        Watch "Find out who started the process on {node}: Kubernetes may allocate the same GPU to pods. End it if \
+            it is not needed.";
+    GONE_POD: "process-of-gone-pod" Warning Application None, "GPU memory is used by a process whose pod was deleted",
+        Watch "If the process does not exit on its own, end it on {node}. Its pod no longer exists.";
+    UNACCOUNTED: "memory-unaccounted" Warning Driver DEBUG_DOC, "GPU memory is used, but no process accounts for it",
+        DrainAndReset "Look for processes in other PID namespaces and for MPS servers on {node}. If there are none, \
+            reset {gpu} when it is drained.";
+    PARTIAL: "process-list-partial" Info Driver None, "The process list is incomplete",
+        Watch "Run the probe in the PID namespace of the host (hostPID) on {node}. Without it, NVML omits processes.";
 }
 
-/// A context without work takes a few hundred MiB at most; less than this is a monitor looking in.
+/// Processes with less GPU memory than this are monitors.
 const MIN_BYTES: u64 = 64 << 20;
 
-/// Programs of the node itself that may hold GPUs (`comm`, 15 bytes at most).
+/// Services of the node that may use GPUs (`comm`, at most 15 bytes).
 const SERVICES: [&str; 16] = [
     "nvidia-persiste",
     "nv-hostengine",
@@ -64,7 +65,8 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
         }
         drafts.extend(memory(node, section));
         if !section.host_pid_namespace {
-            drafts.push(Draft::on_node(PARTIAL).with_evidence("the probe does not run in the host's PID namespace"));
+            drafts
+                .push(Draft::on_node(PARTIAL).with_evidence("the probe does not run in the PID namespace of the host"));
         }
     }
     drafts.extend(blocked(node));
@@ -76,7 +78,7 @@ fn who(process: &GpuProcess) -> String {
     format!("pid {}{name}", process.pid)
 }
 
-/// `GPU 3: 42.0 GiB`, or which device files it holds.
+/// Returns `GPU 3: 42.0 GiB`, or the device files that it has open.
 fn uses(process: &GpuProcess) -> Option<String> {
     let uses = process.uses.iter().map(|usage| match usage.memory_bytes {
         Some(bytes) => format!("GPU {}: {}", usage.gpu, quote::bytes(bytes)),
@@ -98,17 +100,17 @@ fn draft(rule: super::rules::Rule, process: &GpuProcess) -> Draft {
 }
 
 fn state(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
-    // A process that was killed is a zombie by its first thread while another one still hangs in the driver.
+    // After a kill, the first thread is a zombie while another thread may still hang in the driver.
     if process.is_uninterruptible() {
         return Some(uninterruptible(node, process));
     }
     (process.state.as_deref() == Some("Z")).then(|| {
-        let parent = process.parent_pid.map(|parent| format!("its parent is pid {parent}"));
+        let parent = process.parent_pid.map(|parent| format!("parent: pid {parent}"));
         draft(ZOMBIE, process).with_evidence("state Z").with_all_evidence(parent)
     })
 }
 
-/// `state D` of the first thread, else which other threads are in it and where they wait.
+/// Returns `state D` for the first thread, or the other threads in that state and where they wait.
 fn waits(process: &GpuProcess) -> Vec<String> {
     let mut words: Vec<String> = Vec::new();
     if process.state.as_deref() == Some("D") {
@@ -116,7 +118,7 @@ fn waits(process: &GpuProcess) -> Vec<String> {
     }
     let named = process.waiting_threads().take(3).map(|thread| {
         let name = thread.name.as_deref().map(|name| format!(" '{}'", quote::data(name))).unwrap_or_default();
-        let place = thread.waits_in.as_deref().map(|place| format!(", waits in {}", quote::data(place)));
+        let place = thread.waits_in.as_deref().map(|place| format!(", waiting in {}", quote::data(place)));
         format!("thread {}{name} in state D{}", thread.tid, place.unwrap_or_default())
     });
     words.extend(named);
@@ -132,18 +134,18 @@ fn uninterruptible(node: &Node<'_>, process: &GpuProcess) -> Draft {
     match stuck_reason(node, process) {
         Some(StuckReason::KernelEvent(event)) => base(STUCK).with_event(event),
         Some(StuckReason::GpuNotResponding(gpu)) => {
-            base(STUCK).with_evidence(format!("it holds {}, which does not answer", gpu.label()))
+            base(STUCK).with_evidence(format!("it uses {}, which does not respond", gpu.label()))
         }
         None if waits_outside_driver(process) => base(WAITING).with_action(
             ActionCode::Watch,
-            "No signal ends it while it waits, which is not in the NVIDIA driver: look at the disk or network of {node} \
-             if it still waits in a minute.",
+            "No signal ends the process in this state. It does not wait in the NVIDIA driver: if it is still in this state \
+             in a minute, check disk and network of {node}.",
         ),
         None => base(WAITING),
     }
 }
 
-/// Whether every place where its threads wait is known, and none is a function of the NVIDIA driver.
+/// Returns whether it is known where all its threads wait, and none waits in the NVIDIA driver.
 fn waits_outside_driver(process: &GpuProcess) -> bool {
     const OF_DRIVER: [&str; 4] = ["_nv", "uvm", "os_", "rm_"];
     let of_driver = |place: &str| is_named_nv(place) || OF_DRIVER.iter().any(|prefix| place.starts_with(prefix));
@@ -151,20 +153,20 @@ fn waits_outside_driver(process: &GpuProcess) -> bool {
     places.peek().is_some() && places.all(|place| place.is_some_and(|place| !of_driver(place)))
 }
 
-/// Whether a kernel function or task is NVIDIA's by its name. The kernel has names of its own that begin like it: NVMe
+/// Returns whether the name is that of an NVIDIA function or task. Other names of the kernel also begin with `nv`: NVMe
 /// disks and non-volatile memory.
 fn is_named_nv(name: &str) -> bool {
     const OF_KERNEL: [&str; 4] = ["nvme", "nvmet", "nvdimm", "nvram"];
     name.starts_with("nv") && !OF_KERNEL.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// What proves that a process in state D does not come back.
+/// The reason why a process in state D is stuck.
 enum StuckReason<'a> {
     KernelEvent(&'a KernelEvent),
     GpuNotResponding(Gpu),
 }
 
-/// One witness decides, for every tool: the kernel's own word, or a GPU of the process that is gone or hangs.
+/// Returns the reason, the same for all tools: the kernel reports the task, or a GPU of the process is lost or hangs.
 fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<StuckReason<'a>> {
     let hung = node.timeline.of_kind(Kind::HungTask).find(|event| event.pid.is_some_and(|task| process.has_task(task)));
     if let Some(event) = hung {
@@ -176,14 +178,14 @@ fn stuck_reason<'a>(node: &Node<'a>, process: &GpuProcess) -> Option<StuckReason
     gpus.extend(held);
     let fault = gpus.iter().find_map(|gpu| {
         let grave = |event: &&KernelEvent| (is_off_bus(event) || is_xid(event, &GSP_CODES)) && concerns(event, gpu);
-        // What the GPU recovered from holds no process.
+        // An error from which the GPU has recovered blocks no process.
         node.timeline.current().filter(grave).find(|event| node.recovered(gpu, &[*event]).is_none())
     });
     let gone = || gpus.iter().find(|gpu| !gpu.answers && !gpu.from_log).cloned().map(StuckReason::GpuNotResponding);
     fault.map(StuckReason::KernelEvent).or_else(gone)
 }
 
-/// Processes of a GPU that are stuck.
+/// Returns the stuck processes of a GPU.
 pub(super) fn stuck_on(node: &Node<'_>, gpu: &Gpu) -> Vec<u32> {
     let of_gpu = |process: &&GpuProcess| {
         process.uses.is_empty() || process.uses.iter().any(|usage| Some(usage.gpu) == gpu.index)
@@ -193,8 +195,8 @@ pub(super) fn stuck_on(node: &Node<'_>, gpu: &Gpu) -> Vec<u32> {
     all.filter(stuck).map(|process| process.pid).collect()
 }
 
-/// The GPU that does not answer, where the process holds a device file that belongs to none that does. NVML does not list
-/// a process on a GPU that is gone.
+/// Returns the GPU that does not respond, if the process has a device file open that belongs to no responding GPU. NVML
+/// does not list processes of a lost GPU.
 fn holds(node: &Node<'_>, process: &GpuProcess) -> Option<Gpu> {
     let inventory = node.inventory()?;
     let minor = |file: &String| file.strip_prefix("/dev/nvidia")?.parse::<u32>().ok();
@@ -204,16 +206,17 @@ fn holds(node: &Node<'_>, process: &GpuProcess) -> Option<Gpu> {
     silent.next().filter(|_| silent.next().is_none()).cloned()
 }
 
-/// What is known of a process that waits in the kernel (state D).
+/// Whether a process in state D is stuck.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stuck {
-    /// The wait may end by itself: a second reading tells.
+    /// The process may continue. A second reading shows whether it does.
     Possible,
-    /// The wait does not end: no signal reaches the process, and only a reboot ends it.
+    /// The process is stuck: no signal ends it, only a reboot.
     Permanent,
 }
 
-/// The one judgement of a process in state D, for every tool. `None`: it is in no such state, or not listed.
+/// Returns whether a process in state D is stuck, the same for all tools. `None`: it is not in this state, or not
+/// listed.
 pub fn stuck(report: &crate::report::Report, pid: u32) -> Option<Stuck> {
     let cluster = super::ClusterFacts::default();
     let node = Node::new(report, &cluster);
@@ -223,7 +226,7 @@ pub fn stuck(report: &crate::report::Report, pid: u32) -> Option<Stuck> {
         .then(|| if stuck_reason(&node, process).is_some() { Stuck::Permanent } else { Stuck::Possible })
 }
 
-/// Tasks of NVIDIA's own programs that the kernel calls blocked, where the process list does not show them.
+/// Blocked tasks of NVIDIA programs in the kernel log that the process list does not show.
 fn blocked(node: &Node<'_>) -> Vec<Draft> {
     let listed = |pid: Option<u32>| {
         let has = |process: &GpuProcess| pid.is_some_and(|task| process.has_task(task));
@@ -234,23 +237,23 @@ fn blocked(node: &Node<'_>) -> Vec<Draft> {
     };
     let unlisted = || node.timeline.of_kind(Kind::HungTask).filter(|event| !listed(event.pid));
     let events: Vec<&KernelEvent> = unlisted().filter(of_driver).collect();
-    // Where nobody listed the processes, any task that is blocked may be one that uses a GPU.
+    // If the processes were not read, any blocked task may use a GPU.
     let others: Vec<&KernelEvent> =
         unlisted().filter(|event| !of_driver(event) && node.processes().is_none()).collect();
     let mut drafts = Vec::new();
     if !events.is_empty() {
         let newest = events.iter().filter_map(|event| event.last).max();
-        // A list of all processes of the host does not have it any more. Other lists leave processes out.
+        // A complete process list of the host no longer shows it. Other lists omit processes.
         let complete = node.processes().is_some_and(|section| section.host_pid_namespace);
         let over = complete && node.age(newest).is_some_and(|age| age > STALE_AFTER);
         let draft = Draft::on_node(STUCK).with_events(events);
         drafts.push(if over {
             draft
                 .with_severity(Severity::Info)
-                .with_evidence("the process list of the node does not show it now")
+                .with_evidence("it is no longer in the process list of the node")
                 .with_action(
                     ActionCode::Watch,
-                    "Nothing now. Watch whether the kernel of {node} reports blocked tasks again.",
+                    "No action now. Watch whether the kernel of {node} reports blocked tasks again.",
                 )
         } else {
             draft.with_severity(Severity::Warning)
@@ -258,7 +261,7 @@ fn blocked(node: &Node<'_>) -> Vec<Draft> {
     }
     if !others.is_empty() {
         let draft = Draft::on_node(WAITING).with_events(others);
-        drafts.push(draft.with_evidence("which processes use GPUs was not read"));
+        drafts.push(draft.with_evidence("GPU processes were not read"));
     }
     drafts
 }
@@ -275,11 +278,12 @@ fn owner(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
             Some(draft(GONE_POD, process).with_evidence(format!("pod {} does not exist on the node", quote::data(uid))))
         }
         (Some(_), _) => None,
-        // On a machine without Kubernetes no process has a pod.
+        // On a machine without Kubernetes, processes have no pods.
         (None, _) => {
             let kubernetes = node.cluster.node.is_some() || node.kubelet().is_some();
             let user = process.user.as_deref().map(|user| format!("user {}", quote::data(user)));
-            kubernetes.then(|| draft(NO_POD, process).with_evidence("its cgroup names no pod").with_all_evidence(user))
+            kubernetes
+                .then(|| draft(NO_POD, process).with_evidence("its cgroup belongs to no pod").with_all_evidence(user))
         }
     }
 }
@@ -290,13 +294,13 @@ fn memory(node: &Node<'_>, section: &Processes) -> Vec<Draft> {
         let mig = node.mig().and_then(|mig| mig.gpus.iter().find(|gpu| gpu.index == index));
         mig.is_some_and(|gpu| gpu.mode.is_some_and(|mode| mode.current))
     };
-    // Under MPS the server owns the memory; under MIG the instances do; without hostPID the list is short.
+    // With MPS the server owns the memory, with MIG the instances do, and without hostPID the list is incomplete.
     if shared || !section.host_pid_namespace {
         return Vec::new();
     }
     let rest = section.unaccounted_memory.iter().filter(|rest| !mig_enabled(rest.gpu));
     let drafts = rest.filter_map(|rest| {
-        let evidence = format!("{} in use beyond the listed processes", quote::bytes(rest.bytes));
+        let evidence = format!("{} used in addition to the listed processes", quote::bytes(rest.bytes));
         Some(Draft::on_gpu(UNACCOUNTED, node.gpu(rest.gpu)?).with_evidence(evidence))
     });
     drafts.collect()

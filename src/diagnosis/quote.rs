@@ -1,4 +1,4 @@
-//! How facts are quoted in evidence: times, ages, kernel events, lists of GPUs, sizes.
+//! Formats facts for evidence: times, ages, kernel events, lists of GPUs, sizes.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -6,7 +6,7 @@ use super::Scope;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::text::{clean, clean_keeping_end};
 
-/// Longest name of a process, reason or version that evidence repeats.
+/// Maximum length of a process name, reason or version in evidence.
 const NAME_CAP: usize = 60;
 
 /// Text that comes from the node.
@@ -22,17 +22,17 @@ pub(super) fn name(text: &str) -> String {
 /// Longest reason that evidence repeats.
 const REASON_CAP: usize = 160;
 
-/// An error message that comes from the node. Its writer puts the reason last, so a cut leaves out the middle.
+/// Formats an error message from the node. The reason is usually at the end, so the middle is cut.
 pub(super) fn reason(text: &str) -> String {
     clean_keeping_end(text, REASON_CAP)
 }
 
-/// `2026-11-21T02:31:07Z`: seconds suffice for a person.
+/// Formats a time in seconds: `2026-11-21T02:31:07Z`.
 pub(super) fn time(moment: Timestamp) -> String {
     format!("{moment:.0}")
 }
 
-/// `14 min`, `3 h`, `12 d`: one unit suffices for an age.
+/// Formats a duration with one unit: `14 min`, `3 h`, `12 d`.
 pub(super) fn span(duration: SignedDuration) -> String {
     let seconds = duration.as_secs().max(0);
     match seconds {
@@ -43,7 +43,7 @@ pub(super) fn span(duration: SignedDuration) -> String {
     }
 }
 
-/// `14 min ago`, or nothing where the time is not known. A time in the future is said to be one: a clock or a zone is wrong.
+/// Formats an age: `14 min ago`. A time in the future is named as such: a clock or time zone is wrong.
 pub(super) fn ago(now: Option<Timestamp>, then: Option<Timestamp>) -> Option<String> {
     /// The kernel's clock drifts by seconds.
     const DRIFT: SignedDuration = SignedDuration::from_mins(5);
@@ -64,7 +64,7 @@ pub(super) fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-/// `GPU 3 (0000:5d:00.0)`, the place in an action's words. `noun` is what has the address.
+/// Formats a scope: `GPU 3 (0000:5d:00.0)`. `noun` is the type of the device at the address.
 pub(super) fn place(scope: &Scope, noun: &str) -> String {
     match (scope.gpu, &scope.pci) {
         (Some(index), Some(pci)) => format!("GPU {index} ({})", pci.sysfs()),
@@ -74,7 +74,7 @@ pub(super) fn place(scope: &Scope, noun: &str) -> String {
     }
 }
 
-/// `GPUs 0-3, 7`; GPUs without an index by their labels.
+/// Formats a list of GPUs: `GPUs 0-3, 7`. GPUs without an index are listed by their labels.
 pub(super) fn gpus(labels: &[(Option<u32>, String)]) -> String {
     let mut indices: Vec<u32> = labels.iter().filter_map(|(index, _)| *index).collect();
     indices.sort_unstable();
@@ -114,7 +114,7 @@ pub(super) fn bytes(bytes: u64) -> String {
     if gib >= 1.0 { format!("{gib:.1} GiB") } else { format!("{} MiB", bytes >> 20) }
 }
 
-/// What a kernel event is called: `Xid 79`, `SXid 20034`, `PCIe AER`.
+/// Returns the name of a kernel event: `Xid 79`, `SXid 20034`, `PCIe AER`.
 pub(super) fn event_name(event: &KernelEvent) -> String {
     let code = event.code.map(|code| code.to_string()).unwrap_or_default();
     match event.kind {
@@ -131,7 +131,7 @@ pub(super) fn event_name(event: &KernelEvent) -> String {
         Kind::ApiMismatch => "API mismatch".into(),
         Kind::DriverLoaded => "driver loaded".into(),
         Kind::Assertion => "NVRM assertion failed".into(),
-        Kind::NvlinkInitFailed => "NVLink did not initialise".into(),
+        Kind::NvlinkInitFailed => "NVLink did not initialize".into(),
         Kind::PeermemError => "nvidia-peermem error".into(),
         Kind::Aer => "PCIe AER".into(),
         Kind::PcieLink => "PCIe link".into(),
@@ -143,7 +143,7 @@ pub(super) fn event_name(event: &KernelEvent) -> String {
     }
 }
 
-/// `kernel 2026-11-21T02:31:07Z: Xid 79 (1 time)`, with sub-code and process where they are known.
+/// Formats a kernel event: `kernel 2026-11-21T02:31:07Z: Xid 79 (1 time)`, with sub-code and process if known.
 pub(super) fn event(event: &KernelEvent) -> String {
     let when = match (event.first, event.last) {
         (Some(first), Some(last)) if last.duration_since(first).as_secs() > 0 => {

@@ -1,7 +1,7 @@
-//! The driver's own verdict on a GPU: the recovery action that NVML reports (R570 on) and that Xid 154 logs (R565 on).
+//! The recovery action that the driver recommends for a GPU: in NVML (R570 and later) and in Xid 154 (R565 and later).
 //!
-//! It outranks what we would have advised. Where another finding already says why, the action joins it; alone it is a
-//! finding of its own.
+//! It has priority over the action of a rule. If another finding about the GPU exists, the recommendation is added to
+//! it; otherwise it is a separate finding.
 
 use super::draft::Draft;
 use super::node::Node;
@@ -10,31 +10,32 @@ use super::{ActionCode, Severity, quote};
 use crate::facts::ecc::RecoveryAction;
 
 rules! {
-    RESET: "recovery-gpu-reset" Critical Hardware NVML_DOC, "The driver asks for a GPU reset",
-        DrainAndReset "Drain the work of {gpu} on {node} and reset it.";
-    REBOOT: "recovery-node-reboot" Fatal Hardware NVML_DOC, "The driver asks for a reboot",
-        DrainAndReboot "Cordon, drain and reboot {node}: a reset of {gpu} does not suffice.";
-    BUS_RESET: "recovery-bus-reset" Critical Hardware NVML_DOC, "The driver asks for a reset of the bus",
-        DrainAndReboot "Cordon, drain and reboot {node}: a reset of {gpu} does not suffice, and one of its bus takes \
-            whatever else is on it.";
-    DRAIN_RESET: "recovery-drain-and-reset" Critical Hardware NVML_DOC, "The driver asks for drain and reset",
-        DrainAndReset "Give {gpu} of {node} no new work, let unaffected work end, then reset it.";
-    DRAIN_P2P: "recovery-drain-p2p" Warning Fabric NVML_DOC, "The driver asks to stop peer-to-peer work",
-        DrainAndReset "End the peer-to-peer work of {gpu} on {node} and ask again; if the driver still asks, reset it.";
-    IMEX: "recovery-imex" Critical Fabric NVML_DOC, "The driver asks to recover the IMEX domain",
-        UpdateSoftware "Restart nvidia-imex on the nodes of this IMEX domain, {node} among them.";
-    OTHER: "recovery-unknown" Warning Driver NVML_DOC, "The driver asks for an unknown recovery",
-        Watch "The driver is newer than this tool: ask nvidia-smi -q on {node} for the recovery action of {gpu}.";
+    RESET: "recovery-gpu-reset" Critical Hardware NVML_DOC, "The driver recommends: GPU reset",
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.";
+    REBOOT: "recovery-node-reboot" Fatal Hardware NVML_DOC, "The driver recommends: node reboot",
+        DrainAndReboot "Cordon, drain and reboot {node}. A reset of {gpu} is not sufficient.";
+    BUS_RESET: "recovery-bus-reset" Critical Hardware NVML_DOC, "The driver recommends: bus reset",
+        DrainAndReboot "Cordon, drain and reboot {node}. A reset of {gpu} is not sufficient, and a bus reset affects \
+            all devices on that bus.";
+    DRAIN_RESET: "recovery-drain-and-reset" Critical Hardware NVML_DOC, "The driver recommends: drain and reset",
+        DrainAndReset "Do not schedule new work on {gpu} of {node}, let unaffected work finish, then reset it.";
+    DRAIN_P2P: "recovery-drain-p2p" Warning Fabric NVML_DOC, "The driver recommends: drain peer-to-peer traffic",
+        DrainAndReset "Stop the peer-to-peer workloads on {gpu} of {node} and check again. If the recommendation \
+            remains, reset the GPU.";
+    IMEX: "recovery-imex" Critical Fabric NVML_DOC, "The driver recommends: recover the IMEX domain",
+        UpdateSoftware "Restart nvidia-imex on all nodes of this IMEX domain, including {node}.";
+    OTHER: "recovery-unknown" Warning Driver NVML_DOC, "The driver recommends an unknown recovery action",
+        Watch "The driver is newer than this tool. Run nvidia-smi -q on {node} to see the recovery action of {gpu}.";
 }
 
-/// Adds the driver's wish to the findings of each GPU.
+/// Adds the recommendation of the driver to the findings of each GPU.
 pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     for gpu in &node.gpus {
         let Some((action, event)) = node.recovery_action(gpu) else { continue };
         let Some(rule) = rule(action) else { continue };
         let words = match event {
             Some(event) => quote::event(event),
-            None => format!("NVML: recovery action {}", action.label()),
+            None => format!("NVML recovery action: {}", action.label()),
         };
         let grave = |draft: &&mut Draft| draft.is_on(gpu) && draft.severity >= Severity::Critical;
         match drafts.iter_mut().filter(grave).max_by_key(|draft| draft.severity) {
@@ -44,10 +45,10 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-/// A return to the vendor, and a reboot, stand; anything less gives way to what the driver asks.
+/// The actions RMA and reboot are kept. Weaker actions are replaced by the recommendation.
 fn join(draft: &mut Draft, rule: Rule, words: String) {
     let keeps = matches!(draft.action, ActionCode::ContactVendor | ActionCode::DrainAndReboot);
-    let joined = draft.clone().with_evidence(format!("{words} (the driver's own wish)"));
+    let joined = draft.clone().with_evidence(format!("{words} (recommended by the driver)"));
     *draft = if keeps || draft.action == rule.action { joined } else { joined.with_action(rule.action, rule.advice) };
 }
 
@@ -70,7 +71,7 @@ mod tests {
     use crate::diagnosis::event_judgement;
     use crate::facts::kernel_log::KernelEvent;
 
-    /// The catalogue and this file say the same of every recovery action.
+    /// The catalogue and this file have the same action for every recommendation.
     #[test]
     fn the_kinds_of_154_are_the_rules_of_this_file() {
         for (value, name) in [

@@ -1,6 +1,7 @@
 //! GPUs that the driver refuses when it loads: unsupported ones, and those without a usable memory region.
 //!
-//! The driver logs its reason, and the reason decides on the remedy. `lost` and `driver` decide when these lines count.
+//! The driver logs the reason, which determines the solution. `lost` and `driver` decide when these lines are a
+//! finding.
 
 use super::ActionCode;
 use super::draft::Draft;
@@ -10,15 +11,16 @@ use super::timeline::concerns;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
-    NOT_MAPPED: "gpu-memory-not-mapped" Fatal Driver DEBUG_DOC, "The firmware gave the GPU no usable memory region",
+    NOT_MAPPED: "gpu-memory-not-mapped" Fatal Driver DEBUG_DOC,
+        "The firmware assigned no usable memory region (BAR) to the GPU",
         UpdateSoftware "Enable 'Above 4G Decoding' (and large BARs) in the firmware of {node}, or boot it with \
-            pci=realloc; the driver cannot start {gpu} without its BAR.";
+            pci=realloc. The driver cannot start {gpu} without its BAR.";
     WRONG_DRIVER: "driver-wrong-flavour" Fatal Driver DEBUG_DOC, "The installed driver does not support the GPU",
-        UpdateSoftware "Install a driver on {node} that supports {gpu}: another version, or the other flavour of its \
+        UpdateSoftware "Install a driver on {node} that supports {gpu}: another version, or the other flavor of its \
             kernel modules.";
 }
 
-/// The driver's own reason why it did not take a GPU: it replaces the general advice.
+/// Returns the logged reason why the driver refused a GPU. It replaces the general advice.
 pub(super) fn refused_at_load(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let of = |kind| -> Vec<&KernelEvent> { node.timeline.of_kind(kind).filter(|event| concerns(event, gpu)).collect() };
     let (unsupported, unmapped) = (of(Kind::NotSupported), of(Kind::BarUnassigned));
@@ -28,7 +30,7 @@ pub(super) fn refused_at_load(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     (!unmapped.is_empty()).then(|| Draft::on_gpu(NOT_MAPPED, gpu).with_events(unmapped))
 }
 
-/// Lines by which the driver refuses a GPU that they do not name. They count unless NVML answers for every GPU on the bus.
+/// Lines that refuse a GPU without naming it. They are ignored if NVML responds for every GPU on the bus.
 pub(super) fn refused_without_address(node: &Node<'_>) -> Vec<Draft> {
     let both_read = node.inventory().is_some() && node.host().is_some();
     if both_read && node.listed().all(|gpu| gpu.answers) {
@@ -43,20 +45,20 @@ pub(super) fn refused_without_address(node: &Node<'_>) -> Vec<Draft> {
     unsupported.into_iter().chain(unmapped).collect()
 }
 
-/// What the driver says of GPUs that it does not support, with the remedy that the words name.
+/// Adds the lines about an unsupported GPU, and the solution that they name.
 pub(super) fn wrong_driver(draft: Draft, events: &[&KernelEvent]) -> Draft {
     let why = events.iter().find_map(|event| event.sub_code.as_deref()).unwrap_or_default();
     let advice = match why {
         "needs_open_module" => {
             "Install the open kernel modules of the driver on {node} (GPU Operator: driver.kernelModuleType=open): {gpu} \
-             works with no others."
+             requires them."
         }
         "needs_proprietary_module" => {
             "Install the proprietary kernel modules of the driver on {node} (GPU Operator: \
-             driver.kernelModuleType=proprietary): {gpu} has no GSP, which the open ones need."
+             driver.kernelModuleType=proprietary): {gpu} has no GSP, which the open modules require."
         }
         "needs_legacy_driver" => {
-            "Install the legacy driver that the kernel log of {node} names: this one is too new for {gpu}."
+            "Install the legacy driver that the kernel log of {node} names: the installed driver is too new for {gpu}."
         }
         _ => WRONG_DRIVER.advice,
     };

@@ -1,27 +1,27 @@
-//! What a rule is: the fixed part of a conclusion (id, title, usual severity, class, action, source), kept as tables.
+//! The constant part of a finding (id, title, highest severity, class, action, reference), in tables.
 //!
-//! Each family file opens with its table; `catalogue_of_rules` lists them all. Ids are a contract with whoever reads
-//! findings by program: they do not change their meaning and are not used again. What varies with the facts (evidence,
-//! sometimes the severity) is added by the family's functions.
+//! Each family file begins with its table; `catalogue_of_rules` lists them all. Programs rely on the ids: an id does
+//! not change its meaning and is not reused. The functions of the family add what depends on the facts: evidence, and
+//! sometimes the severity.
 
 use super::{ActionCode, Class, Severity};
 
-/// The fixed part of a conclusion.
+/// The constant part of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Stable id of its findings.
     pub id: &'static str,
-    /// What it says, in a few words.
+    /// Title.
     pub title: &'static str,
-    /// The gravest severity that a finding of it can have. The facts may make it milder.
+    /// Highest severity of its findings. The facts can lower it.
     pub severity: Severity,
-    /// Whose fault it is.
+    /// What is at fault.
     pub class: Class,
     /// The usual action.
     pub action: ActionCode,
-    /// The action in words; `{gpu}` and `{node}` stand for names.
+    /// Text of the action, with the placeholders `{gpu}` and `{node}`.
     pub advice: &'static str,
-    /// Where the rule comes from.
+    /// Documentation that the rule is based on.
     pub reference: Option<&'static str>,
 }
 
@@ -56,7 +56,7 @@ pub(super) const TOOLKIT_ISSUE: Option<&str> = Some("https://github.com/NVIDIA/g
 /// NVIDIA on containers that lose their GPUs ("Unknown Error").
 pub(super) const TOOLKIT_DOC: Option<&str> = Some("https://github.com/NVIDIA/nvidia-docker/issues/1730");
 
-/// Declares a family's rules: a constant each, and `RULES` with all of them.
+/// Declares the rules of a family: one constant for each rule, and `RULES` with all of them.
 macro_rules! rules {
     ($($name:ident: $id:literal $severity:ident $class:ident $reference:ident,
         $title:literal, $action:ident $advice:literal;)*) => {

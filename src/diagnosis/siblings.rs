@@ -1,7 +1,7 @@
-//! One GPU that differs from its siblings: the cheapest way to see what no threshold knows.
+//! GPUs that differ from the other GPUs of the same model. This finds faults for which no fixed threshold exists.
 //!
-//! Siblings have the same product name. There must be enough of them for a majority, and work is compared with work
-//! only.
+//! Only GPUs with the same product name are compared. There must be enough of them for a majority, and GPUs under load
+//! are compared with GPUs under load only.
 
 use std::collections::BTreeMap;
 
@@ -13,31 +13,32 @@ use super::{Severity, quote};
 use crate::facts::clock_events;
 
 rules! {
-    VBIOS: "sibling-vbios-differs" Info Driver DEBUG_DOC, "VBIOS differs from the siblings'",
-        Watch "Nothing by itself (a replaced board?); update the VBIOS of {gpu} on {node} if it alone makes trouble.";
-    MEMORY: "sibling-memory-differs" Warning Hardware DEBUG_DOC, "Memory size differs from the siblings'",
-        Watch "Reset {gpu} of {node} at the next drain; if memory stays missing, run a diagnostic and contact the \
+    VBIOS: "sibling-vbios-differs" Info Driver DEBUG_DOC, "VBIOS differs from the other GPUs of the node",
+        Watch "No action by itself (a replaced board?). If only {gpu} of {node} has problems, update its VBIOS.";
+    MEMORY: "sibling-memory-differs" Warning Hardware DEBUG_DOC, "Memory size differs from the other GPUs of the node",
+        Watch "Reset {gpu} of {node} at the next drain. If memory is still missing, run a diagnostic and contact the \
             vendor.";
-    POWER_LIMIT: "sibling-power-limit-differs" Warning Power DEBUG_DOC, "Power limit differs from the siblings'",
-        UpdateSoftware "Set the power limit of {gpu} on {node} like its siblings' (nvidia-smi -pl); jobs wait for the \
-            slowest GPU.";
-    HOT: "sibling-hotter" Warning Thermal DEBUG_DOC, "Far hotter than its siblings",
-        CheckCabling "Check airflow, heat sink and fans at {gpu} of {node}; its siblings do the same work cooler.";
-    SLOW: "sibling-clocks-lower" Warning Hardware DEBUG_DOC, "Far slower clocks than its siblings under the same load",
-        Watch "See what holds {gpu} of {node} down (clock event reasons, locked clocks); jobs wait for the slowest \
-            GPU.";
+    POWER_LIMIT: "sibling-power-limit-differs" Warning Power DEBUG_DOC,
+        "Power limit differs from the other GPUs of the node",
+        UpdateSoftware "Set the power limit of {gpu} on {node} to that of the other GPUs (nvidia-smi -pl). Jobs wait \
+            for the slowest GPU.";
+    HOT: "sibling-hotter" Warning Thermal DEBUG_DOC, "Much hotter than the other GPUs of the node",
+        CheckCabling "Check airflow, heat sink and fans of {gpu} on {node}: the other GPUs are cooler at the same \
+            load.";
+    SLOW: "sibling-clocks-lower" Warning Hardware DEBUG_DOC, "Much lower clocks than the other GPUs at the same load",
+        Watch "Check why {gpu} of {node} is slow (clock event reasons, locked clocks). Jobs wait for the slowest GPU.";
 }
 
 /// Fewer have no majority.
 const MIN_GPUS: usize = 3;
 
-/// Position in the air stream explains 10 °C; this is more.
+/// The position in the air stream explains about 10 °C.
 const HOTTER_CELSIUS: i32 = 15;
 
 /// Below this, a difference harms nobody.
 const WARM_CELSIUS: i32 = 65;
 
-/// Boards of one kind differ by a few percent in clocks; a fifth is a fault.
+/// The clocks of identical boards differ by a few percent only.
 const SLOWER_PERCENT: u64 = 80;
 
 /// Findings by comparison.
@@ -49,7 +50,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for group in groups.into_values().filter(|group| group.len() >= MIN_GPUS) {
         let inventory = |gpu: &Gpu| node.inventory_of(gpu);
-        // Several that differ are another batch, a single one was replaced.
+        // Several differing GPUs are another batch; a single one was replaced.
         let vbios = odd(VBIOS, &group, |gpu| inventory(gpu)?.vbios_version.as_deref().map(quote::data));
         if let [_] = vbios.as_slice() {
             drafts.extend(vbios);
@@ -64,7 +65,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// GPUs whose value is not that of the majority.
+/// Returns the GPUs with a value that differs from the majority.
 fn odd(rule: Rule, group: &[&Gpu], value: impl Fn(&Gpu) -> Option<String>) -> Vec<Draft> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for value in group.iter().filter_map(|gpu| value(gpu)) {
@@ -76,7 +77,7 @@ fn odd(rule: Rule, group: &[&Gpu], value: impl Fn(&Gpu) -> Option<String>) -> Ve
     };
     let odd = group.iter().filter_map(|gpu| {
         let own = value(gpu).filter(|own| own != usual)?;
-        Some(Draft::on_gpu(rule, gpu).with_evidence(format!("{own}, siblings {usual}")))
+        Some(Draft::on_gpu(rule, gpu).with_evidence(format!("{own}, other GPUs {usual}")))
     });
     odd.collect()
 }
@@ -86,7 +87,7 @@ fn median(mut values: Vec<i64>) -> Option<i64> {
     values.get(values.len() / 2).copied()
 }
 
-/// Far above the median without drawing more power than the median.
+/// GPUs that are much hotter than the median without a higher power draw.
 fn hotter(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
     let celsius = |gpu: &Gpu| node.telemetry_of(gpu)?.temperature.gpu_celsius;
     let draw = |gpu: &Gpu| Some(i64::from(node.telemetry_of(gpu)?.power.draw_milliwatts?));
@@ -95,13 +96,14 @@ fn hotter(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
     let Some(usual) = usual.and_then(|usual| i32::try_from(usual).ok()) else { return Vec::new() };
     let hot = group.iter().filter_map(|gpu| {
         let own = celsius(gpu).filter(|own| *own >= WARM_CELSIUS && own.saturating_sub(usual) >= HOTTER_CELSIUS)?;
-        // Where it slows down for heat, `thermal` has said so.
+        // `thermal` has a finding for a thermal slowdown.
         if clock_events::mask_of(&node.telemetry_of(gpu)?.throttling) & clock_events::FAULTS != 0 {
             return None;
         }
-        // A fifth more power is different work, and explains some heat.
+        // A much higher power draw is different work, which explains the temperature.
         let same_work = draw(gpu).zip(usual_draw).is_none_or(|(own, usual)| own * 5 <= usual * 6);
-        same_work.then(|| Draft::on_gpu(HOT, gpu).with_evidence(format!("{own} °C, siblings {usual} °C in the median")))
+        same_work
+            .then(|| Draft::on_gpu(HOT, gpu).with_evidence(format!("{own} °C, median of the other GPUs {usual} °C")))
     });
     hot.collect()
 }
@@ -120,11 +122,11 @@ fn slower(node: &Node<'_>, group: &[&Gpu]) -> Vec<Draft> {
     let slow = group.iter().filter_map(|gpu| {
         let own = loaded(gpu)?;
         let now = node.telemetry_of(gpu)?;
-        // `thermal` and `power` say it with the reason.
+        // `thermal` and `power` have findings with the reason.
         let known =
             clock_events::mask_of(&now.throttling) & clock_events::FAULTS != 0 || power::clocks(gpu, now).is_some();
         let far_below = !known && own.unsigned_abs() * 100 < usual.unsigned_abs() * SLOWER_PERCENT;
-        let evidence = format!("SM clock {own} MHz under load, siblings {usual} MHz in the median");
+        let evidence = format!("SM clock {own} MHz under load, median of the other GPUs {usual} MHz");
         far_below.then(|| Draft::on_gpu(SLOW, gpu).with_severity(Severity::Warning).with_evidence(evidence))
     });
     slow.collect()

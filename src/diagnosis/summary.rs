@@ -1,4 +1,4 @@
-//! One or two sentences for a person: the worst finding and where, or what was looked at when there is none.
+//! Writes the summary: the worst finding, or what was checked if there is none.
 
 use super::draft::Concluded;
 use super::node::Node;
@@ -6,7 +6,7 @@ use super::{Severity, Verdict, claims, coverage, limits, memory, nvlink, quote, 
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::xid::catalogue::{self, Class};
 
-/// The summary of a diagnosis.
+/// Writes the summary of a diagnosis.
 pub(super) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded]) -> String {
     let notable: Vec<&Concluded> =
         concluded.iter().filter(|concluded| concluded.finding.severity > Severity::Info).collect();
@@ -21,7 +21,7 @@ pub(super) fn write(node: &Node<'_>, verdict: Verdict, concluded: &[Concluded]) 
     }
 }
 
-/// Which sections were judged, where they are not all.
+/// Returns a sentence about the sections that were checked, if not all were.
 fn judged(node: &Node<'_>, verdict: Verdict) -> Option<String> {
     let in_part = node.judged_in_part();
     let named = |section: &'static str| match in_part.contains(&section) {
@@ -30,7 +30,7 @@ fn judged(node: &Node<'_>, verdict: Verdict) -> Option<String> {
     };
     let judged: Vec<String> = node.judged().into_iter().map(named).collect();
     let (last, before) = judged.split_last()?;
-    // What failed is told elsewhere, but for a verdict that finds nothing.
+    // Failed sections are listed elsewhere, but a verdict without findings must name them.
     let all_asked = unknown::not_judged(node).is_empty();
     if limits::not_judged(node).is_empty() || all_asked && verdict != Verdict::NoFaultFound {
         return None;
@@ -39,7 +39,7 @@ fn judged(node: &Node<'_>, verdict: Verdict) -> Option<String> {
         [] => (last.clone(), "was"),
         _ => (format!("{} and {last}", before.join(", ")), "were"),
     };
-    Some(format!("Only {names} {were} judged: no word about the rest of the node."))
+    Some(format!("Only {names} {were} checked; the rest of the node was not."))
 }
 
 fn trouble(node: &Node<'_>, worst: &Concluded, notable: &[&Concluded]) -> String {
@@ -54,7 +54,7 @@ fn trouble(node: &Node<'_>, worst: &Concluded, notable: &[&Concluded]) -> String
         let more = if others.len() > 3 { ", …" } else { "" };
         rest.push(format!("{}: {named}{more}", quote::count(notable.len() - 1, "more finding")));
     }
-    rest.extend(answering(node));
+    rest.extend(responding(node));
     if rest.is_empty() { first } else { format!("{first} {}.", capital(&rest.join("; "))) }
 }
 
@@ -63,50 +63,57 @@ fn capital(text: &str) -> String {
     characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
 }
 
-/// `8 of 8 NVIDIA H100 80GB HBM3 answer`.
-fn answering(node: &Node<'_>) -> Option<String> {
+/// `all 8 GPUs (NVIDIA H100 80GB HBM3) respond`, `7 of 8 GPUs (…) respond`.
+fn responding(node: &Node<'_>) -> Option<String> {
     node.listed().next()?;
     let names: std::collections::BTreeSet<&str> = node.listed().filter_map(|gpu| gpu.name.as_deref()).collect();
-    let kind = match names.len() {
-        1 => names.first().copied().unwrap_or("GPU").to_owned(),
-        _ => "GPUs".to_owned(),
+    let product = match names.len() {
+        1 => names.first().map(|name| format!(" ({name})")).unwrap_or_default(),
+        _ => String::new(),
     };
-    Some(format!("{} of {} {kind} answer", node.answering().count(), node.listed().count()))
+    let (responding, listed) = (node.answering().count(), node.listed().count());
+    Some(match (responding, listed) {
+        (1, 1) => format!("the GPU{product} responds"),
+        (0, 1) => format!("the GPU{product} does not respond"),
+        (responding, listed) if responding == listed => format!("all {listed} GPUs{product} respond"),
+        (0, listed) => format!("none of {listed} GPUs{product} responds"),
+        (1, listed) => format!("1 of {listed} GPUs{product} responds"),
+        (responding, listed) => format!("{responding} of {listed} GPUs{product} respond"),
+    })
 }
 
-/// What was looked at and found in order. Only what was read is named.
+/// Returns what was checked without a finding. Only facts that were read are named.
 fn looked_at(node: &Node<'_>, concluded: &[Concluded]) -> String {
-    let mut parts: Vec<String> = answering(node).into_iter().collect();
+    let mut parts: Vec<String> = responding(node).into_iter().collect();
     let mut clean = claims::of(node).made;
     let of_host = |(section, problem): &(&str, &crate::report::Problem)| *section == "host" && problem.gpu.is_none();
     let all_read = !node.report.sections.problems().iter().any(of_host);
     if all_read && node.host().is_some_and(|host| host.driver.loaded.is_some()) {
-        clean.push(DRIVER_TROUBLE);
+        clean.push(DRIVER_PROBLEM);
     }
-    // What the log tells of, though it counts no more, is not denied.
+    // A claim must not contradict an event in the log, even if the event no longer counts.
     let told: Vec<&str> = node.timeline.current().filter_map(contradicts).collect();
     let unread = unread_lines(node) > 0;
-    clean.retain(|claim| !told.contains(claim) && !(unread && *claim == DRIVER_TROUBLE));
+    clean.retain(|claim| !(told.contains(claim) || unread && *claim == DRIVER_PROBLEM));
     parts.extend(log(node));
     if !clean.is_empty() {
         parts.push(format!("no {}", clean.join(", no ")));
     }
-    let notes: Vec<&str> = concluded.iter().map(|note| note.finding.id.as_str()).collect();
+    let mut notes: Vec<&str> = concluded.iter().map(|note| note.finding.id.as_str()).collect();
+    notes.dedup();
     if !notes.is_empty() {
-        let mut notes = notes;
-        notes.dedup();
-        parts.push(format!("for information: {}", notes.join(", ")));
+        parts.push(format!("informational findings: {}", notes.join(", ")));
     }
     if parts.is_empty() {
-        "Nothing found in the sections that were read.".to_owned()
+        "No fault was found in the sections that were read.".to_owned()
     } else {
         capital(&format!("{}.", parts.join("; ")))
     }
 }
 
-const DRIVER_TROUBLE: &str = "driver trouble";
+const DRIVER_PROBLEM: &str = "driver problem";
 
-/// The clause of a healthy summary that a kernel event stands against.
+/// Returns the claim that a kernel event contradicts.
 fn contradicts(event: &KernelEvent) -> Option<&'static str> {
     match event.kind {
         Kind::GspFailed
@@ -115,7 +122,7 @@ fn contradicts(event: &KernelEvent) -> Option<&'static str> {
         | Kind::ProbeFailed
         | Kind::Uvm
         | Kind::Assertion
-        | Kind::PeermemError => Some(DRIVER_TROUBLE),
+        | Kind::PeermemError => Some(DRIVER_PROBLEM),
         Kind::NvlinkInitFailed | Kind::Sxid => Some(claims::NVLINK_FAULT),
         Kind::Xid => {
             let code = event.code?;
@@ -125,14 +132,14 @@ fn contradicts(event: &KernelEvent) -> Option<&'static str> {
             } else if nvlink::CODES.contains(&code) || class == Some(Class::Fabric) {
                 Some(claims::NVLINK_FAULT)
             } else {
-                (class == Some(Class::Driver)).then_some(DRIVER_TROUBLE)
+                (class == Some(Class::Driver)).then_some(DRIVER_PROBLEM)
             }
         }
         _ => None,
     }
 }
 
-/// Lines about NVIDIA of which nobody knows what they say.
+/// Returns the number of lines about NVIDIA that were not recognized.
 fn unread_lines(node: &Node<'_>) -> u64 {
     let logs = node.kernel_log().map(|log| log.coverage.as_slice()).unwrap_or_default();
     logs.iter().fold(0, |sum, log| sum.saturating_add(log.unread_lines))
@@ -144,16 +151,16 @@ fn log(node: &Node<'_>) -> Option<String> {
     let asked = node.kernel_log().and_then(|log| log.since);
     let in_window = |event: &KernelEvent| asked.is_none_or(|asked| event.last.is_none_or(|last| last >= asked));
     let read_from = coverage::since(node).map(|since| format!(" since {}", quote::time(since)));
-    // Xids of the past lie inside the window that was read: "none since" must not deny them.
+    // If past Xids are in the window, the text begins after them.
     let past = node.timeline.events.iter().filter(|event| event.fact.kind == Kind::Xid && in_window(event.fact));
     let past = past.rev().find_map(|event| event.history);
     let mut since = past.map(|past| past.replacen("before", " since", 1)).or(read_from).unwrap_or_default();
     match unread_lines(node) {
         0 => {}
-        1 => since.push_str(" (1 line about NVIDIA was not understood)"),
-        lines => since.push_str(&format!(" ({lines} lines about NVIDIA were not understood)")),
+        1 => since.push_str(" (1 line about NVIDIA was not recognized)"),
+        lines => since.push_str(&format!(" ({lines} lines about NVIDIA were not recognized)")),
     }
-    // Events left out may be Xids.
+    // Omitted events may be Xids.
     if node.kernel_log().is_some_and(|log| log.events_omitted > 0) {
         return None;
     }
@@ -166,9 +173,9 @@ fn log(node: &Node<'_>) -> Option<String> {
         return Some(format!("no Xid{since}"));
     }
     if other.is_empty() {
-        return Some(format!("no Xid of hardware or driver{since}"));
+        return Some(format!("no hardware or driver Xid{since}"));
     }
-    // Mild by now, and yet there: an error that no longer counts is named.
+    // Errors that no longer count are named.
     let mut names: Vec<String> = Vec::new();
     for event in other.iter().rev() {
         let age = quote::ago(node.now, event.last).map(|age| format!(" ({age})")).unwrap_or_default();
@@ -179,17 +186,17 @@ fn log(node: &Node<'_>) -> Option<String> {
     }
     let more = if names.len() > NAMED { ", …" } else { "" };
     names.truncate(NAMED);
-    Some(format!("logged, no open fault: {}{more}", names.join(", ")))
+    Some(format!("logged, no longer active: {}{more}", names.join(", ")))
 }
 
-/// Xids that a summary names.
+/// Maximum number of Xids in a summary.
 const NAMED: usize = 3;
 
 fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
     if node.listed().next().is_none() && node.host().is_some() {
-        return format!("No NVIDIA GPU was found on {}, so there is nothing to judge.", node.name);
+        return format!("No NVIDIA GPU was found on {}.", node.name);
     }
-    let mut parts: Vec<String> = answering(node).into_iter().collect();
+    let mut parts: Vec<String> = responding(node).into_iter().collect();
     let failed: Vec<&str> = node
         .report
         .sections
@@ -199,7 +206,7 @@ fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
         .map(|(name, _)| name)
         .collect();
     if !failed.is_empty() {
-        parts.push(format!("not or not fully read: {}", failed.join(", ")));
+        parts.push(format!("not read or read in part: {}", failed.join(", ")));
     }
     parts.extend(coverage::window_too_short(node));
     let told = |note: &&Concluded| note.finding.id != coverage::SHORT.id;
@@ -207,7 +214,7 @@ fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
     notes.dedup();
     parts.extend(notes.into_iter().take(3));
     if parts.is_empty() {
-        return "Nothing was read that could be judged.".to_owned();
+        return "No section could be read.".to_owned();
     }
-    format!("Not enough was read to call the node healthy. {}.", capital(&parts.join("; ")))
+    format!("The node cannot be called healthy, because not enough was read. {}.", capital(&parts.join("; ")))
 }

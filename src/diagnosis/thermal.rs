@@ -1,8 +1,9 @@
-//! Heat: thermal slowdowns that happen now, temperatures at their limits, and time lost to heat since driver load.
+//! Temperature: active thermal slowdowns, temperatures at their limits, and time in thermal slowdown since the driver
+//! was loaded.
 //!
-//! A margin alone is no alarm: some H100 firmware reports zero or a negative `T.Limit` margin on a healthy, cool GPU.
-//! What counts is a temperature against an absolute limit, or the driver saying that it slows down. From Ada on drivers may
-//! offer the margin only: then it counts on a GPU that is warm.
+//! A low margin alone is no finding: some H100 firmware reports a `T.Limit` margin of zero or below on a healthy, cool
+//! GPU. A finding needs a temperature at an absolute limit, or a slowdown that the driver reports. From Ada on, drivers
+//! may report the margin only: then it counts if the GPU is warm.
 
 use jiff::SignedDuration;
 
@@ -14,33 +15,34 @@ use crate::facts::clock_events::{self, HARDWARE_THERMAL, SOFTWARE_THERMAL};
 use crate::facts::telemetry::{GpuTelemetry, Temperature};
 
 rules! {
-    HARDWARE: "thermal-slowdown-hardware" Critical Thermal NVML_DOC, "Hardware slows the GPU down for heat",
-        CheckCabling "Check airflow, fans, coolant and inlet temperature of {node} at {gpu}; move work away until it \
-            is cool.";
-    SOFTWARE: "thermal-slowdown-software" Warning Thermal NVML_DOC, "The driver slows the GPU down for heat",
-        CheckCabling "Check airflow, fans and inlet temperature of {node} at {gpu}; the GPU is slower than it could \
-            be.";
-    TOO_HOT: "gpu-too-hot" Critical Thermal DEBUG_DOC, "GPU at its temperature limit",
-        CheckCabling "Check cooling of {gpu} on {node} now; at the shutdown limit it switches itself off.";
-    MEMORY_TOO_HOT: "memory-too-hot" Critical Thermal DEBUG_DOC, "GPU memory at its temperature limit",
-        CheckCabling "Check cooling of {gpu} on {node}; hot memory makes memory errors.";
-    LOST_TIME: "thermal-time-lost" Warning Thermal NVML_DOC, "The GPU was often slowed down for heat",
-        CheckCabling "Check cooling of {gpu} on {node} under load; not at this moment, but often before.";
+    HARDWARE: "thermal-slowdown-hardware" Critical Thermal NVML_DOC, "Hardware thermal slowdown",
+        CheckCabling "Check airflow, fans, coolant and inlet temperature of {node} at {gpu}. Move work to other GPUs \
+            until it has cooled down.";
+    SOFTWARE: "thermal-slowdown-software" Warning Thermal NVML_DOC, "Software thermal slowdown",
+        CheckCabling "Check airflow, fans and inlet temperature of {node} at {gpu}. The driver reduces the clocks of \
+            the GPU.";
+    TOO_HOT: "gpu-too-hot" Critical Thermal DEBUG_DOC, "GPU is at its temperature limit",
+        CheckCabling "Check the cooling of {gpu} on {node} now. At the shutdown limit the GPU switches itself off.";
+    MEMORY_TOO_HOT: "memory-too-hot" Critical Thermal DEBUG_DOC, "GPU memory is at its temperature limit",
+        CheckCabling "Check the cooling of {gpu} on {node}. Hot memory causes memory errors.";
+    LOST_TIME: "thermal-time-lost" Warning Thermal NVML_DOC, "The GPU was often in thermal slowdown",
+        CheckCabling "Check the cooling of {gpu} on {node} under load. The slowdown is not active now.";
 }
 
-/// A GPU this near its slowdown limit will reach it on the next warm day.
+/// A GPU that is closer than this to its slowdown limit is a finding.
 const NEAR_CELSIUS: i32 = 5;
 
-/// No GPU of a data centre slows down below this: a margin that is used up there is the firmware's own way to count.
+/// No data center GPU has a slowdown limit below this: a used-up margin at a lower temperature is a quirk of the
+/// firmware.
 const WARM_CELSIUS: i32 = 75;
 
-/// Sensors that failed report such values.
+/// Plausible temperatures. Failed sensors report values outside of this range.
 pub(super) const PLAUSIBLE: std::ops::RangeInclusive<i32> = 1..=150;
 
-/// From a twentieth of the time on, heat costs throughput that somebody notices.
+/// Thermal slowdown for at least one in this many seconds is a finding.
 const NOTABLE_SHARE: u64 = 20;
 
-/// Below this, start-up and one hot minute explain it.
+/// Shorter slowdowns are normal.
 const LEAST: SignedDuration = SignedDuration::from_mins(10);
 
 /// Thermal findings of every GPU.
@@ -49,7 +51,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     for gpu in &node.gpus {
         let Some(now) = node.telemetry_of(gpu) else { continue };
         let slowed = slowdown(gpu, now);
-        // The temperature is the slowdown's evidence then, not another finding.
+        // Then the temperature is evidence of the slowdown, not another finding.
         let limits = limits(gpu, &now.temperature);
         drafts.extend(limits.into_iter().filter(|draft| slowed.is_none() || draft.rule != TOO_HOT));
         drafts.extend(slowed);
@@ -112,7 +114,7 @@ fn limits(gpu: &Gpu, now: &Temperature) -> Vec<Draft> {
     drafts
 }
 
-/// Counters catch what one snapshot misses.
+/// Counters show slowdowns between two readings.
 fn lost_time(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     let counted_ms = node.counted_seconds()?.saturating_mul(1000);
     let thermal = now.throttling.violations.iter().find(|violation| violation.policy == "thermal")?;
@@ -122,6 +124,6 @@ fn lost_time(node: &Node<'_>, gpu: &Gpu, now: &GpuTelemetry) -> Option<Draft> {
     }
     let notable = thermal.duration_ms.saturating_mul(NOTABLE_SHARE) >= counted_ms;
     let severity = if notable { Severity::Warning } else { Severity::Info };
-    let evidence = format!("slowed down for heat for {} since driver load", quote::span(lost));
+    let evidence = format!("thermal slowdown for {} since driver load", quote::span(lost));
     Some(Draft::on_gpu(LOST_TIME, gpu).with_severity(severity).with_evidence(evidence))
 }

@@ -1,8 +1,8 @@
-//! Kernel events with what explains them: cause before consequence, history apart from the present.
+//! Kernel events in the order of time: which event is the cause of which, and which belong to the past.
 //!
-//! An Xid 79 is followed by dozens of 45, a link that goes down by the errors of everybody who used it. One finding
-//! with one cause is right, thirty findings are noise. And what happened before the driver was last loaded, or before
-//! the boot, says nothing about the GPU now.
+//! An Xid 79 is followed by dozens of Xid 45, and a link that goes down by errors of all its users. One finding with
+//! the cause replaces findings about all of them. Events from before the last boot or driver load say nothing about the
+//! current state of the GPU.
 
 use jiff::SignedDuration;
 
@@ -12,52 +12,52 @@ use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::pci::PciAddress;
 use crate::report::{Report, Section};
 
-/// A channel torn down (45) or reset (43) this soon after another Xid of the GPU is its consequence. NVIDIA's catalogue
-/// says "follow the other Xid"; 30 s covers a driver that walks through hundreds of channels.
+/// A channel that is torn down (45) or reset (43) within this time after another Xid of the GPU is its consequence. The
+/// Xid catalogue says "follow the other Xid". 30 s is enough for a driver that tears down hundreds of channels.
 const TEARDOWN: SignedDuration = SignedDuration::from_secs(30);
 
-/// A driver whose GPU is gone runs into its time-outs for minutes. Where the GPU came back, what it says later is news.
+/// After the loss of a GPU, the driver runs into timeouts for minutes. If the GPU has recovered, later events are new.
 pub(super) const AFTERMATH: SignedDuration = SignedDuration::from_mins(10);
 
-/// NVIDIA's NVLink workflow: errors within 30 s of a link-down are follow-ups.
+/// NVLink errors within this time after a link-down are consequences (NVLink workflow of NVIDIA).
 const LINK_DOWN: SignedDuration = SignedDuration::from_secs(30);
 
-/// A process that the kernel killed for memory leaves its channels within moments; a core dump may take a minute.
+/// The channels of an OOM-killed process are torn down shortly after the kill. A core dump can take a minute.
 const KILL: SignedDuration = SignedDuration::from_secs(60);
 
-/// Records of one instant may be stamped in any order.
+/// Records of the same moment can have timestamps in any order.
 const SAME_INSTANT: SignedDuration = SignedDuration::from_secs(2);
 
-/// Xids by which an application's channel ends, whoever caused it.
+/// Xids that report the end of a channel, whatever the cause.
 const TEARDOWN_CODES: [u32; 4] = [43, 45, 141, 174];
 
-/// GSP timeouts and errors: judged by `driver`.
+/// GSP timeouts and errors, which `driver` handles.
 pub(super) const GSP_CODES: [u32; 3] = [119, 120, 175];
 
-/// A kernel event and what is known about its place in time.
+/// A kernel event with its cause.
 pub(super) struct Event<'a> {
     pub(super) fact: &'a KernelEvent,
     /// Why it belongs to the past: it was before the last boot, driver load or GPU reset.
     pub(super) history: Option<&'static str>,
-    /// The event that explains it, by its position in the timeline.
+    /// Index of its cause in the timeline.
     pub(super) cause: Option<usize>,
 }
 
-/// All events, oldest first; order does not depend on how the log was read.
+/// All events, oldest first. The order does not depend on the order in the report.
 #[derive(Default)]
 pub(super) struct Timeline<'a> {
     pub(super) events: Vec<Event<'a>>,
 }
 
 impl<'a> Timeline<'a> {
-    /// `working`: the GPUs that NVML reads now.
+    /// `working`: the GPUs that NVML can read.
     pub(super) fn new(report: &'a Report, working: &[Gpu]) -> Self {
         let log = Section::data_of(&report.sections.xid);
         let mut facts: Vec<&KernelEvent> = log.map(|log| log.events.iter().collect()).unwrap_or_default();
         facts.sort_by(|left, right| order(left).cmp(&order(right)));
         let running = report.running_boot();
         let history: Vec<Option<&'static str>> = facts.iter().map(|fact| past(fact, &facts, running)).collect();
-        // A load of the driver brings no GPU back onto the bus.
+        // A driver load does not bring a GPU back to the bus.
         let gone = |fact: &KernelEvent, why: &str| {
             let by_load = why == BEFORE_LOAD && is_off_bus(fact) && !is_of_probe(fact);
             by_load && !working.iter().any(|gpu| concerns(fact, gpu))
@@ -77,43 +77,43 @@ impl<'a> Timeline<'a> {
         Self { events: events.collect() }
     }
 
-    /// Events of the present that nothing else explains, with their positions.
+    /// Returns the current events without a cause, with their indices.
     pub(super) fn unexplained(&self) -> impl Iterator<Item = (usize, &'a KernelEvent)> {
         let open = self.events.iter().enumerate().filter(|(_, event)| event.history.is_none() && event.cause.is_none());
         open.map(|(at, event)| (at, event.fact))
     }
 
-    /// Every event of the present, explained or not.
+    /// Returns all current events.
     pub(super) fn current(&self) -> impl Iterator<Item = &'a KernelEvent> {
         self.events.iter().filter(|event| event.history.is_none()).map(|event| event.fact)
     }
 
-    /// Present events of one kind.
+    /// Returns the current events of one kind.
     pub(super) fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &'a KernelEvent> {
         self.current().filter(move |event| event.kind == kind)
     }
 
-    /// Present Xids of one GPU with one of these codes.
+    /// Returns the current Xids of one GPU with one of these codes.
     pub(super) fn xids<'b>(&'b self, gpu: &'b Gpu, codes: &'b [u32]) -> impl Iterator<Item = &'a KernelEvent> + 'b {
         self.of_kind(Kind::Xid)
             .filter(|event| event.code.is_some_and(|code| codes.contains(&code)) && concerns(event, gpu))
     }
 
-    /// `after it, as its consequence: 9 Xid 45, 2 Xid 119`.
+    /// `follow-on errors: Xid 119 (2), Xid 45 (9)`.
     pub(super) fn consequences(&self, causes: &[usize]) -> Option<String> {
         let mut counts: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
         for event in &self.events {
-            // The bare off-bus line says the same as its Xid 79.
+            // The off-bus line without a code repeats its Xid 79.
             if event.cause.is_some_and(|cause| causes.contains(&cause)) && event.fact.kind != Kind::OffBus {
                 *counts.entry(quote::event_name(event.fact)).or_default() += event.fact.count.max(1);
             }
         }
-        let words: Vec<String> = counts.into_iter().map(|(name, count)| format!("{count} {name}")).collect();
-        (!words.is_empty()).then(|| format!("explained by it: {}", words.join(", ")))
+        let words: Vec<String> = counts.into_iter().map(|(name, count)| format!("{name} ({count})")).collect();
+        (!words.is_empty()).then(|| format!("follow-on errors: {}", words.join(", ")))
     }
 }
 
-/// Whether an event names this GPU, and not another one that was at its address.
+/// Returns whether an event is about this GPU, and not about another GPU that was at its address.
 pub(super) fn concerns(event: &KernelEvent, gpu: &Gpu) -> bool {
     if is_of_another(event, gpu) {
         return false;
@@ -124,29 +124,29 @@ pub(super) fn concerns(event: &KernelEvent, gpu: &Gpu) -> bool {
     }
 }
 
-/// Whether the log itself says that it was another GPU.
+/// Returns whether the log names another GPU.
 pub(super) fn is_of_another(event: &KernelEvent, gpu: &Gpu) -> bool {
     event.gpu_uuid.as_ref().zip(gpu.uuid.as_ref()).is_some_and(|(said, known)| said != known)
 }
 
-/// Whether an event is of a given Xid code.
+/// Returns whether an event is an Xid with one of these codes.
 pub(super) fn is_xid(event: &KernelEvent, codes: &[u32]) -> bool {
     event.kind == Kind::Xid && event.code.is_some_and(|code| codes.contains(&code))
 }
 
-/// Whether the GPU left the bus: Xid 79, or the driver's line without one (old drivers, and at probe).
+/// Returns whether the GPU fell off the bus: Xid 79, or the line without a code (old drivers, and at probe).
 pub(super) fn is_off_bus(event: &KernelEvent) -> bool {
     event.kind == Kind::OffBus || is_xid(event, &[79])
 }
 
-/// Whether a link went down: NETIR link events of NVLink 5, training failures.
+/// Returns whether a link went down: NETIR link events of NVLink 5, training failures.
 fn is_link_down(event: &KernelEvent) -> bool {
     let sub = event.sub_code.as_deref().unwrap_or_default();
     is_xid(event, &[149]) && sub.starts_with("NETIR_LINK_EVT")
 }
 
-/// By time. Of the recovery actions of one GPU (Xid 154) within one stamp the last one holds: they stay as the report has
-/// them, which is the order of the log.
+/// Sorts by time. Recovery actions of one GPU (Xid 154) with the same time keep the order of the log, because the last
+/// one counts.
 fn order(event: &KernelEvent) -> impl Ord + '_ {
     let KernelEvent { kind, code, pci_address, sub_code, pid, process, boot_id, first, last, count, raw, .. } = event;
     let uptime = event.last_uptime_seconds.filter(|_| last.is_none()).map_or(0, f64::to_bits);
@@ -154,7 +154,7 @@ fn order(event: &KernelEvent) -> impl Ord + '_ {
     (last, uptime, rest.and(first.as_ref()), kind, code, pci_address, rest)
 }
 
-/// Of several causes the gravest counts: the loss of the GPU, then whatever came first.
+/// Of several causes the most severe one is chosen: the loss of the GPU, then the first event.
 fn rank(cause: &KernelEvent) -> impl Ord + '_ {
     let grave = match cause {
         cause if is_xid(cause, &[79]) => 0,
@@ -174,12 +174,12 @@ fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> Opt
     }
     let last = event.last?;
     let same_boot = || all.iter().filter(|other| other.boot_id.is_none() || other.boot_id.as_deref() == running);
-    // Loads of one version are one event: of more than two only the first and the last time are known.
+    // Driver loads of one version are one event with the times of the first and the last one.
     let loads = same_boot().filter(|other| other.kind == Kind::DriverLoaded).flat_map(|load| {
         let earlier = load.first.filter(|_| load.count > 1);
         [earlier, load.last].into_iter().flatten()
     });
-    // The driver says that it is loading after it has probed its devices: the next load is the event's own.
+    // The driver logs its load after it has probed its devices: the next load belongs to the event.
     let own = usize::from(is_of_probe(event));
     if loads.filter(|load| *load > last).count() > own {
         return Some(BEFORE_LOAD);
@@ -189,8 +189,8 @@ fn past(event: &KernelEvent, all: &[&KernelEvent], running: Option<&str>) -> Opt
     (reset.is_some_and(|reset| last < reset)).then_some("before the GPU was last reset")
 }
 
-/// Whether the driver takes back a recommendation that only a reset fulfils. To end peer-to-peer work (3) or to recover
-/// the IMEX domain (5) resets no GPU.
+/// Returns whether the driver withdraws a recommendation that only a reset resolves. Draining peer-to-peer traffic (3)
+/// or recovering the IMEX domain (5) does not reset a GPU.
 fn was_reset(event: &KernelEvent) -> bool {
     let value = |name: &str| event.details.get(name).map(String::as_str);
     is_xid(event, &[154])
@@ -198,7 +198,7 @@ fn was_reset(event: &KernelEvent) -> bool {
         && matches!(value("recovery_from"), Some("1" | "2" | "4" | "6" | "7"))
 }
 
-/// Whether the driver said it while it was being loaded, before it says so.
+/// Returns whether the driver logs this event during its load, before the line about the load.
 fn is_of_probe(event: &KernelEvent) -> bool {
     let of_probe = event.kind == Kind::OffBus && event.sub_code.as_deref() == Some("probe");
     of_probe || matches!(event.kind, Kind::ProbeFailed | Kind::BarUnassigned | Kind::NotSupported)
@@ -214,7 +214,7 @@ fn same_gpu(left: &KernelEvent, right: &KernelEvent) -> bool {
     }
 }
 
-/// Whether `effect` lies within `window` after `cause`. Events without times are taken to belong together.
+/// Returns whether `effect` is within `window` after `cause`. Events without times are assumed to belong together.
 pub(super) fn follows(cause: &KernelEvent, effect: &KernelEvent, window: Option<SignedDuration>) -> bool {
     let (Some(begun), Some(ended)) = (cause.first.or(cause.last), cause.last) else { return true };
     let (Some(first), Some(last)) = (effect.first.or(effect.last), effect.last) else { return true };
@@ -222,7 +222,7 @@ pub(super) fn follows(cause: &KernelEvent, effect: &KernelEvent, window: Option<
     begins_after && window.is_none_or(|window| last.duration_since(ended) <= window)
 }
 
-/// The table of explanations: which event is the consequence of which. `recovered`: the GPU that the cause lost works now.
+/// Returns whether `cause` explains `effect`. `recovered`: whether the GPU that fell off the bus works again.
 fn explains(cause: &KernelEvent, effect: &KernelEvent, recovered: bool) -> bool {
     if cause.boot_id != effect.boot_id {
         return false;
@@ -231,14 +231,14 @@ fn explains(cause: &KernelEvent, effect: &KernelEvent, recovered: bool) -> bool 
     let teardown = code.is_some_and(|code| TEARDOWN_CODES.contains(&code));
     let same_process = cause.pid.is_some() && cause.pid == effect.pid;
     match cause.kind {
-        // Everything that the driver says of a GPU that is gone is a consequence of that: for ever, or until it is back.
+        // All later driver lines about a lost GPU are consequences, until it has recovered.
         _ if is_off_bus(cause) && same_gpu(cause, effect) => {
-            // What the bus says comes before, and is quoted as such.
+            // PCIe errors come before the loss and are quoted as such.
             let of_bus = matches!(effect.kind, Kind::Aer | Kind::PcieLink);
             let weaker = !is_off_bus(effect) || (is_xid(cause, &[79]) && !is_xid(effect, &[79]));
             !of_bus && weaker && follows(cause, effect, recovered.then_some(AFTERMATH))
         }
-        // A process that was killed or crashed leaves its channels behind.
+        // The channels of a killed or crashed process are torn down.
         Kind::OomKill | Kind::Segfault => teardown && same_process && follows(cause, effect, Some(KILL)),
         Kind::Xid if is_link_down(cause) && same_gpu(cause, effect) => {
             let follow_up =

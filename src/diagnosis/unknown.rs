@@ -1,36 +1,36 @@
-//! What could not be read, so that nothing is concluded from its absence.
+//! Lists what could not be read.
 //!
-//! Only sections that were asked for count: a report of telemetry alone is not "unknown" for its lack of ECC. The same
-//! cause in several sections is one entry.
+//! Only requested sections count: a report with telemetry only is not unknown because ECC is missing. The same cause in
+//! several sections is one entry.
 
 use super::node::Node;
 use super::{Unknown, claims, coverage, memory, quote};
 use crate::report::{Report, Status};
 use crate::text::clean_keeping_end;
 
-/// Sections without which "healthy" is not known. Who uses a GPU, and how it is cut or given out, is another question.
+/// Sections that are required for `healthy`. Processes, MIG instances and allocations do not decide about health.
 const DECISIVE: [&str; 6] = ["inventory", "telemetry", "topology", "ecc", "host", "xid"];
 
-/// Entries that an answer carries.
+/// Maximum number of entries.
 const MAX: usize = 12;
 
-/// Longest reason.
+/// Maximum length of a reason.
 const WHY: usize = 240;
 
-/// Every section that rules judge. A report that lacks one may lack the only trouble that the node has.
+/// All sections that the rules use. A missing section may hide the only fault of a node.
 const ALL: [&str; 9] = ["inventory", "telemetry", "topology", "ecc", "processes", "mig", "kubelet", "host", "xid"];
 
-/// Sections that nobody asked for. One that could not be read is another matter: see [`list`].
+/// Returns the sections that were not requested. For sections that could not be read see [`list`].
 pub(super) fn not_judged(node: &Node<'_>) -> Vec<&'static str> {
     let asked: Vec<&str> = node.report.sections.statuses().into_iter().map(|(name, _)| name).collect();
     ALL.into_iter().filter(|section| !asked.contains(section)).collect()
 }
 
-/// What could not be read, and whether that forbids to say "healthy".
+/// Returns what could not be read, and whether this rules out `healthy`.
 pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
     let mut entries: Vec<(Vec<&str>, Unknown)> = Vec::new();
     for (section, problem) in node.report.sections.problems() {
-        // The entry names section and GPU itself.
+        // The entry has section and GPU as fields.
         let gpu = problem.gpu.map(|gpu| format!("GPU {gpu}"));
         let said =
             problem.what == section || gpu.as_ref() == Some(&problem.what) || problem.why.starts_with(&problem.what);
@@ -53,7 +53,7 @@ pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
         short.is_some() || undecoded.is_some() || !missing.is_empty() || !ecc_off.is_empty() || undecided(node.report);
     if !ecc_off.is_empty() {
         let why = format!(
-            "ECC is off on {}: whether that is its product's default shows with the inventory (diagnose_gpu_node)",
+            "ECC is off on {}; whether this is the default of the product is only known with the inventory (diagnose_gpu_node)",
             quote::gpus(&ecc_off)
         );
         list.push(Unknown { section: "ecc".to_owned(), gpu: None, why });
@@ -64,7 +64,7 @@ pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
     if list.len() > MAX {
         let more = list.len() - (MAX - 1);
         list.truncate(MAX - 1);
-        let why = format!("{more} more values could not be read; the sections' problems name them");
+        let why = format!("{more} more values could not be read; see the problems of the sections");
         list.push(Unknown { section: "all".to_owned(), gpu: None, why });
     }
     (list, decisive)
@@ -73,8 +73,8 @@ pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
 fn undecided(report: &Report) -> bool {
     let failed = |(name, status): (&str, Status)| DECISIVE.contains(&name) && status == Status::Error;
     let log = report.sections.xid.as_ref();
-    // One value of a GPU that is missing leaves that GPU unjudged; a network card or a module list does not, and a log with
-    // one of its sources missing still has a window.
+    // A missing value of a GPU makes the verdict unknown. A missing network card or module list does not, and a log
+    // with a missing source still has a window.
     let partial = report.sections.problems().iter().any(|(name, problem)| match *name {
         "inventory" | "telemetry" | "ecc" => true,
         "topology" | "host" => problem.gpu.is_some(),

@@ -1,7 +1,7 @@
-//! Xids that no other family claims, by class: an application's fault, the driver's, the hardware's. And history.
+//! Xids that no other family handles, by class: application, driver, hardware.
 //!
-//! Severity, action and ageing of a code stand in the catalogue. Programs cause 13, 31, 43, 45, 68 and the like: only a
-//! pattern raises suspicion, workloads that fail on one GPU while its siblings are fine.
+//! The catalogue defines severity, action and ageing of a code. Applications cause 13, 31, 43, 45, 68 and similar
+//! codes. Such Xids indicate a GPU fault only if different workloads fail on one GPU and not on the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,42 +14,44 @@ use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::xid::catalogue::{self, Class as XidClass};
 
 rules! {
-    APPLICATION: "application-fault" Info Application XID_DOC, "An application faulted on the GPU",
-        RestartPod "Look at the application's own log; nothing points at {gpu} of {node}, other work may go on.";
+    APPLICATION: "application-fault" Info Application XID_DOC, "An application caused a GPU fault",
+        RestartPod "Check the log of the application. Nothing indicates a fault of {gpu} of {node}; other work may \
+            continue.";
     KILLED: "application-killed" Info Application XID_DOC, "A process on the GPU was killed or crashed",
-        RestartPod "Look at why the process ended (memory limit, crash); nothing points at {gpu} of {node}.";
+        RestartPod "Find out why the process ended (memory limit, crash). Nothing indicates a fault of {gpu} of \
+            {node}.";
     SUSPECT: "application-faults-on-one-gpu" Warning Hardware XID_DOC, "Different workloads fault on one GPU only",
-        Watch "Run one of these workloads on another GPU of {node}; if it only fails on {gpu}, run a diagnostic on it \
-            (dcgmi diag).";
+        Watch "Run one of these workloads on another GPU of {node}. If it fails on {gpu} only, run a diagnostic on \
+            that GPU (dcgmi diag).";
     REPEATED: "application-faults-repeat-on-one-gpu" Warning Hardware XID_DOC,
-        "Many processes of one name fault on one GPU only",
-        Watch "One workload that restarts, or the GPU: run it on another GPU of {node}; if it only fails on {gpu}, run \
-            a diagnostic on it (dcgmi diag).";
+        "Many processes with the same name fault on one GPU only",
+        Watch "The cause is a workload that restarts, or the GPU. Run it on another GPU of {node}. If it fails on \
+            {gpu} only, run a diagnostic on that GPU (dcgmi diag).";
     CONTEXT_SWITCH: "context-switch-timeout" Critical Driver XID_DOC, "Context-switch timeout",
-        DrainAndReset "Drain the work of {gpu} on {node} and reset it.";
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.";
     DRIVER: "xid-driver" Fatal Driver XID_DOC, "Driver or firmware error",
-        DrainAndReset "Drain the work of {gpu} on {node} and reset it; update the driver if it repeats.";
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it. If it repeats, update the driver.";
     HARDWARE: "xid-hardware" Fatal Hardware XID_DOC, "Hardware error",
-        DrainAndReset "Drain the work of {gpu} on {node}, reset it and run a diagnostic; contact the vendor if it \
-            repeats.";
+        DrainAndReset "Drain the workloads on {gpu} of {node}, reset it and run a diagnostic. If it repeats, contact \
+            the vendor.";
     FABRIC: "xid-fabric" Fatal Fabric XID_DOC, "NVLink or C2C error",
-        DrainAndReset "Drain the work of {gpu} on {node} and reset it.";
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.";
     THERMAL: "xid-thermal" Warning Thermal XID_DOC, "Thermal event",
         CheckCabling "Check cooling and airflow of {gpu} on {node}.";
     POWER: "xid-power" Critical Power XID_DOC, "Power event",
         CheckCabling "Check the power supply and power cables of {gpu} on {node}.";
-    UNKNOWN_CODE: "xid-unknown" Warning Driver XID_DOC, "Xid that this version does not know",
-        Watch "Look the code up in NVIDIA's Xid catalogue; it is newer than this tool.";
+    UNKNOWN_CODE: "xid-unknown" Warning Driver XID_DOC, "Unknown Xid",
+        Watch "Look up the code in the Xid catalog of NVIDIA; it is newer than this tool.";
 }
 
-/// Faults that broken hardware can cause too.
+/// Application faults that broken hardware can also cause.
 const SUSPICIOUS_CODES: [u32; 2] = [13, 31];
 
-/// Processes of one name from which on their faults are a pattern: a workload that restarts has as many by then, but so
-/// have as many jobs.
+/// Number of processes with the same name from which on their faults are a pattern. It can be one workload that
+/// restarts, or many jobs.
 const MANY_PROCESSES: usize = 20;
 
-/// A workload is at fault itself where it fails on other GPUs too, unless it fails here this many times as often.
+/// A workload that also fails on other GPUs is the cause itself, unless it fails on this GPU this many times as often.
 const FAR_MORE: usize = 4;
 
 /// Findings from Xids, per GPU and for addresses that no GPU has.
@@ -63,7 +65,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// The GPUs, and those that only an Xid names.
+/// Returns the GPUs, including those that only an Xid names.
 fn gpus(node: &Node<'_>) -> Vec<Gpu> {
     let mut places = node.gpus.clone();
     for event in node.timeline.of_kind(Kind::Xid) {
@@ -75,7 +77,7 @@ fn gpus(node: &Node<'_>) -> Vec<Gpu> {
     places
 }
 
-/// Faults of programs on one GPU: one finding, with a second thought about the hardware.
+/// Application faults on one GPU as one finding, with a check for a hardware fault.
 fn applications(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let faults: Vec<(usize, &KernelEvent)> = node
         .timeline
@@ -94,15 +96,16 @@ fn applications(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let draft = Draft::on_gpu(rule, gpu).with_all_evidence(suspicion.map(|(_, words)| words));
     let mut draft = draft.with_events(most_recent(&faults));
     if faults.len() > SHOWN {
-        draft = draft.with_evidence(format!("{total} in all, from {}", quote::count(pids(&faults).len(), "pid")));
+        draft = draft.with_evidence(format!("{total} in total, from {}", quote::count(pids(&faults).len(), "pid")));
     }
     if lone_45 {
-        draft = draft.with_evidence("no other Xid before it: the process was killed, or ended with work on the GPU");
+        draft = draft
+            .with_evidence("no other Xid before it: the process was killed, or exited with work pending on the GPU");
     }
     Some(draft.with_all_evidence(node.timeline.consequences(&positions)))
 }
 
-/// Events shown of one GPU's application faults.
+/// Maximum number of application faults in the evidence.
 const SHOWN: usize = 3;
 
 fn most_recent<'a>(faults: &[(usize, &'a KernelEvent)]) -> Vec<&'a KernelEvent> {
@@ -113,7 +116,7 @@ fn pids(faults: &[(usize, &KernelEvent)]) -> BTreeSet<u32> {
     faults.iter().filter_map(|(_, event)| event.pid).collect()
 }
 
-/// Whether the code says that a program did it, or nothing at all.
+/// Returns whether the code is an application fault or for information only.
 pub(super) fn is_of_program(event: &KernelEvent) -> bool {
     let class = event.code.filter(|_| event.kind == Kind::Xid).and_then(catalogue::xid).map(|entry| entry.class);
     matches!(class, Some(XidClass::Application | XidClass::Info))
@@ -123,10 +126,10 @@ fn is_application(event: &KernelEvent) -> bool {
     event.code.and_then(catalogue::xid).is_some_and(|entry| entry.class == XidClass::Application)
 }
 
-/// Why a GPU whose programs fault may be at fault itself. Never more than a suspicion.
+/// Returns why the GPU may be the cause of application faults. This is never more than a suspicion.
 ///
-/// One workload that restarts has a new pid each time: the same name is no second witness, until there are very many. A
-/// workload that fails on several GPUs is its own fault, and says nothing of the others' faults.
+/// A workload that restarts has a new pid each time, so the same name is no second indication, unless there are very
+/// many processes. A workload that fails on several GPUs is the cause itself.
 fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Option<(Rule, String)> {
     let suspicious = |event: &KernelEvent| event.code.is_some_and(|code| SUSPICIOUS_CODES.contains(&code));
     let elsewhere: Vec<&KernelEvent> = node
@@ -151,7 +154,7 @@ fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Op
     let pods: BTreeSet<&str> = pids.iter().filter_map(|pid| pod_of(node, *pid)).collect();
     let place = common_place(faults, &pids);
     let place_words = place.as_ref().map(|place| format!(", {place}")).unwrap_or_default();
-    // A name that is missing is no second workload: old drivers print none.
+    // A missing name is no second workload: old drivers print no names.
     if by_name.keys().flatten().count() > 1 || pods.len() > 1 || place.is_some() {
         let words = format!("{} different processes faulted on this GPU and on no other{place_words}", pids.len());
         return Some((SUSPECT, words));
@@ -159,11 +162,11 @@ fn suspicion(node: &Node<'_>, gpu: &Gpu, faults: &[(usize, &KernelEvent)]) -> Op
     let (name, pids) = by_name.iter().max_by_key(|(_, pids)| pids.len())?;
     (pids.len() >= MANY_PROCESSES).then(|| {
         let name = name.map_or("without a name".to_owned(), |name| format!("named '{}'", quote::data(name)));
-        (REPEATED, format!("{} processes {name} faulted on this GPU, nearly none on another", pids.len()))
+        (REPEATED, format!("{} processes {name} faulted on this GPU, almost none on another GPU", pids.len()))
     })
 }
 
-/// Where different processes hit the same part of the GPU.
+/// Returns the part of the GPU in which different processes faulted.
 fn common_place(faults: &[(usize, &KernelEvent)], pids: &BTreeSet<u32>) -> Option<String> {
     let mut places: BTreeMap<(&String, &String), BTreeSet<u32>> = BTreeMap::new();
     for (_, event) in faults {
@@ -181,7 +184,7 @@ fn pod_of<'a>(node: &Node<'a>, pid: u32) -> Option<&'a str> {
     process.pod_uid.as_deref()
 }
 
-/// 43 and 45 of a process that the kernel killed, or that crashed: the kill is the story.
+/// Xid 43 and 45 of a process that was killed or crashed. The finding is about the kill.
 fn killed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let mut kills: Vec<usize> = Vec::new();
     for event in node.timeline.events.iter().filter(|event| event.history.is_none() && concerns(event.fact, gpu)) {
@@ -195,7 +198,7 @@ fn killed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     Some(Draft::on_gpu(KILLED, gpu).with_events(shown).with_evidence(consequences))
 }
 
-/// Everything that neither a program nor another family answers for: one finding per code.
+/// Xids that are neither application faults nor handled by another family, one finding for each code.
 fn other_codes(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     let mut by_code: BTreeMap<u32, Vec<(usize, &KernelEvent)>> = BTreeMap::new();
     for (at, event) in node.timeline.unexplained().filter(|(_, event)| concerns(event, gpu) && event.kind == Kind::Xid)
@@ -208,7 +211,7 @@ fn other_codes(node: &Node<'_>, gpu: &Gpu) -> Vec<Draft> {
     by_code.into_iter().filter_map(|(code, events)| of_code(node, gpu, code, &events)).collect()
 }
 
-/// Codes that other families judge.
+/// Codes that other families handle.
 fn handled_elsewhere(code: u32) -> bool {
     super::memory::CODES.contains(&code)
         || super::nvlink::CODES.contains(&code)

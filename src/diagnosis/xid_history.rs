@@ -1,4 +1,4 @@
-//! Xids of the past: those that came back in several boots, and a list of the others.
+//! Xids of the past: severe ones that occurred in several boots, and a list of the others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,10 +10,10 @@ use super::{ActionCode, Severity, event_judgement, quote};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
-    RECURRING: "xid-recurring" Warning Hardware XID_DOC, "The same grave Xid in several boots",
-        ContactVendor "Have {gpu} of {node} inspected: resets and reboots have not cured it.";
+    RECURRING: "xid-recurring" Warning Hardware XID_DOC, "The same severe Xid in several boots",
+        ContactVendor "Have {gpu} of {node} inspected: resets and reboots did not fix it.";
     PAST: "xid-history" Info Driver XID_DOC, "Xids from before the last boot, driver load or reset",
-        None "Nothing: they say nothing about the GPUs of {node} now.";
+        None "No action: they say nothing about the present state of the GPUs of {node}.";
 }
 
 /// Findings about the past.
@@ -21,24 +21,27 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let again = recurring(node);
     let history = history(node).map(|draft| match again.is_empty() {
         true => draft,
-        false => draft.with_action(ActionCode::None, "Nothing by itself; xid-recurring counts what came back."),
+        false => {
+            draft.with_action(ActionCode::None, "No action by itself; see xid-recurring for the Xids that came back.")
+        }
     });
     again.into_iter().chain(history).collect()
 }
 
-/// Whether an Xid condemns a GPU when it comes back after a boot: what is fatal, and uncorrectable memory errors.
+/// Returns whether an Xid that occurs again after a boot indicates a broken GPU: fatal Xids and uncorrectable memory
+/// errors.
 fn is_severe(event: &KernelEvent) -> bool {
     event.kind == Kind::Xid && (is_xid(event, &[48]) || event_judgement::severity(event) == Severity::Fatal)
 }
 
-/// One grave Xid of one GPU, and the boots that saw it.
+/// A severe Xid of one GPU, with the boots in which it occurred.
 struct SevereXid<'a> {
     gpu: Gpu,
     code: u32,
     boots: BTreeSet<Option<&'a str>>,
 }
 
-/// The same grave Xid on one GPU in at least two boots: resets and reboots did not cure it.
+/// The same severe Xid on one GPU in at least two boots: resets and reboots did not fix it.
 fn recurring(node: &Node<'_>) -> Vec<Draft> {
     let mut found: Vec<SevereXid<'_>> = Vec::new();
     for event in node.timeline.events.iter().map(|event| event.fact).filter(|event| is_severe(event)) {
@@ -58,13 +61,12 @@ fn recurring(node: &Node<'_>) -> Vec<Draft> {
         .collect()
 }
 
-/// Whose event it was. A GPU that has left the node needs no inspection here, and an event without a UUID, at an
-/// address where the log knows several GPUs, accuses none of them.
+/// Returns the GPU of an event. GPUs that were removed from the node are ignored. An event without a UUID at an address
+/// where the log names several GPUs belongs to none of them.
 fn owner(node: &Node<'_>, event: &KernelEvent) -> Option<Gpu> {
     let pci = event.pci_address.as_ref()?;
     let of_place = || node.gpus.iter().find(|gpu| gpu.pci.as_ref() == Some(pci));
-    // What is in the place, with the name that only the log has: an event that gives it and one that does not are of one
-    // GPU.
+    // The GPU at the address, with the UUID from the log: events with and without the UUID are about the same GPU.
     let named = |uuid: Option<&String>| {
         let place = of_place().cloned().unwrap_or_else(|| Gpu { pci: Some(pci.clone()), ..Gpu::default() });
         Gpu { uuid: uuid.cloned(), ..place }
@@ -80,7 +82,7 @@ fn owner(node: &Node<'_>, event: &KernelEvent) -> Option<Gpu> {
     (uuids.len() <= 1).then(|| named(uuids.first().copied()))
 }
 
-/// Events of one code that are history.
+/// Past events of one code.
 #[derive(Default)]
 struct PastXids {
     count: u64,
@@ -88,7 +90,7 @@ struct PastXids {
     places: BTreeSet<String>,
 }
 
-/// What was, in one finding.
+/// All past events as one finding.
 fn history(node: &Node<'_>) -> Option<Draft> {
     let mut past: BTreeMap<(String, &'static str), PastXids> = BTreeMap::new();
     for event in

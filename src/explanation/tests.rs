@@ -321,11 +321,11 @@ fn what_is_said_of_the_gpu_is_what_was_found_of_it() {
     let said = |pod: &PodFacts, report: &Report| cause_of(pod, report).ruled_out[0].clone();
     let mut forgotten = node(Vec::new());
     forgotten.sections.kubelet = None;
-    assert!(said(&failed(1, "Error"), &forgotten).starts_with("not ruled out: its GPU"));
+    assert!(said(&failed(1, "Error"), &forgotten).starts_with("GPU fault not ruled out"));
     let without = PodFacts { wants_gpus: false, ..failed(1, "Error") };
-    assert_eq!(said(&without, &forgotten), "GPU: this pod requests none");
+    assert_eq!(said(&without, &forgotten), "GPU: this pod requests no GPU");
     forgotten.sections.inventory = Some(Section::read(Inventory::default(), Vec::new()));
-    assert_eq!(said(&failed(1, "Error"), &forgotten), "not ruled out: its GPU, since the node shows none");
+    assert_eq!(said(&failed(1, "Error"), &forgotten), "GPU fault not ruled out: the node lists no GPU");
 }
 
 #[test]
@@ -347,7 +347,7 @@ fn a_container_that_cannot_open_its_gpus_is_the_explanation_whether_the_pod_runs
     for pod in [failed(1, "Error"), runs] {
         let explained = cause_of(&pod, &lost(POD));
         assert_eq!((explained.cause, explained.certainty), (Cause::Node, Certainty::Certain), "{explained:?}");
-        assert!(explained.summary.contains("may no longer open its GPUs"), "{}", explained.summary);
+        assert!(explained.summary.contains("lost access to its GPUs"), "{}", explained.summary);
         assert!(explained.evidence.iter().any(|line| line.contains("/dev/nvidiactl")), "{explained:?}");
         assert_eq!(explained.action.code, ActionCode::RestartPod);
     }
@@ -356,7 +356,7 @@ fn a_container_that_cannot_open_its_gpus_is_the_explanation_whether_the_pod_runs
     kubelet.allocations[0].devices = vec!["GPU-00000000-0000-0000-0000-000000000000".into()];
     let explained = cause_of(&failed(1, "Error"), &gone);
     assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Certain), "{explained:?}");
-    assert!(explained.summary.contains("holds a GPU that is not there"), "{}", explained.summary);
+    assert!(explained.summary.contains("is allocated a GPU that is missing"), "{}", explained.summary);
     let other = cause_of(&failed(1, "Error"), &lost("22222222-2222-3333-4444-555555555555"));
     assert_eq!(other.cause, Cause::Application, "{other:?}");
 }

@@ -1,34 +1,34 @@
-//! The shape of an explanation: the cause, how sure it is, the evidence, and what happened when.
+//! The types of an explanation: cause, certainty, evidence, timeline.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::diagnosis::Action;
 
-/// Why a pod is as it is.
+/// Why a pod failed, hangs or waits.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Explanation {
-    /// Where the cause lies.
+    /// Where the cause is.
     pub cause: Cause,
-    /// How sure that is.
+    /// Certainty of the cause.
     pub certainty: Certainty,
-    /// In a sentence.
+    /// The explanation in one sentence.
     pub summary: String,
-    /// What speaks for it.
+    /// Evidence for the cause.
     pub evidence: Vec<String>,
-    /// What was looked at and speaks for nothing else: why the other causes were not chosen.
+    /// What was checked and ruled out, and what could not be ruled out.
     pub ruled_out: Vec<String>,
-    /// The one thing to do.
+    /// The recommended action.
     pub action: Action,
-    /// UUIDs of the GPUs or MIG devices that the pod held, as far as the node still knows.
+    /// UUIDs of the GPUs or MIG devices of the pod, if the node still knows them.
     pub devices: Vec<String>,
-    /// Its processes on those GPUs that still exist.
+    /// Processes of the pod on these GPUs that still exist.
     pub pids: Vec<u32>,
-    /// What happened, oldest first.
+    /// Timeline, oldest first.
     pub timeline: Vec<Moment>,
-    /// Moments left out of `timeline`, the oldest.
+    /// Number of oldest entries that were omitted from `timeline`.
     #[serde(skip_serializing_if = "is_zero")]
     pub timeline_omitted: usize,
 }
@@ -37,48 +37,48 @@ fn is_zero(count: &usize) -> bool {
     *count == 0
 }
 
-/// Where the cause lies.
+/// Where the cause is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// The program in the pod, or its settings.
+    /// The program in the pod, or its configuration.
     Application,
-    /// The GPU that it had, or the link of that GPU.
+    /// The GPU of the pod, or a link of that GPU.
     Gpu,
     /// The node: driver, kernel, memory, kubelet.
     Node,
     /// The cluster: scheduling, quota, preemption, images.
     Cluster,
-    /// Nothing is wrong with it.
+    /// No problem was found.
     None,
-    /// The facts do not suffice.
+    /// The cause was not found.
     #[default]
     Unknown,
 }
 
-/// How sure a cause is.
+/// Certainty of a cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Certainty {
-    /// Somebody who knows said so: the kernel, the kubelet, the driver about this pod's GPU.
+    /// The kernel, the kubelet or the driver reported it for this pod or its GPU.
     Certain,
-    /// It fits in time and place, and nothing else does.
+    /// Time and place match, and no other cause was found.
     Likely,
-    /// It may be; something that would tell could not be read.
+    /// Possible; facts that would confirm it could not be read.
     #[default]
     Possible,
 }
 
-/// Something that happened.
+/// One entry of the timeline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Moment {
-    /// When.
+    /// Time.
     pub time: Timestamp,
-    /// Who says so: `kubernetes` or `kernel`.
+    /// Source: `kubernetes` or `kernel`.
     pub source: String,
-    /// What.
+    /// What happened.
     pub what: String,
 }

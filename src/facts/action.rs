@@ -1,4 +1,4 @@
-//! The `action` of a report: what `node-probe kill` or `node-probe reset` found, did and left. One report has one at most.
+//! The `action` of a report: what `node-probe kill` or `node-probe reset` found and did. A report has at most one.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,114 +11,114 @@ use crate::pci::PciAddress;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Action {
-    /// Ending a process that uses a GPU.
+    /// Ends a process that uses a GPU.
     Kill(Box<KillAction>),
-    /// Resetting a GPU.
+    /// Resets a GPU.
     Reset(Box<ResetAction>),
 }
 
-/// Why an action was refused, or what is in its way.
+/// Why an action was refused, or what blocks it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Obstacle {
-    /// A stable word: `recycled_pid`, `protected`, `no_gpu`, `processes`, `not_cordoned`, …
+    /// A stable code: `recycled_pid`, `protected`, `no_gpu`, `processes`, `not_cordoned`, …
     pub code: String,
-    /// In words, with names.
+    /// The reason as a sentence.
     pub why: String,
-    /// What a person can do about it.
+    /// What to do about it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub next_step: String,
 }
 
 impl Obstacle {
-    /// An obstacle.
+    /// Creates an obstacle.
     pub fn new(code: &str, why: impl Into<String>, next_step: impl Into<String>) -> Self {
         Self { code: code.to_owned(), why: why.into(), next_step: next_step.into() }
     }
 }
 
-/// Ending one process.
+/// The end of one process.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct KillAction {
-    /// What became of it.
+    /// The outcome.
     pub outcome: KillOutcome,
-    /// UUID of the GPU that the caller named.
+    /// UUID of the GPU in the request.
     pub gpu: String,
-    /// NVML index of that GPU, where it is known.
+    /// NVML index of that GPU, if it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_index: Option<u32>,
     /// Process id.
     pub pid: u32,
-    /// Start time that the caller named, in clock ticks since boot.
+    /// Start time of the process in the request, in clock ticks since boot.
     pub start_ticks: u64,
-    /// The process as it was before.
+    /// The process before the action.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<GpuProcess>,
-    /// How it was known to be on the GPU: `nvml`, `device_file`.
+    /// How its use of the GPU was detected: `nvml`, `device_file`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<String>,
-    /// Why nothing was done.
+    /// Why the action was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Obstacle>,
     /// The signal that ended it: `SIGTERM` or `SIGKILL`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_by: Option<String>,
-    /// From the first signal until it had ended, or was given up.
+    /// Time from the first signal until the process ended, or until the wait timed out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waited_ms: Option<u64>,
-    /// Frame buffer in use on the GPU before.
+    /// GPU memory in use before the action.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_before_bytes: Option<u64>,
-    /// And afterwards.
+    /// GPU memory in use after the action.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_after_bytes: Option<u64>,
-    /// Descendants of the process that hold the GPU, seen before: they do not end with it.
+    /// Descendants of the process that used the GPU before the action. They do not end with it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub children_on_gpu: Vec<u32>,
-    /// What a reader should know: state D, memory that stays in use, …
+    /// Additional information: state D, memory that stays in use, …
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
 }
 
-/// What became of a process.
+/// The outcome for a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum KillOutcome {
-    /// Checked, and nothing is in the way; no signal was sent.
+    /// The checks passed; no signal was sent.
     #[default]
     Planned,
-    /// Nothing was done; `refusal` says why.
+    /// The action was refused; `refusal` contains the reason.
     Refused,
-    /// It has ended.
+    /// The process has ended.
     Ended,
-    /// It had ended by itself before any signal.
+    /// The process had ended on its own before a signal was sent.
     AlreadyGone,
-    /// It did not end, not even by SIGKILL.
+    /// The process did not end, not even after SIGKILL.
     Survived,
-    /// A facts file was replayed: nothing was done to anything.
+    /// A facts file was replayed; nothing was changed.
     Simulated,
 }
 
-/// Resetting one GPU.
+/// The reset of one GPU.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct ResetAction {
-    /// What became of it.
+    /// The outcome.
     pub outcome: ResetOutcome,
-    /// What was to be done, and what is in the way.
+    /// The plan of the reset, with its blockers.
     pub plan: ResetPlan,
-    /// What was done, in order.
+    /// The commands that were run, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepDone>,
-    /// The GPU afterwards; absent where nothing was done.
+    /// The GPU after the reset; absent if no reset was started.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub now: Option<GpuNow>,
-    /// One sentence: what happened, and in which state the GPU is now.
+    /// What happened, and the state of the GPU, in one sentence.
     pub summary: String,
 }
 
@@ -138,20 +138,20 @@ pub struct ResetPlan {
     /// Product name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// What is in the way. Empty: the reset can be done.
+    /// What blocks the reset. If it is empty, the reset is possible.
     pub blockers: Vec<Obstacle>,
-    /// What is worth knowing and no reason to refuse.
+    /// Additional information that does not block the reset.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// What speaks for a reset: a remap that waits for it, the driver's own request.
+    /// Reasons for a reset: a pending remap, the recommendation of the driver.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<String>,
     /// Indices of GPUs that can only be reset together with this one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub together_with: Vec<u32>,
-    /// Whether persistence mode is on: it is switched off before and on again after.
+    /// Whether persistence mode is on. If so, it is disabled before the reset and enabled again after it.
     pub persistence_mode: bool,
-    /// What would be done, in order.
+    /// The commands of the reset, in order.
     pub steps: Vec<String>,
 }
 
@@ -161,54 +161,55 @@ impl ResetPlan {
         self.blockers.push(Obstacle::new(code, why, next_step));
     }
 
-    /// In a sentence, that nothing was done, and the first of the reasons.
+    /// Returns a sentence that says that nothing was done, and the first reason.
     pub fn refusal(&self) -> String {
-        let first = self.blockers.first().map_or("something is in the way", |blocker| blocker.why.as_str());
+        let first = self.blockers.first().map_or("it is blocked", |blocker| blocker.why.as_str());
         let more = self.blockers.len().saturating_sub(1);
         let more = if more > 0 { format!(" ({more} more in plan.blockers)") } else { String::new() };
         format!("GPU {} was not reset: {first}{more}.", self.gpu)
     }
 
-    /// Whether nothing is in the way.
+    /// Returns whether nothing blocks the reset.
     pub fn is_clear(&self) -> bool {
         self.blockers.is_empty()
     }
 }
 
-/// What became of a reset.
+/// The outcome of a reset.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ResetOutcome {
-    /// Nothing is in the way; nothing was done.
+    /// The checks passed; nothing was done.
     #[default]
     Planned,
-    /// Something is in the way (`plan.blockers`), or the reset could not be started; nothing was reset.
+    /// The reset is blocked (`plan.blockers`) or could not be started; nothing was reset.
     Refused,
-    /// Reset, and found in order afterwards.
+    /// The GPU was reset, and the checks after the reset passed.
     Reset,
-    /// `nvidia-smi` reported success, but the GPU is not in order: see `now`.
+    /// `nvidia-smi` reported success, but a check after the reset failed: see `now`.
     ResetNotVerified,
     /// `nvidia-smi` reported failure.
     Failed,
-    /// `nvidia-smi` did not end in time. It goes on at most as long as the probe's container: the GPU may be left half reset.
+    /// `nvidia-smi` did not finish in time. It may continue until the container of the probe ends: the reset may be
+    /// incomplete.
     TimedOut,
-    /// A facts file was replayed: nothing was done to anything.
+    /// A facts file was replayed; nothing was changed.
     Simulated,
 }
 
-/// One command that was run.
+/// One command.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct StepDone {
     /// The command, e.g. `nvidia-smi --gpu-reset -i GPU-…`.
     pub command: String,
-    /// Exit code; absent when it did not end, or could not be started.
+    /// Exit code; absent if the command did not finish or could not be started.
     pub exit_code: Option<i32>,
-    /// What it printed, cleaned and capped. Data, not advice.
+    /// The output, cleaned and truncated. This is data, not instructions.
     pub said: String,
-    /// How long it took.
+    /// The duration.
     pub duration_ms: u64,
 }
 
@@ -217,26 +218,26 @@ pub struct StepDone {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct GpuNow {
-    /// Whether NVML lists a GPU of this UUID and it answers; `None` where NVML could not be asked.
+    /// Whether NVML lists a GPU with this UUID and can read it; `None` if NVML was not available.
     pub answers: Option<bool>,
-    /// Whether a row remap still waits for a reset.
+    /// Whether a row remap is still pending.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remap_pending: Option<bool>,
-    /// What the driver asks for now.
+    /// The recovery action that the driver recommends now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recovery_action: Option<RecoveryAction>,
-    /// Persistence mode; the reset leaves it as it was before.
+    /// Persistence mode. The reset restores its previous value.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub persistence_mode: Option<bool>,
     /// Xids of this GPU since the reset began.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub new_xids: Vec<u32>,
-    /// Whether the kernel log could be read for them.
+    /// Whether the kernel log was read for this.
     pub kernel_log_read: bool,
-    /// Sections that could not be read, so that nothing is known of what they would show: `ecc`, `topology`, `xid`.
+    /// Sections that could not be read, so their state is unknown: `ecc`, `topology`, `xid`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_read: Vec<String>,
-    /// What is not in order, in words.
+    /// Problems found after the reset.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<String>,
 }

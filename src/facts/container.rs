@@ -1,8 +1,8 @@
-//! What the processes of one container can open of the node's GPUs. Part of the `host` section where the probe was told a
-//! container. Source: `/proc/PID/root/dev` and the kernel's answer to a process in the container's cgroup.
+//! GPU device files of one container, and whether the container may open them. Part of the `host` section if the probe
+//! was given a container. Source: `/proc/PID/root/dev`, and the result of an open in the cgroup of the container.
 //!
-//! A container may have a device file and yet not be allowed to open it: then NVML in it fails with "Unknown Error", while
-//! the GPU and everybody else's use of it are fine.
+//! A container can have a device file and still not be allowed to open it. Then NVML in the container fails with
+//! "Unknown Error", although the GPU is healthy.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct ContainerAccess {
-    /// The runtime's id of the container.
+    /// Container id of the container runtime.
     pub container_id: String,
-    /// The pod that its cgroup names.
+    /// UID of the pod, from the cgroup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
-    /// `NVIDIA_VISIBLE_DEVICES` of its first process: what it was to be given.
+    /// `NVIDIA_VISIBLE_DEVICES` of its first process: the devices that it requests.
     pub visible_devices: Option<String>,
     /// Device files of GPUs in its `/dev`.
     pub devices: Vec<ContainerDevice>,
@@ -29,23 +29,23 @@ pub struct ContainerAccess {
 pub struct ContainerDevice {
     /// `nvidiactl`, `nvidia0`, `nvidia-uvm`, `nvidia-caps/nvidia-cap1`.
     pub name: String,
-    /// Whether its device cgroup lets it open the file.
+    /// Whether its device cgroup allows access to the file.
     pub access: Access,
-    /// The node has another device under this name by now: the driver was loaded anew.
+    /// Whether the node now has a different device with this name, because the driver was loaded again.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
 }
 
-/// The device cgroup's word.
+/// Access according to the device cgroup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
-    /// For reading and writing.
+    /// Reading and writing is allowed.
     Allowed,
-    /// Not for reading and writing.
+    /// Reading or writing is denied.
     Denied,
-    /// It could not be asked.
+    /// The access could not be checked.
     #[default]
     Unknown,
 }

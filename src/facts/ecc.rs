@@ -1,7 +1,7 @@
-//! The `ecc` section: memory errors, repairs, and what the driver asks for. Source: NVML.
+//! The `ecc` section: memory errors, repairs, and the recovery action that the driver recommends. Source: NVML.
 //!
-//! *Volatile* counters start anew when the driver is loaded (and, without persistence mode, when the last client leaves);
-//! *aggregate* counters are kept in the InfoROM for the life of the board.
+//! *Volatile* counters are reset when the driver is loaded and, without persistence mode, when the last client exits.
+//! *Aggregate* counters are stored in the InfoROM over the lifetime of the board.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,20 +15,20 @@ use crate::pci::PciAddress;
 pub struct Ecc {
     /// One entry per GPU, in NVML's order.
     pub gpus: Vec<GpuEcc>,
-    /// Fields that the driver does not offer.
+    /// Fields that the driver does not support.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unsupported: Vec<Unsupported>,
     /// Fields that could not be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unread: Vec<Unread>,
-    /// GPUs that answer nothing, or nothing any more.
+    /// GPUs that do not respond, or no longer respond.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<LostGpu>,
 }
 
 availability_of!(Ecc);
 
-/// One GPU's memory health.
+/// Memory health of one GPU.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -43,7 +43,7 @@ pub struct GpuEcc {
     pub mode: Option<Mode>,
     /// Errors since the driver was loaded.
     pub volatile: ErrorCounts,
-    /// Errors in the life of the board.
+    /// Errors over the lifetime of the board.
     pub aggregate: ErrorCounts,
     /// SRAM errors in detail (`nvmlDeviceGetSramEccErrorStatus`, Ampere on).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,15 +54,15 @@ pub struct GpuEcc {
     /// Page retirement (before Ampere).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retired_pages: Option<RetiredPages>,
-    /// What NVIDIA's driver asks for (field 230, R570 on).
+    /// The recovery action that the driver recommends (field 230, R570 and later).
     pub recovery_action: Option<RecoveryAction>,
-    /// Channel repair waits for a reset (`nvmlDeviceGetRepairStatus`, Blackwell on).
+    /// Whether a channel repair is pending until a reset (`nvmlDeviceGetRepairStatus`, Blackwell and later).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channel_repair_pending: Option<bool>,
-    /// TPC repair waits for a reset (Blackwell on).
+    /// Whether a TPC repair is pending until a reset (Blackwell and later).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tpc_repair_pending: Option<bool>,
-    /// Whether the InfoROM's checksum holds (`nvmlDeviceValidateInforom`).
+    /// Whether the checksum of the InfoROM is correct (`nvmlDeviceValidateInforom`).
     pub inforom_valid: Option<bool>,
 }
 
@@ -75,8 +75,8 @@ pub struct ErrorCounts {
     pub corrected: Option<u64>,
     /// All locations.
     pub uncorrected: Option<u64>,
-    /// Per location, those that are not zero (`nvmlDeviceGetMemoryErrorCounter`). A location of which a counter could not
-    /// be read is left out: see [`Ecc::availability`].
+    /// Counts by location that are not zero (`nvmlDeviceGetMemoryErrorCounter`). A location with a counter that could
+    /// not be read is omitted: see [`Ecc::availability`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub locations: Vec<LocationErrors>,
 }
@@ -94,12 +94,13 @@ pub struct LocationErrors {
     pub uncorrected: u64,
 }
 
-/// SRAM errors by kind and by place. Counts over the life of the board unless said otherwise; a count left out is zero.
+/// SRAM errors by kind and location. Counts are over the lifetime of the board unless stated otherwise. An omitted
+/// count is zero.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct SramErrors {
-    /// The driver's own verdict: too many uncorrected SRAM errors, the board should be replaced.
+    /// Whether the driver reports too many uncorrected SRAM errors, so that the board should be replaced.
     pub threshold_exceeded: bool,
     /// Since driver load.
     #[serde(skip_serializing_if = "is_zero")]
@@ -110,13 +111,13 @@ pub struct SramErrors {
     /// Since driver load, SEC-DED.
     #[serde(skip_serializing_if = "is_zero")]
     pub volatile_uncorrected_secded: u64,
-    /// Life of the board.
+    /// Lifetime of the board.
     #[serde(skip_serializing_if = "is_zero")]
     pub aggregate_corrected: u64,
-    /// Life of the board, parity.
+    /// Lifetime of the board, parity.
     #[serde(skip_serializing_if = "is_zero")]
     pub aggregate_uncorrected_parity: u64,
-    /// Life of the board, SEC-DED.
+    /// Lifetime of the board, SEC-DED.
     #[serde(skip_serializing_if = "is_zero")]
     pub aggregate_uncorrected_secded: u64,
     /// Uncorrected in the L2 cache.
@@ -144,7 +145,7 @@ fn is_no_bank(count: &u32) -> bool {
     *count == 0
 }
 
-/// Row remapping: bad rows of HBM replaced by spare ones.
+/// Row remapping: bad rows of HBM are replaced by spare rows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -153,17 +154,16 @@ pub struct RemappedRows {
     pub correctable: u32,
     /// Rows remapped for uncorrected errors.
     pub uncorrectable: u32,
-    /// A remap waits for a GPU reset.
+    /// Whether a remap is pending until a GPU reset.
     pub pending: bool,
-    /// A remap has failed, now or ever: no spare row was left.
+    /// Whether a remap has failed at any time, because no spare row was left.
     pub failure_occurred: bool,
-    /// Banks by how many spare rows they have left.
+    /// Number of banks by remaining spare rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub histogram: Option<RemapHistogram>,
 }
 
-/// Number of memory banks by the spare rows that they have left (`nvmlDeviceGetRowRemapperHistogram`). A
-/// count left out is zero.
+/// Number of memory banks by remaining spare rows (`nvmlDeviceGetRowRemapperHistogram`). An omitted count is zero.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -189,33 +189,33 @@ pub struct RemapHistogram {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct RetiredPages {
-    /// For several single-bit errors at one place.
+    /// Pages retired because of several single-bit errors at one address.
     pub single_bit: u32,
-    /// For a double-bit error.
+    /// Pages retired because of a double-bit error.
     pub double_bit: u32,
-    /// Waiting for a reboot or driver reload.
+    /// Whether page retirement is pending until a reboot or driver reload.
     pub pending: Option<bool>,
 }
 
-/// What the driver wants done with the GPU (`NVML_FI_DEV_GET_GPU_RECOVERY_ACTION`).
+/// The recovery action that the driver recommends for the GPU (`NVML_FI_DEV_GET_GPU_RECOVERY_ACTION`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RecoveryAction {
-    /// Nothing.
+    /// No action.
     #[default]
     None,
     /// Reset the GPU.
     GpuReset,
     /// Reboot the node.
     NodeReboot,
-    /// Stop peer-to-peer work, then ask again.
+    /// Stop peer-to-peer traffic, then check again.
     DrainP2p,
-    /// No new work, let the present end, then reset.
+    /// Schedule no new work, let the running work finish, then reset the GPU.
     DrainAndReset,
     /// Recover the IMEX domain.
     RecoverImex,
-    /// Bus reset.
+    /// Reset the bus.
     BusReset,
     /// Reboot the whole system.
     SystemReboot,
@@ -224,7 +224,8 @@ pub enum RecoveryAction {
 }
 
 impl GpuEcc {
-    /// Uncorrected errors since the driver was loaded: the larger of the two counts that NVML keeps, in all and of SRAM.
+    /// Returns the uncorrected errors since the driver was loaded: the larger one of the two counts of NVML, total and
+    /// SRAM.
     pub fn uncorrected_since_load(&self) -> Option<u64> {
         let sram = self
             .sram

@@ -1,4 +1,4 @@
-//! The `health` section: a score that explains itself. Computed from the other sections, never read.
+//! The `health` section: a score with the reason for each lost point. It is computed from the other sections.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,19 +9,19 @@ use crate::pci::PciAddress;
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Health {
-    /// The node: its worst GPU, less what concerns the whole node. `None` where no GPU is known and no fault was found:
-    /// nothing was judged.
+    /// Score of the node: that of its worst GPU, minus the points for findings about the whole node. `None` if no GPU
+    /// is known and no fault was found.
     pub score: Option<u32>,
-    /// The node's status.
+    /// Status of the node.
     pub status: HealthStatus,
-    /// What cost points on the node as a whole.
+    /// Deductions for the node as a whole.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deductions: Vec<Deduction>,
-    /// One entry per GPU that NVML, PCI or the kernel log names.
+    /// One entry per GPU in NVML, on the PCI bus or in the kernel log.
     pub gpus: Vec<GpuHealth>,
 }
 
-/// One GPU's health.
+/// Health of one GPU.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -33,40 +33,40 @@ pub struct GpuHealth {
     pub uuid: Option<String>,
     /// PCI address.
     pub pci_address: Option<PciAddress>,
-    /// 100 is without fault; 0 is not usable.
+    /// 100: no fault; 0: not usable.
     pub score: u32,
     /// Status.
     pub status: HealthStatus,
-    /// What cost points.
+    /// Deductions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub deductions: Vec<Deduction>,
 }
 
-/// Points lost, and why.
+/// Deducted points and the reason.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Deduction {
     /// Points.
     pub points: u32,
-    /// The finding that cost them (its stable id).
+    /// Id of the finding.
     pub finding: String,
-    /// In words.
+    /// The reason.
     pub why: String,
 }
 
-/// Health in one word. `Unknown` is not healthy.
+/// Health status. `Unknown` is not healthy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HealthStatus {
-    /// Nothing found, and enough was read to say so.
+    /// No fault was found, and enough was read for this conclusion.
     Healthy,
-    /// The facts do not suffice.
+    /// Not enough was read for a conclusion.
     #[default]
     Unknown,
-    /// Works, with a defect that should be planned for.
+    /// The GPU works, but has a defect.
     Degraded,
-    /// Should not be given work.
+    /// The GPU should not get new work.
     Unhealthy,
 }

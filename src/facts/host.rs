@@ -1,4 +1,4 @@
-//! The `host` section: everything about the GPUs that needs no NVML. Source: procfs, sysfs, the host's file system.
+//! The `host` section: facts about the GPUs that need no NVML. Source: procfs, sysfs, the file system of the host.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use super::node_stack::NodeStack;
 use super::stack_log::StackLog;
 use crate::pci::PciAddress;
 
-/// The node around its GPUs.
+/// Facts of the host.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -19,7 +19,7 @@ pub struct Host {
     pub operating_system: Option<String>,
     /// Seconds since boot.
     pub uptime_seconds: Option<u64>,
-    /// Driver versions that must agree.
+    /// Driver versions, which must match.
     pub driver: DriverVersions,
     /// Kernel modules of interest that are loaded: `nvidia`, `nvidia_uvm`, `nvidia_peermem`, `nouveau`, `vfio_pci`, …
     pub modules: Vec<String>,
@@ -27,15 +27,15 @@ pub struct Host {
     pub pci_gpus: Vec<PciGpu>,
     /// Character devices present: `nvidiactl`, `nvidia0`, `nvidia-uvm`, `nvidia-caps/nvidia-cap1`, …
     pub device_nodes: Vec<String>,
-    /// Character devices that should be there and are not.
+    /// Expected character devices that are missing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub device_nodes_missing: Vec<String>,
-    /// Daemons that belong to a GPU node.
+    /// Daemons of a GPU node.
     pub daemons: Daemons,
     /// GSP firmware files on disk, by driver version.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gsp_firmware_versions: Vec<String>,
-    /// Path of a CDI specification for NVIDIA devices, if there is one.
+    /// Path of a CDI specification for NVIDIA devices, if it exists.
     pub cdi_spec: Option<String>,
     /// Path of the NVIDIA container runtime, if installed.
     pub container_toolkit: Option<String>,
@@ -48,9 +48,9 @@ pub struct Host {
     pub hugepages: Vec<HugePages>,
     /// Memory of the node.
     pub memory_total_bytes: Option<u64>,
-    /// Memory of the node that could be given to processes.
+    /// Available memory of the node.
     pub memory_available_bytes: Option<u64>,
-    /// What one container can open, where the probe was told which.
+    /// GPU devices of one container, if the probe was given a container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<ContainerAccess>,
     /// The container runtime as it is configured and as it runs.
@@ -70,32 +70,32 @@ pub struct Host {
     pub stack_log: Option<StackLog>,
 }
 
-/// The versions that must agree: NVML refuses to work when they do not.
+/// Driver versions. NVML does not work if they differ.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct DriverVersions {
-    /// The loaded kernel module (`/sys/module/nvidia/version`); `None`: not loaded.
+    /// Version of the loaded kernel module (`/sys/module/nvidia/version`); `None`: not loaded.
     pub loaded: Option<String>,
     /// `open` or `proprietary`, from `/proc/driver/nvidia/version`.
     pub flavor: Option<String>,
-    /// The module file that the next load would take (`/lib/modules/…/nvidia.ko`), where it could be found.
+    /// Version of the module file that is loaded next (`/lib/modules/…/nvidia.ko`), if it was found.
     pub module_on_disk: Option<String>,
-    /// Whether `modules.dep` of the running kernel lists an `nvidia.ko`, on the host or below the operator's driver root;
-    /// `None` where that file could not be read. Without a `module_on_disk` it tells "there is none" from "its version
-    /// cannot be told".
+    /// Whether `modules.dep` of the running kernel lists `nvidia.ko`, on the host or below the driver root of the GPU
+    /// Operator. `None` if that file could not be read. If `module_on_disk` is absent, this tells whether the file is
+    /// missing or only its version is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module_listed: Option<bool>,
     /// How many modules, files and processes hold the loaded module (`/sys/module/nvidia/refcnt`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module_use_count: Option<u32>,
-    /// The NVML library on disk, from its file name (`libnvidia-ml.so.570.124.06`).
+    /// Version of the NVML library on disk, from its file name (`libnvidia-ml.so.570.124.06`).
     pub library: Option<String>,
-    /// Where that library is.
+    /// Path of that library.
     pub library_path: Option<String>,
 }
 
-/// An NVIDIA GPU on the PCI bus, whether or not the driver has it.
+/// An NVIDIA GPU on the PCI bus, whether or not a driver is bound to it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -106,18 +106,18 @@ pub struct PciGpu {
     pub device_id: Option<String>,
     /// Bound driver: `nvidia`, `nouveau`, `vfio-pci`, or `None`.
     pub driver: Option<String>,
-    /// Whether NVML lists it; `None` where NVML could not be asked.
+    /// Whether NVML lists it; `None` if NVML was not available.
     pub in_nvml: Option<bool>,
     /// NUMA node.
     pub numa_node: Option<u32>,
     /// IOMMU group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iommu_group: Option<u32>,
-    /// Whether the device still answers on the bus (its configuration space is not all ones).
+    /// Whether the device responds on the bus (its configuration space is not all ones).
     pub answers: Option<bool>,
 }
 
-/// Daemons: `Some(true)` running, `Some(false)` not, `None` could not be told.
+/// Daemons: `Some(true)` running, `Some(false)` not running, `None` unknown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]

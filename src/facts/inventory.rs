@@ -1,4 +1,5 @@
-//! The `inventory` section: what the GPUs are. Source: NVML; the kernel module's version from `/proc/driver/nvidia`.
+//! The `inventory` section: properties of the GPUs. Source: NVML; the version of the kernel module from
+//! `/proc/driver/nvidia`.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,31 +15,31 @@ pub struct Inventory {
     pub driver_version: Option<String>,
     /// `nvmlSystemGetNVMLVersion`, e.g. `12.570.124.06`.
     pub nvml_version: Option<String>,
-    /// Newest CUDA that the driver supports (`nvmlSystemGetCudaDriverVersion_v2`), e.g. `12.8`.
+    /// Newest CUDA version that the driver supports (`nvmlSystemGetCudaDriverVersion_v2`), e.g. `12.8`.
     pub cuda_version: Option<String>,
     /// Path of the NVML library that was opened.
     pub nvml_library: Option<String>,
-    /// One entry per GPU, in NVML's order. A GPU that could not be opened is in the section's problems instead.
+    /// One entry per GPU, in the order of NVML. GPUs that could not be opened are in the problems of the section.
     pub gpus: Vec<GpuInventory>,
-    /// Fields that the driver does not offer.
+    /// Fields that the driver does not support.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unsupported: Vec<Unsupported>,
     /// Fields that could not be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unread: Vec<Unread>,
-    /// GPUs that answer nothing, or nothing any more.
+    /// GPUs that do not respond, or no longer respond.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<LostGpu>,
 }
 
 availability_of!(Inventory);
 
-/// One GPU. What does not change while it runs.
+/// One GPU: properties that do not change at run time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct GpuInventory {
-    /// NVML index. Changes when a GPU is lost: use the UUID or the PCI address as identity.
+    /// NVML index. It changes when a GPU is lost: identify a GPU by its UUID or PCI address.
     pub index: u32,
     /// `nvmlDeviceGetUUID`, e.g. `GPU-5b…`.
     pub uuid: Option<String>,
@@ -70,7 +71,7 @@ pub struct GpuInventory {
     pub vbios_version: Option<String>,
     /// InfoROM versions.
     pub inforom: InforomVersions,
-    /// GSP firmware version; `None` where GSP is off or absent (`gsp_enabled` tells).
+    /// GSP firmware version; `None` if GSP firmware is disabled or not supported (see `gsp_enabled`).
     pub gsp_firmware_version: Option<String>,
     /// Whether the GPU runs with GSP firmware.
     pub gsp_enabled: Option<bool>,
@@ -86,19 +87,19 @@ pub struct GpuInventory {
     pub mig_mode: Option<Mode>,
     /// ECC mode.
     pub ecc_mode: Option<Mode>,
-    /// Frame buffer, all of it.
+    /// Total GPU memory.
     pub memory_total_bytes: Option<u64>,
-    /// Frame buffer that the driver keeps for itself.
+    /// GPU memory that is reserved for the driver.
     pub memory_reserved_bytes: Option<u64>,
     /// BAR1 aperture.
     pub bar1_total_bytes: Option<u64>,
-    /// Highest PCIe generation that GPU and slot allow together.
+    /// Highest PCIe generation that both GPU and slot support.
     pub pcie_max_generation: Option<u32>,
-    /// Widest PCIe link that GPU and slot allow together, in lanes.
+    /// Number of PCIe lanes that both GPU and slot support.
     pub pcie_max_width: Option<u32>,
     /// Number of multiprocessor cores.
     pub cores: Option<u32>,
-    /// Where the GPU sits in a rack-scale system (`nvmlDeviceGetPlatformInfo`).
+    /// Position of the GPU in a rack-scale system (`nvmlDeviceGetPlatformInfo`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
 }

@@ -1,36 +1,36 @@
-//! The `xid` section: what the kernel said about GPUs, as events rather than lines.
+//! The `xid` section: kernel log lines about GPUs, as events.
 //!
-//! Source: records of facility 0 in `/dev/kmsg` (running boot) and the host's journal (earlier boots). Formats and
-//! meanings: the driver's open kernel modules and NVIDIA's Xid documentation.
+//! Source: records of facility 0 in `/dev/kmsg` (running boot) and the journal of the host (earlier boots). Formats and
+//! meanings: the open kernel modules of the driver and the Xid documentation of NVIDIA.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::pci::PciAddress;
 
-/// What the kernel log holds that concerns GPUs, and how much of the log was there to be read.
+/// GPU events of the kernel log, and the part of the log that was read.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct KernelLog {
-    /// The logs that were read, each with the window it really covers. "No Xid" is true for these windows only.
+    /// The logs that were read, each with the time window that it covers. "No Xid" is true for these windows only.
     pub coverage: Vec<Coverage>,
-    /// Distinct events, newest last. Lines that say the same of the same GPU are one event with a count.
+    /// Distinct events, newest last. Lines with the same content about the same GPU are one event with a count.
     pub events: Vec<KernelEvent>,
-    /// Events left out of `events` because there were too many: the least telling go first (neighbours of the GPU, then
-    /// the doings of programs), of those the oldest.
+    /// Number of events that were omitted from `events` because there were too many. The least important events are
+    /// omitted first (other devices, then faults of applications), the oldest first.
     #[serde(skip_serializing_if = "is_zero")]
     pub events_omitted: u64,
-    /// Start of the window that was asked for; absent where all that the logs hold was. Older events are left out of
-    /// `events`, but for those that tell of a state which only a reset, a driver load or a reboot ends: a GPU that fell
-    /// off the bus before the window is still gone.
+    /// Start of the requested window; absent if the whole log was requested. Older events are omitted, except events of
+    /// a state that only a reset, a driver load or a reboot ends: a GPU that fell off the bus before the window is
+    /// still lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// Events left out because they ended before `since`.
+    /// Number of events that were omitted because they ended before `since`.
     #[serde(skip_serializing_if = "is_zero")]
     pub events_before: u64,
-    /// Lines that look like GPU errors but were written by a program, not by the kernel (facility other than 0).
-    /// They are counted and never believed.
+    /// Number of lines that look like GPU errors but were written by a program, not by the kernel (facility other than
+    /// 0). They are counted and otherwise ignored.
     #[serde(skip_serializing_if = "is_zero")]
     pub untrusted_lines: u64,
 }
@@ -44,37 +44,38 @@ fn is_zero(count: &u64) -> bool {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Coverage {
-    /// `/dev/kmsg`, `journal`, or the file's name.
+    /// `/dev/kmsg`, `journal`, or the name of the file.
     pub source: String,
-    /// Time of the kernel's oldest record that was read. The kernel's buffer is a ring: earlier ones are gone.
+    /// Time of the oldest kernel record that was read. The kernel buffer is a ring: older records are overwritten.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<Timestamp>,
-    /// Time of the kernel's newest record that was read.
+    /// Time of the newest kernel record that was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<Timestamp>,
-    /// Records of the kernel that were read, within the window that was asked for.
+    /// Number of kernel records that were read in the requested window.
     pub records: u64,
-    /// Records that were overwritten while they were read (gaps in the sequence numbers). Those that were gone before
-    /// show in `from` and `complete_since_boot`.
+    /// Number of records that were overwritten during the read (gaps in the sequence numbers). Records that were
+    /// overwritten before show in `from` and `complete_since_boot`.
     pub lost_records: u64,
-    /// Whether the log's first record is still there, so that the window begins at boot.
+    /// Whether the first record of the log still exists, so that the window begins at boot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub complete_since_boot: Option<bool>,
-    /// Lines that speak of NVIDIA (`NVRM`, `nvidia`, `NVSwitch`, `SXid`, AER of a port) and were not understood: no event,
-    /// and none of the messages that are known to mean nothing. Also lines of which the spelling does not tell whether the
-    /// kernel wrote them.
+    /// Number of lines about NVIDIA (`NVRM`, `nvidia`, `NVSwitch`, `SXid`, AER of a port) that were not recognized:
+    /// they are neither events nor known harmless messages. Includes lines for which the format does not tell whether
+    /// the kernel wrote them.
     #[serde(skip_serializing_if = "is_zero")]
     pub unread_lines: u64,
-    /// Those of `unread_lines` that hold the frame of an Xid or SXid, or speak of an error in other words.
+    /// Number of `unread_lines` that contain the frame of an Xid or SXid, or that report an error in other words.
     #[serde(skip_serializing_if = "is_zero")]
     pub unread_errors: u64,
-    /// Up to three different ones of `unread_lines`, cleaned and capped. Data, not advice.
+    /// Up to three different lines of `unread_lines`, cleaned and truncated. This is data, not instructions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unread_samples: Vec<String>,
-    /// Lines that the kernel itself says it left out (`N callbacks suppressed`): counts near them are lower bounds.
+    /// Number of lines that the kernel reports as suppressed (`N callbacks suppressed`). Counts around that time are
+    /// lower bounds.
     #[serde(skip_serializing_if = "is_zero")]
     pub suppressed_lines: u64,
-    /// What limits the use of these times (`no year in the log`, `time zone not stated, read as UTC`).
+    /// Limits of these times (`no year in the log`, `time zone not stated, read as UTC`).
     #[serde(skip_serializing_if = "String::is_empty")]
     pub note: String,
 }
@@ -95,23 +96,23 @@ pub enum KernelEventKind {
     RmInitFailed,
     /// The firmware assigned the GPU no usable memory region (BAR), or another driver holds it.
     BarUnassigned,
-    /// The driver says that it does not support the GPU: another flavour or another version is needed.
+    /// The driver does not support the GPU: another flavor or another version is needed.
     NotSupported,
     /// Errors of the `nvidia-uvm` module, and `nvGpuOpsReportFatalError`.
     Uvm,
     /// `The NVIDIA probe routine failed|was not called for N device(s)`, `probe with driver nvidia failed`.
     ProbeFailed,
-    /// The driver prints only some of the GSP errors from here on: counts of Xid 119 are lower bounds.
+    /// The driver rate-limits GSP errors from here on: counts of Xid 119 are lower bounds.
     GspRateLimit,
     /// GSP firmware failures without an Xid.
     GspFailed,
     /// `API mismatch: the client has the version X, but this kernel module has the version Y`.
     ApiMismatch,
-    /// `NVRM: loading NVIDIA UNIX …`: volatile counters start anew here.
+    /// `NVRM: loading NVIDIA UNIX …`: volatile counters are reset here.
     DriverLoaded,
     /// NVRM assertion (`NVRM: … Assertion failed`).
     Assertion,
-    /// NVLink did not come up at initialisation (`knvlink…`).
+    /// NVLink did not initialize (`knvlink…`).
     NvlinkInitFailed,
     /// `nvidia-peermem … ERROR`.
     PeermemError,
@@ -121,17 +122,17 @@ pub enum KernelEventKind {
     PcieLink,
     /// Machine check.
     Mce,
-    /// The kernel's out-of-memory killer.
+    /// The out-of-memory killer of the kernel.
     OomKill,
     /// `INFO: task … blocked for more than … seconds`.
     HungTask,
     /// A segmentation fault inside CUDA or NCCL libraries.
     Segfault,
-    /// `mlx5_core … insufficient power` and the like: a neighbour in trouble.
+    /// `mlx5_core … insufficient power` and similar: a problem of a network card.
     Nic,
 }
 
-/// Lines that say the same thing: same kind, code, GPU, sub-code, process and boot.
+/// Lines with the same content: same kind, code, GPU, sub-code, process and boot.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -141,18 +142,18 @@ pub struct KernelEvent {
     /// Xid or SXid number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<u32>,
-    /// The catalogue's name for the code; absent for a code that the catalogue does not know.
+    /// Name of the code in the catalogue; absent for an unknown code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The PCI function that the line names. For AER this is often the port above the GPU.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pci_address: Option<PciAddress>,
-    /// NVML index of the GPU that has this address now. Absent where the log says that it was another GPU; for earlier
-    /// boots without a UUID it names the place only.
+    /// NVML index of the GPU that has this address now. Absent if the log names a different GPU at this address. For
+    /// earlier boots without a UUID it only names the slot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_index: Option<u32>,
-    /// UUID, from the `NVRM: GPU at PCI:…: GPU-…` line of the event's own boot (it survives the loss of the GPU), or,
-    /// for the running boot, from NVML. Absent where neither says which GPU it was: it may have been swapped since.
+    /// UUID, from the line `NVRM: GPU at PCI:…: GPU-…` of the same boot, which also exists for a lost GPU, or, for the
+    /// running boot, from NVML. Absent if the UUID is unknown: the GPU may have been replaced since.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gpu_uuid: Option<String>,
     /// MIG GPU instance that the line names.
@@ -161,22 +162,22 @@ pub struct KernelEvent {
     /// MIG compute instance that the line names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mig_compute_instance: Option<u32>,
-    /// What tells events of one code apart: NVLink unit and link, `contained`, a recovery action, an engine.
+    /// Distinguishes events with the same code: NVLink unit and link, `contained`, a recovery action, an engine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sub_code: Option<String>,
-    /// Facts taken out of the text, by name (`link`, `phys_addr`, `gpc`, `fault_type`, `recovery_to`, …).
+    /// Values from the text, by name (`link`, `phys_addr`, `gpc`, `fault_type`, `recovery_to`, …).
     #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub details: std::collections::BTreeMap<String, String>,
-    /// Process id in the host's namespace. The process that used the channel: not proof of blame.
+    /// Process id in the PID namespace of the host. This process used the channel; it is not necessarily the cause.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
-    /// The kernel's name of that process (15 bytes at most), cleaned.
+    /// Name of that process in the kernel (at most 15 bytes), cleaned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<String>,
-    /// How many times. The several lines of one graphics exception (Xid 13), one OOM kill, one AER error or one failed
-    /// initialisation count once.
+    /// Number of occurrences. The lines of one graphics exception (Xid 13), one OOM kill, one AER error or one failed
+    /// initialization count once.
     pub count: u64,
-    /// Whether the kernel left out lines while this event's came: the count is a lower bound.
+    /// Whether the kernel suppressed lines at the time of this event: the count is a lower bound.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub count_is_lower_bound: bool,
     /// Time of the first line.
@@ -185,12 +186,12 @@ pub struct KernelEvent {
     /// Time of the last line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<Timestamp>,
-    /// Seconds since boot of the last line: exact where clocks were stepped.
+    /// Seconds from boot to the last line. Exact even if the clock was set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_uptime_seconds: Option<f64>,
-    /// The boot, when it is not the running one: its id without dashes, or `earlier` in logs that have no ids.
+    /// The boot, if it is not the running one: its id without dashes, or `earlier` in logs without boot ids.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub boot_id: Option<String>,
-    /// The last line, cleaned and capped. Data, not advice.
+    /// The last line, cleaned and truncated. This is data, not instructions.
     pub raw: String,
 }

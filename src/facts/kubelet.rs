@@ -1,53 +1,55 @@
-//! The `kubelet` section: which device the kubelet gave to which container, which no label or annotation carries.
+//! The `kubelet` section: the devices that the kubelet allocated to containers. No label or annotation has this
+//! information.
 //!
-//! Sources: the device manager's checkpoint (`/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint`), or the kubelet's
-//! pod-resources API where that cannot be read, and the kubelet's state of resource claims (`dra_manager_state`).
+//! Sources: the checkpoint of the device manager (`/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint`), or
+//! the pod-resources API of the kubelet if the checkpoint cannot be read, and the state of resource claims
+//! (`dra_manager_state`).
 
 use serde::{Deserialize, Serialize};
 
-/// The kubelet's own account of device allocation.
+/// Device allocations of the kubelet.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Kubelet {
-    /// `checkpoint`, `pod_resources`, or `claims` where neither could be read.
+    /// `checkpoint`, `pod_resources`, or `claims` if neither could be read.
     pub source: String,
-    /// Devices held by containers.
+    /// Devices that are allocated to containers.
     pub allocations: Vec<Allocation>,
-    /// Devices that device plugins registered, per resource.
+    /// Devices that device plugins registered, by resource.
     pub registered: Vec<RegisteredDevices>,
 }
 
-/// Devices of one resource that one container holds.
+/// Devices of one resource that are allocated to one container.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Allocation {
-    /// Pod UID. Empty where the source names the pod otherwise and its UID could not be found.
+    /// Pod UID. Empty if the source names the pod differently and the UID was not found.
     pub pod_uid: String,
-    /// Namespace, where the source tells (`pod_resources`, claims).
+    /// Namespace, if the source has it (`pod_resources`, claims).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// Pod name, where the source tells (`pod_resources`).
+    /// Pod name, if the source has it (`pod_resources`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
-    /// Container name. Empty for a claim of dynamic resource allocation, which belongs to its pod.
+    /// Container name. Empty for a resource claim, which belongs to the pod.
     pub container: String,
     /// Resource name, e.g. `nvidia.com/gpu`, `nvidia.com/mig-1g.10gb`; for a claim its driver (`gpu.nvidia.com`).
     pub resource: String,
-    /// Resource claim (dynamic resource allocation) through which the pod holds the devices.
+    /// Resource claim (dynamic resource allocation) of the devices.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claim: Option<String>,
-    /// GPU or MIG UUIDs. A time-sliced replica is its GPU's UUID; `replicas` counts them. For a claim the driver's own names
-    /// (`gpu-3`).
+    /// GPU or MIG UUIDs. A time-sliced replica has the UUID of its GPU; `replicas` counts them. For a claim, the device
+    /// names of the driver (`gpu-3`).
     pub devices: Vec<String>,
-    /// Number of time-sliced or MPS replicas, where the devices are shared.
+    /// Number of time-sliced or MPS replicas, if the devices are shared.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
 }
 
 impl Allocation {
-    /// Whether a pod is the holder: by its UID, or where that is not known by its names.
+    /// Returns whether the devices are allocated to this pod: by UID, or by name if the UID is unknown.
     pub fn is_of(&self, uid: &str, namespace: &str, name: &str) -> bool {
         match self.pod_uid.as_str() {
             "" => self.namespace.as_deref() == Some(namespace) && self.pod.as_deref() == Some(name),
@@ -55,7 +57,7 @@ impl Allocation {
         }
     }
 
-    /// What the holder is called: `NAMESPACE/NAME` where the names are known, else its UID.
+    /// Returns `NAMESPACE/NAME` of the pod if the names are known, otherwise its UID.
     pub fn holder(&self) -> String {
         match (&self.namespace, &self.pod) {
             (Some(namespace), Some(pod)) => format!("{namespace}/{pod}"),
@@ -71,6 +73,6 @@ impl Allocation {
 pub struct RegisteredDevices {
     /// Resource name.
     pub resource: String,
-    /// GPU or MIG UUIDs, each once: replicas of a shared device are that device.
+    /// GPU or MIG UUIDs, each once: the replicas of a shared device are one device.
     pub devices: Vec<String>,
 }

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 use super::Mode;
 use super::{Unread, Unsupported};
 
-/// MIG on every GPU that knows it.
+/// MIG state of every GPU that supports MIG.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Mig {
     /// One entry per GPU, in NVML's order.
     pub gpus: Vec<GpuMig>,
-    /// Fields that the driver does not offer.
+    /// Fields that the driver does not support.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unsupported: Vec<Unsupported>,
     /// Fields that could not be read.
@@ -20,7 +20,7 @@ pub struct Mig {
     pub unread: Vec<Unread>,
 }
 
-/// MIG on one GPU.
+/// MIG state of one GPU.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -29,9 +29,9 @@ pub struct GpuMig {
     pub index: u32,
     /// UUID of the GPU.
     pub uuid: Option<String>,
-    /// Mode; `None` where the GPU knows no MIG.
+    /// MIG mode; `None` if the GPU does not support MIG.
     pub mode: Option<Mode>,
-    /// Most MIG devices that the GPU can have.
+    /// Maximum number of MIG devices of the GPU.
     pub max_devices: Option<u32>,
     /// The MIG devices (a compute instance of a GPU instance).
     pub devices: Vec<MigDevice>,
@@ -48,7 +48,7 @@ pub struct MigDevice {
     pub gpu_instance: Option<u32>,
     /// Compute instance id.
     pub compute_instance: Option<u32>,
-    /// Profile as NVIDIA names it, e.g. `1g.10gb`, `1c.3g.40gb`.
+    /// Name of the profile, e.g. `1g.10gb`, `1c.3g.40gb`.
     pub profile: Option<String>,
     /// GPU instance slices.
     pub gpu_slices: Option<u32>,
@@ -56,8 +56,8 @@ pub struct MigDevice {
     pub compute_slices: Option<u32>,
     /// Multiprocessors.
     pub multiprocessors: Option<u32>,
-    /// Frame buffer.
+    /// Total memory.
     pub memory_total_bytes: Option<u64>,
-    /// Frame buffer in use.
+    /// Memory in use.
     pub memory_used_bytes: Option<u64>,
 }

@@ -1,9 +1,9 @@
-//! What was read from a node: one file per section. Facts carry no opinion; `diagnosis` has those.
+//! Facts that were read from a node, one file for each section. Facts contain no conclusions; these are in `diagnosis`.
 //!
-//! Field names end in their unit. `None` means that the value could not be had: either the driver does not offer it (the
-//! section's `unsupported` list names it) or reading it failed (the section's `unread` list names it, and its problems
-//! say why). A list or map that is empty holds none of what it counts, unless one of the two lists names it.
-//! [`availability`] tells the cases apart.
+//! Field names end in their unit. `None` means that there is no value: the driver does not support it (the list
+//! `unsupported` of the section names the field), or reading failed (the list `unread` names the field, and the
+//! problems of the section contain the reason). The same holds for an empty list or map. [`availability`] tells the
+//! cases apart.
 
 pub mod action;
 pub mod cdi;
@@ -28,70 +28,71 @@ use serde::{Deserialize, Serialize};
 
 use crate::pci::PciAddress;
 
-/// Fields that the driver does not offer on these GPUs, so that `null` there is no defect.
+/// Fields that the driver does not support on these GPUs. `null` is no error there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Unsupported {
     /// NVML indices.
     pub gpus: Vec<u32>,
-    /// Field paths inside the GPU's entry, e.g. `fan_percent`, `temperature.memory_celsius`.
+    /// Field paths inside the entry of the GPU, e.g. `fan_percent`, `temperature.memory_celsius`.
     pub fields: Vec<String>,
 }
 
-/// Fields that these GPUs should have, and that could not be read or made no sense: nothing follows from `null`, or from
-/// an empty list, there. The section's problems say why.
+/// Fields that could not be read, or that had invalid values, on these GPUs. `null` or an empty list has no meaning
+/// there. The problems of the section contain the reason.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Unread {
     /// NVML indices.
     pub gpus: Vec<u32>,
-    /// Field paths inside the GPU's entry.
+    /// Field paths inside the entry of the GPU.
     pub fields: Vec<String>,
 }
 
-/// A GPU that answers nothing, or nothing any more. What is known of it comes from the time before, from PCI and from the
-/// kernel; what nobody told is absent.
+/// A GPU that does not respond, or no longer responds. Its data come from an earlier read, from PCI and from the kernel
+/// log; unknown data are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct LostGpu {
-    /// NVML index; absent for a GPU that NVML does not count.
+    /// NVML index; absent for a GPU that NVML does not list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<u32>,
     /// PCI address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pci_address: Option<PciAddress>,
-    /// UUID (NVML before the loss, else `/proc/driver/nvidia/gpus/*/information`).
+    /// UUID (from NVML before the loss, otherwise `/proc/driver/nvidia/gpus/*/information`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
-    /// Serial number of the board (the driver's line in the kernel log).
+    /// Serial number of the board (from the kernel log).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
     /// Name of the physical slot (`/sys/bus/pci/slots`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
-    /// Why it does not answer: the code of the section's problem (`gpu_lost`, `timeout`, …), or `not_in_nvml` for a GPU that
-    /// the nvidia driver has and NVML does not count.
+    /// Why it does not respond: the code of the problem (`gpu_lost`, `timeout`, …), or `not_in_nvml` for a GPU that is
+    /// bound to the nvidia driver and missing from NVML.
     pub code: String,
 }
 
-/// What became of one field of one GPU.
+/// Availability of one field of one GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Availability {
-    /// The driver offers it, and it was read.
+    /// The field was read.
     Read,
-    /// The hardware or the driver does not offer it.
+    /// The hardware or the driver does not support the field.
     Unsupported,
-    /// It could not be read, or the GPU does not answer.
+    /// The field could not be read, or the GPU does not respond.
     Unread,
 }
 
-/// Whether `field` (a path inside the GPU's entry) of a GPU was read. A path in one of the lists covers those below it.
+/// Returns whether `field` (a path inside the entry of the GPU) was read. A path in one of the lists includes the paths
+/// below it.
 ///
-/// For a value that may be `None` this holds only where it is `Some`: a facts file written by hand may leave values out
-/// without naming them. `None` that is not [`Availability::Unsupported`] was not read.
+/// If a value is `None` and its field is not [`Availability::Unsupported`], the value was not read: a facts file that
+/// was written by hand can omit values without listing them.
 pub fn availability(
     unsupported: &[Unsupported],
     unread: &[Unread],
@@ -111,12 +112,12 @@ pub fn availability(
     }
 }
 
-/// Gives a section of NVML's facts the method that tells what became of a field.
+/// Adds the method `availability` to a section of NVML facts.
 macro_rules! availability_of {
     ($section:ty) => {
         impl $section {
-            /// What became of `field` (a path inside the GPU's entry) of the GPU with this NVML index. A GPU without an
-            /// entry was not read.
+            /// Returns the availability of `field` (a path inside the entry of the GPU) for the GPU with this NVML
+            /// index. A GPU without an entry was not read.
             pub fn availability(&self, gpu: u32, field: &str) -> super::Availability {
                 if !self.gpus.iter().any(|entry| entry.index == gpu) {
                     return super::Availability::Unread;
@@ -128,14 +129,14 @@ macro_rules! availability_of {
 }
 pub(crate) use availability_of;
 
-/// A setting that takes effect at the next reset or reboot: what is and what will be.
+/// A setting that takes effect at the next reset or reboot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Mode {
-    /// In force now.
+    /// Current value.
     pub current: bool,
-    /// In force after the next reset or reboot.
+    /// Value after the next reset or reboot.
     pub pending: bool,
 }
 

@@ -1,112 +1,113 @@
-//! The `processes` section: who uses the GPUs. Source: NVML process lists, `/proc`, cgroups.
+//! The `processes` section: GPU processes. Source: NVML process lists, `/proc`, cgroups.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Processes on the GPUs.
+/// GPU processes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Processes {
-    /// Whether process ids are the host's (the probe runs in the initial PID namespace). Without it NVML leaves out what it
-    /// cannot name, and a short list proves nothing.
+    /// Whether process ids are those of the host (the probe runs in the initial PID namespace). Otherwise NVML omits
+    /// processes, and the list is incomplete.
     pub host_pid_namespace: bool,
     /// One entry per process.
     pub processes: Vec<GpuProcess>,
-    /// Memory in use that no listed process accounts for, per GPU, where it is more than driver overhead explains.
+    /// GPU memory in use that no listed process accounts for and that exceeds the overhead of the driver, by GPU.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unaccounted_memory: Vec<UnaccountedMemory>,
 }
 
-/// One process that NVML lists on a GPU, or that holds a GPU device file open.
+/// One process that NVML lists on a GPU, or that has a GPU device file open.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct GpuProcess {
-    /// Process id in the host's namespace.
+    /// Process id in the PID namespace of the host.
     pub pid: u32,
-    /// The kernel's name of it (`comm`).
+    /// Name in the kernel (`comm`).
     pub name: Option<String>,
-    /// Program and names of options; values only where they are known to be harmless. See [`crate::text::command`].
+    /// Program and option names. Values are included only if they are known to contain no secrets. See
+    /// [`crate::text::command`].
     pub command: Option<String>,
     /// User id.
     pub uid: Option<u32>,
-    /// User name on the host, where `/etc/passwd` knows the id.
+    /// User name on the host, if `/etc/passwd` has the id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
-    /// When it started. Together with the pid its identity.
+    /// Start time. Together with the pid it identifies the process.
     pub started_at: Option<Timestamp>,
-    /// Field 22 of `/proc/PID/stat`, clock ticks since boot: what an action compares.
+    /// Start time in clock ticks since boot (field 22 of `/proc/PID/stat`). Actions compare this value.
     pub start_ticks: Option<u64>,
-    /// Scheduler state of its first thread: `R`, `S`, `D` (uninterruptible: no signal helps), `Z` (zombie), …; `X`: NVML lists it
-    /// though `/proc` does not have it any more.
+    /// Scheduler state of the first thread: `R`, `S`, `D` (uninterruptible: no signal ends it), `Z` (zombie), …; `X`:
+    /// NVML lists the process, but it no longer exists in `/proc`.
     pub state: Option<String>,
-    /// Its threads, where one of them waits uninterruptibly or not all could be looked at.
+    /// Threads, if one of them is in uninterruptible sleep or not all were checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<Threads>,
-    /// What it does on which GPU.
+    /// Its use of each GPU.
     pub uses: Vec<GpuUse>,
-    /// Device files of GPUs that it holds open though NVML does not list it there (`/dev/nvidiaN`).
+    /// GPU device files that it has open although NVML does not list it there (`/dev/nvidiaN`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub holds: Vec<String>,
-    /// The pod that its cgroup names.
+    /// UID of the pod, from the cgroup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_uid: Option<String>,
-    /// The container that its cgroup names.
+    /// Container id, from the cgroup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container_id: Option<String>,
     /// Quality of service class: `guaranteed`, `burstable`, `besteffort`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub qos: Option<String>,
-    /// The process that waits for it, where it is a zombie.
+    /// Parent process, if the process is a zombie.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent_pid: Option<u32>,
 }
 
 impl GpuProcess {
-    /// Whether no signal helps it at this moment: its first thread or another one is in state `D`.
+    /// Returns whether no signal ends it at this moment: the first thread or another thread is in state `D`.
     pub fn is_uninterruptible(&self) -> bool {
         self.state.as_deref() == Some("D") || self.threads.as_ref().is_some_and(|threads| threads.uninterruptible > 0)
     }
 
-    /// Whether the process or one of its threads that wait uninterruptibly has this id. The kernel's lines about blocked
-    /// tasks name threads.
+    /// Returns whether this is the id of the process or of one of its threads in uninterruptible sleep. Kernel lines
+    /// about blocked tasks contain thread ids.
     pub fn has_task(&self, id: u32) -> bool {
         self.pid == id || self.waiting_threads().any(|thread| thread.tid == id)
     }
 
-    /// The threads that wait uninterruptibly, as far as they are named.
+    /// Returns the listed threads in uninterruptible sleep.
     pub fn waiting_threads(&self) -> impl Iterator<Item = &Thread> {
         self.threads.iter().flat_map(|threads| &threads.examples)
     }
 }
 
-/// What `/proc/PID/task` says of a process's threads.
+/// Threads of a process (`/proc/PID/task`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Threads {
-    /// Threads that were looked at.
+    /// Number of threads that were checked.
     pub looked_at: u32,
-    /// Threads beyond the most that are looked at, or for which time ran out.
+    /// Number of threads that were not checked, because of the limit or the deadline.
     pub not_looked_at: u32,
-    /// Threads in state `D` at two looks a tenth of a second apart that did not run in between.
+    /// Number of threads that were in state `D` at two readings a tenth of a second apart and did not run in between.
     pub uninterruptible: u32,
-    /// The first of those.
+    /// The first of these threads.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub examples: Vec<Thread>,
 }
 
-/// One thread that waits uninterruptibly.
+/// One thread in uninterruptible sleep.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Thread {
-    /// Thread id in the host's namespace.
+    /// Thread id in the PID namespace of the host.
     pub tid: u32,
-    /// The kernel's name of it (`comm`).
+    /// Name in the kernel (`comm`).
     pub name: Option<String>,
-    /// The kernel function in which it waits (`wchan`); `None` where the kernel does not tell.
+    /// Kernel function in which it waits (`wchan`); `None` if the kernel does not provide it.
     pub waits_in: Option<String>,
 }
 
@@ -119,7 +120,7 @@ pub struct GpuUse {
     pub gpu: u32,
     /// `compute`, `graphics` or `mps`.
     pub kind: String,
-    /// Frame buffer; `None` where the driver does not say.
+    /// GPU memory in use; `None` if the driver does not report it.
     pub memory_bytes: Option<u64>,
     /// MIG GPU instance.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,13 +130,13 @@ pub struct GpuUse {
     pub mig_compute_instance: Option<u32>,
 }
 
-/// Memory that nobody claims.
+/// GPU memory that no listed process accounts for.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct UnaccountedMemory {
     /// NVML index.
     pub gpu: u32,
-    /// Bytes in use minus the listed processes' bytes.
+    /// Memory in use minus the memory of the listed processes.
     pub bytes: u64,
 }

@@ -1,4 +1,4 @@
-//! The `telemetry` section: what the GPUs do at this moment. Source: NVML.
+//! The `telemetry` section: current values of the GPUs. Source: NVML.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,20 +12,20 @@ use crate::pci::PciAddress;
 pub struct Telemetry {
     /// One entry per GPU, in NVML's order.
     pub gpus: Vec<GpuTelemetry>,
-    /// Fields that the driver does not offer.
+    /// Fields that the driver does not support.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unsupported: Vec<Unsupported>,
     /// Fields that could not be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unread: Vec<Unread>,
-    /// GPUs that answer nothing, or nothing any more.
+    /// GPUs that do not respond, or no longer respond.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<LostGpu>,
 }
 
 availability_of!(Telemetry);
 
-/// One GPU now.
+/// Current values of one GPU.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -46,13 +46,13 @@ pub struct GpuTelemetry {
     pub power: Power,
     /// Clocks.
     pub clocks: Clocks,
-    /// Utilization over the driver's last sample period.
+    /// Utilization over the last sample period of the driver.
     pub utilization: Utilization,
-    /// Frame buffer and BAR1 in use.
+    /// GPU memory and BAR1 memory in use.
     pub memory: MemoryUse,
-    /// The PCIe link now.
+    /// Current PCIe link.
     pub pcie: PcieLink,
-    /// What holds the clocks down, in words.
+    /// Reasons why the clocks are reduced.
     pub throttling: Throttling,
 }
 
@@ -73,19 +73,19 @@ pub struct Temperature {
     pub gpu_max_celsius: Option<i32>,
     /// Highest operating temperature of the memory.
     pub memory_max_celsius: Option<i32>,
-    /// Distance to the highest operating temperature as the driver reports it (`nvmlDeviceGetMarginTemperature`, R570 on;
-    /// `T.Limit` of nvidia-smi). It falls as the GPU warms up.
+    /// Margin to the highest operating temperature as the driver reports it (`nvmlDeviceGetMarginTemperature`, R570 and
+    /// later; `T.Limit` of nvidia-smi). It decreases as the GPU warms up.
     pub tlimit_margin_celsius: Option<i32>,
-    /// Limits that the margin is counted with (Ada on, in place of the limits in degrees above).
+    /// Thresholds on the scale of the margin (Ada and later, instead of the limits in degrees above).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tlimit_thresholds: Option<TlimitThresholds>,
-    /// Computed: `slowdown_celsius - gpu_celsius`; where the driver offers only `T.Limit`, `tlimit_margin_celsius` less the slowdown's
-    /// `T.Limit`, or the margin alone where that is not known either.
+    /// Computed: `slowdown_celsius - gpu_celsius`. If the driver supports only `T.Limit`: `tlimit_margin_celsius` minus
+    /// the slowdown threshold, or the margin alone if that threshold is not known.
     pub margin_to_slowdown_celsius: Option<i32>,
 }
 
-/// Places of the limits on the scale of `T.Limit`: constants of the board, no margins. The scale falls as the GPU warms up
-/// and is 0 at the highest operating temperature, so that limits beyond it are negative.
+/// Thresholds on the scale of `T.Limit`: constants of the board, not margins. The scale decreases as the GPU warms up
+/// and is 0 at the highest operating temperature, so thresholds beyond it are negative.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -117,7 +117,7 @@ pub struct Power {
     pub limit_milliwatts: Option<u32>,
     /// The lowest of all limits in force.
     pub enforced_limit_milliwatts: Option<u32>,
-    /// Limit from the factory.
+    /// Default limit.
     pub default_limit_milliwatts: Option<u32>,
     /// Lowest limit that can be set.
     pub min_limit_milliwatts: Option<u32>,
@@ -129,41 +129,41 @@ pub struct Power {
     pub margin_to_limit_milliwatts: Option<i64>,
 }
 
-/// Clocks: now, and the highest possible.
+/// Clocks: current and maximum.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Clocks {
-    /// Graphics clock now.
+    /// Current graphics clock.
     pub graphics_mhz: Option<u32>,
-    /// SM clock now.
+    /// Current SM clock.
     pub sm_mhz: Option<u32>,
-    /// Memory clock now.
+    /// Current memory clock.
     pub memory_mhz: Option<u32>,
-    /// Video clock now.
+    /// Current video clock.
     pub video_mhz: Option<u32>,
-    /// Highest graphics clock.
+    /// Maximum graphics clock.
     pub max_graphics_mhz: Option<u32>,
-    /// Highest SM clock.
+    /// Maximum SM clock.
     pub max_sm_mhz: Option<u32>,
-    /// Highest memory clock.
+    /// Maximum memory clock.
     pub max_memory_mhz: Option<u32>,
-    /// Highest video clock.
+    /// Maximum video clock.
     pub max_video_mhz: Option<u32>,
-    /// Application clock for graphics, where one can be set.
+    /// Application clock for graphics, if it can be set.
     pub application_graphics_mhz: Option<u32>,
-    /// Application clock for memory, where one can be set.
+    /// Application clock for memory, if it can be set.
     pub application_memory_mhz: Option<u32>,
 }
 
-/// Utilization. Not offered on a GPU whose MIG mode is on.
+/// Utilization. Not supported on a GPU with MIG enabled.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Utilization {
-    /// Share of time in which a kernel ran.
+    /// Percentage of time in which a kernel was running.
     pub gpu_percent: Option<u32>,
-    /// Share of time in which the memory was read or written.
+    /// Percentage of time in which the memory was read or written.
     pub memory_percent: Option<u32>,
     /// Encoder.
     pub encoder_percent: Option<u32>,
@@ -180,9 +180,9 @@ pub struct Utilization {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct MemoryUse {
-    /// Frame buffer.
+    /// Total GPU memory.
     pub total_bytes: Option<u64>,
-    /// Kept by the driver.
+    /// Reserved for the driver.
     pub reserved_bytes: Option<u64>,
     /// In use by processes.
     pub used_bytes: Option<u64>,
@@ -194,50 +194,50 @@ pub struct MemoryUse {
     pub bar1_used_bytes: Option<u64>,
 }
 
-/// The PCIe link. An idle GPU lowers its generation; its width never changes in health.
+/// The PCIe link. An idle GPU reduces the generation. The width of a healthy link does not change.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct PcieLink {
-    /// Generation now.
+    /// Current generation.
     pub generation: Option<u32>,
-    /// Lanes now.
+    /// Current number of lanes.
     pub width: Option<u32>,
-    /// Highest generation of GPU and slot together.
+    /// Highest generation that both GPU and slot support.
     pub max_generation: Option<u32>,
-    /// Most lanes of GPU and slot together.
+    /// Number of lanes that both GPU and slot support.
     pub max_width: Option<u32>,
     /// Replays since the driver was loaded.
     pub replays: Option<u64>,
-    /// Times that the replay counter's number wrapped.
+    /// Number of rollovers of the replay counter.
     pub replay_rollovers: Option<u64>,
 }
 
-/// Clock event reasons (`nvmlDeviceGetCurrentClocksEventReasons`), read for a person.
+/// Clock event reasons (`nvmlDeviceGetCurrentClocksEventReasons`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Throttling {
-    /// Whether something fault-like holds the clocks down: hardware slowdown, thermal slowdown, power brake. A power cap at
-    /// full load, idleness or a setting is a reason, but no throttling. `None` where the driver does not say.
+    /// Whether a fault reduces the clocks: hardware slowdown, thermal slowdown, power brake. A power cap at full load,
+    /// idle or a setting is a reason, but no throttling. `None` if the driver does not report it.
     pub active: Option<bool>,
-    /// All reasons in words, the fault-like first.
+    /// All reasons in words, faults first.
     pub reasons: Vec<String>,
-    /// The driver's bit mask.
+    /// Bit mask of the driver.
     pub reasons_mask: Option<u64>,
-    /// Time spent under each reason since the driver was loaded, where it counts it (`nvmlDeviceGetViolationStatus`).
-    /// Empty also where it could not be read: see [`Telemetry::availability`].
+    /// Time with each reason since the driver was loaded, if the driver counts it (`nvmlDeviceGetViolationStatus`).
+    /// Also empty if it could not be read: see [`Telemetry::availability`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub violations: Vec<Violation>,
 }
 
-/// Time under one policy since the driver was loaded. Zero is left out.
+/// Time under one policy since the driver was loaded. Zero is omitted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Violation {
     /// `power`, `thermal`, `sync_boost`, `board_limit`, `low_utilization`, `reliability`.
     pub policy: String,
-    /// Time held down.
+    /// Time with reduced clocks.
     pub duration_ms: u64,
 }

@@ -14,26 +14,26 @@ use crate::pci::PciAddress;
 pub struct Topology {
     /// One entry per GPU, in NVML's order.
     pub gpus: Vec<GpuTopology>,
-    /// How each pair of GPUs is connected, row and column in the order of `gpus`: `X` (itself), `NV18` (18 NVLinks), `PIX`,
-    /// `PXB`, `PHB`, `NODE`, `SYS`, or `?`. The words are those of `nvidia-smi topo -m`.
+    /// Connection of each pair of GPUs, rows and columns in the order of `gpus`: `X` (itself), `NV18` (18 NVLinks),
+    /// `PIX`, `PXB`, `PHB`, `NODE`, `SYS`, or `?`. These are the terms of `nvidia-smi topo -m`.
     pub matrix: Vec<Vec<String>>,
     /// Peer-to-peer capabilities that some pairs lack; see `p2p_all_ok`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub p2p_lacking: Vec<P2pLack>,
-    /// Capabilities that every pair of GPUs has: of `read`, `write`, `atomics`.
+    /// Capabilities that every pair of GPUs has (`read`, `write`, `atomics`).
     pub p2p_all_ok: Vec<String>,
     /// InfiniBand and RoCE ports.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nics: Vec<NicPort>,
-    /// NVSwitches that PCI shows on this node.
+    /// NVSwitches on the PCI bus of this node.
     pub nvswitches: Vec<PciAddress>,
-    /// Fields that the driver does not offer.
+    /// Fields that the driver does not support.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unsupported: Vec<Unsupported>,
     /// Fields that could not be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unread: Vec<Unread>,
-    /// GPUs that answer nothing, or nothing any more.
+    /// GPUs that do not respond, or no longer respond.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lost: Vec<LostGpu>,
 }
@@ -51,13 +51,13 @@ pub struct GpuTopology {
     pub uuid: Option<String>,
     /// PCI address.
     pub pci_address: Option<PciAddress>,
-    /// NUMA node of the GPU (sysfs), `None` where the machine has no NUMA.
+    /// NUMA node of the GPU (sysfs), `None` if the machine has no NUMA.
     pub numa_node: Option<u32>,
     /// CPUs near the GPU, e.g. `0-47,96-143`.
     pub cpu_affinity: Option<String>,
-    /// Every NVLink that the GPU has, the inactive ones too. Links that agree in everything are one entry.
+    /// All NVLinks of the GPU, including inactive ones. Links with identical values are one entry.
     pub nvlinks: Vec<NvlinkGroup>,
-    /// Registration with the NVSwitch fabric (Hopper on, on NVSwitch boards).
+    /// Registration with the NVSwitch fabric (Hopper and later, on NVSwitch systems).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fabric: Option<Fabric>,
     /// The PCIe path from the GPU (first) up to the root port, as sysfs shows it.
@@ -66,27 +66,27 @@ pub struct GpuTopology {
     pub pcie_replays: Option<u64>,
 }
 
-/// NVLinks of one GPU that agree in everything.
+/// NVLinks of one GPU with identical values.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct NvlinkGroup {
     /// Link numbers.
     pub links: Vec<u32>,
-    /// Whether the links are up. `None` where the driver would not say.
+    /// Whether the links are up. `None` if the driver does not report it.
     pub active: Option<bool>,
     /// NVLink version, e.g. `4`.
     pub version: Option<u32>,
-    /// Speed of one link and direction (field 164, in megabytes a second); `None` on links that are not up.
+    /// Speed of one link in one direction (field 164, in megabytes per second); `None` on links that are not up.
     pub speed_megabytes_per_second: Option<u32>,
-    /// What is at the other end: `gpu`, `switch`, `ibm_npu`, `unknown`.
+    /// Type of the remote device: `gpu`, `switch`, `ibm_npu`, `unknown`.
     pub remote_type: Option<String>,
-    /// PCI address of the other end.
+    /// PCI address of the remote device.
     pub remote_pci_address: Option<PciAddress>,
     /// Error counters that are not zero, by name (`crc_flit`, `crc_data`, `replay`, `recovery`, `ecc`, and on NVLink 5
-    /// `malformed_packets`, `buffer_overrun`, `local_link_integrity`, `link_recovery_successful`, `link_recovery_failed`,
-    /// `symbol_errors`, `effective_errors`, …). Since the driver was loaded. Empty also where they could not be read: see
-    /// [`Topology::availability`], field `nvlinks.errors`.
+    /// `malformed_packets`, `buffer_overrun`, `local_link_integrity`, `link_recovery_successful`,
+    /// `link_recovery_failed`, `symbol_errors`, `effective_errors`, …), since the driver was loaded. Also empty if they
+    /// could not be read: see [`Topology::availability`], field `nvlinks.errors`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub errors: BTreeMap<String, u64>,
 }
@@ -98,17 +98,17 @@ pub struct NvlinkGroup {
 pub struct Fabric {
     /// `not_supported`, `not_started`, `in_progress`, `completed`.
     pub state: String,
-    /// Result of the registration once completed: `success`, or NVML's error.
+    /// Result of the completed registration: `success`, or the NVML error.
     pub status: Option<String>,
     /// NVLink clique.
     pub clique_id: Option<u32>,
-    /// Cluster UUID once registered; absent where it is all zero (a single node).
+    /// Cluster UUID after the registration; absent if it is all zero (a single node).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_uuid: Option<String>,
     /// Health summary (R570 on): `healthy`, `unhealthy`, `limited_capacity`, `not_supported`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
-    /// What the health mask names as wrong: `degraded_bandwidth`, `route_recovery`, `route_unhealthy`, `access_timeout`,
+    /// Problems in the health mask: `degraded_bandwidth`, `route_recovery`, `route_unhealthy`, `access_timeout`,
     /// `incorrect_configuration`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub health_issues: Vec<String>,
@@ -123,27 +123,28 @@ pub struct PcieHop {
     pub pci_address: Option<PciAddress>,
     /// `gpu`, `switch_downstream`, `switch_upstream`, `root_port`, `bridge`.
     pub kind: String,
-    /// Generation now (from `current_link_speed`).
+    /// Current generation (from `current_link_speed`).
     pub generation: Option<u32>,
-    /// Lanes now.
+    /// Current number of lanes.
     pub width: Option<u32>,
-    /// Highest generation of this end.
+    /// Highest generation of this device.
     pub max_generation: Option<u32>,
-    /// Most lanes of this end.
+    /// Highest number of lanes of this device.
     pub max_width: Option<u32>,
     /// AER totals that are not zero: `correctable`, `nonfatal`, `fatal` (`aer_dev_*`).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub aer: BTreeMap<String, u64>,
 }
 
-/// A peer-to-peer capability that pairs of GPUs lack, all for the same reason.
+/// A peer-to-peer capability that is missing between pairs of GPUs, all for the same reason.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct P2pLack {
     /// `read`, `write` or `atomics`.
     pub capability: String,
-    /// NVML's word: `chipset_not_supported`, `topology_not_supported`, `disabled_by_regkey`, `not_supported`, `unknown`, …
+    /// Reason in NVML: `chipset_not_supported`, `topology_not_supported`, `disabled_by_regkey`, `not_supported`,
+    /// `unknown`, …
     pub status: String,
     /// The pairs, by NVML index.
     pub pairs: Vec<[u32; 2]>,
@@ -168,7 +169,7 @@ pub struct NicPort {
     pub state: Option<String>,
     /// Rate.
     pub rate_gigabits_per_second: Option<f64>,
-    /// The nearest GPU's index and how it is connected (`PIX`, `PXB`, `PHB`, `NODE`).
+    /// Index of the nearest GPU and its connection (`PIX`, `PXB`, `PHB`, `NODE`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub near: Vec<NearGpu>,
 }
@@ -184,7 +185,7 @@ pub struct NearGpu {
     pub via: String,
 }
 
-/// PCIe ports above exactly one GPU, with that GPU: an error that such a port reports is about its GPU's link.
+/// Returns the PCIe ports above exactly one GPU, with that GPU. An error of such a port affects the link of its GPU.
 pub fn ports_above_one_gpu(gpus: &[GpuTopology]) -> Vec<(PciAddress, PciAddress)> {
     let mut below: BTreeMap<&PciAddress, Vec<&PciAddress>> = BTreeMap::new();
     for gpu in gpus {

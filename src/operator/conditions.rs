@@ -1,11 +1,11 @@
-//! What the caller of a reset knows and the node does not.
+//! Conditions of a reset that the caller knows and the node does not.
 
-/// What the caller knows and the node does not.
+/// Conditions of a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conditions {
-    /// Whether Kubernetes gives the node no new pods. What is not known is not cordoned.
+    /// Whether the node is cordoned. If it is not known, it counts as not cordoned.
     pub cordoned: bool,
-    /// Whether a node that is not cordoned, and pods that the GPU is allocated to, are in the way.
+    /// Whether the reset is refused if the node is not cordoned or pods are allocated the GPU.
     pub drain_check: bool,
 }
 

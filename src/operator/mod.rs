@@ -1,6 +1,6 @@
-//! What operator mode may do to a node, as pure rules: whom it may end, what must be out of the way before a reset.
+//! Pure rules of operator mode: which processes must not be killed, and what blocks a reset.
 //!
-//! The rules run on the node, right before the action, and in the launcher's tests. They never act.
+//! The rules run on the node, right before the action. They only decide; they do not act.
 
 mod conditions;
 mod nvlink_group;

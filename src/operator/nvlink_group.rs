@@ -1,4 +1,4 @@
-//! One rule of [`super::reset_plan`]: which GPUs NVLink ties together so that they can only be reset at once.
+//! A rule of [`super::reset_plan`]: GPUs that are connected by NVLink and can only be reset together.
 
 use super::conditions::Conditions;
 use crate::facts::action::ResetPlan;
@@ -6,8 +6,8 @@ use crate::facts::inventory::GpuInventory;
 use crate::facts::topology::GpuTopology;
 use crate::report::{Report, Section};
 
-/// GPUs that NVLink ties together: before Ampere all of them go at once, on Ampere behind NVSwitches only with the Fabric
-/// Manager alone; from Hopper on each by itself.
+/// Before Ampere, all connected GPUs must be reset together. On Ampere with NVSwitches, a single reset needs Fabric
+/// Manager. From Hopper on, each GPU can be reset alone.
 pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
     let generation = Generation::of(gpu.architecture.as_deref());
     if generation == Generation::HopperOn {
@@ -15,13 +15,13 @@ pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mu
     }
     let topology = Section::data_of(&facts.sections.topology);
     let Some(own) = topology.and_then(|topology| topology.gpus.iter().find(|entry| entry.index == gpu.index)) else {
-        let why = "whether NVLink ties the GPU to others could not be read";
+        let why = "the NVLink connections of the GPU could not be read";
         return plan.block("nvlink_unknown", why, "Try again, or reboot the node.");
     };
     let wired = |entry: &GpuTopology, to: &str| {
         entry.nvlinks.iter().any(|group| group.active != Some(false) && group.remote_type.as_deref() == Some(to))
     };
-    // A link that does not say what is at its end might lead anywhere.
+    // A link without a remote type may be connected to a GPU or a switch.
     let unclear = own
         .nvlinks
         .iter()
@@ -40,21 +40,22 @@ pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mu
         Generation::Ampere if to_switch && fabric_manager == Some(true) => {}
         Generation::Ampere if to_switch => {
             plan.together_with = peers;
-            let state = if fabric_manager == Some(false) { "does not run" } else { "could not be seen" };
-            let why =
-                format!("an Ampere GPU behind NVSwitches is reset alone only with the Fabric Manager, which {state}");
+            let state = if fabric_manager == Some(false) { "is not running" } else { "could not be checked" };
+            let why = format!(
+                "an Ampere GPU with NVSwitches can only be reset alone if Fabric Manager is running; it {state}"
+            );
             plan.block("nvlink_group", why, "Start nvidia-fabricmanager on the node, or reboot the node.");
         }
         Generation::Ampere if to_gpu && !unclear => {}
         _ => {
             let why = format!(
-                "NVLink ties the GPU to GPUs {peers:?}, and this generation is reset all together or not at all"
+                "NVLink connects the GPU to GPUs {peers:?}, and on this architecture they must be reset together"
             );
             plan.together_with = peers;
             plan.block(
                 "nvlink_group",
                 why,
-                "Empty the node and reset all of its GPUs there (nvidia-smi --gpu-reset), or reboot it.",
+                "Drain the node and reset all of its GPUs there (nvidia-smi --gpu-reset), or reboot it.",
             );
         }
     }
@@ -62,7 +63,7 @@ pub(super) fn group(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mu
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Generation {
-    /// Up to Turing; and what could not be read: in doubt the strictest rule.
+    /// Up to Turing, and unknown architectures, for which the strictest rule applies.
     BeforeAmpere,
     Ampere,
     HopperOn,
@@ -71,7 +72,7 @@ enum Generation {
 impl Generation {
     fn of(architecture: Option<&str>) -> Self {
         match architecture {
-            // Ada has no NVLink at all: the rule for bridges never applies.
+            // Ada has no NVLink, so the rule for bridges never applies.
             Some("Ampere" | "Ada") => Self::Ampere,
             Some("Hopper" | "Blackwell" | "Rubin") => Self::HopperOn,
             _ => Self::BeforeAmpere,

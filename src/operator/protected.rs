@@ -1,16 +1,17 @@
-//! Processes that are never killed: a node needs them, or the driver does. Known by their names, as the kernel keeps them.
+//! Processes that are never killed, because the node or the driver needs them. They are recognized by their names in
+//! the kernel.
 //!
-//! A name can be taken by anybody, and that is no harm here: a pretender is refused, which only costs a person a `kill`.
+//! Any process can use such a name. This is harmless: it is then not killed.
 
 use crate::facts::action::Obstacle;
 
-/// The kernel keeps this many bytes of a name.
+/// Length of a process name in the kernel.
 const COMM_BYTES: usize = 15;
 
-/// What a name stands for, and what to do in place of a kill.
+/// A protected process, and what to do instead of a kill.
 struct Protected {
     names: &'static [&'static str],
-    /// Whether longer names that begin so are meant, too.
+    /// Whether the names are prefixes.
     prefix: bool,
     what: &'static str,
     next_step: &'static str,
@@ -21,13 +22,13 @@ const PROTECTED: &[Protected] = &[
         names: &["systemd", "init", "machined", "openrc-init", "runit", "dbus-daemon", "sshd", "udevd"],
         prefix: false,
         what: "part of the operating system",
-        next_step: "Restart its unit on the node if it has to go.",
+        next_step: "If it must be stopped, restart its unit on the node.",
     },
     Protected {
         names: &["systemd-"],
         prefix: true,
         what: "part of systemd",
-        next_step: "Restart its unit on the node if it has to go.",
+        next_step: "If it must be stopped, restart its unit on the node.",
     },
     Protected {
         names: &["kubelet", "kube-proxy", "k3s", "rke2", "k0s", "k3s-server", "k3s-agent"],
@@ -73,55 +74,58 @@ const PROTECTED: &[Protected] = &[
     Protected {
         names: &["nvidia-cuda-mps"],
         prefix: true,
-        what: "the MPS control daemon or server: ending it ends every client",
+        what: "the MPS control daemon or server: a kill also ends all clients",
         next_step: "Stop MPS with: echo quit | nvidia-cuda-mps-control.",
     },
     Protected {
         names: &["Xorg", "Xwayland", "gdm", "gnome-shell", "sddm", "lightdm"],
         prefix: false,
         what: "the display server",
-        next_step: "Stop the display manager's unit on the node.",
+        next_step: "Stop the unit of the display manager on the node.",
     },
     Protected {
         names: &["node-probe", "gpu-syringe"],
         prefix: false,
         what: "gpu-syringe itself",
-        next_step: "Its probes end by themselves.",
+        next_step: "Its probes exit on their own.",
     },
 ];
 
-/// What is known of a process that somebody wants to end.
+/// A process that a user wants to kill.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Candidate<'a> {
     /// Process id.
     pub pid: u32,
     /// Its parent.
     pub parent: Option<u32>,
-    /// The kernel's name of it (`comm`).
+    /// Name in the kernel (`comm`).
     pub comm: &'a str,
     /// File name of its executable, without folders. Kernel threads have none.
     pub executable: Option<&'a str>,
-    /// Whether the kernel marks it as a thread of its own (`PF_KTHREAD` in the flags of `/proc/PID/stat`).
+    /// Whether it is a kernel thread (`PF_KTHREAD` in the flags of `/proc/PID/stat`).
     pub kernel_thread: bool,
-    /// Whether it is the asking program, or one of its ancestors or descendants.
+    /// Whether it is node-probe itself, or one of its ancestors or descendants.
     pub ours: bool,
 }
 
-/// Why this process must not be ended; `None` where it may.
+/// Returns why this process must not be killed; `None` if it may be killed.
 pub fn refusal(candidate: &Candidate<'_>) -> Option<Obstacle> {
     let Candidate { pid, parent, comm, executable, kernel_thread, ours } = *candidate;
     let protected = |what: String, next_step: &str| Some(Obstacle::new("protected", what, next_step));
     if pid <= 1 {
-        return protected(format!("PID {pid} is the init process of the node"), "Reboot the node if it must go.");
+        return protected(
+            format!("PID {pid} is the init process of the node"),
+            "If it must be stopped, reboot the node.",
+        );
     }
     if kernel_thread || pid == 2 || parent == Some(2) {
         return protected(
-            format!("PID {pid} ({comm}) is a kernel thread: no signal reaches it"),
+            format!("PID {pid} ({comm}) is a kernel thread, which ignores signals"),
             "A kernel thread that hangs needs a reboot of the node.",
         );
     }
     if ours {
-        return protected(format!("PID {pid} ({comm}) is gpu-syringe itself"), "Its probes end by themselves.");
+        return protected(format!("PID {pid} ({comm}) is gpu-syringe itself"), "Its probes exit on their own.");
     }
     let entry =
         PROTECTED.iter().find(|entry| [Some(comm), executable].into_iter().flatten().any(|name| entry.is(name)))?;
@@ -130,7 +134,7 @@ pub fn refusal(candidate: &Candidate<'_>) -> Option<Obstacle> {
 
 impl Protected {
     fn is(&self, name: &str) -> bool {
-        // The kernel cuts names: one of full length is compared with the known name, cut alike.
+        // The kernel truncates names, so a name of full length is compared with the truncated known name.
         self.names.iter().any(|known| {
             let known_short = &known[..known.len().min(COMM_BYTES)];
             name == *known

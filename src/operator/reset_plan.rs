@@ -1,16 +1,16 @@
-//! Whether a GPU can be reset now, and what would be done: a pure function of the node's facts.
+//! Decides whether a GPU can be reset now, and lists the steps. A pure function of the facts of the node.
 //!
-//! A reset wants a GPU that nobody uses, that the driver still has, and that is no part of a group which can only be reset
-//! together. What could not be read counts as in the way: a reset under a running job costs the job, and a wrong one the GPU.
-//! Source of the rules: the manual of nvidia-smi (`--gpu-reset`), NVIDIA's Fabric Manager guide.
+//! A GPU can be reset if no process uses it, the driver can access it, and it need not be reset together with others. A
+//! fact that could not be read blocks the reset: a reset would end a running job, and a reset of the wrong GPU another
+//! one. Sources of the rules: the manual of nvidia-smi (`--gpu-reset`), the Fabric Manager guide of NVIDIA.
 
 pub use super::conditions::Conditions;
 use super::reset_rules;
 pub use crate::facts::action::ResetPlan;
 use crate::report::Report;
 
-/// Plans the reset of the GPU with this UUID. `facts` needs the sections inventory, topology, ecc, processes, mig, kubelet,
-/// host and xid; one that is missing or failed is a blocker where it matters.
+/// Plans the reset of the GPU with this UUID. `facts` needs the sections inventory, topology, ecc, processes, mig,
+/// kubelet, host and xid. A missing or failed section blocks the reset if a rule needs it.
 pub fn plan(facts: &Report, gpu: &str, conditions: Conditions) -> ResetPlan {
     let mut plan = ResetPlan { gpu: gpu.to_owned(), ..ResetPlan::default() };
     let Some(target) = reset_rules::target(facts, gpu, &mut plan.blockers) else { return plan };
@@ -37,7 +37,7 @@ fn steps(plan: &ResetPlan) -> Vec<String> {
     if plan.persistence_mode {
         steps.push(format!("nvidia-smi -i {gpu} -pm 1 (persistence mode on again)"));
     }
-    steps.push("check: the GPU is back, no remap pending, nothing asked for by the driver, no new Xid".to_owned());
+    steps.push("check: the GPU responds, no remap is pending, the driver recommends no action, no new Xid".to_owned());
     steps
 }
 

@@ -1,4 +1,4 @@
-//! The planner, situation by situation: one idle GPU and one thing that is different.
+//! Tests of the plan: one idle GPU with one difference each.
 
 use serde_json::{Value, json};
 
@@ -62,7 +62,7 @@ fn problem(code: &str, gpu: Option<u32>) -> Value {
 
 const CORDONED: Conditions = Conditions { cordoned: true, drain_check: true };
 
-/// What the planner finds in the way, by code.
+/// Returns the codes of the blockers.
 fn codes(facts: Value, gpu: &str, conditions: Conditions) -> Vec<String> {
     let facts: Report = serde_json::from_value(facts).expect("a report");
     plan(&facts, gpu, conditions).blockers.into_iter().map(|blocker| blocker.code).collect()
@@ -70,7 +70,7 @@ fn codes(facts: Value, gpu: &str, conditions: Conditions) -> Vec<String> {
 
 const INVENTORY: &str = "/inventory/data/gpus/0";
 
-/// Name, facts, and what is in the way of a reset of the first GPU of a cordoned node.
+/// Name, facts, and blockers of a reset of the first GPU of a cordoned node.
 fn situations() -> Vec<(&'static str, Value, Vec<&'static str>)> {
     let gpu = |field: &str, value: Value| h100(&format!("{INVENTORY}/{field}"), value);
     let use_of = |gpu: u32| json!({"uses": [{"gpu": gpu, "kind": "compute"}]});
@@ -220,7 +220,7 @@ fn every_situation_is_refused_for_its_own_reason_or_clear() {
     }
 }
 
-/// Advice and plan come from the same facts: what the one recommends the other must not refuse for good.
+/// The plan must not permanently refuse a reset that the diagnosis recommends.
 #[test]
 fn no_finding_advises_a_reset_where_the_plan_asks_for_a_reboot() {
     use crate::diagnosis::{ActionCode, ClusterFacts, diagnose};

@@ -1,4 +1,4 @@
-//! The rules of [`super::reset_plan`]: each looks at one thing and adds what is in the way.
+//! The rules of [`super::reset_plan`]. Each one checks one condition and adds a blocker.
 
 use super::conditions::Conditions;
 use super::nvlink_group::group;
@@ -12,18 +12,18 @@ use crate::facts::processes::GpuProcess;
 use crate::nvml_codes::GPU_LOST;
 use crate::report::{Report, Section};
 
-/// What to do where only a reboot helps.
+/// Next step if only a reboot helps.
 const REBOOT: &str = "Cordon and drain the node, then reboot it.";
-/// What to do where the host's processes are not seen.
-const HOST_PID: &str = "Run the probe with hostPID on a node that is a machine, not a container.";
-/// Names, cut by the kernel, of what gives the GPU free by itself when persistence mode is switched off.
+/// Next step if the probe does not see the processes of the host.
+const HOST_PID: &str = "Run the probe with hostPID on a node that is not itself a container.";
+/// Processes, with the names truncated by the kernel, that release the GPU when persistence mode is disabled.
 const PERSISTENCE_DAEMONS: [&str; 1] = ["nvidia-persiste"];
-/// Processes that are named in one obstacle.
+/// Maximum number of processes that a blocker lists.
 const MAX_NAMED: usize = 8;
 
 pub(super) type Rule = fn(&Report, &GpuInventory, Conditions, &mut ResetPlan);
 
-/// In the order in which a person would check them.
+/// All rules, in the order of the blockers.
 pub(super) const RULES: &[Rule] = &[
     lost,
     driver,
@@ -41,20 +41,20 @@ pub(super) const RULES: &[Rule] = &[
     history,
 ];
 
-/// The GPU of this UUID, or why there is none that could be reset.
+/// Returns the GPU with this UUID, or adds a blocker.
 pub(super) fn target<'r>(facts: &'r Report, gpu: &str, blockers: &mut Vec<Obstacle>) -> Option<&'r GpuInventory> {
     if gpu.starts_with("MIG-") {
         blockers.push(Obstacle::new(
             "mig_uuid",
-            format!("{gpu} is a MIG device: a reset takes the whole GPU"),
-            "Name the UUID of the GPU (GPU-…).",
+            format!("{gpu} is a MIG device; only the whole GPU can be reset"),
+            "Use the UUID of the GPU (GPU-…).",
         ));
         return None;
     }
     let Some(inventory) = Section::data_of(&facts.sections.inventory) else {
         let why = facts.sections.inventory.as_ref().and_then(|section| section.problems.first());
         let why = why.map_or("the inventory was not read".to_owned(), |problem| problem.why.clone());
-        blockers.push(Obstacle::new("inventory_unknown", format!("NVML cannot be asked: {why}"), REBOOT));
+        blockers.push(Obstacle::new("inventory_unknown", format!("NVML is not available: {why}"), REBOOT));
         return None;
     };
     let found = inventory.gpus.iter().find(|entry| entry.uuid.as_deref() == Some(gpu));
@@ -64,7 +64,7 @@ pub(super) fn target<'r>(facts: &'r Report, gpu: &str, blockers: &mut Vec<Obstac
             Obstacle::new(
                 "gpu_lost",
                 format!(
-                    "NVML lists no GPU {gpu}, and {} of {on_bus} GPUs on the PCI bus: it may be the lost one",
+                    "NVML does not list GPU {gpu}, and lists only {} of {on_bus} GPUs on the PCI bus: it may be a lost GPU",
                     inventory.gpus.len()
                 ),
                 REBOOT,
@@ -73,7 +73,7 @@ pub(super) fn target<'r>(facts: &'r Report, gpu: &str, blockers: &mut Vec<Obstac
             Obstacle::new(
                 "no_such_gpu",
                 format!("this node has no GPU {gpu}"),
-                "Take the exact UUID from get_gpu_inventory.",
+                "Use the exact UUID from get_gpu_inventory.",
             )
         });
     }
@@ -86,21 +86,21 @@ fn lost(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan)
     let host = Section::data_of(&facts.sections.host);
     let on_bus = host.and_then(|host| host.pci_gpus.iter().find(|on_bus| on_bus.pci_address == gpu.pci_address));
     if lost || on_bus.is_some_and(|on_bus| on_bus.answers == Some(false)) {
-        plan.block("gpu_lost", "the GPU fell off the PCI bus: no reset of the driver reaches it", REBOOT);
+        plan.block("gpu_lost", "the GPU fell off the PCI bus: a reset by the driver cannot reach it", REBOOT);
     }
 }
 
 fn driver(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
     let Some(host) = Section::data_of(&facts.sections.host) else {
-        return plan.block("host_unknown", "which driver the GPU is bound to could not be read", "Try again.");
+        return plan.block("host_unknown", "the driver of the GPU could not be read", "Try again.");
     };
     let on_bus = host.pci_gpus.iter().find(|on_bus| on_bus.pci_address == gpu.pci_address);
     let bound = on_bus.and_then(|on_bus| on_bus.driver.as_deref());
     if let Some(other) = bound.filter(|bound| *bound != "nvidia") {
         plan.block(
             "not_nvidia_driver",
-            format!("the GPU is bound to {other}: it belongs to a virtual machine or to nobody"),
-            "Reset it from whoever owns it.",
+            format!("the GPU is bound to {other}, not to the nvidia driver"),
+            "Reset it from the virtual machine or program that uses it.",
         );
     }
 }
@@ -109,9 +109,7 @@ fn virtualization(_: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut Rese
     match gpu.virtualization_mode.as_deref() {
         Some(mode @ ("vgpu" | "host_vgpu" | "host_vsga")) => plan.block(
             "vgpu",
-            format!(
-                "virtualization mode {mode}: a GPU that is shared among virtual machines cannot be reset from here"
-            ),
+            format!("virtualization mode {mode}: a GPU that virtual machines share cannot be reset from here"),
             "Stop the virtual machines that share it and reset it on their host.",
         ),
         Some("passthrough") => {
@@ -122,11 +120,15 @@ fn virtualization(_: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut Rese
 }
 
 fn cordon(_: &Report, _: &GpuInventory, conditions: Conditions, plan: &mut ResetPlan) {
-    let why = "the node takes new pods: one could be given this GPU in the middle of the reset";
+    let why = "the node is not cordoned: a new pod could get this GPU during the reset";
     match conditions {
         Conditions { cordoned: true, .. } => {}
         Conditions { drain_check: true, .. } => {
-            plan.block("not_cordoned", why, "kubectl cordon the node, move the pods off this GPU, and try again.");
+            plan.block(
+                "not_cordoned",
+                why,
+                "Run kubectl cordon for the node, move the pods off this GPU, and try again.",
+            );
         }
         Conditions { .. } => plan.notes.push(format!("The drain check is off, and {why}.")),
     }
@@ -136,7 +138,7 @@ fn allocations(facts: &Report, gpu: &GpuInventory, conditions: Conditions, plan:
     let section = facts.sections.kubelet.as_ref();
     let complete = section.is_some_and(|section| section.problems.is_empty() && section.data.is_some());
     if !complete {
-        let why = "which pods the GPU is allocated to could not be read, or not to the end";
+        let why = "the pods that use this GPU could not be read, or only in part";
         if conditions.drain_check {
             plan.block("allocations_unknown", why, "Read the kubelet section (node-probe kubelet) to see why.");
         } else {
@@ -163,21 +165,21 @@ fn allocations(facts: &Report, gpu: &GpuInventory, conditions: Conditions, plan:
 fn processes(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
     let section = facts.sections.processes.as_ref();
     let Some(processes) = section.and_then(|section| section.data.as_ref()) else {
-        return plan.block("processes_unknown", "who uses the GPU could not be read", REBOOT);
+        return plan.block("processes_unknown", "the processes on the GPU could not be read", REBOOT);
     };
     if !processes.host_pid_namespace {
-        let why = "the probe does not see the host's processes: the GPU may be in use";
+        let why = "the probe does not see the processes of the host: the GPU may be in use";
         return plan.block("processes_unknown", why, HOST_PID);
     }
     let problems = section.map(|section| section.problems.as_slice()).unwrap_or_default();
     if let Some(problem) = problems.iter().find(|problem| problem.gpu.is_none_or(|at| at == gpu.index)) {
-        let why = format!("who uses the GPU could not be read to the end: {}", problem.why);
+        let why = format!("the processes on the GPU could only be read in part: {}", problem.why);
         return plan.block("processes_unknown", why, "Try again.");
     }
     let held_as = gpu.minor_number.map(|minor| format!("/dev/nvidia{minor}"));
     let on_gpu = |process: &&GpuProcess| {
         let listed = process.uses.iter().any(|gpu_use| gpu_use.gpu == gpu.index);
-        // Without a minor number any handle might be this GPU's.
+        // Without a minor number, any open device file may belong to this GPU.
         listed || process.holds.iter().any(|held| held_as.as_ref().is_none_or(|ours| held == ours))
     };
     let in_the_way: Vec<&GpuProcess> = processes
@@ -198,9 +200,9 @@ fn processes(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut Reset
     };
     let why = format!("{} processes are on the GPU: {}{more}", in_the_way.len(), named.join(", "));
     if stuck {
-        plan.block("processes_stuck", format!("{why}; state D ends with a reboot only"), REBOOT);
+        plan.block("processes_stuck", format!("{why}; only a reboot ends a process in state D"), REBOOT);
     } else {
-        let next = "End them first: delete their pods; monitors (DCGM, exporters) count, too.";
+        let next = "Stop them first: delete their pods. This includes monitors (DCGM, exporters).";
         plan.block("processes", why, next);
     }
 }
@@ -216,10 +218,10 @@ fn mps(facts: &Report, _: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
     match Section::data_of(&facts.sections.host).map(|host| host.daemons.mps) {
         Some(Some(true)) => {
             let next = "Stop it with: echo quit | nvidia-cuda-mps-control.";
-            plan.block("mps", "the MPS daemon runs on this node and may take the GPU at any moment", next);
+            plan.block("mps", "the MPS daemon is running on this node and may use the GPU at any time", next);
         }
-        Some(None) => plan.block("mps_unknown", "whether the MPS daemon runs could not be read", HOST_PID),
-        // Without the section `driver` refuses.
+        Some(None) => plan.block("mps_unknown", "the state of the MPS daemon could not be read", HOST_PID),
+        // If the section is missing, `driver` adds a blocker.
         Some(Some(false)) | None => {}
     }
 }
@@ -229,14 +231,12 @@ fn display(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPl
         Section::data_of(&facts.sections.inventory).is_some_and(|all| lacks(&all.unsupported, gpu, "display_active"));
     match gpu.display_active {
         Some(true) => plan.block("display", "a display is active on the GPU", "Stop the display manager on the node."),
-        None if !known => {
-            plan.block("display_unknown", "whether a display is on the GPU could not be read", "Try again.")
-        }
+        None if !known => plan.block("display_unknown", "the display state of the GPU could not be read", "Try again."),
         Some(false) | None => {}
     }
 }
 
-/// Whether the hardware or the driver does not offer a field of this GPU: what it cannot have is not in the way.
+/// Returns whether the hardware or the driver does not support a field of this GPU. Such a field blocks nothing.
 fn lacks(unsupported: &[Unsupported], gpu: &GpuInventory, field: &str) -> bool {
     unsupported.iter().any(|entry| entry.gpus.contains(&gpu.index) && entry.fields.iter().any(|name| name == field))
 }
@@ -250,18 +250,18 @@ fn mig(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) 
             .is_some_and(|all| lacks(&all.unsupported, gpu, "mig_mode"))
             || section.is_some_and(|mig| lacks(&mig.unsupported, gpu, "mode"));
         if !absent {
-            plan.block("mig_unknown", "whether MIG is on could not be read", "Try again.");
+            plan.block("mig_unknown", "the MIG mode could not be read", "Try again.");
         }
         return;
     };
     if mode.current && entry.is_none() {
-        return plan.block("mig_unknown", "MIG is on, and its instances could not be read", "Try again.");
+        return plan.block("mig_unknown", "MIG is enabled, but its instances could not be read", "Try again.");
     }
     let instances = entry.map_or(0, |entry| entry.devices.len());
     if instances > 0 {
         plan.block(
             "mig_instances",
-            format!("MIG is on and the GPU has {instances} MIG devices"),
+            format!("MIG is enabled, and the GPU has {instances} MIG devices"),
             "Delete the compute and GPU instances first (nvidia-smi mig -dci, -dgi, or the MIG manager).",
         );
     }
@@ -286,7 +286,7 @@ fn recovery(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetP
     let section = facts.sections.ecc.as_ref();
     let mut problems = section.into_iter().flat_map(|section| &section.problems);
     if ecc(facts, gpu).is_none() || problems.any(|problem| problem.gpu.is_none_or(|at| at == gpu.index)) {
-        let why = "what the driver asks for, and what waits for a reset, could not be read";
+        let why = "the recovery action and pending repairs could not be read";
         plan.block("ecc_unknown", why, "Try again.");
     }
     match ecc(facts, gpu).and_then(|ecc| ecc.recovery_action) {
@@ -294,27 +294,25 @@ fn recovery(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetP
             let word = if action == RecoveryAction::NodeReboot { "node" } else { "whole system" };
             plan.block(
                 "reboot_required",
-                format!("the driver asks for a reboot of the {word}: a reset does not suffice"),
+                format!("the driver recommends a reboot of the {word}: a reset is not sufficient"),
                 REBOOT,
             );
         }
         Some(RecoveryAction::DrainP2p) => plan.block(
             "drain_p2p",
-            "the driver asks to stop peer-to-peer work first",
-            "Move the jobs off all GPUs of the node, then look again.",
+            "the driver recommends to drain peer-to-peer traffic first",
+            "Move the jobs off all GPUs of the node, then check again.",
         ),
         Some(RecoveryAction::RecoverImex) => plan.block(
             "recover_imex",
-            "the driver asks to recover the IMEX domain: a reset of this GPU does not suffice",
-            "Recover the IMEX domain (nvidia-imex-ctl), then look again.",
+            "the driver recommends to recover the IMEX domain: a reset of this GPU is not sufficient",
+            "Recover the IMEX domain (nvidia-imex-ctl), then check again.",
         ),
-        Some(RecoveryAction::BusReset) => plan.block(
-            "bus_reset",
-            "the driver asks for a reset of the bus, which takes whatever else is on it",
-            REBOOT,
-        ),
+        Some(RecoveryAction::BusReset) => {
+            plan.block("bus_reset", "the driver recommends a bus reset, which affects all devices on the bus", REBOOT)
+        }
         Some(RecoveryAction::GpuReset | RecoveryAction::DrainAndReset) => {
-            plan.reasons.push("The driver asks for a reset of this GPU.".to_owned());
+            plan.reasons.push("The driver recommends a reset of this GPU.".to_owned());
         }
         Some(RecoveryAction::None | RecoveryAction::Unknown) | None => {}
     }
@@ -323,25 +321,25 @@ fn recovery(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetP
 fn remaps(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
     let Some(ecc) = ecc(facts, gpu) else { return };
     if ecc.remapped_rows.as_ref().is_some_and(|rows| rows.pending) {
-        plan.reasons.push("A row remap waits for a reset.".to_owned());
+        plan.reasons.push("A row remap is pending until a reset.".to_owned());
     }
     if ecc.remapped_rows.as_ref().is_some_and(|rows| rows.failure_occurred) {
-        plan.notes.push("A row remap has failed: a reset does not repair this board.".to_owned());
+        plan.notes.push("A row remap failed: a reset does not repair this board.".to_owned());
     }
     if ecc.channel_repair_pending == Some(true) || ecc.tpc_repair_pending == Some(true) {
-        plan.reasons.push("A repair of memory channels or TPCs waits for a reset.".to_owned());
+        plan.reasons.push("A repair of memory channels or TPCs is pending until a reset.".to_owned());
     }
 }
 
-/// A GPU that fell off the bus in this boot, even if it answers again.
+/// A GPU that fell off the bus since the last boot, even if it responds again.
 fn history(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPlan) {
     let Some(log) = Section::data_of(&facts.sections.xid) else {
-        plan.notes.push("The kernel log could not be read: what happened to the GPU before is not known.".to_owned());
+        plan.notes.push("The kernel log could not be read: earlier errors of the GPU are not known.".to_owned());
         return;
     };
     let ours = log.events.iter().filter(|event| event.boot_id.is_none() && event.gpu_index == Some(gpu.index));
     let off_bus = ours.into_iter().any(|event| event.code == Some(79) || event.kind == KernelEventKind::OffBus);
     if off_bus && !plan.blockers.iter().any(|blocker| blocker.code == "gpu_lost") {
-        plan.block("fell_off_bus", "the GPU fell off the PCI bus since the node was booted (Xid 79)", REBOOT);
+        plan.block("fell_off_bus", "the GPU fell off the PCI bus since the last boot (Xid 79)", REBOOT);
     }
 }

@@ -1,27 +1,27 @@
-//! Command lines as they are shown: the program, the names of its options, and values of a known harmless set.
+//! Shortens command lines to the program, the names of its options, and values that are known to be harmless.
 //!
-//! Users put passwords and tokens into command lines, and no pattern knows all of them. So a word is shown for what it is
-//! known to be, and every other one is `…`.
+//! Command lines contain passwords and tokens that no pattern recognizes completely. Therefore, only known words are
+//! shown, and each other word becomes `…`.
 
 use super::clean;
 use super::secrets::is_of_secret;
 
-/// Longest command line, in characters.
+/// Maximum length of a command line.
 pub const MAX: usize = 160;
 
-/// What stands in the place of words that are not shown.
+/// Placeholder for omitted words.
 const LEFT_OUT: &str = "…";
 
 /// Longest name of an option.
 const MAX_NAME: usize = 40;
 
-/// Longest name of a program, script or module.
+/// Maximum length of the name of a program, script or module.
 const MAX_FILE: usize = 64;
 
 /// Endings of scripts.
 const SCRIPTS: [&str; 8] = [".py", ".sh", ".jar", ".js", ".rb", ".pl", ".lua", ".jl"];
 
-/// Options whose values say how a job is laid out and nothing else. With dashes for underscores.
+/// Options with values that only describe the layout of a job. With dashes instead of underscores.
 const HARMLESS: [&str; 38] = [
     "batch-size",
     "data-parallel-size",
@@ -67,9 +67,9 @@ const HARMLESS: [&str; 38] = [
 const WORDS: [&str; 12] =
     ["auto", "true", "false", "half", "bf16", "fp8", "fp16", "fp32", "float16", "bfloat16", "float32", "gpu"];
 
-/// A command line, from its words or from a line of them. What was shown once stays as it is.
+/// Shortens a command line. Applying it twice changes nothing.
 pub fn shown<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
-    // A program may have written all of its words into one. A value with blanks in it comes apart, and is left out.
+    // A program can put all words into one argument. Values with blanks are split and omitted.
     let mut words = words.into_iter().flat_map(str::split_whitespace).filter(|word| !word.is_empty());
     let Some(program) = words.next() else { return String::new() };
     let program = file_name(program).unwrap_or(LEFT_OUT);
@@ -95,7 +95,7 @@ pub fn shown<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
                 name.map(str::to_owned)
             }
         };
-        // What was left out says nothing of the next word: read again, the line is the same.
+        // An omitted word does not affect the next one, so that a second pass changes nothing.
         before = if shown.is_some() { word } else { LEFT_OUT };
         match shown {
             Some(shown) => line.push(shown),
@@ -106,7 +106,7 @@ pub fn shown<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     clean(&line.join(" "), MAX)
 }
 
-/// The last part of a path, where it is plain.
+/// Returns the last part of a path, if it has only plain characters.
 fn file_name(word: &str) -> Option<&str> {
     let name = word.rsplit('/').next()?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'+' | b':');
@@ -117,7 +117,7 @@ fn is_long_option(word: &str) -> bool {
     word.starts_with("--")
 }
 
-/// `--name`, or `--name=value` of which the value may be left out.
+/// Returns `--name`, or `--name=value` with the value if it is harmless.
 fn option(word: &str) -> Option<String> {
     let (name, given) = word.split_once('=').map_or((word, None), |(name, given)| (name, Some(given)));
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
@@ -130,12 +130,12 @@ fn option(word: &str) -> Option<String> {
     }
 }
 
-/// `-u`; of a longer word nobody knows where the name ends and a value begins.
+/// Returns `-u`. In longer words the end of the name is not known.
 fn short(word: &str) -> Option<&str> {
     word.get(..2).filter(|start| word.len() == 2 && start.as_bytes()[1].is_ascii_alphabetic())
 }
 
-/// A value that is known to be harmless.
+/// Returns the value, if it is known to be harmless.
 fn value<'a>(option: &str, given: &'a str) -> Option<&'a str> {
     let name = option.trim_start_matches('-').to_ascii_lowercase().replace('_', "-");
     let number = given.len() <= 12
@@ -178,7 +178,7 @@ mod tests {
     }
 
     proptest! {
-        /// A word that no list knows never shows, wherever it stands.
+        /// An unknown word is never shown.
         #[test]
         fn a_secret_word_never_shows(
             before in prop::collection::vec("(--?[a-z]{1,8}(=[a-z0-9]{0,5})?)|[a-z/]{1,9}(\\.py)?", 0..5),

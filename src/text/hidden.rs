@@ -1,7 +1,7 @@
-//! Characters that a reader does not see, or that change how others are shown.
+//! Characters that are invisible or change how others are displayed.
 //!
-//! Source: the Unicode Character Database, version 17: `Default_Ignorable_Code_Point` and general category `Cf`. The test
-//! holds the table against a library that is made from that database.
+//! Source: the Unicode Character Database, version 17: `Default_Ignorable_Code_Point` and general category `Cf`. A test
+//! compares the table with a library that is generated from that database.
 
 /// First and last of each run, in order.
 const HIDDEN: [(u32, u32); 25] = [
@@ -32,8 +32,8 @@ const HIDDEN: [(u32, u32); 25] = [
     (0xe_0000, 0xe_0fff),
 ];
 
-/// Whether cleaning takes the character out: controls (C0 and C1), all white space but the blank itself, everything of
-/// category `Cf`, and everything that Unicode lets a renderer ignore.
+/// Returns whether cleaning removes the character: controls (C0 and C1), white space other than the blank, category
+/// `Cf`, and everything that Unicode allows a renderer to ignore.
 pub fn is_hidden(character: char) -> bool {
     if character.is_ascii() {
         return character.is_ascii_control() || character == ' ';

@@ -1,17 +1,18 @@
-//! Images, links and tags of Markdown and HTML: a host that renders an answer must not load what a node's text names.
+//! Breaks up images, links and tags of Markdown and HTML, so that a program that renders an answer loads nothing that
+//! the text of a node names.
 
 use std::borrow::Cow;
 
-/// What stands in angle brackets and is no tag: the placeholders that kernels and Kubernetes write.
+/// Placeholders in angle brackets that are no tags, as the kernel and Kubernetes write them.
 const PLACEHOLDERS: [&str; 3] = ["unknown>", "none>", "nil>"];
 
-/// The same text with a blank in the middle of whatever would be rendered.
+/// Returns the text with a blank in everything that would be rendered.
 pub(super) fn defuse(text: &str) -> Cow<'_, str> {
     if !text.contains(['[', '<', '!']) {
         return Cow::Borrowed(text);
     }
     let mut plain = String::with_capacity(text.len() + 8);
-    // A definition of a link stands at the start of a line: `[name]: address`.
+    // A link definition is at the start of a line: `[name]: address`.
     let may_define = text.starts_with('[');
     for (at, character) in text.char_indices() {
         plain.push(character);
@@ -30,7 +31,8 @@ pub(super) fn defuse(text: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-/// Whether what follows a `<` may be a tag, a comment or a link. Every name counts: a list of tags would miss one.
+/// Returns whether the text behind a `<` may be a tag, a comment or a link. Every name counts, because a list of tags
+/// would be incomplete.
 fn is_tag(rest: &str) -> bool {
     let first = rest.chars().next();
     let opens = first.is_some_and(|first| first.is_ascii_alphabetic() || matches!(first, '/' | '!' | '?'));

@@ -1,15 +1,15 @@
-//! What looks like a secret in free text, and is not shown.
+//! Removes secrets from free text.
 //!
-//! Known by its shape (AWS, Hugging Face, GitHub and other tokens, JSON Web Tokens, private keys), by what stands before it
-//! (`Bearer`, `--token`, `password:`), by the name that it is given (`api_key=…`), or by its place in a URL. A secret that
-//! has none of these stays: text from a node is shown to nobody but the user, and no list is complete.
+//! A secret is recognized by its format (AWS, Hugging Face, GitHub and other tokens, JSON Web Tokens, private keys), by
+//! the word before it (`Bearer`, `--token`, `password:`), by its name (`api_key=…`), or by its position in a URL. Other
+//! secrets are not recognized. Text of a node is shown to the user only.
 
 use std::borrow::Cow;
 
-/// What stands in the place of a secret.
+/// Placeholder for a secret.
 pub(super) const REDACTED: &str = "[redacted]";
 
-/// Beginnings of tokens, and how many characters must follow for it to be one.
+/// Prefixes of tokens, and the minimum number of characters that follow.
 const SHAPES: [(&str, usize); 22] = [
     ("AKIA", 12),
     ("ASIA", 12),
@@ -35,15 +35,15 @@ const SHAPES: [(&str, usize); 22] = [
     ("eyJ", 12),
 ];
 
-/// What stands in the place of words that were left out before.
+/// Placeholder for words that were omitted before.
 const LEFT_OUT: &str = "…";
 
-/// What a scan knows when it comes to a word.
+/// What the previous word says about the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     /// Nothing in particular.
     Plain,
-    /// The word before says that this one is a secret.
+    /// The next word is a secret.
     Secret,
     /// The same, where it looks like one.
     SecretIfRandom,
@@ -53,7 +53,7 @@ enum Next {
     UntilPemEnd,
 }
 
-/// `text`, whose words are parted by single blanks, without what looks like a secret.
+/// Returns `text` without secrets. Its words must be separated by single blanks.
 pub(super) fn redact(text: &str) -> Cow<'_, str> {
     if !is_suspicious(text) {
         return Cow::Borrowed(text);
@@ -71,7 +71,7 @@ pub(super) fn redact(text: &str) -> Cow<'_, str> {
     Cow::Owned(told)
 }
 
-/// Whether there is anything that a secret needs. Most text has nothing of it.
+/// Returns whether the text can contain a secret. Most text cannot.
 fn is_suspicious(text: &str) -> bool {
     text.contains(['=', ':', '@'])
         || text.contains("--")
@@ -80,7 +80,7 @@ fn is_suspicious(text: &str) -> bool {
         || ["BEARER", "BASIC"].iter().any(|scheme| text.contains(scheme))
 }
 
-/// The word as it is shown, and what that says of the one after it.
+/// Returns the word without secrets, and what it says about the next word.
 fn word_after(before: Next, word: &str) -> (String, Next) {
     if word.is_empty() {
         return (String::new(), before);
@@ -110,7 +110,7 @@ fn word_after(before: Next, word: &str) -> (String, Next) {
     (without_shapes(&word), then)
 }
 
-/// The word for a way to sign in: the credential comes next.
+/// An authentication scheme: the next word is the credential.
 fn scheme(word: &str) -> Option<Next> {
     let bare = word.trim_matches(|character: char| !character.is_ascii_alphanumeric());
     match bare.to_ascii_lowercase().as_str() {
@@ -126,7 +126,7 @@ fn is_random(word: &str) -> bool {
     bare.len() >= 24 || (bare.len() >= 8 && bare.bytes().any(|byte| byte.is_ascii_digit()))
 }
 
-/// `https://user:password@host` without what is before the `@`.
+/// Returns `https://user:password@host` without the part before the `@`.
 fn without_userinfo(word: &str) -> Cow<'_, str> {
     let Some(start) = word.find("://").map(|at| at + 3) else { return Cow::Borrowed(word) };
     let end = word[start..].find(['/', '?', '#']).map_or(word.len(), |at| start + at);
@@ -146,8 +146,8 @@ fn has_port(authority: &str) -> bool {
     !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// `name=value`, `name:value` and their like without the values of names that speak of secrets; and what a name at the end
-/// of the word says of the next one.
+/// Removes the values of `name=value`, `name:value` and similar, if the name is that of a secret. Also returns what a
+/// name at the end says about the next word.
 fn without_values(word: &str) -> (String, Next) {
     let mut shown = String::new();
     let mut rest = word;
@@ -193,7 +193,7 @@ fn without_values(word: &str) -> (String, Next) {
     (shown, if option.is_some() { Next::Secret } else { Next::Plain })
 }
 
-/// The name at the end of what stands before a `=`: `{"api_key"` has one.
+/// Returns the name before a `=`, as in `{"api_key"`.
 fn name_before(head: &str) -> &str {
     let head = head.trim_end_matches(['"', '\'', '`', '\\']);
     let plain = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | '.');
@@ -201,7 +201,7 @@ fn name_before(head: &str) -> &str {
     start.map_or("", |(at, _)| &head[at..])
 }
 
-/// Whether a name speaks of a secret: `HF_TOKEN`, `api-key`, `clientSecret`, `password2`.
+/// Returns whether a name is that of a secret: `HF_TOKEN`, `api-key`, `clientSecret`, `password2`.
 pub(super) fn is_of_secret(name: &str) -> bool {
     const PARTS: [&str; 9] =
         ["token", "key", "secret", "password", "passwd", "passphrase", "credential", "authorization", "cookie"];
@@ -217,12 +217,12 @@ fn is_password(name: &str) -> bool {
         .any(|word| name.ends_with(word))
 }
 
-/// A number of tokens, as language models count text, is none.
+/// Returns whether the value is a number of tokens, as language models count text.
 fn is_count(name: &str, value: &str) -> bool {
     name.to_ascii_lowercase().contains("tokens") && value.len() <= 9 && value.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// The word without tokens of a known shape.
+/// Returns the word without tokens of a known format.
 fn without_shapes(word: &str) -> String {
     let mut shown = String::new();
     let mut rest = word;

@@ -69,7 +69,7 @@ fn a_gpu_that_only_the_log_names_is_not_counted_as_one_more() {
     });
     let cluster = ClusterFacts { gpu_capacity: Some(8), ..ClusterFacts::default() };
     let diagnosis = diagnose(&virtual_function, &cluster);
-    assert!(diagnosis.summary.starts_with("8 of 8"), "{}", diagnosis.summary);
+    assert!(diagnosis.summary.starts_with("All 8 GPUs"), "{}", diagnosis.summary);
     assert_eq!(diagnosis::health(&virtual_function).gpus.iter().filter(|gpu| gpu.index.is_some()).count(), 8);
 }
 
@@ -166,7 +166,7 @@ fn a_log_of_hardware_faults_is_not_clear_and_one_section_says_so() {
     };
     let diagnosis = judged(&part);
     assert!(diagnosis.verdict >= Verdict::Critical, "{}", told(&diagnosis));
-    assert!(diagnosis.summary.contains("Only xid was judged"), "{}", diagnosis.summary);
+    assert!(diagnosis.summary.contains("Only xid was checked"), "{}", diagnosis.summary);
     assert_eq!(diagnosis.judged, ["xid"]);
 }
 
@@ -180,7 +180,10 @@ fn a_healthy_answer_names_its_limits() {
         told(&diagnosis)
     );
     let limits = diagnosis.not_checked.join("; ");
-    assert!(["no test ran", "one reading", "kernel log before"].iter().all(|limit| limits.contains(limit)), "{limits}");
+    assert!(
+        ["no test was run", "counters were read once", "kernel log before"].iter().all(|limit| limits.contains(limit)),
+        "{limits}"
+    );
 }
 
 #[test]
@@ -370,7 +373,7 @@ fn a_gpu_has_one_plan_and_no_finding_asks_for_the_opposite() {
         for one in &diagnosis.findings {
             let text = &one.action.text;
             let alone = diagnosis.plan.is_empty();
-            assert!(alone || !text.contains("may go on"), "{name}: {}: {text}", one.id);
+            assert!(alone || !text.contains("may continue"), "{name}: {}: {text}", one.id);
             let resets = matches!(one.action.code, ActionCode::ResetGpu | ActionCode::DrainAndReset);
             assert!(!(reboots && resets && one.severity > Severity::Info), "{name}: {} resets beside a reboot", one.id);
         }
@@ -392,8 +395,8 @@ fn a_plan_says_what_may_go_on_and_does_not_wait_for_a_process_that_cannot_end() 
     assert!(steps.contains("Power-cycle") && steps.contains("Do not wait for pid 41213"), "{steps}");
     assert!(lost.until_then.contains("GPU 3"), "{}", lost.until_then);
     let [memory] = of("ecc-remap-pending").try_into().expect("one plan");
-    assert!(memory.until_then.contains("may go on until the drain"), "{}", memory.until_then);
-    assert!(memory.steps.join(" ").contains("reset GPU 5"), "{:?}", memory.steps);
+    assert!(memory.until_then.contains("may continue until the drain"), "{}", memory.until_then);
+    assert!(memory.steps.join(" ").contains("Reset GPU 5"), "{:?}", memory.steps);
 }
 
 // ---- the window that was asked for
@@ -439,7 +442,7 @@ fn the_window_that_was_asked_for_is_the_one_that_is_spoken_of() {
             .all(|log| log.from.is_none_or(|from| from.to_string() >= since) || log.from == log.to)
     );
     assert!(!diagnosis.findings.iter().any(|one| one.id == "application-fault"), "{}", told(&diagnosis));
-    assert!(diagnosis.not_checked.iter().any(|limit| limit.contains("before it left out")), "{}", told(&diagnosis));
+    assert!(diagnosis.not_checked.iter().any(|limit| limit.contains("before it omitted")), "{}", told(&diagnosis));
     let log = part.sections.xid.and_then(|section| section.data).expect("a log");
     assert!(log.events_before > 0);
 }

@@ -62,7 +62,7 @@ fn a_reset_that_fails_says_in_which_state_the_gpu_is_and_restores_persistence_mo
     assert_eq!((&action["outcome"], &action["steps"][1]["exit_code"]), (&json!("failed"), &json!(3)), "{action}");
     assert_eq!(jobs(&node), ["-pm 0", "--gpu-reset", "-pm 1"]);
     let summary = action["summary"].as_str().expect("a summary");
-    assert!(summary.contains("in use by another client") && summary.contains("it answers"), "{summary}");
+    assert!(summary.contains("in use by another client") && summary.contains("it responds"), "{summary}");
 }
 
 #[test]

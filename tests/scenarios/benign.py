@@ -12,7 +12,7 @@ from products import GB200, L40S
 @variant(
     "Lifetime counters tell of errors years ago; none since the driver was loaded.",
     "healthy",
-    {"id": "ecc-history", "gpu": 1, "evidence": ["uncorrected in the board's life: 3"]},
+    {"id": "ecc-history", "gpu": 1, "evidence": ["uncorrected over the lifetime of the board: 3"]},
     "row-remap-done",
     must_not=ALARMS[1:] + ["severity:warning", "ecc-uncorrected"],
 )

@@ -23,7 +23,7 @@ def nvlink_privilege_error():
 @variant(
     "GSP timed out six days ago; the GPU works, and the driver asks for nothing.",
     "healthy",
-    {"id": "gsp-failed", "gpu": 0, "severity": "info", "evidence": ["NVML reads the GPU now"]},
+    {"id": "gsp-failed", "gpu": 0, "severity": "info", "evidence": ["NVML can read the GPU"]},
     must_not=["severity:warning", "severity:critical", "severity:fatal"],
 )
 def gsp_timeout_of_last_week():

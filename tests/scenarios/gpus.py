@@ -166,9 +166,9 @@ def nvml_blocks():
 
 
 @variant(
-    "NVML is slow on a node whose GPUs nobody keeps awake: it may be the first initialisation, no reason to reboot.",
+    "NVML is slow on a node whose GPUs nobody keeps awake: it may be the first initialization, no reason to reboot.",
     "warning",
-    {"id": "nvml-not-answering", "severity": "warning", "evidence": ["first initialisation"]},
+    {"id": "nvml-not-answering", "severity": "warning", "evidence": ["first initialization"]},
     must_not=["class:hardware", "severity:critical"],
     health="degraded",
 )
@@ -206,7 +206,7 @@ def remap_failed():
 @variant(
     "An uncontained error: no new work before a reset.",
     "fatal",
-    {"id": "ecc-uncontained", "gpu": 1, "severity": "fatal", "evidence": ["Xid 95", "2 Xid 45"]},
+    {"id": "ecc-uncontained", "gpu": 1, "severity": "fatal", "evidence": ["Xid 95", "Xid 45 (2)"]},
     must_not=["application-fault", "ecc-double-bit"],
 )
 def ecc_uncontained():
@@ -263,7 +263,7 @@ def inforom_corrupted():
 @variant(
     "The driver asks for a reboot and logs nothing else.",
     "fatal",
-    {"id": "recovery-node-reboot", "gpu": 1, "evidence": ["recovery action node reboot"]},
+    {"id": "recovery-node-reboot", "gpu": 1, "evidence": ["recovery action: node reboot"]},
 )
 def driver_wants_reboot():
     node = h100(count=2)

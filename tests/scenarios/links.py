@@ -47,7 +47,7 @@ def fabric_manager_down():
 @variant(
     "A fatal SXid and the Xid 74 of the GPU on that port: one fault, seen from both ends.",
     "fatal",
-    {"id": "nvswitch-fault", "evidence": ["SXid 20034", "the other end: GPU 1", "Xid 74"]},
+    {"id": "nvswitch-fault", "evidence": ["SXid 20034", "other end: GPU 1", "Xid 74"]},
     must_not=["nvlink-fault", "class:hardware"],
 )
 def sxid_and_xid74():
@@ -67,7 +67,7 @@ def sxid_and_xid74():
 @variant(
     "A link of a GB200 went down; errors of the next 30 s follow from it.",
     "fatal",
-    {"id": "nvlink-fault", "gpu": 1, "evidence": ["Xid 149", "link-down reason 33", "2 Xid 145"]},
+    {"id": "nvlink-fault", "gpu": 1, "evidence": ["Xid 149", "link-down reason 33", "Xid 145 (2)"]},
     must_not=["application-fault"],
 )
 def gb200_link_down():

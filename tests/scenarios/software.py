@@ -56,8 +56,8 @@ def gsp_timeout_everywhere():
 @variant(
     "A driver before R565 never says that a GPU was reset: what works, and counts nothing since, has been.",
     "critical",
-    {"id": "gsp-failed", "gpu": 0, "severity": "warning", "evidence": ["NVML reads the GPU now"]},
-    {"id": "ecc-uncontained", "gpu": 1, "severity": "info", "evidence": ["Xid 95", "NVML reads the GPU now"]},
+    {"id": "gsp-failed", "gpu": 0, "severity": "warning", "evidence": ["NVML can read the GPU"]},
+    {"id": "ecc-uncontained", "gpu": 1, "severity": "info", "evidence": ["Xid 95", "NVML can read the GPU"]},
     {"id": "ecc-double-bit", "gpu": 2, "severity": "critical", "evidence": ["uncorrected since driver load: 1"]},
     must_not=["gsp-failed-on-several", "severity:fatal"],
 )
@@ -247,12 +247,12 @@ def suspicious_faults():
 
 
 @variant(
-    "The kernel log reaches back eleven minutes only: no all-clear.",
+    "The kernel log covers only the last eleven minutes only: no all-clear.",
     "unknown",
     "kernel-log-short",
     must_not=ALARMS,
     health="unknown",
-    summary=["reaches back"],
+    summary=["covers only the last"],
 )
 def log_too_short():
     node = l40s(count=2)

@@ -26,7 +26,7 @@ variant(
     "Eight GPUs at full load, memory 99 % full, power-capped: that is training, not trouble.",
     "healthy",
     must_not=ALARMS + ["severity:warning"],
-    summary=["8 of 8", "no Xid since"],
+    summary=["All 8 GPUs", "no Xid since"],
     cluster={"node": "gpu-h100-1", "gpu_capacity": 8, "gpu_allocatable": 8, "gpu_label_count": 8},
 )("healthy-h100-8")
 variant("One T4 in a virtual machine, with page retirement instead of row remapping.", "healthy", must_not=ALARMS)(
@@ -50,7 +50,7 @@ variant(
         "id": "gpu-off-bus",
         "gpu": 3,
         "severity": "fatal",
-        "evidence": ["Xid 79 (1 time)", "NVML lists 7 GPUs, PCI lists 8", "9 Xid 45"],
+        "evidence": ["Xid 79 (1 time)", "NVML lists 7 GPUs, PCI lists 8", "Xid 45 (9)"],
     },
     "process-stuck",
     {"id": "collective-waits", "evidence": ["GPUs 0-2, 4-7"]},
@@ -62,7 +62,7 @@ variant(
     "A contained memory error; the row waits for a reset.",
     "critical",
     {"id": "row-remap-pending", "gpu": 5, "evidence": ["Xid 63"]},
-    {"id": "ecc-contained", "gpu": 5, "evidence": ["Xid 94", "Xid 48", "3 Xid 45"]},
+    {"id": "ecc-contained", "gpu": 5, "evidence": ["Xid 94", "Xid 48", "Xid 45 (3)"]},
     must_not=["severity:fatal", "application-fault", "ecc-uncontained", "row-remap-failed"],
 )("ecc-remap-pending")
 variant(

@@ -29,7 +29,7 @@ pub(crate) fn for_terminal(
     }
     words.extend(server.into_iter().flat_map(|server| ["--server".to_owned(), server.to_owned()]));
     let command = words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
-    match kubeconfig.filter(|_| settings.kubeconfig.is_none() && !settings.demo) {
+    match kubeconfig.filter(|_| settings.kubeconfig.is_none() && !settings.is_demo()) {
         Some(files) => format!("KUBECONFIG={} {command}", quoted(files)),
         None => command,
     }

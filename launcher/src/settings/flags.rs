@@ -199,6 +199,14 @@ impl Settings {
         Self::from_arg_matches(&command.try_get_matches_from(words)?)
     }
 
+    /// Whether the demo cluster is used. Never without the feature `demo`.
+    pub(crate) fn is_demo(&self) -> bool {
+        #[cfg(feature = "demo")]
+        return self.demo;
+        #[cfg(not(feature = "demo"))]
+        false
+    }
+
     /// The image of the probe, with mirror and digest applied.
     pub fn probe_image(&self) -> String {
         values::image(&self.image, self.registry_mirror.as_deref(), self.image_digest.as_deref())

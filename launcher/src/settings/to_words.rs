@@ -42,6 +42,7 @@ impl Words {
 pub(crate) fn to_words(settings: &Settings) -> Vec<String> {
     // Without `..`: a new setting does not compile until it is handled.
     let Settings {
+        #[cfg(feature = "demo")]
         demo,
         config,
         kubeconfig,
@@ -73,6 +74,7 @@ pub(crate) fn to_words(settings: &Settings) -> Vec<String> {
     } = settings;
     let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let mut words = Words::default();
+    #[cfg(feature = "demo")]
     words.switch("demo", *demo);
     words.maybe("config", path(config));
     words.maybe("kubeconfig", path(kubeconfig));

@@ -4,5 +4,4 @@ pub(crate) mod fleet_answer;
 pub(crate) mod node_answer;
 pub(crate) mod node_description;
 pub(crate) mod pod_allocation;
-pub(crate) mod stack_links;
 pub(crate) mod table;

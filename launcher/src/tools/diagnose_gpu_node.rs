@@ -12,8 +12,7 @@ use crate::answer::node::Answer;
 use crate::call::Call;
 use crate::error::Failure;
 use crate::reading::read_node;
-use crate::text::node_answer::{foot, head};
-use crate::text::stack_links::stack_line;
+use crate::text::node_answer::{foot, head, stack_line};
 use crate::text::table::{cell, lines, new_table};
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
@@ -102,7 +101,7 @@ impl Tool for DiagnoseGpuNode {
         };
         let (complete, partial) = (of("Complete", Status::Ok), of("Partial", Status::Partial));
         let mut text = format!("{}\n{complete}{partial}{}", head(answer), of("Failed", Status::Error));
-        text.push_str(&stack_line(&section.stack).unwrap_or_default());
+        text.push_str(&stack_line(&section.stack));
         if !section.affected_gpus.is_empty() {
             let mut rows = new_table(["gpu", "pci address", "score", "status", "because of"]);
             for gpu in &section.affected_gpus {

@@ -21,8 +21,7 @@ use crate::probe::TargetContainer;
 use crate::reading::probe_note::ProbeNote;
 use crate::reading::read_node;
 use crate::reading::read_node::ReadRequest;
-use crate::text::node_answer::foot;
-use crate::text::stack_links::stack_line;
+use crate::text::node_answer::{foot, stack_line};
 use crate::text::table::second;
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
@@ -184,8 +183,9 @@ impl Tool for ExplainGpuPod {
         if let Some(omitted) = answer.candidates_omitted {
             text.push_str(&format!("… and {omitted} more nodes\n"));
         }
-        if let Some(line) = stack_line(&answer.stack) {
-            text.push_str(&format!("\n{line}"));
+        let stack = stack_line(&answer.stack);
+        if !stack.is_empty() {
+            text.push_str(&format!("\n{stack}"));
         }
         if !answer.node_findings.is_empty() {
             text.push('\n');

@@ -258,7 +258,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         settings.context = Some(context.clone()).filter(|context| context != IN_CLUSTER);
         settings.allow_context.clear();
         // The demo cluster has another address after each start.
-        let server = Some(self.connection.address()).filter(|_| !settings.demo);
+        let server = Some(self.connection.address()).filter(|_| !settings.is_demo());
         let kubeconfig = contexts.of_environment();
         let node = self.action.target().node_name;
         consent::for_terminal(&settings, kubeconfig.as_deref(), D::TOOL, node, &self.action.arguments(), server)

@@ -83,7 +83,7 @@ impl GpuReader {
     }
 
     fn timed_out(&self, call: Option<String>) -> Problem {
-        let inside = call.map(|call| format!("; it is still inside {call}")).unwrap_or_default();
+        let inside = call.map(|call| format!("; it is still in {call}")).unwrap_or_default();
         Problem {
             what: "NVML".into(),
             why: format!("NVML did not answer within {:.1} s{inside}", self.time.as_secs_f32()),

@@ -12,18 +12,17 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use rustix::time::Timespec;
-use syringe_core::diagnosis::{self, Stuck};
 use syringe_core::facts::action::{Action, KillAction, KillOutcome, Obstacle};
-use syringe_core::facts::processes::{GpuProcess, Processes};
 use syringe_core::operator::protected::{self, Candidate};
-use syringe_core::report::{Report, Section, Sections};
+use syringe_core::report::Report;
 
 use super::gpu_view::{GpuReader, GpuView};
 use super::request::KillRequest;
+use super::stuck_process;
 use crate::host::{self, Stat};
 use crate::paths::Paths;
 use crate::request::Request;
-use crate::{files, kernel_log, pid_namespace};
+use crate::{files, pid_namespace};
 
 /// Time for a process to end after SIGKILL. A process that remains hangs in the kernel.
 const AFTER_SIGKILL: Duration = Duration::from_secs(10);
@@ -229,8 +228,8 @@ impl Target {
         if action.evidence.is_empty() {
             return Err(not_on_gpu(action, view));
         }
-        if let Some(stuck) = judged(paths, order.pid) {
-            action.notes.push(format!("It waits in state D now: {}.", waiting(stuck)));
+        if let Some(why) = stuck_process::why(paths, order.pid) {
+            action.notes.push(format!("It waits in state D now: {why}."));
         }
         if !action.children_on_gpu.is_empty() {
             action.notes.push(format!(
@@ -318,41 +317,10 @@ impl Checked {
             action.outcome = KillOutcome::Ended;
         } else {
             action.outcome = KillOutcome::Survived;
-            action.notes.push(survivor(&gpu_reader.paths, order.pid));
+            action.notes.push(stuck_process::survivor(&gpu_reader.paths, order.pid));
         }
         after(&mut action, order, gpu_reader);
         action
-    }
-}
-
-/// Why a process did not end.
-fn survivor(paths: &Paths, pid: u32) -> String {
-    let state = host::read_stat(&paths.proc, pid).and_then(|stat| stat.state).unwrap_or_else(|| "?".to_owned());
-    let why = judged(paths, pid).map_or("SIGKILL is pending", waiting);
-    format!("It still exists, in state {state}: {why}.")
-}
-
-/// What the diagnosis says of a process that waits in state D, from its threads and the kernel log. `None`: it is not in state D.
-fn judged(paths: &Paths, pid: u32) -> Option<Stuck> {
-    let process = host::describe(paths, pid).filter(GpuProcess::is_uninterruptible)?;
-    let host_pid_namespace = pid_namespace::is_initial(&paths.proc);
-    let processes = Processes { host_pid_namespace, processes: vec![process], ..Processes::default() };
-    let xid = kernel_log::read(paths, &kernel_log::Options { since: None, journal: false });
-    let sections =
-        Sections { processes: Some(Section::read(processes, Vec::new())), xid: Some(xid), ..Sections::default() };
-    let boot_id = host::identity(paths).boot_id;
-    diagnosis::stuck(&Report { boot_id, taken_at: Some(Timestamp::now()), sections, ..Report::default() }, pid)
-}
-
-fn waiting(stuck: Stuck) -> &'static str {
-    match stuck {
-        Stuck::Permanent => {
-            "the kernel reports that it is blocked, and no signal ends it; drain the node and power-cycle it"
-        }
-        Stuck::Possible => {
-            "it receives no signal until the wait in the kernel ends; if it still waits in a minute, the driver hangs, and \
-             only a reboot of the node ends the process"
-        }
     }
 }
 

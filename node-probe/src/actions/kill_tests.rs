@@ -317,4 +317,9 @@ fn state_d_is_reported_and_the_signals_are_still_sent() {
     let action = kill(&order, &node.gpu_reader());
     assert_eq!(action.outcome, KillOutcome::Ended);
     assert!(action.notes.iter().any(|note| note.contains("state D")), "{:?}", action.notes);
+    assert!(
+        !action.notes.iter().any(|note| note.contains("hangs inside")),
+        "one look proves nothing: {:?}",
+        action.notes
+    );
 }

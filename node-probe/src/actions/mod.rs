@@ -26,6 +26,8 @@ mod request;
 #[cfg(target_os = "linux")]
 mod reset;
 #[cfg(target_os = "linux")]
+mod stuck_process;
+#[cfg(target_os = "linux")]
 mod test_tree;
 #[cfg(target_os = "linux")]
 mod verify;

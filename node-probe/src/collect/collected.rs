@@ -1,4 +1,4 @@
-//! What has arrived until the deadline; what has not becomes an error that says so.
+//! Collects the results until the deadline. A missing result becomes a problem with the reason.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -15,14 +15,14 @@ use crate::nvml::{Answer, GpuAddress, NvmlProcess, Uses};
 use crate::paths::Paths;
 use crate::section::SectionName;
 
-/// Time for the process that asks NVML to end once it is told to. One that hangs in the kernel stays.
+/// Time for the NVML process to end after it is killed. A process that hangs in the kernel stays.
 const END_TIME: Duration = Duration::from_millis(200);
 
-/// What has arrived so far.
+/// The results so far.
 pub(super) struct Collected {
     wanted: Wanted,
     pub(super) sections: Sections,
-    /// NVML's GPUs. `None`: NVML did not open, not in time, or none of its GPUs answers; empty: it has none.
+    /// The GPUs of NVML. `None` if NVML did not open in time or none of its GPUs responds; empty if it has no GPUs.
     pub(super) addresses: Option<Vec<GpuAddress>>,
     nvml_problem: Option<Problem>,
     nvml_settled: bool,
@@ -30,12 +30,12 @@ pub(super) struct Collected {
     sender: Sender<SectionResult>,
     pub(super) paths: Paths,
     nvml: Option<Arc<NvmlProcess>>,
-    /// Process that asks NVML and could not be ended.
+    /// NVML process that could not be killed.
     left_behind: Option<u32>,
 }
 
 impl Collected {
-    /// Nothing has arrived yet.
+    /// Starts without results.
     pub(super) fn new(
         wanted: Wanted,
         sender: Sender<SectionResult>,
@@ -56,12 +56,12 @@ impl Collected {
         }
     }
 
-    /// Takes results until all are there or the time is up; what is missing then becomes an error that says so.
+    /// Receives results until all have arrived or the time is over. A missing result becomes a problem.
     pub(super) fn wait(&mut self, results: &Receiver<SectionResult>, started: Instant, timeout: Duration) {
         if !self.wanted.nvml() {
             self.nvml_settled = true;
         }
-        // Half of the time is NVML's. After that, what needs no NVML is read without it, so that it is there in time.
+        // NVML gets half of the time. After that, facts that do not need NVML are read without it, to have them in time.
         for deadline in [timeout / 2, timeout] {
             while !self.complete() {
                 match results.recv_timeout(deadline.saturating_sub(started.elapsed())) {
@@ -83,13 +83,13 @@ impl Collected {
         }
     }
 
-    /// Nothing of ours stays on the node, as far as the kernel lets it end. A GPU that nobody else has open takes seconds to be
-    /// closed, which is not waited for where everything was read.
+    /// Ends the NVML process, if the kernel allows it. Closing a GPU that nobody else has open takes seconds,
+    /// which is not awaited if everything was read.
     fn end_nvml(&mut self, time: Duration) {
         self.left_behind = self.nvml.as_ref().and_then(|process| process.end(time));
     }
 
-    /// Everything wanted is there, and NVML has named its GPUs (kernel events are joined to them) or had its time.
+    /// Whether all requested sections have arrived, and NVML has listed its GPUs (for the kernel events) or used its time.
     fn complete(&self) -> bool {
         self.nvml_settled && self.missing().is_empty()
     }
@@ -128,15 +128,15 @@ impl Collected {
         }
     }
 
-    /// The sections that are wanted and not there.
+    /// The requested sections that have not arrived.
     fn missing(&self) -> Vec<SectionName> {
         let present = self.sections.statuses();
         let there = |name: &SectionName| present.iter().any(|(word, _)| *word == name.word());
         self.wanted.sections.iter().copied().filter(|name| !there(name)).collect()
     }
 
-    /// NVML says nothing more: what it has not said yet fails with the reason, and what the kernel alone can tell takes its
-    /// place.
+    /// NVML gives no more answers: its missing sections fail with the reason, and facts from the kernel replace them
+    /// if possible.
     fn without_nvml(&mut self, problem: Problem) {
         if self.nvml_problem.is_some() {
             return;
@@ -163,7 +163,7 @@ impl Collected {
         self.start_process_thread(None, Duration::ZERO);
     }
 
-    /// Reads `/proc` for the processes that NVML lists, and for those that hold a device file. Once.
+    /// Reads `/proc` once, for the processes that NVML lists and for those with an open device file.
     fn start_process_thread(&mut self, uses: Option<Uses>, waited: Duration) {
         if self.processes_started || !self.wanted.has(SectionName::Processes) {
             return;
@@ -184,7 +184,7 @@ impl Collected {
         });
     }
 
-    /// The deadline has passed without this section.
+    /// Adds the problem of a section that missed the deadline.
     fn give_up(&mut self, name: SectionName, waited: Duration, call: Option<&str>) {
         let problem = self.timed_out(name, waited, call);
         let sections = &mut self.sections;
@@ -202,31 +202,31 @@ impl Collected {
         }
     }
 
-    /// Why a section is not there, with the NVML call that blocks where one does.
+    /// Why a section is missing, with the NVML call that blocks, if any.
     fn timed_out(&self, name: SectionName, waited: Duration, call: Option<&str>) -> Problem {
         let seconds = waited.as_secs_f32();
         let needs_nvml = !matches!(name, SectionName::Host | SectionName::Kubelet | SectionName::Xid);
         let mut why = match call.filter(|_| needs_nvml) {
-            Some(call) => format!("NVML did not answer within {seconds:.1} s; it is still inside {call}"),
+            Some(call) => format!("NVML did not answer within {seconds:.1} s; it is still in {call}"),
             None => format!("not read within {seconds:.1} s"),
         };
         if let Some(process) = self.left_behind.filter(|_| needs_nvml) {
             why.push_str(&left_behind(process));
         }
-        let next_step = "Ask again: without persistence mode a first call takes half a minute. If it hangs again, look \
-                         for Xid 79, Xid 119 and processes in state D; then only a reboot helps.";
+        let next_step = "Try again: without persistence mode the first call can take half a minute. If it hangs again, check for Xid 79, \
+            Xid 119 and processes in state D, and reboot the node.";
         Problem { what: name.word().into(), why, next_step: next_step.into(), gpu: None, code: "timeout".into() }
     }
 }
 
-/// What is said of a process that takes no signal.
+/// Text for a process that cannot be killed.
 fn left_behind(process: u32) -> String {
     format!(
-        "; process {process} of the probe hangs in the kernel and could not be ended: it stays until that call returns"
+        "; process {process} of the probe hangs in the kernel and could not be killed: it stays until that call returns"
     )
 }
 
-/// The PCI half of the topology, which needs no driver.
+/// The part of the topology from PCI, which needs no driver.
 fn topology_without_nvml(paths: &Paths, problem: Problem) -> Section<Topology> {
     let gpus = host::pci_topology(paths);
     if gpus.is_empty() {
@@ -244,14 +244,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_could_not_be_ended_is_named_where_nvml_was_needed() {
+    fn a_process_that_could_not_be_killed_is_named_in_sections_of_nvml() {
         let (sender, _results) = channel();
         let nowhere = Paths::below(std::path::Path::new("/nonexistent"));
         let mut collected = Collected::new(Wanted::default(), sender, nowhere, None);
         collected.left_behind = Some(4242);
         let why = |name| collected.timed_out(name, Duration::from_secs(8), Some("nvmlInit_v2")).why;
         assert!(
-            why(SectionName::Ecc).contains("inside nvmlInit_v2; process 4242 of the probe"),
+            why(SectionName::Ecc).contains("in nvmlInit_v2; process 4242 of the probe"),
             "{}",
             why(SectionName::Ecc)
         );

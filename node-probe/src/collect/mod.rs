@@ -1,14 +1,14 @@
-//! Reads this machine: every requested section, NVML opened once, nothing waited for longer than its deadline.
+//! Reads every requested section of this machine. NVML is opened once, and every wait has a deadline.
 //!
-//! A GPU that fell off the bus can block NVML for ever, and reading `/proc/PID/cmdline` of a process that hangs in the driver can
-//! block too. So each source has a thread of its own, and the main thread only waits for what arrives. NVML also has a process
-//! of its own, because its library can crash:
+//! A GPU that fell off the bus can block NVML forever, and reading `/proc/PID/cmdline` of a process that hangs in the driver can
+//! also block. So each source has its own thread, and the main thread only waits for results. NVML also has its own process,
+//! because its library can crash:
 //!
 //! ```text
 //!   NVML thread     the answers of the process that calls NVML ───────────────────────────┐
 //!   host thread     host, kubelet                                                         ├─▶ Collected ─▶ Report
 //!   log thread      kernel log                                                            │
-//!   process thread  (starts when NVML's lists are there, or never will be) ───────────────┘
+//!   process thread  (starts when NVML's lists have arrived or failed) ────────────────────┘
 //! ```
 
 mod collected;
@@ -43,7 +43,7 @@ pub(crate) fn collect(request: &Request) -> Report {
     let foreign = request.files.kernel_log.is_some() && request.sections == [SectionName::Xid];
     let wanted = Wanted { nothing_of_this_machine: foreign, ..Wanted::of(&request.sections) };
     let (sender, results) = channel();
-    // First: it takes the longest. From this thread, with which it ends.
+    // First, because it takes the longest. Started by this thread, because the child ends with the thread that started it.
     let nvml = wanted.nvml().then(|| start_nvml(&wanted, request, &paths, &sender)).flatten();
     let identity = host::identity(&paths);
     start_threads(&wanted, request, taken_at, &paths, &sender);
@@ -54,13 +54,13 @@ pub(crate) fn collect(request: &Request) -> Report {
         boot_id: identity.boot_id,
         kernel: identity.kernel,
         taken_at: Some(taken_at),
-        // A saved tree is no place to look from.
+        // A saved tree has no scope.
         scope: request.files.root.is_none().then(|| host::scope(&collected.paths)).flatten(),
         sections: collected.sections,
         ..blank()
     };
     if foreign {
-        // A saved log is not of this machine, as far as anybody knows.
+        // A saved log may be from another machine.
         report = Report { source: Source::File, hostname: None, boot_id: None, kernel: None, scope: None, ..report };
     }
     let whose = if request.files.kernel_log.is_some() { LogOf::Anyone } else { LogOf::ThisNode };
@@ -69,7 +69,7 @@ pub(crate) fn collect(request: &Request) -> Report {
     report
 }
 
-/// Joins what different threads read, computes the health section, and removes sections that were not requested.
+/// Joins the results of the threads, computes the health section, and removes sections that were not requested.
 fn finish(
     report: &mut Report,
     whose: LogOf,
@@ -107,7 +107,7 @@ fn finish(
     drop_if(xid, unasked(SectionName::Xid));
 }
 
-/// Says of each GPU on the bus whether NVML lists it, where NVML could say.
+/// Sets for each GPU on the bus whether NVML lists it, if NVML answered.
 fn mark_listed(host: &mut Host, addresses: Option<&[GpuAddress]>) {
     for gpu in &mut host.pci_gpus {
         let listed = |all: &[GpuAddress]| all.iter().any(|(address, ..)| Some(address) == gpu.pci_address.as_ref());
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gpu_on_the_bus_is_absent_from_an_nvml_that_works_and_unknown_without_one() {
+    fn a_gpu_on_the_bus_that_nvml_does_not_list_is_marked_only_if_nvml_works() {
         let at = |bus| PciAddress::new(0, bus, 0, 0);
         let on_bus = |bus| PciGpu { pci_address: Some(at(bus)), ..PciGpu::default() };
         let mut host = Host { pci_gpus: vec![on_bus(0x5d), on_bus(0x5e)], ..Host::default() };

@@ -1,4 +1,4 @@
-//! One thread for each source: each can block for ever, and the main thread waits only for what arrives.
+//! One thread for each source, because each source can block forever. The main thread only waits for results.
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -21,11 +21,11 @@ use crate::section::SectionName;
 use crate::task::Questions;
 use crate::{host, kernel_log};
 
-/// What a thread delivers.
+/// The result of a thread.
 pub(super) enum SectionResult {
     /// An answer of NVML.
     Nvml(Answer),
-    /// The process that calls NVML ended before it had answered everything.
+    /// The NVML process ended before it had answered everything.
     NvmlLost(Problem),
     Kubelet(Section<Kubelet>),
     Host(Box<Section<Host>>),
@@ -98,18 +98,18 @@ pub(super) fn start_threads(
     }
 }
 
-/// A workload's root has no kubelet: its files could name one that does not exist.
+/// The root of a workload has no kubelet, and its files could be fake.
 fn no_kubelet() -> Problem {
     Problem {
         what: SectionName::Kubelet.word().into(),
-        why: "only the root of a workload can be seen from here, not the node's".into(),
+        why: "only the root of a workload is visible, not the root of the node".into(),
         next_step: "Probe the node itself: --via pod.".into(),
         gpu: None,
         code: "not_the_node".into(),
     }
 }
 
-/// Sends a section with the time that it took. After the deadline nobody receives it: that is not an error.
+/// Sends a section with its duration. After the deadline nobody receives it, which is not an error.
 pub(super) fn deliver<T>(
     sender: &Sender<SectionResult>,
     result: impl FnOnce(Section<T>) -> SectionResult,

@@ -1,4 +1,4 @@
-//! Which sections have to be read for the requested ones.
+//! The sections that must be read for the requested ones.
 
 use crate::section::SectionName;
 
@@ -6,7 +6,7 @@ use crate::section::SectionName;
 #[derive(Clone, Default)]
 pub(super) struct Wanted {
     pub(super) sections: Vec<SectionName>,
-    /// Only a saved log is read: the GPUs of this machine say nothing about it.
+    /// Only a saved log is read, without the GPUs of this machine.
     pub(super) nothing_of_this_machine: bool,
 }
 
@@ -23,7 +23,7 @@ impl Wanted {
         self.sections.contains(&name)
     }
 
-    /// Kernel events are joined to GPUs, host devices to NVML's list: they profit from NVML without needing it.
+    /// Whether NVML is read. Kernel events and host devices use it, but do not need it.
     pub(super) fn nvml(&self) -> bool {
         !self.nothing_of_this_machine && self.sections.iter().any(|name| *name != SectionName::Kubelet)
     }

@@ -1,10 +1,10 @@
-//! What one container can open: the device files in its `/dev`, and whether its device cgroup lets it use them.
+//! Which devices a container can open: the device files in its `/dev`, and whether its device cgroup allows them.
 //!
-//! The kernel is asked itself, whatever the cgroup's version and whoever wrote its rules: a process of ours enters the
-//! container's cgroup for a moment and calls `access(2)` there, which the device cgroup decides and the driver never sees.
+//! The kernel decides, for each cgroup version and set of rules: a child process enters the
+//! cgroup of the container for a moment and calls `access(2)` there. The device cgroup decides it, and the driver does not see it.
 //!
 //! ```text
-//!   access ─▶ first_process, devices ─▶ a child of ours ─▶ theirs/cgroup.procs ─▶ access(2) … ─▶ ours/cgroup.procs
+//!   access ─▶ first_process, devices ─▶ child process ─▶ theirs/cgroup.procs ─▶ access(2) … ─▶ ours/cgroup.procs
 //! ```
 
 use std::fs::{self, OpenOptions};
@@ -25,11 +25,16 @@ use crate::{cgroup, files};
 
 const VISIBLE: &[u8] = b"NVIDIA_VISIBLE_DEVICES=";
 
-/// Looks into a container. Its devices are told even where its cgroup cannot be asked.
+/// Reads the devices of a container, even if its cgroup cannot be entered.
 pub(super) fn access(paths: &Paths, id: &str, problems: &mut Vec<Problem>) -> Option<ContainerAccess> {
     let Some((pid, pod_uid)) = first_process(paths, id) else {
-        let next_step = "It may have ended. Elsewhere than in the host's process namespace, only neighbours are seen.";
-        problems.push(files::problem("container", format!("container {id}"), "no process of it is here", next_step));
+        let next_step = "It may have ended. Outside the PID namespace of the host, only some processes are visible.";
+        problems.push(files::problem(
+            "container",
+            format!("container {id}"),
+            "no process of this container is visible",
+            next_step,
+        ));
         return None;
     };
     let process = paths.proc.join(pid.to_string());
@@ -43,14 +48,14 @@ pub(super) fn access(paths: &Paths, id: &str, problems: &mut Vec<Problem>) -> Op
         Err(why) => {
             let what = format!("device cgroup of container {id}");
             let next_step =
-                "Run nvidia-smi in the container: \"Unknown Error\" there means that it may not open its GPUs.";
+                "Run nvidia-smi in the container: \"Unknown Error\" means that it is not allowed to open its GPUs.";
             problems.push(files::problem("device_cgroup", what, why, next_step));
         }
     }
     Some(ContainerAccess { container_id: id.to_owned(), pod_uid, visible_devices: visible(&process), devices })
 }
 
-/// The process and the pod that its cgroup names.
+/// A process of the container, and the pod in its cgroup.
 fn first_process(paths: &Paths, id: &str) -> Option<(u32, Option<String>)> {
     files::pids(&paths.proc).ok()?.into_iter().find_map(|pid| {
         let text = files::text(&paths.proc.join(format!("{pid}/cgroup"))).unwrap_or_default();
@@ -59,7 +64,7 @@ fn first_process(paths: &Paths, id: &str) -> Option<(u32, Option<String>)> {
     })
 }
 
-/// Whether both have a device of this name, and not the same one.
+/// Whether both have a device of this name, but with different numbers.
 fn is_stale(theirs: &Path, ours: &Path, name: &str) -> bool {
     let device = |folder: &Path| {
         let file = fs::symlink_metadata(folder.join(name)).ok()?;
@@ -74,7 +79,7 @@ fn visible(process: &Path) -> Option<String> {
     Some(clean(&String::from_utf8_lossy(value), 200))
 }
 
-/// One answer for each device, in order.
+/// The access to each device, in order.
 fn ask(paths: &Paths, pid: u32, folder: &Path, devices: &[ContainerDevice]) -> io::Result<Vec<Access>> {
     if devices.is_empty() {
         return Ok(Vec::new());
@@ -92,7 +97,7 @@ fn ask(paths: &Paths, pid: u32, folder: &Path, devices: &[ContainerDevice]) -> i
     Ok(output.stdout.iter().map(|answer| if *answer == b'y' { Access::Allowed } else { Access::Denied }).collect())
 }
 
-/// The file that a process enters a cgroup by: of the hierarchy that decides on devices.
+/// `cgroup.procs` of the hierarchy that controls devices.
 fn procs(paths: &Paths, pid: &str) -> io::Result<PathBuf> {
     let text = files::head(&paths.proc.join(pid).join("cgroup"), files::SMALL)?;
     let text = String::from_utf8_lossy(&text);
@@ -100,22 +105,22 @@ fn procs(paths: &Paths, pid: &str) -> io::Result<PathBuf> {
         let mut parts = line.splitn(3, ':').skip(1);
         Some((parts.next()?, parts.next()?))
     });
-    // v1 has a hierarchy for them; v2 has one for everything, without a name.
+    // v1 has a hierarchy for devices; v2 has one unnamed hierarchy for everything.
     let of = |wanted: &str| lines.clone().find(|(names, _)| names.split(',').any(|name| name == wanted));
     let (hierarchy, path) = match (of("devices"), of("")) {
         (Some((_, path)), _) => ("devices", path),
         (None, Some((_, path))) => ("", path),
-        (None, None) => return Err(io::Error::other("no cgroup decides on devices")),
+        (None, None) => return Err(io::Error::other("no cgroup controls devices")),
     };
     if path.split('/').any(|part| part == "..") {
-        return Err(io::Error::other("it is outside of the probe's cgroup namespace"));
+        return Err(io::Error::other("it is outside the cgroup namespace of the probe"));
     }
     let folder = paths.sys.join("fs/cgroup").join(hierarchy).join(path.trim_start_matches('/'));
     Ok(folder.join("cgroup.procs"))
 }
 
-/// The process that enters the cgroup: `y` or `n` for each device. Everything is opened and looked up before, so that next
-/// to nothing is charged to the container's memory.
+/// Runs in the process that enters the cgroup: `y` or `n` for each device. Everything is opened before, so that almost
+/// nothing is charged to the memory of the container.
 pub(crate) fn answer(request: &DeviceAccess) -> io::Result<String> {
     let procs = |path: &Path| OpenOptions::new().write(true).open(path);
     let (mut theirs, mut ours) = (procs(&request.theirs)?, procs(&request.ours)?);
@@ -142,7 +147,7 @@ mod tests {
         "kubepods.slice/cri-containerd-9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08.scope";
 
     #[test]
-    fn the_first_process_of_the_container_tells_its_devices_and_what_it_was_to_get() {
+    fn devices_and_visible_devices_are_read_from_the_first_process() {
         let tree = Tree::new();
         tree.file("proc/7/cgroup", "0::/init.scope\n").file("proc/20/cgroup", format!("0::/{SCOPE}\n"));
         tree.file("proc/20/environ", "PATH=/bin\0NVIDIA_VISIBLE_DEVICES=GPU-1\0");
@@ -154,12 +159,12 @@ mod tests {
         assert_eq!((found.container_id.as_str(), found.visible_devices.as_deref()), (ID, Some("GPU-1")));
         let names: Vec<_> = found.devices.iter().map(|device| (device.name.as_str(), device.access)).collect();
         assert_eq!(names, [("nvidia3", Access::Unknown), ("nvidiactl", Access::Unknown)]);
-        // There is no cgroup of our own in this tree.
+        // The tree has no cgroup for the probe.
         assert_eq!(problems.iter().map(|problem| problem.code.as_str()).collect::<Vec<_>>(), ["device_cgroup"]);
     }
 
     #[test]
-    fn a_container_that_is_not_here_is_a_problem() {
+    fn a_container_that_is_not_visible_is_a_problem() {
         let mut problems = Vec::new();
         assert_eq!(access(&Tree::new().paths(), ID, &mut problems), None);
         assert_eq!(problems[0].code, "container");

@@ -1,7 +1,7 @@
 //! Which daemons of a GPU node run, and which processes belong to NVIDIA's software for Kubernetes and to what it builds on.
 //! Source: `/proc/*/comm`, which the kernel cuts at 15 bytes.
 //!
-//! Limits: a name proves little, and outside the host's PID namespace a daemon that is not seen may still run.
+//! Limits: only the name is checked, and outside the PID namespace of the host a daemon that is not visible may still run.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -32,7 +32,7 @@ const NAMED: [&str; 14] = [
 /// Processes of one name that are kept: who may name processes could name ten thousand.
 const MAX_OF_ONE_NAME: usize = 32;
 
-/// What was found so far.
+/// A daemon, and whether it was found.
 struct Daemon {
     comm: &'static str,
     running: bool,
@@ -105,7 +105,7 @@ mod tests {
     use crate::testing::Tree;
 
     #[test]
-    fn a_daemon_is_known_by_the_fifteen_bytes_that_the_kernel_keeps() {
+    fn a_daemon_is_found_by_the_first_fifteen_bytes_of_its_name() {
         let tree = Tree::new();
         tree.file("proc/700/comm", "nvidia-persiste\n").file("proc/701/comm", "nv-fabricmanage\n");
         tree.file("proc/702/comm", "nvidia-imex-ctl\n").file("proc/self/comm", "nv-hostengine\n");

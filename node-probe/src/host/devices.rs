@@ -1,5 +1,5 @@
-//! Device files of the NVIDIA driver: which are there, and which should be. By name alone: whether a container may open
-//! them is its device cgroup's matter (see `container`).
+//! Device files of the NVIDIA driver: which exist, and which should exist. Only by name: whether a container may open
+//! them depends on its device cgroup (see `container`).
 
 use std::path::Path;
 
@@ -10,20 +10,20 @@ use crate::paths::Paths;
 /// Sub-folders of `/dev` with capability devices (MIG, IMEX channels).
 const FOLDERS: [&str; 2] = ["nvidia-caps", "nvidia-caps-imex-channels"];
 
-/// MIG makes hundreds of capability devices and IMEX up to 2048: this many names per folder, then their number.
+/// Maximum number of names per folder; the others are counted. MIG creates hundreds of capability devices, IMEX up to 2048.
 const MAX_PER_FOLDER: usize = 32;
 
-/// Where the kernel module says what it has: one folder a GPU, named by its address. Below `/proc`.
+/// Folder of the kernel module below `/proc`, with one folder for each GPU, named by its address.
 pub(super) const GPUS: &str = "driver/nvidia/gpus";
 
-/// What the probe needs to know about device files.
+/// The device files of a node.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Nodes {
     pub(super) present: Vec<String>,
     pub(super) missing: Vec<String>,
 }
 
-/// Looks into `/dev`. `modules`: the loaded kernel modules of interest.
+/// Reads `/dev`. `modules`: the loaded kernel modules of interest.
 pub(super) fn read(paths: &Paths, gpus: &[pci::Function], modules: &[String]) -> Nodes {
     let present = present(&paths.dev);
     let missing = expected(paths, gpus, modules).into_iter().filter(|name| !present.contains(name)).collect();
@@ -61,7 +61,7 @@ fn expected(paths: &Paths, gpus: &[pci::Function], modules: &[String]) -> Vec<St
     names
 }
 
-/// A line of what the kernel module says of a GPU (`Device Minor: 3`), by the GPU's address.
+/// A value in the information file of the kernel module about a GPU (`Device Minor: 3`), by the address of the GPU.
 pub(super) fn said_of(paths: &Paths, address: &str, name: &str) -> Option<String> {
     let text = files::text(&paths.proc.join(GPUS).join(address).join("information"))?;
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix(':'))?;
@@ -77,7 +77,7 @@ fn capabilities(path: &Path, folder: &str) -> Vec<String> {
     shown.chain((more > 0).then(|| format!("{folder}/… ({more} more)"))).collect()
 }
 
-/// Sorts `nvidia10` behind `nvidia9`.
+/// Sorts `nvidia10` after `nvidia9`.
 fn natural(name: &str) -> (String, u64) {
     let stem = name.trim_end_matches(|letter: char| letter.is_ascii_digit());
     (stem.to_owned(), name.get(stem.len()..).and_then(|digits| digits.parse().ok()).unwrap_or(0))
@@ -89,7 +89,7 @@ mod tests {
     use crate::testing::Tree;
 
     #[test]
-    fn a_device_file_that_the_driver_expects_and_dev_lacks_is_missing() {
+    fn a_device_file_that_the_driver_expects_but_dev_lacks_is_missing() {
         let tree = Tree::new();
         for (bus, minor, driver) in [("5d", 0, "nvidia"), ("5e", 10, "nvidia"), ("5f", 2, "vfio-pci")] {
             tree.pci(&format!("pci0000:00/0000:{bus}:00.0"), "0x10de", "0x2330", "0x030200");

@@ -1,7 +1,7 @@
 //! Claims of dynamic resource allocation that the kubelet prepared: `dra_manager_state` in its root directory.
 //!
-//! Shape since Kubernetes 1.32: `{"Data": "<JSON as text>", "Checksum": n}`, in it `ClaimInfoStateList`. Limits: it
-//! names devices as the driver does (`gpu-0`, `gpu-0-mig-19-2-0`), not by UUID, and no container: a claim belongs to
+//! Format since Kubernetes 1.32: `{"Data": "<JSON as text>", "Checksum": n}` with `ClaimInfoStateList`. Limits: it
+//! has the device names of the driver (`gpu-0`, `gpu-0-mig-19-2-0`), not UUIDs, and no containers: a claim belongs to
 //! its pods.
 
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ const MAX_STATE: usize = 16 * 1024 * 1024;
 struct Checkpoint {
     #[serde(rename = "Data")]
     data: Option<String>,
-    /// Before 1.32 the claims stood here, in another shape.
+    /// Before 1.32 the claims were here, in another format.
     #[serde(default)]
     entries: Option<Vec<IgnoredAny>>,
 }
@@ -60,7 +60,7 @@ struct Device {
     name: String,
 }
 
-/// One allocation per claim, pod and GPU driver. A node without claims has no file, which is no problem.
+/// One allocation per claim, pod and GPU driver. A node without claims has no file, which is not a problem.
 pub(super) fn claims(paths: &Paths, problems: &mut Vec<Problem>) -> Vec<Allocation> {
     let Some(file) = STATE.iter().find_map(|path| in_root::find(&paths.host, path)) else { return Vec::new() };
     match file.whole(MAX_STATE).and_then(|text| parse(&text)) {
@@ -68,7 +68,7 @@ pub(super) fn claims(paths: &Paths, problems: &mut Vec<Problem>) -> Vec<Allocati
         Err(error) => {
             let what = format!("claims of dynamic resource allocation ({})", files::shown(&paths.host, &file.path));
             let next_step =
-                "GPUs held through resource claims are missing here; the claims' status in the API names them.";
+                "GPUs of resource claims are missing here; see the status of the ResourceClaims in the API.";
             problems.push(files::problem("dra_state_unreadable", what, error, next_step));
             Vec::new()
         }
@@ -104,7 +104,7 @@ fn allocations(claim: Claim) -> Vec<Allocation> {
         .collect()
 }
 
-/// `gpu.nvidia.com`. NVIDIA's other driver (`compute-domain.nvidia.com`) hands out channels between nodes.
+/// `gpu.nvidia.com`. NVIDIA's other driver (`compute-domain.nvidia.com`) allocates IMEX channels.
 fn hands_out_gpus(driver: &str) -> bool {
     driver.ends_with("nvidia.com") && !driver.starts_with("compute-domain.")
 }

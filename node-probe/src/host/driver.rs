@@ -1,6 +1,6 @@
-//! The versions that must agree: loaded kernel module, module on disk, NVML library. And what else a driver installs.
+//! The versions that must match (loaded kernel module, module on disk, NVML library), and other files of a driver.
 //!
-//! Files alone: nothing is opened as a library here, and no version is guessed from a package database.
+//! Only reads files: no library is loaded, and no package database is read.
 
 use syringe_core::facts::host::DriverVersions;
 
@@ -24,7 +24,7 @@ const FIRMWARE_FOLDERS: [&str; 4] = [
 /// Folders of CDI specifications, below the host's root.
 const CDI_FOLDERS: [&str; 2] = ["etc/cdi", "var/run/cdi"];
 
-/// A specification names its kind in its first lines.
+/// Bytes that are read of a specification, which names its kind in its first lines.
 const CDI_HEAD: usize = 64 * 1024;
 
 /// Places of the container runtime, below the host's root.
@@ -40,8 +40,8 @@ const TOOLKIT: [&str; 5] = [
 pub(super) fn versions(paths: &Paths) -> DriverVersions {
     let banner = driver_version::banner(paths);
     let loaded = driver_version::loaded(paths);
-    // The one that NVML is opened from, unless it turns out not to be of the module's version. One that must not be loaded is
-    // still what the node has.
+    // The library that NVML is loaded from, unless its version differs from the module. A library that must not be loaded is
+    // still reported.
     let library = libraries(paths, loaded.as_deref()).into_iter().find(|library| library.version.is_some());
     let by_operator = library.as_ref().is_some_and(|library| library.path.starts_with(paths.host.join(OPERATOR_ROOT)));
     let (first, second) = if by_operator { (OPERATOR_ROOT, "") } else { ("", OPERATOR_ROOT) };
@@ -119,7 +119,7 @@ mod tests {
     use crate::testing::Tree;
 
     #[test]
-    fn an_updated_library_beside_an_old_module_can_be_told() {
+    fn an_updated_library_with_an_old_module_is_detected() {
         let tree = Tree::new();
         tree.file("sys/module/nvidia/version", "570.124.06\n");
         tree.file(
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_without_a_module_is_told_from_one_that_nobody_can_read() {
+    fn a_missing_module_differs_from_a_module_that_cannot_be_read() {
         let tree = Tree::new();
         let listed = |tree: &Tree| versions(&tree.paths()).module_listed;
         tree.file("proc/sys/kernel/osrelease", "6.8.0-60-generic\n");
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_libraries_the_one_of_the_loaded_module_is_named() {
+    fn the_library_of_the_loaded_module_is_preferred() {
         let tree = Tree::new();
         tree.file("sys/module/nvidia/version", "550.163.01\n");
         tree.file("run/nvidia/driver/usr/lib64/libnvidia-ml.so.535.261.03", "");

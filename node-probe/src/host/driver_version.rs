@@ -1,18 +1,18 @@
-//! Driver versions: which one the loaded kernel module has, and what a version looks like.
+//! Driver versions: of the loaded kernel module, and the format of a version.
 
 use syringe_core::text::clean;
 
 use crate::files;
 use crate::paths::Paths;
 
-/// The version of the kernel module that is loaded. NVML works only with a library of the same version.
+/// The version of the loaded kernel module. NVML only works with a library of the same version.
 pub(crate) fn loaded(paths: &Paths) -> Option<String> {
     files::text(&paths.sys.join("module/nvidia/version"))
         .or_else(|| banner(paths).as_deref().and_then(version_in))
         .map(|version| clean(&version, 40))
 }
 
-/// What the kernel module says about itself in `/proc/driver/nvidia/version`.
+/// The content of `/proc/driver/nvidia/version`.
 pub(super) fn banner(paths: &Paths) -> Option<String> {
     files::text(&paths.proc.join("driver/nvidia/version"))
 }
@@ -22,7 +22,7 @@ fn version_in(banner: &str) -> Option<String> {
     banner.lines().next()?.split_whitespace().find(|word| is_version(word)).map(str::to_owned)
 }
 
-/// `570.124.06`, `535.261`: two numbers or more. A bare branch (`570`) is no version: it would look like a mismatch.
+/// `570.124.06`, `535.261`: two or more numbers. A branch (`570`) is not a version, because it would look like a mismatch.
 pub(super) fn is_version(text: &str) -> bool {
     let numbers = |part: &str| !part.is_empty() && part.len() <= 5 && part.bytes().all(|byte| byte.is_ascii_digit());
     text.len() <= 20 && (2..=4).contains(&text.split('.').count()) && text.split('.').all(numbers)
@@ -33,7 +33,7 @@ mod tests {
     use super::is_version;
 
     #[test]
-    fn a_branch_is_no_version() {
+    fn a_branch_is_not_a_version() {
         for (text, expected) in
             [("570.124.06", true), ("535.261", true), ("570", false), ("x.1", false), ("1.2.3.4.5", false), ("", false)]
         {

@@ -1,4 +1,4 @@
-//! What an action asks about one process and one GPU, each at the moment of asking.
+//! The facts about one process and one GPU that an action needs, read at the time of the call.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -15,7 +15,7 @@ pub(crate) fn held_by(paths: &Paths, pid: u32) -> io::Result<BTreeSet<u32>> {
     open_device_files::held_by(&paths.proc, pid)
 }
 
-/// Describes one process and those of its threads that wait; `None`: there is none.
+/// Describes one process and its threads that are stuck; `None` if it does not exist.
 pub(crate) fn describe(paths: &Paths, pid: u32) -> Option<GpuProcess> {
     let mut process = process::describe(&paths.proc, pid, &ProcContext::read(paths))?;
     threads::look(&paths.proc, std::slice::from_mut(&mut process));

@@ -1,9 +1,9 @@
 //! One unary gRPC call without arguments over a unix socket.
 //!
-//! A gRPC library brings an asynchronous runtime along and weighs as much as the whole probe, which has to travel to the
-//! node. One call on a connection of its own needs little of HTTP/2 (RFC 9113): it sends literal headers only, and of the
-//! answer it reads the message and where the stream ends. Headers that come back are not decoded: an answer without a
-//! message is a refusal, whatever its `grpc-status` says.
+//! A gRPC library needs an asynchronous runtime and is as large as the whole probe, which is uploaded to the
+//! node. One call on a connection of its own needs only a part of HTTP/2 (RFC 9113): it sends literal headers, and of the
+//! answer it reads the message and the end of the stream. Headers of the answer are not decoded: an answer without a
+//! message is an error, independent of its `grpc-status`.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -28,13 +28,13 @@ const PADDED: u8 = 0x8;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const STREAM: u32 = 1;
 
-/// Nothing larger was agreed on, so nothing larger may come.
+/// The default maximum frame size, because no larger one was negotiated.
 const MAX_FRAME: usize = 16 * 1024;
 
-/// A message that has no fields: not compressed, no bytes.
+/// A message without fields: not compressed, no bytes.
 const EMPTY_MESSAGE: [u8; 5] = [0; 5];
 
-/// Calls `path` (`/package.Service/Method`) with an empty request and returns the answer's message of at most `most` bytes.
+/// Calls `path` (`/package.Service/Method`) with an empty request and returns the message of the answer, at most `most` bytes.
 pub(super) fn call(socket: &Path, path: &str, most: u32, time: Duration) -> io::Result<Vec<u8>> {
     let mut connection =
         Connection { stream: UnixStream::connect(socket)?, deadline: Instant::now() + time, most: most as usize };
@@ -42,13 +42,13 @@ pub(super) fn call(socket: &Path, path: &str, most: u32, time: Duration) -> io::
     message(&connection.answer()?)
 }
 
-/// Everything that is sent unasked, in one write. The windows are opened to `most` bytes, so that no more has to be said.
+/// All frames of the request, in one write. The flow control windows are set to `most` bytes, so that no updates are needed.
 fn request(path: &str, most: u32) -> Vec<u8> {
-    // Identifier and value: no table for compressed headers, no pushed streams, the stream's window.
+    // Identifier and value: no header table, no server push, the window of the stream.
     let settings: [(u16, u32); 3] = [(1, 0), (2, 0), (4, most)];
     let settings: Vec<u8> =
         settings.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()).collect();
-    // `:method POST` and `:scheme http` stand in HPACK's static table; so do the names of the next three.
+    // `:method POST`, `:scheme http` and the names of the next three are in the static table of HPACK.
     let mut headers = vec![0x83, 0x86];
     for (name, value) in [(&[0x04][..], path), (&[0x01], "localhost"), (&[0x0f, 0x10], "application/grpc")] {
         headers.extend([name, &length(value), value.as_bytes()].concat());
@@ -78,12 +78,12 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 struct Connection {
     stream: UnixStream,
     deadline: Instant,
-    /// Most bytes of an answer.
+    /// Maximum bytes of an answer.
     most: usize,
 }
 
 impl Connection {
-    /// What the time that is left allows: every single wait ends at the call's deadline.
+    /// The stream with a timeout, so that every wait ends at the deadline of the call.
     fn waiting(&self) -> io::Result<&UnixStream> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -116,7 +116,7 @@ impl Connection {
                 SETTINGS if flags & ACK == 0 => self.send(&frame(SETTINGS, ACK, 0, &[]))?,
                 PING if flags & ACK == 0 => self.send(&frame(PING, ACK, 0, &payload))?,
                 GOAWAY => return Err(io::Error::other("the server closed the connection")),
-                RST_STREAM if ours => return Err(io::Error::other("the server broke off the call")),
+                RST_STREAM if ours => return Err(io::Error::other("the server reset the call")),
                 DATA if ours => data.extend_from_slice(unpadded(&payload, flags)?),
                 _ => {}
             }
@@ -146,7 +146,7 @@ fn message(data: &[u8]) -> io::Result<Vec<u8>> {
         return Err(io::Error::other("the server refused the call"));
     };
     if *compressed != 0 || u32::from_be_bytes([*a, *b, *c, *d]) as usize != message.len() {
-        return Err(io::Error::other("the answer is cut or compressed"));
+        return Err(io::Error::other("the answer is truncated or compressed"));
     }
     Ok(message.to_vec())
 }
@@ -163,7 +163,7 @@ pub(crate) mod testing {
         (u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize, head[3], head[4])
     }
 
-    /// What a server sends for a message: its settings, a question whether the caller is alive, headers, the message in two
+    /// The frames of a server for a message: settings, a ping, headers, the message in two
     /// frames (the second one padded), trailers.
     pub(crate) fn answer(message: &[u8]) -> Vec<u8> {
         let data = [&[0][..], &(message.len() as u32).to_be_bytes(), message].concat();
@@ -189,7 +189,7 @@ mod tests {
     use super::testing::answer;
     use super::*;
 
-    /// What a call makes of a server that says just this. The server keeps the connection open.
+    /// The result of a call to a server that sends these bytes and keeps the connection open.
     fn called(said: Vec<u8>) -> io::Result<Vec<u8>> {
         let folder = tempfile::tempdir().expect("a temporary directory");
         let socket = folder.path().join("s");
@@ -205,22 +205,22 @@ mod tests {
     }
 
     #[test]
-    fn the_message_is_put_together() {
+    fn the_message_is_assembled_from_its_frames() {
         assert_eq!(called(answer(b"hello")).expect("an answer"), b"hello");
         assert_eq!(called(answer(b"")).expect("an answer"), b"");
     }
 
     #[test]
-    fn whatever_else_comes_is_an_error_in_time() {
+    fn other_answers_are_errors_within_the_deadline() {
         let refusal = frame(HEADERS, END_HEADERS | END_STREAM, STREAM, b"\x88");
         let whole = answer(b"hello");
         for (said, expected) in [
             (refusal, "refused"),
             (frame(GOAWAY, 0, 0, &[0; 8]), "closed"),
-            (frame(RST_STREAM, 0, STREAM, &[0; 4]), "broke off"),
+            (frame(RST_STREAM, 0, STREAM, &[0; 4]), "reset the call"),
             (answer(&[7; 2000]), "more than 1000 bytes"),
             (frame(DATA, PADDED, STREAM, &[9, 0]), "padding"),
-            (frame(DATA, END_STREAM, STREAM, &[0, 0, 0, 0, 9, 1]), "cut"),
+            (frame(DATA, END_STREAM, STREAM, &[0, 0, 0, 0, 9, 1]), "truncated"),
             (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), "frame of"),
             (whole[..whole.len() - 40].to_vec(), "temporarily unavailable"),
             (Vec::new(), "temporarily unavailable"),

@@ -1,8 +1,8 @@
-//! The `kubelet` section: the device manager's checkpoint, or where it cannot be read the kubelet's own answer (see
+//! The `kubelet` section: the checkpoint of the device manager, or if it cannot be read the answer of the kubelet (see
 //! `pod_resources`), and the claims of dynamic resource allocation (see `dra`).
 //!
-//! Limits: the checkpoint's checksum is not verified: the kubelet computes it over its own structures, and a file that
-//! parses to its end is whole.
+//! Limits: the checksum of the checkpoint is not verified, because the kubelet computes it over Go structures. A file that
+//! parses to its end is complete.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,7 +17,7 @@ use super::pod_resources::{self, Devices, Held};
 use crate::paths::Paths;
 use crate::{files, in_root};
 
-/// The device manager's folder is fixed in the kubelet, whatever its root directory is.
+/// The folder of the device manager is fixed in the kubelet, independent of its root directory.
 const CHECKPOINT: &str = "var/lib/kubelet/device-plugins/kubelet_internal_checkpoint";
 
 /// Where plugins register, in the same folder.
@@ -104,7 +104,7 @@ pub(crate) fn kubelet(paths: &Paths) -> Section<Kubelet> {
 
 fn read(paths: &Paths) -> io::Result<Data> {
     let Some(file) = in_root::find(&paths.host, CHECKPOINT) else {
-        // The file is first written when a plugin registers. Without its socket beside it, this is no kubelet's folder.
+        // The file is first written when a plugin registers. Without the socket, this is not the folder of a kubelet.
         let kubelet_is_here = in_root::find(&paths.host, SOCKET).is_some();
         return if kubelet_is_here { Ok(Data::default()) } else { Err(io::ErrorKind::NotFound.into()) };
     };
@@ -113,19 +113,19 @@ fn read(paths: &Paths) -> io::Result<Data> {
     Ok(data)
 }
 
-/// Neither the checkpoint nor the socket told anything.
+/// The problem if neither the checkpoint nor the socket can be read.
 fn unreadable(error: &io::Error, refusal: &io::Error) -> Problem {
     let what = format!("the kubelet's device checkpoint (/{CHECKPOINT})");
     let (code, next_step) = match error.kind() {
         io::ErrorKind::NotFound => (
             "checkpoint_missing",
-            "The kubelet may run in another file system than the probe sees. Requests and limits of the pods on this \
-             node still say how many GPUs each holds.",
+            "The kubelet may run in a file system that the probe does not see. The requests and limits of the pods on this \
+             node still show how many GPUs each pod has.",
         ),
         io::ErrorKind::PermissionDenied => ("permission", "Run the probe as root."),
         _ => (
             "checkpoint_unreadable",
-            "Try again: the kubelet may have been writing. If it stays so, restart the kubelet.",
+            "Try again: the kubelet may have been writing the file. If the error stays, restart the kubelet.",
         ),
     };
     files::problem(code, what, format!("{error}; its pod-resources socket: {refusal}"), next_step)
@@ -157,20 +157,20 @@ fn key(allocation: &Allocation) -> (&str, &str, &str, &[String]) {
     (&allocation.pod_uid, &allocation.container, &allocation.resource, &allocation.devices)
 }
 
-/// Resources of NVIDIA's plugins, and of others that hand out GPUs by UUID.
+/// Resources of NVIDIA's plugins, and of other plugins that allocate GPUs by UUID.
 fn is_gpu(resource: &str, ids: &[String]) -> bool {
     let domain = resource.split_once('/').map_or("", |(domain, _)| domain);
     let nvidia = domain == "nvidia.com" || domain.ends_with(".nvidia.com");
     nvidia || ids.iter().any(|id| id.starts_with("GPU-") || id.starts_with("MIG-"))
 }
 
-/// The devices behind the ids, each once, in order.
+/// The distinct devices of the IDs, in order.
 fn distinct(ids: &[String]) -> Vec<String> {
     let devices: BTreeSet<&str> = ids.iter().map(|id| device(id)).collect();
     devices.into_iter().map(|device| clean(device, 100)).collect()
 }
 
-/// The device behind an id. A shared one carries its replica behind it: `GPU-…::3` (NVIDIA's plugin), `GPU-…-3`
+/// The device of an ID. The ID of a shared device ends with its replica: `GPU-…::3` (NVIDIA's plugin), `GPU-…-3`
 /// (HAMi), `nvidia0/vgpu3` (GKE).
 fn device(id: &str) -> &str {
     /// `GPU-` or `MIG-` and a UUID.
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kubelet_without_any_device_plugin_has_nothing_registered_which_is_a_fact() {
+    fn a_kubelet_without_device_plugins_has_no_registered_devices() {
         let tree = Tree::new();
         tree.file(SOCKET, "");
         let section = kubelet(&tree.paths());
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_checkpoint_is_cut_the_kubelet_is_asked() {
+    fn the_kubelet_is_asked_if_the_checkpoint_is_truncated() {
         let tree = Tree::new();
         tree.file(CHECKPOINT, r#"{"Data":{"PodDev"#).folder("var/log/pods/ml_train-0_u1");
         for uid in ["u2", "u3"] {
@@ -284,7 +284,7 @@ mod tests {
             .iter()
             .map(|held| (held.pod_uid.as_str(), held.pod.as_deref(), held.container.as_str(), held.devices.len()))
             .collect();
-        // Two log folders of one name: which of them is alive is not known.
+        // Two log folders of one name: it is unknown which pod exists.
         assert_eq!(held, [("", Some("train-1"), "main", 1), ("u1", Some("train-0"), "main", 2)]);
         assert_eq!(
             registered,
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_or_cut_checkpoint_says_why() {
+    fn a_missing_or_truncated_checkpoint_gives_the_reason() {
         for (section, code) in [
             (kubelet(&Tree::new().paths()), "checkpoint_missing"),
             (with(r#"{"Data":{"PodDev"#), "checkpoint_unreadable"),

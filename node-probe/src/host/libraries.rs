@@ -1,9 +1,9 @@
-//! The one search for the driver's NVML library: the host section names what it finds, and NVML is opened from it.
+//! Searches for the NVML library of the driver. The host section reports the result, and NVML is loaded from it.
 //!
-//! A library is code that runs with the probe's rights. So it comes from the node's own root, from a driver's root that the
-//! node's root owns, or from the root of the probe's own container, where the container runtime may have put it (what is there
-//! was put by our image and the runtime: both are the node's, and the same look at owners applies). Never from a pod's root.
-//! Where all that can be seen is a pod's root ([`Owner::Workload`]), its library is named as what it is: see [`Library::foreign`].
+//! A library runs with the privileges of the probe. So it comes from the root of the node, from a driver's root below
+//! it that belongs to root, or from the root of the probe's container, where the container runtime may have put it (files there
+//! come from the probe's image and the runtime, and the same checks apply). It never comes from the root of another pod.
+//! If only the root of a pod is visible ([`Owner::Workload`]), its library is marked: see [`Library::foreign`].
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -15,14 +15,14 @@ use crate::paths::{Owner, Paths};
 use crate::trusted::{self, Distrust, Trusted};
 use crate::{cgroup, files};
 
-/// The name that the driver's own loader path knows.
+/// The SONAME of the library.
 const NAME: &str = "libnvidia-ml.so.1";
-/// In front of the version in the real file's name.
+/// The part of the real file name before the version.
 const PREFIX: &str = "libnvidia-ml.so.";
-/// A process's memory map is not read beyond this.
+/// Maximum bytes that are read of a memory map of a process.
 const MAX_MAPS_BYTES: usize = 4 << 20;
 
-/// Folders of container images and volumes: files of tenants, which root owns all the same.
+/// Folders of container images and volumes: files of tenants, although root owns them.
 const IMAGES: [&str; 7] = [
     "/var/lib/containerd/",
     "/var/lib/docker/",
@@ -36,21 +36,21 @@ const IMAGES: [&str; 7] = [
 /// A library that was found.
 #[derive(Debug)]
 pub(crate) struct Library {
-    /// Where it really is, as this process sees it.
+    /// Its real path, as this process sees it.
     pub(crate) path: PathBuf,
     /// From the file's name (`libnvidia-ml.so.570.124.06`).
     pub(crate) version: Option<String>,
     /// The open file, or why it must not be loaded.
     pub(crate) file: Result<Trusted, Distrust>,
-    /// Of a workload's root: to be opened without any privilege alone.
+    /// From the root of a workload: may only be loaded without privileges.
     pub(crate) foreign: bool,
 }
 
-/// The libraries that exist, best first: those of the loaded module's version, then in the order of the search. Those that may
-/// not be loaded come last.
+/// The libraries that exist, best first: those of the loaded module's version, then in the order of the search. Libraries that must
+/// not be loaded are last.
 pub(crate) fn libraries(paths: &Paths, loaded: Option<&str>) -> Vec<Library> {
     let mut found = Vec::new();
-    // Our own root. A saved file tree has none.
+    // The root of the probe. A saved file tree has none.
     if paths.proc == Path::new("/proc") && paths.host != Path::new("/") {
         found_in(trusted::root_below(Path::new("/"), ""), Path::new("/"), loaded, &mut found);
     }
@@ -67,7 +67,7 @@ pub(crate) fn libraries(paths: &Paths, loaded: Option<&str>) -> Vec<Library> {
     found
 }
 
-/// Searches a root of the node. One that others could have put there is named with the reason.
+/// Searches a root of the node. A root that others could have created is reported with the reason.
 fn found_in(root: Result<Root, Distrust>, path: &Path, loaded: Option<&str>, found: &mut Vec<Library>) {
     match root {
         Ok(root) => search(&root, loaded, false, found),
@@ -92,7 +92,7 @@ fn search(root: &Root, loaded: Option<&str>, foreign: bool, found: &mut Vec<Libr
     }
 }
 
-/// A folder without the usual link may have the file behind it all the same.
+/// Versioned files in the folder, for a folder without the usual link.
 fn versioned(root: &Root, folder: &str) -> Vec<String> {
     let names = root.find(folder).and_then(|folder| folder.names().ok()).unwrap_or_default();
     let is_library = |name: &String| name.strip_prefix(PREFIX).is_some_and(driver_version::is_version);
@@ -103,7 +103,7 @@ fn add(root: &Root, path: &str, foreign: bool, found: &mut Vec<Library>) {
     let file = trusted::open_in(root, path, !foreign);
     let real = match &file {
         Ok(file) => Some(file.path.clone()),
-        // Named with the reason, if it is there at all.
+        // Reported with the reason, if it exists.
         Err(Distrust::Absent(_)) => None,
         Err(_) => root.find(path).map(|file| file.path),
     };
@@ -116,11 +116,11 @@ fn add(root: &Root, path: &str, foreign: bool, found: &mut Vec<Library>) {
     found.push(Library { path: real, version, file, foreign });
 }
 
-/// Libraries that processes of the node itself have open, in the node's root. The last resort: it finds a driver that is
-/// installed in no known place.
+/// Libraries that processes of the node have mapped, in the root of the node. Used last, to find a driver that is
+/// installed in an unknown folder.
 ///
-/// The path is a process's word. A pod's process could name a file of its own image below the runtime's folder, which root owns
-/// on the node; so processes of pods are not asked, nor any whose cgroup cannot be read.
+/// The path comes from a process. A process of a pod could name a file of its own image below the runtime's folder, which root owns
+/// on the node. So processes of pods, and processes with an unreadable cgroup, are skipped.
 pub(crate) fn mapped_libraries(paths: &Paths) -> Vec<Library> {
     let mut found = Vec::new();
     if paths.owner == Owner::Workload {
@@ -129,7 +129,7 @@ pub(crate) fn mapped_libraries(paths: &Paths) -> Vec<Library> {
     let Ok(host) = Root::open(&paths.host) else { return found };
     for pid in files::pids(&paths.proc).unwrap_or_default() {
         let process = paths.proc.join(pid.to_string());
-        // An unprivileged user of the host could mount a file of his own at any path, in a user namespace of his own.
+        // An unprivileged user of the host can mount a file at any path in a user namespace.
         let of_root = |process: fs::Metadata| [0, rustix::process::geteuid().as_raw()].contains(&process.uid());
         if !fs::metadata(&process).is_ok_and(of_root) {
             continue;
@@ -157,7 +157,7 @@ fn mapped_path(maps: &str) -> Option<&str> {
 }
 
 impl Library {
-    /// 0: of the loaded module's version, 1: may be, 2: is not (its initialisation would fail).
+    /// 0: same version as the loaded module, 1: unknown, 2: another version (initialization would fail).
     fn rank(&self, loaded: Option<&str>) -> u8 {
         match (self.version.as_deref(), loaded) {
             (Some(version), Some(loaded)) if version == loaded => 0,

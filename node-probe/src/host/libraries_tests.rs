@@ -1,4 +1,4 @@
-//! The search for the library, in trees made for it.
+//! Tests of the search for the library, in file trees.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -62,7 +62,7 @@ fn a_list_of_folders_that_others_can_write_is_not_followed() {
 }
 
 #[test]
-fn a_library_that_others_can_write_is_named_last_and_never_open() {
+fn a_library_that_others_can_write_is_last_and_never_opened() {
     let tree = Tree::new();
     tree.file("run/nvidia/driver/usr/lib64/libnvidia-ml.so.1", "").file("usr/lib64/libnvidia-ml.so.1", "");
     let open = tree.path().join("run/nvidia/driver/usr");
@@ -74,7 +74,7 @@ fn a_library_that_others_can_write_is_named_last_and_never_open() {
 }
 
 #[test]
-fn what_a_workload_has_is_foreign() {
+fn a_library_of_a_workload_is_foreign() {
     let tree = Tree::new();
     tree.file("usr/lib64/libnvidia-ml.so.1", "");
     fs::set_permissions(tree.path().join("usr"), fs::Permissions::from_mode(0o777)).expect("ours");
@@ -84,7 +84,7 @@ fn what_a_workload_has_is_foreign() {
     assert!(!libraries(&tree.paths(), None)[0].foreign);
 }
 
-/// Who can write to the folder above a driver's root could exchange it for the root of an image.
+/// A user who can write to the parent folder of a driver's root could replace it by the root of an image.
 #[test]
 fn a_drivers_root_behind_a_link_out_or_an_open_folder_is_not_searched() {
     let outside = Tree::new();
@@ -117,7 +117,7 @@ fn a_library_that_a_process_of_the_node_has_open_is_found_in_the_nodes_root() {
     assert_eq!(shown(&tree, mapped_libraries(&workload)), [""; 0]);
 }
 
-/// Root owns the files of every image, so their owner says nothing.
+/// Root owns the files of every image, so the owner is not sufficient.
 #[test]
 fn a_library_below_the_folders_of_images_is_not_opened() {
     for folder in IMAGES {
@@ -129,10 +129,10 @@ fn a_library_below_the_folders_of_images_is_not_opened() {
     }
 }
 
-/// A pod's process names a path; in its own root it has put a library there, and on the node the same path leads to a file that
-/// the container runtime unpacked for it, which belongs to root.
+/// A process of a pod names a path. In its own root there is a library, and on the node the same path is a file that
+/// the container runtime unpacked for the pod, which belongs to root.
 #[test]
-fn what_a_process_of_a_pod_has_open_is_not_looked_at() {
+fn libraries_of_processes_of_pods_are_ignored() {
     const ID: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
     let of_pods = [
         "0::/kubepods.slice/kubepods-besteffort.slice/x\n".to_owned(),

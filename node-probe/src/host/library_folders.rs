@@ -1,10 +1,10 @@
-//! Where an installed driver keeps its libraries, on the platforms that Kubernetes nodes run.
+//! The library folders of an installed driver, on the platforms of Kubernetes nodes.
 
 use crate::in_root::Root;
 use crate::trusted;
 
-/// Roots that a driver may be installed in, below the host's: the GPU Operator's driver container first, since where it is
-/// it is the one that is loaded.
+/// Roots in which a driver may be installed, below the root of the host. The driver container of the GPU Operator is first: if it
+/// exists, its driver is the loaded one.
 pub(crate) const DRIVER_ROOTS: [&str; 2] = ["run/nvidia/driver", ""];
 
 /// Folders below a root. `{arch}` is this machine's (`x86_64`, `aarch64`).
@@ -36,8 +36,8 @@ const FOLDERS: [&str; 18] = [
     "run/opengl-driver/lib",
 ];
 
-/// The folders below `root` that may hold the driver's libraries: the known ones, then those of `ld.so.conf`, where nobody but
-/// root can change that. `foreign`: a root of others, in which everything is theirs.
+/// The folders below `root` that may contain the driver's libraries: the known ones, then those of `ld.so.conf` if only
+/// root can change it. `foreign`: a root of a workload.
 pub(super) fn folders(root: &Root, foreign: bool) -> Vec<String> {
     let mut folders = Vec::new();
     for folder in FOLDERS {

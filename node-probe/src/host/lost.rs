@@ -1,10 +1,10 @@
-//! What is known of GPUs that NVML does not give a handle for: their place on the bus, and who they were before.
+//! Facts about GPUs without an NVML handle: their PCI address, and their identity from other sources.
 //!
-//! A return needs the UUID, the serial number and the slot of a GPU that cannot be asked any more. PCI, the driver's
-//! `/proc/driver/nvidia/gpus` and the kernel log still have them. What none of them says stays absent.
+//! An RMA needs the UUID, the serial number and the slot of a GPU that no longer responds. PCI, the driver's
+//! `/proc/driver/nvidia/gpus` and the kernel log may still have them. Other values stay absent.
 //!
-//! NVML's index becomes an address only where it cannot be another one: as many GPUs are bound to the nvidia driver as
-//! NVML counts, and either one of them alone is without an index, or NVML's other GPUs are all in the order of the bus.
+//! An NVML index is mapped to an address only if the mapping is certain: as many GPUs are bound to the nvidia driver as
+//! NVML counts, and either only one of them has no index, or all other GPUs of NVML are in the order of the bus.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,14 +22,14 @@ use crate::paths::Paths;
 /// The code of a GPU that the nvidia driver has and NVML does not count.
 const NOT_IN_NVML: &str = "not_in_nvml";
 
-/// Folder of the driver's own lines about each GPU, in `/proc`.
+/// Folder in `/proc` with the driver's information about each GPU.
 const INFORMATION: &str = "driver/nvidia/gpus";
 
 /// Address, NVML index and UUID of a GPU that NVML opened.
 type Listed = (PciAddress, u32, Option<String>);
 
 /// Completes the `lost` list of every section. `listed`: the GPUs that NVML opened; `sees_all`: whether the probe sees
-/// all GPUs of the node, so that one which NVML does not count is missing and not somebody else's.
+/// all GPUs of the node, so that a GPU that NVML does not count is missing and not in another container.
 pub(crate) fn name_lost(paths: &Paths, listed: &[Listed], sees_all: bool, sections: &mut Sections) {
     let Sections { inventory, telemetry, topology, ecc, xid, .. } = sections;
     let lists = [
@@ -52,7 +52,7 @@ pub(crate) fn name_lost(paths: &Paths, listed: &[Listed], sees_all: bool, sectio
     }
 }
 
-/// The GPUs that the nvidia driver has on the bus, in order, with the names of their slots.
+/// The GPUs on the bus that are bound to the nvidia driver, in order, with the names of their slots.
 struct Bus {
     gpus: Vec<PciAddress>,
     slots: BTreeMap<String, String>,
@@ -65,7 +65,7 @@ impl Bus {
         Self { gpus: bound.map(|function| function.address).collect(), slots: slots(paths) }
     }
 
-    /// Gives the lost GPUs their addresses, where there is no doubt.
+    /// Sets the addresses of the lost GPUs, if they are certain.
     fn place(&self, lost: &mut [LostGpu], listed: &[Listed]) {
         let mut indices: Vec<u32> = listed.iter().map(|(_, index, _)| *index).collect();
         indices.extend(lost.iter().filter_map(|gpu| gpu.index));
@@ -86,8 +86,8 @@ impl Bus {
         }
     }
 
-    /// GPUs that the driver has and NVML does not count; none where a lost one without an address might be meant. Those
-    /// that the driver was told to leave alone are not missing.
+    /// GPUs of the driver that NVML does not count; empty if one of them may be a lost GPU without an address. GPUs
+    /// that are excluded in the driver are not missing.
     fn uncounted(&self, paths: &Paths, lost: &[LostGpu], listed: &[Listed]) -> Vec<LostGpu> {
         if lost.iter().any(|gpu| gpu.pci_address.is_none()) {
             return Vec::new();
@@ -109,12 +109,12 @@ impl Bus {
         .collect()
     }
 
-    /// Fills in who a GPU was, by its address.
+    /// Adds the identity of a GPU, by its address.
     fn complete(&self, paths: &Paths, gpu: &mut LostGpu, log: Option<&KernelLog>) {
         let Some(address) = &gpu.pci_address else { return };
         let events = || {
             let events = log.map(|log| log.events.as_slice()).unwrap_or_default();
-            // Of the running boot only: before, another GPU may have been in this place.
+            // Only from the current boot: before, another GPU may have been in this slot.
             events
                 .iter()
                 .rev()
@@ -125,18 +125,18 @@ impl Bus {
             gpu.uuid = told.or_else(|| events().find_map(|event| event.gpu_uuid.clone()));
         }
         gpu.serial = events().find_map(|event| event.details.get("board_serial").cloned());
-        // Slots are those of devices: without the function.
+        // A slot has the address of a device, without the function.
         let device = address.sysfs().rsplit_once('.').map_or(address.sysfs(), |(device, _)| device);
         gpu.slot = self.slots.get(device).cloned();
     }
 }
 
-/// The driver's lines about the GPU at an address.
+/// The driver's information file about the GPU at an address.
 fn information(paths: &Paths, address: &PciAddress) -> PathBuf {
     paths.proc.join(INFORMATION).join(address.sysfs()).join("information")
 }
 
-/// The UUID in the driver's lines about a GPU. One that it never initialised has question marks there.
+/// The UUID in the driver's information about a GPU. A GPU that was never initialized has question marks there.
 fn uuid(lines: &str) -> Option<String> {
     let uuid = lines.lines().find_map(|line| line.trim().strip_prefix("GPU UUID:"))?.trim();
     (uuid.starts_with("GPU-") && !uuid.contains('?')).then(|| clean(uuid, 64))
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn the_one_gpu_that_is_lost_is_the_one_on_the_bus_that_nvml_did_not_open() {
+    fn a_single_lost_gpu_is_the_gpu_on_the_bus_that_nvml_did_not_open() {
         let tree = node(&["18", "5d", "9a"]);
         tree.file("proc/driver/nvidia/gpus/0000:5d:00.0/information", "Model: \t NVIDIA\nGPU UUID:   GPU-5d5d\n");
         tree.file("sys/bus/pci/slots/7/address", "0000:5d:00\n").file("sys/bus/pci/slots/8/address", "0000:9a:00\n");
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn several_lost_gpus_get_their_places_only_where_the_others_are_in_the_order_of_the_bus() {
+    fn several_lost_gpus_get_addresses_only_if_the_others_are_in_bus_order() {
         let tree = node(&["18", "2a", "5d", "9a"]);
         let lost = named(&tree, &[("18", 0), ("5d", 2)], &[1, 3], true);
         assert_eq!(addresses(&lost), [Some("0000:2a:00.0"), Some("0000:9a:00.0")]);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_that_nvml_does_not_count_is_listed_where_the_probe_sees_the_whole_node() {
+    fn a_gpu_that_nvml_does_not_count_is_listed_if_the_probe_sees_the_whole_node() {
         let tree = node(&["18", "5d"]);
         tree.file("proc/driver/nvidia/gpus/0000:5d:00.0/information", "GPU UUID: \t GPU-????????-????-????\n");
         let lost = named(&tree, &[("18", 0)], &[], true);
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_log_of_this_boot_tells_the_serial_number() {
+    fn the_serial_number_comes_from_the_kernel_log_of_this_boot() {
         let event = |boot_id: Option<&str>, serial: &str| KernelEvent {
             pci_address: Some(at("5d")),
             boot_id: boot_id.map(str::to_owned),

@@ -1,17 +1,17 @@
-//! Everything about a GPU node that needs no NVML: procfs, sysfs, the host's files, the kubelet's checkpoint.
+//! Facts about a GPU node that need no NVML: procfs, sysfs, files of the host, the checkpoint of the kubelet.
 //!
-//! All of it starts from [`Paths`], so that a saved file tree reads like a machine. Nothing here waits for another
-//! process or writes anything; a source that is not there costs its own fields and no others.
+//! All reads start from [`Paths`], so that a saved file tree is read like a machine. Nothing here waits for another
+//! process or writes files. A missing source only affects its own fields.
 //!
 //! ```text
 //!   mod        host section ── system, driver (module_file), pci, devices, daemons, container
 //!                              driver_load (module_file), runtime, cdi, node_stack, stack_log
 //!   topology   what sysfs adds ── pcie_path, nics
 //!   processes  who uses the GPUs ── process, threads, cgroup, holders
-//!   lost       what is known of GPUs that do not answer
+//!   lost       facts about GPUs that do not respond
 //!   kubelet    device allocation ── dra, pod_resources (grpc, protobuf)
 //!   libraries  the driver's NVML library ── library_folders, trusted (what may be loaded or run)
-//!   files      bounded reads under all of them
+//!   files      bounded reads for all of them
 //! ```
 
 mod cdi;
@@ -61,10 +61,10 @@ use crate::files;
 use crate::paths::Paths;
 use crate::request::StackLogOf;
 
-/// What tells one node and one boot from another.
+/// The identity of a node and its boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Identity {
-    /// Host name (of the probe's UTS namespace: the node's with hostNetwork).
+    /// Host name in the UTS namespace of the probe. With hostNetwork it is the name of the node.
     pub(crate) hostname: Option<String>,
     /// Changes with every boot.
     pub(crate) boot_id: Option<String>,
@@ -92,7 +92,7 @@ pub(crate) struct Look<'a> {
 pub(crate) fn read(paths: &Paths, look: Look<'_>) -> Section<Host> {
     let mut problems = Vec::new();
     let functions = pci::nvidia(paths).unwrap_or_else(|error| {
-        let next_step = "Give the probe the host's sysfs: a privileged pod has it at /sys.";
+        let next_step = "Give the probe the sysfs of the host: a privileged pod has it at /sys.";
         problems.push(files::problem("sysfs", "GPUs on the PCI bus (/sys/bus/pci/devices)", error, next_step));
         Vec::new()
     });

@@ -1,8 +1,8 @@
-//! The version of the `nvidia.ko` that the next load would take.
+//! The version of the `nvidia.ko` that would be loaded next.
 //!
-//! `modules.dep` says which file that is. An uncompressed module names its version in its `.modinfo` section. A
-//! compressed one is not unpacked (a decompressor would weigh more than the answer): there DKMS's own folders may tell,
-//! or nothing.
+//! `modules.dep` has the path of this file. An uncompressed module has its version in the `.modinfo` section. A
+//! compressed module is not unpacked, to avoid the code of a decompressor: the folders of DKMS may have the version,
+//! otherwise it is unknown.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -31,7 +31,7 @@ pub(super) fn version(root: &Root, release: &str) -> Option<String> {
     }
 }
 
-/// Whether `modules.dep` below `root` lists the module for the kernel `release`; `None` where it could not be read.
+/// Whether `modules.dep` below `root` lists the module for the kernel `release`; `None` if it could not be read.
 pub(super) fn is_listed(root: &Root, release: &str) -> Option<bool> {
     listed(root, release).map(|below| below.is_some())
 }
@@ -69,8 +69,8 @@ fn is_release(release: &str) -> bool {
     plain && !release.starts_with('.') && !release.is_empty()
 }
 
-/// The path that `modules.dep` gives for nvidia.ko, relative to the kernel's folder. Debian calls it `nvidia-current`.
-/// `None`: there is no such file, or it could not be read.
+/// The path of nvidia.ko in `modules.dep`, relative to the folder of the kernel. Debian calls it `nvidia-current`.
+/// `None` if the file does not exist or could not be read.
 fn listed(root: &Root, release: &str) -> Option<Option<String>> {
     if !is_release(release) {
         return None;
@@ -86,7 +86,7 @@ fn listed(root: &Root, release: &str) -> Option<Option<String>> {
     Some(dep.lines().find_map(module))
 }
 
-/// The one version that DKMS built for this kernel: `/var/lib/dkms/nvidia*/VERSION/RELEASE`.
+/// The version that DKMS built for this kernel: `/var/lib/dkms/nvidia*/VERSION/RELEASE`. `None` if there are several.
 fn dkms_version(root: &Root, release: &str) -> Option<String> {
     let dkms = root.find("var/lib/dkms")?;
     let packages = dkms.names().ok()?.into_iter().filter(|name| name.starts_with("nvidia"));
@@ -98,15 +98,15 @@ fn dkms_version(root: &Root, release: &str) -> Option<String> {
         })
     });
     let version = built.next()?;
-    // Two of them: which one was installed last cannot be told from here.
+    // Two versions: it is unknown which one was installed last.
     built.next().is_none().then_some(version)
 }
 
-/// `version=` of the `.modinfo` section, found through the ELF section table: some kilobytes of a file of up to 100 MB.
+/// `version=` of the `.modinfo` section, found with the ELF section table: reads some kilobytes of a file of up to 100 MB.
 fn modinfo_version(module: &HostFile) -> Option<String> {
     let mut file = module.open().ok()?;
     let header = at(&mut file, 0, 64)?;
-    // ELF, 64 bits, little endian: every machine that has these drivers.
+    // ELF, 64 bits, little endian, as on all machines with these drivers.
     if header.get(..6)? != [0x7f, b'E', b'L', b'F', 2, 1] {
         return None;
     }
@@ -133,7 +133,7 @@ fn modinfo_version(module: &HostFile) -> Option<String> {
     driver_version::is_version(version).then(|| version.to_owned())
 }
 
-/// `length` bytes at `offset`; `None` where the file ends before.
+/// `length` bytes at `offset`; `None` if the file is shorter.
 fn at(file: &mut File, offset: u64, length: u64) -> Option<Vec<u8>> {
     file.seek(SeekFrom::Start(offset)).ok()?;
     let mut bytes = Vec::new();
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn for_a_compressed_module_dkms_tells_unless_it_built_two() {
+    fn dkms_gives_the_version_of_a_compressed_module_unless_it_built_two() {
         let tree = dep("updates/dkms/nvidia.ko.zst");
         tree.file(&format!("lib/modules/{RELEASE}/updates/dkms/nvidia.ko.zst"), "(");
         tree.folder(&format!("var/lib/dkms/nvidia/570.124.06/{RELEASE}")).folder("var/lib/dkms/nvidia/550.90.07/6.5.0");
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_module_file_is_unknown_and_no_crash() {
+    fn a_broken_module_file_has_no_version() {
         let tree = dep("extra/nvidia.ko");
         let whole = module(b"version=580.65.06\0");
         for length in [0, 5, 63, 64, 80, 100, whole.len() - 1] {

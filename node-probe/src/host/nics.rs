@@ -19,7 +19,7 @@ pub(super) fn read(paths: &Paths, gpus: &[(u32, PciAddress)]) -> Vec<NicPort> {
         .filter_map(|(index, address)| Some((*index, pcie_path::place(&pci::folder(paths, address))?)))
         .collect();
     let devices = files::names(&class).unwrap_or_default();
-    // Virtual functions of a NIC that is here itself say nothing new, and there may be hundreds.
+    // Virtual functions of a listed NIC add no facts, and there may be hundreds.
     let virtual_function = |device: &&String| class.join(device).join("device/physfn").exists();
     devices
         .iter()
@@ -51,7 +51,7 @@ fn ports(folder: &Path, device: &str, gpus: &[(u32, Place)]) -> Vec<NicPort> {
     numbers.into_iter().map(port).collect()
 }
 
-/// The GPUs that are as near as any; none where all are across NUMA nodes.
+/// The nearest GPUs; none if all are on other NUMA nodes.
 fn nearest(nic: &Place, gpus: &[(u32, Place)]) -> Vec<NearGpu> {
     let measured: Vec<(u32, Near)> =
         gpus.iter().filter_map(|(index, gpu)| Some((*index, pcie_path::near(nic, gpu)?))).collect();

@@ -1,7 +1,7 @@
 //! Which processes hold a GPU's device file open. Source: the links in `/proc/*/fd`.
 //!
-//! A reset needs a GPU that nobody holds, and NVML's lists leave out whoever has no context: monitors, persistenced, a
-//! container that only opened the device. Limits: a path is read, not the device number behind it.
+//! A reset needs a GPU that nobody has open, and NVML's lists do not include processes without a context: monitors, persistenced, a
+//! container that only opened the device. Limits: the path is read, not the device number.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -11,25 +11,25 @@ use std::time::{Duration, Instant};
 
 use crate::files;
 
-/// A node with 3,000 processes and 100,000 descriptors takes about 0.2 s. Past this something is odd, and the scan
+/// Time for the scan. A node with 3,000 processes and 100,000 descriptors takes about 0.2 s. After this time the scan
 /// stops.
 const TIME: Duration = Duration::from_secs(2);
 
-/// Descriptors between two looks at the clock.
+/// Descriptors between two checks of the clock.
 const BETWEEN_LOOKS: usize = 512;
 
-/// What the scan found.
+/// The result of the scan.
 #[derive(Debug, Default)]
 pub(super) struct Holders {
     /// Minor numbers of the GPU device files that each process holds.
     pub(super) held: BTreeMap<u32, BTreeSet<u32>>,
-    /// Processes that could not be looked into (not root).
+    /// Processes that could not be read (not root).
     pub(super) refused: usize,
     /// Processes that were not reached in time.
     pub(super) skipped: usize,
 }
 
-/// Looks at the descriptors of every process but our own.
+/// Reads the descriptors of every process except this one.
 pub(super) fn scan(proc: &Path) -> io::Result<Holders> {
     let started = Instant::now();
     let pids = files::pids(proc)?;
@@ -46,7 +46,7 @@ pub(super) fn scan(proc: &Path) -> io::Result<Holders> {
             Ok(minors) if minors.is_empty() => {}
             Ok(minors) => drop(holders.held.insert(pid, minors)),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => holders.refused += 1,
-            // It ended meanwhile.
+            // The process has ended.
             Err(_) => {}
         }
     }

@@ -1,7 +1,7 @@
-//! NVIDIA functions on the PCI bus as sysfs shows them, whether or not a driver has them.
+//! NVIDIA functions on the PCI bus in sysfs, with or without a driver.
 //!
-//! Limits: a function that the kernel removed from its tree (surprise removal) is not here any more. Virtual functions are
-//! not counted: they are parts of a GPU, made for virtual machines, and NVML does not list them.
+//! Limits: a function that the kernel removed (surprise removal) is not listed. Virtual functions are
+//! not counted: they are parts of a GPU for virtual machines, and NVML does not list them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ pub(super) fn nvidia(paths: &Paths) -> io::Result<Vec<Function>> {
         .iter()
         .filter_map(|name| {
             let folder = bus.join(name);
-            // The vendor and device of a virtual function read as all ones by the SR-IOV standard, like a dead GPU's.
+            // By the SR-IOV standard, the vendor and device of a virtual function read as all ones, like those of a lost GPU.
             if folder.join("physfn").exists() {
                 return None;
             }
@@ -68,7 +68,7 @@ pub(super) fn folder(paths: &Paths, address: &PciAddress) -> PathBuf {
     paths.sys.join("bus/pci/devices").join(address.sysfs())
 }
 
-/// What the `host` section says of one GPU, as far as the bus knows: whether NVML lists it is not said.
+/// The entry of one GPU in the `host` section from sysfs, without the fact whether NVML lists it.
 pub(super) fn describe(gpu: &Function) -> PciGpu {
     PciGpu {
         pci_address: Some(gpu.address.clone()),
@@ -81,12 +81,12 @@ pub(super) fn describe(gpu: &Function) -> PciGpu {
     }
 }
 
-/// The NUMA node of a function; the kernel's `-1` (no NUMA, or the firmware does not say) is `None`.
+/// The NUMA node of a function; `None` for the kernel's `-1` (no NUMA, or unknown to the firmware).
 pub(super) fn numa_node(folder: &Path) -> Option<u32> {
     files::number(&folder.join("numa_node"))
 }
 
-/// Whether the configuration space still answers: a device that left the bus reads as all ones.
+/// Whether the configuration space is readable: a device that left the bus reads as all ones.
 fn answers(folder: &Path) -> Option<bool> {
     let vendor_and_device = files::head(&folder.join("config"), 4).ok()?;
     (vendor_and_device.len() == 4).then(|| vendor_and_device != [0xff; 4])
@@ -94,12 +94,12 @@ fn answers(folder: &Path) -> Option<bool> {
 
 /// The port type of the PCI Express capability (bits 7:4 of its flags register): 4 root port, 5 upstream, 6 downstream.
 ///
-/// `None` for a function that is not PCI Express, or where only the first 64 bytes may be read (not root).
+/// `None` for a function that is not PCI Express, or if only the first 64 bytes can be read (not root).
 pub(super) fn port_type(folder: &Path) -> Option<u8> {
     /// Offset of the pointer to the first capability.
     const FIRST: usize = 0x34;
     const EXPRESS: u8 = 0x10;
-    /// 192 bytes hold at most 48 capabilities: a list that is longer is a circle.
+    /// 192 bytes have at most 48 capabilities: a longer list is a cycle.
     const MAX_CAPABILITIES: usize = 48;
 
     let config = files::head(&folder.join("config"), 256).ok()?;
@@ -116,7 +116,7 @@ pub(super) fn port_type(folder: &Path) -> Option<u8> {
     None
 }
 
-/// The last part of what a link points to.
+/// The last component of the target of a link.
 fn target_name(link: &Path) -> Option<String> {
     let target = std::fs::read_link(link).ok()?;
     Some(syringe_core::text::clean(target.file_name()?.to_str()?, 40))
@@ -128,7 +128,7 @@ mod tests {
     use crate::testing::Tree;
 
     #[test]
-    fn a_gpu_that_left_the_bus_is_seen_and_does_not_answer() {
+    fn a_gpu_that_left_the_bus_is_listed_and_does_not_respond() {
         let tree = Tree::new();
         tree.pci("pci0000:5d/0000:5d:00.0", "0x10de", "0x2330", "0x030200");
         tree.pci_file("0000:5d:00.0", "config", [0xff; 64]).pci_file("0000:5d:00.0", "numa_node", "1\n");
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn audio_functions_and_other_vendors_are_no_gpus() {
+    fn audio_functions_and_other_vendors_are_not_gpus() {
         let tree = Tree::new();
         tree.pci("pci0000:00/0000:01:00.0", "0x10de", "0x2684", "0x030000");
         tree.pci("pci0000:00/0000:01:00.1", "0x10de", "0x22ba", "0x040300");
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn virtual_functions_are_no_dead_gpus() {
+    fn virtual_functions_are_not_lost_gpus() {
         let tree = Tree::new();
         tree.pci("pci0000:00/0000:01:00.0", "0x10de", "0x2235", "0x030200");
         tree.pci("pci0000:00/0000:01:00.4", "0x10de", "0x2235", "0x030200");

@@ -1,4 +1,4 @@
-//! The PCIe path from a device up to its root port, and how near two devices are. sysfs alone.
+//! The PCIe path from a device to its root port, and how near two devices are. Source: sysfs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use super::pci;
 use crate::files;
 use crate::paths::Paths;
 
-/// Longest chain of bridges that is believed; real ones have up to eight.
+/// Maximum number of bridges in a path; real paths have up to eight.
 const MAX_HOPS: usize = 32;
 
 /// The place of a device in the PCI tree.
@@ -18,7 +18,7 @@ const MAX_HOPS: usize = 32;
 pub(super) struct Place {
     /// The host bridge, `pci0000:5d`.
     root: String,
-    /// From the function below the host bridge down to the device itself, with the folder of each.
+    /// From the function below the host bridge down to the device, with the folder of each.
     chain: Vec<(PciAddress, PathBuf)>,
     numa_node: Option<u32>,
 }
@@ -30,7 +30,7 @@ impl Place {
     }
 }
 
-/// How near two devices are, nearest first. The words are those of `nvidia-smi topo -m`.
+/// How near two devices are, nearest first, in the terms of `nvidia-smi topo -m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Near {
     /// One PCIe switch (or one slot).
@@ -62,7 +62,7 @@ pub(super) fn place(folder: &Path) -> Option<Place> {
         let name = folder.file_name()?.to_str()?;
         match PciAddress::parse(name) {
             Some(address) => chain.push((address, folder.to_owned())),
-            // The host bridge. Behind a VMD this is the VMD's own, which is what its devices share.
+            // The host bridge. Behind a VMD it is the bridge of the VMD, which its devices share.
             None if name.starts_with("pci") && !chain.is_empty() => {
                 chain.reverse();
                 return Some(Place { root: name.to_owned(), chain, numa_node: pci::numa_node(&real) });
@@ -75,7 +75,7 @@ pub(super) fn place(folder: &Path) -> Option<Place> {
     None
 }
 
-/// How near two devices are; `None`: only the link between NUMA nodes connects them (`SYS`), or it cannot be told.
+/// How near two devices are; `None` if only the link between NUMA nodes connects them (`SYS`), or if it is unknown.
 pub(super) fn near(one: &Place, other: &Place) -> Option<Near> {
     if one.root != other.root {
         let same_node = one.numa_node.is_some() && one.numa_node == other.numa_node;
@@ -85,12 +85,12 @@ pub(super) fn near(one: &Place, other: &Place) -> Option<Near> {
     if shared == 0 {
         return Some(Near::Phb);
     }
-    // Below the bridge that both share: a switch's downstream port and the device, at most.
+    // Below the common bridge: at most a downstream port of a switch and the device.
     let below = |place: &Place| place.chain.len() - shared;
     Some(if below(one) <= 2 && below(other) <= 2 { Near::Pix } else { Near::Pxb })
 }
 
-/// The path of a GPU: itself first, the root port last. Empty where sysfs does not have it.
+/// The path of a GPU: first the GPU, last the root port. Empty if sysfs does not have the GPU.
 pub(super) fn hops(paths: &Paths, address: &PciAddress) -> Vec<PcieHop> {
     let Some(Place { chain, .. }) = place(&pci::folder(paths, address)) else { return Vec::new() };
     let last = chain.len() - 1;
@@ -106,7 +106,7 @@ fn bridge_kind(folder: &Path, depth: usize) -> &'static str {
         Some(4) => "root_port",
         Some(5) => "switch_upstream",
         Some(6) => "switch_downstream",
-        // Without a readable capability the place says as much: only root ports sit right below the host bridge.
+        // Without a readable capability the position decides: only root ports are directly below the host bridge.
         None if depth == 0 => "root_port",
         _ => "bridge",
     }
@@ -135,12 +135,12 @@ fn generation(file: &Path) -> Option<u32> {
         "32.0" | "32" => Some(5),
         "64.0" | "64" => Some(6),
         "128.0" | "128" => Some(7),
-        // `Unknown`: no link, or a device that is gone.
+        // `Unknown`: no link, or a lost device.
         _ => None,
     }
 }
 
-/// A link width; 0 (no link), 63 and 255 (a device that is gone reads all ones) are none.
+/// A link width; `None` for 0 (no link), 63 and 255 (a lost device reads as all ones).
 fn width(file: &Path) -> Option<u32> {
     files::number(file).filter(|lanes| matches!(lanes, 1 | 2 | 4 | 8 | 12 | 16 | 32))
 }
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_gone_has_no_link_rather_than_63_lanes() {
+    fn a_lost_device_has_no_link_and_not_63_lanes() {
         let tree = switch();
         tree.pci_file("0000:5d:00.0", "current_link_width", "63\n");
         tree.pci_file("0000:5d:00.0", "current_link_speed", "Unknown\n");
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn nearness_is_what_nvidia_smi_calls_it() {
+    fn nearness_has_the_terms_of_nvidia_smi() {
         let tree = switch();
         let up = "pci0000:5a/0000:5a:01.0/0000:5b:00.0";
         tree.pci(&format!("{up}/0000:5c:01.0/0000:5e:00.0"), "0x15b3", "0x1021", "0x020700");

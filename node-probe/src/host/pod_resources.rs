@@ -1,7 +1,7 @@
-//! The kubelet's pod-resources API (`podresources.v1`): what is asked where the checkpoint cannot be read.
+//! The pod-resources API of the kubelet (`podresources.v1`), used if the checkpoint cannot be read.
 //!
-//! It names pods by namespace and name. Their UIDs come from the names of their log folders (`/var/log/pods`), where those
-//! name one pod only. Devices held through resource claims are left to the claims' own state (see `dra`).
+//! It has the namespace and name of pods. Their UIDs come from the names of their log folders (`/var/log/pods`), if the folders
+//! name only one pod. Devices of resource claims come from the state of the claims (see `dra`).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,22 +12,22 @@ use super::protobuf::{fields, text};
 use crate::in_root;
 use crate::paths::Paths;
 
-/// Follows the kubelet's root directory; k0s has another one.
+/// Below the root directory of the kubelet; k0s has another one.
 const SOCKET: [&str; 2] =
     ["var/lib/kubelet/pod-resources/kubelet.sock", "var/lib/k0s/kubelet/pod-resources/kubelet.sock"];
 
 /// Folders `NAMESPACE_NAME_UID`.
 const POD_LOGS: &str = "var/log/pods";
 
-/// 250 pods with all that the API says of them are some 100 KiB.
+/// Limit of an answer. 250 pods have about 100 KiB.
 const MAX_BYTES: u32 = 16 * 1024 * 1024;
 
-/// The kubelet answers from memory.
+/// Time for a call. The kubelet answers from memory.
 const CALL_TIME: Duration = Duration::from_secs(2);
 
 /// Devices of one resource in one container.
 pub(super) struct Held {
-    /// Empty where no log folder, or more than one, bears the pod's name.
+    /// Empty if no log folder, or more than one, has the name of the pod.
     pub(super) pod_uid: String,
     pub(super) namespace: Option<String>,
     pub(super) pod: Option<String>,
@@ -41,7 +41,7 @@ pub(super) struct Devices {
     pub(super) ids: Vec<String>,
 }
 
-/// What containers hold, and what is registered and healthy.
+/// The devices of containers, and the registered healthy devices.
 pub(super) struct PodResources {
     pub(super) held: Vec<Held>,
     pub(super) registered: Vec<Devices>,
@@ -54,15 +54,15 @@ pub(super) fn read(paths: &Paths) -> io::Result<PodResources> {
         grpc::call(&socket.descriptor_path(), &format!("/v1.PodResourcesLister/{method}"), MAX_BYTES, CALL_TIME)
     };
     let uids = uids(paths);
-    let not_understood = || io::Error::other("an answer that is no podresources.v1");
+    let not_understood = || io::Error::other("the answer is not podresources.v1");
     let held = pods(&call("List")?, &uids).ok_or_else(not_understood)?;
-    // Kubernetes 1.23 and newer. What containers hold is worth having without it.
+    // Kubernetes 1.23 and newer. Optional.
     let registered =
         call("GetAllocatableResources").map(|answer| devices(&answer, 1)).unwrap_or_else(|_| Some(Vec::new()));
     Ok(PodResources { held, registered: registered.ok_or_else(not_understood)? })
 }
 
-/// `ListPodResourcesResponse`. `None`: it is none.
+/// Parses `ListPodResourcesResponse`; `None` if it is not one.
 fn pods(answer: &[u8], uids: &BTreeMap<(String, String), Vec<String>>) -> Option<Vec<Held>> {
     let mut held = Vec::new();
     for pod in fields(answer, 1)? {
@@ -154,7 +154,7 @@ pub(crate) mod testing {
             }
         }
         stream.write_all(&answer(message)).expect("the caller listens");
-        // Closing with its acknowledgements unread would cut the answer off.
+        // Closing the socket with unread acknowledgements would truncate the answer.
         let _ = stream.read_to_end(&mut Vec::new());
     }
 

@@ -1,4 +1,4 @@
-//! One process out of `/proc/PID`.
+//! Reads one process from `/proc/PID`.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,19 +11,19 @@ use syringe_core::text::clean;
 use crate::paths::Paths;
 use crate::{cgroup, files, in_root};
 
-/// Clock ticks per second in what the kernel shows to programs (`USER_HZ`): 100 on x86-64 and arm64, whatever `HZ` is.
+/// Clock ticks per second in procfs (`USER_HZ`): 100 on x86-64 and arm64, independent of `HZ`.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// Most of a command line that is read: what is shown of it is shorter by far.
+/// Maximum bytes that are read of a command line. The report shows less.
 const MAX_COMMAND_BYTES: usize = 4096;
 
-/// Time to read it. It is there at once, or not at all.
+/// Time to read the command line. It is available at once or blocks.
 const COMMAND_TIME: Duration = Duration::from_millis(250);
 
-/// A passwd file of a node with many system users is some KiB; one from a directory dump could be anything.
+/// Maximum size of a passwd file.
 const MAX_PASSWD: usize = 1024 * 1024;
 
-/// What describing any process needs from elsewhere, read once.
+/// Facts of the system that the description of every process needs, read once.
 pub(super) struct ProcContext {
     boot: Option<i64>,
     users: HashMap<u32, String>,
@@ -62,14 +62,14 @@ fn users(passwd: &str) -> HashMap<u32, String> {
     for line in passwd.lines() {
         let mut fields = line.split(':');
         if let (Some(name), Some(uid)) = (fields.next(), fields.nth(1).and_then(|uid| uid.parse().ok())) {
-            // Two names for one id: the first is what the system shows.
+            // The first of two names with the same ID is the one that the system shows.
             users.entry(uid).or_insert_with(|| clean(name, 40));
         }
     }
     users
 }
 
-/// The fields of `/proc/PID/stat` that matter here.
+/// Some fields of `/proc/PID/stat`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stat {
     /// Scheduler state, one letter.
@@ -78,20 +78,20 @@ pub(crate) struct Stat {
     pub(crate) parent: Option<u32>,
     /// Start, in clock ticks since boot.
     pub(crate) start_ticks: Option<u64>,
-    /// Whether it is a thread of the kernel.
+    /// Whether it is a kernel thread.
     pub(crate) kernel_thread: bool,
 }
 
-/// What one read of a thread tells.
+/// The state of a thread at one read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ThreadState {
-    /// Whether it waits uninterruptibly.
+    /// Whether it is in uninterruptible sleep.
     pub(super) waits: bool,
-    /// How often it has given up the processor, of its own accord or not.
+    /// Number of context switches, voluntary and involuntary.
     pub(super) switches: Option<u64>,
 }
 
-/// Looks at one thread; `None`: it has ended. `folder`: `/proc/PID/task/TID`.
+/// Reads one thread; `None` if it has ended. `folder`: `/proc/PID/task/TID`.
 pub(super) fn read_thread(folder: &Path) -> Option<ThreadState> {
     let waits = stat(&files::text(&folder.join("stat"))?).state.as_deref() == Some("D");
     let status = if waits { files::text(&folder.join("status")) } else { None };
@@ -107,17 +107,17 @@ fn switches(status: &str) -> u64 {
 /// `PF_KTHREAD` in the kernel's flags of a process.
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
-/// The state of one process now; `None`: there is none.
+/// The current state of one process; `None` if it does not exist.
 pub(crate) fn read_stat(proc: &Path, pid: u32) -> Option<Stat> {
     Some(stat(&files::text(&proc.join(pid.to_string()).join("stat"))?))
 }
 
-/// Reads `pid (comm) state ppid …`. `comm` may hold anything, blanks and parentheses too: fields count from the last
+/// Parses `pid (comm) state ppid …`. `comm` may contain blanks and parentheses, so fields are counted from the last
 /// `)`.
 fn stat(text: &str) -> Stat {
     let Some((_, rest)) = text.rsplit_once(')') else { return Stat::default() };
     let fields: Vec<&str> = rest.split_whitespace().collect();
-    // Field 3 of the manual (state) is the first one here.
+    // The first field here is field 3 (state) of the manual.
     let field = |number: usize| fields.get(number - 3).copied();
     Stat {
         state: field(3).filter(|state| state.len() == 1).map(|state| clean(state, 1)),
@@ -129,14 +129,14 @@ fn stat(text: &str) -> Stat {
     }
 }
 
-/// Describes one process; its `uses` and `holds` stay empty. `None`: there is no such process (any more).
+/// Describes one process, with empty `uses` and `holds`. `None` if the process does not exist.
 pub(super) fn describe(proc: &Path, pid: u32, context: &ProcContext) -> Option<GpuProcess> {
     let folder = proc.join(pid.to_string());
     let Stat { state, parent, start_ticks, .. } = stat(&files::text(&folder.join("stat"))?);
     let uid = files::text(&folder.join("status")).and_then(|status| uid(&status));
     let groups = files::text(&folder.join("cgroup")).map(|text| cgroup::parse(&text)).unwrap_or_default();
     let zombie = state.as_deref() == Some("Z");
-    // Reading the command line waits for the process's memory map, which one that hangs in the driver may have locked.
+    // Reading the command line needs the lock of the memory map, which a process that hangs in the driver may hold.
     let stuck = state.as_deref() == Some("D");
     Some(GpuProcess {
         pid,
@@ -163,11 +163,11 @@ fn uid(status: &str) -> Option<u32> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// The command line without what may be a secret. A kernel thread and a zombie have none.
+/// The command line without possible secrets. Kernel threads and zombies have none.
 fn command(folder: &Path) -> Option<String> {
     let file = folder.join("cmdline");
-    // A thread that hangs in the driver may hold the memory map while the state of the process, its first thread's, says
-    // nothing of it.
+    // A thread that hangs in the driver may hold the lock of the memory map, although the state of the main thread does
+    // not show it.
     let line = files::in_time(COMMAND_TIME, move || files::head(&file, MAX_COMMAND_BYTES))?.ok()?;
     let line = syringe_core::text::command::shown(String::from_utf8_lossy(&line).split('\0'));
     (!line.is_empty()).then_some(line)
@@ -185,7 +185,7 @@ mod tests {
     use crate::testing::Tree;
 
     #[test]
-    fn a_name_with_parentheses_and_blanks_does_not_shift_the_fields() {
+    fn parentheses_and_blanks_in_a_name_do_not_shift_the_fields() {
         let text = "4242 (a) R 1 (b) S 17 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 987654 0 0";
         let expected =
             Stat { state: Some("S".into()), parent: Some(17), start_ticks: Some(987_654), kernel_thread: false };
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_of_a_process_that_hangs_in_the_kernel_is_not_touched() {
+    fn the_command_line_of_a_process_that_hangs_in_the_kernel_is_not_read() {
         let tree = Tree::new();
         tree.file("proc/9/stat", "9 (python3) D 17 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 12345 0 0");
         tree.file("proc/9/cmdline", "python3\0").file("proc/9/comm", "python3\n");

@@ -1,6 +1,6 @@
-//! The `processes` section: NVML's lists joined with `/proc`, and who holds a GPU without being listed.
+//! The `processes` section: NVML's lists joined with `/proc`, and processes with an open GPU that NVML does not list.
 //!
-//! Limits: process ids mean something only in the host's PID namespace; elsewhere the section says so and concludes
+//! Limits: process IDs are only valid in the PID namespace of the host. Elsewhere the section has a problem and concludes
 //! nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,16 +13,16 @@ use super::{open_device_files, threads};
 use crate::paths::Paths;
 use crate::{files, pid_namespace};
 
-/// What a driver keeps for itself on one GPU: up to about 0.5 GiB on an H100 with ECC.
+/// Memory that the driver reserves on one GPU: up to about 0.5 GiB on an H100 with ECC.
 const OVERHEAD_BYTES: u64 = 600 * 1024 * 1024;
 
-/// And one part in this many of what is in use, for rounding in the lists of many processes.
+/// An additional tolerance, as a divisor of the memory in use, for rounding in the lists of many processes.
 const OVERHEAD_PART: u64 = 100;
 
-/// The state of a process that NVML lists and that `/proc` does not have: the letter of the kernel for "dead".
+/// The state of a process that NVML lists but `/proc` does not have: the kernel's letter for "dead".
 const GONE: &str = "X";
 
-/// Joins what NVML says with what `/proc` says.
+/// Joins the lists of NVML with `/proc`.
 ///
 /// `uses`: NVML's lists, pid and use. `memory_used`: bytes in use per GPU index. `gpu_minors`: device minor per GPU
 /// index.
@@ -38,7 +38,7 @@ pub(crate) fn processes(
         problems.push(namespace_problem());
     }
     let uses = uses.unwrap_or_default();
-    // Of a GPU whose list could not be read, or in part, nothing is accounted for.
+    // A GPU whose list could not be read completely is not checked for unaccounted memory.
     let listed = |gpu: u32| !problems.iter().any(|problem| problem.gpu.is_none_or(|of| of == gpu));
     let memory_used: Vec<(u32, u64)> = memory_used.iter().copied().filter(|(gpu, _)| listed(*gpu)).collect();
     let unaccounted_memory = unaccounted(&uses, &memory_used);
@@ -56,11 +56,11 @@ pub(crate) fn processes(
         let found = process::describe(&paths.proc, pid, &context);
         let process = found.unwrap_or_else(|| GpuProcess {
             pid,
-            // Elsewhere it may well live, only not here.
+            // In another PID namespace the process may exist, but is not visible.
             state: host_pid_namespace.then(|| GONE.to_owned()),
             ..GpuProcess::default()
         });
-        // A holder that ended between the two looks is no news.
+        // Ignore a process that ended between the two reads.
         if !uses.is_empty() || (!holds.is_empty() && process.state.as_deref() != Some(GONE)) {
             processes.push(GpuProcess { uses, holds, ..process });
         }
@@ -70,10 +70,10 @@ pub(crate) fn processes(
     Section::read(Processes { host_pid_namespace, processes, unaccounted_memory }, problems)
 }
 
-/// A process with so many threads that a stuck one may be among those that were not looked at.
+/// A problem for a process with so many threads that not all were checked.
 fn not_all_threads(process: &GpuProcess) -> Option<Problem> {
     let threads = process.threads.as_ref().filter(|threads| threads.not_looked_at > 0)?;
-    let why = format!("{} were looked at, {} were not", threads.looked_at, threads.not_looked_at);
+    let why = format!("{} were checked, {} were not", threads.looked_at, threads.not_looked_at);
     Some(files::problem("threads_capped", format!("threads of pid {}", process.pid), why, ""))
 }
 
@@ -81,12 +81,12 @@ fn namespace_problem() -> Problem {
     files::problem(
         "pid_namespace",
         "process ids",
-        "the probe is not in the host's PID namespace: NVML leaves out every process that it cannot name here",
-        "Run the probe with hostPID. On a node that is itself a container (kind, k3d) this is as good as it gets.",
+        "the probe is not in the PID namespace of the host: NVML does not list processes that are not visible here",
+        "Run the probe with hostPID. On a node that is itself a container (kind, k3d) this cannot be avoided.",
     )
 }
 
-/// Who holds device files, with what kept the scan from being complete among the problems.
+/// The processes with open device files. Problems say why the scan is incomplete.
 fn held(paths: &Paths, problems: &mut Vec<Problem>) -> BTreeMap<u32, BTreeSet<u32>> {
     let what = "holders of GPU device files (/proc/*/fd)";
     match open_device_files::scan(&paths.proc) {
@@ -96,7 +96,7 @@ fn held(paths: &Paths, problems: &mut Vec<Problem>) -> BTreeMap<u32, BTreeSet<u3
                 problems.push(files::problem("permission", what, why, "Run the probe as root."));
             }
             if found.skipped > 0 {
-                let why = format!("time ran out with {} processes left", found.skipped);
+                let why = format!("the time limit was reached with {} processes left", found.skipped);
                 problems.push(files::problem("timeout", what, why, "Try again when the node is less busy."));
             }
             found.held
@@ -108,7 +108,7 @@ fn held(paths: &Paths, problems: &mut Vec<Problem>) -> BTreeMap<u32, BTreeSet<u3
     }
 }
 
-/// The device files that a process holds on GPUs where NVML does not list it.
+/// The open device files of a process for GPUs where NVML does not list the process.
 fn unlisted(minors: &BTreeSet<u32>, uses: &[GpuUse], gpu_minors: &[(u32, u32)]) -> Vec<String> {
     let listed = |minor: u32| {
         let gpu = gpu_minors.iter().find(|(_, of)| *of == minor).map(|(gpu, _)| *gpu);
@@ -117,10 +117,10 @@ fn unlisted(minors: &BTreeSet<u32>, uses: &[GpuUse], gpu_minors: &[(u32, u32)]) 
     minors.iter().filter(|minor| !listed(**minor)).map(|minor| format!("/dev/nvidia{minor}")).collect()
 }
 
-/// Memory that the lists do not explain. A GPU with a process of unknown size is left out: its sum says nothing.
+/// Memory that the lists do not explain. A GPU with a process of unknown memory is skipped.
 fn unaccounted(uses: &[(u32, GpuUse)], memory_used: &[(u32, u64)]) -> Vec<UnaccountedMemory> {
     let bytes = |&(gpu, used): &(u32, u64)| {
-        // A process that computes and draws is in two lists with one and the same memory.
+        // A process with compute and graphics contexts is in two lists with the same memory.
         let mut claimed: BTreeMap<(u32, Option<u32>, Option<u32>), u64> = BTreeMap::new();
         for (pid, gpu_use) in uses.iter().filter(|(_, gpu_use)| gpu_use.gpu == gpu) {
             let place = (*pid, gpu_use.mig_gpu_instance, gpu_use.mig_compute_instance);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_monitor_that_nvml_does_not_list_still_holds_the_gpu() {
+    fn a_monitor_that_nvml_does_not_list_has_the_gpu_open() {
         let tree = node();
         tree.link("proc/100/fd/3", "/dev/nvidia4").link("proc/100/fd/4", "/dev/nvidia5");
         tree.link("proc/200/fd/3", "/dev/nvidia4");
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn zombies_and_processes_that_are_gone_stay_in_the_list() {
+    fn zombies_and_ended_processes_stay_in_the_list() {
         let uses = vec![(300, on(0, "compute", Some(GIB))), (999, on(0, "compute", Some(GIB)))];
         let section = processes(&node().paths(), Section::read(uses, Vec::new()), &[], &[]);
         let found = section.data.expect("data").processes;
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_that_nobody_claims_is_found_per_gpu() {
+    fn unaccounted_memory_is_found_for_each_gpu() {
         let both = [(1, on(0, "compute", Some(30 * GIB))), (1, on(0, "graphics", Some(30 * GIB)))];
         let uses: Vec<(u32, GpuUse)> = both.into_iter().chain([(2, on(2, "compute", None))]).collect();
         let used = [(0, 40 * GIB), (1, GIB / 2), (2, 40 * GIB), (3, 10 * GIB)];

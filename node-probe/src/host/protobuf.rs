@@ -1,7 +1,7 @@
-//! The fields of a protobuf message, as far as the kubelet's answers need them: texts and messages within.
+//! Parses the fields of a protobuf message that the kubelet's answers need: texts and nested messages.
 
-/// The bytes of every field `number` that has a length, in order. Other fields are passed over, as the format wants it;
-/// `None` where the message is cut or no message.
+/// The bytes of every length-delimited field `number`, in order. Other fields are skipped;
+/// `None` if the message is truncated or invalid.
 pub(super) fn fields(message: &[u8], number: u64) -> Option<Vec<&[u8]>> {
     let mut rest = message;
     let mut found = Vec::new();
@@ -27,7 +27,7 @@ pub(super) fn fields(message: &[u8], number: u64) -> Option<Vec<&[u8]>> {
     Some(found)
 }
 
-/// The text in field `number`; empty where the field is left out, as protobuf does with an empty text.
+/// The text in field `number`; empty if the field is missing, because protobuf leaves out empty texts.
 pub(super) fn text(message: &[u8], number: u64) -> Option<String> {
     let field = fields(message, number)?.last().copied().unwrap_or_default();
     Some(String::from_utf8_lossy(field).into_owned())
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fields_of_other_kinds_and_numbers_are_passed_over() {
+    fn fields_of_other_types_and_numbers_are_skipped() {
         // 1: "ab", 2: 300 (varint), 3: 8 fixed bytes, 4: 4 fixed bytes, 1: "c".
         let message = b"\x0a\x02ab\x10\xac\x02\x19\0\0\0\0\0\0\0\0\x25\0\0\0\0\x0a\x01c";
         assert_eq!(fields(message, 1), Some(vec![&b"ab"[..], b"c"]));
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_or_no_message_is_none() {
+    fn a_truncated_or_invalid_message_is_none() {
         for broken in [&b"\x0a"[..], b"\x0a\x05ab", b"\x0b", b"\x80", b"\x19\0", &[0xff; 11]] {
             assert_eq!(fields(broken, 1), None, "{broken:?}");
         }

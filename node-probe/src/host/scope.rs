@@ -1,4 +1,4 @@
-//! How much of the node can be seen from here.
+//! How much of the node the probe can see.
 
 use std::fs;
 
@@ -8,11 +8,11 @@ use super::devices;
 use crate::paths::{Owner, Paths};
 use crate::{files, pid_namespace};
 
-/// Programs that run a node, the kubelet in them: who sees one sees the node's processes. Nodes that are containers
-/// themselves (kind, k3d) have no better sign.
+/// Programs that contain the kubelet: if one is visible, the processes of the node are visible. Nodes that are containers
+/// themselves (kind, k3d) have no better indicator.
 const KUBELETS: [&str; 4] = ["kubelet", "k3s-server", "k3s-agent", "rke2"];
 
-/// `None`: all of the node.
+/// `None` if the whole node is visible.
 pub(crate) fn scope(paths: &Paths) -> Option<Scope> {
     let on_node = paths.owner == Owner::Node && (pid_namespace::is_initial(&paths.proc) || sees_a_kubelet(paths));
     let extent = |all: bool| if all { Extent::Node } else { Extent::Container };
@@ -25,7 +25,7 @@ fn sees_a_kubelet(paths: &Paths) -> bool {
     files::pids(&paths.proc).unwrap_or_default().into_iter().any(|pid| KUBELETS.contains(&comm(pid).as_str()))
 }
 
-/// Whether there is a device file here for each GPU that the driver has. Without a driver there is none to miss.
+/// Whether there is a device file for each GPU of the driver. Without a driver no file is missing.
 fn gpus(paths: &Paths) -> Extent {
     let Ok(addresses) = files::names(&paths.proc.join(devices::GPUS)) else { return Extent::Node };
     let minor = |address: &String| devices::said_of(paths, address, "Device Minor")?.parse().ok();

@@ -1,4 +1,4 @@
-//! The machine around the GPUs: system name, uptime, memory, huge pages, NUMA, IOMMU, kernel modules.
+//! Facts about the machine: operating system, uptime, memory, huge pages, NUMA, IOMMU, kernel modules.
 
 use std::io;
 
@@ -88,7 +88,7 @@ pub(super) fn numa_nodes(paths: &Paths) -> Option<u32> {
 pub(super) fn iommu(paths: &Paths) -> Option<bool> {
     match files::names(&paths.sys.join("class/iommu")) {
         Ok(names) => Some(!names.is_empty()),
-        // The folder is there only when the kernel has IOMMU support at all.
+        // The folder exists only if the kernel supports IOMMUs.
         Err(error) if error.kind() == io::ErrorKind::NotFound && paths.sys.join("class").is_dir() => Some(false),
         Err(_) => None,
     }
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_machine_lacks_is_not_invented() {
+    fn missing_facts_are_absent() {
         let tree = Tree::new();
         let paths = tree.paths();
         assert_eq!((memory(&paths), uptime_seconds(&paths), numa_nodes(&paths)), ((None, None), None, None));
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_whose_name_only_begins_the_same_is_not_loaded() {
+    fn a_module_with_the_same_prefix_is_not_the_module() {
         let tree = Tree::new();
         tree.file("proc/modules", "nvidia_uvm 4 0 - Live 0x0\nnouveau 1 0 - Live 0x0\next4 1 1 - Live 0x0\n");
         assert_eq!(modules(&tree.paths()).expect("the file is there"), ["nvidia_uvm", "nouveau"]);

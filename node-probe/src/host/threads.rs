@@ -1,10 +1,10 @@
-//! Which threads of the GPUs' processes wait uninterruptibly. Source: `/proc/PID/task`.
+//! Which threads of GPU processes are in uninterruptible sleep. Source: `/proc/PID/task`.
 //!
-//! A thread that hangs in the driver is seldom the first one of its process: CUDA has threads of its own. Every call into
+//! A thread that hangs in the driver is usually not the main thread, because CUDA has threads of its own. Every call into
 //! the driver and every read from a disk shows state `D` for a moment, so a thread counts only when it is in `D` at two
-//! looks and has not run in between.
+//! reads and has not run in between.
 //!
-//! Limits: so many threads of one process and of all; what was not looked at is counted. Nothing that waits for the
+//! Limits: a maximum number of threads per process and in total; the others are counted. No file that needs the lock of the
 //! memory map of a process (`cmdline`, `maps`) is read here.
 
 use std::path::{Path, PathBuf};
@@ -16,22 +16,22 @@ use syringe_core::text::clean;
 use super::process::{ThreadState, read_thread};
 use crate::files;
 
-/// Between the two looks.
+/// Pause between the two reads.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Threads of one process. A training process has some hundred.
+/// Maximum number of threads of one process. A training process has some hundred.
 const MAX_THREADS: usize = 1024;
 
-/// Time for the first look at all processes: about 15 µs a thread.
+/// Time for the first read of all processes: about 15 µs a thread.
 const TIME: Duration = Duration::from_millis(500);
 
-/// Threads that a report names of one process.
+/// Maximum number of threads of one process that a report names.
 const MAX_NAMED: usize = 8;
 
-/// Threads that the second look takes, over all processes.
+/// Maximum number of threads of the second read, for all processes.
 const MAX_WAITING: usize = 256;
 
-/// One thread in state `D`, after the first look.
+/// A thread in state `D` at the first read.
 struct Waiting {
     process: usize,
     tid: u32,
@@ -39,7 +39,7 @@ struct Waiting {
     look: ThreadState,
 }
 
-/// Looks at the threads of every process and fills in what is worth telling.
+/// Reads the threads of every process and adds the stuck ones.
 pub(super) fn look(proc: &Path, processes: &mut [GpuProcess]) {
     let started = Instant::now();
     let mut waiting: Vec<Waiting> = Vec::new();
@@ -80,7 +80,7 @@ pub(super) fn look(proc: &Path, processes: &mut [GpuProcess]) {
 
 fn describe(tid: u32, folder: &Path) -> Thread {
     let text = |file: &str, cap| files::text(&folder.join(file)).map(|text| clean(&text, cap));
-    // The kernel writes 0 where it does not wait, or where the reader may not know.
+    // The kernel writes 0 if the thread does not wait, or if the reader has no permission.
     Thread { tid, name: text("comm", 40), waits_in: text("wchan", 60).filter(|place| place != "0") }
 }
 
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_thread_that_hangs_is_found_below_a_sleeping_first_thread() {
+    fn a_worker_thread_that_hangs_is_found_if_the_main_thread_sleeps() {
         let tree = Tree::new();
         thread(&tree, 100, "S", 900);
         thread(&tree, 117, "D", 4);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_whose_threads_all_run_or_sleep_says_nothing_of_them() {
+    fn a_process_whose_threads_run_or_sleep_has_no_thread_entry() {
         let tree = Tree::new();
         thread(&tree, 100, "S", 900);
         thread(&tree, 117, "R", 4);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_ran_between_the_two_looks_does_not_hang() {
+    fn a_thread_that_ran_between_the_two_reads_does_not_hang() {
         let tree = Tree::new();
         thread(&tree, 117, "D", 4);
         let (again, writer) = (tree.path().join("proc/100/task/117/status"), PAUSE / 3);
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_beyond_the_most_are_counted_and_not_passed_over() {
+    fn threads_beyond_the_maximum_are_counted() {
         let tree = Tree::new();
         for tid in 0..MAX_THREADS + 5 {
             tree.folder(&format!("proc/100/task/{}", 200 + tid));

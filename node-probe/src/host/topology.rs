@@ -1,6 +1,6 @@
-//! What sysfs adds to the `topology` section: NUMA, CPUs, the PCIe path of each GPU, NICs and NVSwitches.
+//! The part of the `topology` section from sysfs: NUMA, CPUs, the PCIe path of each GPU, NICs and NVSwitches.
 //!
-//! NVLinks, the fabric and peer-to-peer capabilities are NVML's; nothing of them is here.
+//! NVLinks, the fabric and peer-to-peer capabilities come from NVML.
 
 use syringe_core::facts::topology::{GpuTopology, Topology};
 use syringe_core::pci::PciAddress;
@@ -9,7 +9,7 @@ use super::{nics, pci, pcie_path};
 use crate::files;
 use crate::paths::Paths;
 
-/// Fills what sysfs knows into a topology that NVML began. What is already there stays.
+/// Adds the facts from sysfs to a topology of NVML. Existing values stay.
 pub(crate) fn complete_topology(paths: &Paths, topology: &mut Topology) {
     let Topology { gpus, nics, nvswitches, .. } = topology;
     for gpu in gpus.iter_mut() {
@@ -27,8 +27,8 @@ pub(crate) fn complete_topology(paths: &Paths, topology: &mut Topology) {
     }
 }
 
-/// The GPUs that PCI shows, for a node where NVML cannot be asked. `index` counts them by address, which is NVML's
-/// order only as long as NVML sees every one of them.
+/// The GPUs on the PCI bus, for a node without NVML. `index` counts them by address, which is NVML's
+/// order only if NVML sees all of them.
 pub(crate) fn pci_topology(paths: &Paths) -> Vec<GpuTopology> {
     let functions = pci::nvidia(paths).unwrap_or_default();
     let addresses = functions.into_iter().filter(pci::Function::is_gpu).map(|gpu| gpu.address);
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn sysfs_fills_what_nvml_left_open_and_changes_nothing_else() {
+    fn sysfs_adds_missing_values_and_changes_no_others() {
         let tree = two_gpus();
         let known = GpuTopology {
             index: 7,

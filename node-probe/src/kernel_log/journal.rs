@@ -1,9 +1,9 @@
-//! Earlier boots: the host's own `journalctl`, run in the host's root.
+//! Reads earlier boots with the `journalctl` of the host, run in the root of the host.
 //!
-//! The journal's format is its writer's alone, so its writer's tool reads it. Time and output are bounded, and a tool
-//! that hangs is killed. It is read backwards, the newest entry first: systemd before 254 answers `--lines` with `--since`
-//! from the start of the window, and what a bound cuts off is then the oldest, on every version. Limits: a host without
-//! systemd has none, and a saved file tree is not run.
+//! Only journalctl reads the format of the journal. Time and output are bounded, and a journalctl
+//! that hangs is killed. The journal is read backwards, the newest entry first: systemd before 254 answers `--lines` with `--since`
+//! from the start of the window. On every version, a limit then leaves out the oldest entries. Limits: a host without
+//! systemd has no journal, and programs of a saved file tree are not run.
 
 use std::io::Read;
 use std::path::Path;
@@ -22,44 +22,44 @@ use crate::child;
 use crate::task::{Journal, Task};
 use crate::{files, in_root, trusted};
 
-/// Half of the probe's usual time.
+/// Time limit: half of the default deadline of the probe.
 pub(super) const TIME: Duration = Duration::from_secs(4);
 
-/// Entries asked for, the newest ones: some 40 MiB.
+/// Maximum number of entries, the newest: some 40 MiB.
 const MAX_ENTRIES: u32 = 100_000;
 
-/// Output that is read, in bytes.
+/// Maximum bytes of output.
 const MAX_OUTPUT: usize = 128 * 1024 * 1024;
 
-/// Entries about GPUs that wait to be pushed in the order in which they were written, in bytes. The probe has 128 MiB.
+/// Maximum bytes of entries about GPUs, which are kept to restore their order. The probe has 128 MiB.
 const MAX_KEPT: usize = 40 * 1024 * 1024;
 
-/// How far back where nobody says: a journal may hold years.
+/// Default window: a journal can contain years.
 pub(super) const LOOK_BACK: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
 
 const CHUNK: usize = 64 * 1024;
 
-/// What a failing tool says, in bytes.
+/// Maximum bytes of the error output.
 const MAX_STDERR: u64 = 2048;
 
-/// What the parser uses of an entry. journalctl adds time, boot and cursor by itself.
+/// The fields that the parser uses. journalctl adds time, boot and cursor.
 const FIELDS: &str =
     "--output-fields=MESSAGE,PRIORITY,SYSLOG_FACILITY,_TRANSPORT,_SOURCE_MONOTONIC_TIMESTAMP,_BOOT_ID,_HOSTNAME";
 
-/// The code of a problem that left the newest entries read.
+/// Code of the problem if only the newest entries were read.
 pub(super) const CUT_SHORT: &str = "timeout";
 
-/// Whether the host keeps a journal: persistent, or for this boot only.
+/// Whether the host has a journal, persistent or only for this boot.
 pub(super) fn exists(host: &Path) -> bool {
     ["var/log/journal", "run/log/journal"].iter().any(|folder| {
         in_root::find(host, folder).and_then(|folder| folder.names().ok()).is_some_and(|names| !names.is_empty())
     })
 }
 
-/// The command that prints the kernel's entries of all boots. `None`: the host has no journalctl, or none that only root can
+/// The command that prints the kernel entries of all boots. `None` if the host has no journalctl that only root can
 /// change.
 ///
-/// `-k` is left out on purpose: it means this boot only.
+/// `-k` is not used, because it means only this boot.
 pub(super) fn command(host: &Path, since: Option<Timestamp>, now: Timestamp) -> Option<Command> {
     let trusted = |tool: &str| trusted::open(host, tool).ok();
     let tool = ["usr/bin/journalctl", "bin/journalctl"].into_iter().find_map(trusted)?.path;
@@ -70,12 +70,12 @@ pub(super) fn command(host: &Path, since: Option<Timestamp>, now: Timestamp) -> 
         set_environment(&mut command);
         return Some(command);
     }
-    // In another root the tool is started by this program itself: an image with nothing but the probe has no `chroot`.
+    // In another root this program starts journalctl, because the image of the probe has no `chroot`.
     let tool = Path::new("/").join(tool.strip_prefix(host).ok()?);
     child::command(&Task::Journal(Journal { root: host.to_owned(), tool, since })).ok()
 }
 
-/// Nothing of the probe's environment means anything to the host's tool.
+/// Sets a minimal environment, independent of the environment of the probe.
 fn set_environment(command: &mut Command) {
     command.env_clear().envs([("PATH", "/usr/bin:/bin"), ("LC_ALL", "C"), ("TZ", "UTC")]);
 }
@@ -85,7 +85,7 @@ fn arguments(since: i64) -> Vec<String> {
     fixed.into_iter().chain([format!("--lines={MAX_ENTRIES}"), format!("--since=@{since}")]).collect()
 }
 
-/// Enters the host's root and becomes its `journalctl`, with the arguments above. Returns only when that fails.
+/// Changes to the root of the host and executes its `journalctl` with the arguments above. Returns only if that fails.
 pub(crate) fn become_in_root(journal: &Journal) -> std::io::Error {
     use std::os::unix::process::CommandExt;
     let Journal { root, tool, since } = journal;
@@ -99,12 +99,12 @@ pub(crate) fn become_in_root(journal: &Journal) -> std::io::Error {
     command.exec()
 }
 
-/// Entries in the order of the tool: newest first.
+/// Entries in the order of journalctl: newest first.
 #[derive(Debug, Default)]
 struct Newest {
     entries: u32,
     bytes: usize,
-    /// Those about GPUs. Everything else only counts, and is pushed at once.
+    /// Entries about GPUs. All others are only counted, and are pushed at once.
     kept: Vec<String>,
 }
 
@@ -120,15 +120,15 @@ impl Newest {
         }
     }
 
-    /// Pushes what was kept, oldest first. Returns whether there may be older entries than were read.
+    /// Pushes the kept entries, oldest first. Returns whether there may be older entries.
     fn finish(self, log: &mut EventLog) -> bool {
         self.kept.iter().rev().for_each(|line| log.push_line(line));
         self.entries >= MAX_ENTRIES
     }
 }
 
-/// Runs the command, which prints the newest entry first, and pushes what it prints. Returns whether older entries were
-/// left out. What came before a failure stays pushed.
+/// Runs the command, which prints the newest entry first, and pushes its output. Returns whether older entries were
+/// left out. Entries before a failure stay pushed.
 pub(super) fn run(command: Command, log: &mut EventLog, time: Duration) -> Result<bool, Problem> {
     let mut newest = Newest::default();
     let result = print(command, log, &mut newest, time);
@@ -138,7 +138,7 @@ pub(super) fn run(command: Command, log: &mut EventLog, time: Duration) -> Resul
 
 fn print(mut command: Command, log: &mut EventLog, newest: &mut Newest, time: Duration) -> Result<(), Problem> {
     let deadline = Instant::now() + time;
-    // Its standard input was chosen by who made the command.
+    // The creator of the command set its standard input.
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| {
         let tool = command.get_program().to_string_lossy().into_owned();
@@ -147,7 +147,7 @@ fn print(mut command: Command, log: &mut EventLog, newest: &mut Newest, time: Du
     let said = child.stderr.take().map(|stderr| {
         thread::spawn(move || {
             let mut said = Vec::new();
-            // A tool that cannot even say what is wrong leaves its exit status.
+            // Without error output, use the exit status.
             let _ = stderr.take(MAX_STDERR).read_to_end(&mut said);
             said
         })
@@ -172,7 +172,7 @@ fn print(mut command: Command, log: &mut EventLog, newest: &mut Newest, time: Du
             Err(RecvTimeoutError::Timeout) => {
                 end(child);
                 let seconds = time.as_secs_f32();
-                let why = format!("journalctl was not done after {seconds:.1} s; the oldest entries are missing");
+                let why = format!("journalctl did not finish within {seconds:.1} s; the oldest entries are missing");
                 return Err(Problem { code: CUT_SHORT.to_owned(), ..failed(why) });
             }
         }
@@ -186,7 +186,7 @@ fn print(mut command: Command, log: &mut EventLog, newest: &mut Newest, time: Du
     Err(failed(format!("{status}: {}", clean(&String::from_utf8_lossy(&said), 300))))
 }
 
-/// Hands the tool's output over until it ends or nobody listens.
+/// Forwards the output until it ends or the receiver is dropped.
 fn forward(mut stdout: impl Read, sender: &SyncSender<Vec<u8>>) {
     let mut chunk = vec![0; CHUNK];
     while let Ok(length @ 1..) = stdout.read(&mut chunk) {
@@ -197,15 +197,15 @@ fn forward(mut stdout: impl Read, sender: &SyncSender<Vec<u8>>) {
     }
 }
 
-/// Kills the tool, and waits for it beside: one that is stuck in the kernel must not hold the probe.
+/// Kills journalctl, and waits for it in a thread: a process that is stuck in the kernel must not block the probe.
 fn end(mut child: Child) {
     let _ = child.kill();
     thread::spawn(move || child.wait());
 }
 
 fn failed(why: String) -> Problem {
-    let next_step = "Only this boot is covered as far as the kernel's buffer reaches. On the node: journalctl -o json \
-                     _TRANSPORT=kernel, and analyse that file.";
+    let next_step = "Only this boot is covered, as far as the kernel's ring buffer reaches. To get older entries, run on the node: \
+         journalctl -o json _TRANSPORT=kernel, and analyze that file.";
     files::problem("journal", "kernel log of earlier boots (journal)", why, next_step)
 }
 
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_that_hangs_is_ended_and_what_it_said_before_stays() {
+    fn a_journalctl_that_hangs_is_killed_and_its_output_stays() {
         let started = Instant::now();
         let (log, result) = shell(&format!("echo '{ENTRY}'; exec sleep 60"), Duration::from_millis(300));
         assert!(started.elapsed() < Duration::from_secs(20));
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_that_fails_is_quoted() {
+    fn the_error_output_of_journalctl_is_quoted() {
         let (_, result) = shell("echo 'No journal files were found.' >&2; exit 1", TIME);
         let problem = result.expect_err("it failed");
         assert!(problem.why.contains("exit status: 1") && problem.why.contains("No journal files"), "{}", problem.why);
@@ -252,26 +252,26 @@ mod tests {
     }
 
     #[test]
-    fn the_command_asks_for_all_boots_and_for_a_bounded_past() {
+    fn the_command_reads_all_boots_within_a_window() {
         let asked = arguments(1794614400);
         assert!(asked.contains(&"--since=@1794614400".to_owned()), "{asked:?}");
         assert!(asked.contains(&"_TRANSPORT=kernel".to_owned()) && !asked.contains(&"-k".to_owned()));
     }
 
     #[test]
-    fn only_a_tool_that_nobody_but_root_can_change_is_run() {
+    fn only_a_journalctl_that_only_root_can_change_is_run() {
         let tree = Tree::new();
         let now: Timestamp = "2026-11-21T00:00:00Z".parse().expect("a time");
         assert!(command(tree.path(), None, now).is_none());
         tree.file("usr/bin/journalctl", "");
         let made = command(tree.path(), None, now).expect("there is a tool");
-        assert_eq!(made.get_args().count(), 0, "which root and which tool is nobody's to say on a command line");
+        assert_eq!(made.get_args().count(), 0, "no argument names the root or the program");
         let folder = tree.path().join("usr/bin");
         std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("ours");
         assert!(command(tree.path(), None, now).is_none());
     }
 
-    /// A journalctl that honours what it is told, as systemd before 254 does: the first entries of the window, or the
+    /// A journalctl that behaves like systemd before 254: it prints the first entries of the window, or with --reverse the
     /// newest ones, newest first.
     const BEFORE_254: &str = r#"
         lines=3
@@ -287,7 +287,7 @@ mod tests {
     "#;
 
     #[test]
-    fn the_newest_entries_are_read_with_every_version_of_systemd_and_in_their_order() {
+    fn the_newest_entries_are_read_in_order_with_every_version_of_systemd() {
         let mut log = EventLog::new(None, Options::default());
         let mut command = Command::new("sh");
         command.args(["-c", BEFORE_254, "journalctl"]).args(arguments(0));
@@ -301,13 +301,13 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_with_more_entries_than_were_asked_for_is_cut() {
+    fn a_journal_with_more_entries_than_the_limit_is_truncated() {
         let (_, result) = shell(&format!("yes '{ENTRY}' | head -n {MAX_ENTRIES}"), Duration::from_secs(60));
         assert_eq!(result, Ok(true));
     }
 
     #[test]
-    fn an_empty_journal_folder_is_no_journal() {
+    fn an_empty_journal_folder_is_not_a_journal() {
         let tree = Tree::new();
         tree.folder("var/log/journal");
         assert!(!exists(tree.path()));

@@ -1,6 +1,6 @@
-//! The kernel's own buffer through `/dev/kmsg`: one record a read, from the oldest one on, never waiting at the end.
+//! Reads the kernel's ring buffer from `/dev/kmsg`: one record per read, starting with the oldest, without waiting at the end.
 //!
-//! Source of the rules: the kernel's `dev-kmsg` documentation. Reading takes nothing away from other readers.
+//! Source: the kernel's `dev-kmsg` documentation. Reading does not consume records.
 
 use std::io::{self, ErrorKind, Read};
 use std::time::{Duration, Instant};
@@ -8,32 +8,32 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use syringe_core::xid::{Clock, EventLog, record_parser};
 
-/// Records have up to 8 KiB, with long dictionaries more.
+/// Initial size of the buffer. Records have up to 8 KiB, or more with long dictionaries.
 const BUFFER: usize = 16 * 1024;
 
-/// The buffer grows to this when a record does not fit, and no further.
+/// Maximum size of the buffer, which grows if a record does not fit.
 const MAX_BUFFER: usize = 1024 * 1024;
 
-/// The largest buffers (16 MiB, 200,000 records) are read in a fraction of this.
+/// Time limit. The largest ring buffers (16 MiB, 200,000 records) need a fraction of it.
 pub(super) const TIME: Duration = Duration::from_secs(2);
 
-/// The kernel stamps records with another clock than the monotonic one; they drift apart by milliseconds.
+/// The clock of the records differs from the monotonic clock by some milliseconds.
 const DRIFT_US: u64 = 1_000_000;
 
 /// How reading ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// All that was there when reading began.
+    /// All records at the start of the read were read.
     Complete,
-    /// The time was up before.
+    /// The time limit was reached.
     TimeUp,
 }
 
-/// What was read, beside the events.
+/// The result of the read, apart from the events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Drained {
     pub(super) end: End,
-    /// Whether the first record of this boot was still there.
+    /// Whether the first record of this boot was still in the buffer.
     pub(super) since_boot: bool,
 }
 
@@ -46,7 +46,7 @@ pub(super) fn clocks() -> (u64, Clock) {
     (u64::try_from(microseconds).unwrap_or_default(), Clock { boot_wall_time: boot.unwrap_or(Timestamp::UNIX_EPOCH) })
 }
 
-/// Reads every record that is there. `began`: microseconds since boot, now; later records are another reader's.
+/// Reads every record in the buffer. `began`: microseconds since boot at the start; later records are ignored.
 pub(super) fn drain(device: &mut impl Read, log: &mut EventLog, began: u64, time: Duration) -> io::Result<Drained> {
     let started = Instant::now();
     let mut buffer = vec![0; BUFFER];
@@ -60,14 +60,14 @@ pub(super) fn drain(device: &mut impl Read, log: &mut EventLog, began: u64, time
                 let Some(record) = record_parser::parse_kmsg(&text) else { continue };
                 log.push_record(&record);
                 first = first.or(record.seq);
-                // A kernel that prints faster than this reads would feed it for ever.
+                // Stop here, because the kernel may print faster than this reads.
                 if record.uptime_us.is_some_and(|at| at > began.saturating_add(DRIFT_US)) {
                     return done(End::Complete, first);
                 }
             }
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock => return done(End::Complete, first),
-                // Overwritten while reading: the position has moved on already, the gap shows in the numbers.
+                // Overwritten while reading: the position has advanced, and the sequence numbers show the gap.
                 ErrorKind::BrokenPipe | ErrorKind::Interrupted => {}
                 ErrorKind::InvalidInput if buffer.len() < MAX_BUFFER => buffer.resize(buffer.len() * 2, 0),
                 _ => return Err(error),
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_the_buffer_is_an_end_and_no_wait() {
+    fn the_read_ends_at_the_end_of_the_buffer_without_waiting() {
         let (mut log, mut device) = (log(), Device(vec![xid(0, 10), xid(1, 20)]));
         let drained = drain(&mut device, &mut log, 100, LONG).expect("it ends");
         assert_eq!(drained, Drained { end: End::Complete, since_boot: true });
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_never_stops_printing_is_left_behind() {
+    fn the_read_ends_even_if_the_kernel_never_stops_printing() {
         let (mut log, mut device) = (log(), Device((0..100).map(|at| xid(at, at * 100_000)).collect()));
         drain(&mut device, &mut log, 2_000_000, LONG).expect("it ends");
         assert_eq!(log.finish().coverage[0].records, 32, "everything until one second after the start");

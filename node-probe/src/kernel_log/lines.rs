@@ -1,22 +1,22 @@
-//! Lines out of chunks of bytes, with a bound on each line.
+//! Splits chunks of bytes into lines, with a maximum length.
 
-/// The kernel prints at most 1 KiB of text in a record, and a journal line adds its fields: what is longer is no log
+/// Maximum length of a line. The kernel prints at most 1 KiB of text in a record, and a journal line adds its fields.
 /// line.
 const MAX_LINE: usize = 64 * 1024;
 
-/// Puts lines together that a reader got in pieces. A line beyond the bound loses its end.
+/// Joins lines that arrive in pieces. A longer line is truncated.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     begun: Vec<u8>,
-    /// Whether the last line ended with a carriage return: a newline behind it ends no other line.
+    /// Whether the last line ended with a carriage return: a newline after it does not end another line.
     returned: bool,
 }
 
 impl Lines {
-    /// Takes the next chunk, calls `line` for every line that it completes.
+    /// Adds the next chunk, and calls `line` for every complete line.
     pub(super) fn push(&mut self, chunk: &[u8], mut line: impl FnMut(&str)) {
         let mut rest = chunk;
-        // A serial console may end its lines with a carriage return alone.
+        // A serial console may end its lines with only a carriage return.
         while let Some(at) = rest.iter().position(|byte| matches!(*byte, b'\n' | b'\r')) {
             let (end, following) = rest.split_at(at);
             rest = following.get(1..).unwrap_or_default();
@@ -35,7 +35,7 @@ impl Lines {
         self.begin(rest);
     }
 
-    /// The last line, where the log does not end in a newline.
+    /// Calls `line` for the last line, if the log does not end with a newline.
     pub(super) fn finish(&mut self, mut line: impl FnMut(&str)) {
         if !self.begun.is_empty() {
             line(&String::from_utf8_lossy(&self.begun));
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_marked_and_do_no_harm() {
+    fn bytes_that_are_not_text_are_replaced() {
         assert_eq!(lines(&[b"a\xffb\n"]), ["a\u{fffd}b"]);
     }
 }

@@ -7,8 +7,8 @@
 //!   saved ────────▶ the same, from one file
 //! ```
 //!
-//! Nothing waits for a new record, and every source has a bound on time and size. What the lines mean is not known
-//! here. Not asked: `syslog(2)` (same buffer, and no safe interface to it).
+//! No source waits for new records, and every source has a limit on time and size. The meaning of the lines is not known
+//! here. `syslog(2)` is not used: it has the same buffer, and no safe interface.
 
 mod journal;
 mod kmsg;
@@ -37,13 +37,13 @@ pub(crate) use self::saved::read_file;
 use crate::paths::{Owner, Paths};
 use crate::{files, host};
 
-/// Saved trees only: a `dev/kmsg` that is a file.
+/// Maximum size of `dev/kmsg` as a file, in saved trees.
 const MAX_SAVED: usize = 64 * 1024 * 1024;
 
 /// The kernel's buffer, opened.
 struct Buffer {
     file: File,
-    /// A device on a machine; a file in a saved tree.
+    /// Whether it is a device (on a machine) or a file (in a saved tree).
     live: bool,
 }
 
@@ -59,8 +59,8 @@ pub(crate) fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
         }
     };
     let running_boot_id = host::identity(paths).boot_id;
-    // What a GPU is now may have begun before the window that was asked for: no log is opened for less than the usual
-    // time, and the window is cut out of the events.
+    // A state of a GPU may have begun before the requested window: the logs are always read for at least the default
+    // window, and the events are filtered.
     let since = options.since.map(|since| since.min(now.checked_sub(journal::LOOK_BACK).unwrap_or(since)));
     let mut log = EventLog::new(
         clock,
@@ -72,8 +72,8 @@ pub(crate) fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
     let window_in_boot = clock.zip(options.since).is_some_and(|(clock, since)| since >= clock.boot_wall_time);
     let mut note = text_logs::Found::default();
     let (mut others, mut journal) = (0, Journal::default());
-    // Another log can add something only to a buffer that lost its beginning, or for a time before this boot. In a workload's
-    // root every file is the workload's: no log of this machine, and no program to run.
+    // Other logs are only needed if the buffer lost its beginning, or for earlier boots. In the root of a workload
+    // every file belongs to the workload: there is no log of this machine, and no program is run.
     if paths.owner == Owner::Node && !(boot_is_there && window_in_boot) {
         if options.journal {
             journal = from_journal(paths, &mut log, since, now, &mut problems);
@@ -105,7 +105,7 @@ pub(crate) fn read(paths: &Paths, options: &Options) -> Section<KernelLog> {
 
 /// Opens `/dev/kmsg`, the probe's or the host's.
 fn open(paths: &Paths) -> io::Result<Buffer> {
-    // In a workload's root that file is the workload's.
+    // In the root of a workload, the file belongs to the workload.
     let of_host = (paths.owner == Owner::Node).then(|| paths.host.join("dev/kmsg"));
     let places: Vec<PathBuf> = [paths.dev.join("kmsg")].into_iter().chain(of_host).collect();
     let mut first = None;
@@ -142,8 +142,8 @@ fn kernel_buffer(buffer: Buffer, log: &mut EventLog, began: u64, problems: &mut 
     }
     let drained = kmsg::drain(&mut file, log, began, kmsg::TIME)?;
     if drained.end == kmsg::End::TimeUp {
-        let why = format!("the kernel prints faster than it can be read ({:.1} s)", kmsg::TIME.as_secs_f32());
-        problems.push(files::problem("timeout", "the newest records of /dev/kmsg", why, "Read it again."));
+        let why = format!("the kernel prints faster than the log can be read ({:.1} s)", kmsg::TIME.as_secs_f32());
+        problems.push(files::problem("timeout", "the newest records of /dev/kmsg", why, "Read the log again."));
     }
     Ok(drained.since_boot)
 }
@@ -154,23 +154,23 @@ fn read_all(file: File) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// When the machine that a tree was saved from booted.
+/// The boot time of the machine of a saved tree.
 fn boot_of_tree(paths: &Paths) -> Option<Clock> {
     let stat = files::text(&paths.proc.join("stat"))?;
     let seconds = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())?;
     Some(Clock { boot_wall_time: Timestamp::from_second(seconds).ok()? })
 }
 
-/// What came of the host's journal.
+/// The result of reading the journal of the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Journal {
-    /// It was read, if not to its end: no other log is asked for earlier boots.
+    /// Whether it was read, possibly in part: no other log is then read for earlier boots.
     answered: bool,
-    /// Its reading ended early, or it has more than was asked for: what it has not said is the oldest.
+    /// Whether older entries are missing, because of a limit or an early end.
     cut: bool,
 }
 
-/// Pushes the host's journal, where it has one and a tool to read it with; what went wrong then is a problem.
+/// Pushes the journal of the host, if it has one and a journalctl. Errors become problems.
 fn from_journal(
     paths: &Paths,
     log: &mut EventLog,
@@ -194,7 +194,7 @@ fn push_journal(command: Command, log: &mut EventLog, time: Duration, problems: 
     }
 }
 
-/// Says of a journal that was not read to its beginning that it has more.
+/// Notes that the journal has older entries that were not read.
 fn note_cut(facts: &mut KernelLog) {
     let begun = |log: &&mut Coverage| log.source == JOURNAL && log.records > 0;
     for Coverage { note, .. } in facts.coverage.iter_mut().filter(begun) {
@@ -218,12 +218,12 @@ fn from_text_logs(
 fn no_buffer(error: &io::Error) -> Problem {
     let next_step = match error.kind() {
         io::ErrorKind::NotFound => {
-            "A privileged pod has /dev/kmsg; without it the kernel log of this boot is not there."
+            "A privileged pod has /dev/kmsg. Without it, the kernel log of this boot cannot be read."
         }
         io::ErrorKind::PermissionDenied => {
-            "kernel.dmesg_restrict=1 asks for CAP_SYSLOG: run the probe privileged, or no Xid of this boot is seen."
+            "kernel.dmesg_restrict=1 requires CAP_SYSLOG: run the probe privileged to read the Xids of this boot."
         }
-        _ => "Look at the node itself: dmesg -T | grep -i -e NVRM -e AER.",
+        _ => "Run on the node: dmesg -T | grep -i -e NVRM -e AER.",
     };
     files::problem("kmsg", "kernel log of this boot (/dev/kmsg)", error, next_step)
 }

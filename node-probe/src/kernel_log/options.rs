@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 
-/// How to read.
+/// Options of a read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
-    /// Start of the window that is asked for: see [`syringe_core::xid::since`].
+    /// Start of the requested window: see [`syringe_core::xid::since`].
     pub(crate) since: Option<Timestamp>,
-    /// Whether the host's `journalctl` may be run for what the kernel's buffer no longer holds.
+    /// Whether `journalctl` of the host may be run for records that the kernel's buffer no longer has.
     pub(crate) journal: bool,
 }

@@ -1,8 +1,8 @@
-//! A log that somebody saved: `/dev/kmsg` records, `dmesg` in its time formats, journal lines, syslog (RFC 5424 too),
-//! `talosctl dmesg`; with colours, quotes, file and node names around the lines.
+//! Reads a saved log: `/dev/kmsg` records, `dmesg` in its time formats, journal lines, syslog (also RFC 5424),
+//! `talosctl dmesg`; also with colors, quotes, and file or node names around the lines.
 //!
-//! It is streamed: a large one costs no memory. Limits: not compressed, not the journal's binary files; times without a
-//! zone are read as UTC, and lines that only know the uptime get no wall-clock time, for the boot is unknown.
+//! The log is streamed, so a large log needs no memory. Limits: no compressed files, no binary journal files; times without a
+//! zone are read as UTC, and lines with only the uptime get no wall-clock time, because the boot time is unknown.
 
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
@@ -18,15 +18,15 @@ use super::lines::Lines;
 use super::options::Options;
 use crate::files;
 
-/// A month of a talkative node. What lies behind is announced as missing.
+/// Maximum size: a month of a node with many messages. The rest is reported as missing.
 const MAX_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// Standard input may never end.
+/// Time limit, because standard input may never end.
 const TIME: Duration = Duration::from_secs(30);
 
 const CHUNK: usize = 64 * 1024;
 
-/// First bytes of formats that look like a log's name and are not text.
+/// First bytes of file formats that are not text.
 const NOT_TEXT: [(&[u8], &str); 7] = [
     (&[0x1f, 0x8b], "gzip: unpack it first (gunzip)"),
     (&[0x28, 0xb5, 0x2f, 0xfd], "zstd: unpack it first (unzstd)"),
@@ -37,10 +37,10 @@ const NOT_TEXT: [(&[u8], &str); 7] = [
     (b"LPKSHHRH", "a binary journal: print it with journalctl --file=FILE -o json _TRANSPORT=kernel"),
 ];
 
-/// What PowerShell writes with `>`.
+/// Written by PowerShell with `>`.
 const UTF_16: &str = "UTF-16: convert it first (iconv -f UTF-16 -t UTF-8)";
 
-/// Whether a log begins with text of two bytes a letter. No text has so many zeroes.
+/// Whether a log begins with UTF-16 text, which has many zero bytes.
 fn is_wide(part: &[u8]) -> bool {
     let head = part.get(..256).unwrap_or(part);
     head.iter().filter(|byte| **byte == 0).count() * 3 > head.len()
@@ -73,18 +73,18 @@ pub(crate) fn read_file(path: &Path, options: &Options) -> Section<KernelLog> {
     }
 }
 
-/// Pushes every line. `Err`: nothing could be read; a problem: not all of it.
+/// Pushes every line. `Err` if nothing could be read; a problem if only a part could be read.
 fn push(mut reader: impl Read, name: &str, log: &mut EventLog) -> Result<Option<Problem>, Problem> {
     let started = Instant::now();
     let (mut lines, mut chunk, mut taken) = (Lines::default(), vec![0; CHUNK], 0_u64);
     let cut = |why: &str| {
-        files::problem("truncated", format!("the end of {name}"), why, "Cut the log to the days of interest.")
+        files::problem("truncated", format!("the end of {name}"), why, "Reduce the log to the days of interest.")
     };
     loop {
         let length = match reader.read(&mut chunk) {
             Ok(0) => break,
             Ok(length) => length,
-            // `/dev/kmsg` itself: its end.
+            // The end of `/dev/kmsg`.
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::BrokenPipe) => continue,
             Err(error) if taken == 0 => return Err(unreadable(name, &error.to_string())),
@@ -110,7 +110,7 @@ fn push(mut reader: impl Read, name: &str, log: &mut EventLog) -> Result<Option<
 }
 
 fn unreadable(name: &str, why: &str) -> Problem {
-    let next_step = "Give a text file: the output of dmesg, journalctl or cat /dev/kmsg, or a syslog file.";
+    let next_step = "Use a text file: the output of dmesg, journalctl or cat /dev/kmsg, or a syslog file.";
     files::problem("kernel_log_file", format!("kernel log {name}"), why, next_step)
 }
 
@@ -123,7 +123,7 @@ mod tests {
     const NOW: Options = Options { since: None, journal: false };
 
     #[test]
-    fn every_spelling_of_a_saved_log_is_read() {
+    fn every_format_of_a_saved_log_is_read() {
         let text = "NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus.";
         let tree = Tree::new();
         for (name, content) in [
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_refused_with_the_way_to_make_it_text() {
+    fn a_file_that_is_not_text_is_refused_with_the_way_to_convert_it() {
         let tree = Tree::new();
         tree.file("kern.log.2.gz", [0x1f, 0x8b, 8, 0]).file("system.journal", "LPKSHHRH....");
         let text = "[  171.620236] NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus.\r\n";
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_breaks_off_keeps_what_came_before() {
+    fn a_read_error_keeps_the_lines_before_it() {
         struct Broken(bool);
         impl Read for Broken {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

@@ -1,4 +1,4 @@
-//! Reading a whole machine's kernel log, on file trees.
+//! Tests of reading the kernel log of a machine, with file trees.
 
 use syringe_core::report::Status;
 
@@ -14,7 +14,7 @@ fn read_tree(tree: &Tree) -> Section<KernelLog> {
 }
 
 #[test]
-fn a_saved_buffer_gets_its_times_from_the_boot_of_its_machine() {
+fn a_saved_buffer_gets_its_times_from_the_boot_time_of_its_machine() {
     let tree = Tree::new();
     tree.file("dev/kmsg", format!("6,0,0,-;Linux version 6.8\n3,7,3600000000,-;{XID}\n SUBSYSTEM=pci\n"))
         .file("proc/stat", BOOT);
@@ -26,7 +26,7 @@ fn a_saved_buffer_gets_its_times_from_the_boot_of_its_machine() {
 }
 
 #[test]
-fn a_workloads_file_is_not_the_kernels_buffer() {
+fn a_file_of_a_workload_is_not_the_kernel_buffer() {
     let tree = Tree::new();
     tree.file("host/dev/kmsg", format!("3,7,3600000000,-;{XID}\n")).file("proc/stat", BOOT);
     let of = |owner| {
@@ -50,14 +50,14 @@ fn a_line_in_both_the_buffer_and_a_text_log_counts_once() {
 }
 
 #[test]
-fn no_log_at_all_is_an_error_that_says_what_to_do() {
+fn without_any_log_there_is_an_error_with_a_next_step() {
     let section = read_tree(&Tree::new());
     assert_eq!((section.status, section.problems[0].code.as_str()), (Status::Error, "kmsg"));
     assert!(section.problems[0].next_step.contains("privileged"));
 }
 
 #[test]
-fn without_the_buffer_a_text_log_still_answers_in_part() {
+fn without_the_buffer_a_text_log_gives_a_partial_answer() {
     let tree = Tree::new();
     tree.file("var/log/messages", format!("2026-11-19T05:00:00+00:00 n kernel: {XID}\n"));
     let section = read_tree(&tree);
@@ -99,7 +99,7 @@ fn crash_records_are_noted() {
 }
 
 #[test]
-fn a_window_inside_this_boot_asks_no_other_log() {
+fn a_window_inside_this_boot_reads_no_other_log() {
     let tree = Tree::new();
     tree.file("dev/kmsg", "6,0,0,-;Linux version 6.8\n").file("proc/stat", BOOT);
     tree.file("var/log/kern.log", format!("2026-11-20T05:00:00+00:00 n kernel: {XID}\n"));

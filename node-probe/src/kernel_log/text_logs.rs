@@ -1,6 +1,6 @@
-//! Text logs of the host (`kern.log`, `messages`, `syslog`), where there is no journal.
+//! Reads text logs of the host (`kern.log`, `messages`, `syslog`), if there is no journal.
 //!
-//! Their times are the host's local time, often without year: read in the host's time zone. Limits: the newest part of
+//! Their times are in the local time of the host, often without a year. Limits: only the newest part of
 //! the newest two files, uncompressed.
 
 use std::io::{self, Read, Seek, SeekFrom};
@@ -18,27 +18,27 @@ use super::lines::Lines;
 use crate::files;
 use crate::in_root::{self, HostFile};
 
-/// The end of each file that is read.
+/// Maximum bytes that are read from the end of each file.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
 
-/// For all files together.
+/// Time limit for all files.
 const TIME: Duration = Duration::from_millis(1500);
 
 const CHUNK: usize = 64 * 1024;
 
-/// What was read.
+/// The logs that were read.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// The name of each log, as the coverage has it.
+    /// The name of each log in the coverage.
     pub(super) names: Vec<String>,
-    /// What limits the use of its times.
+    /// A note about the accuracy of the times.
     pub(super) note: &'static str,
 }
 
-/// Pushes the host's text log, older file first.
+/// Pushes the text log of the host, the older file first.
 pub(super) fn read(host: &Path, log: &mut EventLog, since: Option<Timestamp>, now: Timestamp) -> io::Result<Found> {
     let mut found = Found::default();
-    // The first one that exists is read.
+    // Read the first log that exists.
     let mut names = TEXT_LOGS.iter().map(|name| format!("var/log/{name}"));
     let Some(name) = names.find(|name| in_root::find(host, name).is_some()) else { return Ok(found) };
     let deadline = Instant::now() + TIME;
@@ -50,20 +50,21 @@ pub(super) fn read(host: &Path, log: &mut EventLog, since: Option<Timestamp>, no
         found.names.push(name);
         let without_year = push(&file, log, &zone, now, deadline)?;
         if without_year {
-            found.note = "no year in the log, the latest possible one is assumed; read in the host's time zone";
+            found.note =
+                "the log has no year, so the latest possible one is assumed; times are in the time zone of the host";
         }
     }
     Ok(found)
 }
 
-/// A log that was last written before the window has nothing to say about it.
+/// Whether the log was written in the window.
 fn recent(file: &HostFile, since: Option<Timestamp>) -> bool {
     let written = file.modified();
     let written = written.and_then(|time| Timestamp::try_from(time).ok());
     since.is_none_or(|since| written.is_none_or(|written| written >= since))
 }
 
-/// The host's time zone; UTC where it has none or one that cannot be read.
+/// The time zone of the host; UTC if it cannot be read.
 fn zone(host: &Path) -> TimeZone {
     let file = in_root::find(host, "etc/localtime").and_then(|file| file.whole(files::SMALL).ok());
     file.and_then(|rules| TimeZone::tzif("host", &rules).ok()).unwrap_or(TimeZone::UTC)
@@ -77,7 +78,7 @@ fn push(file: &HostFile, log: &mut EventLog, zone: &TimeZone, now: Timestamp, de
         file.seek(SeekFrom::Start(length - MAX_BYTES))?;
     }
     let (mut lines, mut chunk, mut without_year) = (Lines::default(), vec![0; CHUNK], false);
-    // The first line of a file that is entered in the middle is a piece of one.
+    // The first line after a seek is incomplete.
     let mut skip = begun_inside;
     let mut line = |line: &str| {
         if std::mem::take(&mut skip) {
@@ -93,7 +94,7 @@ fn push(file: &HostFile, log: &mut EventLog, zone: &TimeZone, now: Timestamp, de
     while let Ok(length @ 1..) = reader.read(&mut chunk) {
         lines.push(chunk.get(..length).unwrap_or_default(), &mut line);
         if Instant::now() > deadline {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "the log is too long to be read in time"));
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the log is too long to read in time"));
         }
     }
     lines.finish(&mut line);
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_logs_one_is_read_with_its_older_file_first() {
+    fn one_of_several_logs_is_read_with_its_older_file_first() {
         let tree = Tree::new();
         let xid = |day| {
             format!("2026-11-{day}T01:02:03.000000+01:00 gpu-1 kernel: NVRM: Xid (PCI:0000:5d:00): 79, GPU lost\n")
@@ -146,11 +147,11 @@ mod tests {
         tree.file("etc/localtime", two_hours_east());
         let (found, facts) = events(&tree);
         assert_eq!(facts.events[0].last.map(|at| at.to_string()).as_deref(), Some("2026-11-20T08:00:00Z"));
-        assert!(found.note.contains("no year"));
+        assert!(found.note.contains("has no year"));
     }
 
     #[test]
-    fn a_log_that_ended_before_the_window_is_left_alone() {
+    fn a_log_that_ended_before_the_window_is_not_read() {
         let tree = Tree::new();
         tree.file("var/log/messages", "Nov 20 10:00:00 gpu-1 kernel: NVRM: Xid (PCI:0000:5d:00): 79, GPU lost\n");
         let mut log = EventLog::new(None, Options::default());

@@ -1,6 +1,6 @@
 //! Makes the NVML calls of one GPU and notes which fields could not be read.
 //!
-//! A GPU that is lost says so at every call. It is reported once and not asked again: each further call could block.
+//! A lost GPU returns an error for every call. It is reported once and not called again, because each further call could block.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -13,9 +13,9 @@ use super::trace::Trace;
 pub(super) struct DeviceReader<'a> {
     pub(super) gpu: u32,
     trace: &'a Trace,
-    /// Set once the GPU answers nothing any more; shared by all sections.
+    /// Set when the GPU no longer responds; shared by all sections.
     pub(super) gone: &'a OnceLock<NvmlError>,
-    /// Fields that are not offered.
+    /// Fields that are not supported.
     pub(super) unsupported: Vec<&'static str>,
     /// Fields that failed, by cause.
     pub(super) failed: Vec<Failure>,
@@ -33,7 +33,7 @@ impl<'a> DeviceReader<'a> {
         Self { gpu, trace, gone, unsupported: Vec::new(), failed: Vec::new() }
     }
 
-    /// NVML index of the GPU that is asked.
+    /// NVML index of the GPU.
     pub(super) fn gpu(&self) -> u32 {
         self.gpu
     }
@@ -54,7 +54,7 @@ impl<'a> DeviceReader<'a> {
         }
     }
 
-    /// The same, where GPUs of one kind offer some of several values and others not: only a failure is noted.
+    /// The same for a value that some GPUs do not support: only a failure is noted.
     pub(super) fn ask_if_offered<T, E: Into<NvmlError>>(
         &mut self,
         function: &'static str,
@@ -68,7 +68,7 @@ impl<'a> DeviceReader<'a> {
         })
     }
 
-    /// The value where it is possible; else `None` and a note that `field` made no sense.
+    /// The value if it is in the range; otherwise `None` and a note that `field` is invalid.
     pub(super) fn within<T: PartialOrd + Copy + Display>(
         &mut self,
         function: &'static str,
@@ -84,7 +84,7 @@ impl<'a> DeviceReader<'a> {
         None
     }
 
-    /// The value of one NVML call where an error is no news, e.g. the far end of an NVLink that is down.
+    /// The value of one NVML call whose errors are ignored, e.g. the remote end of an NVLink that is down.
     pub(super) fn quietly<T, E: Into<NvmlError>>(
         &self,
         function: &'static str,
@@ -93,7 +93,7 @@ impl<'a> DeviceReader<'a> {
         self.attempt(function, call).ok()
     }
 
-    /// One NVML call whose error the caller judges. A GPU that is gone is not asked.
+    /// One NVML call whose error the caller handles. A lost GPU is not called.
     pub(super) fn attempt<T, E: Into<NvmlError>>(
         &self,
         function: &'static str,
@@ -109,7 +109,7 @@ impl<'a> DeviceReader<'a> {
         result.map_err(|error| {
             let error = error.into();
             if error.kind() == Kind::Gone {
-                // Set already only if another call found out first: the same news.
+                // Already set if another call detected the loss first.
                 let _ = self.gone.set(error.clone());
             }
             error
@@ -125,12 +125,12 @@ impl<'a> DeviceReader<'a> {
         }
     }
 
-    /// Notes that the hardware or the driver does not offer `fields`.
+    /// Notes that the hardware or the driver does not support `fields`.
     pub(super) fn lack(&mut self, fields: &[&'static str]) {
         add(&mut self.unsupported, fields);
     }
 
-    /// Notes that `fields` are missing, as a failure even where `error` only means that they are not offered.
+    /// Notes that `fields` are missing, as a failure even if `error` only means that they are not supported.
     pub(super) fn fail(&mut self, function: &'static str, error: &NvmlError, fields: &[&'static str]) {
         match self.failed.iter_mut().find(|known| known.error == *error) {
             Some(known) => {
@@ -150,7 +150,7 @@ impl<'a> DeviceReader<'a> {
     }
 }
 
-/// Appends what the list does not have yet.
+/// Appends the fields that are not in the list.
 pub(super) fn add(list: &mut Vec<&'static str>, fields: &[&'static str]) {
     for field in fields {
         if !list.contains(field) {

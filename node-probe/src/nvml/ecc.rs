@@ -1,4 +1,4 @@
-//! The `ecc` section: memory errors, repairs, and what the driver asks for.
+//! The `ecc` section: memory errors, repairs, and the recovery action that the driver recommends.
 
 use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::{EccCounter, MemoryError, MemoryLocation};
@@ -29,11 +29,11 @@ const LOCATIONS: &[(MemoryLocation, &str)] = &[
     (MemoryLocation::Shared, "texture_shm"),
     (MemoryLocation::Cbu, "cbu"),
 ];
-/// Locations that are read even where the total says that there is nothing: drivers differ in what a total sums up.
+/// Number of locations that are read even if the total is zero: drivers differ in what the total includes.
 const ALWAYS_READ: usize = 2;
 
 impl Session {
-    /// Reads error counters, repairs and the driver's own verdict of every GPU.
+    /// Reads error counters, repairs and the recovery action of every GPU.
     pub(crate) fn ecc(&self) -> Section<Ecc> {
         let (gpus, field_errors) = self.each(entry, read);
         let FieldErrors { unsupported, unread, lost, problems } =
@@ -59,7 +59,7 @@ fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuEcc) {
     gpu.remapped_rows = remapped_rows(device, reader);
     gpu.retired_pages = retired_pages(device, reader);
     let [action] = fields::of_gpu(device, reader, [(fields::RECOVERY_ACTION, "recovery_action")]);
-    // A number that no version has is an action all the same.
+    // An unknown number is still an action.
     gpu.recovery_action =
         action.map(|action| u32::try_from(action).map_or(RecoveryAction::Unknown, RecoveryAction::from));
     let repairs = ["channel_repair_pending", "tpc_repair_pending"];
@@ -100,7 +100,7 @@ fn counts(
     ErrorCounts { corrected, uncorrected, locations }
 }
 
-/// What one location counts: `Ok(None)` where the GPU does not count there, `Err` where it should have said and did not.
+/// The count of one location: `Ok(None)` if the GPU has no counter there, `Err` if it could not be read.
 fn location_count(
     device: &Device<'_>,
     reader: &mut DeviceReader<'_>,
@@ -157,7 +157,7 @@ fn retired_pages(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<R
     Some(RetiredPages { single_bit, double_bit, pending })
 }
 
-/// A corrupted InfoROM is the answer to this question, not a failure to answer it.
+/// A corrupted InfoROM is a result of this call and not a failure.
 fn inforom_valid(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<bool> {
     match reader.attempt("nvmlDeviceValidateInforom", || device.validate_info_rom()) {
         Ok(()) => Some(true),

@@ -1,7 +1,7 @@
-//! NVML's return codes: what they mean here, in NVML's own words, and what a person can do.
+//! NVML's return codes: their meaning for the report, the text of NVML, and the next step.
 //!
-//! Three kinds matter. *Absent*: this hardware or driver does not have the value, which is no defect. *Gone*: the GPU
-//! will not answer anything any more, so it is not asked again. *Failed*: everything else.
+//! There are three kinds. *Absent*: this hardware or driver does not have the value, which is not a defect. *Gone*: the GPU
+//! no longer responds, so it is not called again. *Failed*: everything else.
 
 use nvml_wrapper::error::NvmlError as WrapperError;
 use nvml_wrapper_sys::bindings::nvmlReturn_t;
@@ -9,17 +9,17 @@ use syringe_core::nvml_codes;
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
-/// Longest error text of another program (the dynamic loader) that a report carries.
+/// Maximum length of an error text of another program (the dynamic loader) in a report.
 const FOREIGN_TEXT: usize = 200;
 
 /// Why an NVML call gave no value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NvmlError {
-    /// NVML's own return code.
+    /// The return code of NVML.
     Code(u32),
     /// The library does not have the function: it is older than the function.
     MissingFunction,
-    /// The answer makes no sense to this version.
+    /// The answer is not valid for this version.
     Unreadable(String),
     /// The dynamic loader could not open the library.
     Unloadable(String),
@@ -28,9 +28,9 @@ pub(super) enum NvmlError {
 /// What an error means for the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The hardware or the driver does not offer it.
+    /// The hardware or the driver does not support it.
     Absent,
-    /// This GPU answers nothing any more.
+    /// This GPU no longer responds.
     Gone,
     /// It should have worked.
     Failed,
@@ -41,7 +41,7 @@ struct Meaning {
     number: u32,
     code: &'static str,
     kind: Kind,
-    /// The words of `nvmlErrorString`.
+    /// The text of `nvmlErrorString`.
     words: &'static str,
     next_step: &'static str,
 }
@@ -50,12 +50,12 @@ const fn meaning(number: u32, code: &'static str, kind: Kind, words: &'static st
     Meaning { number, code, kind, words, next_step }
 }
 
-const KERNEL_LOG: &str = "Look at the kernel log (xid section) for what the driver says about this GPU.";
+const KERNEL_LOG: &str = "Check the kernel log (xid section) for messages of the driver about this GPU.";
 const RELOAD: &str = "The driver was replaced while the old kernel module is loaded: drain the node and reboot it, or \
                       unload and reload the nvidia modules.";
 
-/// `nvmlReturn_t`. *Invalid argument* is Absent: we only pass what the header allows, and drivers answer so for "not on
-/// this hardware" and for field ids and structure versions that are newer than they are.
+/// `nvmlReturn_t`. *Invalid argument* is Absent: the probe only passes valid arguments, and drivers return it for "not on
+/// this hardware" and for field IDs and structure versions that are newer than the driver.
 const MEANINGS: &[Meaning] = &[
     meaning(1, nvml_codes::UNINITIALIZED, Kind::Failed, "Uninitialized", ""),
     meaning(2, "not_supported", Kind::Absent, "Invalid Argument", ""),
@@ -104,7 +104,7 @@ const MEANINGS: &[Meaning] = &[
         nvml_codes::GPU_LOST,
         Kind::Gone,
         "GPU is lost",
-        "Drain the node and power-cycle it; a GPU reset cannot bring it back. If it happens again, return the GPU.",
+        "Drain the node and power-cycle it; a GPU reset does not help. If it happens again, RMA the GPU.",
     ),
     meaning(
         16,
@@ -136,7 +136,7 @@ const MEANINGS: &[Meaning] = &[
     meaning(24, "not_supported", Kind::Absent, "Frequency not supported", ""),
     meaning(25, "not_supported", Kind::Absent, "Argument version mismatch", ""),
     meaning(26, "not_supported", Kind::Absent, "Deprecated", ""),
-    meaning(27, nvml_codes::NOT_READY, Kind::Failed, "Not ready", "Ask again in some seconds."),
+    meaning(27, nvml_codes::NOT_READY, Kind::Failed, "Not ready", "Try again in some seconds."),
     meaning(28, nvml_codes::GPU_NOT_FOUND, Kind::Gone, "GPU not found", KERNEL_LOG),
     meaning(29, nvml_codes::INVALID_STATE, Kind::Failed, "Invalid state", KERNEL_LOG),
     meaning(999, nvml_codes::UNKNOWN, Kind::Failed, "Unknown Error", KERNEL_LOG),
@@ -145,14 +145,14 @@ const MEANINGS: &[Meaning] = &[
 /// `NVML_ERROR_FUNCTION_NOT_FOUND`.
 const FUNCTION_NOT_FOUND: u32 = 13;
 
-/// The highest code that nvml-wrapper has a name for; see [`NvmlError::from`].
+/// The highest code that nvml-wrapper knows; see [`NvmlError::from`].
 const LAST_NAMED: u32 = 22;
 
 impl NvmlError {
     /// NVML's `NVML_ERROR_NOT_SUPPORTED`.
     pub(super) const NOT_SUPPORTED: Self = Self::Code(3);
 
-    /// `Ok` for `NVML_SUCCESS`. A function that is there only to say that it is not is as good as missing.
+    /// `Ok` for `NVML_SUCCESS`. A function that only returns `NVML_ERROR_FUNCTION_NOT_FOUND` counts as missing.
     pub(super) fn check(code: nvmlReturn_t) -> Result<(), Self> {
         match code {
             0 => Ok(()),
@@ -161,9 +161,9 @@ impl NvmlError {
         }
     }
 
-    /// A value that nothing can have.
+    /// An impossible value.
     pub(super) fn impossible(value: impl std::fmt::Display) -> Self {
-        Self::Unreadable(format!("{value} is no possible value"))
+        Self::Unreadable(format!("{value} is not a possible value"))
     }
 
     fn meaning(&self) -> Option<&'static Meaning> {
@@ -180,7 +180,7 @@ impl NvmlError {
         }
     }
 
-    /// The stable word for it.
+    /// The stable code.
     pub(super) fn code(&self) -> &'static str {
         match self {
             Self::MissingFunction => "not_supported",
@@ -195,7 +195,7 @@ impl NvmlError {
         match (self, self.meaning()) {
             (_, Some(meaning)) => format!("NVML: {}", meaning.words),
             (Self::Code(number), None) => format!("NVML: error {number}"),
-            (Self::MissingFunction, _) => "NVML: this driver's library does not have the function".into(),
+            (Self::MissingFunction, _) => "NVML: the library of this driver does not have the function".into(),
             (Self::Unreadable(text), _) => format!("NVML's answer cannot be read: {text}"),
             (Self::Unloadable(text), _) => text.clone(),
         }
@@ -216,8 +216,8 @@ impl From<WrapperError> for NvmlError {
         match error {
             WrapperError::FailedToLoadSymbol(_) | WrapperError::FunctionNotFound => Self::MissingFunction,
             WrapperError::LibloadingError(error) => Self::Unloadable(clean(&error.to_string(), FOREIGN_TEXT)),
-            // The wrapper uses this variant twice: for return codes without a name, which all lie above the named ones,
-            // and for values that its enums lack.
+            // The wrapper uses this variant for two cases: for unknown return codes, which are above the known ones,
+            // and for values that its enums do not have.
             WrapperError::UnexpectedVariant(value) if value <= LAST_NAMED => {
                 Self::Unreadable(format!("{value} is not a known value"))
             }
@@ -234,7 +234,7 @@ mod tests {
     use super::{Kind, MEANINGS, NvmlError, WrapperError, nvml_codes};
 
     #[test]
-    fn what_the_hardware_lacks_is_no_failure() {
+    fn a_value_that_the_hardware_lacks_is_not_a_failure() {
         for error in [
             WrapperError::NotSupported,
             WrapperError::InvalidArg,
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_gpu_is_said_in_nvmls_words_with_what_to_do() {
+    fn a_lost_gpu_is_reported_with_the_text_of_nvml_and_a_next_step() {
         let problem = NvmlError::from(WrapperError::GpuLost).problem("GPU 3", Some(3));
         assert_eq!((problem.code.as_str(), problem.why.as_str()), ("gpu_lost", "NVML: GPU is lost"));
         assert_eq!(problem.gpu, Some(3));
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn set_up_faults_have_codes_of_their_own() {
+    fn setup_faults_have_their_own_codes() {
         let code = |error| NvmlError::from(error).code();
         assert_eq!(code(WrapperError::DriverNotLoaded), "driver_not_loaded");
         assert_eq!(code(WrapperError::LibraryNotFound), "library_not_found");
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn every_failure_has_a_word_that_the_rules_know() {
+    fn every_failure_has_a_code_that_the_rules_know() {
         for meaning in MEANINGS.iter().filter(|meaning| meaning.kind != Kind::Absent) {
             assert!(nvml_codes::FAILURES.contains(&meaning.code), "{}", meaning.code);
         }

@@ -1,4 +1,4 @@
-//! The fields of a section that could not be read: not offered (`unsupported`) or failed (`unread`), GPUs with the same ones
+//! The fields of a section that could not be read: not supported (`unsupported`) or failed (`unread`), GPUs with the same fields
 //! together.
 
 use std::collections::BTreeMap;
@@ -11,25 +11,25 @@ use super::device_reader::{DeviceReader, Failure, add};
 use super::errors::NvmlError;
 use super::identity::Identity;
 
-/// Fields that a problem names before it says "and n more", and functions.
+/// Maximum number of fields that a problem names; then "and n more".
 const NAMED_FIELDS: usize = 6;
 const NAMED_FUNCTIONS: usize = 2;
 
-/// What a whole section could not have.
+/// The missing fields of a section.
 #[derive(Default)]
 pub(super) struct FieldErrors {
-    /// Fields that are not offered, GPUs that lack the same ones together.
+    /// Fields that are not supported; GPUs with the same fields are grouped.
     pub(super) unsupported: Vec<Unsupported>,
-    /// Fields that failed, GPUs that lack the same ones together.
+    /// Fields that failed; GPUs with the same fields are grouped.
     pub(super) unread: Vec<Unread>,
-    /// GPUs that answer nothing, or nothing any more.
+    /// GPUs that do not respond, or no longer respond.
     pub(super) lost: Vec<LostGpu>,
     /// What failed, and why.
     pub(super) problems: Vec<Problem>,
 }
 
 impl FieldErrors {
-    /// Takes over what one GPU would not say.
+    /// Adds the missing fields of one GPU.
     pub(super) fn take(&mut self, reader: DeviceReader<'_>, identity: &Identity) {
         let DeviceReader { gpu, gone, unsupported, failed, .. } = reader;
         let mut unread = Vec::new();
@@ -39,7 +39,7 @@ impl FieldErrors {
             add(&mut unread, &fields);
         }
         match gone.get() {
-            // What a GPU lacked before it vanished says nothing about the hardware.
+            // Fields that a GPU lacked before it was lost say nothing about the hardware.
             Some(error) => self.gone(identity, error),
             None if unsupported.is_empty() => {}
             None => self.lacks(gpu, unsupported.into_iter().map(str::to_owned).collect()),
@@ -52,7 +52,7 @@ impl FieldErrors {
         }
     }
 
-    /// A GPU that answers nothing.
+    /// Adds a GPU that does not respond.
     pub(super) fn gone(&mut self, gpu: &Identity, error: &NvmlError) {
         let Identity { index, uuid, pci_address } = gpu.clone();
         self.problems.push(error.problem(format!("GPU {index}"), Some(index)));
@@ -60,7 +60,7 @@ impl FieldErrors {
         self.lost.push(LostGpu { index: Some(index), uuid, pci_address, code, ..LostGpu::default() });
     }
 
-    /// Names GPUs that share what should tell them apart. They stay apart by their index.
+    /// Adds a problem for GPUs with the same identity. Their indices still differ.
     fn twins<'g>(&mut self, what: &str, code: &str, gpus: impl Iterator<Item = (u32, Option<&'g str>)>) {
         let mut sharing: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
         for (index, identity) in gpus {
@@ -70,9 +70,9 @@ impl FieldErrors {
             let indices: Vec<String> = indices.iter().map(u32::to_string).collect();
             self.problems.push(Problem {
                 what: format!("{what} of GPUs {}", indices.join(", ")),
-                why: format!("NVML gives all of them the same one, {identity}: it does not tell which is meant"),
+                why: format!("NVML returns the same value {identity} for all of them, so it does not identify a GPU"),
                 next_step:
-                    "Compare with nvidia-smi -L; report it to whoever provides the driver or the virtual machine."
+                    "Compare with nvidia-smi -L, and report it to the provider of the driver or the virtual machine."
                         .to_owned(),
                 gpu: None,
                 code: code.to_owned(),
@@ -88,7 +88,7 @@ impl FieldErrors {
     }
 }
 
-/// What is missing, with a problem for each UUID and each PCI address that several GPUs share.
+/// The missing fields, with a problem for each UUID and each PCI address that several GPUs share.
 pub(super) fn with_duplicate_identities<G>(
     mut field_errors: FieldErrors,
     gpus: &[G],
@@ -101,7 +101,7 @@ pub(super) fn with_duplicate_identities<G>(
     field_errors
 }
 
-/// Some by name, the rest as a number.
+/// Some names, and the number of the others.
 fn names(all: &[&'static str], most: usize) -> String {
     let named = all.iter().take(most).copied().collect::<Vec<_>>().join(", ");
     match all.len().saturating_sub(most) {
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_cannot_be_is_dropped_and_told_once_for_each_value() {
+    fn an_impossible_value_is_dropped_and_reported_once_for_each_value() {
         let (trace, gone) = (Trace::default(), OnceLock::new());
         let mut reader = DeviceReader::new(0, &trace, &gone);
         assert_eq!(reader.within("x", "a", Some(100), 0..=100), Some(100));

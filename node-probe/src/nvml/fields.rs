@@ -1,4 +1,4 @@
-//! Values that NVML offers by number (`nvmlDeviceGetFieldValues`), asked for several at a time.
+//! Values that NVML returns by field ID (`nvmlDeviceGetFieldValues`), several in one call.
 
 use nvml_wrapper::Device;
 
@@ -6,7 +6,7 @@ use super::device_reader::DeviceReader;
 use super::errors::{Kind, NvmlError};
 use super::raw::{FieldKey, field_values};
 
-/// The function that a deadline names.
+/// The name of the NVML function.
 pub(super) const FIELD_VALUES: &str = "nvmlDeviceGetFieldValues";
 
 /// Temperature of the memory, in degrees Celsius.
@@ -24,12 +24,12 @@ pub(super) const SHUTDOWN_TLIMIT: u32 = 193;
 pub(super) const SLOWDOWN_TLIMIT: u32 = 194;
 pub(super) const MEMORY_MAX_TLIMIT: u32 = 195;
 pub(super) const GPU_MAX_TLIMIT: u32 = 196;
-/// What the driver wants done with the GPU.
+/// The recovery action that the driver recommends.
 pub(super) const RECOVERY_ACTION: u32 = 230;
 
 /// Counters of one NVLink 5 link and their names in the report; the scope is the link. Bit error rates (220, 222) are
-/// no counts; of the FEC history only the bins of 8 and more errors in a block are told, the lower ones count on sound
-/// links too.
+/// not counts. Of the FEC history only the bins of 8 and more errors in a block are reported, because the lower ones also count on healthy
+/// links.
 pub(super) const NVLINK5_ERRORS: &[(u32, &str)] = &[
     (205, "vl15_dropped"),
     (206, "malformed_packets"),
@@ -91,7 +91,7 @@ pub(super) fn noted(
     answer.map_err(|error| reader.note(FIELD_VALUES, &error, &[path])).ok()
 }
 
-/// The values of some fields of one NVLink, in order. What is not offered is `None` without a note; what fails is noted
+/// The values of some fields of one NVLink, in order. An unsupported value is `None` without a note; a failure is noted
 /// under `path`.
 pub(super) fn of_link(
     device: &Device<'_>,
@@ -105,7 +105,7 @@ pub(super) fn of_link(
         return vec![None; ids.len()];
     };
     let number = |answer: Result<i128, NvmlError>| match answer.map(|value| (value, u64::try_from(value))) {
-        // All ones is NVML's "not available", and what a device reads as that left the bus.
+        // All ones is NVML's "not available", and the value of a device that left the bus.
         Ok((value, Err(_))) | Ok((value, Ok(u64::MAX))) => {
             reader.fail(FIELD_VALUES, &NvmlError::impossible(value), &[path]);
             None

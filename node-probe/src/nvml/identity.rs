@@ -1,8 +1,8 @@
-//! What tells a GPU from others.
+//! The identity of a GPU.
 
 use syringe_core::pci::PciAddress;
 
-/// What tells a GPU from others, read when the session opens.
+/// The identity of a GPU, read when the session opens.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Identity {
     /// NVML index.

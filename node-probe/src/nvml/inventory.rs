@@ -1,4 +1,4 @@
-//! The `inventory` section: what the GPUs are.
+//! The `inventory` section: identity and permanent properties of the GPUs.
 
 use nvml_wrapper::enum_wrappers::device::InfoRom;
 use nvml_wrapper::error::NvmlError as WrapperError;
@@ -74,7 +74,7 @@ fn entry(gpu: Identity) -> GpuInventory {
 }
 
 fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
-    // Normally known since the session opened. Asked again, an error is noted.
+    // Normally read when the session opened. Read again to note an error.
     if gpu.uuid.is_none() {
         gpu.uuid = string(reader, "nvmlDeviceGetUUID", "uuid", || device.uuid());
     }
@@ -95,7 +95,7 @@ fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInvento
     });
 }
 
-/// A place in the rack; all ones where the GPU is in none, as on a board outside of a rack.
+/// A position in the rack; all ones means no position, as for a board outside a rack.
 fn place(number: u8) -> Option<u32> {
     (number != u8::MAX).then(|| number.into())
 }
@@ -141,7 +141,7 @@ fn firmware(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInv
     gpu.gsp_enabled = reader
         .ask("nvmlDeviceGetGspFirmwareMode", &["gsp_enabled"], || device.gsp_firmware_mode())
         .map(|mode| mode.enabled);
-    // Without GSP there is no version to ask for; `gsp_enabled` says it.
+    // Without GSP there is no version; see `gsp_enabled`.
     if gpu.gsp_enabled != Some(false) {
         gpu.gsp_firmware_version =
             string(reader, "nvmlDeviceGetGspFirmwareVersion", "gsp_firmware_version", || device.gsp_firmware_version());
@@ -207,7 +207,7 @@ fn string(
     value
 }
 
-/// A text that says something. Some answer "N/A" in place of an error.
+/// A text with a value. Some drivers return "N/A" instead of an error.
 fn offered(raw: &str) -> Option<String> {
     text(raw).filter(|text| text != "N/A")
 }

@@ -1,4 +1,4 @@
-//! NVML's numbers in words: each table is one enum of `nvml.h`. A number that a table lacks comes from a newer driver.
+//! Text for NVML's numbers: each table is one enum of `nvml.h`. A number that is not in a table comes from a newer driver.
 
 use syringe_core::facts::clock_events::REASONS;
 
@@ -122,7 +122,7 @@ pub(super) fn virtualization_mode(number: u32) -> String {
     word_or_number(VIRTUALIZATION_MODES, number)
 }
 
-/// Whether the clocks are held down by a fault, and every reason in words.
+/// Whether a fault limits the clocks, and the text of every reason.
 pub(super) fn clock_reasons(mask: u64) -> (bool, Vec<String>) {
     let set = || REASONS.iter().filter(|reason| mask & reason.bit != 0);
     let known = REASONS.iter().fold(0, |bits, reason| bits | reason.bit);
@@ -143,7 +143,7 @@ pub(super) fn fabric_health(number: u32) -> String {
     word_or_number(FABRIC_HEALTH, number)
 }
 
-/// What a fabric health mask names as wrong.
+/// The problems in a fabric health mask.
 pub(super) fn fabric_issues(mask: u32) -> Vec<String> {
     let wrong = FABRIC_ISSUES.iter().filter(|(shift, width, trouble, _)| trouble.contains(&(mask >> shift & width)));
     wrong.map(|(.., name)| (*name).to_owned()).collect()
@@ -159,15 +159,15 @@ pub(super) fn topology_level(number: u32) -> &'static str {
     word(LEVELS, number).unwrap_or("?")
 }
 
-/// What an NVLink ends at.
+/// The remote end of an NVLink.
 pub(super) fn link_end(number: u32) -> &'static str {
     word(LINK_ENDS, number).unwrap_or("unknown")
 }
 
-/// The NVLink generation behind the number of `nvmlDeviceGetNvLinkVersion`, e.g. `4`.
+/// The NVLink generation for the number of `nvmlDeviceGetNvLinkVersion`, e.g. `4`.
 ///
-/// The header says that it is an `nvmlNvlinkVersion_t` (6 for NVLink 4), yet drivers have answered the kernel driver's
-/// number (H100: 7) and stand-ins answer the generation itself. The architecture tells which of them it is.
+/// By the header it is an `nvmlNvlinkVersion_t` (6 for NVLink 4), but some drivers return the kernel driver's
+/// number (H100: 7), and mocks return the generation. The architecture decides which of them it is.
 pub(super) fn nvlink_version(number: u32, architecture: Option<u32>) -> u32 {
     let by_header = NVLINK_VERSIONS.iter().find(|(nvml, ..)| *nvml == number).map(|(.., generation)| *generation);
     let by_kernel = NVLINK_VERSIONS.iter().find(|(_, kernel, _)| *kernel == number).map(|(.., generation)| *generation);
@@ -184,7 +184,7 @@ mod tests {
     use super::{architecture, clock_reasons, fabric_issues, nvlink_version};
 
     #[test]
-    fn an_nvlink_generation_is_told_from_any_of_its_numbers() {
+    fn an_nvlink_generation_is_found_from_each_of_its_numbers() {
         const AMPERE: Option<u32> = Some(7);
         const HOPPER: Option<u32> = Some(9);
         const BLACKWELL: Option<u32> = Some(10);

@@ -1,7 +1,7 @@
-//! Opens `libnvidia-ml.so.1`. Every platform keeps it elsewhere; `host::libraries` finds it.
+//! Opens `libnvidia-ml.so.1`, which `host::libraries` finds.
 //!
-//! The file that was looked at is the file that is opened: by its descriptor, not by its path. It needs nothing but an old
-//! glibc, which is the probe's own.
+//! The library is loaded by the descriptor of the checked file, not by its path. It only needs an old
+//! glibc, which the probe has.
 
 use std::fs;
 use std::io;
@@ -20,14 +20,14 @@ use crate::host::libraries::{self, Library};
 use crate::paths::Paths;
 use crate::privileges;
 
-/// Text of tried candidates that a problem carries.
+/// Maximum length of the list of tried candidates in a problem.
 const TRIED_TEXT: usize = 900;
 
-/// What may be opened, best first: looked for while this process may look everywhere, opened later.
+/// The libraries that may be loaded, best first. The search needs privileges; loading happens later.
 pub(super) enum Candidates {
-    /// The one that a developer named.
+    /// The library of the development option.
     Named(PathBuf),
-    /// What the search found.
+    /// The result of the search.
     Libraries(Vec<Library>),
 }
 
@@ -48,7 +48,7 @@ pub(super) fn open(found: Candidates, paths: &Paths, trace: &Trace) -> Result<(N
             Err(error) => tried.push((path, error)),
         },
         Candidates::Libraries(first) => {
-            // Reading the memory map of every process is the last resort: it finds any library that something has open.
+            // Last: read the memory map of every process, to find a library that is in use.
             let mapped = std::iter::once_with(|| libraries::mapped_libraries(paths)).flatten();
             for Library { path, file, foreign, .. } in first.into_iter().chain(mapped) {
                 if tried.iter().any(|(known, _)| *known == path) {
@@ -56,7 +56,7 @@ pub(super) fn open(found: Candidates, paths: &Paths, trace: &Trace) -> Result<(N
                 }
                 let started = match file {
                     Ok(_) if foreign && !privileges::are_dropped() => Err(NvmlError::Unloadable(
-                        "refused: a workload's library, and this process has privileges".into(),
+                        "refused: the library belongs to a workload, and this process has privileges".into(),
                     )),
                     Ok(file) => start(&file.as_path(), trace),
                     Err(distrust) => Err(NvmlError::Unloadable(distrust.to_string())),
@@ -82,13 +82,13 @@ fn start(path: &Path, trace: &Trace) -> Result<Nvml, NvmlError> {
     initialise(path)
 }
 
-/// Whether another library file would meet the same error: the driver has spoken, not the library.
+/// Whether another library file would get the same error, because it comes from the driver.
 fn is_decisive(error: &NvmlError) -> bool {
     !matches!(error, NvmlError::Unloadable(_) | NvmlError::MissingFunction | NvmlError::Code(12 | 18))
 }
 
-/// `dlopen` and `nvmlInit_v2`, with the two ways out that help: a copy in memory where the file lies on a `noexec`
-/// mount, and initialisation that tolerates GPUs that do not attach.
+/// `dlopen` and `nvmlInit_v2`, with two fallbacks: a copy in memory if the file is on a `noexec`
+/// mount, and initialization that tolerates GPUs that do not attach.
 fn initialise(path: &Path) -> Result<Nvml, NvmlError> {
     match initialise_file(path) {
         Err(NvmlError::Unloadable(why)) if path.is_absolute() && is_noexec(&why) => {
@@ -112,14 +112,14 @@ fn initialise_file(path: &Path) -> Result<Nvml, NvmlError> {
         result => result?,
     };
     if nvml.lib().nvmlShutdown.is_err() {
-        // Dropping it would panic inside the wrapper. What lacks this is not NVML.
+        // Dropping it would panic in the wrapper. A library without this function is not NVML.
         std::mem::forget(nvml);
         return Err(NvmlError::MissingFunction);
     }
     Ok(nvml)
 }
 
-/// glibc's words where a file system does not allow execution.
+/// Whether it is the error of glibc for a file system without execute permission.
 fn is_noexec(why: &str) -> bool {
     why.contains("failed to map segment") || why.contains("cannot enable executable")
 }
@@ -138,7 +138,7 @@ fn unopened(tried: &[(PathBuf, NvmlError)], paths: &Paths, loaded: Option<&str>)
         let list: Vec<_> = others.map(|(_, (path, why))| format!("{}: {}", path.display(), why.why())).collect();
         clean(&list.join("; "), TRIED_TEXT)
     };
-    // The driver's own word decides; only without one the library was not found.
+    // An error of the driver is more specific than a library that was not found.
     if let Some(at) = tried.iter().rposition(|(_, error)| matches!(error, NvmlError::Code(_))) {
         let (path, error) = &tried[at];
         let problem = error.problem("NVML", None);
@@ -148,7 +148,7 @@ fn unopened(tried: &[(PathBuf, NvmlError)], paths: &Paths, loaded: Option<&str>)
         return Problem { why, ..problem };
     }
     let tried = if tried.is_empty() {
-        "no libnvidia-ml.so.1 in the usual folders nor in those of ld.so.conf".to_owned()
+        "no libnvidia-ml.so.1 in the known folders or in those of ld.so.conf".to_owned()
     } else {
         format!("tried {}", list(None))
     };

@@ -1,4 +1,4 @@
-//! Opening libraries that are none, or that must not be opened.
+//! Tests of opening invalid libraries, and libraries that must not be loaded.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -22,7 +22,7 @@ fn without_a_library_the_problem_lists_what_was_tried_and_what_to_do() {
 }
 
 #[test]
-fn a_library_that_others_can_change_is_not_opened_and_the_reason_is_said() {
+fn a_library_that_others_can_change_is_not_opened_and_the_reason_is_reported() {
     let tree = Tree::new();
     tree.file("usr/lib64/libnvidia-ml.so.1", std::fs::read(fake_nvml::library_path()).expect("built"));
     let file = tree.path().join("usr/lib64/libnvidia-ml.so.1");

@@ -12,7 +12,7 @@ use super::inventory::mig_mode;
 use super::raw;
 use super::session::{Session, text};
 
-/// MIG devices that are looked at on one GPU; the hardware has seven slices.
+/// Maximum number of MIG devices of one GPU; the hardware has seven slices.
 const MAX_DEVICES: u32 = 64;
 
 impl Session {

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!   errors         NVML's return codes: what they mean and what to do
-//!   trace          the call under way, for the parent process
+//!   trace          the current call, for the parent process
 //!   raw            the calls that nvml-wrapper lacks or gets wrong: the only `unsafe` of this program
 //!   possible       the values that NVML's numbers can have
 //!   labels         the text for each number of NVML's enums
-//!   identity       what tells a GPU from others
+//!   identity       the identity of a GPU
 //!   device_reader  the calls of one GPU, and which fields could not be read
 //!   field_errors   the fields of a section that could not be read
 //!   library        opens libnvidia-ml.so.1, which host::libraries finds
@@ -14,10 +14,10 @@
 //!   fields, fabric, peer_to_peer, nvlink        parts of sections
 //!   inventory, telemetry, ecc, mig, processes, topology     one file per section
 //!   process        starts a child process that calls NVML, and reads its answers
-//!   serve          is that child process
+//!   serve          the code of the child process
 //! ```
 //!
-//! Nothing here judges: a value is passed on as `nvidia-smi -q` would show it, or it is named as missing.
+//! There are no rules here: a value is reported as in `nvidia-smi -q`, or it is listed as missing.
 
 mod device_reader;
 mod ecc;

@@ -1,4 +1,4 @@
-//! The NVLinks of one GPU: every link that it has, the inactive ones too, those that agree in everything as one entry.
+//! The NVLinks of one GPU, including inactive ones. Links with the same values form one entry.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use super::errors::{Kind, NvmlError};
 use super::fields::{self, NVLINK_SPEED, NVLINK_SPEED_COMMON, NVLINK5_ERRORS};
 use super::{labels, raw};
 
-/// `NVML_NVLINK_MAX_LINKS` of the newest header. The end is where NVML says that the number is no link.
+/// `NVML_NVLINK_MAX_LINKS` of the newest header. The list ends at the first number that NVML rejects.
 const MAX_LINKS: u32 = 36;
 
 /// Counters of `nvmlDeviceGetNvLinkErrorCounter` (`nvmlNvLinkErrorCounter_t`) and their names in the report. NVLink 5
 /// has others: [`NVLINK5_ERRORS`].
 const ERRORS: &[(u32, &str)] = &[(2, "crc_flit"), (3, "crc_data"), (0, "replay"), (1, "recovery"), (4, "ecc")];
 
-/// What a refused link number means.
+/// The meaning of the answer for a link number.
 enum Link {
     /// The link exists.
     State(bool),
@@ -64,13 +64,13 @@ fn state(device: &Device<'_>, reader: &mut DeviceReader<'_>, number: u32) -> Lin
     }
 }
 
-/// One link. What an inactive link does not tell is no news.
+/// One link. Missing values of an inactive link are ignored.
 fn one_link(device: &Device<'_>, reader: &mut DeviceReader<'_>, number: u32, active: Option<bool>) -> NvlinkGroup {
     let link = device.link_wrapper_for(number);
     let remote = reader.quietly("nvmlDeviceGetNvLinkRemotePciInfo_v2", || link.remote_pci_info());
     let remote_type = reader.quietly("nvmlDeviceGetNvLinkRemoteDeviceType", || raw::nvlink_remote_type(device, number));
     let (speed, errors) = match active {
-        // Field 90 is the speed of the GPU's links together: a link that is down has none.
+        // Field 90 is the common speed of the GPU's links; a link that is down has no speed.
         Some(false) => (None, counted_when_down(device, reader, number)),
         _ => (speed(device, reader, number, active), errors(device, reader, number)),
     };
@@ -85,23 +85,23 @@ fn one_link(device: &Device<'_>, reader: &mut DeviceReader<'_>, number: u32, act
     }
 }
 
-/// Speed in megabytes a second. Of a link whose state is not known only its own field tells.
+/// Speed in megabytes per second. If the state of the link is unknown, only the field of the link is used.
 fn speed(device: &Device<'_>, reader: &mut DeviceReader<'_>, number: u32, active: Option<bool>) -> Option<u32> {
     let ids: &[u32] = if active.is_some() { &[NVLINK_SPEED, NVLINK_SPEED_COMMON] } else { &[NVLINK_SPEED] };
     let speeds = fields::of_link(device, reader, number, ids, "nvlinks.speed_megabytes_per_second");
     u32::try_from(speeds.into_iter().flatten().find(|speed| *speed > 0)?).ok()
 }
 
-/// A link without a partner has an address of zeros, or of ones.
+/// Whether the address is valid: a link without a partner has all zeros or all ones.
 fn is_somewhere(address: &PciAddress) -> bool {
     !matches!(address.as_str(), "00000000:00:00.0" | "ffffffff:ff:1f.0" | "ffffffff:ff:ff.0")
 }
 
 const COUNTER: &str = "nvmlDeviceGetNvLinkErrorCounter";
-/// Where the counters stand in a GPU's entry.
+/// The path of the counters in the entry of a GPU.
 const COUNTERS: &str = "nvlinks.errors";
 
-/// The counters that are not zero. One that could not be read is noted; one that the GPU does not have is not.
+/// The counters that are not zero. A counter that could not be read is noted; a missing counter is not.
 fn errors(device: &Device<'_>, reader: &mut DeviceReader<'_>, number: u32) -> BTreeMap<String, u64> {
     let mut counts: Vec<(&str, Option<u64>)> = Vec::new();
     for (counter, name) in ERRORS {
@@ -124,7 +124,7 @@ fn errors(device: &Device<'_>, reader: &mut DeviceReader<'_>, number: u32) -> BT
     counted(counts)
 }
 
-/// The counters that a link still tells though it is down.
+/// The counters that a link returns although it is down.
 fn counted_when_down(device: &Device<'_>, reader: &DeviceReader<'_>, number: u32) -> BTreeMap<String, u64> {
     let count = |counter| reader.quietly(COUNTER, || raw::nvlink_error_counter(device, number, counter));
     counted(ERRORS.iter().map(|(counter, name)| (*name, count(*counter).filter(|count| *count < u64::MAX))).collect())
@@ -135,7 +135,7 @@ fn counted(counts: Vec<(&str, Option<u64>)>) -> BTreeMap<String, u64> {
     counts.into_iter().filter_map(present).collect()
 }
 
-/// Links that agree in everything but their number become one entry, in the order of their first.
+/// Links that differ only in their number become one entry, in the order of the first link.
 fn group(links: Vec<NvlinkGroup>) -> Vec<NvlinkGroup> {
     let mut groups: Vec<NvlinkGroup> = Vec::new();
     for mut link in links {
@@ -149,7 +149,7 @@ fn group(links: Vec<NvlinkGroup>) -> Vec<NvlinkGroup> {
     groups
 }
 
-/// How many active NVLinks join two GPUs: directly, or each to switches. `None` where none do.
+/// The number of active NVLinks between two GPUs, direct or through switches. `None` if there are none.
 pub(super) fn between(own: &GpuTopology, other: &GpuTopology) -> Option<usize> {
     let to = |gpu: &GpuTopology, far: &GpuTopology| {
         let there =
@@ -160,7 +160,7 @@ pub(super) fn between(own: &GpuTopology, other: &GpuTopology) -> Option<usize> {
         let switched = |group: &&NvlinkGroup| group.remote_type.as_deref() == Some("switch");
         active(&gpu.nvlinks).filter(switched).map(|group| group.links.len()).sum::<usize>()
     };
-    // One end may not know its partner's address.
+    // One end may not have the address of its partner.
     let direct = to(own, other).max(to(other, own));
     let switched = to_switches(own).min(to_switches(other));
     Some(if direct > 0 { direct } else { switched }).filter(|links| *links > 0)

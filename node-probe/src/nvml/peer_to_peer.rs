@@ -1,4 +1,4 @@
-//! What pairs of GPUs can do with each other's memory.
+//! Peer-to-peer capabilities of pairs of GPUs.
 
 use syringe_core::facts::topology::P2pLack;
 
@@ -8,21 +8,21 @@ use super::labels;
 /// Peer-to-peer capabilities that matter to programs (`nvmlGpuP2PCapsIndex_t`).
 const CAPABILITIES: &[(u32, &str)] = &[(0, "read"), (1, "write"), (3, "atomics")];
 
-/// What pairs of GPUs can do with each other.
+/// Peer-to-peer capabilities of all pairs.
 #[derive(Default)]
 pub(super) struct PeerToPeer {
-    /// Pairs that were asked and answered.
+    /// Pairs that were read.
     answered: u32,
-    /// What some pairs lack.
+    /// Capabilities that some pairs lack.
     pub(super) lacking: Vec<P2pLack>,
-    /// NVML does not offer the question at all: it is not asked again.
+    /// Whether NVML does not support the call. It is then not called again.
     pub(super) absent: bool,
-    /// Why some pair could not be asked; the first reason.
+    /// The first error of a pair.
     pub(super) failed: Option<NvmlError>,
 }
 
 impl PeerToPeer {
-    /// Asks for each capability of one pair.
+    /// Reads each capability of one pair.
     pub(super) fn ask(&mut self, gpus: [u32; 2], status: impl Fn(u32) -> Result<u32, NvmlError>) {
         for (capability, name) in CAPABILITIES {
             if self.absent {
@@ -50,7 +50,7 @@ impl PeerToPeer {
     fn note(&mut self, error: NvmlError) {
         match error.kind() {
             Kind::Absent => self.absent = true,
-            // One of the two was just lost: every other section says so.
+            // One of the two GPUs was lost, which other sections report.
             Kind::Gone => {}
             Kind::Failed => {
                 self.failed.get_or_insert(error);
@@ -58,7 +58,7 @@ impl PeerToPeer {
         }
     }
 
-    /// The capabilities that no pair lacks, of the pairs that answered.
+    /// The capabilities that all pairs have that were read.
     pub(super) fn everywhere(&self) -> Vec<String> {
         let lacks = |name: &str| self.lacking.iter().any(|lack| lack.capability == name);
         let everywhere = |name: &&str| self.answered > 0 && !lacks(name);

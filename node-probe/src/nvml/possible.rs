@@ -1,5 +1,5 @@
-//! The values that NVML's numbers can have. What lies outside is a defect of the driver or of the device, all ones most
-//! often: the value is dropped and named. The bounds are wide: they judge the answer, not the GPU.
+//! The possible ranges of NVML's numbers. A value outside is a defect of the driver or of the device, often all ones.
+//! The value is dropped and reported. The ranges are wide: they check the answer, not the GPU.
 
 use std::ops::RangeInclusive;
 
@@ -21,7 +21,7 @@ pub(super) const PCIE_GENERATION: RangeInclusive<u32> = 0..=16;
 pub(super) const PCIE_LANES: RangeInclusive<u32> = 0..=64;
 /// Performance states.
 pub(super) const PERFORMANCE_STATE: RangeInclusive<u32> = 0..=15;
-/// Counters. All ones is NVML's "not available", and what a device reads as that left the bus.
+/// Counters. All ones is NVML's "not available", and the value of a device that left the bus.
 pub(super) const COUNT: RangeInclusive<u64> = 0..=u64::MAX - 1;
 /// The same for counters of 32 bits.
 pub(super) const SMALL_COUNT: RangeInclusive<u32> = 0..=u32::MAX - 1;

@@ -1,8 +1,8 @@
-//! NVML runs in a process of its own: a library that crashes or hangs costs what was still to be read, and not the report.
+//! Runs NVML in a child process: if the library crashes or hangs, only the remaining values are lost, and not the report.
 //!
 //! ```text
 //!   NvmlProcess::start(questions) ─▶ child (serve) ─▶ Answers, one line of JSON each, as they are read
-//!                      └─ Notes: the call under way, readable whatever becomes of the child
+//!                      └─ Notes: the current call, readable even after a crash of the child
 //! ```
 
 use std::io::{BufRead, BufReader, Read, Take};
@@ -26,19 +26,19 @@ use super::trace::Notes;
 use crate::child;
 use crate::task::{Questions, Task};
 
-/// Answers that are read of one process. 16 GPUs with all their links take some 300 KB.
+/// Maximum bytes of answers. 16 GPUs with all their links need some 300 KB.
 const MAX_BYTES: u64 = 32 << 20;
 /// Time for a process that has closed its output to end.
 const END_TIME: Duration = Duration::from_secs(1);
-/// Pause between two looks whether it has.
+/// Pause between two checks of that process.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// What NVML said.
+/// An answer of NVML.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
-    /// NVML is open; its GPUs, where it knows where they are.
+    /// NVML is open, with its GPUs that have a PCI address.
     Opened(Option<Vec<GpuAddress>>),
-    /// It is not, or the process that asks it found a defect of its own.
+    /// NVML is not open, or the process failed.
     Failed(Problem),
     Inventory(Section<Inventory>),
     Telemetry(Section<Telemetry>),
@@ -46,9 +46,9 @@ pub(crate) enum Answer {
     Ecc(Section<Ecc>),
     Mig(Section<Mig>),
     Uses(Uses),
-    /// The GPU that was asked for; `None`: NVML has no such GPU.
+    /// The requested GPU; `None` if NVML has no such GPU.
     Gpu(Option<GpuState>),
-    /// That was all.
+    /// All answers were sent.
     Done,
 }
 
@@ -63,7 +63,7 @@ pub(crate) struct Uses {
     pub(crate) minors: Vec<(u32, u32)>,
 }
 
-/// One GPU, as an action needs it.
+/// The facts about one GPU that an action needs.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct GpuState {
     pub(crate) index: u32,
@@ -73,21 +73,21 @@ pub(crate) struct GpuState {
     pub(crate) problem: Option<Problem>,
 }
 
-/// A process that asks NVML.
+/// A process that calls NVML.
 #[derive(Debug)]
 pub(crate) struct NvmlProcess {
     child: Mutex<Child>,
     notes: Notes,
 }
 
-/// Its answers, as they come; none after [`Answer::Done`], and fewer from one that crashed.
+/// The answers of the process. None after [`Answer::Done`]; incomplete if it crashed.
 pub(crate) struct Answers(BufReader<Take<ChildStdout>>);
 
-/// Every process of this run that has not been seen to end: each may still have the GPUs open.
+/// Processes of this run that have not ended: each may still have the GPUs open.
 static STARTED: Mutex<Vec<Arc<NvmlProcess>>> = Mutex::new(Vec::new());
 
 impl NvmlProcess {
-    /// Starts it. It ends with the thread that calls this.
+    /// Starts the process. It ends with the thread that calls this.
     pub(crate) fn start(questions: Questions) -> Result<(Arc<Self>, Answers), Problem> {
         let started = || -> std::io::Result<(Child, Notes)> {
             let notes = Notes::new()?;
@@ -96,7 +96,7 @@ impl NvmlProcess {
             Ok((child, notes))
         };
         let failed =
-            |why: String| problem("nvml_not_started", format!("the process that asks NVML: {why}"), "Try again.");
+            |why: String| problem("nvml_not_started", format!("the process that calls NVML: {why}"), "Try again.");
         let (mut child, notes) = started().map_err(|error| failed(format!("it could not be started: {error}")))?;
         let output = child.stdout.take().ok_or_else(|| failed("it has no output".into()))?;
         let process = Arc::new(Self { child: Mutex::new(child), notes });
@@ -104,12 +104,12 @@ impl NvmlProcess {
         Ok((process, Answers(BufReader::new(output.take(MAX_BYTES)))))
     }
 
-    /// The call that NVML is inside of.
+    /// The current NVML call.
     pub(crate) fn call(&self) -> Option<String> {
         self.notes.call()
     }
 
-    /// Ends it. Gives its process id where it cannot be ended in `time`: a call that hangs in the kernel takes no signal.
+    /// Kills the process. Returns its ID if it does not end in `time`: a call that hangs in the kernel cannot be interrupted.
     pub(crate) fn end(&self, time: Duration) -> Option<u32> {
         let _ = lock(&self.child).kill();
         if self.wait(time).is_some() { None } else { Some(lock(&self.child).id()) }
@@ -117,24 +117,24 @@ impl NvmlProcess {
 
     /// Why its answers ended before they were complete.
     pub(crate) fn failure(&self) -> Problem {
-        let call = self.call().map(|call| format!(" inside {call}")).unwrap_or_default();
-        let said = self.notes.said().map(|said| format!("; it said: {said}")).unwrap_or_default();
+        let call = self.call().map(|call| format!(" in {call}")).unwrap_or_default();
+        let said = self.notes.said().map(|said| format!("; error output: {said}")).unwrap_or_default();
         let ended = match self.wait(END_TIME) {
             Some(status) => words(status),
             None => "closed its output".to_owned(),
         };
         problem(
             "nvml_crashed",
-            format!("the process that asks NVML {ended}{call}{said}"),
-            "What was read before is in the report. Look at the kernel log (xid section); if it happens again, the driver's \
-             library is damaged or of another version than the driver: reinstall the driver.",
+            format!("the process that calls NVML {ended}{call}{said}"),
+            "The report has the values that were read before. Check the kernel log (xid section). If it happens again, the \
+             library is damaged or does not match the driver: reinstall the driver.",
         )
     }
 
     fn wait(&self, time: Duration) -> Option<ExitStatus> {
         let end = Instant::now() + time;
         loop {
-            // The lock is held for the look alone, so that another thread can end it meanwhile.
+            // The lock is only held for the check, so that another thread can kill the process.
             match lock(&self.child).try_wait() {
                 Ok(Some(status)) => return Some(status),
                 Ok(None) if Instant::now() < end => {}
@@ -145,7 +145,7 @@ impl NvmlProcess {
     }
 }
 
-/// Whether every process that asked NVML has ended, and so let go of the GPUs.
+/// Whether every process that called NVML has ended and closed the GPUs.
 pub(crate) fn all_ended() -> bool {
     let mut started = lock(&STARTED);
     started.retain(|process| process.wait(Duration::ZERO).is_none());
@@ -167,7 +167,7 @@ fn problem(code: &str, why: String, next_step: &str) -> Problem {
     Problem { what: "NVML".into(), why, next_step: next_step.into(), gpu: None, code: code.into() }
 }
 
-/// Nothing that holds one of these locks can leave half a change behind.
+/// Poisoned locks are used, because no holder leaves inconsistent data.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

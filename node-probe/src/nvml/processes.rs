@@ -1,5 +1,5 @@
-//! Who uses the GPUs, as far as NVML knows: process ids, what they do and how much memory they hold. Who the processes
-//! are is read from `/proc` elsewhere.
+//! The processes that use the GPUs by NVML: process IDs, type and memory. Their names and owners
+//! are read from `/proc` elsewhere.
 
 use nvml_wrapper::Device;
 use syringe_core::facts::processes::GpuUse;
@@ -17,7 +17,7 @@ const LISTS: [(ProcessList, &str, &str); 3] = [
     (ProcessList::Graphics, "graphics", "nvmlDeviceGetGraphicsRunningProcesses_v3"),
     (ProcessList::Mps, "mps", "nvmlDeviceGetMPSComputeRunningProcesses_v3"),
 ];
-/// What is missing where a list is.
+/// Name of the field of a missing list.
 const WHAT: &str = "processes";
 /// `NVML_VALUE_NOT_AVAILABLE` in a number of bytes.
 const NO_BYTES: u64 = u64::MAX;
@@ -25,8 +25,8 @@ const NO_BYTES: u64 = u64::MAX;
 const NO_INSTANCE: u32 = u32::MAX;
 
 impl Session {
-    /// Every use of a GPU by a process: the compute, graphics and MPS lists, those of MIG instances included. A process
-    /// that is in several lists has a use in each, with the same memory in each. Process ids are those of the probe's
+    /// Every use of a GPU by a process: the compute, graphics and MPS lists, including those of MIG instances. A process
+    /// that is in several lists has a use for each, with the same memory. Process IDs are those of the probe's
     /// PID namespace, and NVML leaves out processes that are not visible there.
     pub(crate) fn gpu_uses(&self) -> Section<Vec<(u32, GpuUse)>> {
         let (uses, field_errors) = self.each(|_| Vec::new(), read);
@@ -40,7 +40,7 @@ fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, uses: &mut Vec<(u32,
     for (list, kind, function) in LISTS {
         match reader.attempt(function, || raw::processes(device, list)) {
             Ok(processes) => add(uses, reader.gpu(), kind, &processes, is_mig),
-            // Without the compute list an empty answer would pass for an idle GPU.
+            // Without the compute list, an empty answer would look like an idle GPU.
             Err(error) if list == ProcessList::Compute && error.kind() == Kind::Absent && !is_mig => {
                 reader.fail(function, &error, &[WHAT]);
             }
@@ -48,7 +48,7 @@ fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, uses: &mut Vec<(u32,
             Err(_) => {}
         }
     }
-    // The parent of MIG devices lists their processes only to those that it thinks privileged.
+    // The GPU lists the processes of its MIG devices only for privileged callers.
     if is_mig && uses.is_empty() {
         let most = reader.quietly("nvmlDeviceGetMaxMigDeviceCount", || device.mig_device_count());
         for instance in mig::devices(device, reader, most) {
@@ -60,7 +60,7 @@ fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, uses: &mut Vec<(u32,
     }
 }
 
-/// A GPU that is not divided has no instances, though some answer 0 for them.
+/// A GPU without MIG has no instances, although some drivers return 0.
 fn add(uses: &mut Vec<(u32, GpuUse)>, gpu: u32, kind: &str, processes: &[Process], is_mig: bool) {
     for process in processes.iter().filter(|process| process.pid != 0) {
         let instance = |id: u32| Some(id).filter(|id| is_mig && *id != NO_INSTANCE);
@@ -83,7 +83,7 @@ mod tests {
     use super::{NO_BYTES, NO_INSTANCE, Process, add};
 
     #[test]
-    fn what_nvml_cannot_tell_is_absent_and_not_a_huge_number() {
+    fn unknown_memory_is_absent_and_not_a_huge_number() {
         let mut uses = Vec::new();
         let process =
             Process { pid: 7, usedGpuMemory: NO_BYTES, gpuInstanceId: NO_INSTANCE, computeInstanceId: NO_INSTANCE };
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_that_is_not_divided_has_no_instances() {
+    fn a_gpu_without_mig_has_no_instances() {
         let mut uses = Vec::new();
         let process = Process { pid: 7, usedGpuMemory: 1024, gpuInstanceId: 0, computeInstanceId: 0 };
         add(&mut uses, 2, "compute", &[process], false);

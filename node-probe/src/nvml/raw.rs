@@ -1,11 +1,11 @@
 //! The calls that nvml-wrapper lacks or gets wrong, made through its raw symbols. The only `unsafe` of this program.
 //!
 //! Every function here is safe to call: it passes pointers to locals that outlive the call, of the type that the header
-//! states, and reads nothing that NVML did not say it wrote. What the driver answers is bounded before it is used.
+//! states, and only reads what NVML reported as written. Values of the driver are bounded before they are used.
 //!
-//! Why not the wrapper's own call, where it has one: `remote_device_type` never reads NVML's answer (0.13);
+//! Reasons not to use the calls of the wrapper: `remote_device_type` never reads NVML's answer (0.13);
 //! `mps_running_compute_processes` trusts a length from the driver; `field_values_for` cannot name a link and renumbers
-//! ids 251 to 273; enums (`brand`, `architecture`, `p2p_status`) fail as a whole on a value that is newer than the
+//! IDs 251 to 273; enums (`brand`, `architecture`, `p2p_status`) fail for a value that is newer than the
 //! wrapper.
 #![allow(unsafe_code)] // NVML is a C library; see above.
 
@@ -16,7 +16,7 @@ use nvml_wrapper_sys::bindings as sys;
 
 use super::errors::NvmlError;
 
-/// Processes that the first attempt has room for, and the most that are ever asked for.
+/// Number of processes in the buffer of the first attempt, and the maximum.
 const PROCESS_ROOM: usize = 64;
 const MAX_PROCESSES: usize = 4096;
 
@@ -158,7 +158,7 @@ pub(super) fn field_values(device: &Device<'_>, keys: &[FieldKey]) -> Result<Vec
         timestamp: 0,
         latencyUsec: 0,
         valueType: 0,
-        // A driver that overlooks an entry leaves it "not supported".
+        // An entry that the driver does not fill in stays "not supported".
         nvmlReturn: sys::nvmlReturn_enum_NVML_ERROR_NOT_SUPPORTED,
         value: sys::nvmlValue_t { ullVal: 0 },
     };
@@ -192,7 +192,7 @@ fn whole_number(field: &sys::nvmlFieldValue_t) -> Result<i128, NvmlError> {
 pub(super) fn remapped_rows(device: &Device<'_>) -> Result<(u32, u32, bool, bool), NvmlError> {
     let (mut corrected, mut uncorrected, mut pending, mut failed) = (0, 0, 0, 0);
     call!(device, nvmlDeviceGetRemappedRows, &mut corrected, &mut uncorrected, &mut pending, &mut failed)?;
-    // A device that left the bus reads as all ones, which would pass for a failed remap.
+    // A device that left the bus reads as all ones, which would look like a failed remap.
     if [corrected, uncorrected, pending, failed].contains(&u32::MAX) {
         return Err(NvmlError::impossible(u32::MAX));
     }
@@ -366,7 +366,7 @@ pub(super) enum ProcessList {
     Mps,
 }
 
-/// A process on a GPU. Where a number cannot be had, NVML sets all its bits.
+/// A process on a GPU. NVML sets all bits of an unknown number.
 pub(super) type Process = sys::nvmlProcessInfo_t;
 
 /// The processes in one of NVML's lists.
@@ -387,7 +387,7 @@ pub(super) fn processes(device: &Device<'_>, list: ProcessList) -> Result<Vec<Pr
                 processes.truncate(count as usize);
                 return Ok(processes);
             }
-            // Processes may start between two attempts: ask with more room than it takes now.
+            // Processes may start between two attempts, so the buffer is larger than needed now.
             Err(NvmlError::Code(sys::nvmlReturn_enum_NVML_ERROR_INSUFFICIENT_SIZE)) if room < MAX_PROCESSES => {
                 room = (count as usize).max(room).saturating_mul(2).min(MAX_PROCESSES);
             }

@@ -1,7 +1,7 @@
-//! The process that asks NVML: opens the library, reads what was asked for, says each thing as soon as it is read, and ends.
+//! The child process that calls NVML: loads the library, reads the requested values, prints each answer at once, and ends.
 //!
-//! It ends by a signal to itself. `nvmlShutdown` and the library's own code at exit are left out: the kernel closes what is open,
-//! and a library that crashes there must not look like one that failed.
+//! It ends by a signal to itself, without `nvmlShutdown` and the exit handlers of the library: the kernel closes all files,
+//! and a crash at exit must not look like a failed read.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -20,7 +20,7 @@ use crate::privileges;
 use crate::section::SectionName;
 use crate::task::Questions;
 
-/// Answers the questions on standard output and ends.
+/// Prints the answers on standard output and ends.
 pub(crate) fn serve(questions: &Questions) -> ! {
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     if let Ok(output) = take_output() {
@@ -45,7 +45,7 @@ pub(crate) fn serve(questions: &Questions) -> ! {
     std::process::exit(0)
 }
 
-/// Standard output for us alone: what the library prints there must not come between the answers.
+/// Reserves standard output for the answers, so that output of the library cannot mix with them.
 fn take_output() -> io::Result<File> {
     let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
     rustix::stdio::dup2_stdout(File::options().write(true).open("/dev/null")?)?;
@@ -58,7 +58,7 @@ impl<W: Write> Output<W> {
     fn say(&mut self, answer: &Answer) {
         let mut line = serde_json::to_vec(answer).unwrap_or_default();
         line.push(b'\n');
-        // Nobody listens any more: the parent ends this process.
+        // The parent no longer reads, and kills this process.
         let _ = self.0.write_all(&line);
     }
 }
@@ -69,18 +69,17 @@ fn answer(questions: &Questions, output: &mut Output<impl Write>) -> Result<(), 
     let libraries = super::library::found(library.as_deref(), paths);
     if paths.owner == Owner::Workload {
         privileges::drop_all().map_err(|error| {
-            let why = format!(
-                "the library is a workload's, and the privileges of this process could not be given up: {error}"
-            );
+            let why =
+                format!("the library belongs to a workload, and this process could not drop its privileges: {error}");
             problem("privileges", why, "Probe the node itself: --via pod.")
         })?;
-        // The change of user has undone it.
+        // The change of the user has reset it.
         let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     }
-    // Never dropped: that would shut NVML down.
+    // Never dropped, because that would call nvmlShutdown.
     let session = std::mem::ManuallyDrop::new(Session::open_one_of(libraries, paths, &trace)?);
     let addresses = session.pci_addresses();
-    // Where it counts GPUs of which none answers, it lists them, nobody knows where.
+    // If none of the counted GPUs responds, their addresses are unknown.
     let known = !addresses.is_empty() || session.device_count() == 0;
     output.say(&Answer::Opened(known.then_some(addresses)));
     if let Some(uuid) = gpu {

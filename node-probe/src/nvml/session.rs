@@ -1,4 +1,4 @@
-//! NVML, opened once, and the GPUs that it lists. Sections ask one GPU after the other through [`Session::each`].
+//! NVML, opened once, and its GPUs. Sections read one GPU after the other with [`Session::each`].
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -16,9 +16,9 @@ use super::library;
 use super::trace::Trace;
 use crate::paths::Paths;
 
-/// Longest text that NVML is allowed to bring into a report; its own buffers hold 96 bytes.
+/// Maximum length of a text of NVML in a report; NVML's buffers have 96 bytes.
 const TEXT: usize = 96;
-/// GPUs that are asked. No node has more; a driver that says so is not believed.
+/// Maximum number of GPUs. No node has more; a higher count of a driver is ignored.
 const MAX_GPUS: u32 = 128;
 
 /// NVML opened and initialised once. Dropping it shuts NVML down.
@@ -32,14 +32,14 @@ pub(crate) struct Session {
 /// One GPU that NVML lists.
 struct Gpu {
     identity: Identity,
-    /// Why nothing of it can be read: there is no handle, or it was lost before the session opened.
+    /// Why it cannot be read: there is no handle, or it was lost before the session opened.
     closed: Option<NvmlError>,
-    /// Why it answers nothing any more, since some call said so.
+    /// Why it no longer responds, from the first such call.
     gone: OnceLock<NvmlError>,
 }
 
 impl Session {
-    /// Initialises the first of these libraries that works and asks it for its GPUs. `trace` notes what NVML is being asked.
+    /// Initializes the first of these libraries that works, and lists its GPUs. `trace` records the current call.
     ///
     /// # Errors
     ///
@@ -59,18 +59,18 @@ impl Session {
         &self.library
     }
 
-    /// How many GPUs NVML counts (`nvmlDeviceGetCount_v2`), whether they answer or not.
+    /// Number of GPUs of NVML (`nvmlDeviceGetCount_v2`), including those that do not respond.
     pub(crate) fn device_count(&self) -> usize {
         self.gpus.len()
     }
 
-    /// The GPUs that NVML opened and that answered: PCI address, NVML index, UUID.
+    /// The GPUs that respond: PCI address, NVML index, UUID.
     pub(crate) fn pci_addresses(&self) -> Vec<(PciAddress, u32, Option<String>)> {
         let identities = self.gpus.iter().filter(|gpu| gpu.closed.is_none()).map(|gpu| &gpu.identity);
         identities.filter_map(|gpu| Some((gpu.pci_address.clone()?, gpu.index, gpu.uuid.clone()))).collect()
     }
 
-    /// Frame buffer in use (`nvmlDeviceGetMemoryInfo_v2`): NVML index and bytes. GPUs that do not say are left out.
+    /// Frame buffer in use (`nvmlDeviceGetMemoryInfo_v2`): NVML index and bytes, only GPUs that return it.
     pub(crate) fn memory_used(&self) -> Vec<(u32, u64)> {
         let used = |device: &Device<'_>, reader: &mut DeviceReader<'_>, used: &mut Option<u64>| {
             *used =
@@ -79,7 +79,7 @@ impl Session {
         self.numbers(used)
     }
 
-    /// `/dev/nvidiaN` of each GPU (`nvmlDeviceGetMinorNumber`): NVML index and N. GPUs that do not say are left out.
+    /// `/dev/nvidiaN` of each GPU (`nvmlDeviceGetMinorNumber`): NVML index and N, only GPUs that return it.
     pub(crate) fn minor_numbers(&self) -> Vec<(u32, u32)> {
         self.numbers(|device, reader, minor| {
             *minor = reader.quietly("nvmlDeviceGetMinorNumber", || device.minor_number());
@@ -96,18 +96,18 @@ impl Session {
         indices.into_iter().zip(numbers).filter_map(|(index, number)| Some((index, number?))).collect()
     }
 
-    /// NVML itself, for what is asked of no GPU.
+    /// NVML, for calls without a GPU.
     pub(super) fn nvml(&self) -> &Nvml {
         &self.nvml
     }
 
-    /// Notes the call under way, for functions that concern no GPU.
+    /// Records the current call, for functions without a GPU.
     pub(super) fn trace(&self) -> &Trace {
         &self.trace
     }
 
-    /// Reads every GPU: `start` makes its entry from what identifies it, `read` fills it in. A GPU without a handle has
-    /// no entry, one that stopped to answer keeps what was read before; both are among the problems.
+    /// Reads every GPU: `start` creates its entry from its identity, and `read` adds the values. A GPU without a handle has
+    /// no entry, and a GPU that stopped responding keeps the values read before. Both have a problem.
     pub(super) fn each<T>(
         &self,
         mut start: impl FnMut(Identity) -> T,
@@ -132,7 +132,7 @@ impl Session {
         (entries, field_errors)
     }
 
-    /// The handle of a GPU that answers, for questions about two.
+    /// The handle of a GPU that responds, for calls with two GPUs.
     pub(super) fn device(&self, index: u32) -> Option<Device<'_>> {
         let gpu = self.gpus.iter().find(|gpu| gpu.identity.index == index)?;
         let answers = gpu.closed.is_none() && gpu.gone.get().is_none();
@@ -143,7 +143,7 @@ impl Session {
 const HANDLE: &str = "nvmlDeviceGetHandleByIndex_v2";
 
 impl Gpu {
-    /// Opens one GPU. The first process to do so makes the driver initialise it, which can take seconds.
+    /// Opens one GPU. For the first process, the driver initializes the GPU, which can take seconds.
     fn open(nvml: &Nvml, index: u32, trace: &Trace) -> Self {
         let mut gpu = Self { identity: Identity { index, ..Identity::default() }, closed: None, gone: OnceLock::new() };
         let opened = {
@@ -154,7 +154,7 @@ impl Gpu {
             Ok(device) => gpu.identify(&device, trace),
             Err(error) => gpu.closed = Some(error.into()),
         }
-        // NVML may still hand out the handle of a GPU that is lost. There is nothing to read behind it.
+        // NVML may still return the handle of a lost GPU, but no values.
         if let Some(error) = gpu.gone.get() {
             gpu.closed = Some(error.clone());
         }
@@ -181,7 +181,7 @@ impl Gpu {
     }
 }
 
-/// A text from NVML, clean and short; `None` where it is empty.
+/// A text of NVML, cleaned and truncated; `None` if it is empty.
 pub(super) fn text(raw: &str) -> Option<String> {
     Some(clean(raw, TEXT)).filter(|text| !text.is_empty())
 }

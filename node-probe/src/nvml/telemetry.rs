@@ -1,4 +1,4 @@
-//! The `telemetry` section: what the GPUs do at this moment.
+//! The `telemetry` section: current temperature, power, clocks and utilization of the GPUs.
 
 use std::ops::RangeInclusive;
 
@@ -23,7 +23,7 @@ use super::{fields, labels, possible, raw};
 const PSTATE_UNKNOWN: u32 = 32;
 const NANOSECONDS_PER_MILLISECOND: u64 = 1_000_000;
 
-/// Policies of `nvmlDeviceGetViolationStatus` that hold clocks down, and their words in the report.
+/// Policies of `nvmlDeviceGetViolationStatus` that limit clocks, and their names in the report.
 const POLICIES: &[(PerformancePolicy, &str)] = &[
     (PerformancePolicy::Power, "power"),
     (PerformancePolicy::Thermal, "thermal"),
@@ -52,7 +52,7 @@ fn entry(gpu: Identity) -> GpuTelemetry {
 
 fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuTelemetry) {
     gpu.performance_state = performance_state(device, reader);
-    // One call for what NVML offers by number only.
+    // One call for the values that only have a field ID.
     let ids = [
         fields::MEMORY_TEMPERATURE,
         fields::POWER_INSTANT,
@@ -80,7 +80,7 @@ fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuTelemet
     gpu.throttling = throttling(device, reader);
 }
 
-/// A field's value where it could be had and is possible; else a note.
+/// The value of a field if it could be read and is possible; otherwise a note.
 fn number<N>(
     reader: &mut DeviceReader<'_>,
     field: &'static str,
@@ -95,7 +95,7 @@ where
     N::try_from(reader.within(FIELD_VALUES, field, value, possible)?).ok()
 }
 
-/// Fields 193 to 196. A GPU that has none of them lacks the four as one.
+/// Fields 193 to 196. A GPU without any of them has one note for all four.
 fn tlimit_thresholds(reader: &mut DeviceReader<'_>, answers: [Result<i128, NvmlError>; 4]) -> Option<TlimitThresholds> {
     let is_absent = |answer: &Result<_, NvmlError>| answer.as_ref().is_err_and(|error| error.kind() == Kind::Absent);
     if answers.iter().all(is_absent) {
@@ -113,7 +113,7 @@ fn tlimit_thresholds(reader: &mut DeviceReader<'_>, answers: [Result<i128, NvmlE
     Some(limits).filter(|limits| *limits != TlimitThresholds::default())
 }
 
-/// 0 is the fastest. A state that the driver itself calls unknown is one that it does not offer.
+/// 0 is the fastest. The driver's value "unknown" counts as not supported.
 fn performance_state(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<u32> {
     const FUNCTION: &str = "nvmlDeviceGetPerformanceState";
     let state = reader.ask(FUNCTION, &["performance_state"], || raw::performance_state(device))?;
@@ -124,7 +124,7 @@ fn performance_state(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Opti
     reader.within(FUNCTION, "performance_state", Some(state), possible::PERFORMANCE_STATE)
 }
 
-/// Completes the temperatures and limits that are fields with those that have functions of their own.
+/// Adds the temperatures and limits that have their own functions to those from fields.
 fn temperature(device: &Device<'_>, reader: &mut DeviceReader<'_>, fields: Temperature) -> Temperature {
     let mut celsius = |function, field, call: &dyn Fn() -> Result<u32, WrapperError>| {
         let value = reader.ask(function, &[field], call).map(u32::cast_signed);
@@ -149,7 +149,7 @@ fn temperature(device: &Device<'_>, reader: &mut DeviceReader<'_>, fields: Tempe
     let margin = reader.within(MARGIN, field, margin, possible::DEGREES);
     let to_slowdown = match (temperature.slowdown_celsius, temperature.gpu_celsius) {
         (Some(slowdown), Some(now)) => slowdown.checked_sub(now),
-        // Both count from the highest operating temperature; the slowdown lies beyond it.
+        // Both are relative to the maximum operating temperature; the slowdown is above it.
         _ => {
             let slowdown = temperature.tlimit_thresholds.as_ref().and_then(|limits| limits.slowdown_celsius);
             margin.map(|margin| margin - slowdown.unwrap_or(0))
@@ -253,7 +253,7 @@ fn memory(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> MemoryUse {
     let total = reader.within(MEMORY, "memory.total_bytes", total, possible::COUNT);
     let bar1_total = bar1.as_ref().map(|bar1| bar1.total);
     let bar1_total = reader.within(BAR1, "memory.bar1_total_bytes", bar1_total, possible::COUNT);
-    // No part is more than the whole.
+    // No part can be larger than the total.
     let mut part = |field, bytes| reader.within(MEMORY, field, bytes, 0..=total.unwrap_or(0));
     MemoryUse {
         total_bytes: total,
@@ -308,7 +308,7 @@ fn reasons_mask(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<u6
     const FUNCTION: &str = "nvmlDeviceGetCurrentClocksEventReasons";
     let fields = ["throttling.active", "throttling.reasons_mask"];
     match reader.attempt(FUNCTION, || raw::clocks_event_reasons(device)) {
-        // The name before R535; the bits are the same.
+        // The name before R535, with the same bits.
         Err(NvmlError::MissingFunction) => {
             reader.ask("nvmlDeviceGetCurrentClocksThrottleReasons", &fields, || raw::clocks_throttle_reasons(device))
         }
@@ -324,8 +324,8 @@ fn reasons_mask(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Option<u6
     }
 }
 
-/// Time under each policy, where it is not zero. Drivers count some policies only, which is no news; one that should be
-/// counted and could not be read is.
+/// Time under each policy, if not zero. Drivers count only some policies; a policy that should be
+/// counted but could not be read is noted.
 fn violations(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Vec<Violation> {
     const FUNCTION: &str = "nvmlDeviceGetViolationStatus";
     let field = "throttling.violations";

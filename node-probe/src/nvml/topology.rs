@@ -1,4 +1,4 @@
-//! The `topology` section, as far as NVML knows it: NVLinks, fabric, peer-to-peer, nearness of GPUs to each other and
+//! The part of the `topology` section from NVML: NVLinks, fabric, peer-to-peer, nearness of GPUs to each other and
 //! to CPUs. NUMA nodes, PCIe paths and NICs come from sysfs.
 
 use nvml_wrapper::Device;
@@ -13,10 +13,10 @@ use super::peer_to_peer::PeerToPeer;
 use super::session::Session;
 use super::{fabric, labels, nvlink, possible, raw};
 
-/// Words of the CPU mask that NVML is given: 4096 CPUs.
+/// Words of the CPU mask for NVML: 4096 CPUs.
 const CPU_WORDS: usize = 64;
 impl Session {
-    /// Reads NVML's part of the topology. `numa_node`, `pcie_path`, `nics` and `nvswitches` are left to sysfs.
+    /// Reads NVML's part of the topology. `numa_node`, `pcie_path`, `nics` and `nvswitches` come from sysfs.
     pub(crate) fn topology(&self) -> Section<Topology> {
         let (gpus, mut field_errors) = self.each(entry, read);
         let mut topology = Topology { gpus, ..Topology::default() };
@@ -28,7 +28,7 @@ impl Session {
         Section::read(Topology { unsupported, unread, lost, ..topology }, problems)
     }
 
-    /// Fills in what concerns pairs of GPUs.
+    /// Adds the facts about pairs of GPUs.
     fn relate(&self, topology: &mut Topology, field_errors: &mut FieldErrors) {
         let gpus = &topology.gpus;
         let mut matrix = vec![vec![String::from("X"); gpus.len()]; gpus.len()];
@@ -56,7 +56,7 @@ impl Session {
         field_errors.problems.extend(failed);
     }
 
-    /// How two GPUs are connected, in the words of `nvidia-smi topo -m`.
+    /// How two GPUs are connected, in the terms of `nvidia-smi topo -m`.
     fn nearness(&self, own: &GpuTopology, other: &GpuTopology, devices: Option<&(Device<'_>, Device<'_>)>) -> String {
         if let Some(links) = nvlink::between(own, other) {
             return format!("NV{links}");

@@ -1,6 +1,6 @@
-//! What NVML is being asked at this instant, so that who waits can name the call that does not return, or that crashed.
+//! Records the current NVML call, so that the parent process can name a call that hangs or crashed.
 //!
-//! The process that asks NVML writes it into a page of memory that its parent can read whatever becomes of the process.
+//! The NVML process writes it to a page of memory that its parent can read even after a crash.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
@@ -11,47 +11,47 @@ use std::sync::Arc;
 use rustix::fs::{MemfdFlags, SealFlags};
 use syringe_core::text::clean;
 
-/// Where the name of the call stands, and how long it may be.
+/// Maximum length of the name of the call, which is at the start of the page.
 const CALL: usize = 128;
-/// Bytes of the page; what the process writes as its standard error fills the rest.
+/// Bytes of the page; the standard error of the process fills the rest.
 const PAGE: u64 = 4096;
-/// Most of that which a report quotes.
+/// Maximum bytes of the standard error in a report.
 const QUOTED: usize = 200;
 
-/// Notes the call that is under way. Clones note into the same page; by default nowhere.
+/// Records the current call. Clones use the same page; the default records nothing.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trace(Option<Arc<File>>);
 
-/// A call that is under way; it has returned when this is dropped.
+/// The current call, until this value is dropped.
 pub(super) struct UnderWay<'a>(&'a Trace);
 
-/// The page, as the parent reads it.
+/// The page, for the parent.
 #[derive(Debug)]
 pub(super) struct Notes(File);
 
 impl Notes {
-    /// An empty page, of a size that stays.
+    /// An empty page of fixed size.
     pub(super) fn new() -> io::Result<Self> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let mut page = File::from(rustix::fs::memfd_create("node-probe", flags)?);
         page.set_len(PAGE)?;
-        // However much the library prints, it takes no more memory.
+        // The output of the library cannot use more memory.
         rustix::fs::fcntl_add_seals(&page, SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
         page.seek(SeekFrom::Start(CALL as u64))?;
         Ok(Self(page))
     }
 
-    /// The page as a standard error for the process.
+    /// The page as the standard error of the process.
     pub(super) fn file(&self) -> io::Result<File> {
         self.0.try_clone()
     }
 
-    /// The call that NVML has not returned from, e.g. `nvmlDeviceGetMemoryInfo_v2 on GPU 3`.
+    /// The call that has not returned, e.g. `nvmlDeviceGetMemoryInfo_v2 on GPU 3`.
     pub(super) fn call(&self) -> Option<String> {
         self.text::<CALL>(0)
     }
 
-    /// What the process said on its standard error.
+    /// The standard error of the process.
     pub(super) fn said(&self) -> Option<String> {
         self.text::<{ PAGE as usize - CALL }>(CALL as u64)
     }
@@ -65,13 +65,13 @@ impl Notes {
 }
 
 impl Trace {
-    /// Notes into the page that is this process's standard error.
+    /// Records to the page that is the standard error of this process.
     pub(super) fn into_standard_error() -> io::Result<Self> {
         let page = io::stderr().as_fd().try_clone_to_owned()?;
         Ok(Self(Some(Arc::new(File::from(page)))))
     }
 
-    /// Notes that `function` is being called.
+    /// Records that `function` is called.
     pub(super) fn enter(&self, function: &'static str, gpu: Option<u32>) -> UnderWay<'_> {
         if let Some(page) = &self.0 {
             let text = match gpu {
@@ -79,7 +79,7 @@ impl Trace {
                 None => format!("{function}\0"),
             };
             let length = text.len().min(CALL - 1);
-            // What cannot be noted costs the name of a call in a message.
+            // On an error, only the name of the call in a message is missing.
             let _ = page.write_all_at(&text.as_bytes()[..length], 0);
         }
         UnderWay(self)
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_call_under_way_is_named_and_forgotten_when_it_returns() {
+    fn the_current_call_is_recorded_until_it_returns() {
         let notes = Notes::new().expect("a page");
         let trace = Trace(Some(Arc::new(notes.file().expect("a file"))));
         let call = trace.enter("nvmlDeviceGetUUID", Some(3));
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_stands_apart_and_cannot_grow() {
+    fn the_standard_error_is_separate_and_bounded() {
         let notes = Notes::new().expect("a page");
         let mut printed = notes.file().expect("a file");
         printed.write_all(b"free(): invalid pointer\n").expect("there is room");

@@ -56,8 +56,8 @@ pub(crate) fn cause(
     };
     let found = CAUSES.iter().find_map(|question| question(&case));
     let nothing = match pod.phase.as_str() {
-        "Pending" if pod.node.is_some() => "its containers are being started, and nothing says what they wait for",
-        _ => "nothing that was read explains it",
+        "Pending" if pod.node.is_some() => "its containers are starting, and the reason for the delay is not known",
+        _ => "the cause was not found",
     };
     let mut explanation = found.unwrap_or_else(|| case.explain(Cause::Unknown, Certainty::Possible, nothing));
     explanation.ruled_out = ruled_out(&case, &explanation, unread_reason);
@@ -77,17 +77,17 @@ fn gpu_cleared(case: &Case<'_>) -> String {
         return match findings.first() {
             None => "GPU: no hardware Xid or finding on its GPUs".to_owned(),
             Some(finding) => format!(
-                "GPU: {} ({}) is open on its GPU; nothing shows that it hit this pod",
+                "GPU: its GPU has the finding {} ({}); nothing shows that it affected this pod",
                 finding.title, finding.id
             ),
         };
     }
     if !case.pod.wants_gpus {
-        "GPU: this pod requests none"
+        "GPU: this pod requests no GPU"
     } else if case.node_has_none {
-        "not ruled out: its GPU, since the node shows none"
+        "GPU fault not ruled out: the node lists no GPU"
     } else {
-        "not ruled out: its GPU, since the kubelet has no record of which one it had"
+        "GPU fault not ruled out: the kubelet has no record of which GPU this pod got"
     }
     .to_owned()
 }
@@ -97,7 +97,7 @@ fn ruled_out(case: &Case<'_>, explanation: &Explanation, unread_reason: Option<&
     let mut lines = Vec::new();
     if case.unread {
         if let Some(why) = unread_reason.filter(|_| case.pod.node.is_some()) {
-            lines.push(format!("not ruled out: the GPU and its driver, since the node was not read: {why}"));
+            lines.push(format!("GPU or driver fault not ruled out: the node was not read: {why}"));
         }
         return lines;
     }
@@ -105,7 +105,7 @@ fn ruled_out(case: &Case<'_>, explanation: &Explanation, unread_reason: Option<&
         lines.push(gpu_cleared(case));
     }
     if !case.on_node.log_covers {
-        lines.push("kernel log: does not reach back to the pod's start".into());
+        lines.push("kernel log: does not cover the start of the pod".into());
     }
     lines
 }

@@ -34,8 +34,8 @@ pub(super) fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
     let title = findings.first().map(|finding| finding.title.clone());
     let title = title.or_else(|| xids.first().map(|event| line(event))).unwrap_or_default();
     let quoted = findings.iter().map(|finding| format!("finding {}: {}", finding.id, finding.title));
-    let unmet = (!case.failed_container_had_gpus())
-        .then(|| "the container that ended is not the one that has the GPUs".to_owned());
+    let unmet =
+        (!case.failed_container_had_gpus()).then(|| "the container that ended does not use the GPUs".to_owned());
     let ended = end_quote(case).filter(|_| case.failed().is_some());
     Some(
         case.explain(Cause::Gpu, certainty, format!("{what}: {title}"))
@@ -46,7 +46,7 @@ pub(super) fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
             .with_plan_or(
                 case.plan(),
                 ActionCode::RestartPod,
-                format!("Start the pod again on another GPU, and have {} diagnosed.", case.node),
+                format!("Restart the pod on another GPU, and diagnose {}.", case.node),
             ),
     )
 }
@@ -89,12 +89,12 @@ fn by_state(case: &Case<'_>, findings: &[&Finding]) -> Option<(Certainty, &'stat
         // Nothing works on such a GPU, whenever it got there.
         (Severity::Fatal, _) => Some((Certainty::Likely, "its GPU is out of service")),
         (_, true) if earlier => {
-            Some((Certainty::Possible, "its GPU had a fault before the pod ran on it, and still has"))
+            Some((Certainty::Possible, "its GPU had a fault before the pod started, and still has it"))
         }
         (_, true) => Some((Certainty::Likely, "its GPU has a fault")),
         // A pod that runs on it was not hit: `no_problem` names what is open.
         (_, false) if earlier => None,
-        (_, false) => Some((Certainty::Possible, "it runs on a GPU that has a fault")),
+        (_, false) => Some((Certainty::Possible, "it is running on a GPU that has a fault")),
     }
 }
 
@@ -105,13 +105,13 @@ pub(super) fn broken_driver(case: &Case<'_>) -> Option<Explanation> {
     }
     let certainty = if case.failed_container_had_gpus() { Certainty::Certain } else { Certainty::Possible };
     Some(
-        case.explain(Cause::Node, certainty, "the driver or the GPU's firmware failed under it")
+        case.explain(Cause::Node, certainty, "the driver or the firmware of the GPU failed while it was running")
             .with_evidence(quotes(&xids))
             .with_plan_or(
                 case.plan(),
                 ActionCode::DrainAndReset,
                 format!(
-                    "Drain {} and reset the GPU; look at driver and firmware versions if it comes again.",
+                    "Drain {} and reset the GPU. If it happens again, check the driver and firmware versions.",
                     case.node
                 ),
             ),
@@ -129,7 +129,7 @@ pub(super) fn gpu_not_accessible(case: &Case<'_>) -> Option<Explanation> {
     let title = &finding.title;
     let cause = if finding.class == FindingClass::Hardware { Cause::Gpu } else { Cause::Node };
     let mut explanation = case
-        .explain(cause, Certainty::Certain, format!("its GPUs are out of its reach: {title}"))
+        .explain(cause, Certainty::Certain, format!("it cannot use its GPUs: {title}"))
         .with_evidence([format!("finding {}: {title}", finding.id)])
         .with_evidence(finding.evidence.iter().cloned())
         .with_evidence(end_quote(case));
@@ -143,8 +143,11 @@ pub(super) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
         return None;
     }
     let failed = case.failed().is_some() || case.pod.phase == "Failed";
-    let what =
-        if failed { "its own GPU code faulted" } else { "a process of it faulted on the GPU, and the pod goes on" };
+    let what = if failed {
+        "its own GPU code caused a fault"
+    } else {
+        "one of its processes caused a GPU fault, and the pod continues"
+    };
     let met = xids.iter().any(|event| event.pid.is_none() || case.on_node.names_own_process(event));
     // What ended has no process left that could be compared.
     let gone = case.on_node.processes.is_empty();
@@ -157,7 +160,7 @@ pub(super) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
             .with_plan_or(
                 case.plan(),
                 ActionCode::RestartPod,
-                "Debug the program (compute-sanitizer, CUDA_LAUNCH_BLOCKING=1); the GPU can stay in service.",
+                "Debug the program (compute-sanitizer, CUDA_LAUNCH_BLOCKING=1). The GPU can stay in service.",
             ),
     )
 }
@@ -205,7 +208,7 @@ pub(super) fn broken_node(case: &Case<'_>) -> Option<Explanation> {
     let certainty = if suffers { Certainty::Likely } else { Certainty::Possible };
     let quoted = findings.iter().map(|finding| format!("finding {}: {}", finding.id, finding.title));
     let mut explanation = case
-        .explain(Cause::Node, certainty, format!("its node {} is in trouble: {}", case.node, first.title))
+        .explain(Cause::Node, certainty, format!("its node {} has a problem: {}", case.node, first.title))
         .with_evidence(quoted)
         .with_evidence(first.evidence.iter().take(2).cloned())
         .with_evidence(end_quote(case));

@@ -19,14 +19,14 @@ pub(super) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
     let (cause, what, action) = if whole_node {
         (
             Cause::Node,
-            "the node ran out of memory and its kernel killed it",
-            "Find what fills the node's memory; give pods limits.",
+            "the node ran out of memory, and the kernel killed it",
+            "Find out what uses the memory of the node; set memory limits on pods.",
         )
     } else {
         (
             Cause::Application,
-            "it used more host memory than its limit (not GPU memory)",
-            "Raise the memory limit, or use less (data loader workers, pinned memory).",
+            "it exceeded its memory limit (host memory, not GPU memory)",
+            "Raise the memory limit, or reduce the memory use (data loader workers, pinned memory).",
         )
     };
     // The kubelet's word alone does not say whose memory ran out: the kernel's line does.
@@ -62,7 +62,7 @@ pub(super) fn stuck(case: &Case<'_>) -> Option<Explanation> {
             .with_plan_or(
                 said_of(case, &stuck),
                 ActionCode::DrainAndReboot,
-                format!("No signal helps a process in state D: drain {} and reboot it.", case.node),
+                format!("No signal ends a process in state D: drain and reboot {}.", case.node),
             ),
     )
 }
@@ -76,13 +76,17 @@ fn waiting<'c>(case: &'c Case<'_>) -> impl Iterator<Item = &'c GpuProcess> {
 pub(super) fn possibly_stuck(case: &Case<'_>) -> Option<Explanation> {
     let waiting: Vec<_> = waiting(case).collect();
     (!waiting.is_empty() && case.pod.phase == "Running").then(|| {
-        case.explain(Cause::Node, Certainty::Possible, "its process waits in the kernel at this moment (state D)")
-            .with_evidence(waiting.iter().map(|process| in_words(process)))
-            .with_plan_or(
-                said_of(case, &waiting),
-                ActionCode::Watch,
-                "Ask again in a minute: if it still waits, the driver hangs.",
-            )
+        case.explain(
+            Cause::Node,
+            Certainty::Possible,
+            "its process is in uninterruptible sleep at this moment (state D)",
+        )
+        .with_evidence(waiting.iter().map(|process| in_words(process)))
+        .with_plan_or(
+            said_of(case, &waiting),
+            ActionCode::Watch,
+            "Run this again in a minute: if the process is still in state D, the driver hangs.",
+        )
     })
 }
 
@@ -99,16 +103,12 @@ fn said_of(case: &Case<'_>, processes: &[&GpuProcess]) -> Option<Action> {
 pub(super) fn zombie(case: &Case<'_>) -> Option<Explanation> {
     let dead: Vec<_> = case.processes_in("Z").collect();
     (!dead.is_empty() && case.pod.phase == "Running").then(|| {
-        case.explain(
-            Cause::Application,
-            Certainty::Likely,
-            "a process of it is dead and its parent does not collect it",
-        )
-        .with_evidence(dead.iter().map(|process| in_words(process)))
-        .with_action(
-            ActionCode::RestartPod,
-            "Start the pod again, or end the parent process; see why the process ended (kubectl logs).",
-        )
+        case.explain(Cause::Application, Certainty::Likely, "one of its processes is a zombie")
+            .with_evidence(dead.iter().map(|process| in_words(process)))
+            .with_action(
+                ActionCode::RestartPod,
+                "Restart the pod, or end the parent process. Find out why the process ended (kubectl logs).",
+            )
     })
 }
 
@@ -118,17 +118,18 @@ pub(super) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     let End { container, exit_code, reason, .. } = end;
     let what = match exit_code {
         126 => "could not execute its command".to_owned(),
-        127 => "did not find a command that it calls".to_owned(),
-        134 => "aborted itself (SIGABRT): an assertion, or a library such as NCCL gave up".to_owned(),
-        135 => "had a bus error (SIGBUS): often /dev/shm is too small for its workers".to_owned(),
-        137 => "was killed (SIGKILL); no OOM kill, eviction or failed probe was found, and who sent the signal is not known"
+        127 => "did not find a command (exit code 127)".to_owned(),
+        134 => "aborted (SIGABRT): an assertion failed, or a library such as NCCL aborted".to_owned(),
+        135 => "had a bus error (SIGBUS): /dev/shm is often too small for its workers".to_owned(),
+        137 => "was killed (SIGKILL); no OOM kill, eviction or failed probe was found, and the sender of the signal is not \
+                known"
             .to_owned(),
         139 => "crashed (SIGSEGV)".to_owned(),
-        143 => "was asked to end (SIGTERM), and who sent the signal is not known".to_owned(),
-        code => format!("ended by itself with exit code {code}"),
+        143 => "was terminated (SIGTERM); the sender of the signal is not known".to_owned(),
+        code => format!("exited with exit code {code}"),
     };
     let near = case.on_node.node_events.iter().collect::<Vec<_>>();
-    // Somebody else sends these two signals.
+    // Another process sends these two signals.
     let sent = matches!(exit_code, 137 | 143);
     let covered = near.is_empty() && case.on_node.log_covers;
     let certainty = if covered && !sent { Certainty::Likely } else { Certainty::Possible };
@@ -138,34 +139,36 @@ pub(super) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
         (false, true) => Cause::Node,
         (false, false) => Cause::Application,
     };
-    let now = if case.pod.running().any(|(name, _)| name == container) { "; it runs again" } else { "" };
+    let now = if case.pod.running().any(|(name, _)| name == container) { "; it is running again" } else { "" };
     Some(
         case.explain(cause, certainty, format!("container {container} {what} ({reason}){now}"))
             .with_evidence(end_quote(case))
             .with_evidence(
                 quotes(&near)
                     .into_iter()
-                    .map(|quote| format!("on the node meanwhile, GPU of the pod not known: {quote}")),
+                    .map(|quote| format!("on the node during this time, the GPU of the pod is not known: {quote}")),
             )
-            .with_action(ActionCode::RestartPod, format!("Read the container's log: {}", end.log_command(case.pod))),
+            .with_action(
+                ActionCode::RestartPod,
+                format!("Check the log of the container: {}", end.log_command(case.pod)),
+            ),
     )
 }
 
 /// Nothing is found against it. What is open on its GPUs is told all the same.
 pub(super) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
     let findings = case.findings(&ALL_CLASSES);
-    let open =
-        findings.first().map(|first| format!("; its GPU has an open finding that did not hit it: {}", first.title));
+    let open = findings.first().map(|first| format!("; its GPU has a finding that did not affect it: {}", first.title));
     let open = open.unwrap_or_default();
     let (certainty, what) = match case.pod.phase.as_str() {
         "Succeeded" => (Certainty::Likely, "it completed successfully".to_owned()),
         // Containers that wait or ended have been asked about: here none of them failed.
         "Running" if case.pod.ready == Some(true) => {
-            (Certainty::Likely, format!("it runs and is Ready, and nothing is found against it{open}"))
+            (Certainty::Likely, format!("it is running and Ready, and no problem was found{open}"))
         }
         "Running" => (
             Certainty::Possible,
-            format!("it runs, nothing is found against it, and whether it is Ready is not known{open}"),
+            format!("it is running and no problem was found; whether it is Ready is not known{open}"),
         ),
         _ => return None,
     };
@@ -174,7 +177,7 @@ pub(super) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
     Some(case.explain(Cause::None, certainty, what).with_evidence(quoted.filter(|_| plan.is_some())).with_plan_or(
         plan,
         ActionCode::None,
-        "Nothing to do.",
+        "No action needed.",
     ))
 }
 

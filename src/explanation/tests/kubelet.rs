@@ -66,7 +66,7 @@ fn readiness_that_nobody_told_is_not_claimed() {
     let (pod, report) = running("S", Vec::new());
     let explained = cause_of(&PodFacts { ready: None, ..pod }, &report);
     assert_eq!((explained.cause, explained.certainty), (Cause::None, Certainty::Possible), "{}", explained.summary);
-    assert!(!explained.summary.contains("is Ready,"), "{}", explained.summary);
+    assert!(!explained.summary.contains("running and Ready,"), "{}", explained.summary);
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn what_came_after_the_end_did_not_cause_it() {
         "{:?}",
         explained.timeline
     );
-    assert!(explained.ruled_out[0].contains("nothing shows that it hit this pod"), "{:?}", explained.ruled_out);
+    assert!(explained.ruled_out[0].contains("nothing shows that it affected this pod"), "{:?}", explained.ruled_out);
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_container_without_the_gpu_did_not_die_of_it() {
     (pod.phase, pod.containers) = ("Running".into(), vec![main, sidecar]);
     let explained = cause_of(&pod, &node(vec![xid(95, "02:29:58", OWN_GPU, None)]));
     assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Possible), "{}", explained.summary);
-    assert!(explained.evidence.iter().any(|line| line.contains("not the one that has the GPUs")), "{explained:?}");
+    assert!(explained.evidence.iter().any(|line| line.contains("does not use the GPUs")), "{explained:?}");
 }
 
 #[test]

@@ -18,8 +18,6 @@ mod driver;
 mod fabric;
 #[path = "reports/hardware.rs"]
 mod hardware;
-#[path = "reports/real.rs"]
-mod real;
 #[path = "reports/runtime.rs"]
 mod runtime;
 #[path = "reports/stack.rs"]

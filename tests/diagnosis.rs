@@ -11,6 +11,8 @@ mod facts;
 mod refused;
 #[path = "diagnosis/stack.rs"]
 mod stack;
+#[path = "diagnosis/usage.rs"]
+mod usage;
 #[path = "diagnosis/verdicts.rs"]
 mod verdicts;
 

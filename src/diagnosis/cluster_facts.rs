@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::gpu_pods::GpuPod;
+
 /// What Kubernetes says about a node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -51,6 +53,9 @@ pub struct ClusterFacts {
     pub pci_label_elsewhere: Option<bool>,
     /// RuntimeClasses that pods on the node name.
     pub runtime_classes: Option<Vec<RuntimeClassUse>>,
+
+    /// Pods of the node that hold what they asked for, and pods that its kubelet refused.
+    pub gpu_pods: Option<Vec<GpuPod>>,
 }
 
 impl ClusterFacts {

@@ -15,23 +15,40 @@ use crate::xid::window;
 rules! {
     SHORT: "kernel-log-short" Info Driver DEBUG_DOC, "The kernel log covers only a short time",
         Watch "Look for older Xids of {node} where logs are stored (journal, log system), or enlarge the kernel \
-            buffer (log_buf_len).";
+            buffer (log_buf_len).",
+        means "The kernel log that could be read begins recently. Older events are not known.",
+        reads "xid.coverage, host.uptime_seconds";
     LOST: "kernel-log-lost-records" Info Driver None, "Kernel log records were overwritten",
-        Watch "Event counts from the kernel log of {node} are lower bounds.";
+        Watch "Event counts from the kernel log of {node} are lower bounds.",
+        means "The kernel overwrote records of its log before they were read. Events may be missing.",
+        reads "xid.coverage";
     OMITTED: "kernel-log-events-omitted" Info Driver None, "The kernel log has more events than fit in a report",
-        Watch "The oldest events of {node} were omitted. Request a shorter time window.";
+        Watch "The oldest events of {node} were omitted. Request a shorter time window.",
+        means "The report holds a limited number of events, and there were more.",
+        reads "xid.events_omitted";
     UNTRUSTED: "kernel-log-untrusted-lines" Info Driver None, "A program wrote lines that look like GPU errors",
         Watch "These lines were ignored. Find the program that writes to /dev/kmsg on {node} (a fault-injection \
-            test?).";
+            test?).",
+        means "A program other than the kernel wrote lines that look like GPU errors. They are not used.",
+        reads "xid";
     UNREAD: "kernel-log-lines-not-understood" Info Driver None, "Kernel log lines about NVIDIA were not recognized",
-        Watch "Read the quoted lines of {node}. They did not affect the verdict.";
+        Watch "Read the quoted lines of {node}. They did not affect the verdict.",
+        means "The kernel log has lines about NVIDIA in words that this version does not know.",
+        reads "xid";
     SUPPRESSED: "kernel-log-suppressed-lines" Info Driver None, "The kernel suppressed log lines",
-        Watch "Event counts from the kernel log of {node} are lower bounds.";
+        Watch "Event counts from the kernel log of {node} are lower bounds.",
+        means "The kernel or the driver limits the rate of its messages and left some out.",
+        reads "xid";
     MACHINE_CHECK: "machine-check" Warning Hardware DEBUG_DOC, "Machine check: CPU, host memory or PCIe error",
-        Watch "Check the hardware log (BMC) of {node}. The GPUs may be affected.";
+        Watch "Check the hardware log (BMC) of {node}. The GPUs may be affected.",
+        means "The CPU reported machine checks: errors of CPU, host memory or PCIe. They can have taken part in \
+            errors of GPUs.",
+        reads "xid: machine checks";
     NIC: "nic-trouble" Warning Fabric None, "A network card reports a problem",
         CheckCabling "Check power, cooling and cable of the network card of {node} that is named. It is not a GPU \
-            fault, but it affects jobs.";
+            fault, but it affects jobs.",
+        means "A network card reported errors in the kernel log. Jobs over several nodes can be slow or hang.",
+        reads "xid: network cards";
 }
 
 /// In a shorter window, the Xid that caused a job failure may already have been overwritten.

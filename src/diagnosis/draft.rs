@@ -238,6 +238,8 @@ mod tests {
         action: ActionCode::Watch,
         advice: "Watch {gpu} of {node}.",
         reference: None,
+        meaning: "",
+        reads: "",
     };
 
     fn gpu(index: u32) -> Gpu {

@@ -4,80 +4,18 @@
 //! files on disk, driver of the PCI device) tell them apart.
 
 use super::draft::Draft;
+use super::driver_rules::{
+    API_MISMATCH, ASSERTION, BLOCKED, DEVICE_NODES, GSP, GSP_LINES, GSP_OFF, GSP_SEVERAL, HANGS, MISMATCH,
+    NO_FABRIC_MANAGER, NO_LIBRARY, NOT_FOUND, NOT_LOADED, NOUVEAU, NVML_FAILED, PEERMEM, PERSISTENCE, PROBE_FAILED,
+    UPDATE_PENDING, UVM_ERRORS, UVM_FATAL,
+};
 use super::node::{Gpu, Node};
 use super::refused::{WRONG_DRIVER, refused_without_address, wrong_driver};
-use super::rules::{DEBUG_DOC, FABRIC_DOC, NVML_DOC, PERSISTENCE_DOC, XID_DOC, rules};
 use super::timeline::{AFTERMATH, concerns, follows, is_off_bus};
 use super::{ActionCode, Severity, lost, processes, quote};
 use crate::facts::host::{DriverVersions, Host};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::nvml_codes as codes;
-
-rules! {
-    NOT_LOADED: "driver-not-loaded" Fatal Driver NVML_DOC, "The NVIDIA driver is not loaded",
-        UpdateSoftware "Install or load the nvidia kernel module on {node}. With the GPU Operator, check that its \
-            driver pod is ready.";
-    MISMATCH: "driver-version-mismatch" Fatal Driver NVML_DOC,
-        "Driver library and kernel module have different versions",
-        DrainAndReboot "Drain and reboot {node}, or reload the nvidia modules: the driver was updated while the old \
-            module was loaded.";
-    NOT_FOUND: "driver-not-found" Critical Driver NVML_DOC, "No NVIDIA driver was found",
-        UpdateSoftware "If {node} has GPUs, install or load the NVIDIA driver. With the GPU Operator, check that its \
-            driver pod is ready. If the kernel module is loaded, only the user-space libraries are missing.";
-    NO_LIBRARY: "nvml-library-missing" Critical Driver NVML_DOC, "The NVML library was not found",
-        UpdateSoftware "Reinstall the user-space libraries of the driver on {node}. Containers need them in addition \
-            to the kernel module.";
-    BLOCKED: "nvml-access-blocked" Critical Driver NVML_DOC, "NVML cannot access the device files",
-        UpdateSoftware "Create the missing /dev/nvidia* files on {node} (nvidia-modprobe, nvidia-persistenced or the \
-            container toolkit create them).";
-    HANGS: "nvml-not-answering" Critical Driver DEBUG_DOC, "NVML does not respond in time",
-        DrainAndReboot "Drain {node}. If NVML still hangs (nvidia-smi hangs too), reboot the node and check the \
-            kernel log.";
-    NVML_FAILED: "nvml-failed" Critical Driver NVML_DOC, "NVML failed",
-        UpdateSoftware "Check the kernel log of {node} for driver messages, then repair or reinstall the driver.";
-    NOUVEAU: "driver-nouveau" Critical Driver DEBUG_DOC, "The GPUs are bound to the nouveau driver",
-        UpdateSoftware "Blacklist nouveau on {node}, rebuild the initramfs and reboot. Then load the nvidia driver.";
-    UPDATE_PENDING: "driver-update-pending" Info Driver NVML_DOC, "A different driver version is on disk",
-        None "No action now. Plan a drain of {node}: the version on disk is loaded at the next reboot.";
-    DEVICE_NODES: "device-nodes-missing" Warning Driver DEBUG_DOC, "GPU device files are missing",
-        UpdateSoftware "Create the missing device files on {node} (nvidia-modprobe -c 0 -u), or restart the \
-            component that creates them.";
-    PERSISTENCE: "persistence-off" Warning Driver PERSISTENCE_DOC, "Persistence mode is off",
-        UpdateSoftware "Run nvidia-persistenced on {node}. Without it, the GPU state and the volatile error counters \
-            are reset when the last client exits.";
-    NO_FABRIC_MANAGER: "fabric-manager-not-running" Critical Fabric FABRIC_DOC,
-        "Fabric Manager is not running on an NVSwitch system",
-        UpdateSoftware "Start nvidia-fabricmanager on {node}, in the version of the driver. CUDA cannot start on \
-            GPUs that are not registered.";
-    GSP: "gsp-failed" Fatal Driver XID_DOC, "GSP firmware does not respond",
-        DrainAndReset "Drain {node}, stop all processes on {gpu} and reset it. If a process cannot be killed, reboot \
-            {node}.";
-    GSP_SEVERAL: "gsp-failed-on-several" Fatal Driver XID_DOC, "GSP firmware fails on several GPUs",
-        DrainAndReboot "Drain and reboot {node}. Failures on several GPUs indicate the driver, the firmware or the \
-            host: compare the driver version with the release notes of NVIDIA.";
-    GSP_LINES: "gsp-errors-logged" Warning Driver XID_DOC, "The driver logged GSP firmware errors",
-        Watch "Watch {gpu} of {node} for Xid 119 or 120. If the errors repeat, update the driver.";
-    GSP_OFF: "gsp-differs" Info Driver None, "GSP firmware is enabled on some GPUs only",
-        None "No action. {gpu} runs without GSP firmware, unlike the other GPUs of the node.";
-    PROBE_FAILED: "driver-probe-failed" Warning Driver DEBUG_DOC, "The driver failed to probe a device",
-        UpdateSoftware "Check the kernel log of {node} at the time of the driver load: another driver or a failed \
-            card prevented the probe.";
-    API_MISMATCH: "client-version-mismatch" Info Driver NVML_DOC,
-        "A client with a different driver version was rejected",
-        UpdateSoftware "Find the container on {node} that ships its own NVIDIA libraries. The container toolkit must \
-            inject those of the node.";
-    PEERMEM: "peermem-error" Warning Driver DEBUG_DOC, "nvidia-peermem reported errors",
-        UpdateSoftware "Reload nvidia_peermem on {node} after the RDMA driver, or use DMA-BUF. GPUDirect RDMA may \
-            not work.";
-    UVM_FATAL: "uvm-fatal" Fatal Driver XID_DOC, "The unified memory driver (nvidia-uvm) failed permanently",
-        DrainAndReboot "Drain and reboot {node}, or unload and load all nvidia modules. Until then no CUDA program \
-            can start.";
-    UVM_ERRORS: "uvm-errors-logged" Info Driver XID_DOC, "nvidia-uvm logged errors",
-        Watch "No action by itself; it can explain failing CUDA programs on {node}. If the errors repeat, update the \
-            driver.";
-    ASSERTION: "driver-assertion" Info Driver XID_DOC, "The driver logged assertion failures",
-        Watch "No action by itself; it can explain driver problems on {node}. If it repeats, update the driver.";
-}
 
 /// Findings about the driver as a whole, then about its configuration.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {

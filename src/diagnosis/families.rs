@@ -6,8 +6,8 @@ use super::draft::Draft;
 use super::node::Node;
 use super::rules::Rule;
 use super::{
-    cluster, collective, container, coverage, driver, implausible, lost, memory, mig, nvlink, nvlink_state, pcie,
-    power, processes, recovery, refused, siblings, stack, thermal, xid, xid_history,
+    cluster, collective, container, coverage, driver, driver_rules, implausible, lost, memory, mig, nvlink,
+    nvlink_state, pcie, power, processes, recovery, refused, siblings, stack, thermal, usage, xid, xid_history,
 };
 
 /// Rules about one subject.
@@ -21,7 +21,7 @@ struct Family {
 const FAMILIES: &[Family] = &[
     Family { rules: lost::RULES, judge: lost::judge },
     Family { rules: refused::RULES, judge: |_| Vec::new() },
-    Family { rules: driver::RULES, judge: driver::judge },
+    Family { rules: driver_rules::RULES, judge: driver::judge },
     Family { rules: memory::RULES, judge: memory::judge },
     Family { rules: xid::RULES, judge: xid::judge },
     Family { rules: xid_history::RULES, judge: xid_history::judge },
@@ -36,6 +36,7 @@ const FAMILIES: &[Family] = &[
     Family { rules: mig::RULES, judge: mig::judge },
     Family { rules: processes::RULES, judge: processes::judge },
     Family { rules: cluster::RULES, judge: cluster::judge },
+    Family { rules: usage::RULES, judge: usage::judge },
     Family { rules: container::RULES, judge: container::judge },
     Family { rules: coverage::RULES, judge: coverage::judge },
     Family { rules: stack::RULES, judge: stack::judge },
@@ -47,6 +48,7 @@ pub(super) fn drafts(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = FAMILIES.iter().flat_map(|family| (family.judge)(node)).collect();
     recovery::apply(node, &mut drafts);
     stack::apply(node, &mut drafts);
+    usage::apply(node, &mut drafts);
     coverage::say_what_is_before(node, &mut drafts);
     drafts
 }

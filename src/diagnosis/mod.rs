@@ -20,10 +20,12 @@ mod container;
 mod coverage;
 mod draft;
 mod driver;
+mod driver_rules;
 mod event_judgement;
 mod families;
 pub mod finding;
 mod gpu;
+pub mod gpu_pods;
 mod health;
 mod implausible;
 mod limits;
@@ -53,6 +55,7 @@ mod summary;
 mod thermal;
 mod timeline;
 mod unknown;
+mod usage;
 mod xid;
 mod xid_history;
 
@@ -62,6 +65,7 @@ pub use cluster_facts::{
 };
 pub use families::catalogue_of_rules;
 pub use finding::{Action, ActionCode, Class, Diagnosis, Finding, Plan, Scope, Severity, Unknown, Verdict};
+pub use gpu_pods::{GpuContainer, GpuPod};
 pub use processes::{Stuck, stuck};
 pub use rules::Rule;
 pub use stack_link::{Link, LinkState, StackLink};

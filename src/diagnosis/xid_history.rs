@@ -11,9 +11,13 @@ use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
     RECURRING: "xid-recurring" Warning Hardware XID_DOC, "The same severe Xid in several boots",
-        ContactVendor "Have {gpu} of {node} inspected: resets and reboots did not fix it.";
+        ContactVendor "Have {gpu} of {node} inspected: resets and reboots did not fix it.",
+        means "The same grave Xid came in several boots on the same GPU: it will come again.",
+        reads "xid";
     PAST: "xid-history" Info Driver XID_DOC, "Xids from before the last boot, driver load or reset",
-        None "No action: they say nothing about the present state of the GPUs of {node}.";
+        None "No action: they say nothing about the present state of the GPUs of {node}.",
+        means "Xids from before the last boot, driver load or reset. They are past.",
+        reads "xid";
 }
 
 /// Findings about the past.

@@ -1,14 +1,14 @@
-//! From records to events: the accumulator that makes 800,000 lines of a storm into a few lines of report.
+//! Turns log records into events. A storm of 800,000 lines becomes a few events.
 //!
-//! Push every record of a log, in any spelling; a line costs constant time. Most lines are let go after a few bytes;
-//! a text that was seen before is counted without being parsed again. Several logs may be pushed one after the other
-//! ([`EventLog::source`]): a line that stands in two of them (same boot, same text, within two seconds) counts once. A
-//! line that speaks of NVIDIA and is not understood is counted and shown with its log ([`Coverage`]).
+//! Push all records of a log, in any format. Each line takes constant time: most lines are skipped after a few bytes,
+//! and a known text is counted without parsing it again. Several logs can be pushed one after the other
+//! ([`EventLog::source`]): a line in two of them (same boot, same text, within two seconds) counts once. Unrecognized
+//! lines about NVIDIA are counted and shown with their log ([`Coverage`]).
 //!
 //! [`Coverage`]: crate::facts::kernel_log::Coverage
 //!
-//! Limits: events beyond [`Options::max_events`] are dropped, the least telling and oldest first, and counted. Lines
-//! without any time cannot be told apart across logs.
+//! Limits: events beyond [`Options::max_events`] are dropped and counted, the least important and oldest first. Lines
+//! without times in several logs count several times.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -33,29 +33,29 @@ use super::sources::Source;
 use super::suppressed::{self, Suppressed};
 use super::value_by_address::ValueByAddress;
 
-/// Texts whose meaning is remembered. A storm has few; beyond this each further text is parsed again.
+/// Maximum number of texts that are remembered. A storm has few. Further texts are parsed each time.
 const MAX_TEXTS: usize = 4096;
 
-/// Bytes of a text that are read. The kernel's own limit is 1 KiB a record.
+/// Maximum number of bytes of a text. The limit of the kernel is 1 KiB for a record.
 const TEXT_CAP: usize = 4096;
 
-/// How a kernel's clock becomes wall-clock time.
+/// Converts the clock of the kernel into wall-clock time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
-    /// The wall-clock time at uptime 0 of the running boot: now minus the monotonic clock.
+    /// Wall-clock time at uptime 0 of the running boot: the current time minus the monotonic clock.
     pub boot_wall_time: Timestamp,
 }
 
-/// How a log is to be read.
+/// Options for reading a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Id of the running boot: journal entries with it join the kernel's own buffer. Dashes do not matter.
+    /// Id of the running boot, with or without dashes. Journal entries with this id are joined with the kernel buffer.
     pub running_boot_id: Option<String>,
-    /// "Now": gives a year to syslog lines, which have none.
+    /// The current time. It gives a year to syslog lines, which have none.
     pub now: Option<Timestamp>,
-    /// Lines before this time are read but make no events.
+    /// Lines before this time are read, but make no events.
     pub since: Option<Timestamp>,
-    /// Start of the window of which records are counted. Those before it are read all the same.
+    /// Start of the window in which records are counted. Earlier records are also read.
     pub window: Option<Timestamp>,
     /// Distinct events to keep at most.
     pub max_events: usize,
@@ -67,12 +67,12 @@ impl Default for Options {
     }
 }
 
-/// What the record before was: a line without prefixes may belong to it.
+/// The previous record. A line without prefixes may be its continuation.
 #[derive(Debug, Default)]
 struct PreviousRecord {
     moment: Moment,
     boot: usize,
-    /// Who wrote it, where a text log says that it was not the kernel for certain.
+    /// Who wrote it, if a text log shows that it may not be the kernel.
     origin: Option<Origin>,
     /// Whether there was one.
     exists: bool,
@@ -101,7 +101,7 @@ pub struct EventLog {
     serials: ValueByAddress,
     last_named_gpu: Option<PciAddress>,
     suppressed: Suppressed,
-    /// Lines that belong to an Xid, which may come after them.
+    /// Lines that belong to an Xid, which may follow.
     parts: Vec<XidPart>,
     omitted: u64,
     untrusted: u64,
@@ -109,7 +109,7 @@ pub struct EventLog {
     counted: u64,
 }
 
-/// Lines of one minute that are part of an Xid's message, if there is one.
+/// Lines of one minute that belong to the message of an Xid, if there is one.
 #[derive(Debug)]
 struct XidPart {
     source: usize,
@@ -120,7 +120,7 @@ struct XidPart {
 }
 
 impl EventLog {
-    /// An empty log. Without a clock, lines that only know the uptime get no wall-clock time.
+    /// Creates an empty log. Without a clock, lines with only an uptime get no wall-clock time.
     pub fn new(clock: Option<Clock>, options: Options) -> Self {
         let Options { running_boot_id, now, since, window, max_events } = options;
         Self {
@@ -148,16 +148,16 @@ impl EventLog {
         }
     }
 
-    /// Begins another log: `/dev/kmsg`, `journal`, a file's name. What is pushed from here on came from it.
+    /// Begins another log: `/dev/kmsg`, `journal`, or the name of a file. The following records belong to it.
     pub fn source(&mut self, name: &str) {
         self.end_message();
         self.previous = PreviousRecord::default();
         self.sources.push(Source::named(name));
     }
 
-    /// One line (or several) in any spelling.
+    /// Adds one or several lines in any format.
     pub fn push_line(&mut self, line: &str) {
-        // A serial console may end its lines with a carriage return alone.
+        // A serial console may end lines with a carriage return only.
         let line = line.trim_end_matches(['\n', '\r']);
         if memchr::memchr2(b'\n', b'\r', line.as_bytes()).is_some() && record_parser::parse_kmsg(line).is_none() {
             line.split(['\n', '\r']).for_each(|line| self.push_line(line));
@@ -168,12 +168,12 @@ impl EventLog {
         }
     }
 
-    /// One record that is already taken apart.
+    /// Adds a parsed record.
     pub fn push_record(&mut self, record: &Record<'_>) {
         let continues = self.previous.exists && !record.has_prefix && record.text.starts_with([' ', '\t']);
         let (moment, boot) =
             if continues { (self.previous.moment, self.previous.boot) } else { self.time_and_boot(record) };
-        // A text log's line without prefixes is the rest of the line before, and no better than that.
+        // A line without prefixes in a text log continues the previous line, and has the same origin.
         let of_before = self.previous.origin.filter(|_| !record.has_prefix && record.origin == Origin::Kernel);
         let origin = of_before.unwrap_or(record.origin);
         let text_log = record.seq.is_none() && record.boot_id.is_none();
@@ -210,7 +210,7 @@ impl EventLog {
         }
     }
 
-    /// A line that belongs to no family: nothing, or a hint that something is missing.
+    /// A line of no family: it is ignored, or it shows that lines are missing.
     fn read_other(&mut self, text: &str, record: &Record<'_>, moment: Moment, boot: usize) {
         if let Some(lines) = suppressed::count(text) {
             self.suppressed.note(boot, moment);
@@ -220,7 +220,7 @@ impl EventLog {
         }
     }
 
-    /// A line of which the spelling does not tell who wrote it: no event, but nothing that may be passed over.
+    /// A line for which the format does not tell who wrote it. It is no event, but it must not be ignored.
     fn read_unclear(&mut self, text: &str, moment: Moment, boot: usize) {
         match line_parser::parse(text) {
             Some(Parsed::Event(line)) if line.kind != KernelEventKind::DriverLoaded => {
@@ -233,9 +233,9 @@ impl EventLog {
         }
     }
 
-    /// A line that speaks of a GPU and is no event: chat, a part of an Xid's message, or not understood.
+    /// A line about a GPU that is no event: harmless, part of the message of an Xid, or not recognized.
     fn not_an_event(&mut self, text: &str, moment: Moment, boot: usize) {
-        /// Distinct minutes that are remembered; beyond, such lines are not understood.
+        /// Maximum number of different minutes. Further lines count as not recognized.
         const MAX_PARTS: usize = 256;
         const MINUTE: u64 = 60_000_000;
         match harmless::meaning(text) {
@@ -247,7 +247,7 @@ impl EventLog {
                     let together = part.order.zip(order).is_none_or(|(one, other)| one.abs_diff(other) < MINUTE);
                     together && (part.source, part.boot) == (source, boot)
                 };
-                // The text with an error in it is the one to show.
+                // Prefer a text with an error as the sample.
                 let error = line_parser::speaks_of_error(text);
                 if let Some(part) = self.parts.last_mut().filter(near) {
                     part.lines += 1;
@@ -265,7 +265,7 @@ impl EventLog {
         self.last_source().count_unread(text);
     }
 
-    /// What belongs to an Xid that is not in the log was not understood.
+    /// Lines of an Xid that is not in the log count as not recognized.
     fn end_parts(&mut self) {
         for part in std::mem::take(&mut self.parts) {
             let is_told = |group: &EventGroup| {
@@ -279,7 +279,7 @@ impl EventLog {
         }
     }
 
-    /// The facts, with everything that was pushed.
+    /// Returns the facts from all pushed lines.
     pub fn finish(mut self) -> KernelLog {
         self.end_message();
         self.end_parts();
@@ -336,7 +336,7 @@ impl EventLog {
         let by_uptime = uptime.and_then(|uptime| self.boot_time?.checked_add(uptime)).filter(|_| boot == 0);
         let stamped = record.wall.and_then(|wall| wall.microseconds(self.now));
         let by_delta = record.delta_us.and_then(|delta| self.previous.moment.wall?.checked_add(delta.try_into().ok()?));
-        // The journal's wall-clock time is when it received the line; within the running boot uptime is exact.
+        // The wall-clock time of the journal is that of the reception. Within the running boot the uptime is exact.
         let exact = by_uptime.filter(|_| stamped.is_none() || record.boot_id.is_some());
         let wall = exact.or(stamped).or(by_delta);
         let moment = Moment { wall, uptime: record.uptime_us };
@@ -349,14 +349,14 @@ impl EventLog {
         if let Some(at) = self.boots.iter().position(|known| *known == id) {
             return at;
         }
-        // Hundreds of boots in one log are no log: they share the last place.
+        // More boots than this share the last index.
         if self.boots.len() < 256 {
             self.boots.push(id);
         }
         self.boots.len() - 1
     }
 
-    /// Puts messages of several lines together, then counts.
+    /// Joins messages of several lines, then counts them.
     fn assemble(&mut self, text: &str, moment: Moment, boot: usize) {
         if let Some((pending, began, of_boot)) = &mut self.pending {
             let (began, of_boot) = (*began, *of_boot);
@@ -445,7 +445,7 @@ impl EventLog {
     }
 
     fn add_group(&mut self, key: Key) -> usize {
-        // Twice the limit before a clean-up keeps its cost small per line.
+        // A clean-up at twice the limit keeps its cost per line small.
         if self.groups.len() >= self.max_events.saturating_mul(2) {
             self.drop_beyond(self.max_events);
         }
@@ -455,7 +455,7 @@ impl EventLog {
         self.groups.len() - 1
     }
 
-    /// Keeps the `most` events that tell most and are newest.
+    /// Keeps the `most` most important and newest events.
     fn drop_beyond(&mut self, most: usize) {
         if self.groups.len() <= most {
             return;
@@ -473,13 +473,13 @@ fn bare_id(id: &str) -> String {
     id.chars().filter(|character| *character != '-').collect::<String>().to_ascii_lowercase()
 }
 
-/// At most [`TEXT_CAP`] bytes of a text.
+/// Returns at most [`TEXT_CAP`] bytes of a text.
 fn cap(text: &str) -> &str {
     if text.len() <= TEXT_CAP { text } else { &text[..text.floor_char_boundary(TEXT_CAP)] }
 }
 
-/// Newest last; what is equally new stands in one order, whatever order it came in. Of the recovery actions of one GPU
-/// (Xid 154) within one stamp the last one holds: they stay in the order of the log.
+/// Newest last. Events with the same time have a fixed order. Recovery actions of one GPU (Xid 154) with the same time
+/// keep the order of the log, because the last one counts.
 fn order(a: &(u64, KernelEvent), b: &(u64, KernelEvent)) -> std::cmp::Ordering {
     fn key((place, event): &(u64, KernelEvent)) -> impl Ord + '_ {
         let of_recovery = event.kind == KernelEventKind::Xid && event.code == Some(154);

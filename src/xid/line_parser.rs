@@ -1,7 +1,7 @@
-//! One kernel text → what it says about GPUs.
+//! Parses one kernel text about GPUs.
 //!
-//! [`family`] looks at a few bytes and lets almost every line of a busy node go; only what is left is parsed. A line
-//! that merely mentions a GPU is nothing: the driver's own frames count, and their addresses must be addresses.
+//! [`family`] checks a few bytes and rejects almost all lines of a busy node; only the others are parsed. A line that
+//! only mentions a GPU does not count: the frame of the driver and valid addresses are required.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use memchr::memmem::Finder;
 use super::line::Parsed;
 use super::{host, nvrm, pcie, sxid, xid_frame};
 
-/// Which parser a text belongs to.
+/// The parser of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// The NVIDIA driver (`NVRM: …`).
@@ -31,13 +31,13 @@ pub enum Family {
     MachineCheck,
     /// The out-of-memory killer.
     Oom,
-    /// A task that does not move.
+    /// A blocked task.
     HungTask,
     /// A crash of a program.
     Crash,
 }
 
-/// The parser that a text belongs to, from its first bytes. `None` for almost every line of a log.
+/// Returns the parser of a text from its first bytes. `None` for almost all lines of a log.
 #[inline]
 pub fn family(text: &str) -> Option<Family> {
     let found = match text.as_bytes().first()? {
@@ -67,7 +67,7 @@ pub fn family(text: &str) -> Option<Family> {
     Some(found)
 }
 
-/// `name[pid]: segfault at …`: the name is whatever a program calls itself, so the marker is looked for after it.
+/// `name[pid]: segfault at …`. A program chooses its name, so the marker is searched behind it.
 fn is_segfault(text: &[u8]) -> bool {
     /// 15 bytes of name, 10 of pid, the brackets.
     const REACH: usize = 32;
@@ -76,7 +76,7 @@ fn is_segfault(text: &[u8]) -> bool {
     text[close..].starts_with(b"]: segfault at ")
 }
 
-/// Whether a text mentions NVIDIA's driver or switches, so that it may not be dropped without a word.
+/// Returns whether a text mentions the NVIDIA driver or NVSwitches, so that it must not be ignored.
 #[inline]
 pub(super) fn mentions_nvidia(text: &str) -> bool {
     may_mention_nvidia(text.as_bytes()) && ["nvidia", "NVRM", "NVSwitch", "SXid"].iter().any(|name| text.contains(name))
@@ -100,7 +100,7 @@ fn may_mention_nvidia(text: &[u8]) -> bool {
 /// The frame of the driver's messages.
 static FRAME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("NVRM: "));
 
-/// Whether a text holds the frame of an error that must never be lost, however it is spelt: other blanks, other case.
+/// Returns whether a text has the frame of an error, also with other blanks or other case.
 pub(super) fn has_error_frame(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     let followed = |name: &str, by: &str| {
@@ -111,7 +111,7 @@ pub(super) fn has_error_frame(text: &str) -> bool {
     followed("nvrm", "xid") || followed("sxid", "(")
 }
 
-/// Whether a text that was not understood speaks of an error, in the words that the kernel and the driver use.
+/// Returns whether an unrecognized text reports an error, by words of the kernel and the driver.
 pub(super) fn speaks_of_error(text: &str) -> bool {
     const WORDS: [&str; 28] = [
         "error",
@@ -147,9 +147,9 @@ pub(super) fn speaks_of_error(text: &str) -> bool {
     WORDS.iter().any(|word| text.contains(word)) || has_error_frame(&text)
 }
 
-/// A second frame of the driver behind the first: two lines that lost the end of line between them.
+/// Returns a second driver frame in a text: two lines that lost the line break between them.
 ///
-/// A process may have such a name, so it is no event of its own. A message of several lines repeats its frame.
+/// A process can have such a name, so it is no separate event. A message of several lines repeats its frame.
 pub(super) fn second_frame(text: &str) -> Option<&str> {
     let from = text.len().min(1);
     let at = from + FRAME.find(text.as_bytes().get(from..)?)?;
@@ -162,7 +162,8 @@ pub(super) fn second_frame(text: &str) -> Option<&str> {
     (looks_like_gpu_error(rest) || has_error_frame(rest)).then_some(rest)
 }
 
-/// What tells a text's event from others: like [`parse`], but without the details of an Xid, of which storms are made.
+/// Parses the key of an event: like [`parse`], but without the details of an Xid, which are most of the work in a
+/// storm.
 pub(super) fn parse_key(text: &str) -> Option<Parsed> {
     if text.starts_with("NVRM: Xid") && !text.contains('\n') {
         return xid_frame::parse_key(text).map(Parsed::Event);
@@ -170,9 +171,9 @@ pub(super) fn parse_key(text: &str) -> Option<Parsed> {
     parse(text)
 }
 
-/// Parses the text of one record. `None`: nothing that concerns a GPU, or a broken line.
+/// Parses the text of one record. `None`: it is not about a GPU, or incomplete.
 ///
-/// A text of several lines (one record of the kernel may hold them) is read as one.
+/// A kernel record can have several lines, which are joined.
 pub fn parse(text: &str) -> Option<Parsed> {
     let family = family(text)?;
     if text.contains('\n') {
@@ -199,7 +200,7 @@ fn parse_family(family: Family, text: &str) -> Option<Parsed> {
     }
 }
 
-/// Whether a text that a program wrote looks like a GPU error: it holds a driver's frame, at its start or further on.
+/// Returns whether a text of a program looks like a GPU error: it contains a driver frame.
 pub fn looks_like_gpu_error(text: &str) -> bool {
     let frame = ["NVRM: ", "nvidia-nvswitch"].iter().filter_map(|marker| text.find(marker)).min();
     frame.and_then(|at| text.get(at..)).is_some_and(|frame| matches!(parse(frame), Some(Parsed::Event(_))))

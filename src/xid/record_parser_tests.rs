@@ -1,4 +1,4 @@
-//! Every spelling of a log line that is promised to be read.
+//! Tests of all supported formats of log lines.
 
 use super::{Origin, Record, parse_line};
 

@@ -1,4 +1,4 @@
-//! Small scanners over text: numbers, words, what follows a marker. None of them can fail loudly.
+//! Small text scanners: numbers, words, the text after a marker. They return `None` if nothing matches.
 
 /// What follows the first `marker`.
 pub(super) fn after<'a>(text: &'a str, marker: &str) -> Option<&'a str> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use syringe_core::facts::inventory::{LicensableFeature, VgpuLicense};
 use syringe_core::facts::{Availability, LostGpu, Unsupported};
 use syringe_core::report::{Problem, Report, Section, Sections, Source, Status};
 
@@ -334,4 +335,27 @@ fn a_saved_kernel_log_is_not_of_the_machine_that_reads_it() {
 fn a_node_of_eight_gpus_is_read_with_a_bounded_number_of_calls() {
     let calls = calls(&Bench::of("healthy-h100-8")).len();
     assert!(calls <= 2_600, "{calls} calls");
+}
+
+#[test]
+fn the_license_of_a_vgpu_is_read_and_an_old_driver_does_not_offer_it() {
+    let feature = |name: &str, enabled, licensed| LicensableFeature {
+        name: name.into(),
+        product: Some("NVIDIA RTX Virtual Workstation".into()),
+        enabled,
+        licensed,
+        info: Some("Unlicensed (Unrestricted)".into()),
+    };
+    let license = VgpuLicense { features: vec![feature("rtx", true, false), feature("compute", false, false)] };
+    let bench = Bench::with("healthy-t4-1", |report| {
+        let gpu = &mut with(&mut report.sections.inventory).gpus[0];
+        gpu.virtualization_mode = Some("vgpu".into());
+        gpu.vgpu_license = Some(license.clone());
+    });
+    let read = data(bench.run(&["inventory"], &[]).report.sections.inventory);
+    assert_eq!(read.gpus[0].vgpu_license, Some(license));
+    let hidden = [("FAKE_NVML_HIDE", "nvmlDeviceGetGridLicensableFeatures_v4")];
+    let read = data(bench.run(&["inventory"], &hidden).report.sections.inventory);
+    assert_eq!(read.gpus[0].vgpu_license, None);
+    assert!(unsupported_of(&read.unsupported, 0).contains("vgpu_license"), "{:?}", read.unsupported);
 }

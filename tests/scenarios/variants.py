@@ -18,6 +18,7 @@ import gpus  # noqa: F401
 import links  # noqa: F401
 import reading  # noqa: F401
 import software  # noqa: F401
+import usage  # noqa: F401
 from expected import EXPECTED, ALARMS, VARIANTS, variant
 
 # ---- expectations of the scenarios of generate.py

@@ -221,7 +221,8 @@ pub(crate) async fn read_known(
         live.name_bookings(&mut report.sections);
     }
     let live_pod_uids = live.as_ref().map(LivePods::uids);
-    let mut cluster = ClusterFacts { live_pod_uids, ..cluster };
+    let gpu_pods = live.as_ref().map(|live| live.gpu_pods().to_vec());
+    let mut cluster = ClusterFacts { live_pod_uids, gpu_pods, ..cluster };
     container_scope::limit_to_container(&mut report, &mut cluster);
     let diagnosis = diagnosis::diagnose(&report, &cluster);
     Ok(NodeReading { report, diagnosis, note, live, cluster })

@@ -4,6 +4,7 @@ pub mod allocation;
 pub mod conditions;
 pub mod dra;
 pub mod dra_objects;
+pub mod gpu_pods;
 pub mod gpu_stack;
 pub mod names;
 pub mod node_gpus;

@@ -18,7 +18,7 @@ mod tests;
 mod timeline;
 mod types;
 
-pub use facts::{ContainerFacts, ContainerState, End, PodEvent, PodFacts};
+pub use facts::{ContainerFacts, ContainerState, End, PodEvent, PodFacts, Preemption, Room};
 pub use types::{Cause, Certainty, Explanation, Moment};
 
 use crate::diagnosis::Diagnosis;

@@ -1,8 +1,10 @@
 //! One pod after another, each with what Kubernetes and its node say of it, and the cause that follows.
 
+mod admission;
 mod kubelet;
 mod process;
 mod scheduling;
+mod stack;
 mod start;
 mod time;
 

@@ -133,7 +133,12 @@ pub(super) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     let sent = matches!(exit_code, 137 | 143);
     let covered = near.is_empty() && case.on_node.log_covers;
     let certainty = if covered && !sent { Certainty::Likely } else { Certainty::Possible };
-    let cause = if sent { Cause::Unknown } else { Cause::Application };
+    let cause = match (sent, case.pod.is_gpu_stack) {
+        (true, _) => Cause::Unknown,
+        // What sets a node up is no application: its end is the node's trouble.
+        (false, true) => Cause::Node,
+        (false, false) => Cause::Application,
+    };
     let now = if case.pod.running().any(|(name, _)| name == container) { "; it is running again" } else { "" };
     Some(
         case.explain(cause, certainty, format!("container {container} {what} ({reason}){now}"))

@@ -1,7 +1,6 @@
-//! What Kubernetes says about one node, as far as the rules use it. The launcher reads it from the API; scenarios hold it as
-//! JSON.
+//! Facts of the Kubernetes API about one node. The launcher reads them; scenarios contain them as JSON.
 //!
-//! A field of type `Option` is `None` if nobody asked, or if the API refused: nothing is concluded from it.
+//! A field of type `Option` is `None` if it was not read, or the API refused the request. Nothing is concluded from it.
 
 use std::collections::BTreeMap;
 
@@ -16,26 +15,26 @@ use super::gpu_pods::GpuPod;
 pub struct ClusterFacts {
     /// Name of the node.
     pub node: Option<String>,
-    /// GPUs in the node's capacity (`nvidia.com/gpu`), replicas of time-slicing divided out. `None`: the node was not
-    /// asked (no `node`), or its capacity has no such resource.
+    /// GPUs in the capacity of the node (`nvidia.com/gpu`), without replicas of time-slicing. `None`: the node was not
+    /// read (no `node`), or its capacity does not have this resource.
     pub gpu_capacity: Option<u32>,
-    /// GPUs in the node's allocatable.
+    /// GPUs in the allocatable resources of the node.
     pub gpu_allocatable: Option<u32>,
     /// GPUs that GPU Feature Discovery counted (`nvidia.com/gpu.count`).
     pub gpu_label_count: Option<u32>,
-    /// Whether the node offers its GPUs under other names: MIG profiles, shares, renamed resources, whole GPUs for
+    /// Whether the node advertises its GPUs as other resources: MIG profiles, shared GPUs, renamed resources, GPUs for
     /// virtual machines.
     pub other_gpu_resources: bool,
-    /// Whether a driver of dynamic resource allocation publishes GPUs of this node. `None`: not asked, or not told.
+    /// Whether a DRA driver publishes GPUs of this node. `None`: not known.
     pub gpu_dra: Option<bool>,
-    /// Whether any node of the cluster offers NVIDIA GPUs, or runs NVIDIA's device plugin. `None`: not asked.
+    /// Whether any node of the cluster advertises NVIDIA GPUs or runs the NVIDIA device plugin. `None`: not known.
     pub gpu_plugin_in_cluster: Option<bool>,
-    /// UIDs of the pods that exist on the node now (not Succeeded or Failed). `None`: not asked.
+    /// UIDs of the pods on the node, without Succeeded and Failed ones. `None`: not known.
     pub live_pod_uids: Option<Vec<String>>,
-    /// Conditions that speak of GPUs and are not in their healthy state: `type: reason, message`.
+    /// Node conditions about GPUs that are not in their healthy state: `type: reason, message`.
     pub gpu_conditions: Vec<String>,
 
-    /// When the API was read: the "now" of the ages of pods and labels.
+    /// Time at which the API was read. The ages of pods and labels are relative to it.
     pub read_at: Option<Timestamp>,
     /// Whether the node is Ready.
     pub ready: Option<bool>,
@@ -54,14 +53,14 @@ pub struct ClusterFacts {
     /// RuntimeClasses of the cluster. The default permissions do not allow to list them.
     pub runtime_classes: Option<Vec<RuntimeClass>>,
 
-    /// Pods of the node that hold what they asked for, and pods that its kubelet refused.
+    /// Pods of the node with allocated resources, and pods that the kubelet refused.
     pub gpu_pods: Option<Vec<GpuPod>>,
 }
 
 impl ClusterFacts {
-    /// Whether Kubernetes was asked about the node and can give its GPUs to nobody: not as whole GPUs, under another name, to
-    /// virtual machines, or by dynamic resource allocation (as an extended resource, too). A device plugin that never
-    /// registered leaves no zero behind: a resource that is missing is none.
+    /// Returns whether the node was read in Kubernetes and advertises no GPUs: neither whole GPUs, nor other resources,
+    /// nor through dynamic resource allocation. A device plugin that never registered leaves no resource, so a missing
+    /// resource counts as zero.
     pub fn advertises_no_gpus(&self) -> bool {
         let capacity = self.gpu_capacity.or_else(|| self.node.as_ref().map(|_| 0));
         capacity == Some(0) && !self.other_gpu_resources && self.gpu_dra != Some(true)

@@ -37,6 +37,7 @@ pub mod report;
 #[cfg(feature = "scenarios")]
 pub mod scenarios;
 pub mod since;
+pub mod stack_log;
 pub mod text;
 mod untrusted;
 mod wire;

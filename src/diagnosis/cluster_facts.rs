@@ -48,10 +48,10 @@ pub struct ClusterFacts {
     pub labels: GpuLabels,
     /// Pods of NVIDIA's stack on the node.
     pub nvidia_pods: Option<Vec<NvidiaPod>>,
-    /// Names of the RuntimeClasses that pods on the node use, each once.
-    pub runtime_classes_used: Option<Vec<String>>,
-    /// RuntimeClasses of the cluster. The default permissions do not allow to list them.
-    pub runtime_classes: Option<Vec<RuntimeClass>>,
+    /// Whether another node has the label of node feature discovery for NVIDIA's PCI devices.
+    pub pci_label_elsewhere: Option<bool>,
+    /// RuntimeClasses that pods on the node name.
+    pub runtime_classes: Option<Vec<RuntimeClassUse>>,
 
     /// Pods of the node with allocated resources, and pods that the kubelet refused.
     pub gpu_pods: Option<Vec<GpuPod>>,
@@ -122,7 +122,7 @@ pub enum Component {
 }
 
 /// A pod of NVIDIA's stack.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NvidiaPod {
     /// Namespace.
@@ -156,7 +156,7 @@ pub struct NvidiaPod {
 }
 
 /// A container of such a pod.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NvidiaContainer {
     /// Name.
@@ -176,7 +176,7 @@ pub struct NvidiaContainer {
 }
 
 /// The state of a container.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ContainerState {
     /// Which of the three.
@@ -218,12 +218,15 @@ pub struct PodWarning {
     pub last: Option<Timestamp>,
 }
 
-/// A RuntimeClass.
+/// A RuntimeClass that pods on the node name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct RuntimeClass {
+pub struct RuntimeClassUse {
     /// Name, as pods use it.
     pub name: String,
-    /// The handler in the runtime's configuration that it stands for.
-    pub handler: String,
+    /// The handler in the runtime's configuration that it stands for. `None`: nobody asked, or the API refused (the default
+    /// permissions do not allow to read RuntimeClasses). The handler usually has the name of the class.
+    pub handler: Option<String>,
+    /// Pods on the node that name it (`namespace/name`), a few of them.
+    pub pods: Vec<String>,
 }

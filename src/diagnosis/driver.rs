@@ -7,7 +7,7 @@ use super::draft::Draft;
 use super::node::Node;
 use super::refused::{WRONG_DRIVER, wrong_driver};
 use super::rules::{DEBUG_DOC, NVML_DOC, rules};
-use super::{ActionCode, Severity, lost, quote};
+use super::{ActionCode, Severity, driver_load, lost, quote};
 use crate::facts::host::DriverVersions;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::nvml_codes as codes;
@@ -121,11 +121,15 @@ fn refusal(node: &Node<'_>) -> Option<Draft> {
         (None, None) => (NVML_FAILED, Some(other()?)),
     };
     let unsupported: Vec<&KernelEvent> = node.timeline.of_kind(Kind::NotSupported).collect();
-    let mut draft = if rule.id == NOT_LOADED.id && !unsupported.is_empty() {
-        wrong_driver(Draft::on_node(WRONG_DRIVER), &unsupported)
-    } else {
-        Draft::on_node(rule)
-    };
+    // The reason takes the place of the fact that it explains.
+    let reason = (rule.id == NOT_LOADED.id).then(|| match unsupported.as_slice() {
+        [] => driver_load::reason(node),
+        events => Some(wrong_driver(Draft::on_node(WRONG_DRIVER), events)),
+    });
+    let explained = reason.flatten();
+    let background = if explained.is_some() { None } else { driver_load::background(node) };
+    let mut draft =
+        explained.unwrap_or_else(|| Draft::on_node(rule)).with_all_evidence(background.filter(|_| not_loaded));
     draft = draft.with_all_evidence(problem.map(|problem| quote::reason(&problem.why)));
     if let Some(driver) = driver {
         let versions = [("loaded module", &driver.loaded), ("library on disk", &driver.library)];

@@ -27,6 +27,7 @@ mod known_text;
 pub mod line;
 pub mod line_parser;
 mod log_time;
+mod module_load;
 mod moment;
 mod multiline;
 pub mod nvlink4;

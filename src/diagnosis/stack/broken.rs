@@ -6,7 +6,7 @@ use super::super::rules::Rule;
 use super::super::stack_link::Link;
 use super::super::{Component, ContainerStateKind, NvidiaPod, Severity, quote};
 use super::pods::{self, Trouble};
-use super::{BROKEN_DRIVER, BROKEN_PLUGIN, BROKEN_TOOLKIT, BROKEN_VALIDATOR, is_offered};
+use super::table::{BROKEN_DRIVER, BROKEN_PLUGIN, BROKEN_TOOLKIT, BROKEN_VALIDATOR, is_offered};
 use crate::facts::stack_log::StackLog;
 use crate::stack_log::{self, Phrase};
 use crate::text::clean_keeping_end;

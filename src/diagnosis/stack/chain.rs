@@ -11,7 +11,8 @@ use super::super::node::Node;
 use super::super::stack_link::{Link, LinkState, StackLink};
 use super::super::{Component, NvidiaPod, Severity, quote};
 use super::broken::Broken;
-use super::{DRIVER_RULES, is_offered, is_passed_through, is_runtime_rule, pods};
+use super::pods;
+use super::table::{DRIVER_RULES, is_offered, is_passed_through, is_runtime_rule};
 use crate::report::Extent;
 
 /// Every link of the node, with the first that is broken. Empty for a node without GPUs.

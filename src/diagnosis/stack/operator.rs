@@ -5,7 +5,8 @@ use jiff::SignedDuration;
 use super::super::draft::Draft;
 use super::super::node::Node;
 use super::super::{Component, Severity, quote};
-use super::{MIG_WEDGED, UPGRADE_STUCK, is_offered, pods};
+use super::pods;
+use super::table::{MIG_WEDGED, UPGRADE_STUCK, is_offered};
 use crate::stack_log;
 use crate::text::clean_keeping_end;
 

@@ -6,7 +6,8 @@ use super::super::draft::Draft;
 use super::super::node::Node;
 use super::super::{ActionCode, Component, ContainerStateKind, Severity, quote};
 use super::chain::plugin_service;
-use super::{INOTIFY, NOT_DEPLOYED, RUNTIME_RESTARTED, TWO_PLUGINS, is_offered, pods};
+use super::pods;
+use super::table::{INOTIFY, NOT_DEPLOYED, RUNTIME_RESTARTED, TWO_PLUGINS, is_offered};
 
 /// A toolkit that was restarted less often than this is no pattern.
 const RESTARTS: u32 = 3;

@@ -7,7 +7,7 @@
 //! ```text
 //!   hardware ──▶ facts ──▶ Report (one JSON document) ──▶ diagnosis ──▶ findings ──▶ answer
 //!                  ▲
-//!   facts file ────┘   (a Report that somebody saved is a facts file)
+//!   facts file ────┘   (a saved Report)
 //! ```
 //!
 //! Each module imports only from those above it:
@@ -21,7 +21,7 @@
 //! | [`device_names`] | the names of one GPU in other sections |
 //! | [`xid`] | kernel log lines: parsers, events, catalogue |
 //! | [`operator`] | what operator mode may do: protected processes, the plan of a reset |
-//! | [`diagnosis`] | the rules |
+//! | [`diagnosis`], [`stack_log`] | the rules; phrases in the logs of NVIDIA's pods |
 //! | [`explanation`] | why a pod failed, hangs or waits |
 #![forbid(unsafe_code)]
 

@@ -21,7 +21,7 @@
 //! | [`device_names`] | the names of one GPU in other sections |
 //! | [`xid`] | kernel log lines: parsers, events, catalogue |
 //! | [`operator`] | what operator mode may do: protected processes, the plan of a reset |
-//! | [`diagnosis`], [`stack_log`] | the rules; phrases in the logs of NVIDIA's pods |
+//! | [`diagnosis`] | the rules |
 //! | [`explanation`] | why a pod failed, hangs or waits |
 #![forbid(unsafe_code)]
 
@@ -37,11 +37,12 @@ pub mod report;
 #[cfg(feature = "scenarios")]
 pub mod scenarios;
 pub mod since;
-pub mod stack_log;
 pub mod text;
 mod untrusted;
 mod wire;
 pub mod xid;
+
+pub use diagnosis::stack_log;
 
 /// Prefix of the name of every probe pod and ephemeral container. Random letters follow.
 pub const PROBE_NAME: &str = "gpu-syringe-";

@@ -13,6 +13,8 @@ mod node_set_up;
 mod properties;
 #[path = "diagnosis/refused.rs"]
 mod refused;
+#[path = "diagnosis/stack.rs"]
+mod stack;
 #[path = "diagnosis/usage.rs"]
 mod usage;
 #[path = "diagnosis/verdicts.rs"]

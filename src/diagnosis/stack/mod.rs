@@ -6,30 +6,26 @@
 
 mod broken;
 mod chain;
+mod offer;
 mod operator;
 mod pods;
+mod rules;
 mod set_up;
-mod table;
+mod starting;
 
 use super::draft::Draft;
 use super::node::Node;
-use super::rules::Rule;
 use super::stack_link::StackLink;
 use super::{Component, Severity};
 use broken::Broken;
-use table::{DRIVER_RULES, MIG_WEDGED, UPGRADE_STUCK, is_offered, is_passed_through, is_runtime_rule};
+use offer::{is_offered, is_passed_through};
+use rules::{
+    BROKEN_DRIVER, CONSEQUENCES, DRIVER_ABSENT, DRIVER_RULES, MIG_WEDGED, NOT_ADVERTISED, UPGRADE_STUCK,
+    is_runtime_rule,
+};
 
 /// The rules of this family.
-pub(super) const RULES: &[Rule] = table::RULES;
-
-/// Those of them that do not say why.
-const DRIVER_ABSENT: [&str; 2] = ["driver-not-loaded", "driver-not-found"];
-
-/// GPUs that work, and that the node does not offer.
-const NOT_ADVERTISED: &str = "gpus-not-advertised";
-
-/// Findings that say no more than that the GPUs are not offered.
-const CONSEQUENCES: [&str; 3] = [NOT_ADVERTISED, "gpus-not-allocatable", "mig-without-instances"];
+pub(super) const RULES: &[super::Rule] = rules::RULES;
 
 /// What the labels and the set-up say by themselves.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
@@ -53,10 +49,15 @@ pub(super) fn log_wanted(node: &Node<'_>) -> Option<(String, String)> {
 
 /// Leaves one finding of a way that is broken: that of its first link.
 pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
-    if is_passed_through(node) || !pods::is_settled(node) {
+    if is_passed_through(node) {
         return;
     }
-    let broken = broken::first(node);
+    if starting::excuse(node, drafts) || !pods::is_settled(node) {
+        return;
+    }
+    // An upgrade that hangs is why its driver pod does not start.
+    let upgrading = drafts.iter().any(|draft| draft.rule.id == UPGRADE_STUCK.id);
+    let broken = broken::first(node).filter(|broken| !(upgrading && broken.rule.id == BROKEN_DRIVER.id));
     let absent = drafts.iter().position(|draft| DRIVER_RULES.contains(&draft.rule.id) && !is_mild(draft));
     if let Some(absent) = absent.filter(|_| node.answering().next().is_none()) {
         if let Some(draft) = drafts.get_mut(absent) {

@@ -1,4 +1,4 @@
-//! A phrase of the logs of the NVIDIA stack.
+//! One entry of the table.
 
 use crate::diagnosis::finding::{ActionCode, Class};
 
@@ -20,6 +20,7 @@ pub struct Phrase {
 }
 
 impl Phrase {
+    /// Whether the line has one of its wordings. The line is in lower case.
     pub(super) fn is_in(&self, lower_case: &str) -> bool {
         self.any.iter().any(|parts| parts.iter().all(|part| lower_case.contains(part)))
     }

@@ -186,7 +186,7 @@ fn assert_consistent(name: &str, diagnosis: &Diagnosis) {
 }
 
 #[test]
-fn every_scenario_comes_to_what_it_must() {
+fn every_scenario_meets_its_expectation() {
     let scenarios = scenarios();
     assert!(scenarios.len() >= 40, "{} scenarios", scenarios.len());
     let complaints: Vec<String> = scenarios
@@ -219,7 +219,7 @@ fn plain(mut report: Value) -> Value {
 
 /// A misspelled field would be lost when it is read, and the scenario would say less than it seems to.
 #[test]
-fn no_scenario_says_what_no_type_knows() {
+fn no_scenario_has_unknown_fields() {
     fn lost(written: &Value, read: &Value, place: &str, complaints: &mut Vec<String>) {
         match (written, read) {
             (Value::Object(one), Value::Object(other)) => {
@@ -291,7 +291,7 @@ fn reviewed(name: &str, value: &impl serde::Serialize) {
 }
 
 #[test]
-fn every_diagnosis_is_as_reviewed() {
+fn every_diagnosis_matches_its_snapshot() {
     for (name, (report, expected)) in scenarios() {
         reviewed(&name, &diagnose(&report, &expected.cluster));
     }
@@ -306,7 +306,7 @@ fn a_healthy_node_of_eight_gpus_fits_a_thousand_tokens() {
 }
 
 #[test]
-fn a_report_of_one_section_speaks_of_that_section_only() {
+fn a_summary_of_one_section_is_about_that_section_only() {
     let (report, _) = &scenarios()["healthy-h100-8"];
     let mut telemetry = Report { kernel_log: Vec::new(), ..report.clone() };
     telemetry.sections =

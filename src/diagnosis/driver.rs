@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_library_is_the_trouble_only_where_the_module_is_loaded() {
+    fn a_missing_library_is_the_finding_only_if_the_module_is_loaded() {
         let gpus = json!([{"pci_address": "00000000:5d:00.0", "driver": "nvidia"}]);
         let loaded = json!({"pci_gpus": gpus, "driver": {"loaded": "570.124.06"}});
         assert_eq!(without_library(Some(loaded)), ["nvml-library-missing"]);

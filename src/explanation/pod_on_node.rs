@@ -166,7 +166,7 @@ impl PodOnNode {
     /// Finds PCIe errors shortly before one of its GPUs fell off the bus. A lost GPU has no path, so the port above it
     /// is only known by the time. Errors of a port above only another GPU belong to that GPU.
     fn find_bus_events(&mut self, events: &[KernelEvent], report: &Report) {
-        let falls: Vec<&KernelEvent> = self.own_events.iter().filter(|event| is_off_bus(event)).collect();
+        let falls: Vec<&KernelEvent> = self.own_events.iter().filter(|event| event.is_off_bus()).collect();
         let topology = Section::data_of(&report.sections.topology).into_iter().flat_map(|topology| &topology.gpus);
         let elsewhere: BTreeSet<&PciAddress> = topology
             .filter(|gpu| gpu.pci_address.as_ref().is_some_and(|address| !self.addresses.contains(address)))
@@ -190,11 +190,6 @@ impl PodOnNode {
 /// Returns the cgroup of the OOM-killed process.
 fn killed_cgroup(event: &KernelEvent) -> Option<&String> {
     event.details.get("task_memcg").filter(|_| event.kind == KernelEventKind::OomKill)
-}
-
-/// Returns whether a GPU fell off the bus.
-fn is_off_bus(event: &KernelEvent) -> bool {
-    event.kind == KernelEventKind::OffBus || (event.kind == KernelEventKind::Xid && event.code == Some(79))
 }
 
 /// Returns whether an Xid affects only the process that it names: application faults, and a contained memory error.

@@ -221,7 +221,7 @@ fn a_node_whose_driver_cannot_be_used_is_the_cause_and_not_the_program() {
 }
 
 #[test]
-fn out_of_memory_is_told_from_a_gpu_fault() {
+fn out_of_memory_is_distinguished_from_a_gpu_fault() {
     let explained = cause_of(&failed(137, "OOMKilled"), &node(vec![xid(45, "02:30:01", OWN_GPU, Some(7))]));
     assert_eq!((explained.cause, explained.certainty), (Cause::Application, Certainty::Likely), "the kubelet's word");
     assert!(explained.summary.contains("host memory"), "{}", explained.summary);
@@ -240,7 +240,7 @@ fn oom_kill(constraint: &str, cgroup: &str) -> KernelEvent {
 }
 
 #[test]
-fn whose_memory_ran_out_is_in_the_kernels_line() {
+fn the_kernel_line_tells_whose_memory_ran_out() {
     let own = format!("/kubepods.slice/kubepods-pod{}.slice/cri-containerd-1.scope", POD.replace('-', "_"));
     let of = |constraint: &str, cgroup: &str, reason: &str| {
         let explained = cause_of(&failed(137, reason), &node(vec![oom_kill(constraint, cgroup)]));
@@ -314,7 +314,7 @@ fn an_init_containers_first_try_does_not_hide_how_the_pod_ended() {
 }
 
 #[test]
-fn a_switch_counts_in_its_own_numbers() {
+fn sxids_and_xids_are_separate_numbers() {
     let event = KernelEvent { kind: KernelEventKind::Sxid, ..xid(20034, "02:29:58", OWN_GPU, None) };
     assert!(super::timeline::line(&event).starts_with("SXid 20034"));
 }

@@ -71,7 +71,7 @@ fn a_gpu_that_only_the_log_names_is_not_counted_as_one_more() {
 }
 
 #[test]
-fn the_gpu_that_nvml_counts_without_an_address_is_the_one_that_the_log_names() {
+fn a_gpu_without_an_address_in_nvml_is_the_one_in_the_log() {
     let mut report = log_of(&[&format!("{AT} 79, GPU has fallen off the bus.")]);
     let lost = Problem {
         what: "GPU 3".into(),
@@ -87,7 +87,7 @@ fn the_gpu_that_nvml_counts_without_an_address_is_the_one_that_the_log_names() {
 }
 
 #[test]
-fn a_gpu_of_an_earlier_boot_or_that_was_swapped_is_no_subject() {
+fn gpus_of_earlier_boots_and_replaced_gpus_are_ignored() {
     let log = |boot: Option<&str>| {
         let mut report = log_of(&[&format!("{AT} 95, Uncontained")]);
         report.boot_id = Some("now".into());
@@ -100,7 +100,7 @@ fn a_gpu_of_an_earlier_boot_or_that_was_swapped_is_no_subject() {
 }
 
 #[test]
-fn an_initialisation_that_failed_is_told_by_the_log_alone() {
+fn a_failed_initialization_is_found_in_the_log_alone() {
     let placed =
         log_of(&["2026-11-21T02:40:00+00:00 n kernel: NVRM: GPU 0000:5d:00.0: RmInitAdapter failed! (0x24:0x72:1568)"]);
     assert_eq!(finding(&judged(&placed), "gpu-init-failed").severity, Severity::Fatal);
@@ -112,7 +112,7 @@ fn an_initialisation_that_failed_is_told_by_the_log_alone() {
 // ---- claims
 
 #[test]
-fn what_the_hardware_does_not_offer_is_not_claimed() {
+fn unsupported_facts_are_not_claimed() {
     let (report, _) = scenarios().remove("a100-mig-8").expect("it");
     let diagnosis = judged(&report);
     assert_eq!(diagnosis.verdict, Verdict::Healthy, "{}", told(&diagnosis));
@@ -122,7 +122,7 @@ fn what_the_hardware_does_not_offer_is_not_claimed() {
 }
 
 #[test]
-fn a_fact_that_is_missing_without_a_reason_leaves_the_node_unknown() {
+fn a_fact_that_is_missing_without_a_reason_makes_the_verdict_unknown() {
     let without = |section: &str, clause: &str, change: fn(&mut Value)| {
         let report = changed("healthy-h100-8", |value| change(&mut gpus(value, section)[4]));
         let diagnosis = judged(&report);
@@ -199,7 +199,7 @@ fn a_report_without_sections_has_no_score() {
 // ---- what Kubernetes offers
 
 #[test]
-fn gpus_without_a_resource_are_not_offered() {
+fn gpus_without_a_resource_are_not_advertised() {
     let (report, _) = scenarios().remove("healthy-h100-8").expect("it");
     let of = |cluster: ClusterFacts| {
         let diagnosis = diagnose(&report, &ClusterFacts { node: Some("gpu-1".into()), ..cluster });
@@ -225,7 +225,7 @@ fn gpus_without_a_resource_are_not_offered() {
 // ---- links, heat, MIG, implausible answers
 
 #[test]
-fn a_gpu_whose_links_are_all_down_is_told_by_its_siblings() {
+fn a_gpu_with_all_links_down_is_found_by_comparison_with_the_others() {
     let down = |scenario: &str, at: usize| {
         let report = changed(scenario, |value| {
             let links: Vec<u32> = (0..18).collect();
@@ -264,7 +264,7 @@ fn counters_are_divided_by_the_time_since_the_driver_was_loaded() {
 }
 
 #[test]
-fn mig_without_a_readable_maximum_says_nothing_of_instances() {
+fn mig_without_a_readable_maximum_has_no_finding_about_instances() {
     let with = |most: Value| {
         let report = changed("mig-unfinished", |value| {
             for gpu in gpus(value, "mig") {
@@ -277,7 +277,7 @@ fn mig_without_a_readable_maximum_says_nothing_of_instances() {
 }
 
 #[test]
-fn answers_that_cannot_be_are_found() {
+fn implausible_values_are_found() {
     let same = changed("healthy-h100-8", |value| {
         for section in ["inventory", "telemetry", "topology", "ecc", "mig"] {
             gpus(value, section).iter_mut().for_each(|gpu| gpu["uuid"] = json!("GPU-1"));
@@ -315,7 +315,7 @@ fn refused_counters_are_unknown() {
 // ---- one that is gone, and those that wait for it
 
 #[test]
-fn gpus_that_spin_beside_one_that_is_gone_wait_for_it() {
+fn gpus_that_spin_next_to_a_lost_gpu_wait_for_it() {
     let (report, _) = scenarios().remove("xid79-off-bus").expect("it");
     let diagnosis = judged(&report);
     let waits = finding(&diagnosis, "collective-waits");
@@ -385,7 +385,7 @@ fn a_gpu_has_one_plan_and_no_finding_asks_for_the_opposite() {
 }
 
 #[test]
-fn a_plan_says_what_may_go_on_and_does_not_wait_for_a_process_that_cannot_end() {
+fn a_plan_says_which_work_may_continue_and_does_not_wait_for_a_stuck_process() {
     let of = |name: &str| judged(&scenarios().remove(name).expect(name).0).plan;
     let [lost] = of("xid79-off-bus").try_into().expect("one plan");
     let steps = lost.steps.join(" ");

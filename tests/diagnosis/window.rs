@@ -22,7 +22,7 @@ fn narrowed(report: &Report, back: SignedDuration) -> Report {
 }
 
 #[test]
-fn a_window_filters_events_and_never_state() {
+fn a_window_removes_events_but_no_states() {
     let (lost, _) = scenarios().remove("xid79-off-bus").expect("it");
     let diagnosis = judged(&narrowed(&lost, SignedDuration::from_mins(5)));
     assert_eq!(diagnosis.verdict, Verdict::Fatal, "{}", told(&diagnosis));
@@ -32,7 +32,7 @@ fn a_window_filters_events_and_never_state() {
 }
 
 #[test]
-fn the_window_that_was_asked_for_is_the_one_that_is_spoken_of() {
+fn texts_are_about_the_requested_window() {
     let (report, _) = scenarios().remove("application-lone-faults").expect("it");
     let part = narrowed(&report, SignedDuration::from_mins(1));
     let diagnosis = judged(&part);

@@ -292,7 +292,7 @@ mod tests {
     use super::{PHRASES, known};
 
     #[test]
-    fn every_phrase_is_in_lower_case_and_found_by_its_own_words() {
+    fn every_phrase_is_in_lower_case_and_matches_itself() {
         for phrase in PHRASES {
             assert!(phrase.words.iter().all(|word| *word == word.to_ascii_lowercase()), "{:?}", phrase.words);
             let found = known(&phrase.words.join(" … ").to_uppercase()).expect("itself");

@@ -62,7 +62,7 @@ fn a_pod_that_is_not_ready_is_not_well() {
 }
 
 #[test]
-fn readiness_that_nobody_told_is_not_claimed() {
+fn unknown_readiness_is_not_claimed() {
     let (pod, report) = running("S", Vec::new());
     let explained = cause_of(&PodFacts { ready: None, ..pod }, &report);
     assert_eq!((explained.cause, explained.certainty), (Cause::None, Certainty::Possible), "{}", explained.summary);

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn what_is_said_of_the_gpu_is_what_was_found_of_it() {
+fn the_gpu_is_ruled_out_only_if_it_was_read() {
     let said = |pod: &PodFacts, report: &Report| cause_of(pod, report).ruled_out[0].clone();
     let mut forgotten = node(Vec::new());
     forgotten.sections.kubelet = None;
@@ -48,7 +48,7 @@ fn a_container_that_cannot_open_its_gpus_is_the_explanation_whether_the_pod_runs
 }
 
 #[test]
-fn our_own_probe_is_no_part_of_a_pods_story() {
+fn events_of_our_own_probe_are_not_in_the_timeline() {
     let started = |field: &str| PodEvent {
         time: Some(time("02:10:00")),
         reason: "Started".into(),
@@ -130,7 +130,7 @@ fn one_look_at_state_d_drains_no_node() {
 }
 
 #[test]
-fn a_zombie_is_its_parents_affair() {
+fn a_zombie_is_explained() {
     let (pod, report) = running("Z", Vec::new());
     let explained = cause_of(&pod, &report);
     assert_eq!((explained.cause, explained.action.code), (Cause::Application, ActionCode::RestartPod));
@@ -164,7 +164,7 @@ fn kubernetes_own_reasons_come_first() {
 }
 
 #[test]
-fn a_pod_that_ended_in_order_is_accused_of_nothing() {
+fn a_pod_that_completed_has_no_problem() {
     let explained = cause_of(&failed(0, "Completed"), &node(vec![xid(79, "02:10:00", OWN_GPU, None)]));
     assert_eq!(explained.cause, Cause::None, "{}", explained.summary);
 }

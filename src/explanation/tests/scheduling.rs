@@ -16,7 +16,7 @@ fn waiting(message: Option<&str>) -> PodFacts {
 }
 
 #[test]
-fn each_reason_of_the_scheduler_is_told_in_its_own_words() {
+fn each_reason_of_the_scheduler_is_quoted() {
     for (message, cause, what, action) in [
         (
             "0/4 nodes are available: 4 Insufficient nvidia.com/gpu. preemption: 0/4 nodes are available: 4 No preemption \
@@ -68,7 +68,7 @@ fn each_reason_of_the_scheduler_is_told_in_its_own_words() {
 }
 
 #[test]
-fn a_scheduling_gate_and_a_silent_scheduler_are_told() {
+fn a_scheduling_gate_and_a_silent_scheduler_are_explained() {
     let gated = PodFacts { scheduling_gates: vec!["kueue.x-k8s.io/admission".into()], ..waiting(None) };
     let explained = explain(&gated, None, None);
     assert_eq!((explained.cause, explained.certainty), (Cause::Cluster, Certainty::Certain));

@@ -12,6 +12,7 @@
 //! `healthy` requires every section, and every fact that the claims of the summary need. A report with fewer sections
 //! gets `no_fault_found` at best, and its summary names the sections that were checked.
 
+mod cdi;
 mod claims;
 mod cluster;
 mod cluster_facts;
@@ -20,12 +21,16 @@ mod container;
 mod coverage;
 mod draft;
 mod driver;
-mod driver_rules;
+mod driver_load;
+mod driver_log;
+mod driver_setup;
 mod event_judgement;
+mod fabric_manager;
 mod families;
 pub mod finding;
 mod gpu;
 pub mod gpu_pods;
+mod gsp;
 mod health;
 mod implausible;
 mod limits;
@@ -40,6 +45,7 @@ mod nvlink_state;
 #[cfg(test)]
 mod past_events_tests;
 mod pcie;
+mod persistence;
 mod plan;
 mod power;
 mod processes;
@@ -47,6 +53,7 @@ mod quote;
 mod recovery;
 mod refused;
 mod rules;
+mod runtime;
 mod siblings;
 mod stack;
 mod stack_link;

@@ -125,6 +125,7 @@ pub(super) fn event_name(event: &KernelEvent) -> String {
         Kind::ProbeFailed => "NVIDIA probe routine failed".into(),
         Kind::BarUnassigned => "GPU memory region (BAR) not assigned".into(),
         Kind::NotSupported => "GPU not supported by the driver".into(),
+        Kind::ModuleRefused => "kernel module refused".into(),
         Kind::Uvm => "nvidia-uvm error".into(),
         Kind::GspRateLimit => "GSP errors rate-limited".into(),
         Kind::GspFailed => "GSP firmware failure".into(),

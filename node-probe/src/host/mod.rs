@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_tree_says_what_is_missing_instead_of_no_gpus() {
+    fn an_empty_tree_gives_problems_instead_of_no_gpus() {
         let section = read(&Tree::new().paths(), Look::default());
         assert_eq!(section.status, Status::Partial);
         let codes: Vec<&str> = section.problems.iter().map(|problem| problem.code.as_str()).collect();

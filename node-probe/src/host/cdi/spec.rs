@@ -83,6 +83,9 @@ fn parse_yaml(text: &str) -> Option<Spec> {
             // The entry's keys are as far in as the first of them. The key of the list itself may be as far in as the dash.
             above.retain(|key| key.indent < indent || (key.indent == indent && !is_entry(key)));
             begins_entry = true;
+            if above.len() > MAX_LEVELS {
+                return None;
+            }
             above.push(Above { indent, key: ENTRY.to_owned() });
             indent += content.len() - rest.trim_start_matches(' ').len();
             content = rest.trim_start_matches(' ');
@@ -100,11 +103,17 @@ fn parse_yaml(text: &str) -> Option<Spec> {
         let path: Vec<&str> = above.iter().map(|above| above.key.as_str()).collect();
         take(&mut spec, &path, begins_entry, &key, value)?;
         if value.is_empty() {
+            if above.len() > MAX_LEVELS {
+                return None;
+            }
             above.push(Above { indent, key });
         }
     }
     Some(spec)
 }
+
+/// Levels of nesting: a specification has seven.
+const MAX_LEVELS: usize = 24;
 
 /// What stands for an entry of a list on the way to a line.
 const ENTRY: &str = "-";

@@ -169,6 +169,23 @@ fn an_action_needs_its_permission_in_the_pod_and_in_the_exec() {
     }
 }
 
+#[test]
+fn the_end_of_the_log_of_a_stack_container_may_be_asked_for() {
+    let (policies, log) = (usual(), "0f8a7c2e-11aa-4bbb-8ccc-123456789abc/nvidia-driver-ctr");
+    let id = "0f".repeat(32);
+    for words in [
+        vec!["node-probe", "all", "--stack-log", log],
+        vec!["node-probe", "host", "--stack-log", log],
+        vec!["node-probe", "all", "--container", &id, "--stack-log", log],
+    ] {
+        let mut pod = defaulted(printed(&[]));
+        pod["spec"]["containers"][0]["command"] = json!(words);
+        for asked in [request("CREATE", "", pod), request("CONNECT", "exec", cases::exec(&words))] {
+            assert_eq!(policies.review(&asked), [], "{words:?}");
+        }
+    }
+}
+
 /// Policies cannot share a variable, so what a command may be stands in two of them.
 #[test]
 fn pod_and_exec_admit_the_same_commands() {

@@ -248,7 +248,7 @@ async fn the_context_argument_exists_only_with_several_contexts() {
     // And `--context` confines to that one, whatever is current.
     let mut pinned = Client::start(bed.launcher().args(["--context", "west"])).await;
     let embedded = json!({"node_name": "gpu-1", "context": "embedded"});
-    pinned.call("get_gpu_inventory", embedded.clone()).await.error_with(&["'embedded' is not among", "west"]);
+    pinned.call("get_gpu_inventory", embedded.clone()).await.error_with(&["'embedded' is not one of", "west"]);
     let mut any = Client::start(bed.launcher().args(["--context", "west", "--allow-context", "*"])).await;
     assert_eq!(any.tools().await[0]["inputSchema"]["properties"]["context"]["enum"], offered);
     any.call("get_gpu_inventory", embedded).await.removed();

@@ -42,5 +42,7 @@ mod untrusted;
 mod wire;
 pub mod xid;
 
+pub use diagnosis::stack_log;
+
 /// Prefix of the name of every probe pod and ephemeral container. Random letters follow.
 pub const PROBE_NAME: &str = "gpu-syringe-";

@@ -137,7 +137,7 @@ fn a_line_that_belongs_to_an_xid_is_an_error_where_no_xid_is() {
 fn words_of_an_error_that_are_not_understood_forbid_an_all_clear() {
     for text in [
         "NVRM: GPU 0000:5d:00.0: GPU does not have the necessary power cables connected.",
-        "nvidia: disagrees about version of symbol module_layout",
+        "nvidia: Unknown symbol mutex_lock (err 0)",
         "RIP: 0010:_nv012345rm+0x1a/0x90 [nvidia]",
         "nvidia-nvswitch3: fatal error: device unusable",
         "watchdog: BUG: soft lockup - CPU#3 stuck for 22s! [nvidia-smi:1234]",

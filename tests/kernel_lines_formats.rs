@@ -269,7 +269,7 @@ fn what_speaks_of_nvidia_and_is_not_understood_is_counted_and_shown() {
     let log = read(
         &[
             "[    1.0] nvidia: loading out-of-tree module taints kernel.",
-            "[    2.0] nvidia: disagrees about version of symbol module_layout",
+            "[    2.0] nvidia: Unknown symbol mutex_lock (err 0)",
             "[    3.0] NVRM: a sentence of a driver \u{1b}[31mthat is newer than this tool, 1",
             "[    4.0] NVRM: a sentence of a driver \u{1b}[31mthat is newer than this tool, 2",
             "[    5.0] NVRM: Xid (bus 7): 79, a new frame",

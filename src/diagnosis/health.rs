@@ -5,7 +5,7 @@
 use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::rules::Rule;
-use super::{Class, Severity, container, limits, unknown, usage};
+use super::{Class, Severity, cdi, container, limits, runtime, unknown, usage};
 use crate::facts::health::{Deduction, GpuHealth, Health, HealthStatus};
 use crate::report::Status;
 
@@ -43,7 +43,9 @@ pub(super) fn score(node: &Node<'_>, drafts: &[Draft]) -> Health {
 /// Returns whether a finding is about the GPUs. GPUs that one container cannot use, or that pods use up, are sound.
 fn is_about_gpus(draft: &Draft) -> bool {
     let is_in = |rules: &[Rule]| rules.iter().any(|rule| rule.id == draft.rule.id);
-    !(is_in(container::RULES) || is_in(usage::RULES) && draft.rule.class == Class::Application)
+    // How containers get their GPUs tells nothing about the GPUs.
+    let of_containers = [container::RULES, runtime::RULES, cdi::RULES].into_iter().any(is_in);
+    !of_containers && !(is_in(usage::RULES) && draft.rule.class == Class::Application)
 }
 
 fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> GpuHealth {

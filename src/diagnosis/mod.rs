@@ -12,6 +12,7 @@
 //! `healthy` requires every section, and every fact that the claims of the summary need. A report with fewer sections
 //! gets `no_fault_found` at best, and its summary names the sections that were checked.
 
+mod cdi;
 mod claims;
 mod cluster;
 mod cluster_facts;
@@ -20,12 +21,16 @@ mod container;
 mod coverage;
 mod draft;
 mod driver;
-mod driver_rules;
+mod driver_load;
+mod driver_log;
+mod driver_setup;
 mod event_judgement;
+mod fabric_manager;
 mod families;
 pub mod finding;
 mod gpu;
 pub mod gpu_pods;
+mod gsp;
 mod health;
 mod implausible;
 mod limits;
@@ -40,6 +45,7 @@ mod nvlink_state;
 #[cfg(test)]
 mod past_events_tests;
 mod pcie;
+mod persistence;
 mod plan;
 mod power;
 mod processes;
@@ -47,7 +53,11 @@ mod quote;
 mod recovery;
 mod refused;
 mod rules;
+mod runtime;
 mod siblings;
+mod stack;
+mod stack_link;
+pub mod stack_log;
 mod summary;
 mod thermal;
 mod timeline;
@@ -58,13 +68,14 @@ mod xid_history;
 
 pub use cluster_facts::{
     ClusterFacts, Component, ContainerState, ContainerStateKind, GpuLabels, NvidiaContainer, NvidiaPod, PodWarning,
-    RuntimeClass,
+    RuntimeClassUse,
 };
 pub use families::catalogue_of_rules;
 pub use finding::{Action, ActionCode, Class, Diagnosis, Finding, Plan, Scope, Severity, Unknown, Verdict};
 pub use gpu_pods::{GpuContainer, GpuPod};
 pub use processes::{Stuck, stuck};
 pub use rules::Rule;
+pub use stack_link::{Link, LinkState, StackLink};
 
 use crate::facts::health::Health;
 use crate::pci::PciAddress;
@@ -79,6 +90,7 @@ pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
     let undecided = undecided || !contradictions.is_empty();
     unknown.extend(contradictions);
     let mut drafts = families::drafts(&node);
+    let stack = stack::links(&node, &drafts);
     let plan = plan::make_plans(&node, &mut drafts);
     let concluded = draft::into_findings(drafts, &node.name);
     let worst = concluded.iter().map(|concluded| concluded.finding.severity).max().unwrap_or_default();
@@ -109,8 +121,20 @@ pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
         not_checked: limits::of(&node),
         unknown,
         kernel_log,
+        stack,
         findings: concluded.into_iter().map(|concluded| concluded.finding).collect(),
     }
+}
+
+/// The first pod of NVIDIA's stack on the node that does not do its work, with the container whose log may say why: as far as
+/// Kubernetes alone tells.
+pub fn first_failing_pod(cluster: &ClusterFacts) -> Option<(&NvidiaPod, &str)> {
+    let report = Report::default();
+    let node = Node::new(&report, cluster);
+    let (uid, container) = stack::log_wanted(&node)?;
+    let pod = cluster.nvidia_pods.as_ref()?.iter().find(|pod| pod.uid == uid)?;
+    let container = pod.containers.iter().find(|one| one.name == container)?;
+    Some((pod, container.name.as_str()))
 }
 
 /// Computes score and status of the node and of each GPU.

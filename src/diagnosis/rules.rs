@@ -52,6 +52,12 @@ pub(super) const AER_DOC: Option<&str> = Some("https://docs.kernel.org/PCI/pciea
 pub(super) const PLUGIN_DOC: Option<&str> =
     Some("https://kubernetes.io/docs/concepts/extend-kubernetes/compute-storage-net/device-plugins/");
 
+/// NVIDIA's guide to trouble with the GPU Operator.
+pub(super) const OPERATOR_DOC: Option<&str> =
+    Some("https://docs.nvidia.com/datacenter/cloud-native/gpu-operator/latest/troubleshooting.html");
+/// NVIDIA on a toolkit that restarts the container runtime.
+pub(super) const TOOLKIT_ISSUE: Option<&str> = Some("https://github.com/NVIDIA/gpu-operator/issues/991");
+
 /// NVIDIA on containers that lose their GPUs ("Unknown Error").
 pub(super) const TOOLKIT_DOC: Option<&str> = Some("https://github.com/NVIDIA/nvidia-docker/issues/1730");
 

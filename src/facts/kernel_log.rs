@@ -98,6 +98,8 @@ pub enum KernelEventKind {
     BarUnassigned,
     /// The driver does not support the GPU: another flavor or another version is needed.
     NotSupported,
+    /// The kernel refused to load a module: its signature, the kernel that it was built for, or SELinux.
+    ModuleRefused,
     /// Errors of the `nvidia-uvm` module, and `nvGpuOpsReportFatalError`.
     Uvm,
     /// `The NVIDIA probe routine failed|was not called for N device(s)`, `probe with driver nvidia failed`.

@@ -6,8 +6,11 @@
 //! cases apart.
 
 pub mod action;
+pub mod cdi;
 pub mod clock_events;
 pub mod container;
+pub mod container_runtime;
+pub mod driver_load;
 pub mod ecc;
 pub mod health;
 pub mod host;
@@ -15,7 +18,9 @@ pub mod inventory;
 pub mod kernel_log;
 pub mod kubelet;
 pub mod mig;
+pub mod node_stack;
 pub mod processes;
+pub mod stack_log;
 pub mod telemetry;
 pub mod topology;
 

@@ -91,15 +91,16 @@ fn is_state(event: &KernelEvent) -> bool {
         _ => false,
     });
     let of_driver = event.kind == Kind::Uvm && event.sub_code.as_deref() == Some("fatal");
-    let of_gpu = matches!(
+    let lasting = matches!(
         event.kind,
         Kind::OffBus
             | Kind::RmInitFailed
             | Kind::GspFailed
             | Kind::GspRateLimit
             | Kind::DriverLoaded
+            | Kind::ModuleRefused
             | Kind::NvlinkInitFailed
             | Kind::HungTask
     );
-    event.boot_id.is_none() && (grave || of_gpu || of_driver)
+    event.boot_id.is_none() && (grave || lasting || of_driver)
 }

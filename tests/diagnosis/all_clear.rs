@@ -7,7 +7,8 @@ use syringe_core::facts::kernel_log::{Coverage, KernelEvent, KernelEventKind as 
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section, Sections, Status};
 
-use super::{log_of, scenarios, told};
+use super::properties::log_of;
+use super::{scenarios, told};
 
 fn healthy() -> Report {
     scenarios().remove("healthy-h100-8").expect("the scenario").0

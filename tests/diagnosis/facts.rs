@@ -1,12 +1,9 @@
 //! Verdicts and findings from single facts: what was read, what was not, and what that allows to say.
 
-use jiff::SignedDuration;
 use serde_json::{Value, json};
 use syringe_core::diagnosis::{self, ActionCode, ClusterFacts, Diagnosis, Finding, Severity, Stuck, Verdict, diagnose};
 use syringe_core::facts::health::HealthStatus;
-use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::report::{Problem, Report, Section, Sections};
-use syringe_core::xid;
 
 use super::{plain, replayed, scenarios, told};
 
@@ -22,7 +19,7 @@ fn gpus<'v>(report: &'v mut Value, section: &str) -> &'v mut Vec<Value> {
     report["sections"][section]["data"]["gpus"].as_array_mut().expect(section)
 }
 
-fn judged(report: &Report) -> Diagnosis {
+pub(super) fn judged(report: &Report) -> Diagnosis {
     diagnose(report, &ClusterFacts::default())
 }
 
@@ -30,7 +27,7 @@ fn finding<'d>(diagnosis: &'d Diagnosis, id: &str) -> &'d Finding {
     diagnosis.findings.iter().find(|finding| finding.id == id).unwrap_or_else(|| panic!("no {id}: {}", told(diagnosis)))
 }
 
-fn has(diagnosis: &Diagnosis, id: &str) -> bool {
+pub(super) fn has(diagnosis: &Diagnosis, id: &str) -> bool {
     diagnosis.findings.iter().any(|finding| finding.id == id)
 }
 
@@ -397,52 +394,4 @@ fn a_plan_says_what_may_go_on_and_does_not_wait_for_a_process_that_cannot_end() 
     let [memory] = of("ecc-remap-pending").try_into().expect("one plan");
     assert!(memory.until_then.contains("may continue until the drain"), "{}", memory.until_then);
     assert!(memory.steps.join(" ").contains("Reset GPU 5"), "{:?}", memory.steps);
-}
-
-// ---- the window that was asked for
-
-fn narrowed(report: &Report, back: SignedDuration) -> Report {
-    let mut part = Report {
-        kernel_log: Vec::new(),
-        sections: Sections { xid: report.sections.xid.clone(), ..Sections::default() },
-        ..report.clone()
-    };
-    let since = part.taken_at.expect("a time") - back;
-    let log: &mut KernelLog = part.sections.xid.as_mut().and_then(|section| section.data.as_mut()).expect("a log");
-    xid::since(log, since);
-    part
-}
-
-#[test]
-fn a_window_filters_events_and_never_state() {
-    let (lost, _) = scenarios().remove("xid79-off-bus").expect("it");
-    let diagnosis = judged(&narrowed(&lost, SignedDuration::from_mins(5)));
-    assert_eq!(diagnosis.verdict, Verdict::Fatal, "{}", told(&diagnosis));
-    assert!(has(&diagnosis, "gpu-off-bus"));
-    let (pending, _) = scenarios().remove("ecc-remap-pending").expect("it");
-    assert!(judged(&narrowed(&pending, SignedDuration::from_mins(5))).verdict >= Verdict::Critical);
-}
-
-#[test]
-fn the_window_that_was_asked_for_is_the_one_that_is_spoken_of() {
-    let (report, _) = scenarios().remove("application-lone-faults").expect("it");
-    let part = narrowed(&report, SignedDuration::from_mins(1));
-    let diagnosis = judged(&part);
-    let since = (part.taken_at.expect("a time") - SignedDuration::from_mins(1)).to_string();
-    assert_eq!(diagnosis.verdict, Verdict::NoFaultFound, "{}", told(&diagnosis));
-    assert!(
-        diagnosis.summary.contains(&format!("no Xid since {since}").replace("no Xid", "No Xid")),
-        "{}",
-        diagnosis.summary
-    );
-    assert!(
-        diagnosis
-            .kernel_log
-            .iter()
-            .all(|log| log.from.is_none_or(|from| from.to_string() >= since) || log.from == log.to)
-    );
-    assert!(!diagnosis.findings.iter().any(|one| one.id == "application-fault"), "{}", told(&diagnosis));
-    assert!(diagnosis.not_checked.iter().any(|limit| limit.contains("before it omitted")), "{}", told(&diagnosis));
-    let log = part.sections.xid.and_then(|section| section.data).expect("a log");
-    assert!(log.events_before > 0);
 }

@@ -11,6 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use syringe_core::diagnosis::NvidiaPod;
+
 use crate::kubernetes::model::resources::{count, is_gpu_resource};
 
 /// Annotation with the UID by which the kubelet and cgroups know a static pod.
@@ -74,6 +76,9 @@ pub struct Pod {
     pub spec: PodSpec,
     /// What became of it.
     pub status: PodStatus,
+    /// The pod as a part of NVIDIA's stack, if it is one. Only lists of one node tell.
+    #[serde(skip)]
+    pub nvidia: Option<Box<NvidiaPod>>,
 }
 
 /// Identity of a pod.
@@ -125,6 +130,8 @@ pub struct PodSpec {
     pub init_containers: Vec<Container>,
     /// Claims of dynamic resource allocation.
     pub resource_claims: Vec<PodClaim>,
+    /// RuntimeClass that it names.
+    pub runtime_class_name: Option<String>,
 }
 
 /// One container.

@@ -37,11 +37,12 @@ pub mod report;
 #[cfg(feature = "scenarios")]
 pub mod scenarios;
 pub mod since;
-pub mod stack_log;
 pub mod text;
 mod untrusted;
 mod wire;
 pub mod xid;
+
+pub use diagnosis::stack_log;
 
 /// Prefix of the name of every probe pod and ephemeral container. Random letters follow.
 pub const PROBE_NAME: &str = "gpu-syringe-";

@@ -11,6 +11,8 @@ mod facts;
 mod node_set_up;
 #[path = "diagnosis/refused.rs"]
 mod refused;
+#[path = "diagnosis/stack.rs"]
+mod stack;
 #[path = "diagnosis/usage.rs"]
 mod usage;
 #[path = "diagnosis/verdicts.rs"]

@@ -16,23 +16,23 @@ use super::gpu_pods::GpuPod;
 pub struct ClusterFacts {
     /// Name of the node.
     pub node: Option<String>,
-    /// GPUs in the node's capacity (`nvidia.com/gpu`), replicas of time-slicing divided out. `None`: the node was not
-    /// asked (no `node`), or its capacity has no such resource.
+    /// GPUs in the capacity of the node (`nvidia.com/gpu`), without replicas of time-slicing. `None`: the node was not
+    /// read (no `node`), or its capacity does not have this resource.
     pub gpu_capacity: Option<u32>,
-    /// GPUs in the node's allocatable.
+    /// GPUs in the allocatable resources of the node.
     pub gpu_allocatable: Option<u32>,
     /// GPUs that GPU Feature Discovery counted (`nvidia.com/gpu.count`).
     pub gpu_label_count: Option<u32>,
-    /// Whether the node offers its GPUs under other names: MIG profiles, shares, renamed resources, whole GPUs for
+    /// Whether the node advertises its GPUs as other resources: MIG profiles, shared GPUs, renamed resources, GPUs for
     /// virtual machines.
     pub other_gpu_resources: bool,
-    /// Whether a driver of dynamic resource allocation publishes GPUs of this node. `None`: not asked, or not told.
+    /// Whether a DRA driver publishes GPUs of this node. `None`: not known.
     pub gpu_dra: Option<bool>,
-    /// Whether any node of the cluster offers NVIDIA GPUs, or runs NVIDIA's device plugin. `None`: not asked.
+    /// Whether any node of the cluster advertises NVIDIA GPUs or runs the NVIDIA device plugin. `None`: not known.
     pub gpu_plugin_in_cluster: Option<bool>,
-    /// UIDs of the pods that exist on the node now (not Succeeded or Failed). `None`: not asked.
+    /// UIDs of the pods on the node, without Succeeded and Failed ones. `None`: not known.
     pub live_pod_uids: Option<Vec<String>>,
-    /// Conditions that speak of GPUs and are not in their healthy state: `type: reason, message`.
+    /// Node conditions about GPUs that are not in their healthy state: `type: reason, message`.
     pub gpu_conditions: Vec<String>,
 
     /// When the API was read: the "now" of the ages of pods and labels.

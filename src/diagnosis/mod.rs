@@ -53,6 +53,7 @@ mod runtime;
 mod siblings;
 mod stack;
 mod stack_link;
+pub mod stack_log;
 mod summary;
 mod thermal;
 mod timeline;

@@ -40,7 +40,6 @@ fn unoffered(change: impl FnOnce(&mut Report)) -> NodeFixture {
     let mut read = facts("healthy-h100-8");
     if let Some(kubelet) = read.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()) {
         kubelet.registered.clear();
-        kubelet.allocations.clear();
     }
     change(&mut read);
     let mut node = node(read);

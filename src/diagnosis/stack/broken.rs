@@ -5,10 +5,11 @@ use super::super::node::Node;
 use super::super::rules::Rule;
 use super::super::stack_link::Link;
 use super::super::{Component, ContainerStateKind, NvidiaPod, Severity, quote};
+use super::offer::is_offered;
 use super::pods::{self, Trouble};
-use super::{BROKEN_DRIVER, BROKEN_PLUGIN, BROKEN_TOOLKIT, BROKEN_VALIDATOR, is_offered};
+use super::rules::{BROKEN_DRIVER, BROKEN_PLUGIN, BROKEN_TOOLKIT, BROKEN_VALIDATOR};
+use crate::diagnosis::stack_log::{self, Phrase};
 use crate::facts::stack_log::StackLog;
-use crate::stack_log::{self, Phrase};
 use crate::text::clean_keeping_end;
 
 /// Longest line of a log that evidence repeats.

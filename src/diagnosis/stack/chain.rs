@@ -11,7 +11,9 @@ use super::super::node::Node;
 use super::super::stack_link::{Link, LinkState, StackLink};
 use super::super::{Component, NvidiaPod, Severity, quote};
 use super::broken::Broken;
-use super::{DRIVER_RULES, is_offered, is_passed_through, is_runtime_rule, pods};
+use super::offer::{is_offered, is_passed_through, plugin_service};
+use super::pods;
+use super::rules::{DRIVER_RULES, is_runtime_rule};
 use crate::report::Extent;
 
 /// Every link of the node, with the first that is broken. Empty for a node without GPUs.
@@ -140,15 +142,6 @@ fn plugin(node: &Node<'_>) -> StackLink {
     }
 }
 
-/// The device plugin where it is a process of the node's own.
-pub(super) fn plugin_service(node: &Node<'_>) -> Option<String> {
-    let stack = node.host()?.node_stack.as_ref()?;
-    let plugins = ["nvidia-device-p", "nvidia-gpu-devi", "gpu-kubelet-plu"];
-    let own =
-        stack.processes.iter().find(|process| process.pod_uid.is_none() && plugins.contains(&process.name.as_str()));
-    own.map(|process| quote::data(&process.name))
-}
-
 fn ready(pod: &NvidiaPod) -> String {
     format!("pod {} is ready", pods::name(pod))
 }
@@ -157,17 +150,28 @@ fn registration(node: &Node<'_>) -> StackLink {
     if node.cluster.gpu_dra == Some(true) {
         return link(Link::Registration, LinkState::Ok, "a ResourceSlice has the GPUs");
     }
-    // The state of claims alone does not list the devices of plugins.
-    let Some(kubelet) = node.kubelet().filter(|kubelet| kubelet.source == "checkpoint") else {
-        return link(Link::Registration, if is_offered(node) { LinkState::Ok } else { LinkState::Unknown }, "");
-    };
-    let of_nvidia = kubelet.registered.iter().filter(|registered| registered.resource.starts_with("nvidia.com/"));
-    let devices: usize = of_nvidia.map(|registered| registered.devices.len()).sum();
-    match devices {
-        0 if is_offered(node) => link(Link::Registration, LinkState::Ok, ""),
-        0 => link(Link::Registration, LinkState::Broken, "the kubelet has no device of nvidia.com"),
-        count => link(Link::Registration, LinkState::Ok, quote::count(count, "device")),
+    let registered = registered_devices(node);
+    if is_offered(node) {
+        let words = registered.filter(|count| *count > 0).map(|count| quote::count(count, "device"));
+        return link(Link::Registration, LinkState::Ok, words.unwrap_or_default());
     }
+    let sockets = node.host().and_then(|host| host.node_stack.as_ref()).and_then(|stack| stack.plugin_sockets.as_ref());
+    let socket = sockets.map(|all| all.iter().any(|socket| socket.name.contains("nvidia")));
+    match (socket, registered) {
+        (Some(false), _) => {
+            link(Link::Registration, LinkState::Broken, "no socket of NVIDIA's plugin in the kubelet's folder")
+        }
+        (_, Some(0)) => link(Link::Registration, LinkState::Broken, "the kubelet has no device of nvidia.com"),
+        // The checkpoint keeps the devices of a plugin that is gone.
+        _ => link(Link::Registration, LinkState::Unknown, ""),
+    }
+}
+
+/// Devices of NVIDIA in the kubelet's checkpoint, if it was read. The state of claims alone does not list them.
+fn registered_devices(node: &Node<'_>) -> Option<usize> {
+    let kubelet = node.kubelet().filter(|kubelet| kubelet.source == "checkpoint")?;
+    let of_nvidia = kubelet.registered.iter().filter(|registered| registered.resource.starts_with("nvidia.com/"));
+    Some(of_nvidia.map(|registered| registered.devices.len()).sum())
 }
 
 fn capacity(node: &Node<'_>) -> StackLink {

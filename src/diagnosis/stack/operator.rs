@@ -5,8 +5,10 @@ use jiff::SignedDuration;
 use super::super::draft::Draft;
 use super::super::node::Node;
 use super::super::{Component, Severity, quote};
-use super::{MIG_WEDGED, UPGRADE_STUCK, is_offered, pods};
-use crate::stack_log;
+use super::offer::is_offered;
+use super::pods;
+use super::rules::{MIG_WEDGED, UPGRADE_STUCK};
+use crate::diagnosis::stack_log;
 use crate::text::clean_keeping_end;
 
 /// The MIG manager waits five minutes for pods to end, and resets GPUs in some more.

@@ -5,8 +5,9 @@ use jiff::SignedDuration;
 use super::super::draft::Draft;
 use super::super::node::Node;
 use super::super::{ActionCode, Component, ContainerStateKind, Severity, quote};
-use super::chain::plugin_service;
-use super::{INOTIFY, NOT_DEPLOYED, RUNTIME_RESTARTED, TWO_PLUGINS, is_offered, pods};
+use super::offer::{is_offered, plugin_service};
+use super::pods;
+use super::rules::{INOTIFY, NOT_DEPLOYED, RUNTIME_RESTARTED, TWO_PLUGINS};
 
 /// A toolkit that was restarted less often than this is no pattern.
 const RESTARTS: u32 = 3;
@@ -24,7 +25,9 @@ pub(super) fn not_deployed(node: &Node<'_>, evidence: &[String]) -> Option<Draft
         .nvidia_pods
         .as_ref()
         .is_some_and(|pods| pods.iter().all(|pod| matches!(pod.component, Component::Other | Component::Monitoring)));
-    let unlabelled = !cluster.labels.pci_present && cluster.pci_label_elsewhere == Some(true);
+    // Feature discovery may run in a cluster that gives out no GPUs.
+    let somebody_deploys = cluster.gpu_plugin_in_cluster == Some(true) && cluster.pci_label_elsewhere == Some(true);
+    let unlabelled = !cluster.labels.pci_present && somebody_deploys;
     if !on_pci || !nothing_here || !unlabelled || is_offered(node) || evidence.is_empty() || !pods::is_settled(node) {
         return None;
     }

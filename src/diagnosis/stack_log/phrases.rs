@@ -3,7 +3,7 @@
 //! Sources: the programs themselves (NVIDIA/gpu-driver-container, k8s-driver-manager, nvidia-container-toolkit,
 //! k8s-device-plugin, gpu-operator's validator, mig-parted, kubernetes-sigs/dra-driver-nvidia-gpu) and the reports about them.
 
-use super::Phrase;
+use super::phrase::Phrase;
 use crate::diagnosis::finding::ActionCode::{
     self, ContactVendor, DrainAndReboot, DrainAndReset, RestartPod, UpdateSoftware,
 };

@@ -3,33 +3,11 @@
 //! The table knows the words of the driver container, the container toolkit, the device plugin, the operator's validator, the
 //! MIG manager and the DRA driver. A line is data from the node: it only selects an entry of the table, and is quoted.
 
+mod phrase;
 mod phrases;
 
-use crate::diagnosis::finding::{ActionCode, Class};
+pub use phrase::Phrase;
 pub use phrases::PHRASES;
-
-/// A phrase of the stack's logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Phrase {
-    /// Stable id.
-    pub id: &'static str,
-    /// Wordings, in lower case: a line must contain all parts of one of them. Case does not matter in the line.
-    pub any: &'static [&'static [&'static str]],
-    /// Why the container fails.
-    pub cause: &'static str,
-    /// Whose fault it is.
-    pub class: Class,
-    /// What to do.
-    pub action: ActionCode,
-    /// The same in words; `{node}` stands for the node's name.
-    pub advice: &'static str,
-}
-
-impl Phrase {
-    fn is_in(&self, lower_case: &str) -> bool {
-        self.any.iter().any(|parts| parts.iter().all(|part| lower_case.contains(part)))
-    }
-}
 
 /// The first phrase of the table that the line contains. The table lists reasons before symptoms.
 pub fn explain(line: &str) -> Option<&'static Phrase> {

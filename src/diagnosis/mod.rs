@@ -38,6 +38,8 @@ mod nvlink_state;
 mod past_events_tests;
 mod pcie;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod power;
 mod processes;
 mod quote;

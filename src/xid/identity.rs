@@ -100,6 +100,19 @@ fn is_state(event: &KernelEvent) -> bool {
             | Kind::DriverLoaded
             | Kind::NvlinkInitFailed
             | Kind::HungTask
+            | Kind::ProbeFailed
+            | Kind::BarUnassigned
+            | Kind::NotSupported
     );
-    event.boot_id.is_none() && (grave || of_gpu || of_driver)
+    event.boot_id.is_none() && (grave || of_gpu || of_driver || is_state_of_bus(event))
+}
+
+/// Whether a PCIe line tells that nothing below a port answers until the link is brought back.
+fn is_state_of_bus(event: &KernelEvent) -> bool {
+    let sub_code = event.sub_code.as_deref().unwrap_or_default();
+    match event.kind {
+        KernelEventKind::PcieLink => matches!(sub_code, "link_down" | "card_not_present" | "power_state"),
+        KernelEventKind::Aer => matches!(sub_code, "uncorrected_fatal" | "cannot_recover" | "recovery_failed"),
+        _ => false,
+    }
 }

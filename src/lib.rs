@@ -7,7 +7,7 @@
 //! ```text
 //!   hardware ──▶ facts ──▶ Report (one JSON document) ──▶ diagnosis ──▶ findings ──▶ answer
 //!                  ▲
-//!   facts file ────┘   (a Report that somebody saved is a facts file)
+//!   facts file ────┘   (a saved Report)
 //! ```
 //!
 //! Each module imports only from those above it:
@@ -41,6 +41,8 @@ pub mod text;
 mod untrusted;
 mod wire;
 pub mod xid;
+
+pub use diagnosis::stack_log;
 
 /// Prefix of the name of every probe pod and ephemeral container. Random letters follow.
 pub const PROBE_NAME: &str = "gpu-syringe-";

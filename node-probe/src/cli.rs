@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use syringe_core::since::Since;
 
 use crate::actions::{ActionRequest, KillArguments, ResetArguments, Switch};
-use crate::request::{Files, Request};
+use crate::request::{Files, Request, StackLogOf};
 use crate::section::SectionName;
 
 /// Maximum length of a GPU UUID. NVIDIA's UUIDs have 40 characters, those of MIG devices up to 60.
@@ -69,6 +69,9 @@ struct Look {
     /// Also read which devices this container can open (ID of the container runtime, 64 hex digits)
     #[arg(long, value_name = "ID")]
     container: Option<ContainerId>,
+    /// Also read the end of the log of a container of NVIDIA's software for Kubernetes
+    #[arg(long, value_name = "POD_UID/CONTAINER")]
+    stack_log: Option<StackLogName>,
 }
 
 #[derive(Subcommand)]
@@ -226,10 +229,12 @@ fn parse<P: Parser>(args: impl Iterator<Item = OsString>) -> Result<P, UsageErro
 fn task(cli: Cli, files: Files, development: bool) -> Task {
     let Cli { timeout_ms, operator, command } = cli;
     let timeout = Duration::from_millis(timeout_ms);
-    let nothing = Request { sections: Vec::new(), since: None, container: None, timeout, files, development };
+    let nothing =
+        Request { sections: Vec::new(), since: None, container: None, stack_log: None, timeout, files, development };
     let read = |sections: Vec<SectionName>, since: Option<Since>, look: Option<Look>| {
-        let container = look.and_then(|look| look.container).map(|id| id.0);
-        Task::Read(Request { sections, since, container, ..nothing.clone() })
+        let (container, stack_log) = look.map_or((None, None), |look| (look.container, look.stack_log));
+        let (container, stack_log) = (container.map(|id| id.0), stack_log.map(|name| name.0));
+        Task::Read(Request { sections, since, container, stack_log, ..nothing.clone() })
     };
     let one = |section| read(vec![section], None, None);
     match command {
@@ -299,6 +304,33 @@ impl FromStr for ContainerId {
             Ok(Self(text.to_ascii_lowercase()))
         } else {
             Err("it must be 64 hex digits, without the name of the runtime")
+        }
+    }
+}
+
+/// Pod and container. Neither can leave the folder that it becomes a part of.
+#[derive(Clone)]
+struct StackLogName(StackLogOf);
+
+impl FromStr for StackLogName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        /// A static pod has the 32 hex digits of a hash in place of a UUID.
+        const UID: std::ops::RangeInclusive<usize> = 32..=36;
+        const LABEL: std::ops::RangeInclusive<usize> = 1..=63;
+        let uid = |uid: &str| {
+            UID.contains(&uid.len()) && uid.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'))
+        };
+        let label = |name: &str| {
+            let plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+            LABEL.contains(&name.len()) && plain && !name.starts_with('-') && !name.ends_with('-')
+        };
+        match text.split_once('/') {
+            Some((pod_uid, container)) if uid(pod_uid) && label(container) => {
+                Ok(Self(StackLogOf { pod_uid: pod_uid.to_owned(), container: container.to_owned() }))
+            }
+            _ => Err("a pod's UID, a slash, and the name of a container"),
         }
     }
 }

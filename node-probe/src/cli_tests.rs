@@ -40,11 +40,44 @@ fn the_shipped_program_has_no_option_that_names_a_library_a_root_a_program_or_a_
     }
 }
 
+#[test]
+fn the_name_of_a_log_cannot_leave_its_folder() {
+    let uid = "0f8a7c2e-11aa-4bbb-8ccc-123456789abc";
+    for good in [format!("{uid}/nvidia-driver-ctr"), format!("{}/a", "0f".repeat(16))] {
+        assert!(matches!(shipped(words(&format!("all --stack-log {good}"))), Ok(Task::Read(_))), "{good}");
+    }
+    for bad in [
+        "",
+        "/",
+        "a",
+        &format!("{uid}/"),
+        &format!("{uid}/.."),
+        &format!("{uid}/a/b"),
+        &format!("../{uid}/a"),
+        &format!("{uid}/A"),
+        &format!("{uid}/-a"),
+        &format!("x{uid}/a"),
+        &format!("{}/a", "0f".repeat(19)),
+    ] {
+        assert!(shipped(words(&format!("all --stack-log={bad}"))).is_err(), "{bad}");
+    }
+}
+
 /// A new option with a free text must be reviewed here.
 #[test]
 fn every_option_of_the_shipped_program_has_a_closed_set_of_values() {
-    const KNOWN: [&str; 9] =
-        ["timeout-ms", "since", "container", "gpu", "pid", "start-ticks", "grace-seconds", "reset-seconds", "seconds"];
+    const KNOWN: [&str; 10] = [
+        "timeout-ms",
+        "since",
+        "container",
+        "stack-log",
+        "gpu",
+        "pid",
+        "start-ticks",
+        "grace-seconds",
+        "reset-seconds",
+        "seconds",
+    ];
     const CLOSED: [&str; 2] = ["drain-check", "once"];
     let command = Shipped::command();
     let arguments = command.get_subcommands().chain([&command]).flat_map(clap::Command::get_arguments);

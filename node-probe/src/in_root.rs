@@ -6,12 +6,13 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::time::SystemTime;
 
+use jiff::Timestamp;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
 use rustix::io::Errno;
 
@@ -54,6 +55,15 @@ impl Root {
     pub(crate) fn find(&self, path: &str) -> Option<HostFile> {
         let (handle, below) = self.walk(path, |_, _| Ok::<(), Errno>(())).ok()?;
         Some(HostFile { handle, path: self.path.join(below) })
+    }
+
+    /// Whether there is something at `path`; `None`: that could not be told.
+    pub(crate) fn exists(&self, path: &str) -> Option<bool> {
+        match self.walk(path, |_, _| Ok::<(), Errno>(())) {
+            Ok(_) => Some(true),
+            Err(Errno::NOENT | Errno::NOTDIR) => Some(false),
+            Err(_) => None,
+        }
     }
 
     /// The folder at `path` as a root of its own.
@@ -158,6 +168,22 @@ impl HostFile {
     pub(crate) fn modified(&self) -> Option<SystemTime> {
         fs::metadata(self.descriptor_path()).and_then(|metadata| metadata.modified()).ok()
     }
+
+    /// The same, to the second.
+    pub(crate) fn changed_at(&self) -> Option<Timestamp> {
+        let since = self.modified()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Timestamp::from_second(i64::try_from(since.as_secs()).ok()?).ok()
+    }
+
+    /// The last `cap` bytes, and whether the file begins before them.
+    pub(crate) fn tail(&self, cap: u64) -> io::Result<(Vec<u8>, bool)> {
+        let mut file = self.open()?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(cap)))?;
+        let mut data = Vec::new();
+        file.take(cap).read_to_end(&mut data)?;
+        Ok((data, length > cap))
+    }
 }
 
 /// The file or folder at `path` below `root`; `None` if it does not exist.
@@ -202,6 +228,15 @@ mod tests {
         let tree = Tree::new();
         tree.link("a", "b").link("b", "a");
         assert_eq!(resolved(tree.path(), "a"), None);
+    }
+
+    #[test]
+    fn what_cannot_be_reached_is_not_absent() {
+        let tree = Tree::new();
+        tree.link("circle", "circle").link("nowhere", "/x/y").file("file", "");
+        let root = Root::open(tree.path()).expect("there");
+        let exists = ["file", "nowhere", "file/below", "none", "circle"].map(|path| root.exists(path));
+        assert_eq!(exists, [Some(true), Some(false), Some(false), Some(false), None]);
     }
 
     #[test]

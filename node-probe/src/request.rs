@@ -26,6 +26,15 @@ pub(crate) struct Files {
     pub(crate) kernel_log: Option<PathBuf>,
 }
 
+/// A container of NVIDIA's software for Kubernetes whose log is to be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StackLogOf {
+    /// UID of its pod, validated: hex digits and dashes.
+    pub(crate) pod_uid: String,
+    /// Its name, validated: a DNS label.
+    pub(crate) container: String,
+}
+
 /// A validated request for a report.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
@@ -35,6 +44,8 @@ pub(crate) struct Request {
     pub(crate) since: Option<Since>,
     /// A container whose devices are read.
     pub(crate) container: Option<String>,
+    /// A container whose log is to be read.
+    pub(crate) stack_log: Option<StackLogOf>,
     /// Time for everything.
     pub(crate) timeout: Duration,
     /// Files that replace the machine; always empty in the shipped program.
@@ -47,6 +58,6 @@ impl Request {
     /// The same request with these sections, for an action.
     pub(crate) fn of(&self, sections: Vec<SectionName>) -> Self {
         let files = Files { kernel_log: None, ..self.files.clone() };
-        Self { sections, since: None, container: None, files, ..self.clone() }
+        Self { sections, since: None, container: None, stack_log: None, files, ..self.clone() }
     }
 }

@@ -12,26 +12,50 @@ use crate::text::clean;
 
 rules! {
     NONE_FOUND: "no-gpus-found" Fatal Hardware DEBUG_DOC, "No GPU found on a node that should have GPUs",
-        DrainAndReboot "Drain and reboot {node}. If PCI still shows no GPU, check the machine or its instance type.";
+        DrainAndReboot "Drain and reboot {node}. If PCI still shows no GPU, check the machine or its instance type.",
+        means "Kubernetes counts GPUs on the node, but neither NVML nor the PCI bus shows one. No pod can use a GPU \
+            there.",
+        reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.gpu_label_count";
     FEWER: "gpu-count-low" Critical Hardware DEBUG_DOC, "Fewer GPUs than Kubernetes expects",
-        DrainAndReboot "Drain and reboot {node}. If a GPU is still missing, check its seating and power.";
+        DrainAndReboot "Drain and reboot {node}. If a GPU is still missing, check its seating and power.",
+        means "Fewer GPUs are known to NVML and PCI than Kubernetes counted. Pods can be sent to GPUs that do not \
+            exist any more.",
+        reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity, kubernetes.gpu_label_count";
     NOT_GPU_NODE: "not-a-gpu-node" Info Driver None, "The node has no NVIDIA GPU",
-        None "No action: {node} has no NVIDIA GPU, and nothing indicates that it should.";
+        None "No action: {node} has no NVIDIA GPU, and nothing indicates that it should.",
+        means "The node has no NVIDIA GPU, and Kubernetes does not expect one.",
+        reads "host.pci_gpus, inventory.gpus, kubernetes.gpu_capacity";
     UNALLOCATABLE: "gpus-not-allocatable" Warning Driver PLUGIN_DOC, "Not all GPUs are allocatable",
         Watch "Check the log of the device plugin on {node} for devices that it marks unhealthy, and the other \
-            findings.";
+            findings.",
+        means "The device plugin reports some GPUs as unhealthy, so that fewer GPUs are allocatable than the node \
+            has.",
+        reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable";
     NOT_ADVERTISED: "gpus-not-advertised" Warning Driver PLUGIN_DOC, "GPUs are not advertised to Kubernetes",
-        UpdateSoftware "Check the NVIDIA device plugin on {node}: is its pod running, with the nvidia runtime?";
+        UpdateSoftware "Check the NVIDIA device plugin on {node}: is its pod running, with the nvidia runtime?",
+        means "GPUs respond, but Kubernetes advertises none of them: no pod that requests a GPU can run on the node.",
+        reads "inventory.gpus, kubernetes.gpu_capacity, kubernetes.other_gpu_resources, kubernetes.gpu_dra, \
+            kubernetes.gpu_plugin_in_cluster";
     ALLOCATED_MISSING: "allocated-gpu-missing" Critical Hardware PLUGIN_DOC,
         "A pod is allocated a GPU that is missing",
-        RestartPod "Restart the pod when {node} has its GPU back, or move the pod to another node.";
+        RestartPod "Restart the pod when {node} has its GPU back, or move the pod to another node.",
+        means "The kubelet has allocated to a pod a GPU or MIG device that NVML does not list. CUDA fails in that pod.",
+        reads "kubelet.allocations, inventory.gpus, mig.gpus";
     STALE_DEVICES: "device-plugin-stale" Warning Driver PLUGIN_DOC,
         "The device plugin advertises GPUs that do not exist",
-        UpdateSoftware "Restart the NVIDIA device plugin on {node}.";
+        UpdateSoftware "Restart the NVIDIA device plugin on {node}.",
+        means "The device plugin advertises GPUs or MIG devices that NVML does not list. A pod that gets one of them \
+            cannot start.",
+        reads "kubelet.registered, inventory.gpus, mig.gpus";
     STALE_ALLOCATION: "allocation-stale" Info Driver PLUGIN_DOC, "The kubelet still lists allocations of deleted pods",
-        Watch "No action: the kubelet releases them when it admits the next pod on {node}.";
+        Watch "No action: the kubelet releases them when it admits the next pod on {node}.",
+        means "The kubelet still has GPUs allocated to pods that do not exist or have ended. It releases them when it admits \
+            the next pod with devices.",
+        reads "kubelet.allocations, kubernetes.live_pod_uids";
     CONDITION: "kubernetes-gpu-condition" Warning Driver None, "A node condition reports a GPU problem",
-        Watch "Compare it with the other findings of {node}: another monitor set this condition.";
+        Watch "Compare it with the other findings of {node}: another monitor set this condition.",
+        means "A monitor, such as node-problem-detector, set a condition of the node about a GPU problem.",
+        reads "kubernetes.gpu_conditions";
 }
 
 /// Devices named in one line of evidence.

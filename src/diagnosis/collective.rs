@@ -12,7 +12,10 @@ use super::timeline::{GSP_CODES, concerns, is_off_bus, is_xid};
 rules! {
     WAITS: "collective-waits" Warning Application DEBUG_DOC, "Other GPUs wait for a lost GPU",
         RestartPod "Stop the job that uses {gpu} and the lost GPU: it waits forever and computes nothing. Restart it \
-            without that GPU.";
+            without that GPU.",
+        means "Several GPUs show full load at low power while another GPU of the job is gone: the job waits and will \
+            not finish.",
+        reads "telemetry.utilization, telemetry.power, inventory.gpus, xid";
 }
 
 /// A kernel that spins keeps the SMs busy all the time.

@@ -10,15 +10,24 @@ rules! {
     DENIED: "container-device-denied" Critical Driver TOOLKIT_DOC, "A container lost access to its GPUs",
         RestartPod "Restart the pod to restore access; the GPUs are healthy. A systemd reload removes the access \
             again, unless the container toolkit on {node} uses CDI, or /dev/char has links to the NVIDIA devices \
-            (nvidia-ctk system create-dev-char-symlinks).";
+            (nvidia-ctk system create-dev-char-symlinks).",
+        means "The device cgroup of a container does not allow the GPU devices that it has, as after a reload of \
+            systemd. New CUDA calls in it fail.",
+        reads "host.container";
     NONE: "container-without-devices" Critical Driver TOOLKIT_DOC,
         "A container that requests GPUs has no GPU device files",
         UpdateSoftware "Check on {node} that containers run with the NVIDIA runtime or CDI (runtimeClassName, \
-            configuration of the runtime), then restart the pod.";
+            configuration of the runtime), then restart the pod.",
+        means "A container is to see GPUs by NVIDIA_VISIBLE_DEVICES, but has no device file of one: it was started \
+            without NVIDIA's runtime.",
+        reads "host.container";
     STALE_AFTER: "container-device-stale" Critical Driver TOOLKIT_DOC,
         "A container has device files from an earlier driver load",
         RestartPod "Restart the pod on {node}: the device numbers changed when the driver was loaded, and the \
-            container still has the old ones.";
+            container still has the old ones.",
+        means "The device files in a container have other numbers than those of the node. The container cannot open \
+            the GPU.",
+        reads "host.container";
 }
 
 /// Devices named in one line of evidence.

@@ -15,23 +15,40 @@ use crate::xid::window;
 rules! {
     SHORT: "kernel-log-short" Info Driver DEBUG_DOC, "The kernel log covers only a short time",
         Watch "Look for older Xids of {node} where logs are stored (journal, log system), or enlarge the kernel \
-            buffer (log_buf_len).";
+            buffer (log_buf_len).",
+        means "The kernel log that could be read begins recently. Older events are not known.",
+        reads "xid.coverage, host.uptime_seconds";
     LOST: "kernel-log-lost-records" Info Driver None, "Kernel log records were overwritten",
-        Watch "Event counts from the kernel log of {node} are lower bounds.";
+        Watch "Event counts from the kernel log of {node} are lower bounds.",
+        means "The kernel overwrote records of its log before they were read. Events may be missing.",
+        reads "xid.coverage";
     OMITTED: "kernel-log-events-omitted" Info Driver None, "The kernel log has more events than fit in a report",
-        Watch "The oldest events of {node} were omitted. Request a shorter time window.";
+        Watch "The oldest events of {node} were omitted. Request a shorter time window.",
+        means "The report holds a limited number of events, and there were more.",
+        reads "xid.events_omitted";
     UNTRUSTED: "kernel-log-untrusted-lines" Info Driver None, "A program wrote lines that look like GPU errors",
         Watch "These lines were ignored. Find the program that writes to /dev/kmsg on {node} (a fault-injection \
-            test?).";
+            test?).",
+        means "A program other than the kernel wrote lines that look like GPU errors. They are not used.",
+        reads "xid";
     UNREAD: "kernel-log-lines-not-understood" Info Driver None, "Kernel log lines about NVIDIA were not recognized",
-        Watch "Read the quoted lines of {node}. They did not affect the verdict.";
+        Watch "Read the quoted lines of {node}. They did not affect the verdict.",
+        means "The kernel log has lines about NVIDIA in words that this version does not know.",
+        reads "xid";
     SUPPRESSED: "kernel-log-suppressed-lines" Info Driver None, "The kernel suppressed log lines",
-        Watch "Event counts from the kernel log of {node} are lower bounds.";
+        Watch "Event counts from the kernel log of {node} are lower bounds.",
+        means "The kernel or the driver limits the rate of its messages and left some out.",
+        reads "xid";
     MACHINE_CHECK: "machine-check" Warning Hardware DEBUG_DOC, "Machine check: CPU, host memory or PCIe error",
-        Watch "Check the hardware log (BMC) of {node}. The GPUs may be affected.";
+        Watch "Check the hardware log (BMC) of {node}. The GPUs may be affected.",
+        means "The CPU reported machine checks: errors of CPU, host memory or PCIe. They can have taken part in \
+            errors of GPUs.",
+        reads "xid: machine checks";
     NIC: "nic-trouble" Warning Fabric None, "A network card reports a problem",
         CheckCabling "Check power, cooling and cable of the network card of {node} that is named. It is not a GPU \
-            fault, but it affects jobs.";
+            fault, but it affects jobs.",
+        means "A network card reported errors in the kernel log. Jobs over several nodes can be slow or hang.",
+        reads "xid: network cards";
 }
 
 /// In a shorter window, the Xid that caused a job failure may already have been overwritten.
@@ -243,7 +260,7 @@ mod tests {
     const OLD: (&str, &str, &str) = ("/var/log/syslog", "2026-11-01T00:00:00Z", "2026-11-17T00:00:00Z");
 
     #[test]
-    fn no_xid_is_claimed_back_to_the_first_hole_only() {
+    fn no_xid_is_claimed_only_back_to_the_first_gap() {
         let told = judged(&[OLD, ("/dev/kmsg", "2026-11-21T00:45:10Z", "2026-11-21T02:40:00Z")]);
         assert_eq!(told.verdict, Verdict::Healthy);
         assert!(told.summary.contains("no Xid since 2026-11-21T00:45:10Z"), "{}", told.summary);
@@ -257,14 +274,14 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_ended_days_ago_says_nothing_of_now() {
+    fn a_log_that_ended_days_ago_does_not_cover_the_present() {
         let told = judged(&[OLD]);
         assert_eq!(told.verdict, Verdict::Unknown);
         assert!(told.unknown[0].why.contains("ends 4 d before now"), "{:?}", told.unknown);
     }
 
     #[test]
-    fn an_advice_for_the_second_time_says_when_the_log_cannot_tell_the_first() {
+    fn advice_about_a_repetition_names_the_start_of_the_log() {
         // The node of the scenario runs for 12 days.
         let with_loss = |from: &str, earlier: bool| {
             let mut report: Report =
@@ -312,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_without_a_record_or_without_times_is_no_all_clear() {
+    fn a_log_without_records_or_times_is_not_healthy() {
         let log = |records, complete_since_boot| {
             let source = "/var/log/kern.log".to_owned();
             with(vec![Coverage { source, records, complete_since_boot, ..Coverage::default() }])

@@ -6,8 +6,9 @@ use super::draft::Draft;
 use super::node::Node;
 use super::rules::Rule;
 use super::{
-    cluster, collective, container, coverage, driver, implausible, lost, memory, mig, nvlink, nvlink_state, pcie,
-    power, processes, recovery, refused, siblings, thermal, xid, xid_history,
+    cdi, cluster, collective, container, coverage, driver, driver_load, driver_log, driver_setup, fabric_manager, gsp,
+    implausible, lost, memory, mig, nvlink, nvlink_state, pcie, persistence, power, processes, recovery, refused,
+    runtime, siblings, stack, thermal, usage, xid, xid_history,
 };
 
 /// Rules about one subject.
@@ -22,6 +23,12 @@ const FAMILIES: &[Family] = &[
     Family { rules: lost::RULES, judge: lost::judge },
     Family { rules: refused::RULES, judge: |_| Vec::new() },
     Family { rules: driver::RULES, judge: driver::judge },
+    Family { rules: driver_setup::RULES, judge: driver_setup::judge },
+    Family { rules: fabric_manager::RULES, judge: fabric_manager::judge },
+    Family { rules: persistence::RULES, judge: persistence::judge },
+    Family { rules: driver_load::RULES, judge: |node| driver_load::reason_of_log(node).into_iter().collect() },
+    Family { rules: gsp::RULES, judge: gsp::judge },
+    Family { rules: driver_log::RULES, judge: driver_log::judge },
     Family { rules: memory::RULES, judge: memory::judge },
     Family { rules: xid::RULES, judge: xid::judge },
     Family { rules: xid_history::RULES, judge: xid_history::judge },
@@ -36,8 +43,12 @@ const FAMILIES: &[Family] = &[
     Family { rules: mig::RULES, judge: mig::judge },
     Family { rules: processes::RULES, judge: processes::judge },
     Family { rules: cluster::RULES, judge: cluster::judge },
+    Family { rules: runtime::RULES, judge: runtime::judge },
+    Family { rules: cdi::RULES, judge: cdi::judge },
+    Family { rules: usage::RULES, judge: usage::judge },
     Family { rules: container::RULES, judge: container::judge },
     Family { rules: coverage::RULES, judge: coverage::judge },
+    Family { rules: stack::RULES, judge: stack::judge },
     Family { rules: recovery::RULES, judge: |_| Vec::new() },
 ];
 
@@ -45,6 +56,8 @@ const FAMILIES: &[Family] = &[
 pub(super) fn drafts(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = FAMILIES.iter().flat_map(|family| (family.judge)(node)).collect();
     recovery::apply(node, &mut drafts);
+    stack::apply(node, &mut drafts);
+    usage::apply(node, &mut drafts);
     coverage::say_what_is_before(node, &mut drafts);
     drafts
 }

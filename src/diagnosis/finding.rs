@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::stack_link::StackLink;
 use crate::facts::kernel_log::Coverage;
 use crate::pci::PciAddress;
 
@@ -37,6 +38,10 @@ pub struct Diagnosis {
     /// The kernel logs that were read, each with the time window that it covers.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub kernel_log: Vec<Coverage>,
+    /// The way of the GPUs from the PCI bus to the scheduler, link by link. Empty for a node without GPUs. Answers show it in
+    /// a section of their own.
+    #[serde(skip)]
+    pub stack: Vec<StackLink>,
 }
 
 /// One finding.
@@ -249,40 +254,4 @@ pub enum Verdict {
     Critical,
     /// The worst finding is fatal.
     Fatal,
-}
-
-/// Facts of the Kubernetes API that the rules use.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ClusterFacts {
-    /// Name of the node.
-    pub node: Option<String>,
-    /// GPUs in the capacity of the node (`nvidia.com/gpu`), without replicas of time-slicing. `None`: the node was not
-    /// read (no `node`), or its capacity does not have this resource.
-    pub gpu_capacity: Option<u32>,
-    /// GPUs in the allocatable resources of the node.
-    pub gpu_allocatable: Option<u32>,
-    /// GPUs that GPU Feature Discovery counted (`nvidia.com/gpu.count`).
-    pub gpu_label_count: Option<u32>,
-    /// Whether the node advertises its GPUs as other resources: MIG profiles, shared GPUs, renamed resources, GPUs for
-    /// virtual machines.
-    pub other_gpu_resources: bool,
-    /// Whether a DRA driver publishes GPUs of this node. `None`: not known.
-    pub gpu_dra: Option<bool>,
-    /// Whether any node of the cluster advertises NVIDIA GPUs or runs the NVIDIA device plugin. `None`: not known.
-    pub gpu_plugin_in_cluster: Option<bool>,
-    /// UIDs of the pods on the node, without Succeeded and Failed ones. `None`: not known.
-    pub live_pod_uids: Option<Vec<String>>,
-    /// Node conditions about GPUs that are not in their healthy state: `type: reason, message`.
-    pub gpu_conditions: Vec<String>,
-}
-
-impl ClusterFacts {
-    /// Whether Kubernetes was asked about the node and can give its GPUs to nobody: not as whole GPUs, under another name, to
-    /// virtual machines, or by dynamic resource allocation (as an extended resource, too). A device plugin that never
-    /// registered leaves no zero behind: a resource that is missing is none.
-    pub fn advertises_no_gpus(&self) -> bool {
-        let capacity = self.gpu_capacity.or_else(|| self.node.as_ref().map(|_| 0));
-        capacity == Some(0) && !self.other_gpu_resources && self.gpu_dra != Some(true)
-    }
 }

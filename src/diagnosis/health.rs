@@ -4,7 +4,8 @@
 
 use super::draft::Draft;
 use super::node::{Gpu, Node};
-use super::{Severity, container, limits, unknown};
+use super::rules::Rule;
+use super::{Class, Severity, cdi, container, limits, runtime, unknown, usage};
 use crate::facts::health::{Deduction, GpuHealth, Health, HealthStatus};
 use crate::report::Status;
 
@@ -27,9 +28,7 @@ pub(super) fn score(node: &Node<'_>, drafts: &[Draft]) -> Health {
         .filter(|gpu| !gpu.from_log || drafts.iter().any(|draft| draft.is_on(gpu)))
         .map(|gpu| of_gpu(node, gpu, drafts))
         .collect();
-    // GPUs that one container cannot use are still usable on the node.
-    let of_a_container = |draft: &Draft| container::RULES.iter().any(|rule| rule.id == draft.rule.id);
-    let on_node = drafts.iter().filter(|draft| !node.gpus.iter().any(|gpu| draft.is_on(gpu)) && !of_a_container(draft));
+    let on_node = drafts.iter().filter(|draft| !node.gpus.iter().any(|gpu| draft.is_on(gpu)) && is_about_gpus(draft));
     let (deductions, worst) = deductions(on_node);
     let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
     let base = gpus.iter().map(|gpu| gpu.score).min().unwrap_or(100);
@@ -41,8 +40,16 @@ pub(super) fn score(node: &Node<'_>, drafts: &[Draft]) -> Health {
     Health { score, status: status(worst, certain).max(gpu_status), deductions, gpus }
 }
 
+/// Returns whether a finding is about the GPUs. GPUs that one container cannot use, or that pods use up, are sound.
+fn is_about_gpus(draft: &Draft) -> bool {
+    let is_in = |rules: &[Rule]| rules.iter().any(|rule| rule.id == draft.rule.id);
+    // How containers get their GPUs tells nothing about the GPUs.
+    let of_containers = [container::RULES, runtime::RULES, cdi::RULES].into_iter().any(is_in);
+    !(of_containers || is_in(usage::RULES) && draft.rule.class == Class::Application)
+}
+
 fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> GpuHealth {
-    let (deductions, worst) = deductions(drafts.iter().filter(|draft| draft.is_on(gpu)));
+    let (deductions, worst) = deductions(drafts.iter().filter(|draft| draft.is_on(gpu) && is_about_gpus(draft)));
     let lost: u32 = deductions.iter().map(|deduction| deduction.points).sum();
     GpuHealth {
         index: gpu.index,

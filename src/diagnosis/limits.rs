@@ -13,9 +13,24 @@ pub(super) fn of(node: &Node<'_>) -> Vec<String> {
     }
     limits.push("no test was run on the GPUs (run dcgmi diag for that)".to_owned());
     limits.push("counters were read once: whether they grow is not known".to_owned());
+    limits.extend(transfers(node).into_iter().map(str::to_owned));
     limits.extend(before_the_log(node));
     let not_offered = claims::of(node).not_offered;
     limits.extend(not_offered.into_iter().map(|fact| format!("{fact}: not checked")));
+    limits
+}
+
+/// What decides how fast data moves between GPUs and to the network, and is not read.
+fn transfers(node: &Node<'_>) -> Vec<&'static str> {
+    let Some(topology) = node.topology() else { return Vec::new() };
+    let on_pcie_alone = topology.gpus.len() > 1 && topology.gpus.iter().all(|gpu| gpu.nvlinks.is_empty());
+    let mut limits = Vec::new();
+    if on_pcie_alone {
+        limits.push("PCIe ACS, which can slow down transfers between GPUs, is not checked");
+    }
+    if !topology.nics.is_empty() {
+        limits.push("GPUDirect RDMA (nvidia_peermem, DMA-BUF) is not checked");
+    }
     limits
 }
 

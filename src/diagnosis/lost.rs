@@ -17,25 +17,43 @@ use crate::nvml_codes as codes;
 rules! {
     OFF_BUS: "gpu-off-bus" Fatal Hardware XID_DOC, "GPU fell off the PCIe bus",
         DrainAndReboot "Cordon and drain {node}, then power-cycle it (a reset cannot reach {gpu}). If it happens \
-            again, return the GPU (RMA).";
+            again, return the GPU (RMA).",
+        means "The GPU does not answer on the PCIe bus any more (Xid 79). Its processes have lost it.",
+        reads "xid: 79, host.pci_gpus, inventory.gpus";
     LOST: "gpu-lost" Fatal Hardware NVML_DOC, "NVML reports the GPU as lost",
-        DrainAndReboot "Cordon and drain {node}, then power-cycle it. If {gpu} is lost again, return it (RMA).";
+        DrainAndReboot "Cordon and drain {node}, then power-cycle it. If {gpu} is lost again, return it (RMA).",
+        means "NVML reports that the GPU is lost. It answers no call until the node is restarted.",
+        reads "inventory, telemetry, ecc (problems)";
     INIT_FAILED: "gpu-init-failed" Fatal Driver DEBUG_DOC, "The driver could not initialize the GPU",
         DrainAndReboot "Drain and reboot {node}. If {gpu} still does not initialize, check power and firmware, then \
-            contact the vendor.";
+            contact the vendor.",
+        means "The driver found the GPU and could not initialize it (RmInitAdapter). The GPU is not usable.",
+        reads "xid: RmInitAdapter lines, inventory.gpus";
     NOT_IN_NVML: "gpu-missing-from-nvml" Fatal Hardware DEBUG_DOC, "GPU on the PCI bus is missing from NVML",
-        DrainAndReboot "Drain and reboot {node}. If {gpu} is still missing, check its power and seating.";
+        DrainAndReboot "Drain and reboot {node}. If {gpu} is still missing, check its power and seating.",
+        means "The GPU is on the PCI bus and bound to the driver, and NVML does not list it.",
+        reads "host.pci_gpus, inventory.gpus";
     RESET_REQUIRED: "gpu-reset-required" Critical Hardware NVML_DOC, "NVML reports that the GPU requires a reset",
-        DrainAndReset "Drain the workloads on {gpu} of {node}, then reset it.";
+        DrainAndReset "Drain the workloads on {gpu} of {node}, then reset it.",
+        means "NVML refuses calls to the GPU until it is reset.",
+        reads "inventory, telemetry, ecc (problems)";
     UNRESPONSIVE: "gpu-unresponsive" Critical Driver DEBUG_DOC, "Calls to the GPU do not return",
-        DrainAndReboot "Drain and reboot {node}: a driver that hangs on {gpu} rarely recovers.";
+        DrainAndReboot "Drain and reboot {node}: a driver that hangs on {gpu} rarely recovers.",
+        means "Calls to this GPU did not return within the time limit.",
+        reads "inventory, telemetry, ecc (problems)";
     REFUSED: "gpu-cannot-be-opened" Critical Driver NVML_DOC, "NVML lists the GPU but cannot open it",
-        DrainAndReboot "Check the kernel log of {node} for {gpu}, and its power cables. Then drain and reboot {node}.";
+        DrainAndReboot "Check the kernel log of {node} for {gpu}, and its power cables. Then drain and reboot {node}.",
+        means "NVML counts the GPU and cannot open it.",
+        reads "inventory (problems)";
     NOT_BOUND: "gpu-not-bound" Warning Driver DEBUG_DOC, "GPU without a driver",
         UpdateSoftware "Find out why the nvidia driver is not bound to {gpu} on {node} (kernel log at driver load), \
-            then bind it.";
+            then bind it.",
+        means "The GPU is on the PCI bus, and no driver is bound to it.",
+        reads "host.pci_gpus";
     PASSTHROUGH: "gpu-passthrough" Info Driver None, "GPU is passed through to virtual machines",
-        None "No action: {gpu} is bound to vfio-pci. Containers cannot use GPUs of virtual machines.";
+        None "No action: {gpu} is bound to vfio-pci. Containers cannot use GPUs of virtual machines.",
+        means "The GPU is bound to vfio-pci for virtual machines. Containers of this node cannot use it.",
+        reads "host.pci_gpus";
 }
 
 /// PCIe errors within this time before a GPU fell off the bus are evidence of that fault.

@@ -13,59 +13,104 @@ use crate::facts::kernel_log::KernelEvent;
 
 rules! {
     REMAP_FAILED: "row-remap-failed" Fatal Hardware MEMORY_DOC, "Row remapping failed: no spare row left",
-        ContactVendor "Drain {node}, run the NVIDIA field diagnostic on {gpu} and return it (RMA).";
+        ContactVendor "Drain {node}, run the NVIDIA field diagnostic on {gpu} and return it (RMA).",
+        means "The GPU has no spare row left for a bad row of its memory. The bad row stays in use.",
+        reads "ecc.remapped_rows, xid: 64";
     REMAP_PENDING: "row-remap-pending" Critical Hardware MEMORY_DOC,
         "Row remap pending: takes effect after a GPU reset",
         DrainAndReset "Drain the workloads on {gpu} of {node} and reset it; the remap then takes effect. No RMA is \
-            needed.";
+            needed.",
+        means "The GPU has found a bad row of its memory and replaces it at the next reset. Until then the row stays \
+            in use.",
+        reads "ecc.remapped_rows, xid: 63, 64";
     REMAP_MANY: "row-remap-many" Critical Hardware MEMORY_DOC, "A very large number of rows is remapped",
-        ContactVendor "Plan to return {gpu} of {node} (RMA): its memory keeps degrading.";
+        ContactVendor "Plan to return {gpu} of {node} (RMA): its memory keeps degrading.",
+        means "So many rows were replaced that NVIDIA accepts the return of the board.",
+        reads "ecc.remapped_rows";
     REMAP_SPARES: "row-remap-spares-used" Warning Hardware MEMORY_DOC, "Memory banks without spare rows",
-        Watch "No action now. The next bad row in such a bank of {gpu} cannot be repaired: plan to replace the GPU.";
+        Watch "No action now. The next bad row in such a bank of {gpu} cannot be repaired: plan to replace the GPU.",
+        means "Some memory banks have used all their spare rows. A further bad row there cannot be replaced.",
+        reads "ecc.remapped_rows";
     REMAP_DONE: "row-remap-done" Info Hardware MEMORY_DOC, "Bad memory rows were repaired",
-        None "No action: the repair of {gpu} succeeded.";
+        None "No action: the repair of {gpu} succeeded.",
+        means "Bad rows were replaced in the past. The memory works as before.",
+        reads "ecc.remapped_rows";
     REMAP_UNVERIFIED: "row-remap-recorded" Warning Hardware MEMORY_DOC, "The driver recorded a memory repair",
-        Watch "Check whether a remap of {gpu} is pending or failed (snapshot_ecc). Reset it at the next drain.";
+        Watch "Check whether a remap of {gpu} is pending or failed (snapshot_ecc). Reset it at the next drain.",
+        means "The driver recorded that it will replace a bad row, and the counters could not be read.",
+        reads "xid: 63";
     REMAP_NOT_RECORDED: "row-remap-not-recorded" Critical Hardware XID_DOC,
         "The driver could not record a memory repair",
         DrainAndReset "Drain {node}, reset {gpu}, then run the NVIDIA field diagnostic. If the repair fails again, \
-            return the GPU (RMA).";
+            return the GPU (RMA).",
+        means "The driver could not record the repair of a bad row: it is lost at the next reset.",
+        reads "xid: 64";
     SRAM_THRESHOLD: "sram-threshold-exceeded" Fatal Hardware MEMORY_DOC, "Too many uncorrected SRAM errors",
-        ContactVendor "Drain {node}, run the NVIDIA field diagnostic on {gpu} and return it (RMA).";
+        ContactVendor "Drain {node}, run the NVIDIA field diagnostic on {gpu} and return it (RMA).",
+        means "The uncorrected errors of the GPU's SRAM are above NVIDIA's limit for a return.",
+        reads "ecc.sram";
     UNCONTAINED: "ecc-uncontained" Fatal Hardware MEMORY_DOC, "Uncontained memory error",
         DrainAndReset "Do not schedule new work on {gpu} of {node}, drain it and reset it: other processes may have \
-            read corrupted data.";
+            read corrupted data.",
+        means "A memory error reached programs that it does not belong to. Results of all of them can be wrong.",
+        reads "xid: 95";
     CONTAINED: "ecc-contained" Critical Hardware MEMORY_DOC, "Uncorrectable memory error, contained",
         DrainAndReset "Restart the affected application; other work on {gpu} may continue. Do not schedule new work on {gpu} of \
-            {node}, and reset it at the next drain.";
+            {node}, and reset it at the next drain.",
+        means "A memory error that could not be corrected ended the program that used the memory. Other programs were \
+            not affected.",
+        reads "xid: 48, 94, ecc.volatile";
     DOUBLE_BIT: "ecc-double-bit" Critical Hardware XID_DOC, "Uncorrectable memory error",
-        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.";
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.",
+        means "A memory error could not be corrected (Xid 48). The program that used the memory was ended.",
+        reads "xid: 48, ecc.volatile";
     UNCORRECTED: "ecc-uncorrected" Warning Hardware MEMORY_DOC,
         "Uncorrected memory errors since the driver was loaded",
-        Watch "Look for Xid 48, 63, 94 or 95 of {gpu} in older logs. Reset it at the next drain of {node}.";
+        Watch "Look for Xid 48, 63, 94 or 95 of {gpu} in older logs. Reset it at the next drain of {node}.",
+        means "The GPU counts memory errors that could not be corrected since the driver was loaded, and no Xid tells \
+            more.",
+        reads "ecc.volatile";
     STORM: "ecc-correctable-storm" Warning Hardware XID_DOC, "Very many corrected memory errors",
         Watch "No immediate action: corrected errors do not affect data. Watch {gpu} for row remaps, and run a \
-            diagnostic at the next drain.";
+            diagnostic at the next drain.",
+        means "The GPU corrects very many memory errors. Uncorrectable errors often follow.",
+        reads "ecc.volatile, xid: 92";
     HISTORY: "ecc-history" Info Hardware MEMORY_DOC, "Memory errors over the lifetime of the board",
         None "No action: the lifetime counters of {gpu} do not grow, and there is no error since the driver was \
-            loaded.";
+            loaded.",
+        means "The GPU counted memory errors in its life, none of them since the driver was loaded.",
+        reads "ecc.aggregate";
     PAGES_PENDING: "retired-pages-pending" Critical Hardware RETIREMENT_DOC,
         "Page retirement pending: takes effect after a reset or driver reload",
-        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it, or reload the driver.";
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it, or reload the driver.",
+        means "A page of memory with an error is taken out of use at the next reboot.",
+        reads "ecc.retired_pages";
     PAGES_LIMIT: "retired-pages-limit" Fatal Hardware RETIREMENT_DOC, "The limit of retired pages is reached",
-        ContactVendor "Return {gpu} of {node} (RMA): no more pages can be retired.";
+        ContactVendor "Return {gpu} of {node} (RMA): no more pages can be retired.",
+        means "As many pages are retired as NVIDIA accepts for a return of the board.",
+        reads "ecc.retired_pages";
     PAGES_MANY: "retired-pages-many" Warning Hardware RETIREMENT_DOC, "Many pages retired for double-bit errors",
-        Watch "Watch {gpu}: more such pages within a week are a reason for an RMA.";
+        Watch "Watch {gpu}: more such pages within a week are a reason for an RMA.",
+        means "Many pages are retired for uncorrectable errors. The limit is near.",
+        reads "ecc.retired_pages";
     ECC_OFF: "ecc-disabled" Warning Driver MEMORY_DOC, "ECC is disabled",
         UpdateSoftware "Enable ECC on {gpu} of {node} (nvidia-smi -e 1) and reboot the node when it is drained. \
-            Without ECC, memory errors are neither detected nor repaired.";
+            Without ECC, memory errors are neither detected nor repaired.",
+        means "ECC is off on a GPU that has it: memory errors are neither corrected nor noticed.",
+        reads "ecc.mode, inventory.ecc_mode";
     ECC_PENDING: "ecc-mode-pending" Warning Driver MEMORY_DOC, "ECC mode change pending: takes effect after a reboot",
-        DrainAndReboot "Reboot {node} when it is drained. Until then {gpu} keeps the old ECC mode.";
+        DrainAndReboot "Reboot {node} when it is drained. Until then {gpu} keeps the old ECC mode.",
+        means "ECC will be switched on or off at the next reboot or reset.",
+        reads "ecc.mode";
     INFOROM: "inforom-corrupted" Critical Hardware XID_DOC, "InfoROM is corrupted",
-        ContactVendor "Have {gpu} of {node} inspected: its stored counters and settings are not reliable.";
+        ContactVendor "Have {gpu} of {node} inspected: its stored counters and settings are not reliable.",
+        means "The checksum of the board's own store of settings and counters does not match.",
+        reads "ecc.inforom_valid, xid";
     REPAIR_PENDING: "repair-pending" Critical Hardware MEMORY_DOC,
         "Hardware repair pending: takes effect after a GPU reset",
-        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it; the repair then takes effect.";
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it; the repair then takes effect.",
+        means "The GPU can repair a memory channel or a processing cluster at the next reset.",
+        reads "ecc.channel_repair_pending, ecc.tpc_repair_pending";
 }
 
 /// DCGM fails a GPU at this number of rows remapped for uncorrectable errors, which is the whole reserve.

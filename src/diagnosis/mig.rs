@@ -7,10 +7,14 @@ use crate::facts::Mode;
 
 rules! {
     PENDING: "mig-mode-pending" Warning Driver MIG_DOC, "MIG mode change pending: takes effect after a reset",
-        DrainAndReset "Reset {gpu} of {node} when it is drained. Until then the old MIG mode applies.";
+        DrainAndReset "Reset {gpu} of {node} when it is drained. Until then the old MIG mode applies.",
+        means "MIG will be switched on or off at the next reset of the GPU.",
+        reads "mig.mode";
     EMPTY: "mig-without-instances" Warning Driver MIG_DOC, "MIG is enabled, but no instance exists",
         UpdateSoftware "Create MIG instances on {gpu} of {node} (MIG manager, nvidia-smi mig -cgi), or disable MIG. \
-            In this state no workload can use the GPU.";
+            In this state no workload can use the GPU.",
+        means "MIG is on and no instance exists: nothing of the GPU can be used.",
+        reads "mig.mode, mig.devices";
 }
 
 /// MIG findings of every GPU.

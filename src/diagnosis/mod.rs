@@ -12,17 +12,25 @@
 //! `healthy` requires every section, and every fact that the claims of the summary need. A report with fewer sections
 //! gets `no_fault_found` at best, and its summary names the sections that were checked.
 
+mod cdi;
 mod claims;
 mod cluster;
+mod cluster_facts;
 mod collective;
 mod container;
 mod coverage;
 mod draft;
 mod driver;
+mod driver_load;
+mod driver_log;
+mod driver_setup;
 mod event_judgement;
+mod fabric_manager;
 mod families;
 pub mod finding;
 mod gpu;
+pub mod gpu_pods;
+mod gsp;
 mod health;
 mod implausible;
 mod limits;
@@ -37,6 +45,7 @@ mod nvlink_state;
 #[cfg(test)]
 mod past_events_tests;
 mod pcie;
+mod persistence;
 mod plan;
 #[cfg(test)]
 mod plan_tests;
@@ -46,20 +55,29 @@ mod quote;
 mod recovery;
 mod refused;
 mod rules;
+mod runtime;
 mod siblings;
+mod stack;
+mod stack_link;
+pub mod stack_log;
 mod summary;
 mod thermal;
 mod timeline;
 mod unknown;
+mod usage;
 mod xid;
 mod xid_history;
 
-pub use families::catalogue_of_rules;
-pub use finding::{
-    Action, ActionCode, Class, ClusterFacts, Diagnosis, Finding, Plan, Scope, Severity, Unknown, Verdict,
+pub use cluster_facts::{
+    ClusterFacts, Component, ContainerState, ContainerStateKind, GpuLabels, NvidiaContainer, NvidiaPod, PodWarning,
+    RuntimeClassUse,
 };
+pub use families::catalogue_of_rules;
+pub use finding::{Action, ActionCode, Class, Diagnosis, Finding, Plan, Scope, Severity, Unknown, Verdict};
+pub use gpu_pods::{GpuContainer, GpuPod};
 pub use processes::{Stuck, stuck};
 pub use rules::Rule;
+pub use stack_link::{Link, LinkState, StackLink};
 
 use crate::facts::health::Health;
 use crate::pci::PciAddress;
@@ -74,6 +92,7 @@ pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
     let undecided = undecided || !contradictions.is_empty();
     unknown.extend(contradictions);
     let mut drafts = families::drafts(&node);
+    let stack = stack::links(&node, &drafts);
     let plan = plan::make_plans(&node, &mut drafts);
     let concluded = draft::into_findings(drafts, &node.name);
     let worst = concluded.iter().map(|concluded| concluded.finding.severity).max().unwrap_or_default();
@@ -104,8 +123,20 @@ pub fn diagnose(report: &Report, cluster: &ClusterFacts) -> Diagnosis {
         not_checked: limits::of(&node),
         unknown,
         kernel_log,
+        stack,
         findings: concluded.into_iter().map(|concluded| concluded.finding).collect(),
     }
+}
+
+/// The first pod of NVIDIA's stack on the node that does not do its work, with the container whose log may say why: as far as
+/// Kubernetes alone tells.
+pub fn first_failing_pod(cluster: &ClusterFacts) -> Option<(&NvidiaPod, &str)> {
+    let report = Report::default();
+    let node = Node::new(&report, cluster);
+    let (uid, container) = stack::log_wanted(&node)?;
+    let pod = cluster.nvidia_pods.as_ref()?.iter().find(|pod| pod.uid == uid)?;
+    let container = pod.containers.iter().find(|one| one.name == container)?;
+    Some((pod, container.name.as_str()))
 }
 
 /// Computes score and status of the node and of each GPU.

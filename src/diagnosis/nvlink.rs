@@ -17,18 +17,30 @@ use crate::xid::catalogue::{self, Ageing};
 
 rules! {
     FAULT: "nvlink-fault" Fatal Fabric XID_DOC, "NVLink fault",
-        DrainAndReset "Drain {node} and reset {gpu}. If the same link fails again, check board and cables.";
+        DrainAndReset "Drain {node} and reset {gpu}. If the same link fails again, check board and cables.",
+        means "An NVLink of the GPU failed. Jobs over several GPUs fail or hang.",
+        reads "xid: 74, 144 to 150";
     SWITCH: "nvswitch-fault" Fatal Fabric FABRIC_DOC, "NVSwitch fault",
         DrainAndReset "Drain {node}, then reset all its GPUs and NVSwitches together. If it repeats, contact the \
-            vendor.";
+            vendor.",
+        means "An NVSwitch reported a fatal error. The GPUs on it cannot reach each other.",
+        reads "xid: SXid";
     SWITCH_HOT: "nvswitch-thermal" Critical Thermal FABRIC_DOC, "NVSwitch is too hot",
-        CheckCabling "Check cooling and airflow of the NVSwitches of {node}.";
+        CheckCabling "Check cooling and airflow of the NVSwitches of {node}.",
+        means "An NVSwitch reported that it is too hot.",
+        reads "xid: SXid";
     WATCHED: "nvlink-warning" Warning Fabric XID_DOC, "NVLink or NVSwitch error that needs no reset",
-        Watch "Watch whether it repeats on the same link of {gpu} on {node}.";
+        Watch "Watch whether it repeats on the same link of {gpu} on {node}.",
+        means "NVLink or an NVSwitch reported an error that does not ask for a reset by itself.",
+        reads "xid: 74, 144 to 150, SXid";
     MINOR: "nvlink-event" Info Fabric XID_DOC, "NVLink or NVSwitch event without consequences",
-        Watch "No action by itself. Watch whether events of {gpu} on {node} become frequent.";
+        Watch "No action by itself. Watch whether events of {gpu} on {node} become frequent.",
+        means "NVLink or an NVSwitch reported an event without consequence.",
+        reads "xid: 74, 144 to 150, SXid";
     INIT: "nvlink-init-failed" Warning Fabric FABRIC_DOC, "NVLink did not initialize",
-        DrainAndReset "Drain {node} and reset {gpu}. On systems with NVSwitches, Fabric Manager must run.";
+        DrainAndReset "Drain {node} and reset {gpu}. On systems with NVSwitches, Fabric Manager must run.",
+        means "An NVLink could not be initialized when the driver was loaded.",
+        reads "xid: NVLink lines";
 }
 
 /// NVLink Xids of this family. The catalogue handles 121 and 173 (C2C).
@@ -222,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_is_not_told_what_another_one_caused() {
+    fn errors_of_one_switch_are_not_evidence_of_another() {
         let events = vec![
             fatal(20034, "0000:05:00.0", 0),
             event(Kind::Xid, 74, "0000:5d:00.0", 1),
@@ -241,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_word_of_the_line_outranks_the_catalogue() {
+    fn the_word_of_the_line_has_priority_over_the_catalogue() {
         let hot = event(Kind::Sxid, 10004, "0000:05:00.0", 0);
         let hot_fatal = fatal(10004, "0000:05:00.0", 0);
         assert_eq!((switch_rule(&hot).id, switch_rule(&hot_fatal).id), (SWITCH_HOT.id, SWITCH.id));

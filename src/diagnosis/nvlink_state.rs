@@ -8,26 +8,38 @@ use std::collections::BTreeMap;
 use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::rules::{FABRIC_DOC, XID_DOC, rules};
-use super::{Severity, driver, quote};
+use super::{Severity, fabric_manager, quote};
 use crate::facts::topology::{Fabric, GpuTopology, NvlinkGroup};
 
 rules! {
     DOWN: "nvlink-down" Critical Fabric FABRIC_DOC, "NVLinks are down",
-        DrainAndReset "Drain {node} and reset {gpu}. If the same links stay down, check board and cables.";
+        DrainAndReset "Drain {node} and reset {gpu}. If the same links stay down, check board and cables.",
+        means "Links are down that are up on GPUs of the same model, or that the model has on such a board.",
+        reads "topology.nvlinks";
     ERRORS: "nvlink-errors" Warning Fabric XID_DOC, "High NVLink error counters",
         Watch "Read the counters of {gpu} again later: only growing counters indicate a fault. If they grow, check \
-            seating and cables.";
+            seating and cables.",
+        means "The error counters of one GPU's NVLinks are far above those of its siblings, or count grave errors.",
+        reads "topology.nvlinks";
     COUNTED: "nvlink-errors-counted" Info Fabric XID_DOC, "NVLink errors were counted and recovered",
         None "No action now: these are totals since the driver was loaded. If NCCL is slow, read the counters of \
-            {gpu} again and compare.";
+            {gpu} again and compare.",
+        means "NVLink counted errors from which it recovered.",
+        reads "topology.nvlinks";
     NOT_REGISTERED: "fabric-not-registered" Critical Fabric FABRIC_DOC,
         "GPU is not registered with the NVSwitch fabric",
         UpdateSoftware "Restart Fabric Manager on {node} (on racks: IMEX and the NVLink manager), in the version of \
-            the driver. CUDA cannot start on {gpu}.";
+            the driver. CUDA cannot start on {gpu}.",
+        means "The GPU is not registered with the NVSwitch fabric. CUDA cannot initialize on it (error 802).",
+        reads "topology.fabric";
     UNHEALTHY: "fabric-unhealthy" Critical Fabric FABRIC_DOC, "The fabric reports problems for the GPU",
-        CheckCabling "Drain {node}. Check its NVSwitch trays, cables and fabric configuration, then reset {gpu}.";
+        CheckCabling "Drain {node}. Check its NVSwitch trays, cables and fabric configuration, then reset {gpu}.",
+        means "The fabric reports a problem for the GPU: degraded bandwidth, a route, or its configuration.",
+        reads "topology.fabric";
     LIMITED: "fabric-limited" Warning Fabric FABRIC_DOC, "The fabric has limited capacity",
-        CheckCabling "Check the NVLinks of {gpu} on {node} at the next maintenance. The bandwidth is reduced.";
+        CheckCabling "Check the NVLinks of {gpu} on {node} at the next maintenance. The bandwidth is reduced.",
+        means "The fabric works, with less capacity than it has.",
+        reads "topology.fabric";
 }
 
 /// Number of links that an SXM board of each architecture uses. PCIe cards have fewer; there, only the other GPUs
@@ -167,8 +179,8 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
         _ => None,
     };
     if let Some(fault) = fault {
-        // Without Fabric Manager no GPU can register; `driver` has a finding for this.
-        let managed = driver::fabric_manager(node).is_none();
+        // Without Fabric Manager no GPU can register; `fabric_manager` has a finding for this.
+        let managed = fabric_manager::fabric_manager(node).is_none();
         return managed.then(|| Draft::on_gpu(NOT_REGISTERED, gpu).with_evidence(fault));
     }
     let issues: Vec<String> = health_issues.iter().take(6).map(|issue| quote::data(issue)).collect();

@@ -14,33 +14,57 @@ use crate::facts::topology::{GpuTopology, PcieHop};
 rules! {
     WIDTH: "pcie-width-degraded" Critical Fabric DEBUG_DOC, "PCIe link runs with fewer lanes",
         CheckCabling "Drain {node}, reseat {gpu} or its riser and cables. If the lanes do not return, replace the \
-            slot, then the GPU.";
+            slot, then the GPU.",
+        means "The PCIe link of the GPU uses fewer lanes than GPU and slot can. Transfers are slower by that factor.",
+        reads "topology.pcie_path, telemetry.pcie, inventory.pcie_max_width";
     GENERATION: "pcie-generation-low" Warning Fabric DEBUG_DOC, "PCIe link is slow under load",
         CheckCabling "Reboot {node} when it is drained. If the link of {gpu} is slow again, check riser, cables and \
-            BIOS settings.";
+            BIOS settings.",
+        means "The PCIe link of the GPU stays at a lower generation under load.",
+        reads "telemetry.pcie, inventory.pcie_max_generation, telemetry.utilization";
     PATH: "pcie-path-degraded" Warning Fabric DEBUG_DOC, "A PCIe link above the GPU runs with fewer lanes",
-        CheckCabling "Check the switch, riser and cables above {gpu} on {node}. All GPUs below share that link.";
+        CheckCabling "Check the switch, riser and cables above {gpu} on {node}. All GPUs below share that link.",
+        means "A link between the GPU and the processor uses fewer lanes than both ends can.",
+        reads "topology.pcie_path";
     SLOT: "pcie-slot-below-gpu" Info Fabric DEBUG_DOC, "The slot supports less than the GPU",
-        None "No action: the slots of {node} limit {gpu}.";
+        None "No action: the slots of {node} limit {gpu}.",
+        means "The slot or the switch above the GPU offers fewer lanes or a lower generation than the GPU could use.",
+        reads "topology.pcie_path, inventory.pcie_max_width";
     AER_FATAL: "pcie-errors-fatal" Critical Fabric AER_DOC, "Fatal PCIe errors",
-        CheckCabling "Drain and reboot {node}. Check seating, riser and cables of {gpu}, then the slot.";
+        CheckCabling "Drain and reboot {node}. Check seating, riser and cables of {gpu}, then the slot.",
+        means "PCIe reported fatal errors of the GPU or of a port above it.",
+        reads "xid: PCIe errors (AER)";
     AER_NONFATAL: "pcie-errors-uncorrected" Warning Fabric AER_DOC, "Uncorrected PCIe errors",
-        CheckCabling "Watch {gpu} on {node}. If the count grows, check seating, riser and cables.";
+        CheckCabling "Watch {gpu} on {node}. If the count grows, check seating, riser and cables.",
+        means "PCIe reported errors of the GPU or of a port above it that it could not correct.",
+        reads "xid: PCIe errors (AER)";
     AER_CORRECTED: "pcie-errors-corrected" Warning Fabric AER_DOC, "Many corrected PCIe errors",
-        CheckCabling "Check seating, riser and cables of {gpu} on {node} at the next maintenance.";
+        CheckCabling "Check seating, riser and cables of {gpu} on {node} at the next maintenance.",
+        means "PCIe corrected very many errors of the GPU or of a port above it: the link is poor.",
+        reads "xid: PCIe errors (AER)";
     UNATTRIBUTED: "pcie-errors-unattributed" Warning Fabric AER_DOC, "Uncorrected PCIe errors, possibly above a GPU",
         CheckCabling "Find out what is connected below that port of {node} (lspci -t); this was not read. If it is a \
-            GPU, check its seating, riser and cables.";
+            GPU, check its seating, riser and cables.",
+        means "PCIe reported uncorrected errors of a port whose devices are not known. It can be above a GPU.",
+        reads "xid: PCIe errors (AER), topology.pcie_path";
     ELSEWHERE: "pcie-errors-elsewhere" Info Fabric AER_DOC, "PCIe errors on a device that is not a GPU",
-        Watch "No action for the GPUs of {node}, unless a GPU is connected below that port.";
+        Watch "No action for the GPUs of {node}, unless a GPU is connected below that port.",
+        means "PCIe reported errors of a device that has nothing to do with a GPU.",
+        reads "xid: PCIe errors (AER), topology.pcie_path";
     LINK_LOST: "pcie-link-lost" Critical Fabric DEBUG_DOC, "The PCIe link of the GPU went down",
-        CheckCabling "Drain {node}, power-cycle it, and check seating and power of {gpu}.";
+        CheckCabling "Drain {node}, power-cycle it, and check seating and power of {gpu}.",
+        means "The kernel reported that the PCIe link of the GPU went down.",
+        reads "xid: PCIe slots";
     LINK_UNATTRIBUTED: "pcie-link-lost-unattributed" Warning Fabric DEBUG_DOC,
         "A PCIe link went down, possibly of a GPU",
         CheckCabling "Find out what is connected below that port of {node} (lspci -t); this was not read. If it is a \
-            GPU, check its seating and power.";
+            GPU, check its seating and power.",
+        means "The kernel reported that a PCIe link went down whose device is not known. It can be that of a GPU.",
+        reads "xid: PCIe slots";
     REPLAYS: "pcie-replays-high" Warning Fabric DEBUG_DOC, "Many PCIe replays",
-        CheckCabling "Check seating, riser and cables of {gpu} on {node}: the link resends packets.";
+        CheckCabling "Check seating, riser and cables of {gpu} on {node}: the link resends packets.",
+        means "The PCIe link of the GPU had to repeat many transfers: the link is poor.",
+        reads "telemetry.pcie";
 }
 
 /// Utilization at which the link must run at its full generation.

@@ -22,17 +22,19 @@ fn judged(events: &[Value], failed: bool, processes: &[Value]) -> Diagnosis {
         gpu.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         gpu
     };
-    let both = |more: Value| json!({"status": "ok", "data": {"gpus": [gpu(0, FIRST, more.clone()), gpu(1, SECOND, more)]}});
+    let both =
+        |more: Value| json!({"status": "ok", "data": {"gpus": [gpu(0, FIRST, more.clone()), gpu(1, SECOND, more)]}});
     let mut ecc = both(json!({"volatile": {"uncorrected": 0}}));
     if failed {
         ecc["data"]["gpus"][0]["remapped_rows"] =
             json!({"correctable": 0, "uncorrectable": 8, "pending": false, "failure_occurred": true});
     }
-    let report: Report = serde_json::from_value(json!({"taken_at": "2026-11-21T02:45:10Z", "hostname": "n1", "sections": {
+    let report: Report =
+        serde_json::from_value(json!({"taken_at": "2026-11-21T02:45:10Z", "hostname": "n1", "sections": {
         "inventory": both(json!({})), "telemetry": both(json!({"temperature": {"gpu_celsius": 40}})), "ecc": ecc,
         "processes": {"status": "ok", "data": {"host_pid_namespace": true, "processes": processes}},
         "xid": {"status": "ok", "data": {"events": events}}}}))
-    .expect("a report");
+        .expect("a report");
     diagnose(&report, &ClusterFacts::default())
 }
 

@@ -13,20 +13,32 @@ use crate::facts::telemetry::{GpuTelemetry, Power};
 
 rules! {
     BRAKE: "power-brake" Critical Power NVML_DOC, "Power brake: an external signal slows the GPU down",
-        CheckCabling "Check power supplies, power cables and the power cap of the rack of {node}.";
+        CheckCabling "Check power supplies, power cables and the power cap of the rack of {node}.",
+        means "The power supply of the server tells the GPU to slow down.",
+        reads "telemetry.clocks";
     SLOWED: "hardware-slowdown" Warning Power NVML_DOC, "Hardware slowdown without a reported cause",
         CheckCabling "Check power and cooling of {gpu} on {node}: the board reduces the clocks because of one of \
-            them.";
+            them.",
+        means "The GPU slows itself down and names no cause.",
+        reads "telemetry.clocks";
     NO_CABLE: "gpu-power-missing" Critical Power NVML_DOC, "The GPU lacks external power",
-        CheckCabling "Check the power cables and power supplies of {gpu} on {node}.";
+        CheckCabling "Check the power cables and power supplies of {gpu} on {node}.",
+        means "The external power of the GPU is not connected or failed.",
+        reads "xid: power lines";
     LIMIT_LOWERED: "power-limit-lowered" Warning Power NVML_DOC, "Power limit is below the default",
-        UpdateSoftware "If this is not intended, restore the default power limit of {gpu} on {node} (nvidia-smi -pl).";
+        UpdateSoftware "If this is not intended, restore the default power limit of {gpu} on {node} (nvidia-smi -pl).",
+        means "Somebody set the power limit below the factory's. The GPU is slower under load.",
+        reads "telemetry.power";
     CLOCKS_LOW: "clocks-low-under-load" Warning Driver NVML_DOC, "Low clocks under load without a reported reason",
         UpdateSoftware "Check whether the clocks of {gpu} on {node} are locked (nvidia-smi -q -d CLOCK); reset them \
-            with nvidia-smi -rgc and -rac.";
+            with nvidia-smi -rgc and -rac.",
+        means "The GPU is under load at low clocks, and the driver names no reason. Locked clocks look like this.",
+        reads "telemetry.clocks, telemetry.utilization";
     NIC_POWER: "nic-insufficient-power" Warning Power DEBUG_DOC, "A network card gets too little power from its slot",
         CheckCabling "Check slot power and auxiliary cables of {node}. GPUs on the same power supply may be affected \
-            too.";
+            too.",
+        means "A network card reported that its slot gives it too little power.",
+        reads "xid: network cards";
 }
 
 /// A GPU counts as loaded from here on.

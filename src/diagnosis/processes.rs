@@ -14,26 +14,42 @@ use crate::facts::processes::{GpuProcess, Processes};
 rules! {
     STUCK: "process-stuck" Critical Driver DEBUG_DOC, "A process hangs in the driver and cannot be killed",
         DrainAndReboot "Drain and power-cycle {node}: no signal reaches a process that waits for the driver, and a plain \
-            reboot can wait for it.";
+            reboot can wait for it.",
+        means "A process waits in the driver and cannot be ended, because the kernel says so or because its GPU is \
+            gone.",
+        reads "processes.processes, xid";
     WAITING: "process-uninterruptible" Info Driver DEBUG_DOC, "A process is in uninterruptible sleep at this moment",
         Watch "No signal ends the process in this state. Check again in a minute: if it is still in this state, the \
-            driver hangs on {node}, and only a reboot helps.";
+            driver hangs on {node}, and only a reboot helps.",
+        means "A process waits in the kernel and no signal ends it at this moment. Each call into the driver can look \
+            like this.",
+        reads "processes.processes";
     ZOMBIE: "process-zombie" Warning Application DEBUG_DOC, "GPU process is a zombie",
-        RestartPod "Restart the pod, or end the parent process on {node}, which must reap the zombie.";
+        RestartPod "Restart the pod, or end the parent process on {node}, which must reap the zombie.",
+        means "A process has ended, and its parent has not collected it. It can keep device files open.",
+        reads "processes.processes";
     NO_POD: "process-outside-kubernetes" Warning Application None, "GPU memory is used by a process outside of pods",
         Watch "Find out who started the process on {node}: Kubernetes may allocate the same GPU to pods. End it if \
-            it is not needed.";
+            it is not needed.",
+        means "A process that belongs to no pod holds GPU memory. Kubernetes gives the same GPU to pods.",
+        reads "processes.processes";
     GONE_POD: "process-of-gone-pod" Warning Application None, "GPU memory is used by a process whose pod was deleted",
-        Watch "If the process does not exit on its own, end it on {node}. Its pod no longer exists.";
+        Watch "If the process does not exit on its own, end it on {node}. Its pod no longer exists.",
+        means "A process holds GPU memory, and its pod does not exist on the node any more.",
+        reads "processes.processes, kubernetes.live_pod_uids";
     UNACCOUNTED: "memory-unaccounted" Warning Driver DEBUG_DOC, "GPU memory is used, but no process accounts for it",
         DrainAndReset "Look for processes in other PID namespaces and for MPS servers on {node}. If there are none, \
-            reset {gpu} when it is drained.";
+            reset {gpu} when it is drained.",
+        means "More GPU memory is in use than the listed processes hold.",
+        reads "processes.unaccounted_memory";
     PARTIAL: "process-list-partial" Info Driver None, "The process list is incomplete",
-        Watch "Run the probe in the PID namespace of the host (hostPID) on {node}. Without it, NVML omits processes.";
+        Watch "Run the probe in the PID namespace of the host (hostPID) on {node}. Without it, NVML omits processes.",
+        means "The process list is not complete, because the probe does not run in the host's PID namespace.",
+        reads "processes.host_pid_namespace";
 }
 
 /// Processes with less GPU memory than this are monitors.
-const MIN_BYTES: u64 = 64 << 20;
+pub(super) const MIN_BYTES: u64 = 64 << 20;
 
 /// Services of the node that may use GPUs (`comm`, at most 15 bytes).
 const SERVICES: [&str; 16] = [
@@ -266,9 +282,14 @@ fn blocked(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
+/// Whether it is a program of the node itself.
+pub(super) fn is_service(process: &GpuProcess) -> bool {
+    process.name.as_deref().is_some_and(|name| SERVICES.iter().any(|service| name.starts_with(service)))
+}
+
 fn owner(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
     let held: u64 = process.uses.iter().filter_map(|usage| usage.memory_bytes).fold(0, u64::saturating_add);
-    let service = process.name.as_deref().is_some_and(|name| SERVICES.iter().any(|service| name.starts_with(service)));
+    let service = is_service(process);
     let dead = process.state.as_deref() == Some("Z");
     if held < MIN_BYTES || service || dead {
         return None;

@@ -14,6 +14,11 @@ pub(super) fn data(text: &str) -> String {
     clean(text, NAME_CAP)
 }
 
+/// A name of an object of the API, whole: commands need it.
+pub(super) fn name(text: &str) -> String {
+    clean(text, 253)
+}
+
 /// Longest reason that evidence repeats.
 const REASON_CAP: usize = 160;
 
@@ -120,6 +125,7 @@ pub(super) fn event_name(event: &KernelEvent) -> String {
         Kind::ProbeFailed => "NVIDIA probe routine failed".into(),
         Kind::BarUnassigned => "GPU memory region (BAR) not assigned".into(),
         Kind::NotSupported => "GPU not supported by the driver".into(),
+        Kind::ModuleRefused => "kernel module refused".into(),
         Kind::Uvm => "nvidia-uvm error".into(),
         Kind::GspRateLimit => "GSP errors rate-limited".into(),
         Kind::GspFailed => "GSP firmware failure".into(),

@@ -11,21 +11,35 @@ use crate::facts::ecc::RecoveryAction;
 
 rules! {
     RESET: "recovery-gpu-reset" Critical Hardware NVML_DOC, "The driver recommends: GPU reset",
-        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.";
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.",
+        means "The driver recommends a reset of the GPU.",
+        reads "ecc.recovery_action, xid: 154";
     REBOOT: "recovery-node-reboot" Fatal Hardware NVML_DOC, "The driver recommends: node reboot",
-        DrainAndReboot "Cordon, drain and reboot {node}. A reset of {gpu} is not sufficient.";
+        DrainAndReboot "Cordon, drain and reboot {node}. A reset of {gpu} is not sufficient.",
+        means "The driver recommends a reboot of the node.",
+        reads "ecc.recovery_action, xid: 154";
     BUS_RESET: "recovery-bus-reset" Critical Hardware NVML_DOC, "The driver recommends: bus reset",
         DrainAndReboot "Cordon, drain and reboot {node}. A reset of {gpu} is not sufficient, and a bus reset affects \
-            all devices on that bus.";
+            all devices on that bus.",
+        means "The driver recommends a reset of the bus of the GPU.",
+        reads "ecc.recovery_action, xid: 154";
     DRAIN_RESET: "recovery-drain-and-reset" Critical Hardware NVML_DOC, "The driver recommends: drain and reset",
-        DrainAndReset "Do not schedule new work on {gpu} of {node}, let unaffected work finish, then reset it.";
+        DrainAndReset "Do not schedule new work on {gpu} of {node}, let unaffected work finish, then reset it.",
+        means "The driver recommends that no new work starts on the GPU and that it is reset.",
+        reads "ecc.recovery_action, xid: 154";
     DRAIN_P2P: "recovery-drain-p2p" Warning Fabric NVML_DOC, "The driver recommends: drain peer-to-peer traffic",
         DrainAndReset "Stop the peer-to-peer workloads on {gpu} of {node} and check again. If the recommendation \
-            remains, reset the GPU.";
+            remains, reset the GPU.",
+        means "The driver recommends to end work that uses peer-to-peer transfers.",
+        reads "ecc.recovery_action, xid: 154";
     IMEX: "recovery-imex" Critical Fabric NVML_DOC, "The driver recommends: recover the IMEX domain",
-        UpdateSoftware "Restart nvidia-imex on all nodes of this IMEX domain, including {node}.";
+        UpdateSoftware "Restart nvidia-imex on all nodes of this IMEX domain, including {node}.",
+        means "The driver recommends to recover the IMEX domain of the node.",
+        reads "ecc.recovery_action, xid: 154";
     OTHER: "recovery-unknown" Warning Driver NVML_DOC, "The driver recommends an unknown recovery action",
-        Watch "The driver is newer than this tool. Run nvidia-smi -q on {node} to see the recovery action of {gpu}.";
+        Watch "The driver is newer than this tool. Run nvidia-smi -q on {node} to see the recovery action of {gpu}.",
+        means "The driver recommends an action that this version does not know.",
+        reads "ecc.recovery_action, xid: 154";
 }
 
 /// Adds the recommendation of the driver to the findings of each GPU.

@@ -14,10 +14,15 @@ rules! {
     NOT_MAPPED: "gpu-memory-not-mapped" Fatal Driver DEBUG_DOC,
         "The firmware assigned no usable memory region (BAR) to the GPU",
         UpdateSoftware "Enable 'Above 4G Decoding' (and large BARs) in the firmware of {node}, or boot it with \
-            pci=realloc. The driver cannot start {gpu} without its BAR.";
+            pci=realloc. The driver cannot start {gpu} without its BAR.",
+        means "The firmware of the server gave the GPU no region for its memory (BAR), so that the driver refuses it.",
+        reads "xid: driver lines";
     WRONG_DRIVER: "driver-wrong-flavour" Fatal Driver DEBUG_DOC, "The installed driver does not support the GPU",
         UpdateSoftware "Install a driver on {node} that supports {gpu}: another version, or the other flavor of its \
-            kernel modules.";
+            kernel modules.",
+        means "The installed kernel module does not support this GPU: the open one does not support GPUs before \
+            Turing, the closed one none from Blackwell on.",
+        reads "xid: driver lines, host.driver";
 }
 
 /// Returns the logged reason why the driver refused a GPU. It replaces the general advice.

@@ -23,6 +23,11 @@ pub struct Rule {
     pub advice: &'static str,
     /// Documentation that the rule is based on.
     pub reference: Option<&'static str>,
+    /// What a finding of it means, for `docs/findings.md`.
+    pub meaning: &'static str,
+    /// The facts that it reads: fields of the report (`section.field`), fields of [`ClusterFacts`](super::ClusterFacts)
+    /// (`kubernetes.field`), kinds of kernel lines.
+    pub reads: &'static str,
 }
 
 /// NVIDIA's Xid catalogue.
@@ -47,13 +52,25 @@ pub(super) const AER_DOC: Option<&str> = Some("https://docs.kernel.org/PCI/pciea
 pub(super) const PLUGIN_DOC: Option<&str> =
     Some("https://kubernetes.io/docs/concepts/extend-kubernetes/compute-storage-net/device-plugins/");
 
+/// NVIDIA's guide to trouble with the GPU Operator.
+pub(super) const OPERATOR_DOC: Option<&str> =
+    Some("https://docs.nvidia.com/datacenter/cloud-native/gpu-operator/latest/troubleshooting.html");
+/// NVIDIA on a toolkit that restarts the container runtime.
+pub(super) const TOOLKIT_ISSUE: Option<&str> = Some("https://github.com/NVIDIA/gpu-operator/issues/991");
+
 /// NVIDIA on containers that lose their GPUs ("Unknown Error").
 pub(super) const TOOLKIT_DOC: Option<&str> = Some("https://github.com/NVIDIA/nvidia-docker/issues/1730");
 
 /// Declares the rules of a family: one constant for each rule, and `RULES` with all of them.
+///
+/// ```text
+/// NAME: "id" Severity Class REFERENCE, "title",
+///     Action "advice",
+///     means "What a finding of it means.", reads "section.field, kubernetes.field";
+/// ```
 macro_rules! rules {
     ($($name:ident: $id:literal $severity:ident $class:ident $reference:ident,
-        $title:literal, $action:ident $advice:literal;)*) => {
+        $title:literal, $action:ident $advice:literal $(, means $meaning:literal, reads $facts:literal)?;)*) => {
         $(pub(super) const $name: $crate::diagnosis::rules::Rule = $crate::diagnosis::rules::Rule {
             id: $id,
             title: $title,
@@ -62,6 +79,8 @@ macro_rules! rules {
             action: $crate::diagnosis::ActionCode::$action,
             advice: $advice,
             reference: $reference,
+            meaning: concat!($($meaning)?),
+            reads: concat!($($facts)?),
         };)*
         /// The rules of this family.
         pub(super) const RULES: &[$crate::diagnosis::rules::Rule] = &[$($name),*];

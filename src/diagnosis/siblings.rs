@@ -14,19 +14,29 @@ use crate::facts::clock_events;
 
 rules! {
     VBIOS: "sibling-vbios-differs" Info Driver DEBUG_DOC, "VBIOS differs from the other GPUs of the node",
-        Watch "No action by itself (a replaced board?). If only {gpu} of {node} has problems, update its VBIOS.";
+        Watch "No action by itself (a replaced board?). If only {gpu} of {node} has problems, update its VBIOS.",
+        means "GPUs of one model have different firmware (VBIOS).",
+        reads "inventory.vbios_version";
     MEMORY: "sibling-memory-differs" Warning Hardware DEBUG_DOC, "Memory size differs from the other GPUs of the node",
         Watch "Reset {gpu} of {node} at the next drain. If memory is still missing, run a diagnostic and contact the \
-            vendor.";
+            vendor.",
+        means "A GPU has less memory than others of its model.",
+        reads "inventory.memory_total_bytes";
     POWER_LIMIT: "sibling-power-limit-differs" Warning Power DEBUG_DOC,
         "Power limit differs from the other GPUs of the node",
         UpdateSoftware "Set the power limit of {gpu} on {node} to that of the other GPUs (nvidia-smi -pl). Jobs wait \
-            for the slowest GPU.";
+            for the slowest GPU.",
+        means "A GPU has another power limit than others of its model.",
+        reads "telemetry.power";
     HOT: "sibling-hotter" Warning Thermal DEBUG_DOC, "Much hotter than the other GPUs of the node",
         CheckCabling "Check airflow, heat sink and fans of {gpu} on {node}: the other GPUs are cooler at the same \
-            load.";
+            load.",
+        means "A GPU is far hotter than others of its model under the same load: its cooling may be poor.",
+        reads "telemetry.temperature, telemetry.utilization";
     SLOW: "sibling-clocks-lower" Warning Hardware DEBUG_DOC, "Much lower clocks than the other GPUs at the same load",
-        Watch "Check why {gpu} of {node} is slow (clock event reasons, locked clocks). Jobs wait for the slowest GPU.";
+        Watch "Check why {gpu} of {node} is slow (clock event reasons, locked clocks). Jobs wait for the slowest GPU.",
+        means "A GPU has far lower clocks than others of its model under the same load.",
+        reads "telemetry.clocks, telemetry.utilization";
 }
 
 /// Fewer have no majority.
@@ -35,7 +45,7 @@ const MIN_GPUS: usize = 3;
 /// The position in the air stream explains about 10 °C.
 const HOTTER_CELSIUS: i32 = 15;
 
-/// Below this, a difference harms nobody.
+/// Lower temperatures are harmless.
 const WARM_CELSIUS: i32 = 65;
 
 /// The clocks of identical boards differ by a few percent only.

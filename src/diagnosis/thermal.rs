@@ -17,16 +17,27 @@ use crate::facts::telemetry::{GpuTelemetry, Temperature};
 rules! {
     HARDWARE: "thermal-slowdown-hardware" Critical Thermal NVML_DOC, "Hardware thermal slowdown",
         CheckCabling "Check airflow, fans, coolant and inlet temperature of {node} at {gpu}. Move work to other GPUs \
-            until it has cooled down.";
+            until it has cooled down.",
+        means "The GPU slows itself down because of its temperature.",
+        reads "telemetry.clocks, telemetry.temperature";
     SOFTWARE: "thermal-slowdown-software" Warning Thermal NVML_DOC, "Software thermal slowdown",
         CheckCabling "Check airflow, fans and inlet temperature of {node} at {gpu}. The driver reduces the clocks of \
-            the GPU.";
+            the GPU.",
+        means "The driver slows the GPU down because of its temperature.",
+        reads "telemetry.clocks, telemetry.temperature";
     TOO_HOT: "gpu-too-hot" Critical Thermal DEBUG_DOC, "GPU is at its temperature limit",
-        CheckCabling "Check the cooling of {gpu} on {node} now. At the shutdown limit the GPU switches itself off.";
+        CheckCabling "Check the cooling of {gpu} on {node} now. At the shutdown limit the GPU switches itself off.",
+        means "The GPU is at the temperature at which it slows down or above.",
+        reads "telemetry.temperature";
     MEMORY_TOO_HOT: "memory-too-hot" Critical Thermal DEBUG_DOC, "GPU memory is at its temperature limit",
-        CheckCabling "Check the cooling of {gpu} on {node}. Hot memory causes memory errors.";
+        CheckCabling "Check the cooling of {gpu} on {node}. Hot memory causes memory errors.",
+        means "The memory of the GPU is at its highest operating temperature or above.",
+        reads "telemetry.temperature";
     LOST_TIME: "thermal-time-lost" Warning Thermal NVML_DOC, "The GPU was often in thermal slowdown",
-        CheckCabling "Check the cooling of {gpu} on {node} under load. The slowdown is not active now.";
+        CheckCabling "Check the cooling of {gpu} on {node} under load. The slowdown is not active now.",
+        means "The GPU was slowed down for its temperature for a noticeable part of the time since the driver was \
+            loaded.",
+        reads "telemetry.clocks";
 }
 
 /// A GPU that is closer than this to its slowdown limit is a finding.

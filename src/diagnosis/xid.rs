@@ -16,32 +16,55 @@ use crate::xid::catalogue::{self, Class as XidClass};
 rules! {
     APPLICATION: "application-fault" Info Application XID_DOC, "An application caused a GPU fault",
         RestartPod "Check the log of the application. Nothing indicates a fault of {gpu} of {node}; other work may \
-            continue.";
+            continue.",
+        means "A program made an error on the GPU, such as an access to a wrong address. The GPU is not at fault.",
+        reads "xid: 13, 31, 43, 45, 68 and others";
     KILLED: "application-killed" Info Application XID_DOC, "A process on the GPU was killed or crashed",
         RestartPod "Find out why the process ended (memory limit, crash). Nothing indicates a fault of {gpu} of \
-            {node}.";
+            {node}.",
+        means "A process that used the GPU was killed or crashed, as for lack of host memory.",
+        reads "xid: OOM lines, crash lines";
     SUSPECT: "application-faults-on-one-gpu" Warning Hardware XID_DOC, "Different workloads fault on one GPU only",
         Watch "Run one of these workloads on another GPU of {node}. If it fails on {gpu} only, run a diagnostic on \
-            that GPU (dcgmi diag).";
+            that GPU (dcgmi diag).",
+        means "Different programs fault on one GPU and not on its siblings: the GPU may be at fault.",
+        reads "xid: 13, 31 and others, inventory.gpus";
     REPEATED: "application-faults-repeat-on-one-gpu" Warning Hardware XID_DOC,
         "Many processes with the same name fault on one GPU only",
         Watch "The cause is a workload that restarts, or the GPU. Run it on another GPU of {node}. If it fails on \
-            {gpu} only, run a diagnostic on that GPU (dcgmi diag).";
+            {gpu} only, run a diagnostic on that GPU (dcgmi diag).",
+        means "Many processes of one program fault on one GPU and not on its siblings: program or GPU may be at \
+            fault.",
+        reads "xid: 13, 31 and others, inventory.gpus";
     CONTEXT_SWITCH: "context-switch-timeout" Critical Driver XID_DOC, "Context-switch timeout",
-        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.";
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.",
+        means "The GPU could not switch from one program to the next in time (Xid 109).",
+        reads "xid: 109";
     DRIVER: "xid-driver" Fatal Driver XID_DOC, "Driver or firmware error",
-        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it. If it repeats, update the driver.";
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it. If it repeats, update the driver.",
+        means "The driver or the firmware of the GPU reported an error of its own.",
+        reads "xid";
     HARDWARE: "xid-hardware" Fatal Hardware XID_DOC, "Hardware error",
         DrainAndReset "Drain the workloads on {gpu} of {node}, reset it and run a diagnostic. If it repeats, contact \
-            the vendor.";
+            the vendor.",
+        means "The driver reported an error of the hardware of the GPU.",
+        reads "xid";
     FABRIC: "xid-fabric" Fatal Fabric XID_DOC, "NVLink or C2C error",
-        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.";
+        DrainAndReset "Drain the workloads on {gpu} of {node} and reset it.",
+        means "The driver reported an error of NVLink or of the link between CPU and GPU.",
+        reads "xid";
     THERMAL: "xid-thermal" Warning Thermal XID_DOC, "Thermal event",
-        CheckCabling "Check cooling and airflow of {gpu} on {node}.";
+        CheckCabling "Check cooling and airflow of {gpu} on {node}.",
+        means "The driver reported a thermal event.",
+        reads "xid";
     POWER: "xid-power" Critical Power XID_DOC, "Power event",
-        CheckCabling "Check the power supply and power cables of {gpu} on {node}.";
+        CheckCabling "Check the power supply and power cables of {gpu} on {node}.",
+        means "The driver reported a power event.",
+        reads "xid";
     UNKNOWN_CODE: "xid-unknown" Warning Driver XID_DOC, "Unknown Xid",
-        Watch "Look up the code in the Xid catalog of NVIDIA; it is newer than this tool.";
+        Watch "Look up the code in the Xid catalog of NVIDIA; it is newer than this tool.",
+        means "The driver reported an Xid that this version does not know.",
+        reads "xid";
 }
 
 /// Application faults that broken hardware can also cause.

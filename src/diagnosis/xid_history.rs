@@ -11,9 +11,13 @@ use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 
 rules! {
     RECURRING: "xid-recurring" Warning Hardware XID_DOC, "The same severe Xid in several boots",
-        ContactVendor "Have {gpu} of {node} inspected: resets and reboots did not fix it.";
+        ContactVendor "Have {gpu} of {node} inspected: resets and reboots did not fix it.",
+        means "The same grave Xid came in several boots on the same GPU: it will come again.",
+        reads "xid";
     PAST: "xid-history" Info Driver XID_DOC, "Xids from before the last boot, driver load or reset",
-        None "No action: they say nothing about the present state of the GPUs of {node}.";
+        None "No action: they say nothing about the present state of the GPUs of {node}.",
+        means "Xids from before the last boot, driver load or reset. They are past.",
+        reads "xid";
 }
 
 /// Findings about the past.
@@ -142,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_that_only_the_bus_shows_is_one_whether_a_log_names_it_or_not() {
+    fn a_gpu_on_the_bus_and_in_the_log_is_one_gpu() {
         let (a, b) = (Some("a"), Some("b"));
         let known = Some("GPU-1");
         let one = [Some("GPU-1".to_owned())];
@@ -169,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_gpu_is_not_blamed_for_what_the_old_one_did_in_its_place() {
+    fn a_replacement_gpu_is_not_blamed_for_errors_of_its_predecessor() {
         let now = || xid(None, Some("GPU-new"));
         assert_eq!(accused(vec![now(), xid(Some("a"), Some("GPU-new"))]), 1);
         assert_eq!(accused(vec![now(), xid(Some("a"), None)]), 1, "nothing speaks of another GPU");

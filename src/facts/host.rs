@@ -2,7 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::cdi::Cdi;
 use super::container::ContainerAccess;
+use super::container_runtime::ContainerRuntime;
+use super::driver_load::DriverLoad;
+use super::node_stack::NodeStack;
+use super::stack_log::StackLog;
 use crate::pci::PciAddress;
 
 /// Facts of the host.
@@ -48,6 +53,21 @@ pub struct Host {
     /// GPU devices of one container, if the probe was given a container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container: Option<ContainerAccess>,
+    /// The container runtime as it is configured and as it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container_runtime: Option<ContainerRuntime>,
+    /// CDI specifications of NVIDIA devices, compared with the node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cdi: Option<Cdi>,
+    /// What decides whether the kernel takes the nvidia module; only where there are GPUs and it is not loaded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver_load: Option<DriverLoad>,
+    /// What NVIDIA's software for Kubernetes left on the node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_stack: Option<NodeStack>,
+    /// The end of the log of one container of that software, where the probe was told which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stack_log: Option<StackLog>,
 }
 
 /// Driver versions. NVML does not work if they differ.
@@ -66,6 +86,9 @@ pub struct DriverVersions {
     /// missing or only its version is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub module_listed: Option<bool>,
+    /// How many modules, files and processes hold the loaded module (`/sys/module/nvidia/refcnt`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module_use_count: Option<u32>,
     /// Version of the NVML library on disk, from its file name (`libnvidia-ml.so.570.124.06`).
     pub library: Option<String>,
     /// Path of that library.

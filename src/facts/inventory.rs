@@ -81,6 +81,9 @@ pub struct GpuInventory {
     pub compute_mode: Option<String>,
     /// Virtualization mode: `none`, `passthrough`, `vgpu`, `host_vgpu`, `host_vsga`.
     pub virtualization_mode: Option<String>,
+    /// License of a vGPU (`nvmlDeviceGetGridLicensableFeatures_v4`); asked where the virtualization mode is `vgpu`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vgpu_license: Option<VgpuLicense>,
     /// Whether a display is active on it.
     pub display_active: Option<bool>,
     /// MIG mode.
@@ -102,6 +105,34 @@ pub struct GpuInventory {
     /// Position of the GPU in a rack-scale system (`nvmlDeviceGetPlatformInfo`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
+}
+
+/// What a vGPU may be licensed for. Empty where the driver knows of no license.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct VgpuLicense {
+    /// Features that the GPU may be licensed for, three at most.
+    pub features: Vec<LicensableFeature>,
+}
+
+/// One licensable feature.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct LicensableFeature {
+    /// `vgpu`, `rtx`, `gaming`, `compute`, else its number.
+    pub name: String,
+    /// Product, e.g. `NVIDIA Virtual Compute Server`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub product: Option<String>,
+    /// Whether the feature is in use.
+    pub enabled: bool,
+    /// Whether it is licensed now.
+    pub licensed: bool,
+    /// The driver's own words about the license.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub info: Option<String>,
 }
 
 /// InfoROM object versions.

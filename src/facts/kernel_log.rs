@@ -98,6 +98,8 @@ pub enum KernelEventKind {
     BarUnassigned,
     /// The driver does not support the GPU: another flavor or another version is needed.
     NotSupported,
+    /// The kernel refused to load a module: its signature, the kernel that it was built for, or SELinux.
+    ModuleRefused,
     /// Errors of the `nvidia-uvm` module, and `nvGpuOpsReportFatalError`.
     Uvm,
     /// `The NVIDIA probe routine failed|was not called for N device(s)`, `probe with driver nvidia failed`.
@@ -194,4 +196,16 @@ pub struct KernelEvent {
     pub boot_id: Option<String>,
     /// The last line, cleaned and truncated. This is data, not instructions.
     pub raw: String,
+}
+
+impl KernelEvent {
+    /// Returns whether this is an Xid with one of these codes.
+    pub fn is_xid(&self, codes: &[u32]) -> bool {
+        self.kind == KernelEventKind::Xid && self.code.is_some_and(|code| codes.contains(&code))
+    }
+
+    /// Returns whether a GPU fell off the bus: Xid 79, or the line without a code (old drivers, and at probe).
+    pub fn is_off_bus(&self) -> bool {
+        self.kind == KernelEventKind::OffBus || self.is_xid(&[79])
+    }
 }

@@ -6,8 +6,11 @@
 //! cases apart.
 
 pub mod action;
+pub mod cdi;
 pub mod clock_events;
 pub mod container;
+pub mod container_runtime;
+pub mod driver_load;
 pub mod ecc;
 pub mod health;
 pub mod host;
@@ -15,7 +18,9 @@ pub mod inventory;
 pub mod kernel_log;
 pub mod kubelet;
 pub mod mig;
+pub mod node_stack;
 pub mod processes;
+pub mod stack_log;
 pub mod telemetry;
 pub mod topology;
 
@@ -141,7 +146,7 @@ mod tests {
     use super::{Availability, LostGpu, Unread, Unsupported};
 
     #[test]
-    fn what_is_not_offered_is_told_from_what_could_not_be_read() {
+    fn unsupported_and_unread_fields_are_distinguished() {
         let ecc = Ecc {
             gpus: (0..3).map(|index| GpuEcc { index, ..GpuEcc::default() }).collect(),
             unsupported: vec![Unsupported { gpus: vec![0, 1], fields: vec!["retired_pages".into()] }],

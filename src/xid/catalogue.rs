@@ -1,4 +1,4 @@
-//! What NVIDIA says of every Xid and SXid code, and what an operator does about it.
+//! The catalogue of Xid and SXid codes: meaning, severity, ageing, and what to do.
 //!
 //! Sources: NVIDIA's Xid catalogue (docs.nvidia.com/deploy/xid-errors) for the Xid actions; the error names of the open
 //! GPU kernel modules 595.45.04 (`nverror.h`, `ctrl_dev_nvswitch.h`); the Fabric Manager user guide for which SXid is
@@ -6,7 +6,7 @@
 //! row says why. The tables are `data/xid.tsv` and `data/sxid.tsv`, one row a code, parsed once at first use.
 //! `docs/xid.md` is made from them.
 //!
-//! Limits: a row is the usual case. Where the line itself decides (64, 74, 144 to 150, 154, SXid), use
+//! Limits: a row describes the usual case. If the line decides (64, 74, 144 to 150, 154, SXid), use
 //! [`super::judgement::judge`].
 
 use std::sync::LazyLock;
@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 const XID_ROWS: &str = include_str!("data/xid.tsv");
 const SXID_ROWS: &str = include_str!("data/sxid.tsv");
 
-/// Where the cause of a code usually lies.
+/// The usual cause of a code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
     /// The program that used the GPU.
@@ -29,7 +29,7 @@ pub enum Class {
     Thermal,
     /// Power supply.
     Power,
-    /// Nothing is wrong: a message about something else.
+    /// No error: a message for information.
     Info,
 }
 
@@ -42,11 +42,11 @@ pub enum Severity {
     Warning,
     /// The GPU needs attention soon (a reset, a drain).
     Critical,
-    /// The GPU cannot be used until somebody acts.
+    /// The GPU cannot be used until an action is taken.
     Fatal,
 }
 
-/// What to do about a code: the closed list of the rules, in the tables' words.
+/// The action for a code, with the names of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Response {
     /// Nothing.
@@ -63,31 +63,31 @@ pub enum Response {
     DrainAndReboot,
     /// Check cables, seating, cooling.
     CheckCabling,
-    /// Contact the vendor; the part is likely to be returned.
+    /// Contact the vendor; an RMA is likely.
     ContactVendor,
 }
 
-/// How an event of the running boot loses its weight. Driver load, reset and reboot always end it.
+/// Ageing of events of the running boot. A driver load, reset or reboot always ends them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Ageing {
-    /// After a day it is information: what it warned of has come or has not.
+    /// Information after a day: the fault that it announced would have occurred.
     Day,
-    /// Where the GPU works again: a warning for a day, then information.
+    /// If the GPU works again: a warning for a day, then information.
     Works,
-    /// Where the GPU works after a day: information.
+    /// If the GPU works after a day: information.
     WorksDay,
-    /// It describes a state (a repair that waits, a spare that is used up, a device that halted): it holds.
+    /// It does not age, because it describes a state (a pending repair, a used spare, a halted device).
     Holds,
 }
 
-/// Whether an SXid takes the fabric down, after the Fabric Manager user guide.
+/// Effect of a fatal SXid, from the Fabric Manager user guide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Fatality {
     /// Traffic goes on.
     NonFatal,
     /// The GPUs on that port lose the fabric.
     Fatal,
-    /// The whole NVSwitch is lost, on whichever port it happened.
+    /// The whole NVSwitch is lost, whatever the port.
     AlwaysFatal,
 }
 
@@ -104,21 +104,21 @@ pub struct XidEntry {
     pub class: Class,
     /// How bad it usually is.
     pub severity: Severity,
-    /// NVIDIA's immediate action (`RESET_GPU`, `RESTART_APP`, `WORKFLOW_…`), where the catalogue gives one.
+    /// Immediate action of NVIDIA (`RESET_GPU`, `RESTART_APP`, `WORKFLOW_…`), if the catalogue has one.
     pub nvidia_action: Option<&'static str>,
-    /// NVIDIA's action for whoever looks into it afterwards.
+    /// Action of NVIDIA for the later investigation.
     pub nvidia_investigation: Option<&'static str>,
     /// What to do about it, in one word.
     pub response: Response,
     /// How it loses its weight.
     pub ages: Ageing,
-    /// What an operator of a Kubernetes node does.
+    /// The action on a Kubernetes node.
     pub sre_action: &'static str,
-    /// Why severity or action are others than NVIDIA's.
+    /// Why severity or action differ from those of NVIDIA.
     pub differs: Option<&'static str>,
-    /// Whether drivers from R565 (some codes: later) follow it with an Xid 154 that names the recovery action.
+    /// Whether drivers from R565 on (later for some codes) also log an Xid 154 with the recovery action.
     pub raises_recovery_action: bool,
-    /// What is easily misread about this code.
+    /// A note about this code.
     pub note: Option<&'static str>,
 }
 
@@ -127,15 +127,15 @@ pub struct XidEntry {
 pub struct SxidEntry {
     /// The number in the line.
     pub code: u32,
-    /// The driver's own name for it, without its `NVSWITCH_ERR_` prefix.
+    /// Name in the driver, without the prefix `NVSWITCH_ERR_`.
     pub mnemonic: &'static str,
     /// The same in plain words.
     pub words: String,
-    /// The guide's class. `None`: only the Fatal/Non-fatal word of the line tells.
+    /// Class in the guide. `None`: only the word Fatal or Non-fatal of the line decides.
     pub fatality: Option<Fatality>,
-    /// How bad it is, where the line has no Fatal or Non-fatal word.
+    /// Severity, if the line has neither Fatal nor Non-fatal.
     pub severity: Severity,
-    /// The guide's action in one word (`RESET_SCOPED`, `RESTART_HOST`, …), where it gives one.
+    /// Action in the guide (`RESET_SCOPED`, `RESTART_HOST`, …), if it has one.
     pub action: Option<&'static str>,
     /// What to do about it, in one word.
     pub response: Response,
@@ -166,7 +166,7 @@ impl SxidEntry {
 static XIDS: LazyLock<Vec<XidEntry>> = LazyLock::new(|| rows(XID_ROWS).filter_map(xid_row).collect());
 static SXIDS: LazyLock<Vec<SxidEntry>> = LazyLock::new(|| rows(SXID_ROWS).filter_map(sxid_row).collect());
 
-/// What is known of an Xid code. `None`: a code that is newer than the catalogue, or none at all.
+/// Returns the entry of an Xid code. `None`: the code is not in the catalogue.
 pub fn xid(code: u32) -> Option<&'static XidEntry> {
     let at = XIDS.binary_search_by_key(&code, |entry| entry.code).ok()?;
     XIDS.get(at)
@@ -193,7 +193,7 @@ pub(super) fn rows(table: &'static str) -> impl Iterator<Item = Vec<&'static str
     table.lines().filter(|row| !row.starts_with('#')).map(|row| row.split('\t').collect())
 }
 
-/// `-` stands for "nothing" in every table.
+/// `-` is an empty field in all tables.
 pub(super) fn given(field: &'static str) -> Option<&'static str> {
     (field != "-").then_some(field)
 }
@@ -335,7 +335,7 @@ mod tests {
             [Severity::Warning, Severity::Critical, Severity::Fatal, Severity::Info].map(severity),
             [48, 35, 14, 81]
         );
-        // A program's fault says nothing of the GPU; a pattern of them is a rule of its own.
+        // An application fault says nothing about the GPU. A rule handles patterns of them.
         assert!(xids().all(|entry| entry.class != Class::Application || entry.severity == Severity::Info));
         assert_eq!(xids().filter(|entry| entry.raises_recovery_action).count(), 26);
         assert_eq!(xids().filter(|entry| entry.nvidia_action.is_none()).count(), 17);
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn an_sxid_says_its_words_fatality_and_action() {
+    fn an_sxid_has_a_description_fatality_and_action() {
         let fault = sxid(20034).expect("20034 is in the catalogue");
         assert_eq!((fault.mnemonic, fault.words.as_str()), ("HW_DLPL_LTSSM_FAULT_UP", "dlpl ltssm fault up"));
         assert_eq!((fault.fatality, fault.severity), (Some(Fatality::Fatal), Severity::Fatal));

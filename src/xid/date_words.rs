@@ -1,6 +1,6 @@
-//! Dates in words of many languages, as `dmesg -T` and log systems print them.
+//! Dates with month names in many languages, as `dmesg -T` and log systems print them.
 //!
-//! Limits: a month in a language that is not listed leaves the line without a time.
+//! Limits: a line with a month in another language has no time.
 
 use super::log_time::{self, WallTime};
 use super::scan::decimal;
@@ -8,7 +8,7 @@ use super::scan::decimal;
 /// Words before the clock of a date: weekday, month, day, year.
 const MAX_DATE_WORDS: usize = 4;
 
-/// A date at the start of a line and what follows it. The time is missing where the month is in an unknown language.
+/// Parses a date at the start of a line. The time is missing if the language of the month is not known.
 pub(super) fn date(line: &str) -> Option<(Option<WallTime>, &str)> {
     let mut words = Words::default();
     let mut rest = line;
@@ -93,7 +93,7 @@ impl Words {
     }
 }
 
-/// How the names of each month begin in the languages whose short names `strftime` prints.
+/// First letters of the month names in the languages for which `strftime` has short names.
 const MONTHS: [&str; 12] = [
     "jan ene gen sty янв led oca tammi",
     "feb fev fév lut фев úno şub helmi",
@@ -113,7 +113,7 @@ fn month(word: &str) -> Option<i8> {
     let lower = word.to_lowercase();
     let begins = |names: &str| names.split(' ').filter(|name| lower.starts_with(name)).map(str::len).max();
     let found = MONTHS.iter().zip(1..).filter_map(|(names, month)| Some((begins(names)?, month)));
-    // Of `mar` and `marras` the longer one counts.
+    // The longest match is used, as in `mar` and `marras`.
     found.max_by_key(|(length, _)| *length).map(|(_, month)| month)
 }
 

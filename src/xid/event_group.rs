@@ -1,6 +1,6 @@
-//! One event while lines of it still come in.
+//! The lines of one event, while the log is read.
 //!
-//! Whatever is kept depends on the lines and their times, never on the order in which lines of one time arrive.
+//! The result depends only on the lines and their times, not on the order of lines with the same time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -18,16 +18,16 @@ use super::xid_text;
 /// The longest raw line in a report.
 const RAW_CAP: usize = 320;
 
-/// Different texts of one event whose details are put together.
+/// Maximum number of different texts of one event whose details are combined.
 const MAX_VARIANTS: usize = 8;
 
-/// Places (GPC, TPC, SM) of one event that are listed.
+/// Maximum number of places (GPC, TPC, SM) of one event.
 const MAX_PLACES: usize = 16;
 
-/// Lines of one fault come within this time (microseconds).
+/// Maximum time between the lines of one fault, in microseconds.
 pub(super) const BURST: i64 = 1_000_000;
 
-/// What two lines have in common that are one event.
+/// The key of an event: lines with the same key are one event.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key {
     pub(super) kind: KernelEventKind,
@@ -49,25 +49,25 @@ impl Key {
         Self { kind, code, pci, gpu_instance, compute_instance, sub_code, pid, process, boot }
     }
 
-    /// One fault of these prints several lines: they count once.
+    /// Returns whether one fault prints several lines, which count once.
     fn comes_in_bursts(&self) -> bool {
         self.kind == KernelEventKind::OomKill || self.kind == KernelEventKind::Xid && self.code == Some(13)
     }
 
-    /// Whether the other key is the same graphics exception, with the process that this one lacks.
+    /// Returns whether the other key is the same graphics exception with a process.
     pub(super) fn is_anonymous_part_of(&self, other: &Self) -> bool {
         let exception = self.kind == KernelEventKind::Xid && self.code == Some(13);
         let named = Self { pid: other.pid, process: other.process.clone(), ..self.clone() };
         exception && self.pid.is_none() && other.pid.is_some() && named == *other
     }
 
-    /// Whether the other key is the failed initialisation of which this one is the second line: it has no codes.
+    /// Returns whether the other key is the failed initialization of which this is the second line, which has no codes.
     pub(super) fn is_second_line_of(&self, other: &Self) -> bool {
         let failed = self.kind == KernelEventKind::RmInitFailed && self.sub_code.is_none() && other.sub_code.is_some();
         failed && Self { sub_code: None, ..other.clone() } == *self
     }
 
-    /// How much would be lost with the event: 0 is the neighbourhood, 1 the doings of programs, 2 everything else.
+    /// Returns the importance of the event: 0 for other devices, 1 for applications, 2 for the rest.
     pub(super) fn weight(&self) -> u8 {
         use KernelEventKind as Kind;
         match self.kind {
@@ -83,7 +83,7 @@ impl Key {
     }
 }
 
-/// One text of an event. What it says in detail is read when the event is finished: most texts of a storm are not kept.
+/// One text of an event. Its details are parsed when the event is finished, because most texts of a storm are not kept.
 #[derive(Debug)]
 pub(super) struct Variant {
     pub(super) text: Rc<str>,
@@ -111,10 +111,10 @@ pub(super) struct EventGroup {
     span: Option<(i64, i64)>,
     wall: Option<(i64, i64)>,
     uptime: Option<u64>,
-    /// Place of the newest line among all that were counted.
+    /// Sequence number of the newest line.
     place: u64,
     burst: Option<i64>,
-    /// With the time of their last line, newest last.
+    /// Texts with the time of their last line, newest last.
     variants: Vec<(i64, Rc<Variant>)>,
     places: BTreeSet<String>,
 }
@@ -138,7 +138,7 @@ impl EventGroup {
         }
     }
 
-    /// Whether its lines are of about this time.
+    /// Returns whether its lines are close to this time.
     pub(super) fn is_near(&self, order: Option<i64>) -> bool {
         /// A minute, in microseconds.
         const NEAR: i64 = 60_000_000;
@@ -147,7 +147,7 @@ impl EventGroup {
             .is_none_or(|((from, to), at)| (from.saturating_sub(NEAR)..=to.saturating_add(NEAR)).contains(&at))
     }
 
-    /// Place of its newest line among all that were counted.
+    /// Returns the sequence number of its newest line.
     pub(super) fn place(&self) -> u64 {
         self.place
     }
@@ -169,7 +169,7 @@ impl EventGroup {
         self.keep(variant, order.unwrap_or(0));
     }
 
-    /// How often it happened: a header and its details are one.
+    /// Returns the number of occurrences. A header and its details count once.
     pub(super) fn times(&self) -> u64 {
         self.whole.saturating_add(self.headers.max(self.details))
     }
@@ -216,7 +216,7 @@ impl EventGroup {
         }
     }
 
-    /// Takes in an event that turned out to be a part of this one, if their times fit.
+    /// Returns whether the times of a part are within those of this event.
     pub(super) fn covers(&self, part: &Self) -> bool {
         match (self.span, part.span) {
             (Some((first, last)), Some((from, to))) => first - BURST <= from && to <= last.saturating_add(BURST),
@@ -224,13 +224,13 @@ impl EventGroup {
         }
     }
 
-    /// Takes in the lines of a part. It happened as often as the whole did, or more often.
+    /// Merges a part into this event. The larger count is kept.
     pub(super) fn absorb(&mut self, part: Self) {
         self.whole = self.whole.max(part.times());
         self.take_texts(part);
     }
 
-    /// Takes in what the lines of a part say, not how many they are.
+    /// Merges the texts of a part, without its count.
     pub(super) fn take_texts(&mut self, part: Self) {
         if let Some((first, last)) = part.span {
             self.span = widen(widen(self.span, Some(first)), Some(last));
@@ -248,12 +248,12 @@ impl EventGroup {
         }
     }
 
-    /// What goes first when there is no room: the least telling, of those the oldest.
+    /// Sort key for the removal of events: the least important and oldest first.
     pub(super) fn rank(&self) -> (u8, Option<i64>, Rc<Key>) {
         (self.key.weight(), self.span.map(|(_, last)| last), Rc::clone(&self.key))
     }
 
-    /// The event as it is reported, all but its GPU's identity and boot.
+    /// Returns the event without the identity of its GPU and its boot.
     pub(super) fn into_event(self) -> KernelEvent {
         let Key { kind, code, pci, gpu_instance, compute_instance, sub_code, pid, process, boot: _ } = &*self.key;
         let count = self.times();
@@ -289,8 +289,8 @@ impl EventGroup {
     }
 }
 
-/// Makes one of two events that are one: the first lines of a graphics exception name no process, the second line of a
-/// failed initialisation no codes.
+/// Merges events that belong together: the first lines of a graphics exception have no process, and the second line of
+/// a failed initialization has no codes.
 pub(super) fn merge(
     groups: &mut Vec<EventGroup>,
     is_part: fn(&Key, &Key) -> bool,

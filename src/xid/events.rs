@@ -1,78 +1,45 @@
-//! From records to events: the accumulator that makes 800,000 lines of a storm into a few lines of report.
+//! Turns log records into events. A storm of 800,000 lines becomes a few events.
 //!
-//! Push every record of a log, in any spelling; a line costs constant time. Most lines are let go after a few bytes;
-//! a text that was seen before is counted without being parsed again. Several logs may be pushed one after the other
-//! ([`EventLog::source`]): a line that stands in two of them (same boot, same text, within two seconds) counts once. A
-//! line that speaks of NVIDIA and is not understood is counted and shown with its log ([`Coverage`]).
+//! Push all records of a log, in any format. Each line takes constant time: most lines are skipped after a few bytes,
+//! and a known text is counted without parsing it again. Several logs can be pushed one after the other
+//! ([`EventLog::source`]): a line in two of them (same boot, same text, within two seconds) counts once. Unrecognized
+//! lines about NVIDIA are counted and shown with their log ([`Coverage`]).
 //!
 //! [`Coverage`]: crate::facts::kernel_log::Coverage
 //!
-//! Limits: events beyond [`Options::max_events`] are dropped, the least telling and oldest first, and counted. Lines
-//! without any time cannot be told apart across logs.
+//! Limits: events beyond [`Options::max_events`] are dropped and counted, the least important and oldest first. Lines
+//! without times in several logs count several times.
 
-use std::collections::HashMap;
-use std::rc::Rc;
-
-use foldhash::fast::RandomState;
 use jiff::Timestamp;
 
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
 use crate::pci::PciAddress;
 
-use super::event_group::{self, EventGroup, Key, Variant};
+use super::event_table::EventTable;
 use super::harmless::{self, Meaning};
-use super::known_text::{KnownText, SAME_LINE};
-use super::line::{Line, Parsed};
+use super::known_text::SAME_LINE;
+use super::line::Parsed;
 use super::line_parser;
 use super::moment::Moment;
 use super::multiline::{self, LineUse, PartialMessage};
+pub use super::options::{Clock, Options};
 use super::record::{Origin, Record};
 use super::record_parser;
 use super::scan;
 use super::sources::Source;
 use super::suppressed::{self, Suppressed};
 use super::value_by_address::ValueByAddress;
+use super::xid_parts::XidParts;
 
-/// Texts whose meaning is remembered. A storm has few; beyond this each further text is parsed again.
-const MAX_TEXTS: usize = 4096;
-
-/// Bytes of a text that are read. The kernel's own limit is 1 KiB a record.
+/// Maximum number of bytes of a text. The limit of the kernel is 1 KiB for a record.
 const TEXT_CAP: usize = 4096;
 
-/// How a kernel's clock becomes wall-clock time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Clock {
-    /// The wall-clock time at uptime 0 of the running boot: now minus the monotonic clock.
-    pub boot_wall_time: Timestamp,
-}
-
-/// How a log is to be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// Id of the running boot: journal entries with it join the kernel's own buffer. Dashes do not matter.
-    pub running_boot_id: Option<String>,
-    /// "Now": gives a year to syslog lines, which have none.
-    pub now: Option<Timestamp>,
-    /// Lines before this time are read but make no events.
-    pub since: Option<Timestamp>,
-    /// Start of the window of which records are counted. Those before it are read all the same.
-    pub window: Option<Timestamp>,
-    /// Distinct events to keep at most.
-    pub max_events: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { running_boot_id: None, now: None, since: None, window: None, max_events: 512 }
-    }
-}
-
-/// What the record before was: a line without prefixes may belong to it.
+/// The previous record. A line without prefixes may be its continuation.
 #[derive(Debug, Default)]
 struct PreviousRecord {
     moment: Moment,
     boot: usize,
-    /// Who wrote it, where a text log says that it was not the kernel for certain.
+    /// Who wrote it, if a text log shows that it may not be the kernel.
     origin: Option<Origin>,
     /// Whether there was one.
     exists: bool,
@@ -86,41 +53,23 @@ pub struct EventLog {
     now: Option<i64>,
     since: Option<i64>,
     window: Option<i64>,
-    max_events: usize,
+    table: EventTable,
     /// Boots by index. The first is the running one.
     boots: Vec<String>,
     sources: Vec<Source>,
-    groups: Vec<EventGroup>,
-    by_key: HashMap<Rc<Key>, usize, RandomState>,
-    /// One map a boot.
-    texts: Vec<HashMap<Rc<str>, KnownText, RandomState>>,
-    known_texts: usize,
     pending: Option<(PartialMessage, Moment, usize)>,
     previous: PreviousRecord,
     uuids: ValueByAddress,
     serials: ValueByAddress,
     last_named_gpu: Option<PciAddress>,
     suppressed: Suppressed,
-    /// Lines that belong to an Xid, which may come after them.
-    parts: Vec<XidPart>,
-    omitted: u64,
+    /// Lines that belong to an Xid, which may follow.
+    parts: XidParts,
     untrusted: u64,
-    /// Lines counted so far.
-    counted: u64,
-}
-
-/// Lines of one minute that are part of an Xid's message, if there is one.
-#[derive(Debug)]
-struct XidPart {
-    source: usize,
-    boot: usize,
-    order: Option<i64>,
-    text: String,
-    lines: u64,
 }
 
 impl EventLog {
-    /// An empty log. Without a clock, lines that only know the uptime get no wall-clock time.
+    /// Creates an empty log. Without a clock, lines with only an uptime get no wall-clock time.
     pub fn new(clock: Option<Clock>, options: Options) -> Self {
         let Options { running_boot_id, now, since, window, max_events } = options;
         Self {
@@ -128,36 +77,30 @@ impl EventLog {
             now: now.map(Timestamp::as_microsecond),
             since: since.map(Timestamp::as_microsecond),
             window: window.map(Timestamp::as_microsecond),
-            max_events: max_events.max(1),
+            table: EventTable::new(max_events.max(1)),
             boots: vec![running_boot_id.map(|id| bare_id(&id)).unwrap_or_default()],
             sources: Vec::new(),
-            groups: Vec::new(),
-            by_key: HashMap::default(),
-            texts: Vec::new(),
-            known_texts: 0,
             pending: None,
             previous: PreviousRecord::default(),
             uuids: ValueByAddress::default(),
             serials: ValueByAddress::default(),
             last_named_gpu: None,
             suppressed: Suppressed::default(),
-            parts: Vec::new(),
-            omitted: 0,
+            parts: XidParts::default(),
             untrusted: 0,
-            counted: 0,
         }
     }
 
-    /// Begins another log: `/dev/kmsg`, `journal`, a file's name. What is pushed from here on came from it.
+    /// Begins another log: `/dev/kmsg`, `journal`, or the name of a file. The following records belong to it.
     pub fn source(&mut self, name: &str) {
         self.end_message();
         self.previous = PreviousRecord::default();
         self.sources.push(Source::named(name));
     }
 
-    /// One line (or several) in any spelling.
+    /// Adds one or several lines in any format.
     pub fn push_line(&mut self, line: &str) {
-        // A serial console may end its lines with a carriage return alone.
+        // A serial console may end lines with a carriage return only.
         let line = line.trim_end_matches(['\n', '\r']);
         if memchr::memchr2(b'\n', b'\r', line.as_bytes()).is_some() && record_parser::parse_kmsg(line).is_none() {
             line.split(['\n', '\r']).for_each(|line| self.push_line(line));
@@ -168,12 +111,12 @@ impl EventLog {
         }
     }
 
-    /// One record that is already taken apart.
+    /// Adds a parsed record.
     pub fn push_record(&mut self, record: &Record<'_>) {
         let continues = self.previous.exists && !record.has_prefix && record.text.starts_with([' ', '\t']);
         let (moment, boot) =
             if continues { (self.previous.moment, self.previous.boot) } else { self.time_and_boot(record) };
-        // A text log's line without prefixes is the rest of the line before, and no better than that.
+        // A line without prefixes in a text log continues the previous line, and has the same origin.
         let of_before = self.previous.origin.filter(|_| !record.has_prefix && record.origin == Origin::Kernel);
         let origin = of_before.unwrap_or(record.origin);
         let text_log = record.seq.is_none() && record.boot_id.is_none();
@@ -210,7 +153,7 @@ impl EventLog {
         }
     }
 
-    /// A line that belongs to no family: nothing, or a hint that something is missing.
+    /// A line of no family: it is ignored, or it shows that lines are missing.
     fn read_other(&mut self, text: &str, record: &Record<'_>, moment: Moment, boot: usize) {
         if let Some(lines) = suppressed::count(text) {
             self.suppressed.note(boot, moment);
@@ -220,7 +163,7 @@ impl EventLog {
         }
     }
 
-    /// A line of which the spelling does not tell who wrote it: no event, but nothing that may be passed over.
+    /// A line for which the format does not tell who wrote it. It is no event, but it must not be ignored.
     fn read_unclear(&mut self, text: &str, moment: Moment, boot: usize) {
         match line_parser::parse(text) {
             Some(Parsed::Event(line)) if line.kind != KernelEventKind::DriverLoaded => {
@@ -233,31 +176,14 @@ impl EventLog {
         }
     }
 
-    /// A line that speaks of a GPU and is no event: chat, a part of an Xid's message, or not understood.
+    /// A line about a GPU that is no event: harmless, part of the message of an Xid, or not recognized.
     fn not_an_event(&mut self, text: &str, moment: Moment, boot: usize) {
-        /// Distinct minutes that are remembered; beyond, such lines are not understood.
-        const MAX_PARTS: usize = 256;
-        const MINUTE: u64 = 60_000_000;
         match harmless::meaning(text) {
             Meaning::Nothing => return,
             Meaning::Unknown => {}
             Meaning::PartOfXid => {
-                let (source, order) = (self.sources.len().saturating_sub(1), moment.order());
-                let near = |part: &&mut XidPart| {
-                    let together = part.order.zip(order).is_none_or(|(one, other)| one.abs_diff(other) < MINUTE);
-                    together && (part.source, part.boot) == (source, boot)
-                };
-                // The text with an error in it is the one to show.
-                let error = line_parser::speaks_of_error(text);
-                if let Some(part) = self.parts.last_mut().filter(near) {
-                    part.lines += 1;
-                    if error && !line_parser::speaks_of_error(&part.text) {
-                        part.text = text.to_owned();
-                    }
-                    return;
-                }
-                if self.parts.len() < MAX_PARTS {
-                    self.parts.push(XidPart { source, boot, order, text: text.to_owned(), lines: 1 });
+                let source = self.sources.len().saturating_sub(1);
+                if self.parts.add(text, source, boot, moment) {
                     return;
                 }
             }
@@ -265,34 +191,12 @@ impl EventLog {
         self.last_source().count_unread(text);
     }
 
-    /// What belongs to an Xid that is not in the log was not understood.
-    fn end_parts(&mut self) {
-        for part in std::mem::take(&mut self.parts) {
-            let is_told = |group: &EventGroup| {
-                group.key.kind == KernelEventKind::Xid && group.key.boot == part.boot && group.is_near(part.order)
-            };
-            if !self.groups.iter().any(is_told)
-                && let Some(source) = self.sources.get_mut(part.source)
-            {
-                source.count_unread_lines(&part.text, part.lines);
-            }
-        }
-    }
-
-    /// The facts, with everything that was pushed.
+    /// Returns the facts from all pushed lines.
     pub fn finish(mut self) -> KernelLog {
         self.end_message();
-        self.end_parts();
-        event_group::merge(
-            &mut self.groups,
-            Key::is_anonymous_part_of,
-            |part, whole| whole.covers(part),
-            EventGroup::absorb,
-        );
-        let as_often = |part: &EventGroup, whole: &EventGroup| part.times() <= whole.times();
-        event_group::merge(&mut self.groups, Key::is_second_line_of, as_often, EventGroup::take_texts);
-        self.drop_beyond(self.max_events);
-        let Self { groups, boots, uuids, serials, sources, suppressed, omitted, untrusted, .. } = self;
+        let Self { table, boots, uuids, serials, mut sources, suppressed, untrusted, parts, .. } = self;
+        parts.finish(table.groups(), &mut sources);
+        let (groups, omitted) = table.finish();
         let mut events: Vec<(u64, KernelEvent)> = Vec::with_capacity(groups.len());
         for group in groups {
             let (boot, place) = (group.key.boot, group.place());
@@ -336,7 +240,7 @@ impl EventLog {
         let by_uptime = uptime.and_then(|uptime| self.boot_time?.checked_add(uptime)).filter(|_| boot == 0);
         let stamped = record.wall.and_then(|wall| wall.microseconds(self.now));
         let by_delta = record.delta_us.and_then(|delta| self.previous.moment.wall?.checked_add(delta.try_into().ok()?));
-        // The journal's wall-clock time is when it received the line; within the running boot uptime is exact.
+        // The wall-clock time of the journal is that of the reception. Within the running boot the uptime is exact.
         let exact = by_uptime.filter(|_| stamped.is_none() || record.boot_id.is_some());
         let wall = exact.or(stamped).or(by_delta);
         let moment = Moment { wall, uptime: record.uptime_us };
@@ -349,14 +253,14 @@ impl EventLog {
         if let Some(at) = self.boots.iter().position(|known| *known == id) {
             return at;
         }
-        // Hundreds of boots in one log are no log: they share the last place.
+        // More boots than this share the last index.
         if self.boots.len() < 256 {
             self.boots.push(id);
         }
         self.boots.len() - 1
     }
 
-    /// Puts messages of several lines together, then counts.
+    /// Joins messages of several lines, then counts them.
     fn assemble(&mut self, text: &str, moment: Moment, boot: usize) {
         if let Some((pending, began, of_boot)) = &mut self.pending {
             let (began, of_boot) = (*began, *of_boot);
@@ -391,18 +295,11 @@ impl EventLog {
     /// Counts one whole text.
     fn observe(&mut self, text: &str, moment: Moment, boot: usize) {
         let source = self.sources.len();
-        if let Some(known) = self.texts.get_mut(boot).and_then(|texts| texts.get_mut(text)) {
-            if !known.is_in_another_log(source, moment) {
-                known.note(source, moment);
-                if let Some(group) = self.groups.get_mut(known.group) {
-                    self.counted += 1;
-                    group.count(&known.variant, moment, self.counted);
-                }
-            }
+        if self.table.count_known(text, source, moment, boot) {
             return;
         }
         match line_parser::parse_key(text) {
-            Some(Parsed::Event(line)) => self.add(text, line, moment, boot),
+            Some(Parsed::Event(line)) => self.table.add(text, line, source, moment, boot),
             Some(Parsed::GpuUuid { pci, uuid }) => {
                 self.last_named_gpu = Some(pci.clone());
                 self.uuids.insert(boot, pci, uuid);
@@ -421,65 +318,19 @@ impl EventLog {
             }
         }
     }
-
-    fn add(&mut self, text: &str, line: Line, moment: Moment, boot: usize) {
-        let variant = Rc::new(Variant::new(text, &line));
-        let key = Key::of(line, boot);
-        let group = match self.by_key.get(&key) {
-            Some(&group) => group,
-            None => self.add_group(key),
-        };
-        if let Some(group) = self.groups.get_mut(group) {
-            self.counted += 1;
-            group.count(&variant, moment, self.counted);
-        }
-        if self.known_texts < MAX_TEXTS {
-            self.known_texts += 1;
-            let mut known = KnownText::new(group, Rc::clone(&variant));
-            known.note(self.sources.len(), moment);
-            if self.texts.len() <= boot {
-                self.texts.resize_with(boot + 1, HashMap::default);
-            }
-            self.texts[boot].insert(Rc::clone(&variant.text), known);
-        }
-    }
-
-    fn add_group(&mut self, key: Key) -> usize {
-        // Twice the limit before a clean-up keeps its cost small per line.
-        if self.groups.len() >= self.max_events.saturating_mul(2) {
-            self.drop_beyond(self.max_events);
-        }
-        let key = Rc::new(key);
-        self.groups.push(EventGroup::new(Rc::clone(&key)));
-        self.by_key.insert(key, self.groups.len() - 1);
-        self.groups.len() - 1
-    }
-
-    /// Keeps the `most` events that tell most and are newest.
-    fn drop_beyond(&mut self, most: usize) {
-        if self.groups.len() <= most {
-            return;
-        }
-        self.groups.sort_by_cached_key(|group| std::cmp::Reverse(group.rank()));
-        self.omitted += u64::try_from(self.groups.len() - most).unwrap_or(u64::MAX);
-        self.groups.truncate(most);
-        self.texts.clear();
-        self.known_texts = 0;
-        self.by_key = self.groups.iter().enumerate().map(|(at, group)| (Rc::clone(&group.key), at)).collect();
-    }
 }
 
 fn bare_id(id: &str) -> String {
     id.chars().filter(|character| *character != '-').collect::<String>().to_ascii_lowercase()
 }
 
-/// At most [`TEXT_CAP`] bytes of a text.
+/// Returns at most [`TEXT_CAP`] bytes of a text.
 fn cap(text: &str) -> &str {
     if text.len() <= TEXT_CAP { text } else { &text[..text.floor_char_boundary(TEXT_CAP)] }
 }
 
-/// Newest last; what is equally new stands in one order, whatever order it came in. Of the recovery actions of one GPU
-/// (Xid 154) within one stamp the last one holds: they stay in the order of the log.
+/// Newest last. Events with the same time have a fixed order. Recovery actions of one GPU (Xid 154) with the same time
+/// keep the order of the log, because the last one counts.
 fn order(a: &(u64, KernelEvent), b: &(u64, KernelEvent)) -> std::cmp::Ordering {
     fn key((place, event): &(u64, KernelEvent)) -> impl Ord + '_ {
         let of_recovery = event.kind == KernelEventKind::Xid && event.code == Some(154);

@@ -1,12 +1,12 @@
-//! Lines that speak of NVIDIA and mean nothing for a GPU's health: banners, chat of a driver that works, explanations that
-//! belong to a line which is an event itself, and what the rest of the kernel says about programs called `nvidia-…`.
+//! Lines about NVIDIA that say nothing about the health of a GPU: banners, normal messages of the driver, explanations
+//! of a line that is an event, and messages of the kernel about programs called `nvidia-…`.
 //!
-//! What is neither an event nor in this table is counted and shown as not understood. So the table must be narrow: a
-//! line goes in when its meaning is known, not because it looks quiet.
+//! Lines that are neither events nor in this table are counted and shown as not recognized. Therefore the table must be
+//! narrow: a line is added only if its meaning is known.
 
 use super::line_parser;
 
-/// Beginnings.
+/// First words of harmless lines.
 const BEGINS: [&str; 61] = [
     // Module load and unload.
     "nvidia: loading out-of-tree module",
@@ -64,7 +64,7 @@ const BEGINS: [&str; 61] = [
     "NVRM: again.",
     "NVRM: No NVIDIA devices probed",
     "NVRM: A GPU crash dump has been created",
-    // What others say about programs and settings with that name.
+    // Messages of other components about NVIDIA programs and settings.
     "audit: ",
     "systemd[",
     "Linux version ",
@@ -74,10 +74,10 @@ const BEGINS: [&str; 61] = [
     "Unknown kernel command line parameters",
 ];
 
-/// What may stand anywhere in a line of the driver that chats.
+/// Parts of harmless driver lines.
 const DRIVER_CHAT: [&str; 2] = ["**********", "nvidia-bug-report"];
 
-/// What may stand anywhere in a line that belongs to an Xid. Without one near it, nobody has read that error.
+/// Parts of lines that belong to an Xid. Without an Xid nearby, the error was not recognized.
 const PART_OF_XID: [&str; 12] = [
     "RPC history",
     "RPC event history",
@@ -122,7 +122,7 @@ const DEVICE_CHAT: [&str; 25] = [
     "restoring config space",
 ];
 
-/// Names of AER status bits that the kernel prints one a line under an error, behind `[ 6] `.
+/// Names of AER status bits, which the kernel prints one per line below an error, behind `[ 6] `.
 fn is_status_bit(text: &str) -> bool {
     let Some((bit, name)) = text.trim_start().strip_prefix('[').and_then(|rest| rest.split_once(']')) else {
         return false;
@@ -131,21 +131,21 @@ fn is_status_bit(text: &str) -> bool {
     (1..=2).contains(&bit.len()) && bit.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty()
 }
 
-/// What a line that made no event means.
+/// The meaning of a line that is no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// Nothing, by itself.
     Nothing,
-    /// More about an Xid, which has its own line.
+    /// Details of an Xid, which has its own line.
     PartOfXid,
     /// Nobody knows.
     Unknown,
 }
 
-/// What a line that made no event means.
+/// The meaning of a line that is no event.
 pub(super) fn meaning(text: &str) -> Meaning {
     let behind = |frame: &str| text.find(frame).is_some_and(|at| at > 0);
-    // A driver's frame behind something else is a spelling that is not known, whatever stands before it.
+    // A driver frame behind other text is an unknown format.
     if behind("NVRM") || behind("SXid") || line_parser::has_error_frame(text) || is_grave(text) {
         return Meaning::Unknown;
     }
@@ -158,13 +158,13 @@ pub(super) fn meaning(text: &str) -> Meaning {
     if is_of_others(text) { Meaning::Nothing } else { Meaning::Unknown }
 }
 
-/// Words that no table may hide, for nothing says that the Xid to which they belong was logged or read.
+/// Words of severe errors, which are never harmless: the Xid to which they belong may not have been logged.
 fn is_grave(text: &str) -> bool {
     ["probably locked", "is lost", "fallen off the bus"].iter().any(|words| text.contains(words))
 }
 
 fn of_driver(rest: &str) -> Meaning {
-    /// A call that the GPU does not have, and memory that an application used up: printed by drivers that work.
+    /// Unsupported calls and failed allocations of applications, which a working driver logs.
     const USUAL: [&str; 2] = ["[NV_ERR_NOT_SUPPORTED]", "[NV_ERR_NO_MEMORY]"];
     let holds = |words: &[&str]| words.iter().any(|words| rest.contains(words));
     if holds(&DRIVER_CHAT) || rest.contains("Check failed:") && holds(&USUAL) {
@@ -200,7 +200,7 @@ fn is_table_row(rest: &str) -> bool {
 
 /// Lines of a dump: a stack, the process table of the out-of-memory killer, the summary of a crash.
 ///
-/// `RIP:` is none of them: a crash inside of the driver is no chat.
+/// `RIP:` is not included: a crash in the driver is not harmless.
 fn is_dump(text: &str) -> bool {
     let stack = text.contains("+0x") && text.contains("/0x") && !text.contains("RIP:") && !text.contains("BUG");
     let table = text.strip_prefix('[').and_then(|rest| rest.split_once(']')).is_some_and(|(pid, _)| {

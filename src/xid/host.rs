@@ -1,7 +1,8 @@
-//! What the rest of the kernel says that explains a GPU's trouble: memory, stuck tasks, crashes, machine checks, NICs.
+//! Kernel lines that explain GPU problems: OOM kills, blocked tasks, crashes, machine checks, network cards.
 //!
-//! Source: the kernel's `mm/oom_kill.c`, `kernel/hung_task.c`, `arch/x86/mm/fault.c`, firmware error records (GHES) and
-//! the mlx5 driver. Limits: a hung task's stack stands in later lines, so that the GPU driver is in it is not known here.
+//! Source: `mm/oom_kill.c`, `kernel/hung_task.c` and `arch/x86/mm/fault.c` of the kernel, firmware error records (GHES)
+//! and the mlx5 driver. Limits: the stack of a blocked task is in later lines, so it is not known here whether it is in
+//! the GPU driver.
 
 use crate::facts::kernel_log::KernelEventKind as Kind;
 
@@ -50,7 +51,7 @@ pub(super) fn hung_task(text: &str) -> Option<Line> {
     Some(line)
 }
 
-/// Libraries whose crash says something about a GPU workload.
+/// Libraries of GPU workloads.
 const LIBRARIES: [&str; 11] = [
     "libcuda",
     "libnccl",
@@ -81,7 +82,7 @@ pub(super) fn crash(text: &str) -> Option<Line> {
     Some(line)
 }
 
-/// Only the lines that stand for a whole record; their many continuations are skipped.
+/// Only the first line of a record is used.
 pub(super) fn machine_check(text: &str) -> Option<Line> {
     let state = if text.contains("Machine check events logged") {
         "logged"
@@ -108,7 +109,7 @@ pub(super) fn machine_check(text: &str) -> Option<Line> {
     Some(line)
 }
 
-/// What of an mlx5 line counts, and what it is called.
+/// Parts of mlx5 lines, and their sub-codes.
 const NIC_TROUBLE: [(&str, &str); 8] = [
     ("insufficient power", "insufficient_power"),
     ("health compromised", "health_compromised"),

@@ -1,4 +1,4 @@
-//! Which GPU an event is about, and which events are recent enough.
+//! Joins events to GPUs, and narrows a log to a time window.
 
 use std::collections::BTreeMap;
 
@@ -8,23 +8,22 @@ use super::catalogue::{self, Class, Severity};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
 use crate::pci::PciAddress;
 
-/// Whose log it is, as far as that is known.
+/// The origin of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogOf {
-    /// The node's own: the GPUs of the running boot are those that NVML lists.
+    /// The log of this node: the GPUs of the running boot are those in NVML.
     ThisNode,
-    /// A file that somebody gave: the same addresses may be other GPUs of another node.
+    /// A given file: its addresses may be those of another node.
     Anyone,
 }
 
-/// Fills in NVML index and UUID of every event whose PCI function is a GPU of the inventory.
+/// Sets NVML index and UUID of every event about a GPU of the inventory.
 ///
 /// `gpus`: address, NVML index, UUID. `ports`: PCIe port → the GPU below it; an AER or link event on such a port is an
 /// event of that GPU. It keeps its own address and gains the detail `gpu_below`.
 ///
-/// An address is a place, and a GPU in it may have been swapped. So the UUID that the log itself says stands; the
-/// inventory's is added for the running boot of this node only. An event of another GPU than the one that is there now
-/// gets no index.
+/// The GPU at an address may have been replaced. Therefore a UUID in the log is kept, and the UUID of the inventory is
+/// only added for the running boot of this node. An event of a replaced GPU gets no index.
 pub fn join(
     log: &mut KernelLog,
     whose: LogOf,
@@ -54,11 +53,12 @@ fn travels_through_ports(event: &KernelEvent) -> bool {
     matches!(event.kind, KernelEventKind::Aer | KernelEventKind::PcieLink)
 }
 
-/// Narrows a log to the window that begins at `time`: what was asked for is what the log then speaks of.
+/// Narrows a log to the window that begins at `time`.
 ///
-/// A window filters events, never state. Events that ended before it are left out and counted, but for those of the running
-/// boot that tell how a GPU is until somebody resets it (`is_state`), and for driver loads, which end such a state. An
-/// event without a time stays. The count of an event that went on into the window holds its earlier lines; its `first` tells.
+/// The window does not remove events that describe a state. Events that ended before the window are removed and
+/// counted, except those of the running boot that describe the state of a GPU until a reset (`is_state`), and driver
+/// loads, which end such a state. Events without a time are kept. An event that continues into the window keeps its
+/// count and its `first`.
 pub fn since(log: &mut KernelLog, time: Timestamp) {
     let all = log.events.len();
     log.events.retain(|event| event.last.is_none_or(|last| last >= time) || is_state(event));
@@ -66,7 +66,7 @@ pub fn since(log: &mut KernelLog, time: Timestamp) {
     log.events_before = log.events_before.saturating_add(left_out);
     log.since = log.since.max(Some(time));
     for coverage in &mut log.coverage {
-        // A log that ended before the window has none of it.
+        // A log that ended before the window does not cover it.
         let latest = coverage.to.map_or(time, |to| to.min(time));
         if coverage.from.is_some_and(|from| from < latest) {
             coverage.from = Some(latest);
@@ -75,10 +75,10 @@ pub fn since(log: &mut KernelLog, time: Timestamp) {
     }
 }
 
-/// Xids that a critical severity does not tell of, but that leave the GPU waiting for a reset: recorded repairs.
+/// Xids below critical that describe a state until a reset: recorded repairs.
 const WAITS_FOR_RESET: [u32; 5] = [63, 154, 160, 161, 177];
 
-/// Whether an event tells of something that lasts until a reset, a driver load or a reboot.
+/// Returns whether an event describes a state that lasts until a reset, a driver load or a reboot.
 fn is_state(event: &KernelEvent) -> bool {
     use KernelEventKind as Kind;
     let grave = event.code.is_some_and(|code| match event.kind {
@@ -91,23 +91,24 @@ fn is_state(event: &KernelEvent) -> bool {
         _ => false,
     });
     let of_driver = event.kind == Kind::Uvm && event.sub_code.as_deref() == Some("fatal");
-    let of_gpu = matches!(
+    let lasting = matches!(
         event.kind,
         Kind::OffBus
             | Kind::RmInitFailed
             | Kind::GspFailed
             | Kind::GspRateLimit
             | Kind::DriverLoaded
+            | Kind::ModuleRefused
             | Kind::NvlinkInitFailed
             | Kind::HungTask
             | Kind::ProbeFailed
             | Kind::BarUnassigned
             | Kind::NotSupported
     );
-    event.boot_id.is_none() && (grave || of_gpu || of_driver || is_state_of_bus(event))
+    event.boot_id.is_none() && (grave || lasting || of_driver || is_state_of_bus(event))
 }
 
-/// Whether a PCIe line tells that nothing below a port answers until the link is brought back.
+/// Returns whether a PCIe line describes a port below which no device responds until the link is restored.
 fn is_state_of_bus(event: &KernelEvent) -> bool {
     let sub_code = event.sub_code.as_deref().unwrap_or_default();
     match event.kind {

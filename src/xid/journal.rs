@@ -1,7 +1,7 @@
 //! One line of `journalctl -o json`.
 //!
-//! Only what journald itself wrote is trusted: `_TRANSPORT=kernel` with the facility of the kernel. A program that
-//! writes to `/dev/kmsg` arrives with the first but never with the second. Other fields are skipped unread.
+//! Only the fields of journald are trusted: `_TRANSPORT=kernel` with the facility of the kernel. An entry of a program
+//! that writes to `/dev/kmsg` has the transport, but not the facility. Other fields are skipped.
 
 use std::borrow::Cow;
 
@@ -47,7 +47,7 @@ pub(super) fn parse(line: &str) -> Option<Record<'_>> {
     let facility = number(entry.facility.as_ref());
     let kernel = matches!(&entry.transport, Some(Field::Text(transport)) if transport == "kernel");
     let of_kernel = facility.unwrap_or(0) == 0;
-    // Who exports an entry may leave journald's own fields out: then nobody can tell.
+    // An export may lack the fields of journald: then the origin is not known.
     let origin = match entry.transport {
         _ if kernel && of_kernel => Origin::Kernel,
         None if of_kernel => Origin::Unclear,

@@ -1,7 +1,7 @@
-//! What one Xid or SXid event means: its code's row, or the row of its kind where the line itself decides.
+//! The meaning of one Xid or SXid event: the row of its code, or the row of its kind if the line decides.
 //!
-//! The kinds are in `data/xid_kinds.tsv`: the first row whose condition holds counts. For an SXid the Fatal or Non-fatal
-//! word of the line outranks the row of its code.
+//! The kinds are in `data/xid_kinds.tsv`. The first row with a matching condition counts. For an SXid, the word Fatal
+//! or Non-fatal has priority over the row of its code.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 
 const ROWS: &str = include_str!("data/xid_kinds.tsv");
 
-/// What an event means, before anything else about its GPU is looked at.
+/// The meaning of an event, without other facts about its GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judgement {
     /// How bad it is while it is new.
@@ -43,7 +43,7 @@ pub fn kinds() -> &'static [Kind] {
     &KINDS
 }
 
-/// What an Xid or SXid means. `None`: it is neither, or its code is not in the catalogue.
+/// Returns the meaning of an Xid or SXid. `None`: it is neither, or its code is not in the catalogue.
 pub fn judge(event: &KernelEvent) -> Option<Judgement> {
     match event.kind {
         KernelEventKind::Xid => xid(event),
@@ -61,7 +61,7 @@ fn xid(event: &KernelEvent) -> Option<Judgement> {
     ))
 }
 
-/// What the driver itself calls fatal, of whatever code.
+/// For SXids that the driver calls fatal, whatever the code.
 const FATAL_SXID: Judgement = Judgement {
     severity: Severity::Fatal,
     response: Response::DrainAndReset,
@@ -71,7 +71,7 @@ const FATAL_SXID: Judgement = Judgement {
 
 fn sxid(event: &KernelEvent) -> Option<Judgement> {
     let Some(entry) = catalogue::sxid(event.code?) else {
-        // A code that is newer than the table: the driver's own word still counts.
+        // For a code that is not in the table, the word of the driver still counts.
         return (event.details.get("nv_severity").map(String::as_str) == Some("Fatal")).then_some(FATAL_SXID);
     };
     let row =
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_word_of_an_sxid_outranks_its_row() {
+    fn the_word_of_an_sxid_line_has_priority_over_its_row() {
         let of = |code, word: &str| {
             let words = [("nv_severity", word)];
             let words = if word.is_empty() { &words[..0] } else { &words[..] };

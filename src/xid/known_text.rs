@@ -1,19 +1,19 @@
-//! A text that was seen before: what it means, and when which log showed it.
+//! A text that occurred before: its event, and when it was in which log.
 //!
-//! With this a storm is counted without parsing, and a line that stands in two logs counts once.
+//! With it, a storm is counted without parsing, and a line in two logs counts once.
 
 use std::rc::Rc;
 
 use super::event_group::Variant;
 use super::moment::Moment;
 
-/// Two logs stamp the same line at most this far apart (microseconds).
+/// Maximum difference between the times of the same line in two logs, in microseconds.
 pub(super) const SAME_LINE: i64 = 2_000_000;
 
-/// Stretches of time remembered of one text; the last one grows when there are more.
+/// Maximum number of time spans of one text. Beyond this, the last one is extended.
 const MAX_SPANS: usize = 64;
 
-/// A stretch of time in which one source showed one text.
+/// A time span in which a text occurred in one log.
 #[derive(Debug)]
 struct Span {
     from: i64,
@@ -21,7 +21,7 @@ struct Span {
     source: usize,
 }
 
-/// A text that was seen before, and what it means.
+/// A text that occurred before, with its event.
 #[derive(Debug)]
 pub(super) struct KnownText {
     pub(super) group: usize,
@@ -36,18 +36,18 @@ impl Span {
 }
 
 impl KnownText {
-    /// A text that was seen for the first time.
+    /// Creates the entry of a new text.
     pub(super) fn new(group: usize, variant: Rc<Variant>) -> Self {
         Self { group, variant, spans: Vec::new() }
     }
 
-    /// Whether another source showed this text at that time.
+    /// Returns whether the text occurred in another log at that time.
     pub(super) fn is_in_another_log(&self, source: usize, moment: Moment) -> bool {
         let Some(time) = moment.order() else { return false };
         self.spans.iter().any(|span| span.source != source && span.is_near(time))
     }
 
-    /// Remembers that `source` showed this text at that time.
+    /// Records that the text occurred in `source` at that time.
     pub(super) fn note(&mut self, source: usize, moment: Moment) {
         let Some(time) = moment.order() else { return };
         let full = self.spans.len() >= MAX_SPANS;

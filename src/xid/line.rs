@@ -8,30 +8,30 @@ use crate::text::clean;
 
 use super::scan;
 
-/// The longest value that goes into an event's details.
+/// Maximum length of a value in the details of an event.
 pub(super) const VALUE_CAP: usize = 160;
 
-/// The longest process name: the kernel keeps 15 bytes, some lines print a whole program name.
+/// Maximum length of a process name. The kernel keeps 15 bytes, but some lines print the full name.
 const PROCESS_CAP: usize = 64;
 
-/// Which part of its event a line is. Events of which one error prints two lines count the more frequent part.
+/// The part of an event that a line is. For events with two lines, the more frequent part is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Part {
-    /// All of it.
+    /// The whole event.
     #[default]
     Whole,
-    /// The line that announces it.
+    /// The first line.
     Header,
     /// The line with its details.
     Detail,
 }
 
-/// What one line says.
+/// The content of one line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Line {
-    /// What it is about.
+    /// Kind of the event.
     pub kind: KernelEventKind,
-    /// Which part of it.
+    /// Part of the event.
     pub part: Part,
     /// Xid or SXid number.
     pub code: Option<u32>,
@@ -41,9 +41,9 @@ pub struct Line {
     pub gpu_instance: Option<u32>,
     /// MIG compute instance.
     pub compute_instance: Option<u32>,
-    /// What tells events of one code apart.
+    /// Distinguishes events with the same code.
     pub sub_code: Option<String>,
-    /// Facts taken out of the text.
+    /// Values from the text.
     pub details: BTreeMap<&'static str, String>,
     /// Process id.
     pub pid: Option<u32>,
@@ -51,23 +51,23 @@ pub struct Line {
     pub process: Option<String>,
 }
 
-/// What became of a line that was worth parsing.
+/// The result of parsing a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Parsed {
     /// An event.
     Event(Line),
-    /// More about an event that has its own line: not to be counted again.
+    /// Details of an event that has its own line. It is not counted again.
     Companion(Line),
-    /// The driver's own note of which GPU sits where. It outlives the GPU.
+    /// The line of the driver with the address and UUID of a GPU.
     GpuUuid {
         /// Where.
         pci: PciAddress,
         /// Which: `GPU-…`.
         uuid: String,
     },
-    /// A board's serial number. Without an address it belongs to the GPU named just before.
+    /// The serial number of a board. Without an address it belongs to the GPU of the previous line.
     GpuSerial {
-        /// Where, if the line says so.
+        /// PCI address, if the line has one.
         pci: Option<PciAddress>,
         /// The serial number, as printed.
         serial: String,
@@ -83,7 +83,7 @@ impl Line {
     /// Adds a detail, cleaned and capped.
     pub(super) fn put(&mut self, name: &'static str, value: impl Into<String>) {
         let value = value.into();
-        // Numbers and single words need no cleaning; in a storm they are most of the work.
+        // Numbers and single words need no cleaning. This saves time in a storm.
         let plain = value.len() <= VALUE_CAP && value.bytes().all(|byte| byte.is_ascii_graphic());
         let value = if plain { value } else { clean(&value, VALUE_CAP) };
         if !value.is_empty() {

@@ -1,16 +1,16 @@
-//! One kernel text → what it says about GPUs.
+//! Parses one kernel text about GPUs.
 //!
-//! [`family`] looks at a few bytes and lets almost every line of a busy node go; only what is left is parsed. A line
-//! that merely mentions a GPU is nothing: the driver's own frames count, and their addresses must be addresses.
+//! [`family`] checks a few bytes and rejects almost all lines of a busy node; only the others are parsed. A line that
+//! only mentions a GPU does not count: the frame of the driver and valid addresses are required.
 
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
 use super::line::Parsed;
-use super::{host, nvrm, pcie, sxid, xid_frame};
+use super::{host, module_load, nvrm, pcie, sxid, xid_frame};
 
-/// Which parser a text belongs to.
+/// The parser of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// The NVIDIA driver (`NVRM: …`).
@@ -25,19 +25,21 @@ pub enum Family {
     Pcie,
     /// The kernel about the nvidia module (`nvidia: probe of … failed`).
     Probe,
+    /// The kernel about a module that it refuses to load.
+    ModuleLoad,
     /// A Mellanox network card.
     Nic,
     /// Machine checks and firmware's hardware error records.
     MachineCheck,
     /// The out-of-memory killer.
     Oom,
-    /// A task that does not move.
+    /// A blocked task.
     HungTask,
     /// A crash of a program.
     Crash,
 }
 
-/// The parser that a text belongs to, from its first bytes. `None` for almost every line of a log.
+/// Returns the parser of a text from its first bytes. `None` for almost all lines of a log.
 #[inline]
 pub fn family(text: &str) -> Option<Family> {
     let found = match text.as_bytes().first()? {
@@ -47,6 +49,7 @@ pub fn family(text: &str) -> Option<Family> {
         b'n' if text.starts_with("nvidia ") => Family::Pcie,
         b'n' if text.starts_with("nvidia-uvm: ") => Family::Uvm,
         b'n' if text.starts_with("nvidia: probe of ") => Family::Probe,
+        b'n' | b'L' | b'a' if module_load::is_of_module(text) => Family::ModuleLoad,
         b'p' if text.starts_with("pcieport ") || text.starts_with("pci ") || text.starts_with("pciehp ") => {
             Family::Pcie
         }
@@ -67,7 +70,7 @@ pub fn family(text: &str) -> Option<Family> {
     Some(found)
 }
 
-/// `name[pid]: segfault at …`: the name is whatever a program calls itself, so the marker is looked for after it.
+/// `name[pid]: segfault at …`. A program chooses its name, so the marker is searched behind it.
 fn is_segfault(text: &[u8]) -> bool {
     /// 15 bytes of name, 10 of pid, the brackets.
     const REACH: usize = 32;
@@ -76,7 +79,7 @@ fn is_segfault(text: &[u8]) -> bool {
     text[close..].starts_with(b"]: segfault at ")
 }
 
-/// Whether a text mentions NVIDIA's driver or switches, so that it may not be dropped without a word.
+/// Returns whether a text mentions the NVIDIA driver or NVSwitches, so that it must not be ignored.
 #[inline]
 pub(super) fn mentions_nvidia(text: &str) -> bool {
     may_mention_nvidia(text.as_bytes())
@@ -101,7 +104,7 @@ fn may_mention_nvidia(text: &[u8]) -> bool {
 /// The frame of the driver's messages.
 static FRAME: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("NVRM: "));
 
-/// Whether a text holds the frame of an error that must never be lost, however it is spelt: other blanks, other case.
+/// Returns whether a text has the frame of an error, also with other blanks or other case.
 pub(super) fn has_error_frame(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     let followed = |name: &str, by: &str| {
@@ -112,7 +115,7 @@ pub(super) fn has_error_frame(text: &str) -> bool {
     followed("nvrm", "xid") || followed("sxid", "(")
 }
 
-/// Whether a text that was not understood speaks of an error, in the words that the kernel and the driver use.
+/// Returns whether an unrecognized text reports an error, by words of the kernel and the driver.
 pub(super) fn speaks_of_error(text: &str) -> bool {
     const WORDS: [&str; 28] = [
         "error",
@@ -148,9 +151,9 @@ pub(super) fn speaks_of_error(text: &str) -> bool {
     WORDS.iter().any(|word| text.contains(word)) || has_error_frame(&text)
 }
 
-/// A second frame of the driver behind the first: two lines that lost the end of line between them.
+/// Returns a second driver frame in a text: two lines that lost the line break between them.
 ///
-/// A process may have such a name, so it is no event of its own. A message of several lines repeats its frame.
+/// A process can have such a name, so it is no separate event. A message of several lines repeats its frame.
 pub(super) fn second_frame(text: &str) -> Option<&str> {
     let from = text.len().min(1);
     let at = from + FRAME.find(text.as_bytes().get(from..)?)?;
@@ -163,7 +166,8 @@ pub(super) fn second_frame(text: &str) -> Option<&str> {
     (looks_like_gpu_error(rest) || has_error_frame(rest)).then_some(rest)
 }
 
-/// What tells a text's event from others: like [`parse`], but without the details of an Xid, of which storms are made.
+/// Parses the key of an event: like [`parse`], but without the details of an Xid, which are most of the work in a
+/// storm.
 pub(super) fn parse_key(text: &str) -> Option<Parsed> {
     if text.starts_with("NVRM: Xid") && !text.contains('\n') {
         return xid_frame::parse_key(text).map(Parsed::Event);
@@ -171,9 +175,9 @@ pub(super) fn parse_key(text: &str) -> Option<Parsed> {
     parse(text)
 }
 
-/// Parses the text of one record. `None`: nothing that concerns a GPU, or a broken line.
+/// Parses the text of one record. `None`: it is not about a GPU, or incomplete.
 ///
-/// A text of several lines (one record of the kernel may hold them) is read as one.
+/// A kernel record can have several lines, which are joined.
 pub fn parse(text: &str) -> Option<Parsed> {
     let family = family(text)?;
     if text.contains('\n') {
@@ -192,6 +196,7 @@ fn parse_family(family: Family, text: &str) -> Option<Parsed> {
         Family::Uvm => nvrm::uvm(text).map(Parsed::Event),
         Family::Pcie => pcie::parse(text).map(Parsed::Event),
         Family::Probe => pcie::old_probe(text).map(Parsed::Event),
+        Family::ModuleLoad => module_load::parse(text).map(Parsed::Event),
         Family::Nic => host::nic(text).map(Parsed::Event),
         Family::MachineCheck => host::machine_check(text).map(Parsed::Event),
         Family::Oom => host::out_of_memory(text).map(Parsed::Event),
@@ -200,7 +205,7 @@ fn parse_family(family: Family, text: &str) -> Option<Parsed> {
     }
 }
 
-/// Whether a text that a program wrote looks like a GPU error: it holds a driver's frame, at its start or further on.
+/// Returns whether a text of a program looks like a GPU error: it contains a driver frame.
 pub fn looks_like_gpu_error(text: &str) -> bool {
     let frame = ["NVRM: ", "nvidia-nvswitch"].iter().filter_map(|marker| text.find(marker)).min();
     frame.and_then(|at| text.get(at..)).is_some_and(|frame| matches!(parse(frame), Some(Parsed::Event(_))))

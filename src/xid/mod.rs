@@ -1,4 +1,4 @@
-//! What is known of Xid, SXid and the other kernel lines that speak of GPUs.
+//! Xids, SXids and other kernel lines about GPUs.
 //!
 //! ```text
 //!   kernel log record ──record──▶ text ──line──▶ what it says ──events──▶ KernelLog (facts)
@@ -6,16 +6,17 @@
 //!                                        └─ xid_text, nvlink5, nvlink4, sxid, nvrm, pcie, host: one family each
 //! ```
 //!
-//! What a code means and what to do about it stands in `data/*.tsv`: [`catalogue`] reads it, [`judgement`] applies it to
-//! one event, `docs/xid.md` shows it.
+//! The meaning of a code and its action are in `data/*.tsv`: [`catalogue`] reads them, [`judgement`] applies them to
+//! one event, `docs/xid.md` shows them.
 //!
-//! Frames are read strictly (a program's name must not be able to pose as a driver line), texts loosely (their wording
-//! belongs to a firmware version). Nothing here reads a file: whoever has a log pushes its records into an
-//! [`events::EventLog`]. Nothing here concludes anything either: that is the work of `diagnosis`.
+//! Frames are parsed strictly, because the name of a program must not look like a driver line. Texts are parsed
+//! loosely, because their wording depends on the firmware version. Nothing here reads a file: the caller pushes the
+//! records of a log into an [`events::EventLog`]. The conclusions are in `diagnosis`.
 
 pub mod catalogue;
 mod date_words;
 mod event_group;
+mod event_table;
 pub mod events;
 mod harmless;
 mod host;
@@ -26,11 +27,13 @@ mod known_text;
 pub mod line;
 pub mod line_parser;
 mod log_time;
+mod module_load;
 mod moment;
 mod multiline;
 pub mod nvlink4;
 pub mod nvlink5;
 mod nvrm;
+mod options;
 mod pcie;
 pub mod record;
 pub mod record_parser;
@@ -43,6 +46,7 @@ mod value_by_address;
 pub mod window;
 mod wrapped;
 mod xid_frame;
+mod xid_parts;
 mod xid_text;
 
 pub use catalogue::{Class, Fatality, Severity, SxidEntry, XidEntry, sxid, sxids, xid, xids};

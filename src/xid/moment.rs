@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-/// When a line was printed, as far as it is known.
+/// The time of a line, as far as it is known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Moment {
     /// Microseconds since 1970.

@@ -1,15 +1,15 @@
-//! One message of the driver that a text log shows as several lines, put together again.
+//! Joins driver messages that a text log splits into several lines.
 //!
-//! The kernel's buffer keeps such a message in one record; `dmesg` and syslog print its lines one by one, with other
-//! lines possibly in between.
+//! The kernel buffer has such a message in one record. `dmesg` and syslog print its lines separately, possibly with
+//! other lines in between.
 
 /// A message of several lines.
 struct Shape {
-    /// How its first line begins.
+    /// Prefix of its first line.
     begins: &'static str,
-    /// Its whole text contains one of these.
+    /// The complete text contains one of these.
     whole: &'static [&'static str],
-    /// How a further line begins, or what it contains.
+    /// Parts of the following lines.
     further: &'static [&'static str],
 }
 
@@ -34,10 +34,10 @@ const SHAPES: [Shape; 3] = [
     },
 ];
 
-/// Driver lines after the first within which a message must end.
+/// Maximum number of driver lines after the first one within which a message must be complete.
 const REACH: u32 = 4;
 
-/// A message that has begun.
+/// An incomplete message.
 #[derive(Debug)]
 pub(super) struct PartialMessage {
     text: String,
@@ -45,26 +45,26 @@ pub(super) struct PartialMessage {
     left: u32,
 }
 
-/// What became of a line.
+/// How a line was used.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum LineUse {
-    /// It is no part of a message.
+    /// It is not part of the message.
     NotPart,
-    /// It was kept.
+    /// It was added to the message.
     Kept,
-    /// It ended the message, whose whole text this is.
+    /// It completed the message with this text.
     Completes(String),
-    /// The message never ended: its lines so far. The line itself is no part of it.
+    /// The message was not completed: these are its lines. The line is not part of it.
     GivenUp(String),
 }
 
-/// Whether a text opens a message whose end is missing.
+/// Returns an incomplete message if a text is the first line of one.
 pub(super) fn start(text: &str) -> Option<PartialMessage> {
     if !text.starts_with("NVRM: ") {
         return None;
     }
     let shape = SHAPES.iter().position(|shape| text.starts_with(shape.begins))?;
-    // A record of the kernel's own buffer holds all lines.
+    // A record of the kernel buffer has all lines.
     let joined = text.replace("\nNVRM: ", " ");
     let pending = PartialMessage { text: joined.trim_end().to_owned(), shape, left: REACH };
     (!pending.is_whole()).then_some(pending)
@@ -79,7 +79,7 @@ impl PartialMessage {
         self.shape().whole.iter().any(|words| self.text.contains(words))
     }
 
-    /// Offers the next line of the driver.
+    /// Adds the next driver line, if it belongs to the message.
     pub(super) fn add_line(&mut self, text: &str) -> LineUse {
         let Some(part) = text.strip_prefix("NVRM: ") else { return LineUse::NotPart };
         let further = self.shape().further.iter().any(|words| part.starts_with(words) || part.contains(words));
@@ -92,7 +92,7 @@ impl PartialMessage {
         if self.is_whole() { LineUse::Completes(std::mem::take(&mut self.text)) } else { LineUse::Kept }
     }
 
-    /// The lines so far, when the log ends.
+    /// Returns the lines so far, at the end of the log.
     pub(super) fn into_text(self) -> String {
         self.text
     }

@@ -1,7 +1,7 @@
 //! PCI Express lines of the kernel: Advanced Error Reporting, containment and links.
 //!
-//! Source: the kernel's `drivers/pci/pcie/aer.c`, `drivers/pci/hotplug/pciehp_*.c` and `drivers/pci/pci.c`. The device
-//! that a line names is often the port above the GPU; who knows the tree maps it (see `identity`).
+//! Source: `drivers/pci/pcie/aer.c`, `drivers/pci/hotplug/pciehp_*.c` and `drivers/pci/pci.c` of the kernel. The device
+//! of a line is often the port above the GPU; `identity` maps it.
 
 use crate::facts::kernel_log::KernelEventKind as Kind;
 
@@ -83,8 +83,8 @@ fn aer(rest: &str) -> Option<Line> {
     Some(line)
 }
 
-/// Downstream Port Containment: the port has cut its link because of an error below it. Source: the kernel's
-/// `drivers/pci/pcie/dpc.c`. Whatever caused it, nothing below the port answers until the link is brought back.
+/// Downstream Port Containment: the port has disabled its link because of an error below it. Source:
+/// `drivers/pci/pcie/dpc.c` of the kernel. Nothing below the port responds until the link is enabled again.
 fn containment(rest: &str) -> Option<Line> {
     let mut line = Line::of(Kind::Aer);
     line.part = if rest.starts_with("containment event") {
@@ -99,7 +99,7 @@ fn containment(rest: &str) -> Option<Line> {
     Some(line)
 }
 
-/// The kernel said `Corrected` and `Uncorrected` up to 6.x and `Correctable`, `Uncorrectable` since.
+/// The kernel wrote `Corrected` and `Uncorrected` up to 6.x, and `Correctable` and `Uncorrectable` since.
 fn severity_word(severity: &str) -> Option<&'static str> {
     if severity.starts_with("Corrected") || severity.starts_with("Correctable") {
         Some("corrected")

@@ -1,12 +1,13 @@
-//! One record of a kernel log, in any spelling, taken apart: who wrote it, when, and its text.
+//! One record of a kernel log: who wrote it, when, and its text.
 //!
-//! Spellings: `/dev/kmsg` records; `dmesg` with its time formats and `-x`; syslog files; `journalctl` in its short
-//! formats and `-o json`; RFC 5424; `talosctl dmesg`; any of these inside of colours, quotes, file and node names. Source of the first: the kernel's `dev-kmsg` documentation.
+//! Formats: `/dev/kmsg` records; `dmesg` with its time formats and `-x`; syslog files; `journalctl` in its short
+//! formats and `-o json`; RFC 5424; `talosctl dmesg`; any of these with colors, quotes, file and node names around
+//! them. Source of the first one: `dev-kmsg` in the kernel documentation.
 //!
-//! Only facility 0 is the kernel's own word. A program may write to `/dev/kmsg`, but the kernel never lets it claim
-//! facility 0; so everything else is a [`Origin::Program`] and no evidence.
+//! Only records of facility 0 are from the kernel. A program can write to `/dev/kmsg`, but not with facility 0. All
+//! other records are [`Origin::Program`] and no evidence.
 //!
-//! Limits: fragments of one line that old kernels printed in pieces (flags `c` and `+`) are not put together again.
+//! Limits: fragments of lines of old kernels (flags `c` and `+`) are not joined.
 
 use std::borrow::Cow;
 
@@ -19,11 +20,12 @@ use super::{line_parser, scan, suppressed};
 /// Who wrote a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The kernel, as far as the spelling can tell.
+    /// The kernel, according to the format.
     Kernel,
-    /// A program. Never evidence.
+    /// A program, which is never evidence.
     Program,
-    /// The spelling does not tell: the kernel's line without its tag, or a program's. No evidence, but no all-clear either.
+    /// Not known from the format: a kernel line without its tag, or a line of a program. It is no evidence, but it
+    /// prevents a healthy verdict.
     Unclear,
 }
 
@@ -32,7 +34,7 @@ pub enum Origin {
 pub struct Record<'a> {
     /// Who wrote it.
     pub origin: Origin,
-    /// Syslog facility, where the spelling carries one. 0 is the kernel.
+    /// Syslog facility, if the format has it. 0 is the kernel.
     pub facility: Option<u8>,
     /// Syslog level, 0 (emergency) to 7 (debug).
     pub level: Option<u8>,
@@ -42,7 +44,7 @@ pub struct Record<'a> {
     pub uptime_us: Option<u64>,
     /// Microseconds since the line before (`dmesg -H`).
     pub delta_us: Option<u64>,
-    /// Wall-clock time, where the record carries one.
+    /// Wall-clock time, if the record has it.
     pub wall: Option<WallTime>,
     /// The boot (journal only).
     pub boot_id: Option<Cow<'a, str>>,
@@ -50,16 +52,16 @@ pub struct Record<'a> {
     pub hostname: Option<Cow<'a, str>>,
     /// The flags of a `/dev/kmsg` record.
     pub flags: Option<&'a str>,
-    /// Thread or CPU that printed it (`T1946`, `C12`), where the kernel was built to say so.
+    /// Thread or CPU that printed it (`T1946`, `C12`), if the kernel prints it.
     pub caller: Option<&'a str>,
-    /// Whether the line had any prefix. One without may be the rest of the line before.
+    /// Whether the line had a prefix. A line without prefix may continue the previous line.
     pub has_prefix: bool,
-    /// What it says. `/dev/kmsg` escapes are undone by [`Record::plain_text`].
+    /// The text. [`Record::plain_text`] reverts the escapes of `/dev/kmsg`.
     pub text: Cow<'a, str>,
 }
 
 impl<'a> Record<'a> {
-    /// A record of which only the text is known.
+    /// Creates a record with a text only.
     pub fn bare(text: impl Into<Cow<'a, str>>) -> Self {
         Self {
             origin: Origin::Kernel,
@@ -78,19 +80,19 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// Whether it may be about a GPU or about lines that are missing. What is not, only counts as read.
+    /// Returns whether it may be about a GPU or about missing lines. Other records are only counted.
     pub fn is_of_interest(&self) -> bool {
         let text = self.text.trim_start();
         line_parser::family(text).is_some() || line_parser::mentions_nvidia(text) || suppressed::count(text).is_some()
     }
 
-    /// The time of a line that does not name its zone, read as UTC.
+    /// Returns the time of a line without a time zone, read as UTC.
     pub fn local_time(&self, now: Timestamp) -> Option<Timestamp> {
         let wall = self.wall.filter(|wall| !matches!(wall, WallTime::At { zone: true, .. }))?;
         Timestamp::from_microsecond(wall.microseconds(Some(now.as_microsecond()))?).ok()
     }
 
-    /// Gives a local time its zone.
+    /// Sets the time zone of a local time.
     pub fn localise(&mut self, zone: &TimeZone, now: Timestamp) {
         if let Some(local) = self.local_time(now)
             && let Ok(time) = zone.to_timestamp(TimeZone::UTC.to_datetime(local))
@@ -99,7 +101,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The text with `\xNN` undone. Costs nothing when there is none.
+    /// Returns the text with `\xNN` unescaped. It does not allocate if there is none.
     pub fn plain_text(&self) -> Cow<'_, str> {
         scan::unescape(&self.text)
     }

@@ -1,9 +1,9 @@
-//! Reads one record of a kernel log, in any spelling.
+//! Parses one record of a kernel log, in any format.
 
 use super::record::{Origin, Record};
 use super::{journal, scan, wrapped};
 
-/// Reads one line in whatever spelling it is.
+/// Parses one line in any format.
 pub fn parse_line(line: &str) -> Option<Record<'_>> {
     let line = line.trim_end_matches(['\n', '\r', '\0']);
     match line.bytes().next()? {
@@ -13,7 +13,7 @@ pub fn parse_line(line: &str) -> Option<Record<'_>> {
     }
 }
 
-/// Reads one `/dev/kmsg` record: `prio,seq,usec,flags[,more];TEXT`, with its ` KEY=value` lines left out.
+/// Parses one `/dev/kmsg` record: `prio,seq,usec,flags[,more];TEXT`, without its ` KEY=value` lines.
 ///
 /// `None`: it has not this shape.
 pub fn parse_kmsg(record: &str) -> Option<Record<'_>> {

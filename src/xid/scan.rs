@@ -1,4 +1,4 @@
-//! Small scanners over text: numbers, words, what follows a marker. None of them can fail loudly.
+//! Small text scanners: numbers, words, the text after a marker. They return `None` if nothing matches.
 
 /// What follows the first `marker`.
 pub(super) fn after<'a>(text: &'a str, marker: &str) -> Option<&'a str> {
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_are_undone_and_what_is_no_escape_stays() {
+    fn escapes_are_reverted_and_other_text_is_kept() {
         assert_eq!(unescape(r"a\x0ab\x5cc"), "a\nb\\c");
         assert_eq!(unescape(r"\x4 \xzz \x"), r"\x4 \xzz \x");
         assert_eq!(unescape(r"\xc3\xa4\xff"), "ä\u{fffd}");

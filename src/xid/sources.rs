@@ -1,4 +1,4 @@
-//! How much of a log was there to be read: the window, the gaps, and what its times are worth.
+//! How much of a log was read: time window, gaps, and limits of its times.
 
 use crate::facts::kernel_log::Coverage;
 use crate::text::clean;
@@ -7,7 +7,7 @@ use super::line_parser;
 use super::moment::timestamp;
 use super::record::{Origin, Record, WallTime};
 
-/// Lines that were not understood of which the text is kept.
+/// Maximum number of unrecognized lines that are kept as samples.
 const MAX_SAMPLES: usize = 3;
 
 /// The longest sample.
@@ -38,14 +38,15 @@ impl Source {
         Self { name: name.to_owned(), ..Self::default() }
     }
 
-    /// Counts one record, whose wall-clock time is `wall` (microseconds since 1970). Only the kernel's own records make the
-    /// window: a log of programs alone says nothing of the kernel. `window`: records before it are not counted.
+    /// Counts one record with the wall-clock time `wall` (microseconds since 1970). Only records of the kernel define
+    /// the window, because a log with records of programs only says nothing about the kernel. Records before `window`
+    /// are not counted.
     pub(super) fn count(&mut self, record: &Record<'_>, wall: Option<i64>, window: Option<i64>) {
         if !std::mem::replace(&mut self.any, true) {
             self.complete = complete(record);
         }
         if let Some(seq) = record.seq {
-            // A lower number than the last is another capture in the same file, not a loss.
+            // A lower number than the previous one is another capture in the same file, not a loss.
             let expected = self.last_seq.and_then(|last| last.checked_add(1));
             self.lost = self.lost.saturating_add(expected.map_or(0, |expected| seq.saturating_sub(expected)));
             self.last_seq = Some(seq);
@@ -69,17 +70,17 @@ impl Source {
         }
     }
 
-    /// Counts a line that speaks of NVIDIA and was not understood.
+    /// Counts an unrecognized line about NVIDIA.
     pub(super) fn count_unread(&mut self, text: &str) {
         self.count_unread_lines(text, 1);
     }
 
-    /// Counts so many of them, of which this is one.
+    /// Counts several unrecognized lines, with one of them as a sample.
     pub(super) fn count_unread_lines(&mut self, text: &str, lines: u64) {
         let error = line_parser::speaks_of_error(text);
         self.unread = self.unread.saturating_add(lines);
         self.unread_errors = self.unread_errors.saturating_add(if error { lines } else { 0 });
-        // Lines that differ in numbers only say the same; an error is worth more than chat.
+        // Lines that differ only in numbers are one sample. A line with an error is preferred.
         let shape = |text: &str| text.chars().filter(|letter| !letter.is_ascii_hexdigit()).collect::<String>();
         let sample = clean(text, SAMPLE_CAP);
         if self.samples.iter().any(|known| shape(known) == shape(&sample)) {
@@ -94,12 +95,12 @@ impl Source {
         }
     }
 
-    /// Counts lines that the kernel left out.
+    /// Counts lines that the kernel suppressed.
     pub(super) fn suppress(&mut self, lines: u64) {
         self.suppressed = self.suppressed.saturating_add(lines);
     }
 
-    /// What to say of it.
+    /// Returns the coverage of the log.
     pub(super) fn coverage(self) -> Coverage {
         let Self {
             name,
@@ -140,9 +141,9 @@ impl Source {
     }
 }
 
-/// Whether a log that begins with this record begins at boot. Text logs seldom tell.
+/// Returns whether a log that begins with this record begins at boot. For text logs this is rarely known.
 fn complete(first: &Record<'_>) -> Option<bool> {
-    /// The kernel's banner is printed before its clock runs.
+    /// The banner of the kernel is printed before its clock starts.
     const FIRST_MILLISECOND: u64 = 1000;
     match (first.seq, first.uptime_us) {
         (Some(seq), _) => Some(seq == 0),

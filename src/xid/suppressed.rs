@@ -1,4 +1,4 @@
-//! Lines with which the kernel says that it left out others: from then on counts are lower bounds.
+//! Lines in which the kernel reports that it suppressed others, so that counts around them are lower bounds.
 //!
 //! Source: `lib/ratelimit.c` (`FUNCTION: N callbacks suppressed`) and `kernel/printk` (`N messages suppressed`, `N output
 //! lines suppressed due to ratelimiting`).
@@ -13,22 +13,22 @@ use super::scan::decimal;
 /// A rate limit has windows of 5 s; the line is printed with the first message of the next one.
 const NEAR: i64 = 10_000_000;
 
-/// Stretches of time that are remembered; the last one grows when there are more.
+/// Maximum number of time spans. Beyond this, the last one is extended.
 const MAX: usize = 64;
 
-/// When lines were left out.
+/// When lines were suppressed.
 #[derive(Debug, Default)]
 pub(super) struct Suppressed {
     /// Boot, from, to, in microseconds since 1970.
     spans: Vec<(usize, i64, i64)>,
-    /// Some were left out at a time that is not known.
+    /// Whether lines were suppressed at an unknown time.
     undated: bool,
 }
 
-/// How many lines a text says were left out.
+/// Returns how many lines were suppressed according to a text.
 #[inline]
 pub(super) fn count(text: &str) -> Option<u64> {
-    // Nearly every line is let go here.
+    // Almost all lines are rejected here.
     if !["suppressed", "suppressed.", "ratelimiting"].iter().any(|end| text.ends_with(end)) {
         return None;
     }
@@ -58,7 +58,7 @@ impl Suppressed {
         }
     }
 
-    /// Whether lines of this event may be among those that were left out.
+    /// Returns whether lines of this event may have been suppressed.
     pub(super) fn touches(&self, boot: usize, event: &KernelEvent) -> bool {
         let time = |time: Option<Timestamp>| time.map(Timestamp::as_microsecond);
         let (Some(first), Some(last)) = (time(event.first), time(event.last)) else {

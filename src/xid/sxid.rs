@@ -1,7 +1,7 @@
 //! SXid lines of the NVSwitch driver: `nvidia-nvswitchN: SXid (PCI:dddd:bb:dd.f): CODE, Fatal|Non-fatal, Link NN TEXT`.
 //!
-//! Source: the NVSwitch part of the open GPU kernel modules 595.45.04. One error prints companions as well (severity
-//! and engine numbers, then raw data): only the first kind is counted. Some codes carry no Fatal/Non-fatal word.
+//! Source: the NVSwitch part of the open GPU kernel modules 595.45.04. One error also prints lines with severity,
+//! engine numbers and raw data; only the first kind is counted. Some codes have neither Fatal nor Non-fatal.
 
 use crate::facts::kernel_log::KernelEventKind;
 use crate::pci::PciAddress;

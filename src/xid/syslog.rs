@@ -1,27 +1,27 @@
-//! The prefixes of text logs: what `dmesg`, `journalctl`, `talosctl` and syslog daemons put before the kernel's own words.
-//! What people and tools put around such a line is taken away in `wrapped`.
+//! The prefixes of text logs: what `dmesg`, `journalctl`, `talosctl` and syslog daemons print before the text of the
+//! kernel. `wrapped` removes what other tools print around such a line.
 //!
-//! `dmesg` shows the kernel's buffer: its lines are the kernel's. A syslog line says who wrote it, and only `kernel:`
-//! is believed. Limits: classic syslog does not protect that name (`logger -t kernel` writes it as well), so a text log
-//! is weaker evidence than the kernel's buffer or the journal.
+//! `dmesg` shows the kernel buffer, so its lines are from the kernel. A syslog line names its writer, and only
+//! `kernel:` is trusted. Limits: classic syslog does not protect that name (`logger -t kernel` can use it), so a text
+//! log is weaker evidence than the kernel buffer or the journal.
 
 use super::log_time::{self, WallTime};
 use super::record::{Origin, Record};
 use super::scan::decimal;
 use super::{date_words, line, line_parser};
 
-/// Facility names as `dmesg -x` and busybox print them; their place is their number.
+/// Facility names of `dmesg -x` and busybox. The index is the number.
 const FACILITIES: [&str; 12] =
     ["kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp"];
 const LEVELS: [&str; 8] = ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"];
 
-/// Reads one text line that nothing was put around.
+/// Parses one text line without wrappers.
 pub(super) fn unwrapped(line: &str) -> Record<'_> {
     let mut record = Record::bare("");
     let rest = priority(line, &mut record);
     if let Some((program, rest)) = rfc5424(rest, &mut record) {
         let rest = brackets(rest, &mut record);
-        // The driver's name stood where a program's does: the text is no error without it.
+        // The name of the driver was in the place of the program. It is needed to recognize the error.
         record.text = if record.origin == Origin::Unclear { format!("{program}: {rest}").into() } else { rest.into() };
         if record.facility.is_some_and(|facility| facility != 0) {
             record.origin = Origin::Program;
@@ -72,7 +72,7 @@ fn rfc5424<'a>(line: &'a str, record: &mut Record<'a>) -> Option<(&'a str, &'a s
     Some((program, rest.strip_prefix(' ').unwrap_or(rest).trim_start_matches('\u{feff}')))
 }
 
-/// What follows `-` or `[…][…]`; a `]` inside of a value is escaped.
+/// Returns the text behind `-` or `[…][…]`. A `]` in a value is escaped.
 fn structured_data(text: &str) -> Option<&str> {
     if let Some(rest) = text.strip_prefix('-') {
         return Some(rest);
@@ -151,11 +151,11 @@ fn bracket<'a>(inside: &'a str, record: &mut Record<'a>) -> bool {
         record.caller = Some(trimmed.trim_end());
         return true;
     }
-    // Where somebody left the time out of a quoted line, or `dmesg` had only a delta of nothing.
+    // The time was removed from a quoted line, or `dmesg` printed an empty delta.
     if trimmed == "..." || time.trim().is_empty() {
         return true;
     }
-    // `dmesg -T` in another language. Whatever else is in brackets has no clock in it.
+    // `dmesg -T` in another language. Other text in brackets has no time.
     let dated = trimmed.contains(':').then(|| date_words::ctime(trimmed)).flatten();
     if let Some(wall) = dated {
         record.wall = wall;
@@ -176,10 +176,10 @@ fn calendar(line: &str) -> Option<(WallTime, bool, &str)> {
     }
 }
 
-/// `host kernel: text`, `host kern.err kernel: text`, `kernel: text`. Any other tag is a program's.
+/// Parses `host kernel: text`, `host kern.err kernel: text`, `kernel: text`. Any other tag is that of a program.
 ///
-/// A driver's frame in the place of the tag, an uptime there, or no tag at all: that is the kernel's line without its tag,
-/// or a program's. Nobody can tell.
+/// If the tag is missing, or a driver frame or an uptime is in its place, the line can be from the kernel or from a
+/// program.
 pub(super) fn tagged<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     let mut rest = line;
     for place in 0..3 {
@@ -192,7 +192,7 @@ pub(super) fn tagged<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
             if tag == "kernel" {
                 return after.trim_start_matches(' ');
             }
-            // Labels of a log system in JSON are no tag.
+            // JSON labels of a log system are no tag.
             if tag.starts_with('{') || tag.starts_with('"') {
                 break;
             }
@@ -217,12 +217,13 @@ pub(super) fn tagged<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     rest
 }
 
-/// Whether a tag is a driver's own name: the text is no error without it.
+/// Returns whether a tag is the name of a driver, which is needed to recognize the error.
 fn is_driver(tag: &str) -> bool {
     tag.starts_with("NVRM") || tag.starts_with("nvidia-nvswitch")
 }
 
-/// What stands where a tag should: the kernel's clock, a driver's frame, or the stream of a container.
+/// Returns the text if there is no tag: the clock of the kernel, a driver frame, or the stream of a container is in its
+/// place.
 fn untagged<'a>(text: &'a str, record: &mut Record<'a>) -> Option<&'a str> {
     match text.bytes().next()? {
         b'[' => {
@@ -238,7 +239,7 @@ fn untagged<'a>(text: &'a str, record: &mut Record<'a>) -> Option<&'a str> {
         b'N' => (text.starts_with("NVRM:") || text.starts_with("NVRM ")).then_some(text),
         b'n' | b'p' => {
             let (word, rest) = text.split_once(' ')?;
-            // A host may be called `nvidia`.
+            // The host name can be `nvidia`.
             let named = word.ends_with(':') || line::leading_address(rest).is_some();
             (named && line_parser::family(text).is_some()).then_some(text)
         }

@@ -1,14 +1,15 @@
-//! What the log says of the GPU at each address, one map a boot: a GPU may be swapped between two boots.
+//! Values from the log for the GPU at each address, one map for each boot, because a GPU can be replaced between two
+//! boots.
 
 use std::collections::BTreeMap;
 
 use crate::pci::PciAddress;
 
-/// GPUs whose identity is remembered, in each boot; no host has more.
+/// Maximum number of GPUs in each boot. No host has more.
 const MAX_GPUS: usize = 256;
 
-/// One fact (UUID, serial number) of the GPUs. Empty: the log says two things (all earlier boots of a text log are one),
-/// so nobody knows which holds for an event.
+/// One value (UUID or serial number) for each GPU. It is empty if the log has two values, as earlier boots of a text
+/// log are one: then the value of an event is not known.
 #[derive(Debug, Default)]
 pub(super) struct ValueByAddress(Vec<BTreeMap<PciAddress, String>>);
 

@@ -1,43 +1,44 @@
-//! How far back from a moment kernel logs reach without a hole.
+//! How far back the kernel logs cover the time without a gap.
 //!
-//! Several logs of one node seldom end where the next begins: a text log that stopped last week and a ring buffer that
-//! starts an hour ago leave days of which nobody knows anything. "No Xid since" is true back to the first hole only.
-//! Limits: a hole inside one log cannot be told from a kernel that had nothing to say.
+//! The logs of a node can have gaps between them: a text log that ended last week and a ring buffer that begins an hour
+//! ago. "No Xid since" is only true back to the first gap. Limits: a gap inside one log cannot be distinguished from a
+//! kernel without messages.
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::facts::kernel_log::Coverage;
 
-/// Logs stamp one record up to this far apart: the kernel's clock is not corrected while it runs, theirs is.
+/// Maximum difference between the times of a record in two logs, because the clock of the kernel is not corrected while
+/// it runs.
 const DRIFT: SignedDuration = SignedDuration::from_mins(5);
 
-/// Shutdown, self-test and start of a server full of GPUs: nothing is written, and nothing can happen to a driver.
+/// Time for shutdown, self-test and start of a GPU server, in which no driver is running.
 const REBOOT: SignedDuration = SignedDuration::from_mins(30);
 
-/// A healthy kernel may be silent for hours. A text log that says nothing for longer has rather been closed.
+/// A healthy kernel can log nothing for hours. A text log without lines for longer was probably closed.
 const SILENCE: SignedDuration = SignedDuration::from_hours(24);
 
-/// What the journal is called among the sources. It holds whatever the kernel said until now.
+/// Name of the journal as a source. It covers the time until now.
 pub const JOURNAL: &str = "journal";
 
-/// Text logs of a host, below its `/var/log`. On one host they hold the same kernel lines; the first has no others.
+/// Text logs of a host, in `/var/log`. On one host they have the same kernel lines; the first one has no others.
 pub const TEXT_LOGS: [&str; 3] = ["kern.log", "messages", "syslog"];
 
-/// In the note of a log whose reading was ended early: its last record is not the newest one there is.
+/// Note for a log that was not read to its end: it has newer records.
 pub const CUT: &str = "cut: the newest entries are missing";
 
-/// In the note of a log of which only the newest part was read: its `from` is where that part begins.
+/// Note for a log of which only the newest part was read: `from` is the start of that part.
 pub const CUT_BEFORE: &str = "cut: older entries were not read";
 
-/// The earliest moment from which on the logs have everything until now. `None`: none of them reaches now, or their
-/// times are not known.
+/// Returns the earliest time from which on the logs cover everything until now. `None`: no log covers the present, or
+/// their times are not known.
 pub fn reach(logs: &[Coverage], now: Timestamp) -> Option<Timestamp> {
     reach_of(&seamless(logs), now)
 }
 
 fn reach_of(logs: &[Coverage], now: Timestamp) -> Option<Timestamp> {
     let dated = || logs.iter().filter(|log| log.from.is_some());
-    // The kernel's own buffer holds whatever is newest; what does not meet it has stopped before.
+    // The kernel buffer has the newest records. A log that does not reach it ended earlier.
     let buffer = dated().filter(|log| log.complete_since_boot.is_some()).min_by_key(|log| log.from);
     let newest = buffer.or_else(|| {
         let newest = dated().max_by_key(|log| (log.to, log.from))?;
@@ -47,14 +48,14 @@ fn reach_of(logs: &[Coverage], now: Timestamp) -> Option<Timestamp> {
     Some(back(logs, newest.from?, if newest.complete_since_boot == Some(true) { REBOOT } else { DRIFT }))
 }
 
-/// Whether the logs have everything between two moments.
+/// Returns whether the logs cover the time between two moments.
 pub fn covers(logs: &[Coverage], from: Timestamp, until: Timestamp, now: Timestamp) -> bool {
     let logs = seamless(logs);
     reach_of(&logs, now).is_some_and(|reach| reach <= from) || back(&logs, until, DRIFT) <= from
 }
 
-/// The logs, each text log from the end of the one that was rotated away before it: a kernel that is silent right after a
-/// rotation leaves no hole. The times of a log are those of the kernel's records, whoever else writes there.
+/// Returns the logs, with each text log extended to the end of the rotated log before it, because a kernel without
+/// messages after a rotation leaves no gap. Only records of the kernel define the times.
 fn seamless(logs: &[Coverage]) -> Vec<Coverage> {
     let rotated = |log: &Coverage| logs.iter().find(|other| other.source == format!("{}.1", log.source))?.to;
     let begins = |log: &Coverage, from: Timestamp| {
@@ -65,7 +66,7 @@ fn seamless(logs: &[Coverage]) -> Vec<Coverage> {
     logs.iter().map(|log| Coverage { from: from(log), ..log.clone() }).collect()
 }
 
-/// As far as one log goes on where the other begins, back from `reach`. Between the two may lie a pause.
+/// Goes back from `reach` as long as one log continues another one. A pause between them is allowed.
 fn back(logs: &[Coverage], mut reach: Timestamp, mut pause: SignedDuration) -> Timestamp {
     let before = |reach, pause| {
         logs.iter().filter(|log| meets(log, reach, pause)).filter_map(|log| log.from).filter(|from| *from < reach).min()
@@ -76,7 +77,7 @@ fn back(logs: &[Coverage], mut reach: Timestamp, mut pause: SignedDuration) -> T
     reach
 }
 
-/// The end of the newest log that stopped before `moment`: the other side of a hole, or where all logs end.
+/// Returns the end of the newest log that ended before `moment`.
 pub fn last_before(logs: &[Coverage], moment: Timestamp) -> Option<Timestamp> {
     logs.iter().filter_map(|log| log.to).filter(|to| *to < moment).max()
 }
@@ -85,7 +86,7 @@ fn is_cut(log: &Coverage) -> bool {
     log.note.contains(CUT)
 }
 
-/// Whether the log goes on until `moment`, but for a pause. A log that was cut is not silent at its end: it has more.
+/// Returns whether the log continues until `moment`, apart from a pause. A log that was cut has more records.
 fn meets(log: &Coverage, moment: Timestamp, pause: SignedDuration) -> bool {
     let pause = if is_cut(log) { pause.min(DRIFT) } else { pause };
     log.to.is_some_and(|to| moment.duration_since(to) <= pause)
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_is_silent_after_a_rotation_leaves_no_hole() {
+    fn a_silent_kernel_after_a_rotation_leaves_no_gap() {
         let rotated = |name: &str, begins: &str| {
             let before = log(&format!("/var/log/{name}.1"), "07T00:00", "14T00:00", None);
             reached(&[before, log(&format!("/var/log/{name}"), begins, "21T01:30", None)])
@@ -136,20 +137,20 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_stopped_days_ago_does_not_lengthen_what_the_buffer_has() {
+    fn a_log_that_ended_days_ago_does_not_extend_the_buffer() {
         let logs = [
             log("/var/log/syslog", "01T00:00", "17T00:00", None),
             log("/dev/kmsg", "21T01:00", "21T01:30", Some(false)),
         ];
         assert_eq!(reached(&logs), Some(time("21T01:00")));
         assert_eq!(last_before(&logs, time("21T01:00")), Some(time("17T00:00")));
-        // A journal that nobody writes any more is no better.
+        // The same holds for a journal that ended.
         let logs = [Coverage { source: "journal".to_owned(), ..logs[0].clone() }, logs[1].clone()];
         assert_eq!(reached(&logs), Some(time("21T01:00")));
     }
 
     #[test]
-    fn a_reboot_is_no_hole_and_a_night_without_power_is_one() {
+    fn a_reboot_is_no_gap_but_a_night_without_power_is() {
         let kmsg = log("/dev/kmsg", "20T12:00", "20T12:05", Some(true));
         let before = log("journal", "10T00:00", "20T11:45", None);
         assert_eq!(reached(&[kmsg.clone(), before]), Some(time("10T00:00")));
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_kernel_is_covered_and_an_old_file_says_nothing_of_now() {
+    fn a_silent_kernel_is_covered_and_an_old_file_does_not_cover_the_present() {
         assert_eq!(reached(&[log("/dev/kmsg", "01T00:00", "01T00:05", Some(true))]), Some(time("01T00:00")));
         assert_eq!(reached(&[log("journal", "14T02:00", "15T00:00", None)]), Some(time("14T02:00")));
         assert_eq!(reached(&[log("kern.log", "14T02:00", "20T20:00", None)]), Some(time("14T02:00")));
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_that_was_cut_reaches_its_last_record_and_no_further() {
+    fn a_truncated_journal_ends_at_its_last_record() {
         let whole = log("journal", "14T02:00", "20T20:00", None);
         let cut = Coverage { note: format!("some records have no wall-clock time; {CUT}"), ..whole.clone() };
         assert_eq!(reached(std::slice::from_ref(&whole)), Some(time("14T02:00")));

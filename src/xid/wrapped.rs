@@ -1,19 +1,19 @@
-//! Log lines that somebody else has put something around: colours, indents, quotes, file and node names, dates in other
-//! languages.
+//! Log lines with other text around them: colors, indents, quotes, file and node names, dates in other languages.
 //!
-//! Only a line that is no known spelling comes here. What is around it is taken away step by step, until a known spelling
-//! or a driver's frame is left. Who wrote the line is still decided by that spelling: a tag that is not `kernel` stays a
-//! program's. Limits: a month in a language that is not listed leaves the line without a time.
+//! Only lines in no known format are handled here. The text around a line is removed step by step, until a known format
+//! or a driver frame remains. That format still decides who wrote the line: a tag other than `kernel` is that of a
+//! program. Limits: a line with a month in an unknown language has no time.
 
 use super::date_words::date;
 use super::line_parser;
 use super::record::{Origin, Record};
 use super::syslog;
 
-/// Wrappers around one line: `> 10.5.0.2: kern.log:123:` are four.
+/// Maximum number of wrappers. `> 10.5.0.2: kern.log:123:` has four.
 const MAX_WRAPPERS: usize = 6;
 
-/// Reads one text line, whatever its prefixes. A line without any is the kernel's word, with `has_prefix` false.
+/// Parses one text line with any prefixes. A line without prefixes counts as one of the kernel, with `has_prefix`
+/// false.
 pub(super) fn parse(line: &str) -> Record<'_> {
     let record = syslog::unwrapped(line);
     let coloured = record.text.starts_with('\u{1b}');
@@ -23,7 +23,7 @@ pub(super) fn parse(line: &str) -> Record<'_> {
     unwrapped_line(line).unwrap_or(record)
 }
 
-/// Reads a line that is in no known spelling as it stands. `None`: there is none inside of it either.
+/// Parses a line that is in no known format. `None`: it contains no known format either.
 fn unwrapped_line(line: &str) -> Option<Record<'_>> {
     if line.contains('\u{1b}') {
         let plain = without_colours(line);
@@ -37,7 +37,7 @@ fn unwrapped_line(line: &str) -> Option<Record<'_>> {
         }
         let (inner, only_blanks) = unwrap(rest)?;
         let record = syslog::unwrapped(inner);
-        // An indented line without a time is the rest of the line before: its indent has to stay.
+        // An indented line without a time continues the previous line, and keeps its indent.
         if record.has_prefix || (!(only_blanks && step == 0) && line_parser::family(&record.text).is_some()) {
             return Some(record);
         }
@@ -86,7 +86,7 @@ fn without_colours(line: &str) -> String {
     plain
 }
 
-/// What is inside of the outermost wrapper, and whether that was blanks only.
+/// Returns the text inside of the outermost wrapper, and whether the wrapper was only blanks.
 fn unwrap(line: &str) -> Option<(&str, bool)> {
     let trimmed = line.trim_start_matches([' ', '\t']);
     if trimmed.len() < line.len() {
@@ -98,7 +98,7 @@ fn unwrap(line: &str) -> Option<(&str, bool)> {
     if let Some((inside, rest)) = line.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         return is_name(inside).then(|| (rest.trim_start_matches([':', ' ']), false));
     }
-    // `fd00::1: kern: …`: a name may hold colons, but a time has digits behind its own.
+    // `fd00::1: kern: …`: a name can contain colons, but a time has digits after a colon.
     let (word, after) = line.split_once([' ', '\t']).unwrap_or((line, ""));
     if let Some(name) = word.strip_suffix(':')
         && is_name(name)
@@ -116,7 +116,8 @@ fn unwrap(line: &str) -> Option<(&str, bool)> {
     is_name(name).then_some((rest, false))
 }
 
-/// A host, a file, an address, a line number. A program's tag has its process id in brackets, and is none.
+/// Returns whether the text is a host, a file, an address or a line number. A tag with a process id in brackets is none
+/// of them.
 fn is_name(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/@:".contains(&byte);
     !text.is_empty() && text.len() <= 128 && text.bytes().all(plain)

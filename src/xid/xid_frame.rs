@@ -10,12 +10,12 @@ use crate::pci::PciAddress;
 use super::line::Line;
 use super::{scan, xid_text};
 
-/// Reads one Xid line with all that it says.
+/// Parses one Xid line with its details.
 pub(super) fn parse(text: &str) -> Option<Line> {
     frame(text, true)
 }
 
-/// Reads what tells one Xid line from another: all but the details.
+/// Parses one Xid line without its details.
 pub(super) fn parse_key(text: &str) -> Option<Line> {
     frame(text, false)
 }
@@ -39,7 +39,7 @@ fn frame(text: &str, with_details: bool) -> Option<Line> {
     line.code = Some(code);
     let rest = match rest.strip_prefix(',') {
         Some(rest) => rest.trim_start(),
-        // The line was cut right after the number.
+        // The line was cut after the number.
         None if rest.trim().is_empty() => "",
         None => return None,
     };
@@ -52,11 +52,11 @@ fn frame(text: &str, with_details: bool) -> Option<Line> {
     Some(line)
 }
 
-/// `pid=P, name=N, `: both may be missing, unknown or cut off. Gives back what follows.
+/// Parses `pid=P, name=N, `, in which both can be missing, unknown or cut. Returns the rest.
 fn process<'a>(text: &'a str, line: &mut Line) -> &'a str {
     let Some(rest) = text.strip_prefix("pid=") else { return text };
     let (pid, rest) = rest.split_once(',').unwrap_or((rest, ""));
-    // Old drivers print pid=0 where they know none.
+    // Old drivers print pid=0 if the pid is not known.
     line.pid = pid.trim().parse().ok().filter(|&pid| pid > 0);
     let rest = rest.trim_start();
     let Some(rest) = rest.strip_prefix("name=") else { return rest };

@@ -1,8 +1,8 @@
-//! The texts of single Xid codes that hold facts worth having.
+//! Values in the texts of single Xid codes.
 //!
-//! Source: the print statements of the open GPU kernel modules 595.45.04, NVIDIA's Xid documentation and lines from
-//! public reports. On GSP-based drivers the wording belongs to the firmware: everything here takes what it finds and
-//! leaves out what it does not. Sometimes the text does not fit the code; the code is what counts.
+//! Source: the print statements of the open GPU kernel modules 595.45.04, the Xid documentation of NVIDIA, and lines
+//! from public reports. On drivers with GSP the wording depends on the firmware, so missing values are ignored. If the
+//! text does not match the code, the code counts.
 
 use super::line::Line;
 use super::nvlink4;
@@ -10,10 +10,11 @@ use super::nvlink5::{self, Report};
 use super::scan::{after, decimal, decimal_after, hex, hex_after, signed, word, word_after};
 use crate::facts::ecc::RecoveryAction;
 
-/// Register words that are kept of one line.
+/// Maximum number of register words of one line.
 const MAX_WORDS: usize = 8;
 
-/// What tells events of one code apart, where that matters. Costs little: in a storm it is asked for every line.
+/// Returns the sub-code, if events with the same code must be distinguished. It must be fast, because it is called for
+/// each line of a storm.
 pub(super) fn sub_code(code: u32, text: &str) -> Option<String> {
     match code {
         31 => word_after(text, "ENGINE ").map(capped),
@@ -32,7 +33,7 @@ pub(super) fn sub_code(code: u32, text: &str) -> Option<String> {
     }
 }
 
-/// Takes the facts out of the text of Xid `code`.
+/// Parses the values in the text of Xid `code`.
 pub(super) fn read(code: u32, text: &str, line: &mut Line) {
     line.sub_code = sub_code(code, text);
     channel(text, line);
@@ -67,7 +68,7 @@ fn channel_of(text: &str) -> Option<String> {
     marker.iter().find_map(|marker| hex_after(text, marker))
 }
 
-/// A word of the driver, as long as a detail may be.
+/// Returns a word of the driver, truncated.
 fn capped(word: &str) -> String {
     crate::text::clean(word, super::line::VALUE_CAP)
 }
@@ -213,7 +214,7 @@ fn answer(text: &str, marker: &str) -> Option<bool> {
 
 /// `Timeout after 6s of waiting for RPC response from GPU1 GSP! Expected function 76 (GSP_RM_CONTROL) (0x… 0x…).`
 ///
-/// The GPU number is the driver's own count and means nothing to anybody else: it is left out.
+/// The GPU number is an internal number of the driver and is ignored.
 fn gsp(text: &str, line: &mut Line) {
     line.put_some("gsp_timeout_s", decimal_after(text, "Timeout after "));
     line.put_some("gsp_sequence", decimal_after(text, "sequence "));
@@ -229,7 +230,7 @@ fn gsp_function(text: &str) -> Option<&str> {
     rest.strip_prefix(" (").map(|rest| word(rest).0).filter(|name| !name.is_empty())
 }
 
-/// The counters are signed in the driver, and it does print negative ones.
+/// The counters are signed, and the driver can print negative values.
 fn escaped_errors(text: &str, line: &mut Line) {
     for (name, marker) in [("dram", "DRAM:"), ("ltc", "LTC:"), ("mmu", "MMU:"), ("pcie", "PCIE:")] {
         line.put_some(name, after(text, marker).map(str::trim_start).and_then(signed).map(|(number, _)| number));
@@ -264,7 +265,7 @@ fn nvlink5_error(code: u32, text: &str, line: &mut Line) {
     line.put_some("fatal", lost);
 }
 
-/// The unit, and what the Fatal or Nonfatal word says.
+/// Returns the unit, and whether the line says Fatal or Nonfatal.
 fn nvlink5_head(text: &str) -> Option<(&str, Option<bool>)> {
     let mut tokens = text.split_ascii_whitespace();
     let unit = tokens.next()?;
@@ -280,7 +281,7 @@ fn nvlink5_link(text: &str) -> Option<i64> {
     after(text, "Link ").and_then(signed).map(|(link, _)| link)
 }
 
-/// A harmless event must not hide the fatal one of the same unit and link: they are told apart.
+/// A harmless event must not hide a fatal one of the same unit and link, so they have different sub-codes.
 fn nvlink5_place(code: u32, text: &str) -> Option<String> {
     let (unit, fatal) = nvlink5_head(text)?;
     let lost = match words(text)[..] {
@@ -312,12 +313,12 @@ fn recovery_to(text: &str) -> Option<(u64, &str)> {
     recovery_number(text).or_else(|| Some((recovery_words(text)?, "")))
 }
 
-/// `0x2`. `Drain` begins with a hexadecimal digit as well.
+/// Parses `0x2`. `Drain` also begins with a hexadecimal digit.
 fn recovery_number(text: &str) -> Option<(u64, &str)> {
     hex(text).filter(|_| text.starts_with(|first: char| first.is_ascii_digit()))
 }
 
-/// The value that a label in words stands for.
+/// Returns the value of a label.
 fn recovery_words(text: &str) -> Option<u64> {
     let text = text.to_ascii_lowercase();
     let label = |word: &str| text.contains(word);
@@ -334,7 +335,7 @@ fn recovery_words(text: &str) -> Option<u64> {
     })
 }
 
-/// Taking back one recommendation is another event than taking back another: only some end with a reset.
+/// The withdrawals of different recommendations are different events, because only some of them end with a reset.
 fn recovery_kind(text: &str) -> Option<String> {
     let (to, _) = recovery_to(text)?;
     let name = recovery_name(to);

@@ -7,7 +7,8 @@ use syringe_core::facts::kernel_log::{Coverage, KernelEvent, KernelEventKind as 
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section, Sections, Status};
 
-use super::{log_of, scenarios, told};
+use super::properties::log_of;
+use super::{scenarios, told};
 
 fn healthy() -> Report {
     scenarios().remove("healthy-h100-8").expect("the scenario").0
@@ -108,7 +109,7 @@ fn a_section_that_failed_is_named_and_forbids_healthy() {
 }
 
 #[test]
-fn a_hole_in_the_log_and_contradictions_forbid_an_all_clear() {
+fn gaps_in_the_log_and_contradictions_rule_out_healthy() {
     let mut hole = healthy();
     log_of(&mut hole).expect("a log").coverage[0].lost_records = 50_000;
     let mut no_inventory = healthy();
@@ -187,7 +188,7 @@ fn a_missing_name_is_no_second_workload() {
 }
 
 #[test]
-fn a_blocked_task_that_is_gone_for_a_day_is_history() {
+fn a_blocked_task_that_ended_a_day_ago_is_history() {
     let hung =
         |minutes| KernelEvent { pid: Some(4321), process: Some("nvidia-smi".into()), ..event(Kind::HungTask, minutes) };
     assert_eq!(worst(&judged(&with(vec![hung(30)]))), Some(Severity::Warning));

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use demo_cluster::{Fixture, NodeFixture, workloads_of};
+use demo_cluster::{Fixture, NodeFixture, workload_pod, workloads_of};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use serde_json::{Value, json};
 use syringe_core::report::{Report, Section};
@@ -28,9 +28,17 @@ pub(crate) fn node(facts: Report) -> NodeFixture {
     NodeFixture::from_facts("gpu-1", facts)
 }
 
-/// A cluster of this node, with the pods that its kubelet has booked.
+/// A cluster of this node, with the pods that its kubelet has booked, and those of processes that it has not booked.
 pub(crate) fn cluster(node: NodeFixture) -> Fixture {
-    let pods = workloads_of(&node);
+    let mut pods = workloads_of(&node);
+    let processes = Section::data_of(&node.facts.sections.processes).into_iter().flat_map(|all| &all.processes);
+    for uid in processes.filter_map(|process| process.pod_uid.as_ref()) {
+        if pods.iter().all(|pod| pod.metadata.uid.as_ref() != Some(uid)) {
+            let mut pod = workload_pod("workloads", &format!("pod-{}", &uid[..8]), &node.name, 0);
+            pod.metadata.uid = Some(uid.clone());
+            pods.push(pod);
+        }
+    }
     Fixture { pods, ..Fixture::of([node]) }
 }
 

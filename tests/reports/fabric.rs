@@ -1,7 +1,89 @@
 //! NVLink, fabric and network.
 
+use demo_cluster::Fixture;
+use serde_json::json;
+use syringe_core::facts::topology::Fabric;
+
 use crate::case::Case;
+use crate::cluster::{at, changed, event, pod, scenario, section, status};
 
 pub(crate) fn cases() -> Vec<Case> {
-    Vec::new()
+    vec![
+        Case::of_node(40, scenario("fabric-manager-down"))
+            .finding("fabric-manager-not-running", &["not registered"])
+            .twin(scenario("healthy-h100-8")),
+        // Which module is missing is not read.
+        Case::of_node(41, unregistered()).beside(&["fabric-not-registered"]),
+        Case::of_node(42, dead_links()).finding("nvlink-down", &["0 of 18 NVLinks up"]).twin(scenario("gb200-4")),
+        Case::of_node(43, scenario("gb200-link-down"))
+            .finding("nvlink-fault", &["Xid 149"])
+            .twin(scenario("gb200-link-noise")),
+        // The log of the IMEX daemon and the other daemon of the host are not read: its own log has the reason.
+        Case::of_pod(44, "research/imex", ended("imex", "nvidia-imex: another instance is running"))
+            .beside(&["application"]),
+        Case::of_pod(46, "research/imex", not_ready()).beside(&["application"]),
+        Case::of_pod(
+            47,
+            "research/train",
+            waits("train", "Failed to prepare dynamic resources: channel-0 is already allocated to different claim"),
+        )
+        .cause("cluster", &["already allocated to different claim"]),
+        Case::of_node(48, scenario("l40s-4-idle")).limit("PCIe ACS"),
+        Case::of_node(49, without_peermem()).limit("GPUDirect RDMA"),
+        Case::of_node(50, scenario("healthy-h100-8")).limit("GPUDirect RDMA"),
+        Case::of_pod(51, "research/train", ended("train", SHARED_MEMORY)).beside(&["application"]),
+    ]
+}
+
+/// The fabric of a rack's tray is in progress, and there are no NVSwitches on PCI.
+fn unregistered() -> Fixture {
+    changed("gb200-4", |report| {
+        for gpu in &mut section(&mut report.sections.topology).gpus {
+            gpu.fabric = Some(Fabric { state: "in_progress".into(), ..Fabric::default() });
+        }
+    })
+}
+
+/// All links of GPU 2 are down, those of its siblings are up.
+fn dead_links() -> Fixture {
+    changed("gb200-4", |report| {
+        for group in &mut section(&mut report.sections.topology).gpus[2].nvlinks {
+            group.active = Some(false);
+            group.remote_type = None;
+        }
+    })
+}
+
+fn without_peermem() -> Fixture {
+    changed("healthy-h100-8", |report| {
+        section(&mut report.sections.host).modules.retain(|name| name != "nvidia_peermem")
+    })
+}
+
+/// A pod in ContainerCreating with this warning.
+fn waits(name: &str, message: &str) -> Fixture {
+    let creating = status("Pending", json!({"waiting": {"reason": "ContainerCreating"}}));
+    let mut fixture = scenario("healthy-h100-8").with_pod(pod(name, 1, creating));
+    fixture.events.push(event(name, "FailedPrepareDynamicResources", message));
+    fixture
+}
+
+const SHARED_MEMORY: &str = "NCCL WARN Error while creating shared memory segment";
+
+/// A pod that runs and is not Ready.
+fn not_ready() -> Fixture {
+    let running = status("Running", json!({"running": {"startedAt": at("02:00:05")}}));
+    let mut imex = pod("imex", 0, running);
+    let ready = json!({"type": "Ready", "status": "False", "reason": "ContainersNotReady"});
+    imex.status.as_mut().unwrap().conditions.as_mut().unwrap().push(serde_json::from_value(ready).unwrap());
+    let mut fixture = scenario("gb200-4").with_pod(imex);
+    fixture.events.push(event("imex", "Unhealthy", "Readiness probe failed: compute-domain daemon is not ready"));
+    fixture
+}
+
+/// A pod whose program ended with exit code 1 and this message.
+fn ended(name: &str, message: &str) -> Fixture {
+    let ended = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": message, "startedAt": at("02:00:05"),
+        "finishedAt": at("02:01:19")}});
+    scenario("healthy-h100-8").with_pod(pod(name, 1, status("Failed", ended)))
 }

@@ -1,7 +1,81 @@
-//! What pods asked for, what the kubelet gave them, and what they use.
+//! What pods request, what is allocated to them, and what they use.
+
+use demo_cluster::Fixture;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
 
 use crate::case::Case;
+use crate::cluster::{at, changed, cluster, facts, from_json, node, pod, scenario, section, status};
 
 pub(crate) fn cases() -> Vec<Case> {
-    Vec::new()
+    vec![
+        Case::of_node(14, stranger(true))
+            .finding("gpu-used-by-stranger", &["research/notebook", "GPU 3, allocated to", "is privileged"])
+            .twin(stranger(false)),
+        Case::of_node(15, started_early("02:00:05"))
+            .finding("pod-without-its-gpu", &["research/train", "allocated no device"])
+            .twin(started_early("02:44:50")),
+        Case::of_node(19, refused(&["01:10:00", "02:20:00"]))
+            .finding("kubelet-books-stale", &["Requested: 1, Available: 0", "Restart the kubelet"])
+            .never(&["look at the device plugin"])
+            .twin(refused(&["02:20:00"])),
+        Case::of_node(21, withheld(3, "plugin-withholds-a-working-gpu"))
+            .finding("device-sticky-unhealthy", &["Xid 109", "Restart the pod of the NVIDIA device plugin"])
+            .beside(&["context-switch-timeout", "xid-history"])
+            .twin(withheld(4, "healthy-h100-8")),
+        Case::of_node(37, scenario("vgpu-unlicensed"))
+            .finding("vgpu-unlicensed", &["not licensed", "nvidia-gridd"])
+            .twin(scenario("vgpu-licensed")),
+        Case::of_node(58, scenario("old-processes-of-one-pod"))
+            .finding("gpu-memory-shared-out", &["has 5 processes on it", "End processes that are not needed"])
+            .twin(scenario("workers-of-one-server")),
+        Case::of_node(59, scenario("time-sliced-gpu-is-full"))
+            .finding("gpu-memory-shared-out", &["time-slicing", "does not divide the memory"])
+            .twin(scenario("time-sliced-gpu-with-room")),
+    ]
+}
+
+/// A privileged notebook works on a GPU that is allocated to another pod, or to it too.
+fn stranger(is_stranger: bool) -> Fixture {
+    let scenario = if is_stranger { "stranger-on-a-gpu" } else { "neighbour-on-a-shared-gpu" };
+    let mut fixture = self::scenario(scenario);
+    let uid =
+        facts("stranger-on-a-gpu").sections.processes.unwrap().data.unwrap().processes.last().unwrap().pod_uid.clone();
+    let mut notebook = pod("notebook", 0, status("Running", json!({"running": {"startedAt": at("02:00:05")}})));
+    notebook.metadata.uid = uid;
+    notebook.spec.as_mut().unwrap().containers[0].security_context = from_json(json!({"privileged": true}));
+    fixture.pods.retain(|pod| pod.metadata.uid != notebook.metadata.uid);
+    fixture.pods.push(notebook);
+    fixture
+}
+
+/// The kubelet started a container at this time and allocated no device to it.
+fn started_early(time: &str) -> Fixture {
+    let train = pod("train", 1, status("Running", json!({"running": {"startedAt": at(time)}})));
+    scenario("running-pod-without-gpu").with_pod(train)
+}
+
+/// Two GPUs are allocated to deleted pods, and the kubelet refused a pod at each of these times.
+fn refused(times: &[&str]) -> Fixture {
+    let node = node(facts("kubelet-books-stale"));
+    let mut fixture = cluster(node);
+    fixture.pods.truncate(2);
+    let message = "Pod was rejected: Allocate failed due to requested number of devices unavailable for nvidia.com/gpu. \
+        Requested: 1, Available: 0, which is unexpected";
+    let pods = times.iter().enumerate().map(|(number, time)| -> Pod {
+        let status =
+            json!({"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": message, "startTime": at(time)});
+        pod(&format!("retry-{number}"), 1, status)
+    });
+    fixture.pods.extend(pods);
+    fixture
+}
+
+/// A node of which so many of four GPUs are allocatable.
+fn withheld(allocatable: u64, scenario: &str) -> Fixture {
+    let mut fixture = changed(scenario, |report| section(&mut report.sections.kubelet).allocations.clear());
+    if scenario != "healthy-h100-8" {
+        fixture.nodes[0].resources = [("nvidia.com/gpu".to_owned(), (4, allocatable))].into();
+    }
+    fixture
 }

@@ -84,3 +84,12 @@ T4 = {
     "engines": {"jpeg": None, "ofa": None}, "banks": None, "sram": False, "fabric": False, "nvlink": None,
     "domains": ["00000000:00:1e.0"],
 }
+
+# A10 that a hypervisor passes to a guest as a vGPU.
+A10_VGPU = T4 | {
+    "name": "NVIDIA A10-24Q", "brand": "NVIDIA RTX Virtual Workstation", "architecture": "Ampere", "compute": "8.6",
+    "part": "900-2G133-0020-000", "device": "2236", "subsystem": "148210de", "memory_mib": 24512, "reserved_mib": 0,
+    "cores": 9216, "pcie": 4, "power": {"default": 150000, "min": 100000, "max": 150000},
+    "clocks": {"max": 1695, "memory": 6251, "video": 1530, "idle": 210, "idle_memory": 405, "idle_video": 555},
+    "engines": {"jpeg": 0, "ofa": 0}, "domains": ["00000002:00:00.0"],
+}

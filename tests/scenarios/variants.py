@@ -13,11 +13,15 @@ sys.dont_write_bytecode = True
 
 import benign  # noqa: F401  (each of these registers its scenarios)
 import codes  # noqa: F401
+import distributions  # noqa: F401
+import driver_load  # noqa: F401
 import generate
 import gpus  # noqa: F401
 import links  # noqa: F401
 import reading  # noqa: F401
+import runtime  # noqa: F401
 import software  # noqa: F401
+import usage  # noqa: F401
 from expected import EXPECTED, ALARMS, VARIANTS, variant
 
 # ---- expectations of the scenarios of generate.py

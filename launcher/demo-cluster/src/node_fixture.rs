@@ -7,7 +7,9 @@ use k8s_openapi::api::core::v1::{
     ContainerImage, Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo, Taint,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta, Time};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::json;
 use syringe_core::report::Report;
 
 use crate::{gpu_operator, node_object};
@@ -35,6 +37,10 @@ pub struct NodeFixture {
     pub unpullable_images: Vec<String>,
     /// Files in `/var/log`, which the kubelet serves: `kern.log` → text.
     pub log_files: BTreeMap<String, String>,
+    /// The operating system that the kubelet reports; Ubuntu by default.
+    pub os_image: Option<String>,
+    /// When each of these labels was written, as `managedFields` tells it.
+    pub label_times: BTreeMap<String, Timestamp>,
 }
 
 impl NodeFixture {
@@ -58,6 +64,8 @@ impl NodeFixture {
             images: Vec::new(),
             unpullable_images: Vec::new(),
             log_files: BTreeMap::new(),
+            os_image: None,
+            label_times: BTreeMap::new(),
         }
     }
 
@@ -107,7 +115,12 @@ impl NodeFixture {
         conditions.extend(self.conditions.clone());
         let image = |name: &String| ContainerImage { names: Some(vec![name.clone()]), size_bytes: Some(12_000_000) };
         Node {
-            metadata: ObjectMeta { name: Some(self.name.clone()), labels: Some(all), ..ObjectMeta::default() },
+            metadata: ObjectMeta {
+                name: Some(self.name.clone()),
+                labels: Some(all),
+                managed_fields: self.managed_fields(),
+                ..ObjectMeta::default()
+            },
             spec: Some(NodeSpec {
                 taints: (!self.taints.is_empty()).then(|| self.taints.clone()),
                 unschedulable: self.unschedulable.then_some(true),
@@ -129,11 +142,25 @@ impl NodeFixture {
         }
     }
 
+    /// One entry for each label whose time is known.
+    fn managed_fields(&self) -> Option<Vec<ManagedFieldsEntry>> {
+        let entry = |(label, time): (&String, &Timestamp)| ManagedFieldsEntry {
+            manager: Some("operator".to_owned()),
+            operation: Some("Update".to_owned()),
+            api_version: Some("v1".to_owned()),
+            fields_type: Some("FieldsV1".to_owned()),
+            fields_v1: Some(FieldsV1(json!({"f:metadata": {"f:labels": {(format!("f:{label}")): {}}}}))),
+            time: Some(Time(*time)),
+            ..ManagedFieldsEntry::default()
+        };
+        (!self.label_times.is_empty()).then(|| self.label_times.iter().map(entry).collect())
+    }
+
     fn system_info(&self, version: &str) -> NodeSystemInfo {
         NodeSystemInfo {
             architecture: "amd64".to_owned(),
             operating_system: "linux".to_owned(),
-            os_image: "Ubuntu 24.04.3 LTS".to_owned(),
+            os_image: self.os_image.clone().unwrap_or_else(|| "Ubuntu 24.04.3 LTS".to_owned()),
             kernel_version: self.facts.kernel.clone().unwrap_or_else(|| "6.8.0-79-generic".to_owned()),
             kubelet_version: version.to_owned(),
             container_runtime_version: "containerd://2.1.4".to_owned(),

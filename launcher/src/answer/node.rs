@@ -82,6 +82,7 @@ impl<T> Answer<T> {
             not_checked,
             unknown,
             kernel_log,
+            stack: _,
         } = diagnosis;
         let omitted = findings.len().saturating_sub(MAX_FINDINGS);
         findings.truncate(MAX_FINDINGS);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::Serialize;
-use syringe_core::diagnosis::{Finding, Severity, Unknown};
+use syringe_core::diagnosis::{Finding, Severity, StackLink, Unknown};
 use syringe_core::facts::health::HealthStatus;
 use syringe_core::report::{Section, Sections};
 
@@ -85,6 +85,9 @@ pub struct NodeDescription {
     /// Older events left out for space.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events_omitted: Option<usize>,
+    /// The way of its GPUs from the PCI bus to the scheduler, link by link.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stack: Vec<StackLink>,
     /// How the node was read, or how the probe failed; absent if no probe was created.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeNote>,
@@ -172,13 +175,14 @@ impl NodeDescription {
             labels: gpu_labels(node),
             events: Vec::new(),
             events_omitted: None,
+            stack: Vec::new(),
             probe: None,
         }
     }
 
     /// Adds the part that comes from the probe.
     pub(crate) fn add(&mut self, read: NodeReading) {
-        let NodeReading { report, diagnosis, note, live: _ } = read;
+        let NodeReading { report, diagnosis, note, live: _, cluster: _ } = read;
         let summary = &mut self.summary;
         // Without a running device plugin the node advertises no GPUs, although it has some.
         let found = found_gpus(&report.sections);
@@ -219,6 +223,7 @@ impl NodeDescription {
         self.findings_omitted = (omitted > 0).then_some(omitted);
         self.findings.truncate(MAX_FINDINGS);
         self.unknown.extend(diagnosis.unknown);
+        self.stack = diagnosis.stack;
         self.summary.text = diagnosis.summary;
         self.probe = Some(note);
     }

@@ -36,7 +36,7 @@ pub(crate) struct Row {
 
 /// Creates the row of a node.
 pub(crate) fn of(node: &k8s_openapi::api::core::v1::Node, read: NodeReading) -> Row {
-    let NodeReading { report, diagnosis, note, live: _ } = read;
+    let NodeReading { report, diagnosis, note, live: _, cluster: _ } = read;
     let sections = report.sections;
     let (inventory, telemetry, topology) = (
         Section::into_data(sections.inventory),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
-use syringe_core::diagnosis::{self, ClusterFacts, Diagnosis};
+use syringe_core::diagnosis::{self, ClusterFacts, Diagnosis, first_failing_pod};
 use syringe_core::report::{Problem, Report, Section, Source};
 use syringe_core::since::Since;
 use syringe_core::text::clean;
@@ -39,6 +39,8 @@ pub(crate) struct NodeReading {
     pub(crate) note: ProbeNote,
     /// The pods that were on the node before the probe or after it, where they could be listed.
     pub(crate) live: Option<LivePods>,
+    /// What Kubernetes says of it.
+    pub(crate) cluster: ClusterFacts,
 }
 
 /// A node that Kubernetes was asked about already.
@@ -169,7 +171,7 @@ impl NodeReading {
         let log = log.map_err(failed)?;
         self.report.sections.xid = Some(Section::read(log, Vec::new()));
         self.note.note.get_or_insert_default().push_str(LOG_FILES);
-        self.diagnosis = diagnosis::diagnose(&self.report, &node_gpus::cluster_facts(kubernetes));
+        self.diagnosis = diagnosis::diagnose(&self.report, &self.cluster);
         Ok(())
     }
 }
@@ -190,11 +192,17 @@ pub(crate) async fn read_known(
     call.settings.may_probe(kubernetes)?;
     nodes::must_be_ready(kubernetes)?;
     let name = kubernetes.name_any();
-    let ReadRequest { command, target, since: _ } = ask.into();
+    let ReadRequest { mut command, target, since: _ } = ask.into();
+    let facts = cluster_facts::known(kubernetes, live.as_ref());
+    if command.first().is_some_and(|part| part == "all") {
+        command.extend(stack_log(&facts).into_iter().flatten());
+    }
     let deadline = time.saturating_sub(KEPT_FOR_REMOVAL);
     let request = ProbeRequest { node: name.clone(), command, tool, target, deadline };
-    let (probed, cluster) =
-        tokio::join!(probe(call, connection, request), cluster_facts::facts(connection, kubernetes, deadline));
+    let (probed, cluster) = tokio::join!(
+        probe(call, connection, request),
+        cluster_facts::complete(connection, kubernetes, facts, deadline)
+    );
     let probed = match probed {
         Err(Failure { next_step, left_behind, obstacle: Some(Obstacle::Policy(who)), .. }) => {
             let mut read = unprobed(connection, kubernetes, &format!("{who} forbids it"), &next_step);
@@ -213,19 +221,30 @@ pub(crate) async fn read_known(
         live.name_bookings(&mut report.sections);
     }
     let live_pod_uids = live.as_ref().map(LivePods::uids);
-    let mut cluster = ClusterFacts { live_pod_uids, ..cluster };
+    let gpu_pods = live.as_ref().map(|live| live.gpu_pods().to_vec());
+    let mut cluster = ClusterFacts { live_pod_uids, gpu_pods, ..cluster };
     container_scope::limit_to_container(&mut report, &mut cluster);
     let diagnosis = diagnosis::diagnose(&report, &cluster);
-    Ok(NodeReading { report, diagnosis, note, live })
+    Ok(NodeReading { report, diagnosis, note, live, cluster })
+}
+
+/// The option of node-probe that names the log of the first container of NVIDIA's stack that does not start.
+fn stack_log(facts: &ClusterFacts) -> Option<[String; 2]> {
+    let (pod, container) = first_failing_pod(facts)?;
+    let plain = |text: &str, extra: fn(u8) -> bool| !text.is_empty() && text.len() <= 63 && text.bytes().all(extra);
+    let uid = plain(&pod.uid, |byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte) || byte == b'-');
+    let name = plain(container, |byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    (uid && name).then(|| ["--stack-log".to_owned(), format!("{}/{container}", pod.uid)])
 }
 
 /// A node without a probe: nothing of the hardware is known, and why.
 fn unprobed(connection: &Connection, kubernetes: &Node, why: &str, next_step: &str) -> NodeReading {
     let report = api_only::report(why, next_step);
-    let diagnosis = diagnosis::diagnose(&report, &node_gpus::cluster_facts(kubernetes));
+    let cluster = node_gpus::cluster_facts(kubernetes);
+    let diagnosis = diagnosis::diagnose(&report, &cluster);
     let note = format!("No probe ran: {}. The hardware was not checked. {next_step}", why.trim_end_matches('.'));
     let note = ProbeNote::without_probe(&kubernetes.name_any(), &connection.context, note);
-    NodeReading { report, diagnosis, note, live: None }
+    NodeReading { report, diagnosis, note, live: None, cluster }
 }
 
 async fn probe(call: &Call, connection: &Connection, request: ProbeRequest) -> Result<ProbeResult, Failure> {

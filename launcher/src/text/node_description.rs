@@ -5,7 +5,7 @@ use syringe_core::diagnosis::Finding;
 use crate::answer::node_description::{GpuRow, NodeDescription};
 use crate::kubernetes::model::conditions::Condition;
 use crate::kubernetes::read::events::NodeEvent;
-use crate::text::node_answer::foot;
+use crate::text::node_answer::{foot, stack_line};
 use crate::text::pod_allocation::{pods_table, resources_table};
 use crate::text::table::{cell, lines, new_table, second};
 use crate::variant_name::variant_name;
@@ -26,6 +26,7 @@ pub(crate) fn text(answer: &NodeDescription) -> String {
     for unknown in &answer.unknown {
         text.push_str(&format!("UNKNOWN  {}: {}\n", unknown.section, unknown.why));
     }
+    text.push_str(&stack_line(&answer.stack));
     if !answer.gpus.is_empty() {
         text.push_str(&format!("\n{}", gpus_table(&answer.gpus)));
     }

@@ -4,6 +4,7 @@ use clap::Args;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use syringe_core::diagnosis::StackLink;
 use syringe_core::facts::health::{GpuHealth, HealthStatus};
 use syringe_core::report::{Sections, Status};
 
@@ -11,7 +12,7 @@ use crate::answer::node::Answer;
 use crate::call::Call;
 use crate::error::Failure;
 use crate::reading::read_node;
-use crate::text::node_answer::{foot, head};
+use crate::text::node_answer::{foot, head, stack_line};
 use crate::text::table::{cell, lines, new_table};
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
@@ -49,6 +50,9 @@ pub struct DiagnosisSection {
     pub score: Option<u32>,
     /// Status of the node.
     pub status: HealthStatus,
+    /// The way of the GPUs from the PCI bus to the scheduler, link by link. The first that is `broken` is the one to mend.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stack: Vec<StackLink>,
     /// GPUs that are not healthy, with the reasons for lost points.
     pub affected_gpus: Vec<GpuHealth>,
     /// Every fact that was read, by section. Only with `detail`. `detail_omitted` names the sections that are left out.
@@ -84,7 +88,7 @@ impl Tool for DiagnoseGpuNode {
         let DiagnoseArgs { node_name, detail, context } = args;
         let read = read_node::read(&call, context.as_deref(), &node_name, Self::NAME, vec!["all".into()]).await?;
         let sections = read.report.sections;
-        let section = DiagnosisSection::of(sections, detail);
+        let section = DiagnosisSection::of(sections, read.diagnosis.stack.clone(), detail);
         Ok(Answer::new(read.diagnosis, section, read.note))
     }
 
@@ -97,6 +101,7 @@ impl Tool for DiagnoseGpuNode {
         };
         let (complete, partial) = (of("Complete", Status::Ok), of("Partial", Status::Partial));
         let mut text = format!("{}\n{complete}{partial}{}", head(answer), of("Failed", Status::Error));
+        text.push_str(&stack_line(&section.stack));
         if !section.affected_gpus.is_empty() {
             let mut rows = new_table(["gpu", "pci address", "score", "status", "because of"]);
             for gpu in &section.affected_gpus {
@@ -117,14 +122,23 @@ impl Tool for DiagnoseGpuNode {
 }
 
 impl DiagnosisSection {
-    fn of(sections: Sections, with_detail: bool) -> Self {
+    fn of(sections: Sections, stack: Vec<StackLink>, with_detail: bool) -> Self {
         let looked_at =
             sections.statuses().into_iter().map(|(section, status)| SectionStatus { section, status }).collect();
         let health = sections.health.clone().and_then(|section| section.data).unwrap_or_default();
         let gpus = u32::try_from(health.gpus.len()).unwrap_or(u32::MAX);
         let affected_gpus = health.gpus.into_iter().filter(|gpu| gpu.status != HealthStatus::Healthy).collect();
         let (detail, detail_omitted) = if with_detail { detail_of(sections) } else { (None, Vec::new()) };
-        Self { looked_at, gpus, score: health.score, status: health.status, affected_gpus, detail, detail_omitted }
+        Self {
+            looked_at,
+            gpus,
+            score: health.score,
+            status: health.status,
+            stack,
+            affected_gpus,
+            detail,
+            detail_omitted,
+        }
     }
 }
 

@@ -69,14 +69,11 @@ pub(super) fn start_threads(
 ) {
     if wanted.has(SectionName::Host) || wanted.has(SectionName::Kubelet) {
         let (wanted, paths, sender) = (wanted.clone(), paths.clone(), sender.clone());
-        let container = request.container.clone();
+        let (container, stack_log) = (request.container.clone(), request.stack_log.clone());
         thread::spawn(move || {
             if wanted.has(SectionName::Host) {
-                deliver(
-                    &sender,
-                    |section| SectionResult::Host(Box::new(section)),
-                    || host::read(&paths, container.as_deref()),
-                );
+                let look = host::Look { container: container.as_deref(), stack_log: stack_log.as_ref() };
+                deliver(&sender, |section| SectionResult::Host(Box::new(section)), || host::read(&paths, look));
             }
             if wanted.has(SectionName::Kubelet) {
                 deliver(&sender, SectionResult::Kubelet, || match paths.owner {

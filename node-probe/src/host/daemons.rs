@@ -1,11 +1,36 @@
-//! Which daemons of a GPU node run. Source: `/proc/*/comm`, which the kernel truncates to 15 bytes.
+//! Which daemons of a GPU node run, and which processes belong to NVIDIA's software for Kubernetes and to what it builds on.
+//! Source: `/proc/*/comm`, which the kernel cuts at 15 bytes.
 //!
 //! Limits: only the name is checked, and outside the PID namespace of the host a daemon that is not visible may still run.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use syringe_core::facts::host::Daemons;
 
 use crate::paths::Paths;
-use crate::{files, pid_namespace};
+use crate::{cgroup, files, pid_namespace};
+
+/// Programs that are looked for by name, beside the daemons.
+const NAMED: [&str; 14] = [
+    "containerd",
+    "crio",
+    "kubelet",
+    "k3s-server",
+    "k3s-agent",
+    "kubelite",
+    "nvidia-device-p",
+    "nvidia-gpu-devi",
+    "gpu-kubelet-plu",
+    "compute-domain-",
+    "gpu-feature-dis",
+    "nvidia-mig-mana",
+    "nvidia-toolkit",
+    "nvidia-validato",
+];
+
+/// Processes of one name that are kept: who may name processes could name ten thousand.
+const MAX_OF_ONE_NAME: usize = 32;
 
 /// A daemon, and whether it was found.
 struct Daemon {
@@ -13,8 +38,32 @@ struct Daemon {
     running: bool,
 }
 
-/// Checks every process. All values are `None` if `/proc` cannot be listed.
-pub(super) fn read(paths: &Paths) -> Daemons {
+/// A process that has one of the names that are looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    /// The kernel's name of it.
+    pub(super) comm: &'static str,
+    pub(super) pid: u32,
+    /// Its cgroup, as `/proc/PID/cgroup` has it.
+    cgroup: String,
+    /// Whether it is of root.
+    of_root: bool,
+}
+
+impl Named {
+    /// Whether it is a service of the node: of root, and in no pod.
+    pub(super) fn of_node(&self) -> bool {
+        self.of_root && cgroup::may_be_the_kubelets(&self.cgroup)
+    }
+
+    /// The pod that it is in.
+    pub(super) fn pod_uid(&self) -> Option<String> {
+        cgroup::parse(&self.cgroup).pod_uid
+    }
+}
+
+/// Looks at every process. No daemon can be told where `/proc` cannot be listed.
+pub(super) fn read(paths: &Paths) -> (Daemons, Vec<Named>) {
     let daemon = |comm| Daemon { comm, running: false };
     let mut daemons = [
         daemon("nvidia-persiste"),
@@ -23,18 +72,31 @@ pub(super) fn read(paths: &Paths) -> Daemons {
         daemon("nv-hostengine"),
         daemon("nvidia-cuda-mps"),
     ];
+    let mut named: Vec<Named> = Vec::new();
     let pids = files::pids(&paths.proc).unwrap_or_default();
     for pid in &pids {
-        let Ok(comm) = files::head(&paths.proc.join(pid.to_string()).join("comm"), 32) else { continue };
+        let process = paths.proc.join(pid.to_string());
+        let Ok(comm) = files::head(&process.join("comm"), 32) else { continue };
         let comm = comm.trim_ascii_end();
         if let Some(daemon) = daemons.iter_mut().find(|daemon| daemon.comm.as_bytes() == comm) {
             daemon.running = true;
+        }
+        if let Some(name) = NAMED.into_iter().find(|name| name.as_bytes() == comm) {
+            let cgroup = files::text(&process.join("cgroup")).unwrap_or_default();
+            let of_root = |process: fs::Metadata| [0, rustix::process::geteuid().as_raw()].contains(&process.uid());
+            let of_root = fs::metadata(&process).is_ok_and(of_root);
+            let found = Named { comm: name, pid: *pid, cgroup, of_root };
+            // Those of pods never push out those of the node.
+            let alike = |other: &&Named| other.comm == name && other.of_node() == found.of_node();
+            if named.iter().filter(alike).count() < MAX_OF_ONE_NAME {
+                named.push(found);
+            }
         }
     }
     let all_visible = !pids.is_empty() && pid_namespace::is_initial(&paths.proc);
     let [persistenced, fabric_manager, imex, dcgm, mps] =
         daemons.map(|daemon| (daemon.running || all_visible).then_some(daemon.running));
-    Daemons { persistenced, fabric_manager, imex, dcgm, mps }
+    (Daemons { persistenced, fabric_manager, imex, dcgm, mps }, named)
 }
 
 #[cfg(test)]
@@ -48,16 +110,31 @@ mod tests {
         tree.file("proc/700/comm", "nvidia-persiste\n").file("proc/701/comm", "nv-fabricmanage\n");
         tree.file("proc/702/comm", "nvidia-imex-ctl\n").file("proc/self/comm", "nv-hostengine\n");
         tree.link("proc/self/ns/pid", "pid:[4026531836]");
-        let daemons = read(&tree.paths());
+        let (daemons, named) = read(&tree.paths());
         assert_eq!((daemons.persistenced, daemons.fabric_manager), (Some(true), Some(true)));
         assert_eq!((daemons.imex, daemons.dcgm, daemons.mps), (Some(false), Some(false), Some(false)));
+        assert_eq!(named, []);
     }
 
     #[test]
     fn in_another_pid_namespace_not_seen_is_not_absent() {
         let tree = Tree::new();
         tree.file("proc/1/comm", "nv-hostengine\n").link("proc/self/ns/pid", "pid:[4026532201]");
-        let daemons = read(&tree.paths());
+        let (daemons, _) = read(&tree.paths());
         assert_eq!((daemons.dcgm, daemons.fabric_manager), (Some(true), None));
+    }
+
+    #[test]
+    fn pods_that_take_the_name_of_a_service_do_not_push_it_out() {
+        let tree = Tree::new();
+        for pid in 100..100 + 2 * u32::try_from(MAX_OF_ONE_NAME).expect("small") {
+            let pod = "0::/kubepods.slice/kubepods-pod0f8a7c2e_11aa_4bbb_8ccc_123456789abc.slice/x.scope\n";
+            tree.file(&format!("proc/{pid}/comm"), "containerd\n").file(&format!("proc/{pid}/cgroup"), pod);
+        }
+        tree.file("proc/900/comm", "containerd\n").file("proc/900/cgroup", "0::/system.slice/containerd.service\n");
+        let (_, named) = read(&tree.paths());
+        let of_node: Vec<u32> = named.iter().filter(|process| process.of_node()).map(|process| process.pid).collect();
+        assert_eq!((named.len(), of_node), (MAX_OF_ONE_NAME + 1, vec![900]));
+        assert_eq!(named[0].pod_uid().as_deref(), Some("0f8a7c2e-11aa-4bbb-8ccc-123456789abc"));
     }
 }

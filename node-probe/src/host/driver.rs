@@ -55,6 +55,7 @@ pub(super) fn versions(paths: &Paths) -> DriverVersions {
         flavor: banner.as_deref().map(flavor),
         module_on_disk: kernel.as_ref().and_then(in_roots),
         module_listed: kernel.as_ref().and_then(listed),
+        module_use_count: files::number(&paths.sys.join("module/nvidia/refcnt")),
         library_path: library.as_ref().map(|Library { path, .. }| files::shown(&paths.host, path)),
         library: library.and_then(|library| library.version),
     }

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!   mod        host section ── system, driver (module_file), pci, devices, daemons, container
+//!                              driver_load (module_file), runtime, cdi, node_stack, stack_log
 //!   topology   what sysfs adds ── pcie_path, nics
 //!   processes  who uses the GPUs ── process, threads, cgroup, holders
 //!   lost       facts about GPUs that do not respond
@@ -13,11 +14,13 @@
 //!   files      bounded reads for all of them
 //! ```
 
+mod cdi;
 pub(crate) mod container;
 mod daemons;
 mod devices;
 mod dra;
 mod driver;
+mod driver_load;
 pub(crate) mod driver_version;
 mod for_actions;
 mod grpc;
@@ -27,6 +30,7 @@ mod library_folders;
 mod lost;
 mod module_file;
 mod nics;
+mod node_stack;
 mod open_device_files;
 mod pci;
 mod pcie_path;
@@ -34,7 +38,9 @@ mod pod_resources;
 mod process;
 mod processes;
 mod protobuf;
+mod runtime;
 mod scope;
+mod stack_log;
 mod system;
 mod threads;
 mod topology;
@@ -53,6 +59,7 @@ pub(crate) use self::scope::scope;
 pub(crate) use self::topology::{complete_topology, pci_topology};
 use crate::files;
 use crate::paths::Paths;
+use crate::request::StackLogOf;
 
 /// The identity of a node and its boot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,9 +79,17 @@ pub(crate) fn identity(paths: &Paths) -> Identity {
     Identity { hostname: read("hostname", 253), boot_id: read("random/boot_id", 40), kernel: read("osrelease", 100) }
 }
 
-/// Reads the `host` section. `container`: the ID of a container whose devices are read. Whether NVML lists a GPU is
-/// added later.
-pub(crate) fn read(paths: &Paths, container: Option<&str>) -> Section<Host> {
+/// What is looked at beside the node itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Look<'a> {
+    /// The id of a container whose devices are to be looked at.
+    pub(crate) container: Option<&'a str>,
+    /// A container whose log is to be read.
+    pub(crate) stack_log: Option<&'a StackLogOf>,
+}
+
+/// Reads the `host` section. Whether NVML lists a GPU is left open: who has asked NVML fills it in.
+pub(crate) fn read(paths: &Paths, look: Look<'_>) -> Section<Host> {
     let mut problems = Vec::new();
     let functions = pci::nvidia(paths).unwrap_or_else(|error| {
         let next_step = "Give the probe the sysfs of the host: a privileged pod has it at /sys.";
@@ -87,17 +102,22 @@ pub(crate) fn read(paths: &Paths, container: Option<&str>) -> Section<Host> {
     });
     let gpus: Vec<pci::Function> = functions.into_iter().filter(pci::Function::is_gpu).collect();
     let nodes = devices::read(paths, &gpus, &modules);
-    let container = container.and_then(|id| container::access(paths, id, &mut problems));
+    let container = look.container.and_then(|id| container::access(paths, id, &mut problems));
+    let stack_log = look.stack_log.and_then(|of| stack_log::read(paths, of, &mut problems));
+    let driver = driver::versions(paths);
+    let (daemons, named) = daemons::read(paths);
+    let driver_load = (!gpus.is_empty() && driver.loaded.is_none()).then(|| driver_load::read(paths)).flatten();
+    let (container_runtime, cdi_folders) = runtime::read(paths, &named).unzip();
     let (memory_total_bytes, memory_available_bytes) = system::memory(paths);
     let host = Host {
         operating_system: system::operating_system(paths),
         uptime_seconds: system::uptime_seconds(paths),
-        driver: driver::versions(paths),
+        driver,
         modules,
         pci_gpus: gpus.iter().map(pci::describe).collect(),
         device_nodes: nodes.present,
         device_nodes_missing: nodes.missing,
-        daemons: daemons::read(paths),
+        daemons,
         gsp_firmware_versions: driver::gsp_firmware(paths),
         cdi_spec: driver::cdi_spec(paths),
         container_toolkit: driver::container_toolkit(paths),
@@ -107,6 +127,11 @@ pub(crate) fn read(paths: &Paths, container: Option<&str>) -> Section<Host> {
         memory_total_bytes,
         memory_available_bytes,
         container,
+        container_runtime,
+        cdi: cdi::read(paths, cdi_folders.flatten()),
+        driver_load,
+        node_stack: node_stack::read(paths, &named, !gpus.is_empty()),
+        stack_log,
     };
     Section::read(host, problems)
 }
@@ -122,14 +147,14 @@ mod tests {
     fn a_machine_without_any_gpu_reads_without_a_problem() {
         let tree = Tree::new();
         tree.folder("sys/bus/pci/devices").file("proc/modules", "ext4 1 1 - Live 0x0\n");
-        let section = read(&tree.paths(), None);
+        let section = read(&tree.paths(), Look::default());
         assert_eq!(section.status, Status::Ok, "{:?}", section.problems);
         assert_eq!(section.data.expect("data").pci_gpus, []);
     }
 
     #[test]
     fn an_empty_tree_gives_problems_instead_of_no_gpus() {
-        let section = read(&Tree::new().paths(), None);
+        let section = read(&Tree::new().paths(), Look::default());
         assert_eq!(section.status, Status::Partial);
         let codes: Vec<&str> = section.problems.iter().map(|problem| problem.code.as_str()).collect();
         assert_eq!(codes, ["sysfs", "procfs"]);

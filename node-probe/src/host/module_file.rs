@@ -36,12 +36,43 @@ pub(super) fn is_listed(root: &Root, release: &str) -> Option<bool> {
     listed(root, release).map(|below| below.is_some())
 }
 
+/// Where packages and installers put the module, below the kernel's folder: DKMS, Red Hat's kmod packages, the installer, Ubuntu's
+/// signed modules, Debian.
+const PLACES: [&str; 8] = [
+    "updates/dkms/nvidia",
+    "updates/nvidia",
+    "extra/nvidia",
+    "extra/nvidia/nvidia",
+    "weak-updates/nvidia/nvidia",
+    "kernel/drivers/video/nvidia",
+    "kernel/drivers/char/drm/nvidia",
+    "updates/dkms/nvidia-current",
+];
+
+/// Whether there is an nvidia.ko for the kernel `release` below `root`, by `modules.dep` or in one of the usual places; `None`:
+/// it is in none of these places, and `modules.dep` could not be read.
+pub(super) fn has_module(root: &Root, release: &str) -> Option<bool> {
+    let listed = is_listed(root, release);
+    if listed == Some(true) || !is_release(release) {
+        return listed;
+    }
+    let exists = |path: String| root.find(&path).is_some();
+    let built = PLACES.iter().any(|place| {
+        ["", ".xz", ".zst", ".gz"].iter().any(|end| exists(format!("lib/modules/{release}/{place}.ko{end}")))
+    });
+    built.then_some(true).or(listed)
+}
+
+/// A release is one path component; anything else would leave the folder.
+fn is_release(release: &str) -> bool {
+    let plain = release.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._+~-".contains(&byte));
+    plain && !release.starts_with('.') && !release.is_empty()
+}
+
 /// The path of nvidia.ko in `modules.dep`, relative to the folder of the kernel. Debian calls it `nvidia-current`.
 /// `None` if the file does not exist or could not be read.
 fn listed(root: &Root, release: &str) -> Option<Option<String>> {
-    // A release is one path component; anything else would leave the folder.
-    let plain = release.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._+~-".contains(&byte));
-    if !plain || release.starts_with('.') {
+    if !is_release(release) {
         return None;
     }
     let dep = root.find(&format!("lib/modules/{release}/modules.dep"))?;

@@ -31,12 +31,30 @@ pub(super) struct ProcContext {
 
 impl ProcContext {
     pub(super) fn read(paths: &Paths) -> Self {
-        let stat = files::whole(&paths.proc.join("stat"), 4 * files::SMALL).unwrap_or_default();
-        let stat = String::from_utf8_lossy(&stat);
-        let boot = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok());
         let passwd = in_root::find(&paths.host, "etc/passwd").and_then(|file| file.whole(MAX_PASSWD).ok());
-        Self { boot, users: users(&String::from_utf8_lossy(&passwd.unwrap_or_default())) }
+        Self { boot: boot_time(paths), users: users(&String::from_utf8_lossy(&passwd.unwrap_or_default())) }
     }
+}
+
+/// When the machine was booted, in seconds since 1970.
+pub(super) fn boot_time(paths: &Paths) -> Option<i64> {
+    // One line for each interrupt: long on a large machine. The line that is looked for stands behind them.
+    let stat = files::whole(&paths.proc.join("stat"), 4 * files::SMALL).unwrap_or_default();
+    let stat = String::from_utf8_lossy(&stat);
+    stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())
+}
+
+/// When a process started.
+pub(super) fn start_time(proc: &Path, boot: Option<i64>, pid: u32) -> Option<Timestamp> {
+    started_at(boot, read_stat(proc, pid)?.start_ticks)
+}
+
+/// The arguments of a process as they are: to be looked at, not to be shown.
+pub(super) fn arguments(proc: &Path, pid: u32) -> Option<Vec<String>> {
+    let file = proc.join(pid.to_string()).join("cmdline");
+    let line = files::in_time(COMMAND_TIME, move || files::head(&file, MAX_COMMAND_BYTES))?.ok()?;
+    let words = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
+    Some(words.collect())
 }
 
 fn users(passwd: &str) -> HashMap<u32, String> {

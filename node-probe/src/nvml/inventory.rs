@@ -1,10 +1,14 @@
 //! The `inventory` section: identity and permanent properties of the GPUs.
 
+use std::ffi::c_char;
+
 use nvml_wrapper::enum_wrappers::device::InfoRom;
 use nvml_wrapper::error::NvmlError as WrapperError;
 use nvml_wrapper::{Device, cuda_driver_version_major, cuda_driver_version_minor};
 use syringe_core::facts::Mode;
-use syringe_core::facts::inventory::{GpuInventory, InforomVersions, Inventory, Platform};
+use syringe_core::facts::inventory::{
+    GpuInventory, InforomVersions, Inventory, LicensableFeature, Platform, VgpuLicense,
+};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::Section;
 use syringe_core::text::clean;
@@ -157,9 +161,30 @@ fn modes(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInvent
     gpu.virtualization_mode = reader
         .ask("nvmlDeviceGetVirtualizationMode", &["virtualization_mode"], || raw::virtualization_mode(device))
         .map(labels::virtualization_mode);
+    if gpu.virtualization_mode.as_deref() == Some("vgpu") {
+        gpu.vgpu_license = reader
+            .ask("nvmlDeviceGetGridLicensableFeatures_v4", &["vgpu_license"], || {
+                raw::license::licensable_features(device)
+            })
+            .map(|features| VgpuLicense { features: features.iter().map(licensable).collect() });
+    }
     gpu.display_active = reader.ask("nvmlDeviceGetDisplayActive", &["display_active"], || device.is_display_active());
     gpu.mig_mode = mig_mode(device, reader, "mig_mode");
     gpu.ecc_mode = ecc_mode(device, reader, "ecc_mode");
+}
+
+fn licensable(feature: &raw::license::Feature) -> LicensableFeature {
+    let words = |bytes: &[c_char]| {
+        let bytes: Vec<u8> = bytes.iter().map(|byte| *byte as u8).take_while(|byte| *byte != 0).collect();
+        text(&String::from_utf8_lossy(&bytes))
+    };
+    LicensableFeature {
+        name: labels::licensable(feature.featureCode),
+        product: words(&feature.productName),
+        enabled: feature.featureEnabled != 0,
+        licensed: feature.featureState != 0,
+        info: words(&feature.licenseInfo),
+    }
 }
 
 fn capacity(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {

@@ -36,6 +36,9 @@ const ARCHITECTURES: &[(u32, &str)] = &[
     (13, "Rubin"),
 ];
 
+/// Licensable features (`nvmlGridLicenseFeatureCode_t`).
+const LICENSABLE: &[(u32, &str)] = &[(1, "vgpu"), (2, "rtx"), (3, "gaming"), (4, "compute")];
+
 /// Fabric states (`nvmlGpuFabricState_t`).
 const FABRIC_STATES: &[(u32, &str)] = &[(0, "not_supported"), (1, "not_started"), (2, "in_progress"), (3, "completed")];
 
@@ -120,6 +123,11 @@ pub(super) fn compute_mode(number: u32) -> String {
 /// Virtualization mode.
 pub(super) fn virtualization_mode(number: u32) -> String {
     word_or_number(VIRTUALIZATION_MODES, number)
+}
+
+/// Licensable feature.
+pub(super) fn licensable(number: u32) -> String {
+    word_or_number(LICENSABLE, number)
 }
 
 /// Whether a fault limits the clocks, and the text of every reason.

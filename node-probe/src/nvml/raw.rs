@@ -34,6 +34,8 @@ macro_rules! call {
     };
 }
 
+pub(super) mod license;
+
 /// A function that fills in one number.
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident, $function:ident, $type:ty) => {

@@ -3,6 +3,7 @@
 use std::ffi::{c_char, c_int, c_uint};
 
 use nvml_wrapper_sys::bindings::*;
+use syringe_core::facts::inventory::LicensableFeature;
 use syringe_core::pci::PciAddress;
 
 use crate::call::{
@@ -146,6 +147,47 @@ pci_infos! { nvmlDeviceGetPciInfo_v2 nvmlDeviceGetPciInfo_v3 }
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetPlatformInfo(device: nvmlDevice_t, info: *mut nvmlPlatformInfo_t) -> nvmlReturn_t {
     on_gpu("nvmlDeviceGetPlatformInfo", device, |gpu| put_platform(gpu, info))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetGridLicensableFeatures_v4(
+    device: nvmlDevice_t,
+    features: Out<'_, nvmlGridLicensableFeatures_t>,
+) -> nvmlReturn_t {
+    on_gpu("nvmlDeviceGetGridLicensableFeatures_v4", device, |gpu| {
+        let license = gpu.inventory().and_then(|gpu| gpu.vgpu_license.as_ref()).ok_or(NOT_SUPPORTED)?;
+        let blank = LicensableFeature::default();
+        let one = |at: usize| licensable(license.features.get(at).unwrap_or(&blank));
+        put(
+            features,
+            nvmlGridLicensableFeatures_t {
+                isGridLicenseSupported: (!license.features.is_empty()).into(),
+                licensableFeaturesCount: license.features.len() as c_uint,
+                gridLicensableFeatures: [one(0), one(1), one(2)],
+            },
+        )
+    })
+}
+
+fn licensable(feature: &LicensableFeature) -> nvmlGridLicensableFeature_t {
+    let expiry = nvmlGridLicenseExpiry_t { year: 0, month: 0, day: 0, hour: 0, min: 0, sec: 0, status: 0 };
+    let mut raw = nvmlGridLicensableFeature_t {
+        featureCode: match feature.name.as_str() {
+            "vgpu" => 1,
+            "rtx" => 2,
+            "gaming" => 3,
+            "compute" => 4,
+            _ => 0,
+        },
+        featureState: feature.licensed.into(),
+        licenseInfo: [0; 128],
+        productName: [0; 128],
+        featureEnabled: feature.enabled.into(),
+        licenseExpiry: expiry,
+    };
+    copy_text(&mut raw.productName, feature.product.as_deref().unwrap_or_default());
+    copy_text(&mut raw.licenseInfo, feature.info.as_deref().unwrap_or_default());
+    raw
 }
 
 fn put_platform(gpu: &Gpu<'_>, info: *mut nvmlPlatformInfo_v2_t) -> Answer {

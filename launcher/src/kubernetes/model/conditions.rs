@@ -88,6 +88,12 @@ pub fn is_ready(node: &Node) -> bool {
     why_not_ready(node).is_none()
 }
 
+/// Since when the node has been Ready, or not.
+pub(crate) fn ready_since(node: &Node) -> Option<Timestamp> {
+    let condition = reported(node).iter().find(|condition| condition.type_ == "Ready")?;
+    condition.last_transition_time.as_ref().map(|time| time.0)
+}
+
 /// Why the node is not Ready: `Ready is False since <time> (<reason>: <message>)`. `None` for a Ready node.
 pub fn why_not_ready(node: &Node) -> Option<String> {
     let Some(condition) = reported(node).iter().find(|condition| condition.type_ == "Ready") else {

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 const LABELS: [&str; 5] = ["app", "app.kubernetes.io/name", "app.kubernetes.io/component", "k8s-app", "name"];
 
 /// Values of those labels, or beginnings of them.
-const COMPONENTS: [&str; 18] = [
+const COMPONENTS: [&str; 21] = [
     "nvidia-driver-daemonset",
     "nvidia-driver-installer",
     "nvidia-driver",
@@ -28,10 +28,13 @@ const COMPONENTS: [&str; 18] = [
     "nvidia-fabricmanager",
     "nvidia-dra-driver",
     "nvidia-sandbox-validator",
+    "nvidia-sandbox-device-plugin",
+    "nvidia-kubevirt-gpu-device-plugin",
+    "nvidia-vfio-manager",
 ];
 
 /// Parts of the images' names.
-const IMAGES: [&str; 8] = [
+const IMAGES: [&str; 9] = [
     "nvcr.io/nvidia/driver",
     "nvcr.io/nvidia/k8s-device-plugin",
     "nvcr.io/nvidia/k8s/container-toolkit",
@@ -40,13 +43,13 @@ const IMAGES: [&str; 8] = [
     "nvcr.io/nvidia/gpu-feature-discovery",
     "nvcr.io/nvidia/k8s/dcgm-exporter",
     "nvcr.io/nvidia/k8s-dra-driver-gpu",
+    "registry.k8s.io/dra-driver-nvidia/",
 ];
 
 /// Whether the pod is one of them. A label alone is not enough: those pods belong to a controller of the node's software.
 pub(crate) fn is_part(pod: &Pod) -> bool {
-    let labels = pod.labels();
-    let named = LABELS.iter().filter_map(|label| labels.get(*label));
-    let by_label = named.into_iter().any(|value| COMPONENTS.iter().any(|component| value.starts_with(component)));
+    let by_label =
+        component_labels(pod).into_iter().any(|value| COMPONENTS.iter().any(|component| value.starts_with(component)));
     let containers =
         pod.spec.iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
     let by_image = containers
@@ -57,6 +60,21 @@ pub(crate) fn is_part(pod: &Pod) -> bool {
         .iter()
         .any(|owner| matches!(owner.kind.as_str(), "DaemonSet" | "ClusterPolicy" | "NVIDIADriver" | "Node"));
     controlled && (by_label || by_image)
+}
+
+/// The values of the labels that name components.
+pub(crate) fn component_labels(pod: &Pod) -> Vec<&str> {
+    let labels = pod.labels();
+    LABELS.iter().filter_map(|label| labels.get(*label)).map(String::as_str).collect()
+}
+
+/// Whether the pod is NVIDIA's device plugin: by the label of its component.
+pub(crate) fn is_device_plugin(pod: &Pod) -> bool {
+    let of_plugin = |label: &&str| {
+        let named = ["nvidia-device-plugin", "nvidia-gpu-device-plugin"].iter().any(|name| label.starts_with(name));
+        named && !label.starts_with("nvidia-device-plugin-mps")
+    };
+    is_part(pod) && component_labels(pod).iter().any(of_plugin)
 }
 
 #[cfg(test)]
@@ -76,6 +94,10 @@ mod tests {
         let plugin = json!({"app": "nvidia-device-plugin-daemonset"});
         assert!(is_part(&pod(plugin.clone(), "x", "DaemonSet")));
         assert!(is_part(&pod(json!({}), "nvcr.io/nvidia/k8s-device-plugin:v0.17.1", "DaemonSet")));
+        assert!(is_device_plugin(&pod(plugin.clone(), "x", "DaemonSet")));
+        let mps = json!({"app": "nvidia-device-plugin-mps-control-daemon"});
+        assert!(!is_device_plugin(&pod(mps, "x", "DaemonSet")));
+        assert!(!is_device_plugin(&pod(plugin.clone(), "x", "ReplicaSet")));
         assert!(!is_part(&pod(plugin, "x", "ReplicaSet")), "anybody may write a label");
         assert!(!is_part(&pod(json!({"app": "trainer"}), "nvcr.io/nvidia/pytorch:25.01-py3", "DaemonSet")));
     }

@@ -1,6 +1,7 @@
 //! The GPUs of one node by Kubernetes' own account: what it has, what it may give out, what pods hold. Device plugins and
 //! dynamic resource allocation speak different languages; here both become amounts by name.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
 use syringe_core::diagnosis::ClusterFacts;
@@ -8,10 +9,11 @@ use syringe_core::text::clean;
 
 use crate::kubernetes::model::allocation;
 use crate::kubernetes::model::allocation::{Amounts, ResourceUse};
-use crate::kubernetes::model::conditions::{gpu_conditions, is_ready};
+use crate::kubernetes::model::conditions::{gpu_conditions, is_ready, ready_since};
 use crate::kubernetes::model::dra::Dra;
 use crate::kubernetes::model::node_labels::{label_number, replicas};
 use crate::kubernetes::model::resources::{GPU_RESOURCE, gpu_count, gpu_resources};
+use crate::kubernetes::model::stack_labels;
 
 /// Labels that name the model, the surest first: GPU Feature Discovery, then the clouds'.
 const MODEL_LABELS: [&str; 4] = [
@@ -116,6 +118,7 @@ pub fn problems(node: &Node, capacity: &Amounts, allocatable: &Amounts) -> Vec<S
 pub fn cluster_facts(node: &Node) -> ClusterFacts {
     let status = node.status.as_ref();
     let quantities = |read: fn(&k8s_openapi::api::core::v1::NodeStatus) -> Option<_>| status.and_then(read);
+    let info = status.and_then(|status| status.node_info.as_ref());
     let replicas = label_number(node, "nvidia.com/gpu.replicas").filter(|replicas| *replicas > 1).unwrap_or(1);
     let gpus = |resources: Option<_>| resources.as_ref().and_then(gpu_count).map(|count| count / replicas);
     ClusterFacts {
@@ -125,6 +128,12 @@ pub fn cluster_facts(node: &Node) -> ClusterFacts {
         gpu_label_count: label_number(node, "nvidia.com/gpu.count"),
         other_gpu_resources: offers_others(node),
         gpu_conditions: gpu_conditions(node),
+        read_at: Some(Timestamp::now()),
+        ready: Some(is_ready(node)),
+        ready_since: ready_since(node),
+        os_image: info.map(|info| clean(&info.os_image, 120)),
+        runtime_version: info.map(|info| clean(&info.container_runtime_version, 60)),
+        labels: stack_labels::of(node),
         // What a node's own object does not tell.
         ..ClusterFacts::default()
     }

@@ -11,6 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use syringe_core::diagnosis::NvidiaPod;
+
 use crate::kubernetes::model::resources::{count, is_gpu_resource};
 
 /// Annotation with the UID by which the kubelet and cgroups know a static pod.
@@ -74,6 +76,9 @@ pub struct Pod {
     pub spec: PodSpec,
     /// What became of it.
     pub status: PodStatus,
+    /// The pod as a part of NVIDIA's stack, if it is one. Only lists of one node tell.
+    #[serde(skip)]
+    pub nvidia: Option<Box<NvidiaPod>>,
 }
 
 /// Identity of a pod.
@@ -90,6 +95,18 @@ pub struct PodMetadata {
     pub deletion_timestamp: Option<String>,
     /// What its annotations say that matters here.
     pub annotations: Annotations,
+    /// When it was created.
+    pub creation_timestamp: Option<String>,
+    /// What created it.
+    pub owner_references: Vec<Owner>,
+}
+
+/// What created a pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Owner {
+    /// `DaemonSet`, `ReplicaSet`, `Node` for the mirror of a static pod, …
+    pub kind: String,
 }
 
 /// What matters of a pod's annotations.
@@ -113,6 +130,8 @@ pub struct PodSpec {
     pub init_containers: Vec<Container>,
     /// Claims of dynamic resource allocation.
     pub resource_claims: Vec<PodClaim>,
+    /// RuntimeClass that it names.
+    pub runtime_class_name: Option<String>,
 }
 
 /// One container.
@@ -125,6 +144,37 @@ pub struct Container {
     pub restart_policy: Option<String>,
     /// Its GPU resources.
     pub resources: Resources,
+    /// Whether it is privileged.
+    pub security_context: SecurityContext,
+    /// The GPUs that its variables ask to see.
+    #[serde(rename = "env")]
+    pub visible_devices: VisibleDevices,
+}
+
+/// Rights of a container.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct SecurityContext {
+    /// Whether it has all rights of the host, and all its devices.
+    pub privileged: Option<bool>,
+}
+
+/// Value of the variable `NVIDIA_VISIBLE_DEVICES` of a container. Values of other variables can be secrets: none is kept.
+#[derive(Clone, Debug, Default)]
+pub struct VisibleDevices(pub Option<String>);
+
+impl<'de> Deserialize<'de> for VisibleDevices {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Variable {
+            name: String,
+            value: Option<String>,
+        }
+        let variables = Option::<Vec<Variable>>::deserialize(deserializer)?;
+        let own = variables.into_iter().flatten().find(|variable| variable.name == "NVIDIA_VISIBLE_DEVICES");
+        Ok(Self(own.and_then(|variable| variable.value)))
+    }
 }
 
 /// GPU resources of a container.
@@ -163,6 +213,12 @@ pub struct PodClaim {
 pub struct PodStatus {
     /// `Pending`, `Running`, `Succeeded`, `Failed`.
     pub phase: String,
+    /// Why it is in it, in one word: `UnexpectedAdmissionError`, `Evicted`, …
+    pub reason: String,
+    /// The same in words.
+    pub message: String,
+    /// When the kubelet saw it first.
+    pub start_time: Option<String>,
     /// ResourceClaims that were made for it, by the pod's name of them.
     pub resource_claim_statuses: Vec<PodClaim>,
     /// State of its containers.
@@ -182,6 +238,24 @@ pub struct ContainerStatus {
     pub container_id: String,
     /// Devices that the kubelet gave it, with their health (KEP-4680; 1.31 on, behind a feature gate).
     pub allocated_resources_status: Vec<ResourceStatus>,
+    /// What it does.
+    pub state: ContainerState,
+}
+
+/// What a container does.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ContainerState {
+    /// It runs.
+    pub running: Option<Running>,
+}
+
+/// A container that runs.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Running {
+    /// Since when.
+    pub started_at: Option<String>,
 }
 
 /// Devices of one resource.

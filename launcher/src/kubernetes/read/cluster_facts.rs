@@ -2,33 +2,63 @@
 //!
 //! A node without `nvidia.com/gpu` in its capacity may have a broken device plugin, serve its GPUs by dynamic resource
 //! allocation (as an extended resource, too), or belong to a cluster that gives out no GPUs at all. Only such a node costs
-//! further requests.
+//! further requests, and a pod of NVIDIA's stack that does not start one for its newest event.
 
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
-use syringe_core::diagnosis::ClusterFacts;
+use syringe_core::diagnosis::{ClusterFacts, NvidiaPod, PodWarning, first_failing_pod};
 use tokio::time::timeout;
 
 use crate::kubernetes::client::connection::Connection;
-use crate::kubernetes::model::node_gpus;
 use crate::kubernetes::model::resources::gpu_resources;
-use crate::kubernetes::read::{claims, nodes, pods};
+use crate::kubernetes::model::{node_gpus, stack_labels};
+use crate::kubernetes::read::live_pods::LivePods;
+use crate::kubernetes::read::{claims, events, nodes, pods};
 
 /// Time for the further requests: a diagnosis without their answers is still worth having.
 const TIME: Duration = Duration::from_secs(5);
 
-/// Facts of the node object, with what it does not tell by itself.
-pub(crate) async fn facts(connection: &Connection, kubernetes: &Node, time: Duration) -> ClusterFacts {
+/// Facts of the node object and of the pods on it, where they were listed.
+pub(crate) fn known(kubernetes: &Node, live: Option<&LivePods>) -> ClusterFacts {
     let mut facts = node_gpus::cluster_facts(kubernetes);
-    if facts.gpu_capacity.unwrap_or(0) > 0 || facts.other_gpu_resources {
-        return facts;
-    }
+    facts.nvidia_pods = live.map(|live| live.nvidia_pods().to_vec());
+    facts.runtime_classes = live.map(|live| live.runtime_classes().to_vec());
+    facts
+}
+
+/// Adds what neither the node object nor its pods tell.
+pub(crate) async fn complete(
+    connection: &Connection,
+    kubernetes: &Node,
+    mut facts: ClusterFacts,
+    time: Duration,
+) -> ClusterFacts {
     let name = kubernetes.name_any();
-    let asked = async { tokio::join!(by_dra(connection, &name), has_plugin(connection, kubernetes)) };
-    if let Ok((dra, plugin)) = timeout(time.min(TIME), asked).await {
-        (facts.gpu_dra, facts.gpu_plugin_in_cluster) = (dra, plugin);
+    let failing = first_failing_pod(&facts).map(|(pod, _)| pod.clone());
+    let warning = async {
+        let NvidiaPod { namespace, name, .. } = failing.as_ref()?;
+        events::newest_warning(connection, namespace, name).await.ok()?
+    };
+    let offers = facts.gpu_capacity.unwrap_or(0) > 0 || facts.other_gpu_resources;
+    // Each in its own time: a list of many nodes must not cost the other answers.
+    let time = time.min(TIME);
+    let elsewhere = async { if offers { None } else { Some(elsewhere(connection, kubernetes, &facts).await) } };
+    let by_dra = async { if offers { None } else { by_dra(connection, &name).await } };
+    let (warning, dra, elsewhere) =
+        tokio::join!(timeout(time, warning), timeout(time, by_dra), timeout(time, elsewhere));
+    let (warning, dra, elsewhere) = (warning.ok().flatten(), dra.ok().flatten(), elsewhere.ok().flatten());
+    if !offers {
+        let Elsewhere { plugin, pci_label } = elsewhere.unwrap_or_default();
+        (facts.gpu_dra, facts.gpu_plugin_in_cluster, facts.pci_label_elsewhere) = (dra, plugin, pci_label);
+    }
+    let pods = facts.nvidia_pods.iter_mut().flatten();
+    if let Some((pod, event)) =
+        pods.into_iter().find(|pod| failing.as_ref().is_some_and(|one| one.uid == pod.uid)).zip(warning)
+    {
+        let events::NodeEvent { reason, message, count, last, severity: _ } = event;
+        pod.warning = Some(PodWarning { reason, message, count, last });
     }
     facts
 }
@@ -43,11 +73,39 @@ async fn by_dra(connection: &Connection, node: &str) -> Option<bool> {
     }
 }
 
-/// Whether somebody gives out NVIDIA GPUs in this cluster: labels of the GPU Operator or GPU Feature Discovery on the node,
-/// a pod of theirs on it, or another node that offers GPUs.
-async fn has_plugin(connection: &Connection, kubernetes: &Node) -> Option<bool> {
-    if kubernetes.labels().keys().any(|label| label.starts_with("nvidia.com/")) {
-        return Some(true);
+/// What the other nodes of the cluster tell.
+#[derive(Default)]
+struct Elsewhere {
+    /// Whether somebody gives out NVIDIA GPUs in this cluster.
+    plugin: Option<bool>,
+    /// Whether another node has the label of node feature discovery for NVIDIA's PCI devices.
+    pci_label: Option<bool>,
+}
+
+/// Labels of the GPU Operator or GPU Feature Discovery on the node, or a pod of theirs on it, say that somebody gives out GPUs
+/// here; else another node that offers some does.
+async fn elsewhere(connection: &Connection, kubernetes: &Node, facts: &ClusterFacts) -> Elsewhere {
+    let here = kubernetes.labels().keys().any(|label| label.starts_with("nvidia.com/"))
+        || has_plugin_pod(connection, kubernetes, facts).await.unwrap_or(false);
+    let labelled = facts.labels.pci_present;
+    if here && labelled {
+        return Elsewhere { plugin: Some(true), pci_label: None };
+    }
+    let tells = |node: &Node| offers(node) || stack_labels::has_pci_label(node);
+    let row = |node: Node| (offers(&node), stack_labels::has_pci_label(&node));
+    let Ok((_, rows)) = nodes::collect(connection, None, tells, row).await else {
+        return Elsewhere { plugin: here.then_some(true), pci_label: None };
+    };
+    Elsewhere {
+        plugin: Some(here || rows.iter().any(|(offers, _)| *offers)),
+        pci_label: Some(!labelled && rows.iter().any(|(_, labelled)| *labelled)),
+    }
+}
+
+/// Whether a pod on the node has a name of NVIDIA's software that gives out GPUs.
+async fn has_plugin_pod(connection: &Connection, kubernetes: &Node, facts: &ClusterFacts) -> Option<bool> {
+    if let Some(pods) = facts.nvidia_pods.as_ref().filter(|pods| !pods.is_empty()) {
+        return Some(!pods.is_empty());
     }
     let of_vendor = |name: &str| {
         let vendor = name.contains("nvidia") || name.contains("gpu");
@@ -55,11 +113,7 @@ async fn has_plugin(connection: &Connection, kubernetes: &Node) -> Option<bool> 
             && ["device-plugin", "operator", "feature-discovery", "dra-driver"].iter().any(|part| name.contains(part))
     };
     let pods = pods::on_node(connection, &kubernetes.name_any()).await.ok()?;
-    if pods.iter().any(|pod| of_vendor(&pod.metadata.name)) {
-        return Some(true);
-    }
-    let (_, offering) = nodes::collect(connection, None, offers, |_| ()).await.ok()?;
-    Some(!offering.is_empty())
+    Some(pods.iter().any(|pod| of_vendor(&pod.metadata.name)))
 }
 
 fn offers(node: &Node) -> bool {

@@ -7,13 +7,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use syringe_core::diagnosis::{GpuPod, NvidiaPod, RuntimeClassUse};
 use syringe_core::report::{Section, Sections};
 use tokio::time::timeout;
 
 use crate::error::Failure;
 use crate::kubernetes::client::connection::Connection;
-use crate::kubernetes::model::allocation;
 use crate::kubernetes::model::slim::{Pod, PodMetadata};
+use crate::kubernetes::model::{allocation, gpu_pods, nvidia_pods};
 use crate::kubernetes::read::pods;
 
 /// Longest time for one list.
@@ -25,12 +26,20 @@ pub(crate) struct LivePods {
     names: HashMap<String, String>,
     /// The API's UID of a static pod, by the kubelet's.
     mirrors: HashMap<String, String>,
+    /// Those of NVIDIA's stack, the failed ones too: as of the first list.
+    nvidia_pods: Vec<NvidiaPod>,
+    /// RuntimeClasses that the pods name.
+    runtime_classes: Vec<RuntimeClassUse>,
+    /// The same pods, and those that the kubelet refused, with what they ask for: as of the newest list.
+    gpu_pods: Vec<GpuPod>,
 }
 
 impl LivePods {
     /// Those among `pods`.
     pub(crate) fn among(pods: &[Pod]) -> Self {
-        let mut live = Self::default();
+        let nvidia_pods = pods.iter().filter_map(|pod| pod.nvidia.as_deref().cloned()).collect();
+        let runtime_classes = nvidia_pods::runtime_classes(pods);
+        let mut live = Self { gpu_pods: gpu_pods::of(pods), nvidia_pods, runtime_classes, ..Self::default() };
         for pod in pods.iter().filter(|pod| allocation::holds(&pod.status.phase)) {
             let PodMetadata { namespace, name, uid, annotations, .. } = &pod.metadata;
             let name = format!("{namespace}/{name}");
@@ -64,7 +73,8 @@ impl LivePods {
         if self.know_all_in(sections) {
             return Some(self);
         }
-        let Self { names, mirrors } = Self::on_node(connection, node, time).await.ok()?;
+        let Self { names, mirrors, gpu_pods, .. } = Self::on_node(connection, node, time).await.ok()?;
+        self.gpu_pods = gpu_pods;
         self.names.extend(names);
         self.mirrors.extend(mirrors);
         Some(self)
@@ -80,6 +90,21 @@ impl LivePods {
     /// Their UIDs.
     pub(crate) fn uids(&self) -> Vec<String> {
         self.names.keys().cloned().collect()
+    }
+
+    /// Pods of NVIDIA's stack.
+    pub(crate) fn nvidia_pods(&self) -> &[NvidiaPod] {
+        &self.nvidia_pods
+    }
+
+    /// RuntimeClasses that the pods name.
+    pub(crate) fn runtime_classes(&self) -> &[RuntimeClassUse] {
+        &self.runtime_classes
+    }
+
+    /// Pods with what they ask for.
+    pub(crate) fn gpu_pods(&self) -> &[GpuPod] {
+        &self.gpu_pods
     }
 
     /// `namespace/name` by UID.

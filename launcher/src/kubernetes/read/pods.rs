@@ -3,6 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error};
+use serde_json::Value;
 
 use crate::error::Failure;
 use crate::kubernetes::client::connection::Connection;
@@ -10,6 +13,7 @@ use crate::kubernetes::client::pages;
 use crate::kubernetes::client::pages::Query;
 use crate::kubernetes::model::allocation;
 use crate::kubernetes::model::allocation::Amounts;
+use crate::kubernetes::model::nvidia_pods;
 use crate::kubernetes::model::requests::{self, Held};
 use crate::kubernetes::model::slim::Pod;
 
@@ -27,7 +31,21 @@ pub(crate) async fn on_node(connection: &Connection, node: &str) -> Result<Vec<P
         labels: None,
         fields: Some(&fields),
     };
-    pages::fold(connection, &query, Vec::new, Vec::push).await
+    pages::fold(connection, &query, Vec::new, |pods: &mut Vec<Pod>, PodOfNode(pod)| pods.push(pod)).await
+}
+
+/// A pod in the list of one node: a few hundred at most, so that those of NVIDIA's stack can be read whole.
+struct PodOfNode(Pod);
+
+impl<'de> Deserialize<'de> for PodOfNode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let object = Value::deserialize(deserializer)?;
+        let mut pod = Pod::deserialize(&object).map_err(D::Error::custom)?;
+        // An object that is no proper pod cannot be one of the stack.
+        let whole = k8s_openapi::api::core::v1::Pod::deserialize(object).ok();
+        pod.nvidia = whole.as_ref().and_then(nvidia_pods::nvidia_pod).map(Box::new);
+        Ok(Self(pod))
+    }
 }
 
 /// What pods hold on each of `nodes`, by node. A node without an entry has nothing allocated.

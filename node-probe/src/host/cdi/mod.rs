@@ -1,0 +1,159 @@
+//! CDI specifications of NVIDIA devices: which there are, and whether what they name is on the node.
+//!
+//! Limits: device numbers are compared where the file gives them, libraries where it mounts them by a path of the host.
+
+mod spec;
+
+use std::fs;
+use std::os::linux::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::fs::{major, minor};
+use syringe_core::facts::cdi::{Cdi, CdiSpec, StaleDevice};
+use syringe_core::text::clean;
+
+use self::spec::{DeviceNode, Edits, Spec};
+use super::driver_version;
+use crate::files;
+use crate::in_root::{HostFile, Root};
+use crate::paths::{Owner, Paths};
+
+/// Folders of CDI specifications unless the runtime is configured with others. Of two that name the same device, the later folder
+/// wins.
+const FOLDERS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
+
+/// A specification of 16 GPUs with 200 mounts has about 40 KiB.
+const MAX_SPEC: usize = 512 * 1024;
+/// Files that are looked at. A DRA driver writes one for each claim.
+const MAX_FILES: usize = 256;
+/// Specifications, devices of one, and differences that are listed.
+const MAX_SPECS: usize = 16;
+const MAX_DEVICES: usize = 64;
+const MAX_LIBRARIES: usize = 4;
+const MAX_STALE: usize = 8;
+const MAX_UNREAD: usize = 8;
+
+/// Reads the folders that the runtime is configured with, else the usual ones.
+pub(super) fn read(paths: &Paths, configured: Option<Vec<String>>) -> Option<Cdi> {
+    if paths.owner == Owner::Workload {
+        return None;
+    }
+    let host = Root::open(&paths.host).ok()?;
+    let folders = configured.filter(|folders| !folders.is_empty());
+    let folders: Vec<String> =
+        folders.unwrap_or_else(|| FOLDERS.map(str::to_owned).to_vec()).into_iter().take(8).collect();
+    let mut cdi = Cdi::default();
+    for folder in folders {
+        read_folder(paths, &host, &folder, &mut cdi);
+        cdi.folders.push(clean(&folder, 160));
+    }
+    Some(cdi)
+}
+
+fn read_folder(paths: &Paths, host: &Root, folder: &str, cdi: &mut Cdi) {
+    let names = match host.find(folder).map(|folder| folder.names()) {
+        Some(Ok(names)) => names,
+        None if host.exists(folder) == Some(false) => return,
+        Some(Err(_)) | None => return unread(cdi, folder),
+    };
+    let specs = names.into_iter().filter(|name| [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end)));
+    for (number, name) in specs.enumerate() {
+        let path = format!("{folder}/{name}");
+        if number == MAX_FILES || cdi.specs.len() == MAX_SPECS {
+            return unread(cdi, &path);
+        }
+        // One for each claim of dynamic resource allocation, by its name: counted, not compared.
+        if name.contains("-claim_") {
+            cdi.claim_specs = cdi.claim_specs.saturating_add(1);
+            continue;
+        }
+        let Some(file) = host.find(&path) else {
+            unread(cdi, &path);
+            continue;
+        };
+        let text = file.whole(MAX_SPEC).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+        match text.as_deref().map(|text| (text, spec::parse(text))) {
+            Some((_, Some(spec))) if is_nvidia(&spec.kind) => {
+                cdi.specs.push(describe(paths, host, &path, &file, &spec))
+            }
+            Some((_, Some(_))) => {}
+            // Of another vendor, as far as can be seen.
+            Some((text, None)) if !text.contains("nvidia") => {}
+            Some((_, None)) | None => unread(cdi, &path),
+        }
+    }
+}
+
+fn unread(cdi: &mut Cdi, path: &str) {
+    if cdi.unread.len() < MAX_UNREAD {
+        cdi.unread.push(clean(path, 160));
+    }
+}
+
+/// `nvidia.com/gpu`, `management.nvidia.com/gpu`, `k8s.device-plugin.nvidia.com/gpu`.
+fn is_nvidia(kind: &str) -> bool {
+    let vendor = kind.split('/').next().unwrap_or_default();
+    vendor == "nvidia.com" || vendor.ends_with(".nvidia.com")
+}
+
+fn describe(paths: &Paths, host: &Root, path: &str, file: &HostFile, spec: &Spec) -> CdiSpec {
+    let edits = || std::iter::once(&spec.edits).chain(spec.devices.iter().map(|device| &device.edits));
+    let mut libraries: Vec<&str> = edits().flat_map(mounted).filter(|path| is_library(path)).collect();
+    libraries.sort_unstable();
+    libraries.dedup();
+    let missing = libraries.iter().filter(|path| host.exists(path) == Some(false));
+    let mut nodes: Vec<&DeviceNode> = edits().flat_map(|edits| &edits.nodes).collect();
+    nodes.sort_by_key(|node| (&node.path, node.major, node.minor));
+    nodes.dedup();
+    let stale = nodes.into_iter().filter_map(|node| stale(&paths.dev, node));
+    CdiSpec {
+        path: clean(path, 160),
+        kind: clean(&spec.kind, 80),
+        devices: spec.devices.iter().take(MAX_DEVICES).map(|device| clean(&device.name, 80)).collect(),
+        changed_at: file.changed_at(),
+        driver_version: libraries.iter().find_map(|path| driver_of(path)),
+        missing_libraries: missing.take(MAX_LIBRARIES).map(|path| clean(path, 160)).collect(),
+        stale_devices: stale.take(MAX_STALE).collect(),
+    }
+}
+
+fn mounted(edits: &Edits) -> impl Iterator<Item = &str> {
+    edits.mounts.iter().map(|mount| mount.host_path.as_str())
+}
+
+fn is_library(path: &str) -> bool {
+    path.starts_with('/') && path.contains(".so")
+}
+
+/// `/usr/lib/x86_64-linux-gnu/libcuda.so.570.124.06`: `570.124.06`.
+fn driver_of(path: &str) -> Option<String> {
+    let version = path.rsplit('/').next()?.strip_prefix("libcuda.so.")?;
+    driver_version::is_version(version).then(|| version.to_owned())
+}
+
+/// What is different on the node. Only devices of `/dev` itself can be compared: a driver root's own `/dev` is another one.
+fn stale(dev: &Path, node: &DeviceNode) -> Option<StaleDevice> {
+    let path = node.host_path.as_deref().unwrap_or(&node.path);
+    let name = path.strip_prefix("/dev/").filter(|name| name.starts_with("nvidia") && !name.contains(".."))?;
+    let in_spec = node.major.zip(node.minor).filter(|(major, _)| *major > 0);
+    let here = match fs::symlink_metadata(dev.join(name)) {
+        Ok(file) => Some((major(file.st_rdev()), minor(file.st_rdev()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(_) => return None,
+    };
+    let differs = match (in_spec, here) {
+        (_, None) => true,
+        (Some(in_spec), Some(here)) => in_spec != here,
+        (None, Some(_)) => false,
+    };
+    let text = |(major, minor): (u32, u32)| format!("{major}:{minor}");
+    differs.then(|| StaleDevice {
+        path: files::shown(Path::new("/"), Path::new(path)),
+        in_spec: in_spec.map(text),
+        on_node: here.map(text),
+    })
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,196 @@
+//! What NVIDIA's software for Kubernetes left on the node: sockets of device plugins, registrations of DRA drivers, validation files
+//! of the GPU Operator, processes, and the limits of inotify that device plugins run into.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+use syringe_core::facts::node_stack::{Inotify, NodeStack, StackProcess, Stamped};
+use syringe_core::text::clean;
+
+use super::daemons::Named;
+use super::process;
+use crate::files;
+use crate::in_root::Root;
+use crate::paths::{Owner, Paths};
+
+/// The kubelet's folder for device plugins is fixed, whatever its root directory is.
+const PLUGINS: &str = "/var/lib/kubelet/device-plugins";
+
+/// The folder of plugin registrations follows the kubelet's root directory: k0s and MicroK8s have others.
+const REGISTRY: [&str; 3] = [
+    "/var/lib/kubelet/plugins_registry",
+    "/var/lib/k0s/kubelet/plugins_registry",
+    "/var/snap/microk8s/common/var/lib/kubelet/plugins_registry",
+];
+
+/// Where the GPU Operator's validator writes what it found to work.
+const VALIDATIONS: &str = "/run/nvidia/validations";
+
+/// Files of one folder that are listed, and processes.
+const MOST: usize = 16;
+
+/// Time to count inotify instances: 100,000 descriptors take about 0.2 s.
+const COUNT_TIME: Duration = Duration::from_millis(400);
+
+/// Programs of the stack, by the kernel's name of their process; the others of [`Named`] are runtimes and kubelets.
+const KUBELETS: [&str; 4] = ["kubelet", "k3s-server", "k3s-agent", "kubelite"];
+const RUNTIMES: [&str; 2] = ["containerd", "crio"];
+
+/// Reads everything. `has_gpus`: whether there are NVIDIA GPUs on the bus.
+pub(super) fn read(paths: &Paths, named: &[Named], has_gpus: bool) -> Option<NodeStack> {
+    if paths.owner == Owner::Workload {
+        return None;
+    }
+    let host = Root::open(&paths.host).ok()?;
+    let boot = process::boot_time(paths);
+    let started = |process: &Named| process::start_time(&paths.proc, boot, process.pid);
+    // RKE2 runs a kubelet beside its own program: the most particular name first.
+    let kubelet =
+        KUBELETS.iter().find_map(|name| named.iter().find(|process| process.comm == *name && process.of_node()));
+    let plugin_sockets = sockets(&host, PLUGINS, "kubelet.sock");
+    let registry_sockets = REGISTRY.iter().find_map(|folder| sockets(&host, folder, ""));
+    let registered = |sockets: &Option<Vec<Stamped>>| {
+        sockets.as_ref().is_some_and(|sockets| sockets.iter().any(|socket| socket.name.contains("nvidia")))
+    };
+    let count = has_gpus && !registered(&plugin_sockets) && !registered(&registry_sockets);
+    let of_stack = |process: &&Named| !KUBELETS.contains(&process.comm) && !RUNTIMES.contains(&process.comm);
+    let mut processes: Vec<&Named> = named.iter().filter(of_stack).collect();
+    // Those of the node first: a pod may name its processes as it likes.
+    processes.sort_by_key(|process| !process.of_node());
+    Some(NodeStack {
+        kubelet_started_at: kubelet.and_then(started),
+        plugin_sockets,
+        registry_sockets,
+        validations: listed(&host, VALIDATIONS, |_| true).unwrap_or_default(),
+        processes: processes
+            .into_iter()
+            .take(MOST)
+            .map(|process| StackProcess {
+                name: process.comm.to_owned(),
+                pid: process.pid,
+                pod_uid: process.pod_uid().map(|uid| clean(&uid, 64)),
+                started_at: started(process),
+            })
+            .collect(),
+        inotify: inotify(paths, count),
+    })
+}
+
+/// The sockets in a folder but one; `None`: there is no such folder.
+fn sockets(host: &Root, folder: &str, but: &str) -> Option<Vec<Stamped>> {
+    listed(host, folder, |name| name.ends_with(".sock") && name != but)
+}
+
+fn listed(host: &Root, folder: &str, wanted: impl Fn(&str) -> bool) -> Option<Vec<Stamped>> {
+    let names = host.find(folder)?.names().ok()?;
+    let wanted = names.into_iter().filter(|name| wanted(name)).take(MOST);
+    let stamped = wanted.map(|name| Stamped {
+        at: host.find(&format!("{folder}/{name}")).and_then(|file| file.changed_at()),
+        name: clean(&name, 100),
+    });
+    Some(stamped.collect())
+}
+
+/// The limits; their use only where `count` says so, because all descriptors of all processes are looked at.
+fn inotify(paths: &Paths, count: bool) -> Option<Inotify> {
+    let folder = paths.proc.join("sys/fs/inotify");
+    let limit = |name: &str| files::number::<u64>(&folder.join(name));
+    let inotify = Inotify {
+        max_user_instances: limit("max_user_instances"),
+        max_user_watches: limit("max_user_watches"),
+        instances_of_root: None,
+    };
+    let most = inotify.max_user_instances?;
+    let (instances, complete) = if count { instances_of_root(paths, Instant::now()) } else { (0, false) };
+    // Enough is enough, also where not everything was seen.
+    Some(Inotify { instances_of_root: (complete || (count && instances >= most)).then_some(instances), ..inotify })
+}
+
+/// Inotify descriptors of root's processes, and whether all were looked at.
+fn instances_of_root(paths: &Paths, started: Instant) -> (u64, bool) {
+    let Ok(pids) = files::pids(&paths.proc) else { return (0, false) };
+    let (mut instances, mut complete) = (0, true);
+    for pid in pids {
+        if started.elapsed() > COUNT_TIME {
+            return (instances, false);
+        }
+        let process = paths.proc.join(pid.to_string());
+        let of_root = |process: fs::Metadata| [0, rustix::process::geteuid().as_raw()].contains(&process.uid());
+        if !fs::metadata(&process).is_ok_and(of_root) {
+            continue;
+        }
+        let descriptors = match fs::read_dir(process.join("fd")) {
+            Ok(descriptors) => descriptors,
+            Err(error) => {
+                complete &= error.kind() != std::io::ErrorKind::PermissionDenied;
+                continue;
+            }
+        };
+        let is_inotify = |entry: &fs::DirEntry| {
+            fs::read_link(entry.path())
+                .is_ok_and(|target| matches!(target.to_str(), Some("anon_inode:inotify" | "inotify")))
+        };
+        let found = descriptors.take(10_000).filter_map(Result::ok).filter(is_inotify).count();
+        instances += u64::try_from(found).unwrap_or(u64::MAX);
+    }
+    (instances, complete)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::daemons;
+    use crate::testing::Tree;
+
+    fn read_tree(tree: &Tree) -> NodeStack {
+        let paths = tree.paths();
+        let (_, named) = daemons::read(&paths);
+        read(&paths, &named, true).expect("a node")
+    }
+
+    #[test]
+    fn sockets_registrations_and_validations_come_with_their_times() {
+        let tree = Tree::new();
+        tree.file("var/lib/kubelet/device-plugins/kubelet.sock", "")
+            .file("var/lib/kubelet/device-plugins/nvidia-gpu.sock", "");
+        tree.file("var/lib/kubelet/device-plugins/kubelet_internal_checkpoint", "");
+        tree.file("run/nvidia/validations/driver-ready", "").file("proc/sys/fs/inotify/max_user_instances", "128\n");
+        let stack = read_tree(&tree);
+        let sockets = stack.plugin_sockets.expect("the folder is there");
+        assert_eq!((sockets.len(), sockets[0].name.as_str(), sockets[0].at.is_some()), (1, "nvidia-gpu.sock", true));
+        assert_eq!((stack.registry_sockets, stack.validations[0].name.as_str()), (None, "driver-ready"));
+        let inotify = stack.inotify.expect("the limit is there");
+        assert_eq!((inotify.max_user_instances, inotify.instances_of_root), (Some(128), None), "a plugin is there");
+    }
+
+    #[test]
+    fn instances_are_counted_where_no_plugin_has_a_socket() {
+        let tree = Tree::new();
+        tree.file("proc/sys/fs/inotify/max_user_instances", "2\n").folder("var/lib/kubelet/device-plugins");
+        tree.link("proc/7/fd/1", "anon_inode:inotify")
+            .link("proc/7/fd/2", "anon_inode:[eventfd]")
+            .link("proc/8/fd/9", "inotify");
+        let inotify = read_tree(&tree).inotify.expect("the limit is there");
+        assert_eq!((inotify.max_user_instances, inotify.instances_of_root), (Some(2), Some(2)));
+    }
+
+    #[test]
+    fn a_plugin_of_the_node_and_one_of_a_pod_are_told_apart() {
+        const POD: &str = "0::/kubepods.slice/kubepods-pod0f8a7c2e_11aa_4bbb_8ccc_123456789abc.slice/x.scope\n";
+        let tree = Tree::new();
+        tree.file("proc/stat", "btime 1763688000\n")
+            .file("proc/90/stat", "90 (nvidia-device-p) S 1 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 500 0 0");
+        for (pid, comm, cgroup) in [
+            (80, "nvidia-device-p", POD),
+            (90, "nvidia-device-p", "0::/system.slice/nvidia-k8s-device-plugin.service\n"),
+            (91, "kubelet", "0::/kubelet.service\n"),
+        ] {
+            tree.file(&format!("proc/{pid}/comm"), format!("{comm}\n")).file(&format!("proc/{pid}/cgroup"), cgroup);
+        }
+        let processes = read_tree(&tree).processes;
+        let seen: Vec<(u32, bool, bool)> =
+            processes.iter().map(|found| (found.pid, found.pod_uid.is_some(), found.started_at.is_some())).collect();
+        assert_eq!(seen, [(90, false, true), (80, true, false)]);
+    }
+}

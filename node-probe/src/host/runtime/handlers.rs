@@ -1,0 +1,28 @@
+//! Handlers of a runtime, and whether their programs are on the host.
+
+use std::collections::BTreeMap;
+
+use syringe_core::facts::container_runtime::RuntimeHandler;
+
+use crate::in_root::Root;
+
+/// A node with Kata, gVisor and NVIDIA's handlers has some ten.
+const MOST: usize = 32;
+
+/// The handlers in order, NVIDIA's first where there are too many.
+pub(super) fn capped(handlers: BTreeMap<String, RuntimeHandler>) -> Vec<RuntimeHandler> {
+    let mut handlers: Vec<RuntimeHandler> = handlers.into_values().collect();
+    if handlers.len() > MOST {
+        handlers.sort_by_key(|handler| !handler.is_nvidia());
+        handlers.truncate(MOST);
+    }
+    handlers
+}
+
+/// Looks for the program of each handler. A name without a folder is looked up in a `PATH` that is not known here.
+pub(super) fn look_for_binaries(host: &Root, handlers: &mut [RuntimeHandler]) {
+    for handler in handlers {
+        let path = handler.binary.as_deref().filter(|path| path.starts_with('/'));
+        handler.binary_exists = path.and_then(|path| host.exists(path));
+    }
+}

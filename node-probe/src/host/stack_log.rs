@@ -1,0 +1,249 @@
+//! The end of the log of one container of NVIDIA's software for Kubernetes, from the kubelet's folder `/var/log/pods`.
+//!
+//! Who may ask for it may not ask for any log: only pods are read whose name is one of that software's, and only files that are
+//! below the folder of pod logs, or Docker's own. A pod that mounts `/var/log` of the host can put links there.
+
+use std::path::Path;
+
+use syringe_core::facts::stack_log::StackLog;
+use syringe_core::report::Problem;
+use syringe_core::text::clean_keeping_end;
+
+use crate::files;
+use crate::in_root::{HostFile, Root};
+use crate::paths::{Owner, Paths};
+use crate::request::StackLogOf;
+
+/// The kubelet's folder: one folder for each pod, `NAMESPACE_NAME_UID`, in it one for each container.
+const PODS: &str = "/var/log/pods";
+
+/// Where the files are that Docker's links lead to.
+const DOCKER: &str = "docker/containers";
+
+/// What the names of the pods contain that may be read.
+const NAMES: [&str; 7] =
+    ["nvidia", "gpu-operator", "gpu-feature-discovery", "gpu-kubelet-plugin", "mig-manager", "dcgm", "k8s-dra-driver"];
+
+/// What is read of the log.
+const MAX_LOG: u64 = 64 * 1024;
+/// Lines that are returned: the last ones, and telling ones before them.
+const LAST: usize = 20;
+const MAX_TELLING: usize = 20;
+/// Longest line. The reason of an error stands last.
+const LINE_CAP: usize = 400;
+/// Restarts whose logs are looked at: the kubelet keeps one or two.
+const MAX_FILES: usize = 3;
+
+/// Words of a failure, for lines that the table of known phrases does not know.
+const WORDS: [&str; 13] = [
+    "error",
+    "fail",
+    "fatal",
+    "panic",
+    "cannot",
+    "could not",
+    "unable",
+    "denied",
+    "refused",
+    "not found",
+    "no such",
+    "timed out",
+    "too many",
+];
+
+/// Reads the log; what keeps it from being read is a problem.
+pub(super) fn read(paths: &Paths, of: &StackLogOf, problems: &mut Vec<Problem>) -> Option<StackLog> {
+    let what = || format!("log of container {} of pod {}", of.container, of.pod_uid);
+    let mut refuse = |code: &str, why: &str| {
+        let next_step = "kubectl logs -n NAMESPACE POD -c CONTAINER --previous shows it.";
+        problems.push(files::problem(code, what(), why, next_step));
+        None
+    };
+    if paths.owner == Owner::Workload {
+        return refuse("stack_log_refused", "the probe sees the files of a workload, not those of the node");
+    }
+    let Some(pods) = Root::open(&paths.host).ok().and_then(|host| Some((host.find(PODS)?, host))) else {
+        return refuse("stack_log_missing", "there is no folder /var/log/pods");
+    };
+    let (folder, host) = pods;
+    let end = format!("_{}", of.pod_uid);
+    let names = folder.names().unwrap_or_default();
+    let Some(pod) = names.iter().find(|name| name.ends_with(&end)) else {
+        return refuse("stack_log_missing", "the pod has no logs on this node");
+    };
+    let name = pod.strip_suffix(&end).unwrap_or(pod).rsplit('_').next().unwrap_or_default();
+    if !NAMES.iter().any(|known| name.contains(known)) {
+        return refuse("stack_log_refused", "the pod is none of NVIDIA's software for Kubernetes, by its name");
+    }
+    let logs = files_of(&host, &folder.path, &format!("{PODS}/{pod}/{}", of.container));
+    let Some((newest, _)) = logs.first() else {
+        return refuse("stack_log_missing", "the container has no log on this node");
+    };
+    let changed_at = logs.first().and_then(|(_, file)| file.changed_at());
+    let lines = last_lines(&logs);
+    let (before, last) = lines.split_at(lines.len().saturating_sub(LAST));
+    let mut telling: Vec<&String> = before.iter().filter(|line| is_telling(line)).collect();
+    telling.drain(..telling.len().saturating_sub(MAX_TELLING));
+    let shown = |line: &String| clean_keeping_end(line, LINE_CAP);
+    Some(StackLog {
+        pod_uid: of.pod_uid.clone(),
+        container: of.container.clone(),
+        file: Some(newest.clone()),
+        changed_at,
+        lines: last.iter().map(shown).collect(),
+        telling: telling.into_iter().map(shown).collect(),
+    })
+}
+
+/// The container's log files, `3.log` before `2.log`.
+fn files_of(host: &Root, pods: &Path, folder: &str) -> Vec<(String, HostFile)> {
+    let names = host.find(folder).and_then(|folder| folder.names().ok()).unwrap_or_default();
+    let mut numbers: Vec<u32> = names.iter().filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect();
+    numbers.sort_unstable_by(|one, other| other.cmp(one));
+    let found = numbers.into_iter().take(MAX_FILES).filter_map(|number| {
+        let name = format!("{number}.log");
+        let file = host.find(&format!("{folder}/{name}"))?;
+        // Where it really is: a link may lead anywhere on the host.
+        let below_docker =
+            || file.path.to_string_lossy().contains(DOCKER) && file.path.to_string_lossy().ends_with("-json.log");
+        (file.path.starts_with(pods) || below_docker()).then_some((name, file))
+    });
+    found.collect()
+}
+
+/// The last lines, of the newest file and, where it is short, of those before it.
+fn last_lines(logs: &[(String, HostFile)]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut left = MAX_LOG;
+    for (_, file) in logs {
+        let Ok((data, cut)) = file.tail(left) else { break };
+        left = left.saturating_sub(u64::try_from(data.len()).unwrap_or(u64::MAX));
+        let text = String::from_utf8_lossy(&data);
+        // The first line may be the end of one.
+        let whole = if cut { text.split_once('\n').map_or("", |(_, rest)| rest) } else { &text };
+        let mut of_file = messages(whole);
+        of_file.append(&mut lines);
+        lines = of_file;
+        if left == 0 || lines.len() >= LAST {
+            break;
+        }
+    }
+    lines
+}
+
+/// The lines that the program wrote, without what the runtime put around them. Parts of one line are joined.
+fn messages(text: &str) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    let mut goes_on = false;
+    for line in text.lines() {
+        let (message, partial) = message(line);
+        match lines.last_mut().filter(|_| goes_on) {
+            Some(last) => last.push_str(&message),
+            None => lines.push(message),
+        }
+        goes_on = partial;
+    }
+    lines.retain(|line| !line.trim().is_empty());
+    lines
+}
+
+/// What a line of the file says, and whether the next one continues it. `TIME STREAM P|F MESSAGE` (CRI) or Docker's JSON.
+fn message(line: &str) -> (String, bool) {
+    if let Ok(serde_json::Value::Object(fields)) = serde_json::from_str(line)
+        && let (Some(serde_json::Value::String(message)), true) = (fields.get("log"), fields.contains_key("stream"))
+    {
+        return (message.trim_end_matches('\n').to_owned(), !message.ends_with('\n'));
+    }
+    let mut words = line.splitn(4, ' ');
+    match (words.next(), words.next(), words.next(), words.next()) {
+        (Some(_), Some("stdout" | "stderr"), Some(tag), message) if matches!(tag, "P" | "F") => {
+            (message.unwrap_or_default().to_owned(), tag == "P")
+        }
+        _ => (line.to_owned(), false),
+    }
+}
+
+fn is_telling(line: &str) -> bool {
+    let lower_case = line.to_ascii_lowercase();
+    WORDS.iter().any(|word| lower_case.contains(word)) || syringe_core::stack_log::explain(line).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Tree;
+
+    const UID: &str = "0f8a7c2e-11aa-4bbb-8ccc-123456789abc";
+
+    fn log_of(tree: &Tree, container: &str) -> Result<StackLog, String> {
+        let mut problems = Vec::new();
+        let of = StackLogOf { pod_uid: UID.to_owned(), container: container.to_owned() };
+        read(&tree.paths(), &of, &mut problems).ok_or_else(|| problems.remove(0).code)
+    }
+
+    fn folder(pod: &str) -> String {
+        format!("var/log/pods/gpu-operator_{pod}_{UID}/ctr")
+    }
+
+    fn cri(message: &str) -> String {
+        format!("2026-11-21T02:31:07.123456789Z stderr F {message}\n")
+    }
+
+    #[test]
+    fn the_end_of_the_newest_log_and_the_telling_lines_before_it_are_returned() {
+        let tree = Tree::new();
+        let mut log = cri("modprobe: ERROR: could not insert 'nvidia': Key was rejected by service");
+        log.push_str(&(0..60).map(|number| cri(&format!("line {number} password=hunter2"))).collect::<String>());
+        let folder = folder("nvidia-driver-daemonset-abcde");
+        tree.file(&format!("{folder}/9.log"), "old").file(&format!("{folder}/10.log"), log);
+        let log = log_of(&tree, "ctr").expect("a log");
+        assert_eq!((log.file.as_deref(), log.lines.len()), (Some("10.log"), 20));
+        assert_eq!(log.lines.last().map(String::as_str), Some("line 59 password=[redacted]"));
+        assert_eq!(log.telling, ["modprobe: ERROR: could not insert 'nvidia': Key was rejected by service"]);
+    }
+
+    #[test]
+    fn after_a_restart_the_log_of_the_run_before_is_read_too() {
+        let tree = Tree::new();
+        let folder = folder("nvidia-device-plugin-daemonset-x");
+        tree.file(&format!("{folder}/0.log"), cri("it failed")).file(&format!("{folder}/1.log"), cri("it starts"));
+        assert_eq!(log_of(&tree, "ctr").expect("a log").lines, ["it failed", "it starts"]);
+    }
+
+    #[test]
+    fn partial_lines_are_joined_and_dockers_lines_are_read() {
+        let partial = "2026-11-21T02:31:07Z stdout P one \n2026-11-21T02:31:07Z stdout F line\n";
+        assert_eq!(messages(partial), ["one line"]);
+        assert_eq!(messages("{\"log\":\"said\\n\",\"stream\":\"stderr\",\"time\":\"x\"}\n"), ["said"]);
+        assert_eq!(messages("no frame at all\n"), ["no frame at all"]);
+        let long = format!("x {}", "y".repeat(2000));
+        assert_eq!(clean_keeping_end(&long, LINE_CAP).chars().count(), LINE_CAP);
+    }
+
+    #[test]
+    fn logs_of_other_pods_and_files_behind_links_are_not_read() {
+        let tree = Tree::new();
+        let ours = folder("nvidia-driver-daemonset-abcde");
+        tree.file("etc/shadow", "root:secret\n").link(&format!("{ours}/0.log"), "/etc/shadow");
+        assert_eq!(log_of(&tree, "ctr"), Err("stack_log_missing".to_owned()), "a link out of the folder");
+        let docker = "var/lib/docker/containers/abc/abc-json.log";
+        tree.file(docker, "{\"log\":\"said\\n\",\"stream\":\"stderr\"}\n")
+            .link(&format!("{ours}/1.log"), &format!("/{docker}"));
+        assert_eq!(log_of(&tree, "ctr").expect("Docker's link").lines, ["said"]);
+        let theirs = Tree::new();
+        theirs.file(&format!("{}/0.log", folder("payroll-7c9")), cri("a secret"));
+        assert_eq!(log_of(&theirs, "ctr"), Err("stack_log_refused".to_owned()));
+        assert_eq!(log_of(&tree, "other"), Err("stack_log_missing".to_owned()));
+        assert_eq!(log_of(&Tree::new(), "ctr"), Err("stack_log_missing".to_owned()));
+    }
+
+    #[test]
+    fn no_more_than_the_end_of_a_long_log_is_read() {
+        let tree = Tree::new();
+        let log: String = (0..20_000).map(|number| cri(&format!("error {number}"))).collect();
+        tree.file(&format!("{}/0.log", folder("nvidia-mig-manager-x")), log);
+        let log = log_of(&tree, "ctr").expect("a log");
+        assert_eq!((log.lines.len(), log.telling.len()), (LAST, MAX_TELLING));
+        assert_eq!(log.lines.last().map(String::as_str), Some("error 19999"));
+    }
+}

@@ -1,0 +1,31 @@
+//! `nvmlDeviceGetGridLicensableFeatures_v4`: what a vGPU may be licensed for.
+
+use nvml_wrapper::Device;
+use nvml_wrapper_sys::bindings as sys;
+
+use super::NvmlError;
+
+/// A licensable feature as NVML gives it.
+pub(in crate::nvml) type Feature = sys::nvmlGridLicensableFeature_t;
+
+/// The features; none where the driver knows of no license.
+pub(in crate::nvml) fn licensable_features(device: &Device<'_>) -> Result<Vec<Feature>, NvmlError> {
+    let expiry = sys::nvmlGridLicenseExpiry_t { year: 0, month: 0, day: 0, hour: 0, min: 0, sec: 0, status: 0 };
+    let blank = Feature {
+        featureCode: 0,
+        featureState: 0,
+        licenseInfo: [0; 128],
+        productName: [0; 128],
+        featureEnabled: 0,
+        licenseExpiry: expiry,
+    };
+    let mut features = sys::nvmlGridLicensableFeatures_t {
+        isGridLicenseSupported: 0,
+        licensableFeaturesCount: 0,
+        gridLicensableFeatures: [blank; 3],
+    };
+    call!(device, nvmlDeviceGetGridLicensableFeatures_v4, &mut features)?;
+    // The count is the driver's word; the array is not longer than it is.
+    let count = if features.isGridLicenseSupported == 0 { 0 } else { features.licensableFeaturesCount as usize };
+    Ok(features.gridLicensableFeatures.into_iter().take(count).collect())
+}

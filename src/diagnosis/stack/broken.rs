@@ -1,0 +1,167 @@
+//! The first component of NVIDIA's stack that does not work, with the reason.
+
+use super::super::draft::Draft;
+use super::super::node::Node;
+use super::super::rules::Rule;
+use super::super::stack_link::Link;
+use super::super::{Component, ContainerStateKind, NvidiaPod, Severity, quote};
+use super::offer::is_offered;
+use super::pods::{self, Trouble};
+use super::rules::{BROKEN_DRIVER, BROKEN_PLUGIN, BROKEN_TOOLKIT, BROKEN_VALIDATOR};
+use crate::diagnosis::stack_log::{self, Phrase};
+use crate::facts::stack_log::StackLog;
+use crate::text::clean_keeping_end;
+
+/// Longest line of a log that evidence repeats.
+const LINE: usize = 240;
+
+/// What broke first.
+#[derive(Clone, Debug)]
+pub(super) struct Broken<'a> {
+    pub(super) link: Link,
+    pub(super) rule: Rule,
+    pub(super) trouble: Trouble<'a>,
+    /// In one line.
+    pub(super) words: String,
+}
+
+/// The first component, in the order in which they need each other, that does not work.
+pub(super) fn first<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
+    if !pods::is_settled(node) {
+        return None;
+    }
+    driver(node).or_else(|| toolkit(node)).or_else(|| validator(node)).or_else(|| plugin(node))
+}
+
+fn broken<'a>(link: Link, rule: Rule, trouble: Trouble<'a>) -> Broken<'a> {
+    Broken { link, rule, trouble, words: trouble.words() }
+}
+
+fn driver<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
+    let trouble = pods::trouble(node, Component::Driver)?;
+    Some(broken(Link::Driver, BROKEN_DRIVER, trouble))
+}
+
+fn toolkit<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
+    let trouble = pods::trouble(node, Component::ContainerToolkit)?;
+    Some(match validated(&trouble) {
+        Some(link) => broken(link, BROKEN_VALIDATOR, trouble),
+        None => broken(Link::Runtime, BROKEN_TOOLKIT, trouble),
+    })
+}
+
+/// The validator's own pod. Its checks of CUDA and of the plugin come after the plugin.
+fn validator<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
+    let trouble = pods::trouble(node, Component::Validator)?;
+    let link = validated(&trouble).unwrap_or(Link::Plugin);
+    if link == Link::Plugin && plugin(node).is_some() {
+        return plugin(node);
+    }
+    Some(broken(link, BROKEN_VALIDATOR, trouble))
+}
+
+/// The link that a validation container of the GPU Operator waits for.
+fn validated(trouble: &Trouble<'_>) -> Option<Link> {
+    match trouble.container_name() {
+        "driver-validation" => Some(Link::Driver),
+        "toolkit-validation" => Some(Link::Runtime),
+        "cuda-validation" | "plugin-validation" => Some(Link::Plugin),
+        _ => None,
+    }
+}
+
+fn plugin<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
+    let of = |component| pods::trouble(node, component);
+    let trouble = of(Component::DevicePlugin).or_else(|| of(Component::DraDriver).filter(|_| !is_offered(node)));
+    if let Some(trouble) = trouble {
+        return Some(match validated(&trouble) {
+            Some(link) => broken(link, BROKEN_VALIDATOR, trouble),
+            None => broken(Link::Plugin, BROKEN_PLUGIN, trouble),
+        });
+    }
+    if is_offered(node) || node.answering().next().is_none() {
+        return None;
+    }
+    // It runs, and the kubelet has nothing from it.
+    let idle =
+        [Component::DevicePlugin, Component::DraDriver].into_iter().flat_map(|component| pods::of(node, component));
+    let pod = idle.into_iter().find(|pod| pod.ready && has_run(node, pod))?;
+    let container = pod.containers.iter().find(|container| !container.init);
+    let words = format!("pod {} runs, and the kubelet has no GPU from it", pods::name(pod));
+    Some(Broken { link: Link::Plugin, rule: BROKEN_PLUGIN, trouble: Trouble { pod, container }, words })
+}
+
+/// Whether its containers have run for long enough to register.
+fn has_run(node: &Node<'_>, pod: &NvidiaPod) -> bool {
+    let mut own = pod.containers.iter().filter(|container| !container.init);
+    own.all(|container| {
+        container.state.kind == ContainerStateKind::Running && pods::is_older(node, container.state.since)
+    })
+}
+
+impl Broken<'_> {
+    /// The finding. `unoffered`: what says that Kubernetes has no GPU of this node, if that is so.
+    pub(super) fn draft(&self, node: &Node<'_>, unoffered: Vec<String>) -> Draft {
+        let severity = if unoffered.is_empty() && is_offered(node) { Severity::Warning } else { Severity::Critical };
+        let draft = Draft::on_node(self.rule).with_severity(severity).with_evidence(self.words.clone());
+        self.explain(node, draft).with_all_evidence(unoffered)
+    }
+
+    /// Adds what the pod's events and log say, and what to do about it.
+    pub(super) fn explain(&self, node: &Node<'_>, draft: Draft) -> Draft {
+        let trouble = &self.trouble;
+        let draft = draft.with_all_evidence(trouble.warning());
+        let log = log_of(node, trouble.pod);
+        let told = log.and_then(|log| stack_log::most_telling(lines(log)));
+        let draft = match (told, log) {
+            (Some((line, phrase)), _) => draft.with_evidence(format!("{}: {}", quoted(line, trouble), phrase.cause)),
+            (None, Some(log)) => draft.with_all_evidence(log.lines.last().map(|line| quoted(line, trouble))),
+            (None, None) => draft,
+        };
+        let advice = advice(trouble, told.map(|(_, phrase)| phrase), &draft.advice);
+        let action = told.map_or(draft.action, |(_, phrase)| phrase.action);
+        draft.with_action(action, advice)
+    }
+}
+
+/// The phrase's advice, or the rule's; then the commands.
+fn advice(trouble: &Trouble<'_>, phrase: Option<&Phrase>, usual: &str) -> String {
+    let mut advice = phrase.map_or(usual, |phrase| phrase.advice).to_owned();
+    if let Some(command) = trouble.log_command() {
+        advice.push_str(&format!(" Log: {command}."));
+    }
+    if phrase.is_some() {
+        advice.push_str(&format!(" Then: {}.", pods::delete_command(trouble.pod)));
+    }
+    advice
+}
+
+fn log_of<'a>(node: &Node<'a>, pod: &NvidiaPod) -> Option<&'a StackLog> {
+    node.host()?.stack_log.as_ref().filter(|log| log.pod_uid == pod.uid)
+}
+
+fn lines(log: &StackLog) -> impl Iterator<Item = &str> {
+    log.telling.iter().chain(&log.lines).map(String::as_str)
+}
+
+fn quoted(line: &str, trouble: &Trouble<'_>) -> String {
+    format!("log of {}: \"{}\"", quote::data(trouble.container_name()), clean_keeping_end(line, LINE))
+}
+
+/// The container of NVIDIA's stack whose log may say why the GPUs are not offered: of the first pod that fails, of a device
+/// plugin that runs without effect, or of the MIG manager.
+pub(super) fn log_wanted<'a>(node: &Node<'a>) -> Option<(&'a NvidiaPod, &'a str)> {
+    let named = |trouble: Trouble<'a>| Some((trouble.pod, trouble.container?.name.as_str()));
+    if let Some(broken) = first(node) {
+        return named(broken.trouble);
+    }
+    let labels = &node.cluster.labels;
+    let unfinished = labels.mig_config_state.as_deref().is_some_and(|state| state != "success");
+    let component = match () {
+        () if unfinished => Component::MigManager,
+        () if !is_offered(node) => Component::DevicePlugin,
+        () => return None,
+    };
+    let pod = pods::of(node, component).next()?;
+    named(Trouble { pod, container: pod.containers.iter().find(|container| !container.init) })
+}

@@ -1,0 +1,168 @@
+//! Whether the node's GPUs are offered to pods, and which link of the way there broke first: NVIDIA's stack on the node, from
+//! the API's view of its pods and labels, and from what the probe found.
+//!
+//! Other families judge driver, runtime and counts by themselves. [`apply`] joins them afterwards: of a way that is broken, the
+//! first link is told with its reason, and nothing of a later link.
+
+mod broken;
+mod chain;
+mod offer;
+mod operator;
+mod pods;
+mod rules;
+mod set_up;
+mod starting;
+
+use super::draft::Draft;
+use super::node::Node;
+use super::stack_link::{Link, StackLink};
+use super::{Component, Severity};
+use broken::Broken;
+use offer::{is_offered, is_passed_through};
+use rules::{
+    BROKEN_DRIVER, CONSEQUENCES, DRIVER_ABSENT, DRIVER_RULES, MIG_WEDGED, NOT_ADVERTISED, UPGRADE_STUCK,
+    is_runtime_rule,
+};
+
+/// The rules of this family.
+pub(super) const RULES: &[super::Rule] = rules::RULES;
+
+/// What the labels and the set-up say by themselves.
+pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    if is_passed_through(node) {
+        return Vec::new();
+    }
+    let own = [operator::mig_wedged(node), operator::upgrade_stuck(node), set_up::two_plugins(node)];
+    own.into_iter().chain([set_up::runtime_restarted(node)]).flatten().collect()
+}
+
+/// The chain of links, as far as what was read tells.
+pub(super) fn links(node: &Node<'_>, drafts: &[Draft]) -> Vec<StackLink> {
+    let broken = broken::first(node).filter(|_| !is_offered(node));
+    chain::links(node, drafts, broken.as_ref())
+}
+
+/// UID and container of the log that may say more, as far as the API tells.
+pub(super) fn log_wanted(node: &Node<'_>) -> Option<(String, String)> {
+    broken::log_wanted(node).map(|(pod, container)| (pod.uid.clone(), container.to_owned()))
+}
+
+/// Leaves one finding of a way that is broken: that of its first link.
+pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
+    if is_passed_through(node) {
+        return;
+    }
+    if starting::excuse(node, drafts) || !pods::is_settled(node) {
+        return;
+    }
+    // An upgrade that hangs is why its driver pod does not start.
+    let upgrading = drafts.iter().any(|draft| draft.rule.id == UPGRADE_STUCK.id);
+    let broken = broken::first(node).filter(|broken| !(upgrading && broken.rule.id == BROKEN_DRIVER.id));
+    let absent = drafts.iter().position(|draft| DRIVER_RULES.contains(&draft.rule.id) && !is_mild(draft));
+    if let Some(absent) = absent.filter(|_| node.answering().next().is_none()) {
+        if let Some(draft) = drafts.get_mut(absent) {
+            *draft = driver_absent(node, draft.clone(), broken.as_ref());
+        }
+        demote_runtime(drafts);
+        return;
+    }
+    let unoffered = if is_offered(node) { Vec::new() } else { evidence_of_consequences(drafts) };
+    if !is_offered(node) && broken.as_ref().is_some_and(|broken| broken.link == Link::Driver) {
+        demote_runtime(drafts);
+    }
+    let reason = drafts.iter().position(|draft| is_reason(node, draft));
+    if let Some(at) = reason {
+        if let Some(draft) = drafts.get_mut(at) {
+            // The toolkit's pod may say why the runtime is not configured.
+            let toolkit = broken.filter(|broken| broken.link == Link::Runtime && is_runtime_rule(draft.rule.id));
+            let told = match toolkit {
+                Some(toolkit) => {
+                    let (action, advice) = (draft.action, draft.advice.clone());
+                    let told = draft.clone().with_evidence(toolkit.words.clone());
+                    toolkit.explain(node, told).with_action(action, advice)
+                }
+                None => draft.clone(),
+            };
+            *draft = told.with_all_evidence(unoffered);
+        }
+        drafts.retain(|draft| !is_consequence(draft));
+        return;
+    }
+    let found = set_up::not_deployed(node, &unoffered)
+        .or_else(|| set_up::inotify(node, &unoffered))
+        .or_else(|| Some(broken?.draft(node, unoffered)));
+    match found {
+        Some(draft) => {
+            drafts.retain(|draft| !is_consequence(draft) || is_offered(node));
+            drafts.push(draft);
+        }
+        None => {
+            let not_advertised = drafts.iter_mut().find(|draft| draft.rule.id == NOT_ADVERTISED);
+            if let Some(draft) = not_advertised {
+                *draft = set_up::why_no_plugin(node, draft.clone());
+            }
+        }
+    }
+}
+
+/// A runtime that is not configured is no fault of its own where the driver is missing: the toolkit waits for it.
+fn demote_runtime(drafts: &mut [Draft]) {
+    let of_runtime = |draft: &&mut Draft| draft.severity >= Severity::Warning && is_runtime_rule(draft.rule.id);
+    for draft in drafts.iter_mut().filter(of_runtime) {
+        *draft = draft
+            .clone()
+            .with_severity(Severity::Info)
+            .with_evidence("the driver comes first: see the finding about it");
+    }
+}
+
+fn is_mild(draft: &Draft) -> bool {
+    draft.severity < Severity::Critical
+}
+
+/// Whether another family's finding, or one of the labels, says why nothing is offered.
+fn is_reason(node: &Node<'_>, draft: &Draft) -> bool {
+    let of_labels = [MIG_WEDGED.id, UPGRADE_STUCK.id].contains(&draft.rule.id);
+    draft.severity >= Severity::Warning && !is_offered(node) && (of_labels || is_runtime_rule(draft.rule.id))
+}
+
+fn is_consequence(draft: &Draft) -> bool {
+    CONSEQUENCES.contains(&draft.rule.id)
+}
+
+fn evidence_of_consequences(drafts: &[Draft]) -> Vec<String> {
+    let of = drafts.iter().filter(|draft| is_consequence(draft));
+    of.flat_map(|draft| draft.evidence.iter().cloned()).collect()
+}
+
+/// A driver that is absent, with what NVIDIA's stack says about it.
+fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> Draft {
+    let unexplained = DRIVER_ABSENT.contains(&draft.rule.id);
+    if let Some(of_stack) = set_up::not_deployed(node, &draft.evidence).filter(|_| unexplained) {
+        return of_stack.with_severity(draft.severity);
+    }
+    if let Some(words) = set_up::driver_is_off(node).filter(|_| unexplained) {
+        return draft.with_evidence(words);
+    }
+    let Some(broken) = broken.filter(|broken| broken.trouble.pod.component == Component::Driver) else { return draft };
+    let explained = broken.explain(node, draft.clone().with_evidence(broken.words.clone()));
+    // A finding that knows why keeps its own advice.
+    if unexplained { explained } else { explained.with_action(draft.action, draft.advice) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rules::Rule;
+    use super::*;
+
+    #[test]
+    fn a_runtime_that_waits_for_the_driver_is_no_fault_of_its_own() {
+        let of = |id| Draft::on_node(Rule { id, ..rules::BROKEN_TOOLKIT });
+        let mut drafts =
+            ["driver-not-loaded", "runtime-handler-missing", "cdi-missing", "runtime-restarted"].map(of).to_vec();
+        demote_runtime(&mut drafts);
+        let faults: Vec<_> =
+            drafts.iter().filter(|draft| draft.severity > Severity::Info).map(|draft| draft.rule.id).collect();
+        assert_eq!(faults, ["driver-not-loaded", "runtime-restarted"]);
+    }
+}

@@ -1,0 +1,27 @@
+//! Whether, and by whom, GPUs of the node are offered to pods.
+
+use super::super::node::Node;
+use super::super::quote;
+
+/// Whether every GPU is bound to vfio-pci: it belongs to virtual machines, and no driver of the host.
+pub(super) fn is_passed_through(node: &Node<'_>) -> bool {
+    node.host().is_some_and(|host| {
+        !host.pci_gpus.is_empty() && host.pci_gpus.iter().all(|gpu| gpu.driver.as_deref() == Some("vfio-pci"))
+    })
+}
+
+/// Whether pods can get GPUs of this node in any way.
+pub(super) fn is_offered(node: &Node<'_>) -> bool {
+    let cluster = node.cluster;
+    let plain = cluster.gpu_capacity.is_some_and(|count| count > 0) && cluster.gpu_allocatable != Some(0);
+    plain || cluster.other_gpu_resources || cluster.gpu_dra == Some(true)
+}
+
+/// The device plugin where it is a process of the node's own.
+pub(super) fn plugin_service(node: &Node<'_>) -> Option<String> {
+    let stack = node.host()?.node_stack.as_ref()?;
+    let plugins = ["nvidia-device-p", "nvidia-gpu-devi", "gpu-kubelet-plu"];
+    let own =
+        stack.processes.iter().find(|process| process.pod_uid.is_none() && plugins.contains(&process.name.as_str()));
+    own.map(|process| quote::data(&process.name))
+}

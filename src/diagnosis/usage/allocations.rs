@@ -1,0 +1,39 @@
+//! The allocations of the kubelet with the pods of the API.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::diagnosis::gpu_pods::GpuPod;
+use crate::diagnosis::node::Node;
+use crate::facts::kubelet::{Allocation, Kubelet};
+use crate::report::Status;
+
+/// Pods and containers younger than this are left alone: the API, the kubelet and the driver need not agree yet.
+pub(super) const SETTLE_TIME: SignedDuration = SignedDuration::from_mins(1);
+
+/// The allocations of the kubelet and the pods of the API, both complete.
+pub(super) struct Allocations<'a> {
+    pub(super) kubelet: &'a Kubelet,
+    pub(super) pods: &'a [GpuPod],
+    now: Timestamp,
+}
+
+impl<'a> Allocations<'a> {
+    /// `None` where either was not read as a whole.
+    pub(super) fn of(node: &Node<'a>) -> Option<Self> {
+        let section = node.report.sections.kubelet.as_ref()?;
+        let kubelet = section.data.as_ref()?;
+        let whole = section.status == Status::Ok && matches!(kubelet.source.as_str(), "checkpoint" | "pod_resources");
+        let (pods, now) = (node.cluster.gpu_pods.as_deref()?, node.now?);
+        whole.then_some(Self { kubelet, pods, now })
+    }
+
+    /// What the kubelet has allocated to a pod.
+    pub(super) fn of_pod(&self, pod: &GpuPod) -> impl Iterator<Item = &'a Allocation> {
+        let GpuPod { uid, namespace, name, .. } = pod.clone();
+        self.kubelet.allocations.iter().filter(move |allocation| allocation.is_of(&uid, &namespace, &name))
+    }
+
+    pub(super) fn is_settled(&self, since: Option<Timestamp>) -> bool {
+        since.is_some_and(|since| self.now.duration_since(since) >= SETTLE_TIME)
+    }
+}

@@ -1,0 +1,46 @@
+//! Requested, allocated, used: what pods request, what the kubelet allocates to them, what they use, and what is allocatable.
+//!
+//! Each rule joins at least two of these, and is silent where one of them was not read as a whole:
+//!
+//! ```text
+//!   requests (API) ── allocations (kubelet) ── processes (NVML, cgroups) ── capacity and allocatable (API)
+//!          └ without_gpu ┘      └──── strangers ────┘
+//!                        stale_allocations, shared_memory            withheld
+//! ```
+//!
+//! The kubelet allocates devices before it starts a container, and the probe reads allocations and processes on the same node within
+//! milliseconds. So a container that has run for a minute is in the allocations; a second reading would say the same.
+
+mod allocations;
+mod license;
+mod rules;
+mod shared_memory;
+mod stale_allocations;
+mod strangers;
+mod withheld;
+mod without_gpu;
+
+use super::draft::Draft;
+use super::node::Node;
+use super::rules::Rule;
+use allocations::Allocations;
+
+/// The rules of this family.
+pub(super) const RULES: &[Rule] = rules::RULES;
+
+/// Findings about the use of GPUs.
+pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
+    let mut drafts = license::judge(node);
+    drafts.extend(shared_memory::judge(node));
+    if let Some(all) = Allocations::of(node) {
+        drafts.extend(strangers::judge(node, &all));
+        drafts.extend(without_gpu::judge(node, &all));
+    }
+    drafts
+}
+
+/// After all families: puts the more specific findings in the place of what they explain.
+pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
+    withheld::apply(node, drafts);
+    stale_allocations::apply(node, drafts);
+}

@@ -1,0 +1,87 @@
+//! The container runtime of a node as it is configured and as it runs. Source: the runtime's own configuration files with their
+//! drop-ins, and `/proc`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The runtime that the kubelet uses.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct ContainerRuntime {
+    /// `containerd` or `cri-o`.
+    pub name: String,
+    /// The main configuration file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_path: Option<String>,
+    /// Drop-in files, in the order in which they are applied.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub drop_ins: Vec<String>,
+    /// Version of containerd's main configuration file: 1, 2 or 3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_version: Option<u32>,
+    /// Whether `handlers` is all that the runtime would have: every file was found and read. Where it is not, nothing follows
+    /// from a handler that is not listed.
+    pub complete: bool,
+    /// Handler of pods that name no RuntimeClass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_handler: Option<String>,
+    /// Configured handlers, by name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub handlers: Vec<RuntimeHandler>,
+    /// Whether the runtime resolves CDI devices, where its configuration says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cdi_enabled: Option<bool>,
+    /// When the process started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// When the newest of its configuration files was last written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_changed_at: Option<Timestamp>,
+    /// The file that was written then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config_changed_path: Option<String>,
+    /// Configuration of NVIDIA's container runtime, if it is installed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub toolkit: Option<ToolkitConfig>,
+}
+
+/// One handler.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct RuntimeHandler {
+    /// Name that a RuntimeClass refers to.
+    pub name: String,
+    /// `io.containerd.runc.v2` for containerd, `oci` or `vm` for CRI-O. `None`: the configuration has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime_type: Option<String>,
+    /// The program that is run (`BinaryName`, `runtime_path`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub binary: Option<String>,
+    /// Whether that program is there. `None`: it has no path, or could not be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub binary_exists: Option<bool>,
+}
+
+impl RuntimeHandler {
+    /// Whether it runs NVIDIA's runtime, by its name or its program.
+    pub fn is_nvidia(&self) -> bool {
+        self.name.contains("nvidia") || self.binary.as_deref().is_some_and(|binary| binary.contains("nvidia-container"))
+    }
+}
+
+/// `config.toml` of nvidia-container-runtime.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct ToolkitConfig {
+    /// Where the file is.
+    pub path: String,
+    /// `auto`, `legacy`, `cdi`, `jit-cdi` or `csv`; `None` where the file sets none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
+    /// Kind of the CDI devices that are asked for, where the mode is `cdi`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_kind: Option<String>,
+}

@@ -1,0 +1,46 @@
+//! What decides whether the kernel takes the nvidia module. Read only where the node has GPUs and the module is not loaded.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The kernel's rules for modules, and the modules that there are.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct DriverLoad {
+    /// Secure Boot (the EFI variable `SecureBoot`). `None`: the node has no EFI variables, or they could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secure_boot: Option<bool>,
+    /// `none`, `integrity` or `confidentiality` (`/sys/kernel/security/lockdown`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lockdown: Option<String>,
+    /// Whether the kernel takes signed modules only (`/sys/module/module/parameters/sig_enforce`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature_enforced: Option<bool>,
+    /// `enforcing`, `permissive` or `disabled` (`/sys/fs/selinux/enforce`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selinux: Option<String>,
+    /// The newest denial of SELinux to load a module, of this boot, from `/var/log/audit/audit.log`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selinux_denial: Option<SelinuxDenial>,
+    /// Whether `/lib/modules` could be listed, so that the two lists below are complete.
+    pub modules_listed: bool,
+    /// Kernels below `/lib/modules` that have an `nvidia.ko`, compressed or not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kernels_with_module: Vec<String>,
+    /// Kernels below `/lib/modules` that have none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kernels_without_module: Vec<String>,
+}
+
+/// One `AVC` record.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct SelinuxDenial {
+    /// When.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// The record, cleaned and capped.
+    pub record: String,
+}

@@ -1,0 +1,26 @@
+//! The end of the log of one container of NVIDIA's software for Kubernetes. Source: the kubelet's folder `/var/log/pods`.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Lines of one container, without what the runtime writes before them. Data, not advice.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(default)]
+pub struct StackLog {
+    /// UID of the pod.
+    pub pod_uid: String,
+    /// Name of the container.
+    pub container: String,
+    /// The newest file that was read: `3.log` is the log of the container's third restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// When that file was last written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed_at: Option<Timestamp>,
+    /// The last lines.
+    pub lines: Vec<String>,
+    /// Lines before them that speak of a failure, in their order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub telling: Vec<String>,
+}

@@ -1,0 +1,342 @@
+//! NVIDIA's stack on a node: which link of the way to the scheduler is told as broken, and when nothing is said.
+
+use serde_json::{Value, json};
+use syringe_core::diagnosis::{
+    ClusterFacts, Diagnosis, Link, LinkState, Severity, Verdict, diagnose, first_failing_pod,
+};
+use syringe_core::report::{Report, Section};
+
+use super::{folder, replayed};
+
+fn scenario(name: &str) -> Report {
+    let text = std::fs::read_to_string(folder().join(format!("{name}.json"))).expect(name);
+    replayed(serde_json::from_str(&text).expect(name))
+}
+
+/// So many minutes before the reading of the scenario.
+fn ago(report: &Report, minutes: i64) -> String {
+    let now = report.taken_at.expect("a time");
+    (now - jiff::SignedDuration::from_mins(minutes)).to_string()
+}
+
+/// A pod of the operator, two hours old: its container or init container in this state.
+fn pod(report: &Report, component: &str, container: &str, state: Value) -> Value {
+    let mut one = json!({"name": container, "image": "nvcr.io/nvidia/x:1", "init": container.ends_with("-validation")});
+    for (key, value) in state.as_object().expect("an object") {
+        one[key] = value.clone();
+    }
+    json!({"namespace": "gpu-operator", "name": format!("{component}-a1"), "uid": format!("uid-{component}"), "component": component,
+        "owner": component, "phase": "Running", "created": ago(report, 120), "ready": one["ready"] == true, "containers": [one]})
+}
+
+fn ready(report: &Report, component: &str) -> Value {
+    pod(report, component, "main", json!({"ready": true, "state": {"kind": "running", "since": ago(report, 119)}}))
+}
+
+fn crashing(report: &Report, component: &str) -> Value {
+    let state = json!({"kind": "waiting", "reason": "CrashLoopBackOff"});
+    pod(
+        report,
+        component,
+        "main",
+        json!({"restarts": 12, "state": state, "last": {"kind": "terminated", "exit_code": 1}}),
+    )
+}
+
+/// A node that Kubernetes was asked about: with capacity, or without.
+fn cluster(report: &Report, gpus: Option<u32>, pods: Vec<Value>) -> ClusterFacts {
+    let mut facts: ClusterFacts = serde_json::from_value(json!({"node": "gpu-1", "gpu_capacity": gpus, "gpu_allocatable": gpus,
+        "gpu_dra": false, "gpu_plugin_in_cluster": true, "ready": true, "ready_since": ago(report, 125), "nvidia_pods": pods}))
+    .expect("facts of the cluster");
+    facts.read_at = report.taken_at;
+    facts
+}
+
+fn ids(diagnosis: &Diagnosis) -> Vec<(&str, Severity)> {
+    let grave = diagnosis.findings.iter().filter(|finding| finding.severity > Severity::Info);
+    grave.map(|finding| (finding.id.as_str(), finding.severity)).collect()
+}
+
+fn states(diagnosis: &Diagnosis) -> Vec<(Link, LinkState)> {
+    diagnosis.stack.iter().map(|link| (link.link, link.state)).collect()
+}
+
+/// The node as the scenario has it, without devices in the kubelet's checkpoint.
+fn unregistered() -> Report {
+    let mut report = scenario("healthy-h100-8");
+    if let Some(kubelet) = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()) {
+        kubelet.registered.clear();
+        kubelet.allocations.clear();
+    }
+    report
+}
+
+#[test]
+fn the_first_broken_link_is_told_and_no_later_one() {
+    let report = unregistered();
+    let (crash, fine) = (|component| crashing(&report, component), |component| ready(&report, component));
+    let waits = |component, container| {
+        pod(&report, component, container, json!({"state": {"kind": "running", "since": ago(&report, 60)}}))
+    };
+    for (pods, id, link) in [
+        (
+            vec![
+                crash("driver"),
+                waits("container_toolkit", "driver-validation"),
+                waits("device_plugin", "toolkit-validation"),
+            ],
+            "stack-broken-at-driver",
+            Link::Driver,
+        ),
+        (
+            vec![fine("driver"), crash("container_toolkit"), waits("device_plugin", "toolkit-validation")],
+            "stack-broken-at-toolkit",
+            Link::Runtime,
+        ),
+        (
+            vec![waits("container_toolkit", "driver-validation"), waits("device_plugin", "toolkit-validation")],
+            "stack-broken-at-validator",
+            Link::Driver,
+        ),
+        (
+            vec![
+                fine("container_toolkit"),
+                waits("validator", "toolkit-validation"),
+                waits("device_plugin", "toolkit-validation"),
+            ],
+            "stack-broken-at-validator",
+            Link::Runtime,
+        ),
+        (
+            vec![fine("container_toolkit"), crash("device_plugin"), crash("validator")],
+            "stack-broken-at-plugin",
+            Link::Plugin,
+        ),
+        (vec![crash("dra_driver")], "stack-broken-at-plugin", Link::Plugin),
+        (vec![fine("container_toolkit"), fine("device_plugin")], "stack-broken-at-plugin", Link::Plugin),
+    ] {
+        let diagnosis = diagnose(&report, &cluster(&report, None, pods.clone()));
+        assert_eq!(ids(&diagnosis), [(id, Severity::Critical)], "{pods:#?}");
+        let broken: Vec<_> = states(&diagnosis).into_iter().filter(|(_, state)| *state == LinkState::Broken).collect();
+        assert_eq!(broken, [(link, LinkState::Broken)], "{id}");
+        let told = diagnosis.findings.iter().find(|finding| finding.id == id).expect(id);
+        assert!(told.evidence.iter().any(|line| line.contains("no such resource")), "{:?}", told.evidence);
+    }
+}
+
+#[test]
+fn a_node_that_offers_its_gpus_has_a_warning_at_most() {
+    let report = scenario("healthy-h100-8");
+    let pods =
+        vec![ready(&report, "container_toolkit"), ready(&report, "device_plugin"), crashing(&report, "validator")];
+    let diagnosis = diagnose(&report, &cluster(&report, Some(8), pods));
+    assert_eq!(ids(&diagnosis), [("stack-broken-at-validator", Severity::Warning)]);
+    assert!(diagnosis.stack.iter().all(|link| link.state == LinkState::Ok), "{:?}", diagnosis.stack);
+}
+
+#[test]
+fn what_may_still_be_starting_is_no_fault() {
+    let report = unregistered();
+    let young = |component, minutes: i64| {
+        let mut pod = crashing(&report, component);
+        pod["created"] = json!(ago(&report, minutes));
+        pod
+    };
+    let of = |facts: &ClusterFacts| !ids(&diagnose(&report, facts)).is_empty();
+    assert!(!of(&cluster(&report, None, vec![young("device_plugin", 2)])), "a pod of two minutes");
+    assert!(of(&cluster(&report, None, vec![young("device_plugin", 20)])));
+    let compiling = json!({"state": {"kind": "running", "since": ago(&report, 12)}});
+    let driver = pod(&report, "driver", "nvidia-driver-ctr", compiling);
+    assert!(!of(&cluster(&report, None, vec![driver])), "a driver pod compiles for a while");
+    let mut facts = cluster(&report, None, vec![crashing(&report, "device_plugin")]);
+    facts.ready_since = ago(&report, 4).parse().ok();
+    assert!(!of(&facts), "a node that has just become Ready");
+    let mut booted = report.clone();
+    booted.sections.host.as_mut().and_then(|section| section.data.as_mut()).expect("host").uptime_seconds = Some(240);
+    let facts = cluster(&report, None, vec![crashing(&report, "device_plugin")]);
+    assert_eq!(ids(&diagnose(&booted, &facts)), [], "a node that has just booted");
+}
+
+/// A driver that is still being installed is no fault; one whose pod fails is.
+#[test]
+fn a_driver_that_is_being_installed_is_no_fault() {
+    let report = scenario("no-driver");
+    let compiling = json!({"state": {"kind": "running", "since": ago(&report, 12)}});
+    let installing = cluster(&report, None, vec![pod(&report, "driver", "nvidia-driver-ctr", compiling)]);
+    let diagnosis = diagnose(&report, &installing);
+    assert_eq!(ids(&diagnosis), []);
+    assert_ne!(diagnosis.verdict, Verdict::Healthy, "nothing was read of its GPUs");
+    let failing = cluster(&report, None, vec![crashing(&report, "driver")]);
+    assert_eq!(ids(&diagnose(&report, &failing)), [("driver-not-loaded", Severity::Fatal)]);
+}
+
+/// The kubelet's checkpoint keeps the devices of a plugin that is gone: they say nothing of what is registered now.
+#[test]
+fn devices_of_an_earlier_registration_are_no_registration() {
+    let report = scenario("healthy-h100-8");
+    let facts = cluster(&report, None, vec![crashing(&report, "device_plugin")]);
+    let of = |report: &Report| {
+        let diagnosis = diagnose(report, &facts);
+        diagnosis.stack.iter().find(|link| link.link == Link::Registration).map(|link| link.state)
+    };
+    assert_eq!(of(&report), Some(LinkState::Unknown));
+    let mut looked = report.clone();
+    let host = looked.sections.host.as_mut().and_then(|section| section.data.as_mut()).expect("host");
+    host.node_stack = serde_json::from_value(json!({"plugin_sockets": []})).expect("a stack");
+    assert_eq!(of(&looked), Some(LinkState::Blocked), "the plugin is the first broken link");
+}
+
+#[test]
+fn pods_that_are_replaced_say_nothing() {
+    let report = scenario("healthy-h100-8");
+    let mut leaving = crashing(&report, "device_plugin");
+    leaving["deleting"] = json!(true);
+    let mut evicted = crashing(&report, "container_toolkit");
+    evicted["phase"] = json!("Failed");
+    let pods = vec![leaving, ready(&report, "device_plugin"), evicted, ready(&report, "container_toolkit")];
+    assert_eq!(ids(&diagnose(&report, &cluster(&report, Some(8), pods))), []);
+}
+
+/// Whoever asks no pods gets the finding without a reason, as before.
+#[test]
+fn nothing_is_said_of_pods_that_were_not_read() {
+    let report = unregistered();
+    let facts = ClusterFacts { nvidia_pods: None, ..cluster(&report, None, Vec::new()) };
+    let diagnosis = diagnose(&report, &facts);
+    assert_eq!(ids(&diagnosis), [("gpus-not-advertised", Severity::Warning)]);
+    let plugin = diagnosis.stack.iter().find(|link| link.link == Link::Plugin).map(|link| link.state);
+    assert_eq!(plugin, Some(LinkState::Unknown));
+}
+
+#[test]
+fn a_finding_of_runtime_or_driver_is_the_reason_of_what_follows() {
+    let report = scenario("no-driver");
+    let driver = crashing(&report, "driver");
+    let facts = cluster(
+        &report,
+        None,
+        vec![driver, crashing(&report, "container_toolkit"), crashing(&report, "device_plugin")],
+    );
+    let diagnosis = diagnose(&report, &facts);
+    let grave = ids(&diagnosis);
+    assert!(!grave.iter().any(|(id, _)| id.starts_with("stack-")), "{grave:?}");
+    let told = &diagnosis.findings[0];
+    assert!(told.evidence.iter().any(|line| line.contains("driver-a1")), "{:?}", told.evidence);
+    assert_eq!(states(&diagnosis)[1], (Link::Driver, LinkState::Broken));
+}
+
+#[test]
+fn two_plugins_are_two_owners_not_two_programs_of_one() {
+    let report = scenario("healthy-h100-8");
+    let plugin = |owner: &str, name: &str| {
+        let mut pod = ready(&report, "device_plugin");
+        (pod["owner"], pod["name"], pod["uid"]) = (json!(owner), json!(name), json!(name));
+        pod
+    };
+    let both = vec![plugin("nvidia-device-plugin-daemonset", "a"), plugin("nvidia-device-plugin", "b")];
+    assert_eq!(ids(&diagnose(&report, &cluster(&report, Some(8), both))), [("two-device-plugins", Severity::Warning)]);
+    // A rollout has the old and the new pod of one DaemonSet for a moment.
+    let rollout = vec![plugin("nvidia-device-plugin", "a"), plugin("nvidia-device-plugin", "b")];
+    assert_eq!(ids(&diagnose(&report, &cluster(&report, Some(8), rollout))), []);
+    let mps =
+        vec![plugin("nvidia-device-plugin", "a"), ready(&report, "other"), ready(&report, "sandbox_device_plugin")];
+    assert_eq!(ids(&diagnose(&report, &cluster(&report, Some(8), mps))), []);
+}
+
+#[test]
+fn work_of_the_operator_that_goes_on_is_no_fault() {
+    let report = scenario("healthy-h100-8");
+    let with = |label: &str, value: &str, minutes: i64, gpus: Option<u32>| {
+        let mut facts = cluster(&report, gpus, vec![ready(&report, "device_plugin")]);
+        match label {
+            "nvidia.com/mig.config.state" => facts.labels.mig_config_state = Some(value.to_owned()),
+            _ => facts.labels.driver_upgrade_state = Some(value.to_owned()),
+        }
+        facts.labels.unchanged_since.insert(label.to_owned(), ago(&report, minutes).parse().expect("a time"));
+        ids(&diagnose(&report, &facts)).iter().map(|(id, _)| (*id).to_owned()).collect::<Vec<_>>()
+    };
+    let (mig, upgrade) = ("nvidia.com/mig.config.state", "nvidia.com/gpu-driver-upgrade-state");
+    for (label, value, minutes, expected) in [
+        (mig, "success", 9000, None),
+        (mig, "pending", 6, None),
+        (mig, "pending", 40, Some("mig-manager-wedged")),
+        (mig, "failed", 40, Some("mig-manager-wedged")),
+        (upgrade, "upgrade-done", 9000, None),
+        (upgrade, "drain-required", 20, None),
+        (upgrade, "drain-required", 90, Some("driver-upgrade-stuck")),
+        (upgrade, "upgrade-required", 90, None),
+        (upgrade, "upgrade-required", 3000, Some("driver-upgrade-stuck")),
+        (upgrade, "upgrade-failed", 5, Some("driver-upgrade-stuck")),
+    ] {
+        assert_eq!(with(label, value, minutes, Some(8)), expected.into_iter().collect::<Vec<_>>(), "{label}={value}");
+    }
+}
+
+/// Whose log the probe is asked for.
+#[test]
+fn the_log_that_is_read_is_that_of_the_first_broken_pod() {
+    let report = unregistered();
+    let facts =
+        cluster(&report, None, vec![crashing(&report, "device_plugin"), crashing(&report, "container_toolkit")]);
+    let named =
+        |facts: &ClusterFacts| first_failing_pod(facts).map(|(pod, container)| (pod.uid.clone(), container.to_owned()));
+    assert_eq!(named(&facts), Some(("uid-container_toolkit".to_owned(), "main".to_owned())));
+    let idle = cluster(&report, None, vec![ready(&report, "device_plugin")]);
+    assert_eq!(named(&idle), Some(("uid-device_plugin".to_owned(), "main".to_owned())), "it runs, and offers nothing");
+    assert_eq!(named(&cluster(&report, Some(8), vec![ready(&report, "device_plugin")])), None);
+}
+
+/// Nodes that lack a part that others have, and lack nothing.
+#[test]
+fn healthy_clusters_of_every_kind_stay_silent() {
+    let report = scenario("healthy-h100-8");
+    let fine = |component| ready(&report, component);
+    let operator = || ["driver", "container_toolkit", "validator", "device_plugin", "mig_manager"].map(fine).to_vec();
+    let on = |os: &str, runtime: &str, pods: Vec<Value>| {
+        let mut facts = cluster(&report, Some(8), pods);
+        (facts.os_image, facts.runtime_version) = (Some(os.to_owned()), Some(runtime.to_owned()));
+        facts
+    };
+    let mut dra = cluster(&report, None, vec![fine("dra_driver")]);
+    dra.gpu_dra = Some(true);
+    let mut other = cluster(&report, None, operator());
+    other.other_gpu_resources = true;
+    let mut operator_labels = on("Ubuntu 24.04.3 LTS", "containerd://2.1.4", operator());
+    operator_labels.labels = serde_json::from_value(json!({"deploy": {"driver": "true", "device-plugin": "true",
+        "sandbox-device-plugin": "false"}, "mig_config": "all-disabled", "mig_config_state": "success",
+        "driver_upgrade_state": "upgrade-done", "pci_present": true, "feature_discovery": true}))
+    .expect("labels");
+    let clusters = [
+        ("k3s", on("Ubuntu 24.04.3 LTS", "containerd://2.1.4-k3s1", vec![fine("device_plugin")])),
+        ("RKE2", on("SLES 15 SP6", "containerd://2.1.4-k3s2", operator())),
+        ("Talos", on("Talos (v1.11.2)", "containerd://2.1.4", vec![fine("device_plugin")])),
+        ("GKE", on("Container-Optimized OS from Google", "containerd://2.0.6", vec![fine("device_plugin")])),
+        ("EKS AL2023", on("Amazon Linux 2023.8", "containerd://1.7.27", vec![fine("device_plugin")])),
+        ("EKS Bottlerocket", on("Bottlerocket OS 1.44.0 (aws-k8s-1.33-nvidia)", "containerd://2.1.4", Vec::new())),
+        ("AKS", on("Ubuntu 22.04.5 LTS", "containerd://1.7.28", vec![fine("device_plugin")])),
+        ("OpenShift", on("Red Hat Enterprise Linux CoreOS 9.6", "cri-o://1.33.4", operator())),
+        ("operator with labels", operator_labels),
+        ("DRA only", dra),
+        ("MIG under its own names", other),
+    ];
+    for (name, facts) in clusters {
+        let diagnosis = diagnose(&report, &facts);
+        assert_eq!(ids(&diagnosis), [], "{name}");
+        let bad = diagnosis.stack.iter().find(|link| !matches!(link.state, LinkState::Ok | LinkState::Unknown));
+        assert_eq!(bad, None, "{name}");
+    }
+}
+
+#[test]
+fn gpus_of_virtual_machines_need_no_stack() {
+    let mut report = scenario("healthy-h100-8");
+    let host = report.sections.host.as_mut().and_then(|section| section.data.as_mut()).expect("host");
+    host.pci_gpus.iter_mut().for_each(|gpu| gpu.driver = Some("vfio-pci".to_owned()));
+    report.sections.inventory = Some(Section::read(syringe_core::facts::inventory::Inventory::default(), Vec::new()));
+    let facts = cluster(&report, None, vec![crashing(&report, "driver"), crashing(&report, "device_plugin")]);
+    let diagnosis = diagnose(&report, &facts);
+    assert!(!diagnosis.findings.iter().any(|finding| finding.id.starts_with("stack-")), "{:?}", ids(&diagnosis));
+    let states = states(&diagnosis);
+    assert_eq!(states[0], (Link::Pci, LinkState::Ok));
+    assert!(states[1..].iter().all(|(_, state)| *state == LinkState::NotApplicable), "{states:?}");
+}

@@ -286,3 +286,13 @@ fn records_are_counted_in_the_window_that_was_asked_for() {
     let records = |window| of_log(&lines, Options { window, ..Options::default() }).coverage[0].records;
     assert_eq!((records(None), records(window)), (10, 2));
 }
+
+/// Some log systems store all text in small letters.
+#[test]
+fn an_error_in_small_letters_is_no_event_and_no_all_clear() {
+    let diagnosis = judged(&[&kernel(&XID.to_lowercase())]);
+    assert_eq!(diagnosis.verdict, Verdict::Unknown, "{diagnosis:#?}");
+    assert!(diagnosis.unknown.iter().any(|one| one.why.contains("xid (pci:0000:5d:00)")), "{diagnosis:#?}");
+    let harmless = judged(&[&kernel("usb 1-1: nvr recorder connected")]);
+    assert_eq!(harmless.verdict, Verdict::NoFaultFound, "{harmless:#?}");
+}

@@ -47,6 +47,8 @@ mod past_events_tests;
 mod pcie;
 mod persistence;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod power;
 mod processes;
 mod quote;

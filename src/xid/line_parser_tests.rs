@@ -355,7 +355,7 @@ proptest! {
 
 #[test]
 fn every_name_of_nvidia_is_found_anywhere_in_a_line() {
-    for name in ["nvidia", "NVRM", "NVSwitch", "SXid"] {
+    for name in ["nvidia", "NVRM", "nvrm", "NVSwitch", "SXid"] {
         for text in [name.to_owned(), format!("xvXV nvme0 {name}"), format!("{name} vV"), format!("nv{name}NS")] {
             assert!(super::mentions_nvidia(&text), "{text}");
         }

@@ -245,10 +245,10 @@ fn node() -> Vec<Case> {
             .cause("application", &["the registry has no such image", "operating system and kernel"])
             .twin(with(scenario("no-driver"), vec![driver_pod("dial tcp: i/o timeout")], Vec::new())),
         Case::of_pod(25, "research/start", with(scenario("driver-mismatch"), vec![device_plugin()], Vec::new()))
-            .cause("node", &["Driver library and kernel module differ"])
+            .cause("node", &["driver-version-mismatch", "570.133.20"])
             .twin(healthy_with(vec![device_plugin()], Vec::new())),
         Case::of_pod(60, "research/start", failed(&oom))
-            .cause("application", &["more host memory than its limit"])
+            .cause("application", &["exceeded its memory limit (host memory"])
             .twin(failed(&killed)),
     ]
 }

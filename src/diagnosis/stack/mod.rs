@@ -58,13 +58,13 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     // An upgrade that hangs is why its driver pod does not start.
     let upgrading = drafts.iter().any(|draft| draft.rule.id == UPGRADE_STUCK.id);
     let broken = broken::first(node).filter(|broken| !(upgrading && broken.rule.id == BROKEN_DRIVER.id));
-    if let Some(absent) = drafts.iter().position(|draft| DRIVER_RULES.contains(&draft.rule.id) && !is_mild(draft)) {
-        if node.answering().next().is_none() {
-            if let Some(draft) = drafts.get_mut(absent) {
-                *draft = driver_absent(node, draft.clone(), broken.as_ref());
-            }
-            return;
+    if let Some(absent) = drafts.iter().position(|draft| DRIVER_RULES.contains(&draft.rule.id) && !is_mild(draft))
+        && node.answering().next().is_none()
+    {
+        if let Some(draft) = drafts.get_mut(absent) {
+            *draft = driver_absent(node, draft.clone(), broken.as_ref());
         }
+        return;
     }
     let unoffered = if is_offered(node) { Vec::new() } else { evidence_of_consequences(drafts) };
     let reason = drafts.iter().position(|draft| is_reason(node, draft));

@@ -156,7 +156,7 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
     }
     let capacity = match cluster.gpu_capacity {
         Some(_) => "Kubernetes capacity: 0",
-        None => "Kubernetes capacity: the resource is missing",
+        None => "Kubernetes capacity: no such resource",
     };
     let draft = Draft::on_node(NOT_ADVERTISED).with_evidence(format!("{capacity}, NVML lists {present}"));
     if cluster.gpu_plugin_in_cluster == Some(false) {

@@ -1,8 +1,8 @@
 //! Allocations of deleted pods that the kubelet does not release.
 //!
-//! Allocations of ended pods are normal: the kubelet releases them when it admits the next pod with devices. They are a fault where
-//! such an admission came and they are still there. A pod may have ended after that admission, so one refusal proves nothing:
-//! two refusals a minute apart do, or a refusal and a later pod with devices.
+//! Allocations of ended pods are normal: the kubelet releases them when it admits the next pod with devices. They are a fault
+//! if they still exist after such an admission. A pod may have ended after that admission, so one refusal is not sufficient:
+//! required are two refusals a minute apart, or a refusal and a later pod with devices.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +14,7 @@ use crate::diagnosis::gpu_pods::GpuPod;
 use crate::diagnosis::node::Node;
 use crate::diagnosis::quote;
 
-/// Pods and refusals that are quoted.
+/// Maximum number of pods and refusals in the evidence.
 const MAX_NAMED: usize = 4;
 
 pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {

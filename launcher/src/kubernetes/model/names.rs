@@ -1,15 +1,15 @@
-//! Names as Kubernetes allows them. What a caller names is held against this before it becomes part of a request's path.
+//! Validates names of Kubernetes objects, before they become part of a request path.
 
 use syringe_core::text::clean;
 
 use crate::error::Failure;
 
-/// Longest name of a node or a pod (a DNS subdomain).
+/// Maximum length of the name of a node or a pod (a DNS subdomain).
 pub(crate) const MAX_LENGTH: usize = 253;
-/// Longest name of a namespace (a DNS label).
+/// Maximum length of the name of a namespace (a DNS label).
 const MAX_LABEL: usize = 63;
 
-/// Whether it can be the name of a node or a pod.
+/// Whether it is a valid name of a node or a pod.
 pub(crate) fn is_subdomain(name: &str) -> bool {
     name.len() <= MAX_LENGTH && name.split('.').all(|part| is_label(part, MAX_LENGTH))
 }
@@ -23,23 +23,31 @@ fn is_label(name: &str, longest: usize) -> bool {
         && !name.ends_with('-')
 }
 
-/// Refuses what is no name of a pod.
+/// Refuses invalid names of pods.
 pub(crate) fn pod(name: &str) -> Result<(), Failure> {
     if is_subdomain(name) {
         return Ok(());
     }
-    Err(refusal("pod", name, "a pod's name has lower-case letters, digits, '-' and '.' only, 253 at most"))
+    Err(refusal(
+        "pod",
+        name,
+        "a pod name contains only lower-case letters, digits, '-' and '.', at most 253 characters",
+    ))
 }
 
-/// Refuses what is no name of a namespace.
+/// Refuses invalid names of namespaces.
 pub(crate) fn namespace(name: &str) -> Result<(), Failure> {
     if is_label(name, MAX_LABEL) {
         return Ok(());
     }
-    Err(refusal("namespace", name, "a namespace's name has lower-case letters, digits and '-' only, 63 at most"))
+    Err(refusal(
+        "namespace",
+        name,
+        "a namespace name contains only lower-case letters, digits and '-', at most 63 characters",
+    ))
 }
 
-/// Removes the name of the runtime: `containerd://abc` → `abc`, as cgroups have it.
+/// Removes the name of the runtime: `containerd://abc` → `abc`, as in the names of cgroups.
 pub(crate) fn container_id_without_scheme(container_id: &str) -> &str {
     container_id.rsplit('/').next().unwrap_or_default()
 }

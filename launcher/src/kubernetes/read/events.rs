@@ -1,4 +1,4 @@
-//! Events of a node and of a pod: what kubelet, scheduler, node-problem-detector and controllers reported.
+//! Reads events of a node and of a pod, from the kubelet, the scheduler, node-problem-detector and controllers.
 //!
 //! Every list goes through one function: it follows pages, counts `series` as well as `count`, and keeps the newest.
 
@@ -15,13 +15,13 @@ use crate::error::Failure;
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::pages::{self, Query};
 
-/// Longest message of a node's event: events carry text that a node wrote.
+/// Maximum length of the message of a node's event, which a node wrote.
 const NODE_MESSAGE: usize = 300;
-/// Longest message of a pod's event: of longer ones the head and the end, where runtimes write the reason.
+/// Maximum length of the message of a pod's event. Longer ones lose the middle, because runtimes write the reason at the end.
 const POD_MESSAGE: usize = 1000;
-/// Longest path of a field.
+/// Maximum length of a field path.
 const FIELD: usize = 320;
-/// Events of one object that are kept, the newest. An API server keeps them for an hour by default.
+/// Maximum number of events of one object; the newest are kept. By default, an API server keeps events for an hour.
 const MAX_NODE_EVENTS: usize = 500;
 /// The same for a pod.
 const MAX_POD_EVENTS: usize = 50;

@@ -28,7 +28,7 @@ const REGISTRY: [&str; 3] = [
 const VALIDATIONS: &str = "/run/nvidia/validations";
 
 /// Files of one folder that are listed, and processes.
-const MOST: usize = 16;
+const MAX_LISTED: usize = 16;
 
 /// Time to count inotify instances: 100,000 descriptors take about 0.2 s.
 const COUNT_TIME: Duration = Duration::from_millis(400);
@@ -65,7 +65,7 @@ pub(super) fn read(paths: &Paths, named: &[Named], has_gpus: bool) -> Option<Nod
         validations: listed(&host, VALIDATIONS, |_| true).unwrap_or_default(),
         processes: processes
             .into_iter()
-            .take(MOST)
+            .take(MAX_LISTED)
             .map(|process| StackProcess {
                 name: process.comm.to_owned(),
                 pid: process.pid,
@@ -84,7 +84,7 @@ fn sockets(host: &Root, folder: &str, but: &str) -> Option<Vec<Stamped>> {
 
 fn listed(host: &Root, folder: &str, wanted: impl Fn(&str) -> bool) -> Option<Vec<Stamped>> {
     let names = host.find(folder)?.names().ok()?;
-    let wanted = names.into_iter().filter(|name| wanted(name)).take(MOST);
+    let wanted = names.into_iter().filter(|name| wanted(name)).take(MAX_LISTED);
     let stamped = wanted.map(|name| Stamped {
         at: host.find(&format!("{folder}/{name}")).and_then(|file| file.changed_at()),
         name: clean(&name, 100),

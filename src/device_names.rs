@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_gpu_is_known_by_every_name_that_a_plugin_has_for_it() {
+    fn a_gpu_matches_all_its_names_in_device_plugins() {
         let names = DeviceNames { uuids: vec!["GPU-a", "MIG-a"], minor: Some(1), index: Some(0) };
         for ours in ["GPU-a", "GPU-a::3", "MIG-a", "nvidia1", "nvidia1/vgpu3", "nvidia1/gi1"] {
             assert!(names.match_device(ours, false), "{ours}");

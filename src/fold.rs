@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_all_gpus_agree_in_is_said_once() {
+    fn common_values_of_all_gpus_are_written_once() {
         let plain = json!({"gpus": [
             {"index": 0, "name": "H100", "ecc": {"on": true, "errors": 0}, "links": [1, 2]},
             {"index": 1, "name": "H100", "ecc": {"on": true, "errors": 7}, "links": [1, 2]},
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_all_devices_of_all_gpus_agree_in_is_said_once() {
+    fn common_values_of_all_devices_are_written_once() {
         let device = |uuid: &str, memory: u32| json!({"uuid": uuid, "profile": "1g.10gb", "memory": memory});
         let plain = json!({"gpus": [
             {"index": 0, "devices": [device("MIG-a", 9), device("MIG-b", 9)]},
@@ -171,7 +171,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn unfolding_gives_back_what_was_folded(gpus in prop::collection::vec(value(), 0..5)) {
+        fn unfolding_restores_what_was_folded(gpus in prop::collection::vec(value(), 0..5)) {
             let plain = json!({ "gpus": gpus });
             let mut folded = plain.clone();
             fold(&mut folded);
@@ -180,7 +180,7 @@ mod tests {
         }
 
         #[test]
-        fn lists_within_lists_come_back_too(
+        fn nested_lists_are_restored(
             gpus in prop::collection::vec(prop::collection::vec(value(), 0..4), 0..4),
         ) {
             let plain = json!({ "gpus": gpus.iter().map(|devices| json!({ "devices": devices })).collect::<Vec<_>>() });

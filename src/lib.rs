@@ -7,7 +7,7 @@
 //! ```text
 //!   hardware ──▶ facts ──▶ Report (one JSON document) ──▶ diagnosis ──▶ findings ──▶ answer
 //!                  ▲
-//!   facts file ────┘   (a Report that somebody saved is a facts file)
+//!   facts file ────┘   (a saved Report)
 //! ```
 //!
 //! Each module imports only from those above it:

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_does_not_parse() {
+    fn other_text_is_no_address() {
         for text in ["", "invalid", "5d", "0000:5d:zz.0", "0:0:0:0.0", "123456789:00:00.0", "0000:+5:00.0"] {
             assert!(PciAddress::parse(text).is_none(), "{text}");
         }

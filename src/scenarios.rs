@@ -59,7 +59,7 @@ mod tests {
 
     /// Unknown fields are ignored when a report is read: a misspelled field would be lost.
     #[test]
-    fn every_scenario_is_a_whole_report_and_nothing_else() {
+    fn every_scenario_is_a_complete_report() {
         for scenario in all() {
             let written: Value = serde_json::from_str(scenario.json).expect(scenario.name);
             let mut read = serde_json::to_value(scenario.report()).expect(scenario.name);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn every_scenario_says_what_the_replay_needs() {
+    fn every_scenario_has_the_fields_for_a_replay() {
         for scenario in all() {
             let report = scenario.report();
             let name = scenario.name;

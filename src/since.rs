@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_word_for_a_command_line_means_the_same_and_has_no_spaces() {
+    fn the_argument_form_has_the_same_value_and_no_spaces() {
         let now = "2026-11-21T02:45:10Z".parse().expect("a time");
         let texts = ["24h", "7d", "1 day", "2 hours, 30 minutes", "P1D", "PT90S", "1h30m", "2026-11-01T00:00:00Z"];
         for text in texts.into_iter().chain(["2026-11-01 00:00:00+01:00", "2026-11-01T00:00:00+01:00"]) {
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_window_is_refused_with_examples() {
+    fn an_invalid_window_is_rejected_with_examples() {
         for text in ["", "yesterday", "-3h", "0s", "99999999h", "24", "; rm -rf /"] {
             let refusal = text.parse::<Since>().expect_err(text);
             assert!(refusal.contains("24h") || refusal.contains("10 years"), "{refusal}");

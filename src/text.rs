@@ -108,14 +108,14 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_is_visible_and_the_cap_holds() {
+    fn truncated_text_is_marked_and_within_the_limit() {
         assert_eq!(clean("abcdef", 4), "abc…");
         assert_eq!(clean("äöüß", 4), "äöüß");
         assert_eq!(clean("  abc  ", 4), "abc");
     }
 
     #[test]
-    fn a_secret_that_the_cap_would_cut_is_seen_as_one() {
+    fn a_secret_at_the_limit_is_recognized() {
         let cleaned = clean(&format!("token hf_{}", "a1".repeat(20)), 12);
         assert!(!cleaned.contains("hf_"), "{cleaned}");
     }

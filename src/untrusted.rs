@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_would_grow_without_end_is_refused() {
+    fn a_document_that_would_become_too_large_is_rejected() {
         let common = json!({"name": "x", "serial": vec!["y".repeat(900); 100]});
         let gpus = json!({"status": "ok", "data": {"all_gpus": common, "gpus": vec![json!({}); 4096]}});
         let error = read(&json!({"sections": {"inventory": gpus}})).expect_err("refused");

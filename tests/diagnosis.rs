@@ -1,7 +1,7 @@
-//! Every scenario against its expectation, and the promises of `diagnose` over anything.
+//! Compares the diagnosis of every scenario with its expectation.
 //!
-//! A scenario is a facts file beside which stands `NAME.expect.json`: the verdict, what must be found (with the GPU),
-//! and what must not. What the expectation leaves open the snapshots hold.
+//! A scenario is a facts file with a file `NAME.expect.json`: the verdict, the findings that must appear (with the GPU), and
+//! the findings that must not. The snapshots contain the whole diagnosis.
 
 #[path = "diagnosis/all_clear.rs"]
 mod all_clear;
@@ -9,6 +9,8 @@ mod all_clear;
 mod facts;
 #[path = "diagnosis/node_set_up.rs"]
 mod node_set_up;
+#[path = "diagnosis/properties.rs"]
+mod properties;
 #[path = "diagnosis/refused.rs"]
 mod refused;
 #[path = "diagnosis/stack.rs"]
@@ -17,20 +19,20 @@ mod stack;
 mod usage;
 #[path = "diagnosis/verdicts.rs"]
 mod verdicts;
+#[path = "diagnosis/window.rs"]
+mod window;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use insta::assert_json_snapshot;
 use jiff::SignedDuration;
-use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::Value;
 use syringe_core::diagnosis::{
     self, Class, ClusterFacts, Diagnosis, Severity, Verdict, catalogue_of_rules, diagnose, gpu_addresses,
 };
 use syringe_core::facts::health::HealthStatus;
-use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::report::{Problem, Report, Section};
 use syringe_core::xid::LogOf;
 use syringe_core::xid::events::{Clock, EventLog, Options};
@@ -184,7 +186,7 @@ fn assert_consistent(name: &str, diagnosis: &Diagnosis) {
 }
 
 #[test]
-fn every_scenario_comes_to_what_it_must() {
+fn every_scenario_meets_its_expectation() {
     let scenarios = scenarios();
     assert!(scenarios.len() >= 40, "{} scenarios", scenarios.len());
     let complaints: Vec<String> = scenarios
@@ -217,7 +219,7 @@ fn plain(mut report: Value) -> Value {
 
 /// A misspelled field would be lost when it is read, and the scenario would say less than it seems to.
 #[test]
-fn no_scenario_says_what_no_type_knows() {
+fn no_scenario_has_unknown_fields() {
     fn lost(written: &Value, read: &Value, place: &str, complaints: &mut Vec<String>) {
         match (written, read) {
             (Value::Object(one), Value::Object(other)) => {
@@ -289,7 +291,7 @@ fn reviewed(name: &str, value: &impl serde::Serialize) {
 }
 
 #[test]
-fn every_diagnosis_is_as_reviewed() {
+fn every_diagnosis_matches_its_snapshot() {
     for (name, (report, expected)) in scenarios() {
         reviewed(&name, &diagnose(&report, &expected.cluster));
     }
@@ -304,7 +306,7 @@ fn a_healthy_node_of_eight_gpus_fits_a_thousand_tokens() {
 }
 
 #[test]
-fn a_report_of_one_section_speaks_of_that_section_only() {
+fn a_summary_of_one_section_is_about_that_section_only() {
     let (report, _) = &scenarios()["healthy-h100-8"];
     let mut telemetry = Report { kernel_log: Vec::new(), ..report.clone() };
     telemetry.sections =
@@ -366,66 +368,5 @@ fn application_codes_alone_never_condemn_hardware() {
                 assert!(!condemned && finding.severity <= Severity::Warning, "{code} {pids}: {}", told(&diagnosis));
             }
         }
-    }
-}
-
-fn without(report: &Report, mask: u16) -> Report {
-    let mut report = report.clone();
-    let sections = &mut report.sections;
-    let keep = |bit: u16| mask >> bit & 1 == 1;
-    sections.inventory = sections.inventory.take().filter(|_| keep(0));
-    sections.telemetry = sections.telemetry.take().filter(|_| keep(1));
-    sections.topology = sections.topology.take().filter(|_| keep(2));
-    sections.ecc = sections.ecc.take().filter(|_| keep(3));
-    sections.processes = sections.processes.take().filter(|_| keep(4));
-    sections.mig = sections.mig.take().filter(|_| keep(5));
-    sections.kubelet = sections.kubelet.take().filter(|_| keep(6));
-    sections.host = sections.host.take().filter(|_| keep(7));
-    sections.xid = sections.xid.take().filter(|_| keep(8));
-    report
-}
-
-fn library() -> &'static [(Report, ClusterFacts)] {
-    static LIBRARY: std::sync::OnceLock<Vec<(Report, ClusterFacts)>> = std::sync::OnceLock::new();
-    LIBRARY.get_or_init(|| scenarios().into_values().map(|(report, expected)| (report, expected.cluster)).collect())
-}
-
-fn log_of(report: &mut Report) -> Option<&mut KernelLog> {
-    report.sections.xid.as_mut()?.data.as_mut()
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn any_subset_of_sections_can_be_judged(at in any::<prop::sample::Index>(), mask in any::<u16>()) {
-        let (report, cluster) = at.get(library());
-        let report = without(report, mask);
-        assert_consistent("subset", &diagnose(&report, cluster));
-        diagnosis::health(&report);
-    }
-
-    #[test]
-    fn the_order_of_events_does_not_matter(
-        at in any::<prop::sample::Index>(),
-        seed in any::<u64>(),
-        instant in any::<bool>(),
-    ) {
-        let (report, cluster) = at.get(library());
-        let mut report = report.clone();
-        let moment = report.taken_at;
-        if let (true, Some(log)) = (instant, log_of(&mut report)) {
-            for event in &mut log.events {
-                (event.first, event.last) = (moment, moment);
-            }
-        }
-        let straight = diagnose(&report, cluster);
-        if let Some(log) = log_of(&mut report) {
-            // A shuffle that needs no generator: by a hash of the text and the seed.
-            let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-            let key = |raw: &str| raw.bytes().fold(seed, mix);
-            log.events.sort_by_key(|event| key(&event.raw));
-        }
-        prop_assert_eq!(straight, diagnose(&report, cluster));
     }
 }

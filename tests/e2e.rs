@@ -29,7 +29,7 @@ const START: u64 = 2;
 
 #[tokio::test]
 #[ignore = "needs GPU_SYRINGE_E2E_KUBECONFIG and GPU_SYRINGE_E2E_IMAGE"]
-async fn a_node_is_read_and_the_pod_is_gone_in_both_eras() {
+async fn a_node_is_read_and_the_pod_is_deleted_with_both_protocols() {
     let site = Site::open().await;
     for era in [Era::Initialize, Era::PerRequest] {
         let mut client = Client::start_in(era, site.launcher()).await;

@@ -39,7 +39,7 @@ fn kernel(text: &str) -> String {
 }
 
 #[test]
-fn a_line_of_which_the_spelling_does_not_tell_who_wrote_it_is_no_event_and_no_all_clear() {
+fn a_line_of_unknown_origin_is_no_event_and_rules_out_healthy() {
     let prefixes = [
         "2026-11-21T02:31:07+00:00 ",
         "2026-11-21T02:31:07.123456+00:00 gpu-1 ",
@@ -86,7 +86,7 @@ fn so_are_lines_of_switches_ports_and_exported_entries() {
 
 /// A program makes neither a fault nor, by its tag, a doubt; and a host may have any name.
 #[test]
-fn what_a_program_wrote_for_certain_proves_nothing() {
+fn a_line_of_a_program_is_no_evidence() {
     let forged = [
         format!("Nov 21 02:31:07 gpu-1 evil[12]: {XID}"),
         format!("Nov 21 02:31:07 gpu-1 evil: {XID}"),
@@ -134,7 +134,7 @@ fn a_line_that_belongs_to_an_xid_is_an_error_where_no_xid_is() {
 }
 
 #[test]
-fn words_of_an_error_that_are_not_understood_forbid_an_all_clear() {
+fn unrecognized_error_lines_rule_out_healthy() {
     for text in [
         "NVRM: GPU 0000:5d:00.0: GPU does not have the necessary power cables connected.",
         "nvidia: Unknown symbol mutex_lock (err 0)",
@@ -173,7 +173,7 @@ fn two_lines_that_lost_the_end_between_them_are_not_one() {
 }
 
 #[test]
-fn a_port_that_cut_its_link_is_an_event() {
+fn a_port_that_disabled_its_link_is_an_event() {
     let lines = [
         "pcieport 0000:5c:01.0: DPC: containment event, status:0x1f01 source:0x0000",
         "pcieport 0000:5c:01.0: DPC: unmasked uncorrectable error detected",
@@ -218,7 +218,7 @@ fn a_recovery_action_in_words_alone_is_read() {
 }
 
 #[test]
-fn of_recovery_actions_within_one_stamp_the_last_line_holds() {
+fn the_last_of_several_recovery_actions_with_one_time_counts() {
     let (reset, reboot) =
         (recovery("0x1 (GPU Reset Required) to 0x0 (None)"), recovery("0x0 (None) to 0x2 (Node Reboot Required)"));
     assert!(ids(&judged(&[&reset, &reboot])).contains(&"recovery-node-reboot"));
@@ -253,7 +253,7 @@ fn of_log(lines: &[&str], options: Options) -> KernelLog {
 }
 
 #[test]
-fn a_log_without_one_line_of_the_kernel_says_nothing_of_xids() {
+fn a_log_without_kernel_lines_does_not_show_that_there_are_no_xids() {
     let log = of_log(&OF_PROGRAMS, Options::default());
     assert_eq!((log.coverage[0].records, log.coverage[0].from), (0, None), "{:?}", log.coverage);
     let told = judge(log);
@@ -269,7 +269,7 @@ fn a_log_without_one_line_of_the_kernel_says_nothing_of_xids() {
 }
 
 #[test]
-fn a_text_log_without_times_clears_nothing() {
+fn a_text_log_without_times_does_not_show_that_there_are_no_xids() {
     for lines in [vec!["usb 1-1: new device"], vec!["usb 1-1: new device", OF_PROGRAMS[0], OF_PROGRAMS[2]]] {
         let told = judge(of_log(&lines, Options::default()));
         assert_eq!(told.verdict, Verdict::Unknown, "{lines:?}: {}", told.summary);
@@ -285,4 +285,14 @@ fn records_are_counted_in_the_window_that_was_asked_for() {
     let window = "2026-11-20T18:00:00Z".parse().ok();
     let records = |window| of_log(&lines, Options { window, ..Options::default() }).coverage[0].records;
     assert_eq!((records(None), records(window)), (10, 2));
+}
+
+/// Some log systems store all text in small letters.
+#[test]
+fn an_error_in_small_letters_is_no_event_and_no_all_clear() {
+    let diagnosis = judged(&[&kernel(&XID.to_lowercase())]);
+    assert_eq!(diagnosis.verdict, Verdict::Unknown, "{diagnosis:#?}");
+    assert!(diagnosis.unknown.iter().any(|one| one.why.contains("xid (pci:0000:5d:00)")), "{diagnosis:#?}");
+    let harmless = judged(&[&kernel("usb 1-1: nvr recorder connected")]);
+    assert_eq!(harmless.verdict, Verdict::NoFaultFound, "{harmless:#?}");
 }

@@ -238,7 +238,7 @@ fn formats_that_carry_a_time_give_it() {
 }
 
 #[test]
-fn what_a_program_wrote_is_believed_in_no_format() {
+fn lines_of_programs_are_ignored_in_every_format() {
     let text = "NVRM: Xid (PCI:0000:3b:00): 79, GPU has fallen off the bus.";
     for (format, spell) in FORMATS {
         let kernel = spell(0, text);
@@ -265,7 +265,7 @@ fn a_record_that_rsyslog_wrote_in_one_line_is_undone() {
 }
 
 #[test]
-fn what_speaks_of_nvidia_and_is_not_understood_is_counted_and_shown() {
+fn unrecognized_lines_about_nvidia_are_counted_and_shown() {
     let log = read(
         &[
             "[    1.0] nvidia: loading out-of-tree module taints kernel.",

@@ -86,7 +86,7 @@ const READABLE: [&str; 7] =
     ["healthy-h100-8", "healthy-t4-1", "a100-mig-8", "gb200-4", "l40s-4-idle", "xid79-off-bus", "ecc-remap-pending"];
 
 #[test]
-fn the_facts_that_go_into_nvml_come_out_of_the_probe() {
+fn the_probe_reports_the_facts_of_the_fake_nvml() {
     for scenario in READABLE {
         let bench = Bench::of(scenario);
         let facts = bench.facts.sections.clone();
@@ -124,7 +124,7 @@ fn nameless(gpu: &mut LostGpu) {
 }
 
 #[test]
-fn a_lost_gpu_costs_itself_only() {
+fn a_lost_gpu_does_not_affect_the_other_gpus() {
     let Run { report, code, .. } = Bench::of("xid79-off-bus").run(&["inventory"], &[]);
     let section = report.sections.inventory.expect("the section");
     assert_eq!((code, section.status), (0, Status::Partial));
@@ -134,7 +134,7 @@ fn a_lost_gpu_costs_itself_only() {
 }
 
 #[test]
-fn a_function_that_the_library_lacks_costs_one_field() {
+fn a_missing_library_function_affects_one_field() {
     let hidden = [("FAKE_NVML_HIDE", "nvmlDeviceGetFanSpeed,nvmlDeviceGetFanSpeed_v2,nvmlDeviceGetSerial")];
     let Run { report, code, .. } = Bench::of("healthy-t4-1").run(&["inventory"], &hidden);
     let section = report.sections.inventory.expect("the section");
@@ -146,7 +146,7 @@ fn a_function_that_the_library_lacks_costs_one_field() {
 }
 
 #[test]
-fn an_nvml_that_will_not_open_leaves_everything_else() {
+fn without_nvml_the_other_sections_are_read() {
     for (scenario, code) in [("no-driver", "driver_not_loaded"), ("driver-mismatch", "version_mismatch")] {
         let run = Bench::of(scenario).run(&["all"], &[]);
         assert_eq!(run.code, 0, "{scenario}");
@@ -161,7 +161,7 @@ fn an_nvml_that_will_not_open_leaves_everything_else() {
 
 /// The bound is the issue's: a broken node is answered for within ten seconds.
 #[test]
-fn an_nvml_that_blocks_is_named_and_does_not_hold_the_probe() {
+fn a_blocking_nvml_call_is_named_and_does_not_block_the_probe() {
     let block = [("FAKE_NVML_BLOCK", "nvmlDeviceGetTotalEccErrors:3")];
     let run = Bench::of("healthy-h100-8").run(&["all", "--timeout-ms", "3000"], &block);
     assert!(run.took < Duration::from_secs(10), "{:?}", run.took);
@@ -182,7 +182,7 @@ fn an_nvml_that_blocks_is_named_and_does_not_hold_the_probe() {
 }
 
 #[test]
-fn an_nvml_that_crashes_costs_what_it_had_not_said_and_is_named() {
+fn after_a_crash_of_nvml_only_the_remaining_values_are_missing() {
     let crash = [("FAKE_NVML_CRASH", "nvmlDeviceGetTotalEccErrors:3")];
     let run = Bench::of("healthy-h100-8").run(&["all"], &crash);
     assert_eq!(run.code, 0);
@@ -214,7 +214,7 @@ fn an_nvml_that_crashes_costs_what_it_had_not_said_and_is_named() {
 }
 
 #[test]
-fn nvml_is_never_shut_down_so_a_crash_there_loses_nothing() {
+fn nvml_shutdown_is_never_called() {
     let crash = [("FAKE_NVML_CRASH", "nvmlShutdown")];
     let bench = Bench::of("healthy-h100-8");
     for section in ["all", "inventory", "telemetry"] {
@@ -226,7 +226,7 @@ fn nvml_is_never_shut_down_so_a_crash_there_loses_nothing() {
 }
 
 #[test]
-fn nothing_of_an_nvml_that_blocks_stays_on_the_node() {
+fn no_process_stays_after_nvml_blocks() {
     let bench = Bench::of("healthy-h100-8");
     let block = [("FAKE_NVML_BLOCK", "nvmlDeviceGetUUID:2")];
     let run = bench.run(&["inventory", "--timeout-ms", "600"], &block);
@@ -241,7 +241,7 @@ fn nothing_of_an_nvml_that_blocks_stays_on_the_node() {
 }
 
 #[test]
-fn without_any_library_the_answer_lists_where_it_was_sought() {
+fn without_a_library_the_answer_lists_the_searched_folders() {
     let directory = tempfile::tempdir().expect("a directory");
     let root = directory.path().to_str().expect("UTF-8");
     let run = node_probe(&["--root", root, "inventory"], &[]);
@@ -252,7 +252,7 @@ fn without_any_library_the_answer_lists_where_it_was_sought() {
 }
 
 #[test]
-fn wrong_usage_is_a_document_too() {
+fn wrong_usage_prints_a_document() {
     for args in [&["no-such-section"][..], &[], &["xid", "--since", "yesterday"], &["all", "--timeout-ms", "1"]] {
         let run = node_probe(args, &[]);
         let problem = run.report.error.unwrap_or_else(|| panic!("{args:?} is wrong"));
@@ -302,7 +302,7 @@ fn a_saved_report_replays_to_itself() {
 }
 
 #[test]
-fn a_saved_kernel_log_is_read_in_the_spelling_that_it_was_saved_in() {
+fn saved_kernel_logs_of_every_format_are_read() {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("bug-report.log");
     let spellings = [

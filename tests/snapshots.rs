@@ -69,7 +69,7 @@ fn every_section_of_every_scenario_of_the_library() {
 }
 
 #[test]
-fn what_is_worked_out_from_every_other_scenario() {
+fn derived_sections_of_every_other_scenario() {
     for (scenario, facts) in facts_files() {
         if scenarios::named(&scenario).is_some() {
             continue;
@@ -84,7 +84,7 @@ fn what_is_worked_out_from_every_other_scenario() {
 
 /// Why the two tests above may leave out the other sections of the other scenarios.
 #[test]
-fn every_other_section_is_replayed_as_the_facts_file_has_it() {
+fn every_other_section_is_replayed_unchanged() {
     for (scenario, facts) in facts_files() {
         let saved = serde_json::to_value(&facts.sections).unwrap();
         for name in SectionName::ALL {

@@ -113,7 +113,7 @@ fn document() -> String {
 }
 
 #[test]
-fn the_page_is_what_the_tables_say() {
+fn the_page_matches_the_tables() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/xid.md");
     let page = document();
     if std::env::var("INSTA_UPDATE").is_ok_and(|mode| mode == "always") {
@@ -138,7 +138,7 @@ fn meant(nvidia: &str) -> Option<Response> {
 }
 
 #[test]
-fn where_an_action_differs_from_nvidias_the_table_says_why() {
+fn every_action_that_differs_from_nvidias_has_a_reason() {
     for entry in xids() {
         let differs = match entry.nvidia_action {
             Some(word) => meant(word) != Some(entry.response),

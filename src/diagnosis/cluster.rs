@@ -33,28 +33,28 @@ rules! {
         reads "kubernetes.gpu_capacity, kubernetes.gpu_allocatable";
     NOT_ADVERTISED: "gpus-not-advertised" Warning Driver PLUGIN_DOC, "GPUs are not advertised to Kubernetes",
         UpdateSoftware "Check the NVIDIA device plugin on {node}: is its pod running, with the nvidia runtime?",
-        means "GPUs answer, but Kubernetes offers none of them: no pod that requests a GPU can run on the node.",
+        means "GPUs respond, but Kubernetes advertises none of them: no pod that requests a GPU can run on the node.",
         reads "inventory.gpus, kubernetes.gpu_capacity, kubernetes.other_gpu_resources, kubernetes.gpu_dra, \
             kubernetes.gpu_plugin_in_cluster";
     ALLOCATED_MISSING: "allocated-gpu-missing" Critical Hardware PLUGIN_DOC,
         "A pod is allocated a GPU that is missing",
         RestartPod "Restart the pod when {node} has its GPU back, or move the pod to another node.",
-        means "The kubelet has given a pod a GPU or MIG device that NVML does not list. CUDA fails in that pod.",
+        means "The kubelet has allocated to a pod a GPU or MIG device that NVML does not list. CUDA fails in that pod.",
         reads "kubelet.allocations, inventory.gpus, mig.gpus";
     STALE_DEVICES: "device-plugin-stale" Warning Driver PLUGIN_DOC,
         "The device plugin advertises GPUs that do not exist",
         UpdateSoftware "Restart the NVIDIA device plugin on {node}.",
-        means "The device plugin offers GPUs or MIG devices that NVML does not list. A pod that gets one of them \
+        means "The device plugin advertises GPUs or MIG devices that NVML does not list. A pod that gets one of them \
             cannot start.",
         reads "kubelet.registered, inventory.gpus, mig.gpus";
     STALE_ALLOCATION: "allocation-stale" Info Driver PLUGIN_DOC, "The kubelet still lists allocations of deleted pods",
         Watch "No action: the kubelet releases them when it admits the next pod on {node}.",
-        means "The kubelet still books GPUs for pods that do not exist or have ended. It frees them when it admits \
+        means "The kubelet still has GPUs allocated to pods that do not exist or have ended. It releases them when it admits \
             the next pod with devices.",
         reads "kubelet.allocations, kubernetes.live_pod_uids";
     CONDITION: "kubernetes-gpu-condition" Warning Driver None, "A node condition reports a GPU problem",
         Watch "Compare it with the other findings of {node}: another monitor set this condition.",
-        means "A monitor, such as node-problem-detector, set a condition of the node that speaks of GPU trouble.",
+        means "A monitor, such as node-problem-detector, set a condition of the node about a GPU problem.",
         reads "kubernetes.gpu_conditions";
 }
 
@@ -156,7 +156,7 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
     }
     let capacity = match cluster.gpu_capacity {
         Some(_) => "Kubernetes capacity: 0",
-        None => "Kubernetes capacity: the resource is missing",
+        None => "Kubernetes capacity: no such resource",
     };
     let draft = Draft::on_node(NOT_ADVERTISED).with_evidence(format!("{capacity}, NVML lists {present}"));
     if cluster.gpu_plugin_in_cluster == Some(false) {

@@ -1,7 +1,6 @@
-//! What Kubernetes says about one node, as far as the rules use it. The launcher reads it from the API; scenarios hold it as
-//! JSON.
+//! Facts of the Kubernetes API about one node. The launcher reads them; scenarios contain them as JSON.
 //!
-//! A field of type `Option` is `None` if nobody asked, or if the API refused: nothing is concluded from it.
+//! A field of type `Option` is `None` if it was not read, or the API refused the request. Nothing is concluded from it.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +34,7 @@ pub struct ClusterFacts {
     /// Node conditions about GPUs that are not in their healthy state: `type: reason, message`.
     pub gpu_conditions: Vec<String>,
 
-    /// When the API was read: the "now" of the ages of pods and labels.
+    /// Time at which the API was read. The ages of pods and labels are relative to it.
     pub read_at: Option<Timestamp>,
     /// Whether the node is Ready.
     pub ready: Option<bool>,
@@ -54,14 +53,14 @@ pub struct ClusterFacts {
     /// RuntimeClasses that pods on the node name.
     pub runtime_classes: Option<Vec<RuntimeClassUse>>,
 
-    /// Pods of the node that hold what they asked for, and pods that its kubelet refused.
+    /// Pods of the node with allocated resources, and pods that the kubelet refused.
     pub gpu_pods: Option<Vec<GpuPod>>,
 }
 
 impl ClusterFacts {
-    /// Whether Kubernetes was asked about the node and can give its GPUs to nobody: not as whole GPUs, under another name, to
-    /// virtual machines, or by dynamic resource allocation (as an extended resource, too). A device plugin that never
-    /// registered leaves no zero behind: a resource that is missing is none.
+    /// Returns whether the node was read in Kubernetes and advertises no GPUs: neither whole GPUs, nor other resources,
+    /// nor through dynamic resource allocation. A device plugin that never registered leaves no resource, so a missing
+    /// resource counts as zero.
     pub fn advertises_no_gpus(&self) -> bool {
         let capacity = self.gpu_capacity.or_else(|| self.node.as_ref().map(|_| 0));
         capacity == Some(0) && !self.other_gpu_resources && self.gpu_dra != Some(true)

@@ -260,7 +260,7 @@ mod tests {
     const OLD: (&str, &str, &str) = ("/var/log/syslog", "2026-11-01T00:00:00Z", "2026-11-17T00:00:00Z");
 
     #[test]
-    fn no_xid_is_claimed_back_to_the_first_hole_only() {
+    fn no_xid_is_claimed_only_back_to_the_first_gap() {
         let told = judged(&[OLD, ("/dev/kmsg", "2026-11-21T00:45:10Z", "2026-11-21T02:40:00Z")]);
         assert_eq!(told.verdict, Verdict::Healthy);
         assert!(told.summary.contains("no Xid since 2026-11-21T00:45:10Z"), "{}", told.summary);
@@ -274,14 +274,14 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_ended_days_ago_says_nothing_of_now() {
+    fn a_log_that_ended_days_ago_does_not_cover_the_present() {
         let told = judged(&[OLD]);
         assert_eq!(told.verdict, Verdict::Unknown);
         assert!(told.unknown[0].why.contains("ends 4 d before now"), "{:?}", told.unknown);
     }
 
     #[test]
-    fn an_advice_for_the_second_time_says_when_the_log_cannot_tell_the_first() {
+    fn advice_about_a_repetition_names_the_start_of_the_log() {
         // The node of the scenario runs for 12 days.
         let with_loss = |from: &str, earlier: bool| {
             let mut report: Report =
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_without_a_record_or_without_times_is_no_all_clear() {
+    fn a_log_without_records_or_times_is_not_healthy() {
         let log = |records, complete_since_boot| {
             let source = "/var/log/kern.log".to_owned();
             with(vec![Coverage { source, records, complete_since_boot, ..Coverage::default() }])

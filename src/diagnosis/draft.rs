@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn three_gpus_of_which_the_same_is_said_are_one_finding() {
+    fn the_same_finding_about_three_gpus_is_merged() {
         let drafts = || [0, 1, 2, 5].map(|index| Draft::on_gpu(RULE, &gpu(index)).with_evidence("off"));
         let findings = into_findings(drafts().to_vec(), "gpu-1");
         let [only] = findings.as_slice() else { panic!("{} findings", findings.len()) };
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finding_is_never_graver_than_its_rule_and_keeps_ten_lines() {
+    fn a_finding_never_exceeds_the_severity_of_its_rule_and_keeps_ten_lines() {
         let draft = (0..12).fold(Draft::on_node(RULE).with_severity(Severity::Fatal), |draft, line| {
             draft.with_evidence(line.to_string())
         });

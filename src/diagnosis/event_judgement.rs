@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_the_bus_and_of_a_switch_fade_where_the_gpus_work() {
+    fn faults_of_the_bus_and_of_a_switch_age_if_the_gpus_work() {
         for event in [
             json!({"kind": "aer", "sub_code": "uncorrected_fatal", "pci_address": "00000000:5d:00.0"}),
             json!({"kind": "sxid", "code": 20034, "pci_address": "00000000:05:00.0"}),

@@ -6,9 +6,9 @@ use super::draft::Draft;
 use super::node::Node;
 use super::rules::Rule;
 use super::{
-    cdi, cluster, collective, container, coverage, driver, driver_load, driver_rules, implausible, lost, memory, mig,
-    nvlink, nvlink_state, pcie, power, processes, recovery, refused, runtime, siblings, stack, thermal, usage, xid,
-    xid_history,
+    cdi, cluster, collective, container, coverage, driver, driver_load, driver_log, driver_setup, fabric_manager, gsp,
+    implausible, lost, memory, mig, nvlink, nvlink_state, pcie, persistence, power, processes, recovery, refused,
+    runtime, siblings, stack, thermal, usage, xid, xid_history,
 };
 
 /// Rules about one subject.
@@ -22,8 +22,13 @@ struct Family {
 const FAMILIES: &[Family] = &[
     Family { rules: lost::RULES, judge: lost::judge },
     Family { rules: refused::RULES, judge: |_| Vec::new() },
-    Family { rules: driver_rules::RULES, judge: driver::judge },
-    Family { rules: driver_load::RULES, judge: |_| Vec::new() },
+    Family { rules: driver::RULES, judge: driver::judge },
+    Family { rules: driver_setup::RULES, judge: driver_setup::judge },
+    Family { rules: fabric_manager::RULES, judge: fabric_manager::judge },
+    Family { rules: persistence::RULES, judge: persistence::judge },
+    Family { rules: driver_load::RULES, judge: |node| driver_load::reason_of_log(node).into_iter().collect() },
+    Family { rules: gsp::RULES, judge: gsp::judge },
+    Family { rules: driver_log::RULES, judge: driver_log::judge },
     Family { rules: memory::RULES, judge: memory::judge },
     Family { rules: xid::RULES, judge: xid::judge },
     Family { rules: xid_history::RULES, judge: xid_history::judge },

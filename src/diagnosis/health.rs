@@ -45,8 +45,7 @@ fn is_about_gpus(draft: &Draft) -> bool {
     let is_in = |rules: &[Rule]| rules.iter().any(|rule| rule.id == draft.rule.id);
     // How containers get their GPUs tells nothing about the GPUs.
     let of_containers = [container::RULES, runtime::RULES, cdi::RULES].into_iter().any(is_in);
-    let of_application = is_in(usage::RULES) && draft.rule.class == Class::Application;
-    !(of_containers || of_application)
+    !(of_containers || is_in(usage::RULES) && draft.rule.class == Class::Application)
 }
 
 fn of_gpu(node: &Node<'_>, gpu: &Gpu, drafts: &[Draft]) -> GpuHealth {

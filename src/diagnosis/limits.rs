@@ -1,7 +1,9 @@
 //! The limits of a diagnosis, which reads values once and runs no test.
 
 use super::node::Node;
-use super::{Unknown, claims, coverage, quote, unknown};
+use super::timeline::{is_off_bus, is_xid};
+use super::{Unknown, claims, coverage, memory, quote, unknown};
+use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 
 /// The limits, shortest first.
 pub(super) fn of(node: &Node<'_>) -> Vec<String> {
@@ -67,6 +69,9 @@ pub(super) fn contradictions(node: &Node<'_>) -> Vec<Unknown> {
     if lost > 0 {
         add("xid", format!("{lost} kernel log records were overwritten before they could be read"));
     }
+    if let Some(event) = unseen_fault(node) {
+        add("xid", format!("the driver logged {}, and not every GPU was read", quote::event(event)));
+    }
     let answering = quote::count(node.answering().count(), "GPU");
     if node.inventory().is_some_and(|inventory| inventory.gpus.is_empty()) && node.answering().next().is_some() {
         add("inventory", format!("the inventory lists no GPU, but other sections list {answering}"));
@@ -75,4 +80,17 @@ pub(super) fn contradictions(node: &Node<'_>) -> Vec<Unknown> {
         add("host", format!("the PCI bus shows no GPU, but NVML reads {answering}"));
     }
     found
+}
+
+/// Returns an event in which the driver calls a GPU lost or its memory faulty, if no Xid tells of which GPU, and NVML does
+/// not show that all GPUs work.
+fn unseen_fault<'a>(node: &Node<'a>) -> Option<&'a KernelEvent> {
+    const STATUS: [&str; 2] = ["NV_ERR_GPU_IS_LOST", "NV_ERR_ECC_ERROR"];
+    let all_read = node.listed().next().is_some() && node.listed().all(|gpu| node.is_readable(gpu));
+    let told = node.timeline.current().any(|event| is_off_bus(event) || is_xid(event, &memory::UNCORRECTED_CODES));
+    let says = |event: &&KernelEvent| {
+        let status = event.details.get("status").is_some_and(|status| STATUS.contains(&status.as_str()));
+        status && matches!(event.kind, KernelEventKind::Assertion | KernelEventKind::Uvm)
+    };
+    node.timeline.current().find(says).filter(|_| !all_read && !told)
 }

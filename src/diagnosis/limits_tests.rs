@@ -49,7 +49,7 @@ fn the_start_of_a_window_is_not_called_the_last_boot() {
 }
 
 #[test]
-fn a_window_leaves_what_lasts_until_the_driver_is_loaded_again() {
+fn a_window_keeps_states_that_last_until_a_driver_load() {
     let now: Timestamp = NOW.parse().expect("a time");
     let then = (now - SignedDuration::from_hours(30)).to_string();
     let event = json!({"kind": "uvm", "sub_code": "fatal", "count": 1, "first": then, "last": then});

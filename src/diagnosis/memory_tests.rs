@@ -43,7 +43,7 @@ fn a_corrupted_inforom_is_one_finding_however_many_calls_trip_over_it() {
 }
 
 #[test]
-fn what_followed_an_error_of_an_earlier_boot_is_no_evidence_of_todays() {
+fn events_of_an_earlier_boot_are_no_evidence_of_a_current_error() {
     let earlier = json!({"boot_id": "before"});
     let events = json!([
         xid(94, "2026-11-18T01:00:00Z", earlier.clone()),
@@ -56,7 +56,7 @@ fn what_followed_an_error_of_an_earlier_boot_is_no_evidence_of_todays() {
 }
 
 #[test]
-fn a_memory_error_on_the_way_off_the_bus_is_told_with_that_loss() {
+fn a_memory_error_of_a_gpu_that_falls_off_the_bus_is_evidence_of_that_fault() {
     let events = json!([xid(79, "2026-11-21T02:00:00Z", json!({})), xid(48, "2026-11-21T02:00:01Z", json!({}))]);
     let found = findings(json!({}), json!([]), events);
     assert!(only(&found, "gpu-off-bus").evidence.iter().any(|line| line.contains("Xid 48 (1)")));
@@ -64,7 +64,7 @@ fn a_memory_error_on_the_way_off_the_bus_is_told_with_that_loss() {
 }
 
 #[test]
-fn a_memory_error_days_after_the_gpu_came_back_is_told_by_itself() {
+fn a_memory_error_days_after_the_gpu_recovered_is_a_separate_finding() {
     let events = json!([xid(79, "2026-11-15T02:00:00Z", json!({})), xid(95, "2026-11-21T02:40:00Z", json!({}))]);
     let found = findings(json!({}), json!([]), events);
     assert_eq!(only(&found, "ecc-uncontained").severity, Severity::Fatal);
@@ -72,7 +72,7 @@ fn a_memory_error_days_after_the_gpu_came_back_is_told_by_itself() {
 }
 
 #[test]
-fn an_old_error_is_mild_where_an_old_drivers_counters_started_anew_and_grave_otherwise() {
+fn an_old_error_is_information_only_if_the_counters_of_an_old_driver_were_reset() {
     let severity = |ecc: Value, time: &str| {
         only(&findings(ecc, json!([]), json!([xid(95, time, json!({}))])), "ecc-uncontained").severity
     };

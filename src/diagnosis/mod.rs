@@ -22,12 +22,15 @@ mod coverage;
 mod draft;
 mod driver;
 mod driver_load;
-mod driver_rules;
+mod driver_log;
+mod driver_setup;
 mod event_judgement;
+mod fabric_manager;
 mod families;
 pub mod finding;
 mod gpu;
 pub mod gpu_pods;
+mod gsp;
 mod health;
 mod implausible;
 mod limits;
@@ -42,7 +45,10 @@ mod nvlink_state;
 #[cfg(test)]
 mod past_events_tests;
 mod pcie;
+mod persistence;
 mod plan;
+#[cfg(test)]
+mod plan_tests;
 mod power;
 mod processes;
 mod quote;

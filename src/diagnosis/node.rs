@@ -23,6 +23,9 @@ use crate::text::clean;
 /// Name of a node without a known name.
 pub(super) const UNKNOWN_NODE_NAME: &str = "the node";
 
+/// Sections that are read from NVML.
+pub(super) const OF_NVML: [&str; 5] = ["inventory", "telemetry", "topology", "ecc", "mig"];
+
 /// Counters and responses can be older than an event by this time.
 pub(super) const SETTLE_TIME: SignedDuration = SignedDuration::from_mins(10);
 
@@ -156,7 +159,6 @@ impl<'a> Node<'a> {
 
     /// Returns the first problem with one of these codes that is about NVML as a whole.
     pub(super) fn nvml_problem(&self, codes: &[&str]) -> Option<&'a Problem> {
-        const OF_NVML: [&str; 5] = ["inventory", "telemetry", "topology", "ecc", "mig"];
         let problems = self.report.sections.problems().into_iter();
         problems
             .filter(|(section, problem)| OF_NVML.contains(section) && problem.gpu.is_none())

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_is_not_told_what_another_one_caused() {
+    fn errors_of_one_switch_are_not_evidence_of_another() {
         let events = vec![
             fatal(20034, "0000:05:00.0", 0),
             event(Kind::Xid, 74, "0000:5d:00.0", 1),
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn the_word_of_the_line_outranks_the_catalogue() {
+    fn the_word_of_the_line_has_priority_over_the_catalogue() {
         let hot = event(Kind::Sxid, 10004, "0000:05:00.0", 0);
         let hot_fatal = fatal(10004, "0000:05:00.0", 0);
         assert_eq!((switch_rule(&hot).id, switch_rule(&hot_fatal).id), (SWITCH_HOT.id, SWITCH.id));

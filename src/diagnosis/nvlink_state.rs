@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::rules::{FABRIC_DOC, XID_DOC, rules};
-use super::{Severity, driver, quote};
+use super::{Severity, fabric_manager, quote};
 use crate::facts::topology::{Fabric, GpuTopology, NvlinkGroup};
 
 rules! {
@@ -179,8 +179,8 @@ fn registration(node: &Node<'_>, gpu: &Gpu, fabric: &Fabric, switched: bool) -> 
         _ => None,
     };
     if let Some(fault) = fault {
-        // Without Fabric Manager no GPU can register; `driver` has a finding for this.
-        let managed = driver::fabric_manager(node).is_none();
+        // Without Fabric Manager no GPU can register; `fabric_manager` has a finding for this.
+        let managed = fabric_manager::fabric_manager(node).is_none();
         return managed.then(|| Draft::on_gpu(NOT_REGISTERED, gpu).with_evidence(fault));
     }
     let issues: Vec<String> = health_issues.iter().take(6).map(|issue| quote::data(issue)).collect();

@@ -102,7 +102,7 @@ fn unknown_error_counters_are_no_recovery() {
 }
 
 #[test]
-fn a_blocked_task_that_is_gone_asks_for_nothing() {
+fn a_blocked_task_that_ended_requires_no_action() {
     let at = |minutes, host_pid_namespace| {
         let mut task = nameless("hung_task", minutes);
         task["process"] = "nvidia-smi".into();

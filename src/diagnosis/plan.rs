@@ -86,19 +86,25 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
         steps.push(format!("If {} falls off the bus again, return it (RMA).", quote::gpus(&distinct(gpus))));
     }
     let affected = distinct(places(|draft| draft.severity >= Severity::Critical));
-    let until_then = if affected.is_empty() || node.listed().count() <= affected.len() {
-        format!("Do not schedule new work on {name}; the drain ends the running work.")
-    } else {
-        format!(
-            "Work that does not use {} may continue until the drain. Stop jobs that use it now. Do not schedule new work on {name}.",
-            quote::gpus(&affected)
-        )
-    };
+    let until_then = until_drain(node, &affected);
     let what = format!("the {verb} of {{node}}");
     refer_to_plan(drafts.iter_mut(), ActionCode::DrainAndReboot, &what, verb);
     let steps = steps.into_iter().map(|step| step.replace("{node}", name)).collect();
     let subject = name.clone();
     Some(Plan { subject, action: ActionCode::DrainAndReboot, until_then, steps, findings, addresses: Vec::new() })
+}
+
+/// Returns which work may continue until the drain.
+fn until_drain(node: &Node<'_>, affected: &[Label]) -> String {
+    let name = &node.name;
+    if affected.is_empty() || node.listed().count() <= affected.len() {
+        return format!("Do not schedule new work on {name}; the drain ends the running work.");
+    }
+    format!(
+        "Work that does not use {} may continue until the drain. Stop jobs that use it now. Do not schedule new work on \
+         {name}.",
+        quote::gpus(affected)
+    )
 }
 
 /// Returns the steps for hardware repairs, which come last.

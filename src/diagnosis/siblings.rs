@@ -45,7 +45,7 @@ const MIN_GPUS: usize = 3;
 /// The position in the air stream explains about 10 °C.
 const HOTTER_CELSIUS: i32 = 15;
 
-/// Below this, a difference harms nobody.
+/// Lower temperatures are harmless.
 const WARM_CELSIUS: i32 = 65;
 
 /// The clocks of identical boards differ by a few percent only.

@@ -1,7 +1,7 @@
 //! Writes the summary: the worst finding, or what was checked if there is none.
 
 use super::draft::Concluded;
-use super::node::Node;
+use super::node::{Node, OF_NVML};
 use super::{Severity, Verdict, claims, coverage, limits, memory, nvlink, quote, unknown, xid};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::xid::catalogue::{self, Class};
@@ -65,6 +65,11 @@ fn capital(text: &str) -> String {
 
 /// `all 8 GPUs (NVIDIA H100 80GB HBM3) respond`, `7 of 8 GPUs (…) respond`.
 fn responding(node: &Node<'_>) -> Option<String> {
+    // Without a section of NVML no GPU was asked to respond.
+    let asked: Vec<&str> = node.report.sections.statuses().into_iter().map(|(name, _)| name).collect();
+    if !OF_NVML.iter().any(|section| asked.contains(section)) {
+        return None;
+    }
     node.listed().next()?;
     let names: std::collections::BTreeSet<&str> = node.listed().filter_map(|gpu| gpu.name.as_deref()).collect();
     let product = match names.len() {

@@ -131,12 +131,12 @@ pub(super) fn is_of_another(event: &KernelEvent, gpu: &Gpu) -> bool {
 
 /// Returns whether an event is an Xid with one of these codes.
 pub(super) fn is_xid(event: &KernelEvent, codes: &[u32]) -> bool {
-    event.kind == Kind::Xid && event.code.is_some_and(|code| codes.contains(&code))
+    event.is_xid(codes)
 }
 
 /// Returns whether the GPU fell off the bus: Xid 79, or the line without a code (old drivers, and at probe).
 pub(super) fn is_off_bus(event: &KernelEvent) -> bool {
-    event.kind == Kind::OffBus || is_xid(event, &[79])
+    event.is_off_bus()
 }
 
 /// Returns whether a link went down: NETIR link events of NVLink 5, training failures.
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_loss_of_a_gpu_is_its_consequence_for_ever() {
+    fn all_events_after_the_loss_of_a_gpu_are_consequences() {
         assert_eq!(open(&report(vec![xid(45, 9000), xid(79, 0), xid(119, 3), xid(31, 600)])), [79]);
         let before = report(vec![xid(31, -600), xid(79, 0)]);
         assert_eq!(open(&before), [31, 79], "what was before is none");
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_gpu_says_long_after_it_came_back_is_news() {
+    fn events_long_after_a_gpu_recovered_are_new() {
         let at = |address| Gpu { pci: PciAddress::parse(address), ..Gpu::default() };
         let report = report(vec![xid(79, 0), xid(119, 300), xid(95, 500_000)]);
         assert_eq!(open_with(&report, &[at("5d:00.0")]), [79, 95]);
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_driver_says_while_it_probes_belongs_to_the_load_that_follows() {
+    fn driver_lines_during_the_probe_belong_to_the_next_load() {
         let of = |kind, sub: Option<&str>, second| KernelEvent {
             kind,
             code: None,

@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gpu_that_only_the_bus_shows_is_one_whether_a_log_names_it_or_not() {
+    fn a_gpu_on_the_bus_and_in_the_log_is_one_gpu() {
         let (a, b) = (Some("a"), Some("b"));
         let known = Some("GPU-1");
         let one = [Some("GPU-1".to_owned())];
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_gpu_is_not_blamed_for_what_the_old_one_did_in_its_place() {
+    fn a_replacement_gpu_is_not_blamed_for_errors_of_its_predecessor() {
         let now = || xid(None, Some("GPU-new"));
         assert_eq!(accused(vec![now(), xid(Some("a"), Some("GPU-new"))]), 1);
         assert_eq!(accused(vec![now(), xid(Some("a"), None)]), 1, "nothing speaks of another GPU");

@@ -44,6 +44,52 @@ pub struct PodFacts {
     /// Whether it belongs to NVIDIA's software on the node (driver, toolkit, device plugin, validator): it asks for no GPU
     /// and needs the driver all the same.
     pub is_gpu_stack: bool,
+    /// Whether it is NVIDIA's device plugin, which offers the GPUs to the kubelet.
+    pub is_device_plugin: bool,
+    /// GPUs that the scheduler reserves for it, of all GPU resources together.
+    pub gpus_requested: u64,
+    /// `spec.runtimeClassName`.
+    pub runtime_class: Option<String>,
+    /// The handler of that RuntimeClass; `None` where it was not read.
+    pub runtime_handler: Option<String>,
+    /// How the scheduler may make room for it.
+    pub preemption: Preemption,
+    /// What the GPU nodes have of what it requests, where it waits for one.
+    pub room: Option<Room>,
+    /// Resource claims that it names, and templates of those that are not created yet.
+    pub claims_awaited: Vec<String>,
+    /// `spec.schedulerName`, where it is not the default scheduler.
+    pub scheduler: Option<String>,
+    /// Devices of its containers that their device plugin calls unhealthy, as its status has it.
+    pub unhealthy_devices: Vec<String>,
+    /// The controller that could not create it, as `Job train`: then there is no such pod, and the rest says only its name.
+    pub not_created_by: Option<String>,
+}
+
+/// What a pod's priority means for the scheduler.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Preemption {
+    /// `spec.priority`.
+    pub priority: Option<i32>,
+    /// `spec.priorityClassName`.
+    pub class: Option<String>,
+    /// Whether `spec.preemptionPolicy` is `Never`.
+    pub never: bool,
+    /// `status.nominatedNodeName`: the node on which pods are being ended for it.
+    pub nominated_node: Option<String>,
+}
+
+/// What GPU nodes have of what a pending pod requests, in words with numbers and names.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Room {
+    /// What is wrong, where the scheduler's words do not say it: `no GPU node offers nvidia.com/gpu`.
+    pub problem: Option<String>,
+    /// `asks for 4 nvidia.com/gpu on one node; the most that any GPU node has free is 2, on gpu-7`.
+    pub shortage: String,
+    /// What would have to change: `free 2 nvidia.com/gpu on gpu-7`.
+    pub changes: Vec<String>,
+    /// Whether all of the changes are needed, instead of one of them.
+    pub needs_all: bool,
 }
 
 /// One container of it.
@@ -108,6 +154,12 @@ pub struct PodEvent {
 }
 
 impl PodEvent {
+    /// The container that it is about; `None` for the pod as a whole.
+    pub(super) fn container(&self) -> Option<&str> {
+        let fields = ["spec.containers{", "spec.initContainers{", "spec.ephemeralContainers{"];
+        fields.iter().find_map(|field| self.field.strip_prefix(field)?.strip_suffix('}'))
+    }
+
     /// Whether it tells of one of our own probes: looking at a pod is no part of its story.
     pub(super) fn is_ours(&self) -> bool {
         let container = self.field.strip_prefix("spec.ephemeralContainers{");
@@ -144,10 +196,11 @@ impl<'a> End<'a> {
 
     /// Whether the container runtime could not start it: then nothing of it ran, and it has no log.
     ///
-    /// The kubelet gives such an end the exit code 128, which a program may also choose; a program has run for a while.
+    /// Only then is its message the runtime's: that of a program which ran is the program's. The kubelet gives such an end
+    /// the exit code 128, which a program may also choose; a program has started.
     pub fn never_ran(&self) -> bool {
-        let ran = self.started.is_some() && self.started != self.finished;
-        matches!(self.reason, "StartError" | "ContainerCannotRun") || (self.exit_code == 128 && !ran)
+        let start_failed = matches!(self.reason, "StartError" | "ContainerCannotRun");
+        start_failed || (self.exit_code == 128 && self.started.is_none())
     }
 
     /// The command that shows the log of what ended.
@@ -182,6 +235,17 @@ impl PodFacts {
         self.containers.iter().filter_map(|container| match &container.state {
             ContainerState::Running { since } => Some((container.name.as_str(), known(*since))),
             _ => None,
+        })
+    }
+
+    /// Whether any of its containers ever started.
+    pub(super) fn has_run(&self) -> bool {
+        self.containers.iter().any(|container| {
+            std::iter::once(&container.state).chain(&container.last).any(|state| match state {
+                ContainerState::Running { .. } => true,
+                ContainerState::Terminated { started, .. } => known(*started).is_some(),
+                ContainerState::Waiting { .. } | ContainerState::Unknown => false,
+            })
         })
     }
 

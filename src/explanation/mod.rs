@@ -1,4 +1,4 @@
-//! Why a pod failed, hangs or waits: what Kubernetes says and what the node says, put into one order of time.
+//! Explains why a pod failed, hangs or waits, from the facts of Kubernetes and of the node.
 //!
 //! ```text
 //!   PodFacts (Kubernetes) ─┐
@@ -6,9 +6,9 @@
 //!   Diagnosis (the rules)  ┘                                                  └─▶ timeline
 //! ```
 //!
-//! Pure, like the rules of [`diagnosis`](crate::diagnosis). The first cause that has evidence wins, in the order of
-//! [`causes`]: what Kubernetes saw itself, then the GPU, then the driver and the node, and the program last, since a
-//! program that dies is what every other cause looks like from outside.
+//! Pure functions, like the rules of [`diagnosis`](crate::diagnosis). The first cause with evidence is chosen. The
+//! order is that of [`causes`]: first what Kubernetes reports, then the GPU, then the driver and the node, and last the
+//! program, because every other cause looks like a failed program.
 
 mod causes;
 mod facts;
@@ -18,17 +18,18 @@ mod tests;
 mod timeline;
 mod types;
 
-pub use facts::{ContainerFacts, ContainerState, End, PodEvent, PodFacts};
+pub use facts::{ContainerFacts, ContainerState, End, PodEvent, PodFacts, Preemption, Room};
 pub use types::{Cause, Certainty, Explanation, Moment};
 
 use crate::diagnosis::Diagnosis;
 use crate::report::Report;
 use pod_on_node::PodOnNode;
 
-/// Moments in one timeline; the newest are kept.
+/// Maximum number of entries of a timeline. The newest are kept.
 const MAX_MOMENTS: usize = 40;
 
-/// Explains a pod. `node` is what its node says; `None` where it has none or could not be read (`unread_reason`).
+/// Explains a pod. `node` is the report and diagnosis of its node; `None` if the pod has no node, or the node could not
+/// be read (`unread_reason`).
 pub fn explain(pod: &PodFacts, node: Option<(&Report, &Diagnosis)>, unread_reason: Option<&str>) -> Explanation {
     let on_node = PodOnNode::of(pod, node.map(|(report, _)| report));
     let mut explanation = causes::first::cause(pod, &on_node, node, unread_reason);

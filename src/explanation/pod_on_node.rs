@@ -1,4 +1,4 @@
-//! What a pod left on its node: its GPUs, its processes, and the kernel's lines about either while it lived.
+//! The facts of the node about a pod: its GPUs, its processes, and kernel events about them during its run.
 
 use std::collections::BTreeSet;
 
@@ -13,42 +13,42 @@ use crate::pci::PciAddress;
 use crate::report::{Report, Section};
 use crate::xid::catalogue::{self, Class};
 
-/// A kernel line may come a moment after the death that it explains, and the kubelet's clock is in whole seconds.
+/// A kernel line can be logged shortly after the exit that it explains, and the kubelet reports whole seconds.
 const SLACK: SignedDuration = SignedDuration::from_secs(30);
 
-/// PCIe errors this long before a GPU left the bus belong to its fall, as the rules have it.
+/// PCIe errors within this time before a GPU fell off the bus belong to that fault, as in the rules.
 const PRECEDING_WINDOW: SignedDuration = SignedDuration::from_secs(300);
 
-/// A pod as its node sees it.
+/// The facts of the node about a pod.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PodOnNode {
-    /// What the kubelet gave to its containers.
+    /// Allocations of the kubelet to its containers.
     pub(super) allocations: Vec<Allocation>,
-    /// UUIDs of GPUs or MIG devices, or what its device plugin calls them.
+    /// UUIDs of its GPUs or MIG devices, or their names in the device plugin.
     pub(super) devices: Vec<String>,
     /// GPU instances of its MIG devices.
     pub(super) mig_instances: BTreeSet<u32>,
-    /// Whether other pods may be on its GPUs, by time-slicing or MPS.
+    /// Whether other pods may share its GPUs, with time-slicing or MPS.
     pub(super) shares: bool,
-    /// PCI addresses of the GPUs behind them.
+    /// PCI addresses of its GPUs.
     pub(super) addresses: BTreeSet<PciAddress>,
-    /// Processes on GPUs that exist now.
+    /// Ids of its GPU processes that still exist.
     pub(super) pids: Vec<u32>,
     /// Those processes.
     pub(super) processes: Vec<GpuProcess>,
-    /// Kernel events of its run that name one of its GPUs or processes.
+    /// Kernel events during its run about its GPUs or processes.
     pub(super) own_events: Vec<KernelEvent>,
-    /// Kernel events of its run on this node that name GPUs, where its own GPUs are not known.
+    /// Kernel events during its run about any GPU of the node, if its own GPUs are not known.
     pub(super) node_events: Vec<KernelEvent>,
-    /// Kernel events on its GPUs before the run: no process of it was there to be hit.
+    /// Kernel events about its GPUs before its run, which cannot have affected it.
     pub(super) earlier_events: Vec<KernelEvent>,
-    /// Kernel events on its GPUs after its end: an effect does not precede its cause.
+    /// Kernel events about its GPUs after its end, which cannot be the cause.
     pub(super) later_events: Vec<KernelEvent>,
-    /// PCIe errors and lost links right before one of its GPUs left the bus: often of the port above it.
+    /// PCIe errors and lost links shortly before one of its GPUs fell off the bus, often of the port above it.
     pub(super) bus_events: Vec<KernelEvent>,
-    /// Whether the kubelet's bookings of devices were read.
+    /// Whether the device allocations of the kubelet were read.
     pub(super) allocations_read: bool,
-    /// Names of the containers that hold its devices; empty where that is not known.
+    /// Names of the containers that use its devices; empty if not known.
     pub(super) holders: BTreeSet<String>,
     /// Whether the kernel log covers its lifetime.
     pub(super) log_covers: bool,
@@ -106,9 +106,9 @@ impl PodOnNode {
                 self.addresses.insert(address.clone());
             }
         }
-        // A GPU that is lost is in no inventory; the kernel said its UUID while it still knew it.
+        // A lost GPU is in no inventory, but its UUID may be in the kernel log.
         let log = Section::data_of(&sections.xid);
-        // An earlier boot may have had it at another address.
+        // In an earlier boot it may have been at another address.
         for event in log.iter().flat_map(|log| &log.events).filter(|event| event.boot_id.is_none()) {
             let named = event.gpu_uuid.as_ref().is_some_and(|uuid| self.devices.contains(uuid));
             if let (true, Some(address)) = (named, &event.pci_address) {
@@ -117,7 +117,8 @@ impl PodOnNode {
         }
     }
 
-    /// Whether an event on a GPU of the pod is the affair of somebody else: another instance, a process that is not its own.
+    /// Returns whether an event about a GPU of the pod belongs to another pod: another MIG instance, or a process of
+    /// another pod.
     fn is_of_another(&self, event: &KernelEvent, report: &Report) -> bool {
         let elsewhere = event
             .mig_gpu_instance
@@ -127,8 +128,7 @@ impl PodOnNode {
         elsewhere || (affects_one_process(event) && others.any(|process| Some(process.pid) == event.pid))
     }
 
-    /// Whether a live process of the pod is the one that the event names: its number may have been another's before it
-    /// started.
+    /// Returns whether the event names a running process of the pod that had started before the event.
     pub(super) fn names_own_process(&self, event: &KernelEvent) -> bool {
         let started_by = |started: Option<Timestamp>| started.zip(event.last).is_none_or(|(start, last)| start <= last);
         self.processes.iter().any(|process| Some(process.pid) == event.pid && started_by(process.started_at))
@@ -145,7 +145,7 @@ impl PodOnNode {
         for event in &log.events {
             let own_gpu = event.pci_address.as_ref().is_some_and(|address| self.addresses.contains(address));
             let own = match killed_cgroup(event) {
-                // The process is dead: its number may be anybody's by now, its cgroup was the pod's.
+                // The process has ended, and its pid may be reused, so the cgroup is compared.
                 Some(cgroup) => !pod.uid.is_empty() && cgroup.replace('_', "-").contains(&pod.uid),
                 None => self.names_own_process(event) || (own_gpu && !self.is_of_another(event, report)),
             };
@@ -154,7 +154,7 @@ impl PodOnNode {
                 Some(Position::During) if self.addresses.is_empty() && speaks_of_gpus(event) => {
                     self.node_events.push(event.clone());
                 }
-                // An earlier boot may have had another GPU at this address.
+                // In an earlier boot another GPU may have been at this address.
                 Some(Position::Before) if own_gpu && event.boot_id.is_none() => self.earlier_events.push(event.clone()),
                 Some(Position::After) if own_gpu => self.later_events.push(event.clone()),
                 _ => {}
@@ -163,10 +163,10 @@ impl PodOnNode {
         self.find_bus_events(log.events.as_slice(), report);
     }
 
-    /// Errors of the bus just before one of its GPUs left it. A lost GPU has no path any more, so that the port above it is
-    /// known by the time alone; what lies above another GPU alone is that one's.
+    /// Finds PCIe errors shortly before one of its GPUs fell off the bus. A lost GPU has no path, so the port above it
+    /// is only known by the time. Errors of a port above only another GPU belong to that GPU.
     fn find_bus_events(&mut self, events: &[KernelEvent], report: &Report) {
-        let falls: Vec<&KernelEvent> = self.own_events.iter().filter(|event| is_off_bus(event)).collect();
+        let falls: Vec<&KernelEvent> = self.own_events.iter().filter(|event| event.is_off_bus()).collect();
         let topology = Section::data_of(&report.sections.topology).into_iter().flat_map(|topology| &topology.gpus);
         let elsewhere: BTreeSet<&PciAddress> = topology
             .filter(|gpu| gpu.pci_address.as_ref().is_some_and(|address| !self.addresses.contains(address)))
@@ -187,23 +187,18 @@ impl PodOnNode {
     }
 }
 
-/// The cgroup of the process that the kernel killed for memory.
+/// Returns the cgroup of the OOM-killed process.
 fn killed_cgroup(event: &KernelEvent) -> Option<&String> {
     event.details.get("task_memcg").filter(|_| event.kind == KernelEventKind::OomKill)
 }
 
-/// Whether a GPU left the PCIe bus.
-fn is_off_bus(event: &KernelEvent) -> bool {
-    event.kind == KernelEventKind::OffBus || (event.kind == KernelEventKind::Xid && event.code == Some(79))
-}
-
-/// Whether an Xid strikes the process that it names and no other: the doings of programs, and a contained memory error.
+/// Returns whether an Xid affects only the process that it names: application faults, and a contained memory error.
 pub(super) fn affects_one_process(event: &KernelEvent) -> bool {
     let entry = event.code.filter(|_| event.kind == KernelEventKind::Xid).and_then(catalogue::xid);
     event.code == Some(94) || entry.is_some_and(|entry| entry.class == Class::Application)
 }
 
-/// Where an event lies beside a run.
+/// The position of an event relative to a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Position {
     Before,
@@ -211,7 +206,7 @@ enum Position {
     After,
 }
 
-/// Where the event's lines lie. Without times nothing can be said.
+/// Returns the position of an event. `None`: it has no times.
 fn when(event: &KernelEvent, from: Option<Timestamp>, to: Option<Timestamp>) -> Option<Position> {
     let (first, last) = event.first.zip(event.last)?;
     if from.is_some_and(|from| last < from) {

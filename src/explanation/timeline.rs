@@ -1,4 +1,4 @@
-//! What happened to a pod, in the order of time: Kubernetes' word and the kernel's side by side.
+//! The timeline of a pod, from Kubernetes and the kernel log.
 
 use jiff::Timestamp;
 
@@ -8,13 +8,13 @@ use super::{ContainerState, End, Moment, PodFacts};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::text::clean_keeping_end;
 
-/// Longest text of one moment. Runtimes nest their errors, the reason last: a cut leaves out the middle.
+/// Maximum length of an entry. Container runtimes put the reason at the end, so the middle is cut.
 const TEXT_CAP: usize = 240;
 
-/// Kernel events before the run, and after it, that are told at most.
+/// Maximum number of kernel events before the run, and after it.
 const MAX_BESIDE: usize = 8;
 
-/// Every moment whose time is known, oldest first.
+/// Returns all entries with a known time, oldest first.
 pub(super) fn of(pod: &PodFacts, on_node: &PodOnNode) -> Vec<Moment> {
     let mut moments = Vec::new();
     let mut kubernetes = |time: Option<Timestamp>, what: String| {
@@ -46,14 +46,14 @@ pub(super) fn of(pod: &PodFacts, on_node: &PodOnNode) -> Vec<Moment> {
         kubernetes(event.time, format!("{}: {}{times}", event.reason, event.message));
     }
     moments.extend(kernel(on_node));
-    // What Kubernetes stamps with the same second stays in the order in which it happens to a pod.
+    // Entries with the same time keep the order in which they happen to a pod.
     moments.sort_by_key(|moment| moment.time);
     let mut told = std::collections::HashSet::new();
     moments.retain(|moment| told.insert((moment.time, moment.what.clone())));
     moments
 }
 
-/// The kernel's moments: those of the pod's run, and what lies beside it with a word on why it is no cause.
+/// Returns the entries of the kernel log. Those before and after the run have a note that they are no cause.
 fn kernel(on_node: &PodOnNode) -> impl Iterator<Item = Moment> {
     let PodOnNode { own_events, node_events, bus_events, earlier_events, later_events, .. } = on_node;
     let told = |events: &'_ [KernelEvent], note: &'static str| {
@@ -63,7 +63,7 @@ fn kernel(on_node: &PodOnNode) -> impl Iterator<Item = Moment> {
         };
         events.iter().filter_map(moment).collect::<Vec<_>>()
     };
-    // Of what was before, the newest tells in what state the pod found its GPU.
+    // Of the earlier events, the newest show the state of the GPU at the start of the pod.
     let earlier = &earlier_events[earlier_events.len().saturating_sub(MAX_BESIDE)..];
     let later = &later_events[..later_events.len().min(MAX_BESIDE)];
     [
@@ -77,7 +77,7 @@ fn kernel(on_node: &PodOnNode) -> impl Iterator<Item = Moment> {
     .flatten()
 }
 
-/// Who counts by this number: the same code means one thing to a GPU and another to a switch.
+/// Returns the kind of a code, because Xids and SXids have the same numbers.
 fn family(event: &KernelEvent) -> &'static str {
     match event.kind {
         KernelEventKind::Xid => "Xid",
@@ -86,7 +86,7 @@ fn family(event: &KernelEvent) -> &'static str {
     }
 }
 
-/// An event in one line: the code with its name, how often, and whom it names.
+/// Formats an event in one line: code, name, count, GPU and process.
 pub(super) fn line(event: &KernelEvent) -> String {
     let severity = event.sub_code.as_deref().map(|sub| sub.replace('_', " ")).unwrap_or_default();
     let mut line = match (event.code, &event.name) {

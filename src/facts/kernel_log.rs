@@ -197,3 +197,15 @@ pub struct KernelEvent {
     /// The last line, cleaned and truncated. This is data, not instructions.
     pub raw: String,
 }
+
+impl KernelEvent {
+    /// Returns whether this is an Xid with one of these codes.
+    pub fn is_xid(&self, codes: &[u32]) -> bool {
+        self.kind == KernelEventKind::Xid && self.code.is_some_and(|code| codes.contains(&code))
+    }
+
+    /// Returns whether a GPU fell off the bus: Xid 79, or the line without a code (old drivers, and at probe).
+    pub fn is_off_bus(&self) -> bool {
+        self.kind == KernelEventKind::OffBus || self.is_xid(&[79])
+    }
+}

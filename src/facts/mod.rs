@@ -146,7 +146,7 @@ mod tests {
     use super::{Availability, LostGpu, Unread, Unsupported};
 
     #[test]
-    fn what_is_not_offered_is_told_from_what_could_not_be_read() {
+    fn unsupported_and_unread_fields_are_distinguished() {
         let ecc = Ecc {
             gpus: (0..3).map(|index| GpuEcc { index, ..GpuEcc::default() }).collect(),
             unsupported: vec![Unsupported { gpus: vec![0, 1], fields: vec!["retired_pages".into()] }],

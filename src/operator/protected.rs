@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_node_and_the_driver_need_is_refused() {
+    fn processes_of_the_node_and_the_driver_are_protected() {
         for comm in [
             "systemd",
             "systemd-journal",

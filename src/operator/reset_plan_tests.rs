@@ -265,7 +265,7 @@ fn a_node_that_takes_pods_is_in_the_way_unless_the_check_is_off() {
 }
 
 #[test]
-fn persistence_mode_is_switched_off_before_and_on_after() {
+fn persistence_mode_is_disabled_before_and_enabled_after() {
     let facts: Report = serde_json::from_value(idle("Hopper")).expect("a report");
     let steps = plan(&facts, GPU, CORDONED).steps;
     let order: Vec<bool> =

@@ -7,7 +7,7 @@ use crate::facts::Unsupported;
 use crate::facts::action::{Obstacle, ResetPlan};
 use crate::facts::ecc::{GpuEcc, RecoveryAction};
 use crate::facts::inventory::GpuInventory;
-use crate::facts::kernel_log::KernelEventKind;
+use crate::facts::kernel_log::KernelEvent;
 use crate::facts::processes::GpuProcess;
 use crate::nvml_codes::GPU_LOST;
 use crate::report::{Report, Section};
@@ -338,7 +338,7 @@ fn history(facts: &Report, gpu: &GpuInventory, _: Conditions, plan: &mut ResetPl
         return;
     };
     let ours = log.events.iter().filter(|event| event.boot_id.is_none() && event.gpu_index == Some(gpu.index));
-    let off_bus = ours.into_iter().any(|event| event.code == Some(79) || event.kind == KernelEventKind::OffBus);
+    let off_bus = ours.into_iter().any(KernelEvent::is_off_bus);
     if off_bus && !plan.blockers.iter().any(|blocker| blocker.code == "gpu_lost") {
         plan.block("fell_off_bus", "the GPU fell off the PCI bus since the last boot (Xid 79)", REBOOT);
     }

@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_writes_stays() {
+    fn placeholders_of_the_kernel_are_kept() {
         for line in
             ["python3[4242]: segfault", "pid='<unknown>', name=<unknown>", "pci 0000:16:00.0: [10de:26b9] type 00"]
         {

@@ -260,7 +260,7 @@ mod tests {
     const SECRET: &str = "Tr0ub4dor";
 
     #[test]
-    fn what_is_named_as_a_secret_is_not_shown() {
+    fn values_with_the_name_of_a_secret_are_removed() {
         for text in [
             "https://user:Tr0ub4dor@registry.example/v2/",
             "https://Tr0ub4dor@registry.example",

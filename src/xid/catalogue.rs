@@ -193,7 +193,7 @@ pub(super) fn rows(table: &'static str) -> impl Iterator<Item = Vec<&'static str
     table.lines().filter(|row| !row.starts_with('#')).map(|row| row.split('\t').collect())
 }
 
-/// `-` stands for "nothing" in every table.
+/// `-` is an empty field in all tables.
 pub(super) fn given(field: &'static str) -> Option<&'static str> {
     (field != "-").then_some(field)
 }
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn an_sxid_says_its_words_fatality_and_action() {
+    fn an_sxid_has_a_description_fatality_and_action() {
         let fault = sxid(20034).expect("20034 is in the catalogue");
         assert_eq!((fault.mnemonic, fault.words.as_str()), ("HW_DLPL_LTSSM_FAULT_UP", "dlpl ltssm fault up"));
         assert_eq!((fault.fatality, fault.severity), (Some(Fatality::Fatal), Severity::Fatal));

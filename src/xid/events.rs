@@ -10,62 +10,29 @@
 //! Limits: events beyond [`Options::max_events`] are dropped and counted, the least important and oldest first. Lines
 //! without times in several logs count several times.
 
-use std::collections::HashMap;
-use std::rc::Rc;
-
-use foldhash::fast::RandomState;
 use jiff::Timestamp;
 
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind, KernelLog};
 use crate::pci::PciAddress;
 
-use super::event_group::{self, EventGroup, Key, Variant};
+use super::event_table::EventTable;
 use super::harmless::{self, Meaning};
-use super::known_text::{KnownText, SAME_LINE};
-use super::line::{Line, Parsed};
+use super::known_text::SAME_LINE;
+use super::line::Parsed;
 use super::line_parser;
 use super::moment::Moment;
 use super::multiline::{self, LineUse, PartialMessage};
+pub use super::options::{Clock, Options};
 use super::record::{Origin, Record};
 use super::record_parser;
 use super::scan;
 use super::sources::Source;
 use super::suppressed::{self, Suppressed};
 use super::value_by_address::ValueByAddress;
-
-/// Maximum number of texts that are remembered. A storm has few. Further texts are parsed each time.
-const MAX_TEXTS: usize = 4096;
+use super::xid_parts::XidParts;
 
 /// Maximum number of bytes of a text. The limit of the kernel is 1 KiB for a record.
 const TEXT_CAP: usize = 4096;
-
-/// Converts the clock of the kernel into wall-clock time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Clock {
-    /// Wall-clock time at uptime 0 of the running boot: the current time minus the monotonic clock.
-    pub boot_wall_time: Timestamp,
-}
-
-/// Options for reading a log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// Id of the running boot, with or without dashes. Journal entries with this id are joined with the kernel buffer.
-    pub running_boot_id: Option<String>,
-    /// The current time. It gives a year to syslog lines, which have none.
-    pub now: Option<Timestamp>,
-    /// Lines before this time are read, but make no events.
-    pub since: Option<Timestamp>,
-    /// Start of the window in which records are counted. Earlier records are also read.
-    pub window: Option<Timestamp>,
-    /// Distinct events to keep at most.
-    pub max_events: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { running_boot_id: None, now: None, since: None, window: None, max_events: 512 }
-    }
-}
 
 /// The previous record. A line without prefixes may be its continuation.
 #[derive(Debug, Default)]
@@ -86,15 +53,10 @@ pub struct EventLog {
     now: Option<i64>,
     since: Option<i64>,
     window: Option<i64>,
-    max_events: usize,
+    table: EventTable,
     /// Boots by index. The first is the running one.
     boots: Vec<String>,
     sources: Vec<Source>,
-    groups: Vec<EventGroup>,
-    by_key: HashMap<Rc<Key>, usize, RandomState>,
-    /// One map a boot.
-    texts: Vec<HashMap<Rc<str>, KnownText, RandomState>>,
-    known_texts: usize,
     pending: Option<(PartialMessage, Moment, usize)>,
     previous: PreviousRecord,
     uuids: ValueByAddress,
@@ -102,21 +64,8 @@ pub struct EventLog {
     last_named_gpu: Option<PciAddress>,
     suppressed: Suppressed,
     /// Lines that belong to an Xid, which may follow.
-    parts: Vec<XidPart>,
-    omitted: u64,
+    parts: XidParts,
     untrusted: u64,
-    /// Lines counted so far.
-    counted: u64,
-}
-
-/// Lines of one minute that belong to the message of an Xid, if there is one.
-#[derive(Debug)]
-struct XidPart {
-    source: usize,
-    boot: usize,
-    order: Option<i64>,
-    text: String,
-    lines: u64,
 }
 
 impl EventLog {
@@ -128,23 +77,17 @@ impl EventLog {
             now: now.map(Timestamp::as_microsecond),
             since: since.map(Timestamp::as_microsecond),
             window: window.map(Timestamp::as_microsecond),
-            max_events: max_events.max(1),
+            table: EventTable::new(max_events.max(1)),
             boots: vec![running_boot_id.map(|id| bare_id(&id)).unwrap_or_default()],
             sources: Vec::new(),
-            groups: Vec::new(),
-            by_key: HashMap::default(),
-            texts: Vec::new(),
-            known_texts: 0,
             pending: None,
             previous: PreviousRecord::default(),
             uuids: ValueByAddress::default(),
             serials: ValueByAddress::default(),
             last_named_gpu: None,
             suppressed: Suppressed::default(),
-            parts: Vec::new(),
-            omitted: 0,
+            parts: XidParts::default(),
             untrusted: 0,
-            counted: 0,
         }
     }
 
@@ -235,29 +178,12 @@ impl EventLog {
 
     /// A line about a GPU that is no event: harmless, part of the message of an Xid, or not recognized.
     fn not_an_event(&mut self, text: &str, moment: Moment, boot: usize) {
-        /// Maximum number of different minutes. Further lines count as not recognized.
-        const MAX_PARTS: usize = 256;
-        const MINUTE: u64 = 60_000_000;
         match harmless::meaning(text) {
             Meaning::Nothing => return,
             Meaning::Unknown => {}
             Meaning::PartOfXid => {
-                let (source, order) = (self.sources.len().saturating_sub(1), moment.order());
-                let near = |part: &&mut XidPart| {
-                    let together = part.order.zip(order).is_none_or(|(one, other)| one.abs_diff(other) < MINUTE);
-                    together && (part.source, part.boot) == (source, boot)
-                };
-                // Prefer a text with an error as the sample.
-                let error = line_parser::speaks_of_error(text);
-                if let Some(part) = self.parts.last_mut().filter(near) {
-                    part.lines += 1;
-                    if error && !line_parser::speaks_of_error(&part.text) {
-                        part.text = text.to_owned();
-                    }
-                    return;
-                }
-                if self.parts.len() < MAX_PARTS {
-                    self.parts.push(XidPart { source, boot, order, text: text.to_owned(), lines: 1 });
+                let source = self.sources.len().saturating_sub(1);
+                if self.parts.add(text, source, boot, moment) {
                     return;
                 }
             }
@@ -265,34 +191,12 @@ impl EventLog {
         self.last_source().count_unread(text);
     }
 
-    /// Lines of an Xid that is not in the log count as not recognized.
-    fn end_parts(&mut self) {
-        for part in std::mem::take(&mut self.parts) {
-            let is_told = |group: &EventGroup| {
-                group.key.kind == KernelEventKind::Xid && group.key.boot == part.boot && group.is_near(part.order)
-            };
-            if !self.groups.iter().any(is_told)
-                && let Some(source) = self.sources.get_mut(part.source)
-            {
-                source.count_unread_lines(&part.text, part.lines);
-            }
-        }
-    }
-
     /// Returns the facts from all pushed lines.
     pub fn finish(mut self) -> KernelLog {
         self.end_message();
-        self.end_parts();
-        event_group::merge(
-            &mut self.groups,
-            Key::is_anonymous_part_of,
-            |part, whole| whole.covers(part),
-            EventGroup::absorb,
-        );
-        let as_often = |part: &EventGroup, whole: &EventGroup| part.times() <= whole.times();
-        event_group::merge(&mut self.groups, Key::is_second_line_of, as_often, EventGroup::take_texts);
-        self.drop_beyond(self.max_events);
-        let Self { groups, boots, uuids, serials, sources, suppressed, omitted, untrusted, .. } = self;
+        let Self { table, boots, uuids, serials, mut sources, suppressed, untrusted, parts, .. } = self;
+        parts.finish(table.groups(), &mut sources);
+        let (groups, omitted) = table.finish();
         let mut events: Vec<(u64, KernelEvent)> = Vec::with_capacity(groups.len());
         for group in groups {
             let (boot, place) = (group.key.boot, group.place());
@@ -391,18 +295,11 @@ impl EventLog {
     /// Counts one whole text.
     fn observe(&mut self, text: &str, moment: Moment, boot: usize) {
         let source = self.sources.len();
-        if let Some(known) = self.texts.get_mut(boot).and_then(|texts| texts.get_mut(text)) {
-            if !known.is_in_another_log(source, moment) {
-                known.note(source, moment);
-                if let Some(group) = self.groups.get_mut(known.group) {
-                    self.counted += 1;
-                    group.count(&known.variant, moment, self.counted);
-                }
-            }
+        if self.table.count_known(text, source, moment, boot) {
             return;
         }
         match line_parser::parse_key(text) {
-            Some(Parsed::Event(line)) => self.add(text, line, moment, boot),
+            Some(Parsed::Event(line)) => self.table.add(text, line, source, moment, boot),
             Some(Parsed::GpuUuid { pci, uuid }) => {
                 self.last_named_gpu = Some(pci.clone());
                 self.uuids.insert(boot, pci, uuid);
@@ -420,52 +317,6 @@ impl EventLog {
                 }
             }
         }
-    }
-
-    fn add(&mut self, text: &str, line: Line, moment: Moment, boot: usize) {
-        let variant = Rc::new(Variant::new(text, &line));
-        let key = Key::of(line, boot);
-        let group = match self.by_key.get(&key) {
-            Some(&group) => group,
-            None => self.add_group(key),
-        };
-        if let Some(group) = self.groups.get_mut(group) {
-            self.counted += 1;
-            group.count(&variant, moment, self.counted);
-        }
-        if self.known_texts < MAX_TEXTS {
-            self.known_texts += 1;
-            let mut known = KnownText::new(group, Rc::clone(&variant));
-            known.note(self.sources.len(), moment);
-            if self.texts.len() <= boot {
-                self.texts.resize_with(boot + 1, HashMap::default);
-            }
-            self.texts[boot].insert(Rc::clone(&variant.text), known);
-        }
-    }
-
-    fn add_group(&mut self, key: Key) -> usize {
-        // A clean-up at twice the limit keeps its cost per line small.
-        if self.groups.len() >= self.max_events.saturating_mul(2) {
-            self.drop_beyond(self.max_events);
-        }
-        let key = Rc::new(key);
-        self.groups.push(EventGroup::new(Rc::clone(&key)));
-        self.by_key.insert(key, self.groups.len() - 1);
-        self.groups.len() - 1
-    }
-
-    /// Keeps the `most` most important and newest events.
-    fn drop_beyond(&mut self, most: usize) {
-        if self.groups.len() <= most {
-            return;
-        }
-        self.groups.sort_by_cached_key(|group| std::cmp::Reverse(group.rank()));
-        self.omitted += u64::try_from(self.groups.len() - most).unwrap_or(u64::MAX);
-        self.groups.truncate(most);
-        self.texts.clear();
-        self.known_texts = 0;
-        self.by_key = self.groups.iter().enumerate().map(|(at, group)| (Rc::clone(&group.key), at)).collect();
     }
 }
 

@@ -72,7 +72,7 @@ fn a_gap_in_the_sequence_is_lost_records_and_a_late_start_is_no_gap() {
 }
 
 #[test]
-fn what_a_program_wrote_is_counted_and_never_believed() {
+fn lines_of_programs_are_counted_and_ignored() {
     let forged = format!("12,1,1000000,-;{OFF_BUS}");
     let mut log = empty();
     push_kmsg(&mut log, &forged);
@@ -208,7 +208,7 @@ fn a_message_in_several_lines_is_one_event_in_every_log() {
 }
 
 #[test]
-fn a_message_that_the_log_cuts_off_is_still_told() {
+fn a_truncated_message_is_still_an_event() {
     let mut log = empty();
     log.push_line("[ 5.0] NVRM: API mismatch: the client has the version 470.129.06, but");
     let log = log.finish();
@@ -224,7 +224,7 @@ fn dmesg_deltas_add_up_to_a_time() {
 }
 
 #[test]
-fn beyond_the_cap_the_least_telling_and_oldest_events_go() {
+fn the_least_important_and_oldest_events_are_dropped_first() {
     let mut log = empty_with(Options { max_events: 8, ..Options::default() });
     push_kmsg(&mut log, &kmsg(0, 1, OFF_BUS));
     for pid in 1..=100 {
@@ -302,7 +302,7 @@ fn an_event_of_an_earlier_boot_is_not_the_gpu_that_has_the_address_now() {
 }
 
 #[test]
-fn a_log_that_somebody_gave_is_not_said_to_be_of_the_gpus_of_this_node() {
+fn events_of_a_given_file_are_not_joined_to_the_gpus_of_this_node() {
     let mut log = read(&[kmsg(0, 1, OFF_BUS)]);
     assert_eq!(identities(&mut log, LogOf::Anyone), [(Some(3), None)]);
     let mut log = read(&[kmsg(0, 1, &format!("NVRM: GPU at PCI:0000:3b:00: {OLD_GPU}")), kmsg(1, 2, OFF_BUS)]);
@@ -310,7 +310,7 @@ fn a_log_that_somebody_gave_is_not_said_to_be_of_the_gpus_of_this_node() {
 }
 
 #[test]
-fn two_gpus_at_one_address_leave_nobody_named() {
+fn two_gpus_at_one_address_have_no_name() {
     let named = |seq, uuid| kmsg(seq, seq, &format!("NVRM: GPU at PCI:0000:3b:00: {uuid}"));
     let log = read(&[named(0, OLD_GPU), kmsg(1, 1, OFF_BUS), named(2, NEW_GPU)]);
     assert_eq!(only(&log).gpu_uuid, None);

@@ -101,6 +101,19 @@ fn is_state(event: &KernelEvent) -> bool {
             | Kind::ModuleRefused
             | Kind::NvlinkInitFailed
             | Kind::HungTask
+            | Kind::ProbeFailed
+            | Kind::BarUnassigned
+            | Kind::NotSupported
     );
-    event.boot_id.is_none() && (grave || lasting || of_driver)
+    event.boot_id.is_none() && (grave || lasting || of_driver || is_state_of_bus(event))
+}
+
+/// Returns whether a PCIe line describes a port below which no device responds until the link is restored.
+fn is_state_of_bus(event: &KernelEvent) -> bool {
+    let sub_code = event.sub_code.as_deref().unwrap_or_default();
+    match event.kind {
+        KernelEventKind::PcieLink => matches!(sub_code, "link_down" | "card_not_present" | "power_state"),
+        KernelEventKind::Aer => matches!(sub_code, "uncorrected_fatal" | "cannot_recover" | "recovery_failed"),
+        _ => false,
+    }
 }

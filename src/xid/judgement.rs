@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn the_word_of_an_sxid_outranks_its_row() {
+    fn the_word_of_an_sxid_line_has_priority_over_its_row() {
         let of = |code, word: &str| {
             let words = [("nv_severity", word)];
             let words = if word.is_empty() { &words[..0] } else { &words[..] };

@@ -82,17 +82,18 @@ fn is_segfault(text: &[u8]) -> bool {
 /// Returns whether a text mentions the NVIDIA driver or NVSwitches, so that it must not be ignored.
 #[inline]
 pub(super) fn mentions_nvidia(text: &str) -> bool {
-    may_mention_nvidia(text.as_bytes()) && ["nvidia", "NVRM", "NVSwitch", "SXid"].iter().any(|name| text.contains(name))
+    may_mention_nvidia(text.as_bytes())
+        && ["nvidia", "NVRM", "nvrm", "NVSwitch", "SXid"].iter().any(|name| text.contains(name))
 }
 
-/// Whether `nvi`, `NV` or `SX` occurs. One search for the rarer letter of each pair: this runs over every line of a busy
+/// Whether `nvi`, `nvr`, `NV` or `SX` occurs. One search for the rarer letter of each pair: this runs over every line of a busy
 /// log, where a search for each name costs as much as the rest of the line's work.
 #[inline]
 fn may_mention_nvidia(text: &[u8]) -> bool {
     memchr::memchr3_iter(b'v', b'V', b'X', text).any(|at| {
         let before = at.checked_sub(1).and_then(|before| text.get(before));
         match before {
-            Some(b'n') => text.get(at + 1) == Some(&b'i'),
+            Some(b'n') => matches!(text.get(at + 1), Some(b'i' | b'r')),
             Some(b'N') => text.get(at) == Some(&b'V'),
             Some(b'S') => text.get(at) == Some(&b'X'),
             _ => false,

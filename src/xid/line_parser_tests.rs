@@ -22,7 +22,7 @@ fn xid(rest: &str) -> Line {
 }
 
 #[test]
-fn a_frame_that_is_not_whole_is_no_xid() {
+fn an_incomplete_frame_is_no_xid() {
     for text in [
         "NVRM: Xid",
         "NVRM: Xid (",
@@ -64,7 +64,7 @@ fn mig_ids_names_with_commas_and_long_domains_are_read() {
 }
 
 #[test]
-fn a_graphics_exception_tells_its_place_and_its_class() {
+fn a_graphics_exception_has_a_place_and_a_class() {
     let line = xid("13, pid=5, name=a, Graphics Exception: ChID 000c, Class 0000cbc0, Offset 00000000, Data 00000000");
     assert_eq!(details(&line, &["channel", "class", "offset"]), [Some("0xc"), Some("0xcbc0"), Some("0x0")]);
     let line = xid("13, Graphics Exception: ESR 0x57c730=0xc04000b 0x57c734=0x24");
@@ -91,7 +91,7 @@ fn an_mmu_fault_with_a_gpc_between_engine_and_client_names_both() {
 }
 
 #[test]
-fn a_memory_error_tells_dram_from_sram() {
+fn a_memory_error_names_dram_or_sram() {
     for (rest, memory) in [
         (
             "48, An uncorrectable double bit error (DBE) has been detected on GPU in the framebuffer at physAddr 0x1",
@@ -108,7 +108,7 @@ fn a_memory_error_tells_dram_from_sram() {
 }
 
 #[test]
-fn a_failed_remap_says_why_and_a_pending_row_is_no_exhaustion() {
+fn a_failed_remap_has_a_reason_and_a_pending_row_is_no_exhaustion() {
     for (rest, state) in [
         ("63, Row Remapper: New row (0x18f31d80) marked for remapping, reset gpu to activate.", "marked"),
         ("63, Dynamic Page Retirement: New page retired, reload the driver to activate.", "page_retirement"),
@@ -137,7 +137,7 @@ fn nvlink_4_registers_are_classed() {
 }
 
 #[test]
-fn a_containment_line_tells_which_reset_it_wants() {
+fn a_containment_line_names_the_required_reset() {
     let line = xid("95, pid=5, Uncontained: LTC TAG (0x2,0x4). physAddr: 0x12 RST: Yes, D-RST: No");
     assert_eq!(line.sub_code.as_deref(), Some("uncontained"));
     assert_eq!(
@@ -155,7 +155,7 @@ fn counters_of_escaped_errors_may_be_negative() {
 }
 
 #[test]
-fn nvlink_5_events_of_one_link_are_told_apart_by_fatality() {
+fn nvlink_5_events_of_one_link_differ_by_fatality() {
     let fatal = xid("149, NETIR_LINK_EVT  Fatal   XC0 i0 Link 01 (0x021425c6 0x00000000)");
     assert_eq!(fatal.sub_code.as_deref(), Some("NETIR_LINK_EVT link 1 fatal"));
     assert_eq!(details(&fatal, &["action", "fatal"]), [Some("RESET_GPU"), Some("true")]);
@@ -231,7 +231,7 @@ fn lines_of_the_driver_that_are_no_xid_have_their_kinds() {
 }
 
 #[test]
-fn what_the_driver_chats_about_is_no_event() {
+fn harmless_driver_lines_are_no_events() {
     for text in [
         "NVRM: GPU0 RPC history (CPU -> GSP):",
         "NVRM: _kgspLogXid119: ********************************* GSP Timeout **********************************",
@@ -354,8 +354,8 @@ proptest! {
 }
 
 #[test]
-fn every_name_of_nvidia_is_seen_wherever_it_stands() {
-    for name in ["nvidia", "NVRM", "NVSwitch", "SXid"] {
+fn every_name_of_nvidia_is_found_anywhere_in_a_line() {
+    for name in ["nvidia", "NVRM", "nvrm", "NVSwitch", "SXid"] {
         for text in [name.to_owned(), format!("xvXV nvme0 {name}"), format!("{name} vV"), format!("nv{name}NS")] {
             assert!(super::mentions_nvidia(&text), "{text}");
         }

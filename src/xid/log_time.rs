@@ -1,7 +1,7 @@
 //! The ways a log writes the time of a line.
 //!
-//! All become microseconds: since boot, or since 1970. Limits: a time without zone is read as UTC, and a time without
-//! year gets its year from whoever knows "now".
+//! All times become microseconds: since boot, or since 1970. Limits: a time without a zone is read as UTC, and a time
+//! without a year gets the latest possible year.
 
 use jiff::civil;
 use jiff::tz::Offset;
@@ -32,7 +32,7 @@ pub enum WallTime {
 impl WallTime {
     /// Microseconds since 1970. A missing year becomes the last one in which that time was not in the future.
     pub fn microseconds(self, now: Option<i64>) -> Option<i64> {
-        /// Clocks of hosts differ, and the zone of such a line is unknown: a day ahead is still this year.
+        /// Clocks differ and the zone is unknown, so a time up to one day ahead is in this year.
         const SLACK: i64 = 86_400_000_000;
         match self {
             Self::At { microseconds, .. } => Some(microseconds),
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_none() {
+    fn other_text_is_no_time() {
         for text in ["", "Feb", "Feb 30 14:25:31 x", "Feb 01 24:00:00 x", "Feb 1", "Fäb 01 01:01:01"] {
             assert!(syslog(text).is_none(), "{text}");
         }

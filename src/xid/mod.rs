@@ -16,6 +16,7 @@
 pub mod catalogue;
 mod date_words;
 mod event_group;
+mod event_table;
 pub mod events;
 mod harmless;
 mod host;
@@ -32,6 +33,7 @@ mod multiline;
 pub mod nvlink4;
 pub mod nvlink5;
 mod nvrm;
+mod options;
 mod pcie;
 pub mod record;
 pub mod record_parser;
@@ -44,6 +46,7 @@ mod value_by_address;
 pub mod window;
 mod wrapped;
 mod xid_frame;
+mod xid_parts;
 mod xid_text;
 
 pub use catalogue::{Class, Fatality, Severity, SxidEntry, XidEntry, sxid, sxids, xid, xids};

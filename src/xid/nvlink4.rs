@@ -3,12 +3,12 @@
 //! Source: the Xid 74 workflow of NVIDIA's Xid documentation. Seven words r1 to r7 come with the line; on Hopper only
 //! r1, r3, r4 and r5 hold anything. One event is seldom enough: several classes count only when they repeat on a link.
 
-/// What a set bit says about the link. Ordered from harmless to grave.
+/// The meaning of a set bit, in order of severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
     /// Carries no meaning of its own.
     Ignore,
-    /// Corrected errors reached their threshold: go on.
+    /// Corrected errors reached their threshold. No action.
     Corrected,
     /// A consequence of an error elsewhere.
     Secondary,
@@ -24,7 +24,7 @@ pub enum Class {
     Mechanical,
     /// Must not happen: report it.
     Unexpected,
-    /// Hardware ECC or parity: more than two on the same link end in a return.
+    /// Hardware ECC or parity: more than two on the same link lead to an RMA.
     Hardware,
 }
 
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn words_without_a_known_bit_say_nothing() {
+    fn words_without_known_bits_have_no_class() {
         assert_eq!(worst(&[0x40, 0xffff_ffff, 0, 0, 0, 0, 0]), None);
         assert_eq!(worst(&[]), None);
     }

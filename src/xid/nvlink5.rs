@@ -1,4 +1,4 @@
-//! Decoder for Xid 144 to 150: which unit of an NVLink 5 GPU failed, how badly, and what NVIDIA says to do.
+//! Decoder for Xid 144 to 150: the unit of an NVLink 5 GPU that failed, the severity, and the action of NVIDIA.
 //!
 //! Source: the NVLink 5 table of NVIDIA's Xid catalogue, kept in `data/nvlink5.tsv`. The first hex word of the line is
 //! `intrInfo`, the second `errorStatus`. `intrInfo` carries the sub-code in bits 9:5 before driver R575 and in bits 6:0
@@ -16,13 +16,13 @@ const ROWS: &str = include_str!("data/nvlink5.tsv");
 /// What an Xid 144 to 150 means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decoded {
-    /// Whether a row of NVIDIA's table matched. If not, only `fatal` and `link_down_reason` are worth reading.
+    /// Whether a row of the table matched. If not, only `fatal` and `link_down_reason` are valid.
     pub known: bool,
     /// The sub-code, in the layout of the row that matched (before R575 if none did).
     pub sub_code: u32,
     /// Why the link went down (149 only). 33, for example: the device at the other end.
     pub link_down_reason: Option<u32>,
-    /// Whether the link or the GPU is lost until somebody resets it.
+    /// Whether the link or the GPU is lost until a reset.
     pub fatal: bool,
     /// NVIDIA's action: `IGNORE`, `RESET_GPU`, `XID_154_EVAL` (follow the recovery action if one comes).
     pub action: Option<&'static str>,
@@ -81,8 +81,8 @@ pub fn link_down_reason(intr_info: u32) -> u32 {
     (intr_info >> 20) & 0x3f
 }
 
-/// Decodes one report. A line does not say which driver wrote it: both layouts are tried, and the unit's name tells
-/// which one fits.
+/// Decodes one report. The line does not name the driver version: both layouts are tried, and the name of the unit
+/// shows which one fits.
 pub fn decode(report: &Report<'_>) -> Decoded {
     let found = [false, true].into_iter().find_map(|new| best_row(report, new).map(|row| (row, new)));
     let new = found.is_some_and(|(_, new)| new);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_harmless_row_says_ignore_and_a_conditional_one_points_to_154() {
+    fn a_harmless_row_is_ignore_and_a_conditional_one_refers_to_154() {
         let pipe = decode(&report(145, "RLW_RXPIPE", false, 0x0409_a0c2, 8));
         assert_eq!((pipe.known, pipe.fatal, pipe.action), (true, false, Some("IGNORE")));
         let track = decode(&report(145, "RLW_SRC_TRACK", false, 0x0408_68e2, 8));

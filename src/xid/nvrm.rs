@@ -1,4 +1,4 @@
-//! Lines of the NVIDIA driver that are no Xid: lost GPUs, failed initialisation, GSP, versions, serial numbers.
+//! Lines of the NVIDIA driver other than Xids: lost GPUs, failed initialization, GSP, versions, serial numbers.
 //!
 //! Source: the print statements of the open GPU kernel modules 595.45.04 and lines from public reports. The number in
 //! `GPU0` is the driver's own count, not an identity; it is not kept.
@@ -142,7 +142,8 @@ fn bar(rest: &str) -> Option<Line> {
     Some(line)
 }
 
-/// `nvidia-uvm: …`: the module for unified memory. Its errors stop every CUDA program until it is loaded anew.
+/// `nvidia-uvm: …`: the module for unified memory. After a fatal error no CUDA program can start until it is loaded
+/// again.
 pub(super) fn uvm(text: &str) -> Option<Line> {
     let rest = text.strip_prefix("nvidia-uvm: ")?;
     let fatal = rest.contains("global fatal error");

@@ -39,7 +39,7 @@ fn a_record_of_another_facility_is_a_programs() {
 }
 
 #[test]
-fn dmesg_in_every_time_format_is_the_kernels_word() {
+fn dmesg_lines_of_every_time_format_are_from_the_kernel() {
     for prefix in [
         "[  171.620236] ",
         "[  171.620236] [ T1946] ",
@@ -68,7 +68,7 @@ fn dmesg_in_every_time_format_is_the_kernels_word() {
 }
 
 #[test]
-fn a_bare_line_is_the_kernels_and_says_that_it_is_bare() {
+fn a_line_without_prefix_is_from_the_kernel_and_marked() {
     for prefix in ["", "[...] "] {
         assert_eq!(read(prefix).origin, Origin::Kernel, "{prefix}");
     }
@@ -97,7 +97,7 @@ fn syslog_and_journal_lines_of_the_kernel_are_believed() {
 }
 
 #[test]
-fn what_a_program_wrote_is_not_believed() {
+fn lines_of_programs_are_ignored() {
     for prefix in [
         "Feb 23 16:24:18 gpu-1 evil[12]: ",
         "Feb 23 16:24:18 gpu-1 user.err kernel: ",

@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escapes_are_undone_and_what_is_no_escape_stays() {
+    fn escapes_are_reverted_and_other_text_is_kept() {
         assert_eq!(unescape(r"a\x0ab\x5cc"), "a\nb\\c");
         assert_eq!(unescape(r"\x4 \xzz \x"), r"\x4 \xzz \x");
         assert_eq!(unescape(r"\xc3\xa4\xff"), "ä\u{fffd}");

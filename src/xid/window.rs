@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_is_silent_after_a_rotation_leaves_no_hole() {
+    fn a_silent_kernel_after_a_rotation_leaves_no_gap() {
         let rotated = |name: &str, begins: &str| {
             let before = log(&format!("/var/log/{name}.1"), "07T00:00", "14T00:00", None);
             reached(&[before, log(&format!("/var/log/{name}"), begins, "21T01:30", None)])
@@ -137,20 +137,20 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_stopped_days_ago_does_not_lengthen_what_the_buffer_has() {
+    fn a_log_that_ended_days_ago_does_not_extend_the_buffer() {
         let logs = [
             log("/var/log/syslog", "01T00:00", "17T00:00", None),
             log("/dev/kmsg", "21T01:00", "21T01:30", Some(false)),
         ];
         assert_eq!(reached(&logs), Some(time("21T01:00")));
         assert_eq!(last_before(&logs, time("21T01:00")), Some(time("17T00:00")));
-        // A journal that nobody writes any more is no better.
+        // The same holds for a journal that ended.
         let logs = [Coverage { source: "journal".to_owned(), ..logs[0].clone() }, logs[1].clone()];
         assert_eq!(reached(&logs), Some(time("21T01:00")));
     }
 
     #[test]
-    fn a_reboot_is_no_hole_and_a_night_without_power_is_one() {
+    fn a_reboot_is_no_gap_but_a_night_without_power_is() {
         let kmsg = log("/dev/kmsg", "20T12:00", "20T12:05", Some(true));
         let before = log("journal", "10T00:00", "20T11:45", None);
         assert_eq!(reached(&[kmsg.clone(), before]), Some(time("10T00:00")));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quiet_kernel_is_covered_and_an_old_file_says_nothing_of_now() {
+    fn a_silent_kernel_is_covered_and_an_old_file_does_not_cover_the_present() {
         assert_eq!(reached(&[log("/dev/kmsg", "01T00:00", "01T00:05", Some(true))]), Some(time("01T00:00")));
         assert_eq!(reached(&[log("journal", "14T02:00", "15T00:00", None)]), Some(time("14T02:00")));
         assert_eq!(reached(&[log("kern.log", "14T02:00", "20T20:00", None)]), Some(time("14T02:00")));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_that_was_cut_reaches_its_last_record_and_no_further() {
+    fn a_truncated_journal_ends_at_its_last_record() {
         let whole = log("journal", "14T02:00", "20T20:00", None);
         let cut = Coverage { note: format!("some records have no wall-clock time; {CUT}"), ..whole.clone() };
         assert_eq!(reached(std::slice::from_ref(&whole)), Some(time("14T02:00")));

@@ -265,7 +265,7 @@ fn nvlink5_error(code: u32, text: &str, line: &mut Line) {
     line.put_some("fatal", lost);
 }
 
-/// The unit, and what the Fatal or Nonfatal word says.
+/// Returns the unit, and whether the line says Fatal or Nonfatal.
 fn nvlink5_head(text: &str) -> Option<(&str, Option<bool>)> {
     let mut tokens = text.split_ascii_whitespace();
     let unit = tokens.next()?;

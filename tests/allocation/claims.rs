@@ -71,7 +71,7 @@ fn fixture(claims: Vec<Value>, pods: Vec<Pod>) -> Fixture {
 }
 
 #[tokio::test]
-async fn a_device_is_counted_once_however_many_claims_and_pods_hold_it() {
+async fn a_device_of_several_claims_and_pods_is_counted_once() {
     let cases: Vec<(&str, Vec<Value>, Vec<Pod>, u64)> = vec![
         ("no claim", vec![], vec![], 0),
         ("one claim of two devices", vec![claim("c", &["gpu-0", "gpu-1"], &["a"])], vec![claiming("a", "c", true)], 2),
@@ -121,7 +121,7 @@ async fn a_claim_gives_the_uuids_without_a_probe() {
 }
 
 #[tokio::test]
-async fn claims_that_may_not_be_listed_are_unknown_and_nothing_is_said_of_their_devices() {
+async fn claims_that_cannot_be_listed_are_unknown_with_their_devices() {
     let claims = vec![claim("c", &["gpu-3"], &["a"])];
     let fixture = fixture(claims, vec![claiming("a", "c", true)]).denying(Denial::of("list", "resourceclaims"));
     let bench = Bench::of(fixture).await;

@@ -20,7 +20,7 @@ fn healthy() -> Fixture {
 }
 
 #[tokio::test]
-async fn both_halves_are_one_answer() {
+async fn api_and_probe_facts_are_one_answer() {
     let bench = Bench::of(healthy()).await;
     let answer = bench.ask("describe_gpu_node", json!({"node_name": "gpu-1"})).await;
     let summary = &answer["summary"];
@@ -38,7 +38,7 @@ async fn both_halves_are_one_answer() {
 }
 
 #[tokio::test]
-async fn without_permission_to_probe_the_kubernetes_half_comes_alone_and_says_why() {
+async fn without_permission_to_probe_the_answer_has_only_api_facts_and_the_reason() {
     let bench = Bench::of(healthy().denying(Denial::of("create", "pods"))).await;
     let answer = bench.ask("describe_gpu_node", json!({"node_name": "gpu-1"})).await;
     assert_eq!((answer.get("probe"), answer.get("gpus")), (None, None));
@@ -51,7 +51,7 @@ async fn without_permission_to_probe_the_kubernetes_half_comes_alone_and_says_wh
 }
 
 #[tokio::test]
-async fn without_permission_to_list_pods_nothing_is_said_of_what_they_hold() {
+async fn without_permission_to_list_pods_the_allocation_is_unknown() {
     let bench = Bench::of(healthy().denying(Denial::of("list", "pods"))).await;
     let answer = bench.ask("describe_gpu_node", json!({"node_name": "gpu-1"})).await;
     let (summary, resource) = (&answer["summary"], &answer["resources"][0]);
@@ -62,7 +62,7 @@ async fn without_permission_to_list_pods_nothing_is_said_of_what_they_hold() {
 }
 
 #[tokio::test]
-async fn gpus_that_no_device_plugin_offers_are_counted_all_the_same() {
+async fn gpus_without_a_device_plugin_are_counted() {
     let mut fixture = healthy();
     fixture.nodes[0].resources.clear();
     fixture.nodes[0].labels.clear();
@@ -74,7 +74,7 @@ async fn gpus_that_no_device_plugin_offers_are_counted_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_probe_that_fails_costs_its_half_and_what_is_left_of_it_is_told() {
+async fn if_the_probe_fails_the_answer_has_api_facts_and_what_is_left_behind() {
     for (deletes_fail, removed) in [(false, true), (true, false)] {
         let bench = Bench::of(healthy()).await;
         bench.cluster.faults(|faults| {

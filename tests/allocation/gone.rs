@@ -17,7 +17,7 @@ fn ids(answer: &Value, list: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_a_gone_pod_left_is_found_by_the_tools_with_every_rule() {
+async fn stale_allocations_of_a_deleted_pod_are_found() {
     let mut fixture = of("ecc-remap-pending");
     // One of eight pods was deleted; its process and its booking are still there.
     let gone = fixture.pods.remove(0);
@@ -35,7 +35,7 @@ async fn what_a_gone_pod_left_is_found_by_the_tools_with_every_rule() {
 }
 
 #[tokio::test]
-async fn where_pods_may_not_be_listed_none_is_said_to_be_gone() {
+async fn without_the_list_of_pods_no_pod_is_reported_as_deleted() {
     let bench = Bench::of(of("ecc-remap-pending").denying(Denial::of("list", "pods"))).await;
     let answer = bench.ask("diagnose_gpu_node", json!({"node_name": "gpu-1"})).await;
     let found = ids(&answer, "findings");
@@ -45,7 +45,7 @@ async fn where_pods_may_not_be_listed_none_is_said_to_be_gone() {
 }
 
 #[tokio::test]
-async fn the_holder_of_a_lost_gpu_is_named_as_people_know_it() {
+async fn the_pod_of_a_lost_gpu_is_named_by_namespace_and_name() {
     let bench = Bench::of(of("xid79-off-bus")).await;
     let answer = bench.ask("diagnose_gpu_node", json!({"node_name": "gpu-1"})).await;
     let evidence = answer["findings"][0]["evidence"].to_string();

@@ -46,7 +46,7 @@ pub(crate) fn used(answer: &Value, resource: &str) -> (u64, u64) {
 }
 
 #[tokio::test]
-async fn pods_hold_what_kubernetes_says_they_hold() {
+async fn pods_have_the_allocation_of_kubernetes() {
     let with_init = |init: Vec<Value>, main: u64| {
         pod("jobs", "p", "Running", json!({"initContainers": init, "containers": [container("main", &[(GPU, main)])]}))
     };
@@ -106,7 +106,7 @@ async fn shares_of_time_slicing_are_not_gpus() {
 }
 
 #[tokio::test]
-async fn a_renamed_resource_is_a_gpu_and_a_network_card_is_none() {
+async fn a_renamed_resource_is_a_gpu_and_a_network_card_is_not() {
     let gpu_1 = node("gpu-1").with_resource("nvidia.com/a100", 4).with_resource("nvidia.com/hostdev", 2);
     let asks = json!({"containers": [container("a", &[("nvidia.com/a100", 1), ("nvidia.com/hostdev", 1)])]});
     let fixture = Fixture::of([gpu_1]).with_pod(pod("jobs", "p", "Running", asks));
@@ -135,7 +135,7 @@ async fn a_namespace_narrows_the_pods_and_not_the_totals() {
 }
 
 #[tokio::test]
-async fn the_kubelet_says_which_container_has_which_gpu_and_which_process_runs_there() {
+async fn resolve_devices_shows_the_gpu_and_processes_of_each_container() {
     let facts = scenarios::named("healthy-h100-8").unwrap().report();
     let gpu_1 = NodeFixture::from_facts("gpu-1", facts);
     let pods = workloads_of(&gpu_1);
@@ -152,7 +152,7 @@ async fn the_kubelet_says_which_container_has_which_gpu_and_which_process_runs_t
 }
 
 #[tokio::test]
-async fn no_pod_is_gone_where_the_pods_may_not_be_read() {
+async fn no_pod_is_reported_as_deleted_if_pods_cannot_be_read() {
     let gpu_1 = NodeFixture::from_facts("gpu-1", scenarios::named("healthy-h100-8").unwrap().report());
     let fixture = Fixture { pods: workloads_of(&gpu_1), ..Fixture::of([gpu_1]) };
     let bench = Bench::of(fixture.denying(Denial::of("list", "pods"))).await;
@@ -162,7 +162,7 @@ async fn no_pod_is_gone_where_the_pods_may_not_be_read() {
 }
 
 #[tokio::test]
-async fn a_static_pod_is_known_by_the_uid_that_the_kubelet_has_for_it() {
+async fn a_static_pod_is_identified_by_the_uid_of_the_kubelet() {
     let gpu_1 = NodeFixture::from_facts("gpu-1", scenarios::named("healthy-h100-8").unwrap().report());
     let mut pods = workloads_of(&gpu_1);
     for pod in &mut pods {
@@ -193,7 +193,7 @@ async fn mig_devices_are_resolved_to_their_processes() {
 }
 
 #[tokio::test]
-async fn what_may_not_be_read_is_unknown_and_not_zero() {
+async fn unreadable_amounts_are_unknown_and_not_zero() {
     let fixture = Fixture::of([node("gpu-1").with_resource(GPU, 8)]).with_pod(simple("a", "Running", 2));
     let bench = Bench::of(fixture.denying(Denial::of("list", "pods"))).await;
     let list = bench.ask("list_gpu_nodes", json!({})).await;

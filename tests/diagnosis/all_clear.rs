@@ -7,7 +7,8 @@ use syringe_core::facts::kernel_log::{Coverage, KernelEvent, KernelEventKind as 
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section, Sections, Status};
 
-use super::{log_of, scenarios, told};
+use super::properties::log_of;
+use super::{scenarios, told};
 
 fn healthy() -> Report {
     scenarios().remove("healthy-h100-8").expect("the scenario").0
@@ -108,7 +109,7 @@ fn a_section_that_failed_is_named_and_forbids_healthy() {
 }
 
 #[test]
-fn a_hole_in_the_log_and_contradictions_forbid_an_all_clear() {
+fn gaps_in_the_log_and_contradictions_rule_out_healthy() {
     let mut hole = healthy();
     log_of(&mut hole).expect("a log").coverage[0].lost_records = 50_000;
     let mut no_inventory = healthy();
@@ -187,9 +188,96 @@ fn a_missing_name_is_no_second_workload() {
 }
 
 #[test]
-fn a_blocked_task_that_is_gone_for_a_day_is_history() {
+fn a_blocked_task_that_ended_a_day_ago_is_history() {
     let hung =
         |minutes| KernelEvent { pid: Some(4321), process: Some("nvidia-smi".into()), ..event(Kind::HungTask, minutes) };
     assert_eq!(worst(&judged(&with(vec![hung(30)]))), Some(Severity::Warning));
     assert_eq!(worst(&judged(&with(vec![hung(8 * 24 * 60)]))), Some(Severity::Info));
+}
+
+/// The last hour of a log alone in which this line is six hours old.
+fn last_hour(line: &str) -> Diagnosis {
+    let mut report = Report { taken_at: "2026-11-21T02:45:10Z".parse().ok(), ..Report::default() };
+    report.kernel_log = [
+        "2026-11-20T01:00:00Z n kernel: Linux version 6.8.0",
+        &format!("2026-11-20T20:45:10Z n kernel: {line}"),
+        "2026-11-21T02:45:00Z n kernel: x",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    narrowed(super::replayed(report))
+}
+
+/// The same log with the window of the last hour.
+fn narrowed(mut report: Report) -> Diagnosis {
+    let since = report.taken_at.expect("a time") - SignedDuration::from_hours(1);
+    syringe_core::xid::since(log_of(&mut report).expect("a log"), since);
+    judged(&report)
+}
+
+#[test]
+fn a_window_hides_no_gpu_that_the_driver_refused_and_no_port_that_was_cut_off() {
+    for line in [
+        "NVRM: The NVIDIA probe routine failed for 1 device(s).",
+        "NVRM: BAR1 is 0M @ 0x0 (PCI:0000:18:00.0)",
+        "NVRM: The NVIDIA GPU 0000:18:00.0 (PCI ID: 10de:2330) installed in this system is not supported by open \
+         nvidia.ko because it does not include the required GPU System Processor (GSP).",
+        "pcieport 0000:16:00.0: pciehp: Slot(1): Link Down",
+        "pcieport 0000:16:00.0: DPC: containment event, status:0x1f01 source:0x0000",
+    ] {
+        let diagnosis = last_hour(line);
+        assert!(worst(&diagnosis) >= Some(Severity::Warning), "{line}: {}", told(&diagnosis));
+    }
+    let corrected = "pcieport 0000:16:00.0: AER: Corrected error received: 0000:16:00.0";
+    let usb = "usb 1-1: device not accepting address 5, error -71";
+    for line in [corrected, usb] {
+        let diagnosis = last_hour(line);
+        assert_eq!(diagnosis.verdict, Verdict::NoFaultFound, "{line}: {}", told(&diagnosis));
+    }
+}
+
+/// What is critical or worse by the log alone is a state, whichever window is asked for.
+#[test]
+fn no_window_clears_what_the_whole_log_calls_critical() {
+    let mut checked = 0;
+    for (name, (report, _)) in scenarios() {
+        let sections = Sections { xid: report.sections.xid.clone(), ..Sections::default() };
+        let part = Report { sections, kernel_log: Vec::new(), ..report };
+        if part.sections.xid.is_none() || judged(&part).verdict < Verdict::Critical {
+            continue;
+        }
+        checked += 1;
+        let diagnosis = narrowed(part);
+        assert!(worst(&diagnosis) >= Some(Severity::Warning), "{name}: {}", told(&diagnosis));
+    }
+    assert!(checked >= 10, "{checked} scenarios");
+}
+
+#[test]
+fn a_summary_without_nvml_does_not_say_who_responds() {
+    let base = with(vec![xid(95, 5)]);
+    let part = |telemetry| {
+        let Sections { host, xid, .. } = base.sections.clone();
+        Report { sections: Sections { host, xid, telemetry, ..Sections::default() }, ..base.clone() }
+    };
+    let blind = judged(&part(None));
+    assert!(blind.verdict == Verdict::Fatal && !blind.summary.contains("respond"), "{}", blind.summary);
+    let read = judged(&part(base.sections.telemetry.clone()));
+    assert!(read.summary.contains("ll 8 GPUs respond"), "{}", read.summary);
+}
+
+#[test]
+fn a_status_that_calls_a_gpu_lost_forbids_an_all_clear_where_no_gpu_was_read() {
+    let status = |word: &str| KernelEvent {
+        pci_address: None,
+        details: [("status".to_owned(), word.to_owned())].into(),
+        ..event(Kind::Assertion, 5)
+    };
+    let lost = judged(&log_alone(vec![status("NV_ERR_GPU_IS_LOST")]));
+    assert_eq!(lost.verdict, Verdict::Unknown, "{}", told(&lost));
+    assert!(lost.unknown.iter().any(|one| one.why.contains("not every GPU was read")), "{}", told(&lost));
+    let other = judged(&log_alone(vec![status("NV_ERR_INVALID_STATE")]));
+    assert_eq!(other.verdict, Verdict::NoFaultFound, "{}", told(&other));
+    let works = judged(&with(vec![status("NV_ERR_GPU_IS_LOST")]));
+    assert_eq!(works.verdict, Verdict::Healthy, "all GPUs are read: {}", told(&works));
 }

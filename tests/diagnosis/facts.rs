@@ -1,12 +1,9 @@
 //! Verdicts and findings from single facts: what was read, what was not, and what that allows to say.
 
-use jiff::SignedDuration;
 use serde_json::{Value, json};
 use syringe_core::diagnosis::{self, ActionCode, ClusterFacts, Diagnosis, Finding, Severity, Stuck, Verdict, diagnose};
 use syringe_core::facts::health::HealthStatus;
-use syringe_core::facts::kernel_log::KernelLog;
 use syringe_core::report::{Problem, Report, Section, Sections};
-use syringe_core::xid;
 
 use super::{plain, replayed, scenarios, told};
 
@@ -22,7 +19,7 @@ fn gpus<'v>(report: &'v mut Value, section: &str) -> &'v mut Vec<Value> {
     report["sections"][section]["data"]["gpus"].as_array_mut().expect(section)
 }
 
-fn judged(report: &Report) -> Diagnosis {
+pub(super) fn judged(report: &Report) -> Diagnosis {
     diagnose(report, &ClusterFacts::default())
 }
 
@@ -30,7 +27,7 @@ fn finding<'d>(diagnosis: &'d Diagnosis, id: &str) -> &'d Finding {
     diagnosis.findings.iter().find(|finding| finding.id == id).unwrap_or_else(|| panic!("no {id}: {}", told(diagnosis)))
 }
 
-fn has(diagnosis: &Diagnosis, id: &str) -> bool {
+pub(super) fn has(diagnosis: &Diagnosis, id: &str) -> bool {
     diagnosis.findings.iter().any(|finding| finding.id == id)
 }
 
@@ -74,7 +71,7 @@ fn a_gpu_that_only_the_log_names_is_not_counted_as_one_more() {
 }
 
 #[test]
-fn the_gpu_that_nvml_counts_without_an_address_is_the_one_that_the_log_names() {
+fn a_gpu_without_an_address_in_nvml_is_the_one_in_the_log() {
     let mut report = log_of(&[&format!("{AT} 79, GPU has fallen off the bus.")]);
     let lost = Problem {
         what: "GPU 3".into(),
@@ -90,7 +87,7 @@ fn the_gpu_that_nvml_counts_without_an_address_is_the_one_that_the_log_names() {
 }
 
 #[test]
-fn a_gpu_of_an_earlier_boot_or_that_was_swapped_is_no_subject() {
+fn gpus_of_earlier_boots_and_replaced_gpus_are_ignored() {
     let log = |boot: Option<&str>| {
         let mut report = log_of(&[&format!("{AT} 95, Uncontained")]);
         report.boot_id = Some("now".into());
@@ -103,7 +100,7 @@ fn a_gpu_of_an_earlier_boot_or_that_was_swapped_is_no_subject() {
 }
 
 #[test]
-fn an_initialisation_that_failed_is_told_by_the_log_alone() {
+fn a_failed_initialization_is_found_in_the_log_alone() {
     let placed =
         log_of(&["2026-11-21T02:40:00+00:00 n kernel: NVRM: GPU 0000:5d:00.0: RmInitAdapter failed! (0x24:0x72:1568)"]);
     assert_eq!(finding(&judged(&placed), "gpu-init-failed").severity, Severity::Fatal);
@@ -115,7 +112,7 @@ fn an_initialisation_that_failed_is_told_by_the_log_alone() {
 // ---- claims
 
 #[test]
-fn what_the_hardware_does_not_offer_is_not_claimed() {
+fn unsupported_facts_are_not_claimed() {
     let (report, _) = scenarios().remove("a100-mig-8").expect("it");
     let diagnosis = judged(&report);
     assert_eq!(diagnosis.verdict, Verdict::Healthy, "{}", told(&diagnosis));
@@ -125,7 +122,7 @@ fn what_the_hardware_does_not_offer_is_not_claimed() {
 }
 
 #[test]
-fn a_fact_that_is_missing_without_a_reason_leaves_the_node_unknown() {
+fn a_fact_that_is_missing_without_a_reason_makes_the_verdict_unknown() {
     let without = |section: &str, clause: &str, change: fn(&mut Value)| {
         let report = changed("healthy-h100-8", |value| change(&mut gpus(value, section)[4]));
         let diagnosis = judged(&report);
@@ -202,7 +199,7 @@ fn a_report_without_sections_has_no_score() {
 // ---- what Kubernetes offers
 
 #[test]
-fn gpus_without_a_resource_are_not_offered() {
+fn gpus_without_a_resource_are_not_advertised() {
     let (report, _) = scenarios().remove("healthy-h100-8").expect("it");
     let of = |cluster: ClusterFacts| {
         let diagnosis = diagnose(&report, &ClusterFacts { node: Some("gpu-1".into()), ..cluster });
@@ -228,7 +225,7 @@ fn gpus_without_a_resource_are_not_offered() {
 // ---- links, heat, MIG, implausible answers
 
 #[test]
-fn a_gpu_whose_links_are_all_down_is_told_by_its_siblings() {
+fn a_gpu_with_all_links_down_is_found_by_comparison_with_the_others() {
     let down = |scenario: &str, at: usize| {
         let report = changed(scenario, |value| {
             let links: Vec<u32> = (0..18).collect();
@@ -267,7 +264,7 @@ fn counters_are_divided_by_the_time_since_the_driver_was_loaded() {
 }
 
 #[test]
-fn mig_without_a_readable_maximum_says_nothing_of_instances() {
+fn mig_without_a_readable_maximum_has_no_finding_about_instances() {
     let with = |most: Value| {
         let report = changed("mig-unfinished", |value| {
             for gpu in gpus(value, "mig") {
@@ -280,7 +277,7 @@ fn mig_without_a_readable_maximum_says_nothing_of_instances() {
 }
 
 #[test]
-fn answers_that_cannot_be_are_found() {
+fn implausible_values_are_found() {
     let same = changed("healthy-h100-8", |value| {
         for section in ["inventory", "telemetry", "topology", "ecc", "mig"] {
             gpus(value, section).iter_mut().for_each(|gpu| gpu["uuid"] = json!("GPU-1"));
@@ -318,7 +315,7 @@ fn refused_counters_are_unknown() {
 // ---- one that is gone, and those that wait for it
 
 #[test]
-fn gpus_that_spin_beside_one_that_is_gone_wait_for_it() {
+fn gpus_that_spin_next_to_a_lost_gpu_wait_for_it() {
     let (report, _) = scenarios().remove("xid79-off-bus").expect("it");
     let diagnosis = judged(&report);
     let waits = finding(&diagnosis, "collective-waits");
@@ -388,7 +385,7 @@ fn a_gpu_has_one_plan_and_no_finding_asks_for_the_opposite() {
 }
 
 #[test]
-fn a_plan_says_what_may_go_on_and_does_not_wait_for_a_process_that_cannot_end() {
+fn a_plan_says_which_work_may_continue_and_does_not_wait_for_a_stuck_process() {
     let of = |name: &str| judged(&scenarios().remove(name).expect(name).0).plan;
     let [lost] = of("xid79-off-bus").try_into().expect("one plan");
     let steps = lost.steps.join(" ");
@@ -397,52 +394,4 @@ fn a_plan_says_what_may_go_on_and_does_not_wait_for_a_process_that_cannot_end() 
     let [memory] = of("ecc-remap-pending").try_into().expect("one plan");
     assert!(memory.until_then.contains("may continue until the drain"), "{}", memory.until_then);
     assert!(memory.steps.join(" ").contains("Reset GPU 5"), "{:?}", memory.steps);
-}
-
-// ---- the window that was asked for
-
-fn narrowed(report: &Report, back: SignedDuration) -> Report {
-    let mut part = Report {
-        kernel_log: Vec::new(),
-        sections: Sections { xid: report.sections.xid.clone(), ..Sections::default() },
-        ..report.clone()
-    };
-    let since = part.taken_at.expect("a time") - back;
-    let log: &mut KernelLog = part.sections.xid.as_mut().and_then(|section| section.data.as_mut()).expect("a log");
-    xid::since(log, since);
-    part
-}
-
-#[test]
-fn a_window_filters_events_and_never_state() {
-    let (lost, _) = scenarios().remove("xid79-off-bus").expect("it");
-    let diagnosis = judged(&narrowed(&lost, SignedDuration::from_mins(5)));
-    assert_eq!(diagnosis.verdict, Verdict::Fatal, "{}", told(&diagnosis));
-    assert!(has(&diagnosis, "gpu-off-bus"));
-    let (pending, _) = scenarios().remove("ecc-remap-pending").expect("it");
-    assert!(judged(&narrowed(&pending, SignedDuration::from_mins(5))).verdict >= Verdict::Critical);
-}
-
-#[test]
-fn the_window_that_was_asked_for_is_the_one_that_is_spoken_of() {
-    let (report, _) = scenarios().remove("application-lone-faults").expect("it");
-    let part = narrowed(&report, SignedDuration::from_mins(1));
-    let diagnosis = judged(&part);
-    let since = (part.taken_at.expect("a time") - SignedDuration::from_mins(1)).to_string();
-    assert_eq!(diagnosis.verdict, Verdict::NoFaultFound, "{}", told(&diagnosis));
-    assert!(
-        diagnosis.summary.contains(&format!("no Xid since {since}").replace("no Xid", "No Xid")),
-        "{}",
-        diagnosis.summary
-    );
-    assert!(
-        diagnosis
-            .kernel_log
-            .iter()
-            .all(|log| log.from.is_none_or(|from| from.to_string() >= since) || log.from == log.to)
-    );
-    assert!(!diagnosis.findings.iter().any(|one| one.id == "application-fault"), "{}", told(&diagnosis));
-    assert!(diagnosis.not_checked.iter().any(|limit| limit.contains("before it omitted")), "{}", told(&diagnosis));
-    let log = part.sections.xid.and_then(|section| section.data).expect("a log");
-    assert!(log.events_before > 0);
 }

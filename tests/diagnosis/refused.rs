@@ -49,7 +49,7 @@ fn a_gpu_that_the_driver_refuses_is_found_in_the_log_alone() {
 }
 
 #[test]
-fn a_refusal_without_an_address_is_no_fault_where_every_gpu_on_the_bus_answers() {
+fn a_refusal_without_an_address_is_no_fault_if_every_gpu_responds() {
     let log = refusal(KernelEventKind::NotSupported, None).sections.xid;
     let mut report = healthy();
     report.sections.xid = log;
@@ -69,7 +69,7 @@ fn with(change: impl Fn(&mut Temperature)) -> Diagnosis {
 }
 
 #[test]
-fn overheating_is_judged_by_a_margin_with_its_threshold_only() {
+fn a_margin_shows_overheating_only_with_its_threshold() {
     let limits = |slowdown| Some(TlimitThresholds { slowdown_celsius: slowdown, ..TlimitThresholds::default() });
     let margin_alone = with(|now| (now.tlimit_margin_celsius, now.tlimit_thresholds) = (Some(20), limits(None)));
     assert_eq!(margin_alone.verdict, Verdict::Unknown, "{}", told(&margin_alone));

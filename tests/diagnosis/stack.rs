@@ -120,7 +120,7 @@ fn the_first_broken_link_is_told_and_no_later_one() {
         let broken: Vec<_> = states(&diagnosis).into_iter().filter(|(_, state)| *state == LinkState::Broken).collect();
         assert_eq!(broken, [(link, LinkState::Broken)], "{id}");
         let told = diagnosis.findings.iter().find(|finding| finding.id == id).expect(id);
-        assert!(told.evidence.iter().any(|line| line.contains("no such resource")), "{:?}", told.evidence);
+        assert!(told.evidence.iter().any(|line| line.contains("Kubernetes capacity")), "{:?}", told.evidence);
     }
 }
 

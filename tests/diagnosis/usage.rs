@@ -63,8 +63,8 @@ fn nobody_is_called_a_stranger_on_doubtful_facts() {
         "stranger-on-a-gpu",
         "gpu-used-by-stranger",
         &[
-            ("the bookings were read in part", |report, _| in_part(&mut report.sections.kubelet)),
-            ("the bookings are claims alone", |report, _| kubelet(report).source = "claims".into()),
+            ("the allocations were read in part", |report, _| in_part(&mut report.sections.kubelet)),
+            ("the allocations are claims alone", |report, _| kubelet(report).source = "claims".into()),
             ("the pods were not read", |_, cluster| cluster.gpu_pods = None),
             ("it is a monitor", |report, _| last(report).name = Some("dcgm-exporter".into())),
             ("it started just now", |report, _| {
@@ -102,8 +102,8 @@ fn no_pod_lacks_its_gpu_on_doubtful_facts() {
         "running-pod-without-gpu",
         "pod-without-its-gpu",
         &[
-            ("the bookings were read in part", |report, _| in_part(&mut report.sections.kubelet)),
-            ("the bookings are claims alone", |report, _| kubelet(report).source = "claims".into()),
+            ("the allocations were read in part", |report, _| in_part(&mut report.sections.kubelet)),
+            ("the allocations are claims alone", |report, _| kubelet(report).source = "claims".into()),
             ("nobody registered that resource", |report, _| {
                 kubelet(report).registered.clear();
                 kubelet(report).allocations.clear();
@@ -116,15 +116,15 @@ fn no_pod_lacks_its_gpu_on_doubtful_facts() {
 }
 
 #[test]
-fn books_are_not_stale_without_a_second_attempt_and_pods_that_are_gone() {
+fn allocations_are_not_stale_without_a_second_attempt_and_pods_that_are_gone() {
     silenced(
         "kubelet-books-stale",
         "kubelet-books-stale",
         &[
             ("it is not known which pods live", |_, cluster| cluster.live_pod_uids = None),
-            ("all booked pods live", |report, cluster| {
-                let booked = kubelet(report).allocations.iter().map(|one| one.pod_uid.clone());
-                cluster.live_pod_uids = Some(booked.collect());
+            ("all pods with allocations live", |report, cluster| {
+                let held = kubelet(report).allocations.iter().map(|one| one.pod_uid.clone());
+                cluster.live_pod_uids = Some(held.collect());
             }),
             ("the second refusal came at once", |_, cluster| {
                 pod(cluster, "retry-1").seen = pod(cluster, "retry-0").seen;
@@ -156,7 +156,7 @@ fn a_gpu_that_may_be_ill_is_rightly_withheld() {
             ("two devices are withheld and one GPU is missing", |report, _| {
                 kubelet(report).registered[0].devices.pop();
             }),
-            ("the bookings were read in part", |report, _| in_part(&mut report.sections.kubelet)),
+            ("the allocations were read in part", |report, _| in_part(&mut report.sections.kubelet)),
             ("it has another finding", |report, _| {
                 data(&mut report.sections.ecc).gpus[2].inforom_valid = Some(false);
             }),

@@ -16,7 +16,8 @@ use syringe_core::xid::{self, XidEntry};
 
 use spellings::{FORMATS, Format};
 
-use super::{library, replayed, scenarios, told, without};
+use super::properties::{library, without};
+use super::{replayed, scenarios, told};
 
 /// The driver's own spellings of the frame. `{}` is the code with what follows it.
 const FRAMES: [&str; 3] =

@@ -27,7 +27,7 @@ fn count(answer: &Value, what: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn what_stands_out_comes_first_and_the_rest_is_one_line() {
+async fn nodes_with_findings_come_first_and_the_others_are_one_line() {
     let mut nodes = fleet(6);
     nodes.push(NodeFixture::from_facts("gpu-007", facts("xid79-off-bus")));
     let mut old = facts("healthy-h100-8");
@@ -55,7 +55,7 @@ async fn what_stands_out_comes_first_and_the_rest_is_one_line() {
 }
 
 #[tokio::test]
-async fn a_node_that_hangs_costs_its_own_row_and_is_left_alone_after_two_failures() {
+async fn a_node_that_hangs_is_skipped_after_two_failures() {
     let bench = Bench::with(Fixture::of(fleet(5)), &["--node-timeout", "3", "--concurrency", "3"]).await;
     bench.cluster.faults(|faults| faults.on("gpu-002").exec = Some(ExecFault::Hang.into()));
     for round in 1..=3 {
@@ -77,7 +77,7 @@ async fn a_node_that_hangs_costs_its_own_row_and_is_left_alone_after_two_failure
 }
 
 #[tokio::test]
-async fn at_the_deadline_the_answer_is_what_there_is() {
+async fn at_the_deadline_the_answer_has_the_results_so_far() {
     let flags = ["--call-timeout", "6", "--concurrency", "2"];
     let bench = Bench::with(Fixture::of(fleet(8)), &flags).await;
     bench.cluster.faults(|faults| faults.everywhere.start = Some(StartFault::Slow(Duration::from_millis(1800)).into()));
@@ -92,7 +92,7 @@ async fn at_the_deadline_the_answer_is_what_there_is() {
 }
 
 #[tokio::test]
-async fn selector_and_limit_choose_and_progress_counts_nodes() {
+async fn selector_and_limit_select_nodes_and_progress_counts_them() {
     let mut nodes = fleet(4);
     nodes.push(healthy("other-1").with_label("pool", "b"));
     let bench = Bench::of(Fixture::of(nodes)).await;
@@ -111,7 +111,7 @@ async fn selector_and_limit_choose_and_progress_counts_nodes() {
 }
 
 #[tokio::test]
-async fn what_fails_everywhere_is_tried_a_few_times_and_is_an_error() {
+async fn a_failure_of_every_node_is_one_error_after_a_few_tries() {
     let bench = Bench::of(Fixture::of(fleet(40)).denying(Denial::of("create", "pods"))).await;
     let failure = bench.call("get_gpu_health", json!({})).await.unwrap_err().to_string();
     assert!(failure.contains("forbidden") && failure.contains("rbac.yaml"), "{failure}");

@@ -14,7 +14,7 @@ const GPU: &str = "GPU-aaaaaaaa-0000-4000-8000-000000000001";
 
 /// Each of these ran something of the caller's as root, or changed a file of his choice.
 #[test]
-fn no_word_of_a_caller_loads_runs_or_writes_a_file() {
+fn no_argument_loads_runs_or_writes_a_file() {
     let folder = open_folder();
     let at = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
     let (library, facts) = (library_in(folder.path()), facts_in(folder.path()));
@@ -50,7 +50,7 @@ fn no_word_of_a_caller_loads_runs_or_writes_a_file() {
 }
 
 #[test]
-fn no_variable_names_a_library() {
+fn no_environment_variable_names_a_library() {
     let folder = open_folder();
     let loaded = folder.path().join("loaded");
     run(Command::new(PROBE)
@@ -77,7 +77,7 @@ fn tasks(folder: &str) -> [Value; 4] {
 
 /// A caller's standard input is a pipe, a terminal or a socket of the runtime's, and holds what he wants.
 #[test]
-fn a_task_from_anybody_but_the_probe_itself_is_not_carried_out() {
+fn only_tasks_of_the_probe_itself_are_run() {
     let folder = open_folder();
     library_in(folder.path());
     let at = |name: &str| folder.path().join(name);

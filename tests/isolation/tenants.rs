@@ -69,8 +69,27 @@ fn put(root: &Path, path: &str, text: &str) {
     fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("ours");
 }
 
+/// The root of a workload that imitates a node: with its own programs, logs, kubelet files and library.
+fn imitate_a_node(root: &Path) {
+    put(root, "etc/os-release", "PRETTY_NAME=\"A workload\"\n");
+    put(root, "bin/.keep", "");
+    // Of root and closed to others: owners alone do not tell a workload's root from the node's.
+    for tool in ["usr/bin/journalctl", "usr/bin/nvidia-smi"] {
+        put(root, tool, &format!("#!/bin/sh\necho {tool} >> /ran\n"));
+    }
+    put(root, "var/log/journal/0123456789abcdef/system.journal", "");
+    let line =
+        "2026-11-19T05:00:00+00:00 n kernel: NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus.\n";
+    put(root, "var/log/messages", line);
+    put(root, "usr/local/lib/.keep", "");
+    let checkpoint =
+        r#"{"Data":{"PodDeviceEntries":null,"RegisteredDevices":{"nvidia.com/gpu":["GPU-forged"]}},"Checksum":1}"#;
+    put(root, "var/lib/kubelet/device-plugins/kubelet_internal_checkpoint", checkpoint);
+    library_in(&root.join("usr/local/lib"));
+}
+
 #[test]
-fn nothing_of_a_workloads_root_is_run_and_its_library_has_no_privilege() {
+fn programs_of_a_workload_are_not_run_and_its_library_has_no_privileges() {
     let namespaces = ["--pid", "--mount", "--propagation", "private"];
     if !is_root() || !may_unshare(&namespaces) {
         return eprintln!("skipped: root and namespaces are needed");
@@ -80,21 +99,7 @@ fn nothing_of_a_workloads_root_is_run_and_its_library_has_no_privilege() {
     }
     let folder = open_folder();
     let root = folder.path().join("root");
-    put(&root, "etc/os-release", "PRETTY_NAME=\"A workload\"\n");
-    put(&root, "bin/.keep", "");
-    // Of root and closed to others: owners alone do not tell a workload's root from the node's.
-    for tool in ["usr/bin/journalctl", "usr/bin/nvidia-smi"] {
-        put(&root, tool, &format!("#!/bin/sh\necho {tool} >> /ran\n"));
-    }
-    put(&root, "var/log/journal/0123456789abcdef/system.journal", "");
-    let line =
-        "2026-11-19T05:00:00+00:00 n kernel: NVRM: Xid (PCI:0000:5d:00): 79, pid=1, GPU has fallen off the bus.\n";
-    put(&root, "var/log/messages", line);
-    put(&root, "usr/local/lib/.keep", "");
-    let checkpoint =
-        r#"{"Data":{"PodDeviceEntries":null,"RegisteredDevices":{"nvidia.com/gpu":["GPU-forged"]}},"Checksum":1}"#;
-    put(&root, "var/lib/kubelet/device-plugins/kubelet_internal_checkpoint", checkpoint);
-    library_in(&root.join("usr/local/lib"));
+    imitate_a_node(&root);
     let loaded = folder.path().join("loaded");
     let mut workload = Command::new("unshare");
     workload.args(namespaces).args(["--fork", "--kill-child", "sh", "-c", WORKLOAD, "sh"]);

@@ -15,7 +15,7 @@ fn ephemeral(pod: &Pod) -> Vec<&k8s_openapi::api::core::v1::EphemeralContainer> 
 }
 
 #[tokio::test]
-async fn the_container_ends_and_what_stays_is_said() {
+async fn the_container_ends_and_the_answer_names_what_stays() {
     let pod = workload_pod("ml", "train-0", "gpu-1", 8);
     let cluster = Cluster::start(Fixture::of([node("gpu-1", "healthy-h100-8")]).with_pod(pod)).await.unwrap();
     let answer = Launcher::start(&cluster, &["--via", "ephemeral"]).inventory().await.unwrap();
@@ -33,7 +33,7 @@ async fn the_container_ends_and_what_stays_is_said() {
 }
 
 #[tokio::test]
-async fn only_a_running_gpu_pod_outside_of_kube_system_is_picked() {
+async fn only_a_running_gpu_pod_outside_kube_system_is_chosen() {
     let mut of_a_file = workload_pod("a", "static", "gpu-1", 1);
     of_a_file.metadata.annotations = Some([("kubernetes.io/config.mirror".to_owned(), "x".to_owned())].into());
     let mut ended = workload_pod("a", "ended", "gpu-1", 1);
@@ -73,7 +73,7 @@ async fn a_pod_that_a_tool_names_is_not_entered_in_kube_system_unless_the_settin
 }
 
 #[tokio::test]
-async fn it_can_be_forbidden_and_a_full_node_proposes_it_only_where_it_is_not() {
+async fn no_ephemeral_forbids_the_method_and_its_suggestion() {
     let cluster = Cluster::start(fixture()).await.unwrap();
     let said = Launcher::start(&cluster, &["--via", "ephemeral", "--no-ephemeral"]).failure().await;
     assert!(said.contains("--no-ephemeral forbids it"), "{said}");
@@ -88,7 +88,7 @@ async fn it_can_be_forbidden_and_a_full_node_proposes_it_only_where_it_is_not() 
 }
 
 #[tokio::test]
-async fn who_may_not_add_a_container_is_told_what_to_grant() {
+async fn without_permission_to_add_a_container_the_error_names_the_permission() {
     let fixture = fixture().denying(Denial::of("patch", "pods/ephemeralcontainers"));
     let cluster = Cluster::start(fixture).await.unwrap();
     let said = Launcher::start(&cluster, &["--via", "ephemeral"]).failure().await;
@@ -97,7 +97,7 @@ async fn who_may_not_add_a_container_is_told_what_to_grant() {
 }
 
 #[tokio::test]
-async fn a_container_that_never_ran_is_told_from_one_that_may_run_yet() {
+async fn a_container_that_never_ran_differs_from_one_that_may_still_start() {
     let gpu_pod = workload_pod("ml", "train-0", "gpu-1", 8);
     let mut node = node("gpu-1", "healthy-h100-8");
     node.unpullable_images = vec!["example.com/node-probe:none".to_owned()];
@@ -117,7 +117,7 @@ async fn a_container_that_never_ran_is_told_from_one_that_may_run_yet() {
 }
 
 #[tokio::test]
-async fn a_container_goes_with_its_pod() {
+async fn a_container_ends_with_its_pod() {
     let pod = workload_pod("ml", "train-0", "gpu-1", 8);
     let fixture = Fixture { timing: slow(), ..Fixture::of([node("gpu-1", "healthy-h100-8")]).with_pod(pod) };
     let cluster = Cluster::start(fixture).await.unwrap();

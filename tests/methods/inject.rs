@@ -22,7 +22,7 @@ async fn works_with(image: Image) -> String {
 }
 
 #[tokio::test]
-async fn an_image_without_glibc_borrows_the_host_s_loader() {
+async fn an_image_without_glibc_uses_the_loader_of_the_host() {
     let note = works_with(Image::busybox()).await;
     assert!(note.contains("it ran with the loader of the node"), "{note}");
     assert_eq!(works_with(Image::debian()).await, "");
@@ -30,7 +30,7 @@ async fn an_image_without_glibc_borrows_the_host_s_loader() {
 
 /// A process that calls itself kubelet may be a tenant's: no root but that of PID 1 is entered.
 #[tokio::test]
-async fn where_the_root_of_pid_1_is_closed_no_other_root_is_entered() {
+async fn if_the_root_of_pid_1_cannot_be_entered_no_other_root_is_entered() {
     for host_process in [Some("/proc/812"), None] {
         let said = failure_of(Image { host_process, ..Image::busybox() }).await;
         assert!(said.contains("root cannot be entered") && said.contains("Permission denied"), "{said}");
@@ -49,7 +49,7 @@ async fn an_image_may_lack_tar_or_head_but_not_both() {
 }
 
 #[tokio::test]
-async fn without_head_the_end_of_the_input_must_be_told() {
+async fn without_head_the_protocol_must_signal_the_end_of_the_input() {
     let image = Image::debian().without(&["head"]);
     let cluster = Cluster::start(Fixture { half_close: false, ..with_image(image) }).await.unwrap();
     let said = Launcher::start(&cluster, &["--via", "inject"]).failure().await;
@@ -57,13 +57,13 @@ async fn without_head_the_end_of_the_input_must_be_told() {
 }
 
 #[tokio::test]
-async fn an_image_without_a_shell_is_told_from_others() {
+async fn an_image_without_a_shell_has_its_own_error() {
     let said = failure_of(Image::distroless()).await;
     assert!(said.contains("executable file not found") && said.contains("The base image has no shell"), "{said}");
 }
 
 #[tokio::test]
-async fn a_directory_that_cannot_be_written_or_run_from_is_told() {
+async fn a_read_only_or_noexec_directory_is_an_error() {
     let said = failure_of(Image::debian().with_tmp(Tmp::ReadOnly)).await;
     assert!(said.contains("/tmp of the base image is read-only"), "{said}");
     let said = failure_of(Image::debian().with_tmp(Tmp::NoExec)).await;
@@ -107,7 +107,7 @@ async fn a_probe_for_another_architecture_is_refused_before_anything_is_created(
 }
 
 #[tokio::test]
-async fn the_base_image_is_the_best_of_the_node_s_or_the_named_one() {
+async fn the_base_image_is_the_named_one_or_the_best_of_the_node() {
     let cluster = Cluster::start(fixture()).await.unwrap();
     let named = Launcher::start(&cluster, &["--via", "inject", "--base-image", BUSYBOX]).inventory().await.unwrap();
     assert!(named["probe"]["note"].as_str().unwrap().contains(BUSYBOX));

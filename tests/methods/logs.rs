@@ -7,7 +7,7 @@ use demo_cluster::{Armed, Cluster, Denial, ExecFault, Fixture, StartFault, Timin
 use crate::support::{Launcher, fixture, ours};
 
 #[tokio::test]
-async fn where_websockets_are_refused_the_log_takes_their_place_and_the_answer_says_so() {
+async fn if_websockets_are_refused_the_log_is_read_and_the_answer_says_so() {
     for code in [400, 403, 404, 501] {
         let cluster = Cluster::start(fixture()).await.unwrap();
         cluster.faults(|faults| faults.everywhere.exec = Some(Armed::always(ExecFault::UpgradeRefused(code))));
@@ -50,7 +50,7 @@ async fn the_log_needs_no_exec() {
 }
 
 #[tokio::test]
-async fn what_keeps_the_pod_from_answering_is_told() {
+async fn errors_of_the_pod_are_reported() {
     let cluster = Cluster::start(fixture().denying(Denial::of("get", "pods/log"))).await.unwrap();
     let said = Launcher::start(&cluster, &["--via", "logs"]).failure().await;
     assert!(said.contains("get on pods/log") && ours(&cluster) == 0, "{said}");
@@ -62,7 +62,7 @@ async fn what_keeps_the_pod_from_answering_is_told() {
 }
 
 #[tokio::test]
-async fn an_image_without_the_probe_and_a_pod_that_never_starts_are_told() {
+async fn an_image_without_the_probe_and_a_pod_that_never_starts_are_errors() {
     let cluster = Cluster::start(fixture()).await.unwrap();
     let said = Launcher::start(&cluster, &["--via", "logs", "--image", "registry.example/other:1"]).failure().await;
     assert!(said.contains("does not contain node-probe") && ours(&cluster) == 0, "{said}");

@@ -17,7 +17,7 @@ fn json(output: &Output) -> Value {
 }
 
 #[test]
-fn config_shows_each_value_and_who_gave_it() {
+fn config_shows_each_value_and_its_source() {
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().join(".config/gpu-syringe");
     std::fs::create_dir_all(&directory).unwrap();

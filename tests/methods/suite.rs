@@ -47,7 +47,7 @@ fn substance(answer: &Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_tool_answers_the_same_by_every_way_and_leaves_nothing() {
+async fn every_tool_gives_the_same_answer_with_every_method_and_leaves_nothing() {
     let cluster = Cluster::start(fixture()).await.unwrap();
     let tools = node_tools();
     assert!(tools.len() >= 8, "{tools:?}");
@@ -69,7 +69,7 @@ async fn every_tool_answers_the_same_by_every_way_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_cancelled_leaves_nothing_by_any_way() {
+async fn a_cancelled_call_leaves_nothing_with_any_method() {
     for way in WAYS {
         let cluster = Cluster::start(Fixture { timing: slow(), ..fixture() }).await.unwrap();
         let mut launcher = Launcher::start(&cluster, &["--via", way]);
@@ -92,7 +92,7 @@ async fn a_call_that_is_cancelled_leaves_nothing_by_any_way() {
 }
 
 #[tokio::test]
-async fn an_answer_that_was_cut_is_asked_for_again() {
+async fn a_truncated_answer_is_requested_again() {
     for way in ["pod", "ephemeral"] {
         let cluster = Cluster::start(fixture()).await.unwrap();
         cluster.faults(|faults| faults.on("gpu-1").exec = Some(Armed::once(ExecFault::Cut { after_bytes: 700 })));
@@ -104,7 +104,7 @@ async fn an_answer_that_was_cut_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn every_way_works_where_exec_refuses_on_the_stream_and_cannot_end_its_input() {
+async fn every_method_works_with_errors_on_the_stream_and_without_half_close() {
     let old = Fixture { half_close: false, exec_refusals: ExecRefusals::OnStatusChannel, timing: slow(), ..fixture() };
     let cluster = Cluster::start(old).await.unwrap();
     for way in WAYS {
@@ -115,7 +115,7 @@ async fn every_way_works_where_exec_refuses_on_the_stream_and_cannot_end_its_inp
 }
 
 #[tokio::test]
-async fn a_pod_that_cannot_be_removed_is_told_by_every_way_that_makes_one() {
+async fn every_method_reports_a_pod_that_cannot_be_deleted() {
     for way in ["pod", "inject", "logs"] {
         let denial = demo_cluster::Denial::of("delete", "pods");
         let cluster = Cluster::start(fixture().denying(denial)).await.unwrap();
@@ -128,7 +128,7 @@ async fn a_pod_that_cannot_be_removed_is_told_by_every_way_that_makes_one() {
 }
 
 #[tokio::test]
-async fn an_action_is_refused_where_the_host_is_out_of_sight() {
+async fn an_action_is_refused_if_the_host_is_not_visible() {
     let cluster = Cluster::start(fixture()).await.unwrap();
     let kill = json!({ "node_name": "gpu-1", "pid": 41_210, "gpu": "GPU-0", "start_ticks": 1 });
     for blind in [&["--via", "ephemeral"][..], &["--runtime-class", "nvidia"], &["--via", "none"]] {

@@ -20,7 +20,7 @@ fn kill(node: &Node, gpu: &str, pid: u32) -> Value {
 }
 
 #[test]
-fn a_process_that_nvml_lists_is_ended_and_the_memory_told() {
+fn a_process_that_nvml_lists_is_ended_and_the_memory_is_reported() {
     let node = Node::new(&facts());
     let process = node.shell("exec sleep 1000");
     node.set_facts(&with_process(process.0.id()));
@@ -34,7 +34,7 @@ fn a_process_that_nvml_lists_is_ended_and_the_memory_told() {
 }
 
 #[test]
-fn a_process_that_only_holds_the_device_file_is_on_the_gpu_too() {
+fn a_process_with_only_the_open_device_file_uses_the_gpu() {
     let node = Node::new(&facts());
     let process = node.shell("exec sleep 1000 < $0");
     let action = kill(&node, GPU, process.0.id());
@@ -54,7 +54,7 @@ fn a_holder_of_a_gpu_that_nvml_lost_can_still_be_ended() {
 }
 
 #[test]
-fn a_process_of_another_gpu_is_refused_and_lives() {
+fn a_process_of_another_gpu_is_refused_and_keeps_running() {
     let node = Node::new(&facts());
     let mut process = node.shell("exec sleep 1000");
     node.set_facts(&with_process(process.0.id()));
@@ -66,7 +66,7 @@ fn a_process_of_another_gpu_is_refused_and_lives() {
 }
 
 #[test]
-fn in_another_pid_namespace_nvml_s_numbers_prove_nothing() {
+fn in_another_pid_namespace_process_ids_of_nvml_are_not_used() {
     let node = Node::new(&facts());
     let mut process = node.shell("exec sleep 1000");
     node.set_facts(&with_process(process.0.id()));
@@ -89,7 +89,7 @@ fn without_the_operator_flag_nothing_is_done() {
 }
 
 #[test]
-fn the_same_id_acts_once() {
+fn an_action_with_the_same_id_runs_once() {
     let node = Node::new(&facts());
     let process = node.shell("exec sleep 1000 < $0");
     let (number, ticks) = (process.0.id().to_string(), start_ticks(process.0.id()));
@@ -107,7 +107,7 @@ fn the_same_id_acts_once() {
 }
 
 #[test]
-fn what_could_be_an_option_of_another_program_is_no_uuid() {
+fn an_option_of_another_program_is_not_a_uuid() {
     let node = Node::new(&facts());
     for uuid in ["0", "--help", "GPU-1;reboot", "GPU-1 -pm", "all", ""] {
         let (document, code) = node.probe(&["--operator", "reset", &format!("--gpu={uuid}")]);

@@ -42,7 +42,7 @@ fn a_plan_says_what_would_be_done_and_calls_nothing() {
 }
 
 #[test]
-fn a_reset_that_succeeds_is_verified_and_persistence_mode_is_back() {
+fn a_successful_reset_is_verified_and_persistence_mode_is_restored() {
     let node = Node::new(&pending());
     becomes(&node, &facts());
     let action = node.act(&RESET);
@@ -55,7 +55,7 @@ fn a_reset_that_succeeds_is_verified_and_persistence_mode_is_back() {
 }
 
 #[test]
-fn a_reset_that_fails_says_in_which_state_the_gpu_is_and_restores_persistence_mode() {
+fn a_failed_reset_reports_the_state_of_the_gpu_and_restores_persistence_mode() {
     let node = Node::new(&facts());
     node.nvidia_smi("case \"$*\" in *--gpu-reset*) echo 'GPU is in use by another client'; exit 3;; esac");
     let action = node.act(&RESET);
@@ -66,7 +66,7 @@ fn a_reset_that_fails_says_in_which_state_the_gpu_is_and_restores_persistence_mo
 }
 
 #[test]
-fn a_reset_that_hangs_is_said_to_be_unknown_and_keeps_others_away() {
+fn a_reset_that_hangs_is_unknown_and_keeps_the_lock() {
     let node = Node::new(&facts());
     node.nvidia_smi("case \"$*\" in *--gpu-reset*) echo $$ > $log.pid; exec sleep 30;; esac");
     let began = Instant::now();
@@ -83,7 +83,7 @@ fn a_reset_that_hangs_is_said_to_be_unknown_and_keeps_others_away() {
 }
 
 #[test]
-fn a_gpu_that_does_not_come_back_needs_a_reboot_and_that_is_said() {
+fn a_gpu_that_does_not_come_back_needs_a_reboot() {
     let mut lost = facts();
     lost["sections"]["inventory"]["problems"] =
         json!([{"what": "GPU 0", "why": "NVML: GPU is lost", "gpu": 0, "code": "gpu_lost"}]);
@@ -100,7 +100,7 @@ fn a_gpu_that_does_not_come_back_needs_a_reboot_and_that_is_said() {
 }
 
 #[test]
-fn persistence_mode_that_cannot_be_switched_off_stops_everything() {
+fn without_switching_persistence_mode_off_there_is_no_reset() {
     let node = Node::new(&facts());
     node.nvidia_smi("echo 'Insufficient Permissions'; exit 4");
     let action = node.act(&RESET);
@@ -117,7 +117,7 @@ fn persistence_mode_that_cannot_be_switched_off_stops_everything() {
 }
 
 #[test]
-fn nothing_is_done_where_only_a_saved_tree_is_read() {
+fn nothing_is_done_with_a_saved_tree() {
     let node = Node::new(&facts());
     node.nvidia_smi("exit 0");
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_node-probe-dev"))
@@ -132,7 +132,7 @@ fn nothing_is_done_where_only_a_saved_tree_is_read() {
 }
 
 #[test]
-fn a_gpu_without_persistence_mode_is_left_without() {
+fn persistence_mode_stays_off_if_it_was_off() {
     let mut off = facts();
     off["sections"]["inventory"]["data"]["gpus"][0]["persistence_mode"] = json!(false);
     let node = Node::new(&off);
@@ -153,7 +153,7 @@ fn a_gpu_that_a_process_holds_is_not_reset() {
 }
 
 #[test]
-fn a_node_that_is_not_cordoned_is_in_the_way_unless_the_check_is_off() {
+fn a_node_that_is_not_cordoned_blocks_a_reset_unless_the_check_is_off() {
     let node = Node::new(&facts());
     node.nvidia_smi("exit 0");
     assert_eq!(blockers(&node.act(&["reset", "--gpu", GPU])), ["not_cordoned"]);
@@ -168,7 +168,7 @@ fn without_nvidia_smi_the_plan_says_so() {
 }
 
 #[test]
-fn two_resets_at_once_are_one_too_many() {
+fn two_concurrent_resets_are_refused() {
     let node = Node::new(&facts());
     node.nvidia_smi("exit 0");
     let path = node.path("run/gpu-syringe-reset.lock");
@@ -184,7 +184,7 @@ fn two_resets_at_once_are_one_too_many() {
 
 /// The container runtime mounts nvidia-smi into every GPU container: any of them can lock that file.
 #[test]
-fn a_tenant_that_locks_nvidia_smi_is_in_nobodys_way() {
+fn a_tenant_that_locks_nvidia_smi_blocks_no_reset() {
     let node = Node::new(&facts());
     node.nvidia_smi("exit 0");
     let tenants = std::fs::File::open(node.path("usr/bin/nvidia-smi")).expect("there");
@@ -193,7 +193,7 @@ fn a_tenant_that_locks_nvidia_smi_is_in_nobodys_way() {
 }
 
 #[test]
-fn the_driver_s_tool_is_run_below_the_nodes_root() {
+fn nvidia_smi_is_run_below_the_root_of_the_node() {
     let Some(node) = Node::new(&facts()).with_its_own_shell() else { return };
     // Below that root `$log` of the usual head is nowhere.
     node.nvidia_smi("echo \"$*\" >> /smi.log; case \"$*\" in *--gpu-reset*) echo from below; exit 7;; esac");

@@ -51,7 +51,7 @@ fn unsupported_of(lists: &[Unsupported], gpu: u32) -> BTreeSet<&str> {
 }
 
 #[test]
-fn whatever_function_fails_on_a_gpu_is_a_problem_that_names_both() {
+fn every_failed_function_is_a_problem_with_function_and_gpu() {
     let bench = two_gpus();
     let functions = functions_called(&bench);
     assert!(functions.len() > 50, "{functions:?}");
@@ -65,7 +65,7 @@ fn whatever_function_fails_on_a_gpu_is_a_problem_that_names_both() {
 }
 
 #[test]
-fn whatever_field_fails_is_a_problem_and_no_value() {
+fn every_failed_field_is_a_problem_without_a_value() {
     let bench = two_gpus();
     let fields = [
         (82, "telemetry", "temperature.memory_celsius"),
@@ -126,7 +126,7 @@ fn counters_that_are_refused_are_not_zero() {
 }
 
 #[test]
-fn what_is_not_supported_is_no_problem() {
+fn an_unsupported_value_is_not_a_problem() {
     let bench = two_gpus();
     let opens = |function: &String| function.contains("GetHandle") || function.contains("ComputeRunning");
     let functions = functions_called(&bench).into_iter().filter(|function| !opens(function));
@@ -142,7 +142,7 @@ fn what_is_not_supported_is_no_problem() {
 }
 
 #[test]
-fn values_that_cannot_be_are_dropped_and_told() {
+fn impossible_values_are_dropped_and_reported() {
     let bench = Bench::with("healthy-h100-8", |report| {
         let telemetry = with(&mut report.sections.telemetry);
         telemetry.gpus[1].utilization.gpu_percent = Some(u32::MAX);
@@ -182,7 +182,7 @@ fn values_that_cannot_be_are_dropped_and_told() {
 }
 
 #[test]
-fn gpus_that_share_a_uuid_stay_two_and_are_told() {
+fn gpus_with_the_same_uuid_are_separate_and_reported() {
     let bench = Bench::with("healthy-h100-8", |report| {
         let Sections { inventory, telemetry, topology, ecc, mig, .. } = &mut report.sections;
         let shared = with(inventory).gpus[0].uuid.clone();
@@ -228,7 +228,7 @@ fn a_link_that_is_down_has_no_speed_though_its_siblings_have() {
 }
 
 #[test]
-fn a_cluster_is_told_once_the_registration_is_complete() {
+fn the_cluster_uuid_is_reported_after_the_registration() {
     let cluster = |state: &str| {
         let bench = Bench::with("gb200-4", |report| {
             with(&mut report.sections.topology).gpus[0].fabric.as_mut().expect("a fabric").state = state.to_owned();
@@ -241,7 +241,7 @@ fn a_cluster_is_told_once_the_registration_is_complete() {
 }
 
 #[test]
-fn limits_in_tlimit_are_read_where_those_in_degrees_are_gone() {
+fn tlimit_thresholds_are_read_if_there_are_no_thresholds_in_degrees() {
     let Run { report, .. } = Bench::of("gb200-4").run(&["telemetry"], &[]);
     let telemetry = data(report.sections.telemetry);
     let now = &telemetry.gpus[0].temperature;
@@ -277,7 +277,7 @@ fn with_bus(bench: &Bench) {
 }
 
 #[test]
-fn a_lost_gpu_keeps_its_row_with_what_the_bus_and_the_driver_know() {
+fn a_lost_gpu_is_listed_with_the_facts_of_the_bus_and_the_driver() {
     let bench = Bench::of("xid79-off-bus");
     with_bus(&bench);
     let sections = bench.run(&["all"], &[]).report.sections;
@@ -296,7 +296,7 @@ fn a_lost_gpu_keeps_its_row_with_what_the_bus_and_the_driver_know() {
 }
 
 #[test]
-fn a_gpu_that_is_lost_while_it_is_read_keeps_what_was_read_and_is_lost() {
+fn a_gpu_that_is_lost_during_the_read_keeps_the_values_read_before() {
     let fail = [("FAKE_NVML_FAIL", "nvmlDeviceGetEccMode:1=15,nvmlDeviceGetPowerUsage:1=15")];
     let Run { report, .. } = two_gpus().run(&["telemetry"], &fail);
     let telemetry = data(report.sections.telemetry);

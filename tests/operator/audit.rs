@@ -47,7 +47,7 @@ async fn an_action_whose_line_cannot_be_written_is_not_done() {
 }
 
 #[tokio::test]
-async fn the_pod_carries_the_same_for_the_cluster_s_own_audit() {
+async fn the_annotations_of_the_pod_have_the_audit_facts() {
     let bed = Bed::new(Setup { user: User::Agrees, linger: Duration::from_millis(400), ..Setup::default() }).await;
     let options = KubeConfigOptions::default();
     let config = Config::from_custom_kubeconfig(bed.cluster.kubeconfig(), &options).await.unwrap();

@@ -41,7 +41,7 @@ fn without_operator_mode_the_command_says_what_it_needs() {
 }
 
 #[test]
-fn yes_agrees_beforehand_and_the_audit_log_shows_it() {
+fn yes_skips_the_prompt_and_the_audit_log_shows_it() {
     let state = tempfile::tempdir().unwrap();
     let mut words = kill(&["--mode", "operator"]);
     words.push("--yes".into());

@@ -12,7 +12,7 @@ async fn bed(era: Era, user: User) -> Bed {
 }
 
 #[tokio::test]
-async fn a_user_who_agrees_gets_what_the_plan_said() {
+async fn after_consent_the_plan_is_carried_out() {
     for (era, how) in [(Era::Legacy, "user (elicitation)"), (Era::Modern, "user (input required)")] {
         let bed = bed(era, User::Agrees).await;
         let answer = bed.answer("kill_gpu_process", &kill()).await;
@@ -30,7 +30,7 @@ async fn a_user_who_agrees_gets_what_the_plan_said() {
 }
 
 #[tokio::test]
-async fn a_user_who_does_not_agree_is_obeyed() {
+async fn without_consent_nothing_is_done() {
     for era in [Era::Legacy, Era::Modern] {
         for user in [User::SaysNo, User::Declines] {
             let bed = bed(era, user).await;
@@ -52,7 +52,7 @@ async fn a_user_who_does_not_agree_is_obeyed() {
 }
 
 #[tokio::test]
-async fn a_node_that_went_away_while_the_question_was_open_is_left_alone() {
+async fn a_node_that_became_not_ready_during_the_question_is_not_changed() {
     let bed = bed(Era::Legacy, User::Agrees).await;
     let cluster = bed.cluster.clone();
     let away = move || cluster.faults(|faults| faults.on("busy").not_ready = true);
@@ -81,7 +81,7 @@ async fn bring(bed: &Bed, arguments: &Value, state: &str, said: Value) -> Value 
 }
 
 #[tokio::test]
-async fn the_modern_question_is_bound_to_its_call() {
+async fn the_question_of_the_newer_protocol_is_bound_to_its_call() {
     let bed = bed(Era::Modern, User::Agrees).await;
     let yes = json!({"action": "accept", "content": {"agree": true}});
     let asked = question(&bed).await;
@@ -97,7 +97,7 @@ async fn the_modern_question_is_bound_to_its_call() {
 }
 
 #[tokio::test]
-async fn what_the_host_was_given_is_no_token_for_the_model() {
+async fn a_token_of_the_host_is_not_valid_for_the_model() {
     let bed = bed(Era::Modern, User::Agrees).await;
     let state = question(&bed).await.request_state.unwrap();
     let error = bed.failure("kill_gpu_process", &with(kill(), "token", json!(state))).await;
@@ -106,7 +106,7 @@ async fn what_the_host_was_given_is_no_token_for_the_model() {
 }
 
 #[tokio::test]
-async fn only_a_plain_yes_is_a_yes() {
+async fn only_agree_true_is_consent() {
     let bed = bed(Era::Modern, User::Agrees).await;
     for said in [
         json!({"action": "accept"}),

@@ -7,7 +7,7 @@ use crate::support::{Bed, Setup, kill, params, reset, with};
 const OPERATOR_TOOLS: [&str; 2] = ["kill_gpu_process", "reset_gpu"];
 
 #[tokio::test]
-async fn read_only_mode_lists_no_tool_that_changes_something_and_knows_none() {
+async fn read_only_mode_has_no_tool_that_changes_a_node() {
     let bed = Bed::new(Setup { words: &[], ..Setup::default() }).await;
     let tools = bed.client.list_all_tools().await.unwrap();
     assert_eq!(tools.len(), 11, "the catalogue of design and README");
@@ -37,7 +37,7 @@ async fn operator_mode_adds_two_tools_that_say_what_they_are() {
 }
 
 #[tokio::test]
-async fn the_drain_check_is_no_argument() {
+async fn the_drain_check_is_not_an_argument() {
     let bed = Bed::new(Setup::default()).await;
     let error = bed.failure("reset_gpu", &with(reset(), "drain_check", json!("off"))).await;
     assert!(error.contains("unknown field"), "{error}");
@@ -46,7 +46,7 @@ async fn the_drain_check_is_no_argument() {
 }
 
 #[tokio::test]
-async fn arguments_are_validated_before_a_pod_is_made() {
+async fn arguments_are_validated_before_a_pod_is_created() {
     let bed = Bed::new(Setup::default()).await;
     for gpu in ["0", "MIG-1", "GPU-1 --help", ""] {
         let error = bed.failure("reset_gpu", &with(reset(), "gpu", json!(gpu))).await;
@@ -58,7 +58,7 @@ async fn arguments_are_validated_before_a_pod_is_made() {
 }
 
 #[tokio::test]
-async fn what_is_refused_is_not_asked_for() {
+async fn a_refused_plan_is_not_shown_for_consent() {
     let bed = Bed::new(Setup::default()).await;
     let daemon = json!({"node_name": "busy", "gpu": BUSY, "pid": 3121, "start_ticks": 7400});
     let answer = bed.answer("kill_gpu_process", &daemon).await;
@@ -81,7 +81,7 @@ async fn what_is_refused_is_not_asked_for() {
 const BUSY: &str = crate::support::BUSY_GPU;
 
 #[tokio::test]
-async fn the_node_hears_whether_it_is_cordoned_and_the_setting() {
+async fn the_probe_gets_the_cordon_state_and_the_setting() {
     let bed = Bed::new(Setup::default()).await;
     let open = json!({"node_name": "open", "gpu": crate::support::IDLE_GPU});
     assert_eq!(bed.answer("reset_gpu", &open).await["action"]["plan"]["blockers"][0]["code"], json!("not_cordoned"));

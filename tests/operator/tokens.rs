@@ -89,7 +89,7 @@ async fn a_refused_token_is_a_line_of_the_audit_log() {
 }
 
 #[tokio::test]
-async fn a_token_is_good_once() {
+async fn a_token_is_valid_once() {
     let bed = Bed::new(Setup::default()).await;
     let token = token(&bed, "reset_gpu", &reset()).await;
     let second = with(reset(), "token", token);
@@ -100,7 +100,7 @@ async fn a_token_is_good_once() {
 }
 
 #[tokio::test]
-async fn a_token_is_for_nothing_but_what_its_plan_named() {
+async fn a_token_is_valid_only_for_its_plan() {
     let bed = Bed::new(Setup::default()).await;
     let others = [
         ("kill_gpu_process", with(kill(), "pid", json!(41_211))),
@@ -148,7 +148,7 @@ async fn cut(setup: Setup, refused: u32) -> (Bed, Value) {
 }
 
 #[tokio::test]
-async fn an_action_never_goes_another_way_once_it_was_begun() {
+async fn an_action_never_changes_the_method_after_its_start() {
     let (bed, answer) = cut(Setup::default(), 1).await;
     assert_eq!((&answer["outcome"], &answer["probe"]["via"]), (&json!("simulated"), &json!("pod")), "{answer}");
     assert_eq!(bed.cluster.pods_created(), 2, "one for the plan, one for the action");

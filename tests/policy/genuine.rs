@@ -195,7 +195,7 @@ const MODES: [&[&str]; 8] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_that_the_launcher_asks_for_by_pod_and_logs_is_admitted() {
+async fn all_requests_of_the_methods_pod_and_logs_are_admitted() {
     let mut commands = BTreeSet::new();
     for settings in MODES {
         for (request, denials) in reviewed(settings).await {
@@ -210,7 +210,7 @@ async fn all_that_the_launcher_asks_for_by_pod_and_logs_is_admitted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn inject_is_refused_where_the_policy_is_in_force() {
+async fn inject_is_denied_by_the_policy() {
     let all = reviewed(&["--via", "inject"]).await;
     assert!(all.iter().any(|(request, _)| request.subresource == "exec"));
     for (request, denials) in all {
@@ -219,7 +219,7 @@ async fn inject_is_refused_where_the_policy_is_in_force() {
 }
 
 #[test]
-fn no_other_namespace_is_meant() {
+fn other_namespaces_are_not_affected() {
     let pod = json!({"metadata": {"name": "web"}, "spec": {"containers": [{"name": "web", "image": "nginx"}]}});
     for (operation, subresource) in
         [("CREATE", ""), ("UPDATE", ""), ("UPDATE", "ephemeralcontainers"), ("CONNECT", "exec")]

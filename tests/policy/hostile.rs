@@ -63,7 +63,7 @@ fn policies_for(case: &Case, policies: &mut Policies) {
 }
 
 #[test]
-fn every_hostile_request_is_refused_with_its_own_message_and_no_validation_is_idle() {
+fn every_hostile_request_is_denied_with_its_message_and_every_validation_is_needed() {
     let (cases, genuine, mut policies) = (cases::all(), Genuine::new(), usual());
     assert!(cases.len() >= 60, "{}", cases.len());
     let mut wrong = Vec::new();
@@ -133,7 +133,7 @@ fn nothing_is_admitted_before_the_parameter_names_an_image_by_registry_and_diges
 }
 
 #[test]
-fn what_a_cluster_adds_to_a_genuine_pod_does_not_get_it_refused() {
+fn defaults_of_a_cluster_in_a_genuine_pod_are_admitted() {
     let policies =
         with_parameter(&json!({"imagePullSecrets": "a,b", "labels": "team", "annotations": "openshift.io/scc"}));
     let additions = [
@@ -157,7 +157,7 @@ fn what_a_cluster_adds_to_a_genuine_pod_does_not_get_it_refused() {
 }
 
 #[test]
-fn an_action_needs_its_right_by_either_way() {
+fn an_action_needs_its_permission_in_the_pod_and_in_the_exec() {
     let policies = usual();
     let words = ["node-probe", "--operator", "reset", "--gpu", "GPU-0ef073d2-8b0d-4220-a630-44b3db6f98bb", "--plan"];
     let mut pod = defaulted(printed(&[]));
@@ -188,7 +188,7 @@ fn the_end_of_the_log_of_a_stack_container_may_be_asked_for() {
 
 /// Policies cannot share a variable, so what a command may be stands in two of them.
 #[test]
-fn pod_and_exec_take_the_same_commands() {
+fn pod_and_exec_admit_the_same_commands() {
     let documents = crate::manifests::documents("admission-policy.yaml");
     for variable in ["isReading", "isAction", "line"] {
         let variables =

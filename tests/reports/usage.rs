@@ -1,4 +1,4 @@
-//! What pods asked for, what the kubelet gave them, and what they use.
+//! What pods request, what is allocated to them, and what they use.
 
 use demo_cluster::Fixture;
 use k8s_openapi::api::core::v1::Pod;
@@ -10,10 +10,10 @@ use crate::cluster::{at, changed, cluster, facts, from_json, node, pod, scenario
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::of_node(14, stranger(true))
-            .finding("gpu-used-by-stranger", &["research/notebook", "GPU 3, given to", "is privileged"])
+            .finding("gpu-used-by-stranger", &["research/notebook", "GPU 3, allocated to", "is privileged"])
             .twin(stranger(false)),
         Case::of_node(15, started_early("02:00:05"))
-            .finding("pod-without-its-gpu", &["research/train", "booked no device"])
+            .finding("pod-without-its-gpu", &["research/train", "allocated no device"])
             .twin(started_early("02:44:50")),
         Case::of_node(19, refused(&["01:10:00", "02:20:00"]))
             .finding("kubelet-books-stale", &["Requested: 1, Available: 0", "Restart the kubelet"])
@@ -35,7 +35,7 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// A privileged notebook works on a GPU that is booked for another pod, or for it too.
+/// A privileged notebook works on a GPU that is allocated to another pod, or to it too.
 fn stranger(is_stranger: bool) -> Fixture {
     let scenario = if is_stranger { "stranger-on-a-gpu" } else { "neighbour-on-a-shared-gpu" };
     let mut fixture = self::scenario(scenario);
@@ -49,13 +49,13 @@ fn stranger(is_stranger: bool) -> Fixture {
     fixture
 }
 
-/// The kubelet started a container at this time and booked no device for it.
+/// The kubelet started a container at this time and allocated no device to it.
 fn started_early(time: &str) -> Fixture {
     let train = pod("train", 1, status("Running", json!({"running": {"startedAt": at(time)}})));
     scenario("running-pod-without-gpu").with_pod(train)
 }
 
-/// Two GPUs are booked for pods that are gone, and the kubelet refused a pod at each of these times.
+/// Two GPUs are allocated to deleted pods, and the kubelet refused a pod at each of these times.
 fn refused(times: &[&str]) -> Fixture {
     let node = node(facts("kubelet-books-stale"));
     let mut fixture = cluster(node);

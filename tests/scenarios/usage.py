@@ -1,4 +1,4 @@
-"""Nodes whose GPUs are not used as they were given: requests, bookings of the kubelet, processes and capacity differ.
+"""Nodes whose GPUs are not used as they were given: requests, allocations of the kubelet, processes and capacity differ.
 
 Each fault has a twin, as alike as possible, in which nothing is wrong.
 """
@@ -53,7 +53,7 @@ STRANGER = gpu_pod("notebook", count=0, age=timedelta(hours=40), sees_more=["its
     "A privileged pod that asked for no GPU works on the GPU of another pod.",
     "warning",
     {"id": "gpu-used-by-stranger", "evidence": [
-        "the kubelet has given no GPU to pod research/notebook", "GPU 3, given to", "is privileged"]},
+        "the kubelet has allocated no GPU to pod research/notebook", "GPU 3, allocated to", "is privileged"]},
     must_not=["process-outside-kubernetes", "class:hardware"],
     cluster=cluster(*jobs(), STRANGER),
     health="healthy",
@@ -88,15 +88,15 @@ def gpu_from_another_scheduler():
     "After a reboot the kubelet started a pod before the device plugin had registered: it runs without its GPU.",
     "warning",
     {"id": "pod-without-its-gpu", "evidence": ["research/job-3 container main requests 1 nvidia.com/gpu",
-                                               "booked no device", "after the boot of the node"]},
+                                               "allocated no device", "after the boot of the node"]},
     must_not=["class:hardware", "gpu-used-by-stranger"],
     cluster=cluster(*jobs(3), gpu_pod("job-3", age=timedelta(seconds=7_140))),
     health="healthy",
 )
 def running_pod_without_gpu():
     node = l40s(uptime=7_200)
-    booked = [node.node.allocation(f"job-{index}", "main", [index]) for index in range(3)]
-    node.sections["kubelet"] = node.node.kubelet(booked)
+    held = [node.node.allocation(f"job-{index}", "main", [index]) for index in range(3)]
+    node.sections["kubelet"] = node.node.kubelet(held)
     node.sections["processes"] = node.node.processes(node.running[:3])
     return node.report()
 
@@ -109,8 +109,8 @@ def running_pod_without_gpu():
 )
 def young_pod_without_gpu():
     node = l40s(uptime=7_200)
-    booked = [node.node.allocation(f"job-{index}", "main", [index]) for index in range(3)]
-    node.sections["kubelet"] = node.node.kubelet(booked)
+    held = [node.node.allocation(f"job-{index}", "main", [index]) for index in range(3)]
+    node.sections["kubelet"] = node.node.kubelet(held)
     node.sections["processes"] = node.node.processes(node.running[:3])
     return node.report()
 
@@ -123,9 +123,9 @@ def young_pod_without_gpu():
 )
 def extended_resource_by_claim():
     node = l40s(uptime=7_200)
-    booked = [node.node.allocation(f"job-{index}", "main", [index]) for index in range(3)]
+    held = [node.node.allocation(f"job-{index}", "main", [index]) for index in range(3)]
     claim = node.node.allocation("job-3", "", [], "gpu.nvidia.com", ["gpu-3"]) | {"claim": "job-3-gpu"}
-    node.sections["kubelet"] = node.node.kubelet(booked + [claim])
+    node.sections["kubelet"] = node.node.kubelet(held + [claim])
     return node.report()
 
 
@@ -135,23 +135,23 @@ def refused(name, **age):
     return gpu_pod(name, phase="Failed", age=timedelta(**age), reason="UnexpectedAdmissionError", message=said, containers=[])
 
 
-def booked_for_the_gone():
-    """Two of four GPUs are booked for pods that are gone."""
+def allocated_to_deleted_pods():
+    """Two of four GPUs are allocated to deleted pods."""
     node = l40s()
     node.sections["processes"] = node.node.processes(node.running[:2])
     return node.report()
 
 
 @variant(
-    "The kubelet books two GPUs for pods that are gone, and refuses every pod that is sent there.",
+    "The kubelet has two GPUs allocated to deleted pods, and refuses every pod that is sent to the node.",
     "critical",
-    {"id": "kubelet-books-stale", "evidence": ["books 2 devices for pods that do not exist", "Requested: 1, Available: 0"]},
+    {"id": "kubelet-books-stale", "evidence": ["2 devices allocated to pods that do not exist", "Requested: 1, Available: 0"]},
     must_not=["allocation-stale", "class:hardware", "gpus-not-allocatable"],
     cluster=cluster(*jobs(2), refused("retry-0", hours=2), refused("retry-1", minutes=40)),
     health="healthy",
 )
 def kubelet_books_stale():
-    return booked_for_the_gone()
+    return allocated_to_deleted_pods()
 
 
 @variant(
@@ -161,8 +161,8 @@ def kubelet_books_stale():
     must_not=ALARMS + ["kubelet-books-stale"],
     cluster=cluster(*jobs(2), refused("retry-0", hours=2)),
 )
-def bookings_of_ended_pods():
-    return booked_for_the_gone()
+def allocations_of_ended_pods():
+    return allocated_to_deleted_pods()
 
 
 def one_withheld(when):
@@ -216,8 +216,8 @@ def two_services(second_mib):
         node.node.process(41_377, "python3", "python3 serve.py", 88_000, [use(0, second_mib * MIB)], "embed"),
     ]
     node.sections["processes"] = node.node.processes(processes)
-    booked = [node.node.allocation(name, "main", [0]) | {"replicas": 1} for name in ("chat", "embed")]
-    node.sections["kubelet"] = node.node.kubelet(booked)
+    held = [node.node.allocation(name, "main", [0]) | {"replicas": 1} for name in ("chat", "embed")]
+    node.sections["kubelet"] = node.node.kubelet(held)
     return node.report()
 
 

@@ -9,7 +9,7 @@ use crate::bed::node;
 /// Namespace of all of them.
 pub(crate) const NAMESPACE: &str = "research";
 /// Their names.
-pub(crate) const NAMES: [&str; 12] = [
+pub(crate) const NAMES: [&str; 19] = [
     "liveness",
     "start-error",
     "crash-loop",
@@ -22,12 +22,44 @@ pub(crate) const NAMES: [&str; 12] = [
     "gate",
     "other-vendor",
     "topology",
+    "cdi",
+    "claim",
+    "uncreatable",
+    "books",
+    "plugin-late",
+    "too-many",
+    "train-x7k2p",
 ];
 
 const HOOK: &str = "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create \
     failed: unable to start container process: error during container init: error running prestart hook #0: exit status 1, \
     stdout: , stderr: Auto-detected mode as 'legacy' nvidia-container-cli: requirement error: unsatisfied condition: \
     cuda>=13.2, please update your driver to a newer version, or use an earlier cuda container: unknown";
+
+const CDI: &str = "failed to create containerd container: CDI device injection failed: unresolvable CDI devices \
+    nvidia.com/gpu=GPU-604ee4a2-e4dc-4216-a2e4-52f1d2a3ca38";
+
+const CLAIM: &str = "Failed to prepare dynamic resources: NodePrepareResources failed for ResourceClaim claim-gpu-x7k2p: error \
+    preparing devices for claim research/claim-gpu-x7k2p: requested device channel-0 is already allocated to different claim \
+    4914da61-1a20-42b3-bf26-981025df4289";
+
+const BOOKS: &str =
+    "requested number of devices unavailable for nvidia.com/gpu. Requested: 1, Available: 0, which is unexpected";
+
+const UNHEALTHY: &str =
+    "no healthy devices present; cannot allocate unhealthy devices nvidia.com/gpu, which is unexpected";
+
+/// What a Job says of a pod that a quota kept it from creating.
+fn quota() -> Event {
+    serde_json::from_value(json!({
+        "metadata": {"name": "train.quota", "namespace": NAMESPACE},
+        "involvedObject": {"apiVersion": "batch/v1", "kind": "Job", "name": "train", "namespace": NAMESPACE, "uid": "uid-train"},
+        "type": "Warning", "reason": "FailedCreate", "count": null, "lastTimestamp": at("02:29:40"),
+        "message": "Error creating: pods \"train-x7k2p\" is forbidden: exceeded quota: gpus, requested: \
+            requests.nvidia.com/gpu=4, used: requests.nvidia.com/gpu=6, limited: requests.nvidia.com/gpu=8",
+    }))
+    .unwrap()
+}
 
 fn at(time: &str) -> String {
     format!("2026-11-21T{time}Z")
@@ -105,29 +137,43 @@ pub(crate) fn fixture() -> Fixture {
     // It asks for no GPU: nothing but its probe is wrong with it.
     let mut not_ready = on("not-ready", "Running", status(running, Value::Null, 0));
     not_ready.spec.as_mut().unwrap().containers[0].resources = None;
-    let waits = |name: &str, resources: Value, message: &str| pod(name, false, resources, unschedulable(message));
-    let mut gate = waits("gate", gpu(), "Scheduling is blocked due to non-empty scheduling gates");
-    gate.spec.as_mut().unwrap().scheduling_gates =
-        serde_json::from_value(json!([{"name": "kueue.x-k8s.io/admission"}])).unwrap();
-    let refused = json!({"phase": "Failed", "reason": "TopologyAffinityError", "startTime": at("02:00:01"),
-        "message": "Pod was rejected: Resources cannot be allocated with Topology locality"});
+    let refused = |reason: &str, message: &str| {
+        let message = format!("Pod was rejected: {message}");
+        json!({"phase": "Failed", "reason": reason, "startTime": at("02:00:01"), "message": message})
+    };
+    let refused_device =
+        |message: &str| refused("UnexpectedAdmissionError", &format!("Allocate failed due to {message}"));
+    let topology = refused("TopologyAffinityError", "Resources cannot be allocated with Topology locality");
+    let cdi = json!({"waiting": {"reason": "CreateContainerError", "message": CDI}});
+    let mut uncreatable = on("uncreatable", "Running", status(loops.clone(), ended(1, "Error", "", started), 2));
+    uncreatable.spec.as_mut().unwrap().runtime_class_name = Some("nvidia".into());
     let pods = vec![
         on("liveness", "Running", status(again, ended(137, "Error", "", started), 1)),
         on("start-error", "Running", status(loops.clone(), ended(128, "StartError", HOOK, None), 6)),
-        on("crash-loop", "Running", status(loops, ended(1, "Error", "", started), 6)),
+        on("crash-loop", "Running", status(loops.clone(), ended(1, "Error", "", started), 6)),
         on("sigkill", "Failed", status(ended(137, "Error", "", started), Value::Null, 0)),
         not_ready,
         no_device,
-        on("sandbox", "Pending", status(creating, Value::Null, 0)),
-        waits("memory", json!({"memory": "4Ti"}), "0/1 nodes are available: 1 Insufficient memory."),
-        waits("no-claim", gpu(), "0/1 nodes are available: persistentvolumeclaim \"models\" not found."),
-        gate,
-        waits("other-vendor", json!({"amd.com/gpu": "1"}), "0/1 nodes are available: 1 Insufficient amd.com/gpu."),
-        pod("topology", true, gpu(), refused),
+        on("sandbox", "Pending", status(creating.clone(), Value::Null, 0)),
+        pod("topology", true, json!({"nvidia.com/gpu": "4"}), topology),
+        on("cdi", "Pending", status(cdi, Value::Null, 0)),
+        on("claim", "Pending", status(creating, Value::Null, 0)),
+        uncreatable,
+        pod("books", true, gpu(), refused_device(BOOKS)),
+        pod("plugin-late", true, gpu(), refused_device(UNHEALTHY)),
     ];
+    let mut cordoned = node("gpu-2", "l40s-4-idle");
+    cordoned.unschedulable = true;
+    let node = node("gpu-1", "healthy-h100-8");
+    let pods = workloads_of(&node).into_iter().chain(pods).chain(waiting()).collect();
+    Fixture { pods, events: events(), ..Fixture::of([node, cordoned]) }
+}
+
+/// What the kubelet and controllers say of them.
+fn events() -> Vec<Event> {
     let sandbox = "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to get sandbox runtime: no runtime \
         for \"nvidia\" is configured";
-    let events = vec![
+    vec![
         event(
             "liveness",
             0,
@@ -138,8 +184,30 @@ pub(crate) fn fixture() -> Fixture {
         event("liveness", 1, "Killing", "Container main failed liveness probe, will be restarted", 1),
         event("not-ready", 0, "Unhealthy", "Readiness probe failed: HTTP probe failed with statuscode: 503", 12),
         event("sandbox", 0, "FailedCreatePodSandBox", sandbox, 40),
-    ];
-    let node = node("gpu-1", "healthy-h100-8");
-    let pods = workloads_of(&node).into_iter().chain(pods).collect();
-    Fixture { pods, events, ..Fixture::of([node]) }
+        event("claim", 0, "FailedPrepareDynamicResources", CLAIM, 12),
+        event("uncreatable", 0, "Failed", &format!("Error: {CDI}"), 3),
+        quota(),
+    ]
+}
+
+/// Pods that have no node yet.
+fn waiting() -> Vec<Pod> {
+    let gpu = || json!({"nvidia.com/gpu": "1"});
+    let waits = |name: &str, resources: Value, message: &str| pod(name, false, resources, unschedulable(message));
+    let mut gate = waits("gate", gpu(), "Scheduling is blocked due to non-empty scheduling gates");
+    gate.spec.as_mut().unwrap().scheduling_gates =
+        serde_json::from_value(json!([{"name": "kueue.x-k8s.io/admission"}])).unwrap();
+    vec![
+        gate,
+        waits("memory", json!({"memory": "4Ti"}), "0/1 nodes are available: 1 Insufficient memory."),
+        waits("no-claim", gpu(), "0/1 nodes are available: persistentvolumeclaim \"models\" not found."),
+        waits("other-vendor", json!({"amd.com/gpu": "1"}), "0/1 nodes are available: 1 Insufficient amd.com/gpu."),
+        waits(
+            "too-many",
+            json!({"nvidia.com/gpu": "4"}),
+            "0/2 nodes are available: 1 Insufficient nvidia.com/gpu, 1 node(s) were unschedulable. no new claims to \
+             deallocate, preemption: 0/2 nodes are available: 1 No preemption victims found for incoming pod, 1 Preemption is \
+             not helpful for scheduling.",
+        ),
+    ]
 }

@@ -33,7 +33,7 @@ async fn the_pod_is_gone_when_a_call_has_succeeded() {
 }
 
 #[tokio::test]
-async fn the_pod_is_gone_when_the_image_holds_no_node_probe() {
+async fn the_pod_is_gone_when_the_image_does_not_contain_node_probe() {
     let bed = Bed::healthy().await;
     let ended = bed
         .launcher()
@@ -57,7 +57,7 @@ async fn the_pod_is_gone_when_the_document_does_not_parse() {
 }
 
 #[tokio::test]
-async fn the_pod_is_gone_when_the_probe_is_of_another_kind() {
+async fn the_pod_is_gone_when_the_program_is_not_node_probe() {
     let bed = Bed::running(Prints("{\"hello\": \"world\"}\n")).await;
     let mut client = bed.client().await;
     let answer = client.call("get_gpu_inventory", on_gpu_1()).await;

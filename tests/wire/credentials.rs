@@ -59,7 +59,7 @@ async fn every_request_is_answered(bed: &Bed) {
 }
 
 #[tokio::test]
-async fn a_plugin_that_reads_its_standard_input_to_the_end_swallows_no_byte_of_the_protocol() {
+async fn a_plugin_that_reads_standard_input_to_the_end_consumes_no_byte_of_the_protocol() {
     let bed = Bed::healthy().await;
     let home = bed.home().display().to_string();
     let credential = credential(&bed, V1);
@@ -69,7 +69,7 @@ async fn a_plugin_that_reads_its_standard_input_to_the_end_swallows_no_byte_of_t
 }
 
 #[tokio::test]
-async fn a_plugin_that_asks_for_a_line_swallows_no_byte_of_the_protocol() {
+async fn a_plugin_that_reads_a_line_consumes_no_byte_of_the_protocol() {
     let bed = Bed::healthy().await;
     let home = bed.home().display().to_string();
     let credential = credential(&bed, V1_BETA1);
@@ -96,7 +96,7 @@ async fn a_plugin_that_is_missing_is_named_with_its_install_hint() {
 }
 
 #[tokio::test]
-async fn of_a_plugin_that_fails_its_file_name_and_status_are_told_and_nothing_else() {
+async fn a_failed_plugin_is_reported_with_file_name_and_status_only() {
     let bed = Bed::healthy().await;
     let plugin = script(&bed, "echo \"token $CLIENT_SECRET\"\necho \"no $CLIENT_SECRET, $1\" >&2\nexit 3");
     let mut exec = exec(&plugin, "IfAvailable");
@@ -124,7 +124,7 @@ async fn a_kubeconfig_that_cannot_be_read_is_not_quoted() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_insists_on_a_person_is_refused() {
+async fn a_plugin_that_requires_a_terminal_is_refused() {
     let bed = Bed::healthy().await;
     let home = bed.home().display().to_string();
     let credential = credential(&bed, V1);
@@ -136,7 +136,7 @@ async fn a_plugin_that_insists_on_a_person_is_refused() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_is_not_in_path_is_found_where_it_is_usually_installed() {
+async fn a_plugin_that_is_not_in_path_is_found_in_the_usual_folders() {
     let bed = Bed::healthy().await;
     let folder = bed.home().join("google-cloud-sdk/bin");
     std::fs::create_dir_all(&folder).unwrap();

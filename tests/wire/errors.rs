@@ -51,7 +51,7 @@ async fn a_probe_that_is_killed_is_an_error_with_its_exit_code() {
 }
 
 #[tokio::test]
-async fn a_program_that_fails_at_once_is_quoted_and_not_blamed_on_the_way() {
+async fn the_error_output_of_a_program_that_fails_at_once_is_quoted() {
     let bed = Bed::running(Fails("node-probe: unknown command 'inventory'\n")).await;
     let answer = inventory(&bed).await;
     answer.error_with(&["exit code 2", "unknown command 'inventory'", "--image"]);
@@ -60,7 +60,7 @@ async fn a_program_that_fails_at_once_is_quoted_and_not_blamed_on_the_way() {
 }
 
 #[tokio::test]
-async fn a_sandbox_that_cannot_be_created_is_an_error_with_the_pod_s_own_warning() {
+async fn a_sandbox_that_cannot_be_created_is_an_error_with_the_event_of_the_pod() {
     let why = "failed to get sandbox runtime: no runtime for \"nvidia\" is configured";
     let bed = Bed::with(|faults| faults.everywhere.start = Some(StartFault::NoSandbox(why.to_owned()).into())).await;
     let launcher = bed.launcher().env("GPU_SYRINGE_START_TIMEOUT", "1");
@@ -71,7 +71,7 @@ async fn a_sandbox_that_cannot_be_created_is_an_error_with_the_pod_s_own_warning
 }
 
 #[tokio::test]
-async fn what_an_admission_step_refuses_is_not_answered_with_rights() {
+async fn a_rejection_by_an_admission_plugin_does_not_suggest_permissions() {
     let quota = "exceeded quota: small, requested: pods=1, used: pods=4, limited: pods=4";
     let bed = Bed::with(|faults| {
         let answer = Armed::always(AnswerFault::Forbidden(quota.to_owned()));
@@ -106,7 +106,7 @@ async fn a_node_that_has_no_room_for_a_pod_is_an_error_that_says_so() {
 }
 
 #[tokio::test]
-async fn a_namespace_that_refuses_privileged_pods_leaves_what_kubernetes_knows_and_names_the_label() {
+async fn a_namespace_that_denies_privileged_pods_gives_the_api_facts_and_names_the_label() {
     let bed = Bed::with(|faults| faults.api.pod_security = true).await;
     let answer = inventory(&bed).await;
     let answer = answer.success();
@@ -119,7 +119,7 @@ async fn a_namespace_that_refuses_privileged_pods_leaves_what_kubernetes_knows_a
 }
 
 #[tokio::test]
-async fn a_namespace_that_is_not_there_is_an_error_that_names_it() {
+async fn a_missing_namespace_is_an_error_that_names_it() {
     let bed = Bed::healthy().await;
     let launcher = bed.launcher().env("GPU_SYRINGE_NAMESPACE", "nowhere");
     let ended = launcher.args(["get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
@@ -129,7 +129,7 @@ async fn a_namespace_that_is_not_there_is_an_error_that_names_it() {
 }
 
 #[tokio::test]
-async fn a_user_who_may_not_create_pods_is_told_what_is_missing() {
+async fn without_permission_to_create_pods_the_error_names_the_permission() {
     let nodes = [node("gpu-1", "healthy-h100-8")];
     let bed = Bed::of(Fixture::of(nodes).denying(Denial::of("create", "pods"))).await;
     inventory(&bed).await.error_with(&["create", "pods/exec", "namespace gpu-syringe", "rbac.yaml", "403"]);
@@ -137,7 +137,7 @@ async fn a_user_who_may_not_create_pods_is_told_what_is_missing() {
 }
 
 #[tokio::test]
-async fn a_user_who_may_not_read_nodes_is_told_so_and_nothing_is_created() {
+async fn without_permission_to_read_nodes_nothing_is_created() {
     let nodes = [node("gpu-1", "healthy-h100-8")];
     let bed = Bed::of(Fixture::of(nodes).denying(Denial::of("get", "nodes"))).await;
     inventory(&bed).await.error_with(&["gpu-1", "403", "rbac.yaml"]);
@@ -145,14 +145,14 @@ async fn a_user_who_may_not_read_nodes_is_told_so_and_nothing_is_created() {
 }
 
 #[tokio::test]
-async fn a_user_who_may_not_exec_is_told_what_is_missing() {
+async fn without_permission_to_exec_the_error_names_the_permission() {
     let bed = with_exec(ExecFault::Forbidden).await;
     inventory(&bed).await.error_with(&["pods/exec", "403", "rbac.yaml"]);
     bed.assert_bare(1);
 }
 
 #[tokio::test]
-async fn a_user_who_may_create_and_not_delete_is_told_what_is_left() {
+async fn without_permission_to_delete_the_answer_names_the_pod_that_is_left() {
     let nodes = [node("gpu-1", "healthy-h100-8")];
     let bed = Bed::of(Fixture::of(nodes).denying(Denial::of("delete", "pods"))).await;
     let answer = inventory(&bed).await;
@@ -164,7 +164,7 @@ async fn a_user_who_may_create_and_not_delete_is_told_what_is_left() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_refuses_websockets_is_gone_around_by_the_log_and_the_answer_says_so() {
+async fn if_a_proxy_refuses_websockets_the_log_is_read_and_the_answer_says_so() {
     for status in [200, 400, 403, 404, 501] {
         let bed = with_exec(ExecFault::UpgradeRefused(status)).await;
         let began = Instant::now();
@@ -179,7 +179,7 @@ async fn a_proxy_that_refuses_websockets_is_gone_around_by_the_log_and_the_answe
 }
 
 #[tokio::test]
-async fn a_proxy_that_answers_websockets_with_502_is_gone_around_when_time_is_over() {
+async fn if_a_proxy_answers_websockets_with_502_the_log_is_read_after_the_time_limit() {
     let bed = with_exec(ExecFault::UpgradeRefused(502)).await;
     let launcher = bed.launcher().args(["--start-timeout", "2", "get-gpu-inventory", "--node-name", "gpu-1"]);
     let ended = launcher.run().await;

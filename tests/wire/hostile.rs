@@ -263,7 +263,7 @@ async fn watch(bed: &Bed, seen: &mut BTreeSet<String>) {
 }
 
 #[tokio::test]
-async fn secrets_come_out_nowhere_and_instructions_only_as_quoted_data() {
+async fn answers_contain_no_secrets_and_instructions_only_as_quoted_data() {
     let bed = Arc::new(Bed::of(fixture()).await);
     let mut metadata = BTreeSet::new();
     let mut found = Found::default();

@@ -37,7 +37,7 @@ async fn many_calls_at_once_are_all_answered() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_cancelled_leaves_the_one_beside_it_alone() {
+async fn a_cancelled_call_does_not_affect_a_concurrent_call() {
     let bed = Bed::with(|faults| faults.everywhere.exec = Some(Armed::once(ExecFault::Hang))).await;
     let mut client = bed.client().await;
     let stuck = client.send_call("get_gpu_inventory", on_gpu_1());
@@ -49,7 +49,7 @@ async fn a_call_that_is_cancelled_leaves_the_one_beside_it_alone() {
 }
 
 #[tokio::test]
-async fn many_calls_at_once_are_all_taken_back_when_standard_input_ends() {
+async fn all_concurrent_calls_are_cancelled_when_standard_input_ends() {
     let bed = Bed::with(|faults| faults.everywhere.exec = Some(ExecFault::Hang.into())).await;
     let mut client = bed.client().await;
     let calls: Vec<_> = (0..8).map(|_| client.send_call("get_gpu_inventory", on_gpu_1())).collect();

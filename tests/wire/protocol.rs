@@ -35,7 +35,7 @@ async fn tools_are_listed_with_no_kubeconfig_and_no_cluster_at_all() {
 }
 
 #[tokio::test]
-async fn tools_are_called_in_both_eras() {
+async fn tools_are_called_with_both_protocols() {
     let bed = Bed::healthy().await;
     for era in [Era::Initialize, Era::PerRequest] {
         let mut client = Client::start_in(era, bed.launcher()).await;
@@ -48,7 +48,7 @@ async fn tools_are_called_in_both_eras() {
 }
 
 #[tokio::test]
-async fn a_host_of_the_new_era_can_ask_what_is_served() {
+async fn a_host_of_the_newer_protocol_can_list_the_capabilities() {
     let bed = Bed::healthy().await;
     let mut client = Client::start_in(Era::PerRequest, bed.launcher()).await;
     let answer = client.request("server/discover", json!({})).await;
@@ -59,7 +59,7 @@ async fn a_host_of_the_new_era_can_ask_what_is_served() {
 }
 
 #[tokio::test]
-async fn the_server_introduces_itself_with_instructions() {
+async fn the_server_sends_instructions() {
     let bed = Bed::healthy().await;
     let mut running = bed.launcher().args(["mcp"]).start();
     let hello =
@@ -117,7 +117,7 @@ async fn a_tool_that_creates_a_pod_does_not_claim_to_be_read_only() {
 }
 
 #[tokio::test]
-async fn every_answer_keeps_to_its_output_schema() {
+async fn every_answer_matches_its_output_schema() {
     let scenarios: Vec<_> = syringe_core::scenarios::all().iter().map(|scenario| scenario.name).collect();
     let nodes: Vec<_> = scenarios.iter().map(|scenario| node(scenario, scenario)).collect();
     let pods: Vec<Pod> = nodes.iter().flat_map(workloads_of).collect();
@@ -152,7 +152,7 @@ fn pod_arguments(pod: &Pod) -> Value {
 }
 
 #[tokio::test]
-async fn arguments_that_make_no_sense_are_refused_before_anything_is_created() {
+async fn invalid_arguments_are_refused_before_anything_is_created() {
     let bed = Bed::healthy().await;
     let mut client = bed.client().await;
     let refused = [
@@ -188,7 +188,7 @@ async fn arguments_that_make_no_sense_are_refused_before_anything_is_created() {
 }
 
 #[tokio::test]
-async fn an_unknown_tool_is_refused_with_the_names_of_those_that_exist() {
+async fn an_unknown_tool_is_refused_with_the_names_of_all_tools() {
     let bed = Bed::healthy().await;
     let mut client = bed.client().await;
     let answer = client.request("tools/call", json!({"name": "rm_rf\u{1b}[31m", "arguments": {}})).await;
@@ -200,7 +200,7 @@ async fn an_unknown_tool_is_refused_with_the_names_of_those_that_exist() {
 }
 
 #[tokio::test]
-async fn lines_that_are_no_protocol_do_not_end_the_session() {
+async fn invalid_lines_do_not_end_the_session() {
     let bed = Bed::healthy().await;
     let mut client = bed.client().await;
     client.program.write("hello?");
@@ -210,7 +210,7 @@ async fn lines_that_are_no_protocol_do_not_end_the_session() {
 }
 
 #[tokio::test]
-async fn a_choice_of_contexts_is_offered_only_where_there_is_one() {
+async fn the_context_argument_exists_only_with_several_contexts() {
     let (bed, other) = (Bed::healthy().await, Bed::healthy().await);
     let mut client = Client::start(bed.launcher().args(["--allow-context", "west"])).await;
     let mut confined = bed.client().await;
@@ -248,7 +248,7 @@ async fn a_choice_of_contexts_is_offered_only_where_there_is_one() {
     // And `--context` confines to that one, whatever is current.
     let mut pinned = Client::start(bed.launcher().args(["--context", "west"])).await;
     let embedded = json!({"node_name": "gpu-1", "context": "embedded"});
-    pinned.call("get_gpu_inventory", embedded.clone()).await.error_with(&["'embedded' is not among", "west"]);
+    pinned.call("get_gpu_inventory", embedded.clone()).await.error_with(&["'embedded' is not one of", "west"]);
     let mut any = Client::start(bed.launcher().args(["--context", "west", "--allow-context", "*"])).await;
     assert_eq!(any.tools().await[0]["inputSchema"]["properties"]["context"]["enum"], offered);
     any.call("get_gpu_inventory", embedded).await.removed();
@@ -256,7 +256,7 @@ async fn a_choice_of_contexts_is_offered_only_where_there_is_one() {
 }
 
 #[tokio::test]
-async fn the_control_plane_is_left_alone_where_nobody_says_otherwise() {
+async fn control_plane_nodes_are_not_probed_by_default() {
     let fixture = Fixture::of([node("gpu-1", "healthy-h100-8"), node("master", "healthy-h100-8")]);
     let bed = Bed::of(fixture).await;
     bed.cluster.edit_node("master", |node| {
@@ -315,7 +315,7 @@ async fn the_namespace_of_a_pod_to_explain_is_not_that_of_the_probe() {
 }
 
 #[tokio::test]
-async fn a_host_that_leaves_without_a_word_is_no_error() {
+async fn a_host_that_disconnects_is_not_an_error() {
     let bed = Bed::healthy().await;
     let ended = bed.launcher().args(["mcp"]).run().await;
     assert_eq!((ended.code, ended.stdout.as_str(), ended.stderr.as_str()), (Some(0), "", ""));

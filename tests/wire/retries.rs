@@ -9,7 +9,7 @@ use crate::cleanup::on_gpu_1;
 use crate::support::wait;
 
 #[tokio::test]
-async fn a_websocket_that_is_cut_once_is_tried_again_and_the_answer_says_so() {
+async fn a_websocket_that_closes_once_is_opened_again_and_the_answer_says_so() {
     let bed =
         Bed::with(|faults| faults.everywhere.exec = Some(Armed::once(ExecFault::Cut { after_bytes: 1_000 }))).await;
     let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
@@ -19,7 +19,7 @@ async fn a_websocket_that_is_cut_once_is_tried_again_and_the_answer_says_so() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_truncated_once_is_asked_for_again() {
+async fn an_answer_that_is_truncated_once_is_requested_again() {
     let fault = ExecFault::Truncated { after_bytes: 70 };
     let bed = Bed::with(|faults| faults.everywhere.exec = Some(Armed::once(fault))).await;
     let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
@@ -39,7 +39,7 @@ async fn survives(faults: impl IntoIterator<Item = RequestFault>) {
 }
 
 #[tokio::test]
-async fn too_many_requests_with_a_retry_after_are_waited_for() {
+async fn retry_after_of_too_many_requests_is_honored() {
     let busy = AnswerFault::TooManyRequests(1);
     survives([
         fault("get", "nodes", busy.clone(), 1),
@@ -51,7 +51,7 @@ async fn too_many_requests_with_a_retry_after_are_waited_for() {
 }
 
 #[tokio::test]
-async fn an_api_server_that_fails_a_few_times_is_asked_again() {
+async fn failed_requests_to_the_api_server_are_repeated() {
     let broken = AnswerFault::InternalError;
     survives([
         fault("get", "nodes", broken.clone(), 2),
@@ -63,7 +63,7 @@ async fn an_api_server_that_fails_a_few_times_is_asked_again() {
 }
 
 #[tokio::test]
-async fn connections_that_are_closed_without_an_answer_are_made_again() {
+async fn connections_that_are_closed_without_an_answer_are_opened_again() {
     let closed = AnswerFault::Closed;
     survives([
         fault("get", "nodes", closed.clone(), 1),
@@ -83,12 +83,12 @@ async fn a_creation_whose_answer_is_lost_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn a_creation_that_was_served_and_answered_with_an_error_is_taken_up() {
+async fn a_creation_that_succeeded_with_an_error_answer_is_used() {
     survives([fault("create", "pods", AnswerFault::Lost, 1)]).await;
 }
 
 #[tokio::test]
-async fn a_creation_that_was_served_is_not_forgotten_over_a_later_refusal() {
+async fn a_later_refusal_does_not_hide_an_earlier_creation() {
     let lost = fault("create", "pods", AnswerFault::Lost, 1);
     let busy = fault("create", "pods", AnswerFault::TooManyRequests(5), u32::MAX);
     let bed = Bed::with(|faults| faults.api.requests.extend([lost, busy])).await;
@@ -102,14 +102,14 @@ async fn a_creation_that_was_served_is_not_forgotten_over_a_later_refusal() {
 }
 
 #[tokio::test]
-async fn a_slow_api_server_is_waited_for() {
+async fn a_slow_api_server_is_awaited() {
     let bed = Bed::with(|faults| faults.api.slow(Duration::from_millis(300))).await;
     bed.client().await.call("get_gpu_inventory", on_gpu_1()).await.removed();
     bed.assert_bare(1);
 }
 
 #[tokio::test]
-async fn a_removal_that_fails_a_few_times_is_tried_until_it_works() {
+async fn a_failed_deletion_is_repeated() {
     let bed = Bed::with(|faults| faults.api.failing_deletes(3)).await;
     bed.client().await.call("get_gpu_inventory", on_gpu_1()).await.removed();
     bed.assert_bare(1);
@@ -117,7 +117,7 @@ async fn a_removal_that_fails_a_few_times_is_tried_until_it_works() {
 
 /// Each waits for all tries of a removal: beside each other, to wait once.
 #[tokio::test]
-async fn a_removal_that_fails_for_good_is_told_with_the_command_that_mends_it() {
+async fn a_failed_deletion_is_reported_with_the_command_to_delete_the_pod() {
     tokio::join!(
         a_good_answer_says_what_is_left(),
         an_error_says_what_is_left(),
@@ -153,7 +153,7 @@ async fn a_section_that_is_missing_says_what_is_left() {
 }
 
 #[tokio::test]
-async fn a_container_that_takes_its_time_is_waited_for_on_old_and_new_clusters() {
+async fn a_slow_container_start_is_awaited_on_old_and_new_clusters() {
     for exec_refusals in [ExecRefusals::BeforeUpgrade, ExecRefusals::OnStatusChannel] {
         let nodes = [node("gpu-1", "healthy-h100-8")];
         let bed = Bed::of(Fixture { exec_refusals, timing: Timing::default(), ..Fixture::of(nodes) }).await;

@@ -84,7 +84,7 @@ async fn an_idle_server_ends_at_once_with_sigterm() {
 }
 
 #[tokio::test]
-async fn a_server_whose_host_never_spoke_ends_with_sigterm() {
+async fn a_server_without_any_message_of_the_host_ends_with_sigterm() {
     let bed = Bed::healthy().await;
     let mut running = bed.launcher().args(["mcp"]).start();
     // Once it has listed pods it is up, and its signal handlers are.

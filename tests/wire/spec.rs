@@ -68,7 +68,7 @@ async fn what_pod_spec_prints_is_what_is_created() {
 }
 
 #[tokio::test]
-async fn each_way_prints_its_own_pod() {
+async fn each_method_prints_its_own_pod() {
     let home = tempfile::tempdir().unwrap();
     let print = async |via: &str| {
         let launcher = crate::support::launcher::Launcher::alone(home.path());
@@ -93,7 +93,7 @@ async fn pod_spec_needs_no_cluster() {
 }
 
 #[tokio::test]
-async fn the_pod_takes_nothing_that_it_does_not_need() {
+async fn the_pod_has_only_the_fields_that_it_needs() {
     let bed = Bed::healthy().await;
     let pod = created(&bed).await;
     let spec = &pod["spec"];
@@ -121,7 +121,7 @@ async fn the_pod_takes_nothing_that_it_does_not_need() {
 }
 
 #[tokio::test]
-async fn the_pod_ends_by_itself_soon_after_its_call_s_time() {
+async fn the_pod_exits_on_its_own_after_the_call_timeout() {
     let bed = Bed::healthy().await;
     let spec = created(&bed).await["spec"].take();
     let held: u64 = spec["containers"][0]["command"][3].as_str().unwrap().parse().unwrap();
@@ -132,7 +132,7 @@ async fn the_pod_ends_by_itself_soon_after_its_call_s_time() {
 }
 
 #[tokio::test]
-async fn the_pod_carries_neither_the_user_s_name_nor_the_machine_s() {
+async fn the_pod_contains_no_name_of_the_user_or_the_machine() {
     let bed = Bed::healthy().await;
     let metadata = created(&bed).await["metadata"].take();
     for label in ["owner", "session", "tool"] {

@@ -56,7 +56,7 @@ async fn the_sweep_command_says_what_it_removed() {
 }
 
 #[tokio::test]
-async fn the_pod_of_a_launcher_that_lives_is_left_alone() {
+async fn the_pod_of_a_running_launcher_is_not_deleted() {
     let (bed, mut client) = in_mid_call().await;
     let swept = bed.launcher().args(["sweep"]).run().await.json();
     assert_eq!(swept["removed"], json!([]));
@@ -71,7 +71,7 @@ async fn the_pod_of_a_launcher_that_lives_is_left_alone() {
 }
 
 #[tokio::test]
-async fn the_pod_of_another_machine_s_launcher_is_left_alone() {
+async fn the_pod_of_a_launcher_on_another_machine_is_not_deleted() {
     let (bed, _client) = in_mid_call().await;
     let elsewhere = tempfile::tempdir().unwrap();
     let launcher = Launcher::alone(elsewhere.path()).env("KUBECONFIG", bed.kubeconfig());
@@ -81,7 +81,7 @@ async fn the_pod_of_another_machine_s_launcher_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_pod_that_is_long_past_its_time_is_swept_by_anybody() {
+async fn a_pod_long_after_its_deadline_is_swept_by_every_launcher() {
     let (bed, _) = after_kill().await;
     let elsewhere = tempfile::tempdir().unwrap();
     let mut old = bed.pods().remove(0);

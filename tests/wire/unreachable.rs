@@ -57,7 +57,7 @@ async fn a_server_that_refuses_connections_is_named() {
 }
 
 #[tokio::test]
-async fn a_proxy_is_named_where_it_is_used_and_not_taken_where_it_is_exempt() {
+async fn a_proxy_is_named_if_it_is_used_and_skipped_if_the_server_is_exempt() {
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let home = tempfile::tempdir().unwrap();
     let said = async |exempt: &str| {
@@ -74,7 +74,7 @@ async fn a_proxy_is_named_where_it_is_used_and_not_taken_where_it_is_exempt() {
 
 #[cfg(feature = "demo")]
 #[tokio::test]
-async fn the_built_in_cluster_is_reached_whatever_the_proxy() {
+async fn the_demo_cluster_is_reached_without_the_proxy() {
     let home = tempfile::tempdir().unwrap();
     for (proxy, exempt) in [("http://127.0.0.1:1", ""), ("nonsense://%", "a,")] {
         let launcher = Launcher::alone(home.path()).env("HTTPS_PROXY", proxy).env("NO_PROXY", exempt);

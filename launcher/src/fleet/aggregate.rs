@@ -64,11 +64,7 @@ pub(crate) fn aggregate(about: CallSummary, outcomes: Vec<(String, Outcome<Row>)
         summary: String::new(),
         context: about.context,
         verdicts: verdicts(&rows),
-        judged_only: rows
-            .iter()
-            .find(|row| !row.judged_only.is_empty())
-            .map(|row| row.judged_only.clone())
-            .unwrap_or_default(),
+        judged_only: judged_only(&rows),
         findings: findings(&rows),
         findings_omitted: None,
         nodes: details(&rows, &outliers),
@@ -90,6 +86,10 @@ pub(crate) fn aggregate(about: CallSummary, outcomes: Vec<(String, Outcome<Row>)
     answer.summary = summary(&answer);
     budget::fit(&mut answer);
     answer
+}
+
+fn judged_only(rows: &[Row]) -> Vec<String> {
+    rows.iter().map(|row| &row.judged_only).find(|sections| !sections.is_empty()).cloned().unwrap_or_default()
 }
 
 fn verdict(rows: &[Row], totals: &Totals) -> Verdict {

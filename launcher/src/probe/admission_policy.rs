@@ -35,23 +35,8 @@ pub(super) fn refused_by(why: &str, namespace: &str) -> Option<(String, String)>
     }
     if let Some(name) = between(why, "ValidatingAdmissionPolicy '", "'") {
         if OURS.contains(&name) {
-            return Some((
-                format!("ValidatingAdmissionPolicy {name} (deploy/admission-policy.yaml)"),
-                if why.contains(PARAMETER) || why.contains("no params found") {
-                    format!(
-                        "Ask an administrator to set the value that the message names in {PARAMETER} of namespace {namespace} \
-                     (deploy/policy-parameters.yaml) to the value that this launcher uses."
-                    )
-                } else if why.contains("actions.gpu-syringe.dev") {
-                    format!(
-                        "Ask an administrator to bind Role gpu-syringe-operator of namespace {namespace} to your user."
-                    )
-                } else {
-                    "The policy admits only the requests of --via pod and --via logs. For --via inject, use --namespace with a \
-                 namespace that the policy does not cover."
-                        .into()
-                },
-            ));
+            let policy = format!("ValidatingAdmissionPolicy {name} (deploy/admission-policy.yaml)");
+            return Some((policy, next_step_of_ours(why, namespace)));
         }
         return Some((
             format!("ValidatingAdmissionPolicy {name}"),
@@ -67,6 +52,22 @@ pub(super) fn refused_by(why: &str, namespace: &str) -> Option<(String, String)>
         ));
     }
     None
+}
+
+/// The next step after a rejection by a policy of deploy/admission-policy.yaml.
+fn next_step_of_ours(why: &str, namespace: &str) -> String {
+    if why.contains(PARAMETER) || why.contains("no params found") {
+        format!(
+            "Ask an administrator to set the value that the message names in {PARAMETER} of namespace {namespace} \
+             (deploy/policy-parameters.yaml) to the value that this launcher uses."
+        )
+    } else if why.contains("actions.gpu-syringe.dev") {
+        format!("Ask an administrator to bind Role gpu-syringe-operator of namespace {namespace} to your user.")
+    } else {
+        "The policy admits only the requests of --via pod and --via logs. For --via inject, use --namespace with a namespace \
+         that the policy does not cover."
+            .into()
+    }
 }
 
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
@@ -116,7 +117,7 @@ mod tests {
             ours("no probe is admitted until ConfigMap gpu-syringe-policy of this").contains("policy-parameters.yaml")
         );
         assert!(ours("needs the right to create actions.gpu-syringe.dev").contains("gpu-syringe-operator"));
-        assert!(ours("a probe container does not set args").contains("--via inject"));
+        assert!(ours("a probe container must not set args").contains("--via inject"));
         assert_eq!(who("pods is forbidden: User \"u\" cannot create resource \"pods\""), None);
     }
 }

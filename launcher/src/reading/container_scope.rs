@@ -19,7 +19,7 @@ pub(crate) fn limit_to_container(report: &mut Report, cluster: &mut ClusterFacts
         return;
     }
     (cluster.gpu_capacity, cluster.gpu_allocatable, cluster.gpu_label_count) = (None, None, None);
-    // Its bookings and processes are not all of the node's.
+    // Its allocations and processes are not all of the node's.
     cluster.gpu_pods = None;
     // What Kubernetes offers is not held against what one container has.
     cluster.other_gpu_resources = true;

@@ -31,6 +31,13 @@ impl Words {
         self.option(name, word(&|| value.to_possible_value()), word(&|| default.to_possible_value()));
     }
 
+    fn limits(&mut self, [start, call, node]: [u64; 3], concurrency: u16) {
+        self.option("start-timeout", start, 30);
+        self.option("call-timeout", call, 45);
+        self.option("concurrency", concurrency, 8);
+        self.option("node-timeout", node, 20);
+    }
+
     fn switch(&mut self, name: &str, on: bool) {
         if on {
             self.0.push(format!("--{name}"));
@@ -38,12 +45,16 @@ impl Words {
     }
 }
 
+fn path(path: &Option<std::path::PathBuf>) -> Option<String> {
+    path.as_ref().map(|path| path.display().to_string())
+}
+
 /// The arguments that produce these settings. Defaults are left out.
 pub(crate) fn to_words(settings: &Settings) -> Vec<String> {
     // Without `..`: a new setting does not compile until it is handled.
     let Settings {
         #[cfg(feature = "demo")]
-        demo,
+            demo: _,
         config,
         kubeconfig,
         context,
@@ -72,10 +83,8 @@ pub(crate) fn to_words(settings: &Settings) -> Vec<String> {
         drain_check,
         token_to_model: _,
     } = settings;
-    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
     let mut words = Words::default();
-    #[cfg(feature = "demo")]
-    words.switch("demo", *demo);
+    words.switch("demo", settings.is_demo());
     words.maybe("config", path(config));
     words.maybe("kubeconfig", path(kubeconfig));
     words.maybe("context", context.as_ref());
@@ -96,10 +105,7 @@ pub(crate) fn to_words(settings: &Settings) -> Vec<String> {
     words.all("label", label);
     words.all("annotation", annotation);
     words.all("toleration", toleration);
-    words.option("start-timeout", start_timeout, 30);
-    words.option("call-timeout", call_timeout, 45);
-    words.option("concurrency", concurrency, 8);
-    words.option("node-timeout", node_timeout, 20);
+    words.limits([*start_timeout, *call_timeout, *node_timeout], *concurrency);
     words.word("mode", *mode, Mode::ReadOnly);
     words.word("drain-check", *drain_check, Check::On);
     words.0

@@ -1,23 +1,27 @@
 //! `explain_gpu_pod`: why a pod failed, hangs or waits, from what Kubernetes says and what its node says.
 
 use clap::Args;
+use k8s_openapi::api::core::v1::Pod;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use syringe_core::diagnosis::{Finding, Severity, Unknown};
+use syringe_core::diagnosis::{Diagnosis, Finding, Severity, StackLink, Unknown};
 use syringe_core::explanation::{self, Cause, Explanation, PodFacts};
 use syringe_core::report::Source;
 
 use crate::call::Call;
 use crate::error::Failure;
 use crate::kubernetes::client::api_error::section_unknown;
+use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::model::conditions::is_ready;
-use crate::kubernetes::model::placement::Candidate;
+use crate::kubernetes::model::placement::{Candidate, requested};
+use crate::kubernetes::model::room;
+use crate::kubernetes::read::pod::ReadPod;
 use crate::kubernetes::read::{candidates, pod};
 use crate::probe::TargetContainer;
 use crate::reading::probe_note::ProbeNote;
 use crate::reading::read_node;
 use crate::reading::read_node::ReadRequest;
-use crate::text::node_answer::foot;
+use crate::text::node_answer::{foot, stack_line};
 use crate::text::table::second;
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
@@ -60,11 +64,15 @@ pub struct PodExplanation {
     /// Cause, evidence, action, timeline.
     #[serde(flatten)]
     pub explanation: Explanation,
-    /// The pod's phase.
+    /// The pod's phase; `NotCreated` where its controller could not create it.
     pub phase: String,
     /// Its node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
+    /// The way of the node's GPUs from the PCI bus to the scheduler, link by link, for a pod that needs them. The first that is
+    /// `broken` is the one to mend.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stack: Vec<StackLink>,
     /// What the rules find on that node, warnings and worse, whoever caused it.
     pub node_findings: Vec<Finding>,
     /// Findings left out of `node_findings`; diagnose_gpu_node has all.
@@ -101,31 +109,10 @@ impl Tool for ExplainGpuPod {
             let read = pod::read(&connection, &namespace, &name).await?;
             Ok((connection, read))
         };
-        let (connection, (object, mut pod, no_events)) = call.within("Reading the pod", reading).await?;
-        let read = match pod.node.clone() {
-            None => Err("it has no node".to_owned()),
-            Some(node) => {
-                let looked = read_node::look(&call, &connection, &node).await;
-                pod.node_ready = looked.as_ref().ok().map(is_ready);
-                let ask = ReadRequest::everything_about(TargetContainer::first_with_gpu(&object));
-                let read = match looked {
-                    Ok(node) => read_node::read_or_ask_kubernetes(&call, &connection, &node, Self::NAME, ask).await,
-                    Err(failure) => Err(failure),
-                };
-                read.map_err(|failure| failure.to_string())
-            }
-        };
-        let (mut candidates, mut not_listed) = (Vec::new(), None);
-        if waits_for_nodes(&pod) {
-            let said = pod.message.as_deref();
-            match call.within("Looking for nodes", candidates::candidates(&connection, &object, said)).await {
-                Ok(found) => candidates = found,
-                Err(Failure { what, why, .. }) => not_listed = Some(format!("{what}: {why}")),
-            }
-        }
-        let omitted = candidates.len().saturating_sub(MAX_CANDIDATES);
-        candidates.truncate(MAX_CANDIDATES);
-        let candidates_omitted = (omitted > 0).then_some(omitted);
+        let (connection, read) = call.within("Reading the pod", reading).await?;
+        let ReadPod { object, facts: mut pod, no_events } = read;
+        let read = read_node_of(&call, &connection, object.as_ref(), &mut pod).await;
+        let waiting = Waiting::look(&call, &connection, object.as_ref(), &mut pod).await;
         let node_says = read.as_ref().ok().map(|read| (&read.report, &read.diagnosis));
         let why_not = match &read {
             Ok(read) if read.report.source == Source::Api => read.note.note.as_deref(),
@@ -133,14 +120,18 @@ impl Tool for ExplainGpuPod {
             Err(why) => Some(why.as_str()),
         };
         let explanation = explanation::explain(&pod, node_says, why_not);
-        let (mut node_findings, mut unknown, probe) = match read {
-            Ok(read) => (read.diagnosis.findings, read.diagnosis.unknown, Some(read.note)),
-            Err(_) => (Vec::new(), Vec::new(), None),
+        let (Diagnosis { findings: mut node_findings, mut unknown, mut stack, .. }, probe) = match read {
+            Ok(read) => (read.diagnosis, Some(read.note)),
+            Err(_) => (Diagnosis::default(), None),
         };
+        if !(pod.wants_gpus || pod.is_gpu_stack) {
+            stack.clear();
+        }
         node_findings.retain(|finding| finding.severity > Severity::Info);
         let surplus = node_findings.len().saturating_sub(MAX_FINDINGS);
         node_findings.truncate(MAX_FINDINGS);
         let node_findings_omitted = (surplus > 0).then_some(surplus);
+        let Waiting { candidates, omitted, not_listed } = waiting;
         unknown.extend(no_events.map(|failure| section_unknown("events", &failure)));
         unknown.extend(not_listed.map(|why| Unknown { section: "candidates".into(), gpu: None, why }));
         let PodFacts { phase, node, .. } = pod;
@@ -148,11 +139,12 @@ impl Tool for ExplainGpuPod {
             explanation,
             phase,
             node,
+            stack,
             node_findings,
             node_findings_omitted,
             unknown,
             candidates,
-            candidates_omitted,
+            candidates_omitted: (omitted > 0).then_some(omitted),
             probe,
         })
     }
@@ -178,7 +170,7 @@ impl Tool for ExplainGpuPod {
         for moment in timeline {
             text.push_str(&format!("{}  {:<10}  {}\n", second(moment.time), moment.source, moment.what));
         }
-        for Candidate { node, against, held_by } in &answer.candidates {
+        for Candidate { node, against, held_by, .. } in &answer.candidates {
             let against = if against.is_empty() { NO_OBJECTION.to_owned() } else { against.join("; ") };
             text.push_str(&format!("\n{node}: {against}"));
             if !held_by.is_empty() {
@@ -190,6 +182,10 @@ impl Tool for ExplainGpuPod {
         }
         if let Some(omitted) = answer.candidates_omitted {
             text.push_str(&format!("… and {omitted} more nodes\n"));
+        }
+        let stack = stack_line(&answer.stack);
+        if !stack.is_empty() {
+            text.push_str(&format!("\n{stack}"));
         }
         if !answer.node_findings.is_empty() {
             text.push('\n');
@@ -206,6 +202,59 @@ impl Tool for ExplainGpuPod {
             text.push_str(&format!("\nUNKNOWN  {}: {}\n", unknown.section, unknown.why));
         }
         text + &answer.probe.as_ref().map(foot).unwrap_or_default()
+    }
+}
+
+/// Reads the pod's node; `Err` says in words why it could not be read.
+async fn read_node_of(
+    call: &Call,
+    connection: &Connection,
+    object: Option<&Pod>,
+    pod: &mut PodFacts,
+) -> Result<read_node::NodeReading, String> {
+    let Some(node) = pod.node.clone() else { return Err("it has no node".to_owned()) };
+    let looked = read_node::look(call, connection, &node).await;
+    pod.node_ready = looked.as_ref().ok().map(is_ready);
+    let ask = ReadRequest::everything_about(object.and_then(TargetContainer::first_with_gpu));
+    let read = match looked {
+        Ok(node) => read_node::read_or_ask_kubernetes(call, connection, &node, ExplainGpuPod::NAME, ask).await,
+        Err(failure) => Err(failure),
+    };
+    let read = read.map_err(|failure| failure.to_string())?;
+    pod.runtime_handler = pod.runtime_class.as_ref().and_then(|class| {
+        let classes = read.cluster.runtime_classes.as_deref().unwrap_or_default();
+        classes.iter().find(|used| used.name == *class)?.handler.clone()
+    });
+    Ok(read)
+}
+
+/// What a pod waits for, on the side of the nodes.
+#[derive(Default)]
+struct Waiting {
+    /// GPU nodes, the likeliest first.
+    candidates: Vec<Candidate>,
+    /// Nodes left out of `candidates`.
+    omitted: usize,
+    /// Why the nodes could not be listed.
+    not_listed: Option<String>,
+}
+
+impl Waiting {
+    /// Looks at the GPU nodes, where the pod waits for one; what they have of what it requests goes into `pod`.
+    async fn look(call: &Call, connection: &Connection, object: Option<&Pod>, pod: &mut PodFacts) -> Self {
+        let Some(object) = object.filter(|_| waits_for_nodes(pod)) else { return Self::default() };
+        let said = pod.message.clone();
+        let found = candidates::candidates(connection, object, said.as_deref());
+        let mut candidates = match call.within("Looking for nodes", found).await {
+            Ok(found) => found,
+            Err(Failure { what, why, .. }) => {
+                return Self { not_listed: Some(format!("{what}: {why}")), ..Self::default() };
+            }
+        };
+        pod.room = room::of(&candidates, &requested(object), said.as_deref());
+        let omitted = candidates.len().saturating_sub(MAX_CANDIDATES);
+        candidates.truncate(MAX_CANDIDATES);
+        Self { candidates, omitted, not_listed: None }
     }
 }
 

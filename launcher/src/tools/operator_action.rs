@@ -227,15 +227,27 @@ impl<D: OperatorAction> ActionSession<'_, D> {
             }
             ConsentAnswer::Nobody | ConsentAnswer::Later => {}
         }
-        let bearer = if asked == ConsentAnswer::Later { Bearer::Host } else { Bearer::Model };
+        let answer = self.await_consent(answer, plan, asked == ConsentAnswer::Later)?;
+        Ok(Err(Box::new(answer)))
+    }
+
+    /// The answer with a token: for the host, which asks its user (`later`), or for the model.
+    fn await_consent(
+        &self,
+        answer: ActionAnswer<D::Done>,
+        plan: String,
+        later: bool,
+    ) -> Result<ActionAnswer<D::Done>, Failure> {
+        let consent = &self.call.consent;
+        let bearer = if later { Bearer::Host } else { Bearer::Model };
         let token = consent
             .tokens()
             .give(consent::borne(bearer, &self.content), &plan)
             .map_err(|why| Failure::new("Creating a token", why, "Run the command in a terminal instead."))?;
-        if asked == ConsentAnswer::Later {
+        if later {
             consent.set_pending(Pending { token: token.clone(), plan });
         }
-        Ok(Err(Box::new(ActionAnswer {
+        Ok(ActionAnswer {
             outcome: "awaiting_consent".to_owned(),
             summary: format!(
                 "Nothing was done. Show the plan to the user; only if they agree, call {} again with the same arguments and \
@@ -246,7 +258,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
             token: Some(token),
             token_valid_seconds: Some(LIFETIME.as_secs()),
             ..answer
-        })))
+        })
     }
 
     /// The command that does the same in a terminal.

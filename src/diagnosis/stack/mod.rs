@@ -15,7 +15,7 @@ mod starting;
 
 use super::draft::Draft;
 use super::node::Node;
-use super::stack_link::StackLink;
+use super::stack_link::{Link, StackLink};
 use super::{Component, Severity};
 use broken::Broken;
 use offer::{is_offered, is_passed_through};
@@ -58,19 +58,32 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     // An upgrade that hangs is why its driver pod does not start.
     let upgrading = drafts.iter().any(|draft| draft.rule.id == UPGRADE_STUCK.id);
     let broken = broken::first(node).filter(|broken| !(upgrading && broken.rule.id == BROKEN_DRIVER.id));
-    if let Some(absent) = drafts.iter().position(|draft| DRIVER_RULES.contains(&draft.rule.id) && !is_mild(draft)) {
-        if node.answering().next().is_none() {
-            if let Some(draft) = drafts.get_mut(absent) {
-                *draft = driver_absent(node, draft.clone(), broken.as_ref());
-            }
-            return;
+    let absent = drafts.iter().position(|draft| DRIVER_RULES.contains(&draft.rule.id) && !is_mild(draft));
+    if let Some(absent) = absent.filter(|_| node.answering().next().is_none()) {
+        if let Some(draft) = drafts.get_mut(absent) {
+            *draft = driver_absent(node, draft.clone(), broken.as_ref());
         }
+        demote_runtime(drafts);
+        return;
     }
     let unoffered = if is_offered(node) { Vec::new() } else { evidence_of_consequences(drafts) };
+    if !is_offered(node) && broken.as_ref().is_some_and(|broken| broken.link == Link::Driver) {
+        demote_runtime(drafts);
+    }
     let reason = drafts.iter().position(|draft| is_reason(node, draft));
     if let Some(at) = reason {
         if let Some(draft) = drafts.get_mut(at) {
-            *draft = draft.clone().with_all_evidence(unoffered);
+            // The toolkit's pod may say why the runtime is not configured.
+            let toolkit = broken.filter(|broken| broken.link == Link::Runtime && is_runtime_rule(draft.rule.id));
+            let told = match toolkit {
+                Some(toolkit) => {
+                    let (action, advice) = (draft.action, draft.advice.clone());
+                    let told = draft.clone().with_evidence(toolkit.words.clone());
+                    toolkit.explain(node, told).with_action(action, advice)
+                }
+                None => draft.clone(),
+            };
+            *draft = told.with_all_evidence(unoffered);
         }
         drafts.retain(|draft| !is_consequence(draft));
         return;
@@ -89,6 +102,17 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
                 *draft = set_up::why_no_plugin(node, draft.clone());
             }
         }
+    }
+}
+
+/// A runtime that is not configured is no fault of its own where the driver is missing: the toolkit waits for it.
+fn demote_runtime(drafts: &mut [Draft]) {
+    let of_runtime = |draft: &&mut Draft| draft.severity >= Severity::Warning && is_runtime_rule(draft.rule.id);
+    for draft in drafts.iter_mut().filter(of_runtime) {
+        *draft = draft
+            .clone()
+            .with_severity(Severity::Info)
+            .with_evidence("the driver comes first: see the finding about it");
     }
 }
 
@@ -124,4 +148,21 @@ fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> 
     let explained = broken.explain(node, draft.clone().with_evidence(broken.words.clone()));
     // A finding that knows why keeps its own advice.
     if unexplained { explained } else { explained.with_action(draft.action, draft.advice) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rules::Rule;
+    use super::*;
+
+    #[test]
+    fn a_runtime_that_waits_for_the_driver_is_no_fault_of_its_own() {
+        let of = |id| Draft::on_node(Rule { id, ..rules::BROKEN_TOOLKIT });
+        let mut drafts =
+            ["driver-not-loaded", "runtime-handler-missing", "cdi-missing", "runtime-restarted"].map(of).to_vec();
+        demote_runtime(&mut drafts);
+        let faults: Vec<_> =
+            drafts.iter().filter(|draft| draft.severity > Severity::Info).map(|draft| draft.rule.id).collect();
+        assert_eq!(faults, ["driver-not-loaded", "runtime-restarted"]);
+    }
 }

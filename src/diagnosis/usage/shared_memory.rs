@@ -116,6 +116,6 @@ fn name(node: &Node<'_>, uid: &str) -> String {
 fn replicas(node: &Node<'_>, gpu: &Gpu) -> Option<String> {
     let names = DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref());
     let mut allocations = node.kubelet()?.allocations.iter();
-    let shared = allocations.any(|booking| booking.replicas.is_some() && names.match_allocation(booking));
-    shared.then(|| "the device plugin offers the GPU in replicas (time-slicing), which share its memory".to_owned())
+    let shared = allocations.any(|allocation| allocation.replicas.is_some() && names.match_allocation(allocation));
+    shared.then(|| "the device plugin advertises replicas of the GPU (time-slicing), which share its memory".to_owned())
 }

@@ -1,4 +1,4 @@
-//! Processes on GPUs that their pods were not given.
+//! Processes on GPUs that are not allocated to their pods.
 //!
 //! Left alone: programs of the node itself, pods of the node's software, pods whose GPUs another scheduler assigned, pods with
 //! a claim whose devices are not known, and GPUs that a reservation pod holds for the real users (Run:ai, KAI). MIG devices of
@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::books::Books;
+use super::allocations::Allocations;
 use super::rules::STRANGER;
 use crate::device_names::DeviceNames;
 use crate::diagnosis::draft::Draft;
@@ -23,44 +23,47 @@ const RESERVATIONS: [&str; 2] = ["gpu-reservation", "runai-reservation"];
 /// Uses that are quoted of one pod.
 const MAX_USES: usize = 4;
 
-pub(super) fn judge(node: &Node<'_>, books: &Books<'_>) -> Vec<Draft> {
+/// A process on one GPU.
+type Use<'a> = (&'a GpuProcess, &'a GpuUse);
+
+pub(super) fn judge(node: &Node<'_>, all: &Allocations<'_>) -> Vec<Draft> {
     let Some(section) = node.processes().filter(|section| section.host_pid_namespace) else { return Vec::new() };
-    let mut strangers: BTreeMap<&str, (&GpuPod, Vec<(&GpuProcess, &GpuUse)>)> = BTreeMap::new();
+    let mut strangers: BTreeMap<&str, (&GpuPod, Vec<Use<'_>>)> = BTreeMap::new();
     for process in &section.processes {
-        let Some(pod) = suspect(books, process) else { continue };
-        let own: Vec<&Allocation> = books.bookings(pod).collect();
-        if (pod.has_claims && own.iter().all(|booking| booking.claim.is_none()))
+        let Some(pod) = suspect(all, process) else { continue };
+        let own: Vec<&Allocation> = all.of_pod(pod).collect();
+        if (pod.has_claims && own.iter().all(|allocation| allocation.claim.is_none()))
             || !own.iter().all(|one| known(node, one))
         {
             continue;
         }
         let foreign = process.uses.iter().filter(|usage| {
             let names = DeviceNames::of(node.report, Some(usage.gpu), None);
-            let given = own.iter().any(|booking| names.match_allocation(booking));
+            let given = own.iter().any(|allocation| names.match_allocation(allocation));
             let large = usage.memory_bytes.is_some_and(|bytes| bytes >= MIN_BYTES);
-            large && !given && !holders(books, &names).any(is_reservation)
+            large && !given && !holders(all, &names).any(is_reservation)
         });
         let foreign: Vec<_> = foreign.map(|usage| (process, usage)).collect();
         if !foreign.is_empty() {
             strangers.entry(&pod.uid).or_insert((pod, Vec::new())).1.extend(foreign);
         }
     }
-    strangers.into_values().map(|(pod, uses)| draft(node, books, pod, &uses)).collect()
+    strangers.into_values().map(|(pod, uses)| draft(node, all, pod, &uses)).collect()
 }
 
 /// The pod of a process that may be a stranger.
-fn suspect<'a>(books: &Books<'a>, process: &GpuProcess) -> Option<&'a GpuPod> {
+fn suspect<'a>(all: &Allocations<'a>, process: &GpuProcess) -> Option<&'a GpuPod> {
     let uid = process.pod_uid.as_deref()?;
-    let settled = books.is_settled(process.started_at) && !is_service(process) && process.state.as_deref() != Some("Z");
-    let pod = books.pods.iter().find(|pod| pod.uid == uid)?;
+    let settled = all.is_settled(process.started_at) && !is_service(process) && process.state.as_deref() != Some("Z");
+    let pod = all.pods.iter().find(|pod| pod.uid == uid)?;
     let open = pod.phase == "Running" && !pod.deleting && !pod.is_node_software && !pod.has_annotated_gpus;
-    (settled && open && books.is_settled(pod.created)).then_some(pod)
+    (settled && open && all.is_settled(pod.created)).then_some(pod)
 }
 
-/// Whether every device of a booking is a GPU of this node by a name that is understood.
-fn known(node: &Node<'_>, booking: &Allocation) -> bool {
-    booking.devices.iter().all(|device| {
-        let alone = Allocation { devices: vec![device.clone()], ..booking.clone() };
+/// Whether every device of an allocation is a GPU of this node by a name that is understood.
+fn known(node: &Node<'_>, allocation: &Allocation) -> bool {
+    allocation.devices.iter().all(|device| {
+        let alone = Allocation { devices: vec![device.clone()], ..allocation.clone() };
         let is = |gpu: &crate::diagnosis::node::Gpu| {
             DeviceNames::of(node.report, gpu.index, gpu.uuid.as_deref()).match_allocation(&alone)
         };
@@ -68,28 +71,28 @@ fn known(node: &Node<'_>, booking: &Allocation) -> bool {
     })
 }
 
-fn holders<'a>(books: &Books<'a>, names: &DeviceNames<'_>) -> impl Iterator<Item = &'a Allocation> {
-    books.kubelet.allocations.iter().filter(|booking| names.match_allocation(booking))
+fn holders<'a>(all: &Allocations<'a>, names: &DeviceNames<'_>) -> impl Iterator<Item = &'a Allocation> {
+    all.kubelet.allocations.iter().filter(|allocation| names.match_allocation(allocation))
 }
 
-fn is_reservation(booking: &Allocation) -> bool {
-    booking.pod.as_ref().is_some_and(|pod| RESERVATIONS.iter().any(|start| pod.starts_with(start)))
+fn is_reservation(allocation: &Allocation) -> bool {
+    allocation.pod.as_ref().is_some_and(|pod| RESERVATIONS.iter().any(|start| pod.starts_with(start)))
 }
 
-fn draft(node: &Node<'_>, books: &Books<'_>, pod: &GpuPod, uses: &[(&GpuProcess, &GpuUse)]) -> Draft {
-    let given: Vec<String> = books.bookings(pod).flat_map(|booking| booking.devices.clone()).collect();
+fn draft(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, uses: &[Use<'_>]) -> Draft {
+    let given: Vec<String> = all.of_pod(pod).flat_map(|allocation| allocation.devices.clone()).collect();
     let name = quote::data(&pod.full_name());
     let given = match given.as_slice() {
-        [] => format!("the kubelet has given no GPU to pod {name}"),
-        devices => format!("the kubelet has given pod {name} {}", quote::data(&devices.join(", "))),
+        [] => format!("the kubelet has allocated no GPU to pod {name}"),
+        devices => format!("the kubelet has allocated {} to pod {name}", quote::data(&devices.join(", "))),
     };
     let mut draft = Draft::on_node(STRANGER).with_evidence(given);
     for (process, usage) in uses.iter().take(MAX_USES) {
         let names = DeviceNames::of(node.report, Some(usage.gpu), None);
-        let holders: Vec<String> = holders(books, &names).map(|booking| quote::data(&booking.holder())).collect();
+        let holders: Vec<String> = holders(all, &names).map(|allocation| quote::data(&allocation.holder())).collect();
         let whose = match holders.as_slice() {
-            [] => "given to nobody".to_owned(),
-            all => format!("given to {}", all.join(", ")),
+            [] => "allocated to no pod".to_owned(),
+            all => format!("allocated to {}", all.join(", ")),
         };
         let program = process.name.as_deref().map(|name| format!(" '{}'", quote::data(name))).unwrap_or_default();
         let memory = usage.memory_bytes.map(quote::bytes).unwrap_or_default();

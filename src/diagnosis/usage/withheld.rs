@@ -1,6 +1,6 @@
-//! A GPU that works and is not offered: the device plugin called it unhealthy once.
+//! A GPU that works and is not advertised: the device plugin marked it as unhealthy once.
 //!
-//! The checkpoint of the kubelet lists the devices that the plugin calls healthy, so the one that is missing has a name. The
+//! The checkpoint of the kubelet lists the devices that the plugin marks as healthy, so the one that is missing has a name. The
 //! finding takes the place of `gpus-not-allocatable` where nothing else is known against that GPU.
 
 use super::rules::WITHHELD;
@@ -30,7 +30,7 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
         let device = gpu.uuid.as_deref().map(quote::data).unwrap_or_default();
         let draft = Draft::on_gpu(WITHHELD, gpu)
             .with_all_evidence(counts.clone())
-            .with_evidence(format!("the device plugin does not offer {device}"))
+            .with_evidence(format!("the device plugin does not advertise {device}"))
             .with_evidence("NVML reads the GPU now, and no uncorrected error is counted since the driver was loaded");
         let draft = match last_xid(node, gpu) {
             Some(event) => draft.with_event(event),
@@ -55,8 +55,8 @@ fn withheld<'a>(node: &'a Node<'_>) -> Option<Vec<&'a Gpu>> {
     (!offered.devices.is_empty() && missing.len() == capacity.checked_sub(allocatable)? as usize).then_some(missing)
 }
 
-/// Whether the GPU has worked for a while, and the plugin has not started since the last Xid: a new plugin calls every GPU
-/// healthy.
+/// Whether the GPU has worked for a while, and the plugin has not started since the last Xid: a new plugin process starts with
+/// every GPU healthy.
 fn works(node: &Node<'_>, gpu: &Gpu) -> bool {
     let now = node.is_readable(gpu)
         && !node.has_recovery_action(gpu)

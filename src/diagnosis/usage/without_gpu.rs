@@ -1,29 +1,29 @@
-//! Running containers that ask for GPUs and were given none.
+//! Running containers that request GPUs and have none.
 
-use super::books::Books;
+use super::allocations::Allocations;
 use super::rules::WITHOUT_GPU;
 use crate::diagnosis::draft::Draft;
 use crate::diagnosis::gpu_pods::{GpuContainer, GpuPod};
 use crate::diagnosis::node::Node;
 use crate::diagnosis::quote;
 
-pub(super) fn judge(node: &Node<'_>, books: &Books<'_>) -> Vec<Draft> {
-    let running = books.pods.iter().filter(|pod| pod.phase == "Running" && !pod.deleting);
+pub(super) fn judge(node: &Node<'_>, all: &Allocations<'_>) -> Vec<Draft> {
+    let running = all.pods.iter().filter(|pod| pod.phase == "Running" && !pod.deleting);
     let containers = running.flat_map(|pod| pod.containers.iter().map(move |container| (pod, container)));
-    containers.filter_map(|(pod, container)| empty_handed(node, books, pod, container)).collect()
+    containers.filter_map(|(pod, container)| without_device(node, all, pod, container)).collect()
 }
 
-fn empty_handed(node: &Node<'_>, books: &Books<'_>, pod: &GpuPod, container: &GpuContainer) -> Option<Draft> {
-    let since = container.running_since.filter(|since| books.is_settled(Some(*since)))?;
-    let mut own = books.bookings(pod);
-    // A resource that a claim stands for is booked as a claim of the pod.
-    if own.any(|booking| booking.claim.is_some() || booking.container == container.name) {
+fn without_device(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, container: &GpuContainer) -> Option<Draft> {
+    let since = container.running_since.filter(|since| all.is_settled(Some(*since)))?;
+    let mut own = all.of_pod(pod);
+    // A resource that a claim provides is allocated as a claim of the pod.
+    if own.any(|allocation| allocation.claim.is_some() || allocation.container == container.name) {
         return None;
     }
-    // Only what a device plugin registered is booked; an administrator may add any other resource to a node.
+    // The kubelet allocates only what a device plugin registered; an administrator may add any other resource to a node.
     let registered = |resource: &str| {
-        books.kubelet.registered.iter().any(|one| one.resource == resource)
-            || books.kubelet.allocations.iter().any(|one| one.resource == resource)
+        all.kubelet.registered.iter().any(|one| one.resource == resource)
+            || all.kubelet.allocations.iter().any(|one| one.resource == resource)
     };
     let (resource, count) = container.requests.iter().find(|(resource, count)| **count > 0 && registered(resource))?;
     let name = quote::data(&pod.full_name());
@@ -35,7 +35,7 @@ fn empty_handed(node: &Node<'_>, books: &Books<'_>, pod: &GpuPod, container: &Gp
     );
     let mut draft = Draft::on_node(WITHOUT_GPU)
         .with_evidence(asks)
-        .with_evidence("the kubelet has booked no device for it")
+        .with_evidence("the kubelet has allocated no device to it")
         .with_all_evidence(booted(node, since));
     draft.scope.pod_uid = Some(pod.uid.clone());
     Some(draft)

@@ -1,6 +1,9 @@
 //! The causes, in the order in which they are asked. The first with evidence is the explanation.
 
-use super::{Case, CauseRule, MAX_EVIDENCE, gpu, has_no_gpu, kubelet, kubernetes, process, scheduling, start, state};
+use super::{
+    Case, CauseRule, MAX_EVIDENCE, admission, creation, gpu, has_no_gpu, kubelet, kubernetes, process, scheduling,
+    start, state,
+};
 use crate::diagnosis::Diagnosis;
 use crate::explanation::pod_on_node::PodOnNode;
 use crate::explanation::{Cause, Certainty, Explanation, PodFacts};
@@ -8,7 +11,9 @@ use crate::report::{Report, Source};
 
 /// In this order: whoever knows for certain is asked first, the program last.
 const CAUSES: &[CauseRule] = &[
+    creation::not_created,
     scheduling::waiting_for_a_node,
+    admission::refused,
     kubernetes::refused_or_evicted,
     process::out_of_memory,
     kubernetes::node_not_ready,
@@ -24,6 +29,8 @@ const CAUSES: &[CauseRule] = &[
     start::cannot_start_for_another_reason,
     kubelet::no_gpu_allocated,
     process::zombie,
+    gpu::memory_used_up,
+    kubelet::device_unhealthy,
     process::program_ended,
     process::possibly_stuck,
     kubelet::not_ready,

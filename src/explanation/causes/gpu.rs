@@ -165,18 +165,46 @@ pub(super) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
+/// Beginnings of the ids of findings about how GPUs are offered and containers are started. A program that ran had its GPU:
+/// they do not explain how it ended.
+const ABOUT_STARTS: [&str; 14] = [
+    "stack-",
+    "two-device-plugins",
+    "mig-manager-",
+    "driver-upgrade-",
+    "inotify-",
+    "runtime-",
+    "cdi-",
+    "gpus-not-",
+    "device-plugin-",
+    "device-sticky-",
+    "kubelet-books-",
+    "allocation-",
+    "vgpu-",
+    "pod-without-",
+];
+
+fn is_about_starts(finding: &Finding) -> bool {
+    ABOUT_STARTS.iter().any(|start| finding.id.starts_with(start))
+}
+
 /// The driver, the fabric or the set-up of the node is in a state in which no program can use its GPU.
 pub(super) fn broken_node(case: &Case<'_>) -> Option<Explanation> {
-    let mut findings = case.findings(&[FindingClass::Driver]);
-    findings.extend(case.findings_of_node());
-    let first = findings.first()?;
+    let pod = case.pod;
     // The driver's own software asks for no GPU, and stands or falls with what is found of the driver.
-    let needs_it = case.pod.wants_gpus || case.pod.is_gpu_stack;
-    if case.pod.phase == "Succeeded" || !needs_it {
+    if pod.phase == "Succeeded" || !(pod.wants_gpus || pod.is_gpu_stack) {
         return None;
     }
     // What has a GPU keeps it through most of these: a pod that never failed may be well.
-    let suffers = case.failed().is_some() || (case.pod.is_gpu_stack && case.pod.ready == Some(false));
+    let suffers = case.failed().is_some() || (pod.is_gpu_stack && pod.ready == Some(false));
+    let mut findings = case.findings(&[FindingClass::Driver]);
+    findings.extend(case.findings_of_node());
+    if pod.is_gpu_stack {
+        findings.extend(of_the_stack(case, suffers));
+    } else if pod.has_run() {
+        findings.retain(|finding| !is_about_starts(finding));
+    }
+    let first = findings.first()?;
     let certainty = if suffers { Certainty::Likely } else { Certainty::Possible };
     let quoted = findings.iter().map(|finding| format!("finding {}: {}", finding.id, finding.title));
     let mut explanation = case
@@ -185,5 +213,37 @@ pub(super) fn broken_node(case: &Case<'_>) -> Option<Explanation> {
         .with_evidence(first.evidence.iter().take(2).cloned())
         .with_evidence(end_quote(case));
     explanation.action = case.action_for(first);
+    Some(explanation)
+}
+
+/// Warnings about NVIDIA's stack, for a pod of it: those that name the pod, all of them where it does not work, and those about
+/// what is offered for the device plugin.
+fn of_the_stack<'c>(case: &'c Case<'_>, suffers: bool) -> impl Iterator<Item = &'c Finding> {
+    let findings = case.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
+    let name = case.pod.name.as_str();
+    findings.iter().filter(move |finding| {
+        let names_it = finding.evidence.iter().any(|line| line.contains(name));
+        let offers = case.pod.is_device_plugin && finding.id.starts_with("gpus-not-");
+        finding.severity == Severity::Warning && is_about_starts(finding) && (suffers || names_it || offers)
+    })
+}
+
+/// Its program ended by itself on a GPU whose memory the pods that share it have used up.
+pub(super) fn memory_used_up(case: &Case<'_>) -> Option<Explanation> {
+    let findings = case.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
+    let own = |finding: &&Finding| finding.addresses.iter().any(|address| case.on_node.addresses.contains(address));
+    let finding = findings.iter().filter(|finding| finding.id == "gpu-memory-shared-out").find(own)?;
+    // Codes from 128 are signals: memory that the GPU refuses is an error of the program.
+    let end = case.failed().filter(|end| (1..126).contains(&end.exit_code) && case.failed_container_had_gpus())?;
+    let what =
+        format!("container {} ended by itself, and the memory of the GPU that it shares is used up", end.container);
+    let mut explanation = case
+        .explain(Cause::Node, Certainty::Possible, what)
+        .with_evidence([format!("finding {}: {}", finding.id, finding.title)])
+        .with_evidence(finding.evidence.iter().take(3).cloned())
+        .with_evidence(end_quote(case));
+    explanation.action = case.action_for(finding);
+    let log = end.log_command(case.pod);
+    explanation.action.text.push_str(&format!(" Its log says whether it ran out of GPU memory: {log}."));
     Some(explanation)
 }

@@ -49,8 +49,7 @@ fn failed_probe(message: &str) -> Option<&'static str> {
 
 /// Whether an event is about this container, by its field or by its words.
 fn is_about(event: &PodEvent, container: &str) -> bool {
-    let field = ["spec.containers{", "spec.initContainers{"];
-    match field.iter().find_map(|start| event.field.strip_prefix(start)?.strip_suffix('}')) {
+    match event.container() {
         Some(name) => name == container,
         None => event.message.split_whitespace().any(|word| word == container),
     }
@@ -77,6 +76,30 @@ pub(super) fn no_gpu_allocated(case: &Case<'_>) -> Option<Explanation> {
                 ),
             )
     })
+}
+
+/// Its device plugin calls a device of it unhealthy, and nothing else that was read explains how it is.
+pub(super) fn device_unhealthy(case: &Case<'_>) -> Option<Explanation> {
+    let devices = &case.pod.unhealthy_devices;
+    if devices.is_empty() || case.pod.phase == "Succeeded" {
+        return None;
+    }
+    let names = devices.join(", ");
+    let node = case.node;
+    Some(
+        case.explain(
+            Cause::Gpu,
+            Certainty::Possible,
+            format!("its device plugin calls a GPU of it unhealthy: {names}"),
+        )
+        .with_evidence([format!("pod status: allocatedResourcesStatus: {names} Unhealthy")])
+        .with_evidence(super::end_quote(case))
+        .with_plan_or(
+            case.plan(),
+            ActionCode::Watch,
+            format!("See the Xids of that GPU (analyze_xid_errors of {node}), and the device plugin's log."),
+        ),
+    )
 }
 
 /// It runs, and Kubernetes sends it no traffic.

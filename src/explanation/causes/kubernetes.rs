@@ -7,24 +7,11 @@ use crate::explanation::{Cause, Certainty, Explanation};
 pub(super) fn refused_or_evicted(case: &Case<'_>) -> Option<Explanation> {
     let reason = case.pod.reason.as_deref()?;
     let message = case.pod.message.clone().unwrap_or_default();
-    let node = case.node;
     let (cause, what, action) = match reason {
         "Evicted" => (
             Cause::Node,
             "its node evicted it",
             "Look at the node's disk, memory and PID pressure, then start the pod again.".to_owned(),
-        ),
-        "UnexpectedAdmissionError" => {
-            let (what, action) = refused_devices(&message, node);
-            (Cause::Node, what, action)
-        }
-        "TopologyAffinityError" => (
-            Cause::Node,
-            "the kubelet's topology manager found no NUMA node that has all of what it asks for",
-            format!(
-                "Start it again elsewhere, or when GPUs of one NUMA node of {node} are free; the topologyManagerPolicy of \
-                 its kubelet (single-numa-node, restricted) refuses GPUs of several."
-            ),
         ),
         "NodeLost" | "NodeShutdown" | "Terminated" => {
             (Cause::Node, "its node went away", "Look at the node; start the pod again elsewhere.".to_owned())
@@ -55,26 +42,6 @@ pub(super) fn refused_or_evicted(case: &Case<'_>) -> Option<Explanation> {
             .with_evidence([format!("pod status: {reason}: {message}")])
             .with_action(code, action),
     )
-}
-
-/// Which of the kubelet's two refusals of devices this is: its own bookings, or the device plugin's.
-fn refused_devices(message: &str, node: &str) -> (&'static str, String) {
-    if message.contains("requested number of devices unavailable") {
-        let action = format!(
-            "Start the pod again. Where Kubernetes shows more free GPUs on {node} than the message does, the kubelet's \
-             bookings are stale: restart the kubelet of {node}."
-        );
-        return ("the kubelet has fewer free devices in its bookings than it asks for", action);
-    }
-    if message.contains("no healthy devices present") {
-        let action = format!(
-            "Start the pod again once the device plugin of {node} has registered; if it had, look at the devices that it \
-             calls unhealthy."
-        );
-        return ("the kubelet knew no healthy device when it admitted it", action);
-    }
-    let action = format!("Look at the device plugin on {node}, then start the pod again.");
-    ("the kubelet could not give it its devices", action)
 }
 
 pub(super) fn node_not_ready(case: &Case<'_>) -> Option<Explanation> {

@@ -3,14 +3,22 @@
 //! Signals and exit codes: 128 plus the signal, by POSIX shells' and the kubelet's custom. Which Xid is whose fault: the
 //! catalogue's class. The reasons of pods and containers: the kubelet's and the scheduler's own words.
 
+mod admission;
+mod creation;
+mod cuda;
 pub(super) mod first;
 mod gpu;
+mod image;
 mod kubelet;
 mod kubernetes;
+mod numa;
 mod process;
 mod scheduling;
 mod start;
+mod start_phrase;
 mod start_phrases;
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::pod_on_node::PodOnNode;
 use super::timeline::line;
@@ -70,6 +78,13 @@ impl Case<'_> {
     fn events<'c>(&'c self, reasons: &'c [&str]) -> impl Iterator<Item = &'c PodEvent> {
         let of_it = move |event: &&PodEvent| reasons.contains(&event.reason.as_str()) && !event.is_ours();
         self.pod.events.iter().rev().filter(of_it)
+    }
+
+    /// When its node booted.
+    fn booted(&self) -> Option<Timestamp> {
+        let report = self.report?;
+        let uptime = Section::data_of(&report.sections.host)?.uptime_seconds?;
+        report.taken_at?.checked_sub(SignedDuration::from_secs(i64::try_from(uptime).ok()?)).ok()
     }
 
     /// Its processes in this scheduler state.

@@ -1,4 +1,4 @@
-//! How its processes end, hang or go on: memory, the kernel's states, exit codes. The last to be asked.
+//! Causes in the processes of the pod: memory, state in the kernel, exit codes. They come last.
 
 use super::{ALL_CLASSES, Case, end_quote, quotes};
 use crate::diagnosis::{Action, ActionCode, Stuck};
@@ -29,7 +29,7 @@ pub(super) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
             "Raise the memory limit, or reduce the memory use (data loader workers, pinned memory).",
         )
     };
-    // The kubelet's word alone does not say whose memory ran out: the kernel's line does.
+    // The kubelet does not report whether the memory of the node or of the pod ran out; the kernel line does.
     let certainty = if kills.is_empty() { Certainty::Likely } else { Certainty::Certain };
     Some(
         case.explain(cause, certainty, what)
@@ -39,7 +39,7 @@ pub(super) fn out_of_memory(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// A process that waits for the driver and does not come back, as the diagnosis judges it. The pod looks alive and is not.
+/// A process that is stuck in the driver, according to the diagnosis. The pod looks alive, but is not.
 pub(super) fn stuck(case: &Case<'_>) -> Option<Explanation> {
     let stuck: Vec<_> = waiting(case).filter(|process| case.stuck(process) == Some(Stuck::Permanent)).collect();
     if stuck.is_empty() || case.pod.phase != "Running" {
@@ -67,12 +67,12 @@ pub(super) fn stuck(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// Its processes of which a thread waits in the kernel.
+/// Returns its processes with a thread in uninterruptible sleep.
 fn waiting<'c>(case: &'c Case<'_>) -> impl Iterator<Item = &'c GpuProcess> {
     case.on_node.processes.iter().filter(|process| process.is_uninterruptible())
 }
 
-/// What one look cannot tell: every call into the driver shows state D for a moment.
+/// A process that may be stuck. A single reading cannot tell, because a driver call can show state D for a moment.
 pub(super) fn possibly_stuck(case: &Case<'_>) -> Option<Explanation> {
     let waiting: Vec<_> = waiting(case).collect();
     (!waiting.is_empty() && case.pod.phase == "Running").then(|| {
@@ -90,8 +90,8 @@ pub(super) fn possibly_stuck(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
-/// What the diagnosis wants done: for the GPU, since a process that hangs on a lost one is its consequence; else for the
-/// process.
+/// Returns the action of the diagnosis: for the GPU, because a process that hangs on a lost GPU is its consequence,
+/// otherwise for the process.
 fn said_of(case: &Case<'_>, processes: &[&GpuProcess]) -> Option<Action> {
     let findings = case.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
     let of_process =
@@ -99,7 +99,7 @@ fn said_of(case: &Case<'_>, processes: &[&GpuProcess]) -> Option<Action> {
     case.plan().or_else(|| of_process.map(|finding| case.action_for(finding)))
 }
 
-/// A process that is dead and that its parent does not collect.
+/// A zombie process.
 pub(super) fn zombie(case: &Case<'_>) -> Option<Explanation> {
     let dead: Vec<_> = case.processes_in("Z").collect();
     (!dead.is_empty() && case.pod.phase == "Running").then(|| {
@@ -112,7 +112,7 @@ pub(super) fn zombie(case: &Case<'_>) -> Option<Explanation> {
     })
 }
 
-/// The program ended by itself, as far as anything shows.
+/// The program exited, and no other cause was found.
 pub(super) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     let end = case.ended().filter(|end| end.exit_code != 0)?;
     let End { container, exit_code, reason, .. } = end;
@@ -133,7 +133,12 @@ pub(super) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     let sent = matches!(exit_code, 137 | 143);
     let covered = near.is_empty() && case.on_node.log_covers;
     let certainty = if covered && !sent { Certainty::Likely } else { Certainty::Possible };
-    let cause = if sent { Cause::Unknown } else { Cause::Application };
+    let cause = match (sent, case.pod.is_gpu_stack) {
+        (true, _) => Cause::Unknown,
+        // What sets a node up is no application: its end is the node's trouble.
+        (false, true) => Cause::Node,
+        (false, false) => Cause::Application,
+    };
     let now = if case.pod.running().any(|(name, _)| name == container) { "; it is running again" } else { "" };
     Some(
         case.explain(cause, certainty, format!("container {container} {what} ({reason}){now}"))
@@ -150,14 +155,14 @@ pub(super) fn program_ended(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// Nothing is found against it. What is open on its GPUs is told all the same.
+/// No problem was found. Findings about its GPUs are still listed.
 pub(super) fn no_problem(case: &Case<'_>) -> Option<Explanation> {
     let findings = case.findings(&ALL_CLASSES);
     let open = findings.first().map(|first| format!("; its GPU has a finding that did not affect it: {}", first.title));
     let open = open.unwrap_or_default();
     let (certainty, what) = match case.pod.phase.as_str() {
         "Succeeded" => (Certainty::Likely, "it completed successfully".to_owned()),
-        // Containers that wait or ended have been asked about: here none of them failed.
+        // Waiting and failed containers were handled before.
         "Running" if case.pod.ready == Some(true) => {
             (Certainty::Likely, format!("it is running and Ready, and no problem was found{open}"))
         }

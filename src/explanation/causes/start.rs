@@ -1,23 +1,26 @@
 //! Why a container could not be started: what its waiting state, its end before it ran, or the kubelet's events say.
 //!
-//! Only words of the kubelet and the container runtime count, never a program's. The newest counts, and none of a container
-//! that runs since.
+//! Only words of the kubelet and the container runtime count, never a program's. The newest counts, and none about a container
+//! that has started since. What the diagnosis of the node finds of the same part of the node says why, and what to do.
 
 use jiff::Timestamp;
 
-use super::start_phrases::{self, NEEDS_NEWER_CUDA, Phrase};
-use super::{Case, event_quote};
-use crate::diagnosis::ActionCode;
-use crate::explanation::{Cause, Certainty, ContainerState, Explanation};
+use super::start_phrase::Phrase;
+use super::start_phrases::{self, NEEDS_NEWER_CUDA};
+use super::{Case, cuda, event_quote, image};
+use crate::diagnosis::{Action, ActionCode, Class as FindingClass, Finding, Severity};
+use crate::explanation::facts::known as known_time;
+use crate::explanation::{Cause, Certainty, ContainerFacts, ContainerState, Explanation, PodEvent};
 use crate::report::Section;
 
-/// Events of a container or its sandbox that could not be made.
-const EVENTS: [&str; 6] = [
+/// Events of a container, its sandbox, its volumes or its devices that could not be made.
+const EVENTS: [&str; 7] = [
     "Failed",
     "FailedCreatePodSandBox",
     "FailedPrepareDynamicResources",
     "FailedMount",
     "FailedAttachVolume",
+    "FailedMapVolume",
     "FailedCreatePodContainer",
 ];
 
@@ -48,15 +51,26 @@ const REASONS: [(&str, Cause, &str, &str); 6] = [
 
 const IMAGE: &str = "Correct the image's name, or give the pod its pull secret; nothing is wrong with the GPU.";
 
+const NO_DRIVER_IMAGE: &str = "Choose a version that has an image for the operating system and kernel of {node} (the tag ends \
+     in them), or correct the repository of the image.";
+
 /// Whether a waiting reason means that the runtime refused the container.
 const REFUSED: [&str; 4] = ["CreateContainerError", "RunContainerError", "CreatePodSandboxError", "StartError"];
 
-/// A container that does not run, in the words of whoever tried.
+/// What a container waits with after every end, whatever ended it.
+const CRASH_LOOP: &str = "CrashLoopBackOff";
+
+/// Lines of a finding that are quoted beside the phrase that it explains.
+const FINDING_LINES: usize = 2;
+
+/// A container that does not run, in the words of whoever tried to start it.
 struct Attempt<'a> {
     container: &'a str,
     reason: &'a str,
-    /// What was said, each with where it stands.
+    /// What was said, the newest first.
     said: Vec<String>,
+    /// The newest event about it, where it counts.
+    event: Option<&'a PodEvent>,
     /// Whether nothing but the start itself failed.
     never_ran: bool,
 }
@@ -67,32 +81,141 @@ pub(super) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
     let known = REASONS.iter().find(|(reason, ..)| *reason == attempt.reason);
     if let Some((_, cause, what, action)) = known {
         let what = what.replace("{container}", attempt.container);
+        let pull = attempt.said.iter().find_map(|said| image::known(said)).filter(|_| *action == IMAGE);
+        if let Some(pull) = pull {
+            let action = match (case.pod.is_gpu_stack, pull.cause) {
+                // The operator makes the tag of the driver version, the distribution and the kernel.
+                (true, Cause::Application) => NO_DRIVER_IMAGE,
+                _ => pull.action,
+            };
+            return Some(
+                case.explain(pull.cause, Certainty::Certain, format!("{what}: {}", pull.what))
+                    .with_evidence(attempt.said)
+                    .with_action(ActionCode::None, action.replace("{node}", case.node)),
+            );
+        }
         return Some(
             case.explain(*cause, Certainty::Certain, what)
                 .with_evidence(attempt.said)
                 .with_action(ActionCode::None, *action),
         );
     }
-    let phrase = attempt.said.iter().find_map(|said| start_phrases::known(said))?;
-    let Phrase { words, cause, what, code, action } = phrase;
-    let what = format!("container {} could not be started: {what}", attempt.container);
-    let driver = words.contains(&NEEDS_NEWER_CUDA).then(|| cuda_of(case)).flatten();
-    Some(
-        case.explain(*cause, Certainty::Certain, what)
-            .with_evidence(attempt.said)
-            .with_evidence(driver)
-            .with_action(*code, action.replace("{node}", case.node)),
-    )
+    let (phrase, said) = attempt.said.iter().find_map(|said| Some((start_phrases::known(said)?, said)))?;
+    let finding = finding_behind(case, phrase);
+    let told = tell(case, phrase, said, finding);
+    let what = format!("container {} could not be started: {}", attempt.container, told.what);
+    let finding_lines = finding.into_iter().flat_map(|finding| {
+        let title = format!("finding {}: {}", finding.id, finding.title);
+        std::iter::once(title).chain(finding.evidence.iter().take(FINDING_LINES).cloned())
+    });
+    // What the hook says of the driver may be the doing of a GPU that is gone.
+    let of_gpu = finding.is_some_and(|finding| finding.class == FindingClass::Hardware);
+    let cause = if of_gpu { Cause::Gpu } else { phrase.cause };
+    let mut explanation = case
+        .explain(cause, Certainty::Certain, what)
+        .with_evidence(attempt.said.iter().cloned())
+        .with_evidence(told.evidence)
+        .with_evidence(runtime_class(case, phrase))
+        .with_evidence(rebooted_since(case, phrase))
+        .with_evidence(finding_lines);
+    explanation.action = told.action;
+    Some(explanation)
+}
+
+/// A phrase as it is told of this pod.
+struct Told {
+    what: String,
+    evidence: Option<String>,
+    action: Action,
+}
+
+fn tell(case: &Case<'_>, phrase: &Phrase, said: &str, finding: Option<&Finding>) -> Told {
+    let action = || Action { code: phrase.code, text: phrase.action.replace("{node}", case.node) };
+    if phrase.words.contains(&NEEDS_NEWER_CUDA)
+        && let Some(told) = tell_cuda(case, said)
+    {
+        return told;
+    }
+    let meaning = phrase.meaning(said);
+    match finding {
+        Some(finding) => {
+            Told { what: format!("{meaning} ({})", finding.title), evidence: None, action: case.action_for(finding) }
+        }
+        None => Told { what: meaning, evidence: None, action: action() },
+    }
+}
+
+/// The CUDA version that the image needs, that of the node's driver, and the driver that would do.
+fn tell_cuda(case: &Case<'_>, said: &str) -> Option<Told> {
+    let needed = cuda::required(said)?;
+    let (major, minor) = needed;
+    let node = case.node;
+    let inventory = case.report.and_then(|report| Section::data_of(&report.sections.inventory));
+    let driver = inventory.and_then(|inventory| inventory.driver_version.as_ref().zip(inventory.cuda_version.as_ref()));
+    let would_do = match cuda::first_driver(needed) {
+        Some(first) => format!("update the driver of {node} to {first} or newer"),
+        None => format!("update the driver of {node} to one that supports CUDA {major}.{minor}"),
+    };
+    let (has, offers) = match driver {
+        Some((driver, offers)) => {
+            (format!("driver {driver} of {node} supports CUDA {offers} at most"), offers.as_str())
+        }
+        None => (format!("the driver of {node} supports less"), "of its driver"),
+    };
+    if driver.and_then(|(_, offers)| cuda::version(offers)).is_some_and(|offers| offers >= needed) {
+        let (driver, offers) = driver?;
+        let text = format!("Delete the pod, so that it is started again with the driver that {node} has now.");
+        return Some(Told {
+            what: format!(
+                "its image needs CUDA {major}.{minor}, which the driver of its node did not support at that time"
+            ),
+            evidence: Some(format!("driver {driver} of {node} supports CUDA {offers} now")),
+            action: Action { code: ActionCode::RestartPod, text },
+        });
+    }
+    let text = format!("Use an image for CUDA {offers} or older, or {would_do}.");
+    Some(Told {
+        what: format!("its image needs CUDA {major}.{minor}, and {has}"),
+        evidence: driver.map(|_| has),
+        action: Action { code: ActionCode::UpdateSoftware, text },
+    })
+}
+
+/// What the rules find of the part of the node that the phrase is about: it says why.
+fn finding_behind<'c>(case: &'c Case<'_>, phrase: &Phrase) -> Option<&'c Finding> {
+    let findings = case.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
+    let about = |start: &&str| {
+        findings.iter().find(|finding| finding.severity > Severity::Info && finding.id.starts_with(*start))
+    };
+    phrase.findings.iter().find_map(about)
+}
+
+/// The pod's RuntimeClass, where the runtime failed over a handler.
+fn runtime_class(case: &Case<'_>, phrase: &Phrase) -> Option<String> {
+    let about_runtime = phrase.findings.iter().any(|start| start.starts_with("runtime"));
+    let class = case.pod.runtime_class.as_ref().filter(|_| about_runtime)?;
+    Some(match &case.pod.runtime_handler {
+        Some(handler) => format!("the pod's RuntimeClass {class} has the handler {handler}"),
+        None => format!("the pod's RuntimeClass is {class}"),
+    })
+}
+
+/// That the node booted after the pod was given to it, where the phrase is about what a boot removes.
+fn rebooted_since(case: &Case<'_>, phrase: &Phrase) -> Option<String> {
+    let booted = case.booted().filter(|_| phrase.is_lost_at_boot())?;
+    let scheduled = known_time(case.pod.scheduled)?;
+    (booted > scheduled).then(|| format!("{} booted at {booted:.0}, after it was given the pod", case.node))
 }
 
 /// It could not be started, for a reason that this program does not know.
 pub(super) fn cannot_start_for_another_reason(case: &Case<'_>) -> Option<Explanation> {
     let attempt = attempt(case)?;
     let refused = attempt.never_ran || REFUSED.contains(&attempt.reason);
-    let by_event = case.events(&EVENTS).next().map(|event| event.reason.as_str());
-    let (cause, what) = match by_event {
+    let (cause, what) = match attempt.event.map(|event| event.reason.as_str()) {
         _ if refused => (Cause::Node, format!("the container runtime could not start container {}", attempt.container)),
-        Some("FailedMount" | "FailedAttachVolume") => (Cause::Cluster, "a volume of it cannot be mounted".to_owned()),
+        Some("FailedMount" | "FailedAttachVolume" | "FailedMapVolume") => {
+            (Cause::Cluster, "a volume of it cannot be mounted".to_owned())
+        }
         Some("FailedPrepareDynamicResources") => {
             (Cause::Node, "its node could not prepare the devices of its claims".to_owned())
         }
@@ -109,45 +232,67 @@ pub(super) fn cannot_start_for_another_reason(case: &Case<'_>) -> Option<Explana
 }
 
 fn is_creating(reason: &str) -> bool {
-    matches!(reason, "ContainerCreating" | "PodInitializing" | "CrashLoopBackOff" | "")
+    matches!(reason, "ContainerCreating" | "PodInitializing" | CRASH_LOOP | "")
 }
 
 /// The first container that waits, or ended before it ran.
 fn attempt<'a>(case: &'a Case<'_>) -> Option<Attempt<'a>> {
-    let end = case.ended().filter(|end| end.never_ran());
     let runs = |name: &str| case.pod.running().any(|(running, _)| running == name);
-    let end = end.filter(|end| !runs(end.container));
-    let waiting = case.pod.containers.iter().find_map(|container| match &container.state {
-        ContainerState::Waiting { reason, message } => {
-            Some((container.name.as_str(), reason.as_str(), message.as_str()))
-        }
-        _ => None,
-    });
+    let end = case.ended().filter(|end| end.never_ran() && !runs(end.container));
+    let waiting: Vec<_> = case.pod.containers.iter().filter_map(waits).collect();
     // A crash loop waits, too: what it says is only that.
-    let waiting = waiting.filter(|(_, reason, _)| *reason != "CrashLoopBackOff");
-    let (container, reason) = match (&end, waiting) {
+    let refused = waiting.iter().find(|(_, reason, _)| *reason != CRASH_LOOP).copied();
+    let event = case.events(&EVENTS).next().filter(|event| !is_history(case, event));
+    // A container that crashed before and cannot even be created now.
+    let looping = || {
+        let container = event?.container()?;
+        waiting.iter().find(|(name, ..)| *name == container).copied()
+    };
+    let (container, reason) = match (&end, refused) {
         (Some(end), _) => (end.container, end.reason),
         (None, Some((container, reason, _))) => (container, reason),
-        (None, None) => return None,
+        (None, None) => looping().map(|(container, reason, _)| (container, reason))?,
     };
-    let mut said = Vec::new();
-    if let Some((container, reason, message)) = waiting.filter(|(.., message)| !message.is_empty()) {
-        said.push(format!("container {container}: {reason}: {message}"));
-    }
+    let mut dated = Vec::new();
     if let Some(end) = end.as_ref().filter(|end| !end.message.is_empty()) {
-        said.push(format!("container {}: {}, exit code {}: {}", end.container, end.reason, end.exit_code, end.message));
+        let words =
+            format!("container {}: {}, exit code {}: {}", end.container, end.reason, end.exit_code, end.message);
+        dated.push((end.finished, words));
     }
-    // Older than what has started since is history.
-    let newest_start: Option<Timestamp> = case.pod.running().filter_map(|(_, since)| since).max();
-    let event =
-        case.events(&EVENTS).find(|event| newest_start.is_none_or(|start| event.time.is_none_or(|time| time >= start)));
-    said.extend(event.map(event_quote));
-    Some(Attempt { container, reason, said, never_ran: end.is_some() })
+    dated.extend(event.map(|event| (known_time(event.time), event_quote(event))));
+    dated.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
+    // What a container waits with holds now.
+    let now = refused.filter(|(.., message)| !message.is_empty());
+    let now = now.map(|(container, reason, message)| format!("container {container}: {reason}: {message}"));
+    let said = now.into_iter().chain(dated.into_iter().map(|(_, words)| words)).collect();
+    Some(Attempt { container, reason, said, event, never_ran: end.is_some() })
 }
 
-/// The CUDA version that the node's driver supports.
-fn cuda_of(case: &Case<'_>) -> Option<String> {
-    let inventory = Section::data_of(&case.report?.sections.inventory)?;
-    let (driver, cuda) = inventory.driver_version.as_ref().zip(inventory.cuda_version.as_ref())?;
-    Some(format!("driver {driver} of {} supports CUDA {cuda} at most", case.node))
+/// A container that waits: its name, why, and the kubelet's words.
+fn waits(container: &ContainerFacts) -> Option<(&str, &str, &str)> {
+    match &container.state {
+        ContainerState::Waiting { reason, message } => Some((&container.name, reason, message)),
+        _ => None,
+    }
+}
+
+/// Whether what an event speaks of has started since. An event about the pod as a whole is history once any container ran.
+fn is_history(case: &Case<'_>, event: &PodEvent) -> bool {
+    let about = |container: &&ContainerFacts| event.container().is_none_or(|name| name == container.name);
+    let Some(time) = known_time(event.time) else {
+        return case.pod.containers.iter().filter(about).any(|container| started(&container.state).is_some());
+    };
+    case.pod.containers.iter().filter(about).any(|container| {
+        let runs_since = started(&container.state).is_some_and(|start| start >= time);
+        runs_since || container.last.as_ref().and_then(started).is_some_and(|start| start > time)
+    })
+}
+
+/// When a container started, in a state that tells.
+fn started(state: &ContainerState) -> Option<Timestamp> {
+    match state {
+        ContainerState::Running { since } => known_time(*since),
+        ContainerState::Terminated { started, .. } => known_time(*started),
+        ContainerState::Waiting { .. } | ContainerState::Unknown => None,
+    }
 }

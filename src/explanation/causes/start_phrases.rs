@@ -1,39 +1,48 @@
-//! What container runtimes, their NVIDIA hooks and the kubelet write when a container cannot be made, and what it means.
+//! What container runtimes, their NVIDIA hooks, DRA drivers and the kubelet write when a container cannot be made, and what it
+//! means.
 //!
-//! Sources: the messages of containerd, runc, the NVIDIA Container Toolkit, the DRA manager and the kubelet, as public issue
-//! reports quote them. The words are compared without regard to case; of several that fit the first counts, so the innermost
-//! reason stands before the frame that repeats it.
+//! Sources: the messages of containerd, CRI-O, runc, the NVIDIA Container Toolkit, DRA drivers and the kubelet, as public issue
+//! reports quote them (docs/reports.md links them). The words are compared without regard to case; of several phrases that fit
+//! the first counts, so the innermost reason stands before the frame that repeats it.
 
+use super::start_phrase::{CLAIM_WITHOUT_CDI, Phrase, cluster, node, program};
 use crate::diagnosis::ActionCode;
 use crate::explanation::Cause;
-
-/// One phrase.
-pub(super) struct Phrase {
-    /// All of these must be in the message, in lower case.
-    pub(super) words: &'static [&'static str],
-    /// Where the cause lies.
-    pub(super) cause: Cause,
-    /// What it means.
-    pub(super) what: &'static str,
-    /// What kind of action helps.
-    pub(super) code: ActionCode,
-    /// What to do; `{node}` is the node.
-    pub(super) action: &'static str,
-}
-
-const fn node(words: &'static [&'static str], what: &'static str, action: &'static str) -> Phrase {
-    Phrase { words, cause: Cause::Node, what, code: ActionCode::UpdateSoftware, action }
-}
-
-const fn program(words: &'static [&'static str], what: &'static str, action: &'static str) -> Phrase {
-    Phrase { words, cause: Cause::Application, what, code: ActionCode::None, action }
-}
 
 /// Words of the toolkit's check of an image's requirements.
 pub(super) const NEEDS_NEWER_CUDA: &str = "unsatisfied condition: cuda";
 
+/// Findings that say why the driver does not work.
+const DRIVER: &[&str] = &["driver-", "nouveau", "nvml-"];
+/// Findings about the container runtime.
+const RUNTIME: &[&str] = &["runtime-handler-", "runtime-binary-", "runtime-config-", "runtime-restarted"];
+/// Findings that a GPU is not there for NVIDIA's hook.
+const GONE: &[&str] = &[
+    "gpu-off-bus",
+    "gpu-lost",
+    "gpu-missing-from-nvml",
+    "gpu-init-failed",
+    "gpu-unresponsive",
+    "gpu-cannot-be-opened",
+];
+/// Findings that explain an error of NVML: a GPU that is gone, or the driver.
+const NVML: &[&str] =
+    &["gpu-off-bus", "gpu-lost", "gpu-unresponsive", "gpu-cannot-be-opened", "gsp-", "driver-", "nvml-"];
+/// Findings about CDI specifications.
+const CDI: &[&str] = &["cdi-"];
+
+/// Words of a runtime that has no handler of the name.
+const NO_HANDLER: &str = "the container runtime of its node has no handler {it}";
+const ADD_HANDLER: &str = "Configure the handler in the container runtime of {node} (with the GPU Operator: is its container-toolkit \
+     pod ready, and does it write the file that this runtime reads? else nvidia-ctk runtime configure), then restart the \
+     runtime.";
+
+const CDI_UNUSABLE: &str = "the runtime could not use the CDI specification of its node";
+const GENERATE_CDI: &str = "Generate the CDI specification of {node} anew (nvidia-ctk cdi generate).";
+
 /// The table.
-pub(super) const PHRASES: &[Phrase] = &[
+pub(super) static PHRASES: &[Phrase] = &[
+    // The toolkit's check of what the image requires.
     node(
         &[NEEDS_NEWER_CUDA],
         "its image needs a newer CUDA version than the driver of its node supports",
@@ -41,38 +50,97 @@ pub(super) const PHRASES: &[Phrase] = &[
     ),
     node(
         &["unsatisfied condition"],
-        "its image has a requirement that the GPU or driver of its node does not meet",
+        "its image has a requirement that the GPU or driver of its node does not meet: {it}",
         "Compare NVIDIA_REQUIRE_* of the image with the driver and GPUs of {node}; use another image or node.",
-    ),
+    )
+    .naming("unsatisfied condition:", &[';', '\n'], "see the message"),
+    // The driver, as NVIDIA's hook found it.
     Phrase {
         words: &["driver/library version mismatch"],
         cause: Cause::Node,
         what: "driver library and kernel module of its node differ",
+        names: None,
         code: ActionCode::DrainAndReboot,
         action: "Drain and reboot {node}: the driver was updated under the loaded one.",
+        findings: DRIVER,
     },
     node(
         &["driver not loaded"],
         "the nvidia driver of its node is not loaded",
         "Load the driver on {node} (with the GPU Operator: is its driver pod ready?).",
-    ),
+    )
+    .because_of(DRIVER),
     node(
         &["libnvidia-ml.so", "cannot open shared object"],
         "the driver's libraries were not found on its node",
         "Install the driver on {node}, or tell the container toolkit where its root is.",
-    ),
+    )
+    .because_of(DRIVER),
+    Phrase {
+        words: &["gpu is lost"],
+        cause: Cause::Gpu,
+        what: "a GPU of its node is lost",
+        names: None,
+        code: ActionCode::DrainAndReboot,
+        action: "Drain and reboot {node}; see diagnose_gpu_node for the GPU.",
+        findings: GONE,
+    },
+    node(
+        &["nvidia-container-cli", "nvml error"],
+        "the driver of its node did not answer NVIDIA's hook",
+        "See what diagnose_gpu_node finds on {node}: the hook asked NVML and got an error.",
+    )
+    .because_of(NVML),
+    node(
+        &["driver rpc error"],
+        "the driver of its node did not answer NVIDIA's hook",
+        "See what diagnose_gpu_node finds on {node}.",
+    )
+    .because_of(DRIVER),
+    node(
+        &["device error", "unknown device"],
+        "the runtime was given a GPU that its node does not have now: {it}",
+        "Compare the GPUs of {node} with what its device plugin offers, and restart the plugin.",
+    )
+    .naming("device error: ", &[' ', ','], "see the message")
+    .because_of(&["gpu-off-bus", "gpu-lost", "gpu-missing-from-nvml", "device-plugin-stale"]),
+    // Container device interface (CDI).
+    Phrase {
+        words: &[CLAIM_WITHOUT_CDI],
+        cause: Cause::Node,
+        what: "the CDI specification of its claim is not on its node: {it}",
+        names: None,
+        code: ActionCode::RestartPod,
+        action: "Delete the pod, with its claim where the claim is not from a template: the DRA driver writes the specification \
+                 of a claim once, and /var/run/cdi does not outlive a reboot of {node}. Update the DRA driver.",
+        findings: &[],
+    }
+    .naming("unresolvable cdi devices ", &[' ', ','], "see the message"),
     node(
         &["unresolvable cdi devices"],
-        "the runtime knows no CDI device of the name that the device plugin gave",
+        "the runtime knows no CDI device of the name that it was given: {it}",
         "Make device plugin and CDI specification of {node} name devices alike (device-list strategy, device id strategy), \
-         and generate the specification anew.",
-    ),
+         and generate the specification anew (nvidia-ctk cdi generate).",
+    )
+    .naming("unresolvable cdi devices ", &[' ', ','], "see the message")
+    .because_of(CDI),
     node(
         &["empty device edits"],
         "the CDI specification of its node is empty for this device",
         "Generate the CDI specification of {node} anew (nvidia-ctk cdi generate); restart what keeps a copy of it, such as \
          the DRA kubelet plugin.",
-    ),
+    )
+    .because_of(CDI),
+    node(
+        &["failed to stat cdi host device"],
+        "the CDI specification of its node names a device file that is not there: {it}",
+        "Generate the CDI specification of {node} anew (nvidia-ctk cdi generate); load the kernel module of the device file.",
+    )
+    .naming("failed to stat cdi host device ", &[':', ' '], "see the message")
+    .because_of(CDI),
+    node(&["cdi device injection failed"], CDI_UNUSABLE, GENERATE_CDI).because_of(CDI),
+    node(&["failed to inject cdi devices"], CDI_UNUSABLE, GENERATE_CDI).because_of(CDI),
+    // NVIDIA's hook, in its legacy mode.
     node(
         &["ldcache error"],
         "NVIDIA's hook could not update the container's library cache",
@@ -84,33 +152,95 @@ pub(super) const PHRASES: &[Phrase] = &[
         "Update the container toolkit of {node} to one that knows its cgroup version, or use its CDI mode.",
     ),
     node(
-        &["no runtime for", "is configured"],
-        "the container runtime of its node has no handler for the pod's RuntimeClass",
-        "Let the container toolkit configure the runtime of {node} (is its pod ready? does it write the file that this \
-         runtime reads?), then restart the runtime.",
+        &["cgroup subsystem devices not found"],
+        "NVIDIA's hook does not know the cgroup version of its node",
+        "Update the container toolkit of {node} to one that knows its cgroup version, or use its CDI mode.",
     ),
+    program(
+        &["mount error", "file exists"],
+        "its image has files of the driver in it, where NVIDIA's hook mounts those of the node",
+        "Remove the driver's libraries (libcuda, libnvidia-*) from the image: the node brings its own.",
+    ),
+    node(
+        &["nvidia-container-cli", "mount error"],
+        "NVIDIA's hook could not mount the driver's files into the container",
+        "Compare the driver's files on {node} with the driver that is loaded; reinstall what is missing.",
+    )
+    .because_of(DRIVER),
+    node(
+        &["exec: \"nvidia-container", "executable file not found"],
+        "a program of the NVIDIA Container Toolkit is not on its node: {it}",
+        "Install the NVIDIA Container Toolkit on {node}, or correct the path in its container runtime's configuration.",
+    )
+    .naming("exec: \"", &['"'], "see the message")
+    .because_of(RUNTIME),
+    node(
+        &["nvidia-container-runtime", "no such file or directory"],
+        "a program of the NVIDIA Container Toolkit is not on its node",
+        "Install the NVIDIA Container Toolkit on {node}, or correct the path in its container runtime's configuration.",
+    )
+    .because_of(RUNTIME),
+    // The runtime and its handlers.
+    node(&["no runtime for", "is configured"], NO_HANDLER, ADD_HANDLER)
+        .naming("no runtime for \"", &['"'], "for its RuntimeClass")
+        .because_of(RUNTIME),
+    node(&["failed to find runtime handler"], NO_HANDLER, ADD_HANDLER)
+        .naming("failed to find runtime handler ", &[' '], "for its RuntimeClass")
+        .because_of(RUNTIME),
+    node(&["runtimehandler \"", "not supported"], NO_HANDLER, ADD_HANDLER)
+        .naming("runtimehandler \"", &['"'], "for its RuntimeClass")
+        .because_of(RUNTIME),
     node(
         &["container.runtime.name must be set"],
         "the container runtime's configuration lacks the type of the pod's handler",
-        "Give the nvidia handler in the containerd configuration of {node} its runtime_type, then restart containerd.",
-    ),
+        "Give the handler in the containerd configuration of {node} its runtime_type (io.containerd.runc.v2), then restart \
+         containerd.",
+    )
+    .because_of(RUNTIME),
+    cluster(
+        &["runtimeclass", "not found"],
+        "its RuntimeClass does not exist: {it}",
+        "Create the RuntimeClass (the GPU Operator does), or correct runtimeClassName in the pod.",
+    )
+    .naming("runtimeclass.node.k8s.io \"", &['"'], "see the message"),
+    // Dynamic resource allocation.
     node(
         &["dra driver", "is not registered"],
-        "the kubelet plugin of its DRA driver is not registered on its node",
-        "See whether the driver's kubelet plugin runs on {node}.",
+        "the DRA driver {it} has not registered with the kubelet of its node",
+        "See whether the kubelet plugin of the DRA driver runs on {node} and is Ready: kubectl get pods -A -o wide \
+         --field-selector spec.nodeName={node}.",
+    )
+    .naming("dra driver ", &[' '], "of its claim"),
+    cluster(
+        &["already allocated to different claim"],
+        "a device of its claim is still held by another claim, {it}",
+        "Find the claim with that UID (kubectl get resourceclaims -A -o yaml) and delete it if its pod is gone; if there is \
+         none, restart the kubelet plugin of the DRA driver on {node}.",
+    )
+    .naming("already allocated to different claim ", &[' ', ',', ':'], "see the message"),
+    cluster(
+        &["not allowed to use resource"],
+        "its resource claim is reserved for other pods",
+        "See in the claim's status which pods it is reserved for; delete the pod, so that it is reserved anew.",
     ),
-    Phrase {
-        words: &["already allocated to different claim"],
-        cause: Cause::Cluster,
-        what: "another claim still holds a device of its claim",
-        code: ActionCode::Watch,
-        action: "Find the claim that holds the device, and delete it if its pod is gone.",
-    },
     node(
-        &["unknown device"],
-        "the runtime was given a GPU that its node does not have now",
-        "Compare the GPUs of {node} with what its device plugin offers, and restart the plugin.",
+        &["computedomain", "not ready"],
+        "its ComputeDomain is not ready: the IMEX daemons of its nodes have not formed it",
+        "See the ComputeDomain's status and the pods of its DaemonSet; the daemon of {node} has to be Ready.",
     ),
+    node(
+        &["nodeprepareresources", "deadline exceeded"],
+        "the DRA driver did not prepare the devices of its claim in time",
+        "Look at the log of the DRA driver's kubelet plugin on {node}.",
+    ),
+    // The node without regard to GPUs.
+    node(
+        &["error gathering device information"],
+        "a device file that it was given is not on its node: {it}",
+        "Load the kernel modules of the driver on {node} (nvidia-modprobe -u -c 0), and restart the device plugin.",
+    )
+    .naming("adding custom device \"", &['"'], "see the message")
+    .because_of(&["device-node", "driver-"]),
     program(&["oom-killed"], "its memory limit is too low to start it", "Raise the memory limit of the container."),
     program(&["executable file not found"], "its command is not in its image", "Correct the command, or the image."),
     program(
@@ -128,13 +258,27 @@ pub(super) const PHRASES: &[Phrase] = &[
         "its image is for another processor architecture",
         "Use an image for the architecture of the node.",
     ),
-    Phrase {
-        words: &["no space left on device"],
-        cause: Cause::Node,
-        what: "a disk of its node is full",
-        code: ActionCode::Watch,
-        action: "Free disk space on {node}.",
-    },
+    node(&["no space left on device"], "a disk of its node is full", "Free disk space on {node}."),
+    node(
+        &["failed to setup network for sandbox"],
+        "the network plugin of its node could not connect it",
+        "Look at the network plugin's pods on {node}; nothing is wrong with the GPU.",
+    ),
+    node(
+        &["failed to reserve sandbox name"],
+        "an earlier attempt to create its sandbox still hangs in the container runtime",
+        "Look at the container runtime of {node}: its disk, its load, its log.",
+    ),
+    cluster(
+        &["multi-attach error"],
+        "its volume is attached to another node",
+        "End the pod that uses the volume there, or detach it (kubectl get volumeattachments).",
+    ),
+    program(
+        &["mountvolume.setup failed", "not found"],
+        "a volume of it refers to something that does not exist",
+        "Create what the message names (secret, config map, claim), or correct the pod.",
+    ),
 ];
 
 /// The first that fits.
@@ -148,11 +292,46 @@ mod tests {
     use super::{PHRASES, known};
 
     #[test]
-    fn every_phrase_is_in_lower_case_and_found_by_its_own_words() {
+    fn every_phrase_is_in_lower_case_and_matches_itself() {
         for phrase in PHRASES {
             assert!(phrase.words.iter().all(|word| *word == word.to_ascii_lowercase()), "{:?}", phrase.words);
             let found = known(&phrase.words.join(" … ").to_uppercase()).expect("itself");
-            assert!(found.what == phrase.what, "{:?} is hidden by {:?}", phrase.words, found.words);
+            assert!(std::ptr::eq(found, phrase), "{:?} is hidden by {:?}", phrase.words, found.words);
+            assert_eq!(phrase.what.contains("{it}"), phrase.names.is_some(), "{}", phrase.what);
+            let names = phrase.names.iter().map(|names| names.after);
+            assert!(names.into_iter().all(|after| after == after.to_ascii_lowercase()), "{}", phrase.what);
         }
+    }
+
+    #[test]
+    fn what_a_message_names_is_told() {
+        for (message, named) in [
+            ("failed to get sandbox runtime: no runtime for \"nvidia-cdi\" is configured", "no handler nvidia-cdi"),
+            ("failed to find runtime handler nvidia from runtime list map[crun:0x1 runc:0x2]", "no handler nvidia"),
+            ("RuntimeHandler \"nvidia\" not supported", "no handler nvidia"),
+            (
+                "failed to inject CDI devices: unresolvable CDI devices management.nvidia.com/gpu=GPU-e78e68c0: unknown",
+                "it was given: management.nvidia.com/gpu=GPU-e78e68c0",
+            ),
+            (
+                "CDI device injection failed: unresolvable CDI devices k8s.gpu.nvidia.com/claim=0b7a-gpu-0",
+                "not on its node: k8s.gpu.nvidia.com/claim=0b7a-gpu-0",
+            ),
+            (
+                "prepare dynamic resources: DRA driver gpu.nvidia.com is not registered",
+                "DRA driver gpu.nvidia.com has not",
+            ),
+            (
+                "requested device channel-0 is already allocated to different claim 4914da61-1a20-42b3-bf26-981025df4289",
+                "another claim, 4914da61-1a20-42b3-bf26-981025df4289",
+            ),
+            ("unsatisfied condition: brand=tesla", "does not meet: brand=tesla"),
+            ("nvidia-container-cli: device error: GPU-5f1c: unknown device: unknown", "have now: GPU-5f1c"),
+        ] {
+            let meaning = known(message).map(|phrase| phrase.meaning(message)).unwrap_or_default();
+            assert!(meaning.contains(named), "{message}: {meaning}");
+        }
+        let without = known("no runtime for it is configured").map(|phrase| phrase.meaning("no runtime"));
+        assert_eq!(without.as_deref(), Some("the container runtime of its node has no handler for its RuntimeClass"));
     }
 }

@@ -62,7 +62,7 @@ fn a_pod_that_is_not_ready_is_not_well() {
 }
 
 #[test]
-fn readiness_that_nobody_told_is_not_claimed() {
+fn unknown_readiness_is_not_claimed() {
     let (pod, report) = running("S", Vec::new());
     let explained = cause_of(&PodFacts { ready: None, ..pod }, &report);
     assert_eq!((explained.cause, explained.certainty), (Cause::None, Certainty::Possible), "{}", explained.summary);
@@ -105,7 +105,7 @@ fn what_the_kubelet_refused_is_told_apart() {
     let numa = "Resources cannot be allocated with Topology locality";
     for (reason, message, what, action) in [
         ("UnexpectedAdmissionError", books, "in its bookings", "restart the kubelet"),
-        ("UnexpectedAdmissionError", healthy, "no healthy device", "has registered"),
+        ("UnexpectedAdmissionError", healthy, "no healthy device", "device plugin"),
         ("TopologyAffinityError", numa, "NUMA node", "topologyManagerPolicy"),
         ("OutOfnvidia.com/gpu", "", "no room", "scheduler"),
     ] {
@@ -121,4 +121,13 @@ fn what_the_kubelet_refused_is_told_apart() {
         assert!(explained.summary.contains(what), "{reason}: {}", explained.summary);
         assert!(explained.action.text.contains(action), "{reason}: {}", explained.action.text);
     }
+}
+
+#[test]
+fn a_device_that_its_plugin_calls_unhealthy_is_told() {
+    let (pod, report) = running("S", Vec::new());
+    let pod = PodFacts { unhealthy_devices: vec!["GPU-own".into()], ..pod };
+    let explained = cause_of(&pod, &report);
+    assert_eq!((explained.cause, explained.certainty), (Cause::Gpu, Certainty::Possible), "{}", explained.summary);
+    assert!(explained.summary.contains("GPU-own"), "{}", explained.summary);
 }

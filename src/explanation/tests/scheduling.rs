@@ -1,6 +1,7 @@
 //! Pods that wait for a node: what the scheduler says is what is told.
 
-use super::{Cause, Certainty, ContainerFacts, PodFacts, explain, failed};
+use super::{Cause, Certainty, ContainerFacts, PodEvent, PodFacts, explain, failed};
+use crate::explanation::{Preemption, Room};
 
 fn waiting(message: Option<&str>) -> PodFacts {
     PodFacts {
@@ -15,7 +16,7 @@ fn waiting(message: Option<&str>) -> PodFacts {
 }
 
 #[test]
-fn each_reason_of_the_scheduler_is_told_in_its_own_words() {
+fn each_reason_of_the_scheduler_is_quoted() {
     for (message, cause, what, action) in [
         (
             "0/4 nodes are available: 4 Insufficient nvidia.com/gpu. preemption: 0/4 nodes are available: 4 No preemption \
@@ -67,11 +68,106 @@ fn each_reason_of_the_scheduler_is_told_in_its_own_words() {
 }
 
 #[test]
-fn a_scheduling_gate_and_a_silent_scheduler_are_told() {
+fn a_scheduling_gate_and_a_silent_scheduler_are_explained() {
     let gated = PodFacts { scheduling_gates: vec!["kueue.x-k8s.io/admission".into()], ..waiting(None) };
     let explained = explain(&gated, None, None);
     assert_eq!((explained.cause, explained.certainty), (Cause::Cluster, Certainty::Certain));
     assert!(explained.summary.contains("kueue.x-k8s.io/admission"), "{}", explained.summary);
     let silent = explain(&waiting(None), None, None);
     assert_eq!((silent.cause, silent.certainty), (Cause::Cluster, Certainty::Possible), "{}", silent.summary);
+}
+
+#[test]
+fn what_would_have_to_change_is_told_in_numbers() {
+    let message = "0/6 nodes are available: 2 node(s) were unschedulable, 4 Insufficient nvidia.com/gpu. preemption: 0/6 nodes \
+        are available: 4 No preemption victims found for incoming pod.";
+    let shortage = "asks for 4 nvidia.com/gpu on one node; the most that any GPU node has free is 2, on gpu-7";
+    let changes = vec!["free 2 nvidia.com/gpu on gpu-7".to_owned(), "uncordon gpu-8, which has 8 free".to_owned()];
+    let pod = PodFacts {
+        room: Some(Room { shortage: shortage.into(), changes, ..Room::default() }),
+        preemption: Preemption { priority: Some(100), class: Some("batch".into()), ..Preemption::default() },
+        ..waiting(Some(message))
+    };
+    let explained = explain(&pod, None, None);
+    assert_eq!(explained.evidence[0], shortage);
+    let action = "One of these would let it start: free 2 nvidia.com/gpu on gpu-7; uncordon gpu-8, which has 8 free.";
+    assert_eq!(explained.action.text, action);
+    let priority = |line: &String| line.contains("lower priority") && line.contains("batch, 100");
+    assert!(explained.evidence.iter().any(priority), "{:?}", explained.evidence);
+    // The scheduler does not speak of victims: priority explains nothing.
+    let said = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: 0/1 nodes are available: 1 Preemption is \
+        not helpful for scheduling.";
+    let explained = explain(&PodFacts { message: Some(said.into()), ..pod }, None, None);
+    assert!(!explained.evidence.iter().any(|line| line.contains("priority")), "{:?}", explained.evidence);
+}
+
+#[test]
+fn changes_that_are_all_needed_are_told_so() {
+    let room = Room {
+        problem: Some("no GPU node offers nvidia.com/gpu".into()),
+        shortage: "asks for 1 nvidia.com/gpu on one node".into(),
+        changes: vec!["let diagnose_gpu_node say why gpu-1 offers none".into()],
+        needs_all: true,
+    };
+    let message = Some("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.");
+    let explained = explain(&PodFacts { room: Some(room), ..waiting(message) }, None, None);
+    assert!(explained.summary.contains("no GPU node offers nvidia.com/gpu (1 Insufficient"), "{}", explained.summary);
+    assert!(
+        explained.action.text.starts_with("It cannot start before this: let diagnose"),
+        "{}",
+        explained.action.text
+    );
+}
+
+#[test]
+fn a_pod_whose_claims_do_not_exist_yet_is_told_which() {
+    let pod = PodFacts { claims_awaited: vec!["claim shared".into()], ..waiting(None) };
+    let explained = explain(&pod, None, None);
+    assert_eq!((explained.cause, explained.certainty), (Cause::Cluster, Certainty::Possible));
+    assert!(explained.summary.contains("claim shared"), "{}", explained.summary);
+}
+
+#[test]
+fn a_pod_for_which_others_are_being_ended_only_waits() {
+    let preemption = Preemption { nominated_node: Some("gpu-3".into()), ..Preemption::default() };
+    let pod = PodFacts { preemption, ..waiting(Some("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")) };
+    let explained = explain(&pod, None, None);
+    assert!(explained.summary.contains("being ended on gpu-3"), "{}", explained.summary);
+}
+
+/// A pod that its controller could not create, with what the controller says.
+fn refused(name: &str, message: &str) -> PodFacts {
+    let event = PodEvent { reason: "FailedCreate".into(), message: message.into(), count: 1, ..PodEvent::default() };
+    PodFacts {
+        namespace: "research".into(),
+        name: name.into(),
+        phase: "NotCreated".into(),
+        not_created_by: Some("Job train".into()),
+        events: vec![event],
+        ..PodFacts::default()
+    }
+}
+
+#[test]
+fn a_pod_that_a_quota_kept_from_being_created_is_told_with_the_quotas_numbers() {
+    let message = "Error creating: pods \"train-x7k2p\" is forbidden: exceeded quota: gpus, requested: \
+        requests.nvidia.com/gpu=4, used: requests.nvidia.com/gpu=6, limited: requests.nvidia.com/gpu=8";
+    for (name, certainty) in
+        [("train-x7k2p", Certainty::Certain), ("train", Certainty::Certain), ("train-aaaaa", Certainty::Likely)]
+    {
+        let explained = explain(&refused(name, message), None, None);
+        assert_eq!((explained.cause, explained.certainty), (Cause::Cluster, certainty), "{name}");
+        let what = "Job train could not create it: quota gpus is used up: the pod asks for 4 requests.nvidia.com/gpu, and 6 of \
+                    8 are in use";
+        assert!(explained.summary.contains(what), "{}", explained.summary);
+        assert!(explained.action.text.contains("raise the quota to 10"), "{}", explained.action.text);
+    }
+    let class = explain(
+        &refused("train", "pods \"train-\" is forbidden: no PriorityClass with name high was found"),
+        None,
+        None,
+    );
+    assert!(class.summary.contains("its PriorityClass does not exist"), "{}", class.summary);
+    let other = explain(&refused("train", "Internal error occurred: a webhook timed out"), None, None);
+    assert!(other.summary.contains("the API server refused it"), "{}", other.summary);
 }

@@ -55,7 +55,7 @@ fn how_certain_an_error_is_follows_from_whom_it_met() {
 }
 
 #[test]
-fn what_came_after_the_end_did_not_cause_it() {
+fn events_after_the_end_are_not_the_cause() {
     let report = node(vec![xid(79, "02:35:00", OWN_GPU, None)]);
     let explained = cause_of(&failed(1, "Error"), &report);
     assert_eq!(explained.cause, Cause::Application, "{}", explained.summary);
@@ -68,7 +68,7 @@ fn what_came_after_the_end_did_not_cause_it() {
 }
 
 #[test]
-fn a_container_without_the_gpu_did_not_die_of_it() {
+fn a_gpu_fault_does_not_explain_the_end_of_a_container_without_gpu() {
     let mut pod = failed(1, "Error");
     let sidecar = ContainerFacts { name: "proxy".into(), ..pod.containers[0].clone() };
     let main = ContainerFacts {

@@ -33,7 +33,7 @@ async fn an_exec_runs_the_real_probe_before_the_api_says_running() {
 }
 
 #[tokio::test]
-async fn an_exec_that_comes_too_early_is_told_so_before_the_upgrade() {
+async fn an_exec_before_the_start_is_refused_before_the_upgrade() {
     let timing = Timing {
         kubelet_sees: Duration::from_millis(150),
         container_start: Duration::from_millis(400),
@@ -53,7 +53,7 @@ async fn an_exec_that_comes_too_early_is_told_so_before_the_upgrade() {
 }
 
 #[tokio::test]
-async fn an_older_cluster_tells_it_on_the_status_channel() {
+async fn an_older_cluster_refuses_on_the_status_channel() {
     let timing = Timing { container_start: Duration::from_secs(30), ..Timing::fast() };
     let exec_refusals = ExecRefusals::OnStatusChannel;
     let (_cluster, client) = start(Fixture { timing, exec_refusals, ..Fixture::of([node("gpu-1")]) }).await;
@@ -65,7 +65,7 @@ async fn an_older_cluster_tells_it_on_the_status_channel() {
 }
 
 #[tokio::test]
-async fn stdin_is_ended_alone_and_all_that_was_sent_comes_back() {
+async fn stdin_is_half_closed_and_all_input_is_returned() {
     let (_cluster, client) = echo().await;
     let mut process = exec(&client, "a", &["echo"], &streams().stdin(true)).await;
     let mut stdin = process.stdin().unwrap();
@@ -126,7 +126,7 @@ async fn the_older_protocol_carries_the_same_channels() {
 }
 
 #[tokio::test]
-async fn only_the_newer_protocol_ends_stdin_alone() {
+async fn only_the_newer_protocol_half_closes_stdin() {
     let (cluster, client) = echo().await;
     until_phase(&client, "a", "Running").await;
     for (protocol, ends) in [("v5.channel.k8s.io", true), ("v4.channel.k8s.io", false)] {
@@ -149,7 +149,7 @@ async fn only_the_newer_protocol_ends_stdin_alone() {
 }
 
 #[tokio::test]
-async fn a_cut_has_no_close_frame() {
+async fn a_closed_connection_has_no_close_frame() {
     let (cluster, client) = echo().await;
     until_phase(&client, "a", "Running").await;
     cluster.faults(|faults| faults.everywhere.exec = Some(ExecFault::Cut { after_bytes: 5 }.into()));

@@ -16,7 +16,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn a_node_that_is_away_starts_nothing_and_says_nothing_until_it_is_back() {
+async fn a_node_that_is_not_ready_starts_no_pods_and_reports_no_status() {
     let (cluster, client) = start(Fixture::of([node("gpu-1")])).await;
     cluster.faults(|faults| faults.on("gpu-1").not_ready = true);
     let nodes: Api<Node> = Api::all(client.clone());
@@ -100,7 +100,7 @@ async fn a_namespace_that_enforces_pod_security_refuses_a_privileged_pod() {
 }
 
 #[tokio::test]
-async fn what_is_denied_is_refused_and_a_review_says_so_before() {
+async fn denied_requests_are_refused_and_a_review_shows_it() {
     let fixture = Fixture::of([node("gpu-1")]).denying(Denial::of("create", "pods/exec"));
     let (_cluster, client) = start(fixture).await;
     let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
@@ -159,7 +159,7 @@ async fn an_exec_hangs_or_is_refused_or_is_not_upgraded() {
 }
 
 #[tokio::test]
-async fn whatever_runs_in_a_pod_dies_with_it() {
+async fn all_processes_of_a_pod_end_with_it() {
     let (cluster, client) = echo().await;
     let process = exec(&client, "a", &["echo"], &streams().stdin(true)).await;
     pods(&client).delete("a", &DeleteParams::default().grace_period(0)).await.unwrap();
@@ -184,7 +184,7 @@ async fn a_slow_start_delays_the_exec() {
 }
 
 #[tokio::test]
-async fn the_api_is_overloaded_broken_slow_or_gone_as_often_as_it_was_told() {
+async fn request_faults_happen_the_given_number_of_times() {
     let (cluster, client) = start(Fixture::of([node("gpu-1")])).await;
     let nodes: Api<Node> = Api::all(client.clone());
     cluster.faults(|faults| faults.api.too_many_requests(2, 3));

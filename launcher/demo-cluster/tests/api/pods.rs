@@ -90,7 +90,7 @@ async fn a_pod_goes_from_pending_to_running_to_succeeded_and_a_watch_sees_it() {
 }
 
 #[tokio::test]
-async fn a_pod_is_deleted_only_under_the_uid_that_was_meant() {
+async fn a_pod_is_deleted_only_with_the_right_uid() {
     let (cluster, client) = start(Fixture::of([node("gpu-1")])).await;
     let pod = create(&client, probe_on("gpu-1", "a")).await;
     let with_uid = |uid: &str| DeleteParams {

@@ -137,7 +137,7 @@ async fn a_cluster_that_is_dropped_stops_listening_and_the_kubeconfig_is_a_file(
 }
 
 #[tokio::test]
-async fn a_watch_tells_deletions_ends_in_time_and_does_not_reach_behind_the_history() {
+async fn a_watch_reports_deletions_ends_in_time_and_needs_the_history() {
     let (cluster, client) = start(Fixture::of([node("gpu-1")])).await;
     create(&client, probe_on("nowhere", "a")).await;
     let mut watch = pods(&client).watch(&WatchParams::default().timeout(1), "0").await.unwrap().boxed();
@@ -154,7 +154,7 @@ async fn a_watch_tells_deletions_ends_in_time_and_does_not_reach_behind_the_hist
 }
 
 #[tokio::test]
-async fn a_watch_with_a_selector_tells_an_object_that_left_the_selection_as_deleted() {
+async fn a_watch_with_a_selector_reports_an_object_that_left_the_selection_as_deleted() {
     let (_cluster, client) = start(Fixture::of([node("gpu-1")])).await;
     let parameters = WatchParams::default().fields("status.phase=Pending").timeout(10);
     let mut watch = pods(&client).watch(&parameters, "0").await.unwrap().boxed();
@@ -169,7 +169,7 @@ async fn a_watch_with_a_selector_tells_an_object_that_left_the_selection_as_dele
 }
 
 #[tokio::test]
-async fn the_demo_has_gpu_nodes_in_trouble_and_pods_that_hold_gpus() {
+async fn the_demo_has_gpu_nodes_with_problems_and_pods_with_gpus() {
     let (_cluster, client) = start(demo()).await;
     let nodes: Api<Node> = Api::all(client.clone());
     let gpu_nodes = nodes.list(&ListParams::default().labels("nvidia.com/gpu.present=true")).await.unwrap();

@@ -64,7 +64,7 @@ fn asking(pod: &Pod, container: &Container) -> Option<GpuContainer> {
 /// Why a container may see GPUs that it did not ask for.
 fn sees_more(container: &Container) -> Option<String> {
     let name = clean(&container.name, 63);
-    if container.security_context.privileged {
+    if container.security_context.privileged == Some(true) {
         return Some(format!("its container {name} is privileged"));
     }
     let value = container.visible_devices.0.as_deref().filter(|value| !matches!(*value, "" | "void" | "none"))?;

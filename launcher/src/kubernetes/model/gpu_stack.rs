@@ -68,6 +68,15 @@ pub(crate) fn component_labels(pod: &Pod) -> Vec<&str> {
     LABELS.iter().filter_map(|label| labels.get(*label)).map(String::as_str).collect()
 }
 
+/// Whether the pod is NVIDIA's device plugin: by the label of its component.
+pub(crate) fn is_device_plugin(pod: &Pod) -> bool {
+    let of_plugin = |label: &&str| {
+        let named = ["nvidia-device-plugin", "nvidia-gpu-device-plugin"].iter().any(|name| label.starts_with(name));
+        named && !label.starts_with("nvidia-device-plugin-mps")
+    };
+    is_part(pod) && component_labels(pod).iter().any(of_plugin)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -85,6 +94,10 @@ mod tests {
         let plugin = json!({"app": "nvidia-device-plugin-daemonset"});
         assert!(is_part(&pod(plugin.clone(), "x", "DaemonSet")));
         assert!(is_part(&pod(json!({}), "nvcr.io/nvidia/k8s-device-plugin:v0.17.1", "DaemonSet")));
+        assert!(is_device_plugin(&pod(plugin.clone(), "x", "DaemonSet")));
+        let mps = json!({"app": "nvidia-device-plugin-mps-control-daemon"});
+        assert!(!is_device_plugin(&pod(mps, "x", "DaemonSet")));
+        assert!(!is_device_plugin(&pod(plugin.clone(), "x", "ReplicaSet")));
         assert!(!is_part(&pod(plugin, "x", "ReplicaSet")), "anybody may write a label");
         assert!(!is_part(&pod(json!({"app": "trainer"}), "nvcr.io/nvidia/pytorch:25.01-py3", "DaemonSet")));
     }

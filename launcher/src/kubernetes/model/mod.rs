@@ -16,5 +16,6 @@ pub mod pod_rows;
 pub mod requests;
 pub mod resolve_devices;
 pub mod resources;
+pub mod room;
 pub mod slim;
 pub mod stack_labels;

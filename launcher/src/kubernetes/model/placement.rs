@@ -31,6 +31,52 @@ pub struct Candidate {
     /// Pods that hold what the pod lacks there, those that hold most first: `namespace/name (8 nvidia.com/gpu)`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub held_by: Vec<String>,
+    /// What keeps the pod away, whatever is free.
+    #[serde(skip)]
+    pub(crate) obstacles: Vec<Obstacle>,
+    /// Of each resource that the pod requests: what is free, and what the node has for pods.
+    #[serde(skip)]
+    pub(crate) free: BTreeMap<String, Free>,
+    /// GPU resources that the node offers.
+    #[serde(skip)]
+    pub(crate) offers: Vec<String>,
+}
+
+/// What keeps a pod from a node, apart from resources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// The node is not Ready.
+    NotReady,
+    /// The node is cordoned.
+    Cordoned,
+    /// A taint that the pod does not tolerate: `key=value:effect`.
+    Taint(String),
+    /// A label that the pod selects: `key=value`.
+    Label(String),
+    /// The pod's required node affinity.
+    Affinity,
+}
+
+impl Obstacle {
+    /// As an objection to the node.
+    fn in_words(&self) -> String {
+        match self {
+            Self::NotReady => "not Ready".to_owned(),
+            Self::Cordoned => "cordoned".to_owned(),
+            Self::Taint(taint) => format!("taint {taint}"),
+            Self::Label(label) => format!("the pod selects nodes with label {label}"),
+            Self::Affinity => "the pod's required node affinity does not match its labels".to_owned(),
+        }
+    }
+}
+
+/// Thousandths of one resource on a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Free {
+    /// What no pod holds.
+    pub(crate) free: u128,
+    /// What the node has for pods.
+    pub(crate) allocatable: u128,
 }
 
 /// What the pod requests.
@@ -41,64 +87,70 @@ pub(crate) fn requested(pod: &Pod) -> Amounts {
 
 /// `node` as a candidate for `pod`, which requests `wanted`, with what the node's pods hold.
 pub(crate) fn candidate(pod: &Pod, node: &Node, wanted: &Amounts, held: &Held, said: Option<&str>) -> Candidate {
-    let mut against = by_its_state(pod, node, said);
+    let obstacles = obstacles(pod, node, said);
+    let mut against: Vec<String> = obstacles.iter().map(Obstacle::in_words).collect();
     let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
-    let (short, lacking) = by_resources(allocatable, wanted, held);
+    let free = free_of(allocatable, wanted, held);
+    let (short, lacking) = by_resources(&free, wanted);
     against.extend(short);
-    Candidate { node: node.name_any(), against, held_by: holders(held, &lacking) }
+    let all = allocatable.map(requests::amounts).unwrap_or_default();
+    let offers = all.into_iter().filter(|(name, amount)| is_gpu_resource(name) && *amount > 0);
+    let offers = offers.map(|(name, _)| name).collect();
+    Candidate { node: node.name_any(), against, held_by: holders(held, &lacking), obstacles, free, offers }
 }
 
-fn by_its_state(pod: &Pod, node: &Node, said: Option<&str>) -> Vec<String> {
+fn obstacles(pod: &Pod, node: &Node, said: Option<&str>) -> Vec<Obstacle> {
     let default = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&default);
     let tolerations = spec.tolerations.as_deref().unwrap_or_default();
-    let mut against = Vec::new();
+    let mut obstacles = Vec::new();
     if !is_ready(node) {
-        against.push("not Ready".to_owned());
+        obstacles.push(Obstacle::NotReady);
     }
     let cordoned = is_cordoned(node);
     if cordoned {
-        against.push("cordoned".to_owned());
+        obstacles.push(Obstacle::Cordoned);
     }
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     // A cordon is a taint too; it has been said. Taints are looked at before resources: a scheduler that gives reasons of
     // nodes and names no taint was held up by none, as where an admission plugin or a scheduler's profile tolerates it.
     let unnamed = said.is_some_and(|said| said.contains("nodes are available:") && !said.contains("taint"));
     let passed = |taint: &Taint| unnamed || (cordoned && taint.key == "node.kubernetes.io/unschedulable");
-    against.extend(
-        taints.iter().filter(|taint| !passed(taint) && repels(taint, tolerations)).map(|taint| {
-            format!("taint {}={}:{}", taint.key, taint.value.as_deref().unwrap_or_default(), taint.effect)
-        }),
-    );
-    for (name, value) in spec.node_selector.iter().flatten() {
-        if node.labels().get(name) != Some(value) {
-            against.push(format!("the pod selects nodes with label {name}={value}"));
-        }
-    }
+    obstacles.extend(taints.iter().filter(|taint| !passed(taint) && repels(taint, tolerations)).map(|taint| {
+        let value = taint.value.as_deref().unwrap_or_default();
+        Obstacle::Taint(format!("{}={value}:{}", taint.key, taint.effect))
+    }));
+    let labels = spec.node_selector.iter().flatten().filter(|(name, value)| node.labels().get(*name) != Some(*value));
+    obstacles.extend(labels.map(|(name, value)| Obstacle::Label(format!("{name}={value}"))));
     let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
     if let Some(required) = affinity.and_then(|node| node.required_during_scheduling_ignored_during_execution.as_ref())
         && !required.node_selector_terms.iter().any(|term| fits(term, node))
     {
-        against.push("the pod's required node affinity does not match its labels".to_owned());
+        obstacles.push(Obstacle::Affinity);
     }
-    against
+    obstacles
+}
+
+/// What the node has, and has free, of each resource that is wanted.
+fn free_of(allocatable: Option<&BTreeMap<String, Quantity>>, wanted: &Amounts, held: &Held) -> BTreeMap<String, Free> {
+    let all = allocatable.map(requests::amounts).unwrap_or_default();
+    let of = |resource: &String| {
+        let allocatable = all.get(resource).copied().unwrap_or(0);
+        let free = allocatable.saturating_sub(held.total.get(resource).copied().unwrap_or(0));
+        (resource.clone(), Free { free, allocatable })
+    };
+    wanted.keys().map(of).collect()
 }
 
 /// What the node has too little of, in words and by name.
-fn by_resources(
-    allocatable: Option<&BTreeMap<String, Quantity>>,
-    wanted: &Amounts,
-    held: &Held,
-) -> (Vec<String>, Vec<String>) {
-    let allocatable = allocatable.map(requests::amounts).unwrap_or_default();
+fn by_resources(free: &BTreeMap<String, Free>, wanted: &Amounts) -> (Vec<String>, Vec<String>) {
     let (mut against, mut lacking) = (Vec::new(), Vec::new());
     for (resource, amount) in wanted {
-        let most = allocatable.get(resource).copied().unwrap_or(0);
-        let free = most.saturating_sub(held.total.get(resource).copied().unwrap_or(0));
-        if most == 0 {
+        let Free { free, allocatable } = free.get(resource).copied().unwrap_or_default();
+        if allocatable == 0 {
             against.push(format!("has no {resource}"));
         } else if free < *amount {
-            let [free, most] = [free, most].map(|amount| requests::number(resource, amount));
+            let [free, most] = [free, allocatable].map(|amount| requests::number(resource, amount));
             against.push(format!("the pod requests {}; {free} of {most} free", requests::in_words(resource, *amount)));
             lacking.push(resource.clone());
         }

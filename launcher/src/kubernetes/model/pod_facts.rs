@@ -4,13 +4,16 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{self as core, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
-use syringe_core::explanation::{ContainerFacts, ContainerState, PodFacts};
+use syringe_core::explanation::{ContainerFacts, ContainerState, PodEvent, PodFacts, Preemption};
 use syringe_core::text::{clean, clean_keeping_end};
 
 use crate::kubernetes::model::gpu_stack;
-use crate::kubernetes::model::resources::requests_gpus;
+use crate::kubernetes::model::placement;
+use crate::kubernetes::model::resources::{is_gpu_resource, requests_gpus};
 use crate::kubernetes::model::slim::STATIC_UID;
 
+/// The phase of a pod that its controller could not create: Kubernetes has none for it.
+const NOT_CREATED: &str = "NotCreated";
 /// Longest message that is kept: of longer ones the head and the end, where runtimes write the reason.
 const MESSAGE_CAP: usize = 1000;
 /// Scheduling gates that are named.
@@ -21,6 +24,8 @@ const NAME_CAP: usize = 320;
 /// The facts of a pod object, without its events.
 pub(crate) fn of(pod: &Pod) -> PodFacts {
     let status = pod.status.clone().unwrap_or_default();
+    let unhealthy_devices = unhealthy_devices(&status);
+    let preemption = preemption(pod, status.nominated_node_name.as_deref());
     let conditions = status.conditions.as_deref().unwrap_or_default();
     let scheduled = conditions.iter().find(|condition| condition.type_ == "PodScheduled");
     let waits =
@@ -56,6 +61,77 @@ pub(crate) fn of(pod: &Pod) -> PodFacts {
         wants_gpus: wants_gpus(pod),
         gpu_containers: gpu_containers(pod),
         is_gpu_stack: gpu_stack::is_part(pod),
+        is_device_plugin: gpu_stack::is_device_plugin(pod),
+        gpus_requested: gpus_requested(pod),
+        runtime_class: pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.runtime_class_name.as_ref())
+            .map(|name| clean(name, NAME_CAP)),
+        runtime_handler: None,
+        preemption,
+        room: None,
+        claims_awaited: claims_awaited(pod),
+        scheduler: scheduler(pod),
+        unhealthy_devices,
+        not_created_by: None,
+    }
+}
+
+/// The scheduler that it names, where that is not the default one.
+fn scheduler(pod: &Pod) -> Option<String> {
+    let name = pod.spec.as_ref()?.scheduler_name.as_deref()?;
+    (name != "default-scheduler").then(|| clean(name, NAME_CAP))
+}
+
+/// Devices that the status of its containers calls unhealthy.
+fn unhealthy_devices(status: &core::PodStatus) -> Vec<String> {
+    let containers = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
+    let resources = containers.flat_map(|container| container.allocated_resources_status.iter().flatten());
+    let devices = resources.flat_map(|resource| resource.resources.iter().flatten());
+    let unhealthy = devices.filter(|device| device.health.as_deref() == Some("Unhealthy"));
+    unhealthy.map(|device| clean(&device.resource_id, NAME_CAP)).take(MAX_GATES).collect()
+}
+
+/// Claims that it names, and templates of which no claim was made for it yet.
+fn claims_awaited(pod: &Pod) -> Vec<String> {
+    let made = pod.status.iter().flat_map(|status| status.resource_claim_statuses.iter().flatten());
+    let made: Vec<&str> =
+        made.filter(|made| made.resource_claim_name.is_some()).map(|made| made.name.as_str()).collect();
+    let claims = pod.spec.iter().flat_map(|spec| spec.resource_claims.iter().flatten());
+    let names = claims.filter(|claim| !made.contains(&claim.name.as_str())).filter_map(|claim| {
+        let of_template = claim.resource_claim_template_name.as_ref().map(|name| format!("claim of template {name}"));
+        claim.resource_claim_name.as_ref().map(|name| format!("claim {name}")).or(of_template)
+    });
+    names.map(|name| clean(&name, NAME_CAP)).take(MAX_GATES).collect()
+}
+
+/// A pod that `controller` could not create: there is its name, and what the controller's events say.
+pub(crate) fn not_created(namespace: &str, name: &str, controller: String, events: Vec<PodEvent>) -> PodFacts {
+    PodFacts {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        phase: NOT_CREATED.to_owned(),
+        events,
+        not_created_by: Some(controller),
+        ..PodFacts::default()
+    }
+}
+
+/// What the scheduler reserves for it of all GPU resources.
+fn gpus_requested(pod: &Pod) -> u64 {
+    let of_gpus = placement::requested(pod).into_iter().filter(|(resource, _)| is_gpu_resource(resource));
+    of_gpus.map(|(_, thousandths)| u64::try_from(thousandths / 1000).unwrap_or(0)).sum()
+}
+
+fn preemption(pod: &Pod, nominated_node: Option<&str>) -> Preemption {
+    let spec = pod.spec.as_ref();
+    let name = |name: &str| clean(name, NAME_CAP);
+    Preemption {
+        priority: spec.and_then(|spec| spec.priority),
+        class: spec.and_then(|spec| spec.priority_class_name.as_deref()).map(name),
+        never: spec.and_then(|spec| spec.preemption_policy.as_deref()) == Some("Never"),
+        nominated_node: nominated_node.filter(|node| !node.is_empty()).map(name),
     }
 }
 

@@ -156,7 +156,7 @@ pub struct Container {
 #[serde(default)]
 pub struct SecurityContext {
     /// Whether it has all rights of the host, and all its devices.
-    pub privileged: bool,
+    pub privileged: Option<bool>,
 }
 
 /// Value of the variable `NVIDIA_VISIBLE_DEVICES` of a container. Values of other variables can be secrets: none is kept.
@@ -171,8 +171,8 @@ impl<'de> Deserialize<'de> for VisibleDevices {
             name: String,
             value: Option<String>,
         }
-        let variables = Vec::<Variable>::deserialize(deserializer)?;
-        let own = variables.into_iter().find(|variable| variable.name == "NVIDIA_VISIBLE_DEVICES");
+        let variables = Option::<Vec<Variable>>::deserialize(deserializer)?;
+        let own = variables.into_iter().flatten().find(|variable| variable.name == "NVIDIA_VISIBLE_DEVICES");
         Ok(Self(own.and_then(|variable| variable.value)))
     }
 }

@@ -42,12 +42,13 @@ pub(crate) async fn complete(
         events::newest_warning(connection, namespace, name).await.ok()?
     };
     let offers = facts.gpu_capacity.unwrap_or(0) > 0 || facts.other_gpu_resources;
-    let asked = async {
-        let elsewhere = async { if offers { None } else { Some(elsewhere(connection, kubernetes, &facts).await) } };
-        let by_dra = async { if offers { None } else { by_dra(connection, &name).await } };
-        tokio::join!(warning, by_dra, elsewhere)
-    };
-    let Ok((warning, dra, elsewhere)) = timeout(time.min(TIME), asked).await else { return facts };
+    // Each in its own time: a list of many nodes must not cost the other answers.
+    let time = time.min(TIME);
+    let elsewhere = async { if offers { None } else { Some(elsewhere(connection, kubernetes, &facts).await) } };
+    let by_dra = async { if offers { None } else { by_dra(connection, &name).await } };
+    let (warning, dra, elsewhere) =
+        tokio::join!(timeout(time, warning), timeout(time, by_dra), timeout(time, elsewhere));
+    let (warning, dra, elsewhere) = (warning.ok().flatten(), dra.ok().flatten(), elsewhere.ok().flatten());
     if !offers {
         let Elsewhere { plugin, pci_label } = elsewhere.unwrap_or_default();
         (facts.gpu_dra, facts.gpu_plugin_in_cluster, facts.pci_label_elsewhere) = (dra, plugin, pci_label);

@@ -25,6 +25,8 @@ const FIELD: usize = 320;
 const MAX_NODE_EVENTS: usize = 500;
 /// The same for a pod.
 const MAX_POD_EVENTS: usize = 50;
+/// Events about pods that could not be created, of a namespace.
+const MAX_REFUSALS: usize = 100;
 
 /// An event.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
@@ -58,6 +60,30 @@ pub(crate) async fn of_pod(connection: &Connection, namespace: &str, uid: &str) 
     // Stable: events of the same second keep the order of the API server.
     events.sort_by_key(SlimEvent::last);
     Ok(events.into_iter().map(SlimEvent::into_pod_event).collect())
+}
+
+/// An event of a controller that could not create a pod.
+pub(crate) struct Refused {
+    /// Kind and name of the controller: `Job train`.
+    pub(crate) controller: String,
+    /// Its name alone.
+    pub(crate) name: String,
+    /// What it says.
+    pub(crate) event: PodEvent,
+}
+
+/// What controllers of a namespace say about pods that they could not create, oldest first.
+pub(crate) async fn of_refused_pods(connection: &Connection, namespace: &str) -> Result<Vec<Refused>, Failure> {
+    let path = format!("/api/v1/namespaces/{namespace}/events");
+    let what = format!("Listing the events of controllers in namespace {namespace}");
+    let mut events = newest(connection, &path, "reason=FailedCreate", &what, MAX_REFUSALS).await?;
+    events.sort_by_key(SlimEvent::last);
+    let refused = |event: SlimEvent| {
+        let InvolvedObject { kind, name, .. } = &event.involved_object;
+        let [kind, name] = [kind, name].map(|text| clean(text.as_deref().unwrap_or_default(), FIELD));
+        Refused { controller: format!("{kind} {name}"), name, event: event.into_pod_event() }
+    };
+    Ok(events.into_iter().map(refused).collect())
 }
 
 /// The newest warning about a pod, if any: why it does not start.
@@ -126,6 +152,8 @@ struct Series {
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct InvolvedObject {
+    kind: Option<String>,
+    name: Option<String>,
     field_path: Option<String>,
 }
 

@@ -11,12 +11,18 @@ use crate::kubernetes::client::retry;
 use crate::kubernetes::model::{names, pod_facts};
 use crate::kubernetes::read::events;
 
-/// Reads the pod and its events; the last has why these could not be read.
-pub async fn read(
-    connection: &Connection,
-    namespace: &str,
-    name: &str,
-) -> Result<(Pod, PodFacts, Option<Failure>), Failure> {
+/// A pod as far as it could be read.
+pub(crate) struct ReadPod {
+    /// The object; `None` where the API has no such pod, and its controller says that it could not create it.
+    pub(crate) object: Option<Pod>,
+    /// What an explanation needs of it, events included.
+    pub(crate) facts: PodFacts,
+    /// Why its events could not be read.
+    pub(crate) no_events: Option<Failure>,
+}
+
+/// Reads the pod and its events.
+pub(crate) async fn read(connection: &Connection, namespace: &str, name: &str) -> Result<ReadPod, Failure> {
     names::namespace(namespace)?;
     names::pod(name)?;
     let what = || format!("Reading pod {namespace}/{name}");
@@ -24,8 +30,10 @@ pub async fn read(
     let pod = retry::read(|| pods.get_opt(name))
         .await
         .ok_or_else(|| timed_out(connection, what()))?
-        .map_err(|error| request_failed(connection, what(), &error))?
-        .ok_or_else(|| {
+        .map_err(|error| request_failed(connection, what(), &error))?;
+    let Some(pod) = pod else {
+        let refused = not_created(connection, namespace, name).await;
+        let facts = refused.ok_or_else(|| {
             Failure::new(
                 what(),
                 format!("there is no such pod in context {}", connection.context),
@@ -33,14 +41,53 @@ pub async fn read(
                  (analyze_xid_errors) are what is left of it.",
             )
         })?;
+        return Ok(ReadPod { object: None, facts, no_events: None });
+    };
     let mut facts = pod_facts::of(&pod);
     // Events are a help, not a need: a user who may not list them still gets an explanation.
-    let unread = match events::of_pod(connection, namespace, &pod.uid().unwrap_or_default()).await {
+    let no_events = match events::of_pod(connection, namespace, &pod.uid().unwrap_or_default()).await {
         Ok(events) => {
             facts.events = events;
             None
         }
         Err(failure) => Some(failure),
     };
-    Ok((pod, facts, unread))
+    Ok(ReadPod { object: Some(pod), facts, no_events })
+}
+
+/// A pod that its controller could not create: a quota or another admission plugin refused it. Asked for by the name that the
+/// event names, by a name that the controller would give, or by the controller's own name.
+async fn not_created(connection: &Connection, namespace: &str, name: &str) -> Option<PodFacts> {
+    let refused = events::of_refused_pods(connection, namespace).await.ok()?;
+    let said = |refused: &&events::Refused| refused.event.message.contains(&format!("\"{name}\""));
+    // Of several controllers whose names begin alike the longest name is the one.
+    let controls =
+        |refused: &&events::Refused| is_named_after(name, &refused.name) || is_named_after(&refused.name, name);
+    let by_name = || refused.iter().filter(controls).max_by_key(|refused| refused.name.len());
+    let newest = refused.iter().rev().find(said).or_else(by_name)?;
+    let own = refused.iter().filter(|other| other.controller == newest.controller);
+    let events = own.map(|refused| refused.event.clone()).collect();
+    Some(pod_facts::not_created(namespace, name, newest.controller.clone(), events))
+}
+
+/// Whether `name` is that of a pod, or of a ReplicaSet, which `controller` would make: its own name, or that with one suffix.
+fn is_named_after(name: &str, controller: &str) -> bool {
+    let Some(rest) = name.strip_prefix(controller).filter(|_| !controller.is_empty()) else { return false };
+    rest.is_empty() || rest.strip_prefix('-').is_some_and(|suffix| !suffix.is_empty() && !suffix.contains('-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_named_after;
+
+    #[test]
+    fn a_pod_is_named_after_its_controller() {
+        for name in ["train", "train-x7k2p", "train-0"] {
+            assert!(is_named_after(name, "train"), "{name}");
+        }
+        for other in ["train-eval-x7k2p", "training", "trai", "", "train-"] {
+            assert!(!is_named_after(other, "train"), "{other}");
+        }
+        assert!(!is_named_after("x", ""));
+    }
 }

@@ -1,13 +1,13 @@
-//! Bookings of pods that are gone, which the kubelet does not free.
+//! Allocations of deleted pods that the kubelet does not release.
 //!
-//! Bookings of ended pods are normal: the kubelet frees them when it admits the next pod with devices. They are a fault where
+//! Allocations of ended pods are normal: the kubelet releases them when it admits the next pod with devices. They are a fault where
 //! such an admission came and they are still there. A pod may have ended after that admission, so one refusal proves nothing:
 //! two refusals a minute apart do, or a refusal and a later pod with devices.
 
 use std::collections::BTreeSet;
 
-use super::books::{Books, SETTLE_TIME};
-use super::rules::STALE_BOOKS;
+use super::allocations::{Allocations, SETTLE_TIME};
+use super::rules::STALE_ALLOCATIONS;
 use crate::diagnosis::cluster::STALE_ALLOCATION;
 use crate::diagnosis::draft::Draft;
 use crate::diagnosis::gpu_pods::GpuPod;
@@ -24,20 +24,19 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
 }
 
 fn judge(node: &Node<'_>) -> Option<Draft> {
-    let books = Books::of(node)?;
+    let all = Allocations::of(node)?;
     let live = node.cluster.live_pod_uids.as_ref()?;
-    let gone = books.kubelet.allocations.iter().filter(|one| !one.pod_uid.is_empty() && one.claim.is_none());
+    let gone = all.kubelet.allocations.iter().filter(|one| !one.pod_uid.is_empty() && one.claim.is_none());
     let gone: Vec<_> = gone.filter(|one| !live.contains(&one.pod_uid)).collect();
-    let mut refused: Vec<&GpuPod> = books.pods.iter().filter(|pod| pod.was_refused_devices()).collect();
+    let mut refused: Vec<&GpuPod> = all.pods.iter().filter(|pod| pod.was_refused_devices()).collect();
     refused.sort_by_key(|pod| pod.seen);
     let first = refused.first()?.seen?;
     let last = refused.last()?.seen?;
-    let booked_later = books.pods.iter().any(|pod| {
+    let allocated_later = all.pods.iter().any(|pod| {
         let started = pod.containers.iter().filter_map(|container| container.running_since).min();
-        started.is_some_and(|started| started.duration_since(first) >= SETTLE_TIME)
-            && books.bookings(pod).next().is_some()
+        started.is_some_and(|started| started.duration_since(first) >= SETTLE_TIME) && all.of_pod(pod).next().is_some()
     });
-    let tried_again = last.duration_since(first) >= SETTLE_TIME || booked_later;
+    let tried_again = last.duration_since(first) >= SETTLE_TIME || allocated_later;
     if gone.is_empty() || !tried_again {
         return None;
     }
@@ -45,8 +44,8 @@ fn judge(node: &Node<'_>) -> Option<Draft> {
     let devices: usize = gone.iter().map(|one| one.replicas.map_or(one.devices.len(), |count| count as usize)).sum();
     let named = pods.iter().take(MAX_NAMED).cloned().collect::<Vec<_>>().join(", ");
     let more = if pods.len() > MAX_NAMED { format!(" and {} more", pods.len() - MAX_NAMED) } else { String::new() };
-    let booked = format!(
-        "the kubelet books {} for pods that do not exist or have ended: {named}{more}",
+    let held = format!(
+        "the kubelet has {} allocated to pods that do not exist or have ended: {named}{more}",
         quote::count(devices, "device")
     );
     let newest = refused.iter().rev().take(MAX_NAMED).map(|pod| {
@@ -57,5 +56,5 @@ fn judge(node: &Node<'_>) -> Option<Draft> {
     let counts = node.cluster.gpu_capacity.zip(node.cluster.gpu_allocatable);
     let counts =
         counts.map(|(capacity, allocatable)| format!("Kubernetes capacity {capacity}, allocatable {allocatable}"));
-    Some(Draft::on_node(STALE_BOOKS).with_evidence(booked).with_all_evidence(newest).with_all_evidence(counts))
+    Some(Draft::on_node(STALE_ALLOCATIONS).with_evidence(held).with_all_evidence(newest).with_all_evidence(counts))
 }

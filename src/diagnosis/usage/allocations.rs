@@ -1,4 +1,4 @@
-//! The bookings of the kubelet with the pods of the API.
+//! The allocations of the kubelet with the pods of the API.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -10,14 +10,14 @@ use crate::report::Status;
 /// Pods and containers younger than this are left alone: the API, the kubelet and the driver need not agree yet.
 pub(super) const SETTLE_TIME: SignedDuration = SignedDuration::from_mins(1);
 
-/// The kubelet's bookings and the pods of the API, both complete.
-pub(super) struct Books<'a> {
+/// The allocations of the kubelet and the pods of the API, both complete.
+pub(super) struct Allocations<'a> {
     pub(super) kubelet: &'a Kubelet,
     pub(super) pods: &'a [GpuPod],
     now: Timestamp,
 }
 
-impl<'a> Books<'a> {
+impl<'a> Allocations<'a> {
     /// `None` where either was not read as a whole.
     pub(super) fn of(node: &Node<'a>) -> Option<Self> {
         let section = node.report.sections.kubelet.as_ref()?;
@@ -27,8 +27,8 @@ impl<'a> Books<'a> {
         whole.then_some(Self { kubelet, pods, now })
     }
 
-    /// What the kubelet has booked for a pod.
-    pub(super) fn bookings(&self, pod: &GpuPod) -> impl Iterator<Item = &'a Allocation> {
+    /// What the kubelet has allocated to a pod.
+    pub(super) fn of_pod(&self, pod: &GpuPod) -> impl Iterator<Item = &'a Allocation> {
         let GpuPod { uid, namespace, name, .. } = pod.clone();
         self.kubelet.allocations.iter().filter(move |allocation| allocation.is_of(&uid, &namespace, &name))
     }

@@ -2,7 +2,7 @@
 //!
 //! A guest fetches its license some minutes after the start, so a young node is left alone.
 
-use super::rules::{LICENCE_UNREAD, UNLICENSED};
+use super::rules::{LICENSE_UNKNOWN, UNLICENSED};
 use crate::diagnosis::draft::Draft;
 use crate::diagnosis::node::{Gpu, Node};
 use crate::diagnosis::quote;
@@ -27,7 +27,7 @@ fn of_gpu(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let mode = "virtualization mode vgpu";
     let Some(VgpuLicense { features }) = &entry.vgpu_license else {
         return Some(
-            Draft::on_gpu(LICENCE_UNREAD, gpu).with_evidence(mode).with_evidence("NVML gives no license state"),
+            Draft::on_gpu(LICENSE_UNKNOWN, gpu).with_evidence(mode).with_evidence("NVML gives no license state"),
         );
     };
     let in_use = || features.iter().filter(|feature| feature.enabled);

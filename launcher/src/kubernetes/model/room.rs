@@ -1,0 +1,359 @@
+//! What a pending pod's nodes have of what it requests, in numbers, and what would have to change.
+//!
+//! Over the GPU nodes alone, so that it speaks of pods that request GPUs. Only what the scheduler's own message names counts:
+//! a pod that waits for a volume does not lack GPUs.
+
+use std::cmp::Reverse;
+
+use syringe_core::explanation::Room;
+
+use crate::kubernetes::model::placement::{Candidate, Free, Obstacle};
+use crate::kubernetes::model::requests::{self, Amounts};
+use crate::kubernetes::model::resources::is_gpu_resource;
+
+/// Changes that are named.
+const MAX_CHANGES: usize = 4;
+
+/// What a pod that requests `wanted` lacks on these nodes; `said` is the scheduler's message. `None` where the numbers of the
+/// nodes do not explain that it waits.
+pub(crate) fn of(candidates: &[Candidate], wanted: &Amounts, said: Option<&str>) -> Option<Room> {
+    let gpus = || wanted.keys().filter(|resource| is_gpu_resource(resource));
+    if candidates.is_empty() || gpus().next().is_none() {
+        return None;
+    }
+    let open: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.obstacles.is_empty()).collect();
+    let mut scarce = scarce(&open, wanted, said);
+    if scarce.is_empty() && open.is_empty() && names_obstacles(said) {
+        // No node is open to it: then GPUs are what it would find on the others.
+        scarce.extend(gpus().next());
+    }
+    let nodes = Nodes { candidates, open, scarce, wanted };
+    (!nodes.scarce.is_empty()).then(|| nodes.room())
+}
+
+/// Whether the scheduler says that nodes are closed to the pod, or says nothing.
+fn names_obstacles(said: Option<&str>) -> bool {
+    let words = ["unschedulable", "taint", "node affinity/selector", "not ready", "NotReady"];
+    said.is_none_or(|said| words.iter().any(|word| said.contains(word)))
+}
+
+/// The resources that the scheduler finds too little of, GPUs before others.
+fn scarce<'w>(open: &[&Candidate], wanted: &'w Amounts, said: Option<&str>) -> Vec<&'w String> {
+    let short = |resource: &&String| {
+        let amount = amount(wanted, resource);
+        let named = said.is_none_or(|said| said.contains(&format!("Insufficient {resource}")));
+        named && open.iter().any(|candidate| free(candidate, resource).free < amount)
+    };
+    let mut scarce: Vec<&String> = wanted.keys().filter(short).collect();
+    scarce.sort_by_key(|resource| !is_gpu_resource(resource));
+    scarce
+}
+
+fn amount(wanted: &Amounts, resource: &str) -> u128 {
+    wanted.get(resource).copied().unwrap_or(0)
+}
+
+fn free(candidate: &Candidate, resource: &str) -> Free {
+    candidate.free.get(resource).copied().unwrap_or_default()
+}
+
+/// `4 nvidia.com/gpu and 64 cpu`.
+fn listed(amounts: impl Iterator<Item = (String, u128)>) -> String {
+    amounts.map(|(resource, amount)| requests::in_words(&resource, amount)).collect::<Vec<_>>().join(" and ")
+}
+
+/// The nodes, as far as the scarce resources are concerned.
+struct Nodes<'a> {
+    candidates: &'a [Candidate],
+    /// Those that nothing but resources keeps the pod from.
+    open: Vec<&'a Candidate>,
+    /// The first decides what is counted.
+    scarce: Vec<&'a String>,
+    wanted: &'a Amounts,
+}
+
+impl Nodes<'_> {
+    fn room(&self) -> Room {
+        let offered = |resource: &&&String| self.largest(resource) > 0;
+        if let Some(resource) = self.scarce.iter().find(|resource| !offered(resource)) {
+            return self.not_offered(resource);
+        }
+        let shortage = self.shortage();
+        let too_large: Vec<String> = self
+            .scarce
+            .iter()
+            .filter(|resource| self.largest(resource) < amount(self.wanted, resource))
+            .map(|resource| {
+                let most = requests::in_words(resource, self.largest(resource));
+                format!("ask for at most {most} on one node: no GPU node has more")
+            })
+            .collect();
+        if too_large.is_empty() {
+            return Room { problem: None, shortage, changes: self.changes(), needs_all: false };
+        }
+        Room { problem: None, shortage, changes: too_large, needs_all: true }
+    }
+
+    /// The most of a resource that any of the nodes has for pods.
+    fn largest(&self, resource: &str) -> u128 {
+        self.candidates.iter().map(|candidate| free(candidate, resource).allocatable).max().unwrap_or(0)
+    }
+
+    /// No node has the resource at all: its name is wrong, or what offers it does not work.
+    fn not_offered(&self, resource: &str) -> Room {
+        let mut others: Vec<&str> =
+            self.candidates.iter().flat_map(|candidate| &candidate.offers).map(String::as_str).collect();
+        others.sort_unstable();
+        others.dedup();
+        let change = match (others.as_slice(), self.candidates.first()) {
+            ([], Some(first)) if is_gpu_resource(resource) => {
+                format!("let diagnose_gpu_node say why {} offers none (device plugin, driver)", first.node)
+            }
+            ([], _) => format!("add a node that offers {resource}"),
+            (others, _) => {
+                format!("ask for what the GPU nodes offer ({}), or let one offer {resource}", others.join(", "))
+            }
+        };
+        let asks = requests::in_words(resource, amount(self.wanted, resource));
+        Room {
+            problem: Some(format!("no GPU node offers {resource}")),
+            shortage: match self.candidates {
+                [only] => format!("asks for {asks}; {} offers none", only.node),
+                all => format!("asks for {asks}; none of the {} GPU nodes offers any", all.len()),
+            },
+            changes: vec![change],
+            needs_all: true,
+        }
+    }
+
+    /// `asks for 4 nvidia.com/gpu on one node; the most that any GPU node has free is 2, on gpu-7; 3 nodes are full, 2 cordoned`.
+    fn shortage(&self) -> String {
+        let asks = listed(self.scarce.iter().map(|resource| ((*resource).clone(), amount(self.wanted, resource))));
+        let mut parts = vec![format!("asks for {asks} on one node")];
+        if self.open.is_empty() {
+            parts.push("no GPU node is open to it".to_owned());
+        }
+        for resource in self.scarce.iter().filter(|_| !self.open.is_empty()) {
+            let of_which = if self.scarce.len() > 1 { format!(" of {resource}") } else { String::new() };
+            match self.roomiest(resource) {
+                Some(best) if free(best, resource).free > 0 => {
+                    let most = requests::number(resource, free(best, resource).free);
+                    parts.push(format!("the most{of_which} that any GPU node has free is {most}, on {}", best.node));
+                }
+                _ => parts.push(format!("no GPU node that is open to it has any{of_which} free")),
+            }
+        }
+        let counts = self.counts();
+        if !counts.is_empty() {
+            parts.push(counts.join(", "));
+        }
+        parts.join("; ")
+    }
+
+    /// The open node with most of the resource free; of several the first by name.
+    fn roomiest(&self, resource: &str) -> Option<&Candidate> {
+        let order = |candidate: &&&Candidate| (free(candidate, resource).free, Reverse(candidate.node.clone()));
+        self.open.iter().max_by_key(order).copied()
+    }
+
+    /// How many nodes are out of the question, by reason: a node counts once, for its first.
+    fn counts(&self) -> Vec<String> {
+        let first = |candidate: &&Candidate| candidate.obstacles.first().cloned();
+        let closed: Vec<Obstacle> = self.candidates.iter().filter_map(|candidate| first(&candidate)).collect();
+        let number = |is: fn(&Obstacle) -> bool| closed.iter().filter(|obstacle| is(obstacle)).count();
+        let none_free =
+            |candidate: &&&Candidate| self.scarce.first().is_some_and(|resource| free(candidate, resource).free == 0);
+        let counted = [
+            (self.open.iter().filter(none_free).count(), "full"),
+            (number(|obstacle| *obstacle == Obstacle::Cordoned), "cordoned"),
+            (number(|obstacle| *obstacle == Obstacle::NotReady), "not Ready"),
+            (number(|obstacle| matches!(obstacle, Obstacle::Taint(_))), "tainted"),
+            (number(|obstacle| matches!(obstacle, Obstacle::Label(_) | Obstacle::Affinity)), "not selected"),
+        ];
+        let counted = counted.iter().filter(|(count, _)| *count > 0).enumerate();
+        let words = counted.map(|(at, (count, word))| match (at, count) {
+            (0, 1) => format!("1 node is {word}"),
+            (0, _) => format!("{count} nodes are {word}"),
+            _ => format!("{count} {word}"),
+        });
+        words.collect()
+    }
+
+    /// What would let the pod start, each on its own.
+    fn changes(&self) -> Vec<String> {
+        let best = self.nearest();
+        let mut changes: Vec<String> = best.and_then(|best| self.free_more(best)).into_iter().collect();
+        changes.extend(self.lift_obstacles());
+        let lacks = |best: &Candidate| {
+            let short = self.scarce.iter().map(|resource| ((*resource).clone(), free(best, resource).free));
+            let short: Vec<_> = short.filter(|(resource, free)| *free < amount(self.wanted, resource)).collect();
+            short.iter().all(|(_, free)| *free > 0).then(|| listed(short.into_iter()))
+        };
+        changes.extend(best.and_then(lacks).map(|most| format!("ask for at most {most}")));
+        changes.truncate(MAX_CHANGES);
+        changes
+    }
+
+    /// The open node that is large enough and lacks least: fewest resources, then most of the first free.
+    fn nearest(&self) -> Option<&Candidate> {
+        let large = |candidate: &&&Candidate| {
+            self.scarce.iter().all(|resource| free(candidate, resource).allocatable >= amount(self.wanted, resource))
+        };
+        let order = |candidate: &&&Candidate| {
+            let short = |resource: &&&String| free(candidate, resource).free < amount(self.wanted, resource);
+            let first = self.scarce.first().map(|resource| free(candidate, resource).free);
+            (Reverse(self.scarce.iter().filter(short).count()), first, Reverse(candidate.node.clone()))
+        };
+        self.open.iter().filter(large).max_by_key(order).copied()
+    }
+
+    /// What has to be freed on a node, with who holds most of it.
+    fn free_more(&self, best: &Candidate) -> Option<String> {
+        let lacking = self.scarce.iter().map(|resource| {
+            ((*resource).clone(), amount(self.wanted, resource).saturating_sub(free(best, resource).free))
+        });
+        let lacking = listed(lacking.filter(|(_, amount)| *amount > 0));
+        let holder = best.held_by.first()?;
+        Some(format!("free {lacking} on {} (used by {holder})", best.node))
+    }
+
+    /// For each kind of obstacle, the first node that has room and nothing else against it.
+    fn lift_obstacles(&self) -> Vec<String> {
+        let has_room = |candidate: &&Candidate| {
+            self.wanted.iter().all(|(resource, amount)| free(candidate, resource).free >= *amount)
+        };
+        let mut lifted: Vec<(std::mem::Discriminant<Obstacle>, String)> = Vec::new();
+        for candidate in self.candidates.iter().filter(has_room) {
+            let [obstacle] = candidate.obstacles.as_slice() else { continue };
+            let kind = std::mem::discriminant(obstacle);
+            if !lifted.iter().any(|(known, _)| *known == kind) {
+                let free = self.scarce.iter().map(|resource| ((*resource).clone(), free(candidate, resource).free));
+                lifted.push((kind, format!("{}, which has {} free", remedy(obstacle, &candidate.node), listed(free))));
+            }
+        }
+        lifted.into_iter().map(|(_, change)| change).collect()
+    }
+}
+
+/// What would open a node to the pod.
+fn remedy(obstacle: &Obstacle, node: &str) -> String {
+    match obstacle {
+        Obstacle::NotReady => format!("bring {node} back (not Ready)"),
+        Obstacle::Cordoned => format!("uncordon {node}"),
+        Obstacle::Taint(taint) => format!("tolerate the taint {taint} of {node}"),
+        Obstacle::Label(label) => format!("give the label {label} to {node}"),
+        Obstacle::Affinity => format!("let its node affinity admit {node}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const GPU: &str = "nvidia.com/gpu";
+    const SHORT: &str = "0/6 nodes are available: 4 Insufficient nvidia.com/gpu, 2 node(s) were unschedulable.";
+
+    fn node(name: &str, free: u128, obstacles: Vec<Obstacle>) -> Candidate {
+        let held_by = if free < 8 { vec![format!("ml/train-0 ({} {GPU})", 8 - free)] } else { Vec::new() };
+        let free = BTreeMap::from([
+            (GPU.to_owned(), Free { free: free * 1000, allocatable: 8000 }),
+            ("cpu".to_owned(), Free { free: 32_000, allocatable: 64_000 }),
+        ]);
+        Candidate { node: name.into(), against: Vec::new(), held_by, obstacles, free, offers: vec![GPU.into()] }
+    }
+
+    fn asks(gpus: u128) -> Amounts {
+        Amounts::from([(GPU.to_owned(), gpus * 1000)])
+    }
+
+    #[test]
+    fn what_is_free_and_what_would_help_is_told_in_numbers() {
+        let mut nodes = vec![node("gpu-7", 2, Vec::new()), node("gpu-8", 8, vec![Obstacle::Cordoned])];
+        nodes.extend(["gpu-1", "gpu-2", "gpu-3"].map(|name| node(name, 0, Vec::new())));
+        nodes.push(node("gpu-9", 0, vec![Obstacle::Cordoned]));
+        let room = of(&nodes, &asks(4), Some(SHORT)).expect("a shortage");
+        let words = "asks for 4 nvidia.com/gpu on one node; the most that any GPU node has free is 2, on gpu-7; 3 nodes are \
+                     full, 2 cordoned";
+        assert_eq!((room.shortage.as_str(), room.needs_all), (words, false));
+        let changes = [
+            "free 2 nvidia.com/gpu on gpu-7 (used by ml/train-0 (6 nvidia.com/gpu))",
+            "uncordon gpu-8, which has 8 nvidia.com/gpu free",
+            "ask for at most 2 nvidia.com/gpu",
+        ];
+        assert_eq!(room.changes, changes);
+    }
+
+    #[test]
+    fn more_than_any_node_has_cannot_be_freed() {
+        let room = of(&[node("gpu-1", 4, Vec::new())], &asks(16), Some(SHORT)).expect("a shortage");
+        assert_eq!(room.changes, ["ask for at most 8 nvidia.com/gpu on one node: no GPU node has more"]);
+        let mut both = asks(16);
+        both.insert("cpu".into(), 96_000);
+        let said = "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient nvidia.com/gpu.";
+        let room = of(&[node("gpu-1", 4, Vec::new())], &both, Some(said)).expect("a shortage");
+        assert!(room.needs_all && room.changes.len() == 2, "{room:?}");
+        let words = "asks for 16 nvidia.com/gpu and 96 cpu on one node; the most of nvidia.com/gpu that any GPU node has free \
+                     is 4, on gpu-1; the most of cpu that any GPU node has free is 32, on gpu-1";
+        assert_eq!(room.shortage, words);
+    }
+
+    #[test]
+    fn all_that_a_node_lacks_has_to_be_freed() {
+        let mut both = asks(4);
+        both.insert("cpu".into(), 48_000);
+        let said = "0/2 nodes are available: 2 Insufficient cpu, 1 Insufficient nvidia.com/gpu.";
+        let room =
+            of(&[node("gpu-1", 2, Vec::new()), node("gpu-2", 5, Vec::new())], &both, Some(said)).expect("a shortage");
+        // gpu-2 has the GPUs, and lacks CPUs alone.
+        assert_eq!(room.changes[0], "free 16 cpu on gpu-2 (used by ml/train-0 (3 nvidia.com/gpu))");
+        assert_eq!(room.changes[1], "ask for at most 32 cpu");
+    }
+
+    #[test]
+    fn a_resource_that_no_node_offers_is_no_shortage() {
+        let mut dead = node("gpu-1", 0, Vec::new());
+        dead.free = BTreeMap::new();
+        dead.offers.clear();
+        let room =
+            of(&[dead], &asks(1), Some("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")).expect("none");
+        assert_eq!(room.problem.as_deref(), Some("no GPU node offers nvidia.com/gpu"));
+        assert!(room.changes[0].contains("diagnose_gpu_node say why gpu-1 offers none"), "{room:?}");
+        let mig = Amounts::from([("nvidia.com/mig-1g.10gb".to_owned(), 1000)]);
+        let said = "0/1 nodes are available: 1 Insufficient nvidia.com/mig-1g.10gb.";
+        let room = of(&[node("gpu-1", 8, Vec::new())], &mig, Some(said)).expect("none");
+        assert!(room.changes[0].contains("ask for what the GPU nodes offer (nvidia.com/gpu)"), "{room:?}");
+    }
+
+    #[test]
+    fn nodes_that_are_closed_are_counted_by_their_reason() {
+        let taint = || Obstacle::Taint("team=vision:NoSchedule".into());
+        let nodes = [
+            node("gpu-1", 8, vec![taint()]),
+            node("gpu-2", 8, vec![Obstacle::NotReady]),
+            node("gpu-3", 8, vec![Obstacle::Label("zone=b".into())]),
+        ];
+        let said = "0/3 nodes are available: 1 node(s) had untolerated taint {team: vision}, 2 node(s) were not ready.";
+        let room = of(&nodes, &asks(4), Some(said)).expect("closed nodes");
+        let words = "asks for 4 nvidia.com/gpu on one node; no GPU node is open to it; 1 node is not Ready, 1 tainted, 1 not \
+                     selected";
+        assert_eq!(room.shortage, words);
+        assert_eq!(
+            room.changes[0],
+            "tolerate the taint team=vision:NoSchedule of gpu-1, which has 8 nvidia.com/gpu free"
+        );
+        assert_eq!(room.changes.len(), 3);
+    }
+
+    #[test]
+    fn what_the_scheduler_does_not_name_is_not_claimed() {
+        let nodes = [node("gpu-1", 2, Vec::new())];
+        let volume = "0/1 nodes are available: 1 node(s) had volume node affinity conflict.";
+        assert_eq!(of(&nodes, &asks(4), Some(volume)), None);
+        assert!(of(&nodes, &asks(4), Some(SHORT)).is_some());
+        let memory = Amounts::from([("memory".to_owned(), 1000)]);
+        assert_eq!(of(&nodes, &memory, Some("1 Insufficient memory")), None, "it may run on nodes that are not listed");
+        assert_eq!(of(&[node("gpu-1", 8, Vec::new())], &asks(4), Some(SHORT)), None, "there is room since");
+    }
+}

@@ -54,7 +54,10 @@ pub(super) fn read(paths: &Paths, named: &[Named], has_gpus: bool) -> Option<Nod
         sockets.as_ref().is_some_and(|sockets| sockets.iter().any(|socket| socket.name.contains("nvidia")))
     };
     let count = has_gpus && !registered(&plugin_sockets) && !registered(&registry_sockets);
-    let of_stack = |process: &&Named| !KUBELETS.contains(&process.comm) && !RUNTIMES.contains(&process.comm);
+    // Without a pod a process counts as a service of the node: it must be one. A user of the node may choose its name.
+    let belongs = |process: &Named| process.of_node() || process.pod_uid().is_some();
+    let of_stack =
+        |process: &&Named| !KUBELETS.contains(&process.comm) && !RUNTIMES.contains(&process.comm) && belongs(process);
     let mut processes: Vec<&Named> = named.iter().filter(of_stack).collect();
     // Those of the node first: a pod may name its processes as it likes.
     processes.sort_by_key(|process| !process.of_node());
@@ -185,6 +188,8 @@ mod tests {
             (80, "nvidia-device-p", POD),
             (90, "nvidia-device-p", "0::/system.slice/nvidia-k8s-device-plugin.service\n"),
             (91, "kubelet", "0::/kubelet.service\n"),
+            // Of a container, and nothing says of which pod.
+            (92, "nvidia-device-p", "0::/../cri-containerd-x.scope\n"),
         ] {
             tree.file(&format!("proc/{pid}/comm"), format!("{comm}\n")).file(&format!("proc/{pid}/cgroup"), cgroup);
         }

@@ -204,6 +204,13 @@ fn names_differ(node: &Node<'_>, effective: &[&CdiSpec], toolkit: &ToolkitConfig
     let names: Vec<&str> = specs.iter().flat_map(|spec| &spec.devices).map(String::as_str).collect();
     let gives: Vec<&str> = node.kubelet()?.registered.iter().flat_map(|of| &of.devices).map(String::as_str).collect();
     let by_uuid = gives.iter().find(|device| device.starts_with("GPU-") || device.starts_with("MIG-"))?;
+    // A plugin that writes a specification of its own asks for the devices of that one.
+    let of_plugin = |spec: &&&CdiSpec| {
+        spec.kind.starts_with("k8s.device-plugin.") && spec.devices.iter().any(|device| device == by_uuid)
+    };
+    if effective.iter().any(|spec| of_plugin(&spec)) {
+        return None;
+    }
     let fits = |name: &str| {
         name.starts_with("GPU-") || name.starts_with("MIG-") || name.bytes().any(|byte| byte.is_ascii_digit())
     };

@@ -151,7 +151,12 @@ fn handler(runtime: &ContainerRuntime, used: &Used) -> Option<Draft> {
     if found.binary_exists == Some(false) {
         let binary = quote::data(found.binary.as_deref().unwrap_or_default());
         let missing = format!("{}: handler {name} runs {binary}, which is not there", configuration(runtime));
-        return Some(Draft::on_node(BINARY_MISSING).with_evidence(missing).with_evidence(used.by.clone()));
+        let draft = Draft::on_node(BINARY_MISSING).with_evidence(missing).with_evidence(used.by.clone());
+        if !runtime.complete {
+            let unread = "not all of the configuration was read: another file may name another program";
+            return Some(draft.with_severity(Severity::Warning).with_evidence(unread));
+        }
+        return Some(draft);
     }
     let incomplete = runtime.name == "containerd" && runtime.complete && found.runtime_type.is_none();
     incomplete.then(|| {

@@ -83,8 +83,10 @@ fn plugin<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
         return None;
     }
     // It runs, and the kubelet has nothing from it.
-    let idle =
-        [Component::DevicePlugin, Component::DraDriver].into_iter().flat_map(|component| pods::of(node, component));
+    // Whether a DRA driver offers them is known only where its ResourceSlices were read.
+    let dra = Some(Component::DraDriver).filter(|_| node.cluster.gpu_dra == Some(false));
+    let idle = [Some(Component::DevicePlugin), dra].into_iter().flatten();
+    let idle = idle.flat_map(|component| pods::of(node, component));
     let pod = idle.into_iter().find(|pod| pod.ready && has_run(node, pod))?;
     let container = pod.containers.iter().find(|container| !container.init);
     let words = format!("pod {} runs, and the kubelet has no GPU from it", pods::name(pod));

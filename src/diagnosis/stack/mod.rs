@@ -88,8 +88,10 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
         drafts.retain(|draft| !is_consequence(draft));
         return;
     }
+    // Only where a plugin is missed: a node may give its GPUs to nobody in Kubernetes.
+    let missed = drafts.iter().any(|draft| is_consequence(draft) && draft.severity > Severity::Info);
     let found = set_up::not_deployed(node, &unoffered)
-        .or_else(|| set_up::inotify(node, &unoffered))
+        .or_else(|| set_up::inotify(node, &unoffered).filter(|_| missed))
         .or_else(|| Some(broken?.draft(node, unoffered)));
     match found {
         Some(draft) => {

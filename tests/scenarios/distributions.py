@@ -204,6 +204,23 @@ def node_without_a_plugin():
     return with_facts(l40s(system="Ubuntu 24.04.3 LTS", work=False), node_stack=facts)
 
 
+FAILING = {"namespace": "kube-system", "name": "nvidia-device-plugin-8xk2p", "uid": uuid("stack", "nvidia-device-plugin"),
+           "component": "device_plugin", "owner": "nvidia-device-plugin", "phase": "Running", "created": at(days=2),
+           "containers": [{"name": "nvidia-device-plugin", "restarts": 9,
+                           "state": {"kind": "waiting", "reason": "CrashLoopBackOff"}}]}
+
+
+@variant("The log of the failing device plugin names another reason than the inotify instances, of which many are in use.", "critical",
+         {"id": "stack-broken-at-plugin", "evidence": ["could not load NVML library"]},
+         must_not=["inotify-limit-reached", "class:hardware"], health="healthy",
+         cluster=cluster(capacity=None, nvidia_pods=[FAILING]) | {"gpu_allocatable": None})
+def plugin_that_fails_beside_many_watchers():
+    facts = stack((), "containerd", inotify={"max_user_instances": 128, "instances_of_root": 130})
+    log = {"pod_uid": FAILING["uid"], "container": "nvidia-device-plugin", "file": "9.log",
+           "lines": ["Failed to initialize NVML: could not load NVML library."]}
+    return with_facts(l40s(system="Ubuntu 24.04.3 LTS", work=False), node_stack=facts, stack_log=log)
+
+
 @variant("GPUs for virtual machines: no driver, no module, no handler, and nothing that refuses one.", "unknown",
          must_not=["driver-not-loaded", "driver-not-built-for-kernel", "severity:warning", "class:hardware"], health="unknown",
          more=True, cluster={"node": "kubevirt-3", "other_gpu_resources": True})

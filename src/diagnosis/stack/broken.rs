@@ -102,6 +102,12 @@ fn has_run(node: &Node<'_>, pod: &NvidiaPod) -> bool {
 }
 
 impl Broken<'_> {
+    /// What the pod's log says, if it is known.
+    pub(super) fn phrase(&self, node: &Node<'_>) -> Option<&'static Phrase> {
+        let (_, phrase) = stack_log::most_telling(lines(log_of(node, self.trouble.pod)?))?;
+        Some(phrase)
+    }
+
     /// The finding. `unoffered`: what says that Kubernetes has no GPU of this node, if that is so.
     pub(super) fn draft(&self, node: &Node<'_>, unoffered: Vec<String>) -> Draft {
         let severity = if unoffered.is_empty() && is_offered(node) { Severity::Warning } else { Severity::Critical };

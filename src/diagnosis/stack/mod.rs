@@ -90,8 +90,11 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
     // Only where a plugin is missed: a node may give its GPUs to nobody in Kubernetes.
     let missed = drafts.iter().any(|draft| is_consequence(draft) && draft.severity > Severity::Info);
+    // Descriptors that processes share are counted for each: a log that gives another reason counts more.
+    let told = broken.as_ref().and_then(|broken| broken.phrase(node));
+    let is_other = told.is_some_and(|phrase| phrase.id != "inotify-exhausted");
     let found = set_up::not_deployed(node, &unoffered)
-        .or_else(|| set_up::inotify(node, &unoffered).filter(|_| missed))
+        .or_else(|| set_up::inotify(node, &unoffered).filter(|_| missed && !is_other))
         .or_else(|| Some(broken?.draft(node, unoffered)));
     match found {
         Some(draft) => {

@@ -104,4 +104,12 @@ fn a_gpu_is_named_once_in_a_step() {
         assert!(text.matches("GPU 0").count() <= 1, "{text}");
     }
     assert!(plan.steps.iter().any(|step| step.contains("Do not wait for pid 9")), "{:#?}", plan.steps);
+    // A plain reboot waits for a process that no signal ends.
+    let hangs = judged(&[xid(119, FIRST, 9), xid(62, SECOND, 8)], false, &processes);
+    let [plan] = hangs.plan.clone().try_into().unwrap_or_else(|_| panic!("one plan: {hangs:#?}"));
+    assert!(plan.steps.iter().any(|step| step.starts_with("Power-cycle n1 (BMC)")), "{:#?}", plan.steps);
+    // A finding of the process counts its GPU a second time: the other GPU still has work that may continue.
+    let only = judged(&[xid(79, FIRST, 7)], false, &processes);
+    let [plan] = only.plan.clone().try_into().unwrap_or_else(|_| panic!("one plan: {only:#?}"));
+    assert!(plan.until_then.starts_with("Work that does not use GPU 0"), "{}", plan.until_then);
 }

@@ -65,6 +65,11 @@ fn a_summary_names_the_errors_that_no_longer_count() {
         assert!(summary.contains(&format!("Xid {code}")), "{summary}");
         assert!(!summary.to_lowercase().contains("no hardware or driver xid"), "{summary}");
     }
+    for (code, claim) in [(48, "no uncorrected memory error"), (119, "no driver problem")] {
+        assert!(judged(&healthy()).summary.contains(claim));
+        let summary = judged(&with(vec![xid(code, WEEK)])).summary;
+        assert!(!summary.contains(claim), "a claim against the error that it names: {summary}");
+    }
     let programs = judged(&with(vec![xid(31, 30)]));
     assert!(programs.summary.contains("o hardware or driver Xid"), "{}", programs.summary);
 }
@@ -280,4 +285,25 @@ fn a_status_that_calls_a_gpu_lost_forbids_an_all_clear_where_no_gpu_was_read() {
     assert_eq!(other.verdict, Verdict::NoFaultFound, "{}", told(&other));
     let works = judged(&with(vec![status("NV_ERR_GPU_IS_LOST")]));
     assert_eq!(works.verdict, Verdict::Healthy, "all GPUs are read: {}", told(&works));
+}
+
+/// On racks no switch is on PCI, and a link that is down does not say what is at its other end.
+#[test]
+fn links_of_nvlink_5_and_of_a_registered_gpu_need_switches() {
+    let (report, _) = scenarios().remove("gb200-4").expect("the scenario");
+    let critical = |by_version: bool, by_fabric: bool| {
+        let mut value = super::plain(serde_json::to_value(&report).expect("JSON"));
+        let gpus = value["sections"]["topology"]["data"]["gpus"].as_array_mut().expect("GPUs");
+        for (at, gpu) in gpus.iter_mut().enumerate() {
+            let version = if by_version { 5 } else { 4 };
+            gpu["nvlinks"] = serde_json::json!([{"links": [0, 1, 2, 3], "active": at != 2, "version": version}]);
+            if !by_fabric {
+                gpu.as_object_mut().expect("a GPU").remove("fabric");
+            }
+        }
+        let diagnosis = judged(&serde_json::from_value(value).expect("a report"));
+        diagnosis.findings.iter().any(|one| one.id == "nvlink-down" && one.severity == Severity::Critical)
+    };
+    assert!(critical(true, false) && critical(false, true));
+    assert!(!critical(false, false), "without either the card may have no bridge");
 }

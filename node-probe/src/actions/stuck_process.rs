@@ -47,6 +47,18 @@ fn waiting(stuck: Stuck) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Tree;
+
+    #[test]
+    fn a_process_in_state_d_is_not_called_blocked_without_a_report_of_the_kernel() {
+        let tree = Tree::new();
+        for (pid, state) in [(77, "D"), (78, "S")] {
+            let stat = format!("{pid} (job) {state} 1 1 1 0 -1 0 0 0 0 0 5 5 0 0 20 0 9 0 12345 0");
+            tree.file(&format!("proc/{pid}/stat"), stat);
+        }
+        assert_eq!(why(&tree.paths(), 77), Some(waiting(Stuck::Possible)));
+        assert_eq!(why(&tree.paths(), 78), None);
+    }
 
     #[test]
     fn only_what_the_kernel_reports_is_called_blocked_for_good() {

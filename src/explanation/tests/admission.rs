@@ -64,11 +64,8 @@ fn machine(count: u32, held: &[u32]) -> Report {
     report.sections.topology =
         Some(Section::read(Topology { gpus: topology.collect(), ..Topology::default() }, Vec::new()));
     let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("bookings");
-    kubelet.registered = vec![RegisteredDevices {
-        resource: "nvidia.com/gpu".into(),
-        devices: (0..count).map(uuid).collect(),
-        ..RegisteredDevices::default()
-    }];
+    kubelet.registered =
+        vec![RegisteredDevices { resource: "nvidia.com/gpu".into(), devices: (0..count).map(uuid).collect() }];
     kubelet.allocations = held
         .iter()
         .map(|index| Allocation {

@@ -45,7 +45,7 @@ fn never_started(message: &str) -> Pod {
     pod("start", 1, status)
 }
 
-/// A pod that runs since after the events below.
+/// A pod that started after the events below.
 fn runs() -> Pod {
     let mut status = status("Running", json!({"running": {"startedAt": at("02:35:00")}}));
     status["conditions"] = json!([{"type": "Ready", "status": "True"}]);

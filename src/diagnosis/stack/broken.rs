@@ -82,9 +82,11 @@ fn plugin<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
     if is_offered(node) || node.answering().next().is_none() {
         return None;
     }
-    // It is running, but has registered no GPU with the kubelet.
-    let idle =
-        [Component::DevicePlugin, Component::DraDriver].into_iter().flat_map(|component| pods::of(node, component));
+    // It is running, but has registered no GPU with the kubelet. For a DRA driver that is known only if its ResourceSlices were
+    // read.
+    let dra = Some(Component::DraDriver).filter(|_| node.cluster.gpu_dra == Some(false));
+    let idle = [Some(Component::DevicePlugin), dra].into_iter().flatten();
+    let idle = idle.flat_map(|component| pods::of(node, component));
     let pod = idle.into_iter().find(|pod| pod.ready && has_run(node, pod))?;
     let container = pod.containers.iter().find(|container| !container.init);
     let words = format!("pod {} is running, but has registered no GPU with the kubelet", pods::name(pod));
@@ -100,6 +102,12 @@ fn has_run(node: &Node<'_>, pod: &NvidiaPod) -> bool {
 }
 
 impl Broken<'_> {
+    /// The phrase of the pod's log, if it is a known one.
+    pub(super) fn phrase(&self, node: &Node<'_>) -> Option<&'static Phrase> {
+        let (_, phrase) = stack_log::most_telling(lines(log_of(node, self.trouble.pod)?))?;
+        Some(phrase)
+    }
+
     /// Creates the finding. `unoffered`: evidence that the node advertises no GPU, if that is so.
     pub(super) fn draft(&self, node: &Node<'_>, unoffered: Vec<String>) -> Draft {
         let severity = if unoffered.is_empty() && is_offered(node) { Severity::Warning } else { Severity::Critical };

@@ -88,8 +88,9 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
         drafts.retain(|draft| !is_consequence(draft));
         return;
     }
+    let may_be_inotify = may_be_inotify(node, drafts, broken.as_ref());
     let found = set_up::not_deployed(node, &unoffered)
-        .or_else(|| set_up::inotify(node, &unoffered))
+        .or_else(|| set_up::inotify(node, &unoffered).filter(|_| may_be_inotify))
         .or_else(|| Some(broken?.draft(node, unoffered)));
     match found {
         Some(draft) => {
@@ -103,6 +104,14 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
             }
         }
     }
+}
+
+/// Whether a plugin is missing, and no log gives another reason. A node may deliberately advertise no GPU, and the count may be
+/// too high, because descriptors that processes share are counted for each process.
+fn may_be_inotify(node: &Node<'_>, drafts: &[Draft], broken: Option<&Broken<'_>>) -> bool {
+    let missing = drafts.iter().any(|draft| is_consequence(draft) && draft.severity > Severity::Info);
+    let phrase = broken.and_then(|broken| broken.phrase(node));
+    missing && phrase.is_none_or(|phrase| phrase.id == "inotify-exhausted")
 }
 
 /// If the driver is missing, a missing runtime configuration is a consequence: the toolkit waits for the driver.

@@ -148,15 +148,19 @@ fn a_kubelet_that_refuses_pods_for_devices_of_deleted_pods_must_be_restarted() {
         stale.summary
     );
     assert!(stale.action.text.starts_with("Restart the kubelet of gpu-2"), "{}", stale.action.text);
-    // The kubelet drops bookings of gone pods when it admits the next pod: alone they prove nothing.
+    // The kubelet releases allocations of deleted pods when it admits the next pod: alone they prove nothing.
     for live in ["other", "somebody-else"] {
         let full = explained(&pod, &report, &[live]);
         assert!(full.summary.contains("all of them are allocated"), "{}", full.summary);
         assert!(!full.action.text.contains("estart the kubelet"), "{}", full.action.text);
     }
     let free = explained(&pod, &machine(8, &[0, 1]), &["other"]);
-    assert!(free.evidence.iter().any(|line| line.contains("2 of 8 nvidia.com/gpu in use now")), "{:?}", free.evidence);
-    assert!(free.action.text.contains("if it is refused again"), "{}", free.action.text);
+    assert!(
+        free.evidence.iter().any(|line| line.contains("2 of 8 nvidia.com/gpu allocated now")),
+        "{:?}",
+        free.evidence
+    );
+    assert!(free.action.text.contains("is refused again"), "{}", free.action.text);
 }
 
 /// A node that booted at this time of the report's day.

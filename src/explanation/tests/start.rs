@@ -132,7 +132,7 @@ fn a_pod_that_stays_in_creation_is_explained_by_its_newest_event() {
     }
     let mut quiet = creating("Pulled", "Container image already present");
     assert_eq!(cause_of(&quiet, &node(Vec::new())).cause, Cause::Unknown, "it is only young");
-    // What runs since has got over it.
+    // A container that started later is no longer affected.
     quiet = creating("FailedCreatePodSandBox", sandbox);
     quiet.containers[0].state = ContainerState::Running { since: Some(time("02:20:00")) };
     (quiet.phase, quiet.ready) = ("Running".into(), Some(true));

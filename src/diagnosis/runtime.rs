@@ -153,7 +153,7 @@ fn handler(runtime: &ContainerRuntime, used: &Used) -> Option<Draft> {
         let missing = format!("{}: handler {name} runs {binary}, which does not exist", configuration(runtime));
         let draft = Draft::on_node(BINARY_MISSING).with_evidence(missing).with_evidence(used.by.clone());
         if !runtime.complete {
-            let unread = "the configuration was not read completely: another file may name another program";
+            let unread = "not all of the configuration was read: another file may name another program";
             return Some(draft.with_severity(Severity::Warning).with_evidence(unread));
         }
         return Some(draft);

@@ -50,7 +50,7 @@ pub struct Claim {
 pub struct AllocatedDevice {
     /// The device.
     pub name: DeviceName,
-    /// Whether it is allocated with `adminAccess`, in addition to its regular allocation.
+    /// Admin access: the claim may use the device for monitoring, and other claims can hold it at the same time.
     pub admin_access: bool,
 }
 

@@ -24,7 +24,7 @@ fn is_label(name: &str, longest: usize) -> bool {
 }
 
 /// Refuses invalid names of pods.
-pub(crate) fn pod(name: &str) -> Result<(), Failure> {
+pub(crate) fn check_pod_name(name: &str) -> Result<(), Failure> {
     if is_subdomain(name) {
         return Ok(());
     }
@@ -36,7 +36,7 @@ pub(crate) fn pod(name: &str) -> Result<(), Failure> {
 }
 
 /// Refuses invalid names of namespaces.
-pub(crate) fn namespace(name: &str) -> Result<(), Failure> {
+pub(crate) fn check_namespace(name: &str) -> Result<(), Failure> {
     if is_label(name, MAX_LABEL) {
         return Ok(());
     }

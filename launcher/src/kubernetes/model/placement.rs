@@ -1,4 +1,4 @@
-//! Checks which GPU nodes fit a Pending pod, with the reasons against each node.
+//! Checks one node for a Pending pod: collects the reasons against it. It approximates the scheduler's filters.
 //!
 //! Checked: readiness, cordon, taints, node selector, the labels of required node affinity, and every requested resource. Not
 //! checked: devices of claims, pod affinity, topology spread, volumes, quota; so a node without a reason against it *may*
@@ -63,7 +63,9 @@ impl Obstacle {
             Self::NotReady => "not Ready".to_owned(),
             Self::Cordoned => "cordoned".to_owned(),
             Self::Taint(taint) => format!("taint {taint}"),
-            Self::Label(label) => format!("the pod selects nodes with label {label}"),
+            Self::Label(label) => {
+                format!("the node does not have label {label}, which the pod's nodeSelector requires")
+            }
             Self::Affinity => "the pod's required node affinity does not match its labels".to_owned(),
         }
     }

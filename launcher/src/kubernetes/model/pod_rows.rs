@@ -116,7 +116,7 @@ pub struct ClaimDevice {
     /// UUID, if the driver publishes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
-    /// AllocatedDevice for administration, beside whoever holds it.
+    /// Admin access: the claim may use the device for monitoring, and other claims can hold it at the same time.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub admin_access: bool,
 }

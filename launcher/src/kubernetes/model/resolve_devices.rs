@@ -20,7 +20,7 @@ use crate::kubernetes::model::pod_rows::{ContainerRow, DeviceRow, PodRow, Proces
 pub struct Leftovers {
     /// Devices that the kubelet still has allocated to deleted pods.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub booked_for_gone_pods: Vec<GoneBooking>,
+    pub booked_for_gone_pods: Vec<StaleAllocation>,
     /// Processes on GPUs without an allocation: of the host, or of a container that accesses the GPU without one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<StrayProcess>,
@@ -35,7 +35,7 @@ impl Leftovers {
 
 /// An allocation of a pod that does not exist.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
-pub struct GoneBooking {
+pub struct StaleAllocation {
     /// UID of the pod. Empty if the kubelet reported its name instead.
     pub pod_uid: String,
     /// `NAMESPACE/NAME`, if the kubelet reported it.
@@ -85,7 +85,7 @@ pub(crate) fn resolve(
         };
         match rows.iter_mut().find(|row| allocation.is_of(&row.uid, &row.namespace, &row.name)) {
             Some(row) => book(row, allocation, &devices),
-            None if live_pods.is_some_and(is_gone) => left.booked_for_gone_pods.push(GoneBooking {
+            None if live_pods.is_some_and(is_gone) => left.booked_for_gone_pods.push(StaleAllocation {
                 pod_uid: allocation.pod_uid.clone(),
                 pod: allocation.pod.is_some().then(|| allocation.holder()),
                 container: clean(&allocation.container, 63),
@@ -116,7 +116,7 @@ pub(crate) fn resolve(
 }
 
 /// Number of GPUs that the kubelet has allocated, as a whole or in part.
-pub(crate) fn booked_gpus(sections: &Sections) -> u64 {
+pub(crate) fn allocated_gpus(sections: &Sections) -> u64 {
     let devices = Devices::of(Section::data_of(&sections.inventory), Section::data_of(&sections.mig));
     let booked = Section::data_of(&sections.kubelet).into_iter().flat_map(|kubelet| &kubelet.allocations);
     let ids = booked.flat_map(|allocation| &allocation.devices);

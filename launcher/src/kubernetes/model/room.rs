@@ -137,7 +137,7 @@ impl Nodes<'_> {
         let asks = listed(self.scarce.iter().map(|resource| ((*resource).clone(), amount(self.wanted, resource))));
         let mut parts = vec![format!("requests {asks} on one node")];
         if self.open.is_empty() {
-            parts.push("all GPU nodes are excluded for other reasons".to_owned());
+            parts.push("every GPU node is excluded for another reason".to_owned());
         }
         for resource in self.scarce.iter().filter(|_| !self.open.is_empty()) {
             let of_which = if self.scarce.len() > 1 { format!(" of {resource}") } else { String::new() };
@@ -244,7 +244,7 @@ impl Nodes<'_> {
 /// The change that removes an obstacle.
 fn remedy(obstacle: &Obstacle, node: &str) -> String {
     match obstacle {
-        Obstacle::NotReady => format!("bring {node} back (not Ready)"),
+        Obstacle::NotReady => format!("repair {node} (not Ready)"),
         Obstacle::Cordoned => format!("uncordon {node}"),
         Obstacle::Taint(taint) => format!("tolerate the taint {taint} of {node}"),
         Obstacle::Label(label) => format!("add the label {label} to {node}"),
@@ -342,7 +342,7 @@ mod tests {
         ];
         let said = "0/3 nodes are available: 1 node(s) had untolerated taint {team: vision}, 2 node(s) were not ready.";
         let room = of(&nodes, &asks(4), Some(said)).expect("closed nodes");
-        let words = "requests 4 nvidia.com/gpu on one node; all GPU nodes are excluded for other reasons; 1 node is not Ready, 1 tainted, 1 not \
+        let words = "requests 4 nvidia.com/gpu on one node; every GPU node is excluded for another reason; 1 node is not Ready, 1 tainted, 1 not \
                      selected";
         assert_eq!(room.shortage, words);
         assert_eq!(

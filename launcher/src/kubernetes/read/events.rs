@@ -63,7 +63,7 @@ pub(crate) async fn of_pod(connection: &Connection, namespace: &str, uid: &str) 
 }
 
 /// An event of a controller that could not create a pod.
-pub(crate) struct Refused {
+pub(crate) struct FailedCreate {
     /// Kind and name of the controller: `Job train`.
     pub(crate) controller: String,
     /// Its name alone.
@@ -73,7 +73,7 @@ pub(crate) struct Refused {
 }
 
 /// What controllers of a namespace say about pods that they could not create, oldest first.
-pub(crate) async fn of_refused_pods(connection: &Connection, namespace: &str) -> Result<Vec<Refused>, Failure> {
+pub(crate) async fn of_failed_creates(connection: &Connection, namespace: &str) -> Result<Vec<FailedCreate>, Failure> {
     let path = format!("/api/v1/namespaces/{namespace}/events");
     let what = format!("Listing the events of controllers in namespace {namespace}");
     let mut events = newest(connection, &path, "reason=FailedCreate", &what, MAX_REFUSALS).await?;
@@ -81,7 +81,7 @@ pub(crate) async fn of_refused_pods(connection: &Connection, namespace: &str) ->
     let refused = |event: SlimEvent| {
         let InvolvedObject { kind, name, .. } = &event.involved_object;
         let [kind, name] = [kind, name].map(|text| clean(text.as_deref().unwrap_or_default(), FIELD));
-        Refused { controller: format!("{kind} {name}"), name, event: event.into_pod_event() }
+        FailedCreate { controller: format!("{kind} {name}"), name, event: event.into_pod_event() }
     };
     Ok(events.into_iter().map(refused).collect())
 }

@@ -1,4 +1,4 @@
-//! Lists the pods on a node during a probe, to find allocations and processes of deleted pods.
+//! The pods that exist on a node while it is probed. Allocations and processes of other pods are leftovers.
 //!
 //! A pod may be created or deleted while the probe runs. So the pods are listed before the probe, and again after it if the
 //! report names a pod that is not in the first list. A pod in either list is not deleted. If a list could not be read, no pod

@@ -23,8 +23,8 @@ pub(crate) struct ReadPod {
 
 /// Reads the pod and its events.
 pub(crate) async fn read(connection: &Connection, namespace: &str, name: &str) -> Result<ReadPod, Failure> {
-    names::namespace(namespace)?;
-    names::pod(name)?;
+    names::check_namespace(namespace)?;
+    names::check_pod_name(name)?;
     let what = || format!("Reading pod {namespace}/{name}");
     let pods: Api<Pod> = Api::namespaced(connection.client.clone(), namespace);
     let pod = retry::read(|| pods.get_opt(name))
@@ -58,11 +58,11 @@ pub(crate) async fn read(connection: &Connection, namespace: &str, name: &str) -
 /// A pod that its controller could not create, because a quota or another admission plugin refused it. `name` may be the name in
 /// the event, a name that the controller would use, or the name of the controller.
 async fn not_created(connection: &Connection, namespace: &str, name: &str) -> Option<PodFacts> {
-    let refused = events::of_refused_pods(connection, namespace).await.ok()?;
-    let said = |refused: &&events::Refused| refused.event.message.contains(&format!("\"{name}\""));
+    let refused = events::of_failed_creates(connection, namespace).await.ok()?;
+    let said = |refused: &&events::FailedCreate| refused.event.message.contains(&format!("\"{name}\""));
     // If the names of several controllers match, the longest one is used.
     let controls =
-        |refused: &&events::Refused| is_named_after(name, &refused.name) || is_named_after(&refused.name, name);
+        |refused: &&events::FailedCreate| is_named_after(name, &refused.name) || is_named_after(&refused.name, name);
     let by_name = || refused.iter().filter(controls).max_by_key(|refused| refused.name.len());
     let newest = refused.iter().rev().find(said).or_else(by_name)?;
     let own = refused.iter().filter(|other| other.controller == newest.controller);

@@ -1,4 +1,4 @@
-//! Finds the name of a pod by its UID.
+//! Describes the pod with a UID for the plan of an action: its name, and the controller that may restart it.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
@@ -10,7 +10,7 @@ use crate::kubernetes::client::retry;
 use crate::kubernetes::model::slim::STATIC_UID;
 
 /// `namespace/name`, with its controller; `None` if it was not found. Used in plans only.
-pub async fn named(connection: &Connection, node: &str, uid: &str) -> Option<String> {
+pub async fn describe_pod(connection: &Connection, node: &str, uid: &str) -> Option<String> {
     let pods: Api<Pod> = Api::all(connection.client.clone());
     let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
     let list = retry::read(|| pods.list(&on_node)).await?.ok()?;

@@ -63,12 +63,16 @@ mod tests {
     #[test]
     fn only_what_kubernetes_allows_becomes_part_of_a_path() {
         for good in ["a", "gpu-1", "ip-10-0-0-1.eu-central-1.compute.internal", "7"] {
-            assert!(is_subdomain(good) && pod(good).is_ok(), "{good}");
+            assert!(is_subdomain(good) && check_pod_name(good).is_ok(), "{good}");
         }
         let long = "a".repeat(254);
         for bad in ["", ".", "..", "-a", "a-", "a/b", "a?b", "A", "a..b", "a%2fb", "a b", &long] {
-            assert!(pod(bad).is_err() && namespace(bad).is_err(), "{bad}");
+            assert!(check_pod_name(bad).is_err() && check_namespace(bad).is_err(), "{bad}");
         }
-        assert!(namespace("a.b").is_err() && namespace(&"a".repeat(64)).is_err() && namespace("gpu-tools").is_ok());
+        assert!(
+            check_namespace("a.b").is_err()
+                && check_namespace(&"a".repeat(64)).is_err()
+                && check_namespace("gpu-tools").is_ok()
+        );
     }
 }

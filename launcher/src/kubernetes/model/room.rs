@@ -146,7 +146,7 @@ impl Nodes<'_> {
                     let most = requests::number(resource, free(best, resource).free);
                     parts.push(format!("the most{of_which} that any GPU node has free is {most}, on {}", best.node));
                 }
-                _ => parts.push(format!("no GPU node that is not excluded for another reason has any{of_which} free")),
+                _ => parts.push(format!("no eligible GPU node has any{of_which} free")),
             }
         }
         let counts = self.counts();

@@ -152,6 +152,23 @@ async fn without_permission_to_exec_the_error_names_the_permission() {
 }
 
 #[tokio::test]
+async fn the_page_of_a_proxy_is_reported_as_such() {
+    for (verb, resource, code) in
+        [("get", "nodes", 404), ("get", "nodes", 403), ("create", "pods", 404), ("create", "pods", 403)]
+    {
+        let answer = Armed::always(AnswerFault::PlainText { code, retry_after: None });
+        let fault = RequestFault { verb: Some(verb), resource: Some(resource), answer };
+        let bed = Bed::with(|faults| faults.api.requests.push(fault)).await;
+        let answer = inventory(&bed).await;
+        answer.error_with(&["not an answer of the API server", "proxy", &code.to_string()]);
+        for words in ["Create the namespace", "admission plugin", "rbac.yaml", "no such node"] {
+            assert!(!answer.text.contains(words), "{verb} {resource} {code}: {}", answer.text);
+        }
+        bed.assert_bare(0);
+    }
+}
+
+#[tokio::test]
 async fn without_permission_to_delete_the_answer_names_the_pod_that_is_left() {
     let nodes = [node("gpu-1", "healthy-h100-8")];
     let bed = Bed::of(Fixture::of(nodes).denying(Denial::of("delete", "pods"))).await;

@@ -12,7 +12,8 @@ use super::exec_websocket::{self, Command, Ended, ExecError, Output};
 use super::pod_spec::CONTAINER;
 use super::types::{Phase, ProbeContainer, Timings};
 use crate::error::{Failure, Obstacle, kube_reason};
-use crate::kubernetes::client::retry::retry_after;
+use crate::kubernetes::client::retry::{is_busy, retry_after};
+use crate::kubernetes::client::status::{get_opt, is_foreign};
 use crate::kubernetes::read::events;
 use crate::settings::ProbeMethod;
 
@@ -33,8 +34,10 @@ const LOOK_TIME: Duration = Duration::from_secs(3);
 /// How long an exec may be refused after the container was seen running. Then something else refuses it.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 
-/// kube's reason for an answer that is not a `Status`.
-const FOREIGN: &str = "Failed to parse error data";
+/// How often a websocket is refused before the method is given up: one refusal may be of a proxy that restarts.
+const MAX_REFUSALS: u32 = 3;
+/// Pause after a refusal.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(200);
 
 /// Runs one command, and retries until the container accepts it. Reads the status of the pod in between.
 pub(super) async fn exec(
@@ -53,12 +56,16 @@ pub(super) async fn exec(
     let mut looked = waiting;
     let mut seen_running: Option<Instant> = None;
     let mut last = String::from("no attempt was made");
+    let mut refusals = 0;
+    let mut busy = false;
     while Instant::now() < start_end {
         let attempt = Instant::now();
         let on_phase = context.on_phase.clone();
         let run =
             exec_websocket::run(&context.connection.client, &command, UPGRADE_TIME, move || on_phase(Phase::Read));
-        match timeout(context.end.saturating_duration_since(attempt), run).await {
+        let attempted = timeout(context.end.saturating_duration_since(attempt), run).await;
+        busy = matches!(&attempted, Ok(Err(ExecError::Kube(error))) if is_busy(error));
+        match attempted {
             Err(_) => return Err(context.out_of_time("the probe did not finish")),
             Ok(Ok(output)) => match output.ended {
                 // Up to Kubernetes 1.35 a container that does not run yet is reported as a status on the stream.
@@ -73,14 +80,19 @@ pub(super) async fn exec(
             },
             Ok(Err(error)) => {
                 last = error.to_string();
-                pause = pause.max(retry_pause(context, probe_container, &error)?);
+                let wanted = retry_pause(context, probe_container, &error).or_else(|failure| {
+                    refusals += 1;
+                    let is_last = failure.obstacle != Some(Obstacle::Websockets) || refusals >= MAX_REFUSALS;
+                    if is_last { Err(failure) } else { Ok(REFUSAL_PAUSE) }
+                })?;
+                pause = pause.max(wanted);
             }
         }
         if looked.elapsed() >= LOOK_EVERY || pause >= LOOK_EVERY {
             looked = Instant::now();
             if check_pod(context, probe_container).await? {
                 let since = *seen_running.get_or_insert(looked);
-                if since.elapsed() >= REFUSED_FOR {
+                if since.elapsed() >= REFUSED_FOR && !busy {
                     return Err(no_websocket(context, &last));
                 }
             }
@@ -88,6 +100,11 @@ pub(super) async fn exec(
         sleep(pause).await;
         let longest = (waiting.elapsed() / PART_OF_WAIT).clamp(YOUNG_PAUSE, MAX_PAUSE);
         pause = (pause * 3 / 2).min(longest);
+    }
+    if busy {
+        let next =
+            "The API server limits the number of requests: try again later, or with fewer calls at the same time.";
+        return Err(Failure { next_step: next.to_owned(), ..context.out_of_time(&last) });
     }
     if check_pod(context, probe_container).await? {
         return Err(no_websocket(context, &last));
@@ -146,9 +163,10 @@ fn retry_pause(
     let ExecError::Kube(error) = error else { return Ok(FIRST_PAUSE) };
     let why = kube_reason(error);
     match error {
+        kube::Error::Api(status) if matches!(status.code, 429 | 503) => Ok(retry_after(status)),
         kube::Error::Api(_) if not_yet(&why) => Ok(FIRST_PAUSE),
         // Not an answer of the API server: a proxy in front of it answers, or the kubelet.
-        kube::Error::Api(status) if status.reason == FOREIGN && is_final(status.code) => {
+        kube::Error::Api(status) if is_foreign(status) && is_final(status.code) => {
             Err(no_websocket(context, &why))
         }
         kube::Error::Api(status) => match status.code {
@@ -163,7 +181,6 @@ fn retry_pause(
                  logs.",
             )
             .cluster_wide()),
-            429 => Ok(retry_after(status)),
             404 => Err(not_run(context, probe_container, &why)),
             400..500 => Err(no_websocket(context, &why)),
             _ => Ok(FIRST_PAUSE),
@@ -188,7 +205,7 @@ fn no_websocket(context: &ProbeContext, why: &str) -> Failure {
 
 /// Reads the status of the pod. An error if waiting is useless; otherwise whether the container runs.
 pub(super) async fn check_pod(context: &ProbeContext, probe_container: &ProbeContainer) -> Result<bool, Failure> {
-    match timeout(LOOK_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await {
+    match timeout(LOOK_TIME, get_opt(&context.pods(&probe_container.namespace), &probe_container.pod)).await {
         Ok(Ok(Some(pod))) => match container_state::fatal_reason(&pod, probe_container, &context.settings) {
             Some((why, next)) => Err(not_started(context, probe_container, &why, next)),
             None => Ok(container_state::state_of(&pod, &probe_container.container)

@@ -49,6 +49,16 @@ async fn if_no_read_of_the_pod_succeeds_the_last_failure_is_reported() {
 }
 
 #[tokio::test]
+async fn the_page_of_a_proxy_is_no_proof_that_the_pod_was_deleted() {
+    let cluster = Cluster::start(fixture()).await.unwrap();
+    let page = AnswerFault::PlainText { code: 404, retry_after: None };
+    let fault = RequestFault { verb: Some("get"), resource: Some("pods"), answer: Armed::times(page, 2) };
+    cluster.faults(|faults| faults.api.requests.push(fault));
+    Launcher::start(&cluster, &["--via", "logs"]).inventory().await.unwrap();
+    assert_eq!(ours(&cluster), 0);
+}
+
+#[tokio::test]
 async fn each_pod_of_a_call_has_its_line_in_the_audit_log() {
     let cluster = Cluster::start(fixture()).await.unwrap();
     cluster.faults(|faults| faults.everywhere.exec = Some(Armed::always(ExecFault::UpgradeRefused(400))));

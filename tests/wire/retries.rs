@@ -102,7 +102,7 @@ async fn the_page_of_a_proxy_is_no_proof_that_the_pod_does_not_exist() {
     // Slow enough for a read of the pod before its container runs.
     let timing = Timing { container_start: Duration::from_millis(900), ..Timing::fast() };
     let bed = Bed::of(Fixture { timing, ..Fixture::of([node("gpu-1", "healthy-h100-8")]) }).await;
-    bed.cluster.faults(|faults| faults.api.requests.push(fault("get", "pods", page(404), 1)));
+    bed.cluster.faults(|faults| faults.api.requests.push(fault("get", "pods", page(404), 3)));
     bed.client().await.call("get_gpu_inventory", on_gpu_1()).await.removed();
     bed.assert_bare(1);
 }

@@ -90,9 +90,9 @@ fn request_end(end: Instant) -> Instant {
 }
 
 async fn is_gone(pods: &Api<Pod>, name: &str, uid: Option<&str>, end: Instant) -> bool {
-    match timeout_at(request_end(end), pods.get_metadata(name)).await {
-        Ok(Ok(pod)) => uid.is_some() && pod.metadata.uid.as_deref() != uid,
-        Ok(Err(kube::Error::Api(status))) => is_not_found(&status),
+    match timeout_at(request_end(end), pods.get_metadata_opt(name)).await {
+        Ok(Ok(None)) => true,
+        Ok(Ok(Some(pod))) => uid.is_some() && pod.metadata.uid.as_deref() != uid,
         Ok(Err(_)) | Err(_) => false,
     }
 }

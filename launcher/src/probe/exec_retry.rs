@@ -13,7 +13,7 @@ use super::pod_spec::CONTAINER;
 use super::types::{Phase, ProbeContainer, Timings};
 use crate::error::{Failure, Obstacle, kube_reason};
 use crate::kubernetes::client::retry::{is_busy, retry_after};
-use crate::kubernetes::client::status::{get_opt, is_foreign};
+use crate::kubernetes::client::status::is_foreign;
 use crate::kubernetes::read::events;
 use crate::settings::ProbeMethod;
 
@@ -36,6 +36,8 @@ const REFUSED_FOR: Duration = Duration::from_secs(5);
 
 /// How often a websocket is refused before the method is given up: one refusal may be of a proxy that restarts.
 const MAX_REFUSALS: u32 = 3;
+/// Why a pod that was deleted by somebody else does not run the probe.
+pub(super) const DELETED: &str = "the pod was deleted";
 /// Pause after a refusal.
 const REFUSAL_PAUSE: Duration = Duration::from_millis(200);
 
@@ -205,13 +207,13 @@ fn no_websocket(context: &ProbeContext, why: &str) -> Failure {
 
 /// Reads the status of the pod. An error if waiting is useless; otherwise whether the container runs.
 pub(super) async fn check_pod(context: &ProbeContext, probe_container: &ProbeContainer) -> Result<bool, Failure> {
-    match timeout(LOOK_TIME, get_opt(&context.pods(&probe_container.namespace), &probe_container.pod)).await {
+    match timeout(LOOK_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await {
         Ok(Ok(Some(pod))) => match container_state::fatal_reason(&pod, probe_container, &context.settings) {
             Some((why, next)) => Err(not_started(context, probe_container, &why, next)),
             None => Ok(container_state::state_of(&pod, &probe_container.container)
                 .is_some_and(|state| state.running.is_some())),
         },
-        Ok(Ok(None)) => Err(not_run(context, probe_container, "the pod was deleted")),
+        Ok(Ok(None)) => Err(not_run(context, probe_container, DELETED)),
         // A failed read proves nothing; the next exec tells.
         Ok(Err(_)) | Err(_) => Ok(false),
     }
@@ -234,6 +236,8 @@ pub(super) fn not_run(context: &ProbeContext, probe_container: &ProbeContainer, 
         probe_container.if_missing
     } else if why == exec_websocket::FLOOD {
         "The image contains another program of that name: use the right image with --image."
+    } else if why == DELETED || why.starts_with("pods \"") && why.contains("\" not found") {
+        "Another user or a controller deleted the probe pod: the audit log of the API server names it. Then try again."
     } else {
         "Check the kubelet and the container runtime of the node, and try again."
     };

@@ -1,10 +1,6 @@
 //! What the `Status` of a failed request proves. A proxy in front of the API server answers with codes of its own.
 
-use std::fmt::Debug;
-
-use kube::Api;
 use kube::core::Status;
-use serde::de::DeserializeOwned;
 
 /// Reason that kube sets for an answer whose body is not a `Status`.
 pub(crate) const FOREIGN: &str = "Failed to parse error data";
@@ -19,7 +15,7 @@ pub(crate) fn is_page_of_proxy(status: &Status) -> bool {
     is_foreign(status) && (400..500).contains(&status.code) && status.code != 429
 }
 
-/// Whether the API server states that the object does not exist. kube's `is_not_found` also accepts the 404 page of a proxy.
+/// Whether the API server states that the object does not exist. The 404 page of a proxy does not.
 pub(crate) fn is_not_found(status: &Status) -> bool {
     status.code == 404 && status.reason == "NotFound"
 }
@@ -27,13 +23,4 @@ pub(crate) fn is_not_found(status: &Status) -> bool {
 /// Whether the API server states a conflict, such as a UID that differs from the one in the precondition.
 pub(crate) fn is_conflict(status: &Status) -> bool {
     status.code == 409 && status.reason == "Conflict"
-}
-
-/// Reads an object; `None` only where the API server states that it does not exist.
-pub(crate) async fn get_opt<K: Clone + DeserializeOwned + Debug>(api: &Api<K>, name: &str) -> kube::Result<Option<K>> {
-    match api.get(name).await {
-        Ok(object) => Ok(Some(object)),
-        Err(kube::Error::Api(status)) if is_not_found(&status) => Ok(None),
-        Err(error) => Err(error),
-    }
 }

@@ -9,7 +9,6 @@ use crate::kubernetes::client::api_error::{request_failed, timed_out};
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::pages::{self, Query};
 use crate::kubernetes::client::retry;
-use crate::kubernetes::client::status::get_opt;
 use crate::kubernetes::model::{conditions, names, slim};
 
 /// Reads the node `name`.
@@ -23,7 +22,7 @@ pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> 
         ));
     }
     let nodes: Api<Node> = Api::all(connection.client.clone());
-    match retry::read(|| get_opt(&nodes, name)).await {
+    match retry::read(|| nodes.get_opt(name)).await {
         Some(Ok(Some(node))) => Ok(node),
         Some(Ok(None)) => Err(Failure::new(
             what(),

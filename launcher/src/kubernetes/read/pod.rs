@@ -8,7 +8,6 @@ use crate::error::Failure;
 use crate::kubernetes::client::api_error::{request_failed, timed_out};
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::retry;
-use crate::kubernetes::client::status::get_opt;
 use crate::kubernetes::model::{names, pod_facts};
 use crate::kubernetes::read::events;
 
@@ -28,7 +27,7 @@ pub(crate) async fn read(connection: &Connection, namespace: &str, name: &str) -
     names::pod(name)?;
     let what = || format!("Reading pod {namespace}/{name}");
     let pods: Api<Pod> = Api::namespaced(connection.client.clone(), namespace);
-    let pod = retry::read(|| get_opt(&pods, name))
+    let pod = retry::read(|| pods.get_opt(name))
         .await
         .ok_or_else(|| timed_out(connection, what()))?
         .map_err(|error| request_failed(connection, what(), &error))?;

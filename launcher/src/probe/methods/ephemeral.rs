@@ -17,7 +17,7 @@ use super::steps::ProbeSteps;
 use crate::error::{Failure, Obstacle, kube_reason};
 use crate::kubernetes::client::api_error::{request_failed, timed_out};
 use crate::kubernetes::client::retry;
-use crate::kubernetes::client::status::{get_opt, is_foreign, is_not_found};
+use crate::kubernetes::client::status::{is_foreign, is_not_found};
 use crate::probe::context::ProbeContext;
 use crate::probe::document::{self, Document};
 use crate::probe::exec_retry::not_yet;
@@ -172,13 +172,12 @@ impl Ephemeral {
 
     /// Reads the state of the container.
     async fn fate(&self, context: &ProbeContext, probe_container: &ProbeContainer) -> Fate {
-        let pod = match timeout(REQUEST_TIME, get_opt(&context.pods(&probe_container.namespace), &probe_container.pod))
-            .await
-        {
-            Ok(Ok(Some(pod))) => pod,
-            Ok(Ok(None)) => return Fate::Gone,
-            Ok(Err(_)) | Err(_) => return Fate::Unknown,
-        };
+        let pod =
+            match timeout(REQUEST_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await {
+                Ok(Ok(Some(pod))) => pod,
+                Ok(Ok(None)) => return Fate::Gone,
+                Ok(Err(_)) | Err(_) => return Fate::Unknown,
+            };
         if self.uid.is_some() && pod.metadata.uid != self.uid {
             return Fate::Gone;
         }

@@ -13,7 +13,6 @@ use tokio::time::{Instant, sleep, timeout};
 use super::command::{NO_PROBE, node_probe};
 use super::steps::ProbeSteps;
 use crate::error::{Failure, kube_reason};
-use crate::kubernetes::client::status::get_opt;
 use crate::probe::context::ProbeContext;
 use crate::probe::document::{self, Document};
 use crate::probe::pod_lifecycle::PodLifecycle;
@@ -52,9 +51,9 @@ impl Logs {
         (context.on_phase)(Phase::Start);
         loop {
             let look =
-                timeout(REQUEST_TIME, get_opt(&context.pods(&probe_container.namespace), &probe_container.pod)).await;
+                timeout(REQUEST_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await;
             match look {
-                Ok(Ok(None)) => return Err(exec_retry::not_run(context, probe_container, "the pod was deleted")),
+                Ok(Ok(None)) => return Err(exec_retry::not_run(context, probe_container, exec_retry::DELETED)),
                 Ok(Ok(Some(pod))) => {
                     "its container is being created".clone_into(&mut last);
                     let state = container_state::state_of(&pod, &probe_container.container);

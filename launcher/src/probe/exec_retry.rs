@@ -122,6 +122,12 @@ pub(super) async fn not_started_in_time(
     last: &str,
 ) -> Failure {
     let late = not_started_after(context, waited);
+    // The status of the pod does not show a pull that takes long.
+    let pull = async {
+        let ProbeContainer { namespace, pod, .. } = probe_container;
+        let looking = events::unfinished_pull(&context.connection, namespace, pod);
+        if probe_container.container == CONTAINER { timeout(LOOK_TIME, looking).await.ok()?.ok()? } else { None }
+    };
     match newest_warning(context, probe_container).await {
         Some(warning) => {
             let next = if warning.contains("no runtime for") {
@@ -132,7 +138,15 @@ pub(super) async fn not_started_in_time(
             let why = format!("{late}; the pod's newest warning is {warning}");
             Failure { next_step: next.to_owned(), ..context.out_of_time(&why) }
         }
-        None => context.out_of_time(&format!("{late} ({last})")),
+        None => match pull.await {
+            Some(pull) => {
+                let next = "The registry may be slow or not reachable from the node: check it, raise --start-timeout, or use --via \
+                            inject, which needs no registry.";
+                let why = format!("{late}; the node still pulls the image (event Pulling: {pull})");
+                Failure { next_step: next.to_owned(), ..context.out_of_time(&why) }
+            }
+            None => context.out_of_time(&format!("{late} ({last})")),
+        },
     }
 }
 

@@ -82,12 +82,7 @@ pub(super) async fn exec(
             },
             Ok(Err(error)) => {
                 last = error.to_string();
-                let wanted = retry_pause(context, probe_container, &error).or_else(|failure| {
-                    refusals += 1;
-                    let is_last = failure.obstacle != Some(Obstacle::Websockets) || refusals >= MAX_REFUSALS;
-                    if is_last { Err(failure) } else { Ok(REFUSAL_PAUSE) }
-                })?;
-                pause = pause.max(wanted);
+                pause = pause.max(pause_after(context, probe_container, &error, &mut refusals)?);
             }
         }
         if looked.elapsed() >= LOOK_EVERY || pause >= LOOK_EVERY {
@@ -103,15 +98,41 @@ pub(super) async fn exec(
         let longest = (waiting.elapsed() / PART_OF_WAIT).clamp(YOUNG_PAUSE, MAX_PAUSE);
         pause = (pause * 3 / 2).min(longest);
     }
+    Err(given_up(context, probe_container, waiting.elapsed(), &last, busy).await)
+}
+
+/// The same as `retry_pause`, and counts refused websockets: only several of them are an error.
+fn pause_after(
+    context: &ProbeContext,
+    probe_container: &ProbeContainer,
+    error: &ExecError,
+    refusals: &mut u32,
+) -> Result<Duration, Failure> {
+    retry_pause(context, probe_container, error).or_else(|failure| {
+        *refusals += 1;
+        let is_last = failure.obstacle != Some(Obstacle::Websockets) || *refusals >= MAX_REFUSALS;
+        if is_last { Err(failure) } else { Ok(REFUSAL_PAUSE) }
+    })
+}
+
+/// The failure of a container that accepted no exec in time. `busy`: the API server limited the last request.
+async fn given_up(
+    context: &ProbeContext,
+    probe_container: &ProbeContainer,
+    waited: Duration,
+    last: &str,
+    busy: bool,
+) -> Failure {
     if busy {
         let next =
             "The API server limits the number of requests: try again later, or with fewer calls at the same time.";
-        return Err(Failure { next_step: next.to_owned(), ..context.out_of_time(&last) });
+        return Failure { next_step: next.to_owned(), ..context.out_of_time(last) };
     }
-    if check_pod(context, probe_container).await? {
-        return Err(no_websocket(context, &last));
+    match check_pod(context, probe_container).await {
+        Ok(true) => no_websocket(context, last),
+        Ok(false) => not_started_in_time(context, probe_container, waited, last).await,
+        Err(failure) => failure,
     }
-    Err(not_started_in_time(context, probe_container, waiting.elapsed(), &last).await)
 }
 
 /// The failure of a container that did not start in time, with the newest warning of the pod, or else the `last` error.

@@ -182,7 +182,7 @@ pub(crate) struct Hold {
 #[derive(Debug)]
 pub(crate) enum Task {
     /// Read sections and print the report.
-    Read(Request),
+    Read(Box<Request>),
     /// Change the node and print the report about it.
     Act(Box<ActionRequest>),
     /// Wait, then end.
@@ -234,7 +234,7 @@ fn task(cli: Cli, files: Files, development: bool) -> Task {
     let read = |sections: Vec<SectionName>, since: Option<Since>, look: Option<Look>| {
         let (container, stack_log) = look.map_or((None, None), |look| (look.container, look.stack_log));
         let (container, stack_log) = (container.map(|id| id.0), stack_log.map(|name| name.0));
-        Task::Read(Request { sections, since, container, stack_log, ..nothing.clone() })
+        Task::Read(Box::new(Request { sections, since, container, stack_log, ..nothing.clone() }))
     };
     let one = |section| read(vec![section], None, None);
     match command {

@@ -36,9 +36,13 @@ const REASONS: [(&str, &str, &str); 26] = [
     (
         "Insufficient memory",
         "too little memory is free",
-        "Ask for less memory, or free some: see below what each node has.",
+        "Request less memory than a node below has in total, or add a larger node. If a node is large enough, free memory there.",
     ),
-    ("Insufficient cpu", "too little CPU is free", "Ask for less CPU, or free some: see below what each node has."),
+    (
+        "Insufficient cpu",
+        "too little CPU is free",
+        "Request less CPU than a node below has in total, or add a larger node. If a node is large enough, free CPU there.",
+    ),
     (
         "Insufficient ",
         "too little of a resource is free",

@@ -20,13 +20,13 @@ rules! {
             nvidia-cdi-refresh.service, or the container-toolkit pod of the GPU Operator), and see why it failed at boot.",
         means "NVIDIA's runtime asks for CDI devices and no specification of NVIDIA devices exists: containers with \
             GPUs do not start, or have no device.",
-        reads "host.cdi, host.container_runtime.toolkit";
+        reads "host.cdi, host.container_runtime";
     STALE_SPEC: "cdi-stale" Critical Driver CDI_DOC, "A CDI specification names devices or libraries that are not on the node",
         UpdateSoftware "Write the specification on {node} anew (`nvidia-ctk cdi generate --output=FILE`, or restart the \
             container-toolkit pod), then start the pods again. A restart of a pod alone gives it the same wrong devices.",
         means "A CDI specification names device numbers, libraries or a driver version that are not those of the \
             node: containers that get its devices fail at start or at their first CUDA call.",
-        reads "host.cdi.specs, host.driver.loaded, host.container_runtime.toolkit, host.node_stack";
+        reads "host.cdi, host.driver, host.container_runtime, host.node_stack";
     NAMES_DIFFER: "cdi-names-differ" Critical Driver CDI_DOC,
         "The CDI specification does not have the device names that are asked for",
         UpdateSoftware "Write the specification on {node} with these names (`nvidia-ctk cdi generate \
@@ -34,19 +34,19 @@ rules! {
             (GPU Operator: the same version of toolkit and device plugin).",
         means "The CDI specification that NVIDIA's runtime uses has no device of the names that the device plugin \
             gives out: containers with GPUs do not start.",
-        reads "host.cdi.specs, host.container_runtime.toolkit, kubelet.registered";
+        reads "host.cdi, host.container_runtime, kubelet.registered";
     CONFLICT: "cdi-conflict" Critical Driver CDI_DOC, "Two CDI specifications of one folder have the same devices",
         UpdateSoftware "Keep one of the two files on {node} and remove the other: a device that two specifications of the same \
             folder name is resolved for nobody.",
         means "Two CDI specifications in one folder define the same device, so it is resolved for nobody: \
             containers that ask for it do not start.",
-        reads "host.cdi.specs, host.container_runtime.toolkit";
+        reads "host.cdi, host.container_runtime";
     UNREADABLE: "cdi-unreadable" Warning Driver CDI_DOC, "The CDI specification that NVIDIA's runtime needs could not be read",
         UpdateSoftware "Check the file on {node} with `nvidia-ctk cdi list`; if its devices are not in the list, write it anew \
             (`nvidia-ctk cdi generate --output=FILE`).",
         means "NVIDIA's runtime asks for CDI devices, and the only specifications could not be read: whether \
             containers with GPUs start is not known.",
-        reads "host.cdi.unread, host.container_runtime.toolkit";
+        reads "host.cdi, host.container_runtime";
 }
 
 /// Names shown of one list.
@@ -204,6 +204,13 @@ fn names_differ(node: &Node<'_>, effective: &[&CdiSpec], toolkit: &ToolkitConfig
     let names: Vec<&str> = specs.iter().flat_map(|spec| &spec.devices).map(String::as_str).collect();
     let gives: Vec<&str> = node.kubelet()?.registered.iter().flat_map(|of| &of.devices).map(String::as_str).collect();
     let by_uuid = gives.iter().find(|device| device.starts_with("GPU-") || device.starts_with("MIG-"))?;
+    // A plugin that writes a specification of its own asks for the devices of that one.
+    let of_plugin = |spec: &&&CdiSpec| {
+        spec.kind.starts_with("k8s.device-plugin.") && spec.devices.iter().any(|device| device == by_uuid)
+    };
+    if effective.iter().any(|spec| of_plugin(&spec)) {
+        return None;
+    }
     let fits = |name: &str| {
         name.starts_with("GPU-") || name.starts_with("MIG-") || name.bytes().any(|byte| byte.is_ascii_digit())
     };

@@ -6,7 +6,7 @@
 use super::draft::Draft;
 use super::node::Node;
 use super::rules::{DEBUG_DOC, PLUGIN_DOC, rules};
-use super::{Severity, quote};
+use super::{Component, Severity, quote};
 use crate::report::Problem;
 use crate::text::clean;
 
@@ -35,7 +35,7 @@ rules! {
         UpdateSoftware "Check the NVIDIA device plugin on {node}: is its pod running, with the nvidia runtime?",
         means "GPUs respond, but Kubernetes advertises none of them: no pod that requests a GPU can run on the node.",
         reads "inventory.gpus, kubernetes.gpu_capacity, kubernetes.other_gpu_resources, kubernetes.gpu_dra, \
-            kubernetes.gpu_plugin_in_cluster";
+            kubernetes.gpu_plugin_in_cluster, kubernetes.nvidia_pods";
     ALLOCATED_MISSING: "allocated-gpu-missing" Critical Hardware PLUGIN_DOC,
         "A pod is allocated a GPU that is missing",
         RestartPod "Restart the pod when {node} has its GPU back, or move the pod to another node.",
@@ -166,7 +166,14 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
         return Some(draft.with_severity(Severity::Info).with_action(super::ActionCode::None, advice));
     }
     let unasked = cluster.gpu_dra.is_none().then_some("whether a DRA driver manages its GPUs is not known");
-    Some(draft.with_all_evidence(unasked.map(str::to_owned)))
+    let draft = draft.with_all_evidence(unasked.map(str::to_owned));
+    // Then its driver, which is ready, may offer them.
+    let mut pods = cluster.nvidia_pods.iter().flatten();
+    if unasked.is_some() && pods.any(|pod| pod.component == Component::DraDriver && pod.ready) {
+        let advice = "Check with `kubectl get resourceslices` whether the DRA driver offers the GPUs of {node}.";
+        return Some(draft.with_severity(Severity::Info).with_action(super::ActionCode::Watch, advice));
+    }
+    Some(draft)
 }
 
 /// Compares the allocations of the kubelet with the GPUs in NVML.

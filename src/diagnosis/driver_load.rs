@@ -23,22 +23,20 @@ rules! {
             precompiled driver image with signed modules, or turn Secure Boot off in the firmware of {node}.",
         means "The kernel takes only modules with a signature that it trusts (Secure Boot or lockdown) and refused \
             one, and the nvidia module is not loaded: no pod on the node gets a GPU.",
-        reads "host.driver.loaded, host.pci_gpus, xid: module_refused, host.driver_load";
+        reads "host.driver, host.pci_gpus, xid: module_refused, host.driver_load";
     SELINUX: "driver-refused-by-selinux" Fatal Driver OPERATOR_DOC, "SELinux denied the load of the nvidia module",
         UpdateSoftware "Allow the driver container of {node} to load modules: run it privileged, and install the \
             distribution's container-selinux policy. `ausearch -m avc -c modprobe` shows the denials; label the module \
             file again with `restorecon -R /lib/modules`.",
         means "SELinux denied a program the load of the nvidia module, and the module is not loaded: no pod on the \
             node gets a GPU.",
-        reads "host.driver.loaded, host.pci_gpus, host.driver_load.selinux, host.driver_load.selinux_denial, xid: \
-            module_refused";
+        reads "host.driver, host.pci_gpus, host.driver_load, xid: module_refused";
     NOT_BUILT: "driver-not-built-for-kernel" Fatal Driver OPERATOR_DOC, "No nvidia module fits the running kernel",
         UpdateSoftware "Build or install the nvidia module for the running kernel of {node} (`dkms autoinstall`, or the \
             driver package for this kernel), or boot a kernel that has one; then keep kernel and driver updates together.",
         means "The nvidia module exists for other kernels than the one that runs, usually after an update of the \
             kernel: no pod on the node gets a GPU.",
-        reads "host.driver.loaded, host.driver_load.kernels_with_module, host.driver_load.kernels_without_module, \
-            xid: module_refused";
+        reads "host.driver, host.driver_load, xid: module_refused";
 }
 
 /// The reason, where the facts tell one. The driver must be known not to be loaded.

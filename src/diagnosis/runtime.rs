@@ -24,27 +24,26 @@ rules! {
             pod of the GPU Operator), in the file that this runtime reads, and restart the runtime.",
         means "A pod names a RuntimeClass, or the default is a handler, that the container runtime's configuration \
             does not have: such pods do not start.",
-        reads "host.container_runtime.handlers, host.container_runtime.complete, kubernetes.runtime_classes";
+        reads "host.container_runtime, kubernetes.runtime_classes";
     BINARY_MISSING: "runtime-binary-missing" Critical Driver RUNTIME_DOC,
         "The program of a container runtime handler is not on the node",
         UpdateSoftware "Install the NVIDIA container toolkit on {node} (GPU Operator: restart its container-toolkit pod), or \
             correct the path in the runtime's configuration and restart the runtime.",
         means "A handler that is used runs a program that is not on the node: pods with this handler do not start.",
-        reads "host.container_runtime.handlers, kubernetes.runtime_classes";
+        reads "host.container_runtime, kubernetes.runtime_classes";
     HANDLER_INCOMPLETE: "runtime-handler-incomplete" Critical Driver RUNTIME_DOC,
         "A container runtime handler has no runtime_type",
         UpdateSoftware "Set runtime_type = \"io.containerd.runc.v2\" for the handler on {node}, in the file that names it, and \
             restart containerd: no pod with this handler can start. Update the NVIDIA container toolkit that wrote it.",
         means "A handler that is used has no runtime_type in containerd's configuration: pods with this handler do \
             not start.",
-        reads "host.container_runtime.handlers, kubernetes.runtime_classes";
+        reads "host.container_runtime, kubernetes.runtime_classes";
     NOT_LOADED: "runtime-config-not-loaded" Warning Driver RUNTIME_DOC,
         "The container runtime runs with an older configuration than its file",
         UpdateSoftware "Restart the container runtime on {node}: it reads its configuration only when it starts.",
         means "The container runtime's configuration was written after the runtime started, which reads it only at \
             its start: handlers of the file may be unknown to it.",
-        reads "host.container_runtime.config_changed_at, host.container_runtime.started_at, \
-            kubernetes.gpu_capacity, kubernetes.nvidia_pods";
+        reads "host.container_runtime, kubernetes.gpu_capacity, kubernetes.nvidia_pods";
     PLUGIN_RUNTIME: "runtime-class-missing-on-plugin" Critical Driver RUNTIME_DOC,
         "The device plugin runs without NVIDIA's runtime, so it sees no GPU",
         UpdateSoftware "Set runtimeClassName: nvidia for the device plugin (Helm: --set runtimeClassName=nvidia), or make \
@@ -52,8 +51,7 @@ rules! {
             runtime.",
         means "The device plugin's container runs with a handler that gives it neither libraries nor devices of the \
             driver: it finds no GPU, and the node offers none.",
-        reads "host.container_runtime.default_handler, kubelet.registered, kubernetes.nvidia_pods, \
-            kubernetes.gpu_capacity";
+        reads "host.container_runtime, kubelet.registered, kubernetes.nvidia_pods, kubernetes.gpu_capacity";
 }
 
 /// What was written this long ago may still be about to be loaded.
@@ -153,7 +151,12 @@ fn handler(runtime: &ContainerRuntime, used: &Used) -> Option<Draft> {
     if found.binary_exists == Some(false) {
         let binary = quote::data(found.binary.as_deref().unwrap_or_default());
         let missing = format!("{}: handler {name} runs {binary}, which is not there", configuration(runtime));
-        return Some(Draft::on_node(BINARY_MISSING).with_evidence(missing).with_evidence(used.by.clone()));
+        let draft = Draft::on_node(BINARY_MISSING).with_evidence(missing).with_evidence(used.by.clone());
+        if !runtime.complete {
+            let unread = "not all of the configuration was read: another file may name another program";
+            return Some(draft.with_severity(Severity::Warning).with_evidence(unread));
+        }
+        return Some(draft);
     }
     let incomplete = runtime.name == "containerd" && runtime.complete && found.runtime_type.is_none();
     incomplete.then(|| {

@@ -134,6 +134,19 @@ def node_of_bottlerocket():
                       cdi=cdi(), node_stack=stack(pod=None))
 
 
+PLUGIN_POD = {"namespace": "kube-system", "name": "nvidia-device-plugin-8xk2p", "component": "device_plugin", "phase": "Running",
+              "owner": "nvidia-device-plugin", "ready": True,
+              "containers": [{"name": "nvidia-device-plugin", "ready": True, "state": {"kind": "running", "since": at(days=9)}}]}
+
+
+@variant("Bottlerocket whose built-in device plugin does not run: that of a DaemonSet is the only one.", "healthy",
+         must_not=QUIET + ["two-device-plugins"],
+         cluster=cluster(capacity=1, name="gpu-t4-9", nvidia_pods=[PLUGIN_POD],
+                         os_image="Bottlerocket OS 1.50.0 (aws-k8s-1.34-nvidia)"))
+def node_of_bottlerocket_with_one_plugin():
+    return with_facts(t4(), operating_system="Bottlerocket OS 1.50.0 (aws-k8s-1.34-nvidia)", cdi=cdi(), node_stack=stack())
+
+
 @variant("AKS: NVIDIA's runtime is the default one, by its full name.", "healthy", must_not=QUIET,
          cluster=cluster(capacity=1, name="gpu-t4-9"))
 def node_of_aks():
@@ -168,6 +181,44 @@ def node_with_dra_alone():
     runtime = containerd("/etc/containerd/config.toml", 3, mode=None, cdi_enabled=True)
     facts = stack((), "dra", "gpu-kubelet-plu", registry_sockets=[{"name": "gpu.nvidia.com-reg.sock", "at": at(days=9)}])
     return with_facts(node, container_runtime=runtime, cdi=cdi() | {"claim_specs": 3}, node_stack=facts)
+
+
+DRA_DRIVER = {"namespace": "dra", "name": "gpu-kubelet-plugin-4x2k9", "component": "dra_driver", "phase": "Running", "ready": True,
+              "containers": [{"name": "gpus", "ready": True, "state": {"kind": "running", "since": at(days=9)}}]}
+
+
+@variant("The same, and nobody could read the ResourceSlices: whether the GPUs are offered is not known.", "healthy",
+         {"id": "gpus-not-advertised", "severity": "info", "evidence": ["whether a DRA driver manages its GPUs is not known"]},
+         must_not=["severity:warning", "severity:critical", "stack-broken-at-plugin", "class:hardware"],
+         cluster=cluster(capacity=None, gpu_plugin_in_cluster=True, nvidia_pods=[DRA_DRIVER]) | {"gpu_allocatable": None})
+def node_with_dra_of_unread_slices():
+    return node_with_dra_alone()
+
+
+@variant("No plugin anywhere: the GPUs are used outside of Kubernetes, and root holds as many inotify instances as one user may.",
+         "healthy", {"id": "gpus-not-advertised", "severity": "info"},
+         must_not=["severity:warning", "inotify-limit-reached", "class:hardware"],
+         cluster=cluster(capacity=None, gpu_plugin_in_cluster=False) | {"gpu_allocatable": None})
+def node_without_a_plugin():
+    facts = stack((), "containerd", inotify={"max_user_instances": 128, "instances_of_root": 130})
+    return with_facts(l40s(system="Ubuntu 24.04.3 LTS", work=False), node_stack=facts)
+
+
+FAILING = {"namespace": "kube-system", "name": "nvidia-device-plugin-8xk2p", "uid": uuid("stack", "nvidia-device-plugin"),
+           "component": "device_plugin", "owner": "nvidia-device-plugin", "phase": "Running", "created": at(days=2),
+           "containers": [{"name": "nvidia-device-plugin", "restarts": 9,
+                           "state": {"kind": "waiting", "reason": "CrashLoopBackOff"}}]}
+
+
+@variant("The log of the failing device plugin names another reason than the inotify instances, of which many are in use.", "critical",
+         {"id": "stack-broken-at-plugin", "evidence": ["could not load NVML library"]},
+         must_not=["inotify-limit-reached", "class:hardware"], health="healthy",
+         cluster=cluster(capacity=None, nvidia_pods=[FAILING]) | {"gpu_allocatable": None})
+def plugin_that_fails_beside_many_watchers():
+    facts = stack((), "containerd", inotify={"max_user_instances": 128, "instances_of_root": 130})
+    log = {"pod_uid": FAILING["uid"], "container": "nvidia-device-plugin", "file": "9.log",
+           "lines": ["Failed to initialize NVML: could not load NVML library."]}
+    return with_facts(l40s(system="Ubuntu 24.04.3 LTS", work=False), node_stack=facts, stack_log=log)
 
 
 @variant("GPUs for virtual machines: no driver, no module, no handler, and nothing that refuses one.", "unknown",

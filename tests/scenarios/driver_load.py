@@ -39,7 +39,15 @@ ONLY = ["driver-not-loaded", "class:hardware"]
     must_not=ONLY,
 )
 def secure_boot_refuses_the_module():
-    return without_module(STRICT, line="Loading of module with unavailable key is rejected")
+    report = without_module(STRICT, line="Loading of module with unavailable key is rejected")
+    # The log of the driver container, as the probe reads it where it was told which.
+    report["sections"]["host"]["data"]["stack_log"] = {
+        "pod_uid": "0f8a7c2e-11aa-4bbb-8ccc-123456789abc", "container": "nvidia-driver-ctr", "file": "4.log",
+        "changed_at": stamp(TAKEN_AT - timedelta(minutes=4)),
+        "lines": ["Loading NVIDIA driver kernel modules...",
+                  "modprobe: ERROR: could not insert 'nvidia': Key was rejected by service"],
+    }
+    return report
 
 
 @variant(

@@ -86,6 +86,19 @@ def runtime_program_is_gone():
 
 
 @variant(
+    "The same, but a file that may name another program could not be read.",
+    "warning",
+    {"id": "runtime-binary-missing", "severity": "warning", "evidence": ["not all of the configuration was read"]},
+    must_not=NOT_HARDWARE + ["severity:critical"],
+    cluster=cluster(PLUGIN),
+    health="healthy",
+)
+def runtime_program_of_a_part_of_the_files():
+    runtime = containerd(CONFIG, 2, nvidia(TOOLKIT) | {"binary_exists": False}, complete=False)
+    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), node_stack=stack())
+
+
+@variant(
     "The program of a handler that nobody asks for is not there.",
     "healthy",
     must_not=QUIET,
@@ -271,6 +284,22 @@ def cdi_of_the_operators_own():
     runtime["toolkit"] |= {"default_kind": "nvidia.com/gpu"}
     management = spec(node, "/var/run/cdi/management.nvidia.com-gpu.yaml", "management.nvidia.com/gpu", ["all"])
     return with_facts(node, container_runtime=runtime, cdi=cdi(management, spec(node)), node_stack=stack())
+
+
+@variant(
+    "The device plugin has a specification of its own and asks for its devices: the operator's is not used for them.",
+    "healthy",
+    must_not=QUIET + ["cdi-names-differ"],
+    cluster=cluster(PLUGIN),
+)
+def cdi_of_the_plugin_itself():
+    node = l40s()
+    runtime = containerd(CONFIG, 2, nvidia(TOOLKIT), mode="cdi")
+    runtime["toolkit"] |= {"default_kind": "management.nvidia.com/gpu"}
+    management = spec(node, "/var/run/cdi/management.nvidia.com-gpu.yaml", "management.nvidia.com/gpu", ["all"])
+    own = spec(node, "/var/run/cdi/k8s.device-plugin.nvidia.com-gpu.json", "k8s.device-plugin.nvidia.com/gpu",
+               [gpu["uuid"] for gpu in node.node.gpus])
+    return with_facts(node, container_runtime=runtime, cdi=cdi(management, own), node_stack=stack())
 
 
 @variant(

@@ -165,6 +165,17 @@ def allocations_of_ended_pods():
     return allocated_to_deleted_pods()
 
 
+@variant(
+    "Two refusals of a boot two days ago; the pods that hold the two GPUs have ended a moment ago.",
+    "healthy",
+    "allocation-stale",
+    must_not=ALARMS + ["kubelet-books-stale"],
+    cluster=cluster(*jobs(2), refused("retry-0", hours=48), refused("retry-1", hours=47)),
+)
+def refusals_of_another_day():
+    return allocated_to_deleted_pods()
+
+
 def one_withheld(when):
     """GPU 2 had an Xid, works, and is not among the devices that the plugin offers."""
     node = h100(load=idle, work=False)

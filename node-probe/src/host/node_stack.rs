@@ -28,7 +28,7 @@ const REGISTRY: [&str; 3] = [
 const VALIDATIONS: &str = "/run/nvidia/validations";
 
 /// Files of one folder that are listed, and processes.
-const MOST: usize = 16;
+const MAX_LISTED: usize = 16;
 
 /// Time to count inotify instances: 100,000 descriptors take about 0.2 s.
 const COUNT_TIME: Duration = Duration::from_millis(400);
@@ -54,7 +54,10 @@ pub(super) fn read(paths: &Paths, named: &[Named], has_gpus: bool) -> Option<Nod
         sockets.as_ref().is_some_and(|sockets| sockets.iter().any(|socket| socket.name.contains("nvidia")))
     };
     let count = has_gpus && !registered(&plugin_sockets) && !registered(&registry_sockets);
-    let of_stack = |process: &&Named| !KUBELETS.contains(&process.comm) && !RUNTIMES.contains(&process.comm);
+    // Without a pod a process counts as a service of the node: it must be one. A user of the node may choose its name.
+    let belongs = |process: &Named| process.of_node() || process.pod_uid().is_some();
+    let of_stack =
+        |process: &&Named| !KUBELETS.contains(&process.comm) && !RUNTIMES.contains(&process.comm) && belongs(process);
     let mut processes: Vec<&Named> = named.iter().filter(of_stack).collect();
     // Those of the node first: a pod may name its processes as it likes.
     processes.sort_by_key(|process| !process.of_node());
@@ -65,7 +68,7 @@ pub(super) fn read(paths: &Paths, named: &[Named], has_gpus: bool) -> Option<Nod
         validations: listed(&host, VALIDATIONS, |_| true).unwrap_or_default(),
         processes: processes
             .into_iter()
-            .take(MOST)
+            .take(MAX_LISTED)
             .map(|process| StackProcess {
                 name: process.comm.to_owned(),
                 pid: process.pid,
@@ -84,7 +87,7 @@ fn sockets(host: &Root, folder: &str, but: &str) -> Option<Vec<Stamped>> {
 
 fn listed(host: &Root, folder: &str, wanted: impl Fn(&str) -> bool) -> Option<Vec<Stamped>> {
     let names = host.find(folder)?.names().ok()?;
-    let wanted = names.into_iter().filter(|name| wanted(name)).take(MOST);
+    let wanted = names.into_iter().filter(|name| wanted(name)).take(MAX_LISTED);
     let stamped = wanted.map(|name| Stamped {
         at: host.find(&format!("{folder}/{name}")).and_then(|file| file.changed_at()),
         name: clean(&name, 100),
@@ -185,6 +188,8 @@ mod tests {
             (80, "nvidia-device-p", POD),
             (90, "nvidia-device-p", "0::/system.slice/nvidia-k8s-device-plugin.service\n"),
             (91, "kubelet", "0::/kubelet.service\n"),
+            // Of a container, and nothing says of which pod.
+            (92, "nvidia-device-p", "0::/../cri-containerd-x.scope\n"),
         ] {
             tree.file(&format!("proc/{pid}/comm"), format!("{comm}\n")).file(&format!("proc/{pid}/cgroup"), cgroup);
         }

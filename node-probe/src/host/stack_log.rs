@@ -1,7 +1,7 @@
 //! The end of the log of one container of NVIDIA's software for Kubernetes, from the kubelet's folder `/var/log/pods`.
 //!
-//! Who may ask for it may not ask for any log: only pods are read whose name is one of that software's, and only files that are
-//! below the folder of pod logs, or Docker's own. A pod that mounts `/var/log` of the host can put links there.
+//! Who may ask for it may not ask for any log: only pods are read whose name is one of that software's, and only files of that
+//! pod: below its own folder, or Docker's log of one container. A pod that mounts `/var/log` of the host can put links there.
 
 use std::path::Path;
 
@@ -17,12 +17,29 @@ use crate::request::StackLogOf;
 /// The kubelet's folder: one folder for each pod, `NAMESPACE_NAME_UID`, in it one for each container.
 const PODS: &str = "/var/log/pods";
 
-/// Where the files are that Docker's links lead to.
-const DOCKER: &str = "docker/containers";
-
-/// What the names of the pods contain that may be read.
-const NAMES: [&str; 7] =
-    ["nvidia", "gpu-operator", "gpu-feature-discovery", "gpu-kubelet-plugin", "mig-manager", "dcgm", "k8s-dra-driver"];
+/// What the names of the pods contain that may be read. `nvidia` alone would be the name of many workloads.
+const NAMES: [&str; 20] = [
+    "nvidia-driver",
+    "nvidia-gpu-driver",
+    "nvidia-vgpu-manager",
+    "nvidia-vgpu-device-manager",
+    "nvidia-container-toolkit",
+    "nvidia-device-plugin",
+    "nvidia-gpu-device-plugin",
+    "nvidia-kubevirt-gpu-device-plugin",
+    "nvidia-sandbox",
+    "nvidia-vfio-manager",
+    "nvidia-operator-validator",
+    "nvidia-cuda-validator",
+    "nvidia-plugin-validator",
+    "nvidia-mig-manager",
+    "nvidia-dra-driver",
+    "dra-driver-nvidia",
+    "k8s-dra-driver",
+    "gpu-kubelet-plugin",
+    "gpu-feature-discovery",
+    "dcgm",
+];
 
 /// What is read of the log.
 const MAX_LOG: u64 = 64 * 1024;
@@ -75,7 +92,7 @@ pub(super) fn read(paths: &Paths, of: &StackLogOf, problems: &mut Vec<Problem>) 
     if !NAMES.iter().any(|known| name.contains(known)) {
         return refuse("stack_log_refused", "the pod is none of NVIDIA's software for Kubernetes, by its name");
     }
-    let logs = files_of(&host, &folder.path, &format!("{PODS}/{pod}/{}", of.container));
+    let logs = files_of(&host, &folder.path.join(pod), &format!("{PODS}/{pod}/{}", of.container));
     let Some((newest, _)) = logs.first() else {
         return refuse("stack_log_missing", "the container has no log on this node");
     };
@@ -95,20 +112,26 @@ pub(super) fn read(paths: &Paths, of: &StackLogOf, problems: &mut Vec<Problem>) 
     })
 }
 
-/// The container's log files, `3.log` before `2.log`.
-fn files_of(host: &Root, pods: &Path, folder: &str) -> Vec<(String, HostFile)> {
+/// The container's log files, `3.log` before `2.log`. `own`: the real folder of the pod.
+fn files_of(host: &Root, own: &Path, folder: &str) -> Vec<(String, HostFile)> {
     let names = host.find(folder).and_then(|folder| folder.names().ok()).unwrap_or_default();
     let mut numbers: Vec<u32> = names.iter().filter_map(|name| name.strip_suffix(".log")?.parse().ok()).collect();
     numbers.sort_unstable_by(|one, other| other.cmp(one));
     let found = numbers.into_iter().take(MAX_FILES).filter_map(|number| {
         let name = format!("{number}.log");
         let file = host.find(&format!("{folder}/{name}"))?;
-        // Where it really is: a link may lead anywhere on the host.
-        let below_docker =
-            || file.path.to_string_lossy().contains(DOCKER) && file.path.to_string_lossy().ends_with("-json.log");
-        (file.path.starts_with(pods) || below_docker()).then_some((name, file))
+        // Where it really is: a link may lead anywhere on the host, also to the log of another pod.
+        (file.path.starts_with(own) || is_dockers(&file.path)).then_some((name, file))
     });
     found.collect()
+}
+
+/// `…/containers/ID/ID-json.log`, where Docker's links lead to.
+fn is_dockers(path: &Path) -> bool {
+    let mut parts = path.iter().rev().filter_map(|part| part.to_str());
+    let (Some(file), Some(id), Some("containers")) = (parts.next(), parts.next(), parts.next()) else { return false };
+    let is_id = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_id && file.strip_suffix("-json.log") == Some(id)
 }
 
 /// The last lines, of the newest file and, where it is short, of those before it.
@@ -226,13 +249,19 @@ mod tests {
         let ours = folder("nvidia-driver-daemonset-abcde");
         tree.file("etc/shadow", "root:secret\n").link(&format!("{ours}/0.log"), "/etc/shadow");
         assert_eq!(log_of(&tree, "ctr"), Err("stack_log_missing".to_owned()), "a link out of the folder");
-        let docker = "var/lib/docker/containers/abc/abc-json.log";
-        tree.file(docker, "{\"log\":\"said\\n\",\"stream\":\"stderr\"}\n")
+        tree.file(&format!("var/log/pods/ml_payroll_{}/ctr/0.log", UID.replace('0', "1")), cri("a secret"));
+        let other = format!("../../ml_payroll_{}/ctr/0.log", UID.replace('0', "1"));
+        tree.link(&format!("{ours}/2.log"), &other);
+        assert_eq!(log_of(&tree, "ctr"), Err("stack_log_missing".to_owned()), "a link to the log of another pod");
+        let docker = format!("var/lib/docker/containers/{0}/{0}-json.log", "ab".repeat(32));
+        tree.file(&docker, "{\"log\":\"said\\n\",\"stream\":\"stderr\"}\n")
             .link(&format!("{ours}/1.log"), &format!("/{docker}"));
         assert_eq!(log_of(&tree, "ctr").expect("Docker's link").lines, ["said"]);
-        let theirs = Tree::new();
-        theirs.file(&format!("{}/0.log", folder("payroll-7c9")), cri("a secret"));
-        assert_eq!(log_of(&theirs, "ctr"), Err("stack_log_refused".to_owned()));
+        for workload in ["payroll-7c9", "nvidia-nim-llm-0", "tritonserver-nvidia-x"] {
+            let theirs = Tree::new();
+            theirs.file(&format!("{}/0.log", folder(workload)), cri("a secret"));
+            assert_eq!(log_of(&theirs, "ctr"), Err("stack_log_refused".to_owned()), "{workload}");
+        }
         assert_eq!(log_of(&tree, "other"), Err("stack_log_missing".to_owned()));
         assert_eq!(log_of(&Tree::new(), "ctr"), Err("stack_log_missing".to_owned()));
     }

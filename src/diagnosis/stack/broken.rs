@@ -83,8 +83,10 @@ fn plugin<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
         return None;
     }
     // It runs, and the kubelet has nothing from it.
-    let idle =
-        [Component::DevicePlugin, Component::DraDriver].into_iter().flat_map(|component| pods::of(node, component));
+    // Whether a DRA driver offers them is known only where its ResourceSlices were read.
+    let dra = Some(Component::DraDriver).filter(|_| node.cluster.gpu_dra == Some(false));
+    let idle = [Some(Component::DevicePlugin), dra].into_iter().flatten();
+    let idle = idle.flat_map(|component| pods::of(node, component));
     let pod = idle.into_iter().find(|pod| pod.ready && has_run(node, pod))?;
     let container = pod.containers.iter().find(|container| !container.init);
     let words = format!("pod {} runs, and the kubelet has no GPU from it", pods::name(pod));
@@ -100,6 +102,12 @@ fn has_run(node: &Node<'_>, pod: &NvidiaPod) -> bool {
 }
 
 impl Broken<'_> {
+    /// What the pod's log says, if it is known.
+    pub(super) fn phrase(&self, node: &Node<'_>) -> Option<&'static Phrase> {
+        let (_, phrase) = stack_log::most_telling(lines(log_of(node, self.trouble.pod)?))?;
+        Some(phrase)
+    }
+
     /// The finding. `unoffered`: what says that Kubernetes has no GPU of this node, if that is so.
     pub(super) fn draft(&self, node: &Node<'_>, unoffered: Vec<String>) -> Draft {
         let severity = if unoffered.is_empty() && is_offered(node) { Severity::Warning } else { Severity::Critical };

@@ -11,7 +11,7 @@ use super::super::node::Node;
 use super::super::stack_link::{Link, LinkState, StackLink};
 use super::super::{Component, NvidiaPod, Severity, quote};
 use super::broken::Broken;
-use super::offer::{is_offered, is_passed_through, plugin_service};
+use super::offer::{is_offered, is_passed_through, may_be_offered_by_dra, plugin_service};
 use super::pods;
 use super::rules::{DRIVER_RULES, is_runtime_rule};
 use crate::report::Extent;
@@ -163,6 +163,9 @@ fn registration(node: &Node<'_>) -> StackLink {
         let words = registered.filter(|count| *count > 0).map(|count| quote::count(count, "device"));
         return link(Link::Registration, LinkState::Ok, words.unwrap_or_default());
     }
+    if may_be_offered_by_dra(node) {
+        return link(Link::Registration, LinkState::Unknown, "");
+    }
     let sockets = node.host().and_then(|host| host.node_stack.as_ref()).and_then(|stack| stack.plugin_sockets.as_ref());
     let socket = sockets.map(|all| all.iter().any(|socket| socket.name.contains("nvidia")));
     match (socket, registered) {
@@ -188,6 +191,7 @@ fn capacity(node: &Node<'_>) -> StackLink {
         (None, _) => link(Link::Capacity, LinkState::Unknown, ""),
         (_, Some(count)) if count > 0 => link(Link::Capacity, LinkState::Ok, count.to_string()),
         _ if is_offered(node) => link(Link::Capacity, LinkState::Ok, offered_otherwise(node)),
+        _ if may_be_offered_by_dra(node) => link(Link::Capacity, LinkState::Unknown, ""),
         (_, Some(_)) => link(Link::Capacity, LinkState::Broken, "0"),
         (_, None) => link(Link::Capacity, LinkState::Broken, "no such resource"),
     }
@@ -209,6 +213,7 @@ fn allocatable(node: &Node<'_>) -> StackLink {
         (Some(_), Some(count)) => link(Link::Allocatable, LinkState::Ok, count.to_string()),
         (None, _) if cluster.node.is_none() => link(Link::Allocatable, LinkState::Unknown, ""),
         (None, _) if is_offered(node) => link(Link::Allocatable, LinkState::Ok, ""),
+        (None, _) if may_be_offered_by_dra(node) => link(Link::Allocatable, LinkState::Unknown, ""),
         (None, _) => link(Link::Allocatable, LinkState::Broken, "0"),
         (Some(_), None) => link(Link::Allocatable, LinkState::Unknown, ""),
     }

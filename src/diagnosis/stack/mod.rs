@@ -88,8 +88,9 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
         drafts.retain(|draft| !is_consequence(draft));
         return;
     }
+    let may_be_inotify = may_be_inotify(node, drafts, broken.as_ref());
     let found = set_up::not_deployed(node, &unoffered)
-        .or_else(|| set_up::inotify(node, &unoffered))
+        .or_else(|| set_up::inotify(node, &unoffered).filter(|_| may_be_inotify))
         .or_else(|| Some(broken?.draft(node, unoffered)));
     match found {
         Some(draft) => {
@@ -103,6 +104,14 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
             }
         }
     }
+}
+
+/// Whether a plugin is missed, and no log gives another reason. A node may give its GPUs to nobody in Kubernetes, and descriptors
+/// that processes share are counted for each.
+fn may_be_inotify(node: &Node<'_>, drafts: &[Draft], broken: Option<&Broken<'_>>) -> bool {
+    let missed = drafts.iter().any(|draft| is_consequence(draft) && draft.severity > Severity::Info);
+    let told = broken.and_then(|broken| broken.phrase(node));
+    missed && told.is_none_or(|phrase| phrase.id == "inotify-exhausted")
 }
 
 /// A runtime that is not configured is no fault of its own where the driver is missing: the toolkit waits for it.

@@ -1,7 +1,8 @@
 //! Whether, and by whom, GPUs of the node are offered to pods.
 
 use super::super::node::Node;
-use super::super::quote;
+use super::super::{Component, quote};
+use super::pods;
 
 /// Whether every GPU is bound to vfio-pci: it belongs to virtual machines, and no driver of the host.
 pub(super) fn is_passed_through(node: &Node<'_>) -> bool {
@@ -15,6 +16,11 @@ pub(super) fn is_offered(node: &Node<'_>) -> bool {
     let cluster = node.cluster;
     let plain = cluster.gpu_capacity.is_some_and(|count| count > 0) && cluster.gpu_allocatable != Some(0);
     plain || cluster.other_gpu_resources || cluster.gpu_dra == Some(true)
+}
+
+/// Whether a DRA driver on the node may offer them: its ResourceSlices were not read.
+pub(super) fn may_be_offered_by_dra(node: &Node<'_>) -> bool {
+    node.cluster.gpu_dra.is_none() && pods::of(node, Component::DraDriver).any(|pod| pod.ready)
 }
 
 /// The device plugin where it is a process of the node's own.

@@ -23,7 +23,7 @@ rules! {
         UpdateSoftware "Read the log of the device plugin's pod on {node}.",
         means "The device plugin or the kubelet plugin of the DRA driver fails, or runs without effect: the \
             node has working GPUs that no pod can get.",
-        reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_capacity, inventory.gpus";
+        reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_capacity, kubernetes.gpu_dra, inventory.gpus";
     NOT_DEPLOYED: "stack-not-deployed" Fatal Driver OPERATOR_DOC, "NVIDIA's stack is not deployed on the node",
         UpdateSoftware "Let node feature discovery label {node} again: is its worker running there (kubectl get pods -A \
             --field-selector spec.nodeName={node}), and does it report PCI devices by vendor (sources.pci, \

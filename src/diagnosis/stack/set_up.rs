@@ -69,7 +69,10 @@ pub(super) fn two_plugins(node: &Node<'_>) -> Option<Draft> {
     let first = running.first()?;
     let other = running.iter().find(|pod| pod.owner != first.owner || pod.namespace != first.namespace);
     let service = plugin_service(node);
-    let built_in = node.cluster.os_image.as_deref().filter(|image| is_bottlerocket(image) && is_offered(node));
+    // Where the node's processes were read, the built-in plugin would be among them.
+    let unread = node.host().is_none_or(|host| host.node_stack.is_none());
+    let built_in =
+        node.cluster.os_image.as_deref().filter(|image| unread && is_bottlerocket(image) && is_offered(node));
     let evidence = match (other, service, built_in) {
         (Some(other), ..) => format!("pods {} and {} both run", pods::name(first), pods::name(other)),
         (None, Some(process), _) => {

@@ -2,9 +2,12 @@
 //!
 //! Allocations of ended pods are normal: the kubelet releases them when it admits the next pod with devices. They are a fault where
 //! such an admission came and they are still there. A pod may have ended after that admission, so one refusal proves nothing:
-//! two refusals a minute apart do, or a refusal and a later pod with devices.
+//! two refusals a minute apart do, or a refusal and a later pod with devices. Refused pods stay in the API for days, so that the last
+//! refusal must be recent: pods that ended since then are normal.
 
 use std::collections::BTreeSet;
+
+use jiff::SignedDuration;
 
 use super::allocations::{Allocations, SETTLE_TIME};
 use super::rules::STALE_ALLOCATIONS;
@@ -13,6 +16,9 @@ use crate::diagnosis::draft::Draft;
 use crate::diagnosis::gpu_pods::GpuPod;
 use crate::diagnosis::node::Node;
 use crate::diagnosis::quote;
+
+/// A refusal that is older says nothing about the allocations of now.
+const RECENT: SignedDuration = SignedDuration::from_hours(1);
 
 /// Pods and refusals that are quoted.
 const MAX_NAMED: usize = 4;
@@ -37,7 +43,8 @@ fn judge(node: &Node<'_>) -> Option<Draft> {
         started.is_some_and(|started| started.duration_since(first) >= SETTLE_TIME) && all.of_pod(pod).next().is_some()
     });
     let tried_again = last.duration_since(first) >= SETTLE_TIME || allocated_later;
-    if gone.is_empty() || !tried_again {
+    let is_recent = node.now?.duration_since(last) <= RECENT;
+    if gone.is_empty() || !tried_again || !is_recent {
         return None;
     }
     let pods: BTreeSet<String> = gone.iter().map(|one| quote::data(&one.holder())).collect();

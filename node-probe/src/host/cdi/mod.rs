@@ -33,21 +33,29 @@ const MAX_LIBRARIES: usize = 4;
 const MAX_STALE: usize = 8;
 const MAX_UNREAD: usize = 8;
 
-/// Reads the folders that the runtime is configured with, else the usual ones.
+/// Reads the usual folders and those that the runtime is configured with.
 pub(super) fn read(paths: &Paths, configured: Option<Vec<String>>) -> Option<Cdi> {
     if paths.owner == Owner::Workload {
         return None;
     }
     let host = Root::open(&paths.host).ok()?;
-    let folders = configured.filter(|folders| !folders.is_empty());
-    let folders: Vec<String> =
-        folders.unwrap_or_else(|| FOLDERS.map(str::to_owned).to_vec()).into_iter().take(8).collect();
+    // NVIDIA's runtime reads the usual folders, whatever containerd is configured with.
+    let configured = configured.unwrap_or_default();
+    let usual =
+        FOLDERS.map(str::to_owned).into_iter().filter(|folder| !configured.iter().any(|of| is_same(of, folder)));
+    let folders: Vec<String> = usual.chain(configured.iter().cloned()).take(8).collect();
     let mut cdi = Cdi::default();
     for folder in folders {
         read_folder(paths, &host, &folder, &mut cdi);
         cdi.folders.push(clean(&folder, 160));
     }
     Some(cdi)
+}
+
+/// `/var/run` is a link to `/run`.
+fn is_same(one: &str, other: &str) -> bool {
+    let plain = |folder: &str| folder.trim_end_matches('/').trim_start_matches("/var").to_owned();
+    plain(one) == plain(other)
 }
 
 fn read_folder(paths: &Paths, host: &Root, folder: &str, cdi: &mut Cdi) {

@@ -44,6 +44,17 @@ fn the_folders_come_in_rising_precedence_and_other_vendors_are_left_out() {
 }
 
 #[test]
+fn the_usual_folders_are_read_beside_those_of_containerd() {
+    let tree = Tree::new();
+    tree.file("var/run/cdi/nvidia.yaml", SPEC).file("var/cdi/static/nvidia.yaml", SPEC);
+    let cdi = read(&tree.paths(), Some(vec!["/var/cdi/static".to_owned(), "/etc/cdi/".to_owned()])).expect("a node");
+    assert_eq!(
+        (cdi.specs.len(), &cdi.folders[..]),
+        (2, &["/var/run/cdi", "/var/cdi/static", "/etc/cdi/"].map(str::to_owned)[..])
+    );
+}
+
+#[test]
 fn what_cannot_be_read_is_said_and_an_empty_node_has_none() {
     let tree = Tree::new();
     tree.file("etc/cdi/nvidia.yaml", "kind: nvidia.com/gpu\ndevices: [{name: all}]\n").folder("etc/cdi/folder.yaml");

@@ -103,6 +103,22 @@ mod tests {
     }
 
     #[test]
+    fn deep_nesting_does_not_end_the_probe() {
+        let deep = |part: &str| part.repeat(MAX_CONFIG / part.len() - 8);
+        for text in [
+            format!("a{} = 1\n", deep(".a")),
+            format!("[a{}]\n", deep(".a")),
+            format!("[[a{}]]\n", deep(".a")),
+            format!("a = {}\n", deep("[")),
+            format!("a = {}\n", deep("{a=")),
+        ] {
+            let tree = Tree::new();
+            tree.file("a.toml", &text);
+            assert!(matches!(read(&root(&tree), "/a.toml"), Read::Unreadable), "{}", &text[..12]);
+        }
+    }
+
+    #[test]
     fn what_is_no_toml_or_no_file_is_told_from_what_is_absent() {
         let tree = Tree::new();
         tree.file("a.toml", "version = 2\n").file("b.toml", "[[[").folder("c.toml").link("d.toml", "/nowhere");

@@ -7,14 +7,14 @@ use syringe_core::facts::container_runtime::RuntimeHandler;
 use crate::in_root::Root;
 
 /// A node with Kata, gVisor and NVIDIA's handlers has some ten.
-const MOST: usize = 32;
+const MAX_HANDLERS: usize = 32;
 
 /// The handlers in order, NVIDIA's first where there are too many.
 pub(super) fn capped(handlers: BTreeMap<String, RuntimeHandler>) -> Vec<RuntimeHandler> {
     let mut handlers: Vec<RuntimeHandler> = handlers.into_values().collect();
-    if handlers.len() > MOST {
+    if handlers.len() > MAX_HANDLERS {
         handlers.sort_by_key(|handler| !handler.is_nvidia());
-        handlers.truncate(MOST);
+        handlers.truncate(MAX_HANDLERS);
     }
     handlers
 }

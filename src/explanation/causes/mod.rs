@@ -4,6 +4,7 @@
 //! catalogue's class. The reasons of pods and containers: the kubelet's and the scheduler's own words.
 
 mod admission;
+mod cdi;
 mod creation;
 mod cuda;
 pub(super) mod first;

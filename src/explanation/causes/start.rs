@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::start_phrase::Phrase;
 use super::start_phrases::{self, NEEDS_NEWER_CUDA};
-use super::{Case, cuda, event_quote, image};
+use super::{Case, cdi, cuda, event_quote, image};
 use crate::diagnosis::{Action, ActionCode, Class as FindingClass, Finding, Severity};
 use crate::explanation::facts::known as known_time;
 use crate::explanation::{Cause, Certainty, ContainerFacts, ContainerState, Explanation, PodEvent};
@@ -141,8 +141,22 @@ fn tell(case: &Case<'_>, phrase: &Phrase, said: &str, finding: Option<&Finding>)
         Some(finding) => {
             Told { what: format!("{meaning} ({})", finding.title), evidence: None, action: case.action_for(finding) }
         }
-        None => Told { what: meaning, evidence: None, action: action() },
+        None => match unresolved_cdi(case, phrase, said) {
+            Some(found) => Told {
+                what: format!("{meaning}; {}", found.why),
+                evidence: None,
+                action: Action { code: phrase.code, text: found.advice.replace("{node}", case.node) },
+            },
+            None => Told { what: meaning, evidence: None, action: action() },
+        },
     }
+}
+
+/// What the node's CDI specifications have of the device that the runtime does not know.
+fn unresolved_cdi(case: &Case<'_>, phrase: &Phrase, said: &str) -> Option<cdi::Unresolved> {
+    let device = phrase.unresolved_cdi_device(said)?;
+    let host = Section::data_of(&case.report?.sections.host)?;
+    cdi::why_unresolved(host.cdi.as_ref()?, &device)
 }
 
 /// The CUDA version that the image needs, that of the node's driver, and the driver that would do.

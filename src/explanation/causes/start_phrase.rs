@@ -6,6 +6,9 @@ use crate::explanation::Cause;
 /// Words about a CDI device of a claim: DRA drivers name the kind after the claim's driver, with `k8s.` before it.
 pub(super) const CLAIM_WITHOUT_CDI: &str = "unresolvable cdi devices k8s.";
 
+/// Words of a runtime that has no CDI device of the name.
+pub(super) const UNRESOLVED_CDI: &str = "unresolvable cdi devices";
+
 /// One phrase.
 pub(super) struct Phrase {
     /// All of these must be in the message, in lower case.
@@ -41,6 +44,11 @@ impl Phrase {
     pub(super) fn meaning(&self, message: &str) -> String {
         let Some(names) = self.names else { return self.what.to_owned() };
         self.what.replace("{it}", &names.find(message).unwrap_or_else(|| names.otherwise.to_owned()))
+    }
+
+    /// The CDI device that the runtime does not know, where the phrase is about that.
+    pub(super) fn unresolved_cdi_device(&self, message: &str) -> Option<String> {
+        self.names.filter(|_| self.words.contains(&UNRESOLVED_CDI))?.find(message)
     }
 
     /// Whether it is about files that do not outlive a boot.

@@ -5,7 +5,7 @@
 //! reports quote them (docs/reports.md links them). The words are compared without regard to case; of several phrases that fit
 //! the first counts, so the innermost reason stands before the frame that repeats it.
 
-use super::start_phrase::{CLAIM_WITHOUT_CDI, Phrase, cluster, node, program};
+use super::start_phrase::{CLAIM_WITHOUT_CDI, Phrase, UNRESOLVED_CDI, cluster, node, program};
 use crate::diagnosis::ActionCode;
 use crate::explanation::Cause;
 
@@ -117,7 +117,7 @@ pub(super) static PHRASES: &[Phrase] = &[
     }
     .naming("unresolvable cdi devices ", &[' ', ','], "see the message"),
     node(
-        &["unresolvable cdi devices"],
+        &[UNRESOLVED_CDI],
         "the runtime knows no CDI device of the name that it was given: {it}",
         "Make device plugin and CDI specification of {node} name devices alike (device-list strategy, device id strategy), \
          and generate the specification anew (nvidia-ctk cdi generate).",

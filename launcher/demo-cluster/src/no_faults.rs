@@ -55,6 +55,14 @@ impl StartInjection {
         false
     }
 
+    pub(crate) fn is_runtime_hanging(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn is_pull_hanging(&self) -> bool {
+        false
+    }
+
     pub(crate) fn sandbox_error(&self) -> Option<&str> {
         None
     }

@@ -113,13 +113,21 @@ fn runtime(node: &Node<'_>, drafts: &[Draft]) -> StackLink {
     let handler = host
         .and_then(|host| host.container_runtime.as_ref())
         .and_then(|runtime| runtime.handlers.iter().find(|handler| handler.is_nvidia()));
+    let cdi = host.and_then(|host| host.cdi.as_ref());
+    // A file is no specification because of its name: what was read counts, where the probe reads specifications.
+    let spec = match cdi {
+        Some(cdi) => cdi.specs.first().map(|spec| spec.path.as_str()),
+        None => host.and_then(|host| host.cdi_spec.as_deref()),
+    };
     let words = handler
         .map(|handler| format!("handler {}", quote::data(&handler.name)))
-        .or_else(|| host?.cdi_spec.as_deref().map(quote::data))
+        .or_else(|| spec.map(quote::data))
         .or_else(|| host?.container_toolkit.as_deref().map(quote::data));
-    match words {
-        Some(words) => link(Link::Runtime, LinkState::Ok, words),
-        None => link(Link::Runtime, LinkState::Unknown, ""),
+    let unread = cdi.and_then(|cdi| cdi.unread.first());
+    match (words, unread) {
+        (Some(words), _) => link(Link::Runtime, LinkState::Ok, words),
+        (None, Some(file)) => link(Link::Runtime, LinkState::Unknown, format!("could not read {}", quote::data(file))),
+        (None, None) => link(Link::Runtime, LinkState::Unknown, ""),
     }
 }
 

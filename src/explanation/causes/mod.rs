@@ -4,6 +4,7 @@
 //! determines its cause. The reasons of pods and containers are those of the kubelet and the scheduler.
 
 mod admission;
+mod cdi;
 mod creation;
 mod cuda;
 pub(super) mod first;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::start_phrase::Phrase;
 use super::start_phrases::{self, NEEDS_NEWER_CUDA};
-use super::{Case, cuda, event_quote, image};
+use super::{Case, cdi, cuda, event_quote, image};
 use crate::diagnosis::{Action, ActionCode, Class as FindingClass, Finding, Severity};
 use crate::explanation::facts::known as known_time;
 use crate::explanation::{Cause, Certainty, ContainerFacts, ContainerState, Explanation, PodEvent};
@@ -143,8 +143,22 @@ fn apply_phrase(case: &Case<'_>, phrase: &Phrase, said: &str, finding: Option<&F
             evidence: None,
             action: case.action_for(finding),
         },
-        None => ApplicablePhrase { what: meaning, evidence: None, action: action() },
+        None => match unresolved_cdi(case, phrase, said) {
+            Some(found) => ApplicablePhrase {
+                what: format!("{meaning}; {}", found.why),
+                evidence: None,
+                action: Action { code: phrase.code, text: found.advice.replace("{node}", case.node) },
+            },
+            None => ApplicablePhrase { what: meaning, evidence: None, action: action() },
+        },
     }
+}
+
+/// Why the node's CDI specifications do not have the device of the message.
+fn unresolved_cdi(case: &Case<'_>, phrase: &Phrase, said: &str) -> Option<cdi::Unresolved> {
+    let device = phrase.unresolved_cdi_device(said)?;
+    let host = Section::data_of(&case.report?.sections.host)?;
+    cdi::why_unresolved(host.cdi.as_ref()?, &device)
 }
 
 /// Compares the CUDA version that the image needs with the node's driver, and names the first driver that supports it.

@@ -6,6 +6,9 @@ use crate::explanation::Cause;
 /// Message about a CDI device of a claim. DRA drivers build the kind from `k8s.` and the driver's name.
 pub(super) const CLAIM_WITHOUT_CDI: &str = "unresolvable cdi devices k8s.";
 
+/// Message about a CDI device that does not exist.
+pub(super) const UNRESOLVED_CDI: &str = "unresolvable cdi devices";
+
 /// One phrase.
 pub(super) struct Phrase {
     /// Lower-case words that the message must all contain.
@@ -41,6 +44,11 @@ impl Phrase {
     pub(super) fn meaning(&self, message: &str) -> String {
         let Some(names) = self.names else { return self.what.to_owned() };
         self.what.replace("{it}", &names.find(message).unwrap_or_else(|| names.otherwise.to_owned()))
+    }
+
+    /// The CDI device that was not found, if the phrase is about that.
+    pub(super) fn unresolved_cdi_device(&self, message: &str) -> Option<String> {
+        self.names.filter(|_| self.words.contains(&UNRESOLVED_CDI))?.find(message)
     }
 
     /// Whether it is about files that a boot removes.

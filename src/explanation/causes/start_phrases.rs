@@ -5,7 +5,7 @@
 //! reports quote them (docs/reports.md links them). The comparison ignores case. If several phrases match, the first is used:
 //! the innermost error comes before the errors that wrap it.
 
-use super::start_phrase::{CLAIM_WITHOUT_CDI, Phrase, cluster, node, program};
+use super::start_phrase::{CLAIM_WITHOUT_CDI, Phrase, UNRESOLVED_CDI, cluster, node, program};
 use crate::diagnosis::ActionCode;
 use crate::explanation::Cause;
 
@@ -117,7 +117,7 @@ pub(super) static PHRASES: &[Phrase] = &[
     }
     .naming("unresolvable cdi devices ", &[' ', ','], "see the message"),
     node(
-        &["unresolvable cdi devices"],
+        &[UNRESOLVED_CDI],
         "the container runtime found no CDI device of the requested name: {it}",
         "Make the device plugin and the CDI specification of {node} use the same device names (device-list strategy, device id strategy), \
          and regenerate the specification (nvidia-ctk cdi generate).",

@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use http::Response;
+use http::{HeaderValue, Response, header};
 use k8s_openapi::api::core::v1::Node;
 use tokio_util::sync::CancellationToken;
 
@@ -14,7 +14,7 @@ use super::start::StartInjection;
 use crate::api_error::ApiError;
 use crate::node_object;
 use crate::request_info::RequestInfo;
-use crate::response::Body;
+use crate::response::{Body, plain_text};
 use crate::store::Store;
 
 /// The faults that are left.
@@ -62,6 +62,13 @@ impl Injector {
             Some(AnswerFault::TooManyRequests(retry_after_seconds)) => {
                 Err(ApiError::TooManyRequests { retry_after_seconds })
             }
+            Some(AnswerFault::PlainText { code, retry_after }) => {
+                let mut answer = plain_text(code, "the request did not reach the API server\n");
+                if let Some(seconds) = retry_after {
+                    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+                }
+                Ok(answer)
+            }
             Some(AnswerFault::InternalError) => Err(timed_out()),
             Some(AnswerFault::Forbidden(reason)) => {
                 let name = request.and_then(|request| request.name.clone()).unwrap_or_default();
@@ -72,6 +79,11 @@ impl Injector {
                 serving.await
             }
             Some(AnswerFault::Closed) => {
+                hang_up.cancel();
+                std::future::pending().await
+            }
+            Some(AnswerFault::ServedAndClosed) => {
+                let _ = serving.await;
                 hang_up.cancel();
                 std::future::pending().await
             }

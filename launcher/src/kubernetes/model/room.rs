@@ -329,7 +329,10 @@ mod tests {
         let mig = Amounts::from([("nvidia.com/mig-1g.10gb".to_owned(), 1000)]);
         let said = "0/1 nodes are available: 1 Insufficient nvidia.com/mig-1g.10gb.";
         let room = of(&[node("gpu-1", 8, Vec::new())], &mig, Some(said)).expect("none");
-        assert!(room.changes[0].contains("ask for what the GPU nodes offer (nvidia.com/gpu)"), "{room:?}");
+        assert!(
+            room.changes[0].contains("request a resource that the GPU nodes advertise (nvidia.com/gpu)"),
+            "{room:?}"
+        );
     }
 
     #[test]

@@ -92,11 +92,36 @@ pub(crate) async fn newest_warning(
     namespace: &str,
     pod: &str,
 ) -> Result<Option<NodeEvent>, Failure> {
+    Ok(newest_of_severity(connection, namespace, pod, "Warning", 1).await?.into_iter().next())
+}
+
+/// The message of the kubelet about the image that it pulls for a pod, if it has not pulled it yet.
+pub(crate) async fn unfinished_pull(
+    connection: &Connection,
+    namespace: &str,
+    pod: &str,
+) -> Result<Option<String>, Failure> {
+    let events = newest_of_severity(connection, namespace, pod, "Normal", MAX_POD_EVENTS).await?;
+    // Not by their order: events of the same second have none.
+    let is_later = |event: &NodeEvent| ["Pulled", "Created", "Started"].contains(&event.reason.as_str());
+    if events.iter().any(is_later) {
+        return Ok(None);
+    }
+    Ok(events.into_iter().find(|event| event.reason == "Pulling").map(|event| event.message))
+}
+
+async fn newest_of_severity(
+    connection: &Connection,
+    namespace: &str,
+    pod: &str,
+    severity: &str,
+    most: usize,
+) -> Result<Vec<NodeEvent>, Failure> {
     let path = format!("/api/v1/namespaces/{namespace}/events");
-    let fields = format!("involvedObject.name={pod},type=Warning");
+    let fields = format!("involvedObject.name={pod},type={severity}");
     let what = format!("Listing the events of pod {namespace}/{pod}");
-    let events = newest(connection, &path, &fields, &what, 1).await?;
-    Ok(events.into_iter().next().map(SlimEvent::into_node_event))
+    let events = newest(connection, &path, &fields, &what, most).await?;
+    Ok(events.into_iter().map(SlimEvent::into_node_event).collect())
 }
 
 /// The newest `most` events over all pages, newest first.

@@ -1,4 +1,5 @@
-//! Where the cluster asks for faults. `no_faults.rs` has the same functions for builds without faults.
+//! Applies the planned faults: the server and the kubelets call it for each request, pod start and exec. `no_faults.rs` replaces
+//! it in builds without the feature `test-support`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -45,7 +46,7 @@ impl Injector {
         }
     }
 
-    /// Serves a request, or lets it fail.
+    /// Serves a request, or applies its fault: an error, a delay, or a closed connection.
     pub(crate) async fn intercept(
         &self,
         request: Option<&RequestInfo>,
@@ -96,7 +97,7 @@ impl Injector {
     }
 
     /// Whether a `continue` token is too old.
-    pub(crate) fn is_continue_expired(&self) -> bool {
+    pub(crate) fn take_continue_expiry(&self) -> bool {
         std::mem::take(&mut self.faults().api.expire_continue_once)
     }
 

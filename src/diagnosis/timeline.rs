@@ -31,7 +31,7 @@ const SAME_INSTANT: SignedDuration = SignedDuration::from_secs(2);
 /// Xids that report the end of a channel, whatever the cause.
 const TEARDOWN_CODES: [u32; 4] = [43, 45, 141, 174];
 
-/// GSP timeouts and errors, which `driver` handles.
+/// Xids of GSP timeouts and errors. The family `gsp` reports them.
 pub(super) const GSP_CODES: [u32; 3] = [119, 120, 175];
 
 /// A kernel event with its cause.

@@ -6,9 +6,8 @@
 //!   Diagnosis (the rules)  ┘                                                  └─▶ timeline
 //! ```
 //!
-//! Pure functions, like the rules of [`diagnosis`](crate::diagnosis). The first cause with evidence is chosen. The
-//! order is that of [`causes`]: first what Kubernetes reports, then the GPU, then the driver and the node, and last the
-//! program, because every other cause looks like a failed program.
+//! Pure functions, like the rules of [`diagnosis`](crate::diagnosis). The first cause with evidence is chosen, in the order
+//! of `CAUSES` in `causes/first.rs`.
 
 mod causes;
 mod facts;

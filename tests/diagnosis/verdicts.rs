@@ -27,14 +27,14 @@ const PROCESSES: [&str; 3] = ["pid=4242, name=python3, ", "pid='<unknown>', name
 
 /// Which sections a report holds besides the kernel's lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Beside {
+enum OtherSections {
     Nothing,
     Host,
     Everything,
 }
 
 /// How grave a finding about this event must be: as grave as the catalogue's tables say of it. `None`: it is information.
-fn least_severity(event: &KernelEvent, beside: Beside) -> Option<Severity> {
+fn least_severity(event: &KernelEvent, others: OtherSections) -> Option<Severity> {
     let judged = xid::judgement::judge(event)?;
     let of_table = match judged.severity {
         xid::Severity::Info => return None,
@@ -42,9 +42,9 @@ fn least_severity(event: &KernelEvent, beside: Beside) -> Option<Severity> {
         xid::Severity::Critical => Severity::Critical,
         xid::Severity::Fatal => Severity::Fatal,
     };
-    match (event.code?, beside) {
+    match (event.code?, others) {
         // NVML's own answer of now, which is `none`, has taken the recommendation back.
-        (154, Beside::Everything) => None,
+        (154, OtherSections::Everything) => None,
         _ => Some(of_table),
     }
 }
@@ -63,7 +63,7 @@ fn now() -> Timestamp {
     "2025-02-23T16:29:18Z".parse().expect("a time")
 }
 
-fn report_with(line: &str, beside: Beside) -> Report {
+fn report_with(line: &str, others: OtherSections) -> Report {
     static BASE: std::sync::OnceLock<Report> = std::sync::OnceLock::new();
     let base = BASE.get_or_init(|| {
         let text = include_str!("../scenarios/healthy-h100-8.json");
@@ -78,10 +78,10 @@ fn report_with(line: &str, beside: Beside) -> Report {
     report.kernel_log.push(line.to_owned());
     let mut report = replayed(report);
     let all = std::mem::take(&mut report.sections);
-    report.sections = match beside {
-        Beside::Nothing => Sections { xid: all.xid, ..Sections::default() },
-        Beside::Host => Sections { xid: all.xid, host: all.host, ..Sections::default() },
-        Beside::Everything => all,
+    report.sections = match others {
+        OtherSections::Nothing => Sections { xid: all.xid, ..Sections::default() },
+        OtherSections::Host => Sections { xid: all.xid, host: all.host, ..Sections::default() },
+        OtherSections::Everything => all,
     };
     report
 }
@@ -102,10 +102,16 @@ fn is_of_this_boot(event: &KernelEvent) -> bool {
 }
 
 /// `Ok(false)`: the line's spelling puts it into the past.
-fn check_code(entry: &XidEntry, format: &Format, frame: &str, process: &str, beside: Beside) -> Result<bool, String> {
+fn check_code(
+    entry: &XidEntry,
+    format: &Format,
+    frame: &str,
+    process: &str,
+    others: OtherSections,
+) -> Result<bool, String> {
     let text = frame.replace("{}", &format!("{}, {process}{}", entry.code, text_of(entry)));
     let line = format.1(2, &text);
-    let report = report_with(&line, beside);
+    let report = report_with(&line, others);
     let events = Section::data_of(&report.sections.xid).map(|log| log.events.as_slice()).unwrap_or_default();
     let Some(event) = events.iter().find(|event| event.code == Some(entry.code)) else {
         return Err(format!("no event: {line}"));
@@ -113,7 +119,7 @@ fn check_code(entry: &XidEntry, format: &Format, frame: &str, process: &str, bes
     if !is_of_this_boot(event) {
         return Ok(false);
     }
-    let Some(least) = least_severity(event, beside) else { return Ok(true) };
+    let Some(least) = least_severity(event, others) else { return Ok(true) };
     let diagnosis = diagnose(&report, &ClusterFacts::default());
     let named = |finding: &Finding| {
         let code = format!("Xid {}", entry.code);
@@ -121,7 +127,7 @@ fn check_code(entry: &XidEntry, format: &Format, frame: &str, process: &str, bes
     };
     let found = diagnosis.findings.iter().filter(|finding| named(finding)).map(|finding| finding.severity).max();
     let fails =
-        |why: &str| Err(format!("{why}: {line}: {found:?}, {beside:?}, at least {least:?}\n{}", told(&diagnosis)));
+        |why: &str| Err(format!("{why}: {line}: {found:?}, {others:?}, at least {least:?}\n{}", told(&diagnosis)));
     if found.is_none_or(|found| found < least) {
         return fails("no finding that is grave enough");
     }
@@ -131,7 +137,7 @@ fn check_code(entry: &XidEntry, format: &Format, frame: &str, process: &str, bes
     Ok(true)
 }
 
-const BESIDE: [Beside; 3] = [Beside::Nothing, Beside::Host, Beside::Everything];
+const OTHER_SECTIONS: [OtherSections; 3] = [OtherSections::Nothing, OtherSections::Host, OtherSections::Everything];
 
 fn assert_none(complaints: &[String]) {
     let lines: Vec<&str> = complaints.iter().filter_map(|complaint| complaint.lines().next()).collect();
@@ -143,8 +149,8 @@ fn assert_none(complaints: &[String]) {
 fn no_xid_passes_as_healthy() {
     let mut complaints = Vec::new();
     for entry in xid::xids() {
-        for beside in BESIDE {
-            complaints.extend(check_code(entry, &FORMATS[0], FRAMES[0], PROCESSES[1], beside).err());
+        for others in OTHER_SECTIONS {
+            complaints.extend(check_code(entry, &FORMATS[0], FRAMES[0], PROCESSES[1], others).err());
         }
     }
     assert_none(&complaints);
@@ -158,7 +164,7 @@ fn no_spelling_of_a_log_hides_an_xid() {
     for (at, format) in FORMATS.iter().enumerate() {
         let mut counts = false;
         for (nth, entry) in xid::xids().enumerate().filter(|(nth, _)| nth % PARTS == at % PARTS) {
-            match check_code(entry, format, FRAMES[nth % 3], PROCESSES[at % 3], BESIDE[(nth + at) % 3]) {
+            match check_code(entry, format, FRAMES[nth % 3], PROCESSES[at % 3], OTHER_SECTIONS[(nth + at) % 3]) {
                 Ok(judged) => counts |= judged,
                 Err(complaint) => complaints.push(format!("{}: {complaint}", format.0)),
             }
@@ -178,11 +184,11 @@ proptest! {
         format in 0..FORMATS.len(),
         frame in prop::sample::select(&FRAMES[..]),
         process in prop::sample::select(&PROCESSES[..]),
-        beside in prop::sample::select(&BESIDE[..]),
+        others in prop::sample::select(&OTHER_SECTIONS[..]),
     ) {
         let entries: Vec<&XidEntry> = xid::xids().collect();
         let entry = code.get(&entries);
-        if let Err(complaint) = check_code(entry, &FORMATS[format], frame, process, beside) {
+        if let Err(complaint) = check_code(entry, &FORMATS[format], frame, process, others) {
             return Err(TestCaseError::fail(complaint));
         }
     }
@@ -326,7 +332,7 @@ fn no_accepted_answer_of_a_tool_calls_a_troubled_node_healthy() {
         if matches!(verdict, "healthy" | "no_fault_found") {
             for event in answer["events"].as_array().into_iter().flatten() {
                 let read: KernelEvent = serde_json::from_value(event.clone()).expect("an event");
-                let least = least_severity(&read, Beside::Nothing).filter(|_| event["kind"] == "xid");
+                let least = least_severity(&read, OtherSections::Nothing).filter(|_| event["kind"] == "xid");
                 assert!(least <= Some(Severity::Info) || !event["boot_id"].is_null(), "{}: {event}", path.display());
             }
         }

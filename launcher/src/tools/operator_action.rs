@@ -118,7 +118,7 @@ pub(super) async fn run<D: OperatorAction>(call: &Call, action: &D) -> Result<Ac
     let kubernetes = call.within(&what, read_actionable_node(call, &connection, node_name)).await?;
     let content = consent::content(D::TOOL, &connection.server, &connection.context, node_name, &action.arguments());
     let mut session = ActionSession { call, action, connection: &connection, kubernetes, content };
-    let agreed = match session.redeem_consent(token)? {
+    let agreed = match session.redeem(token)? {
         Some(Ok(agreed)) => agreed,
         Some(Err(declined)) => return Ok(declined),
         None => match session.ask().await? {
@@ -163,10 +163,7 @@ struct ActionSession<'a, D> {
 impl<D: OperatorAction> ActionSession<'_, D> {
     /// The consent in the call: a token, or the answer of the host's user.
     #[expect(clippy::type_complexity, reason = "no consent in the call; or agreed, or declined")]
-    fn redeem_consent(
-        &self,
-        token: Option<&str>,
-    ) -> Result<Option<Result<AgreedPlan, ActionAnswer<D::Done>>>, Failure> {
+    fn redeem(&self, token: Option<&str>) -> Result<Option<Result<AgreedPlan, ActionAnswer<D::Done>>>, Failure> {
         let answer = self.call.consent.answer();
         let Some(token) = answer.map(|answer| answer.token.as_str()).or(token) else { return Ok(None) };
         let bearer = if answer.is_some() { Bearer::Host } else { Bearer::Model };

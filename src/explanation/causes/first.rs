@@ -9,7 +9,7 @@ use crate::explanation::pod_on_node::PodOnNode;
 use crate::explanation::{Cause, Certainty, Explanation, PodFacts};
 use crate::report::{Report, Source};
 
-/// The order: causes that can be proven come first, a failed program last.
+/// The order. A rule comes before the rules that explain its effects.
 const CAUSES: &[CauseRule] = &[
     creation::not_created,
     scheduling::waiting_for_a_node,

@@ -1,4 +1,4 @@
-//! Causes in the processes of the pod: memory, state in the kernel, exit codes. They come last.
+//! Causes in the processes of the pod: memory, state in the kernel, exit codes.
 
 use super::{ALL_CLASSES, Case, end_quote, quotes};
 use crate::diagnosis::{Action, ActionCode, Stuck};

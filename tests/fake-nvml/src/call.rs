@@ -57,7 +57,7 @@ pub(crate) fn in_session(work: impl FnOnce(&Session) -> Answer) -> nvmlReturn_t 
 /// A call that concerns no one device.
 pub(crate) fn on_system(function: &str, work: impl FnOnce(&Session) -> Answer) -> nvmlReturn_t {
     in_session(|session| {
-        session.switches.obey(function, None)?;
+        session.switches.dispatch(function, None)?;
         work(session)
     })
 }
@@ -66,7 +66,7 @@ pub(crate) fn on_system(function: &str, work: impl FnOnce(&Session) -> Answer) -
 pub(crate) fn on_any(function: &str, device: nvmlDevice_t, work: impl FnOnce(&Gpu<'_>) -> Answer) -> nvmlReturn_t {
     in_session(|session| {
         let gpu = resolve(session, device)?;
-        session.switches.obey(function, Some(gpu.index))?;
+        session.switches.dispatch(function, Some(gpu.index))?;
         work(&gpu)
     })
 }

@@ -33,7 +33,7 @@ fn users() -> MutexGuard<'static, Users> {
 /// `nvmlInit`: reads the facts file when this is the first user.
 pub(crate) fn begin(function: &str) -> Answer {
     let switches = Switches::read();
-    switches.obey(function, None)?;
+    switches.dispatch(function, None)?;
     let mut users = users();
     if users.session.is_none() {
         users.session = Some(Arc::new(Session { report: read_facts()?, switches }));
@@ -44,7 +44,7 @@ pub(crate) fn begin(function: &str) -> Answer {
 
 /// `nvmlShutdown`.
 pub(crate) fn end() -> Answer {
-    Switches::read().obey("nvmlShutdown", None)?;
+    Switches::read().dispatch("nvmlShutdown", None)?;
     let mut users = users();
     users.count = users.count.checked_sub(1).ok_or(nvmlReturn_enum_NVML_ERROR_UNINITIALIZED)?;
     if users.count == 0 {
@@ -114,7 +114,7 @@ impl Switches {
     }
 
     /// Does to a call what the environment asked for. `gpu` is the NVML index, for a call that concerns one GPU.
-    pub(crate) fn obey(&self, function: &str, gpu: Option<u32>) -> Answer {
+    pub(crate) fn dispatch(&self, function: &str, gpu: Option<u32>) -> Answer {
         if self.hide.iter().any(|hidden| hidden == function) {
             return Err(nvmlReturn_enum_NVML_ERROR_FUNCTION_NOT_FOUND);
         }

@@ -76,7 +76,7 @@ extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: c_uint, device: Out<'_, nvmlD
     in_session(|session| {
         let found = handle(index, None);
         let gpu = resolve(session, found)?;
-        session.switches.obey("nvmlDeviceGetHandleByIndex_v2", Some(gpu.index))?;
+        session.switches.dispatch("nvmlDeviceGetHandleByIndex_v2", Some(gpu.index))?;
         gpu.opens()?;
         put(device, found)
     })

@@ -7,7 +7,7 @@
 //!   error                         failures
 //!   user_dirs                     configuration and state directory
 //!   byte_budget, quoted, schema, variant_name, text::table
-//!                                 size of an answer, quoting, JSON schema, names in JSON, table primitives
+//!                                 size of an answer, marks of untrusted text, JSON schema, names in JSON, table primitives
 //!   settings                      flags, environment, file → validated settings
 //!   audit                         the audit log: line, file, table
 //!   consent                       question to the user, tokens

@@ -1,7 +1,7 @@
-//! CDI specifications against the node and against who asks for their devices.
+//! Compares CDI specifications with the node and with the users of their devices.
 //!
-//! A specification that nobody uses may be old without harm, so the rules ask whether NVIDIA's runtime is in CDI mode, or whose
-//! specification it is. Of two specifications of the same device the one in the later folder counts.
+//! A specification that is not used may be outdated without a problem. So the rules check whether NVIDIA's runtime is in CDI
+//! mode, and which component the specification belongs to. If two specifications define a device, the later folder is used.
 
 use super::draft::Draft;
 use super::node::Node;
@@ -16,20 +16,20 @@ const CDI_DOC: Option<&str> =
 
 rules! {
     MISSING: "cdi-missing" Critical Driver CDI_DOC, "NVIDIA's runtime is in CDI mode, and there is no CDI specification",
-        UpdateSoftware "Write the specification on {node}: `nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml` (restart \
+        UpdateSoftware "Generate the specification on {node}: `nvidia-ctk cdi generate --output=/var/run/cdi/nvidia.yaml` (restart \
             nvidia-cdi-refresh.service, or the container-toolkit pod of the GPU Operator), and see why it failed at boot.",
         means "NVIDIA's runtime asks for CDI devices and no specification of NVIDIA devices exists: containers with \
             GPUs do not start, or have no device.",
         reads "host.cdi, host.container_runtime";
     STALE_SPEC: "cdi-stale" Critical Driver CDI_DOC, "A CDI specification names devices or libraries that are not on the node",
-        UpdateSoftware "Write the specification on {node} anew (`nvidia-ctk cdi generate --output=FILE`, or restart the \
+        UpdateSoftware "Regenerate the specification on {node} (`nvidia-ctk cdi generate --output=FILE`, or restart the \
             container-toolkit pod), then start the pods again. A restart of a pod alone gives it the same wrong devices.",
         means "A CDI specification names device numbers, libraries or a driver version that are not those of the \
             node: containers that get its devices fail at start or at their first CUDA call.",
         reads "host.cdi, host.driver, host.container_runtime, host.node_stack";
     NAMES_DIFFER: "cdi-names-differ" Critical Driver CDI_DOC,
         "The CDI specification does not have the device names that are asked for",
-        UpdateSoftware "Write the specification on {node} with these names (`nvidia-ctk cdi generate \
+        UpdateSoftware "Generate the specification on {node} with these names (`nvidia-ctk cdi generate \
             --device-name-strategy=uuid`), or set the device plugin's deviceIDStrategy and the toolkit's CDI mode to fit \
             (GPU Operator: the same version of toolkit and device plugin).",
         means "The CDI specification that NVIDIA's runtime uses has no device of the names that the device plugin \
@@ -38,7 +38,7 @@ rules! {
     CONFLICT: "cdi-conflict" Critical Driver CDI_DOC, "Two CDI specifications of one folder have the same devices",
         UpdateSoftware "Keep one of the two files on {node} and remove the other: a device that two specifications of the same \
             folder name is resolved for nobody.",
-        means "Two CDI specifications in one folder define the same device, so it is resolved for nobody: \
+        means "Two CDI specifications in one folder define the same device, so no container gets it: \
             containers that ask for it do not start.",
         reads "host.cdi, host.container_runtime";
     UNREADABLE: "cdi-unreadable" Warning Driver CDI_DOC, "The CDI specification that NVIDIA's runtime needs could not be read",
@@ -49,14 +49,14 @@ rules! {
         reads "host.cdi, host.container_runtime";
 }
 
-/// Names shown of one list.
+/// Maximum number of names from one list.
 const NAMED: usize = 3;
 
-/// One finding at most: without a specification there are no names in it.
+/// Returns at most one finding: without a specification its names cannot be checked.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let cdi = node.host().and_then(|host| host.cdi.as_ref());
     let (Some(runtime), Some(cdi)) = (runtime::of_node(node), cdi) else { return Vec::new() };
-    // Without a driver a specification cannot be right; with GPUs that nobody uses in containers it need not be.
+    // Without a driver no specification can be correct; without GPU containers none is needed.
     let driver_works = node.answering().next().is_some();
     if !driver_works || runtime::is_booting(node) {
         return Vec::new();
@@ -77,7 +77,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// The kind that NVIDIA's runtime asks for.
+/// The kind that NVIDIA's runtime uses.
 fn kind_of(toolkit: &ToolkitConfig) -> &str {
     toolkit.default_kind.as_deref().unwrap_or("nvidia.com/gpu")
 }
@@ -96,8 +96,8 @@ fn effective(cdi: &Cdi) -> Vec<&CdiSpec> {
     cdi.specs.iter().enumerate().filter(|(at, spec)| !shadowed(*at, spec)).map(|(_, spec)| spec).collect()
 }
 
-/// Whether somebody on the node asks for devices of this kind, as far as was read. The device plugin and the DRA driver have kinds of
-/// their own, which containers get from them alone: while one of them is registered with the kubelet.
+/// Whether devices of this kind are used on the node, as far as was read. The device plugin and the DRA driver have their own
+/// kinds, which are used only while they are registered with the kubelet.
 fn is_used(node: &Node<'_>, kind: &str, by_cdi: Option<&ToolkitConfig>) -> bool {
     let stack = node.host().and_then(|host| host.node_stack.as_ref());
     let sockets =
@@ -106,7 +106,7 @@ fn is_used(node: &Node<'_>, kind: &str, by_cdi: Option<&ToolkitConfig>) -> bool 
     (kind.starts_with("k8s.") && registered()) || by_cdi.is_some_and(|toolkit| kind_of(toolkit) == kind)
 }
 
-/// Nothing that could be read has the devices, and there is something that could not be read.
+/// No readable specification has the devices, but one could not be read.
 fn unreadable(cdi: &Cdi, toolkit: &ToolkitConfig) -> Option<Draft> {
     let known = cdi.specs.iter().any(|spec| spec.kind == kind_of(toolkit));
     let files: Vec<String> = cdi.unread.iter().take(NAMED).map(|file| crate::text::clean(file, 160)).collect();
@@ -117,7 +117,7 @@ fn unreadable(cdi: &Cdi, toolkit: &ToolkitConfig) -> Option<Draft> {
     })
 }
 
-/// Two files of the same folder and kind that have a device in common. Of two folders the later one wins.
+/// Two files of the same folder and kind that define the same device. Of two folders, the later one is used.
 fn conflict(node: &Node<'_>, cdi: &Cdi, by_cdi: Option<&ToolkitConfig>) -> Option<Draft> {
     let folder = |spec: &CdiSpec| spec.path.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned());
     let pairs = cdi.specs.iter().enumerate().flat_map(|(at, one)| {
@@ -132,7 +132,7 @@ fn conflict(node: &Node<'_>, cdi: &Cdi, by_cdi: Option<&ToolkitConfig>) -> Optio
     let named =
         format!("{} and {} both have {}={}", path(one), path(other), quote::data(&one.kind), quote::data(device));
     let draft = Draft::on_node(CONFLICT).with_evidence(named);
-    // In a later folder the device may be defined once more, and that one wins.
+    // A definition in a later folder replaces both.
     let redefined = cdi
         .specs
         .iter()
@@ -141,7 +141,7 @@ fn conflict(node: &Node<'_>, cdi: &Cdi, by_cdi: Option<&ToolkitConfig>) -> Optio
     Some(if unused { draft.with_severity(Severity::Info).with_action(ActionCode::None, UNUSED) } else { draft })
 }
 
-/// Advice about a specification that nobody is known to use.
+/// Action for a specification without a known user.
 const UNUSED: &str = "Nothing, unless containers on {node} ask for devices of this CDI kind: as far as was read, none does. Write the \
                       specification anew (`nvidia-ctk cdi generate`) before you use it.";
 
@@ -197,7 +197,7 @@ fn device(stale: &StaleDevice) -> String {
     }
 }
 
-/// The device plugin gives out GPUs by UUID or index, and the specification has neither: only `all`.
+/// The device plugin allocates GPUs by UUID or index, and the specification has neither, only `all`.
 fn names_differ(node: &Node<'_>, effective: &[&CdiSpec], toolkit: &ToolkitConfig) -> Option<Draft> {
     let kind = kind_of(toolkit);
     let specs: Vec<&&CdiSpec> = effective.iter().filter(|spec| spec.kind == kind).collect();

@@ -44,13 +44,13 @@ pub struct ClusterFacts {
     pub os_image: Option<String>,
     /// Container runtime (`status.nodeInfo.containerRuntimeVersion`), e.g. `containerd://2.1.4`.
     pub runtime_version: Option<String>,
-    /// Labels by which NVIDIA's operators and node feature discovery steer what runs on the node.
+    /// Labels of NVIDIA's operators and node feature discovery that select the components on the node.
     pub labels: GpuLabels,
     /// Pods of NVIDIA's stack on the node.
     pub nvidia_pods: Option<Vec<NvidiaPod>>,
     /// Whether another node has the label of node feature discovery for NVIDIA's PCI devices.
     pub pci_label_elsewhere: Option<bool>,
-    /// RuntimeClasses that pods on the node name.
+    /// RuntimeClasses of pods on the node.
     pub runtime_classes: Option<Vec<RuntimeClassUse>>,
 
     /// Pods of the node with allocated resources, and pods that the kubelet refused.
@@ -71,10 +71,10 @@ impl ClusterFacts {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GpuLabels {
-    /// `nvidia.com/gpu.deploy.*`, without that prefix: which component the operator is to run on the node (`true`,
+    /// `nvidia.com/gpu.deploy.*`, without that prefix: the components that the operator runs on the node (`true`,
     /// `false`, `paused-for-mig-change`, `paused-for-driver-upgrade`).
     pub deploy: BTreeMap<String, String>,
-    /// `nvidia.com/mig.config`: the MIG layout that is asked for.
+    /// `nvidia.com/mig.config`: the requested MIG layout.
     pub mig_config: Option<String>,
     /// `nvidia.com/mig.config.state`: `success`, `pending`, `rebooting`, `failed`.
     pub mig_config_state: Option<String>,
@@ -116,7 +116,7 @@ pub enum Component {
     VgpuManager,
     /// DCGM and its exporter.
     Monitoring,
-    /// Something else of NVIDIA's.
+    /// Other software of NVIDIA.
     #[default]
     Other,
 }
@@ -131,7 +131,7 @@ pub struct NvidiaPod {
     pub name: String,
     /// UID.
     pub uid: String,
-    /// What it is.
+    /// Component.
     pub component: Component,
     /// Name of the DaemonSet that it belongs to; of another controller where it belongs to none.
     pub owner: String,
@@ -161,17 +161,17 @@ pub struct NvidiaPod {
 pub struct NvidiaContainer {
     /// Name.
     pub name: String,
-    /// Whether it runs before the others.
+    /// Whether it is an init container.
     pub init: bool,
-    /// Image, as the pod names it.
+    /// Image in the pod specification.
     pub image: String,
     /// Whether it is ready.
     pub ready: bool,
-    /// How often it was started again.
+    /// Number of restarts.
     pub restarts: u32,
-    /// What it does now.
+    /// Current state.
     pub state: ContainerState,
-    /// How it ended before.
+    /// State before the last restart.
     pub last: Option<ContainerState>,
 }
 
@@ -179,11 +179,11 @@ pub struct NvidiaContainer {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ContainerState {
-    /// Which of the three.
+    /// Kind of state.
     pub kind: ContainerStateKind,
-    /// In one word, e.g. `CrashLoopBackOff`, `ImagePullBackOff`, `Error`.
+    /// Reason, e.g. `CrashLoopBackOff`, `ImagePullBackOff`, `Error`.
     pub reason: Option<String>,
-    /// In words.
+    /// Message.
     pub message: Option<String>,
     /// Exit code of a container that ended.
     pub exit_code: Option<i32>,
@@ -195,12 +195,12 @@ pub struct ContainerState {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ContainerStateKind {
-    /// It does not run yet, or not again.
+    /// Waiting to start.
     #[default]
     Waiting,
-    /// It runs.
+    /// Running.
     Running,
-    /// It ended.
+    /// Terminated.
     Terminated,
 }
 
@@ -208,25 +208,25 @@ pub enum ContainerStateKind {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PodWarning {
-    /// In one word, e.g. `FailedCreatePodSandBox`.
+    /// Reason, e.g. `FailedCreatePodSandBox`.
     pub reason: String,
-    /// In words.
+    /// Message.
     pub message: String,
-    /// How often.
+    /// Number of occurrences.
     pub count: u32,
-    /// When last.
+    /// Time of the last occurrence.
     pub last: Option<Timestamp>,
 }
 
-/// A RuntimeClass that pods on the node name.
+/// A RuntimeClass of pods on the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RuntimeClassUse {
-    /// Name, as pods use it.
+    /// Name.
     pub name: String,
-    /// The handler in the runtime's configuration that it stands for. `None`: nobody asked, or the API refused (the default
-    /// permissions do not allow to read RuntimeClasses). The handler usually has the name of the class.
+    /// Its handler in the runtime's configuration. `None`: not read, or the API refused the request (the default permissions do
+    /// not allow reading RuntimeClasses). The handler usually has the name of the class.
     pub handler: Option<String>,
-    /// Pods on the node that name it (`namespace/name`), a few of them.
+    /// Some pods on the node that use it (`namespace/name`).
     pub pods: Vec<String>,
 }

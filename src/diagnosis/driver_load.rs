@@ -134,7 +134,7 @@ fn selinux(node: &Node<'_>, load: Option<&DriverLoad>) -> Option<Draft> {
     Some(draft.with_all_evidence(record).with_all_evidence(mode))
 }
 
-/// The module is there and was built for another kernel.
+/// The module exists, but was built for another kernel.
 fn misfit(node: &Node<'_>) -> Option<Draft> {
     let events = refused(node, &["symbol_version", "version_magic"]);
     if events.is_empty() {
@@ -143,7 +143,7 @@ fn misfit(node: &Node<'_>) -> Option<Draft> {
     Some(Draft::on_node(NOT_BUILT).with_events(events.iter().copied()).with_all_evidence(said(&events)))
 }
 
-/// What the kernel demands of modules, as evidence of a driver that is not loaded for another, or an unknown, reason.
+/// The kernel's requirements for modules, as evidence if the driver is not loaded for another or an unknown reason.
 pub(super) fn background(node: &Node<'_>) -> Option<String> {
     let load = node.host()?.driver_load.as_ref()?;
     let strict = load.secure_boot == Some(true) || load.lockdown.as_deref().is_some_and(|mode| mode != "none");

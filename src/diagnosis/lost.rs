@@ -157,7 +157,8 @@ pub(super) fn is_preceding_error(node: &Node<'_>, event: &KernelEvent) -> bool {
     node.timeline.current().any(|fall| is_off_bus(fall) && precedes(event, fall))
 }
 
-fn precedes(event: &KernelEvent, fall: &KernelEvent) -> bool {
+/// Returns whether a PCIe error or a lost link occurred shortly before a GPU fell off the bus (`fall`).
+pub(crate) fn precedes(event: &KernelEvent, fall: &KernelEvent) -> bool {
     let kind = matches!(event.kind, Kind::Aer | Kind::PcieLink)
         && event.sub_code.as_deref().is_none_or(|sub| sub != "bandwidth_limited");
     kind && event.last.is_some() && follows(event, fall, Some(PRECEDING_WINDOW))

@@ -75,6 +75,7 @@ pub use cluster_facts::{
 pub use families::catalogue_of_rules;
 pub use finding::{Action, ActionCode, Class, Diagnosis, Finding, Plan, Scope, Severity, Unknown, Verdict};
 pub use gpu_pods::{GpuContainer, GpuPod};
+pub(crate) use lost::precedes as precedes_bus_loss;
 pub use processes::{Stuck, stuck};
 pub use rules::Rule;
 pub use stack_link::{Link, LinkState, StackLink};

@@ -1,8 +1,8 @@
-//! The container runtime against what the node's pods ask of it: a handler that is not configured, a program that is not there, a
-//! configuration that the running process has not read.
+//! Compares the container runtime with the requirements of the node's pods: missing handlers, missing programs, and a
+//! configuration that the running process has not loaded.
 //!
-//! A rule speaks only of handlers that are used: of a RuntimeClass that a pod of the node names, or the default. What could not be
-//! read is unknown: nothing follows from a list of handlers that is not complete.
+//! The rules check only handlers that are used: of a RuntimeClass of a pod on the node, and the default. Facts that could not
+//! be read are unknown: the rules conclude nothing from an incomplete list of handlers.
 
 use super::draft::Draft;
 use super::node::Node;
@@ -54,10 +54,10 @@ rules! {
         reads "host.container_runtime, kubelet.registered, kubernetes.nvidia_pods, kubernetes.gpu_capacity";
 }
 
-/// What was written this long ago may still be about to be loaded.
+/// A configuration that was written less than this ago may be loaded soon.
 const SETTLING: SignedDuration = SignedDuration::from_mins(5);
 
-/// A node that was booted less than this ago may still be setting itself up.
+/// A node that booted less than this ago may still be configuring its runtime.
 const BOOTING_SECONDS: u64 = 600;
 
 /// One finding for each handler that cannot work, then for the configuration as a whole.
@@ -79,21 +79,21 @@ pub(super) fn of_node<'a>(node: &Node<'a>) -> Option<&'a ContainerRuntime> {
     node.host().filter(|_| all)?.container_runtime.as_ref()
 }
 
-/// Whether the node was booted a moment ago.
+/// Whether the node booted recently.
 pub(super) fn is_booting(node: &Node<'_>) -> bool {
     node.host().and_then(|host| host.uptime_seconds).is_some_and(|uptime| uptime < BOOTING_SECONDS)
 }
 
-/// A handler that something on the node asks for.
+/// A handler that is used on the node.
 struct Used {
     handler: String,
-    /// Whether that is its name for sure: nobody may have been able to read the RuntimeClass.
+    /// Whether the name is certain. It is not if the RuntimeClass could not be read.
     certain: bool,
-    /// Who asks, as evidence.
+    /// Its user, as evidence.
     by: String,
 }
 
-/// The default handler, and those of the RuntimeClasses that pods of the node name, NVIDIA's alone: others are not this project's.
+/// The default handler, and NVIDIA's handlers of the RuntimeClasses of pods on the node.
 fn used(cluster: &ClusterFacts, runtime: &ContainerRuntime) -> Vec<Used> {
     let default = runtime.default_handler.as_deref().map(|name| Used {
         handler: name.to_owned(),
@@ -118,7 +118,7 @@ fn used(cluster: &ClusterFacts, runtime: &ContainerRuntime) -> Vec<Used> {
     used
 }
 
-/// Whether the default handler, or one that a pod of the node asks for, is NVIDIA's.
+/// Whether the default handler, or one that a pod of the node uses, is NVIDIA's.
 pub(super) fn uses_nvidia(node: &Node<'_>, runtime: &ContainerRuntime) -> bool {
     !used(node.cluster, runtime).is_empty() || default_of(runtime).is_some_and(RuntimeHandler::is_nvidia)
 }
@@ -140,7 +140,7 @@ fn handler(runtime: &ContainerRuntime, used: &Used) -> Option<Draft> {
                 configuration(runtime),
                 others.join(", ")
             ));
-            // What runs is older than the file, and may still have the handler.
+// The running process is older than the file, and may still have the handler.
             if is_newer_than_process(runtime) {
                 let older = "the file was written after the runtime started: until its next start it may still have the handler";
                 return draft.with_severity(Severity::Warning).with_evidence(older);
@@ -150,7 +150,7 @@ fn handler(runtime: &ContainerRuntime, used: &Used) -> Option<Draft> {
     };
     if found.binary_exists == Some(false) {
         let binary = quote::data(found.binary.as_deref().unwrap_or_default());
-        let missing = format!("{}: handler {name} runs {binary}, which is not there", configuration(runtime));
+        let missing = format!("{}: handler {name} runs {binary}, which does not exist", configuration(runtime));
         let draft = Draft::on_node(BINARY_MISSING).with_evidence(missing).with_evidence(used.by.clone());
         if !runtime.complete {
             let unread = "not all of the configuration was read: another file may name another program";
@@ -181,18 +181,18 @@ fn path(text: &str) -> String {
     crate::text::clean(text, 160)
 }
 
-/// Whether the file was written after the process read it. CRI-O reads its handlers anew on a signal.
+/// Whether the file was written after the process read it. CRI-O reloads its handlers on a signal.
 fn is_newer_than_process(runtime: &ContainerRuntime) -> bool {
     let times = runtime.config_changed_at.zip(runtime.started_at);
     let newer = times.is_some_and(|(changed, started)| changed.duration_since(started) > SignedDuration::from_secs(2));
     newer && runtime.name == "containerd"
 }
 
-/// What the runtime says of a pod whose handler it does not have.
+/// The runtime's error about a missing handler.
 const NO_RUNTIME: &str = "no runtime for";
 
-/// The file is newer than the process. That alone is no fault: it is one where Kubernetes gives out no GPU, or where a pod of the
-/// stack was refused because the handler of the file is not there.
+/// The file is newer than the process. That alone is not a fault. It is one if the node advertises no GPU, or if a pod of
+/// NVIDIA's stack failed because the runtime does not have a handler of the file.
 fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     let (changed, started) = (runtime.config_changed_at?, runtime.started_at?);
     let settled = node.age(Some(changed)).is_some_and(|age| age > SETTLING);
@@ -201,7 +201,7 @@ fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     }
     let file = runtime.config_changed_path.as_deref().map_or_else(|| configuration(runtime), path);
     let draft = Draft::on_node(NOT_LOADED).with_evidence(format!(
-        "{file} was written {}, {} runs since {}",
+        "{file} was written {}, {} has been running since {}",
         quote::time(changed),
         quote::data(&runtime.name),
         quote::time(started)
@@ -217,17 +217,17 @@ fn not_loaded(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     if refused.is_some() || node.cluster.advertises_no_gpus() {
         return Some(draft.with_all_evidence(refused));
     }
-    let watch = "Nothing while pods with NVIDIA's handler start; if one fails with \"no runtime for\", restart the container \
+    let watch = "No action while pods with NVIDIA's handler start; if one fails with \"no runtime for\", restart the container \
                  runtime of {node}: it reads its configuration only when it starts.";
     Some(draft.with_severity(Severity::Info).with_action(ActionCode::None, watch))
 }
 
-/// A device plugin in a container of the default handler, which is not NVIDIA's, sees neither library nor device. One that got them
-/// in another way (a volume of the driver's root, as GKE's has it) registers, and is not meant.
+/// A device plugin in a container of the default handler sees neither the driver libraries nor the devices, if that handler is
+/// not NVIDIA's. A plugin that gets them in another way (a volume of the driver root, as on GKE) registers, and is excluded.
 fn plugin_runtime(node: &Node<'_>, runtime: &ContainerRuntime) -> Option<Draft> {
     let default = default_of(runtime).filter(|default| runtime.complete && !default.is_nvidia())?;
     let registered = node.kubelet()?.registered.iter().any(|of| of.resource.starts_with("nvidia.com/"));
-    // Where NVIDIA's runtime is not installed at all, the plugin gets the driver in another way, or somebody else is to blame.
+    // If NVIDIA's runtime is not installed, the plugin gets the driver in another way, or there is another cause.
     let installed = runtime.handlers.iter().any(RuntimeHandler::is_nvidia);
     if !node.cluster.advertises_no_gpus() || registered || !installed {
         return None;

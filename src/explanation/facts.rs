@@ -1,4 +1,4 @@
-//! What Kubernetes says of a pod, as far as an explanation uses it.
+//! The facts of Kubernetes about a pod that an explanation uses.
 
 use jiff::Timestamp;
 
@@ -9,64 +9,64 @@ pub struct PodFacts {
     pub namespace: String,
     /// Name.
     pub name: String,
-    /// UID by which its node knows it.
+    /// UID that its node uses for it.
     pub uid: String,
-    /// Node that it was given to.
+    /// Node that it was scheduled to.
     pub node: Option<String>,
-    /// Whether that node is Ready; `None` where it was not asked.
+    /// Whether that node is Ready; `None` if it was not read.
     pub node_ready: Option<bool>,
     /// `Pending`, `Running`, `Succeeded`, `Failed`, `Unknown`.
     pub phase: String,
-    /// The status's own reason (`Evicted`, `OutOfnvidia.com/gpu`, …).
+    /// `status.reason` (`Evicted`, `OutOfnvidia.com/gpu`, …).
     pub reason: Option<String>,
-    /// The status's own message, or that of the `PodScheduled` condition while it waits.
+    /// `status.message`, or the message of the `PodScheduled` condition while it is Pending.
     pub message: Option<String>,
     /// When it was created.
     pub created: Option<Timestamp>,
-    /// When it was given to the node.
+    /// When it was scheduled.
     pub scheduled: Option<Timestamp>,
-    /// When its deletion was asked for.
+    /// When its deletion was requested.
     pub deleted: Option<Timestamp>,
     /// Its containers, init containers first.
     pub containers: Vec<ContainerFacts>,
     /// Its events.
     pub events: Vec<PodEvent>,
-    /// Whether it is Ready; `None` where its conditions do not say.
+    /// Whether it is Ready; `None` if it has no such condition.
     pub ready: Option<bool>,
-    /// Why it is not Ready, in the kubelet's words.
+    /// Reason and message of its condition `Ready`, if it is not Ready.
     pub not_ready: Option<String>,
     /// Scheduling gates that are not removed yet.
     pub scheduling_gates: Vec<String>,
-    /// Whether it asks for GPUs.
+    /// Whether it requests GPUs.
     pub wants_gpus: bool,
-    /// Its containers that ask a device plugin for GPUs and run as long as the pod.
+    /// Its containers that request GPUs of a device plugin and run as long as the pod.
     pub gpu_containers: Vec<String>,
-    /// Whether it belongs to NVIDIA's software on the node (driver, toolkit, device plugin, validator): it asks for no GPU
-    /// and needs the driver all the same.
+    /// Whether it belongs to NVIDIA's software on the node (driver, toolkit, device plugin, validator): it requests no GPU,
+    /// but needs the driver.
     pub is_gpu_stack: bool,
-    /// Whether it is NVIDIA's device plugin, which offers the GPUs to the kubelet.
+    /// Whether it is NVIDIA's device plugin, which registers the GPUs with the kubelet.
     pub is_device_plugin: bool,
-    /// GPUs that the scheduler reserves for it, of all GPU resources together.
+    /// Number of GPUs that it requests, of all GPU resources together.
     pub gpus_requested: u64,
     /// `spec.runtimeClassName`.
     pub runtime_class: Option<String>,
-    /// The handler of that RuntimeClass; `None` where it was not read.
+    /// The handler of that RuntimeClass; `None` if it was not read.
     pub runtime_handler: Option<String>,
-    /// How the scheduler may make room for it.
+    /// Its priority and preemption policy.
     pub preemption: Preemption,
-    /// What the GPU nodes have of what it requests, where it waits for one.
+    /// The free resources of the GPU nodes compared with its requests, while it is Pending.
     pub room: Option<Room>,
-    /// Resource claims that it names, and templates of those that are not created yet.
+    /// ResourceClaims that it names, and templates of those that are not created yet.
     pub claims_awaited: Vec<String>,
-    /// `spec.schedulerName`, where it is not the default scheduler.
+    /// `spec.schedulerName`, if it is not the default scheduler.
     pub scheduler: Option<String>,
-    /// Devices of its containers that their device plugin calls unhealthy, as its status has it.
+    /// Devices of its containers that its status (`allocatedResourcesStatus`) reports as unhealthy.
     pub unhealthy_devices: Vec<String>,
-    /// The controller that could not create it, as `Job train`: then there is no such pod, and the rest says only its name.
+    /// The controller that could not create it, e.g. `Job train`. The pod then does not exist, and the other fields are empty.
     pub not_created_by: Option<String>,
 }
 
-/// What a pod's priority means for the scheduler.
+/// Priority and preemption of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Preemption {
     /// `spec.priority`.
@@ -75,61 +75,61 @@ pub struct Preemption {
     pub class: Option<String>,
     /// Whether `spec.preemptionPolicy` is `Never`.
     pub never: bool,
-    /// `status.nominatedNodeName`: the node on which pods are being ended for it.
+    /// `status.nominatedNodeName`: the node on which pods are being preempted for it.
     pub nominated_node: Option<String>,
 }
 
-/// What GPU nodes have of what a pending pod requests, in words with numbers and names.
+/// The resources of GPU nodes compared with the requests of a pending pod, as texts.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Room {
-    /// What is wrong, where the scheduler's words do not say it: `no GPU node offers nvidia.com/gpu`.
+    /// A problem that the scheduler's message does not name: `no GPU node advertises nvidia.com/gpu`.
     pub problem: Option<String>,
-    /// `asks for 4 nvidia.com/gpu on one node; the most that any GPU node has free is 2, on gpu-7`.
+    /// E.g. `requests 4 nvidia.com/gpu on one node; the GPU node with most free, gpu-7, has 2`.
     pub shortage: String,
-    /// What would have to change: `free 2 nvidia.com/gpu on gpu-7`.
+    /// Required changes: `free 2 nvidia.com/gpu on gpu-7`.
     pub changes: Vec<String>,
     /// Whether all of the changes are needed, instead of one of them.
     pub needs_all: bool,
 }
 
-/// One container of it.
+/// One container of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ContainerFacts {
     /// Name.
     pub name: String,
-    /// What it does now.
+    /// Current state.
     pub state: ContainerState,
-    /// How it ended before, when it was started again.
+    /// The state before the last restart.
     pub last: Option<ContainerState>,
-    /// How often it was started again.
+    /// Number of restarts.
     pub restarts: u32,
 }
 
-/// What a container does, or how it ended.
+/// State of a container.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum ContainerState {
     /// Not known yet.
     #[default]
     Unknown,
-    /// Waits to start.
+    /// Waiting to start.
     Waiting {
         /// `ImagePullBackOff`, `CrashLoopBackOff`, …
         reason: String,
-        /// The kubelet's words.
+        /// The kubelet's message.
         message: String,
     },
-    /// Runs.
+    /// Running.
     Running {
-        /// Since when.
+        /// Start time.
         since: Option<Timestamp>,
     },
-    /// Ended.
+    /// Terminated.
     Terminated {
-        /// Exit code; 128 plus the signal where one ended it.
+        /// Exit code; 128 plus the signal if a signal ended it.
         exit_code: i32,
         /// `OOMKilled`, `Error`, `Completed`, …
         reason: String,
-        /// What it left as a message.
+        /// Termination message.
         message: String,
         /// When it started.
         started: Option<Timestamp>,
@@ -138,36 +138,36 @@ pub enum ContainerState {
     },
 }
 
-/// One event of it.
+/// One event of a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodEvent {
-    /// When it happened last.
+    /// Time of the last occurrence.
     pub time: Option<Timestamp>,
     /// `Scheduled`, `Preempted`, `FailedScheduling`, …
     pub reason: String,
-    /// In words.
+    /// Message.
     pub message: String,
-    /// How often.
+    /// Number of occurrences.
     pub count: u32,
-    /// Which part of the pod it is about, as the API names it: `spec.containers{main}`. Empty: the pod as a whole.
+    /// `involvedObject.fieldPath`: the part of the pod that it is about, e.g. `spec.containers{main}`. Empty: the whole pod.
     pub field: String,
 }
 
 impl PodEvent {
-    /// The container that it is about; `None` for the pod as a whole.
+    /// The container that it is about; `None` for the whole pod.
     pub(super) fn container(&self) -> Option<&str> {
         let fields = ["spec.containers{", "spec.initContainers{", "spec.ephemeralContainers{"];
         fields.iter().find_map(|field| self.field.strip_prefix(field)?.strip_suffix('}'))
     }
 
-    /// Whether it tells of one of our own probes: looking at a pod is no part of its story.
+    /// Whether it is about a probe container of this program. Such events are not part of the explanation.
     pub(super) fn is_ours(&self) -> bool {
         let container = self.field.strip_prefix("spec.ephemeralContainers{");
         container.is_some_and(|name| name.starts_with(crate::PROBE_NAME))
     }
 }
 
-/// How a container ended.
+/// Termination of a container.
 #[derive(Clone, Copy, Debug)]
 pub struct End<'a> {
     /// Name of the container.
@@ -176,13 +176,13 @@ pub struct End<'a> {
     pub exit_code: i32,
     /// `OOMKilled`, `Error`, `Completed`, …
     pub reason: &'a str,
-    /// What it, or the runtime, left as a message.
+    /// Termination message, of the program or of the runtime.
     pub message: &'a str,
-    /// When it started; `None` where it never did.
+    /// When it started; `None` if it never started.
     pub started: Option<Timestamp>,
     /// When it ended.
     pub finished: Option<Timestamp>,
-    /// Whether the container was started again, so that its log of that time is the previous one.
+    /// Whether the container was restarted, so that its log is the previous one.
     pub was_restarted: bool,
 }
 
@@ -194,43 +194,43 @@ impl<'a> End<'a> {
         Some(Self { container, exit_code: *exit_code, reason, message, started, finished, was_restarted })
     }
 
-    /// Whether the container runtime could not start it: then nothing of it ran, and it has no log.
+    /// Whether the container runtime could not start it, so that it has no log.
     ///
-    /// Only then is its message the runtime's: that of a program which ran is the program's. The kubelet gives such an end
-    /// the exit code 128, which a program may also choose; a program has started.
+    /// Only then does its message come from the runtime, otherwise from the program. The kubelet uses the exit code 128 for it,
+    /// which a program can also use; but a program has a start time.
     pub fn never_ran(&self) -> bool {
         let start_failed = matches!(self.reason, "StartError" | "ContainerCannotRun");
         start_failed || (self.exit_code == 128 && self.started.is_none())
     }
 
-    /// The command that shows the log of what ended.
+    /// The command that shows the log of the terminated container.
     pub(super) fn log_command(&self, pod: &PodFacts) -> String {
         let previous = if self.was_restarted { " --previous" } else { "" };
         format!("kubectl logs -n {} {} -c {}{previous}", pod.namespace, pod.name, self.container)
     }
 }
 
-/// A time that was set: the API gives 1970 to what never began.
+/// Removes the time 1970, which the API uses for containers that never started.
 pub(super) fn known(time: Option<Timestamp>) -> Option<Timestamp> {
     time.filter(|time| time.as_second() > 0)
 }
 
 impl PodFacts {
-    /// The end that matters: of the container that failed, the last one otherwise.
+    /// The relevant termination: that of a failed container, else the first.
     pub fn end(&self) -> Option<End<'_>> {
         let ended = |state: &ContainerState| matches!(state, ContainerState::Terminated { .. });
         let now = self.containers.iter().filter_map(|container| End::of(container, &container.state, false));
-        // A container that was started again and ended in order has got over how it ended before.
+        // An earlier failure is irrelevant if the container was restarted and completed.
         let tried_again = self.containers.iter().filter(|container| !ended(&container.state));
         let before = tried_again.filter_map(|container| End::of(container, container.last.as_ref()?, true));
         let ends: Vec<End<'_>> = now.chain(before).collect();
-        // Of several that failed, the one with the GPU is asked about.
+        // If several failed, the one with the GPU is relevant.
         let failed = || ends.iter().filter(|end| end.exit_code != 0 || end.never_ran());
         let with_gpu = failed().find(|end| self.gpu_containers.iter().any(|name| name == end.container));
         with_gpu.or_else(|| failed().next()).or(ends.first()).copied()
     }
 
-    /// Containers that run now.
+    /// Running containers.
     pub(super) fn running(&self) -> impl Iterator<Item = (&str, Option<Timestamp>)> {
         self.containers.iter().filter_map(|container| match &container.state {
             ContainerState::Running { since } => Some((container.name.as_str(), known(*since))),
@@ -249,7 +249,7 @@ impl PodFacts {
         })
     }
 
-    /// From when to when the pod could have used a GPU.
+    /// Start and end of the time in which the pod could have used a GPU.
     pub fn lifetime(&self) -> (Option<Timestamp>, Option<Timestamp>) {
         let over = matches!(self.phase.as_str(), "Succeeded" | "Failed");
         let ends = self.containers.iter().filter_map(|container| match &container.state {
@@ -259,8 +259,8 @@ impl PodFacts {
         (known(self.scheduled).or(known(self.created)), if over { ends.max() } else { None })
     }
 
-    /// From when to when something must have happened to be the cause of how the pod is now. What ended has one run, from its
-    /// start to its end; what runs has all of its time, its earlier runs among it.
+    /// Start and end of the time in which a cause of the pod's state must have occurred. For a terminated container, this is its
+    /// last run; for a running pod, its whole lifetime with earlier runs.
     pub(super) fn run(&self) -> (Option<Timestamp>, Option<Timestamp>) {
         let (from, to) = self.lifetime();
         let runs_now = self.running().next().is_some();

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::PodFacts;
 use crate::device_names::DeviceNames;
+use crate::diagnosis::precedes_bus_loss;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::facts::kubelet::Allocation;
 use crate::facts::processes::GpuProcess;
@@ -15,9 +16,6 @@ use crate::xid::catalogue::{self, Class};
 
 /// A kernel line can be logged shortly after the exit that it explains, and the kubelet reports whole seconds.
 const SLACK: SignedDuration = SignedDuration::from_secs(30);
-
-/// PCIe errors within this time before a GPU fell off the bus belong to that fault, as in the rules.
-const PRECEDING_WINDOW: SignedDuration = SignedDuration::from_secs(300);
 
 /// The facts of the node about a pod.
 #[derive(Clone, Debug, Default)]
@@ -172,16 +170,11 @@ impl PodOnNode {
             .filter(|gpu| gpu.pci_address.as_ref().is_some_and(|address| !self.addresses.contains(address)))
             .flat_map(|gpu| gpu.pcie_path.iter().filter_map(|hop| hop.pci_address.as_ref()).chain(&gpu.pci_address))
             .collect();
+        // Without a time it is not known whether the GPU was lost during the run.
         let precedes = |event: &KernelEvent| {
-            falls.iter().filter_map(|fall| fall.first).any(|fall| {
-                event.last.is_some_and(|last| last <= fall && fall.duration_since(last) <= PRECEDING_WINDOW)
-            })
+            falls.iter().filter(|fall| fall.first.is_some()).any(|fall| precedes_bus_loss(event, fall))
         };
-        let of_bus = |event: &&KernelEvent| {
-            matches!(event.kind, KernelEventKind::Aer | KernelEventKind::PcieLink)
-                && event.sub_code.as_deref() != Some("bandwidth_limited")
-        };
-        let near = events.iter().filter(of_bus).filter(|event| precedes(event) && !self.own_events.contains(event));
+        let near = events.iter().filter(|event| precedes(event) && !self.own_events.contains(event));
         let near = near.filter(|event| event.pci_address.as_ref().is_none_or(|address| !elsewhere.contains(address)));
         self.bus_events = near.cloned().collect();
     }

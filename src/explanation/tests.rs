@@ -1,6 +1,7 @@
 //! One pod after another, each with what Kubernetes and its node say of it, and the cause that follows.
 
 mod admission;
+mod cdi;
 mod kubelet;
 mod process;
 mod scheduling;

@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Cdi {
-    /// Folders that were looked at, in rising precedence.
+    /// Folders that were read, in rising precedence.
     pub folders: Vec<String>,
     /// Specifications of NVIDIA devices, in rising precedence.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub specs: Vec<CdiSpec>,
-    /// Files or folders that could not be read or understood: what they hold is not known.
+    /// Files or folders that could not be read or parsed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unread: Vec<String>,
     /// Specifications of single resource claims (dynamic resource allocation), which are not listed.
@@ -35,7 +35,7 @@ pub struct CdiSpec {
     pub path: String,
     /// `nvidia.com/gpu`, `management.nvidia.com/gpu`, …
     pub kind: String,
-    /// Names of its devices, as they are written.
+    /// Names of its devices, as in the file.
     pub devices: Vec<String>,
     /// When the file was last written.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,10 +43,10 @@ pub struct CdiSpec {
     /// Version in the names of the driver libraries that it mounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub driver_version: Option<String>,
-    /// Libraries that it mounts and that are not on the node; four at most.
+    /// Libraries that it mounts and that are not on the node; at most four.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub missing_libraries: Vec<String>,
-    /// Devices whose number in the file is not that of the node, or that the node does not have; eight at most.
+    /// Devices whose number in the file differs from that of the node, or that the node does not have; at most eight.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stale_devices: Vec<StaleDevice>,
 }
@@ -58,7 +58,7 @@ pub struct CdiSpec {
 pub struct StaleDevice {
     /// `/dev/nvidia-uvm`.
     pub path: String,
-    /// `511:0` in the file; `None` where the file gives no number.
+    /// `511:0` in the file; `None` if the file has no number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_spec: Option<String>,
     /// `508:0` on the node; `None`: the node has no such device.

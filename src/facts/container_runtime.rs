@@ -20,16 +20,15 @@ pub struct ContainerRuntime {
     /// Version of containerd's main configuration file: 1, 2 or 3.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_version: Option<u32>,
-    /// Whether `handlers` is all that the runtime would have: every file was found and read. Where it is not, nothing follows
-    /// from a handler that is not listed.
+    /// Whether `handlers` is complete, because every file was found and read. If not, a handler that is not listed may exist.
     pub complete: bool,
-    /// Handler of pods that name no RuntimeClass.
+    /// Handler of pods without a RuntimeClass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_handler: Option<String>,
     /// Configured handlers, by name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub handlers: Vec<RuntimeHandler>,
-    /// Whether the runtime resolves CDI devices, where its configuration says.
+    /// Whether the runtime resolves CDI devices, according to its configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cdi_enabled: Option<bool>,
     /// When the process started.
@@ -38,7 +37,7 @@ pub struct ContainerRuntime {
     /// When the newest of its configuration files was last written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_changed_at: Option<Timestamp>,
-    /// The file that was written then.
+    /// That file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_changed_path: Option<String>,
     /// Configuration of NVIDIA's container runtime, if it is installed.
@@ -56,16 +55,16 @@ pub struct RuntimeHandler {
     /// `io.containerd.runc.v2` for containerd, `oci` or `vm` for CRI-O. `None`: the configuration has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime_type: Option<String>,
-    /// The program that is run (`BinaryName`, `runtime_path`).
+    /// Program of the handler (`BinaryName`, `runtime_path`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub binary: Option<String>,
-    /// Whether that program is there. `None`: it has no path, or could not be told.
+    /// Whether that program exists. `None`: it has no path, or is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub binary_exists: Option<bool>,
 }
 
 impl RuntimeHandler {
-    /// Whether it runs NVIDIA's runtime, by its name or its program.
+    /// Whether it runs NVIDIA's runtime, according to its name or its program.
     pub fn is_nvidia(&self) -> bool {
         self.name.contains("nvidia") || self.binary.as_deref().is_some_and(|binary| binary.contains("nvidia-container"))
     }
@@ -76,12 +75,12 @@ impl RuntimeHandler {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct ToolkitConfig {
-    /// Where the file is.
+    /// Path of the file.
     pub path: String,
-    /// `auto`, `legacy`, `cdi`, `jit-cdi` or `csv`; `None` where the file sets none.
+    /// `auto`, `legacy`, `cdi`, `jit-cdi` or `csv`; `None` if the file does not set it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    /// Kind of the CDI devices that are asked for, where the mode is `cdi`.
+    /// Kind of the CDI devices, if the mode is `cdi`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_kind: Option<String>,
 }

@@ -1,9 +1,9 @@
-//! What decides whether the kernel takes the nvidia module. Read only where the node has GPUs and the module is not loaded.
+//! Facts about why the nvidia module is not loaded. Read only if the node has GPUs and the module is not loaded.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The kernel's rules for modules, and the modules that there are.
+/// The kernel's requirements for modules, and the existing modules.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -14,7 +14,7 @@ pub struct DriverLoad {
     /// `none`, `integrity` or `confidentiality` (`/sys/kernel/security/lockdown`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lockdown: Option<String>,
-    /// Whether the kernel takes signed modules only (`/sys/module/module/parameters/sig_enforce`).
+    /// Whether the kernel loads only signed modules (`/sys/module/module/parameters/sig_enforce`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature_enforced: Option<bool>,
     /// `enforcing`, `permissive` or `disabled` (`/sys/fs/selinux/enforce`).

@@ -1,9 +1,9 @@
-//! What NVIDIA's software for Kubernetes left on the node: sockets, registrations, validation files, processes.
+//! Traces of NVIDIA's software for Kubernetes on the node: sockets, registrations, validation files, processes.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The node's side of the way from the driver to the kubelet's capacity.
+/// Facts of the node about the links from the driver to the kubelet's capacity.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -20,7 +20,7 @@ pub struct NodeStack {
     /// Files that the validator of the GPU Operator writes (`/run/nvidia/validations`): `driver-ready`, `toolkit-ready`, …
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub validations: Vec<Stamped>,
-    /// Processes with the names of NVIDIA's software for Kubernetes. A name proves little: `pod_uid` says whose it is.
+    /// Processes with the names of NVIDIA's software for Kubernetes. A name is no proof: `pod_uid` identifies the pod.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<StackProcess>,
     /// Limits of inotify, and their use.
@@ -35,7 +35,7 @@ pub struct NodeStack {
 pub struct Stamped {
     /// Its name in the folder.
     pub name: String,
-    /// When it was last changed; for a socket, when it was made.
+    /// When it was last changed; for a socket, when it was created.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
 }
@@ -45,7 +45,7 @@ pub struct Stamped {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct StackProcess {
-    /// The kernel's name of it, 15 bytes at most: `nvidia-device-p`.
+    /// Its name in the kernel (`comm`), at most 15 bytes: `nvidia-device-p`.
     pub name: String,
     /// Process id on the host.
     pub pid: u32,
@@ -57,7 +57,7 @@ pub struct StackProcess {
     pub started_at: Option<Timestamp>,
 }
 
-/// `fs.inotify`: who has no instance left cannot watch files, and device plugins end with "too many open files".
+/// Limits of `fs.inotify`. Without a free instance device plugins fail with "too many open files".
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]

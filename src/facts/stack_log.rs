@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// Lines of one container, without what the runtime writes before them. Data, not advice.
+/// Lines of one container, without the prefix of the runtime. Untrusted data.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
@@ -12,7 +12,7 @@ pub struct StackLog {
     pub pod_uid: String,
     /// Name of the container.
     pub container: String,
-    /// The newest file that was read: `3.log` is the log of the container's third restart.
+    /// The newest file that was read: `3.log` is the log after the container's third restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
     /// When that file was last written.
@@ -20,7 +20,7 @@ pub struct StackLog {
     pub changed_at: Option<Timestamp>,
     /// The last lines.
     pub lines: Vec<String>,
-    /// Lines before them that speak of a failure, in their order.
+    /// Earlier lines about a failure, in order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub telling: Vec<String>,
 }

@@ -226,6 +226,25 @@ fn a_finding_of_runtime_or_driver_is_the_reason_of_what_follows() {
 }
 
 #[test]
+fn a_cdi_file_that_was_not_understood_is_no_working_runtime() {
+    let runtime = |specs: Value, unread: Value| {
+        let mut report = scenario("healthy-h100-8");
+        let host = report.sections.host.as_mut().and_then(|section| section.data.as_mut()).expect("the host");
+        host.cdi_spec = Some("/etc/cdi/nvidia.yaml".into());
+        (host.container_runtime, host.container_toolkit) = (None, None);
+        let cdi = json!({"folders": ["/etc/cdi"], "specs": specs, "unread": unread});
+        host.cdi = Some(serde_json::from_value(cdi).expect("specifications"));
+        let facts = cluster(&report, Some(8), vec![ready(&report, "device_plugin")]);
+        let link = diagnose(&report, &facts).stack.into_iter().find(|link| link.link == Link::Runtime).expect("a link");
+        (link.state, link.evidence)
+    };
+    let spec = json!([{"path": "/etc/cdi/nvidia.yaml", "kind": "nvidia.com/gpu", "devices": ["0"]}]);
+    assert_eq!(runtime(spec, json!([])), (LinkState::Ok, "/etc/cdi/nvidia.yaml".to_owned()));
+    let (state, evidence) = runtime(json!([]), json!(["/etc/cdi/nvidia.yaml"]));
+    assert_eq!((state, evidence.as_str()), (LinkState::Unknown, "could not read /etc/cdi/nvidia.yaml"));
+}
+
+#[test]
 fn two_plugins_are_two_owners_not_two_programs_of_one() {
     let report = scenario("healthy-h100-8");
     let plugin = |owner: &str, name: &str| {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use demo_cluster::{Cluster, Denial, Fixture, StartFault, workload_pod};
+use demo_cluster::{AnswerFault, Armed, Cluster, Denial, Fixture, RequestFault, StartFault, workload_pod};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::DeleteParams;
@@ -85,6 +85,24 @@ async fn no_ephemeral_forbids_the_method_and_its_suggestion() {
     // The way that is proposed does work on that node.
     let answer = Launcher::start(&cluster, &["--via", "ephemeral"]).inventory().await.unwrap();
     assert_eq!(answer["probe"]["via"], "ephemeral");
+}
+
+#[tokio::test]
+async fn a_failed_list_is_repeated_and_is_not_a_missing_permission() {
+    let failing = |times| {
+        let answer = Armed::times(AnswerFault::InternalError, times);
+        RequestFault { verb: Some("list"), resource: Some("pods"), answer }
+    };
+    let cluster = Cluster::start(fixture()).await.unwrap();
+    cluster.faults(|faults| faults.api.requests.push(failing(2)));
+    let launcher = Launcher::start(&cluster, &["--via", "ephemeral"]);
+    launcher.inventory().await.unwrap();
+    cluster.faults(|faults| faults.api.requests.push(failing(u32::MAX)));
+    let said = launcher.failure().await;
+    assert!(said.contains("HTTP 500") && !said.contains("Your user needs"), "{said}");
+    let cluster = Cluster::start(fixture().denying(Denial::of("list", "pods"))).await.unwrap();
+    let said = Launcher::start(&cluster, &["--via", "ephemeral"]).failure().await;
+    assert!(said.contains("HTTP 403") && said.contains("Your user needs list on pods"), "{said}");
 }
 
 #[tokio::test]

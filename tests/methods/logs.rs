@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use demo_cluster::{Armed, Cluster, Denial, ExecFault, Fixture, StartFault, Timing};
+use demo_cluster::{AnswerFault, Armed, Cluster, Denial, ExecFault, Fixture, RequestFault, StartFault, Timing};
 
 use crate::support::{Launcher, fixture, ours};
 
@@ -22,6 +22,40 @@ async fn if_websockets_are_refused_the_log_is_read_and_the_answer_says_so() {
         launcher.inventory().await.unwrap();
         assert_eq!(cluster.pods_created() - before, 1, "{code}");
     }
+}
+
+#[tokio::test]
+async fn one_refused_websocket_changes_nothing() {
+    for code in [400, 404, 501] {
+        for way in ["pod", "ephemeral", "inject"] {
+            let cluster = Cluster::start(fixture()).await.unwrap();
+            cluster.faults(|faults| faults.everywhere.exec = Some(Armed::once(ExecFault::UpgradeRefused(code))));
+            let launcher = Launcher::start(&cluster, &["--via", way]);
+            let answer = launcher.inventory().await.unwrap_or_else(|failure| panic!("{way} {code}: {failure}"));
+            assert_eq!(answer["probe"]["via"], way, "{code}");
+            assert_eq!((ours(&cluster), cluster.pods_created() <= 1), (0, true), "{way} {code}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn if_no_read_of_the_pod_succeeds_the_last_failure_is_reported() {
+    let cluster = Cluster::start(fixture()).await.unwrap();
+    let answer = Armed::always(AnswerFault::InternalError);
+    let fault = RequestFault { verb: Some("get"), resource: Some("pods"), answer };
+    cluster.faults(|faults| faults.api.requests.push(fault));
+    let said = Launcher::start(&cluster, &["--via", "logs", "--start-timeout", "1"]).failure().await;
+    assert!(said.contains("etcdserver: request timed out") && !said.contains("being created"), "{said}");
+}
+
+#[tokio::test]
+async fn the_page_of_a_proxy_is_no_proof_that_the_pod_was_deleted() {
+    let cluster = Cluster::start(fixture()).await.unwrap();
+    let page = AnswerFault::PlainText { code: 404, retry_after: None };
+    let fault = RequestFault { verb: Some("get"), resource: Some("pods"), answer: Armed::times(page, 2) };
+    cluster.faults(|faults| faults.api.requests.push(fault));
+    Launcher::start(&cluster, &["--via", "logs"]).inventory().await.unwrap();
+    assert_eq!(ours(&cluster), 0);
 }
 
 #[tokio::test]

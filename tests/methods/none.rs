@@ -64,7 +64,7 @@ async fn nothing_is_created_and_every_hardware_section_is_unknown() {
         assert_eq!(kubernetes["capacity"]["nvidia.com/gpu"], 8, "{tool}");
         assert!(kubernetes["events"][0].as_str().unwrap().contains("Xid"), "{kubernetes}");
         assert!(kubernetes["conditions"][0].as_str().unwrap().contains("GpuXidWatch"), "{kubernetes}");
-        let devices = json!(["nvidia.com/gpu GPU-2 is Unhealthy, held by pod ml/train-0"]);
+        let devices = json!(["nvidia.com/gpu GPU-2 is Unhealthy, allocated to pod ml/train-0"]);
         assert_eq!(kubernetes["unhealthy_devices"], devices, "{tool}");
     }
     assert_eq!(cluster.pods_created(), 0);
@@ -221,7 +221,7 @@ async fn a_file_that_is_no_longer_written_is_skipped() {
 async fn log_files_that_cannot_be_read_are_named_with_the_reason() {
     for (fixture, why) in [
         (fixture(), "keep a journal alone"),
-        (with_files(&[("kern.log", String::new())]), "kern.log holds no line with a time"),
+        (with_files(&[("kern.log", String::new())]), "kern.log contains no line with a time"),
         (logging().denying(Denial::of("get", "nodes/proxy")), "cannot get resource \"nodes/proxy\""),
     ] {
         let cluster = Cluster::start(fixture).await.unwrap();

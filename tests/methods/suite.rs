@@ -1,14 +1,18 @@
 //! One suite for every way: the tools answer alike, retry alike, and clean up alike.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use demo_cluster::{Armed, Cluster, ExecFault, ExecRefusals, Fixture};
+use demo_cluster::{Armed, Cluster, ExecFault, ExecRefusals, Fixture, Timing};
 use gpu_syringe::probe::Phase;
 use gpu_syringe::settings::Mode;
 use gpu_syringe::tools;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
-use crate::support::{Launcher, fixture, ours, slow};
+use crate::support::{Launcher, NAMESPACE, fixture, ours, slow};
 
 /// The ways that put a probe on a node.
 const WAYS: [&str; 4] = ["pod", "ephemeral", "inject", "logs"];
@@ -88,6 +92,26 @@ async fn a_cancelled_call_leaves_nothing_with_any_method() {
         if way == "ephemeral" {
             assert!(said.contains("has ended"), "{said}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_somebody_deletes_is_no_fault_of_the_node() {
+    for way in ["pod", "logs", "inject"] {
+        let timing = Timing { container_start: Duration::from_secs(30), ..Timing::fast() };
+        let cluster = Cluster::start(Fixture { timing, ..fixture() }).await.unwrap();
+        let launcher = Launcher::start(&cluster, &["--via", way]);
+        let client = launcher.contexts.connect(None).await.unwrap().client;
+        let deleting = async {
+            while ours(&cluster) == 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let name = cluster.pods(NAMESPACE)[0].metadata.name.clone().unwrap();
+            let pods: Api<Pod> = Api::namespaced(client, NAMESPACE);
+            pods.delete(&name, &DeleteParams::default().grace_period(0)).await.unwrap();
+        };
+        let (said, ()) = tokio::join!(launcher.failure(), deleting);
+        assert!(said.contains("deleted the probe pod") && !said.contains("kubelet"), "{way}: {said}");
     }
 }
 

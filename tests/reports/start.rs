@@ -45,7 +45,7 @@ fn never_started(message: &str) -> Pod {
     pod("start", 1, status)
 }
 
-/// A pod that runs since after the events below.
+/// A pod that started after the events below.
 fn runs() -> Pod {
     let mut status = status("Running", json!({"running": {"startedAt": at("02:35:00")}}));
     status["conditions"] = json!([{"type": "Ready", "status": "True"}]);
@@ -119,7 +119,7 @@ fn runtime() -> Vec<Case> {
     vec![
         refused_start(2, names).cause("node", &["management.nvidia.com/gpu=GPU-e78e68c0-4e6a-737e-f9cc-4223fe50aead"]),
         creating(7, "FailedCreatePodSandBox", handler).cause("node", &["has no handler nvidia"]),
-        creating(8, "FailedCreatePodSandBox", incomplete).cause("node", &["lacks the type of the pod's handler"]),
+        creating(8, "FailedCreatePodSandBox", incomplete).cause("node", &["has no runtime_type for the pod's handler"]),
         refused_start(10, &ldcache).cause("node", &["library cache", "CDI mode"]),
         refused_start(11, &cuda).cause("node", &["needs CUDA 13.2", "supports CUDA 12.8 at most", "595.45.04"]),
     ]
@@ -142,7 +142,7 @@ fn claims() -> Vec<Case> {
     let prepare = "FailedPrepareDynamicResources";
     vec![
         creating(4, prepare, &empty)
-            .cause("node", &["CDI specification of its node is empty", "restart what keeps a copy"]),
+            .cause("node", &["CDI specification of its node is empty", "restart components that cache it"]),
         Case::of_pod(5, "research/start", healthy_with(vec![waits("CreateContainerError", &unresolvable)], Vec::new()))
             .cause("node", &["the CDI specification of its claim is not on its node", CLAIM_DEVICE, "Delete the pod"])
             .twin(healthy_with(vec![runs()], vec![event("start", "Failed", &format!("Error: {unresolvable}"))])),
@@ -235,7 +235,7 @@ fn node() -> Vec<Case> {
     let failed = |state: &Value| healthy_with(vec![pod("start", 1, status("Failed", state.clone()))], Vec::new());
     vec![
         Case::of_pod(15, "research/start", healthy_with(vec![unbooked()], Vec::new()))
-            .cause("node", &["the kubelet has booked none for it", "Delete the pod"])
+            .cause("node", &["the kubelet has allocated none to it", "Delete the pod"])
             .twin(with(
                 Fixture { pods: Vec::new(), ..changed(HEALTHY, |report| booked(report, "uid-start", &[0])) },
                 vec![unbooked()],

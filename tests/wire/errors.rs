@@ -71,6 +71,19 @@ async fn a_sandbox_that_cannot_be_created_is_an_error_with_the_event_of_the_pod(
 }
 
 #[tokio::test]
+async fn a_registry_that_does_not_answer_is_reported_and_a_runtime_that_hangs_is_not_taken_for_one() {
+    for (fault, is_pull) in [(StartFault::HungPull, true), (StartFault::HungRuntime, false)] {
+        let bed = Bed::with(|faults| faults.everywhere.start = Some(fault.into())).await;
+        let launcher = bed.launcher().env("GPU_SYRINGE_START_TIMEOUT", "1");
+        let ended = launcher.args(["get-gpu-inventory", "--node-name", "gpu-1"]).run().await;
+        assert_eq!(ended.code, Some(1));
+        assert_eq!(ended.stderr.contains("Pulling image"), is_pull, "{}", ended.stderr);
+        assert_eq!(ended.stderr.contains("registry"), is_pull, "{}", ended.stderr);
+        bed.assert_bare(1);
+    }
+}
+
+#[tokio::test]
 async fn a_rejection_by_an_admission_plugin_does_not_suggest_permissions() {
     let quota = "exceeded quota: small, requested: pods=1, used: pods=4, limited: pods=4";
     let bed = Bed::with(|faults| {
@@ -149,6 +162,23 @@ async fn without_permission_to_exec_the_error_names_the_permission() {
     let bed = with_exec(ExecFault::Forbidden).await;
     inventory(&bed).await.error_with(&["pods/exec", "403", "rbac.yaml"]);
     bed.assert_bare(1);
+}
+
+#[tokio::test]
+async fn the_page_of_a_proxy_is_reported_as_such() {
+    for (verb, resource, code) in
+        [("get", "nodes", 404), ("get", "nodes", 403), ("create", "pods", 404), ("create", "pods", 403)]
+    {
+        let answer = Armed::always(AnswerFault::PlainText { code, retry_after: None });
+        let fault = RequestFault { verb: Some(verb), resource: Some(resource), answer };
+        let bed = Bed::with(|faults| faults.api.requests.push(fault)).await;
+        let answer = inventory(&bed).await;
+        answer.error_with(&["not an answer of the API server", "proxy", &code.to_string()]);
+        for words in ["Create the namespace", "admission plugin", "rbac.yaml", "no such node"] {
+            assert!(!answer.text.contains(words), "{verb} {resource} {code}: {}", answer.text);
+        }
+        bed.assert_bare(0);
+    }
 }
 
 #[tokio::test]

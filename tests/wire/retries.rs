@@ -1,6 +1,6 @@
 //! What passes by itself is tried again, and the answer says when its way was not straight.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use demo_cluster::{AnswerFault, Armed, ExecFault, ExecRefusals, Fixture, RequestFault, Timing};
 
@@ -50,6 +50,29 @@ async fn retry_after_of_too_many_requests_is_honored() {
     .await;
 }
 
+/// The filters of an API server answer 429 and 503 in plain text, with the time in a header.
+#[tokio::test]
+async fn retry_after_of_an_answer_in_plain_text_is_honored() {
+    for code in [429, 503] {
+        let busy = AnswerFault::PlainText { code, retry_after: Some(1) };
+        for (verb, resource) in [("get", "nodes"), ("create", "pods"), ("get", "pods/exec"), ("delete", "pods")] {
+            let bed = Bed::with(|all| all.api.requests.push(fault(verb, resource, busy.clone(), 1))).await;
+            let mut client = bed.client().await;
+            let began = Instant::now();
+            let answer = client.call("get_gpu_inventory", on_gpu_1()).await;
+            assert!(began.elapsed() >= Duration::from_secs(1), "{code} {verb} {resource}: {:?}", began.elapsed());
+            assert_eq!(answer.removed()["probe"]["via"], "pod", "{code} {verb} {resource}");
+            bed.assert_bare(1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_read_waits_for_a_burst_of_too_many_requests() {
+    let busy = AnswerFault::PlainText { code: 429, retry_after: Some(1) };
+    survives([fault("get", "nodes", busy, 6)]).await;
+}
+
 #[tokio::test]
 async fn failed_requests_to_the_api_server_are_repeated() {
     let broken = AnswerFault::InternalError;
@@ -62,11 +85,34 @@ async fn failed_requests_to_the_api_server_are_repeated() {
     .await;
 }
 
+/// Plain text of a proxy in place of an answer of the API server.
+fn page(code: u16) -> AnswerFault {
+    AnswerFault::PlainText { code, retry_after: None }
+}
+
+#[tokio::test]
+async fn the_page_of_a_proxy_is_no_proof_that_the_pod_is_deleted() {
+    for code in [401, 403, 404, 409] {
+        survives([fault("delete", "pods", page(code), 2)]).await;
+    }
+}
+
+#[tokio::test]
+async fn the_page_of_a_proxy_is_no_proof_that_the_pod_does_not_exist() {
+    // Slow enough for a read of the pod before its container runs.
+    let timing = Timing { container_start: Duration::from_millis(900), ..Timing::fast() };
+    let bed = Bed::of(Fixture { timing, ..Fixture::of([node("gpu-1", "healthy-h100-8")]) }).await;
+    bed.cluster.faults(|faults| faults.api.requests.push(fault("get", "pods", page(404), 3)));
+    bed.client().await.call("get_gpu_inventory", on_gpu_1()).await.removed();
+    bed.assert_bare(1);
+}
+
 #[tokio::test]
 async fn connections_that_are_closed_without_an_answer_are_opened_again() {
     let closed = AnswerFault::Closed;
     survives([
         fault("get", "nodes", closed.clone(), 1),
+        fault("create", "pods", closed.clone(), 2),
         fault("get", "pods/exec", closed.clone(), 2),
         fault("delete", "pods", closed, 2),
     ])
@@ -74,17 +120,10 @@ async fn connections_that_are_closed_without_an_answer_are_opened_again() {
 }
 
 #[tokio::test]
-async fn a_creation_whose_answer_is_lost_leaves_nothing_behind() {
-    let closed = fault("create", "pods", AnswerFault::Closed, 1);
-    let bed = Bed::with(|faults| faults.api.requests.push(closed)).await;
-    let answer = bed.client().await.call("get_gpu_inventory", on_gpu_1()).await;
-    assert!(answer.is_error || answer.removed()["verdict"].is_string());
-    assert!(bed.pods().is_empty());
-}
-
-#[tokio::test]
-async fn a_creation_that_succeeded_with_an_error_answer_is_used() {
-    survives([fault("create", "pods", AnswerFault::Lost, 1)]).await;
+async fn a_creation_that_succeeded_without_its_answer_is_used() {
+    for lost in [AnswerFault::Lost, AnswerFault::ServedAndClosed] {
+        survives([fault("create", "pods", lost, 1)]).await;
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! What a launcher that was killed left behind is swept, and nothing else.
 
-use demo_cluster::{Armed, Denial, ExecFault, Fixture};
+use demo_cluster::{AnswerFault, Armed, Denial, ExecFault, Fixture, RequestFault};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
@@ -53,6 +53,20 @@ async fn the_sweep_command_says_what_it_removed() {
     bed.assert_bare(1);
     let table = bed.launcher().args(["--output", "table", "sweep"]).run().await;
     assert_eq!(table.stdout, "namespace gpu-syringe: 0 removed, 0 in use, 0 failed\n");
+}
+
+#[tokio::test]
+async fn the_sweep_command_does_not_take_the_page_of_a_proxy_for_a_deletion() {
+    let (bed, name) = after_kill().await;
+    let page = AnswerFault::PlainText { code: 404, retry_after: None };
+    let fault = RequestFault { verb: Some("delete"), resource: Some("pods"), answer: Armed::always(page) };
+    bed.cluster.faults(|faults| faults.api.requests.push(fault));
+    let swept = bed.launcher().args(["sweep"]).run().await;
+    assert_eq!(swept.code, Some(1), "{}", swept.stdout);
+    let swept: Value = serde_json::from_str(&swept.stdout).unwrap();
+    assert_eq!((&swept["removed"], &swept["failed"][0][0]), (&json!([]), &json!(name)));
+    assert!(swept["failed"][0][1].as_str().unwrap().contains("did not reach the API server"), "{swept}");
+    assert_eq!(bed.pods().len(), 1);
 }
 
 #[tokio::test]

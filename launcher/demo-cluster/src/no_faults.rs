@@ -1,4 +1,4 @@
-//! What the cluster asks `faults` for, in a build without faults: nothing ever fails.
+//! Replaces the module `faults` in builds without the feature `test-support`: the same functions, which inject nothing.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ impl Injector {
         None
     }
 
-    pub(crate) fn is_continue_expired(&self) -> bool {
+    pub(crate) fn take_continue_expiry(&self) -> bool {
         false
     }
 
@@ -52,6 +52,14 @@ impl StartInjection {
     }
 
     pub(crate) fn is_image_pull_failing(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn is_runtime_hanging(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn is_pull_hanging(&self) -> bool {
         false
     }
 

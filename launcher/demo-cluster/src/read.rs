@@ -82,7 +82,7 @@ pub(crate) fn list_response<K: Stored>(metadata: ListMeta, items: Vec<Arc<K>>) -
 
 /// The key after which a list continues. A `continue` token is `version:namespace/name`; clients must not parse it.
 fn continue_key(state: &ClusterState, token: &str) -> Result<Key, ApiError> {
-    if state.injector.is_continue_expired() {
+    if state.injector.take_continue_expiry() {
         return Err(ApiError::Expired(
             "The provided continue parameter is too old to display a consistent list result.".to_owned(),
         ));

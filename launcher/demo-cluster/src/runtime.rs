@@ -1,4 +1,4 @@
-//! The containers that run on the nodes, as a container runtime lists them. The API shows changes later.
+//! The container runtime of all nodes: state, log and files of each container. The API shows changes later.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};

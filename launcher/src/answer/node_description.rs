@@ -191,7 +191,7 @@ impl NodeDescription {
             (summary.allocated_gpus, summary.available_gpus) = touched(&self.resources, found).unzip();
         }
         if let (Some(allocated), Some(available)) = (&mut summary.allocated_gpus, &mut summary.available_gpus) {
-            *allocated = (*allocated).max(resolve_devices::booked_gpus(&report.sections)).min(summary.total_gpus);
+            *allocated = (*allocated).max(resolve_devices::allocated_gpus(&report.sections)).min(summary.total_gpus);
             *available = (*available).min(summary.total_gpus - *allocated);
         }
         let Sections { inventory, telemetry, health, .. } = report.sections;

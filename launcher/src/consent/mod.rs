@@ -23,5 +23,5 @@ pub use prompt::{AlwaysYes, ConsentAnswer, HostAnswer, NoPrompt, Pending, Prompt
 pub(crate) use terminal_command::for_terminal;
 pub use terminal_prompt::Terminal;
 pub use token_content::content;
-pub(crate) use token_content::{Bearer, borne};
+pub(crate) use token_content::{Bearer, for_bearer};
 pub use tokens::{Granted, LIFETIME, Tokens};

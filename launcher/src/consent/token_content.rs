@@ -17,6 +17,6 @@ pub fn content(tool: &str, server: &str, context: &str, node: &str, arguments: &
 }
 
 /// The same for one bearer, so that the model cannot redeem a token of the host.
-pub(crate) fn borne(bearer: Bearer, content: &str) -> String {
+pub(crate) fn for_bearer(bearer: Bearer, content: &str) -> String {
     format!("{bearer:?} {content}")
 }

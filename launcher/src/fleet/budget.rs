@@ -1,4 +1,4 @@
-//! The byte budget of an answer about many nodes.
+//! Truncates the lists of an answer about many nodes to a byte budget.
 
 use crate::answer::fleet::FleetAnswer;
 use crate::byte_budget;

@@ -1,4 +1,4 @@
-//! Reads many nodes in one call.
+//! The entry point: lists the GPU nodes, reads them, and aggregates the results.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;

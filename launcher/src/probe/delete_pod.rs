@@ -9,6 +9,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::types::CreateOutcome;
 use crate::error::kube_reason;
+use crate::kubernetes::client::retry::{is_retryable, retry_after};
+use crate::kubernetes::client::status::{is_conflict, is_foreign, is_not_found};
 
 /// Time for a deletion with all retries. A shutdown waits for it.
 pub(super) const REMOVAL_TIME: Duration = Duration::from_secs(10);
@@ -43,6 +45,7 @@ pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, outcome: &CreateOutc
     let mut pause = FIRST_PAUSE;
     let mut reason = String::from("no attempt was made");
     while Instant::now() < end {
+        let mut asked = Duration::ZERO;
         match timeout_at(request_end(end), pods.delete(name, &params)).await {
             // Right: a Status, the object is deleted. Left: the object, deleted or terminating.
             Ok(Ok(either::Either::Right(_))) => return Ok(()),
@@ -52,21 +55,30 @@ pub(crate) async fn delete_pod(pods: &Api<Pod>, name: &str, outcome: &CreateOutc
                 }
                 reason = "the API server accepted the deletion, but the pod still exists".into();
             }
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => {
+            Ok(Err(kube::Error::Api(status))) if is_not_found(&status) => {
                 if *outcome != CreateOutcome::Unknown || began.elapsed() >= UNSEEN_TIME {
                     return Ok(());
                 }
             }
-            // Another pod has the name now: ours is deleted.
-            Ok(Err(kube::Error::Api(status))) if status.code == 409 && uid.is_some() => return Ok(()),
-            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) => {
+            // Another pod has the name now, and ours is deleted. Other conflicts prove nothing.
+            Ok(Err(kube::Error::Api(status))) if is_conflict(&status) && is_gone(pods, name, uid, end).await => {
+                return Ok(());
+            }
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) && !is_foreign(&status) => {
                 let reason = format!("{} (HTTP {})", status.message, status.code);
                 return Err(DeleteError { reason, is_forbidden: status.code == 403 });
             }
-            Ok(Err(error)) => reason = kube_reason(&error),
+            Ok(Err(error)) => {
+                if let kube::Error::Api(status) = &error
+                    && is_retryable(status)
+                {
+                    asked = retry_after(status);
+                }
+                reason = kube_reason(&error);
+            }
             Err(_) => reason = "the API server did not answer in time".into(),
         }
-        sleep(pause).await;
+        sleep(pause.max(asked)).await;
         pause = (pause * 2).min(Duration::from_secs(1));
     }
     Err(DeleteError { reason, is_forbidden: false })

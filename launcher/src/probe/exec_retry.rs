@@ -12,7 +12,8 @@ use super::exec_websocket::{self, Command, Ended, ExecError, Output};
 use super::pod_spec::CONTAINER;
 use super::types::{Phase, ProbeContainer, Timings};
 use crate::error::{Failure, Obstacle, kube_reason};
-use crate::kubernetes::client::retry::retry_after;
+use crate::kubernetes::client::retry::{is_busy, retry_after};
+use crate::kubernetes::client::status::is_foreign;
 use crate::kubernetes::read::events;
 use crate::settings::ProbeMethod;
 
@@ -33,8 +34,12 @@ const LOOK_TIME: Duration = Duration::from_secs(3);
 /// How long an exec may be refused after the container was seen running. Then something else refuses it.
 const REFUSED_FOR: Duration = Duration::from_secs(5);
 
-/// kube's reason for an answer that is not a `Status`.
-const FOREIGN: &str = "Failed to parse error data";
+/// How often a websocket is refused before the method is given up: one refusal may be of a proxy that restarts.
+const MAX_REFUSALS: u32 = 3;
+/// Why a pod that was deleted by somebody else does not run the probe.
+pub(super) const DELETED: &str = "the pod was deleted";
+/// Pause after a refusal.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(200);
 
 /// Runs one command, and retries until the container accepts it. Reads the status of the pod in between.
 pub(super) async fn exec(
@@ -53,12 +58,16 @@ pub(super) async fn exec(
     let mut looked = waiting;
     let mut seen_running: Option<Instant> = None;
     let mut last = String::from("no attempt was made");
+    let mut refusals = 0;
+    let mut busy = false;
     while Instant::now() < start_end {
         let attempt = Instant::now();
         let on_phase = context.on_phase.clone();
         let run =
             exec_websocket::run(&context.connection.client, &command, UPGRADE_TIME, move || on_phase(Phase::Read));
-        match timeout(context.end.saturating_duration_since(attempt), run).await {
+        let attempted = timeout(context.end.saturating_duration_since(attempt), run).await;
+        busy = matches!(&attempted, Ok(Err(ExecError::Kube(error))) if is_busy(error));
+        match attempted {
             Err(_) => return Err(context.out_of_time("the probe did not finish")),
             Ok(Ok(output)) => match output.ended {
                 // Up to Kubernetes 1.35 a container that does not run yet is reported as a status on the stream.
@@ -73,14 +82,14 @@ pub(super) async fn exec(
             },
             Ok(Err(error)) => {
                 last = error.to_string();
-                pause = pause.max(retry_pause(context, probe_container, &error)?);
+                pause = pause.max(pause_after(context, probe_container, &error, &mut refusals)?);
             }
         }
         if looked.elapsed() >= LOOK_EVERY || pause >= LOOK_EVERY {
             looked = Instant::now();
             if check_pod(context, probe_container).await? {
                 let since = *seen_running.get_or_insert(looked);
-                if since.elapsed() >= REFUSED_FOR {
+                if since.elapsed() >= REFUSED_FOR && !busy {
                     return Err(no_websocket(context, &last));
                 }
             }
@@ -89,10 +98,41 @@ pub(super) async fn exec(
         let longest = (waiting.elapsed() / PART_OF_WAIT).clamp(YOUNG_PAUSE, MAX_PAUSE);
         pause = (pause * 3 / 2).min(longest);
     }
-    if check_pod(context, probe_container).await? {
-        return Err(no_websocket(context, &last));
+    Err(given_up(context, probe_container, waiting.elapsed(), &last, busy).await)
+}
+
+/// The same as `retry_pause`, and counts refused websockets: only several of them are an error.
+fn pause_after(
+    context: &ProbeContext,
+    probe_container: &ProbeContainer,
+    error: &ExecError,
+    refusals: &mut u32,
+) -> Result<Duration, Failure> {
+    retry_pause(context, probe_container, error).or_else(|failure| {
+        *refusals += 1;
+        let is_last = failure.obstacle != Some(Obstacle::Websockets) || *refusals >= MAX_REFUSALS;
+        if is_last { Err(failure) } else { Ok(REFUSAL_PAUSE) }
+    })
+}
+
+/// The failure of a container that accepted no exec in time. `busy`: the API server limited the last request.
+async fn given_up(
+    context: &ProbeContext,
+    probe_container: &ProbeContainer,
+    waited: Duration,
+    last: &str,
+    busy: bool,
+) -> Failure {
+    if busy {
+        let next =
+            "The API server limits the number of requests: try again later, or with fewer calls at the same time.";
+        return Failure { next_step: next.to_owned(), ..context.out_of_time(last) };
     }
-    Err(not_started_in_time(context, probe_container, waiting.elapsed(), &last).await)
+    match check_pod(context, probe_container).await {
+        Ok(true) => no_websocket(context, last),
+        Ok(false) => not_started_in_time(context, probe_container, waited, last).await,
+        Err(failure) => failure,
+    }
 }
 
 /// The failure of a container that did not start in time, with the newest warning of the pod, or else the `last` error.
@@ -103,6 +143,12 @@ pub(super) async fn not_started_in_time(
     last: &str,
 ) -> Failure {
     let late = not_started_after(context, waited);
+    // The status of the pod does not show a pull that takes long.
+    let pull = async {
+        let ProbeContainer { namespace, pod, .. } = probe_container;
+        let looking = events::unfinished_pull(&context.connection, namespace, pod);
+        if probe_container.container == CONTAINER { timeout(LOOK_TIME, looking).await.ok()?.ok()? } else { None }
+    };
     match newest_warning(context, probe_container).await {
         Some(warning) => {
             let next = if warning.contains("no runtime for") {
@@ -113,7 +159,15 @@ pub(super) async fn not_started_in_time(
             let why = format!("{late}; the pod's newest warning is {warning}");
             Failure { next_step: next.to_owned(), ..context.out_of_time(&why) }
         }
-        None => context.out_of_time(&format!("{late} ({last})")),
+        None => match pull.await {
+            Some(pull) => {
+                let next = "The registry may be slow or not reachable from the node: check it, raise --start-timeout, or use --via \
+                            inject, which needs no registry.";
+                let why = format!("{late}; the node still pulls the image (event Pulling: {pull})");
+                Failure { next_step: next.to_owned(), ..context.out_of_time(&why) }
+            }
+            None => context.out_of_time(&format!("{late} ({last})")),
+        },
     }
 }
 
@@ -146,9 +200,10 @@ fn retry_pause(
     let ExecError::Kube(error) = error else { return Ok(FIRST_PAUSE) };
     let why = kube_reason(error);
     match error {
+        kube::Error::Api(status) if matches!(status.code, 429 | 503) => Ok(retry_after(status)),
         kube::Error::Api(_) if not_yet(&why) => Ok(FIRST_PAUSE),
         // Not an answer of the API server: a proxy in front of it answers, or the kubelet.
-        kube::Error::Api(status) if status.reason == FOREIGN && is_final(status.code) => {
+        kube::Error::Api(status) if is_foreign(status) && is_final(status.code) => {
             Err(no_websocket(context, &why))
         }
         kube::Error::Api(status) => match status.code {
@@ -163,7 +218,6 @@ fn retry_pause(
                  logs.",
             )
             .cluster_wide()),
-            429 => Ok(retry_after(status)),
             404 => Err(not_run(context, probe_container, &why)),
             400..500 => Err(no_websocket(context, &why)),
             _ => Ok(FIRST_PAUSE),
@@ -194,7 +248,7 @@ pub(super) async fn check_pod(context: &ProbeContext, probe_container: &ProbeCon
             None => Ok(container_state::state_of(&pod, &probe_container.container)
                 .is_some_and(|state| state.running.is_some())),
         },
-        Ok(Ok(None)) => Err(not_run(context, probe_container, "the pod was deleted")),
+        Ok(Ok(None)) => Err(not_run(context, probe_container, DELETED)),
         // A failed read proves nothing; the next exec tells.
         Ok(Err(_)) | Err(_) => Ok(false),
     }
@@ -217,6 +271,8 @@ pub(super) fn not_run(context: &ProbeContext, probe_container: &ProbeContainer, 
         probe_container.if_missing
     } else if why == exec_websocket::FLOOD {
         "The image contains another program of that name: use the right image with --image."
+    } else if why == DELETED || why.starts_with("pods \"") && why.contains("\" not found") {
+        "Another user or a controller deleted the probe pod: the audit log of the API server names it. Then try again."
     } else {
         "Check the kubelet and the container runtime of the node, and try again."
     };

@@ -11,7 +11,9 @@ use super::pod_spec::{CONTAINER, ProbePod};
 use super::types::{CleanUp, CreateOutcome, Phase, ProbeContainer};
 use super::{admission_policy, create_forbidden};
 use crate::error::{Failure, Obstacle, kube_reason};
-use crate::kubernetes::client::retry::{is_retryable, retry_after};
+use crate::kubernetes::client::api_error::page_of_proxy;
+use crate::kubernetes::client::retry::{is_closed, retry_pause};
+use crate::kubernetes::client::status::is_page_of_proxy;
 
 /// Time for the creation with all retries. Admission webhooks may be slow.
 pub(super) const CREATE_TIME: Duration = Duration::from_secs(10);
@@ -60,6 +62,12 @@ impl PodLifecycle {
                     return Err(self.not_created(context, why, None));
                 }
             };
+            if let kube::Error::Api(status) = &error
+                && is_page_of_proxy(status)
+            {
+                let failure = page_of_proxy(&context.connection, self.creating(context), &error);
+                return Err(failure);
+            }
             let code = if let kube::Error::Api(status) = &error { Some(status.code) } else { None };
             // The name is unique: if it is taken, an earlier attempt succeeded and its answer was lost.
             if code == Some(409) && self.exists(context).await {
@@ -69,13 +77,13 @@ impl PodLifecycle {
             if code.is_none_or(|code| code >= 500 || code == 409) {
                 self.record_unknown(context);
             }
-            // 429, or a server that is starting. A retry is safe, since the name stays the same.
-            if let kube::Error::Api(status) = &error
-                && is_retryable(status)
-                && Instant::now() < end
-            {
+            if is_closed(&error) && self.exists(context).await {
+                return Ok(());
+            }
+            // 429, a server that is starting, or a closed connection. A retry is safe, since the name stays the same.
+            if let Some(pause) = retry_pause(&error).filter(|pause| Instant::now() + *pause < end) {
                 tokio::select! {
-                    () = sleep(retry_after(status)) => {}
+                    () = sleep(pause) => {}
                     () = context.cancel.cancelled() => {}
                     () = context.stop.cancelled() => {}
                 }
@@ -139,9 +147,13 @@ impl PodLifecycle {
         CleanUp { pod: name.clone(), removed: left_behind.is_none(), left_behind }
     }
 
+    fn creating(&self, context: &ProbeContext) -> String {
+        format!("Creating the probe pod for node {} in namespace {}", context.request.node, self.pod.namespace)
+    }
+
     fn not_created(&self, context: &ProbeContext, why: String, code: Option<u16>) -> Failure {
         let namespace = &self.pod.namespace;
-        let what = format!("Creating the probe pod for node {} in namespace {namespace}", context.request.node);
+        let what = self.creating(context);
         if let Some((who, change)) = admission_policy::refused_by(&why, namespace) {
             return Failure::new(what, format!("denied by {who}: {why}"), change).because_of(Obstacle::Policy(who));
         }

@@ -1,27 +1,27 @@
 //! Limits a report from inside a container to the GPUs that the container was given.
 //!
-//! What NVML does not list there, or cannot do there, is the container's affair. Without this a container without GPUs would
-//! make its node one that lost them all.
+//! GPUs that NVML does not list in a container are not missing on the node. Without this, a probe in a container without GPUs
+//! would report that the node has lost all GPUs.
 
 use syringe_core::diagnosis::{self, ClusterFacts};
 use syringe_core::report::{Extent, Problem, Report, Scope, Section, Status};
 
-/// Word of a problem that is the place's and not the GPU's: no rule knows it, so that it is unknown.
+/// Kind of a problem that is caused by the container, not the GPU. No rule uses it, so the section is unknown.
 const OUT_OF_SIGHT: &str = "out_of_sight";
 
-/// Takes out of a report and of what Kubernetes says whatever cannot be compared with what a container sees.
+/// Removes facts from a report and from the cluster facts that cannot be compared inside a container.
 pub(crate) fn limit_to_container(report: &mut Report, cluster: &mut ClusterFacts) {
     let Some(Scope { gpus, files, .. }) = report.scope else { return };
     let listed = Section::data_of(&report.sections.inventory).map_or(0, |inventory| inventory.gpus.len());
-    // A privileged container has all device files, and the NVML library of the container beside it.
+    // A privileged container has all device files.
     let blind = gpus != Extent::Node || (files != Extent::Node && listed == 0);
     if !blind {
         return;
     }
     (cluster.gpu_capacity, cluster.gpu_allocatable, cluster.gpu_label_count) = (None, None, None);
-    // Its allocations and processes are not all of the node's.
+    // Allocations and processes of other containers are missing.
     cluster.gpu_pods = None;
-    // What Kubernetes offers is not held against what one container has.
+    // The capacity of the node is not compared with the GPUs of one container.
     cluster.other_gpu_resources = true;
     let sections = &mut report.sections;
     let given: Vec<_> = Section::data_of(&sections.inventory)
@@ -33,7 +33,7 @@ pub(crate) fn limit_to_container(report: &mut Report, cluster: &mut ClusterFacts
         host.pci_gpus.retain(|gpu| gpu.pci_address.as_ref().is_some_and(|address| given.contains(address)));
         host.device_nodes_missing.clear();
     }
-    // The node's bookings name GPUs that the container does not show.
+    // The node's allocations contain GPUs that are not visible in the container.
     let uuids: Vec<_> = Section::data_of(&sections.inventory)
         .into_iter()
         .flat_map(|inventory| &inventory.gpus)
@@ -51,13 +51,13 @@ pub(crate) fn limit_to_container(report: &mut Report, cluster: &mut ClusterFacts
         unseen(&mut sections.ecc);
         unseen(&mut sections.mig);
     }
-    // The probe scored the report as it was.
+    // The score of the probe is for the unmodified report.
     if sections.health.is_some() {
         report.sections.health = Some(Section::read(diagnosis::health(report), Vec::new()));
     }
 }
 
-/// Makes a section that was asked for, and has nothing, unknown.
+/// Sets a requested section without data to unknown.
 fn unseen<T>(section: &mut Option<Section<T>>) {
     let Some(section) = section else { return };
     let why = section.problems.first().map(|problem| format!(" ({})", problem.why)).unwrap_or_default();
@@ -65,8 +65,8 @@ fn unseen<T>(section: &mut Option<Section<T>>) {
     section.status = Status::Error;
     section.problems = vec![Problem {
         what: "NVML".into(),
-        why: format!("the probe ran inside a container that shows it no GPU{why}"),
-        next_step: "Name a pod with a GPU (--ephemeral-pod), or use --via pod to see the node's own.".into(),
+        why: format!("the probe ran inside a container in which no GPU is visible{why}"),
+        next_step: "Name a pod with a GPU (--ephemeral-pod), or use --via pod to read all GPUs of the node.".into(),
         gpu: None,
         code: OUT_OF_SIGHT.into(),
     }];

@@ -1,4 +1,4 @@
-//! From a node to its diagnosis: read the node object, probe the node, judge.
+//! Reads a node: the node object, the probe, and the diagnosis.
 
 mod container_scope;
 pub(crate) mod probe_note;

@@ -9,37 +9,37 @@ use crate::kubernetes::read::api_only_facts::ApiOnlyFacts;
 use crate::probe::{ProbeResult, Timings};
 use crate::settings::ProbeMethod;
 
-/// How the facts were got, and what is left of it.
+/// How the facts were read, and what remains in the cluster.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ProbeNote {
-    /// The way in.
+    /// The probe method.
     pub via: &'static str,
     /// The node.
     pub node: String,
     /// The kubeconfig context.
     pub context: String,
-    /// `hardware`, `file` for replayed facts (the demo), or `api` where no probe ran.
+    /// `hardware`, `file` for replayed facts (the demo), or `api` if no probe ran.
     pub source: Source,
-    /// Version of node-probe; empty where none ran.
+    /// Version of node-probe; empty if none ran.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub version: String,
     /// How much of the node the probe could see. Absent: all of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
-    /// When the facts were taken.
+    /// When the facts were read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub taken_at: Option<jiff::Timestamp>,
-    /// Whether nothing is left of the probe for certain.
+    /// Whether the probe was removed for certain.
     pub removed: bool,
-    /// What is left on the cluster, and what to do about it.
+    /// What remains in the cluster, and how to remove it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub left_behind: Option<String>,
-    /// What is worth knowing of the way (a retry, a probe that did not end).
+    /// Notes about the probe (a retry, a probe that did not end).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// Duration of each phase.
     pub timings_ms: TimingsMs,
-    /// What took the place of a probe; moves to the answer's own field.
+    /// The facts that replace those of a probe. They move to a field of the answer.
     #[serde(skip)]
     #[schemars(skip)]
     pub(crate) api_only: Option<Box<ApiOnlyFacts>>,
@@ -48,15 +48,15 @@ pub struct ProbeNote {
 /// Duration of each phase in milliseconds.
 #[derive(Clone, Copy, Debug, Default, Serialize, JsonSchema)]
 pub struct TimingsMs {
-    /// Until the API server had the pod.
+    /// Creation of the pod in the API.
     pub create: u64,
-    /// From there until the probe ran.
+    /// From the creation to the start of the probe.
     pub start: u64,
-    /// Until its document was complete.
+    /// Until the report was complete.
     pub exec: u64,
-    /// Until the pod was gone.
+    /// Until the pod was deleted.
     pub remove: u64,
-    /// All of it.
+    /// Total.
     pub total: u64,
 }
 
@@ -75,7 +75,7 @@ impl From<Timings> for TimingsMs {
 }
 
 impl ProbeNote {
-    /// The note for a probe pod that brought back `report`.
+    /// The note for a probe that returned `report`.
     pub fn of_pod(node: &str, context: &str, probed: &ProbeResult) -> Self {
         let ProbeResult { report, via, removed, left_behind, timings, note, .. } = probed;
         let Report { source, probe_version, taken_at, scope, .. } = report;
@@ -95,7 +95,7 @@ impl ProbeNote {
         }
     }
 
-    /// The note where no probe ran, with why.
+    /// The note if no probe ran, with the reason.
     pub(crate) fn without_probe(node: &str, context: &str, note: String) -> Self {
         Self {
             via: ProbeMethod::None.word(),

@@ -22,13 +22,13 @@ use crate::reading::container_scope;
 use crate::reading::probe_note::ProbeNote;
 use crate::settings::ProbeMethod;
 
-/// Time of a call that is kept for the removal of the pod.
+/// Time of a call that is reserved for the deletion of the pod.
 pub(crate) const KEPT_FOR_REMOVAL: Duration = Duration::from_secs(2);
 
-/// Why a launcher that was told so puts no probe anywhere.
+/// The reason why no probe ran with `--via none`.
 const NOT_WANTED: &str = "gpu-syringe was started with --via none";
 
-/// What has to be known of a log that nothing else is there to compare with.
+/// Note about a kernel log without other facts for comparison.
 const LOG_FILES: &str = " The kernel's lines come from log files that its kubelet serves: whether what they tell of was mended \
     since shows only where the driver logged that too (it was loaded again, a GPU was reset).";
 
@@ -37,29 +37,29 @@ pub(crate) struct NodeReading {
     pub(crate) report: Report,
     pub(crate) diagnosis: Diagnosis,
     pub(crate) note: ProbeNote,
-    /// The pods that were on the node before the probe or after it, where they could be listed.
+    /// The pods on the node before or after the probe, if they could be listed.
     pub(crate) live: Option<LivePods>,
-    /// What Kubernetes says of it.
+    /// Facts of Kubernetes about it.
     pub(crate) cluster: ClusterFacts,
 }
 
-/// A node that Kubernetes was asked about already.
+/// A node whose object was read.
 pub(crate) struct KnownNode<'a> {
     pub(crate) connection: &'a Connection,
     pub(crate) kubernetes: &'a Node,
-    /// The pods that are on it, listed before the probe, where they were asked for.
+    /// The pods on it, listed before the probe, if required.
     pub(crate) live: Option<LivePods>,
-    /// Time for the probe, the removal of its pod included.
+    /// Time for the probe, including the deletion of its pod.
     pub(crate) time: Duration,
 }
 
-/// What a probe is to read.
+/// What a probe reads.
 pub(crate) struct ReadRequest {
-    /// Words after `node-probe`.
+    /// Arguments of `node-probe`.
     command: Vec<String>,
-    /// The container that the question is about.
+    /// The container that the request is about.
     target: Option<TargetContainer>,
-    /// Start of the kernel's lines that are asked for; all by default.
+    /// Start of the requested kernel messages; all by default.
     since: Option<Since>,
 }
 
@@ -70,32 +70,32 @@ impl From<Vec<String>> for ReadRequest {
 }
 
 impl ReadRequest {
-    /// Everything, with a look into one container.
+    /// Everything, and one container.
     pub(crate) fn everything_about(target: Option<TargetContainer>) -> Self {
         let command = vec!["all".to_owned()];
         let command = target.as_ref().map_or(command.clone(), |target| target.add_container_option(&command));
         Self { command, target, since: None }
     }
 
-    /// The kernel's lines.
+    /// The kernel messages.
     pub(crate) fn kernel_log(since: Option<Since>) -> Self {
         let mut command = vec!["xid".to_owned()];
         command.extend(since.iter().flat_map(|since| ["--since".to_owned(), since.word()]));
         Self { command, target: None, since }
     }
 
-    /// Whether the kernel's lines have a part in the answer.
+    /// Whether the answer contains kernel messages.
     fn is_of_kernel_log(&self) -> bool {
         self.command.first().is_some_and(|part| matches!(part.as_str(), "all" | "health" | "xid"))
     }
 
-    /// Whether every rule has a part in the answer, those among them that ask which pods there are.
+    /// Whether the answer needs all rules, including those about pods.
     fn is_of_everything(&self) -> bool {
         self.command.first().is_some_and(|part| part == "all")
     }
 }
 
-/// Reads `node_name` with one probe that is asked for `ask`.
+/// Reads `node_name` with one probe.
 pub(crate) async fn read(
     call: &Call,
     context: Option<&str>,
@@ -112,13 +112,13 @@ fn looking_at(node_name: &str) -> String {
     format!("Looking at node {}", clean(node_name, 253))
 }
 
-/// The node as Kubernetes knows it, before it is probed.
+/// Reads the node object, before the probe.
 pub(crate) async fn look(call: &Call, connection: &Connection, node_name: &str) -> Result<Node, Failure> {
     call.prober.sweep_in_background(connection);
     call.within(&looking_at(node_name), nodes::read(connection, node_name)).await
 }
 
-/// Reads a node whose object is at hand. Where no probe may go the answer is what else Kubernetes knows.
+/// Reads a node whose object was read. If no probe can run, the result contains the facts of Kubernetes.
 pub(crate) async fn read_or_ask_kubernetes(
     call: &Call,
     connection: &Connection,
@@ -128,18 +128,18 @@ pub(crate) async fn read_or_ask_kubernetes(
 ) -> Result<NodeReading, Failure> {
     let ask = ask.into();
     let (since, with_log) = (ask.since.clone(), ask.is_of_kernel_log());
-    // A node that is not probed has no processes to ask about.
+    // Without a probe there are no processes to compare with pods.
     let probed = call.settings.via != ProbeMethod::None && is_ready(kubernetes);
     let listed = match ask.is_of_everything() && probed {
         true => Some(LivePods::on_node(connection, &kubernetes.name_any(), call.left()).await),
         false => None,
     };
-    // Pods that could not be listed cost the rules about them alone.
+    // If pods cannot be listed, only the rules about pods have no result.
     let (live, not_listed) = match listed.transpose() {
         Ok(live) => (live, None),
         Err(failure) => (None, Some(failure)),
     };
-    // What signing in and looking at the node took is gone from the call's time.
+    // Authentication and reading the node have used part of the call's time.
     let known = KnownNode { connection, kubernetes, live, time: call.left() };
     let mut read = read_known(call, known, tool, ask).await?;
     read.diagnosis.unknown.extend(not_listed.map(|failure| section_unknown("pods", &failure)));
@@ -164,7 +164,7 @@ impl NodeReading {
         since: Option<&Since>,
     ) -> Result<(), String> {
         let failed = |why: String| format!("kernel lines in the node's log files: {why}");
-        // The kubelet's log files are as good as a probe of the node: the same nodes are allowed.
+        // The log files of the kubelet are restricted to the same nodes as a probe.
         call.settings.may_probe(kubernetes).map_err(|refusal| failed(refusal.why))?;
         let since = since.map(|since| since.resolve(jiff::Timestamp::now()));
         let log = node_log::read(connection, &kubernetes.name_any(), since, call.left()).await;
@@ -237,7 +237,7 @@ fn stack_log(facts: &ClusterFacts) -> Option<[String; 2]> {
     (uid && name).then(|| ["--stack-log".to_owned(), format!("{}/{container}", pod.uid)])
 }
 
-/// A node without a probe: nothing of the hardware is known, and why.
+/// The result for a node without a probe: all hardware facts are unknown, with the reason.
 fn unprobed(connection: &Connection, kubernetes: &Node, why: &str, next_step: &str) -> NodeReading {
     let report = api_only::report(why, next_step);
     let cluster = node_gpus::cluster_facts(kubernetes);

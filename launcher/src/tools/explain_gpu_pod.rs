@@ -1,4 +1,4 @@
-//! `explain_gpu_pod`: why a pod failed, hangs or waits, from what Kubernetes says and what its node says.
+//! `explain_gpu_pod`: why a pod failed, hangs or is Pending, from the facts of Kubernetes and of its node.
 
 use clap::Args;
 use k8s_openapi::api::core::v1::Pod;
@@ -26,10 +26,10 @@ use crate::text::table::second;
 use crate::tools::tool::Tool;
 use crate::variant_name::variant_name;
 
-/// Findings about the node in one answer.
+/// Maximum number of findings about the node in one answer.
 const MAX_FINDINGS: usize = 8;
 
-/// Nodes in one answer for a pod that waits.
+/// Maximum number of nodes in one answer for a Pending pod.
 const MAX_CANDIDATES: usize = 30;
 
 /// The tool.
@@ -64,16 +64,16 @@ pub struct PodExplanation {
     /// Cause, evidence, action, timeline.
     #[serde(flatten)]
     pub explanation: Explanation,
-    /// The pod's phase; `NotCreated` where its controller could not create it.
+    /// The pod's phase; `NotCreated` if its controller could not create it.
     pub phase: String,
     /// Its node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// The way of the node's GPUs from the PCI bus to the scheduler, link by link, for a pod that needs them. The first that is
-    /// `broken` is the one to mend.
+    /// The links from the node's GPUs on the PCI bus to the scheduler, for a pod that needs GPUs. Repair the first `broken`
+    /// link first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stack: Vec<StackLink>,
-    /// What the rules find on that node, warnings and worse, whoever caused it.
+    /// Findings about the node with the severity warning or higher, whatever their cause.
     pub node_findings: Vec<Finding>,
     /// Findings left out of `node_findings`; diagnose_gpu_node has all.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,8 +81,8 @@ pub struct PodExplanation {
     /// What could not be read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<Unknown>,
-    /// For a pod that waits: GPU nodes and what stands against each, the likeliest first. An empty list of objections means
-    /// that nothing was found against the node, not that the scheduler must agree.
+    /// For a Pending pod: the GPU nodes with the reasons against each, most suitable first. An empty list of reasons means
+    /// that no check excludes the node; the scheduler may still exclude it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub candidates: Vec<Candidate>,
     /// Nodes left out of `candidates` for space.
@@ -112,26 +112,16 @@ impl Tool for ExplainGpuPod {
         let (connection, read) = call.within("Reading the pod", reading).await?;
         let ReadPod { object, facts: mut pod, no_events } = read;
         let read = read_node_of(&call, &connection, object.as_ref(), &mut pod).await;
-        let waiting = Waiting::look(&call, &connection, object.as_ref(), &mut pod).await;
-        let node_says = read.as_ref().ok().map(|read| (&read.report, &read.diagnosis));
-        let why_not = match &read {
+        let pending = PendingPod::read(&call, &connection, object.as_ref(), &mut pod).await;
+        let node_data = read.as_ref().ok().map(|read| (&read.report, &read.diagnosis));
+        let unread_reason = match &read {
             Ok(read) if read.report.source == Source::Api => read.note.note.as_deref(),
             Ok(_) => None,
             Err(why) => Some(why.as_str()),
         };
-        let explanation = explanation::explain(&pod, node_says, why_not);
-        let (Diagnosis { findings: mut node_findings, mut unknown, mut stack, .. }, probe) = match read {
-            Ok(read) => (read.diagnosis, Some(read.note)),
-            Err(_) => (Diagnosis::default(), None),
-        };
-        if !(pod.wants_gpus || pod.is_gpu_stack) {
-            stack.clear();
-        }
-        node_findings.retain(|finding| finding.severity > Severity::Info);
-        let surplus = node_findings.len().saturating_sub(MAX_FINDINGS);
-        node_findings.truncate(MAX_FINDINGS);
-        let node_findings_omitted = (surplus > 0).then_some(surplus);
-        let Waiting { candidates, omitted, not_listed } = waiting;
+        let explanation = explanation::explain(&pod, node_data, unread_reason);
+        let NodePart { stack, findings, omitted: findings_omitted, mut unknown, probe } = NodePart::of(read.ok(), &pod);
+        let PendingPod { candidates, omitted, not_listed } = pending;
         unknown.extend(no_events.map(|failure| section_unknown("events", &failure)));
         unknown.extend(not_listed.map(|why| Unknown { section: "candidates".into(), gpu: None, why }));
         let PodFacts { phase, node, .. } = pod;
@@ -140,8 +130,8 @@ impl Tool for ExplainGpuPod {
             phase,
             node,
             stack,
-            node_findings,
-            node_findings_omitted,
+            node_findings: findings,
+            node_findings_omitted: (findings_omitted > 0).then_some(findings_omitted),
             unknown,
             candidates,
             candidates_omitted: (omitted > 0).then_some(omitted),
@@ -190,7 +180,7 @@ impl Tool for ExplainGpuPod {
         if !answer.node_findings.is_empty() {
             text.push('\n');
         }
-        // One rule may have many findings; what they say is in the JSON.
+        // One rule may have many findings. The JSON contains all of them.
         for alike in answer.node_findings.chunk_by(|one, other| one.id == other.id) {
             let times = if alike.len() > 1 { format!(", {} findings", alike.len()) } else { String::new() };
             text.push_str(&format!("On the node: {} ({}{times})\n", alike[0].title, alike[0].id));
@@ -205,7 +195,7 @@ impl Tool for ExplainGpuPod {
     }
 }
 
-/// Reads the pod's node; `Err` says in words why it could not be read.
+/// Reads the pod's node; `Err` contains the reason why it could not be read.
 async fn read_node_of(
     call: &Call,
     connection: &Connection,
@@ -213,10 +203,10 @@ async fn read_node_of(
     pod: &mut PodFacts,
 ) -> Result<read_node::NodeReading, String> {
     let Some(node) = pod.node.clone() else { return Err("it has no node".to_owned()) };
-    let looked = read_node::look(call, connection, &node).await;
-    pod.node_ready = looked.as_ref().ok().map(is_ready);
+    let object_of_node = read_node::look(call, connection, &node).await;
+    pod.node_ready = object_of_node.as_ref().ok().map(is_ready);
     let ask = ReadRequest::everything_about(object.and_then(TargetContainer::first_with_gpu));
-    let read = match looked {
+    let read = match object_of_node {
         Ok(node) => read_node::read_or_ask_kubernetes(call, connection, &node, ExplainGpuPod::NAME, ask).await,
         Err(failure) => Err(failure),
     };
@@ -228,10 +218,36 @@ async fn read_node_of(
     Ok(read)
 }
 
-/// What a pod waits for, on the side of the nodes.
+/// The part of the answer about the pod's node. Empty if the node was not read.
 #[derive(Default)]
-struct Waiting {
-    /// GPU nodes, the likeliest first.
+struct NodePart {
+    stack: Vec<StackLink>,
+    /// Warnings and more severe findings, at most `MAX_FINDINGS`.
+    findings: Vec<Finding>,
+    /// Number of findings left out of `findings`.
+    omitted: usize,
+    unknown: Vec<Unknown>,
+    probe: Option<ProbeNote>,
+}
+
+impl NodePart {
+    fn of(read: Option<read_node::NodeReading>, pod: &PodFacts) -> Self {
+        let Some(read) = read else { return Self::default() };
+        let Diagnosis { mut findings, unknown, mut stack, .. } = read.diagnosis;
+        if !(pod.wants_gpus || pod.is_gpu_stack) {
+            stack.clear();
+        }
+        findings.retain(|finding| finding.severity > Severity::Info);
+        let omitted = findings.len().saturating_sub(MAX_FINDINGS);
+        findings.truncate(MAX_FINDINGS);
+        Self { stack, findings, omitted, unknown, probe: Some(read.note) }
+    }
+}
+
+/// The GPU nodes as candidates for a Pending pod.
+#[derive(Default)]
+struct PendingPod {
+    /// GPU nodes, most suitable first.
     candidates: Vec<Candidate>,
     /// Nodes left out of `candidates`.
     omitted: usize,
@@ -239,13 +255,13 @@ struct Waiting {
     not_listed: Option<String>,
 }
 
-impl Waiting {
-    /// Looks at the GPU nodes, where the pod waits for one; what they have of what it requests goes into `pod`.
-    async fn look(call: &Call, connection: &Connection, object: Option<&Pod>, pod: &mut PodFacts) -> Self {
+impl PendingPod {
+    /// Reads the GPU nodes if the pod waits for one, and sets `pod.room`.
+    async fn read(call: &Call, connection: &Connection, object: Option<&Pod>, pod: &mut PodFacts) -> Self {
         let Some(object) = object.filter(|_| waits_for_nodes(pod)) else { return Self::default() };
         let said = pod.message.clone();
         let found = candidates::candidates(connection, object, said.as_deref());
-        let mut candidates = match call.within("Looking for nodes", found).await {
+        let mut candidates = match call.within("Reading the GPU nodes", found).await {
             Ok(found) => found,
             Err(Failure { what, why, .. }) => {
                 return Self { not_listed: Some(format!("{what}: {why}")), ..Self::default() };
@@ -262,7 +278,7 @@ impl Waiting {
 const NO_OBJECTION: &str =
     "no reason found; see the scheduler's message above (not checked: claims' devices, volumes, pod affinity, quota)";
 
-/// Whether it waits for a node, and for nothing that has to do with none of them: a gate, a volume claim.
+/// Whether it waits for a node, and not for a scheduling gate or a volume claim.
 fn waits_for_nodes(pod: &PodFacts) -> bool {
     let claim =
         pod.message.as_ref().is_some_and(|message| message.to_ascii_lowercase().contains("persistentvolumeclaim"));

@@ -103,7 +103,7 @@ impl Tool for GetPodGpuAllocation {
 
     async fn call(call: Call, args: AllocationArgs) -> Result<PodAllocation, Failure> {
         let AllocationArgs { node_name, namespace, resolve_devices, context } = args;
-        namespace.as_deref().map_or(Ok(()), names::namespace)?;
+        namespace.as_deref().map_or(Ok(()), names::check_namespace)?;
         let what = format!("Looking at node {}", clean(&node_name, names::MAX_LENGTH));
         let connection = call.within(&what, call.contexts.connect(context.as_deref())).await?;
         let mut view = call.within(&what, node_view::read(&connection, &node_name)).await?;

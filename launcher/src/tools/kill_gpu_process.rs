@@ -189,7 +189,7 @@ impl OperatorAction for KillArgs {
             plan.push_str(&format!("{} are in use on that GPU.\n", gibibytes(bytes)));
         }
         if let Some(uid) = process.and_then(|process| process.pod_uid.as_deref()) {
-            plan.push_str(&match pod_names::named(connection, node_name, uid).await {
+            plan.push_str(&match pod_names::describe_pod(connection, node_name, uid).await {
                 Some(pod) => format!("It belongs to pod {pod}\n"),
                 None => format!("It belongs to the pod with UID {}.\n", clean(uid, 40)),
             });

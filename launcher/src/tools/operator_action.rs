@@ -113,12 +113,12 @@ pub(super) async fn run<D: OperatorAction>(call: &Call, action: &D) -> Result<Ac
     action.validate()?;
     let what = format!("Looking at node {}", clean(node_name, 253));
     let connection = call.within(&what, call.contexts.connect(context)).await?;
-    meant(call, &connection, D::TOOL)?;
+    check_server(call, &connection, D::TOOL)?;
     call.prober.sweep_in_background(&connection);
-    let kubernetes = call.within(&what, ready(call, &connection, node_name)).await?;
+    let kubernetes = call.within(&what, read_actionable_node(call, &connection, node_name)).await?;
     let content = consent::content(D::TOOL, &connection.server, &connection.context, node_name, &action.arguments());
     let mut session = ActionSession { call, action, connection: &connection, kubernetes, content };
-    let agreed = match session.brought(token)? {
+    let agreed = match session.redeem_consent(token)? {
         Some(Ok(agreed)) => agreed,
         Some(Err(declined)) => return Ok(declined),
         None => match session.ask().await? {
@@ -131,12 +131,12 @@ pub(super) async fn run<D: OperatorAction>(call: &Call, action: &D) -> Result<Ac
         return Ok(session.declined(agreed.plan, "the call was cancelled", None));
     }
     // The node may have changed while the question was open: no longer Ready, or no longer cordoned.
-    session.kubernetes = ready(call, &connection, node_name).await?;
+    session.kubernetes = read_actionable_node(call, &connection, node_name).await?;
     session.act(agreed).await
 }
 
 /// Refuses an API server that is not the one of `--server`.
-fn meant(call: &Call, connection: &Connection, tool: &str) -> Result<(), Failure> {
+fn check_server(call: &Call, connection: &Connection, tool: &str) -> Result<(), Failure> {
     let Some(server) = call.server.as_deref().filter(|server| *server != connection.address()) else { return Ok(()) };
     let why =
         format!("context {} uses API server {}, not {}", connection.context, connection.address(), clean(server, 300));
@@ -144,7 +144,7 @@ fn meant(call: &Call, connection: &Connection, tool: &str) -> Result<(), Failure
 }
 
 /// Reads the node. Fails if no action is possible on it.
-async fn ready(call: &Call, connection: &Connection, name: &str) -> Result<Node, Failure> {
+async fn read_actionable_node(call: &Call, connection: &Connection, name: &str) -> Result<Node, Failure> {
     let node = nodes::read(connection, name).await?;
     call.settings.may_probe(&node)?;
     nodes::must_be_ready(&node)?;
@@ -163,7 +163,10 @@ struct ActionSession<'a, D> {
 impl<D: OperatorAction> ActionSession<'_, D> {
     /// The consent in the call: a token, or the answer of the host's user.
     #[expect(clippy::type_complexity, reason = "no consent in the call; or agreed, or declined")]
-    fn brought(&self, token: Option<&str>) -> Result<Option<Result<AgreedPlan, ActionAnswer<D::Done>>>, Failure> {
+    fn redeem_consent(
+        &self,
+        token: Option<&str>,
+    ) -> Result<Option<Result<AgreedPlan, ActionAnswer<D::Done>>>, Failure> {
         let answer = self.call.consent.answer();
         let Some(token) = answer.map(|answer| answer.token.as_str()).or(token) else { return Ok(None) };
         let bearer = if answer.is_some() { Bearer::Host } else { Bearer::Model };
@@ -171,7 +174,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
             Bearer::Model if !self.call.settings.token_to_model => {
                 Err("tokens from a model are not accepted (--token-to-model is not set)".to_owned())
             }
-            _ => self.call.consent.tokens().redeem(token, &consent::borne(bearer, &self.content)),
+            _ => self.call.consent.tokens().redeem(token, &consent::for_bearer(bearer, &self.content)),
         };
         let granted = redeemed.map_err(|why| {
             self.record(String::new()).refused(&why);
@@ -242,7 +245,7 @@ impl<D: OperatorAction> ActionSession<'_, D> {
         let bearer = if later { Bearer::Host } else { Bearer::Model };
         let token = consent
             .tokens()
-            .give(consent::borne(bearer, &self.content), &plan)
+            .give(consent::for_bearer(bearer, &self.content), &plan)
             .map_err(|why| Failure::new("Creating a token", why, "Run the command in a terminal instead."))?;
         if later {
             consent.set_pending(Pending { token: token.clone(), plan });

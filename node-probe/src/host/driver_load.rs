@@ -1,5 +1,5 @@
-//! Why the nvidia module is not loaded: the kernel's rules for modules (Secure Boot, lockdown, SELinux), and for which kernels there
-//! is a module. Read only where there are GPUs and the module is not loaded: some of it is slow (an EFI variable).
+//! Reads facts about why the nvidia module is not loaded: the kernel's requirements for modules (Secure Boot, lockdown, SELinux),
+//! and the kernels with a module. Read only if there are GPUs and the module is not loaded, because EFI variables are slow.
 
 use jiff::Timestamp;
 use syringe_core::facts::driver_load::{DriverLoad, SelinuxDenial};
@@ -10,20 +10,20 @@ use crate::files;
 use crate::in_root::Root;
 use crate::paths::{Owner, Paths};
 
-/// The EFI variable, with the vendor's GUID of all global variables. Four bytes of attributes, then the value.
+/// The EFI variable, with the vendor GUID of global variables. Four bytes of attributes precede the value.
 const SECURE_BOOT: &str = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 
 const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 const SELINUX: &str = "/sys/fs/selinux/enforce";
 const AUDIT_LOG: &str = "/var/log/audit/audit.log";
 
-/// What is read of the audit log: some thousand records.
+/// Maximum number of bytes that are read of the audit log: some thousand records.
 const MAX_AUDIT: u64 = 256 * 1024;
 
-/// Kernels of one node: distributions keep two to five.
+/// Maximum number of kernels of one node. Distributions keep two to five.
 const MAX_KERNELS: usize = 16;
 
-/// Reads the rules and the modules. The files of sysfs that are mounts of their own are the host's, not the probe's.
+/// Reads the requirements and the modules. File systems below sysfs are read from the host, not from the probe's container.
 pub(super) fn read(paths: &Paths) -> Option<DriverLoad> {
     if paths.owner == Owner::Workload {
         return None;
@@ -54,7 +54,7 @@ fn secure_boot(variable: &[u8]) -> Option<bool> {
     }
 }
 
-/// `none [integrity] confidentiality`: the one in brackets.
+/// Returns the value in brackets: `none [integrity] confidentiality`.
 fn chosen(text: &str) -> Option<String> {
     let (_, rest) = text.split_once('[')?;
     Some(clean(rest.split_once(']')?.0, 40))
@@ -68,7 +68,7 @@ fn flag(text: &str) -> Option<bool> {
     }
 }
 
-/// Which kernels have a module, on the host and below the operator's driver root.
+/// The kernels with a module, on the host and in the operator's driver root.
 fn modules(host: &Root, load: &mut DriverLoad) {
     let roots = library_folders::DRIVER_ROOTS.iter().filter_map(|below| host.below(below));
     for root in roots {
@@ -87,8 +87,8 @@ fn modules(host: &Root, load: &mut DriverLoad) {
     without.retain(|kernel| !with.contains(kernel));
 }
 
-/// The newest record of this boot by which SELinux denied the load of a module. The kernel writes it itself (`type=AVC`); programs
-/// write records of other types.
+/// The newest record of this boot about a module load that SELinux denied. Only the kernel writes `type=AVC`; programs write
+/// other types.
 fn denial(paths: &Paths, host: &Root) -> Option<SelinuxDenial> {
     let (tail, _) = host.find(AUDIT_LOG)?.tail(MAX_AUDIT).ok()?;
     let boot = process::boot_time(paths)?;

@@ -1,5 +1,5 @@
-//! What NVIDIA's software for Kubernetes left on the node: sockets of device plugins, registrations of DRA drivers, validation files
-//! of the GPU Operator, processes, and the limits of inotify that device plugins run into.
+//! Reads traces of NVIDIA's software for Kubernetes on the node: sockets of device plugins, registrations of DRA drivers,
+//! validation files of the GPU Operator, processes, and the inotify limits that device plugins may reach.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,26 +14,26 @@ use crate::files;
 use crate::in_root::Root;
 use crate::paths::{Owner, Paths};
 
-/// The kubelet's folder for device plugins is fixed, whatever its root directory is.
+/// The kubelet's folder for device plugins is fixed, independent of its root directory.
 const PLUGINS: &str = "/var/lib/kubelet/device-plugins";
 
-/// The folder of plugin registrations follows the kubelet's root directory: k0s and MicroK8s have others.
+/// The folder of plugin registrations is in the kubelet's root directory, which differs for k0s and MicroK8s.
 const REGISTRY: [&str; 3] = [
     "/var/lib/kubelet/plugins_registry",
     "/var/lib/k0s/kubelet/plugins_registry",
     "/var/snap/microk8s/common/var/lib/kubelet/plugins_registry",
 ];
 
-/// Where the GPU Operator's validator writes what it found to work.
+/// Folder in which the GPU Operator's validator stores the results of successful checks.
 const VALIDATIONS: &str = "/run/nvidia/validations";
 
-/// Files of one folder that are listed, and processes.
+/// Maximum number of files of one folder, and of processes.
 const MAX_LISTED: usize = 16;
 
-/// Time to count inotify instances: 100,000 descriptors take about 0.2 s.
+/// Time limit for counting inotify instances: 100,000 descriptors take about 0.2 s.
 const COUNT_TIME: Duration = Duration::from_millis(400);
 
-/// Programs of the stack, by the kernel's name of their process; the others of [`Named`] are runtimes and kubelets.
+/// Programs of the stack, by process name (`comm`); the others of [`Named`] are runtimes and kubelets.
 const KUBELETS: [&str; 4] = ["kubelet", "k3s-server", "k3s-agent", "kubelite"];
 const RUNTIMES: [&str; 2] = ["containerd", "crio"];
 
@@ -45,7 +45,7 @@ pub(super) fn read(paths: &Paths, named: &[Named], has_gpus: bool) -> Option<Nod
     let host = Root::open(&paths.host).ok()?;
     let boot = process::boot_time(paths);
     let started = |process: &Named| process::start_time(&paths.proc, boot, process.pid);
-    // RKE2 runs a kubelet beside its own program: the most particular name first.
+    // RKE2 runs a kubelet in addition to its own program: the most specific name is first.
     let kubelet =
         KUBELETS.iter().find_map(|name| named.iter().find(|process| process.comm == *name && process.of_node()));
     let plugin_sockets = sockets(&host, PLUGINS, "kubelet.sock");
@@ -54,12 +54,12 @@ pub(super) fn read(paths: &Paths, named: &[Named], has_gpus: bool) -> Option<Nod
         sockets.as_ref().is_some_and(|sockets| sockets.iter().any(|socket| socket.name.contains("nvidia")))
     };
     let count = has_gpus && !registered(&plugin_sockets) && !registered(&registry_sockets);
-    // Without a pod a process counts as a service of the node: it must be one. A user of the node may choose its name.
+    // A process without a pod counts only if it is a service of the node: a user of the node can choose any process name.
     let belongs = |process: &Named| process.of_node() || process.pod_uid().is_some();
     let of_stack =
         |process: &&Named| !KUBELETS.contains(&process.comm) && !RUNTIMES.contains(&process.comm) && belongs(process);
     let mut processes: Vec<&Named> = named.iter().filter(of_stack).collect();
-    // Those of the node first: a pod may name its processes as it likes.
+    // Processes of the node are first, because a pod can choose any process name.
     processes.sort_by_key(|process| !process.of_node());
     Some(NodeStack {
         kubelet_started_at: kubelet.and_then(started),
@@ -80,7 +80,7 @@ pub(super) fn read(paths: &Paths, named: &[Named], has_gpus: bool) -> Option<Nod
     })
 }
 
-/// The sockets in a folder but one; `None`: there is no such folder.
+/// The sockets in a folder, except one; `None` if the folder does not exist.
 fn sockets(host: &Root, folder: &str, but: &str) -> Option<Vec<Stamped>> {
     listed(host, folder, |name| name.ends_with(".sock") && name != but)
 }
@@ -95,7 +95,7 @@ fn listed(host: &Root, folder: &str, wanted: impl Fn(&str) -> bool) -> Option<Ve
     Some(stamped.collect())
 }
 
-/// The limits; their use only where `count` says so, because all descriptors of all processes are looked at.
+/// The limits. Their use is read only if `count` is set, because that reads all descriptors of all processes.
 fn inotify(paths: &Paths, count: bool) -> Option<Inotify> {
     let folder = paths.proc.join("sys/fs/inotify");
     let limit = |name: &str| files::number::<u64>(&folder.join(name));
@@ -106,11 +106,11 @@ fn inotify(paths: &Paths, count: bool) -> Option<Inotify> {
     };
     let most = inotify.max_user_instances?;
     let (instances, complete) = if count { instances_of_root(paths, Instant::now()) } else { (0, false) };
-    // Enough is enough, also where not everything was seen.
+    // A count that reaches the limit is sufficient, even if it is not complete.
     Some(Inotify { instances_of_root: (complete || (count && instances >= most)).then_some(instances), ..inotify })
 }
 
-/// Inotify descriptors of root's processes, and whether all were looked at.
+/// Number of inotify descriptors of root's processes, and whether all were read.
 fn instances_of_root(paths: &Paths, started: Instant) -> (u64, bool) {
     let Ok(pids) = files::pids(&paths.proc) else { return (0, false) };
     let (mut instances, mut complete) = (0, true);

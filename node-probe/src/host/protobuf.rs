@@ -27,7 +27,7 @@ pub(super) fn fields(message: &[u8], number: u64) -> Option<Vec<&[u8]>> {
     Some(found)
 }
 
-/// The text in field `number`; empty if the field is missing, because protobuf leaves out empty texts.
+/// The text in field `number`; empty if the field is missing, because protobuf omits empty texts.
 pub(super) fn text(message: &[u8], number: u64) -> Option<String> {
     let field = fields(message, number)?.last().copied().unwrap_or_default();
     Some(String::from_utf8_lossy(field).into_owned())

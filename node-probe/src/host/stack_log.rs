@@ -1,7 +1,7 @@
-//! The end of the log of one container of NVIDIA's software for Kubernetes, from the kubelet's folder `/var/log/pods`.
+//! Reads the end of the log of one container of NVIDIA's software for Kubernetes, from `/var/log/pods`.
 //!
-//! Who may ask for it may not ask for any log: only pods are read whose name is one of that software's, and only files of that
-//! pod: below its own folder, or Docker's log of one container. A pod that mounts `/var/log` of the host can put links there.
+//! Other logs are not available: only pods with a name of that software are read, and only files of that pod: below its own
+//! folder, or Docker's log of one container. A pod that mounts `/var/log` of the host can create links there.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use crate::request::StackLogOf;
 /// The kubelet's folder: one folder for each pod, `NAMESPACE_NAME_UID`, in it one for each container.
 const PODS: &str = "/var/log/pods";
 
-/// What the names of the pods contain that may be read. `nvidia` alone would be the name of many workloads.
+/// Parts of the names of pods that may be read. `nvidia` alone is also part of the names of workloads.
 const NAMES: [&str; 20] = [
     "nvidia-driver",
     "nvidia-gpu-driver",
@@ -41,17 +41,17 @@ const NAMES: [&str; 20] = [
     "dcgm",
 ];
 
-/// What is read of the log.
+/// Maximum number of bytes that are read.
 const MAX_LOG: u64 = 64 * 1024;
-/// Lines that are returned: the last ones, and telling ones before them.
+/// Maximum numbers of lines: the last ones, and earlier ones about failures.
 const LAST: usize = 20;
 const MAX_TELLING: usize = 20;
-/// Longest line. The reason of an error stands last.
+/// Maximum length of a line. The reason of an error is at its end.
 const LINE_CAP: usize = 400;
-/// Restarts whose logs are looked at: the kubelet keeps one or two.
+/// Maximum number of restarts whose logs are read: the kubelet keeps one or two.
 const MAX_FILES: usize = 3;
 
-/// Words of a failure, for lines that the table of known phrases does not know.
+/// Words that indicate a failure, for lines that the table of known phrases does not contain.
 const WORDS: [&str; 13] = [
     "error",
     "fail",
@@ -68,7 +68,7 @@ const WORDS: [&str; 13] = [
     "too many",
 ];
 
-/// Reads the log; what keeps it from being read is a problem.
+/// Reads the log. If it cannot be read, the result is a problem with the reason.
 pub(super) fn read(paths: &Paths, of: &StackLogOf, problems: &mut Vec<Problem>) -> Option<StackLog> {
     let what = || format!("log of container {} of pod {}", of.container, of.pod_uid);
     let mut refuse = |code: &str, why: &str| {
@@ -90,7 +90,10 @@ pub(super) fn read(paths: &Paths, of: &StackLogOf, problems: &mut Vec<Problem>) 
     };
     let name = pod.strip_suffix(&end).unwrap_or(pod).rsplit('_').next().unwrap_or_default();
     if !NAMES.iter().any(|known| name.contains(known)) {
-        return refuse("stack_log_refused", "the pod is none of NVIDIA's software for Kubernetes, by its name");
+        return refuse(
+            "stack_log_refused",
+            "according to its name, the pod does not belong to NVIDIA's software for Kubernetes",
+        );
     }
     let logs = files_of(&host, &folder.path.join(pod), &format!("{PODS}/{pod}/{}", of.container));
     let Some((newest, _)) = logs.first() else {
@@ -120,7 +123,7 @@ fn files_of(host: &Root, own: &Path, folder: &str) -> Vec<(String, HostFile)> {
     let found = numbers.into_iter().take(MAX_FILES).filter_map(|number| {
         let name = format!("{number}.log");
         let file = host.find(&format!("{folder}/{name}"))?;
-        // Where it really is: a link may lead anywhere on the host, also to the log of another pod.
+        // The real path: a link may point anywhere on the host, also to the log of another pod.
         (file.path.starts_with(own) || is_dockers(&file.path)).then_some((name, file))
     });
     found.collect()
@@ -142,7 +145,7 @@ fn last_lines(logs: &[(String, HostFile)]) -> Vec<String> {
         let Ok((data, cut)) = file.tail(left) else { break };
         left = left.saturating_sub(u64::try_from(data.len()).unwrap_or(u64::MAX));
         let text = String::from_utf8_lossy(&data);
-        // The first line may be the end of one.
+        // The first line may be incomplete.
         let whole = if cut { text.split_once('\n').map_or("", |(_, rest)| rest) } else { &text };
         let mut of_file = messages(whole);
         of_file.append(&mut lines);
@@ -154,7 +157,7 @@ fn last_lines(logs: &[(String, HostFile)]) -> Vec<String> {
     lines
 }
 
-/// The lines that the program wrote, without what the runtime put around them. Parts of one line are joined.
+/// The lines of the program, without the format of the runtime. Parts of one line are joined.
 fn messages(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let mut goes_on = false;
@@ -170,7 +173,7 @@ fn messages(text: &str) -> Vec<String> {
     lines
 }
 
-/// What a line of the file says, and whether the next one continues it. `TIME STREAM P|F MESSAGE` (CRI) or Docker's JSON.
+/// The message of a line of the file, and whether the next one continues it. `TIME STREAM P|F MESSAGE` (CRI) or Docker's JSON.
 fn message(line: &str) -> (String, bool) {
     if let Ok(serde_json::Value::Object(fields)) = serde_json::from_str(line)
         && let (Some(serde_json::Value::String(message)), true) = (fields.get("log"), fields.contains_key("stream"))

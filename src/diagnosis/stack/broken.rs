@@ -1,4 +1,4 @@
-//! The first component of NVIDIA's stack that does not work, with the reason.
+//! Finds the first component of NVIDIA's stack that does not work, with the reason.
 
 use super::super::draft::Draft;
 use super::super::node::Node;
@@ -12,20 +12,20 @@ use crate::diagnosis::stack_log::{self, Phrase};
 use crate::facts::stack_log::StackLog;
 use crate::text::clean_keeping_end;
 
-/// Longest line of a log that evidence repeats.
+/// Maximum length of a log line in the evidence.
 const LINE: usize = 240;
 
-/// What broke first.
+/// The first component that does not work.
 #[derive(Clone, Debug)]
 pub(super) struct Broken<'a> {
     pub(super) link: Link,
     pub(super) rule: Rule,
     pub(super) trouble: Trouble<'a>,
-    /// In one line.
+    /// Description in one line.
     pub(super) words: String,
 }
 
-/// The first component, in the order in which they need each other, that does not work.
+/// Returns the first component, in the order of their dependencies, that does not work.
 pub(super) fn first<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
     if !pods::is_settled(node) {
         return None;
@@ -50,7 +50,7 @@ fn toolkit<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
     })
 }
 
-/// The validator's own pod. Its checks of CUDA and of the plugin come after the plugin.
+/// Checks the validator's pod. Its checks of CUDA and of the plugin run after the plugin has started.
 fn validator<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
     let trouble = pods::trouble(node, Component::Validator)?;
     let link = validated(&trouble).unwrap_or(Link::Plugin);
@@ -60,7 +60,7 @@ fn validator<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
     Some(broken(link, BROKEN_VALIDATOR, trouble))
 }
 
-/// The link that a validation container of the GPU Operator waits for.
+/// The link that a validation container of the GPU Operator checks.
 fn validated(trouble: &Trouble<'_>) -> Option<Link> {
     match trouble.container_name() {
         "driver-validation" => Some(Link::Driver),
@@ -82,18 +82,18 @@ fn plugin<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
     if is_offered(node) || node.answering().next().is_none() {
         return None;
     }
-    // It runs, and the kubelet has nothing from it.
-    // Whether a DRA driver offers them is known only where its ResourceSlices were read.
+    // It is running, but has registered no GPU with the kubelet. For a DRA driver that is known only if its ResourceSlices were
+    // read.
     let dra = Some(Component::DraDriver).filter(|_| node.cluster.gpu_dra == Some(false));
     let idle = [Some(Component::DevicePlugin), dra].into_iter().flatten();
     let idle = idle.flat_map(|component| pods::of(node, component));
     let pod = idle.into_iter().find(|pod| pod.ready && has_run(node, pod))?;
     let container = pod.containers.iter().find(|container| !container.init);
-    let words = format!("pod {} runs, and the kubelet has no GPU from it", pods::name(pod));
+    let words = format!("pod {} is running, but has registered no GPU with the kubelet", pods::name(pod));
     Some(Broken { link: Link::Plugin, rule: BROKEN_PLUGIN, trouble: Trouble { pod, container }, words })
 }
 
-/// Whether its containers have run for long enough to register.
+/// Whether its containers have been running long enough to register.
 fn has_run(node: &Node<'_>, pod: &NvidiaPod) -> bool {
     let mut own = pod.containers.iter().filter(|container| !container.init);
     own.all(|container| {
@@ -102,20 +102,20 @@ fn has_run(node: &Node<'_>, pod: &NvidiaPod) -> bool {
 }
 
 impl Broken<'_> {
-    /// What the pod's log says, if it is known.
+    /// The phrase of the pod's log, if it is a known one.
     pub(super) fn phrase(&self, node: &Node<'_>) -> Option<&'static Phrase> {
         let (_, phrase) = stack_log::most_telling(lines(log_of(node, self.trouble.pod)?))?;
         Some(phrase)
     }
 
-    /// The finding. `unoffered`: what says that Kubernetes has no GPU of this node, if that is so.
+    /// Creates the finding. `unoffered`: evidence that the node advertises no GPU, if that is so.
     pub(super) fn draft(&self, node: &Node<'_>, unoffered: Vec<String>) -> Draft {
         let severity = if unoffered.is_empty() && is_offered(node) { Severity::Warning } else { Severity::Critical };
         let draft = Draft::on_node(self.rule).with_severity(severity).with_evidence(self.words.clone());
         self.explain(node, draft).with_all_evidence(unoffered)
     }
 
-    /// Adds what the pod's events and log say, and what to do about it.
+    /// Adds the pod's events and log, and the action.
     pub(super) fn explain(&self, node: &Node<'_>, draft: Draft) -> Draft {
         let trouble = &self.trouble;
         let draft = draft.with_all_evidence(trouble.warning());
@@ -132,7 +132,7 @@ impl Broken<'_> {
     }
 }
 
-/// The phrase's advice, or the rule's; then the commands.
+/// The action of the phrase, else of the rule; then the commands.
 fn advice(trouble: &Trouble<'_>, phrase: Option<&Phrase>, usual: &str) -> String {
     let mut advice = phrase.map_or(usual, |phrase| phrase.advice).to_owned();
     if let Some(command) = trouble.log_command() {
@@ -156,8 +156,8 @@ fn quoted(line: &str, trouble: &Trouble<'_>) -> String {
     format!("log of {}: \"{}\"", quote::data(trouble.container_name()), clean_keeping_end(line, LINE))
 }
 
-/// The container of NVIDIA's stack whose log may say why the GPUs are not offered: of the first pod that fails, of a device
-/// plugin that runs without effect, or of the MIG manager.
+/// The container of NVIDIA's stack whose log may contain the reason why no GPU is advertised: of the first failing pod, of a
+/// device plugin that registered no GPU, or of the MIG manager.
 pub(super) fn log_wanted<'a>(node: &Node<'a>) -> Option<(&'a NvidiaPod, &'a str)> {
     let named = |trouble: Trouble<'a>| Some((trouble.pod, trouble.container?.name.as_str()));
     if let Some(broken) = first(node) {

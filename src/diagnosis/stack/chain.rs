@@ -1,10 +1,10 @@
-//! The way of a GPU from the PCI bus to the scheduler, link by link.
+//! The links from a GPU on the PCI bus to the scheduler.
 //!
 //! ```text
 //!   PCI ─▶ driver ─▶ runtime ─▶ plugin ─▶ registration ─▶ capacity ─▶ allocatable
 //! ```
 //!
-//! A link claims only what was read. What does not work because of an earlier link is `blocked`: it is no fault of its own.
+//! The state of a link is only what was read. A link that fails because of an earlier link is `blocked`, not `broken`.
 
 use super::super::draft::Draft;
 use super::super::node::Node;
@@ -16,9 +16,9 @@ use super::pods;
 use super::rules::{DRIVER_RULES, is_runtime_rule};
 use crate::report::Extent;
 
-/// Every link of the node, with the first that is broken. Empty for a node without GPUs.
+/// Returns all links of the node, with the first broken one. Empty for a node without GPUs.
 pub(super) fn links(node: &Node<'_>, drafts: &[Draft], broken: Option<&Broken<'_>>) -> Vec<StackLink> {
-    // From inside a container neither the node's devices nor what it offers can be compared.
+    // Inside a container, the devices and the capacity of the node cannot be compared.
     let limited = node.report.scope.as_ref().is_some_and(|scope| scope.gpus != Extent::Node);
     let nothing = node.host().is_some_and(|host| host.pci_gpus.is_empty()) && node.listed().next().is_none();
     if nothing || limited {
@@ -57,7 +57,7 @@ fn link(link: Link, state: LinkState, evidence: impl Into<String>) -> StackLink 
     StackLink { link, state, evidence: evidence.into() }
 }
 
-/// What the findings say is broken, where the link itself does not show it.
+/// Sets links to broken according to the findings.
 fn mark(links: &mut [StackLink], broken: &Broken<'_>) {
     let Some(link) = links.iter_mut().find(|link| link.link == broken.link) else { return };
     link.state = LinkState::Broken;
@@ -113,13 +113,21 @@ fn runtime(node: &Node<'_>, drafts: &[Draft]) -> StackLink {
     let handler = host
         .and_then(|host| host.container_runtime.as_ref())
         .and_then(|runtime| runtime.handlers.iter().find(|handler| handler.is_nvidia()));
+    let cdi = host.and_then(|host| host.cdi.as_ref());
+    // A file is no specification because of its name: what was read counts, where the probe reads specifications.
+    let spec = match cdi {
+        Some(cdi) => cdi.specs.first().map(|spec| spec.path.as_str()),
+        None => host.and_then(|host| host.cdi_spec.as_deref()),
+    };
     let words = handler
         .map(|handler| format!("handler {}", quote::data(&handler.name)))
-        .or_else(|| host?.cdi_spec.as_deref().map(quote::data))
+        .or_else(|| spec.map(quote::data))
         .or_else(|| host?.container_toolkit.as_deref().map(quote::data));
-    match words {
-        Some(words) => link(Link::Runtime, LinkState::Ok, words),
-        None => link(Link::Runtime, LinkState::Unknown, ""),
+    let unread = cdi.and_then(|cdi| cdi.unread.first());
+    match (words, unread) {
+        (Some(words), _) => link(Link::Runtime, LinkState::Ok, words),
+        (None, Some(file)) => link(Link::Runtime, LinkState::Unknown, format!("could not read {}", quote::data(file))),
+        (None, None) => link(Link::Runtime, LinkState::Unknown, ""),
     }
 }
 
@@ -133,8 +141,8 @@ fn plugin(node: &Node<'_>) -> StackLink {
     match (all.first(), service) {
         (_, Some(words)) => link(Link::Plugin, LinkState::Ok, words),
         (Some(pod), None) => link(Link::Plugin, LinkState::Broken, format!("pod {} is not ready", pods::name(pod))),
-        // It may be a service of the node, whose work shows in the links after it.
-        (None, None) if is_offered(node) => link(Link::Plugin, LinkState::Ok, "the node offers its devices"),
+        // It may be a service of the node; then the later links show that it works.
+        (None, None) if is_offered(node) => link(Link::Plugin, LinkState::Ok, "the node advertises its devices"),
         (None, None) if node.cluster.nvidia_pods.is_some() => {
             link(Link::Plugin, LinkState::Broken, "no pod of a device plugin or DRA driver on the node")
         }
@@ -165,7 +173,7 @@ fn registration(node: &Node<'_>) -> StackLink {
             link(Link::Registration, LinkState::Broken, "no socket of NVIDIA's plugin in the kubelet's folder")
         }
         (_, Some(0)) => link(Link::Registration, LinkState::Broken, "the kubelet has no device of nvidia.com"),
-        // The checkpoint keeps the devices of a plugin that is gone.
+        // The checkpoint still contains the devices of a plugin that no longer runs.
         _ => link(Link::Registration, LinkState::Unknown, ""),
     }
 }

@@ -1,8 +1,8 @@
-//! Whether the node's GPUs are offered to pods, and which link of the way there broke first: NVIDIA's stack on the node, from
-//! the API's view of its pods and labels, and from what the probe found.
+//! NVIDIA's stack on the node: whether the node advertises its GPUs, and if not, which link is the first broken one. Sources:
+//! pods and labels in the API, and the report of the probe.
 //!
-//! Other families judge driver, runtime and counts by themselves. [`apply`] joins them afterwards: of a way that is broken, the
-//! first link is told with its reason, and nothing of a later link.
+//! Other families evaluate the driver, the runtime and the counts. [`apply`] joins their findings: it keeps the finding about
+//! the first broken link, with its reason, and removes those about later links.
 
 mod broken;
 mod chain;
@@ -27,7 +27,7 @@ use rules::{
 /// The rules of this family.
 pub(super) const RULES: &[super::Rule] = rules::RULES;
 
-/// What the labels and the set-up say by themselves.
+/// Findings from labels and configuration alone.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     if is_passed_through(node) {
         return Vec::new();
@@ -36,18 +36,18 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     own.into_iter().chain([set_up::runtime_restarted(node)]).flatten().collect()
 }
 
-/// The chain of links, as far as what was read tells.
+/// The chain of links, as far as it was read.
 pub(super) fn links(node: &Node<'_>, drafts: &[Draft]) -> Vec<StackLink> {
     let broken = broken::first(node).filter(|_| !is_offered(node));
     chain::links(node, drafts, broken.as_ref())
 }
 
-/// UID and container of the log that may say more, as far as the API tells.
+/// UID and container of the log that may contain the reason, according to the API.
 pub(super) fn log_wanted(node: &Node<'_>) -> Option<(String, String)> {
     broken::log_wanted(node).map(|(pod, container)| (pod.uid.clone(), container.to_owned()))
 }
 
-/// Leaves one finding of a way that is broken: that of its first link.
+/// Keeps only the finding about the first broken link.
 pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     if is_passed_through(node) {
         return;
@@ -55,7 +55,7 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     if starting::excuse(node, drafts) || !pods::is_settled(node) {
         return;
     }
-    // An upgrade that hangs is why its driver pod does not start.
+    // A stuck upgrade is the reason why its driver pod does not start.
     let upgrading = drafts.iter().any(|draft| draft.rule.id == UPGRADE_STUCK.id);
     let broken = broken::first(node).filter(|broken| !(upgrading && broken.rule.id == BROKEN_DRIVER.id));
     let absent = drafts.iter().position(|draft| DRIVER_RULES.contains(&draft.rule.id) && !is_mild(draft));
@@ -73,7 +73,7 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     let reason = drafts.iter().position(|draft| is_reason(node, draft));
     if let Some(at) = reason {
         if let Some(draft) = drafts.get_mut(at) {
-            // The toolkit's pod may say why the runtime is not configured.
+            // The toolkit's pod may show why the runtime is not configured.
             let toolkit = broken.filter(|broken| broken.link == Link::Runtime && is_runtime_rule(draft.rule.id));
             let told = match toolkit {
                 Some(toolkit) => {
@@ -106,22 +106,22 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-/// Whether a plugin is missed, and no log gives another reason. A node may give its GPUs to nobody in Kubernetes, and descriptors
-/// that processes share are counted for each.
+/// Whether a plugin is missing, and no log gives another reason. A node may deliberately advertise no GPU, and the count may be
+/// too high, because descriptors that processes share are counted for each process.
 fn may_be_inotify(node: &Node<'_>, drafts: &[Draft], broken: Option<&Broken<'_>>) -> bool {
-    let missed = drafts.iter().any(|draft| is_consequence(draft) && draft.severity > Severity::Info);
-    let told = broken.and_then(|broken| broken.phrase(node));
-    missed && told.is_none_or(|phrase| phrase.id == "inotify-exhausted")
+    let missing = drafts.iter().any(|draft| is_consequence(draft) && draft.severity > Severity::Info);
+    let phrase = broken.and_then(|broken| broken.phrase(node));
+    missing && phrase.is_none_or(|phrase| phrase.id == "inotify-exhausted")
 }
 
-/// A runtime that is not configured is no fault of its own where the driver is missing: the toolkit waits for it.
+/// If the driver is missing, a missing runtime configuration is a consequence: the toolkit waits for the driver.
 fn demote_runtime(drafts: &mut [Draft]) {
     let of_runtime = |draft: &&mut Draft| draft.severity >= Severity::Warning && is_runtime_rule(draft.rule.id);
     for draft in drafts.iter_mut().filter(of_runtime) {
         *draft = draft
             .clone()
             .with_severity(Severity::Info)
-            .with_evidence("the driver comes first: see the finding about it");
+            .with_evidence("the driver must be repaired first: see its finding");
     }
 }
 
@@ -129,7 +129,7 @@ fn is_mild(draft: &Draft) -> bool {
     draft.severity < Severity::Critical
 }
 
-/// Whether another family's finding, or one of the labels, says why nothing is offered.
+/// Whether another finding gives the reason why no GPU is advertised.
 fn is_reason(node: &Node<'_>, draft: &Draft) -> bool {
     let of_labels = [MIG_WEDGED.id, UPGRADE_STUCK.id].contains(&draft.rule.id);
     draft.severity >= Severity::Warning && !is_offered(node) && (of_labels || is_runtime_rule(draft.rule.id))
@@ -144,7 +144,7 @@ fn evidence_of_consequences(drafts: &[Draft]) -> Vec<String> {
     of.flat_map(|draft| draft.evidence.iter().cloned()).collect()
 }
 
-/// A driver that is absent, with what NVIDIA's stack says about it.
+/// The finding about a missing driver, with the state of NVIDIA's stack.
 fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> Draft {
     let unexplained = DRIVER_ABSENT.contains(&draft.rule.id);
     if let Some(of_stack) = set_up::not_deployed(node, &draft.evidence).filter(|_| unexplained) {
@@ -155,7 +155,7 @@ fn driver_absent(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> 
     }
     let Some(broken) = broken.filter(|broken| broken.trouble.pod.component == Component::Driver) else { return draft };
     let explained = broken.explain(node, draft.clone().with_evidence(broken.words.clone()));
-    // A finding that knows why keeps its own advice.
+    // A finding with a reason keeps its own action.
     if unexplained { explained } else { explained.with_action(draft.action, draft.advice) }
 }
 

@@ -1,4 +1,4 @@
-//! Work of the GPU Operator on a node that does not come to its end: a change of the MIG layout, an upgrade of the driver.
+//! Operations of the GPU Operator that do not finish: a change of the MIG layout, an upgrade of the driver.
 
 use jiff::SignedDuration;
 
@@ -11,22 +11,22 @@ use super::rules::{MIG_WEDGED, UPGRADE_STUCK};
 use crate::diagnosis::stack_log;
 use crate::text::clean_keeping_end;
 
-/// The MIG manager waits five minutes for pods to end, and resets GPUs in some more.
+/// Maximum time of a MIG change: the MIG manager waits five minutes for pods to end, and then resets the GPUs.
 const MIG_CHANGE: SignedDuration = SignedDuration::from_mins(15);
-/// An upgrade drains a node and compiles modules.
+/// Maximum time of an upgrade, which drains a node and compiles modules.
 const UPGRADE: SignedDuration = SignedDuration::from_mins(60);
-/// A node may wait this long for its turn, since the operator upgrades few nodes at a time.
+/// Maximum time in the queue: the operator upgrades few nodes at the same time.
 const QUEUE: SignedDuration = SignedDuration::from_hours(24);
-/// Holders of GPUs in one line.
+/// Maximum number of processes in one line.
 const HOLDERS: usize = 4;
-/// Longest line of a log that evidence repeats.
+/// Maximum length of a log line in the evidence.
 const LINE: usize = 240;
 
 const MIG_STATE: &str = "nvidia.com/mig.config.state";
 const UPGRADE_STATE: &str = "nvidia.com/gpu-driver-upgrade-state";
 const MIG_PAUSED: &str = "paused-for-mig-change";
 
-/// A change of the MIG layout that failed, or hangs.
+/// Finds a change of the MIG layout that failed, or does not finish.
 pub(super) fn mig_wedged(node: &Node<'_>) -> Option<Draft> {
     if !pods::is_settled(node) {
         return None;
@@ -75,7 +75,7 @@ pub(super) fn mig_wedged(node: &Node<'_>) -> Option<Draft> {
     Some(draft.with_action(action, advice))
 }
 
-/// An upgrade of the driver that failed, or does not go on.
+/// Finds an upgrade of the driver that failed, or does not finish.
 pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
     let state = node.cluster.labels.driver_upgrade_state.as_deref().filter(|state| !state.is_empty())?;
     let age = at_least(node, UPGRADE_STATE);
@@ -84,7 +84,7 @@ pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
     let stuck = match state {
         "upgrade-done" => false,
         "upgrade-failed" => true,
-        // The node's turn may not have come, unless its driver pod already tries and fails.
+        // The node may be in the queue, unless its driver pod already fails.
         "upgrade-required" => (pod.is_some() && age.is_none_or(|age| age >= UPGRADE)) || long(QUEUE),
         _ => long(UPGRADE),
     };
@@ -113,7 +113,7 @@ pub(super) fn upgrade_stuck(node: &Node<'_>) -> Option<Draft> {
     Some(draft.with_all_evidence(holders(node)).with_action(action, advice))
 }
 
-/// Who keeps the modules in use.
+/// The processes that keep the modules in use.
 fn holders(node: &Node<'_>) -> Vec<String> {
     let processes = node.processes().map(|section| section.processes.as_slice()).unwrap_or_default();
     let holding = processes.iter().filter(|process| !process.uses.is_empty() || !process.holds.is_empty());
@@ -132,7 +132,7 @@ fn holders(node: &Node<'_>) -> Vec<String> {
         let more = names.len().saturating_sub(HOLDERS);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         lines.push(format!(
-            "GPUs are held by {}{more}",
+            "GPUs are in use by {}{more}",
             names.iter().take(HOLDERS).cloned().collect::<Vec<_>>().join(", ")
         ));
     }
@@ -148,7 +148,7 @@ fn pod_name<'a>(node: &Node<'a>, uid: &'a str) -> &'a str {
     named.and_then(|allocation| allocation.pod.as_deref()).unwrap_or(uid)
 }
 
-/// For how long the label has not changed, at least.
+/// Minimum time since the last change of the label.
 fn at_least(node: &Node<'_>, label: &str) -> Option<SignedDuration> {
     let since = *node.cluster.labels.unchanged_since.get(label)?;
     Some(pods::now(node)?.duration_since(since)).filter(|age| !age.is_negative())

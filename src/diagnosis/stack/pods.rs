@@ -1,4 +1,4 @@
-//! The state of the pods of NVIDIA's stack: which of them does not start, for how long, and in which container.
+//! The state of the pods of NVIDIA's stack: pods that are not ready, since when, and because of which container.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -8,13 +8,13 @@ use crate::text::{clean, clean_keeping_end};
 
 /// A pod younger than this may still be starting.
 const STARTING: SignedDuration = SignedDuration::from_mins(5);
-/// The driver's pod compiles modules: its startup probe allows 20 minutes.
+/// Maximum start time of the driver's pod, which compiles modules: its startup probe allows 20 minutes.
 const DRIVER_STARTING: SignedDuration = SignedDuration::from_mins(30);
-/// A node that came up later than this before the reading may still be starting its pods.
+/// A node that booted less than this ago may still be starting its pods.
 const NODE_STARTING: SignedDuration = SignedDuration::from_mins(10);
-/// Longest message of the kubelet or of an event that evidence repeats; the reason stands at its end.
+/// Maximum length of a message in the evidence. The reason is at its end.
 const MESSAGE: usize = 300;
-/// Longest name that the API allows: commands need names whole.
+/// Maximum length of a name in the API: commands need complete names.
 const NAME: usize = 253;
 
 /// A pod that does not become ready.
@@ -22,32 +22,32 @@ const NAME: usize = 253;
 pub(super) struct Trouble<'a> {
     /// The pod.
     pub(super) pod: &'a NvidiaPod,
-    /// The container that holds it up, if one does.
+    /// The container that prevents it from becoming ready, if known.
     pub(super) container: Option<&'a NvidiaContainer>,
 }
 
-/// The time that ages are counted to.
+/// The current time, for ages.
 pub(super) fn now(node: &Node<'_>) -> Option<Timestamp> {
     node.now.or(node.cluster.read_at)
 }
 
-/// Whether the node has been up and Ready for long enough that its pods should have started.
+/// Whether the node has been Ready for long enough that its pods should have started.
 pub(super) fn is_settled(node: &Node<'_>) -> bool {
     let up = node.host().and_then(|host| host.uptime_seconds);
     let booting = up.is_some_and(|up| up < NODE_STARTING.as_secs().unsigned_abs());
     let ready_for = now(node).zip(node.cluster.ready_since).map(|(now, since)| now.duration_since(since));
-    // A time after the reading is a clock that is wrong, and says nothing.
+    // A time in the future is from a wrong clock, and is ignored.
     let just_ready = ready_for.is_some_and(|age| !age.is_negative() && age < NODE_STARTING);
     !booting && !just_ready && node.cluster.ready != Some(false)
 }
 
-/// The pods of a component that count: not on their way out, not ended.
+/// The pods of a component, without deleted and ended ones.
 pub(super) fn of<'a>(node: &Node<'a>, component: Component) -> impl Iterator<Item = &'a NvidiaPod> {
     let pods = node.cluster.nvidia_pods.as_deref().unwrap_or_default();
     pods.iter().filter(move |pod| pod.component == component && !pod.deleting && pod.phase != "Succeeded")
 }
 
-/// Why no pod of the component is ready, where there is one that should be.
+/// The pod of a component that should be ready, if no pod of it is ready.
 pub(super) fn trouble<'a>(node: &Node<'a>, component: Component) -> Option<Trouble<'a>> {
     if of(node, component).any(|pod| pod.ready) {
         return None;
@@ -61,7 +61,7 @@ fn trouble_of<'a>(node: &Node<'_>, pod: &'a NvidiaPod) -> Option<Trouble<'a>> {
     let container = pod.containers.iter().find(|container| holds_up(container));
     let failing = pod.phase == "Failed" || container.is_some_and(fails);
     if failing {
-        // A pod that crashes is not starting, however long it takes; one that was just made may recover by itself.
+        // A crashing pod counts regardless of its start time, but a new pod may recover.
         let young = age(pod.created).is_some_and(|age| !age.is_negative() && age < STARTING);
         return (!young).then_some(Trouble { pod, container });
     }
@@ -70,7 +70,7 @@ fn trouble_of<'a>(node: &Node<'_>, pod: &'a NvidiaPod) -> Option<Trouble<'a>> {
     older(since, patience).then_some(Trouble { pod, container })
 }
 
-/// Whether the pod waits for this container: an init container that has not ended well, or one that is not ready.
+/// Whether the pod waits for this container: an init container that has not completed, or a container that is not ready.
 fn holds_up(container: &NvidiaContainer) -> bool {
     let state = &container.state;
     match (container.init, state.kind) {
@@ -80,7 +80,7 @@ fn holds_up(container: &NvidiaContainer) -> bool {
     }
 }
 
-/// Whether the container failed, rather than being on its way.
+/// Whether the container failed, and is not only starting.
 fn fails(container: &NvidiaContainer) -> bool {
     const ON_ITS_WAY: [&str; 2] = ["ContainerCreating", "PodInitializing"];
     let state = &container.state;
@@ -92,12 +92,12 @@ fn fails(container: &NvidiaContainer) -> bool {
 }
 
 impl Trouble<'_> {
-    /// Name of the container that holds the pod up.
+    /// Name of the container that prevents the pod from becoming ready.
     pub(super) fn container_name(&self) -> &str {
         self.container.map_or("", |container| container.name.as_str())
     }
 
-    /// What the pod does, in one line.
+    /// The state of the pod in one line.
     pub(super) fn words(&self) -> String {
         let Self { pod, container } = self;
         let pod_words = format!("pod {}", name(pod));
@@ -145,7 +145,7 @@ impl Trouble<'_> {
         Some(format!("event {}: {}", quote::data(&warning.reason), cut(&warning.message)))
     }
 
-    /// The command that shows the log, where there is one to show.
+    /// The command that shows the log, if there is a log.
     pub(super) fn log_command(&self) -> Option<String> {
         let container = self.container?;
         let started = container.restarts > 0 || container.state.kind != ContainerStateKind::Waiting;
@@ -158,7 +158,7 @@ impl Trouble<'_> {
     }
 }
 
-/// The command that makes the controller start the pod again.
+/// The command after which the controller recreates the pod.
 pub(super) fn delete_command(pod: &NvidiaPod) -> String {
     format!("kubectl -n {} delete pod {}", clean(&pod.namespace, NAME), clean(&pod.name, NAME))
 }
@@ -176,7 +176,7 @@ fn cut(message: &str) -> String {
     clean_keeping_end(message, MESSAGE)
 }
 
-/// Whether something began long enough ago to have done its work.
+/// Whether something started at least a minimum time ago.
 pub(super) fn is_older(node: &Node<'_>, since: Option<Timestamp>) -> bool {
     let age = now(node).zip(since).map(|(now, since)| now.duration_since(since));
     age.is_some_and(|age| age >= STARTING)

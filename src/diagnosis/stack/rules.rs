@@ -19,7 +19,7 @@ rules! {
         means "A validation container of the GPU Operator does not succeed. The components after it wait, \
             although the component that it checks may work.",
         reads "kubernetes.nvidia_pods, host.stack_log, kubernetes.gpu_capacity";
-    BROKEN_PLUGIN: "stack-broken-at-plugin" Critical Driver PLUGIN_DOC, "The device plugin does not offer the GPUs",
+    BROKEN_PLUGIN: "stack-broken-at-plugin" Critical Driver PLUGIN_DOC, "The device plugin does not advertise the GPUs",
         UpdateSoftware "Read the log of the device plugin's pod on {node}.",
         means "The device plugin or the kubelet plugin of the DRA driver fails, or runs without effect: the \
             node has working GPUs that no pod can get.",
@@ -43,7 +43,7 @@ rules! {
         means "A change of the MIG layout failed or does not end. The MIG manager stopped the device plugin \
             for it and did not start it again.",
         reads "kubernetes.labels, kubernetes.nvidia_pods, host.stack_log";
-    UPGRADE_STUCK: "driver-upgrade-stuck" Warning Driver OPERATOR_DOC, "An upgrade of the driver does not go on",
+    UPGRADE_STUCK: "driver-upgrade-stuck" Warning Driver OPERATOR_DOC, "An upgrade of the driver does not finish",
         UpdateSoftware "End what holds the GPUs of {node} (or let the operator do it: driver.upgradePolicy.gpuPodDeletion and \
             drain), then delete the driver pod there.",
         means "The operator upgrades the driver of the node, and has not finished for an hour or more: usually \
@@ -64,7 +64,7 @@ rules! {
         reads "host.container_runtime, kubernetes.nvidia_pods";
 }
 
-/// Findings of the driver family that say why there is no driver. The more specific ones take the place of the first two.
+/// Findings of the driver family about a missing driver. The specific ones replace the first two.
 pub(super) const DRIVER_RULES: [&str; 13] = [
     "driver-not-loaded",
     "driver-not-found",
@@ -81,16 +81,16 @@ pub(super) const DRIVER_RULES: [&str; 13] = [
     "gpu-init-failed",
 ];
 
-/// Those of them that do not say why.
+/// Those of them without a reason.
 pub(super) const DRIVER_ABSENT: [&str; 2] = ["driver-not-loaded", "driver-not-found"];
 
-/// GPUs that work, and that the node does not offer.
+/// Findings about GPUs that work but are not advertised.
 pub(super) const NOT_ADVERTISED: &str = "gpus-not-advertised";
 
-/// Findings that say no more than that the GPUs are not offered.
+/// Findings which only say that no GPU is advertised.
 pub(super) const CONSEQUENCES: [&str; 3] = [NOT_ADVERTISED, "gpus-not-allocatable", "mig-without-instances"];
 
-/// Whether the finding says why containers get no GPU from the container runtime.
+/// Whether the finding gives the reason why containers get no GPU from the container runtime.
 pub(super) fn is_runtime_rule(id: &str) -> bool {
     id != RUNTIME_RESTARTED.id && (id.starts_with("runtime-") || id.starts_with("cdi-"))
 }

@@ -1,4 +1,4 @@
-//! How NVIDIA's stack is set up on the node: what is not deployed, deployed twice, or runs out of a limit.
+//! The configuration of NVIDIA's stack on the node: components that are missing or deployed twice, and exhausted limits.
 
 use jiff::SignedDuration;
 
@@ -9,15 +9,15 @@ use super::offer::{is_offered, plugin_service};
 use super::pods;
 use super::rules::{INOTIFY, NOT_DEPLOYED, RUNTIME_RESTARTED, TWO_PLUGINS};
 
-/// A toolkit that was restarted less often than this is no pattern.
+/// Minimum number of restarts of the toolkit for a finding.
 const RESTARTS: u32 = 3;
 /// The toolkit restarts the runtime within seconds of its start.
 const TOGETHER: SignedDuration = SignedDuration::from_mins(2);
-/// A runtime that started this soon after the boot was started by it.
+/// A runtime that started within this time after the boot was started by the boot.
 const BOOT: SignedDuration = SignedDuration::from_mins(10);
 
 /// A GPU node that node feature discovery did not label, in a cluster whose other GPU nodes have that label: the operator
-/// deploys nothing there. `evidence`: what says that the GPUs are not usable.
+/// deploys nothing there. `evidence`: why the GPUs are not usable.
 pub(super) fn not_deployed(node: &Node<'_>, evidence: &[String]) -> Option<Draft> {
     let cluster = node.cluster;
     let on_pci = node.host().is_some_and(|host| !host.pci_gpus.is_empty());
@@ -25,7 +25,7 @@ pub(super) fn not_deployed(node: &Node<'_>, evidence: &[String]) -> Option<Draft
         .nvidia_pods
         .as_ref()
         .is_some_and(|pods| pods.iter().all(|pod| matches!(pod.component, Component::Other | Component::Monitoring)));
-    // Feature discovery may run in a cluster that gives out no GPUs.
+    // Node feature discovery may run in a cluster without GPU workloads.
     let somebody_deploys = cluster.gpu_plugin_in_cluster == Some(true) && cluster.pci_label_elsewhere == Some(true);
     let unlabelled = !cluster.labels.pci_present && somebody_deploys;
     if !on_pci || !nothing_here || !unlabelled || is_offered(node) || evidence.is_empty() || !pods::is_settled(node) {
@@ -48,7 +48,7 @@ pub(super) fn not_deployed(node: &Node<'_>, evidence: &[String]) -> Option<Draft
     )
 }
 
-/// A label or setting by which the driver is not to be installed here.
+/// A label or setting that disables the installation of the driver on this node.
 pub(super) fn driver_is_off(node: &Node<'_>) -> Option<String> {
     let labels = &node.cluster.labels;
     if labels.gke_driver_version.as_deref() == Some("disabled") {
@@ -61,7 +61,7 @@ pub(super) fn driver_is_off(node: &Node<'_>) -> Option<String> {
     Some(format!("label nvidia.com/gpu.deploy.driver={}: the operator installs no driver here", quote::data(value)))
 }
 
-/// Two device plugins for the same GPUs: two DaemonSets, or one beside the plugin that the node brings itself.
+/// Finds two device plugins for the same GPUs: two DaemonSets, or one in addition to the plugin of the node image.
 pub(super) fn two_plugins(node: &Node<'_>) -> Option<Draft> {
     let running: Vec<_> = pods::of(node, Component::DevicePlugin)
         .filter(|pod| pod.ready && pod.containers.iter().all(|one| one.init || pods::is_older(node, one.state.since)))
@@ -74,9 +74,9 @@ pub(super) fn two_plugins(node: &Node<'_>) -> Option<Draft> {
     let built_in =
         node.cluster.os_image.as_deref().filter(|image| unread && is_bottlerocket(image) && is_offered(node));
     let evidence = match (other, service, built_in) {
-        (Some(other), ..) => format!("pods {} and {} both run", pods::name(first), pods::name(other)),
+        (Some(other), ..) => format!("pods {} and {} are both running", pods::name(first), pods::name(other)),
         (None, Some(process), _) => {
-            format!("pod {} runs beside the node's own process {process}", pods::name(first))
+            format!("pod {} is running in addition to process {process} of the node", pods::name(first))
         }
         (None, None, Some(image)) if image.contains("nvidia") => {
             format!("pod {} runs on {}, which has a device plugin built in", pods::name(first), quote::data(image))
@@ -91,7 +91,7 @@ fn is_bottlerocket(image: &str) -> bool {
     image.starts_with("Bottlerocket")
 }
 
-/// No inotify instance is left for root, and no device plugin came up.
+/// Finds nodes on which root has no inotify instance left, and no device plugin started.
 pub(super) fn inotify(node: &Node<'_>, evidence: &[String]) -> Option<Draft> {
     let inotify = node.host()?.node_stack.as_ref()?.inotify.as_ref()?;
     let (most, used) = inotify.max_user_instances.zip(inotify.instances_of_root)?;
@@ -102,7 +102,7 @@ pub(super) fn inotify(node: &Node<'_>, evidence: &[String]) -> Option<Draft> {
     Some(Draft::on_node(INOTIFY).with_evidence(words).with_all_evidence(evidence.iter().cloned()))
 }
 
-/// A toolkit that starts again and again, and restarts the container runtime each time.
+/// Finds a toolkit that restarts repeatedly, and restarts the container runtime each time.
 pub(super) fn runtime_restarted(node: &Node<'_>) -> Option<Draft> {
     let started = node.host()?.container_runtime.as_ref()?.started_at?;
     let boot =
@@ -127,7 +127,7 @@ pub(super) fn runtime_restarted(node: &Node<'_>) -> Option<Draft> {
     )
 }
 
-/// GPUs that are not offered, and no pod that fails: what is known of why.
+/// Adds the known reasons to a finding about GPUs that are not advertised, if no pod fails.
 pub(super) fn why_no_plugin(node: &Node<'_>, draft: Draft) -> Draft {
     let cluster = node.cluster;
     if draft.severity == Severity::Info {

@@ -1,4 +1,4 @@
-//! A node whose stack is on its way: what is missing now may come by itself.
+//! A node whose NVIDIA stack is still starting: missing parts may become available without an action.
 
 use super::super::draft::Draft;
 use super::super::node::Node;
@@ -7,22 +7,21 @@ use super::offer::is_offered;
 use super::pods;
 use super::rules::{DRIVER_ABSENT, NOT_ADVERTISED};
 
-/// Makes information of what may still be starting, and says whether there was any.
+/// Reduces findings about components that may still be starting to information, and returns whether there was any.
 pub(super) fn excuse(node: &Node<'_>, drafts: &mut [Draft]) -> bool {
     if is_offered(node) {
         return false;
     }
     let Some((who, missing)) = on_its_way(node) else { return false };
     let Some(draft) = drafts.iter_mut().find(|draft| missing.contains(&draft.rule.id)) else { return false };
-    *draft = draft
-        .clone()
-        .with_severity(Severity::Info)
-        .with_evidence(who)
-        .with_action(ActionCode::Watch, "Ask {node} again in some minutes: NVIDIA's stack is still starting there.");
+    *draft = draft.clone().with_severity(Severity::Info).with_evidence(who).with_action(
+        ActionCode::Watch,
+        "Diagnose {node} again in some minutes: NVIDIA's stack is still starting there.",
+    );
     true
 }
 
-/// Who is on its way, and the findings that this explains.
+/// The components that are starting, and the findings that this explains.
 fn on_its_way(node: &Node<'_>) -> Option<(String, Vec<&'static str>)> {
     let mut everything = DRIVER_ABSENT.to_vec();
     everything.push(NOT_ADVERTISED);
@@ -30,9 +29,9 @@ fn on_its_way(node: &Node<'_>) -> Option<(String, Vec<&'static str>)> {
         return Some((words(node, pod), everything));
     }
     if !pods::is_settled(node) {
-        // Only a driver that a pod installs comes by itself.
+        // Only a driver that a pod installs becomes available without an action.
         let up = node.host().and_then(|host| host.uptime_seconds).map(|up| format!(" ({up} s since boot)"));
-        let words = format!("the node has just come up{}: its pods may still be starting", up.unwrap_or_default());
+        let words = format!("the node booted recently{}: its pods may still be starting", up.unwrap_or_default());
         return Some((words, vec![NOT_ADVERTISED]));
     }
     let later = [Component::ContainerToolkit, Component::DevicePlugin, Component::DraDriver];
@@ -40,7 +39,7 @@ fn on_its_way(node: &Node<'_>) -> Option<(String, Vec<&'static str>)> {
     Some((words(node, pod), vec![NOT_ADVERTISED]))
 }
 
-/// A pod of the component that is young, or not ready without any failure, where no other is ready or fails.
+/// A new pod of the component, or one that is not ready without a failure, if no other pod of it is ready or fails.
 fn starting<'a>(node: &Node<'a>, component: Component) -> Option<&'a NvidiaPod> {
     if pods::trouble(node, component).is_some() {
         return None;

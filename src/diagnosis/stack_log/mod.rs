@@ -1,6 +1,6 @@
-//! What the log of a failing container of NVIDIA's stack says: known phrases, each with its cause and what to do.
+//! Explains the log of a failing container of NVIDIA's stack: known phrases, each with its cause and action.
 //!
-//! The table knows the words of the driver container, the container toolkit, the device plugin, the operator's validator, the
+//! The table contains messages of the driver container, the container toolkit, the device plugin, the operator's validator, the
 //! MIG manager and the DRA driver. A line is data from the node: it only selects an entry of the table, and is quoted.
 
 mod phrase;
@@ -9,18 +9,18 @@ mod phrases;
 pub use phrase::Phrase;
 pub use phrases::PHRASES;
 
-/// The first phrase of the table that the line contains. The table lists reasons before symptoms.
+/// Returns the first phrase of the table that matches the line. The table lists reasons before symptoms.
 pub fn explain(line: &str) -> Option<&'static Phrase> {
     let line = line.to_ascii_lowercase();
     PHRASES.iter().find(|phrase| phrase.is_in(&line))
 }
 
-/// The line that explains most, with its phrase: of several the one whose phrase is first in the table, and of equal ones the
-/// last, which is the newest.
+/// Returns the best line with its phrase: the line whose phrase is first in the table; among equal ones the last, which is the
+/// newest.
 pub fn most_telling<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<(&'a str, &'static Phrase)> {
     let rank = |phrase: &Phrase| PHRASES.iter().position(|other| other.id == phrase.id);
     let known = lines.into_iter().filter_map(|line| Some((line, explain(line)?)));
-    // `min_by_key` keeps the first of equals: look from the end.
+    // `min_by_key` keeps the first of equal ones, so the order is reversed.
     known.collect::<Vec<_>>().into_iter().rev().min_by_key(|(_, phrase)| rank(phrase))
 }
 
@@ -28,7 +28,7 @@ pub fn most_telling<'a>(lines: impl IntoIterator<Item = &'a str>) -> Option<(&'a
 mod tests {
     use super::*;
 
-    /// Lines as they stand in public reports, each with the phrase that must explain it.
+    /// Lines from public reports, each with the id of its phrase.
     const LINES: &[(&str, &str)] = &[
         ("Could not resolve Linux kernel version", "kernel-packages-missing"),
         ("Error: Unable to find a match: kernel-headers-4.18.0-513.el8_9.x86_64", "kernel-packages-missing"),

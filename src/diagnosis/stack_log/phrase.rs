@@ -1,4 +1,4 @@
-//! One entry of the table.
+//! One entry of the table of phrases.
 
 use crate::diagnosis::finding::{ActionCode, Class};
 
@@ -7,20 +7,20 @@ use crate::diagnosis::finding::{ActionCode, Class};
 pub struct Phrase {
     /// Stable id.
     pub id: &'static str,
-    /// Wordings, in lower case: a line must contain all parts of one of them. Case does not matter in the line.
+    /// Alternatives, in lower case: a line must contain all parts of one of them. The case of the line is ignored.
     pub any: &'static [&'static [&'static str]],
     /// Why the container fails.
     pub cause: &'static str,
-    /// Whose fault it is.
+    /// Class of the cause.
     pub class: Class,
-    /// What to do.
+    /// Kind of the action.
     pub action: ActionCode,
-    /// The same in words; `{node}` stands for the node's name.
+    /// Text of the action; `{node}` stands for the node's name.
     pub advice: &'static str,
 }
 
 impl Phrase {
-    /// Whether the line has one of its wordings. The line is in lower case.
+    /// Whether the line matches one of the alternatives. The line is in lower case.
     pub(super) fn is_in(&self, lower_case: &str) -> bool {
         self.any.iter().any(|parts| parts.iter().all(|part| lower_case.contains(part)))
     }

@@ -1,4 +1,4 @@
-//! The table of phrases. Reasons stand before symptoms: of a log the first entry that fits is told.
+//! The table of phrases. Reasons are listed before symptoms, because the first matching entry is used.
 //!
 //! Sources: the programs themselves (NVIDIA/gpu-driver-container, k8s-driver-manager, nvidia-container-toolkit,
 //! k8s-device-plugin, gpu-operator's validator, mig-parted, kubernetes-sigs/dra-driver-nvidia-gpu) and the reports about them.
@@ -31,12 +31,12 @@ const SIGNATURE: &str = "the kernel rejects the module because its signature is 
 const SIGNATURE_ADVICE: &str = "Use a driver image with signed modules whose key is enrolled on {node}, or turn Secure Boot \
     off in the firmware.";
 const IN_USE: &str = "the old driver is still in use, so its modules cannot be unloaded";
-const IN_USE_ADVICE: &str = "End what uses the GPUs of {node} (drain it; stop nvidia-persistenced and DCGM of the host), then \
+const IN_USE_ADVICE: &str = "End the processes that use the GPUs of {node} (drain it; stop nvidia-persistenced and DCGM of the host), then \
     delete the driver pod; reboot the node if the modules stay in use.";
 const NO_LIBRARIES: &str = "the container has no driver libraries: it was not started with NVIDIA's runtime or CDI";
 const NO_LIBRARIES_ADVICE: &str = "Set runtimeClassName: nvidia on the DaemonSet, or make nvidia the default runtime of \
     {node}, then delete the pod (a restart of the container keeps the old runtime).";
-const KUBELET: &str = "the kubelet does not answer at its device plugin socket";
+const KUBELET: &str = "the kubelet does not respond on its device plugin socket";
 const KUBELET_ADVICE: &str = "Check that the kubelet of {node} serves /var/lib/kubelet/device-plugins/kubelet.sock and that \
     the DaemonSet mounts that folder (k0s, MicroK8s and others use another one); restart the kubelet.";
 const MIG_MIXED: &str = "mig.strategy=single needs one MIG layout on all GPUs, and they differ";
@@ -56,11 +56,11 @@ const NO_SPACE_ADVICE: &str = "Free disk space on {node} (images, logs), then de
 const INOTIFY: &str = "the limit of inotify instances is used up";
 const INOTIFY_ADVICE: &str = "Raise it on {node}: sysctl -w fs.inotify.max_user_instances=8192 (and in /etc/sysctl.d), then \
     delete the pod.";
-const NO_DRIVER: &str = "the driver is not loaded, or does not answer";
+const NO_DRIVER: &str = "the driver is not loaded, or does not respond";
 const NO_DRIVER_ADVICE: &str =
-    "Look at the driver first: the driver pod of {node}, or the driver that is installed on it.";
+    "Check the driver first: the driver pod of {node}, or the driver that is installed on it.";
 
-/// The phrases.
+/// The table.
 pub const PHRASES: &[Phrase] = &[
     // The driver container and k8s-driver-manager.
     phrase(
@@ -166,14 +166,14 @@ pub const PHRASES: &[Phrase] = &[
         &[&["fabric manager", "failed"]],
         "Fabric Manager does not start",
         (Fabric, UpdateSoftware),
-        "Look at /var/log/fabricmanager.log of {node}; Fabric Manager must have the driver's version.",
+        "Check /var/log/fabricmanager.log of {node}; Fabric Manager must have the same version as the driver.",
     ),
     phrase(
         "module-does-not-load",
         &[&["unable to load the kernel module 'nvidia"]],
         "the kernel does not load the module",
         SOFTWARE,
-        "Look at the kernel log of {node} for the reason.",
+        "Check the kernel log of {node} for the reason.",
     ),
     // Common to several components.
     phrase("inotify-exhausted", &[&["too many open files"]], INOTIFY, SOFTWARE, INOTIFY_ADVICE),
@@ -183,21 +183,21 @@ pub const PHRASES: &[Phrase] = &[
         &[&["driver/library version mismatch"]],
         "the driver library and the loaded module differ",
         (Driver, DrainAndReboot),
-        "Drain and reboot {node}: the driver was updated under the loaded one.",
+        "Drain and reboot {node}: the driver was updated while the old module was loaded.",
     ),
     phrase(
         "gpu-lost",
         &[&["gpu is lost"], &["fallen off the bus"]],
-        "a GPU does not answer",
+        "a GPU does not respond",
         (Hardware, DrainAndReset),
-        "Look at the other findings of {node}: the component works again once the GPU does.",
+        "Check the other findings of {node}: the component works again when the GPU does.",
     ),
     phrase(
         "gpu-not-initialised",
         &[&["rminitadapter failed"]],
-        "the driver cannot start a GPU",
+        "the driver cannot initialize a GPU",
         (Hardware, ContactVendor),
-        "Look at the other findings of {node}.",
+        "Check the other findings of {node}.",
     ),
     // The container toolkit.
     phrase(
@@ -299,7 +299,7 @@ pub const PHRASES: &[Phrase] = &[
         &[&["system not yet initialized"]],
         "the GPUs are not registered with the NVLink fabric (CUDA error 802)",
         (Fabric, UpdateSoftware),
-        "Start Fabric Manager on {node}, in the driver's version.",
+        "Start Fabric Manager on {node}, with the same version as the driver.",
     ),
     phrase(
         "driver-insufficient",
@@ -333,7 +333,7 @@ pub const PHRASES: &[Phrase] = &[
     phrase(
         "validator-finds-no-driver",
         &[&["failed to validate the driver"]],
-        "the validator does not find the driver where it looks",
+        "the validator does not find the driver in its configured directory",
         SOFTWARE,
         "Set hostPaths.driverInstallDir of the operator to where the driver of {node} is, or turn the validator's driver \
             check off where the operating system brings the driver (Talos, Bottlerocket, COS).",
@@ -341,9 +341,9 @@ pub const PHRASES: &[Phrase] = &[
     phrase(
         "plugin-found-no-devices",
         &[&["no devices found. waiting indefinitely"]],
-        "the device plugin found no GPU and waits for ever",
+        "the device plugin found no GPU and waits indefinitely",
         (Driver, RestartPod),
-        "Delete the pod: it looks for GPUs at its start only. If it finds none again, look at runtime and CDI of {node}.",
+        "Delete the pod: it searches for GPUs only when it starts. If it finds none again, check the runtime and CDI of {node}.",
     ),
     phrase(
         "plugin-without-runtime",

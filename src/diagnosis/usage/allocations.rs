@@ -1,4 +1,4 @@
-//! The allocations of the kubelet with the pods of the API.
+//! Joins the allocations of the kubelet with the pods of the API.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -7,7 +7,7 @@ use crate::diagnosis::node::Node;
 use crate::facts::kubelet::{Allocation, Kubelet};
 use crate::report::Status;
 
-/// Pods and containers younger than this are left alone: the API, the kubelet and the driver need not agree yet.
+/// Pods and containers younger than this are skipped: the API, the kubelet and the driver may not agree yet.
 pub(super) const SETTLE_TIME: SignedDuration = SignedDuration::from_mins(1);
 
 /// The allocations of the kubelet and the pods of the API, both complete.
@@ -18,7 +18,7 @@ pub(super) struct Allocations<'a> {
 }
 
 impl<'a> Allocations<'a> {
-    /// `None` where either was not read as a whole.
+    /// Returns `None` if one of them was not read completely.
     pub(super) fn of(node: &Node<'a>) -> Option<Self> {
         let section = node.report.sections.kubelet.as_ref()?;
         let kubelet = section.data.as_ref()?;
@@ -27,7 +27,7 @@ impl<'a> Allocations<'a> {
         whole.then_some(Self { kubelet, pods, now })
     }
 
-    /// What the kubelet has allocated to a pod.
+    /// The allocations of a pod.
     pub(super) fn of_pod(&self, pod: &GpuPod) -> impl Iterator<Item = &'a Allocation> {
         let GpuPod { uid, namespace, name, .. } = pod.clone();
         self.kubelet.allocations.iter().filter(move |allocation| allocation.is_of(&uid, &namespace, &name))

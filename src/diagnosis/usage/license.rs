@@ -1,6 +1,6 @@
 //! The license of a vGPU.
 //!
-//! A guest fetches its license some minutes after the start, so a young node is left alone.
+//! A guest fetches its license some minutes after its start, so nodes that booted recently are skipped.
 
 use super::rules::{LICENSE_UNKNOWN, UNLICENSED};
 use crate::diagnosis::draft::Draft;
@@ -8,7 +8,7 @@ use crate::diagnosis::node::{Gpu, Node};
 use crate::diagnosis::quote;
 use crate::facts::inventory::VgpuLicense;
 
-/// NVIDIA restricts an unlicensed vGPU from about 20 minutes after the start on; a license that comes takes a minute or two.
+/// NVIDIA restricts an unlicensed vGPU from about 20 minutes after the start; fetching a license takes a minute or two.
 const YOUNG_SECONDS: u64 = 600;
 
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {

@@ -1,6 +1,6 @@
 //! Requested, allocated, used: what pods request, what the kubelet allocates to them, what they use, and what is allocatable.
 //!
-//! Each rule joins at least two of these, and is silent where one of them was not read as a whole:
+//! Each rule joins at least two of these, and has no finding if one of them was not read completely:
 //!
 //! ```text
 //!   requests (API) ── allocations (kubelet) ── processes (NVML, cgroups) ── capacity and allocatable (API)
@@ -39,7 +39,7 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// After all families: puts the more specific findings in the place of what they explain.
+/// Runs after all families: replaces findings by more specific ones that explain them.
 pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     withheld::apply(node, drafts);
     stale_allocations::apply(node, drafts);

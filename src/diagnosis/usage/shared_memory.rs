@@ -1,6 +1,6 @@
 //! GPUs whose memory several pods, or several processes of one pod, have used up.
 //!
-//! Left alone: MIG and MPS, which divide the memory, and processes of no known pod, which have findings of their own.
+//! Excluded: MIG and MPS, which partition the memory, and processes of unknown pods, which have findings of their own.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +14,13 @@ use crate::diagnosis::processes::{MIN_BYTES, is_service};
 use crate::diagnosis::{Severity, quote};
 use crate::facts::processes::GpuProcess;
 
-/// Less than this part of the memory is free: an inference server that was given a fixed share leaves more.
+/// The memory counts as used up if less than this part is free. An inference server with a fixed share leaves more.
 const FREE_PERCENT: u64 = 5;
-/// Processes of one pod on one GPU that are many.
+/// Number of processes of one pod on one GPU that is unusually high.
 const MANY: usize = 3;
-/// Workers of one program start together; what was left behind is older.
+/// Maximum difference between the start times of the workers of one program. Leftover processes are older.
 const APART: SignedDuration = SignedDuration::from_hours(1);
-/// Users that are quoted of one GPU.
+/// Maximum number of users of one GPU in the evidence.
 const MAX_NAMED: usize = 6;
 
 /// A process with its memory on one GPU.
@@ -85,7 +85,7 @@ fn number(uses: &[Use<'_>]) -> String {
     if uses.len() == 1 { "1 process".to_owned() } else { format!("{} processes", uses.len()) }
 }
 
-/// Whether many processes of one program are there that did not start together.
+/// Whether there are many processes of one program that did not start at the same time.
 fn pile_up(uses: &[Use<'_>]) -> bool {
     let started = || uses.iter().filter_map(|(process, _)| process.started_at);
     let apart = started().min().zip(started().max()).is_some_and(|(first, last)| last.duration_since(first) >= APART);

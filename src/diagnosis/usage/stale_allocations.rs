@@ -1,9 +1,9 @@
 //! Allocations of deleted pods that the kubelet does not release.
 //!
-//! Allocations of ended pods are normal: the kubelet releases them when it admits the next pod with devices. They are a fault where
-//! such an admission came and they are still there. A pod may have ended after that admission, so one refusal proves nothing:
-//! two refusals a minute apart do, or a refusal and a later pod with devices. Refused pods stay in the API for days, so that the last
-//! refusal must be recent: pods that ended since then are normal.
+//! Allocations of ended pods are normal: the kubelet releases them when it admits the next pod with devices. They are a fault
+//! if they still exist after such an admission. A pod may have ended after that admission, so one refusal is not sufficient:
+//! required are two refusals a minute apart, or a refusal and a later pod with devices. Refused pods remain in the API for
+//! days, so the last refusal must be recent: pods that ended since then are normal.
 
 use std::collections::BTreeSet;
 
@@ -17,10 +17,10 @@ use crate::diagnosis::gpu_pods::GpuPod;
 use crate::diagnosis::node::Node;
 use crate::diagnosis::quote;
 
-/// A refusal that is older says nothing about the allocations of now.
+/// Maximum age of a refusal. An older one is no evidence about the current allocations.
 const RECENT: SignedDuration = SignedDuration::from_hours(1);
 
-/// Pods and refusals that are quoted.
+/// Maximum number of pods and refusals in the evidence.
 const MAX_NAMED: usize = 4;
 
 pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {

@@ -1,8 +1,8 @@
 //! Processes on GPUs that are not allocated to their pods.
 //!
-//! Left alone: programs of the node itself, pods of the node's software, pods whose GPUs another scheduler assigned, pods with
-//! a claim whose devices are not known, and GPUs that a reservation pod holds for the real users (Run:ai, KAI). MIG devices of
-//! one GPU are not told apart here.
+//! Excluded: programs of the node itself, pods of the node's software, pods whose GPUs another scheduler assigned, pods with
+//! a claim whose devices are not known, and GPUs of a reservation pod for other pods (Run:ai, KAI). MIG devices of one GPU are
+//! not distinguished here.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ use crate::diagnosis::quote;
 use crate::facts::kubelet::Allocation;
 use crate::facts::processes::{GpuProcess, GpuUse};
 
-/// Names of pods that hold a GPU for others begin with one of these.
+/// Name prefixes of pods that reserve a GPU for other pods.
 const RESERVATIONS: [&str; 2] = ["gpu-reservation", "runai-reservation"];
 
-/// Uses that are quoted of one pod.
+/// Maximum number of uses of one pod in the evidence.
 const MAX_USES: usize = 4;
 
 /// A process on one GPU.
@@ -51,7 +51,7 @@ pub(super) fn judge(node: &Node<'_>, all: &Allocations<'_>) -> Vec<Draft> {
     strangers.into_values().map(|(pod, uses)| draft(node, all, pod, &uses)).collect()
 }
 
-/// The pod of a process that may be a stranger.
+/// The pod of a process, unless the pod is excluded.
 fn suspect<'a>(all: &Allocations<'a>, process: &GpuProcess) -> Option<&'a GpuPod> {
     let uid = process.pod_uid.as_deref()?;
     let settled = all.is_settled(process.started_at) && !is_service(process) && process.state.as_deref() != Some("Z");
@@ -60,7 +60,7 @@ fn suspect<'a>(all: &Allocations<'a>, process: &GpuProcess) -> Option<&'a GpuPod
     (settled && open && all.is_settled(pod.created)).then_some(pod)
 }
 
-/// Whether every device of an allocation is a GPU of this node by a name that is understood.
+/// Whether every device of an allocation is a known GPU of this node.
 fn known(node: &Node<'_>, allocation: &Allocation) -> bool {
     allocation.devices.iter().all(|device| {
         let alone = Allocation { devices: vec![device.clone()], ..allocation.clone() };

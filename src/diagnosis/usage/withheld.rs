@@ -1,7 +1,7 @@
-//! A GPU that works and is not advertised: the device plugin marked it as unhealthy once.
+//! A GPU that works but is not advertised, because the device plugin once marked it as unhealthy.
 //!
-//! The checkpoint of the kubelet lists the devices that the plugin marks as healthy, so the one that is missing has a name. The
-//! finding takes the place of `gpus-not-allocatable` where nothing else is known against that GPU.
+//! The checkpoint of the kubelet lists the devices that the plugin marks as healthy, so the missing one can be named. The
+//! finding replaces `gpus-not-allocatable` if there is no other finding about that GPU.
 
 use super::rules::WITHHELD;
 use crate::device_names::DeviceNames;
@@ -40,7 +40,7 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     }
 }
 
-/// The GPUs that are not among the registered devices, where these are as many as are not allocatable.
+/// The GPUs that are not registered, if their number is that of the GPUs that are not allocatable.
 fn withheld<'a>(node: &'a Node<'_>) -> Option<Vec<&'a Gpu>> {
     let kubelet =
         node.report.sections.kubelet.as_ref().filter(|section| section.status == Status::Ok)?.data.as_ref()?;
@@ -55,8 +55,8 @@ fn withheld<'a>(node: &'a Node<'_>) -> Option<Vec<&'a Gpu>> {
     (!offered.devices.is_empty() && missing.len() == capacity.checked_sub(allocatable)? as usize).then_some(missing)
 }
 
-/// Whether the GPU has worked for a while, and the plugin has not started since the last Xid: a new plugin process starts with
-/// every GPU healthy.
+/// Whether the GPU has worked for some time, and the plugin has not restarted since the last Xid. A restarted plugin marks all
+/// GPUs as healthy.
 fn works(node: &Node<'_>, gpu: &Gpu) -> bool {
     let now = node.is_readable(gpu)
         && !node.has_recovery_action(gpu)
@@ -83,7 +83,7 @@ fn plugin_started(node: &Node<'_>) -> Option<jiff::Timestamp> {
     running.filter_map(|container| container.state.since).max()
 }
 
-/// The plugin's pod by its name, for the restart.
+/// Names the plugin's pod, for the restart.
 fn plugin(node: &Node<'_>) -> Option<String> {
     let mut pods = node.cluster.nvidia_pods.iter().flatten().filter(|pod| pod.component == Component::DevicePlugin);
     let pod = pods.next()?;

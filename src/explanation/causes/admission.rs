@@ -1,7 +1,7 @@
-//! Pods that the kubelet refused to admit: its device manager or its topology manager said no.
+//! Pods that the kubelet's device manager or topology manager refused to admit.
 //!
-//! The kubelet's words: `pkg/kubelet/cm/devicemanager/manager.go` and `pkg/kubelet/cm/topologymanager`. A pod that was refused
-//! is over: its owner makes another, a pod without an owner stays as it is.
+//! Source of the messages: `pkg/kubelet/cm/devicemanager/manager.go` and `pkg/kubelet/cm/topologymanager`. A refused pod has
+//! failed for good: its controller creates another; a pod without a controller remains in the phase Failed.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -11,17 +11,17 @@ use crate::explanation::{Cause, Certainty, Explanation};
 use crate::facts::kubelet::Kubelet;
 use crate::report::Section;
 
-/// A device plugin that starts with its node has registered by then, drivers that are built at boot aside.
+/// A device plugin usually registers within this time after the boot of its node.
 const AFTER_BOOT: SignedDuration = SignedDuration::from_mins(20);
 
-/// Findings that make a device plugin fail for every pod of the node: NVML cannot tell it how its GPUs are connected.
+/// Findings that make a device plugin fail for every pod of the node: it cannot read the topology of the GPUs from NVML.
 const LOST: [&str; 4] = ["gpu-off-bus", "gpu-lost", "gpu-unresponsive", "gpu-cannot-be-opened"];
 
-/// The finding that the kubelet refuses pods for devices of pods that are gone. Bookings of gone pods alone prove nothing: the
-/// kubelet drops them when it admits the next pod.
-const STALE_BOOKS: [&str; 1] = ["kubelet-books-stale"];
+/// The finding that the kubelet refuses pods because of allocations of deleted pods. Such allocations alone prove nothing: the
+/// kubelet releases them when it admits the next pod.
+const STALE_ALLOCATIONS: [&str; 1] = ["kubelet-books-stale"];
 
-/// What an admission error means.
+/// The meaning of an admission error.
 struct Refusal {
     cause: Cause,
     what: String,
@@ -36,7 +36,7 @@ impl Refusal {
     }
 }
 
-/// The reasons of the kubelet's device manager and topology manager.
+/// Explains a pod that the kubelet's device manager or topology manager refused.
 pub(super) fn refused(case: &Case<'_>) -> Option<Explanation> {
     let message = case.pod.message.clone().unwrap_or_default();
     let reason = case.pod.reason.as_deref()?;
@@ -54,7 +54,7 @@ pub(super) fn refused(case: &Case<'_>) -> Option<Explanation> {
     Some(explanation)
 }
 
-/// Which of the device manager's refusals it is.
+/// The meaning of a message of the device manager.
 fn devices(case: &Case<'_>, message: &str) -> Refusal {
     let node = case.node;
     if message.contains("requested number of devices unavailable") {
@@ -64,17 +64,17 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
         return none_registered(case, message);
     }
     if message.contains("previously allocated devices are no longer healthy") {
-        let what = "a device that the kubelet gave it before is no longer healthy";
-        let action = format!("Start the pod again; see which GPU of {node} the device plugin calls unhealthy.");
+        let what = "a device that was allocated to it before is no longer healthy";
+        let action = format!("Recreate the pod. Check which GPU of {node} the device plugin reports as unhealthy.");
         return explained_by(case, &LOST, Refusal::of_node(what, action));
     }
     if message.contains("maximum request size for shared resources") {
         let action = Action {
             code: ActionCode::None,
-            text: "Ask for one share: the device plugin is configured to refuse more (failRequestsGreaterThanOne)."
+            text: "Request one replica: the device plugin is configured to refuse more (failRequestsGreaterThanOne)."
                 .to_owned(),
         };
-        let what = "it asks for several shares of a GPU, which are no more than one".to_owned();
+        let what = "it requests several replicas of a shared GPU, which give no more than one".to_owned();
         return Refusal { cause: Cause::Application, what, evidence: Vec::new(), action };
     }
     if let Some(lost) = finding(case, &LOST) {
@@ -82,47 +82,47 @@ fn devices(case: &Case<'_>, message: &str) -> Refusal {
         let evidence = quote(lost);
         return Refusal { cause: Cause::Gpu, what, evidence, action: case.action_for(lost) };
     }
-    let action = format!("Look at the device plugin's log on {node}, then start the pod again.");
-    let refusal = Refusal::of_node("the device plugin could not give it its devices", action);
+    let action = format!("Check the device plugin's log on {node}, then recreate the pod.");
+    let refusal = Refusal::of_node("the device plugin could not allocate its devices", action);
     explained_by(case, &["cdi-", "stack-", "device-plugin"], refusal)
 }
 
-/// The kubelet's own bookings have too few free devices.
+/// The kubelet has too few free devices.
 fn none_free(case: &Case<'_>, message: &str) -> Refusal {
     let node = case.node;
-    let books = case.report.and_then(|report| Section::data_of(&report.sections.kubelet));
-    let counts = books.and_then(|books| counts(books, message));
+    let kubelet = case.report.and_then(|report| Section::data_of(&report.sections.kubelet));
+    let counts = kubelet.and_then(|kubelet| counts(kubelet, message));
     let counted = counts.as_ref().map(|counts| {
-        let Counts { resource, offered, booked } = counts;
-        format!("the kubelet's bookings on {node} have {booked} of {offered} {resource} in use now")
+        let Counts { resource, registered, allocated } = counts;
+        format!("the kubelet on {node} has {allocated} of {registered} {resource} allocated now")
     });
     let numbers = between(message, "Requested:").zip(between(message, "Available:"));
     let numbers = numbers.map(|(asked, free)| format!(": {asked} requested, {free} available")).unwrap_or_default();
-    let what = format!("the kubelet has fewer free devices in its bookings than it asks for{numbers}");
-    let restart = format!("Restart the kubelet of {node} (systemctl restart kubelet), then start the pod again.");
-    if let Some(stale) = finding(case, &STALE_BOOKS) {
-        let mut refusal = Refusal::of_node(format!("{what}; it counts devices of pods that are gone"), restart);
+    let what = format!("the kubelet has fewer free devices than it requests{numbers}");
+    let restart = format!("Restart the kubelet of {node} (systemctl restart kubelet), then recreate the pod.");
+    if let Some(stale) = finding(case, &STALE_ALLOCATIONS) {
+        let mut refusal = Refusal::of_node(format!("{what}; the kubelet counts devices of deleted pods"), restart);
         refusal.evidence = quote(stale).into_iter().chain(counted).collect();
         return refusal;
     }
-    let free = counts.as_ref().map(|counts| counts.offered.saturating_sub(counts.booked));
+    let free = counts.as_ref().map(|counts| counts.registered.saturating_sub(counts.allocated));
     let mut refusal = match free {
         Some(0) => Refusal::of_node(
-            format!("{what}; all of them are in use"),
-            format!("Start the pod again: the scheduler will choose a node that has free GPUs; {node} has none."),
+            format!("{what}; all of them are allocated"),
+            format!("Recreate the pod: the scheduler will choose a node with free GPUs; {node} has none."),
         ),
         Some(free) => Refusal::of_node(
             what,
             format!(
-                "Start the pod again. {free} are free by the kubelet's checkpoint now: if it is refused again, the kubelet's \
-                 memory is stale: restart the kubelet of {node} (systemctl restart kubelet)."
+                "Recreate the pod. According to the kubelet's checkpoint, {free} are free now. If it is refused again, the state of the \
+                 kubelet is stale: restart the kubelet of {node} (systemctl restart kubelet)."
             ),
         ),
         None => Refusal::of_node(
             what,
             format!(
-                "Start the pod again. Where Kubernetes shows more free GPUs on {node} than the message does, the kubelet's \
-                 bookings are stale: restart the kubelet of {node} (systemctl restart kubelet)."
+                "Recreate the pod. If Kubernetes shows more free GPUs on {node} than the message does, the allocations of the \
+                 kubelet are stale: restart the kubelet of {node} (systemctl restart kubelet)."
             ),
         ),
     };
@@ -130,40 +130,40 @@ fn none_free(case: &Case<'_>, message: &str) -> Refusal {
     refusal
 }
 
-/// Devices of one resource: how many a plugin offers, how many containers hold.
+/// Devices of one resource: how many are registered, and how many are allocated to containers.
 struct Counts<'a> {
     resource: &'a str,
-    offered: usize,
-    booked: usize,
+    registered: usize,
+    allocated: usize,
 }
 
-/// The kubelet's numbers for the resource that a message names. Replicas of a shared device are counted as that device, so
-/// that nothing can be said of a resource that is shared.
-fn counts<'a>(books: &'a Kubelet, message: &str) -> Option<Counts<'a>> {
+/// The kubelet's numbers for the resource that a message names. `None` for shared resources: the checkpoint counts their
+/// replicas as one device.
+fn counts<'a>(kubelet: &'a Kubelet, message: &str) -> Option<Counts<'a>> {
     let named = message.split_once("unavailable for ")?.1.split_whitespace().next()?.trim_end_matches('.');
-    let offers = books.registered.iter().find(|registered| registered.resource == named)?;
-    let held = books.allocations.iter().filter(|allocation| allocation.resource == named);
+    let offers = kubelet.registered.iter().find(|registered| registered.resource == named)?;
+    let held = kubelet.allocations.iter().filter(|allocation| allocation.resource == named);
     if held.clone().any(|allocation| allocation.replicas.is_some()) {
         return None;
     }
-    let booked: std::collections::BTreeSet<&String> = held.flat_map(|allocation| &allocation.devices).collect();
-    Some(Counts { resource: &offers.resource, offered: offers.devices.len(), booked: booked.len() })
+    let allocated: std::collections::BTreeSet<&String> = held.flat_map(|allocation| &allocation.devices).collect();
+    Some(Counts { resource: &offers.resource, registered: offers.devices.len(), allocated: allocated.len() })
 }
 
 /// No device plugin had registered, or none of its devices was healthy.
 fn none_registered(case: &Case<'_>, message: &str) -> Refusal {
     let node = case.node;
     let what = if message.contains("unregistered") {
-        "no device plugin had registered when the kubelet admitted it"
+        "no device plugin was registered when the kubelet tried to admit it"
     } else {
-        "the kubelet knew no healthy device when it admitted it"
+        "no healthy device was registered when the kubelet tried to admit it"
     };
     let boot = case.booted();
     let after = boot.zip(refused_at(case)).map(|(boot, refused)| refused.duration_since(boot));
     if let Some((boot, after)) = boot.zip(after).filter(|(_, after)| (SignedDuration::ZERO..AFTER_BOOT).contains(after))
     {
         let text = format!(
-            "Delete the pod, so that it is started again: after a boot the kubelet admits pods before the device plugin of \
+            "Delete the pod, so that it is recreated: after a boot the kubelet admits pods before the device plugin of \
              {node} has registered."
         );
         let what = format!("its node had just booted, and {what}");
@@ -173,8 +173,8 @@ fn none_registered(case: &Case<'_>, message: &str) -> Refusal {
         return refusal;
     }
     let action = format!(
-        "Start the pod again once the device plugin of {node} has registered; if it had, look at the devices that it calls \
-         unhealthy."
+        "Recreate the pod when the device plugin of {node} has registered. If it was registered, check the devices that it \
+         reports as unhealthy."
     );
     explained_by(
         case,
@@ -189,16 +189,16 @@ fn refused_at(case: &Case<'_>) -> Option<Timestamp> {
     event.or(case.pod.scheduled)
 }
 
-/// The topology manager found no NUMA node, or set of them, that has all of what the pod asks for.
+/// The topology manager found no NUMA node, or set of NUMA nodes, with all requested resources.
 fn topology(case: &Case<'_>) -> Refusal {
     let node = case.node;
     let wanted = case.pod.gpus_requested;
     let free = case.report.and_then(numa::free_gpus);
-    let what = "the kubelet's topology manager found no NUMA node that has all of what it asks for";
+    let what = "the kubelet's topology manager found no NUMA node with all resources that it requests";
     let policy = format!("the topologyManagerPolicy of the kubelet of {node} (single-numa-node, restricted)");
     let Some(free) = free.filter(|_| wanted > 0) else {
         let action = format!(
-            "Start it again elsewhere, or when GPUs of one NUMA node of {node} are free; {policy} refuses GPUs of several."
+            "Recreate the pod on another node, or when GPUs of one NUMA node of {node} are free; {policy} refuses GPUs of several."
         );
         return Refusal::of_node(what, action);
     };
@@ -207,43 +207,43 @@ fn topology(case: &Case<'_>) -> Refusal {
     let listed = listed.join(", ");
     let mut refusal = if most >= wanted {
         let action = format!(
-            "Start it again: {node} has {wanted} free GPUs on one NUMA node now. If it is refused again, its CPUs, memory or \
-             other devices do not fit there; {policy} asks all of one NUMA node."
+            "Recreate the pod: {node} has {wanted} free GPUs on one NUMA node now. If it is refused again, its CPUs, memory or \
+             other devices do not fit there; {policy} requires all resources on one NUMA node."
         );
         Refusal::of_node(what, action)
     } else if total >= wanted {
         let action = format!(
-            "Start it again on a node with {wanted} free GPUs of one NUMA node, free {} more on one of {node}, or ask for at \
+            "Recreate the pod on a node with {wanted} free GPUs of one NUMA node, free {} more on one of {node}, or request at \
              most {most}; {policy} refuses GPUs of several.",
             wanted - most
         );
         Refusal::of_node(format!("{what}: {total} GPUs are free, at most {most} of them on one"), action)
     } else {
-        let action = format!("Start it again on a node with {wanted} free GPUs: {node} has {total}.");
+        let action = format!("Recreate the pod on a node with {wanted} free GPUs: {node} has {total}.");
         Refusal::of_node(what, action)
     };
-    refusal.evidence.push(format!("it asks for {wanted} GPUs; free on {node} now: {listed}"));
+    refusal.evidence.push(format!("it requests {wanted} GPUs; free on {node} now: {listed}"));
     refusal
 }
 
-/// The worst finding whose id begins with one of these.
+/// The most severe finding whose id starts with one of these prefixes.
 fn finding<'c>(case: &'c Case<'_>, starts: &[&str]) -> Option<&'c Finding> {
     let findings = case.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
     findings.iter().find(|finding| starts.iter().any(|start| finding.id.starts_with(start)))
 }
 
-/// A refusal with what the diagnosis finds of its reason: then that says what to do.
+/// Adds a finding that gives the reason of a refusal. Its action replaces that of the refusal.
 fn explained_by(case: &Case<'_>, starts: &[&str], refusal: Refusal) -> Refusal {
     let Some(finding) = finding(case, starts).filter(|finding| finding.severity > Severity::Info) else {
         return refusal;
     };
     let what = format!("{} ({})", refusal.what, finding.title);
     let Action { code, text } = case.action_for(finding);
-    let action = Action { code, text: format!("{text} Then start the pod again.") };
+    let action = Action { code, text: format!("{text} Then recreate the pod.") };
     Refusal { what, evidence: quote(finding), action, ..refusal }
 }
 
-/// A finding in two lines.
+/// Title and first evidence of a finding.
 fn quote(finding: &Finding) -> Vec<String> {
     let title = format!("finding {}: {}", finding.id, finding.title);
     std::iter::once(title).chain(finding.evidence.first().cloned()).collect()

@@ -1,19 +1,19 @@
 //! Pods that their controller could not create: quota, admission, a priority class that does not exist.
 //!
-//! Such a pod is in no list: the API server refused it, and the controller (a Job, a ReplicaSet, …) says so in an event of its
-//! own. Sources: the API server's admission plugins (ResourceQuota, Priority, LimitRanger, RuntimeClass, PodSecurity).
+//! Such a pod does not exist in the API: the API server refused it, and its controller (a Job, a ReplicaSet, …) reports that
+//! in an event. Sources: the API server's admission plugins (ResourceQuota, Priority, LimitRanger, RuntimeClass, PodSecurity).
 
 use super::{Case, event_quote};
 use crate::diagnosis::ActionCode;
 use crate::explanation::{Cause, Certainty, Explanation, PodEvent};
 
-/// What the API server says, what it means, and what helps.
+/// Words of the API server's message, cause, meaning and action.
 const REASONS: [(&str, Cause, &str, &str); 7] = [
     (
         "failed quota:",
         Cause::Application,
-        "a quota of its namespace demands requests or limits that it does not state",
-        "State the requests and limits that the message names.",
+        "a ResourceQuota of its namespace requires requests or limits that it does not set",
+        "Set the requests and limits that the message names.",
     ),
     (
         "no PriorityClass with name",
@@ -31,13 +31,13 @@ const REASONS: [(&str, Cause, &str, &str); 7] = [
         "violates PodSecurity",
         Cause::Application,
         "its namespace enforces a Pod Security level that it does not meet",
-        "Change what the message names in the pod, or let the namespace have another level.",
+        "Change the fields that the message names, or use another Pod Security level for the namespace.",
     ),
     (
         "admission webhook",
         Cause::Cluster,
         "an admission webhook denied it",
-        "Act on what the webhook says in the message.",
+        "Resolve the error of the webhook in the message.",
     ),
     (
         "error looking up service account",
@@ -48,18 +48,18 @@ const REASONS: [(&str, Cause, &str, &str); 7] = [
     (
         "maximum ",
         Cause::Application,
-        "it asks for more than a LimitRange of its namespace allows",
-        "Ask for less, or let the LimitRange be raised.",
+        "it requests more than a LimitRange of its namespace allows",
+        "Request less, or have the LimitRange raised.",
     ),
 ];
 
-/// A pod that does not exist because nobody could create it.
+/// Explains a pod that does not exist because its controller could not create it.
 pub(super) fn not_created(case: &Case<'_>) -> Option<Explanation> {
     let controller = case.pod.not_created_by.as_ref()?;
     let event = case.events(&["FailedCreate"]).next()?;
     let message = &event.message;
     let name = &case.pod.name;
-    // The API server says which pod it refused; a controller's pods have other names each time.
+    // The message names the refused pod; a controller uses a new name each time.
     let named = |event: &PodEvent| event.message.contains(&format!("\"{name}\""));
     let itself = case.events(&["FailedCreate"]).any(named) || controller.split(' ').nth(1) == Some(name);
     let certainty = if itself { Certainty::Certain } else { Certainty::Likely };
@@ -75,7 +75,7 @@ pub(super) fn not_created(case: &Case<'_>) -> Option<Explanation> {
     let known = REASONS.iter().find(|(words, ..)| message.contains(words));
     let (cause, meaning, action) = match known {
         Some((_, cause, meaning, action)) => (*cause, *meaning, *action),
-        None => (Cause::Cluster, "the API server refused it", "Act on what the message says."),
+        None => (Cause::Cluster, "the API server refused it", "Resolve the error in the message."),
     };
     Some(
         case.explain(cause, certainty, what(meaning))
@@ -84,11 +84,11 @@ pub(super) fn not_created(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// A quota that is used up, in the API server's words: `exceeded quota: gpus, requested: requests.nvidia.com/gpu=4, used:
+/// An exhausted ResourceQuota, as the API server reports it: `exceeded quota: gpus, requested: requests.nvidia.com/gpu=4, used:
 /// requests.nvidia.com/gpu=6, limited: requests.nvidia.com/gpu=8`.
 struct Quota<'m> {
     name: &'m str,
-    /// What it is short of: resource, requested, used, limited.
+    /// Resources that are exhausted: name, requested, used, limited.
     short: Vec<[&'m str; 4]>,
 }
 
@@ -111,20 +111,20 @@ impl<'m> Quota<'m> {
 
     fn in_words(&self) -> String {
         let each = self.short.iter().map(|[resource, asks, used, limited]| {
-            format!("the pod asks for {asks} {resource}, and {used} of {limited} are in use")
+            format!("the pod requests {asks} {resource}, and {used} of {limited} are in use")
         });
-        format!("quota {} is used up: {}", self.name, each.collect::<Vec<_>>().join("; "))
+        format!("ResourceQuota {} is used up: {}", self.name, each.collect::<Vec<_>>().join("; "))
     }
 
-    /// What would have to change, in numbers where the amounts are whole numbers.
+    /// The required changes, with numbers if the amounts are integers.
     fn changes(&self) -> String {
         let each = self.short.iter().map(|[resource, asks, used, limited]| {
             let numbers = [asks, used, limited].map(|text| text.parse::<u64>().ok());
             let [Some(asks), Some(used), Some(limited)] = numbers else {
-                return format!("free {resource} in the namespace, ask for less, or raise the quota.");
+                return format!("free {resource} in the namespace, request less, or raise the quota.");
             };
             let (left, lacking) = (limited.saturating_sub(used), (used + asks).saturating_sub(limited));
-            let less = if left > 0 { format!("ask for at most {left}, ") } else { String::new() };
+            let less = if left > 0 { format!("request at most {left}, ") } else { String::new() };
             format!("free {lacking} {resource} in the namespace, {less}or raise the quota to {}.", used + asks)
         });
         let text = each.collect::<Vec<_>>().join(" ");
@@ -138,13 +138,13 @@ mod tests {
     use super::Quota;
 
     #[test]
-    fn a_quota_is_told_in_numbers() {
+    fn an_exhausted_quota_is_explained_with_numbers() {
         let message = "Error creating: pods \"train-x7k2p\" is forbidden: exceeded quota: gpus, requested: \
             requests.nvidia.com/gpu=4, used: requests.nvidia.com/gpu=6, limited: requests.nvidia.com/gpu=8";
         let quota = Quota::of(message).expect("a quota");
-        let words = "quota gpus is used up: the pod asks for 4 requests.nvidia.com/gpu, and 6 of 8 are in use";
+        let words = "ResourceQuota gpus is used up: the pod requests 4 requests.nvidia.com/gpu, and 6 of 8 are in use";
         assert_eq!(quota.in_words(), words);
-        let changes = "Free 2 requests.nvidia.com/gpu in the namespace, ask for at most 2, or raise the quota to 10.";
+        let changes = "Free 2 requests.nvidia.com/gpu in the namespace, request at most 2, or raise the quota to 10.";
         assert_eq!(quota.changes(), changes);
         let full = message.replace("used: requests.nvidia.com/gpu=6", "used: requests.nvidia.com/gpu=8");
         let changes = Quota::of(&full).expect("a quota").changes();

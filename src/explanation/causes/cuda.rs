@@ -1,7 +1,7 @@
-//! CUDA versions that an image requires, against what the driver of the node supports.
+//! Compares the CUDA version that an image requires with the version that the node's driver supports.
 //!
 //! An image states its requirement in `NVIDIA_REQUIRE_CUDA` (`cuda>=12.8 …`). The NVIDIA Container Toolkit compares it with
-//! the CUDA version of the driver, which NVML tells too, before it starts the container.
+//! the CUDA version of the driver, which NVML also reports, before it starts the container.
 
 /// CUDA versions (major, minor) and the first Linux driver that supports each, newest first.
 ///
@@ -38,7 +38,7 @@ const FIRST_DRIVERS: [(u32, u32, &str); 24] = [
 /// A CUDA version: major, minor.
 pub(super) type Version = (u32, u32);
 
-/// What the toolkit writes before the condition that is not met.
+/// Text that the toolkit writes before the condition that is not met.
 const MARK: &str = "unsatisfied condition:";
 
 /// The CUDA version that a message of the toolkit says is required: `unsatisfied condition: cuda>=12.8, please update …`.
@@ -46,24 +46,24 @@ pub(super) fn required(message: &str) -> Option<Version> {
     let lower = message.to_ascii_lowercase();
     let (_, condition) = lower.split_once(MARK)?;
     let rest = condition.trim_start().strip_prefix("cuda")?.trim_start();
-    // Only "at least" says which driver would do.
+    // Only `>=` determines which driver is sufficient.
     version(rest.strip_prefix(">=")?.trim_start())
 }
 
-/// `12.8`, with whatever follows.
+/// Parses `12.8`; text after it is ignored.
 pub(super) fn version(text: &str) -> Option<Version> {
     let (major, rest) = number(text)?;
     let minor = rest.strip_prefix('.').and_then(number).map_or(0, |(minor, _)| minor);
     Some((major, minor))
 }
 
-/// The number at the start, and what follows.
+/// Returns the number at the start, and the rest.
 fn number(text: &str) -> Option<(u32, &str)> {
     let digits = text.find(|next: char| !next.is_ascii_digit()).unwrap_or(text.len());
     Some((text[..digits].parse().ok()?, &text[digits..]))
 }
 
-/// The first driver that supports a CUDA version; `None` for one that the table does not know.
+/// The first driver that supports a CUDA version; `None` if the version is not in the table.
 ///
 /// A version between two rows (12.7 never had a toolkit) needs the driver of the next row.
 pub(super) fn first_driver(wanted: Version) -> Option<&'static str> {
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_required_version_is_read_from_the_toolkits_words() {
+    fn the_required_version_is_read_from_the_toolkits_message() {
         for (message, expected) in [
             ("requirement error: unsatisfied condition: cuda>=12.8, please update your driver", Some((12, 8))),
             ("requirement error: unsatisfied condition: cuda >= 9.0", Some((9, 0))),
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_driver_of_each_version_is_known_and_of_others_none_is_claimed() {
+    fn versions_outside_the_table_have_no_first_driver() {
         assert_eq!(first_driver((12, 8)), Some("570.26"));
         assert_eq!(first_driver((12, 7)), Some("570.26"));
         assert_eq!(first_driver((99, 0)), None);

@@ -1,4 +1,4 @@
-//! The causes, in the order in which they are asked. The first with evidence is the explanation.
+//! Evaluates the causes in order. The first cause with evidence is the explanation.
 
 use super::{
     Case, CauseRule, MAX_EVIDENCE, admission, creation, gpu, has_no_gpu, kubelet, kubernetes, process, scheduling,
@@ -9,7 +9,7 @@ use crate::explanation::pod_on_node::PodOnNode;
 use crate::explanation::{Cause, Certainty, Explanation, PodFacts};
 use crate::report::{Report, Source};
 
-/// In this order: whoever knows for certain is asked first, the program last.
+/// The order: causes that can be proven come first, a failed program last.
 const CAUSES: &[CauseRule] = &[
     creation::not_created,
     scheduling::waiting_for_a_node,
@@ -54,7 +54,7 @@ pub(crate) fn cause(
         unread: node.is_none_or(|(report, _)| report.source == Source::Api),
         node_has_none: node.is_some_and(|(report, _)| has_no_gpu(report)),
     };
-    let found = CAUSES.iter().find_map(|question| question(&case));
+    let found = CAUSES.iter().find_map(|rule| rule(&case));
     let nothing = match pod.phase.as_str() {
         "Pending" if pod.node.is_some() => "its containers are starting, and the reason for the delay is not known",
         _ => "the cause was not found",
@@ -63,15 +63,15 @@ pub(crate) fn cause(
     explanation.ruled_out = ruled_out(&case, &explanation, unread_reason);
     let inferred = explanation.certainty == Certainty::Likely;
     if case.unread && inferred && matches!(explanation.cause, Cause::Application | Cause::None) && pod.wants_gpus {
-        // Without the hardware's word the GPU cannot be cleared; what the kubelet or the scheduler said stands.
+        // If the hardware was not read, a GPU fault is possible. What the kubelet or the scheduler reported is certain.
         explanation.certainty = Certainty::Possible;
     }
     explanation.evidence.truncate(MAX_EVIDENCE);
     explanation
 }
 
-/// Why it was not the GPU, or that nobody can say.
-fn gpu_cleared(case: &Case<'_>) -> String {
+/// States that no GPU fault was found, or why a GPU fault is not ruled out.
+fn gpu_line(case: &Case<'_>) -> String {
     if !case.on_node.addresses.is_empty() {
         let findings = case.findings(&gpu::FINDINGS_OF_GPU);
         return match findings.first() {
@@ -92,7 +92,7 @@ fn gpu_cleared(case: &Case<'_>) -> String {
     .to_owned()
 }
 
-/// What was looked at and found clean, and what could not be looked at.
+/// What was ruled out, and what could not be ruled out because it was not read.
 fn ruled_out(case: &Case<'_>, explanation: &Explanation, unread_reason: Option<&str>) -> Vec<String> {
     let mut lines = Vec::new();
     if case.unread {
@@ -102,7 +102,7 @@ fn ruled_out(case: &Case<'_>, explanation: &Explanation, unread_reason: Option<&
         return lines;
     }
     if explanation.cause != Cause::Gpu {
-        lines.push(gpu_cleared(case));
+        lines.push(gpu_line(case));
     }
     if !case.on_node.log_covers {
         lines.push("kernel log: does not cover the start of the pod".into());

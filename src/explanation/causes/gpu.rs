@@ -1,7 +1,7 @@
-//! What the driver and the rules say: a GPU that failed, the driver or the node under it, a program's own GPU code.
+//! Causes from kernel events and findings: a failed GPU, the driver or the node, and GPU code of the program.
 //!
-//! A cause must precede its effect and meet it: same device, same process where an error strikes one process alone, in the
-//! time of the container that ended. What does not meet it is told and is not blamed.
+//! An event is a cause only if it precedes the end and matches it: the same device, the same process if the error affects one
+//! process only, and a time while the failed container ran. Other events are shown, but are not the cause.
 
 use super::{Case, end_quote, quotes};
 use crate::diagnosis::{ActionCode, Class as FindingClass, Finding, Severity};
@@ -12,7 +12,7 @@ use crate::facts::kernel_log::KernelEvent;
 use crate::xid::catalogue::{self, Class};
 use crate::xid::judgement;
 
-/// Classes of errors that a GPU, its links or its supply make.
+/// Classes of errors of a GPU, its links or its power supply.
 const OF_GPU: [Class; 4] = [Class::Hardware, Class::Fabric, Class::Thermal, Class::Power];
 
 /// The same for findings.
@@ -35,7 +35,7 @@ pub(super) fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
     let title = title.or_else(|| xids.first().map(|event| line(event))).unwrap_or_default();
     let quoted = findings.iter().map(|finding| format!("finding {}: {}", finding.id, finding.title));
     let unmet =
-        (!case.failed_container_had_gpus()).then(|| "the container that ended does not use the GPUs".to_owned());
+        (!case.failed_container_had_gpus()).then(|| "the container that terminated does not use the GPUs".to_owned());
     let ended = end_quote(case).filter(|_| case.failed().is_some());
     Some(
         case.explain(Cause::Gpu, certainty, format!("{what}: {title}"))
@@ -51,7 +51,7 @@ pub(super) fn broken_gpu(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// Those that take the GPU, or what ran on it, out of work.
+/// Events that stop the GPU, or the programs on it.
 fn grave(events: Vec<&KernelEvent>) -> Vec<&KernelEvent> {
     let is_grave = |event: &&KernelEvent| {
         judgement::judge(event).is_none_or(|judged| judged.severity >= catalogue::Severity::Critical)
@@ -59,40 +59,40 @@ fn grave(events: Vec<&KernelEvent>) -> Vec<&KernelEvent> {
     events.into_iter().filter(is_grave).collect()
 }
 
-/// Certain where an error hit everybody on the GPU, or names a process of the pod. An error that strikes one process, and
-/// names one that nobody knows any more, may have struck one of the pod's that is gone.
+/// `Certain` if an error affects all processes on the GPU, or names a process of the pod. An error that affects one process,
+/// and names an unknown one, may have affected a process of the pod that has ended.
 fn certainty_of(case: &Case<'_>, xids: &[&KernelEvent]) -> Certainty {
-    let met = |event: &&KernelEvent| {
+    let matches = |event: &&KernelEvent| {
         !affects_one_process(event) || event.pid.is_none() || case.on_node.names_own_process(event)
     };
     if !case.failed_container_had_gpus() {
         Certainty::Possible
-    } else if case.may_be_of_others(xids) || !xids.iter().any(met) {
+    } else if case.may_be_of_others(xids) || !xids.iter().any(matches) {
         Certainty::Likely
     } else {
         Certainty::Certain
     }
 }
 
-/// No error falls into the pod's run: what its GPUs' state alone says.
+/// The cause according to the state of its GPUs, if no error occurred while the pod ran.
 fn by_state(case: &Case<'_>, findings: &[&Finding]) -> Option<(Certainty, &'static str)> {
     let worst = findings.first()?;
     let on_node = case.on_node;
-    let told = |events: &[KernelEvent]| {
+    let has_gpu_error = |events: &[KernelEvent]| {
         events.iter().any(|event| OF_GPU.iter().any(|class| super::class_of(event) == Some(*class)))
     };
-    let (earlier, later) = (told(&on_node.earlier_events), told(&on_node.later_events));
+    let (earlier, later) = (has_gpu_error(&on_node.earlier_events), has_gpu_error(&on_node.later_events));
     let failed = case.failed().is_some() || case.pod.phase == "Failed";
     match (worst.severity, failed) {
-        // What came after the end did not cause it.
+        // An error after the end did not cause it.
         _ if later && !earlier => None,
-        // Nothing works on such a GPU, whenever it got there.
+        // No program works on such a GPU, whenever the fault occurred.
         (Severity::Fatal, _) => Some((Certainty::Likely, "its GPU is out of service")),
         (_, true) if earlier => {
             Some((Certainty::Possible, "its GPU had a fault before the pod started, and still has it"))
         }
         (_, true) => Some((Certainty::Likely, "its GPU has a fault")),
-        // A pod that runs on it was not hit: `no_problem` names what is open.
+        // The running pod is not affected: `no_problem` reports the finding.
         (_, false) if earlier => None,
         (_, false) => Some((Certainty::Possible, "it is running on a GPU that has a fault")),
     }
@@ -118,11 +118,11 @@ pub(super) fn broken_driver(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// What a rule says of this pod as a whole: it holds a GPU that is not there, or its container cannot open what it holds.
+/// Explains a pod with a finding of its own: its GPU is missing, or its container cannot open the GPU.
 pub(super) fn gpu_not_accessible(case: &Case<'_>) -> Option<Explanation> {
     let own = |finding: &&Finding| finding.scope.pod_uid.as_ref() == Some(&case.pod.uid);
-    // A process that is stuck has a cause of its own.
-    let finding = case.grave().filter(own).find(|finding| finding.scope.pid.is_none())?;
+    // `stuck` explains findings about a process.
+    let finding = case.severe_findings().filter(own).find(|finding| finding.scope.pid.is_none())?;
     if case.pod.phase == "Succeeded" {
         return None;
     }
@@ -148,10 +148,10 @@ pub(super) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
     } else {
         "one of its processes caused a GPU fault, and the pod continues"
     };
-    let met = xids.iter().any(|event| event.pid.is_none() || case.on_node.names_own_process(event));
-    // What ended has no process left that could be compared.
+    let matches = xids.iter().any(|event| event.pid.is_none() || case.on_node.names_own_process(event));
+    // A terminated container has no process left to compare.
     let gone = case.on_node.processes.is_empty();
-    let meets = failed && case.failed_container_had_gpus() && !case.may_be_of_others(&xids) && (met || gone);
+    let meets = failed && case.failed_container_had_gpus() && !case.may_be_of_others(&xids) && (matches || gone);
     let certainty = if meets { Certainty::Likely } else { Certainty::Possible };
     Some(
         case.explain(Cause::Application, certainty, what)
@@ -165,8 +165,8 @@ pub(super) fn program_fault_on_gpu(case: &Case<'_>) -> Option<Explanation> {
     )
 }
 
-/// Beginnings of the ids of findings about how GPUs are offered and containers are started. A program that ran had its GPU:
-/// they do not explain how it ended.
+/// Prefixes of the ids of findings about the advertising of GPUs and the start of containers. They do not explain the end of a
+/// program that ran, because it had its GPU.
 const ABOUT_STARTS: [&str; 14] = [
     "stack-",
     "two-device-plugins",
@@ -188,14 +188,14 @@ fn is_about_starts(finding: &Finding) -> bool {
     ABOUT_STARTS.iter().any(|start| finding.id.starts_with(start))
 }
 
-/// The driver, the fabric or the set-up of the node is in a state in which no program can use its GPU.
+/// Explains a pod by a finding about its node that affects every GPU program.
 pub(super) fn broken_node(case: &Case<'_>) -> Option<Explanation> {
     let pod = case.pod;
-    // The driver's own software asks for no GPU, and stands or falls with what is found of the driver.
+    // The pods of NVIDIA's software request no GPU, but depend on the driver.
     if pod.phase == "Succeeded" || !(pod.wants_gpus || pod.is_gpu_stack) {
         return None;
     }
-    // What has a GPU keeps it through most of these: a pod that never failed may be well.
+    // Most of these findings do not affect a pod that already has its GPU.
     let suffers = case.failed().is_some() || (pod.is_gpu_stack && pod.ready == Some(false));
     let mut findings = case.findings(&[FindingClass::Driver]);
     findings.extend(case.findings_of_node());
@@ -216,8 +216,8 @@ pub(super) fn broken_node(case: &Case<'_>) -> Option<Explanation> {
     Some(explanation)
 }
 
-/// Warnings about NVIDIA's stack, for a pod of it: those that name the pod, all of them where it does not work, and those about
-/// what is offered for the device plugin.
+/// Warnings about NVIDIA's software, for a pod of it: those that name the pod, all of them if the pod fails, and for the
+/// device plugin those about advertised GPUs.
 fn of_the_stack<'c>(case: &'c Case<'_>, suffers: bool) -> impl Iterator<Item = &'c Finding> {
     let findings = case.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
     let name = case.pod.name.as_str();
@@ -228,15 +228,14 @@ fn of_the_stack<'c>(case: &'c Case<'_>, suffers: bool) -> impl Iterator<Item = &
     })
 }
 
-/// Its program ended by itself on a GPU whose memory the pods that share it have used up.
+/// Explains a program that exited on a shared GPU whose memory is used up.
 pub(super) fn memory_used_up(case: &Case<'_>) -> Option<Explanation> {
     let findings = case.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
     let own = |finding: &&Finding| finding.addresses.iter().any(|address| case.on_node.addresses.contains(address));
     let finding = findings.iter().filter(|finding| finding.id == "gpu-memory-shared-out").find(own)?;
-    // Codes from 128 are signals: memory that the GPU refuses is an error of the program.
+    // Exit codes from 128 are signals; a failed GPU memory allocation is an error of the program.
     let end = case.failed().filter(|end| (1..126).contains(&end.exit_code) && case.failed_container_had_gpus())?;
-    let what =
-        format!("container {} ended by itself, and the memory of the GPU that it shares is used up", end.container);
+    let what = format!("container {} exited, and the memory of the GPU that it shares is used up", end.container);
     let mut explanation = case
         .explain(Cause::Node, Certainty::Possible, what)
         .with_evidence([format!("finding {}: {}", finding.id, finding.title)])
@@ -244,6 +243,6 @@ pub(super) fn memory_used_up(case: &Case<'_>) -> Option<Explanation> {
         .with_evidence(end_quote(case));
     explanation.action = case.action_for(finding);
     let log = end.log_command(case.pod);
-    explanation.action.text.push_str(&format!(" Its log says whether it ran out of GPU memory: {log}."));
+    explanation.action.text.push_str(&format!(" Check in its log whether it ran out of GPU memory: {log}."));
     Some(explanation)
 }

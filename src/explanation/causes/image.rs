@@ -1,20 +1,20 @@
-//! Images that cannot be pulled: what the registry said, as the kubelet quotes it.
+//! Images that cannot be pulled: the meaning of the registry's error, as the kubelet quotes it.
 
 use crate::explanation::Cause;
 
-/// What a message says of a pull that failed.
+/// The meaning of an error message about an image pull.
 pub(super) struct Pull {
-    /// One of these must be in the message, in lower case.
+    /// Lower-case words of which the message must contain one.
     words: &'static [&'static str],
     /// Where the cause lies.
     pub(super) cause: Cause,
-    /// What it means.
+    /// Meaning.
     pub(super) what: &'static str,
-    /// What helps; `{node}` is the node.
+    /// Action; `{node}` stands for the node's name.
     pub(super) action: &'static str,
 }
 
-/// Of several that fit the first counts: a registry's refusal stands before what the client makes of it.
+/// The first match is used: errors of the registry come before those that the client adds.
 static PULLS: &[Pull] = &[
     Pull {
         words: &["toomanyrequests", "rate limit"],
@@ -25,8 +25,8 @@ static PULLS: &[Pull] = &[
     Pull {
         words: &["unauthorized", "authorization failed", "403 forbidden", "pull access denied", "denied:"],
         cause: Cause::Application,
-        what: "the registry demands credentials that the pod does not have",
-        action: "Give the pod the pull secret of the registry (imagePullSecrets), or correct the image's name.",
+        what: "the registry requires credentials that the pod does not have",
+        action: "Add the pull secret of the registry to the pod (imagePullSecrets), or correct the image name.",
     },
     Pull {
         words: &["x509", "certificate", "http: server gave http response to https client"],
@@ -43,13 +43,13 @@ static PULLS: &[Pull] = &[
             "context deadline exceeded",
         ],
         cause: Cause::Cluster,
-        what: "its node does not reach the registry",
-        action: "Check that the registry runs and that {node} reaches it (DNS, proxy, firewall).",
+        what: "its node cannot reach the registry",
+        action: "Check that the registry is running and that {node} can reach it (DNS, proxy, firewall).",
     },
     Pull {
         words: &["no match for platform"],
         cause: Cause::Application,
-        what: "the image is not there for the node's processor architecture",
+        what: "there is no image for the node's processor architecture",
         action: "Use an image for the architecture of {node}.",
     },
     Pull {
@@ -62,11 +62,11 @@ static PULLS: &[Pull] = &[
         words: &["not found", "manifest unknown", "name unknown"],
         cause: Cause::Application,
         what: "the registry has no such image",
-        action: "Correct the image's name or tag.",
+        action: "Correct the image name or tag.",
     },
 ];
 
-/// The first that fits.
+/// The first match.
 pub(super) fn known(message: &str) -> Option<&'static Pull> {
     let message = message.to_ascii_lowercase();
     PULLS.iter().find(|pull| pull.words.iter().any(|word| message.contains(word)))
@@ -77,12 +77,12 @@ mod tests {
     use super::known;
 
     #[test]
-    fn what_the_registry_said_is_told_apart() {
+    fn errors_of_the_registry_are_distinguished() {
         for (message, what) in [
             (
                 "Back-off pulling image \"127.0.0.1:1/cuda:12.8\": ErrImagePull: failed to resolve image: failed to do request: \
                  Head \"https://127.0.0.1:1/v2/cuda/manifests/12.8\": dial tcp 127.0.0.1:1: connect: connection refused",
-                "does not reach the registry",
+                "cannot reach the registry",
             ),
             (
                 "failed to resolve reference \"nvcr.io/nvidia/driver:570-rocky8.10\": nvcr.io/nvidia/driver:570-rocky8.10: not \

@@ -1,4 +1,4 @@
-//! What the kubelet watches while a pod runs: its probes, its readiness, the devices that it gave.
+//! Causes that the kubelet reports while a pod runs: failed probes, readiness, and device allocations.
 
 use jiff::SignedDuration;
 
@@ -9,7 +9,7 @@ use crate::explanation::{Cause, Certainty, Explanation, PodEvent};
 /// Longest time from the kubelet's decision to the end of the container: the grace period, which may be minutes.
 const MAX_GRACE: SignedDuration = SignedDuration::from_mins(15);
 
-/// The kubelet books devices before it starts a container; a report that was under way may be older than the container.
+/// Minimum age of a container. The kubelet allocates devices before it starts a container, but a report can be older than that.
 const SETTLED: SignedDuration = SignedDuration::from_mins(1);
 
 /// A container that the kubelet killed because its liveness or startup probe failed.
@@ -17,13 +17,13 @@ pub(super) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
     let kill = case.events(&["Killing"]).find_map(|event| Some((event, failed_probe(&event.message)?)));
     let (kill, probe) = kill?;
     let end = case.ended().filter(|end| is_about(kill, end.container))?;
-    // The event of another end, long before or after, explains nothing of this one.
+    // An event long before or after belongs to another termination.
     let near =
         kill.time.zip(end.finished).is_none_or(|(killed, ended)| ended.duration_since(killed).abs() <= MAX_GRACE);
     let failure = case.events(&["Unhealthy"]).find(|event| failed_probe(&event.message) == Some(probe));
     near.then(|| {
         let container = end.container;
-        let what = format!("the kubelet ended container {container}, because its {probe} probe failed");
+        let what = format!("the kubelet killed container {container}, because its {probe} probe failed");
         case.explain(Cause::Application, Certainty::Certain, what)
             .with_evidence([event_quote(kill)])
             .with_evidence(failure.map(event_quote))
@@ -31,8 +31,8 @@ pub(super) fn killed_by_a_probe(case: &Case<'_>) -> Option<Explanation> {
             .with_action(
                 ActionCode::RestartPod,
                 format!(
-                    "See in its log why it did not answer ({}); if it only starts or works slowly, give it a startupProbe, \
-                     or the {probe} probe more time.",
+                    "Check in its log why it did not respond ({}). If it is only slow, add a startupProbe, or give the \
+                     {probe} probe more time.",
                     end.log_command(case.pod)
                 ),
             )
@@ -47,7 +47,7 @@ fn failed_probe(message: &str) -> Option<&'static str> {
         .find(|probe| message.contains(&format!("{probe} probe")) && message.contains("fail"))
 }
 
-/// Whether an event is about this container, by its field or by its words.
+/// Whether an event is about this container, according to its field or its message.
 fn is_about(event: &PodEvent, container: &str) -> bool {
     match event.container() {
         Some(name) => name == container,
@@ -55,7 +55,7 @@ fn is_about(event: &PodEvent, container: &str) -> bool {
     }
 }
 
-/// It asks a device plugin for GPUs, runs, and the kubelet booked none for it.
+/// Explains a running container that requests GPUs, and to which the kubelet allocated none.
 pub(super) fn no_gpu_allocated(case: &Case<'_>) -> Option<Explanation> {
     let (pod, on_node) = (case.pod, case.on_node);
     let now = case.report?.taken_at?;
@@ -64,21 +64,21 @@ pub(super) fn no_gpu_allocated(case: &Case<'_>) -> Option<Explanation> {
         pod.running().find(|(name, since)| pod.gpu_containers.iter().any(|asks| asks == name) && settled(*since))?;
     let none = on_node.allocations_read && on_node.allocations.is_empty() && on_node.processes.is_empty();
     (none && pod.phase == "Running").then(|| {
-        let what = format!("its container {name} asks for GPUs, and the kubelet has booked none for it");
+        let what = format!("its container {name} requests GPUs, and the kubelet has allocated none to it");
         case.explain(Cause::Node, Certainty::Likely, what)
-            .with_evidence([format!("the kubelet's bookings on {} name no device of this pod", case.node)])
+            .with_evidence([format!("the kubelet on {} has allocated no device to this pod", case.node)])
             .with_action(
                 ActionCode::RestartPod,
                 format!(
-                    "Delete the pod, so that the kubelet of {} gives it devices: it was started while the device plugin \
-                     was not registered, as after a reboot.",
+                    "Delete the pod, so that the kubelet of {} allocates devices to it: it was started while the device \
+                     plugin was not registered, as after a reboot.",
                     case.node
                 ),
             )
     })
 }
 
-/// Its device plugin calls a device of it unhealthy, and nothing else that was read explains how it is.
+/// Explains a pod with a device that its device plugin reports as unhealthy, if there is no other cause.
 pub(super) fn device_unhealthy(case: &Case<'_>) -> Option<Explanation> {
     let devices = &case.pod.unhealthy_devices;
     if devices.is_empty() || case.pod.phase == "Succeeded" {
@@ -90,19 +90,19 @@ pub(super) fn device_unhealthy(case: &Case<'_>) -> Option<Explanation> {
         case.explain(
             Cause::Gpu,
             Certainty::Possible,
-            format!("its device plugin calls a GPU of it unhealthy: {names}"),
+            format!("the device plugin reports one of its GPUs as unhealthy: {names}"),
         )
         .with_evidence([format!("pod status: allocatedResourcesStatus: {names} Unhealthy")])
         .with_evidence(super::end_quote(case))
         .with_plan_or(
             case.plan(),
             ActionCode::Watch,
-            format!("See the Xids of that GPU (analyze_xid_errors of {node}), and the device plugin's log."),
+            format!("Check the Xids of that GPU (analyze_xid_errors for {node}), and the device plugin's log."),
         ),
     )
 }
 
-/// It runs, and Kubernetes sends it no traffic.
+/// Explains a pod that runs and is not Ready.
 pub(super) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
     if case.pod.phase != "Running" || case.pod.ready != Some(false) || case.pod.deleted.is_some() {
         return None;
@@ -113,7 +113,7 @@ pub(super) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
             (Certainty::Likely, format!("its readiness probe fails ({} times)", event.count))
         }
         Some(_) => (Certainty::Likely, "its readiness probe fails".to_owned()),
-        None => (Certainty::Possible, "it runs and is not Ready, and nothing found says why".to_owned()),
+        None => (Certainty::Possible, "it runs and is not Ready; the reason was not found".to_owned()),
     };
     let name = case.pod.running().next().map_or("", |(name, _)| name);
     let logs = format!("kubectl logs -n {} {} -c {name}", case.pod.namespace, case.pod.name);
@@ -123,7 +123,7 @@ pub(super) fn not_ready(case: &Case<'_>) -> Option<Explanation> {
             .with_evidence(failure.map(event_quote))
             .with_action(
                 ActionCode::Watch,
-                format!("See what its readiness probe asks, and why the program does not answer ({logs})."),
+                format!("Check its readiness probe, and why the program does not respond ({logs})."),
             ),
     )
 }

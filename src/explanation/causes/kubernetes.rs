@@ -1,4 +1,4 @@
-//! What Kubernetes itself says: the kubelet's refusals, evictions, a node that is away, an end that was asked for.
+//! Causes that Kubernetes reports: refused and evicted pods, nodes that are not Ready, preempted and deleted pods.
 
 use super::{Case, event_quote};
 use crate::diagnosis::ActionCode;
@@ -11,29 +11,33 @@ pub(super) fn refused_or_evicted(case: &Case<'_>) -> Option<Explanation> {
         "Evicted" => (
             Cause::Node,
             "its node evicted it",
-            "Look at the node's disk, memory and PID pressure, then start the pod again.".to_owned(),
+            "Check the node's disk, memory and PID pressure, then recreate the pod.".to_owned(),
         ),
-        "NodeLost" | "NodeShutdown" | "Terminated" => {
-            (Cause::Node, "its node went away", "Look at the node; start the pod again elsewhere.".to_owned())
-        }
+        "NodeLost" | "NodeShutdown" | "Terminated" => (
+            Cause::Node,
+            "its node was shut down or lost",
+            "Check the node; recreate the pod on another node.".to_owned(),
+        ),
         "NodeAffinity" => (
             Cause::Node,
             "its node's labels no longer match what it selects",
-            "Compare the node's labels with the pod's selector; start the pod again.".to_owned(),
+            "Compare the node's labels with the pod's node selector; recreate the pod.".to_owned(),
         ),
         "Preempting" | "Preempted" => (
             Cause::Cluster,
-            "a pod of higher priority took its place",
-            "Start it again, or raise its priority.".to_owned(),
+            "a pod of higher priority preempted it",
+            "Recreate the pod, or raise its priority.".to_owned(),
         ),
         "DeadlineExceeded" => (
             Cause::Application,
             "it ran longer than its activeDeadlineSeconds",
-            "Raise the deadline, or make it faster.".to_owned(),
+            "Raise the deadline, or reduce the run time.".to_owned(),
         ),
-        reason if reason.starts_with("OutOf") => {
-            (Cause::Node, "its node had no room for it", "Start it again: the scheduler will choose anew.".to_owned())
-        }
+        reason if reason.starts_with("OutOf") => (
+            Cause::Node,
+            "its node had too few resources for it",
+            "Recreate the pod: the scheduler will choose a node again.".to_owned(),
+        ),
         _ => return None,
     };
     let code = if cause == Cause::Application { ActionCode::None } else { ActionCode::RestartPod };
@@ -51,7 +55,10 @@ pub(super) fn node_not_ready(case: &Case<'_>) -> Option<Explanation> {
             .with_evidence([format!("node {}: Ready is not True", case.node)])
             .with_action(
                 ActionCode::DrainAndReboot,
-                format!("Bring {} back (kubelet, network, power); the pod starts again elsewhere.", case.node),
+                format!(
+                    "Repair {} (kubelet, network, power). The controller recreates the pod on another node.",
+                    case.node
+                ),
             )
     })
 }
@@ -62,8 +69,8 @@ pub(super) fn preempted_or_deleted(case: &Case<'_>) -> Option<Explanation> {
     let event = case.events(&reasons).next()?;
     let asked = event.reason != "Killing" || case.pod.deleted.is_some();
     (asked && (ended || case.pod.deleted.is_some())).then(|| {
-        case.explain(Cause::Cluster, Certainty::Likely, "Kubernetes ended it on purpose")
+        case.explain(Cause::Cluster, Certainty::Likely, "Kubernetes terminated it on request")
             .with_evidence([event_quote(event)])
-            .with_action(ActionCode::RestartPod, "Nothing is wrong with the GPU; see who deleted or preempted the pod.")
+            .with_action(ActionCode::RestartPod, "This is not a GPU problem. Check who deleted or preempted the pod.")
     })
 }

@@ -1,9 +1,10 @@
-//! The causes. `first` asks them in order.
+//! The causes of a pod's state. `first` evaluates them in order.
 //!
-//! Signals and exit codes: 128 plus the signal, by POSIX shells' and the kubelet's custom. Which Xid is whose fault: the
-//! catalogue's class. The reasons of pods and containers: the kubelet's and the scheduler's own words.
+//! An exit code above 128 is 128 plus the signal, as in POSIX shells and the kubelet. The class of an Xid in the catalogue
+//! determines its cause. The reasons of pods and containers are those of the kubelet and the scheduler.
 
 mod admission;
+mod cdi;
 mod creation;
 mod cuda;
 pub(super) mod first;
@@ -31,28 +32,28 @@ use crate::report::{Report, Section};
 use crate::text::clean_keeping_end;
 use crate::xid::catalogue::{self, Class};
 
-/// Quotes in one explanation.
+/// Maximum number of evidence lines in one explanation.
 const MAX_EVIDENCE: usize = 8;
 
-/// Longest quote. A container runtime nests its errors, the reason last: a cut leaves out the middle.
+/// Maximum length of one evidence line. A container runtime nests its errors, the reason last, so the middle is cut.
 const MAX_QUOTE: usize = 400;
 
-/// Longest summary: a scheduler's message may list many reasons.
+/// Maximum length of a summary: a scheduler's message may list many reasons.
 const MAX_SUMMARY: usize = 600;
 
-/// Everything that a cause may ask.
+/// The input of all causes.
 struct Case<'a> {
     pod: &'a PodFacts,
     on_node: &'a PodOnNode,
     diagnosis: Option<&'a Diagnosis>,
     report: Option<&'a Report>,
-    /// The pod and its state, as sentences name it: what it is now comes before why.
+    /// The pod and its state, as the summary names it.
     name: String,
-    /// Its node, as sentences name it.
+    /// Name of its node, for texts.
     node: &'a str,
-    /// Whether no probe read that node.
+    /// Whether the node was not read by a probe.
     unread: bool,
-    /// Whether that node was looked at and has no GPU.
+    /// Whether the node was read and has no GPU.
     node_has_none: bool,
 }
 
@@ -64,12 +65,12 @@ impl Case<'_> {
         Explanation { cause, certainty, summary, ..Explanation::default() }
     }
 
-    /// How it ended, where it did.
+    /// The end of its container, if one ended.
     fn ended(&self) -> Option<End<'_>> {
         self.pod.end()
     }
 
-    /// How it failed, where it did: an init container that ended in order is no failure.
+    /// The end of its failed container. An init container that completed is not a failure.
     fn failed(&self) -> Option<End<'_>> {
         self.ended().filter(|end| end.exit_code != 0 || end.never_ran())
     }
@@ -92,29 +93,29 @@ impl Case<'_> {
         self.on_node.processes.iter().filter(move |process| process.state.as_deref() == Some(state))
     }
 
-    /// Whether what ended had one of its GPUs. Where the kubelet names no containers any of them may have.
+    /// Whether the failed container had one of its GPUs. If the kubelet names no container, any of them may have had it.
     fn failed_container_had_gpus(&self) -> bool {
         let holders = &self.on_node.holders;
         self.failed().is_none_or(|end| holders.is_empty() || holders.contains(end.container))
     }
 
-    /// What to do about its GPUs: the diagnosis' plan for the worst finding about them.
+    /// The action of the most severe finding about its GPUs.
     fn plan(&self) -> Option<Action> {
         self.findings(&ALL_CLASSES).first().map(|finding| self.action_for(finding))
     }
 
-    /// What the diagnosis of the node says to do about a finding, so that the explanation asks for nothing else.
+    /// The action of a finding according to the plan of the diagnosis, so that the explanation recommends the same.
     fn action_for(&self, finding: &Finding) -> Action {
         let gpus: Vec<PciAddress> = self.on_node.addresses.iter().cloned().collect();
         self.diagnosis.map_or_else(|| finding.action.clone(), |diagnosis| diagnosis.action_for(finding, &gpus))
     }
 
-    /// What the diagnosis says of a process that waits in the kernel.
+    /// What the diagnosis reports about a process that waits in the kernel.
     fn stuck(&self, process: &GpuProcess) -> Option<Stuck> {
         diagnosis::stuck(self.report?, process.pid)
     }
 
-    /// Kernel events about this pod whose code the catalogue puts into one of `classes`.
+    /// Kernel events about this pod whose code has one of these classes in the catalogue.
     fn own_xids(&self, classes: &[Class]) -> Vec<&KernelEvent> {
         self.on_node
             .own_events
@@ -123,13 +124,13 @@ impl Case<'_> {
             .collect()
     }
 
-    /// Whether events on its GPUs may be about pods that share them: none names a process of its own.
+    /// Whether events on its GPUs may be about pods that share them: none names one of its processes.
     fn may_be_of_others(&self, events: &[&KernelEvent]) -> bool {
         self.on_node.shares && !events.iter().any(|event| self.on_node.names_own_process(event))
     }
 
-    /// What is grave on the node.
-    fn grave(&self) -> impl Iterator<Item = &Finding> {
+    /// Critical and fatal findings about the node.
+    fn severe_findings(&self) -> impl Iterator<Item = &Finding> {
         let findings = self.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
         findings.iter().filter(|finding| finding.severity >= Severity::Critical)
     }
@@ -137,17 +138,17 @@ impl Case<'_> {
     /// Findings about the pod's GPUs.
     fn findings(&self, classes: &[FindingClass]) -> Vec<&Finding> {
         let own = |finding: &&Finding| finding.addresses.iter().any(|address| self.on_node.addresses.contains(address));
-        self.grave().filter(|finding| classes.contains(&finding.class)).filter(own).collect()
+        self.severe_findings().filter(|finding| classes.contains(&finding.class)).filter(own).collect()
     }
 
-    /// Findings about the node as a whole: no GPU, process or pod of it in particular.
+    /// Findings about the node as a whole, not about one GPU, process or pod.
     fn findings_of_node(&self) -> Vec<&Finding> {
         let whole = |finding: &&Finding| {
             let Scope { node: _, gpu, uuid, pci, pid, pod_uid } = &finding.scope;
             let anything = gpu.is_some() || uuid.is_some() || pci.is_some() || pid.is_some() || pod_uid.is_some();
             !anything && finding.addresses.is_empty()
         };
-        self.grave().filter(whole).collect()
+        self.severe_findings().filter(whole).collect()
     }
 }
 
@@ -160,7 +161,7 @@ const ALL_CLASSES: [FindingClass; 6] = [
     FindingClass::Application,
 ];
 
-/// What the pod is now, in a few words: its phase, what its containers and processes do.
+/// The current state in a few words: phase, containers and processes.
 fn state(pod: &PodFacts, on_node: &PodOnNode) -> String {
     let mut words = vec![if pod.phase.is_empty() { "phase unknown".to_owned() } else { pod.phase.clone() }];
     if pod.deleted.is_some() {
@@ -193,7 +194,7 @@ impl Explanation {
         self
     }
 
-    /// With the action of a finding, where there is one; with this one otherwise.
+    /// Sets the action of a finding if there is one, else this action.
     fn with_plan_or(mut self, plan: Option<Action>, code: ActionCode, text: impl Into<String>) -> Self {
         self.action = plan.unwrap_or_else(|| Action { code, text: text.into() });
         self
@@ -230,7 +231,7 @@ fn end_quote(case: &Case<'_>) -> Option<String> {
     Some(format!("container {container} ended{at}: {reason}, exit code {exit_code}{message}"))
 }
 
-/// An event in Kubernetes' words.
+/// An event as evidence.
 fn event_quote(event: &PodEvent) -> String {
     let PodEvent { time, reason, message, count, .. } = event;
     let at = time.map(|time| format!(" {time:.0}")).unwrap_or_default();
@@ -238,7 +239,7 @@ fn event_quote(event: &PodEvent) -> String {
     format!("event{at} {reason}{times}: {message}")
 }
 
-/// Whether PCI or NVML was asked, and whoever was names no GPU.
+/// Whether PCI or NVML was read, and lists no GPU.
 fn has_no_gpu(report: &Report) -> bool {
     let on_pci = Section::data_of(&report.sections.host).map(|host| host.pci_gpus.len());
     let in_nvml = Section::data_of(&report.sections.inventory).map(|inventory| inventory.gpus.len());

@@ -1,38 +1,42 @@
-//! Why a pod has no node yet: the scheduler's own reasons, told apart.
+//! Why a pod has no node yet, according to the scheduler's message.
 
 use super::Case;
 use crate::diagnosis::ActionCode;
 use crate::explanation::{Cause, Certainty, Explanation, Preemption, Room};
 
-/// What the scheduler says, what it means, and what helps. The first that fits is the one: what stands against every node
-/// comes before what stands against some.
+/// Words of the scheduler's message, their meaning, and the action. The first match is used: reasons that apply to every node
+/// come before those that apply to some.
 const REASONS: [(&str, &str, &str); 26] = [
     (
         "unbound immediate PersistentVolumeClaims",
-        "a PersistentVolumeClaim of it is not bound",
-        "See what the claim waits for (kubectl describe pvc).",
+        "one of its PersistentVolumeClaims is not bound",
+        "Check why the claim is not bound (kubectl describe pvc).",
     ),
     (
         "to create the resourceclaim",
-        "a ResourceClaim of it is not created yet",
-        "See whether its ResourceClaimTemplate exists (kubectl get resourceclaimtemplates).",
+        "one of its ResourceClaims is not created yet",
+        "Check that its ResourceClaimTemplate exists (kubectl get resourceclaimtemplates).",
     ),
     (
         "resourceclaim",
-        "a ResourceClaim of it is missing or cannot be allocated",
-        "See what the claim asks for, and which devices are free (kubectl describe resourceclaim).",
+        "one of its ResourceClaims is missing or cannot be allocated",
+        "Compare the request of the claim with the free devices (kubectl describe resourceclaim).",
     ),
     (
         "cannot allocate all claims",
         "its ResourceClaims cannot be allocated",
-        "See what the claims ask for, and which devices are free.",
+        "Compare the requests of the claims with the free devices.",
     ),
     (
         "pod group",
         "its pod group cannot be scheduled as a whole",
-        "The group needs room for all of its pods at once: see the PodGroup's status, and below what each node has.",
+        "The group needs resources for all of its pods at the same time. Check the PodGroup's status; the resources of each node are below.",
     ),
-    ("Insufficient nvidia.com/", "too few GPUs are free", "Free GPUs (see who holds them below), or ask for fewer."),
+    (
+        "Insufficient nvidia.com/",
+        "too few GPUs are free",
+        "Free GPUs (the pods that use them are below), or request fewer.",
+    ),
     (
         "Insufficient memory",
         "too little memory is free",
@@ -46,73 +50,69 @@ const REASONS: [(&str, &str, &str); 26] = [
     (
         "Insufficient ",
         "too little of a resource is free",
-        "See below which nodes offer that resource, or ask for less of it.",
+        "Check below which nodes have that resource, or request less of it.",
     ),
     (
         "volume node affinity conflict",
-        "its volume belongs to other nodes",
-        "Use a volume of the zone or node that has GPUs.",
+        "its volume is accessible from other nodes only",
+        "Use a volume in the zone or on the node that has GPUs.",
     ),
     (
         "available persistent volumes to bind",
         "no PersistentVolume fits its claim on these nodes",
-        "Provide a volume of the StorageClass where the GPUs are, or use a StorageClass that provisions one there.",
+        "Provide a volume of the StorageClass on the GPU nodes, or use a StorageClass that provisions one there.",
     ),
     (
         "exceed max volume count",
-        "the nodes have attached as many volumes as they can",
+        "the nodes have reached their maximum number of attached volumes",
         "Use fewer volumes, or other nodes.",
     ),
-    (
-        "untolerated taint",
-        "it does not tolerate the taints of the nodes",
-        "Add a toleration for the nodes that it may use, or remove the taint.",
-    ),
-    (
-        "had taint",
-        "it does not tolerate the taints of the nodes",
-        "Add a toleration for the nodes that it may use, or remove the taint.",
-    ),
+    ("untolerated taint", "it does not tolerate the taints of the nodes", "Add a toleration, or remove the taint."),
+    ("had taint", "it does not tolerate the taints of the nodes", "Add a toleration, or remove the taint."),
     (
         "node affinity/selector",
-        "no node has the labels that it selects",
+        "no node matches its nodeSelector or node affinity",
         "Correct its nodeSelector or affinity, or label a node.",
     ),
     (
         "existing pods anti-affinity",
-        "the anti-affinity of pods that run keeps it away",
-        "Look at the podAntiAffinity of the pods on the nodes below, or use other nodes.",
+        "the podAntiAffinity of running pods excludes it",
+        "Check the podAntiAffinity of the pods on the nodes below, or use other nodes.",
     ),
     ("anti-affinity", "its podAntiAffinity allows no node", "Relax its podAntiAffinity, or add a node."),
     (
         "pod affinity",
         "its podAffinity allows no node",
-        "See whether the pods that it wants to be near run, and have room beside them.",
+        "Check that the pods that its podAffinity selects are running, and that their nodes have free resources.",
     ),
     (
         "topology spread constraints (missing required label)",
-        "no node has the label that its topology spread constraints count by",
-        "Give the nodes the label of topologyKey, or correct topologyKey in its topologySpreadConstraints.",
+        "no node has the topologyKey label of its topology spread constraints",
+        "Add the topologyKey label to the nodes, or correct topologyKey in its topologySpreadConstraints.",
     ),
     (
         "topology spread constraints",
         "its topology spread constraints allow no node",
-        "Raise maxSkew of its topologySpreadConstraints, use ScheduleAnyway, or make room in the domain with the fewest \
-         pods.",
+        "Raise maxSkew of its topologySpreadConstraints, use ScheduleAnyway, or free resources in the domain with the \
+         fewest pods.",
     ),
-    ("topology spread", "its topology spread constraints allow no node", "Look at its topologySpreadConstraints."),
-    ("free ports", "the host ports that it asks for are taken", "Use other host ports, or none."),
-    ("Too many pods", "the nodes run as many pods as they may", "Use other nodes, or raise the kubelet's maxPods."),
-    ("unschedulable", "the nodes are cordoned", "Uncordon a node, once it is known why it was cordoned."),
+    ("topology spread", "its topology spread constraints allow no node", "Check its topologySpreadConstraints."),
+    ("free ports", "the host ports that it requests are in use", "Use other host ports, or none."),
+    (
+        "Too many pods",
+        "the nodes have reached their maximum number of pods",
+        "Use other nodes, or raise the kubelet's maxPods.",
+    ),
+    ("unschedulable", "the nodes are cordoned", "Check why the nodes were cordoned, then uncordon a node."),
     (
         "no nodes available to schedule pods",
-        "the cluster has no node that takes pods",
-        "Add a node, or see why none is registered.",
+        "the cluster has no schedulable node",
+        "Add a node, or check why none is registered.",
     ),
     (
         "ExceedsGPUQuota",
         "the GPU quota of its namespace is used up",
-        "Free GPUs in the namespace, or let its quota be raised.",
+        "Free GPUs in the namespace, or have its quota raised.",
     ),
 ];
 
@@ -122,11 +122,11 @@ pub(super) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
     }
     let gates = &case.pod.scheduling_gates;
     if !gates.is_empty() {
-        let what = format!("a scheduling gate holds it back: {}", gates.join(", "));
+        let what = format!("it has a scheduling gate: {}", gates.join(", "));
         return Some(case.explain(Cause::Cluster, Certainty::Certain, what).with_action(
             ActionCode::Watch,
-            "Ask whoever set the gate (a queue such as Kueue, an operator): the scheduler does not look at the pod before \
-             the gate is removed.",
+            "Check why the controller that set the gate (a queue such as Kueue, an operator) has not removed it: the scheduler \
+             ignores the pod until then.",
         ));
     }
     let event = case.events(&["FailedScheduling"]).next().map(|event| event.message.clone());
@@ -136,14 +136,14 @@ pub(super) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
         }
         let (what, action) = match &case.pod.scheduler {
             Some(name) => (
-                format!("its scheduler, {name}, has not said why it waits"),
+                format!("its scheduler, {name}, has reported no reason"),
                 format!(
-                    "Check that a scheduler of the name {name} runs (schedulerName); its queue may hold the pod back."
+                    "Check that a scheduler with the name {name} is running (schedulerName). The pod may be in its queue."
                 ),
             ),
             None => (
-                "no scheduler has said why it waits".to_owned(),
-                "Check that the scheduler runs; a queue may hold the pod back.".to_owned(),
+                "no scheduler has reported a reason".to_owned(),
+                "Check that the scheduler is running. The pod may be in a queue.".to_owned(),
             ),
         };
         return Some(case.explain(Cause::Cluster, Certainty::Possible, what).with_action(ActionCode::Watch, action));
@@ -157,34 +157,40 @@ pub(super) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
         );
     }
     if let Some(node) = &case.pod.preemption.nominated_node {
-        let what = format!("pods of lower priority are being ended on {node} to make room for it");
+        let what = format!("pods of lower priority are being preempted on {node} for it");
         return Some(
             case.explain(Cause::Cluster, Certainty::Certain, what)
                 .with_evidence([format!("scheduler: {message}")])
-                .with_action(ActionCode::Watch, format!("Wait until they have ended on {node} (their grace period).")),
+                .with_action(
+                    ActionCode::Watch,
+                    format!("Wait until they have terminated on {node} (their grace period)."),
+                ),
         );
     }
     Some(no_node_fits(case, &message))
 }
 
-/// The scheduler's reasons, what the nodes have, and what would have to change.
+/// Explains a pod that fits on no node: the scheduler's reasons, the resources of the nodes, and the required changes.
 fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let reasons = clauses(message);
     let fit = REASONS.iter().find(|(words, ..)| reasons.iter().any(|reason| reason.contains(words)));
     let room = case.pod.room.as_ref();
     let meaning = room.and_then(|room| room.problem.as_deref()).or(fit.map(|(_, what, _)| *what));
     let what = match meaning {
-        // The scheduler's own counts say how many nodes lack what.
-        Some(what) => format!("no node can take it: {what} ({})", reasons.join("; ")),
-        None => "no node can take it yet".to_owned(),
+        // The scheduler's counts show how many nodes have which problem.
+        Some(what) => format!("no node fits: {what} ({})", reasons.join("; ")),
+        None => "no node fits yet".to_owned(),
     };
     let action = match room.filter(|room| !room.changes.is_empty()) {
-        Some(Room { changes, needs_all: true, .. }) => format!("It cannot start before this: {}.", changes.join("; ")),
-        Some(Room { changes, .. }) => format!("One of these would let it start: {}.", changes.join("; ")),
+        Some(Room { changes, needs_all: true, .. }) => {
+            format!("To start it, all of these are required: {}.", changes.join("; "))
+        }
+        Some(Room { changes, .. }) => format!("To start it, one of these is required: {}.", changes.join("; ")),
         None => fit
-            .map_or("The scheduler's message says why; see below what was found of each GPU node.", |(.., action)| {
-                action
-            })
+            .map_or(
+                "The scheduler's message gives the reason. The details of each GPU node are below.",
+                |(.., action)| action,
+            )
             .to_owned(),
     };
     case.explain(Cause::Cluster, Certainty::Certain, what)
@@ -194,23 +200,24 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         .with_action(ActionCode::Watch, action)
 }
 
-/// A pod that the scheduler does not look at before its claims exist: of that it says nothing.
+/// Explains a pod whose claims do not exist. The scheduler ignores such a pod, and reports no reason.
 fn claims_awaited(case: &Case<'_>) -> Option<Explanation> {
     let names = &case.pod.claims_awaited;
     (!names.is_empty()).then(|| {
         let names = names.join(", ");
-        let what = format!("the scheduler has not looked at it, as where a ResourceClaim does not exist: {names}");
+        let what =
+            format!("the scheduler has not processed it; one possible reason is a missing ResourceClaim: {names}");
         case.explain(Cause::Cluster, Certainty::Possible, what).with_action(
             ActionCode::Watch,
             format!(
-                "See whether these exist (kubectl get resourceclaims,resourceclaimtemplates -n {}).",
+                "Check that these exist (kubectl get resourceclaims,resourceclaimtemplates -n {}).",
                 case.pod.namespace
             ),
         )
     })
 }
 
-/// Why the pod's priority makes no room for it, where the scheduler speaks of that.
+/// Why the pod does not preempt others, if the scheduler reports that.
 fn no_preemption(preemption: &Preemption, message: &str) -> Option<String> {
     let priority = match (&preemption.class, preemption.priority) {
         (Some(class), Some(priority)) => format!("priority class {class}, {priority}"),
@@ -219,10 +226,12 @@ fn no_preemption(preemption: &Preemption, message: &str) -> Option<String> {
         (None, None) => return None,
     };
     if preemption.never {
-        return Some(format!("its preemptionPolicy is Never: no pod is ended for it ({priority})"));
+        return Some(format!("its preemptionPolicy is Never: it preempts no pod ({priority})"));
     }
     let tried = message.contains("No preemption victims found");
-    tried.then(|| format!("ending pods of a lower priority would not make enough room for it ({priority})"))
+    tried.then(|| {
+        format!("preemption of pods with a lower priority would not free enough resources for it ({priority})")
+    })
 }
 
 /// `persistentvolumeclaim "models" not found`
@@ -232,7 +241,7 @@ fn missing_claim(message: &str) -> Option<String> {
     rest.trim_start().starts_with("not found").then(|| name.to_owned())
 }
 
-/// What follows the reasons of the nodes in the scheduler's message.
+/// Texts that follow the reasons in the scheduler's message.
 const ENDS: [&str; 5] =
     [". preemption:", ". Preemption", ". no new claims to deallocate", ". still not schedulable", ". not found"];
 
@@ -257,7 +266,7 @@ mod tests {
     use super::{clauses, missing_claim};
 
     #[test]
-    fn a_message_is_taken_apart_into_its_reasons() {
+    fn a_message_is_split_into_its_reasons() {
         let message = "0/4 nodes are available: 1 Insufficient memory, 3 node(s) had untolerated taint {a: b, c}. \
             preemption: 0/4 nodes are available: 4 Preemption is not helpful for scheduling.";
         assert_eq!(clauses(message), ["1 Insufficient memory", "3 node(s) had untolerated taint {a: b, c}"]);

@@ -1,19 +1,19 @@
-//! Why a container could not be started: what its waiting state, its end before it ran, or the kubelet's events say.
+//! Why a container could not be started, according to its waiting state, its termination before it ran, or its events.
 //!
-//! Only words of the kubelet and the container runtime count, never a program's. The newest counts, and none about a container
-//! that has started since. What the diagnosis of the node finds of the same part of the node says why, and what to do.
+//! Only messages of the kubelet and the container runtime are used, never the output of a program. The newest message is used,
+//! and none about a container that has started since. A finding about the same part of the node gives the reason and the action.
 
 use jiff::Timestamp;
 
 use super::start_phrase::Phrase;
 use super::start_phrases::{self, NEEDS_NEWER_CUDA};
-use super::{Case, cuda, event_quote, image};
+use super::{Case, cdi, cuda, event_quote, image};
 use crate::diagnosis::{Action, ActionCode, Class as FindingClass, Finding, Severity};
 use crate::explanation::facts::known as known_time;
 use crate::explanation::{Cause, Certainty, ContainerFacts, ContainerState, Explanation, PodEvent};
 use crate::report::Section;
 
-/// Events of a container, its sandbox, its volumes or its devices that could not be made.
+/// Reasons of events about a container, sandbox, volume or device that could not be created.
 const EVENTS: [&str; 7] = [
     "Failed",
     "FailedCreatePodSandBox",
@@ -31,51 +31,51 @@ const REASONS: [(&str, Cause, &str, &str); 6] = [
     (
         "ErrImageNeverPull",
         Cause::Application,
-        "the image of container {container} is not on the node, and may not be pulled",
+        "the image of container {container} is not on the node, and its pull policy is Never",
         IMAGE,
     ),
     ("InvalidImageName", Cause::Application, "the image name of container {container} is not valid", IMAGE),
     (
         "CreateContainerConfigError",
         Cause::Application,
-        "container {container} refers to a secret or config map that is not there",
-        "Create what the message names, or correct the pod.",
+        "container {container} refers to a Secret or ConfigMap that does not exist",
+        "Create the object that the message names, or correct the pod.",
     ),
     (
         "PostStartHookError",
         Cause::Application,
         "the postStart hook of container {container} failed",
-        "Correct the hook; nothing is wrong with the GPU.",
+        "Correct the hook. This is not a GPU problem.",
     ),
 ];
 
-const IMAGE: &str = "Correct the image's name, or give the pod its pull secret; nothing is wrong with the GPU.";
+const IMAGE: &str = "Correct the image name, or add the pull secret to the pod. This is not a GPU problem.";
 
-const NO_DRIVER_IMAGE: &str = "Choose a version that has an image for the operating system and kernel of {node} (the tag ends \
-     in them), or correct the repository of the image.";
+const NO_DRIVER_IMAGE: &str = "Choose a version that has an image for the operating system and kernel of {node} (the end of the \
+     tag names them), or correct the repository of the image.";
 
-/// Whether a waiting reason means that the runtime refused the container.
+/// Waiting reasons which mean that the container runtime refused the container.
 const REFUSED: [&str; 4] = ["CreateContainerError", "RunContainerError", "CreatePodSandboxError", "StartError"];
 
-/// What a container waits with after every end, whatever ended it.
+/// The waiting reason after every termination, whatever the cause was.
 const CRASH_LOOP: &str = "CrashLoopBackOff";
 
-/// Lines of a finding that are quoted beside the phrase that it explains.
+/// Number of evidence lines that are quoted from a finding.
 const FINDING_LINES: usize = 2;
 
-/// A container that does not run, in the words of whoever tried to start it.
+/// A container that does not run, with the messages of the kubelet and the container runtime.
 struct Attempt<'a> {
     container: &'a str,
     reason: &'a str,
-    /// What was said, the newest first.
+    /// Messages, newest first.
     said: Vec<String>,
-    /// The newest event about it, where it counts.
+    /// The newest event about it, unless the container has started since.
     event: Option<&'a PodEvent>,
-    /// Whether nothing but the start itself failed.
+    /// Whether the container failed to start, so that nothing of it ran.
     never_ran: bool,
 }
 
-/// A reason that has one meaning.
+/// Explains a container that could not be started for a known reason.
 pub(super) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
     let attempt = attempt(case)?;
     let known = REASONS.iter().find(|(reason, ..)| *reason == attempt.reason);
@@ -102,51 +102,67 @@ pub(super) fn cannot_start(case: &Case<'_>) -> Option<Explanation> {
     }
     let (phrase, said) = attempt.said.iter().find_map(|said| Some((start_phrases::known(said)?, said)))?;
     let finding = finding_behind(case, phrase);
-    let told = tell(case, phrase, said, finding);
-    let what = format!("container {} could not be started: {}", attempt.container, told.what);
+    let applied = apply_phrase(case, phrase, said, finding);
+    let what = format!("container {} could not be started: {}", attempt.container, applied.what);
     let finding_lines = finding.into_iter().flat_map(|finding| {
         let title = format!("finding {}: {}", finding.id, finding.title);
         std::iter::once(title).chain(finding.evidence.iter().take(FINDING_LINES).cloned())
     });
-    // What the hook says of the driver may be the doing of a GPU that is gone.
+    // A lost GPU can be the reason for a driver error that the hook reports.
     let of_gpu = finding.is_some_and(|finding| finding.class == FindingClass::Hardware);
     let cause = if of_gpu { Cause::Gpu } else { phrase.cause };
     let mut explanation = case
         .explain(cause, Certainty::Certain, what)
         .with_evidence(attempt.said.iter().cloned())
-        .with_evidence(told.evidence)
+        .with_evidence(applied.evidence)
         .with_evidence(runtime_class(case, phrase))
         .with_evidence(rebooted_since(case, phrase))
         .with_evidence(finding_lines);
-    explanation.action = told.action;
+    explanation.action = applied.action;
     Some(explanation)
 }
 
-/// A phrase as it is told of this pod.
-struct Told {
+/// A phrase, applied to this pod.
+struct ApplicablePhrase {
     what: String,
     evidence: Option<String>,
     action: Action,
 }
 
-fn tell(case: &Case<'_>, phrase: &Phrase, said: &str, finding: Option<&Finding>) -> Told {
+fn apply_phrase(case: &Case<'_>, phrase: &Phrase, said: &str, finding: Option<&Finding>) -> ApplicablePhrase {
     let action = || Action { code: phrase.code, text: phrase.action.replace("{node}", case.node) };
     if phrase.words.contains(&NEEDS_NEWER_CUDA)
-        && let Some(told) = tell_cuda(case, said)
+        && let Some(applied) = compare_cuda(case, said)
     {
-        return told;
+        return applied;
     }
     let meaning = phrase.meaning(said);
     match finding {
-        Some(finding) => {
-            Told { what: format!("{meaning} ({})", finding.title), evidence: None, action: case.action_for(finding) }
-        }
-        None => Told { what: meaning, evidence: None, action: action() },
+        Some(finding) => ApplicablePhrase {
+            what: format!("{meaning} ({})", finding.title),
+            evidence: None,
+            action: case.action_for(finding),
+        },
+        None => match unresolved_cdi(case, phrase, said) {
+            Some(found) => ApplicablePhrase {
+                what: format!("{meaning}; {}", found.why),
+                evidence: None,
+                action: Action { code: phrase.code, text: found.advice.replace("{node}", case.node) },
+            },
+            None => ApplicablePhrase { what: meaning, evidence: None, action: action() },
+        },
     }
 }
 
-/// The CUDA version that the image needs, that of the node's driver, and the driver that would do.
-fn tell_cuda(case: &Case<'_>, said: &str) -> Option<Told> {
+/// Returns what the node's CDI specifications say of the device that the runtime does not know.
+fn unresolved_cdi(case: &Case<'_>, phrase: &Phrase, said: &str) -> Option<cdi::Unresolved> {
+    let device = phrase.unresolved_cdi_device(said)?;
+    let host = Section::data_of(&case.report?.sections.host)?;
+    cdi::why_unresolved(host.cdi.as_ref()?, &device)
+}
+
+/// Compares the CUDA version that the image needs with the node's driver, and names the first driver that supports it.
+fn compare_cuda(case: &Case<'_>, said: &str) -> Option<ApplicablePhrase> {
     let needed = cuda::required(said)?;
     let (major, minor) = needed;
     let node = case.node;
@@ -164,24 +180,24 @@ fn tell_cuda(case: &Case<'_>, said: &str) -> Option<Told> {
     };
     if driver.and_then(|(_, offers)| cuda::version(offers)).is_some_and(|offers| offers >= needed) {
         let (driver, offers) = driver?;
-        let text = format!("Delete the pod, so that it is started again with the driver that {node} has now.");
-        return Some(Told {
+        let text = format!("Delete the pod, so that it restarts with the current driver of {node}.");
+        return Some(ApplicablePhrase {
             what: format!(
-                "its image needs CUDA {major}.{minor}, which the driver of its node did not support at that time"
+                "its image needs CUDA {major}.{minor}, which the driver of its node did not support at the time of the start"
             ),
             evidence: Some(format!("driver {driver} of {node} supports CUDA {offers} now")),
             action: Action { code: ActionCode::RestartPod, text },
         });
     }
     let text = format!("Use an image for CUDA {offers} or older, or {would_do}.");
-    Some(Told {
+    Some(ApplicablePhrase {
         what: format!("its image needs CUDA {major}.{minor}, and {has}"),
         evidence: driver.map(|_| has),
         action: Action { code: ActionCode::UpdateSoftware, text },
     })
 }
 
-/// What the rules find of the part of the node that the phrase is about: it says why.
+/// The finding about the part of the node that the phrase is about. It gives the reason.
 fn finding_behind<'c>(case: &'c Case<'_>, phrase: &Phrase) -> Option<&'c Finding> {
     let findings = case.diagnosis.map(|diagnosis| diagnosis.findings.as_slice()).unwrap_or_default();
     let about = |start: &&str| {
@@ -190,7 +206,7 @@ fn finding_behind<'c>(case: &'c Case<'_>, phrase: &Phrase) -> Option<&'c Finding
     phrase.findings.iter().find_map(about)
 }
 
-/// The pod's RuntimeClass, where the runtime failed over a handler.
+/// The pod's RuntimeClass, if the error is about a runtime handler.
 fn runtime_class(case: &Case<'_>, phrase: &Phrase) -> Option<String> {
     let about_runtime = phrase.findings.iter().any(|start| start.starts_with("runtime"));
     let class = case.pod.runtime_class.as_ref().filter(|_| about_runtime)?;
@@ -200,34 +216,34 @@ fn runtime_class(case: &Case<'_>, phrase: &Phrase) -> Option<String> {
     })
 }
 
-/// That the node booted after the pod was given to it, where the phrase is about what a boot removes.
+/// States that the node booted after the pod was scheduled to it, if the phrase is about files that a boot removes.
 fn rebooted_since(case: &Case<'_>, phrase: &Phrase) -> Option<String> {
     let booted = case.booted().filter(|_| phrase.is_lost_at_boot())?;
     let scheduled = known_time(case.pod.scheduled)?;
-    (booted > scheduled).then(|| format!("{} booted at {booted:.0}, after it was given the pod", case.node))
+    (booted > scheduled).then(|| format!("{} booted at {booted:.0}, after the pod was scheduled to it", case.node))
 }
 
-/// It could not be started, for a reason that this program does not know.
+/// Explains a container that could not be started for an unknown reason.
 pub(super) fn cannot_start_for_another_reason(case: &Case<'_>) -> Option<Explanation> {
     let attempt = attempt(case)?;
     let refused = attempt.never_ran || REFUSED.contains(&attempt.reason);
     let (cause, what) = match attempt.event.map(|event| event.reason.as_str()) {
         _ if refused => (Cause::Node, format!("the container runtime could not start container {}", attempt.container)),
         Some("FailedMount" | "FailedAttachVolume" | "FailedMapVolume") => {
-            (Cause::Cluster, "a volume of it cannot be mounted".to_owned())
+            (Cause::Cluster, "one of its volumes cannot be mounted".to_owned())
         }
         Some("FailedPrepareDynamicResources") => {
-            (Cause::Node, "its node could not prepare the devices of its claims".to_owned())
+            (Cause::Node, "its node could not prepare the devices of its ResourceClaims".to_owned())
         }
         Some(_) if is_creating(attempt.reason) => {
-            (Cause::Node, "its node could not create its sandbox or a container".to_owned())
+            (Cause::Node, "its node could not create its sandbox or one of its containers".to_owned())
         }
-        // It is only being created: nobody has said that anything failed.
+        // The container is being created, and no failure was reported.
         _ => return None,
     };
     Some(case.explain(cause, Certainty::Certain, what).with_evidence(attempt.said).with_action(
         ActionCode::Watch,
-        format!("Act on what the message names; there is no log of a container that did not start ({}).", case.node),
+        format!("Resolve the error in the message. A container that did not start has no log (node {}).", case.node),
     ))
 }
 
@@ -235,15 +251,15 @@ fn is_creating(reason: &str) -> bool {
     matches!(reason, "ContainerCreating" | "PodInitializing" | CRASH_LOOP | "")
 }
 
-/// The first container that waits, or ended before it ran.
+/// The first container that is waiting, or that terminated before it ran.
 fn attempt<'a>(case: &'a Case<'_>) -> Option<Attempt<'a>> {
     let runs = |name: &str| case.pod.running().any(|(running, _)| running == name);
     let end = case.ended().filter(|end| end.never_ran() && !runs(end.container));
     let waiting: Vec<_> = case.pod.containers.iter().filter_map(waits).collect();
-    // A crash loop waits, too: what it says is only that.
+    // A crash loop is also a waiting state, but its message gives no reason.
     let refused = waiting.iter().find(|(_, reason, _)| *reason != CRASH_LOOP).copied();
     let event = case.events(&EVENTS).next().filter(|event| !is_history(case, event));
-    // A container that crashed before and cannot even be created now.
+    // A container that crashed before, and now cannot be created.
     let looping = || {
         let container = event?.container()?;
         waiting.iter().find(|(name, ..)| *name == container).copied()
@@ -261,14 +277,14 @@ fn attempt<'a>(case: &'a Case<'_>) -> Option<Attempt<'a>> {
     }
     dated.extend(event.map(|event| (known_time(event.time), event_quote(event))));
     dated.sort_by_key(|(time, _)| std::cmp::Reverse(*time));
-    // What a container waits with holds now.
+    // The message of a waiting state is current.
     let now = refused.filter(|(.., message)| !message.is_empty());
     let now = now.map(|(container, reason, message)| format!("container {container}: {reason}: {message}"));
     let said = now.into_iter().chain(dated.into_iter().map(|(_, words)| words)).collect();
     Some(Attempt { container, reason, said, event, never_ran: end.is_some() })
 }
 
-/// A container that waits: its name, why, and the kubelet's words.
+/// Name, reason and message of a waiting container.
 fn waits(container: &ContainerFacts) -> Option<(&str, &str, &str)> {
     match &container.state {
         ContainerState::Waiting { reason, message } => Some((&container.name, reason, message)),
@@ -276,7 +292,7 @@ fn waits(container: &ContainerFacts) -> Option<(&str, &str, &str)> {
     }
 }
 
-/// Whether what an event speaks of has started since. An event about the pod as a whole is history once any container ran.
+/// Whether the container of an event has started since. An event about the whole pod is outdated once any container ran.
 fn is_history(case: &Case<'_>, event: &PodEvent) -> bool {
     let about = |container: &&ContainerFacts| event.container().is_none_or(|name| name == container.name);
     let Some(time) = known_time(event.time) else {
@@ -288,7 +304,7 @@ fn is_history(case: &Case<'_>, event: &PodEvent) -> bool {
     })
 }
 
-/// When a container started, in a state that tells.
+/// When a container started, if its state contains that.
 fn started(state: &ContainerState) -> Option<Timestamp> {
     match state {
         ContainerState::Running { since } => known_time(*since),

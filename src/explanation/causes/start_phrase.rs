@@ -1,35 +1,38 @@
-//! The form of a phrase: the words that it is known by, what it means, what it names, and what helps.
+//! A phrase: the words that identify a message, the meaning of the message, the name in it, and the action.
 
 use crate::diagnosis::ActionCode;
 use crate::explanation::Cause;
 
-/// Words about a CDI device of a claim: DRA drivers name the kind after the claim's driver, with `k8s.` before it.
+/// Message about a CDI device of a claim. DRA drivers build the kind from `k8s.` and the driver's name.
 pub(super) const CLAIM_WITHOUT_CDI: &str = "unresolvable cdi devices k8s.";
+
+/// Words of a runtime that has no CDI device of the name.
+pub(super) const UNRESOLVED_CDI: &str = "unresolvable cdi devices";
 
 /// One phrase.
 pub(super) struct Phrase {
-    /// All of these must be in the message, in lower case.
+    /// Lower-case words that the message must all contain.
     pub(super) words: &'static [&'static str],
     /// Where the cause lies.
     pub(super) cause: Cause,
-    /// What it means; `{it}` is what the message names.
+    /// Meaning; `{it}` stands for the name in the message.
     pub(super) what: &'static str,
-    /// Where the message names it.
+    /// Position of the name in the message.
     pub(super) names: Option<Names>,
-    /// What kind of action helps.
+    /// Kind of the action.
     pub(super) code: ActionCode,
-    /// What to do; `{node}` is the node.
+    /// Text of the action; `{node}` stands for the node's name.
     pub(super) action: &'static str,
-    /// Beginnings of the ids of findings about the node that say why.
+    /// Prefixes of the ids of findings about the node that give the reason.
     pub(super) findings: &'static [&'static str],
 }
 
-/// How a message names something: after these words, up to one of these characters.
+/// Position of a name in a message: after these words, up to one of these characters.
 #[derive(Clone, Copy)]
 pub(super) struct Names {
     pub(super) after: &'static str,
     until: &'static [char],
-    /// What is said where the message has no name.
+    /// Replacement if the message has no name.
     otherwise: &'static str,
 }
 
@@ -37,23 +40,28 @@ pub(super) struct Names {
 const MAX_NAME: usize = 120;
 
 impl Phrase {
-    /// What it means in this message.
+    /// Returns the meaning of a message.
     pub(super) fn meaning(&self, message: &str) -> String {
         let Some(names) = self.names else { return self.what.to_owned() };
         self.what.replace("{it}", &names.find(message).unwrap_or_else(|| names.otherwise.to_owned()))
     }
 
-    /// Whether it is about files that do not outlive a boot.
+    /// Returns the CDI device that the runtime does not know, if the phrase is about one.
+    pub(super) fn unresolved_cdi_device(&self, message: &str) -> Option<String> {
+        self.names.filter(|_| self.words.contains(&UNRESOLVED_CDI))?.find(message)
+    }
+
+    /// Whether it is about files that a boot removes.
     pub(super) fn is_lost_at_boot(&self) -> bool {
         self.words.contains(&CLAIM_WITHOUT_CDI)
     }
 
-    /// The same phrase with a name in it.
+    /// Sets the position of the name.
     pub(super) const fn naming(self, after: &'static str, until: &'static [char], otherwise: &'static str) -> Self {
         Self { names: Some(Names { after, until, otherwise }), ..self }
     }
 
-    /// The same phrase, explained by findings whose ids begin so.
+    /// Sets the prefixes of the findings that give the reason.
     pub(super) const fn because_of(self, findings: &'static [&'static str]) -> Self {
         Self { findings, ..self }
     }
@@ -61,7 +69,7 @@ impl Phrase {
 
 impl Names {
     fn find(&self, message: &str) -> Option<String> {
-        // Lower case of ASCII letters keeps the places of all characters.
+        // Converting ASCII letters to lower case keeps all byte offsets.
         let at = message.to_ascii_lowercase().find(self.after)? + self.after.len();
         let rest = &message[at..];
         let name = rest[..rest.find(self.until).unwrap_or(rest.len())].trim_matches([' ', ':', ',', '"']);

@@ -1,22 +1,22 @@
-//! What container runtimes, their NVIDIA hooks, DRA drivers and the kubelet write when a container cannot be made, and what it
-//! means.
+//! Messages of container runtimes, NVIDIA hooks, DRA drivers and the kubelet when a container cannot be created, and their
+//! meaning.
 //!
 //! Sources: the messages of containerd, CRI-O, runc, the NVIDIA Container Toolkit, DRA drivers and the kubelet, as public issue
-//! reports quote them (docs/reports.md links them). The words are compared without regard to case; of several phrases that fit
-//! the first counts, so the innermost reason stands before the frame that repeats it.
+//! reports quote them (docs/reports.md links them). The comparison ignores case. If several phrases match, the first is used:
+//! the innermost error comes before the errors that wrap it.
 
-use super::start_phrase::{CLAIM_WITHOUT_CDI, Phrase, cluster, node, program};
+use super::start_phrase::{CLAIM_WITHOUT_CDI, Phrase, UNRESOLVED_CDI, cluster, node, program};
 use crate::diagnosis::ActionCode;
 use crate::explanation::Cause;
 
-/// Words of the toolkit's check of an image's requirements.
+/// Message of the toolkit if an image requires a newer CUDA version.
 pub(super) const NEEDS_NEWER_CUDA: &str = "unsatisfied condition: cuda";
 
-/// Findings that say why the driver does not work.
+/// Findings that give the reason why the driver does not work.
 const DRIVER: &[&str] = &["driver-", "nouveau", "nvml-"];
 /// Findings about the container runtime.
 const RUNTIME: &[&str] = &["runtime-handler-", "runtime-binary-", "runtime-config-", "runtime-restarted"];
-/// Findings that a GPU is not there for NVIDIA's hook.
+/// Findings which mean that NVIDIA's hook cannot find a GPU.
 const GONE: &[&str] = &[
     "gpu-off-bus",
     "gpu-lost",
@@ -25,22 +25,22 @@ const GONE: &[&str] = &[
     "gpu-unresponsive",
     "gpu-cannot-be-opened",
 ];
-/// Findings that explain an error of NVML: a GPU that is gone, or the driver.
+/// Findings that explain an NVML error: a lost GPU, or the driver.
 const NVML: &[&str] =
     &["gpu-off-bus", "gpu-lost", "gpu-unresponsive", "gpu-cannot-be-opened", "gsp-", "driver-", "nvml-"];
 /// Findings about CDI specifications.
 const CDI: &[&str] = &["cdi-"];
 
-/// Words of a runtime that has no handler of the name.
+/// Meaning of an error about a missing runtime handler.
 const NO_HANDLER: &str = "the container runtime of its node has no handler {it}";
 const ADD_HANDLER: &str = "Configure the handler in the container runtime of {node} (with the GPU Operator: is its container-toolkit \
      pod ready, and does it write the file that this runtime reads? else nvidia-ctk runtime configure), then restart the \
      runtime.";
 
 const CDI_UNUSABLE: &str = "the runtime could not use the CDI specification of its node";
-const GENERATE_CDI: &str = "Generate the CDI specification of {node} anew (nvidia-ctk cdi generate).";
+const GENERATE_CDI: &str = "Regenerate the CDI specification of {node} (nvidia-ctk cdi generate).";
 
-/// The table.
+/// The phrases and their meanings.
 pub(super) static PHRASES: &[Phrase] = &[
     // The toolkit's check of what the image requires.
     node(
@@ -54,14 +54,14 @@ pub(super) static PHRASES: &[Phrase] = &[
         "Compare NVIDIA_REQUIRE_* of the image with the driver and GPUs of {node}; use another image or node.",
     )
     .naming("unsatisfied condition:", &[';', '\n'], "see the message"),
-    // The driver, as NVIDIA's hook found it.
+// Errors of the driver that NVIDIA's hook reports.
     Phrase {
         words: &["driver/library version mismatch"],
         cause: Cause::Node,
-        what: "driver library and kernel module of its node differ",
+        what: "the driver library and the kernel module of its node have different versions",
         names: None,
         code: ActionCode::DrainAndReboot,
-        action: "Drain and reboot {node}: the driver was updated under the loaded one.",
+        action: "Drain and reboot {node}: the driver was updated while the old module was loaded.",
         findings: DRIVER,
     },
     node(
@@ -73,7 +73,7 @@ pub(super) static PHRASES: &[Phrase] = &[
     node(
         &["libnvidia-ml.so", "cannot open shared object"],
         "the driver's libraries were not found on its node",
-        "Install the driver on {node}, or tell the container toolkit where its root is.",
+        "Install the driver on {node}, or set the driver root in the configuration of the container toolkit.",
     )
     .because_of(DRIVER),
     Phrase {
@@ -87,20 +87,20 @@ pub(super) static PHRASES: &[Phrase] = &[
     },
     node(
         &["nvidia-container-cli", "nvml error"],
-        "the driver of its node did not answer NVIDIA's hook",
-        "See what diagnose_gpu_node finds on {node}: the hook asked NVML and got an error.",
+        "the driver of its node did not respond to NVIDIA's hook",
+        "Run diagnose_gpu_node for {node}: NVML returned an error to the hook.",
     )
     .because_of(NVML),
     node(
         &["driver rpc error"],
-        "the driver of its node did not answer NVIDIA's hook",
-        "See what diagnose_gpu_node finds on {node}.",
+        "the driver of its node did not respond to NVIDIA's hook",
+        "Run diagnose_gpu_node for {node}.",
     )
     .because_of(DRIVER),
     node(
         &["device error", "unknown device"],
-        "the runtime was given a GPU that its node does not have now: {it}",
-        "Compare the GPUs of {node} with what its device plugin offers, and restart the plugin.",
+        "the container runtime was asked for a GPU that its node does not have now: {it}",
+        "Compare the GPUs of {node} with the devices of its device plugin, and restart the plugin.",
     )
     .naming("device error: ", &[' ', ','], "see the message")
     .because_of(&["gpu-off-bus", "gpu-lost", "gpu-missing-from-nvml", "device-plugin-stale"]),
@@ -112,29 +112,29 @@ pub(super) static PHRASES: &[Phrase] = &[
         names: None,
         code: ActionCode::RestartPod,
         action: "Delete the pod, with its claim where the claim is not from a template: the DRA driver writes the specification \
-                 of a claim once, and /var/run/cdi does not outlive a reboot of {node}. Update the DRA driver.",
+                 of a claim once, and /var/run/cdi is empty after a reboot of {node}. Update the DRA driver.",
         findings: &[],
     }
     .naming("unresolvable cdi devices ", &[' ', ','], "see the message"),
     node(
-        &["unresolvable cdi devices"],
-        "the runtime knows no CDI device of the name that it was given: {it}",
-        "Make device plugin and CDI specification of {node} name devices alike (device-list strategy, device id strategy), \
-         and generate the specification anew (nvidia-ctk cdi generate).",
+        &[UNRESOLVED_CDI],
+        "the container runtime found no CDI device of the requested name: {it}",
+        "Make the device plugin and the CDI specification of {node} use the same device names (device-list strategy, device id \
+         strategy), and regenerate the specification (nvidia-ctk cdi generate).",
     )
     .naming("unresolvable cdi devices ", &[' ', ','], "see the message")
     .because_of(CDI),
     node(
         &["empty device edits"],
         "the CDI specification of its node is empty for this device",
-        "Generate the CDI specification of {node} anew (nvidia-ctk cdi generate); restart what keeps a copy of it, such as \
+        "Regenerate the CDI specification of {node} (nvidia-ctk cdi generate); restart components that cache it, such as \
          the DRA kubelet plugin.",
     )
     .because_of(CDI),
     node(
         &["failed to stat cdi host device"],
-        "the CDI specification of its node names a device file that is not there: {it}",
-        "Generate the CDI specification of {node} anew (nvidia-ctk cdi generate); load the kernel module of the device file.",
+        "the CDI specification of its node names a device file that does not exist: {it}",
+        "Regenerate the CDI specification of {node} (nvidia-ctk cdi generate); load the kernel module of the device file.",
     )
     .naming("failed to stat cdi host device ", &[':', ' '], "see the message")
     .because_of(CDI),
@@ -148,23 +148,23 @@ pub(super) static PHRASES: &[Phrase] = &[
     ),
     node(
         &["failed to add device rules"],
-        "NVIDIA's hook could not allow the container its devices",
-        "Update the container toolkit of {node} to one that knows its cgroup version, or use its CDI mode.",
+        "NVIDIA's hook could not set the device rules of the container",
+        "Update the container toolkit of {node} to a version that supports its cgroup version, or use its CDI mode.",
     ),
     node(
         &["cgroup subsystem devices not found"],
-        "NVIDIA's hook does not know the cgroup version of its node",
-        "Update the container toolkit of {node} to one that knows its cgroup version, or use its CDI mode.",
+        "NVIDIA's hook does not support the cgroup version of its node",
+        "Update the container toolkit of {node} to a version that supports its cgroup version, or use its CDI mode.",
     ),
     program(
         &["mount error", "file exists"],
-        "its image has files of the driver in it, where NVIDIA's hook mounts those of the node",
-        "Remove the driver's libraries (libcuda, libnvidia-*) from the image: the node brings its own.",
+        "its image contains driver files at paths where NVIDIA's hook mounts those of the node",
+        "Remove the driver's libraries (libcuda, libnvidia-*) from the image: the node provides them.",
     ),
     node(
         &["nvidia-container-cli", "mount error"],
         "NVIDIA's hook could not mount the driver's files into the container",
-        "Compare the driver's files on {node} with the driver that is loaded; reinstall what is missing.",
+        "Compare the driver files on {node} with the loaded driver, and reinstall missing files.",
     )
     .because_of(DRIVER),
     node(
@@ -192,8 +192,8 @@ pub(super) static PHRASES: &[Phrase] = &[
         .because_of(RUNTIME),
     node(
         &["container.runtime.name must be set"],
-        "the container runtime's configuration lacks the type of the pod's handler",
-        "Give the handler in the containerd configuration of {node} its runtime_type (io.containerd.runc.v2), then restart \
+        "the container runtime's configuration has no runtime_type for the pod's handler",
+        "Set runtime_type (io.containerd.runc.v2) for the handler in the containerd configuration of {node}, then restart \
          containerd.",
     )
     .because_of(RUNTIME),
@@ -207,36 +207,36 @@ pub(super) static PHRASES: &[Phrase] = &[
     node(
         &["dra driver", "is not registered"],
         "the DRA driver {it} has not registered with the kubelet of its node",
-        "See whether the kubelet plugin of the DRA driver runs on {node} and is Ready: kubectl get pods -A -o wide \
+        "Check that the kubelet plugin of the DRA driver runs on {node} and is Ready: kubectl get pods -A -o wide \
          --field-selector spec.nodeName={node}.",
     )
     .naming("dra driver ", &[' '], "of its claim"),
     cluster(
         &["already allocated to different claim"],
-        "a device of its claim is still held by another claim, {it}",
-        "Find the claim with that UID (kubectl get resourceclaims -A -o yaml) and delete it if its pod is gone; if there is \
-         none, restart the kubelet plugin of the DRA driver on {node}.",
+        "a device of its claim is still allocated to another claim, {it}",
+        "Find the claim with that UID (kubectl get resourceclaims -A -o yaml) and delete it if its pod is gone; if it \
+         does not exist, restart the kubelet plugin of the DRA driver on {node}.",
     )
     .naming("already allocated to different claim ", &[' ', ',', ':'], "see the message"),
     cluster(
         &["not allowed to use resource"],
         "its resource claim is reserved for other pods",
-        "See in the claim's status which pods it is reserved for; delete the pod, so that it is reserved anew.",
+        "Check in the claim's status for which pods it is reserved. Delete the pod, so that it is reserved again.",
     ),
     node(
         &["computedomain", "not ready"],
-        "its ComputeDomain is not ready: the IMEX daemons of its nodes have not formed it",
-        "See the ComputeDomain's status and the pods of its DaemonSet; the daemon of {node} has to be Ready.",
+        "its ComputeDomain is not ready: the IMEX daemons of its nodes have not connected",
+        "Check the ComputeDomain's status and the pods of its DaemonSet; the pod on {node} must be Ready.",
     ),
     node(
         &["nodeprepareresources", "deadline exceeded"],
         "the DRA driver did not prepare the devices of its claim in time",
-        "Look at the log of the DRA driver's kubelet plugin on {node}.",
+        "Read the log of the DRA driver's kubelet plugin on {node}.",
     ),
-    // The node without regard to GPUs.
+// Errors that do not depend on GPUs.
     node(
         &["error gathering device information"],
-        "a device file that it was given is not on its node: {it}",
+        "a device file that was allocated to it is not on its node: {it}",
         "Load the kernel modules of the driver on {node} (nvidia-modprobe -u -c 0), and restart the device plugin.",
     )
     .naming("adding custom device \"", &['"'], "see the message")
@@ -250,7 +250,7 @@ pub(super) static PHRASES: &[Phrase] = &[
     ),
     program(
         &["exec:", "permission denied"],
-        "its command may not be executed",
+        "its command is not executable",
         "Make the file executable in the image.",
     ),
     program(
@@ -261,27 +261,27 @@ pub(super) static PHRASES: &[Phrase] = &[
     node(&["no space left on device"], "a disk of its node is full", "Free disk space on {node}."),
     node(
         &["failed to setup network for sandbox"],
-        "the network plugin of its node could not connect it",
-        "Look at the network plugin's pods on {node}; nothing is wrong with the GPU.",
+        "the network plugin of its node could not set up its network",
+        "Check the network plugin's pods on {node}. This is not a GPU problem.",
     ),
     node(
         &["failed to reserve sandbox name"],
-        "an earlier attempt to create its sandbox still hangs in the container runtime",
-        "Look at the container runtime of {node}: its disk, its load, its log.",
+        "an earlier attempt to create its sandbox has not finished in the container runtime",
+        "Check the container runtime of {node}: disk, load and log.",
     ),
     cluster(
         &["multi-attach error"],
         "its volume is attached to another node",
-        "End the pod that uses the volume there, or detach it (kubectl get volumeattachments).",
+        "Delete the pod that uses the volume there, or detach the volume (kubectl get volumeattachments).",
     ),
     program(
         &["mountvolume.setup failed", "not found"],
-        "a volume of it refers to something that does not exist",
-        "Create what the message names (secret, config map, claim), or correct the pod.",
+        "one of its volumes refers to an object that does not exist",
+        "Create the object that the message names (Secret, ConfigMap, PersistentVolumeClaim), or correct the pod.",
     ),
 ];
 
-/// The first that fits.
+/// The first phrase that matches.
 pub(super) fn known(message: &str) -> Option<&'static Phrase> {
     let message = message.to_ascii_lowercase();
     PHRASES.iter().find(|phrase| phrase.words.iter().all(|word| message.contains(word)))
@@ -304,14 +304,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_message_names_is_told() {
+    fn the_meaning_contains_the_name_from_the_message() {
         for (message, named) in [
             ("failed to get sandbox runtime: no runtime for \"nvidia-cdi\" is configured", "no handler nvidia-cdi"),
             ("failed to find runtime handler nvidia from runtime list map[crun:0x1 runc:0x2]", "no handler nvidia"),
             ("RuntimeHandler \"nvidia\" not supported", "no handler nvidia"),
             (
                 "failed to inject CDI devices: unresolvable CDI devices management.nvidia.com/gpu=GPU-e78e68c0: unknown",
-                "it was given: management.nvidia.com/gpu=GPU-e78e68c0",
+                "of the requested name: management.nvidia.com/gpu=GPU-e78e68c0",
             ),
             (
                 "CDI device injection failed: unresolvable CDI devices k8s.gpu.nvidia.com/claim=0b7a-gpu-0",

@@ -63,7 +63,7 @@ fn machine(count: u32, held: &[u32]) -> Report {
     });
     report.sections.topology =
         Some(Section::read(Topology { gpus: topology.collect(), ..Topology::default() }, Vec::new()));
-    let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("bookings");
+    let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("allocations");
     kubelet.registered =
         vec![RegisteredDevices { resource: "nvidia.com/gpu".into(), devices: (0..count).map(uuid).collect() }];
     kubelet.allocations = held
@@ -103,7 +103,7 @@ fn a_topology_refusal_counts_the_free_gpus_of_each_numa_node() {
     // Two of each socket are held: four are free, and no socket has four.
     let (summary, spread, action) = evidence(&[0, 1, 4, 5]);
     assert!(summary.contains("4 GPUs are free, at most 2 of them on one"), "{summary}");
-    assert!(spread.contains("asks for 4 GPUs; free on gpu-2 now: 2 on NUMA node 0, 2 on NUMA node 1"), "{spread}");
+    assert!(spread.contains("requests 4 GPUs; free on gpu-2 now: 2 on NUMA node 0, 2 on NUMA node 1"), "{spread}");
     assert!(action.contains("free 2 more"), "{action}");
     // As many are free, and all of one socket: something else did not fit, or did not fit then.
     let (summary, together, action) = evidence(&[0, 1, 2, 3]);
@@ -118,7 +118,7 @@ fn a_topology_refusal_counts_the_free_gpus_of_each_numa_node() {
 fn free_gpus_are_not_counted_where_they_are_shared_or_not_known() {
     let pod = refused("TopologyAffinityError", "Resources cannot be allocated with Topology locality");
     let mut shared = machine(8, &[0]);
-    let kubelet = shared.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("bookings");
+    let kubelet = shared.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("allocations");
     kubelet.allocations[0].replicas = Some(1);
     let mut unknown = machine(8, &[0]);
     let topology = unknown.sections.topology.as_mut().and_then(|section| section.data.as_mut()).expect("a topology");
@@ -131,7 +131,7 @@ fn free_gpus_are_not_counted_where_they_are_shared_or_not_known() {
 }
 
 #[test]
-fn a_kubelet_that_refuses_pods_for_devices_of_gone_pods_is_to_be_restarted() {
+fn a_kubelet_that_refuses_pods_for_devices_of_deleted_pods_must_be_restarted() {
     let pod = refused("UnexpectedAdmissionError", BOOKS);
     let report = machine(8, &[0, 1, 2, 3, 4, 5, 6, 7]);
     let finding = Finding {
@@ -143,20 +143,24 @@ fn a_kubelet_that_refuses_pods_for_devices_of_gone_pods_is_to_be_restarted() {
     let diagnosis = Diagnosis { findings: vec![finding], ..Diagnosis::default() };
     let stale = explain(&pod, Some((&report, &diagnosis)), None);
     assert!(
-        stale.summary.contains("1 requested, 0 available; it counts devices of pods that are gone"),
+        stale.summary.contains("1 requested, 0 available; the kubelet counts devices of deleted pods"),
         "{}",
         stale.summary
     );
     assert!(stale.action.text.starts_with("Restart the kubelet of gpu-2"), "{}", stale.action.text);
-    // The kubelet drops bookings of gone pods when it admits the next pod: alone they prove nothing.
+    // The kubelet releases allocations of deleted pods when it admits the next pod: alone they prove nothing.
     for live in ["other", "somebody-else"] {
         let full = explained(&pod, &report, &[live]);
-        assert!(full.summary.contains("all of them are in use"), "{}", full.summary);
+        assert!(full.summary.contains("all of them are allocated"), "{}", full.summary);
         assert!(!full.action.text.contains("estart the kubelet"), "{}", full.action.text);
     }
     let free = explained(&pod, &machine(8, &[0, 1]), &["other"]);
-    assert!(free.evidence.iter().any(|line| line.contains("2 of 8 nvidia.com/gpu in use now")), "{:?}", free.evidence);
-    assert!(free.action.text.contains("if it is refused again"), "{}", free.action.text);
+    assert!(
+        free.evidence.iter().any(|line| line.contains("2 of 8 nvidia.com/gpu allocated now")),
+        "{:?}",
+        free.evidence
+    );
+    assert!(free.action.text.contains("is refused again"), "{}", free.action.text);
 }
 
 /// A node that booted at this time of the report's day.

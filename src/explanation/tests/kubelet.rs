@@ -1,4 +1,4 @@
-//! What the kubelet says: its probes, readiness, refusals, bookings.
+//! Causes that the kubelet reports: probes, readiness, refused pods, allocations.
 
 use super::{
     Cause, Certainty, ContainerFacts, ContainerState, PodEvent, PodFacts, cause_of, failed, node, running, time,
@@ -70,15 +70,15 @@ fn unknown_readiness_is_not_claimed() {
 }
 
 #[test]
-fn a_pod_that_asked_for_a_gpu_and_was_given_none_is_not_well() {
+fn a_running_pod_without_its_requested_gpu_is_explained() {
     let (pod, mut report) = running("S", Vec::new());
     report.sections.processes = None;
-    let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("bookings");
+    let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("allocations");
     kubelet.allocations.clear();
     let explained = cause_of(&pod, &report);
     assert_eq!((explained.cause, explained.certainty), (Cause::Node, Certainty::Likely), "{}", explained.summary);
-    assert!(explained.summary.contains("the kubelet has booked none"), "{}", explained.summary);
-    // A container that has just started may be younger than the bookings that were read.
+    assert!(explained.summary.contains("the kubelet has allocated none"), "{}", explained.summary);
+    // A container that has just started may be younger than the report.
     let young = ContainerState::Running { since: Some(time("02:39:30")) };
     let young = ContainerFacts { name: "main".into(), state: young, ..ContainerFacts::default() };
     let young = PodFacts { containers: vec![young], ..pod.clone() };
@@ -86,10 +86,10 @@ fn a_pod_that_asked_for_a_gpu_and_was_given_none_is_not_well() {
     // Who asks for none, and who asks through a claim, has no such booking.
     assert_eq!(cause_of(&PodFacts { gpu_containers: Vec::new(), ..pod.clone() }, &report).cause, Cause::None);
     // Bookings that could not be read deny nothing; nor do those that name the pod.
-    report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("bookings").source =
+    report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("allocations").source =
         "claims".into();
     assert_eq!(cause_of(&pod, &report).cause, Cause::None);
-    let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("bookings");
+    let kubelet = report.sections.kubelet.as_mut().and_then(|section| section.data.as_mut()).expect("allocations");
     kubelet.source = "pod_resources".into();
     kubelet.allocations =
         vec![Allocation { pod_uid: pod.uid.clone(), container: "main".into(), ..Allocation::default() }];
@@ -97,17 +97,17 @@ fn a_pod_that_asked_for_a_gpu_and_was_given_none_is_not_well() {
 }
 
 #[test]
-fn what_the_kubelet_refused_is_told_apart() {
-    let books = "Allocate failed due to requested number of devices unavailable for nvidia.com/gpu. Requested: 1, \
+fn refusals_of_the_kubelet_are_distinguished() {
+    let unavailable = "Allocate failed due to requested number of devices unavailable for nvidia.com/gpu. Requested: 1, \
         Available: 0, which is unexpected";
     let healthy = "Allocate failed due to no healthy devices present; cannot allocate unhealthy devices nvidia.com/gpu, \
         which is unexpected";
     let numa = "Resources cannot be allocated with Topology locality";
     for (reason, message, what, action) in [
-        ("UnexpectedAdmissionError", books, "in its bookings", "restart the kubelet"),
+        ("UnexpectedAdmissionError", unavailable, "fewer free devices", "restart the kubelet"),
         ("UnexpectedAdmissionError", healthy, "no healthy device", "device plugin"),
         ("TopologyAffinityError", numa, "NUMA node", "topologyManagerPolicy"),
-        ("OutOfnvidia.com/gpu", "", "no room", "scheduler"),
+        ("OutOfnvidia.com/gpu", "", "too few resources", "scheduler"),
     ] {
         let pod = PodFacts {
             phase: "Failed".into(),
@@ -124,7 +124,7 @@ fn what_the_kubelet_refused_is_told_apart() {
 }
 
 #[test]
-fn a_device_that_its_plugin_calls_unhealthy_is_told() {
+fn an_unhealthy_device_is_reported() {
     let (pod, report) = running("S", Vec::new());
     let pod = PodFacts { unhealthy_devices: vec!["GPU-own".into()], ..pod };
     let explained = cause_of(&pod, &report);

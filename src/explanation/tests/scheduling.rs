@@ -30,7 +30,7 @@ fn each_reason_of_the_scheduler_is_quoted() {
             "0/4 nodes are available: 4 Insufficient amd.com/gpu.",
             Cause::Cluster,
             "4 Insufficient amd.com/gpu",
-            "offer that resource",
+            "have that resource",
         ),
         (
             "0/4 nodes are available: persistentvolumeclaim \"models\" not found. preemption: 0/4 nodes are available: 4 \
@@ -54,7 +54,7 @@ fn each_reason_of_the_scheduler_is_quoted() {
         (
             "0/4 nodes are available: 4 node(s) didn't match Pod's node affinity/selector.",
             Cause::Cluster,
-            "labels that it selects",
+            "nodeSelector or node affinity",
             "nodeSelector",
         ),
     ] {
@@ -78,10 +78,10 @@ fn a_scheduling_gate_and_a_silent_scheduler_are_explained() {
 }
 
 #[test]
-fn what_would_have_to_change_is_told_in_numbers() {
+fn required_changes_contain_numbers() {
     let message = "0/6 nodes are available: 2 node(s) were unschedulable, 4 Insufficient nvidia.com/gpu. preemption: 0/6 nodes \
         are available: 4 No preemption victims found for incoming pod.";
-    let shortage = "asks for 4 nvidia.com/gpu on one node; the most that any GPU node has free is 2, on gpu-7";
+    let shortage = "requests 4 nvidia.com/gpu on one node; the most that any GPU node has free is 2, on gpu-7";
     let changes = vec!["free 2 nvidia.com/gpu on gpu-7".to_owned(), "uncordon gpu-8, which has 8 free".to_owned()];
     let pod = PodFacts {
         room: Some(Room { shortage: shortage.into(), changes, ..Room::default() }),
@@ -90,7 +90,8 @@ fn what_would_have_to_change_is_told_in_numbers() {
     };
     let explained = explain(&pod, None, None);
     assert_eq!(explained.evidence[0], shortage);
-    let action = "One of these would let it start: free 2 nvidia.com/gpu on gpu-7; uncordon gpu-8, which has 8 free.";
+    let action =
+        "To start it, one of these is required: free 2 nvidia.com/gpu on gpu-7; uncordon gpu-8, which has 8 free.";
     assert_eq!(explained.action.text, action);
     let priority = |line: &String| line.contains("lower priority") && line.contains("batch, 100");
     assert!(explained.evidence.iter().any(priority), "{:?}", explained.evidence);
@@ -102,18 +103,22 @@ fn what_would_have_to_change_is_told_in_numbers() {
 }
 
 #[test]
-fn changes_that_are_all_needed_are_told_so() {
+fn changes_that_are_all_required_are_named_as_such() {
     let room = Room {
-        problem: Some("no GPU node offers nvidia.com/gpu".into()),
-        shortage: "asks for 1 nvidia.com/gpu on one node".into(),
-        changes: vec!["let diagnose_gpu_node say why gpu-1 offers none".into()],
+        problem: Some("no GPU node advertises nvidia.com/gpu".into()),
+        shortage: "requests 1 nvidia.com/gpu on one node".into(),
+        changes: vec!["run diagnose_gpu_node for gpu-1 to see why it advertises none".into()],
         needs_all: true,
     };
     let message = Some("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.");
     let explained = explain(&PodFacts { room: Some(room), ..waiting(message) }, None, None);
-    assert!(explained.summary.contains("no GPU node offers nvidia.com/gpu (1 Insufficient"), "{}", explained.summary);
     assert!(
-        explained.action.text.starts_with("It cannot start before this: let diagnose"),
+        explained.summary.contains("no GPU node advertises nvidia.com/gpu (1 Insufficient"),
+        "{}",
+        explained.summary
+    );
+    assert!(
+        explained.action.text.starts_with("To start it, all of these are required: run diagnose"),
         "{}",
         explained.action.text
     );
@@ -128,11 +133,11 @@ fn a_pod_whose_claims_do_not_exist_yet_is_told_which() {
 }
 
 #[test]
-fn a_pod_for_which_others_are_being_ended_only_waits() {
+fn a_pod_for_which_others_are_preempted_only_waits() {
     let preemption = Preemption { nominated_node: Some("gpu-3".into()), ..Preemption::default() };
     let pod = PodFacts { preemption, ..waiting(Some("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")) };
     let explained = explain(&pod, None, None);
-    assert!(explained.summary.contains("being ended on gpu-3"), "{}", explained.summary);
+    assert!(explained.summary.contains("being preempted on gpu-3"), "{}", explained.summary);
 }
 
 /// A pod that its controller could not create, with what the controller says.
@@ -157,7 +162,7 @@ fn a_pod_that_a_quota_kept_from_being_created_is_told_with_the_quotas_numbers() 
     {
         let explained = explain(&refused(name, message), None, None);
         assert_eq!((explained.cause, explained.certainty), (Cause::Cluster, certainty), "{name}");
-        let what = "Job train could not create it: quota gpus is used up: the pod asks for 4 requests.nvidia.com/gpu, and 6 of \
+        let what = "Job train could not create it: ResourceQuota gpus is used up: the pod requests 4 requests.nvidia.com/gpu, and 6 of \
                     8 are in use";
         assert!(explained.summary.contains(what), "{}", explained.summary);
         assert!(explained.action.text.contains("raise the quota to 10"), "{}", explained.action.text);

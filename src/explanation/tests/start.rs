@@ -38,9 +38,9 @@ fn a_start_error_is_not_the_applications_and_keeps_its_reason() {
             "needs CUDA 12.8, and the driver of gpu-2 supports less",
         ),
         ("ldcache error: process /sbin/ldconfig terminated with signal 9: unknown", "library cache"),
-        ("initialization error: driver/library version mismatch: unknown", "differ"),
+        ("initialization error: driver/library version mismatch: unknown", "different versions"),
         ("initialization error: driver not loaded: unknown", "not loaded"),
-        ("mount error: failed to add device rules: unable to find any existing device filters", "devices"),
+        ("mount error: failed to add device rules: unable to find any existing device filters", "device rules"),
         ("failed to inject CDI devices: unresolvable CDI devices nvidia.com/gpu=GPU-5f1c: unknown", "CDI device"),
         ("something that nobody has seen before", "could not start container main"),
     ] {
@@ -124,7 +124,7 @@ fn a_pod_that_stays_in_creation_is_explained_by_its_newest_event() {
     for (reason, message, cause, what) in [
         ("FailedCreatePodSandBox", sandbox, Cause::Node, "has no handler nvidia"),
         ("FailedPrepareDynamicResources", claims, Cause::Node, "DRA driver gpu.nvidia.com has not registered"),
-        ("FailedMount", mount, Cause::Cluster, "a volume of it cannot be mounted"),
+        ("FailedMount", mount, Cause::Cluster, "one of its volumes cannot be mounted"),
     ] {
         let explained = cause_of(&creating(reason, message), &node(Vec::new()));
         assert_eq!((explained.cause, explained.certainty), (cause, Certainty::Certain), "{}", explained.summary);
@@ -132,7 +132,7 @@ fn a_pod_that_stays_in_creation_is_explained_by_its_newest_event() {
     }
     let mut quiet = creating("Pulled", "Container image already present");
     assert_eq!(cause_of(&quiet, &node(Vec::new())).cause, Cause::Unknown, "it is only young");
-    // What runs since has got over it.
+    // A container that started later is no longer affected.
     quiet = creating("FailedCreatePodSandBox", sandbox);
     quiet.containers[0].state = ContainerState::Running { since: Some(time("02:20:00")) };
     (quiet.phase, quiet.ready) = ("Running".into(), Some(true));
@@ -208,7 +208,7 @@ fn the_cuda_version_that_an_image_needs_is_compared_with_the_drivers() {
     assert_eq!((old.action.code, old.action.text.as_str()), (ActionCode::UpdateSoftware, action));
     // The driver was updated since the last attempt.
     let updated = cause_of(&needs("12.8"), &with_cuda("580.65.06", "13.0"));
-    assert!(updated.summary.contains("did not support at that time"), "{}", updated.summary);
+    assert!(updated.summary.contains("did not support at the time of the start"), "{}", updated.summary);
     assert_eq!(updated.action.code, ActionCode::RestartPod);
     // A version that the table does not know: no driver is claimed.
     let unknown = cause_of(&needs("99.1"), &with_cuda("580.65.06", "13.0"));
@@ -278,7 +278,7 @@ fn a_program_that_ends_with_128_at_once_cannot_speak_for_the_runtime() {
 }
 
 #[test]
-fn a_claim_whose_specification_a_boot_removed_is_told_with_the_boot() {
+fn a_claim_whose_specification_a_boot_removed_is_explained_with_the_boot() {
     let message = "failed to create containerd container: CDI device injection failed: unresolvable CDI devices \
         k8s.gpu.nvidia.com/claim=0b7a-gpu-0";
     let mut pod = creating("Failed", &format!("Error: {message}"));
@@ -300,7 +300,7 @@ fn a_claim_whose_specification_a_boot_removed_is_told_with_the_boot() {
 }
 
 #[test]
-fn a_driver_pod_without_an_image_for_its_node_is_told_which_choice_there_is() {
+fn a_driver_pod_without_an_image_for_its_node_gets_the_right_action() {
     let message = "Back-off pulling image \"nvcr.io/nvidia/driver:570-rocky8.10\": ErrImagePull: \
         nvcr.io/nvidia/driver:570-rocky8.10: not found";
     let mut pod = creating("Failed", "Error: ErrImagePull");

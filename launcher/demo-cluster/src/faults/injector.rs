@@ -1,8 +1,9 @@
-//! Where the cluster asks for faults. `no_faults.rs` has the same functions for builds without faults.
+//! Applies the planned faults: the server and the kubelets call it for each request, pod start and exec. `no_faults.rs` replaces
+//! it in builds without the feature `test-support`.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use http::Response;
+use http::{HeaderValue, Response, header};
 use k8s_openapi::api::core::v1::Node;
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +14,7 @@ use super::start::StartInjection;
 use crate::api_error::ApiError;
 use crate::node_object;
 use crate::request_info::RequestInfo;
-use crate::response::Body;
+use crate::response::{Body, plain_text};
 use crate::store::Store;
 
 /// The faults that are left.
@@ -45,7 +46,7 @@ impl Injector {
         }
     }
 
-    /// Serves a request, or lets it fail.
+    /// Serves a request, or applies its fault: an error, a delay, or a closed connection.
     pub(crate) async fn intercept(
         &self,
         request: Option<&RequestInfo>,
@@ -61,6 +62,13 @@ impl Injector {
             Some(AnswerFault::TooManyRequests(retry_after_seconds)) => {
                 Err(ApiError::TooManyRequests { retry_after_seconds })
             }
+            Some(AnswerFault::PlainText { code, retry_after }) => {
+                let mut answer = plain_text(code, "the request did not reach the API server\n");
+                if let Some(seconds) = retry_after {
+                    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+                }
+                Ok(answer)
+            }
             Some(AnswerFault::InternalError) => Err(timed_out()),
             Some(AnswerFault::Forbidden(reason)) => {
                 let name = request.and_then(|request| request.name.clone()).unwrap_or_default();
@@ -74,6 +82,11 @@ impl Injector {
                 hang_up.cancel();
                 std::future::pending().await
             }
+            Some(AnswerFault::ServedAndClosed) => {
+                let _ = serving.await;
+                hang_up.cancel();
+                std::future::pending().await
+            }
             Some(AnswerFault::Lost) => serving.await.and_then(|_| Err(timed_out())),
         }
     }
@@ -84,7 +97,7 @@ impl Injector {
     }
 
     /// Whether a `continue` token is too old.
-    pub(crate) fn is_continue_expired(&self) -> bool {
+    pub(crate) fn take_continue_expiry(&self) -> bool {
         std::mem::take(&mut self.faults().api.expire_continue_once)
     }
 

@@ -1,6 +1,6 @@
 //! Which faults the cluster has: of a node, or of the API server.
 //!
-//! Faults are deterministic: a fault happens always or a number of times, and the requests use it up in their order.
+//! Faults are deterministic: a fault applies always, or to the next n requests.
 //!
 //! ```
 //! use demo_cluster::{Armed, ExecFault, Faults};

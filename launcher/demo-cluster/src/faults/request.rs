@@ -20,6 +20,13 @@ pub struct RequestFault {
 pub enum AnswerFault {
     /// 429 with this `Retry-After`, in seconds.
     TooManyRequests(u32),
+    /// This code in plain text without a `Status`, as of a proxy or of a filter in front of the API server.
+    PlainText {
+        /// The HTTP code.
+        code: u16,
+        /// `Retry-After`, in seconds.
+        retry_after: Option<u32>,
+    },
     /// 500 with a `Status`.
     InternalError,
     /// 403 of an admission controller: `pods "NAME" is forbidden: ` and this.
@@ -28,6 +35,8 @@ pub enum AnswerFault {
     Slow(Duration),
     /// The connection is closed without an answer.
     Closed,
+    /// The request is served, and the connection is closed without an answer.
+    ServedAndClosed,
     /// The request is served, and the answer is 500.
     Lost,
 }

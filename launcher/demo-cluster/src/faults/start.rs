@@ -14,6 +14,10 @@ pub enum StartFault {
         /// What follows `Pod was rejected: `.
         message: String,
     },
+    /// The registry does not answer: the pull of the image never ends.
+    HungPull,
+    /// The image is pulled, and then the runtime does not start the container.
+    HungRuntime,
     /// The container takes this much longer to start.
     Slow(Duration),
     /// No sandbox can be created, for this reason: the pod stays Pending, and an event has the reason.
@@ -46,6 +50,16 @@ impl StartInjection {
     /// Whether every image of the pod fails to pull.
     pub(crate) fn is_image_pull_failing(&self) -> bool {
         self.0 == Some(StartFault::ImagePull)
+    }
+
+    /// Whether the container never starts after the pull of its image.
+    pub(crate) fn is_runtime_hanging(&self) -> bool {
+        self.0 == Some(StartFault::HungRuntime)
+    }
+
+    /// Whether the pull of the image never ends.
+    pub(crate) fn is_pull_hanging(&self) -> bool {
+        self.0 == Some(StartFault::HungPull)
     }
 
     /// Why no sandbox can be created.

@@ -123,6 +123,16 @@ async fn run_containers(
     if injection.is_image_pull_failing() {
         image_pull::back_off(state, pod_ref, configs.iter().collect()).await;
     }
+    let is_stuck = injection.is_pull_hanging() || injection.is_runtime_hanging();
+    if let (true, Some(config)) = (is_stuck, configs.first()) {
+        let image = &config.image;
+        if injection.is_runtime_hanging() {
+            pod_ref.record_event(state, "Normal", "Pulled", format!("Successfully pulled image \"{image}\" in 312ms"));
+        }
+        // After the other event: within a second events have no order.
+        pod_ref.record_event(state, "Normal", "Pulling", format!("Pulling image \"{image}\""));
+        return std::future::pending().await;
+    }
     if let Some(reason) = injection.sandbox_error() {
         let message = format!("Failed to create pod sandbox: rpc error: code = Unknown desc = {reason}");
         pod_ref.record_event(state, "Warning", "FailedCreatePodSandBox", message);

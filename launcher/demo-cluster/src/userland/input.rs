@@ -1,4 +1,4 @@
-//! Standard input of a shell.
+//! Standard input of a shell, which is truncated as containerd does after the process closed its standard output.
 
 use bytes::Bytes;
 use tokio::sync::mpsc;

@@ -1,4 +1,4 @@
-//! Images with a shell and a few programs, for tests that carry a probe into them.
+//! Container images with a small shell and a few programs, for tests of `--via inject`.
 //!
 //! It is not a general shell: it runs the scripts of the launcher's `--via inject`, and those with which the tests show why
 //! these scripts are as they are.

@@ -5,10 +5,12 @@ use syringe_core::diagnosis::Unknown;
 use crate::error::{Failure, kube_reason};
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::retry;
+use crate::kubernetes::client::status::is_page_of_proxy;
 
 /// A failed read of the API, with the address of the server and the next step.
 pub(crate) fn request_failed(connection: &Connection, what: String, error: &kube::Error) -> Failure {
     let next = match error {
+        kube::Error::Api(status) if is_page_of_proxy(status) => return page_of_proxy(connection, what, error),
         kube::Error::Api(status) if status.code == 403 => {
             "Grant that permission; deploy/rbac.yaml lists everything gpu-syringe needs.".to_owned()
         }
@@ -19,6 +21,16 @@ pub(crate) fn request_failed(connection: &Connection, what: String, error: &kube
         _ => format!("Check that {} can be reached from here (VPN, proxy, firewall).", connection.server),
     };
     Failure::new(what, format!("{}: {}", connection.server, kube_reason(error)), next)
+}
+
+/// A proxy or load balancer answered in place of the API server.
+pub(crate) fn page_of_proxy(connection: &Connection, what: String, error: &kube::Error) -> Failure {
+    let Connection { server, .. } = connection;
+    Failure::new(
+        what,
+        format!("{server}: {}; this is not an answer of the API server", kube_reason(error)),
+        format!("Check the proxy or load balancer between here and {server}, or connect to the API server directly."),
+    )
 }
 
 /// The API server did not answer.

@@ -7,4 +7,6 @@ pub mod credentials;
 pub mod pages;
 pub mod proxy;
 pub mod retry;
+pub mod retry_after_header;
+pub mod status;
 pub mod transport;

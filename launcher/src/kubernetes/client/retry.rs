@@ -1,13 +1,17 @@
 //! Retries of reads: a request that a busy or restarting API server rejects is repeated within the time of one read. A server
 //! that cannot be reached fails at once.
 //!
+//! Answers 429 are repeated as long as that time permits, and other errors a few times.
+//!
 //! kube's `RetryPolicy` is not used. It is a layer of the client: it also repeats the creation of a pod, has no limit for one
 //! try or for all of them, waits for as long as a `Retry-After` says, and repeats neither 500, 502 nor a closed connection.
 
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use kube::core::Status;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// Time for one read of the API, with all its tries.
 const READ_TIME: Duration = Duration::from_secs(8);
@@ -17,7 +21,7 @@ pub(crate) const TRY_TIME: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);
 /// Maximum pause for a `Retry-After`.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
-/// Maximum number of tries.
+/// Maximum number of tries that do not end with 429.
 const MAX_TRIES: u32 = 4;
 
 /// Reads, with retries. `None` when there was no answer in time.
@@ -25,29 +29,35 @@ pub(crate) async fn read<T, Answer>(ask: impl Fn() -> Answer) -> Option<kube::Re
 where
     Answer: Future<Output = kube::Result<T>>,
 {
+    let end = Instant::now() + READ_TIME;
     let asking = async {
         let mut tries = 1;
         loop {
             match timeout(TRY_TIME, ask()).await.ok()? {
-                Err(error) if tries < MAX_TRIES => match retry_pause(&error) {
-                    Some(pause) => sleep(pause).await,
-                    None => return Some(Err(error)),
+                Err(error) => match retry_pause(&error) {
+                    Some(pause) if is_busy(&error) || tries < MAX_TRIES => {
+                        // The answer tells more than a timeout.
+                        if Instant::now() + pause >= end {
+                            return Some(Err(error));
+                        }
+                        tries += u32::from(!is_busy(&error));
+                        sleep(pause).await;
+                    }
+                    _ => return Some(Err(error)),
                 },
                 answer => return Some(answer),
             }
-            tries += 1;
         }
     };
-    timeout(READ_TIME, asking).await.ok().flatten()
+    timeout_at(end, asking).await.ok().flatten()
 }
 
 /// Pause before the next try; `None` for an error that is not retried.
-fn retry_pause(error: &kube::Error) -> Option<Duration> {
+pub(crate) fn retry_pause(error: &kube::Error) -> Option<Duration> {
     match error {
         kube::Error::Api(status) => is_retryable(status).then(|| retry_after(status)),
         // An open connection was closed: the API server restarts, or an idle connection timed out.
-        kube::Error::HyperError(_) | kube::Error::Service(_) if !is_unreachable(error) => Some(PAUSE),
-        _ => None,
+        error => is_closed(error).then_some(PAUSE),
     }
 }
 
@@ -62,8 +72,55 @@ pub(crate) fn retry_after(status: &Status) -> Duration {
     Duration::from_secs(asked.into()).clamp(PAUSE, MAX_RETRY_AFTER)
 }
 
-/// Whether the connection failed: a wrong address or a closed port stays so for seconds.
-fn is_unreachable(error: &kube::Error) -> bool {
+/// Whether the server limits the number of requests.
+pub(crate) fn is_busy(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 429)
+}
+
+/// Whether an open connection was closed before the answer was complete. A connection that cannot be opened is another error:
+/// a wrong address or a closed port stays so for seconds.
+pub(crate) fn is_closed(error: &kube::Error) -> bool {
+    /// Of hyper, and of errors that are passed on as text.
+    const WORDS: [&str; 3] = ["connection closed", "reset", "broken pipe"];
+    const KINDS: [ErrorKind; 4] =
+        [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted, ErrorKind::BrokenPipe];
+    if !matches!(error, kube::Error::HyperError(_) | kube::Error::Service(_)) {
+        return false;
+    }
+    let chain = std::iter::successors(Some(error as &(dyn Error + 'static)), |&error| error.source());
+    // rustls reports a connection that ends without close_notify, or in the handshake, as an unexpected end of file.
+    let mut kinds = chain.filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
     let reason = crate::error::kube_reason(error);
-    !reason.contains("connection closed") && !reason.contains("reset") && !reason.contains("broken pipe")
+    kinds.any(|kind| KINDS.contains(&kind)) || WORDS.iter().any(|words| reason.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(kind: ErrorKind, words: &'static str) -> kube::Error {
+        kube::Error::Service(Box::new(io::Error::new(kind, words)))
+    }
+
+    #[test]
+    fn a_closed_connection_is_told_from_one_that_cannot_be_opened() {
+        let closed = [
+            error(ErrorKind::UnexpectedEof, "peer closed connection without sending TLS close_notify"),
+            error(ErrorKind::UnexpectedEof, "tls handshake eof"),
+            error(ErrorKind::ConnectionReset, "Connection reset by peer (os error 104)"),
+            error(ErrorKind::BrokenPipe, "Broken pipe (os error 32)"),
+            kube::Error::Service("connection closed before message completed".into()),
+        ];
+        for error in closed {
+            assert_eq!(retry_pause(&error), Some(PAUSE), "{error:?}");
+        }
+        let unreachable = [
+            error(ErrorKind::ConnectionRefused, "Connection refused (os error 111)"),
+            error(ErrorKind::TimedOut, "deadline has elapsed"),
+            error(ErrorKind::InvalidData, "invalid peer certificate: UnknownIssuer"),
+        ];
+        for error in unreachable {
+            assert_eq!(retry_pause(&error), None, "{error:?}");
+        }
+    }
 }

@@ -11,16 +11,19 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::{Client, Config};
+use tower::util::AndThenLayer;
 use tower::{BoxError, ServiceBuilder};
+
+use super::retry_after_header;
 
 /// Creates the client. Runs a credential plugin, and blocks.
 pub(crate) fn client(config: Config) -> Result<Client, kube::Error> {
     if config.proxy_url.is_some() {
-        return Client::try_from(config);
+        return of_kube(config);
     }
     let auth = config.auth_layer()?;
     if auth.is_none() && config.auth_info.exec.is_some() {
-        return Client::try_from(config);
+        return of_kube(config);
     }
     // The plugin returned a token, not a certificate: the connector must not run it again.
     let mut without_plugin = config.clone();
@@ -36,7 +39,14 @@ pub(crate) fn client(config: Config) -> Result<Client, kube::Error> {
         .layer(config.base_uri_layer())
         .option_layer(auth)
         .layer(config.extra_headers_layer()?)
+        .and_then(retry_after_header::carry)
         .map_err(BoxError::from)
         .service(legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(connector));
     Ok(ClientBuilder::new(service, config.default_namespace).build())
+}
+
+/// kube's client, with the layer of `retry_after_header`.
+fn of_kube(config: Config) -> Result<Client, kube::Error> {
+    let builder = ClientBuilder::try_from(config)?;
+    Ok(builder.with_layer(&AndThenLayer::new(retry_after_header::carry)).build())
 }

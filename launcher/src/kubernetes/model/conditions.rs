@@ -1,4 +1,4 @@
-//! The state that a node reports: readiness, cordon, conditions with their ages.
+//! The state of a node: readiness, cordon, and conditions with their ages.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, NodeCondition};
@@ -6,9 +6,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use syringe_core::text::clean;
 
-/// Conditions of one node that name GPUs.
+/// Maximum number of conditions of one node that are about GPUs.
 const MAX_GPU_CONDITIONS: usize = 32;
-/// Conditions of one node: far more than any has.
+/// Maximum number of conditions of one node; nodes have far fewer.
 const MAX_CONDITIONS: usize = 64;
 
 /// A condition of the node.
@@ -18,13 +18,13 @@ pub struct Condition {
     pub name: String,
     /// `True`, `False`, `Unknown`.
     pub status: String,
-    /// Reason, in one word.
+    /// Reason, one word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// In words; only of a condition that is not as it should be.
+    /// Message; only of a condition that is not in its healthy state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// How long it has been so.
+    /// Time since the last transition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub for_seconds: Option<i64>,
 }
@@ -54,9 +54,9 @@ pub(crate) fn conditions(node: &Node) -> Vec<Condition> {
     conditions.iter().take(MAX_CONDITIONS).map(one).collect()
 }
 
-/// Conditions that speak of GPUs and are not in their healthy state: `type: reason, message`.
+/// Conditions that are about GPUs and not in their healthy state: `type: reason, message`.
 ///
-/// NVSentinel, node-problem-detector and the GPU Operator set conditions whose `True` means trouble; a few are named for
+/// NVSentinel, node-problem-detector and the GPU Operator set conditions whose `True` means a problem; for a few, `True` is
 /// the healthy state.
 pub(crate) fn gpu_conditions(node: &Node) -> Vec<String> {
     let conditions = reported(node);

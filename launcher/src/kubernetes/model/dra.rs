@@ -1,4 +1,4 @@
-//! Dynamic resource allocation: the devices that drivers publish, and those that claims hold.
+//! Dynamic resource allocation: the devices that drivers publish, and the devices that claims have allocated.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -32,7 +32,7 @@ pub struct Device {
     pub taints: Vec<String>,
 }
 
-/// A claim and the devices that it was given.
+/// A claim and its allocated devices.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claim {
     /// Namespace.
@@ -45,16 +45,16 @@ pub struct Claim {
     pub reserved_for: Vec<String>,
 }
 
-/// A device that a claim was given.
+/// A device that is allocated to a claim.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllocatedDevice {
     /// The device.
     pub name: DeviceName,
-    /// AllocatedDevice for administration, beside whoever holds it.
+    /// Admin access: the claim may use the device for monitoring, and other claims can hold it at the same time.
     pub admin_access: bool,
 }
 
-/// What dynamic resource allocation knows of GPUs.
+/// The GPUs of dynamic resource allocation.
 #[derive(Clone, Debug, Default)]
 pub struct Dra {
     by_node: HashMap<String, BTreeMap<DeviceName, Device>>,
@@ -88,12 +88,12 @@ impl Dra {
         self.by_node.get(self.node_of.get(name)?)?.get(name)
     }
 
-    /// A claim that holds devices.
+    /// A claim with allocated devices.
     pub fn claim(&self, namespace: &str, name: &str) -> Option<&Claim> {
         self.claims.get(&(namespace.to_owned(), name.to_owned()))
     }
 
-    /// Amounts that claims hold, by node: each device once, however many claims name it.
+    /// Allocated amounts by node. A device counts once, also if several claims name it.
     pub fn held(&self) -> HashMap<&str, Amounts> {
         let mut held: HashMap<&str, Amounts> = HashMap::new();
         for name in held_devices(self.claims.values()) {
@@ -106,7 +106,7 @@ impl Dra {
 }
 
 impl Device {
-    /// The name that devices of this kind are counted under: whole GPUs under the driver's, MIG devices beside them.
+    /// The resource name under which devices of this kind are counted: the driver's name for whole GPUs, another for MIG devices.
     pub fn resource(&self, name: &DeviceName) -> String {
         match self.kind.as_deref() {
             None | Some("gpu") => name.driver.clone(),
@@ -114,7 +114,7 @@ impl Device {
         }
     }
 
-    /// Whether it is a GPU that one could touch.
+    /// Whether it is a physical GPU.
     pub fn is_whole(&self) -> bool {
         matches!(self.kind.as_deref(), None | Some("gpu"))
     }
@@ -125,7 +125,7 @@ pub(crate) fn is_gpu_driver(driver: &str) -> bool {
     driver.contains("gpu") && driver.contains("nvidia")
 }
 
-/// The devices that claims hold, each once however many claims name it. Access for administration takes nothing away.
+/// The allocated devices, each once. Devices with `adminAccess` do not count: they remain available.
 pub fn held_devices<'a>(claims: impl IntoIterator<Item = &'a Claim>) -> BTreeSet<DeviceName> {
     let devices = claims.into_iter().flat_map(|claim| &claim.devices);
     devices.filter(|device| !device.admin_access).map(|device| device.name.clone()).collect()

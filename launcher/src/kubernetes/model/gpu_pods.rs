@@ -1,4 +1,4 @@
-//! The pods of a node as the rules over given and used GPUs need them.
+//! Facts about the pods of a node for the rules about allocated and used GPUs.
 
 use jiff::Timestamp;
 use syringe_core::diagnosis::{GpuContainer, GpuPod};
@@ -7,17 +7,16 @@ use syringe_core::text::{clean, clean_keeping_end};
 use crate::kubernetes::model::allocation;
 use crate::kubernetes::model::slim::{Container, Pod};
 
-/// Longest name and message.
+/// Maximum length of a name and of a message.
 const NAME_CAP: usize = 253;
 const MESSAGE_CAP: usize = 300;
-/// Containers of one pod that are named as seeing more GPUs.
+/// Maximum number of containers of one pod that are named because they see more GPUs.
 const MOST_NAMED: usize = 2;
 
-/// Controllers of the node's own software (the last two are the GPU Operator's): what they run is no workload that somebody
-/// sent there.
+/// Kinds of controllers of the node's software (the last two belong to the GPU Operator). Their pods are not workloads.
 const OF_THE_NODE: [&str; 4] = ["DaemonSet", "Node", "ClusterPolicy", "NVIDIADriver"];
 
-/// Those that hold what they asked for, and those that the kubelet refused.
+/// Returns the pods with allocated resources, and those that the kubelet refused.
 pub(crate) fn of(pods: &[Pod]) -> Vec<GpuPod> {
     let refused = |pod: &Pod| pod.status.phase == "Failed" && pod.status.reason.contains("AdmissionError");
     pods.iter().filter(|pod| allocation::holds(&pod.status.phase) || refused(pod)).map(one).collect()
@@ -61,7 +60,7 @@ fn asking(pod: &Pod, container: &Container) -> Option<GpuContainer> {
     (!requests.is_empty()).then(|| GpuContainer { name: clean(&container.name, 63), requests, running_since })
 }
 
-/// Why a container may see GPUs that it did not ask for.
+/// Why a container may see GPUs that it did not request.
 fn sees_more(container: &Container) -> Option<String> {
     let name = clean(&container.name, 63);
     if container.security_context.privileged == Some(true) {

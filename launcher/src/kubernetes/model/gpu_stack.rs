@@ -1,6 +1,6 @@
-//! Pods of NVIDIA's own software on a node: they ask for no GPU and need the driver all the same.
+//! Recognizes pods of NVIDIA's software on a node. They request no GPU, but need the driver.
 //!
-//! Known by the labels that the GPU Operator, the Helm charts and the clouds give their DaemonSets, or by their images.
+//! They have labels of the GPU Operator, the Helm charts or the cloud providers' DaemonSets, or known images.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -8,7 +8,7 @@ use kube::ResourceExt;
 /// Labels that name a component.
 const LABELS: [&str; 5] = ["app", "app.kubernetes.io/name", "app.kubernetes.io/component", "k8s-app", "name"];
 
-/// Values of those labels, or beginnings of them.
+/// Values of those labels, or prefixes of them.
 const COMPONENTS: [&str; 21] = [
     "nvidia-driver-daemonset",
     "nvidia-driver-installer",
@@ -33,7 +33,7 @@ const COMPONENTS: [&str; 21] = [
     "nvidia-vfio-manager",
 ];
 
-/// Parts of the images' names.
+/// Parts of image names.
 const IMAGES: [&str; 9] = [
     "nvcr.io/nvidia/driver",
     "nvcr.io/nvidia/k8s-device-plugin",
@@ -46,7 +46,8 @@ const IMAGES: [&str; 9] = [
     "registry.k8s.io/dra-driver-nvidia/",
 ];
 
-/// Whether the pod is one of them. A label alone is not enough: those pods belong to a controller of the node's software.
+/// Whether the pod belongs to this software. A label alone is not sufficient: the pod must also have a controller of the
+/// node's software.
 pub(crate) fn is_part(pod: &Pod) -> bool {
     let by_label =
         component_labels(pod).into_iter().any(|value| COMPONENTS.iter().any(|component| value.starts_with(component)));
@@ -68,7 +69,7 @@ pub(crate) fn component_labels(pod: &Pod) -> Vec<&str> {
     LABELS.iter().filter_map(|label| labels.get(*label)).map(String::as_str).collect()
 }
 
-/// Whether the pod is NVIDIA's device plugin: by the label of its component.
+/// Whether the pod is NVIDIA's device plugin, according to its component label.
 pub(crate) fn is_device_plugin(pod: &Pod) -> bool {
     let of_plugin = |label: &&str| {
         let named = ["nvidia-device-plugin", "nvidia-gpu-device-plugin"].iter().any(|name| label.starts_with(name));

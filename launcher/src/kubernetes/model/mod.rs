@@ -1,4 +1,4 @@
-//! Kubernetes objects, and what follows from them. No I/O.
+//! Types of Kubernetes objects, and functions that evaluate them. No I/O.
 
 pub mod allocation;
 pub mod conditions;

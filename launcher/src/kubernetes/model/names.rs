@@ -1,15 +1,15 @@
-//! Names as Kubernetes allows them. What a caller names is held against this before it becomes part of a request's path.
+//! Validates names of Kubernetes objects, before they become part of a request path.
 
 use syringe_core::text::clean;
 
 use crate::error::Failure;
 
-/// Longest name of a node or a pod (a DNS subdomain).
+/// Maximum length of the name of a node or a pod (a DNS subdomain).
 pub(crate) const MAX_LENGTH: usize = 253;
-/// Longest name of a namespace (a DNS label).
+/// Maximum length of the name of a namespace (a DNS label).
 const MAX_LABEL: usize = 63;
 
-/// Whether it can be the name of a node or a pod.
+/// Whether it is a valid name of a node or a pod.
 pub(crate) fn is_subdomain(name: &str) -> bool {
     name.len() <= MAX_LENGTH && name.split('.').all(|part| is_label(part, MAX_LENGTH))
 }
@@ -23,23 +23,31 @@ fn is_label(name: &str, longest: usize) -> bool {
         && !name.ends_with('-')
 }
 
-/// Refuses what is no name of a pod.
-pub(crate) fn pod(name: &str) -> Result<(), Failure> {
+/// Refuses invalid names of pods.
+pub(crate) fn check_pod_name(name: &str) -> Result<(), Failure> {
     if is_subdomain(name) {
         return Ok(());
     }
-    Err(refusal("pod", name, "a pod's name has lower-case letters, digits, '-' and '.' only, 253 at most"))
+    Err(refusal(
+        "pod",
+        name,
+        "a pod name contains only lower-case letters, digits, '-' and '.', at most 253 characters",
+    ))
 }
 
-/// Refuses what is no name of a namespace.
-pub(crate) fn namespace(name: &str) -> Result<(), Failure> {
+/// Refuses invalid names of namespaces.
+pub(crate) fn check_namespace(name: &str) -> Result<(), Failure> {
     if is_label(name, MAX_LABEL) {
         return Ok(());
     }
-    Err(refusal("namespace", name, "a namespace's name has lower-case letters, digits and '-' only, 63 at most"))
+    Err(refusal(
+        "namespace",
+        name,
+        "a namespace name contains only lower-case letters, digits and '-', at most 63 characters",
+    ))
 }
 
-/// Removes the name of the runtime: `containerd://abc` → `abc`, as cgroups have it.
+/// Removes the name of the runtime: `containerd://abc` → `abc`, as in the names of cgroups.
 pub(crate) fn container_id_without_scheme(container_id: &str) -> &str {
     container_id.rsplit('/').next().unwrap_or_default()
 }
@@ -55,12 +63,16 @@ mod tests {
     #[test]
     fn only_what_kubernetes_allows_becomes_part_of_a_path() {
         for good in ["a", "gpu-1", "ip-10-0-0-1.eu-central-1.compute.internal", "7"] {
-            assert!(is_subdomain(good) && pod(good).is_ok(), "{good}");
+            assert!(is_subdomain(good) && check_pod_name(good).is_ok(), "{good}");
         }
         let long = "a".repeat(254);
         for bad in ["", ".", "..", "-a", "a-", "a/b", "a?b", "A", "a..b", "a%2fb", "a b", &long] {
-            assert!(pod(bad).is_err() && namespace(bad).is_err(), "{bad}");
+            assert!(check_pod_name(bad).is_err() && check_namespace(bad).is_err(), "{bad}");
         }
-        assert!(namespace("a.b").is_err() && namespace(&"a".repeat(64)).is_err() && namespace("gpu-tools").is_ok());
+        assert!(
+            check_namespace("a.b").is_err()
+                && check_namespace(&"a".repeat(64)).is_err()
+                && check_namespace("gpu-tools").is_ok()
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Pods of NVIDIA's stack as the rules look at them: which component each is, and what its containers do.
+//! Facts about the pods of NVIDIA's software for the rules: the component of each pod, and the state of its containers.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as api;
@@ -12,19 +12,19 @@ use syringe_core::text::{clean, clean_keeping_end};
 use crate::kubernetes::model::slim::Pod;
 use crate::kubernetes::model::{allocation, gpu_stack};
 
-/// Longest message of a pod or container: the reason stands at its end.
+/// Maximum length of a message. The reason is at its end.
 const MAX_MESSAGE: usize = 400;
-/// Longest name or image.
+/// Maximum length of a name or image.
 const MAX_NAME: usize = 253;
-/// Containers of one pod.
+/// Maximum number of containers of one pod.
 const MAX_CONTAINERS: usize = 16;
 
-/// RuntimeClasses of one node, and pods that are named for each.
+/// Maximum number of RuntimeClasses of one node, and of pods named for each.
 const MAX_CLASSES: usize = 16;
 const MAX_PODS: usize = 4;
 
-/// What a container's name or image tells. The images of the plugin and of the DRA driver hold other programs, too: names come
-/// first.
+/// Components by container name or image. The images of the device plugin and the DRA driver contain several programs, so
+/// names come first.
 const CONTAINERS: [(&str, Component); 13] = [
     ("mps-control-daemon", Component::Other),
     ("gpu-feature-discovery", Component::FeatureDiscovery),
@@ -41,7 +41,7 @@ const CONTAINERS: [(&str, Component); 13] = [
     ("nvidia-vgpu-manager", Component::VgpuManager),
 ];
 
-/// What a label tells: its value, or the beginning of it.
+/// Components by label value, or its prefix.
 const LABELS: [(&str, Component); 17] = [
     ("nvidia-driver-daemonset", Component::Driver),
     ("nvidia-driver-installer", Component::Driver),
@@ -62,7 +62,7 @@ const LABELS: [(&str, Component); 17] = [
     ("dcgm-exporter", Component::Monitoring),
 ];
 
-/// The pod, if it belongs to NVIDIA's stack.
+/// The facts of a pod, if it belongs to NVIDIA's software.
 pub(crate) fn nvidia_pod(pod: &api::Pod) -> Option<NvidiaPod> {
     if !gpu_stack::is_part(pod) {
         return None;
@@ -87,7 +87,7 @@ pub(crate) fn nvidia_pod(pod: &api::Pod) -> Option<NvidiaPod> {
     })
 }
 
-/// The RuntimeClasses that pods name which have not ended.
+/// The RuntimeClasses of pods that have not ended.
 pub(crate) fn runtime_classes(pods: &[Pod]) -> Vec<RuntimeClassUse> {
     let mut classes: Vec<RuntimeClassUse> = Vec::new();
     for pod in pods.iter().filter(|pod| allocation::holds(&pod.status.phase)) {
@@ -124,7 +124,7 @@ fn containers(pod: &api::Pod) -> Vec<NvidiaContainer> {
     let (spec, status) = (pod.spec.clone().unwrap_or_default(), pod.status.clone().unwrap_or_default());
     let init_statuses = status.init_container_statuses.unwrap_or_default();
     let statuses = status.container_statuses.unwrap_or_default();
-    // A sidecar (`restartPolicy: Always`) runs beside the others.
+    // A sidecar (`restartPolicy: Always`) runs as long as the containers.
     let init = spec.init_containers.iter().flatten().map(|container| {
         let sidecar = container.restart_policy.as_deref() == Some("Always");
         one(container, !sidecar, &init_statuses)

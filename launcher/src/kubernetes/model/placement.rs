@@ -1,9 +1,8 @@
-//! Which GPU nodes could take a pending pod, and the reasons against each.
+//! Checks one node for a Pending pod: collects the reasons against it. It approximates the scheduler's filters.
 //!
-//! Looked at: readiness, cordon, taints, node selector, the labels of required node affinity, and every resource that the pod
-//! asks for. Not looked at: devices of claims, affinity to other pods, topology spread, volumes, quota; so a node without
-//! objections *may* take the pod. The scheduler's own message has the last word: what it does not name stands against no
-//! node.
+//! Checked: readiness, cordon, taints, node selector, the labels of required node affinity, and every requested resource. Not
+//! checked: devices of claims, pod affinity, topology spread, volumes, quota; so a node without a reason against it *may*
+//! fit. The scheduler's message has priority: a reason that it does not name is not reported.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +17,7 @@ use crate::kubernetes::model::requests;
 use crate::kubernetes::model::requests::{Amounts, Held};
 use crate::kubernetes::model::resources::is_gpu_resource;
 
-/// Pods that are named as holders of one node's GPUs.
+/// Maximum number of pods that are named as users of one node's resources.
 const MAX_HOLDERS: usize = 4;
 
 /// A GPU node and the reasons against it.
@@ -26,23 +25,23 @@ const MAX_HOLDERS: usize = 4;
 pub struct Candidate {
     /// Node name.
     pub node: String,
-    /// Reasons against it. Empty: no check found one.
+    /// Reasons against it. Empty: no check excludes it.
     pub against: Vec<String>,
-    /// Pods that hold what the pod lacks there, those that hold most first: `namespace/name (8 nvidia.com/gpu)`.
+    /// Pods that use the missing resource there, the largest first: `namespace/name (8 nvidia.com/gpu)`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub held_by: Vec<String>,
-    /// What keeps the pod away, whatever is free.
+    /// Reasons against it that do not depend on free resources.
     #[serde(skip)]
     pub(crate) obstacles: Vec<Obstacle>,
-    /// Of each resource that the pod requests: what is free, and what the node has for pods.
+    /// Free and allocatable amount of each requested resource.
     #[serde(skip)]
     pub(crate) free: BTreeMap<String, Free>,
-    /// GPU resources that the node offers.
+    /// GPU resources that the node advertises.
     #[serde(skip)]
     pub(crate) offers: Vec<String>,
 }
 
-/// What keeps a pod from a node, apart from resources.
+/// A reason why a pod does not fit on a node, apart from resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Obstacle {
     /// The node is not Ready.
@@ -51,20 +50,22 @@ pub(crate) enum Obstacle {
     Cordoned,
     /// A taint that the pod does not tolerate: `key=value:effect`.
     Taint(String),
-    /// A label that the pod selects: `key=value`.
+    /// A label that the pod's nodeSelector requires: `key=value`.
     Label(String),
     /// The pod's required node affinity.
     Affinity,
 }
 
 impl Obstacle {
-    /// As an objection to the node.
+    /// As a text for `against`.
     fn in_words(&self) -> String {
         match self {
             Self::NotReady => "not Ready".to_owned(),
             Self::Cordoned => "cordoned".to_owned(),
             Self::Taint(taint) => format!("taint {taint}"),
-            Self::Label(label) => format!("the pod selects nodes with label {label}"),
+            Self::Label(label) => {
+                format!("the node does not have label {label}, which the pod's nodeSelector requires")
+            }
             Self::Affinity => "the pod's required node affinity does not match its labels".to_owned(),
         }
     }
@@ -73,19 +74,19 @@ impl Obstacle {
 /// Thousandths of one resource on a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Free {
-    /// What no pod holds.
+    /// Free amount.
     pub(crate) free: u128,
-    /// What the node has for pods.
+    /// Allocatable amount.
     pub(crate) allocatable: u128,
 }
 
-/// What the pod requests.
+/// The requests of the pod.
 pub(crate) fn requested(pod: &Pod) -> Amounts {
     let slim = serde_json::to_value(pod).and_then(serde_json::from_value::<requests::Pod>);
     slim.map(|pod| pod.requested()).unwrap_or_default()
 }
 
-/// `node` as a candidate for `pod`, which requests `wanted`, with what the node's pods hold.
+/// Checks `node` as a candidate for `pod`, which requests `wanted`. `held`: the requests of the node's pods.
 pub(crate) fn candidate(pod: &Pod, node: &Node, wanted: &Amounts, held: &Held, said: Option<&str>) -> Candidate {
     let obstacles = obstacles(pod, node, said);
     let mut against: Vec<String> = obstacles.iter().map(Obstacle::in_words).collect();
@@ -112,8 +113,8 @@ fn obstacles(pod: &Pod, node: &Node, said: Option<&str>) -> Vec<Obstacle> {
         obstacles.push(Obstacle::Cordoned);
     }
     let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-    // A cordon is a taint too; it has been said. Taints are looked at before resources: a scheduler that gives reasons of
-    // nodes and names no taint was held up by none, as where an admission plugin or a scheduler's profile tolerates it.
+    // A cordon is also a taint, and was reported above. The scheduler checks taints before resources: if its message names no
+    // taint, no taint excludes a node, e.g. because an admission plugin added a toleration.
     let unnamed = said.is_some_and(|said| said.contains("nodes are available:") && !said.contains("taint"));
     let passed = |taint: &Taint| unnamed || (cordoned && taint.key == "node.kubernetes.io/unschedulable");
     obstacles.extend(taints.iter().filter(|taint| !passed(taint) && repels(taint, tolerations)).map(|taint| {
@@ -131,7 +132,7 @@ fn obstacles(pod: &Pod, node: &Node, said: Option<&str>) -> Vec<Obstacle> {
     obstacles
 }
 
-/// What the node has, and has free, of each resource that is wanted.
+/// Free and allocatable amount of each requested resource on the node.
 fn free_of(allocatable: Option<&BTreeMap<String, Quantity>>, wanted: &Amounts, held: &Held) -> BTreeMap<String, Free> {
     let all = allocatable.map(requests::amounts).unwrap_or_default();
     let of = |resource: &String| {
@@ -142,7 +143,7 @@ fn free_of(allocatable: Option<&BTreeMap<String, Quantity>>, wanted: &Amounts, h
     wanted.keys().map(of).collect()
 }
 
-/// What the node has too little of, in words and by name.
+/// The resources of which the node has too little, as texts and by name.
 fn by_resources(free: &BTreeMap<String, Free>, wanted: &Amounts) -> (Vec<String>, Vec<String>) {
     let (mut against, mut lacking) = (Vec::new(), Vec::new());
     for (resource, amount) in wanted {
@@ -158,7 +159,7 @@ fn by_resources(free: &BTreeMap<String, Free>, wanted: &Amounts) -> (Vec<String>
     (against, lacking)
 }
 
-/// Who holds most of the first thing that is lacking, GPUs before anything else.
+/// The pods that use most of the first missing resource, GPUs before other resources.
 fn holders(held: &Held, lacking: &[String]) -> Vec<String> {
     let Some(resource) = lacking.iter().find(|name| is_gpu_resource(name)).or(lacking.first()) else {
         return Vec::new();
@@ -191,7 +192,7 @@ fn repels(taint: &Taint, tolerations: &[Toleration]) -> bool {
     matches!(taint.effect.as_str(), "NoSchedule" | "NoExecute") && !tolerations.iter().any(tolerated)
 }
 
-/// Whether a node matches all expressions of a term. A term without any matches nothing, by Kubernetes' rule.
+/// Whether a node matches all expressions of a term. In Kubernetes, a term without expressions matches no node.
 fn fits(term: &NodeSelectorTerm, node: &Node) -> bool {
     let labels = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();

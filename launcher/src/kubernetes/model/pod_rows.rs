@@ -1,5 +1,4 @@
-//! One row per pod that has to do with GPUs: what each container asks for, which devices it has by the API's account, and
-//! through which claims.
+//! One row per pod that uses GPUs: the requests of each container, its devices according to the API, and its claims.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -10,10 +9,10 @@ use crate::kubernetes::model::dra::Dra;
 use crate::kubernetes::model::names::container_id_without_scheme;
 use crate::kubernetes::model::slim::{Container, ContainerStatus, Pod, PodClaim};
 
-/// UUIDs of one pod's annotations that are told.
+/// Maximum number of UUIDs from the annotations of one pod.
 const MAX_UUIDS: usize = 128;
 
-/// A pod that asks for GPUs.
+/// A pod that requests GPUs.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct PodRow {
     /// Namespace.
@@ -27,34 +26,34 @@ pub struct PodRow {
     /// Being deleted; its devices are not free yet.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub terminating: bool,
-    /// What it holds. Empty when it has ended.
+    /// Resources that it holds. Empty if it has ended.
     pub holds: Amounts,
-    /// Its containers that ask for GPUs.
+    /// Its containers that request GPUs.
     pub containers: Vec<ContainerRow>,
-    /// Its claims that hold GPUs.
+    /// Its claims with allocated GPUs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<ClaimRow>,
-    /// GPU and MIG UUIDs that its annotations name: what a scheduler wrote, not what was checked.
+    /// GPU and MIG UUIDs in its annotations, as a scheduler wrote them. They are not verified.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub annotated_uuids: Vec<String>,
 }
 
-/// A container that asks for GPUs, or that has them.
+/// A container that requests GPUs, or has GPUs.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ContainerRow {
     /// Name.
     pub name: String,
-    /// How it takes part in the pod.
+    /// Kind of container.
     pub role: Role,
     /// Requests.
     pub requests: Amounts,
-    /// Limits, where they are not the same as the requests.
+    /// Limits, if they differ from the requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<Amounts>,
-    /// Devices that it has, as far as the API or a probe tells.
+    /// Its devices, according to the API or a probe.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<DeviceRow>,
-    /// Id in the container runtime: joins processes to it.
+    /// Id in the container runtime, by which processes are assigned to it.
     #[serde(skip)]
     pub(crate) runtime_id: String,
 }
@@ -62,7 +61,7 @@ pub struct ContainerRow {
 /// A device of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct DeviceRow {
-    /// GPU or MIG UUID, or the device's name where it has none.
+    /// GPU or MIG UUID, or the device's name if it has no UUID.
     pub uuid: String,
     /// NVML index of the GPU. Needs `resolve_devices`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,10 +69,10 @@ pub struct DeviceRow {
     /// MIG profile. Needs `resolve_devices`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mig_profile: Option<String>,
-    /// `Healthy`, `Unhealthy`, `Unknown` by the device plugin's account, where the cluster shows it (1.31 on, by a feature gate).
+    /// `Healthy`, `Unhealthy` or `Unknown` according to the device plugin, if the pod status has it (1.31 or newer, feature gate).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<String>,
-    /// Who says that the container has it: `kubelet`, `pod_status`, `claim`.
+    /// Source of the allocation: `kubelet`, `pod_status`, `claim`.
     pub source: &'static str,
     /// Processes of the container on it. Needs `resolve_devices`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -96,33 +95,33 @@ pub struct ProcessRow {
 /// A claim of a pod.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct ClaimRow {
-    /// Name that the pod has for it.
+    /// Name in the pod specification.
     pub name: String,
     /// Name of the ResourceClaim.
     pub claim: String,
     /// Devices.
     pub devices: Vec<ClaimDevice>,
-    /// Other pods that share the claim and with it the devices.
+    /// Other pods that share the claim and its devices.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub shared_with: Vec<String>,
 }
 
-/// A device that a claim holds.
+/// A device that is allocated to a claim.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct ClaimDevice {
     /// Driver.
     pub driver: String,
     /// Name in the node's pool, e.g. `gpu-3`.
     pub device: String,
-    /// UUID, where the driver publishes it.
+    /// UUID, if the driver publishes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
-    /// AllocatedDevice for administration, beside whoever holds it.
+    /// Admin access: the claim may use the device for monitoring, and other claims can hold it at the same time.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub admin_access: bool,
 }
 
-/// The row of `pod`; `None` for one that has nothing to do with GPUs.
+/// The row of `pod`; `None` if it neither requests nor has GPUs.
 pub(crate) fn row(pod: &Pod, dra: Option<&Dra>) -> Option<PodRow> {
     let claims: Vec<ClaimRow> = dra.map(|dra| claims(pod, dra)).unwrap_or_default();
     let mains = pod.spec.containers.iter().map(|container| (container, Role::Main));
@@ -181,7 +180,7 @@ pub(crate) fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     pod.status.container_statuses.iter().chain(&pod.status.init_container_statuses)
 }
 
-/// Devices by the container's status (KEP-4680), with their health.
+/// Devices in the container's status (KEP-4680), with their health.
 fn devices_of_status(status: &ContainerStatus) -> Vec<DeviceRow> {
     let of_gpus = status.allocated_resources_status.iter().filter(|one| {
         crate::kubernetes::model::resources::is_gpu_resource(&one.name)

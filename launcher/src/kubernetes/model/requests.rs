@@ -1,6 +1,6 @@
-//! What pods request of every resource, as the scheduler adds it up: CPU and memory, GPUs of any vendor.
+//! The resource requests of pods, added up as the scheduler does: CPU, memory, and GPUs of any vendor.
 //!
-//! Amounts are thousandths of a unit: Kubernetes' quantities need no more (`100m` is the smallest that is used).
+//! Amounts are thousandths of a unit, which is sufficient for Kubernetes quantities (`100m`).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -12,7 +12,7 @@ use crate::kubernetes::model::allocation;
 /// Thousandths of each resource, by name.
 pub(crate) type Amounts = BTreeMap<String, u128>;
 
-/// A pod, as far as it asks for resources.
+/// The resource requests of a pod.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Pod {
@@ -57,18 +57,18 @@ struct Status {
     phase: String,
 }
 
-/// Who holds how much of a node.
+/// The resources of a node that pods have requested.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Held {
     /// All pods together.
     pub(crate) total: Amounts,
-    /// `namespace/name` with what it holds.
+    /// The requests of each pod, with `namespace/name`.
     pub(crate) by_pod: Vec<(String, Amounts)>,
 }
 
 impl Pod {
-    /// What the scheduler reserves for it: the larger of what its containers need together and what any init container
-    /// needs, sidecars in both, and its runtime's overhead.
+    /// Its effective requests: the larger of the sum of its containers and of any init container, with sidecars in both, plus
+    /// the overhead of its RuntimeClass.
     pub(crate) fn requested(&self) -> Amounts {
         let (mut running, mut peak) = (Amounts::new(), Amounts::new());
         for container in &self.spec.init_containers {
@@ -90,7 +90,7 @@ impl Pod {
 }
 
 impl Resources {
-    /// A resource without a request is requested as much as it is limited.
+    /// Without a request for a resource, its limit is the request.
     fn requested(&self) -> Amounts {
         let mut asks = self.limits.as_ref().map(amounts).unwrap_or_default();
         asks.extend(self.requests.as_ref().map(amounts).unwrap_or_default());
@@ -112,7 +112,7 @@ fn raise(peak: &mut Amounts, now: &Amounts) {
     }
 }
 
-/// Adds what `pod` requests to its node, where that is one of `nodes` and the pod has not ended.
+/// Adds the requests of `pod` to its node, if the node is one of `nodes` and the pod has not ended.
 pub(crate) fn add_pod(held: &mut HashMap<String, Held>, nodes: &BTreeSet<String>, pod: Pod) {
     if !allocation::holds(&pod.status.phase) || !nodes.contains(&pod.spec.node_name) {
         return;
@@ -123,12 +123,12 @@ pub(crate) fn add_pod(held: &mut HashMap<String, Held>, nodes: &BTreeSet<String>
     node.by_pod.push((format!("{}/{}", pod.metadata.namespace, pod.metadata.name), requests));
 }
 
-/// Thousandths of each quantity. One that cannot be read is left out: nothing is concluded from it.
+/// Thousandths of each quantity. Invalid quantities are left out.
 pub(crate) fn amounts(quantities: &BTreeMap<String, Quantity>) -> Amounts {
     quantities.iter().filter_map(|(name, quantity)| Some((name.clone(), thousandths(&quantity.0)?))).collect()
 }
 
-/// `1`, `100m`, `1.5`, `2Gi`, `1e3`, by the API's rules for quantities; rounded up.
+/// Parses `1`, `100m`, `1.5`, `2Gi`, `1e3` according to the API's rules for quantities; rounded up.
 fn thousandths(text: &str) -> Option<u128> {
     const SUFFIXES: [(&str, f64); 14] = [
         ("Ki", 1024.0),
@@ -150,16 +150,16 @@ fn thousandths(text: &str) -> Option<u128> {
     let (number, factor) = suffix.or_else(|| Some((text.strip_suffix('E')?, 1e18))).unwrap_or((text, 1.0));
     let number: f64 = number.parse().ok()?;
     let value = (number * factor * 1000.0).ceil();
-    // More than any cluster has is a mistake in writing.
+    // A larger amount than any cluster has is an error.
     (value.is_finite() && (0.0..1e30).contains(&value)).then_some(value as u128)
 }
 
-/// An amount with its resource, as people write it.
+/// An amount with its resource, as text.
 pub(crate) fn in_words(resource: &str, amount: u128) -> String {
     format!("{} {resource}", number(resource, amount))
 }
 
-/// An amount as people write it: bytes in GiB, the rest in units.
+/// An amount as text: memory in GiB, other resources in units.
 pub(crate) fn number(resource: &str, amount: u128) -> String {
     let units = amount as f64 / 1000.0;
     if matches!(resource, "memory" | "ephemeral-storage") || resource.starts_with("hugepages-") {

@@ -1,5 +1,5 @@
-//! Joins the kubelet's allocations with the pods: pod → container → UUID → process. The API alone tells how many GPUs a
-//! container has, not which.
+//! Joins the kubelet's allocations with the pods: pod → container → UUID → process. The API contains only the number of GPUs
+//! of a container, not which.
 
 use std::collections::HashMap;
 
@@ -15,30 +15,30 @@ use syringe_core::text::clean;
 use crate::kubernetes::model::allocation::{Amounts, Role};
 use crate::kubernetes::model::pod_rows::{ContainerRow, DeviceRow, PodRow, ProcessRow};
 
-/// What fits to no container of the pods that exist.
+/// Allocations and processes that belong to no container of an existing pod.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Leftovers {
-    /// Devices that the kubelet still books for pods that are gone.
+    /// Devices that the kubelet still has allocated to deleted pods.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub booked_for_gone_pods: Vec<GoneBooking>,
-    /// Processes on GPUs that no container was given: of the host, or of a container that got at the GPU another way.
+    pub booked_for_gone_pods: Vec<StaleAllocation>,
+    /// Processes on GPUs without an allocation: of the host, or of a container that accesses the GPU without one.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub processes: Vec<StrayProcess>,
 }
 
 impl Leftovers {
-    /// Whether there are any.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.booked_for_gone_pods.is_empty() && self.processes.is_empty()
     }
 }
 
-/// A booking of a pod that does not exist.
+/// An allocation of a pod that does not exist.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
-pub struct GoneBooking {
-    /// UID of the pod. Empty where the kubelet told its names instead.
+pub struct StaleAllocation {
+    /// UID of the pod. Empty if the kubelet reported its name instead.
     pub pod_uid: String,
-    /// `NAMESPACE/NAME`, where the kubelet told them.
+    /// `NAMESPACE/NAME`, if the kubelet reported it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
     /// Its container.
@@ -47,7 +47,7 @@ pub struct GoneBooking {
     pub devices: Vec<String>,
 }
 
-/// A process on a device that its container was not given.
+/// A process on a device that is not allocated to its container.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct StrayProcess {
     /// The process.
@@ -55,12 +55,12 @@ pub struct StrayProcess {
     pub process: ProcessRow,
     /// The device.
     pub uuid: String,
-    /// The pod that its cgroup names.
+    /// The pod in the name of its cgroup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<String>,
 }
 
-/// What a node's GPUs and MIG devices are called.
+/// The names of a node's GPUs and MIG devices.
 struct Devices {
     gpus: HashMap<u32, String>,
     indices: HashMap<String, u32>,
@@ -68,7 +68,7 @@ struct Devices {
     mig: HashMap<(u32, u32, u32), String>,
 }
 
-/// Fills in devices and processes; returns what is left. Without `live_pods` no pod is said to be gone.
+/// Fills in devices and processes; returns those that belong to no container. Without `live_pods` no pod counts as deleted.
 pub(crate) fn resolve(
     rows: &mut [PodRow],
     live_pods: Option<&HashMap<String, String>>,
@@ -85,7 +85,7 @@ pub(crate) fn resolve(
         };
         match rows.iter_mut().find(|row| allocation.is_of(&row.uid, &row.namespace, &row.name)) {
             Some(row) => book(row, allocation, &devices),
-            None if live_pods.is_some_and(is_gone) => left.booked_for_gone_pods.push(GoneBooking {
+            None if live_pods.is_some_and(is_gone) => left.booked_for_gone_pods.push(StaleAllocation {
                 pod_uid: allocation.pod_uid.clone(),
                 pod: allocation.pod.is_some().then(|| allocation.holder()),
                 container: clean(&allocation.container, 63),
@@ -115,8 +115,8 @@ pub(crate) fn resolve(
     left
 }
 
-/// Number of GPUs of which something is booked by the kubelet, in whole or in part.
-pub(crate) fn booked_gpus(sections: &Sections) -> u64 {
+/// Number of GPUs that the kubelet has allocated, as a whole or in part.
+pub(crate) fn allocated_gpus(sections: &Sections) -> u64 {
     let devices = Devices::of(Section::data_of(&sections.inventory), Section::data_of(&sections.mig));
     let booked = Section::data_of(&sections.kubelet).into_iter().flat_map(|kubelet| &kubelet.allocations);
     let ids = booked.flat_map(|allocation| &allocation.devices);
@@ -124,9 +124,9 @@ pub(crate) fn booked_gpus(sections: &Sections) -> u64 {
     gpus.len() as u64
 }
 
-/// Enters the kubelet's devices into the container's row. The kubelet knows better than the API.
+/// Sets the kubelet's devices in the container's row. They replace those of the API.
 fn book(row: &mut PodRow, allocation: &Allocation, devices: &Devices) {
-    // A claim belongs to its pod; its devices are in the row already, by the API's account.
+    // A claim belongs to a pod; its devices are already in the row, from the API.
     if allocation.claim.is_some() || allocation.container.is_empty() {
         return;
     }
@@ -157,7 +157,7 @@ fn book(row: &mut PodRow, allocation: &Allocation, devices: &Devices) {
     }
 }
 
-/// The device row that accounts for a process: of its own container, else of any container of its pod.
+/// The device row for a process: of its own container, else of another container of its pod.
 fn holder<'a>(rows: &'a mut [PodRow], process: &GpuProcess, uuid: &str) -> Option<&'a mut DeviceRow> {
     let pod = process.pod_uid.as_deref()?;
     let row = rows.iter_mut().find(|row| row.uid == pod)?;
@@ -194,7 +194,7 @@ impl Devices {
         devices
     }
 
-    /// UUID of what a process uses.
+    /// UUID of the device that a process uses.
     fn used(&self, used: &GpuUse) -> String {
         let part = used.mig_gpu_instance.map(|instance| (used.gpu, instance, used.mig_compute_instance.unwrap_or(0)));
         let mig = part.and_then(|part| self.mig.get(&part));

@@ -1,4 +1,4 @@
-//! Names of GPU resources: what each of them counts. A node's capacity and a container's request speak in these names.
+//! Names of GPU resources in capacities and requests, and the unit of each.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use serde::Serialize;
 /// The resource of whole GPUs.
 pub(crate) const GPU_RESOURCE: &str = "nvidia.com/gpu";
 
-/// What one unit of a resource is.
+/// The unit of a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
@@ -18,14 +18,14 @@ pub enum Unit {
     Gpu,
     /// A MIG device: a part of a GPU.
     MigDevice,
-    /// A share of a GPU: one of the replicas of time-slicing or MPS.
+    /// A replica of a shared GPU (time-slicing, MPS).
     Share,
     /// A device of dynamic resource allocation.
     DraDevice,
 }
 
-/// `nvidia.com/` resources that are no GPUs: network devices of the same vendor, and what shares of a GPU are measured in
-/// (HAMi). Everything else under that name is a GPU that an administrator renamed (the device plugin's `resources.gpus`).
+/// `nvidia.com/` resources that are not GPUs: network devices, and the units of HAMi for parts of a GPU. Other resources with
+/// that prefix are renamed GPUs (`resources.gpus` of the device plugin).
 const NO_GPUS: &[&str] = &[
     "rdma",
     "sriov",
@@ -43,7 +43,7 @@ const NO_GPUS: &[&str] = &[
     "gpumem-percentage",
 ];
 
-/// `nvidia.com/gpu`, `nvidia.com/gpu.shared`, `nvidia.com/mig-1g.10gb`, and whatever GPUs were renamed to.
+/// Whether it is a GPU resource: `nvidia.com/gpu`, `nvidia.com/gpu.shared`, `nvidia.com/mig-1g.10gb`, or a renamed one.
 pub fn is_gpu_resource(name: &str) -> bool {
     let Some(rest) = name.strip_prefix("nvidia.com/") else { return false };
     if rest == "gpu" || rest.starts_with("gpu.") || rest.starts_with("mig-") {
@@ -61,7 +61,7 @@ pub fn requests_gpus(container: &Container) -> bool {
     amounts.any(|(name, quantity)| is_gpu_resource(name) && count(&quantity.0) > 0)
 }
 
-/// What one unit of `resource` is on a node whose GPUs are replicated `replicas` times.
+/// The unit of `resource` on a node with `replicas` replicas of each GPU.
 pub(crate) fn unit(resource: &str, replicas: u32) -> Unit {
     match resource.strip_prefix("nvidia.com/") {
         Some(rest) if rest.ends_with(".shared") || replicas > 1 => Unit::Share,
@@ -71,7 +71,7 @@ pub(crate) fn unit(resource: &str, replicas: u32) -> Unit {
     }
 }
 
-/// Devices are counted in whole numbers; Kubernetes writes a thousand of them as `1k`.
+/// Parses a number of devices; Kubernetes writes 1000 as `1k`.
 pub(crate) fn count(quantity: &str) -> u64 {
     let (digits, factor) = match quantity.strip_suffix('k') {
         Some(digits) => (digits, 1000),
@@ -80,16 +80,16 @@ pub(crate) fn count(quantity: &str) -> u64 {
     digits.parse::<u64>().map_or(0, |count| count.saturating_mul(factor))
 }
 
-/// Whole GPUs (`nvidia.com/gpu` or its shared name); `None` where the node offers none under that name.
+/// Number of whole GPUs (`nvidia.com/gpu` or its shared name); `None` if the node has no such resource.
 pub fn gpu_count(resources: &BTreeMap<String, Quantity>) -> Option<u32> {
     let named =
         |name: &str| resources.get(name).map(|quantity| count(&quantity.0)).and_then(|count| u32::try_from(count).ok());
     let whole = named(GPU_RESOURCE);
-    // Renamed shares leave the old name behind with nothing in it.
+    // If shared GPUs are renamed, the old name remains with the amount 0.
     whole.filter(|count| *count > 0).or_else(|| named("nvidia.com/gpu.shared")).or(whole)
 }
 
-/// GPU resources and their amounts.
+/// GPU resources with their amounts.
 pub fn gpu_resources(resources: &BTreeMap<String, Quantity>) -> BTreeMap<String, u64> {
     let gpus = resources.iter().filter(|(name, _)| is_gpu_resource(name));
     gpus.map(|(name, quantity)| (name.clone(), count(&quantity.0))).collect()

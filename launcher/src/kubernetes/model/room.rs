@@ -1,7 +1,7 @@
-//! What a pending pod's nodes have of what it requests, in numbers, and what would have to change.
+//! Compares the requests of a Pending pod with the free resources of the GPU nodes, and lists the required changes.
 //!
-//! Over the GPU nodes alone, so that it speaks of pods that request GPUs. Only what the scheduler's own message names counts:
-//! a pod that waits for a volume does not lack GPUs.
+//! Only for pods that request GPUs, because only GPU nodes are read. Only resources that the scheduler's message names are
+//! compared: a pod that waits for a volume does not lack GPUs.
 
 use std::cmp::Reverse;
 
@@ -11,11 +11,11 @@ use crate::kubernetes::model::placement::{Candidate, Free, Obstacle};
 use crate::kubernetes::model::requests::{self, Amounts};
 use crate::kubernetes::model::resources::is_gpu_resource;
 
-/// Changes that are named.
+/// Maximum number of changes.
 const MAX_CHANGES: usize = 4;
 
-/// What a pod that requests `wanted` lacks on these nodes; `said` is the scheduler's message. `None` where the numbers of the
-/// nodes do not explain that it waits.
+/// The resources that a pod which requests `wanted` lacks on these nodes. `said`: the scheduler's message. `None` if the
+/// numbers do not explain why it is Pending.
 pub(crate) fn of(candidates: &[Candidate], wanted: &Amounts, said: Option<&str>) -> Option<Room> {
     let gpus = || wanted.keys().filter(|resource| is_gpu_resource(resource));
     if candidates.is_empty() || gpus().next().is_none() {
@@ -24,20 +24,20 @@ pub(crate) fn of(candidates: &[Candidate], wanted: &Amounts, said: Option<&str>)
     let open: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.obstacles.is_empty()).collect();
     let mut scarce = scarce(&open, wanted, said);
     if scarce.is_empty() && open.is_empty() && names_obstacles(said) {
-        // No node is open to it: then GPUs are what it would find on the others.
+        // All nodes are excluded for other reasons: show the free GPUs of those nodes.
         scarce.extend(gpus().next());
     }
     let nodes = Nodes { candidates, open, scarce, wanted };
     (!nodes.scarce.is_empty()).then(|| nodes.room())
 }
 
-/// Whether the scheduler says that nodes are closed to the pod, or says nothing.
+/// Whether the scheduler's message has reasons other than resources, or is missing.
 fn names_obstacles(said: Option<&str>) -> bool {
     let words = ["unschedulable", "taint", "node affinity/selector", "not ready", "NotReady"];
     said.is_none_or(|said| words.iter().any(|word| said.contains(word)))
 }
 
-/// The resources that the scheduler finds too little of, GPUs before others.
+/// The resources that are insufficient according to the scheduler, GPUs before others.
 fn scarce<'w>(open: &[&Candidate], wanted: &'w Amounts, said: Option<&str>) -> Vec<&'w String> {
     let short = |resource: &&String| {
         let amount = amount(wanted, resource);
@@ -62,10 +62,10 @@ fn listed(amounts: impl Iterator<Item = (String, u128)>) -> String {
     amounts.map(|(resource, amount)| requests::in_words(&resource, amount)).collect::<Vec<_>>().join(" and ")
 }
 
-/// The nodes, as far as the scarce resources are concerned.
+/// The nodes with the insufficient resources.
 struct Nodes<'a> {
     candidates: &'a [Candidate],
-    /// Those that nothing but resources keeps the pod from.
+    /// Nodes that are excluded by resources only.
     open: Vec<&'a Candidate>,
     /// The first decides what is counted.
     scarce: Vec<&'a String>,
@@ -85,7 +85,7 @@ impl Nodes<'_> {
             .filter(|resource| self.largest(resource) < amount(self.wanted, resource))
             .map(|resource| {
                 let most = requests::in_words(resource, self.largest(resource));
-                format!("ask for at most {most} on one node: no GPU node has more")
+                format!("request at most {most} on one node: no GPU node has more")
             })
             .collect();
         if too_large.is_empty() {
@@ -94,12 +94,12 @@ impl Nodes<'_> {
         Room { problem: None, shortage, changes: too_large, needs_all: true }
     }
 
-    /// The most of a resource that any of the nodes has for pods.
+    /// Maximum allocatable amount of a resource on one of the nodes.
     fn largest(&self, resource: &str) -> u128 {
         self.candidates.iter().map(|candidate| free(candidate, resource).allocatable).max().unwrap_or(0)
     }
 
-    /// No node has the resource at all: its name is wrong, or what offers it does not work.
+    /// No node has the resource: its name is wrong, or its device plugin does not work.
     fn not_offered(&self, resource: &str) -> Room {
         let mut others: Vec<&str> =
             self.candidates.iter().flat_map(|candidate| &candidate.offers).map(String::as_str).collect();
@@ -107,31 +107,37 @@ impl Nodes<'_> {
         others.dedup();
         let change = match (others.as_slice(), self.candidates.first()) {
             ([], Some(first)) if is_gpu_resource(resource) => {
-                format!("let diagnose_gpu_node say why {} offers none (device plugin, driver)", first.node)
+                format!(
+                    "run diagnose_gpu_node for {} to see why it advertises none (device plugin, driver)",
+                    first.node
+                )
             }
-            ([], _) => format!("add a node that offers {resource}"),
+            ([], _) => format!("add a node that advertises {resource}"),
             (others, _) => {
-                format!("ask for what the GPU nodes offer ({}), or let one offer {resource}", others.join(", "))
+                format!(
+                    "request a resource that the GPU nodes advertise ({}), or configure a node to advertise {resource}",
+                    others.join(", ")
+                )
             }
         };
         let asks = requests::in_words(resource, amount(self.wanted, resource));
         Room {
-            problem: Some(format!("no GPU node offers {resource}")),
+            problem: Some(format!("no GPU node advertises {resource}")),
             shortage: match self.candidates {
-                [only] => format!("asks for {asks}; {} offers none", only.node),
-                all => format!("asks for {asks}; none of the {} GPU nodes offers any", all.len()),
+                [only] => format!("requests {asks}; {} advertises none", only.node),
+                all => format!("requests {asks}; none of the {} GPU nodes advertises any", all.len()),
             },
             changes: vec![change],
             needs_all: true,
         }
     }
 
-    /// `asks for 4 nvidia.com/gpu on one node; the most that any GPU node has free is 2, on gpu-7; 3 nodes are full, 2 cordoned`.
+    /// `requests 4 nvidia.com/gpu on one node; the most that any GPU node has free is 2, on gpu-7; 3 nodes are full, 2 cordoned`.
     fn shortage(&self) -> String {
         let asks = listed(self.scarce.iter().map(|resource| ((*resource).clone(), amount(self.wanted, resource))));
-        let mut parts = vec![format!("asks for {asks} on one node")];
+        let mut parts = vec![format!("requests {asks} on one node")];
         if self.open.is_empty() {
-            parts.push("no GPU node is open to it".to_owned());
+            parts.push("every GPU node is excluded for another reason".to_owned());
         }
         for resource in self.scarce.iter().filter(|_| !self.open.is_empty()) {
             let of_which = if self.scarce.len() > 1 { format!(" of {resource}") } else { String::new() };
@@ -140,7 +146,7 @@ impl Nodes<'_> {
                     let most = requests::number(resource, free(best, resource).free);
                     parts.push(format!("the most{of_which} that any GPU node has free is {most}, on {}", best.node));
                 }
-                _ => parts.push(format!("no GPU node that is open to it has any{of_which} free")),
+                _ => parts.push(format!("no eligible GPU node has any{of_which} free")),
             }
         }
         let counts = self.counts();
@@ -156,7 +162,7 @@ impl Nodes<'_> {
         self.open.iter().max_by_key(order).copied()
     }
 
-    /// How many nodes are out of the question, by reason: a node counts once, for its first.
+    /// Number of excluded nodes by reason. A node counts once, for its first reason.
     fn counts(&self) -> Vec<String> {
         let first = |candidate: &&Candidate| candidate.obstacles.first().cloned();
         let closed: Vec<Obstacle> = self.candidates.iter().filter_map(|candidate| first(&candidate)).collect();
@@ -179,7 +185,7 @@ impl Nodes<'_> {
         words.collect()
     }
 
-    /// What would let the pod start, each on its own.
+    /// Changes of which each would be sufficient to start the pod.
     fn changes(&self) -> Vec<String> {
         let best = self.nearest();
         let mut changes: Vec<String> = best.and_then(|best| self.free_more(best)).into_iter().collect();
@@ -189,12 +195,12 @@ impl Nodes<'_> {
             let short: Vec<_> = short.filter(|(resource, free)| *free < amount(self.wanted, resource)).collect();
             short.iter().all(|(_, free)| *free > 0).then(|| listed(short.into_iter()))
         };
-        changes.extend(best.and_then(lacks).map(|most| format!("ask for at most {most}")));
+        changes.extend(best.and_then(lacks).map(|most| format!("request at most {most}")));
         changes.truncate(MAX_CHANGES);
         changes
     }
 
-    /// The open node that is large enough and lacks least: fewest resources, then most of the first free.
+    /// The open node that is large enough and lacks least: fewest resources, then most of the first one free.
     fn nearest(&self) -> Option<&Candidate> {
         let large = |candidate: &&&Candidate| {
             self.scarce.iter().all(|resource| free(candidate, resource).allocatable >= amount(self.wanted, resource))
@@ -207,7 +213,7 @@ impl Nodes<'_> {
         self.open.iter().filter(large).max_by_key(order).copied()
     }
 
-    /// What has to be freed on a node, with who holds most of it.
+    /// The amount to free on a node, with the pod that uses most of it.
     fn free_more(&self, best: &Candidate) -> Option<String> {
         let lacking = self.scarce.iter().map(|resource| {
             ((*resource).clone(), amount(self.wanted, resource).saturating_sub(free(best, resource).free))
@@ -217,7 +223,7 @@ impl Nodes<'_> {
         Some(format!("free {lacking} on {} (used by {holder})", best.node))
     }
 
-    /// For each kind of obstacle, the first node that has room and nothing else against it.
+    /// For each kind of obstacle, the first node that has enough free resources and no other obstacle.
     fn lift_obstacles(&self) -> Vec<String> {
         let has_room = |candidate: &&Candidate| {
             self.wanted.iter().all(|(resource, amount)| free(candidate, resource).free >= *amount)
@@ -235,14 +241,14 @@ impl Nodes<'_> {
     }
 }
 
-/// What would open a node to the pod.
+/// The change that removes an obstacle.
 fn remedy(obstacle: &Obstacle, node: &str) -> String {
     match obstacle {
-        Obstacle::NotReady => format!("bring {node} back (not Ready)"),
+        Obstacle::NotReady => format!("repair {node} (not Ready)"),
         Obstacle::Cordoned => format!("uncordon {node}"),
         Obstacle::Taint(taint) => format!("tolerate the taint {taint} of {node}"),
-        Obstacle::Label(label) => format!("give the label {label} to {node}"),
-        Obstacle::Affinity => format!("let its node affinity admit {node}"),
+        Obstacle::Label(label) => format!("add the label {label} to {node}"),
+        Obstacle::Affinity => format!("change its node affinity so that it matches {node}"),
     }
 }
 
@@ -274,13 +280,13 @@ mod tests {
         nodes.extend(["gpu-1", "gpu-2", "gpu-3"].map(|name| node(name, 0, Vec::new())));
         nodes.push(node("gpu-9", 0, vec![Obstacle::Cordoned]));
         let room = of(&nodes, &asks(4), Some(SHORT)).expect("a shortage");
-        let words = "asks for 4 nvidia.com/gpu on one node; the most that any GPU node has free is 2, on gpu-7; 3 nodes are \
+        let words = "requests 4 nvidia.com/gpu on one node; the most that any GPU node has free is 2, on gpu-7; 3 nodes are \
                      full, 2 cordoned";
         assert_eq!((room.shortage.as_str(), room.needs_all), (words, false));
         let changes = [
             "free 2 nvidia.com/gpu on gpu-7 (used by ml/train-0 (6 nvidia.com/gpu))",
             "uncordon gpu-8, which has 8 nvidia.com/gpu free",
-            "ask for at most 2 nvidia.com/gpu",
+            "request at most 2 nvidia.com/gpu",
         ];
         assert_eq!(room.changes, changes);
     }
@@ -288,13 +294,13 @@ mod tests {
     #[test]
     fn more_than_any_node_has_cannot_be_freed() {
         let room = of(&[node("gpu-1", 4, Vec::new())], &asks(16), Some(SHORT)).expect("a shortage");
-        assert_eq!(room.changes, ["ask for at most 8 nvidia.com/gpu on one node: no GPU node has more"]);
+        assert_eq!(room.changes, ["request at most 8 nvidia.com/gpu on one node: no GPU node has more"]);
         let mut both = asks(16);
         both.insert("cpu".into(), 96_000);
         let said = "0/1 nodes are available: 1 Insufficient cpu, 1 Insufficient nvidia.com/gpu.";
         let room = of(&[node("gpu-1", 4, Vec::new())], &both, Some(said)).expect("a shortage");
         assert!(room.needs_all && room.changes.len() == 2, "{room:?}");
-        let words = "asks for 16 nvidia.com/gpu and 96 cpu on one node; the most of nvidia.com/gpu that any GPU node has free \
+        let words = "requests 16 nvidia.com/gpu and 96 cpu on one node; the most of nvidia.com/gpu that any GPU node has free \
                      is 4, on gpu-1; the most of cpu that any GPU node has free is 32, on gpu-1";
         assert_eq!(room.shortage, words);
     }
@@ -308,7 +314,7 @@ mod tests {
             of(&[node("gpu-1", 2, Vec::new()), node("gpu-2", 5, Vec::new())], &both, Some(said)).expect("a shortage");
         // gpu-2 has the GPUs, and lacks CPUs alone.
         assert_eq!(room.changes[0], "free 16 cpu on gpu-2 (used by ml/train-0 (3 nvidia.com/gpu))");
-        assert_eq!(room.changes[1], "ask for at most 32 cpu");
+        assert_eq!(room.changes[1], "request at most 32 cpu");
     }
 
     #[test]
@@ -318,8 +324,8 @@ mod tests {
         dead.offers.clear();
         let room =
             of(&[dead], &asks(1), Some("0/1 nodes are available: 1 Insufficient nvidia.com/gpu.")).expect("none");
-        assert_eq!(room.problem.as_deref(), Some("no GPU node offers nvidia.com/gpu"));
-        assert!(room.changes[0].contains("diagnose_gpu_node say why gpu-1 offers none"), "{room:?}");
+        assert_eq!(room.problem.as_deref(), Some("no GPU node advertises nvidia.com/gpu"));
+        assert!(room.changes[0].contains("run diagnose_gpu_node for gpu-1"), "{room:?}");
         let mig = Amounts::from([("nvidia.com/mig-1g.10gb".to_owned(), 1000)]);
         let said = "0/1 nodes are available: 1 Insufficient nvidia.com/mig-1g.10gb.";
         let room = of(&[node("gpu-1", 8, Vec::new())], &mig, Some(said)).expect("none");
@@ -336,7 +342,7 @@ mod tests {
         ];
         let said = "0/3 nodes are available: 1 node(s) had untolerated taint {team: vision}, 2 node(s) were not ready.";
         let room = of(&nodes, &asks(4), Some(said)).expect("closed nodes");
-        let words = "asks for 4 nvidia.com/gpu on one node; no GPU node is open to it; 1 node is not Ready, 1 tainted, 1 not \
+        let words = "requests 4 nvidia.com/gpu on one node; every GPU node is excluded for another reason; 1 node is not Ready, 1 tainted, 1 not \
                      selected";
         assert_eq!(room.shortage, words);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! Labels by which the GPU Operator, its components and node feature discovery steer a node, with how long they have stood.
+//! Labels of the GPU Operator, its components and node feature discovery on a node, with their age.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ const MIG_STATE: &str = "nvidia.com/mig.config.state";
 const UPGRADE_STATE: &str = "nvidia.com/gpu-driver-upgrade-state";
 const GKE_DRIVER: &str = "cloud.google.com/gke-gpu-driver-version";
 const FEATURES: &str = "feature.node.kubernetes.io/";
-/// Labels of one kind that are kept: the operator has about a dozen components.
+/// Maximum number of labels of one kind. The operator has about a dozen components.
 const MAX_LABELS: usize = 24;
 
 /// The labels of the node.
@@ -51,7 +51,7 @@ pub(crate) fn has_pci_label(node: &Node) -> bool {
     })
 }
 
-/// When the writer of the label last changed anything of the node. The label is at least that old.
+/// When the writer of the label last changed any field of the node. The label is at least that old.
 fn unchanged_since(node: &Node, label: &str) -> Option<Timestamp> {
     let entries = node.metadata.managed_fields.as_deref().unwrap_or_default();
     let time = |entry: &ManagedFieldsEntry| entry.time.as_ref().map(|time| time.0);

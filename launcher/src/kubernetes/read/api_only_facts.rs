@@ -1,8 +1,7 @@
-//! What the Kubernetes API alone knows of a node's GPUs: the answer where no probe can run.
+//! Facts of the Kubernetes API about a node's GPUs, for nodes on which no probe can run.
 //!
-//! Whoever watches the cluster's hardware writes it there: GPU Feature Discovery in labels, NVSentinel and
-//! node-problem-detector in conditions and events, device plugins in the health of what they gave out. None of it was
-//! read from the hardware.
+//! Sources: labels of GPU Feature Discovery, conditions and events of NVSentinel and node-problem-detector, and the health of
+//! allocated devices from device plugins. None of it was read from the hardware by this program.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,39 +23,39 @@ use crate::kubernetes::read::events;
 use crate::kubernetes::read::events::NodeEvent;
 use crate::kubernetes::read::pods;
 
-/// Time for one list: an answer without a probe should be a quick one.
+/// Time limit for one list, because an answer without a probe should be fast.
 const LIST_TIME: Duration = Duration::from_secs(5);
-/// Events and devices in one answer.
+/// Maximum numbers of events and devices in one answer.
 const MAX_ENTRIES: usize = 20;
-/// Longest text of a condition or a device's name.
+/// Maximum length of the text of a condition, and of a device name.
 const MAX_TEXT: usize = 200;
 
-/// What Kubernetes knows of a node's GPUs.
+/// Facts of Kubernetes about a node's GPUs.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct ApiOnlyFacts {
     /// GPU resources that the node has.
     pub capacity: BTreeMap<String, u64>,
-    /// Those of them that pods may use.
+    /// Allocatable GPU resources.
     pub allocatable: BTreeMap<String, u64>,
     /// Labels of GPU Feature Discovery, under their full names.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Conditions that are not as they should be: of the kubelet, NVSentinel, node-problem-detector.
+    /// Conditions that are not in their healthy state: of the kubelet, NVSentinel, node-problem-detector.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<String>,
-    /// Devices in use that their device plugin calls unhealthy.
+    /// Allocated devices that their device plugin reports as unhealthy.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unhealthy_devices: Vec<String>,
-    /// Events of the node that speak of GPUs, newest first.
+    /// Events of the node about GPUs, newest first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<String>,
-    /// What the API did not give, and why.
+    /// Facts that could not be read, with the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_read: Vec<String>,
 }
 
 impl ApiOnlyFacts {
-    /// Line by line, for a person.
+    /// The facts as lines of text.
     pub fn lines(&self) -> Vec<String> {
         let Self { capacity, allocatable, labels, conditions, unhealthy_devices, events, not_read } = self;
         let mut lines = Vec::new();
@@ -73,7 +72,7 @@ impl ApiOnlyFacts {
     }
 }
 
-/// Reads it within `time`. What cannot be read is listed in `not_read`; it fails nothing.
+/// Reads the facts within `time`. Facts that cannot be read are listed in `not_read`; this function does not fail.
 pub async fn read(connection: &Connection, node: &Node, time: Duration) -> ApiOnlyFacts {
     let name = node.name_any();
     let status = node.status.as_ref();
@@ -129,7 +128,7 @@ fn unhealthy_devices(pods: &[Pod]) -> Vec<String> {
         for resource in resources {
             for device in resource.resources.iter().filter(|device| device.health == "Unhealthy") {
                 let (resource, id) = (&resource.name, clean(&device.resource_id, MAX_TEXT));
-                told.push(format!("{resource} {id} is Unhealthy, held by pod {namespace}/{name}"));
+                told.push(format!("{resource} {id} is Unhealthy, allocated to pod {namespace}/{name}"));
             }
         }
     }

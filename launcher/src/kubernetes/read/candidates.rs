@@ -1,4 +1,4 @@
-//! The GPU nodes that could take a pending pod.
+//! Lists all GPU nodes for a Pending pod, each with the reasons against it; those with the fewest reasons first.
 
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt;

@@ -16,9 +16,9 @@ use crate::kubernetes::model::dra_objects::{Slice, SliceSpec, SlimClaim, newest}
 /// The group's versions that are understood, newest first.
 const VERSIONS: [&str; 3] = ["v1", "v1beta2", "v1beta1"];
 
-/// Reads devices (of `node`, or of all) and claims. `None` where the cluster serves no dynamic resource allocation, has no
-/// GPU in it, or will not tell; `unknown` has the reason of the last. Fails where the API server cannot be reached, or fails
-/// to say what it serves.
+/// Reads devices (of `node`, or of all nodes) and claims. `None` if the cluster does not serve dynamic resource allocation, has
+/// no GPU in it, or refuses the request; the reason is then in `unknown`. Fails if the API server cannot be reached, or does
+/// not list its API versions.
 pub(crate) async fn read(
     connection: &Connection,
     node: Option<&str>,
@@ -47,7 +47,7 @@ async fn everything(connection: &Connection, version: &str, node: Option<&str>) 
     Ok(Some(Dra::new(devices, claims)))
 }
 
-/// The newest version of the group that is both served and understood. Who may not ask learns nothing of it: unknown.
+/// The newest supported version of the group that the cluster serves. Unknown if the request is forbidden.
 async fn served(connection: &Connection, unknown: &mut Vec<Unknown>) -> Result<Option<&'static str>, Failure> {
     #[derive(Deserialize)]
     struct Group {

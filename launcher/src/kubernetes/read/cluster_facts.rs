@@ -17,10 +17,10 @@ use crate::kubernetes::model::{node_gpus, stack_labels};
 use crate::kubernetes::read::live_pods::LivePods;
 use crate::kubernetes::read::{claims, events, nodes, pods};
 
-/// Time for the further requests: a diagnosis without their answers is still worth having.
+/// Time limit for the additional requests. A diagnosis without their answers is still useful.
 const TIME: Duration = Duration::from_secs(5);
 
-/// Facts of the node object and of the pods on it, where they were listed.
+/// Facts from the node object and from the pods on it, if they were listed.
 pub(crate) fn known(kubernetes: &Node, live: Option<&LivePods>) -> ClusterFacts {
     let mut facts = node_gpus::cluster_facts(kubernetes);
     facts.nvidia_pods = live.map(|live| live.nvidia_pods().to_vec());
@@ -28,7 +28,7 @@ pub(crate) fn known(kubernetes: &Node, live: Option<&LivePods>) -> ClusterFacts 
     facts
 }
 
-/// Adds what neither the node object nor its pods tell.
+/// Adds facts that are neither in the node object nor in its pods.
 pub(crate) async fn complete(
     connection: &Connection,
     kubernetes: &Node,
@@ -42,7 +42,7 @@ pub(crate) async fn complete(
         events::newest_warning(connection, namespace, name).await.ok()?
     };
     let offers = facts.gpu_capacity.unwrap_or(0) > 0 || facts.other_gpu_resources;
-    // Each in its own time: a list of many nodes must not cost the other answers.
+    // Each request has its own time limit, so that a long list of nodes does not prevent the others.
     let time = time.min(TIME);
     let elsewhere = async { if offers { None } else { Some(elsewhere(connection, kubernetes, &facts).await) } };
     let by_dra = async { if offers { None } else { by_dra(connection, &name).await } };
@@ -63,7 +63,7 @@ pub(crate) async fn complete(
     facts
 }
 
-/// Whether a driver of dynamic resource allocation publishes GPUs of the node. `None`: nobody said.
+/// Whether a driver of dynamic resource allocation publishes GPUs of the node. `None`: not known.
 async fn by_dra(connection: &Connection, node: &str) -> Option<bool> {
     let mut unknown = Vec::new();
     match claims::read(connection, Some(node), &mut unknown).await {
@@ -73,17 +73,17 @@ async fn by_dra(connection: &Connection, node: &str) -> Option<bool> {
     }
 }
 
-/// What the other nodes of the cluster tell.
+/// Facts from the other nodes of the cluster.
 #[derive(Default)]
 struct Elsewhere {
-    /// Whether somebody gives out NVIDIA GPUs in this cluster.
+    /// Whether NVIDIA GPUs are advertised in this cluster.
     plugin: Option<bool>,
     /// Whether another node has the label of node feature discovery for NVIDIA's PCI devices.
     pci_label: Option<bool>,
 }
 
-/// Labels of the GPU Operator or GPU Feature Discovery on the node, or a pod of theirs on it, say that somebody gives out GPUs
-/// here; else another node that offers some does.
+/// GPUs are advertised in the cluster if the node has labels or a pod of the GPU Operator or GPU Feature Discovery, or if
+/// another node advertises GPUs.
 async fn elsewhere(connection: &Connection, kubernetes: &Node, facts: &ClusterFacts) -> Elsewhere {
     let here = kubernetes.labels().keys().any(|label| label.starts_with("nvidia.com/"))
         || has_plugin_pod(connection, kubernetes, facts).await.unwrap_or(false);
@@ -102,7 +102,7 @@ async fn elsewhere(connection: &Connection, kubernetes: &Node, facts: &ClusterFa
     }
 }
 
-/// Whether a pod on the node has a name of NVIDIA's software that gives out GPUs.
+/// Whether a pod on the node has a name of NVIDIA's software that advertises GPUs.
 async fn has_plugin_pod(connection: &Connection, kubernetes: &Node, facts: &ClusterFacts) -> Option<bool> {
     if let Some(pods) = facts.nvidia_pods.as_ref().filter(|pods| !pods.is_empty()) {
         return Some(!pods.is_empty());

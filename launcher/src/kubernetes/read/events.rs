@@ -1,4 +1,4 @@
-//! Events of a node and of a pod: what kubelet, scheduler, node-problem-detector and controllers reported.
+//! Reads events of a node and of a pod, from the kubelet, the scheduler, node-problem-detector and controllers.
 //!
 //! Every list goes through one function: it follows pages, counts `series` as well as `count`, and keeps the newest.
 
@@ -15,13 +15,13 @@ use crate::error::Failure;
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::pages::{self, Query};
 
-/// Longest message of a node's event: events carry text that a node wrote.
+/// Maximum length of the message of a node's event, which a node wrote.
 const NODE_MESSAGE: usize = 300;
-/// Longest message of a pod's event: of longer ones the head and the end, where runtimes write the reason.
+/// Maximum length of the message of a pod's event. Longer ones lose the middle, because runtimes write the reason at the end.
 const POD_MESSAGE: usize = 1000;
-/// Longest path of a field.
+/// Maximum length of a field path.
 const FIELD: usize = 320;
-/// Events of one object that are kept, the newest. An API server keeps them for an hour by default.
+/// Maximum number of events of one object; the newest are kept. By default, an API server keeps events for an hour.
 const MAX_NODE_EVENTS: usize = 500;
 /// The same for a pod.
 const MAX_POD_EVENTS: usize = 50;
@@ -63,7 +63,7 @@ pub(crate) async fn of_pod(connection: &Connection, namespace: &str, uid: &str) 
 }
 
 /// An event of a controller that could not create a pod.
-pub(crate) struct Refused {
+pub(crate) struct FailedCreate {
     /// Kind and name of the controller: `Job train`.
     pub(crate) controller: String,
     /// Its name alone.
@@ -73,7 +73,7 @@ pub(crate) struct Refused {
 }
 
 /// What controllers of a namespace say about pods that they could not create, oldest first.
-pub(crate) async fn of_refused_pods(connection: &Connection, namespace: &str) -> Result<Vec<Refused>, Failure> {
+pub(crate) async fn of_failed_creates(connection: &Connection, namespace: &str) -> Result<Vec<FailedCreate>, Failure> {
     let path = format!("/api/v1/namespaces/{namespace}/events");
     let what = format!("Listing the events of controllers in namespace {namespace}");
     let mut events = newest(connection, &path, "reason=FailedCreate", &what, MAX_REFUSALS).await?;
@@ -81,7 +81,7 @@ pub(crate) async fn of_refused_pods(connection: &Connection, namespace: &str) ->
     let refused = |event: SlimEvent| {
         let InvolvedObject { kind, name, .. } = &event.involved_object;
         let [kind, name] = [kind, name].map(|text| clean(text.as_deref().unwrap_or_default(), FIELD));
-        Refused { controller: format!("{kind} {name}"), name, event: event.into_pod_event() }
+        FailedCreate { controller: format!("{kind} {name}"), name, event: event.into_pod_event() }
     };
     Ok(events.into_iter().map(refused).collect())
 }
@@ -92,11 +92,36 @@ pub(crate) async fn newest_warning(
     namespace: &str,
     pod: &str,
 ) -> Result<Option<NodeEvent>, Failure> {
+    Ok(newest_of_severity(connection, namespace, pod, "Warning", 1).await?.into_iter().next())
+}
+
+/// The message of the kubelet about the image that it pulls for a pod, if it has not pulled it yet.
+pub(crate) async fn unfinished_pull(
+    connection: &Connection,
+    namespace: &str,
+    pod: &str,
+) -> Result<Option<String>, Failure> {
+    let events = newest_of_severity(connection, namespace, pod, "Normal", MAX_POD_EVENTS).await?;
+    // Not by their order: events of the same second have none.
+    let is_later = |event: &NodeEvent| ["Pulled", "Created", "Started"].contains(&event.reason.as_str());
+    if events.iter().any(is_later) {
+        return Ok(None);
+    }
+    Ok(events.into_iter().find(|event| event.reason == "Pulling").map(|event| event.message))
+}
+
+async fn newest_of_severity(
+    connection: &Connection,
+    namespace: &str,
+    pod: &str,
+    severity: &str,
+    most: usize,
+) -> Result<Vec<NodeEvent>, Failure> {
     let path = format!("/api/v1/namespaces/{namespace}/events");
-    let fields = format!("involvedObject.name={pod},type=Warning");
+    let fields = format!("involvedObject.name={pod},type={severity}");
     let what = format!("Listing the events of pod {namespace}/{pod}");
-    let events = newest(connection, &path, &fields, &what, 1).await?;
-    Ok(events.into_iter().next().map(SlimEvent::into_node_event))
+    let events = newest(connection, &path, &fields, &what, most).await?;
+    Ok(events.into_iter().map(SlimEvent::into_node_event).collect())
 }
 
 /// The newest `most` events over all pages, newest first.

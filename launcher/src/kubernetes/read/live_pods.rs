@@ -1,8 +1,8 @@
-//! The pods that are on a node while it is read: whose bookings and processes belong to nobody any more.
+//! The pods that exist on a node while it is probed. Allocations and processes of other pods are leftovers.
 //!
-//! A pod may be created or deleted while the probe runs. So the pods are listed before it, and once more after it where the
-//! report names one that the first list has not: who is in either list is no pod that is gone. Where a list could not be
-//! had, nothing is said of any pod.
+//! A pod may be created or deleted while the probe runs. So the pods are listed before the probe, and again after it if the
+//! report names a pod that is not in the first list. A pod in either list is not deleted. If a list could not be read, no pod
+//! is reported as deleted.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,20 +17,20 @@ use crate::kubernetes::model::slim::{Pod, PodMetadata};
 use crate::kubernetes::model::{allocation, gpu_pods, nvidia_pods};
 use crate::kubernetes::read::pods;
 
-/// Longest time for one list.
+/// Time limit for one list.
 const LIST_TIME: Duration = Duration::from_secs(5);
 
-/// `namespace/name` of each pod that holds what it asked for, by UID; a static one by both of its UIDs.
+/// `namespace/name` of each pod with allocated resources, by UID; a static pod by both of its UIDs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LivePods {
     names: HashMap<String, String>,
-    /// The API's UID of a static pod, by the kubelet's.
+    /// UID of a static pod in the API, by its UID in the kubelet.
     mirrors: HashMap<String, String>,
-    /// Those of NVIDIA's stack, the failed ones too: as of the first list.
+    /// Pods of NVIDIA's stack, including failed ones, from the first list.
     nvidia_pods: Vec<NvidiaPod>,
-    /// RuntimeClasses that the pods name.
+    /// RuntimeClasses of the pods.
     runtime_classes: Vec<RuntimeClassUse>,
-    /// The same pods, and those that the kubelet refused, with what they ask for: as of the newest list.
+    /// The same pods, and those that the kubelet refused, with their requests, from the newest list.
     gpu_pods: Vec<GpuPod>,
 }
 
@@ -52,7 +52,7 @@ impl LivePods {
         live
     }
 
-    /// Lists the pods of a node, within `time` and no longer than a few seconds.
+    /// Lists the pods of a node within `time`, and within a few seconds.
     pub(crate) async fn on_node(connection: &Connection, node: &str, time: Duration) -> Result<Self, Failure> {
         let what = format!("Listing the pods on node {node}");
         match timeout(time.min(LIST_TIME), pods::on_node(connection, node)).await {
@@ -61,8 +61,8 @@ impl LivePods {
         }
     }
 
-    /// Both lists together, where the report names a pod that this one has not. `None` where the second could not be had:
-    /// then it cannot be said of any pod that it is gone.
+    /// Joins both lists, if the report names a pod that is not in this one. `None` if the second list could not be read: then no
+    /// pod is reported as deleted.
     pub(crate) async fn confirmed(
         mut self,
         connection: &Connection,
@@ -97,12 +97,12 @@ impl LivePods {
         &self.nvidia_pods
     }
 
-    /// RuntimeClasses that the pods name.
+    /// RuntimeClasses of the pods.
     pub(crate) fn runtime_classes(&self) -> &[RuntimeClassUse] {
         &self.runtime_classes
     }
 
-    /// Pods with what they ask for.
+    /// Pods with their requests.
     pub(crate) fn gpu_pods(&self) -> &[GpuPod] {
         &self.gpu_pods
     }
@@ -112,7 +112,7 @@ impl LivePods {
         &self.names
     }
 
-    /// Writes each booking's pod by its names, which people know, where the kubelet told its UID alone.
+    /// Adds the pod's name to each allocation that has only its UID.
     pub(crate) fn name_bookings(&self, sections: &mut Sections) {
         let kubelet = sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
         for booking in kubelet.into_iter().flat_map(|kubelet| &mut kubelet.allocations) {
@@ -124,7 +124,7 @@ impl LivePods {
         }
     }
 
-    /// Puts the API's UIDs in the place of those by which kubelet and cgroups know static pods.
+    /// Replaces the UIDs of static pods in the kubelet and cgroups by those of the API.
     pub(crate) fn name_static_pods(&self, sections: &mut Sections) {
         let kubelet = sections.kubelet.as_mut().and_then(|section| section.data.as_mut());
         let processes = sections.processes.as_mut().and_then(|section| section.data.as_mut());
@@ -188,7 +188,7 @@ mod tests {
         young.metadata.uid = Some("young".to_owned());
         let fixture = Fixture::of([node]).with_pod(young);
         let time = Duration::from_secs(5);
-        // The first list was taken before it was there.
+        // The pod was created after the first list.
         let before = LivePods::default();
         let (_cluster, connection) = cluster(fixture.clone()).await;
         let live = before.clone().confirmed(&connection, "gpu-1", &report("young").sections, time).await;

@@ -1,4 +1,4 @@
-//! Requests to the API server, each with what its answer means.
+//! Requests to the API server that read objects.
 
 pub mod api_only_facts;
 pub mod candidates;

@@ -1,11 +1,11 @@
-//! The kernel's lines in the log files that a node's kubelet serves: the hardware's own word where no probe may go.
+//! Reads kernel messages from the log files that a node's kubelet serves, for nodes on which no probe can run.
 //!
-//! It asks for `get` on `nodes/proxy`, which reaches all of a kubelet: `deploy/rbac.yaml` does not grant it, and whoever has
-//! it already is served. A NodeLogQuery would not do: it asks the journal for the lines of systemd units, and the kernel is
-//! none. Limits: the newest 4 MiB, uncompressed; a node that keeps a journal alone has no such file.
+//! It needs the permission `get` on `nodes/proxy`, which gives access to the whole API of a kubelet. `deploy/rbac.yaml` does not
+//! grant it; it is used if the user has it. NodeLogQuery is not sufficient: it reads the journal of systemd units, which does
+//! not contain kernel messages. Limits: the newest 4 MiB, uncompressed; a node with only a journal has no such file.
 //!
-//! Classic log files write the node's local time without its zone, which the API does not know. The file's own
-//! modification time, which the kubelet sends, tells it: the newest line was written then.
+//! Classic log files contain the node's local time without its time zone. The time zone is computed from the modification time
+//! of the file, which the kubelet sends, because the newest line was written at that time.
 
 use std::time::Duration;
 
@@ -25,39 +25,39 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::error::kube_reason;
 use crate::kubernetes::client::connection::Connection;
 
-/// Taken of a log, its end. Some weeks of a quiet node; it passes through the API server.
+/// Maximum number of bytes from the end of a log. They pass through the API server.
 const MAX_BYTES: usize = 4 << 20;
-/// Time for all of it: an answer without a probe should be a quick one.
+/// Time limit, because an answer without a probe should be fast.
 const TIME: Duration = Duration::from_secs(8);
-/// Of that, for the file that was rotated away: what was read is worth more than it.
+/// Part of that time for the rotated file.
 const TIME_FOR_OLDER: Duration = Duration::from_secs(3);
 /// Time zones differ by quarters of an hour, up to 14 h.
 const QUARTER: SignedDuration = SignedDuration::from_mins(15);
-/// How far the newest line may lie from the file's modification, zone aside.
+/// Maximum difference between the newest line and the file's modification time, apart from the time zone.
 const WRITTEN_WITHIN: SignedDuration = SignedDuration::from_mins(2);
-/// The farthest zone.
+/// Maximum time zone offset.
 const FARTHEST: SignedDuration = SignedDuration::from_hours(14);
 
 /// The end of a file.
 struct Tail {
     text: String,
-    /// Whether there is more before it, so that its first line may be a piece of one.
+    /// Whether the file was cut at its start, so that the first line may be incomplete.
     begins_inside: bool,
     modified: Option<Timestamp>,
 }
 
-/// What is known of the zone of a log's times.
+/// The time zone of a log's times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Zone {
-    /// Its lines name it.
+    /// The lines contain it.
     Named,
-    /// They do not; something else told it.
+    /// It was computed.
     Told(TimeZone),
-    /// They do not, and nothing tells.
+    /// Not known.
     Unknown,
 }
 
-/// Reads the kernel's lines since `since`, or says why it cannot.
+/// Reads kernel messages since `since`, or returns the reason why that is not possible.
 pub(crate) async fn read(
     connection: &Connection,
     node: &str,
@@ -68,29 +68,29 @@ pub(crate) async fn read(
     let end = Instant::now() + time;
     let late = || format!("no answer within {time:?}");
     let mut stale = None;
-    // The first that is still written is read.
+    // The first file that is still written is read.
     for name in TEXT_LOGS {
         let newest = timeout_at(end, tail(connection, node, name, MAX_BYTES)).await.map_err(|_| late())??;
         let Some(newest) = newest else { continue };
-        // Right after a rotation the newest file has next to nothing.
+        // Shortly after a rotation the newest file is almost empty.
         let room = MAX_BYTES.saturating_sub(newest.text.len());
         let rotated = format!("{name}.1");
         let older = if newest.begins_inside || room == 0 {
             None
         } else {
             let left = end.saturating_duration_since(Instant::now()).min(TIME_FOR_OLDER);
-            // What was read is worth more than the reason why the rest was not.
+            // The lines that were read are more useful than the error.
             timeout(left, tail(connection, node, &rotated, room)).await.ok().and_then(Result::ok).flatten()
         };
         let log = parsed([(rotated.as_str(), older.as_ref()), (name, Some(&newest))], since, now);
         if window::reach(&log.coverage, now).is_some() {
             return Ok(log);
         }
-        // What nobody writes any more tells nothing of today, and what it tells of may long be mended.
+        // A file that is no longer written has no information about the current state.
         let ended = log.coverage.iter().filter_map(|coverage| coverage.to).max();
         stale.get_or_insert(match ended {
-            Some(ended) => format!("{name} ends at {ended:.0}: nobody writes it any more"),
-            None => format!("{name} holds no line with a time"),
+            Some(ended) => format!("{name} ends at {ended:.0}: it is no longer written"),
+            None => format!("{name} contains no line with a time"),
         });
     }
     Err(stale.unwrap_or_else(|| {
@@ -102,7 +102,7 @@ pub(crate) async fn read(
 fn parsed(files: [(&str, Option<&Tail>); 2], since: Option<Timestamp>, now: Timestamp) -> KernelLog {
     let files = files.into_iter().filter_map(|(name, tail)| Some((name, tail?)));
     let zone = zone(files.clone().rev().map(|(_, tail)| tail), now);
-    // Where the zone stays unknown, too much is better than too little.
+    // If the time zone is unknown, more lines are kept.
     let since = since.map(|since| if zone == Zone::Unknown { since - FARTHEST } else { since });
     let mut log = EventLog::new(None, Options { now: Some(now), window: since, ..Options::default() });
     for (name, tail) in files {
@@ -119,7 +119,7 @@ fn parsed(files: [(&str, Option<&Tail>); 2], since: Option<Timestamp>, now: Time
         xid::since(&mut log, since);
     }
     for coverage in log.coverage.iter_mut().filter(|_| matches!(zone, Zone::Told(_))) {
-        coverage.note = "local times: the zone is told by when the file was written".to_owned();
+        coverage.note = "local times: the time zone was computed from the modification time of the file".to_owned();
     }
     log
 }
@@ -128,7 +128,7 @@ fn records(tail: &Tail) -> impl Iterator<Item = Record<'_>> {
     tail.text.lines().skip(usize::from(tail.begins_inside)).filter_map(record_parser::parse_line)
 }
 
-/// The zone of the lines, from the newest that has a time and the modification of its file.
+/// The time zone, from the newest line with a time and the modification time of the file.
 fn zone<'a>(mut newest_first: impl Iterator<Item = &'a Tail>, now: Timestamp) -> Zone {
     let last = |tail: &'a Tail| {
         let last =
@@ -157,7 +157,7 @@ async fn tail(connection: &Connection, node: &str, name: &str, most: usize) -> R
         .map_err(|error| error.to_string())?;
     let response = connection.client.send(request).await.map_err(|error| kube_reason(&error))?;
     let (parts, body) = response.into_parts();
-    // One byte over is a kubelet that does not serve parts, and then this is the file's old end.
+    // One byte more means that the kubelet does not support ranges.
     let bytes = Limited::new(body, most + 1).collect().await.map(|body| body.to_bytes());
     match (parts.status, bytes) {
         (StatusCode::NOT_FOUND, _) => Ok(None),
@@ -177,7 +177,7 @@ fn modified(headers: &HeaderMap) -> Option<Timestamp> {
     Some(rfc2822::parse(text).ok()?.timestamp())
 }
 
-/// The words of whoever refused: a `Status` of the API server, or the plain text of a kubelet.
+/// The message of a refused request: a `Status` of the API server, or the plain text of a kubelet.
 fn refusal(status: StatusCode, body: &[u8]) -> String {
     let object: Option<kube::core::Status> = serde_json::from_slice(body).ok();
     let words = object.map(|object| object.message).filter(|message| !message.is_empty());

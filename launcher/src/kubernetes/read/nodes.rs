@@ -17,7 +17,7 @@ pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> 
     if !names::is_subdomain(name) {
         return Err(Failure::new(
             what(),
-            "a node name has lower-case letters, digits, '-' and '.' only",
+            "a node name contains only lower-case letters, digits, '-' and '.'",
             "Run list_gpu_nodes (gpu-syringe list-gpu-nodes) to see node names.",
         ));
     }
@@ -40,12 +40,12 @@ pub fn must_be_ready(node: &Node) -> Result<(), Failure> {
     Err(Failure::new(
         format!("Probing node {}", node.name_any()),
         format!("{why}; its kubelet would not start a pod, so nothing was created"),
-        "Bring the node back first (kubelet, network, power); describe_gpu_node shows what Kubernetes still knows of it.",
+        "Repair the node first (kubelet, network, power); describe_gpu_node shows its state in Kubernetes.",
     ))
 }
 
-/// Reads all nodes that match `selector`, page by page, and makes a row of each one that `matches`. Returns the number of
-/// nodes that were looked at, too.
+/// Reads all nodes that match `selector`, page by page, and creates a row for each one that `matches`. Also returns the
+/// number of nodes that were read.
 pub(crate) async fn collect<R>(
     connection: &Connection,
     selector: Option<&str>,

@@ -11,11 +11,11 @@ use crate::kubernetes::client::retry;
 use crate::kubernetes::model::{names, pod_facts};
 use crate::kubernetes::read::events;
 
-/// A pod as far as it could be read.
+/// A pod that was read.
 pub(crate) struct ReadPod {
-    /// The object; `None` where the API has no such pod, and its controller says that it could not create it.
+    /// The object; `None` if the pod does not exist because its controller could not create it.
     pub(crate) object: Option<Pod>,
-    /// What an explanation needs of it, events included.
+    /// The facts for an explanation, with events.
     pub(crate) facts: PodFacts,
     /// Why its events could not be read.
     pub(crate) no_events: Option<Failure>,
@@ -23,8 +23,8 @@ pub(crate) struct ReadPod {
 
 /// Reads the pod and its events.
 pub(crate) async fn read(connection: &Connection, namespace: &str, name: &str) -> Result<ReadPod, Failure> {
-    names::namespace(namespace)?;
-    names::pod(name)?;
+    names::check_namespace(namespace)?;
+    names::check_pod_name(name)?;
     let what = || format!("Reading pod {namespace}/{name}");
     let pods: Api<Pod> = Api::namespaced(connection.client.clone(), namespace);
     let pod = retry::read(|| pods.get_opt(name))
@@ -44,7 +44,7 @@ pub(crate) async fn read(connection: &Connection, namespace: &str, name: &str) -
         return Ok(ReadPod { object: None, facts, no_events: None });
     };
     let mut facts = pod_facts::of(&pod);
-    // Events are a help, not a need: a user who may not list them still gets an explanation.
+    // Events are optional: a user who is not allowed to list them still gets an explanation.
     let no_events = match events::of_pod(connection, namespace, &pod.uid().unwrap_or_default()).await {
         Ok(events) => {
             facts.events = events;
@@ -55,14 +55,14 @@ pub(crate) async fn read(connection: &Connection, namespace: &str, name: &str) -
     Ok(ReadPod { object: Some(pod), facts, no_events })
 }
 
-/// A pod that its controller could not create: a quota or another admission plugin refused it. Asked for by the name that the
-/// event names, by a name that the controller would give, or by the controller's own name.
+/// A pod that its controller could not create, because a quota or another admission plugin refused it. `name` may be the name in
+/// the event, a name that the controller would use, or the name of the controller.
 async fn not_created(connection: &Connection, namespace: &str, name: &str) -> Option<PodFacts> {
-    let refused = events::of_refused_pods(connection, namespace).await.ok()?;
-    let said = |refused: &&events::Refused| refused.event.message.contains(&format!("\"{name}\""));
-    // Of several controllers whose names begin alike the longest name is the one.
+    let refused = events::of_failed_creates(connection, namespace).await.ok()?;
+    let said = |refused: &&events::FailedCreate| refused.event.message.contains(&format!("\"{name}\""));
+    // If the names of several controllers match, the longest one is used.
     let controls =
-        |refused: &&events::Refused| is_named_after(name, &refused.name) || is_named_after(&refused.name, name);
+        |refused: &&events::FailedCreate| is_named_after(name, &refused.name) || is_named_after(&refused.name, name);
     let by_name = || refused.iter().filter(controls).max_by_key(|refused| refused.name.len());
     let newest = refused.iter().rev().find(said).or_else(by_name)?;
     let own = refused.iter().filter(|other| other.controller == newest.controller);
@@ -70,7 +70,7 @@ async fn not_created(connection: &Connection, namespace: &str, name: &str) -> Op
     Some(pod_facts::not_created(namespace, name, newest.controller.clone(), events))
 }
 
-/// Whether `name` is that of a pod, or of a ReplicaSet, which `controller` would make: its own name, or that with one suffix.
+/// Whether `controller` could create a pod or ReplicaSet with `name`: the controller's name, optionally with one suffix.
 fn is_named_after(name: &str, controller: &str) -> bool {
     let Some(rest) = name.strip_prefix(controller).filter(|_| !controller.is_empty()) else { return false };
     rest.is_empty() || rest.strip_prefix('-').is_some_and(|suffix| !suffix.is_empty() && !suffix.contains('-'))

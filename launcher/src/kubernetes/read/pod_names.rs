@@ -1,4 +1,4 @@
-//! The pod behind a UID, as a person knows it.
+//! Describes the pod with a UID for the plan of an action: its name, and the controller that may restart it.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
@@ -9,8 +9,8 @@ use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::retry;
 use crate::kubernetes::model::slim::STATIC_UID;
 
-/// `namespace/name`, with its controller; `None` where the API does not tell. Used in plans only.
-pub async fn named(connection: &Connection, node: &str, uid: &str) -> Option<String> {
+/// `namespace/name`, with its controller; `None` if it was not found. Used in plans only.
+pub async fn describe_pod(connection: &Connection, node: &str, uid: &str) -> Option<String> {
     let pods: Api<Pod> = Api::all(connection.client.clone());
     let on_node = ListParams::default().fields(&format!("spec.nodeName={node}"));
     let list = retry::read(|| pods.list(&on_node)).await?.ok()?;

@@ -1,4 +1,4 @@
-//! Pods, as far as they hold GPUs: those of one node, and sums over the whole cluster.
+//! Reads pods and their GPUs: the pods of one node, and sums for all nodes of the cluster.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -17,12 +17,12 @@ use crate::kubernetes::model::nvidia_pods;
 use crate::kubernetes::model::requests::{self, Held};
 use crate::kubernetes::model::slim::Pod;
 
-/// Up to this many nodes are asked about one by one; beyond, reading every pod once is cheaper for the API server.
+/// Up to this number, pods are listed for each node. Beyond that, one list of all pods is cheaper for the API server.
 const FEW_NODES: usize = 16;
-/// Lists at the same time.
+/// Maximum number of parallel lists.
 const AT_ONCE: usize = 8;
 
-/// The pods of one node, those that have ended too.
+/// The pods of one node, including ended ones.
 pub(crate) async fn on_node(connection: &Connection, node: &str) -> Result<Vec<Pod>, Failure> {
     let fields = format!("spec.nodeName={node}");
     let query = Query {
@@ -34,21 +34,21 @@ pub(crate) async fn on_node(connection: &Connection, node: &str) -> Result<Vec<P
     pages::fold(connection, &query, Vec::new, |pods: &mut Vec<Pod>, PodOfNode(pod)| pods.push(pod)).await
 }
 
-/// A pod in the list of one node: a few hundred at most, so that those of NVIDIA's stack can be read whole.
+/// A pod in the list of one node. The list has at most some hundred pods, so pods of NVIDIA's stack are read completely.
 struct PodOfNode(Pod);
 
 impl<'de> Deserialize<'de> for PodOfNode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let object = Value::deserialize(deserializer)?;
         let mut pod = Pod::deserialize(&object).map_err(D::Error::custom)?;
-        // An object that is no proper pod cannot be one of the stack.
+        // An invalid object is not a pod of the stack.
         let whole = k8s_openapi::api::core::v1::Pod::deserialize(object).ok();
         pod.nvidia = whole.as_ref().and_then(nvidia_pods::nvidia_pod).map(Box::new);
         Ok(Self(pod))
     }
 }
 
-/// What pods hold on each of `nodes`, by node. A node without an entry has nothing allocated.
+/// The allocated amounts of each of `nodes`. A node without an entry has nothing allocated.
 pub(crate) async fn allocated_on(
     connection: &Connection,
     nodes: &BTreeSet<String>,
@@ -80,7 +80,7 @@ pub(crate) async fn allocated_on(
     .await
 }
 
-/// What the pods of each of `nodes` request of every resource, by node.
+/// The requests of the pods of each of `nodes`, for every resource.
 pub(crate) async fn requests_on(
     connection: &Connection,
     nodes: &BTreeSet<String>,

@@ -15,6 +15,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::command::{NO_PROBE, node_probe};
 use super::steps::ProbeSteps;
 use crate::error::{Failure, Obstacle, kube_reason};
+use crate::kubernetes::client::api_error::{request_failed, timed_out};
+use crate::kubernetes::client::retry;
+use crate::kubernetes::client::status::{is_foreign, is_not_found};
 use crate::probe::context::ProbeContext;
 use crate::probe::document::{self, Document};
 use crate::probe::exec_retry::not_yet;
@@ -94,13 +97,15 @@ impl Ephemeral {
             None => Api::all(context.connection.client.clone()),
         };
         let on_node = ListParams::default().fields(&format!("spec.nodeName={node}")).limit(MAX_PODS);
-        let list = match timeout(REQUEST_TIME, pods.list(&on_node)).await {
-            Ok(Ok(list)) => list.items,
-            Ok(Err(error)) => {
+        let what = || format!("Listing the pods of node {node} to add an ephemeral container");
+        let list = match retry::read(|| pods.list(&on_node)).await {
+            Some(Ok(list)) => list.items,
+            Some(Err(kube::Error::Api(status))) if status.code == 403 && !is_foreign(&status) => {
                 let next = "Your user needs list on pods where the GPU pods are: see deploy/rbac.yaml.";
-                return Err(Self::failed(context, kube_reason(&error), next));
+                return Err(Self::failed(context, kube_reason(&kube::Error::Api(status)), next));
             }
-            Err(_) => return Err(Self::failed(context, format!("no answer within {REQUEST_TIME:?}"), "Try again.")),
+            Some(Err(error)) => return Err(request_failed(&context.connection, what(), &error)),
+            None => return Err(timed_out(&context.connection, what())),
         };
         let named = |pod: &Pod| match asked {
             Some(asked) => pod.name_any() == asked.name,
@@ -224,7 +229,7 @@ impl Ephemeral {
                     Ended::Refused(why) => not_yet(&why),
                 },
                 // The whole pod is gone.
-                Ok(Err(ExecError::Kube(kube::Error::Api(status)))) if status.code == 404 => return false,
+                Ok(Err(ExecError::Kube(kube::Error::Api(status)))) if is_not_found(&status) => return false,
                 Ok(Err(ExecError::Kube(error))) => not_yet(&kube_reason(&error)),
                 Ok(Err(ExecError::Timeout(_))) | Err(_) => false,
             };

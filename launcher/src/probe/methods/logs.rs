@@ -47,13 +47,15 @@ impl Logs {
         let began = Instant::now();
         let start_end = context.end.min(began + context.settings.start_time());
         let mut running = None;
+        let mut last = String::from("its container is being created");
         (context.on_phase)(Phase::Start);
         loop {
             let look =
                 timeout(REQUEST_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await;
             match look {
-                Ok(Ok(None)) => return Err(exec_retry::not_run(context, probe_container, "the pod was deleted")),
+                Ok(Ok(None)) => return Err(exec_retry::not_run(context, probe_container, exec_retry::DELETED)),
                 Ok(Ok(Some(pod))) => {
+                    "its container is being created".clone_into(&mut last);
                     let state = container_state::state_of(&pod, &probe_container.container);
                     let end = state.and_then(|state| state.terminated.clone());
                     if running.is_none() && state.is_some_and(|state| state.waiting.is_none()) {
@@ -70,7 +72,8 @@ impl Logs {
                     }
                 }
                 // A failed read proves nothing; the next one tells.
-                Ok(Err(_)) | Err(_) => {}
+                Ok(Err(error)) => last = format!("reading the pod failed: {}", kube_reason(&error)),
+                Err(_) => last = format!("reading the pod failed: no answer within {REQUEST_TIME:?}"),
             }
             let now = Instant::now();
             if now >= context.end || (running.is_none() && now >= start_end) {
@@ -79,15 +82,7 @@ impl Logs {
                     Some(_) => {
                         context.out_of_time(&format!("the probe did not finish within {:.1} s", waited.as_secs_f64()))
                     }
-                    None => {
-                        exec_retry::not_started_in_time(
-                            context,
-                            probe_container,
-                            waited,
-                            "its container is being created",
-                        )
-                        .await
-                    }
+                    None => exec_retry::not_started_in_time(context, probe_container, waited, &last).await,
                 });
             }
             sleep(PAUSE).await;

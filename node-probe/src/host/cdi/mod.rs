@@ -1,6 +1,6 @@
-//! CDI specifications of NVIDIA devices: which there are, and whether what they name is on the node.
+//! Reads the CDI specifications of NVIDIA devices, and compares them with the node.
 //!
-//! Limits: device numbers are compared where the file gives them, libraries where it mounts them by a path of the host.
+//! Limits: device numbers are compared only if the file contains them, libraries only if it mounts them from a path of the host.
 
 mod spec;
 
@@ -18,22 +18,21 @@ use crate::files;
 use crate::in_root::{HostFile, Root};
 use crate::paths::{Owner, Paths};
 
-/// Folders of CDI specifications unless the runtime is configured with others. Of two that name the same device, the later folder
-/// wins.
+/// Default folders of CDI specifications. If two specifications name the same device, the later folder is used.
 const FOLDERS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 
-/// A specification of 16 GPUs with 200 mounts has about 40 KiB.
+/// Maximum size. A specification of 16 GPUs with 200 mounts has about 40 KiB.
 const MAX_SPEC: usize = 512 * 1024;
-/// Files that are looked at. A DRA driver writes one for each claim.
+/// Maximum number of files. A DRA driver writes one for each claim.
 const MAX_FILES: usize = 256;
-/// Specifications, devices of one, and differences that are listed.
+/// Maximum numbers of specifications, of devices of one, and of differences.
 const MAX_SPECS: usize = 16;
 const MAX_DEVICES: usize = 64;
 const MAX_LIBRARIES: usize = 4;
 const MAX_STALE: usize = 8;
 const MAX_UNREAD: usize = 8;
 
-/// Reads the usual folders and those that the runtime is configured with.
+/// Reads the default folders, and those in the configuration of the runtime.
 pub(super) fn read(paths: &Paths, configured: Option<Vec<String>>) -> Option<Cdi> {
     if paths.owner == Owner::Workload {
         return None;
@@ -70,7 +69,7 @@ fn read_folder(paths: &Paths, host: &Root, folder: &str, cdi: &mut Cdi) {
         if number == MAX_FILES || cdi.specs.len() == MAX_SPECS {
             return unread(cdi, &path);
         }
-        // One for each claim of dynamic resource allocation, by its name: counted, not compared.
+        // Specifications of resource claims, according to the name, are counted and not compared.
         if name.contains("-claim_") {
             cdi.claim_specs = cdi.claim_specs.saturating_add(1);
             continue;
@@ -85,7 +84,7 @@ fn read_folder(paths: &Paths, host: &Root, folder: &str, cdi: &mut Cdi) {
                 cdi.specs.push(describe(paths, host, &path, &file, &spec))
             }
             Some((_, Some(_))) => {}
-            // Of another vendor, as far as can be seen.
+            // Probably of another vendor.
             Some((text, None)) if !text.contains("nvidia") => {}
             Some((_, None)) | None => unread(cdi, &path),
         }
@@ -139,7 +138,7 @@ fn driver_of(path: &str) -> Option<String> {
     driver_version::is_version(version).then(|| version.to_owned())
 }
 
-/// What is different on the node. Only devices of `/dev` itself can be compared: a driver root's own `/dev` is another one.
+/// The differences between the specification and the node. Only devices in `/dev` are compared, not those in a driver root.
 fn stale(dev: &Path, node: &DeviceNode) -> Option<StaleDevice> {
     let path = node.host_path.as_deref().unwrap_or(&node.path);
     let name = path.strip_prefix("/dev/").filter(|name| name.starts_with("nvidia") && !name.contains(".."))?;

@@ -1,9 +1,9 @@
-//! What a CDI specification says, as far as it is compared with the node: its kind, the names of its devices, device files with their
-//! numbers, and files that it mounts.
+//! Parses the parts of a CDI specification that are compared with the node: its kind, the names of its devices, device files with
+//! their numbers, and mounted files.
 //!
-//! A specification is JSON or YAML. Of YAML the block style is read that NVIDIA's tools write (`nvidia-ctk`, the device plugin, the
-//! DRA driver): one `key: value` a line, lists with `- `. Anything else, such as flow style or an anchor, is not understood, and
-//! nothing is concluded from the file.
+//! A specification is JSON or YAML. Only the block style of YAML is supported, as NVIDIA's tools write it (`nvidia-ctk`, the
+//! device plugin, the DRA driver): one `key: value` per line, lists with `- `. Files with other syntax, such as flow style or an
+//! anchor, are reported as not understood.
 
 use serde::Deserialize;
 
@@ -36,10 +36,10 @@ pub(super) struct Edits {
 
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct DeviceNode {
-    /// In the container.
+    /// Path in the container.
     #[serde(default)]
     pub(super) path: String,
-    /// On the host; absent where it is the same.
+    /// Path on the host; absent if it is the same.
     #[serde(rename = "hostPath", default)]
     pub(super) host_path: Option<String>,
     #[serde(default)]
@@ -54,19 +54,19 @@ pub(super) struct Mount {
     pub(super) host_path: String,
 }
 
-/// Reads a specification; `None`: it is not understood.
+/// Parses a specification; `None` if its syntax is not supported.
 pub(super) fn parse(text: &str) -> Option<Spec> {
     let spec = if text.trim_start().starts_with('{') { serde_json::from_str(text).ok()? } else { parse_yaml(text)? };
     (!spec.kind.is_empty()).then_some(spec)
 }
 
-/// A key on the way to a line, and how far it is indented.
+/// A parent key of a line, and its indentation.
 struct Above {
     indent: usize,
     key: String,
 }
 
-/// Reads block-style YAML line by line: what a line means follows from the keys above it.
+/// Parses block-style YAML line by line, with the parent keys of each line.
 fn parse_yaml(text: &str) -> Option<Spec> {
     let mut spec = Spec::default();
     let mut above: Vec<Above> = Vec::new();
@@ -80,7 +80,7 @@ fn parse_yaml(text: &str) -> Option<Spec> {
         let mut content = content;
         let mut begins_entry = false;
         while let Some(rest) = content.strip_prefix("- ") {
-            // The entry's keys are as far in as the first of them. The key of the list itself may be as far in as the dash.
+            // All keys of an entry have the indentation of its first key. The key of the list may have that of the dash.
             above.retain(|key| key.indent < indent || (key.indent == indent && !is_entry(key)));
             begins_entry = true;
             if above.len() > MAX_LEVELS {
@@ -94,7 +94,7 @@ fn parse_yaml(text: &str) -> Option<Spec> {
             return None;
         }
         let Some((key, value)) = key_and_value(content) else {
-            // A plain entry of a list: an option, an argument.
+            // A scalar entry of a list: an option, an argument.
             continue;
         };
         if !begins_entry {
@@ -112,10 +112,10 @@ fn parse_yaml(text: &str) -> Option<Spec> {
     Some(spec)
 }
 
-/// Levels of nesting: a specification has seven.
+/// Maximum levels of nesting. A specification has seven.
 const MAX_LEVELS: usize = 24;
 
-/// What stands for an entry of a list on the way to a line.
+/// The parent key that represents an entry of a list.
 const ENTRY: &str = "-";
 
 fn is_entry(above: &Above) -> bool {
@@ -130,7 +130,7 @@ fn key_and_value(content: &str) -> Option<(String, &str)> {
     (plain && separated).then(|| (key.trim_matches(['"', '\'']).to_owned(), value.trim()))
 }
 
-/// Takes one `key: value`; `None` where its value is of a style that is not read.
+/// Stores one `key: value`; `None` if the syntax of the value is not supported.
 fn take(spec: &mut Spec, path: &[&str], begins_entry: bool, key: &str, value: &str) -> Option<()> {
     let scalar = || scalar(value);
     match (path, key) {
@@ -186,7 +186,7 @@ fn edit(edits: &mut Edits, path: &[&str], begins_entry: bool, key: &str, value: 
     }
 }
 
-/// A plain or quoted value. One that goes on in the next line, or has an escape, is not read.
+/// Parses a plain or quoted value. Values with several lines or escapes are not supported.
 fn scalar(value: &str) -> Option<String> {
     let plain = match value.as_bytes().first()? {
         b'"' => value.strip_prefix('"')?.strip_suffix('"').filter(|text| !text.contains(['\\', '"']))?,

@@ -1,4 +1,4 @@
-//! Specifications as NVIDIA's tools write them, and others.
+//! Tests with specifications of NVIDIA's tools, and others.
 
 use super::*;
 

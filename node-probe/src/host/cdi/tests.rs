@@ -1,4 +1,4 @@
-//! Specifications against the node.
+//! Tests that compare specifications with the node.
 
 use super::*;
 use crate::testing::Tree;

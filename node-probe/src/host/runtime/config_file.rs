@@ -6,28 +6,28 @@ use toml::{Table, Value};
 use crate::files;
 use crate::in_root::Root;
 
-/// A containerd configuration with all defaults written out has some 10 KiB.
+/// Maximum size. A containerd configuration with all defaults has about 10 KiB.
 const MAX_CONFIG: usize = 256 * 1024;
 
-/// Files of one configuration. A node has one to three.
+/// Maximum number of files of one configuration. A node has one to three.
 pub(super) const MAX_FILES: usize = 32;
 
 /// One file, parsed.
 #[derive(Debug)]
 pub(super) struct ConfigFile {
-    /// Where it is on the host.
+    /// Path on the host.
     pub(super) path: String,
     /// When it was last written.
     pub(super) changed_at: Option<Timestamp>,
     pub(super) table: Table,
 }
 
-/// What became of a file.
+/// Result of reading a file.
 #[derive(Debug)]
 pub(super) enum Read {
     Parsed(ConfigFile),
     Absent,
-    /// It is there, and cannot be read or is no TOML.
+    /// It exists, but cannot be read or is not TOML.
     Unreadable,
 }
 
@@ -45,8 +45,8 @@ pub(super) fn read(host: &Root, path: &str) -> Read {
     })
 }
 
-/// The files that a pattern with `*` in its last part names, sorted; the path itself where it has none. `None`: the pattern, or
-/// its folder, cannot be read.
+/// The files that match a pattern with `*` in its last part, sorted; the path itself without `*`. `None`: the pattern is not
+/// supported, or its folder cannot be read.
 pub(super) fn matching(host: &Root, pattern: &str) -> Option<Vec<String>> {
     if !pattern.contains(['*', '?', '[', '$']) {
         return Some(vec![pattern.to_owned()]);

@@ -1,7 +1,7 @@
 //! containerd's configuration: versions 1, 2 and 3, with `imports`.
 //!
 //! Limits: imported files are merged key by key. containerd 1 replaces the whole section of a plugin, so a handler that is listed
-//! here may be lost there; no rule says that a handler works because it is listed.
+//! here may be missing there; no rule concludes that a listed handler works.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::in_root::Root;
 /// The plugin that runs containers for the kubelet, by version of the configuration: 3, 2, 1.
 const PLUGINS: [&str; 3] = ["io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri", "cri"];
 
-/// The handler that containerd has without any configuration.
+/// The handler that containerd has without a configuration.
 const BUILT_IN: &str = "runc";
 
 /// Folder that containerd 2.2 and newer import from unless the configuration says otherwise.
@@ -28,7 +28,7 @@ pub(super) fn read(host: &Root, path: &str) -> (ContainerRuntime, Option<Vec<Str
     let main = match config_file::read(host, path) {
         Read::Parsed(file) => file,
         absent => {
-            // Without the file containerd takes its own defaults.
+            // Without the file containerd uses its defaults.
             let complete = matches!(absent, Read::Absent);
             return (found.into_facts(complete, None, None, Vec::new()), None);
         }
@@ -54,7 +54,7 @@ pub(super) fn read(host: &Root, path: &str) -> (ContainerRuntime, Option<Vec<Str
     (facts, folders)
 }
 
-/// Whether this configuration leaves out the plugin for the kubelet: then it is of another containerd (Docker's, the host's own).
+/// Whether this configuration disables the plugin for the kubelet, as that of another containerd does (Docker, the host).
 pub(super) fn serves_no_kubelet(host: &Root, path: &str) -> bool {
     let Read::Parsed(file) = config_file::read(host, path) else { return false };
     disables_cri(&file.table)
@@ -111,7 +111,7 @@ fn adds_handlers(host: &Root, found: &Found) -> bool {
     })
 }
 
-/// What the files said so far.
+/// The merged content of the files.
 #[derive(Default)]
 struct Found {
     complete: bool,
@@ -165,7 +165,7 @@ impl Found {
             ..RuntimeHandler::default()
         };
         let of_containerd = self.handlers.entry(BUILT_IN.to_owned()).or_insert_with(built_in);
-        // What a file leaves out of the built-in handler is the default.
+        // Missing keys of the built-in handler have their defaults.
         of_containerd.runtime_type.get_or_insert_with(|| "io.containerd.runc.v2".to_owned());
         ContainerRuntime {
             name: "containerd".to_owned(),

@@ -1,4 +1,4 @@
-//! containerd's configurations as distributions and NVIDIA's toolkit write them.
+//! Tests with containerd configurations of distributions and NVIDIA's toolkit.
 
 use super::*;
 use crate::testing::Tree;

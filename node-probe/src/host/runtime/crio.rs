@@ -31,7 +31,7 @@ pub(super) fn read(host: &Root) -> (ContainerRuntime, Option<Vec<String>>) {
             Read::Unreadable => complete = false,
         }
     }
-    // Nothing at all: the configuration is somewhere else.
+    // No file: the configuration has another path.
     complete &= !files.is_empty();
     let mut found: BTreeMap<String, RuntimeHandler> = BTreeMap::new();
     let (mut default_handler, mut folders) = (None, None);

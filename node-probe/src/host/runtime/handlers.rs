@@ -1,4 +1,4 @@
-//! Handlers of a runtime, and whether their programs are on the host.
+//! The handlers of a runtime, and whether their programs exist on the host.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use syringe_core::facts::container_runtime::RuntimeHandler;
 
 use crate::in_root::Root;
 
-/// A node with Kata, gVisor and NVIDIA's handlers has some ten.
+/// Maximum number of handlers. A node with Kata, gVisor and NVIDIA's handlers has about ten.
 const MAX_HANDLERS: usize = 32;
 
-/// The handlers in order, NVIDIA's first where there are too many.
+/// The handlers in order; NVIDIA's first if there are too many.
 pub(super) fn capped(handlers: BTreeMap<String, RuntimeHandler>) -> Vec<RuntimeHandler> {
     let mut handlers: Vec<RuntimeHandler> = handlers.into_values().collect();
     if handlers.len() > MAX_HANDLERS {
@@ -19,7 +19,7 @@ pub(super) fn capped(handlers: BTreeMap<String, RuntimeHandler>) -> Vec<RuntimeH
     handlers
 }
 
-/// Looks for the program of each handler. A name without a folder is looked up in a `PATH` that is not known here.
+/// Checks the program of each handler. A name without a folder is not checked, because the `PATH` of the runtime is unknown.
 pub(super) fn look_for_binaries(host: &Root, handlers: &mut [RuntimeHandler]) {
     for handler in handlers {
         let path = handler.binary.as_deref().filter(|path| path.starts_with('/'));

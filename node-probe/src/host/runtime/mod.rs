@@ -1,7 +1,7 @@
-//! The container runtime of the node: which one runs, with which configuration, and since when.
+//! Reads the container runtime of the node: which one is running, its configuration, and its start time.
 //!
-//! The process names its configuration (`--config`); without a process the known places are looked at. Several containerds may
-//! run (Docker's, the host's own on Bottlerocket and Talos): one whose configuration disables the kubelet's plugin is not meant.
+//! The process names its configuration (`--config`); without a process the known paths are read. Several containerds may be
+//! running (Docker, the host's on Bottlerocket and Talos): those whose configuration disables the kubelet's plugin are skipped.
 
 mod config_file;
 mod containerd;
@@ -16,7 +16,7 @@ use super::process;
 use crate::in_root::Root;
 use crate::paths::{Owner, Paths};
 
-/// Places of containerd's configuration, the more particular ones first: k3s, RKE2, k0s, MicroK8s, kops, Talos.
+/// Paths of containerd's configuration, the more specific ones first: k3s, RKE2, k0s, MicroK8s, kops, Talos.
 const CONFIGS: [&str; 7] = [
     "/var/lib/rancher/k3s/agent/etc/containerd/config.toml",
     "/var/lib/rancher/rke2/agent/etc/containerd/config.toml",
@@ -27,7 +27,7 @@ const CONFIGS: [&str; 7] = [
     DEFAULT_CONFIG,
 ];
 
-/// What containerd reads without `--config`.
+/// The path that containerd reads without `--config`.
 const DEFAULT_CONFIG: &str = "/etc/containerd/config.toml";
 
 /// The runtime, and the CDI folders that its configuration names.
@@ -44,7 +44,7 @@ pub(super) fn read(paths: &Paths, named: &[Named]) -> Option<(ContainerRuntime, 
         (!containerd::serves_no_kubelet(&host, &path)).then_some((Some(process), path))
     });
     let (mut facts, folders, process) = match (containerd, crio) {
-        // Docker's containerd may run beside CRI-O: a configuration that names no plugin at all does not tell.
+        // Docker's containerd may run in addition to CRI-O: a configuration without any plugin is not sufficient.
         (_, Some(crio)) => {
             let (facts, folders) = crio::read(&host);
             (facts, folders, Some(crio))
@@ -56,7 +56,7 @@ pub(super) fn read(paths: &Paths, named: &[Named]) -> Option<(ContainerRuntime, 
         (None, None) => {
             let path = CONFIGS.iter().find(|path| host.find(path).is_some())?;
             let (facts, folders) = containerd::read(&host, path);
-            // Nobody says that this is what runs.
+            // It is not known whether this runtime is running.
             (ContainerRuntime { complete: false, ..facts }, folders, None)
         }
     };

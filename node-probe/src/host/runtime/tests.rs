@@ -1,4 +1,4 @@
-//! Which of several configurations is the node's, on the distributions.
+//! Tests of the choice between several configurations, for the distributions.
 
 use syringe_core::facts::container_runtime::ContainerRuntime;
 

@@ -1,4 +1,4 @@
-//! The configuration of NVIDIA's container runtime: how it gives GPUs to containers.
+//! Reads the configuration of NVIDIA's container runtime: how containers get GPUs.
 
 use syringe_core::facts::container_runtime::{RuntimeHandler, ToolkitConfig};
 use syringe_core::text::clean;
@@ -6,12 +6,12 @@ use syringe_core::text::clean;
 use super::config_file::{self, Read, text_at};
 use crate::in_root::Root;
 
-/// Where packages install it.
+/// Path of the packages.
 const OF_HOST: &str = "/etc/nvidia-container-runtime/config.toml";
-/// Where the GPU Operator's toolkit installs it.
+/// Path of the GPU Operator's toolkit.
 const OF_OPERATOR: &str = "/usr/local/nvidia/toolkit/.config/nvidia-container-runtime/config.toml";
 
-/// The configuration that the handlers' program reads: beside the program where the operator installed it, else the host's.
+/// The configuration of the handlers' program: next to the program if the operator installed it, else that of the host.
 pub(super) fn read(host: &Root, handlers: &[RuntimeHandler]) -> Option<ToolkitConfig> {
     let binaries =
         handlers.iter().filter(|handler| handler.is_nvidia()).filter_map(|handler| handler.binary.as_deref());

@@ -82,7 +82,7 @@ fn specifications_that_have_the_device_explain_nothing() {
         vec![spec(etc, &many)],
     ] {
         let explained = explained(specs, &[]);
-        let end = format!("of the name that it was given: nvidia.com/gpu={DEVICE}.");
+        let end = format!("of the requested name: nvidia.com/gpu={DEVICE}.");
         assert!(explained.summary.ends_with(&end), "{}", explained.summary);
     }
 }

@@ -56,6 +56,8 @@ pub struct EventLog {
     table: EventTable,
     /// Boots by index. The first is the running one.
     boots: Vec<String>,
+    /// The boot ID of the last line as it was written, and its index.
+    last_boot: Option<(String, usize)>,
     sources: Vec<Source>,
     pending: Option<(PartialMessage, Moment, usize)>,
     previous: PreviousRecord,
@@ -78,6 +80,7 @@ impl EventLog {
             since: since.map(Timestamp::as_microsecond),
             window: window.map(Timestamp::as_microsecond),
             table: EventTable::new(max_events.max(1)),
+            last_boot: None,
             boots: vec![running_boot_id.map(|id| bare_id(&id)).unwrap_or_default()],
             sources: Vec::new(),
             pending: None,
@@ -249,15 +252,23 @@ impl EventLog {
     }
 
     fn boot(&mut self, id: &str) -> usize {
-        let id = bare_id(&crate::text::clean(id, 64));
-        if let Some(at) = self.boots.iter().position(|known| *known == id) {
-            return at;
+        // Each line of a journal has a boot ID, almost always that of the line before.
+        if let Some((last, at)) = &self.last_boot
+            && last == id
+        {
+            return *at;
         }
-        // More boots than this share the last index.
-        if self.boots.len() < 256 {
-            self.boots.push(id);
-        }
-        self.boots.len() - 1
+        let bare = bare_id(&crate::text::clean(id, 64));
+        let known = self.boots.iter().position(|known| *known == bare);
+        let at = known.unwrap_or_else(|| {
+            // More boots than this share the last index.
+            if self.boots.len() < 256 {
+                self.boots.push(bare);
+            }
+            self.boots.len() - 1
+        });
+        self.last_boot = (id.len() <= 64).then(|| (id.to_owned(), at));
+        at
     }
 
     /// Joins messages of several lines, then counts them.

@@ -75,7 +75,7 @@ fn is_segfault(text: &[u8]) -> bool {
     /// 15 bytes of name, 10 of pid, the brackets.
     const REACH: usize = 32;
     let head = &text[..text.len().min(REACH)];
-    let Some(close) = head.iter().position(|&byte| byte == b']') else { return false };
+    let Some(close) = memchr::memchr(b']', head) else { return false };
     text[close..].starts_with(b"]: segfault at ")
 }
 

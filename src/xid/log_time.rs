@@ -6,7 +6,7 @@
 use jiff::civil;
 use jiff::tz::Offset;
 
-use super::scan::decimal;
+use super::scan::{decimal, split_at_byte};
 
 /// A wall-clock time as far as the line gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,16 +51,34 @@ impl WallTime {
 
 /// `secs.fraction` since boot.
 pub(super) fn uptime(text: &str) -> Option<u64> {
-    let (seconds, rest) = decimal(text.trim())?;
-    let microseconds = fraction(rest.strip_prefix('.')?)?;
-    seconds.checked_mul(1_000_000)?.checked_add(microseconds)
+    // Each line of `dmesg` has one, so it is read in one pass.
+    let (mut value, mut digits, mut decimals) = (0_u64, 0, None);
+    for byte in text.trim_ascii().bytes() {
+        match (byte, &mut decimals) {
+            (b'0'..=b'9', None) => digits += 1,
+            // The seventh decimal and those after it are too small to count.
+            (b'0'..=b'9', Some(6..)) => continue,
+            (b'0'..=b'9', Some(decimals)) => *decimals += 1,
+            (b'.', None) if digits > 0 => {
+                decimals = Some(0_u32);
+                continue;
+            }
+            _ => return None,
+        }
+        value = value.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?;
+    }
+    let missing = 6 - decimals.filter(|decimals| *decimals > 0)?;
+    value.checked_mul(10_u64.pow(missing))
 }
 
 /// Digits after a decimal point, as microseconds; nothing may follow them.
 fn fraction(digits: &str) -> Option<u64> {
-    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let six = digits.bytes().chain(std::iter::repeat(b'0')).take(6);
-    plain.then(|| six.fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+    let digits = digits.as_bytes();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let digit = |place: usize| digits.get(place).map_or(0, |digit| u64::from(digit - b'0'));
+    Some((0..6).fold(0, |sum, place| sum * 10 + digit(place)))
 }
 
 /// `Sun Feb 23 16:24:18 2025` (`dmesg -T`), or `Feb23 16:24` (`dmesg -H`).
@@ -101,10 +119,10 @@ pub(super) struct Iso<'a> {
 
 /// `2025-02-23T16:24:18[.,ffffff][Z|±hh:mm|±hhmm] rest`.
 pub(super) fn iso(text: &str) -> Option<Iso<'_>> {
-    let (stamp, rest) = text.split_once(' ').unwrap_or((text, ""));
-    let (date, time) = stamp.split_once('T')?;
+    let (stamp, rest) = split_at_byte(text, b' ').unwrap_or((text, ""));
+    let (date, time) = split_at_byte(stamp, b'T')?;
     let date = iso_date(date)?;
-    let zone_at = time.find(['Z', '+', '-']).unwrap_or(time.len());
+    let zone_at = memchr::memchr3(b'Z', b'+', b'-', time.as_bytes()).unwrap_or(time.len());
     let (time, zone) = time.split_at(zone_at);
     let microseconds = date.checked_add(clock(time)?)?.checked_sub(offset(zone)?)?;
     let wall = WallTime::At { microseconds, zone: !zone.is_empty() };
@@ -113,6 +131,10 @@ pub(super) fn iso(text: &str) -> Option<Iso<'_>> {
 
 /// `Sun 2025-02-23 16:24:18 UTC rest` (`journalctl -o short-full`).
 pub(super) fn short_full(text: &str) -> Option<(WallTime, &str)> {
+    // Most lines with a capital are no time: the fourth byte rejects them.
+    if text.as_bytes().get(3) != Some(&b' ') {
+        return None;
+    }
     let mut parts = text.splitn(5, ' ');
     let (weekday, date, time) = (parts.next()?, parts.next()?, parts.next()?);
     let (zone, rest) = (parts.next()?, parts.next()?);
@@ -128,26 +150,31 @@ pub(super) fn unix(text: &str) -> Option<(WallTime, &str)> {
 }
 
 pub(super) fn iso_date(text: &str) -> Option<i64> {
-    let mut parts = text.split('-');
-    let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
-    let shape = year.len() == 4 && month.len() == 2 && day.len() == 2 && parts.next().is_none();
-    if shape { midnight(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?) } else { None }
+    let &[y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2] = text.as_bytes() else { return None };
+    let year = two_digits(y1, y2)? * 100 + two_digits(y3, y4)?;
+    midnight(
+        i16::try_from(year).ok()?,
+        i8::try_from(two_digits(m1, m2)?).ok()?,
+        i8::try_from(two_digits(d1, d2)?).ok()?,
+    )
 }
 
 /// `hh:mm:ss` with an optional fraction, as microseconds since midnight.
 pub(super) fn clock(text: &str) -> Option<i64> {
-    let (whole, part) = match text.find(['.', ',']) {
+    let (whole, part) = match memchr::memchr2(b'.', b',', text.as_bytes()) {
         Some(at) => (text.get(..at)?, i64::try_from(fraction(text.get(at + 1..)?)?).ok()?),
         None => (text, 0),
     };
-    let mut parts = whole.split(':');
-    let mut next = |limit: i64| {
-        let digits = parts.next().filter(|digits| digits.len() == 2)?;
-        digits.parse::<i64>().ok().filter(|number| (0..limit).contains(number))
-    };
+    let &[h1, h2, b':', m1, m2, b':', s1, s2] = whole.as_bytes() else { return None };
+    let (hour, minute, second) = (two_digits(h1, h2)?, two_digits(m1, m2)?, two_digits(s1, s2)?);
     // A leap second is 60.
-    let (hour, minute, second) = (next(24)?, next(60)?, next(61)?);
-    parts.next().is_none().then_some(((hour * 60 + minute) * 60 + second) * 1_000_000 + part)
+    let valid = hour < 24 && minute < 60 && second < 61;
+    valid.then_some(((hour * 60 + minute) * 60 + second) * 1_000_000 + part)
+}
+
+fn two_digits(tens: u8, ones: u8) -> Option<i64> {
+    let valid = tens.is_ascii_digit() && ones.is_ascii_digit();
+    valid.then(|| i64::from(tens - b'0') * 10 + i64::from(ones - b'0'))
 }
 
 /// A zone as microseconds east of UTC; nothing is 0.

@@ -13,6 +13,13 @@ pub(super) fn split_list(text: &str) -> Option<(&str, &str)> {
     Some((text.get(..at)?, text.get(at + 2..)?))
 }
 
+/// The text before and after the first of an ASCII character. As `str::split_once`, and faster on a long text.
+pub(super) fn split_at_byte(text: &str, byte: u8) -> Option<(&str, &str)> {
+    debug_assert!(byte.is_ascii(), "a byte of a longer character would split it");
+    let at = memchr::memchr(byte, text.as_bytes())?;
+    Some((text.get(..at)?, text.get(at + 1..)?))
+}
+
 /// What stands between `open` and the next `close`.
 pub(super) fn between<'a>(text: &'a str, open: &str, close: &str) -> Option<&'a str> {
     let rest = after(text, open)?;
@@ -27,9 +34,12 @@ pub(super) fn word(text: &str) -> (&str, &str) {
 
 /// A decimal number at the start of `text`, and the rest.
 pub(super) fn decimal(text: &str) -> Option<(u64, &str)> {
-    let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, rest) = text.split_at(end);
-    Some((digits.parse().ok()?, rest))
+    let (mut value, mut end) = (0_u64, 0);
+    for digit in text.bytes().take_while(u8::is_ascii_digit) {
+        value = value.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+        end += 1;
+    }
+    (end > 0).then(|| (value, text.split_at(end).1))
 }
 
 /// The same with an optional minus sign.

@@ -7,7 +7,7 @@
 
 use super::log_time::{self, WallTime};
 use super::record::{Origin, Record};
-use super::scan::decimal;
+use super::scan::{decimal, split_at_byte};
 use super::{date_words, line, line_parser};
 
 /// Facility names of `dmesg -x` and busybox. The index is the number.
@@ -114,7 +114,7 @@ fn decoded<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
 /// Any number of `[…]` that hold a time, a thread or a CPU.
 pub(super) fn brackets<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
     let mut rest = line;
-    while let Some((inside, after)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+    while let Some((inside, after)) = rest.strip_prefix('[').and_then(|rest| split_at_byte(rest, b']')) {
         if !bracket(inside, record) {
             break;
         }
@@ -127,7 +127,7 @@ pub(super) fn brackets<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
 
 fn bracket<'a>(inside: &'a str, record: &mut Record<'a>) -> bool {
     // `dmesg -d`: `[  171.620236 <    0.000001>]`; its first number is the time.
-    let (time, _) = inside.split_once('<').unwrap_or((inside, ""));
+    let (time, _) = split_at_byte(inside, b'<').unwrap_or((inside, ""));
     if let Some(uptime) = log_time::uptime(time) {
         record.uptime_us = Some(uptime);
         return true;
@@ -187,7 +187,7 @@ pub(super) fn tagged<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
             record.origin = Origin::Unclear;
             return text;
         }
-        let Some((token, after)) = rest.split_once(' ') else { break };
+        let Some((token, after)) = split_at_byte(rest, b' ') else { break };
         if let Some(tag) = token.strip_suffix(':') {
             if tag == "kernel" {
                 return after.trim_start_matches(' ');
@@ -249,6 +249,6 @@ fn untagged<'a>(text: &'a str, record: &mut Record<'a>) -> Option<&'a str> {
 
 /// `host kernel: text` after a bracket (`journalctl -o short-monotonic`).
 fn monotonic_tag(line: &str) -> Option<&str> {
-    let (_, rest) = line.split_once(' ')?;
+    let (_, rest) = split_at_byte(line, b' ')?;
     rest.strip_prefix("kernel: ")
 }

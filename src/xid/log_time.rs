@@ -198,8 +198,22 @@ pub(super) fn midnight(year: i16, month: i8, day: i8) -> Option<i64> {
 }
 
 fn month(name: &str) -> Option<i8> {
-    const NAMES: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    NAMES.iter().position(|&known| known == name).and_then(|at| i8::try_from(at + 1).ok())
+    let number = match name.as_bytes() {
+        b"Jan" => 1,
+        b"Feb" => 2,
+        b"Mar" => 3,
+        b"Apr" => 4,
+        b"May" => 5,
+        b"Jun" => 6,
+        b"Jul" => 7,
+        b"Aug" => 8,
+        b"Sep" => 9,
+        b"Oct" => 10,
+        b"Nov" => 11,
+        b"Dec" => 12,
+        _ => return None,
+    };
+    Some(number)
 }
 
 #[cfg(test)]

@@ -127,8 +127,8 @@ pub(super) fn brackets<'a>(line: &'a str, record: &mut Record<'a>) -> &'a str {
 
 fn bracket<'a>(inside: &'a str, record: &mut Record<'a>) -> bool {
     // `dmesg -d`: `[  171.620236 <    0.000001>]`; its first number is the time.
-    let (time, _) = split_at_byte(inside, b'<').unwrap_or((inside, ""));
-    if let Some(uptime) = log_time::uptime(time) {
+    let before_delta = || inside.split_once('<').map_or(inside, |(time, _)| time);
+    if let Some(uptime) = log_time::uptime(inside).or_else(|| log_time::uptime(before_delta())) {
         record.uptime_us = Some(uptime);
         return true;
     }
@@ -152,7 +152,7 @@ fn bracket<'a>(inside: &'a str, record: &mut Record<'a>) -> bool {
         return true;
     }
     // The time was removed from a quoted line, or `dmesg` printed an empty delta.
-    if trimmed == "..." || time.trim().is_empty() {
+    if trimmed == "..." || before_delta().trim().is_empty() {
         return true;
     }
     // `dmesg -T` in another language. Other text in brackets has no time.

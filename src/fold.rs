@@ -95,7 +95,7 @@ fn put_back(entry: &mut Map<String, Value>, common: &Map<String, Value>) {
                 entry.insert(key.clone(), value.clone());
             }
             (Some(Value::Object(own)), Value::Object(value)) => put_back(own, value),
-            // An entry's own word stands.
+            // A value of the entry has priority over the common value.
             (Some(_), _) => {}
         }
     }

@@ -9,7 +9,7 @@ pub const UNINITIALIZED: &str = "uninitialized";
 pub const NO_PERMISSION: &str = "no_permission";
 /// 7: the buffer is too small, which is a defect of the probe.
 pub const INSUFFICIENT_SIZE: &str = "insufficient_size";
-/// 8: the GPU's power cables.
+/// 8: external power is not connected.
 pub const INSUFFICIENT_POWER: &str = "insufficient_power";
 /// 9.
 pub const DRIVER_NOT_LOADED: &str = "driver_not_loaded";

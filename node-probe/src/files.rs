@@ -1,4 +1,4 @@
-//! Bounded reads of procfs, sysfs and `/dev` that never block. For the file system of the host see `in_root`.
+//! Reads of procfs, sysfs and `/dev` with a size limit, and `in_time` for reads that can block.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};

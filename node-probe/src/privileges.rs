@@ -1,4 +1,4 @@
-//! Drops all privileges, for code that does not belong to the node.
+//! Drops all privileges of this process, before it loads an NVML library from a workload.
 
 use std::io;
 

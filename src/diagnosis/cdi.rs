@@ -52,7 +52,7 @@ rules! {
 /// Maximum number of names from one list.
 const NAMED: usize = 3;
 
-/// The names are compared only if there is no other finding.
+/// Findings about the CDI specifications. Names are compared only if there is no other finding.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let cdi = node.host().and_then(|host| host.cdi.as_ref());
     let (Some(runtime), Some(cdi)) = (runtime::of_node(node), cdi) else { return Vec::new() };

@@ -29,7 +29,7 @@ pub(super) const OF_NVML: [&str; 5] = ["inventory", "telemetry", "topology", "ec
 /// Counters and responses can be older than an event by this time.
 pub(super) const SETTLE_TIME: SignedDuration = SignedDuration::from_mins(10);
 
-/// After this time a warning without a reset is history: the fault that it announced would have occurred.
+/// A warning older than this without a reset is past: the fault that it announced would have occurred.
 pub(super) const STALE_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 /// How long ago a GPU recovered.

@@ -38,7 +38,7 @@ pub enum Class {
 pub enum Severity {
     /// Worth knowing.
     Info,
-    /// Something failed, the GPU goes on.
+    /// Something failed; the GPU continues to work.
     Warning,
     /// The GPU needs attention soon (a reset, a drain).
     Critical,

@@ -1,7 +1,7 @@
 //! Lines by which the kernel refuses a module: no valid signature, built for another kernel, denied by SELinux.
 //!
 //! Source: the kernel's `kernel/module/signing.c`, `kernel/module/version.c`, `security/lockdown/lockdown.c` and SELinux's access vector
-//! cache. Limits: a refused signature does not name the module, so these lines say something of the driver only where it is not loaded.
+//! Limits: the line about a rejected signature does not name the module, so it only counts if the nvidia module is not loaded.
 
 use crate::facts::kernel_log::KernelEventKind as Kind;
 

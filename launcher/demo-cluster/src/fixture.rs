@@ -20,7 +20,7 @@ pub struct Fixture {
     pub user: String,
     /// The nodes.
     pub nodes: Vec<NodeFixture>,
-    /// Existing pods. No kubelet changes their status.
+    /// Existing pods. No kubelet starts their containers; one reports only ephemeral containers that are added later.
     pub pods: Vec<Pod>,
     /// Existing events.
     pub events: Vec<Event>,

@@ -19,7 +19,7 @@ pub struct Tokens {
     open: Mutex<HashMap<String, Granted>>,
 }
 
-/// What a token is bound to.
+/// An open token: what it is bound to, the plan that was shown, and its expiry.
 #[derive(Clone, Debug)]
 pub struct Granted {
     /// What it is bound to.

@@ -118,7 +118,7 @@ fn findings(rows: &[Row]) -> Vec<FleetFinding> {
             }
         }
     }
-    // A plan is of one node, and this answer holds none.
+    // Plans are only in answers about one node.
     let plan = |finding: &Finding| match finding.action.refers_to_plan() {
         true => " (diagnose_gpu_node of the node returns the plan.)",
         false => "",

@@ -1,4 +1,4 @@
-//! Which launcher process created a pod, and whether that process still runs. The sweep deletes pods of dead processes only.
+//! The identity of a launcher process in the labels of its pods, and whether that process still runs.
 //!
 //! Each launcher locks a file of its own while it runs; the operating system releases the lock when the process ends.
 //! Labels of a pod name the identity of the lock directory (`owner`) and the file (`session`). If the `owner` of a pod is

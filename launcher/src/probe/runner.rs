@@ -16,7 +16,7 @@ use super::types::{CleanUp, Phase, ProbeResult, Timings};
 use crate::error::{Failure, Obstacle};
 use crate::settings::ProbeMethod;
 
-/// For how long websockets are not tried again on an API server: a proxy may be repaired, and reading the log is slower.
+/// How long a refused websocket is remembered for an API server; then it is tried again.
 const REMEMBERED: Duration = Duration::from_secs(600);
 
 /// What a launcher keeps from call to call.

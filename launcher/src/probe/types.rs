@@ -1,4 +1,4 @@
-//! What a probe is asked and what it answers. Types without behaviour.
+//! Request, result and progress of a probe.
 
 use std::sync::Arc;
 use std::time::Duration;

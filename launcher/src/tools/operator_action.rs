@@ -82,7 +82,7 @@ pub(super) trait OperatorAction: Sync {
     fn of(action: Action) -> Option<Self::Done>;
     /// Outcome and sentence for the report of the node.
     fn outcome(&self, done: &Self::Done) -> (String, String);
-    /// Whether the plan may be shown for consent.
+    /// Whether the plan has no blockers, so that the user can be asked.
     fn is_clear(done: &Self::Done) -> bool;
     /// Whether the action was done.
     fn is_done(done: &Self::Done) -> bool;

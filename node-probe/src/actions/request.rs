@@ -60,7 +60,7 @@ pub(crate) struct ActionRequest {
     pub(crate) operator: bool,
     /// What to do.
     pub(crate) action: ActionKind,
-    /// Guard against running twice.
+    /// ID of the action, so that a repeated call does not run it again.
     pub(crate) once: Option<String>,
     /// Where the facts come from, and how long reading may take.
     pub(crate) request: Request,

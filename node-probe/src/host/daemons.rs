@@ -1,4 +1,5 @@
-//! Which daemons of a GPU node run, and which processes belong to NVIDIA's software for Kubernetes and to what it builds on.
+//! The daemons of a GPU node that are running, and the processes of NVIDIA's Kubernetes software, container runtimes and
+//! kubelets.
 //! Source: `/proc/*/comm`, which the kernel cuts at 15 bytes.
 //!
 //! Limits: only the name is checked, and outside the PID namespace of the host a daemon that is not visible may still run.
@@ -29,7 +30,7 @@ const NAMED: [&str; 14] = [
     "nvidia-validato",
 ];
 
-/// Processes of one name that are kept: who may name processes could name ten thousand.
+/// Maximum number of processes of one name: a user could start ten thousand.
 const MAX_OF_ONE_NAME: usize = 32;
 
 /// A daemon, and whether it was found.
@@ -62,7 +63,7 @@ impl Named {
     }
 }
 
-/// Looks at every process. No daemon can be told where `/proc` cannot be listed.
+/// Reads every process. If `/proc` cannot be listed, the state of all daemons is unknown.
 pub(super) fn read(paths: &Paths) -> (Daemons, Vec<Named>) {
     let daemon = |comm| Daemon { comm, running: false };
     let mut daemons = [
@@ -86,7 +87,7 @@ pub(super) fn read(paths: &Paths) -> (Daemons, Vec<Named>) {
             let of_root = |process: fs::Metadata| [0, rustix::process::geteuid().as_raw()].contains(&process.uid());
             let of_root = fs::metadata(&process).is_ok_and(of_root);
             let found = Named { comm: name, pid: *pid, cgroup, of_root };
-            // Those of pods never push out those of the node.
+            // Processes of pods never displace those of the node from the list.
             let alike = |other: &&Named| other.comm == name && other.of_node() == found.of_node();
             if named.iter().filter(alike).count() < MAX_OF_ONE_NAME {
                 named.push(found);

@@ -1,13 +1,13 @@
 //! Facts about a GPU node that need no NVML: procfs, sysfs, files of the host, the checkpoint of the kubelet.
 //!
-//! All reads start from [`Paths`], so that a saved file tree is read like a machine. Nothing here waits for another
-//! process or writes files. A missing source only affects its own fields.
+//! All reads start from [`Paths`], so that a saved file tree is read like a machine. Every wait has a time limit; only
+//! `container` starts a process, and only `pod_resources` opens a connection. A missing source only affects its own fields.
 //!
 //! ```text
 //!   mod        host section ── system, driver (module_file), pci, devices, daemons, container
 //!                              driver_load (module_file), runtime, cdi, node_stack, stack_log
 //!   topology   what sysfs adds ── pcie_path, nics
-//!   processes  who uses the GPUs ── process, threads, cgroup, holders
+//!   processes  who uses the GPUs ── process, threads, open_device_files
 //!   lost       facts about GPUs that do not respond
 //!   kubelet    device allocation ── dra, pod_resources (grpc, protobuf)
 //!   libraries  the driver's NVML library ── library_folders, trusted (what may be loaded or run)
@@ -79,7 +79,7 @@ pub(crate) fn identity(paths: &Paths) -> Identity {
     Identity { hostname: read("hostname", 253), boot_id: read("random/boot_id", 40), kernel: read("osrelease", 100) }
 }
 
-/// What is looked at beside the node itself.
+/// Containers to read in addition to the node.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Look<'a> {
     /// The id of a container whose devices are to be looked at.
@@ -88,7 +88,7 @@ pub(crate) struct Look<'a> {
     pub(crate) stack_log: Option<&'a StackLogOf>,
 }
 
-/// Reads the `host` section. Whether NVML lists a GPU is left open: who has asked NVML fills it in.
+/// Reads the `host` section. `in_nvml` of the GPUs is set later, in `collect`.
 pub(crate) fn read(paths: &Paths, look: Look<'_>) -> Section<Host> {
     let mut problems = Vec::new();
     let functions = pci::nvidia(paths).unwrap_or_else(|error| {

@@ -49,7 +49,7 @@ pub(super) fn start_time(proc: &Path, boot: Option<i64>, pid: u32) -> Option<Tim
     started_at(boot, read_stat(proc, pid)?.start_ticks)
 }
 
-/// The arguments of a process as they are: to be looked at, not to be shown.
+/// The arguments of a process. They can contain secrets and must not be in a report.
 pub(super) fn arguments(proc: &Path, pid: u32) -> Option<Vec<String>> {
     let file = proc.join(pid.to_string()).join("cmdline");
     let line = files::in_time(COMMAND_TIME, move || files::head(&file, MAX_COMMAND_BYTES))?.ok()?;

@@ -1,4 +1,4 @@
-//! How to read a kernel log.
+//! Options for reading the kernel log.
 
 use jiff::Timestamp;
 

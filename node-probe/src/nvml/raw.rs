@@ -102,7 +102,7 @@ pub(super) fn margin_temperature(device: &Device<'_>) -> Result<i32, NvmlError> 
     Ok(margin.marginTemperature)
 }
 
-/// A duty cycle in percent: `nvmlDeviceGetJpgUtilization` or `nvmlDeviceGetOfaUtilization`.
+/// `nvmlDeviceGetJpgUtilization`, in percent.
 pub(super) fn jpeg_utilization(device: &Device<'_>) -> Result<u32, NvmlError> {
     let (mut percent, mut period) = (0, 0);
     call!(device, nvmlDeviceGetJpgUtilization, &mut percent, &mut period)?;

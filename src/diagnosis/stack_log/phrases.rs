@@ -1,4 +1,4 @@
-//! The table of phrases. Reasons are listed before symptoms, because the first matching entry is used.
+//! The table of phrases. The first matching entry is used, so causes are listed before symptoms.
 //!
 //! Sources: the programs themselves (NVIDIA/gpu-driver-container, k8s-driver-manager, nvidia-container-toolkit,
 //! k8s-device-plugin, gpu-operator's validator, mig-parted, kubernetes-sigs/dra-driver-nvidia-gpu) and the reports about them.

@@ -1,4 +1,4 @@
-//! Requested, allocated, used: what pods request, what the kubelet allocates to them, what they use, and what is allocatable.
+//! Compares requested, allocated, used and advertised GPUs.
 //!
 //! Each rule joins at least two of these, and has no finding if one of them was not read completely:
 //!

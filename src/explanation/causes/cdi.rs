@@ -1,4 +1,4 @@
-//! Why the container runtime knows no CDI device of a name: what the specifications on the node have of it.
+//! Why the container runtime does not find a CDI device: compares the requested name with the specifications on the node.
 //!
 //! The runtime was asked for the device, so it does not matter here who uses CDI on the node. The files are those of now: a
 //! specification that has the device by now explains nothing.
@@ -38,7 +38,7 @@ pub(super) fn why_unresolved(cdi: &Cdi, device: &str) -> Option<Unresolved> {
     let having: Vec<&CdiSpec> =
         of_kind.iter().copied().filter(|spec| spec.devices.iter().any(|device| device == name)).collect();
     if let Some(winning) = having.last() {
-        // The later folder wins; in one folder nobody does.
+        // The later folder is used; of two in one folder none is used.
         let other = having.iter().rev().skip(1).find(|spec| folder(spec) == folder(winning))?;
         let why = format!("both {} and {} have it", path(other), path(winning));
         return Some(Unresolved { why, advice: ONE_OF_TWO });

@@ -1,4 +1,4 @@
-//! Why a pod has no node yet, according to the scheduler's message.
+//! Why a pod is not scheduled, from the messages of the scheduler.
 
 use super::Case;
 use crate::diagnosis::ActionCode;

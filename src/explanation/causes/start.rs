@@ -1,4 +1,4 @@
-//! Why a container could not be started, according to its waiting state, its termination before it ran, or its events.
+//! Why a container could not be started, from its waiting state, its termination message, or events.
 //!
 //! Only messages of the kubelet and the container runtime are used, never the output of a program. The newest message is used,
 //! and none about a container that has started since. A finding about the same part of the node gives the reason and the action.

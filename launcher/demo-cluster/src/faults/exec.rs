@@ -37,7 +37,7 @@ pub enum ExecFault {
     },
 }
 
-/// What an exec asks at each of its steps.
+/// The fault of one exec, if it has one.
 #[derive(Clone, Debug)]
 pub(crate) struct ExecInjection(pub(super) Option<ExecFault>);
 

@@ -21,7 +21,7 @@ use super::start::StartFault;
 /// The faults of the cluster. The default is none.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
-    /// Faults of every node that has no fault of the same kind of its own.
+    /// Faults of all nodes. A fault of the same kind in nodes comes first.
     pub everywhere: NodeFaults,
     /// Faults of single nodes, by name.
     pub nodes: BTreeMap<String, NodeFaults>,

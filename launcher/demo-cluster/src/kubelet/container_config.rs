@@ -43,7 +43,7 @@ impl ContainerConfig {
         self.argv.first().is_some_and(|program| base_name(program) == "node-probe")
     }
 
-    /// How long the main process only waits; `None` for one that does something else.
+    /// How long the main process sleeps, if it is sleep, pause or node-probe hold.
     pub(super) fn hold_time(&self) -> Option<Duration> {
         let arguments = &self.argv[1..];
         match (base_name(self.argv.first()?), arguments.first().map(String::as_str)) {

@@ -119,7 +119,7 @@ pub fn uses(
             replicas: (replicas > 1).then_some(replicas),
         }
     };
-    // A plugin that was renamed leaves its old name with nothing behind it.
+    // A renamed resource stays in the status with capacity 0.
     names.into_iter().map(one).filter(|one| one.capacity > 0 || one.allocated > Some(0)).collect()
 }
 

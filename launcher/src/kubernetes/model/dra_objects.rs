@@ -122,7 +122,7 @@ impl SlimClaim {
     }
 }
 
-/// Devices of the newest generation of each pool: while a driver publishes anew, old slices linger.
+/// Devices of the newest generation of each pool: old slices can exist for a while after an update.
 pub(crate) fn newest(slices: Vec<SliceSpec>) -> BTreeMap<DeviceName, Device> {
     let mut generations: HashMap<(String, String), i64> = HashMap::new();
     for slice in &slices {

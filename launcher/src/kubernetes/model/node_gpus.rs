@@ -79,7 +79,7 @@ pub(crate) fn uses(node: &Node, allocated: Option<&Amounts>, dra: Option<&Dra>) 
     allocation::uses(&capacity, &allocatable, allocated, |resource| replicas(node, resource))
 }
 
-/// GPUs of the node as things that one could touch: what GPU Feature Discovery counted, else what the resources say.
+/// Number of physical GPUs: the largest of the label nvidia.com/gpu.count, the DRA devices and the capacity.
 pub(crate) fn physical_gpus(node: &Node, uses: &[ResourceUse], dra: Option<&Dra>) -> u64 {
     let counted = label_number(node, "nvidia.com/gpu.count").map(u64::from);
     let name = node.name_any();
@@ -134,12 +134,12 @@ pub fn cluster_facts(node: &Node) -> ClusterFacts {
         os_image: info.map(|info| clean(&info.os_image, 120)),
         runtime_version: info.map(|info| clean(&info.container_runtime_version, 60)),
         labels: stack_labels::of(node),
-        // What a node's own object does not tell.
+        // The other fields are not in the Node object.
         ..ClusterFacts::default()
     }
 }
 
-/// Whether it offers GPUs under other names than those of whole ones.
+/// Whether the node has GPU resources other than nvidia.com/gpu (MIG, renamed).
 fn offers_others(node: &Node) -> bool {
     let capacity = node.status.as_ref().and_then(|status| status.capacity.as_ref());
     let resources = capacity.map(gpu_resources).unwrap_or_default();

@@ -93,7 +93,7 @@ fn unhealthy_devices(status: &core::PodStatus) -> Vec<String> {
     unhealthy.map(|device| clean(&device.resource_id, NAME_CAP)).take(MAX_GATES).collect()
 }
 
-/// Claims that it names, and templates of which no claim was made for it yet.
+/// Claims and claim templates of the pod that have no ResourceClaim yet.
 fn claims_awaited(pod: &Pod) -> Vec<String> {
     let made = pod.status.iter().flat_map(|status| status.resource_claim_statuses.iter().flatten());
     let made: Vec<&str> =

@@ -146,7 +146,7 @@ pub struct Container {
     pub resources: Resources,
     /// Whether it is privileged.
     pub security_context: SecurityContext,
-    /// The GPUs that its variables ask to see.
+    /// Value of NVIDIA_VISIBLE_DEVICES.
     #[serde(rename = "env")]
     pub visible_devices: VisibleDevices,
 }
@@ -311,7 +311,7 @@ impl<'de> Deserialize<'de> for Gpus {
     }
 }
 
-/// They are read for what matters and dropped.
+/// Keeps the UID of a static pod and the GPU UUIDs; drops every other annotation.
 impl<'de> Deserialize<'de> for Annotations {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Texts;
@@ -328,7 +328,7 @@ impl<'de> Deserialize<'de> for Annotations {
                     if name == STATIC_UID {
                         kept.static_uid = Some(text.into_owned());
                     } else if !name.starts_with("kubectl.kubernetes.io/") {
-                        // What somebody applied is a wish; only what a scheduler wrote is an allocation.
+                        // last-applied-configuration is what a user requested, not an allocation.
                         uuids_in(&text, &mut kept.uuids);
                     }
                 }

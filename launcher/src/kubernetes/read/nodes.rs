@@ -1,4 +1,4 @@
-//! Reads nodes: one by its name, or all GPU nodes.
+//! Reads one node by name, or all nodes that match a selector and a predicate.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::{Api, ResourceExt};

@@ -1,4 +1,4 @@
-//! `nvmlDeviceGetGridLicensableFeatures_v4`: what a vGPU may be licensed for.
+//! `nvmlDeviceGetGridLicensableFeatures_v4`: the features of a vGPU that need a license, with their license state.
 
 use nvml_wrapper::Device;
 use nvml_wrapper_sys::bindings as sys;
@@ -25,7 +25,7 @@ pub(in crate::nvml) fn licensable_features(device: &Device<'_>) -> Result<Vec<Fe
         gridLicensableFeatures: [blank; 3],
     };
     call!(device, nvmlDeviceGetGridLicensableFeatures_v4, &mut features)?;
-    // The count is the driver's word; the array is not longer than it is.
+    // The count comes from the driver, so it is limited to the length of the array.
     let count = if features.isGridLicenseSupported == 0 { 0 } else { features.licensableFeaturesCount as usize };
     Ok(features.gridLicensableFeatures.into_iter().take(count).collect())
 }

@@ -54,10 +54,8 @@ fn toolkit<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
 fn validator<'a>(node: &Node<'a>) -> Option<Broken<'a>> {
     let trouble = pods::trouble(node, Component::Validator)?;
     let link = validated(&trouble).unwrap_or(Link::Plugin);
-    if link == Link::Plugin && plugin(node).is_some() {
-        return plugin(node);
-    }
-    Some(broken(link, BROKEN_VALIDATOR, trouble))
+    let cause = if link == Link::Plugin { plugin(node) } else { None };
+    Some(cause.unwrap_or_else(|| broken(link, BROKEN_VALIDATOR, trouble)))
 }
 
 /// The link that a validation container of the GPU Operator checks.

@@ -58,11 +58,10 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     // A stuck upgrade is the reason why its driver pod does not start.
     let upgrading = drafts.iter().any(|draft| draft.rule.id == UPGRADE_STUCK.id);
     let broken = broken::first(node).filter(|broken| !(upgrading && broken.rule.id == BROKEN_DRIVER.id));
-    let absent = drafts.iter().position(|draft| DRIVER_RULES.contains(&draft.rule.id) && !is_mild(draft));
-    if let Some(absent) = absent.filter(|_| node.answering().next().is_none()) {
-        if let Some(draft) = drafts.get_mut(absent) {
-            *draft = driver_absent(node, draft.clone(), broken.as_ref());
-        }
+    let none_answers = node.answering().next().is_none();
+    let is_absent = |draft: &&mut Draft| none_answers && DRIVER_RULES.contains(&draft.rule.id) && !is_mild(draft);
+    if let Some(draft) = drafts.iter_mut().find(is_absent) {
+        *draft = driver_absent(node, draft.clone(), broken.as_ref());
         demote_runtime(drafts);
         return;
     }
@@ -70,21 +69,8 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
     if !is_offered(node) && broken.as_ref().is_some_and(|broken| broken.link == Link::Driver) {
         demote_runtime(drafts);
     }
-    let reason = drafts.iter().position(|draft| is_reason(node, draft));
-    if let Some(at) = reason {
-        if let Some(draft) = drafts.get_mut(at) {
-            // The toolkit's pod may show why the runtime is not configured.
-            let toolkit = broken.filter(|broken| broken.link == Link::Runtime && is_runtime_rule(draft.rule.id));
-            let told = match toolkit {
-                Some(toolkit) => {
-                    let (action, advice) = (draft.action, draft.advice.clone());
-                    let told = draft.clone().with_evidence(toolkit.words.clone());
-                    toolkit.explain(node, told).with_action(action, advice)
-                }
-                None => draft.clone(),
-            };
-            *draft = told.with_all_evidence(unoffered);
-        }
+    if let Some(draft) = drafts.iter_mut().find(|draft| is_reason(node, draft)) {
+        *draft = with_toolkit(node, draft.clone(), broken.as_ref()).with_all_evidence(unoffered);
         drafts.retain(|draft| !is_consequence(draft));
         return;
     }
@@ -104,6 +90,14 @@ pub(super) fn apply(node: &Node<'_>, drafts: &mut Vec<Draft>) {
             }
         }
     }
+}
+
+/// Adds the state of the toolkit's pod, which may show why the runtime is not configured. The action stays.
+fn with_toolkit(node: &Node<'_>, draft: Draft, broken: Option<&Broken<'_>>) -> Draft {
+    let toolkit = broken.filter(|broken| broken.link == Link::Runtime && is_runtime_rule(draft.rule.id));
+    let Some(toolkit) = toolkit else { return draft };
+    let (action, advice) = (draft.action, draft.advice.clone());
+    toolkit.explain(node, draft.with_evidence(toolkit.words.clone())).with_action(action, advice)
 }
 
 /// Whether a plugin is missing, and no log gives another reason. A node may deliberately advertise no GPU, and the count may be

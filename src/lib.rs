@@ -30,6 +30,8 @@ pub mod diagnosis;
 pub mod explanation;
 pub mod facts;
 pub mod fold;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod nvml_codes;
 pub mod operator;
 pub mod pci;

@@ -6,17 +6,17 @@
 
 /// Pod and container of a cgroup path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Membership {
+pub(crate) struct Membership {
     /// Pod UID. A static pod has a hash of 32 digits in its place.
-    pub(super) pod_uid: Option<String>,
+    pub(crate) pod_uid: Option<String>,
     /// Container id, 64 hex digits.
-    pub(super) container_id: Option<String>,
+    pub(crate) container_id: Option<String>,
     /// `guaranteed`, `burstable`, `besteffort`.
-    pub(super) qos: Option<String>,
+    pub(crate) qos: Option<String>,
 }
 
 /// Reads the whole file: one line per hierarchy, `number:controllers:path`.
-pub(super) fn parse(text: &str) -> Membership {
+pub(crate) fn parse(text: &str) -> Membership {
     let memberships = paths(text).map(membership);
     // v1 has a line per controller, some of them at the root. The line with the most information counts.
     memberships.max_by_key(|found| (found.pod_uid.is_some(), found.container_id.is_some())).unwrap_or_default()

@@ -45,6 +45,8 @@ mod collect;
 mod envelope;
 #[cfg(target_os = "linux")]
 mod files;
+#[cfg(all(target_os = "linux", any(test, fuzzing)))]
+pub mod fuzzing;
 mod hold;
 #[cfg(target_os = "linux")]
 mod host;

@@ -36,8 +36,12 @@ const EMPTY_MESSAGE: [u8; 5] = [0; 5];
 
 /// Calls `path` (`/package.Service/Method`) with an empty request and returns the message of the answer, at most `most` bytes.
 pub(super) fn call(socket: &Path, path: &str, most: u32, time: Duration) -> io::Result<Vec<u8>> {
-    let mut connection =
-        Connection { stream: UnixStream::connect(socket)?, deadline: Instant::now() + time, most: most as usize };
+    call_on(UnixStream::connect(socket)?, path, most, time)
+}
+
+/// The same on a stream that is connected.
+pub(super) fn call_on(stream: UnixStream, path: &str, most: u32, time: Duration) -> io::Result<Vec<u8>> {
+    let mut connection = Connection { stream, deadline: Instant::now() + time, most: most as usize };
     connection.send(&request(path, most))?;
     message(&connection.answer()?)
 }

@@ -13,7 +13,7 @@ use syringe_core::report::{Problem, Section};
 use syringe_core::text::clean;
 
 use super::dra;
-use super::pod_resources::{self, Devices, Held};
+use super::pod_resources::{self, Devices, Held, PodResources};
 use crate::paths::Paths;
 use crate::{files, in_root};
 
@@ -34,7 +34,7 @@ struct Checkpoint {
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Data {
+pub(super) struct Data {
     #[serde(default)]
     pod_device_entries: Option<Vec<Entry>>,
     #[serde(default)]
@@ -74,32 +74,36 @@ impl DeviceIds {
 pub(crate) fn kubelet(paths: &Paths) -> Section<Kubelet> {
     let mut problems = Vec::new();
     let claims = dra::claims(paths, &mut problems);
-    let (source, held, registered) = match read(paths) {
-        Ok(Data { pod_device_entries, registered_devices }) => {
-            let entries = pod_device_entries.unwrap_or_default().into_iter().map(Held::from);
-            let registered = registered_devices.unwrap_or_default().into_iter();
-            let registered = registered.map(|(resource, ids)| Devices { resource, ids: ids.unwrap_or_default() });
-            ("checkpoint", entries.collect(), registered.collect())
-        }
+    let (source, answer) = match read(paths) {
+        Ok(data) => ("checkpoint", PodResources::from(data)),
         Err(error) => match pod_resources::read(paths) {
-            Ok(answer) => ("pod_resources", answer.held, answer.registered),
+            Ok(answer) => ("pod_resources", answer),
             Err(refusal) => {
                 let problem = unreadable(&error, &refusal);
                 if claims.is_empty() {
                     return Section::failed(problem);
                 }
                 problems.push(problem);
-                ("claims", Vec::new(), Vec::new())
+                ("claims", PodResources::default())
             }
         },
     };
+    Section::read(facts(source, answer, claims), problems)
+}
+
+/// The devices of GPU resources, cleaned and in order.
+pub(super) fn facts(
+    source: &str,
+    PodResources { held, registered }: PodResources,
+    claims: Vec<Allocation>,
+) -> Kubelet {
     let mut allocations: Vec<Allocation> = held.into_iter().filter_map(allocation).chain(claims).collect();
     allocations.sort_by(|one, other| key(one).cmp(&key(other)));
     let registered = registered.into_iter().filter(|of| is_gpu(&of.resource, &of.ids));
     let registered = registered
         .map(|of| RegisteredDevices { resource: clean(&of.resource, 100), devices: distinct(&of.ids) })
         .collect();
-    Section::read(Kubelet { source: source.to_owned(), allocations, registered }, problems)
+    Kubelet { source: source.to_owned(), allocations, registered }
 }
 
 fn read(paths: &Paths) -> io::Result<Data> {
@@ -108,8 +112,12 @@ fn read(paths: &Paths) -> io::Result<Data> {
         let kubelet_is_here = in_root::find(&paths.host, SOCKET).is_some();
         return if kubelet_is_here { Ok(Data::default()) } else { Err(io::ErrorKind::NotFound.into()) };
     };
-    let text = file.whole(MAX_CHECKPOINT)?;
-    let Checkpoint { data } = serde_json::from_slice(&text)?;
+    parse(&file.whole(MAX_CHECKPOINT)?)
+}
+
+/// Reads the text of a checkpoint.
+pub(super) fn parse(text: &[u8]) -> io::Result<Data> {
+    let Checkpoint { data } = serde_json::from_slice(text)?;
     Ok(data)
 }
 
@@ -129,6 +137,15 @@ fn unreadable(error: &io::Error, refusal: &io::Error) -> Problem {
         ),
     };
     files::problem(code, what, format!("{error}; its pod-resources socket: {refusal}"), next_step)
+}
+
+impl From<Data> for PodResources {
+    fn from(Data { pod_device_entries, registered_devices }: Data) -> Self {
+        let held = pod_device_entries.unwrap_or_default().into_iter().map(Held::from).collect();
+        let registered = registered_devices.unwrap_or_default().into_iter();
+        let registered = registered.map(|(resource, ids)| Devices { resource, ids: ids.unwrap_or_default() }).collect();
+        Self { held, registered }
+    }
 }
 
 impl From<Entry> for Held {

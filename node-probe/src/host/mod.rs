@@ -23,6 +23,8 @@ mod driver;
 mod driver_load;
 pub(crate) mod driver_version;
 mod for_actions;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod grpc;
 mod kubelet;
 pub(crate) mod libraries;

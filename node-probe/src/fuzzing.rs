@@ -48,7 +48,8 @@ pub fn cgroup(data: &[u8]) {
     let (of_process, own) = text.split_once("\n--\n").unwrap_or((&text, "0::/\n"));
     let cgroup::Membership { pod_uid, container_id, qos } = cgroup::parse(of_process);
     let is_hex = |text: &str, digits: usize| {
-        text.len() - text.matches('-').count() == digits && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
+        text.len() - text.matches('-').count() == digits
+            && text.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit())
     };
     assert!(pod_uid.as_deref().is_none_or(|uid| is_hex(uid, 32)), "{pod_uid:?}");
     assert!(container_id.as_deref().is_none_or(|id| id.len() == 64 && is_hex(id, 64)), "{container_id:?}");
@@ -69,7 +70,8 @@ mod tests {
     /// Runs a target on its committed inputs.
     fn run(target: &str, body: fn(&[u8])) {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
-        let inputs: Vec<_> = std::fs::read_dir(&folder).expect("a corpus").map(|entry| entry.expect("an entry")).collect();
+        let inputs: Vec<_> =
+            std::fs::read_dir(&folder).expect("a corpus").map(|entry| entry.expect("an entry")).collect();
         assert!(inputs.len() >= 10, "{} has only {} inputs", folder.display(), inputs.len());
         for input in inputs {
             body(&std::fs::read(input.path()).expect("an input"));

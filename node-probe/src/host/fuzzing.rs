@@ -59,7 +59,8 @@ fn answer(sent: &[u8]) -> Option<Vec<u8>> {
     server.set_nonblocking(true).expect("a socket");
     let _ = server.write_all(sent);
     server.shutdown(Shutdown::Write).expect("a socket");
-    let answer = in_time(|| grpc::call_on(client, "/v1.PodResourcesLister/List", MAX_ANSWER, Duration::from_millis(500)));
+    let answer =
+        in_time(|| grpc::call_on(client, "/v1.PodResourcesLister/List", MAX_ANSWER, Duration::from_millis(500)));
     let message = answer.ok()?;
     assert!(message.len() <= sent.len().min(MAX_ANSWER as usize), "a message of more bytes than were sent");
     Some(message)

@@ -92,11 +92,7 @@ pub(crate) fn kubelet(paths: &Paths) -> Section<Kubelet> {
 }
 
 /// The devices of GPU resources, cleaned and in order.
-pub(super) fn facts(
-    source: &str,
-    PodResources { held, registered }: PodResources,
-    claims: Vec<Allocation>,
-) -> Kubelet {
+pub(super) fn facts(source: &str, PodResources { held, registered }: PodResources, claims: Vec<Allocation>) -> Kubelet {
     let mut allocations: Vec<Allocation> = held.into_iter().filter_map(allocation).chain(claims).collect();
     allocations.sort_by(|one, other| key(one).cmp(&key(other)));
     let registered = registered.into_iter().filter(|of| is_gpu(&of.resource, &of.ids));

@@ -42,7 +42,10 @@ pub fn kmsg(data: &[u8]) {
     log.source("/dev/kmsg");
     let drained = in_time(|| kmsg::drain(&mut Device { records }, &mut log, u64::MAX, LONG));
     let facts = in_time(|| log.finish());
-    assert!(facts.coverage.iter().map(|coverage| coverage.records).sum::<u64>() <= count, "more records than were read");
+    assert!(
+        facts.coverage.iter().map(|coverage| coverage.records).sum::<u64>() <= count,
+        "more records than were read"
+    );
     assert!(drained.is_err() || facts.coverage.len() == 1);
     assert_clean(&facts, data.len());
 }
@@ -57,7 +60,8 @@ pub fn journal(data: &[u8]) {
 }
 
 fn read_journal(text: &[u8], chunk: usize) -> KernelLog {
-    let (mut log, mut newest, mut lines) = (EventLog::new(None, Options::default()), Newest::default(), Lines::default());
+    let (mut log, mut newest, mut lines) =
+        (EventLog::new(None, Options::default()), Newest::default(), Lines::default());
     log.source("journal");
     for chunk in text.chunks(chunk.max(1)) {
         lines.push(chunk, |line| newest.take(line, &mut log));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use demo_cluster::{Cluster, Fixture, Userland};
+use demo_cluster::{Cluster, Fixture, ShellImages};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -39,7 +39,7 @@ impl Site {
             pair
         });
         let namespaces = (0..workers).map(|worker| namespace(worker)).collect();
-        let fixture = Fixture { namespaces, programs: Arc::new(Userland::default()), ..Fixture::of(nodes) };
+        let fixture = Fixture { namespaces, programs: Arc::new(ShellImages::default()), ..Fixture::of(nodes) };
         let cluster = Cluster::start(fixture).await.expect("a free port");
         let site = Self::of(cluster.kubeconfig(), Some(cluster)).await;
         let program = [b"\x7fELF\x02\x01".as_slice(), &[0; 12], &[62, 0], &[7; 300_000]].concat();

@@ -95,9 +95,20 @@ async fn run(site: Site, workers: usize, options: Options) {
 fn report(options: Options, violations: &[Violation]) {
     for Violation { step, what, detail, faults } in violations {
         println!("\n{what}: {detail}");
-        println!("  {:?} {} --via {} on the {} node, {:?}", step.way, step.tool, step.via, kind(step.healthy), step.event);
+        println!(
+            "  {:?} {} --via {} on the {} node, {:?}",
+            step.way,
+            step.tool,
+            step.via,
+            kind(step.healthy),
+            step.event
+        );
         println!("  the proxy: {}", if faults.is_empty() { "nothing".to_owned() } else { faults.join("; ") });
-        println!("  CHAOS_SEED={} CHAOS_CALLS={} CHAOS_STEP={}", options.seed, options.calls, step.number);
+        let Options { seed, calls, .. } = options;
+        match step.number {
+            usize::MAX => println!("  at the end of CHAOS_SEED={seed} CHAOS_CALLS={calls}"),
+            number => println!("  CHAOS_SEED={seed} CHAOS_CALLS={calls} CHAOS_STEP={number}"),
+        }
     }
     assert!(violations.is_empty(), "{} violations with CHAOS_SEED={}", violations.len(), options.seed);
 }

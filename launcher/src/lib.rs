@@ -34,6 +34,8 @@ mod cli;
 pub mod consent;
 mod error;
 pub mod fleet;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod kubernetes;
 pub mod mcp;
 mod node_reading;

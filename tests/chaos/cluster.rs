@@ -62,7 +62,8 @@ impl Site {
     }
 
     async fn of(kubeconfig: Kubeconfig, embedded: Option<Cluster>) -> Self {
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("a context");
+        let config =
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("a context");
         let client = Client::try_from(config.clone()).expect("a client");
         Self { config, client, embedded, image: None, node: None, files: tempfile::tempdir().expect("a directory") }
     }

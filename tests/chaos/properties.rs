@@ -61,7 +61,9 @@ pub(crate) fn read_command(
             Err(error) => vec![("half", format!("success with {error}: {stdout:.200}"))],
         },
         Some(1) if stdout.is_empty() => read_error(said),
-        Some(1) => serde_json::from_str::<Value>(stdout).err().map(|error| ("half", error.to_string())).into_iter().collect(),
+        Some(1) => {
+            serde_json::from_str::<Value>(stdout).err().map(|error| ("half", error.to_string())).into_iter().collect()
+        }
         other => vec![("exit", format!("exit code {other:?}: {said}"))],
     }
 }
@@ -78,6 +80,10 @@ fn check(answer: &Value, wrong: impl Fn(&Value) -> Option<String>) -> Vec<Found>
 /// An error says what failed, why, and what to do.
 fn read_error(text: &str) -> Vec<Found> {
     let mut found = Vec::new();
+    let text = text
+        .rsplit_once("gpu-syringe: ")
+        .filter(|(log, _)| log.is_empty() || log.ends_with('\n'))
+        .map_or(text, |(_, said)| said);
     let (what, rest) = text.split_once(": ").unwrap_or_default();
     let phase = what.rsplit('\n').next().unwrap_or_default();
     if phase.split_whitespace().count() < 2 || !rest.contains("Next step: ") {

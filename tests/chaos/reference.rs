@@ -22,26 +22,27 @@ pub(crate) struct Reference {
 impl Reference {
     /// Asks every tool twice; what differs between the answers is not compared.
     pub(crate) async fn of(session: &mut Session, node: impl Fn(bool) -> String, whole: bool) -> Self {
-        let mut answers = BTreeMap::new();
-        for healthy in [true, false] {
-            let node = node(healthy);
-            let mut ids = Vec::new();
-            for tool in PROBING.into_iter().chain(ASKING) {
-                let arguments = arguments(tool, &node);
-                ids.push((tool, session.call(tool, &arguments), session.call(tool, &arguments)));
+        let mut answers: BTreeMap<_, Value> = BTreeMap::new();
+        for round in 0..2 {
+            let mut calls = Vec::new();
+            for (healthy, tool) in
+                [true, false].into_iter().flat_map(|healthy| tools().map(move |tool| (healthy, tool)))
+            {
+                calls.push((healthy, tool, session.call(tool, &arguments(tool, &node(healthy)))));
             }
-            for (tool, one, other) in ids {
-                let mut both = Vec::new();
-                for id in [one, other] {
-                    let reply = session.reply(id, Instant::now() + Duration::from_secs(60)).await;
-                    let Reply::Result(result) = reply else { panic!("{tool} without faults: {reply:?}") };
-                    assert_ne!(result["isError"], true, "{tool} without faults: {result}");
-                    both.push(comparable(&result["structuredContent"], &node));
+            for (healthy, tool, id) in calls {
+                let reply = session.reply(id, Instant::now() + Duration::from_secs(60)).await;
+                let Reply::Result(result) = reply else { panic!("{tool} without faults: {reply:?}") };
+                assert_ne!(result["isError"], true, "{tool} without faults: {result}");
+                let answer = comparable(&result["structuredContent"], &node(healthy));
+                match answers.get_mut(&(tool, healthy)) {
+                    Some(first) => mask_differences(first, &answer),
+                    None => drop(answers.insert((tool, healthy), answer)),
                 }
-                let other = both.pop().unwrap_or_default();
-                let mut one = both.pop().unwrap_or_default();
-                mask_differences(&mut one, &other);
-                answers.insert((tool, healthy), one);
+            }
+            if round == 0 {
+                // So that ages in seconds differ.
+                tokio::time::sleep(Duration::from_millis(1_100)).await;
             }
         }
         Self { answers, whole }
@@ -76,14 +77,18 @@ impl Reference {
 
 /// Whether an answer says that something could not be read.
 fn is_incomplete(answer: &Value) -> bool {
-    ["unknown", "not_checked", "not_read", "problems", "failed", "errors", "notes", "note", "limits"]
-        .iter()
-        .any(|field| match &answer[*field] {
+    ["unknown", "not_checked", "not_read", "problems", "failed", "errors", "notes", "note", "limits"].iter().any(
+        |field| match &answer[*field] {
             Value::Array(list) => !list.is_empty(),
             Value::Object(fields) => !fields.is_empty(),
             Value::String(text) => !text.is_empty(),
             _ => false,
-        })
+        },
+    )
+}
+
+fn tools() -> impl Iterator<Item = &'static str> {
+    PROBING.into_iter().chain(ASKING)
 }
 
 /// The arguments of a call.

@@ -113,7 +113,9 @@ impl Truth {
             match deadline_seconds {
                 None => found.push(format!("{name} has no deadline")),
                 Some(limit) if limit > LONGEST_DEADLINE => found.push(format!("{name} has a deadline of {limit} s")),
-                Some(limit) if ran > limit + GRACE => found.push(format!("{name} ran {ran} s, its deadline is {limit} s")),
+                Some(limit) if ran > limit + GRACE => {
+                    found.push(format!("{name} ran {ran} s, its deadline is {limit} s"))
+                }
                 Some(_) => {}
             }
         }

@@ -287,12 +287,8 @@ impl Worker {
         let end = Instant::now() + Duration::from_secs(5);
         loop {
             let log = self.audit_log();
-            let missing: Vec<_> = self
-                .truth
-                .unaudited(&self.orphans)
-                .into_iter()
-                .filter(|name| !is_named(&log, name))
-                .collect();
+            let missing: Vec<_> =
+                self.truth.unaudited(&self.orphans).into_iter().filter(|name| !is_named(&log, name)).collect();
             if missing.is_empty() {
                 return;
             }

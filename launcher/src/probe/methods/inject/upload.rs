@@ -15,7 +15,7 @@ pub(super) const DIRECTORY: &str = "/tmp";
 /// How the pod writes standard input to a file. The shell keeps standard output open and prints the hash last: containerd
 /// truncates the input of a command whose output closes early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum UploadMethod {
+pub(super) enum UploadMethod {
     /// `tar` after `head`: GNU tar reads to the end of its input, which version 4 of the protocol cannot signal.
     BoundedTar,
     /// `head` only, if the image has no tar.
@@ -25,10 +25,10 @@ enum UploadMethod {
 }
 
 /// In the order in which they are tried.
-const METHODS: [UploadMethod; 3] = [UploadMethod::BoundedTar, UploadMethod::Head, UploadMethod::Tar];
+pub(super) const METHODS: [UploadMethod; 3] = [UploadMethod::BoundedTar, UploadMethod::Head, UploadMethod::Tar];
 
 /// Result of one upload.
-enum UploadResult {
+pub(super) enum UploadResult {
     Whole,
     /// The image does not have this program.
     Lacking(&'static str),
@@ -37,7 +37,7 @@ enum UploadResult {
 }
 
 impl UploadMethod {
-    fn script(self, length: usize) -> String {
+    pub(super) fn script(self, length: usize) -> String {
         let file = format!("{DIRECTORY}/{NAME}");
         match self {
             Self::BoundedTar => format!("head -c {length} | tar -xmf - -C {DIRECTORY}; sha256sum {file}"),
@@ -46,14 +46,14 @@ impl UploadMethod {
         }
     }
 
-    fn input(self, archive: &Archive) -> std::io::Result<Vec<u8>> {
+    pub(super) fn input(self, archive: &Archive) -> std::io::Result<Vec<u8>> {
         match self {
             Self::BoundedTar | Self::Tar => archive.tar(),
             Self::Head => archive.program(),
         }
     }
 
-    fn programs(self) -> &'static [&'static str] {
+    pub(super) fn programs(self) -> &'static [&'static str] {
         match self {
             Self::BoundedTar => &["tar", "head"],
             Self::Head => &["head", "chmod"],
@@ -117,7 +117,7 @@ pub(super) async fn upload(
 }
 
 /// Reads the result of an upload. An error if no other method would help.
-fn upload_result(
+pub(super) fn upload_result(
     method: UploadMethod,
     output: &ExecOutput,
     sha256: &str,

@@ -56,10 +56,18 @@ impl Shell {
         self.root.path().join("files")
     }
 
-    fn start(&self, script: &str, arguments: &[&str]) -> Child {
+    /// A script that calls a program which the image lacks. The programs of busybox are in its shell: there the call gets a name
+    /// that no program has.
+    fn without(&self, program: &str, script: String) -> String {
+        if self.name == "busybox" { script.replace(&format!("{program} "), &format!("no-{program} ")) } else { script }
+    }
+
+    /// Starts a script, behind these words.
+    fn start(&self, before: &[&str], script: &str, arguments: &[&str]) -> Child {
         let script = script.replace(DIRECTORY, self.files().to_str().expect("a name"));
-        let mut command = Command::new(&self.argv[0]);
-        command.args(&self.argv[1..]).args(["-c", &script, "node-probe"]).args(arguments);
+        let mut words = before.iter().map(PathBuf::from).chain(self.argv.iter().cloned());
+        let mut command = Command::new(words.next().expect("a program"));
+        command.args(words).args(["-c", &script, "node-probe"]).args(arguments);
         command.env_clear().env("PATH", self.root.path().join("bin"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().expect("the shell starts")
@@ -67,7 +75,7 @@ impl Shell {
 
     /// Runs a script, and gives it its input in two parts. With `keep_open` its standard input does not end.
     fn run(&self, script: &str, input: &[u8], keep_open: bool) -> Ran {
-        let mut child = self.start(script, &[]);
+        let mut child = self.start(&[], script, &[]);
         let mut stdin = child.stdin.take().expect("a pipe");
         let closed = Arc::new(AtomicBool::new(false));
         let stdout = collect(child.stdout.take().expect("a pipe"), closed.clone());
@@ -196,14 +204,14 @@ fn every_shell_names_the_program_that_an_image_lacks() {
         for lacking in method.programs() {
             for shell in Shell::all(lacking) {
                 let input = method.input(&archive).expect("an input");
-                let ran = shell.run(&method.script(input.len()), &input, is_bounded(method));
+                let ran = shell.run(&shell.without(lacking, method.script(input.len())), &input, is_bounded(method));
                 let judged = judged(method, &ran, &archive.sha256);
                 assert_eq!(judged, format!("lacks {lacking}"), "{} {method:?}: {}", shell.name, ran.output.stderr);
             }
         }
         for shell in Shell::all("sha256sum") {
             let input = method.input(&archive).expect("an input");
-            let ran = shell.run(&method.script(input.len()), &input, is_bounded(method));
+            let ran = shell.run(&shell.without("sha256sum", method.script(input.len())), &input, is_bounded(method));
             let judged = judged(method, &ran, &archive.sha256);
             assert!(judged.contains("no sha256sum"), "{} {method:?}: {judged}: {}", shell.name, ran.output.stderr);
         }
@@ -211,8 +219,8 @@ fn every_shell_names_the_program_that_an_image_lacks() {
 }
 
 /// Exit code and output of a script that runs the probe.
-fn run_probe(shell: &Shell, script: &str, arguments: &[&str]) -> (i32, String) {
-    let mut child = shell.start(script, arguments);
+fn run_probe(shell: &Shell, before: &[&str], script: &str, arguments: &[&str]) -> (i32, String) {
+    let mut child = shell.start(before, script, arguments);
     let stdout = collect(child.stdout.take().expect("a pipe"), Arc::default());
     let code = wait(&mut child, shell.name, script);
     (code, String::from_utf8_lossy(&stdout.join().expect("read")).into_owned())
@@ -231,16 +239,36 @@ const ARGUMENTS: [&str; 6] = ["inventory", "--since", "a b", "$(id)`id`", "'\"\\
 
 #[test]
 fn no_shell_interprets_the_arguments_of_the_probe() {
-    let is_root = Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout == b"0\n");
-    if !is_root {
-        eprintln!("SKIPPED: only root may change its root directory");
+    for shell in Shell::all("") {
+        install(&shell.files(), PRINTS, 0o700);
+        let expected = (7, ARGUMENTS.join("\n") + "\n");
+        assert_eq!(run_probe(&shell, &[], RUN, &ARGUMENTS), expected, "{}", shell.name);
+    }
+}
+
+/// Runs what follows as root of its own namespaces, with a process 1 whose root may be entered.
+const NAMESPACES: [&str; 6] = ["/usr/bin/unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"];
+
+#[test]
+fn every_shell_runs_the_probe_with_the_loader_of_process_1() {
+    let [unshare, options @ ..] = NAMESPACES;
+    if !Command::new(unshare)
+        .args(options)
+        .arg("true")
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|ended| ended.success())
+    {
+        eprintln!("SKIPPED: this machine does not let users make namespaces");
+        return;
     }
     for shell in Shell::all("") {
         install(&shell.files(), PRINTS, 0o700);
-        for script in [RUN].into_iter().chain(is_root.then_some(RUN_WITH_HOST_LOADER)) {
-            let (code, printed) = run_probe(&shell, script, &ARGUMENTS);
-            assert_eq!((code, printed), (7, ARGUMENTS.join("\n") + "\n"), "{} {script}", shell.name);
-        }
+        let expected = (7, ARGUMENTS.join("\n") + "\n");
+        let name = shell.name;
+        assert_eq!(run_probe(&shell, &NAMESPACES, RUN_WITH_HOST_LOADER, &ARGUMENTS), expected, "{name}");
+        fs::remove_file(shell.files().join("node-probe")).expect("a file");
+        assert_eq!(run_probe(&shell, &NAMESPACES, RUN_WITH_HOST_LOADER, &[]).0, super::NOT_FOUND, "{name}");
     }
 }
 
@@ -249,9 +277,9 @@ fn every_shell_tells_a_missing_loader_from_a_file_that_may_not_run() {
     const LOADER: &[u8] = b"/lib64/ld-linux-x86-64.so.2";
     for shell in Shell::all("") {
         install(&shell.files(), PRINTS, 0o600);
-        assert_eq!(run_probe(&shell, RUN, &[]).0, super::NOT_EXECUTABLE, "{}", shell.name);
+        assert_eq!(run_probe(&shell, &[], RUN, &[]).0, super::NOT_EXECUTABLE, "{}", shell.name);
         fs::remove_file(shell.files().join("node-probe")).expect("a file");
-        assert_eq!(run_probe(&shell, RUN, &[]).0, super::NOT_FOUND, "{}", shell.name);
+        assert_eq!(run_probe(&shell, &[], RUN, &[]).0, super::NOT_FOUND, "{}", shell.name);
         let mut elf = fs::read(std::env::current_exe().expect("this program")).expect("a file");
         let Some(at) = elf.windows(LOADER.len()).position(|part| part == LOADER) else {
             eprintln!("SKIPPED: this program has another loader");
@@ -259,6 +287,6 @@ fn every_shell_tells_a_missing_loader_from_a_file_that_may_not_run() {
         };
         elf[at + 1] = b'X';
         install(&shell.files(), &elf, 0o700);
-        assert_eq!(run_probe(&shell, RUN, &[]).0, super::NOT_FOUND, "{}", shell.name);
+        assert_eq!(run_probe(&shell, &[], RUN, &[]).0, super::NOT_FOUND, "{}", shell.name);
     }
 }

@@ -125,12 +125,13 @@ pub(super) fn upload_result(
     let said = clean(&output.stderr, 300);
     let printed = String::from_utf8_lossy(&output.stdout);
     let hash = printed.split_whitespace().next().filter(|word| word.len() == 64);
-    if hash == Some(sha256) {
-        return Ok(UploadResult::Whole);
-    }
     let lacks = |program: &str| {
         output.stderr.lines().any(|line| line.contains(&format!("{program}: ")) && line.contains("not found"))
     };
+    // Without chmod the file is whole, and may not be executed.
+    if hash == Some(sha256) && !lacks("chmod") {
+        return Ok(UploadResult::Whole);
+    }
     if said.contains("Read-only file system") {
         let next = "Name a base image and a runtime that let a container write to its /tmp, or use --via pod.";
         return Err((format!("{DIRECTORY} of the base image is read-only: {said}"), next));

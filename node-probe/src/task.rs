@@ -55,6 +55,8 @@ pub(crate) struct Questions {
     pub(crate) sections: Vec<SectionName>,
     /// UUID of the GPU that an action needs.
     pub(crate) gpu: Option<String>,
+    /// Time for the answers.
+    pub(crate) time_ms: u64,
 }
 
 /// Runs one of three fixed nvidia-smi commands below another root. This needs a child process, because the root

@@ -65,6 +65,7 @@ impl GpuReader {
             paths: self.paths.clone(),
             sections: Vec::new(),
             gpu: Some(uuid.to_owned()),
+            time_ms: crate::envelope::millis(self.time * 9 / 10),
         };
         let (process, answers) = NvmlProcess::start(questions)?;
         let (sender, receiver) = channel();

@@ -6,12 +6,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use syringe_core::facts::topology::Topology;
+use syringe_core::nvml_codes;
 use syringe_core::report::{Problem, Section, Sections};
 
 use super::threads::{SectionResult, deliver};
 use super::wanted::Wanted;
 use crate::host;
-use crate::nvml::{Answer, GpuAddress, NvmlProcess, Uses};
+use crate::nvml::{Answer, GpuAddress, NvmlProcess, Parts, Uses};
 use crate::paths::Paths;
 use crate::section::SectionName;
 
@@ -24,6 +25,7 @@ pub(super) struct Collected {
     pub(super) sections: Sections,
     /// The GPUs of NVML. `None` if NVML did not open in time or none of its GPUs responds; empty if it has no GPUs.
     pub(super) addresses: Option<Vec<GpuAddress>>,
+    parts: Parts,
     nvml_problem: Option<Problem>,
     nvml_settled: bool,
     processes_started: bool,
@@ -50,6 +52,7 @@ impl Collected {
             left_behind: None,
             sections: Sections::default(),
             addresses: None,
+            parts: Parts::default(),
             nvml_problem: None,
             nvml_settled: false,
             processes_started: false,
@@ -74,10 +77,14 @@ impl Collected {
                 return;
             }
             self.nvml_settled = true;
-            self.start_process_thread(None, deadline);
+            self.start_process_thread(deadline);
         }
         let call = self.nvml.as_ref().and_then(|process| process.call());
         self.end_nvml(END_TIME);
+        // The NVML process had less time, and did not send what it had.
+        let late = self.timed_out(SectionName::Inventory, timeout, call.as_deref());
+        // It does not tell which GPU hangs.
+        self.fill(&Problem { code: nvml_codes::NOT_REACHED.into(), ..late });
         for name in self.missing() {
             self.give_up(name, timeout, call.as_deref());
         }
@@ -97,6 +104,7 @@ impl Collected {
     fn take(&mut self, result: SectionResult) {
         match result {
             SectionResult::Nvml(answer) => self.hear(answer),
+            SectionResult::NvmlDone => self.fill(&defect()),
             SectionResult::NvmlLost(problem) => self.without_nvml(problem),
             SectionResult::Kubelet(section) => self.sections.kubelet = Some(section),
             SectionResult::Host(section) => self.sections.host = Some(*section),
@@ -106,26 +114,30 @@ impl Collected {
     }
 
     fn hear(&mut self, answer: Answer) {
-        let sections = &mut self.sections;
         match answer {
-            Answer::Opened(addresses) => {
-                self.addresses = addresses;
+            Answer::Opened { count, ref addresses } => {
+                // If none of the counted GPUs responds, their addresses are unknown.
+                self.addresses = (!addresses.is_empty() || count == 0).then(|| addresses.clone());
                 self.nvml_settled = true;
+                self.parts.add(answer);
             }
             Answer::Failed(problem) => self.without_nvml(problem),
-            Answer::Inventory(section) => sections.inventory = Some(section),
-            Answer::Telemetry(section) => sections.telemetry = Some(section),
-            Answer::Ecc(section) => sections.ecc = Some(section),
-            Answer::Mig(section) => sections.mig = Some(section),
-            Answer::Topology(mut section) => {
-                if let Some(topology) = &mut section.data {
-                    host::complete_topology(&self.paths, topology);
-                }
-                sections.topology = Some(section);
-            }
-            Answer::Uses(uses) => self.start_process_thread(Some(uses), Duration::ZERO),
-            Answer::Gpu(_) | Answer::Done => {}
+            answer => self.parts.add(answer),
         }
+        if self.parts.has_all_uses() {
+            self.start_process_thread(Duration::ZERO);
+        }
+    }
+
+    /// Writes the sections of which NVML sent a part. A GPU whose part is missing has the problem `absent`.
+    fn fill(&mut self, absent: &Problem) {
+        let had_topology = self.sections.topology.is_some();
+        self.parts.fill(&self.wanted.sections, absent, &mut self.sections);
+        let topology = self.sections.topology.as_mut().and_then(|section| section.data.as_mut());
+        if let Some(topology) = topology.filter(|_| !had_topology) {
+            host::complete_topology(&self.paths, topology);
+        }
+        self.start_process_thread(Duration::ZERO);
     }
 
     /// The requested sections that have not arrived.
@@ -143,6 +155,7 @@ impl Collected {
         }
         self.nvml_settled = true;
         self.nvml_problem = Some(problem.clone());
+        self.fill(&problem);
         for name in self.missing() {
             let problem = Problem { what: name.word().into(), ..problem.clone() };
             let sections = &mut self.sections;
@@ -160,21 +173,21 @@ impl Collected {
                 | SectionName::Health => {}
             }
         }
-        self.start_process_thread(None, Duration::ZERO);
     }
 
     /// Reads `/proc` once, for the processes that NVML lists and for those with an open device file.
-    fn start_process_thread(&mut self, uses: Option<Uses>, waited: Duration) {
+    fn start_process_thread(&mut self, waited: Duration) {
         if self.processes_started || !self.wanted.has(SectionName::Processes) {
             return;
         }
         self.processes_started = true;
         let (sender, paths) = (self.sender.clone(), self.paths.clone());
-        let uses = uses.unwrap_or_else(|| Uses {
-            uses: Section::failed(self.nvml_problem.clone().unwrap_or_else(|| {
-                let call = self.nvml.as_ref().and_then(|process| process.call());
-                self.timed_out(SectionName::Processes, waited, call.as_deref())
-            })),
+        let absent = self.nvml_problem.clone().unwrap_or_else(|| {
+            let call = self.nvml.as_ref().and_then(|process| process.call());
+            self.timed_out(SectionName::Processes, waited, call.as_deref())
+        });
+        let uses = self.parts.take_uses(&absent).unwrap_or_else(|| Uses {
+            uses: Section::failed(absent),
             memory_used: Vec::new(),
             minors: Vec::new(),
         });
@@ -216,6 +229,17 @@ impl Collected {
         let next_step = "Try again: without persistence mode the first call can take half a minute. If it hangs again, check for Xid 79, \
             Xid 119 and processes in state D, and reboot the node.";
         Problem { what: name.word().into(), why, next_step: next_step.into(), gpu: None, code: "timeout".into() }
+    }
+}
+
+/// Why a part is missing although NVML sent everything.
+fn defect() -> Problem {
+    Problem {
+        what: "NVML".into(),
+        why: "the process that calls NVML did not send it".into(),
+        next_step: "This is a defect of node-probe: please report it.".into(),
+        gpu: None,
+        code: "defect".into(),
     }
 }
 

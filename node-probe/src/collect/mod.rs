@@ -16,7 +16,7 @@ mod threads;
 mod wanted;
 
 use std::sync::mpsc::channel;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use syringe_core::diagnosis;
@@ -44,7 +44,7 @@ pub(crate) fn collect(request: &Request) -> Report {
     let wanted = Wanted { nothing_of_this_machine: foreign, ..Wanted::of(&request.sections) };
     let (sender, results) = channel();
     // First, because it takes the longest. Started by this thread, because the child ends with the thread that started it.
-    let nvml = wanted.nvml().then(|| start_nvml(&wanted, request, &paths, &sender)).flatten();
+    let nvml = wanted.nvml().then(|| start_nvml(&wanted, request, &paths, nvml_time(request.timeout), &sender)).flatten();
     let identity = host::identity(&paths);
     start_threads(&wanted, request, taken_at, &paths, &sender);
     let mut collected = Collected::new(wanted, sender, paths, nvml);
@@ -67,6 +67,11 @@ pub(crate) fn collect(request: &Request) -> Report {
     finish(&mut report, whose, collected.addresses.as_deref(), &collected.paths, &request.sections);
     report.duration_ms = millis(started.elapsed());
     report
+}
+
+/// Time for NVML. The rest is for sending what it has not completed.
+fn nvml_time(timeout: Duration) -> Duration {
+    timeout.saturating_sub((timeout / 10).clamp(Duration::from_millis(50), Duration::from_millis(400)))
 }
 
 /// Joins the results of the threads, computes the health section, and removes sections that were not requested.

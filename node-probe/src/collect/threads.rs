@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use syringe_core::facts::host::Host;
@@ -25,6 +25,8 @@ use crate::{host, kernel_log};
 pub(super) enum SectionResult {
     /// An answer of NVML.
     Nvml(Answer),
+    /// NVML has sent everything.
+    NvmlDone,
     /// The NVML process ended before it had answered everything.
     NvmlLost(Problem),
     Kubelet(Section<Kubelet>),
@@ -38,6 +40,7 @@ pub(super) fn start_nvml(
     wanted: &Wanted,
     request: &Request,
     paths: &Paths,
+    time: Duration,
     sender: &Sender<SectionResult>,
 ) -> Option<Arc<NvmlProcess>> {
     let questions = Questions {
@@ -45,6 +48,7 @@ pub(super) fn start_nvml(
         paths: paths.clone(),
         sections: wanted.sections.clone(),
         gpu: None,
+        time_ms: millis(time),
     };
     match NvmlProcess::start(questions) {
         Ok((process, answers)) => {
@@ -124,6 +128,7 @@ pub(super) fn deliver<T>(
 fn forward_answers(process: &NvmlProcess, answers: Answers, sender: &Sender<SectionResult>) {
     for answer in answers {
         if matches!(answer, Answer::Done) {
+            let _ = sender.send(SectionResult::NvmlDone);
             return;
         }
         let _ = sender.send(SectionResult::Nvml(answer));

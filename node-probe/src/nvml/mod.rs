@@ -3,6 +3,8 @@
 //! ```text
 //!   errors         NVML's return codes: what they mean and what to do
 //!   trace          the current call, for the parent process
+//!   answer         the answers, as they are sent to the probe
+//!   call_log       the calls of one step of the reading, for another thread
 //!   raw            the calls that nvml-wrapper lacks or gets wrong: the only `unsafe` of this program
 //!   possible       the values that NVML's numbers can have
 //!   labels         the text for each number of NVML's enums
@@ -13,12 +15,18 @@
 //!   session        the open library and its GPUs
 //!   fields, fabric, peer_to_peer, nvlink        parts of sections
 //!   inventory, telemetry, ecc, mig, processes, topology     one file per section
+//!   step           the steps of the reading, and their order
+//!   output         writes the answers
+//!   supervisor     reads the steps in a thread, and goes on without a GPU that hangs
 //!   process        starts a child process that calls NVML, and reads its answers
 //!   serve          the code of the child process
+//!   sections       joins the answers to sections
 //! ```
 //!
 //! There are no rules here: a value is reported as in `nvidia-smi -q`, or it is listed as missing.
 
+mod answer;
+mod call_log;
 mod device_reader;
 mod ecc;
 mod errors;
@@ -31,16 +39,22 @@ mod labels;
 mod library;
 mod mig;
 mod nvlink;
+mod output;
 mod peer_to_peer;
 mod possible;
 mod process;
 mod processes;
 mod raw;
+mod sections;
 mod serve;
 mod session;
+mod step;
+mod supervisor;
 mod telemetry;
 mod topology;
 mod trace;
 
-pub(crate) use process::{Answer, Answers, GpuAddress, GpuState, NvmlProcess, Uses, all_ended};
+pub(crate) use answer::{Answer, GpuAddress, GpuState};
+pub(crate) use process::{Answers, NvmlProcess, all_ended};
+pub(crate) use sections::{Parts, Uses};
 pub(crate) use serve::serve;

@@ -66,6 +66,8 @@ impl GpuReader {
             sections: Vec::new(),
             gpu: Some(uuid.to_owned()),
             time_ms: crate::envelope::millis(self.time * 9 / 10),
+            without: Vec::new(),
+            have: Vec::new(),
         };
         let (process, answers) = NvmlProcess::start(questions)?;
         let (sender, receiver) = channel();

@@ -1,6 +1,5 @@
 //! Collects the results until the deadline. A missing result becomes a problem with the reason.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,10 +8,11 @@ use syringe_core::facts::topology::Topology;
 use syringe_core::nvml_codes;
 use syringe_core::report::{Problem, Section, Sections};
 
+use super::nvml_processes::NvmlProcesses;
 use super::threads::{SectionResult, deliver};
 use super::wanted::Wanted;
 use crate::host;
-use crate::nvml::{Answer, GpuAddress, NvmlProcess, Parts, Uses};
+use crate::nvml::{Answer, GpuAddress, Parts, Uses};
 use crate::paths::Paths;
 use crate::section::SectionName;
 
@@ -31,19 +31,14 @@ pub(super) struct Collected {
     processes_started: bool,
     sender: Sender<SectionResult>,
     pub(super) paths: Paths,
-    nvml: Option<Arc<NvmlProcess>>,
+    nvml: NvmlProcesses,
     /// NVML process that could not be killed.
     left_behind: Option<u32>,
 }
 
 impl Collected {
     /// Starts without results.
-    pub(super) fn new(
-        wanted: Wanted,
-        sender: Sender<SectionResult>,
-        paths: Paths,
-        nvml: Option<Arc<NvmlProcess>>,
-    ) -> Self {
+    pub(super) fn new(wanted: Wanted, sender: Sender<SectionResult>, paths: Paths, nvml: NvmlProcesses) -> Self {
         Self {
             wanted,
             sender,
@@ -64,8 +59,8 @@ impl Collected {
         if !self.wanted.nvml() {
             self.nvml_settled = true;
         }
-        // NVML gets half of the time. After that, facts that do not need NVML are read without it, to have them in time.
-        for deadline in [timeout / 2, timeout] {
+        // NVML gets five eighths of the time. After that, facts that do not need NVML are read without it, to have them in time.
+        for deadline in [timeout * 5 / 8, timeout] {
             while !self.complete() {
                 match results.recv_timeout(deadline.saturating_sub(started.elapsed())) {
                     Ok(result) => self.take(result),
@@ -79,7 +74,7 @@ impl Collected {
             self.nvml_settled = true;
             self.start_process_thread(deadline);
         }
-        let call = self.nvml.as_ref().and_then(|process| process.call());
+        let call = self.nvml.call();
         self.end_nvml(END_TIME);
         // The NVML process had less time, and did not send what it had.
         let late = self.timed_out(SectionName::Inventory, timeout, call.as_deref());
@@ -93,7 +88,7 @@ impl Collected {
     /// Ends the NVML process, if the kernel allows it. Closing a GPU that nobody else has open takes seconds,
     /// which is not awaited if everything was read.
     fn end_nvml(&mut self, time: Duration) {
-        self.left_behind = self.nvml.as_ref().and_then(|process| process.end(time));
+        self.left_behind = self.nvml.end(time);
     }
 
     /// Whether all requested sections have arrived, and NVML has listed its GPUs (for the kernel events) or used its time.
@@ -103,9 +98,13 @@ impl Collected {
 
     fn take(&mut self, result: SectionResult) {
         match result {
-            SectionResult::Nvml(answer) => self.hear(answer),
-            SectionResult::NvmlDone => self.fill(&defect()),
-            SectionResult::NvmlLost(problem) => self.without_nvml(problem),
+            SectionResult::Nvml(answer) => self.hear(*answer),
+            SectionResult::NvmlDone => match (self.nvml.ended(), self.nvml.crash.clone()) {
+                (true, Some(problem)) => self.without_nvml(problem),
+                (true, None) => self.fill(&defect()),
+                (false, _) => {}
+            },
+            SectionResult::NvmlLost(problem, gpu) => self.lose_nvml(problem, gpu),
             SectionResult::Kubelet(section) => self.sections.kubelet = Some(section),
             SectionResult::Host(section) => self.sections.host = Some(*section),
             SectionResult::Xid(section) => self.sections.xid = Some(section),
@@ -117,9 +116,21 @@ impl Collected {
         match answer {
             Answer::Opened { count, ref addresses } => {
                 // If none of the counted GPUs responds, their addresses are unknown.
-                self.addresses = (!addresses.is_empty() || count == 0).then(|| addresses.clone());
+                if !addresses.is_empty() || count == 0 {
+                    let known = self.addresses.get_or_insert_default();
+                    let is_new = |new: &&GpuAddress| !known.iter().any(|(_, index, _)| *index == new.1);
+                    let new: Vec<GpuAddress> = addresses.iter().filter(is_new).cloned().collect();
+                    known.extend(new);
+                    known.sort_by_key(|(_, index, _)| *index);
+                }
                 self.nvml_settled = true;
                 self.parts.add(answer);
+            }
+            Answer::Blocked(gpu) => {
+                self.nvml.start_second(gpu, self.parts.complete());
+            }
+            Answer::Failed(problem) if self.nvml.is_second() => {
+                self.nvml.crash.get_or_insert(problem);
             }
             Answer::Failed(problem) => self.without_nvml(problem),
             answer => self.parts.add(answer),
@@ -145,6 +156,16 @@ impl Collected {
         let present = self.sections.statuses();
         let there = |name: &SectionName| present.iter().any(|(word, _)| *word == name.word());
         self.wanted.sections.iter().copied().filter(|name| !there(name)).collect()
+    }
+
+    /// A process that calls NVML ended. If a call on one GPU ended it, another process reads the others.
+    fn lose_nvml(&mut self, problem: Problem, gpu: Option<u32>) {
+        let is_last = self.nvml.ended();
+        let retried = gpu.is_some_and(|gpu| self.nvml.start_second(gpu, self.parts.complete()));
+        let why = self.nvml.crash.get_or_insert(problem).clone();
+        if is_last && !retried {
+            self.without_nvml(why);
+        }
     }
 
     /// NVML gives no more answers: its missing sections fail with the reason, and facts from the kernel replace them
@@ -183,7 +204,7 @@ impl Collected {
         self.processes_started = true;
         let (sender, paths) = (self.sender.clone(), self.paths.clone());
         let absent = self.nvml_problem.clone().unwrap_or_else(|| {
-            let call = self.nvml.as_ref().and_then(|process| process.call());
+            let call = self.nvml.call();
             self.timed_out(SectionName::Processes, waited, call.as_deref())
         });
         let uses = self.parts.take_uses(&absent).unwrap_or_else(|| Uses {
@@ -266,12 +287,23 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
+    use crate::task::Questions;
 
     #[test]
     fn a_process_that_could_not_be_killed_is_named_in_sections_of_nvml() {
         let (sender, _results) = channel();
         let nowhere = Paths::below(std::path::Path::new("/nonexistent"));
-        let mut collected = Collected::new(Wanted::default(), sender, nowhere, None);
+        let questions = Questions {
+            library: None,
+            paths: nowhere.clone(),
+            sections: Vec::new(),
+            gpu: None,
+            time_ms: 0,
+            without: Vec::new(),
+            have: Vec::new(),
+        };
+        let nvml = NvmlProcesses::new(questions, sender.clone());
+        let mut collected = Collected::new(Wanted::default(), sender, nowhere, nvml);
         collected.left_behind = Some(4242);
         let why = |name| collected.timed_out(name, Duration::from_secs(8), Some("nvmlInit_v2")).why;
         assert!(

@@ -12,6 +12,7 @@
 //! ```
 
 mod collected;
+mod nvml_processes;
 mod threads;
 mod wanted;
 
@@ -26,7 +27,8 @@ use syringe_core::report::{Extent, Report, Section, Sections, Source};
 use syringe_core::xid::LogOf;
 
 use self::collected::Collected;
-use self::threads::{start_nvml, start_threads};
+use self::nvml_processes::NvmlProcesses;
+use self::threads::{questions, start_threads};
 use self::wanted::Wanted;
 use crate::envelope::{blank, millis};
 use crate::host;
@@ -44,7 +46,11 @@ pub(crate) fn collect(request: &Request) -> Report {
     let wanted = Wanted { nothing_of_this_machine: foreign, ..Wanted::of(&request.sections) };
     let (sender, results) = channel();
     // First, because it takes the longest. Started by this thread, because the child ends with the thread that started it.
-    let nvml = wanted.nvml().then(|| start_nvml(&wanted, request, &paths, nvml_time(request.timeout), &sender)).flatten();
+    let questions = questions(&wanted, request, &paths, nvml_time(request.timeout));
+    let mut nvml = NvmlProcesses::new(questions, sender.clone());
+    if wanted.nvml() {
+        nvml.start();
+    }
     let identity = host::identity(&paths);
     start_threads(&wanted, request, taken_at, &paths, &sender);
     let mut collected = Collected::new(wanted, sender, paths, nvml);

@@ -24,32 +24,32 @@ use crate::{host, kernel_log};
 /// The result of a thread.
 pub(super) enum SectionResult {
     /// An answer of NVML.
-    Nvml(Answer),
+    Nvml(Box<Answer>),
     /// NVML has sent everything.
     NvmlDone,
-    /// The NVML process ended before it had answered everything.
-    NvmlLost(Problem),
+    /// The NVML process ended before it had answered everything, perhaps in a call on this GPU.
+    NvmlLost(Problem, Option<u32>),
     Kubelet(Section<Kubelet>),
     Host(Box<Section<Host>>),
     Xid(Section<KernelLog>),
     Processes(Section<Processes>),
 }
 
-/// Starts the process that calls NVML, and the thread that reads its answers.
-pub(super) fn start_nvml(
-    wanted: &Wanted,
-    request: &Request,
-    paths: &Paths,
-    time: Duration,
-    sender: &Sender<SectionResult>,
-) -> Option<Arc<NvmlProcess>> {
-    let questions = Questions {
+/// What the process that calls NVML is asked for.
+pub(super) fn questions(wanted: &Wanted, request: &Request, paths: &Paths, time: Duration) -> Questions {
+    Questions {
         library: request.files.nvml_library.clone(),
         paths: paths.clone(),
         sections: wanted.sections.clone(),
         gpu: None,
         time_ms: millis(time),
-    };
+        without: Vec::new(),
+        have: Vec::new(),
+    }
+}
+
+/// Starts a process that calls NVML, and the thread that reads its answers.
+pub(super) fn start_nvml(questions: Questions, sender: &Sender<SectionResult>) -> Option<Arc<NvmlProcess>> {
     match NvmlProcess::start(questions) {
         Ok((process, answers)) => {
             let (asked, sender) = (Arc::clone(&process), sender.clone());
@@ -57,7 +57,7 @@ pub(super) fn start_nvml(
             Some(process)
         }
         Err(problem) => {
-            let _ = sender.send(SectionResult::NvmlLost(problem));
+            let _ = sender.send(SectionResult::NvmlLost(problem, None));
             None
         }
     }
@@ -131,7 +131,7 @@ fn forward_answers(process: &NvmlProcess, answers: Answers, sender: &Sender<Sect
             let _ = sender.send(SectionResult::NvmlDone);
             return;
         }
-        let _ = sender.send(SectionResult::Nvml(answer));
+        let _ = sender.send(SectionResult::Nvml(Box::new(answer)));
     }
-    let _ = sender.send(SectionResult::NvmlLost(process.failure()));
+    let _ = sender.send(SectionResult::NvmlLost(process.failure(), process.gpu()));
 }

@@ -21,7 +21,10 @@ pub(crate) type GpuAddress = (PciAddress, u32, Option<String>);
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Answer {
     /// NVML is open: the number of its GPUs, and those that have a PCI address.
-    Opened { count: u32, addresses: Vec<GpuAddress> },
+    Opened {
+        count: u32,
+        addresses: Vec<GpuAddress>,
+    },
     /// NVML is not open, or the process failed.
     Failed(Problem),
     Versions(Versions),
@@ -34,6 +37,8 @@ pub(crate) enum Answer {
     Uses(Part<GpuUses>),
     /// The requested GPU; `None` if NVML has no such GPU.
     Gpu(Option<GpuState>),
+    /// NVML answers no call, because one on this GPU does not return. Another process may get answers.
+    Blocked(u32),
     /// All answers were sent.
     Done,
 }

@@ -46,7 +46,16 @@ pub(super) struct Failure {
 
 impl<'a> DeviceReader<'a> {
     pub(super) fn new(gpu: u32, trace: &'a Trace, calls: Calls<'a>, gone: &'a OnceLock<NvmlError>) -> Self {
-        Self { gpu, of_gpu: true, trace, calls, repeated: Cell::new(0), gone, unsupported: Vec::new(), failed: Vec::new() }
+        Self {
+            gpu,
+            of_gpu: true,
+            trace,
+            calls,
+            repeated: Cell::new(0),
+            gone,
+            unsupported: Vec::new(),
+            failed: Vec::new(),
+        }
     }
 
     /// For calls about the installation as a whole.

@@ -7,9 +7,7 @@ use nvml_wrapper::enum_wrappers::device::InfoRom;
 use nvml_wrapper::error::NvmlError as WrapperError;
 use nvml_wrapper::{Device, cuda_driver_version_major, cuda_driver_version_minor};
 use syringe_core::facts::Mode;
-use syringe_core::facts::inventory::{
-    GpuInventory, InforomVersions, LicensableFeature, Platform, VgpuLicense,
-};
+use syringe_core::facts::inventory::{GpuInventory, InforomVersions, LicensableFeature, Platform, VgpuLicense};
 use syringe_core::pci::PciAddress;
 use syringe_core::text::clean;
 

@@ -62,6 +62,11 @@ impl NvmlProcess {
         self.notes.call()
     }
 
+    /// The GPU of the current call, by NVML index.
+    pub(crate) fn gpu(&self) -> Option<u32> {
+        self.call()?.rsplit_once(" on GPU ")?.1.parse().ok()
+    }
+
     /// Kills the process. Returns its ID if it does not end in `time`: a call that hangs in the kernel cannot be interrupted.
     pub(crate) fn end(&self, time: Duration) -> Option<u32> {
         let _ = lock(&self.child).kill();

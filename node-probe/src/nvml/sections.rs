@@ -92,6 +92,8 @@ impl Parts {
     pub(crate) fn add(&mut self, answer: Answer) {
         match answer {
             Answer::Opened { count, .. } => self.count = Some(count.min(MAX_GPUS)),
+            // Of two processes, one may not have got them.
+            Answer::Versions(_) if self.versions.as_ref().is_some_and(|known| known.problems.is_empty()) => {}
             Answer::Versions(versions) => self.versions = Some(versions),
             Answer::Inventory(part) => self.inventory.add(part),
             Answer::Telemetry(part) => self.telemetry.add(part),
@@ -100,8 +102,22 @@ impl Parts {
             Answer::Topology(part) => self.topology.add(part),
             Answer::Pairs(part) => self.pairs.add(part),
             Answer::Uses(part) => self.uses.add(part),
-            Answer::Failed(_) | Answer::Gpu(_) | Answer::Done => {}
+            Answer::Failed(_) | Answer::Gpu(_) | Answer::Blocked(_) | Answer::Done => {}
         }
+    }
+
+    /// The parts that are complete, for another process that reads the rest. The pairs need the links of all GPUs, so those are read
+    /// again.
+    pub(crate) fn complete(&self) -> Vec<(SectionName, u32)> {
+        fn of<T>(name: SectionName, parts: &OfGpus<T>) -> impl Iterator<Item = (SectionName, u32)> {
+            parts.0.values().filter(|part| part.complete).map(move |part| (name, part.gpu))
+        }
+        of(SectionName::Inventory, &self.inventory)
+            .chain(of(SectionName::Telemetry, &self.telemetry))
+            .chain(of(SectionName::Ecc, &self.ecc))
+            .chain(of(SectionName::Mig, &self.mig))
+            .chain(of(SectionName::Processes, &self.uses))
+            .collect()
     }
 
     /// Whether the process lists of all GPUs arrived.

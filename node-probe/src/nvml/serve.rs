@@ -56,7 +56,7 @@ fn take_output() -> io::Result<File> {
 
 fn answer(questions: &Questions, output: &mut Output<impl Write>) -> Result<(), Problem> {
     let started = Instant::now();
-    let Questions { library, paths, sections, gpu, time_ms } = questions;
+    let Questions { library, paths, gpu, time_ms, without, .. } = questions;
     let trace = Trace::into_standard_error().unwrap_or_default();
     let libraries = super::library::found(library.as_deref(), paths);
     if paths.owner == Owner::Workload {
@@ -68,8 +68,8 @@ fn answer(questions: &Questions, output: &mut Output<impl Write>) -> Result<(), 
         // The change of the user has reset it.
         let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     }
-    let session = Session::open_one_of(libraries, paths, trace)?;
-    let steps = step::plan(session.gpus.len(), sections);
+    let session = Session::open_one_of(libraries, paths, trace, !without.is_empty())?;
+    let steps = step::plan(session.gpus.len(), questions);
     let time = Duration::from_millis(*time_ms).saturating_sub(started.elapsed());
     Supervisor::new(session, steps, gpu.as_deref(), time, output).run();
     Ok(())

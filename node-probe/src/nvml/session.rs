@@ -59,6 +59,7 @@ struct Opened {
 
 impl Session {
     /// Initializes the first of these libraries that works, and counts its GPUs. `trace` records the current call.
+    /// `unattached`: the initialization does not touch the GPUs.
     ///
     /// # Errors
     ///
@@ -67,8 +68,9 @@ impl Session {
         libraries: library::Candidates,
         paths: &Paths,
         trace: Trace,
+        unattached: bool,
     ) -> Result<&'static Self, Problem> {
-        let (nvml, library) = library::open(libraries, paths, &trace)?;
+        let (nvml, library) = library::open(libraries, paths, &trace, unattached)?;
         let count = {
             let _under_way = trace.enter("nvmlDeviceGetCount_v2", None);
             nvml.device_count().map_err(|error| NvmlError::from(error).problem("number of GPUs", None))?
@@ -104,9 +106,8 @@ impl Session {
     /// The GPUs that respond: PCI address, NVML index, UUID.
     pub(super) fn pci_addresses(&self) -> Vec<GpuAddress> {
         let opened = self.gpus.iter().filter_map(|gpu| gpu.opened.get()).filter(|gpu| gpu.device.is_ok());
-        let address = |Identity { index, uuid, pci_address }: &Identity| {
-            Some((pci_address.clone()?, *index, uuid.clone()))
-        };
+        let address =
+            |Identity { index, uuid, pci_address }: &Identity| Some((pci_address.clone()?, *index, uuid.clone()));
         opened.filter_map(|gpu| address(&gpu.identity)).collect()
     }
 

@@ -13,6 +13,7 @@ use super::errors::NvmlError;
 use super::session::{Gpu, Session};
 use super::{ecc, inventory, mig, processes, telemetry, topology};
 use crate::section::SectionName;
+use crate::task::Questions;
 
 /// What to read of one GPU (by its place), or of the installation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,14 +29,20 @@ pub(super) enum Step {
     Pairs(usize),
 }
 
-/// The steps for these sections, in order.
-pub(super) fn plan(gpus: usize, sections: &[SectionName]) -> VecDeque<Step> {
-    let mut steps: VecDeque<Step> = (0..gpus).map(Step::Open).collect();
+/// A step of the GPU at a place.
+type StepOf = fn(usize) -> Step;
+
+/// The steps for these questions, in order.
+pub(super) fn plan(gpus: usize, questions: &Questions) -> VecDeque<Step> {
+    let Questions { sections, without, have, .. } = questions;
+    let called = |gpu: &usize| !u32::try_from(*gpu).is_ok_and(|gpu| without.contains(&gpu));
+    let mut steps: VecDeque<Step> = (0..gpus).filter(called).map(Step::Open).collect();
     let wants = |name| sections.contains(&name);
+    let lacks = |section, gpu: &usize| !u32::try_from(*gpu).is_ok_and(|gpu| have.contains(&(section, gpu)));
     if wants(SectionName::Inventory) {
         steps.push_back(Step::Versions);
     }
-    let order: [(SectionName, fn(usize) -> Step); 7] = [
+    let order: [(SectionName, StepOf); 7] = [
         (SectionName::Ecc, Step::Ecc),
         (SectionName::Processes, Step::Uses),
         (SectionName::Telemetry, Step::Telemetry),
@@ -46,7 +53,7 @@ pub(super) fn plan(gpus: usize, sections: &[SectionName]) -> VecDeque<Step> {
     ];
     for (section, step) in order {
         if wants(section) {
-            steps.extend((0..gpus).map(step));
+            steps.extend((0..gpus).filter(called).filter(|gpu| lacks(section, gpu)).map(step));
         }
     }
     steps

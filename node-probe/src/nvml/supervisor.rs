@@ -49,6 +49,8 @@ pub(super) struct Supervisor<'a, W> {
     /// Steps of the GPUs of stuck calls.
     parked: Vec<Step>,
     announced: bool,
+    /// Whether the parent knows that NVML answers no call.
+    told_blocked: bool,
 }
 
 /// What remains, and the step that a thread reads now.
@@ -99,6 +101,7 @@ impl<'a, W: Write> Supervisor<'a, W> {
             stuck: Vec::new(),
             parked: Vec::new(),
             announced: false,
+            told_blocked: false,
         }
     }
 
@@ -198,8 +201,12 @@ impl<'a, W: Write> Supervisor<'a, W> {
     fn leave_stuck(&mut self) {
         let mut work = lock(&self.work);
         let is_stuck = |log: &CallLog| log.open_call().is_some_and(|call| call.duration() >= self.stall);
-        if !work.current.as_ref().is_some_and(|(_, log)| is_stuck(log)) || self.blocking().is_some() {
+        if !work.current.as_ref().is_some_and(|(_, log)| is_stuck(log)) {
             return;
+        }
+        if let Some((step, _)) = self.blocking() {
+            drop(work);
+            return self.tell_blocked(step);
         }
         let Some((step, log)) = work.current.take() else { return };
         let thread = std::mem::replace(&mut work.thread, NOBODY);
@@ -211,6 +218,14 @@ impl<'a, W: Write> Supervisor<'a, W> {
         drop(work);
         self.mark_stuck(step, true);
         self.stuck.push(Stuck { thread, step, log });
+    }
+
+    fn tell_blocked(&mut self, step: Step) {
+        let gpu = step.gpu().and_then(|gpu| u32::try_from(gpu).ok()).filter(|_| !self.told_blocked);
+        if let Some(gpu) = gpu {
+            self.told_blocked = true;
+            self.output.say(&Answer::Blocked(gpu));
+        }
     }
 
     /// The stuck call for which all other calls wait: none has returned since it began.

@@ -6,8 +6,7 @@ use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::{Clock, PerformancePolicy, TemperatureSensor, TemperatureThreshold};
 use nvml_wrapper::error::NvmlError as WrapperError;
 use syringe_core::facts::telemetry::{
-    Clocks, GpuTelemetry, MemoryUse, PcieLink, Power, Temperature, Throttling, TlimitThresholds,
-    Utilization, Violation,
+    Clocks, GpuTelemetry, MemoryUse, PcieLink, Power, Temperature, Throttling, TlimitThresholds, Utilization, Violation,
 };
 
 use super::device_reader::DeviceReader;

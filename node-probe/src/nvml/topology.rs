@@ -22,28 +22,39 @@ impl Session {
     /// Reads how a GPU is connected to those with a higher index.
     pub(super) fn pairs(&self, gpu: &Gpu, calls: Calls<'_>) -> Part<Pairs> {
         let others = self.gpus.iter().filter(|other| other.index > gpu.index && other.is_listed());
-        self.part(gpu, calls, |_| Pairs::default(), |device, reader, pairs| {
-            let mut peers = PeerToPeer { absent: self.p2p_absent.load(Ordering::Relaxed), ..PeerToPeer::default() };
-            for other in others {
-                let far = other.device();
-                pairs.words.push((other.index, nearness(gpu, other, device, far, reader)));
-                if let Some(far) = far {
-                    peers.ask([gpu.index, other.index], |capability| {
-                        reader.attempt("nvmlDeviceGetP2PStatus", || raw::p2p_status(device, far, capability))
-                    });
+        self.part(
+            gpu,
+            calls,
+            |_| Pairs::default(),
+            |device, reader, pairs| {
+                let mut peers = PeerToPeer { absent: self.p2p_absent.load(Ordering::Relaxed), ..PeerToPeer::default() };
+                for other in others {
+                    let far = other.device();
+                    pairs.words.push((other.index, nearness(gpu, other, device, far, reader)));
+                    if let Some(far) = far {
+                        peers.ask([gpu.index, other.index], |capability| {
+                            reader.attempt("nvmlDeviceGetP2PStatus", || raw::p2p_status(device, far, capability))
+                        });
+                    }
                 }
-            }
-            self.p2p_absent.fetch_or(peers.absent, Ordering::Relaxed);
-            if let Some(error) = &peers.failed {
-                reader.fail("nvmlDeviceGetP2PStatus", error, &[P2P]);
-            }
-            (pairs.answered, pairs.lacking, pairs.absent) = (peers.answered, peers.lacking, peers.absent);
-        })
+                self.p2p_absent.fetch_or(peers.absent, Ordering::Relaxed);
+                if let Some(error) = &peers.failed {
+                    reader.fail("nvmlDeviceGetP2PStatus", error, &[P2P]);
+                }
+                (pairs.answered, pairs.lacking, pairs.absent) = (peers.answered, peers.lacking, peers.absent);
+            },
+        )
     }
 }
 
 /// How two GPUs are connected, in the terms of `nvidia-smi topo -m`.
-fn nearness(gpu: &Gpu, other: &Gpu, device: &Device<'_>, far: Option<&Device<'_>>, reader: &DeviceReader<'_>) -> String {
+fn nearness(
+    gpu: &Gpu,
+    other: &Gpu,
+    device: &Device<'_>,
+    far: Option<&Device<'_>>,
+    reader: &DeviceReader<'_>,
+) -> String {
     let links = gpu.topology.get().zip(other.topology.get()).and_then(|(own, other)| nvlink::between(own, other));
     if let Some(links) = links {
         return format!("NV{links}");

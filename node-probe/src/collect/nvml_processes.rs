@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use syringe_core::report::Problem;
 
-use super::threads::{SectionResult, start_nvml};
+use super::source_threads::{SectionResult, start_nvml};
+use crate::child_task::NvmlRequest;
 use crate::envelope::millis;
 use crate::nvml::NvmlProcess;
 use crate::section::SectionName;
-use crate::task::Questions;
 
 /// The processes of one read.
 pub(super) struct NvmlProcesses {
-    questions: Questions,
+    request: NvmlRequest,
     started: Instant,
     processes: Vec<Arc<NvmlProcess>>,
     /// Processes that have not sent everything.
@@ -26,28 +26,28 @@ pub(super) struct NvmlProcesses {
 }
 
 impl NvmlProcesses {
-    /// Prepares the processes for these questions.
-    pub(super) fn new(questions: Questions, sender: Sender<SectionResult>) -> Self {
-        Self { questions, started: Instant::now(), processes: Vec::new(), running: 0, crash: None, sender }
+    /// Prepares the processes for these request.
+    pub(super) fn new(request: NvmlRequest, sender: Sender<SectionResult>) -> Self {
+        Self { request, started: Instant::now(), processes: Vec::new(), running: 0, crash: None, sender }
     }
 
     /// Starts the first process. It ends with the thread that calls this.
     pub(super) fn start(&mut self) {
-        self.start_with(self.questions.clone());
+        self.start_with(self.request.clone());
     }
 
     /// Starts the second process, without this GPU and without what is known. Returns whether it could be.
     pub(super) fn start_second(&mut self, gpu: u32, have: Vec<(SectionName, u32)>) -> bool {
-        let time_ms = self.questions.time_ms.saturating_sub(millis(self.started.elapsed()));
+        let time_ms = self.request.time_ms.saturating_sub(millis(self.started.elapsed()));
         if self.processes.len() != 1 || time_ms == 0 {
             return false;
         }
-        self.start_with(Questions { time_ms, without: vec![gpu], have, ..self.questions.clone() });
+        self.start_with(NvmlRequest { time_ms, without: vec![gpu], have, ..self.request.clone() });
         self.processes.len() == 2
     }
 
-    fn start_with(&mut self, questions: Questions) {
-        if let Some(process) = start_nvml(questions, &self.sender) {
+    fn start_with(&mut self, request: NvmlRequest) {
+        if let Some(process) = start_nvml(request, &self.sender) {
             self.processes.push(process);
             self.running += 1;
         }

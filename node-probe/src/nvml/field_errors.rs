@@ -85,7 +85,7 @@ impl FieldErrors {
     }
 
     /// Adds a problem for GPUs with the same identity. Their indices still differ.
-    fn twins<'g>(&mut self, what: &str, code: &str, gpus: impl Iterator<Item = (u32, Option<&'g str>)>) {
+    fn add_duplicates<'g>(&mut self, what: &str, code: &str, gpus: impl Iterator<Item = (u32, Option<&'g str>)>) {
         let mut sharing: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
         for (index, identity) in gpus {
             identity.into_iter().for_each(|identity| sharing.entry(identity).or_default().push(index));
@@ -112,9 +112,9 @@ pub(super) fn with_duplicate_identities<G>(
     identity: impl Fn(&G) -> (u32, Option<&str>, Option<&PciAddress>),
 ) -> FieldErrors {
     let uuids = gpus.iter().map(|gpu| (identity(gpu).0, identity(gpu).1));
-    field_errors.twins("UUID", "duplicate_uuid", uuids);
+    field_errors.add_duplicates("UUID", "duplicate_uuid", uuids);
     let addresses = gpus.iter().map(|gpu| (identity(gpu).0, identity(gpu).2.map(PciAddress::as_str)));
-    field_errors.twins("PCI address", "duplicate_pci_address", addresses);
+    field_errors.add_duplicates("PCI address", "duplicate_pci_address", addresses);
     field_errors
 }
 
@@ -133,8 +133,8 @@ mod tests {
 
     use super::{DeviceReader, FieldErrors, Identity, Missing, NvmlError};
     use crate::nvml::call_log::CallLog;
+    use crate::nvml::current_call::CallRecorder;
     use crate::nvml::device_reader::Calls;
-    use crate::nvml::trace::Trace;
 
     const LOST: NvmlError = NvmlError::Code(15);
     const UNKNOWN: NvmlError = NvmlError::Code(999);
@@ -149,12 +149,12 @@ mod tests {
 
     #[test]
     fn a_lost_gpu_is_one_problem_and_is_not_asked_again() {
-        let (trace, log, gone) = (Trace::default(), CallLog::default(), OnceLock::new());
-        let mut reader = DeviceReader::new(3, &trace, Calls::Made(&log), &gone);
-        assert_eq!(reader.ask("a", &["fan_percent"], answer(NvmlError::NOT_SUPPORTED)), None);
-        assert_eq!(reader.ask("b", &["power.draw_milliwatts"], answer(LOST)), None);
+        let (recorder, log, gone) = (CallRecorder::default(), CallLog::default(), OnceLock::new());
+        let mut reader = DeviceReader::new(3, &recorder, Calls::Made(&log), &gone);
+        assert_eq!(reader.call("a", &["fan_percent"], answer(NvmlError::NOT_SUPPORTED)), None);
+        assert_eq!(reader.call("b", &["power.draw_milliwatts"], answer(LOST)), None);
         let mut asked = false;
-        reader.ask("c", &["clocks.sm_mhz"], || {
+        reader.call("c", &["clocks.sm_mhz"], || {
             asked = true;
             Ok::<u32, NvmlError>(1)
         });
@@ -172,13 +172,13 @@ mod tests {
 
     #[test]
     fn gpus_that_lack_the_same_fields_are_named_together() {
-        let (trace, log, gone) = (Trace::default(), CallLog::default(), OnceLock::new());
+        let (recorder, log, gone) = (CallRecorder::default(), CallLog::default(), OnceLock::new());
         let mut field_errors = FieldErrors::default();
         for index in 0..3 {
-            let mut reader = DeviceReader::new(index, &trace, Calls::Made(&log), &gone);
-            reader.ask("a", &["fan_percent"], answer(NvmlError::NOT_SUPPORTED));
+            let mut reader = DeviceReader::new(index, &recorder, Calls::Made(&log), &gone);
+            reader.call("a", &["fan_percent"], answer(NvmlError::NOT_SUPPORTED));
             if index == 2 {
-                reader.ask("b", &["module_id"], answer(NvmlError::MissingFunction));
+                reader.call("b", &["module_id"], answer(NvmlError::MissingFunction));
             }
             field_errors.add(index, Missing::of(reader, &gpu(index)));
         }
@@ -190,10 +190,10 @@ mod tests {
 
     #[test]
     fn one_cause_is_one_problem_that_names_its_fields() {
-        let (trace, log, gone) = (Trace::default(), CallLog::default(), OnceLock::new());
-        let mut reader = DeviceReader::new(0, &trace, Calls::Made(&log), &gone);
+        let (recorder, log, gone) = (CallRecorder::default(), CallLog::default(), OnceLock::new());
+        let mut reader = DeviceReader::new(0, &recorder, Calls::Made(&log), &gone);
         for field in ["a", "b", "c", "d", "e", "f", "g", "h"] {
-            reader.ask("x", &[field], answer(UNKNOWN));
+            reader.call("x", &[field], answer(UNKNOWN));
         }
         let mut field_errors = FieldErrors::default();
         field_errors.add(0, Missing::of(reader, &gpu(0)));
@@ -208,12 +208,12 @@ mod tests {
 
     #[test]
     fn an_impossible_value_is_dropped_and_reported_once_for_each_value() {
-        let (trace, log, gone) = (Trace::default(), CallLog::default(), OnceLock::new());
-        let mut reader = DeviceReader::new(0, &trace, Calls::Made(&log), &gone);
-        assert_eq!(reader.within("x", "a", Some(100), 0..=100), Some(100));
-        assert_eq!(reader.within("x", "a", None, 0..=100), None);
-        assert_eq!(reader.within("x", "a", Some(u32::MAX), 0..=100), None);
-        assert_eq!(reader.within("y", "b", Some(u32::MAX), 0..=100), None);
+        let (recorder, log, gone) = (CallRecorder::default(), CallLog::default(), OnceLock::new());
+        let mut reader = DeviceReader::new(0, &recorder, Calls::Made(&log), &gone);
+        assert_eq!(reader.check_range("x", "a", Some(100), 0..=100), Some(100));
+        assert_eq!(reader.check_range("x", "a", None, 0..=100), None);
+        assert_eq!(reader.check_range("x", "a", Some(u32::MAX), 0..=100), None);
+        assert_eq!(reader.check_range("y", "b", Some(u32::MAX), 0..=100), None);
         let mut field_errors = FieldErrors::default();
         field_errors.add(0, Missing::of(reader, &gpu(0)));
         let [problem] = field_errors.problems.as_slice() else { panic!("{:?}", field_errors.problems) };
@@ -225,7 +225,7 @@ mod tests {
     fn gpus_that_share_a_uuid_are_named() {
         let mut field_errors = FieldErrors::default();
         let uuids = [(0, Some("GPU-1")), (1, Some("GPU-2")), (2, None), (3, None), (4, Some("GPU-1"))];
-        field_errors.twins("UUID", "duplicate_uuid", uuids.into_iter());
+        field_errors.add_duplicates("UUID", "duplicate_uuid", uuids.into_iter());
         let [problem] = field_errors.problems.as_slice() else { panic!("{:?}", field_errors.problems) };
         assert_eq!((problem.what.as_str(), problem.code.as_str()), ("UUID of GPUs 0, 4", "duplicate_uuid"));
     }

@@ -9,7 +9,7 @@ pub(super) struct Output<W>(pub(super) W);
 
 impl<W: Write> Output<W> {
     /// Writes one answer.
-    pub(super) fn say(&mut self, answer: &Answer) {
+    pub(super) fn send(&mut self, answer: &Answer) {
         let mut line = serde_json::to_vec(answer).unwrap_or_default();
         line.push(b'\n');
         // On an error the parent no longer reads, and kills this process.

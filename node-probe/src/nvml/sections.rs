@@ -244,7 +244,7 @@ impl Parts {
             field_errors.add(own.index, missing);
         }
         topology.matrix = matrix;
-        topology.p2p_all_ok = peers.everywhere();
+        topology.p2p_all_ok = peers.common_to_all_pairs();
         topology.p2p_lacking = peers.lacking;
         if peers.absent {
             let gpus = topology.gpus.iter().map(|gpu| gpu.index).collect();

@@ -14,11 +14,11 @@ use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
 use super::answer::{GpuAddress, Missing, Part};
+use super::current_call::CallRecorder;
 use super::device_reader::{Calls, DeviceReader};
 use super::errors::NvmlError;
 use super::identity::Identity;
 use super::library;
-use super::trace::Trace;
 use crate::paths::Paths;
 
 /// Maximum length of a text of NVML in a report; NVML's buffers have 96 bytes.
@@ -32,7 +32,7 @@ const HANDLE: &str = "nvmlDeviceGetHandleByIndex_v2";
 pub(super) struct Session {
     nvml: &'static Nvml,
     library: PathBuf,
-    trace: Trace,
+    recorder: CallRecorder,
     pub(super) gpus: Vec<Gpu>,
     /// Whether NVML does not support peer-to-peer capabilities. They are then not asked for again.
     pub(super) p2p_absent: AtomicBool,
@@ -67,12 +67,12 @@ impl Session {
     pub(super) fn open_one_of(
         libraries: library::Candidates,
         paths: &Paths,
-        trace: Trace,
+        recorder: CallRecorder,
         unattached: bool,
     ) -> Result<&'static Self, Problem> {
-        let (nvml, library) = library::open(libraries, paths, &trace, unattached)?;
+        let (nvml, library) = library::open(libraries, paths, &recorder, unattached)?;
         let count = {
-            let _under_way = trace.enter("nvmlDeviceGetCount_v2", None);
+            let _under_way = recorder.record("nvmlDeviceGetCount_v2", None);
             nvml.device_count().map_err(|error| NvmlError::from(error).problem("number of GPUs", None))?
         };
         let gpu = |index| Gpu {
@@ -85,7 +85,7 @@ impl Session {
         let gpus = (0..count.min(MAX_GPUS)).map(gpu).collect();
         // Never dropped, because that would call nvmlShutdown.
         let nvml = Box::leak(Box::new(nvml));
-        Ok(Box::leak(Box::new(Self { nvml, library, trace, gpus, p2p_absent: AtomicBool::new(false) })))
+        Ok(Box::leak(Box::new(Self { nvml, library, recorder, gpus, p2p_absent: AtomicBool::new(false) })))
     }
 
     /// Path of the library that is open.
@@ -99,8 +99,8 @@ impl Session {
     }
 
     /// Records the current call, for functions without a GPU.
-    pub(super) fn trace(&self) -> &Trace {
-        &self.trace
+    pub(super) fn recorder(&self) -> &CallRecorder {
+        &self.recorder
     }
 
     /// The GPUs that respond: PCI address, NVML index, UUID.
@@ -115,15 +115,15 @@ impl Session {
     pub(super) fn open(&self, gpu: &Gpu, calls: Calls<'_>) {
         let mut identity = Identity { index: gpu.index, ..Identity::default() };
         let gone = OnceLock::new();
-        let reader = DeviceReader::new(gpu.index, &self.trace, calls, &gone);
-        let device = reader.attempt(HANDLE, || {
+        let reader = DeviceReader::new(gpu.index, &self.recorder, calls, &gone);
+        let device = reader.try_call(HANDLE, || {
             let device = self.nvml.device_by_index(gpu.index).map_err(NvmlError::from)?;
             Ok::<&'static Device<'static>, NvmlError>(Box::leak(Box::new(device)))
         });
         let mut not_reached = None;
         if let Ok(device) = device {
-            let pci = reader.attempt("nvmlDeviceGetPciInfo_v3", || device.pci_info());
-            let uuid = reader.attempt("nvmlDeviceGetUUID", || device.uuid());
+            let pci = reader.try_call("nvmlDeviceGetPciInfo_v3", || device.pci_info());
+            let uuid = reader.try_call("nvmlDeviceGetUUID", || device.uuid());
             let errors = [pci.as_ref().err(), uuid.as_ref().err()];
             not_reached = errors.into_iter().flatten().find(|error| error.is_not_reached()).cloned();
             identity.pci_address = pci.ok().and_then(|pci| PciAddress::parse(&pci.bus_id));
@@ -155,7 +155,7 @@ impl Session {
         let (entry, missing) = match gpu.opened.get() {
             Some(Opened { identity, device: Ok(device) }) => {
                 let mut entry = start(identity.clone());
-                let mut reader = DeviceReader::new(gpu.index, &self.trace, calls, gone);
+                let mut reader = DeviceReader::new(gpu.index, &self.recorder, calls, gone);
                 read(device, &mut reader, &mut entry);
                 (Some(entry), Missing::of(reader, identity))
             }

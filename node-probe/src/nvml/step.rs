@@ -12,8 +12,8 @@ use super::device_reader::Calls;
 use super::errors::NvmlError;
 use super::session::{Gpu, Session};
 use super::{ecc, inventory, mig, processes, telemetry, topology};
+use crate::child_task::NvmlRequest;
 use crate::section::SectionName;
-use crate::task::Questions;
 
 /// What to read of one GPU (by its place), or of the installation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub(super) enum Step {
 type StepOf = fn(usize) -> Step;
 
 /// The steps for these questions, in order.
-pub(super) fn plan(gpus: usize, questions: &Questions) -> VecDeque<Step> {
-    let Questions { sections, without, have, .. } = questions;
+pub(super) fn plan(gpus: usize, nvml_request: &NvmlRequest) -> VecDeque<Step> {
+    let NvmlRequest { sections, without, have, .. } = nvml_request;
     let called = |gpu: &usize| !u32::try_from(*gpu).is_ok_and(|gpu| without.contains(&gpu));
     let mut steps: VecDeque<Step> = (0..gpus).filter(called).map(Step::Open).collect();
     let wants = |name| sections.contains(&name);

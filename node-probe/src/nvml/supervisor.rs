@@ -157,15 +157,15 @@ impl<'a, W: Write> Supervisor<'a, W> {
             lock(&self.work).queue.extend(back);
         }
         if let Some(answer) = answer {
-            self.say(answer);
+            self.send(answer);
         }
     }
 
-    fn say(&mut self, answer: Answer) {
+    fn send(&mut self, answer: Answer) {
         if self.wanted.is_none() {
-            self.output.say(&answer);
+            self.output.send(&answer);
         } else if let Answer::Uses(part) = answer {
-            self.output.say(&Answer::Gpu(Some(state(part))));
+            self.output.send(&Answer::Gpu(Some(state(part))));
         }
     }
 
@@ -180,12 +180,12 @@ impl<'a, W: Write> Supervisor<'a, W> {
         }
         self.announced = true;
         let count = u32::try_from(self.session.gpus.len()).unwrap_or(u32::MAX);
-        self.output.say(&Answer::Opened { count, addresses: self.session.pci_addresses() });
+        self.output.send(&Answer::Opened { count, addresses: self.session.pci_addresses() });
         if let Some(uuid) = self.wanted {
             match self.session.gpus.iter().position(|gpu| gpu.uuid() == Some(uuid)) {
                 Some(place) => lock(&self.work).queue.push_back(Step::Uses(place)),
                 // It may be the GPU that is not open.
-                None if self.stuck.is_empty() => self.output.say(&Answer::Gpu(None)),
+                None if self.stuck.is_empty() => self.output.send(&Answer::Gpu(None)),
                 None => {}
             }
             self.start_thread();
@@ -224,7 +224,7 @@ impl<'a, W: Write> Supervisor<'a, W> {
         let gpu = step.gpu().and_then(|gpu| u32::try_from(gpu).ok()).filter(|_| !self.told_blocked);
         if let Some(gpu) = gpu {
             self.told_blocked = true;
-            self.output.say(&Answer::Blocked(gpu));
+            self.output.send(&Answer::Blocked(gpu));
         }
     }
 
@@ -259,13 +259,13 @@ impl<'a, W: Write> Supervisor<'a, W> {
         queue.into_iter().for_each(|step| self.repeat(step, &CallLog::default(), &rest));
         self.announce();
         if self.wanted.is_some() {
-            self.output.say(&Answer::Failed(rest.problem("NVML", None)));
+            self.output.send(&Answer::Failed(rest.problem("NVML", None)));
         }
     }
 
     fn repeat(&mut self, step: Step, log: &CallLog, error: &NvmlError) {
         if let Some(answer) = step.repeat(self.session, log, error) {
-            self.say(answer);
+            self.send(answer);
         }
     }
 

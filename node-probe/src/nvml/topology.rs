@@ -11,7 +11,7 @@ use super::device_reader::{Calls, DeviceReader};
 use super::identity::Identity;
 use super::peer_to_peer::PeerToPeer;
 use super::session::{Gpu, Session};
-use super::{fabric, labels, nvlink, possible, raw};
+use super::{enum_names, fabric, nvlink, raw, value_ranges};
 
 /// Words of the CPU mask for NVML: 4096 CPUs.
 const CPU_WORDS: usize = 64;
@@ -30,16 +30,16 @@ impl Session {
                 let mut peers = PeerToPeer { absent: self.p2p_absent.load(Ordering::Relaxed), ..PeerToPeer::default() };
                 for other in others {
                     let far = other.device();
-                    pairs.words.push((other.index, nearness(gpu, other, device, far, reader)));
+                    pairs.words.push((other.index, connection(gpu, other, device, far, reader)));
                     if let Some(far) = far {
-                        peers.ask([gpu.index, other.index], |capability| {
-                            reader.attempt("nvmlDeviceGetP2PStatus", || raw::p2p_status(device, far, capability))
+                        peers.read_pair([gpu.index, other.index], |capability| {
+                            reader.try_call("nvmlDeviceGetP2PStatus", || raw::p2p_status(device, far, capability))
                         });
                     }
                 }
                 self.p2p_absent.fetch_or(peers.absent, Ordering::Relaxed);
                 if let Some(error) = &peers.failed {
-                    reader.fail("nvmlDeviceGetP2PStatus", error, &[P2P]);
+                    reader.note_failure("nvmlDeviceGetP2PStatus", error, &[P2P]);
                 }
                 (pairs.answered, pairs.lacking, pairs.absent) = (peers.answered, peers.lacking, peers.absent);
             },
@@ -48,7 +48,7 @@ impl Session {
 }
 
 /// How two GPUs are connected, in the terms of `nvidia-smi topo -m`.
-fn nearness(
+fn connection(
     gpu: &Gpu,
     other: &Gpu,
     device: &Device<'_>,
@@ -60,8 +60,9 @@ fn nearness(
         return format!("NV{links}");
     }
     let Some(far) = far else { return "?".into() };
-    let level = reader.quietly("nvmlDeviceGetTopologyCommonAncestor", || raw::common_ancestor(device, far));
-    level.map_or("?", labels::topology_level).into()
+    let level =
+        reader.call_ignoring_errors("nvmlDeviceGetTopologyCommonAncestor", || raw::common_ancestor(device, far));
+    level.map_or("?", enum_names::topology_level).into()
 }
 
 pub(super) fn entry(gpu: Identity) -> GpuTopology {
@@ -71,14 +72,14 @@ pub(super) fn entry(gpu: Identity) -> GpuTopology {
 
 pub(super) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuTopology) {
     gpu.cpu_affinity = reader
-        .ask("nvmlDeviceGetCpuAffinity", &["cpu_affinity"], || device.cpu_affinity(CPU_WORDS))
+        .call("nvmlDeviceGetCpuAffinity", &["cpu_affinity"], || device.cpu_affinity(CPU_WORDS))
         .and_then(|mask| cpu_list(&mask));
     gpu.nvlinks = nvlink::links(device, reader);
     gpu.fabric =
-        reader.ask("nvmlDeviceGetGpuFabricInfoV", &["fabric"], || raw::fabric_info(device)).map(fabric::describe);
+        reader.call("nvmlDeviceGetGpuFabricInfoV", &["fabric"], || raw::fabric_info(device)).map(fabric::describe);
     const REPLAYS: &str = "nvmlDeviceGetPcieReplayCounter";
-    let replays = reader.ask(REPLAYS, &["pcie_replays"], || device.pcie_replay_counter());
-    gpu.pcie_replays = reader.within(REPLAYS, "pcie_replays", replays, possible::SMALL_COUNT).map(u64::from);
+    let replays = reader.call(REPLAYS, &["pcie_replays"], || device.pcie_replay_counter());
+    gpu.pcie_replays = reader.check_range(REPLAYS, "pcie_replays", replays, value_ranges::SMALL_COUNT).map(u64::from);
 }
 
 /// A CPU mask as ranges, e.g. `0-47,96-143`; `None` for no CPU.

@@ -12,7 +12,7 @@ use syringe_core::nvml_codes as codes;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section};
 
-use crate::call::Answer;
+use crate::ffi::Answer;
 
 /// The `inventory` section.
 pub(crate) fn inventory(report: &Report) -> Option<&Inventory> {

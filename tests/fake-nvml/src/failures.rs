@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use nvml_wrapper_sys::bindings::nvmlReturn_t;
 
-use crate::call::Answer;
+use crate::ffi::Answer;
 
 /// What `FAKE_NVML_FAIL` and `FAKE_NVML_CALLS` ask for.
 #[derive(Default)]

@@ -38,7 +38,7 @@
 use std::path::PathBuf;
 
 #[macro_use]
-mod call;
+mod ffi;
 mod device;
 mod ecc;
 mod facts;
@@ -46,10 +46,10 @@ mod failures;
 mod fields;
 mod memory;
 mod mig;
+mod modes;
 mod nvlink;
 mod processes;
 mod session;
-mod settings;
 mod system;
 mod telemetry;
 mod topology;

@@ -3,8 +3,8 @@
 
 use nvml_wrapper_sys::bindings::*;
 
-use crate::call::{Answer, NOT_SUPPORTED, Out, on_device, put, versioned};
 use crate::facts::Gpu;
+use crate::ffi::{Answer, NOT_SUPPORTED, Out, on_device, put, versioned};
 
 /// Frame buffer: all of it, the driver's share, free, used by processes.
 struct FrameBuffer {

@@ -7,9 +7,9 @@ use std::time::Duration;
 use nvml_wrapper_sys::bindings::*;
 use syringe_core::report::{Report, Status};
 
-use crate::call::Answer;
 use crate::facts;
 use crate::failures::Failures;
+use crate::ffi::Answer;
 
 /// What lives between `nvmlInit` and `nvmlShutdown`.
 pub(crate) struct Session {

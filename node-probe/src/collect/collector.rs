@@ -8,9 +8,9 @@ use syringe_core::facts::topology::Topology;
 use syringe_core::nvml_codes;
 use syringe_core::report::{Problem, Section, Sections};
 
+use super::needed_sections::NeededSections;
 use super::nvml_processes::NvmlProcesses;
-use super::threads::{SectionResult, deliver};
-use super::wanted::Wanted;
+use super::source_threads::{SectionResult, deliver};
 use crate::host;
 use crate::nvml::{Answer, GpuAddress, Parts, Uses};
 use crate::paths::Paths;
@@ -20,8 +20,8 @@ use crate::section::SectionName;
 const END_TIME: Duration = Duration::from_millis(200);
 
 /// The results so far.
-pub(super) struct Collected {
-    wanted: Wanted,
+pub(super) struct Collector {
+    needed: NeededSections,
     pub(super) sections: Sections,
     /// The GPUs of NVML. `None` if NVML did not open in time or none of its GPUs responds; empty if it has no GPUs.
     pub(super) addresses: Option<Vec<GpuAddress>>,
@@ -36,11 +36,16 @@ pub(super) struct Collected {
     left_behind: Option<u32>,
 }
 
-impl Collected {
+impl Collector {
     /// Starts without results.
-    pub(super) fn new(wanted: Wanted, sender: Sender<SectionResult>, paths: Paths, nvml: NvmlProcesses) -> Self {
+    pub(super) fn new(
+        needed: NeededSections,
+        sender: Sender<SectionResult>,
+        paths: Paths,
+        nvml: NvmlProcesses,
+    ) -> Self {
         Self {
-            wanted,
+            needed,
             sender,
             paths,
             nvml,
@@ -56,7 +61,7 @@ impl Collected {
 
     /// Receives results until all have arrived or the time is over. A missing result becomes a problem.
     pub(super) fn wait(&mut self, results: &Receiver<SectionResult>, started: Instant, timeout: Duration) {
-        if !self.wanted.nvml() {
+        if !self.needed.nvml() {
             self.nvml_settled = true;
         }
         // NVML gets five eighths of the time. After that, facts that do not need NVML are read without it, to have them in time.
@@ -98,7 +103,7 @@ impl Collected {
 
     fn take(&mut self, result: SectionResult) {
         match result {
-            SectionResult::Nvml(answer) => self.hear(*answer),
+            SectionResult::Nvml(answer) => self.take_nvml(*answer),
             SectionResult::NvmlDone => match (self.nvml.ended(), self.nvml.crash.clone()) {
                 (true, Some(problem)) => self.without_nvml(problem),
                 (true, None) => self.fill(&defect()),
@@ -112,7 +117,7 @@ impl Collected {
         }
     }
 
-    fn hear(&mut self, answer: Answer) {
+    fn take_nvml(&mut self, answer: Answer) {
         match answer {
             Answer::Opened { count, ref addresses } => {
                 // If none of the counted GPUs responds, their addresses are unknown.
@@ -143,7 +148,7 @@ impl Collected {
     /// Writes the sections of which NVML sent a part. A GPU whose part is missing has the problem `absent`.
     fn fill(&mut self, absent: &Problem) {
         let had_topology = self.sections.topology.is_some();
-        self.parts.fill(&self.wanted.sections, absent, &mut self.sections);
+        self.parts.fill(&self.needed.sections, absent, &mut self.sections);
         let topology = self.sections.topology.as_mut().and_then(|section| section.data.as_mut());
         if let Some(topology) = topology.filter(|_| !had_topology) {
             host::complete_topology(&self.paths, topology);
@@ -155,7 +160,7 @@ impl Collected {
     fn missing(&self) -> Vec<SectionName> {
         let present = self.sections.statuses();
         let there = |name: &SectionName| present.iter().any(|(word, _)| *word == name.word());
-        self.wanted.sections.iter().copied().filter(|name| !there(name)).collect()
+        self.needed.sections.iter().copied().filter(|name| !there(name)).collect()
     }
 
     /// A process that calls NVML ended. If a call on one GPU ended it, another process reads the others.
@@ -198,7 +203,7 @@ impl Collected {
 
     /// Reads `/proc` once, for the processes that NVML lists and for those with an open device file.
     fn start_process_thread(&mut self, waited: Duration) {
-        if self.processes_started || !self.wanted.has(SectionName::Processes) {
+        if self.processes_started || !self.needed.has(SectionName::Processes) {
             return;
         }
         self.processes_started = true;
@@ -287,13 +292,13 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
-    use crate::task::Questions;
+    use crate::child_task::NvmlRequest;
 
     #[test]
     fn a_process_that_could_not_be_killed_is_named_in_sections_of_nvml() {
         let (sender, _results) = channel();
         let nowhere = Paths::below(std::path::Path::new("/nonexistent"));
-        let questions = Questions {
+        let questions = NvmlRequest {
             library: None,
             paths: nowhere.clone(),
             sections: Vec::new(),
@@ -303,9 +308,9 @@ mod tests {
             have: Vec::new(),
         };
         let nvml = NvmlProcesses::new(questions, sender.clone());
-        let mut collected = Collected::new(Wanted::default(), sender, nowhere, nvml);
-        collected.left_behind = Some(4242);
-        let why = |name| collected.timed_out(name, Duration::from_secs(8), Some("nvmlInit_v2")).why;
+        let mut collector = Collector::new(NeededSections::default(), sender, nowhere, nvml);
+        collector.left_behind = Some(4242);
+        let why = |name| collector.timed_out(name, Duration::from_secs(8), Some("nvmlInit_v2")).why;
         assert!(
             why(SectionName::Ecc).contains("in nvmlInit_v2; process 4242 of the probe"),
             "{}",

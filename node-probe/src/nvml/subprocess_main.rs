@@ -13,17 +13,17 @@ use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
 use super::answer::Answer;
+use super::current_call::CallRecorder;
 use super::output::Output;
 use super::session::Session;
 use super::step;
 use super::supervisor::Supervisor;
-use super::trace::Trace;
+use crate::child_task::NvmlRequest;
 use crate::paths::Owner;
 use crate::privileges;
-use crate::task::Questions;
 
 /// Prints the answers on standard output and ends.
-pub(crate) fn serve(questions: &Questions) -> ! {
+pub(crate) fn run_in_child(nvml_request: &NvmlRequest) -> ! {
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     if let Ok(output) = take_output() {
         let mut output = Output(output);
@@ -31,17 +31,17 @@ pub(crate) fn serve(questions: &Questions) -> ! {
         std::panic::set_hook(Box::new(move |panic| {
             if let Ok(output) = &defect {
                 let why = clean(&panic.to_string(), 400);
-                Output(output).say(&Answer::Failed(problem(
+                Output(output).send(&Answer::Failed(problem(
                     "defect",
                     why,
                     "This is a defect of node-probe: please report it.",
                 )));
             }
         }));
-        if let Err(problem) = answer(questions, &mut output) {
-            output.say(&Answer::Failed(problem));
+        if let Err(problem) = answer(nvml_request, &mut output) {
+            output.send(&Answer::Failed(problem));
         }
-        output.say(&Answer::Done);
+        output.send(&Answer::Done);
     }
     let _ = kill_process(getpid(), Signal::KILL);
     std::process::exit(0)
@@ -54,10 +54,10 @@ fn take_output() -> io::Result<File> {
     Ok(output)
 }
 
-fn answer(questions: &Questions, output: &mut Output<impl Write>) -> Result<(), Problem> {
+fn answer(nvml_request: &NvmlRequest, output: &mut Output<impl Write>) -> Result<(), Problem> {
     let started = Instant::now();
-    let Questions { library, paths, gpu, time_ms, without, .. } = questions;
-    let trace = Trace::into_standard_error().unwrap_or_default();
+    let NvmlRequest { library, paths, gpu, time_ms, without, .. } = nvml_request;
+    let recorder = CallRecorder::into_standard_error().unwrap_or_default();
     let libraries = super::library::found(library.as_deref(), paths);
     if paths.owner == Owner::Workload {
         privileges::drop_all().map_err(|error| {
@@ -68,8 +68,8 @@ fn answer(questions: &Questions, output: &mut Output<impl Write>) -> Result<(), 
         // The change of the user has reset it.
         let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     }
-    let session = Session::open_one_of(libraries, paths, trace, !without.is_empty())?;
-    let steps = step::plan(session.gpus.len(), questions);
+    let session = Session::open_one_of(libraries, paths, recorder, !without.is_empty())?;
+    let steps = step::plan(session.gpus.len(), nvml_request);
     let time = Duration::from_millis(*time_ms).saturating_sub(started.elapsed());
     Supervisor::new(session, steps, gpu.as_deref(), time, output).run();
     Ok(())

@@ -1,4 +1,4 @@
-//! Parses the command line of node-probe into a validated task.
+//! Parses the command line of node-probe into a validated [`Invocation`].
 //!
 //! There are two parsers. [`Shipped`] is for the program that runs on nodes: none of its options names a file, a program or a
 //! library, because anyone who may exec into the probe's container chooses them. [`Development`] adds the options that do.

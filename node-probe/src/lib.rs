@@ -16,11 +16,11 @@
 //!   hold           keeps the probe's container open
 //!   files          bounded reads of procfs, sysfs and /dev
 //!   in_root        files of a file system with untrusted links
-//!   trusted        files that only root can change: what may be loaded or run
+//!   trusted_file   files that only root can change: what may be loaded or run
 //!   cgroup         pod and container of a process
 //!   pid_namespace  whether process ids are the host's
 //!   paths          where the host's files are, and whose they are
-//!   task           what a child process does
+//!   child_task     what a child process does
 //!   child          starts this program again as a child process with a task
 //!   privileges     drops all privileges
 //!   host           procfs, sysfs, the host's files, the kubelet

@@ -4,7 +4,7 @@
 //! ```text
 //!   request ─▶ run ─┬─ facts file ─▶ replay (checks only)
 //!                   └─ allowed ──┬─▶ kill   pidfd ─ check ─ SIGTERM ─ SIGKILL ─ check again
-//!                                └─▶ reset  facts ─ plan ─ driver_tool (the host's nvidia-smi) ─ check again
+//!                                └─▶ reset  facts ─ plan ─ nvidia_smi (the host's program) ─ check again
 //! ```
 //!
 //! Each action prints the same document as the other commands, with the result in `action`.

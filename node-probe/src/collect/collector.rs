@@ -1,4 +1,4 @@
-//! Collects the results until the deadline. A missing result becomes a problem with the reason.
+//! Collects the results of the threads until the deadline. A missing result becomes a problem with the reason.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;

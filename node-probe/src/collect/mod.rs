@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   NVML thread     the answers of the process that calls NVML ───────────────────────────┐
-//!   host thread     host, kubelet                                                         ├─▶ Collected ─▶ Report
+//!   host thread     host, kubelet                                                         ├─▶ Collector ─▶ Report
 //!   log thread      kernel log                                                            │
 //!   process thread  (starts when NVML's lists have arrived or failed) ────────────────────┘
 //! ```

@@ -1,4 +1,4 @@
-//! The sections that must be read for the requested ones.
+//! The sections that must be read for the requested ones: `health` needs all of them.
 
 use crate::section::SectionName;
 

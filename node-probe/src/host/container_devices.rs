@@ -4,7 +4,7 @@
 //! cgroup of the container for a moment and calls `access(2)` there. The device cgroup decides it, and the driver does not see it.
 //!
 //! ```text
-//!   access ─▶ first_process, devices ─▶ child process ─▶ theirs/cgroup.procs ─▶ access(2) … ─▶ ours/cgroup.procs
+//!   access ─▶ first_process, device_files ─▶ child process ─▶ cgroup.procs of the container ─▶ access(2) … ─▶ cgroup.procs of the probe
 //! ```
 
 use std::fs::{self, OpenOptions};

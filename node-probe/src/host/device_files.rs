@@ -1,5 +1,5 @@
 //! Device files of the NVIDIA driver: which exist, and which should exist. Only by name: whether a container may open
-//! them depends on its device cgroup (see `container`).
+//! them depends on its device cgroup (see `container_devices`).
 
 use std::path::Path;
 

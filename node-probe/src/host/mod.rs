@@ -1,17 +1,18 @@
 //! Facts about a GPU node that need no NVML: procfs, sysfs, files of the host, the checkpoint of the kubelet.
 //!
 //! All reads start from [`Paths`], so that a saved file tree is read like a machine. Every wait has a time limit; only
-//! `container` starts a process, and only `pod_resources` opens a connection. A missing source only affects its own fields.
+//! `container_devices` starts a process, and only `pod_resources` opens a connection. A missing source only affects its own fields.
 //!
 //! ```text
-//!   mod        host section ── system, driver (module_file), pci, devices, daemons, container
-//!                              driver_load (module_file), runtime, cdi, node_stack, stack_log
-//!   topology   what sysfs adds ── pcie_path, nics
-//!   processes  who uses the GPUs ── process, threads, open_device_files
-//!   lost       facts about GPUs that do not respond
-//!   kubelet    device allocation ── dra, pod_resources (grpc, protobuf)
-//!   libraries  the driver's NVML library ── library_folders, trusted (what may be loaded or run)
-//!   files      bounded reads for all of them
+//!   mod              host section ── system, driver (kernel_module_file), pci, device_files, daemons, container_devices,
+//!                                    driver_load (kernel_module_file), container_runtime, cdi, node_stack, stack_log
+//!   topology         what sysfs adds ── pcie_path, nics
+//!   processes        who uses the GPUs ── process, blocked_threads, open_device_files
+//!   action_facts     what an action needs of one process and one GPU
+//!   lost_gpus        facts about GPUs that do not respond
+//!   kubelet          device allocation ── dra, pod_resources (grpc, protobuf)
+//!   nvml_library     finds the driver's NVML library ── library_folders, trusted_file (what may be loaded or run)
+//!   files            bounded reads for all of them
 //! ```
 
 mod action_facts;

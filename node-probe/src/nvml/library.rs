@@ -1,4 +1,4 @@
-//! Opens `libnvidia-ml.so.1`, which `host::libraries` finds.
+//! Opens `libnvidia-ml.so.1`, which `host::nvml_library` finds.
 //!
 //! The library is loaded by the descriptor of the checked file, not by its path. It only needs an old
 //! glibc, which the probe has.

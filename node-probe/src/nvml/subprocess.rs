@@ -1,8 +1,8 @@
-//! Runs NVML in a child process: if the library crashes or hangs, only the remaining values are lost, and not the report.
+//! Starts the child process that calls NVML, and reads its answers: if the library crashes or hangs, only the remaining values are lost, and not the report.
 //!
 //! ```text
-//!   NvmlProcess::start(questions) ─▶ child (serve) ─▶ Answers, one line of JSON each, as they are read
-//!                      └─ Notes: the current call, readable even after a crash of the child
+//!   NvmlProcess::start(request) ─▶ child (subprocess_main) ─▶ Answers, one line of JSON each, as they are read
+//!                      └─ SharedPage: the current call, readable even after a crash of the child
 //! ```
 
 use std::io::{BufRead, BufReader, Read, Take};

@@ -1,4 +1,4 @@
-//! What a GPU is: names, numbers, firmware. Facts of the `inventory` section.
+//! Identity of a GPU: names, serial numbers, firmware versions. Facts of the `inventory` section.
 
 use std::ffi::{c_char, c_int, c_uint};
 

@@ -1,4 +1,4 @@
-//! The facts of one GPU, gathered from the sections of a report, and the words of a report as NVML's numbers.
+//! The facts of one GPU, collected from the sections of a report. Translates text of a report to NVML's numbers.
 
 use std::ffi::CStr;
 

@@ -1,4 +1,4 @@
-//! Calls and fields that fail on demand, and a list of all calls.
+//! Injected failures: calls and fields that return an error code. Also logs all calls.
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;

@@ -1,5 +1,5 @@
-//! How a C call becomes a question to the facts: handles, results, out-parameters, buffers, and the macros that write
-//! the exported functions of one shape each.
+//! The C side of the exported functions: handles, return codes, out-parameters, buffers, and the macros that define
+//! functions of the same signature.
 //!
 //! Out-parameters of a fixed type are `Option<&mut MaybeUninit<T>>`: the C ABI of a pointer that may be null, without a
 //! line of unsafe code. Raw pointers remain where a length or a version says how much the caller owns; the few functions

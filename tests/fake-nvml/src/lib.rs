@@ -7,7 +7,7 @@
 //! ```text
 //!   FAKE_NVML_FACTS=node.json ──▶ session ──▶ facts (one GPU's entry of every section)
 //!                                                 ▲
-//!   nvmlDeviceGet…(device, out) ──▶ call ─────────┘   system, device, telemetry, memory, fields, ecc, nvlink,
+//!   nvmlDeviceGet…(device, out) ──▶ ffi ──────────┘   system, device, telemetry, memory, fields, ecc, nvlink,
 //!                                                     topology, mig, processes: one file per family of functions
 //! ```
 //!

@@ -1,4 +1,4 @@
-//! Frame buffer and BAR1, in use and in all. Facts of the `telemetry` section, the totals of `inventory` where it is
+//! Frame buffer and BAR1 memory: used and total. Facts of the `telemetry` section, or the totals of `inventory` if that is
 //! absent.
 
 use nvml_wrapper_sys::bindings::*;

@@ -1,4 +1,4 @@
-//! NVLinks: state, version, far end, errors; and the NVSwitch fabric. Facts of the `topology` section.
+//! NVLinks: state, version, remote device, errors; and the NVSwitch fabric. Facts of the `topology` section.
 
 use std::ffi::{c_uint, c_ulonglong};
 

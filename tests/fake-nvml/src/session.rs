@@ -1,5 +1,5 @@
-//! One session of the library, from the first `nvmlInit` to the last `nvmlShutdown`: the facts that it answers from and
-//! the switches that make it misbehave on purpose.
+//! One session of the library, from the first `nvmlInit` to the last `nvmlShutdown`: the facts that it answers from, and
+//! the faults that it injects.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

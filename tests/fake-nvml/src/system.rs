@@ -1,4 +1,4 @@
-//! Library, driver and handles: everything that is asked before a device is in hand.
+//! Functions without a device: library, driver, device count and device handles.
 
 use std::ffi::{c_char, c_int, c_uint};
 

@@ -1,4 +1,4 @@
-//! What a GPU does at this moment: temperatures, power, clocks, utilization, throttling. Facts of the `telemetry`
+//! Current state of a GPU: temperatures, power, clocks, utilization, throttling. Facts of the `telemetry`
 //! section.
 
 use std::ffi::{c_int, c_uint, c_ulonglong};

@@ -1,4 +1,4 @@
-//! How GPUs lie to each other and to CPUs. Facts of the `topology` section.
+//! How GPUs and CPUs are connected. Facts of the `topology` section.
 
 use std::ffi::{c_uint, c_ulong};
 

@@ -3,7 +3,7 @@
 use demo_cluster::{Cluster, CountedFault, ExecFault, Fixture, Image, Tmp};
 use k8s_openapi::api::core::v1::NodeStatus;
 
-use crate::support::{BUSYBOX, DEBIAN, Launcher, fixture, ours, probe_binary, with_image};
+use crate::support::{BUSYBOX, Launcher, fixture, ours, probe_binary, with_image};
 
 async fn failure_of(image: Image) -> String {
     let cluster = Cluster::start(with_image(image)).await.unwrap();
@@ -44,9 +44,9 @@ async fn an_image_may_lack_tar_or_head_but_not_both() {
     works_with(Image::debian().without(&["head", "chmod"])).await;
     // Without chmod the file would be whole, and could not be executed.
     let said = failure_of(Image::debian().without(&["tar", "chmod"])).await;
-    assert!(said.contains("lacks tar and chmod"), "{said}");
+    assert!(said.contains("lacks tar and chmod."), "{said}");
     let said = failure_of(Image::debian().without(&["tar", "head"])).await;
-    assert!(said.contains("lacks tar and head") && said.contains("--base-image"), "{said}");
+    assert!(said.contains("lacks tar and head.") && said.contains("--base-image"), "{said}");
     let said = failure_of(Image::debian().without(&["sha256sum"])).await;
     assert!(said.contains("the upload cannot be verified"), "{said}");
 }

@@ -179,8 +179,8 @@ fn is_gpu(resource: &str, ids: &[String]) -> bool {
 
 /// The distinct devices of the IDs, in order.
 fn distinct(ids: &[String]) -> Vec<String> {
-    let devices: BTreeSet<&str> = ids.iter().map(|id| device(id)).collect();
-    devices.into_iter().map(|device| clean(device, 100)).collect()
+    let devices: BTreeSet<String> = ids.iter().map(|id| clean(device(id), 100)).collect();
+    devices.into_iter().collect()
 }
 
 /// The device of an ID. The ID of a shared device ends with its replica: `GPU-…::3` (NVIDIA's plugin), `GPU-…-3`

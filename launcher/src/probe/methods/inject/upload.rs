@@ -94,7 +94,9 @@ pub(super) async fn upload(
             match upload_result(method, &output, &archive.sha256) {
                 Ok(UploadResult::Whole) => return Ok(()),
                 Ok(UploadResult::Lacking(program)) => {
-                    lacking.push(program);
+                    if !lacking.contains(&program) {
+                        lacking.push(program);
+                    }
                     broken.clear();
                     break;
                 }
@@ -109,7 +111,6 @@ pub(super) async fn upload(
             );
         }
     }
-    lacking.dedup();
     failed(
         format!("base image {} lacks {}", probe_container.image, lacking.join(" and ")),
         "Name an image that has sh, sleep and head or tar with --base-image.",

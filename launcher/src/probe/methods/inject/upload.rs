@@ -129,8 +129,9 @@ pub(super) fn upload_result(
     let lacks = |program: &str| {
         output.stderr.lines().any(|line| line.contains(&format!("{program}: ")) && line.contains("not found"))
     };
-    // Without chmod the file is whole, and may not be executed.
-    if hash == Some(sha256) && !lacks("chmod") {
+    let lacking = method.programs().iter().find(|program| lacks(program));
+    // Without chmod the file is whole and may not be executed, and the next method would find it there.
+    if hash == Some(sha256) && lacking.is_none() {
         return Ok(UploadResult::Whole);
     }
     if said.contains("Read-only file system") {
@@ -140,7 +141,7 @@ pub(super) fn upload_result(
     if said.contains("No space left") {
         return Err((format!("the node's disk is full: {said}"), "Free space on the node's container storage."));
     }
-    if let Some(program) = method.programs().iter().find(|program| lacks(program)) {
+    if let Some(program) = lacking {
         return Ok(UploadResult::Lacking(program));
     }
     if lacks("sha256sum") {

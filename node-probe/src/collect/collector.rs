@@ -10,13 +10,16 @@ use syringe_core::report::{Problem, Section, Sections};
 
 use super::needed_sections::NeededSections;
 use super::source_threads::{SectionResult, deliver};
-use crate::host;
 use crate::nvml::{Answer, GpuAddress, NvmlProcess, Uses};
 use crate::paths::Paths;
 use crate::section::SectionName;
+use crate::{bounded, host};
 
 /// Time for the NVML process to end after it is killed. A process that hangs in the kernel stays.
 const END_TIME: Duration = Duration::from_millis(200);
+
+/// Part of the time that may be spent on reads after the deadline.
+pub(super) const LATE_PART: u32 = 4;
 
 /// The results so far.
 pub(super) struct Collector {
@@ -32,6 +35,8 @@ pub(super) struct Collector {
     nvml: Option<Arc<NvmlProcess>>,
     /// NVML process that could not be killed.
     left_behind: Option<u32>,
+    /// When the report must be complete.
+    deadline: Instant,
 }
 
 impl Collector {
@@ -41,12 +46,14 @@ impl Collector {
         sender: Sender<SectionResult>,
         paths: Paths,
         nvml: Option<Arc<NvmlProcess>>,
+        deadline: Instant,
     ) -> Self {
         Self {
             needed,
             sender,
             paths,
             nvml,
+            deadline,
             left_behind: None,
             sections: Sections::default(),
             addresses: None,
@@ -78,6 +85,8 @@ impl Collector {
         }
         let call = self.nvml.as_ref().and_then(|process| process.call());
         self.end_nvml(END_TIME);
+        // What replaces a missing section is read after the deadline.
+        bounded::begin(timeout / LATE_PART);
         for name in self.missing() {
             self.give_up(name, timeout, call.as_deref());
         }
@@ -121,6 +130,7 @@ impl Collector {
                 if let Some(topology) = &mut section.data {
                     host::complete_topology(&self.paths, topology);
                 }
+                bounded::add_problems(&mut section);
                 sections.topology = Some(section);
             }
             Answer::Uses(uses) => self.start_process_thread(Some(uses), Duration::ZERO),
@@ -170,6 +180,7 @@ impl Collector {
         }
         self.processes_started = true;
         let (sender, paths) = (self.sender.clone(), self.paths.clone());
+        let time = self.deadline.saturating_duration_since(Instant::now());
         let uses = uses.unwrap_or_else(|| Uses {
             uses: Section::failed(self.nvml_problem.clone().unwrap_or_else(|| {
                 let call = self.nvml.as_ref().and_then(|process| process.call());
@@ -180,7 +191,7 @@ impl Collector {
         });
         thread::spawn(move || {
             let Uses { uses, memory_used, minors } = uses;
-            deliver(&sender, SectionResult::Processes, || host::processes(&paths, uses, &memory_used, &minors));
+            deliver(&sender, time, SectionResult::Processes, || host::processes(&paths, uses, &memory_used, &minors));
         });
     }
 
@@ -229,12 +240,15 @@ fn left_behind(process: u32) -> String {
 /// The part of the topology from PCI, which needs no driver.
 fn topology_without_nvml(paths: &Paths, problem: Problem) -> Section<Topology> {
     let gpus = host::pci_topology(paths);
-    if gpus.is_empty() {
-        return Section::failed(problem);
-    }
-    let mut topology = Topology { gpus, ..Topology::default() };
-    host::complete_topology(paths, &mut topology);
-    Section::read(topology, vec![problem])
+    let mut section = if gpus.is_empty() {
+        Section::failed(problem)
+    } else {
+        let mut topology = Topology { gpus, ..Topology::default() };
+        host::complete_topology(paths, &mut topology);
+        Section::read(topology, vec![problem])
+    };
+    bounded::add_problems(&mut section);
+    section
 }
 
 #[cfg(test)]
@@ -247,7 +261,7 @@ mod tests {
     fn a_process_that_could_not_be_killed_is_named_in_sections_of_nvml() {
         let (sender, _results) = channel();
         let nowhere = Paths::below(std::path::Path::new("/nonexistent"));
-        let mut collector = Collector::new(NeededSections::default(), sender, nowhere, None);
+        let mut collector = Collector::new(NeededSections::default(), sender, nowhere, None, Instant::now());
         collector.left_behind = Some(4242);
         let why = |name| collector.timed_out(name, Duration::from_secs(8), Some("nvmlInit_v2")).why;
         assert!(

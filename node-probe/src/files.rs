@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use syringe_core::report::Problem;
@@ -17,6 +17,9 @@ pub(crate) const SMALL: usize = 64 * 1024;
 
 /// Maximum number of entries of a directory. `/proc` of a large node has some ten thousand.
 const MAX_ENTRIES: usize = 100_000;
+
+/// Time for the entries of a directory. The rest is left out, so that a part is read before the deadline of the read.
+const LIST_TIME: Duration = Duration::from_millis(600);
 
 /// Why a FIFO or a socket is not read.
 const NOT_A_FILE: &str = "neither a regular file nor a device";
@@ -162,7 +165,7 @@ pub(crate) fn hex(path: &Path) -> Option<u32> {
     u32::from_str_radix(text.strip_prefix("0x").unwrap_or(&text), 16).ok()
 }
 
-/// The names in a directory, sorted. More than 100,000 are a problem of the section.
+/// The names in a directory, sorted. If not all were read, that is a problem of the section.
 pub(crate) fn names(folder: &Path) -> io::Result<Vec<String>> {
     names_of(folder, folder)
 }
@@ -187,17 +190,20 @@ pub(crate) fn entries(folder: &Path) -> io::Result<Vec<Entry>> {
 fn entries_of(path: &Path, name: &Path) -> io::Result<Vec<Entry>> {
     let at = path.to_owned();
     let (mut entries, cut) = bounded::in_time(name, move || {
+        let started = Instant::now();
         let mut all = fs::read_dir(at)?;
         let entry = |entry: io::Result<fs::DirEntry>| {
             let entry = entry.ok()?;
             let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
             Some(Entry { name: entry.file_name().into_string().ok()?, is_folder })
         };
-        let entries: Vec<Entry> = all.by_ref().take(MAX_ENTRIES).filter_map(entry).collect();
+        let in_time = |(number, _): &(usize, _)| number % 512 != 511 || started.elapsed() < LIST_TIME;
+        let some = all.by_ref().take(MAX_ENTRIES).enumerate().take_while(in_time);
+        let entries: Vec<Entry> = some.filter_map(|(_, found)| entry(found)).collect();
         Ok((entries, all.next().is_some()))
     })?;
     if cut {
-        bounded::note("too_many_entries", name, format!("the folder has more than {MAX_ENTRIES} entries"), "");
+        bounded::note("too_many_entries", name, format!("only {} entries of the folder were read", entries.len()), "");
     }
     entries.sort_unstable();
     Ok(entries)

@@ -28,6 +28,8 @@ const READ_TIME: Duration = Duration::from_secs(1);
 const BLOCKED_PART: u32 = 2;
 /// Time for one read after that. Files that do not block are still read.
 const SHORT_TIME: Duration = Duration::from_millis(50);
+/// Time between the last read and the end of the time of a section.
+const ANSWER_TIME: Duration = Duration::from_millis(250);
 /// Maximum number of threads that blocked reads may leave behind. Then nothing more is read.
 const MAX_ABANDONED: usize = 64;
 /// Maximum number of problems that one section lists; the others are counted.
@@ -114,7 +116,7 @@ impl Reader {
 /// Starts the reads of a section, which has this time from now on.
 pub(crate) fn begin(time: Duration) {
     // The last part of the time is for the answer.
-    let end = Instant::now() + time - time / 8;
+    let end = Instant::now() + time - (time / 8).min(ANSWER_TIME);
     READER.with_borrow_mut(|reader| *reader = Reader { helper: reader.helper.take(), ..Reader::new(time, Some(end)) });
 }
 

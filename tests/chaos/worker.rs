@@ -169,7 +169,9 @@ impl Worker {
         }
         let said = running.said();
         self.declared.push_str(&(said.clone() + &stdout));
-        if killed {
+        let interrupted = matches!(step.event, Event::Signal(..));
+        if killed || (interrupted && status.code().is_none() && said.is_empty()) {
+            // A signal may come before the program handles it.
             return self.adopt().await;
         }
         let disturbed = matches!(step.event, Event::KubeletStops(_));
@@ -229,8 +231,12 @@ impl Worker {
         }
     }
 
-    /// Takes the pods that exist for those of a launcher that was killed.
+    /// Takes the pods that exist for those of a launcher that was killed. It wrote no line about those that it had just deleted.
     async fn adopt(&mut self) {
+        let log = self.audit_log();
+        let unwritten: Vec<_> =
+            self.truth.unaudited(&self.orphans).into_iter().filter(|name| !is_named(&log, name)).collect();
+        self.truth.forgive_deleted(&unwritten);
         for pod in self.site.pods(self.number).await {
             self.truth.note(&pod, false);
             self.orphans.extend(pod.uid());

@@ -21,7 +21,9 @@ async fn bed_with_late_creation() -> Bed {
 }
 
 fn assert_declared(said: &str) {
-    for words in ["did not answer within 10s", "Left behind: pod gpu-syringe/", "may still be created", "--ignore-not-found"] {
+    for words in
+        ["did not answer within 10s", "Left behind: pod gpu-syringe/", "may still be created", "--ignore-not-found"]
+    {
         assert!(said.contains(words), "no '{words}' in: {said}");
     }
     assert!(!said.contains("was deleted"), "{said}");

@@ -39,7 +39,8 @@ impl OpenProbe {
     fn description(&self) -> String {
         let Self { namespace, pod, container, lifetime_seconds, is_action, node, .. } = self;
         let what = container.as_ref().map(|name| format!("ephemeral container {name} in ")).unwrap_or_default();
-        let acts = if *is_action { format!(" (it changes node {node}: an action may be interrupted)") } else { String::new() };
+        let acts =
+            if *is_action { format!(" (it changes node {node}: an action may be interrupted)") } else { String::new() };
         format!(
             "{what}pod {namespace}/{pod}{acts} exits on its own within {lifetime_seconds} s of its start. To end it now: {}",
             self.command()

@@ -43,7 +43,8 @@ impl ProbeContext {
     /// The pod of a method that creates one.
     pub(super) fn pod(&self) -> ProbePod {
         let ProbeRequest { node, tool, .. } = &self.request;
-        let pod = ProbePod::new(&self.settings, &self.session.identity, node, tool).with_annotations(self.record.annotations());
+        let pod = ProbePod::new(&self.settings, &self.session.identity, node, tool)
+            .with_annotations(self.record.annotations());
         if self.is_for_actions() { pod.for_actions() } else { pod }
     }
 

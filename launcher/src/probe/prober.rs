@@ -1,5 +1,6 @@
 //! Starts probes as tasks that nothing cancels, and waits for them at the end of the program.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -9,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::audit_record::{ActionDetails, AuditRecord};
+use super::late_pod::LATE_TIME_AT_END;
 use super::launcher_identity::LauncherIdentity;
 use super::launcher_session::LauncherSession;
 use super::probe_context::ProbeContext;
 use super::runner::{ProberCache, run_probe};
-use super::late_pod::LATE_TIME_AT_END;
 use super::sweep::{self, SweepResult};
 use super::types::{OnPhase, ProbeRequest, ProbeResult};
 use super::{delete_pod, pod_lifecycle};
@@ -24,8 +25,10 @@ use crate::settings::Settings;
 
 /// Longest time that the end of the program waits for pods: creation of one, looking for one whose creation was not answered,
 /// and its deletion with all retries. The slack is for an ephemeral container, which takes more steps to end.
-pub(crate) const SETTLE_TIME: Duration =
-    pod_lifecycle::CREATE_TIME.saturating_add(delete_pod::REMOVAL_TIME).saturating_add(LATE_TIME_AT_END).saturating_add(SLACK);
+pub(crate) const SETTLE_TIME: Duration = pod_lifecycle::CREATE_TIME
+    .saturating_add(delete_pod::REMOVAL_TIME)
+    .saturating_add(LATE_TIME_AT_END)
+    .saturating_add(SLACK);
 /// See [`SETTLE_TIME`].
 const SLACK: Duration = Duration::from_secs(10);
 
@@ -113,7 +116,8 @@ impl Prober {
         note: ActionDetails,
     ) -> Result<ProbeResult, Failure> {
         let settings = Arc::new(self.settings.with_call_time(request.deadline));
-        let record = AuditRecord::new(self.session.audit.clone(), connection, &settings.namespace, &request, Some(note));
+        let record =
+            AuditRecord::new(self.session.audit.clone(), connection, &settings.namespace, &request, Some(note));
         // Taken before `stop` is checked: a program that ends later waits for this action.
         let _held = self.session.tasks.token();
         if self.session.stop.is_cancelled() {
@@ -150,6 +154,16 @@ impl Prober {
                 Err(failure) => tracing::debug!(%failure, "sweep failed"),
             }
         });
+    }
+
+    /// What may be on clusters now: a description of each, with the command that deletes or ends it.
+    pub fn open_probes(&self) -> Vec<String> {
+        self.session.open.descriptions()
+    }
+
+    /// Nodes that a running action changes.
+    pub(crate) fn nodes_of_actions(&self) -> BTreeSet<String> {
+        self.session.open.nodes_of_actions()
     }
 
     /// Waits until every pod is deleted. Call after `stop`.

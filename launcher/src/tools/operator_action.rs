@@ -168,8 +168,10 @@ struct ActionSession<'a, D> {
 
 impl<D: OperatorAction> ActionSession<'_, D> {
     /// The consent in the call: a token, or the answer of the host's user.
-    #[expect(clippy::type_complexity, reason = "no consent in the call; or agreed, or declined")]
-    async fn redeem(&self, token: Option<&str>) -> Result<Option<Result<AgreedPlan, ActionAnswer<D::Report>>>, Failure> {
+    async fn redeem(
+        &self,
+        token: Option<&str>,
+    ) -> Result<Option<Result<AgreedPlan, ActionAnswer<D::Report>>>, Failure> {
         let answer = self.call.consent.answer();
         let Some(token) = answer.map(|answer| answer.token.as_str()).or(token) else { return Ok(None) };
         let bearer = if answer.is_some() { Redeemer::Host } else { Redeemer::Model };

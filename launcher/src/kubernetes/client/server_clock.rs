@@ -38,7 +38,8 @@ mod tests {
     #[test]
     fn the_time_is_that_of_the_newest_date() {
         let clock = ServerClock::default();
-        let observe = |date: &'static str| clock.observe(&HeaderMap::from_iter([(DATE, HeaderValue::from_static(date))]));
+        let observe =
+            |date: &'static str| clock.observe(&HeaderMap::from_iter([(DATE, HeaderValue::from_static(date))]));
         assert_eq!(clock.now(), None);
         observe("not a date");
         assert_eq!(clock.now(), None);

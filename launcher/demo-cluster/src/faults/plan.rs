@@ -3,10 +3,10 @@
 //! Faults are deterministic: a fault applies always, or to the next n requests.
 //!
 //! ```
-//! use demo_cluster::{Armed, ExecFault, Faults};
+//! use demo_cluster::{CountedFault, ExecFault, Faults};
 //!
 //! let mut faults = Faults::default();
-//! faults.on("gpu-1").exec = Some(Armed::once(ExecFault::Cut { after_bytes: 1_000 }));
+//! faults.on("gpu-1").exec = Some(CountedFault::once(ExecFault::Cut { after_bytes: 1_000 }));
 //! faults.api.too_many_requests(2, 1);
 //! ```
 

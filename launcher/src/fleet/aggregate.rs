@@ -183,12 +183,12 @@ fn reasons(by_reason: BTreeMap<(String, String), Vec<String>>) -> Vec<FailedNode
     reasons
 }
 
-fn probes(rows: &[NodeRow], concurrency: u16, total_ms: u64, removed: bool) -> ProbesSummary {
+fn probes(rows: &[NodeRow], concurrency: u16, total_ms: u64, deleted: bool) -> ProbesSummary {
     let mut times: Vec<u64> = rows.iter().map(|row| row.took_ms).collect();
     times.sort_unstable();
     ProbesSummary {
         concurrency,
-        removed,
+        deleted,
         total_ms,
         median_node_ms: times.get(times.len() / 2).copied().unwrap_or(0),
         slowest_node_ms: times.last().copied().unwrap_or(0),

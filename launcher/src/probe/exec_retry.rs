@@ -53,7 +53,7 @@ pub(super) async fn exec(
     let start_end = context.end.min(waiting + context.settings.start_time());
     let ProbeContainer { namespace, pod, container, .. } = probe_container;
     let command = Command { namespace, pod, container, argv, input };
-    (context.on_phase)(Phase::Start);
+    context.report(Phase::Start);
     let mut pause = FIRST_PAUSE;
     let mut looked = waiting;
     let mut seen_running: Option<Instant> = None;

@@ -212,3 +212,45 @@ async fn request_faults_happen_the_given_number_of_times() {
     nodes.get("gpu-1").await.unwrap();
     assert!(before.elapsed() >= Duration::from_millis(200));
 }
+
+#[tokio::test]
+async fn a_late_request_is_served_although_its_client_has_left() {
+    let (cluster, client) = start(Fixture::of([node("gpu-1")])).await;
+    let late = CountedFault::once(AnswerFault::Late(Duration::from_millis(300)));
+    let fault = RequestFault { verb: Some("create"), resource: Some("pods"), answer: late };
+    cluster.faults(|faults| faults.api.requests.push(fault));
+    let creating = async { pods(&client).create(&PostParams::default(), &probe_on("gpu-1", "a")).await };
+    assert!(tokio::time::timeout(Duration::from_millis(100), creating).await.is_err());
+    assert_eq!((cluster.pods(NAMESPACE).len(), cluster.pods_created()), (0, 0));
+    until("the pod", async || (cluster.pods(NAMESPACE).len() == 1).then_some(())).await;
+    until("the client left", async || (cluster.requests_in_service() == 0).then_some(())).await;
+}
+
+#[tokio::test]
+async fn the_clock_of_the_server_is_in_dates_and_creation_times() {
+    let (cluster, client) = start(Fixture::of([node("gpu-1")])).await;
+    cluster.faults(|faults| faults.api.clock_behind = Duration::from_secs(1_200));
+    create(&client, probe_on("gpu-1", "a")).await;
+    let created = pods(&client).get("a").await.unwrap().metadata.creation_timestamp.unwrap().0;
+    let request = http::Request::get("/version").body(kube::client::Body::empty()).unwrap();
+    let response = client.send(request).await.unwrap();
+    let date = response.headers()["date"].to_str().unwrap().to_owned();
+    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(&date).unwrap();
+    for time in [created, date] {
+        let behind = jiff::Timestamp::now().duration_since(time).as_secs();
+        assert!((1_200..1_230).contains(&behind), "{behind}");
+    }
+}
+
+#[tokio::test]
+async fn a_conflict_of_a_quota_stores_nothing() {
+    let (cluster, client) = start(Fixture::of([node("gpu-1")])).await;
+    let answer = CountedFault::once(AnswerFault::Conflict);
+    cluster.faults(|faults| {
+        faults.api.requests.push(RequestFault { verb: Some("create"), resource: Some("pods"), answer });
+    });
+    let refusal = pods(&client).create(&PostParams::default(), &probe_on("gpu-1", "a")).await.unwrap_err();
+    assert_eq!((status(&refusal).code, status(&refusal).reason.as_str()), (409, "Conflict"));
+    assert!(status(&refusal).message.starts_with("Operation cannot be fulfilled on resourcequotas \"quota\""));
+    assert_eq!(cluster.pods_created(), 0);
+}

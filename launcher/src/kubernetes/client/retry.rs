@@ -10,6 +10,7 @@ use std::error::Error;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
+use hyper_util::client::legacy;
 use kube::core::Status;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -92,6 +93,12 @@ pub(crate) fn is_closed(error: &kube::Error) -> bool {
     let mut kinds = chain.filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind);
     let reason = crate::error::kube_reason(error);
     kinds.any(|kind| KINDS.contains(&kind)) || WORDS.iter().any(|words| reason.contains(words))
+}
+
+/// Whether the connection could not be opened, so that no request was sent.
+pub(crate) fn is_not_sent(error: &kube::Error) -> bool {
+    let mut chain = std::iter::successors(Some(error as &(dyn Error + 'static)), |&error| error.source());
+    chain.any(|error| error.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect))
 }
 
 #[cfg(test)]

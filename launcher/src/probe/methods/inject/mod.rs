@@ -104,7 +104,7 @@ impl ProbeSteps for Inject {
     async fn clean_up(&mut self, context: &ProbeContext) -> CleanUp {
         match &mut self.created {
             Some(created) => created.pod.clean_up(context).await,
-            None => CleanUp { pod: String::new(), removed: true, left_behind: None },
+            None => CleanUp { pod: String::new(), deleted: true, left_behind: None },
         }
     }
 }

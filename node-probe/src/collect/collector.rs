@@ -26,6 +26,8 @@ pub(super) struct Collector {
     /// The GPUs of NVML. `None` if NVML did not open in time or none of its GPUs responds; empty if it has no GPUs.
     pub(super) addresses: Option<Vec<GpuAddress>>,
     parts: Parts,
+    /// Time for everything.
+    timeout: Duration,
     nvml_problem: Option<Problem>,
     nvml_settled: bool,
     processes_started: bool,
@@ -53,6 +55,7 @@ impl Collector {
             sections: Sections::default(),
             addresses: None,
             parts: Parts::default(),
+            timeout: Duration::ZERO,
             nvml_problem: None,
             nvml_settled: false,
             processes_started: false,
@@ -61,6 +64,7 @@ impl Collector {
 
     /// Receives results until all have arrived or the time is over. A missing result becomes a problem.
     pub(super) fn wait(&mut self, results: &Receiver<SectionResult>, started: Instant, timeout: Duration) {
+        self.timeout = timeout;
         if !self.needed.nvml() {
             self.nvml_settled = true;
         }
@@ -148,7 +152,7 @@ impl Collector {
     /// Writes the sections of which NVML sent a part. A GPU whose part is missing has the problem `absent`.
     fn fill(&mut self, absent: &Problem) {
         let had_topology = self.sections.topology.is_some();
-        self.parts.fill(&self.needed.sections, absent, &mut self.sections);
+        self.parts.fill(&self.needed.sections, absent, self.timeout, &mut self.sections);
         let topology = self.sections.topology.as_mut().and_then(|section| section.data.as_mut());
         if let Some(topology) = topology.filter(|_| !had_topology) {
             host::complete_topology(&self.paths, topology);
@@ -212,7 +216,7 @@ impl Collector {
             let call = self.nvml.call();
             self.timed_out(SectionName::Processes, waited, call.as_deref())
         });
-        let uses = self.parts.take_uses(&absent).unwrap_or_else(|| Uses {
+        let uses = self.parts.take_uses(&absent, self.timeout).unwrap_or_else(|| Uses {
             uses: Section::failed(absent),
             memory_used: Vec::new(),
             minors: Vec::new(),

@@ -54,18 +54,19 @@ pub(super) fn read_fields(device: &Device<'_>, reader: &DeviceReader<'_>) {
 
 /// Every NVLink that the GPU has.
 pub(super) fn links(device: &Device<'_>, reader: &mut DeviceReader<'_>) -> Vec<NvlinkGroup> {
+    let architecture = Function::of_product("nvmlDeviceGetArchitecture", "architecture");
+    let architecture = reader.try_call(architecture, || raw::architecture(device));
     let fields = LinkFields::read(device, reader);
     let mut links = LinkReader { device, reader, fields, version_field: None, is_nvlink5: false }.links();
     if links.is_empty() && !reader.has_failed(LINKS) {
         reader.note_unsupported(&[LINKS]);
     }
-    let versioned = links.iter_mut().filter(|link| link.version.is_some());
-    let mut architecture = None;
-    for link in versioned {
-        let function = Function::of_product("nvmlDeviceGetArchitecture", "architecture");
-        let architecture =
-            *architecture.get_or_insert_with(|| reader.call_ignoring_errors(function, || raw::architecture(device)));
-        link.version = link.version.map(|version| enum_names::nvlink_version(version, architecture));
+    for link in &mut links {
+        link.version = match &architecture {
+            // What the number means is not known.
+            Err(error) if error.kind() == Kind::Gone || error.is_not_reached() => None,
+            known => link.version.map(|version| enum_names::nvlink_version(version, known.clone().ok())),
+        };
     }
     group(links)
 }

@@ -110,7 +110,7 @@ impl Step {
             Self::Pairs(_) => Answer::Pairs(session.pairs(gpu, calls)),
             Self::Topology(_) => {
                 let part = session.part(gpu, calls, topology::entry, topology::read);
-                if let Some(entry) = &part.entry {
+                if let Some(entry) = part.entry.as_ref().filter(|_| part.complete) {
                     // Already set if a call that was given up returned after all.
                     let _ = gpu.topology.set(entry.clone());
                 }

@@ -67,6 +67,8 @@ struct Stuck {
     thread: u64,
     step: Step,
     log: Arc<CallLog>,
+    /// Whether the parent knows that its call does not return.
+    is_told: bool,
 }
 
 /// A step that was read.
@@ -121,6 +123,7 @@ impl<'a, W: Write> Supervisor<'a, W> {
                 self.take(ended);
             }
             self.leave_stuck();
+            self.tell_stuck();
         }
     }
 
@@ -151,9 +154,9 @@ impl<'a, W: Write> Supervisor<'a, W> {
         let Ended { thread, step, answer } = ended;
         lock(&self.work).answers -= 1;
         if let Some(place) = self.stuck.iter().position(|stuck| stuck.thread == thread) {
-            self.stuck.swap_remove(place);
+            let stuck = self.stuck.swap_remove(place);
             self.mark_stuck(step, false);
-            if let Some(gpu) = index(step) {
+            if let Some(gpu) = index(step).filter(|_| stuck.is_told) {
                 self.output.send(&Answer::Returned(gpu));
             }
             let back = self.parked.extract_if(.., |parked| parked.gpu() == step.gpu());
@@ -220,16 +223,30 @@ impl<'a, W: Write> Supervisor<'a, W> {
         }
         drop(work);
         self.mark_stuck(step, true);
-        if let (Some(gpu), Some(call)) = (index(step), log.open_call()) {
-            let duration_ms = crate::envelope::millis(call.duration());
-            self.output.send(&Answer::Stuck { gpu, function: call.function.to_owned(), duration_ms });
-        }
         // The opening cannot be repeated, and an action needs a complete answer.
         if self.wanted.is_none() && !matches!(step, Step::Open(_)) {
             let so_far = self.error(step, &log, Duration::MAX);
             self.repeat(step, &log, &so_far);
         }
-        self.stuck.push(Stuck { thread, step, log });
+        self.stuck.push(Stuck { thread, step, log, is_told: false });
+    }
+
+    /// Tells the parent which calls do not return, and which did after all.
+    fn tell_stuck(&mut self) {
+        let Self { stuck, output, stall, .. } = self;
+        for Stuck { step, log, is_told, .. } in stuck {
+            let Some(gpu) = index(*step) else { continue };
+            let call = log.open_call().filter(|call| call.duration() >= *stall);
+            match (call, *is_told) {
+                (Some(call), false) => {
+                    let duration_ms = crate::envelope::millis(call.duration());
+                    output.send(&Answer::Stuck { gpu, function: call.function.to_owned(), duration_ms });
+                }
+                (None, true) => output.send(&Answer::Returned(gpu)),
+                (Some(_), true) | (None, false) => continue,
+            }
+            *is_told = !*is_told;
+        }
     }
 
     fn tell_blocked(&mut self, step: Step) {

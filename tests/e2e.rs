@@ -67,7 +67,7 @@ async fn the_gpus_that_nvml_shows_are_read() {
     let (product, count) = expected.rsplit_once(',').unwrap();
     let site = Site::open().await;
     let answer = site.client().await.call("get_gpu_inventory", json!({"node_name": site.node})).await;
-    let gpus = answer.removed()["inventory"]["gpus"].as_array().unwrap();
+    let gpus = answer.deleted()["inventory"]["gpus"].as_array().unwrap();
     assert_eq!(gpus.len(), count.parse::<usize>().unwrap());
     for gpu in gpus {
         assert_eq!(gpu["name"], product, "{gpu}");

@@ -35,8 +35,8 @@ const DEFAULT_LOG: &str = "warn,kube_client=off,rmcp=error";
 /// Runs the program.
 pub fn main() -> ExitCode {
     start_logging();
-    let words: Vec<_> = std::env::args_os().collect();
-    let (cli, shown) = match args::read(&words) {
+    let argv: Vec<_> = std::env::args_os().collect();
+    let (cli, shown) = match args::read(&argv) {
         Ok(read) => read,
         Err(failure) => return complain(&failure),
     };
@@ -294,8 +294,8 @@ fn phases_on_terminal() -> OnPhase {
     let terminal = std::io::stderr().is_terminal();
     Arc::new(move |phase| {
         if terminal {
-            let words = phase.description();
-            let _ = write!(std::io::stderr(), "\r\x1b[2K{words} …");
+            let text = phase.description();
+            let _ = write!(std::io::stderr(), "\r\x1b[2K{text} …");
             let (done, total) = phase.position();
             if done == total {
                 clear_phase();

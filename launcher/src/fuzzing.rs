@@ -72,7 +72,8 @@ fn context(requests: Arc<Mutex<Vec<String>>>) -> CallContext {
         std::future::ready(response.body(Full::new(bytes::Bytes::from(answer.to_string()))))
     });
     let client = kube::Client::new(service, "default");
-    let connection = Connection { context: "fuzz".into(), server: "http://fuzz".into(), user: None, client };
+    let (context, server, clock) = ("fuzz".into(), "http://fuzz".into(), Arc::default());
+    let connection = Connection { context, server, user: None, client, clock };
     let settings = Arc::new(Settings::from_args(["--mode", "operator", "--allow-nodes", "*"]).expect("settings"));
     let prober = Prober::new(settings.clone(), CancellationToken::new()).with_audit(AuditLog::at(FOLDER.path()));
     let consent = Consent::new(Arc::new(NoPrompt), Arc::default());

@@ -71,8 +71,8 @@ pub(crate) fn read_command(
 fn check(answer: &Value, wrong: impl Fn(&Value) -> Option<String>) -> Vec<Found> {
     let mut found: Vec<Found> = wrong(answer).map(|why| ("wrong", why)).into_iter().collect();
     let probe = &answer["probe"];
-    if probe["removed"] == false && probe["left_behind"].is_null() {
-        found.push(("undeclared", format!("not removed, and nothing left behind: {probe}")));
+    if probe["deleted"] == false && probe["left_behind"].is_null() {
+        found.push(("undeclared", format!("not deleted, and nothing left behind: {probe}")));
     }
     found
 }

@@ -123,7 +123,7 @@ pub(super) fn upload_result(
     output: &ExecOutput,
     sha256: &str,
 ) -> Result<UploadResult, (String, &'static str)> {
-    let said = clean(&output.stderr, 300);
+    let stderr = clean(&output.stderr, 300);
     let printed = String::from_utf8_lossy(&output.stdout);
     let hash = printed.split_whitespace().next().filter(|word| word.len() == 64);
     let lacks = |program: &str| {
@@ -134,12 +134,12 @@ pub(super) fn upload_result(
     if hash == Some(sha256) && lacking.is_none() {
         return Ok(UploadResult::Whole);
     }
-    if said.contains("Read-only file system") {
+    if stderr.contains("Read-only file system") {
         let next = "Name a base image and a runtime that let a container write to its /tmp, or use --via pod.";
-        return Err((format!("{DIRECTORY} of the base image is read-only: {said}"), next));
+        return Err((format!("{DIRECTORY} of the base image is read-only: {stderr}"), next));
     }
-    if said.contains("No space left") {
-        return Err((format!("the node's disk is full: {said}"), "Free space on the node's container storage."));
+    if stderr.contains("No space left") {
+        return Err((format!("the node's disk is full: {stderr}"), "Free space on the node's container storage."));
     }
     if let Some(program) = lacking {
         return Ok(UploadResult::Lacking(program));
@@ -151,7 +151,7 @@ pub(super) fn upload_result(
     let why = match (hash, &output.ended) {
         (Some(hash), _) => format!("its SHA-256 is {hash}, not {sha256}"),
         (None, ExecEnd::Disconnected) => "the connection was cut".to_owned(),
-        (None, _) => format!("no hash was printed; the pod printed: {said}"),
+        (None, _) => format!("no hash was printed; the pod printed: {stderr}"),
     };
     Ok(UploadResult::Broken(why))
 }

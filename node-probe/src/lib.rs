@@ -51,6 +51,8 @@ mod envelope;
 #[cfg(target_os = "linux")]
 mod files;
 #[cfg(all(target_os = "linux", any(test, fuzzing)))]
+mod fuzz_checks;
+#[cfg(all(target_os = "linux", any(test, fuzzing)))]
 pub mod fuzzing;
 mod hold;
 #[cfg(target_os = "linux")]

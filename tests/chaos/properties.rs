@@ -50,6 +50,7 @@ pub(crate) fn read_command(
     code: Option<i32>,
     stdout: &str,
     said: &str,
+    interrupted_twice: bool,
     wrong: impl Fn(&Value) -> Option<String>,
 ) -> Vec<Found> {
     if said.contains("panicked") {
@@ -61,6 +62,7 @@ pub(crate) fn read_command(
             Err(error) => vec![("half", format!("success with {error}: {stdout:.200}"))],
         },
         Some(1) if stdout.is_empty() => read_error(said),
+        Some(130) if interrupted_twice => Vec::new(),
         Some(1) => {
             serde_json::from_str::<Value>(stdout).err().map(|error| ("half", error.to_string())).into_iter().collect()
         }

@@ -65,7 +65,8 @@ impl Reference {
         }
         let verdict = |value: &Value| value["verdict"].as_str().unwrap_or_default().to_owned();
         if verdict(&found) == "healthy" && verdict(expected) != "healthy" {
-            return Some(format!("healthy, not {}", verdict(expected)));
+            let admitted = ["unknown", "not_checked", "api"].map(|field| answer[field].to_string()).join(" ");
+            return Some(format!("healthy, not {}; it says: {admitted:.1000}", verdict(expected)));
         }
         if disturbed || (!self.whole && verdict(&found) == verdict(expected)) {
             return None;

@@ -176,7 +176,7 @@ impl Worker {
         }
         let disturbed = matches!(step.event, Event::KubeletStops(_));
         let compare = |answer: &Value| self.reference.wrong(step, &node, answer, disturbed);
-        let found = read_command(status.code(), &stdout, &said, compare);
+        let found = read_command(status.code(), &stdout, &said, again, compare);
         found.into_iter().for_each(|(what, detail)| self.violated(step, what, detail));
         self.check_pods(step, false).await;
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::pod_resources::PodResources;
 use super::protobuf::{fields, text};
 use super::{grpc, kubelet, pod_resources};
-use crate::fuzzing::{assert_clean, in_time};
+use crate::fuzz_checks::{assert_clean, in_time};
 
 /// Limit of an answer.
 const MAX_ANSWER: u32 = 64 * 1024;

@@ -9,7 +9,7 @@ use syringe_core::xid::{EventLog, Options};
 use super::journal::Newest;
 use super::kmsg;
 use super::lines::Lines;
-use crate::fuzzing::{assert_clean, in_time};
+use crate::fuzz_checks::{assert_clean, in_time};
 
 /// Limit of a read, which no input may need.
 const LONG: Duration = Duration::from_secs(60);

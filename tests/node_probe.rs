@@ -12,8 +12,8 @@ use syringe_core::facts::LostGpu;
 use syringe_core::report::{Report, Section, Source, Status};
 use syringe_core::scenarios;
 
-#[path = "node_probe/node_stack.rs"]
-mod node_stack;
+#[path = "node_probe/nvidia_stack.rs"]
+mod nvidia_stack;
 #[path = "node_probe/reading.rs"]
 mod reading;
 

@@ -54,7 +54,7 @@ pub fn main() -> ExitCode {
         Ok(Done::NotAll) => ExitCode::from(FAILED),
         // Standard error of the server is a log: JSON lines only.
         Err(failure) if serves => {
-            tracing::error!(failure = %text::tidy(&failure.to_string()), "ended");
+            tracing::error!(failure = %text::clean_keeping_lines(&failure.to_string()), "ended");
             ExitCode::from(FAILED)
         }
         Err(failure) => complain(&failure),
@@ -294,7 +294,7 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 fn complain(failure: &Failure) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "gpu-syringe: {}", text::tidy(&failure.to_string()));
+    let _ = writeln!(std::io::stderr(), "gpu-syringe: {}", text::clean_keeping_lines(&failure.to_string()));
     ExitCode::from(FAILED)
 }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use syringe_core::text::tidy;
+use syringe_core::text::clean_keeping_lines;
 
 /// The field that names the others.
 const QUOTED: &str = "quoted";
@@ -128,7 +128,7 @@ fn walk(value: &mut Value, name: &str, found: &mut BTreeSet<&'static str>) {
         Value::String(_) if AS_THEY_ARE.contains(&name) => {}
         Value::String(text) => {
             found.extend(known(name));
-            *text = tidy(text);
+            *text = clean_keeping_lines(text);
         }
         Value::Array(list) => list.iter_mut().for_each(|entry| walk(entry, name, found)),
         Value::Object(fields) => {

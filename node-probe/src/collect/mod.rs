@@ -23,7 +23,7 @@ use syringe_core::diagnosis;
 use syringe_core::facts::host::Host;
 use syringe_core::facts::topology;
 use syringe_core::report::{Extent, Report, Section, Sections, Source};
-use syringe_core::xid::LogOf;
+use syringe_core::xid::LogOrigin;
 
 use self::collected::Collected;
 use self::threads::{start_nvml, start_threads};
@@ -63,7 +63,7 @@ pub(crate) fn collect(request: &Request) -> Report {
         // A saved log may be from another machine.
         report = Report { source: Source::File, hostname: None, boot_id: None, kernel: None, scope: None, ..report };
     }
-    let whose = if request.files.kernel_log.is_some() { LogOf::Anyone } else { LogOf::ThisNode };
+    let whose = if request.files.kernel_log.is_some() { LogOrigin::AnyNode } else { LogOrigin::ThisNode };
     finish(&mut report, whose, collected.addresses.as_deref(), &collected.paths, &request.sections);
     report.duration_ms = millis(started.elapsed());
     report
@@ -72,16 +72,16 @@ pub(crate) fn collect(request: &Request) -> Report {
 /// Joins the results of the threads, computes the health section, and removes sections that were not requested.
 fn finish(
     report: &mut Report,
-    whose: LogOf,
+    whose: LogOrigin,
     addresses: Option<&[GpuAddress]>,
     paths: &Paths,
     requested: &[SectionName],
 ) {
     if let Some(log) = report.sections.xid.as_mut().and_then(|section| section.data.as_mut()) {
-        let mine = whose == LogOf::ThisNode || report.source == Source::Hardware;
+        let mine = whose == LogOrigin::ThisNode || report.source == Source::Hardware;
         let here = if mine { host::pci_topology(paths) } else { Vec::new() };
         let ports = topology::ports_above_one_gpu(&here);
-        syringe_core::xid::join(log, whose, addresses.unwrap_or_default(), &ports);
+        syringe_core::xid::join_gpus(log, whose, addresses.unwrap_or_default(), &ports);
     }
     if let Some(host) = report.sections.host.as_mut().and_then(|section| section.data.as_mut()) {
         mark_listed(host, addresses);

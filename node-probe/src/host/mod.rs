@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   mod        host section ── system, driver (module_file), pci, devices, daemons, container
-//!                              driver_load (module_file), runtime, cdi, node_stack, stack_log
+//!                              driver_load (module_file), runtime, cdi, nvidia_stack, stack_log
 //!   topology   what sysfs adds ── pcie_path, nics
 //!   processes  who uses the GPUs ── process, threads, open_device_files
 //!   lost       facts about GPUs that do not respond
@@ -30,7 +30,7 @@ mod library_folders;
 mod lost;
 mod module_file;
 mod nics;
-mod node_stack;
+mod nvidia_stack;
 mod open_device_files;
 mod pci;
 mod pcie_path;
@@ -130,7 +130,7 @@ pub(crate) fn read(paths: &Paths, look: Look<'_>) -> Section<Host> {
         container_runtime,
         cdi: cdi::read(paths, cdi_folders.flatten()),
         driver_load,
-        node_stack: node_stack::read(paths, &named, !gpus.is_empty()),
+        nvidia_stack: nvidia_stack::read(paths, &named, !gpus.is_empty()),
         stack_log,
     };
     Section::read(host, problems)

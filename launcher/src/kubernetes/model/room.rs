@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 
-use syringe_core::explanation::Room;
+use syringe_core::explanation::CapacityCheck;
 
 use crate::kubernetes::model::placement::{Candidate, Free, Obstacle};
 use crate::kubernetes::model::requests::{self, Amounts};
@@ -16,7 +16,7 @@ const MAX_CHANGES: usize = 4;
 
 /// The resources that a pod which requests `wanted` lacks on these nodes. `said`: the scheduler's message. `None` if the
 /// numbers do not explain why it is Pending.
-pub(crate) fn of(candidates: &[Candidate], wanted: &Amounts, said: Option<&str>) -> Option<Room> {
+pub(crate) fn of(candidates: &[Candidate], wanted: &Amounts, said: Option<&str>) -> Option<CapacityCheck> {
     let gpus = || wanted.keys().filter(|resource| is_gpu_resource(resource));
     if candidates.is_empty() || gpus().next().is_none() {
         return None;
@@ -73,7 +73,7 @@ struct Nodes<'a> {
 }
 
 impl Nodes<'_> {
-    fn room(&self) -> Room {
+    fn room(&self) -> CapacityCheck {
         let offered = |resource: &&&String| self.largest(resource) > 0;
         if let Some(resource) = self.scarce.iter().find(|resource| !offered(resource)) {
             return self.not_offered(resource);
@@ -89,9 +89,9 @@ impl Nodes<'_> {
             })
             .collect();
         if too_large.is_empty() {
-            return Room { problem: None, shortage, changes: self.changes(), needs_all: false };
+            return CapacityCheck { problem: None, shortage, changes: self.changes(), needs_all: false };
         }
-        Room { problem: None, shortage, changes: too_large, needs_all: true }
+        CapacityCheck { problem: None, shortage, changes: too_large, needs_all: true }
     }
 
     /// Maximum allocatable amount of a resource on one of the nodes.
@@ -100,7 +100,7 @@ impl Nodes<'_> {
     }
 
     /// No node has the resource: its name is wrong, or its device plugin does not work.
-    fn not_offered(&self, resource: &str) -> Room {
+    fn not_offered(&self, resource: &str) -> CapacityCheck {
         let mut others: Vec<&str> =
             self.candidates.iter().flat_map(|candidate| &candidate.offers).map(String::as_str).collect();
         others.sort_unstable();
@@ -121,7 +121,7 @@ impl Nodes<'_> {
             }
         };
         let asks = requests::in_words(resource, amount(self.wanted, resource));
-        Room {
+        CapacityCheck {
             problem: Some(format!("no GPU node advertises {resource}")),
             shortage: match self.candidates {
                 [only] => format!("requests {asks}; {} advertises none", only.node),
@@ -219,7 +219,7 @@ impl Nodes<'_> {
             ((*resource).clone(), amount(self.wanted, resource).saturating_sub(free(best, resource).free))
         });
         let lacking = listed(lacking.filter(|(_, amount)| *amount > 0));
-        let holder = best.held_by.first()?;
+        let holder = best.used_by.first()?;
         Some(format!("free {lacking} on {} (used by {holder})", best.node))
     }
 
@@ -262,12 +262,12 @@ mod tests {
     const SHORT: &str = "0/6 nodes are available: 4 Insufficient nvidia.com/gpu, 2 node(s) were unschedulable.";
 
     fn node(name: &str, free: u128, obstacles: Vec<Obstacle>) -> Candidate {
-        let held_by = if free < 8 { vec![format!("ml/train-0 ({} {GPU})", 8 - free)] } else { Vec::new() };
+        let used_by = if free < 8 { vec![format!("ml/train-0 ({} {GPU})", 8 - free)] } else { Vec::new() };
         let free = BTreeMap::from([
             (GPU.to_owned(), Free { free: free * 1000, allocatable: 8000 }),
             ("cpu".to_owned(), Free { free: 32_000, allocatable: 64_000 }),
         ]);
-        Candidate { node: name.into(), against: Vec::new(), held_by, obstacles, free, offers: vec![GPU.into()] }
+        Candidate { node: name.into(), reasons_against: Vec::new(), used_by, obstacles, free, offers: vec![GPU.into()] }
     }
 
     fn asks(gpus: u128) -> Amounts {

@@ -106,7 +106,7 @@ impl DriverRoot {
     /// than a slow one. It continues while the container of the probe exists.
     ///
     /// The program also holds `lock` open, so that nobody else gets the lock while it runs.
-    pub(super) fn run(&self, job: SmiCommand, gpu: &str, time: Duration, lock: &File) -> (StepDone, End) {
+    pub(super) fn run(&self, job: SmiCommand, gpu: &str, time: Duration, lock: &File) -> (CompletedStep, End) {
         let started = Instant::now();
         let command = format!("nvidia-smi {}", job.arguments(gpu).join(" "));
         let (exit_code, said, end) = match self.start(job, gpu, lock) {

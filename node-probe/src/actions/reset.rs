@@ -64,7 +64,7 @@ fn facts(request: &Request, sections: &[SectionName]) -> Report {
 
 fn reset(reset_request: &ResetRequest, request: &Request, facts: &Report) -> ResetAction {
     let ResetRequest { gpu, plan: only_plan, cordoned, drain_check, time } = reset_request;
-    let conditions = Conditions { cordoned: *cordoned, drain_check: *drain_check };
+    let conditions = ResetConditions { cordoned: *cordoned, drain_check: *drain_check };
     let mut plan = reset_plan::plan(facts, gpu, conditions);
     let paths = request.files.root.as_deref().map_or_else(Paths::of_this_machine, Paths::below);
     let driver = match DriverRoot::find(&paths, request.files.root.is_some() && !test_tree::changes_root_in_tree()) {

@@ -38,7 +38,7 @@ impl PeerToPeer {
     }
 
     fn add_lack(&mut self, capability: &str, status: &str, pair: [u32; 2]) {
-        let same = |lack: &&mut P2pLack| lack.capability == capability && lack.status == status;
+        let same = |lack: &&mut MissingP2p| lack.capability == capability && lack.status == status;
         match self.lacking.iter_mut().find(same) {
             Some(lack) => lack.pairs.push(pair),
             None => {

@@ -55,7 +55,7 @@ pub struct PodFacts {
     /// Its priority and preemption policy.
     pub preemption: Preemption,
     /// The free resources of the GPU nodes compared with its requests, while it is Pending.
-    pub capacity_check: Option<CapacityCheck>,
+    pub capacity_shortage: Option<CapacityShortage>,
     /// ResourceClaims that it names, and templates of those that are not created yet.
     pub pending_resource_claims: Vec<String>,
     /// `spec.schedulerName`, if it is not the default scheduler.
@@ -81,7 +81,7 @@ pub struct Preemption {
 
 /// The resources of GPU nodes compared with the requests of a pending pod, as texts.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct CapacityCheck {
+pub struct CapacityShortage {
     /// A problem that the scheduler's message does not name: `no GPU node advertises nvidia.com/gpu`.
     pub problem: Option<String>,
     /// E.g. `requests 4 nvidia.com/gpu on one node; the GPU node with most free, gpu-7, has 2`.

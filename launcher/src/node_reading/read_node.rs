@@ -228,7 +228,7 @@ pub(crate) async fn read_with_object(
     }
     let live_pod_uids = existing_pods.as_ref().map(ExistingPods::uids);
     let gpu_pods = existing_pods.as_ref().map(|existing_pods| existing_pods.gpu_pods().to_vec());
-    let mut cluster = ClusterFacts { live_pod_uids, gpu_pods, ..cluster };
+    let mut cluster = KubernetesFacts { live_pod_uids, gpu_pods, ..cluster };
     container_scope::limit_to_container(&mut report, &mut cluster);
     let diagnosis = diagnosis::diagnose(&report, &cluster);
     Ok(NodeReading { report, diagnosis, note, existing_pods, cluster })

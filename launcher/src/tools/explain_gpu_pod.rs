@@ -256,7 +256,7 @@ struct PendingPod {
 }
 
 impl PendingPod {
-    /// Reads the GPU nodes if the pod waits for one, and sets `pod.room`.
+    /// Reads the GPU nodes if the pod waits for one, and sets `pod.capacity_shortage`.
     async fn read(call: &CallContext, connection: &Connection, object: Option<&Pod>, pod: &mut PodFacts) -> Self {
         let Some(object) = object.filter(|_| waits_for_nodes(pod)) else { return Self::default() };
         let scheduler_message = pod.message.clone();
@@ -267,7 +267,7 @@ impl PendingPod {
                 return Self { not_listed: Some(format!("{what}: {why}")), ..Self::default() };
             }
         };
-        pod.room = capacity_shortage::find(&candidates, &requested(object), scheduler_message.as_deref());
+        pod.capacity_shortage = capacity_shortage::find(&candidates, &requested(object), scheduler_message.as_deref());
         let omitted = candidates.len().saturating_sub(MAX_CANDIDATES);
         candidates.truncate(MAX_CANDIDATES);
         Self { candidates, omitted, not_listed: None }

@@ -103,5 +103,5 @@ async fn run<T: Tool>(call: CallContext, args: Value) -> Result<RenderedAnswer, 
         Failure::new("Writing the answer", error, "This is a defect of gpu-syringe: please report it.")
     })?;
     untrusted_text::finish(&mut json);
-    Ok(RenderedAnswer { json, table: tidy(&T::table(&answer)), is_done: T::is_done(&answer) })
+    Ok(RenderedAnswer { json, table: clean_keeping_lines(&T::table(&answer)), is_done: T::is_done(&answer) })
 }

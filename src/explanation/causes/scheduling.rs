@@ -2,7 +2,7 @@
 
 use super::Case;
 use crate::diagnosis::ActionCode;
-use crate::explanation::{CapacityCheck, Cause, Certainty, Explanation, Preemption};
+use crate::explanation::{CapacityShortage, Cause, Certainty, Explanation, Preemption};
 
 /// Words of the scheduler's message, their meaning, and the action. The first match is used: reasons that apply to every node
 /// come before those that apply to some.
@@ -174,7 +174,7 @@ pub(super) fn waiting_for_a_node(case: &Case<'_>) -> Option<Explanation> {
 fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
     let reasons = clauses(message);
     let fit = REASONS.iter().find(|(words, ..)| reasons.iter().any(|reason| reason.contains(words)));
-    let room = case.pod.capacity_check.as_ref();
+    let room = case.pod.capacity_shortage.as_ref();
     let meaning = room.and_then(|room| room.problem.as_deref()).or(fit.map(|(_, what, _)| *what));
     let what = match meaning {
         // The scheduler's counts show how many nodes have which problem.
@@ -182,10 +182,10 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         None => "no node fits yet".to_owned(),
     };
     let action = match room.filter(|room| !room.changes.is_empty()) {
-        Some(CapacityCheck { changes, needs_all: true, .. }) => {
+        Some(CapacityShortage { changes, needs_all: true, .. }) => {
             format!("To start it, all of these are required: {}.", changes.join("; "))
         }
-        Some(CapacityCheck { changes, .. }) => {
+        Some(CapacityShortage { changes, .. }) => {
             format!("To start it, one of these is required: {}.", changes.join("; "))
         }
         None => fit

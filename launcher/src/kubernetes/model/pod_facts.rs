@@ -70,7 +70,7 @@ pub(crate) fn from_pod(pod: &Pod) -> PodFacts {
             .map(|name| clean(name, NAME_CAP)),
         runtime_handler: None,
         preemption,
-        capacity_check: None,
+        capacity_shortage: None,
         pending_resource_claims: pending_resource_claims(pod),
         scheduler: scheduler(pod),
         unhealthy_devices,

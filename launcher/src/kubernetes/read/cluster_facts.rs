@@ -21,7 +21,7 @@ use crate::kubernetes::read::{events, nodes, pods, resource_claims};
 const TIME: Duration = Duration::from_secs(5);
 
 /// Facts from the node object and from the pods on it, if they were listed.
-pub(crate) fn from_objects(kubernetes: &Node, existing_pods: Option<&ExistingPods>) -> ClusterFacts {
+pub(crate) fn from_objects(kubernetes: &Node, existing_pods: Option<&ExistingPods>) -> KubernetesFacts {
     let mut facts = node_gpus::cluster_facts(kubernetes);
     facts.nvidia_pods = existing_pods.map(|existing_pods| existing_pods.nvidia_pods().to_vec());
     facts.runtime_classes = existing_pods.map(|existing_pods| existing_pods.runtime_classes().to_vec());
@@ -84,7 +84,7 @@ struct OtherNodes {
 
 /// GPUs are advertised in the cluster if the node has labels or a pod of the GPU Operator or GPU Feature Discovery, or if
 /// another node advertises GPUs.
-async fn other_nodes(connection: &Connection, kubernetes: &Node, facts: &ClusterFacts) -> OtherNodes {
+async fn other_nodes(connection: &Connection, kubernetes: &Node, facts: &KubernetesFacts) -> OtherNodes {
     let here = kubernetes.labels().keys().any(|label| label.starts_with("nvidia.com/"))
         || has_plugin_pod(connection, kubernetes, facts).await.unwrap_or(false);
     let labelled = facts.labels.pci_present;

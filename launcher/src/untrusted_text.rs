@@ -12,10 +12,9 @@ use syringe_core::text::clean_keeping_lines;
 const QUOTED: &str = "quoted";
 
 /// Fields whose text nodes, tenants or users of the cluster wrote, or that quote it.
-const FIELDS: [&str; 96] = [
+const FIELDS: [&str; 97] = [
     "action_text",
     "affected",
-    "against",
     "annotated_uuids",
     "architecture",
     "board_id",
@@ -76,6 +75,7 @@ const FIELDS: [&str; 96] = [
     "nvml_library",
     "nvml_version",
     "oem",
+    "open_device_files",
     "operating_system",
     "phase",
     "plan",
@@ -87,6 +87,7 @@ const FIELDS: [&str; 96] = [
     "raw",
     "reason",
     "reasons",
+    "reasons_against",
     "resource",
     "ruled_out",
     "said",

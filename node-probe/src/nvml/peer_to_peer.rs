@@ -68,7 +68,7 @@ impl PeerToPeer {
         let Pairs { words: _, answered, lacking, absent } = pairs;
         self.answered = self.answered.saturating_add(answered);
         self.absent |= absent;
-        for P2pLack { capability, status, pairs } in lacking {
+        for MissingP2p { capability, status, pairs } in lacking {
             pairs.into_iter().for_each(|pair| self.add_lack(&capability, &status, pair));
         }
     }

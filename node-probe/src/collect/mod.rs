@@ -26,7 +26,7 @@ use syringe_core::diagnosis;
 use syringe_core::facts::host::Host;
 use syringe_core::facts::topology;
 use syringe_core::report::{Extent, Problem, Report, Section, Sections, Source};
-use syringe_core::xid::LogOf;
+use syringe_core::xid::LogOrigin;
 
 use self::collector::{Collector, LATE_PART};
 use self::needed_sections::NeededSections;
@@ -76,7 +76,7 @@ pub(crate) fn collect(request: &Request) -> Report {
     }
     problems.extend(bounded::take_problems());
     add_to_first(&mut report.sections, problems);
-    let whose = if request.files.kernel_log.is_some() { LogOf::Anyone } else { LogOf::ThisNode };
+    let whose = if request.files.kernel_log.is_some() { LogOrigin::AnyNode } else { LogOrigin::ThisNode };
     finish(&mut report, whose, collector.addresses.as_deref(), &collector.paths, &request.sections);
     report.duration_ms = millis(started.elapsed());
     report

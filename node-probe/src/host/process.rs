@@ -169,7 +169,7 @@ fn command(folder: &Path) -> Option<String> {
     // A thread that hangs in the driver may hold the lock of the memory map, although the state of the main thread does
     // not show it.
     let line = files::head_of(&file, &file, MAX_COMMAND_BYTES, Some(COMMAND_TIME)).ok()?;
-    let line = syringe_core::text::command::shown(String::from_utf8_lossy(&line).split('\0'));
+    let line = syringe_core::text::command::shorten(String::from_utf8_lossy(&line).split('\0'));
     (!line.is_empty()).then_some(line)
 }
 

@@ -1,6 +1,6 @@
 //! How much of the node the probe can see.
 
-use syringe_core::report::{Extent, Scope};
+use syringe_core::report::{Extent, ReportScope};
 
 use super::device_files;
 use crate::paths::{Owner, Paths};

@@ -85,7 +85,7 @@ pub(crate) fn resolve(
         };
         match rows.iter_mut().find(|row| allocation.is_of(&row.uid, &row.namespace, &row.name)) {
             Some(row) => set_allocation(row, allocation, &devices),
-            None if existing_pods.is_some_and(is_gone) => left.booked_for_gone_pods.push(StaleAllocation {
+            None if existing_pods.is_some_and(is_gone) => left.allocated_to_deleted_pods.push(StaleAllocation {
                 pod_uid: allocation.pod_uid.clone(),
                 pod: allocation.pod.is_some().then(|| allocation.holder()),
                 container: clean(&allocation.container, 63),

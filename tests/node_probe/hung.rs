@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use syringe_core::diagnosis::{ClusterFacts, Verdict, diagnose};
+use syringe_core::diagnosis::{KubernetesFacts, Verdict, diagnose};
 use syringe_core::report::{Report, Sections};
 
 use crate::reading::{calls, with};

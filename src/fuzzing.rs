@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::diagnosis::{ClusterFacts, Verdict, diagnose};
+use crate::diagnosis::{KubernetesFacts, Verdict, diagnose};
 use crate::report::{Report, Section};
 use crate::text::is_hidden;
-use crate::xid::judgement::judge;
+use crate::xid::event_meaning;
 use crate::xid::{EventLog, Options, line_parser, record_parser};
 
 /// Time for one input: far more than any needs, with the checks of a fuzzing build and on a busy machine.
@@ -70,7 +70,7 @@ pub fn kernel_lines(data: &[u8]) {
     for event in &log.events {
         assert!(event.count > 0, "an event that did not happen: {event:?}");
         assert!(event.first <= event.last, "{event:?}");
-        judge(event);
+        event_meaning::of(event);
     }
     for line in text.split('\n') {
         line_parser::looks_like_gpu_error(line);
@@ -95,8 +95,8 @@ pub fn report(data: &[u8]) {
     // Cleaning is not idempotent: the mark of a secret joins what stood beside it.
     let again = without_texts(serde_json::to_value(&again).expect("a report is JSON"));
     assert_eq!(again, without_texts(value), "what was written is read as something else");
-    let cluster = ClusterFacts::default();
-    let diagnosis = in_time(|| diagnose(&report, &cluster));
+    let kubernetes = KubernetesFacts::default();
+    let diagnosis = in_time(|| diagnose(&report, &kubernetes));
     let text = serde_json::to_vec(&diagnosis).expect("a diagnosis is JSON");
     assert!(text.len() <= MAX_DIAGNOSIS + 16 * document.len(), "a diagnosis of {} bytes", text.len());
     if diagnosis.verdict == Verdict::Healthy {
@@ -107,12 +107,12 @@ pub fn report(data: &[u8]) {
 /// A healthy report without one of the sections that decide is not healthy.
 fn healthy(report: Report) {
     assert!(Section::data_of(&report.sections.inventory).is_some_and(|inventory| !inventory.gpus.is_empty()));
-    let cluster = ClusterFacts::default();
-    for section in diagnose(&report, &cluster).judged {
+    let kubernetes = KubernetesFacts::default();
+    for section in diagnose(&report, &kubernetes).judged {
         let mut value = serde_json::to_value(&report).expect("a report is JSON");
         value["sections"].as_object_mut().expect("sections").shift_remove(&section);
         let less = Report::from_node(value.to_string().as_bytes()).expect("a report");
-        assert_ne!(diagnose(&less, &cluster).verdict, Verdict::Healthy, "healthy without {section}");
+        assert_ne!(diagnose(&less, &kubernetes).verdict, Verdict::Healthy, "healthy without {section}");
     }
 }
 

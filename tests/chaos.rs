@@ -128,8 +128,8 @@ async fn a_short_run_on_the_embedded_cluster() {
 #[ignore = "takes half an hour"]
 async fn a_long_run_on_the_embedded_cluster() {
     let (seed, calls) = (number("CHAOS_SEED", fresh_seed()), number("CHAOS_CALLS", 2_000) as usize);
-    let options = Options { seed, calls, patient: true, inject: true };
-    run(Site::embedded(WORKERS).await, WORKERS, options).await;
+    let workers = number("CHAOS_WORKERS", WORKERS as u64) as usize;
+    run(Site::embedded(workers).await, workers, Options { seed, calls, patient: true, inject: true }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

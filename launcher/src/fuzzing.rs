@@ -51,7 +51,8 @@ pub fn tool_arguments(data: &[u8]) {
     let tool = &tools[usize::from(*number) % tools.len()];
     let requests: Arc<Mutex<Vec<String>>> = Arc::default();
     let began = Instant::now();
-    let answer = RUNTIME.block_on(tool.call(context(requests.clone()), arguments));
+    // The client starts a task.
+    let answer = RUNTIME.block_on(async { tool.call(context(requests.clone()), arguments).await });
     assert!(began.elapsed() < TIME, "{} took {:?}", tool.name, began.elapsed());
     for request in requests.lock().unwrap_or_else(PoisonError::into_inner).iter() {
         assert_reads(request);

@@ -6,7 +6,7 @@
 //! ```text
 //!   error                         failures
 //!   user_dirs                     configuration and state directory
-//!   byte_budget, quoted, schema, variant_name, text::table
+//!   byte_budget, fit_answer, quoted, schema, variant_name, text::table
 //!                                 size of an answer, marks of untrusted text, JSON schema, names in JSON, table primitives
 //!   settings                      flags, environment, file → validated settings
 //!   audit                         the audit log: line, file, table
@@ -33,6 +33,7 @@ pub mod call;
 mod cli;
 pub mod consent;
 mod error;
+mod fit_answer;
 pub mod fleet;
 pub mod kubernetes;
 pub mod mcp;

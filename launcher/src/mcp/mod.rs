@@ -7,4 +7,4 @@ mod resources;
 mod server;
 
 pub use definitions::definitions;
-pub use server::{Server, serve};
+pub use server::{Server, serve, tool_result};

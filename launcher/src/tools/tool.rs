@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::call::Call;
 use crate::error::Failure;
-use crate::quoted;
+use crate::{fit_answer, quoted};
 
 /// One tool.
 pub trait Tool: Send + Sync + 'static {
@@ -103,5 +103,6 @@ async fn run<T: Tool>(call: Call, args: Value) -> Result<Rendered, Failure> {
         Failure::new("Writing the answer", error, "This is a defect of gpu-syringe: please report it.")
     })?;
     quoted::finish(&mut json);
+    fit_answer::fit(&mut json);
     Ok(Rendered { json, table: tidy(&T::table(&answer)), is_done: T::is_done(&answer) })
 }

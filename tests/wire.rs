@@ -20,6 +20,8 @@ mod errors;
 mod hostile;
 #[path = "wire/many.rs"]
 mod many;
+#[path = "wire/network.rs"]
+mod network;
 #[path = "wire/protocol.rs"]
 mod protocol;
 #[path = "wire/retries.rs"]

@@ -5,6 +5,7 @@
 //!
 //! ```text
 //!   error                         failures
+//!   clock                         time that goes on during a suspend
 //!   user_dirs                     configuration and state directory
 //!   byte_budget, fit_answer, quoted, schema, variant_name, text::table
 //!                                 size of an answer, marks of untrusted text, JSON schema, names in JSON, table primitives
@@ -31,6 +32,7 @@ pub mod audit;
 mod byte_budget;
 pub mod call;
 mod cli;
+mod clock;
 pub mod consent;
 mod error;
 mod fit_answer;

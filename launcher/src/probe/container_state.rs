@@ -6,6 +6,12 @@ use syringe_core::text::clean;
 use super::types::ProbeContainer;
 use crate::settings::{ProbeMethod, Settings};
 
+/// Next step if the pod is not ours any more.
+pub(super) const BY_OTHERS: &str =
+    "Another user or a controller deleted the probe pod: the audit log of the API server names it. Then try again.";
+/// Exit code after SIGTERM.
+const TERMINATED: i32 = 143;
+
 /// Why the container will not run, and the next step; `None` while it may still start.
 pub(super) fn fatal_reason(
     pod: &Pod,
@@ -14,10 +20,13 @@ pub(super) fn fatal_reason(
 ) -> Option<(String, String)> {
     if let Some(end) = state_of(pod, &probe_container.container).and_then(|state| state.terminated.as_ref()) {
         let words = end_words(end);
-        let next = if is_missing_program(&words) {
-            probe_container.if_missing
-        } else {
-            "Check the kubelet log of the node for this pod."
+        if pod.metadata.deletion_timestamp.is_some() {
+            return Some((format!("the pod was deleted; {words}"), BY_OTHERS.into()));
+        }
+        let next = match end.exit_code {
+            _ if is_missing_program(&words) => probe_container.if_missing,
+            TERMINATED => "The pod was deleted or evicted, or the node shuts down: see the events of the node. Then try again.",
+            _ => "Check the kubelet log of the node for this pod.",
         };
         return Some((words, next.into()));
     }

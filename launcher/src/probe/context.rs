@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
@@ -71,6 +72,33 @@ impl ProbeContext {
             format!("Probing node {}", self.request.node),
             why,
             "Check the kubelet of the node and the events of the pod, or raise --start-timeout and --call-timeout.",
+        )
+    }
+
+    /// The failure of a probe of which nothing could be read: neither the pod nor an answer.
+    pub(super) fn lost_contact(&self, why: &str) -> Failure {
+        let server = &self.connection.server;
+        Failure::new(
+            format!("Probing node {} through {server}", self.request.node),
+            format!("the connection failed, so that it is unknown whether the probe ran: {why}"),
+            format!("Check that {server} can be reached from here (VPN, proxy, firewall), and try again."),
+        )
+    }
+
+    /// The failure of a probe whose deadline passed while this computer was suspended.
+    pub(super) fn suspended(&self, slept: Duration) -> Failure {
+        let (outcome, next) = if self.is_action && self.accepted.load(Ordering::Relaxed) {
+            ("; the action may have been done", "Check the node (diagnose_gpu_node) before the next step.")
+        } else {
+            ("", "Call again.")
+        };
+        Failure::new(
+            format!("Probing node {}", self.request.node),
+            format!(
+                "the deadline of the call passed while this computer was suspended for {} s, or its clock was set{outcome}",
+                slept.as_secs()
+            ),
+            next,
         )
     }
 

@@ -13,6 +13,7 @@ use super::methods::steps::ProbeSteps;
 use super::methods::{ephemeral, inject, logs, pod};
 use super::pod_spec::OPERATOR;
 use super::types::{CleanUp, Phase, ProbeResult, Timings};
+use crate::clock;
 use crate::error::{Failure, Obstacle};
 use crate::settings::ProbeMethod;
 
@@ -126,6 +127,9 @@ async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: In
             read = steps.read(context, &mut timings) => read,
             () = context.cancel.cancelled() => Err(context.stopped()),
             () = context.stop.cancelled() => Err(context.stopped()),
+            slept = clock::suspended_beyond(context.end.saturating_duration_since(Instant::now())) => {
+                Err(context.suspended(slept))
+            }
         },
         Err(failure) => Err(failure),
     };

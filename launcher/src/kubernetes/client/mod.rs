@@ -4,6 +4,7 @@ pub mod api_error;
 pub mod connect;
 pub mod connection;
 pub mod credentials;
+mod fresh_pool;
 pub mod pages;
 pub mod proxy;
 pub mod retry;

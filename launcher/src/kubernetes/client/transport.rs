@@ -14,6 +14,7 @@ use kube::{Client, Config};
 use tower::util::AndThenLayer;
 use tower::{BoxError, ServiceBuilder};
 
+use super::fresh_pool::FreshPool;
 use super::retry_after_header;
 
 /// Creates the client. Runs a credential plugin, and blocks.
@@ -41,7 +42,7 @@ pub(crate) fn client(config: Config) -> Result<Client, kube::Error> {
         .layer(config.extra_headers_layer()?)
         .and_then(retry_after_header::carry)
         .map_err(BoxError::from)
-        .service(legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(connector));
+        .service(FreshPool::new(move || legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(connector.clone())));
     Ok(ClientBuilder::new(service, config.default_namespace).build())
 }
 

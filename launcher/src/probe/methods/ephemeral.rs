@@ -3,7 +3,7 @@
 //! Kubernetes cannot remove an ephemeral container from the spec of a pod: the container is ended, and the result names what
 //! stays. The probe sees NVML and the processes of that pod, not of the host.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{EphemeralContainer, Pod, SecurityContext};
@@ -15,9 +15,9 @@ use tokio::time::{Instant, sleep, timeout};
 use super::command::{NO_PROBE, node_probe};
 use super::steps::ProbeSteps;
 use crate::error::{Failure, Obstacle, kube_reason};
-use crate::kubernetes::client::api_error::{request_failed, timed_out};
+use crate::kubernetes::client::api_error::{page_of_proxy, request_failed, timed_out};
 use crate::kubernetes::client::retry;
-use crate::kubernetes::client::status::{is_foreign, is_not_found};
+use crate::kubernetes::client::status::{is_foreign, is_not_found, is_page_of_proxy};
 use crate::probe::context::ProbeContext;
 use crate::probe::document::{self, Document};
 use crate::probe::exec_retry::not_yet;
@@ -150,6 +150,12 @@ impl Ephemeral {
                 return Err(Self::failed(context, format!("no answer within {REQUEST_TIME:?}"), "Try again."));
             }
         };
+        if let kube::Error::Api(status) = &error
+            && is_page_of_proxy(status)
+        {
+            let what = format!("Adding an ephemeral container on node {}", context.request.node);
+            return Err(page_of_proxy(&context.connection, what, &error));
+        }
         let why = kube_reason(&error);
         let code = if let kube::Error::Api(status) = &error { Some(status.code) } else { None };
         self.added = code.is_none_or(|code| code >= 500);
@@ -213,7 +219,8 @@ impl Ephemeral {
     async fn release(context: &ProbeContext, probe_container: &ProbeContainer) -> bool {
         let ProbeContainer { namespace, pod, container, .. } = probe_container;
         let argv = node_probe(&["release".to_owned()]);
-        let command = Command { namespace, pod, container, argv: &argv, input: &[] };
+        let sent = AtomicUsize::new(0);
+        let command = Command { namespace, pod, container, argv: &argv, input: &[], sent: &sent };
         let end = Instant::now() + END_TIME;
         let mut released = false;
         while Instant::now() < end {

@@ -159,12 +159,15 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
         None => "Kubernetes capacity: no such resource",
     };
     let draft = Draft::on_node(NOT_ADVERTISED).with_evidence(format!("{capacity}, NVML lists {present}"));
-    if cluster.gpu_plugin_in_cluster == Some(false) {
+    if cluster.gpu_plugin_in_cluster == Some(false) && !was_advertised(node) {
         let advice = "No action if the GPUs are used outside of Kubernetes. Otherwise install the NVIDIA device plugin or the GPU \
                       Operator in the cluster of {node}.";
         let draft = draft.with_evidence("no node of the cluster advertises GPUs or runs the device plugin");
         return Some(draft.with_severity(Severity::Info).with_action(super::ActionCode::None, advice));
     }
+    let before = "a device plugin advertised GPUs here before, and no node of the cluster runs one now";
+    let gone = (cluster.gpu_plugin_in_cluster == Some(false)).then(|| before.to_owned());
+    let draft = draft.with_all_evidence(gone);
     let unasked = cluster.gpu_dra.is_none().then_some("whether a DRA driver manages its GPUs is not known");
     let draft = draft.with_all_evidence(unasked.map(str::to_owned));
     // Then its driver, which is ready, may offer them.
@@ -174,6 +177,14 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
         return Some(draft.with_severity(Severity::Info).with_action(super::ActionCode::Watch, advice));
     }
     Some(draft)
+}
+
+/// Whether a device plugin advertised GPUs of the node before: the kubelet keeps its resource, with 0.
+fn was_advertised(node: &Node<'_>) -> bool {
+    let registered = node.kubelet().is_some_and(|kubelet| {
+        kubelet.registered.iter().any(|of| of.resource.starts_with("nvidia.com/") && !of.devices.is_empty())
+    });
+    node.cluster.gpu_capacity.is_some() || registered
 }
 
 /// Compares the allocations of the kubelet with the GPUs in NVML.

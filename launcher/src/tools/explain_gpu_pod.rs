@@ -211,6 +211,7 @@ async fn read_node_of(
         Err(failure) => Err(failure),
     };
     let read = read.map_err(|failure| failure.to_string())?;
+    pod.live_pod_uids.clone_from(&read.cluster.live_pod_uids);
     pod.runtime_handler = pod.runtime_class.as_ref().and_then(|class| {
         let classes = read.cluster.runtime_classes.as_deref().unwrap_or_default();
         classes.iter().find(|used| used.name == *class)?.handler.clone()

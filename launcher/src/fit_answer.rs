@@ -54,7 +54,7 @@ fn total(answer: &Value, cut: &[Vec<Step>]) -> usize {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
     Field(String),
-    Entry(usize),
+    ToolEntry(usize),
 }
 
 /// The paths without indices, each once: `findings`, `telemetry.gpus`.
@@ -62,7 +62,7 @@ fn names(cut: &[Vec<Step>]) -> Vec<String> {
     let name = |path: &Vec<Step>| {
         let fields = path.iter().filter_map(|step| match step {
             Step::Field(name) => Some(name.as_str()),
-            Step::Entry(_) => None,
+            Step::ToolEntry(_) => None,
         });
         fields.collect::<Vec<_>>().join(".")
     };
@@ -102,7 +102,7 @@ fn largest(value: &Value, path: &mut Vec<Step>) -> Option<Found> {
     };
     match value {
         Value::Array(list) => {
-            list.iter().enumerate().for_each(|(index, entry)| descend(Step::Entry(index), entry));
+            list.iter().enumerate().for_each(|(index, entry)| descend(Step::ToolEntry(index), entry));
         }
         Value::Object(fields) => {
             for (name, inner) in fields.iter().filter(|(name, _)| !is_part_of_another(fields, name)) {
@@ -125,7 +125,7 @@ fn parent<'a>(answer: &'a mut Value, path: &[Step]) -> Option<(&'a mut Value, St
     for step in before {
         value = match step {
             Step::Field(name) => value.get_mut(name)?,
-            Step::Entry(index) => value.get_mut(index)?,
+            Step::ToolEntry(index) => value.get_mut(index)?,
         };
     }
     Some((value, last.clone()))
@@ -136,7 +136,7 @@ fn shorten(answer: &mut Value, path: &[Step]) {
     let Some((parent, step)) = parent(answer, path) else { return };
     let list = match &step {
         Step::Field(name) => parent.get_mut(name),
-        Step::Entry(index) => parent.get_mut(index),
+        Step::ToolEntry(index) => parent.get_mut(index),
     };
     let mut removed = 1;
     let mut key = None;
@@ -295,7 +295,8 @@ mod tests {
 
     #[test]
     fn a_single_text_that_does_not_fit_is_shortened_and_says_so() {
-        let mut answer = json!({"summary": "é".repeat(60_000), "labels": {"a": "b"}, "findings": [["y".repeat(60_000)]]});
+        let mut answer =
+            json!({"summary": "é".repeat(60_000), "labels": {"a": "b"}, "findings": [["y".repeat(60_000)]]});
         fit(&mut answer);
         assert!(size(&answer) <= MAX_SIZE);
         assert!(answer["summary"].as_str().is_some_and(|text| text.ends_with("more characters)")), "{answer}");

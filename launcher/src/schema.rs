@@ -5,7 +5,7 @@ use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Value, json};
 
-use crate::{fit_answer, quoted};
+use crate::{fit_answer, untrusted_text};
 
 /// Schema of a tool's arguments.
 pub(crate) fn input<T: JsonSchema>() -> Value {
@@ -28,7 +28,7 @@ pub(crate) fn output<T: JsonSchema>() -> Value {
         schema.remove(noise);
     }
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
-        for list in [quoted::QUOTED, fit_answer::TRUNCATED] {
+        for list in [untrusted_text::QUOTED, fit_answer::TRUNCATED] {
             properties.insert(list.into(), json!({ "type": "array", "items": { "type": "string" } }));
         }
     }

@@ -51,8 +51,12 @@ pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
     let undecoded = coverage::undecoded(node);
     let slices = stack::unread_slices(node);
     let handler = runtime::unread_handler(node);
-    let decisive =
-        short.is_some() || undecoded.is_some() || slices.is_some() || !missing.is_empty() || !ecc_off.is_empty() || undecided(node.report);
+    let decisive = short.is_some()
+        || undecoded.is_some()
+        || slices.is_some()
+        || !missing.is_empty()
+        || !ecc_off.is_empty()
+        || undecided(node.report);
     if !ecc_off.is_empty() {
         let why = format!(
             "ECC is off on {}; whether this is the default of the product is only known with the inventory (diagnose_gpu_node)",

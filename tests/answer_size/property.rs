@@ -108,9 +108,8 @@ fn argument(tool: &str, node: &str) -> Value {
 
 /// Calls tools with arguments, several at a time. The tools that were cut, with the number of answers.
 async fn call_all(bench: &Bench, calls: Vec<(&str, Value)>) -> BTreeMap<String, usize> {
-    let answers = stream::iter(calls).map(|(tool, args)| async move {
-        (tool, args.to_string(), bench.call(tool, args).await)
-    });
+    let answers =
+        stream::iter(calls).map(|(tool, args)| async move { (tool, args.to_string(), bench.call(tool, args).await) });
     let mut answers = answers.buffer_unordered(8);
     let mut cut = BTreeMap::new();
     let (mut succeeded, mut failed) = (0, 0);
@@ -134,10 +133,8 @@ async fn call_all(bench: &Bench, calls: Vec<(&str, Value)>) -> BTreeMap<String, 
 async fn every_answer_about_a_node_with_64_gpus_and_long_texts_fits() {
     let facts = all_facts();
     let report = |facts: &Value| enlarged(facts);
-    let nodes: Vec<_> = facts
-        .iter()
-        .filter_map(|(name, facts)| Some(NodeFixture::from_facts(name, report(facts)?)))
-        .collect();
+    let nodes: Vec<_> =
+        facts.iter().filter_map(|(name, facts)| Some(NodeFixture::from_facts(name, report(facts)?))).collect();
     assert!(nodes.len() > 150, "{} of {} scenarios were enlarged", nodes.len(), facts.len());
     let library: Vec<_> = syringe_core::scenarios::all().iter().map(|scenario| scenario.name).collect();
     // Every tool for the scenarios of the library; for the others the largest answer and one of the other tools in turn.
@@ -149,10 +146,13 @@ async fn every_answer_about_a_node_with_64_gpus_and_long_texts_fits() {
         chosen.map(move |(_, tool)| (*tool, argument(tool, &name)))
     });
     let mut calls: Vec<_> = calls.collect();
-    let pods: Vec<Pod> = nodes.iter().filter(|node| library.contains(&node.name.as_str())).flat_map(workloads_of).collect();
-    calls.extend(pods.iter().step_by(7).map(|pod| {
-        ("explain_gpu_pod", json!({"pod": pod.name_any(), "namespace": pod.namespace().unwrap()}))
-    }));
+    let pods: Vec<Pod> =
+        nodes.iter().filter(|node| library.contains(&node.name.as_str())).flat_map(workloads_of).collect();
+    calls.extend(
+        pods.iter()
+            .step_by(7)
+            .map(|pod| ("explain_gpu_pod", json!({"pod": pod.name_any(), "namespace": pod.namespace().unwrap()}))),
+    );
     let bench = Bench::with(Fixture { pods, ..Fixture::of(nodes) }, &["--call-timeout", "120"]).await;
     let cut = call_all(&bench, calls).await;
     // The test is about answers that do not fit.

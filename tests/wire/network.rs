@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use demo_cluster::{Armed, ExecFault};
+use demo_cluster::{CountedFault, ExecFault};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -87,7 +87,7 @@ async fn a_call_on_a_dropped_connection_is_sent_again_on_a_new_one() {
 #[tokio::test]
 async fn a_websocket_that_is_dropped_silently_is_found_by_its_pings() {
     let (bed, network, mut client) = through_a_network().await;
-    bed.cluster.faults(|faults| faults.everywhere.exec = Some(Armed::once(ExecFault::Hang)));
+    bed.cluster.faults(|faults| faults.everywhere.exec = Some(CountedFault::once(ExecFault::Hang)));
     let call = client.send_call("get_gpu_inventory", on_gpu_1());
     client.until_progress(call, READ).await;
     // The server has answered a ping.

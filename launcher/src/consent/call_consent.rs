@@ -2,8 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::prompt::{ConsentAnswer, HostAnswer, Pending, Prompt};
-use super::tokens::{LIFETIME, Tokens};
+use super::prompt::{ConsentAnswer, HostAnswer, PendingQuestion, Prompt};
+use super::tokens::{TOKEN_LIFETIME, Tokens};
 
 /// How one call gets its consent.
 #[derive(Clone)]
@@ -11,7 +11,7 @@ pub struct Consent {
     ask: Arc<dyn Prompt>,
     tokens: Arc<Tokens>,
     answer: Option<HostAnswer>,
-    pending: Arc<Mutex<Option<Pending>>>,
+    pending: Arc<Mutex<Option<PendingQuestion>>>,
 }
 
 impl Consent {
@@ -35,7 +35,7 @@ impl Consent {
     pub async fn ask(&self, plan: &str) -> ConsentAnswer {
         let asked = self.tokens.now();
         let answer = self.ask.ask(plan).await;
-        let is_late = self.tokens.now().saturating_duration_since(asked) > LIFETIME;
+        let is_late = self.tokens.now().saturating_duration_since(asked) > TOKEN_LIFETIME;
         match answer {
             ConsentAnswer::Yes(_) if is_late => {
                 ConsentAnswer::No("the question was open for too long, while this computer was suspended".to_owned())
@@ -50,12 +50,12 @@ impl Consent {
     }
 
     /// Stores a question, which is sent as the answer of this call.
-    pub fn set_pending(&self, pending: Pending) {
+    pub fn set_pending(&self, pending: PendingQuestion) {
         *self.pending.lock().unwrap_or_else(PoisonError::into_inner) = Some(pending);
     }
 
     /// Takes the stored question.
-    pub fn take_pending(&self) -> Option<Pending> {
+    pub fn take_pending(&self) -> Option<PendingQuestion> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -75,7 +75,7 @@ mod tests {
             let clock = move || start + Duration::from_secs(seconds * steps.fetch_add(1, Ordering::Relaxed));
             Consent::new(Arc::new(AlwaysYes), Arc::new(Tokens::with_clock(clock))).ask("plan").await
         };
-        assert_eq!(answer(LIFETIME.as_secs()).await, ConsentAnswer::Yes("--yes"));
-        assert!(matches!(answer(LIFETIME.as_secs() + 1).await, ConsentAnswer::No(_)));
+        assert_eq!(answer(TOKEN_LIFETIME.as_secs()).await, ConsentAnswer::Yes("--yes"));
+        assert!(matches!(answer(TOKEN_LIFETIME.as_secs() + 1).await, ConsentAnswer::No(_)));
     }
 }

@@ -25,7 +25,9 @@ pub(super) fn fatal_reason(
         }
         let next = match end.exit_code {
             _ if is_missing_program(&words) => probe_container.if_missing,
-            TERMINATED => "The pod was deleted or evicted, or the node shuts down: see the events of the node. Then try again.",
+            TERMINATED => {
+                "The pod was deleted or evicted, or the node shuts down: see the events of the node. Then try again."
+            }
             _ => "Check the kubelet log of the node for this pod.",
         };
         return Some((words, next.into()));

@@ -18,7 +18,8 @@ pub(super) fn free_gpus(report: &Report, live: Option<&[String]>) -> Option<BTre
     if kubelet.source == "claims" || partitioned || shared || topology.gpus.is_empty() {
         return None;
     }
-    let is_stale = |held: &Allocation| !held.pod_uid.is_empty() && live.is_some_and(|live| !live.contains(&held.pod_uid));
+    let is_stale =
+        |held: &Allocation| !held.pod_uid.is_empty() && live.is_some_and(|live| !live.contains(&held.pod_uid));
     let mut free = BTreeMap::new();
     for gpu in &topology.gpus {
         let count: &mut u64 = free.entry(gpu.numa_node?).or_default();

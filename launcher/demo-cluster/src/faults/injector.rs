@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::exec::ExecInjection;
 use super::plan::Faults;
+use super::pod_start::StartInjection;
 use super::request::AnswerFault;
-use super::start::StartInjection;
 use crate::api_error::ApiError;
 use crate::node_object;
 use crate::request_info::RequestInfo;

@@ -1,13 +1,13 @@
 //! The client of the API server: connection, credentials, proxy, retries, pages, errors.
 
 pub mod api_error;
-pub mod connect;
+pub mod api_status;
 pub mod connection;
+pub mod contexts;
 pub mod credentials;
 mod fresh_pool;
-pub mod pages;
+pub mod pagination;
 pub mod proxy;
 pub mod retry;
 pub mod retry_after_header;
-pub mod status;
 pub mod transport;

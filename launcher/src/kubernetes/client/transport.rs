@@ -20,11 +20,11 @@ use super::retry_after_header;
 /// Creates the client. Runs a credential plugin, and blocks.
 pub(crate) fn client(config: Config) -> Result<Client, kube::Error> {
     if config.proxy_url.is_some() {
-        return of_kube(config);
+        return kube_client(config);
     }
     let auth = config.auth_layer()?;
     if auth.is_none() && config.auth_info.exec.is_some() {
-        return of_kube(config);
+        return kube_client(config);
     }
     // The plugin returned a token, not a certificate: the connector must not run it again.
     let mut without_plugin = config.clone();
@@ -42,12 +42,14 @@ pub(crate) fn client(config: Config) -> Result<Client, kube::Error> {
         .layer(config.extra_headers_layer()?)
         .and_then(retry_after_header::carry)
         .map_err(BoxError::from)
-        .service(FreshPool::new(move || legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(connector.clone())));
+        .service(FreshPool::new(move || {
+            legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(connector.clone())
+        }));
     Ok(ClientBuilder::new(service, config.default_namespace).build())
 }
 
 /// kube's client, with the layer of `retry_after_header`.
-fn of_kube(config: Config) -> Result<Client, kube::Error> {
+fn kube_client(config: Config) -> Result<Client, kube::Error> {
     let builder = ClientBuilder::try_from(config)?;
     Ok(builder.with_layer(&AndThenLayer::new(retry_after_header::carry)).build())
 }

@@ -11,13 +11,13 @@ use syringe_core::report::Report;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::command::{NO_PROBE, node_probe};
-use super::steps::ProbeSteps;
+use super::probe_steps::ProbeSteps;
 use crate::error::{Failure, kube_reason};
+use crate::kubernetes::client::api_status::is_not_a_status;
 use crate::kubernetes::client::retry::retry_pause;
-use crate::kubernetes::client::status::is_foreign;
-use crate::probe::context::ProbeContext;
-use crate::probe::document::{self, Document};
 use crate::probe::pod_lifecycle::PodLifecycle;
+use crate::probe::probe_context::ProbeContext;
+use crate::probe::read_report::{self, ReceivedReport};
 use crate::probe::types::{CleanUp, Phase, ProbeContainer, Timings};
 use crate::probe::{container_state, exec_retry};
 use crate::settings::ProbeMethod;
@@ -112,7 +112,7 @@ impl Logs {
                 Ok(report) => return Ok(Some(report)),
                 Err(why) => why,
             },
-            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) && !is_foreign(&status) => {
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 401 | 403) && !is_not_a_status(&status) => {
                 let why = kube_reason(&kube::Error::Api(status));
                 let next = "Your user needs get on pods/log in that namespace: see deploy/rbac.yaml.";
                 return Err(reading_failed(probe_container, &why, next));
@@ -135,7 +135,7 @@ impl Logs {
         }
         Err(match &progress.fatal {
             Some((words, next)) => exec_retry::not_started(context, probe_container, words, next.clone()),
-            None => document::incomplete(context, &format!("{why}; {}", container_state::end_words(end))),
+            None => read_report::incomplete(context, &format!("{why}; {}", container_state::end_words(end))),
         })
     }
 
@@ -179,7 +179,7 @@ impl ProbeSteps for Logs {
     }
 
     /// Reads the log until it has the document. The container may go on: a thread that is stuck in the driver keeps it alive.
-    async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<Document, Failure> {
+    async fn read(&self, context: &ProbeContext, timings: &mut Timings) -> Result<ReceivedReport, Failure> {
         let probe_container = self.0.probe_container(NO_PROBE);
         let began = Instant::now();
         let start_end = context.end.min(began + context.settings.start_time());
@@ -194,7 +194,7 @@ impl ProbeSteps for Logs {
             {
                 (timings.start, timings.exec) = (started - began, started.elapsed());
                 let incomplete = |why| format!("the log was incomplete at first ({why})");
-                return Ok(Document { report, note: progress.was_incomplete.map(incomplete) });
+                return Ok(ReceivedReport { report, note: progress.was_incomplete.map(incomplete) });
             }
             let now = Instant::now();
             if now >= context.end || (progress.started.is_none() && now >= start_end) {

@@ -74,6 +74,7 @@ pub(crate) fn from_pod(pod: &Pod) -> PodFacts {
         claims_awaited: claims_awaited(pod),
         scheduler: scheduler(pod),
         unhealthy_devices,
+        live_pod_uids: None,
         not_created_by: None,
     }
 }

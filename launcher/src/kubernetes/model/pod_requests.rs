@@ -1,4 +1,4 @@
-//! The resource requests of pods, added up as the scheduler does: CPU, memory, and GPUs of any vendor.
+//! The requests of a pod for every resource (CPU, memory, GPUs of any vendor) in thousandths, added up as the scheduler does.
 //!
 //! Amounts are thousandths of a unit, which is sufficient for Kubernetes quantities (`100m`).
 

@@ -1,4 +1,4 @@
-//! Kubernetes objects with the fields that an answer needs, and no others: a list of 50,000 pods passes through memory
+//! Nodes and pods with the fields that an answer needs, and no others: a list of 50,000 pods passes through memory
 //! page by page, and of each pod a few hundred bytes stay while its page is read.
 
 use std::borrow::Cow;

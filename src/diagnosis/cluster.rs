@@ -159,7 +159,8 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
         None => "Kubernetes capacity: no such resource",
     };
     let draft = Draft::on_node(NOT_ADVERTISED).with_evidence(format!("{capacity}, NVML lists {present}"));
-    if cluster.gpu_plugin_in_cluster == Some(false) && !was_advertised(node) {
+    // The kubelet keeps the resource of a device plugin that is gone, with 0.
+    if cluster.gpu_plugin_in_cluster == Some(false) && cluster.gpu_capacity.is_none() {
         let advice = "No action if the GPUs are used outside of Kubernetes. Otherwise install the NVIDIA device plugin or the GPU \
                       Operator in the cluster of {node}.";
         let draft = draft.with_evidence("no node of the cluster advertises GPUs or runs the device plugin");
@@ -177,14 +178,6 @@ fn not_advertised(node: &Node<'_>, present: u32) -> Option<Draft> {
         return Some(draft.with_severity(Severity::Info).with_action(super::ActionCode::Watch, advice));
     }
     Some(draft)
-}
-
-/// Whether a device plugin advertised GPUs of the node before: the kubelet keeps its resource, with 0.
-fn was_advertised(node: &Node<'_>) -> bool {
-    let registered = node.kubelet().is_some_and(|kubelet| {
-        kubelet.registered.iter().any(|of| of.resource.starts_with("nvidia.com/") && !of.devices.is_empty())
-    });
-    node.cluster.gpu_capacity.is_some() || registered
 }
 
 /// Compares the allocations of the kubelet with the GPUs in NVML.

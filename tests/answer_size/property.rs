@@ -137,12 +137,14 @@ async fn every_answer_about_a_node_with_64_gpus_and_long_texts_fits() {
         facts.iter().filter_map(|(name, facts)| Some(NodeFixture::from_facts(name, report(facts)?))).collect();
     assert!(nodes.len() > 150, "{} of {} scenarios were enlarged", nodes.len(), facts.len());
     let library: Vec<_> = syringe_core::scenarios::all().iter().map(|scenario| scenario.name).collect();
-    // Every tool for the scenarios of the library; for the others the largest answer and one of the other tools in turn.
+    // Every tool for the scenarios of the library; for the others one of the tools in turn, most often the largest answer.
     let calls = nodes.iter().enumerate().flat_map(|(number, node)| {
         let name = node.name.clone();
-        let in_turn = 1 + number % (OF_A_NODE.len() - 1);
+        let in_turn = 1 + number / 3 % (OF_A_NODE.len() - 1);
         let all = library.contains(&name.as_str());
-        let chosen = OF_A_NODE.iter().enumerate().filter(move |(at, _)| all || *at == 0 || *at == in_turn);
+        let chosen = OF_A_NODE.iter().enumerate().filter(move |(at, _)| {
+            all || number % 3 == 0 && *at == 0 || number % 3 == 1 && *at == in_turn
+        });
         chosen.map(move |(_, tool)| (*tool, argument(tool, &name)))
     });
     let mut calls: Vec<_> = calls.collect();
@@ -156,7 +158,7 @@ async fn every_answer_about_a_node_with_64_gpus_and_long_texts_fits() {
     let bench = Bench::with(Fixture { pods, ..Fixture::of(nodes) }, &["--call-timeout", "120"]).await;
     let cut = call_all(&bench, calls).await;
     // The test is about answers that do not fit.
-    for tool in ["diagnose_gpu_node", "describe_gpu_node", "get_gpu_health", "inspect_topology", "get_gpu_telemetry"] {
+    for tool in ["diagnose_gpu_node", "get_gpu_inventory", "inspect_topology", "get_gpu_telemetry"] {
         assert!(cut.get(tool).is_some_and(|count| *count > 0), "no answer of {tool} was cut: {cut:?}");
     }
     assert_eq!(bench.left_over().await, 0);
@@ -182,11 +184,11 @@ async fn every_answer_about_a_thousand_nodes_fits() {
     assert_eq!(listed + answer["nodes_omitted"].as_u64().unwrap(), 1000);
     assert!(answer["nodes"].as_array().unwrap().iter().all(|node| !node["problems"].as_array().unwrap().is_empty()));
     assert!(answer.to_string().len() > MOST / 2, "most of the space is used");
-    let bench = Bench::with(Fixture::of((0..200).map(node)), &["--call-timeout", "300", "--concurrency", "16"]).await;
+    let bench = Bench::with(Fixture::of((0..60).map(node)), &["--call-timeout", "300", "--concurrency", "16"]).await;
     for tool in ["get_gpu_health", "get_gpu_inventory"] {
         let answer = bench.ask(tool, json!({})).await;
-        check(tool, "200 nodes", &answer);
+        check(tool, "60 nodes", &answer);
         let count = |what: &str| answer["totals"][what].as_u64().unwrap();
-        assert_eq!(count("read") + count("failed") + count("not_reached"), 200, "{}", answer["totals"]);
+        assert_eq!(count("read") + count("failed") + count("not_reached"), 60, "{}", answer["totals"]);
     }
 }

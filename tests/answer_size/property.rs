@@ -142,9 +142,10 @@ async fn every_answer_about_a_node_with_64_gpus_and_long_texts_fits() {
         let name = node.name.clone();
         let in_turn = 1 + number / 3 % (OF_A_NODE.len() - 1);
         let all = library.contains(&name.as_str());
-        let chosen = OF_A_NODE.iter().enumerate().filter(move |(at, _)| {
-            all || number % 3 == 0 && *at == 0 || number % 3 == 1 && *at == in_turn
-        });
+        let chosen = OF_A_NODE
+            .iter()
+            .enumerate()
+            .filter(move |(at, _)| all || number % 3 == 0 && *at == 0 || number % 3 == 1 && *at == in_turn);
         chosen.map(move |(_, tool)| (*tool, argument(tool, &name)))
     });
     let mut calls: Vec<_> = calls.collect();

@@ -19,7 +19,7 @@ pub(super) fn fatal_reason(
     settings: &Settings,
 ) -> Option<(String, String)> {
     if let Some(end) = state_of(pod, &probe_container.container).and_then(|state| state.terminated.as_ref()) {
-        let words = end_words(end);
+        let words = end_reason(end);
         if pod.metadata.deletion_timestamp.is_some() {
             return Some((format!("the pod was deleted; {words}"), BY_OTHERS.into()));
         }
@@ -64,7 +64,7 @@ pub(super) fn is_image_pull_failure(why: &str) -> bool {
 }
 
 /// Describes how a container ended.
-pub(super) fn end_words(end: &ContainerStateTerminated) -> String {
+pub(super) fn end_reason(end: &ContainerStateTerminated) -> String {
     let message = end.message.as_deref().map(|message| format!(", {}", clean(message, 400))).unwrap_or_default();
     format!(
         "the container ended: {} (exit code {}){message}",
@@ -111,16 +111,46 @@ pub(super) fn is_missing_program(why: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_missing_program;
+    use super::*;
+
+    /// A pod whose container ended with this exit code.
+    fn ended(code: i32, deleted: bool) -> (String, String) {
+        let pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "p", "deletionTimestamp": deleted.then_some("2026-11-21T02:00:00Z")},
+            "status": {"phase": "Failed", "containerStatuses": [{
+                "name": "probe", "ready": false, "restartCount": 0, "image": "i", "imageID": "",
+                "state": {"terminated": {"exitCode": code, "reason": "Error"}}
+            }]}
+        }));
+        let container = ProbeContainer {
+            namespace: "n".into(),
+            pod: "p".into(),
+            container: "probe".into(),
+            image: "i".into(),
+            if_missing: "",
+        };
+        let settings = Settings::from_args([]).expect("settings");
+        fatal_reason(&pod.expect("a pod"), &container, &settings).expect("a reason")
+    }
+
+    #[test]
+    fn a_pod_that_was_deleted_is_no_fault_of_the_kubelet() {
+        let (why, next) = ended(143, true);
+        assert!(why.contains("the pod was deleted") && next.contains("Another user"), "{why} {next}");
+        assert!(!next.contains("kubelet"), "{next}");
+        let (why, next) = ended(143, false);
+        assert!(why.contains("143") && next.contains("evicted") && !next.contains("kubelet"), "{why} {next}");
+        assert!(ended(1, false).1.contains("kubelet"));
+    }
 
     #[test]
     fn a_missing_program_is_told_from_a_missing_driver() {
-        for words in [
+        for message in [
             "exec: \"node-probe\": executable file not found in $PATH",
             "exec: \"/usr/bin/node-probe\": stat /usr/bin/node-probe: no such file or directory",
             "crun: executable file `node-probe` not found in $PATH: No such file or directory",
         ] {
-            assert!(is_missing_program(words), "{words}");
+            assert!(is_missing_program(message), "{message}");
         }
         let hook = "error running prestart hook #0: exit status 1: nvidia-container-cli: initialization error: load library \
                     failed: libnvidia-ml.so.1: cannot open shared object file: no such file or directory";

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::api_only;
 use super::methods::probe_steps::ProbeSteps;
@@ -43,14 +43,14 @@ impl ProberCache {
 /// Runs one probe by the method of the settings. Where the websocket of `pod` is refused, `logs` takes its place.
 pub(super) async fn run_probe(context: ProbeContext, cache: Arc<ProberCache>) -> Result<ProbeResult, Failure> {
     if let Err(refusal) = check_host_access(&context) {
-        return refused(&context, refusal);
+        return refused(&context, refusal).await;
     }
     match context.settings.via {
         ProbeMethod::Pod => run_pod_or_logs(&context, &cache).await,
         ProbeMethod::Ephemeral => run(&context, ephemeral::Ephemeral::new()).await,
         ProbeMethod::Inject => run(&context, inject::Inject::new(cache.archives.clone())).await,
         ProbeMethod::Logs => run(&context, logs::Logs::new(&context)).await,
-        ProbeMethod::None => refused(&context, api_only::refusal(&context.request.node)),
+        ProbeMethod::None => refused(&context, api_only::refusal(&context.request.node)).await,
     }
 }
 
@@ -83,7 +83,7 @@ async fn run_pod_or_logs(context: &ProbeContext, cache: &ProberCache) -> Result<
         }
     };
     tracing::info!(why = %refused.why, "websockets are refused: reading the pod's log instead");
-    let left_behind = refused.left_behind;
+    let (left_behind, deleted) = (refused.left_behind, refused.deleted);
     let result = run(context, logs::Logs::new(context)).await;
     let join = |other: Option<String>| match (left_behind, other) {
         (Some(one), Some(other)) => Some(format!("{one}; {other}")),
@@ -95,11 +95,12 @@ async fn run_pod_or_logs(context: &ProbeContext, cache: &ProberCache) -> Result<
             let note = format!("websockets to {server} fail ({}); the report was read from the pod's log", refused.why);
             result.note = Some(result.note.map_or(note.clone(), |more| format!("{note}; {more}")));
             result.left_behind = join(result.left_behind);
-            result.removed &= result.left_behind.is_none();
+            result.deleted &= result.left_behind.is_none();
             Ok(result)
         }
         Err(mut failure) => {
             failure.left_behind = join(failure.left_behind);
+            failure.deleted = (failure.deleted || deleted) && failure.left_behind.is_none();
             Err(failure)
         }
     }
@@ -109,18 +110,18 @@ async fn run_pod_or_logs(context: &ProbeContext, cache: &ProberCache) -> Result<
 async fn run(context: &ProbeContext, steps: impl ProbeSteps) -> Result<ProbeResult, Failure> {
     let began = Instant::now();
     let result = run_steps(context, steps, began).await;
-    context.record.ended(&result, began.elapsed());
+    context.record.ended(&result, began.elapsed()).await;
     result
 }
 
 async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: Instant) -> Result<ProbeResult, Failure> {
     // No pod for a caller that gave up in the meantime, or when the program is ending: the program ends as soon as no
     // probe is left.
-    if context.is_given_up() {
+    if context.is_cancelled() {
         return Err(context.stopped());
     }
     let mut timings = Timings::default();
-    (context.on_phase)(Phase::Create);
+    context.report(Phase::Create);
     let created = steps.create(context).await;
     timings.create = began.elapsed();
     let is_created = created.is_ok();
@@ -136,21 +137,52 @@ async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: In
         Err(failure) => Err(failure),
     };
     let cleaning = Instant::now();
-    let CleanUp { pod, removed, left_behind } = steps.clean_up(context).await;
+    let via = steps.method();
+    let clean_up = async {
+        let mut cleaning = std::pin::pin!(steps.clean_up(context));
+        if let Ok(received) = &read {
+            tokio::select! {
+                done = &mut cleaning => return done,
+                () = sleep_until(context.answer_by) => {
+                    timings.total = began.elapsed();
+                    context.answer_early(being_deleted(context, received, via, timings));
+                }
+            }
+        }
+        cleaning.await
+    };
+    let CleanUp { pod, deleted, left_behind } = clean_up.await;
     timings.remove = cleaning.elapsed();
     timings.total = began.elapsed();
     match read {
         Ok(ReceivedReport { report, note }) => {
-            Ok(ProbeResult { report, via: steps.method(), pod, removed, left_behind, timings, note })
+            Ok(ProbeResult { report, via, pod, deleted, left_behind, timings, note })
         }
-        Err(failure) => Err(failure.leaving(left_behind).removed(is_created && removed)),
+        Err(failure) => Err(failure.leaving(left_behind).deleted(is_created && deleted)),
+    }
+}
+
+/// The result of a probe whose pod is still being deleted.
+fn being_deleted(context: &ProbeContext, received: &ReceivedReport, via: ProbeMethod, timings: Timings) -> ProbeResult {
+    let left_behind = format!(
+        "the probe pod of node {} is still being deleted, which continues; gpu-syringe sweep deletes what is left",
+        context.request.node
+    );
+    ProbeResult {
+        report: received.report.clone(),
+        via,
+        pod: String::new(),
+        deleted: false,
+        left_behind: Some(left_behind),
+        timings,
+        note: received.note.clone(),
     }
 }
 
 /// A call that is refused before anything is created. The audit log gets its line all the same.
-fn refused(context: &ProbeContext, refusal: Failure) -> Result<ProbeResult, Failure> {
+async fn refused(context: &ProbeContext, refusal: Failure) -> Result<ProbeResult, Failure> {
     let result = Err(refusal);
-    context.record.ended(&result, Duration::ZERO);
+    context.record.ended(&result, Duration::ZERO).await;
     result
 }
 

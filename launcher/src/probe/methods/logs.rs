@@ -73,7 +73,7 @@ impl Logs {
                 let state = container_state::state_of(&pod, &probe_container.container);
                 if progress.started.is_none() && state.is_some_and(|state| state.waiting.is_none()) {
                     progress.started = Some(Instant::now());
-                    (context.on_phase)(Phase::Read);
+                    context.report(Phase::Read);
                 }
                 let end = state.and_then(|state| state.terminated.clone());
                 progress.fatal = match &end {
@@ -135,7 +135,7 @@ impl Logs {
         }
         Err(match &progress.fatal {
             Some((words, next)) => exec_retry::not_started(context, probe_container, words, next.clone()),
-            None => read_report::incomplete(context, &format!("{why}; {}", container_state::end_words(end))),
+            None => read_report::incomplete(context, &format!("{why}; {}", container_state::end_reason(end))),
         })
     }
 
@@ -184,7 +184,7 @@ impl ProbeSteps for Logs {
         let began = Instant::now();
         let start_end = context.end.min(began + context.settings.start_time());
         let mut progress = Progress::default();
-        (context.on_phase)(Phase::Start);
+        context.report(Phase::Start);
         loop {
             if progress.ended.is_none() {
                 Self::look(context, &probe_container, &mut progress).await?;

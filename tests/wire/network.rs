@@ -71,7 +71,7 @@ async fn a_call_on_a_dropped_connection_is_sent_again_on_a_new_one() {
     // Several connections at once: all of them are kept, and all of them are dropped.
     let calls: Vec<_> = (0..6).map(|_| client.send_call("get_gpu_inventory", on_gpu_1())).collect();
     for call in calls {
-        client.result(call).await.removed();
+        client.result(call).await.deleted();
     }
     network.freeze();
     let began = Instant::now();
@@ -79,7 +79,7 @@ async fn a_call_on_a_dropped_connection_is_sent_again_on_a_new_one() {
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
     // The time-out is paid once.
     let began = Instant::now();
-    client.call("get_gpu_inventory", on_gpu_1()).await.removed();
+    client.call("get_gpu_inventory", on_gpu_1()).await.deleted();
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     bed.until_bare().await;
 }
@@ -94,7 +94,7 @@ async fn a_websocket_that_is_dropped_silently_is_found_by_its_pings() {
     tokio::time::sleep(Duration::from_secs(6)).await;
     network.freeze();
     let answer = client.result(call).await;
-    let note = answer.removed()["probe"]["note"].as_str().unwrap();
+    let note = answer.deleted()["probe"]["note"].as_str().unwrap();
     assert!(note.contains("the connection was cut") && note.contains("second"), "{note}");
     bed.assert_bare(1);
 }

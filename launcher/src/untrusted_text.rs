@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use syringe_core::text::tidy;
+use syringe_core::text::clean_keeping_lines;
 
 /// The field that names the others.
 pub(crate) const QUOTED: &str = "quoted";

@@ -4,7 +4,7 @@
 //! several sections is one entry.
 
 use super::node::Node;
-use super::{Unknown, cdi, claims, coverage, memory, quote, runtime, stack};
+use super::{Unknown, cdi, faults_ruled_out, kernel_log_coverage, memory, evidence, runtime, stack};
 use crate::report::{Report, Status};
 use crate::text::clean_keeping_end;
 
@@ -45,10 +45,10 @@ pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
     }
     let mut list: Vec<Unknown> =
         entries.into_iter().map(|(sections, entry)| Unknown { section: sections.join(", "), ..entry }).collect();
-    let short = coverage::window_too_short(node);
-    let missing = claims::of(node).missing;
+    let short = kernel_log_coverage::window_too_short(node);
+    let missing = faults_ruled_out::of(node).missing;
     let ecc_off = memory::ecc_off_of_unknown_products(node);
-    let undecoded = coverage::undecoded(node);
+    let undecoded = kernel_log_coverage::undecoded(node);
     let slices = stack::unread_slices(node);
     let handler = runtime::unread_handler(node);
     let decisive = short.is_some()
@@ -60,7 +60,7 @@ pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
     if !ecc_off.is_empty() {
         let why = format!(
             "ECC is off on {}; whether this is the default of the product is only known with the inventory (diagnose_gpu_node)",
-            quote::gpus(&ecc_off)
+            evidence::gpus(&ecc_off)
         );
         list.push(Unknown { section: "ecc".to_owned(), gpu: None, why });
     }

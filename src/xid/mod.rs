@@ -6,7 +6,7 @@
 //!                                        └─ xid_text, nvlink5, nvlink4, sxid, nvrm, pcie, host: one family each
 //! ```
 //!
-//! The meaning of a code and its action are in `data/*.tsv`: [`catalogue`] reads them, [`judgement`] applies them to
+//! The meaning of a code and its action are in `data/*.tsv`: [`catalogue`] reads them, [`event_meaning`] applies them to
 //! one event, `docs/xid.md` shows them.
 //!
 //! Frames are parsed strictly, because the name of a program must not look like a driver line. Texts are parsed
@@ -19,16 +19,16 @@ mod event_group;
 mod event_table;
 pub mod events;
 mod harmless;
-mod host;
-pub mod identity;
+mod other_kernel_lines;
+pub mod join_gpus;
 mod journal;
-pub mod judgement;
+pub mod event_meaning;
 mod known_text;
 pub mod line;
 pub mod line_parser;
 mod log_time;
-mod module_load;
-mod moment;
+mod module_refused;
+mod line_time;
 mod multiline;
 pub mod nvlink4;
 pub mod nvlink5;
@@ -46,9 +46,9 @@ mod value_by_address;
 pub mod window;
 mod wrapped;
 mod xid_frame;
-mod xid_parts;
+mod xid_extra_lines;
 mod xid_text;
 
 pub use catalogue::{Class, Fatality, Severity, SxidEntry, XidEntry, sxid, sxids, xid, xids};
 pub use events::{Clock, EventLog, Options};
-pub use identity::{LogOf, join, since};
+pub use join_gpus::{LogOrigin, drop_events_before, join_gpus};

@@ -17,7 +17,7 @@ def unregistered(**facts):
     """A node with two GPUs that work, and no device plugin at the kubelet."""
     node = l40s(work=False)
     node.sections["kubelet"]["data"]["registered"] = []
-    return with_facts(node, **({"cdi": cdi(), "node_stack": stack(())} | facts))
+    return with_facts(node, **({"cdi": cdi(), "nvidia_stack": stack(())} | facts))
 
 
 def plugin_pod(runtime_class=None, phase="Running", age=3):
@@ -48,7 +48,7 @@ def runtime_without_the_handler():
 )
 def runtime_of_which_a_part_is_unread():
     node = l40s()
-    return with_facts(node, container_runtime=containerd(CONFIG, 2, complete=False), cdi=cdi(), node_stack=stack())
+    return with_facts(node, container_runtime=containerd(CONFIG, 2, complete=False), cdi=cdi(), nvidia_stack=stack())
 
 
 @variant(
@@ -59,7 +59,7 @@ def runtime_of_which_a_part_is_unread():
 )
 def runtime_that_nobody_asks_for_nvidia():
     node = l40s()
-    return with_facts(node, container_runtime=containerd(CONFIG, 2, mode=None), cdi=cdi(), node_stack=stack())
+    return with_facts(node, container_runtime=containerd(CONFIG, 2, mode=None), cdi=cdi(), nvidia_stack=stack())
 
 
 @variant(
@@ -70,7 +70,7 @@ def runtime_that_nobody_asks_for_nvidia():
 )
 def runtime_class_of_another_name():
     node = l40s()
-    return with_facts(node, container_runtime=containerd(CONFIG, 2, nvidia()), cdi=cdi(), node_stack=stack())
+    return with_facts(node, container_runtime=containerd(CONFIG, 2, nvidia()), cdi=cdi(), nvidia_stack=stack())
 
 
 @variant(
@@ -96,7 +96,7 @@ def runtime_program_is_gone():
 )
 def runtime_program_of_a_part_of_the_files():
     runtime = containerd(CONFIG, 2, nvidia(TOOLKIT) | {"binary_exists": False}, complete=False)
-    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), node_stack=stack())
+    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), nvidia_stack=stack())
 
 
 @variant(
@@ -107,7 +107,7 @@ def runtime_program_of_a_part_of_the_files():
 )
 def runtime_program_that_nobody_runs():
     runtime = containerd(CONFIG, 2, nvidia(TOOLKIT) | {"binary_exists": False})
-    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), node_stack=stack())
+    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), nvidia_stack=stack())
 
 
 @variant(
@@ -146,7 +146,7 @@ def runtime_with_its_old_configuration():
 )
 def runtime_whose_file_was_touched():
     runtime = containerd(CONFIG, 2, nvidia(TOOLKIT), config_changed_at=at(hours=5))
-    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), node_stack=stack())
+    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), nvidia_stack=stack())
 
 
 @variant(
@@ -159,7 +159,7 @@ def runtime_whose_file_was_touched():
     cluster=none_offered(nvidia_pods=[plugin_pod()]),
 )
 def plugin_in_the_wrong_runtime():
-    return unregistered(container_runtime=containerd(CONFIG, 2, nvidia()), node_stack=stack((), "plugin"))
+    return unregistered(container_runtime=containerd(CONFIG, 2, nvidia()), nvidia_stack=stack((), "plugin"))
 
 
 @variant(
@@ -170,7 +170,7 @@ def plugin_in_the_wrong_runtime():
 )
 def plugin_in_the_default_runtime():
     runtime = containerd(CONFIG, 2, nvidia(), default="nvidia")
-    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), node_stack=stack())
+    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), nvidia_stack=stack())
 
 
 @variant(
@@ -194,7 +194,7 @@ def cdi_never_written():
 )
 def cdi_that_nobody_needs():
     runtime = containerd(CONFIG, 2, nvidia(), default="nvidia", mode="auto")
-    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), node_stack=stack())
+    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), nvidia_stack=stack())
 
 
 UVM = {"path": "/dev/nvidia-uvm", "in_spec": "511:0", "on_node": "507:0"}
@@ -211,7 +211,7 @@ UVM = {"path": "/dev/nvidia-uvm", "in_spec": "511:0", "on_node": "507:0"}
 def cdi_with_old_numbers():
     node = l40s()
     runtime = containerd(CONFIG, 2, nvidia(), default="nvidia", mode="cdi")
-    return with_facts(node, container_runtime=runtime, cdi=cdi(spec(node, stale_devices=[UVM])), node_stack=stack())
+    return with_facts(node, container_runtime=runtime, cdi=cdi(spec(node, stale_devices=[UVM])), nvidia_stack=stack())
 
 
 @variant(
@@ -225,7 +225,7 @@ def cdi_left_behind():
     node = l40s()
     runtime = containerd(CONFIG, 2, nvidia(), default="nvidia", mode="legacy")
     old = spec(node, "/etc/cdi/nvidia.yaml", stale_devices=[UVM], driver_version="550.90.07")
-    return with_facts(node, container_runtime=runtime, cdi=cdi(old), node_stack=stack())
+    return with_facts(node, container_runtime=runtime, cdi=cdi(old), nvidia_stack=stack())
 
 
 @variant(
@@ -238,7 +238,7 @@ def cdi_replaced_by_a_later_one():
     node = l40s()
     runtime = containerd(CONFIG, 2, nvidia(), default="nvidia", mode="cdi")
     specs = cdi(spec(node, "/etc/cdi/nvidia.yaml", driver_version="550.90.07"), spec(node))
-    return with_facts(node, container_runtime=runtime, cdi=specs, node_stack=stack())
+    return with_facts(node, container_runtime=runtime, cdi=specs, nvidia_stack=stack())
 
 
 @variant(
@@ -254,7 +254,7 @@ def cdi_of_the_driver_before():
     library = "/usr/lib/x86_64-linux-gnu/libcuda.so.550.90.07"
     runtime = containerd(CONFIG, 2, nvidia(), default="nvidia", mode="cdi")
     old = spec(node, driver_version="550.90.07", missing_libraries=[library])
-    return with_facts(node, container_runtime=runtime, cdi=cdi(old), node_stack=stack())
+    return with_facts(node, container_runtime=runtime, cdi=cdi(old), nvidia_stack=stack())
 
 
 @variant(
@@ -270,7 +270,7 @@ def cdi_with_other_names():
     runtime = containerd(CONFIG, 2, nvidia(TOOLKIT), mode="cdi")
     runtime["toolkit"] |= {"default_kind": "management.nvidia.com/gpu"}
     management = spec(node, "/var/run/cdi/management.nvidia.com-gpu.yaml", "management.nvidia.com/gpu", ["all"])
-    return with_facts(node, container_runtime=runtime, cdi=cdi(management), node_stack=stack())
+    return with_facts(node, container_runtime=runtime, cdi=cdi(management), nvidia_stack=stack())
 
 
 @variant(
@@ -284,7 +284,7 @@ def cdi_of_the_operators_own():
     runtime = containerd(CONFIG, 2, nvidia(TOOLKIT), mode="cdi")
     runtime["toolkit"] |= {"default_kind": "nvidia.com/gpu"}
     management = spec(node, "/var/run/cdi/management.nvidia.com-gpu.yaml", "management.nvidia.com/gpu", ["all"])
-    return with_facts(node, container_runtime=runtime, cdi=cdi(management, spec(node)), node_stack=stack())
+    return with_facts(node, container_runtime=runtime, cdi=cdi(management, spec(node)), nvidia_stack=stack())
 
 
 @variant(
@@ -300,7 +300,7 @@ def cdi_of_the_plugin_itself():
     management = spec(node, "/var/run/cdi/management.nvidia.com-gpu.yaml", "management.nvidia.com/gpu", ["all"])
     own = spec(node, "/var/run/cdi/k8s.device-plugin.nvidia.com-gpu.json", "k8s.device-plugin.nvidia.com/gpu",
                [gpu["uuid"] for gpu in node.node.gpus])
-    return with_facts(node, container_runtime=runtime, cdi=cdi(management, own), node_stack=stack())
+    return with_facts(node, container_runtime=runtime, cdi=cdi(management, own), nvidia_stack=stack())
 
 
 @variant(
@@ -315,7 +315,7 @@ def cdi_written_twice():
     node = l40s()
     runtime = containerd(CONFIG, 2, nvidia(), default="nvidia", mode="cdi")
     specs = cdi(spec(node, "/etc/cdi/nvidia.yaml"), spec(node, "/etc/cdi/other.yaml"))
-    return with_facts(node, container_runtime=runtime, cdi=specs, node_stack=stack())
+    return with_facts(node, container_runtime=runtime, cdi=specs, nvidia_stack=stack())
 
 
 @variant(
@@ -329,7 +329,7 @@ def cdi_written_twice():
 def cdi_that_is_broken():
     runtime = containerd(CONFIG, 2, nvidia(), default="nvidia", mode="cdi")
     unread = cdi() | {"unread": ["/etc/cdi/nvidia.yaml"]}
-    return with_facts(l40s(), container_runtime=runtime, cdi=unread, node_stack=stack())
+    return with_facts(l40s(), container_runtime=runtime, cdi=unread, nvidia_stack=stack())
 
 
 @variant(
@@ -342,7 +342,7 @@ def cdi_that_is_broken():
 def cdi_beside_a_broken_one():
     node = l40s()
     runtime = containerd(CONFIG, 2, nvidia(), default="nvidia", mode="cdi")
-    return with_facts(node, container_runtime=runtime, cdi=cdi(spec(node)) | {"unread": ["/etc/cdi/mine.yaml"]}, node_stack=stack())
+    return with_facts(node, container_runtime=runtime, cdi=cdi(spec(node)) | {"unread": ["/etc/cdi/mine.yaml"]}, nvidia_stack=stack())
 
 
 @variant(
@@ -355,7 +355,7 @@ def cdi_beside_a_broken_one():
 )
 def runtime_that_will_lose_its_handler():
     runtime = containerd(CONFIG, 2, config_changed_at=at(hours=5))
-    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), node_stack=stack())
+    return with_facts(l40s(), container_runtime=runtime, cdi=cdi(), nvidia_stack=stack())
 
 
 OF_PLUGIN = {"path": "/var/run/cdi/k8s.device-plugin.nvidia.com-gpu.json", "kind": "k8s.device-plugin.nvidia.com/gpu"}
@@ -372,7 +372,7 @@ OF_PLUGIN = {"path": "/var/run/cdi/k8s.device-plugin.nvidia.com-gpu.json", "kind
 def cdi_of_a_plugin_that_was_not_restarted():
     node = l40s()
     old = spec(node, **OF_PLUGIN, driver_version="550.90.07")
-    return with_facts(node, container_runtime=containerd(CONFIG, 2), cdi=cdi(old), node_stack=stack())
+    return with_facts(node, container_runtime=containerd(CONFIG, 2), cdi=cdi(old), nvidia_stack=stack())
 
 
 @variant(
@@ -386,7 +386,7 @@ def cdi_of_a_plugin_that_is_gone():
     node = l40s(work=False)
     node.sections["kubelet"]["data"]["registered"] = []
     old = spec(node, **OF_PLUGIN, driver_version="550.90.07")
-    return with_facts(node, container_runtime=containerd(CONFIG, 2), cdi=cdi(old), node_stack=stack(()))
+    return with_facts(node, container_runtime=containerd(CONFIG, 2), cdi=cdi(old), nvidia_stack=stack(()))
 
 
 @variant(
@@ -398,4 +398,4 @@ def cdi_of_a_plugin_that_is_gone():
     cluster=none_offered(nvidia_pods=[plugin_pod() | {"name": "nvidia-gpu-device-plugin-small-cos-x7p2q"}]),
 )
 def plugin_without_any_nvidia_runtime():
-    return unregistered(container_runtime=containerd(CONFIG, 2, mode=None), node_stack=stack((), "plugin"))
+    return unregistered(container_runtime=containerd(CONFIG, 2, mode=None), nvidia_stack=stack((), "plugin"))

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use syringe_core::text::tidy;
+use syringe_core::text::clean_keeping_lines;
 use tokio::time::Instant;
 
 use crate::call::CallContext;
@@ -104,5 +104,5 @@ async fn run<T: Tool>(call: CallContext, args: Value) -> Result<RenderedAnswer, 
     })?;
     untrusted_text::finish(&mut json);
     fit_answer::fit(&mut json);
-    Ok(RenderedAnswer { json, table: tidy(&T::table(&answer)), is_done: T::is_done(&answer) })
+    Ok(RenderedAnswer { json, table: clean_keeping_lines(&T::table(&answer)), is_done: T::is_done(&answer) })
 }

@@ -25,13 +25,14 @@
 //! | [`explanation`] | why a pod failed, hangs or waits |
 #![forbid(unsafe_code)]
 
+pub mod action_rules;
+pub mod common_values;
 pub mod device_names;
 pub mod diagnosis;
 pub mod explanation;
 pub mod facts;
-pub mod common_values;
+mod json_reader;
 pub mod nvml_codes;
-pub mod action_rules;
 pub mod pci;
 pub mod report;
 #[cfg(feature = "scenarios")]
@@ -39,7 +40,6 @@ pub mod scenarios;
 pub mod since;
 pub mod text;
 mod untrusted;
-mod json_reader;
 pub mod xid;
 
 pub use diagnosis::stack_log;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
+use crate::common_values;
 use crate::facts::action::Action;
 use crate::facts::ecc::Ecc;
 use crate::facts::health::Health;
@@ -18,8 +19,7 @@ use crate::facts::mig::Mig;
 use crate::facts::processes::Processes;
 use crate::facts::telemetry::Telemetry;
 use crate::facts::topology::Topology;
-use crate::common_values;
-use crate::{untrusted, json_reader};
+use crate::{json_reader, untrusted};
 
 /// Version of the schema of this document. It is incremented when a field changes its meaning or is removed, not when a
 /// field is added.

@@ -82,7 +82,7 @@ pub fn clean_keeping_end(text: &str, cap: usize) -> String {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{clean, clean_keeping_end, is_hidden, clean_keeping_lines};
+    use super::{clean, clean_keeping_end, clean_keeping_lines, is_hidden};
 
     #[test]
     fn a_long_text_keeps_its_head_and_its_end() {

@@ -30,7 +30,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 use serde_json::Value;
 use syringe_core::diagnosis::{
-    self, Class, KubernetesFacts, Diagnosis, Severity, Verdict, catalogue_of_rules, diagnose, gpu_addresses,
+    self, Class, Diagnosis, KubernetesFacts, Severity, Verdict, catalogue_of_rules, diagnose, gpu_addresses,
 };
 use syringe_core::facts::health::HealthStatus;
 use syringe_core::report::{Problem, Report, Section};

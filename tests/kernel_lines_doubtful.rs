@@ -2,7 +2,7 @@
 //! tell, and no clear verdict over them.
 
 use jiff::Timestamp;
-use syringe_core::diagnosis::{KubernetesFacts, Diagnosis, Verdict, diagnose};
+use syringe_core::diagnosis::{Diagnosis, KubernetesFacts, Verdict, diagnose};
 use syringe_core::facts::kernel_log::{KernelEventKind as Kind, KernelLog};
 use syringe_core::report::{Report, Section};
 use syringe_core::xid::{EventLog, Options};

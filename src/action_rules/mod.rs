@@ -2,8 +2,8 @@
 //!
 //! The rules run on the node, right before the action. They only decide; they do not act.
 
-mod reset_conditions;
 mod nvlink_group;
 pub mod protected;
+mod reset_conditions;
 pub mod reset_plan;
 mod reset_rules;

@@ -1,7 +1,7 @@
 //! The rules of [`super::reset_plan`]. Each one checks one condition and adds a blocker.
 
-use super::reset_conditions::ResetConditions;
 use super::nvlink_group::group;
+use super::reset_conditions::ResetConditions;
 use crate::device_names::DeviceNames;
 use crate::facts::Unsupported;
 use crate::facts::action::{Obstacle, ResetPlan};

@@ -6,9 +6,9 @@ use super::draft::Draft;
 use super::node::Node;
 use super::rules::Rule;
 use super::{
-    cdi, kubernetes_gpus, collective, container, kernel_log_coverage, driver, driver_not_loaded, driver_log, driver_setup, fabric_manager, gsp,
-    implausible, lost, memory, mig, nvlink_events, nvlink_state, pcie, persistence, power, processes, recovery, refused_gpus,
-    runtime, siblings, nvidia_stack, thermal, usage, xid, xid_history,
+    cdi, collective, container, driver, driver_log, driver_not_loaded, driver_setup, fabric_manager, gsp, implausible,
+    kernel_log_coverage, kubernetes_gpus, lost, memory, mig, nvidia_stack, nvlink_events, nvlink_state, pcie,
+    persistence, power, processes, recovery, refused_gpus, runtime, siblings, thermal, usage, xid, xid_history,
 };
 
 /// Rules about one subject.
@@ -26,7 +26,10 @@ const GROUPS: &[RuleGroup] = &[
     RuleGroup { rules: driver_setup::RULES, judge: driver_setup::judge },
     RuleGroup { rules: fabric_manager::RULES, judge: fabric_manager::judge },
     RuleGroup { rules: persistence::RULES, judge: persistence::judge },
-    RuleGroup { rules: driver_not_loaded::RULES, judge: |node| driver_not_loaded::reason_of_log(node).into_iter().collect() },
+    RuleGroup {
+        rules: driver_not_loaded::RULES,
+        judge: |node| driver_not_loaded::reason_of_log(node).into_iter().collect(),
+    },
     RuleGroup { rules: gsp::RULES, judge: gsp::judge },
     RuleGroup { rules: driver_log::RULES, judge: driver_log::judge },
     RuleGroup { rules: memory::RULES, judge: memory::judge },

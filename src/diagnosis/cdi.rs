@@ -123,7 +123,8 @@ fn unreadable(cdi: &Cdi, toolkit: &ToolkitConfig) -> Option<Draft> {
     let files: Vec<String> = cdi.unread.iter().take(NAMED).map(|file| crate::text::clean(file, 160)).collect();
     (!known && !files.is_empty()).then(|| {
         let unread = format!("could not be read, or is no specification that is understood: {}", files.join(", "));
-        let asks = format!("{}: mode = \"cdi\", kind {}", evidence::data(&toolkit.path), evidence::data(kind_of(toolkit)));
+        let asks =
+            format!("{}: mode = \"cdi\", kind {}", evidence::data(&toolkit.path), evidence::data(kind_of(toolkit)));
         Draft::on_node(UNREADABLE).with_evidence(unread).with_evidence(asks)
     })
 }

@@ -4,8 +4,8 @@
 //! works in registers only looks the same, so this reading is a finding only if another GPU is lost.
 
 use super::draft::Draft;
-use super::node::{Gpu, Node};
 use super::evidence;
+use super::node::{Gpu, Node};
 use super::rules::{DEBUG_DOC, rules};
 use super::timeline::{GSP_CODES, concerns, is_off_bus, is_xid};
 

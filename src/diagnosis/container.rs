@@ -1,8 +1,8 @@
 //! GPU device files of one container: GPUs that only this container cannot use.
 
 use super::draft::Draft;
-use super::node::Node;
 use super::evidence;
+use super::node::Node;
 use super::rules::{TOOLKIT_DOC, rules};
 use crate::facts::container::{Access, ContainerAccess, ContainerDevice};
 

@@ -7,7 +7,7 @@ use super::draft::Draft;
 use super::node::Node;
 use super::refused_gpus::{WRONG_DRIVER, wrong_driver};
 use super::rules::{DEBUG_DOC, NVML_DOC, rules};
-use super::{ActionCode, Severity, driver_not_loaded, lost, evidence};
+use super::{ActionCode, Severity, driver_not_loaded, evidence, lost};
 use crate::facts::host::DriverVersions;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::nvml_codes as codes;

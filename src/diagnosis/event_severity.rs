@@ -92,7 +92,9 @@ impl Draft {
     pub(super) fn aged(self, node: &Node<'_>, gpu: &Gpu, events: &[&KernelEvent], works: bool) -> Self {
         let newest = events.iter().filter_map(|event| event.last).max();
         match worst(events).ageing {
-            Ageing::AfterADay if node.age(newest).is_some_and(|age| age > STALE_AFTER) => self.with_severity(Severity::Info),
+            Ageing::AfterADay if node.age(newest).is_some_and(|age| age > STALE_AFTER) => {
+                self.with_severity(Severity::Info)
+            }
             Ageing::WhenWorking if works => self.unless_recovered(node.recovered(gpu, events)),
             Ageing::WhenWorkingADay if works => {
                 let recovered = node.recovered(gpu, events);
@@ -127,7 +129,7 @@ impl Draft {
 mod tests {
     use serde_json::{Value, json};
 
-    use crate::diagnosis::{ActionCode, KubernetesFacts, Finding, Severity, diagnose};
+    use crate::diagnosis::{ActionCode, Finding, KubernetesFacts, Severity, diagnose};
     use crate::report::Report;
 
     /// The findings of a node with one GPU that works, whose kernel said this `minutes` ago. The driver reports

@@ -5,7 +5,7 @@
 //! verdict is `unknown`: a report without the fact does not show that the GPU is healthy.
 
 use super::node::{Gpu, Node};
-use super::{implausible, evidence, thermal};
+use super::{evidence, implausible, thermal};
 use crate::facts::Availability;
 use crate::facts::topology::GpuTopology;
 
@@ -148,9 +148,10 @@ pub(super) fn of(node: &Node<'_>) -> Claims {
             claims.made.push(claim.words);
         }
         if !missing.is_empty() {
-            claims
-                .missing
-                .push((claim.section, format!("{} could not be ruled out for {}", claim.words, evidence::gpus(&missing))));
+            claims.missing.push((
+                claim.section,
+                format!("{} could not be ruled out for {}", claim.words, evidence::gpus(&missing)),
+            ));
         }
         // It is normal that PCIe cards have no NVLink.
         let no_links_at_all = claim.words == NVLINK_FAULT && not_offered.len() == gpus.len();

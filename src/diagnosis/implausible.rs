@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use super::draft::Draft;
-use super::node::{Gpu, Node};
 use super::evidence;
+use super::node::{Gpu, Node};
 use super::rules::{NVML_DOC, rules};
 
 rules! {

@@ -225,7 +225,8 @@ fn inforom(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
     let invalid = node.ecc_of(gpu).is_some_and(|ecc| ecc.inforom_valid == Some(false));
     let checked = invalid.then(|| "NVML: the checksum of the InfoROM is wrong".to_owned());
     let refused = node.gpu_problem(gpu, &[crate::nvml_codes::CORRUPTED_INFOROM]);
-    let evidence: Vec<String> = checked.into_iter().chain(refused.map(|problem| evidence::reason(&problem.why))).collect();
+    let evidence: Vec<String> =
+        checked.into_iter().chain(refused.map(|problem| evidence::reason(&problem.why))).collect();
     (!evidence.is_empty()).then(|| Draft::on_gpu(INFOROM, gpu).with_all_evidence(evidence))
 }
 

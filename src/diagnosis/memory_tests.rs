@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::{KubernetesFacts, Finding, Severity, diagnose};
+use super::super::{Finding, KubernetesFacts, Severity, diagnose};
 use crate::report::Report;
 
 /// What is found of one GPU with these ECC facts, problems and kernel events.

@@ -12,34 +12,36 @@
 //! `healthy` requires every section, and every fact that the claims of the summary need. A report with fewer sections
 //! gets `no_fault_found` at best, and its summary names the sections that were checked.
 
+mod all_rules;
 mod cdi;
-mod faults_ruled_out;
-mod kubernetes_gpus;
-mod kubernetes_facts;
 mod collective;
 mod container;
-mod kernel_log_coverage;
 mod draft;
 mod driver;
-mod driver_not_loaded;
 mod driver_log;
+mod driver_not_loaded;
 mod driver_setup;
 mod event_severity;
+mod evidence;
 mod fabric_manager;
-mod all_rules;
+mod faults_ruled_out;
 pub mod finding;
 mod gpu;
 pub mod gpu_pods;
 mod gsp;
 mod health;
 mod implausible;
-mod not_checked;
-#[cfg(test)]
-mod not_checked_tests;
+mod kernel_log_coverage;
+mod kubernetes_facts;
+mod kubernetes_gpus;
 mod lost;
 mod memory;
 mod mig;
 mod node;
+mod not_checked;
+#[cfg(test)]
+mod not_checked_tests;
+mod nvidia_stack;
 mod nvlink_events;
 mod nvlink_state;
 #[cfg(test)]
@@ -51,15 +53,13 @@ mod plan;
 mod plan_tests;
 mod power;
 mod processes;
-mod evidence;
 mod recovery;
 mod refused_gpus;
 mod rules;
 mod runtime;
 mod siblings;
-mod nvidia_stack;
-mod stack_stage;
 pub mod stack_log;
+mod stack_stage;
 mod summary;
 mod thermal;
 mod timeline;
@@ -68,13 +68,13 @@ mod usage;
 mod xid;
 mod xid_history;
 
-pub use kubernetes_facts::{
-    KubernetesFacts, Component, NvidiaContainerState, ContainerStateKind, GpuLabels, NvidiaContainer, NvidiaPod, PodWarning,
-    RuntimeClassUse,
-};
 pub use all_rules::catalogue_of_rules;
 pub use finding::{Action, ActionCode, Class, Diagnosis, Finding, Plan, Scope, Severity, Unknown, Verdict};
 pub use gpu_pods::{GpuContainer, GpuPod};
+pub use kubernetes_facts::{
+    Component, ContainerStateKind, GpuLabels, KubernetesFacts, NvidiaContainer, NvidiaContainerState, NvidiaPod,
+    PodWarning, RuntimeClassUse,
+};
 pub(crate) use lost::precedes as precedes_bus_loss;
 pub use processes::{Stuck, stuck};
 pub use rules::Rule;

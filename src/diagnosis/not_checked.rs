@@ -2,7 +2,7 @@
 
 use super::node::Node;
 use super::timeline::{is_off_bus, is_xid};
-use super::{Unknown, faults_ruled_out, kernel_log_coverage, memory, evidence, unknown};
+use super::{Unknown, evidence, faults_ruled_out, kernel_log_coverage, memory, unknown};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 
 /// The limits, shortest first.

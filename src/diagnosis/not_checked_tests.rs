@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::{KubernetesFacts, Diagnosis, diagnose};
+use super::{Diagnosis, KubernetesFacts, diagnose};
 use crate::report::Report;
 use crate::xid;
 

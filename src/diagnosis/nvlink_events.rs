@@ -206,8 +206,12 @@ fn other_end(node: &Node<'_>, gpu: &Gpu, event: &KernelEvent) -> Option<String> 
 }
 
 fn init_failed(node: &Node<'_>, gpu: &Gpu) -> Option<Draft> {
-    let lines: Vec<String> =
-        node.timeline.of_kind(Kind::NvlinkInitFailed).filter(|event| concerns(event, gpu)).map(evidence::event).collect();
+    let lines: Vec<String> = node
+        .timeline
+        .of_kind(Kind::NvlinkInitFailed)
+        .filter(|event| concerns(event, gpu))
+        .map(evidence::event)
+        .collect();
     // If the links are up, the fault is over.
     let up = node.topology_of(gpu).is_some_and(|topology| down(node, gpu, topology).is_none() && active(topology) > 0);
     (!lines.is_empty() && !up).then(|| Draft::on_gpu(INIT, gpu).with_all_evidence(lines))

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::draft::Draft;
 use super::node::{Gpu, Node};
 use super::rules::{FABRIC_DOC, XID_DOC, rules};
-use super::{Severity, fabric_manager, evidence};
+use super::{Severity, evidence, fabric_manager};
 use crate::facts::topology::{Fabric, GpuTopology, NvlinkGroup};
 
 rules! {

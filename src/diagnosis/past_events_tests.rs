@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{ActionCode, KubernetesFacts, Diagnosis, Finding, Severity, diagnose};
+use super::{ActionCode, Diagnosis, Finding, KubernetesFacts, Severity, diagnose};
 use crate::report::{Report, Section};
 
 const NOW: &str = "2026-11-21T02:45:10Z";

@@ -7,7 +7,7 @@ use super::draft::Draft;
 use super::node::{Gpu, Node, Recovered};
 use super::rules::{AER_DOC, DEBUG_DOC, rules};
 use super::timeline::{concerns, is_off_bus};
-use super::{Scope, lost, evidence};
+use super::{Scope, evidence, lost};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::facts::topology::{GpuTopology, PcieHop};
 
@@ -275,7 +275,9 @@ fn elsewhere(node: &Node<'_>) -> Vec<Draft> {
             draft.evidence.iter().map(move |line| format!("{place}{line}"))
         });
         let rule = drafts.first().map_or(ELSEWHERE, |draft| draft.rule);
-        return vec![Draft::on_node(rule).with_evidence(evidence::count(drafts.len(), "device")).with_all_evidence(all)];
+        return vec![
+            Draft::on_node(rule).with_evidence(evidence::count(drafts.len(), "device")).with_all_evidence(all),
+        ];
     }
     drafts
 }

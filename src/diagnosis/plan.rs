@@ -7,7 +7,7 @@
 use super::draft::Draft;
 use super::finding::{ITS_PLAN, PLAN_FOR_NODE, PLAN_OF_GPU};
 use super::node::{Gpu, Node};
-use super::{ActionCode, Plan, Severity, lost, memory, processes, evidence};
+use super::{ActionCode, Plan, Severity, evidence, lost, memory, processes};
 
 /// A GPU's index, and its place in words.
 type Label = (Option<u32>, String);
@@ -82,7 +82,8 @@ fn of_node(node: &Node<'_>, drafts: &mut [Draft]) -> Option<Plan> {
     let returned = places(|draft| draft.action == ActionCode::ContactVendor);
     gone.retain(|draft| !returned.iter().any(|(index, _)| index.is_some() && *index == draft.scope.gpu));
     if !gone.is_empty() {
-        let gpus: Vec<_> = gone.iter().map(|draft| (draft.scope.gpu, evidence::place(&draft.scope, draft.noun))).collect();
+        let gpus: Vec<_> =
+            gone.iter().map(|draft| (draft.scope.gpu, evidence::place(&draft.scope, draft.noun))).collect();
         steps.push(format!("If {} falls off the bus again, return it (RMA).", evidence::gpus(&distinct(gpus))));
     }
     let affected = distinct(places(|draft| draft.severity >= Severity::Critical));

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ActionCode, KubernetesFacts, Diagnosis, Finding, Severity, diagnose};
+use super::{ActionCode, Diagnosis, Finding, KubernetesFacts, Severity, diagnose};
 use crate::report::Report;
 
 const FIRST: &str = "00000000:18:00.0";

@@ -52,7 +52,9 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for gpu in &node.gpus {
         let unplugged = node.gpu_problem(gpu, &["insufficient_power"]);
-        drafts.extend(unplugged.map(|problem| Draft::on_gpu(NO_CABLE, gpu).with_evidence(evidence::reason(&problem.why))));
+        drafts.extend(
+            unplugged.map(|problem| Draft::on_gpu(NO_CABLE, gpu).with_evidence(evidence::reason(&problem.why))),
+        );
         let Some(now) = node.telemetry_of(gpu) else { continue };
         drafts.extend(brake(gpu, now));
         drafts.extend(limit(gpu, &now.power));

@@ -295,9 +295,9 @@ fn owner(node: &Node<'_>, process: &GpuProcess) -> Option<Draft> {
         return None;
     }
     match (&process.pod_uid, &node.kubernetes.live_pod_uids) {
-        (Some(uid), Some(live)) if !live.contains(uid) => {
-            Some(draft(GONE_POD, process).with_evidence(format!("pod {} does not exist on the node", evidence::data(uid))))
-        }
+        (Some(uid), Some(live)) if !live.contains(uid) => Some(
+            draft(GONE_POD, process).with_evidence(format!("pod {} does not exist on the node", evidence::data(uid))),
+        ),
         (Some(_), _) => None,
         // On a machine without Kubernetes, processes have no pods.
         (None, _) => {

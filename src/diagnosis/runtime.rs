@@ -65,7 +65,8 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let Some(runtime) = of_node(node).filter(|_| node.listed().next().is_some() && !is_booting(node)) else {
         return Vec::new();
     };
-    let mut drafts: Vec<Draft> = used(node.kubernetes, runtime).iter().filter_map(|used| handler(runtime, used)).collect();
+    let mut drafts: Vec<Draft> =
+        used(node.kubernetes, runtime).iter().filter_map(|used| handler(runtime, used)).collect();
     if drafts.is_empty() {
         drafts.extend(not_loaded(node, runtime));
         drafts.extend(plugin_runtime(node, runtime));

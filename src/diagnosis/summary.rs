@@ -2,7 +2,10 @@
 
 use super::draft::Concluded;
 use super::node::{Node, OF_NVML};
-use super::{Severity, Verdict, faults_ruled_out, kernel_log_coverage, not_checked, memory, nvlink_events, evidence, unknown, xid};
+use super::{
+    Severity, Verdict, evidence, faults_ruled_out, kernel_log_coverage, memory, not_checked, nvlink_events, unknown,
+    xid,
+};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::xid::catalogue::{self, Class};
 

@@ -6,8 +6,8 @@
 
 use jiff::SignedDuration;
 
-use super::gpu::Gpu;
 use super::evidence;
+use super::gpu::Gpu;
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::pci::PciAddress;
 use crate::report::{Report, Section};

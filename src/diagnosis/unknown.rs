@@ -4,7 +4,7 @@
 //! several sections is one entry.
 
 use super::node::Node;
-use super::{Unknown, cdi, faults_ruled_out, kernel_log_coverage, memory, evidence, runtime, stack};
+use super::{Unknown, cdi, evidence, faults_ruled_out, kernel_log_coverage, memory, runtime, stack};
 use crate::report::{Report, Status};
 use crate::text::clean_keeping_end;
 

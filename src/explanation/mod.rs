@@ -17,7 +17,7 @@ mod tests;
 mod timeline;
 mod types;
 
-pub use pod_facts::{ContainerFacts, ContainerState, Termination, PodEvent, PodFacts, Preemption, CapacityShortage};
+pub use pod_facts::{CapacityShortage, ContainerFacts, ContainerState, PodEvent, PodFacts, Preemption, Termination};
 pub use types::{Cause, Certainty, Explanation, TimelineEntry};
 
 use crate::diagnosis::Diagnosis;

@@ -1,8 +1,8 @@
 //! One pod after another, each with what Kubernetes and its node say of it, and the cause that follows.
 
-mod kubelet_admission;
 mod cdi;
 mod kubelet;
+mod kubelet_admission;
 mod process;
 mod scheduling;
 mod stack;
@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use process::running;
 
 use super::{Cause, Certainty, ContainerFacts, ContainerState, PodEvent, PodFacts, explain};
-use crate::diagnosis::{ActionCode, KubernetesFacts, Diagnosis, diagnose};
+use crate::diagnosis::{ActionCode, Diagnosis, KubernetesFacts, diagnose};
 use crate::facts::container::{Access, ContainerAccess, ContainerDevice};
 use crate::facts::host::Host;
 use crate::facts::inventory::{GpuInventory, Inventory};

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::pod_facts::known;
 use super::pod_on_node::PodOnNode;
-use super::{ContainerState, Termination, TimelineEntry, PodFacts};
+use super::{ContainerState, PodFacts, Termination, TimelineEntry};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::text::clean_keeping_end;
 

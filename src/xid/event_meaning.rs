@@ -56,7 +56,12 @@ fn xid(event: &KernelEvent) -> Option<EventMeaning> {
     let entry = catalogue::xid(event.code?)?;
     let kind = KINDS.iter().find(|kind| kind.is_of(event));
     Some(kind.map_or(
-        EventMeaning { severity: entry.severity, response: entry.response, ageing: entry.ageing, advice: entry.sre_action },
+        EventMeaning {
+            severity: entry.severity,
+            response: entry.response,
+            ageing: entry.ageing,
+            advice: entry.sre_action,
+        },
         |kind| kind.meaning,
     ))
 }
@@ -74,8 +79,12 @@ fn sxid(event: &KernelEvent) -> Option<EventMeaning> {
         // For a code that is not in the table, the word of the driver still counts.
         return (event.details.get("nv_severity").map(String::as_str) == Some("Fatal")).then_some(FATAL_SXID);
     };
-    let row =
-        EventMeaning { severity: entry.severity, response: entry.response, ageing: entry.ageing, advice: entry.sre_action() };
+    let row = EventMeaning {
+        severity: entry.severity,
+        response: entry.response,
+        ageing: entry.ageing,
+        advice: entry.sre_action(),
+    };
     let lost = matches!(entry.fatality, Some(Fatality::Fatal | Fatality::AlwaysFatal));
     let asks_for_something = entry.fatality == Some(Fatality::NonFatal) && entry.severity > Severity::Info;
     Some(match event.details.get("nv_severity").map(String::as_str) {

@@ -265,7 +265,12 @@ fn events_find_their_gpu_even_through_the_port_above_it() {
     assert_eq!(log.events[1].gpu_uuid.as_deref(), Some(uuid), "the log itself tells, even when the GPU is lost");
     assert_eq!(log.events[1].details.get("board_serial").map(String::as_str), Some("1653723052734"));
     let at = |text: &str| PciAddress::parse(text).expect("an address");
-    join_gpus(&mut log, LogOrigin::ThisNode, &[(at("3b:00.0"), 3, Some(uuid.to_owned()))], &[(at("3a:00.0"), at("3b:00.0"))]);
+    join_gpus(
+        &mut log,
+        LogOrigin::ThisNode,
+        &[(at("3b:00.0"), 3, Some(uuid.to_owned()))],
+        &[(at("3a:00.0"), at("3b:00.0"))],
+    );
     for event in &log.events {
         assert_eq!((event.gpu_index, event.gpu_uuid.as_deref()), (Some(3), Some(uuid)), "{}", event.raw);
     }

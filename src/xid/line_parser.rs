@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 
 use super::line::Parsed;
-use super::{other_kernel_lines, module_refused, nvrm, pcie, sxid, xid_frame};
+use super::{module_refused, nvrm, other_kernel_lines, pcie, sxid, xid_frame};
 
 /// The parser of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 use serde_json::Value;
-use syringe_core::diagnosis::{KubernetesFacts, Diagnosis, Severity, Verdict, diagnose};
+use syringe_core::diagnosis::{Diagnosis, KubernetesFacts, Severity, Verdict, diagnose};
 use syringe_core::facts::kernel_log::{Coverage, KernelEvent, KernelEventKind as Kind, KernelLog};
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Report, Section, Sections, Status};

@@ -1,7 +1,9 @@
 //! Verdicts and findings from single facts: what was read, what was not, and what that allows to say.
 
 use serde_json::{Value, json};
-use syringe_core::diagnosis::{self, ActionCode, KubernetesFacts, Diagnosis, Finding, Severity, Stuck, Verdict, diagnose};
+use syringe_core::diagnosis::{
+    self, ActionCode, Diagnosis, Finding, KubernetesFacts, Severity, Stuck, Verdict, diagnose,
+};
 use syringe_core::facts::health::HealthStatus;
 use syringe_core::report::{Problem, Report, Section, Sections};
 
@@ -214,7 +216,8 @@ fn gpus_without_a_resource_are_not_advertised() {
     assert_eq!(of(KubernetesFacts { gpu_capacity: Some(8), ..KubernetesFacts::default() }), None);
     assert_eq!(of(KubernetesFacts { gpu_dra: Some(true), ..KubernetesFacts::default() }), None, "DRA");
     assert_eq!(of(KubernetesFacts { other_gpu_resources: true, ..KubernetesFacts::default() }), None, "MIG, renamed");
-    let nobody = KubernetesFacts { gpu_plugin_in_cluster: Some(false), gpu_dra: Some(false), ..KubernetesFacts::default() };
+    let nobody =
+        KubernetesFacts { gpu_plugin_in_cluster: Some(false), gpu_dra: Some(false), ..KubernetesFacts::default() };
     assert_eq!(of(nobody), Some(Severity::Info), "no device plugin anywhere");
     assert_eq!(diagnose(&report, &KubernetesFacts::default()).verdict, Verdict::Healthy, "nobody asked Kubernetes");
     let (passed_on, expected) = scenarios().remove("passthrough").expect("it");

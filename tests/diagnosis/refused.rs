@@ -1,6 +1,6 @@
 //! GPUs that the driver refuses, and limits of temperature: what one source alone may say.
 
-use syringe_core::diagnosis::{KubernetesFacts, Diagnosis, Severity, Verdict, diagnose};
+use syringe_core::diagnosis::{Diagnosis, KubernetesFacts, Severity, Verdict, diagnose};
 use syringe_core::facts::kernel_log::{Coverage, KernelEvent, KernelEventKind, KernelLog};
 use syringe_core::facts::telemetry::{Temperature, TlimitThresholds};
 use syringe_core::pci::PciAddress;

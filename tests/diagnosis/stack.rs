@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use syringe_core::diagnosis::{
-    KubernetesFacts, Diagnosis, Stage, StageState, Severity, Verdict, diagnose, first_failing_pod,
+    Diagnosis, KubernetesFacts, Severity, Stage, StageState, Verdict, diagnose, first_failing_pod,
 };
 use syringe_core::report::{Report, Section};
 
@@ -235,7 +235,8 @@ fn a_cdi_file_that_was_not_understood_is_no_working_runtime() {
         let cdi = json!({"folders": ["/etc/cdi"], "specs": specs, "unread": unread});
         host.cdi = Some(serde_json::from_value(cdi).expect("specifications"));
         let facts = cluster(&report, Some(8), vec![ready(&report, "device_plugin")]);
-        let link = diagnose(&report, &facts).stack.into_iter().find(|stage| stage.stage == Stage::Runtime).expect("a stage");
+        let link =
+            diagnose(&report, &facts).stack.into_iter().find(|stage| stage.stage == Stage::Runtime).expect("a stage");
         (stage.state, stage.evidence)
     };
     let spec = json!([{"path": "/etc/cdi/nvidia.yaml", "kind": "nvidia.com/gpu", "devices": ["0"]}]);
@@ -297,8 +298,9 @@ fn the_log_that_is_read_is_that_of_the_first_broken_pod() {
     let report = unregistered();
     let facts =
         cluster(&report, None, vec![crashing(&report, "device_plugin"), crashing(&report, "container_toolkit")]);
-    let named =
-        |facts: &KubernetesFacts| first_failing_pod(facts).map(|(pod, container)| (pod.uid.clone(), container.to_owned()));
+    let named = |facts: &KubernetesFacts| {
+        first_failing_pod(facts).map(|(pod, container)| (pod.uid.clone(), container.to_owned()))
+    };
     assert_eq!(named(&facts), Some(("uid-container_toolkit".to_owned(), "main".to_owned())));
     let idle = cluster(&report, None, vec![ready(&report, "device_plugin")]);
     assert_eq!(named(&idle), Some(("uid-device_plugin".to_owned(), "main".to_owned())), "it runs, and offers nothing");

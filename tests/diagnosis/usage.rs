@@ -1,7 +1,7 @@
 //! The guards of the rules over given and used GPUs: each scenario with one change that must silence its finding.
 
 use jiff::SignedDuration;
-use syringe_core::diagnosis::{KubernetesFacts, GpuPod, diagnose};
+use syringe_core::diagnosis::{GpuPod, KubernetesFacts, diagnose};
 use syringe_core::facts::Mode;
 use syringe_core::facts::ecc::RecoveryAction;
 use syringe_core::facts::kubelet::{Allocation, Kubelet};

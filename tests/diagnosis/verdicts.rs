@@ -8,7 +8,7 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::Value;
-use syringe_core::diagnosis::{KubernetesFacts, Diagnosis, Finding, Severity, Verdict, diagnose};
+use syringe_core::diagnosis::{Diagnosis, Finding, KubernetesFacts, Severity, Verdict, diagnose};
 use syringe_core::facts::health::HealthStatus;
 use syringe_core::facts::kernel_log::KernelEvent;
 use syringe_core::report::{Problem, Report, Section, Sections};

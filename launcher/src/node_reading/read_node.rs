@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;
-use syringe_core::diagnosis::{self, KubernetesFacts, Diagnosis, first_failing_pod};
+use syringe_core::diagnosis::{self, Diagnosis, KubernetesFacts, first_failing_pod};
 use syringe_core::report::{Problem, Report, Section, Source};
 use syringe_core::since::Since;
 use syringe_core::text::clean;

@@ -1,7 +1,7 @@
 //! Answers about one node as text: findings first, then how the node was read.
 
 use comfy_table::Table;
-use syringe_core::diagnosis::{Finding, StageState, Plan, StackStage};
+use syringe_core::diagnosis::{Finding, Plan, StackStage, StageState};
 use syringe_core::facts::LostGpu;
 use syringe_core::nvml_codes;
 

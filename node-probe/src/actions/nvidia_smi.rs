@@ -14,7 +14,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use syringe_core::facts::action::{Obstacle, CompletedStep};
+use syringe_core::facts::action::{CompletedStep, Obstacle};
 use syringe_core::text::clean;
 
 use crate::child;

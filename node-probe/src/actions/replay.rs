@@ -1,10 +1,10 @@
 //! An action on a facts file: checked by the same rules, without any effect.
 
+use syringe_core::action_rules::protected::{self, Candidate};
+use syringe_core::action_rules::reset_plan::{self, ResetConditions};
 use syringe_core::facts::action::{Action, KillAction, KillOutcome, Obstacle, ResetAction, ResetOutcome};
 use syringe_core::facts::inventory::GpuInventory;
 use syringe_core::facts::processes::GpuProcess;
-use syringe_core::action_rules::protected::{self, Candidate};
-use syringe_core::action_rules::reset_plan::{self, ResetConditions};
 use syringe_core::report::{Report, Section, Sections, Source};
 
 use super::request::{ActionKind, ActionRequest, KillRequest, ResetRequest};
@@ -136,7 +136,8 @@ mod tests {
         let gpu = GpuInventory { index: 1, minor_number: Some(3), ..GpuInventory::default() };
         let listed = || vec![GpuUse { gpu: 1, ..GpuUse::default() }];
         let held = |name: &str| vec![name.to_owned()];
-        let of = |uses, open_device_files| evidence(&GpuProcess { uses, open_device_files, ..GpuProcess::default() }, &gpu);
+        let of =
+            |uses, open_device_files| evidence(&GpuProcess { uses, open_device_files, ..GpuProcess::default() }, &gpu);
         assert_eq!(of(listed(), Vec::new()), ["nvml"]);
         assert_eq!(of(Vec::new(), held("/dev/nvidia3")), ["device_file"]);
         assert_eq!(of(listed(), held("/dev/nvidia3")), ["nvml", "device_file"]);

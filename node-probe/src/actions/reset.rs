@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use syringe_core::facts::action::{Action, GpuAfterReset, Obstacle, ResetAction, ResetOutcome, CompletedStep};
 use syringe_core::action_rules::reset_plan::{self, ResetConditions, ResetPlan};
+use syringe_core::facts::action::{Action, CompletedStep, GpuAfterReset, Obstacle, ResetAction, ResetOutcome};
 use syringe_core::report::{Report, Sections};
 
 use super::nvidia_smi::{DriverRoot, End};

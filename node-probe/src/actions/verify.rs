@@ -1,11 +1,11 @@
 //! Whether a GPU is healthy after a reset: compares two reports, without a clock and without I/O.
 
+use syringe_core::action_rules::reset_plan::ResetPlan;
 use syringe_core::facts::action::GpuAfterReset;
 use syringe_core::facts::ecc::RecoveryAction;
 use syringe_core::facts::kernel_log::{KernelEvent, KernelEventKind};
 use syringe_core::facts::topology::GpuTopology;
 use syringe_core::nvml_codes::GPU_LOST;
-use syringe_core::action_rules::reset_plan::ResetPlan;
 use syringe_core::report::{Problem, Report, Section};
 
 /// Compares the node before with the node after.

@@ -43,7 +43,11 @@ impl PeerToPeer {
         match self.lacking.iter_mut().find(same) {
             Some(lack) => lack.pairs.push(pair),
             None => {
-                self.lacking.push(MissingP2p { capability: capability.into(), status: status.into(), pairs: vec![pair] });
+                self.lacking.push(MissingP2p {
+                    capability: capability.into(),
+                    status: status.into(),
+                    pairs: vec![pair],
+                });
             }
         }
     }

@@ -108,7 +108,8 @@ impl Broken<'_> {
 
     /// Creates the finding. `unoffered`: evidence that the node advertises no GPU, if that is so.
     pub(super) fn draft(&self, node: &Node<'_>, unoffered: Vec<String>) -> Draft {
-        let severity = if unoffered.is_empty() && advertises_gpus(node) { Severity::Warning } else { Severity::Critical };
+        let severity =
+            if unoffered.is_empty() && advertises_gpus(node) { Severity::Warning } else { Severity::Critical };
         let draft = Draft::on_node(self.rule).with_severity(severity).with_evidence(self.words.clone());
         self.explain(node, draft).with_all_evidence(unoffered)
     }

@@ -28,7 +28,13 @@ pub(super) fn not_deployed(node: &Node<'_>, evidence: &[String]) -> Option<Draft
     // Node feature discovery may run in a cluster without GPU workloads.
     let somebody_deploys = cluster.gpu_plugin_in_cluster == Some(true) && cluster.pci_label_elsewhere == Some(true);
     let unlabelled = !cluster.labels.pci_present && somebody_deploys;
-    if !on_pci || !nothing_here || !unlabelled || advertises_gpus(node) || evidence.is_empty() || !pods::is_settled(node) {
+    if !on_pci
+        || !nothing_here
+        || !unlabelled
+        || advertises_gpus(node)
+        || evidence.is_empty()
+        || !pods::is_settled(node)
+    {
         return None;
     }
     let why = if cluster.labels.feature_discovery {

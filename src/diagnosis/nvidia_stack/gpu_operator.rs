@@ -52,8 +52,11 @@ pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
         let age =
             at_least(node, MIG_STATE).map(|age| format!(", unchanged for {}", evidence::span(age))).unwrap_or_default();
         let config = labels.mig_config.as_deref().map(|config| format!(" (mig.config={})", evidence::data(config)));
-        draft =
-            draft.with_evidence(format!("label {MIG_STATE}={}{age}{}", evidence::data(state), config.unwrap_or_default()));
+        draft = draft.with_evidence(format!(
+            "label {MIG_STATE}={}{age}{}",
+            evidence::data(state),
+            config.unwrap_or_default()
+        ));
     }
     if !paused.is_empty() {
         let names = paused.iter().map(|name| evidence::data(name)).collect::<Vec<_>>().join(", ");
@@ -62,7 +65,11 @@ pub(super) fn mig_manager_stuck(node: &Node<'_>) -> Option<Draft> {
     let layout = labels.mig_config.as_deref().map_or_else(|| "LAYOUT".to_owned(), evidence::data);
     let mut advice = draft.advice.replace("LAYOUT", &layout);
     if let Some(pod) = pods::of(node, Component::MigManager).next() {
-        advice.push_str(&format!(" Log: kubectl -n {} logs {}.", evidence::data(&pod.namespace), evidence::name(&pod.name)));
+        advice.push_str(&format!(
+            " Log: kubectl -n {} logs {}.",
+            evidence::data(&pod.namespace),
+            evidence::name(&pod.name)
+        ));
         let log = node.host().and_then(|host| host.stack_log.as_ref()).filter(|log| log.pod_uid == pod.uid);
         let told =
             log.and_then(|log| stack_log::most_telling(log.telling.iter().chain(&log.lines).map(String::as_str)));

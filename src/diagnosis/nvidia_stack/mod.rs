@@ -4,21 +4,21 @@
 //! Other groups evaluate the driver, the runtime and the counts. [`apply`] joins their findings: it keeps the finding about
 //! the first broken stage, with its reason, and removes those about later stages.
 
-mod broken;
-mod stages;
 mod advertised;
+mod broken;
+mod configuration;
 mod gpu_operator;
 mod pods;
 mod rules;
-mod configuration;
+mod stages;
 mod starting;
 
 use super::draft::Draft;
 use super::node::Node;
-use super::stack_stage::{Stage, StackStage};
+use super::stack_stage::{StackStage, Stage};
 use super::{Component, Severity};
-use broken::Broken;
 use advertised::{advertises_gpus, is_passed_through};
+use broken::Broken;
 use rules::{
     BROKEN_DRIVER, CONSEQUENCES, DRIVER_ABSENT, DRIVER_RULES, MIG_MANAGER_STUCK, NOT_ADVERTISED, UPGRADE_STUCK,
     is_runtime_rule,
@@ -32,7 +32,8 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     if is_passed_through(node) {
         return Vec::new();
     }
-    let own = [gpu_operator::mig_manager_stuck(node), gpu_operator::upgrade_stuck(node), configuration::two_plugins(node)];
+    let own =
+        [gpu_operator::mig_manager_stuck(node), gpu_operator::upgrade_stuck(node), configuration::two_plugins(node)];
     own.into_iter().chain([configuration::runtime_restarted(node)]).flatten().collect()
 }
 

@@ -102,7 +102,8 @@ impl FailingPod<'_> {
         let Self { pod, container } = self;
         let pod_words = format!("pod {}", name(pod));
         let Some(container) = container else {
-            let reason = pod.reason.as_deref().map(|reason| format!(" ({})", evidence::data(reason))).unwrap_or_default();
+            let reason =
+                pod.reason.as_deref().map(|reason| format!(" ({})", evidence::data(reason))).unwrap_or_default();
             let message = pod.message.as_deref().map(|message| format!(": {}", cut(message))).unwrap_or_default();
             return format!("{pod_words} is {}{reason}{message}", evidence::data(&pod.phase));
         };

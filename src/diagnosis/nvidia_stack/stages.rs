@@ -8,10 +8,10 @@
 
 use super::super::draft::Draft;
 use super::super::node::Node;
-use super::super::stack_stage::{Stage, StageState, StackStage};
+use super::super::stack_stage::{StackStage, Stage, StageState};
 use super::super::{Component, NvidiaPod, Severity, evidence};
-use super::broken::Broken;
 use super::advertised::{advertises_gpus, is_passed_through, may_advertise_by_dra, plugin_service};
+use super::broken::Broken;
 use super::pods;
 use super::rules::{DRIVER_RULES, is_runtime_rule};
 use crate::report::Extent;
@@ -126,7 +126,9 @@ fn runtime(node: &Node<'_>, drafts: &[Draft]) -> StackStage {
     let unread = cdi.and_then(|cdi| cdi.unread.first());
     match (words, unread) {
         (Some(words), _) => stage(Stage::Runtime, StageState::Ok, words),
-        (None, Some(file)) => stage(Stage::Runtime, StageState::Unknown, format!("could not read {}", evidence::data(file))),
+        (None, Some(file)) => {
+            stage(Stage::Runtime, StageState::Unknown, format!("could not read {}", evidence::data(file)))
+        }
         (None, None) => stage(Stage::Runtime, StageState::Unknown, ""),
     }
 }
@@ -142,7 +144,9 @@ fn plugin(node: &Node<'_>) -> StackStage {
         (_, Some(words)) => stage(Stage::Plugin, StageState::Ok, words),
         (Some(pod), None) => stage(Stage::Plugin, StageState::Broken, format!("pod {} is not ready", pods::name(pod))),
         // It may be a service of the node; then the later stages show that it works.
-        (None, None) if advertises_gpus(node) => stage(Stage::Plugin, StageState::Ok, "the node advertises its devices"),
+        (None, None) if advertises_gpus(node) => {
+            stage(Stage::Plugin, StageState::Ok, "the node advertises its devices")
+        }
         (None, None) if node.kubernetes.nvidia_pods.is_some() => {
             stage(Stage::Plugin, StageState::Broken, "no pod of a device plugin or DRA driver on the node")
         }
@@ -166,7 +170,8 @@ fn registration(node: &Node<'_>) -> StackStage {
     if may_advertise_by_dra(node) {
         return stage(Stage::Registration, StageState::Unknown, "");
     }
-    let sockets = node.host().and_then(|host| host.nvidia_stack.as_ref()).and_then(|stack| stack.plugin_sockets.as_ref());
+    let sockets =
+        node.host().and_then(|host| host.nvidia_stack.as_ref()).and_then(|stack| stack.plugin_sockets.as_ref());
     let socket = sockets.map(|all| all.iter().any(|socket| socket.name.contains("nvidia")));
     match (socket, registered) {
         (Some(false), _) => {

@@ -4,8 +4,8 @@
 
 use super::rules::{LICENSE_UNKNOWN, UNLICENSED};
 use crate::diagnosis::draft::Draft;
-use crate::diagnosis::node::{Gpu, Node};
 use crate::diagnosis::evidence;
+use crate::diagnosis::node::{Gpu, Node};
 use crate::facts::inventory::VgpuLicense;
 
 /// NVIDIA restricts an unlicensed vGPU from about 20 minutes after the start; fetching a license takes a minute or two.

@@ -5,9 +5,9 @@
 
 use super::rules::MARKED_UNHEALTHY;
 use crate::device_names::DeviceNames;
-use crate::diagnosis::kubernetes_gpus::UNALLOCATABLE;
-use crate::diagnosis::kubernetes_facts::{Component, ContainerStateKind};
 use crate::diagnosis::draft::Draft;
+use crate::diagnosis::kubernetes_facts::{Component, ContainerStateKind};
+use crate::diagnosis::kubernetes_gpus::UNALLOCATABLE;
 use crate::diagnosis::node::{Gpu, Node, SETTLE_TIME};
 use crate::diagnosis::{Severity, evidence};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
@@ -87,5 +87,9 @@ fn plugin_started(node: &Node<'_>) -> Option<jiff::Timestamp> {
 fn plugin(node: &Node<'_>) -> Option<String> {
     let mut pods = node.kubernetes.nvidia_pods.iter().flatten().filter(|pod| pod.component == Component::DevicePlugin);
     let pod = pods.next()?;
-    Some(format!("the device plugin on the node is pod {}/{}", evidence::data(&pod.namespace), evidence::data(&pod.name)))
+    Some(format!(
+        "the device plugin on the node is pod {}/{}",
+        evidence::data(&pod.namespace),
+        evidence::data(&pod.name)
+    ))
 }

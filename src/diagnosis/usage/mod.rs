@@ -13,11 +13,11 @@
 
 mod allocations;
 mod license;
+mod marked_unhealthy;
 mod rules;
 mod shared_gpu_memory;
 mod stale_allocations;
 mod unallocated_use;
-mod marked_unhealthy;
 mod without_gpu;
 
 use super::draft::Draft;

@@ -11,11 +11,11 @@ use jiff::SignedDuration;
 
 use super::allocations::{Allocations, SETTLE_TIME};
 use super::rules::STALE_ALLOCATIONS;
-use crate::diagnosis::kubernetes_gpus::STALE_ALLOCATION;
 use crate::diagnosis::draft::Draft;
-use crate::diagnosis::gpu_pods::GpuPod;
-use crate::diagnosis::node::Node;
 use crate::diagnosis::evidence;
+use crate::diagnosis::gpu_pods::GpuPod;
+use crate::diagnosis::kubernetes_gpus::STALE_ALLOCATION;
+use crate::diagnosis::node::Node;
 
 /// Maximum age of a refusal. An older one is no evidence about the current allocations.
 const RECENT: SignedDuration = SignedDuration::from_hours(1);

@@ -10,10 +10,10 @@ use super::allocations::Allocations;
 use super::rules::UNALLOCATED_USE;
 use crate::device_names::DeviceNames;
 use crate::diagnosis::draft::Draft;
+use crate::diagnosis::evidence;
 use crate::diagnosis::gpu_pods::GpuPod;
 use crate::diagnosis::node::Node;
 use crate::diagnosis::processes::{MIN_BYTES, is_service};
-use crate::diagnosis::evidence;
 use crate::facts::kubelet::Allocation;
 use crate::facts::processes::{GpuProcess, GpuUse};
 
@@ -89,7 +89,8 @@ fn draft(node: &Node<'_>, all: &Allocations<'_>, pod: &GpuPod, uses: &[Use<'_>])
     let mut draft = Draft::on_node(UNALLOCATED_USE).with_evidence(given);
     for (process, usage) in uses.iter().take(MAX_USES) {
         let names = DeviceNames::of(node.report, Some(usage.gpu), None);
-        let holders: Vec<String> = holders(all, &names).map(|allocation| evidence::data(&allocation.holder())).collect();
+        let holders: Vec<String> =
+            holders(all, &names).map(|allocation| evidence::data(&allocation.holder())).collect();
         let whose = match holders.as_slice() {
             [] => "allocated to no pod".to_owned(),
             all => format!("allocated to {}", all.join(", ")),

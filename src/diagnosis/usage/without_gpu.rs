@@ -3,9 +3,9 @@
 use super::allocations::Allocations;
 use super::rules::WITHOUT_GPU;
 use crate::diagnosis::draft::Draft;
+use crate::diagnosis::evidence;
 use crate::diagnosis::gpu_pods::{GpuContainer, GpuPod};
 use crate::diagnosis::node::Node;
-use crate::diagnosis::evidence;
 
 pub(super) fn judge(node: &Node<'_>, all: &Allocations<'_>) -> Vec<Draft> {
     let running = all.pods.iter().filter(|pod| pod.phase == "Running" && !pod.deleting);

@@ -1,8 +1,8 @@
 //! Evaluates the causes in order. The first cause with evidence is the explanation.
 
 use super::{
-    Case, CauseRule, MAX_EVIDENCE, kubelet_admission, creation, gpu, has_no_gpu, kubelet, kubernetes, process, scheduling,
-    start, state,
+    Case, CauseRule, MAX_EVIDENCE, creation, gpu, has_no_gpu, kubelet, kubelet_admission, kubernetes, process,
+    scheduling, start, state,
 };
 use crate::diagnosis::Diagnosis;
 use crate::explanation::pod_on_node::PodOnNode;

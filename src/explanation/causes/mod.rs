@@ -3,7 +3,6 @@
 //! An exit code above 128 is 128 plus the signal, as in POSIX shells and the kubelet. The class of an Xid in the catalogue
 //! determines its cause. The reasons of pods and containers are those of the kubelet and the scheduler.
 
-mod kubelet_admission;
 mod cdi;
 mod creation;
 mod cuda;
@@ -11,6 +10,7 @@ pub(super) mod evaluate;
 mod gpu;
 mod image;
 mod kubelet;
+mod kubelet_admission;
 mod kubernetes;
 mod numa;
 mod process;
@@ -23,7 +23,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::pod_on_node::PodOnNode;
 use super::timeline::line;
-use super::{Cause, Certainty, ContainerState, Termination, Explanation, PodEvent, PodFacts};
+use super::{Cause, Certainty, ContainerState, Explanation, PodEvent, PodFacts, Termination};
 use crate::diagnosis::{self, Action, ActionCode, Class as FindingClass, Diagnosis, Finding, Scope, Severity, Stuck};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::facts::processes::GpuProcess;

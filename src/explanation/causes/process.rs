@@ -2,7 +2,7 @@
 
 use super::{ALL_CLASSES, Case, end_quote, quotes};
 use crate::diagnosis::{Action, ActionCode, Stuck};
-use crate::explanation::{Cause, Certainty, Termination, Explanation};
+use crate::explanation::{Cause, Certainty, Explanation, Termination};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind};
 use crate::facts::processes::GpuProcess;
 

@@ -2,7 +2,7 @@
 
 use super::Case;
 use crate::diagnosis::ActionCode;
-use crate::explanation::{Cause, Certainty, Explanation, Preemption, CapacityShortage};
+use crate::explanation::{CapacityShortage, Cause, Certainty, Explanation, Preemption};
 
 /// Words of the scheduler's message, their meaning, and the action. The first match is used: reasons that apply to every node
 /// come before those that apply to some.
@@ -185,7 +185,9 @@ fn no_node_fits(case: &Case<'_>, message: &str) -> Explanation {
         Some(CapacityShortage { changes, needs_all: true, .. }) => {
             format!("To start it, all of these are required: {}.", changes.join("; "))
         }
-        Some(CapacityShortage { changes, .. }) => format!("To start it, one of these is required: {}.", changes.join("; ")),
+        Some(CapacityShortage { changes, .. }) => {
+            format!("To start it, one of these is required: {}.", changes.join("; "))
+        }
         None => fit
             .map_or(
                 "The scheduler's message gives the reason. The details of each GPU node are below.",

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{Cause, Certainty, PodEvent, PodFacts, cause_of, explain, failed, node, time};
-use crate::diagnosis::{ActionCode, KubernetesFacts, Diagnosis, Finding, Severity, diagnose};
+use crate::diagnosis::{ActionCode, Diagnosis, Finding, KubernetesFacts, Severity, diagnose};
 use crate::explanation::Explanation;
 use crate::facts::host::Host;
 use crate::facts::inventory::GpuInventory;

@@ -1,7 +1,7 @@
 //! Pods that wait for a node: what the scheduler says is what is told.
 
 use super::{Cause, Certainty, ContainerFacts, PodEvent, PodFacts, explain, failed};
-use crate::explanation::{Preemption, CapacityShortage};
+use crate::explanation::{CapacityShortage, Preemption};
 
 fn waiting(message: Option<&str>) -> PodFacts {
     PodFacts {

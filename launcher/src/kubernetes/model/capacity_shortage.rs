@@ -17,7 +17,11 @@ const MAX_CHANGES: usize = 4;
 
 /// The resources that a pod which requests `wanted` lacks on these nodes. `None` if the numbers do not explain why it is
 /// Pending.
-pub(crate) fn find(candidates: &[Candidate], wanted: &MilliValues, scheduler_message: Option<&str>) -> Option<CapacityShortage> {
+pub(crate) fn find(
+    candidates: &[Candidate],
+    wanted: &MilliValues,
+    scheduler_message: Option<&str>,
+) -> Option<CapacityShortage> {
     let gpus = || wanted.keys().filter(|resource| is_gpu_resource(resource));
     if candidates.is_empty() || gpus().next().is_none() {
         return None;
@@ -272,7 +276,14 @@ mod tests {
             (GPU.to_owned(), FreeAmount { free: free * 1000, allocatable: 8000 }),
             ("cpu".to_owned(), FreeAmount { free: 32_000, allocatable: 64_000 }),
         ]);
-        Candidate { node: name.into(), reasons_against: Vec::new(), used_by, rejections, free, offers: vec![GPU.into()] }
+        Candidate {
+            node: name.into(),
+            reasons_against: Vec::new(),
+            used_by,
+            rejections,
+            free,
+            offers: vec![GPU.into()],
+        }
     }
 
     fn asks(gpus: u128) -> MilliValues {

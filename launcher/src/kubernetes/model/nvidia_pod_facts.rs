@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1 as api;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use syringe_core::diagnosis::{
-    Component, NvidiaContainerState, ContainerStateKind, NvidiaContainer, NvidiaPod, RuntimeClassUse,
+    Component, ContainerStateKind, NvidiaContainer, NvidiaContainerState, NvidiaPod, RuntimeClassUse,
 };
 use syringe_core::text::{clean, clean_keeping_end};
 
@@ -151,7 +151,11 @@ fn state(state: &api::ContainerState) -> Option<NvidiaContainerState> {
     let time = |time: &Option<Time>| time.as_ref().map(|Time(time)| *time).filter(|time| *time > Timestamp::UNIX_EPOCH);
     if let Some(running) = &state.running {
         let since = time(&running.started_at);
-        return Some(NvidiaContainerState { kind: ContainerStateKind::Running, since, ..NvidiaContainerState::default() });
+        return Some(NvidiaContainerState {
+            kind: ContainerStateKind::Running,
+            since,
+            ..NvidiaContainerState::default()
+        });
     }
     if let Some(ended) = &state.terminated {
         return Some(NvidiaContainerState {

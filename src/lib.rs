@@ -20,7 +20,7 @@
 //! | [`report`] | the document that `node-probe` prints: sections, their status and problems |
 //! | [`device_names`] | the names of one GPU in other sections |
 //! | [`xid`] | kernel log lines: parsers, events, catalogue |
-//! | [`action_rules`] | what operator mode may do: protected processes, the plan of a reset |
+//! | [`action_rules`] | what kill and reset may do: protected processes, the plan of a reset |
 //! | [`diagnosis`] | the rules |
 //! | [`explanation`] | why a pod failed, hangs or waits |
 #![forbid(unsafe_code)]

@@ -1,6 +1,6 @@
-//! Pure rules of operator mode: which processes must not be killed, and what blocks a reset.
+//! Rules for the two actions on a node, kill and reset: which processes must not be killed, and what blocks a reset.
 //!
-//! The rules run on the node, right before the action. They only decide; they do not act.
+//! Pure functions that run on the node right before the action.
 
 mod nvlink_group;
 pub mod protected;

@@ -7,8 +7,8 @@ use super::node::Node;
 use super::rules::Rule;
 use super::{
     cdi, collective, container, driver, driver_log, driver_not_loaded, driver_setup, fabric_manager, gsp, implausible,
-    kernel_log_coverage, kubernetes_gpus, lost, memory, mig, nvidia_stack, nvlink_events, nvlink_state, pcie,
-    persistence, power, processes, recovery, refused_gpus, runtime, siblings, thermal, usage, xid, xid_history,
+    kernel_log_coverage, kubernetes_gpus, lost, memory, mig, nvidia_stack, nvlink_events, nvlink_state, other_devices,
+    pcie, persistence, power, processes, recovery, refused_gpus, runtime, siblings, thermal, usage, xid, xid_history,
 };
 
 /// Rules about one subject.
@@ -51,6 +51,7 @@ const GROUPS: &[RuleGroup] = &[
     RuleGroup { rules: usage::RULES, judge: usage::judge },
     RuleGroup { rules: container::RULES, judge: container::judge },
     RuleGroup { rules: kernel_log_coverage::RULES, judge: kernel_log_coverage::judge },
+    RuleGroup { rules: other_devices::RULES, judge: other_devices::judge },
     RuleGroup { rules: nvidia_stack::RULES, judge: nvidia_stack::judge },
     RuleGroup { rules: recovery::RULES, judge: |_| Vec::new() },
 ];

@@ -44,7 +44,7 @@ pub(super) fn severity(event: &KernelEvent) -> Severity {
     grade(of(event).severity)
 }
 
-/// Returns the judgement with the highest severity; if equal, the one that ages last.
+/// Returns the meaning with the highest severity; if equal, the one that ages last.
 pub(super) fn worst(events: &[&KernelEvent]) -> EventMeaning {
     events.iter().map(|event| of(event)).max_by_key(|judged| (judged.severity, judged.ageing)).unwrap_or(UNKNOWN)
 }

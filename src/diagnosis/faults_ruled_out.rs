@@ -1,8 +1,8 @@
-//! The claims of a healthy summary, such as "no throttling", and the facts that they need.
+//! Faults that a healthy summary rules out ("no throttling"), and the facts that this needs.
 //!
-//! Each claim names the fact that it needs on every GPU. If the fact was read on every GPU, the claim is made. If the
-//! hardware does not support the fact, the claim is listed as not checked. If the fact is missing without a reason, the
-//! verdict is `unknown`: a report without the fact does not show that the GPU is healthy.
+//! A fault is ruled out if its fact was read on every GPU. If the hardware does not support the fact, the fault is listed
+//! as not checked. If the fact is missing without a reason, the verdict is `unknown`: a report without the fact does not
+//! show that the GPU is healthy.
 
 use super::node::{Gpu, Node};
 use super::{evidence, implausible, thermal};
@@ -20,11 +20,11 @@ enum FactState {
     Missing,
 }
 
-/// One clause of a healthy summary.
-struct Claim {
+/// A fault that a healthy summary can rule out.
+struct Fault {
     /// The section that holds the fact.
     section: &'static str,
-    /// Text of the claim: `no {words}`.
+    /// Its name in the summary: `no {words}`.
     words: &'static str,
     /// Whether the fact was read.
     is_read: fn(&Node<'_>, &Gpu) -> bool,
@@ -33,14 +33,14 @@ struct Claim {
     sources: &'static [&'static [&'static str]],
 }
 
-/// The claim of the error counters.
+/// The fault that the error counters show.
 pub(super) const UNCORRECTED: &str = "uncorrected memory error since driver load";
 
-/// The claim of the links.
+/// The fault that the links show.
 pub(super) const NVLINK_FAULT: &str = "NVLink fault";
 
-const CLAIMS: &[Claim] = &[
-    Claim {
+const FAULTS: &[Fault] = &[
+    Fault {
         section: "ecc",
         words: "pending memory repair",
         is_read: |node, gpu| {
@@ -50,19 +50,19 @@ const CLAIMS: &[Claim] = &[
         },
         sources: &[&["remapped_rows"], &["retired_pages"]],
     },
-    Claim {
+    Fault {
         section: "ecc",
         words: "recovery action recommended by the driver",
         is_read: |node, gpu| node.ecc_of(gpu).is_some_and(|ecc| ecc.recovery_action.is_some()),
         sources: &[&["recovery_action"]],
     },
-    Claim {
+    Fault {
         section: "ecc",
         words: UNCORRECTED,
         is_read: |node, gpu| node.ecc_of(gpu).is_some_and(|ecc| ecc.volatile.uncorrected.is_some()),
         sources: &[&["volatile.uncorrected"]],
     },
-    Claim {
+    Fault {
         section: "telemetry",
         words: "throttling",
         is_read: |node, gpu| {
@@ -71,7 +71,7 @@ const CLAIMS: &[Claim] = &[
         },
         sources: &[&["throttling.reasons_mask"]],
     },
-    Claim {
+    Fault {
         section: "telemetry",
         words: "overheating",
         is_read: |node, gpu| {
@@ -89,7 +89,7 @@ const CLAIMS: &[Claim] = &[
             &["temperature.tlimit_margin_celsius", "temperature.tlimit_thresholds.slowdown_celsius"],
         ],
     },
-    Claim {
+    Fault {
         section: "topology",
         words: NVLINK_FAULT,
         is_read: |node, gpu| {
@@ -103,7 +103,7 @@ const CLAIMS: &[Claim] = &[
         },
         sources: &[&["nvlinks"]],
     },
-    Claim {
+    Fault {
         section: "topology",
         words: "missing PCIe lane",
         is_read: |node, gpu| {
@@ -120,56 +120,56 @@ fn links_read(topology: &GpuTopology) -> bool {
     !topology.nvlinks.is_empty() && topology.nvlinks.iter().all(|group| group.active.is_some())
 }
 
-/// The claims of a node.
+/// The faults of a node, by what is known about them.
 #[derive(Debug, Default)]
-pub(super) struct Claims {
-    /// Claims that are true for all GPUs that respond.
-    pub(super) made: Vec<&'static str>,
+pub(super) struct FaultsRuledOut {
+    /// Faults that no GPU that responds has.
+    pub(super) ruled_out: Vec<&'static str>,
     /// Facts that the hardware does not support: `throttling (not offered by GPUs 0-6)`.
     pub(super) not_offered: Vec<String>,
     /// Section and text of facts that are missing without a reason.
     pub(super) missing: Vec<(&'static str, String)>,
 }
 
-/// Checks every claim for every GPU that responds.
-pub(super) fn of(node: &Node<'_>) -> Claims {
-    let mut claims = Claims::default();
+/// Checks every fault for every GPU that responds.
+pub(super) fn of(node: &Node<'_>) -> FaultsRuledOut {
+    let mut faults = FaultsRuledOut::default();
     let gpus: Vec<&Gpu> = node.answering().collect();
     if gpus.is_empty() {
-        return claims;
+        return faults;
     }
-    for claim in CLAIMS.iter().filter(|claim| node.has(claim.section)) {
+    for fault in FAULTS.iter().filter(|fault| node.has(fault.section)) {
         let of = |wanted: FactState| -> Vec<(Option<u32>, String)> {
-            let found = gpus.iter().filter(|gpu| fact_state(node, gpu, claim) == wanted);
+            let found = gpus.iter().filter(|gpu| fact_state(node, gpu, fault) == wanted);
             found.map(|gpu| (gpu.index, gpu.label())).collect()
         };
         let (missing, not_offered) = (of(FactState::Missing), of(FactState::NotOffered));
         if missing.is_empty() && not_offered.is_empty() {
-            claims.made.push(claim.words);
+            faults.ruled_out.push(fault.words);
         }
         if !missing.is_empty() {
-            claims.missing.push((
-                claim.section,
-                format!("{} could not be ruled out for {}", claim.words, evidence::gpus(&missing)),
+            faults.missing.push((
+                fault.section,
+                format!("{} could not be ruled out for {}", fault.words, evidence::gpus(&missing)),
             ));
         }
         // It is normal that PCIe cards have no NVLink.
-        let no_links_at_all = claim.words == NVLINK_FAULT && not_offered.len() == gpus.len();
+        let no_links_at_all = fault.words == NVLINK_FAULT && not_offered.len() == gpus.len();
         if !not_offered.is_empty() && !no_links_at_all {
-            claims.not_offered.push(format!("{} (not offered by {})", claim.words, evidence::gpus(&not_offered)));
+            faults.not_offered.push(format!("{} (not offered by {})", fault.words, evidence::gpus(&not_offered)));
         }
     }
-    claims
+    faults
 }
 
-fn fact_state(node: &Node<'_>, gpu: &Gpu, claim: &Claim) -> FactState {
+fn fact_state(node: &Node<'_>, gpu: &Gpu, fault: &Fault) -> FactState {
     let lacks = |field: &str| {
-        gpu.index.is_some_and(|index| node.availability(claim.section, index, field) == Availability::Unsupported)
+        gpu.index.is_some_and(|index| node.availability(fault.section, index, field) == Availability::Unsupported)
     };
-    if (claim.is_read)(node, gpu) {
+    if (fault.is_read)(node, gpu) {
         FactState::Read
-    } else if claim.sources.iter().all(|fields| fields.iter().any(|field| lacks(field)))
-        || has_no_links(node, gpu, claim)
+    } else if fault.sources.iter().all(|fields| fields.iter().any(|field| lacks(field)))
+        || has_no_links(node, gpu, fault)
     {
         FactState::NotOffered
     } else {
@@ -178,8 +178,8 @@ fn fact_state(node: &Node<'_>, gpu: &Gpu, claim: &Claim) -> FactState {
 }
 
 /// A GPU without links in NVML has no NVLink. The topology of a node without NVML has no information about links.
-fn has_no_links(node: &Node<'_>, gpu: &Gpu, claim: &Claim) -> bool {
-    claim.section == "topology"
-        && claim.sources == [["nvlinks"]]
+fn has_no_links(node: &Node<'_>, gpu: &Gpu, fault: &Fault) -> bool {
+    fault.section == "topology"
+        && fault.sources == [["nvlinks"]]
         && node.topology_of(gpu).is_some_and(|topology| topology.nvlinks.is_empty())
 }

@@ -1,4 +1,4 @@
-//! How much of the kernel log was read, and what it reports about the rest of the machine.
+//! Findings about the kernel log itself: how far back it was read, gaps, omitted and unrecognized lines.
 //!
 //! "No Xid" is only true for the time window that was read. A window of minutes on a machine that has been running for
 //! weeks does not show that there were no Xids.
@@ -9,7 +9,7 @@ use super::draft::Draft;
 use super::node::Node;
 use super::rules::{DEBUG_DOC, rules};
 use super::{Severity, evidence};
-use crate::facts::kernel_log::{Coverage, KernelEventKind as Kind};
+use crate::facts::kernel_log::Coverage;
 use crate::xid::window;
 
 rules! {
@@ -39,22 +39,12 @@ rules! {
         Watch "Event counts from the kernel log of {node} are lower bounds.",
         means "The kernel or the driver limits the rate of its messages and left some out.",
         reads "xid";
-    MACHINE_CHECK: "machine-check" Warning Hardware DEBUG_DOC, "Machine check: CPU, host memory or PCIe error",
-        Watch "Check the hardware log (BMC) of {node}. The GPUs may be affected.",
-        means "The CPU reported machine checks: errors of CPU, host memory or PCIe. They can have taken part in \
-            errors of GPUs.",
-        reads "xid: machine checks";
-    NIC: "nic-problem" Warning Fabric None, "A network card reports a problem",
-        CheckCabling "Check power, cooling and cable of the network card of {node} that is named. It is not a GPU \
-            fault, but it affects jobs.",
-        means "A network card reported errors in the kernel log. Jobs over several nodes can be slow or hang.",
-        reads "xid: network cards";
 }
 
 /// In a shorter window, the Xid that caused a job failure may already have been overwritten.
 const SHORTEST: SignedDuration = SignedDuration::from_hours(1);
 
-/// Findings about the window and the gaps of the log, and about other devices of the machine.
+/// Findings about the window and the gaps of the log.
 pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
     let mut drafts: Vec<Draft> =
         window_too_short(node).map(|words| Draft::on_node(SHORT).with_evidence(words)).into_iter().collect();
@@ -75,7 +65,6 @@ pub(super) fn judge(node: &Node<'_>) -> Vec<Draft> {
         }
     }
     drafts.extend(unread(node));
-    drafts.extend(neighbours(node));
     drafts
 }
 
@@ -152,7 +141,7 @@ fn begins_at_boot(node: &Node<'_>) -> Option<Timestamp> {
 const SAMPLE: usize = 200;
 
 /// Returns the time from which on the log was read without a gap until the facts were taken.
-pub(super) fn since(node: &Node<'_>) -> Option<Timestamp> {
+pub(super) fn covered_since(node: &Node<'_>) -> Option<Timestamp> {
     let log = node.kernel_log()?;
     // If a window was requested, the text is about that window.
     window::reach(&log.coverage, node.now?).map(|reach| log.since.map_or(reach, |asked| asked.max(reach)))
@@ -160,7 +149,7 @@ pub(super) fn since(node: &Node<'_>) -> Option<Timestamp> {
 
 /// Returns whether the log covers the whole requested window.
 fn covers_what_was_asked(node: &Node<'_>) -> bool {
-    node.kernel_log().and_then(|log| log.since).zip(since(node)).is_some_and(|(asked, since)| since <= asked)
+    node.kernel_log().and_then(|log| log.since).zip(covered_since(node)).is_some_and(|(asked, since)| since <= asked)
 }
 
 /// Returns why the log is too short for "no Xid"; `None` if it is long enough or begins at boot.
@@ -170,7 +159,7 @@ pub(super) fn window_too_short(node: &Node<'_>) -> Option<String> {
         return Some(why.to_owned());
     }
     let now = node.now?;
-    let Some(since) = since(node) else {
+    let Some(since) = covered_since(node) else {
         let ended = window::last_before(logs, now)?;
         return Some(format!("the kernel log ends {} before now", evidence::span(now.duration_since(ended))));
     };
@@ -207,26 +196,6 @@ fn without_times(logs: &[Coverage]) -> Option<&'static str> {
     }
     let from_boot = logs.iter().any(|log| log.complete_since_boot == Some(true));
     (!from_boot).then_some("the records of the kernel log have no timestamps")
-}
-
-fn neighbours(node: &Node<'_>) -> Vec<Draft> {
-    let mut drafts = Vec::new();
-    let harmless = |sub: Option<&str>| matches!(sub, Some("firmware_corrected" | "memory_corrected" | "logged"));
-    let (corrected, grave): (Vec<_>, Vec<_>) =
-        node.timeline.of_kind(Kind::Mce).partition(|event| harmless(event.sub_code.as_deref()));
-    for (events, severity) in [(grave, Severity::Warning), (corrected, Severity::Info)] {
-        if !events.is_empty() {
-            let draft = Draft::on_node(MACHINE_CHECK).with_severity(severity).with_events(events.iter().copied());
-            drafts.push(draft.aged_on_node(node, &events));
-        }
-    }
-    let cards =
-        node.timeline.of_kind(Kind::Nic).filter(|event| event.sub_code.as_deref() != Some("insufficient_power"));
-    let cards: Vec<_> = cards.collect();
-    if !cards.is_empty() {
-        drafts.push(Draft::on_node(NIC).with_events(cards.iter().copied()).aged_on_node(node, &cards));
-    }
-    drafts
 }
 
 #[cfg(test)]

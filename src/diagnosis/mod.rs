@@ -4,18 +4,19 @@
 //! Therefore a finding quotes its evidence, and values that could not be read are listed as unknown, never as healthy.
 //!
 //! ```text
-//!   Report ──▶ node (every GPU once) ──▶ families ──▶ drafts ──▶ recovery ──▶ plan ──▶ merged, named ──▶ Diagnosis
+//!   Report ──▶ node (every GPU once) ──▶ all_rules ──▶ drafts ──▶ recovery ──▶ plan ──▶ merged, named ──▶ Diagnosis
 //!              timeline (cause, history)  lost, xid, memory, …              └──▶ health (points per GPU)
-//!              claims (facts read of every GPU) ──▶ verdict and summary where nothing was found
+//!              faults_ruled_out (facts read of every GPU) ──▶ verdict and summary where nothing was found
 //! ```
 //!
-//! `healthy` requires every section, and every fact that the claims of the summary need. A report with fewer sections
+//! `healthy` requires every section, and every fact that the summary needs to rule out faults. A report with fewer sections
 //! gets `no_fault_found` at best, and its summary names the sections that were checked.
 
 mod all_rules;
 mod cdi;
 mod collective;
 mod container;
+mod contradictions;
 mod draft;
 mod driver;
 mod driver_log;
@@ -44,6 +45,7 @@ mod not_checked_tests;
 mod nvidia_stack;
 mod nvlink_events;
 mod nvlink_state;
+mod other_devices;
 #[cfg(test)]
 mod past_events_tests;
 mod pcie;
@@ -86,10 +88,10 @@ use crate::report::{Report, Section};
 use node::Node;
 
 /// Diagnoses a node from its report and the facts of the Kubernetes API.
-pub fn diagnose(report: &Report, cluster: &KubernetesFacts) -> Diagnosis {
-    let node = Node::new(report, cluster);
+pub fn diagnose(report: &Report, kubernetes: &KubernetesFacts) -> Diagnosis {
+    let node = Node::new(report, kubernetes);
     let (mut unknown, undecided) = unknown::list(&node);
-    let contradictions = not_checked::contradictions(&node);
+    let contradictions = contradictions::list(&node);
     let undecided = undecided || !contradictions.is_empty();
     unknown.extend(contradictions);
     let mut drafts = all_rules::drafts(&node);
@@ -100,7 +102,7 @@ pub fn diagnose(report: &Report, cluster: &KubernetesFacts) -> Diagnosis {
     // A node without GPUs is not healthy.
     let no_gpu = node.listed().next().is_none() && (node.inventory().is_some() || node.host().is_some());
     let nothing_read = node.gpus.is_empty() && report.sections.xid.is_none();
-    let not_judged = not_checked::not_judged(&node);
+    let not_judged = unknown::not_judged(&node);
     let mut in_part = node.judged_in_part();
     if unknown.iter().any(|one| one.section == "host") && !in_part.contains(&"host") {
         in_part.push("host");
@@ -124,7 +126,7 @@ pub fn diagnose(report: &Report, cluster: &KubernetesFacts) -> Diagnosis {
         judged_in_part: words(in_part),
         not_judged: words(not_judged),
         plan,
-        not_checked: not_checked::of(&node),
+        not_checked: not_checked::list(&node),
         unknown,
         kernel_log,
         stack,
@@ -134,19 +136,19 @@ pub fn diagnose(report: &Report, cluster: &KubernetesFacts) -> Diagnosis {
 
 /// The first pod of NVIDIA's stack on the node that does not do its work, with the container whose log may say why: as far as
 /// Kubernetes alone tells.
-pub fn first_failing_pod(cluster: &KubernetesFacts) -> Option<(&NvidiaPod, &str)> {
+pub fn first_failing_pod(kubernetes: &KubernetesFacts) -> Option<(&NvidiaPod, &str)> {
     let report = Report::default();
-    let node = Node::new(&report, cluster);
+    let node = Node::new(&report, kubernetes);
     let (uid, container) = nvidia_stack::log_to_read(&node)?;
-    let pod = cluster.nvidia_pods.as_ref()?.iter().find(|pod| pod.uid == uid)?;
+    let pod = kubernetes.nvidia_pods.as_ref()?.iter().find(|pod| pod.uid == uid)?;
     let container = pod.containers.iter().find(|one| one.name == container)?;
     Some((pod, container.name.as_str()))
 }
 
 /// Computes score and status of the node and of each GPU.
 pub fn health(report: &Report) -> Health {
-    let cluster = KubernetesFacts::default();
-    let node = Node::new(report, &cluster);
+    let kubernetes = KubernetesFacts::default();
+    let node = Node::new(report, &kubernetes);
     health::score(&node, &all_rules::drafts(&node))
 }
 

@@ -2,10 +2,7 @@
 
 use super::draft::Concluded;
 use super::node::{Node, OF_NVML};
-use super::{
-    Severity, Verdict, evidence, faults_ruled_out, kernel_log_coverage, memory, not_checked, nvlink_events, unknown,
-    xid,
-};
+use super::{Severity, Verdict, evidence, faults_ruled_out, kernel_log_coverage, memory, nvlink_events, unknown, xid};
 use crate::facts::kernel_log::{KernelEvent, KernelEventKind as Kind};
 use crate::xid::catalogue::{self, Class};
 
@@ -34,8 +31,8 @@ fn judged(node: &Node<'_>, verdict: Verdict) -> Option<String> {
     let judged: Vec<String> = node.judged().into_iter().map(named).collect();
     let (last, before) = judged.split_last()?;
     // Failed sections are listed elsewhere, but a verdict without findings must name them.
-    let all_asked = unknown::not_judged(node).is_empty();
-    if not_checked::not_judged(node).is_empty() || all_asked && verdict != Verdict::NoFaultFound {
+    let all_asked = unknown::not_requested(node).is_empty();
+    if unknown::not_judged(node).is_empty() || all_asked && verdict != Verdict::NoFaultFound {
         return None;
     }
     let (names, were) = match before {
@@ -93,16 +90,16 @@ fn responding(node: &Node<'_>) -> Option<String> {
 /// Returns what was checked without a finding. Only facts that were read are named.
 fn checked(node: &Node<'_>, concluded: &[Concluded]) -> String {
     let mut parts: Vec<String> = responding(node).into_iter().collect();
-    let mut clean = faults_ruled_out::of(node).made;
+    let mut clean = faults_ruled_out::of(node).ruled_out;
     let of_host = |(section, problem): &(&str, &crate::report::Problem)| *section == "host" && problem.gpu.is_none();
     let all_read = !node.report.sections.problems().iter().any(of_host);
     if all_read && node.host().is_some_and(|host| host.driver.loaded.is_some()) {
         clean.push(DRIVER_PROBLEM);
     }
-    // A claim must not contradict an event in the log, even if the event no longer counts.
+    // "No fault" must not contradict an event in the log, even if the event no longer counts.
     let told: Vec<&str> = node.timeline.current().filter_map(contradicts).collect();
     let unread = unread_lines(node) > 0;
-    clean.retain(|claim| !(told.contains(claim) || unread && *claim == DRIVER_PROBLEM));
+    clean.retain(|fault| !(told.contains(fault) || unread && *fault == DRIVER_PROBLEM));
     parts.extend(log(node));
     if !clean.is_empty() {
         parts.push(format!("no {}", clean.join(", no ")));
@@ -121,7 +118,7 @@ fn checked(node: &Node<'_>, concluded: &[Concluded]) -> String {
 
 const DRIVER_PROBLEM: &str = "driver problem";
 
-/// Returns the claim that a kernel event contradicts.
+/// Returns the fault that a kernel event shows.
 fn contradicts(event: &KernelEvent) -> Option<&'static str> {
     match event.kind {
         Kind::GspFailed
@@ -217,7 +214,7 @@ fn undecided(node: &Node<'_>, concluded: &[Concluded]) -> String {
         parts.push(format!("not read or read in part: {}", failed.join(", ")));
     }
     parts.extend(kernel_log_coverage::window_too_short(node));
-    let told = |note: &&Concluded| note.finding.id != coverage::SHORT.id;
+    let told = |note: &&Concluded| note.finding.id != kernel_log_coverage::SHORT.id;
     let mut notes: Vec<String> = concluded.iter().filter(told).map(|note| note.finding.title.clone()).collect();
     notes.dedup();
     parts.extend(notes.into_iter().take(3));

@@ -4,7 +4,7 @@
 //! several sections is one entry.
 
 use super::node::Node;
-use super::{Unknown, cdi, evidence, faults_ruled_out, kernel_log_coverage, memory, runtime, stack};
+use super::{Unknown, cdi, evidence, faults_ruled_out, kernel_log_coverage, memory, nvidia_stack, runtime};
 use crate::report::{Report, Status};
 use crate::text::clean_keeping_end;
 
@@ -21,9 +21,17 @@ const WHY: usize = 240;
 const ALL: [&str; 9] = ["inventory", "telemetry", "topology", "ecc", "processes", "mig", "kubelet", "host", "xid"];
 
 /// Returns the sections that were not requested. For sections that could not be read see [`list`].
-pub(super) fn not_judged(node: &Node<'_>) -> Vec<&'static str> {
+pub(super) fn not_requested(node: &Node<'_>) -> Vec<&'static str> {
     let asked: Vec<&str> = node.report.sections.statuses().into_iter().map(|(name, _)| name).collect();
     ALL.into_iter().filter(|section| !asked.contains(section)).collect()
+}
+
+/// Returns the sections that were not requested, and those of which nothing was read.
+pub(super) fn not_judged(node: &Node<'_>) -> Vec<&'static str> {
+    let mut sections = not_requested(node);
+    let asked: Vec<&'static str> = node.report.sections.statuses().into_iter().map(|(name, _)| name).collect();
+    sections.extend(asked.into_iter().filter(|name| *name != "health" && !node.has(name)));
+    sections
 }
 
 /// Returns what could not be read, and whether this rules out `healthy`.
@@ -49,7 +57,7 @@ pub(super) fn list(node: &Node<'_>) -> (Vec<Unknown>, bool) {
     let missing = faults_ruled_out::of(node).missing;
     let ecc_off = memory::ecc_off_of_unknown_products(node);
     let undecoded = kernel_log_coverage::undecoded(node);
-    let slices = stack::unread_slices(node);
+    let slices = nvidia_stack::unread_slices(node);
     let handler = runtime::unread_handler(node);
     let decisive = short.is_some()
         || undecoded.is_some()

@@ -244,7 +244,7 @@ fn xid_row(fields: Vec<&'static str>) -> Option<XidEntry> {
 }
 
 fn sxid_row(fields: Vec<&'static str>) -> Option<SxidEntry> {
-    let [code, mnemonic, fatality, severity, action, response, ages] = fields[..] else { return None };
+    let [code, mnemonic, fatality, severity, action, response, ageing] = fields[..] else { return None };
     Some(SxidEntry {
         code: code.parse().ok()?,
         mnemonic,

@@ -3,7 +3,7 @@
 //! ```text
 //!   kernel log record ──record──▶ text ──line──▶ what it says ──events──▶ KernelLog (facts)
 //!   (any spelling)                       │
-//!                                        └─ xid_text, nvlink5, nvlink4, sxid, nvrm, pcie, host: one family each
+//!                                        └─ xid_text, nvlink5, nvlink4, sxid, nvrm, pcie, other_kernel_lines: one kind of line each
 //! ```
 //!
 //! The meaning of a code and its action are in `data/*.tsv`: [`catalogue`] reads them, [`event_meaning`] applies them to
@@ -15,12 +15,13 @@
 
 pub mod catalogue;
 mod date_words;
+mod drop_events_before;
 mod event_group;
 pub mod event_meaning;
 mod event_table;
 pub mod events;
 mod harmless;
-pub mod join_gpus;
+mod join_gpus;
 mod journal;
 mod known_text;
 pub mod line;
@@ -50,5 +51,6 @@ mod xid_frame;
 mod xid_text;
 
 pub use catalogue::{Class, Fatality, Severity, SxidEntry, XidEntry, sxid, sxids, xid, xids};
+pub use drop_events_before::drop_events_before;
 pub use events::{Clock, EventLog, Options};
-pub use join_gpus::{LogOrigin, drop_events_before, join_gpus};
+pub use join_gpus::{LogOrigin, join_gpus};

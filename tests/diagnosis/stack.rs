@@ -235,7 +235,7 @@ fn a_cdi_file_that_was_not_understood_is_no_working_runtime() {
         let cdi = json!({"folders": ["/etc/cdi"], "specs": specs, "unread": unread});
         host.cdi = Some(serde_json::from_value(cdi).expect("specifications"));
         let facts = cluster(&report, Some(8), vec![ready(&report, "device_plugin")]);
-        let link =
+        let stage =
             diagnose(&report, &facts).stack.into_iter().find(|stage| stage.stage == Stage::Runtime).expect("a stage");
         (stage.state, stage.evidence)
     };

@@ -170,7 +170,7 @@ async fn an_upload_that_is_too_slow_says_how_fast_it_was() {
     let binary = folder.path().join("large");
     // Larger than the buffers of the connection.
     std::fs::write(&binary, [crate::support::program(62), vec![7; 24 << 20]].concat()).unwrap();
-    let flags = ["--via", "inject", "--probe-binary", binary.to_str().unwrap(), "--call-timeout", "8"];
+    let flags = ["--via", "inject", "--probe-binary", binary.to_str().unwrap(), "--call-timeout", "25"];
     let said = Launcher::start(&cluster, &flags).failure().await;
     assert!(said.contains("kB were sent in") && said.contains("kB/s"), "{said}");
     assert!(said.contains("--call-timeout") && !said.contains("kubelet"), "{said}");

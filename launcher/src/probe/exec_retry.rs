@@ -36,6 +36,8 @@ const REFUSED_FOR: Duration = Duration::from_secs(5);
 
 /// How often a websocket is refused before the method is given up: one refusal may be of a proxy that restarts.
 const MAX_REFUSALS: u32 = 3;
+/// The last error before the first attempt.
+const NO_ATTEMPT: &str = "no attempt was made";
 /// Why a pod that was deleted by somebody else does not run the probe.
 pub(super) const DELETED: &str = "the pod was deleted";
 /// Pause after a refusal.
@@ -58,7 +60,7 @@ pub(super) async fn exec(
     let mut pause = FIRST_PAUSE;
     let mut looked = waiting;
     let mut seen_running: Option<Instant> = None;
-    let mut last = String::from("no attempt was made");
+    let mut last = String::from(NO_ATTEMPT);
     let mut refusals = 0;
     let mut busy = false;
     while Instant::now() < start_end {
@@ -102,6 +104,11 @@ pub(super) async fn exec(
         sleep(pause).await;
         let longest = (waiting.elapsed() / PART_OF_WAIT).clamp(YOUNG_PAUSE, MAX_PAUSE);
         pause = (pause * 3 / 2).min(longest);
+    }
+    if last == NO_ATTEMPT {
+        let next = "Raise --call-timeout, or read fewer nodes in a call.";
+        let why = "the time of the call ended before the probe could be run";
+        return Err(Failure { next_step: next.to_owned(), ..context.out_of_time(why) });
     }
     Err(start_timed_out(context, probe_container, waiting.elapsed(), &last, busy).await)
 }

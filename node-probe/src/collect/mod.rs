@@ -84,7 +84,7 @@ pub(crate) fn collect(request: &Request) -> Report {
 
 /// Time for NVML. The rest is for sending what it has not completed.
 fn nvml_time(timeout: Duration) -> Duration {
-    timeout.saturating_sub((timeout / 10).clamp(Duration::from_millis(50), Duration::from_millis(400)))
+    timeout.saturating_sub((timeout / 6).clamp(Duration::from_millis(50), Duration::from_millis(500)))
 }
 
 /// Joins the results of the threads, computes the health section, and removes sections that were not requested.

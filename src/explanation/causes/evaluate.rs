@@ -1,4 +1,4 @@
-//! Evaluates the causes in order. The first cause with evidence is the explanation.
+//! Tries the causes in order. The first one with evidence is the explanation.
 
 use super::{
     Case, CauseRule, MAX_EVIDENCE, creation, gpu, has_no_gpu, kubelet, kubelet_admission, kubernetes, process,

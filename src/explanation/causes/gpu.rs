@@ -246,3 +246,16 @@ pub(super) fn memory_used_up(case: &Case<'_>) -> Option<Explanation> {
     explanation.action.text.push_str(&format!(" Check in its log whether it ran out of GPU memory: {log}."));
     Some(explanation)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ABOUT_STARTS;
+    use crate::diagnosis::catalogue_of_rules;
+
+    #[test]
+    fn every_prefix_is_that_of_a_rule() {
+        for start in ABOUT_STARTS {
+            assert!(catalogue_of_rules().iter().any(|rule| rule.id.starts_with(start)), "{start}");
+        }
+    }
+}

@@ -4,7 +4,7 @@
 //! `CHAOS_SEED=7 CHAOS_CALLS=2000 cargo test -p gpu-syringe --test chaos -- --ignored --nocapture embedded` repeats a run; with
 //! `CHAOS_STEP=41` only this step. `CHAOS_KUBECONFIG` and `CHAOS_IMAGE` name a real cluster for the test `real`.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 #[path = "support/bed.rs"]
 mod bed;

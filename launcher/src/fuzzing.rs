@@ -120,7 +120,7 @@ fn assert_reads(request: &str) {
                 .bytes()
                 .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.'))
     };
-    assert!(parts.iter().all(|part| plain(part)), "{request}");
+    assert!(parts.iter().all(plain), "{request}");
     let place = match parts[..] {
         ["api", "v1", "nodes" | "pods" | "events"] | ["api", "v1", "nodes", _] => "read",
         ["api", "v1", "nodes", _, "proxy", "logs", ..] => "read",

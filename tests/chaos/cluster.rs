@@ -38,7 +38,7 @@ impl Site {
             pair.iter_mut().for_each(|node| node.images = vec![DEBIAN.to_owned()]);
             pair
         });
-        let namespaces = (0..workers).map(|worker| namespace(worker)).collect();
+        let namespaces = (0..workers).map(namespace).collect();
         let fixture = Fixture { namespaces, programs: Arc::new(ShellImages::default()), ..Fixture::of(nodes) };
         let cluster = Cluster::start(fixture).await.expect("a free port");
         let site = Self::of(cluster.kubeconfig(), Some(cluster)).await;

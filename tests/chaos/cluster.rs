@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use demo_cluster::{Cluster, Fixture, ShellImages};
+use demo_cluster::{Cluster, Fixture, ShellImages, workloads_of};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -38,8 +38,17 @@ impl Site {
             pair.iter_mut().for_each(|node| node.images = vec![DEBIAN.to_owned()]);
             pair
         });
+        let nodes: Vec<_> = nodes.collect();
+        // The pods of the processes on the nodes, by a name of their own on each.
+        let pods = nodes.iter().flat_map(|node| {
+            workloads_of(node).into_iter().map(|mut pod| {
+                pod.metadata.name = pod.metadata.name.map(|name| format!("{name}-{}", node.name));
+                pod
+            })
+        });
+        let pods = pods.collect();
         let namespaces = (0..workers).map(namespace).collect();
-        let fixture = Fixture { namespaces, programs: Arc::new(ShellImages::default()), ..Fixture::of(nodes) };
+        let fixture = Fixture { namespaces, pods, programs: Arc::new(ShellImages::default()), ..Fixture::of(nodes) };
         let cluster = Cluster::start(fixture).await.expect("a free port");
         let site = Self::of(cluster.kubeconfig(), Some(cluster)).await;
         let program = [b"\x7fELF\x02\x01".as_slice(), &[0; 12], &[62, 0], &[7; 300_000]].concat();

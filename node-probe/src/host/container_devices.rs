@@ -21,7 +21,7 @@ use super::device_files::{self, DeviceList};
 use crate::child;
 use crate::child_task::{ChildTask, DeviceAccessRequest};
 use crate::paths::Paths;
-use crate::{cgroup, files};
+use crate::{bounded, cgroup, files};
 
 const VISIBLE: &[u8] = b"NVIDIA_VISIBLE_DEVICES=";
 
@@ -84,8 +84,13 @@ fn is_stale(container_procs: &Path, probe_procs: &Path, name: &str) -> bool {
 }
 
 fn visible(process: &Path) -> Option<String> {
-    let environment = files::head(&process.join("environ"), files::SMALL).ok()?;
-    let value = environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(VISIBLE))?;
+    let file = process.join("environ");
+    let environment = files::head(&file, files::SMALL).ok()?;
+    let value = environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(VISIBLE));
+    if value.is_none() && environment.len() == files::SMALL {
+        bounded::note("too_long", &file, "only the first 64 KiB of the environment were read", "");
+    }
+    let value = value?;
     Some(clean(&String::from_utf8_lossy(value), 200))
 }
 

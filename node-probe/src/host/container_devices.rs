@@ -193,6 +193,22 @@ mod tests {
     }
 
     #[test]
+    fn the_cgroup_of_a_paused_container_is_not_entered() {
+        let tree = Tree::new();
+        tree.file("proc/20/cgroup", format!("0::/{SCOPE}\n")).file("proc/self/cgroup", "0::/probe\n");
+        tree.file("proc/20/root/dev/nvidia0", "");
+        let mut problems = Vec::new();
+        tree.file(&format!("sys/fs/cgroup/{SCOPE}/cgroup.events"), "populated 1\nfrozen 1\n");
+        let found = access(&tree.paths(), ID, &mut problems).expect("a container");
+        assert_eq!(found.devices[0].access, Access::Unknown);
+        assert!(problems[0].why.contains("paused"), "{problems:?}");
+        tree.file(&format!("sys/fs/cgroup/{SCOPE}/cgroup.events"), "populated 1\nfrozen 0\n");
+        problems.clear();
+        access(&tree.paths(), ID, &mut problems).expect("a container");
+        assert!(!problems[0].why.contains("paused"), "{problems:?}");
+    }
+
+    #[test]
     fn a_container_that_is_not_visible_is_a_problem() {
         let mut problems = Vec::new();
         assert_eq!(access(&Tree::new().paths(), ID, &mut problems), None);

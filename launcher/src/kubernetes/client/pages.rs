@@ -9,8 +9,9 @@ use crate::kubernetes::client::api_error::{request_failed, timed_out};
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::retry;
 
-/// Objects in a page. Limits the memory for one answer of the API server.
+/// Objects in a page of JSON. Limits the memory for one answer of the API server.
 const PAGE: u32 = 100;
+
 /// What to list.
 pub(crate) struct Query<'a> {
     /// Text for messages: `Listing nodes`.
@@ -23,8 +24,27 @@ pub(crate) struct Query<'a> {
     pub(crate) fields: Option<&'a str>,
 }
 
+/// A page of a list.
+pub(crate) struct Page<T> {
+    pub(crate) items: Vec<T>,
+    /// The token for the next page.
+    pub(crate) next: Option<String>,
+}
+
+/// Reads one page.
+pub(crate) trait ReadPage<T> {
+    /// The page; `None` when there was no answer in time.
+    fn read(&mut self, params: ListParams) -> impl Future<Output = Option<kube::Result<Page<T>>>> + Send;
+}
+
+/// Reads pages in JSON.
+pub(crate) struct Json<'a> {
+    pub(crate) connection: &'a Connection,
+    pub(crate) path: &'a str,
+}
+
 #[derive(Deserialize)]
-struct Page<T> {
+struct SentPage<T> {
     #[serde(default)]
     metadata: PageMetadata,
     // An empty list of a Go program can be null.
@@ -37,23 +57,34 @@ struct PageMetadata {
     next: Option<String>,
 }
 
-/// Reads every page and passes each object to `take`, with the state from `fresh`. If the list expires on the API server
-/// (410), starts again once with a new state.
-pub(crate) async fn fold<T: DeserializeOwned, S>(
+/// Reads every page in JSON and passes each object to `take`, with the state from `fresh`.
+pub(crate) async fn fold<T: DeserializeOwned + Send, S>(
     connection: &Connection,
     query: &Query<'_>,
+    fresh: impl Fn() -> S,
+    take: impl FnMut(&mut S, T),
+) -> Result<S, Failure> {
+    let pages = Json { connection, path: query.path };
+    fold_pages(connection, query, pages, fresh, take).await
+}
+
+/// Reads every page and passes each object to `take`, with the state from `fresh`. If the list expires on the API server
+/// (410), starts again once with a new state.
+pub(crate) async fn fold_pages<T, S>(
+    connection: &Connection,
+    query: &Query<'_>,
+    mut pages: impl ReadPage<T>,
     fresh: impl Fn() -> S,
     mut take: impl FnMut(&mut S, T),
 ) -> Result<S, Failure> {
     let what = || format!("{} of context {}", query.what, connection.context);
-    let mut params = ListParams::default().limit(PAGE);
+    let mut params = ListParams::default();
     params.label_selector = query.labels.map(str::to_owned);
     params.field_selector = query.fields.map(str::to_owned);
     let mut state = fresh();
     let mut restarted = false;
     loop {
-        let page = retry::read(|| page::<T>(connection, query.path, &params)).await;
-        let page = match page.ok_or_else(|| timed_out(connection, what()))? {
+        let page = match pages.read(params.clone()).await.ok_or_else(|| timed_out(connection, what()))? {
             Ok(page) => page,
             Err(kube::Error::Api(status)) if status.code == 410 && !restarted => {
                 restarted = true;
@@ -63,21 +94,27 @@ pub(crate) async fn fold<T: DeserializeOwned, S>(
             }
             Err(error) => return Err(request_failed(connection, what(), &error)),
         };
-        for item in page.items.unwrap_or_default() {
+        for item in page.items {
             take(&mut state, item);
         }
-        match page.metadata.next.filter(|token| !token.is_empty()) {
+        match page.next {
             Some(token) => params.continue_token = Some(token),
             None => return Ok(state),
         }
     }
 }
 
-async fn page<T: DeserializeOwned>(
-    connection: &Connection,
-    path: &str,
-    params: &ListParams,
-) -> Result<Page<T>, kube::Error> {
-    let request = Request::new(path).list(params).map_err(kube::Error::BuildRequest)?;
-    connection.client.request(request).await
+impl<T: DeserializeOwned + Send> ReadPage<T> for Json<'_> {
+    async fn read(&mut self, params: ListParams) -> Option<kube::Result<Page<T>>> {
+        let params = params.limit(PAGE);
+        let page = retry::read(|| async {
+            let request = Request::new(self.path).list(&params).map_err(kube::Error::BuildRequest)?;
+            self.connection.client.request::<SentPage<T>>(request).await
+        });
+        let read = |SentPage { metadata, items }| Page {
+            items: items.unwrap_or_default(),
+            next: metadata.next.filter(|token: &String| !token.is_empty()),
+        };
+        page.await.map(|page| page.map(read))
+    }
 }

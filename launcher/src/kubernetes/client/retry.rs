@@ -15,6 +15,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// Time for one read of the API, with all its tries.
 const READ_TIME: Duration = Duration::from_secs(8);
+/// Time for one page of a long list, with all its tries.
+const LONG_READ_TIME: Duration = Duration::from_secs(40);
 /// Time for one try, for servers that do not answer.
 pub(crate) const TRY_TIME: Duration = Duration::from_secs(5);
 /// Pause if the server does not send `Retry-After`.
@@ -29,11 +31,30 @@ pub(crate) async fn read<T, Answer>(ask: impl Fn() -> Answer) -> Option<kube::Re
 where
     Answer: Future<Output = kube::Result<T>>,
 {
-    let end = Instant::now() + READ_TIME;
+    read_within(TRY_TIME, READ_TIME, ask).await
+}
+
+/// The same for an answer that may take long, such as a large page on a slow connection. `ask` ends when no bytes come.
+pub(crate) async fn read_while_bytes_come<T, Answer>(ask: impl Fn() -> Answer) -> Option<kube::Result<T>>
+where
+    Answer: Future<Output = kube::Result<T>>,
+{
+    read_within(LONG_READ_TIME, LONG_READ_TIME, ask).await
+}
+
+async fn read_within<T, Answer>(
+    try_time: Duration,
+    read_time: Duration,
+    ask: impl Fn() -> Answer,
+) -> Option<kube::Result<T>>
+where
+    Answer: Future<Output = kube::Result<T>>,
+{
+    let end = Instant::now() + read_time;
     let asking = async {
         let mut tries = 1;
         loop {
-            match timeout(TRY_TIME, ask()).await.ok()? {
+            match timeout(try_time, ask()).await.ok()? {
                 Err(error) => match retry_pause(&error) {
                     Some(pause) if is_busy(&error) || tries < MAX_TRIES => {
                         // The answer tells more than a timeout.

@@ -1,10 +1,10 @@
 //! Facts about the pods of a node for the rules about allocated and used GPUs.
 
-use jiff::Timestamp;
 use syringe_core::diagnosis::{GpuContainer, GpuPod};
 use syringe_core::text::{clean, clean_keeping_end};
 
 use crate::kubernetes::model::allocation;
+use crate::kubernetes::model::api_objects::meta::Time;
 use crate::kubernetes::model::slim::{Container, Pod};
 
 /// Maximum length of a name and of a message.
@@ -32,21 +32,17 @@ fn one(pod: &Pod) -> GpuPod {
         name: clean(&metadata.name, NAME_CAP),
         uid: metadata.annotations.static_uid.clone().unwrap_or_else(|| metadata.uid.clone()),
         phase: clean(&status.phase, 20),
-        created: time(metadata.creation_timestamp.as_deref()),
-        seen: time(status.start_time.as_deref()).or_else(|| time(metadata.creation_timestamp.as_deref())),
+        created: metadata.created,
+        seen: status.start_time.and_then(Time::timestamp).or(metadata.created),
         reason: said(&status.reason, NAME_CAP),
         message: said(&status.message, MESSAGE_CAP),
-        deleting: metadata.deletion_timestamp.is_some(),
+        deleting: metadata.is_deleting,
         containers: staying().filter_map(|container| asking(pod, container)).collect(),
         has_claims: !spec.resource_claims.is_empty() || !status.resource_claim_statuses.is_empty(),
         has_annotated_gpus: !metadata.annotations.uuids.is_empty(),
         sees_more: staying().filter_map(sees_more).take(MOST_NAMED).collect(),
         is_node_software: metadata.owner_references.iter().any(|owner| OF_THE_NODE.contains(&owner.kind.as_str())),
     }
-}
-
-fn time(text: Option<&str>) -> Option<Timestamp> {
-    text?.parse().ok()
 }
 
 fn asking(pod: &Pod, container: &Container) -> Option<GpuContainer> {
@@ -56,17 +52,17 @@ fn asking(pod: &Pod, container: &Container) -> Option<GpuContainer> {
     let statuses = pod.status.container_statuses.iter().chain(&pod.status.init_container_statuses);
     let running =
         statuses.filter(|status| status.name == container.name).find_map(|status| status.state.running.as_ref());
-    let running_since = running.and_then(|running| time(running.started_at.as_deref()));
+    let running_since = running.and_then(|running| running.started_at?.timestamp());
     (!requests.is_empty()).then(|| GpuContainer { name: clean(&container.name, 63), requests, running_since })
 }
 
 /// Why a container may see GPUs that it did not request.
 fn sees_more(container: &Container) -> Option<String> {
     let name = clean(&container.name, 63);
-    if container.security_context.privileged == Some(true) {
+    if container.is_privileged {
         return Some(format!("its container {name} is privileged"));
     }
-    let value = container.visible_devices.0.as_deref().filter(|value| !matches!(*value, "" | "void" | "none"))?;
+    let value = container.visible_devices.as_deref().filter(|value| !matches!(*value, "void" | "none"))?;
     Some(format!("its container {name} sets NVIDIA_VISIBLE_DEVICES={}", clean(value, 80)))
 }
 

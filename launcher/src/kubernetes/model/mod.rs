@@ -1,6 +1,7 @@
 //! Types of Kubernetes objects, and functions that evaluate them. No I/O.
 
 pub mod allocation;
+pub mod api_objects;
 pub mod conditions;
 pub mod dra;
 pub mod dra_objects;

@@ -12,6 +12,7 @@ use kube::ResourceExt;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::kubernetes::model::api_objects::pod_requests::PodRequests;
 use crate::kubernetes::model::conditions::{is_cordoned, is_ready};
 use crate::kubernetes::model::requests;
 use crate::kubernetes::model::requests::{Amounts, Held};
@@ -82,7 +83,7 @@ pub(crate) struct Free {
 
 /// The requests of the pod.
 pub(crate) fn requested(pod: &Pod) -> Amounts {
-    let slim = serde_json::to_value(pod).and_then(serde_json::from_value::<requests::Pod>);
+    let slim = serde_json::to_value(pod).and_then(serde_json::from_value::<PodRequests>);
     slim.map(|pod| pod.requested()).unwrap_or_default()
 }
 

@@ -6,13 +6,13 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::sync::OnceLock;
 
+use super::current_call::CallRecorder;
 use super::errors::{Kind, NvmlError};
-use super::trace::Trace;
 
 /// Makes NVML calls on one GPU and notes the fields that could not be read.
 pub(super) struct DeviceReader<'a> {
     pub(super) gpu: u32,
-    trace: &'a Trace,
+    recorder: &'a CallRecorder,
     /// Set when the GPU no longer responds; shared by all sections.
     pub(super) gone: &'a OnceLock<NvmlError>,
     /// Fields that are not supported.
@@ -29,8 +29,8 @@ pub(super) struct Failure {
 }
 
 impl<'a> DeviceReader<'a> {
-    pub(super) fn new(gpu: u32, trace: &'a Trace, gone: &'a OnceLock<NvmlError>) -> Self {
-        Self { gpu, trace, gone, unsupported: Vec::new(), failed: Vec::new() }
+    pub(super) fn new(gpu: u32, recorder: &'a CallRecorder, gone: &'a OnceLock<NvmlError>) -> Self {
+        Self { gpu, recorder, gone, unsupported: Vec::new(), failed: Vec::new() }
     }
 
     /// NVML index of the GPU.
@@ -39,37 +39,37 @@ impl<'a> DeviceReader<'a> {
     }
 
     /// The value of one NVML call, or `None` and a note that `fields` (paths inside the GPU's entry) are missing.
-    pub(super) fn ask<T, E: Into<NvmlError>>(
+    pub(super) fn call<T, E: Into<NvmlError>>(
         &mut self,
         function: &'static str,
         fields: &[&'static str],
         call: impl FnOnce() -> Result<T, E>,
     ) -> Option<T> {
-        match self.attempt(function, call) {
+        match self.try_call(function, call) {
             Ok(value) => Some(value),
             Err(error) => {
-                self.note(function, &error, fields);
+                self.note_error(function, &error, fields);
                 None
             }
         }
     }
 
     /// The same for a value that some GPUs do not support: only a failure is noted.
-    pub(super) fn ask_if_offered<T, E: Into<NvmlError>>(
+    pub(super) fn call_if_supported<T, E: Into<NvmlError>>(
         &mut self,
         function: &'static str,
         fields: &[&'static str],
         call: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, NvmlError> {
-        self.attempt(function, call).inspect_err(|error| {
+        self.try_call(function, call).inspect_err(|error| {
             if error.kind() == Kind::Failed {
-                self.fail(function, error, fields);
+                self.note_failure(function, error, fields);
             }
         })
     }
 
     /// The value if it is in the range; otherwise `None` and a note that `field` is invalid.
-    pub(super) fn within<T: PartialOrd + Copy + Display>(
+    pub(super) fn check_range<T: PartialOrd + Copy + Display>(
         &mut self,
         function: &'static str,
         field: &'static str,
@@ -80,21 +80,21 @@ impl<'a> DeviceReader<'a> {
         if possible.contains(&value) {
             return Some(value);
         }
-        self.fail(function, &NvmlError::impossible(value), &[field]);
+        self.note_failure(function, &NvmlError::impossible(value), &[field]);
         None
     }
 
     /// The value of one NVML call whose errors are ignored, e.g. the remote end of an NVLink that is down.
-    pub(super) fn quietly<T, E: Into<NvmlError>>(
+    pub(super) fn call_ignoring_errors<T, E: Into<NvmlError>>(
         &self,
         function: &'static str,
         call: impl FnOnce() -> Result<T, E>,
     ) -> Option<T> {
-        self.attempt(function, call).ok()
+        self.try_call(function, call).ok()
     }
 
     /// One NVML call whose error the caller handles. A lost GPU is not called.
-    pub(super) fn attempt<T, E: Into<NvmlError>>(
+    pub(super) fn try_call<T, E: Into<NvmlError>>(
         &self,
         function: &'static str,
         call: impl FnOnce() -> Result<T, E>,
@@ -103,7 +103,7 @@ impl<'a> DeviceReader<'a> {
             return Err(error.clone());
         }
         let result = {
-            let _under_way = self.trace.enter(function, Some(self.gpu));
+            let _under_way = self.recorder.record(function, Some(self.gpu));
             call()
         };
         result.map_err(|error| {
@@ -117,21 +117,21 @@ impl<'a> DeviceReader<'a> {
     }
 
     /// Notes that `fields` are missing because `function` answered with `error`.
-    pub(super) fn note(&mut self, function: &'static str, error: &NvmlError, fields: &[&'static str]) {
+    pub(super) fn note_error(&mut self, function: &'static str, error: &NvmlError, fields: &[&'static str]) {
         match error.kind() {
             Kind::Gone => {}
-            Kind::Absent => self.lack(fields),
-            Kind::Failed => self.fail(function, error, fields),
+            Kind::Absent => self.note_unsupported(fields),
+            Kind::Failed => self.note_failure(function, error, fields),
         }
     }
 
     /// Notes that the hardware or the driver does not support `fields`.
-    pub(super) fn lack(&mut self, fields: &[&'static str]) {
+    pub(super) fn note_unsupported(&mut self, fields: &[&'static str]) {
         add(&mut self.unsupported, fields);
     }
 
     /// Notes that `fields` are missing, as a failure even if `error` only means that they are not supported.
-    pub(super) fn fail(&mut self, function: &'static str, error: &NvmlError, fields: &[&'static str]) {
+    pub(super) fn note_failure(&mut self, function: &'static str, error: &NvmlError, fields: &[&'static str]) {
         match self.failed.iter_mut().find(|known| known.error == *error) {
             Some(known) => {
                 add(&mut known.functions, &[function]);

@@ -30,7 +30,7 @@ pub(super) struct FieldErrors {
 
 impl FieldErrors {
     /// Adds the missing fields of one GPU.
-    pub(super) fn take(&mut self, reader: DeviceReader<'_>, identity: &Identity) {
+    pub(super) fn add_gpu(&mut self, reader: DeviceReader<'_>, identity: &Identity) {
         let DeviceReader { gpu, gone, unsupported, failed, .. } = reader;
         let mut unread = Vec::new();
         for Failure { error, functions, fields } in failed {
@@ -40,9 +40,9 @@ impl FieldErrors {
         }
         match gone.get() {
             // Fields that a GPU lacked before it was lost say nothing about the hardware.
-            Some(error) => self.gone(identity, error),
+            Some(error) => self.add_unresponsive_gpu(identity, error),
             None if unsupported.is_empty() => {}
-            None => self.lacks(gpu, unsupported.into_iter().map(str::to_owned).collect()),
+            None => self.add_unsupported(gpu, unsupported.into_iter().map(str::to_owned).collect()),
         }
         let fields: Vec<String> = unread.into_iter().map(str::to_owned).collect();
         match self.unread.iter_mut().find(|group| group.fields == fields) {
@@ -53,7 +53,7 @@ impl FieldErrors {
     }
 
     /// Adds a GPU that does not respond.
-    pub(super) fn gone(&mut self, gpu: &Identity, error: &NvmlError) {
+    pub(super) fn add_unresponsive_gpu(&mut self, gpu: &Identity, error: &NvmlError) {
         let Identity { index, uuid, pci_address } = gpu.clone();
         self.problems.push(error.problem(format!("GPU {index}"), Some(index)));
         let code = error.code().to_owned();
@@ -61,7 +61,7 @@ impl FieldErrors {
     }
 
     /// Adds a problem for GPUs with the same identity. Their indices still differ.
-    fn twins<'g>(&mut self, what: &str, code: &str, gpus: impl Iterator<Item = (u32, Option<&'g str>)>) {
+    fn add_duplicates<'g>(&mut self, what: &str, code: &str, gpus: impl Iterator<Item = (u32, Option<&'g str>)>) {
         let mut sharing: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
         for (index, identity) in gpus {
             identity.into_iter().for_each(|identity| sharing.entry(identity).or_default().push(index));
@@ -80,7 +80,7 @@ impl FieldErrors {
         }
     }
 
-    fn lacks(&mut self, gpu: u32, fields: Vec<String>) {
+    fn add_unsupported(&mut self, gpu: u32, fields: Vec<String>) {
         match self.unsupported.iter_mut().find(|group| group.fields == fields) {
             Some(group) => group.gpus.push(gpu),
             None => self.unsupported.push(Unsupported { gpus: vec![gpu], fields }),
@@ -95,9 +95,9 @@ pub(super) fn with_duplicate_identities<G>(
     identity: impl Fn(&G) -> (u32, Option<&str>, Option<&PciAddress>),
 ) -> FieldErrors {
     let uuids = gpus.iter().map(|gpu| (identity(gpu).0, identity(gpu).1));
-    field_errors.twins("UUID", "duplicate_uuid", uuids);
+    field_errors.add_duplicates("UUID", "duplicate_uuid", uuids);
     let addresses = gpus.iter().map(|gpu| (identity(gpu).0, identity(gpu).2.map(PciAddress::as_str)));
-    field_errors.twins("PCI address", "duplicate_pci_address", addresses);
+    field_errors.add_duplicates("PCI address", "duplicate_pci_address", addresses);
     field_errors
 }
 
@@ -115,7 +115,7 @@ mod tests {
     use std::sync::OnceLock;
 
     use super::{DeviceReader, FieldErrors, Identity, NvmlError};
-    use crate::nvml::trace::Trace;
+    use crate::nvml::current_call::CallRecorder;
 
     const LOST: NvmlError = NvmlError::Code(15);
     const UNKNOWN: NvmlError = NvmlError::Code(999);
@@ -130,18 +130,18 @@ mod tests {
 
     #[test]
     fn a_lost_gpu_is_one_problem_and_is_not_asked_again() {
-        let (trace, gone) = (Trace::default(), OnceLock::new());
-        let mut reader = DeviceReader::new(3, &trace, &gone);
-        assert_eq!(reader.ask("a", &["fan_percent"], answer(NvmlError::NOT_SUPPORTED)), None);
-        assert_eq!(reader.ask("b", &["power.draw_milliwatts"], answer(LOST)), None);
+        let (recorder, gone) = (CallRecorder::default(), OnceLock::new());
+        let mut reader = DeviceReader::new(3, &recorder, &gone);
+        assert_eq!(reader.call("a", &["fan_percent"], answer(NvmlError::NOT_SUPPORTED)), None);
+        assert_eq!(reader.call("b", &["power.draw_milliwatts"], answer(LOST)), None);
         let mut asked = false;
-        reader.ask("c", &["clocks.sm_mhz"], || {
+        reader.call("c", &["clocks.sm_mhz"], || {
             asked = true;
             Ok::<u32, NvmlError>(1)
         });
         assert!(!asked);
         let mut field_errors = FieldErrors::default();
-        field_errors.take(reader, &gpu(3));
+        field_errors.add_gpu(reader, &gpu(3));
         assert_eq!(field_errors.problems.len(), 1);
         assert_eq!(
             (field_errors.problems[0].what.as_str(), field_errors.problems[0].code.as_str()),
@@ -153,15 +153,15 @@ mod tests {
 
     #[test]
     fn gpus_that_lack_the_same_fields_are_named_together() {
-        let (trace, gone) = (Trace::default(), OnceLock::new());
+        let (recorder, gone) = (CallRecorder::default(), OnceLock::new());
         let mut field_errors = FieldErrors::default();
         for index in 0..3 {
-            let mut reader = DeviceReader::new(index, &trace, &gone);
-            reader.ask("a", &["fan_percent"], answer(NvmlError::NOT_SUPPORTED));
+            let mut reader = DeviceReader::new(index, &recorder, &gone);
+            reader.call("a", &["fan_percent"], answer(NvmlError::NOT_SUPPORTED));
             if index == 2 {
-                reader.ask("b", &["module_id"], answer(NvmlError::MissingFunction));
+                reader.call("b", &["module_id"], answer(NvmlError::MissingFunction));
             }
-            field_errors.take(reader, &gpu(index));
+            field_errors.add_gpu(reader, &gpu(index));
         }
         let groups: Vec<_> =
             field_errors.unsupported.iter().map(|group| (group.gpus.clone(), group.fields.len())).collect();
@@ -171,13 +171,13 @@ mod tests {
 
     #[test]
     fn one_cause_is_one_problem_that_names_its_fields() {
-        let (trace, gone) = (Trace::default(), OnceLock::new());
-        let mut reader = DeviceReader::new(0, &trace, &gone);
+        let (recorder, gone) = (CallRecorder::default(), OnceLock::new());
+        let mut reader = DeviceReader::new(0, &recorder, &gone);
         for field in ["a", "b", "c", "d", "e", "f", "g", "h"] {
-            reader.ask("x", &[field], answer(UNKNOWN));
+            reader.call("x", &[field], answer(UNKNOWN));
         }
         let mut field_errors = FieldErrors::default();
-        field_errors.take(reader, &gpu(0));
+        field_errors.add_gpu(reader, &gpu(0));
         assert_eq!(field_errors.problems.len(), 1);
         assert_eq!(field_errors.problems[0].what, "a, b, c, d, e, f and 2 more (x)");
         assert_eq!(
@@ -189,14 +189,14 @@ mod tests {
 
     #[test]
     fn an_impossible_value_is_dropped_and_reported_once_for_each_value() {
-        let (trace, gone) = (Trace::default(), OnceLock::new());
-        let mut reader = DeviceReader::new(0, &trace, &gone);
-        assert_eq!(reader.within("x", "a", Some(100), 0..=100), Some(100));
-        assert_eq!(reader.within("x", "a", None, 0..=100), None);
-        assert_eq!(reader.within("x", "a", Some(u32::MAX), 0..=100), None);
-        assert_eq!(reader.within("y", "b", Some(u32::MAX), 0..=100), None);
+        let (recorder, gone) = (CallRecorder::default(), OnceLock::new());
+        let mut reader = DeviceReader::new(0, &recorder, &gone);
+        assert_eq!(reader.check_range("x", "a", Some(100), 0..=100), Some(100));
+        assert_eq!(reader.check_range("x", "a", None, 0..=100), None);
+        assert_eq!(reader.check_range("x", "a", Some(u32::MAX), 0..=100), None);
+        assert_eq!(reader.check_range("y", "b", Some(u32::MAX), 0..=100), None);
         let mut field_errors = FieldErrors::default();
-        field_errors.take(reader, &gpu(0));
+        field_errors.add_gpu(reader, &gpu(0));
         let [problem] = field_errors.problems.as_slice() else { panic!("{:?}", field_errors.problems) };
         assert_eq!((problem.what.as_str(), problem.code.as_str()), ("a, b (x, y)", "unreadable"));
         assert!(problem.why.contains("4294967295"), "{}", problem.why);
@@ -206,7 +206,7 @@ mod tests {
     fn gpus_that_share_a_uuid_are_named() {
         let mut field_errors = FieldErrors::default();
         let uuids = [(0, Some("GPU-1")), (1, Some("GPU-2")), (2, None), (3, None), (4, Some("GPU-1"))];
-        field_errors.twins("UUID", "duplicate_uuid", uuids.into_iter());
+        field_errors.add_duplicates("UUID", "duplicate_uuid", uuids.into_iter());
         let [problem] = field_errors.problems.as_slice() else { panic!("{:?}", field_errors.problems) };
         assert_eq!((problem.what.as_str(), problem.code.as_str()), ("UUID of GPUs 0, 4", "duplicate_uuid"));
     }

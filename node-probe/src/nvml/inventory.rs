@@ -18,7 +18,7 @@ use super::errors::NvmlError;
 use super::field_errors::{FieldErrors, with_duplicate_identities};
 use super::identity::Identity;
 use super::session::{Session, text};
-use super::{labels, raw};
+use super::{enum_names, raw};
 
 /// Longest library path in a report.
 const PATH_TEXT: usize = 300;
@@ -61,7 +61,7 @@ impl Session {
         field_errors: &mut FieldErrors,
         call: impl FnOnce() -> Result<String, WrapperError>,
     ) -> Option<String> {
-        let _under_way = self.trace().enter(function, None);
+        let _under_way = self.recorder().record(function, None);
         match call() {
             Ok(version) => text(&version),
             Err(error) => {
@@ -87,7 +87,7 @@ fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInvento
     firmware(device, reader, gpu);
     modes(device, reader, gpu);
     capacity(device, reader, gpu);
-    gpu.platform = reader.ask("nvmlDeviceGetPlatformInfo", &["platform"], || raw::platform_info(device)).map(|info| {
+    gpu.platform = reader.call("nvmlDeviceGetPlatformInfo", &["platform"], || raw::platform_info(device)).map(|info| {
         let serial = String::from_utf8_lossy(&info.chassisSerialNumber).into_owned();
         Platform {
             chassis_serial: text(serial.trim_end_matches('\0')),
@@ -106,26 +106,27 @@ fn place(number: u8) -> Option<u32> {
 
 fn product(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
     gpu.name = string(reader, "nvmlDeviceGetName", "name", || device.name());
-    gpu.brand = reader.ask("nvmlDeviceGetBrand", &["brand"], || raw::brand(device)).map(labels::brand);
+    gpu.brand = reader.call("nvmlDeviceGetBrand", &["brand"], || raw::brand(device)).map(enum_names::brand);
     gpu.architecture = reader
-        .ask("nvmlDeviceGetArchitecture", &["architecture"], || raw::architecture(device))
-        .and_then(labels::architecture);
+        .call("nvmlDeviceGetArchitecture", &["architecture"], || raw::architecture(device))
+        .and_then(enum_names::architecture);
     gpu.compute_capability = reader
-        .ask("nvmlDeviceGetCudaComputeCapability", &["compute_capability"], || device.cuda_compute_capability())
+        .call("nvmlDeviceGetCudaComputeCapability", &["compute_capability"], || device.cuda_compute_capability())
         .map(|capability| format!("{}.{}", capability.major, capability.minor));
-    gpu.cores = reader.ask("nvmlDeviceGetNumGpuCores", &["cores"], || device.num_cores());
+    gpu.cores = reader.call("nvmlDeviceGetNumGpuCores", &["cores"], || device.num_cores());
 }
 
 fn board(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
     gpu.serial = string(reader, "nvmlDeviceGetSerial", "serial", || device.serial());
     gpu.board_part_number =
         string(reader, "nvmlDeviceGetBoardPartNumber", "board_part_number", || device.board_part_number());
-    gpu.board_id = reader.ask("nvmlDeviceGetBoardId", &["board_id"], || device.board_id()).map(|id| format!("{id:#x}"));
-    gpu.minor_number = reader.ask("nvmlDeviceGetMinorNumber", &["minor_number"], || device.minor_number());
-    gpu.module_id = reader.ask("nvmlDeviceGetModuleId", &["module_id"], || raw::module_id(device));
+    gpu.board_id =
+        reader.call("nvmlDeviceGetBoardId", &["board_id"], || device.board_id()).map(|id| format!("{id:#x}"));
+    gpu.minor_number = reader.call("nvmlDeviceGetMinorNumber", &["minor_number"], || device.minor_number());
+    gpu.module_id = reader.call("nvmlDeviceGetModuleId", &["module_id"], || raw::module_id(device));
     let all = ["pci_device_id", "pci_subsystem_id", "pci_address"];
     let fields = if gpu.pci_address.is_none() { &all[..] } else { &all[..2] };
-    let pci = reader.ask("nvmlDeviceGetPciInfo_v3", fields, || device.pci_info());
+    let pci = reader.call("nvmlDeviceGetPciInfo_v3", fields, || device.pci_info());
     if let Some(pci) = pci {
         gpu.pci_address = gpu.pci_address.take().or_else(|| PciAddress::parse(&pci.bus_id));
         gpu.pci_device_id = Some(format!("{:08x}", pci.pci_device_id));
@@ -143,7 +144,7 @@ fn firmware(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInv
         power: string(reader, OBJECT, "inforom.power", || device.info_rom_version(InfoRom::Power)),
     };
     gpu.gsp_enabled = reader
-        .ask("nvmlDeviceGetGspFirmwareMode", &["gsp_enabled"], || device.gsp_firmware_mode())
+        .call("nvmlDeviceGetGspFirmwareMode", &["gsp_enabled"], || device.gsp_firmware_mode())
         .map(|mode| mode.enabled);
     // Without GSP there is no version; see `gsp_enabled`.
     if gpu.gsp_enabled != Some(false) {
@@ -154,21 +155,21 @@ fn firmware(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInv
 
 fn modes(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
     gpu.persistence_mode =
-        reader.ask("nvmlDeviceGetPersistenceMode", &["persistence_mode"], || device.is_in_persistent_mode());
+        reader.call("nvmlDeviceGetPersistenceMode", &["persistence_mode"], || device.is_in_persistent_mode());
     gpu.compute_mode = reader
-        .ask("nvmlDeviceGetComputeMode", &["compute_mode"], || raw::compute_mode(device))
-        .map(labels::compute_mode);
+        .call("nvmlDeviceGetComputeMode", &["compute_mode"], || raw::compute_mode(device))
+        .map(enum_names::compute_mode);
     gpu.virtualization_mode = reader
-        .ask("nvmlDeviceGetVirtualizationMode", &["virtualization_mode"], || raw::virtualization_mode(device))
-        .map(labels::virtualization_mode);
+        .call("nvmlDeviceGetVirtualizationMode", &["virtualization_mode"], || raw::virtualization_mode(device))
+        .map(enum_names::virtualization_mode);
     if gpu.virtualization_mode.as_deref() == Some("vgpu") {
         gpu.vgpu_license = reader
-            .ask("nvmlDeviceGetGridLicensableFeatures_v4", &["vgpu_license"], || {
+            .call("nvmlDeviceGetGridLicensableFeatures_v4", &["vgpu_license"], || {
                 raw::license::licensable_features(device)
             })
             .map(|features| VgpuLicense { features: features.iter().map(licensable).collect() });
     }
-    gpu.display_active = reader.ask("nvmlDeviceGetDisplayActive", &["display_active"], || device.is_display_active());
+    gpu.display_active = reader.call("nvmlDeviceGetDisplayActive", &["display_active"], || device.is_display_active());
     gpu.mig_mode = mig_mode(device, reader, "mig_mode");
     gpu.ecc_mode = ecc_mode(device, reader, "ecc_mode");
 }
@@ -179,7 +180,7 @@ fn licensable(feature: &raw::license::Feature) -> LicensableFeature {
         text(&String::from_utf8_lossy(&bytes))
     };
     LicensableFeature {
-        name: labels::licensable(feature.featureCode),
+        name: enum_names::licensable(feature.featureCode),
         product: words(&feature.productName),
         enabled: feature.featureEnabled != 0,
         licensed: feature.featureState != 0,
@@ -189,32 +190,32 @@ fn licensable(feature: &raw::license::Feature) -> LicensableFeature {
 
 fn capacity(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
     let fields = ["memory_total_bytes", "memory_reserved_bytes"];
-    let memory = reader.ask("nvmlDeviceGetMemoryInfo_v2", &fields, || raw::memory(device));
+    let memory = reader.call("nvmlDeviceGetMemoryInfo_v2", &fields, || raw::memory(device));
     if let Some(memory) = memory {
         gpu.memory_total_bytes = Some(memory.total);
         gpu.memory_reserved_bytes = memory.reserved;
         if memory.reserved.is_none() {
-            reader.lack(&["memory_reserved_bytes"]);
+            reader.note_unsupported(&["memory_reserved_bytes"]);
         }
     }
     gpu.bar1_total_bytes = reader
-        .ask("nvmlDeviceGetBAR1MemoryInfo", &["bar1_total_bytes"], || device.bar1_memory_info())
+        .call("nvmlDeviceGetBAR1MemoryInfo", &["bar1_total_bytes"], || device.bar1_memory_info())
         .map(|bar1| bar1.total);
     gpu.pcie_max_generation =
-        reader.ask("nvmlDeviceGetMaxPcieLinkGeneration", &["pcie_max_generation"], || device.max_pcie_link_gen());
+        reader.call("nvmlDeviceGetMaxPcieLinkGeneration", &["pcie_max_generation"], || device.max_pcie_link_gen());
     gpu.pcie_max_width =
-        reader.ask("nvmlDeviceGetMaxPcieLinkWidth", &["pcie_max_width"], || device.max_pcie_link_width());
+        reader.call("nvmlDeviceGetMaxPcieLinkWidth", &["pcie_max_width"], || device.max_pcie_link_width());
 }
 
 /// `nvmlDeviceGetMigMode`.
 pub(super) fn mig_mode(device: &Device<'_>, reader: &mut DeviceReader<'_>, field: &'static str) -> Option<Mode> {
-    let mode = reader.ask("nvmlDeviceGetMigMode", &[field], || device.mig_mode())?;
+    let mode = reader.call("nvmlDeviceGetMigMode", &[field], || device.mig_mode())?;
     Some(Mode { current: mode.current != 0, pending: mode.pending != 0 })
 }
 
 /// `nvmlDeviceGetEccMode`.
 pub(super) fn ecc_mode(device: &Device<'_>, reader: &mut DeviceReader<'_>, field: &'static str) -> Option<Mode> {
-    let mode = reader.ask("nvmlDeviceGetEccMode", &[field], || device.is_ecc_enabled())?;
+    let mode = reader.call("nvmlDeviceGetEccMode", &[field], || device.is_ecc_enabled())?;
     Some(Mode { current: mode.currently_enabled, pending: mode.pending_enabled })
 }
 
@@ -224,10 +225,10 @@ fn string(
     field: &'static str,
     call: impl FnOnce() -> Result<String, WrapperError>,
 ) -> Option<String> {
-    let raw = reader.ask(function, &[field], call)?;
+    let raw = reader.call(function, &[field], call)?;
     let value = offered(&raw);
     if value.is_none() {
-        reader.lack(&[field]);
+        reader.note_unsupported(&[field]);
     }
     value
 }

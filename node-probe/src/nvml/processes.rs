@@ -35,25 +35,26 @@ impl Session {
 }
 
 fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, uses: &mut Vec<(u32, GpuUse)>) {
-    let mode = reader.ask_if_offered("nvmlDeviceGetMigMode", &[WHAT], || device.mig_mode());
+    let mode = reader.call_if_supported("nvmlDeviceGetMigMode", &[WHAT], || device.mig_mode());
     let is_mig = mode.is_ok_and(|mode| mode.current != 0);
     for (list, kind, function) in LISTS {
-        match reader.attempt(function, || raw::processes(device, list)) {
+        match reader.try_call(function, || raw::processes(device, list)) {
             Ok(processes) => add(uses, reader.gpu(), kind, &processes, is_mig),
             // Without the compute list, an empty answer would look like an idle GPU.
             Err(error) if list == ProcessList::Compute && error.kind() == Kind::Absent && !is_mig => {
-                reader.fail(function, &error, &[WHAT]);
+                reader.note_failure(function, &error, &[WHAT]);
             }
-            Err(error) if error.kind() == Kind::Failed => reader.fail(function, &error, &[WHAT]),
+            Err(error) if error.kind() == Kind::Failed => reader.note_failure(function, &error, &[WHAT]),
             Err(_) => {}
         }
     }
     // The GPU lists the processes of its MIG devices only for privileged callers.
     if is_mig && uses.is_empty() {
-        let most = reader.quietly("nvmlDeviceGetMaxMigDeviceCount", || device.mig_device_count());
+        let most = reader.call_ignoring_errors("nvmlDeviceGetMaxMigDeviceCount", || device.mig_device_count());
         for instance in mig::devices(device, reader, most) {
             for (list, kind, function) in LISTS {
-                let processes = reader.quietly(function, || raw::processes(&instance, list)).unwrap_or_default();
+                let processes =
+                    reader.call_ignoring_errors(function, || raw::processes(&instance, list)).unwrap_or_default();
                 add(uses, reader.gpu(), kind, &processes, is_mig);
             }
         }

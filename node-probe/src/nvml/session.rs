@@ -8,12 +8,12 @@ use syringe_core::pci::PciAddress;
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
+use super::current_call::CallRecorder;
 use super::device_reader::DeviceReader;
 use super::errors::{Kind, NvmlError};
 use super::field_errors::FieldErrors;
 use super::identity::Identity;
 use super::library;
-use super::trace::Trace;
 use crate::paths::Paths;
 
 /// Maximum length of a text of NVML in a report; NVML's buffers have 96 bytes.
@@ -25,7 +25,7 @@ const MAX_GPUS: u32 = 128;
 pub(crate) struct Session {
     nvml: Nvml,
     library: PathBuf,
-    trace: Trace,
+    recorder: CallRecorder,
     gpus: Vec<Gpu>,
 }
 
@@ -44,14 +44,18 @@ impl Session {
     /// # Errors
     ///
     /// A problem that lists every library that was tried, with its error and the next step.
-    pub(super) fn open_one_of(libraries: library::Candidates, paths: &Paths, trace: &Trace) -> Result<Self, Problem> {
-        let (nvml, library) = library::open(libraries, paths, trace)?;
+    pub(super) fn open_one_of(
+        libraries: library::Candidates,
+        paths: &Paths,
+        recorder: &CallRecorder,
+    ) -> Result<Self, Problem> {
+        let (nvml, library) = library::open(libraries, paths, recorder)?;
         let count = {
-            let _under_way = trace.enter("nvmlDeviceGetCount_v2", None);
+            let _under_way = recorder.record("nvmlDeviceGetCount_v2", None);
             nvml.device_count().map_err(|error| NvmlError::from(error).problem("number of GPUs", None))?
         };
-        let gpus = (0..count.min(MAX_GPUS)).map(|index| Gpu::open(&nvml, index, trace)).collect();
-        Ok(Self { nvml, library, trace: trace.clone(), gpus })
+        let gpus = (0..count.min(MAX_GPUS)).map(|index| Gpu::open(&nvml, index, recorder)).collect();
+        Ok(Self { nvml, library, recorder: recorder.clone(), gpus })
     }
 
     /// Path of the library that is open.
@@ -73,8 +77,9 @@ impl Session {
     /// Frame buffer in use (`nvmlDeviceGetMemoryInfo_v2`): NVML index and bytes, only GPUs that return it.
     pub(crate) fn memory_used(&self) -> Vec<(u32, u64)> {
         let used = |device: &Device<'_>, reader: &mut DeviceReader<'_>, used: &mut Option<u64>| {
-            *used =
-                reader.quietly("nvmlDeviceGetMemoryInfo_v2", || super::raw::memory(device)).map(|memory| memory.used);
+            *used = reader
+                .call_ignoring_errors("nvmlDeviceGetMemoryInfo_v2", || super::raw::memory(device))
+                .map(|memory| memory.used);
         };
         self.numbers(used)
     }
@@ -82,7 +87,7 @@ impl Session {
     /// `/dev/nvidiaN` of each GPU (`nvmlDeviceGetMinorNumber`): NVML index and N, only GPUs that return it.
     pub(crate) fn minor_numbers(&self) -> Vec<(u32, u32)> {
         self.numbers(|device, reader, minor| {
-            *minor = reader.quietly("nvmlDeviceGetMinorNumber", || device.minor_number());
+            *minor = reader.call_ignoring_errors("nvmlDeviceGetMinorNumber", || device.minor_number());
         })
     }
 
@@ -102,8 +107,8 @@ impl Session {
     }
 
     /// Records the current call, for functions without a GPU.
-    pub(super) fn trace(&self) -> &Trace {
-        &self.trace
+    pub(super) fn recorder(&self) -> &CallRecorder {
+        &self.recorder
     }
 
     /// Reads every GPU: `start` creates its entry from its identity, and `read` adds the values. A GPU without a handle has
@@ -116,17 +121,17 @@ impl Session {
         let (mut entries, mut field_errors) = (Vec::new(), FieldErrors::default());
         for gpu in &self.gpus {
             if let Some(error) = &gpu.closed {
-                field_errors.gone(&gpu.identity, error);
+                field_errors.add_unresponsive_gpu(&gpu.identity, error);
                 continue;
             }
             let mut entry = start(gpu.identity.clone());
-            let mut reader = DeviceReader::new(gpu.identity.index, &self.trace, &gpu.gone);
-            match reader.attempt(HANDLE, || self.nvml.device_by_index(gpu.identity.index)) {
+            let mut reader = DeviceReader::new(gpu.identity.index, &self.recorder, &gpu.gone);
+            match reader.try_call(HANDLE, || self.nvml.device_by_index(gpu.identity.index)) {
                 Ok(device) => read(&device, &mut reader, &mut entry),
-                Err(error) if error.kind() != Kind::Gone => field_errors.gone(&gpu.identity, &error),
+                Err(error) if error.kind() != Kind::Gone => field_errors.add_unresponsive_gpu(&gpu.identity, &error),
                 Err(_) => {}
             }
-            field_errors.take(reader, &gpu.identity);
+            field_errors.add_gpu(reader, &gpu.identity);
             entries.push(entry);
         }
         (entries, field_errors)
@@ -144,14 +149,14 @@ const HANDLE: &str = "nvmlDeviceGetHandleByIndex_v2";
 
 impl Gpu {
     /// Opens one GPU. For the first process, the driver initializes the GPU, which can take seconds.
-    fn open(nvml: &Nvml, index: u32, trace: &Trace) -> Self {
+    fn open(nvml: &Nvml, index: u32, recorder: &CallRecorder) -> Self {
         let mut gpu = Self { identity: Identity { index, ..Identity::default() }, closed: None, gone: OnceLock::new() };
         let opened = {
-            let _under_way = trace.enter(HANDLE, Some(index));
+            let _under_way = recorder.record(HANDLE, Some(index));
             nvml.device_by_index(index)
         };
         match opened {
-            Ok(device) => gpu.identify(&device, trace),
+            Ok(device) => gpu.identify(&device, recorder),
             Err(error) => gpu.closed = Some(error.into()),
         }
         // NVML may still return the handle of a lost GPU, but no values.
@@ -161,14 +166,14 @@ impl Gpu {
         gpu
     }
 
-    fn identify(&mut self, device: &Device<'_>, trace: &Trace) {
+    fn identify(&mut self, device: &Device<'_>, recorder: &CallRecorder) {
         let index = self.identity.index;
         let pci = {
-            let _under_way = trace.enter("nvmlDeviceGetPciInfo_v3", Some(index));
+            let _under_way = recorder.record("nvmlDeviceGetPciInfo_v3", Some(index));
             device.pci_info().map_err(NvmlError::from)
         };
         let uuid = {
-            let _under_way = trace.enter("nvmlDeviceGetUUID", Some(index));
+            let _under_way = recorder.record("nvmlDeviceGetUUID", Some(index));
             device.uuid().map_err(NvmlError::from)
         };
         for error in [pci.as_ref().err(), uuid.as_ref().err()].into_iter().flatten() {

@@ -11,7 +11,7 @@ use super::field_errors::{FieldErrors, with_duplicate_identities};
 use super::identity::Identity;
 use super::peer_to_peer::PeerToPeer;
 use super::session::Session;
-use super::{fabric, labels, nvlink, possible, raw};
+use super::{enum_names, fabric, nvlink, raw, value_ranges};
 
 /// Words of the CPU mask for NVML: 4096 CPUs.
 const CPU_WORDS: usize = 64;
@@ -20,7 +20,7 @@ impl Session {
     pub(crate) fn topology(&self) -> Section<Topology> {
         let (gpus, mut field_errors) = self.each(entry, read);
         let mut topology = Topology { gpus, ..Topology::default() };
-        self.relate(&mut topology, &mut field_errors);
+        self.add_pairs(&mut topology, &mut field_errors);
         let FieldErrors { unsupported, unread, lost, problems } =
             with_duplicate_identities(field_errors, &topology.gpus, |gpu| {
                 (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref())
@@ -29,24 +29,24 @@ impl Session {
     }
 
     /// Adds the facts about pairs of GPUs.
-    fn relate(&self, topology: &mut Topology, field_errors: &mut FieldErrors) {
+    fn add_pairs(&self, topology: &mut Topology, field_errors: &mut FieldErrors) {
         let gpus = &topology.gpus;
         let mut matrix = vec![vec![String::from("X"); gpus.len()]; gpus.len()];
         let mut peers = PeerToPeer::default();
         for (row, own) in gpus.iter().enumerate() {
             for (column, other) in gpus.iter().enumerate().skip(row + 1) {
                 let devices = self.device(own.index).zip(self.device(other.index));
-                let word = self.nearness(own, other, devices.as_ref());
+                let word = self.connection(own, other, devices.as_ref());
                 matrix[row][column].clone_from(&word);
                 matrix[column][row] = word;
                 if let Some((first, second)) = &devices {
-                    let _under_way = self.trace().enter("nvmlDeviceGetP2PStatus", Some(own.index));
-                    peers.ask([own.index, other.index], |capability| raw::p2p_status(first, second, capability));
+                    let _under_way = self.recorder().record("nvmlDeviceGetP2PStatus", Some(own.index));
+                    peers.read_pair([own.index, other.index], |capability| raw::p2p_status(first, second, capability));
                 }
             }
         }
         topology.matrix = matrix;
-        topology.p2p_all_ok = peers.everywhere();
+        topology.p2p_all_ok = peers.common_to_all_pairs();
         topology.p2p_lacking = peers.lacking;
         if peers.absent {
             let gpus = topology.gpus.iter().map(|gpu| gpu.index).collect();
@@ -57,13 +57,13 @@ impl Session {
     }
 
     /// How two GPUs are connected, in the terms of `nvidia-smi topo -m`.
-    fn nearness(&self, own: &GpuTopology, other: &GpuTopology, devices: Option<&(Device<'_>, Device<'_>)>) -> String {
+    fn connection(&self, own: &GpuTopology, other: &GpuTopology, devices: Option<&(Device<'_>, Device<'_>)>) -> String {
         if let Some(links) = nvlink::between(own, other) {
             return format!("NV{links}");
         }
         let Some((first, second)) = devices else { return "?".into() };
-        let _under_way = self.trace().enter("nvmlDeviceGetTopologyCommonAncestor", Some(own.index));
-        raw::common_ancestor(first, second).map_or("?", labels::topology_level).into()
+        let _under_way = self.recorder().record("nvmlDeviceGetTopologyCommonAncestor", Some(own.index));
+        raw::common_ancestor(first, second).map_or("?", enum_names::topology_level).into()
     }
 }
 
@@ -74,14 +74,14 @@ fn entry(gpu: Identity) -> GpuTopology {
 
 fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuTopology) {
     gpu.cpu_affinity = reader
-        .ask("nvmlDeviceGetCpuAffinity", &["cpu_affinity"], || device.cpu_affinity(CPU_WORDS))
+        .call("nvmlDeviceGetCpuAffinity", &["cpu_affinity"], || device.cpu_affinity(CPU_WORDS))
         .and_then(|mask| cpu_list(&mask));
     gpu.nvlinks = nvlink::links(device, reader);
     gpu.fabric =
-        reader.ask("nvmlDeviceGetGpuFabricInfoV", &["fabric"], || raw::fabric_info(device)).map(fabric::describe);
+        reader.call("nvmlDeviceGetGpuFabricInfoV", &["fabric"], || raw::fabric_info(device)).map(fabric::describe);
     const REPLAYS: &str = "nvmlDeviceGetPcieReplayCounter";
-    let replays = reader.ask(REPLAYS, &["pcie_replays"], || device.pcie_replay_counter());
-    gpu.pcie_replays = reader.within(REPLAYS, "pcie_replays", replays, possible::SMALL_COUNT).map(u64::from);
+    let replays = reader.call(REPLAYS, &["pcie_replays"], || device.pcie_replay_counter());
+    gpu.pcie_replays = reader.check_range(REPLAYS, "pcie_replays", replays, value_ranges::SMALL_COUNT).map(u64::from);
 }
 
 /// A CPU mask as ranges, e.g. `0-47,96-143`; `None` for no CPU.

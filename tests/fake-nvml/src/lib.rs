@@ -7,7 +7,7 @@
 //! ```text
 //!   FAKE_NVML_FACTS=node.json ──▶ session ──▶ facts (one GPU's entry of every section)
 //!                                                 ▲
-//!   nvmlDeviceGet…(device, out) ──▶ call ─────────┘   system, device, telemetry, memory, fields, ecc, nvlink,
+//!   nvmlDeviceGet…(device, out) ──▶ ffi ──────────┘   system, device, telemetry, memory, fields, ecc, nvlink,
 //!                                                     topology, mig, processes: one file per family of functions
 //! ```
 //!
@@ -37,7 +37,7 @@
 use std::path::PathBuf;
 
 #[macro_use]
-mod call;
+mod ffi;
 mod device;
 mod ecc;
 mod facts;
@@ -45,10 +45,10 @@ mod failures;
 mod fields;
 mod memory;
 mod mig;
+mod modes;
 mod nvlink;
 mod processes;
 mod session;
-mod settings;
 mod system;
 mod telemetry;
 mod topology;

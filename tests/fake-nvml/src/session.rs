@@ -1,5 +1,5 @@
-//! One session of the library, from the first `nvmlInit` to the last `nvmlShutdown`: the facts that it answers from and
-//! the switches that make it misbehave on purpose.
+//! One session of the library, from the first `nvmlInit` to the last `nvmlShutdown`: the facts that it answers from, and
+//! the faults that it injects.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -7,9 +7,9 @@ use std::time::Duration;
 use nvml_wrapper_sys::bindings::*;
 use syringe_core::report::{Report, Status};
 
-use crate::call::Answer;
 use crate::facts;
 use crate::failures::Failures;
+use crate::ffi::Answer;
 
 /// What lives between `nvmlInit` and `nvmlShutdown`.
 pub(crate) struct Session {

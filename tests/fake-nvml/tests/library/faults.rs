@@ -1,4 +1,4 @@
-//! The library refuses, blocks and fails as a real one does, where the facts or a switch say so.
+//! The library fails, blocks and crashes as the facts or a variable specify.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};

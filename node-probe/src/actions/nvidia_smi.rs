@@ -18,9 +18,9 @@ use syringe_core::facts::action::{Obstacle, StepDone};
 use syringe_core::text::clean;
 
 use crate::child;
+use crate::child_task::{ChildTask, NvidiaSmi, SmiCommand};
 use crate::paths::{Owner, Paths};
-use crate::task::{DriverTool, Job, Task};
-use crate::{host, trusted};
+use crate::{host, trusted_file};
 
 /// Paths of nvidia-smi below a root, each with the library folder that it needs in LD_LIBRARY_PATH.
 const PROGRAMS: [(&str, Option<&str>); 6] = [
@@ -73,9 +73,9 @@ impl DriverRoot {
         let roots = if paths.owner == Owner::Node { &host::DRIVER_ROOTS[..] } else { &[] };
         for below in roots {
             let root = paths.host.join(below);
-            let Ok(opened) = trusted::root_below(&paths.host, below) else { continue };
+            let Ok(opened) = trusted_file::root_below(&paths.host, below) else { continue };
             let found = PROGRAMS.iter().find_map(|(program, library_path)| {
-                let file = trusted::open_in(&opened, program, true).ok()?.path;
+                let file = trusted_file::open_in(&opened, program, true).ok()?.path;
                 Some((Path::new("/").join(file.strip_prefix(&root).ok()?), *library_path))
             });
             if let Some((program, library_path)) = found {
@@ -106,7 +106,7 @@ impl DriverRoot {
     /// than a slow one. It continues while the container of the probe exists.
     ///
     /// The program also holds `lock` open, so that nobody else gets the lock while it runs.
-    pub(super) fn run(&self, job: Job, gpu: &str, time: Duration, lock: &File) -> (StepDone, End) {
+    pub(super) fn run(&self, job: SmiCommand, gpu: &str, time: Duration, lock: &File) -> (StepDone, End) {
         let started = Instant::now();
         let command = format!("nvidia-smi {}", job.arguments(gpu).join(" "));
         let (exit_code, said, end) = match self.start(job, gpu, lock) {
@@ -120,9 +120,9 @@ impl DriverRoot {
         (StepDone { command, exit_code, said: clean(&said, MAX_SAID), duration_ms }, end)
     }
 
-    fn start(&self, job: Job, gpu: &str, lock: &File) -> io::Result<Child> {
+    fn start(&self, job: SmiCommand, gpu: &str, lock: &File) -> io::Result<Child> {
         let mut command = if self.change_root {
-            child::command(&Task::DriverTool(DriverTool {
+            child::command(&ChildTask::NvidiaSmi(NvidiaSmi {
                 host: self.host.clone(),
                 below: self.below.clone(),
                 program: self.program.clone(),
@@ -190,10 +190,10 @@ fn outcome(mut child: Child, time: Duration) -> (Option<i32>, String) {
 }
 
 /// Replaces this process by nvidia-smi below its root. Returns only if that fails, with the error.
-pub(crate) fn replace_process(tool: &DriverTool) -> std::io::Error {
-    let DriverTool { host, below, program, library_path, gpu, job } = tool;
+pub(crate) fn replace_process(tool: &NvidiaSmi) -> std::io::Error {
+    let NvidiaSmi { host, below, program, library_path, gpu, job } = tool;
     // Check again, so that nobody can have replaced the folder since the first check.
-    let root = match trusted::root_below(host, below) {
+    let root = match trusted_file::root_below(host, below) {
         Ok(root) => root,
         Err(distrust) => return io::Error::other(distrust.to_string()),
     };

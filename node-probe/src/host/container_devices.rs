@@ -4,7 +4,7 @@
 //! cgroup of the container for a moment and calls `access(2)` there. The device cgroup decides it, and the driver does not see it.
 //!
 //! ```text
-//!   access ─▶ first_process, devices ─▶ child process ─▶ theirs/cgroup.procs ─▶ access(2) … ─▶ ours/cgroup.procs
+//!   access ─▶ first_process, device_files ─▶ child process ─▶ cgroup.procs of the container ─▶ access(2) … ─▶ cgroup.procs of the probe
 //! ```
 
 use std::fs::{self, OpenOptions};
@@ -17,10 +17,10 @@ use syringe_core::facts::container::{Access, ContainerAccess, ContainerDevice};
 use syringe_core::report::Problem;
 use syringe_core::text::clean;
 
-use super::devices;
+use super::device_files;
 use crate::child;
+use crate::child_task::{ChildTask, DeviceAccessRequest};
 use crate::paths::Paths;
-use crate::task::{DeviceAccess, Task};
 use crate::{cgroup, files};
 
 const VISIBLE: &[u8] = b"NVIDIA_VISIBLE_DEVICES=";
@@ -39,11 +39,11 @@ pub(super) fn access(paths: &Paths, id: &str, problems: &mut Vec<Problem>) -> Op
     };
     let process = paths.proc.join(pid.to_string());
     let folder = process.join("root/dev");
-    let mut devices: Vec<ContainerDevice> = devices::present(&folder)
+    let mut devices: Vec<ContainerDevice> = device_files::present(&folder)
         .into_iter()
         .map(|name| ContainerDevice { stale: is_stale(&folder, &paths.dev, &name), name, access: Access::Unknown })
         .collect();
-    match ask(paths, pid, &folder, &devices) {
+    match access_in_cgroup(paths, pid, &folder, &devices) {
         Ok(answers) => devices.iter_mut().zip(answers).for_each(|(device, answer)| device.access = answer),
         Err(why) => {
             let what = format!("device cgroup of container {id}");
@@ -65,12 +65,14 @@ fn first_process(paths: &Paths, id: &str) -> Option<(u32, Option<String>)> {
 }
 
 /// Whether both have a device of this name, but with different numbers.
-fn is_stale(theirs: &Path, ours: &Path, name: &str) -> bool {
+fn is_stale(container_procs: &Path, probe_procs: &Path, name: &str) -> bool {
     let device = |folder: &Path| {
         let file = fs::symlink_metadata(folder.join(name)).ok()?;
         file.file_type().is_char_device().then(|| file.rdev())
     };
-    device(theirs).zip(device(ours)).is_some_and(|(theirs, ours)| theirs != ours)
+    device(container_procs)
+        .zip(device(probe_procs))
+        .is_some_and(|(container_procs, probe_procs)| container_procs != probe_procs)
 }
 
 fn visible(process: &Path) -> Option<String> {
@@ -80,13 +82,13 @@ fn visible(process: &Path) -> Option<String> {
 }
 
 /// The access to each device, in order.
-fn ask(paths: &Paths, pid: u32, folder: &Path, devices: &[ContainerDevice]) -> io::Result<Vec<Access>> {
+fn access_in_cgroup(paths: &Paths, pid: u32, folder: &Path, devices: &[ContainerDevice]) -> io::Result<Vec<Access>> {
     if devices.is_empty() {
         return Ok(Vec::new());
     }
-    let task = Task::DeviceAccess(DeviceAccess {
-        theirs: procs(paths, &pid.to_string())?,
-        ours: procs(paths, "self")?,
+    let task = ChildTask::DeviceAccessRequest(DeviceAccessRequest {
+        container_procs: procs(paths, &pid.to_string())?,
+        probe_procs: procs(paths, "self")?,
         folder: folder.to_owned(),
         names: devices.iter().map(|device| device.name.clone()).collect(),
     });
@@ -121,9 +123,9 @@ fn procs(paths: &Paths, pid: &str) -> io::Result<PathBuf> {
 
 /// Runs in the process that enters the cgroup: `y` or `n` for each device. Everything is opened before, so that almost
 /// nothing is charged to the memory of the container.
-pub(crate) fn answer(request: &DeviceAccess) -> io::Result<String> {
+pub(crate) fn check_access(request: &DeviceAccessRequest) -> io::Result<String> {
     let procs = |path: &Path| OpenOptions::new().write(true).open(path);
-    let (mut theirs, mut ours) = (procs(&request.theirs)?, procs(&request.ours)?);
+    let (mut container_procs, mut probe_procs) = (procs(&request.container_procs)?, procs(&request.probe_procs)?);
     let files: Vec<PathBuf> = request.names.iter().map(|name| request.folder.join(name)).collect();
     let mut answers = String::with_capacity(files.len());
     let may =
@@ -131,9 +133,9 @@ pub(crate) fn answer(request: &DeviceAccess) -> io::Result<String> {
     files.iter().for_each(|file| {
         may(file);
     });
-    theirs.write_all(b"0")?;
+    container_procs.write_all(b"0")?;
     answers.extend(files.iter().map(|file| if may(file) { 'y' } else { 'n' }));
-    ours.write_all(b"0")?;
+    probe_procs.write_all(b"0")?;
     Ok(answers)
 }
 
@@ -188,12 +190,17 @@ mod tests {
     #[test]
     fn the_cgroup_is_entered_and_left() {
         let tree = Tree::new();
-        tree.file("theirs", "").file("ours", "").file("dev/nvidia0", "");
+        tree.file("container_procs", "").file("probe_procs", "").file("dev/nvidia0", "");
         let at = |name: &str| tree.path().join(name);
         let names = ["nvidia0", "nvidia1"].map(str::to_owned).to_vec();
-        let request = DeviceAccess { theirs: at("theirs"), ours: at("ours"), folder: at("dev"), names };
-        assert_eq!(answer(&request).expect("an answer"), "yn");
-        for file in ["theirs", "ours"] {
+        let request = DeviceAccessRequest {
+            container_procs: at("container_procs"),
+            probe_procs: at("probe_procs"),
+            folder: at("dev"),
+            names,
+        };
+        assert_eq!(check_access(&request).expect("an answer"), "yn");
+        for file in ["container_procs", "probe_procs"] {
             assert_eq!(fs::read_to_string(at(file)).expect("it was written"), "0");
         }
     }

@@ -10,17 +10,17 @@ use std::time::Duration;
 use syringe_core::facts::processes::GpuUse;
 use syringe_core::report::Problem;
 
+use crate::child_task::NvmlRequest;
 use crate::host;
 use crate::nvml::{Answer, GpuState, NvmlProcess};
 use crate::paths::Paths;
-use crate::task::Questions;
 
 /// Time for the NVML process to end after it is killed.
 const END_TIME: Duration = Duration::from_millis(200);
 
 /// The state of a GPU at one moment.
 #[derive(Clone, Debug, Default)]
-pub(super) struct GpuView {
+pub(super) struct GpuFacts {
     /// NVML index.
     pub(super) index: Option<u32>,
     /// N of `/dev/nvidiaN`.
@@ -44,11 +44,11 @@ pub(super) struct GpuReader {
 impl GpuReader {
     /// The GPU with this UUID; `None` if neither NVML nor the kernel module has such a GPU. If NVML does not answer, or has
     /// lost the GPU, the files of the kernel module still name the device file.
-    pub(super) fn read(&self, uuid: &str) -> Option<GpuView> {
+    pub(super) fn read(&self, uuid: &str) -> Option<GpuFacts> {
         let problem = match self.ask(uuid) {
             Ok(Some(GpuState { index, minor, memory_used, uses, problem })) => {
                 let minor = minor.or_else(|| host::gpu_minor(&self.paths, uuid));
-                return Some(GpuView { index: Some(index), minor, memory_used, uses, problem });
+                return Some(GpuFacts { index: Some(index), minor, memory_used, uses, problem });
             }
             Ok(None) => None,
             Err(problem) => Some(problem),
@@ -56,17 +56,17 @@ impl GpuReader {
         // A GPU that NVML lost, or all GPUs if NVML does not answer.
         let minor = host::gpu_minor(&self.paths, uuid);
         let known = minor.is_some() || problem.is_some();
-        known.then(|| GpuView { minor, problem: Some(problem.unwrap_or_else(unlisted)), ..GpuView::default() })
+        known.then(|| GpuFacts { minor, problem: Some(problem.unwrap_or_else(unlisted)), ..GpuFacts::default() })
     }
 
     fn ask(&self, uuid: &str) -> Result<Option<GpuState>, Problem> {
-        let questions = Questions {
+        let nvml_request = NvmlRequest {
             library: self.library.clone(),
             paths: self.paths.clone(),
             sections: Vec::new(),
             gpu: Some(uuid.to_owned()),
         };
-        let (process, answers) = NvmlProcess::start(questions)?;
+        let (process, answers) = NvmlProcess::start(nvml_request)?;
         let (sender, receiver) = channel();
         let asked = Arc::clone(&process);
         thread::spawn(move || {

@@ -1,8 +1,8 @@
-//! Runs NVML in a child process: if the library crashes or hangs, only the remaining values are lost, and not the report.
+//! Starts the child process that calls NVML, and reads its answers: if the library crashes or hangs, only the remaining values are lost, and not the report.
 //!
 //! ```text
-//!   NvmlProcess::start(questions) ─▶ child (serve) ─▶ Answers, one line of JSON each, as they are read
-//!                      └─ Notes: the current call, readable even after a crash of the child
+//!   NvmlProcess::start(request) ─▶ child (subprocess_main) ─▶ Answers, one line of JSON each, as they are read
+//!                      └─ SharedPage: the current call, readable even after a crash of the child
 //! ```
 
 use std::io::{BufRead, BufReader, Read, Take};
@@ -22,9 +22,9 @@ use syringe_core::facts::topology::Topology;
 use syringe_core::pci::PciAddress;
 use syringe_core::report::{Problem, Section};
 
-use super::trace::Notes;
+use super::current_call::SharedPage;
 use crate::child;
-use crate::task::{Questions, Task};
+use crate::child_task::{ChildTask, NvmlRequest};
 
 /// Maximum bytes of answers. 16 GPUs with all their links need some 300 KB.
 const MAX_BYTES: u64 = 32 << 20;
@@ -77,7 +77,7 @@ pub(crate) struct GpuState {
 #[derive(Debug)]
 pub(crate) struct NvmlProcess {
     child: Mutex<Child>,
-    notes: Notes,
+    page: SharedPage,
 }
 
 /// The answers of the process. None after [`Answer::Done`]; incomplete if it crashed.
@@ -88,25 +88,25 @@ static STARTED: Mutex<Vec<Arc<NvmlProcess>>> = Mutex::new(Vec::new());
 
 impl NvmlProcess {
     /// Starts the process. It ends with the thread that calls this.
-    pub(crate) fn start(questions: Questions) -> Result<(Arc<Self>, Answers), Problem> {
-        let started = || -> std::io::Result<(Child, Notes)> {
-            let notes = Notes::new()?;
-            let mut command = child::command(&Task::Nvml(questions))?;
-            let child = command.stdout(Stdio::piped()).stderr(Stdio::from(notes.file()?)).spawn()?;
-            Ok((child, notes))
+    pub(crate) fn start(nvml_request: NvmlRequest) -> Result<(Arc<Self>, Answers), Problem> {
+        let started = || -> std::io::Result<(Child, SharedPage)> {
+            let page = SharedPage::new()?;
+            let mut command = child::command(&ChildTask::Nvml(nvml_request))?;
+            let child = command.stdout(Stdio::piped()).stderr(Stdio::from(page.file()?)).spawn()?;
+            Ok((child, page))
         };
         let failed =
             |why: String| problem("nvml_not_started", format!("the process that calls NVML: {why}"), "Try again.");
-        let (mut child, notes) = started().map_err(|error| failed(format!("it could not be started: {error}")))?;
+        let (mut child, page) = started().map_err(|error| failed(format!("it could not be started: {error}")))?;
         let output = child.stdout.take().ok_or_else(|| failed("it has no output".into()))?;
-        let process = Arc::new(Self { child: Mutex::new(child), notes });
+        let process = Arc::new(Self { child: Mutex::new(child), page });
         lock(&STARTED).push(Arc::clone(&process));
         Ok((process, Answers(BufReader::new(output.take(MAX_BYTES)))))
     }
 
     /// The current NVML call.
     pub(crate) fn call(&self) -> Option<String> {
-        self.notes.call()
+        self.page.call()
     }
 
     /// Kills the process. Returns its ID if it does not end in `time`: a call that hangs in the kernel cannot be interrupted.
@@ -118,9 +118,9 @@ impl NvmlProcess {
     /// Why its answers ended before they were complete.
     pub(crate) fn failure(&self) -> Problem {
         let call = self.call().map(|call| format!(" in {call}")).unwrap_or_default();
-        let said = self.notes.said().map(|said| format!("; error output: {said}")).unwrap_or_default();
+        let said = self.page.stderr_text().map(|said| format!("; error output: {said}")).unwrap_or_default();
         let ended = match self.wait(END_TIME) {
-            Some(status) => words(status),
+            Some(status) => exit_text(status),
             None => "closed its output".to_owned(),
         };
         problem(
@@ -152,7 +152,7 @@ pub(crate) fn all_ended() -> bool {
     started.is_empty()
 }
 
-fn words(status: ExitStatus) -> String {
+fn exit_text(status: ExitStatus) -> String {
     match (status.signal(), status.code()) {
         (Some(signal), _) => {
             let name = rustix::process::Signal::from_named_raw(signal).map(|signal| format!(" ({signal:?})"));

@@ -1,4 +1,4 @@
-//! Files that may be loaded or run: only root can have created or changed them.
+//! Decides which files may be loaded or run: only root can have created or changed them.
 //!
 //! Every component of the path, from the root directory to the file, must belong to root (or to the user that the probe runs
 //! as) and must not be writable by group or others. Links are resolved inside the root. The walk holds
@@ -19,7 +19,7 @@ const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// An open file that may be loaded or run.
 #[derive(Debug)]
-pub(crate) struct Trusted {
+pub(crate) struct TrustedFile {
     file: OwnedFd,
     /// Its real path below the root.
     pub(crate) path: PathBuf,
@@ -55,7 +55,7 @@ impl From<rustix::io::Errno> for Distrust {
     }
 }
 
-impl Trusted {
+impl TrustedFile {
     /// A path to exactly this open file, for functions that take a path (`dlopen`).
     pub(crate) fn as_path(&self) -> PathBuf {
         format!("/proc/self/fd/{}", self.file.as_raw_fd()).into()
@@ -73,7 +73,7 @@ impl Trusted {
 /// # Errors
 ///
 /// Names the component of the path and the reason.
-pub(crate) fn open(root: &Path, path: &str) -> Result<Trusted, Distrust> {
+pub(crate) fn open(root: &Path, path: &str) -> Result<TrustedFile, Distrust> {
     open_in(&Root::open(root).map_err(Distrust::Absent)?, path, true)
 }
 
@@ -83,12 +83,12 @@ pub(crate) fn open(root: &Path, path: &str) -> Result<Trusted, Distrust> {
 /// # Errors
 ///
 /// Names the component of the path and the reason.
-pub(crate) fn open_in(root: &Root, path: &str, strict: bool) -> Result<Trusted, Distrust> {
+pub(crate) fn open_in(root: &Root, path: &str, strict: bool) -> Result<TrustedFile, Distrust> {
     let (file, below) = root.walk(path, |stat, at| if strict { check(stat, at) } else { Ok(()) })?;
     if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
         return Err(Distrust::Kind(below));
     }
-    Ok(Trusted { file, path: root.path.join(below) })
+    Ok(TrustedFile { file, path: root.path.join(below) })
 }
 
 /// The folder at `path` below `host` as a root of its own. The path to it is checked like the path

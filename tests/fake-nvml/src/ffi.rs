@@ -1,5 +1,5 @@
-//! How a C call becomes a question to the facts: handles, results, out-parameters, buffers, and the macros that write
-//! the exported functions of one shape each.
+//! The C side of the exported functions: handles, return codes, out-parameters, buffers, and the macros that define
+//! functions of the same signature.
 //!
 //! Out-parameters of a fixed type are `Option<&mut MaybeUninit<T>>`: the C ABI of a pointer that may be null, without a
 //! line of unsafe code. Raw pointers remain where a length or a version says how much the caller owns; the few functions
@@ -177,8 +177,8 @@ macro_rules! gpu_texts {
             text: *mut std::ffi::c_char,
             length: std::ffi::c_uint,
         ) -> nvmlReturn_t {
-            crate::call::on_device(stringify!($name), device, |gpu| {
-                crate::call::put_text(text, length, crate::call::ask(gpu, $fact)?.as_ref())
+            crate::ffi::on_device(stringify!($name), device, |gpu| {
+                crate::ffi::put_text(text, length, crate::ffi::ask(gpu, $fact)?.as_ref())
             })
         }
     )* };
@@ -188,10 +188,10 @@ macro_rules! gpu_texts {
 macro_rules! gpu_values {
     ($($name:ident: $type:ty => $fact:expr;)*) => { $(
         #[unsafe(no_mangle)]
-        extern "C" fn $name(device: nvmlDevice_t, out: crate::call::Out<'_, $type>) -> nvmlReturn_t {
-            crate::call::on_gpu(stringify!($name), device, |gpu| {
-                let value: $type = crate::call::ask(gpu, $fact)?;
-                crate::call::put(out, value)
+        extern "C" fn $name(device: nvmlDevice_t, out: crate::ffi::Out<'_, $type>) -> nvmlReturn_t {
+            crate::ffi::on_gpu(stringify!($name), device, |gpu| {
+                let value: $type = crate::ffi::ask(gpu, $fact)?;
+                crate::ffi::put(out, value)
             })
         }
     )* };
@@ -203,13 +203,13 @@ macro_rules! gpu_pairs {
         #[unsafe(no_mangle)]
         extern "C" fn $name(
             device: nvmlDevice_t,
-            first: crate::call::Out<'_, std::ffi::c_uint>,
-            second: crate::call::Out<'_, std::ffi::c_uint>,
+            first: crate::ffi::Out<'_, std::ffi::c_uint>,
+            second: crate::ffi::Out<'_, std::ffi::c_uint>,
         ) -> nvmlReturn_t {
-            crate::call::on_gpu(stringify!($name), device, |gpu| {
-                let (one, other): (u32, u32) = crate::call::ask(gpu, $fact)?;
-                crate::call::put(first, one)?;
-                crate::call::put(second, other)
+            crate::ffi::on_gpu(stringify!($name), device, |gpu| {
+                let (one, other): (u32, u32) = crate::ffi::ask(gpu, $fact)?;
+                crate::ffi::put(first, one)?;
+                crate::ffi::put(second, other)
             })
         }
     )* };
@@ -222,11 +222,11 @@ macro_rules! gpu_selected {
         extern "C" fn $name(
             device: nvmlDevice_t,
             selector: std::ffi::c_uint,
-            out: crate::call::Out<'_, $type>,
+            out: crate::ffi::Out<'_, $type>,
         ) -> nvmlReturn_t {
-            crate::call::on_gpu(stringify!($name), device, |gpu| {
-                let value: $type = crate::call::select(gpu, selector, $fact)?;
-                crate::call::put(out, value)
+            crate::ffi::on_gpu(stringify!($name), device, |gpu| {
+                let value: $type = crate::ffi::select(gpu, selector, $fact)?;
+                crate::ffi::put(out, value)
             })
         }
     )* };

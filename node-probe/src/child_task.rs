@@ -9,15 +9,15 @@ use crate::section::SectionName;
 
 /// The task of a child process.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Task {
+pub(crate) enum ChildTask {
     /// Call NVML.
-    Nvml(Questions),
+    Nvml(NvmlRequest),
     /// Run journalctl of the host.
     Journal(Journal),
     /// Check which devices a container can open.
-    DeviceAccess(DeviceAccess),
+    DeviceAccessRequest(DeviceAccessRequest),
     /// Run nvidia-smi of the host.
-    DriverTool(DriverTool),
+    NvidiaSmi(NvidiaSmi),
 }
 
 /// The journal of the host, and the start of the window.
@@ -33,11 +33,11 @@ pub(crate) struct Journal {
 
 /// The devices to check, and the cgroup.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct DeviceAccess {
+pub(crate) struct DeviceAccessRequest {
     /// `cgroup.procs` of the container.
-    pub(crate) theirs: PathBuf,
+    pub(crate) container_procs: PathBuf,
     /// `cgroup.procs` of the probe.
-    pub(crate) ours: PathBuf,
+    pub(crate) probe_procs: PathBuf,
     /// The container's `/dev`.
     pub(crate) folder: PathBuf,
     /// Device files in it.
@@ -46,7 +46,7 @@ pub(crate) struct DeviceAccess {
 
 /// What to read from NVML.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Questions {
+pub(crate) struct NvmlRequest {
     /// A library to load, instead of searching for it.
     pub(crate) library: Option<PathBuf>,
     /// The paths of the node.
@@ -60,7 +60,7 @@ pub(crate) struct Questions {
 /// Runs one of three fixed nvidia-smi commands below another root. This needs a child process, because the root
 /// directory is changed for a whole process.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct DriverTool {
+pub(crate) struct NvidiaSmi {
     /// The host's root
     pub(crate) host: PathBuf,
     /// Root directory of the driver, below it
@@ -72,12 +72,12 @@ pub(crate) struct DriverTool {
     /// UUID of the GPU
     pub(crate) gpu: String,
     /// What to do
-    pub(crate) job: Job,
+    pub(crate) job: SmiCommand,
 }
 
 /// The command for nvidia-smi.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Job {
+pub(crate) enum SmiCommand {
     /// `--gpu-reset`
     Reset,
     /// `-pm 1`
@@ -86,19 +86,19 @@ pub(crate) enum Job {
     PersistenceOff,
 }
 
-impl Task {
+impl ChildTask {
     /// The process title.
     pub(crate) fn title(&self) -> &'static str {
         match self {
             Self::Nvml(_) => "node-probe: NVML",
             Self::Journal(_) => "node-probe: journal",
-            Self::DeviceAccess(_) => "node-probe: devices of a container",
-            Self::DriverTool(_) => "node-probe: nvidia-smi",
+            Self::DeviceAccessRequest(_) => "node-probe: devices of a container",
+            Self::NvidiaSmi(_) => "node-probe: nvidia-smi",
         }
     }
 }
 
-impl Job {
+impl SmiCommand {
     /// nvidia-smi's arguments.
     pub(crate) fn arguments(self, gpu: &str) -> Vec<&str> {
         match self {

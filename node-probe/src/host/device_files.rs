@@ -1,5 +1,5 @@
 //! Device files of the NVIDIA driver: which exist, and which should exist. Only by name: whether a container may open
-//! them depends on its device cgroup (see `container`).
+//! them depends on its device cgroup (see `container_devices`).
 
 use std::path::Path;
 
@@ -18,16 +18,16 @@ pub(super) const GPUS: &str = "driver/nvidia/gpus";
 
 /// The device files of a node.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Nodes {
+pub(super) struct DeviceFiles {
     pub(super) present: Vec<String>,
     pub(super) missing: Vec<String>,
 }
 
 /// Reads `/dev`. `modules`: the loaded kernel modules of interest.
-pub(super) fn read(paths: &Paths, gpus: &[pci::Function], modules: &[String]) -> Nodes {
+pub(super) fn read(paths: &Paths, gpus: &[pci::Function], modules: &[String]) -> DeviceFiles {
     let present = present(&paths.dev);
     let missing = expected(paths, gpus, modules).into_iter().filter(|name| !present.contains(name)).collect();
-    Nodes { present, missing }
+    DeviceFiles { present, missing }
 }
 
 /// The device files in one `/dev`.
@@ -50,8 +50,9 @@ fn expected(paths: &Paths, gpus: &[pci::Function], modules: &[String]) -> Vec<St
     if loaded("nvidia") {
         names.push("nvidiactl".to_owned());
         let bound = gpus.iter().filter(|gpu| gpu.driver().as_deref() == Some("nvidia"));
-        let mut minors: Vec<u32> =
-            bound.filter_map(|gpu| said_of(paths, gpu.address.sysfs(), "Device Minor")?.parse().ok()).collect();
+        let mut minors: Vec<u32> = bound
+            .filter_map(|gpu| driver_information(paths, gpu.address.sysfs(), "Device Minor")?.parse().ok())
+            .collect();
         minors.sort_unstable();
         names.extend(minors.into_iter().map(|minor| format!("nvidia{minor}")));
     }
@@ -62,7 +63,7 @@ fn expected(paths: &Paths, gpus: &[pci::Function], modules: &[String]) -> Vec<St
 }
 
 /// A value in the information file of the kernel module about a GPU (`Device Minor: 3`), by the address of the GPU.
-pub(super) fn said_of(paths: &Paths, address: &str, name: &str) -> Option<String> {
+pub(super) fn driver_information(paths: &Paths, address: &str, name: &str) -> Option<String> {
     let text = files::text(&paths.proc.join(GPUS).join(address).join("information"))?;
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim_start().strip_prefix(':'))?;
     Some(value.trim().to_owned())
@@ -114,7 +115,7 @@ mod tests {
 
     #[test]
     fn without_the_module_nothing_is_expected() {
-        assert_eq!(read(&Tree::new().paths(), &[], &[]), Nodes::default());
+        assert_eq!(read(&Tree::new().paths(), &[], &[]), DeviceFiles::default());
     }
 
     #[test]

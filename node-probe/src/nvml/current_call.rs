@@ -20,16 +20,16 @@ const QUOTED: usize = 200;
 
 /// Records the current call. Clones use the same page; the default records nothing.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Trace(Option<Arc<File>>);
+pub(crate) struct CallRecorder(Option<Arc<File>>);
 
 /// The current call, until this value is dropped.
-pub(super) struct UnderWay<'a>(&'a Trace);
+pub(super) struct CurrentCall<'a>(&'a CallRecorder);
 
 /// The page, for the parent.
 #[derive(Debug)]
-pub(super) struct Notes(File);
+pub(super) struct SharedPage(File);
 
-impl Notes {
+impl SharedPage {
     /// An empty page of fixed size.
     pub(super) fn new() -> io::Result<Self> {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
@@ -52,7 +52,7 @@ impl Notes {
     }
 
     /// The standard error of the process.
-    pub(super) fn said(&self) -> Option<String> {
+    pub(super) fn stderr_text(&self) -> Option<String> {
         self.text::<{ PAGE as usize - CALL }>(CALL as u64)
     }
 
@@ -64,7 +64,7 @@ impl Notes {
     }
 }
 
-impl Trace {
+impl CallRecorder {
     /// Records to the page that is the standard error of this process.
     pub(super) fn into_standard_error() -> io::Result<Self> {
         let page = io::stderr().as_fd().try_clone_to_owned()?;
@@ -72,7 +72,7 @@ impl Trace {
     }
 
     /// Records that `function` is called.
-    pub(super) fn enter(&self, function: &'static str, gpu: Option<u32>) -> UnderWay<'_> {
+    pub(super) fn record(&self, function: &'static str, gpu: Option<u32>) -> CurrentCall<'_> {
         if let Some(page) = &self.0 {
             let text = match gpu {
                 Some(gpu) => format!("{function} on GPU {gpu}\0"),
@@ -82,11 +82,11 @@ impl Trace {
             // On an error, only the name of the call in a message is missing.
             let _ = page.write_all_at(&text.as_bytes()[..length], 0);
         }
-        UnderWay(self)
+        CurrentCall(self)
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for CurrentCall<'_> {
     fn drop(&mut self) {
         if let Some(page) = &self.0.0 {
             let _ = page.write_all_at(&[0], 0);
@@ -102,23 +102,23 @@ mod tests {
 
     #[test]
     fn the_current_call_is_recorded_until_it_returns() {
-        let notes = Notes::new().expect("a page");
-        let trace = Trace(Some(Arc::new(notes.file().expect("a file"))));
-        let call = trace.enter("nvmlDeviceGetUUID", Some(3));
-        assert_eq!(notes.call().as_deref(), Some("nvmlDeviceGetUUID on GPU 3"));
+        let page = SharedPage::new().expect("a page");
+        let recorder = CallRecorder(Some(Arc::new(page.file().expect("a file"))));
+        let call = recorder.record("nvmlDeviceGetUUID", Some(3));
+        assert_eq!(page.call().as_deref(), Some("nvmlDeviceGetUUID on GPU 3"));
         drop(call);
-        assert_eq!(notes.call(), None);
-        let _call = trace.enter("nvmlInit_v2", None);
-        assert_eq!(notes.call().as_deref(), Some("nvmlInit_v2"));
+        assert_eq!(page.call(), None);
+        let _call = recorder.record("nvmlInit_v2", None);
+        assert_eq!(page.call().as_deref(), Some("nvmlInit_v2"));
     }
 
     #[test]
     fn the_standard_error_is_separate_and_bounded() {
-        let notes = Notes::new().expect("a page");
-        let mut printed = notes.file().expect("a file");
+        let page = SharedPage::new().expect("a page");
+        let mut printed = page.file().expect("a file");
         printed.write_all(b"free(): invalid pointer\n").expect("there is room");
-        assert_eq!((notes.call(), notes.said().as_deref()), (None, Some("free(): invalid pointer")));
+        assert_eq!((page.call(), page.stderr_text().as_deref()), (None, Some("free(): invalid pointer")));
         assert!(printed.write_all(&[b'x'; 1 << 16]).is_err());
-        assert_eq!(notes.0.metadata().expect("a file").len(), PAGE);
+        assert_eq!(page.0.metadata().expect("a file").len(), PAGE);
     }
 }

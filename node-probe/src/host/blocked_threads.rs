@@ -40,7 +40,7 @@ struct Waiting {
 }
 
 /// Reads the threads of every process and adds the stuck ones.
-pub(super) fn look(proc: &Path, processes: &mut [GpuProcess]) {
+pub(super) fn add(proc: &Path, processes: &mut [GpuProcess]) {
     let started = Instant::now();
     let mut waiting: Vec<Waiting> = Vec::new();
     for (number, process) in processes.iter_mut().enumerate() {
@@ -108,7 +108,7 @@ mod tests {
 
     fn looked(tree: &Tree) -> GpuProcess {
         let mut processes = [GpuProcess { pid: 100, state: Some("S".into()), ..GpuProcess::default() }];
-        look(&tree.paths().proc, &mut processes);
+        add(&tree.paths().proc, &mut processes);
         let [process] = processes;
         process
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use super::{driver_version, library_folders};
 use crate::in_root::Root;
 use crate::paths::{Owner, Paths};
-use crate::trusted::{self, Distrust, Trusted};
+use crate::trusted_file::{self, Distrust, TrustedFile};
 use crate::{cgroup, files};
 
 /// The SONAME of the library.
@@ -41,7 +41,7 @@ pub(crate) struct Library {
     /// From the file's name (`libnvidia-ml.so.570.124.06`).
     pub(crate) version: Option<String>,
     /// The open file, or why it must not be loaded.
-    pub(crate) file: Result<Trusted, Distrust>,
+    pub(crate) file: Result<TrustedFile, Distrust>,
     /// From the root of a workload: may only be loaded without privileges.
     pub(crate) foreign: bool,
 }
@@ -52,7 +52,7 @@ pub(crate) fn libraries(paths: &Paths, loaded: Option<&str>) -> Vec<Library> {
     let mut found = Vec::new();
     // The root of the probe. A saved file tree has none.
     if paths.proc == Path::new("/proc") && paths.host != Path::new("/") {
-        found_in(trusted::root_below(Path::new("/"), ""), Path::new("/"), loaded, &mut found);
+        found_in(trusted_file::root_below(Path::new("/"), ""), Path::new("/"), loaded, &mut found);
     }
     let foreign = paths.owner == Owner::Workload;
     for below in library_folders::DRIVER_ROOTS {
@@ -60,7 +60,7 @@ pub(crate) fn libraries(paths: &Paths, loaded: Option<&str>) -> Vec<Library> {
             let root = Root::open(&paths.host).ok().and_then(|host| host.below(below));
             root.into_iter().for_each(|root| search(&root, loaded, true, &mut found));
         } else {
-            found_in(trusted::root_below(&paths.host, below), &paths.host.join(below), loaded, &mut found);
+            found_in(trusted_file::root_below(&paths.host, below), &paths.host.join(below), loaded, &mut found);
         }
     }
     found.sort_by_key(|library| (library.file.is_err(), library.rank(loaded)));
@@ -100,7 +100,7 @@ fn versioned(root: &Root, folder: &str) -> Vec<String> {
 }
 
 fn add(root: &Root, path: &str, foreign: bool, found: &mut Vec<Library>) {
-    let file = trusted::open_in(root, path, !foreign);
+    let file = trusted_file::open_in(root, path, !foreign);
     let real = match &file {
         Ok(file) => Some(file.path.clone()),
         // Reported with the reason, if it exists.
@@ -168,5 +168,5 @@ impl Library {
 }
 
 #[cfg(test)]
-#[path = "libraries_tests.rs"]
+#[path = "nvml_library_tests.rs"]
 mod tests;

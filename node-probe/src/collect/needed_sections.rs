@@ -1,16 +1,16 @@
-//! The sections that must be read for the requested ones.
+//! The sections that must be read for the requested ones: `health` needs all of them.
 
 use crate::section::SectionName;
 
 /// The sections to read.
 #[derive(Clone, Default)]
-pub(super) struct Wanted {
+pub(super) struct NeededSections {
     pub(super) sections: Vec<SectionName>,
     /// Only a saved log is read, without the GPUs of this machine.
     pub(super) nothing_of_this_machine: bool,
 }
 
-impl Wanted {
+impl NeededSections {
     /// `health` is computed from all others.
     pub(super) fn of(requested: &[SectionName]) -> Self {
         let all = requested.contains(&SectionName::Health);

@@ -6,7 +6,7 @@ use std::io;
 use syringe_core::facts::processes::GpuProcess;
 
 use super::process::{self, ProcContext};
-use super::{devices, open_device_files, threads};
+use super::{blocked_threads, device_files, open_device_files};
 use crate::files;
 use crate::paths::Paths;
 
@@ -18,17 +18,17 @@ pub(crate) fn held_by(paths: &Paths, pid: u32) -> io::Result<BTreeSet<u32>> {
 /// Describes one process and its threads that are stuck; `None` if it does not exist.
 pub(crate) fn describe(paths: &Paths, pid: u32) -> Option<GpuProcess> {
     let mut process = process::describe(&paths.proc, pid, &ProcContext::read(paths))?;
-    threads::look(&paths.proc, std::slice::from_mut(&mut process));
+    blocked_threads::add(&paths.proc, std::slice::from_mut(&mut process));
     Some(process)
 }
 
 /// N of `/dev/nvidiaN` for a GPU, from the kernel module's own files: works when NVML does not.
 pub(crate) fn gpu_minor(paths: &Paths, uuid: &str) -> Option<u32> {
-    let addresses = files::names(&paths.proc.join(devices::GPUS)).ok()?;
+    let addresses = files::names(&paths.proc.join(device_files::GPUS)).ok()?;
     let named = addresses
         .into_iter()
-        .find(|address| devices::said_of(paths, address, "GPU UUID").is_some_and(|of| of == uuid))?;
-    devices::said_of(paths, &named, "Device Minor")?.parse().ok()
+        .find(|address| device_files::driver_information(paths, address, "GPU UUID").is_some_and(|of| of == uuid))?;
+    device_files::driver_information(paths, &named, "Device Minor")?.parse().ok()
 }
 
 #[cfg(test)]

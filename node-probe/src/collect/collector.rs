@@ -1,4 +1,4 @@
-//! Collects the results until the deadline. A missing result becomes a problem with the reason.
+//! Collects the results of the threads until the deadline. A missing result becomes a problem with the reason.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use syringe_core::facts::topology::Topology;
 use syringe_core::report::{Problem, Section, Sections};
 
-use super::threads::{SectionResult, deliver};
-use super::wanted::Wanted;
+use super::needed_sections::NeededSections;
+use super::source_threads::{SectionResult, deliver};
 use crate::host;
 use crate::nvml::{Answer, GpuAddress, NvmlProcess, Uses};
 use crate::paths::Paths;
@@ -19,8 +19,8 @@ use crate::section::SectionName;
 const END_TIME: Duration = Duration::from_millis(200);
 
 /// The results so far.
-pub(super) struct Collected {
-    wanted: Wanted,
+pub(super) struct Collector {
+    needed: NeededSections,
     pub(super) sections: Sections,
     /// The GPUs of NVML. `None` if NVML did not open in time or none of its GPUs responds; empty if it has no GPUs.
     pub(super) addresses: Option<Vec<GpuAddress>>,
@@ -34,16 +34,16 @@ pub(super) struct Collected {
     left_behind: Option<u32>,
 }
 
-impl Collected {
+impl Collector {
     /// Starts without results.
     pub(super) fn new(
-        wanted: Wanted,
+        needed: NeededSections,
         sender: Sender<SectionResult>,
         paths: Paths,
         nvml: Option<Arc<NvmlProcess>>,
     ) -> Self {
         Self {
-            wanted,
+            needed,
             sender,
             paths,
             nvml,
@@ -58,7 +58,7 @@ impl Collected {
 
     /// Receives results until all have arrived or the time is over. A missing result becomes a problem.
     pub(super) fn wait(&mut self, results: &Receiver<SectionResult>, started: Instant, timeout: Duration) {
-        if !self.wanted.nvml() {
+        if !self.needed.nvml() {
             self.nvml_settled = true;
         }
         // NVML gets half of the time. After that, facts that do not need NVML are read without it, to have them in time.
@@ -96,7 +96,7 @@ impl Collected {
 
     fn take(&mut self, result: SectionResult) {
         match result {
-            SectionResult::Nvml(answer) => self.hear(answer),
+            SectionResult::Nvml(answer) => self.take_nvml(answer),
             SectionResult::NvmlLost(problem) => self.without_nvml(problem),
             SectionResult::Kubelet(section) => self.sections.kubelet = Some(section),
             SectionResult::Host(section) => self.sections.host = Some(*section),
@@ -105,7 +105,7 @@ impl Collected {
         }
     }
 
-    fn hear(&mut self, answer: Answer) {
+    fn take_nvml(&mut self, answer: Answer) {
         let sections = &mut self.sections;
         match answer {
             Answer::Opened(addresses) => {
@@ -132,7 +132,7 @@ impl Collected {
     fn missing(&self) -> Vec<SectionName> {
         let present = self.sections.statuses();
         let there = |name: &SectionName| present.iter().any(|(word, _)| *word == name.word());
-        self.wanted.sections.iter().copied().filter(|name| !there(name)).collect()
+        self.needed.sections.iter().copied().filter(|name| !there(name)).collect()
     }
 
     /// NVML gives no more answers: its missing sections fail with the reason, and facts from the kernel replace them
@@ -165,7 +165,7 @@ impl Collected {
 
     /// Reads `/proc` once, for the processes that NVML lists and for those with an open device file.
     fn start_process_thread(&mut self, uses: Option<Uses>, waited: Duration) {
-        if self.processes_started || !self.wanted.has(SectionName::Processes) {
+        if self.processes_started || !self.needed.has(SectionName::Processes) {
             return;
         }
         self.processes_started = true;
@@ -247,9 +247,9 @@ mod tests {
     fn a_process_that_could_not_be_killed_is_named_in_sections_of_nvml() {
         let (sender, _results) = channel();
         let nowhere = Paths::below(std::path::Path::new("/nonexistent"));
-        let mut collected = Collected::new(Wanted::default(), sender, nowhere, None);
-        collected.left_behind = Some(4242);
-        let why = |name| collected.timed_out(name, Duration::from_secs(8), Some("nvmlInit_v2")).why;
+        let mut collector = Collector::new(NeededSections::default(), sender, nowhere, None);
+        collector.left_behind = Some(4242);
+        let why = |name| collector.timed_out(name, Duration::from_secs(8), Some("nvmlInit_v2")).why;
         assert!(
             why(SectionName::Ecc).contains("in nvmlInit_v2; process 4242 of the probe"),
             "{}",

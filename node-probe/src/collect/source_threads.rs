@@ -12,13 +12,13 @@ use syringe_core::facts::kubelet::Kubelet;
 use syringe_core::facts::processes::Processes;
 use syringe_core::report::{Problem, Section};
 
-use super::wanted::Wanted;
+use super::needed_sections::NeededSections;
+use crate::child_task::NvmlRequest;
 use crate::envelope::millis;
 use crate::nvml::{Answer, Answers, NvmlProcess};
 use crate::paths::{Owner, Paths};
 use crate::request::Request;
 use crate::section::SectionName;
-use crate::task::Questions;
 use crate::{host, kernel_log};
 
 /// The result of a thread.
@@ -35,18 +35,18 @@ pub(super) enum SectionResult {
 
 /// Starts the process that calls NVML, and the thread that reads its answers.
 pub(super) fn start_nvml(
-    wanted: &Wanted,
+    needed: &NeededSections,
     request: &Request,
     paths: &Paths,
     sender: &Sender<SectionResult>,
 ) -> Option<Arc<NvmlProcess>> {
-    let questions = Questions {
+    let nvml_request = NvmlRequest {
         library: request.files.nvml_library.clone(),
         paths: paths.clone(),
-        sections: wanted.sections.clone(),
+        sections: needed.sections.clone(),
         gpu: None,
     };
-    match NvmlProcess::start(questions) {
+    match NvmlProcess::start(nvml_request) {
         Ok((process, answers)) => {
             let (asked, sender) = (Arc::clone(&process), sender.clone());
             thread::spawn(move || forward_answers(&asked, answers, &sender));
@@ -61,21 +61,21 @@ pub(super) fn start_nvml(
 
 /// Starts the threads that read the host and the kernel log.
 pub(super) fn start_threads(
-    wanted: &Wanted,
+    needed: &NeededSections,
     request: &Request,
     taken_at: Timestamp,
     paths: &Paths,
     sender: &Sender<SectionResult>,
 ) {
-    if wanted.has(SectionName::Host) || wanted.has(SectionName::Kubelet) {
-        let (wanted, paths, sender) = (wanted.clone(), paths.clone(), sender.clone());
+    if needed.has(SectionName::Host) || needed.has(SectionName::Kubelet) {
+        let (needed, paths, sender) = (needed.clone(), paths.clone(), sender.clone());
         let (container, stack_log) = (request.container.clone(), request.stack_log.clone());
         thread::spawn(move || {
-            if wanted.has(SectionName::Host) {
-                let look = host::Look { container: container.as_deref(), stack_log: stack_log.as_ref() };
-                deliver(&sender, |section| SectionResult::Host(Box::new(section)), || host::read(&paths, look));
+            if needed.has(SectionName::Host) {
+                let options = host::ContainerOptions { container: container.as_deref(), stack_log: stack_log.as_ref() };
+                deliver(&sender, |section| SectionResult::Host(Box::new(section)), || host::read(&paths, options));
             }
-            if wanted.has(SectionName::Kubelet) {
+            if needed.has(SectionName::Kubelet) {
                 deliver(&sender, SectionResult::Kubelet, || match paths.owner {
                     Owner::Node => host::kubelet(&paths),
                     Owner::Workload => Section::failed(no_kubelet()),
@@ -83,7 +83,7 @@ pub(super) fn start_threads(
             }
         });
     }
-    if wanted.has(SectionName::Xid) {
+    if needed.has(SectionName::Xid) {
         let (paths, sender, file) = (paths.clone(), sender.clone(), request.files.kernel_log.clone());
         let since = request.since.as_ref().map(|since| since.resolve(taken_at));
         thread::spawn(move || {

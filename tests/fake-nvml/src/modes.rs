@@ -1,4 +1,4 @@
-//! How a GPU is set up: modes of persistence, computing, virtualization, display, GSP, ECC. Facts of the `inventory`
+//! Modes of a GPU: persistence, computing, virtualization, display, GSP, ECC. Facts of the `inventory`
 //! section.
 
 use std::ffi::c_uint;

@@ -12,16 +12,16 @@ use rustix::process::{Signal, getpid, kill_process};
 use syringe_core::report::{Problem, Section};
 use syringe_core::text::clean;
 
-use super::process::{Answer, GpuState, Uses};
+use super::current_call::CallRecorder;
 use super::session::Session;
-use super::trace::Trace;
+use super::subprocess::{Answer, GpuState, Uses};
+use crate::child_task::NvmlRequest;
 use crate::paths::Owner;
 use crate::privileges;
 use crate::section::SectionName;
-use crate::task::Questions;
 
 /// Prints the answers on standard output and ends.
-pub(crate) fn serve(questions: &Questions) -> ! {
+pub(crate) fn run_in_child(nvml_request: &NvmlRequest) -> ! {
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     if let Ok(output) = take_output() {
         let mut output = Output(output);
@@ -29,17 +29,17 @@ pub(crate) fn serve(questions: &Questions) -> ! {
         std::panic::set_hook(Box::new(move |panic| {
             if let Ok(output) = &defect {
                 let why = clean(&panic.to_string(), 400);
-                Output(output).say(&Answer::Failed(problem(
+                Output(output).send(&Answer::Failed(problem(
                     "defect",
                     why,
                     "This is a defect of node-probe: please report it.",
                 )));
             }
         }));
-        if let Err(problem) = answer(questions, &mut output) {
-            output.say(&Answer::Failed(problem));
+        if let Err(problem) = answer(nvml_request, &mut output) {
+            output.send(&Answer::Failed(problem));
         }
-        output.say(&Answer::Done);
+        output.send(&Answer::Done);
     }
     let _ = kill_process(getpid(), Signal::KILL);
     std::process::exit(0)
@@ -55,7 +55,7 @@ fn take_output() -> io::Result<File> {
 struct Output<W>(W);
 
 impl<W: Write> Output<W> {
-    fn say(&mut self, answer: &Answer) {
+    fn send(&mut self, answer: &Answer) {
         let mut line = serde_json::to_vec(answer).unwrap_or_default();
         line.push(b'\n');
         // The parent no longer reads, and kills this process.
@@ -63,9 +63,9 @@ impl<W: Write> Output<W> {
     }
 }
 
-fn answer(questions: &Questions, output: &mut Output<impl Write>) -> Result<(), Problem> {
-    let Questions { library, paths, sections, gpu } = questions;
-    let trace = Trace::into_standard_error().unwrap_or_default();
+fn answer(nvml_request: &NvmlRequest, output: &mut Output<impl Write>) -> Result<(), Problem> {
+    let NvmlRequest { library, paths, sections, gpu } = nvml_request;
+    let recorder = CallRecorder::into_standard_error().unwrap_or_default();
     let libraries = super::library::found(library.as_deref(), paths);
     if paths.owner == Owner::Workload {
         privileges::drop_all().map_err(|error| {
@@ -77,13 +77,13 @@ fn answer(questions: &Questions, output: &mut Output<impl Write>) -> Result<(), 
         let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     }
     // Never dropped, because that would call nvmlShutdown.
-    let session = std::mem::ManuallyDrop::new(Session::open_one_of(libraries, paths, &trace)?);
+    let session = std::mem::ManuallyDrop::new(Session::open_one_of(libraries, paths, &recorder)?);
     let addresses = session.pci_addresses();
     // If none of the counted GPUs responds, their addresses are unknown.
     let known = !addresses.is_empty() || session.device_count() == 0;
-    output.say(&Answer::Opened(known.then_some(addresses)));
+    output.send(&Answer::Opened(known.then_some(addresses)));
     if let Some(uuid) = gpu {
-        output.say(&Answer::Gpu(look(&session, uuid)));
+        output.send(&Answer::Gpu(gpu_state(&session, uuid)));
     }
     read(&session, sections, output);
     Ok(())
@@ -92,23 +92,23 @@ fn answer(questions: &Questions, output: &mut Output<impl Write>) -> Result<(), 
 fn read(session: &Session, sections: &[SectionName], output: &mut Output<impl Write>) {
     let wants = |name| sections.contains(&name);
     if wants(SectionName::Inventory) {
-        output.say(&Answer::Inventory(timed(|| session.inventory())));
+        output.send(&Answer::Inventory(timed(|| session.inventory())));
     }
     if wants(SectionName::Processes) {
         let uses = session.gpu_uses();
-        output.say(&Answer::Uses(Uses { uses, memory_used: session.memory_used(), minors: session.minor_numbers() }));
+        output.send(&Answer::Uses(Uses { uses, memory_used: session.memory_used(), minors: session.minor_numbers() }));
     }
     if wants(SectionName::Telemetry) {
-        output.say(&Answer::Telemetry(timed(|| session.telemetry())));
+        output.send(&Answer::Telemetry(timed(|| session.telemetry())));
     }
     if wants(SectionName::Ecc) {
-        output.say(&Answer::Ecc(timed(|| session.ecc())));
+        output.send(&Answer::Ecc(timed(|| session.ecc())));
     }
     if wants(SectionName::Mig) {
-        output.say(&Answer::Mig(timed(|| session.mig())));
+        output.send(&Answer::Mig(timed(|| session.mig())));
     }
     if wants(SectionName::Topology) {
-        output.say(&Answer::Topology(timed(|| session.topology())));
+        output.send(&Answer::Topology(timed(|| session.topology())));
     }
 }
 
@@ -119,7 +119,7 @@ fn timed<T>(read: impl FnOnce() -> Section<T>) -> Section<T> {
     section
 }
 
-fn look(session: &Session, uuid: &str) -> Option<GpuState> {
+fn gpu_state(session: &Session, uuid: &str) -> Option<GpuState> {
     let (_, index, _) = session.pci_addresses().into_iter().find(|(_, _, of)| of.as_deref() == Some(uuid))?;
     let uses = session.gpu_uses();
     let problem = uses.problems.into_iter().find(|problem| problem.gpu == Some(index));

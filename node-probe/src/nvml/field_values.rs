@@ -75,7 +75,7 @@ pub(super) fn answers_of_gpu<const N: usize>(
     ids: [u32; N],
 ) -> [Result<i128, NvmlError>; N] {
     let keys = ids.map(|id| FieldKey { id, scope: 0 });
-    let answers = reader.attempt(FIELD_VALUES, || field_values(device, &keys));
+    let answers = reader.try_call(FIELD_VALUES, || field_values(device, &keys));
     std::array::from_fn(|at| match &answers {
         Ok(answers) => answers.get(at).cloned().unwrap_or(Err(NvmlError::NOT_SUPPORTED)),
         Err(error) => Err(error.clone()),
@@ -88,7 +88,7 @@ pub(super) fn noted(
     answer: Result<i128, NvmlError>,
     path: &'static str,
 ) -> Option<i128> {
-    answer.map_err(|error| reader.note(FIELD_VALUES, &error, &[path])).ok()
+    answer.map_err(|error| reader.note_error(FIELD_VALUES, &error, &[path])).ok()
 }
 
 /// The values of some fields of one NVLink, in order. An unsupported value is `None` without a note; a failure is noted
@@ -101,19 +101,19 @@ pub(super) fn of_link(
     path: &'static str,
 ) -> Vec<Option<u64>> {
     let keys: Vec<_> = ids.iter().map(|id| FieldKey { id: *id, scope: link }).collect();
-    let Ok(answers) = reader.ask_if_offered(FIELD_VALUES, &[path], || field_values(device, &keys)) else {
+    let Ok(answers) = reader.call_if_supported(FIELD_VALUES, &[path], || field_values(device, &keys)) else {
         return vec![None; ids.len()];
     };
     let number = |answer: Result<i128, NvmlError>| match answer.map(|value| (value, u64::try_from(value))) {
         // All ones is NVML's "not available", and the value of a device that left the bus.
         Ok((value, Err(_))) | Ok((value, Ok(u64::MAX))) => {
-            reader.fail(FIELD_VALUES, &NvmlError::impossible(value), &[path]);
+            reader.note_failure(FIELD_VALUES, &NvmlError::impossible(value), &[path]);
             None
         }
         Ok((_, Ok(value))) => Some(value),
         Err(error) => {
             if error.kind() == Kind::Failed {
-                reader.fail(FIELD_VALUES, &error, &[path]);
+                reader.note_failure(FIELD_VALUES, &error, &[path]);
             }
             None
         }

@@ -19,8 +19,10 @@
 //!
 //! ```text
 //!   identity, query, selector, files, response        names and time; parameters; selectors; files; HTTP responses
+//!   protobuf                                           objects in protobuf
 //!   api_error, request_info, node_object               Status errors; what a request is about; a node's conditions
 //!   kinds, pod_status, gpu_operator                    stored kinds; the status of a pod; labels and resources of GPUs
+//!   negotiation                                        the format that a client accepts
 //!   access, request_body, collection, programs         token and Host; bodies; objects of one kind; programs of images
 //!   store, node_fixture, userland                      all objects; nodes of a fixture; images with a shell (tests)
 //!   workload, fixture, runtime, faults                 pods of a fixture; fixture; running containers; faults (tests)
@@ -58,12 +60,14 @@ mod identity;
 mod kinds;
 mod kubelet;
 mod logs;
+mod negotiation;
 mod node_fixture;
 mod node_logs;
 mod node_object;
 mod pod_status;
 mod pods;
 mod programs;
+mod protobuf;
 mod query;
 mod read;
 mod request_body;
@@ -92,7 +96,7 @@ use tokio::net::TcpListener;
 
 pub use self::demo::demo;
 #[cfg(feature = "test-support")]
-pub use self::faults::{AnswerFault, ApiFaults, Armed, ExecFault, Faults, NodeFaults, RequestFault, StartFault};
+pub use self::faults::{AnswerFault, ApiFaults, Armed, ExecFault, Faults, NodeFaults, ProtobufRefusal, RequestFault, StartFault};
 pub use self::files::{File, Files};
 pub use self::fixture::{Denial, ExecRefusals, Fixture, Timing};
 pub use self::node_fixture::NodeFixture;

@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::api_error::ApiError;
+use crate::negotiation::{self, Accepted};
 use crate::query::Query;
 use crate::request_info::RequestInfo;
 use crate::response::{self, Body};
@@ -56,6 +57,7 @@ async fn respond(state: &Arc<ClusterState>, request: Request<Incoming>, hang_up:
     }
     #[cfg(feature = "test-support")]
     state.log(format!("{} {}", request.method(), request.uri().path_and_query().map_or("/", |path| path.as_str())));
+    let accepted = Accepted::of(request.headers());
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let info = RequestInfo::of(request.method(), request.uri(), &query);
     let serving = async {
@@ -64,8 +66,15 @@ async fn respond(state: &Arc<ClusterState>, request: Request<Incoming>, hang_up:
             None => discovery::serve(state, request.method(), request.uri().path()),
         }
     };
+    let accepted = match state.injector.accepted(accepted) {
+        Ok(accepted) => accepted,
+        Err(refusal) => return refusal.response(),
+    };
     let served = state.injector.intercept(info.as_ref(), hang_up, serving).await;
-    served.unwrap_or_else(|error| error.response())
+    let response = served.unwrap_or_else(|error| error.response());
+    // A watch is a stream of JSON here, and an exec is not a document.
+    let is_document = info.as_ref().is_some_and(|info| matches!(info.verb, "get" | "list") && info.subresource.is_none());
+    if is_document { negotiation::negotiate(response, accepted).await } else { response }
 }
 
 /// Serves a request to a resource.

@@ -9,9 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::exec::ExecInjection;
 use super::plan::Faults;
-use super::request::AnswerFault;
+use super::request::{AnswerFault, ProtobufRefusal};
 use super::start::StartInjection;
 use crate::api_error::ApiError;
+use crate::negotiation::Accepted;
 use crate::node_object;
 use crate::request_info::RequestInfo;
 use crate::response::{Body, plain_text};
@@ -88,6 +89,17 @@ impl Injector {
                 std::future::pending().await
             }
             Some(AnswerFault::Lost) => serving.await.and_then(|_| Err(timed_out())),
+        }
+    }
+
+    /// What the client accepts, as far as it reaches the server; or the refusal of protobuf.
+    pub(crate) fn accepted(&self, accepted: Accepted) -> Result<Accepted, ApiError> {
+        match self.faults().api.protobuf_refusal {
+            Some(ProtobufRefusal::NotAcceptable) if accepted.protobuf => {
+                Err(ApiError::PlainText { code: 406, text: "Not Acceptable\n".to_owned() })
+            }
+            Some(ProtobufRefusal::JsonInstead) => Ok(accepted.without_protobuf()),
+            _ => Ok(accepted),
         }
     }
 

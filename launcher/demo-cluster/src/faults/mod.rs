@@ -14,7 +14,7 @@ mod start;
 pub use self::armed::Armed;
 pub use self::exec::ExecFault;
 pub use self::plan::{ApiFaults, Faults, NodeFaults};
-pub use self::request::{AnswerFault, RequestFault};
+pub use self::request::{AnswerFault, ProtobufRefusal, RequestFault};
 pub use self::start::StartFault;
 
 pub(crate) use self::exec::ExecInjection;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::armed::Armed;
 use super::exec::ExecFault;
-use super::request::{AnswerFault, RequestFault};
+use super::request::{AnswerFault, ProtobufRefusal, RequestFault};
 use super::start::StartFault;
 
 /// The faults of the cluster. The default is none.
@@ -49,6 +49,8 @@ pub struct ApiFaults {
     pub pod_security: bool,
     /// The next `continue` token is answered with 410, as if it were too old.
     pub expire_continue_once: bool,
+    /// How protobuf is refused.
+    pub protobuf_refusal: Option<ProtobufRefusal>,
     /// Faults of single requests; the first that matches is used.
     pub requests: Vec<RequestFault>,
 }

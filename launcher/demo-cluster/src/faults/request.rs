@@ -15,6 +15,15 @@ pub struct RequestFault {
     pub answer: Armed<AnswerFault>,
 }
 
+/// How a server, or a proxy in front of it, refuses protobuf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProtobufRefusal {
+    /// Each request that accepts protobuf is answered with 406.
+    NotAcceptable,
+    /// Each request is answered in JSON.
+    JsonInstead,
+}
+
 /// How a request is answered.
 #[derive(Clone, Debug, PartialEq)]
 pub enum AnswerFault {

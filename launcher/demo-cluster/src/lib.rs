@@ -206,6 +206,12 @@ impl Cluster {
     }
 }
 
+/// The object in the protobuf of Kubernetes; `None` for a kind that the cluster serves in JSON only.
+#[cfg(feature = "test-support")]
+pub fn in_protobuf(object: &serde_json::Value) -> Option<Vec<u8>> {
+    protobuf::encode(object)
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         self.state.stop.cancel();

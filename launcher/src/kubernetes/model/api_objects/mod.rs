@@ -4,6 +4,7 @@
 //! The field numbers are those of `generated.proto` of k8s.io/api and k8s.io/apimachinery. Go writes empty strings in protobuf
 //! and omits them in JSON: an empty value is the same as none.
 
+pub mod list;
 pub mod meta;
 pub mod node;
 pub mod pod;

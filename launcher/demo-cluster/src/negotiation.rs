@@ -48,6 +48,7 @@ impl Accepted {
     }
 
     /// What a server without protobuf sees.
+    #[cfg(feature = "test-support")]
     pub(crate) fn without_protobuf(self) -> Self {
         Self { protobuf: false, json: self.json, prefers_protobuf: false }
     }

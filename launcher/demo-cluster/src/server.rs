@@ -60,21 +60,24 @@ async fn respond(state: &Arc<ClusterState>, request: Request<Incoming>, hang_up:
     let accepted = Accepted::of(request.headers());
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let info = RequestInfo::of(request.method(), request.uri(), &query);
-    let serving = async {
-        match &info {
-            Some(info) => serve(state, info, &query, request).await,
-            None => discovery::serve(state, request.method(), request.uri().path()),
-        }
-    };
     let accepted = match state.injector.accepted(accepted) {
         Ok(accepted) => accepted,
         Err(refusal) => return refusal.response(),
     };
-    let served = state.injector.intercept(info.as_ref(), hang_up, serving).await;
-    let response = served.unwrap_or_else(|error| error.response());
     // A watch is a stream of JSON here, and an exec is not a document.
     let is_document = info.as_ref().is_some_and(|info| matches!(info.verb, "get" | "list") && info.subresource.is_none());
-    if is_document { negotiation::negotiate(response, accepted).await } else { response }
+    let serving = async {
+        let served = match &info {
+            Some(info) => serve(state, info, &query, request).await,
+            None => discovery::serve(state, request.method(), request.uri().path()),
+        }?;
+        Ok(if is_document { negotiation::negotiate(served, accepted).await } else { served })
+    };
+    match state.injector.intercept(info.as_ref(), hang_up, serving).await {
+        Ok(response) => response,
+        Err(error) if is_document => negotiation::negotiate(error.response(), accepted).await,
+        Err(error) => error.response(),
+    }
 }
 
 /// Serves a request to a resource.

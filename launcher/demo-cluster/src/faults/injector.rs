@@ -1,9 +1,14 @@
 //! Applies the planned faults: the server and the kubelets call it for each request, pod start and exec. `no_faults.rs` replaces
 //! it in builds without the feature `test-support`.
 
+use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use http::{HeaderValue, Response, header};
+use http_body_util::{BodyExt, Collected, StreamBody};
+use hyper::body::Frame;
 use k8s_openapi::api::core::v1::Node;
 use tokio_util::sync::CancellationToken;
 
@@ -88,6 +93,10 @@ impl Injector {
                 hang_up.cancel();
                 std::future::pending().await
             }
+            Some(AnswerFault::CutBody) => {
+                let (parts, body) = serving.await?.into_parts();
+                Ok(Response::from_parts(parts, cut(body, hang_up.clone()).await))
+            }
             Some(AnswerFault::Lost) => serving.await.and_then(|_| Err(timed_out())),
         }
     }
@@ -131,4 +140,18 @@ impl Injector {
             None => std::future::pending().await,
         }
     }
+}
+
+/// The first half of a body; then the connection is closed.
+async fn cut(body: Body, hang_up: CancellationToken) -> Body {
+    let bytes = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
+    let half = Frame::data(bytes.slice(..bytes.len() / 2));
+    let close = async move {
+        // The first half must be on its way.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        hang_up.cancel();
+        std::future::pending().await
+    };
+    let frames = stream::once(async { Ok::<_, Infallible>(half) }).chain(stream::once(close));
+    StreamBody::new(frames).boxed_unsync()
 }

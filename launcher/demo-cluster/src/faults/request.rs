@@ -46,6 +46,8 @@ pub enum AnswerFault {
     Closed,
     /// The request is served, and the connection is closed without an answer.
     ServedAndClosed,
+    /// The request is served, and the connection is closed in the middle of the answer.
+    CutBody,
     /// The request is served, and the answer is 500.
     Lost,
 }

@@ -9,9 +9,8 @@ use crate::kubernetes::client::api_error::{request_failed, timed_out};
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::retry;
 
-/// Objects in a page of JSON. Limits the memory for one answer of the API server.
+/// Objects in a page. Limits the memory for one answer of the API server.
 const PAGE: u32 = 100;
-
 /// What to list.
 pub(crate) struct Query<'a> {
     /// Text for messages: `Listing nodes`.
@@ -24,27 +23,8 @@ pub(crate) struct Query<'a> {
     pub(crate) fields: Option<&'a str>,
 }
 
-/// A page of a list.
-pub(crate) struct Page<T> {
-    pub(crate) items: Vec<T>,
-    /// The token for the next page.
-    pub(crate) next: Option<String>,
-}
-
-/// Reads one page.
-pub(crate) trait ReadPage<T> {
-    /// The page; `None` when there was no answer in time.
-    fn read(&mut self, params: ListParams) -> impl Future<Output = Option<kube::Result<Page<T>>>> + Send;
-}
-
-/// Reads pages in JSON.
-pub(crate) struct Json<'a> {
-    pub(crate) connection: &'a Connection,
-    pub(crate) path: &'a str,
-}
-
 #[derive(Deserialize)]
-struct SentPage<T> {
+struct Page<T> {
     #[serde(default)]
     metadata: PageMetadata,
     // An empty list of a Go program can be null.
@@ -57,34 +37,23 @@ struct PageMetadata {
     next: Option<String>,
 }
 
-/// Reads every page in JSON and passes each object to `take`, with the state from `fresh`.
-pub(crate) async fn fold<T: DeserializeOwned + Send, S>(
-    connection: &Connection,
-    query: &Query<'_>,
-    fresh: impl Fn() -> S,
-    take: impl FnMut(&mut S, T),
-) -> Result<S, Failure> {
-    let pages = Json { connection, path: query.path };
-    fold_pages(connection, query, pages, fresh, take).await
-}
-
 /// Reads every page and passes each object to `take`, with the state from `fresh`. If the list expires on the API server
 /// (410), starts again once with a new state.
-pub(crate) async fn fold_pages<T, S>(
+pub(crate) async fn fold<T: DeserializeOwned, S>(
     connection: &Connection,
     query: &Query<'_>,
-    mut pages: impl ReadPage<T>,
     fresh: impl Fn() -> S,
     mut take: impl FnMut(&mut S, T),
 ) -> Result<S, Failure> {
     let what = || format!("{} of context {}", query.what, connection.context);
-    let mut params = ListParams::default();
+    let mut params = ListParams::default().limit(PAGE);
     params.label_selector = query.labels.map(str::to_owned);
     params.field_selector = query.fields.map(str::to_owned);
     let mut state = fresh();
     let mut restarted = false;
     loop {
-        let page = match pages.read(params.clone()).await.ok_or_else(|| timed_out(connection, what()))? {
+        let page = retry::read(|| page::<T>(connection, query.path, &params)).await;
+        let page = match page.ok_or_else(|| timed_out(connection, what()))? {
             Ok(page) => page,
             Err(kube::Error::Api(status)) if status.code == 410 && !restarted => {
                 restarted = true;
@@ -94,27 +63,21 @@ pub(crate) async fn fold_pages<T, S>(
             }
             Err(error) => return Err(request_failed(connection, what(), &error)),
         };
-        for item in page.items {
+        for item in page.items.unwrap_or_default() {
             take(&mut state, item);
         }
-        match page.next {
+        match page.metadata.next.filter(|token| !token.is_empty()) {
             Some(token) => params.continue_token = Some(token),
             None => return Ok(state),
         }
     }
 }
 
-impl<T: DeserializeOwned + Send> ReadPage<T> for Json<'_> {
-    async fn read(&mut self, params: ListParams) -> Option<kube::Result<Page<T>>> {
-        let params = params.limit(PAGE);
-        let page = retry::read(|| async {
-            let request = Request::new(self.path).list(&params).map_err(kube::Error::BuildRequest)?;
-            self.connection.client.request::<SentPage<T>>(request).await
-        });
-        let read = |SentPage { metadata, items }| Page {
-            items: items.unwrap_or_default(),
-            next: metadata.next.filter(|token: &String| !token.is_empty()),
-        };
-        page.await.map(|page| page.map(read))
-    }
+async fn page<T: DeserializeOwned>(
+    connection: &Connection,
+    path: &str,
+    params: &ListParams,
+) -> Result<Page<T>, kube::Error> {
+    let request = Request::new(path).list(params).map_err(kube::Error::BuildRequest)?;
+    connection.client.request(request).await
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 /// Time for one read of the API, with all its tries.
 const READ_TIME: Duration = Duration::from_secs(8);
-/// Time for one page of a long list, with all its tries.
+/// Time for one list, with all its tries.
 const LONG_READ_TIME: Duration = Duration::from_secs(40);
 /// Time for one try, for servers that do not answer.
 pub(crate) const TRY_TIME: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ where
     read_within(TRY_TIME, READ_TIME, ask).await
 }
 
-/// The same for an answer that may take long, such as a large page on a slow connection. `ask` ends when no bytes come.
+/// The same for an answer that may take long, such as a large list on a slow connection. `ask` ends when no bytes come.
 pub(crate) async fn read_while_bytes_come<T, Answer>(ask: impl Fn() -> Answer) -> Option<kube::Result<T>>
 where
     Answer: Future<Output = kube::Result<T>>,

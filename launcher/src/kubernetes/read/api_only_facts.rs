@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::error::Failure;
 use crate::kubernetes::client::connection::Connection;
+use crate::kubernetes::client::lists::Freshness;
 use crate::kubernetes::model::conditions::{gpu_conditions, why_not_ready};
 use crate::kubernetes::model::node_labels::gpu_labels;
 use crate::kubernetes::model::resources::gpu_resources;
@@ -86,7 +87,7 @@ pub async fn read(connection: &Connection, node: &Node, time: Duration) -> ApiOn
     };
     let time = time.min(LIST_TIME);
     let (events, pods) =
-        tokio::join!(within(time, events::of_node(connection, &name)), within(time, pods::on_node(connection, &name)));
+        tokio::join!(within(time, events::of_node(connection, &name)), within(time, pods::on_node(connection, &name, Freshness::Cached)));
     match events {
         Ok(events) => {
             answer.events = events.iter().filter(|event| speaks_of_gpus(event)).take(MAX_ENTRIES).map(told).collect()

@@ -12,6 +12,7 @@ use syringe_core::diagnosis::{ClusterFacts, NvidiaPod, PodWarning, first_failing
 use tokio::time::timeout;
 
 use crate::kubernetes::client::connection::Connection;
+use crate::kubernetes::client::lists::Freshness;
 use crate::kubernetes::model::resources::gpu_resources;
 use crate::kubernetes::model::{node_gpus, stack_labels};
 use crate::kubernetes::read::live_pods::LivePods;
@@ -112,7 +113,7 @@ async fn has_plugin_pod(connection: &Connection, kubernetes: &Node, facts: &Clus
         vendor
             && ["device-plugin", "operator", "feature-discovery", "dra-driver"].iter().any(|part| name.contains(part))
     };
-    let pods = pods::on_node(connection, &kubernetes.name_any()).await.ok()?;
+    let pods = pods::on_node(connection, &kubernetes.name_any(), Freshness::Cached).await.ok()?;
     Some(pods.iter().any(|pod| of_vendor(&pod.metadata.name)))
 }
 

@@ -7,7 +7,7 @@ use syringe_core::text::clean;
 use crate::error::Failure;
 use crate::kubernetes::client::api_error::{request_failed, timed_out};
 use crate::kubernetes::client::connection::Connection;
-use crate::kubernetes::client::lists;
+use crate::kubernetes::client::lists::{self, Freshness};
 use crate::kubernetes::client::pages::Query;
 use crate::kubernetes::client::retry;
 use crate::kubernetes::model::{api_objects, conditions, names};
@@ -55,7 +55,7 @@ pub(crate) async fn collect<R>(
 ) -> Result<(u32, Vec<R>), Failure> {
     let query = Query { what: "Listing the nodes", path: "/api/v1/nodes", labels: selector, fields: None };
     let fresh = || (0, Vec::new());
-    lists::fold(connection, &query, fresh, |(seen, rows), node: api_objects::node::Node| {
+    lists::fold(connection, &query, Freshness::Cached, fresh, |(seen, rows), node: api_objects::node::Node| {
         *seen += 1;
         let node = Node::from(node);
         if matches(&node) {

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::error::Failure;
 use crate::kubernetes::client::connection::Connection;
-use crate::kubernetes::client::lists;
+use crate::kubernetes::client::lists::{self, Freshness};
 use crate::kubernetes::client::pages::Query;
 use crate::kubernetes::model::allocation::{self, Amounts};
 use crate::kubernetes::model::api_objects::pod::Pod as SentPod;
@@ -23,7 +23,7 @@ const AT_ONCE: usize = 8;
 const RUNNING: &str = "spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed";
 
 /// The pods of one node, including ended ones.
-pub(crate) async fn on_node(connection: &Connection, node: &str) -> Result<Vec<Pod>, Failure> {
+pub(crate) async fn on_node(connection: &Connection, node: &str, freshness: Freshness) -> Result<Vec<Pod>, Failure> {
     let fields = format!("spec.nodeName={node}");
     let query = Query {
         what: &format!("Listing the pods on node {node}"),
@@ -31,7 +31,7 @@ pub(crate) async fn on_node(connection: &Connection, node: &str) -> Result<Vec<P
         labels: None,
         fields: Some(&fields),
     };
-    lists::fold(connection, &query, Vec::new, |pods: &mut Vec<Pod>, sent: SentPod| {
+    lists::fold(connection, &query, freshness, Vec::new, |pods: &mut Vec<Pod>, sent: SentPod| {
         let nvidia = nvidia_pods::nvidia_pod(&(&sent).into()).map(Box::new);
         pods.push(Pod { nvidia, ..Pod::from(sent) });
     })
@@ -44,7 +44,7 @@ pub(crate) async fn allocated_on(
     nodes: &BTreeSet<String>,
 ) -> Result<HashMap<String, Amounts>, Failure> {
     let each = stream::iter(nodes.clone()).map(|node| async move {
-        let pods = on_node(connection, &node).await?;
+        let pods = on_node(connection, &node, Freshness::Cached).await?;
         Ok::<_, Failure>((node, allocation::allocated(&pods)))
     });
     each.buffer_unordered(AT_ONCE).try_collect().await
@@ -52,7 +52,7 @@ pub(crate) async fn allocated_on(
 
 /// The allocated amounts of each node of the cluster, from one list of all pods.
 pub(crate) async fn allocated(connection: &Connection) -> Result<HashMap<String, Amounts>, Failure> {
-    lists::fold(connection, &all(), HashMap::new, |sums: &mut HashMap<String, Amounts>, pod: PodRequests| {
+    lists::fold(connection, &all(), Freshness::Cached, HashMap::new, |sums: &mut HashMap<String, Amounts>, pod: PodRequests| {
         let held = requests::gpus(&pod);
         if held.is_empty() {
             return;
@@ -72,13 +72,13 @@ pub(crate) async fn requests_on(
 ) -> Result<HashMap<String, Held>, Failure> {
     let take = |held: &mut HashMap<String, Held>, pod| requests::add_pod(held, nodes, pod);
     if nodes.len() > FEW_NODES {
-        return lists::fold(connection, &all(), HashMap::new, take).await;
+        return lists::fold(connection, &all(), Freshness::Cached, HashMap::new, take).await;
     }
     let each = stream::iter(nodes.clone()).map(|node| async move {
         let fields = format!("spec.nodeName={node}");
         let what = format!("Listing the pods on node {node}");
         let query = Query { what: &what, path: "/api/v1/pods", labels: None, fields: Some(&fields) };
-        lists::fold(connection, &query, HashMap::new, take).await
+        lists::fold(connection, &query, Freshness::Cached, HashMap::new, take).await
     });
     let each: Vec<HashMap<_, _>> = each.buffer_unordered(AT_ONCE).try_collect().await?;
     Ok(each.into_iter().flatten().collect())

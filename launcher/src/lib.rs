@@ -36,13 +36,13 @@ mod error;
 pub mod fleet;
 pub mod kubernetes;
 pub mod mcp;
+mod node_reading;
 pub mod probe;
-mod quoted;
-mod reading;
 mod schema;
 pub mod settings;
 mod text;
 pub mod tools;
+mod untrusted_text;
 mod user_dirs;
 mod variant_name;
 

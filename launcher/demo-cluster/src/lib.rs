@@ -38,12 +38,15 @@
 //! `test-support`: faults that a test injects, container images with a shell, and the log of requests. The demo does not
 //! have them.
 
-mod access;
 mod admission;
+mod advertised_gpus;
 mod api_error;
+mod authentication;
 mod authorization;
-mod backend;
+mod cluster_state;
 mod collection;
+mod container_files;
+mod container_runtime;
 mod demo;
 mod discovery;
 mod ephemeral_containers;
@@ -51,35 +54,32 @@ mod exec;
 #[cfg(feature = "test-support")]
 mod faults;
 #[cfg(not(feature = "test-support"))]
-#[path = "no_faults.rs"]
+#[path = "faults_disabled.rs"]
 mod faults;
-mod files;
 mod fixture;
-mod gpu_operator;
-mod identity;
+mod generated_metadata;
+mod get_and_list;
+mod http_server;
 mod kinds;
 mod kubelet;
-mod logs;
+mod kubelet_connection;
 mod negotiation;
 mod node_fixture;
 mod node_logs;
 mod node_object;
+mod pod_logs;
 mod pod_status;
 mod pods;
 mod programs;
 mod protobuf;
 mod query;
-mod read;
 mod request_body;
 mod request_info;
 mod response;
-mod runtime;
 mod selector;
-mod server;
-mod state;
-mod store;
 #[cfg(feature = "test-support")]
-mod userland;
+mod shell_images;
+mod store;
 mod watch;
 mod workload;
 
@@ -94,19 +94,21 @@ use kube::config::{
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 
+pub use self::container_files::{ContainerFile, ContainerFiles};
 pub use self::demo::demo;
 #[cfg(feature = "test-support")]
-pub use self::faults::{AnswerFault, ApiFaults, Armed, ExecFault, Faults, NodeFaults, ProtobufRefusal, RequestFault, StartFault};
-pub use self::files::{File, Files};
+pub use self::faults::{
+    AnswerFault, ApiFaults, CountedFault, ExecFault, Faults, NodeFaults, ProtobufRefusal, RequestFault, StartFault,
+};
 pub use self::fixture::{Denial, ExecRefusals, Fixture, Timing};
 pub use self::node_fixture::NodeFixture;
 pub use self::programs::{Invocation, NodeProbe, Process, Programs, Streams};
 #[cfg(feature = "test-support")]
-pub use self::userland::{Image, Tmp, Userland};
+pub use self::shell_images::{Image, ShellImages, Tmp};
 pub use self::workload::{workload_pod, workloads_of};
 
-use self::access::Access;
-use self::state::ClusterState;
+use self::authentication::Authenticator;
+use self::cluster_state::ClusterState;
 
 /// A running cluster. It stops when this is dropped, with all connections and pods.
 pub struct Cluster {
@@ -124,8 +126,8 @@ impl Cluster {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let name = fixture.cluster_name.clone();
-        let state = Arc::new(ClusterState::new(fixture, Access::new(address)?));
-        state.spawn(server::accept(Arc::clone(&state), listener));
+        let state = Arc::new(ClusterState::new(fixture, Authenticator::new(address)?));
+        state.spawn(http_server::accept(Arc::clone(&state), listener));
         Ok(Self { state, address, name })
     }
 
@@ -138,7 +140,7 @@ impl Cluster {
     pub fn kubeconfig(&self) -> Kubeconfig {
         let name = self.name.clone();
         let user = self.state.user.clone();
-        let token = SecretString::from(self.state.access.token());
+        let token = SecretString::from(self.state.authenticator.token());
         let cluster = NamedClusterInfo { server: Some(self.url()), ..NamedClusterInfo::default() };
         let context = Context { cluster: name.clone(), user: Some(user.clone()), ..Context::default() };
         Kubeconfig {

@@ -86,7 +86,9 @@ mod tests {
         assert!(of("application/vnd.kubernetes.protobuf, application/json;q=0.9"));
         assert!(of("application/vnd.kubernetes.protobuf"));
         assert!(!of("application/vnd.kubernetes.protobuf;q=0.5, application/json"));
-        assert!(!of("application/vnd.kubernetes.protobuf;as=Table, */*") && !of("application/json") && !of("text/html"));
+        assert!(
+            !of("application/vnd.kubernetes.protobuf;as=Table, */*") && !of("application/json") && !of("text/html")
+        );
         assert!(Accepted::of(&HeaderMap::new()).json);
     }
 }

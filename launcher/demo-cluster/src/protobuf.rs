@@ -91,7 +91,8 @@ const NODE_STATUS: Message = &[
     ("nodeInfo", 7, Object(NODE_INFO)),
     ("images", 8, Objects(IMAGE)),
 ];
-const NODE: Message = &[("metadata", 1, Object(METADATA)), ("spec", 2, Object(NODE_SPEC)), ("status", 3, Object(NODE_STATUS))];
+const NODE: Message =
+    &[("metadata", 1, Object(METADATA)), ("spec", 2, Object(NODE_SPEC)), ("status", 3, Object(NODE_STATUS))];
 const NODE_LIST: Message = &[("metadata", 1, Object(LIST_METADATA)), ("items", 2, Objects(NODE))];
 
 const VARIABLE: Message = &[("name", 1, Text), ("value", 2, Text)];
@@ -127,8 +128,7 @@ const TOLERATION: Message = &[
     ("effect", 4, Text),
     ("tolerationSeconds", 5, Number),
 ];
-const POD_CLAIM: Message =
-    &[("name", 1, Text), ("resourceClaimName", 3, Text), ("resourceClaimTemplateName", 4, Text)];
+const POD_CLAIM: Message = &[("name", 1, Text), ("resourceClaimName", 3, Text), ("resourceClaimTemplateName", 4, Text)];
 const POD_SPEC: Message = &[
     ("containers", 2, Objects(CONTAINER)),
     ("restartPolicy", 3, Text),
@@ -203,7 +203,8 @@ const POD_STATUS: Message = &[
     ("podIPs", 12, Objects(ADDRESS_OF_POD)),
     ("resourceClaimStatuses", 15, Objects(CLAIM_STATUS)),
 ];
-const POD: Message = &[("metadata", 1, Object(METADATA)), ("spec", 2, Object(POD_SPEC)), ("status", 3, Object(POD_STATUS))];
+const POD: Message =
+    &[("metadata", 1, Object(METADATA)), ("spec", 2, Object(POD_SPEC)), ("status", 3, Object(POD_STATUS))];
 const POD_LIST: Message = &[("metadata", 1, Object(LIST_METADATA)), ("items", 2, Objects(POD))];
 
 const CAUSE: Message = &[("reason", 1, Text), ("message", 2, Text), ("field", 3, Text)];

@@ -11,6 +11,6 @@ mod file;
 mod line;
 mod show;
 
-pub use file::Audit;
-pub use line::{Event, Line};
+pub use file::AuditLog;
+pub use line::{AuditEvent, AuditLine};
 pub use show::table;

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::exec::ExecInjection;
 use super::plan::Faults;
+use super::pod_start::StartInjection;
 use super::request::{AnswerFault, ProtobufRefusal};
-use super::start::StartInjection;
 use crate::api_error::ApiError;
 use crate::negotiation::Accepted;
 use crate::node_object;

@@ -188,7 +188,8 @@ async fn the_demo_has_gpu_nodes_with_problems_and_pods_with_gpus() {
 
 /// Content type, code and body of an answer to a request with this `Accept`.
 async fn accepting(client: &kube::Client, path: &str, accept: &str) -> (String, u16, Vec<u8>) {
-    let request = http::Request::get(path).header(http::header::ACCEPT, accept).body(kube::client::Body::empty()).unwrap();
+    let request =
+        http::Request::get(path).header(http::header::ACCEPT, accept).body(kube::client::Body::empty()).unwrap();
     let response = client.send(request).await.unwrap();
     let (code, headers) = (response.status().as_u16(), response.headers().clone());
     let bytes = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();

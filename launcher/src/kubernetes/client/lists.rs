@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::error::Failure;
 use crate::kubernetes::client::api_error::{request_failed, silent};
 use crate::kubernetes::client::connection::Connection;
-use crate::kubernetes::client::pages::{self, Query};
+use crate::kubernetes::client::pagination::{self, Query};
 use crate::kubernetes::client::protobuf_list::{ListError, ListReader};
 use crate::kubernetes::client::protobuf_status::status_of;
 use crate::kubernetes::client::retry;
@@ -40,7 +40,7 @@ pub(crate) enum Freshness {
 }
 
 /// What a server answers to a request for protobuf.
-enum Answer<S> {
+enum NodeAnswer<S> {
     Complete(S),
     /// Another content type, 406, or a page of the list.
     Refused,
@@ -64,7 +64,7 @@ where
     let path = path(query, freshness);
     match retry::read_while_bytes_come(|| list(connection, &path, fresh(), &take)).await {
         Some(Ok(Answer::Complete(state))) => Ok(state),
-        Some(Ok(Answer::Refused)) => pages::fold(connection, query, fresh, take).await,
+        Some(Ok(Answer::Refused)) => pagination::fold(connection, query, fresh, take).await,
         Some(Err(error)) => Err(request_failed(connection, what(), &error)),
         Some(Ok(Answer::Silence)) | None => Err(silent(connection, what(), SILENCE)),
     }
@@ -87,7 +87,7 @@ async fn list<T: Message + Default, S>(
     path: &str,
     mut state: S,
     take: &impl Fn(&mut S, T),
-) -> kube::Result<Answer<S>> {
+) -> kube::Result<NodeAnswer<S>> {
     let request = Request::get(path).header(header::ACCEPT, ACCEPT).body(Body::empty());
     let sending = connection.client.send(request.map_err(kube::Error::HttpError)?);
     let Ok(response) = timeout(SILENCE, sending).await else { return Ok(Answer::Silence) };
@@ -134,7 +134,9 @@ fn invalid(error: ListError) -> kube::Error {
 mod tests {
     use std::collections::BTreeMap;
 
-    use demo_cluster::{AnswerFault, Armed, Cluster, Denial, Fixture, NodeFixture, ProtobufRefusal, RequestFault, workload_pod};
+    use demo_cluster::{
+        AnswerFault, Armed, Cluster, Denial, Fixture, NodeFixture, ProtobufRefusal, RequestFault, workload_pod,
+    };
     use syringe_core::report::Report;
 
     use super::*;
@@ -149,13 +151,14 @@ mod tests {
 
     async fn start(fixture: Fixture) -> (Cluster, Connection) {
         let cluster = Cluster::start(fixture).await.expect("a free port");
-        let connection = Contexts::given(cluster.kubeconfig(), None).connect(None).await.expect("a connection");
+        let connection = Contexts::in_memory(cluster.kubeconfig(), None).connect(None).await.expect("a connection");
         (cluster, connection)
     }
 
     /// How often each pod was read, by name.
     async fn pods(connection: &Connection) -> Result<BTreeMap<String, u32>, Failure> {
-        let query = Query { what: "Listing the pods", path: "/api/v1/pods", labels: None, fields: Some("spec.nodeName=gpu-1") };
+        let query =
+            Query { what: "Listing the pods", path: "/api/v1/pods", labels: None, fields: Some("spec.nodeName=gpu-1") };
         let count = |counts: &mut BTreeMap<String, u32>, pod: PodRequests| {
             *counts.entry(pod.metadata.name).or_default() += pod.spec.containers.len() as u32;
         };
@@ -194,7 +197,8 @@ mod tests {
         let answers =
             [AnswerFault::Closed, AnswerFault::CutBody, AnswerFault::TooManyRequests(1), AnswerFault::InternalError];
         for answer in answers {
-            let fault = RequestFault { verb: Some("list"), resource: Some("pods"), answer: Armed::once(answer.clone()) };
+            let fault =
+                RequestFault { verb: Some("list"), resource: Some("pods"), answer: Armed::once(answer.clone()) };
             cluster.faults(|faults| faults.api.requests = vec![fault]);
             let before = lists(&cluster).len();
             assert_eq!(pods(&connection).await.expect("a list"), expected, "{answer:?}");

@@ -136,7 +136,8 @@ impl<T: Message + Default> ListReader<T> {
 
     fn field_of_list(&mut self, header: &Header, left: u64, take: &mut impl FnMut(T)) -> Result<bool, ListError> {
         let size = header.length.saturating_add(header.bytes as u64);
-        let rest = left.checked_sub(size).ok_or_else(|| ListError::Invalid("a field is longer than the list".into()))?;
+        let rest =
+            left.checked_sub(size).ok_or_else(|| ListError::Invalid("a field is longer than the list".into()))?;
         let most = match (header.tag, header.is_message) {
             (1, true) => MAX_METADATA_BYTES,
             (CONTENT, true) => MAX_OBJECT_BYTES,

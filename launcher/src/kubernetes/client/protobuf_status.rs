@@ -6,8 +6,8 @@ use kube::core::response::StatusDetails;
 use prost::Message;
 use syringe_core::text::clean;
 
+use super::api_status::NOT_A_STATUS;
 use super::protobuf_list::MAGIC;
-use super::status::FOREIGN;
 
 /// Longest text that is quoted from an answer that is not a `Status`.
 const MAX_TEXT: usize = 300;
@@ -46,12 +46,12 @@ struct SentDetails {
 }
 
 /// The `Status` in the body of a failed request, in JSON or protobuf. For another body, one with its text and the reason
-/// [`FOREIGN`].
+/// [`NOT_A_STATUS`].
 pub(crate) fn status_of(body: &[u8], code: StatusCode) -> Status {
     let sent = serde_json::from_slice(body).ok().or_else(|| in_protobuf(body));
     sent.unwrap_or_else(|| {
         let text = clean(&String::from_utf8_lossy(body), MAX_TEXT);
-        Status::failure(text.trim(), FOREIGN).with_code(code.as_u16())
+        Status::failure(text.trim(), NOT_A_STATUS).with_code(code.as_u16())
     })
 }
 
@@ -76,7 +76,8 @@ mod tests {
 
     /// What a real API server (1.36) answers to `GET /api/v1/namespaces/a/pods/b` with `Accept:
     /// application/vnd.kubernetes.protobuf`.
-    const NOT_FOUND: &[u8] = b"k8s\0\n\x0c\n\x02v1\x12\x06Status\x12C\n\x06\n\0\x12\0\x1a\0\x12\x07Failure\x1a\x12pods \"b\" not found\
+    const NOT_FOUND: &[u8] =
+        b"k8s\0\n\x0c\n\x02v1\x12\x06Status\x12C\n\x06\n\0\x12\0\x1a\0\x12\x07Failure\x1a\x12pods \"b\" not found\
         \"\x08NotFound*\x0f\n\x01b\x12\0\x1a\x04pods(\x002\x000\x94\x03\x1a\0\"\0";
 
     #[test]
@@ -88,7 +89,7 @@ mod tests {
         let json = status_of(br#"{"kind":"Status","reason":"Forbidden","code":403}"#, StatusCode::FORBIDDEN);
         assert_eq!((json.reason.as_str(), json.code), ("Forbidden", 403));
         let page = status_of(b"<html>no</html>", StatusCode::BAD_GATEWAY);
-        assert_eq!((page.reason.as_str(), page.code), (FOREIGN, 502));
-        assert_eq!(status_of(&NOT_FOUND[..40], StatusCode::NOT_FOUND).reason, FOREIGN);
+        assert_eq!((page.reason.as_str(), page.code), (NOT_A_STATUS, 502));
+        assert_eq!(status_of(&NOT_FOUND[..40], StatusCode::NOT_FOUND).reason, NOT_A_STATUS);
     }
 }

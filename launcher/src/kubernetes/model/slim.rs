@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use syringe_core::diagnosis::NvidiaPod;
 
-use crate::kubernetes::model::api_objects::meta::{Owner, Quantities, Time, given};
+use crate::kubernetes::model::api_objects::meta::{OwnerReference, Quantities, Time, given};
 use crate::kubernetes::model::api_objects::pod::{self as sent, Named, PodClaim};
 use crate::kubernetes::model::api_objects::pod_status::PodStatus;
-use crate::kubernetes::model::resources::{count, is_gpu_resource};
+use crate::kubernetes::model::gpu_resource_names::{count, is_gpu_resource};
 
 /// Annotation with the UID by which the kubelet and cgroups know a static pod.
 pub(crate) const STATIC_UID: &str = "kubernetes.io/config.hash";
@@ -46,7 +46,7 @@ pub struct PodMetadata {
     /// When it was created.
     pub created: Option<Timestamp>,
     /// What created it.
-    pub owner_references: Vec<Owner>,
+    pub owner_references: Vec<OwnerReference>,
 }
 
 /// What matters of a pod's annotations.

@@ -8,14 +8,14 @@ use crate::error::Failure;
 use crate::kubernetes::client::api_error::{request_failed, timed_out};
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::lists::{self, Freshness};
-use crate::kubernetes::client::pages::Query;
+use crate::kubernetes::client::pagination::Query;
 use crate::kubernetes::client::retry;
-use crate::kubernetes::model::{api_objects, conditions, names};
+use crate::kubernetes::model::{api_objects, name_validation, node_conditions};
 
 /// Reads the node `name`.
 pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> {
-    let what = || format!("Reading node {}", clean(name, names::MAX_LENGTH));
-    if !names::is_subdomain(name) {
+    let what = || format!("Reading node {}", clean(name, name_validation::MAX_LENGTH));
+    if !name_validation::is_subdomain(name) {
         return Err(Failure::new(
             what(),
             "a node name contains only lower-case letters, digits, '-' and '.'",
@@ -37,7 +37,7 @@ pub async fn read(connection: &Connection, name: &str) -> Result<Node, Failure> 
 
 /// Refuses a node that is not Ready: its kubelet would not start a probe pod.
 pub fn must_be_ready(node: &Node) -> Result<(), Failure> {
-    let Some(why) = conditions::why_not_ready(node) else { return Ok(()) };
+    let Some(why) = node_conditions::why_not_ready(node) else { return Ok(()) };
     Err(Failure::new(
         format!("Probing node {}", node.name_any()),
         format!("{why}; its kubelet would not start a pod, so nothing was created"),

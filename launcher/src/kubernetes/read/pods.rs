@@ -7,12 +7,12 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use crate::error::Failure;
 use crate::kubernetes::client::connection::Connection;
 use crate::kubernetes::client::lists::{self, Freshness};
-use crate::kubernetes::client::pages::Query;
-use crate::kubernetes::model::allocation::{self, Amounts};
+use crate::kubernetes::client::pagination::Query;
 use crate::kubernetes::model::api_objects::pod::Pod as SentPod;
 use crate::kubernetes::model::api_objects::pod_requests::PodRequests;
-use crate::kubernetes::model::nvidia_pods;
-use crate::kubernetes::model::requests::{self, Held};
+use crate::kubernetes::model::gpu_requests::{self, ResourceCounts};
+use crate::kubernetes::model::nvidia_pod_facts;
+use crate::kubernetes::model::pod_requests::{self, NodeRequests};
 use crate::kubernetes::model::slim::Pod;
 
 /// Up to this number, pods are listed for each node. Beyond that, one list of all pods is cheaper for the API server.
@@ -32,7 +32,7 @@ pub(crate) async fn on_node(connection: &Connection, node: &str, freshness: Fres
         fields: Some(&fields),
     };
     lists::fold(connection, &query, freshness, Vec::new, |pods: &mut Vec<Pod>, sent: SentPod| {
-        let nvidia = nvidia_pods::nvidia_pod(&(&sent).into()).map(Box::new);
+        let nvidia = nvidia_pod_facts::nvidia_pod(&(&sent).into()).map(Box::new);
         pods.push(Pod { nvidia, ..Pod::from(sent) });
     })
     .await
@@ -42,26 +42,32 @@ pub(crate) async fn on_node(connection: &Connection, node: &str, freshness: Fres
 pub(crate) async fn allocated_on(
     connection: &Connection,
     nodes: &BTreeSet<String>,
-) -> Result<HashMap<String, Amounts>, Failure> {
+) -> Result<HashMap<String, ResourceCounts>, Failure> {
     let each = stream::iter(nodes.clone()).map(|node| async move {
         let pods = on_node(connection, &node, Freshness::Cached).await?;
-        Ok::<_, Failure>((node, allocation::allocated(&pods)))
+        Ok::<_, Failure>((node, gpu_requests::allocated(&pods)))
     });
     each.buffer_unordered(AT_ONCE).try_collect().await
 }
 
 /// The allocated amounts of each node of the cluster, from one list of all pods.
-pub(crate) async fn allocated(connection: &Connection) -> Result<HashMap<String, Amounts>, Failure> {
-    lists::fold(connection, &all(), Freshness::Cached, HashMap::new, |sums: &mut HashMap<String, Amounts>, pod: PodRequests| {
-        let held = requests::gpus(&pod);
-        if held.is_empty() {
-            return;
-        }
-        match sums.get_mut(&pod.spec.node_name) {
-            Some(sum) => allocation::add(sum, &held),
-            None => drop(sums.insert(pod.spec.node_name, held)),
-        }
-    })
+pub(crate) async fn allocated(connection: &Connection) -> Result<HashMap<String, ResourceCounts>, Failure> {
+    lists::fold(
+        connection,
+        &all(),
+        Freshness::Cached,
+        HashMap::new,
+        |sums: &mut HashMap<String, ResourceCounts>, pod: PodRequests| {
+            let held = pod_requests::gpus(&pod);
+            if held.is_empty() {
+                return;
+            }
+            match sums.get_mut(&pod.spec.node_name) {
+                Some(sum) => gpu_requests::add(sum, &held),
+                None => drop(sums.insert(pod.spec.node_name, held)),
+            }
+        },
+    )
     .await
 }
 
@@ -69,8 +75,8 @@ pub(crate) async fn allocated(connection: &Connection) -> Result<HashMap<String,
 pub(crate) async fn requests_on(
     connection: &Connection,
     nodes: &BTreeSet<String>,
-) -> Result<HashMap<String, Held>, Failure> {
-    let take = |held: &mut HashMap<String, Held>, pod| requests::add_pod(held, nodes, pod);
+) -> Result<HashMap<String, NodeRequests>, Failure> {
+    let take = |held: &mut HashMap<String, NodeRequests>, pod| pod_requests::add_pod(held, nodes, pod);
     if nodes.len() > FEW_NODES {
         return lists::fold(connection, &all(), Freshness::Cached, HashMap::new, take).await;
     }

@@ -140,7 +140,10 @@ mod tests {
                 some(vec![("requests", quantities().boxed()), ("limits", quantities().boxed()), ("claims", named())]),
             ),
             ("restartPolicy", Just(json!("Always")).boxed()),
-            ("securityContext", some(vec![("privileged", flag()), ("runAsUser", any::<i32>().prop_map(Value::from).boxed())])),
+            (
+                "securityContext",
+                some(vec![("privileged", flag()), ("runAsUser", any::<i32>().prop_map(Value::from).boxed())]),
+            ),
             ("command", list(text())),
         ])
     }
@@ -149,7 +152,10 @@ mod tests {
         some(vec![
             ("waiting", some(vec![("reason", text()), ("message", text())])),
             ("running", some(vec![("startedAt", time().boxed())])),
-            ("terminated", some(vec![("exitCode", any::<i32>().prop_map(Value::from).boxed()), ("finishedAt", time().boxed())])),
+            (
+                "terminated",
+                some(vec![("exitCode", any::<i32>().prop_map(Value::from).boxed()), ("finishedAt", time().boxed())]),
+            ),
         ])
     }
 

@@ -112,11 +112,7 @@ impl From<Node> for api::Node {
         let taints: Vec<_> = spec.taints.into_iter().map(api::Taint::from).collect();
         let conditions: Vec<_> = status.conditions.into_iter().map(api::NodeCondition::from).collect();
         Self {
-            metadata: ObjectMeta {
-                name: Some(metadata.name),
-                labels: some(metadata.labels),
-                ..ObjectMeta::default()
-            },
+            metadata: ObjectMeta { name: Some(metadata.name), labels: some(metadata.labels), ..ObjectMeta::default() },
             spec: Some(api::NodeSpec {
                 taints: Some(taints).filter(|taints| !taints.is_empty()),
                 unschedulable: spec.unschedulable.then_some(true),

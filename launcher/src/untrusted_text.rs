@@ -1,4 +1,4 @@
-//! Marks the fields of an answer that hold text from nodes, tenants or users, and cleans all texts.
+//! Marks untrusted text in an answer: lists the fields with text of nodes, tenants or users in `quoted`, and cleans all texts.
 //!
 //! Texts are cleaned where they are read. They are cleaned here again for names and labels that only the API server is expected
 //! to have checked.

@@ -55,6 +55,12 @@ pub(crate) struct NvmlRequest {
     pub(crate) sections: Vec<SectionName>,
     /// UUID of the GPU that an action needs.
     pub(crate) gpu: Option<String>,
+    /// Time for the answers.
+    pub(crate) time_ms: u64,
+    /// GPUs that are not called, by NVML index: another process hangs in a call on them, or crashed.
+    pub(crate) without: Vec<u32>,
+    /// Parts that are known already.
+    pub(crate) have: Vec<(SectionName, u32)>,
 }
 
 /// Runs one of three fixed nvidia-smi commands below another root. This needs a child process, because the root

@@ -1,5 +1,5 @@
-//! What NVIDIA's GPU Operator reports about a node: the labels of GPU feature discovery and the resources of the device
-//! plugin, both derived from the facts of the node.
+//! The GPUs that a node advertises: the labels of GPU feature discovery and the resources of the device plugin, from the
+//! facts of the node.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Who may send requests: only clients that have the token of this run, and no web page.
+//! Authentication: only clients that have the token of this run may send requests, and no web page.
 //!
 //! The server listens on loopback, which every user and every browser of the machine can reach. The token keeps other
 //! users out. The checks of `Host` and `Origin` keep out a web page that learned the port, also by DNS rebinding.

@@ -1,4 +1,4 @@
-//! Names, UIDs and the time for new objects. Deterministic, apart from the time.
+//! Generates the metadata of new objects: names, UIDs and time. Deterministic, apart from the time.
 
 use jiff::Timestamp;
 

@@ -5,9 +5,9 @@
 //! pod. It is not a general test double for Kubernetes. It stops when its [`Cluster`] is dropped.
 //!
 //! ```text
-//!   kube client ──HTTP/1.1, websocket──▶ server ─┬─ read, watch ──▶ store ◀── kubelet (one task per pod)
-//!                                                ├─ pods, ephemeral_containers ──▶│
-//!                                                └─ exec ──▶ programs ──▶ node_probe::run(facts of the node)
+//!   kube client ──HTTP/1.1, websocket──▶ http_server ─┬─ get_and_list, watch ──▶ store ◀── kubelet (one task per pod)
+//!                                                     ├─ pods, ephemeral_containers ──▶│
+//!                                                     └─ exec ──▶ programs ──▶ node_probe::run(facts of the node)
 //! ```
 //!
 //! The API server listens on 127.0.0.1, on a free port, without TLS. Each cluster has a random bearer token, which is in
@@ -18,19 +18,19 @@
 //! Each line imports only from the lines above it.
 //!
 //! ```text
-//!   identity, query, selector, files, response        names and time; parameters; selectors; files; HTTP responses
-//!   protobuf                                           objects in protobuf
-//!   api_error, request_info, node_object               Status errors; what a request is about; a node's conditions
-//!   kinds, pod_status, gpu_operator                    stored kinds; the status of a pod; labels and resources of GPUs
-//!   negotiation                                        the format that a client accepts
-//!   access, request_body, collection, programs         token and Host; bodies; objects of one kind; programs of images
-//!   store, node_fixture, userland                      all objects; nodes of a fixture; images with a shell (tests)
-//!   workload, fixture, runtime, faults                 pods of a fixture; fixture; running containers; faults (tests)
-//!   state, demo                                        what server and kubelets share; the fixture of --demo
-//!   kubelet, backend, admission, authorization, read   pods on nodes; reaching a kubelet; checks; get and list
-//!   watch, pods, ephemeral_containers, exec            one part of the API each
-//!   logs, node_logs, discovery                         the same
-//!   server                                             connections and routing
+//!   generated_metadata, query, selector, response       names, UIDs, time; parameters; selectors; HTTP responses
+//!   container_files, api_error, request_info            files of a container; Status errors; verb and resource
+//!   node_object, kinds, pod_status, advertised_gpus     conditions; stored kinds; status of a pod; labels and resources
+//!   protobuf, negotiation                               objects in protobuf; the format that a client accepts
+//!   authentication, request_body, collection, programs  token and Host; bodies; objects of one kind; programs of images
+//!   store, node_fixture, shell_images                   all objects; nodes of a fixture; images with a shell (tests)
+//!   workload, fixture, container_runtime, faults        pods of a fixture; fixture; running containers; faults (tests)
+//!   cluster_state, demo                                 what server and kubelets share; the fixture of --demo
+//!   kubelet, kubelet_connection                         pods on nodes; the node and container of an exec or log
+//!   admission, authorization, get_and_list              checks of a request; get and list
+//!   watch, pods, ephemeral_containers, exec             one part of the API each
+//!   pod_logs, node_logs, discovery                      the same
+//!   http_server                                         connections and routing
 //! ```
 //!
 //! # Features

@@ -1,4 +1,4 @@
-//! Reads many nodes: a limited number at a time, each with a deadline, all within the deadline of the call.
+//! Reads many nodes in parallel: a limited number at a time, each with a deadline, all within the deadline of the call.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

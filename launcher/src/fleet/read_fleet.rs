@@ -1,4 +1,4 @@
-//! The entry point: lists the GPU nodes, reads them, and aggregates the results.
+//! The entry point for calls about many nodes: lists the GPU nodes, reads them, and aggregates the results.
 
 use k8s_openapi::api::core::v1::Node;
 use kube::ResourceExt;

@@ -1,4 +1,4 @@
-//! How the facts of an answer were read.
+//! The field `probe` of an answer: how its facts were read, how long that took, and what remains in the cluster.
 
 use schemars::JsonSchema;
 use serde::Serialize;

@@ -1,4 +1,5 @@
-//! What one probe works with, from the creation of its pod to its removal.
+//! The context of one probe: request, settings, connection, deadline and cancellation, from the creation of its pod to its
+//! deletion.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! Values of settings with a syntax of their own: pairs, tolerations, pod names, image references.
+//! Parses setting values with a syntax of their own: pairs, tolerations, pod names, image references.
 
 use std::fmt;
 use std::str::FromStr;

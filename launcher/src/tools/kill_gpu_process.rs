@@ -14,8 +14,9 @@ use crate::call::CallContext;
 use crate::error::Failure;
 use crate::kubernetes::Connection;
 use crate::kubernetes::read::pod_description;
+use crate::tools::action_answer::ActionAnswer;
 use crate::tools::operator_action;
-use crate::tools::operator_action::{ActionAnswer, OperatorAction, Target};
+use crate::tools::operator_action::{OperatorAction, Target};
 use crate::tools::tool::Tool;
 
 /// Default time between SIGTERM and SIGKILL.

@@ -1,5 +1,6 @@
 //! The tools, one file each. They are the same for an MCP host and for the command line.
 
+mod action_answer;
 pub mod analyze_xid_errors;
 pub mod common_args;
 pub mod describe_gpu_node;

@@ -14,8 +14,9 @@ use crate::error::Failure;
 use crate::kubernetes::Connection;
 use crate::kubernetes::model::node_conditions::is_cordoned;
 use crate::settings::DrainCheck;
+use crate::tools::action_answer::ActionAnswer;
 use crate::tools::operator_action;
-use crate::tools::operator_action::{ActionAnswer, OperatorAction, Target};
+use crate::tools::operator_action::{OperatorAction, Target};
 use crate::tools::tool::Tool;
 
 /// nvidia-smi may take 5 minutes for the reset and 2 for persistence mode. The rest is for the checks before and after.

@@ -65,6 +65,9 @@ impl GpuReader {
             paths: self.paths.clone(),
             sections: Vec::new(),
             gpu: Some(uuid.to_owned()),
+            time_ms: crate::envelope::millis(self.time * 9 / 10),
+            without: Vec::new(),
+            have: Vec::new(),
         };
         let (process, answers) = NvmlProcess::start(nvml_request)?;
         let (sender, receiver) = channel();

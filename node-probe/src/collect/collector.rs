@@ -1,17 +1,18 @@
 //! Collects the results of the threads until the deadline. A missing result becomes a problem with the reason.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use syringe_core::facts::topology::Topology;
+use syringe_core::nvml_codes;
 use syringe_core::report::{Problem, Section, Sections};
 
 use super::needed_sections::NeededSections;
+use super::nvml_processes::NvmlProcesses;
 use super::source_threads::{SectionResult, deliver};
 use crate::host;
-use crate::nvml::{Answer, GpuAddress, NvmlProcess, Uses};
+use crate::nvml::{Answer, GpuAddress, Parts, Uses};
 use crate::paths::Paths;
 use crate::section::SectionName;
 
@@ -24,12 +25,13 @@ pub(super) struct Collector {
     pub(super) sections: Sections,
     /// The GPUs of NVML. `None` if NVML did not open in time or none of its GPUs responds; empty if it has no GPUs.
     pub(super) addresses: Option<Vec<GpuAddress>>,
+    parts: Parts,
     nvml_problem: Option<Problem>,
     nvml_settled: bool,
     processes_started: bool,
     sender: Sender<SectionResult>,
     pub(super) paths: Paths,
-    nvml: Option<Arc<NvmlProcess>>,
+    nvml: NvmlProcesses,
     /// NVML process that could not be killed.
     left_behind: Option<u32>,
 }
@@ -40,7 +42,7 @@ impl Collector {
         needed: NeededSections,
         sender: Sender<SectionResult>,
         paths: Paths,
-        nvml: Option<Arc<NvmlProcess>>,
+        nvml: NvmlProcesses,
     ) -> Self {
         Self {
             needed,
@@ -50,6 +52,7 @@ impl Collector {
             left_behind: None,
             sections: Sections::default(),
             addresses: None,
+            parts: Parts::default(),
             nvml_problem: None,
             nvml_settled: false,
             processes_started: false,
@@ -61,8 +64,8 @@ impl Collector {
         if !self.needed.nvml() {
             self.nvml_settled = true;
         }
-        // NVML gets half of the time. After that, facts that do not need NVML are read without it, to have them in time.
-        for deadline in [timeout / 2, timeout] {
+        // NVML gets five eighths of the time. After that, facts that do not need NVML are read without it, to have them in time.
+        for deadline in [timeout * 5 / 8, timeout] {
             while !self.complete() {
                 match results.recv_timeout(deadline.saturating_sub(started.elapsed())) {
                     Ok(result) => self.take(result),
@@ -74,10 +77,14 @@ impl Collector {
                 return;
             }
             self.nvml_settled = true;
-            self.start_process_thread(None, deadline);
+            self.start_process_thread(deadline);
         }
-        let call = self.nvml.as_ref().and_then(|process| process.call());
+        let call = self.nvml.call();
         self.end_nvml(END_TIME);
+        // The NVML process had less time, and did not send what it had.
+        let late = self.timed_out(SectionName::Inventory, timeout, call.as_deref());
+        // It does not tell which GPU hangs.
+        self.fill(&Problem { code: nvml_codes::NOT_REACHED.into(), ..late });
         for name in self.missing() {
             self.give_up(name, timeout, call.as_deref());
         }
@@ -86,7 +93,7 @@ impl Collector {
     /// Ends the NVML process, if the kernel allows it. Closing a GPU that nobody else has open takes seconds,
     /// which is not awaited if everything was read.
     fn end_nvml(&mut self, time: Duration) {
-        self.left_behind = self.nvml.as_ref().and_then(|process| process.end(time));
+        self.left_behind = self.nvml.end(time);
     }
 
     /// Whether all requested sections have arrived, and NVML has listed its GPUs (for the kernel events) or used its time.
@@ -96,8 +103,13 @@ impl Collector {
 
     fn take(&mut self, result: SectionResult) {
         match result {
-            SectionResult::Nvml(answer) => self.take_nvml(answer),
-            SectionResult::NvmlLost(problem) => self.without_nvml(problem),
+            SectionResult::Nvml(answer) => self.take_nvml(*answer),
+            SectionResult::NvmlDone => match (self.nvml.ended(), self.nvml.crash.clone()) {
+                (true, Some(problem)) => self.without_nvml(problem),
+                (true, None) => self.fill(&defect()),
+                (false, _) => {}
+            },
+            SectionResult::NvmlLost(problem, gpu) => self.lose_nvml(problem, gpu),
             SectionResult::Kubelet(section) => self.sections.kubelet = Some(section),
             SectionResult::Host(section) => self.sections.host = Some(*section),
             SectionResult::Xid(section) => self.sections.xid = Some(section),
@@ -106,26 +118,42 @@ impl Collector {
     }
 
     fn take_nvml(&mut self, answer: Answer) {
-        let sections = &mut self.sections;
         match answer {
-            Answer::Opened(addresses) => {
-                self.addresses = addresses;
+            Answer::Opened { count, ref addresses } => {
+                // If none of the counted GPUs responds, their addresses are unknown.
+                if !addresses.is_empty() || count == 0 {
+                    let known = self.addresses.get_or_insert_default();
+                    let is_new = |new: &&GpuAddress| !known.iter().any(|(_, index, _)| *index == new.1);
+                    let new: Vec<GpuAddress> = addresses.iter().filter(is_new).cloned().collect();
+                    known.extend(new);
+                    known.sort_by_key(|(_, index, _)| *index);
+                }
                 self.nvml_settled = true;
+                self.parts.add(answer);
+            }
+            Answer::Blocked(gpu) => {
+                self.nvml.start_second(gpu, self.parts.complete());
+            }
+            Answer::Failed(problem) if self.nvml.is_second() => {
+                self.nvml.crash.get_or_insert(problem);
             }
             Answer::Failed(problem) => self.without_nvml(problem),
-            Answer::Inventory(section) => sections.inventory = Some(section),
-            Answer::Telemetry(section) => sections.telemetry = Some(section),
-            Answer::Ecc(section) => sections.ecc = Some(section),
-            Answer::Mig(section) => sections.mig = Some(section),
-            Answer::Topology(mut section) => {
-                if let Some(topology) = &mut section.data {
-                    host::complete_topology(&self.paths, topology);
-                }
-                sections.topology = Some(section);
-            }
-            Answer::Uses(uses) => self.start_process_thread(Some(uses), Duration::ZERO),
-            Answer::Gpu(_) | Answer::Done => {}
+            answer => self.parts.add(answer),
         }
+        if self.parts.has_all_uses() {
+            self.start_process_thread(Duration::ZERO);
+        }
+    }
+
+    /// Writes the sections of which NVML sent a part. A GPU whose part is missing has the problem `absent`.
+    fn fill(&mut self, absent: &Problem) {
+        let had_topology = self.sections.topology.is_some();
+        self.parts.fill(&self.needed.sections, absent, &mut self.sections);
+        let topology = self.sections.topology.as_mut().and_then(|section| section.data.as_mut());
+        if let Some(topology) = topology.filter(|_| !had_topology) {
+            host::complete_topology(&self.paths, topology);
+        }
+        self.start_process_thread(Duration::ZERO);
     }
 
     /// The requested sections that have not arrived.
@@ -133,6 +161,16 @@ impl Collector {
         let present = self.sections.statuses();
         let there = |name: &SectionName| present.iter().any(|(word, _)| *word == name.word());
         self.needed.sections.iter().copied().filter(|name| !there(name)).collect()
+    }
+
+    /// A process that calls NVML ended. If a call on one GPU ended it, another process reads the others.
+    fn lose_nvml(&mut self, problem: Problem, gpu: Option<u32>) {
+        let is_last = self.nvml.ended();
+        let retried = gpu.is_some_and(|gpu| self.nvml.start_second(gpu, self.parts.complete()));
+        let why = self.nvml.crash.get_or_insert(problem).clone();
+        if is_last && !retried {
+            self.without_nvml(why);
+        }
     }
 
     /// NVML gives no more answers: its missing sections fail with the reason, and facts from the kernel replace them
@@ -143,6 +181,7 @@ impl Collector {
         }
         self.nvml_settled = true;
         self.nvml_problem = Some(problem.clone());
+        self.fill(&problem);
         for name in self.missing() {
             let problem = Problem { what: name.word().into(), ..problem.clone() };
             let sections = &mut self.sections;
@@ -160,21 +199,21 @@ impl Collector {
                 | SectionName::Health => {}
             }
         }
-        self.start_process_thread(None, Duration::ZERO);
     }
 
     /// Reads `/proc` once, for the processes that NVML lists and for those with an open device file.
-    fn start_process_thread(&mut self, uses: Option<Uses>, waited: Duration) {
+    fn start_process_thread(&mut self, waited: Duration) {
         if self.processes_started || !self.needed.has(SectionName::Processes) {
             return;
         }
         self.processes_started = true;
         let (sender, paths) = (self.sender.clone(), self.paths.clone());
-        let uses = uses.unwrap_or_else(|| Uses {
-            uses: Section::failed(self.nvml_problem.clone().unwrap_or_else(|| {
-                let call = self.nvml.as_ref().and_then(|process| process.call());
-                self.timed_out(SectionName::Processes, waited, call.as_deref())
-            })),
+        let absent = self.nvml_problem.clone().unwrap_or_else(|| {
+            let call = self.nvml.call();
+            self.timed_out(SectionName::Processes, waited, call.as_deref())
+        });
+        let uses = self.parts.take_uses(&absent).unwrap_or_else(|| Uses {
+            uses: Section::failed(absent),
             memory_used: Vec::new(),
             minors: Vec::new(),
         });
@@ -219,6 +258,17 @@ impl Collector {
     }
 }
 
+/// Why a part is missing although NVML sent everything.
+fn defect() -> Problem {
+    Problem {
+        what: "NVML".into(),
+        why: "the process that calls NVML did not send it".into(),
+        next_step: "This is a defect of node-probe: please report it.".into(),
+        gpu: None,
+        code: "defect".into(),
+    }
+}
+
 /// Text for a process that cannot be killed.
 fn left_behind(process: u32) -> String {
     format!(
@@ -242,12 +292,23 @@ mod tests {
     use std::sync::mpsc::channel;
 
     use super::*;
+    use crate::child_task::NvmlRequest;
 
     #[test]
     fn a_process_that_could_not_be_killed_is_named_in_sections_of_nvml() {
         let (sender, _results) = channel();
         let nowhere = Paths::below(std::path::Path::new("/nonexistent"));
-        let mut collector = Collector::new(NeededSections::default(), sender, nowhere, None);
+        let questions = NvmlRequest {
+            library: None,
+            paths: nowhere.clone(),
+            sections: Vec::new(),
+            gpu: None,
+            time_ms: 0,
+            without: Vec::new(),
+            have: Vec::new(),
+        };
+        let nvml = NvmlProcesses::new(questions, sender.clone());
+        let mut collector = Collector::new(NeededSections::default(), sender, nowhere, nvml);
         collector.left_behind = Some(4242);
         let why = |name| collector.timed_out(name, Duration::from_secs(8), Some("nvmlInit_v2")).why;
         assert!(

@@ -13,10 +13,11 @@
 
 mod collector;
 mod needed_sections;
+mod nvml_processes;
 mod source_threads;
 
 use std::sync::mpsc::channel;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use syringe_core::diagnosis;
@@ -27,7 +28,8 @@ use syringe_core::xid::LogOf;
 
 use self::collector::Collector;
 use self::needed_sections::NeededSections;
-use self::source_threads::{start_nvml, start_threads};
+use self::nvml_processes::NvmlProcesses;
+use self::source_threads::{nvml_request, start_threads};
 use crate::envelope::{blank, millis};
 use crate::host;
 use crate::nvml::GpuAddress;
@@ -44,7 +46,11 @@ pub(crate) fn collect(request: &Request) -> Report {
     let needed = NeededSections { nothing_of_this_machine: foreign, ..NeededSections::of(&request.sections) };
     let (sender, results) = channel();
     // First, because it takes the longest. Started by this thread, because the child ends with the thread that started it.
-    let nvml = needed.nvml().then(|| start_nvml(&needed, request, &paths, &sender)).flatten();
+    let nvml_request = nvml_request(&needed, request, &paths, nvml_time(request.timeout));
+    let mut nvml = NvmlProcesses::new(nvml_request, sender.clone());
+    if needed.nvml() {
+        nvml.start();
+    }
     let identity = host::identity(&paths);
     start_threads(&needed, request, taken_at, &paths, &sender);
     let mut collector = Collector::new(needed, sender, paths, nvml);
@@ -67,6 +73,11 @@ pub(crate) fn collect(request: &Request) -> Report {
     finish(&mut report, whose, collector.addresses.as_deref(), &collector.paths, &request.sections);
     report.duration_ms = millis(started.elapsed());
     report
+}
+
+/// Time for NVML. The rest is for sending what it has not completed.
+fn nvml_time(timeout: Duration) -> Duration {
+    timeout.saturating_sub((timeout / 10).clamp(Duration::from_millis(50), Duration::from_millis(400)))
 }
 
 /// Joins the results of the threads, computes the health section, and removes sections that were not requested.

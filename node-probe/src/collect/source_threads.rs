@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use syringe_core::facts::host::Host;
@@ -24,28 +24,32 @@ use crate::{host, kernel_log};
 /// The result of a thread.
 pub(super) enum SectionResult {
     /// An answer of NVML.
-    Nvml(Answer),
-    /// The NVML process ended before it had answered everything.
-    NvmlLost(Problem),
+    Nvml(Box<Answer>),
+    /// NVML has sent everything.
+    NvmlDone,
+    /// The NVML process ended before it had answered everything, perhaps in a call on this GPU.
+    NvmlLost(Problem, Option<u32>),
     Kubelet(Section<Kubelet>),
     Host(Box<Section<Host>>),
     Xid(Section<KernelLog>),
     Processes(Section<Processes>),
 }
 
-/// Starts the process that calls NVML, and the thread that reads its answers.
-pub(super) fn start_nvml(
-    needed: &NeededSections,
-    request: &Request,
-    paths: &Paths,
-    sender: &Sender<SectionResult>,
-) -> Option<Arc<NvmlProcess>> {
-    let nvml_request = NvmlRequest {
+/// What the process that calls NVML is asked for.
+pub(super) fn nvml_request(needed: &NeededSections, request: &Request, paths: &Paths, time: Duration) -> NvmlRequest {
+    NvmlRequest {
         library: request.files.nvml_library.clone(),
         paths: paths.clone(),
         sections: needed.sections.clone(),
         gpu: None,
-    };
+        time_ms: millis(time),
+        without: Vec::new(),
+        have: Vec::new(),
+    }
+}
+
+/// Starts a process that calls NVML, and the thread that reads its answers.
+pub(super) fn start_nvml(nvml_request: NvmlRequest, sender: &Sender<SectionResult>) -> Option<Arc<NvmlProcess>> {
     match NvmlProcess::start(nvml_request) {
         Ok((process, answers)) => {
             let (asked, sender) = (Arc::clone(&process), sender.clone());
@@ -53,7 +57,7 @@ pub(super) fn start_nvml(
             Some(process)
         }
         Err(problem) => {
-            let _ = sender.send(SectionResult::NvmlLost(problem));
+            let _ = sender.send(SectionResult::NvmlLost(problem, None));
             None
         }
     }
@@ -124,9 +128,10 @@ pub(super) fn deliver<T>(
 fn forward_answers(process: &NvmlProcess, answers: Answers, sender: &Sender<SectionResult>) {
     for answer in answers {
         if matches!(answer, Answer::Done) {
+            let _ = sender.send(SectionResult::NvmlDone);
             return;
         }
-        let _ = sender.send(SectionResult::Nvml(answer));
+        let _ = sender.send(SectionResult::Nvml(Box::new(answer)));
     }
-    let _ = sender.send(SectionResult::NvmlLost(process.failure()));
+    let _ = sender.send(SectionResult::NvmlLost(process.failure(), process.gpu()));
 }

@@ -3,16 +3,13 @@
 use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::{EccCounter, MemoryError, MemoryLocation};
 use syringe_core::facts::ecc::{
-    Ecc, ErrorCounts, GpuEcc, LocationErrors, RecoveryAction, RemapHistogram, RemappedRows, RetiredPages, SramErrors,
+    ErrorCounts, GpuEcc, LocationErrors, RecoveryAction, RemapHistogram, RemappedRows, RetiredPages, SramErrors,
 };
-use syringe_core::report::Section;
 
 use super::device_reader::DeviceReader;
 use super::errors::{Kind, NvmlError};
-use super::field_errors::{FieldErrors, with_duplicate_identities};
 use super::identity::Identity;
 use super::inventory::ecc_mode;
-use super::session::Session;
 use super::{field_values, raw, value_ranges};
 
 /// `NVML_ERROR_CORRUPTED_INFOROM`.
@@ -32,24 +29,12 @@ const LOCATIONS: &[(MemoryLocation, &str)] = &[
 /// Number of locations that are read even if the total is zero: drivers differ in what the total includes.
 const ALWAYS_READ: usize = 2;
 
-impl Session {
-    /// Reads error counters, repairs and the recovery action of every GPU.
-    pub(crate) fn ecc(&self) -> Section<Ecc> {
-        let (gpus, field_errors) = self.each(entry, read);
-        let FieldErrors { unsupported, unread, lost, problems } =
-            with_duplicate_identities(field_errors, &gpus, |gpu| {
-                (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref())
-            });
-        Section::read(Ecc { gpus, unsupported, unread, lost }, problems)
-    }
-}
-
-fn entry(gpu: Identity) -> GpuEcc {
+pub(super) fn entry(gpu: Identity) -> GpuEcc {
     let Identity { index, uuid, pci_address } = gpu;
     GpuEcc { index, uuid, pci_address, ..GpuEcc::default() }
 }
 
-fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuEcc) {
+pub(super) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuEcc) {
     gpu.mode = ecc_mode(device, reader, "mode");
     const VOLATILE: [&str; 3] = ["volatile.corrected", "volatile.uncorrected", "volatile.locations"];
     const AGGREGATE: [&str; 3] = ["aggregate.corrected", "aggregate.uncorrected", "aggregate.locations"];

@@ -1,21 +1,18 @@
 //! The `inventory` section: identity and permanent properties of the GPUs.
 
 use std::ffi::c_char;
+use std::sync::OnceLock;
 
 use nvml_wrapper::enum_wrappers::device::InfoRom;
 use nvml_wrapper::error::NvmlError as WrapperError;
 use nvml_wrapper::{Device, cuda_driver_version_major, cuda_driver_version_minor};
 use syringe_core::facts::Mode;
-use syringe_core::facts::inventory::{
-    GpuInventory, InforomVersions, Inventory, LicensableFeature, Platform, VgpuLicense,
-};
+use syringe_core::facts::inventory::{GpuInventory, InforomVersions, LicensableFeature, Platform, VgpuLicense};
 use syringe_core::pci::PciAddress;
-use syringe_core::report::Section;
 use syringe_core::text::clean;
 
-use super::device_reader::DeviceReader;
-use super::errors::NvmlError;
-use super::field_errors::{FieldErrors, with_duplicate_identities};
+use super::answer::Versions;
+use super::device_reader::{Calls, DeviceReader};
 use super::identity::Identity;
 use super::session::{Session, text};
 use super::{enum_names, raw};
@@ -24,60 +21,32 @@ use super::{enum_names, raw};
 const PATH_TEXT: usize = 300;
 
 impl Session {
-    /// Reads the inventory: driver versions and every GPU's permanent properties.
-    pub(crate) fn inventory(&self) -> Section<Inventory> {
-        let (gpus, mut field_errors) = self.each(entry, read);
-        let nvml = self.nvml();
-        let driver = self
-            .version("driver_version", "nvmlSystemGetDriverVersion", &mut field_errors, || nvml.sys_driver_version());
-        let library =
-            self.version("nvml_version", "nvmlSystemGetNVMLVersion", &mut field_errors, || nvml.sys_nvml_version());
-        let cuda = self.version("cuda_version", "nvmlSystemGetCudaDriverVersion_v2", &mut field_errors, || {
+    /// Reads the versions of driver, library and CUDA.
+    pub(super) fn versions(&self, calls: Calls<'_>) -> Versions {
+        let (nvml, gone, mut problems) = (self.nvml(), OnceLock::new(), Vec::new());
+        let reader = DeviceReader::of_no_gpu(self.recorder(), calls, &gone);
+        let mut version = |field, function, call: &dyn Fn() -> Result<String, WrapperError>| {
+            let answer = reader.try_call(function, call);
+            let noted = answer.map_err(|error| problems.push(error.problem(format!("{field} ({function})"), None)));
+            noted.ok().and_then(|version| text(&version))
+        };
+        let driver = version("driver_version", "nvmlSystemGetDriverVersion", &|| nvml.sys_driver_version());
+        let library = version("nvml_version", "nvmlSystemGetNVMLVersion", &|| nvml.sys_nvml_version());
+        let cuda = version("cuda_version", "nvmlSystemGetCudaDriverVersion_v2", &|| {
             let version = nvml.sys_cuda_driver_version()?;
             Ok(format!("{}.{}", cuda_driver_version_major(version), cuda_driver_version_minor(version)))
         });
-        let FieldErrors { unsupported, unread, lost, problems } =
-            with_duplicate_identities(field_errors, &gpus, |gpu| {
-                (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref())
-            });
-        let inventory = Inventory {
-            driver_version: driver,
-            nvml_version: library,
-            cuda_version: cuda,
-            nvml_library: Some(clean(&self.library().display().to_string(), PATH_TEXT)),
-            gpus,
-            unsupported,
-            unread,
-            lost,
-        };
-        Section::read(inventory, problems)
-    }
-
-    /// A version of the installation as a whole.
-    fn version(
-        &self,
-        field: &'static str,
-        function: &'static str,
-        field_errors: &mut FieldErrors,
-        call: impl FnOnce() -> Result<String, WrapperError>,
-    ) -> Option<String> {
-        let _under_way = self.recorder().record(function, None);
-        match call() {
-            Ok(version) => text(&version),
-            Err(error) => {
-                field_errors.problems.push(NvmlError::from(error).problem(field, None));
-                None
-            }
-        }
+        let path = clean(&self.library().display().to_string(), PATH_TEXT);
+        Versions { driver, nvml: library, cuda, library: path, problems }
     }
 }
 
-fn entry(gpu: Identity) -> GpuInventory {
+pub(super) fn entry(gpu: Identity) -> GpuInventory {
     let Identity { index, uuid, pci_address } = gpu;
     GpuInventory { index, uuid, pci_address, ..GpuInventory::default() }
 }
 
-fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
+pub(super) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuInventory) {
     // Normally read when the session opened. Read again to note an error.
     if gpu.uuid.is_none() {
         gpu.uuid = string(reader, "nvmlDeviceGetUUID", "uuid", || device.uuid());

@@ -1,31 +1,23 @@
 //! The `mig` section: MIG mode and the MIG devices.
 
 use nvml_wrapper::Device;
-use syringe_core::facts::mig::{GpuMig, Mig, MigDevice};
-use syringe_core::report::Section;
+use syringe_core::facts::mig::{GpuMig, MigDevice};
 
 use super::device_reader::DeviceReader;
-use super::errors::Kind;
-use super::field_errors::FieldErrors;
+use super::errors::{Kind, NvmlError};
 use super::identity::Identity;
 use super::inventory::mig_mode;
 use super::raw;
-use super::session::{Session, text};
+use super::session::text;
 
 /// Maximum number of MIG devices of one GPU; the hardware has seven slices.
 const MAX_DEVICES: u32 = 64;
 
-impl Session {
-    /// Reads MIG mode and devices of every GPU.
-    pub(crate) fn mig(&self) -> Section<Mig> {
-        let start = |gpu: Identity| GpuMig { index: gpu.index, uuid: gpu.uuid, ..GpuMig::default() };
-        let (gpus, field_errors) = self.each(start, read);
-        let FieldErrors { unsupported, unread, lost: _, problems } = field_errors;
-        Section::read(Mig { gpus, unsupported, unread }, problems)
-    }
+pub(super) fn entry(gpu: Identity) -> GpuMig {
+    GpuMig { index: gpu.index, uuid: gpu.uuid, ..GpuMig::default() }
 }
 
-fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuMig) {
+pub(super) fn read(device: &'static Device<'static>, reader: &mut DeviceReader<'_>, gpu: &mut GpuMig) {
     gpu.mode = mig_mode(device, reader, "mode");
     gpu.max_devices = reader.call("nvmlDeviceGetMaxMigDeviceCount", &["max_devices"], || device.mig_device_count());
     if gpu.mode.is_some_and(|mode| mode.current) {
@@ -38,10 +30,18 @@ fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuMig) {
 }
 
 /// The handles of a GPU's MIG devices. Their indices may have gaps.
-pub(super) fn devices<'n>(device: &Device<'n>, reader: &mut DeviceReader<'_>, most: Option<u32>) -> Vec<Device<'n>> {
+pub(super) fn devices(
+    device: &'static Device<'static>,
+    reader: &mut DeviceReader<'_>,
+    most: Option<u32>,
+) -> Vec<&'static Device<'static>> {
     let mut devices = Vec::new();
     for index in 0..most.unwrap_or(0).min(MAX_DEVICES) {
-        match reader.try_call("nvmlDeviceGetMigDeviceHandleByIndex", || device.mig_device_by_index(index)) {
+        let handle = || {
+            let device = device.mig_device_by_index(index).map_err(NvmlError::from)?;
+            Ok::<&'static Device<'static>, NvmlError>(Box::leak(Box::new(device)))
+        };
+        match reader.try_call("nvmlDeviceGetMigDeviceHandleByIndex", handle) {
             Ok(device) => devices.push(device),
             Err(error) if error.kind() == Kind::Failed => {
                 reader.note_failure("nvmlDeviceGetMigDeviceHandleByIndex", &error, &["devices"]);

@@ -3,6 +3,8 @@
 //! ```text
 //!   errors           NVML's return codes: what they mean and what to do
 //!   current_call     records the current call, for the parent process
+//!   answer           the answers, as the child process sends them
+//!   call_log         the calls of one step of the reading, for another thread
 //!   raw              the calls that nvml-wrapper lacks or gets wrong: the only `unsafe` of this program
 //!   value_ranges     the values that NVML's numbers can have
 //!   enum_names       the text for each number of NVML's enums
@@ -13,12 +15,18 @@
 //!   session          the open library and its GPUs
 //!   field_values, fabric, peer_to_peer, nvlink        parts of sections
 //!   inventory, telemetry, ecc, mig, processes, topology     one file per section
+//!   step             the steps of the reading, and their order
+//!   output           writes the answers
+//!   supervisor       reads the steps in a thread, and goes on without a GPU that hangs
+//!   sections         joins the answers to sections (runs in the parent)
 //!   subprocess       starts the child process that calls NVML, and reads its answers (runs in the parent)
 //!   subprocess_main  the code of the child process
 //! ```
 //!
 //! There are no rules here: a value is reported as in `nvidia-smi -q`, or it is listed as missing.
 
+mod answer;
+mod call_log;
 mod current_call;
 mod device_reader;
 mod ecc;
@@ -32,15 +40,21 @@ mod inventory;
 mod library;
 mod mig;
 mod nvlink;
+mod output;
 mod peer_to_peer;
 mod processes;
 mod raw;
+mod sections;
 mod session;
+mod step;
 mod subprocess;
 mod subprocess_main;
+mod supervisor;
 mod telemetry;
 mod topology;
 mod value_ranges;
 
-pub(crate) use subprocess::{Answer, Answers, GpuAddress, GpuState, NvmlProcess, Uses, all_ended};
+pub(crate) use answer::{Answer, GpuAddress, GpuState};
+pub(crate) use sections::{Parts, Uses};
+pub(crate) use subprocess::{Answers, NvmlProcess, all_ended};
 pub(crate) use subprocess_main::run_in_child;

@@ -2,17 +2,18 @@
 
 use syringe_core::facts::topology::P2pLack;
 
+use super::answer::Pairs;
 use super::enum_names;
 use super::errors::{Kind, NvmlError};
 
 /// Peer-to-peer capabilities that matter to programs (`nvmlGpuP2PCapsIndex_t`).
 const CAPABILITIES: &[(u32, &str)] = &[(0, "read"), (1, "write"), (3, "atomics")];
 
-/// Peer-to-peer capabilities of all pairs.
+/// Peer-to-peer capabilities of the pairs of one GPU.
 #[derive(Default)]
 pub(super) struct PeerToPeer {
     /// Pairs that were read.
-    answered: u32,
+    pub(super) answered: u32,
     /// Capabilities that some pairs lack.
     pub(super) lacking: Vec<P2pLack>,
     /// Whether NVML does not support the call. It is then not called again.
@@ -55,6 +56,16 @@ impl PeerToPeer {
             Kind::Failed => {
                 self.failed.get_or_insert(error);
             }
+        }
+    }
+
+    /// Adds the pairs of another GPU.
+    pub(super) fn add(&mut self, pairs: Pairs) {
+        let Pairs { words: _, answered, lacking, absent } = pairs;
+        self.answered = self.answered.saturating_add(answered);
+        self.absent |= absent;
+        for P2pLack { capability, status, pairs } in lacking {
+            pairs.into_iter().for_each(|pair| self.add_lack(&capability, &status, pair));
         }
     }
 

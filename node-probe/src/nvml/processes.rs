@@ -3,13 +3,12 @@
 
 use nvml_wrapper::Device;
 use syringe_core::facts::processes::GpuUse;
-use syringe_core::report::Section;
 
+use super::answer::GpuUses;
 use super::device_reader::DeviceReader;
 use super::errors::Kind;
 use super::mig;
 use super::raw::{self, Process, ProcessList};
-use super::session::Session;
 
 /// The lists, in the order of the report.
 const LISTS: [(ProcessList, &str, &str); 3] = [
@@ -24,17 +23,17 @@ const NO_BYTES: u64 = u64::MAX;
 /// No MIG instance.
 const NO_INSTANCE: u32 = u32::MAX;
 
-impl Session {
-    /// Every use of a GPU by a process: the compute, graphics and MPS lists, including those of MIG instances. A process
-    /// that is in several lists has a use for each, with the same memory. Process IDs are those of the probe's
-    /// PID namespace, and NVML leaves out processes that are not visible there.
-    pub(crate) fn gpu_uses(&self) -> Section<Vec<(u32, GpuUse)>> {
-        let (uses, field_errors) = self.each(|_| Vec::new(), read);
-        Section::read(uses.into_iter().flatten().collect(), field_errors.problems)
-    }
+/// Reads every use of a GPU by a process: the compute, graphics and MPS lists, including those of MIG instances. A process
+/// that is in several lists has a use for each, with the same memory. Process IDs are those of the probe's PID namespace, and
+/// NVML leaves out processes that are not visible there.
+pub(super) fn read(device: &'static Device<'static>, reader: &mut DeviceReader<'_>, gpu: &mut GpuUses) {
+    lists(device, reader, &mut gpu.uses);
+    gpu.memory_used =
+        reader.call_ignoring_errors("nvmlDeviceGetMemoryInfo_v2", || raw::memory(device)).map(|memory| memory.used);
+    gpu.minor = reader.call_ignoring_errors("nvmlDeviceGetMinorNumber", || device.minor_number());
 }
 
-fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, uses: &mut Vec<(u32, GpuUse)>) {
+fn lists(device: &'static Device<'static>, reader: &mut DeviceReader<'_>, uses: &mut Vec<(u32, GpuUse)>) {
     let mode = reader.call_if_supported("nvmlDeviceGetMigMode", &[WHAT], || device.mig_mode());
     let is_mig = mode.is_ok_and(|mode| mode.current != 0);
     for (list, kind, function) in LISTS {
@@ -54,7 +53,7 @@ fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, uses: &mut Vec<(u32,
         for instance in mig::devices(device, reader, most) {
             for (list, kind, function) in LISTS {
                 let processes =
-                    reader.call_ignoring_errors(function, || raw::processes(&instance, list)).unwrap_or_default();
+                    reader.call_ignoring_errors(function, || raw::processes(instance, list)).unwrap_or_default();
                 add(uses, reader.gpu(), kind, &processes, is_mig);
             }
         }

@@ -12,16 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-use syringe_core::facts::ecc::Ecc;
-use syringe_core::facts::inventory::Inventory;
-use syringe_core::facts::mig::Mig;
-use syringe_core::facts::processes::GpuUse;
-use syringe_core::facts::telemetry::Telemetry;
-use syringe_core::facts::topology::Topology;
-use syringe_core::pci::PciAddress;
-use syringe_core::report::{Problem, Section};
+use syringe_core::report::Problem;
 
+use super::answer::Answer;
 use super::current_call::SharedPage;
 use crate::child;
 use crate::child_task::{ChildTask, NvmlRequest};
@@ -32,46 +25,6 @@ const MAX_BYTES: u64 = 32 << 20;
 const END_TIME: Duration = Duration::from_secs(1);
 /// Pause between two checks of that process.
 const PAUSE: Duration = Duration::from_millis(5);
-
-/// An answer of NVML.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Answer {
-    /// NVML is open, with its GPUs that have a PCI address.
-    Opened(Option<Vec<GpuAddress>>),
-    /// NVML is not open, or the process failed.
-    Failed(Problem),
-    Inventory(Section<Inventory>),
-    Telemetry(Section<Telemetry>),
-    Topology(Section<Topology>),
-    Ecc(Section<Ecc>),
-    Mig(Section<Mig>),
-    Uses(Uses),
-    /// The requested GPU; `None` if NVML has no such GPU.
-    Gpu(Option<GpuState>),
-    /// All answers were sent.
-    Done,
-}
-
-/// PCI address, NVML index, UUID.
-pub(crate) type GpuAddress = (PciAddress, u32, Option<String>);
-
-/// NVML's process lists; the memory in use on each GPU; N of each `/dev/nvidiaN`.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Uses {
-    pub(crate) uses: Section<Vec<(u32, GpuUse)>>,
-    pub(crate) memory_used: Vec<(u32, u64)>,
-    pub(crate) minors: Vec<(u32, u32)>,
-}
-
-/// The facts about one GPU that an action needs.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct GpuState {
-    pub(crate) index: u32,
-    pub(crate) minor: Option<u32>,
-    pub(crate) memory_used: Option<u64>,
-    pub(crate) uses: Vec<(u32, GpuUse)>,
-    pub(crate) problem: Option<Problem>,
-}
 
 /// A process that calls NVML.
 #[derive(Debug)]
@@ -107,6 +60,11 @@ impl NvmlProcess {
     /// The current NVML call.
     pub(crate) fn call(&self) -> Option<String> {
         self.page.call()
+    }
+
+    /// The GPU of the current call, by NVML index.
+    pub(crate) fn gpu(&self) -> Option<u32> {
+        self.call()?.rsplit_once(" on GPU ")?.1.parse().ok()
     }
 
     /// Kills the process. Returns its ID if it does not end in `time`: a call that hangs in the kernel cannot be interrupted.

@@ -6,17 +6,13 @@ use nvml_wrapper::Device;
 use nvml_wrapper::enum_wrappers::device::{Clock, PerformancePolicy, TemperatureSensor, TemperatureThreshold};
 use nvml_wrapper::error::NvmlError as WrapperError;
 use syringe_core::facts::telemetry::{
-    Clocks, GpuTelemetry, MemoryUse, PcieLink, Power, Telemetry, Temperature, Throttling, TlimitThresholds,
-    Utilization, Violation,
+    Clocks, GpuTelemetry, MemoryUse, PcieLink, Power, Temperature, Throttling, TlimitThresholds, Utilization, Violation,
 };
-use syringe_core::report::Section;
 
 use super::device_reader::DeviceReader;
 use super::errors::{Kind, NvmlError};
-use super::field_errors::{FieldErrors, with_duplicate_identities};
 use super::field_values::FIELD_VALUES;
 use super::identity::Identity;
-use super::session::Session;
 use super::{enum_names, field_values, raw, value_ranges};
 
 /// `NVML_PSTATE_UNKNOWN`.
@@ -33,24 +29,12 @@ const POLICIES: &[(PerformancePolicy, &str)] = &[
     (PerformancePolicy::Reliability, "reliability"),
 ];
 
-impl Session {
-    /// Takes one reading of every GPU.
-    pub(crate) fn telemetry(&self) -> Section<Telemetry> {
-        let (gpus, field_errors) = self.each(entry, read);
-        let FieldErrors { unsupported, unread, lost, problems } =
-            with_duplicate_identities(field_errors, &gpus, |gpu| {
-                (gpu.index, gpu.uuid.as_deref(), gpu.pci_address.as_ref())
-            });
-        Section::read(Telemetry { gpus, unsupported, unread, lost }, problems)
-    }
-}
-
-fn entry(gpu: Identity) -> GpuTelemetry {
+pub(super) fn entry(gpu: Identity) -> GpuTelemetry {
     let Identity { index, uuid, pci_address } = gpu;
     GpuTelemetry { index, uuid, pci_address, ..GpuTelemetry::default() }
 }
 
-fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuTelemetry) {
+pub(super) fn read(device: &Device<'_>, reader: &mut DeviceReader<'_>, gpu: &mut GpuTelemetry) {
     gpu.performance_state = performance_state(device, reader);
     // One call for the values that only have a field ID.
     let ids = [

@@ -23,6 +23,9 @@ struct Users {
     session: Option<Arc<Session>>,
 }
 
+/// Held by the call that is under way, with `FAKE_NVML_LOCK`.
+static CALLS: Mutex<()> = Mutex::new(());
+
 static USERS: Mutex<Users> = Mutex::new(Users { count: 0, session: None });
 
 fn users() -> MutexGuard<'static, Users> {
@@ -88,6 +91,8 @@ pub(crate) struct Switches {
     pub(crate) failures: Failures,
     /// How much longer every call takes.
     delay: Duration,
+    /// Whether a call waits until no other is under way.
+    lock: bool,
 }
 
 impl Switches {
@@ -109,6 +114,7 @@ impl Switches {
             crash: calls("FAKE_NVML_CRASH"),
             hide: list("FAKE_NVML_HIDE"),
             delay: Duration::from_micros(micros),
+            lock: std::env::var_os("FAKE_NVML_LOCK").is_some(),
             failures: Failures::read(),
         }
     }
@@ -118,6 +124,7 @@ impl Switches {
         if self.hide.iter().any(|hidden| hidden == function) {
             return Err(nvmlReturn_enum_NVML_ERROR_FUNCTION_NOT_FOUND);
         }
+        let _alone = self.lock.then(|| CALLS.lock().unwrap_or_else(PoisonError::into_inner));
         if !self.delay.is_zero() {
             std::thread::sleep(self.delay);
         }

@@ -1,4 +1,4 @@
-//! How often a fault happens.
+//! A fault that happens always, or a number of times.
 
 /// A fault, and how many times it still happens.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,4 +1,4 @@
-//! Applies the planned faults: the server and the kubelets call it for each request, pod start and exec. `no_faults.rs` replaces
+//! Applies the planned faults: the server and the kubelets call it for each request, pod start and exec. `faults_disabled.rs` replaces
 //! it in builds without the feature `test-support`.
 
 use std::convert::Infallible;

@@ -1,4 +1,4 @@
-//! What the `Status` of a failed request proves. A proxy in front of the API server answers with codes of its own.
+//! Classifies the `Status` of a failed request: not found, conflict, or written by a proxy in front of the API server.
 
 use kube::core::Status;
 

@@ -1,4 +1,5 @@
-//! Clients, one per context. They are created on first use, and again after the kubeconfig changes on disk.
+//! The contexts of the kubeconfig, with one client each. A client is created on first use, and again after the kubeconfig
+//! changes on disk.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

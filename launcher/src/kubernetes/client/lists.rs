@@ -40,7 +40,7 @@ pub(crate) enum Freshness {
 }
 
 /// What a server answers to a request for protobuf.
-enum NodeAnswer<S> {
+enum ListAnswer<S> {
     Complete(S),
     /// Another content type, 406, or a page of the list.
     Refused,
@@ -63,10 +63,10 @@ where
     let what = || format!("{} of context {}", query.what, connection.context);
     let path = path(query, freshness);
     match retry::read_while_bytes_come(|| list(connection, &path, fresh(), &take)).await {
-        Some(Ok(Answer::Complete(state))) => Ok(state),
-        Some(Ok(Answer::Refused)) => pagination::fold(connection, query, fresh, take).await,
+        Some(Ok(ListAnswer::Complete(state))) => Ok(state),
+        Some(Ok(ListAnswer::Refused)) => pagination::fold(connection, query, fresh, take).await,
         Some(Err(error)) => Err(request_failed(connection, what(), &error)),
-        Some(Ok(Answer::Silence)) | None => Err(silent(connection, what(), SILENCE)),
+        Some(Ok(ListAnswer::Silence)) | None => Err(silent(connection, what(), SILENCE)),
     }
 }
 
@@ -87,30 +87,30 @@ async fn list<T: Message + Default, S>(
     path: &str,
     mut state: S,
     take: &impl Fn(&mut S, T),
-) -> kube::Result<NodeAnswer<S>> {
+) -> kube::Result<ListAnswer<S>> {
     let request = Request::get(path).header(header::ACCEPT, ACCEPT).body(Body::empty());
     let sending = connection.client.send(request.map_err(kube::Error::HttpError)?);
-    let Ok(response) = timeout(SILENCE, sending).await else { return Ok(Answer::Silence) };
+    let Ok(response) = timeout(SILENCE, sending).await else { return Ok(ListAnswer::Silence) };
     let response = response?;
     match response.status() {
-        StatusCode::NOT_ACCEPTABLE => return Ok(Answer::Refused),
+        StatusCode::NOT_ACCEPTABLE => return Ok(ListAnswer::Refused),
         status if !status.is_success() => return Err(failed(response).await),
-        _ if !is_protobuf(&response) => return Ok(Answer::Refused),
+        _ if !is_protobuf(&response) => return Ok(ListAnswer::Refused),
         _ => {}
     }
     let mut reader = ListReader::default();
     let mut body = response.into_body();
     loop {
-        let Ok(frame) = timeout(SILENCE, body.frame()).await else { return Ok(Answer::Silence) };
+        let Ok(frame) = timeout(SILENCE, body.frame()).await else { return Ok(ListAnswer::Silence) };
         let Some(frame) = frame.transpose()? else { break };
         if let Some(bytes) = frame.data_ref() {
             reader.read(bytes, &mut |item| take(&mut state, item)).map_err(invalid)?;
         }
     }
     match reader.finish().map_err(invalid)? {
-        None => Ok(Answer::Complete(state)),
+        None => Ok(ListAnswer::Complete(state)),
         // Nobody asked for pages.
-        Some(_) => Ok(Answer::Refused),
+        Some(_) => Ok(ListAnswer::Refused),
     }
 }
 

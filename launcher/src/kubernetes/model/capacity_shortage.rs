@@ -1,4 +1,5 @@
-//! Compares the requests of a Pending pod with the free resources of the GPU nodes, and lists the required changes.
+//! Explains why a Pending pod does not fit: compares its requests with the free resources of the GPU nodes, and lists the
+//! required changes.
 //!
 //! Only for pods that request GPUs, because only GPU nodes are read. Only resources that the scheduler's message names are
 //! compared: a pod that waits for a volume does not lack GPUs.
@@ -14,8 +15,8 @@ use crate::kubernetes::model::scheduler_filters::{Candidate, FreeAmount, Rejecti
 /// Maximum number of changes.
 const MAX_CHANGES: usize = 4;
 
-/// The resources that a pod which requests `wanted` lacks on these nodes. `said`: the scheduler's message. `None` if the
-/// numbers do not explain why it is Pending.
+/// The resources that a pod which requests `wanted` lacks on these nodes. `None` if the numbers do not explain why it is
+/// Pending.
 pub(crate) fn find(candidates: &[Candidate], wanted: &MilliValues, scheduler_message: Option<&str>) -> Option<Room> {
     let gpus = || wanted.keys().filter(|resource| is_gpu_resource(resource));
     if candidates.is_empty() || gpus().next().is_none() {

@@ -1,4 +1,4 @@
-//! Facts about the pods of a node for the rules about allocated and used GPUs.
+//! Facts about the GPU pods of a node, as the rules about allocated and used GPUs need them.
 
 use syringe_core::diagnosis::{GpuContainer, GpuPod};
 use syringe_core::text::{clean, clean_keeping_end};

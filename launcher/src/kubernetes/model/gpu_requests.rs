@@ -1,4 +1,4 @@
-//! GPU requests of pods as the scheduler counts them, and the use of each GPU resource of a node.
+//! The GPU requests of pods in whole units, added up as the scheduler does, and the use of each GPU resource of a node.
 //!
 //! A pod holds, of each resource, the larger of what its containers need together and what any of its init containers
 //! needs; a sidecar (an init container with `restartPolicy: Always`) stays and counts for both. A pod that has ended

@@ -1,4 +1,4 @@
-//! Facts about the pods of NVIDIA's software for the rules: the component of each pod, and the state of its containers.
+//! Facts about the pods of NVIDIA's software, as the rules need them: the component of each pod, and its containers' states.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1 as api;

@@ -1,4 +1,4 @@
-//! The resource requests of pods, added up as the scheduler does: CPU, memory, and GPUs of any vendor.
+//! The requests of a pod for every resource (CPU, memory, GPUs of any vendor) in thousandths, added up as the scheduler does.
 //!
 //! Amounts are thousandths of a unit, which is sufficient for Kubernetes quantities (`100m`).
 
@@ -56,14 +56,14 @@ impl Resources {
 }
 
 /// The GPU resources that a pod holds.
-pub(crate) fn gpus(pod: &PodRequests) -> gpu_requests::MilliValues {
+pub(crate) fn gpus(pod: &PodRequests) -> gpu_requests::ResourceCounts {
     let containers = || pod.spec.containers.iter().chain(&pod.spec.init_containers);
     let names = |all: &Quantities| all.keys().any(|name| is_gpu_resource(name));
     // Most pods of a large cluster request none.
     if !gpu_requests::holds_resources(&pod.status.phase)
         || !containers().any(|one| names(&one.resources.limits) || names(&one.resources.requests))
     {
-        return gpu_requests::MilliValues::new();
+        return gpu_requests::ResourceCounts::new();
     }
     let of_gpus = pod.requested().into_iter().filter(|(name, _)| is_gpu_resource(name));
     of_gpus.map(|(name, thousandths)| (name, u64::try_from(thousandths / 1000).unwrap_or(u64::MAX))).collect()

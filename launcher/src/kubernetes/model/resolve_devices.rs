@@ -68,7 +68,7 @@ struct Devices {
     mig: HashMap<(u32, u32, u32), String>,
 }
 
-/// Fills in devices and processes; returns those that belong to no container. Without `live_pods` no pod counts as deleted.
+/// Fills in devices and processes; returns those that belong to no container. Without `existing_pods` no pod counts as deleted.
 pub(crate) fn resolve(
     rows: &mut [PodRow],
     existing_pods: Option<&HashMap<String, String>>,

@@ -1,4 +1,5 @@
-//! Checks one node for a Pending pod: collects the reasons against it. It approximates the scheduler's filters.
+//! Checks whether a Pending pod fits on a node, with an approximation of the scheduler's filters. Collects the reasons
+//! against the node.
 //!
 //! Checked: readiness, cordon, taints, node selector, the labels of required node affinity, and every requested resource. Not
 //! checked: devices of claims, pod affinity, topology spread, volumes, quota; so a node without a reason against it *may*

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use syringe_core::diagnosis::NvidiaPod;
 
-use crate::kubernetes::model::api_objects::meta::{OwnerReference, Quantities, Time, given};
+use crate::kubernetes::model::api_objects::meta::{Owner, Quantities, Time, given};
 use crate::kubernetes::model::api_objects::pod::{self as sent, Named, PodClaim};
 use crate::kubernetes::model::api_objects::pod_status::PodStatus;
 use crate::kubernetes::model::gpu_resource_names::{count, is_gpu_resource};
@@ -46,7 +46,7 @@ pub struct PodMetadata {
     /// When it was created.
     pub created: Option<Timestamp>,
     /// What created it.
-    pub owner_references: Vec<OwnerReference>,
+    pub owner_references: Vec<Owner>,
 }
 
 /// What matters of a pod's annotations.

@@ -10,7 +10,7 @@ use crate::kubernetes::model::pod_requests::NodeRequests;
 use crate::kubernetes::model::scheduler_filters::{Candidate, candidate, requested};
 use crate::kubernetes::read::{nodes, pods};
 
-/// Every GPU node of the cluster, those with the fewest objections first. `said`: the scheduler's message about the pod.
+/// Every GPU node of the cluster, those with the fewest reasons against them first.
 pub(crate) async fn candidates(
     connection: &Connection,
     pod: &Pod,

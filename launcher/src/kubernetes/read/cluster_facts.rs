@@ -1,4 +1,4 @@
-//! The facts about a node that the rules take from Kubernetes.
+//! The facts about one node that the rules take from the cluster's API.
 //!
 //! A node without `nvidia.com/gpu` in its capacity may have a broken device plugin, serve its GPUs by dynamic resource
 //! allocation (as an extended resource, too), or belong to a cluster that gives out no GPUs at all. Only such a node costs

@@ -139,7 +139,7 @@ impl Tool for ListGpuNodes {
         let mut unknown = Vec::new();
         let listing = list(&connection, selector.as_deref(), call.end - RESERVED_FOR_ANSWER, &mut unknown);
         let Listed { dra, looked_at, rows, held } = call.with_deadline(what, listing).await?;
-        let claimed = dra.as_ref().map(Dra::held).unwrap_or_default();
+        let held_by_claims = dra.as_ref().map(Dra::held).unwrap_or_default();
         let held = match held {
             Ok(held) => Some(held),
             Err(Failure { what, why, .. }) => {
@@ -151,13 +151,13 @@ impl Tool for ListGpuNodes {
         for mut row in rows {
             row.allocated = held.as_ref().map(|held| {
                 let mut held = held.get(&row.name).cloned().unwrap_or_default();
-                held.extend(claimed.get(row.name.as_str()).cloned().unwrap_or_default());
+                held.extend(held_by_claims.get(row.name.as_str()).cloned().unwrap_or_default());
                 held
             });
             answer.add(row);
         }
         answer.totals.nodes = looked_at;
-        answer.conclude();
+        answer.set_summary();
         Ok(answer)
     }
 
@@ -282,7 +282,7 @@ impl GpuNodes {
         self.nodes.push(row);
     }
 
-    fn conclude(&mut self) {
+    fn set_summary(&mut self) {
         self.nodes.sort_by_key(|node| (node.problems.is_empty(), node.name.clone()));
         let troubled = self.nodes.iter().filter(|node| !node.problems.is_empty()).count();
         let omitted = byte_budget::truncate(&mut self.nodes, MAX_BYTES);
@@ -311,7 +311,7 @@ impl GpuNode {
     }
 
     fn of(node: &Node, dra: Option<&Dra>) -> Self {
-        let (capacity, allocatable) = node_gpus::offers(node, dra);
+        let (capacity, allocatable) = node_gpus::capacity_and_allocatable(node, dra);
         Self {
             name: node.name_any(),
             ready: is_ready(node),

@@ -51,6 +51,8 @@ pub struct ApiFaults {
     pub expire_continue_once: bool,
     /// How protobuf is refused.
     pub protobuf_refusal: Option<ProtobufRefusal>,
+    /// The clock of the API server is behind the clock of this machine by this much: `Date` and creation times.
+    pub clock_behind: Duration,
     /// Faults of single requests; the first that matches is used.
     pub requests: Vec<RequestFault>,
 }

@@ -135,7 +135,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use demo_cluster::{
-        AnswerFault, Armed, Cluster, Denial, Fixture, NodeFixture, ProtobufRefusal, RequestFault, workload_pod,
+        AnswerFault, Cluster, CountedFault, Denial, Fixture, NodeFixture, ProtobufRefusal, RequestFault, workload_pod,
     };
     use syringe_core::report::Report;
 
@@ -198,7 +198,7 @@ mod tests {
             [AnswerFault::Closed, AnswerFault::CutBody, AnswerFault::TooManyRequests(1), AnswerFault::InternalError];
         for answer in answers {
             let fault =
-                RequestFault { verb: Some("list"), resource: Some("pods"), answer: Armed::once(answer.clone()) };
+                RequestFault { verb: Some("list"), resource: Some("pods"), answer: CountedFault::once(answer.clone()) };
             cluster.faults(|faults| faults.api.requests = vec![fault]);
             let before = lists(&cluster).len();
             assert_eq!(pods(&connection).await.expect("a list"), expected, "{answer:?}");

@@ -12,4 +12,5 @@ pub mod protobuf_status;
 pub mod proxy;
 pub mod retry;
 pub mod retry_after_header;
+pub mod server_clock;
 pub mod transport;

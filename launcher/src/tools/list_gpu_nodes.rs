@@ -85,6 +85,10 @@ pub struct NodeCounts {
     /// GPU resources by name, allocated. Absent if the pods could not be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allocated: Option<ResourceCounts>,
+    /// GPU resources by name, free for new pods: none of a node that is cordoned or not Ready. Absent if the pods could not be
+    /// read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub free: Option<ResourceCounts>,
     /// GPU nodes by model.
     pub models: BTreeMap<String, u32>,
 }
@@ -278,6 +282,9 @@ impl GpuNodes {
         if let Some(allocated) = &row.allocated {
             gpu_requests::add(totals.allocated.get_or_insert_default(), allocated);
         }
+        if let Some(free) = row.free() {
+            gpu_requests::add(totals.free.get_or_insert_default(), &free);
+        }
         *totals.models.entry(row.model.clone().unwrap_or_else(|| "unknown".into())).or_default() += 1;
         self.nodes.push(row);
     }
@@ -289,11 +296,13 @@ impl GpuNodes {
         self.nodes_omitted = (omitted > 0).then_some(omitted);
         let hidden = troubled.saturating_sub(self.nodes.len());
         self.problems_omitted = (hidden > 0).then_some(hidden);
-        let NodeCounts { nodes, gpu_nodes, gpu_nodes_ready, .. } = &self.totals;
+        let NodeCounts { nodes, gpu_nodes, gpu_nodes_ready, free, allocatable, .. } = &self.totals;
+        let free = free.as_ref().map(|free| format!(" Free GPUs: {} of {}.", amounts(free), amounts(allocatable)));
         let gpu_nodes = counted(*gpu_nodes as usize, "GPU node");
         self.summary = format!(
-            "{gpu_nodes} of {nodes} (context {}): {gpu_nodes_ready} Ready, {troubled} with problems reported by Kubernetes.",
-            self.context
+            "{gpu_nodes} of {nodes} (context {}): {gpu_nodes_ready} Ready, {troubled} with problems reported by Kubernetes.{}",
+            self.context,
+            free.unwrap_or_default()
         );
     }
 }
@@ -347,5 +356,10 @@ mod tests {
         assert_eq!(node(true, true, Some(amounts(3))).free(), Some(amounts(0)));
         assert_eq!(node(false, false, Some(amounts(3))).free(), Some(amounts(0)));
         assert_eq!(node(true, false, None).free(), None);
+        let mut answer = GpuNodes::default();
+        answer.add(node(true, false, Some(amounts(3))));
+        answer.add(node(true, true, Some(amounts(3))));
+        answer.set_summary();
+        assert!(answer.summary.ends_with(" Free GPUs: 5 of 16."), "{}", answer.summary);
     }
 }

@@ -1,10 +1,11 @@
 //! One call with a probe, compared with the leanest pod, with `kubectl debug node`, and on a distant cluster.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio::process::Command;
+use tokio::task::block_in_place;
 
 use crate::options::Options;
 use crate::program::Program;
@@ -43,11 +44,11 @@ fn embedded_or(options: &Options) -> Option<String> {
 
 /// A call of a running server, and the leanest pod on a connection that is open.
 async fn floor(options: &Options, program: &Program, table: &mut Table, node: &str, image: &str) {
-    let mut session = program.session().await;
+    let mut session = program.session();
     let connection = raw::connect(program.kubeconfig()).await;
     let (mut measured, mut other) = (Duration::MAX, Duration::MAX);
     for _ in 0..options.call_rounds {
-        measured = measured.min(session.call(TOOL, json!({"node_name": node})).await);
+        measured = measured.min(session.call(TOOL, json!({"node_name": node})));
         other = other.min(raw::lean_pod(&connection, &options.namespace, node, image, &ARGV).await);
     }
     table.add(Row {
@@ -66,11 +67,11 @@ async fn distant(options: &Options, program: &Program, table: &mut Table, node: 
     let directory = tempfile::tempdir().unwrap();
     let kubeconfig = delay_proxy::start(program.kubeconfig(), ONE_WAY, directory.path()).await;
     let far = program.with_kubeconfig(kubeconfig);
-    let (mut near_session, mut far_session) = (program.session().await, far.session().await);
+    let (mut near_session, mut far_session) = (program.session(), far.session());
     let (mut near_time, mut far_time) = (Duration::MAX, Duration::MAX);
     for _ in 0..options.call_rounds {
-        near_time = near_time.min(near_session.call(TOOL, json!({"node_name": node})).await);
-        far_time = far_time.min(far_session.call(TOOL, json!({"node_name": node})).await);
+        near_time = near_time.min(near_session.call(TOOL, json!({"node_name": node})));
+        far_time = far_time.min(far_session.call(TOOL, json!({"node_name": node})));
     }
     table.add(Row {
         what: format!("the same at {} ms round trip, without what the node takes", (2 * ONE_WAY).as_millis()),
@@ -88,7 +89,7 @@ async fn debug_node(options: &Options, program: &Program, table: &mut Table, nod
     let (mut measured, mut other) = (Duration::MAX, Duration::MAX);
     for _ in 0..options.call_rounds {
         measured = measured.min(program.run(&["get-gpu-inventory", "--node-name", node]).await.time);
-        let Some(time) = kubectl_debug(program.kubeconfig(), &options.namespace, node, image).await else {
+        let Some(time) = block_in_place(|| kubectl_debug(program.kubeconfig(), &options.namespace, node, image)) else {
             println!("kubectl debug node is not measured: kubectl is missing or failed");
             return;
         };
@@ -105,7 +106,7 @@ async fn debug_node(options: &Options, program: &Program, table: &mut Table, nod
     });
 }
 
-async fn kubectl_debug(kubeconfig: &Path, namespace: &str, node: &str, image: &str) -> Option<Duration> {
+fn kubectl_debug(kubeconfig: &Path, namespace: &str, node: &str, image: &str) -> Option<Duration> {
     let kubectl = || {
         let mut command = Command::new("kubectl");
         command.arg("--kubeconfig").arg(kubeconfig).args(["-n", namespace]);
@@ -113,12 +114,12 @@ async fn kubectl_debug(kubeconfig: &Path, namespace: &str, node: &str, image: &s
     };
     let began = Instant::now();
     let debug = ["debug", &format!("node/{node}"), &format!("--image={image}"), "--profile=sysadmin", "--quiet"];
-    let out = kubectl().args(debug).args(["--attach", "--"]).args(ARGV).output().await.ok()?;
+    let out = kubectl().args(debug).args(["--attach", "--"]).args(ARGV).output().ok()?;
     let time = began.elapsed();
-    let pods = kubectl().args(["get", "pods", "-o", "name"]).output().await.ok()?;
+    let pods = kubectl().args(["get", "pods", "-o", "name"]).output().ok()?;
     let names = String::from_utf8_lossy(&pods.stdout).into_owned();
     for pod in names.lines().filter(|name| name.starts_with("pod/node-debugger-")) {
-        kubectl().args(["delete", pod, "--grace-period=0", "--force", "--wait=false"]).output().await.ok()?;
+        kubectl().args(["delete", pod, "--grace-period=0", "--force", "--wait=false"]).output().ok()?;
     }
     if !out.status.success() {
         println!("{}", String::from_utf8_lossy(&out.stderr));

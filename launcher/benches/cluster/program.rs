@@ -1,12 +1,12 @@
 //! gpu-syringe as a process: one command, or an MCP server that stays.
 
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::task::block_in_place;
 
 use crate::options::Options;
 
@@ -47,7 +47,6 @@ impl Program {
         let mut command = Command::new(&self.path);
         command.arg("--kubeconfig").arg(&self.kubeconfig).args(&self.args).env("HOME", self.home.path());
         command.env("XDG_STATE_HOME", self.home.path()).env_remove("KUBECONFIG").stderr(Stdio::inherit());
-        command.kill_on_drop(true);
         command
     }
 
@@ -60,10 +59,10 @@ impl Program {
         let mut child = command.spawn().unwrap();
         let mut peak_mib = None;
         let status = loop {
-            peak_mib = child.id().and_then(peak).or(peak_mib);
-            tokio::select! {
-                status = child.wait() => break status.unwrap(),
-                () = tokio::time::sleep(Duration::from_millis(5)) => {}
+            peak_mib = peak(child.id()).or(peak_mib);
+            match child.try_wait().unwrap() {
+                Some(status) => break status,
+                None => tokio::time::sleep(Duration::from_millis(2)).await,
             }
         };
         let time = began.elapsed();
@@ -73,14 +72,14 @@ impl Program {
     }
 
     /// Starts an MCP server.
-    pub(crate) async fn session(&self) -> Session {
+    pub(crate) fn session(&self) -> Session {
         let mut child = self.command().arg("mcp").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut session = Session { _child: child, input, output: BufReader::new(output).lines(), last: 0 };
+        let mut session = Session { child, input, output: BufReader::new(output).lines(), last: 0 };
         let client = json!({"name": "bench", "version": "0"});
         let params = json!({"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client});
-        session.request("initialize", params).await;
-        session.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"})).await;
+        session.request("initialize", &params);
+        session.send(&json!({"jsonrpc": "2.0", "method": "notifications/initialized"}));
         session
     }
 }
@@ -94,7 +93,7 @@ fn peak(pid: u32) -> Option<u64> {
 
 /// A running MCP server.
 pub(crate) struct Session {
-    _child: Child,
+    child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
     last: u64,
@@ -102,21 +101,22 @@ pub(crate) struct Session {
 
 impl Session {
     /// Calls a tool, and returns the time until its answer.
-    pub(crate) async fn call(&mut self, tool: &str, arguments: Value) -> Duration {
+    pub(crate) fn call(&mut self, tool: &str, arguments: Value) -> Duration {
         let began = Instant::now();
-        let answer = self.request("tools/call", json!({"name": tool, "arguments": arguments})).await;
+        let answer = self.request("tools/call", &json!({"name": tool, "arguments": arguments}));
         let time = began.elapsed();
         assert_ne!(answer["result"]["isError"], true, "{answer}");
         assert!(answer["error"].is_null(), "{answer}");
         time
     }
 
-    async fn request(&mut self, method: &str, params: Value) -> Value {
+    fn request(&mut self, method: &str, params: &Value) -> Value {
         self.last += 1;
         let id = self.last;
-        self.send(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params})).await;
+        self.send(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}));
         loop {
-            let line = self.output.next_line().await.unwrap().expect("the server ended");
+            // Other tasks, such as a proxy, go on meanwhile.
+            let line = block_in_place(|| self.output.next().expect("the server ended").unwrap());
             let message: Value = serde_json::from_str(&line).unwrap();
             if message["id"] == id {
                 return message;
@@ -124,8 +124,15 @@ impl Session {
         }
     }
 
-    async fn send(&mut self, message: &Value) {
-        self.input.write_all(format!("{message}\n").as_bytes()).await.unwrap();
-        self.input.flush().await.unwrap();
+    fn send(&mut self, message: &Value) {
+        self.input.write_all(format!("{message}\n").as_bytes()).unwrap();
+        self.input.flush().unwrap();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Collector {
     /// The GPUs of NVML. `None` if NVML did not open in time or none of its GPUs responds; empty if it has no GPUs.
     pub(super) addresses: Option<Vec<GpuAddress>>,
     parts: Parts,
+    /// Time for everything.
+    timeout: Duration,
     nvml_problem: Option<Problem>,
     nvml_settled: bool,
     processes_started: bool,
@@ -60,6 +62,7 @@ impl Collector {
             sections: Sections::default(),
             addresses: None,
             parts: Parts::default(),
+            timeout: Duration::ZERO,
             nvml_problem: None,
             nvml_settled: false,
             processes_started: false,
@@ -68,6 +71,7 @@ impl Collector {
 
     /// Receives results until all have arrived or the time is over. A missing result becomes a problem.
     pub(super) fn wait(&mut self, results: &Receiver<SectionResult>, started: Instant, timeout: Duration) {
+        self.timeout = timeout;
         if !self.needed.nvml() {
             self.nvml_settled = true;
         }
@@ -157,7 +161,7 @@ impl Collector {
     /// Writes the sections of which NVML sent a part. A GPU whose part is missing has the problem `absent`.
     fn fill(&mut self, absent: &Problem) {
         let had_topology = self.sections.topology.is_some();
-        self.parts.fill(&self.needed.sections, absent, &mut self.sections);
+        self.parts.fill(&self.needed.sections, absent, self.timeout, &mut self.sections);
         if let Some(section) = self.sections.topology.as_mut().filter(|_| !had_topology) {
             if let Some(topology) = &mut section.data {
                 host::complete_topology(&self.paths, topology);
@@ -224,7 +228,7 @@ impl Collector {
             let call = self.nvml.call();
             self.timed_out(SectionName::Processes, waited, call.as_deref())
         });
-        let uses = self.parts.take_uses(&absent).unwrap_or_else(|| Uses {
+        let uses = self.parts.take_uses(&absent, self.timeout).unwrap_or_else(|| Uses {
             uses: Section::failed(absent),
             memory_used: Vec::new(),
             minors: Vec::new(),

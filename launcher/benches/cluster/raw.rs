@@ -53,7 +53,13 @@ pub(crate) async fn ready_node(kubeconfig: &Path) -> String {
 }
 
 /// The leanest pod: created, asked for one document by an exec that is repeated until its container runs, and deleted.
-pub(crate) async fn lean_pod(connection: &Connection, namespace: &str, node: &str, image: &str, argv: &[&str]) -> Duration {
+pub(crate) async fn lean_pod(
+    connection: &Connection,
+    namespace: &str,
+    node: &str,
+    image: &str,
+    argv: &[&str],
+) -> Duration {
     let pods = Api::<Pod>::namespaced(connection.client.clone(), namespace);
     let pod: Pod = serde_json::from_value(json!({
         "metadata": {"generateName": "lean-", "labels": {"app": "gpu-syringe-bench"}},

@@ -21,7 +21,8 @@ const MAX_MIB: u64 = 64;
 
 pub(crate) async fn measure(options: &Options, table: &mut Table) {
     let timing = Timing { container_start: START, ..Timing::default() };
-    let cluster = Embedded::start(Fixture { nodes: embedded::nodes(NODES as usize), timing, ..Fixture::default() }).await;
+    let cluster =
+        Embedded::start(Fixture { nodes: embedded::nodes(NODES as usize), timing, ..Fixture::default() }).await;
     let program = Program::new(options, cluster.kubeconfig());
     let (nodes, at_once) = (NODES.to_string(), AT_ONCE.to_string());
     let args = |tool: &'static str| [tool, "--limit", nodes.as_str(), "--concurrency", at_once.as_str()];

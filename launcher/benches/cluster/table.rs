@@ -29,7 +29,8 @@ impl Row {
 
     fn is_missed(&self) -> bool {
         let too_large = |(peak, most): (u64, u64)| peak > most;
-        self.target.is_some_and(|target| self.ratio() > target) || self.peak_mib.zip(self.max_mib).is_some_and(too_large)
+        self.target.is_some_and(|target| self.ratio() > target)
+            || self.peak_mib.zip(self.max_mib).is_some_and(too_large)
     }
 }
 
@@ -46,7 +47,11 @@ impl Table {
 
 /// Seconds of a long time, milliseconds of a short one.
 fn time(time: Duration) -> String {
-    if time >= Duration::from_secs(1) { format!("{:.2} s", time.as_secs_f64()) } else { format!("{} ms", time.as_millis()) }
+    if time >= Duration::from_secs(1) {
+        format!("{:.2} s", time.as_secs_f64())
+    } else {
+        format!("{} ms", time.as_millis())
+    }
 }
 
 impl fmt::Display for Row {

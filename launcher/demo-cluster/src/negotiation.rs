@@ -33,12 +33,13 @@ impl Accepted {
             let parameters: Vec<&str> = parts.collect();
             let weight = parameters.iter().find_map(|one| one.strip_prefix("q="));
             let weight = weight.map_or(1.0, |weight| weight.parse().unwrap_or(0.0));
-            // Tables and partial objects are not served.
-            if weight <= 0.0 || parameters.iter().any(|one| one.starts_with("as=")) {
+            // Tables are not served; in place of the metadata of an object, all of it in JSON.
+            let transformed = parameters.iter().find_map(|one| one.strip_prefix("as="));
+            if weight <= 0.0 || transformed.is_some_and(|kind| !kind.starts_with("PartialObjectMetadata")) {
                 continue;
             }
             match name {
-                PROTOBUF => protobuf = Some(weight),
+                PROTOBUF if transformed.is_none() => protobuf = Some(weight),
                 "application/json" | "application/*" | "*/*" => json = Some(weight),
                 _ => {}
             }
@@ -90,5 +91,7 @@ mod tests {
             !of("application/vnd.kubernetes.protobuf;as=Table, */*") && !of("application/json") && !of("text/html")
         );
         assert!(Accepted::of(&HeaderMap::new()).json);
+        let metadata = HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
+        assert!(Accepted::of(&HeaderMap::from_iter([(header::ACCEPT, metadata)])).json);
     }
 }

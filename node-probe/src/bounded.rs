@@ -185,6 +185,22 @@ pub(crate) fn note(code: &str, path: &Path, why: impl Display, next_step: &str) 
     });
 }
 
+/// Cuts a list to `most` entries, and notes how many were left out. `what`: what the list has, in the plural.
+pub(crate) fn cut<T>(list: &mut Vec<T>, most: usize, what: &str) {
+    let all = list.len();
+    if all > most {
+        list.truncate(most);
+        note_cut(what, all, most);
+    }
+}
+
+/// Notes that only `most` of `all` are in the report.
+pub(crate) fn note_cut(what: &str, all: usize, most: usize) {
+    let why = format!("there are {all}, and the report has {most}");
+    let problem = Problem { what: what.to_owned(), why, code: "too_many".to_owned(), ..Problem::default() };
+    READER.with_borrow_mut(|reader| reader.note(problem));
+}
+
 /// The problems of the reads since the last call.
 pub(crate) fn take_problems() -> Vec<Problem> {
     READER.with_borrow_mut(|reader| {
@@ -321,5 +337,49 @@ mod tests {
             in_time(Path::new("/bounded-test/direct"), move || Ok(thread::current().id() == reader)).ok()
         });
         assert_eq!(own.join().ok().flatten(), Some(true));
+    }
+
+    /// The code of a file, without its tests and comments.
+    fn code(path: &Path) -> String {
+        let text = std::fs::read_to_string(path).expect("a source file");
+        let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    }
+
+    fn sources(folder: &Path) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+        entries.flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] }).collect()
+    }
+
+    #[test]
+    fn the_host_is_only_read_with_a_deadline() {
+        // These read in a closure of `in_time`, or in a child process that is killed after a time.
+        const OTHERS: [&str; 3] = ["open_device_files.rs", "nvidia_stack.rs", "container_devices.rs"];
+        const DIRECT: [&str; 12] = [
+            "fs::read",
+            "fs::metadata",
+            "fs::symlink_metadata",
+            "fs::canonicalize",
+            "fs::exists",
+            "File::open",
+            "OpenOptions",
+            ".exists()",
+            "\").is_dir()",
+            "\").is_file()",
+            ".read_link()",
+            ".output()",
+        ];
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let host = sources(&source.join("host")).into_iter();
+        let files = host.chain([source.join("paths.rs"), source.join("pid_namespace.rs")]);
+        let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let read: Vec<PathBuf> =
+            files.filter(|path| !name(path).contains("tests") && !OTHERS.contains(&&*name(path))).collect();
+        assert!(read.len() > 30, "{read:?}");
+        for path in read {
+            let code = code(&path);
+            let direct = DIRECT.iter().find(|call| code.contains(**call));
+            assert_eq!(direct, None, "{}: use crate::files", path.display());
+        }
     }
 }

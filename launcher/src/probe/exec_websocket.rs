@@ -7,12 +7,14 @@
 //!   channel 3, which follows all output. A lost connection is an error at once.
 //! - Pings: proxies close a connection that is silent while a slow probe reads.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::{Sink, SinkExt, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::Client;
 use kube::api::{AttachParams, Request};
+use syringe_core::document_size;
 use tokio::time::{sleep, timeout};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
@@ -22,17 +24,19 @@ const STDERR: u8 = 2;
 const STATUS: u8 = 3;
 const CLOSE: u8 = 255;
 
-/// Limit on standard output: ten times the largest report.
-const MAX_OUTPUT_BYTES: usize = 4 << 20;
-/// Message for a command that prints more.
-pub(crate) const OUTPUT_TOO_LARGE: &str = "it printed more than 4 MiB, which is more than any report";
+/// Limit on standard output. A probe leaves out what makes its report larger.
+const MAX_OUTPUT_BYTES: usize = document_size::MAX_BYTES;
+/// Begin of the message for a command that prints more.
+pub(crate) const OUTPUT_TOO_LARGE: &str = "it printed more than 4 MiB, which is more than a report may have";
 /// Limit on standard error, which is only quoted in messages.
 const MAX_STDERR_BYTES: usize = 4096;
 /// How long to wait for the status after a complete document. A process that is stuck in the driver never ends.
 const STATUS_GRACE: Duration = Duration::from_secs(2);
 
-/// Interval of pings: a third of the minute after which proxies and load balancers close a silent connection.
-const PING_EVERY: Duration = Duration::from_secs(20);
+/// Interval of pings. Proxies and load balancers close a connection that is silent for a minute.
+const PING_EVERY: Duration = Duration::from_secs(5);
+/// A connection whose server answered a ping is dead after this silence: a firewall or a VPN dropped it.
+const DEAD_AFTER: Duration = Duration::from_secs(16);
 
 /// How much of standard input goes into one frame.
 const INPUT_FRAME_BYTES: usize = 32 << 10;
@@ -83,6 +87,8 @@ pub(crate) struct Command<'a> {
     pub(crate) argv: &'a [String],
     /// Standard input. Version 4 cannot signal its end: the command must know the length.
     pub(crate) input: &'a [u8],
+    /// Receives how many bytes of the input were sent.
+    pub(crate) sent: &'a AtomicUsize,
 }
 
 /// Runs a command and reads its output. `connect_time` limits the upgrade only; the caller sets a timeout for the rest.
@@ -93,7 +99,7 @@ pub(crate) async fn run(
     connect_time: Duration,
     started: impl FnOnce(),
 ) -> Result<ExecOutput, ExecError> {
-    let Command { namespace, pod, container, argv, input } = command;
+    let Command { namespace, pod, container, argv, input, sent } = command;
     // Always with standard input: without it some runtimes end the output after its first flush.
     let params = AttachParams::default().container(*container).stdin(true).stdout(true).stderr(true).tty(false);
     let path = <k8s_openapi::api::core::v1::Pod as kube::Resource>::url_path(&(), Some(namespace));
@@ -106,10 +112,11 @@ pub(crate) async fn run(
     let mut output = ExecOutput { half_close, ..ExecOutput::default() };
     {
         let mut writing = std::pin::pin!(async {
-            feed(&mut sink, input, half_close).await;
+            feed(&mut sink, input, half_close, sent).await;
             keep_open(&mut sink, PING_EVERY).await;
         });
         let mut written = false;
+        let mut answers_pings = false;
         loop {
             let grace = is_document(&output.stdout);
             let next = tokio::select! {
@@ -121,6 +128,7 @@ pub(crate) async fn run(
                     output.ended = ExecEnd::DocumentOnly;
                     break;
                 }
+                () = sleep(DEAD_AFTER), if answers_pings => break,
                 next = stream.next() => next,
             };
             match next {
@@ -130,7 +138,8 @@ pub(crate) async fn run(
                         break;
                     }
                 }
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Text(_) | Message::Frame(_))) => {}
+                Some(Ok(Message::Pong(_))) => answers_pings = true,
+                Some(Ok(Message::Ping(_) | Message::Text(_) | Message::Frame(_))) => {}
                 // Without a status the connection was cut, even if it was closed properly.
                 Some(Ok(Message::Close(_)) | Err(_)) | None => break,
             }
@@ -141,7 +150,7 @@ pub(crate) async fn run(
 }
 
 /// Sends standard input and its end. A process that stops reading is not an error here: its status tells.
-async fn feed(sink: &mut (impl Sink<Message> + Unpin), input: &[u8], half_close: bool) {
+async fn feed(sink: &mut (impl Sink<Message> + Unpin), input: &[u8], half_close: bool, sent: &AtomicUsize) {
     for piece in input.chunks(INPUT_FRAME_BYTES) {
         let mut frame = Vec::with_capacity(piece.len() + 1);
         frame.push(STDIN);
@@ -149,6 +158,7 @@ async fn feed(sink: &mut (impl Sink<Message> + Unpin), input: &[u8], half_close:
         if sink.send(Message::Binary(frame.into())).await.is_err() {
             return;
         }
+        sent.fetch_add(piece.len(), Ordering::Relaxed);
     }
     if half_close {
         let _ = sink.send(Message::Binary(Bytes::from_static(&[CLOSE, STDIN]))).await;
@@ -165,6 +175,17 @@ async fn keep_open(sink: &mut (impl Sink<Message> + Unpin), every: Duration) {
     }
 }
 
+/// Why a document is refused, with the section that grew.
+pub(super) fn too_large(document: &[u8]) -> String {
+    match document_size::largest_section(document) {
+        Some((name, size)) => {
+            let mebibytes = size as f64 / f64::from(1 << 20);
+            format!("{OUTPUT_TOO_LARGE}; its section {name} has {mebibytes:.1} MiB or more")
+        }
+        None => OUTPUT_TOO_LARGE.to_owned(),
+    }
+}
+
 /// A complete document is one line with its newline.
 fn is_document(stdout: &[u8]) -> bool {
     stdout.ends_with(b"}\n")
@@ -176,7 +197,7 @@ impl ExecOutput {
         let (channel, data) = frame.split_first()?;
         match *channel {
             STDOUT if self.stdout.len() + data.len() > MAX_OUTPUT_BYTES => {
-                Some(ExecEnd::Refused(OUTPUT_TOO_LARGE.to_owned()))
+                Some(ExecEnd::Refused(too_large(&self.stdout)))
             }
             STDOUT => {
                 self.stdout.extend_from_slice(data);
@@ -253,6 +274,18 @@ mod tests {
         assert_eq!(output.take(b"\x011}\n"), None);
         assert_eq!((output.stdout.as_slice(), output.stderr.as_str()), (b"{\"a\":1}\n".as_slice(), "warning"));
         let flood = [vec![1], vec![b' '; super::MAX_OUTPUT_BYTES]].concat();
-        assert!(matches!(output.take(&flood), Some(ExecEnd::Refused(_))));
+        let Some(ExecEnd::Refused(why)) = output.take(&flood) else { panic!("it is refused") };
+        assert_eq!(why, super::OUTPUT_TOO_LARGE, "it is no report");
+    }
+
+    #[test]
+    fn a_document_that_is_too_large_is_refused_with_the_section_that_grew() {
+        let mut output = ExecOutput::default();
+        let begin = r#"{"sections":{"inventory":{"status":"ok"},"processes":{"data":[""#;
+        assert_eq!(output.take(&[b"\x01", begin.as_bytes()].concat()), None);
+        let frame = [vec![1], vec![b'x'; 1 << 20]].concat();
+        assert_eq!([output.take(&frame), output.take(&frame), output.take(&frame)], [None, None, None]);
+        let Some(ExecEnd::Refused(why)) = output.take(&frame) else { panic!("it is refused") };
+        assert!(why.contains("section processes has 3.0 MiB or more"), "{why}");
     }
 }

@@ -37,7 +37,7 @@ pub(crate) fn page_of_proxy(connection: &Connection, what: String, error: &kube:
 
 /// The API server did not answer.
 pub(crate) fn timed_out(connection: &Connection, what: String) -> Failure {
-    silent(connection, what, retry::TRY_TIME)
+    silent(connection, what, retry::READ_TIME)
 }
 
 /// The API server did not answer, or went on with its answer, for this time.

@@ -62,7 +62,13 @@ where
 {
     let what = || format!("{} of context {}", query.what, connection.context);
     let path = path(query, freshness);
-    match retry::read_while_bytes_come(|| list(connection, &path, fresh(), &take)).await {
+    let read = || retry::read_while_bytes_come(|| list(connection, &path, fresh(), &take));
+    let answer = match read().await {
+        // The connection may be one that a change of the network has dropped; the next try gets a new one.
+        Some(Ok(ListAnswer::Silence)) => read().await,
+        answer => answer,
+    };
+    match answer {
         Some(Ok(ListAnswer::Complete(state))) => Ok(state),
         Some(Ok(ListAnswer::Refused)) => pagination::fold(connection, query, fresh, take).await,
         Some(Err(error)) => Err(request_failed(connection, what(), &error)),

@@ -3,7 +3,7 @@
 //! Kubernetes cannot remove an ephemeral container from the spec of a pod: the container is ended, and the result names what
 //! stays. The probe sees NVML and the processes of that pod, not of the host.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{EphemeralContainer, Pod, SecurityContext};
@@ -15,8 +15,8 @@ use tokio::time::{Instant, sleep, timeout};
 use super::command::{NO_PROBE, node_probe};
 use super::probe_steps::ProbeSteps;
 use crate::error::{Failure, RejectionReason, kube_reason};
-use crate::kubernetes::client::api_error::{request_failed, timed_out};
-use crate::kubernetes::client::api_status::{is_not_a_status, is_not_found};
+use crate::kubernetes::client::api_error::{page_of_proxy, request_failed, timed_out};
+use crate::kubernetes::client::api_status::{is_not_a_status, is_not_found, is_page_of_proxy};
 use crate::kubernetes::client::retry;
 use crate::probe::exec_retry::not_yet;
 use crate::probe::exec_websocket::{self, Command, ExecEnd, ExecError};
@@ -151,6 +151,12 @@ impl Ephemeral {
                 return Err(Self::failed(context, format!("no answer within {REQUEST_TIME:?}"), "Try again."));
             }
         };
+        if let kube::Error::Api(status) = &error
+            && is_page_of_proxy(status)
+        {
+            let what = format!("Adding an ephemeral container on node {}", context.request.node);
+            return Err(page_of_proxy(&context.connection, what, &error));
+        }
         let why = kube_reason(&error);
         let code = if let kube::Error::Api(status) = &error { Some(status.code) } else { None };
         self.added = code.is_none_or(|code| code >= 500);
@@ -215,7 +221,8 @@ impl Ephemeral {
     async fn release(context: &ProbeContext, probe_container: &ProbeContainer) -> bool {
         let ProbeContainer { namespace, pod, container, .. } = probe_container;
         let argv = node_probe(&["release".to_owned()]);
-        let command = Command { namespace, pod, container, argv: &argv, input: &[] };
+        let sent = AtomicUsize::new(0);
+        let command = Command { namespace, pod, container, argv: &argv, input: &[], sent: &sent };
         let end = Instant::now() + END_TIME;
         let mut released = false;
         while Instant::now() < end {

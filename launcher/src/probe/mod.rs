@@ -43,6 +43,8 @@ mod types;
 
 pub use audit_record::{ActionDetails, AuditRecord};
 pub use launcher_identity::LauncherIdentity;
+#[cfg(any(test, fuzzing))]
+pub use methods::archive;
 pub(crate) use methods::printed;
 pub use pod_spec::{CONTAINER, MANAGED_BY, ProbePod};
 pub use prober::Prober;

@@ -56,6 +56,11 @@ impl Failure {
         }
     }
 
+    /// The same, with another next step.
+    pub(crate) fn with_next_step(self, next_step: &str) -> Self {
+        Self { next_step: next_step.to_owned(), ..self }
+    }
+
     /// The same, with what could not be removed.
     pub fn leaving(mut self, left_behind: Option<String>) -> Self {
         self.left_behind = left_behind;

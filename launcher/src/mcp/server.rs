@@ -203,15 +203,15 @@ fn result(outcome: Result<RenderedAnswer, Failure>) -> CallToolResult {
 fn progress(peer: Peer<RoleServer>, token: Option<ProgressToken>) -> (OnPhase, impl Future<Output = ()>) {
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel::<Phase>();
     let send = tokio::spawn(async move {
-        let mut furthest = 0;
+        let mut furthest = None;
         while let Some(phase) = told.recv().await {
             let Some(token) = token.clone() else { continue };
             // A second attempt starts again, but progress must not decrease.
             let (done, total) = phase.position();
-            if done <= furthest {
+            if furthest.is_some_and(|furthest| done <= furthest) {
                 continue;
             }
-            furthest = done;
+            furthest = Some(done);
             let note = ProgressNotificationParam::new(token, done.into())
                 .with_total(total.into())
                 .with_message(phase.description());

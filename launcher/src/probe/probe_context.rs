@@ -60,6 +60,7 @@ impl ProbeContext {
             server: self.connection.server.clone(),
             context: self.connection.context.clone(),
             node: self.request.node.clone(),
+            tool: self.request.tool.to_owned(),
             namespace: namespace.to_owned(),
             pod: pod.to_owned(),
             container: container.map(str::to_owned),

@@ -14,6 +14,7 @@ use super::late_pod::LATE_TIME_AT_END;
 use super::launcher_identity::LauncherIdentity;
 use super::launcher_session::LauncherSession;
 use super::probe_context::ProbeContext;
+use super::probe_slots::ProbeSlots;
 use super::runner::{ProberCache, run_probe};
 use super::sweep::{self, SweepResult};
 use super::types::{OnPhase, ProbeRequest, ProbeResult};
@@ -37,6 +38,7 @@ const SLACK: Duration = Duration::from_secs(10);
 pub struct Prober {
     settings: Arc<Settings>,
     cache: Arc<ProberCache>,
+    slots: Arc<ProbeSlots>,
     session: LauncherSession,
 }
 
@@ -44,6 +46,7 @@ impl Prober {
     /// A prober with these settings. `stop` cancels every probe that reads: its pod is deleted at once. An action goes on.
     pub fn new(settings: Arc<Settings>, stop: CancellationToken) -> Self {
         Self {
+            slots: Arc::new(ProbeSlots::new(settings.probes_in_flight())),
             settings,
             cache: Arc::default(),
             session: LauncherSession {
@@ -130,16 +133,20 @@ impl Prober {
 
     async fn spawn(&self, context: ProbeContext) -> Result<ProbeResult, Failure> {
         let cache = self.cache.clone();
-        let task = self.session.tasks.spawn(run_probe(context, cache));
+        let task = self.session.tasks.spawn(run_probe(context, cache, self.slots.clone()));
         // A join error is a panic of the task. It becomes a failure of this call, not of the server.
         task.await.unwrap_or_else(|panic| {
             Err(Failure::new("The call", panic, "This is a defect of gpu-syringe: please report it."))
         })
     }
 
-    /// Deletes what earlier launchers left in the namespace: our pods whose process is dead, and expired pods.
+    /// Deletes what earlier launchers left: our pods in the namespace whose process is dead, expired pods, and ephemeral containers.
     pub async fn sweep(&self, connection: &Connection) -> Result<SweepResult, Failure> {
-        sweep::sweep(connection, &self.settings.namespace, &self.session).await
+        let of_pods = sweep::sweep(connection, &self.settings.namespace, &self.session).await;
+        // Also where the user may not list pods in that namespace.
+        let mut swept = of_pods.as_ref().cloned().unwrap_or_default();
+        sweep::sweep_containers(connection, &self.settings, &self.session, &mut swept).await;
+        of_pods.map(|_| swept)
     }
 
     /// The same in the background. The program waits for it before it ends.

@@ -11,6 +11,7 @@ use super::methods::probe_steps::ProbeSteps;
 use super::methods::{ephemeral, inject, logs, pod};
 use super::pod_spec::OPERATOR;
 use super::probe_context::ProbeContext;
+use super::probe_slots::ProbeSlots;
 use super::read_report::ReceivedReport;
 use super::types::{CleanUp, Phase, ProbeResult, Timings};
 use crate::error::{Failure, RejectionReason};
@@ -40,10 +41,19 @@ impl ProberCache {
 }
 
 /// Runs one probe by the method of the settings. Where the websocket of `pod` is refused, `logs` takes its place.
-pub(super) async fn run_probe(context: ProbeContext, cache: Arc<ProberCache>) -> Result<ProbeResult, Failure> {
+pub(super) async fn run_probe(
+    context: ProbeContext,
+    cache: Arc<ProberCache>,
+    slots: Arc<ProbeSlots>,
+) -> Result<ProbeResult, Failure> {
     if let Err(refusal) = check_host_access(&context) {
         return refused(&context, refusal).await;
     }
+    // Held until the pod is deleted.
+    let _slot = match slots.take(&context).await {
+        Ok(slot) => slot,
+        Err(failure) => return refused(&context, failure).await,
+    };
     match context.settings.via {
         ProbeMethod::Pod => run_pod_or_logs(&context, &cache).await,
         ProbeMethod::Ephemeral => run(&context, ephemeral::Ephemeral::new()).await,

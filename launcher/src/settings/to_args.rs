@@ -78,6 +78,7 @@ pub(crate) fn to_args(settings: &Settings) -> Vec<String> {
         start_timeout,
         call_timeout,
         concurrency,
+        max_probes,
         node_timeout,
         mode,
         drain_check,
@@ -106,6 +107,7 @@ pub(crate) fn to_args(settings: &Settings) -> Vec<String> {
     args.all("annotation", annotation);
     args.all("toleration", toleration);
     args.limits([*start_timeout, *call_timeout, *node_timeout], *concurrency);
+    args.maybe("max-probes", max_probes.as_ref());
     args.word("mode", *mode, Mode::ReadOnly);
     args.word("drain-check", *drain_check, DrainCheck::On);
     args.0

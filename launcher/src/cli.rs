@@ -89,6 +89,9 @@ async fn run(cli: Cli) -> ExitCode {
         Err(failure) => complain(&failure),
     };
     stop.cancel();
+    if !serves && std::io::stderr().is_terminal() && !prober.open_probes().is_empty() {
+        say("waiting until everything is deleted; interrupt to end at once", serves);
+    }
     if tokio::time::timeout(settle_time, prober.settle()).await.is_err() {
         name_left(&prober, serves);
     }

@@ -103,12 +103,15 @@ async fn a_failed_request_to_add_the_container_is_repeated_and_adds_one() {
         AnswerFault::PlainText { code: 503, retry_after: None },
     ];
     for answer in faults {
-        let cluster = Cluster::start(fixture()).await.unwrap();
+        let cluster = {
+            let pod = workload_pod("ml", "train-0", "gpu-1", 8);
+            Cluster::start(Fixture::of([node("gpu-1", "healthy-h100-8")]).with_pod(pod)).await.unwrap()
+        };
         cluster.faults(|faults| faults.api.requests.push(patch_fault(CountedFault::once(answer.clone()))));
         let probed = Launcher::start(&cluster, &["--via", "ephemeral"]).inventory().await;
         let left = probed.unwrap_or_else(|failure| panic!("{answer:?}: {failure}"))["probe"]["left_behind"].clone();
         assert!(left.as_str().unwrap().contains("has ended"), "{answer:?}: {left}");
-        let added: usize = cluster.pods("default").iter().map(|pod| ephemeral(pod).len()).sum();
+        let added: usize = cluster.pods("ml").iter().map(|pod| ephemeral(pod).len()).sum();
         assert_eq!(added, 1, "{answer:?}");
     }
 }

@@ -50,6 +50,7 @@ mod types;
 pub use audit_record::{ActionDetails, AuditRecord};
 pub use launcher_identity::LauncherIdentity;
 pub(crate) use methods::printed;
+pub(crate) use pod_spec::ONCE;
 pub use pod_spec::{CONTAINER, MANAGED_BY, ProbePod};
 pub use prober::Prober;
 pub(crate) use prober::SETTLE_TIME;

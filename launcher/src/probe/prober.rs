@@ -1,8 +1,8 @@
 //! Starts probes as tasks that nothing cancels, and waits for them at the end of the program.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -106,6 +106,8 @@ impl Prober {
             record: Arc::new(record),
             is_action: false,
             accepted: AtomicBool::new(false),
+            action_sent: AtomicBool::new(false),
+            process_stays: OnceLock::new(),
         }
     }
 
@@ -134,7 +136,7 @@ impl Prober {
     async fn spawn(&self, context: ProbeContext) -> Result<ProbeResult, Failure> {
         let cache = self.cache.clone();
         let task = self.session.tasks.spawn(run_probe(context, cache, self.slots.clone()));
-        // A join error is a panic of the task. It becomes a failure of this call, not of the server.
+        // A join error is a panic outside of the steps of the probe. It becomes a failure of this call, not of the server.
         task.await.unwrap_or_else(|panic| {
             Err(Failure::new("The call", panic, "This is a defect of gpu-syringe: please report it."))
         })

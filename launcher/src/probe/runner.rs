@@ -1,9 +1,12 @@
 //! Runs one probe: create, read, clean up, whatever fails. Chooses the method, and falls back from exec to the pod's log.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::api_only;
@@ -130,12 +133,16 @@ async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: In
     }
     let mut timings = Timings::default();
     context.report(Phase::Create);
-    let created = steps.create(context).await;
+    // A panic is a defect, and must leave neither a pod nor a missing line of the audit log.
+    let created =
+        AssertUnwindSafe(steps.create(context)).catch_unwind().await.unwrap_or_else(|_| Err(context.panicked()));
     timings.create = began.elapsed();
     let is_created = created.is_ok();
     let read = match created {
         Ok(()) => tokio::select! {
-            read = steps.read(context, &mut timings) => read,
+            read = AssertUnwindSafe(steps.read(context, &mut timings)).catch_unwind() => {
+                read.unwrap_or_else(|_| Err(context.panicked()))
+            }
             () = context.cancel.cancelled() => Err(context.stopped()),
             () = context.stop.cancelled() => Err(context.stopped()),
         },
@@ -145,11 +152,18 @@ async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: In
     let CleanUp { pod, deleted, left_behind } = steps.clean_up(context).await;
     timings.remove = cleaning.elapsed();
     timings.total = began.elapsed();
+    let process_left = context.process_left();
     match read {
         Ok(ReceivedReport { report, note }) => {
-            Ok(ProbeResult { report, via: steps.method(), pod, deleted, left_behind, timings, note })
+            Ok(ProbeResult { report, via: steps.method(), pod, deleted, left_behind, process_left, timings, note })
         }
-        Err(failure) => Err(failure.leaving(left_behind).deleted(is_created && deleted)),
+        Err(failure) => {
+            // The pod of this method acts as soon as it starts.
+            let acts_late = context.is_action && steps.method() == ProbeMethod::Logs && !is_created && !deleted;
+            let may_have_acted = context.action_sent.load(Ordering::Relaxed) || acts_late;
+            let failure = if may_have_acted { failure.of_sent_action() } else { failure };
+            Err(Failure { process_left, ..failure.leaving(left_behind).deleted(is_created && deleted) })
+        }
     }
 }
 

@@ -97,6 +97,8 @@ pub struct ProbeResult {
     pub deleted: bool,
     /// Why it is not, and what to do.
     pub left_behind: Option<String>,
+    /// A process of the probe that is known to stay on the node, and how to find it.
+    pub process_left: Option<String>,
     /// How long each phase took.
     pub timings: Timings,
     /// Remarks about how the document was read (a retry, a probe that did not end).

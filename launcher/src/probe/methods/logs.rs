@@ -3,6 +3,7 @@
 //! Needs `pods/log` in place of `pods/exec`, and no websocket. Up to a second slower, until the kubelet reports the end.
 //! Log collectors of the cluster get a copy of the document.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ContainerStateTerminated;
@@ -24,6 +25,8 @@ use crate::settings::ProbeMethod;
 const REQUEST_TIME: Duration = Duration::from_secs(8);
 /// Pause between two reads of the pod.
 const PAUSE: Duration = Duration::from_millis(100);
+/// State of a container that has not started.
+const CREATING: &str = "its container is being created";
 /// Limit on the log: ten times the largest report.
 const MAX_LOG_BYTES: i64 = 4 << 20;
 /// Exit codes from here on come from a shell or a runtime, not from the probe.
@@ -47,19 +50,24 @@ impl Logs {
         let began = Instant::now();
         let start_end = context.end.min(began + context.settings.start_time());
         let mut running = None;
-        let mut last = String::from("its container is being created");
+        let mut last = String::from(CREATING);
         context.report(Phase::Start);
         loop {
             let look =
                 timeout(REQUEST_TIME, context.pods(&probe_container.namespace).get_opt(&probe_container.pod)).await;
             match look {
-                Ok(Ok(None)) => return Err(exec_retry::not_run(context, probe_container, exec_retry::DELETED)),
+                Ok(Ok(None)) => {
+                    // It may have run since the last look.
+                    context.action_sent.store(context.is_action, Ordering::Relaxed);
+                    return Err(exec_retry::not_run(context, probe_container, exec_retry::DELETED));
+                }
                 Ok(Ok(Some(pod))) => {
-                    "its container is being created".clone_into(&mut last);
+                    CREATING.clone_into(&mut last);
                     let state = container_state::state_of(&pod, &probe_container.container);
                     let end = state.and_then(|state| state.terminated.clone());
                     if running.is_none() && state.is_some_and(|state| state.waiting.is_none()) {
                         running = Some(Instant::now());
+                        context.action_sent.store(context.is_action, Ordering::Relaxed);
                         context.report(Phase::Read);
                     }
                     if let Some(end) = end.filter(|end| end.exit_code < NOT_THE_PROBES) {
@@ -78,8 +86,13 @@ impl Logs {
             let now = Instant::now();
             if now >= context.end || (running.is_none() && now >= start_end) {
                 let waited = began.elapsed();
+                if last != CREATING {
+                    // The last look failed: it may have started.
+                    context.action_sent.store(context.is_action, Ordering::Relaxed);
+                }
                 return Err(match running {
                     Some(_) => {
+                        context.note_process_stays("had not ended when the time of the call was over");
                         context.out_of_time(&format!("the probe did not finish within {:.1} s", waited.as_secs_f64()))
                     }
                     None => exec_retry::not_started_in_time(context, probe_container, waited, &last).await,

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
@@ -10,6 +11,9 @@ use tokio::time::timeout_at;
 use super::probe_context::ProbeContext;
 use super::types::Phase;
 use crate::error::Failure;
+
+/// With less time left no pod is created, because it would be deleted before it could answer.
+const MIN_TIME: Duration = Duration::from_secs(3);
 
 /// Slots for probes. The permit of a slot is held until the pod is deleted.
 #[derive(Debug)]
@@ -33,7 +37,7 @@ impl ProbeSlots {
         let queued = Queued::new(&self.waiting);
         context.report(Phase::Queue { before: queued.before, limit: self.limit });
         let taken = tokio::select! {
-            taken = timeout_at(context.end, self.free.clone().acquire_owned()) => taken,
+            taken = timeout_at(context.end - MIN_TIME, self.free.clone().acquire_owned()) => taken,
             () = context.cancel.cancelled() => return Err(context.stopped()),
             () = context.session.stop.cancelled() => return Err(context.stopped()),
         };
@@ -41,7 +45,8 @@ impl ProbeSlots {
         taken.ok().and_then(Result::ok).ok_or_else(|| {
             let limit = self.limit;
             let why = format!(
-                "{limit} probes of this launcher were in flight for all the time of this call (--max-probes {limit}); nothing was created"
+                "{limit} probes of this launcher were in flight until too little of the time of this call was left (--max-probes \
+                 {limit}); nothing was created"
             );
             context.out_of_time(&why).with_next_step("Call again with fewer calls at the same time, or raise --max-probes.")
         })

@@ -143,7 +143,7 @@ impl Ephemeral {
                 context.record.created(&open, None);
                 self.added = Added::Unknown;
             }
-            let pause = error.as_ref().map_or(Some(Duration::ZERO), |error| patch_pause(error));
+            let pause = error.as_ref().map_or(Some(Duration::ZERO), patch_pause);
             if let Some(pause) = pause.filter(|pause| Instant::now() + *pause < end && !context.is_given_up()) {
                 sleep(pause).await;
                 continue;

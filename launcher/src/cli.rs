@@ -35,8 +35,8 @@ const DEFAULT_LOG: &str = "warn,kube_client=off,rmcp=error";
 /// Runs the program.
 pub fn main() -> ExitCode {
     start_logging();
-    let words: Vec<_> = std::env::args_os().collect();
-    let (cli, shown) = match args::read(&words) {
+    let argv: Vec<_> = std::env::args_os().collect();
+    let (cli, shown) = match args::read(&argv) {
         Ok(read) => read,
         Err(failure) => return complain(&failure),
     };
@@ -83,7 +83,7 @@ async fn run(cli: Cli) -> ExitCode {
         Ok(Done::NotAll) => ExitCode::from(FAILED),
         // Standard error of the server is a log: JSON lines only.
         Err(failure) if serves => {
-            tracing::error!(failure = %text::tidy(&failure.to_string()), "ended");
+            tracing::error!(failure = %text::clean_keeping_lines(&failure.to_string()), "ended");
             ExitCode::from(FAILED)
         }
         Err(failure) => complain(&failure),
@@ -245,7 +245,7 @@ fn name_left(prober: &Prober, serves: bool) {
 
 /// Writes a message for the user to standard error: of the server, a line of its log.
 fn say(message: &str, serves: bool) {
-    let message = text::tidy(message);
+    let message = text::clean_keeping_lines(message);
     if serves {
         tracing::error!("{message}");
     } else {
@@ -297,8 +297,8 @@ fn phases_on_terminal() -> OnPhase {
     let terminal = std::io::stderr().is_terminal();
     Arc::new(move |phase| {
         if terminal {
-            let words = phase.description();
-            let _ = write!(std::io::stderr(), "\r\x1b[2K{words} …");
+            let text = phase.description();
+            let _ = write!(std::io::stderr(), "\r\x1b[2K{text} …");
             let (done, total) = phase.position();
             if done == total {
                 clear_phase();
@@ -355,7 +355,7 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 fn complain(failure: &Failure) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "gpu-syringe: {}", text::tidy(&failure.to_string()));
+    let _ = writeln!(std::io::stderr(), "gpu-syringe: {}", text::clean_keeping_lines(&failure.to_string()));
     ExitCode::from(FAILED)
 }
 

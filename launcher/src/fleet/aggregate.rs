@@ -214,9 +214,9 @@ fn summary(answer: &FleetAnswer) -> String {
         .collect();
     let verdicts = if bad.is_empty() { String::new() } else { format!(": {}", bad.join(", ")) };
     let mut text = format!("{read} of {gpu_nodes} GPU nodes read ({gpus} GPUs){verdicts}.");
-    for (count, words) in [(failed, "failed"), (skipped, "skipped"), (not_reached, "not reached")] {
+    for (count, label) in [(failed, "failed"), (skipped, "skipped"), (not_reached, "not reached")] {
         if count > 0 {
-            text.push_str(&format!(" {count} {words}."));
+            text.push_str(&format!(" {count} {label}."));
         }
     }
     if !answer.judged_only.is_empty() {

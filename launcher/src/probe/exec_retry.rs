@@ -99,7 +99,7 @@ pub(super) async fn exec(
         let longest = (waiting.elapsed() / PART_OF_WAIT).clamp(YOUNG_PAUSE, MAX_PAUSE);
         pause = (pause * 3 / 2).min(longest);
     }
-    Err(given_up(context, probe_container, waiting.elapsed(), &last, busy).await)
+    Err(start_timed_out(context, probe_container, waiting.elapsed(), &last, busy).await)
 }
 
 /// The result of one exec; `Elapsed` at the end of the time for reading.
@@ -144,7 +144,7 @@ fn pause_after(
 }
 
 /// The failure of a container that accepted no exec in time. `busy`: the API server limited the last request.
-async fn given_up(
+async fn start_timed_out(
     context: &ProbeContext,
     probe_container: &ProbeContainer,
     waited: Duration,
@@ -315,7 +315,7 @@ fn is_final(code: u16) -> bool {
 /// Whether the message is one of API server, kubelet or runtime for a container that does not run yet.
 pub(super) fn not_yet(why: &str) -> bool {
     // Not "unable to upgrade connection": it precedes temporary and permanent causes.
-    const WORDS: [&str; 6] = [
+    const PHRASES: [&str; 6] = [
         "container not found",
         "pod does not exist",
         "does not have a host assigned",
@@ -323,5 +323,5 @@ pub(super) fn not_yet(why: &str) -> bool {
         "is not created or running",
         "dial tcp",
     ];
-    WORDS.iter().any(|words| why.contains(words))
+    PHRASES.iter().any(|phrase| why.contains(phrase))
 }

@@ -99,7 +99,7 @@ impl PodLifecycle {
                     () = context.cancel.cancelled() => {}
                     () = context.stop.cancelled() => {}
                 }
-                if !context.is_given_up() {
+                if !context.is_cancelled() {
                     continue;
                 }
             }

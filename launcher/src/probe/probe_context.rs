@@ -102,7 +102,7 @@ impl ProbeContext {
     }
 
     /// Whether the answer is no longer wanted.
-    pub(super) fn is_given_up(&self) -> bool {
+    pub(super) fn is_cancelled(&self) -> bool {
         self.cancel.is_cancelled() || self.stop.is_cancelled()
     }
 

@@ -128,7 +128,7 @@ async fn run(context: &ProbeContext, steps: impl ProbeSteps) -> Result<ProbeResu
 async fn run_steps(context: &ProbeContext, mut steps: impl ProbeSteps, began: Instant) -> Result<ProbeResult, Failure> {
     // No pod for a caller that gave up in the meantime, or when the program is ending: the program ends as soon as no
     // probe is left.
-    if context.is_given_up() {
+    if context.is_cancelled() {
         return Err(context.stopped());
     }
     let mut timings = Timings::default();

@@ -299,9 +299,9 @@ impl<D: OperatorAction> ActionSession<'_, D> {
     }
 
     fn command(&self, more: &[&str]) -> Vec<String> {
-        let words = self.action.probe_arguments(self.call, &self.kubernetes);
+        let arguments = self.action.probe_arguments(self.call, &self.kubernetes);
         std::iter::once("--operator".to_owned())
-            .chain(words)
+            .chain(arguments)
             .chain(more.iter().map(|word| (*word).to_owned()))
             .collect()
     }

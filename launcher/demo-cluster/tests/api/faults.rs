@@ -128,8 +128,8 @@ async fn an_exec_is_cut_truncated_or_killed_in_the_middle() {
         cluster.faults(|faults| faults.on("gpu-1").exec = Some(CountedFault::once(fault)));
         finish(exec(&client, "a", &["output", "100000"], &streams()).await).await
     };
-    let cut = run(ExecFault::Cut { after_bytes: 1_000 }).await;
-    assert_eq!((cut.stdout.len(), cut.status.is_none()), (1_000, true));
+    let disconnected = run(ExecFault::Cut { after_bytes: 1_000 }).await;
+    assert_eq!((disconnected.stdout.len(), disconnected.status.is_none()), (1_000, true));
     let truncated = run(ExecFault::Truncated { after_bytes: 2_000 }).await;
     assert_eq!((truncated.stdout.len(), truncated.success), (2_000, true));
     let killed = run(ExecFault::Killed { after_bytes: 10 }).await;

@@ -156,7 +156,7 @@ impl ProbeSteps for Logs {
                 report,
                 note: Some(format!("the log was incomplete at first ({why}); this is the second reading")),
             }),
-            Err(why) => Err(read_report::incomplete(context, &format!("{why}; {}", container_state::end_words(&end)))),
+            Err(why) => Err(read_report::incomplete(context, &format!("{why}; {}", container_state::end_reason(&end)))),
         }
     }
 

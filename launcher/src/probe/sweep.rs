@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
-use syringe_core::PROBE_NAME;
+use syringe_core::PROBE_NAME_PREFIX;
 use syringe_core::text::clean;
 use tokio::time::{sleep, timeout};
 
@@ -80,7 +80,7 @@ async fn sweep_container(
     swept: &mut SweepResult,
 ) -> bool {
     let OpenProbe { namespace, pod, node, tool, .. } = open;
-    let is_ours = container.starts_with(PROBE_NAME) && [container, pod, namespace].into_iter().all(is_subdomain);
+    let is_ours = container.starts_with(PROBE_NAME_PREFIX) && [container, pod, namespace].into_iter().all(is_subdomain);
     if !is_ours {
         return true;
     }

@@ -144,7 +144,7 @@ impl Ephemeral {
                 self.added = Added::Unknown;
             }
             let pause = error.as_ref().map_or(Some(Duration::ZERO), patch_pause);
-            if let Some(pause) = pause.filter(|pause| Instant::now() + *pause < end && !context.is_given_up()) {
+            if let Some(pause) = pause.filter(|pause| Instant::now() + *pause < end && !context.is_cancelled()) {
                 sleep(pause).await;
                 continue;
             }
